@@ -51,11 +51,11 @@ const char *proc_walls_name(enum proc_walls walls)
 
 /* The launcher gets nothing of the daemon's environment (secrets live there) but what a
  * sanitizer needs to run. */
-static int keep_sanitizer_options(struct strings *env)
+static int keep_sanitizer_options(struct strlist *env)
 {
     for (char **entry = environ; *entry; entry++)
         if ((strstr(*entry, "SAN_OPTIONS=") || str_starts(*entry, "LD_LIBRARY_PATH=")) &&
-            strings_add(env, *entry))
+            strlist_add(env, *entry))
             return -1;
     return 0;
 }
@@ -83,13 +83,13 @@ static int spawn_launcher(int remote, pid_t *ret_pid, struct err *err)
 {
     posix_spawn_file_actions_t files;
     posix_spawnattr_t attr;
-    struct strings env = {0};
+    struct strlist env = {0};
     posix_spawn_file_actions_init(&files);
     posix_spawnattr_init(&attr);
     errno = keep_sanitizer_options(&env) ? ENOMEM
                                          : spawn_with(&files, &attr, remote, env.items, ret_pid);
     int sys = errno;
-    strings_done(&env);
+    strlist_done(&env);
     posix_spawnattr_destroy(&attr);
     posix_spawn_file_actions_destroy(&files);
     errno = sys;
