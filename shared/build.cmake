@@ -15,6 +15,9 @@ if(CR_ANALYZER)
   target_compile_options(cr_flags INTERFACE -fanalyzer)
 endif()
 if(CR_FUZZ)
+  if(NOT CMAKE_C_COMPILER_ID STREQUAL "Clang")
+    message(FATAL_ERROR "CR_FUZZ needs clang: -DCMAKE_C_COMPILER=clang")
+  endif()
   target_compile_options(cr_flags INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 
@@ -32,7 +35,9 @@ if(sanitizers)
 else()
   target_compile_options(cr_flags INTERFACE
     $<$<NOT:$<CONFIG:Debug>>:-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2>
-    -fstack-protector-strong -fstack-clash-protection -fcf-protection)
+    -fstack-protector-strong -fstack-clash-protection
+    $<$<STREQUAL:${CMAKE_SYSTEM_PROCESSOR},x86_64>:-fcf-protection>
+    $<$<STREQUAL:${CMAKE_SYSTEM_PROCESSOR},aarch64>:-mbranch-protection=standard>)
   target_link_options(cr_flags INTERFACE -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack)
 endif()
 target_link_options(cr_flags INTERFACE $<$<STREQUAL:$<TARGET_PROPERTY:TYPE>,EXECUTABLE>:-pie>)
