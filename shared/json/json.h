@@ -19,7 +19,9 @@
 #include <stdint.h>
 
 #define JSON_DEPTH_MAX 64
-#define JSON_INT_MAX INT64_C(9007199254740991) /* 2^53 - 1: what every JSON reader keeps exactly */
+#define JSON_INT_MAX                                                            \
+    INT64_C(9007199254740991) /* 2^53 - 1: what every JSON reader keeps exactly \
+                               */
 
 struct json; /* a node of a tree; the root owns all */
 
