@@ -200,7 +200,7 @@ static void *caller(void *arg)
     return NULL;
 }
 
-static char *format(const char *pattern, ...)
+__attribute__((format(printf, 1, 2))) static char *format(const char *pattern, ...)
 {
     va_list args;
     char *text;
