@@ -148,7 +148,7 @@ static int64_t due_ms(const struct work *work, const struct config *config, enum
 {
     switch (cause) {
     case CAUSE_TIMEOUT:
-        return work->started_ms + work->spec->timeout_ms;
+        return work->result_ms ? -1 : work->started_ms + work->spec->timeout_ms;
     case CAUSE_SILENT:
         return work->stream.began ? -1 : work->started_ms + config->first_event_seconds * 1000;
     case CAUSE_IDLE:
@@ -335,7 +335,10 @@ static void judge(struct work *work, struct task_outcome *outcome)
     }
     buf_addf(&outcome->members, ",\"peak_memory_mb\":%lld",
              (long long)(child_peak_kib(work->child) / 1024));
-    if (stream->have_result && (work->cause == CAUSE_NONE || work->cause == CAUSE_GRACE)) {
+    /* a result that came before we ended the tree stands, whatever made us end it */
+    bool result_first =
+        stream->have_result && (!work->ending || work->result_ms <= work->ending_ms);
+    if (result_first && work->cause != CAUSE_UNHEALTHY) {
         judge_result(work, outcome);
     } else if (causes[work->cause].reason[0]) {
         outcome->state = work->cause == CAUSE_CANCEL ? TASK_CANCELLED : TASK_FAILED;

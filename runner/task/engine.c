@@ -223,7 +223,8 @@ int engine_watch(struct engine *engine, const char *id, struct engine_watch *wat
     return live ? 1 : 0;
 }
 
-bool engine_unwatch(struct engine *engine, const char *id, struct engine_watch *watch)
+bool engine_unwatch(struct engine *engine, const char *id, struct engine_watch *watch,
+                    bool leaving)
 {
     struct err ignored;
     enum task_state state;
@@ -240,7 +241,7 @@ bool engine_unwatch(struct engine *engine, const char *id, struct engine_watch *
         at = &(*at)->next;
     }
     pthread_mutex_unlock(&engine->lock);
-    if (found && watch->attached && !attached)
+    if (leaving && found && watch->attached && !attached)
         engine_cancel(engine, id, &state, &ignored);
     return found;
 }

@@ -105,8 +105,10 @@ struct engine_watch {
 
 /* 1: ended() will be called. 0: the task has ended already (or is unknown). */
 int engine_watch(struct engine *engine, const char *id, struct engine_watch *watch);
-/* True when the watch was still there: then ended() will not be called. */
-bool engine_unwatch(struct engine *engine, const char *id, struct engine_watch *watch);
+/* True when the watch was still there: then ended() will not be called. With `leaving`, a task
+ * that has no other attached watch is cancelled. */
+bool engine_unwatch(struct engine *engine, const char *id, struct engine_watch *watch,
+                    bool leaving);
 
 /* Asks a task to end. Returns its state now: TASK_RUNNING when it is being ended,
  * TASK_CANCELLED when it is; ERR_CONFLICT when it had ended otherwise. */

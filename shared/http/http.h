@@ -104,7 +104,8 @@ void http_add_header(struct http_request *req, const char *name, const char *val
 /* Answers, once per request, in one write. */
 void http_send(struct http_request *req, int status, const char *type, const void *body,
                size_t len);
-/* An error as application/problem+json; `members` is more JSON for the object (",\"k\":1") or NULL. */
+/* An error as application/problem+json; `members` is more JSON for the object (",\"k\":1") or NULL.
+ */
 void http_send_error(struct http_request *req, const struct err *err, const char *members);
 /* Appends that object, for callers that send it otherwise. */
 void http_add_problem(struct buf *out, const struct err *err, const char *request_id,
@@ -131,8 +132,8 @@ struct http_parked *http_park(struct http_request *req, const struct http_park_c
 
 /* Hands the answer over and lets go of the handle. Never blocks. `headers` is NULL or ready header
  * lines ("Location: /x\r\n"). Once white space has been sent the status is 200 whatever is said. */
-void http_parked_send(struct http_parked *parked, int status, const char *type,
-                      const char *headers, const void *body, size_t len);
+void http_parked_send(struct http_parked *parked, int status, const char *type, const char *headers,
+                      const void *body, size_t len);
 /* Closes the connection without an answer. */
 void http_parked_drop(struct http_parked *parked);
 
