@@ -360,7 +360,8 @@ int answer_step(const struct answer *answer, const struct step *step)
     case STEP_ERROR:
         if (strncmp(step->arg, "stream", 6) != 0)
             return answer_scripted_error(answer, step);
-        return answer_broken(answer, step);
+        return answer->stream ? answer_broken(answer, step)
+                              : answer_error(answer->conn, 529, "", NULL);
     case STEP_CUT:
     case STEP_HANG:
         return answer_broken(answer, step);
