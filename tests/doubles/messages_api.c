@@ -41,7 +41,8 @@
  * Retries wait 0.5, 1, 2, 4, 8, 16, then 32 to 40 s, each announced by a line {"type":"system",
  * "subtype":"api_retry","attempt","max_retries","retry_delay_ms","error_status","error"}. The
  * environment variable CLAUDE_CODE_MAX_RETRIES bounds them (0: none; a cut still falls back to one
- * request without streaming), API_TIMEOUT_MS one request (600 s unless told).
+ * request without streaming), API_TIMEOUT_MS one request up to the head of its
+ * answer.
  */
 #include "answer.h"
 #include "request_log.h"
