@@ -10,6 +10,9 @@
 
 enum { PIECE_BYTES = 8192, DRIP_PIECE_BYTES = 16, REPEAT_MAX = 32 * 1024 * 1024 };
 
+/* A reset may overtake what was sent before it, so the peer gets time to read that. */
+enum { CUT_AFTER_MS = 100 };
+
 static const struct error_kind {
     int status;
     const char *type;
@@ -341,6 +344,7 @@ static int answer_broken(const struct answer *answer, const struct step *step)
         event(answer, step, "error", error_json(529, NULL, next_id()));
         server_end(answer->conn);
     } else if (step->kind == STEP_CUT) {
+        server_wait(answer->conn, CUT_AFTER_MS);
         server_cut(answer->conn);
     } else {
         server_wait(answer->conn, -1);

@@ -128,13 +128,41 @@ static void set_paths(struct runner *runner)
     file_write(runner->log, "", 0644);
 }
 
+/* Every runner that has not been freed: a test that fails half way leaves some. */
+static struct runner *alive[16];
+
+static void remember(struct runner *runner, struct runner *instead_of)
+{
+    for (size_t i = 0; i < COUNT(alive); i++)
+        if (alive[i] == instead_of) {
+            alive[i] = runner;
+            return;
+        }
+}
+
+static void clean_up(void)
+{
+    for (size_t i = 0; i < COUNT(alive); i++) {
+        if (!alive[i])
+            continue;
+        if (alive[i]->pid)
+            kill(alive[i]->pid, SIGKILL);
+        proc_kill_file(alive[i]->cli);
+        tmp_dir_free(alive[i]->dir);
+    }
+}
+
 struct runner *runner_new(void)
 {
+    static bool registered;
+    if (!registered)
+        registered = atexit(clean_up) == 0;
     if (access(daemon_path(), X_OK) != 0)
         SKIP_BECAUSE("no daemon to test at %s", daemon_path());
     struct runner *runner = calloc(1, sizeof *runner);
     assert_non_null(runner);
     set_paths(runner);
+    remember(runner, NULL);
     for (size_t i = 0; i < COUNT(defaults); i++)
         runner_set(runner, defaults[i].name, defaults[i].value);
     for (size_t i = 0; i < COUNT(passed_on); i++)
@@ -172,7 +200,11 @@ void runner_use_real_cli(struct runner *runner, const struct api *api)
         runner_free(runner);
         SKIP_BECAUSE("the Claude Code CLI is not at %s (npm ci in tests/cli)", cli);
     }
-    char *script = textf("#!/bin/sh\nCLAUDE_CODE_MAX_RETRIES=1 exec '%s' \"$@\"\n", cli);
+    char *script = textf("#!/bin/sh\n"
+                         ": \"${ANTHROPIC_BASE_URL:=%s}\"\n"
+                         "export ANTHROPIC_BASE_URL CLAUDE_CODE_MAX_RETRIES=1\n"
+                         "exec '%s' \"$@\"\n",
+                         api->base, cli);
     unlink(runner->cli);
     file_write(runner->cli, script, 0755);
     free(script);
@@ -276,6 +308,7 @@ void runner_free(struct runner *runner)
     size_t left_over = runner_task_processes(runner);
     proc_kill_file(runner->cli);
     const char *fault = find_fault(runner, left_over);
+    remember(NULL, runner);
     tmp_dir_free(runner->dir);
     for (size_t i = 0; runner->env[i]; i++)
         free(runner->env[i]);

@@ -59,8 +59,9 @@ struct runner *runner_new(void);
 /* A variable of its environment; value NULL takes it out. Counts from the next start. */
 void runner_set(struct runner *runner, const char *name, const char *value);
 
-/* Uses the real CLI against this API. CLAUDE_CODE_MAX_RETRIES=1, so that errors take seconds.
- * Skips the test when the CLI is not installed. */
+/* Uses the real CLI against this API, through a script that sets what the runner leaves open: where
+ * the API is, and CLAUDE_CODE_MAX_RETRIES=1, so that errors take seconds. Skips the test when the
+ * CLI is not installed. */
 void runner_use_real_cli(struct runner *runner, const struct api *api);
 
 /* Starts it and waits until it listens; fails the test when it doesn't. */
