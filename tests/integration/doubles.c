@@ -265,7 +265,7 @@ static void the_real_cli_takes_every_answer_as_written_down(void **state)
         {"[[error:529]]", LOGIN, "", 1, "success", true, 529, 1, "529"},
         {"[[error:529 times=1]][[text:then]] a", LOGIN, "", 0, "success", false, 0, 1, "then"},
         {"[[error:stream]]", LOGIN, "", 1, "success", true, 529, 1, "529"},
-        {"[[cut]]", LOGIN, "", 1, "success", true, 0, 2, "Unable to connect"},
+        {"[[cut]]", LOGIN, "", 1, "success", true, 0, 1, "Unable to connect"},
         {"[[cut:head]]", LOGIN, "", 1, "success", true, 0, 1, "Unable to connect"},
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
