@@ -50,7 +50,9 @@ struct http_config {
     /* Sees every well-formed request before its handler; route is NULL when none matches. Returns
      * false after it has answered (403, 429, 503 …). */
     bool (*gate)(struct http_request *req, const struct http_route *route, void *arg);
-    /* After each answer, for the log and the counters. */
+    /* After each answer, for the log and the counters; status 0 when the connection ended without a
+     * whole one. Also for requests that were refused before a handler saw them: their method and
+     * path may be "". Called on the worker or the epoll thread. */
     void (*done)(const struct http_request *req, int status, int64_t duration_us, void *arg);
     /* What the server itself could not do (borrowed message). */
     void (*trouble)(const char *message, void *arg);
@@ -67,7 +69,9 @@ struct http_server *http_start(const struct http_config *config, struct err *err
 int http_port(const struct http_server *server);
 
 /* Stops taking connections, gives parked requests that are being answered `linger_ms` to get their
- * bytes out, ends everything else and frees the server. */
+ * bytes out, ends everything else and frees the server. A request that is still parked gets its
+ * gone() and done() here; the send or drop that its holder still owes may come later and then only
+ * frees the handle. Handlers must be able to end: it waits for them. */
 void http_stop(struct http_server *server, int linger_ms);
 
 struct http_stats {
@@ -112,8 +116,9 @@ void http_add_problem(struct buf *out, const struct err *err, const char *reques
                       int64_t duration_ms, const char *members);
 
 /*
- * A parked request. The handler parks instead of answering and returns. From then on the holder of
- * the handle owes exactly one http_parked_send() or http_parked_drop().
+ * A parked request. The handler parks instead of answering and returns; it must not touch the
+ * request again, which may be over before http_park() returns. From then on the holder of the
+ * handle owes exactly one http_parked_send() or http_parked_drop(), whatever the callbacks say.
  */
 struct http_park_config {
     int keepalive_after_ms; /* start a chunked 200 answer with white space after this */
@@ -126,7 +131,8 @@ struct http_park_config {
     void *arg;
 };
 
-/* NULL when there is no room (ERR_BUSY); the request can then still be answered. */
+/* NULL when there is no room (ERR_BUSY); the request can then still be answered. Read the body
+ * first: what is not read is lost. */
 struct http_parked *http_park(struct http_request *req, const struct http_park_config *config,
                               struct err *err);
 
