@@ -50,7 +50,9 @@ struct http_config {
     /* Sees every well-formed request before its handler; route is NULL when none matches. Returns
      * false after it has answered (403, 429, 503 …). */
     bool (*gate)(struct http_request *req, const struct http_route *route, void *arg);
-    /* After each answer, for the log and the counters. */
+    /* After each answer, for the log and the counters; status 0 when the connection ended without a
+     * whole one. Also for requests that were refused before a handler saw them: their method and
+     * path may be "". Called on the worker or the epoll thread. */
     void (*done)(const struct http_request *req, int status, int64_t duration_us, void *arg);
     /* What the server itself could not do (borrowed message). */
     void (*trouble)(const char *message, void *arg);
@@ -67,7 +69,9 @@ struct http_server *http_start(const struct http_config *config, struct err *err
 int http_port(const struct http_server *server);
 
 /* Stops taking connections, gives parked requests that are being answered `linger_ms` to get their
- * bytes out, ends everything else and frees the server. */
+ * bytes out, ends everything else and frees the server. A request that is still parked gets its
+ * gone() and done() here; the send or drop that its holder still owes may come later and then only
+ * frees the handle. Handlers must be able to end: it waits for them. */
 void http_stop(struct http_server *server, int linger_ms);
 
 struct http_stats {
@@ -104,15 +108,17 @@ void http_add_header(struct http_request *req, const char *name, const char *val
 /* Answers, once per request, in one write. */
 void http_send(struct http_request *req, int status, const char *type, const void *body,
                size_t len);
-/* An error as application/problem+json; `members` is more JSON for the object (",\"k\":1") or NULL. */
+/* An error as application/problem+json; `members` is more JSON for the object (",\"k\":1") or NULL.
+ */
 void http_send_error(struct http_request *req, const struct err *err, const char *members);
 /* Appends that object, for callers that send it otherwise. */
 void http_add_problem(struct buf *out, const struct err *err, const char *request_id,
                       int64_t duration_ms, const char *members);
 
 /*
- * A parked request. The handler parks instead of answering and returns. From then on the holder of
- * the handle owes exactly one http_parked_send() or http_parked_drop().
+ * A parked request. The handler parks instead of answering and returns; it must not touch the
+ * request again, which may be over before http_park() returns. From then on the holder of the
+ * handle owes exactly one http_parked_send() or http_parked_drop(), whatever the callbacks say.
  */
 struct http_park_config {
     int keepalive_after_ms; /* start a chunked 200 answer with white space after this */
@@ -125,14 +131,15 @@ struct http_park_config {
     void *arg;
 };
 
-/* NULL when there is no room (ERR_BUSY); the request can then still be answered. */
+/* NULL when there is no room (ERR_BUSY); the request can then still be answered. Read the body
+ * first: what is not read is lost. */
 struct http_parked *http_park(struct http_request *req, const struct http_park_config *config,
                               struct err *err);
 
 /* Hands the answer over and lets go of the handle. Never blocks. `headers` is NULL or ready header
  * lines ("Location: /x\r\n"). Once white space has been sent the status is 200 whatever is said. */
-void http_parked_send(struct http_parked *parked, int status, const char *type,
-                      const char *headers, const void *body, size_t len);
+void http_parked_send(struct http_parked *parked, int status, const char *type, const char *headers,
+                      const void *body, size_t len);
 /* Closes the connection without an answer. */
 void http_parked_drop(struct http_parked *parked);
 

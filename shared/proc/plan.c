@@ -3,46 +3,8 @@
 #include "base/str.h"
 
 #include <limits.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static int strings_take(struct strings *list, char *text)
-{
-    char **items = text ? realloc(list->items, (list->count + 2) * sizeof(*items)) : NULL;
-    if (!items) {
-        free(text);
-        return -1;
-    }
-    list->items = items;
-    items[list->count++] = text;
-    items[list->count] = NULL;
-    return 0;
-}
-
-int strings_add(struct strings *list, const char *text)
-{
-    return strings_take(list, strdup(text));
-}
-
-int strings_addf(struct strings *list, const char *fmt, ...)
-{
-    va_list ap;
-    char *text = NULL;
-    va_start(ap, fmt);
-    int n = vasprintf(&text, fmt, ap);
-    va_end(ap);
-    return strings_take(list, n < 0 ? NULL : text);
-}
-
-void strings_done(struct strings *list)
-{
-    for (size_t i = 0; i < list->count; i++)
-        free(list->items[i]);
-    free(list->items);
-    *list = (struct strings){0};
-}
 
 struct plan *plan_new(void)
 {
@@ -56,14 +18,14 @@ void plan_free(struct plan *plan)
 {
     if (!plan)
         return;
-    strings_done(&plan->argv);
-    strings_done(&plan->env);
+    strlist_done(&plan->argv);
+    strlist_done(&plan->env);
     free(plan->cwd);
     free(plan);
 }
 
 /* The format: NUL-terminated strings; numbers in decimal, a list after its count. */
-static void save_list(const struct strings *list, struct buf *out)
+static void save_list(const struct strlist *list, struct buf *out)
 {
     buf_addf(out, "%zu", list->count);
     buf_addc(out, '\0');
@@ -105,14 +67,14 @@ static int next_number(struct cursor *cursor, int64_t max, int64_t *ret)
     return text ? str_to_int(text, 0, max, ret) : -1;
 }
 
-static int load_list(struct cursor *cursor, struct strings *list)
+static int load_list(struct cursor *cursor, struct strlist *list)
 {
     int64_t count;
     if (next_number(cursor, 65536, &count))
         return -1;
     for (int64_t i = 0; i < count; i++) {
         const char *text = next_text(cursor);
-        if (!text || strings_add(list, text))
+        if (!text || strlist_add(list, text))
             return -1;
     }
     return 0;

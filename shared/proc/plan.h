@@ -10,6 +10,7 @@
 #include "base/auto.h"
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/strlist.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -17,19 +18,9 @@
 
 #define PLAN_BYTES_MAX (2u << 20)
 
-/* A NULL-terminated list of strings, as execve() wants it. */
-struct strings {
-    char **items; /* NULL while empty */
-    size_t count;
-};
-
-int strings_add(struct strings *list, const char *text);
-int strings_addf(struct strings *list, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-void strings_done(struct strings *list);
-
 struct plan {
-    struct strings argv; /* argv[0] is the program's path */
-    struct strings env;
+    struct strlist argv; /* argv[0] is the program's path */
+    struct strlist env;
     char *cwd;
     uid_t uid; /* whom to become when the launcher is root */
     gid_t gid;

@@ -1,0 +1,59 @@
+/*
+ * The HTTP/1.1 server under the doubles: plain sockets, one thread per connection, keep-alive,
+ * Content-Length and chunked request bodies, answers whole or chunked, and the two things that no
+ * library offers because they are faults: cutting a connection and holding it silent.
+ *
+ * Threads: the handler runs on the connection's thread; many run at once.
+ */
+#ifndef DOUBLES_SERVER_H
+#define DOUBLES_SERVER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum { SERVER_HEADERS_MAX = 96, SERVER_HEAD_MAX = 256 * 1024, SERVER_BODY_MAX = 64 * 1024 * 1024 };
+
+struct server_header {
+    const char *name;
+    const char *value;
+};
+
+/* Everything points into memory of the connection and lives until the handler returns. */
+struct server_request {
+    const char *method;
+    const char *path;  /* without the query */
+    const char *query; /* "" when there is none */
+    struct server_header headers[SERVER_HEADERS_MAX];
+    size_t n_headers;
+    const char *body; /* NUL-terminated, never NULL */
+    size_t body_size;
+};
+
+struct server_conn;
+
+typedef void server_handler(struct server_conn *conn, const struct server_request *req, void *ctx);
+
+/* Binds 127.0.0.1:port (0 picks one), prints "listening on http://127.0.0.1:PORT" and serves for
+ * ever. Returns only when it could not start, with errno set. */
+int server_run(int port, server_handler *handler, void *ctx);
+
+/* The value of a header (any case), or NULL. */
+const char *server_header(const struct server_request *req, const char *name);
+
+/* One whole answer. `headers` is "Name: value\r\n" lines or "". */
+void server_reply(struct server_conn *conn, int status, const char *headers, const char *body,
+                  size_t size);
+
+/* A chunked answer: begin, write any number of times, end. A write to a peer that went away
+ * returns false and every later one does nothing. */
+void server_begin(struct server_conn *conn, int status, const char *headers);
+bool server_write(struct server_conn *conn, const void *data, size_t size);
+void server_end(struct server_conn *conn);
+
+/* Drops the connection with a reset, whatever was sent so far. */
+void server_cut(struct server_conn *conn);
+
+/* Waits ms milliseconds (-1: for ever); false as soon as the peer has gone. */
+bool server_wait(struct server_conn *conn, int ms);
+
+#endif

@@ -1,0 +1,386 @@
+/*
+ * What the runner makes of a CLI that misbehaves: the right reason, in bounded time, with nothing
+ * left running.
+ */
+#include "testing.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { FIRST_EVENT_S = 2, IDLE_S = 3, GRACE_S = 1, KILL_S = 1 };
+
+/* What a case may take beyond the deadlines it runs into. */
+enum { SPARE_MS = 2500 };
+
+static struct runner *runner;
+
+static struct runner *shared(void)
+{
+    if (!runner) {
+        struct runner *made = runner_new();
+        runner_set(made, "FIRST_EVENT_SECONDS", "2");
+        runner_set(made, "IDLE_SECONDS", "3");
+        runner_set(made, "RESULT_GRACE_SECONDS", "1");
+        runner_set(made, "KILL_GRACE_SECONDS", "1");
+        runner_start(made);
+        runner = made;
+    }
+    return runner;
+}
+
+static int stop_runner(void **state)
+{
+    (void)state;
+    runner_free(runner);
+    return 0;
+}
+
+/* What the contract leaves open is written as alternatives, "a|b". */
+#define HUNG "timeout|hung|no_output|first_event|idle|stalled"
+#define BROKEN "cli_error|no_result"
+#define DIED "killed|cli_error|crashed"
+
+static const struct misbehaviour {
+    const char *prompt, *more;
+    bool success;
+    const char *reasons; /* of a failure */
+    const char *says;    /* part of output (success) or error */
+    int exit_code;       /* -1: any */
+    int within_s;        /* deadlines it runs into */
+} misbehaviours[] = {
+    {"a plain prompt", "", true, NULL, "a plain prompt", 0, 0},
+    {"standin: ok text", "", true, NULL, "text", 0, 0},
+    {"standin: hang-start", "", false, HUNG, "", -1, FIRST_EVENT_S + KILL_S},
+    {"standin: hang-middle", "", false, HUNG, "", -1, IDLE_S + KILL_S},
+    {"standin: hang-result done", "", true, NULL, "done", -1, GRACE_S + KILL_S},
+    {"standin: closed-stdout done", "", true, NULL, "done", -1, GRACE_S + KILL_S},
+    {"standin: closed-early", "", false, HUNG, "", -1, FIRST_EVENT_S + KILL_S},
+    {"standin: big-line 1048576", "", true, NULL, "after the big line", 0, 0},
+    {"standin: long-line 17000000", "", true, NULL, "after the big line", 0, 2},
+    {"standin: big-result 5000000", "", true, NULL, "rrrr", 0, 2},
+    {"standin: bad-utf8", "", true, NULL, "valid again", 0, 0},
+    {"standin: bad-result", "", true, NULL, "bad ", 0, 0},
+    {"standin: garbage", "", true, NULL, "after garbage", 0, 0},
+    {"standin: nul", "", true, NULL, "after nul", 0, 0},
+    {"standin: no-result", "", false, BROKEN, "", 0, 0},
+    {"standin: silent", "", false, BROKEN, "", 0, 0},
+    {"standin: half-line", "", false, BROKEN, "", 0, 0},
+    {"standin: exit 3", "", false, BROKEN, "", 3, 0},
+    {"standin: stderr-fail it went wrong", "", false, BROKEN, "it went wrong", 1, 0},
+    {"standin: ok-exit 3", "", true, NULL, "3", 3, 0},
+    {"standin: error-exit-0 why", "", false, BROKEN, "why", 0, 0},
+    {"standin: partial-line the end", "", true, NULL, "the end", 0, 0},
+    {"standin: split 1", "", true, NULL, "h\xc3\xa9llo in pieces", 0, 1},
+    {"standin: two-results", "", true, NULL, "first", -1, GRACE_S},
+    {"standin: crash 11", "", false, DIED, "", 139, 0},
+    {"standin: crash 9", "", false, DIED, "", 137, 0},
+    {"standin: not-logged-in", "", false, "login_required", "Not logged in", 1, 0},
+    {"standin: max-turns", "", false, "max_turns", "turns", 1, 0},
+    {"standin: usage-limit", "", false, "usage_limit", "limit", 1, 0},
+    {"standin: stderr-flood 10000000", "", true, NULL, "flooded", 0, 1},
+    {"standin: lines 100000 100", "", true, NULL, "lines done", 0, 4},
+    {"standin: print-bytes 50000000", "", true, NULL, "bytes done", 0, 4},
+    {"standin: sleep 2500", "", true, NULL, "slept", 0, 3},
+    {"standin: sleep 20000", "\"timeout_ms\":700", false, "timeout", "", -1, 1 + KILL_S},
+    {"standin: ignore-term", "\"timeout_ms\":700", false, "timeout", "", -1, 1 + KILL_S},
+    {"standin: forkbomb 60", "", true, NULL, "forked", 0, KILL_S},
+};
+
+static void check_outcome(const struct misbehaviour *b, const struct reply *reply)
+{
+    assert_status(reply, 200);
+    assert_true(reply->complete);
+    assert_non_null(reply->json);
+    assert_json_bool(reply->json, "success", b->success);
+    assert_json_contains(reply->json, b->success ? "output" : "error", b->says);
+    if (b->exit_code >= 0)
+        assert_json_number(reply->json, "exit_code", b->exit_code);
+    if (!b->success) {
+        char *word = textf("|%s|", json_text(reply->json, "reason"));
+        char *words = textf("|%s|", b->reasons);
+        if (!strstr(words, word) || strcmp(word, "||") == 0)
+            assert_json_text(reply->json, "reason", b->reasons);
+        free(word);
+        free(words);
+        assert_string_not_equal(json_text(reply->json, "error"), "");
+    }
+}
+
+static void every_misbehaviour_has_its_reason_and_leaves_nothing(void **state)
+{
+    (void)state;
+    shared();
+    for (size_t i = 0; i < COUNT(misbehaviours); i++) {
+        const struct misbehaviour *b = &misbehaviours[i];
+        print_message("  %s\n", b->prompt);
+        struct reply *reply = runner_execute(runner, b->prompt, b->more);
+        check_outcome(b, reply);
+        int64_t limit = ((int64_t)b->within_s * 1000 + SPARE_MS) * slowness();
+        if (reply->total_ms > limit)
+            fail_msg("took %lld ms of %lld", (long long)reply->total_ms, (long long)limit);
+        EVENTUALLY(1000, runner_task_processes(runner) == 0);
+        reply_free(reply);
+    }
+}
+
+static void a_line_past_the_limit_is_reported_as_truncated(void **state)
+{
+    (void)state;
+    struct reply *reply = runner_execute(shared(), "standin: long-line 17000000", "");
+    assert_json_bool(reply->json, "truncated", true);
+    reply_free(reply);
+    reply = runner_execute(runner, "standin: big-line 16000000", "");
+    assert_json_bool(reply->json, "truncated", false);
+    reply_free(reply);
+}
+
+static void a_result_past_the_limit_leaves_the_service_well(void **state)
+{
+    (void)state;
+    struct reply *reply = runner_execute(shared(), "standin: big-result 20000000", "");
+    assert_status(reply, 200);
+    assert_non_null(json_at(reply->json, "success"));
+    reply_free(reply);
+    reply = runner_execute(runner, "standin: ok still here", "");
+    assert_json_text(reply->json, "output", "still here");
+    reply_free(reply);
+}
+
+static void bytes_that_are_no_utf8_come_out_as_valid_json(void **state)
+{
+    (void)state;
+    struct reply *reply = runner_execute(shared(), "standin: bad-result", "");
+    for (const char *p = json_text(reply->json, "output"); *p; p++)
+        assert_true((unsigned char)*p != 0xff && (unsigned char)*p != 0xfe);
+    reply_free(reply);
+}
+
+/* The file at `path` is written to by a daemon; true once it has stopped growing. */
+static bool has_stopped(const char *path)
+{
+    long before = file_size(path);
+    for (int i = 0; i < 30; i++)
+        poll_pause();
+    return before >= 0 && file_size(path) == before;
+}
+
+static void what_called_setsid_and_double_forked_is_ended_too(void **state)
+{
+    (void)state;
+    static const char *const ways[] = {"daemon", "daemon-holding"};
+    shared();
+    for (size_t i = 0; i < COUNT(ways); i++) {
+        char *path = textf("%s/%s", runner->shared, ways[i]);
+        char *prompt = textf("standin: %s %s", ways[i], path);
+        struct reply *reply = runner_execute(runner, prompt, "");
+        assert_json_bool(reply->json, "success", true);
+        EVENTUALLY(3000, runner_task_processes(runner) == 0);
+        assert_true(has_stopped(path));
+        reply_free(reply);
+        free(prompt);
+        free(path);
+    }
+}
+
+static void a_daemon_dies_with_its_cancelled_task(void **state)
+{
+    (void)state;
+    shared();
+    char *path = textf("%s/cancelled-daemon", runner->shared);
+    char *prompt = textf("standin: daemon-hang %s", path);
+    char *id = runner_submit(runner, prompt, "");
+    EVENTUALLY(5000, file_size(path) > 8);
+    char *cancel = textf("/tasks/%s/cancel", id);
+    struct reply *reply = runner_post(runner, cancel, "");
+    assert_status(reply, 200);
+    reply_free(reply);
+    runner_await(runner, id, "cancelled", 10000);
+    EVENTUALLY(3000, runner_task_processes(runner) == 0);
+    assert_true(has_stopped(path));
+    free(cancel);
+    free(id);
+    free(prompt);
+    free(path);
+}
+
+static void a_process_that_traps_term_has_time_to_clean_up(void **state)
+{
+    (void)state;
+    shared();
+    char *path = textf("%s/cleaned-up", runner->shared);
+    char *prompt = textf("standin: trap-term %s", path);
+    struct reply *reply = runner_execute(runner, prompt, "\"timeout_ms\":600");
+    assert_json_text(reply->json, "reason", "timeout");
+    assert_true(file_size(path) >= 0);
+    reply_free(reply);
+    free(prompt);
+    free(path);
+}
+
+/* ---- what a task is given ---- */
+
+static cJSON *given(const char *more)
+{
+    struct reply *reply = runner_execute(shared(), "standin: env", more);
+    assert_json_bool(reply->json, "success", true);
+    cJSON *json = cJSON_Parse(json_text(reply->json, "output"));
+    assert_non_null(json);
+    reply_free(reply);
+    return json;
+}
+
+static bool list_has(const cJSON *list, const char *start)
+{
+    const cJSON *item;
+    cJSON_ArrayForEach(item, list)
+    {
+        if (strncmp(item->valuestring, start, strlen(start)) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void a_task_gets_an_environment_from_an_allow_list(void **state)
+{
+    (void)state;
+    cJSON *json = given("");
+    const cJSON *env = json_at(json, "env");
+    static const char *const wanted[] = {"PATH=", "HOME=", "CLAUDE_CONFIG_DIR="};
+    static const char *const unwanted[] = {
+        "RUNNER_", "PORT=",          "CLAUDE_BIN=",  "LOG_",
+        "JAIL",    "MAX_CONCURRENT", "ASAN_OPTIONS", "FIRST_EVENT"};
+    for (size_t i = 0; i < COUNT(wanted); i++)
+        if (!list_has(env, wanted[i]))
+            fail_msg("%s is missing", wanted[i]);
+    for (size_t i = 0; i < COUNT(unwanted); i++)
+        if (list_has(env, unwanted[i]))
+            fail_msg("%s is there", unwanted[i]);
+    char *private_config = textf("CLAUDE_CONFIG_DIR=%s", runner->config);
+    assert_false(list_has(env, private_config));
+    free(private_config);
+    cJSON_Delete(json);
+}
+
+static void a_task_inherits_no_descriptors_and_no_signal_settings(void **state)
+{
+    (void)state;
+    cJSON *json = given("");
+    assert_int_equal(cJSON_GetArraySize(json_at(json, "fds")), 3);
+    assert_json_text(json, "SigBlk", "0000000000000000");
+    assert_json_text(json, "SigIgn", "0000000000000000");
+    assert_true(json_number(json, "sid") == json_number(json, "pgid"));
+    cJSON_Delete(json);
+}
+
+static void a_task_does_not_run_as_root(void **state)
+{
+    (void)state;
+    if (geteuid() != 0)
+        SKIP_BECAUSE("the runner changes users only when it is root");
+    cJSON *json = given("");
+    assert_true(json_number(json, "uid") != 0);
+    assert_true(json_number(json, "gid") != 0);
+    assert_json_number(json, "no_new_privs", 1);
+    cJSON_Delete(json);
+}
+
+static void the_prompt_is_in_no_command_line(void **state)
+{
+    (void)state;
+    cJSON *json = given("\"maxTurns\":7,\"model\":\"m-1\"");
+    const cJSON *item;
+    bool turns = false;
+    cJSON_ArrayForEach(item, json_at(json, "argv"))
+    {
+        assert_null(strstr(item->valuestring, "standin"));
+        turns |= strstr(item->valuestring, "7") != NULL;
+    }
+    assert_true(turns);
+    cJSON_Delete(json);
+}
+
+static void each_task_has_a_directory_of_its_own(void **state)
+{
+    (void)state;
+    cJSON *one = given("");
+    cJSON *two = given("");
+    assert_string_not_equal(json_text(one, "cwd"), json_text(two, "cwd"));
+    assert_string_not_equal(json_text(one, "cwd"), "/");
+    cJSON_Delete(one);
+    cJSON_Delete(two);
+}
+
+/* ---- what many tasks leave ---- */
+
+static void two_hundred_tasks_leave_no_descriptor_thread_or_child(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 20; i++)
+        reply_free(runner_execute(shared(), "standin: ok warm", ""));
+    EVENTUALLY(3000, runner_task_processes(runner) == 0);
+    int fds = proc_fds(runner->pid), threads = proc_threads(runner->pid);
+    int children = proc_children(runner->pid);
+    for (int i = 0; i < 200; i++) {
+        struct reply *reply = runner_execute(runner, "standin: ok again", "");
+        assert_json_bool(reply->json, "success", true);
+        reply_free(reply);
+    }
+    EVENTUALLY(3000, proc_threads(runner->pid) <= threads);
+    EVENTUALLY(3000, proc_fds(runner->pid) <= fds + 2);
+    EVENTUALLY(3000, proc_children(runner->pid) <= children);
+}
+
+static void memory_stays_flat_while_a_task_prints(void **state)
+{
+    (void)state;
+    if (slowness() > 1)
+        SKIP_BECAUSE("sanitizers keep memory of their own");
+    reply_free(runner_execute(shared(), "standin: print-bytes 20000000", ""));
+    long before = proc_rss_kib(runner->pid);
+    struct reply *reply = runner_execute(runner, "standin: print-bytes 300000000", "");
+    assert_json_bool(reply->json, "success", true);
+    long grown = proc_rss_kib(runner->pid) - before;
+    if (grown > 2048)
+        fail_msg("grew by %ld KiB", grown);
+    reply_free(reply);
+}
+
+static void a_cli_that_cannot_be_started_is_said_by_name(void **state)
+{
+    (void)state;
+    struct runner *own = runner_new();
+    runner_set(own, "CLAUDE_BIN", "/nonexistent/claude");
+    runner_start(own);
+    struct reply *reply = runner_execute(own, "x", "");
+    assert_json_bool(reply->json, "success", false);
+    assert_json_contains(reply->json, "error", "claude");
+    reply_free(reply);
+    reply = runner_get(own, "/health");
+    assert_status(reply, 200);
+    reply_free(reply);
+    runner_free(own);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_misbehaviour_has_its_reason_and_leaves_nothing),
+        cmocka_unit_test(a_line_past_the_limit_is_reported_as_truncated),
+        cmocka_unit_test(a_result_past_the_limit_leaves_the_service_well),
+        cmocka_unit_test(bytes_that_are_no_utf8_come_out_as_valid_json),
+        cmocka_unit_test(what_called_setsid_and_double_forked_is_ended_too),
+        cmocka_unit_test(a_daemon_dies_with_its_cancelled_task),
+        cmocka_unit_test(a_process_that_traps_term_has_time_to_clean_up),
+        cmocka_unit_test(a_task_gets_an_environment_from_an_allow_list),
+        cmocka_unit_test(a_task_inherits_no_descriptors_and_no_signal_settings),
+        cmocka_unit_test(a_task_does_not_run_as_root),
+        cmocka_unit_test(the_prompt_is_in_no_command_line),
+        cmocka_unit_test(each_task_has_a_directory_of_its_own),
+        cmocka_unit_test(two_hundred_tasks_leave_no_descriptor_thread_or_child),
+        cmocka_unit_test(memory_stays_flat_while_a_task_prints),
+        cmocka_unit_test(a_cli_that_cannot_be_started_is_said_by_name),
+    };
+    return cmocka_run_group_tests_name("supervision", tests, NULL, stop_runner);
+}

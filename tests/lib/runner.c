@@ -1,0 +1,413 @@
+#include "testing.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { START_MS = 10000, STOP_MS = 20000 };
+
+static const char *const passed_on[] = {"ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS",
+                                        "LSAN_OPTIONS", "LLVM_PROFILE_FILE"};
+
+static const char *const complaints[] = {"AddressSanitizer", "ThreadSanitizer", "LeakSanitizer",
+                                         "runtime error:"};
+
+static const char *daemon_path(void)
+{
+    const char *path = getenv("CR_BINARY");
+    return path ? path : TEST_RUNNER;
+}
+
+/* ---- starting ---- */
+
+/* What follows "listening on " in the file, up to the first byte that can't be in a URL; NULL
+ * while it isn't there. */
+static char *find_base(const char *path)
+{
+    static const char url_bytes[] = "abcdefghijklmnopqrstuvwxyz0123456789.:/";
+    char *text = file_read(path, NULL);
+    const char *at = NULL;
+    for (const char *p = text; p && (p = strstr(p, "listening on http")); p++)
+        at = p + strlen("listening on "); /* the last one: a log may hold earlier starts */
+    size_t len = at ? strspn(at, url_bytes) : 0;
+    char *base = at && at[len] ? strndup(at, len) : NULL;
+    free(text);
+    return base;
+}
+
+static char *await_base(pid_t pid, const char *path, long from)
+{
+    int64_t end = now_ms() + START_MS * slowness();
+    char *base = NULL;
+    while (now_ms() < end && proc_alive(pid)) {
+        base = file_size(path) > from ? find_base(path) : NULL;
+        if (base)
+            return base;
+        poll_pause();
+    }
+    char *text = file_read(path, NULL);
+    fail_msg("it does not listen; it says: %.3000s", text ? text : "(nothing)");
+    return NULL;
+}
+
+struct api *api_new(void)
+{
+    struct api *api = calloc(1, sizeof *api);
+    assert_non_null(api);
+    api->dir = tmp_dir_new();
+    char *out = textf("%s/out", api->dir);
+    char *argv[] = {(char[]){TEST_MESSAGES_API}, (char[]){"--token"}, (char[]){API_TOKEN},
+                    (char[]){"--api-key"},       (char[]){API_KEY},   NULL};
+    char *env[] = {NULL};
+    api->pid = proc_start(argv, env, out, out);
+    api->base = await_base(api->pid, out, 0);
+    free(out);
+    return api;
+}
+
+void api_free(struct api *api)
+{
+    if (!api)
+        return;
+    int status;
+    kill(api->pid, SIGKILL);
+    proc_wait(api->pid, STOP_MS, &status);
+    tmp_dir_free(api->dir);
+    free(api->base);
+    free(api);
+}
+
+cJSON *api_log(const struct api *api, const char *contains)
+{
+    char *path = textf("/_log?contains=%s", contains);
+    struct reply *reply = http_call(api->base, "GET", path, NULL, NULL);
+    assert_status(reply, 200);
+    cJSON *requests = cJSON_DetachItemFromObject(reply->json, "requests");
+    reply_free(reply);
+    free(path);
+    return requests;
+}
+
+void api_control(const struct api *api, const char *json)
+{
+    struct reply *reply = http_call(api->base, "POST", "/_control", NULL, json);
+    assert_status(reply, 200);
+    reply_free(reply);
+}
+
+static const struct {
+    const char *name, *value;
+} defaults[] = {
+    {"PATH", "/usr/local/bin:/usr/bin:/bin"},
+    {"PORT", "0"},
+    {"RUNNER_SECRET", RUNNER_SECRET},
+    {"ANTHROPIC_API_KEY", API_KEY},
+    {"MAX_CONCURRENT_TASKS", "4"},
+    {"LOG_FORMAT", "json"},
+    {"LOG_LEVEL", "debug"},
+    {"JAIL_MIN", "none"},
+    {"DISK_MIN_FREE_MB", "1"},
+};
+
+static void set_paths(struct runner *runner)
+{
+    runner->dir = tmp_dir_new();
+    runner->state = textf("%s/state", runner->dir);
+    runner->config = textf("%s/claude-config", runner->dir);
+    runner->shared = textf("%s/shared", runner->dir);
+    runner->cli = textf("%s/claude", runner->dir);
+    runner->log = textf("%s/log", runner->dir);
+    assert_int_equal(mkdir(runner->config, 0700), 0);
+    assert_int_equal(mkdir(runner->shared, 0777), 0);
+    assert_int_equal(chmod(runner->shared, 0777), 0);
+    file_copy_program(TEST_CLI_STANDIN, runner->cli);
+    file_write(runner->log, "", 0644);
+}
+
+/* Every runner that has not been freed: a test that fails half way leaves some. */
+static struct runner *alive[16];
+
+static void remember(struct runner *runner, struct runner *instead_of)
+{
+    for (size_t i = 0; i < COUNT(alive); i++)
+        if (alive[i] == instead_of) {
+            alive[i] = runner;
+            return;
+        }
+}
+
+static void clean_up(void)
+{
+    for (size_t i = 0; i < COUNT(alive); i++) {
+        if (!alive[i])
+            continue;
+        if (alive[i]->pid)
+            kill(alive[i]->pid, SIGKILL);
+        proc_kill_file(alive[i]->cli);
+        tmp_dir_free(alive[i]->dir);
+    }
+}
+
+struct runner *runner_new(void)
+{
+    static bool registered;
+    if (!registered)
+        registered = atexit(clean_up) == 0;
+    if (access(daemon_path(), X_OK) != 0)
+        SKIP_BECAUSE("no daemon to test at %s", daemon_path());
+    struct runner *runner = calloc(1, sizeof *runner);
+    assert_non_null(runner);
+    set_paths(runner);
+    remember(runner, NULL);
+    for (size_t i = 0; i < COUNT(defaults); i++)
+        runner_set(runner, defaults[i].name, defaults[i].value);
+    for (size_t i = 0; i < COUNT(passed_on); i++)
+        runner_set(runner, passed_on[i], getenv(passed_on[i]));
+    runner_set(runner, "HOME", runner->dir);
+    runner_set(runner, "RUNNER_STATE_DIR", runner->state);
+    runner_set(runner, "CLAUDE_CONFIG_DIR", runner->config);
+    runner_set(runner, "CLAUDE_BIN", runner->cli);
+    return runner;
+}
+
+void runner_set(struct runner *runner, const char *name, const char *value)
+{
+    size_t len = strlen(name);
+    size_t i = 0;
+    while (runner->env[i] &&
+           !(strncmp(runner->env[i], name, len) == 0 && runner->env[i][len] == '='))
+        i++;
+    free(runner->env[i]);
+    if (value) {
+        assert_true(i < RUNNER_ENV_MAX);
+        runner->env[i] = textf("%s=%s", name, value);
+        return;
+    }
+    for (; runner->env[i]; i++) /* close the gap; at the list's end it frees nothing twice */
+        runner->env[i] = runner->env[i + 1];
+}
+
+void runner_use_real_cli(struct runner *runner, const struct api *api)
+{
+    const char *cli = getenv("CR_CLAUDE");
+    if (!cli)
+        cli = TEST_REAL_CLI;
+    if (access(cli, X_OK) != 0) {
+        runner_free(runner);
+        SKIP_BECAUSE("the Claude Code CLI is not at %s (npm ci in tests/cli)", cli);
+    }
+    char *script = textf("#!/bin/sh\n"
+                         ": \"${ANTHROPIC_BASE_URL:=%s}\"\n"
+                         "export ANTHROPIC_BASE_URL CLAUDE_CODE_MAX_RETRIES=1\n"
+                         "exec '%s' \"$@\"\n",
+                         api->base, cli);
+    unlink(runner->cli);
+    file_write(runner->cli, script, 0755);
+    free(script);
+    runner_set(runner, "ANTHROPIC_UPSTREAM", api->base);
+}
+
+static void launch(struct runner *runner)
+{
+    char *argv[] = {strdup(daemon_path()), (char[]){"serve"}, NULL};
+    assert_int_equal(runner->pid, 0);
+    runner->pid = proc_start(argv, runner->env, NULL, runner->log);
+    free(argv[0]);
+}
+
+void runner_start(struct runner *runner)
+{
+    long from = file_size(runner->log);
+    launch(runner);
+    free(runner->base);
+    runner->base = await_base(runner->pid, runner->log, from);
+}
+
+int runner_start_refused(struct runner *runner)
+{
+    int status = -1;
+    launch(runner);
+    if (!proc_wait(runner->pid, START_MS, &status)) {
+        runner_crash(runner);
+        fail_msg("it started although it should have refused");
+    }
+    runner->pid = 0;
+    return status;
+}
+
+/* ---- ending ---- */
+
+int runner_stop(struct runner *runner, int ms)
+{
+    int status = -1;
+    kill(runner->pid, SIGTERM);
+    if (!proc_wait(runner->pid, ms, &status)) {
+        runner_crash(runner);
+        fail_msg("it still runs %d ms after SIGTERM", ms);
+    }
+    runner->pid = 0;
+    return status;
+}
+
+void runner_crash(struct runner *runner)
+{
+    int status;
+    kill(runner->pid, SIGKILL);
+    waitpid(runner->pid, &status, 0);
+    runner->pid = 0;
+}
+
+char *runner_log(const struct runner *runner)
+{
+    char *text = file_read(runner->log, NULL);
+    assert_non_null(text);
+    return text;
+}
+
+size_t runner_task_processes(const struct runner *runner)
+{
+    return proc_running_file(runner->cli, NULL, 0);
+}
+
+/* What is wrong with what the runner leaves behind, or NULL. */
+static const char *find_fault(const struct runner *runner, size_t left_over)
+{
+    char *text = runner_log(runner);
+    const char *fault = left_over ? "processes of tasks are left" : NULL;
+    for (size_t i = 0; i < COUNT(complaints) && !fault; i++)
+        if (strstr(text, complaints[i]))
+            fault = complaints[i];
+    if (strstr(text, RUNNER_SECRET) || strstr(text, API_KEY) || strstr(text, API_TOKEN))
+        fault = "a secret is in the log";
+    if (fault)
+        print_error("%s\n%.*s\n", fault, 6000, text);
+    free(text);
+    return fault;
+}
+
+void runner_free(struct runner *runner)
+{
+    if (!runner)
+        return;
+    int status;
+    if (runner->pid) { /* the second signal: do not wait for tasks */
+        kill(runner->pid, SIGTERM);
+        if (!proc_wait(runner->pid, 200, &status)) {
+            kill(runner->pid, SIGTERM);
+            if (!proc_wait(runner->pid, STOP_MS, &status))
+                runner_crash(runner);
+        }
+    }
+    int64_t end = now_ms() + 2000 * slowness(); /* a process killed a moment ago may linger */
+    while (runner_task_processes(runner) && now_ms() < end)
+        poll_pause();
+    size_t left_over = runner_task_processes(runner);
+    proc_kill_file(runner->cli);
+    const char *fault = find_fault(runner, left_over);
+    remember(NULL, runner);
+    tmp_dir_free(runner->dir);
+    for (size_t i = 0; runner->env[i]; i++)
+        free(runner->env[i]);
+    free(runner->state);
+    free(runner->config);
+    free(runner->shared);
+    free(runner->cli);
+    free(runner->log);
+    free(runner->base);
+    free(runner);
+    if (fault)
+        fail_msg("%s", fault);
+}
+
+/* ---- calls ---- */
+
+struct reply *runner_get(const struct runner *runner, const char *path)
+{
+    return http_call(runner->base, "GET", path, RUNNER_AUTH, NULL);
+}
+
+struct reply *runner_post(const struct runner *runner, const char *path, const char *json)
+{
+    return http_call(runner->base, "POST", path, RUNNER_AUTH "Content-Type: application/json\r\n",
+                     json);
+}
+
+struct reply *runner_delete(const struct runner *runner, const char *path)
+{
+    return http_call(runner->base, "DELETE", path, RUNNER_AUTH, NULL);
+}
+
+char *prompt_json(const char *prompt, const char *more)
+{
+    cJSON *text = cJSON_CreateString(prompt);
+    char *quoted = cJSON_PrintUnformatted(text);
+    char *json = textf("{\"prompt\":%s%s%s}", quoted, *more ? "," : "", more);
+    free(quoted);
+    cJSON_Delete(text);
+    return json;
+}
+
+struct reply *runner_execute(const struct runner *runner, const char *prompt, const char *more)
+{
+    char *json = prompt_json(prompt, more);
+    struct reply *reply = runner_post(runner, "/execute", json);
+    free(json);
+    return reply;
+}
+
+char *runner_submit(const struct runner *runner, const char *prompt, const char *more)
+{
+    char *fields = textf("\"detach\":true%s%s", *more ? "," : "", more);
+    char *json = prompt_json(prompt, fields);
+    struct reply *reply = http_call(runner->base, "POST", "/execute",
+                                    RUNNER_AUTH "Content-Type: application/json\r\n"
+                                                "Prefer: wait=0\r\n",
+                                    json);
+    assert_status(reply, 202);
+    char *id = strdup(json_text(reply->json, "taskId"));
+    assert_string_not_equal(id, "");
+    reply_free(reply);
+    free(json);
+    free(fields);
+    return id;
+}
+
+char *runner_task_state(const struct runner *runner, const char *id)
+{
+    char *path = textf("/tasks/%s", id);
+    struct reply *reply = runner_get(runner, path);
+    char *state = strdup(json_text(reply->json, "status"));
+    reply_free(reply);
+    free(path);
+    return state;
+}
+
+void runner_await(const struct runner *runner, const char *id, const char *state, int ms)
+{
+    int64_t end = now_ms() + (int64_t)ms * slowness();
+    for (;;) {
+        char *now = runner_task_state(runner, id);
+        bool there = strcmp(now, state) == 0;
+        bool late = now_ms() > end;
+        if (!there && late)
+            print_error("task %s is '%s'\n", id, now);
+        free(now);
+        if (there)
+            return;
+        if (late)
+            fail_msg("task %s is not '%s' within %d ms", id, state, ms);
+        poll_pause();
+    }
+}
+
+struct reply *runner_result(const struct runner *runner, const char *id)
+{
+    char *path = textf("/tasks/%s/result", id);
+    struct reply *reply = runner_get(runner, path);
+    free(path);
+    return reply;
+}

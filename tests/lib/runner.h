@@ -1,0 +1,113 @@
+/*
+ * The runner under test, and the doubles beside it: real processes, started with a clean
+ * environment, ended and checked for leftovers when the test is over.
+ */
+#ifndef TESTLIB_RUNNER_H
+#define TESTLIB_RUNNER_H
+
+#include "http.h"
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#define RUNNER_SECRET "test-secret-0123456789"
+#define RUNNER_AUTH "X-Runner-Secret: " RUNNER_SECRET "\r\n"
+
+/* What the doubles accept and the runner is given. */
+#define API_TOKEN "sk-ant-oat01-test-token"
+#define API_KEY "sk-ant-api03-test-key"
+
+enum { RUNNER_ENV_MAX = 64 };
+
+/* ---- the scripted Messages API ---- */
+
+struct api {
+    pid_t pid;
+    char *dir;
+    char *base; /* http://127.0.0.1:PORT */
+};
+
+/* Starts one that accepts API_TOKEN and API_KEY. */
+struct api *api_new(void);
+void api_free(struct api *api);
+
+/* The requests that hold the text (it goes into a URL: letters and digits). */
+cJSON *api_log(const struct api *api, const char *contains);
+
+/* Posts to /_control. */
+void api_control(const struct api *api, const char *json);
+
+/* ---- the runner ---- */
+
+struct runner {
+    char *dir;    /* everything below is in it; removed at the end */
+    char *state;  /* RUNNER_STATE_DIR */
+    char *config; /* CLAUDE_CONFIG_DIR */
+    char *shared; /* a directory that every user may write to, for what tasks leave behind */
+    char *cli;    /* CLAUDE_BIN */
+    char *log;    /* its stderr */
+    char *base;   /* http://127.0.0.1:PORT while it runs */
+    pid_t pid;    /* 0 when it doesn't run */
+    char *env[RUNNER_ENV_MAX + 1];
+};
+
+/* A runner that is not yet started: port 0, one secret, the stand-in CLI, an API key, four slots,
+ * short times for what hangs. NULL is never returned; without a daemon to test the test is
+ * skipped. */
+struct runner *runner_new(void);
+
+/* A variable of its environment; value NULL takes it out. Counts from the next start. */
+void runner_set(struct runner *runner, const char *name, const char *value);
+
+/* Uses the real CLI against this API, through a script that sets what the runner leaves open: where
+ * the API is, and CLAUDE_CODE_MAX_RETRIES=1, so that errors take seconds. Skips the test when the
+ * CLI is not installed. */
+void runner_use_real_cli(struct runner *runner, const struct api *api);
+
+/* Starts it and waits until it listens; fails the test when it doesn't. */
+void runner_start(struct runner *runner);
+
+/* Starts it expecting it to refuse: returns its exit status; its words are in the log. */
+int runner_start_refused(struct runner *runner);
+
+/* SIGTERM, then waits: the exit status. */
+int runner_stop(struct runner *runner, int ms);
+/* SIGKILL. */
+void runner_crash(struct runner *runner);
+
+/* Everything it has logged. The caller frees it. */
+char *runner_log(const struct runner *runner);
+
+/* How many processes of tasks are alive. */
+size_t runner_task_processes(const struct runner *runner);
+
+/* Stops it. Fails the test when it doesn't stop, when a sanitizer has complained, when its log
+ * holds a secret, or when a task's process has survived. */
+void runner_free(struct runner *runner);
+
+/* ---- calls, with the secret ---- */
+
+struct reply *runner_get(const struct runner *runner, const char *path);
+struct reply *runner_post(const struct runner *runner, const char *path, const char *json);
+struct reply *runner_delete(const struct runner *runner, const char *path);
+
+/* {"prompt":"…"} plus more fields ("" or `"a":1,"b":2`). The caller frees it. */
+char *prompt_json(const char *prompt, const char *more);
+
+/* POST /execute with that prompt and fields. */
+struct reply *runner_execute(const struct runner *runner, const char *prompt, const char *more);
+
+/* Starts a task that runs by itself (POST /execute, detached, Prefer: wait=0): its id. The caller
+ * frees it. */
+char *runner_submit(const struct runner *runner, const char *prompt, const char *more);
+
+/* The task's state right now ("" when there is no such task). The caller frees it. */
+char *runner_task_state(const struct runner *runner, const char *id);
+
+/* Waits for a state; fails the test when it does not come in time. */
+void runner_await(const struct runner *runner, const char *id, const char *state, int ms);
+
+/* GET /tasks/{id}/result once the task has ended. */
+struct reply *runner_result(const struct runner *runner, const char *id);
+
+#endif

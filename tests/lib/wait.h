@@ -1,0 +1,31 @@
+/*
+ * Time in tests: nothing sleeps for a fixed time, everything polls up to a deadline.
+ */
+#ifndef TESTLIB_WAIT_H
+#define TESTLIB_WAIT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Milliseconds of the monotonic clock. */
+int64_t now_ms(void);
+
+/* How much longer than usual things may take: more than 1 in a build with sanitizers, or as the
+ * environment variable CR_SLOW says. Time limits that a test asserts are multiplied by it. */
+int slowness(void);
+
+/* The pause between two looks at a condition. */
+void poll_pause(void);
+
+/* Evaluates `cond` until it is true, at most ms × slowness(); then fails the test. */
+#define EVENTUALLY(ms, cond)                                          \
+    do {                                                              \
+        int64_t eventually_end = now_ms() + (int64_t)(ms)*slowness(); \
+        while (!(cond)) {                                             \
+            if (now_ms() > eventually_end)                            \
+                fail_msg("not within %d ms: %s", (int)(ms), #cond);   \
+            poll_pause();                                             \
+        }                                                             \
+    } while (0)
+
+#endif
