@@ -54,8 +54,8 @@ struct task_record {
     int64_t ended_ms;   /* 0: not yet */
     bool retry_interrupted;
     char *spec;    /* the request as JSON, without secrets */
-    char *summary;  /* members of the answer besides success and output, or NULL */
-    char *caller;   /* name of the secret that submitted it */
+    char *summary; /* members of the answer besides success and output, or NULL */
+    char *caller;  /* name of the secret that submitted it */
     char *request_id;
 };
 

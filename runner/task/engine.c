@@ -223,8 +223,7 @@ int engine_watch(struct engine *engine, const char *id, struct engine_watch *wat
     return live ? 1 : 0;
 }
 
-bool engine_unwatch(struct engine *engine, const char *id, struct engine_watch *watch,
-                    bool leaving)
+bool engine_unwatch(struct engine *engine, const char *id, struct engine_watch *watch, bool leaving)
 {
     struct err ignored;
     enum task_state state;
@@ -361,11 +360,30 @@ void engine_print_running(struct engine *engine, struct buf *out)
 
 /* --- going down ---------------------------------------------------------------------------- */
 
+/* Takes every watch of every queued task: those tasks will not run before the next start. */
+static struct engine_watch *take_queued_watches_locked(struct engine *engine)
+{
+    struct engine_watch *all = NULL, **end = &all;
+    for (int i = 0; i < PRIORITIES; i++) {
+        struct live *live;
+        TAILQ_FOREACH(live, &engine->table.queues[i], queue)
+        {
+            *end = live->watches;
+            live->watches = NULL;
+            while (*end)
+                end = &(*end)->next;
+        }
+    }
+    return all;
+}
+
 void engine_drain(struct engine *engine)
 {
     pthread_mutex_lock(&engine->lock);
     engine->draining = true;
+    struct engine_watch *watches = take_queued_watches_locked(engine);
     pthread_mutex_unlock(&engine->lock);
+    tell(watches);
 }
 
 bool engine_wait_idle(struct engine *engine, int timeout_ms)

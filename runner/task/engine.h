@@ -124,7 +124,8 @@ void engine_load(struct engine *engine, struct engine_load *ret_load);
 /* Appends a JSON array of the running tasks. */
 void engine_print_running(struct engine *engine, struct buf *out);
 
-/* Starts nothing from now on; submits are refused. */
+/* Starts nothing from now on; submits are refused. Who waits for a queued task is told now: it
+ * stays for the next start. */
 void engine_drain(struct engine *engine);
 /* Waits until nothing runs; true when so within timeout_ms. */
 bool engine_wait_idle(struct engine *engine, int timeout_ms);

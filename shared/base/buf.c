@@ -16,6 +16,13 @@ void buf_done(struct buf *buf)
     buf->len = buf->cap = 0;
 }
 
+void buf_wipe(struct buf *buf)
+{
+    if (buf->data)
+        explicit_bzero(buf->data, buf->cap);
+    buf_done(buf);
+}
+
 char *buf_room(struct buf *buf, size_t len)
 {
     if (buf->failed || len > buf->max || buf->len > buf->max - len) {

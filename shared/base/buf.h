@@ -36,6 +36,13 @@ static inline void auto_buf(struct buf *buf)
     buf_done(buf);
 }
 
+/* For buffers that held a secret: overwrites what is there, then buf_done(). */
+void buf_wipe(struct buf *buf);
+static inline void auto_buf_wipe(struct buf *buf)
+{
+    buf_wipe(buf);
+}
+
 /* All of these return 0, or -1 when the buffer is or becomes failed. */
 int buf_add(struct buf *buf, const void *data, size_t len);
 int buf_adds(struct buf *buf, const char *text);

@@ -18,10 +18,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define ORPHANS_MS 5000
 #define ANSWER_MS 20000 /* how long a launch may take before it counts as failed */
 
 struct launcher {
@@ -138,6 +140,17 @@ static int start_locked(struct launcher *launcher, struct err *err)
     return 0;
 }
 
+/* Without namespaces a dead launcher leaves its trees to us, the last sub-reaper. */
+static void end_orphans(void)
+{
+    int64_t deadline = clock_mono_ms() + ORPHANS_MS;
+    while (tree_signal(getpid(), SIGKILL) > 0 && clock_mono_ms() < deadline) {
+        while (waitpid(-1, NULL, WNOHANG) > 0)
+            continue;
+        poll(NULL, 0, 2);
+    }
+}
+
 static void end_locked(struct launcher *launcher)
 {
     fd_close(&launcher->socket);
@@ -145,6 +158,8 @@ static void end_locked(struct launcher *launcher)
         kill(launcher->pid, SIGKILL); /* its inits follow by PR_SET_PDEATHSIG */
         waitpid(launcher->pid, NULL, 0);
         launcher->pid = 0;
+        if (launcher->walls == PROC_SWEEP)
+            end_orphans();
     }
 }
 
@@ -157,6 +172,7 @@ struct launcher *launcher_start(struct err *err)
     }
     pthread_mutex_init(&launcher->lock, NULL);
     launcher->socket = -1;
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     if (start_locked(launcher, err)) {
         launcher_stop(launcher);
         return NULL;
