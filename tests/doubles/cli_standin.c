@@ -360,7 +360,9 @@ static int do_lines(char *args)
     char *line = malloc((size_t)len + 128);
     if (!line)
         return 70;
-    int head = sprintf(line, "{\"type\":\"system\",\"subtype\":\"line\",\"text\":\"");
+    static const char start[] = "{\"type\":\"system\",\"subtype\":\"line\",\"text\":\"";
+    const long head = (long)sizeof(start) - 1;
+    memcpy(line, start, sizeof(start));
     memset(line + head, 'l', (size_t)len);
     memcpy(line + head + len, "\"}\n", 3);
     for (long i = 0; i < n; i++)
