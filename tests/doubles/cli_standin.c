@@ -662,6 +662,16 @@ static int do_touch(char *args)
     return do_done("touched");
 }
 
+/* The first run with this file hangs, every later one succeeds. */
+static int do_once(char *args)
+{
+    int fd = open(args, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd < 0)
+        return do_done("second run");
+    close(fd);
+    return do_hang_middle(args);
+}
+
 static const struct behaviour {
     const char *name;
     int (*run)(char *args);
@@ -708,6 +718,7 @@ static const struct behaviour {
     {"tick", do_tick, "N MS: N lines, one every MS ms, result"},
     {"stderr-flood", do_stderr_flood, "N: N bytes on stderr, result"},
     {"stderr-fail", do_stderr_fail, "TEXT on stderr, nothing on stdout, exit 1"},
+    {"once", do_once, "PATH: creates it and never ends; result when it is there already"},
     {"touch", do_touch, "PATH: appends one byte to it, result"},
 };
 
