@@ -357,14 +357,16 @@ static int do_lines(char *args)
     long n = strtol(args, &end, 10);
     long len = strtol(end, NULL, 10);
     put_init();
-    char *line = malloc((size_t)len + 128);
+    static const char head[] = "{\"type\":\"system\",\"subtype\":\"line\",\"text\":\"";
+    size_t size = sizeof head - 1 + (size_t)len + 3;
+    char *line = malloc(size);
     if (!line)
         return 70;
-    int head = sprintf(line, "{\"type\":\"system\",\"subtype\":\"line\",\"text\":\"");
-    memset(line + head, 'l', (size_t)len);
-    memcpy(line + head + len, "\"}\n", 3);
+    memcpy(line, head, sizeof head - 1);
+    memset(line + sizeof head - 1, 'l', (size_t)len);
+    memcpy(line + size - 3, "\"}\n", 3);
     for (long i = 0; i < n; i++)
-        put(line, (size_t)(head + len + 3));
+        put(line, size);
     free(line);
     put_result("lines done");
     return 0;

@@ -182,27 +182,31 @@ static void snake_case_aliases_are_accepted(void **state)
 
 /* ---- sizes ---- */
 
-/* {"prompt":"pppp…"} of exactly `size` bytes of prompt. */
+/* `n` times the same byte. The caller frees it. */
+static char *run_of(char byte, size_t n)
+{
+    char *text = malloc(n + 1);
+    assert_non_null(text);
+    memset(text, byte, n);
+    text[n] = '\0';
+    return text;
+}
+
 static char *big_prompt(size_t size)
 {
-    char *body = malloc(size + 32);
-    assert_non_null(body);
-    int head = sprintf(body, "{\"prompt\":\"");
-    memset(body + head, 'p', size);
-    memcpy(body + head + size, "\"}", 3);
+    char *text = run_of('p', size);
+    char *body = textf("{\"prompt\":\"%s\"}", text);
+    free(text);
     return body;
 }
 
 static char *deep_json(int depth)
 {
-    char *body = malloc((size_t)depth * 2 + 64);
-    assert_non_null(body);
-    int at = sprintf(body, "{\"prompt\":\"standin: ok x\",\"metadata\":");
-    for (int i = 0; i < depth; i++)
-        body[at++] = '[';
-    for (int i = 0; i < depth; i++)
-        body[at++] = ']';
-    memcpy(body + at, "}", 2);
+    char *open = run_of('[', (size_t)depth);
+    char *close = run_of(']', (size_t)depth);
+    char *body = textf("{\"prompt\":\"standin: ok x\",\"metadata\":%s%s}", open, close);
+    free(open);
+    free(close);
     return body;
 }
 
@@ -244,10 +248,7 @@ static void sizes_have_their_limits(void **state)
 
 static int status_of_head(size_t header_size)
 {
-    char *value = malloc(header_size + 1);
-    assert_non_null(value);
-    memset(value, 'h', header_size);
-    value[header_size] = '\0';
+    char *value = run_of('h', header_size);
     char *headers = textf("X-Long: %s\r\n" RUNNER_AUTH, value);
     struct reply *reply = http_call(shared()->base, "GET", "/health", headers, NULL);
     int status = reply->status;
