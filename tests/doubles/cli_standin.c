@@ -521,10 +521,31 @@ static int do_error(const char *subtype, const char *text, const char *tail)
     return 1;
 }
 
+/* What the real CLI prints in the model's place: `error` says what kind of failure it is. */
+static void put_synthetic(const char *text, const char *error)
+{
+    char line[1024];
+    int n =
+        snprintf(line, sizeof line,
+                 "{\"type\":\"assistant\",\"message\":{\"id\":\"" SESSION "\",\"model\":"
+                 "\"<synthetic>\",\"role\":\"assistant\",\"stop_reason\":\"stop_sequence\","
+                 "\"type\":\"message\",\"usage\":{\"input_tokens\":0,\"output_tokens\":0},"
+                 "\"content\":[{\"type\":\"text\",\"text\":\"%s\"}]},"
+                 "\"parent_tool_use_id\":null,\"session_id\":\"" SESSION "\",\"error\":\"%s\"}\n",
+                 text, error);
+    put(line, (size_t)n);
+}
+
 static int do_not_logged_in(char *args)
 {
+    static const char text[] = "Not logged in \xc2\xb7 Please run /login";
     (void)args;
-    return do_error("success", "Not logged in \xc2\xb7 Please run /login", "");
+    put_init();
+    put_synthetic(text, "authentication_failed");
+    char *line = result_line("success", true, text, "");
+    puts_raw(line);
+    free(line);
+    return 1;
 }
 
 static int do_max_turns(char *args)
@@ -552,6 +573,7 @@ static int do_usage_limit(char *args)
              "\"session_id\":\"" SESSION "\"}\n",
              (long long)time(NULL) + 3600);
     puts_raw(line);
+    put_synthetic("You've hit your session limit", "rate_limit");
     char *result = result_line("success", true, "You've hit your session limit", "");
     char *status = strstr(result, "\"api_error_status\":null");
     memcpy(status + 19, "429 ", 4);

@@ -203,18 +203,24 @@ static void events_replay_as_json_lines(void **state)
     free(path);
 }
 
-static void events_of_a_running_task_follow_it_to_its_end(void **state)
+static bool events_hold(const char *path, const char *text)
 {
-    (void)state;
-    char *id = runner_submit(shared(), "standin: tick 4 100", "");
-    char *path = textf("/tasks/%s/events", id);
     struct reply *events =
         http_call(runner->base, "GET", path, RUNNER_AUTH "Accept: application/x-ndjson\r\n", NULL);
-    assert_status(events, 200);
-    assert_non_null(strstr(events->body, "tick 0"));
-    assert_non_null(strstr(events->body, "tick 3"));
-    assert_non_null(strstr(events->body, "\"done\""));
+    bool found = strstr(events->body, text) != NULL;
     reply_free(events);
+    return found;
+}
+
+static void events_come_while_the_task_runs(void **state)
+{
+    (void)state;
+    char *id = runner_submit(shared(), "standin: tick 4 300", "");
+    char *path = textf("/tasks/%s/events", id);
+    EVENTUALLY(1000, events_hold(path, "tick 0"));
+    runner_await(runner, id, "running", 100);
+    EVENTUALLY(5000, events_hold(path, "\"done\""));
+    assert_true(events_hold(path, "tick 3"));
     free(path);
     free(id);
 }
@@ -585,7 +591,7 @@ int main(void)
         cmocka_unit_test(unknown_tasks_are_404_everywhere),
         cmocka_unit_test(lists_are_filtered_and_paged_without_loss),
         cmocka_unit_test(events_replay_as_json_lines),
-        cmocka_unit_test(events_of_a_running_task_follow_it_to_its_end),
+        cmocka_unit_test(events_come_while_the_task_runs),
         cmocka_unit_test(status_counts_what_runs),
         cmocka_unit_test(cancel_works_in_three_spellings_and_twice),
         cmocka_unit_test(what_has_ended_cannot_be_cancelled),
