@@ -124,7 +124,7 @@ static int write_synced(const char *path, const void *data, size_t len, mode_t m
 int file_replace(const char *path, const void *data, size_t len, mode_t mode, struct err *err)
 {
     char next[PATH_MAX];
-    int n = snprintf(next, sizeof(next), "%s.%d.new", path, (int)getpid());
+    int n = snprintf(next, sizeof(next), "%s.%d.new", path, (int)gettid());
     if (n < 0 || (size_t)n >= sizeof(next))
         return err_set(err, ERR_INVALID, "path too long: '%.80s…'", path);
     if (write_synced(next, data, len, mode, err)) {

@@ -197,7 +197,7 @@ const char *str_nearest(const char *name, const char *(*next)(size_t index, void
     for (size_t i = 0; (candidate = next(i, arg)); i++) {
         size_t len = fold_name(candidate, folded);
         size_t d = distance(wanted, wanted_len, folded, len);
-        if (len > 0 && d <= best && (!found || d < best)) {
+        if (len > 0 && d < wanted_len && d <= best && (!found || d < best)) {
             best = d;
             found = candidate;
         }
