@@ -107,6 +107,7 @@ static int say_continue(struct http_request *req, struct err *err)
         return 0;
     if (send(req->conn->fd, text, sizeof(text) - 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
         return err_set(err, ERR_INVALID, "the client left before it sent its body");
+    conn_restart(req->conn);
     return 0;
 }
 
