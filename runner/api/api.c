@@ -1,0 +1,63 @@
+#include "runner/api/api.h"
+
+#include "base/log.h"
+#include "runner/api/handlers.h"
+
+#include <string.h>
+
+static const struct http_route routes[] = {
+    {"GET", "/healthz", healthz_get, ROUTE_OPEN | ROUTE_DRAIN},
+    {"GET", "/health", health_get, ROUTE_OPEN | ROUTE_DRAIN},
+    {"GET", "/", root_get, ROUTE_DRAIN},
+    {"POST", "/execute", execute_post, 0},
+    {"GET", "/tasks", tasks_list, ROUTE_DRAIN},
+    {"GET", "/tasks/status", tasks_status, ROUTE_DRAIN},
+    {"GET", "/tasks/{id}", task_get, ROUTE_DRAIN},
+    {"DELETE", "/tasks/{id}", task_cancel, ROUTE_DRAIN},
+    {"GET", "/tasks/{id}/result", task_result, ROUTE_DRAIN},
+    {"GET", "/tasks/{id}/events", task_events, ROUTE_DRAIN},
+    {"POST", "/tasks/{id}/cancel", task_cancel, ROUTE_DRAIN},
+    {"POST", "/cancel/{id}", task_cancel, ROUTE_DRAIN},
+};
+
+const struct http_route *api_routes(size_t *ret_count)
+{
+    *ret_count = COUNT_OF(routes);
+    return routes;
+}
+
+void api_done(const struct http_request *req, int status, int64_t duration_us, void *arg)
+{
+    (void)arg;
+    enum log_level level = status >= 500 ? LOG_WARN : LOG_DEBUG;
+    log_set_request(http_id(req));
+    log_at(level, "http", "%s %s %d %lld us", http_method(req), http_path(req), status,
+           (long long)duration_us);
+    log_set_request(NULL);
+}
+
+void api_trouble(const char *message, void *arg)
+{
+    (void)arg;
+    log_warn("http", "%s", message);
+}
+
+void send_err(struct http_request *req, const struct err *err)
+{
+    if (err_http(err->code) == 500)
+        log_error("http", "%s %s: %s", http_method(req), http_path(req), err->msg);
+    if (err->code == ERR_RATE || err->code == ERR_BUSY)
+        http_add_header(req, "Retry-After", err->code == ERR_RATE ? "10" : "5");
+    http_send_error(req, err, NULL);
+}
+
+void send_json(struct http_request *req, int status, const struct buf *json)
+{
+    struct err err;
+    if (buf_check(json, "the answer", &err)) {
+        err.code = ERR_INTERNAL;
+        send_err(req, &err);
+        return;
+    }
+    http_send(req, status, "application/json", buf_str(json), json->len);
+}

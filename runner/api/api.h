@@ -1,0 +1,49 @@
+/*
+ * The HTTP contract on top of the engine: one table of routes, one file per resource.
+ *
+ * Threads: handlers run on the HTTP server's workers.
+ */
+#ifndef API_API_H
+#define API_API_H
+
+#include "http/http.h"
+#include "runner/claude/claude.h"
+#include "runner/config/config.h"
+#include "runner/oauth/login.h"
+#include "runner/store/store.h"
+#include "runner/task/engine.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+struct api_guard; /* auth.c: who tried wrong secrets, and how often */
+
+/* What handlers work with; all of it borrowed from the daemon. */
+struct api {
+    const struct config *_Atomic *config;
+    struct engine *engine;
+    struct store *store;
+    struct login *login;
+    const struct claude *claude;
+    struct launcher *launcher;
+    struct http_server *_Atomic server; /* set once it serves */
+    struct api_guard *guard;
+    const char *version;
+    int64_t started_ms; /* mono */
+    _Atomic bool draining;
+    _Atomic int64_t auth_failures;
+    _Atomic int64_t auth_failed_at; /* real ms of the last; 0: never */
+};
+
+/* The routes, for http_config. */
+const struct http_route *api_routes(size_t *ret_count);
+
+/* http_config's gate, done and trouble; arg is a struct api. */
+bool api_gate(struct http_request *req, const struct http_route *route, void *arg);
+void api_done(const struct http_request *req, int status, int64_t duration_us, void *arg);
+void api_trouble(const char *message, void *arg);
+
+struct api_guard *api_guard_new(void);
+void api_guard_free(struct api_guard *guard);
+
+#endif

@@ -1,0 +1,148 @@
+/* Who may pass. */
+#include "base/clock.h"
+#include "base/log.h"
+#include "crypto/crypto.h"
+#include "runner/api/handlers.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#define WINDOW_MS 60000
+#define ADDRESSES 1024 /* remembered at once; one that shares a place replaces the older */
+
+struct tries {
+    char address[64];
+    int64_t since_ms;
+    int count;
+};
+
+struct api_guard {
+    pthread_mutex_t lock;
+    struct tries tries[ADDRESSES];
+};
+
+struct api_guard *api_guard_new(void)
+{
+    struct api_guard *guard = calloc(1, sizeof(*guard));
+    if (guard)
+        pthread_mutex_init(&guard->lock, NULL);
+    return guard;
+}
+
+void api_guard_free(struct api_guard *guard)
+{
+    if (!guard)
+        return;
+    pthread_mutex_destroy(&guard->lock);
+    free(guard);
+}
+
+/* The secret that the request carries, or NULL. */
+static const char *presented(const struct http_request *req)
+{
+    const char *secret = http_header(req, "X-Runner-Secret");
+    if (secret)
+        return secret;
+    const char *authorization = http_header(req, "Authorization");
+    if (!authorization || strncasecmp(authorization, "Bearer ", 7) != 0)
+        return NULL;
+    authorization += 7;
+    return authorization + strspn(authorization, " ");
+}
+
+/* Which configured secret it is. All are compared, so that time tells nothing about the order. */
+static const struct config_secret *find_secret(const struct api *api, const char *secret)
+{
+    const struct config *config = atomic_load(api->config);
+    const struct config_secret *found = NULL;
+    for (size_t i = 0; secret && i < config->secrets.count; i++) {
+        const struct config_secret *one = &config->secrets.items[i];
+        if (crypto_equal(secret, strlen(secret), one->value, strlen(one->value)))
+            found = one;
+    }
+    return found;
+}
+
+bool is_authorized(const struct api *api, const struct http_request *req)
+{
+    return find_secret(api, presented(req)) != NULL;
+}
+
+const char *caller_name(const struct api *api, const struct http_request *req)
+{
+    const struct config_secret *secret = find_secret(api, presented(req));
+    return secret ? secret->name : "";
+}
+
+/* Behind a tunnel every connection comes from the same place; Cloudflare says who is meant, and
+ * overwrites what a client claims itself. */
+static const char *address_of(const struct http_request *req)
+{
+    const char *client = http_header(req, "CF-Connecting-IP");
+    return client && *client && strlen(client) < 48 ? client : http_peer(req);
+}
+
+/* Counts a wrong try; seconds to wait when there were too many, else 0. */
+static int note_failure(struct api_guard *guard, const char *address, int max)
+{
+    size_t hash = 5381;
+    for (const char *p = address; *p; p++)
+        hash = hash * 33 + (unsigned char)*p;
+    int64_t now = clock_mono_ms();
+    int wait = 0;
+    pthread_mutex_lock(&guard->lock);
+    struct tries *tries = &guard->tries[hash % ADDRESSES];
+    if (strcmp(tries->address, address) != 0 || now - tries->since_ms >= WINDOW_MS) {
+        *tries = (struct tries){.since_ms = now};
+        snprintf(tries->address, sizeof(tries->address), "%s", address);
+    }
+    if (++tries->count > max)
+        wait = (int)((WINDOW_MS - (now - tries->since_ms)) / 1000) + 1;
+    pthread_mutex_unlock(&guard->lock);
+    return wait;
+}
+
+/* A right secret always passes: who shares an address with an attacker is not locked out, and
+ * secrets of 16 characters and more are not guessed. */
+static void refuse(struct api *api, struct http_request *req)
+{
+    struct err err;
+    char text[16];
+    int wait = 0;
+    if (presented(req)) {
+        const char *address = address_of(req);
+        atomic_fetch_add(&api->auth_failures, 1);
+        atomic_store(&api->auth_failed_at, clock_real_ms());
+        wait = note_failure(api->guard, address, atomic_load(api->config)->auth_failures_max);
+        log_warn("auth", "wrong secret from %s", address);
+    }
+    if (wait > 0) {
+        err_set(&err, ERR_RATE, "too many wrong secrets; try again in %d s", wait);
+        snprintf(text, sizeof(text), "%d", wait);
+        http_add_header(req, "Retry-After", text);
+    } else {
+        err_set(&err, ERR_FORBIDDEN, "forbidden");
+    }
+    http_send_error(req, &err, NULL);
+}
+
+bool api_gate(struct http_request *req, const struct http_route *route, void *arg)
+{
+    struct api *api = arg;
+    struct err err;
+    log_set_request(http_id(req));
+    unsigned flags = route ? route->flags : 0;
+    if (!(flags & ROUTE_OPEN) && !is_authorized(api, req)) {
+        refuse(api, req);
+        return false;
+    }
+    if (!(flags & ROUTE_DRAIN) && atomic_load(&api->draining)) {
+        err_set(&err, ERR_BUSY, "the runner is shutting down");
+        send_err(req, &err);
+        return false;
+    }
+    return true;
+}

@@ -1,0 +1,35 @@
+/* The handlers behind the routes, and what they share. Private to runner/api. */
+#ifndef API_HANDLERS_H
+#define API_HANDLERS_H
+
+#include "runner/api/api.h"
+#include "json/json.h"
+
+#define API_BODY_MAX (10u << 20)
+#define API_RESULT_MAX (160u << 20) /* an answer of 64 MiB, escaped */
+
+enum route_flag {
+    ROUTE_OPEN = 1,  /* needs no secret */
+    ROUTE_DRAIN = 2, /* answers while the service drains */
+};
+
+http_handler health_get, healthz_get, root_get;
+http_handler execute_post;
+http_handler tasks_list, tasks_status, task_get, task_result, task_events, task_cancel;
+
+/* Answers 200 with a buffer of JSON, or 500 when the buffer failed. */
+void send_json(struct http_request *req, int status, const struct buf *json);
+void send_err(struct http_request *req, const struct err *err);
+
+/* True when the request carries one of the secrets (auth.c). */
+bool is_authorized(const struct api *api, const struct http_request *req);
+/* The name of the secret that a passed request carried, or "". */
+const char *caller_name(const struct api *api, const struct http_request *req);
+
+/* The task that the path names; false after the answer has been sent. */
+bool find_task(struct http_request *req, struct api *api, struct task_record *record);
+
+/* Appends a task as callers see it; `whole` adds what was asked. */
+void print_task(const struct task_record *record, bool whole, struct json_writer *w);
+
+#endif

@@ -1,0 +1,132 @@
+/* What the service says of itself. */
+#include "base/clock.h"
+#include "runner/api/handlers.h"
+
+#include <stdio.h>
+#include <string.h>
+
+void healthz_get(struct http_request *req, void *arg)
+{
+    (void)arg;
+    http_send(req, 200, "text/plain; charset=utf-8", "ok\n", 3);
+}
+
+static const char *credential_of(const struct config *config, const struct login_status *login)
+{
+    if (config->anthropic_api_key)
+        return "api_key";
+    return login->configured ? "login" : "none";
+}
+
+static void print_oauth(const struct login_status *login, int64_t now_ms, struct json_writer *w)
+{
+    AUTO(buf) struct buf members = BUF_INIT(1024);
+    buf_addc(&members, '{');
+    login_print(login, now_ms, &members);
+    buf_addc(&members, '}');
+    json_add_raw(w, "oauth", buf_str(&members), members.len);
+}
+
+static void print_failures(const struct api *api, struct json_writer *w)
+{
+    char time[CLOCK_TEXT_SIZE];
+    int64_t last = atomic_load(&api->auth_failed_at);
+    json_open_object(w, "auth_failures");
+    json_add_int(w, "count", atomic_load(&api->auth_failures));
+    json_add_text(w, "last", last ? clock_format(last, time) : NULL);
+    json_close(w);
+}
+
+static void print_tasks(const struct engine_load *load, struct json_writer *w)
+{
+    json_open_object(w, "tasks");
+    json_add_int(w, "running", load->running);
+    json_add_int(w, "queued", load->queued);
+    json_add_int(w, "slots", load->slots);
+    json_close(w);
+}
+
+/* More for those who hold a secret. */
+static void print_verbose(const struct api *api, struct json_writer *w)
+{
+    struct http_stats http;
+    const struct config *config = atomic_load(api->config);
+    AUTO(buf) struct buf text = BUF_INIT(256u << 10);
+    json_open_object(w, "host");
+    json_add_text(w, "process_walls", proc_walls_name(launcher_walls(api->launcher)));
+    json_add_int(w, "task_uid", api->claude->uid);
+    json_close(w);
+    http_stats(atomic_load(&api->server), &http);
+    json_open_object(w, "http");
+    json_add_int(w, "workers", http.workers);
+    json_add_int(w, "busy", http.busy);
+    json_add_int(w, "parked", http.parked);
+    json_add_int(w, "requests", (int64_t)http.requests);
+    json_add_int(w, "refused", (int64_t)http.refused);
+    json_add_int(w, "cut_off", (int64_t)http.cut_off);
+    json_close(w);
+    config_print_json(config, &text);
+    json_add_raw(w, "config", buf_str(&text), text.len);
+}
+
+void health_get(struct http_request *req, void *arg)
+{
+    struct api *api = arg;
+    struct login_status login;
+    struct engine_load load;
+    struct json_writer w;
+    char time[CLOCK_TEXT_SIZE];
+    AUTO(buf) struct buf out = BUF_INIT(512u << 10);
+    int64_t now = clock_real_ms();
+    const struct config *config = atomic_load(api->config);
+    login_status(api->login, &login);
+    engine_load(api->engine, &load);
+    bool needs_login = !config->anthropic_api_key && login.state != LOGIN_OK;
+    json_write(&w, &out);
+    json_open_object(&w, NULL);
+    json_add_text(&w, "status",
+                  atomic_load(&api->draining) ? "draining"
+                  : needs_login               ? "degraded"
+                                              : "healthy");
+    if (needs_login) {
+        json_open_array(&w, "reasons");
+        json_add_text(&w, NULL, "login_needed");
+        json_close(&w);
+    }
+    json_add_text(&w, "service", "claude-runner");
+    json_add_text(&w, "version", api->version);
+    json_add_text(&w, "timestamp", clock_format(now, time));
+    json_add_int(&w, "uptime_seconds", (clock_mono_ms() - api->started_ms) / 1000);
+    json_add_text(&w, "credential", credential_of(config, &login));
+    print_oauth(&login, now, &w);
+    print_failures(api, &w);
+    print_tasks(&load, &w);
+    const char *verbose = http_query(req, "verbose");
+    if (verbose && strcmp(verbose, "true") == 0 && is_authorized(api, req))
+        print_verbose(api, &w);
+    json_close(&w);
+    send_json(req, 200, &out);
+}
+
+void root_get(struct http_request *req, void *arg)
+{
+    struct api *api = arg;
+    struct json_writer w;
+    size_t count;
+    const struct http_route *routes = api_routes(&count);
+    AUTO(buf) struct buf out = BUF_INIT(16u << 10);
+    json_write(&w, &out);
+    json_open_object(&w, NULL);
+    json_add_text(&w, "service", "claude-runner");
+    json_add_text(&w, "version", api->version);
+    json_open_array(&w, "endpoints");
+    for (size_t i = 0; i < count; i++) {
+        json_open_object(&w, NULL);
+        json_add_text(&w, "method", routes[i].method);
+        json_add_text(&w, "path", routes[i].path);
+        json_close(&w);
+    }
+    json_close(&w);
+    json_close(&w);
+    send_json(req, 200, &out);
+}

@@ -1,0 +1,228 @@
+/* Tasks as a resource: lists, one, its result, its events, its end. */
+#include "base/clock.h"
+#include "base/str.h"
+#include "runner/api/handlers.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LIST_MAX 1000
+#define LIST_DEFAULT 100
+#define LIST_BYTES_MAX (32u << 20)
+
+/* --- printing ------------------------------------------------------------------------------ */
+
+static void add_time(struct json_writer *w, const char *name, int64_t ms)
+{
+    char time[CLOCK_TEXT_SIZE];
+    json_add_text(w, name, ms ? clock_format(ms, time) : NULL);
+}
+
+/* The members of a stored JSON object, beside those that are there already. */
+static void add_members(struct json_writer *w, const char *object)
+{
+    struct err err;
+    AUTO(json) struct json *root = object ? json_parse(object, strlen(object), &err) : NULL;
+    size_t len, whole = root ? strlen(object) : 0;
+    for (const struct json *at = json_first(root); at; at = json_next(at)) {
+        const char *raw = json_raw_member(object, whole, json_name(at), &len);
+        if (raw && strcmp(json_name(at), "reason") != 0)
+            json_add_raw(w, json_name(at), raw, len);
+    }
+}
+
+void print_task(const struct task_record *record, bool whole, struct json_writer *w)
+{
+    size_t len, spec_len = strlen(record->spec);
+    const char *metadata = json_raw_member(record->spec, spec_len, "metadata", &len);
+    json_open_object(w, NULL);
+    json_add_text(w, "taskId", record->id);
+    json_add_text(w, "kind", record->kind);
+    json_add_text(w, "status", task_state_name(record->state));
+    json_add_text(w, "reason", record->reason[0] ? record->reason : NULL);
+    json_add_text(w, "executor", "local");
+    json_add_int(w, "priority", record->priority);
+    json_add_int(w, "attempts", record->attempts);
+    add_time(w, "createdAt", record->created_ms);
+    add_time(w, "startedAt", record->started_ms);
+    add_time(w, "endedAt", record->ended_ms);
+    json_add_text(w, "caller", record->caller);
+    json_add_text(w, "requestId", record->request_id);
+    if (metadata)
+        json_add_raw(w, "metadata", metadata, len);
+    if (whole) {
+        json_add_raw(w, "request", record->spec, spec_len);
+        add_members(w, record->summary);
+    }
+    json_close(w);
+}
+
+/* --- lists --------------------------------------------------------------------------------- */
+
+struct listing {
+    struct json_writer w;
+    int left;
+    int64_t last;
+    bool more;
+};
+
+static int list_one(const struct task_record *record, void *arg)
+{
+    struct listing *listing = arg;
+    if (listing->left == 0) {
+        listing->more = true;
+        return 1;
+    }
+    listing->left--;
+    listing->last = record->seq;
+    print_task(record, false, &listing->w);
+    return 0;
+}
+
+static int bad_query(struct err *err, const char *name, const char *takes, const char *got)
+{
+    return err_set(err, ERR_INVALID, "query parameter '%s' must be %s, got '%.60s'", name, takes,
+                   got);
+}
+
+static int read_filter(struct http_request *req, struct store_filter *filter, struct err *err)
+{
+    enum task_state state;
+    int64_t limit = LIST_DEFAULT, cursor = 0;
+    const char *text = http_query(req, "status");
+    if (text && task_state_parse(text, &state))
+        return bad_query(err, "status", "a state of a task", text);
+    filter->states = text ? 1u << state : 0;
+    text = http_query(req, "limit");
+    if (text && str_to_int(text, 1, LIST_MAX, &limit))
+        return bad_query(err, "limit", "1..1000", text);
+    text = http_query(req, "cursor");
+    if (text && str_to_int(text, 1, INT64_MAX, &cursor))
+        return bad_query(err, "cursor", "a nextCursor of an earlier answer", text);
+    filter->kind = http_query(req, "kind");
+    filter->limit = (int)limit + 1; /* one more tells whether there are more */
+    filter->before = cursor;
+    return 0;
+}
+
+void tasks_list(struct http_request *req, void *arg)
+{
+    struct api *api = arg;
+    struct err err;
+    struct store_filter filter = {0};
+    AUTO(buf) struct buf out = BUF_INIT(LIST_BYTES_MAX);
+    struct listing listing = {0};
+    char cursor[32];
+    if (read_filter(req, &filter, &err)) {
+        send_err(req, &err);
+        return;
+    }
+    listing.left = filter.limit - 1;
+    json_write(&listing.w, &out);
+    json_open_object(&listing.w, NULL);
+    json_open_array(&listing.w, "tasks");
+    if (store_list(api->store, &filter, list_one, &listing, &err)) {
+        send_err(req, &err);
+        return;
+    }
+    json_close(&listing.w);
+    snprintf(cursor, sizeof(cursor), "%lld", (long long)listing.last);
+    json_add_text(&listing.w, "nextCursor", listing.more ? cursor : NULL);
+    json_close(&listing.w);
+    send_json(req, 200, &out);
+}
+
+void tasks_status(struct http_request *req, void *arg)
+{
+    struct api *api = arg;
+    struct err err;
+    struct engine_load load;
+    struct json_writer w;
+    int64_t counts[TASK_STATE_COUNT];
+    AUTO(buf) struct buf out = BUF_INIT(LIST_BYTES_MAX);
+    AUTO(buf) struct buf running = BUF_INIT(LIST_BYTES_MAX);
+    if (store_count(api->store, counts, &err)) {
+        send_err(req, &err);
+        return;
+    }
+    engine_load(api->engine, &load);
+    engine_print_running(api->engine, &running);
+    json_write(&w, &out);
+    json_open_object(&w, NULL);
+    json_open_object(&w, "counts");
+    for (int i = 0; i < TASK_STATE_COUNT; i++)
+        json_add_int(&w, task_state_name((enum task_state)i), counts[i]);
+    json_close(&w);
+    json_add_int(&w, "slots", load.slots);
+    json_add_int(&w, "queued", load.queued);
+    json_add_raw(&w, "running", buf_str(&running), running.len);
+    json_close(&w);
+    send_json(req, 200, &out);
+}
+
+/* --- one task ------------------------------------------------------------------------------ */
+
+bool find_task(struct http_request *req, struct api *api, struct task_record *record)
+{
+    struct err err;
+    const char *id = http_param(req, "id");
+    if (!id_is_valid(id))
+        err_set(&err, ERR_NOT_FOUND, "there is no such task");
+    else if (store_get(api->store, id, record, &err) == 0)
+        return true;
+    send_err(req, &err);
+    return false;
+}
+
+void task_get(struct http_request *req, void *arg)
+{
+    struct json_writer w;
+    AUTO(task_record) struct task_record record = {0};
+    AUTO(buf) struct buf out = BUF_INIT(LIST_BYTES_MAX);
+    if (!find_task(req, arg, &record))
+        return;
+    json_write(&w, &out);
+    print_task(&record, true, &w);
+    send_json(req, 200, &out);
+}
+
+void task_result(struct http_request *req, void *arg)
+{
+    struct api *api = arg;
+    struct err err;
+    AUTO(task_record) struct task_record record = {0};
+    AUTO(buf) struct buf out = BUF_INIT(API_RESULT_MAX);
+    if (!find_task(req, api, &record))
+        return;
+    if (task_state_is_active(record.state)) {
+        http_add_header(req, "Retry-After", "2");
+        buf_addf(&out, "{\"taskId\":\"%s\",\"status\":\"%s\"}", record.id,
+                 task_state_name(record.state));
+        send_json(req, 202, &out);
+        return;
+    }
+    if (engine_print_result(api->engine, &record, &out, &err)) {
+        send_err(req, &err);
+        return;
+    }
+    send_json(req, 200, &out);
+}
+
+void task_cancel(struct http_request *req, void *arg)
+{
+    struct api *api = arg;
+    struct err err;
+    enum task_state state;
+    AUTO(task_record) struct task_record record = {0};
+    AUTO(buf) struct buf out = BUF_INIT(1024);
+    if (!find_task(req, api, &record))
+        return;
+    if (engine_cancel(api->engine, record.id, &state, &err)) {
+        send_err(req, &err);
+        return;
+    }
+    buf_addf(&out, "{\"success\":true,\"taskId\":\"%s\",\"status\":\"%s\",\"cancelled\":true}",
+             record.id, task_state_name(state));
+    send_json(req, 200, &out);
+}

@@ -1,0 +1,33 @@
+/*
+ * Tasks of kind "claude": Claude Code, started, followed and ended.
+ *
+ * Threads: claude_run() on each task's own thread.
+ */
+#ifndef CLAUDE_CLAUDE_H
+#define CLAUDE_CLAUDE_H
+
+#include "proc/launch.h"
+#include "runner/config/config.h"
+#include "runner/oauth/login.h"
+#include "runner/task/engine.h"
+
+#include <stdatomic.h>
+#include <sys/types.h>
+
+struct claude {
+    struct launcher *launcher;            /* borrowed */
+    struct login *login;                  /* borrowed */
+    const struct config *_Atomic *config; /* borrowed: the configuration in force */
+    const char *instance;                 /* borrowed: value of TASK_MARKER */
+    uid_t uid;                            /* whom it runs as */
+    gid_t gid;
+};
+
+/* A task_kind's run(); arg is a struct claude. */
+void claude_run(struct task_run *run, struct task_outcome *outcome, void *arg);
+
+/* 0 when a task could have a credential now: its own, the configured key, or a usable login; else
+ * ERR_LOGIN with a message that begins with "OAuth". */
+int claude_check_login(const struct claude *claude, bool has_own, struct err *err);
+
+#endif

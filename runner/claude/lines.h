@@ -1,0 +1,34 @@
+/*
+ * Bytes in, lines out: reassembles lines that come in pieces, with a bound on their length.
+ *
+ * Threads: one at a time.
+ */
+#ifndef CLAUDE_LINES_H
+#define CLAUDE_LINES_H
+
+#include "base/buf.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define LINE_BYTES_MAX (16u << 20)
+
+/* A line without its end. `whole_len` is larger than len when the line was too long: then `line`
+ * is its beginning. */
+typedef void lines_fn(const char *line, size_t len, size_t whole_len, void *arg);
+
+struct lines {
+    struct buf held;   /* the beginning of a line whose end has not come */
+    size_t held_whole; /* its length with what no longer fitted */
+    size_t max;
+    lines_fn *fn;
+    void *arg;
+};
+
+void lines_init(struct lines *lines, size_t max, lines_fn *fn, void *arg);
+void lines_done(struct lines *lines);
+void lines_feed(struct lines *lines, const char *data, size_t len);
+/* The last line may lack its end. */
+void lines_finish(struct lines *lines);
+
+#endif

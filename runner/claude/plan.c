@@ -1,0 +1,144 @@
+#include "runner/claude/plan.h"
+
+#include "base/fd.h"
+#include "base/path.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define TOKEN_BYTES_MAX 16384
+
+/* Variables of the runner's own environment that its tasks get; everything else stays here. */
+static const char *const passed_on[] = {
+    "PATH",        "LANG",          "LC_ALL",       "LC_CTYPE",
+    "TZ",          "HTTP_PROXY",    "http_proxy",   "NO_PROXY",
+    "HTTPS_PROXY", "https_proxy",   "no_proxy",     "TERM",
+    "SHELL",       "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS",
+};
+
+/* Directories below a run's own, and the variables that name them. */
+static const struct {
+    const char *name;
+    const char *variable;
+} places[] = {
+    {"home", "HOME"},
+    {"config", "CLAUDE_CONFIG_DIR"},
+    {"tmp", "TMPDIR"},
+    {"work", "PWD"},
+};
+
+static int make_places(const struct claude *claude, const char *dir, struct plan *plan,
+                       struct err *err)
+{
+    for (size_t i = 0; i < COUNT_OF(places); i++) {
+        AUTO(str) char *path = path_join(dir, places[i].name);
+        if (!path || path_make_dirs(path, 0700, err) ||
+            path_own(path, claude->uid, claude->gid, err))
+            return path ? -1 : err_sys(err, "workspace");
+        strlist_addf(&plan->env, "%s=%s", places[i].variable, path);
+    }
+    plan->cwd = path_join(dir, "work");
+    return plan->cwd ? 0 : err_sys(err, "workspace");
+}
+
+static void add_environment(const struct claude *claude, const struct config *config,
+                            struct plan *plan)
+{
+    for (size_t i = 0; i < COUNT_OF(passed_on); i++) {
+        const char *value = getenv(passed_on[i]);
+        if (value)
+            strlist_addf(&plan->env, "%s=%s", passed_on[i], value);
+    }
+    strlist_add(&plan->env, "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1");
+    strlist_add(&plan->env, "DISABLE_AUTOUPDATER=1");
+    strlist_addf(&plan->env, "ANTHROPIC_BASE_URL=%s", config->anthropic_upstream);
+    strlist_addf(&plan->env, TASK_MARKER "=%s", claude->instance);
+}
+
+static int add_secret(struct plan *plan, const char *variable, const char *value,
+                      struct redact_set *redact, struct err *err)
+{
+    if (redact_add(redact, value))
+        return err_sys(err, "credential");
+    strlist_addf(&plan->env, "%s=%s", variable, value);
+    return 0;
+}
+
+/* The request's own credential, else the configured key, else the login. */
+static int add_credential(const struct claude *claude, const struct config *config,
+                          const struct task_spec *spec, struct plan *plan,
+                          struct redact_set *redact, struct err *err)
+{
+    AUTO(buf) struct buf token = BUF_INIT(TOKEN_BYTES_MAX);
+    if (spec->anthropic_oauth_token)
+        return add_secret(plan, "CLAUDE_CODE_OAUTH_TOKEN", spec->anthropic_oauth_token, redact,
+                          err);
+    if (spec->anthropic_api_key || config->anthropic_api_key)
+        return add_secret(plan, "ANTHROPIC_API_KEY",
+                          spec->anthropic_api_key ? spec->anthropic_api_key
+                                                  : config->anthropic_api_key,
+                          redact, err);
+    if (login_token(claude->login, &token, err) || buf_check(&token, "the login's token", err))
+        return -1;
+    int rc = add_secret(plan, "CLAUDE_CODE_OAUTH_TOKEN", buf_str(&token), redact, err);
+    explicit_bzero(token.data, token.cap);
+    return rc;
+}
+
+int claude_check_login(const struct claude *claude, bool has_own, struct err *err)
+{
+    struct login_status status;
+    if (has_own || atomic_load(claude->config)->anthropic_api_key)
+        return 0;
+    login_status(claude->login, &status);
+    if (status.state == LOGIN_OK)
+        return 0;
+    return err_set(err, ERR_LOGIN, "%s", login_state_sentence(status.state));
+}
+
+static int add_program(const struct config *config, const struct task_spec *spec, struct plan *plan,
+                       struct err *err)
+{
+    AUTO(str) char *program = path_find_program(config->claude_bin, getenv("PATH"));
+    if (!program)
+        return err_set(err, ERR_INTERNAL, "CLAUDE_BIN: there is no program '%s'",
+                       config->claude_bin);
+    strlist_add(&plan->argv, program);
+    return task_spec_argv(spec, &plan->argv, err);
+}
+
+struct plan *claude_plan(const struct claude *claude, const struct task_spec *spec, const char *dir,
+                         struct redact_set *redact, struct err *err)
+{
+    const struct config *config = atomic_load(claude->config);
+    AUTO(plan) struct plan *plan = plan_new();
+    if (!plan) {
+        err_sys(err, "plan");
+        return NULL;
+    }
+    plan->uid = claude->uid;
+    plan->gid = claude->gid;
+    plan->kill_grace_ms = config->kill_grace_seconds * 1000;
+    if (make_places(claude, dir, plan, err) || add_program(config, spec, plan, err) ||
+        add_credential(claude, config, spec, plan, redact, err))
+        return NULL;
+    add_environment(claude, config, plan);
+    if (plan->argv.failed || plan->env.failed) {
+        err_set(err, ERR_INTERNAL, "too many arguments for Claude Code");
+        return NULL;
+    }
+    return STEAL_PTR(plan);
+}
+
+int claude_prompt_fd(const char *prompt, struct err *err)
+{
+    AUTO(fd) int fd = memfd_create("prompt", MFD_CLOEXEC);
+    if (fd < 0 || fd_write_all(fd, prompt, strlen(prompt)) || lseek(fd, 0, SEEK_SET) < 0)
+        return err_sys(err, "cannot pass on the prompt");
+    int out = fd;
+    fd = -1;
+    return out;
+}

@@ -1,0 +1,242 @@
+#include "runner/claude/stream.h"
+
+#include "base/str.h"
+#include "json/json.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CUT_BYTES (64u << 10) /* of a line that was too long, this much is passed on */
+#define OUTPUT_BYTES_MAX (64u << 20)
+#define MEMBERS_BYTES_MAX (1u << 20)
+
+static void take_line(const char *line, size_t len, size_t whole_len, void *arg);
+
+void stream_init(struct stream *stream, struct redact_set *redact, stream_event_fn *event,
+                 void *arg)
+{
+    *stream = (struct stream){.redact = redact, .event = event, .arg = arg, .num_turns = -1};
+    lines_init(&stream->lines, LINE_BYTES_MAX, take_line, stream);
+    buf_init(&stream->scratch, 8 * (size_t)LINE_BYTES_MAX);
+    buf_init(&stream->output, OUTPUT_BYTES_MAX);
+    buf_init(&stream->members, MEMBERS_BYTES_MAX);
+}
+
+void stream_done(struct stream *stream)
+{
+    lines_done(&stream->lines);
+    buf_done(&stream->scratch);
+    buf_done(&stream->output);
+    buf_done(&stream->members);
+}
+
+void stream_feed(struct stream *stream, const char *data, size_t len)
+{
+    lines_feed(&stream->lines, data, len);
+}
+
+void stream_finish(struct stream *stream)
+{
+    lines_finish(&stream->lines);
+}
+
+/* --- lines that matter --------------------------------------------------------------------- */
+
+static void copy_text(char *to, size_t size, const char *text)
+{
+    snprintf(to, size, "%s", text ? text : "");
+}
+
+/* {"type":"rate_limit_event","rate_limit_info":{"status":"rejected","resetsAt":<s>,…}} */
+static void take_rate_limit(struct stream *stream, const struct json *line)
+{
+    int64_t resets_s = 0;
+    const struct json *info = json_get(line, "rate_limit_info");
+    const char *status = json_text(json_get(info, "status"));
+    if (!status || strcmp(status, "rejected") != 0)
+        return;
+    json_int(json_get(info, "resetsAt"), &resets_s);
+    stream->limit_reset_ms = resets_s > 0 ? resets_s * 1000 : 1;
+}
+
+/* Members that the answer takes over: from, to. */
+static const struct {
+    const char *from;
+    const char *to;
+} members[] = {
+    {"session_id", "sessionId"},
+    {"usage", "usage"},
+    {"modelUsage", "modelUsage"},
+    {"total_cost_usd", "total_cost_usd"},
+    {"num_turns", "num_turns"},
+    {"duration_api_ms", "duration_api_ms"},
+    {"permission_denials", "permissionDenials"},
+    {"structured_output", "structuredOutput"},
+};
+
+static void take_members(struct stream *stream, const char *line, size_t len)
+{
+    for (size_t i = 0; i < COUNT_OF(members); i++) {
+        size_t value_len;
+        const char *value = json_raw_member(line, len, members[i].from, &value_len);
+        if (!value)
+            continue;
+        buf_addf(&stream->members, ",\"%s\":", members[i].to);
+        buf_add(&stream->members, value, value_len);
+    }
+    if (!buf_ok(&stream->members)) {
+        buf_done(&stream->members);
+        buf_init(&stream->members, MEMBERS_BYTES_MAX);
+        stream->truncated = true;
+    }
+}
+
+/* The CLI says what went wrong in `errors`, or in the result's text. */
+static void take_failure(struct stream *stream, const struct json *root, const char *text)
+{
+    const struct json *first = json_first(json_get(root, "errors"));
+    const char *said = json_text(first);
+    if (!said)
+        said = json_text(json_get(first, "message"));
+    copy_text(stream->failure, sizeof(stream->failure), said ? said : text);
+}
+
+static void take_result(struct stream *stream, const struct json *root, const char *line,
+                        size_t len)
+{
+    const char *text = json_text(json_get(root, "result"));
+    stream->have_result = true;
+    stream->is_error = false;
+    json_bool(json_get(root, "is_error"), &stream->is_error);
+    copy_text(stream->subtype, sizeof(stream->subtype), json_text(json_get(root, "subtype")));
+    stream->api_status = 0;
+    json_int(json_get(root, "api_error_status"), &stream->api_status);
+    json_int(json_get(root, "num_turns"), &stream->num_turns);
+    buf_clear(&stream->output);
+    buf_clear(&stream->members);
+    if (text && buf_adds(&stream->output, text))
+        stream->truncated = true;
+    take_members(stream, line, len);
+    if (stream->is_error || strcmp(stream->subtype, "success") != 0)
+        take_failure(stream, root, text);
+}
+
+static void understand(struct stream *stream, const char *line, size_t len)
+{
+    static const char *const wanted[] = {"\"result\"", "\"rate_limit_event\"", "\"assistant\""};
+    size_t type_len;
+    const char *type = json_raw_member(line, len, "type", &type_len);
+    size_t which = 0;
+    while (type && which < COUNT_OF(wanted) &&
+           (strlen(wanted[which]) != type_len || memcmp(wanted[which], type, type_len) != 0))
+        which++;
+    if (!type || which == COUNT_OF(wanted))
+        return;
+    if (which == 2) { /* an assistant's line matters when it stands for an error */
+        size_t error_len;
+        const char *error = json_raw_member(line, len, "error", &error_len);
+        if (error && error_len > 2 && error[0] == '"')
+            snprintf(stream->last_error, sizeof(stream->last_error), "%.*s", (int)error_len - 2,
+                     error + 1);
+        return;
+    }
+    struct err err;
+    AUTO(json) struct json *root = json_parse(line, len, &err);
+    if (root && which == 0)
+        take_result(stream, root, line, len);
+    else if (root)
+        take_rate_limit(stream, root);
+}
+
+/* --- lines as events ----------------------------------------------------------------------- */
+
+/* JavaScript may print half a surrogate pair, and NUL, as escapes; nothing else reads them. */
+static void mend_escapes(struct buf *text)
+{
+    for (size_t i = 0; i + 6 <= text->len; i++) {
+        char *p = text->data + i;
+        if (p[0] != '\\')
+            continue;
+        if (p[1] != 'u') {
+            i++; /* an escaped backslash must not begin another escape */
+            continue;
+        }
+        char hex[5] = {p[2], p[3], p[4], p[5], '\0'};
+        unsigned code = (unsigned)strtoul(hex, NULL, 16);
+        bool high = code >= 0xd800 && code < 0xdc00, low = code >= 0xdc00 && code < 0xe000;
+        unsigned next = 0;
+        if (high && i + 12 <= text->len && p[6] == '\\' && p[7] == 'u') {
+            char more[5] = {p[8], p[9], p[10], p[11], '\0'};
+            next = (unsigned)strtoul(more, NULL, 16);
+        }
+        if (high && next >= 0xdc00 && next < 0xe000)
+            i += 11;
+        else if (high || low || code == 0)
+            memcpy(p + 2, "fffd", 4);
+    }
+}
+
+/* True when scratch holds the line as strict JSON: an object on one line. */
+static bool as_json(struct stream *stream, const char *line, size_t len)
+{
+    struct err err;
+    struct buf *text = &stream->scratch;
+    if (len == 0 || line[0] != '{')
+        return false;
+    buf_clear(text);
+    if (!redact_is_clean(stream->redact, line, len))
+        redact_text(stream->redact, line, len, text);
+    else
+        buf_add(text, line, len);
+    if (!buf_ok(text))
+        return false;
+    if (json_check(text->data, text->len, &err) == 0)
+        return true;
+    if (!str_is_utf8(text->data, text->len)) {
+        AUTO(buf) struct buf whole = BUF_INIT(text->max);
+        str_add_utf8(&whole, text->data, text->len);
+        buf_clear(text);
+        buf_add(text, buf_str(&whole), whole.len);
+    }
+    mend_escapes(text);
+    return buf_ok(text) && json_check(text->data, text->len, &err) == 0;
+}
+
+static void as_text(struct stream *stream, const char *line, size_t len, size_t whole_len)
+{
+    AUTO(buf) struct buf clean = BUF_INIT(2 * (size_t)LINE_BYTES_MAX);
+    struct buf *json = &stream->scratch;
+    redact_text(stream->redact, line, len, &clean);
+    buf_clear(json);
+    buf_adds(json, "{\"type\":\"text\",\"content\":\"");
+    str_add_json(json, buf_str(&clean), clean.len);
+    buf_adds(json, "\"");
+    if (whole_len > len)
+        buf_addf(json, ",\"truncated\":true,\"bytes\":%zu", whole_len);
+    buf_adds(json, "}");
+}
+
+static void take_line(const char *line, size_t len, size_t whole_len, void *arg)
+{
+    struct stream *stream = arg;
+    struct buf *text = &stream->scratch;
+    stream->began = true;
+    if (len == 0)
+        return;
+    if (whole_len > len) {
+        stream->truncated = true;
+        len = len < CUT_BYTES ? len : CUT_BYTES;
+    }
+    if (whole_len == len && as_json(stream, line, len))
+        understand(stream, text->data, text->len);
+    else
+        as_text(stream, line, len, whole_len);
+    if (buf_ok(text))
+        stream->event(text->data, text->len, stream->arg);
+    else
+        stream->truncated = true;
+    text->failed = false;
+    if (text->cap > (1u << 20))
+        buf_done(text);
+}

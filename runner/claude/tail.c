@@ -1,0 +1,71 @@
+#include "runner/claude/tail.h"
+
+#include "base/fd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PUNCH_BYTES (INT64_C(4) << 20) /* at a time: a hole costs a journal entry */
+
+int tail_open(struct tail *tail, const char *path, struct err *err)
+{
+    *tail = (struct tail){.write_fd = -1, .read_fd = -1, .notify_fd = -1};
+    tail->write_fd =
+        open(path, O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    tail->read_fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (tail->write_fd < 0 || tail->read_fd < 0) {
+        err_sys(err, "cannot make '%s'", path);
+        tail_done(tail);
+        return -1;
+    }
+    tail->notify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    if (tail->notify_fd >= 0 && inotify_add_watch(tail->notify_fd, path, IN_MODIFY) < 0)
+        fd_close(&tail->notify_fd);
+    return 0;
+}
+
+void tail_done(struct tail *tail)
+{
+    fd_close(&tail->write_fd);
+    fd_close(&tail->read_fd);
+    fd_close(&tail->notify_fd);
+}
+
+static void punch(struct tail *tail, int64_t up_to)
+{
+    if (up_to - tail->punched < PUNCH_BYTES)
+        return;
+    /* a file system without holes keeps the bytes until the task ends */
+    (void)fallocate(tail->read_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, tail->punched,
+                    up_to - tail->punched);
+    tail->punched = up_to;
+}
+
+size_t tail_read(struct tail *tail, char *to, size_t size)
+{
+    ssize_t n;
+    while ((n = pread(tail->read_fd, to, size, tail->offset)) < 0 && errno == EINTR)
+        continue;
+    if (n <= 0)
+        return 0;
+    tail->offset += n;
+    punch(tail, tail->offset);
+    return (size_t)n;
+}
+
+void tail_heed(struct tail *tail)
+{
+    char events[4096];
+    while (tail->notify_fd >= 0 && read(tail->notify_fd, events, sizeof(events)) > 0)
+        continue;
+}
+
+void tail_trim(struct tail *tail, int64_t keep)
+{
+    struct stat st;
+    if (fstat(tail->read_fd, &st) == 0 && st.st_size > keep)
+        punch(tail, st.st_size - keep);
+}

@@ -1,0 +1,273 @@
+/*
+ * The configuration: one table of variables, and the typed values that came of it.
+ *
+ * CONFIG_FIELDS is the only list. The struct's members, the checks, `serve --check`, the help and
+ * docs/configuration.md come from it. A value is taken from the first of these that has it; an
+ * empty one counts as not given:
+ *     NAME (or its alias) in the environment, the file that NAME_FILE in the environment names,
+ *     the same two in the --env-file, the default.
+ *
+ * Threads: a config does not change after config_load(); share it freely. Nothing is kept outside.
+ */
+#ifndef CONFIG_CONFIG_H
+#define CONFIG_CONFIG_H
+
+#include "base/auto.h"
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/redact.h"
+#include "base/strlist.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum config_jail { CONFIG_JAIL_AUTO, CONFIG_JAIL_FULL, CONFIG_JAIL_RESTRICTED, CONFIG_JAIL_NONE };
+enum config_overflow { OVERFLOW_OFF, OVERFLOW_FULL, OVERFLOW_UNAVAILABLE, OVERFLOW_ALWAYS };
+enum config_log_format { CONFIG_LOG_AUTO, CONFIG_LOG_JSON, CONFIG_LOG_TEXT };
+
+/* One of the secrets of RUNNER_SECRET. */
+struct config_secret {
+    char *name; /* "secret-1", … when it carries none */
+    char *value;
+};
+
+struct config_secrets {
+    struct config_secret *items;
+    size_t count;
+};
+
+/* What a kind of variable becomes in struct config. Text is NULL when not given and without a
+ * default; an ENUM is the index of its choice. */
+#define CONFIG_C_INT int
+#define CONFIG_C_TEXT char *
+#define CONFIG_C_ADDRESS char * /* an IP address */
+#define CONFIG_C_PATH char *    /* made absolute; "~/" is the home directory */
+#define CONFIG_C_URL char *     /* https, or http to loopback; no '/' at the end */
+#define CONFIG_C_ANY_URL char * /* http or https */
+#define CONFIG_C_CHOICE char *  /* one of the choices, as text */
+#define CONFIG_C_ENUM int
+#define CONFIG_C_LIST struct strlist    /* comma separated */
+#define CONFIG_C_DOMAINS struct strlist /* "open", "none", or domain names */
+#define CONFIG_C_SECRETS struct config_secrets
+
+enum config_flag {
+    CONFIG_SECRET = 1,     /* never printed */
+    CONFIG_RELOADABLE = 2, /* taken over on SIGHUP */
+    CONFIG_LATER = 4,      /* checked now, used by a capability to come */
+    CONFIG_REQUIRED = 8,
+};
+
+/* Columns: kind, member, name, alias or NULL, default or NULL, what it takes, flags, help.
+ * What it takes: CONFIG_RANGE for INT, CONFIG_ONE_OF for CHOICE and ENUM, else CONFIG_ANY. */
+#define CONFIG_RANGE(low, high) .min = (low), .max = (high)
+#define CONFIG_ONE_OF(list) .choices = (list)
+#define CONFIG_ANY .choices = NULL
+
+/* clang-format off */
+#define CONFIG_FIELDS(X) \
+    X(INT, port, "PORT", NULL, "8787", CONFIG_RANGE(0, 65535), 0, \
+      "port to listen on; 0 picks a free one and logs it") \
+    X(ADDRESS, bind, "BIND", NULL, "127.0.0.1", CONFIG_ANY, 0, \
+      "address to listen on (0.0.0.0 in a container)") \
+    X(SECRETS, secrets, "RUNNER_SECRET", NULL, NULL, CONFIG_ANY, \
+      CONFIG_SECRET | CONFIG_RELOADABLE | CONFIG_REQUIRED, \
+      "shared secret(s) of the callers, comma separated, each optionally `name:secret`; " \
+      "at least 16 characters each") \
+    X(PATH, state_dir, "RUNNER_STATE_DIR", NULL, "/var/lib/claude-runner", CONFIG_ANY, 0, \
+      "everything that lasts: database, events, mirrors, workspaces, outputs") \
+    X(TEXT, user, "RUNNER_USER", NULL, NULL, CONFIG_ANY, 0, \
+      "who tasks run as when the runner itself is root: `claude-runner` if that user exists, " \
+      "else `nobody`") \
+    X(TEXT, claude_bin, "CLAUDE_BIN", NULL, "claude", CONFIG_ANY, 0, \
+      "the Claude Code CLI: a path, or a name to find on PATH") \
+    X(PATH, claude_config_dir, "CLAUDE_CONFIG_DIR", NULL, "~/.claude", CONFIG_ANY, 0, \
+      "where the CLI's login lives") \
+    X(ANY_URL, anthropic_upstream, "ANTHROPIC_UPSTREAM", NULL, "https://api.anthropic.com", \
+      CONFIG_ANY, CONFIG_LATER, "where the credential proxy sends Claude's API traffic") \
+    X(TEXT, anthropic_api_key, "ANTHROPIC_API_KEY", NULL, NULL, CONFIG_ANY, \
+      CONFIG_SECRET | CONFIG_RELOADABLE, "used instead of a login when set") \
+    X(URL, oauth_token_url, "OAUTH_TOKEN_URL", NULL, \
+      "https://platform.claude.com/v1/oauth/token", CONFIG_ANY, CONFIG_LATER, \
+      "where a login is refreshed") \
+    X(TEXT, oauth_client_id, "OAUTH_CLIENT_ID", NULL, "9d1c250a-e61b-44d9-88ed-5944d1962f5e", \
+      CONFIG_ANY, CONFIG_LATER, "the OAuth client of the login") \
+    X(INT, oauth_alert_hours, "OAUTH_ALERT_HOURS", NULL, "2", CONFIG_RANGE(0, 168), \
+      CONFIG_RELOADABLE | CONFIG_LATER, \
+      "alert when a login that can't be refreshed has fewer hours left") \
+    X(ANY_URL, alert_url, "ALERT_URL", NULL, NULL, CONFIG_ANY, \
+      CONFIG_SECRET | CONFIG_RELOADABLE | CONFIG_LATER, \
+      "where alerts are posted (ntfy or webhook)") \
+    X(INT, max_concurrent_tasks, "MAX_CONCURRENT_TASKS", NULL, "cores", CONFIG_RANGE(1, 1024), \
+      CONFIG_RELOADABLE, "tasks that run here at once") \
+    X(INT, queue_max, "QUEUE_MAX", NULL, "1000", CONFIG_RANGE(0, 1000000), CONFIG_RELOADABLE, \
+      "tasks that may wait; more are answered 429") \
+    X(LIST, allowed_tools, "ALLOWED_TOOLS", NULL, NULL, CONFIG_ANY, CONFIG_RELOADABLE, \
+      "tools that Claude may use when a request doesn't say, comma separated") \
+    X(CHOICE, permission_mode, "PERMISSION_MODE", NULL, NULL, \
+      CONFIG_ONE_OF("acceptEdits|auto|bypassPermissions|default|dontAsk|plan"), \
+      CONFIG_RELOADABLE, "permission mode when a request doesn't say; not set: " \
+      "`bypassPermissions` in a jail, else `acceptEdits`") \
+    X(PATH, system_prompt_file, "SYSTEM_PROMPT_FILE", NULL, NULL, CONFIG_ANY, CONFIG_RELOADABLE, \
+      "system prompt when a request doesn't say; read again when it changes") \
+    X(TEXT, system_prompt_secret, "SYSTEM_PROMPT_SECRET", NULL, NULL, CONFIG_ANY, CONFIG_LATER, \
+      "the same from Secret Manager: the secret's name") \
+    X(TEXT, default_model, "DEFAULT_MODEL", NULL, NULL, CONFIG_ANY, CONFIG_RELOADABLE, \
+      "model when a request doesn't say") \
+    X(INT, task_timeout_minutes, "TASK_TIMEOUT_MINUTES", NULL, "55", CONFIG_RANGE(1, 10080), \
+      CONFIG_RELOADABLE, "time limit of /run and /run-async when a request doesn't say") \
+    X(INT, execute_timeout_minutes, "EXECUTE_TIMEOUT_MINUTES", NULL, "5", \
+      CONFIG_RANGE(1, 10080), CONFIG_RELOADABLE, \
+      "time limit of /execute when a request doesn't say") \
+    X(INT, first_event_seconds, "FIRST_EVENT_SECONDS", NULL, "60", CONFIG_RANGE(1, 3600), \
+      CONFIG_RELOADABLE, "Claude is ended when it has printed nothing after this") \
+    X(INT, idle_seconds, "IDLE_SECONDS", NULL, "1800", CONFIG_RANGE(0, 604800), \
+      CONFIG_RELOADABLE, "Claude is ended when it prints nothing for so long; 0: never") \
+    X(INT, result_grace_seconds, "RESULT_GRACE_SECONDS", NULL, "5", CONFIG_RANGE(0, 300), \
+      CONFIG_RELOADABLE, "time to exit after the result") \
+    X(INT, kill_grace_seconds, "KILL_GRACE_SECONDS", NULL, "5", CONFIG_RANGE(0, 300), \
+      CONFIG_RELOADABLE, "time between TERM and KILL") \
+    X(INT, drain_seconds, "DRAIN_SECONDS", NULL, "30", CONFIG_RANGE(0, 86400), \
+      CONFIG_RELOADABLE, "time that running tasks get when the service is stopped") \
+    X(INT, keepalive_after_ms, "KEEPALIVE_AFTER_MS", NULL, "25000", CONFIG_RANGE(100, 600000), \
+      CONFIG_RELOADABLE, "an answer that isn't ready by then begins with white space") \
+    X(INT, keepalive_every_ms, "KEEPALIVE_EVERY_MS", NULL, "15000", CONFIG_RANGE(100, 600000), \
+      CONFIG_RELOADABLE, "time between two signs of life on a waiting connection") \
+    X(INT, http_workers, "HTTP_WORKERS", NULL, "32", CONFIG_RANGE(4, 512), 0, \
+      "threads that read requests and write answers") \
+    X(INT, auth_failures_max, "AUTH_FAILURES_MAX", NULL, "10", CONFIG_RANGE(1, 10000), \
+      CONFIG_RELOADABLE, "wrong secrets from one address in a minute before it is answered 429") \
+    X(ENUM, jail, "JAIL", NULL, "auto", CONFIG_ONE_OF("auto|full|restricted|none"), \
+      CONFIG_LATER, "how tasks are confined; auto takes the strongest the host can give") \
+    X(ENUM, jail_min, "JAIL_MIN", NULL, "restricted", CONFIG_ONE_OF("auto|full|restricted|none"), \
+      CONFIG_LATER, "the service does not start when the host can't give this (auto: none asked)") \
+    X(DOMAINS, egress, "EGRESS", NULL, "open", CONFIG_ANY, CONFIG_RELOADABLE | CONFIG_LATER, \
+      "network of tasks when a request doesn't say: open, none, or domains, comma separated") \
+    X(TEXT, github_token, "GITHUB_TOKEN", "GITHUB_PAT", NULL, CONFIG_ANY, \
+      CONFIG_SECRET | CONFIG_RELOADABLE | CONFIG_LATER, "the owner's token for github.com") \
+    X(PATH, git_ssh_key_file, "GIT_SSH_KEY_FILE", NULL, NULL, CONFIG_ANY, \
+      CONFIG_RELOADABLE | CONFIG_LATER, "the owner's ssh key for git") \
+    X(PATH, git_known_hosts, "GIT_KNOWN_HOSTS", NULL, NULL, CONFIG_ANY, \
+      CONFIG_RELOADABLE | CONFIG_LATER, "host keys that git trusts") \
+    X(LIST, git_allow, "GIT_ALLOW", NULL, NULL, CONFIG_ANY, CONFIG_RELOADABLE | CONFIG_LATER, \
+      "hosts or `file:` paths that git may use although they are private") \
+    X(INT, repo_cache_max_mb, "REPO_CACHE_MAX_MB", NULL, "20480", CONFIG_RANGE(0, 100000000), \
+      CONFIG_RELOADABLE | CONFIG_LATER, "size of the repository cache") \
+    X(INT, disk_min_free_mb, "DISK_MIN_FREE_MB", NULL, "1024", CONFIG_RANGE(0, 100000000), \
+      CONFIG_RELOADABLE | CONFIG_LATER, "with less free disk new tasks are answered 507") \
+    X(INT, keep_tasks_days, "KEEP_TASKS_DAYS", NULL, "30", CONFIG_RANGE(1, 36500), \
+      CONFIG_RELOADABLE | CONFIG_LATER, "how long ended tasks are kept") \
+    X(TEXT, callback_secret, "CALLBACK_SECRET", "CLOUDRUN_CALLBACK_SECRET", NULL, CONFIG_ANY, \
+      CONFIG_SECRET | CONFIG_RELOADABLE | CONFIG_LATER, "signs webhooks") \
+    X(LIST, callback_allow, "CALLBACK_ALLOW", NULL, NULL, CONFIG_ANY, \
+      CONFIG_RELOADABLE | CONFIG_LATER, "private addresses that webhooks may go to") \
+    X(TEXT, cf_access_team_domain, "CF_ACCESS_TEAM_DOMAIN", NULL, NULL, CONFIG_ANY, \
+      CONFIG_LATER, "Cloudflare Access: the team's domain") \
+    X(TEXT, cf_access_aud, "CF_ACCESS_AUD", NULL, NULL, CONFIG_ANY, CONFIG_LATER, \
+      "Cloudflare Access: the application's audience tag") \
+    X(URL, cf_access_certs_url, "CF_ACCESS_CERTS_URL", NULL, NULL, CONFIG_ANY, CONFIG_LATER, \
+      "Cloudflare Access: where the keys are, when not at the team's domain") \
+    X(ENUM, overflow, "OVERFLOW", NULL, "off", CONFIG_ONE_OF("off|full|unavailable|always"), \
+      CONFIG_RELOADABLE | CONFIG_LATER, "when tasks go to Cloud Run: no slot within " \
+      "OVERFLOW_AFTER_MS, also when nothing can run here, or always") \
+    X(INT, overflow_after_ms, "OVERFLOW_AFTER_MS", NULL, "5000", CONFIG_RANGE(0, 86400000), \
+      CONFIG_RELOADABLE | CONFIG_LATER, "how long a task waits for a slot before that") \
+    X(TEXT, gcp_project_id, "GCP_PROJECT_ID", "GCS_PROJECT_ID", NULL, CONFIG_ANY, CONFIG_LATER, \
+      "Google Cloud project") \
+    X(TEXT, gcp_region, "GCP_REGION", NULL, "us-central1", CONFIG_ANY, CONFIG_LATER, \
+      "region of the Cloud Run job") \
+    X(TEXT, cloudrun_job_name, "CLOUDRUN_JOB_NAME", NULL, NULL, CONFIG_ANY, CONFIG_LATER, \
+      "name of the Cloud Run job") \
+    X(TEXT, gcs_logs_bucket, "GCS_LOGS_BUCKET", NULL, NULL, CONFIG_ANY, CONFIG_LATER, \
+      "bucket for payloads, logs and results") \
+    X(TEXT, kms_location, "KMS_LOCATION", NULL, "global", CONFIG_ANY, CONFIG_LATER, \
+      "location of the KMS key ring") \
+    X(TEXT, kms_key_ring, "KMS_KEY_RING", NULL, NULL, CONFIG_ANY, CONFIG_LATER, \
+      "KMS key ring") \
+    X(TEXT, kms_key_name, "KMS_KEY_NAME", NULL, NULL, CONFIG_ANY, CONFIG_LATER, \
+      "KMS key that wraps the payloads' keys") \
+    X(TEXT, cloud_api_key_secret, "CLOUD_API_KEY_SECRET", NULL, NULL, CONFIG_ANY, CONFIG_LATER, \
+      "the Secret Manager secret with the API key of cloud tasks: its name") \
+    X(INT, cloud_max_executions, "CLOUD_MAX_EXECUTIONS", NULL, "100", CONFIG_RANGE(1, 1000), \
+      CONFIG_RELOADABLE | CONFIG_LATER, "cloud tasks at once") \
+    X(PATH, google_application_credentials, "GOOGLE_APPLICATION_CREDENTIALS", NULL, NULL, \
+      CONFIG_ANY, CONFIG_LATER, "service-account key or authorized-user file") \
+    X(TEXT, gce_metadata_host, "GCE_METADATA_HOST", NULL, NULL, CONFIG_ANY, CONFIG_LATER, \
+      "the metadata server, when not Google's") \
+    X(URL, google_run_endpoint, "GOOGLE_RUN_ENDPOINT", NULL, "https://run.googleapis.com", \
+      CONFIG_ANY, CONFIG_LATER, "Cloud Run") \
+    X(URL, google_storage_endpoint, "GOOGLE_STORAGE_ENDPOINT", NULL, \
+      "https://storage.googleapis.com", CONFIG_ANY, CONFIG_LATER, "Cloud Storage") \
+    X(URL, google_kms_endpoint, "GOOGLE_KMS_ENDPOINT", NULL, "https://cloudkms.googleapis.com", \
+      CONFIG_ANY, CONFIG_LATER, "Cloud KMS") \
+    X(URL, google_secretmanager_endpoint, "GOOGLE_SECRETMANAGER_ENDPOINT", NULL, \
+      "https://secretmanager.googleapis.com", CONFIG_ANY, CONFIG_LATER, "Secret Manager") \
+    X(URL, google_iam_endpoint, "GOOGLE_IAM_ENDPOINT", NULL, "https://iam.googleapis.com", \
+      CONFIG_ANY, CONFIG_LATER, "IAM") \
+    X(URL, google_serviceusage_endpoint, "GOOGLE_SERVICEUSAGE_ENDPOINT", NULL, \
+      "https://serviceusage.googleapis.com", CONFIG_ANY, CONFIG_LATER, "Service Usage") \
+    X(URL, google_resourcemanager_endpoint, "GOOGLE_RESOURCEMANAGER_ENDPOINT", NULL, \
+      "https://cloudresourcemanager.googleapis.com", CONFIG_ANY, CONFIG_LATER, \
+      "Resource Manager") \
+    X(URL, google_artifactregistry_endpoint, "GOOGLE_ARTIFACTREGISTRY_ENDPOINT", NULL, \
+      "https://artifactregistry.googleapis.com", CONFIG_ANY, CONFIG_LATER, "Artifact Registry") \
+    X(URL, google_iamcredentials_endpoint, "GOOGLE_IAMCREDENTIALS_ENDPOINT", NULL, \
+      "https://iamcredentials.googleapis.com", CONFIG_ANY, CONFIG_LATER, "IAM Credentials") \
+    X(ENUM, log_level, "LOG_LEVEL", NULL, "info", CONFIG_ONE_OF("error|warn|info|debug"), \
+      CONFIG_RELOADABLE, "what is logged, to stderr (an enum log_level)") \
+    X(ENUM, log_format, "LOG_FORMAT", NULL, "auto", CONFIG_ONE_OF("auto|json|text"), 0, \
+      "auto: json on a pipe and text on a terminal")
+/* clang-format on */
+
+struct config_value; /* a variable's text and where it came from */
+
+struct config {
+#define CONFIG_MEMBER(kind, member, ...) CONFIG_C_##kind member;
+    CONFIG_FIELDS(CONFIG_MEMBER)
+#undef CONFIG_MEMBER
+    struct config_value *values; /* config.c's own */
+};
+
+struct config_source {
+    char *const *env;     /* borrowed; "NAME=value", …, NULL: what main() got */
+    const char *env_file; /* borrowed; --env-file FILE, or NULL */
+};
+
+/* One line each, for a person; no secrets in them. */
+struct config_report {
+    struct strlist errors;
+    struct strlist warnings; /* unknown names, variables that nothing uses yet */
+};
+
+void config_report_done(struct config_report *report);
+static inline void auto_config_report(struct config_report *report)
+{
+    config_report_done(report);
+}
+
+/* Reads and checks everything. NULL with ERR_CONFIG when anything is wrong: report->errors then
+ * has every wrong variable, and err the first and how many more there are. `report` is to be
+ * zeroed before. */
+struct config *config_load(const struct config_source *source, struct config_report *report,
+                           struct err *err);
+
+/* For SIGHUP: as config_load, but what is not CONFIG_RELOADABLE stays as in `now`; a warning names
+ * each such variable that has changed. */
+struct config *config_reload(const struct config *now, const struct config_source *source,
+                             struct config_report *report, struct err *err);
+
+void config_free(struct config *config);
+DEFINE_AUTO(config, struct config *, config_free)
+
+/* Registers every secret of the configuration. */
+int config_redact(const struct config *config, struct redact_set *set);
+
+/* The configuration in force, without secrets: a line a variable, or one JSON object
+ * {"PORT":{"value":8787,"from":"default"},…} with "secret":true and "notUsedYet":true where so. */
+void config_print_text(const struct config *config, struct buf *out);
+void config_print_json(const struct config *config, struct buf *out);
+
+/* The table itself: for `serve --help`, and docs/configuration.md whole. */
+void config_print_help(struct buf *out);
+void config_print_markdown(struct buf *out);
+
+#endif

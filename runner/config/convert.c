@@ -1,0 +1,243 @@
+#include "base/form.h"
+#include "base/str.h"
+#include "runner/config/fields.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define TEXT_MAX 4096
+#define SECRET_MAX 1024
+
+/* One function a kind. Each gets where the member is and the home directory. */
+typedef int convert_fn(const char *home, const struct config_field *field, const char *text,
+                       void *member, struct err *err);
+
+static int convert_int(const char *home, const struct config_field *field, const char *text,
+                       void *member, struct err *err)
+{
+    int64_t value;
+    (void)home;
+    if (str_to_int(text, field->takes.min, field->takes.max, &value))
+        return err_set(err, ERR_CONFIG, "must be %d..%d", field->takes.min, field->takes.max);
+    *(int *)member = (int)value;
+    return 0;
+}
+
+static int put_text(const char *text, void *member, struct err *err)
+{
+    char *copy = strdup(text);
+    if (!copy)
+        return err_set(err, ERR_CONFIG, "does not fit into memory");
+    *(char **)member = copy;
+    return 0;
+}
+
+static int convert_text(const char *home, const struct config_field *field, const char *text,
+                        void *member, struct err *err)
+{
+    (void)home;
+    size_t len = strlen(text);
+    if (len > TEXT_MAX)
+        return err_set(err, ERR_CONFIG, "must be at most %d bytes", TEXT_MAX);
+    if ((field->flags & CONFIG_SECRET) && !form_is_token(text))
+        return err_set(err, ERR_CONFIG, "must be printable ASCII without spaces");
+    bool plain = str_is_utf8(text, len);
+    for (const char *p = text; plain && *p; p++)
+        plain = (unsigned char)*p >= 0x20 && *p != 0x7f;
+    if (!plain)
+        return err_set(err, ERR_CONFIG, "must be one line of UTF-8 text");
+    return put_text(text, member, err);
+}
+
+static int convert_address(const char *home, const struct config_field *field, const char *text,
+                           void *member, struct err *err)
+{
+    unsigned char address[sizeof(struct in6_addr)];
+    (void)home;
+    (void)field;
+    if (inet_pton(AF_INET, text, address) != 1 && inet_pton(AF_INET6, text, address) != 1)
+        return err_set(err, ERR_CONFIG, "must be an IP address");
+    return put_text(text, member, err);
+}
+
+static int convert_path(const char *home, const struct config_field *field, const char *text,
+                        void *member, struct err *err)
+{
+    char *path = NULL, *cwd = NULL;
+    (void)field;
+    if (strlen(text) >= TEXT_MAX)
+        return err_set(err, ERR_CONFIG, "must be a path of less than %d bytes", TEXT_MAX);
+    bool in_home = strcmp(text, "~") == 0 || str_starts(text, "~/");
+    if (in_home && !home)
+        return err_set(err, ERR_CONFIG, "needs HOME to be set");
+    if (in_home)
+        path = asprintf(&path, "%s%s", home, text + 1) < 0 ? NULL : path;
+    else if (text[0] == '/')
+        path = strdup(text);
+    else if ((cwd = getcwd(NULL, 0)))
+        path = asprintf(&path, "%s/%s", cwd, text) < 0 ? NULL : path;
+    free(cwd);
+    if (!path)
+        return err_set(err, ERR_CONFIG, "can't be made an absolute path");
+    *(char **)member = path;
+    return 0;
+}
+
+static int convert_url(const char *home, const struct config_field *field, const char *text,
+                       void *member, struct err *err)
+{
+    struct form_url url;
+    (void)home;
+    bool any = field->kind == KIND_ANY_URL;
+    if (form_url(text, &url) || (!any && !url.tls && !url.loopback))
+        return err_set(err, ERR_CONFIG, "must be an https URL%s",
+                       any ? " or an http one" : " (http to loopback only)");
+    if (url.has_user && !(field->flags & CONFIG_SECRET))
+        return err_set(err, ERR_CONFIG, "must not hold a user or password");
+    if (put_text(text, member, err))
+        return -1;
+    char *copy = *(char **)member;
+    for (size_t n = strlen(copy); n > 0 && copy[n - 1] == '/'; n--)
+        copy[n - 1] = '\0';
+    return 0;
+}
+
+static int refuse_choice(const struct config_field *field, struct err *err)
+{
+    AUTO(buf) struct buf takes = BUF_INIT(1024);
+    config_add_takes(field, &takes);
+    return err_set(err, ERR_CONFIG, "must be %s", buf_str(&takes));
+}
+
+static int convert_choice(const char *home, const struct config_field *field, const char *text,
+                          void *member, struct err *err)
+{
+    (void)home;
+    int index = form_choice(field->takes.choices, text);
+    if (index < 0)
+        return refuse_choice(field, err);
+    if (field->kind == KIND_CHOICE)
+        return put_text(text, member, err);
+    *(int *)member = index;
+    return 0;
+}
+
+static int convert_list(const char *home, const struct config_field *field, const char *text,
+                        void *member, struct err *err)
+{
+    struct strlist *list = member;
+    const char *bad;
+    (void)home;
+    if (strlist_split(list, text))
+        return err_set(err, ERR_CONFIG, "must be at most %d items", STRLIST_MAX);
+    if (field->kind == KIND_DOMAINS && !form_are_domains(list, &bad))
+        return err_set(err, ERR_CONFIG, "must be open, none, or domain names separated by commas");
+    return 0;
+}
+
+/* Name and value of one secret, "name:value" or "value"; the messages hold nothing of it. */
+static int split_secret(const char *item, size_t index, struct config_secret *ret_secret,
+                        struct err *err)
+{
+    const char *colon = strchr(item, ':');
+    const char *value = colon ? colon + 1 : item;
+    size_t name_len = colon ? (size_t)(colon - item) : 0;
+    if (colon && (name_len == 0 || name_len > 32 ||
+                  name_len != strspn(item, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                           "0123456789-_.")))
+        return err_set(err, ERR_CONFIG,
+                       "must be name:secret with a name of up to 32 letters, digits, '-', '_' and "
+                       "'.', which the %zu. is not",
+                       index + 1);
+    size_t len = strlen(value);
+    if (len < CONFIG_SECRET_MIN || len > SECRET_MAX || !form_is_token(value))
+        return err_set(err, ERR_CONFIG,
+                       "must have %d to %d printable ASCII characters without spaces in each "
+                       "secret, which the %zu. has not",
+                       CONFIG_SECRET_MIN, SECRET_MAX, index + 1);
+    int rc = colon ? asprintf(&ret_secret->name, "%.*s", (int)name_len, item)
+                   : asprintf(&ret_secret->name, "secret-%zu", index + 1);
+    ret_secret->name = rc < 0 ? NULL : ret_secret->name;
+    ret_secret->value = strdup(value);
+    return ret_secret->name && ret_secret->value ? 0 : err_set(err, ERR_CONFIG, "needs memory");
+}
+
+static int convert_secrets(const char *home, const struct config_field *field, const char *text,
+                           void *member, struct err *err)
+{
+    struct config_secrets *secrets = member;
+    AUTO(strlist) struct strlist items = STRLIST_INIT;
+    (void)home;
+    (void)field;
+    strlist_split(&items, text);
+    secrets->items = calloc(items.count ? items.count : 1, sizeof(*secrets->items));
+    if (items.failed || items.count == 0 || !secrets->items)
+        return err_set(err, ERR_CONFIG, "must hold at least one secret");
+    for (size_t i = 0; i < items.count; i++) {
+        secrets->count++;
+        if (split_secret(items.items[i], i, &secrets->items[i], err))
+            return -1;
+        for (size_t k = 0; k < i; k++)
+            if (strcmp(secrets->items[k].name, secrets->items[i].name) == 0)
+                return err_set(err, ERR_CONFIG, "must not give the name '%s' twice",
+                               secrets->items[i].name);
+    }
+    return 0;
+}
+
+static convert_fn *const converters[] = {
+    [KIND_INT] = convert_int,         [KIND_TEXT] = convert_text,
+    [KIND_ADDRESS] = convert_address, [KIND_PATH] = convert_path,
+    [KIND_URL] = convert_url,         [KIND_ANY_URL] = convert_url,
+    [KIND_CHOICE] = convert_choice,   [KIND_ENUM] = convert_choice,
+    [KIND_LIST] = convert_list,       [KIND_DOMAINS] = convert_list,
+    [KIND_SECRETS] = convert_secrets,
+};
+
+int config_convert(struct config *config, const struct config_field *field, const char *home,
+                   const char *text, struct err *err)
+{
+    return converters[field->kind](home, field, text, config_member(config, field), err);
+}
+
+void config_wipe_free(char *text)
+{
+    if (text)
+        explicit_bzero(text, strlen(text));
+    free(text);
+}
+
+void config_clear(struct config *config, const struct config_field *field)
+{
+    void *member = config_member(config, field);
+    struct config_secrets *secrets = member;
+    switch (field->kind) {
+    case KIND_INT:
+    case KIND_ENUM:
+        return;
+    case KIND_LIST:
+    case KIND_DOMAINS:
+        strlist_done(member);
+        return;
+    case KIND_SECRETS:
+        for (size_t i = 0; i < secrets->count; i++) {
+            free(secrets->items[i].name);
+            config_wipe_free(secrets->items[i].value);
+        }
+        free(secrets->items);
+        *secrets = (struct config_secrets){0};
+        return;
+    case KIND_TEXT:
+    case KIND_ADDRESS:
+    case KIND_PATH:
+    case KIND_URL:
+    case KIND_ANY_URL:
+    case KIND_CHOICE:
+        config_wipe_free(*(char **)member);
+        *(char **)member = NULL;
+        return;
+    }
+}

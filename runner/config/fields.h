@@ -1,0 +1,63 @@
+/*
+ * Inside the config module: the table as rows, and the texts that a load has found.
+ */
+#ifndef CONFIG_FIELDS_H
+#define CONFIG_FIELDS_H
+
+#include "runner/config/config.h"
+
+enum config_kind {
+    KIND_INT,
+    KIND_TEXT,
+    KIND_ADDRESS,
+    KIND_PATH,
+    KIND_URL,
+    KIND_ANY_URL,
+    KIND_CHOICE,
+    KIND_ENUM,
+    KIND_LIST,
+    KIND_DOMAINS,
+    KIND_SECRETS,
+};
+
+struct config_takes {
+    int min, max;
+    const char *choices;
+};
+
+struct config_field {
+    enum config_kind kind;
+    const char *name;
+    const char *alias;
+    const char *default_text;
+    struct config_takes takes;
+    unsigned flags;
+    const char *help;
+    size_t offset; /* in struct config */
+};
+
+extern const struct config_field config_fields[];
+extern const size_t config_field_count;
+
+struct config_value {
+    char *text;       /* NULL when not given and without a default */
+    const char *from; /* "environment", "env-file" or "default" */
+    bool given;
+};
+
+void *config_member(const struct config *config, const struct config_field *field);
+
+#define CONFIG_SECRET_MIN 16 /* characters of a caller's secret */
+
+/* Turns text into the member's value. -1 with the message's rest, "must be …": the variable's name
+ * goes before it, what it got behind it. */
+int config_convert(struct config *config, const struct config_field *field, const char *home,
+                   const char *text, struct err *err);
+void config_clear(struct config *config, const struct config_field *field);
+
+void config_wipe_free(char *text);
+
+/* Appends what the field takes, for a person: "0..65535", "one of a, b, c". */
+void config_add_takes(const struct config_field *field, struct buf *out);
+
+#endif

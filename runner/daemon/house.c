@@ -1,0 +1,191 @@
+#include "runner/daemon/house.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/path.h"
+#include "runner/version.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <poll.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define HEAD_MS 30000
+#define BODY_IDLE_MS 30000
+#define BODY_TOTAL_MS 300000
+#define IDLE_MS 100000 /* longer than cloudflared keeps an idle connection: it closes first */
+#define PARKED_MAX 4096
+#define PROBE_MS 10000
+
+/* Who tasks run as. Another user when the runner is root: the CLI refuses some modes as root, and
+ * must not own the runner's files. */
+static int find_user(const struct config *config, struct claude *claude, struct err *err)
+{
+    const char *name = config->user;
+    claude->uid = geteuid();
+    claude->gid = getegid();
+    if (claude->uid != 0)
+        return 0;
+    if (!name)
+        name = getpwnam("claude-runner") ? "claude-runner" : "nobody";
+    const struct passwd *user = getpwnam(name);
+    if (!user)
+        return err_set(err, ERR_CONFIG, "RUNNER_USER: there is no user '%s'", name);
+    if (user->pw_uid == 0)
+        return err_set(err, ERR_CONFIG, "RUNNER_USER: '%s' is root; tasks may not be", name);
+    claude->uid = user->pw_uid;
+    claude->gid = user->pw_gid;
+    return 0;
+}
+
+static int open_state(struct house *house, const struct config *config, struct err *err)
+{
+    if (path_make_dirs(config->state_dir, 0711, err))
+        return err_wrap(err, "RUNNER_STATE_DIR");
+    AUTO(str) char *lock = path_join(config->state_dir, "lock");
+    house->lock_fd = lock ? file_lock(lock, err) : err_sys(err, "lock");
+    if (house->lock_fd < 0)
+        return err->code == ERR_CONFLICT
+                   ? err_set(err, ERR_CONFLICT, "another runner uses RUNNER_STATE_DIR '%s'",
+                             config->state_dir)
+                   : -1;
+    house->store = store_open(config->state_dir, err);
+    return house->store ? 0 : -1;
+}
+
+static int build_engine(struct house *house, const struct config *config, struct err *err)
+{
+    house->claude.launcher = house->launcher;
+    house->claude.login = house->login;
+    house->claude.config = &house->config;
+    house->claude.instance = store_instance(house->store);
+    house->kinds[0] =
+        (struct task_kind){.name = "claude", .run = claude_run, .arg = &house->claude};
+    const struct engine_config engine = {.store = house->store,
+                                         .state_dir = config->state_dir,
+                                         .kinds = house->kinds,
+                                         .uid = house->claude.uid,
+                                         .gid = house->claude.gid,
+                                         .slots = config->max_concurrent_tasks,
+                                         .queue_max = config->queue_max};
+    house->engine = engine_new(&engine, err);
+    return house->engine ? 0 : -1;
+}
+
+/* Starts a program as a task would be started, where a task would be. */
+static int probe_launch(struct house *house, const struct config *config, struct err *err)
+{
+    AUTO(plan) struct plan *plan = plan_new();
+    AUTO(fd) int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    const int stdio[3] = {null, null, null};
+    if (!plan || null < 0 || !(plan->cwd = path_join(config->state_dir, "run")))
+        return err_sys(err, "probe");
+    strlist_add(&plan->argv, "/bin/true");
+    plan->uid = house->claude.uid;
+    plan->gid = house->claude.gid;
+    struct child *child = launcher_spawn(house->launcher, plan, stdio, err);
+    if (!child)
+        return err_wrap(err, "a task's user (uid %u) could not run in '%s'", (unsigned)plan->uid,
+                        plan->cwd);
+    struct pollfd wait = {.fd = child_fd(child), .events = POLLIN};
+    while (child_read(child) != CHILD_ENDED && poll(&wait, 1, PROBE_MS) > 0)
+        continue;
+    int status = child_status(child);
+    child_free(child);
+    return status == 0 ? 0 : err_set(err, ERR_INTERNAL, "starting a program as a task failed");
+}
+
+static int serve_http(struct house *house, const struct config *config, struct err *err)
+{
+    size_t count;
+    const struct http_route *routes = api_routes(&count);
+    const struct http_config http = {.bind = config->bind,
+                                     .port = config->port,
+                                     .workers = config->http_workers,
+                                     .routes = routes,
+                                     .route_count = count,
+                                     .gate = api_gate,
+                                     .done = api_done,
+                                     .trouble = api_trouble,
+                                     .arg = &house->api,
+                                     .head_ms = HEAD_MS,
+                                     .body_idle_ms = BODY_IDLE_MS,
+                                     .body_total_ms = BODY_TOTAL_MS,
+                                     .idle_ms = IDLE_MS,
+                                     .parked_max = PARKED_MAX};
+    house->server = http_start(&http, err);
+    if (!house->server)
+        return -1;
+    atomic_store(&house->api.server, house->server);
+    return 0;
+}
+
+static int build_api(struct house *house, struct err *err)
+{
+    struct api *api = &house->api;
+    api->config = &house->config;
+    api->engine = house->engine;
+    api->store = house->store;
+    api->login = house->login;
+    api->claude = &house->claude;
+    api->launcher = house->launcher;
+    api->guard = api_guard_new();
+    api->version = RUNNER_VERSION;
+    api->started_ms = clock_mono_ms();
+    return api->guard ? 0 : err_sys(err, "api");
+}
+
+int house_build(struct house *house, struct config *config, struct err *err)
+{
+    house->lock_fd = -1;
+    house->configs[house->config_count++] = config;
+    atomic_store(&house->config, config);
+    house->launcher = launcher_start(err); /* first: a small process makes quick children */
+    if (!house->launcher || find_user(config, &house->claude, err) ||
+        open_state(house, config, err))
+        return -1;
+    house->login = login_new(config->claude_config_dir);
+    if (!house->login)
+        return err_sys(err, "login");
+    if (build_engine(house, config, err) || build_api(house, err) ||
+        engine_start(house->engine, err) || probe_launch(house, config, err))
+        return -1;
+    return serve_http(house, config, err);
+}
+
+void house_take_apart(struct house *house)
+{
+    if (house->server)
+        http_stop(house->server, 2000);
+    launcher_stop(house->launcher); /* whatever still runs dies with it … */
+    if (house->engine && engine_wait_idle(house->engine, 10000))
+        engine_free(house->engine); /* … and its task's thread stores that */
+    else if (house->engine)
+        return; /* a thread is stuck in the kernel and needs the rest */
+    login_free(house->login);
+    store_close(house->store);
+    api_guard_free(house->api.guard);
+    fd_close(&house->lock_fd);
+    for (size_t i = 0; i < house->config_count; i++)
+        config_free(house->configs[i]);
+}
+
+int house_reconfigure(struct house *house, struct config *config, struct err *err)
+{
+    if (house->config_count == CONFIGS_MAX)
+        return err_set(err, ERR_CONFIG, "reloaded %d times; restart the service", CONFIGS_MAX);
+    if (config_redact(config, house->secrets))
+        return err_sys(err, "configuration");
+    house->configs[house->config_count++] = config;
+    atomic_store(&house->config, config);
+    log_set_level((enum log_level)config->log_level);
+    engine_resize(house->engine, config->max_concurrent_tasks, config->queue_max);
+    return 0;
+}

@@ -1,0 +1,37 @@
+/* The parts of a running daemon, built and taken apart in order. Private to runner/daemon. */
+#ifndef DAEMON_HOUSE_H
+#define DAEMON_HOUSE_H
+
+#include "base/redact.h"
+#include "runner/api/api.h"
+#include "runner/claude/claude.h"
+#include "runner/config/config.h"
+
+#include <stdatomic.h>
+
+#define CONFIGS_MAX 1024 /* reloads that may be remembered; readers may still hold old ones */
+
+struct house {
+    const struct config *_Atomic config; /* in force */
+    struct config *configs[CONFIGS_MAX]; /* all there have been */
+    size_t config_count;
+    struct redact_set *secrets;
+    int lock_fd;
+    struct store *store;
+    struct launcher *launcher;
+    struct login *login;
+    struct engine *engine;
+    struct http_server *server;
+    struct claude claude;
+    struct task_kind kinds[2];
+    struct api api;
+};
+
+/* Takes over `config`. */
+int house_build(struct house *house, struct config *config, struct err *err);
+void house_take_apart(struct house *house);
+
+/* Puts another configuration in force (and takes it over). */
+int house_reconfigure(struct house *house, struct config *config, struct err *err);
+
+#endif

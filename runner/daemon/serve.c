@@ -1,0 +1,220 @@
+#include "runner/daemon/daemon.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/path.h"
+#include "runner/daemon/house.h"
+
+#include <getopt.h>
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LOOK_EVERY_MS 50 /* at signals and at running tasks, while draining */
+
+static const char usage[] =
+    "usage: claude-runner serve [--check] [--env-file FILE]\n"
+    "\n"
+    "  --check           check the configuration, print it without secrets, and exit\n"
+    "  --env-file FILE   read variables (KEY=VALUE lines) that the environment does not have\n"
+    "\n"
+    "Variables:\n";
+
+struct options {
+    bool check;
+    bool help;
+    const char *env_file;
+};
+
+static int parse_options(int argc, char **argv, struct options *options)
+{
+    static const struct option known[] = {{"check", no_argument, NULL, 'c'},
+                                          {"env-file", required_argument, NULL, 'e'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {NULL, 0, NULL, 0}};
+    int got;
+    while ((got = getopt_long(argc, argv, "h", known, NULL)) != -1) {
+        if (got == 'c')
+            options->check = true;
+        else if (got == 'e')
+            options->env_file = optarg;
+        else if (got == 'h')
+            options->help = true;
+        else
+            return -1;
+    }
+    if (optind < argc)
+        fprintf(stderr, "claude-runner serve: unexpected '%s'\n", argv[optind]);
+    return optind < argc ? -1 : 0;
+}
+
+static void say_all(const char *kind, const struct strlist *lines)
+{
+    for (size_t i = 0; i < lines->count; i++)
+        fprintf(stderr, "claude-runner: %s: %s\n", kind, lines->items[i]);
+}
+
+static int print_help(void)
+{
+    AUTO(buf) struct buf text = BUF_INIT(1u << 20);
+    buf_adds(&text, usage);
+    config_print_help(&text);
+    return fputs(buf_str(&text), stdout) < 0 ? 1 : 0;
+}
+
+static int print_config(struct config *config)
+{
+    AUTO(config) struct config *owned = config;
+    AUTO(buf) struct buf text = BUF_INIT(1u << 20);
+    config_print_text(owned, &text);
+    return fputs(buf_str(&text), stdout) < 0 ? 1 : 0;
+}
+
+/* Before any thread: a core dump would hold secrets, and hundreds of small threads must not have a
+ * heap each. */
+static void settle_process(void)
+{
+    const struct rlimit none = {0, 0};
+    struct rlimit files;
+    sigset_t set;
+    setrlimit(RLIMIT_CORE, &none);
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+    mallopt(M_ARENA_MAX, 2);
+    mallopt(M_MMAP_THRESHOLD, 128 << 10);
+    mallopt(M_TRIM_THRESHOLD, 128 << 10);
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+/* The next of our signals within timeout_ms (-1: whenever), or 0. */
+static int next_signal(int timeout_ms)
+{
+    sigset_t set;
+    const struct timespec timeout = {timeout_ms / 1000, (long)(timeout_ms % 1000) * 1000000};
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    int got = timeout_ms < 0 ? sigwaitinfo(&set, NULL) : sigtimedwait(&set, NULL, &timeout);
+    return got > 0 ? got : 0;
+}
+
+static void reload(struct house *house, const struct config_source *source)
+{
+    struct err err;
+    AUTO(config_report) struct config_report report = {0};
+    struct config *config = config_reload(atomic_load(&house->config), source, &report, &err);
+    for (size_t i = 0; i < report.warnings.count; i++)
+        log_warn("config", "%s", report.warnings.items[i]);
+    if (!config || house_reconfigure(house, config, &err))
+        log_error("config", "not reloaded: %s", err.msg);
+    else
+        log_info("config", "reloaded");
+}
+
+/* True when the tasks have ended by themselves before the time was up and nobody was in a hurry. */
+static bool wait_for_tasks(struct house *house)
+{
+    int64_t deadline = clock_mono_ms() + (int64_t)atomic_load(&house->config)->drain_seconds * 1000;
+    while (!engine_wait_idle(house->engine, LOOK_EVERY_MS)) {
+        int signal = next_signal(0);
+        if (signal == SIGTERM || signal == SIGINT || clock_mono_ms() >= deadline)
+            return false;
+    }
+    return true;
+}
+
+static void drain(struct house *house)
+{
+    struct engine_load load;
+    engine_load(house->engine, &load);
+    log_info("daemon", "draining: %d tasks run, %d stay for the next start", load.running,
+             load.queued);
+    atomic_store(&house->api.draining, true);
+    engine_drain(house->engine);
+    if (wait_for_tasks(house))
+        return;
+    log_warn("daemon", "ending the tasks that still run");
+    engine_interrupt(house->engine);
+    int64_t deadline =
+        clock_mono_ms() + (int64_t)atomic_load(&house->config)->kill_grace_seconds * 1000 + 5000;
+    while (!engine_wait_idle(house->engine, LOOK_EVERY_MS) && clock_mono_ms() < deadline)
+        if (next_signal(0))
+            return;
+}
+
+static int serve(struct house *house, struct config *config, const struct config_source *source)
+{
+    struct err err;
+    if (house_build(house, config, &err)) {
+        log_error("daemon", "cannot start: %s", err.msg);
+        house_take_apart(house);
+        return err_exit(err.code);
+    }
+    log_info("daemon", "listening on http://%s:%d", config->bind, http_port(house->server));
+    for (int signal = 0; signal != SIGTERM && signal != SIGINT;) {
+        signal = next_signal(-1);
+        if (signal == SIGHUP)
+            reload(house, source);
+    }
+    drain(house);
+    house_take_apart(house);
+    log_info("daemon", "stopped");
+    return 0;
+}
+
+static void open_log(const struct config *config, struct redact_set *secrets)
+{
+    bool json = config->log_format == CONFIG_LOG_JSON ||
+                (config->log_format == CONFIG_LOG_AUTO && !isatty(STDERR_FILENO));
+    log_open(STDERR_FILENO, (enum log_level)config->log_level, json ? LOG_JSON : LOG_TEXT, secrets);
+}
+
+int daemon_serve(int argc, char **argv)
+{
+    static struct house house; /* large, and there is one */
+    struct err err;
+    struct options options = {0};
+    AUTO(config_report) struct config_report report = {0};
+    if (parse_options(argc, argv, &options)) {
+        fputs(usage, stderr);
+        return 2;
+    }
+    if (options.help)
+        return print_help();
+    const struct config_source source = {.env = environ, .env_file = options.env_file};
+    struct config *config = config_load(&source, &report, &err);
+    say_all("error", &report.errors);
+    if (!config && report.errors.count == 0)
+        fprintf(stderr, "claude-runner: error: %s\n", err.msg);
+    if (!config)
+        return 2;
+    if (options.check) {
+        say_all("warning", &report.warnings);
+        return print_config(config);
+    }
+    settle_process();
+    house.secrets = redact_new();
+    if (!house.secrets || config_redact(config, house.secrets))
+        return 1;
+    open_log(config, house.secrets);
+    for (size_t i = 0; i < report.warnings.count; i++)
+        log_warn("config", "%s", report.warnings.items[i]);
+    int status = serve(&house, config, &source);
+    redact_free(house.secrets);
+    return status;
+}

@@ -1,0 +1,303 @@
+/*
+ * What a caller asks for: one table of request fields, and the typed spec that came of them.
+ *
+ * SPEC_FIELDS is the only list. The struct's members, the decoder and its messages, what is kept
+ * in the database, the CLI's arguments and the documentation come from it. A field of a nested
+ * object has its path as name ("limits.cpu"); its object is a GROUP row.
+ *
+ * Threads: no shared state; a spec that nobody changes may be read from any thread.
+ */
+#ifndef SPEC_SPEC_H
+#define SPEC_SPEC_H
+
+#include "base/auto.h"
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/redact.h"
+#include "base/strlist.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define SPEC_PROMPT_MAX (1 << 20)
+#define SPEC_ARG_MAX 102400 /* one argument of exec: the kernel's limit is 128 KiB */
+#define SPEC_TIMEOUT_MAX_MS (7 * 24 * 3600 * 1000)
+
+enum task_executor { EXECUTOR_AUTO, EXECUTOR_LOCAL, EXECUTOR_CLOUD };
+
+/* What a kind of field becomes in struct task_spec. Text is NULL, a number 0 and a list empty when
+ * the field was not given and has no default; ENUM is the index of its choice. */
+#define SPEC_C_TEXT char *
+#define SPEC_C_TOKEN char * /* printable ASCII without spaces: fits a header and a variable */
+#define SPEC_C_ID char *
+#define SPEC_C_UUID char *
+#define SPEC_C_URL char *
+#define SPEC_C_REPO char *
+#define SPEC_C_REF char *
+#define SPEC_C_PATH char * /* relative, stays inside */
+#define SPEC_C_SSH_KEY char *
+#define SPEC_C_CHOICE char *
+#define SPEC_C_ENUM int
+#define SPEC_C_INT int
+#define SPEC_C_NUMBER double
+#define SPEC_C_BOOL bool
+#define SPEC_C_LIST struct strlist    /* array of strings, or one comma separated */
+#define SPEC_C_LINES struct strlist   /* array of strings */
+#define SPEC_C_DOMAINS struct strlist /* "open", "none", or domain names */
+/* These are kept as JSON text. */
+#define SPEC_C_SCHEMA char *  /* object, or a string with one in it */
+#define SPEC_C_OBJECT char *  /* any object */
+#define SPEC_C_STRINGS char * /* object of strings */
+#define SPEC_C_ENV char *     /* object of strings named as variables */
+#define SPEC_C_INPUTS char *  /* object of "sha256:<hex>" */
+#define SPEC_C_JSON char *    /* anything, byte for byte */
+#define SPEC_C_GROUP bool     /* an object of further rows; true when it was given */
+
+enum spec_flag {
+    SPEC_CLAUDE = 1, /* which requests have the field */
+    SPEC_COMMAND = 2,
+    SPEC_PYTHON = 4,
+    SPEC_TASK = SPEC_CLAUDE | SPEC_COMMAND | SPEC_PYTHON,
+    SPEC_SECRET = 16, /* never in task_spec_save() */
+    SPEC_LATER = 32,  /* checked, then answered `not_supported_yet` */
+};
+
+/* Columns: kind, member, name, aliases ("a|b") or NULL, what it takes, default as documented or
+ * NULL, flags, the CLI's flag or NULL, help.
+ * What it takes: SPEC_RANGE is a number's value, or the bytes of a text, or the items of a list. */
+#define SPEC_RANGE(low, high) .min = (low), .max = (high)
+#define SPEC_ONE_OF(list) .choices = (list)
+#define SPEC_ANY .choices = NULL
+
+/* clang-format off */
+#define SPEC_FIELDS(X) \
+    X(TEXT, prompt, "prompt", NULL, SPEC_RANGE(1, SPEC_PROMPT_MAX), NULL, SPEC_CLAUDE, NULL, \
+      "what Claude is to do; travels by stdin") \
+    X(REPO, repo_url, "repoUrl", "gitRepo|repo_url", SPEC_RANGE(1, 2048), NULL, \
+      SPEC_CLAUDE | SPEC_COMMAND | SPEC_LATER, NULL, \
+      "repository to work in: https, ssh, scp form, or owner/name for GitHub") \
+    X(REF, git_branch, "gitBranch", NULL, SPEC_RANGE(1, 255), NULL, \
+      SPEC_CLAUDE | SPEC_COMMAND | SPEC_LATER, NULL, "branch to check out") \
+    X(REF, git_ref, "gitRef", NULL, SPEC_RANGE(1, 255), NULL, \
+      SPEC_CLAUDE | SPEC_COMMAND | SPEC_LATER, NULL, "tag, commit or other ref to check out") \
+    X(INT, git_depth, "gitDepth", NULL, SPEC_RANGE(1, 1000000), NULL, \
+      SPEC_CLAUDE | SPEC_COMMAND | SPEC_LATER, NULL, "commits of history") \
+    X(SSH_KEY, ssh_key, "sshKey", NULL, SPEC_RANGE(1, 65536), NULL, \
+      SPEC_CLAUDE | SPEC_COMMAND | SPEC_SECRET | SPEC_LATER, NULL, "private key for git over ssh") \
+    X(TOKEN, git_token, "gitToken", NULL, SPEC_RANGE(1, 4096), NULL, \
+      SPEC_CLAUDE | SPEC_COMMAND | SPEC_SECRET | SPEC_LATER, NULL, "token for git over https") \
+    X(PATH, cwd_relative, "cwdRelative", "working_dir", SPEC_RANGE(1, 1024), NULL, \
+      SPEC_CLAUDE | SPEC_COMMAND | SPEC_LATER, NULL, "directory inside the workspace to start in") \
+    X(TEXT, system_prompt, "systemPrompt", NULL, SPEC_RANGE(0, SPEC_ARG_MAX), \
+      "SYSTEM_PROMPT_FILE", SPEC_CLAUDE, "--system-prompt", "replaces the CLI's system prompt") \
+    X(TEXT, append_system_prompt, "appendSystemPrompt", NULL, SPEC_RANGE(0, SPEC_ARG_MAX), NULL, \
+      SPEC_CLAUDE, "--append-system-prompt", "is added to the system prompt") \
+    X(LIST, allowed_tools, "allowedTools", "allowed_tools", SPEC_RANGE(0, 256), "ALLOWED_TOOLS", \
+      SPEC_CLAUDE, "--allowedTools", "tools that Claude may use without asking") \
+    X(LIST, disallowed_tools, "disallowedTools", NULL, SPEC_RANGE(0, 256), NULL, SPEC_CLAUDE, \
+      "--disallowedTools", "tools that Claude may not use") \
+    X(CHOICE, permission_mode, "permissionMode", NULL, \
+      SPEC_ONE_OF("acceptEdits|auto|bypassPermissions|default|dontAsk|plan"), "PERMISSION_MODE", \
+      SPEC_CLAUDE, "--permission-mode", "what Claude may do without asking") \
+    X(INT, max_turns, "maxTurns", "max_turns", SPEC_RANGE(1, 10000), NULL, SPEC_CLAUDE, \
+      "--max-turns", "ends the run after so many turns") \
+    X(TEXT, model, "model", NULL, SPEC_RANGE(1, 256), "DEFAULT_MODEL", SPEC_CLAUDE, "--model", \
+      "alias or full name of the model") \
+    X(TEXT, fallback_model, "fallbackModel", NULL, SPEC_RANGE(1, 1024), NULL, SPEC_CLAUDE, \
+      "--fallback-model", "model(s) to use when that one is overloaded, comma separated") \
+    X(NUMBER, max_budget_usd, "maxBudgetUsd", NULL, SPEC_RANGE(0.000001, 1000000), NULL, \
+      SPEC_CLAUDE, "--max-budget-usd", "ends the run when it has cost so much") \
+    X(SCHEMA, json_schema, "jsonSchema", NULL, SPEC_RANGE(2, SPEC_ARG_MAX), NULL, SPEC_CLAUDE, \
+      "--json-schema", "JSON Schema (object, or a string with one) that the answer follows") \
+    X(CHOICE, effort, "effort", NULL, SPEC_ONE_OF("low|medium|high|xhigh|max"), NULL, \
+      SPEC_CLAUDE, "--effort", "how hard the model thinks") \
+    X(UUID, resume_session_id, "resumeSessionId", NULL, SPEC_ANY, NULL, \
+      SPEC_CLAUDE | SPEC_LATER, "--resume", "session to go on with") \
+    X(BOOL, include_partial_messages, "includePartialMessages", NULL, SPEC_ANY, "false", \
+      SPEC_CLAUDE, "--include-partial-messages", "events for parts of messages as they come") \
+    X(OBJECT, mcp_config, "mcpConfig", NULL, SPEC_RANGE(2, SPEC_ARG_MAX), NULL, \
+      SPEC_CLAUDE | SPEC_SECRET | SPEC_LATER, "--mcp-config", "MCP servers") \
+    X(STRINGS, slash_commands, "slashCommands", NULL, SPEC_RANGE(2, SPEC_PROMPT_MAX), NULL, \
+      SPEC_CLAUDE | SPEC_LATER, NULL, "slash commands: text by name") \
+    X(OBJECT, subagents, "subagents", NULL, SPEC_RANGE(2, SPEC_ARG_MAX), NULL, \
+      SPEC_CLAUDE | SPEC_LATER, "--agents", "subagents by name") \
+    X(BOOL, use_named_pipe, "useNamedPipe", NULL, SPEC_ANY, "false", SPEC_CLAUDE, NULL, \
+      "accepted for old clients; prompts always travel by stdin") \
+    X(INT, timeout_minutes, "timeoutMinutes", NULL, SPEC_RANGE(1, 10080), "TASK_TIMEOUT_MINUTES", \
+      SPEC_CLAUDE | SPEC_COMMAND, NULL, "time limit (or timeout_ms)") \
+    X(INT, timeout_ms, "timeout_ms", NULL, SPEC_RANGE(1, SPEC_TIMEOUT_MAX_MS), NULL, \
+      SPEC_CLAUDE | SPEC_COMMAND, NULL, "time limit (or timeoutMinutes)") \
+    X(ENV, environment_secrets, "environmentSecrets", NULL, SPEC_RANGE(2, SPEC_PROMPT_MAX), NULL, \
+      SPEC_CLAUDE | SPEC_SECRET | SPEC_LATER, NULL, \
+      "environment for Claude and a .env file kept out of git") \
+    X(LINES, pre_execution_commands, "preExecutionCommands", NULL, SPEC_RANGE(0, 100), NULL, \
+      SPEC_CLAUDE | SPEC_LATER, NULL, "shell commands to run in the workspace before") \
+    X(INPUTS, inputs, "inputs", NULL, SPEC_RANGE(2, 65536), NULL, \
+      SPEC_TASK | SPEC_LATER, NULL, "uploaded inputs by name: \"sha256:…\"") \
+    X(TOKEN, anthropic_api_key, "anthropicApiKey", NULL, SPEC_RANGE(8, 4096), NULL, \
+      SPEC_CLAUDE | SPEC_SECRET, NULL, "this request's own API key") \
+    X(TOKEN, anthropic_oauth_token, "anthropicOAuthToken", NULL, SPEC_RANGE(8, 4096), NULL, \
+      SPEC_CLAUDE | SPEC_SECRET, NULL, "this request's own OAuth token") \
+    X(DOMAINS, egress, "egress", NULL, SPEC_RANGE(0, 256), "EGRESS", \
+      SPEC_CLAUDE | SPEC_COMMAND | SPEC_LATER, NULL, "network: open, none, or a list of domains") \
+    X(ENUM, executor, "executor", NULL, SPEC_ONE_OF("auto|local|cloud"), "auto", SPEC_TASK, NULL, \
+      "where it runs (cloud: not supported yet)") \
+    X(INT, priority, "priority", NULL, SPEC_RANGE(0, 9), "5", SPEC_TASK, NULL, \
+      "9 is taken from the queue first") \
+    X(GROUP, limits, "limits", NULL, SPEC_ANY, NULL, SPEC_TASK | SPEC_LATER, NULL, \
+      "resource limits") \
+    X(NUMBER, limits_cpu, "limits.cpu", NULL, SPEC_RANGE(0.01, 1024), NULL, \
+      SPEC_TASK | SPEC_LATER, NULL, "cores") \
+    X(INT, limits_memory_mb, "limits.memoryMb", NULL, SPEC_RANGE(16, 10000000), NULL, \
+      SPEC_TASK | SPEC_LATER, NULL, "memory") \
+    X(INT, limits_pids, "limits.pids", NULL, SPEC_RANGE(1, 1000000), NULL, \
+      SPEC_TASK | SPEC_LATER, NULL, "processes and threads") \
+    X(INT, limits_disk_mb, "limits.diskMb", NULL, SPEC_RANGE(1, 100000000), NULL, \
+      SPEC_TASK | SPEC_LATER, NULL, "disk") \
+    X(JSON, metadata, "metadata", NULL, SPEC_RANGE(1, SPEC_PROMPT_MAX), NULL, SPEC_TASK, NULL, \
+      "any JSON, returned as it is") \
+    X(ID, task_id, "taskId", NULL, SPEC_RANGE(1, 64), NULL, SPEC_TASK, NULL, \
+      "the task's id instead of a new one; 409 when it exists") \
+    X(URL, callback_url, "callbackUrl", NULL, SPEC_RANGE(1, 2048), NULL, \
+      SPEC_TASK | SPEC_LATER, NULL, "where a webhook goes when the task has ended") \
+    X(BOOL, detach, "detach", NULL, SPEC_ANY, "false", SPEC_TASK, NULL, \
+      "the task goes on when its caller goes away") \
+    X(BOOL, retry_interrupted, "retryInterrupted", NULL, SPEC_ANY, "false", SPEC_TASK, NULL, \
+      "run again when a crash of the runner interrupted it") \
+    X(GROUP, post, "postExecutionActions", NULL, SPEC_ANY, NULL, SPEC_CLAUDE | SPEC_LATER, NULL, \
+      "what follows a success") \
+    X(GROUP, post_git, "postExecutionActions.git", NULL, SPEC_ANY, NULL, \
+      SPEC_CLAUDE | SPEC_LATER, NULL, "commit and push") \
+    X(BOOL, post_git_commit, "postExecutionActions.git.commit", NULL, SPEC_ANY, "false", \
+      SPEC_CLAUDE | SPEC_LATER, NULL, "commit what changed") \
+    X(TEXT, post_git_commit_message, "postExecutionActions.git.commitMessage", NULL, \
+      SPEC_RANGE(1, 65536), NULL, SPEC_CLAUDE | SPEC_LATER, NULL, "message of that commit") \
+    X(BOOL, post_git_push, "postExecutionActions.git.push", NULL, SPEC_ANY, "false", \
+      SPEC_CLAUDE | SPEC_LATER, NULL, "push it") \
+    X(REF, post_git_branch, "postExecutionActions.git.branch", NULL, SPEC_RANGE(1, 255), NULL, \
+      SPEC_CLAUDE | SPEC_LATER, NULL, "branch to push to") \
+    X(LINES, post_git_files, "postExecutionActions.git.files", NULL, SPEC_RANGE(0, 1000), NULL, \
+      SPEC_CLAUDE | SPEC_LATER, NULL, "commit only these") \
+    X(CHOICE, post_git_conflict_strategy, "postExecutionActions.git.conflictStrategy", NULL, \
+      SPEC_ONE_OF("auto|fail"), "auto", SPEC_CLAUDE | SPEC_LATER, NULL, \
+      "when the push is rejected") \
+    X(GROUP, post_upload, "postExecutionActions.uploadFiles", NULL, SPEC_ANY, NULL, \
+      SPEC_CLAUDE | SPEC_LATER, NULL, "files to keep") \
+    X(LINES, post_upload_glob_patterns, "postExecutionActions.uploadFiles.globPatterns", NULL, \
+      SPEC_RANGE(0, 100), NULL, SPEC_CLAUDE | SPEC_LATER, NULL, "which") \
+    X(PATH, post_upload_gcs_prefix, "postExecutionActions.uploadFiles.gcsPrefix", NULL, \
+      SPEC_RANGE(1, 512), NULL, SPEC_CLAUDE | SPEC_LATER, NULL, "where") \
+    X(TEXT, command, "command", NULL, SPEC_RANGE(1, SPEC_PROMPT_MAX), NULL, \
+      SPEC_COMMAND | SPEC_LATER, NULL, "shell command") \
+    X(ENV, env, "env", NULL, SPEC_RANGE(2, SPEC_PROMPT_MAX), NULL, \
+      SPEC_COMMAND | SPEC_SECRET | SPEC_LATER, NULL, "environment of the command") \
+    X(INT, n, "n", NULL, SPEC_RANGE(1, 10000), NULL, SPEC_COMMAND | SPEC_LATER, NULL, \
+      "how many times it runs") \
+    X(TEXT, code, "code", NULL, SPEC_RANGE(1, SPEC_PROMPT_MAX), NULL, \
+      SPEC_PYTHON | SPEC_LATER, NULL, "Python source") \
+    X(INT, timeout, "timeout", NULL, SPEC_RANGE(1, 300), NULL, SPEC_PYTHON | SPEC_LATER, NULL, \
+      "time limit of Python code in seconds") \
+    X(INT, memory_limit, "memory_limit", NULL, SPEC_RANGE(64, 2048), NULL, \
+      SPEC_PYTHON | SPEC_LATER, NULL, "memory of Python code in MB") \
+    X(TEXT, stdin_text, "stdin", NULL, SPEC_RANGE(0, SPEC_PROMPT_MAX), NULL, \
+      SPEC_PYTHON | SPEC_LATER, NULL, "standard input of Python code") \
+    X(STRINGS, files, "files", NULL, SPEC_RANGE(2, SPEC_PROMPT_MAX), NULL, \
+      SPEC_PYTHON | SPEC_LATER, NULL, "files beside Python code: text by name")
+/* clang-format on */
+
+struct task_spec {
+#define SPEC_MEMBER(kind, member, ...) SPEC_C_##kind member;
+    SPEC_FIELDS(SPEC_MEMBER)
+#undef SPEC_MEMBER
+};
+
+/* What holds where a request does not say. Borrowed; NULL for none. */
+struct spec_defaults {
+    unsigned where;      /* SPEC_CLAUDE, …: which fields the request may have */
+    int timeout_minutes; /* timeout_ms of the spec is always set */
+    const char *permission_mode;
+    const struct strlist *allowed_tools;
+    const char *model;
+    const char *system_prompt; /* at most SPEC_ARG_MAX bytes */
+};
+
+struct spec_error {
+    char *field;   /* as the caller spelt it, with its path; cut when very long */
+    char *message; /* "must be 1..10080, got 0"; never holds a secret */
+    enum err_code code;
+};
+
+#define SPEC_ERRORS_MAX 100 /* then reading stops */
+
+struct spec_errors {
+    struct spec_error *items;
+    size_t count;
+    size_t more; /* at least so many were left out */
+};
+
+void spec_errors_done(struct spec_errors *errors);
+static inline void auto_spec_errors(struct spec_errors *errors)
+{
+    spec_errors_done(errors);
+}
+
+/* Appends `,"errors":[{"field","message","code"},…]`, the members of a problem object; nothing
+ * when there are none. `code` is there when it is not plain invalid_request. */
+void spec_errors_print(const struct spec_errors *errors, struct buf *out);
+
+/*
+ * Decodes a request body (any bytes). NULL when anything is wrong; then *err is ERR_INVALID, or
+ * ERR_NOT_SUPPORTED_YET when nothing is wrong but that a field's time has not come, and names the
+ * first field and how many more there are. `errors` (zeroed before) has every wrong field; it
+ * stays empty when the body is no JSON object at all. null counts as not given; so does, for a
+ * field whose time has not come, an empty list or object.
+ */
+struct task_spec *task_spec_decode(const char *body, size_t len,
+                                   const struct spec_defaults *defaults, struct spec_errors *errors,
+                                   struct err *err);
+
+void task_spec_free(struct task_spec *spec); /* wipes its secrets */
+DEFINE_AUTO(task_spec, struct task_spec *, task_spec_free)
+
+/* Appends the spec as a JSON object in the request's own names, without secrets: for the database
+ * and for callers. */
+void task_spec_save(const struct task_spec *spec, struct buf *out);
+
+/* Appends a JSON object of the secret fields, to be sealed; nothing when there are none. */
+void task_spec_save_secrets(const struct task_spec *spec, struct buf *out);
+
+/* Puts a spec together from both; secrets may be NULL. */
+struct task_spec *task_spec_load(const char *saved, size_t saved_len, const char *secrets,
+                                 size_t secrets_len, struct err *err);
+
+/* Registers the spec's secrets. */
+int task_spec_redact(const struct task_spec *spec, struct redact_set *set);
+
+/* Appends the CLI's arguments, without argv[0]. Every value is in the same argument as its flag
+ * (--model=VALUE), so that none can be taken for an option. */
+int task_spec_argv(const struct task_spec *spec, struct strlist *argv, struct err *err);
+
+/* The table, for documentation. */
+struct spec_limits {
+    double min, max;
+    const char *choices; /* "a|b|c" */
+};
+
+struct spec_field {
+    const char *name;
+    const char *aliases; /* "a|b", or NULL */
+    const char *type;    /* in words: "integer", "array of strings" */
+    struct spec_limits takes;
+    const char *default_text; /* or NULL */
+    unsigned flags;
+    const char *cli; /* or NULL */
+    const char *help;
+};
+
+/* The index'th row, or -1 past the end. */
+int spec_field_at(size_t index, struct spec_field *ret_field);
+
+/* Appends the table of the fields that requests of `where` have. */
+void spec_print_markdown(unsigned where, struct buf *out);
+
+#endif

@@ -1,0 +1,143 @@
+/*
+ * What was promised to a caller, kept in SQLite: tasks, their outcomes, idempotency keys.
+ *
+ * A task is here before its submitter gets an answer and stays until the janitor takes it. Every
+ * move between states is a compare-and-set, so that a task is started once and ended once, whoever
+ * races. Secrets of a task that waits are sealed under a key file and wiped when it ends.
+ *
+ * Threads: any. Functions that write return after the change is on disk.
+ */
+#ifndef STORE_STORE_H
+#define STORE_STORE_H
+
+#include "base/auto.h"
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/id.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* X(name, wire name, active): the states of api.md; the numbers are stored, so only append. */
+#define TASK_STATES(X)                           \
+    X(TASK_PENDING, "pending", true)             \
+    X(TASK_WAITING_LOGIN, "waiting_login", true) \
+    X(TASK_WAITING_LIMIT, "waiting_limit", true) \
+    X(TASK_RUNNING, "running", true)             \
+    X(TASK_COMPLETED, "completed", false)        \
+    X(TASK_FAILED, "failed", false)              \
+    X(TASK_CANCELLED, "cancelled", false)
+
+enum task_state {
+#define TASK_STATE_ENUM(name, wire, active) name,
+    TASK_STATES(TASK_STATE_ENUM)
+#undef TASK_STATE_ENUM
+        TASK_STATE_COUNT
+};
+
+const char *task_state_name(enum task_state state);
+bool task_state_is_active(enum task_state state); /* not ended */
+/* 0, or -1 when there is no state of that name. */
+int task_state_parse(const char *name, enum task_state *ret_state);
+
+struct task_record {
+    int64_t seq; /* grows with each task: order of submission, and the cursor of lists */
+    char id[ID_SIZE];
+    char kind[16];
+    enum task_state state;
+    char reason[32]; /* why it ended as it did; "" while active or completed */
+    int priority;
+    int attempts;
+    int64_t created_ms;
+    int64_t started_ms; /* 0: not yet */
+    int64_t ended_ms;   /* 0: not yet */
+    bool retry_interrupted;
+    char *spec;    /* the request as JSON, without secrets */
+    char *summary; /* members of the answer besides success and output, or NULL */
+    char *caller;  /* name of the secret that submitted it */
+    char *request_id;
+};
+
+void task_record_done(struct task_record *record);
+static inline void auto_task_record(struct task_record *record)
+{
+    task_record_done(record);
+}
+
+struct store;
+
+/* Opens (or makes) the database and the key file in `dir`. */
+struct store *store_open(const char *dir, struct err *err);
+void store_close(struct store *store);
+DEFINE_AUTO(store, struct store *, store_close)
+
+/* A name for this state directory that stays the same over restarts. */
+const char *store_instance(const struct store *store);
+
+struct task_new {
+    const char *id; /* NULL: one is made */
+    const char *kind;
+    int priority;
+    bool retry_interrupted;
+    const char *spec;
+    const char *secrets; /* JSON to seal, or NULL */
+    const char *caller;
+    const char *request_id;
+    const char *idempotency_key; /* or NULL */
+    const void *body_hash;       /* with a key: what "the same body" means */
+    size_t body_hash_len;
+};
+
+/* Adds a pending task and fills *ret_record. *ret_created is false when the key had been used with
+ * the same body: then the record is the earlier task's. ERR_CONFLICT: the id is taken, or the key
+ * was used with another body. */
+int store_add(struct store *store, const struct task_new *task, struct task_record *ret_record,
+              bool *ret_created, struct err *err);
+
+/* ERR_NOT_FOUND when there is none. */
+int store_get(struct store *store, const char *id, struct task_record *ret_record, struct err *err);
+
+/* The unsealed secrets (JSON) of a task, or "" when it has none. */
+int store_secrets(struct store *store, const char *id, struct buf *out, struct err *err);
+
+/* The text that the task gave as its answer; "" when none. */
+int store_output(struct store *store, const char *id, struct buf *out, struct err *err);
+
+/* Pending (or paused) -> running. Returns 1, 0 when the task is not pending any more, -1. */
+int store_claim(struct store *store, const char *id, int64_t now_ms, struct err *err);
+
+struct task_end {
+    enum task_state state;
+    const char *reason;  /* "" for none */
+    const char *summary; /* as in task_record */
+    const char *output;  /* or NULL */
+    size_t output_len;
+    int64_t now_ms;
+};
+
+/* From one of the active states of `from` (a bit each) to an ended one; secrets are wiped. Returns
+ * 1, 0 when the task was in none of them, -1. */
+int store_end(struct store *store, const char *id, unsigned from, const struct task_end *end,
+              struct err *err);
+
+/* Running -> pending, for a task that may be run again. 1, 0, -1 as above. */
+int store_requeue(struct store *store, const char *id, struct err *err);
+
+struct store_filter {
+    unsigned states;  /* a bit each; 0: all */
+    const char *kind; /* or NULL */
+    int64_t before;   /* only seq below it; 0: from the newest */
+    int64_t after;    /* with oldest_first: only seq above it */
+    int limit;
+    bool oldest_first;
+};
+
+/* Calls fn for each match until it returns non-zero. The record is the callee's for the call. */
+int store_list(struct store *store, const struct store_filter *filter,
+               int (*fn)(const struct task_record *record, void *arg), void *arg, struct err *err);
+
+/* Tasks by state. */
+int store_count(struct store *store, int64_t ret_counts[TASK_STATE_COUNT], struct err *err);
+
+#endif

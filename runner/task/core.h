@@ -1,0 +1,46 @@
+/*
+ * The engine's inside, shared by engine.c (queue and life), run.c (one task) and restart.c.
+ * Private to runner/task.
+ */
+#ifndef TASK_CORE_H
+#define TASK_CORE_H
+
+#include "runner/task/engine.h"
+#include "runner/task/live.h"
+
+#include <pthread.h>
+
+#define RUN_ATTEMPTS_MAX 3 /* a task that may be run again is, at most so often */
+
+struct engine {
+    struct engine_config config; /* slots and queue_max change under the lock */
+    char *tasks_dir;
+    char *run_dir;
+
+    pthread_mutex_t lock; /* of all that follows; never held across I/O */
+    pthread_cond_t quiet; /* threads became 0 */
+    struct live_table table;
+    int reserved; /* submits that are on their way into the store */
+    int threads;  /* task threads, the last clean-up included */
+    bool draining;
+    int64_t completed, failed, cancelled;
+
+    pthread_mutex_t mend; /* one at a time completes events of an ended task */
+};
+
+/* Runs one task to its end and tells its watchers; `live` is gone afterwards. */
+void run_live(struct engine *engine, struct live *live);
+
+/* Takes an ended task out of the table, counts it and tells its watchers. */
+void engine_retire(struct engine *engine, struct live *live, enum task_state state);
+
+/* Makes a task's directory and its first event. */
+int run_announce(struct engine *engine, const char *id, struct err *err);
+
+/* Appends what a task that never ran, or ran into a crash, lacks at its end. */
+int run_conclude(struct engine *engine, const struct task_record *record, struct err *err);
+
+/* The members of the answer, as store.h's summary. */
+void run_print_summary(const struct task_outcome *outcome, int64_t duration_ms, struct buf *out);
+
+#endif

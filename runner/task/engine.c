@@ -1,0 +1,422 @@
+#include "runner/task/engine.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/path.h"
+#include "runner/task/core.h"
+#include "json/json.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define TASK_STACK_BYTES (512u << 10)
+#define WAITING ((1u << TASK_PENDING) | (1u << TASK_WAITING_LOGIN) | (1u << TASK_WAITING_LIMIT))
+
+static int make_dirs(struct engine *engine, struct err *err)
+{
+    engine->tasks_dir = path_join(engine->config.state_dir, "tasks");
+    engine->run_dir = path_join(engine->config.state_dir, "run");
+    if (!engine->tasks_dir || !engine->run_dir)
+        return err_sys(err, "engine");
+    return path_make_dirs(engine->tasks_dir, 0700, err);
+}
+
+struct engine *engine_new(const struct engine_config *config, struct err *err)
+{
+    struct engine *engine = calloc(1, sizeof(*engine));
+    pthread_condattr_t attr;
+    if (!engine) {
+        err_sys(err, "engine");
+        return NULL;
+    }
+    engine->config = *config;
+    pthread_mutex_init(&engine->lock, NULL);
+    pthread_mutex_init(&engine->mend, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&engine->quiet, &attr);
+    pthread_condattr_destroy(&attr);
+    if (live_init(&engine->table) || make_dirs(engine, err)) {
+        engine_free(engine);
+        return NULL;
+    }
+    return engine;
+}
+
+void engine_free(struct engine *engine)
+{
+    if (!engine)
+        return;
+    live_done(&engine->table);
+    pthread_cond_destroy(&engine->quiet);
+    pthread_mutex_destroy(&engine->mend);
+    pthread_mutex_destroy(&engine->lock);
+    free(engine->tasks_dir);
+    free(engine->run_dir);
+    free(engine);
+}
+
+/* --- running ------------------------------------------------------------------------------- */
+
+static struct live *next_locked(struct engine *engine)
+{
+    if (engine->draining || engine->table.running >= engine->config.slots)
+        return NULL;
+    return live_take(&engine->table);
+}
+
+struct start {
+    struct engine *engine;
+    struct live *live;
+};
+
+/* One thread runs tasks one after the other while there are any for it. */
+static void *task_thread(void *arg)
+{
+    struct start start = *(struct start *)arg;
+    free(arg);
+    while (start.live) {
+        run_live(start.engine, start.live);
+        log_set_task(NULL);
+        pthread_mutex_lock(&start.engine->lock);
+        start.live = next_locked(start.engine);
+        pthread_mutex_unlock(&start.engine->lock);
+    }
+    pthread_mutex_lock(&start.engine->lock);
+    if (--start.engine->threads == 0)
+        pthread_cond_broadcast(&start.engine->quiet);
+    pthread_mutex_unlock(&start.engine->lock);
+    return NULL;
+}
+
+static int start_thread(struct engine *engine, struct live *live)
+{
+    pthread_t thread;
+    pthread_attr_t attr;
+    struct start *start = malloc(sizeof(*start));
+    if (!start)
+        return -1;
+    *start = (struct start){engine, live};
+    pthread_attr_init(&attr);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attr, TASK_STACK_BYTES);
+    int rc = pthread_create(&thread, &attr, task_thread, start);
+    pthread_attr_destroy(&attr);
+    if (rc)
+        free(start);
+    return rc ? -1 : 0;
+}
+
+/* Without a thread the task goes back to where it was and waits for the next occasion. */
+static void schedule_locked(struct engine *engine)
+{
+    struct live *live;
+    while ((live = next_locked(engine))) {
+        engine->threads++;
+        if (start_thread(engine, live) == 0)
+            continue;
+        engine->threads--;
+        live_put_back(&engine->table, live);
+        log_error("task", "cannot start a thread; %d tasks wait", engine->table.queued);
+        return;
+    }
+}
+
+void engine_resize(struct engine *engine, int slots, int queue_max)
+{
+    pthread_mutex_lock(&engine->lock);
+    engine->config.slots = slots;
+    engine->config.queue_max = queue_max;
+    schedule_locked(engine);
+    pthread_mutex_unlock(&engine->lock);
+}
+
+static void tell(struct engine_watch *watch)
+{
+    while (watch) {
+        struct engine_watch *next = watch->next; /* ended() may free it */
+        watch->ended(watch);
+        watch = next;
+    }
+}
+
+static struct engine_watch *retire_locked(struct engine *engine, struct live *live,
+                                          enum task_state state)
+{
+    struct engine_watch *watches = live->watches;
+    live_remove(&engine->table, live);
+    engine->completed += state == TASK_COMPLETED;
+    engine->failed += state == TASK_FAILED;
+    engine->cancelled += state == TASK_CANCELLED;
+    return watches;
+}
+
+void engine_retire(struct engine *engine, struct live *live, enum task_state state)
+{
+    pthread_mutex_lock(&engine->lock);
+    struct engine_watch *watches = retire_locked(engine, live, state);
+    pthread_mutex_unlock(&engine->lock);
+    tell(watches);
+}
+
+/* --- submitting ---------------------------------------------------------------------------- */
+
+static int reserve(struct engine *engine, struct err *err)
+{
+    int rc = 0;
+    pthread_mutex_lock(&engine->lock);
+    const struct live_table *table = &engine->table;
+    if (engine->draining)
+        rc = err_set(err, ERR_BUSY, "the runner is shutting down and takes no new tasks");
+    else if (table->running + table->queued + engine->reserved >=
+             engine->config.slots + engine->config.queue_max)
+        rc = err_set(err, ERR_RATE, "the queue is full: %d tasks run and %d wait", table->running,
+                     table->queued);
+    else
+        engine->reserved++;
+    pthread_mutex_unlock(&engine->lock);
+    return rc;
+}
+
+static void enqueue(struct engine *engine, const struct task_record *record, bool created)
+{
+    pthread_mutex_lock(&engine->lock);
+    engine->reserved--;
+    if (created && !live_add(&engine->table, record))
+        log_error("task", "out of memory; task '%s' waits for the next start", record->id);
+    schedule_locked(engine);
+    pthread_mutex_unlock(&engine->lock);
+}
+
+int engine_submit(struct engine *engine, const struct task_new *task,
+                  struct task_record *ret_record, bool *ret_created, struct err *err)
+{
+    struct err ignored;
+    if (reserve(engine, err))
+        return -1;
+    if (store_add(engine->config.store, task, ret_record, ret_created, err)) {
+        enqueue(engine, NULL, false);
+        return -1;
+    }
+    /* the first event may fail now; run_live() makes up for it */
+    if (*ret_created && run_announce(engine, ret_record->id, &ignored))
+        log_warn("task", "%s", ignored.msg);
+    enqueue(engine, ret_record, *ret_created);
+    return 0;
+}
+
+/* --- waiting ------------------------------------------------------------------------------- */
+
+int engine_watch(struct engine *engine, const char *id, struct engine_watch *watch)
+{
+    pthread_mutex_lock(&engine->lock);
+    struct live *live = live_find(&engine->table, id);
+    if (live) {
+        watch->next = live->watches;
+        live->watches = watch;
+    }
+    pthread_mutex_unlock(&engine->lock);
+    return live ? 1 : 0;
+}
+
+bool engine_unwatch(struct engine *engine, const char *id, struct engine_watch *watch, bool leaving)
+{
+    struct err ignored;
+    enum task_state state;
+    bool found = false, attached = false;
+    pthread_mutex_lock(&engine->lock);
+    struct live *live = live_find(&engine->table, id);
+    for (struct engine_watch **at = live ? &live->watches : NULL; at && *at;) {
+        if (*at == watch) {
+            *at = watch->next;
+            found = true;
+            continue;
+        }
+        attached |= (*at)->attached;
+        at = &(*at)->next;
+    }
+    pthread_mutex_unlock(&engine->lock);
+    if (leaving && found && watch->attached && !attached)
+        engine_cancel(engine, id, &state, &ignored);
+    return found;
+}
+
+/* --- ending -------------------------------------------------------------------------------- */
+
+static void stop_locked(struct live *live, enum task_stop stop)
+{
+    const uint64_t one = 1;
+    if (live->stop == STOP_NO)
+        live->stop = stop;
+    if (live->wake_fd >= 0)
+        (void)!write(live->wake_fd, &one, sizeof(one));
+}
+
+static bool stop_running(struct engine *engine, const char *id)
+{
+    pthread_mutex_lock(&engine->lock);
+    struct live *live = live_find(&engine->table, id);
+    bool running = live && live->state == LIVE_RUNNING;
+    if (running)
+        stop_locked(live, STOP_CANCEL);
+    pthread_mutex_unlock(&engine->lock);
+    return running;
+}
+
+/* 1 when the task was waiting and now is cancelled. */
+static int cancel_waiting(struct engine *engine, const char *id, struct err *err)
+{
+    AUTO(buf) struct buf summary = BUF_INIT(4096);
+    const struct task_outcome outcome = {
+        .state = TASK_CANCELLED, .reason = "cancelled", .error = "cancelled before it started"};
+    run_print_summary(&outcome, 0, &summary);
+    const struct task_end end = {.state = TASK_CANCELLED,
+                                 .reason = "cancelled",
+                                 .summary = buf_str(&summary),
+                                 .now_ms = clock_real_ms()};
+    int rc = store_end(engine->config.store, id, WAITING, &end, err);
+    if (rc != 1)
+        return rc;
+    if (engine_mend_events(engine, id, err))
+        log_warn("task", "%s", err->msg);
+    struct engine_watch *watches = NULL;
+    pthread_mutex_lock(&engine->lock);
+    struct live *live = live_find(&engine->table, id);
+    if (live && live->state == LIVE_QUEUED) /* else its thread finds out by itself */
+        watches = retire_locked(engine, live, TASK_CANCELLED);
+    pthread_mutex_unlock(&engine->lock);
+    tell(watches);
+    return 1;
+}
+
+int engine_cancel(struct engine *engine, const char *id, enum task_state *ret_state,
+                  struct err *err)
+{
+    for (;;) {
+        AUTO(task_record) struct task_record record = {0};
+        if (stop_running(engine, id)) {
+            *ret_state = TASK_RUNNING;
+            return 0;
+        }
+        int done = cancel_waiting(engine, id, err);
+        if (done < 0 || store_get(engine->config.store, id, &record, err))
+            return -1;
+        if (record.state == TASK_CANCELLED) {
+            *ret_state = TASK_CANCELLED;
+            return 0;
+        }
+        if (!task_state_is_active(record.state))
+            return err_set(err, ERR_CONFLICT, "the task has already ended: %s",
+                           task_state_name(record.state));
+        /* it was being claimed, or ended, just now: look again */
+    }
+}
+
+/* --- numbers ------------------------------------------------------------------------------- */
+
+void engine_load(struct engine *engine, struct engine_load *ret_load)
+{
+    pthread_mutex_lock(&engine->lock);
+    *ret_load = (struct engine_load){.running = engine->table.running,
+                                     .queued = engine->table.queued,
+                                     .slots = engine->config.slots,
+                                     .completed = engine->completed,
+                                     .failed = engine->failed,
+                                     .cancelled = engine->cancelled};
+    pthread_mutex_unlock(&engine->lock);
+}
+
+static void print_running_locked(struct engine *engine, struct json_writer *w)
+{
+    char time[CLOCK_TEXT_SIZE];
+    for (size_t i = 0; i < engine->table.bucket_count; i++) {
+        for (struct live *live = engine->table.buckets[i]; live; live = live->next) {
+            if (live->state != LIVE_RUNNING)
+                continue;
+            json_open_object(w, NULL);
+            json_add_text(w, "taskId", live->id);
+            json_add_text(w, "kind", live->kind);
+            json_add_text(w, "startedAt", clock_format(live->started_ms, time));
+            json_add_bool(w, "ending", live->stop != STOP_NO);
+            json_close(w);
+        }
+    }
+}
+
+void engine_print_running(struct engine *engine, struct buf *out)
+{
+    struct json_writer w;
+    json_write(&w, out);
+    json_open_array(&w, NULL);
+    pthread_mutex_lock(&engine->lock);
+    print_running_locked(engine, &w);
+    pthread_mutex_unlock(&engine->lock);
+    json_close(&w);
+}
+
+/* --- going down ---------------------------------------------------------------------------- */
+
+/* Takes every watch of every queued task: those tasks will not run before the next start. */
+static struct engine_watch *take_queued_watches_locked(struct engine *engine)
+{
+    struct engine_watch *all = NULL, **end = &all;
+    for (int i = 0; i < PRIORITIES; i++) {
+        struct live *live;
+        TAILQ_FOREACH(live, &engine->table.queues[i], queue)
+        {
+            *end = live->watches;
+            live->watches = NULL;
+            while (*end)
+                end = &(*end)->next;
+        }
+    }
+    return all;
+}
+
+void engine_drain(struct engine *engine)
+{
+    pthread_mutex_lock(&engine->lock);
+    engine->draining = true;
+    struct engine_watch *watches = take_queued_watches_locked(engine);
+    pthread_mutex_unlock(&engine->lock);
+    tell(watches);
+}
+
+bool engine_wait_idle(struct engine *engine, int timeout_ms)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += timeout_ms / 1000;
+    until.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    pthread_mutex_lock(&engine->lock);
+    while (engine->threads > 0)
+        if (pthread_cond_timedwait(&engine->quiet, &engine->lock, &until) == ETIMEDOUT)
+            break;
+    bool idle = engine->threads == 0;
+    pthread_mutex_unlock(&engine->lock);
+    return idle;
+}
+
+void engine_interrupt(struct engine *engine)
+{
+    pthread_mutex_lock(&engine->lock);
+    for (size_t i = 0; i < engine->table.bucket_count; i++)
+        for (struct live *live = engine->table.buckets[i]; live; live = live->next)
+            if (live->state == LIVE_RUNNING)
+                stop_locked(live, STOP_INTERRUPT);
+    pthread_mutex_unlock(&engine->lock);
+}
+
+char *engine_events_path(const struct engine *engine, const char *id)
+{
+    char *path = NULL;
+    return asprintf(&path, "%s/%s/events", engine->tasks_dir, id) < 0 ? NULL : path;
+}

@@ -1,0 +1,147 @@
+/*
+ * The engine: takes tasks, queues them, runs as many as there are slots, and tells who waits.
+ *
+ * Theory of operation. A task is a row of the store first; the engine keeps a small live object
+ * for each row that has not ended. A running task is one thread that goes straight down
+ * (run.c): claim, prepare, run, store the outcome, tell. Live objects are found by id, queued by
+ * priority and order of submission, and gone once the row has ended.
+ *
+ *     engine_submit ─▶ store ─▶ queue ─▶ slot free ─▶ thread ─▶ kind->run() ─▶ store ─▶ watchers
+ *
+ * Threads: any. Watch callbacks run on the task's thread, without locks held.
+ */
+#ifndef TASK_ENGINE_H
+#define TASK_ENGINE_H
+
+#include "base/auto.h"
+#include "base/err.h"
+#include "base/redact.h"
+#include "runner/store/store.h"
+#include "runner/task/events.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* In the environment of all that a task starts, with store_instance() as its value: by it a
+ * restarted runner finds what a killed one left behind. */
+#define TASK_MARKER "CLAUDE_RUNNER_INSTANCE"
+
+struct engine;
+struct task_run;
+
+/* What came of a run. `reason` is one of api.md's words; `error` a sentence for a person. */
+struct task_outcome {
+    enum task_state state; /* TASK_COMPLETED, TASK_FAILED or TASK_CANCELLED */
+    char reason[32];
+    char error[512];
+    int exit_code;
+    struct buf output;  /* the answer's text */
+    struct buf members; /* more members of the answer: ,"k":v,… */
+    bool truncated;
+};
+
+/* A kind of task ("claude"): run() does the work on the task's own thread and fills the outcome,
+ * which begins as a failure without a reason. */
+struct task_kind {
+    const char *name;
+    void (*run)(struct task_run *run, struct task_outcome *outcome, void *arg);
+    void *arg;
+};
+
+/* What a run works with. */
+const struct task_record *task_run_record(const struct task_run *run);
+const char *task_run_secrets(const struct task_run *run); /* unsealed JSON, "" for none */
+const char *task_run_dir(const struct task_run *run);     /* private, owned by the task's user */
+struct events *task_run_events(const struct task_run *run);
+struct redact_set *task_run_redact(const struct task_run *run);
+/* Readable when task_run_stop() may have changed. */
+int task_run_wake_fd(const struct task_run *run);
+
+enum task_stop {
+    STOP_NO,
+    STOP_CANCEL,    /* the caller asked, or went away */
+    STOP_INTERRUPT, /* the runner is going down */
+};
+enum task_stop task_run_stop(struct task_run *run);
+/* Adds an event; a failure to write is kept and fails the task. */
+void task_run_event(struct task_run *run, const char *name, const char *json, size_t len);
+/* The same for a failure met elsewhere. */
+void task_run_fail(struct task_run *run, const struct err *err);
+/* False once the events could not be written (a full disk). */
+bool task_run_healthy(const struct task_run *run);
+
+struct engine_config {
+    struct store *store;           /* borrowed */
+    const char *state_dir;         /* borrowed */
+    const struct task_kind *kinds; /* borrowed; ends with a NULL name */
+    uid_t uid;                     /* owner of what tasks may write */
+    gid_t gid;
+    int slots;
+    int queue_max;
+};
+
+struct engine *engine_new(const struct engine_config *config, struct err *err);
+
+/* Brings the store in line with the truth after a restart: ends left-over process trees, fails (or
+ * requeues) what was running, loads what is pending. Then starts tasks. */
+int engine_start(struct engine *engine, struct err *err);
+
+/* From now on: that many at once, that many waiting. */
+void engine_resize(struct engine *engine, int slots, int queue_max);
+
+/* Stores and queues a task. ERR_BUSY while draining, ERR_RATE with a full queue, else as
+ * store_add(). */
+int engine_submit(struct engine *engine, const struct task_new *task,
+                  struct task_record *ret_record, bool *ret_created, struct err *err);
+
+/* A caller that waits for a task's end. The engine calls ended() once, unless engine_unwatch()
+ * came first. */
+struct engine_watch {
+    void (*ended)(struct engine_watch *watch);
+    bool attached;             /* the task is cancelled when its last attached watch goes away */
+    struct engine_watch *next; /* the engine's */
+};
+
+/* 1: ended() will be called. 0: the task has ended already (or is unknown). */
+int engine_watch(struct engine *engine, const char *id, struct engine_watch *watch);
+/* True when the watch was still there: then ended() will not be called. With `leaving`, a task
+ * that has no other attached watch is cancelled. */
+bool engine_unwatch(struct engine *engine, const char *id, struct engine_watch *watch,
+                    bool leaving);
+
+/* Asks a task to end. Returns its state now: TASK_RUNNING when it is being ended,
+ * TASK_CANCELLED when it is; ERR_CONFLICT when it had ended otherwise. */
+int engine_cancel(struct engine *engine, const char *id, enum task_state *ret_state,
+                  struct err *err);
+
+struct engine_load {
+    int running, queued, slots;
+    int64_t completed, failed, cancelled; /* since start */
+};
+void engine_load(struct engine *engine, struct engine_load *ret_load);
+
+/* Appends a JSON array of the running tasks. */
+void engine_print_running(struct engine *engine, struct buf *out);
+
+/* Starts nothing from now on; submits are refused. Who waits for a queued task is told now: it
+ * stays for the next start. */
+void engine_drain(struct engine *engine);
+/* Waits until nothing runs; true when so within timeout_ms. */
+bool engine_wait_idle(struct engine *engine, int timeout_ms);
+/* Ends what runs, as interrupted (or requeued when it may be run again). */
+void engine_interrupt(struct engine *engine);
+/* After engine_wait_idle(). */
+void engine_free(struct engine *engine);
+
+/* The place of a task's events. */
+char *engine_events_path(const struct engine *engine, const char *id);
+
+/* Completes the events of an ended task whose last event a crash has swallowed. */
+int engine_mend_events(struct engine *engine, const char *id, struct err *err);
+
+/* Appends the object that /execute and /tasks/{id}/result answer with, for an ended task. */
+int engine_print_result(struct engine *engine, const struct task_record *record, struct buf *out,
+                        struct err *err);
+
+#endif

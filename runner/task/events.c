@@ -1,0 +1,200 @@
+#include "runner/task/events.h"
+
+#include "base/fd.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PENDING_BYTES (256u << 10) /* written at once when more has gathered */
+#define READ_BYTES 4096            /* a first guess at an event's size */
+
+struct events {
+    int fd;
+    int64_t size; /* of the file and what is pending */
+    struct buf pending;
+    bool truncated;
+};
+
+/* Offset after the last whole event, looking back from the end of the file. */
+static int64_t whole_size(int fd, int64_t size)
+{
+    char chunk[8192 + 1];
+    int64_t end = size;
+    while (end > 1) {
+        int64_t from = end > 8192 ? end - 8192 : 0;
+        ssize_t n = fd_pread_full(fd, chunk, (size_t)(end - from), from);
+        if (n != end - from)
+            return -1;
+        for (ssize_t i = n - 1; i > 0; i--)
+            if (chunk[i] == '\n' && chunk[i - 1] == '\n')
+                return from + i + 1;
+        end = from + 1; /* the pair may lie across two chunks */
+        if (from == 0)
+            break;
+    }
+    return 0;
+}
+
+static int adopt(struct events *events, const char *path, struct err *err)
+{
+    struct stat st;
+    events->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (events->fd < 0 || fstat(events->fd, &st))
+        return err_sys(err, "cannot open the events '%s'", path);
+    events->size = whole_size(events->fd, st.st_size);
+    if (events->size < 0 || (events->size < st.st_size && ftruncate(events->fd, events->size)))
+        return err_sys(err, "cannot mend the events '%s'", path);
+    return 0;
+}
+
+struct events *events_open(const char *path, struct err *err)
+{
+    AUTO(events) struct events *events = calloc(1, sizeof(*events));
+    if (!events) {
+        err_sys(err, "events");
+        return NULL;
+    }
+    events->fd = -1;
+    buf_init(&events->pending, EVENT_BYTES_MAX + PENDING_BYTES);
+    if (adopt(events, path, err))
+        return NULL;
+    return STEAL_PTR(events);
+}
+
+void events_close(struct events *events)
+{
+    struct err ignored;
+    if (!events)
+        return;
+    if (events->fd >= 0)
+        events_flush(events, &ignored);
+    fd_close(&events->fd);
+    buf_done(&events->pending);
+    free(events);
+}
+
+int events_flush(struct events *events, struct err *err)
+{
+    struct buf *pending = &events->pending;
+    if (pending->len == 0)
+        return 0;
+    int64_t at = events->size - (int64_t)pending->len;
+    if (fd_pwrite_all(events->fd, pending->data, pending->len, at)) {
+        err_sys(err, "cannot write events");
+        (void)!ftruncate(events->fd, at); /* half an event is worse than none */
+        events->size = at;
+        buf_clear(pending);
+        return -1;
+    }
+    if (pending->cap > 2 * PENDING_BYTES)
+        buf_done(pending);
+    else
+        buf_clear(pending);
+    return 0;
+}
+
+int events_add(struct events *events, const char *name, const char *json, size_t len,
+               struct err *err)
+{
+    struct buf *pending = &events->pending;
+    if (len > EVENT_BYTES_MAX / 2)
+        return err_set(err, ERR_TOO_LARGE, "an event of %zu bytes", len);
+    if (!name && events->size + (int64_t)len > EVENTS_BYTES_MAX) {
+        events->truncated = true;
+        return 0;
+    }
+    size_t before = pending->len;
+    buf_addf(pending, "id: %lld\n", (long long)events->size);
+    if (name)
+        buf_addf(pending, "event: %s\n", name);
+    buf_adds(pending, "data: ");
+    buf_add(pending, json, len);
+    buf_adds(pending, "\n\n");
+    if (buf_check(pending, "events that wait to be written", err))
+        return -1;
+    events->size += (int64_t)(pending->len - before);
+    return pending->len > PENDING_BYTES ? events_flush(events, err) : 0;
+}
+
+int64_t events_size(const struct events *events)
+{
+    return events->size;
+}
+
+int events_sync(struct events *events, struct err *err)
+{
+    return fdatasync(events->fd) ? err_sys(err, "cannot sync events") : 0;
+}
+
+bool events_truncated(const struct events *events)
+{
+    return events->truncated;
+}
+
+/* Grows scratch until it holds an event's end. Returns the event's length with both line ends, 0
+ * when the file has no end of it yet, -1. */
+static ssize_t read_whole(int fd, int64_t offset, struct buf *scratch, struct err *err)
+{
+    buf_clear(scratch);
+    for (size_t want = READ_BYTES;; want *= 2) {
+        char *to = buf_room(scratch, want);
+        if (!to)
+            return buf_check(scratch, "an event", err);
+        ssize_t n = fd_pread_full(fd, to, want, offset + (int64_t)scratch->len);
+        if (n < 0)
+            return err_sys(err, "cannot read events");
+        size_t from = scratch->len > 0 ? scratch->len - 1 : 0;
+        buf_grew(scratch, (size_t)n);
+        const char *end = memmem(scratch->data + from, scratch->len - from, "\n\n", 2);
+        if (end)
+            return end - scratch->data + 2;
+        if ((size_t)n < want)
+            return 0;
+    }
+}
+
+/* Takes "FIELD: value\n" off *at, ending the value with NUL; NULL when another field is there. */
+static const char *take_field(char **at, const char *field)
+{
+    size_t n = strlen(field);
+    if (strncmp(*at, field, n) != 0)
+        return NULL;
+    char *value = *at + n, *end = strchr(value, '\n');
+    *end = '\0';
+    *at = end + 1;
+    return value;
+}
+
+int events_read(int fd, int64_t offset, struct buf *scratch, struct event *ret_event,
+                struct err *err)
+{
+    struct stat st;
+    ssize_t len = read_whole(fd, offset, scratch, err);
+    if (len < 0)
+        return -1;
+    if (len == 0 && scratch->len == 0) { /* the end is the only such place that is an offset */
+        if (fstat(fd, &st) == 0 && st.st_size == offset)
+            return 0;
+        return err_set(err, ERR_RANGE, "offset %lld is past the last event", (long long)offset);
+    }
+    char *at = scratch->data, *end;
+    const char *id = len > 0 ? take_field(&at, "id: ") : NULL;
+    if (len == 0 && strncmp(at, "id: ", scratch->len < 4 ? scratch->len : 4) == 0)
+        return 0;
+    if (!id || strtoll(id, &end, 10) != offset || *end)
+        return err_set(err, ERR_RANGE, "offset %lld is not that of an event", (long long)offset);
+    const char *name = take_field(&at, "event: ");
+    const char *data = take_field(&at, "data: ");
+    if (!data)
+        return err_set(err, ERR_INTERNAL, "the event at %lld is damaged", (long long)offset);
+    *ret_event = (struct event){.id = offset,
+                                .next = offset + len,
+                                .name = name ? name : "",
+                                .data = data,
+                                .data_len = strlen(data)};
+    return 1;
+}

@@ -1,0 +1,131 @@
+#include "runner/task/live.h"
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define BUCKETS_MIN 64
+
+int live_init(struct live_table *table)
+{
+    *table = (struct live_table){.bucket_count = BUCKETS_MIN};
+    table->buckets = calloc(table->bucket_count, sizeof(struct live *));
+    for (int i = 0; i < PRIORITIES; i++)
+        TAILQ_INIT(&table->queues[i]);
+    return table->buckets ? 0 : -1;
+}
+
+void live_done(struct live_table *table)
+{
+    for (size_t i = 0; table->buckets && i < table->bucket_count; i++)
+        while (table->buckets[i])
+            live_remove(table, table->buckets[i]);
+    free(table->buckets);
+}
+
+/* FNV-1a: ids are random or the caller's own, and the table is small. */
+static uint64_t hash_of(const char *id)
+{
+    uint64_t hash = UINT64_C(14695981039346656037);
+    for (; *id; id++)
+        hash = (hash ^ (unsigned char)*id) * UINT64_C(1099511628211);
+    return hash;
+}
+
+static struct live **bucket_of(struct live_table *table, const char *id)
+{
+    return &table->buckets[hash_of(id) & (table->bucket_count - 1)];
+}
+
+static void grow(struct live_table *table)
+{
+    size_t old_count = table->bucket_count;
+    struct live **old = table->buckets, **more = calloc(old_count * 2, sizeof(struct live *));
+    if (!more)
+        return; /* longer chains, nothing worse */
+    table->buckets = more;
+    table->bucket_count = old_count * 2;
+    for (size_t i = 0; i < old_count; i++) {
+        while (old[i]) {
+            struct live *live = old[i], **to = bucket_of(table, live->id);
+            old[i] = live->next;
+            live->next = *to;
+            *to = live;
+        }
+    }
+    free(old);
+}
+
+struct live *live_add(struct live_table *table, const struct task_record *record)
+{
+    struct live *live = calloc(1, sizeof(*live));
+    if (!live)
+        return NULL;
+    if (table->count >= table->bucket_count)
+        grow(table);
+    snprintf(live->id, sizeof(live->id), "%s", record->id);
+    snprintf(live->kind, sizeof(live->kind), "%s", record->kind);
+    live->priority = record->priority < 0             ? 0
+                     : record->priority >= PRIORITIES ? PRIORITIES - 1
+                                                      : record->priority;
+    live->created_ms = record->created_ms;
+    live->wake_fd = -1;
+    struct live **bucket = bucket_of(table, live->id);
+    live->next = *bucket;
+    *bucket = live;
+    table->count++;
+    TAILQ_INSERT_TAIL(&table->queues[live->priority], live, queue);
+    table->queued++;
+    return live;
+}
+
+struct live *live_find(struct live_table *table, const char *id)
+{
+    struct live *live = *bucket_of(table, id);
+    while (live && strcmp(live->id, id) != 0)
+        live = live->next;
+    return live;
+}
+
+void live_remove(struct live_table *table, struct live *live)
+{
+    struct live **at = bucket_of(table, live->id);
+    while (*at != live)
+        at = &(*at)->next;
+    *at = live->next;
+    table->count--;
+    if (live->state == LIVE_QUEUED) {
+        TAILQ_REMOVE(&table->queues[live->priority], live, queue);
+        table->queued--;
+    } else {
+        table->running--;
+    }
+    if (live->wake_fd >= 0)
+        close(live->wake_fd);
+    free(live);
+}
+
+struct live *live_take(struct live_table *table)
+{
+    for (int i = PRIORITIES - 1; i >= 0; i--) {
+        struct live *live = TAILQ_FIRST(&table->queues[i]);
+        if (!live)
+            continue;
+        TAILQ_REMOVE(&table->queues[i], live, queue);
+        live->state = LIVE_RUNNING;
+        table->queued--;
+        table->running++;
+        return live;
+    }
+    return NULL;
+}
+
+void live_put_back(struct live_table *table, struct live *live)
+{
+    TAILQ_INSERT_HEAD(&table->queues[live->priority], live, queue);
+    live->state = LIVE_QUEUED;
+    table->queued++;
+    table->running--;
+}

@@ -1,0 +1,133 @@
+/* Bringing the store in line with the truth after a restart. */
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/path.h"
+#include "proc/tree.h"
+#include "runner/task/core.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define LEFTOVER_MS 10000
+
+/* The environment of everything a task starts carries this. */
+static int end_leftovers(struct engine *engine, struct err *err)
+{
+    char marker[128];
+    snprintf(marker, sizeof(marker), TASK_MARKER "=%s", store_instance(engine->config.store));
+    int found = tree_end_marked(marker, LEFTOVER_MS);
+    if (found < 0)
+        return err_set(err, ERR_INTERNAL,
+                       "processes of an earlier run cannot be ended; see %s in their environment",
+                       marker);
+    if (found > 0)
+        log_warn("task", "ended %d processes that an earlier run left behind", found);
+    return 0;
+}
+
+struct interrupted {
+    struct engine *engine;
+    struct err *err;
+    int failed;
+    int requeued;
+    bool broken;
+};
+
+static int settle(const struct task_record *record, void *arg)
+{
+    struct interrupted *all = arg;
+    struct engine *engine = all->engine;
+    AUTO(task_record) struct task_record after = {0};
+    if (record->retry_interrupted && record->attempts < RUN_ATTEMPTS_MAX) {
+        all->requeued++;
+        all->broken |= store_requeue(engine->config.store, record->id, all->err) < 0;
+        return all->broken;
+    }
+    AUTO(buf) struct buf summary = BUF_INIT(4096);
+    const struct task_outcome outcome = {.state = TASK_FAILED,
+                                         .reason = "interrupted",
+                                         .error = "the runner stopped while the task ran",
+                                         .exit_code = 1};
+    run_print_summary(&outcome, clock_real_ms() - record->started_ms, &summary);
+    const struct task_end end = {.state = TASK_FAILED,
+                                 .reason = "interrupted",
+                                 .summary = buf_str(&summary),
+                                 .now_ms = clock_real_ms()};
+    all->failed++;
+    all->broken |=
+        store_end(engine->config.store, record->id, 1u << TASK_RUNNING, &end, all->err) < 0 ||
+        store_get(engine->config.store, record->id, &after, all->err) ||
+        run_conclude(engine, &after, all->err);
+    return all->broken;
+}
+
+static int settle_interrupted(struct engine *engine, struct err *err)
+{
+    struct interrupted all = {.engine = engine, .err = err};
+    const struct store_filter running = {
+        .states = 1u << TASK_RUNNING, .oldest_first = true, .limit = INT_MAX};
+    if (store_list(engine->config.store, &running, settle, &all, err) || all.broken)
+        return -1;
+    if (all.failed + all.requeued > 0)
+        log_warn("task", "%d tasks were interrupted by the runner's end, %d are run again",
+                 all.failed, all.requeued);
+    return 0;
+}
+
+static int load(const struct task_record *record, void *arg)
+{
+    struct engine *engine = arg;
+    return !live_add(&engine->table, record);
+}
+
+static int load_pending(struct engine *engine, struct err *err)
+{
+    const struct store_filter waiting = {
+        .states = (1u << TASK_PENDING) | (1u << TASK_WAITING_LOGIN) | (1u << TASK_WAITING_LIMIT),
+        .oldest_first = true,
+        .limit = INT_MAX};
+    return store_list(engine->config.store, &waiting, load, engine, err);
+}
+
+static void *remove_old(void *arg)
+{
+    struct err err;
+    AUTO(str) char *path = arg;
+    if (path_remove_tree(path, &err))
+        log_warn("task", "%s", err.msg);
+    return NULL;
+}
+
+/* Workspaces of an earlier run are nobody's now. They are moved aside at once and removed beside
+ * the work. */
+static int renew_run_dir(struct engine *engine, struct err *err)
+{
+    pthread_t thread;
+    char *old = NULL;
+    if (asprintf(&old, "%s.old", engine->run_dir) < 0)
+        return err_sys(err, "workspaces");
+    if (rename(engine->run_dir, old) && errno != ENOENT && path_remove_tree(engine->run_dir, err)) {
+        free(old);
+        return -1;
+    }
+    if (pthread_create(&thread, NULL, remove_old, old) == 0)
+        pthread_detach(thread);
+    else
+        remove_old(old);
+    /* tasks pass through to their own directory, and cannot list others' */
+    return path_make_dirs(engine->run_dir, 0711, err);
+}
+
+int engine_start(struct engine *engine, struct err *err)
+{
+    if (end_leftovers(engine, err) || renew_run_dir(engine, err) ||
+        settle_interrupted(engine, err) || load_pending(engine, err))
+        return -1;
+    engine_resize(engine, engine->config.slots, engine->config.queue_max);
+    return 0;
+}

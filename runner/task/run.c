@@ -1,0 +1,412 @@
+/* The life of one task: straight down, on its own thread. */
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/path.h"
+#include "base/str.h"
+#include "runner/task/core.h"
+#include "json/json.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SECRETS_BYTES_MAX (4u << 20)
+#define OUTPUT_BYTES_MAX (64u << 20)
+#define MEMBERS_BYTES_MAX (4u << 20)
+#define RETRY_MS 1000
+
+struct task_run {
+    struct engine *engine;
+    struct live *live;
+    struct task_record record;
+    struct buf secrets;
+    char *dir;
+    struct events *events;
+    struct redact_set *redact;
+    int wake_fd; /* borrowed from live */
+    bool unhealthy;
+    struct err trouble; /* why */
+};
+
+const struct task_record *task_run_record(const struct task_run *run)
+{
+    return &run->record;
+}
+
+const char *task_run_secrets(const struct task_run *run)
+{
+    return buf_str(&run->secrets);
+}
+
+const char *task_run_dir(const struct task_run *run)
+{
+    return run->dir;
+}
+
+struct events *task_run_events(const struct task_run *run)
+{
+    return run->events;
+}
+
+struct redact_set *task_run_redact(const struct task_run *run)
+{
+    return run->redact;
+}
+
+int task_run_wake_fd(const struct task_run *run)
+{
+    return run->wake_fd;
+}
+
+enum task_stop task_run_stop(struct task_run *run)
+{
+    pthread_mutex_lock(&run->engine->lock);
+    enum task_stop stop = run->live->stop;
+    pthread_mutex_unlock(&run->engine->lock);
+    return stop;
+}
+
+void task_run_fail(struct task_run *run, const struct err *err)
+{
+    if (!run->unhealthy)
+        run->trouble = *err;
+    run->unhealthy = true;
+}
+
+void task_run_event(struct task_run *run, const char *name, const char *json, size_t len)
+{
+    struct err err;
+    if (run->unhealthy)
+        return;
+    if (events_add(run->events, name, json, len, &err) || (name && events_flush(run->events, &err)))
+        task_run_fail(run, &err);
+}
+
+bool task_run_healthy(const struct task_run *run)
+{
+    return !run->unhealthy;
+}
+
+/* --- events that the engine itself adds ---------------------------------------------------- */
+
+static struct events *open_events(struct engine *engine, const char *id, struct err *err)
+{
+    AUTO(str) char *path = engine_events_path(engine, id);
+    if (!path) {
+        err_sys(err, "events");
+        return NULL;
+    }
+    char *slash = strrchr(path, '/');
+    *slash = '\0';
+    int rc = mkdir(path, 0700) && errno != EEXIST ? err_sys(err, "cannot make '%s'", path) : 0;
+    *slash = '/';
+    return rc ? NULL : events_open(path, err);
+}
+
+static int add_task_event(struct events *events, const char *id, struct err *err)
+{
+    AUTO(buf) struct buf json = BUF_INIT(1024);
+    buf_addf(&json, "{\"taskId\":\"%s\",\"status\":\"pending\",\"executor\":\"local\"}", id);
+    return events_add(events, "task", buf_str(&json), json.len, err);
+}
+
+int run_announce(struct engine *engine, const char *id, struct err *err)
+{
+    AUTO(events) struct events *events = open_events(engine, id, err);
+    if (!events || (events_size(events) == 0 && add_task_event(events, id, err)))
+        return -1;
+    return events_flush(events, err);
+}
+
+void run_print_summary(const struct task_outcome *outcome, int64_t duration_ms, struct buf *out)
+{
+    struct json_writer w;
+    json_write(&w, out);
+    json_open_object(&w, NULL);
+    json_add_int(&w, "exit_code", outcome->exit_code);
+    json_add_int(&w, "duration_ms", duration_ms);
+    json_add_bool(&w, "truncated", outcome->truncated);
+    if (outcome->reason[0])
+        json_add_text(&w, "reason", outcome->reason);
+    if (outcome->error[0])
+        json_add_text(&w, "error", outcome->error);
+    buf_add(out, buf_str(&outcome->members), outcome->members.len);
+    json_close(&w);
+}
+
+static void print_result_parts(const struct task_record *record, const struct buf *output,
+                               struct buf *out)
+{
+    size_t len;
+    size_t spec_len = strlen(record->spec);
+    const char *metadata = json_raw_member(record->spec, spec_len, "metadata", &len);
+    buf_addf(out, "{\"success\":%s,\"taskId\":\"%s\",\"status\":\"%s\",\"output\":\"",
+             record->state == TASK_COMPLETED ? "true" : "false", record->id,
+             task_state_name(record->state));
+    str_add_json(out, buf_str(output), output->len);
+    buf_adds(out, "\",\"executor\":\"local\"");
+    if (metadata) {
+        buf_adds(out, ",\"metadata\":");
+        buf_add(out, metadata, len);
+    }
+    if (record->summary && record->summary[0] == '{' && record->summary[1] != '}') {
+        buf_addc(out, ',');
+        buf_adds(out, record->summary + 1); /* its closing brace is ours */
+    } else {
+        buf_addc(out, '}');
+    }
+}
+
+int engine_print_result(struct engine *engine, const struct task_record *record, struct buf *out,
+                        struct err *err)
+{
+    AUTO(buf) struct buf output = BUF_INIT(OUTPUT_BYTES_MAX);
+    if (store_output(engine->config.store, record->id, &output, err))
+        return -1;
+    print_result_parts(record, &output, out);
+    return buf_check(out, "the result", err);
+}
+
+static int add_final_events(struct engine *engine, struct events *events,
+                            const struct task_record *record, struct err *err)
+{
+    AUTO(buf) struct buf json = BUF_INIT(2 * OUTPUT_BYTES_MAX);
+    if (engine_print_result(engine, record, &json, err))
+        return -1;
+    if (record->state == TASK_CANCELLED && events_add(events, "cancelled", "{}", 2, err))
+        return -1;
+    if (events_add(events, "done", json.data, json.len, err) || events_flush(events, err))
+        return -1;
+    return events_sync(events, err);
+}
+
+/* True when the last event of the file is named "done". */
+static bool is_concluded(const char *path)
+{
+    struct err ignored;
+    struct event event;
+    int64_t at = 0;
+    bool done = false;
+    AUTO(buf) struct buf scratch = BUF_INIT(EVENT_BYTES_MAX);
+    AUTO(fd) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    while (fd >= 0 && events_read(fd, at, &scratch, &event, &ignored) == 1) {
+        done = strcmp(event.name, "done") == 0;
+        at = event.next;
+    }
+    return done;
+}
+
+int run_conclude(struct engine *engine, const struct task_record *record, struct err *err)
+{
+    AUTO(events) struct events *events = open_events(engine, record->id, err);
+    if (!events || (events_size(events) == 0 && add_task_event(events, record->id, err)))
+        return -1;
+    return add_final_events(engine, events, record, err);
+}
+
+int engine_mend_events(struct engine *engine, const char *id, struct err *err)
+{
+    AUTO(task_record) struct task_record record = {0};
+    AUTO(str) char *path = engine_events_path(engine, id);
+    int rc = path ? 0 : err_sys(err, "events");
+    pthread_mutex_lock(&engine->mend);
+    if (rc == 0 && !is_concluded(path)) {
+        rc = store_get(engine->config.store, id, &record, err);
+        if (rc == 0 && !task_state_is_active(record.state))
+            rc = run_conclude(engine, &record, err);
+    }
+    pthread_mutex_unlock(&engine->mend);
+    return rc;
+}
+
+/* --- one task ------------------------------------------------------------------------------ */
+
+/* Waits a moment, or until somebody wants the task to stop. */
+static void pause_before_retry(struct task_run *run)
+{
+    struct pollfd wait = {.fd = run->wake_fd, .events = POLLIN};
+    poll(&wait, 1, RETRY_MS);
+}
+
+/* Pending -> running. A store that cannot write (a full disk) is asked again until it can: the
+ * task stays pending meanwhile. False when the task is not to run. */
+static bool claim(struct task_run *run)
+{
+    struct err err;
+    for (;;) {
+        int64_t now = clock_real_ms();
+        int claimed = store_claim(run->engine->config.store, run->live->id, now, &err);
+        if (claimed >= 0)
+            return claimed == 1;
+        log_error("task", "cannot start the task: %s", err.msg);
+        if (task_run_stop(run) == STOP_INTERRUPT)
+            return false;
+        pause_before_retry(run);
+    }
+}
+
+static int make_private_dir(struct task_run *run, struct err *err)
+{
+    const struct engine_config *config = &run->engine->config;
+    run->dir = path_join(run->engine->run_dir, run->record.id);
+    if (!run->dir)
+        return err_sys(err, "workspace");
+    if (path_remove_tree(run->dir, err) || path_make_dirs(run->dir, 0700, err))
+        return -1;
+    return path_own(run->dir, config->uid, config->gid, err);
+}
+
+static int prepare(struct task_run *run, struct err *err)
+{
+    struct store *store = run->engine->config.store;
+    buf_init(&run->secrets, SECRETS_BYTES_MAX);
+    run->redact = redact_new();
+    if (!run->redact)
+        return err_sys(err, "task");
+    if (store_get(store, run->live->id, &run->record, err) ||
+        store_secrets(store, run->live->id, &run->secrets, err))
+        return -1;
+    run->events = open_events(run->engine, run->record.id, err);
+    if (!run->events ||
+        (events_size(run->events) == 0 && add_task_event(run->events, run->record.id, err)) ||
+        events_flush(run->events, err))
+        return -1;
+    return make_private_dir(run, err);
+}
+
+static void fail_outcome(struct task_outcome *outcome, const struct err *err)
+{
+    outcome->state = TASK_FAILED;
+    snprintf(outcome->reason, sizeof(outcome->reason), "%s",
+             err->code == ERR_NO_SPACE ? "disk_full" : "internal");
+    snprintf(outcome->error, sizeof(outcome->error), "%s", err->msg);
+    if (outcome->exit_code == 0)
+        outcome->exit_code = 1;
+}
+
+static void run_kind(struct task_run *run, struct task_outcome *outcome)
+{
+    struct err err;
+    const struct task_kind *kind = run->engine->config.kinds;
+    while (kind->name && strcmp(kind->name, run->record.kind) != 0)
+        kind++;
+    if (kind->name) {
+        kind->run(run, outcome, kind->arg);
+    } else {
+        err_set(&err, ERR_INTERNAL, "this runner has no tasks of kind '%s'", run->record.kind);
+        fail_outcome(outcome, &err);
+    }
+    if (events_flush(run->events, &err))
+        task_run_fail(run, &err);
+    if (run->unhealthy)
+        fail_outcome(outcome, &run->trouble);
+    outcome->truncated |= events_truncated(run->events);
+}
+
+/* Stores the outcome, for as long as that takes: what a task has done must not be lost. */
+static void store_outcome(struct task_run *run, const struct task_outcome *outcome,
+                          int64_t duration_ms)
+{
+    struct err err;
+    AUTO(buf) struct buf summary = BUF_INIT(MEMBERS_BYTES_MAX + 8192);
+    run_print_summary(outcome, duration_ms, &summary);
+    struct task_end end = {.state = outcome->state,
+                           .reason = outcome->reason,
+                           .summary = buf_ok(&summary) ? buf_str(&summary) : "{}",
+                           .output = buf_str(&outcome->output),
+                           .output_len = outcome->output.len,
+                           .now_ms = clock_real_ms()};
+    struct store *store = run->engine->config.store;
+    while (store_end(store, run->live->id, 1u << TASK_RUNNING, &end, &err) < 0) {
+        log_error("task", "cannot store the outcome: %s", err.msg);
+        if (task_run_stop(run) == STOP_INTERRUPT)
+            return;
+        pause_before_retry(run);
+    }
+}
+
+static void conclude(struct task_run *run)
+{
+    struct err err;
+    task_record_done(&run->record);
+    if (store_get(run->engine->config.store, run->live->id, &run->record, &err) == 0 &&
+        run->events && !run->unhealthy &&
+        add_final_events(run->engine, run->events, &run->record, &err) == 0)
+        return;
+    log_warn("task", "the last event is missing for now: %s",
+             run->unhealthy ? run->trouble.msg : err.msg);
+}
+
+static void log_end(const struct task_run *run, const struct task_outcome *outcome,
+                    int64_t duration_ms)
+{
+    log_info("task", "%s%s%s after %lld ms%s%s", task_state_name(outcome->state),
+             outcome->reason[0] ? ", " : "", outcome->reason, (long long)duration_ms,
+             outcome->error[0] ? ": " : "", outcome->error);
+    (void)run;
+}
+
+static void clean_up(struct task_run *run)
+{
+    struct err err;
+    if (run->dir && path_remove_tree(run->dir, &err))
+        log_warn("task", "%s", err.msg);
+    events_close(run->events);
+    redact_free(run->redact);
+    if (run->secrets.data)
+        explicit_bzero(run->secrets.data, run->secrets.cap);
+    buf_done(&run->secrets);
+    task_record_done(&run->record);
+    free(run->dir);
+}
+
+static void run_claimed(struct task_run *run, struct task_outcome *outcome)
+{
+    struct err err;
+    int64_t start = clock_mono_ms();
+    log_info("task", "running");
+    if (prepare(run, &err))
+        fail_outcome(outcome, &err);
+    else
+        run_kind(run, outcome);
+    int64_t duration = clock_mono_ms() - start;
+    if (task_run_stop(run) == STOP_INTERRUPT && outcome->state != TASK_COMPLETED &&
+        run->record.retry_interrupted && run->record.attempts < RUN_ATTEMPTS_MAX &&
+        store_requeue(run->engine->config.store, run->live->id, &err) == 1) {
+        log_info("task", "interrupted; it will be run again");
+        outcome->state = TASK_PENDING;
+        return;
+    }
+    store_outcome(run, outcome, duration);
+    conclude(run);
+    log_end(run, outcome, duration);
+}
+
+void run_live(struct engine *engine, struct live *live)
+{
+    struct task_run run = {.engine = engine, .live = live};
+    struct task_outcome outcome = {.state = TASK_FAILED, .exit_code = 1};
+    buf_init(&outcome.output, OUTPUT_BYTES_MAX);
+    buf_init(&outcome.members, MEMBERS_BYTES_MAX);
+    log_set_task(live->id);
+    int wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    pthread_mutex_lock(&engine->lock);
+    live->wake_fd = run.wake_fd = wake_fd;
+    live->started_ms = clock_real_ms();
+    pthread_mutex_unlock(&engine->lock);
+    if (claim(&run))
+        run_claimed(&run, &outcome);
+    else
+        outcome.state = TASK_CANCELLED;
+    engine_retire(engine, live, outcome.state);
+    clean_up(&run);
+    buf_done(&outcome.output);
+    buf_done(&outcome.members);
+}

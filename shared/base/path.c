@@ -1,0 +1,192 @@
+#include "base/path.h"
+
+#include "base/auto.h"
+#include "base/fd.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+char *path_join(const char *dir, const char *name)
+{
+    char *path = NULL;
+    return asprintf(&path, "%s/%s", dir, name) < 0 ? NULL : path;
+}
+
+bool path_is_inside(const char *path)
+{
+    if (*path == '/' || *path == '\0')
+        return false;
+    for (const char *p = path; *p; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            return false;
+    for (const char *part = path;;) {
+        size_t n = strcspn(part, "/");
+        if (n == 0 || (n == 1 && part[0] == '.') || (n == 2 && part[0] == '.' && part[1] == '.'))
+            return false;
+        if (part[n] == '\0')
+            return true;
+        part += n + 1;
+    }
+}
+
+int path_make_dirs(const char *path, mode_t mode, struct err *err)
+{
+    AUTO(str) char *copy = strdup(path);
+    if (!copy)
+        return err_sys(err, "cannot make '%s'", path);
+    for (char *p = copy + 1;; p++) {
+        if (*p != '/' && *p != '\0')
+            continue;
+        char at = *p;
+        *p = '\0';
+        if (mkdir(copy, mode) && errno != EEXIST)
+            return err_sys(err, "cannot make the directory '%s'", copy);
+        *p = at;
+        if (at == '\0')
+            break;
+    }
+    struct stat st;
+    if (stat(path, &st) || !S_ISDIR(st.st_mode))
+        return err_set(err, ERR_INVALID, "'%s' is not a directory", path);
+    return 0;
+}
+
+static int open_child_dir(int dir, const char *name)
+{
+    const int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+    int fd = openat(dir, name, flags);
+    if (fd < 0 && errno == EACCES && fchmodat(dir, name, 0700, 0) == 0)
+        fd = openat(dir, name, flags);
+    return fd;
+}
+
+/* Removes an entry that needs no descent: 0 done, 1 it is a directory with content, -1 errno. */
+static int remove_entry(int dir, const char *name)
+{
+    if (unlinkat(dir, name, 0) == 0)
+        return 0;
+    if (errno == EACCES && fchmod(dir, 0700) == 0 && unlinkat(dir, name, 0) == 0)
+        return 0;
+    if (errno != EISDIR && errno != EPERM && errno != EACCES)
+        return errno == ENOENT ? 0 : -1;
+    if (unlinkat(dir, name, AT_REMOVEDIR) == 0 || errno == ENOENT)
+        return 0;
+    return errno == ENOTEMPTY || errno == EEXIST || errno == EACCES ? 1 : -1;
+}
+
+static bool is_dot(const char *name)
+{
+    return name[0] == '.' && (name[1] == '\0' || (name[1] == '.' && name[2] == '\0'));
+}
+
+/* Removes what `dir` holds that needs no descent; the name of one directory that does, else "". */
+static int sweep_level(int dir, char child[256])
+{
+    int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *list = copy < 0 ? NULL : fdopendir(copy);
+    struct dirent *entry;
+    int rc = list ? 0 : -1;
+    child[0] = '\0';
+    while (rc == 0 && (entry = readdir(list))) {
+        if (is_dot(entry->d_name))
+            continue;
+        int left = remove_entry(dir, entry->d_name);
+        if (left < 0)
+            rc = -1;
+        else if (left == 1)
+            snprintf(child, 256, "%s", entry->d_name);
+    }
+    int keep = errno;
+    if (list)
+        closedir(list);
+    else if (copy >= 0)
+        close(copy);
+    errno = keep;
+    return rc;
+}
+
+/*
+ * Theory of operation: depth first with two descriptors at a time. Each round sweeps one level and
+ * descends into one full directory; an emptied directory is left by openat("..") and removed from
+ * there. Nobody else writes to a tree that is being removed: its processes are gone by then.
+ */
+static int remove_below(int top, dev_t dev)
+{
+    char child[256];
+    struct stat st;
+    AUTO(fd) int at = fcntl(top, F_DUPFD_CLOEXEC, 0);
+    size_t depth = 0;
+    while (at >= 0) {
+        if (sweep_level(at, child))
+            return -1;
+        int next;
+        if (child[0]) {
+            next = open_child_dir(at, child);
+            if (next < 0 || fstat(next, &st) || st.st_dev != dev) {
+                fd_close(&next);
+                return -1;
+            }
+            fchmod(next, 0700);
+            depth++;
+        } else if (depth == 0) {
+            return 0;
+        } else {
+            next = openat(at, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+            depth--;
+        }
+        fd_close(&at);
+        at = next;
+    }
+    return -1;
+}
+
+int path_remove_tree(const char *path, struct err *err)
+{
+    struct stat st;
+    int left = remove_entry(AT_FDCWD, path);
+    if (left == 0)
+        return 0;
+    AUTO(fd) int top = left < 0 ? -1 : open_child_dir(AT_FDCWD, path);
+    if (top < 0 || fstat(top, &st))
+        return err_sys(err, "cannot remove '%s'", path);
+    fchmod(top, 0700);
+    if (remove_below(top, st.st_dev) || (rmdir(path) && errno != ENOENT))
+        return err_sys(err, "cannot remove '%s'", path);
+    return 0;
+}
+
+int path_own(const char *path, uid_t uid, gid_t gid, struct err *err)
+{
+    if (fchownat(AT_FDCWD, path, uid, gid, AT_SYMLINK_NOFOLLOW))
+        return err_sys(err, "cannot give '%s' to uid %u", path, (unsigned)uid);
+    return 0;
+}
+
+static bool is_program(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0;
+}
+
+char *path_find_program(const char *name, const char *search)
+{
+    if (strchr(name, '/'))
+        return is_program(name) ? strdup(name) : NULL;
+    while (search && *search) {
+        size_t n = strcspn(search, ":");
+        char *path = NULL;
+        if (n > 0 && asprintf(&path, "%.*s/%s", (int)n, search, name) >= 0) {
+            if (is_program(path))
+                return path;
+            free(path);
+        }
+        search += n + (search[n] == ':');
+    }
+    return NULL;
+}

@@ -1,0 +1,37 @@
+/*
+ * Paths: joining, checking, making and removing trees.
+ *
+ * Threads: no shared state.
+ */
+#ifndef BASE_PATH_H
+#define BASE_PATH_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+/* dir + "/" + name in fresh memory, or NULL when memory ran out. */
+char *path_join(const char *dir, const char *name);
+
+/* True for a relative path that stays where it starts: no empty, '.' or '..' parts, no leading
+ * '/', no control characters. Says nothing of symbolic links. */
+bool path_is_inside(const char *path);
+
+/* Makes a directory and its missing parents. An existing one is fine and keeps its mode. */
+int path_make_dirs(const char *path, mode_t mode, struct err *err);
+
+/* Removes a tree and what it holds: directories without permissions, paths longer than PATH_MAX,
+ * thousands of levels; links are removed, never followed; mount points are not crossed.
+ * A missing path is fine. */
+int path_remove_tree(const char *path, struct err *err);
+
+/* chown of one path, not following a link. */
+int path_own(const char *path, uid_t uid, gid_t gid, struct err *err);
+
+/* Finds an executable as a shell would: a name with '/' as it is, else along `search` (PATH's
+ * form). NULL when there is none. */
+char *path_find_program(const char *name, const char *search);
+
+#endif

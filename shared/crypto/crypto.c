@@ -1,0 +1,160 @@
+#include "crypto/crypto.h"
+
+#include "base/id.h"
+
+#include <limits.h>
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NONCE_SIZE 12
+#define TAG_SIZE 16
+
+struct crypto_hash {
+    EVP_MD_CTX *ctx;
+};
+
+void crypto_hash_free(struct crypto_hash *hash)
+{
+    if (!hash)
+        return;
+    EVP_MD_CTX_free(hash->ctx);
+    free(hash);
+}
+
+struct crypto_hash *crypto_hash_new(void)
+{
+    AUTO(crypto_hash) struct crypto_hash *hash = calloc(1, sizeof(*hash));
+    if (!hash || !(hash->ctx = EVP_MD_CTX_new()) ||
+        EVP_DigestInit_ex(hash->ctx, EVP_sha256(), NULL) != 1)
+        return NULL;
+    return STEAL_PTR(hash);
+}
+
+/* SHA-256 over memory does not fail once it has begun; a library that says so is broken. */
+static void must(int ok)
+{
+    if (ok != 1)
+        abort();
+}
+
+void crypto_hash_add(struct crypto_hash *hash, const void *data, size_t len)
+{
+    must(EVP_DigestUpdate(hash->ctx, data, len));
+}
+
+void crypto_hash_end(struct crypto_hash *hash, unsigned char digest[CRYPTO_SHA256_SIZE])
+{
+    must(EVP_DigestFinal_ex(hash->ctx, digest, NULL));
+}
+
+void crypto_sha256(const void *data, size_t len, unsigned char digest[CRYPTO_SHA256_SIZE])
+{
+    must(EVP_Digest(data, len, digest, NULL, EVP_sha256(), NULL));
+}
+
+void crypto_hmac_sha256(const void *key, size_t key_len, const void *data, size_t len,
+                        unsigned char mac[CRYPTO_SHA256_SIZE])
+{
+    unsigned mac_len = CRYPTO_SHA256_SIZE;
+    const void *some_key = key_len > 0 ? key : ""; /* NULL would mean "the key of last time" */
+    must(HMAC(EVP_sha256(), some_key, (int)key_len, data, len, mac, &mac_len) != NULL);
+}
+
+bool crypto_equal(const void *a, size_t a_len, const void *b, size_t b_len)
+{
+    return a_len == b_len && CRYPTO_memcmp(a, b, a_len) == 0;
+}
+
+static int crypto_err(struct err *err, const char *what)
+{
+    char text[160] = "no reason given";
+    unsigned long code = ERR_get_error();
+    if (code)
+        ERR_error_string_n(code, text, sizeof(text));
+    ERR_clear_error();
+    return err_set(err, ERR_INTERNAL, "%s: %s", what, text);
+}
+
+static void free_cipher(EVP_CIPHER_CTX *ctx)
+{
+    EVP_CIPHER_CTX_free(ctx);
+}
+DEFINE_AUTO(cipher, EVP_CIPHER_CTX *, free_cipher)
+
+/* EVP counts in int. */
+static int check_size(size_t len, struct err *err)
+{
+    if (len <= INT_MAX - NONCE_SIZE - TAG_SIZE)
+        return 0;
+    return err_set(err, ERR_TOO_LARGE, "%zu bytes are too many to seal at once", len);
+}
+
+static int begin(EVP_CIPHER_CTX *ctx, int sealing, const unsigned char *key,
+                 const unsigned char *nonce, const char *aad)
+{
+    int n;
+    return ctx && EVP_CipherInit_ex(ctx, EVP_aes_256_gcm(), NULL, key, nonce, sealing) == 1 &&
+                   EVP_CipherUpdate(ctx, NULL, &n, (const unsigned char *)aad, (int)strlen(aad)) ==
+                       1
+               ? 0
+               : -1;
+}
+
+int crypto_seal(const unsigned char key[CRYPTO_KEY_SIZE], const char *aad, const void *data,
+                size_t len, struct buf *out, struct err *err)
+{
+    int n = 0, last = 0;
+    if (check_size(len, err))
+        return -1;
+    unsigned char *to = (unsigned char *)buf_room(out, NONCE_SIZE + len + TAG_SIZE);
+    if (!to)
+        return buf_check(out, "the sealed text", err);
+    AUTO(cipher) EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+    id_random(to, NONCE_SIZE);
+    if (begin(ctx, 1, key, to, aad) ||
+        EVP_CipherUpdate(ctx, to + NONCE_SIZE, &n, data, (int)len) != 1 ||
+        EVP_CipherFinal_ex(ctx, to + NONCE_SIZE + n, &last) != 1 ||
+        EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_GCM_GET_TAG, TAG_SIZE, to + NONCE_SIZE + len) != 1)
+        return crypto_err(err, "sealing failed");
+    buf_grew(out, NONCE_SIZE + len + TAG_SIZE);
+    return 0;
+}
+
+/* The tag is checked by the last step; nothing is handed out before. */
+static bool open_into(EVP_CIPHER_CTX *ctx, const unsigned char *from, size_t len, unsigned char *to)
+{
+    int n = 0, last = 0;
+    unsigned char tag[TAG_SIZE];
+    memcpy(tag, from + len, TAG_SIZE);
+    return EVP_CipherUpdate(ctx, to, &n, from, (int)len) == 1 &&
+           EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_GCM_SET_TAG, TAG_SIZE, tag) == 1 &&
+           EVP_CipherFinal_ex(ctx, to + n, &last) == 1;
+}
+
+int crypto_open(const unsigned char key[CRYPTO_KEY_SIZE], const char *aad, const void *sealed,
+                size_t len, struct buf *out, struct err *err)
+{
+    const unsigned char *from = sealed;
+    if (check_size(len, err))
+        return -1;
+    if (len < NONCE_SIZE + TAG_SIZE)
+        return err_set(err, ERR_MISMATCH, "the sealed text is cut");
+    size_t plain_len = len - NONCE_SIZE - TAG_SIZE;
+    unsigned char *to = (unsigned char *)buf_room(out, plain_len);
+    if (!to)
+        return buf_check(out, "the opened text", err);
+    AUTO(cipher) EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+    if (begin(ctx, 0, key, from, aad))
+        return crypto_err(err, "opening failed");
+    if (!open_into(ctx, from + NONCE_SIZE, plain_len, to)) {
+        ERR_clear_error();
+        explicit_bzero(to, plain_len);
+        return err_set(err, ERR_MISMATCH, "the sealed text was made with another key or changed");
+    }
+    buf_grew(out, plain_len);
+    return 0;
+}

@@ -1,0 +1,44 @@
+/*
+ * The cryptography that the runner needs, from OpenSSL's libcrypto.
+ *
+ * Threads: any.
+ */
+#ifndef CRYPTO_CRYPTO_H
+#define CRYPTO_CRYPTO_H
+
+#include "base/auto.h"
+#include "base/buf.h"
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define CRYPTO_SHA256_SIZE 32
+#define CRYPTO_KEY_SIZE 32
+
+void crypto_sha256(const void *data, size_t len, unsigned char digest[CRYPTO_SHA256_SIZE]);
+
+/* A digest over several pieces. */
+struct crypto_hash;
+struct crypto_hash *crypto_hash_new(void);
+void crypto_hash_add(struct crypto_hash *hash, const void *data, size_t len);
+void crypto_hash_end(struct crypto_hash *hash, unsigned char digest[CRYPTO_SHA256_SIZE]);
+void crypto_hash_free(struct crypto_hash *hash);
+DEFINE_AUTO(crypto_hash, struct crypto_hash *, crypto_hash_free)
+
+void crypto_hmac_sha256(const void *key, size_t key_len, const void *data, size_t len,
+                        unsigned char mac[CRYPTO_SHA256_SIZE]);
+
+/* Compares in time that depends on the lengths only. */
+bool crypto_equal(const void *a, size_t a_len, const void *b, size_t b_len);
+
+/* Appends nonce, ciphertext and tag (AES-256-GCM, a fresh random nonce). `aad` is bound, not kept:
+ * opening needs the same. */
+int crypto_seal(const unsigned char key[CRYPTO_KEY_SIZE], const char *aad, const void *data,
+                size_t len, struct buf *out, struct err *err);
+
+/* Appends the plain text; ERR_MISMATCH when the key, the aad or a single bit is not the same. */
+int crypto_open(const unsigned char key[CRYPTO_KEY_SIZE], const char *aad, const void *sealed,
+                size_t len, struct buf *out, struct err *err);
+
+#endif

@@ -1,0 +1,134 @@
+#include "db/db.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#define BATCH_MAX 256
+
+struct job {
+    db_write_fn *fn;
+    void *arg;
+    struct err *err;
+    int rc;
+    bool done;
+    struct job *next;
+};
+
+struct db_writer {
+    struct db *db;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    struct job *first;
+    struct job **end;
+    bool leading; /* somebody runs a batch, without the lock */
+};
+
+struct db_writer *db_writer_new(struct db *db)
+{
+    struct db_writer *writer = calloc(1, sizeof(*writer));
+    if (!writer)
+        return NULL;
+    writer->db = db;
+    writer->end = &writer->first;
+    pthread_mutex_init(&writer->lock, NULL);
+    pthread_cond_init(&writer->changed, NULL);
+    return writer;
+}
+
+void db_writer_free(struct db_writer *writer)
+{
+    if (!writer)
+        return;
+    db_close(writer->db);
+    pthread_cond_destroy(&writer->changed);
+    pthread_mutex_destroy(&writer->lock);
+    free(writer);
+}
+
+static void run_job(struct db *db, struct job *job)
+{
+    struct err ignored;
+    if (db_exec(db, "SAVEPOINT job", job->err)) {
+        job->rc = -1;
+        return;
+    }
+    job->rc = job->fn(db, job->arg, job->err);
+    if (job->rc < 0)
+        db_exec(db, "ROLLBACK TO job", &ignored);
+    db_exec(db, "RELEASE job", &ignored);
+}
+
+static void fail_all(struct job *batch, const struct err *err)
+{
+    for (struct job *job = batch; job; job = job->next) {
+        if (job->rc < 0)
+            continue;
+        job->rc = -1;
+        *job->err = *err;
+    }
+}
+
+static void run_batch(struct db *db, struct job *batch)
+{
+    struct err err, ignored;
+    static const struct err lost = {ERR_INTERNAL, 0, "database: the transaction was lost"};
+    if (db_exec(db, "BEGIN IMMEDIATE", &err)) {
+        fail_all(batch, &err);
+        return;
+    }
+    for (struct job *job = batch; job; job = job->next) {
+        run_job(db, job);
+        if (!db_in_transaction(db)) { /* a full disk ends the transaction, not the statement */
+            fail_all(batch, job->rc < 0 ? job->err : &lost);
+            return;
+        }
+    }
+    if (db_exec(db, "COMMIT", &err)) {
+        fail_all(batch, &err);
+        db_exec(db, "ROLLBACK", &ignored);
+    }
+}
+
+static struct job *take_batch_locked(struct db_writer *writer)
+{
+    struct job *batch = writer->first, **cut = &writer->first;
+    for (int i = 0; i < BATCH_MAX && *cut; i++)
+        cut = &(*cut)->next;
+    writer->first = *cut;
+    *cut = NULL;
+    if (!writer->first)
+        writer->end = &writer->first;
+    return batch;
+}
+
+static void lead_locked(struct db_writer *writer)
+{
+    struct job *batch = take_batch_locked(writer);
+    writer->leading = true;
+    pthread_mutex_unlock(&writer->lock);
+    run_batch(writer->db, batch);
+    pthread_mutex_lock(&writer->lock);
+    writer->leading = false;
+    while (batch) {
+        struct job *next = batch->next; /* a done job's owner may return and free it */
+        batch->done = true;
+        batch = next;
+    }
+    pthread_cond_broadcast(&writer->changed);
+}
+
+int db_write(struct db_writer *writer, db_write_fn *fn, void *arg, struct err *err)
+{
+    struct job job = {.fn = fn, .arg = arg, .err = err};
+    pthread_mutex_lock(&writer->lock);
+    *writer->end = &job;
+    writer->end = &job.next;
+    while (!job.done) {
+        if (writer->leading)
+            pthread_cond_wait(&writer->changed, &writer->lock);
+        else
+            lead_locked(writer);
+    }
+    pthread_mutex_unlock(&writer->lock);
+    return job.rc;
+}

@@ -1,0 +1,130 @@
+/* The body of a request. CivetWeb would wait in mg_read() for as long as each byte takes its time;
+ * so we wait, and only then let it take what is there. */
+#include "http/chunk.h"
+#include "http/request.h"
+
+#include "base/auto.h"
+#include "base/clock.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#define PIECE 65536 /* memory grows with what came, not with what was announced */
+
+/* Waits for bytes in the socket; returns how many there are, 0 at the end, -1 when too late. */
+static ssize_t wait_for_bytes(struct http_request *req, int64_t until_us, struct err *err)
+{
+    const struct http_config *config = &req->server->config;
+    int64_t idle_us = clock_mono_us() + (int64_t)config->body_idle_ms * 1000;
+    int64_t end_us = idle_us < until_us ? idle_us : until_us;
+    for (;;) {
+        struct pollfd pfd = {.fd = req->conn->fd, .events = POLLIN};
+        int64_t left_ms = (end_us - clock_mono_us() + 999) / 1000;
+        int ready = left_ms > 0 ? poll(&pfd, 1, (int)left_ms) : 0;
+        if (atomic_load(&req->server->stopping))
+            return err_set(err, ERR_BUSY, "the server is stopping");
+        if (atomic_load(&req->conn->cut))
+            return err_set(err, ERR_SLOW, "the body came too slowly for a busy server");
+        if (ready > 0) {
+            int n = 0;
+            return ioctl(req->conn->fd, FIONREAD, &n) == 0 ? n : 0;
+        }
+        if (ready == 0 && left_ms <= 0)
+            return err_set(err, ERR_SLOW,
+                           end_us == until_us ? "the body took longer than %d ms"
+                                              : "the body stood still for %d ms",
+                           end_us == until_us ? config->body_total_ms : config->body_idle_ms);
+    }
+}
+
+/* Takes up to max bytes of the body as it was sent; 0 at the connection's end. */
+static ssize_t fetch(struct http_request *req, char *to, size_t max, int64_t until_us,
+                     struct err *err)
+{
+    size_t held = req->body_buffered - req->body_taken;
+    ssize_t n = held > 0 ? (ssize_t)held : wait_for_bytes(req, until_us, err);
+    if (n <= 0)
+        return n;
+    if ((size_t)n > max)
+        n = (ssize_t)max;
+    if (req->mg && !req->head.chunked) /* so that CivetWeb knows where the next request begins */
+        n = mg_read(req->mg, to, (size_t)n);
+    else if (held > 0)
+        memcpy(to, req->conn->input.data + req->head_size + req->body_taken, (size_t)n);
+    else
+        n = recv(req->conn->fd, to, (size_t)n, 0);
+    if (n > 0 && held > 0)
+        req->body_taken += (size_t)n;
+    return n > 0 ? n : 0;
+}
+
+static int read_length(struct http_request *req, struct buf *out, int64_t until_us, struct err *err)
+{
+    int64_t left = req->head.length;
+    while (left > 0) {
+        size_t piece = left < PIECE ? (size_t)left : PIECE;
+        char *to = buf_room(out, piece);
+        if (!to)
+            return buf_check(out, "the body", err);
+        ssize_t n = fetch(req, to, piece, until_us, err);
+        if (n < 0)
+            return -1;
+        if (n == 0)
+            return err_set(err, ERR_INVALID, "the body ended %lld bytes short of Content-Length",
+                           (long long)left);
+        buf_grew(out, (size_t)n);
+        left -= n;
+    }
+    return 0;
+}
+
+static int read_chunked(struct http_request *req, size_t max, struct buf *out, int64_t until_us,
+                        struct err *err)
+{
+    char piece[8192];
+    struct chunk chunk = {0};
+    while (!chunk_ended(&chunk)) {
+        ssize_t n = fetch(req, piece, sizeof(piece), until_us, err);
+        if (n < 0)
+            return -1;
+        if (n == 0)
+            return err_set(err, ERR_INVALID, "the chunked body ended before its last chunk");
+        if (chunk_feed(&chunk, piece, (size_t)n, out) < 0)
+            return err_set(err, ERR_INVALID, "the chunked body is malformed");
+        if (!buf_ok(out) || out->len > max)
+            return err_set(err, ERR_TOO_LARGE, "the body is larger than %zu bytes", max);
+    }
+    return 0;
+}
+
+static int say_continue(struct http_request *req, struct err *err)
+{
+    static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    if (!req->head.expects_continue || req->body_buffered > 0)
+        return 0;
+    if (send(req->conn->fd, text, sizeof(text) - 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+        return err_set(err, ERR_INVALID, "the client left before it sent its body");
+    return 0;
+}
+
+int http_body(struct http_request *req, size_t max, struct buf *out, struct err *err)
+{
+    if (req->head.length > (int64_t)max)
+        return err_set(err, ERR_TOO_LARGE, "the body is larger than %zu bytes", max);
+    if (req->body_done || (req->head.length == 0 && !req->head.chunked))
+        return 0;
+    if (req->state != REQUEST_OPEN || req->body_taken > 0)
+        return err_set(err, ERR_INTERNAL, "the body can be read once, before the answer");
+    if (say_continue(req, err) < 0)
+        return -1;
+    int64_t until_us = clock_mono_us() + (int64_t)req->server->config.body_total_ms * 1000;
+    conn_enter(req->conn, CONN_BODY);
+    int rc = req->head.chunked ? read_chunked(req, max, out, until_us, err)
+                               : read_length(req, out, until_us, err);
+    conn_enter(req->conn, CONN_BUSY);
+    req->body_done = rc == 0;
+    return rc;
+}

@@ -1,0 +1,103 @@
+/*
+ * The guard: knows every connection that was accepted and cuts off those that wait too long.
+ *
+ * Theory of operation. CivetWeb gives a connection a worker thread until it closes, so a client
+ * that drips its head or body, or idles between requests, holds one. The guard keeps a table of
+ * connections by descriptor, filled by our accept() (interpose.c), and a note of what each waits
+ * for:
+ *
+ *     accepted --> HEAD --> BUSY --> IDLE --> HEAD --> ...
+ *                            | ^
+ *                            v |
+ *                           BODY (the handler reads the body)
+ *
+ * A connection in HEAD or IDLE past its deadline is cut off. When fewer workers are free than the
+ * reserve, so are the ones in HEAD, IDLE or BODY that have waited longest: at least GUARD_MIN_US,
+ * nothing unread in the socket, and bytes that came count as time that did not pass (a quick
+ * sender is never cut). Cutting off is shutdown(SHUT_RD): the worker's poll returns, our recv()
+ * says "end", and the worker answers 408, or nothing where nothing had been asked, and is free.
+ *
+ * Threads: as each function says; a worker thread finds its connection by guard_here().
+ */
+#ifndef HTTP_GUARD_H
+#define HTTP_GUARD_H
+
+#include "base/buf.h"
+#include "base/err.h"
+
+#include <netinet/in.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define GUARD_MIN_US 20000
+
+enum conn_state { CONN_HEAD, CONN_IDLE, CONN_BODY, CONN_BUSY };
+
+struct guard;
+
+/* One accepted connection. It lives from accept() until its worker is about to close it. */
+struct conn {
+    int fd; /* CivetWeb's */
+    struct sockaddr_in peer;
+    _Atomic int state;
+    _Atomic int64_t since_us; /* in this state */
+    _Atomic int64_t bytes;    /* received in this state */
+    _Atomic bool cut;
+    bool taken; /* by a worker; under the guard's lock */
+
+    /* The worker's alone: */
+    struct buf input; /* what CivetWeb holds in its buffer: head, then what came with it */
+    bool closing;     /* nothing more is read from or written to it */
+    bool parked;      /* the request is no longer the worker's */
+};
+
+struct guard_config {
+    int workers;
+    int head_ms;
+    int idle_ms;
+};
+
+/* Starts the guard's thread. */
+struct guard *guard_new(const struct guard_config *config, struct err *err);
+
+/* From now on connections accepted on this descriptor are the guard's. */
+int guard_listen(struct guard *guard, int listen_fd, struct err *err);
+
+/* Cuts off everything that waits, now and from now on. */
+void guard_drain(struct guard *guard);
+
+/* After the last worker ended: closes connections that no worker ever took, and frees. */
+void guard_free(struct guard *guard);
+
+/* A worker takes a connection / has closed it. Its thread's. */
+void guard_take(struct guard *guard);
+void guard_give(struct guard *guard);
+
+/* The calling worker's connection, or NULL. */
+struct conn *guard_here(void);
+
+/* The connection of a worker that was stopped before it could touch it, by its peer's port. */
+struct conn *guard_by_port(struct guard *guard, int port);
+
+/* Takes a connection out of the table and frees it. Its worker's, before it closes. */
+void guard_forget(struct guard *guard, struct conn *conn);
+
+/* What the worker waits for from now on. */
+void conn_enter(struct conn *conn, enum conn_state state);
+
+int guard_busy(const struct guard *guard);
+
+/* True while workers are short: then no answer should keep its connection, or a few that are never
+ * idle would starve those in the queue. */
+bool guard_is_pressed(const struct guard *guard);
+uint64_t guard_cut_count(const struct guard *guard);
+
+/* For interpose.c: what CivetWeb's threads do with sockets. */
+int guard_accepted(int listen_fd, int fd, const struct sockaddr_in *peer);
+void guard_starved(int listen_fd);
+void guard_touch(int fd);
+bool guard_may_receive(int fd);
+size_t guard_received(int fd, const void *data, size_t len);
+
+#endif

@@ -1,0 +1,146 @@
+/*
+ * The HTTP server: CivetWeb behind strict limits, a router, and parked requests.
+ *
+ * Theory of operation. CivetWeb's worker threads read and check a request, run its handler, write
+ * one buffer and go on. Nothing that waits for somebody may hold the last worker:
+ *   - a request whose answer is not ready is parked: its socket moves to one epoll thread, which
+ *     sends the answer later, keeps the connection alive with white space, and notices a client
+ *     that goes away;
+ *   - a connection that is still sending its head or body, or idles between requests, does hold a
+ *     worker; when few workers are left, the one that has waited longest is cut off.
+ *
+ * Threads: handlers run on workers, park callbacks on the epoll thread; every function below may
+ * be called from any thread unless it takes a request (then: from its handler).
+ */
+#ifndef HTTP_HTTP_H
+#define HTTP_HTTP_H
+
+#include "base/auto.h"
+#include "base/buf.h"
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct http_server;
+struct http_request;
+struct http_parked;
+struct http_route;
+
+typedef void http_handler(struct http_request *req, void *arg);
+
+/* One row of the routing table. `path` is exact; a part in braces, "/tasks/{id}", takes one
+ * non-empty segment (percent-decoded); a last part "{path...}" takes the rest, slashes included.
+ * HEAD is served by GET's row, OPTIONS by the table itself. */
+struct http_route {
+    const char *method;
+    const char *path;
+    http_handler *handle;
+    unsigned flags; /* the owner's */
+};
+
+struct http_config {
+    const char *bind;
+    int port;    /* 0: any free one */
+    int workers; /* threads */
+    const struct http_route *routes;
+    size_t route_count;
+
+    /* Sees every well-formed request before its handler; route is NULL when none matches. Returns
+     * false after it has answered (403, 429, 503 …). */
+    bool (*gate)(struct http_request *req, const struct http_route *route, void *arg);
+    /* After each answer, for the log and the counters; status 0 when the connection ended without a
+     * whole one. Also for requests that were refused before a handler saw them: their method and
+     * path may be "". Called on the worker or the epoll thread. */
+    void (*done)(const struct http_request *req, int status, int64_t duration_us, void *arg);
+    /* What the server itself could not do (borrowed message). */
+    void (*trouble)(const char *message, void *arg);
+    void *arg;
+
+    int head_ms;       /* a whole head within this time */
+    int body_idle_ms;  /* a body: no longer than this without a byte */
+    int body_total_ms; /* a whole body within this time */
+    int idle_ms;       /* a kept connection without a request */
+    size_t parked_max; /* more answer 503 */
+};
+
+struct http_server *http_start(const struct http_config *config, struct err *err);
+int http_port(const struct http_server *server);
+
+/* Stops taking connections, gives parked requests that are being answered `linger_ms` to get their
+ * bytes out, ends everything else and frees the server. A request that is still parked gets its
+ * gone() and done() here; the send or drop that its holder still owes may come later and then only
+ * frees the handle. Handlers must be able to end: it waits for them. */
+void http_stop(struct http_server *server, int linger_ms);
+
+struct http_stats {
+    int workers, busy, parked;
+    uint64_t requests, refused, cut_off;
+};
+void http_stats(struct http_server *server, struct http_stats *ret_stats);
+
+/* What came. Strings live as long as the request. */
+const char *http_method(const struct http_request *req);
+const char *http_path(const struct http_request *req);
+const char *http_peer(const struct http_request *req); /* address without port */
+const char *http_id(const struct http_request *req);   /* X-Request-ID: the caller's when sane */
+const char *http_header(const struct http_request *req, const char *name);
+const char *http_param(const struct http_request *req, const char *name);
+/* A query parameter, decoded; NULL when it is not there. */
+const char *http_query(struct http_request *req, const char *name);
+/* The name of the index'th query parameter, decoded, or NULL. */
+const char *http_query_name(struct http_request *req, size_t index);
+int64_t http_age_us(const struct http_request *req);
+/* True when the Accept header takes `type` ("application/x-ndjson"); no header takes all. */
+bool http_accepts(const struct http_request *req, const char *type);
+/* True when Accept names the type itself, not by a wildcard. */
+bool http_prefers(const struct http_request *req, const char *type);
+
+/* Reads the whole body (Content-Length or chunked), answering Expect: 100-continue first.
+ * ERR_TOO_LARGE past max, ERR_SLOW when it stalls, ERR_INVALID when it is cut or malformed.
+ * Until this is called nothing of the body is read: refuse first, then read. */
+int http_body(struct http_request *req, size_t max, struct buf *out, struct err *err);
+
+/* Adds a header to the answer. */
+void http_add_header(struct http_request *req, const char *name, const char *value);
+
+/* Answers, once per request, in one write. */
+void http_send(struct http_request *req, int status, const char *type, const void *body,
+               size_t len);
+/* An error as application/problem+json; `members` is more JSON for the object (",\"k\":1") or NULL.
+ */
+void http_send_error(struct http_request *req, const struct err *err, const char *members);
+/* Appends that object, for callers that send it otherwise. */
+void http_add_problem(struct buf *out, const struct err *err, const char *request_id,
+                      int64_t duration_ms, const char *members);
+
+/*
+ * A parked request. The handler parks instead of answering and returns; it must not touch the
+ * request again, which may be over before http_park() returns. From then on the holder of the
+ * handle owes exactly one http_parked_send() or http_parked_drop(), whatever the callbacks say.
+ */
+struct http_park_config {
+    int keepalive_after_ms; /* start a chunked 200 answer with white space after this */
+    int keepalive_every_ms;
+    int wait_ms; /* call waited() after this; 0: never */
+    /* Called on the epoll thread, each at most once and none after done(). */
+    void (*gone)(void *arg);   /* the client went away */
+    void (*waited)(void *arg); /* wait_ms passed without an answer */
+    void (*done)(void *arg);   /* last call: arg is no longer used */
+    void *arg;
+};
+
+/* NULL when there is no room (ERR_BUSY); the request can then still be answered. Read the body
+ * first: what is not read is lost. */
+struct http_parked *http_park(struct http_request *req, const struct http_park_config *config,
+                              struct err *err);
+
+/* Hands the answer over and lets go of the handle. Never blocks. `headers` is NULL or ready header
+ * lines ("Location: /x\r\n"). Once white space has been sent the status is 200 whatever is said. */
+void http_parked_send(struct http_parked *parked, int status, const char *type, const char *headers,
+                      const void *body, size_t len);
+/* Closes the connection without an answer. */
+void http_parked_drop(struct http_parked *parked);
+
+#endif

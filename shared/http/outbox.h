@@ -1,0 +1,32 @@
+/*
+ * What is to be sent on a socket that may not take it now: a text, a big body, an end.
+ *
+ * Threads: one at a time. Ownership: the body is the outbox's.
+ */
+#ifndef HTTP_OUTBOX_H
+#define HTTP_OUTBOX_H
+
+#include "base/buf.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct outbox {
+    struct buf lead;
+    char *body;
+    size_t body_len;
+    const char *tail; /* static text or NULL */
+    size_t at;        /* how much of all that was sent */
+};
+
+enum outbox_state { OUTBOX_EMPTY, OUTBOX_STUCK, OUTBOX_BROKEN };
+
+void outbox_init(struct outbox *out, size_t lead_max);
+void outbox_done(struct outbox *out);
+
+/* Sends what the socket takes. STUCK: it would have to wait. */
+enum outbox_state outbox_flush(struct outbox *out, int fd);
+
+bool outbox_is_empty(const struct outbox *out);
+
+#endif

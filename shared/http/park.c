@@ -1,0 +1,300 @@
+#include "http/park.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "http/parked.h"
+#include "http/reply.h"
+#include "http/request.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define EVENTS_MAX 64
+#define RESTS_MAX 512 /* answers that clients take slowly, and closes that linger */
+
+/* Puts a connection into the inbox. Returns true when the thread must be told. */
+static bool push_locked(struct park *park, struct http_parked *parked)
+{
+    bool was_empty = park->inbox == NULL;
+    if (!parked->in_inbox) {
+        parked->in_inbox = true;
+        parked->inbox_next = park->inbox;
+        park->inbox = parked;
+    }
+    return was_empty;
+}
+
+static void ring(const struct park *park)
+{
+    const uint64_t one = 1;
+    ssize_t n = write(park->event, &one, sizeof(one));
+    (void)n; /* full means that it rings already */
+}
+
+void park_unref(struct park *park)
+{
+    if (atomic_fetch_sub(&park->refs, 1) > 1)
+        return;
+    pthread_mutex_destroy(&park->lock);
+    timers_done(&park->timers);
+    fd_close(&park->epoll);
+    fd_close(&park->event);
+    free(park);
+}
+
+/* Everything that was put in since the last time, one by one: attending may free. */
+static void empty_inbox(struct park *park)
+{
+    for (;;) {
+        pthread_mutex_lock(&park->lock);
+        struct http_parked *parked = park->inbox;
+        if (parked) {
+            park->inbox = parked->inbox_next;
+            parked->in_inbox = false;
+        }
+        pthread_mutex_unlock(&park->lock);
+        if (!parked)
+            return;
+        parked_attend(parked);
+    }
+}
+
+static void stop_all(struct park *park, bool gently)
+{
+    for (struct http_parked *parked = park->first, *next; parked; parked = next) {
+        next = parked->next;
+        parked_stop(parked, gently);
+    }
+}
+
+/* Returns true when the thread may end. */
+static bool look_at_stop(struct park *park)
+{
+    pthread_mutex_lock(&park->lock);
+    bool stopping = park->stopping;
+    int linger_ms = park->linger_ms;
+    pthread_mutex_unlock(&park->lock);
+    if (!stopping)
+        return false;
+    if (park->stop_us == 0) {
+        park->stop_us = clock_mono_us() + (int64_t)linger_ms * 1000;
+        stop_all(park, linger_ms > 0);
+    } else if (clock_mono_us() >= park->stop_us) {
+        stop_all(park, false);
+    }
+    return park->first == NULL;
+}
+
+static int wait_ms(const struct park *park)
+{
+    const struct timer *first = timers_first(&park->timers);
+    int64_t due_us = first ? first->due_us : 0;
+    if (park->stop_us && (!due_us || park->stop_us < due_us))
+        due_us = park->stop_us;
+    if (due_us == 0)
+        return -1;
+    int64_t ms = (due_us - clock_mono_us() + 999) / 1000;
+    return ms < 0 ? 0 : ms > 60000 ? 60000 : (int)ms;
+}
+
+static void run_timers(struct park *park)
+{
+    int64_t now_us = clock_mono_us();
+    struct timer *timer;
+    while ((timer = timers_first(&park->timers)) && timer->due_us <= now_us) {
+        char *base = (char *)timer - offsetof(struct http_parked, timer);
+        parked_due((struct http_parked *)(void *)base);
+    }
+}
+
+static void *park_main(void *arg)
+{
+    struct park *park = arg;
+    struct epoll_event events[EVENTS_MAX];
+    pthread_setname_np(pthread_self(), "http-park");
+    for (;;) {
+        int n = epoll_wait(park->epoll, events, EVENTS_MAX, wait_ms(park));
+        for (int i = 0; i < n; i++) {
+            uint64_t count;
+            if (events[i].data.ptr)
+                parked_event(events[i].data.ptr, events[i].events);
+            else if (read(park->event, &count, sizeof(count)) < 0)
+                continue;
+        }
+        empty_inbox(park);
+        run_timers(park);
+        if (look_at_stop(park))
+            return NULL;
+    }
+}
+
+/* The descriptors and the thread; park->refs keeps what is there when this fails. */
+static int open_park(struct park *park, struct err *err)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    park->epoll = epoll_create1(EPOLL_CLOEXEC);
+    park->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (park->epoll < 0 || park->event < 0 ||
+        epoll_ctl(park->epoll, EPOLL_CTL_ADD, park->event, &event) < 0)
+        return err_sys(err, "opening the park's event queue");
+    errno = pthread_create(&park->thread, NULL, park_main, park);
+    return errno ? err_sys(err, "starting the park's thread") : 0;
+}
+
+struct park *park_new(size_t max, struct err *err)
+{
+    struct park *park = calloc(1, sizeof(*park));
+    if (!park) {
+        err_set(err, ERR_INTERNAL, "out of memory");
+        return NULL;
+    }
+    park->refs = 1;
+    park->max = max;
+    pthread_mutex_init(&park->lock, NULL);
+    if (open_park(park, err) == 0)
+        return park;
+    park_unref(park);
+    return NULL;
+}
+
+void park_stop(struct park *park, int linger_ms)
+{
+    if (!park)
+        return;
+    pthread_mutex_lock(&park->lock);
+    park->stopping = true;
+    park->linger_ms = linger_ms;
+    pthread_mutex_unlock(&park->lock);
+    ring(park);
+    pthread_join(park->thread, NULL);
+    park_unref(park);
+}
+
+int park_count(const struct park *park)
+{
+    return atomic_load(&park->count);
+}
+
+/* Hands a new connection to the thread. */
+static void put_in(struct http_parked *parked)
+{
+    struct park *park = parked->park;
+    pthread_mutex_lock(&park->lock);
+    bool tell = push_locked(park, parked);
+    pthread_mutex_unlock(&park->lock);
+    if (tell)
+        ring(park);
+}
+
+static struct http_parked *parked_new(struct park *park, int fd)
+{
+    struct http_parked *parked = calloc(1, sizeof(*parked));
+    if (!parked)
+        return NULL;
+    atomic_fetch_add(&park->refs, 1);
+    parked->park = park;
+    parked->fd = fd;
+    return parked;
+}
+
+static int check_room(const struct http_request *req, const struct park *park, struct err *err)
+{
+    if (req->state != REQUEST_OPEN)
+        return err_set(err, ERR_INTERNAL, "the request was answered already");
+    if (atomic_load(&req->server->stopping))
+        return err_set(err, ERR_BUSY, "the server is stopping");
+    if ((size_t)atomic_load(&park->count) >= park->max)
+        return err_set(err, ERR_BUSY, "%zu requests wait for their answers already", park->max);
+    return 0;
+}
+
+struct http_parked *http_park(struct http_request *req, const struct http_park_config *config,
+                              struct err *err)
+{
+    struct park *park = req->server->park;
+    if (check_room(req, park, err) < 0)
+        return NULL;
+    struct http_parked *parked = parked_new(park, -1);
+    if (!parked) {
+        err_set(err, ERR_INTERNAL, "out of memory");
+        return NULL;
+    }
+    parked->fd = request_detach(req);
+    if (parked->fd < 0) {
+        err_sys(err, "taking a connection off its worker");
+        err->code = ERR_BUSY;
+        parked_free(parked);
+        return NULL;
+    }
+    atomic_fetch_add(&park->count, 1);
+    outbox_init(&parked->out, REPLY_HEAD_MAX);
+    parked->config = *config;
+    parked->req = req;
+    request_leave(req);
+    put_in(parked);
+    return parked;
+}
+
+void park_rest(struct park *park, int fd, struct buf *rest)
+{
+    struct http_parked *parked =
+        atomic_fetch_add(&park->rests, 1) < RESTS_MAX ? parked_new(park, fd) : NULL;
+    if (!parked) {
+        atomic_fetch_sub(&park->rests, 1);
+        close(fd);
+        return;
+    }
+    outbox_init(&parked->out, 0);
+    parked->is_rest = true;
+    parked->out.body_len = rest->len;
+    parked->out.body = buf_steal(rest);
+    parked->released = true;
+    put_in(parked);
+}
+
+static int copy_answer(struct parked_answer *to, int status, const char *type, const char *headers,
+                       const void *body, size_t len)
+{
+    to->status = status;
+    to->type = type ? strdup(type) : NULL;
+    to->headers = headers ? strdup(headers) : NULL;
+    to->body = len > 0 ? malloc(len) : NULL;
+    to->len = len;
+    if ((type && !to->type) || (headers && !to->headers) || (len > 0 && !to->body))
+        return -1;
+    if (len > 0)
+        memcpy(to->body, body, len);
+    return 0;
+}
+
+static void release(struct http_parked *parked, bool dropped)
+{
+    struct park *park = parked->park;
+    pthread_mutex_lock(&park->lock);
+    bool orphan = parked->orphan;
+    parked->released = true;
+    parked->dropped = dropped;
+    bool tell = !orphan && push_locked(park, parked);
+    pthread_mutex_unlock(&park->lock);
+    if (orphan)
+        parked_free(parked);
+    else if (tell)
+        ring(park);
+}
+
+void http_parked_send(struct http_parked *parked, int status, const char *type, const char *headers,
+                      const void *body, size_t len)
+{
+    /* Nobody looks at the answer before `released`. Without memory for it there is none. */
+    int rc = copy_answer(&parked->answer, status, type, headers, body, len);
+    release(parked, rc < 0);
+}
+
+void http_parked_drop(struct http_parked *parked)
+{
+    release(parked, true);
+}

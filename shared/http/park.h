@@ -1,0 +1,42 @@
+/*
+ * The park: one thread that owns the sockets of requests whose answer is not ready, of answers that
+ * their clients take slowly, and of connections that are about to end.
+ *
+ * Theory of operation. A parked connection goes through
+ *
+ *     NEW --> WAITING --(answer)--> SENDING --(last byte)--> LINGERING --> freed
+ *                |                     |
+ *                +---(client gone, drop, no progress)--> ENDED --> freed once its holder let go
+ *
+ * and only the park's thread moves it. Other threads put it into the inbox, under the park's lock,
+ * and write to an eventfd. One timer for each connection stands at what is due next for it.
+ *
+ * Is the client still there? EPOLLRDHUP says only that it will send no more: that may be a close or
+ * half of one (nc -N). A probe decides: an interim response, or white space, which a closed peer
+ * answers with a reset (EPOLLHUP, EPOLLERR).
+ *
+ * LINGERING: closing a socket that holds unread bytes resets the connection and may destroy the
+ * answer on its way. So we say that we are done (SHUT_WR) and read what comes until the peer is.
+ */
+#ifndef HTTP_PARK_H
+#define HTTP_PARK_H
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "http/http.h"
+
+struct park;
+
+struct park *park_new(size_t max, struct err *err);
+
+/* Ends everything; answers on their way get linger_ms. Handles that are still held stay valid for
+ * their send or drop. */
+void park_stop(struct park *park, int linger_ms);
+
+/* Takes the socket and rest's bytes: sends them, lingers, closes. With http_park() and the
+ * http_parked_… of http.h this is how connections come here. */
+void park_rest(struct park *park, int fd, struct buf *rest);
+
+int park_count(const struct park *park);
+
+#endif

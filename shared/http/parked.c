@@ -1,0 +1,349 @@
+#include "http/parked.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "http/reply.h"
+#include "http/request.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define STUCK_US (30 * 1000000LL) /* an answer without progress */
+#define LINGER_US (3 * 1000000LL) /* the peer's time to take its last bytes and close */
+#define LAST_CHUNK "\r\n0\r\n\r\n"
+
+void parked_free(struct http_parked *parked)
+{
+    struct park *park = parked->park;
+    fd_close(&parked->fd);
+    outbox_done(&parked->out);
+    free(parked->answer.type);
+    free(parked->answer.headers);
+    free(parked->answer.body);
+    free(parked);
+    park_unref(park);
+}
+
+/* Takes it off the thread's list. */
+static void disown(struct http_parked *parked)
+{
+    struct park *park = parked->park;
+    timer_set(&park->timers, &parked->timer, 0);
+    if (parked->prev)
+        parked->prev->next = parked->next;
+    else
+        park->first = parked->next;
+    if (parked->next)
+        parked->next->prev = parked->prev;
+    park->owned--;
+    if (parked->is_rest)
+        atomic_fetch_sub(&park->rests, 1);
+}
+
+/* Reports the request's end, once. */
+static void report(struct park *park, struct http_request **req, int status)
+{
+    if (!*req)
+        return;
+    request_end(*req, status);
+    request_free(*req);
+    *req = NULL;
+    atomic_fetch_sub(&park->count, 1);
+}
+
+static void call_done(struct http_parked *parked)
+{
+    if (parked->config.done)
+        parked->config.done(parked->config.arg);
+    parked->config = (struct http_park_config){0};
+}
+
+static bool is_released(struct http_parked *parked, bool *ret_in_inbox)
+{
+    pthread_mutex_lock(&parked->park->lock);
+    bool released = parked->released;
+    *ret_in_inbox = parked->in_inbox;
+    pthread_mutex_unlock(&parked->park->lock);
+    return released;
+}
+
+/* The connection is over. The rest of a parked one's life is its holder's to end. */
+static void end(struct http_parked *parked, int status)
+{
+    bool in_inbox;
+    bool released = is_released(parked, &in_inbox);
+    fd_close(&parked->fd);
+    timer_set(&parked->park->timers, &parked->timer, 0);
+    parked->phase = PARKED_ENDED;
+    report(parked->park, &parked->req, status);
+    if (!released && parked->config.gone)
+        parked->config.gone(parked->config.arg);
+    if (!released || in_inbox)
+        return; /* parked_attend() comes back to it */
+    call_done(parked);
+    disown(parked);
+    parked_free(parked);
+}
+
+static int64_t sooner(int64_t a, int64_t b)
+{
+    return a == 0 || (b != 0 && b < a) ? b : a;
+}
+
+/* Brings the timer and the events that epoll shall tell in line with the state. */
+static void settle(struct http_parked *parked)
+{
+    unsigned events = 0;
+    if (!outbox_is_empty(&parked->out))
+        events |= EPOLLOUT;
+    if (parked->phase == PARKED_WAITING && !parked->probed)
+        events |= EPOLLRDHUP;
+    if (parked->phase == PARKED_LINGERING)
+        events |= EPOLLIN | EPOLLRDHUP;
+    if (events != parked->events) {
+        struct epoll_event event = {.events = events, .data.ptr = parked};
+        epoll_ctl(parked->park->epoll, EPOLL_CTL_MOD, parked->fd, &event);
+        parked->events = events;
+    }
+    timer_set(&parked->park->timers, &parked->timer,
+              sooner(sooner(parked->keepalive_us, parked->wait_us), parked->stuck_us));
+}
+
+/* All bytes are the kernel's: the holder is done with it, the peer not yet. */
+static void linger(struct http_parked *parked)
+{
+    report(parked->park, &parked->req, parked->began ? 200 : parked->answer.status);
+    call_done(parked);
+    shutdown(parked->fd, SHUT_WR);
+    parked->phase = PARKED_LINGERING;
+    parked->keepalive_us = parked->wait_us = 0;
+    parked->stuck_us = clock_mono_us() + LINGER_US;
+    settle(parked);
+}
+
+static void flush(struct http_parked *parked)
+{
+    size_t before = parked->out.at;
+    switch (outbox_flush(&parked->out, parked->fd)) {
+    case OUTBOX_BROKEN:
+        end(parked, 0);
+        return;
+    case OUTBOX_STUCK:
+        if (parked->out.at > before || parked->stuck_us == 0)
+            parked->stuck_us = clock_mono_us() + STUCK_US;
+        break;
+    case OUTBOX_EMPTY:
+        parked->stuck_us = 0;
+        if (parked->phase == PARKED_SENDING) {
+            linger(parked);
+            return;
+        }
+    }
+    settle(parked);
+}
+
+/* The head of the answer, or of a 200 whose body is open. */
+static void add_head(struct http_parked *parked, const struct parked_answer *answer)
+{
+    struct http_request *req = parked->req;
+    if (answer && answer->headers)
+        buf_adds(&req->added, answer->headers);
+    if (!buf_ok(&req->added))
+        parked->out.lead.failed = true;
+    reply_add_head(&parked->out.lead, &(struct reply){
+                                          .status = answer ? answer->status : 200,
+                                          .type = answer ? answer->type : "application/json",
+                                          .id = req->id,
+                                          .added = req->added.data,
+                                          .len = answer ? answer->len : 0,
+                                          .chunked = !answer && req->head.minor == 1,
+                                          .until_close = !answer && req->head.minor == 0,
+                                      });
+}
+
+/* One byte of JSON white space; the first one brings the head of the answer. */
+static void add_space(struct http_parked *parked)
+{
+    if (!parked->began)
+        add_head(parked, NULL);
+    parked->began = true;
+    buf_adds(&parked->out.lead, parked->req->head.minor == 1 ? "1\r\n \r\n" : " ");
+}
+
+static void deliver(struct http_parked *parked)
+{
+    struct parked_answer *answer = &parked->answer;
+    bool has_body = reply_has_body(answer->status) && strcmp(parked->req->head.method, "HEAD") != 0;
+    if (!reply_has_body(answer->status)) {
+        answer->len = 0;
+        free(answer->type);
+        answer->type = NULL;
+    }
+    if (!parked->began)
+        add_head(parked, answer);
+    else if (parked->req->head.minor == 1 && answer->len > 0)
+        buf_addf(&parked->out.lead, "%zx\r\n", answer->len);
+    if (has_body) {
+        parked->out.body = answer->body;
+        parked->out.body_len = answer->len;
+        answer->body = NULL;
+    }
+    if (parked->began && parked->req->head.minor == 1)
+        parked->out.tail = answer->len > 0 ? LAST_CHUNK : "0\r\n\r\n";
+    parked->phase = PARKED_SENDING;
+    parked->keepalive_us = parked->wait_us = 0;
+    flush(parked);
+}
+
+/* Enters a new connection. Returns false when it is over already. */
+static bool begin(struct http_parked *parked)
+{
+    struct park *park = parked->park;
+    struct epoll_event event = {.data.ptr = parked};
+    parked->next = park->first;
+    if (park->first)
+        park->first->prev = parked;
+    park->first = parked;
+    park->owned++;
+    parked->phase = parked->req ? PARKED_WAITING : PARKED_SENDING;
+    if (timers_reserve(&park->timers, park->owned) < 0 ||
+        epoll_ctl(park->epoll, EPOLL_CTL_ADD, parked->fd, &event) < 0) {
+        end(parked, 0);
+        return false;
+    }
+    int64_t now_us = clock_mono_us();
+    if (parked->config.keepalive_after_ms > 0 && parked->req &&
+        strcmp(parked->req->head.method, "HEAD") != 0)
+        parked->keepalive_us = now_us + (int64_t)parked->config.keepalive_after_ms * 1000;
+    if (parked->config.wait_ms > 0)
+        parked->wait_us = now_us + (int64_t)parked->config.wait_ms * 1000;
+    return true;
+}
+
+void parked_attend(struct http_parked *parked)
+{
+    bool in_inbox;
+    if (parked->phase == PARKED_NEW && !begin(parked))
+        return;
+    bool released = is_released(parked, &in_inbox);
+    if (parked->phase == PARKED_ENDED && released) {
+        call_done(parked);
+        disown(parked);
+        parked_free(parked);
+    } else if (parked->phase == PARKED_SENDING) {
+        flush(parked);
+    } else if (parked->phase == PARKED_WAITING && released && parked->dropped) {
+        end(parked, 0);
+    } else if (parked->phase == PARKED_WAITING && released) {
+        deliver(parked);
+    } else if (parked->phase == PARKED_WAITING) {
+        settle(parked);
+    }
+}
+
+/* The peer sends no more. Is it gone? */
+static void probe(struct http_parked *parked)
+{
+    parked->probed = true;
+    if (!parked->began && parked->req->head.minor == 1)
+        buf_adds(&parked->out.lead, "HTTP/1.1 102 Processing\r\n\r\n");
+    else if (strcmp(parked->req->head.method, "HEAD") != 0)
+        add_space(parked);
+    flush(parked);
+}
+
+/* Reads over what the peer still sends. */
+static void drain(struct http_parked *parked)
+{
+    char scrap[16384];
+    for (int i = 0; i < 16; i++) {
+        ssize_t n = recv(parked->fd, scrap, sizeof(scrap), MSG_DONTWAIT);
+        if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+            end(parked, 0);
+            return;
+        }
+        if (n < 0)
+            return;
+    }
+}
+
+void parked_event(struct http_parked *parked, unsigned events)
+{
+    if (parked->phase == PARKED_LINGERING)
+        drain(parked);
+    else if (events & (EPOLLERR | EPOLLHUP))
+        end(parked, 0);
+    else if (events & EPOLLRDHUP && parked->phase == PARKED_WAITING && !parked->probed)
+        probe(parked);
+    else if (events & EPOLLOUT)
+        flush(parked);
+}
+
+static bool is_due(int64_t *due_us, int64_t now_us)
+{
+    bool due = *due_us != 0 && *due_us <= now_us;
+    if (due)
+        *due_us = 0;
+    return due;
+}
+
+void parked_due(struct http_parked *parked)
+{
+    int64_t now_us = clock_mono_us();
+    if (is_due(&parked->stuck_us, now_us)) {
+        end(parked, 0);
+        return;
+    }
+    bool waited = is_due(&parked->wait_us, now_us);
+    bool space = is_due(&parked->keepalive_us, now_us);
+    if (space) {
+        if (parked->config.keepalive_every_ms > 0)
+            parked->keepalive_us = now_us + (int64_t)parked->config.keepalive_every_ms * 1000;
+        if (outbox_is_empty(&parked->out))
+            add_space(parked);
+    }
+    bool in_inbox;
+    if (waited && parked->config.waited && !is_released(parked, &in_inbox))
+        parked->config.waited(parked->config.arg);
+    flush(parked);
+}
+
+/* The park stops first: the handle is its holder's alone, who may free it once the lock is let go.
+ */
+static bool orphan(struct http_parked *parked, struct http_request **ret_req, bool *ret_connected)
+{
+    struct park *park = parked->park;
+    pthread_mutex_lock(&park->lock);
+    bool mine = parked->released;
+    if (!mine) {
+        *ret_req = parked->req;
+        *ret_connected = parked->phase != PARKED_ENDED;
+        fd_close(&parked->fd);
+        disown(parked);
+        parked->orphan = true;
+    }
+    pthread_mutex_unlock(&park->lock);
+    return !mine;
+}
+
+void parked_stop(struct http_parked *parked, bool gently)
+{
+    struct park *park = parked->park;
+    struct http_park_config config = parked->config;
+    struct http_request *req;
+    bool connected;
+    if (!orphan(parked, &req, &connected)) {
+        if (!gently)
+            end(parked, 0);
+        return;
+    }
+    report(park, &req, 0);
+    if (connected && config.gone)
+        config.gone(config.arg);
+    if (config.done)
+        config.done(config.arg);
+}

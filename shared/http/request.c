@@ -1,0 +1,196 @@
+#include "http/request.h"
+
+#include "base/clock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+const char *http_method(const struct http_request *req)
+{
+    return req->head.method;
+}
+
+const char *http_path(const struct http_request *req)
+{
+    return req->head.path;
+}
+
+const char *http_peer(const struct http_request *req)
+{
+    return req->peer;
+}
+
+const char *http_id(const struct http_request *req)
+{
+    return req->id;
+}
+
+int64_t http_age_us(const struct http_request *req)
+{
+    return clock_mono_us() - req->start_us;
+}
+
+const char *http_header(const struct http_request *req, const char *name)
+{
+    return head_field(&req->head, name);
+}
+
+const char *http_param(const struct http_request *req, const char *name)
+{
+    size_t len = strlen(name);
+    for (size_t i = 0; i < req->match.param_count; i++)
+        if (req->match.params[i].name_len == len &&
+            memcmp(req->match.params[i].name, name, len) == 0)
+            return req->match.params[i].value;
+    return NULL;
+}
+
+const char *http_query(struct http_request *req, const char *name)
+{
+    for (size_t i = 0; i < req->head.query_count; i++)
+        if (strcmp(req->head.query[i].name, name) == 0)
+            return req->head.query[i].value;
+    return NULL;
+}
+
+const char *http_query_name(struct http_request *req, size_t index)
+{
+    return index < req->head.query_count ? req->head.query[index].name : NULL;
+}
+
+/* True unless the media range's parameters hold a weight of zero. */
+static bool weighs(const char *params, size_t len)
+{
+    for (const char *p = params; p < params + len; p++) {
+        if ((*p == 'q' || *p == 'Q') && (p[-1] == ';' || p[-1] == ' ') && p[1] == '=')
+            return strtod(p + 2, NULL) > 0;
+    }
+    return true;
+}
+
+/* How a media range names a type: by itself, by "text/" and a star, by stars alone, not at all. */
+enum naming { NAMED_NOT, NAMED_BY_STARS, NAMED_BY_KIND, NAMED_ITSELF };
+
+static enum naming names(const char *range, size_t len, const char *type)
+{
+    size_t kind = strcspn(type, "/") + 1;
+    if (len == 3 && memcmp(range, "*/*", 3) == 0)
+        return NAMED_BY_STARS;
+    if (len == kind + 1 && range[kind] == '*' && strncasecmp(range, type, kind) == 0)
+        return NAMED_BY_KIND;
+    return len == strlen(type) && strncasecmp(range, type, len) == 0 ? NAMED_ITSELF : NAMED_NOT;
+}
+
+/* The closest naming of `type` in one Accept header, and whether it is wanted. */
+static void look_at_accept(const char *accept, const char *type, enum naming *best, bool *wanted)
+{
+    while (*accept) {
+        accept += strspn(accept, " \t,");
+        size_t len = strcspn(accept, ",");
+        size_t range = strcspn(accept, "; \t,");
+        enum naming naming = names(accept, range, type);
+        if (naming > *best) {
+            *best = naming;
+            *wanted = weighs(accept + range, len - range);
+        }
+        accept += len;
+    }
+}
+
+static enum naming accept_of(const struct http_request *req, const char *type, bool *ret_wanted)
+{
+    enum naming best = NAMED_NOT;
+    *ret_wanted = false;
+    for (size_t i = 0; i < req->head.field_count; i++)
+        if (strcasecmp(req->head.fields[i].name, "Accept") == 0)
+            look_at_accept(req->head.fields[i].value, type, &best, ret_wanted);
+    return best;
+}
+
+bool http_accepts(const struct http_request *req, const char *type)
+{
+    bool wanted;
+    return !head_field(&req->head, "Accept") || (accept_of(req, type, &wanted), wanted);
+}
+
+bool http_prefers(const struct http_request *req, const char *type)
+{
+    bool wanted;
+    return accept_of(req, type, &wanted) == NAMED_ITSELF && wanted;
+}
+
+bool request_has_unread(const struct http_request *req)
+{
+    return !req->body_done && (req->head.chunked || req->head.length > (int64_t)req->body_buffered);
+}
+
+bool request_keeps(const struct http_request *req)
+{
+    return req->mg && req->head.keep_alive && !req->head.chunked && !request_has_unread(req) &&
+           !req->conn->closing && !atomic_load(&req->conn->cut) &&
+           !atomic_load(&req->server->stopping) && !guard_is_pressed(req->server->guard);
+}
+
+struct http_request *request_new(struct http_server *server)
+{
+    struct http_request *req = calloc(1, sizeof(*req));
+    if (!req)
+        return NULL;
+    req->server = server;
+    buf_init(&req->added, REQUEST_ADDED_MAX);
+    return req;
+}
+
+void request_free(struct http_request *req)
+{
+    if (!req)
+        return;
+    free(req->params);
+    buf_done(&req->raw);
+    buf_done(&req->added);
+    free(req);
+}
+
+void request_leave(struct http_request *req)
+{
+    struct conn *conn = req->conn;
+    req->state = REQUEST_PARKED;
+    req->raw = conn->input;
+    buf_init(&conn->input, HEAD_MAX);
+    conn->parked = true;
+    req->conn = NULL;
+    req->mg = NULL;
+}
+
+int request_detach(struct http_request *req)
+{
+    int fd = fcntl(req->conn->fd, F_DUPFD_CLOEXEC, 0);
+    if (fd < 0)
+        return -1;
+    if (dup3(req->server->dummy, req->conn->fd, O_CLOEXEC) < 0) {
+        int sys = errno;
+        close(fd);
+        errno = sys;
+        return -1;
+    }
+    req->conn->closing = true;
+    if (req->mg)
+        mg_disable_connection_keep_alive(req->mg);
+    return fd;
+}
+
+void request_end(struct http_request *req, int status)
+{
+    const struct http_config *config = &req->server->config;
+    if (config->done)
+        config->done(req, status, http_age_us(req), config->arg);
+    free(req->params);
+    req->params = NULL;
+    buf_done(&req->raw);
+    buf_clear(&req->added);
+    req->added.failed = false;
+}

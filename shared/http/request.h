@@ -1,0 +1,75 @@
+/*
+ * A request and the server it came to, as the files of this folder see them.
+ *
+ * Threads: a request belongs to its worker, and to the park's thread once it is parked.
+ */
+#ifndef HTTP_REQUEST_H
+#define HTTP_REQUEST_H
+
+#include "base/buf.h"
+#include "base/id.h"
+#include "http/guard.h"
+#include "http/head.h"
+#include "http/http.h"
+#include "http/park.h"
+#include "http/route.h"
+
+#include <civetweb.h>
+
+#define REQUEST_ADDED_MAX 16384 /* headers that a handler adds */
+
+struct http_server {
+    struct http_config config; /* routes and strings borrowed */
+    struct mg_context *civetweb;
+    struct guard *guard;
+    struct park *park;
+    int listen_fd; /* borrowed from CivetWeb */
+    int dummy;     /* takes the place of a socket that CivetWeb shall lose */
+    int port;
+    _Atomic bool started, stopping;
+    _Atomic uint64_t requests, refused;
+    char start_message[160]; /* CivetWeb's first complaint while it started */
+};
+
+enum request_state { REQUEST_OPEN, REQUEST_ANSWERED, REQUEST_PARKED };
+
+struct http_request {
+    struct http_server *server;
+    struct conn *conn;        /* NULL once parked */
+    struct mg_connection *mg; /* NULL when CivetWeb refused the head: it cannot read the body */
+    enum request_state state;
+    int status; /* answered; 0: not */
+    int64_t start_us;
+    struct head head;
+    size_t head_size;
+    struct buf raw; /* the bytes that head points into, once parked */
+    struct route_match match;
+    char *params;     /* their values, one after the other */
+    struct buf added; /* header lines */
+    char id[ID_SIZE];
+    char peer[INET_ADDRSTRLEN];
+
+    bool body_done;
+    size_t body_taken;    /* of the body bytes that came with the head */
+    size_t body_buffered; /* how many came with it */
+};
+
+/* True when the connection goes on after this request. */
+bool request_keeps(const struct http_request *req);
+/* True when bytes of the body are still to come. */
+bool request_has_unread(const struct http_request *req);
+
+struct http_request *request_new(struct http_server *server);
+void request_free(struct http_request *req);
+
+/* Makes the request independent of its worker and connection. */
+void request_leave(struct http_request *req);
+
+/* Takes the client's socket away from CivetWeb, which goes on with a dummy; the caller owns the
+ * result. -1 with errno. */
+int request_detach(struct http_request *req);
+
+/* Reports to config.done and empties the request for the next one. */
+void request_end(struct http_request *req, int status);
+
+#endif

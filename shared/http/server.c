@@ -1,0 +1,255 @@
+/* CivetWeb's side: starting and stopping it, and the moments at which it calls us. */
+#include "http/request.h"
+
+#include "base/auto.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "http/interpose.h"
+#include "http/serve.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define QUEUE_MAX 1024 /* connections that wait for a worker */
+
+static struct http_server *server_of(const struct mg_connection *mg)
+{
+    return mg_get_user_data(mg_get_context(mg));
+}
+
+static int on_connection(const struct mg_connection *mg, void **conn_data)
+{
+    (void)conn_data;
+    guard_take(server_of(mg)->guard);
+    return 0;
+}
+
+static int on_request(struct mg_connection *mg)
+{
+    struct conn *conn = guard_here();
+    if (conn)
+        serve_request(server_of(mg), conn, mg);
+    return 200; /* that we have answered; the number goes nowhere */
+}
+
+/* CivetWeb gave up on a head. It is stricter than us in places (a tab in a value); where we are
+ * the stricter ones, the answer says what is wrong. */
+static int on_refusal(struct mg_connection *mg, int status, const char *message)
+{
+    struct conn *conn = guard_here();
+    (void)status;
+    (void)message;
+    if (conn)
+        serve_refused(server_of(mg), conn);
+    return 0;
+}
+
+/* The last moment before the socket closes. A target in absolute form or "*" comes here without
+ * having been shown to anybody. */
+static void on_close(const struct mg_connection *mg)
+{
+    struct http_server *server = server_of(mg);
+    struct conn *conn = guard_here();
+    if (conn) {
+        if (head_size(conn->input.data, conn->input.len) > 0)
+            serve_refused(server, conn);
+    } else {
+        const struct mg_request_info *info = mg_get_request_info(mg);
+        conn = info ? guard_by_port(server->guard, info->remote_port) : NULL;
+    }
+    if (conn)
+        guard_forget(server->guard, conn);
+}
+
+static void on_closed(const struct mg_connection *mg)
+{
+    guard_give(server_of(mg)->guard);
+}
+
+static void on_thread_end(const struct mg_context *ctx, int type, void *pointer)
+{
+    (void)ctx;
+    (void)type;
+    (void)pointer;
+    serve_thread_ends();
+}
+
+/* While it starts, its first complaint is the cause; what follows repeats that it failed. */
+static int on_message(const struct mg_connection *mg, const char *message)
+{
+    struct http_server *server = server_of(mg);
+    if (!server)
+        return 1;
+    if (atomic_load(&server->started)) {
+        if (server->config.trouble)
+            server->config.trouble(message, server->config.arg);
+    } else if (!server->start_message[0]) {
+        snprintf(server->start_message, sizeof(server->start_message), "%s", message);
+    }
+    return 1;
+}
+
+static bool listens_here(int fd, const char *bind_to, int port)
+{
+    struct sockaddr_in addr = {0};
+    socklen_t len = sizeof(addr);
+    struct in_addr want;
+    int listening = 0;
+    if (getsockname(fd, (struct sockaddr *)&addr, &len) < 0 || addr.sin_family != AF_INET)
+        return false;
+    len = sizeof(listening);
+    return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) == 0 && listening &&
+           inet_pton(AF_INET, bind_to, &want) == 1 && want.s_addr == addr.sin_addr.s_addr &&
+           ntohs(addr.sin_port) == port;
+}
+
+/* CivetWeb has its listening socket and no thread yet: find the socket, which it does not tell.
+ * TCP_NODELAY is inherited by what is accepted from it. */
+static void on_context(const struct mg_context *ctx)
+{
+    struct http_server *server = mg_get_user_data(ctx);
+    struct mg_server_port port;
+    struct rlimit limit;
+    struct err err;
+    if (mg_get_server_ports(ctx, 1, &port) != 1 || getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return;
+    server->port = port.port;
+    for (int fd = 0; fd < 65536 && (rlim_t)fd < limit.rlim_cur && server->listen_fd < 0; fd++)
+        if (listens_here(fd, server->config.bind, server->port))
+            server->listen_fd = fd;
+    if (server->listen_fd >= 0 && guard_listen(server->guard, server->listen_fd, &err) < 0)
+        server->listen_fd = -1;
+}
+
+static int start_civetweb(struct http_server *server, struct err *err)
+{
+    static const struct mg_callbacks callbacks = {
+        .begin_request = on_request,
+        .log_message = on_message,
+        .connection_close = on_close,
+        .connection_closed = on_closed,
+        .http_error = on_refusal,
+        .init_context = on_context,
+        .exit_thread = on_thread_end,
+        .init_connection = on_connection,
+    };
+    const struct http_config *config = &server->config;
+    char listen[64], threads[16], head_ms[16], idle_ms[16], queue[16];
+    char text[128] = "";
+    /* The guard keeps the time limits; CivetWeb's are only there for when it could not. */
+    snprintf(listen, sizeof(listen), "%s:%d", config->bind, config->port);
+    snprintf(threads, sizeof(threads), "%d", config->workers);
+    snprintf(head_ms, sizeof(head_ms), "%d", config->head_ms + 2000);
+    snprintf(idle_ms, sizeof(idle_ms), "%d", config->idle_ms + config->head_ms + 2000);
+    snprintf(queue, sizeof(queue), "%d", QUEUE_MAX);
+    const char *options[] = {"listening_ports",
+                             listen,
+                             "num_threads",
+                             threads,
+                             "request_timeout_ms",
+                             head_ms,
+                             "keep_alive_timeout_ms",
+                             idle_ms,
+                             "enable_keep_alive",
+                             "yes",
+                             "connection_queue",
+                             queue,
+                             "listen_backlog",
+                             queue,
+                             "max_request_size",
+                             "16384",
+                             "decode_url",
+                             "no",
+                             "enable_auth_domain_check",
+                             "no",
+                             "access_control_allow_origin",
+                             "",
+                             "enable_directory_listing",
+                             "no",
+                             NULL};
+    struct mg_init_data init = {&callbacks, server, options};
+    struct mg_error_data error = {.text = text, .text_buffer_size = sizeof(text)};
+    server->civetweb = mg_start2(&init, &error);
+    if (!server->civetweb)
+        return err_set(err, ERR_CONFIG, "cannot listen on %s: %s", listen,
+                       server->start_message[0] ? server->start_message : text);
+    if (server->listen_fd < 0)
+        return err_set(err, ERR_INTERNAL, "the listening socket of %s was not found", listen);
+    atomic_store(&server->started, true);
+    return 0;
+}
+
+static int check_config(const struct http_config *config, struct err *err)
+{
+    struct in_addr addr;
+    if (inet_pton(AF_INET, config->bind, &addr) != 1)
+        return err_set(err, ERR_CONFIG, "'%s' is not an IPv4 address to listen on", config->bind);
+    if (config->port < 0 || config->port > 65535)
+        return err_set(err, ERR_CONFIG, "%d is not a port", config->port);
+    if (config->workers < 1 || config->workers > 10000)
+        return err_set(err, ERR_CONFIG, "%d is not a number of workers", config->workers);
+    return 0;
+}
+
+struct http_server *http_start(const struct http_config *config, struct err *err)
+{
+    if (check_config(config, err) < 0)
+        return NULL;
+    struct http_server *server = calloc(1, sizeof(*server));
+    if (!server) {
+        err_set(err, ERR_INTERNAL, "out of memory");
+        return NULL;
+    }
+    struct guard_config guard = {config->workers, config->head_ms, config->idle_ms};
+    interpose_use();
+    mg_init_library(0);
+    server->config = *config;
+    server->listen_fd = -1;
+    server->dummy = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (server->dummy < 0)
+        err_sys(err, "opening a socket");
+    else if ((server->guard = guard_new(&guard, err)) &&
+             (server->park = park_new(config->parked_max, err)) && start_civetweb(server, err) == 0)
+        return server;
+    http_stop(server, 0);
+    return NULL;
+}
+
+int http_port(const struct http_server *server)
+{
+    return server->port;
+}
+
+void http_stop(struct http_server *server, int linger_ms)
+{
+    if (!server)
+        return;
+    atomic_store(&server->stopping, true);
+    if (server->listen_fd >= 0)
+        shutdown(server->listen_fd, SHUT_RD); /* wakes CivetWeb's accepting thread */
+    if (server->guard)
+        guard_drain(server->guard); /* wakes the workers that wait for bytes */
+    mg_stop(server->civetweb);
+    guard_free(server->guard);
+    park_stop(server->park, linger_ms);
+    mg_exit_library();
+    fd_close(&server->dummy);
+    free(server);
+}
+
+void http_stats(struct http_server *server, struct http_stats *ret_stats)
+{
+    *ret_stats = (struct http_stats){
+        .workers = server->config.workers,
+        .busy = guard_busy(server->guard),
+        .parked = park_count(server->park),
+        .requests = atomic_load(&server->requests),
+        .refused = atomic_load(&server->refused),
+        .cut_off = guard_cut_count(server->guard),
+    };
+}

@@ -1,0 +1,31 @@
+/*
+ * Timers of one thread: a heap of what is due next.
+ */
+#ifndef HTTP_TIMER_H
+#define HTTP_TIMER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Lives inside what it times; zeroed: not set. */
+struct timer {
+    int64_t due_us;
+    size_t place; /* in the heap, from 1; 0: not set */
+};
+
+struct timers {
+    struct timer **heap;
+    size_t count, size;
+};
+
+/* Makes sure that `count` timers can be set without memory. Returns 0 or -1. */
+int timers_reserve(struct timers *timers, size_t count);
+void timers_done(struct timers *timers);
+
+/* Sets, moves, or (due_us 0) takes away a timer. */
+void timer_set(struct timers *timers, struct timer *timer, int64_t due_us);
+
+/* The timer that is due first, or NULL. */
+struct timer *timers_first(const struct timers *timers);
+
+#endif

@@ -1,0 +1,262 @@
+#include "json/json.h"
+#include "json/names.h"
+#include "json/scan.h"
+
+#include <cjson/cJSON.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* struct json is cJSON under another name: this file alone knows. */
+static const cJSON *item_of(const struct json *node)
+{
+    return (const cJSON *)(const void *)node;
+}
+
+static const struct json *node_of(const cJSON *item)
+{
+    return (const struct json *)(const void *)item;
+}
+
+/* Where the string whose inside begins at p ends: after its closing quote. */
+static const char *string_end(const char *p)
+{
+    for (; *p != '"'; p++)
+        p += *p == '\\';
+    return p + 1;
+}
+
+static bool is_number_char(char c)
+{
+    return (c >= '0' && c <= '9') || c == '-' || c == '+' || c == '.' || c == 'e' || c == 'E';
+}
+
+/* Copies checked text with its over-long numbers in the shortest form that is the same double:
+ * cJSON reads 63 bytes of a number and trips over the rest. */
+static void shorten_numbers(const char *text, size_t len, struct buf *out)
+{
+    struct json_writer w;
+    const char *end = text + len;
+    AUTO(buf) struct buf number = BUF_INIT(len);
+    for (const char *p = text; p < end;) {
+        const char *begin = p;
+        if (*p == '"') {
+            p = string_end(p + 1);
+        } else if (*p != '-' && (*p < '0' || *p > '9')) {
+            p++;
+        } else {
+            while (p < end && is_number_char(*p))
+                p++;
+            if (p - begin > SCAN_NUMBER_MAX) {
+                buf_clear(&number);
+                buf_add(&number, begin, (size_t)(p - begin));
+                json_write(&w, out);
+                json_add_number(&w, NULL, strtod(buf_str(&number), NULL));
+                continue;
+            }
+        }
+        buf_add(out, begin, (size_t)(p - begin));
+    }
+}
+
+struct json *json_parse(const char *text, size_t len, struct err *err)
+{
+    struct scan_facts facts;
+    AUTO(buf) struct buf shorter = BUF_INIT(len);
+    if (scan_text(text, len, &facts, err))
+        return NULL;
+    if (facts.long_numbers > 0) {
+        shorten_numbers(text, len, &shorter);
+        text = buf_str(&shorter);
+        len = shorter.len;
+    }
+    cJSON *root = buf_ok(&shorter) ? cJSON_ParseWithLength(text, len) : NULL;
+    if (!root)
+        err_set(err, ERR_INTERNAL, "JSON: out of memory");
+    return (struct json *)(void *)root;
+}
+
+void json_free(struct json *root)
+{
+    cJSON_Delete((cJSON *)(void *)root);
+}
+
+enum json_type json_type(const struct json *node)
+{
+    switch (item_of(node)->type & 0xff) {
+    case cJSON_False:
+    case cJSON_True:
+        return JSON_BOOL;
+    case cJSON_Number:
+        return JSON_NUMBER;
+    case cJSON_String:
+        return JSON_STRING;
+    case cJSON_Array:
+        return JSON_ARRAY;
+    case cJSON_Object:
+        return JSON_OBJECT;
+    default:
+        return JSON_NULL;
+    }
+}
+
+const char *json_type_name(enum json_type type)
+{
+    static const char *const names[] = {
+        [JSON_NULL] = "null",       [JSON_BOOL] = "true or false", [JSON_NUMBER] = "a number",
+        [JSON_STRING] = "a string", [JSON_ARRAY] = "an array",     [JSON_OBJECT] = "an object",
+    };
+    return names[type];
+}
+
+static bool is(const struct json *node, enum json_type type)
+{
+    return node && json_type(node) == type;
+}
+
+const struct json *json_get(const struct json *object, const char *name)
+{
+    const struct json *child = is(object, JSON_OBJECT) ? json_first(object) : NULL;
+    while (child && strcmp(json_name(child), name) != 0)
+        child = json_next(child);
+    return child;
+}
+
+const struct json *json_first(const struct json *node)
+{
+    return is(node, JSON_ARRAY) || is(node, JSON_OBJECT) ? node_of(item_of(node)->child) : NULL;
+}
+
+const struct json *json_next(const struct json *child)
+{
+    return node_of(item_of(child)->next);
+}
+
+const char *json_name(const struct json *child)
+{
+    return item_of(child)->string;
+}
+
+size_t json_count(const struct json *node)
+{
+    size_t n = 0;
+    for (const struct json *child = json_first(node); child; child = json_next(child))
+        n++;
+    return n;
+}
+
+const char *json_text(const struct json *node)
+{
+    return is(node, JSON_STRING) ? item_of(node)->valuestring : NULL;
+}
+
+int json_number(const struct json *node, double *ret_value)
+{
+    if (!is(node, JSON_NUMBER))
+        return -1;
+    *ret_value = item_of(node)->valuedouble;
+    return 0;
+}
+
+int json_int(const struct json *node, int64_t *ret_value)
+{
+    double value;
+    if (json_number(node, &value) || value != trunc(value) || fabs(value) > (double)JSON_INT_MAX)
+        return -1;
+    *ret_value = (int64_t)value;
+    return 0;
+}
+
+int json_bool(const struct json *node, bool *ret_value)
+{
+    if (!is(node, JSON_BOOL))
+        return -1;
+    *ret_value = cJSON_IsTrue(item_of(node));
+    return 0;
+}
+
+/* Recursion ends at JSON_DEPTH_MAX: only checked text becomes a tree. */
+static void print_node(struct json_writer *w, const char *name, const struct json *node)
+{
+    switch (json_type(node)) {
+    case JSON_NULL:
+        json_add_null(w, name);
+        return;
+    case JSON_BOOL:
+        json_add_bool(w, name, cJSON_IsTrue(item_of(node)));
+        return;
+    case JSON_NUMBER:
+        json_add_number(w, name, item_of(node)->valuedouble);
+        return;
+    case JSON_STRING:
+        json_add_text(w, name, item_of(node)->valuestring);
+        return;
+    case JSON_ARRAY:
+    case JSON_OBJECT:
+        break;
+    }
+    (json_type(node) == JSON_ARRAY ? json_open_array : json_open_object)(w, name);
+    for (const struct json *child = json_first(node); child; child = json_next(child))
+        print_node(w, json_name(child), child);
+    json_close(w);
+}
+
+void json_print(const struct json *node, struct buf *out)
+{
+    struct json_writer w;
+    json_write(&w, out);
+    print_node(&w, NULL, node);
+}
+
+static const char *skip_space(const char *p, const char *end)
+{
+    while (p < end && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t'))
+        p++;
+    return p;
+}
+
+/* Where the value at p ends, in checked text. */
+static const char *value_end(const char *p, const char *end)
+{
+    size_t depth = 0;
+    do {
+        if (*p == '"') {
+            p = string_end(p + 1);
+        } else if (*p == '{' || *p == '[') {
+            depth++;
+            p++;
+        } else if (*p == '}' || *p == ']') {
+            depth--;
+            p++;
+        } else if (depth > 0) {
+            p++;
+        } else {
+            while (p < end && !strchr(",]} \n\r\t", *p))
+                p++;
+        }
+    } while (depth > 0);
+    return p;
+}
+
+const char *json_raw_member(const char *text, size_t len, const char *name, size_t *ret_len)
+{
+    const char *end = text + len;
+    const char *p = skip_space(text, end);
+    if (p == end || *p != '{')
+        return NULL;
+    for (p = skip_space(p + 1, end); *p != '}'; p = skip_space(p, end)) {
+        if (*p == ',')
+            p = skip_space(p + 1, end);
+        const char *inside = p + 1;
+        p = string_end(inside);
+        size_t inside_len = (size_t)(p - 1 - inside);
+        p = skip_space(skip_space(p, end) + 1, end);
+        const char *value = p;
+        p = value_end(p, end);
+        if (names_is(inside, inside_len, name)) {
+            *ret_len = (size_t)(p - value);
+            return value;
+        }
+    }
+    return NULL;
+}

@@ -1,0 +1,323 @@
+#include "proc/init.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "proc/tree.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define KILL_WAIT_MS 10000 /* a process in an uninterruptible sleep may keep us no longer */
+#define SWEEP_EVERY_MS 2
+
+unsigned long init_clone_flags(enum proc_walls walls)
+{
+    switch (walls) {
+    case PROC_SWEEP:
+        return 0;
+    case PROC_USERNS:
+        return CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS;
+    case PROC_PIDNS:
+        return CLONE_NEWPID | CLONE_NEWNS;
+    }
+    return 0;
+}
+
+static int write_text(const char *path, const char *text)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    int rc = fd_write_all(fd, text, strlen(text));
+    fd_close(&fd);
+    return rc;
+}
+
+/* In the user namespace everyone stays who they are. */
+static int map_self(uid_t uid, gid_t gid)
+{
+    char line[64];
+    if (write_text("/proc/self/setgroups", "deny"))
+        return -1;
+    snprintf(line, sizeof(line), "%u %u 1", (unsigned)uid, (unsigned)uid);
+    if (write_text("/proc/self/uid_map", line))
+        return -1;
+    snprintf(line, sizeof(line), "%u %u 1", (unsigned)gid, (unsigned)gid);
+    return write_text("/proc/self/gid_map", line);
+}
+
+int init_enter(enum proc_walls walls, uid_t uid, gid_t gid)
+{
+    if (walls == PROC_USERNS && map_self(uid, gid))
+        return -1;
+    if (walls == PROC_SWEEP)
+        return prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL))
+        return -1;
+    return mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
+}
+
+static void say(int control, enum wire_type type, int value, int64_t extra, const char *text)
+{
+    struct wire wire = {.type = type, .value = value, .extra = extra};
+    if (text)
+        snprintf(wire.text, sizeof(wire.text), "%s", text);
+    /* MSG_NOSIGNAL and no result: when the daemon is gone, so are we in a moment */
+    (void)!send(control, &wire, sizeof(wire), MSG_NOSIGNAL);
+}
+
+/* What a failing step in the program's process tells init before it exits. */
+struct failure {
+    int sys;
+    char step[40];
+};
+
+static _Noreturn void fail(int report, const char *step)
+{
+    struct failure failure = {.sys = errno};
+    snprintf(failure.step, sizeof(failure.step), "%s", step);
+    (void)!write(report, &failure, sizeof(failure));
+    _exit(127);
+}
+
+static void set_limits(const struct plan *plan)
+{
+    const struct rlimit none = {0, 0};
+    setrlimit(RLIMIT_CORE, &none);
+    if (plan->pids_max > 0) {
+        const struct rlimit pids = {(rlim_t)plan->pids_max, (rlim_t)plan->pids_max};
+        setrlimit(RLIMIT_NPROC, &pids);
+    }
+}
+
+static void become(const struct plan *plan, int report)
+{
+    if (geteuid() == 0 && plan->uid != 0) {
+        if (setgroups(0, NULL))
+            fail(report, "setgroups");
+        if (setresgid(plan->gid, plan->gid, plan->gid))
+            fail(report, "setresgid");
+        if (setresuid(plan->uid, plan->uid, plan->uid))
+            fail(report, "setresuid");
+    }
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+        fail(report, "no_new_privs");
+}
+
+static void reset_signals(void)
+{
+    sigset_t none;
+    for (int sig = 1; sig < NSIG; sig++)
+        signal(sig, SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* The program's process, up to exec. `report` is close-on-exec: its end says that all went well. */
+static _Noreturn void program_run(const struct plan *plan, const int fds[WIRE_FDS], int report)
+{
+    setsid();
+    reset_signals();
+    set_limits(plan);
+    for (int i = 0; i < 3; i++)
+        if (dup2(fds[WIRE_STDIN + i], i) < 0)
+            fail(report, "stdio");
+    if (dup2(report, 3) < 0 || fcntl(3, F_SETFD, FD_CLOEXEC) || close_range(4, ~0U, 0))
+        fail(report, "descriptors");
+    become(plan, 3);
+    umask(022);
+    if (chdir(plan->cwd))
+        fail(3, "working directory");
+    execve(plan->argv.items[0], plan->argv.items, plan->env.items);
+    fail(3, "exec");
+}
+
+static pid_t program_start(const struct plan *plan, const int fds[WIRE_FDS])
+{
+    int ends[2];
+    struct failure failure;
+    /* the report must not be one of 0..3, which the program's process overwrites */
+    if (pipe2(ends, O_CLOEXEC))
+        return -1;
+    int report = fcntl(ends[1], F_DUPFD_CLOEXEC, 16);
+    close(ends[1]);
+    pid_t pid = report < 0 ? -1 : fork();
+    if (pid == 0)
+        program_run(plan, fds, report);
+    close(report);
+    ssize_t n = pid < 0 ? -1 : read(ends[0], &failure, sizeof(failure));
+    close(ends[0]);
+    if (n == 0)
+        return pid;
+    if (n == (ssize_t)sizeof(failure))
+        say(fds[WIRE_CONTROL], WIRE_FAILED, failure.sys, 0, failure.step);
+    else
+        say(fds[WIRE_CONTROL], WIRE_FAILED, errno, 0, "fork");
+    return -1;
+}
+
+enum phase { RUNNING, TERMINATING, KILLING };
+
+struct init {
+    const struct plan *plan;
+    enum proc_walls walls;
+    int control;
+    int signals;
+    pid_t program;
+    enum phase phase;
+    int64_t deadline_ms; /* of TERMINATING and KILLING */
+    int leftover;
+    bool empty; /* nobody left */
+};
+
+static int signal_tree(struct init *init, int sig)
+{
+    if (init->walls != PROC_SWEEP)
+        return kill(-1, sig) == 0;
+    if (sig == SIGKILL)
+        tree_signal(getpid(), SIGSTOP); /* so that nobody forks away between look and kill */
+    return tree_signal(getpid(), sig);
+}
+
+static void enter_phase(struct init *init, enum phase phase)
+{
+    if (init->phase >= phase)
+        return;
+    init->phase = phase;
+    init->deadline_ms =
+        clock_mono_ms() + (phase == KILLING ? KILL_WAIT_MS : init->plan->kill_grace_ms);
+    signal_tree(init, phase == KILLING ? SIGKILL : SIGTERM);
+}
+
+/* A SIGKILL may only be answered by the next instruction: a tree that forks is swept until empty.
+ */
+static void reap(struct init *init)
+{
+    int status;
+    pid_t pid;
+    struct rusage usage;
+    while ((pid = wait4(-1, &status, WNOHANG, &usage)) > 0) {
+        if (pid == init->program) {
+            init->program = 0;
+            say(init->control, WIRE_EXITED, status, usage.ru_maxrss, NULL);
+        } else if (init->program == 0) {
+            init->leftover++;
+        }
+    }
+    init->empty = pid < 0 && errno == ECHILD;
+    if (init->program == 0 && !init->empty)
+        enter_phase(init, TERMINATING);
+}
+
+static void listen_to_daemon(struct init *init)
+{
+    struct wire wire;
+    ssize_t n = recv(init->control, &wire, sizeof(wire), MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    enter_phase(init, n == (ssize_t)sizeof(wire) && wire.type == WIRE_TERM ? TERMINATING : KILLING);
+    if (n <= 0) {
+        close(init->control);
+        init->control = -1;
+    }
+}
+
+static int wait_ms(const struct init *init)
+{
+    if (init->phase == RUNNING)
+        return -1;
+    if (init->phase == KILLING)
+        return SWEEP_EVERY_MS;
+    int64_t left = init->deadline_ms - clock_mono_ms();
+    return left > 0 ? (int)left : 0;
+}
+
+static void supervise(struct init *init)
+{
+    while (!init->empty) {
+        struct pollfd fds[] = {{.fd = init->signals, .events = POLLIN},
+                               {.fd = init->control, .events = POLLIN}};
+        struct signalfd_siginfo info;
+        poll(fds, 2, wait_ms(init));
+        if (fds[0].revents && read(init->signals, &info, sizeof(info)) < 0 && errno != EAGAIN)
+            return;
+        if (fds[1].revents)
+            listen_to_daemon(init);
+        reap(init);
+        if (init->phase == KILLING && !init->empty)
+            signal_tree(init, SIGKILL);
+        if (init->phase != RUNNING && clock_mono_ms() >= init->deadline_ms) {
+            if (init->phase == KILLING)
+                return;
+            enter_phase(init, KILLING);
+        }
+    }
+}
+
+static int open_signals(void)
+{
+    sigset_t set;
+    sigfillset(&set);
+    sigprocmask(SIG_SETMASK, &set, NULL);
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+/* Moves the descriptors out of the way of 0..3 and closes all others. */
+static int settle_fds(const int fds[WIRE_FDS], int kept[WIRE_FDS])
+{
+    for (int i = 0; i < WIRE_FDS; i++) {
+        kept[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 32);
+        if (kept[i] < 0)
+            return -1;
+    }
+    return close_range(3, 31, 0);
+}
+
+_Noreturn void init_run(const struct plan *plan, const int fds[WIRE_FDS], enum proc_walls walls)
+{
+    int kept[WIRE_FDS];
+    struct init init = {.plan = plan, .walls = walls};
+    uid_t uid = plan->uid;
+    gid_t gid = plan->gid;
+    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    prctl(PR_SET_NAME, "task-init", 0, 0, 0);
+    setsid();
+    if (settle_fds(fds, kept)) {
+        say(fds[WIRE_CONTROL], WIRE_FAILED, errno, 0, "descriptors");
+        _exit(1);
+    }
+    init.control = kept[WIRE_CONTROL];
+    init.signals = open_signals();
+    if (init.signals < 0 || init_enter(walls, uid, gid)) {
+        say(init.control, WIRE_FAILED, errno, 0, "namespaces");
+        _exit(1);
+    }
+    (void)!write_text("/proc/self/oom_score_adj", "500");
+    init.program = program_start(plan, kept);
+    if (init.program < 0)
+        _exit(1);
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* same-uid children may not trace us */
+    for (int i = WIRE_PLAN; i < WIRE_CONTROL; i++)
+        close(kept[i]);
+    say(init.control, WIRE_RUNNING, 0, 0, NULL);
+    supervise(&init);
+    if (init.control >= 0)
+        say(init.control, WIRE_ENDED, init.leftover, 0, NULL);
+    _exit(0);
+}

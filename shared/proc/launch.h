@@ -1,0 +1,77 @@
+/*
+ * Starting processes and ending their trees.
+ *
+ * Theory of operation.
+ *
+ *     daemon ──posix_spawn──▶ launcher ──clone──▶ init ──fork+exec──▶ program ─▶ its children …
+ *        └───────────── control socket ────────────┘
+ *
+ * The daemon has threads, so it never forks. At its start it spawns one launcher, a single-threaded
+ * copy of this program (`claude-runner launch`), which clones an init for each request: no exec, no
+ * dynamic linking, one millisecond. Init is the parent or grandparent of everything the program
+ * starts. How well it can hold that tree depends on the host (enum proc_walls): as pid 1 of a pid
+ * namespace nothing escapes it and its death is everybody's; without one it is a sub-reaper that
+ * signals its descendants until none is left.
+ *
+ * Everyone dies with the daemon: init ends the tree when its control socket closes; init dies with
+ * the launcher (PR_SET_PDEATHSIG); orphans of a killed init fall to the launcher, which kills them.
+ *
+ * Threads: launcher_* and child_* from any; a child belongs to one thread at a time.
+ */
+#ifndef PROC_LAUNCH_H
+#define PROC_LAUNCH_H
+
+#include "base/err.h"
+#include "proc/plan.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum proc_walls {
+    PROC_SWEEP,  /* no namespaces: sub-reaper and signals */
+    PROC_USERNS, /* pid and mount namespaces inside a user namespace */
+    PROC_PIDNS,  /* pid and mount namespaces made by root */
+};
+const char *proc_walls_name(enum proc_walls walls);
+
+struct launcher;
+struct child;
+
+/* Spawns the launcher from this program's own file. */
+struct launcher *launcher_start(struct err *err);
+void launcher_stop(struct launcher *launcher);
+enum proc_walls launcher_walls(const struct launcher *launcher);
+
+/* Starts a program; returns once it has been executed (or could not be). `stdio` stay the
+ * caller's. A launcher that died is started again. */
+struct child *launcher_spawn(struct launcher *launcher, const struct plan *plan, const int stdio[3],
+                             struct err *err);
+
+/* Becomes readable when child_read() has something to say. */
+int child_fd(const struct child *child);
+pid_t child_pid(const struct child *child);          /* init's, as the daemon sees it */
+int64_t child_start_time(const struct child *child); /* init's */
+
+enum child_event {
+    CHILD_NOTHING, /* nothing new */
+    CHILD_EXITED,  /* the program has ended: child_status() */
+    CHILD_ENDED,   /* the whole tree has ended */
+};
+enum child_event child_read(struct child *child);
+
+/* wait() status of the program; -1 while unknown (or for ever, when init itself was killed). */
+int child_status(const struct child *child);
+int64_t child_peak_kib(const struct child *child);
+int child_leftover(const struct child *child); /* processes that outlived the program */
+
+/* TERM, the plan's grace, KILL; or KILL at once. The end is told by child_read(). */
+void child_end(struct child *child, bool at_once);
+
+/* Lets go; a tree that still runs is killed. */
+void child_free(struct child *child);
+
+/* The launcher's own life (`claude-runner launch`); returns its exit status. */
+int launch_serve(void);
+
+#endif

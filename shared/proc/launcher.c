@@ -1,0 +1,369 @@
+/* The daemon's side of the launcher: see launch.h. */
+#include "proc/launch.h"
+
+#include "base/auto.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/str.h"
+#include "proc/tree.h"
+#include "proc/wire.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define ORPHANS_MS 5000
+#define ANSWER_MS 20000 /* how long a launch may take before it counts as failed */
+
+struct launcher {
+    pthread_mutex_t lock; /* of what follows: a launcher that died is replaced */
+    int socket;
+    pid_t pid;
+    enum proc_walls walls;
+};
+
+struct child {
+    int control;
+    pid_t pid;
+    int64_t start_time;
+    int status;
+    int64_t peak_kib;
+    int leftover;
+    bool ended;
+};
+
+static const char *const walls_names[] = {
+    [PROC_SWEEP] = "sweep", [PROC_USERNS] = "userns", [PROC_PIDNS] = "pidns"};
+
+const char *proc_walls_name(enum proc_walls walls)
+{
+    return walls_names[walls];
+}
+
+/* The launcher gets nothing of the daemon's environment (secrets live there) but what a
+ * sanitizer needs to run. */
+static int keep_sanitizer_options(struct strlist *env)
+{
+    for (char **entry = environ; *entry; entry++)
+        if ((strstr(*entry, "SAN_OPTIONS=") || str_starts(*entry, "LD_LIBRARY_PATH=")) &&
+            strlist_add(env, *entry))
+            return -1;
+    return 0;
+}
+
+static int spawn_with(posix_spawn_file_actions_t *files, posix_spawnattr_t *attr, int remote,
+                      char *const env[], pid_t *ret_pid)
+{
+    sigset_t set;
+    char *argv[] = {(char[]){"claude-runner"}, (char[]){"launch"}, NULL};
+    char *const none[] = {NULL};
+    posix_spawn_file_actions_addopen(files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_addopen(files, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+    posix_spawn_file_actions_adddup2(files, remote, LAUNCH_FD);
+    posix_spawn_file_actions_addclosefrom_np(files, LAUNCH_FD + 1);
+    posix_spawnattr_setflags(attr,
+                             POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    sigemptyset(&set);
+    posix_spawnattr_setsigmask(attr, &set);
+    sigfillset(&set);
+    posix_spawnattr_setsigdefault(attr, &set);
+    return posix_spawn(ret_pid, "/proc/self/exe", files, attr, argv, env ? env : none);
+}
+
+static int spawn_launcher(int remote, pid_t *ret_pid, struct err *err)
+{
+    posix_spawn_file_actions_t files;
+    posix_spawnattr_t attr;
+    struct strlist env = {0};
+    posix_spawn_file_actions_init(&files);
+    posix_spawnattr_init(&attr);
+    errno = keep_sanitizer_options(&env) ? ENOMEM
+                                         : spawn_with(&files, &attr, remote, env.items, ret_pid);
+    int sys = errno;
+    strlist_done(&env);
+    posix_spawnattr_destroy(&attr);
+    posix_spawn_file_actions_destroy(&files);
+    errno = sys;
+    return sys ? err_sys(err, "cannot start the launcher") : 0;
+}
+
+/* Waits for one message. 1, 0 at the end of the socket, -1 after timeout_ms. */
+static int wait_wire(int fd, struct wire *wire, int timeout_ms)
+{
+    struct pollfd wait = {.fd = fd, .events = POLLIN};
+    int64_t deadline = clock_mono_ms() + timeout_ms;
+    for (;;) {
+        int64_t left = deadline - clock_mono_ms();
+        int ready = poll(&wait, 1, left > 0 ? (int)left : 0);
+        if (ready == 0 || (ready < 0 && errno != EINTR))
+            return -1;
+        if (ready < 0)
+            continue;
+        ssize_t n = recv(fd, wire, sizeof(*wire), MSG_DONTWAIT);
+        if (n == (ssize_t)sizeof(*wire))
+            return 1;
+        if (n >= 0 || (errno != EAGAIN && errno != EINTR))
+            return 0;
+    }
+}
+
+static int start_locked(struct launcher *launcher, struct err *err)
+{
+    int ends[2];
+    struct wire hello;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
+        return err_sys(err, "cannot make the launcher's socket");
+    AUTO(fd) int remote = ends[1];
+    launcher->socket = ends[0];
+    if (remote == LAUNCH_FD) { /* dup2 onto itself would leave it close-on-exec */
+        int moved = fcntl(remote, F_DUPFD_CLOEXEC, LAUNCH_FD + 1);
+        fd_close(&remote);
+        remote = moved;
+    }
+    if (spawn_launcher(remote, &launcher->pid, err))
+        return -1;
+    fd_close(&remote);
+    if (wait_wire(launcher->socket, &hello, ANSWER_MS) != 1 || hello.type != WIRE_HELLO)
+        return err_set(err, ERR_INTERNAL, "the launcher did not start");
+    launcher->walls = (enum proc_walls)hello.value;
+    return 0;
+}
+
+/* Without namespaces a dead launcher leaves its trees to us, the last sub-reaper. */
+static void end_orphans(void)
+{
+    int64_t deadline = clock_mono_ms() + ORPHANS_MS;
+    while (tree_signal(getpid(), SIGKILL) > 0 && clock_mono_ms() < deadline) {
+        while (waitpid(-1, NULL, WNOHANG) > 0)
+            continue;
+        poll(NULL, 0, 2);
+    }
+}
+
+static void end_locked(struct launcher *launcher)
+{
+    fd_close(&launcher->socket);
+    if (launcher->pid > 0) {
+        kill(launcher->pid, SIGKILL); /* its inits follow by PR_SET_PDEATHSIG */
+        waitpid(launcher->pid, NULL, 0);
+        launcher->pid = 0;
+        if (launcher->walls == PROC_SWEEP)
+            end_orphans();
+    }
+}
+
+struct launcher *launcher_start(struct err *err)
+{
+    struct launcher *launcher = calloc(1, sizeof(*launcher));
+    if (!launcher) {
+        err_sys(err, "launcher");
+        return NULL;
+    }
+    pthread_mutex_init(&launcher->lock, NULL);
+    launcher->socket = -1;
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    if (start_locked(launcher, err)) {
+        launcher_stop(launcher);
+        return NULL;
+    }
+    return launcher;
+}
+
+void launcher_stop(struct launcher *launcher)
+{
+    if (!launcher)
+        return;
+    pthread_mutex_lock(&launcher->lock);
+    end_locked(launcher);
+    pthread_mutex_unlock(&launcher->lock);
+    pthread_mutex_destroy(&launcher->lock);
+    free(launcher);
+}
+
+enum proc_walls launcher_walls(const struct launcher *launcher)
+{
+    return launcher->walls;
+}
+
+static int send_request(int socket, const int fds[WIRE_FDS])
+{
+    struct wire wire = {.type = WIRE_LAUNCH};
+    union {
+        char room[CMSG_SPACE(sizeof(int) * WIRE_FDS)];
+        struct cmsghdr align;
+    } control = {{0}};
+    struct iovec part = {&wire, sizeof(wire)};
+    struct msghdr msg = {.msg_iov = &part,
+                         .msg_iovlen = 1,
+                         .msg_control = &control,
+                         .msg_controllen = sizeof(control)};
+    struct cmsghdr *head = CMSG_FIRSTHDR(&msg);
+    head->cmsg_level = SOL_SOCKET;
+    head->cmsg_type = SCM_RIGHTS;
+    head->cmsg_len = CMSG_LEN(sizeof(int) * WIRE_FDS);
+    memcpy(CMSG_DATA(head), fds, sizeof(int) * WIRE_FDS);
+    ssize_t n;
+    while ((n = sendmsg(socket, &msg, MSG_NOSIGNAL)) < 0 && errno == EINTR)
+        continue;
+    return n == (ssize_t)sizeof(wire) ? 0 : -1;
+}
+
+/* Hands the request over, to a new launcher when the old one has died. */
+static int request(struct launcher *launcher, const int fds[WIRE_FDS], struct err *err)
+{
+    pthread_mutex_lock(&launcher->lock);
+    int rc = launcher->socket >= 0 ? send_request(launcher->socket, fds) : -1;
+    if (rc && (launcher->socket < 0 || errno == EPIPE || errno == ECONNRESET)) {
+        end_locked(launcher);
+        rc = start_locked(launcher, err);
+        if (rc == 0 && send_request(launcher->socket, fds))
+            rc = err_sys(err, "cannot reach the launcher");
+    } else if (rc) {
+        err_sys(err, "cannot reach the launcher");
+    }
+    pthread_mutex_unlock(&launcher->lock);
+    return rc;
+}
+
+static int write_plan(const struct plan *plan, struct err *err)
+{
+    AUTO(buf) struct buf text = BUF_INIT(PLAN_BYTES_MAX);
+    if (plan_save(plan, &text, err))
+        return -1;
+    AUTO(fd) int fd = memfd_create("plan", MFD_CLOEXEC);
+    bool failed = fd < 0 || fd_write_all(fd, text.data, text.len) || lseek(fd, 0, SEEK_SET) < 0;
+    explicit_bzero(text.data, text.len);
+    if (failed)
+        return err_sys(err, "cannot pass on the plan of a process");
+    int out = fd;
+    fd = -1;
+    return out;
+}
+
+/* Both the launcher's and init's first words must come; they may come in either order. */
+static int await_start(struct child *child, const char *program, struct err *err)
+{
+    bool running = false;
+    while (!running || child->pid == 0) {
+        struct wire wire;
+        int got = wait_wire(child->control, &wire, ANSWER_MS);
+        if (got != 1)
+            return err_set(err, ERR_INTERNAL, "starting '%s': the launcher %s", program,
+                           got == 0 ? "died" : "did not answer");
+        if (wire.type == WIRE_FAILED) {
+            errno = wire.value;
+            return err_sys(err, "cannot start '%s': %s", program, wire.text);
+        }
+        if (wire.type == WIRE_STARTED)
+            child->pid = wire.value;
+        running |= wire.type == WIRE_RUNNING;
+    }
+    child->start_time = tree_start_time(child->pid);
+    return 0;
+}
+
+struct child *launcher_spawn(struct launcher *launcher, const struct plan *plan, const int stdio[3],
+                             struct err *err)
+{
+    int ends[2];
+    AUTO(fd) int plan_fd = write_plan(plan, err);
+    if (plan_fd < 0)
+        return NULL;
+    struct child *child = calloc(1, sizeof(*child));
+    if (!child || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)) {
+        err_sys(err, "cannot start '%s'", plan->argv.items[0]);
+        free(child);
+        return NULL;
+    }
+    AUTO(fd) int remote = ends[1];
+    child->control = ends[0];
+    child->status = -1;
+    const int fds[WIRE_FDS] = {[WIRE_PLAN] = plan_fd,
+                               [WIRE_STDIN] = stdio[0],
+                               [WIRE_STDOUT] = stdio[1],
+                               [WIRE_STDERR] = stdio[2],
+                               [WIRE_CONTROL] = remote};
+    int rc = request(launcher, fds, err);
+    fd_close(&remote);
+    if (rc || await_start(child, plan->argv.items[0], err)) {
+        child_free(child);
+        return NULL;
+    }
+    return child;
+}
+
+int child_fd(const struct child *child)
+{
+    return child->control;
+}
+
+pid_t child_pid(const struct child *child)
+{
+    return child->pid;
+}
+
+int64_t child_start_time(const struct child *child)
+{
+    return child->start_time;
+}
+
+enum child_event child_read(struct child *child)
+{
+    struct wire wire;
+    while (!child->ended) {
+        ssize_t n = recv(child->control, &wire, sizeof(wire), MSG_DONTWAIT);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN)
+            return CHILD_NOTHING;
+        if (n != (ssize_t)sizeof(wire) || wire.type == WIRE_ENDED) {
+            child->leftover = n > 0 ? wire.value : 0;
+            child->ended = true;
+        } else if (wire.type == WIRE_EXITED) {
+            child->status = wire.value;
+            child->peak_kib = wire.extra;
+            return CHILD_EXITED;
+        }
+    }
+    return CHILD_ENDED;
+}
+
+int child_status(const struct child *child)
+{
+    return child->status;
+}
+
+int64_t child_peak_kib(const struct child *child)
+{
+    return child->peak_kib;
+}
+
+int child_leftover(const struct child *child)
+{
+    return child->leftover;
+}
+
+void child_end(struct child *child, bool at_once)
+{
+    struct wire wire = {.type = at_once ? WIRE_KILL : WIRE_TERM};
+    (void)!send(child->control, &wire, sizeof(wire), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+void child_free(struct child *child)
+{
+    if (!child)
+        return;
+    fd_close(&child->control);
+    free(child);
+}
