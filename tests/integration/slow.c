@@ -14,8 +14,11 @@
 
 enum { DRIPPERS = 200, CALLERS = 200, LOOKS = 100 };
 
+/* Of the connections that the server has cut off, so many come back each round. */
+enum { BACK_AT_ONCE = 20 };
+
 /* What one answer may take, and what the slowest of all may: the machine runs other things too. */
-enum { USUAL_MS = 50, WORST_MS = 400 };
+enum { USUAL_MS = 50, WORST_MS = 150 };
 
 struct dripper {
     int fd;
@@ -46,12 +49,13 @@ static void dripper_connect(const struct runner *runner, struct dripper *dripper
 /* One more byte from each; one that the server has cut off comes back. */
 static void drip(const struct runner *runner)
 {
+    int back = 0;
     for (size_t i = 0; i < DRIPPERS; i++) {
         struct dripper *d = &drippers[i];
         char c = d->bytes[d->at] ? d->bytes[d->at++] : 'x';
         struct pollfd pfd = {.fd = d->fd, .events = POLLIN};
         bool gone = poll(&pfd, 1, 0) > 0 || send(d->fd, &c, 1, MSG_NOSIGNAL | MSG_DONTWAIT) != 1;
-        if (gone) {
+        if (gone && back++ < BACK_AT_ONCE) {
             close(d->fd);
             dripper_connect(runner, d, i % 2);
         }
@@ -106,6 +110,15 @@ static void cancel_some(const struct runner *runner)
     check_times("cancel", times, COUNT(times));
 }
 
+static bool slots_are_full(const struct runner *runner)
+{
+    struct reply *reply = http_call(runner->base, "GET", "/health", NULL, NULL);
+    bool full = json_number(reply->json, "tasks.running") >= 2 &&
+                json_number(reply->json, "tasks.queued") >= CALLERS - 2;
+    reply_free(reply);
+    return full;
+}
+
 static void start_all(const struct runner *runner)
 {
     for (size_t i = 0; i < CALLERS; i++) {
@@ -116,7 +129,7 @@ static void start_all(const struct runner *runner)
         free(json);
         free(fields);
     }
-    runner_await(runner, "waiter-0", "running", 5000);
+    EVENTUALLY(10000, slots_are_full(runner));
     for (size_t i = 0; i < DRIPPERS; i++)
         dripper_connect(runner, &drippers[i], i % 2);
 }
@@ -132,14 +145,10 @@ static void health_and_cancel_answer_whoever_is_slow(void **state)
     int fds = proc_fds(runner->pid), threads = proc_threads(runner->pid);
     start_all(runner);
     EVENTUALLY(10000, (drip(runner), proc_fds(runner->pid) > fds + CALLERS));
-    struct reply *reply = http_call(runner->base, "GET", "/health", NULL, NULL);
-    assert_json_number(reply->json, "tasks.running", 2);
-    assert_true(json_number(reply->json, "tasks.queued") >= CALLERS - 10);
-    reply_free(reply);
     look(runner, "/health");
     look(runner, "/healthz");
     cancel_some(runner);
-    reply = http_read(callers[CALLERS - 1], 5000);
+    struct reply *reply = http_read(callers[CALLERS - 1], 5000);
     assert_json_text(reply->json, "reason", "cancelled");
     reply_free(reply);
     for (size_t i = 0; i < DRIPPERS; i++)
