@@ -13,9 +13,9 @@
 #include <unistd.h>
 
 #define LISTENERS_MAX 16
-#define TICK_MS 250        /* deadlines are kept this exactly */
-#define PRESSED_TICK_MS 10 /* while workers are short */
-#define US_PER_BYTE 15     /* a sender of 64 KiB/s does not wait at all */
+#define TICK_MS 250       /* deadlines are kept this exactly */
+#define PRESSED_TICK_MS 5 /* while workers are short */
+#define US_PER_BYTE 15    /* a sender of 64 KiB/s does not wait at all */
 
 struct guard {
     struct guard_config config;
@@ -50,9 +50,15 @@ static _Thread_local struct {
 
 void conn_enter(struct conn *conn, enum conn_state state)
 {
+    if (state == CONN_HEAD || state == CONN_IDLE)
+        conn_restart(conn);
+    atomic_store_explicit(&conn->state, state, memory_order_release);
+}
+
+void conn_restart(struct conn *conn)
+{
     atomic_store_explicit(&conn->bytes, 0, memory_order_relaxed);
     atomic_store_explicit(&conn->since_us, clock_mono_us(), memory_order_relaxed);
-    atomic_store_explicit(&conn->state, state, memory_order_release);
 }
 
 static int64_t waited_us(const struct conn *conn, int64_t now_us)
@@ -124,10 +130,18 @@ static int free_workers(const struct guard *guard)
     return guard->config.workers - atomic_load(&guard->held);
 }
 
+/* How many workers are to be had back: the reserve's, and one for each connection that waits. */
+static int needed_locked(const struct guard *guard)
+{
+    int idle = free_workers(guard);
+    int queued = (int)guard->count - guard->config.workers;
+    return guard->reserve - idle + (idle <= 0 && queued > 0 ? queued : 0);
+}
+
 static void sweep_locked(struct guard *guard)
 {
     int64_t now_us = clock_mono_us();
-    int need = guard->reserve - free_workers(guard);
+    int need = needed_locked(guard);
     struct candidate *found = NULL;
     size_t count = 0;
     atomic_store(&guard->pressed, need > 0);
@@ -388,22 +402,46 @@ int guard_busy(const struct guard *guard)
     return atomic_load(&guard->held);
 }
 
+bool guard_is_pressed(const struct guard *guard)
+{
+    return atomic_load_explicit(&guard->pressed, memory_order_relaxed);
+}
+
 uint64_t guard_cut_count(const struct guard *guard)
 {
     return atomic_load(&guard->cut_count);
 }
 
-void guard_touch(int fd)
+/* The connection that the calling worker has just begun to work on. */
+static struct conn *bind_here(int fd)
 {
     struct guard *guard = here.guard;
-    if (!guard || here.conn)
-        return;
     pthread_mutex_lock(&guard->lock);
     if ((size_t)fd < guard->table_size && guard->table[fd]) {
         here.conn = guard->table[fd];
         here.conn->taken = true;
     }
     pthread_mutex_unlock(&guard->lock);
+    return here.conn;
+}
+
+bool guard_gives_up(struct conn *conn)
+{
+    struct guard *guard = here.guard;
+    if (!guard_is_pressed(guard) || waited_us(conn, clock_mono_us()) < GUARD_MIN_US)
+        return false;
+    atomic_store(&conn->cut, true);
+    atomic_fetch_add_explicit(&guard->cut_count, 1, memory_order_relaxed);
+    return true;
+}
+
+bool guard_may_wait(int fd)
+{
+    if (!here.guard)
+        return true;
+    struct conn *conn = here.conn ? here.conn : bind_here(fd);
+    return !conn || conn->fd != fd || !guard_is_pressed(here.guard) || has_unread(conn) ||
+           !guard_gives_up(conn);
 }
 
 bool guard_may_receive(int fd)
@@ -424,13 +462,5 @@ size_t guard_received(int fd, const void *data, size_t len)
     if (state == CONN_IDLE)
         conn_enter(conn, CONN_HEAD);
     buf_add(&conn->input, data, len);
-    /* Short of workers: whoever has dripped until now does not get to drip on. */
-    if (atomic_load_explicit(&here.guard->pressed, memory_order_relaxed) &&
-        waited_us(conn, clock_mono_us()) > GUARD_MIN_US &&
-        head_size(conn->input.data, conn->input.len) == 0) {
-        atomic_store(&conn->cut, true);
-        atomic_fetch_add_explicit(&here.guard->cut_count, 1, memory_order_relaxed);
-        return 0;
-    }
-    return len;
+    return head_size(conn->input.data, conn->input.len) == 0 && guard_gives_up(conn) ? 0 : len;
 }

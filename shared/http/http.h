@@ -22,6 +22,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct http_server;
 struct http_request;
@@ -102,12 +103,28 @@ bool http_prefers(const struct http_request *req, const char *type);
  * Until this is called nothing of the body is read: refuse first, then read. */
 int http_body(struct http_request *req, size_t max, struct buf *out, struct err *err);
 
+/* Instead of http_body(): reads the next bytes of the body, at most max, at least one. 0 at its
+ * end; else as http_body(), but without a limit on size and whole time. */
+ssize_t http_read(struct http_request *req, char *to, size_t max, struct err *err);
+
+/* Content-Length, 0 without a body, -1 when it is chunked. */
+int64_t http_body_length(const struct http_request *req);
+
 /* Adds a header to the answer. */
 void http_add_header(struct http_request *req, const char *name, const char *value);
 
 /* Answers, once per request, in one write. */
 void http_send(struct http_request *req, int status, const char *type, const void *body,
                size_t len);
+/* Instead of http_send(): an answer in pieces, each sent as it is written. The worker waits for a
+ * slow client. -1 once the client is gone. http_end() is owed after http_begin(); with `whole`
+ * false the connection is broken off, so that the client knows. */
+int http_begin(struct http_request *req, int status, const char *type);
+int http_write(struct http_request *req, const void *data, size_t len);
+void http_end(struct http_request *req, bool whole);
+/* True when the client has closed its side. */
+bool http_client_left(struct http_request *req);
+
 /* An error as application/problem+json; `members` is more JSON for the object (",\"k\":1") or NULL.
  */
 void http_send_error(struct http_request *req, const struct err *err, const char *members);

@@ -46,8 +46,10 @@ int accept(int fd, __SOCKADDR_ARG addr, socklen_t *restrict len)
 int poll(struct pollfd *fds, nfds_t count, int timeout_ms)
 {
     struct timespec wait = {timeout_ms / 1000, (long)(timeout_ms % 1000) * 1000000};
-    if (count == 1)
-        guard_touch(fds[0].fd);
+    if (count == 1 && !guard_may_wait(fds[0].fd)) {
+        fds[0].revents = POLLIN; /* recv() will say that this is the end */
+        return 1;
+    }
     return ppoll(fds, count, timeout_ms < 0 ? NULL : &wait, NULL);
 }
 

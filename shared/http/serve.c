@@ -21,7 +21,7 @@ static void choose_id(struct http_request *req)
 {
     const char *id = head_field(&req->head, "X-Request-ID");
     size_t len = id ? strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-                                 "0123456789._~-")
+                                 "0123456789._~:+/=@-")
                     : 0;
     if (len > 0 && len < ID_SIZE && id[len] == '\0')
         memcpy(req->id, id, len + 1);
@@ -137,6 +137,9 @@ static struct http_request *open_request(struct http_server *server, struct conn
     req->match.param_count = 0;
     req->body_done = false;
     req->body_taken = req->body_buffered = 0;
+    req->body_read = 0;
+    req->chunk = (struct chunk){0};
+    buf_clear(&req->piece);
     inet_ntop(AF_INET, &conn->peer.sin_addr, req->peer, sizeof(req->peer));
     atomic_fetch_add_explicit(&server->requests, 1, memory_order_relaxed);
     return req;
@@ -149,15 +152,16 @@ static size_t buffered(const struct http_request *req)
     return !req->head.chunked && (int64_t)here > req->head.length ? (size_t)req->head.length : here;
 }
 
-/* Parses, answers, reports. `size` is 0 when the head is not whole. */
-static void serve(struct http_server *server, struct conn *conn, struct mg_connection *mg,
-                  size_t size)
+/* Parses, answers, reports. `size` is 0 when the head is not whole. Returns how many of the bytes
+ * that came are this request's. */
+static size_t serve(struct http_server *server, struct conn *conn, struct mg_connection *mg,
+                    size_t size)
 {
     struct err err;
     struct http_request *req = open_request(server, conn, mg);
     if (!req) {
         conn->closing = true;
-        return;
+        return size;
     }
     conn_enter(conn, CONN_BUSY);
     int rc = head_parse(conn->input.data, size, &req->head, &err);
@@ -171,6 +175,7 @@ static void serve(struct http_server *server, struct conn *conn, struct mg_conne
         rc = head_unfinished(conn->input.data, conn->input.len, &err);
     else if (rc == 0)
         req->body_buffered = buffered(req);
+    size_t used = size + req->body_buffered;
     if (rc < 0)
         refuse(req, &err);
     else
@@ -179,6 +184,7 @@ static void serve(struct http_server *server, struct conn *conn, struct mg_conne
         spare = NULL;
     else
         request_end(req, req->status);
+    return used;
 }
 
 void serve_request(struct http_server *server, struct conn *conn, struct mg_connection *mg)
@@ -186,8 +192,7 @@ void serve_request(struct http_server *server, struct conn *conn, struct mg_conn
     if (conn->closing)
         return;
     size_t size = head_size(conn->input.data, conn->input.len);
-    serve(server, conn, mg, size);
-    go_on(conn, size);
+    go_on(conn, serve(server, conn, mg, size));
 }
 
 void serve_refused(struct http_server *server, struct conn *conn)

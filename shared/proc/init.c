@@ -18,6 +18,7 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -118,11 +119,14 @@ static void become(const struct plan *plan, int report)
         fail(report, "no_new_privs");
 }
 
+/* By the system call: posix_spawn() leaves the C library's own two signals ignored, and the
+ * library's functions refuse to touch them. */
 static void reset_signals(void)
 {
     sigset_t none;
+    const unsigned long kernel_default[4] = {0}; /* handler, flags, restorer, mask */
     for (int sig = 1; sig < NSIG; sig++)
-        signal(sig, SIG_DFL);
+        syscall(SYS_rt_sigaction, sig, kernel_default, NULL, sizeof(unsigned long));
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
