@@ -18,6 +18,7 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -120,9 +121,13 @@ static void become(const struct plan *plan, int report)
 
 static void reset_signals(void)
 {
+    /* by the kernel's own call: signal() refuses two that posix_spawn() has left ignored */
+    static const struct {
+        unsigned long handler, flags, restorer, mask;
+    } by_default = {0};
     sigset_t none;
     for (int sig = 1; sig < NSIG; sig++)
-        signal(sig, SIG_DFL);
+        syscall(SYS_rt_sigaction, sig, &by_default, NULL, sizeof(by_default.mask));
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
