@@ -171,6 +171,7 @@ void house_take_apart(struct house *house)
         engine_free(house->engine); /* … and its task's thread stores that */
     else if (house->engine)
         return; /* a thread is stuck in the kernel and needs the rest */
+    launcher_free(house->launcher);
     keeper_free(house->keeper);
     store_close(house->store);
     api_guard_free(house->api.guard);
