@@ -22,6 +22,7 @@ struct engine {
     struct live_table table;
     int threads; /* task threads, the last clean-up included */
     bool draining;
+    enum task_state hold; /* TASK_PENDING: shared tasks may start; else why they wait */
     int64_t completed, failed, cancelled;
 
     pthread_mutex_t mend; /* one at a time completes events of an ended task */
@@ -29,6 +30,9 @@ struct engine {
 
 /* Runs one task to its end and tells its watchers; `live` is gone afterwards. */
 void run_live(struct engine *engine, struct live *live);
+
+/* Puts a running task back to the front of the queue; who does not want to wait is told. */
+void engine_put_back(struct engine *engine, struct live *live);
 
 /* Takes an ended task out of the table, counts it and tells its watchers. */
 void engine_retire(struct engine *engine, struct live *live, enum task_state state);

@@ -45,7 +45,7 @@ static int settle(const struct task_record *record, void *arg)
     AUTO(task_record) struct task_record after = {0};
     if (record->retry_interrupted && record->attempts < RUN_ATTEMPTS_MAX) {
         all->requeued++;
-        all->broken |= store_requeue(engine->config.store, record->id, all->err) < 0;
+        all->broken |= store_requeue(engine->config.store, record->id, TASK_PENDING, all->err) < 0;
         return all->broken;
     }
     AUTO(buf) struct buf summary = BUF_INIT(4096);

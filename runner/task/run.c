@@ -21,6 +21,7 @@
 #define OUTPUT_BYTES_MAX (64u << 20)
 #define MEMBERS_BYTES_MAX (4u << 20)
 #define RETRY_MS 1000
+#define PAUSES_MAX 100
 
 struct task_run {
     struct engine *engine;
@@ -367,6 +368,19 @@ static void clean_up(struct task_run *run)
     free(run->dir);
 }
 
+/* Back to waiting, as long as nobody wants it to end and it has not been so too often. */
+static bool pause_task(struct task_run *run, struct task_outcome *outcome)
+{
+    struct err err;
+    if (task_run_stop(run) == STOP_NO && run->record.attempts < PAUSES_MAX &&
+        store_requeue(run->engine->config.store, run->live->id, outcome->state, &err) == 1) {
+        log_info("task", "%s: %s", task_state_name(outcome->state), outcome->error);
+        return true;
+    }
+    outcome->state = TASK_FAILED;
+    return false;
+}
+
 static void run_claimed(struct task_run *run, struct task_outcome *outcome)
 {
     struct err err;
@@ -379,11 +393,13 @@ static void run_claimed(struct task_run *run, struct task_outcome *outcome)
     int64_t duration = clock_mono_ms() - start;
     if (task_run_stop(run) == STOP_INTERRUPT && outcome->state != TASK_COMPLETED &&
         run->record.retry_interrupted && run->record.attempts < RUN_ATTEMPTS_MAX &&
-        store_requeue(run->engine->config.store, run->live->id, &err) == 1) {
+        store_requeue(run->engine->config.store, run->live->id, TASK_PENDING, &err) == 1) {
         log_info("task", "interrupted; it will be run again");
         outcome->state = TASK_PENDING;
         return;
     }
+    if (task_state_is_active(outcome->state) && pause_task(run, outcome))
+        return;
     store_outcome(run, outcome, duration);
     conclude(run);
     log_end(run, outcome, duration);
@@ -405,8 +421,13 @@ void run_live(struct engine *engine, struct live *live)
         run_claimed(&run, &outcome);
     else
         outcome.state = TASK_CANCELLED;
-    engine_retire(engine, live, outcome.state);
-    clean_up(&run);
+    if (outcome.state == TASK_WAITING_LOGIN || outcome.state == TASK_WAITING_LIMIT) {
+        clean_up(&run); /* first: it may be taken again at once */
+        engine_put_back(engine, live);
+    } else {
+        engine_retire(engine, live, outcome.state);
+        clean_up(&run);
+    }
     buf_done(&outcome.output);
     buf_done(&outcome.members);
 }
