@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #define READ_BYTES (256u << 10)
+#define READS_AT_ONCE 16
 #define STDERR_KEEP_BYTES (64 << 10)
 #define STDERR_SHOW_BYTES 400
 #define LOOK_EVERY_MS 1000  /* at the latest: for stderr's size, and where inotify is missing */
@@ -138,13 +139,17 @@ static int start(struct work *work, struct err *err)
 
 /* --- while it runs ------------------------------------------------------------------------- */
 
-/* Passes on what has been printed. False when there was nothing. */
+/* Passes on what has been printed, up to READS_AT_ONCE: a program may print faster than we read,
+ * and clocks and callers have their say between. False when there was nothing. */
 static bool drain(struct work *work)
 {
     struct err err;
     bool any = false;
     size_t n;
-    while ((n = tail_read(&work->out, work->chunk, READ_BYTES)) > 0) {
+    for (int i = 0; i < READS_AT_ONCE; i++) {
+        n = tail_read(&work->out, work->chunk, READ_BYTES);
+        if (n == 0)
+            break;
         stream_feed(&work->stream, work->chunk, n);
         any = true;
     }
@@ -249,7 +254,7 @@ static void follow(struct work *work)
         enum child_event event = child_read(work->child);
         bool any = drain(work);
         tail_trim(&work->errors, STDERR_KEEP_BYTES);
-        if (event == CHILD_ENDED || is_lost(work, config))
+        if ((event == CHILD_ENDED && !any) || is_lost(work, config))
             break;
         heed_caller(work);
         int64_t wait = heed_clocks(work, config);

@@ -7,12 +7,14 @@
 #include "json/json.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
+#define CANCEL_LOOKS 200 /* two seconds */
 #define TASK_STACK_BYTES (512u << 10)
 #define WAITING ((1u << TASK_PENDING) | (1u << TASK_WAITING_LOGIN) | (1u << TASK_WAITING_LIMIT))
 
@@ -35,7 +37,8 @@ struct engine *engine_new(const struct engine_config *config, struct err *err)
     }
     engine->config = *config;
     pthread_mutex_init(&engine->lock, NULL);
-    pthread_mutex_init(&engine->mend, NULL);
+    for (int i = 0; i < MEND_LOCKS; i++)
+        pthread_mutex_init(&engine->mend[i], NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&engine->quiet, &attr);
@@ -53,7 +56,8 @@ void engine_free(struct engine *engine)
         return;
     live_done(&engine->table);
     pthread_cond_destroy(&engine->quiet);
-    pthread_mutex_destroy(&engine->mend);
+    for (int i = 0; i < MEND_LOCKS; i++)
+        pthread_mutex_destroy(&engine->mend[i]);
     pthread_mutex_destroy(&engine->lock);
     free(engine->tasks_dir);
     free(engine->run_dir);
@@ -306,12 +310,13 @@ int engine_watch(struct engine *engine, const char *id, struct engine_watch *wat
 {
     pthread_mutex_lock(&engine->lock);
     struct live *live = live_find(&engine->table, id);
-    if (live) {
+    bool will_end = live && !(engine->draining && live->state == LIVE_QUEUED);
+    if (will_end) {
         watch->next = live->watches;
         live->watches = watch;
     }
     pthread_mutex_unlock(&engine->lock);
-    return live ? 1 : 0;
+    return will_end ? 1 : 0;
 }
 
 bool engine_unwatch(struct engine *engine, const char *id, struct engine_watch *watch, bool leaving)
@@ -401,7 +406,7 @@ static int cancel_waiting(struct engine *engine, const char *id, struct err *err
 int engine_cancel(struct engine *engine, const char *id, enum task_state *ret_state,
                   struct err *err)
 {
-    for (;;) {
+    for (int i = 0; i < CANCEL_LOOKS; i++) {
         AUTO(task_record) struct task_record record = {0};
         if (stop_running(engine, id)) {
             *ret_state = TASK_RUNNING;
@@ -417,8 +422,9 @@ int engine_cancel(struct engine *engine, const char *id, enum task_state *ret_st
         if (!task_state_is_active(record.state))
             return err_set(err, ERR_CONFLICT, "the task has already ended: %s",
                            task_state_name(record.state));
-        /* it was being claimed, or ended, just now: look again */
+        poll(NULL, 0, i < 10 ? 0 : 10); /* it was being claimed, or ended, just now: look again */
     }
+    return err_set(err, ERR_BUSY, "the task cannot be reached: its end could not be stored");
 }
 
 /* --- numbers ------------------------------------------------------------------------------- */

@@ -106,7 +106,8 @@ struct engine_watch {
     struct engine_watch *next; /* the engine's */
 };
 
-/* 1: ended() will be called. 0: the task has ended already (or is unknown). */
+/* 1: ended() will be called. 0: it will not, for the task has ended already, is unknown, or waits
+ * for the next start. */
 int engine_watch(struct engine *engine, const char *id, struct engine_watch *watch);
 /* True when the watch was still there: then ended() will not be called. With `leaving`, a task
  * that has no other attached watch is cancelled. */
