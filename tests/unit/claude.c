@@ -2,7 +2,7 @@
 
 #include "base/buf.h"
 #include "base/str.h"
-#include "runner/claude/lines.h"
+#include "base/lines.h"
 #include "runner/claude/stream.h"
 #include "runner/claude/tail.h"
 #include "runner/task/events.h"
