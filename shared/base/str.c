@@ -6,6 +6,11 @@
 #include <string.h>
 #include <strings.h>
 
+char *str_copy(const char *text, size_t len)
+{
+    return strndup(text, len);
+}
+
 /* Continuation bytes that must follow, with the range of the first of them (RFC 3629, table 3-7).
  */
 static size_t utf8_shape(unsigned char lead, unsigned char *ret_low, unsigned char *ret_high)

@@ -20,7 +20,7 @@ void interpose_use(void)
 
 int accept(int fd, __SOCKADDR_ARG addr, socklen_t *restrict len)
 {
-    struct sockaddr_in peer = {0};
+    struct sockaddr_storage peer = {0};
     socklen_t peer_len = sizeof(peer);
     int client = accept4(fd, (struct sockaddr *)&peer, &peer_len, SOCK_CLOEXEC);
     if (client < 0) {
@@ -32,7 +32,7 @@ int accept(int fd, __SOCKADDR_ARG addr, socklen_t *restrict len)
         memcpy(addr.__sockaddr__, &peer, *len < peer_len ? *len : peer_len);
         *len = peer_len;
     }
-    if (guard_accepted(fd, client, &peer) < 0) {
+    if (guard_accepted(fd, client, (struct sockaddr *)&peer) < 0) {
         close(client);
         errno = ENOMEM;
         return -1;

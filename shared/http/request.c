@@ -91,6 +91,7 @@ struct http_request *request_new(struct http_server *server)
         return NULL;
     req->server = server;
     buf_init(&req->added, REQUEST_ADDED_MAX);
+    buf_init(&req->piece, HTTP_PIECE_MAX);
     return req;
 }
 
@@ -101,6 +102,7 @@ void request_free(struct http_request *req)
     free(req->params);
     buf_done(&req->raw);
     buf_done(&req->added);
+    buf_done(&req->piece);
     free(req);
 }
 
@@ -142,4 +144,5 @@ void request_end(struct http_request *req, int status)
     buf_done(&req->raw);
     buf_clear(&req->added);
     req->added.failed = false;
+    buf_done(&req->piece);
 }
