@@ -89,11 +89,6 @@ static inline bool peer_read_until(int fd, struct buf *out, const char *text)
     return true;
 }
 
-static inline int peer_status(const struct buf *answer)
-{
-    return answer->len > 12 ? (int)strtol(buf_str(answer) + 9, NULL, 10) : 0;
-}
-
 /* Reads one answer with Content-Length; returns its status or 0. `out` then holds it alone. */
 static inline int peer_answer(int fd, struct buf *out)
 {
@@ -106,7 +101,12 @@ static inline int peer_answer(int fd, struct buf *out)
     while (out->len < want)
         if (peer_recv(fd, out, PEER_MS) <= 0)
             return 0;
-    return peer_status(out);
+    return (int)strtol(buf_str(out) + 9, NULL, 10);
+}
+
+static inline int peer_status(const struct buf *answer)
+{
+    return answer->len > 12 ? (int)strtol(buf_str(answer) + 9, NULL, 10) : 0;
 }
 
 /* Entries of a directory of /proc/self: open descriptors, threads. */
