@@ -12,7 +12,7 @@
 
 #include "base/buf.h"
 #include "base/redact.h"
-#include "runner/claude/lines.h"
+#include "base/lines.h"
 
 #include <stdbool.h>
 #include <stdint.h>
