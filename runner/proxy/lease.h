@@ -27,8 +27,8 @@ struct lease {
 
 struct proxy {
     struct proxy_config config;
-    pthread_mutex_t lock; /* of all that follows */
     struct http_server *server;
+    pthread_mutex_t lock; /* of all that follows */
     struct lease *leases;
     struct net_link *links[LINKS_MAX];
     size_t link_count;

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WORKERS 160 /* requests at once; a thread that has never run costs next to nothing */
+#define WORKERS 128 /* requests at once; a thread that has never run costs next to nothing */
 #define HEAD_MS 30000
 #define BODY_IDLE_MS 120000
 #define IDLE_MS 300000 /* the CLI keeps its connections between turns */
@@ -90,7 +90,7 @@ static void trouble(const char *message, void *arg)
     log_warn("proxy", "%s", message);
 }
 
-static int start_locked(struct proxy *proxy, struct err *err)
+static struct http_server *start(struct proxy *proxy, struct err *err)
 {
     const struct http_config http = {.bind = "127.0.0.1",
                                      .port = 0,
@@ -105,18 +105,24 @@ static int start_locked(struct proxy *proxy, struct err *err)
                                      .body_total_ms = BODY_IDLE_MS,
                                      .idle_ms = IDLE_MS,
                                      .parked_max = WORKERS};
-    if (!proxy->server)
-        proxy->server = http_start(&http, err);
-    return proxy->server ? 0 : err_wrap(err, "credential proxy");
+    return http_start(&http, err);
 }
 
-struct proxy *proxy_new(const struct proxy_config *config)
+struct proxy *proxy_new(const struct proxy_config *config, struct err *err)
 {
     struct proxy *proxy = calloc(1, sizeof(*proxy));
-    if (!proxy)
+    if (!proxy) {
+        err_sys(err, "credential proxy");
         return NULL;
+    }
     proxy->config = *config;
     pthread_mutex_init(&proxy->lock, NULL);
+    proxy->server = start(proxy, err);
+    if (!proxy->server) {
+        err_wrap(err, "credential proxy");
+        proxy_free(proxy);
+        return NULL;
+    }
     return proxy;
 }
 
@@ -148,17 +154,12 @@ struct lease *proxy_lease(struct proxy *proxy, enum lease_kind kind, const char 
     lease->proxy = proxy;
     lease->kind = kind;
     lease->refs = 1;
+    snprintf(lease->url, sizeof(lease->url), "http://127.0.0.1:%d", http_port(proxy->server));
     pthread_mutex_lock(&proxy->lock);
-    int rc = start_locked(proxy, err);
-    if (rc == 0) {
-        snprintf(lease->url, sizeof(lease->url), "http://127.0.0.1:%d", http_port(proxy->server));
-        lease->next = proxy->leases;
-        proxy->leases = lease;
-    }
+    lease->next = proxy->leases;
+    proxy->leases = lease;
     pthread_mutex_unlock(&proxy->lock);
-    if (rc)
-        lease_unref(lease);
-    return rc ? NULL : lease;
+    return lease;
 }
 
 void proxy_end(struct lease *lease)

@@ -12,7 +12,7 @@
  * the proxy reads what the API says of the account: a 401 makes the keeper refresh, a usage limit
  * opens the breaker, usage is counted for the task.
  *
- * The server is started with the first lease; each request in flight has a worker of it.
+ * Each request in flight has a worker of the proxy's own HTTP server.
  *
  * Threads: any.
  */
@@ -35,7 +35,8 @@ struct proxy_config {
     struct breaker *breaker;              /* borrowed */
 };
 
-struct proxy *proxy_new(const struct proxy_config *config);
+/* Listens on a free port of loopback. */
+struct proxy *proxy_new(const struct proxy_config *config, struct err *err);
 /* Ends what is under way. All leases must have ended. */
 void proxy_free(struct proxy *proxy);
 
@@ -46,7 +47,7 @@ enum lease_kind {
 };
 
 /* `secret` is the key or token, NULL for the runner's own (the configured key, or the login).
- * NULL with *err when the proxy cannot be started. */
+ * NULL with *err when memory ran out. */
 struct lease *proxy_lease(struct proxy *proxy, enum lease_kind kind, const char *secret,
                           struct err *err);
 

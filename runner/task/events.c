@@ -2,6 +2,7 @@
 
 #include "base/fd.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define LOOK_BACK_BYTES 8192
 #define PENDING_BYTES (256u << 10) /* written at once when more has gathered */
 #define READ_BYTES 4096            /* a first guess at an event's size */
 
@@ -19,22 +21,21 @@ struct events {
     bool truncated;
 };
 
-/* Offset after the last whole event, looking back from the end of the file. */
-static int64_t whole_size(int fd, int64_t size)
+/* Offset after the last whole event that ends at or before `end`, looking back from there. */
+static int64_t whole_size(int fd, int64_t end)
 {
-    char chunk[8192 + 1];
-    int64_t end = size;
+    char chunk[LOOK_BACK_BYTES];
     while (end > 1) {
-        int64_t from = end > 8192 ? end - 8192 : 0;
+        int64_t from = end > LOOK_BACK_BYTES ? end - LOOK_BACK_BYTES : 0;
         ssize_t n = fd_pread_full(fd, chunk, (size_t)(end - from), from);
         if (n != end - from)
             return -1;
-        for (ssize_t i = n - 1; i > 0; i--)
-            if (chunk[i] == '\n' && chunk[i - 1] == '\n')
-                return from + i + 1;
-        end = from + 1; /* the pair may lie across two chunks */
+        for (const char *at = chunk + n; (at = memrchr(chunk, '\n', (size_t)(at - chunk)));)
+            if (at > chunk && at[-1] == '\n')
+                return from + (at - chunk) + 1;
         if (from == 0)
             break;
+        end = from + 1; /* the pair may lie across two chunks */
     }
     return 0;
 }
@@ -77,6 +78,17 @@ void events_close(struct events *events)
     free(events);
 }
 
+/* After a write that failed somewhere: half an event is worse than none, but a reader may have seen
+ * those that are whole. */
+static void keep_whole(struct events *events, int64_t at)
+{
+    struct stat st;
+    int64_t whole = fstat(events->fd, &st) ? at : whole_size(events->fd, st.st_size);
+    events->size = whole > at ? whole : at;
+    (void)!ftruncate(events->fd, events->size);
+    buf_clear(&events->pending);
+}
+
 int events_flush(struct events *events, struct err *err)
 {
     struct buf *pending = &events->pending;
@@ -85,9 +97,7 @@ int events_flush(struct events *events, struct err *err)
     int64_t at = events->size - (int64_t)pending->len;
     if (fd_pwrite_all(events->fd, pending->data, pending->len, at)) {
         err_sys(err, "cannot write events");
-        (void)!ftruncate(events->fd, at); /* half an event is worse than none */
-        events->size = at;
-        buf_clear(pending);
+        keep_whole(events, at);
         return -1;
     }
     if (pending->cap > 2 * PENDING_BYTES)
@@ -101,7 +111,7 @@ int events_add(struct events *events, const char *name, const char *json, size_t
                struct err *err)
 {
     struct buf *pending = &events->pending;
-    if (len > EVENT_BYTES_MAX / 2)
+    if (len > EVENT_JSON_BYTES_MAX)
         return err_set(err, ERR_TOO_LARGE, "an event of %zu bytes", len);
     if (!name && events->size + (int64_t)len > EVENTS_BYTES_MAX) {
         events->truncated = true;
@@ -114,8 +124,11 @@ int events_add(struct events *events, const char *name, const char *json, size_t
     buf_adds(pending, "data: ");
     buf_add(pending, json, len);
     buf_adds(pending, "\n\n");
-    if (buf_check(pending, "events that wait to be written", err))
+    if (buf_check(pending, "events that wait to be written", err)) {
+        pending->failed = false; /* memory ran out for this one */
+        pending->len = before;
         return -1;
+    }
     events->size += (int64_t)(pending->len - before);
     return pending->len > PENDING_BYTES ? events_flush(events, err) : 0;
 }
@@ -141,10 +154,15 @@ static ssize_t read_whole(int fd, int64_t offset, struct buf *scratch, struct er
 {
     buf_clear(scratch);
     for (size_t want = READ_BYTES;; want *= 2) {
+        size_t room = scratch->max - scratch->len;
+        if (want > room && room > 0)
+            want = room;
         char *to = buf_room(scratch, want);
         if (!to)
             return buf_check(scratch, "an event", err);
         ssize_t n = fd_pread_full(fd, to, want, offset + (int64_t)scratch->len);
+        if (n < 0 && errno == EINVAL) /* no file has so large an offset */
+            n = 0;
         if (n < 0)
             return err_sys(err, "cannot read events");
         size_t from = scratch->len > 0 ? scratch->len - 1 : 0;
@@ -197,4 +215,18 @@ int events_read(int fd, int64_t offset, struct buf *scratch, struct event *ret_e
                                 .data = data,
                                 .data_len = strlen(data)};
     return 1;
+}
+
+bool events_end_with(const char *path, const char *name)
+{
+    struct stat st;
+    char head[128] = {0}, wanted[128];
+    AUTO(fd) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st) || whole_size(fd, st.st_size) != st.st_size)
+        return false;
+    int64_t at = st.st_size > 0 ? whole_size(fd, st.st_size - 1) : -1;
+    if (at < 0 || fd_pread_full(fd, head, sizeof(head) - 1, at) < 0)
+        return false;
+    int n = snprintf(wanted, sizeof(wanted), "id: %lld\nevent: %s\n", (long long)at, name);
+    return n > 0 && strncmp(head, wanted, (size_t)n) == 0;
 }

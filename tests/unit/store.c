@@ -122,7 +122,7 @@ static void an_unknown_task_is_not_found(void **state)
     assert_int_equal(store_get(place->store, "none", &record, &err), -1);
     assert_int_equal(err.code, ERR_NOT_FOUND);
     assert_int_equal(store_claim(place->store, "none", 1, &err), 0);
-    assert_int_equal(store_requeue(place->store, "none", &err), 0);
+    assert_int_equal(store_requeue(place->store, "none", TASK_PENDING, &err), 0);
     assert_int_equal(end_as(place, "none", ~0u, TASK_FAILED), 0);
     assert_int_equal(store_secrets(place->store, "none", &out, &err), 0);
     assert_int_equal(out.len, 0);
@@ -169,7 +169,7 @@ static void moves_between_states_are_those_of_the_contract(void **state)
                 assert_int_equal(end_as(place, id, RUN, rows[i].state), 1);
             int rc = move == CLAIM ? store_claim(place->store, id, 5, &err)
                      : move == REQUEUE
-                         ? store_requeue(place->store, id, &err)
+                         ? store_requeue(place->store, id, TASK_PENDING, &err)
                          : end_as(place, id, move == END_WAITING ? WAIT : RUN, TASK_CANCELLED);
             int after = rows[i].result[move];
             assert_int_equal(rc, after >= 0);
@@ -246,7 +246,7 @@ static int race_to_end(struct store *store, const char *id)
 static int race_to_requeue(struct store *store, const char *id)
 {
     struct err err;
-    return store_requeue(store, id, &err);
+    return store_requeue(store, id, TASK_PENDING, &err);
 }
 
 static void *run_race(void *arg)
