@@ -85,7 +85,9 @@ static int open_files(struct work *work, struct err *err)
     AUTO(str) char *errors = path_join(dir, "stderr");
     if (!out || !errors)
         return err_sys(err, "output");
-    return tail_open(&work->out, out, err) || tail_open(&work->errors, errors, err) ? -1 : 0;
+    return tail_open(&work->out, out, true, err) || tail_open(&work->errors, errors, false, err)
+               ? -1
+               : 0;
 }
 
 /* The request's own credential, else the configured key, else the login, which is made to last. */
