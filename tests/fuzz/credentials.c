@@ -1,7 +1,7 @@
 /* Whatever a credentials file holds: what is taken for a token can travel in a header, and a file
  * that is a login stays one when it is rewritten. */
-#include "json/json.h"
 #include "runner/oauth/login.h"
+#include "json/json.h"
 
 #include <stdint.h>
 #include <stdlib.h>
