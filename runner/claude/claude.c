@@ -401,13 +401,15 @@ static void judge_failed_start(const struct err *err, struct task_outcome *outco
 static void judge_pause(const struct work *work, struct task_outcome *outcome)
 {
     struct lease_use use;
+    struct breaker_status breaker;
     lease_use(work->lease, &use);
+    breaker_status(work->claude->breaker, &breaker);
     if (outcome->state != TASK_FAILED || use.answers > 0 || !task_run_record(work->run)->shared)
         return;
     if (use.limited && strcmp(outcome->reason, "usage_limit") == 0)
         outcome->state = TASK_WAITING_LIMIT;
-    else if (use.refused && strcmp(outcome->reason, "login_required") == 0)
-        outcome->state = TASK_WAITING_LOGIN;
+    else if (use.refused && breaker.state == BREAKER_LOGIN)
+        outcome->state = TASK_WAITING_LOGIN; /* not this task's matter alone */
 }
 
 /* What a run that gave no result has used, as the proxy saw it. */
