@@ -9,6 +9,7 @@
 #include "http/http.h"
 #include "runner/claude/claude.h"
 #include "runner/config/config.h"
+#include "runner/oauth/flow.h"
 #include "runner/oauth/keeper.h"
 #include "runner/store/store.h"
 #include "runner/task/engine.h"
@@ -24,6 +25,7 @@ struct api {
     struct engine *engine;
     struct store *store;
     struct keeper *keeper;
+    struct flow *flow;
     struct breaker *breaker;
     struct proxy *proxy;
     const struct claude *claude;
@@ -33,6 +35,7 @@ struct api {
     const char *version;
     int64_t started_ms; /* mono */
     _Atomic bool draining;
+    _Atomic int refreshing; /* workers that wait for POST /oauth/refresh */
     _Atomic int64_t auth_failures;
     _Atomic int64_t auth_failed_at; /* real ms of the last; 0: never */
 };

@@ -15,6 +15,8 @@ enum route_flag {
 
 http_handler health_get, healthz_get, root_get;
 http_handler execute_post;
+http_handler oauth_status, oauth_refresh;
+http_handler oauth_login_begin, oauth_login_get, oauth_login_code, oauth_login_cancel;
 http_handler tasks_list, tasks_status, task_get, task_result, task_events, task_cancel;
 
 /* Answers 200 with a buffer of JSON, or 500 when the buffer failed. */

@@ -96,7 +96,16 @@ static int build_account(struct house *house, struct err *err)
     const struct proxy_config proxy = {
         .config = &house->config, .keeper = house->keeper, .breaker = house->breaker};
     house->proxy = proxy_new(&proxy, err);
-    return house->proxy ? 0 : -1;
+    if (!house->proxy)
+        return -1;
+    snprintf(house->marker, sizeof(house->marker), TASK_MARKER "=%s", store_instance(house->store));
+    const struct flow_config flow = {.config = &house->config,
+                                     .launcher = house->launcher,
+                                     .keeper = house->keeper,
+                                     .secrets = house->secrets,
+                                     .marker = house->marker};
+    house->flow = flow_new(&flow, err);
+    return house->flow ? 0 : -1;
 }
 
 static int build_engine(struct house *house, const struct config *config, struct err *err)
@@ -175,6 +184,7 @@ static int build_api(struct house *house, struct err *err)
     api->engine = house->engine;
     api->store = house->store;
     api->keeper = house->keeper;
+    api->flow = house->flow;
     api->breaker = house->breaker;
     api->proxy = house->proxy;
     api->claude = &house->claude;
@@ -205,9 +215,12 @@ int house_build(struct house *house, struct config *config, struct err *err)
 
 void house_take_apart(struct house *house)
 {
+    flow_stop(house->flow);
     if (house->server)
         http_stop(house->server, 2000);
     launcher_stop(house->launcher); /* whatever still runs dies with it … */
+    flow_free(house->flow);
+    house->flow = NULL;
     if (house->engine && engine_wait_idle(house->engine, 10000))
         engine_free(house->engine); /* … and its task's thread stores that */
     else if (house->engine)
