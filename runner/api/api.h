@@ -19,6 +19,8 @@
 
 struct api_guard; /* auth.c: who tried wrong secrets, and how often */
 
+struct visits; /* visits.h: browsers that gave a secret */
+
 /* What handlers work with; all of it borrowed from the daemon. */
 struct api {
     const struct config *_Atomic *config;
@@ -32,6 +34,7 @@ struct api {
     struct launcher *launcher;
     struct http_server *_Atomic server; /* set once it serves */
     struct api_guard *guard;
+    struct visits *visits;
     const char *version;
     int64_t started_ms; /* mono */
     _Atomic bool draining;

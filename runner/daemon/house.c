@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/path.h"
+#include "runner/api/visits.h"
 #include "runner/oauth/breaker.h"
 #include "runner/version.h"
 
@@ -190,9 +191,10 @@ static int build_api(struct house *house, struct err *err)
     api->claude = &house->claude;
     api->launcher = house->launcher;
     api->guard = api_guard_new();
+    api->visits = visits_new();
     api->version = RUNNER_VERSION;
     api->started_ms = clock_mono_ms();
-    return api->guard ? 0 : err_sys(err, "api");
+    return api->guard && api->visits ? 0 : err_sys(err, "api");
 }
 
 int house_build(struct house *house, struct config *config, struct err *err)
@@ -231,6 +233,7 @@ void house_take_apart(struct house *house)
     breaker_free(house->breaker);
     store_close(house->store);
     api_guard_free(house->api.guard);
+    visits_free(house->api.visits);
     fd_close(&house->lock_fd);
     for (size_t i = 0; i < house->config_count; i++)
         config_free(house->configs[i]);
