@@ -82,6 +82,7 @@ static void add_facts(const struct keeper_status *login, struct buf *out)
     int64_t minutes = login->remaining_ms > 0 ? login->remaining_ms / 60000 : 0;
     if (!login->configured)
         return;
+    buf_adds(out, "<dl>\n");
     if (login->subscription[0])
         add_fact("Subscription", login->subscription, out);
     snprintf(text, sizeof(text), "%lld h %lld min left%s", (long long)(minutes / 60),
@@ -89,11 +90,30 @@ static void add_facts(const struct keeper_status *login, struct buf *out)
     if (login->expires_ms > 0)
         add_fact("Token", text, out);
     if (login->verified_ms)
-        add_time("Claude took it", login->verified_ms, out);
+        add_time("Confirmed", login->verified_ms, out);
     else
-        add_fact("Claude took it", "not tried yet", out);
+        add_fact("Confirmed", "not yet: no task has used it", out);
     if (login->refreshed_ms && !login->refresh_ok)
         add_fact("Last renewal", login->refresh_error, out);
+    buf_adds(out, "</dl>\n");
+}
+
+/* The state of the login, in a person's words. */
+static const char *describe(enum login_state state)
+{
+    switch (state) {
+    case LOGIN_OK:
+        return "Tasks run under this login.";
+    case LOGIN_MISSING:
+        return "Nobody has logged in yet. Tasks wait until somebody does.";
+    case LOGIN_UNREADABLE:
+    case LOGIN_MALFORMED:
+        return "The credentials file is of no use. Tasks wait for a new login.";
+    case LOGIN_EXPIRED:
+    case LOGIN_REFUSED:
+        return "Claude no longer takes this login. Tasks wait for a new one.";
+    }
+    return "";
 }
 
 static void add_status(struct api *api, const struct keeper_status *login, struct buf *out)
@@ -113,28 +133,40 @@ static void add_status(struct api *api, const struct keeper_status *login, struc
                                  : "login needed"},
               {.name = "sentence",
                .text = has_key ? "Tasks use the API key of the runner's settings."
-                       : works ? "Tasks run under this login."
-                               : login_state_sentence(login->state)},
+                               : describe(login->state)},
               {.name = "facts", .part = &facts});
 }
 
-static void add_start(const struct visitor *visitor, const struct flow_view *flow, bool works,
-                      struct buf *out)
+/* How the last login ended. */
+static void add_outcome(const struct flow_view *flow, struct buf *out)
 {
-    AUTO(buf) struct buf notice = BUF_INIT(4096);
     char text[400];
-    if (flow->state == FLOW_FAILED) {
-        snprintf(text, sizeof(text), "The login failed: %s.", flow->reason);
-        add_notice("bad", text, &notice);
-    } else if (flow->id[0]) {
-        add_notice(flow->state == FLOW_SUCCEEDED ? "good" : "warm",
-                   flow->state == FLOW_SUCCEEDED   ? "Logged in."
-                   : flow->state == FLOW_CANCELLED ? "The login was cancelled."
-                                                   : "The login took too long and was ended.",
-                   &notice);
+    switch (flow->state) {
+    case FLOW_SUCCEEDED:
+        add_notice("good", "Logged in. Tasks that waited for it go on.", out);
+        break;
+    case FLOW_FAILED:
+        snprintf(text, sizeof(text),
+                 "The login failed: %s. A code is good once, and for a few minutes.", flow->reason);
+        add_notice("bad", text, out);
+        break;
+    case FLOW_CANCELLED:
+        add_notice("warm", "The login was cancelled.", out);
+        break;
+    case FLOW_EXPIRED:
+        add_notice("warm", "The login took too long and was ended.", out);
+        break;
+    case FLOW_STARTING:
+    case FLOW_AWAITING_CODE:
+    case FLOW_VERIFYING:
+        break;
     }
+}
+
+static void add_start(const struct visitor *visitor, bool works, struct buf *out)
+{
     PAGE_FILL(page_start_html, out, {.name = "heading", .text = works ? "Log in again" : "Log in"},
-              {.name = "notice", .part = &notice}, {.name = "csrf", .text = visitor->visit.csrf},
+              {.name = "csrf", .text = visitor->visit.csrf},
               {.name = "text",
                .text = works ? "Not needed now. It would take the place of the login above."
                              : "You sign in at Claude in this browser and bring back a code."},
@@ -226,16 +258,18 @@ static void send_home(struct http_request *req, struct api *api, int status,
     AUTO(buf) struct buf content = BUF_INIT(PAGE_MAX), leave = BUF_INIT(1024);
     look(api, &scene);
     add_notice("bad", complaint, &content);
+    if (scene.flow.id[0])
+        add_outcome(&scene.flow, &content);
     if (scene.busy)
         add_wait(visitor, &scene.flow, &content);
     else if (scene.flow.id[0] && scene.flow.state == FLOW_AWAITING_CODE)
         add_code(visitor, &scene.flow, &content);
     add_status(api, &scene.login, &content);
     if (!scene.flow.id[0] || !flow_state_is_active(scene.flow.state))
-        add_start(visitor, &scene.flow, scene.login.state == LOGIN_OK, &content);
+        add_start(visitor, scene.login.state == LOGIN_OK, &content);
     buf_addf(&leave,
              "<form method=\"post\" action=\"/login/leave\"><input type=\"hidden\" name=\"csrf\" "
-             "value=\"%s\"><button class=\"quiet\" type=\"submit\">Leave</button></form>",
+             "value=\"%s\"><button class=\"quiet\" type=\"submit\">Sign out</button></form>",
              visitor->visit.csrf);
     send_layout(req, status, "Login", &scene, &leave, &content);
 }
