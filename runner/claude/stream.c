@@ -126,10 +126,30 @@ static void take_result(struct stream *stream, const struct json *root, const ch
         take_failure(stream, root, text);
 }
 
+static bool begins(const char *text, size_t len, const char *with)
+{
+    size_t n = strlen(with);
+    return len >= n && memcmp(text, with, n) == 0;
+}
+
+/* False for nearly every line, and cheaply: the CLI puts the type first. */
+static bool may_matter(const char *line, size_t len)
+{
+    static const char first[] = "{\"type\":\"";
+    const size_t n = sizeof(first) - 1;
+    if (!begins(line, len, first))
+        return true;
+    if (begins(line + n, len - n, "assistant\""))
+        return memmem(line, len, "\"error\"", 7) != NULL;
+    return begins(line + n, len - n, "result\"") || begins(line + n, len - n, "rate_limit_event\"");
+}
+
 static void understand(struct stream *stream, const char *line, size_t len)
 {
     static const char *const wanted[] = {"\"result\"", "\"rate_limit_event\"", "\"assistant\""};
     size_t type_len;
+    if (!may_matter(line, len))
+        return;
     const char *type = json_raw_member(line, len, "type", &type_len);
     size_t which = 0;
     while (type && which < COUNT_OF(wanted) &&

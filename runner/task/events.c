@@ -107,6 +107,19 @@ int events_flush(struct events *events, struct err *err)
     return 0;
 }
 
+/* "id: N\n"; printf would take longer than all the rest of an event. */
+static void add_id(struct buf *out, int64_t id)
+{
+    char text[32], *at = text + sizeof(text);
+    *--at = '\n';
+    do {
+        *--at = (char)('0' + id % 10);
+        id /= 10;
+    } while (id > 0);
+    buf_add(out, "id: ", 4);
+    buf_add(out, at, (size_t)(text + sizeof(text) - at));
+}
+
 int events_add(struct events *events, const char *name, const char *json, size_t len,
                struct err *err)
 {
@@ -118,7 +131,7 @@ int events_add(struct events *events, const char *name, const char *json, size_t
         return 0;
     }
     size_t before = pending->len;
-    buf_addf(pending, "id: %lld\n", (long long)events->size);
+    add_id(pending, events->size);
     if (name)
         buf_addf(pending, "event: %s\n", name);
     buf_adds(pending, "data: ");
@@ -175,15 +188,19 @@ static ssize_t read_whole(int fd, int64_t offset, struct buf *scratch, struct er
     }
 }
 
-/* Takes "FIELD: value\n" off *at, ending the value with NUL; NULL when another field is there. */
-static const char *take_field(char **at, const char *field)
+/* Takes "FIELD: value\n" off *at, ending the value with NUL; NULL when something else is there, or
+ * a NUL in it: after a loss of power a file may hold zeros. `end` is that of the event, a line end.
+ */
+static const char *take_field(char **at, const char *end, const char *field)
 {
     size_t n = strlen(field);
     if (strncmp(*at, field, n) != 0)
         return NULL;
-    char *value = *at + n, *end = strchr(value, '\n');
-    *end = '\0';
-    *at = end + 1;
+    char *value = *at + n, *stop = memchr(value, '\n', (size_t)(end - value));
+    if (!stop || memchr(value, '\0', (size_t)(stop - value)))
+        return NULL;
+    *stop = '\0';
+    *at = stop + 1;
     return value;
 }
 
@@ -200,20 +217,21 @@ int events_read(int fd, int64_t offset, struct buf *scratch, struct event *ret_e
         return err_set(err, ERR_RANGE, "offset %lld is past the last event", (long long)offset);
     }
     char *at = scratch->data, *end;
-    const char *id = len > 0 ? take_field(&at, "id: ") : NULL;
+    const char *event_end = at + len;
+    const char *id = len > 0 ? take_field(&at, event_end, "id: ") : NULL;
     if (len == 0 && strncmp(at, "id: ", scratch->len < 4 ? scratch->len : 4) == 0)
         return 0;
     if (!id || strtoll(id, &end, 10) != offset || *end)
         return err_set(err, ERR_RANGE, "offset %lld is not that of an event", (long long)offset);
-    const char *name = take_field(&at, "event: ");
-    const char *data = take_field(&at, "data: ");
-    if (!data)
+    const char *name = take_field(&at, event_end, "event: ");
+    const char *data = take_field(&at, event_end, "data: ");
+    if (!data || at + 1 != event_end) /* the empty line */
         return err_set(err, ERR_INTERNAL, "the event at %lld is damaged", (long long)offset);
     *ret_event = (struct event){.id = offset,
                                 .next = offset + len,
                                 .name = name ? name : "",
                                 .data = data,
-                                .data_len = strlen(data)};
+                                .data_len = (size_t)(at - 1 - data)};
     return 1;
 }
 

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SECRET "fuzz-secret"
+#define SECRET "Quiet-secret" /* no escape ends with its first letter */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

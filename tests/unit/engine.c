@@ -624,7 +624,7 @@ static void a_restart_brings_every_state_to_the_truth(void **state)
         for (int n = 1; n <= rows[i].attempts; n++) {
             OK(store_claim(house->store, rows[i].id, 1, &err) == 1, &err);
             if (n < rows[i].attempts)
-                OK(store_requeue(house->store, rows[i].id, &err) == 1, &err);
+                OK(store_requeue(house->store, rows[i].id, TASK_PENDING, &err) == 1, &err);
         }
         const struct task_end end = {.state = rows[i].left, .reason = "", .summary = "{}"};
         if (!task_state_is_active(rows[i].left))
