@@ -413,7 +413,7 @@ static void a_cut_line_shows_no_half_of_a_secret(void **state)
 {
     (void)state;
     static const char secret[] = "secret-of-forty-bytes-0123456789abcdefgh";
-    for (size_t before = 65536 - 60; before <= 65536; before += 3) {
+    for (size_t before = 65536 - 60; before <= 65536; before += 12) {
         struct heard heard;
         heard_init(&heard);
         assert_int_equal(redact_add(heard.redact, secret), 0);
