@@ -182,88 +182,88 @@ static void what_is_printed_becomes_events_of_strict_json(void **state)
     "\"total_cost_usd\":0.0125,\"usage\":{\"input_tokens\":3},\"modelUsage\":{\"m\":{}}," \
     "\"permission_denials\":[],\"terminal_reason\":\"completed\"}"
 
+static const struct {
+    const char *lines;
+    bool have, is_error;
+    const char *subtype, *output, *failure, *last_error;
+    int64_t api_status, reset_ms;
+} results[] = {
+    {"{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"api_error_status\":"
+     "null,"
+     "\"result\":\"the answer\"" RESULT_REST,
+     true, false, "success", "the answer", "", "", 0, 0},
+    /* an answer that talks of errors is no error */
+    {"{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,"
+     "\"result\":\"API Error: 401 is_error:true\"" RESULT_REST,
+     true, false, "success", "API Error: 401 is_error:true", "", "", 0, 0},
+    {"{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":true,"
+     "\"result\":\"Not logged in \xc2\xb7 Please run /login\"" RESULT_REST,
+     true, true, "success", "Not logged in \xc2\xb7 Please run /login",
+     "Not logged in \xc2\xb7 Please run /login", "", 0, 0},
+    {"{\"type\":\"result\",\"subtype\":\"error_max_turns\",\"is_error\":true,"
+     "\"errors\":[\"Reached maximum number of turns (1)\"]" RESULT_REST,
+     true, true, "error_max_turns", "", "Reached maximum number of turns (1)", "", 0, 0},
+    {"{\"type\":\"result\",\"subtype\":\"error_during_execution\",\"is_error\":false,"
+     "\"errors\":[{\"message\":\"boom\"}]" RESULT_REST,
+     true, false, "error_during_execution", "", "boom", "", 0, 0},
+    {"{\"type\":\"assistant\",\"error\":\"authentication_failed\",\"message\":{}}\n"
+     "{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":true,\"api_error_status\":401,"
+     "\"result\":\"Failed to authenticate\"" RESULT_REST,
+     true, true, "success", "Failed to authenticate", "Failed to authenticate",
+     "authentication_failed", 401, 0},
+    {"{\"type\":\"rate_limit_event\",\"rate_limit_info\":{\"status\":\"rejected\","
+     "\"resetsAt\":1795245960}}\n"
+     "{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":true,\"api_error_status\":429,"
+     "\"result\":\"limit\"" RESULT_REST,
+     true, true, "success", "limit", "limit", "", 429, INT64_C(1795245960000)},
+    {"{\"type\":\"rate_limit_event\",\"rate_limit_info\":{\"status\":\"allowed_warning\","
+     "\"resetsAt\":1795245960}}",
+     false, false, "", "", "", "", 0, 0},
+    {"{\"type\":\"rate_limit_event\",\"rate_limit_info\":{\"status\":\"rejected\"}}", false, false,
+     "", "", "", "", 0, 1},
+    /* nothing that only looks like a result is one */
+    {"{\"type\":\"user\",\"text\":\"{\\\"type\\\":\\\"result\\\"}\"}", false, false, "", "", "", "",
+     0, 0},
+    {"{\"nested\":{\"type\":\"result\"},\"type\":\"system\"}", false, false, "", "", "", "", 0, 0},
+    {"result", false, false, "", "", "", "", 0, 0},
+    {"{\"type\":\"result\"", false, false, "", "", "", "", 0, 0},
+    {"{\"type\":\"result\"}", true, false, "", "", "", "", 0, 0},
+    {"{\"type\":\"result\",\"is_error\":\"true\",\"subtype\":5,\"result\":{}}", true, false, "", "",
+     "", "", 0, 0},
+    /* the last one counts */
+    {"{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":true,\"result\":\"one\"}\n"
+     "{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"result\":\"two\"}",
+     true, false, "success", "two", "one", "", 0, 0},
+    /* half a pair and NUL in the answer itself */
+    {"{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,"
+     "\"result\":\"a\\ud800b\\u0000c\"}",
+     true, false, "success",
+     "a\xef\xbf\xbd"
+     "b\xef\xbf\xbd"
+     "c",
+     "", "", 0, 0},
+};
+
 static void the_result_line_decides_by_its_fields(void **state)
 {
     (void)state;
-    static const struct {
-        const char *lines;
-        bool have, is_error;
-        const char *subtype, *output, *failure, *last_error;
-        int64_t api_status, reset_ms;
-    } cases[] = {
-        {"{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"api_error_status\":"
-         "null,"
-         "\"result\":\"the answer\"" RESULT_REST,
-         true, false, "success", "the answer", "", "", 0, 0},
-        /* an answer that talks of errors is no error */
-        {"{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,"
-         "\"result\":\"API Error: 401 is_error:true\"" RESULT_REST,
-         true, false, "success", "API Error: 401 is_error:true", "", "", 0, 0},
-        {"{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":true,"
-         "\"result\":\"Not logged in \xc2\xb7 Please run /login\"" RESULT_REST,
-         true, true, "success", "Not logged in \xc2\xb7 Please run /login",
-         "Not logged in \xc2\xb7 Please run /login", "", 0, 0},
-        {"{\"type\":\"result\",\"subtype\":\"error_max_turns\",\"is_error\":true,"
-         "\"errors\":[\"Reached maximum number of turns (1)\"]" RESULT_REST,
-         true, true, "error_max_turns", "", "Reached maximum number of turns (1)", "", 0, 0},
-        {"{\"type\":\"result\",\"subtype\":\"error_during_execution\",\"is_error\":false,"
-         "\"errors\":[{\"message\":\"boom\"}]" RESULT_REST,
-         true, false, "error_during_execution", "", "boom", "", 0, 0},
-        {"{\"type\":\"assistant\",\"error\":\"authentication_failed\",\"message\":{}}\n"
-         "{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":true,\"api_error_status\":401,"
-         "\"result\":\"Failed to authenticate\"" RESULT_REST,
-         true, true, "success", "Failed to authenticate", "Failed to authenticate",
-         "authentication_failed", 401, 0},
-        {"{\"type\":\"rate_limit_event\",\"rate_limit_info\":{\"status\":\"rejected\","
-         "\"resetsAt\":1795245960}}\n"
-         "{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":true,\"api_error_status\":429,"
-         "\"result\":\"limit\"" RESULT_REST,
-         true, true, "success", "limit", "limit", "", 429, INT64_C(1795245960000)},
-        {"{\"type\":\"rate_limit_event\",\"rate_limit_info\":{\"status\":\"allowed_warning\","
-         "\"resetsAt\":1795245960}}",
-         false, false, "", "", "", "", 0, 0},
-        {"{\"type\":\"rate_limit_event\",\"rate_limit_info\":{\"status\":\"rejected\"}}", false,
-         false, "", "", "", "", 0, 1},
-        /* nothing that only looks like a result is one */
-        {"{\"type\":\"user\",\"text\":\"{\\\"type\\\":\\\"result\\\"}\"}", false, false, "", "", "",
-         "", 0, 0},
-        {"{\"nested\":{\"type\":\"result\"},\"type\":\"system\"}", false, false, "", "", "", "", 0,
-         0},
-        {"result", false, false, "", "", "", "", 0, 0},
-        {"{\"type\":\"result\"", false, false, "", "", "", "", 0, 0},
-        {"{\"type\":\"result\"}", true, false, "", "", "", "", 0, 0},
-        {"{\"type\":\"result\",\"is_error\":\"true\",\"subtype\":5,\"result\":{}}", true, false, "",
-         "", "", "", 0, 0},
-        /* the last one counts */
-        {"{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":true,\"result\":\"one\"}\n"
-         "{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"result\":\"two\"}",
-         true, false, "success", "two", "one", "", 0, 0},
-        /* half a pair and NUL in the answer itself */
-        {"{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,"
-         "\"result\":\"a\\ud800b\\u0000c\"}",
-         true, false, "success",
-         "a\xef\xbf\xbd"
-         "b\xef\xbf\xbd"
-         "c",
-         "", "", 0, 0},
-    };
-    for (size_t i = 0; i < COUNT_OF(cases); i++) {
-        size_t len = strlen(cases[i].lines);
+    for (size_t i = 0; i < COUNT_OF(results); i++) {
+        size_t len = strlen(results[i].lines);
         for (size_t cut = 0; cut <= len; cut += cut < len && len - cut > 7 ? 7 : 1) {
             struct heard heard;
             const struct stream *stream = &heard.stream;
             heard_init(&heard);
-            stream_feed(&heard.stream, cases[i].lines, cut);
-            stream_feed(&heard.stream, cases[i].lines + cut, len - cut);
+            stream_feed(&heard.stream, results[i].lines, cut);
+            stream_feed(&heard.stream, results[i].lines + cut, len - cut);
             stream_finish(&heard.stream);
-            assert_int_equal(stream->have_result, cases[i].have);
-            assert_int_equal(stream->is_error, cases[i].is_error);
-            assert_string_equal(stream->subtype, cases[i].subtype);
-            assert_string_equal(buf_str(&stream->output), cases[i].output);
-            assert_string_equal(stream->failure, cases[i].failure);
-            assert_string_equal(stream->last_error, cases[i].last_error);
-            assert_int_equal(stream->api_status, cases[i].api_status);
-            assert_int_equal(stream->limit_reset_ms, cases[i].reset_ms);
+            assert_int_equal(stream->have_result, results[i].have);
+            assert_int_equal(stream->is_error, results[i].is_error);
+            assert_string_equal(stream->subtype, results[i].subtype);
+            assert_string_equal(buf_str(&stream->output), results[i].output);
+            assert_string_equal(stream->failure, results[i].failure);
+            assert_string_equal(stream->last_error, results[i].last_error);
+            assert_int_equal(stream->api_status, results[i].api_status);
+            assert_int_equal(stream->limit_reset_ms, results[i].reset_ms);
             assert_true(stream->began);
             assert_false(stream->truncated);
             heard_done(&heard);
