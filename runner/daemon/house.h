@@ -20,6 +20,8 @@ struct house {
     struct store *store;
     struct launcher *launcher;
     struct keeper *keeper;
+    struct breaker *breaker;
+    struct proxy *proxy;
     struct engine *engine;
     struct http_server *server;
     struct claude claude;

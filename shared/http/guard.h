@@ -102,7 +102,7 @@ bool guard_is_pressed(const struct guard *guard);
 uint64_t guard_cut_count(const struct guard *guard);
 
 /* For interpose.c: what CivetWeb's threads do with sockets. */
-int guard_accepted(int listen_fd, int fd, const struct sockaddr_in *peer);
+int guard_accepted(int listen_fd, int fd, const struct sockaddr *peer);
 void guard_starved(int listen_fd);
 bool guard_may_wait(int fd);
 bool guard_may_receive(int fd);

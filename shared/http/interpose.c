@@ -3,24 +3,22 @@
 
 #include "http/interpose.h"
 
+#include "base/auto.h"
 #include "http/guard.h"
 
 #include <dlfcn.h>
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
-void interpose_use(void)
-{
-}
-
 int accept(int fd, __SOCKADDR_ARG addr, socklen_t *restrict len)
 {
-    struct sockaddr_in peer = {0};
+    struct sockaddr_storage peer = {0};
     socklen_t peer_len = sizeof(peer);
     int client = accept4(fd, (struct sockaddr *)&peer, &peer_len, SOCK_CLOEXEC);
     if (client < 0) {
@@ -32,7 +30,7 @@ int accept(int fd, __SOCKADDR_ARG addr, socklen_t *restrict len)
         memcpy(addr.__sockaddr__, &peer, *len < peer_len ? *len : peer_len);
         *len = peer_len;
     }
-    if (guard_accepted(fd, client, &peer) < 0) {
+    if (guard_accepted(fd, client, (struct sockaddr *)&peer) < 0) {
         close(client);
         errno = ENOMEM;
         return -1;
@@ -68,4 +66,22 @@ int pthread_attr_setstacksize(pthread_attr_t *attr, size_t size)
         real = __extension__(int (*)(pthread_attr_t *, size_t))
             dlsym(RTLD_NEXT, "pthread_attr_setstacksize");
     return real(attr, size < INTERPOSE_STACK_MIN ? INTERPOSE_STACK_MIN : size);
+}
+
+int interpose_check(struct err *err)
+{
+    const struct {
+        const char *name;
+        uintptr_t ours;
+    } calls[] = {
+        {"accept", (uintptr_t)accept},
+        {"poll", (uintptr_t)poll},
+        {"recv", (uintptr_t)recv},
+        {"pthread_attr_setstacksize", (uintptr_t)pthread_attr_setstacksize},
+    };
+    for (size_t i = 0; i < COUNT_OF(calls); i++)
+        if ((uintptr_t)dlsym(RTLD_DEFAULT, calls[i].name) != calls[i].ours)
+            return err_set(err, ERR_INTERNAL, "the program hides its %s() from libraries",
+                           calls[i].name);
+    return 0;
 }

@@ -123,10 +123,12 @@ static void become(const struct plan *plan, int report)
  * library's functions refuse to touch them. */
 static void reset_signals(void)
 {
+    static const struct {
+        unsigned long handler, flags, restorer, mask;
+    } by_default = {0};
     sigset_t none;
-    const unsigned long kernel_default[4] = {0}; /* handler, flags, restorer, mask */
     for (int sig = 1; sig < NSIG; sig++)
-        syscall(SYS_rt_sigaction, sig, kernel_default, NULL, sizeof(unsigned long));
+        syscall(SYS_rt_sigaction, sig, &by_default, NULL, sizeof(by_default.mask));
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
 }

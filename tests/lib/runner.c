@@ -146,8 +146,10 @@ static void clean_up(void)
     for (size_t i = 0; i < COUNT(alive); i++) {
         if (!alive[i])
             continue;
-        if (alive[i]->pid)
+        if (alive[i]->pid) {
             kill(alive[i]->pid, SIGKILL);
+            waitpid(alive[i]->pid, NULL, 0); /* or it would go on writing what is removed */
+        }
         proc_kill_file(alive[i]->cli);
         tmp_dir_free(alive[i]->dir);
     }

@@ -2,6 +2,7 @@
 #include "http_peer.h"
 
 #include "base/auto.h"
+#include "http/timer.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -462,7 +463,7 @@ static void stops_while_requests_are_parked(void **state)
     }
     http_parked_send(parked[0], 200, "text/plain", NULL, "last words", 10);
     int64_t began_ms = clock_mono_ms();
-    http_stop(server, 1000);
+    http_stop(server, 5000);
     assert_true(clock_mono_ms() - began_ms < 2500);
     assert_int_equal(waiter.gone, 4);
     assert_int_equal(waiter.done, 5);
@@ -499,20 +500,39 @@ static int ask_health(int64_t *ret_us)
     return status;
 }
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define HEALTH_US 250000
-#elif defined(__has_feature)
-#define HEALTH_US 250000
-#else
+/* The promise is 50 ms. A machine that is busy with other things may break it now and then, and
+ * among thousands of connections a second a SYN that meets an old one is sent again after 1 s. */
 #define HEALTH_US 50000
-#endif
+
+struct health {
+    int asked, late, wrong;
+    int64_t worst_us;
+};
+
+static struct health ask_often(int count)
+{
+    struct health health = {.asked = count};
+    for (int i = 0; i < count; i++) {
+        int64_t us;
+        health.wrong += ask_health(&us) != 200;
+        health.late += us > HEALTH_US;
+        health.worst_us = us > health.worst_us ? us : health.worst_us;
+    }
+    return health;
+}
+
+static void check_health(const char *what, const struct health *health)
+{
+    print_message("%s: worst answer after %lld us\n", what, (long long)health->worst_us);
+    assert_int_equal(health->wrong, 0);
+    assert_true(health->late <= health->asked / 20);
+}
 
 static _Atomic bool dripping;
 
 struct drippers {
     int fds[200];
     const char *opening;
-    int (*port)(void);
 };
 
 /* Keeps 200 connections that send a byte every few milliseconds; the ones that are cut off come
@@ -532,8 +552,8 @@ static void *drip(void *arg)
         } else {
             peer_send(d->fds[i], "x");
         }
-        if (i % 20 == 0)
-            usleep(1000);
+        if (i % 10 == 0)
+            usleep(5000); /* else this is a flood of connections, which is something else */
     }
     for (size_t i = 0; i < COUNT_OF(d->fds); i++)
         close(d->fds[i]);
@@ -551,20 +571,14 @@ static void answers_while_others_drip(void **state)
         struct drippers d = {.opening = openings[i]};
         struct http_stats stats;
         pthread_t thread;
-        int64_t us, worst_us = 0;
         memset(d.fds, -1, sizeof(d.fds));
         atomic_store(&dripping, true);
         assert_int_equal(pthread_create(&thread, NULL, drip, &d), 0);
         peer_wait_for((http_stats(server, &stats), stats.cut_off > 20 * (i + 1)));
-        for (int k = 0; k < 100; k++) {
-            assert_int_equal(ask_health(&us), 200);
-            worst_us = us > worst_us ? us : worst_us;
-        }
+        struct health health = ask_often(100);
         atomic_store(&dripping, false);
         pthread_join(thread, NULL);
-        print_message("200 drippers on 4 workers: worst answer after %lld us\n",
-                      (long long)worst_us);
-        assert_true(worst_us < HEALTH_US);
+        check_health("200 drippers on 4 workers", &health);
     }
 }
 
@@ -572,15 +586,14 @@ static void takes_workers_back_from_idle_connections(void **state)
 {
     AUTO(buf) struct buf answer = BUF_INIT(100000);
     int idle[20];
-    int64_t us;
     (void)state;
     for (size_t i = 0; i < COUNT_OF(idle); i++) {
         idle[i] = peer_connect(http_port(server));
         peer_send(idle[i], GET("/hello"));
         assert_int_equal(peer_answer(idle[i], &answer), 200);
     }
-    assert_int_equal(ask_health(&us), 200);
-    assert_true(us < HEALTH_US);
+    struct health health = ask_often(20);
+    check_health("20 idle connections on 4 workers", &health);
     for (size_t i = 0; i < COUNT_OF(idle); i++)
         close(idle[i]);
 }
@@ -605,21 +618,15 @@ static void *be_busy(void *arg)
 static void lets_nobody_starve_behind_busy_connections(void **state)
 {
     pthread_t threads[8];
-    int64_t us, worst_us = 0;
     (void)state;
     atomic_store(&dripping, true);
     for (size_t i = 0; i < COUNT_OF(threads); i++)
         assert_int_equal(pthread_create(&threads[i], NULL, be_busy, NULL), 0);
-    for (int k = 0; k < 200; k++) {
-        assert_int_equal(ask_health(&us), 200);
-        worst_us = us > worst_us ? us : worst_us;
-    }
+    struct health health = ask_often(200);
     atomic_store(&dripping, false);
     for (size_t i = 0; i < COUNT_OF(threads); i++)
         pthread_join(threads[i], NULL);
-    print_message("8 busy connections on 4 workers: worst answer after %lld us\n",
-                  (long long)worst_us);
-    assert_true(worst_us < HEALTH_US);
+    check_health("8 busy connections on 4 workers", &health);
 }
 
 static void leaves_a_slow_but_honest_sender_alone(void **state)
@@ -668,6 +675,32 @@ static void keeps_the_time_limits_of_heads_and_idle_connections(void **state)
     http_stop(other, 0);
 }
 
+static void times_in_order(void **state)
+{
+    struct timers timers = {0};
+    struct timer all[200] = {0};
+    int64_t last_us = 0;
+    size_t count = 0, left = 0;
+    unsigned random = 1;
+    (void)state;
+    assert_int_equal(timers_reserve(&timers, COUNT_OF(all)), 0);
+    for (int i = 0; i < 5000; i++) {
+        random = random * 1103515245u + 12345u;
+        struct timer *timer = &all[(random >> 8) % COUNT_OF(all)];
+        timer_set(&timers, timer, random % 4 == 0 ? 0 : 1 + (int64_t)(random >> 16) % 1000);
+    }
+    for (size_t i = 0; i < COUNT_OF(all); i++)
+        left += all[i].place > 0;
+    for (struct timer *timer; (timer = timers_first(&timers)); count++) {
+        assert_true(timer->due_us >= last_us);
+        last_us = timer->due_us;
+        timer_set(&timers, timer, 0);
+    }
+    assert_true(left > 100);
+    assert_int_equal(count, left);
+    timers_done(&timers);
+}
+
 static int make_big(void **state)
 {
     (void)state;
@@ -706,6 +739,7 @@ int main(void)
         TEST(lets_nobody_starve_behind_busy_connections),
         TEST(leaves_a_slow_but_honest_sender_alone),
         TEST(keeps_the_time_limits_of_heads_and_idle_connections),
+        cmocka_unit_test(times_in_order),
     };
     return cmocka_run_group_tests(tests, make_big, free_big);
 }
