@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <time.h>
 
-#define REFUSALS_MAX 2
-#define TRY_AGAIN_MS 300000           /* a refused key may have been allowed again */
+#define REFUSALS_MAX 3
+#define TRY_AGAIN_MS 60000            /* a refused key may have been allowed again */
 #define LIMIT_MAX_MS (8LL * 86400000) /* nothing that the API says pauses us for longer */
 #define LIMIT_MIN_MS 1000
 

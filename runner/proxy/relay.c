@@ -155,23 +155,30 @@ static void heed_limit(struct relay *relay, const struct buf *head)
                       end_ms ? end_ms : clock_real_ms() + UNNAMED_LIMIT_MS);
 }
 
-/* After this the CLI asks again by itself, and meets the refreshed token. */
+/* True for the first refusal that a lease's requests meet in a row. */
+static bool note_refusal(struct lease *lease)
+{
+    pthread_mutex_lock(&lease->lock);
+    bool first = !lease->use.refused;
+    lease->use.refused = true;
+    pthread_mutex_unlock(&lease->lock);
+    return first;
+}
+
+/* A login is refreshed, once; the CLI asks again by itself and meets the new token. A refusal after
+ * that, or of a key, stands: trying it again would hold a slot for minutes. */
 static void heed_refusal(struct relay *relay)
 {
     struct err err;
+    struct lease *lease = relay->lease;
     const struct proxy_config *config = &relay->proxy->config;
-    if (relay->lease->kind == LEASE_LOGIN &&
-        keeper_refused(config->keeper, buf_str(&relay->token), &err) == 0 &&
-        !relay->lease->use.refused) {
-        pthread_mutex_lock(&relay->lease->lock);
-        relay->lease->use.refused = true; /* the next one in a row counts */
-        pthread_mutex_unlock(&relay->lease->lock);
+    if (lease->kind == LEASE_LOGIN && !lease->retried &&
+        keeper_refused(config->keeper, buf_str(&relay->token), &err) == 0) {
+        lease->retried = true;
         return;
     }
-    pthread_mutex_lock(&relay->lease->lock);
-    relay->lease->use.refused = true;
-    pthread_mutex_unlock(&relay->lease->lock);
-    if (is_shared(relay->lease))
+    http_add_header(relay->req, "x-should-retry", "false");
+    if (note_refusal(lease) && is_shared(lease))
         breaker_refused(config->breaker);
 }
 
@@ -180,6 +187,7 @@ static void heed_success(struct relay *relay)
     pthread_mutex_lock(&relay->lease->lock);
     relay->lease->use.answers++;
     relay->lease->use.refused = false;
+    relay->lease->retried = false;
     pthread_mutex_unlock(&relay->lease->lock);
     if (relay->lease->kind == LEASE_LOGIN && is_shared(relay->lease))
         keeper_verified(relay->proxy->config.keeper, buf_str(&relay->token));
@@ -333,7 +341,7 @@ static void exchange(struct relay *relay)
         http_end(relay->req, rc == 0);
     } else {
         log_warn("proxy", "%s %s: %s", net.method, http_path(relay->req), err.msg);
-        relay_refuse(relay->req, 502, "api_error", "the runner could not reach the API");
+        relay_refuse(relay->req, 502, "api_error", "the runner could not connect to the API");
     }
 }
 

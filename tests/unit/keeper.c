@@ -767,7 +767,7 @@ static void refresh_on_a_full_disk(struct world *w)
     found.rc = keeper_refresh(w->keeper, &found.err);
     found.pair = pair_in(w->path);
     found.asked = w->server.asked;
-    ftruncate(fd, 0);
+    (void)!ftruncate(fd, 0);
     close(fd);
     struct err err;
     if (keeper_refresh(w->keeper, &err) || pair_in(w->path) != 2)
