@@ -21,6 +21,8 @@
 
 #define READ_BYTES (256u << 10)
 #define READS_AT_ONCE 16
+#define BACKLOG_BYTES_MAX (INT64_C(1) << 30) /* of output on the disk that we have not read yet */
+#define LAST_READ_MS 5000 /* of a task that we ended, what is left then is dropped, and said so */
 #define STDERR_KEEP_BYTES (64 << 10)
 #define STDERR_SHOW_BYTES 400
 #define LOOK_EVERY_MS 1000  /* at the latest: for stderr's size, and where inotify is missing */
@@ -36,6 +38,7 @@ enum cause {
     CAUSE_SILENT,
     CAUSE_IDLE,
     CAUSE_GRACE,
+    CAUSE_FLOOD,
     CAUSE_UNHEALTHY
 };
 
@@ -50,6 +53,7 @@ static const struct {
     [CAUSE_SILENT] = {"no_output", "Claude Code printed nothing after it was started"},
     [CAUSE_IDLE] = {"idle_timeout", "Claude Code printed nothing for too long"},
     [CAUSE_GRACE] = {"", ""}, /* the result has come: it decides */
+    [CAUSE_FLOOD] = {"output_limit", "Claude Code printed faster than can be stored"},
     [CAUSE_UNHEALTHY] = {"", ""},
 };
 
@@ -193,6 +197,7 @@ static int64_t due_ms(const struct work *work, const struct config *config, enum
     case CAUSE_NONE:
     case CAUSE_CANCEL:
     case CAUSE_INTERRUPT:
+    case CAUSE_FLOOD:
     case CAUSE_UNHEALTHY:
         break;
     }
@@ -225,6 +230,8 @@ static void heed_caller(struct work *work)
         end_tree(work, CAUSE_INTERRUPT);
     else if (!task_run_healthy(work->run))
         end_tree(work, CAUSE_UNHEALTHY);
+    else if (tail_backlog(&work->out) > BACKLOG_BYTES_MAX)
+        end_tree(work, CAUSE_FLOOD);
 }
 
 static void wait_for_something(struct work *work, int64_t timeout_ms)
@@ -248,6 +255,19 @@ static bool is_lost(const struct work *work, const struct config *config)
                                (int64_t)config->kill_grace_seconds * 1000 + INIT_SLACK_MS;
 }
 
+/* Nobody prints any more. The result may be at the end of what is left; but when it was us who
+ * ended the tree, before a result, nobody waits for it. */
+static void drain_rest(struct work *work)
+{
+    int64_t deadline = clock_mono_ms() + LAST_READ_MS;
+    bool wanted = !work->ending || work->stream.have_result;
+    while (drain(work))
+        if (!wanted && clock_mono_ms() >= deadline) {
+            work->stream.truncated |= tail_backlog(&work->out) > 0;
+            return;
+        }
+}
+
 static void follow(struct work *work)
 {
     const struct config *config = atomic_load(work->claude->config);
@@ -256,13 +276,14 @@ static void follow(struct work *work)
         enum child_event event = child_read(work->child);
         bool any = drain(work);
         tail_trim(&work->errors, STDERR_KEEP_BYTES);
-        if ((event == CHILD_ENDED && !any) || is_lost(work, config))
+        if (event == CHILD_ENDED || is_lost(work, config))
             break;
         heed_caller(work);
         int64_t wait = heed_clocks(work, config);
         if (!any && event == CHILD_NOTHING)
             wait_for_something(work, wait);
     }
+    drain_rest(work);
     stream_finish(&work->stream);
 }
 
