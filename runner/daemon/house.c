@@ -23,6 +23,7 @@
 #define BODY_TOTAL_MS 300000
 #define IDLE_MS 100000 /* longer than cloudflared keeps an idle connection: it closes first */
 #define PARKED_MAX 4096
+#define STREAMS_MAX 8192
 #define PROBE_MS 10000
 
 /* Who tasks run as. Another user when the runner is root: the CLI refuses some modes as root, and
@@ -160,7 +161,8 @@ static int serve_http(struct house *house, const struct config *config, struct e
                                      .body_idle_ms = BODY_IDLE_MS,
                                      .body_total_ms = BODY_TOTAL_MS,
                                      .idle_ms = IDLE_MS,
-                                     .parked_max = PARKED_MAX};
+                                     .parked_max = PARKED_MAX,
+                                     .streams_max = STREAMS_MAX};
     house->server = http_start(&http, err);
     if (!house->server)
         return -1;
