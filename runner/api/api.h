@@ -16,6 +16,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+struct system_prompt;
 struct api_guard; /* auth.c: who tried wrong secrets, and how often */
 
 /* What handlers work with; all of it borrowed from the daemon. */
@@ -30,6 +31,7 @@ struct api {
     struct launcher *launcher;
     struct http_server *_Atomic server; /* set once it serves */
     struct api_guard *guard;
+    struct system_prompt *system_prompt;
     const char *version;
     int64_t started_ms; /* mono */
     _Atomic bool draining;

@@ -2,7 +2,9 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/str.h"
 #include "crypto/crypto.h"
+#include "runner/api/system_prompt.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -71,19 +73,28 @@ static struct task_spec *decode(struct http_request *req, struct api *api,
     const struct config *config = atomic_load(api->config);
     AUTO(spec_errors) struct spec_errors errors = {0};
     AUTO(buf) struct buf members = BUF_INIT(256u << 10);
+    AUTO(str) char *system_prompt = NULL;
+    struct err no_prompt;
+    bool refuse = system_prompt_get(api->system_prompt, config->system_prompt_file, &system_prompt,
+                                    &no_prompt) < 0;
     const struct spec_defaults defaults = {
         .where = s->where,
         .timeout_minutes = s->timeout_minutes,
         .permission_mode = config->permission_mode ? config->permission_mode : "acceptEdits",
         .allowed_tools = &config->allowed_tools,
-        .model = config->default_model};
+        .model = config->default_model,
+        .system_prompt = system_prompt};
+    AUTO(task_spec)
     struct task_spec *spec =
         task_spec_decode(buf_str(&s->body), s->body.len, &defaults, &errors, &err);
     if (!spec) {
         spec_errors_print(&errors, &members);
         http_send_error(req, &err, members.len > 0 && buf_ok(&members) ? members.data : NULL);
+    } else if (refuse && !spec->system_prompt) {
+        send_err(req, &no_prompt);
+        return NULL;
     }
-    return spec;
+    return STEAL_PTR(spec);
 }
 
 static int submit(struct http_request *req, struct api *api, struct submission *s, struct err *err)

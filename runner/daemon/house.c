@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/path.h"
+#include "runner/api/system_prompt.h"
 #include "runner/oauth/breaker.h"
 #include "runner/version.h"
 
@@ -184,7 +185,8 @@ static int build_api(struct house *house, struct err *err)
     api->guard = api_guard_new();
     api->version = RUNNER_VERSION;
     api->started_ms = clock_mono_ms();
-    return api->guard ? 0 : err_sys(err, "api");
+    api->system_prompt = system_prompt_new();
+    return api->guard && api->system_prompt ? 0 : err_sys(err, "api");
 }
 
 int house_build(struct house *house, struct config *config, struct err *err)
@@ -220,6 +222,7 @@ void house_take_apart(struct house *house)
     breaker_free(house->breaker);
     store_close(house->store);
     api_guard_free(house->api.guard);
+    system_prompt_free(house->api.system_prompt);
     fd_close(&house->lock_fd);
     for (size_t i = 0; i < house->config_count; i++)
         config_free(house->configs[i]);
