@@ -17,6 +17,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+struct system_prompt;
 struct api_guard; /* auth.c: who tried wrong secrets, and how often */
 
 struct visits; /* visits.h: browsers that gave a secret */
@@ -35,6 +36,7 @@ struct api {
     struct http_server *_Atomic server; /* set once it serves */
     struct api_guard *guard;
     struct visits *visits;
+    struct system_prompt *system_prompt;
     const char *version;
     int64_t started_ms; /* mono */
     _Atomic bool draining;

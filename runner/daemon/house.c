@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/path.h"
+#include "runner/api/system_prompt.h"
 #include "runner/api/visits.h"
 #include "runner/oauth/breaker.h"
 #include "runner/version.h"
@@ -24,6 +25,7 @@
 #define BODY_TOTAL_MS 300000
 #define IDLE_MS 100000 /* longer than cloudflared keeps an idle connection: it closes first */
 #define PARKED_MAX 4096
+#define STREAMS_MAX 8192
 #define PROBE_MS 10000
 
 /* Who tasks run as. Another user when the runner is root: the CLI refuses some modes as root, and
@@ -170,7 +172,8 @@ static int serve_http(struct house *house, const struct config *config, struct e
                                      .body_idle_ms = BODY_IDLE_MS,
                                      .body_total_ms = BODY_TOTAL_MS,
                                      .idle_ms = IDLE_MS,
-                                     .parked_max = PARKED_MAX};
+                                     .parked_max = PARKED_MAX,
+                                     .streams_max = STREAMS_MAX};
     house->server = http_start(&http, err);
     if (!house->server)
         return -1;
@@ -194,7 +197,8 @@ static int build_api(struct house *house, struct err *err)
     api->visits = visits_new();
     api->version = RUNNER_VERSION;
     api->started_ms = clock_mono_ms();
-    return api->guard && api->visits ? 0 : err_sys(err, "api");
+    api->system_prompt = system_prompt_new();
+    return api->guard && api->visits && api->system_prompt ? 0 : err_sys(err, "api");
 }
 
 int house_build(struct house *house, struct config *config, struct err *err)
@@ -234,6 +238,7 @@ void house_take_apart(struct house *house)
     store_close(house->store);
     api_guard_free(house->api.guard);
     visits_free(house->api.visits);
+    system_prompt_free(house->api.system_prompt);
     fd_close(&house->lock_fd);
     for (size_t i = 0; i < house->config_count; i++)
         config_free(house->configs[i]);
