@@ -91,7 +91,8 @@ static int start(struct work *work, struct err *err)
     const struct task_record *record = task_run_record(work->run);
     const char *secrets = task_run_secrets(work->run);
     struct redact_set *redact = task_run_redact(work->run);
-    work->spec = task_spec_load(record->spec, strlen(record->spec), secrets, strlen(secrets), err);
+    work->spec = task_spec_load(record->spec, strlen(record->spec), *secrets ? secrets : NULL,
+                                strlen(secrets), err);
     if (!work->spec)
         return -1;
     if (task_spec_redact(work->spec, redact))

@@ -227,12 +227,12 @@ struct spec_error {
     enum err_code code;
 };
 
-#define SPEC_ERRORS_MAX 100 /* more are counted only */
+#define SPEC_ERRORS_MAX 100 /* then reading stops */
 
 struct spec_errors {
     struct spec_error *items;
     size_t count;
-    size_t more; /* how many were left out */
+    size_t more; /* at least so many were left out */
 };
 
 void spec_errors_done(struct spec_errors *errors);

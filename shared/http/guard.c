@@ -388,6 +388,11 @@ int guard_busy(const struct guard *guard)
     return atomic_load(&guard->held);
 }
 
+bool guard_is_pressed(const struct guard *guard)
+{
+    return atomic_load_explicit(&guard->pressed, memory_order_relaxed);
+}
+
 uint64_t guard_cut_count(const struct guard *guard)
 {
     return atomic_load(&guard->cut_count);

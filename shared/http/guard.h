@@ -87,6 +87,10 @@ void guard_forget(struct guard *guard, struct conn *conn);
 void conn_enter(struct conn *conn, enum conn_state state);
 
 int guard_busy(const struct guard *guard);
+
+/* True while workers are short: then no answer should keep its connection, or a few that are never
+ * idle would starve those in the queue. */
+bool guard_is_pressed(const struct guard *guard);
 uint64_t guard_cut_count(const struct guard *guard);
 
 /* For interpose.c: what CivetWeb's threads do with sockets. */

@@ -18,6 +18,8 @@ static bool is_token(const char *text, size_t len)
 
 size_t head_size(const char *data, size_t len)
 {
+    if (len == 0)
+        return 0; /* data may be NULL */
     const char *end = data + len;
     for (const char *p = data; p < end && (p = memchr(p, '\n', (size_t)(end - p)));) {
         p++;

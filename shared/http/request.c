@@ -132,7 +132,7 @@ bool request_keeps(const struct http_request *req)
 {
     return req->mg && req->head.keep_alive && !req->head.chunked && !request_has_unread(req) &&
            !req->conn->closing && !atomic_load(&req->conn->cut) &&
-           !atomic_load(&req->server->stopping);
+           !atomic_load(&req->server->stopping) && !guard_is_pressed(req->server->guard);
 }
 
 struct http_request *request_new(struct http_server *server)

@@ -28,7 +28,7 @@ struct http_server {
     int port;
     _Atomic bool started, stopping;
     _Atomic uint64_t requests, refused;
-    char start_message[160]; /* CivetWeb's last complaint */
+    char start_message[160]; /* CivetWeb's first complaint while it started */
 };
 
 enum request_state { REQUEST_OPEN, REQUEST_ANSWERED, REQUEST_PARKED };

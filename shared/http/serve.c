@@ -149,15 +149,16 @@ static size_t buffered(const struct http_request *req)
     return !req->head.chunked && (int64_t)here > req->head.length ? (size_t)req->head.length : here;
 }
 
-/* Parses, answers, reports. `size` is 0 when the head is not whole. */
-static void serve(struct http_server *server, struct conn *conn, struct mg_connection *mg,
-                  size_t size)
+/* Parses, answers, reports. `size` is 0 when the head is not whole. Returns how many of the bytes
+ * that came are this request's. */
+static size_t serve(struct http_server *server, struct conn *conn, struct mg_connection *mg,
+                    size_t size)
 {
     struct err err;
     struct http_request *req = open_request(server, conn, mg);
     if (!req) {
         conn->closing = true;
-        return;
+        return size;
     }
     conn_enter(conn, CONN_BUSY);
     int rc = head_parse(conn->input.data, size, &req->head, &err);
@@ -171,6 +172,7 @@ static void serve(struct http_server *server, struct conn *conn, struct mg_conne
         rc = head_unfinished(conn->input.data, conn->input.len, &err);
     else if (rc == 0)
         req->body_buffered = buffered(req);
+    size_t used = size + req->body_buffered;
     if (rc < 0)
         refuse(req, &err);
     else
@@ -179,6 +181,7 @@ static void serve(struct http_server *server, struct conn *conn, struct mg_conne
         spare = NULL;
     else
         request_end(req, req->status);
+    return used;
 }
 
 void serve_request(struct http_server *server, struct conn *conn, struct mg_connection *mg)
@@ -186,8 +189,7 @@ void serve_request(struct http_server *server, struct conn *conn, struct mg_conn
     if (conn->closing)
         return;
     size_t size = head_size(conn->input.data, conn->input.len);
-    serve(server, conn, mg, size);
-    go_on(conn, size);
+    go_on(conn, serve(server, conn, mg, size));
 }
 
 void serve_refused(struct http_server *server, struct conn *conn)

@@ -79,13 +79,18 @@ static void on_thread_end(const struct mg_context *ctx, int type, void *pointer)
     serve_thread_ends();
 }
 
+/* While it starts, its first complaint is the cause; what follows repeats that it failed. */
 static int on_message(const struct mg_connection *mg, const char *message)
 {
-    struct http_server *server = mg_get_user_data(mg_get_context(mg));
-    if (server && !atomic_load(&server->started))
+    struct http_server *server = server_of(mg);
+    if (!server)
+        return 1;
+    if (atomic_load(&server->started)) {
+        if (server->config.trouble)
+            server->config.trouble(message, server->config.arg);
+    } else if (!server->start_message[0]) {
         snprintf(server->start_message, sizeof(server->start_message), "%s", message);
-    else if (server && server->config.trouble)
-        server->config.trouble(message, server->config.arg);
+    }
     return 1;
 }
 

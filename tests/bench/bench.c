@@ -104,7 +104,7 @@ static pid_t spawn(const char *program, char *const argv[], int in, int out)
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_adddup2(&actions, in, 0);
     posix_spawn_file_actions_adddup2(&actions, out, 1);
-    if ((errno = posix_spawn(&pid, program, &actions, NULL, argv, environ)))
+    if ((errno = posix_spawnp(&pid, program, &actions, NULL, argv, environ)))
         die(program);
     posix_spawn_file_actions_destroy(&actions);
     return pid;

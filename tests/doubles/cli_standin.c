@@ -357,14 +357,16 @@ static int do_lines(char *args)
     long n = strtol(args, &end, 10);
     long len = strtol(end, NULL, 10);
     put_init();
-    char *line = malloc((size_t)len + 128);
+    static const char head[] = "{\"type\":\"system\",\"subtype\":\"line\",\"text\":\"";
+    size_t size = sizeof head - 1 + (size_t)len + 3;
+    char *line = malloc(size);
     if (!line)
         return 70;
-    int head = sprintf(line, "{\"type\":\"system\",\"subtype\":\"line\",\"text\":\"");
-    memset(line + head, 'l', (size_t)len);
-    memcpy(line + head + len, "\"}\n", 3);
+    memcpy(line, head, sizeof head - 1);
+    memset(line + sizeof head - 1, 'l', (size_t)len);
+    memcpy(line + size - 3, "\"}\n", 3);
     for (long i = 0; i < n; i++)
-        put(line, (size_t)(head + len + 3));
+        put(line, size);
     free(line);
     put_result("lines done");
     return 0;
@@ -519,10 +521,31 @@ static int do_error(const char *subtype, const char *text, const char *tail)
     return 1;
 }
 
+/* What the real CLI prints in the model's place: `error` says what kind of failure it is. */
+static void put_synthetic(const char *text, const char *error)
+{
+    char line[1024];
+    int n =
+        snprintf(line, sizeof line,
+                 "{\"type\":\"assistant\",\"message\":{\"id\":\"" SESSION "\",\"model\":"
+                 "\"<synthetic>\",\"role\":\"assistant\",\"stop_reason\":\"stop_sequence\","
+                 "\"type\":\"message\",\"usage\":{\"input_tokens\":0,\"output_tokens\":0},"
+                 "\"content\":[{\"type\":\"text\",\"text\":\"%s\"}]},"
+                 "\"parent_tool_use_id\":null,\"session_id\":\"" SESSION "\",\"error\":\"%s\"}\n",
+                 text, error);
+    put(line, (size_t)n);
+}
+
 static int do_not_logged_in(char *args)
 {
+    static const char text[] = "Not logged in \xc2\xb7 Please run /login";
     (void)args;
-    return do_error("success", "Not logged in \xc2\xb7 Please run /login", "");
+    put_init();
+    put_synthetic(text, "authentication_failed");
+    char *line = result_line("success", true, text, "");
+    puts_raw(line);
+    free(line);
+    return 1;
 }
 
 static int do_max_turns(char *args)
@@ -550,6 +573,7 @@ static int do_usage_limit(char *args)
              "\"session_id\":\"" SESSION "\"}\n",
              (long long)time(NULL) + 3600);
     puts_raw(line);
+    put_synthetic("You've hit your session limit", "rate_limit");
     char *result = result_line("success", true, "You've hit your session limit", "");
     char *status = strstr(result, "\"api_error_status\":null");
     memcpy(status + 19, "429 ", 4);
@@ -662,6 +686,16 @@ static int do_touch(char *args)
     return do_done("touched");
 }
 
+/* The first run with this file hangs, every later one succeeds. */
+static int do_once(char *args)
+{
+    int fd = open(args, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd < 0)
+        return do_done("second run");
+    close(fd);
+    return do_hang_middle(args);
+}
+
 static const struct behaviour {
     const char *name;
     int (*run)(char *args);
@@ -708,6 +742,7 @@ static const struct behaviour {
     {"tick", do_tick, "N MS: N lines, one every MS ms, result"},
     {"stderr-flood", do_stderr_flood, "N: N bytes on stderr, result"},
     {"stderr-fail", do_stderr_fail, "TEXT on stderr, nothing on stdout, exit 1"},
+    {"once", do_once, "PATH: creates it and never ends; result when it is there already"},
     {"touch", do_touch, "PATH: appends one byte to it, result"},
 };
 

@@ -14,35 +14,38 @@
  *   POST   /_control                    {"tokens":[…],"apiKeys":[…],"expired":[…]} replaces those
  *                                       lists that it names; a token listed as expired answers 401
  *
- * What the real CLI (2.1.197) does with each answer, -p --output-format stream-json:
+ * What the real CLI (2.1.197, -p --output-format stream-json) does with each answer; tests hold it
+ * to this (tests/integration/doubles.c):
  *
- *   text, tools, 5 MB, drip   exit 0, is_error false; start to result 0.5 to 1 s. Each content
- * block is an assistant line of its own; a 5 MB answer is one line of 5 MB, and the result line
- * holds it a second time. With a login, a rate_limit_event line follows the first answer. a tool
- * that needs leave   tool_result with is_error, the model goes on; exit 0, is_error false, the
- * refused calls in permission_denials. An `echo` needs no leave.
- *   --max-turns reached       exit 1, subtype error_max_turns, is_error true, no `result` field.
- *   stop_reason max_tokens    asks the model to go on, by itself: one more request.
- *   400, 403                  no retry: exit 1 at once, subtype success, is_error true,
- *                             api_error_status 400 or 403.
- *   401, login                2 retries, over after 2 s. 401, API key or ANTHROPIC_AUTH_TOKEN: 10
- *                             retries, 3 minutes. api_error_status 401; result "Failed to
- * authenticate. API Error: 401 …" or "Invalid API key · Fix external API key". no credential no
- * request; exit 1, is_error true, api_error_status null, "Not logged in · Please run /login". 429,
- * login, unified       no retry: rate_limit_event status "rejected" with resetsAt (unix s) and
- *   headers                   rateLimitType, then exit 1, api_error_status 429, "You've hit your
- *                             session limit · resets 3:21am (UTC)".
- *   429, API key              10 retries, waiting at least Retry-After each: 3 minutes.
- *   529                       10 retries, 3 minutes; Opus models give up after the third in a row,
- * then api_error_status is null. cut, cut before the head  3 retries streaming and 10 more without
- * streaming (a cut head: 10), 3 minutes; api_error_status null, "API Error: Unable to connect to
- * API (ECONNRESET)". stream error event        retried like a cut.
+ * - Text, tools, 5 MB, drip: exit 0, is_error false, 0.5 to 1 s from start to end. Each content
+ *   block is an assistant line; 5 MB are one line, and the result line holds them a second time.
+ *   With a login, a rate_limit_event line follows the first answer.
+ * - A tool that is not permitted: a tool_result with is_error, the model goes on; exit 0, is_error
+ *   false, the refused calls in permission_denials. A harmless `echo` needs no permission.
+ * - --max-turns used up: exit 1, subtype error_max_turns, is_error true, no `result` field.
+ * - stop_reason max_tokens: asks the model to go on, one more request.
+ * - All errors below: exit 1, subtype "success", is_error true, the status in api_error_status.
+ * - No credential: no request; api_error_status null, "Not logged in · Please run /login".
+ * - 400, 403: no retry.
+ * - 401 with a login: 2 retries, 2 s; "Failed to authenticate. API Error: 401 …".
+ * - 401 with an API key or ANTHROPIC_AUTH_TOKEN: 10 retries, 3 minutes; "Invalid API key · Fix
+ *   external API key".
+ * - 429 with a login and the unified headers: no retry; a rate_limit_event line with status
+ *   "rejected", resetsAt (unix s) and rateLimitType; "You've hit your session limit · resets
+ *   3:21am (UTC)".
+ * - 429 with an API key: 10 retries, each after Retry-After at least; 3 minutes.
+ * - 529: 10 retries, 3 minutes. An Opus model gives up after the third in a row, and then
+ *   api_error_status is null.
+ * - Cut before the head: 10 retries, 3 minutes; api_error_status null, "API Error: Unable to
+ *   connect to API (ECONNRESET)".
+ * - Cut, or an error event, in the stream: asks again at once without streaming, and that request
+ *   is retried as above. No half text reaches the output.
+ * - Hang: after API_TIMEOUT_MS (600 s) "Request timed out". Hang in the stream: not noticed within
+ *   45 s; API_TIMEOUT_MS does not cover it.
  *
  * Retries wait 0.5, 1, 2, 4, 8, 16, then 32 to 40 s, each announced by a line {"type":"system",
  * "subtype":"api_retry","attempt","max_retries","retry_delay_ms","error_status","error"}. The
- * environment variable CLAUDE_CODE_MAX_RETRIES bounds them (0: none; a cut still falls back to one
- * request without streaming), API_TIMEOUT_MS one request up to the head of its
- * answer.
+ * variable CLAUDE_CODE_MAX_RETRIES bounds them (0: none).
  */
 #include "answer.h"
 #include "request_log.h"

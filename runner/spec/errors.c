@@ -1,0 +1,75 @@
+#include "runner/spec/rows.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FIELD_SHOWN 80 /* bytes of a name that a caller made up */
+
+void spec_errors_done(struct spec_errors *errors)
+{
+    for (size_t i = 0; i < errors->count; i++) {
+        free(errors->items[i].field);
+        free(errors->items[i].message);
+    }
+    free(errors->items);
+    *errors = (struct spec_errors){0};
+}
+
+size_t spec_cut(const char *text, size_t max)
+{
+    size_t len = strnlen(text, max + 1);
+    if (len <= max)
+        return len;
+    while (--len > 0 && ((unsigned char)text[len] & 0xc0) == 0x80)
+        ;
+    return len;
+}
+
+static char *shown(const char *field)
+{
+    char *copy = NULL;
+    size_t len = spec_cut(field, FIELD_SHOWN);
+    if (field[len] == '\0')
+        return strdup(field);
+    return asprintf(&copy, "%.*s\xe2\x80\xa6", (int)len, field) < 0 ? NULL : copy;
+}
+
+void spec_errors_add(struct spec_errors *errors, enum err_code code, const char *field,
+                     const char *message)
+{
+    if (!errors->items)
+        errors->items = calloc(SPEC_ERRORS_MAX, sizeof(*errors->items));
+    if (!errors->items || errors->count == SPEC_ERRORS_MAX) {
+        errors->more++;
+        return;
+    }
+    struct spec_error error = {.field = shown(field), .message = strdup(message), .code = code};
+    if (!error.field || !error.message) {
+        free(error.field);
+        free(error.message);
+        errors->more++;
+        return;
+    }
+    errors->items[errors->count++] = error;
+}
+
+void spec_errors_print(const struct spec_errors *errors, struct buf *out)
+{
+    struct json_writer w;
+    if (errors->count == 0)
+        return;
+    buf_adds(out, ",\"errors\":");
+    json_write(&w, out);
+    json_open_array(&w, NULL);
+    for (size_t i = 0; i < errors->count; i++) {
+        const struct spec_error *error = &errors->items[i];
+        json_open_object(&w, NULL);
+        json_add_text(&w, "field", error->field);
+        json_add_text(&w, "message", error->message);
+        if (error->code != ERR_INVALID)
+            json_add_text(&w, "code", err_wire(error->code));
+        json_close(&w);
+    }
+    json_close(&w);
+}

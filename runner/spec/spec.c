@@ -1,0 +1,387 @@
+#include "runner/spec/spec.h"
+
+#include "base/str.h"
+#include "runner/spec/rows.h"
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const struct spec_row spec_rows[SPEC_ROWS] = {
+#define SPEC_ROW(kind_, member, name_, aliases_, takes_, default_, flags_, cli_, help_) \
+    {.kind = KIND_##kind_,                                                              \
+     .name = (name_),                                                                   \
+     .aliases = (aliases_),                                                             \
+     .takes = {takes_},                                                                 \
+     .default_text = (default_),                                                        \
+     .flags = (flags_),                                                                 \
+     .cli = (cli_),                                                                     \
+     .help = (help_),                                                                   \
+     .offset = offsetof(struct task_spec, member)},
+    SPEC_FIELDS(SPEC_ROW)
+#undef SPEC_ROW
+};
+
+void *spec_member(const struct task_spec *spec, const struct spec_row *row)
+{
+    return (char *)(uintptr_t)spec + row->offset;
+}
+
+static void clear_member(const struct task_spec *spec, const struct spec_row *row)
+{
+    void *member = spec_member(spec, row);
+    char *text;
+    switch (spec_form(row)) {
+    case FORM_STRING:
+    case FORM_JSON:
+        text = *(char **)member;
+        if (text && (row->flags & SPEC_SECRET))
+            explicit_bzero(text, strlen(text));
+        free(text);
+        *(char **)member = NULL;
+        return;
+    case FORM_LIST:
+        strlist_done(member);
+        return;
+    case FORM_INT:
+    case FORM_ENUM:
+    case FORM_NUMBER:
+    case FORM_BOOL:
+        return;
+    }
+}
+
+void task_spec_free(struct task_spec *spec)
+{
+    if (!spec)
+        return;
+    for (size_t i = 0; i < SPEC_ROWS; i++)
+        clear_member(spec, &spec_rows[i]);
+    free(spec);
+}
+
+size_t spec_parent_length(const char *name)
+{
+    const char *dot = strrchr(name, '.');
+    return dot ? (size_t)(dot - name) : 0;
+}
+
+/* A request, or a saved spec, being read. */
+struct reading {
+    const char *text;
+    size_t len;
+    unsigned where;
+    bool saved; /* what we wrote ourselves: complete, and every field's time has come */
+    struct task_spec *spec;
+    struct spec_errors *errors;
+    const char *given[SPEC_ROWS]; /* the spelling that gave a row, or NULL */
+};
+
+static void wrong(struct reading *r, enum err_code code, const char *field, const char *message)
+{
+    spec_errors_add(r->errors, code, field, message);
+}
+
+/* True when `name`, in the object whose path is `path`, is the row's name or one of its aliases. */
+static bool is_row(const struct spec_row *row, const char *path, const char *name)
+{
+    size_t parent = spec_parent_length(row->name);
+    if (strlen(path) != parent || strncmp(row->name, path, parent) != 0)
+        return false;
+    if (strcmp(row->name + parent + (parent > 0), name) == 0)
+        return true;
+    size_t len = strlen(name);
+    for (const char *alias = row->aliases; alias; alias = strchr(alias, '|')) {
+        alias += *alias == '|';
+        if (strncmp(alias, name, len) == 0 && (alias[len] == '\0' || alias[len] == '|'))
+            return true;
+    }
+    return false;
+}
+
+static bool is_offered(const struct reading *r, const struct spec_row *row)
+{
+    return (row->flags & r->where) != 0;
+}
+
+struct hint {
+    const struct reading *r;
+    const char *path;
+};
+
+/* Names in the object, for str_nearest; rows that are elsewhere as "", which is near nothing. */
+static const char *next_name(size_t index, void *arg)
+{
+    const struct hint *hint = arg;
+    if (index >= SPEC_ROWS)
+        return NULL;
+    const struct spec_row *row = &spec_rows[index];
+    size_t parent = spec_parent_length(row->name);
+    if (!is_offered(hint->r, row) || strlen(hint->path) != parent ||
+        strncmp(row->name, hint->path, parent) != 0)
+        return "";
+    return row->name + parent + (parent > 0);
+}
+
+static void unknown_field(struct reading *r, const char *path, const char *name)
+{
+    char message[240];
+    struct hint hint = {r, path};
+    const char *dot = *path ? "." : "";
+    const char *near = str_nearest(name, next_name, &hint);
+    AUTO(str) char *field = NULL;
+    if (asprintf(&field, "%s%s%s", path, dot, name) < 0) {
+        field = NULL;
+        r->errors->more++;
+        return;
+    }
+    int n =
+        snprintf(message, sizeof(message), "unknown field '%.*s'", (int)spec_cut(field, 60), field);
+    if (near)
+        snprintf(message + n, sizeof(message) - (size_t)n, "; did you mean '%s%s%s'?", path, dot,
+                 near);
+    wrong(r, ERR_INVALID, field, message);
+}
+
+/* Asks for nothing: such a value needs no capability. */
+static bool is_nothing(const struct json *value)
+{
+    bool flag = true;
+    if (json_bool(value, &flag) == 0)
+        return !flag;
+    return (json_type(value) == JSON_ARRAY || json_type(value) == JSON_OBJECT) &&
+           !json_first(value);
+}
+
+/* Keeps the bytes of a member of the top as they came. */
+static int read_raw(struct reading *r, const struct spec_row *row, const char *spelling,
+                    struct err *err)
+{
+    size_t len;
+    const char *raw = json_raw_member(r->text, r->len, spelling, &len);
+    if (raw && (double)len > row->takes.max)
+        return err_set(err, ERR_INVALID, "is too long: at most %.0f bytes, got %zu", row->takes.max,
+                       len);
+    char *copy = raw ? strndup(raw, len) : NULL;
+    if (!copy)
+        return err_set(err, ERR_INTERNAL, "does not fit into memory");
+    *(char **)spec_member(r->spec, row) = copy;
+    return 0;
+}
+
+static void read_object(struct reading *r, const char *path, const struct json *object);
+
+static void read_group(struct reading *r, const struct spec_row *row, const struct json *value)
+{
+    char message[120];
+    if (json_type(value) == JSON_OBJECT) {
+        *(bool *)spec_member(r->spec, row) = true;
+        read_object(r, row->name, value);
+        return;
+    }
+    snprintf(message, sizeof(message), "must be an object, got %s",
+             json_type_name(json_type(value)));
+    wrong(r, ERR_INVALID, row->name, message);
+}
+
+static void read_field(struct reading *r, size_t index, const char *spelling,
+                       const struct json *value)
+{
+    const struct spec_row *row = &spec_rows[index];
+    const char *shown = strchr(row->name, '.') ? row->name : spelling;
+    struct err err = ERR_INIT;
+    char twice[160];
+    if (r->given[index]) {
+        snprintf(twice, sizeof(twice), "was also given as '%s'", r->given[index]);
+        wrong(r, ERR_INVALID, shown, twice);
+        return;
+    }
+    if (json_type(value) == JSON_NULL)
+        return;
+    r->given[index] = spelling;
+    if (row->kind == KIND_GROUP) {
+        read_group(r, row, value);
+        return;
+    }
+    int rc = row->kind == KIND_JSON
+                 ? read_raw(r, row, spelling, &err)
+                 : spec_decode_value(row, value, spec_member(r->spec, row), &err);
+    if (rc)
+        wrong(r, ERR_INVALID, shown, err.msg);
+    else if ((row->flags & SPEC_LATER) && !r->saved && !is_nothing(value))
+        wrong(r, ERR_NOT_SUPPORTED_YET, shown, "is not supported yet");
+}
+
+static void read_object(struct reading *r, const char *path, const struct json *object)
+{
+    for (const struct json *child = json_first(object); child; child = json_next(child)) {
+        const char *name = json_name(child);
+        size_t i = 0;
+        if (r->errors->count == SPEC_ERRORS_MAX) { /* a million bad names are not worth a search */
+            r->errors->more++;
+            return;
+        }
+        while (i < SPEC_ROWS &&
+               !(is_offered(r, &spec_rows[i]) && is_row(&spec_rows[i], path, name)))
+            i++;
+        if (i < SPEC_ROWS)
+            read_field(r, i, name, child);
+        else
+            unknown_field(r, path, name);
+    }
+}
+
+/* Rows of which a request may have one only. */
+static const struct {
+    int first, second;
+} exclusive[] = {
+    {ROW_timeout_minutes, ROW_timeout_ms},
+    {ROW_anthropic_api_key, ROW_anthropic_oauth_token},
+    {ROW_prompt, ROW_code},
+};
+
+static void check_exclusive(struct reading *r)
+{
+    char message[160];
+    for (size_t i = 0; i < COUNT_OF(exclusive); i++) {
+        const char *first = r->given[exclusive[i].first], *second = r->given[exclusive[i].second];
+        if (!first || !second)
+            continue;
+        snprintf(message, sizeof(message), "can't be given together with '%s'", first);
+        wrong(r, ERR_INVALID, second, message);
+    }
+}
+
+static void check_required(struct reading *r)
+{
+    bool code = r->given[ROW_code] != NULL;
+    if ((r->where & SPEC_CLAUDE) && !r->given[ROW_prompt] && !code)
+        wrong(r, ERR_INVALID, "prompt", "is required");
+    else if (r->where == SPEC_PYTHON && !code)
+        wrong(r, ERR_INVALID, "code", "is required");
+    else if (r->where == SPEC_COMMAND && !r->given[ROW_command])
+        wrong(r, ERR_INVALID, "command", "is required");
+    if (r->spec->executor == EXECUTOR_CLOUD)
+        wrong(r, ERR_NOT_SUPPORTED_YET, "executor", "'cloud' is not supported yet");
+}
+
+static int copy_default(const struct reading *r, int row, char **member, const char *text)
+{
+    if (r->given[row] || !text)
+        return 0;
+    *member = strdup(text);
+    return *member ? 0 : -1;
+}
+
+/* Fills what was not given. -1 when memory ran out. */
+static int fill_defaults(struct reading *r, const struct spec_defaults *defaults)
+{
+    struct task_spec *spec = r->spec;
+    if (spec->timeout_minutes > 0)
+        spec->timeout_ms = spec->timeout_minutes * 60000;
+    else if (!r->given[ROW_timeout_ms])
+        spec->timeout_ms = defaults->timeout_minutes * 60000;
+    spec->timeout_minutes = 0;
+    if (!r->given[ROW_priority])
+        spec->priority = 5;
+    if (!(r->where & SPEC_CLAUDE) || r->given[ROW_code])
+        return 0;
+    if (!r->given[ROW_allowed_tools] && defaults->allowed_tools)
+        for (size_t i = 0; i < defaults->allowed_tools->count; i++)
+            if (strlist_add(&spec->allowed_tools, defaults->allowed_tools->items[i]))
+                return -1;
+    return copy_default(r, ROW_permission_mode, &spec->permission_mode,
+                        defaults->permission_mode) ||
+                   copy_default(r, ROW_model, &spec->model, defaults->model) ||
+                   copy_default(r, ROW_system_prompt, &spec->system_prompt, defaults->system_prompt)
+               ? -1
+               : 0;
+}
+
+/* Sums the errors up in *err. Returns -1 when there are any. */
+static int sum_up(const struct spec_errors *errors, struct err *err)
+{
+    const struct spec_error *first = NULL;
+    if (errors->count == 0 && errors->more == 0)
+        return 0;
+    for (size_t i = 0; i < errors->count; i++)
+        if (!first || (first->code != ERR_INVALID && errors->items[i].code == ERR_INVALID))
+            first = &errors->items[i];
+    if (!first)
+        return err_set(err, ERR_INTERNAL, "out of memory");
+    char more[40] = "";
+    if (errors->count + errors->more > 1)
+        snprintf(more, sizeof(more), " (and %zu more)", errors->count + errors->more - 1);
+    bool whole = str_starts(first->message, "unknown field");
+    return err_set(err, first->code, "%s%s%.*s%s", whole ? "" : first->field, whole ? "" : " ",
+                   (int)spec_cut(first->message, 120), first->message, more);
+}
+
+/* Reads one text into r->spec. */
+static int read_text(struct reading *r, struct err *err)
+{
+    AUTO(json) struct json *tree = json_parse(r->text, r->len, err);
+    if (!tree)
+        return -1;
+    if (json_type(tree) != JSON_OBJECT)
+        return err_set(err, ERR_INVALID, "the body must be a JSON object, got %s",
+                       json_type_name(json_type(tree)));
+    read_object(r, "", tree);
+    if (!r->saved) {
+        check_exclusive(r);
+        check_required(r);
+    }
+    for (size_t i = 0; i < SPEC_ROWS; i++)
+        r->given[i] = r->given[i] ? spec_rows[i].name : NULL; /* the tree's names go with it */
+    return sum_up(r->errors, err);
+}
+
+struct task_spec *task_spec_decode(const char *body, size_t len,
+                                   const struct spec_defaults *defaults, struct spec_errors *errors,
+                                   struct err *err)
+{
+    AUTO(task_spec) struct task_spec *spec = calloc(1, sizeof(*spec));
+    struct reading r = {
+        .text = body, .len = len, .where = defaults->where, .spec = spec, .errors = errors};
+    if (!spec) {
+        err_set(err, ERR_INTERNAL, "out of memory");
+        return NULL;
+    }
+    if (read_text(&r, err))
+        return NULL;
+    if (fill_defaults(&r, defaults)) {
+        err_set(err, ERR_INTERNAL, "out of memory");
+        return NULL;
+    }
+    return STEAL_PTR(spec);
+}
+
+struct task_spec *task_spec_load(const char *saved, size_t saved_len, const char *secrets,
+                                 size_t secrets_len, struct err *err)
+{
+    AUTO(spec_errors) struct spec_errors errors = {0};
+    AUTO(task_spec) struct task_spec *spec = calloc(1, sizeof(*spec));
+    struct reading r = {.text = saved,
+                        .len = saved_len,
+                        .where = SPEC_TASK,
+                        .saved = true,
+                        .spec = spec,
+                        .errors = &errors};
+    if (!spec) {
+        err_set(err, ERR_INTERNAL, "out of memory");
+        return NULL;
+    }
+    int rc = read_text(&r, err);
+    if (rc == 0 && secrets) {
+        r.text = secrets;
+        r.len = secrets_len;
+        rc = read_text(&r, err);
+    }
+    if (rc) {
+        err_wrap(err, "saved request");
+        err->code = ERR_INTERNAL;
+        return NULL;
+    }
+    return STEAL_PTR(spec);
+}

@@ -1,0 +1,323 @@
+#define CURL_DISABLE_TYPECHECK
+#include "net/net.h"
+
+#include "base/str.h"
+#include "net/address.h"
+#include "net/load.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define HEAD_BYTES_MAX 65536
+#define CONNECT_MS 10000
+#define TOTAL_MS 30000
+#define RELAY_BUFFER 131072L
+
+/* curl_easy_setopt with a pointer and with a number, for the table of functions. */
+#define set(curl, handle, option, value) (curl)->curl_easy_setopt((handle), (option), (value))
+
+/* What the callbacks of one exchange share. */
+struct exchange {
+    const struct curl_functions *curl;
+    CURL *handle;
+    const struct net_relay *relay; /* NULL: a call */
+    struct net_answer *answer;     /* of a call */
+    struct buf *head;
+    const char *body;
+    size_t body_left;
+    enum net_reach reach;
+    bool plain; /* http: only to loopback */
+    bool told;  /* relay: head() has been called */
+    bool blocked;
+    bool too_large;
+    bool gave_up;
+    char message[CURL_ERROR_SIZE];
+};
+
+void net_answer_done(struct net_answer *answer)
+{
+    buf_done(&answer->head);
+    buf_done(&answer->body);
+}
+
+/* --- callbacks ----------------------------------------------------------------------------- */
+
+/* Sees the address that is about to be connected to: names and redirects cannot get around it. */
+static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+    struct exchange *exchange = arg;
+    (void)purpose;
+    bool allowed = exchange->plain                 ? address_is_loopback(&address->addr)
+                   : exchange->reach == NET_PUBLIC ? address_is_public(&address->addr)
+                                                   : true;
+    if (!allowed) {
+        exchange->blocked = true;
+        return CURL_SOCKET_BAD;
+    }
+    return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
+static size_t on_header(char *line, size_t size, size_t count, void *arg)
+{
+    struct exchange *exchange = arg;
+    size_t len = size * count;
+    if (len >= 5 && memcmp(line, "HTTP/", 5) == 0)
+        buf_clear(exchange->head); /* of the last answer only: 100 Continue comes before it */
+    else if (len > 2 && buf_add(exchange->head, line, len))
+        exchange->too_large = true;
+    return exchange->too_large ? 0 : len;
+}
+
+static int tell_head(struct exchange *exchange)
+{
+    long status = 0;
+    if (exchange->told)
+        return 0;
+    exchange->told = true;
+    exchange->curl->curl_easy_getinfo(exchange->handle, CURLINFO_RESPONSE_CODE, &status);
+    return exchange->relay->head((int)status, exchange->head, exchange->relay->arg);
+}
+
+static size_t on_body(char *data, size_t size, size_t count, void *arg)
+{
+    struct exchange *exchange = arg;
+    size_t len = size * count;
+    if (!exchange->relay) {
+        exchange->too_large = buf_add(&exchange->answer->body, data, len) != 0;
+        return exchange->too_large ? 0 : len;
+    }
+    if (tell_head(exchange) || exchange->relay->write(data, len, exchange->relay->arg)) {
+        exchange->gave_up = true;
+        return 0;
+    }
+    return len;
+}
+
+static size_t on_read(char *to, size_t size, size_t count, void *arg)
+{
+    struct exchange *exchange = arg;
+    size_t room = size * count;
+    if (exchange->relay) {
+        ssize_t n = exchange->relay->read(to, room, exchange->relay->arg);
+        exchange->gave_up |= n < 0;
+        return n < 0 ? CURL_READFUNC_ABORT : (size_t)n;
+    }
+    size_t n = exchange->body_left < room ? exchange->body_left : room;
+    memcpy(to, exchange->body, n);
+    exchange->body += n;
+    exchange->body_left -= n;
+    return n;
+}
+
+static int on_progress(void *arg, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
+{
+    struct exchange *exchange = arg;
+    (void)a, (void)b, (void)c, (void)d;
+    if (exchange->relay && exchange->relay->stop && exchange->relay->stop(exchange->relay->arg))
+        exchange->gave_up = true;
+    return exchange->gave_up;
+}
+
+/* --- one exchange -------------------------------------------------------------------------- */
+
+static int explain(const struct exchange *exchange, CURLcode code, const char *url, struct err *err)
+{
+    char host[128];
+    const char *at = strstr(url, "://");
+    at = at ? at + 3 : url;
+    snprintf(host, sizeof(host), "%.*s", (int)strcspn(at, "/?#"), at);
+    if (exchange->gave_up)
+        return err_set(err, ERR_INTERNAL, "given up");
+    if (exchange->blocked)
+        return err_set(err, ERR_FORBIDDEN, "'%s' is at an address that may not be reached", host);
+    if (exchange->too_large)
+        return err_set(err, ERR_TOO_LARGE, "the answer of '%s' is too large", host);
+    enum err_code mine = code == CURLE_OPERATION_TIMEDOUT ? ERR_TIMEOUT
+                         : code == CURLE_URL_MALFORMAT || code == CURLE_UNSUPPORTED_PROTOCOL
+                             ? ERR_INVALID
+                             : ERR_UPSTREAM;
+    return err_set(err, mine, "'%s': %s", host,
+                   exchange->message[0] ? exchange->message
+                                        : exchange->curl->curl_easy_strerror(code));
+}
+
+static struct curl_slist *make_headers(const struct curl_functions *curl,
+                                       const struct strlist *headers)
+{
+    struct curl_slist *list = curl->curl_slist_append(NULL, "Expect:");
+    for (size_t i = 0; list && headers && i < headers->count; i++) {
+        struct curl_slist *longer = curl->curl_slist_append(list, headers->items[i]);
+        if (!longer)
+            curl->curl_slist_free_all(list);
+        list = longer;
+    }
+    return list;
+}
+
+static void set_common(struct exchange *x, const char *method, const char *url)
+{
+    const struct curl_functions *curl = x->curl;
+    CURL *h = x->handle;
+    const char *ca_file = getenv("SSL_CERT_FILE");
+    x->plain = strncasecmp(url, "http://", 7) == 0;
+    curl->curl_easy_reset(h);
+    set(curl, h, CURLOPT_URL, url);
+    set(curl, h, CURLOPT_CUSTOMREQUEST, method);
+    set(curl, h, CURLOPT_PROTOCOLS_STR, "http,https");
+    set(curl, h, CURLOPT_FOLLOWLOCATION, 0L);
+    set(curl, h, CURLOPT_PROXY, ""); /* a proxy would hide the address from open_socket() */
+    set(curl, h, CURLOPT_NOSIGNAL, 1L);
+    set(curl, h, CURLOPT_ERRORBUFFER, x->message);
+    set(curl, h, CURLOPT_OPENSOCKETFUNCTION, open_socket);
+    set(curl, h, CURLOPT_OPENSOCKETDATA, x);
+    set(curl, h, CURLOPT_HEADERFUNCTION, on_header);
+    set(curl, h, CURLOPT_HEADERDATA, x);
+    set(curl, h, CURLOPT_WRITEFUNCTION, on_body);
+    set(curl, h, CURLOPT_WRITEDATA, x);
+    set(curl, h, CURLOPT_READFUNCTION, on_read);
+    set(curl, h, CURLOPT_READDATA, x);
+    if (ca_file)
+        set(curl, h, CURLOPT_CAINFO, ca_file);
+    if (strcmp(method, "HEAD") == 0)
+        set(curl, h, CURLOPT_NOBODY, 1L);
+}
+
+static void set_body(struct exchange *x, int64_t len)
+{
+    if (len == 0)
+        return;
+    set(x->curl, x->handle, CURLOPT_UPLOAD, 1L);
+    if (len > 0)
+        set(x->curl, x->handle, CURLOPT_INFILESIZE_LARGE, (curl_off_t)len);
+}
+
+static int perform(struct exchange *x, const struct strlist *headers, const char *url,
+                   struct err *err)
+{
+    struct curl_slist *list = make_headers(x->curl, headers);
+    if (!list)
+        return err_sys(err, "headers");
+    set(x->curl, x->handle, CURLOPT_HTTPHEADER, list);
+    CURLcode code = x->curl->curl_easy_perform(x->handle);
+    x->curl->curl_slist_free_all(list);
+    return code == CURLE_OK ? 0 : explain(x, code, url, err);
+}
+
+static int check_url(const char *url, struct err *err)
+{
+    if (strncasecmp(url, "https://", 8) == 0 || strncasecmp(url, "http://", 7) == 0)
+        return 0;
+    return err_set(err, ERR_INVALID, "only http and https URLs can be called");
+}
+
+int net_call(const struct net_request *request, struct net_answer *ret_answer, struct err *err)
+{
+    const struct curl_functions *curl = curl_load(err);
+    if (!curl || check_url(request->url, err))
+        return -1;
+    struct net_answer answer = {0};
+    buf_init(&answer.head, HEAD_BYTES_MAX);
+    buf_init(&answer.body, request->answer_max);
+    struct exchange x = {.curl = curl,
+                         .handle = curl->curl_easy_init(),
+                         .answer = &answer,
+                         .head = &answer.head,
+                         .body = request->body,
+                         .body_left = request->body_len,
+                         .reach = request->reach};
+    if (!x.handle)
+        return err_sys(err, "libcurl");
+    set_common(&x, request->method, request->url);
+    set_body(&x, (int64_t)request->body_len);
+    set(curl, x.handle, CURLOPT_CONNECTTIMEOUT_MS,
+        (long)(request->connect_ms ? request->connect_ms : CONNECT_MS));
+    set(curl, x.handle, CURLOPT_TIMEOUT_MS,
+        (long)(request->total_ms ? request->total_ms : TOTAL_MS));
+    int rc = perform(&x, request->headers, request->url, err);
+    long status = 0;
+    curl->curl_easy_getinfo(x.handle, CURLINFO_RESPONSE_CODE, &status);
+    curl->curl_easy_cleanup(x.handle);
+    answer.status = (int)status;
+    if (rc)
+        net_answer_done(&answer);
+    else
+        *ret_answer = answer;
+    return rc;
+}
+
+const char *net_header(const struct buf *head, const char *name, char *value, size_t size)
+{
+    size_t n = strlen(name);
+    for (const char *line = buf_str(head), *end; *line; line = end) {
+        end = strchr(line, '\n');
+        end = end ? end + 1 : line + strlen(line);
+        if (strncasecmp(line, name, n) != 0 || line[n] != ':')
+            continue;
+        const char *from = line + n + 1, *to = end;
+        while (from < to && (*from == ' ' || *from == '\t'))
+            from++;
+        while (to > from && (unsigned char)to[-1] <= ' ')
+            to--;
+        snprintf(value, size, "%.*s", (int)(to - from), from);
+        return value;
+    }
+    return NULL;
+}
+
+/* --- relays -------------------------------------------------------------------------------- */
+
+struct net_link {
+    CURL *handle;
+};
+
+struct net_link *net_link_new(void)
+{
+    struct err ignored;
+    const struct curl_functions *curl = curl_load(&ignored);
+    struct net_link *link = curl ? calloc(1, sizeof(*link)) : NULL;
+    if (link && !(link->handle = curl->curl_easy_init())) {
+        free(link);
+        link = NULL;
+    }
+    return link;
+}
+
+void net_link_free(struct net_link *link)
+{
+    struct err ignored;
+    if (!link)
+        return;
+    curl_load(&ignored)->curl_easy_cleanup(link->handle);
+    free(link);
+}
+
+int net_relay(struct net_link *link, const struct net_relay *relay, struct err *err)
+{
+    const struct curl_functions *curl = curl_load(err);
+    AUTO(buf) struct buf head = BUF_INIT(HEAD_BYTES_MAX);
+    if (!curl || check_url(relay->url, err))
+        return -1;
+    struct exchange x = {
+        .curl = curl, .handle = link->handle, .relay = relay, .head = &head, .reach = NET_TRUSTED};
+    set_common(&x, relay->method, relay->url); /* keeps the connection */
+    set_body(&x, relay->body_len);
+    set(curl, x.handle, CURLOPT_BUFFERSIZE, RELAY_BUFFER);
+    set(curl, x.handle, CURLOPT_UPLOAD_BUFFERSIZE, RELAY_BUFFER);
+    set(curl, x.handle, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    set(curl, x.handle, CURLOPT_CONNECTTIMEOUT_MS,
+        (long)(relay->connect_ms ? relay->connect_ms : CONNECT_MS));
+    set(curl, x.handle, CURLOPT_LOW_SPEED_LIMIT, 1L);
+    set(curl, x.handle, CURLOPT_LOW_SPEED_TIME, (long)((relay->silence_ms + 999) / 1000));
+    set(curl, x.handle, CURLOPT_NOPROGRESS, 0L);
+    set(curl, x.handle, CURLOPT_XFERINFOFUNCTION, on_progress);
+    set(curl, x.handle, CURLOPT_XFERINFODATA, &x);
+    int rc = perform(&x, relay->headers, relay->url, err);
+    if (rc == 0 && tell_head(&x)) /* an answer without a body */
+        rc = err_set(err, ERR_INTERNAL, "given up");
+    return rc;
+}

@@ -1,0 +1,86 @@
+/*
+ * Outgoing HTTP, by libcurl.
+ *
+ * https, or http to loopback (tests, private endpoints); no redirects, no proxies but where asked,
+ * every call with time limits and a size limit. libcurl is loaded when the first call is made: it
+ * and the thirty libraries behind it would otherwise double the size of an idle daemon.
+ *
+ * Threads: any; a link belongs to one thread at a time.
+ */
+#ifndef NET_NET_H
+#define NET_NET_H
+
+#include "base/auto.h"
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/strlist.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Who may be talked to. */
+enum net_reach {
+    NET_PUBLIC,  /* only public addresses, as they are connected to, whatever the name says */
+    NET_TRUSTED, /* any: a URL from the owner's configuration */
+};
+
+struct net_request {
+    const char *method; /* "GET", "POST", … */
+    const char *url;
+    const struct strlist *headers; /* "Name: value", or NULL */
+    const void *body;              /* or NULL */
+    size_t body_len;
+    enum net_reach reach;
+    int connect_ms; /* 0: 10 s */
+    int total_ms;   /* 0: 30 s */
+    size_t answer_max;
+};
+
+struct net_answer {
+    int status;
+    struct buf head; /* the header lines, CRLF between them */
+    struct buf body;
+};
+
+void net_answer_done(struct net_answer *answer);
+static inline void auto_net_answer(struct net_answer *answer)
+{
+    net_answer_done(answer);
+}
+
+/* One exchange. 0 whenever a whole answer came, whatever its status. Else ERR_UPSTREAM,
+ * ERR_TIMEOUT, ERR_TOO_LARGE, ERR_FORBIDDEN (the address may not be reached), ERR_INVALID (the
+ * URL). */
+int net_call(const struct net_request *request, struct net_answer *ret_answer, struct err *err);
+
+/* The value of a header in `head` (first, trimmed, copied into value), or NULL. */
+const char *net_header(const struct buf *head, const char *name, char *value, size_t size);
+
+/* A connection that is kept for the next exchange. */
+struct net_link;
+struct net_link *net_link_new(void);
+void net_link_free(struct net_link *link);
+
+/* One exchange whose bodies pass through, in pieces as they come. */
+struct net_relay {
+    const char *method;
+    const char *url;
+    const struct strlist *headers;
+    int64_t body_len; /* of the request; -1: chunked, 0: none */
+    int connect_ms;
+    int silence_ms; /* give up when nothing moves for so long */
+    void *arg;
+    /* Up to size bytes of the request's body; 0 at its end, -1 to give up. */
+    ssize_t (*read)(char *to, size_t size, void *arg);
+    /* The answer's status and header lines have come; -1 to give up. */
+    int (*head)(int status, const struct buf *head, void *arg);
+    /* A piece of the answer's body; -1 to give up. */
+    int (*write)(const char *data, size_t len, void *arg);
+    /* Asked about once a second and at every piece; true to give up. */
+    bool (*stop)(void *arg);
+};
+
+int net_relay(struct net_link *link, const struct net_relay *relay, struct err *err);
+
+#endif

@@ -1,0 +1,637 @@
+/*
+ * Bad input: every ground rule of the contract, and a corpus of malformed requests in bytes. The
+ * service answers or closes, stays healthy, and leaks nothing.
+ */
+#include "testing.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static struct runner *runner;
+
+static struct runner *shared(void)
+{
+    if (!runner) {
+        struct runner *made = runner_new();
+        runner_set(made, "AUTH_FAILURES_MAX", "10000");
+        runner_start(made);
+        runner = made;
+    }
+    return runner;
+}
+
+static int stop_runner(void **state)
+{
+    (void)state;
+    runner_free(runner);
+    return 0;
+}
+
+/* ---- fields ---- */
+
+/* A body that is refused: the field that is named (NULL: none) and part of what is said. */
+static const struct bad_body {
+    const char *body;
+    const char *field, *message;
+} bad_bodies[] = {
+    {"", NULL, ""},
+    {" ", NULL, ""},
+    {"nonsense", NULL, ""},
+    {"{", NULL, ""},
+    {"[]", NULL, ""},
+    {"null", NULL, ""},
+    {"\"text\"", NULL, ""},
+    {"{\"prompt\":\"x\"} {}", NULL, ""},
+    {"{\"prompt\":\"x\"},", NULL, ""},
+    {"{\"prompt\":\"x\",}", NULL, ""},
+    {"{'prompt':'x'}", NULL, ""},
+    {"{prompt:\"x\"}", NULL, ""},
+    {"{\"prompt\":\"x\"", NULL, ""},
+    {"{\"prompt\":\"x}", NULL, ""},
+    {"{\"prompt\":\"a\nb\"}", NULL, ""},
+    {"{\"prompt\":\"\\q\"}", NULL, ""},
+    {"{\"prompt\":\"\\u12\"}", NULL, ""},
+    {"{\"prompt\":\"\\ud800\"}", NULL, ""},
+    {"{\"prompt\":\"a\\u0000b\"}", NULL, ""},
+    {"{\"prompt\":\"\xff\"}", NULL, "UTF-8"},
+    {"{\"prompt\":\"\xc0\xaf\"}", NULL, "UTF-8"},
+    {"{\"prompt\":\"\xed\xa0\x80\"}", NULL, "UTF-8"},
+    {"{\"prompt\":\"\xf5\x80\x80\x80\"}", NULL, "UTF-8"},
+    {"\xef\xbb\xbf{\"prompt\":\"x\"}", NULL, ""},
+    {"{\"prompt\":\"x\",\"prompt\":\"y\"}", NULL, "prompt"},
+    {"{\"prompt\":\"x\",\"maxTurns\":1e999}", NULL, ""},
+    {"{\"prompt\":\"x\",\"maxTurns\":01}", NULL, ""},
+    {"{\"prompt\":\"x\",\"maxTurns\":+1}", NULL, ""},
+    {"{\"prompt\":\"x\",\"maxTurns\":NaN}", NULL, ""},
+    {"{\"prompt\":\"x\",\"maxTurns\":0x10}", NULL, ""},
+    {"{}", "prompt", ""},
+    {"{\"prompt\":null}", "prompt", ""},
+    {"{\"prompt\":\"\"}", "prompt", ""},
+    {"{\"prompt\":\"   \\n\\t \"}", "prompt", ""},
+    {"{\"prompt\":7}", "prompt", ""},
+    {"{\"prompt\":[\"x\"]}", "prompt", ""},
+    {"{\"promt\":\"x\"}", "promt", "did you mean 'prompt'"},
+    {"{\"prompt\":\"x\",\"timeoutMinute\":1}", "timeoutMinute", "did you mean 'timeoutMinutes'"},
+    {"{\"prompt\":\"x\",\"Prompt\":\"y\"}", "Prompt", "unknown"},
+    {"{\"prompt\":\"x\",\"\":1}", "", "unknown"},
+    {"{\"prompt\":\"x\",\"maxTurns\":0}", "maxTurns", "got 0"},
+    {"{\"prompt\":\"x\",\"maxTurns\":-1}", "maxTurns", "got -1"},
+    {"{\"prompt\":\"x\",\"maxTurns\":1.5}", "maxTurns", ""},
+    {"{\"prompt\":\"x\",\"maxTurns\":\"6\"}", "maxTurns", ""},
+    {"{\"prompt\":\"x\",\"maxTurns\":true}", "maxTurns", ""},
+    {"{\"prompt\":\"x\",\"maxTurns\":1e300}", "maxTurns", ""},
+    {"{\"prompt\":\"x\",\"max_turns\":0}", "max_turns", "got 0"},
+    {"{\"prompt\":\"x\",\"maxTurns\":3,\"max_turns\":4}", "max_turns", ""},
+    {"{\"prompt\":\"x\",\"timeoutMinutes\":0}", "timeoutMinutes", "1..10080"},
+    {"{\"prompt\":\"x\",\"timeoutMinutes\":10081}", "timeoutMinutes", "1..10080"},
+    {"{\"prompt\":\"x\",\"timeout_ms\":0}", "timeout_ms", ""},
+    {"{\"prompt\":\"x\",\"timeout_ms\":604800001}", "timeout_ms", ""},
+    {"{\"prompt\":\"x\",\"priority\":10}", "priority", "0..9"},
+    {"{\"prompt\":\"x\",\"priority\":-1}", "priority", "0..9"},
+    {"{\"prompt\":\"x\",\"executor\":\"moon\"}", "executor", "local"},
+    {"{\"prompt\":\"x\",\"permissionMode\":\"all\"}", "permissionMode", "plan"},
+    {"{\"prompt\":\"x\",\"effort\":\"none\"}", "effort", "high"},
+    {"{\"prompt\":\"x\",\"allowedTools\":5}", "allowedTools", ""},
+    {"{\"prompt\":\"x\",\"allowedTools\":[5]}", "allowedTools", ""},
+    {"{\"prompt\":\"x\",\"detach\":\"yes\"}", "detach", ""},
+    {"{\"prompt\":\"x\",\"detach\":1}", "detach", ""},
+    {"{\"prompt\":\"x\",\"taskId\":\"\"}", "taskId", ""},
+    {"{\"prompt\":\"x\",\"taskId\":\"a/b\"}", "taskId", ""},
+    {"{\"prompt\":\"x\",\"taskId\":\"..\"}", "taskId", ""},
+    {"{\"prompt\":\"x\",\"taskId\":\"a b\"}", "taskId", ""},
+    {"{\"prompt\":\"x\",\"taskId\":\"status\"}", "taskId", ""},
+    {"{\"prompt\":\"x\",\"maxBudgetUsd\":-1}", "maxBudgetUsd", ""},
+    {"{\"prompt\":\"x\",\"maxBudgetUsd\":0}", "maxBudgetUsd", ""},
+    {"{\"prompt\":\"x\",\"resumeSessionId\":\"../../etc\"}", "resumeSessionId", ""},
+    {"{\"prompt\":\"x\",\"cwdRelative\":\"../up\"}", "cwdRelative", ""},
+    {"{\"prompt\":\"x\",\"cwdRelative\":\"/etc\"}", "cwdRelative", ""},
+    {"{\"prompt\":\"x\",\"callbackUrl\":\"ftp://x\"}", "callbackUrl", ""},
+    {"{\"prompt\":\"x\",\"repoUrl\":\"-oProxyCommand=x\"}", "repoUrl", ""},
+    {"{\"prompt\":\"x\",\"gitBranch\":\"--upload-pack=x\"}", "gitBranch", ""},
+    {"{\"prompt\":\"x\",\"anthropicApiKey\":\"with space and\"}", "anthropicApiKey", ""},
+    {"{\"prompt\":\"x\",\"anthropicApiKey\":\"with\\r\\nnewline\"}", "anthropicApiKey", ""},
+    {"{\"prompt\":\"x\",\"limits\":{\"cpu\":-1}}", "limits.cpu", ""},
+    {"{\"prompt\":\"x\",\"limits\":{\"cpus\":1}}", "limits.cpus", "did you mean"},
+    {"{\"prompt\":\"x\",\"limits\":[]}", "limits", ""},
+    {"{\"prompt\":\"x\",\"jsonSchema\":5}", "jsonSchema", ""},
+    {"{\"prompt\":\"x\",\"model\":\"\"}", "model", ""},
+    {"{\"prompt\":\"x\",\"model\":\"a\\nb\"}", "model", ""},
+};
+
+static void every_bad_body_is_refused_and_its_field_named(void **state)
+{
+    (void)state;
+    shared();
+    for (size_t i = 0; i < COUNT(bad_bodies); i++) {
+        const struct bad_body *bad = &bad_bodies[i];
+        struct reply *reply = runner_post(runner, "/execute", bad->body);
+        if (reply->status != 400)
+            print_error("body: %s\n", bad->body);
+        assert_problem(reply, 400, NULL);
+        if (!bad->field) {
+            assert_json_contains(reply->json, "detail", bad->message);
+        } else {
+            const cJSON *error;
+            bool named = false;
+            cJSON_ArrayForEach(error, json_at(reply->json, "errors")) named |=
+                strcmp(json_text(error, "field"), bad->field) == 0 &&
+                strstr(json_text(error, "message"), bad->message);
+            if (!named)
+                fail_msg("%s: '%s' (%s) is not in %s", bad->body, bad->field, bad->message,
+                         reply->body);
+        }
+        reply_free(reply);
+    }
+}
+
+static void all_bad_fields_are_told_at_once(void **state)
+{
+    (void)state;
+    struct reply *reply = runner_post(shared(), "/execute",
+                                      "{\"prompt\":\"\",\"maxTurns\":0,\"priority\":99,"
+                                      "\"effort\":\"x\",\"nonsense\":1}");
+    assert_problem(reply, 400, NULL);
+    assert_int_equal(cJSON_GetArraySize(json_at(reply->json, "errors")), 5);
+    reply_free(reply);
+}
+
+static void fields_whose_time_has_not_come_are_refused_by_name(void **state)
+{
+    (void)state;
+    struct reply *reply =
+        runner_post(shared(), "/execute", "{\"prompt\":\"x\",\"executor\":\"cloud\"}");
+    assert_status(reply, 400);
+    assert_non_null(strstr(reply->body, "executor"));
+    reply_free(reply);
+}
+
+static void snake_case_aliases_are_accepted(void **state)
+{
+    (void)state;
+    struct reply *reply =
+        runner_post(shared(), "/execute",
+                    "{\"prompt\":\"standin: ok x\",\"timeout_ms\":300000,"
+                    "\"allowed_tools\":[\"Read\"],\"max_turns\":6,\"useNamedPipe\":true}");
+    assert_status(reply, 200);
+    assert_json_bool(reply->json, "success", true);
+    reply_free(reply);
+}
+
+/* ---- sizes ---- */
+
+/* `n` times the same byte. The caller frees it. */
+static char *run_of(char byte, size_t n)
+{
+    char *text = malloc(n + 1);
+    assert_non_null(text);
+    memset(text, byte, n);
+    text[n] = '\0';
+    return text;
+}
+
+static char *big_prompt(size_t size)
+{
+    char *text = run_of('p', size);
+    char *body = textf("{\"prompt\":\"%s\"}", text);
+    free(text);
+    return body;
+}
+
+static char *deep_json(int depth)
+{
+    char *open = run_of('[', (size_t)depth);
+    char *close = run_of(']', (size_t)depth);
+    char *body = textf("{\"prompt\":\"standin: ok x\",\"metadata\":%s%s}", open, close);
+    free(open);
+    free(close);
+    return body;
+}
+
+static void check_post(const char *body, int status)
+{
+    struct reply *reply = runner_post(shared(), "/execute", body);
+    assert_status(reply, status);
+    reply_free(reply);
+}
+
+static void sizes_have_their_limits(void **state)
+{
+    (void)state;
+    static const struct {
+        size_t prompt;
+        int status;
+    } sizes[] = {{1024 * 1024, 200},
+                 {1024 * 1024 + 1, 400},
+                 {9 * 1024 * 1024, 400},
+                 {10 * 1024 * 1024, 413},
+                 {11 * 1024 * 1024, 413}};
+    for (size_t i = 0; i < COUNT(sizes); i++) {
+        char *body = big_prompt(sizes[i].prompt);
+        print_message("  %zu\n", sizes[i].prompt);
+        check_post(body, sizes[i].status);
+        free(body);
+    }
+    static const struct {
+        int depth, status;
+    } depths[] = {{62, 200}, {64, 400}, {1000, 400}, {1000000, 400}};
+    for (size_t i = 0; i < COUNT(depths); i++) {
+        char *body = deep_json(depths[i].depth);
+        check_post(body, depths[i].status);
+        free(body);
+    }
+}
+
+/* ---- the head ---- */
+
+static int status_of_head(size_t header_size)
+{
+    char *value = run_of('h', header_size);
+    char *headers = textf("X-Long: %s\r\n" RUNNER_AUTH, value);
+    struct reply *reply = http_call(shared()->base, "GET", "/health", headers, NULL);
+    int status = reply->status;
+    reply_free(reply);
+    free(headers);
+    free(value);
+    return status;
+}
+
+static void heads_over_sixteen_kilobytes_are_431(void **state)
+{
+    (void)state;
+    assert_int_equal(status_of_head(8000), 200);
+    assert_int_equal(status_of_head(17 * 1024), 431);
+    assert_int_equal(status_of_head(200 * 1024), 431);
+}
+
+static void wrong_methods_and_paths_say_what_is_right(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *method, *path;
+        int status;
+        const char *allow;
+    } cases[] = {
+        {"GET", "/execute", 405, "POST"},     {"PUT", "/execute", 405, "POST"},
+        {"POST", "/health", 405, "GET"},      {"DELETE", "/healthz", 405, "GET"},
+        {"PATCH", "/tasks/x", 405, "DELETE"}, {"GET", "/nothing", 404, NULL},
+        {"GET", "/execute/", 404, NULL},      {"GET", "//health", 404, NULL},
+        {"GET", "/Health", 404, NULL},        {"GET", "/tasks/x/y/z", 404, NULL},
+        {"GET", "/../etc/passwd", 404, NULL}, {"BREW", "/health", 405, "GET"},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct reply *reply =
+            http_call(shared()->base, cases[i].method, cases[i].path, RUNNER_AUTH, NULL);
+        char allow[100] = "";
+        reply_header(reply, "Allow", allow, sizeof allow);
+        print_message("  %s %s\n", cases[i].method, cases[i].path);
+        if (cases[i].status == 404 && reply->status == 400) { /* a path that no one may ask for */
+            reply_free(reply);
+            continue;
+        }
+        assert_status(reply, cases[i].status);
+        if (cases[i].allow)
+            assert_non_null(strstr(allow, cases[i].allow));
+        reply_free(reply);
+    }
+}
+
+static void request_ids_are_returned_when_they_are_sane(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *sent;
+        bool kept;
+    } cases[] = {
+        {"abc-123", true},   {"A.b_c:9", true}, {"with space", false},
+        {"<script>", false}, {"", false},       {"\"quoted\"", false},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        char *headers = textf("X-Request-ID: %s\r\n", cases[i].sent);
+        struct reply *reply = http_call(shared()->base, "GET", "/health", headers, NULL);
+        char id[200] = "";
+        assert_true(reply_header(reply, "X-Request-ID", id, sizeof id));
+        assert_string_not_equal(id, "");
+        bool kept = strcmp(id, cases[i].sent) == 0;
+        if (kept != cases[i].kept)
+            fail_msg("'%s' became '%s'", cases[i].sent, id);
+        reply_free(reply);
+        free(headers);
+    }
+}
+
+static void expect_100_is_answered_first(void **state)
+{
+    (void)state;
+    static const char body[] = "{\"prompt\":\"standin: ok x\"}";
+    int fd = http_connect(shared()->base);
+    char *head = textf("POST /execute HTTP/1.1\r\nHost: x\r\n" RUNNER_AUTH
+                       "Content-Type: application/json\r\nExpect: 100-continue\r\n"
+                       "Content-Length: %zu\r\n\r\n",
+                       strlen(body));
+    char interim[64] = "";
+    assert_true(http_send_text(fd, head));
+    assert_true(recv(fd, interim, 12, MSG_WAITALL) == 12);
+    assert_string_equal(interim, "HTTP/1.1 100");
+    assert_true(http_send_text(fd, body));
+    struct reply *reply = http_read(fd, 10000);
+    assert_non_null(strstr(reply->body[0] ? reply->body : reply->head, "success"));
+    reply_free(reply);
+    close(fd);
+    free(head);
+}
+
+/* ---- the corpus, in bytes ---- */
+
+#define BYTES(text) (text), sizeof(text) - 1
+#define AUTHED "Host: x\r\n" RUNNER_AUTH
+#define GOOD "{\"prompt\":\"standin: ok x\"}"
+
+enum { ANY_REFUSAL = 0 }; /* some 4xx or 5xx, or a closed connection */
+
+static const struct raw_request {
+    const char *bytes;
+    size_t size;
+    int status;
+} corpus[] = {
+    /* request lines */
+    {BYTES("\r\n\r\n"), ANY_REFUSAL},
+    {BYTES("\n\n"), ANY_REFUSAL},
+    {BYTES("GET\r\n\r\n"), ANY_REFUSAL},
+    {BYTES("GET /health\r\n\r\n"), ANY_REFUSAL},
+    {BYTES("GET  HTTP/1.1\r\nHost: x\r\n\r\n"), ANY_REFUSAL},
+    {BYTES("GET /health HTTP/1.1 more\r\nHost: x\r\n\r\n"), ANY_REFUSAL},
+    {BYTES("GET /health HTTP/0.9\r\nHost: x\r\n\r\n"), ANY_REFUSAL},
+    {BYTES("GET /health HTTP/2.0\r\nHost: x\r\n\r\n"), ANY_REFUSAL},
+    {BYTES("GET /health HTTP/9.9\r\nHost: x\r\n\r\n"), ANY_REFUSAL},
+    {BYTES("GET /health HTTX/1.1\r\nHost: x\r\n\r\n"), ANY_REFUSAL},
+    {BYTES("GET /health http/1.1\r\nHost: x\r\n\r\n"), ANY_REFUSAL},
+    {BYTES("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), ANY_REFUSAL},
+    {BYTES("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"), ANY_REFUSAL},
+    {BYTES("\0\0\0\0\0\0\0\0"), ANY_REFUSAL},
+    {BYTES("G\0T /health HTTP/1.1\r\nHost: x\r\n\r\n"), ANY_REFUSAL},
+    {BYTES("GET /hea\0lth HTTP/1.1\r\nHost: x\r\n\r\n"), ANY_REFUSAL},
+    {BYTES("GET /health%00 HTTP/1.1\r\nHost: x\r\n\r\n"), ANY_REFUSAL},
+    {BYTES("GET /tasks/%2e%2e%2fx HTTP/1.1\r\n" AUTHED "\r\n"), ANY_REFUSAL},
+    {BYTES("GET /tasks%2fstatus HTTP/1.1\r\n" AUTHED "\r\n"), ANY_REFUSAL},
+    {BYTES("GET /tasks/%zz HTTP/1.1\r\n" AUTHED "\r\n"), ANY_REFUSAL},
+    {BYTES("GET /tasks/% HTTP/1.1\r\n" AUTHED "\r\n"), ANY_REFUSAL},
+    {BYTES("GET /tasks/\xff HTTP/1.1\r\n" AUTHED "\r\n"), ANY_REFUSAL},
+    {BYTES("GET /tasks/a\tb HTTP/1.1\r\n" AUTHED "\r\n"), ANY_REFUSAL},
+    {BYTES("GET health HTTP/1.1\r\nHost: x\r\n\r\n"), ANY_REFUSAL},
+    {BYTES("GET http://elsewhere:1/execute HTTP/1.1\r\n" AUTHED "\r\n"), ANY_REFUSAL},
+    {BYTES("CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n"), ANY_REFUSAL},
+    {BYTES("TRACE /health HTTP/1.1\r\nHost: x\r\n\r\n"), ANY_REFUSAL},
+    {BYTES("GET /health?%00 HTTP/1.1\r\n\r\n"), ANY_REFUSAL},
+    {BYTES("G@T /health HTTP/1.1\r\nHost: x\r\n\r\n"), ANY_REFUSAL},
+    {BYTES(" GET /health HTTP/1.1\r\nHost: x\r\n\r\n"), ANY_REFUSAL},
+    /* headers */
+    {BYTES("GET /health HTTP/1.1\r\n\r\n"), 400},
+    {BYTES("GET /health HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n"), ANY_REFUSAL},
+    {BYTES("GET /health HTTP/1.1\r\nHost: x\r\nno colon here\r\n\r\n"), ANY_REFUSAL},
+    {BYTES("GET /health HTTP/1.1\r\nHost: x\r\n: empty name\r\n\r\n"), ANY_REFUSAL},
+    {BYTES("GET /health HTTP/1.1\r\nHost: x\r\nBad Name: x\r\n\r\n"), ANY_REFUSAL},
+    {BYTES("GET /health HTTP/1.1\r\nHost: x\r\nName : x\r\n\r\n"), ANY_REFUSAL},
+    {BYTES("GET /health HTTP/1.1\r\nHost: x\r\nX: a\0b\r\n\r\n"), ANY_REFUSAL},
+    {BYTES("GET /health HTTP/1.1\r\nHost: x\r\nX: a\x01\x62\r\n\r\n"), ANY_REFUSAL},
+    {BYTES("GET /health HTTP/1.1\r\nHost: x\r\nX: a\r\n folded\r\n\r\n"), ANY_REFUSAL},
+    {BYTES("GET /health HTTP/1.1\r\n Host: x\r\n\r\n"), ANY_REFUSAL},
+    {BYTES("GET /health HTTP/1.1\rHost: x\r\r"), ANY_REFUSAL},
+    /* bodies and their lengths */
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED "\r\n"), ANY_REFUSAL},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED "Content-Length: 0\r\n\r\n"), 400},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED "Content-Length: -1\r\n\r\n" GOOD), ANY_REFUSAL},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED "Content-Length: +27\r\n\r\n" GOOD), ANY_REFUSAL},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED "Content-Length: 0x1b\r\n\r\n" GOOD), ANY_REFUSAL},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED "Content-Length: 27abc\r\n\r\n" GOOD), ANY_REFUSAL},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED "Content-Length: 2 7\r\n\r\n" GOOD), ANY_REFUSAL},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED "Content-Length:\r\n\r\n" GOOD), ANY_REFUSAL},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED
+           "Content-Length: 99999999999999999999999\r\n\r\n" GOOD),
+     ANY_REFUSAL},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED "Content-Length: 18446744073709551616\r\n\r\n"),
+     ANY_REFUSAL},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED "Content-Length: 9223372036854775807\r\n\r\n"),
+     ANY_REFUSAL},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED
+           "Content-Length: 26\r\nContent-Length: 5\r\n\r\n" GOOD),
+     ANY_REFUSAL},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED "Content-Length: 26, 26\r\n\r\n" GOOD), ANY_REFUSAL},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED
+           "Content-Length: 26\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+     ANY_REFUSAL},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED "Content-Length: 500\r\n\r\n" GOOD), ANY_REFUSAL},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED "Content-Length: 10\r\n\r\n" GOOD), 400},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED "Transfer-Encoding: gzip\r\n\r\n" GOOD),
+     ANY_REFUSAL},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
+     ANY_REFUSAL},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED
+           "Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n"),
+     ANY_REFUSAL},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"),
+     ANY_REFUSAL},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED "Transfer-Encoding: chunked\r\n"
+           "Transfer-Encoding: identity\r\n\r\n0\r\n\r\n"),
+     ANY_REFUSAL},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED "Transfer-Encoding: chunked\r\n\r\nzz\r\n"),
+     ANY_REFUSAL},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED "Transfer-Encoding: chunked\r\n\r\n-1\r\n"),
+     ANY_REFUSAL},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED
+           "Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\nx"),
+     ANY_REFUSAL},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED
+           "Transfer-Encoding: chunked\r\n\r\nfffffffffffffffffffff\r\nx"),
+     ANY_REFUSAL},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED "Transfer-Encoding: chunked\r\n\r\n5\r\n{\"pro\r\n"),
+     ANY_REFUSAL},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED
+           "Transfer-Encoding: chunked\r\n\r\n3\r\n{\"prompt\r\n0\r\n\r\n"),
+     ANY_REFUSAL},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED "Transfer-Encoding: chunked\r\n\r\n1a\r\n" GOOD
+           "0\r\n\r\n"),
+     ANY_REFUSAL},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED "Transfer-Encoding: chunked\r\n\r\n\r\n\r\n"),
+     ANY_REFUSAL},
+    {BYTES("POST /execute HTTP/1.0\r\n" AUTHED "Transfer-Encoding: chunked\r\n\r\n1a\r\n" GOOD
+           "\r\n0\r\n\r\n"),
+     ANY_REFUSAL},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED
+           "Content-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello"),
+     ANY_REFUSAL},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED
+           "Content-Encoding: gzip\r\nContent-Length: 26\r\n\r\n" GOOD),
+     ANY_REFUSAL},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED
+           "Expect: 200-maybe\r\nContent-Length: 26\r\n\r\n" GOOD),
+     ANY_REFUSAL},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED "Content-Length: 4\r\n\r\n\0\0\0\0"), 400},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED "Content-Length: 2\r\n\r\n\xff\xfe"), 400},
+    /* headers that mean something */
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED
+           "Idempotency-Key: \r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"),
+     400},
+    {BYTES("GET /tasks?limit=-1 HTTP/1.1\r\n" AUTHED "\r\n"), 400},
+    {BYTES("GET /tasks?limit=99999999999999999999 HTTP/1.1\r\n" AUTHED "\r\n"), 400},
+    {BYTES("GET /tasks?limit=1&limit=2 HTTP/1.1\r\n" AUTHED "\r\n"), 400},
+    {BYTES("GET /tasks?lmit=1 HTTP/1.1\r\n" AUTHED "\r\n"), 400},
+    {BYTES("GET /tasks?status=%ff HTTP/1.1\r\n" AUTHED "\r\n"), 400},
+    {BYTES("GET /tasks?cursor=%00 HTTP/1.1\r\n" AUTHED "\r\n"), ANY_REFUSAL},
+};
+
+/* Sends the bytes, says that no more come, and takes what the server makes of it. */
+static struct reply *exchange(const void *bytes, size_t size)
+{
+    int fd = http_connect(shared()->base);
+    http_send(fd, bytes, size);
+    shutdown(fd, SHUT_WR);
+    struct reply *reply = http_read(fd, 8000);
+    close(fd);
+    return reply;
+}
+
+/* An answer that refuses, or a closed connection; never silence. */
+static void assert_refused(const struct reply *reply, int status, const void *bytes, size_t size)
+{
+    bool closed = reply->status == 0 && reply->closed && reply->body_size == 0;
+    bool refused = (reply->status >= 400 && reply->status <= 599) || closed;
+    if (refused && (status == ANY_REFUSAL || reply->status == status))
+        return;
+    print_error("request: %.*s\n", (int)(size < 300 ? size : 300), (const char *)bytes);
+    print_error("answer: %s%.300s\n", reply->head ? reply->head : "(none)", reply->body);
+    fail_msg("status %d, expected %d", reply->status, status);
+}
+
+static void the_corpus_is_refused(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT(corpus); i++) {
+        struct reply *reply = exchange(corpus[i].bytes, corpus[i].size);
+        assert_refused(reply, corpus[i].status, corpus[i].bytes, corpus[i].size);
+        reply_free(reply);
+    }
+}
+
+static const char whole[] = "POST /execute HTTP/1.1\r\nHost: x\r\n" RUNNER_AUTH
+                            "Content-Type: application/json\r\nContent-Length: 26\r\n\r\n" GOOD;
+
+static void a_request_cut_at_any_byte_is_refused(void **state)
+{
+    (void)state;
+    for (size_t size = 0; size < sizeof whole - 1; size++) {
+        struct reply *reply = exchange(whole, size);
+        assert_refused(reply, ANY_REFUSAL, whole, size);
+        reply_free(reply);
+    }
+}
+
+/* Every byte of the head in turn becomes something else. The answer may be good or bad; it must be
+ * an answer or a closed connection. */
+static void a_request_with_any_byte_changed_is_survived(void **state)
+{
+    (void)state;
+    static const char changes[] = {'\0', '\n', '\xff', ':', ' ', '%'};
+    size_t head = sizeof whole - sizeof GOOD;
+    for (size_t at = 0; at < head; at++) {
+        char request[sizeof whole];
+        memcpy(request, whole, sizeof whole);
+        request[at] = changes[at % sizeof changes];
+        struct reply *reply = exchange(request, sizeof whole - 1);
+        if (reply->status == 0 && !reply->closed)
+            fail_msg("silence after byte %zu became %d", at, request[at]);
+        reply_free(reply);
+    }
+}
+
+/* Noise from a fixed seed, so that a failure can be repeated. */
+static void noise_is_survived(void **state)
+{
+    (void)state;
+    unsigned seed = 20260102;
+    for (int i = 0; i < 100; i++) {
+        char noise[512];
+        size_t size = 1 + (size_t)rand_r(&seed) % sizeof noise;
+        for (size_t j = 0; j < size; j++)
+            noise[j] = (char)rand_r(&seed);
+        struct reply *reply = exchange(noise, size);
+        assert_refused(reply, ANY_REFUSAL, noise, size);
+        reply_free(reply);
+    }
+}
+
+static void pipelined_requests_are_each_answered_or_refused(void **state)
+{
+    (void)state;
+    int fd = http_connect(shared()->base);
+    assert_true(http_send_text(fd,
+                               "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+                               "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
+    struct reply *reply = http_read(fd, 5000);
+    assert_status(reply, 200);
+    reply_free(reply);
+    close(fd);
+}
+
+/* What the first request's body length says must hold: its tail is not a second request. */
+static void a_smuggled_request_is_not_served(void **state)
+{
+    (void)state;
+    static const char bytes[] = "POST /execute HTTP/1.1\r\nHost: x\r\n" RUNNER_AUTH
+                                "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n"
+                                "0\r\n\r\nPOST /execute HTTP/1.1\r\nHost: x\r\n" RUNNER_AUTH
+                                "Content-Type: application/json\r\nContent-Length: 53\r\n\r\n"
+                                "{\"prompt\":\"standin: ok smuggled\",\"taskId\":\"smuggled\"}";
+    struct reply *reply = exchange(bytes, sizeof bytes - 1);
+    assert_refused(reply, ANY_REFUSAL, bytes, sizeof bytes - 1);
+    reply_free(reply);
+    reply = runner_get(runner, "/tasks/smuggled");
+    assert_status(reply, 404);
+    reply_free(reply);
+}
+
+/* Runs all of the above again and counts what the process holds. */
+static void nothing_of_it_leaks(void **state)
+{
+    struct reply *reply = runner_execute(shared(), "standin: ok before", "");
+    assert_json_bool(reply->json, "success", true);
+    reply_free(reply);
+    EVENTUALLY(3000, runner_task_processes(runner) == 0);
+    int fds = proc_fds(runner->pid), threads = proc_threads(runner->pid);
+    the_corpus_is_refused(state);
+    a_request_with_any_byte_changed_is_survived(state);
+    noise_is_survived(state);
+    EVENTUALLY(5000, proc_fds(runner->pid) <= fds + 2);
+    EVENTUALLY(5000, proc_threads(runner->pid) <= threads);
+    reply = http_call(runner->base, "GET", "/health", NULL, NULL);
+    assert_json_text(reply->json, "status", "healthy");
+    reply_free(reply);
+    reply = runner_execute(runner, "standin: ok after", "");
+    assert_json_text(reply->json, "output", "after");
+    reply_free(reply);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_bad_body_is_refused_and_its_field_named),
+        cmocka_unit_test(all_bad_fields_are_told_at_once),
+        cmocka_unit_test(fields_whose_time_has_not_come_are_refused_by_name),
+        cmocka_unit_test(snake_case_aliases_are_accepted),
+        cmocka_unit_test(sizes_have_their_limits),
+        cmocka_unit_test(heads_over_sixteen_kilobytes_are_431),
+        cmocka_unit_test(wrong_methods_and_paths_say_what_is_right),
+        cmocka_unit_test(request_ids_are_returned_when_they_are_sane),
+        cmocka_unit_test(expect_100_is_answered_first),
+        cmocka_unit_test(the_corpus_is_refused),
+        cmocka_unit_test(a_request_cut_at_any_byte_is_refused),
+        cmocka_unit_test(a_request_with_any_byte_changed_is_survived),
+        cmocka_unit_test(noise_is_survived),
+        cmocka_unit_test(pipelined_requests_are_each_answered_or_refused),
+        cmocka_unit_test(a_smuggled_request_is_not_served),
+        cmocka_unit_test(nothing_of_it_leaks),
+    };
+    return cmocka_run_group_tests_name("badinput", tests, NULL, stop_runner);
+}

@@ -1,0 +1,613 @@
+/*
+ * Tasks as callers see them: waiting, going away, coming back, cancelling, queueing.
+ */
+#include "testing.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static struct runner *runner;
+
+static struct runner *configured(void)
+{
+    struct runner *made = runner_new();
+    runner_set(made, "KEEPALIVE_AFTER_MS", "300");
+    runner_set(made, "KEEPALIVE_EVERY_MS", "200");
+    runner_set(made, "KILL_GRACE_SECONDS", "1");
+    return made;
+}
+
+static struct runner *shared(void)
+{
+    if (!runner) {
+        struct runner *made = configured();
+        runner_start(made);
+        runner = made;
+    }
+    return runner;
+}
+
+static int stop_runner(void **state)
+{
+    (void)state;
+    runner_free(runner);
+    return 0;
+}
+
+static void await_ended(const char *id)
+{
+    int64_t end = now_ms() + 10000 * slowness();
+    for (bool ended = false; !ended;) {
+        char *now = runner_task_state(runner, id);
+        ended = strcmp(now, "completed") == 0 || strcmp(now, "failed") == 0 ||
+                strcmp(now, "cancelled") == 0;
+        free(now);
+        assert_true(ended || now_ms() < end);
+        poll_pause();
+    }
+}
+
+static void cancel_and_await(const char *id)
+{
+    char *path = textf("/tasks/%s", id);
+    reply_free(runner_delete(runner, path));
+    await_ended(id);
+    free(path);
+}
+
+/* ---- reading ---- */
+
+static void a_task_can_be_read_without_its_secrets(void **state)
+{
+    (void)state;
+    struct reply *reply = runner_execute(shared(), "standin: ok read me",
+                                         "\"metadata\":{\"n\":12345678901234567890,\"k\":[1]},"
+                                         "\"anthropicApiKey\":\"sk-ant-api03-do-not-show\"");
+    assert_json_bool(reply->json, "success", true);
+    char *path = textf("/tasks/%s", json_text(reply->json, "taskId"));
+    struct reply *task = runner_get(runner, path);
+    assert_status(task, 200);
+    assert_json_text(task->json, "taskId", json_text(reply->json, "taskId"));
+    assert_json_text(task->json, "status", "completed");
+    assert_json_has(task->json, "createdAt");
+    assert_json_has(task->json, "metadata.k");
+    assert_non_null(strstr(task->body, "12345678901234567890"));
+    assert_null(strstr(task->body, "do-not-show"));
+    reply_free(task);
+    reply_free(reply);
+    free(path);
+}
+
+static void the_result_is_what_execute_answered(void **state)
+{
+    (void)state;
+    struct reply *reply = runner_execute(shared(), "standin: ok same", "");
+    struct reply *result = runner_result(runner, json_text(reply->json, "taskId"));
+    assert_status(result, 200);
+    static const char *const fields[] = {"success", "output",    "exit_code", "taskId",
+                                         "usage",   "sessionId", "num_turns", "truncated"};
+    for (size_t i = 0; i < COUNT(fields); i++)
+        if (!cJSON_Compare(json_at(reply->json, fields[i]), json_at(result->json, fields[i]), 1))
+            fail_msg("%s differs: %s / %s", fields[i], reply->body, result->body);
+    reply_free(result);
+    reply_free(reply);
+}
+
+static void there_is_no_result_before_the_end(void **state)
+{
+    (void)state;
+    char *id = runner_submit(shared(), "standin: hang-middle", "");
+    struct reply *reply = runner_result(runner, id);
+    assert_true(reply->status == 409 || reply->status == 404 || reply->status == 202);
+    reply_free(reply);
+    cancel_and_await(id);
+    free(id);
+}
+
+static void unknown_tasks_are_404_everywhere(void **state)
+{
+    (void)state;
+    static const char *const gets[] = {"/tasks/no-such-task", "/tasks/no-such-task/result",
+                                       "/tasks/no-such-task/events"};
+    for (size_t i = 0; i < COUNT(gets); i++) {
+        struct reply *reply = runner_get(shared(), gets[i]);
+        assert_problem(reply, 404, "not_found");
+        reply_free(reply);
+    }
+    static const char *const posts[] = {"/tasks/no-such-task/cancel", "/cancel/no-such-task"};
+    for (size_t i = 0; i < COUNT(posts); i++) {
+        struct reply *reply = runner_post(shared(), posts[i], "");
+        assert_problem(reply, 404, "not_found");
+        reply_free(reply);
+    }
+}
+
+static void lists_are_filtered_and_paged_without_loss(void **state)
+{
+    (void)state;
+    struct runner *own = configured();
+    runner_start(own);
+    for (int i = 0; i < 7; i++)
+        reply_free(runner_execute(own, i % 2 ? "standin: exit 1" : "standin: ok x", ""));
+    struct reply *failed = runner_get(own, "/tasks?status=failed");
+    assert_status(failed, 200);
+    assert_int_equal(cJSON_GetArraySize(json_at(failed->json, "tasks")), 3);
+    reply_free(failed);
+    int seen = 0;
+    char *path = textf("/tasks?limit=3");
+    char last[128] = "";
+    for (int page = 0; path && page < 5; page++) {
+        struct reply *reply = runner_get(own, path);
+        assert_status(reply, 200);
+        const cJSON *item;
+        cJSON_ArrayForEach(item, json_at(reply->json, "tasks"))
+        {
+            assert_string_not_equal(json_text(item, "taskId"), last);
+            snprintf(last, sizeof last, "%s", json_text(item, "taskId"));
+            seen++;
+        }
+        const char *cursor = json_text(reply->json, "nextCursor");
+        if (!*cursor)
+            cursor = json_text(reply->json, "cursor");
+        free(path);
+        path = *cursor ? textf("/tasks?limit=3&cursor=%s", cursor) : NULL;
+        reply_free(reply);
+    }
+    free(path);
+    assert_int_equal(seen, 7);
+    static const char *const wrong[] = {"/tasks?limit=0", "/tasks?limit=x", "/tasks?status=nothing",
+                                        "/tasks?cursor=!!"};
+    for (size_t i = 0; i < COUNT(wrong); i++) {
+        struct reply *reply = runner_get(own, wrong[i]);
+        assert_problem(reply, 400, NULL);
+        reply_free(reply);
+    }
+    runner_free(own);
+}
+
+static void events_replay_as_json_lines(void **state)
+{
+    (void)state;
+    struct reply *reply = runner_execute(shared(), "standin: tick 3 1", "");
+    char *path = textf("/tasks/%s/events", json_text(reply->json, "taskId"));
+    struct reply *events =
+        http_call(runner->base, "GET", path, RUNNER_AUTH "Accept: application/x-ndjson\r\n", NULL);
+    assert_status(events, 200);
+    char type[80];
+    assert_true(reply_header(events, "Content-Type", type, sizeof type));
+    assert_memory_equal(type, "application/x-ndjson", 20);
+    char *save = NULL;
+    char last_event[40] = "";
+    double last_id = -1;
+    int ticks = 0, lines = 0;
+    for (char *line = strtok_r(events->body, "\n", &save); line;
+         line = strtok_r(NULL, "\n", &save)) {
+        cJSON *json = cJSON_Parse(line);
+        assert_non_null(json);
+        double id = cJSON_IsString(json_at(json, "id")) ? strtod(json_text(json, "id"), NULL)
+                                                        : json_number(json, "id");
+        assert_true(id > last_id);
+        last_id = id;
+        if (lines++ == 0)
+            assert_json_text(json, "event", "task");
+        ticks += strcmp(json_text(json, "data.type"), "assistant") == 0;
+        snprintf(last_event, sizeof last_event, "%s", json_text(json, "event"));
+        cJSON_Delete(json);
+    }
+    assert_int_equal(ticks, 3);
+    assert_string_equal(last_event, "done");
+    reply_free(events);
+    reply_free(reply);
+    free(path);
+}
+
+static bool events_hold(const char *path, const char *text)
+{
+    struct reply *events =
+        http_call(runner->base, "GET", path, RUNNER_AUTH "Accept: application/x-ndjson\r\n", NULL);
+    bool found = strstr(events->body, text) != NULL;
+    reply_free(events);
+    return found;
+}
+
+static void events_come_while_the_task_runs(void **state)
+{
+    (void)state;
+    char *id = runner_submit(shared(), "standin: tick 4 300", "");
+    char *path = textf("/tasks/%s/events", id);
+    EVENTUALLY(1000, events_hold(path, "tick 0"));
+    runner_await(runner, id, "running", 100);
+    EVENTUALLY(5000, events_hold(path, "\"done\""));
+    assert_true(events_hold(path, "tick 3"));
+    free(path);
+    free(id);
+}
+
+static void status_counts_what_runs(void **state)
+{
+    (void)state;
+    char *id = runner_submit(shared(), "standin: hang-middle", "");
+    runner_await(runner, id, "running", 5000);
+    struct reply *reply = runner_get(runner, "/tasks/status");
+    assert_status(reply, 200);
+    assert_non_null(strstr(reply->body, id));
+    reply_free(reply);
+    reply = runner_get(runner, "/health");
+    assert_true(json_number(reply->json, "tasks.running") >= 1);
+    assert_json_number(reply->json, "tasks.slots", 4);
+    reply_free(reply);
+    cancel_and_await(id);
+    free(id);
+}
+
+/* ---- cancelling ---- */
+
+static void cancel_works_in_three_spellings_and_twice(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *method, *before, *after;
+    } spellings[] = {
+        {"POST", "/tasks/", "/cancel"}, {"DELETE", "/tasks/", ""}, {"POST", "/cancel/", ""}};
+    for (size_t i = 0; i < COUNT(spellings); i++) {
+        const char *method = spellings[i].method;
+        const char *body = strcmp(method, "POST") == 0 ? "" : NULL;
+        char *id = runner_submit(shared(), "standin: ignore-term", "");
+        char *path = textf("%s%s%s", spellings[i].before, id, spellings[i].after);
+        runner_await(runner, id, "running", 5000);
+        for (int again = 0; again < 2; again++) {
+            struct reply *reply = http_call(runner->base, method, path, RUNNER_AUTH, body);
+            assert_status(reply, 200);
+            reply_free(reply);
+        }
+        runner_await(runner, id, "cancelled", 10000);
+        struct reply *after = http_call(runner->base, method, path, RUNNER_AUTH, body);
+        assert_status(after, 200);
+        reply_free(after);
+        EVENTUALLY(2000, runner_task_processes(runner) == 0);
+        struct reply *result = runner_result(runner, id);
+        assert_json_bool(result->json, "success", false);
+        assert_json_text(result->json, "reason", "cancelled");
+        reply_free(result);
+        free(path);
+        free(id);
+    }
+}
+
+static void what_has_ended_cannot_be_cancelled(void **state)
+{
+    (void)state;
+    struct reply *reply = runner_execute(shared(), "standin: ok x", "");
+    char *path = textf("/tasks/%s/cancel", json_text(reply->json, "taskId"));
+    struct reply *cancel = runner_post(runner, path, "");
+    assert_problem(cancel, 409, "conflict");
+    reply_free(cancel);
+    reply_free(reply);
+    free(path);
+}
+
+static void the_caller_of_a_cancelled_task_gets_its_answer(void **state)
+{
+    (void)state;
+    char *json = prompt_json("standin: hang-middle", "\"taskId\":\"cancel-me-1\"");
+    int fd = http_begin(shared()->base, "POST", "/execute",
+                        RUNNER_AUTH "Content-Type: application/json\r\n", json);
+    runner_await(runner, "cancel-me-1", "running", 5000);
+    reply_free(runner_delete(runner, "/tasks/cancel-me-1"));
+    struct reply *reply = http_read(fd, 10000);
+    assert_status(reply, 200);
+    assert_json_bool(reply->json, "success", false);
+    assert_json_text(reply->json, "reason", "cancelled");
+    reply_free(reply);
+    close(fd);
+    free(json);
+}
+
+/* ---- waiting ---- */
+
+static void a_waiting_caller_hears_white_space_then_the_object(void **state)
+{
+    (void)state;
+    struct reply *reply = runner_execute(shared(), "standin: sleep 1500", "");
+    char coding[40] = "";
+    assert_status(reply, 200);
+    assert_true(reply_header(reply, "Transfer-Encoding", coding, sizeof coding));
+    assert_true(reply->head_ms < 1200 * slowness());
+    assert_true(reply->n_chunks >= 3);
+    assert_true(strchr(" \t\r\n", reply->body[0]) != NULL);
+    assert_json_text(reply->json, "output", "slept");
+    reply_free(reply);
+    reply = runner_execute(runner, "standin: ok quick", "");
+    assert_false(reply_header(reply, "Transfer-Encoding", coding, sizeof coding));
+    reply_free(reply);
+}
+
+static void prefer_wait_gives_up_and_the_task_goes_on(void **state)
+{
+    (void)state;
+    char *json = prompt_json("standin: sleep 2500", "");
+    struct reply *reply = http_call(shared()->base, "POST", "/execute",
+                                    RUNNER_AUTH "Content-Type: application/json\r\n"
+                                                "Prefer: wait=1\r\n",
+                                    json);
+    assert_status(reply, 202);
+    assert_true(reply->total_ms < 2300 * slowness());
+    char location[200] = "";
+    assert_true(reply_header(reply, "Location", location, sizeof location));
+    char *expected = textf("/tasks/%s", json_text(reply->json, "taskId"));
+    assert_string_equal(location, expected);
+    runner_await(runner, json_text(reply->json, "taskId"), "completed", 8000);
+    reply_free(reply);
+    free(expected);
+    free(json);
+}
+
+/* Starts /execute with these fields, waits until it runs, goes away: the state it comes to. */
+static void go_away(const char *id, const char *more)
+{
+    char *fields = textf("\"taskId\":\"%s\"%s", id, more);
+    char *json = prompt_json("standin: sleep 1500", fields);
+    int fd = http_begin(shared()->base, "POST", "/execute",
+                        RUNNER_AUTH "Content-Type: application/json\r\n", json);
+    runner_await(runner, id, "running", 5000);
+    close(fd);
+    free(json);
+    free(fields);
+}
+
+static void a_caller_that_goes_away_cancels_its_task(void **state)
+{
+    (void)state;
+    go_away("gone-1", "");
+    runner_await(runner, "gone-1", "cancelled", 5000);
+    EVENTUALLY(3000, runner_task_processes(runner) == 0);
+}
+
+static void a_detached_task_outlives_its_caller(void **state)
+{
+    (void)state;
+    go_away("gone-2", ",\"detach\":true");
+    runner_await(runner, "gone-2", "completed", 8000);
+}
+
+/* ---- identity ---- */
+
+static struct reply *execute_with_key(struct runner *on, const char *key, const char *body)
+{
+    char *headers =
+        textf(RUNNER_AUTH "Content-Type: application/json\r\nIdempotency-Key: %s\r\n", key);
+    struct reply *reply = http_call(on->base, "POST", "/execute", headers, body);
+    free(headers);
+    return reply;
+}
+
+static void the_same_key_and_body_are_the_same_task(void **state)
+{
+    (void)state;
+    shared();
+    char *mark = textf("%s/once", runner->shared);
+    char *prompt = textf("standin: touch %s", mark);
+    char *json = prompt_json(prompt, "");
+    struct reply *first = execute_with_key(runner, "key-1", json);
+    struct reply *second = execute_with_key(runner, "key-1", json);
+    assert_status(first, 200);
+    assert_status(second, 200);
+    assert_json_text(second->json, "taskId", json_text(first->json, "taskId"));
+    assert_json_text(second->json, "output", "touched");
+    assert_int_equal(file_size(mark), 1);
+    struct reply *other = execute_with_key(runner, "key-1", "{\"prompt\":\"another\"}");
+    assert_problem(other, 409, "conflict");
+    reply_free(other);
+    reply_free(first);
+    reply_free(second);
+    free(json);
+    free(prompt);
+    free(mark);
+}
+
+static void a_key_is_remembered_over_a_crash(void **state)
+{
+    (void)state;
+    struct runner *own = configured();
+    runner_start(own);
+    char *mark = textf("%s/once", own->shared);
+    char *prompt = textf("standin: touch %s", mark);
+    char *json = prompt_json(prompt, "");
+    struct reply *first = execute_with_key(own, "key-2", json);
+    assert_status(first, 200);
+    runner_crash(own);
+    runner_start(own);
+    struct reply *second = execute_with_key(own, "key-2", json);
+    assert_status(second, 200);
+    assert_json_text(second->json, "taskId", json_text(first->json, "taskId"));
+    assert_int_equal(file_size(mark), 1);
+    reply_free(first);
+    reply_free(second);
+    free(json);
+    free(prompt);
+    free(mark);
+    runner_free(own);
+}
+
+static void two_calls_at_once_with_one_key_run_one_task(void **state)
+{
+    (void)state;
+    shared();
+    char *mark = textf("%s/race", runner->shared);
+    char *prompt = textf("standin: touch %s", mark);
+    char *json = prompt_json(prompt, "");
+    int fds[8];
+    for (size_t i = 0; i < COUNT(fds); i++)
+        fds[i] = http_begin(runner->base, "POST", "/execute",
+                            RUNNER_AUTH "Content-Type: application/json\r\n"
+                                        "Idempotency-Key: race\r\n",
+                            json);
+    for (size_t i = 0; i < COUNT(fds); i++) {
+        struct reply *reply = http_read(fds[i], 10000);
+        assert_status(reply, 200);
+        assert_json_text(reply->json, "output", "touched");
+        reply_free(reply);
+        close(fds[i]);
+    }
+    assert_int_equal(file_size(mark), 1);
+    free(json);
+    free(prompt);
+    free(mark);
+}
+
+static void a_task_id_can_be_chosen_once(void **state)
+{
+    (void)state;
+    struct reply *reply = runner_execute(shared(), "standin: ok a", "\"taskId\":\"my-own_id.1\"");
+    assert_status(reply, 200);
+    assert_json_text(reply->json, "taskId", "my-own_id.1");
+    reply_free(reply);
+    reply = runner_execute(runner, "standin: ok a", "\"taskId\":\"my-own_id.1\"");
+    assert_problem(reply, 409, "conflict");
+    reply_free(reply);
+}
+
+/* ---- queueing ---- */
+
+static struct runner *narrow(const char *queue_max)
+{
+    struct runner *own = configured();
+    runner_set(own, "MAX_CONCURRENT_TASKS", "1");
+    runner_set(own, "QUEUE_MAX", queue_max);
+    runner_start(own);
+    return own;
+}
+
+static void a_full_queue_is_429_with_retry_after(void **state)
+{
+    (void)state;
+    struct runner *own = narrow("2");
+    char *running = runner_submit(own, "standin: hang-middle", "");
+    runner_await(own, running, "running", 5000);
+    free(runner_submit(own, "standin: hang-middle", ""));
+    free(runner_submit(own, "standin: hang-middle", ""));
+    struct reply *reply = runner_execute(own, "standin: ok x", "");
+    assert_problem(reply, 429, NULL);
+    char after[20];
+    assert_true(reply_header(reply, "Retry-After", after, sizeof after));
+    assert_true(strtol(after, NULL, 10) >= 1);
+    reply_free(reply);
+    reply = runner_get(own, "/health");
+    assert_json_number(reply->json, "tasks.running", 1);
+    assert_json_number(reply->json, "tasks.queued", 2);
+    reply_free(reply);
+    free(running);
+    runner_free(own);
+}
+
+static void a_queued_task_can_be_cancelled(void **state)
+{
+    (void)state;
+    struct runner *own = narrow("10");
+    char *running = runner_submit(own, "standin: hang-middle", "");
+    runner_await(own, running, "running", 5000);
+    char *queued = runner_submit(own, "standin: ok never", "");
+    runner_await(own, queued, "pending", 2000);
+    char *path = textf("/tasks/%s", queued);
+    struct reply *reply = runner_delete(own, path);
+    assert_status(reply, 200);
+    reply_free(reply);
+    runner_await(own, queued, "cancelled", 2000);
+    free(path);
+    free(queued);
+    free(running);
+    runner_free(own);
+}
+
+static void higher_priorities_go_first_and_equals_in_order(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *mark;
+        int priority;
+    } order[] = {{"a", 1}, {"b", 5}, {"c", 9}, {"d", 5}, {"e", 0}};
+    struct runner *own = narrow("10");
+    char *first = runner_submit(own, "standin: sleep 1500", "");
+    runner_await(own, first, "running", 5000);
+    char *ids[COUNT(order)];
+    for (size_t i = 0; i < COUNT(order); i++) {
+        char *prompt = textf("standin: ok %s", order[i].mark);
+        char *more = textf("\"priority\":%d", order[i].priority);
+        ids[i] = runner_submit(own, prompt, more);
+        free(more);
+        free(prompt);
+    }
+    for (size_t i = 0; i < COUNT(order); i++)
+        runner_await(own, ids[i], "completed", 8000);
+    static const size_t expected[] = {2, 1, 3, 0, 4};
+    char last[64] = "";
+    for (size_t i = 0; i < COUNT(expected); i++) {
+        char *path = textf("/tasks/%s", ids[expected[i]]);
+        struct reply *reply = runner_get(own, path);
+        const char *started = json_text(reply->json, "startedAt");
+        if (strcmp(last, started) > 0)
+            fail_msg("%s started too early", order[expected[i]].mark);
+        snprintf(last, sizeof last, "%s", started);
+        reply_free(reply);
+        free(path);
+    }
+    for (size_t i = 0; i < COUNT(order); i++)
+        free(ids[i]);
+    free(first);
+    runner_free(own);
+}
+
+static void no_more_run_at_once_than_there_are_slots(void **state)
+{
+    (void)state;
+    char *ids[10];
+    for (size_t i = 0; i < COUNT(ids); i++)
+        ids[i] = runner_submit(shared(), "standin: sleep 300", "");
+    size_t most = 0;
+    int64_t end = now_ms() + 10000 * slowness();
+    for (bool done = false; !done;) {
+        size_t now = runner_task_processes(runner);
+        most = now > most ? now : most;
+        char *state_now = runner_task_state(runner, ids[COUNT(ids) - 1]);
+        done = strcmp(state_now, "completed") == 0;
+        free(state_now);
+        assert_true(now_ms() < end);
+    }
+    assert_int_equal(most, 4);
+    for (size_t i = 0; i < COUNT(ids); i++) {
+        await_ended(ids[i]);
+        free(ids[i]);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_task_can_be_read_without_its_secrets),
+        cmocka_unit_test(the_result_is_what_execute_answered),
+        cmocka_unit_test(there_is_no_result_before_the_end),
+        cmocka_unit_test(unknown_tasks_are_404_everywhere),
+        cmocka_unit_test(lists_are_filtered_and_paged_without_loss),
+        cmocka_unit_test(events_replay_as_json_lines),
+        cmocka_unit_test(events_come_while_the_task_runs),
+        cmocka_unit_test(status_counts_what_runs),
+        cmocka_unit_test(cancel_works_in_three_spellings_and_twice),
+        cmocka_unit_test(what_has_ended_cannot_be_cancelled),
+        cmocka_unit_test(the_caller_of_a_cancelled_task_gets_its_answer),
+        cmocka_unit_test(a_waiting_caller_hears_white_space_then_the_object),
+        cmocka_unit_test(prefer_wait_gives_up_and_the_task_goes_on),
+        cmocka_unit_test(a_caller_that_goes_away_cancels_its_task),
+        cmocka_unit_test(a_detached_task_outlives_its_caller),
+        cmocka_unit_test(the_same_key_and_body_are_the_same_task),
+        cmocka_unit_test(a_key_is_remembered_over_a_crash),
+        cmocka_unit_test(two_calls_at_once_with_one_key_run_one_task),
+        cmocka_unit_test(a_task_id_can_be_chosen_once),
+        cmocka_unit_test(a_full_queue_is_429_with_retry_after),
+        cmocka_unit_test(a_queued_task_can_be_cancelled),
+        cmocka_unit_test(higher_priorities_go_first_and_equals_in_order),
+        cmocka_unit_test(no_more_run_at_once_than_there_are_slots),
+    };
+    return cmocka_run_group_tests_name("tasks", tests, NULL, stop_runner);
+}
