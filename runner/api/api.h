@@ -9,7 +9,7 @@
 #include "http/http.h"
 #include "runner/claude/claude.h"
 #include "runner/config/config.h"
-#include "runner/oauth/login.h"
+#include "runner/oauth/keeper.h"
 #include "runner/store/store.h"
 #include "runner/task/engine.h"
 
@@ -23,7 +23,7 @@ struct api {
     const struct config *_Atomic *config;
     struct engine *engine;
     struct store *store;
-    struct login *login;
+    struct keeper *keeper;
     const struct claude *claude;
     struct launcher *launcher;
     struct http_server *_Atomic server; /* set once it serves */

@@ -19,6 +19,7 @@
 #include <string.h>
 
 #define WAIT_MAX_S 604800
+#define SILENT_MAX_MS 90000 /* a tunnel gives up after 100 s of silence */
 #define KEY_BYTES_MAX 255
 
 /* --- waiting ------------------------------------------------------------------------------- */
@@ -168,13 +169,17 @@ static void wait_for_task(struct http_request *req, struct api *api, const char 
         send_answer_now(req, api, task_id);
         return;
     }
-    const struct http_park_config park = {.keepalive_after_ms = config->keepalive_after_ms,
-                                          .keepalive_every_ms = config->keepalive_every_ms,
-                                          .wait_ms = wait_ms,
-                                          .gone = on_gone,
-                                          .waited = on_waited,
-                                          .done = on_done,
-                                          .arg = waiter};
+    /* white space would settle the status before the 202 of a wait that is over */
+    if (wait_ms > SILENT_MAX_MS)
+        wait_ms = SILENT_MAX_MS;
+    const struct http_park_config park = {
+        .keepalive_after_ms = wait_ms > 0 ? wait_ms + 1000 : config->keepalive_after_ms,
+        .keepalive_every_ms = config->keepalive_every_ms,
+        .wait_ms = wait_ms,
+        .gone = on_gone,
+        .waited = on_waited,
+        .done = on_done,
+        .arg = waiter};
     pthread_mutex_lock(&waiter->lock); /* gone() may be called before we know the handle */
     struct http_parked *parked = http_park(req, &park, &err);
     bool ended = waiter->ended;

@@ -11,18 +11,18 @@ void healthz_get(struct http_request *req, void *arg)
     http_send(req, 200, "text/plain; charset=utf-8", "ok\n", 3);
 }
 
-static const char *credential_of(const struct config *config, const struct login_status *login)
+static const char *credential_of(const struct config *config, const struct keeper_status *login)
 {
     if (config->anthropic_api_key)
         return "api_key";
     return login->configured ? "login" : "none";
 }
 
-static void print_oauth(const struct login_status *login, int64_t now_ms, struct json_writer *w)
+static void print_oauth(const struct keeper_status *login, struct json_writer *w)
 {
     AUTO(buf) struct buf members = BUF_INIT(1024);
     buf_addc(&members, '{');
-    login_print(login, now_ms, &members);
+    keeper_print(login, false, &members);
     buf_addc(&members, '}');
     json_add_raw(w, "oauth", buf_str(&members), members.len);
 }
@@ -72,14 +72,14 @@ static void print_verbose(const struct api *api, struct json_writer *w)
 void health_get(struct http_request *req, void *arg)
 {
     struct api *api = arg;
-    struct login_status login;
+    struct keeper_status login;
     struct engine_load load;
     struct json_writer w;
     char time[CLOCK_TEXT_SIZE];
     AUTO(buf) struct buf out = BUF_INIT(512u << 10);
     int64_t now = clock_real_ms();
     const struct config *config = atomic_load(api->config);
-    login_status(api->login, &login);
+    keeper_status(api->keeper, &login);
     engine_load(api->engine, &load);
     bool needs_login = !config->anthropic_api_key && login.state != LOGIN_OK;
     json_write(&w, &out);
@@ -98,7 +98,7 @@ void health_get(struct http_request *req, void *arg)
     json_add_text(&w, "timestamp", clock_format(now, time));
     json_add_int(&w, "uptime_seconds", (clock_mono_ms() - api->started_ms) / 1000);
     json_add_text(&w, "credential", credential_of(config, &login));
-    print_oauth(&login, now, &w);
+    print_oauth(&login, &w);
     print_failures(api, &w);
     print_tasks(&load, &w);
     const char *verbose = http_query(req, "verbose");

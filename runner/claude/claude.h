@@ -8,7 +8,7 @@
 
 #include "proc/launch.h"
 #include "runner/config/config.h"
-#include "runner/oauth/login.h"
+#include "runner/oauth/keeper.h"
 #include "runner/task/engine.h"
 
 #include <stdatomic.h>
@@ -16,7 +16,7 @@
 
 struct claude {
     struct launcher *launcher;            /* borrowed */
-    struct login *login;                  /* borrowed */
+    struct keeper *keeper;                /* borrowed */
     const struct config *_Atomic *config; /* borrowed: the configuration in force */
     const char *instance;                 /* borrowed: value of TASK_MARKER */
     uid_t uid;                            /* whom it runs as */

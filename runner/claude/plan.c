@@ -81,7 +81,7 @@ static int add_credential(const struct claude *claude, const struct config *conf
                           spec->anthropic_api_key ? spec->anthropic_api_key
                                                   : config->anthropic_api_key,
                           redact, err);
-    if (login_token(claude->login, &token, err) || buf_check(&token, "the login's token", err))
+    if (keeper_token(claude->keeper, &token, err) || buf_check(&token, "the login's token", err))
         return -1;
     int rc = add_secret(plan, "CLAUDE_CODE_OAUTH_TOKEN", buf_str(&token), redact, err);
     explicit_bzero(token.data, token.cap);
@@ -90,10 +90,10 @@ static int add_credential(const struct claude *claude, const struct config *conf
 
 int claude_check_login(const struct claude *claude, bool has_own, struct err *err)
 {
-    struct login_status status;
+    struct keeper_status status;
     if (has_own || atomic_load(claude->config)->anthropic_api_key)
         return 0;
-    login_status(claude->login, &status);
+    keeper_status(claude->keeper, &status);
     if (status.state == LOGIN_OK)
         return 0;
     return err_set(err, ERR_LOGIN, "%s", login_state_sentence(status.state));

@@ -71,8 +71,8 @@ static const struct {
     {"total_cost_usd", "total_cost_usd"},
     {"num_turns", "num_turns"},
     {"duration_api_ms", "duration_api_ms"},
-    {"permission_denials", "permissionDenials"},
-    {"structured_output", "structuredOutput"},
+    {"permission_denials", "permission_denials"},
+    {"structured_output", "structured_output"},
 };
 
 static void take_members(struct stream *stream, const char *line, size_t len)
@@ -106,6 +106,8 @@ static void take_result(struct stream *stream, const struct json *root, const ch
                         size_t len)
 {
     const char *text = json_text(json_get(root, "result"));
+    if (stream->have_result) /* the first is the end; what follows is a mistake */
+        return;
     stream->have_result = true;
     stream->is_error = false;
     json_bool(json_get(root, "is_error"), &stream->is_error);

@@ -161,7 +161,7 @@ static int split_secret(const char *item, size_t index, struct config_secret *re
     int rc = colon ? asprintf(&ret_secret->name, "%.*s", (int)name_len, item)
                    : asprintf(&ret_secret->name, "secret-%zu", index + 1);
     ret_secret->name = rc < 0 ? NULL : ret_secret->name;
-    ret_secret->value = strdup(value);
+    ret_secret->value = str_copy(value, len);
     return ret_secret->name && ret_secret->value ? 0 : err_set(err, ERR_CONFIG, "needs memory");
 }
 

@@ -63,7 +63,7 @@ static int open_state(struct house *house, const struct config *config, struct e
 static int build_engine(struct house *house, const struct config *config, struct err *err)
 {
     house->claude.launcher = house->launcher;
-    house->claude.login = house->login;
+    house->claude.keeper = house->keeper;
     house->claude.config = &house->config;
     house->claude.instance = store_instance(house->store);
     house->kinds[0] =
@@ -133,7 +133,7 @@ static int build_api(struct house *house, struct err *err)
     api->config = &house->config;
     api->engine = house->engine;
     api->store = house->store;
-    api->login = house->login;
+    api->keeper = house->keeper;
     api->claude = &house->claude;
     api->launcher = house->launcher;
     api->guard = api_guard_new();
@@ -151,11 +151,13 @@ int house_build(struct house *house, struct config *config, struct err *err)
     if (!house->launcher || find_user(config, &house->claude, err) ||
         open_state(house, config, err))
         return -1;
-    house->login = login_new(config->claude_config_dir);
-    if (!house->login)
-        return err_sys(err, "login");
+    const struct keeper_config keeper = {.config = &house->config, .secrets = house->secrets};
+    house->keeper = keeper_new(&keeper, err);
+    if (!house->keeper)
+        return -1;
     if (build_engine(house, config, err) || build_api(house, err) ||
-        engine_start(house->engine, err) || probe_launch(house, config, err))
+        keeper_start(house->keeper, err) || engine_start(house->engine, err) ||
+        probe_launch(house, config, err))
         return -1;
     return serve_http(house, config, err);
 }
@@ -169,7 +171,8 @@ void house_take_apart(struct house *house)
         engine_free(house->engine); /* … and its task's thread stores that */
     else if (house->engine)
         return; /* a thread is stuck in the kernel and needs the rest */
-    login_free(house->login);
+    launcher_free(house->launcher);
+    keeper_free(house->keeper);
     store_close(house->store);
     api_guard_free(house->api.guard);
     fd_close(&house->lock_fd);

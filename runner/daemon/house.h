@@ -19,7 +19,7 @@ struct house {
     int lock_fd;
     struct store *store;
     struct launcher *launcher;
-    struct login *login;
+    struct keeper *keeper;
     struct engine *engine;
     struct http_server *server;
     struct claude claude;

@@ -1,14 +1,11 @@
 /*
- * The owner's Claude login, as the CLI keeps it in $CLAUDE_CONFIG_DIR/.credentials.json.
+ * A Claude login as the CLI keeps it: the text of .credentials.json, read and rewritten.
  *
- * The file is looked at again when it has changed, so a login made elsewhere counts at once.
- *
- * Threads: any.
+ * Threads: no shared state.
  */
 #ifndef OAUTH_LOGIN_H
 #define OAUTH_LOGIN_H
 
-#include "base/auto.h"
 #include "base/buf.h"
 #include "base/err.h"
 
@@ -16,13 +13,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define LOGIN_FILE_MAX (1u << 20)
+
 /* X(name, wire name, sentence): what can be the matter with a login. */
 #define LOGIN_STATES(X)                                                                            \
     X(LOGIN_OK, "", "")                                                                            \
     X(LOGIN_MISSING, "missing", "OAuth login needed: there is no credentials file")                \
     X(LOGIN_UNREADABLE, "unreadable", "OAuth login unusable: the credentials file cannot be read") \
     X(LOGIN_MALFORMED, "malformed", "OAuth login unusable: the credentials file is malformed")     \
-    X(LOGIN_EXPIRED, "expired", "OAuth login needed: the token has expired")
+    X(LOGIN_EXPIRED, "expired", "OAuth login needed: the token has expired")                       \
+    X(LOGIN_REFUSED, "refused", "OAuth login needed: the login is no longer accepted")
 
 enum login_state {
 #define LOGIN_STATE_ENUM(name, wire, sentence) name,
@@ -33,30 +33,32 @@ enum login_state {
 const char *login_state_name(enum login_state state);
 const char *login_state_sentence(enum login_state state);
 
-struct login_status {
-    enum login_state state;
-    bool configured; /* there is a token, whatever its age */
-    bool refreshable;
-    bool token_expired; /* the access token's time is over; with `refreshable` that is curable */
+/* What a file's text holds. Owned; wiped by login_done(). */
+struct login {
+    char *access_token; /* NULL: the text is malformed */
+    char *refresh_token;
     int64_t expires_ms; /* 0: not said */
-    char subscription[32];
+    char *subscription;
+    char *scopes; /* space separated */
 };
 
-/* What a credentials file's text holds. `ret_token` may be NULL. For any bytes. */
-void login_parse(const char *text, size_t len, int64_t now_ms, struct login_status *ret_status,
-                 struct buf *ret_token);
+/* Reads any bytes; a text that is no login gives an empty one. */
+void login_parse(const char *text, size_t len, struct login *ret_login);
+void login_done(struct login *login);
+static inline void auto_login(struct login *login)
+{
+    login_done(login);
+}
 
-struct login;
+/* What a refresh brought. */
+struct login_tokens {
+    const char *access_token;
+    const char *refresh_token; /* NULL: the old one stays */
+    int64_t expires_ms;        /* 0: not said */
+};
 
-struct login *login_new(const char *config_dir);
-void login_free(struct login *login);
-void login_status(struct login *login, struct login_status *ret_status);
-
-/* Appends the access token; ERR_LOGIN with a message that begins with "OAuth" when none is usable.
- */
-int login_token(struct login *login, struct buf *out, struct err *err);
-
-/* Appends the members of api.md's `oauth` object (without braces). */
-void login_print(const struct login_status *status, int64_t now_ms, struct buf *out);
+/* Appends the text with the new tokens in it and everything else as it was. */
+int login_rewrite(const char *text, size_t len, const struct login_tokens *tokens, struct buf *out,
+                  struct err *err);
 
 #endif

@@ -1,3 +1,4 @@
+#include "base/str.h"
 #include "runner/spec/rows.h"
 
 #include <stdio.h>
@@ -44,14 +45,17 @@ void spec_errors_add(struct spec_errors *errors, enum err_code code, const char 
         errors->more++;
         return;
     }
-    struct spec_error error = {.field = shown(field), .message = strdup(message), .code = code};
-    if (!error.field || !error.message) {
-        free(error.field);
-        free(error.message);
-        errors->more++;
+    struct spec_error *error = &errors->items[errors->count];
+    error->code = code;
+    error->field = shown(field);
+    error->message = str_copy(message, strlen(message));
+    if (error->field && error->message) {
+        errors->count++;
         return;
     }
-    errors->items[errors->count++] = error;
+    free(error->field);
+    free(error->message);
+    errors->more++;
 }
 
 void spec_errors_print(const struct spec_errors *errors, struct buf *out)

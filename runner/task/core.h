@@ -20,8 +20,7 @@ struct engine {
     pthread_mutex_t lock; /* of all that follows; never held across I/O */
     pthread_cond_t quiet; /* threads became 0 */
     struct live_table table;
-    int reserved; /* submits that are on their way into the store */
-    int threads;  /* task threads, the last clean-up included */
+    int threads; /* task threads, the last clean-up included */
     bool draining;
     int64_t completed, failed, cancelled;
 

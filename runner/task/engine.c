@@ -165,47 +165,67 @@ void engine_retire(struct engine *engine, struct live *live, enum task_state sta
 
 /* --- submitting ---------------------------------------------------------------------------- */
 
-static int reserve(struct engine *engine, struct err *err)
+/* A place for a new task, watchable from now on, so that a second caller with the same
+ * Idempotency-Key finds it as soon as the store knows it. NULL with *err when there is none. */
+static struct live *arrive(struct engine *engine, const char *id, struct err *err)
 {
-    int rc = 0;
+    struct live *live = NULL;
     pthread_mutex_lock(&engine->lock);
     const struct live_table *table = &engine->table;
     if (engine->draining)
-        rc = err_set(err, ERR_BUSY, "the runner is shutting down and takes no new tasks");
-    else if (table->running + table->queued + engine->reserved >=
-             engine->config.slots + engine->config.queue_max)
-        rc = err_set(err, ERR_RATE, "the queue is full: %d tasks run and %d wait", table->running,
-                     table->queued);
-    else
-        engine->reserved++;
+        err_set(err, ERR_BUSY, "the runner is shutting down and takes no new tasks");
+    else if ((int)table->count >= engine->config.slots + engine->config.queue_max)
+        err_set(err, ERR_RATE, "the queue is full: %d tasks run and %d wait", table->running,
+                table->queued);
+    else if (live_find(&engine->table, id))
+        err_set(err, ERR_CONFLICT, "taskId '%s' is taken", id);
+    else if (!(live = live_add(&engine->table, id)))
+        err_set(err, ERR_INTERNAL, "out of memory");
     pthread_mutex_unlock(&engine->lock);
-    return rc;
+    return live;
 }
 
-static void enqueue(struct engine *engine, const struct task_record *record, bool created)
+/* With a record: into the queue. Without: away again, and whoever watched already is told. */
+static void settle(struct engine *engine, struct live *live, const struct task_record *record)
 {
+    struct engine_watch *watches = NULL;
     pthread_mutex_lock(&engine->lock);
-    engine->reserved--;
-    if (created && !live_add(&engine->table, record))
-        log_error("task", "out of memory; task '%s' waits for the next start", record->id);
-    schedule_locked(engine);
+    if (record) {
+        live_enqueue(&engine->table, live, record);
+        schedule_locked(engine);
+    } else {
+        watches = live->watches;
+        live_remove(&engine->table, live);
+    }
     pthread_mutex_unlock(&engine->lock);
+    tell(watches);
 }
 
 int engine_submit(struct engine *engine, const struct task_new *task,
                   struct task_record *ret_record, bool *ret_created, struct err *err)
 {
     struct err ignored;
-    if (reserve(engine, err))
+    struct task_new with_id = *task;
+    char id[ID_SIZE];
+    id_new(id);
+    if (!task->id)
+        with_id.id = id;
+    *ret_created = false;
+    struct live *live = arrive(engine, with_id.id, err);
+    if (!live && err->code != ERR_CONFLICT) /* a taken id may be this very request, sent again */
         return -1;
-    if (store_add(engine->config.store, task, ret_record, ret_created, err)) {
-        enqueue(engine, NULL, false);
+    if (store_add(engine->config.store, &with_id, ret_record, ret_created, err)) {
+        if (live)
+            settle(engine, live, NULL);
         return -1;
     }
+    if (*ret_created && !live && !(live = arrive(engine, with_id.id, err)))
+        return -1; /* stored all the same: it runs after the next start */
     /* the first event may fail now; run_live() makes up for it */
     if (*ret_created && run_announce(engine, ret_record->id, &ignored))
         log_warn("task", "%s", ignored.msg);
-    enqueue(engine, ret_record, *ret_created);
+    if (live)
+        settle(engine, live, *ret_created ? ret_record : NULL);
     return 0;
 }
 

@@ -58,27 +58,31 @@ static void grow(struct live_table *table)
     free(old);
 }
 
-struct live *live_add(struct live_table *table, const struct task_record *record)
+struct live *live_add(struct live_table *table, const char *id)
 {
     struct live *live = calloc(1, sizeof(*live));
     if (!live)
         return NULL;
     if (table->count >= table->bucket_count)
         grow(table);
-    snprintf(live->id, sizeof(live->id), "%s", record->id);
-    snprintf(live->kind, sizeof(live->kind), "%s", record->kind);
-    live->priority = record->priority < 0             ? 0
-                     : record->priority >= PRIORITIES ? PRIORITIES - 1
-                                                      : record->priority;
-    live->created_ms = record->created_ms;
+    snprintf(live->id, sizeof(live->id), "%s", id);
     live->wake_fd = -1;
     struct live **bucket = bucket_of(table, live->id);
     live->next = *bucket;
     *bucket = live;
     table->count++;
+    return live;
+}
+
+void live_enqueue(struct live_table *table, struct live *live, const struct task_record *record)
+{
+    int priority = record->priority;
+    snprintf(live->kind, sizeof(live->kind), "%s", record->kind);
+    live->priority = priority < 0 ? 0 : priority >= PRIORITIES ? PRIORITIES - 1 : priority;
+    live->created_ms = record->created_ms;
+    live->state = LIVE_QUEUED;
     TAILQ_INSERT_TAIL(&table->queues[live->priority], live, queue);
     table->queued++;
-    return live;
 }
 
 struct live *live_find(struct live_table *table, const char *id)
@@ -99,7 +103,7 @@ void live_remove(struct live_table *table, struct live *live)
     if (live->state == LIVE_QUEUED) {
         TAILQ_REMOVE(&table->queues[live->priority], live, queue);
         table->queued--;
-    } else {
+    } else if (live->state == LIVE_RUNNING) {
         table->running--;
     }
     if (live->wake_fd >= 0)

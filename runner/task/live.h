@@ -12,7 +12,11 @@
 
 #define PRIORITIES 10
 
-enum live_state { LIVE_QUEUED, LIVE_RUNNING };
+enum live_state {
+    LIVE_ARRIVING, /* on its way into the store: it can be watched already */
+    LIVE_QUEUED,
+    LIVE_RUNNING,
+};
 
 struct live {
     char id[ID_SIZE];
@@ -42,8 +46,10 @@ struct live_table {
 int live_init(struct live_table *table);
 void live_done(struct live_table *table);
 
-/* Makes a queued task and adds it. NULL when memory ran out. */
-struct live *live_add(struct live_table *table, const struct task_record *record);
+/* Makes an arriving task and adds it. NULL when memory ran out. */
+struct live *live_add(struct live_table *table, const char *id);
+/* Its row is stored: it waits for its turn. */
+void live_enqueue(struct live_table *table, struct live *live, const struct task_record *record);
 struct live *live_find(struct live_table *table, const char *id);
 /* Removes it everywhere and frees it; its watches are the caller's business. */
 void live_remove(struct live_table *table, struct live *live);

@@ -82,7 +82,10 @@ static int settle_interrupted(struct engine *engine, struct err *err)
 static int load(const struct task_record *record, void *arg)
 {
     struct engine *engine = arg;
-    return !live_add(&engine->table, record);
+    struct live *live = live_add(&engine->table, record->id);
+    if (live)
+        live_enqueue(&engine->table, live, record);
+    return !live;
 }
 
 static int load_pending(struct engine *engine, struct err *err)

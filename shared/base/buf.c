@@ -34,7 +34,7 @@ char *buf_room(struct buf *buf, size_t len)
         size_t cap = buf->cap ? buf->cap * 2 : 256;
         if (cap < need)
             cap = need;
-        if (cap > buf->max + 1)
+        if (cap - 1 > buf->max)
             cap = buf->max + 1;
         char *data = realloc(buf->data, cap);
         if (!data) {

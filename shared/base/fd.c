@@ -99,7 +99,7 @@ int file_read(const char *path, struct buf *out, struct err *err)
     return 0;
 }
 
-static int sync_directory_of(const char *path, struct err *err)
+int file_sync_directory(const char *path, struct err *err)
 {
     char dir[PATH_MAX];
     snprintf(dir, sizeof(dir), "%s", path);
@@ -124,7 +124,7 @@ static int write_synced(const char *path, const void *data, size_t len, mode_t m
 int file_replace(const char *path, const void *data, size_t len, mode_t mode, struct err *err)
 {
     char next[PATH_MAX];
-    int n = snprintf(next, sizeof(next), "%s.%d.new", path, (int)getpid());
+    int n = snprintf(next, sizeof(next), "%s.%d.new", path, (int)gettid());
     if (n < 0 || (size_t)n >= sizeof(next))
         return err_set(err, ERR_INVALID, "path too long: '%.80s…'", path);
     if (write_synced(next, data, len, mode, err)) {
@@ -136,7 +136,7 @@ int file_replace(const char *path, const void *data, size_t len, mode_t mode, st
         unlink(next);
         return -1;
     }
-    return sync_directory_of(path, err);
+    return file_sync_directory(path, err);
 }
 
 int file_lock(const char *path, struct err *err)

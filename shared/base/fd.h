@@ -37,6 +37,9 @@ int file_read(const char *path, struct buf *out, struct err *err);
  * temporary file beside it, fsync, rename, fsync of the directory. */
 int file_replace(const char *path, const void *data, size_t len, mode_t mode, struct err *err);
 
+/* Makes a rename to path last: waits until its directory is on the disk. */
+int file_sync_directory(const char *path, struct err *err);
+
 /* Opens (making it when missing) and locks a file without waiting: flock LOCK_EX. Returns the
  * descriptor that holds the lock; ERR_CONFLICT when somebody else has it. */
 int file_lock(const char *path, struct err *err);

@@ -126,7 +126,7 @@ void log_line(struct log_site *site, enum log_level level, const char *module, c
     AUTO(buf) struct buf clean = BUF_INIT(LINE_MAX_BYTES);
     if (redacted && !redact_is_clean(redacted, buf_str(&line), line.len))
         redact_text(redacted, buf_str(&line), line.len, &clean);
-    const struct buf *say = clean.len > 0 ? &clean : &line;
+    const struct buf *say = clean.len > 0 || !buf_ok(&clean) ? &clean : &line;
     if (buf_ok(say) && fd_write_all(out_fd, buf_str(say), say->len))
         return; /* nowhere left to say so */
 }

@@ -40,6 +40,8 @@ int path_make_dirs(const char *path, mode_t mode, struct err *err)
     AUTO(str) char *copy = strdup(path);
     if (!copy)
         return err_sys(err, "cannot make '%s'", path);
+    if (*copy == '\0')
+        return err_set(err, ERR_INVALID, "cannot make a directory without a name");
     for (char *p = copy + 1;; p++) {
         if (*p != '/' && *p != '\0')
             continue;
@@ -71,8 +73,12 @@ static int remove_entry(int dir, const char *name)
 {
     if (unlinkat(dir, name, 0) == 0)
         return 0;
-    if (errno == EACCES && fchmod(dir, 0700) == 0 && unlinkat(dir, name, 0) == 0)
-        return 0;
+    if (errno == EACCES) {
+        int ok = fchmod(dir, 0700);
+        if (ok == 0 && unlinkat(dir, name, 0) == 0)
+            return 0;
+        errno = ok == 0 ? errno : EACCES;
+    }
     if (errno != EISDIR && errno != EPERM && errno != EACCES)
         return errno == ENOENT ? 0 : -1;
     if (unlinkat(dir, name, AT_REMOVEDIR) == 0 || errno == ENOENT)
@@ -85,7 +91,7 @@ static bool is_dot(const char *name)
     return name[0] == '.' && (name[1] == '\0' || (name[1] == '.' && name[2] == '\0'));
 }
 
-/* Removes what `dir` holds that needs no descent; the name of one directory that does, else "". */
+/* Removes what `dir` holds up to the first directory that needs descent: its name, else "". */
 static int sweep_level(int dir, char child[256])
 {
     int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -99,8 +105,10 @@ static int sweep_level(int dir, char child[256])
         int left = remove_entry(dir, entry->d_name);
         if (left < 0)
             rc = -1;
-        else if (left == 1)
+        if (left == 1) { /* the rest later: to try all again each time would be quadratic */
             snprintf(child, 256, "%s", entry->d_name);
+            break;
+        }
     }
     int keep = errno;
     if (list)
@@ -112,9 +120,10 @@ static int sweep_level(int dir, char child[256])
 }
 
 /*
- * Theory of operation: depth first with two descriptors at a time. Each round sweeps one level and
- * descends into one full directory; an emptied directory is left by openat("..") and removed from
- * there. Nobody else writes to a tree that is being removed: its processes are gone by then.
+ * Theory of operation: depth first with two descriptors at a time. Each round sweeps one level up
+ * to its first full directory and descends into it; an emptied directory is left by openat("..")
+ * and removed from there. Nobody else writes to a tree that is being removed: its processes are
+ * gone by then.
  */
 static int remove_below(int top, dev_t dev)
 {

@@ -1,8 +1,9 @@
 /*
  * Takes secrets out of bytes on their way to a log, an event or a caller.
  *
- * A registered secret is found as it is, JSON-escaped, and inside base64 (both alphabets, any
- * alignment), also when it is split over two pieces of a stream.
+ * A registered secret is found as it is, JSON-escaped, and (from 8 bytes on) inside base64 (both
+ * alphabets, any alignment; up to two bytes at its end may stay), also when it is split over two
+ * pieces of a stream.
  *
  * Theory of operation: every form of every secret is a needle. A 64 Ki-bit map over the first four
  * bytes of the needles lets a scan pass nearly every byte with one look-up; only a hit compares

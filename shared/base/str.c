@@ -6,6 +6,11 @@
 #include <string.h>
 #include <strings.h>
 
+char *str_copy(const char *text, size_t len)
+{
+    return strndup(text, len);
+}
+
 /* Continuation bytes that must follow, with the range of the first of them (RFC 3629, table 3-7).
  */
 static size_t utf8_shape(unsigned char lead, unsigned char *ret_low, unsigned char *ret_high)
@@ -197,7 +202,7 @@ const char *str_nearest(const char *name, const char *(*next)(size_t index, void
     for (size_t i = 0; (candidate = next(i, arg)); i++) {
         size_t len = fold_name(candidate, folded);
         size_t d = distance(wanted, wanted_len, folded, len);
-        if (len > 0 && d <= best && (!found || d < best)) {
+        if (len > 0 && d < wanted_len && d <= best && (!found || d < best)) {
             best = d;
             found = candidate;
         }

@@ -12,6 +12,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* The first len bytes of text, up to a NUL, in fresh memory; NULL when there is none. */
+char *str_copy(const char *text, size_t len);
+
 /* Length of the valid UTF-8 character at the start of text (1..4), or 0: overlong forms,
  * surrogates and anything past U+10FFFF are not valid. */
 size_t str_utf8_char(const char *text, size_t len);

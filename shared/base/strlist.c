@@ -1,5 +1,7 @@
 #include "base/strlist.h"
 
+#include "base/str.h"
+
 #include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -14,35 +16,41 @@ void strlist_done(struct strlist *list)
     *list = (struct strlist)STRLIST_INIT;
 }
 
+/* Makes room for one more string and the NULL. */
+static int make_room(struct strlist *list)
+{
+    if (list->failed || list->count == STRLIST_MAX)
+        return -1;
+    if (list->count & (list->count + 1)) /* full at 0, 1, 3, 7, … */
+        return 0;
+    char **items = realloc(list->items, 2 * (list->count + 1) * sizeof(*items));
+    if (!items)
+        return -1;
+    list->items = items;
+    return 0;
+}
+
 /* Takes text, which may be NULL when memory ran out. */
 static int take(struct strlist *list, char *text)
 {
-    if (!text || list->failed || list->count == STRLIST_MAX)
-        goto failed;
-    if ((list->count & (list->count + 1)) == 0) { /* 0, 1, 3, 7, …: full with the NULL */
-        size_t room = 2 * (list->count + 1);
-        char **items = realloc(list->items, room * sizeof(*items));
-        if (!items)
-            goto failed;
-        list->items = items;
+    if (!text || make_room(list)) {
+        free(text);
+        list->failed = true;
+        return -1;
     }
     list->items[list->count++] = text;
     list->items[list->count] = NULL;
     return 0;
-failed:
-    free(text);
-    list->failed = true;
-    return -1;
 }
 
 int strlist_add(struct strlist *list, const char *text)
 {
-    return take(list, strdup(text));
+    return take(list, str_copy(text, strlen(text)));
 }
 
 int strlist_addn(struct strlist *list, const char *text, size_t len)
 {
-    return take(list, strndup(text, len));
+    return take(list, str_copy(text, len));
 }
 
 int strlist_addf(struct strlist *list, const char *fmt, ...)

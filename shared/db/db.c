@@ -2,6 +2,7 @@
 
 #include "base/fd.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sqlite3.h>
 #include <stdarg.h>
@@ -27,7 +28,9 @@ static int db_err(struct db *db, const char *what, struct err *err)
 {
     int code = sqlite3_extended_errcode(db->handle);
     enum err_code mine = ERR_INTERNAL;
-    if (code == SQLITE_FULL)
+    int sys = sqlite3_system_errno(db->handle); /* only SQLITE_FULL says it by itself */
+    bool full = (code & 0xff) == SQLITE_IOERR || (code & 0xff) == SQLITE_CANTOPEN;
+    if (code == SQLITE_FULL || (full && (sys == ENOSPC || sys == EDQUOT)))
         mine = ERR_NO_SPACE;
     else if (code == SQLITE_CONSTRAINT_UNIQUE || code == SQLITE_CONSTRAINT_PRIMARYKEY)
         mine = ERR_CONFLICT;

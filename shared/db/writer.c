@@ -45,17 +45,20 @@ void db_writer_free(struct db_writer *writer)
     free(writer);
 }
 
-static void run_job(struct db *db, struct job *job)
+/* False when the transaction is no longer what it should be: nothing of it may be committed. */
+static bool run_job(struct db *db, struct job *job)
 {
     struct err ignored;
     if (db_exec(db, "SAVEPOINT job", job->err)) {
         job->rc = -1;
-        return;
+        return db_in_transaction(db);
     }
     job->rc = job->fn(db, job->arg, job->err);
-    if (job->rc < 0)
-        db_exec(db, "ROLLBACK TO job", &ignored);
-    db_exec(db, "RELEASE job", &ignored);
+    if (!db_in_transaction(db)) /* a full disk ends the transaction, not the statement */
+        return false;
+    if (job->rc < 0 && db_exec(db, "ROLLBACK TO job", &ignored))
+        return false;
+    return db_exec(db, "RELEASE job", &ignored) == 0;
 }
 
 static void fail_all(struct job *batch, const struct err *err)
@@ -77,11 +80,12 @@ static void run_batch(struct db *db, struct job *batch)
         return;
     }
     for (struct job *job = batch; job; job = job->next) {
-        run_job(db, job);
-        if (!db_in_transaction(db)) { /* a full disk ends the transaction, not the statement */
-            fail_all(batch, job->rc < 0 ? job->err : &lost);
-            return;
-        }
+        if (run_job(db, job))
+            continue;
+        if (db_in_transaction(db))
+            db_exec(db, "ROLLBACK", &ignored);
+        fail_all(batch, job->rc < 0 ? job->err : &lost);
+        return;
     }
     if (db_exec(db, "COMMIT", &err)) {
         fail_all(batch, &err);

@@ -107,6 +107,7 @@ static int say_continue(struct http_request *req, struct err *err)
         return 0;
     if (send(req->conn->fd, text, sizeof(text) - 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
         return err_set(err, ERR_INVALID, "the client left before it sent its body");
+    conn_restart(req->conn);
     return 0;
 }
 
@@ -127,4 +128,60 @@ int http_body(struct http_request *req, size_t max, struct buf *out, struct err 
     conn_enter(req->conn, CONN_BUSY);
     req->body_done = rc == 0;
     return rc;
+}
+
+int64_t http_body_length(const struct http_request *req)
+{
+    return req->head.chunked ? -1 : req->head.length;
+}
+
+/* Fills req->piece from a chunked body; 0 also at its end. */
+static int decode_piece(struct http_request *req, struct err *err)
+{
+    char raw[8192];
+    while (req->piece.len == 0 && !chunk_ended(&req->chunk)) {
+        ssize_t n = fetch(req, raw, sizeof(raw), INT64_MAX, err);
+        if (n < 0)
+            return -1;
+        if (n == 0)
+            return err_set(err, ERR_INVALID, "the chunked body ended before its last chunk");
+        if (chunk_feed(&req->chunk, raw, (size_t)n, &req->piece) < 0)
+            return err_set(err, ERR_INVALID, "the chunked body is malformed");
+    }
+    return 0;
+}
+
+static ssize_t next_piece(struct http_request *req, char *to, size_t max, struct err *err)
+{
+    if (req->head.chunked) {
+        if (decode_piece(req, err))
+            return -1;
+        size_t n = req->piece.len < max ? req->piece.len : max;
+        if (n > 0)
+            memcpy(to, req->piece.data, n);
+        buf_drop(&req->piece, n);
+        return (ssize_t)n;
+    }
+    int64_t left = req->head.length - req->body_read;
+    if (left == 0)
+        return 0;
+    ssize_t n = fetch(req, to, (int64_t)max < left ? max : (size_t)left, INT64_MAX, err);
+    if (n == 0)
+        return err_set(err, ERR_INVALID, "the body ended %lld bytes short of Content-Length",
+                       (long long)left);
+    req->body_read += n > 0 ? n : 0;
+    return n;
+}
+
+ssize_t http_read(struct http_request *req, char *to, size_t max, struct err *err)
+{
+    if (req->body_done || (req->head.length == 0 && !req->head.chunked))
+        return 0;
+    if (req->body_taken == 0 && req->body_read == 0 && say_continue(req, err) < 0)
+        return -1;
+    conn_enter(req->conn, CONN_BODY);
+    ssize_t n = next_piece(req, to, max, err);
+    conn_enter(req->conn, CONN_BUSY);
+    req->body_done = n == 0 || (!req->head.chunked && req->body_read == req->head.length);
+    return n;
 }

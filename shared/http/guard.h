@@ -30,7 +30,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define GUARD_MIN_US 20000
+#define GUARD_MIN_US 15000
 
 enum conn_state { CONN_HEAD, CONN_IDLE, CONN_BODY, CONN_BUSY };
 
@@ -41,8 +41,8 @@ struct conn {
     int fd; /* CivetWeb's */
     struct sockaddr_in peer;
     _Atomic int state;
-    _Atomic int64_t since_us; /* in this state */
-    _Atomic int64_t bytes;    /* received in this state */
+    _Atomic int64_t since_us; /* the request began to come, or the connection to idle */
+    _Atomic int64_t bytes;    /* received since then */
     _Atomic bool cut;
     bool taken; /* by a worker; under the guard's lock */
 
@@ -83,8 +83,16 @@ struct conn *guard_by_port(struct guard *guard, int port);
 /* Takes a connection out of the table and frees it. Its worker's, before it closes. */
 void guard_forget(struct guard *guard, struct conn *conn);
 
-/* What the worker waits for from now on. */
+/* What the worker waits for from now on. The time counts from the beginning of HEAD or IDLE, also
+ * for what follows: who has waited in the queue and then drips a body is found out at once. */
 void conn_enter(struct conn *conn, enum conn_state state);
+
+/* Lets the time begin anew: the client could not have sent more before. */
+void conn_restart(struct conn *conn);
+
+/* The calling worker's connection has nothing to read. True when its time is up because workers are
+ * short; it counts as cut off then. */
+bool guard_gives_up(struct conn *conn);
 
 int guard_busy(const struct guard *guard);
 
@@ -94,9 +102,9 @@ bool guard_is_pressed(const struct guard *guard);
 uint64_t guard_cut_count(const struct guard *guard);
 
 /* For interpose.c: what CivetWeb's threads do with sockets. */
-int guard_accepted(int listen_fd, int fd, const struct sockaddr_in *peer);
+int guard_accepted(int listen_fd, int fd, const struct sockaddr *peer);
 void guard_starved(int listen_fd);
-void guard_touch(int fd);
+bool guard_may_wait(int fd);
 bool guard_may_receive(int fd);
 size_t guard_received(int fd, const void *data, size_t len);
 

@@ -15,7 +15,9 @@
 #ifndef HTTP_INTERPOSE_H
 #define HTTP_INTERPOSE_H
 
-#define INTERPOSE_STACK_MIN (1024 * 1024)
+#include <stddef.h>
+
+#define INTERPOSE_STACK_MIN ((size_t)1 << 20)
 
 /* Whoever starts CivetWeb calls this: it makes the linker take the definitions. */
 void interpose_use(void);

@@ -16,23 +16,24 @@
 #define EVENTS_MAX 64
 #define RESTS_MAX 512 /* answers that clients take slowly, and closes that linger */
 
-/* Puts a connection into the inbox. Returns true when the thread must be told. */
-static bool push_locked(struct park *park, struct http_parked *parked)
-{
-    bool was_empty = park->inbox == NULL;
-    if (!parked->in_inbox) {
-        parked->in_inbox = true;
-        parked->inbox_next = park->inbox;
-        park->inbox = parked;
-    }
-    return was_empty;
-}
-
 static void ring(const struct park *park)
 {
     const uint64_t one = 1;
     ssize_t n = write(park->event, &one, sizeof(one));
     (void)n; /* full means that it rings already */
+}
+
+/* Puts a connection into the inbox. The bell is rung under the lock: once that is let go, the
+ * thread may end the connection, and the last one the park. */
+static void push_locked(struct park *park, struct http_parked *parked)
+{
+    if (parked->in_inbox)
+        return;
+    if (!park->inbox)
+        ring(park);
+    parked->in_inbox = true;
+    parked->inbox_next = park->inbox;
+    park->inbox = parked;
 }
 
 void park_unref(struct park *park)
@@ -184,10 +185,8 @@ static void put_in(struct http_parked *parked)
 {
     struct park *park = parked->park;
     pthread_mutex_lock(&park->lock);
-    bool tell = push_locked(park, parked);
+    push_locked(park, parked);
     pthread_mutex_unlock(&park->lock);
-    if (tell)
-        ring(park);
 }
 
 static struct http_parked *parked_new(struct park *park, int fd)
@@ -278,12 +277,11 @@ static void release(struct http_parked *parked, bool dropped)
     bool orphan = parked->orphan;
     parked->released = true;
     parked->dropped = dropped;
-    bool tell = !orphan && push_locked(park, parked);
+    if (!orphan)
+        push_locked(park, parked);
     pthread_mutex_unlock(&park->lock);
     if (orphan)
         parked_free(parked);
-    else if (tell)
-        ring(park);
 }
 
 void http_parked_send(struct http_parked *parked, int status, const char *type, const char *headers,

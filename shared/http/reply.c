@@ -90,7 +90,7 @@ void reply_add_head(struct buf *out, const struct reply *reply)
         buf_addf(out, "Content-Type: %s\r\n", reply->type);
     if (reply->chunked)
         buf_adds(out, "Transfer-Encoding: chunked\r\n");
-    else if (!reply->until_close && reply->status != 204)
+    else if (!reply->until_close && reply_has_body(reply->status))
         buf_addf(out, "Content-Length: %zu\r\n", reply->len);
     if (!reply->added || !strcasestr(reply->added, "Cache-Control:"))
         buf_adds(out, "Cache-Control: no-store\r\n");

@@ -1,12 +1,12 @@
 #include "http/request.h"
 
 #include "base/clock.h"
+#include "http/accept.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <unistd.h>
 
 const char *http_method(const struct http_request *req)
@@ -62,65 +62,14 @@ const char *http_query_name(struct http_request *req, size_t index)
     return index < req->head.query_count ? req->head.query[index].name : NULL;
 }
 
-/* True unless the media range's parameters hold a weight of zero. */
-static bool weighs(const char *params, size_t len)
-{
-    for (const char *p = params; p < params + len; p++) {
-        if ((*p == 'q' || *p == 'Q') && (p[-1] == ';' || p[-1] == ' ') && p[1] == '=')
-            return strtod(p + 2, NULL) > 0;
-    }
-    return true;
-}
-
-/* How a media range names a type: by itself, by "text/" and a star, by stars alone, not at all. */
-enum naming { NAMED_NOT, NAMED_BY_STARS, NAMED_BY_KIND, NAMED_ITSELF };
-
-static enum naming names(const char *range, size_t len, const char *type)
-{
-    size_t kind = strcspn(type, "/") + 1;
-    if (len == 3 && memcmp(range, "*/*", 3) == 0)
-        return NAMED_BY_STARS;
-    if (len == kind + 1 && range[kind] == '*' && strncasecmp(range, type, kind) == 0)
-        return NAMED_BY_KIND;
-    return len == strlen(type) && strncasecmp(range, type, len) == 0 ? NAMED_ITSELF : NAMED_NOT;
-}
-
-/* The closest naming of `type` in one Accept header, and whether it is wanted. */
-static void look_at_accept(const char *accept, const char *type, enum naming *best, bool *wanted)
-{
-    while (*accept) {
-        accept += strspn(accept, " \t,");
-        size_t len = strcspn(accept, ",");
-        size_t range = strcspn(accept, "; \t,");
-        enum naming naming = names(accept, range, type);
-        if (naming > *best) {
-            *best = naming;
-            *wanted = weighs(accept + range, len - range);
-        }
-        accept += len;
-    }
-}
-
-static enum naming accept_of(const struct http_request *req, const char *type, bool *ret_wanted)
-{
-    enum naming best = NAMED_NOT;
-    *ret_wanted = false;
-    for (size_t i = 0; i < req->head.field_count; i++)
-        if (strcasecmp(req->head.fields[i].name, "Accept") == 0)
-            look_at_accept(req->head.fields[i].value, type, &best, ret_wanted);
-    return best;
-}
-
 bool http_accepts(const struct http_request *req, const char *type)
 {
-    bool wanted;
-    return !head_field(&req->head, "Accept") || (accept_of(req, type, &wanted), wanted);
+    return accept_takes(&req->head, type);
 }
 
 bool http_prefers(const struct http_request *req, const char *type)
 {
-    bool wanted;
-    return accept_of(req, type, &wanted) == NAMED_ITSELF && wanted;
+    return accept_names(&req->head, type);
 }
 
 bool request_has_unread(const struct http_request *req)
@@ -142,6 +91,7 @@ struct http_request *request_new(struct http_server *server)
         return NULL;
     req->server = server;
     buf_init(&req->added, REQUEST_ADDED_MAX);
+    buf_init(&req->piece, HTTP_PIECE_MAX);
     return req;
 }
 
@@ -152,6 +102,7 @@ void request_free(struct http_request *req)
     free(req->params);
     buf_done(&req->raw);
     buf_done(&req->added);
+    buf_done(&req->piece);
     free(req);
 }
 
@@ -193,4 +144,5 @@ void request_end(struct http_request *req, int status)
     buf_done(&req->raw);
     buf_clear(&req->added);
     req->added.failed = false;
+    buf_done(&req->piece);
 }

@@ -8,6 +8,7 @@
 
 #include "base/buf.h"
 #include "base/id.h"
+#include "http/chunk.h"
 #include "http/guard.h"
 #include "http/head.h"
 #include "http/http.h"
@@ -16,6 +17,7 @@
 
 #include <civetweb.h>
 
+#define HTTP_PIECE_MAX 65536
 #define REQUEST_ADDED_MAX 16384 /* headers that a handler adds */
 
 struct http_server {
@@ -52,6 +54,12 @@ struct http_request {
     bool body_done;
     size_t body_taken;    /* of the body bytes that came with the head */
     size_t body_buffered; /* how many came with it */
+    int64_t body_read;    /* by http_read(), of a body with a length */
+    struct chunk chunk;   /* http_read(), of a chunked one */
+    struct buf piece;     /* decoded and not yet taken */
+
+    bool flow_chunked; /* http_begin() */
+    bool flow_keeps;
 };
 
 /* True when the connection goes on after this request. */

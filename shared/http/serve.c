@@ -21,7 +21,7 @@ static void choose_id(struct http_request *req)
 {
     const char *id = head_field(&req->head, "X-Request-ID");
     size_t len = id ? strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-                                 "0123456789._~-")
+                                 "0123456789._~:+/=@-")
                     : 0;
     if (len > 0 && len < ID_SIZE && id[len] == '\0')
         memcpy(req->id, id, len + 1);
@@ -137,6 +137,9 @@ static struct http_request *open_request(struct http_server *server, struct conn
     req->match.param_count = 0;
     req->body_done = false;
     req->body_taken = req->body_buffered = 0;
+    req->body_read = 0;
+    req->chunk = (struct chunk){0};
+    buf_clear(&req->piece);
     inet_ntop(AF_INET, &conn->peer.sin_addr, req->peer, sizeof(req->peer));
     atomic_fetch_add_explicit(&server->requests, 1, memory_order_relaxed);
     return req;

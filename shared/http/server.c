@@ -8,6 +8,7 @@
 #include "http/serve.h"
 
 #include <arpa/inet.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +16,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define QUEUE_MAX 1024 /* connections that wait for a worker */
+#define QUEUE_MAX "1024" /* connections that wait for a worker */
+#define HEAD_MAX_TEXT "16384"
+_Static_assert(HEAD_MAX == 16384, "CivetWeb's buffer and the copy of it are of one size");
 
 static struct http_server *server_of(const struct mg_connection *mg)
 {
@@ -116,17 +119,22 @@ static void on_context(const struct mg_context *ctx)
     struct mg_server_port port;
     struct rlimit limit;
     struct err err;
+    const int on = 1;
     if (mg_get_server_ports(ctx, 1, &port) != 1 || getrlimit(RLIMIT_NOFILE, &limit) < 0)
         return;
     server->port = port.port;
     for (int fd = 0; fd < 65536 && (rlim_t)fd < limit.rlim_cur && server->listen_fd < 0; fd++)
         if (listens_here(fd, server->config.bind, server->port))
             server->listen_fd = fd;
+    setsockopt(server->listen_fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     if (server->listen_fd >= 0 && guard_listen(server->guard, server->listen_fd, &err) < 0)
         server->listen_fd = -1;
 }
 
-static int start_civetweb(struct http_server *server, struct err *err)
+/* The guard keeps the time limits; CivetWeb's are only there for when it could not. No document
+ * root: neither files nor CGI nor directories. No CORS answer of its own. */
+static struct mg_context *run_civetweb(struct http_server *server, const char *listen,
+                                       struct mg_error_data *error)
 {
     static const struct mg_callbacks callbacks = {
         .begin_request = on_request,
@@ -139,42 +147,35 @@ static int start_civetweb(struct http_server *server, struct err *err)
         .init_connection = on_connection,
     };
     const struct http_config *config = &server->config;
-    char listen[64], threads[16], head_ms[16], idle_ms[16], queue[16];
-    char text[128] = "";
-    /* The guard keeps the time limits; CivetWeb's are only there for when it could not. */
-    snprintf(listen, sizeof(listen), "%s:%d", config->bind, config->port);
+    char threads[16], head_ms[16], idle_ms[16];
     snprintf(threads, sizeof(threads), "%d", config->workers);
     snprintf(head_ms, sizeof(head_ms), "%d", config->head_ms + 2000);
     snprintf(idle_ms, sizeof(idle_ms), "%d", config->idle_ms + config->head_ms + 2000);
-    snprintf(queue, sizeof(queue), "%d", QUEUE_MAX);
-    const char *options[] = {"listening_ports",
-                             listen,
-                             "num_threads",
-                             threads,
-                             "request_timeout_ms",
-                             head_ms,
-                             "keep_alive_timeout_ms",
-                             idle_ms,
-                             "enable_keep_alive",
-                             "yes",
-                             "connection_queue",
-                             queue,
-                             "listen_backlog",
-                             queue,
-                             "max_request_size",
-                             "16384",
-                             "decode_url",
-                             "no",
-                             "enable_auth_domain_check",
-                             "no",
-                             "access_control_allow_origin",
-                             "",
-                             "enable_directory_listing",
-                             "no",
-                             NULL};
-    struct mg_init_data init = {&callbacks, server, options};
+    const char *options[][2] = {
+        {"listening_ports", listen},
+        {"num_threads", threads},
+        {"request_timeout_ms", head_ms},
+        {"keep_alive_timeout_ms", idle_ms},
+        {"enable_keep_alive", "yes"},
+        {"connection_queue", QUEUE_MAX},
+        {"listen_backlog", QUEUE_MAX},
+        {"max_request_size", HEAD_MAX_TEXT},
+        {"decode_url", "no"},
+        {"enable_auth_domain_check", "no"},
+        {"access_control_allow_origin", ""},
+        {"enable_directory_listing", "no"},
+        {NULL, NULL},
+    };
+    struct mg_init_data init = {&callbacks, server, options[0]};
+    return mg_start2(&init, error);
+}
+
+static int start_civetweb(struct http_server *server, struct err *err)
+{
+    char listen[64], text[128] = "";
     struct mg_error_data error = {.text = text, .text_buffer_size = sizeof(text)};
-    server->civetweb = mg_start2(&init, &error);
+    snprintf(listen, sizeof(listen), "%s:%d", server->config.bind, server->config.port);
+    server->civetweb = run_civetweb(server, listen, &error);
     if (!server->civetweb)
         return err_set(err, ERR_CONFIG, "cannot listen on %s: %s", listen,
                        server->start_message[0] ? server->start_message : text);

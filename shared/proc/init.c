@@ -152,11 +152,16 @@ static void become(const struct plan *plan, int report)
         fail(report, "no_new_privs");
 }
 
+/* By the system call: posix_spawn() leaves the C library's own two signals ignored, and the
+ * library's functions refuse to touch them. */
 static void reset_signals(void)
 {
+    static const struct {
+        unsigned long handler, flags, restorer, mask;
+    } by_default = {0};
     sigset_t none;
     for (int sig = 1; sig < NSIG; sig++)
-        signal(sig, SIG_DFL);
+        syscall(SYS_rt_sigaction, sig, &by_default, NULL, sizeof(by_default.mask));
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
 }

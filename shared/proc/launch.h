@@ -14,7 +14,12 @@
  * signals its descendants until none is left.
  *
  * Everyone dies with the daemon: init ends the tree when its control socket closes; init dies with
- * the launcher (PR_SET_PDEATHSIG); orphans of a killed init fall to the launcher, which kills them.
+ * the launcher (PR_SET_PDEATHSIG); orphans of a killed init fall to the launcher, which kills them,
+ * and those of a killed launcher to the daemon, which does the same. So a program that has a
+ * launcher has no other children: they would be taken for orphans.
+ *
+ * Without namespaces one thing can get away: a process that forks and ends faster than /proc can be
+ * read, for ever, outlives KILL_WAIT_MS.
  *
  * Threads: launcher_* and child_* from any; a child belongs to one thread at a time.
  */
@@ -40,7 +45,10 @@ struct child;
 
 /* Spawns the launcher from this program's own file. */
 struct launcher *launcher_start(struct err *err);
+/* Kills whatever it has started. What still calls launcher_spawn() gets ERR_BUSY from now on. */
 void launcher_stop(struct launcher *launcher);
+/* Stops it; after the last child_free(). */
+void launcher_free(struct launcher *launcher);
 enum proc_walls launcher_walls(const struct launcher *launcher);
 
 /* Starts a program; returns once it has been executed (or could not be). `stdio` stay the

@@ -30,10 +30,12 @@ struct launcher {
     pthread_mutex_t lock; /* of what follows: a launcher that died is replaced */
     int socket;
     pid_t pid;
-    enum proc_walls walls;
+    bool stopped;
+    _Atomic int walls; /* read without the lock */
 };
 
 struct child {
+    struct launcher *launcher; /* borrowed */
     int control;
     pid_t pid;
     int64_t start_time;
@@ -126,6 +128,9 @@ static int start_locked(struct launcher *launcher, struct err *err)
         return err_sys(err, "cannot make the launcher's socket");
     AUTO(fd) int remote = ends[1];
     launcher->socket = ends[0];
+    /* a launcher that hangs must not hold whoever wants to start something */
+    setsockopt(ends[0], SOL_SOCKET, SO_SNDTIMEO, &(struct timeval){.tv_sec = ANSWER_MS / 1000},
+               sizeof(struct timeval));
     if (remote == LAUNCH_FD) { /* dup2 onto itself would leave it close-on-exec */
         int moved = fcntl(remote, F_DUPFD_CLOEXEC, LAUNCH_FD + 1);
         fd_close(&remote);
@@ -136,11 +141,12 @@ static int start_locked(struct launcher *launcher, struct err *err)
     fd_close(&remote);
     if (wait_wire(launcher->socket, &hello, ANSWER_MS) != 1 || hello.type != WIRE_HELLO)
         return err_set(err, ERR_INTERNAL, "the launcher did not start");
-    launcher->walls = (enum proc_walls)hello.value;
+    launcher->walls = hello.value;
     return 0;
 }
 
-/* Without namespaces a dead launcher leaves its trees to us, the last sub-reaper. */
+/* A dead launcher leaves us, the last sub-reaper, its inits to reap; without namespaces also what
+ * they had started, to kill. Everything below us is the launcher's: see launch.h. */
 static void end_orphans(void)
 {
     int64_t deadline = clock_mono_ms() + ORPHANS_MS;
@@ -158,8 +164,7 @@ static void end_locked(struct launcher *launcher)
         kill(launcher->pid, SIGKILL); /* its inits follow by PR_SET_PDEATHSIG */
         waitpid(launcher->pid, NULL, 0);
         launcher->pid = 0;
-        if (launcher->walls == PROC_SWEEP)
-            end_orphans();
+        end_orphans();
     }
 }
 
@@ -174,7 +179,7 @@ struct launcher *launcher_start(struct err *err)
     launcher->socket = -1;
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     if (start_locked(launcher, err)) {
-        launcher_stop(launcher);
+        launcher_free(launcher);
         return NULL;
     }
     return launcher;
@@ -185,15 +190,23 @@ void launcher_stop(struct launcher *launcher)
     if (!launcher)
         return;
     pthread_mutex_lock(&launcher->lock);
+    launcher->stopped = true;
     end_locked(launcher);
     pthread_mutex_unlock(&launcher->lock);
+}
+
+void launcher_free(struct launcher *launcher)
+{
+    if (!launcher)
+        return;
+    launcher_stop(launcher);
     pthread_mutex_destroy(&launcher->lock);
     free(launcher);
 }
 
 enum proc_walls launcher_walls(const struct launcher *launcher)
 {
-    return launcher->walls;
+    return (enum proc_walls)launcher->walls;
 }
 
 static int send_request(int socket, const int fds[WIRE_FDS])
@@ -219,14 +232,39 @@ static int send_request(int socket, const int fds[WIRE_FDS])
     return n == (ssize_t)sizeof(wire) ? 0 : -1;
 }
 
+static bool has_died(pid_t pid)
+{
+    siginfo_t info = {0};
+    return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) || info.si_pid == pid;
+}
+
+/* Ends what a dead launcher has left behind; the next request starts a new one. */
+static void bury_launcher(struct launcher *launcher)
+{
+    pthread_mutex_lock(&launcher->lock);
+    if (launcher->pid > 0 && has_died(launcher->pid))
+        end_locked(launcher);
+    pthread_mutex_unlock(&launcher->lock);
+}
+
+static int replace_locked(struct launcher *launcher, struct err *err)
+{
+    end_locked(launcher);
+    if (start_locked(launcher, err) == 0)
+        return 0;
+    end_locked(launcher);
+    return -1;
+}
+
 /* Hands the request over, to a new launcher when the old one has died. */
 static int request(struct launcher *launcher, const int fds[WIRE_FDS], struct err *err)
 {
     pthread_mutex_lock(&launcher->lock);
     int rc = launcher->socket >= 0 ? send_request(launcher->socket, fds) : -1;
-    if (rc && (launcher->socket < 0 || errno == EPIPE || errno == ECONNRESET)) {
-        end_locked(launcher);
-        rc = start_locked(launcher, err);
+    if (launcher->stopped) {
+        err_set(err, ERR_BUSY, "the launcher has been stopped");
+    } else if (rc && (launcher->socket < 0 || errno == EPIPE || errno == ECONNRESET)) {
+        rc = replace_locked(launcher, err);
         if (rc == 0 && send_request(launcher->socket, fds))
             rc = err_sys(err, "cannot reach the launcher");
     } else if (rc) {
@@ -251,16 +289,19 @@ static int write_plan(const struct plan *plan, struct err *err)
     return out;
 }
 
-/* Both the launcher's and init's first words must come; they may come in either order. */
+/* Both the launcher's and init's first words must come; they may come in either order. Returns 0,
+ * -1, or 1 when nobody has said anything: then the launcher died with the request unread. */
 static int await_start(struct child *child, const char *program, struct err *err)
 {
     bool running = false;
     while (!running || child->pid == 0) {
         struct wire wire;
         int got = wait_wire(child->control, &wire, ANSWER_MS);
-        if (got != 1)
-            return err_set(err, ERR_INTERNAL, "starting '%s': the launcher %s", program,
-                           got == 0 ? "died" : "did not answer");
+        if (got != 1) {
+            err_set(err, ERR_INTERNAL, "starting '%s': the launcher %s", program,
+                    got == 0 ? "died" : "did not answer");
+            return got == 0 && !running && child->pid == 0 ? 1 : -1;
+        }
         if (wire.type == WIRE_FAILED) {
             errno = wire.value;
             return err_sys(err, "cannot start '%s': %s", program, wire.text);
@@ -273,30 +314,45 @@ static int await_start(struct child *child, const char *program, struct err *err
     return 0;
 }
 
-struct child *launcher_spawn(struct launcher *launcher, const struct plan *plan, const int stdio[3],
-                             struct err *err)
+/* One try, as await_start(). */
+static int try_spawn(struct child *child, const struct plan *plan, const int stdio[3],
+                     struct err *err)
 {
     int ends[2];
     AUTO(fd) int plan_fd = write_plan(plan, err);
     if (plan_fd < 0)
-        return NULL;
-    struct child *child = calloc(1, sizeof(*child));
-    if (!child || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)) {
-        err_sys(err, "cannot start '%s'", plan->argv.items[0]);
-        free(child);
-        return NULL;
-    }
+        return -1;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
+        return err_sys(err, "cannot start '%s'", plan->argv.items[0]);
     AUTO(fd) int remote = ends[1];
     child->control = ends[0];
-    child->status = -1;
     const int fds[WIRE_FDS] = {[WIRE_PLAN] = plan_fd,
                                [WIRE_STDIN] = stdio[0],
                                [WIRE_STDOUT] = stdio[1],
                                [WIRE_STDERR] = stdio[2],
                                [WIRE_CONTROL] = remote};
-    int rc = request(launcher, fds, err);
+    if (request(child->launcher, fds, err))
+        return -1;
     fd_close(&remote);
-    if (rc || await_start(child, plan->argv.items[0], err)) {
+    return await_start(child, plan->argv.items[0], err);
+}
+
+struct child *launcher_spawn(struct launcher *launcher, const struct plan *plan, const int stdio[3],
+                             struct err *err)
+{
+    struct child *child = calloc(1, sizeof(*child));
+    if (!child) {
+        err_sys(err, "cannot start '%s'", plan->argv.items[0]);
+        return NULL;
+    }
+    *child = (struct child){.launcher = launcher, .control = -1, .status = -1};
+    int rc = try_spawn(child, plan, stdio, err);
+    if (rc == 1) { /* a launcher that was killed takes requests for another moment */
+        fd_close(&child->control);
+        bury_launcher(launcher);
+        rc = try_spawn(child, plan, stdio, err);
+    }
+    if (rc) {
         child_free(child);
         return NULL;
     }
@@ -330,6 +386,8 @@ enum child_event child_read(struct child *child)
         if (n != (ssize_t)sizeof(wire) || wire.type == WIRE_ENDED) {
             child->leftover = n > 0 ? wire.value : 0;
             child->ended = true;
+            if (n <= 0) /* init was killed, maybe with its launcher */
+                bury_launcher(child->launcher);
         } else if (wire.type == WIRE_EXITED) {
             child->status = wire.value;
             child->peak_kib = wire.extra;

@@ -19,6 +19,8 @@ void plan_free(struct plan *plan)
     if (!plan)
         return;
     strlist_done(&plan->argv);
+    for (size_t i = 0; i < plan->env.count; i++) /* credentials are in there */
+        explicit_bzero(plan->env.items[i], strlen(plan->env.items[i]));
     strlist_done(&plan->env);
     strlist_done(&plan->mounts);
     free(plan->cwd);
@@ -119,7 +121,7 @@ struct plan *plan_load(const char *data, size_t len, struct err *err)
     if (!plan || load_list(&cursor, &plan->argv) || load_list(&cursor, &plan->env) ||
         load_list(&cursor, &plan->mounts) || load_text(&cursor, &plan->cwd) ||
         load_text(&cursor, &plan->below) || load_numbers(&cursor, plan) ||
-        plan->argv.count == 0 || plan->mounts.count % 3 != 0) {
+        cursor.at != cursor.end || plan->argv.count == 0 || plan->mounts.count % 3 != 0) {
         err_set(err, ERR_INVALID, "the plan of a process is malformed");
         return NULL;
     }

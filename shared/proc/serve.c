@@ -2,6 +2,7 @@
 #include "proc/launch.h"
 
 #include "base/auto.h"
+#include "base/clock.h"
 #include "base/fd.h"
 #include "proc/init.h"
 #include "proc/tree.h"
@@ -21,6 +22,8 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#define LAST_WAIT_MS 10000
 
 struct serve {
     enum proc_walls walls;
@@ -88,11 +91,15 @@ static int receive(int fds[WIRE_FDS])
     if (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN))
         return 0;
     struct cmsghdr *head = n > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
-    if (!head || head->cmsg_type != SCM_RIGHTS || wire.type != WIRE_LAUNCH ||
-        head->cmsg_len != CMSG_LEN(sizeof(int) * WIRE_FDS))
+    if (!head || head->cmsg_type != SCM_RIGHTS)
         return -1;
-    memcpy(fds, CMSG_DATA(head), sizeof(int) * WIRE_FDS);
-    return 1;
+    size_t count = (head->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    memcpy(fds, CMSG_DATA(head), sizeof(int) * count);
+    if (count == WIRE_FDS && wire.type == WIRE_LAUNCH)
+        return 1;
+    for (size_t i = 0; i < count; i++) /* some did not fit into our table of descriptors */
+        close(fds[i]);
+    return -1;
 }
 
 static struct plan *read_plan(int fd, struct err *err)
@@ -193,6 +200,20 @@ static void reap(struct serve *serve)
         end_orphans(serve);
 }
 
+/* What is same-uid and sees us could read other tasks' plans from our memory. Inits inherit it;
+ * behind walls of their own they must stay dumpable for a moment, to map their user. */
+static void hide(const struct serve *serve)
+{
+    if (serve->walls != PROC_SWEEP)
+        return;
+    int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC); /* inits cannot, when hidden */
+    if (fd >= 0) {
+        (void)!write(fd, "500", 3);
+        close(fd);
+    }
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+}
+
 static int prepare(struct serve *serve)
 {
     sigset_t set;
@@ -203,10 +224,23 @@ static int prepare(struct serve *serve)
     serve->walls = probe();
     serve->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     prctl(PR_SET_NAME, "launcher", 0, 0, 0);
+    hide(serve);
     if (serve->signals < 0 || prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) ||
         fcntl(LAUNCH_FD, F_SETFD, FD_CLOEXEC))
         return -1;
     return 0;
+}
+
+/* The daemon is gone. Inits end their trees by themselves, unless we die before they are through:
+ * then without namespaces nobody is left to do it. */
+static void end_all(void)
+{
+    int64_t deadline = clock_mono_ms() + LAST_WAIT_MS;
+    do {
+        while (waitpid(-1, NULL, WNOHANG) > 0)
+            continue;
+        poll(NULL, 0, 2);
+    } while (tree_signal(getpid(), SIGKILL) > 0 && clock_mono_ms() < deadline);
 }
 
 int launch_serve(void)
@@ -234,6 +268,7 @@ int launch_serve(void)
         for (int i = 0; i < WIRE_FDS; i++)
             close(fds[i]);
     }
+    end_all();
     free(serve.inits);
     return 0;
 }

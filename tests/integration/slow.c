@@ -14,8 +14,12 @@
 
 enum { DRIPPERS = 200, CALLERS = 200, LOOKS = 100 };
 
-/* What one answer may take, and what the slowest of all may: the machine runs other things too. */
-enum { USUAL_MS = 50, WORST_MS = 400 };
+/* Of the connections that the server has cut off, so many come back each round. */
+enum { BACK_AT_ONCE = 20 };
+
+/* What an answer may take, and what the slowest of all may: the machine runs other things too, and
+ * a cancel is written to disk. */
+enum { USUAL_MS = 50, WORST_MS = 150, WORST_WRITE_MS = 400 };
 
 struct dripper {
     int fd;
@@ -46,12 +50,13 @@ static void dripper_connect(const struct runner *runner, struct dripper *dripper
 /* One more byte from each; one that the server has cut off comes back. */
 static void drip(const struct runner *runner)
 {
+    int back = 0;
     for (size_t i = 0; i < DRIPPERS; i++) {
         struct dripper *d = &drippers[i];
         char c = d->bytes[d->at] ? d->bytes[d->at++] : 'x';
         struct pollfd pfd = {.fd = d->fd, .events = POLLIN};
         bool gone = poll(&pfd, 1, 0) > 0 || send(d->fd, &c, 1, MSG_NOSIGNAL | MSG_DONTWAIT) != 1;
-        if (gone) {
+        if (gone && back++ < BACK_AT_ONCE) {
             close(d->fd);
             dripper_connect(runner, d, i % 2);
         }
@@ -64,13 +69,13 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void check_times(const char *what, int64_t *times, size_t n)
+static void check_times(const char *what, int64_t *times, size_t n, int worst_ms)
 {
     qsort(times, n, sizeof *times, compare);
-    int64_t usual = times[n * 95 / 100], worst = times[n - 1];
+    int64_t usual = times[(n - 1) * 95 / 100], worst = times[n - 1];
     print_message("  %s: half within %lld ms, 95%% within %lld, all within %lld\n", what,
                   (long long)times[n / 2], (long long)usual, (long long)worst);
-    if (usual > USUAL_MS * slowness() || worst > WORST_MS * slowness())
+    if (usual > USUAL_MS * slowness() || worst > worst_ms * slowness())
         fail_msg("%s is too slow", what);
 }
 
@@ -86,7 +91,7 @@ static void look(const struct runner *runner, const char *path)
         assert_status(reply, 200);
         reply_free(reply);
     }
-    check_times(path, times, LOOKS);
+    check_times(path, times, LOOKS, WORST_MS);
 }
 
 /* Cancels what waits, the latest first, so that nothing else starts in its place. */
@@ -103,7 +108,34 @@ static void cancel_some(const struct runner *runner)
         reply_free(reply);
         free(path);
     }
-    check_times("cancel", times, COUNT(times));
+    check_times("cancel", times, COUNT(times), WORST_WRITE_MS);
+}
+
+static bool slots_are_full(const struct runner *runner)
+{
+    struct reply *reply = http_call(runner->base, "GET", "/health", NULL, NULL);
+    bool full = json_number(reply->json, "tasks.running") >= 2 &&
+                json_number(reply->json, "tasks.queued") >= CALLERS - 2;
+    reply_free(reply);
+    return full;
+}
+
+/* How many callers have an answer or none any more. All should be waiting. */
+static int callers_that_do_not_wait(void)
+{
+    int n = 0;
+    for (size_t i = 0; i < CALLERS; i++) {
+        char start[200] = "";
+        struct pollfd pfd = {.fd = callers[i], .events = POLLIN};
+        if (poll(&pfd, 1, 0) <= 0)
+            continue;
+        ssize_t got = recv(callers[i], start, sizeof start - 1, MSG_PEEK);
+        if (got > 0 && strncmp(start, "HTTP/1.1 1", 10) == 0) /* says only: still at it */
+            continue;
+        if (n++ == 0)
+            print_error("caller %zu got: %s\n", i, *start ? start : "(closed)");
+    }
+    return n;
 }
 
 static void start_all(const struct runner *runner)
@@ -116,7 +148,8 @@ static void start_all(const struct runner *runner)
         free(json);
         free(fields);
     }
-    runner_await(runner, "waiter-0", "running", 5000);
+    EVENTUALLY(10000, slots_are_full(runner) || callers_that_do_not_wait() > 0);
+    assert_int_equal(callers_that_do_not_wait(), 0);
     for (size_t i = 0; i < DRIPPERS; i++)
         dripper_connect(runner, &drippers[i], i % 2);
 }
@@ -132,14 +165,10 @@ static void health_and_cancel_answer_whoever_is_slow(void **state)
     int fds = proc_fds(runner->pid), threads = proc_threads(runner->pid);
     start_all(runner);
     EVENTUALLY(10000, (drip(runner), proc_fds(runner->pid) > fds + CALLERS));
-    struct reply *reply = http_call(runner->base, "GET", "/health", NULL, NULL);
-    assert_json_number(reply->json, "tasks.running", 2);
-    assert_true(json_number(reply->json, "tasks.queued") >= CALLERS - 10);
-    reply_free(reply);
     look(runner, "/health");
     look(runner, "/healthz");
     cancel_some(runner);
-    reply = http_read(callers[CALLERS - 1], 5000);
+    struct reply *reply = http_read(callers[CALLERS - 1], 5000);
     assert_json_text(reply->json, "reason", "cancelled");
     reply_free(reply);
     for (size_t i = 0; i < DRIPPERS; i++)

@@ -88,41 +88,49 @@ static const struct misbehaviour {
     {"standin: forkbomb 60", "", true, NULL, "forked", 0, KILL_S},
 };
 
-static void check_outcome(const struct misbehaviour *b, const struct reply *reply)
+/* What is wrong with the answer, or NULL. */
+static const char *find_fault(const struct misbehaviour *b, const struct reply *reply)
 {
-    assert_status(reply, 200);
-    assert_true(reply->complete);
-    assert_non_null(reply->json);
-    assert_json_bool(reply->json, "success", b->success);
-    assert_json_contains(reply->json, b->success ? "output" : "error", b->says);
-    if (b->exit_code >= 0)
-        assert_json_number(reply->json, "exit_code", b->exit_code);
-    if (!b->success) {
-        char *word = textf("|%s|", json_text(reply->json, "reason"));
-        char *words = textf("|%s|", b->reasons);
-        if (!strstr(words, word) || strcmp(word, "||") == 0)
-            assert_json_text(reply->json, "reason", b->reasons);
-        free(word);
-        free(words);
-        assert_string_not_equal(json_text(reply->json, "error"), "");
-    }
+    const cJSON *json = reply->json;
+    if (reply->status != 200 || !reply->complete || !json)
+        return "no whole answer";
+    if ((bool)cJSON_IsTrue(json_at(json, "success")) != b->success)
+        return "success";
+    if (!strstr(json_text(json, b->success ? "output" : "error"), b->says))
+        return b->success ? "output" : "error";
+    if (b->exit_code >= 0 && (int)json_number(json, "exit_code") != b->exit_code)
+        return "exit_code";
+    if (b->success)
+        return NULL;
+    char *word = textf("|%s|", json_text(json, "reason"));
+    char *words = textf("|%s|", b->reasons);
+    bool listed = strlen(word) > 2 && strstr(words, word);
+    free(word);
+    free(words);
+    if (!listed)
+        return "reason";
+    return *json_text(json, "error") ? NULL : "error";
 }
 
 static void every_misbehaviour_has_its_reason_and_leaves_nothing(void **state)
 {
     (void)state;
+    int wrong = 0;
     shared();
     for (size_t i = 0; i < COUNT(misbehaviours); i++) {
         const struct misbehaviour *b = &misbehaviours[i];
-        print_message("  %s\n", b->prompt);
         struct reply *reply = runner_execute(runner, b->prompt, b->more);
-        check_outcome(b, reply);
         int64_t limit = ((int64_t)b->within_s * 1000 + SPARE_MS) * slowness();
-        if (reply->total_ms > limit)
-            fail_msg("took %lld ms of %lld", (long long)reply->total_ms, (long long)limit);
+        const char *fault = reply->total_ms > limit ? "time" : find_fault(b, reply);
+        if (fault) {
+            print_error("%s: wrong %s after %lld ms: %.1000s\n", b->prompt, fault,
+                        (long long)reply->total_ms, reply->body);
+            wrong++;
+        }
         EVENTUALLY(1000, runner_task_processes(runner) == 0);
         reply_free(reply);
     }
+    assert_int_equal(wrong, 0);
 }
 
 static void a_line_past_the_limit_is_reported_as_truncated(void **state)
@@ -269,7 +277,9 @@ static void a_task_inherits_no_descriptors_and_no_signal_settings(void **state)
     cJSON *json = given("");
     assert_int_equal(cJSON_GetArraySize(json_at(json, "fds")), 3);
     assert_json_text(json, "SigBlk", "0000000000000000");
-    assert_json_text(json, "SigIgn", "0000000000000000");
+    /* 32 and 33 are the C library's own, which posix_spawn leaves ignored. */
+    unsigned long long ignored = strtoull(json_text(json, "SigIgn"), NULL, 16);
+    assert_true((ignored & ~0x180000000ULL) == 0);
     assert_true(json_number(json, "sid") == json_number(json, "pgid"));
     cJSON_Delete(json);
 }

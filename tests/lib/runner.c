@@ -24,15 +24,16 @@ static const char *daemon_path(void)
 
 /* ---- starting ---- */
 
-/* What follows "listening on " in the file, up to the first byte that can't be in a URL; NULL
- * while it isn't there. */
-static char *find_base(const char *path)
+/* What follows "listening on " in the file past `from`, up to the first byte that can't be in a
+ * URL; NULL while it isn't there. */
+static char *find_base(const char *path, long from)
 {
     static const char url_bytes[] = "abcdefghijklmnopqrstuvwxyz0123456789.:/";
-    char *text = file_read(path, NULL);
-    const char *at = NULL;
-    for (const char *p = text; p && (p = strstr(p, "listening on http")); p++)
-        at = p + strlen("listening on "); /* the last one: a log may hold earlier starts */
+    size_t size = 0;
+    char *text = file_read(path, &size);
+    const char *at = text && size > (size_t)from ? strstr(text + from, "listening on http") : NULL;
+    if (at)
+        at += strlen("listening on ");
     size_t len = at ? strspn(at, url_bytes) : 0;
     char *base = at && at[len] ? strndup(at, len) : NULL;
     free(text);
@@ -44,7 +45,7 @@ static char *await_base(pid_t pid, const char *path, long from)
     int64_t end = now_ms() + START_MS * slowness();
     char *base = NULL;
     while (now_ms() < end && proc_alive(pid)) {
-        base = file_size(path) > from ? find_base(path) : NULL;
+        base = find_base(path, from);
         if (base)
             return base;
         poll_pause();
@@ -145,8 +146,10 @@ static void clean_up(void)
     for (size_t i = 0; i < COUNT(alive); i++) {
         if (!alive[i])
             continue;
-        if (alive[i]->pid)
+        if (alive[i]->pid) {
             kill(alive[i]->pid, SIGKILL);
+            waitpid(alive[i]->pid, NULL, 0); /* or it would go on writing what is removed */
+        }
         proc_kill_file(alive[i]->cli);
         tmp_dir_free(alive[i]->dir);
     }

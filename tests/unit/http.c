@@ -11,12 +11,13 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/un.h>
 
 #define BODY_MAX 100000
 #define GET "GET /hello HTTP/1.1\r\n" HOST "\r\n"
 
 static struct http_server *server;
-static _Atomic int done_count, gate_count, last_status, last_gate_had_route;
+static _Atomic int done_count, gate_count, last_status, last_gate_had_route, trouble_count;
 static _Atomic size_t stack_seen;
 
 static void hello(struct http_request *req, void *arg)
@@ -121,6 +122,13 @@ static void count_done(const struct http_request *req, int status, int64_t durat
     atomic_fetch_add(&done_count, 1);
 }
 
+static void count_trouble(const char *message, void *arg)
+{
+    (void)arg;
+    assert_non_null(message);
+    atomic_fetch_add(&trouble_count, 1);
+}
+
 static struct http_config config_for(int workers)
 {
     return (struct http_config){.bind = "127.0.0.1",
@@ -129,6 +137,7 @@ static struct http_config config_for(int workers)
                                 .route_count = COUNT_OF(routes),
                                 .gate = gate,
                                 .done = count_done,
+                                .trouble = count_trouble,
                                 .head_ms = 5000,
                                 .body_idle_ms = 300,
                                 .body_total_ms = 1500,
@@ -360,6 +369,15 @@ static void answers_each_request_as_it_should(void **state)
             fail_msg("row %zu is no problem: %s", i, buf_str(&answer));
         assert_null(strstr(buf_str(&answer), "Access-Control"));
     }
+}
+
+static void reports_a_handler_that_does_not_answer(void **state)
+{
+    AUTO(buf) struct buf answer = BUF_INIT(BODY_MAX);
+    (void)state;
+    int before = trouble_count;
+    assert_int_equal(ask(G("/mute"), &answer), 500);
+    assert_int_equal(trouble_count, before + 1);
 }
 
 static void refuses_bytes_that_are_no_text(void **state)
@@ -665,6 +683,40 @@ static void lets_no_child_inherit_a_client(void **state)
     close(listener);
 }
 
+static void leaves_other_peoples_sockets_alone(void **state)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX}, peer;
+    socklen_t len = sizeof(peer);
+    char data[4];
+    (void)state;
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    snprintf(addr.sun_path + 1, sizeof(addr.sun_path) - 1, "test-http-%d", (int)getpid());
+    assert_int_equal(bind(listener, (struct sockaddr *)&addr, sizeof(addr)), 0);
+    assert_int_equal(listen(listener, 1), 0);
+    assert_int_equal(bind(client,
+                          (struct sockaddr *)&(struct sockaddr_un){.sun_family = AF_UNIX,
+                                                                   .sun_path = "\0test-http-peer"},
+                          sizeof(addr)),
+                     0);
+    assert_int_equal(connect(client, (struct sockaddr *)&addr, sizeof(addr)), 0);
+    int fd = accept(listener, (struct sockaddr *)&peer, &len);
+    assert_true(fd >= 0);
+    assert_int_equal(len, sizeof(peer));
+    assert_string_equal(peer.sun_path + 1, "test-http-peer");
+    peer_send(client, "abc");
+    struct pollfd pfd = {.fd = fd, .events = POLLIN};
+    assert_int_equal(poll(&pfd, 1, PEER_MS), 1);
+    assert_int_equal(recv(fd, data, sizeof(data), MSG_PEEK), 3);
+    assert_int_equal(recv(fd, data, sizeof(data), 0), 3);
+    assert_int_equal(poll(&pfd, 1, 0), 0);
+    close(client);
+    assert_int_equal(poll(&pfd, 1, -1), 1);
+    assert_int_equal(recv(fd, data, sizeof(data), 0), 0);
+    close(fd);
+    close(listener);
+}
+
 static void says_why_it_cannot_start(void **state)
 {
     struct http_config config = config_for(2);
@@ -757,6 +809,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_each_request_as_it_should),
+        cmocka_unit_test(reports_a_handler_that_does_not_answer),
         cmocka_unit_test(refuses_bytes_that_are_no_text),
         cmocka_unit_test(bounds_heads),
         cmocka_unit_test(sends_the_headers_that_each_answer_has),
@@ -771,6 +824,7 @@ int main(void)
         cmocka_unit_test(shows_each_request_to_gate_and_done),
         cmocka_unit_test(gives_its_workers_room),
         cmocka_unit_test(lets_no_child_inherit_a_client),
+        cmocka_unit_test(leaves_other_peoples_sockets_alone),
         cmocka_unit_test(says_why_it_cannot_start),
         cmocka_unit_test(leaves_nothing_behind),
         cmocka_unit_test(prefers_the_plainer_route),

@@ -101,12 +101,12 @@ static inline int peer_answer(int fd, struct buf *out)
     while (out->len < want)
         if (peer_recv(fd, out, PEER_MS) <= 0)
             return 0;
-    return atoi(buf_str(out) + 9);
+    return (int)strtol(buf_str(out) + 9, NULL, 10);
 }
 
 static inline int peer_status(const struct buf *answer)
 {
-    return answer->len > 12 ? atoi(buf_str(answer) + 9) : 0;
+    return answer->len > 12 ? (int)strtol(buf_str(answer) + 9, NULL, 10) : 0;
 }
 
 /* Entries of a directory of /proc/self: open descriptors, threads. */

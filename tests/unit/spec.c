@@ -90,101 +90,100 @@ static void decodes_every_field_that_is_supported(void **state)
     assert_true(d.spec->detach && d.spec->retry_interrupted && d.spec->use_named_pipe);
 }
 
+static const struct {
+    const char *members, *field, *message;
+} wrong_fields[] = {
+    {"\"timeoutMinutes\":0", "timeoutMinutes", "must be 1..10080, got 0"},
+    {"\"timeoutMinutes\":10081", "timeoutMinutes", "must be 1..10080, got 10081"},
+    {"\"timeoutMinutes\":1.5", "timeoutMinutes", "must be a whole number, got 1.5"},
+    {"\"timeoutMinutes\":\"5\"", "timeoutMinutes", "must be a number, got a string"},
+    {"\"timeout_ms\":604800001", "timeout_ms", "must be 1..604800000, got 604800001"},
+    {"\"timeout_ms\":1e300", "timeout_ms", "must be 1..604800000, got 1e+300"},
+    {"\"timeout_ms\":1000,\"timeoutMinutes\":1", "timeout_ms",
+     "can't be given together with 'timeoutMinutes'"},
+    {"\"max_turns\":0", "max_turns", "must be 1..10000, got 0"},
+    {"\"maxTurns\":1,\"max_turns\":1", "max_turns", "was also given as 'maxTurns'"},
+    {"\"gitRepo\":\"o/r\",\"repo_url\":\"o/r\"", "repo_url", "was also given as 'gitRepo'"},
+    {"\"model\":\"\"", "model", "must not be blank"},
+    {"\"model\":7", "model", "must be a string, got a number"},
+    {"\"model\":[]", "model", "must be a string, got an array"},
+    {"\"detach\":\"yes\"", "detach", "must be true or false, got a string"},
+    {"\"detach\":1", "detach", "must be true or false, got a number"},
+    {"\"priority\":10", "priority", "must be 0..9, got 10"},
+    {"\"priority\":-1", "priority", "must be 0..9, got -1"},
+    {"\"effort\":\"huge\"", "effort", "must be one of low, medium, high, xhigh or max, got 'huge'"},
+    {"\"effort\":3", "effort", "must be one of low, medium, high, xhigh or max, got a number"},
+    {"\"permissionMode\":\"Plan\"", "permissionMode",
+     "must be one of acceptEdits, auto, bypassPermissions, default, dontAsk or plan, got "
+     "'Plan'"},
+    {"\"executor\":\"gpu\"", "executor", "must be one of auto, local or cloud, got 'gpu'"},
+    {"\"allowedTools\":[1]", "allowedTools", "must hold strings only, item 0 is a number"},
+    {"\"allowedTools\":[\"Read\",\" \"]", "allowedTools",
+     "must not hold blank strings, as item 1 is"},
+    {"\"allowedTools\":{}", "allowedTools", "must be an array of strings, got an object"},
+    {"\"jsonSchema\":3", "jsonSchema", "must be a JSON Schema object, got a number"},
+    {"\"jsonSchema\":\"[]\"", "jsonSchema",
+     "must be a JSON Schema object, got an array in a string"},
+    {"\"jsonSchema\":\"{\"", "jsonSchema",
+     "must be a JSON Schema: JSON: the text ends too early at byte 1"},
+    {"\"maxBudgetUsd\":0", "maxBudgetUsd", "must be 1e-06..1000000, got 0"},
+    {"\"taskId\":\"-x\"", "taskId",
+     "must be 1 to 64 characters of A-Z a-z 0-9 . _ ~ - and not "
+     "begin with '.' or '-'"},
+    {"\"taskId\":\"a/b\"", "taskId", NULL},
+    {"\"taskId\":\"" HEX64 "0\"", "taskId", "is too long: at most 64 bytes, got 65"},
+    {"\"anthropicApiKey\":\"a b c d e f\"", "anthropicApiKey",
+     "must be printable ASCII without spaces"},
+    {"\"anthropicApiKey\":\"short\"", "anthropicApiKey", "is too short: at least 8 bytes"},
+    {"\"anthropicApiKey\":\"12345678\",\"anthropicOAuthToken\":\"12345678\"", "anthropicOAuthToken",
+     "can't be given together with 'anthropicApiKey'"},
+    {"\"resumeSessionId\":\"x\"", "resumeSessionId", "must be a UUID"},
+    {"\"code\":\"1+1\"", "code", NULL},
+    {"\"promt\":\"x\"", "promt", "unknown field 'promt'; did you mean 'prompt'?"},
+    {"\"system_prompt\":\"x\"", "system_prompt",
+     "unknown field 'system_prompt'; did you mean 'systemPrompt'?"},
+    {"\"Prompt\":\"x\"", "Prompt", "unknown field 'Prompt'; did you mean 'prompt'?"},
+    {"\"zzzzzzzzzzzz\":\"x\"", "zzzzzzzzzzzz", "unknown field 'zzzzzzzzzzzz'"},
+    {"\"limits\":{\"memoryMB\":5}", "limits.memoryMB",
+     "unknown field 'limits.memoryMB'; did you mean 'limits.memoryMb'?"},
+    {"\"limits.cpu\":5", "limits.cpu", NULL},
+    {"\"limits\":7", "limits", "must be an object, got a number"},
+    {"\"limits\":{\"memoryMb\":\"x\"}", "limits.memoryMb", "must be a number, got a string"},
+    {"\"postExecutionActions\":{\"git\":{\"conflictStrategy\":\"x\"}}",
+     "postExecutionActions.git.conflictStrategy", "must be one of auto or fail, got 'x'"},
+    {"\"command\":\"ls\"", "command", NULL},
+    {"\"repoUrl\":\"https://tok@github.com/o/r\"", "repoUrl",
+     "must not hold a user or password: give gitToken or sshKey instead"},
+    {"\"cwdRelative\":\"../x\"", "cwdRelative",
+     "must be a relative path without '.' and '..' parts"},
+    {"\"callbackUrl\":\"ftp://x/\"", "callbackUrl", "must be an http or https URL"},
+    {"\"sshKey\":\"ssh-ed25519 AAAA\"", "sshKey", "must be a private key in OpenSSH or PEM form"},
+    {"\"environmentSecrets\":{\"A-B\":\"x\"}", "environmentSecrets",
+     "must have names of A-Z a-z 0-9 _ that do not begin with a digit, 'A-B' is not right"},
+    {"\"environmentSecrets\":{\"A\":1}", "environmentSecrets",
+     "must hold strings only, 'A' is not right"},
+    {"\"inputs\":{\"a\":\"sha256:x\"}", "inputs", NULL},
+    {"\"inputs\":{\"../a\":\"sha256:" HEX64 "\"}", "inputs", NULL},
+    {"\"egress\":[\"open\",\"x.org\"]", "egress",
+     "must be open, none, or domain names, got 'open'"},
+    {"\"gitBranch\":\"-x\"", "gitBranch", "must be the name of a git branch, tag or commit"},
+};
+
 static void a_wrong_field_is_told_with_what_it_takes_and_got(void **state)
 {
     (void)state;
-    static const struct {
-        const char *members, *field, *message;
-    } cases[] = {
-        {"\"timeoutMinutes\":0", "timeoutMinutes", "must be 1..10080, got 0"},
-        {"\"timeoutMinutes\":10081", "timeoutMinutes", "must be 1..10080, got 10081"},
-        {"\"timeoutMinutes\":1.5", "timeoutMinutes", "must be a whole number, got 1.5"},
-        {"\"timeoutMinutes\":\"5\"", "timeoutMinutes", "must be a number, got a string"},
-        {"\"timeout_ms\":604800001", "timeout_ms", "must be 1..604800000, got 604800001"},
-        {"\"timeout_ms\":1e300", "timeout_ms", "must be 1..604800000, got 1e+300"},
-        {"\"timeout_ms\":1000,\"timeoutMinutes\":1", "timeout_ms",
-         "can't be given together with 'timeoutMinutes'"},
-        {"\"max_turns\":0", "max_turns", "must be 1..10000, got 0"},
-        {"\"maxTurns\":1,\"max_turns\":1", "max_turns", "was also given as 'maxTurns'"},
-        {"\"gitRepo\":\"o/r\",\"repo_url\":\"o/r\"", "repo_url", "was also given as 'gitRepo'"},
-        {"\"model\":\"\"", "model", "must not be blank"},
-        {"\"model\":7", "model", "must be a string, got a number"},
-        {"\"model\":[]", "model", "must be a string, got an array"},
-        {"\"detach\":\"yes\"", "detach", "must be true or false, got a string"},
-        {"\"detach\":1", "detach", "must be true or false, got a number"},
-        {"\"priority\":10", "priority", "must be 0..9, got 10"},
-        {"\"priority\":-1", "priority", "must be 0..9, got -1"},
-        {"\"effort\":\"huge\"", "effort",
-         "must be one of low, medium, high, xhigh or max, got 'huge'"},
-        {"\"effort\":3", "effort", "must be one of low, medium, high, xhigh or max, got a number"},
-        {"\"permissionMode\":\"Plan\"", "permissionMode",
-         "must be one of acceptEdits, auto, bypassPermissions, default, dontAsk or plan, got "
-         "'Plan'"},
-        {"\"executor\":\"gpu\"", "executor", "must be one of auto, local or cloud, got 'gpu'"},
-        {"\"allowedTools\":[1]", "allowedTools", "must hold strings only, item 0 is a number"},
-        {"\"allowedTools\":[\"Read\",\" \"]", "allowedTools",
-         "must not hold blank strings, as item 1 is"},
-        {"\"allowedTools\":{}", "allowedTools", "must be an array of strings, got an object"},
-        {"\"jsonSchema\":3", "jsonSchema", "must be a JSON Schema object, got a number"},
-        {"\"jsonSchema\":\"[]\"", "jsonSchema",
-         "must be a JSON Schema object, got an array in a string"},
-        {"\"jsonSchema\":\"{\"", "jsonSchema",
-         "must be a JSON Schema: JSON: the text ends too early at byte 1"},
-        {"\"maxBudgetUsd\":0", "maxBudgetUsd", "must be 1e-06..1000000, got 0"},
-        {"\"taskId\":\"-x\"", "taskId",
-         "must be 1 to 64 characters of A-Z a-z 0-9 . _ ~ - and not "
-         "begin with '.' or '-'"},
-        {"\"taskId\":\"a/b\"", "taskId", NULL},
-        {"\"taskId\":\"" HEX64 "0\"", "taskId", "is too long: at most 64 bytes, got 65"},
-        {"\"anthropicApiKey\":\"a b c d e f\"", "anthropicApiKey",
-         "must be printable ASCII without spaces"},
-        {"\"anthropicApiKey\":\"short\"", "anthropicApiKey", "is too short: at least 8 bytes"},
-        {"\"anthropicApiKey\":\"12345678\",\"anthropicOAuthToken\":\"12345678\"",
-         "anthropicOAuthToken", "can't be given together with 'anthropicApiKey'"},
-        {"\"resumeSessionId\":\"x\"", "resumeSessionId", "must be a UUID"},
-        {"\"code\":\"1+1\"", "code", NULL},
-        {"\"promt\":\"x\"", "promt", "unknown field 'promt'; did you mean 'prompt'?"},
-        {"\"system_prompt\":\"x\"", "system_prompt",
-         "unknown field 'system_prompt'; did you mean 'systemPrompt'?"},
-        {"\"Prompt\":\"x\"", "Prompt", "unknown field 'Prompt'; did you mean 'prompt'?"},
-        {"\"zzzzzzzzzzzz\":\"x\"", "zzzzzzzzzzzz", "unknown field 'zzzzzzzzzzzz'"},
-        {"\"limits\":{\"memoryMB\":5}", "limits.memoryMB",
-         "unknown field 'limits.memoryMB'; did you mean 'limits.memoryMb'?"},
-        {"\"limits.cpu\":5", "limits.cpu", NULL},
-        {"\"limits\":7", "limits", "must be an object, got a number"},
-        {"\"limits\":{\"memoryMb\":\"x\"}", "limits.memoryMb", "must be a number, got a string"},
-        {"\"postExecutionActions\":{\"git\":{\"conflictStrategy\":\"x\"}}",
-         "postExecutionActions.git.conflictStrategy", "must be one of auto or fail, got 'x'"},
-        {"\"command\":\"ls\"", "command", NULL},
-        {"\"repoUrl\":\"https://tok@github.com/o/r\"", "repoUrl",
-         "must not hold a user or password: give gitToken or sshKey instead"},
-        {"\"cwdRelative\":\"../x\"", "cwdRelative",
-         "must be a relative path without '.' and '..' parts"},
-        {"\"callbackUrl\":\"ftp://x/\"", "callbackUrl", "must be an http or https URL"},
-        {"\"sshKey\":\"ssh-ed25519 AAAA\"", "sshKey",
-         "must be a private key in OpenSSH or PEM form"},
-        {"\"environmentSecrets\":{\"A-B\":\"x\"}", "environmentSecrets",
-         "must have names of A-Z a-z 0-9 _ that do not begin with a digit, 'A-B' is not right"},
-        {"\"environmentSecrets\":{\"A\":1}", "environmentSecrets",
-         "must hold strings only, 'A' is not right"},
-        {"\"inputs\":{\"a\":\"sha256:x\"}", "inputs", NULL},
-        {"\"inputs\":{\"../a\":\"sha256:" HEX64 "\"}", "inputs", NULL},
-        {"\"egress\":[\"open\",\"x.org\"]", "egress",
-         "must be open, none, or domain names, got 'open'"},
-        {"\"gitBranch\":\"-x\"", "gitBranch", "must be the name of a git branch, tag or commit"},
-    };
-    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+    for (size_t i = 0; i < COUNT_OF(wrong_fields); i++) {
         char body[512];
-        snprintf(body, sizeof(body), "{\"prompt\":\"p\",%s}", cases[i].members);
+        snprintf(body, sizeof(body), "{\"prompt\":\"p\",%s}", wrong_fields[i].members);
         AUTO(decoded) struct decoded d = decode(body);
         if (d.spec || d.err.code != ERR_INVALID)
             fail_msg("%s: %s", body, d.err.msg);
         const struct spec_error *first = &d.errors.items[0];
         for (size_t k = 1; k < d.errors.count && first->code != ERR_INVALID; k++)
             first = &d.errors.items[k];
-        assert_string_equal(first->field, cases[i].field);
-        if (cases[i].message)
-            assert_string_equal(first->message, cases[i].message);
+        assert_string_equal(first->field, wrong_fields[i].field);
+        if (wrong_fields[i].message)
+            assert_string_equal(first->message, wrong_fields[i].message);
     }
 }
 
@@ -264,7 +263,7 @@ static void a_field_whose_time_has_not_come_is_named(void **state)
         "\"preExecutionCommands\":[\"make\"]",
         "\"inputs\":{\"data\":\"sha256:" HEX64 "\"}",
         "\"egress\":\"none\"",
-        "\"egress\":[\"*.github.com\",\"pypi.org\"]",
+        "\"egress\":[\"*.github.com\",\"example.org\"]",
         "\"executor\":\"cloud\"",
         "\"limits\":{\"cpu\":0.5}",
         "\"callbackUrl\":\"https://example.com/hook\"",

@@ -1,0 +1,486 @@
+#include "runner/oauth/keeper.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/path.h"
+#include "base/str.h"
+#include "runner/oauth/refresh.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#define LOOK_EVERY_MS 250     /* /health must not cost a stat() each time */
+#define TICK_MS 1000          /* of the background thread */
+#define MARGIN_MS (5 * 60000) /* a token is prepared to live so much longer than its task */
+#define EARLY_MS (10 * 60000) /* in the background it is refreshed so long before its end */
+#define FRESH_MS (10 * 60000) /* one so young gets no older by another refresh */
+#define BACKOFF_MIN_MS 5000
+#define BACKOFF_MAX_MS 300000
+
+struct keeper {
+    struct keeper_config config;
+    char *path;
+    pthread_t thread;
+    bool running;
+
+    pthread_mutex_t lock;  /* of all that follows; never held across I/O but a stat() and a read */
+    pthread_cond_t turned; /* a refresh has ended, or stopping */
+    bool stopping;
+    bool refreshing;
+    uint64_t refreshes; /* how many have ended */
+    struct err outcome; /* of the last one */
+
+    int64_t looked_ms;
+    bool seen_any;
+    struct stat seen;
+    struct login login;
+    enum login_state file_state; /* of the file as such: MISSING, UNREADABLE, MALFORMED or OK */
+    int64_t expires_mono_ms;     /* the end by a clock that does not step; 0: not said */
+    char *refused_token;         /* a refresh token that is of no use any more */
+    int64_t verified_ms;
+    int64_t refreshed_ms;
+    int64_t refreshed_mono_ms; /* last success */
+    bool refresh_ok;
+    int64_t retry_mono_ms; /* not before this after a failure */
+    int64_t backoff_ms;
+};
+
+/* --- the file ------------------------------------------------------------------------------ */
+
+static void register_secret(struct keeper *keeper, const char *secret)
+{
+    if (secret && keeper->config.secrets)
+        redact_add(keeper->config.secrets, secret);
+}
+
+static void read_file_locked(struct keeper *keeper)
+{
+    struct err err;
+    AUTO(buf) struct buf text = BUF_INIT(LOGIN_FILE_MAX);
+    login_done(&keeper->login);
+    keeper->expires_mono_ms = 0;
+    if (file_read(keeper->path, &text, &err)) {
+        keeper->file_state = err.code == ERR_NOT_FOUND ? LOGIN_MISSING : LOGIN_UNREADABLE;
+        return;
+    }
+    login_parse(buf_str(&text), text.len, &keeper->login);
+    if (text.data)
+        explicit_bzero(text.data, text.cap);
+    keeper->file_state = keeper->login.access_token ? LOGIN_OK : LOGIN_MALFORMED;
+    if (keeper->login.expires_ms > 0) {
+        keeper->expires_mono_ms = clock_mono_ms() + keeper->login.expires_ms - clock_real_ms();
+        if (keeper->expires_mono_ms == 0)
+            keeper->expires_mono_ms = -1;
+    }
+    register_secret(keeper, keeper->login.access_token);
+    register_secret(keeper, keeper->login.refresh_token);
+}
+
+static bool is_same_file(const struct stat *a, const struct stat *b)
+{
+    return a->st_ino == b->st_ino && a->st_dev == b->st_dev && a->st_size == b->st_size &&
+           a->st_mode == b->st_mode && a->st_ctim.tv_sec == b->st_ctim.tv_sec &&
+           a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
+}
+
+/* Reads the file again when it has changed: a login made elsewhere counts at once. */
+static void look_locked(struct keeper *keeper, bool now)
+{
+    struct stat st = {0};
+    int64_t mono = clock_mono_ms();
+    if (!now && keeper->seen_any && mono - keeper->looked_ms < LOOK_EVERY_MS)
+        return;
+    keeper->looked_ms = mono;
+    (void)stat(keeper->path, &st); /* a missing file looks like an empty one */
+    if (!keeper->seen_any || !is_same_file(&st, &keeper->seen)) {
+        read_file_locked(keeper);
+        keeper->retry_mono_ms = keeper->backoff_ms = 0;
+    }
+    keeper->seen = st;
+    keeper->seen_any = true;
+}
+
+/* --- what it is worth ---------------------------------------------------------------------- */
+
+static bool is_expired_locked(const struct keeper *keeper)
+{
+    return keeper->expires_mono_ms != 0 && keeper->expires_mono_ms <= clock_mono_ms();
+}
+
+static bool is_refreshable_locked(const struct keeper *keeper)
+{
+    const char *token = keeper->login.refresh_token;
+    return token && (!keeper->refused_token || strcmp(token, keeper->refused_token) != 0);
+}
+
+static enum login_state state_locked(const struct keeper *keeper)
+{
+    if (keeper->file_state != LOGIN_OK)
+        return keeper->file_state;
+    if (!is_expired_locked(keeper) || is_refreshable_locked(keeper))
+        return LOGIN_OK;
+    return keeper->login.refresh_token ? LOGIN_REFUSED : LOGIN_EXPIRED;
+}
+
+static int check_state_locked(const struct keeper *keeper, struct err *err)
+{
+    enum login_state state = state_locked(keeper);
+    return state == LOGIN_OK ? 0 : err_set(err, ERR_LOGIN, "%s", login_state_sentence(state));
+}
+
+void keeper_status(struct keeper *keeper, struct keeper_status *ret_status)
+{
+    pthread_mutex_lock(&keeper->lock);
+    look_locked(keeper, false);
+    const struct login *login = &keeper->login;
+    *ret_status = (struct keeper_status){
+        .state = state_locked(keeper),
+        .configured = keeper->file_state == LOGIN_OK,
+        .refreshable = is_refreshable_locked(keeper),
+        .token_expired = is_expired_locked(keeper),
+        .expires_ms = login->expires_ms,
+        .remaining_ms = keeper->expires_mono_ms ? keeper->expires_mono_ms - clock_mono_ms() : 0,
+        .verified_ms = keeper->verified_ms,
+        .refreshed_ms = keeper->refreshed_ms,
+        .refresh_ok = keeper->refresh_ok,
+    };
+    if (!keeper->refresh_ok)
+        snprintf(ret_status->refresh_error, sizeof(ret_status->refresh_error), "%s",
+                 keeper->outcome.msg);
+    snprintf(ret_status->subscription, sizeof(ret_status->subscription), "%s",
+             login->subscription ? login->subscription : "");
+    snprintf(ret_status->scopes, sizeof(ret_status->scopes), "%s",
+             login->scopes ? login->scopes : "");
+    pthread_mutex_unlock(&keeper->lock);
+}
+
+/* --- refreshing ---------------------------------------------------------------------------- */
+
+static void note_outcome_locked(struct keeper *keeper, enum refresh_result result,
+                                const char *refresh_token, const struct err *err)
+{
+    keeper->refreshed_ms = clock_real_ms();
+    keeper->refresh_ok = result == REFRESH_DONE;
+    keeper->outcome = *err;
+    look_locked(keeper, true);
+    if (result == REFRESH_DONE) {
+        keeper->refreshed_mono_ms = clock_mono_ms();
+        keeper->retry_mono_ms = keeper->backoff_ms = 0;
+        return;
+    }
+    if (result == REFRESH_REFUSED && refresh_token) {
+        free(keeper->refused_token);
+        keeper->refused_token = strdup(refresh_token);
+    }
+    keeper->backoff_ms = keeper->backoff_ms == 0                   ? BACKOFF_MIN_MS
+                         : keeper->backoff_ms * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS
+                                                                   : keeper->backoff_ms * 2;
+    keeper->retry_mono_ms = clock_mono_ms() + keeper->backoff_ms;
+}
+
+static void log_outcome(enum refresh_result result, const struct err *err)
+{
+    if (result == REFRESH_DONE)
+        log_info("oauth", "the login has been refreshed");
+    else
+        log_warn("oauth", "the login could not be refreshed: %s", err->msg);
+}
+
+/* Does it; the lock is let go meanwhile. */
+static void refresh_now_locked(struct keeper *keeper, const char *old_token)
+{
+    struct err err = ERR_INIT;
+    AUTO(str)
+    char *refresh_token = keeper->login.refresh_token ? strdup(keeper->login.refresh_token) : NULL;
+    keeper->refreshing = true;
+    pthread_mutex_unlock(&keeper->lock);
+    enum refresh_result result =
+        refresh_login(atomic_load(keeper->config.config), keeper->path, old_token, &err);
+    log_outcome(result, &err);
+    pthread_mutex_lock(&keeper->lock);
+    note_outcome_locked(keeper, result, refresh_token, &err);
+    keeper->refreshing = false;
+    keeper->refreshes++;
+    pthread_cond_broadcast(&keeper->turned);
+    if (refresh_token)
+        explicit_bzero(refresh_token, strlen(refresh_token));
+}
+
+/* One flight for everybody: joins the refresh that is under way, else begins one. */
+static int refresh_locked(struct keeper *keeper, struct err *err)
+{
+    if (keeper->refreshing) {
+        uint64_t seen = keeper->refreshes;
+        while (keeper->refreshes == seen && !keeper->stopping)
+            pthread_cond_wait(&keeper->turned, &keeper->lock);
+    } else {
+        AUTO(str)
+        char *old = keeper->login.access_token ? strdup(keeper->login.access_token) : NULL;
+        refresh_now_locked(keeper, old);
+        if (old)
+            explicit_bzero(old, strlen(old));
+    }
+    if (keeper->refresh_ok)
+        return 0;
+    *err = keeper->outcome;
+    return -1;
+}
+
+static void tell(const struct keeper *keeper)
+{
+    if (keeper->config.changed)
+        keeper->config.changed(keeper->config.arg);
+}
+
+int keeper_prepare(struct keeper *keeper, int64_t need_ms, struct err *err)
+{
+    bool tried = false;
+    pthread_mutex_lock(&keeper->lock);
+    look_locked(keeper, true);
+    int rc = check_state_locked(keeper, err);
+    int64_t now = clock_mono_ms();
+    bool ends_early =
+        keeper->expires_mono_ms != 0 && keeper->expires_mono_ms - now < need_ms + MARGIN_MS;
+    bool fresh = keeper->refreshed_mono_ms && now - keeper->refreshed_mono_ms < FRESH_MS &&
+                 !is_expired_locked(keeper);
+    bool waiting = now < keeper->retry_mono_ms && !keeper->refreshing;
+    if (rc == 0 && ends_early && !fresh && is_refreshable_locked(keeper) && !waiting) {
+        tried = true;
+        rc = refresh_locked(keeper, err);
+        if (rc && !is_expired_locked(keeper) && keeper->file_state == LOGIN_OK)
+            rc = 0; /* good for now; the background goes on trying */
+    } else if (rc == 0 && is_expired_locked(keeper)) {
+        *err = keeper->outcome;
+        rc = -1;
+    }
+    pthread_mutex_unlock(&keeper->lock);
+    if (tried)
+        tell(keeper);
+    return rc;
+}
+
+int keeper_token(struct keeper *keeper, struct buf *out, struct err *err)
+{
+    if (keeper_prepare(keeper, -MARGIN_MS, err)) /* not expired is enough */
+        return -1;
+    pthread_mutex_lock(&keeper->lock);
+    int rc = keeper->login.access_token ? buf_adds(out, keeper->login.access_token)
+                                        : check_state_locked(keeper, err);
+    pthread_mutex_unlock(&keeper->lock);
+    return rc;
+}
+
+static bool is_current_locked(const struct keeper *keeper, const char *token)
+{
+    return keeper->login.access_token && strcmp(keeper->login.access_token, token) == 0;
+}
+
+int keeper_refused(struct keeper *keeper, const char *token, struct err *err)
+{
+    int rc = 0;
+    pthread_mutex_lock(&keeper->lock);
+    look_locked(keeper, true);
+    if (is_current_locked(keeper, token)) {
+        if (!is_refreshable_locked(keeper))
+            rc = err_set(err, ERR_LOGIN, "%s", login_state_sentence(LOGIN_REFUSED));
+        else if (clock_mono_ms() < keeper->retry_mono_ms && !keeper->refreshing)
+            rc = err_set(err, ERR_UPSTREAM, "%.200s", keeper->outcome.msg);
+        else
+            rc = refresh_locked(keeper, err);
+        if (rc && keeper->login.access_token && err->code == ERR_LOGIN)
+            keeper->expires_mono_ms = clock_mono_ms() - 1; /* whatever the file says */
+    }
+    pthread_mutex_unlock(&keeper->lock);
+    tell(keeper);
+    return rc;
+}
+
+void keeper_verified(struct keeper *keeper, const char *token)
+{
+    pthread_mutex_lock(&keeper->lock);
+    if (is_current_locked(keeper, token))
+        keeper->verified_ms = clock_real_ms();
+    pthread_mutex_unlock(&keeper->lock);
+}
+
+int keeper_refresh(struct keeper *keeper, struct err *err)
+{
+    pthread_mutex_lock(&keeper->lock);
+    look_locked(keeper, true);
+    int rc = keeper->file_state == LOGIN_MISSING
+                 ? err_set(err, ERR_NOT_FOUND, "there is no login to refresh")
+             : keeper->file_state != LOGIN_OK ? check_state_locked(keeper, err)
+             : !is_refreshable_locked(keeper)
+                 ? err_set(err, ERR_LOGIN, "OAuth login needed: it cannot be refreshed")
+                 : refresh_locked(keeper, err);
+    pthread_mutex_unlock(&keeper->lock);
+    tell(keeper);
+    return rc;
+}
+
+void keeper_look(struct keeper *keeper)
+{
+    pthread_mutex_lock(&keeper->lock);
+    look_locked(keeper, true);
+    pthread_mutex_unlock(&keeper->lock);
+    tell(keeper);
+}
+
+/* --- in the background --------------------------------------------------------------------- */
+
+static bool is_due_locked(const struct keeper *keeper)
+{
+    int64_t now = clock_mono_ms();
+    return keeper->file_state == LOGIN_OK && keeper->expires_mono_ms != 0 &&
+           is_refreshable_locked(keeper) && !keeper->refreshing && now >= keeper->retry_mono_ms &&
+           keeper->expires_mono_ms - now < EARLY_MS;
+}
+
+static void wait_a_tick_locked(struct keeper *keeper)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += (long)(TICK_MS % 1000) * 1000000;
+    until.tv_sec += TICK_MS / 1000;
+    pthread_cond_timedwait(&keeper->turned, &keeper->lock, &until);
+}
+
+static void *watch(void *arg)
+{
+    struct keeper *keeper = arg;
+    struct err ignored;
+    pthread_mutex_lock(&keeper->lock);
+    enum login_state told = state_locked(keeper);
+    while (!keeper->stopping) {
+        look_locked(keeper, false);
+        if (keeper->refreshing) {
+            refresh_touch_lock(keeper->path);
+        } else if (is_due_locked(keeper)) {
+            refresh_locked(keeper, &ignored);
+        }
+        enum login_state state = state_locked(keeper);
+        if (state != told) {
+            told = state;
+            pthread_mutex_unlock(&keeper->lock);
+            tell(keeper);
+            pthread_mutex_lock(&keeper->lock);
+        }
+        wait_a_tick_locked(keeper);
+    }
+    pthread_mutex_unlock(&keeper->lock);
+    return NULL;
+}
+
+/* --- life ---------------------------------------------------------------------------------- */
+
+struct keeper *keeper_new(const struct keeper_config *config, struct err *err)
+{
+    pthread_condattr_t attr;
+    struct keeper *keeper = calloc(1, sizeof(*keeper));
+    if (!keeper) {
+        err_sys(err, "keeper");
+        return NULL;
+    }
+    keeper->config = *config;
+    pthread_mutex_init(&keeper->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&keeper->turned, &attr);
+    pthread_condattr_destroy(&attr);
+    keeper->path = path_join(atomic_load(config->config)->claude_config_dir, ".credentials.json");
+    if (!keeper->path) {
+        err_sys(err, "keeper");
+        keeper_free(keeper);
+        return NULL;
+    }
+    pthread_mutex_lock(&keeper->lock);
+    look_locked(keeper, true);
+    pthread_mutex_unlock(&keeper->lock);
+    return keeper;
+}
+
+int keeper_start(struct keeper *keeper, struct err *err)
+{
+    keeper->running = pthread_create(&keeper->thread, NULL, watch, keeper) == 0;
+    return keeper->running ? 0 : err_set(err, ERR_INTERNAL, "cannot start the keeper's thread");
+}
+
+void keeper_free(struct keeper *keeper)
+{
+    if (!keeper)
+        return;
+    pthread_mutex_lock(&keeper->lock);
+    keeper->stopping = true;
+    pthread_cond_broadcast(&keeper->turned);
+    pthread_mutex_unlock(&keeper->lock);
+    if (keeper->running)
+        pthread_join(keeper->thread, NULL);
+    login_done(&keeper->login);
+    if (keeper->refused_token)
+        explicit_bzero(keeper->refused_token, strlen(keeper->refused_token));
+    free(keeper->refused_token);
+    pthread_cond_destroy(&keeper->turned);
+    pthread_mutex_destroy(&keeper->lock);
+    free(keeper->path);
+    free(keeper);
+}
+
+/* --- as JSON ------------------------------------------------------------------------------- */
+
+static void print_time(const char *name, int64_t ms, struct buf *out)
+{
+    char time[CLOCK_TEXT_SIZE];
+    if (ms > 0)
+        buf_addf(out, ",\"%s\":\"%s\"", name, clock_format(ms, time));
+    else
+        buf_addf(out, ",\"%s\":null", name);
+}
+
+static void print_text(const char *name, const char *text, struct buf *out)
+{
+    buf_addf(out, ",\"%s\":\"", name);
+    str_add_json(out, text, strlen(text));
+    buf_addc(out, '"');
+}
+
+static void print_more(const struct keeper_status *status, struct buf *out)
+{
+    buf_adds(out, ",\"scopes\":[");
+    for (const char *at = status->scopes; *at;) {
+        size_t n = strcspn(at, " ");
+        buf_addf(out, "%s\"", at == status->scopes ? "" : ",");
+        str_add_json(out, at, n);
+        buf_addc(out, '"');
+        at += n + strspn(at + n, " ");
+    }
+    buf_addc(out, ']');
+    print_text("subscription_type", status->subscription, out);
+    print_time("last_refresh_at", status->refreshed_ms, out);
+    if (status->refreshed_ms)
+        print_text("last_refresh", status->refresh_ok ? "succeeded" : "failed", out);
+    if (status->refreshed_ms && !status->refresh_ok)
+        print_text("last_refresh_error", status->refresh_error, out);
+}
+
+void keeper_print(const struct keeper_status *status, bool whole, struct buf *out)
+{
+    buf_addf(out, "\"configured\":%s,\"expired\":%s", status->configured ? "true" : "false",
+             status->state == LOGIN_OK ? "false" : "true");
+    print_time("expires_at", status->configured ? status->expires_ms : 0, out);
+    if (status->configured && status->expires_ms > 0)
+        buf_addf(out, ",\"hours_remaining\":%.1f",
+                 status->remaining_ms > 0 ? (double)status->remaining_ms / 3600000.0 : 0.0);
+    else
+        buf_adds(out, ",\"hours_remaining\":null");
+    buf_addf(out, ",\"refreshable\":%s", status->refreshable ? "true" : "false");
+    print_time("verified_at", status->verified_ms, out);
+    if (status->state != LOGIN_OK)
+        print_text("reason", login_state_name(status->state), out);
+    if (whole)
+        print_more(status, out);
+}

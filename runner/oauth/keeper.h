@@ -1,0 +1,82 @@
+/*
+ * The keeper: the one who reads, refreshes and writes the owner's login.
+ *
+ * Theory of operation. The CLI's refresh tokens are good for one use, so whoever loses the answer
+ * of a refresh, or lets two of them run at once, logs the owner out. Therefore:
+ *   - only the keeper refreshes, one at a time for everybody (others wait for the same outcome),
+ *     holding the CLI's own lock directory so that a CLI outside of the runner keeps away too;
+ *   - under the lock the file is read again: somebody may have refreshed, or logged in, meanwhile;
+ *   - the new pair is on the disk (temporary file, fsync, verified, rename) before anybody gets it;
+ *   - tasks never see either token: they talk to the proxy (runner/proxy), which asks here.
+ * A background thread watches the file, refreshes before the token expires, and backs off when the
+ * token server does not answer. A refresh token that was refused is not tried again: from then on
+ * the login is LOGIN_REFUSED until the file holds another.
+ *
+ * Threads: any.
+ */
+#ifndef OAUTH_KEEPER_H
+#define OAUTH_KEEPER_H
+
+#include "base/auto.h"
+#include "base/redact.h"
+#include "runner/config/config.h"
+#include "runner/oauth/login.h"
+
+#include <stdatomic.h>
+
+struct keeper;
+
+struct keeper_config {
+    const struct config *_Atomic *config; /* borrowed */
+    struct redact_set *secrets;           /* borrowed: every token seen is registered */
+    void (*changed)(void *arg);           /* after the login's state may have changed; no locks */
+    void *arg;
+};
+
+struct keeper *keeper_new(const struct keeper_config *config, struct err *err);
+/* Begins to watch. */
+int keeper_start(struct keeper *keeper, struct err *err);
+void keeper_free(struct keeper *keeper);
+
+struct keeper_status {
+    enum login_state state;
+    bool configured; /* there is a token, whatever its age */
+    bool refreshable;
+    bool token_expired;
+    int64_t expires_ms;      /* 0: not said */
+    int64_t remaining_ms;    /* by a clock that does not step; only with expires_ms */
+    int64_t verified_ms;     /* when the API last took the token; 0: not yet */
+    int64_t refreshed_ms;    /* last try; 0: none */
+    bool refresh_ok;         /* its outcome */
+    char refresh_error[160]; /* of the last try */
+    char subscription[32];
+    char scopes[512];
+};
+void keeper_status(struct keeper *keeper, struct keeper_status *ret_status);
+
+/* Makes sure that the token lives for need_ms, refreshing when it would not. 0, or -1 with
+ * ERR_LOGIN (a new login is needed; the message begins with "OAuth") or ERR_UPSTREAM, ERR_TIMEOUT
+ * (the token server does not answer, and the token is of no use any more). */
+int keeper_prepare(struct keeper *keeper, int64_t need_ms, struct err *err);
+
+/* Appends the token of this moment, refreshing one that has expired. */
+int keeper_token(struct keeper *keeper, struct buf *out, struct err *err);
+
+/* The API refused this token (401): refreshes once, unless somebody has already. 0 when there is
+ * another token now. */
+int keeper_refused(struct keeper *keeper, const char *token, struct err *err);
+
+/* The API took this token. */
+void keeper_verified(struct keeper *keeper, const char *token);
+
+/* Refreshes now, whatever the token's age. ERR_NOT_FOUND without a login. */
+int keeper_refresh(struct keeper *keeper, struct err *err);
+
+/* Looks at the file at once: a login flow has just written it. */
+void keeper_look(struct keeper *keeper);
+
+/* Appends the members of api.md's `oauth` object, without braces; `whole` adds those of
+ * /oauth/status. */
+void keeper_print(const struct keeper_status *status, bool whole, struct buf *out);
+
+#endif

@@ -1,0 +1,29 @@
+/*
+ * The store's inside, shared by store.c (opening), read.c and write.c. Private to runner/store.
+ */
+#ifndef STORE_INSIDE_H
+#define STORE_INSIDE_H
+
+#include "crypto/crypto.h"
+#include "db/db.h"
+#include "runner/store/store.h"
+
+#include <pthread.h>
+
+#define READERS_MAX 4
+#define SECRETS_BYTES_MAX (4u << 20)
+
+struct store {
+    struct db_writer *writer;
+    char *path;
+    char instance[ID_SIZE];
+    unsigned char key[CRYPTO_KEY_SIZE];
+    pthread_mutex_t lock; /* of the readers that nobody uses */
+    struct db *readers[READERS_MAX];
+    size_t reader_count;
+};
+
+/* Reads one task through this connection, inside its transaction. ERR_NOT_FOUND. */
+int store_read_task(struct db *db, const char *id, struct task_record *ret_record, struct err *err);
+
+#endif

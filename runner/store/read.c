@@ -1,0 +1,167 @@
+/* Reading, on connections of its own. */
+#include "runner/store/inside.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct db *take_reader(struct store *store, struct err *err)
+{
+    struct db *db = NULL;
+    pthread_mutex_lock(&store->lock);
+    if (store->reader_count > 0)
+        db = store->readers[--store->reader_count];
+    pthread_mutex_unlock(&store->lock);
+    return db ? db : db_open(store->path, DB_READ, err);
+}
+
+static void give_reader(struct store *store, struct db *db)
+{
+    pthread_mutex_lock(&store->lock);
+    if (store->reader_count < READERS_MAX) {
+        store->readers[store->reader_count++] = db;
+        db = NULL;
+    }
+    pthread_mutex_unlock(&store->lock);
+    db_close(db);
+}
+
+static char *copy_text(struct db_stmt *stmt, int column)
+{
+    const char *text = db_text(stmt, column);
+    return text ? strdup(text) : NULL;
+}
+
+#define RECORD_COLUMNS                                                           \
+    "seq,id,kind,state,reason,priority,attempts,created_ms,started_ms,ended_ms," \
+    "retry_interrupted,spec,summary,caller,request_id"
+
+static void read_record(struct db_stmt *stmt, struct task_record *record)
+{
+    *record = (struct task_record){
+        .seq = db_int(stmt, 0),
+        .state = (enum task_state)db_int(stmt, 3),
+        .priority = (int)db_int(stmt, 5),
+        .attempts = (int)db_int(stmt, 6),
+        .created_ms = db_int(stmt, 7),
+        .started_ms = db_int(stmt, 8),
+        .ended_ms = db_int(stmt, 9),
+        .retry_interrupted = db_int(stmt, 10) != 0,
+        .spec = copy_text(stmt, 11),
+        .summary = copy_text(stmt, 12),
+        .caller = copy_text(stmt, 13),
+        .request_id = copy_text(stmt, 14),
+    };
+    snprintf(record->id, sizeof(record->id), "%s", db_text(stmt, 1));
+    snprintf(record->kind, sizeof(record->kind), "%s", db_text(stmt, 2));
+    snprintf(record->reason, sizeof(record->reason), "%s", db_text(stmt, 4));
+}
+
+int store_read_task(struct db *db, const char *id, struct task_record *ret_record, struct err *err)
+{
+    AUTO(db_stmt)
+    struct db_stmt *stmt =
+        db_query(db, err, "SELECT " RECORD_COLUMNS " FROM tasks WHERE id=?", "s", id);
+    int got = stmt ? db_step(stmt, err) : -1;
+    if (got < 0)
+        return -1;
+    if (got == 0)
+        return err_set(err, ERR_NOT_FOUND, "there is no task '%s'", id);
+    read_record(stmt, ret_record);
+    return 0;
+}
+
+int store_get(struct store *store, const char *id, struct task_record *ret_record, struct err *err)
+{
+    struct db *db = take_reader(store, err);
+    if (!db)
+        return -1;
+    int rc = store_read_task(db, id, ret_record, err);
+    give_reader(store, db);
+    return rc;
+}
+
+/* Appends one blob (or text) column of one row; nothing when the row is not there. */
+static int read_blob(struct store *store, const char *sql, const char *id, struct buf *out,
+                     struct err *err)
+{
+    struct db *db = take_reader(store, err);
+    if (!db)
+        return -1;
+    struct db_stmt *stmt = db_query(db, err, sql, "s", id);
+    int got = stmt ? db_step(stmt, err) : -1;
+    if (got == 1) {
+        size_t len;
+        const void *data = db_blob(stmt, 0, &len);
+        if (buf_add(out, data, len))
+            got = buf_check(out, "what the task left", err);
+    }
+    db_done(stmt);
+    give_reader(store, db);
+    return got < 0 ? -1 : 0;
+}
+
+int store_secrets(struct store *store, const char *id, struct buf *out, struct err *err)
+{
+    AUTO(buf) struct buf sealed = BUF_INIT(SECRETS_BYTES_MAX);
+    if (read_blob(store, "SELECT secrets FROM tasks WHERE id=?", id, &sealed, err))
+        return -1;
+    if (sealed.len == 0)
+        return 0;
+    return crypto_open(store->key, id, sealed.data, sealed.len, out, err);
+}
+
+int store_output(struct store *store, const char *id, struct buf *out, struct err *err)
+{
+    return read_blob(store, "SELECT body FROM outputs WHERE task_id=?", id, out, err);
+}
+
+int store_list(struct store *store, const struct store_filter *filter,
+               int (*fn)(const struct task_record *record, void *arg), void *arg, struct err *err)
+{
+    static const char newest[] =
+        "SELECT " RECORD_COLUMNS " FROM tasks WHERE (?1=0 OR (?1 >> state) & 1)"
+        " AND (?2 IS NULL OR kind=?2) AND (?3=0 OR seq<?3) AND seq>?4 ORDER BY seq DESC LIMIT ?5";
+    static const char oldest[] =
+        "SELECT " RECORD_COLUMNS " FROM tasks WHERE (?1=0 OR (?1 >> state) & 1)"
+        " AND (?2 IS NULL OR kind=?2) AND (?3=0 OR seq<?3) AND seq>?4 ORDER BY seq LIMIT ?5";
+    static const char active[] =
+        "SELECT " RECORD_COLUMNS " FROM tasks WHERE state<4 AND (?1 >> state) & 1"
+        " AND (?2 IS NULL OR kind=?2) AND (?3=0 OR seq<?3) AND seq>?4 ORDER BY seq LIMIT ?5";
+    const unsigned all_active = (1u << TASK_COMPLETED) - 1;
+    const char *sql = !filter->oldest_first                               ? newest
+                      : filter->states && !(filter->states & ~all_active) ? active
+                                                                          : oldest;
+    struct db *db = take_reader(store, err);
+    if (!db)
+        return -1;
+    struct db_stmt *stmt = db_query(db, err, sql, "isiii", (int64_t)filter->states, filter->kind,
+                                    filter->before, filter->after, (int64_t)filter->limit);
+    int got = stmt ? 1 : -1, stop = 0;
+    while (!stop && stmt && (got = db_step(stmt, err)) == 1) {
+        AUTO(task_record) struct task_record record;
+        read_record(stmt, &record);
+        stop = fn(&record, arg);
+    }
+    db_done(stmt);
+    give_reader(store, db);
+    return got < 0 ? -1 : 0;
+}
+
+int store_count(struct store *store, int64_t ret_counts[TASK_STATE_COUNT], struct err *err)
+{
+    struct db *db = take_reader(store, err);
+    if (!db)
+        return -1;
+    struct db_stmt *stmt = db_query(db, err, "SELECT state,count(*) FROM tasks GROUP BY state", "");
+    int got = stmt ? 1 : -1;
+    memset(ret_counts, 0, sizeof(*ret_counts) * TASK_STATE_COUNT);
+    while (stmt && (got = db_step(stmt, err)) == 1) {
+        int64_t state = db_int(stmt, 0);
+        if (state >= 0 && state < TASK_STATE_COUNT)
+            ret_counts[state] = db_int(stmt, 1);
+    }
+    db_done(stmt);
+    give_reader(store, db);
+    return got < 0 ? -1 : 0;
+}

@@ -1,0 +1,166 @@
+/* Writing, each change in a transaction that is on disk when the function returns. */
+#include "base/clock.h"
+#include "runner/store/inside.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct add {
+    struct store *store;
+    const struct task_new *task;
+    struct task_record *record;
+    bool *created;
+};
+
+/* 1 when the key was used before: then the record is that task's. */
+static int find_by_key(struct db *db, const struct add *add, struct err *err)
+{
+    const struct task_new *task = add->task;
+    size_t len;
+    AUTO(db_stmt)
+    struct db_stmt *stmt =
+        db_query(db, err, "SELECT body_hash, task_id FROM idempotency WHERE key=?", "s",
+                 task->idempotency_key);
+    int got = stmt ? db_step(stmt, err) : -1;
+    if (got != 1)
+        return got;
+    const void *hash = db_blob(stmt, 0, &len);
+    if (len != task->body_hash_len || memcmp(hash, task->body_hash, len) != 0)
+        return err_set(err, ERR_CONFLICT,
+                       "this Idempotency-Key was used before with another request");
+    return store_read_task(db, db_text(stmt, 1), add->record, err) ? -1 : 1;
+}
+
+static int insert_task(struct db *db, const struct add *add, const char *id, struct err *err)
+{
+    const struct task_new *task = add->task;
+    AUTO(buf) struct buf sealed = BUF_INIT(SECRETS_BYTES_MAX);
+    if (task->secrets &&
+        crypto_seal(add->store->key, id, task->secrets, strlen(task->secrets), &sealed, err))
+        return -1;
+    if (db_run(db, err,
+               "INSERT INTO tasks(id,kind,state,priority,created_ms,retry_interrupted,spec,secrets,"
+               "caller,request_id) VALUES(?,?,?,?,?,?,?,?,?,?)",
+               "ssiiiisbss", id, task->kind, (int64_t)TASK_PENDING, (int64_t)task->priority,
+               clock_real_ms(), (int64_t)task->retry_interrupted, task->spec, sealed.data,
+               sealed.len, task->caller, task->request_id)) {
+        if (err->code == ERR_CONFLICT)
+            err_set(err, ERR_CONFLICT, "taskId '%s' is taken", id);
+        return -1;
+    }
+    if (!task->idempotency_key)
+        return 0;
+    return db_run(db, err, "INSERT INTO idempotency VALUES(?,?,?,?)", "sbsi", task->idempotency_key,
+                  task->body_hash, task->body_hash_len, id, clock_real_ms());
+}
+
+static int add_in_db(struct db *db, void *arg, struct err *err)
+{
+    struct add *add = arg;
+    char id[ID_SIZE];
+    if (add->task->idempotency_key) {
+        int found = find_by_key(db, add, err);
+        if (found != 0) {
+            *add->created = false;
+            return found < 0 ? -1 : 0;
+        }
+    }
+    if (add->task->id)
+        snprintf(id, sizeof(id), "%s", add->task->id);
+    else
+        id_new(id);
+    if (insert_task(db, add, id, err))
+        return -1;
+    *add->created = true;
+    return store_read_task(db, id, add->record, err);
+}
+
+int store_add(struct store *store, const struct task_new *task, struct task_record *ret_record,
+              bool *ret_created, struct err *err)
+{
+    struct task_record record = {0};
+    bool created = false;
+    struct add add = {store, task, &record, &created};
+    if (db_write(store->writer, add_in_db, &add, err)) {
+        task_record_done(&record);
+        return -1;
+    }
+    *ret_record = record;
+    *ret_created = created;
+    return 0;
+}
+
+/* One UPDATE on one task; changed says whether it applied. */
+struct change {
+    const char *id;
+    int64_t now_ms;
+    const struct task_end *end;
+    unsigned from;
+    bool changed;
+};
+
+static int run_change(struct store *store, db_write_fn *fn, struct change *change, struct err *err)
+{
+    if (db_write(store->writer, fn, change, err))
+        return -1;
+    return change->changed ? 1 : 0;
+}
+
+static int claim_in_db(struct db *db, void *arg, struct err *err)
+{
+    struct change *change = arg;
+    if (db_run(db, err,
+               "UPDATE tasks SET state=3, started_ms=?, attempts=attempts+1"
+               " WHERE id=? AND state<3",
+               "is", change->now_ms, change->id))
+        return -1;
+    change->changed = db_changes(db) == 1;
+    return 0;
+}
+
+int store_claim(struct store *store, const char *id, int64_t now_ms, struct err *err)
+{
+    struct change change = {.id = id, .now_ms = now_ms};
+    return run_change(store, claim_in_db, &change, err);
+}
+
+static int end_in_db(struct db *db, void *arg, struct err *err)
+{
+    struct change *change = arg;
+    const struct task_end *end = change->end;
+    if (db_run(db, err,
+               "UPDATE tasks SET state=?, reason=?, summary=?, ended_ms=?,"
+               " secrets=NULL WHERE id=? AND state<4 AND (? >> state) & 1",
+               "issisi", (int64_t)end->state, end->reason, end->summary, end->now_ms, change->id,
+               (int64_t)change->from))
+        return -1;
+    change->changed = db_changes(db) == 1;
+    if (!change->changed || !end->output)
+        return 0;
+    return db_run(db, err, "INSERT OR REPLACE INTO outputs VALUES(?,?)", "sb", change->id,
+                  end->output, end->output_len);
+}
+
+int store_end(struct store *store, const char *id, unsigned from, const struct task_end *end,
+              struct err *err)
+{
+    struct change change = {.id = id, .from = from, .end = end};
+    return run_change(store, end_in_db, &change, err);
+}
+
+static int requeue_in_db(struct db *db, void *arg, struct err *err)
+{
+    struct change *change = arg;
+    if (db_run(db, err, "UPDATE tasks SET state=0, started_ms=0 WHERE id=? AND state=3", "s",
+               change->id))
+        return -1;
+    change->changed = db_changes(db) == 1;
+    return 0;
+}
+
+int store_requeue(struct store *store, const char *id, struct err *err)
+{
+    struct change change = {.id = id};
+    return run_change(store, requeue_in_db, &change, err);
+}

@@ -1,0 +1,176 @@
+#include "crypto/crypto.h"
+
+#include "base/str.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static const unsigned char key[CRYPTO_KEY_SIZE] = "0123456789abcdef0123456789abcde";
+
+static void assert_hex(const unsigned char digest[CRYPTO_SHA256_SIZE], const char *want)
+{
+    AUTO(buf) struct buf hex = BUF_INIT(128);
+    str_add_hex(&hex, digest, CRYPTO_SHA256_SIZE);
+    assert_string_equal(buf_str(&hex), want);
+}
+
+/* FIPS 180-2's examples, and nothing at all. */
+static void digests_are_what_the_standard_says(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *digest;
+    } cases[] = {
+        {"", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
+        {"abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},
+        {"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq",
+         "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        unsigned char digest[CRYPTO_SHA256_SIZE];
+        size_t len = strlen(cases[i].text);
+        crypto_sha256(cases[i].text, len, digest);
+        assert_hex(digest, cases[i].digest);
+        AUTO(crypto_hash) struct crypto_hash *hash = crypto_hash_new();
+        assert_non_null(hash);
+        for (size_t at = 0; at < len; at++)
+            crypto_hash_add(hash, cases[i].text + at, 1);
+        crypto_hash_end(hash, digest);
+        assert_hex(digest, cases[i].digest);
+    }
+}
+
+/* RFC 4231, cases 1, 2 and 6, and an empty key. */
+static void macs_are_what_the_standard_says(void **state)
+{
+    (void)state;
+    unsigned char mac[CRYPTO_SHA256_SIZE], bytes[131];
+    memset(bytes, 0x0b, 20);
+    crypto_hmac_sha256(bytes, 20, "Hi There", 8, mac);
+    assert_hex(mac, "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7");
+    crypto_hmac_sha256("Jefe", 4, "what do ya want for nothing?", 28, mac);
+    assert_hex(mac, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+    memset(bytes, 0xaa, sizeof(bytes));
+    crypto_hmac_sha256(bytes, sizeof(bytes),
+                       "Test Using Larger Than Block-Size Key - Hash Key First", 54, mac);
+    assert_hex(mac, "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
+    crypto_hmac_sha256(NULL, 0, "", 0, mac);
+    assert_hex(mac, "b613679a0814d9ec772f95d778c35fc5ff1697c493715653c6c712144292c5ad");
+}
+
+static void equal_means_same_length_and_bytes(void **state)
+{
+    (void)state;
+    assert_true(crypto_equal("abc", 3, "abc", 3));
+    assert_true(crypto_equal("", 0, "x", 0));
+    assert_false(crypto_equal("abc", 3, "abd", 3));
+    assert_false(crypto_equal("abc", 3, "abcd", 4));
+    assert_false(crypto_equal("a\0b", 3, "a\0c", 3));
+}
+
+static void what_is_sealed_opens_again_at_every_size(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {0, 1, 15, 16, 17, 1000, 100000};
+    for (size_t i = 0; i < COUNT_OF(sizes); i++) {
+        struct err err = ERR_INIT;
+        AUTO(buf) struct buf plain = BUF_INIT(200000);
+        AUTO(buf) struct buf sealed = BUF_INIT(200000);
+        AUTO(buf) struct buf opened = BUF_INIT(200000);
+        assert_non_null(buf_room(&plain, sizes[i]));
+        memset(plain.data, 'x', sizes[i]);
+        buf_grew(&plain, sizes[i]);
+        buf_adds(&sealed, "before");
+        assert_int_equal(crypto_seal(key, "task 1", plain.data, plain.len, &sealed, &err), 0);
+        assert_int_equal(sealed.len, 6 + 12 + sizes[i] + 16);
+        assert_int_equal(crypto_open(key, "task 1", sealed.data + 6, sealed.len - 6, &opened, &err),
+                         0);
+        assert_int_equal(opened.len, plain.len);
+        assert_memory_equal(opened.data, plain.data, plain.len);
+    }
+}
+
+static void refuses_another_key_aad_or_a_single_changed_bit(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    unsigned char other[CRYPTO_KEY_SIZE];
+    AUTO(buf) struct buf sealed = BUF_INIT(1024);
+    AUTO(buf) struct buf opened = BUF_INIT(1024);
+    assert_int_equal(crypto_seal(key, "task 1", "secret", 6, &sealed, &err), 0);
+    for (size_t bit = 0; bit < sealed.len * 8; bit++) {
+        sealed.data[bit / 8] = (char)(sealed.data[bit / 8] ^ (1 << bit % 8));
+        assert_int_equal(crypto_open(key, "task 1", sealed.data, sealed.len, &opened, &err), -1);
+        assert_int_equal(err.code, ERR_MISMATCH);
+        sealed.data[bit / 8] = (char)(sealed.data[bit / 8] ^ (1 << bit % 8));
+    }
+    for (size_t len = 0; len < sealed.len; len++)
+        assert_int_equal(crypto_open(key, "task 1", sealed.data, len, &opened, &err), -1);
+    memcpy(other, key, sizeof(other));
+    other[31] ^= 1;
+    assert_int_equal(crypto_open(other, "task 1", sealed.data, sealed.len, &opened, &err), -1);
+    assert_int_equal(crypto_open(key, "task 2", sealed.data, sealed.len, &opened, &err), -1);
+    assert_int_equal(crypto_open(key, "", sealed.data, sealed.len, &opened, &err), -1);
+    assert_int_equal(opened.len, 0);
+    assert_int_equal(crypto_open(key, "task 1", sealed.data, sealed.len, &opened, &err), 0);
+}
+
+/* McGrew and Viega's case 14: zero key, zero nonce, one zero block, no aad. */
+static void opens_what_another_implementation_sealed(void **state)
+{
+    (void)state;
+    static const unsigned char zero_key[CRYPTO_KEY_SIZE];
+    static const unsigned char sealed[12 + 16 + 16] = {
+        0,    0,    0,    0,    0,    0,    0,    0,    0,    0,    0,    0,    0xce, 0xa7, 0x40,
+        0x3d, 0x4d, 0x60, 0x6b, 0x6e, 0x07, 0x4e, 0xc5, 0xd3, 0xba, 0xf3, 0x9d, 0x18, 0xd0, 0xd1,
+        0xc8, 0xa7, 0x99, 0x99, 0x6b, 0xf0, 0x26, 0x5b, 0x98, 0xb5, 0xd4, 0x8a, 0xb9, 0x19};
+    static const char zeros[16];
+    struct err err = ERR_INIT;
+    AUTO(buf) struct buf opened = BUF_INIT(64);
+    if (crypto_open(zero_key, "", sealed, sizeof(sealed), &opened, &err))
+        fail_msg("%s", err.msg);
+    assert_int_equal(opened.len, 16);
+    assert_memory_equal(opened.data, zeros, 16);
+}
+
+static void two_seals_of_the_same_differ(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    AUTO(buf) struct buf one = BUF_INIT(1024);
+    AUTO(buf) struct buf two = BUF_INIT(1024);
+    assert_int_equal(crypto_seal(key, "", "secret", 6, &one, &err), 0);
+    assert_int_equal(crypto_seal(key, "", "secret", 6, &two, &err), 0);
+    assert_int_equal(one.len, two.len);
+    assert_true(memcmp(one.data, two.data, one.len) != 0);
+}
+
+static void a_full_buffer_is_an_error_and_holds_nothing_more(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    AUTO(buf) struct buf small = BUF_INIT(33);
+    assert_int_equal(crypto_seal(key, "", "secret", 6, &small, &err), -1);
+    assert_int_equal(err.code, ERR_TOO_LARGE);
+    assert_int_equal(small.len, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(digests_are_what_the_standard_says),
+        cmocka_unit_test(macs_are_what_the_standard_says),
+        cmocka_unit_test(equal_means_same_length_and_bytes),
+        cmocka_unit_test(what_is_sealed_opens_again_at_every_size),
+        cmocka_unit_test(refuses_another_key_aad_or_a_single_changed_bit),
+        cmocka_unit_test(opens_what_another_implementation_sealed),
+        cmocka_unit_test(two_seals_of_the_same_differ),
+        cmocka_unit_test(a_full_buffer_is_an_error_and_holds_nothing_more),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,840 @@
+/*
+ * The launcher and process trees, behind each kind of walls: `unit-proc WALLS` brings itself into a
+ * situation where the launcher can give no better ones and runs the same cases. As root it also
+ * sees what only root can: dropping to another user.
+ */
+#include "unit.h"
+
+#include "base/buf.h"
+#include "base/fd.h"
+#include "base/str.h"
+#include "proc/launch.h"
+#include "proc/tree.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define NOBODY 65534
+#define GRACE_MS 300
+#define SOON_MS 20000
+
+static struct launcher *launcher;
+static char *scratch;
+
+/* --- helpers ------------------------------------------------------------------------------- */
+
+static struct plan *plan_of(const char *const argv[])
+{
+    struct plan *plan = plan_new();
+    assert_non_null(plan);
+    for (size_t i = 0; argv[i]; i++)
+        strlist_add(&plan->argv, argv[i]);
+    strlist_add(&plan->env, "PATH=/usr/bin:/bin");
+    plan->cwd = strdup("/");
+    plan->uid = geteuid() == 0 ? NOBODY : geteuid();
+    plan->gid = geteuid() == 0 ? NOBODY : getegid();
+    plan->kill_grace_ms = GRACE_MS;
+    return plan;
+}
+
+static struct plan *shell(const char *script)
+{
+    return plan_of((const char *const[]){"/bin/sh", "-c", script, NULL});
+}
+
+/* A program of this run: its output in a file that any user could write. */
+struct run {
+    struct plan *plan;
+    struct child *child;
+    int out;
+};
+
+static struct run start_plan(struct plan *plan)
+{
+    struct err err;
+    struct run run = {.plan = plan, .out = memfd_create("out", MFD_CLOEXEC)};
+    AUTO(fd) int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    const int stdio[3] = {null, run.out, run.out};
+    assert_true(null >= 0 && run.out >= 0);
+    run.child = launcher_spawn(launcher, plan, stdio, &err);
+    OK(run.child, &err);
+    return run;
+}
+
+static struct run start(const char *script)
+{
+    return start_plan(shell(script));
+}
+
+/* Reads events until the tree has ended. */
+static void await_end(struct child *child)
+{
+    int64_t end = unit_now_ms() + SOON_MS;
+    enum child_event event;
+    while ((event = child_read(child)) != CHILD_ENDED) {
+        struct pollfd wait = {.fd = child_fd(child), .events = POLLIN};
+        if (event == CHILD_NOTHING)
+            poll(&wait, 1, 1000);
+        assert_true(unit_now_ms() < end);
+    }
+}
+
+static char *output_of(const struct run *run)
+{
+    AUTO(str) char *path = unit_textf("/proc/self/fd/%d", run->out);
+    char *text = unit_slurp(path, NULL);
+    assert_non_null(text);
+    return text;
+}
+
+static void run_done(struct run *run)
+{
+    child_free(run->child);
+    plan_free(run->plan);
+    close(run->out);
+}
+
+/* Runs to the end; what it printed. */
+static char *print_of_plan(struct plan *plan)
+{
+    struct run run = start_plan(plan);
+    await_end(run.child);
+    char *text = output_of(&run);
+    run_done(&run);
+    return text;
+}
+
+static char *print_of(const char *script)
+{
+    return print_of_plan(shell(script));
+}
+
+/* A tree whose processes carry this in their environment. */
+static struct run start_marked(const char *script, const char *marker)
+{
+    struct plan *plan = shell(script);
+    strlist_add(&plan->env, marker);
+    return start_plan(plan);
+}
+
+static char *fresh_marker(void)
+{
+    static int n;
+    return unit_textf("UNIT_MARK=%d-%d", (int)getpid(), n++);
+}
+
+static bool has_printed(const struct run *run, const char *text)
+{
+    AUTO(str) char *now = output_of(run);
+    return strstr(now, text) != NULL;
+}
+
+static void await_text(const struct run *run, const char *text)
+{
+    EVENTUALLY(SOON_MS, has_printed(run, text));
+}
+
+static pid_t launcher_pid(void)
+{
+    AUTO(str) char *path = unit_textf("/proc/self/task/%d/children", (int)gettid());
+    AUTO(str) char *text = unit_slurp(path, NULL);
+    return text ? (pid_t)strtol(text, NULL, 10) : 0;
+}
+
+static bool launcher_has_no_inits(void)
+{
+    int pid = (int)launcher_pid();
+    AUTO(str) char *path = unit_textf("/proc/%d/task/%d/children", pid, pid);
+    AUTO(str) char *inits = unit_slurp(path, NULL);
+    return inits && *inits == '\0';
+}
+
+/* --- cases --------------------------------------------------------------------------------- */
+
+static void the_walls_are_those_the_host_allows(void **state)
+{
+    (void)state;
+    print_message("walls: %s\n", proc_walls_name(launcher_walls(launcher)));
+}
+
+static void tells_how_a_program_ended(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *script;
+        int status;
+    } cases[] = {
+        {"exit 0", 0},
+        {"exit 7", 7 << 8},
+        {"exit 255", 255 << 8},
+        {"kill -KILL $$", SIGKILL},
+        {"kill -TERM $$", SIGTERM},
+        {"kill -SEGV $$", SIGSEGV},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        struct run run = start(cases[i].script);
+        await_end(run.child);
+        assert_int_equal(child_status(run.child) & ~0x80, cases[i].status);
+        assert_true(child_pid(run.child) > 0);
+        run_done(&run);
+    }
+}
+
+static void says_which_step_of_a_start_failed(void **state)
+{
+    (void)state;
+    AUTO(str) char *text_file = unit_textf("%s/plain", scratch);
+    unit_spit(text_file, "no program\n", 11);
+    chmod(text_file, 0755);
+    const struct {
+        const char *program;
+        const char *cwd;
+        const char *step;
+        int sys;
+    } cases[] = {
+        {"/nonexistent", "/", "exec", ENOENT},
+        {"/etc/passwd", "/", "exec", EACCES},
+        {text_file, "/", "exec", ENOEXEC},
+        {"/bin/true", "/nonexistent", "working directory", ENOENT},
+        {"/bin/true", "/etc/passwd", "working directory", ENOTDIR},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        struct err err;
+        AUTO(plan) struct plan *plan = plan_of((const char *const[]){cases[i].program, NULL});
+        const int stdio[3] = {0, 1, 2};
+        free(plan->cwd);
+        plan->cwd = strdup(cases[i].cwd);
+        assert_null(launcher_spawn(launcher, plan, stdio, &err));
+        if (!strstr(err.msg, cases[i].step) || err.sys != cases[i].sys)
+            fail_msg("case %zu: %s (%d)", i, err.msg, err.sys);
+    }
+}
+
+static void refuses_an_argument_that_the_kernel_would_not_take(void **state)
+{
+    (void)state;
+    struct err err;
+    AUTO(plan) struct plan *plan = plan_of((const char *const[]){"/bin/true", NULL});
+    AUTO(str) char *huge = malloc(200001);
+    memset(huge, 'x', 200000);
+    huge[200000] = '\0';
+    strlist_add(&plan->argv, huge);
+    assert_null(launcher_spawn(launcher, plan, (const int[3]){0, 1, 2}, &err));
+    assert_int_equal(err.sys, E2BIG);
+}
+
+static void connects_the_three_standard_streams(void **state)
+{
+    (void)state;
+    struct err err;
+    AUTO(plan) struct plan *plan = shell("cat; echo to-out; echo to-err >&2");
+    AUTO(fd) int in = memfd_create("in", MFD_CLOEXEC);
+    AUTO(fd) int out = memfd_create("out", MFD_CLOEXEC);
+    AUTO(fd) int bad = memfd_create("err", MFD_CLOEXEC);
+    assert_int_equal(pwrite(in, "from-in\n", 8, 0), 8);
+    struct child *child = launcher_spawn(launcher, plan, (const int[3]){in, out, bad}, &err);
+    OK(child, &err);
+    await_end(child);
+    child_free(child);
+    char text[64] = {0};
+    assert_int_equal(pread(out, text, sizeof(text) - 1, 0), 15);
+    assert_string_equal(text, "from-in\nto-out\n");
+    memset(text, 0, sizeof(text));
+    assert_int_equal(pread(bad, text, sizeof(text) - 1, 0), 7);
+    assert_string_equal(text, "to-err\n");
+}
+
+static void a_program_inherits_nothing_but_its_streams(void **state)
+{
+    (void)state;
+    AUTO(str) char *fds = print_of("ls /proc/$$/fd; :");
+    assert_string_equal(fds, "0\n1\n2\n");
+}
+
+static void a_program_begins_with_default_signals_and_an_empty_mask(void **state)
+{
+    (void)state;
+    AUTO(str) char *text = print_of("grep -E 'Sig(Blk|Ign|Cgt)' /proc/self/status");
+    assert_non_null(strstr(text, "SigBlk:\t0000000000000000"));
+    if (!strstr(text, "SigIgn:\t0000000000000000"))
+        fail_msg("%s", text);
+}
+
+static void the_environment_is_exactly_that_of_the_plan(void **state)
+{
+    (void)state;
+    struct plan *plan = plan_of((const char *const[]){"/usr/bin/env", NULL});
+    strlist_add(&plan->env, "ONE=a b");
+    strlist_add(&plan->env, "EMPTY=");
+    AUTO(str) char *text = print_of_plan(plan);
+    assert_string_equal(text, "PATH=/usr/bin:/bin\nONE=a b\nEMPTY=\n");
+}
+
+static void an_environment_of_a_mebibyte_arrives_whole(void **state)
+{
+    (void)state;
+    struct plan *plan = shell("env | wc -c");
+    AUTO(str) char *value = malloc(1025);
+    memset(value, 'v', 1024);
+    value[1024] = '\0';
+    for (int i = 0; i < 1000; i++)
+        strlist_addf(&plan->env, "V%d=%s", i, value);
+    assert_false(plan->env.failed);
+    AUTO(str) char *text = print_of_plan(plan);
+    assert_true(strtol(text, NULL, 10) > 1024 * 1000);
+}
+
+static void it_starts_in_its_directory_with_its_mask(void **state)
+{
+    (void)state;
+    struct plan *plan = shell("pwd; umask");
+    free(plan->cwd);
+    plan->cwd = strdup("/usr/share");
+    AUTO(str) char *text = print_of_plan(plan);
+    assert_string_equal(text, "/usr/share\n0022\n");
+}
+
+static void it_may_gain_no_privileges(void **state)
+{
+    (void)state;
+    AUTO(str) char *text = print_of("grep NoNewPrivs /proc/self/status");
+    assert_string_equal(text, "NoNewPrivs:\t1\n");
+}
+
+static void it_leaves_no_core(void **state)
+{
+    (void)state;
+    AUTO(str) char *text = print_of("ulimit -c");
+    assert_string_equal(text, "0\n");
+}
+
+static void it_runs_as_the_user_of_the_plan(void **state)
+{
+    (void)state;
+    AUTO(str) char *text = print_of("id -u; id -g; id -G; cat /root/.profile 2>&1 | tail -c 18");
+    AUTO(str) char *mine = unit_textf("%d\n%d\n%d\nPermission denied\n", NOBODY, NOBODY, NOBODY);
+    assert_string_equal(text, mine);
+}
+
+static void it_cannot_become_root_again(void **state)
+{
+    (void)state;
+    AUTO(str) char *text = print_of("grep -E '^(Uid|Gid|CapEff|CapPrm)' /proc/self/status");
+    AUTO(str)
+    char *mine =
+        unit_textf("Uid:\t%d\t%d\t%d\t%d\nGid:\t%d\t%d\t%d\t%d\nCapPrm:\t0000000000000000\n"
+                   "CapEff:\t0000000000000000\n",
+                   NOBODY, NOBODY, NOBODY, NOBODY, NOBODY, NOBODY, NOBODY, NOBODY);
+    assert_string_equal(text, mine);
+}
+
+static void it_sees_no_process_of_others(void **state)
+{
+    (void)state;
+    if (launcher_walls(launcher) == PROC_SWEEP)
+        SKIP_BECAUSE("without namespaces everybody sees everybody");
+    AUTO(str) char *text = print_of("echo /proc/[0-9]*");
+    assert_null(strchr(strchr(text, ' ') + 1, ' ')); /* init and itself */
+}
+
+static void a_child_that_heeds_term_ends_at_once(void **state)
+{
+    (void)state;
+    struct run run = start("trap 'exit 3' TERM; echo up; while :; do sleep 0.01; done");
+    await_text(&run, "up");
+    child_end(run.child, false);
+    await_end(run.child);
+    assert_int_equal(child_status(run.child), 3 << 8);
+    run_done(&run);
+}
+
+static void a_child_that_ignores_term_is_killed_after_the_grace(void **state)
+{
+    (void)state;
+    struct run run = start("trap '' TERM; echo up; while :; do sleep 0.01; done");
+    await_text(&run, "up");
+    int64_t before = unit_now_ms();
+    child_end(run.child, false);
+    child_end(run.child, false); /* asking twice changes nothing */
+    await_end(run.child);
+    assert_true(unit_now_ms() - before >= GRACE_MS - 1);
+    assert_int_equal(child_status(run.child), SIGKILL);
+    run_done(&run);
+}
+
+static void kill_needs_no_grace(void **state)
+{
+    (void)state;
+    struct plan *plan = shell("trap '' TERM; echo up; while :; do sleep 0.01; done");
+    plan->kill_grace_ms = 3600 * 1000;
+    struct run run = start_plan(plan);
+    await_text(&run, "up");
+    child_end(run.child, false);
+    child_end(run.child, true); /* in the middle of the grace */
+    await_end(run.child);
+    assert_int_equal(child_status(run.child), SIGKILL);
+    run_done(&run);
+}
+
+/* Each has processes that want to outlive their tree. "up" is printed when they are there. */
+static const char *const clingers[] = {
+    "sleep 1000 & echo up; wait",
+    "setsid sh -c 'trap \"\" TERM HUP; echo up; sleep 1000; sleep 1000' & wait",
+    /* a daemon as one makes it: two forks, a session of its own, the parent gone */
+    "(setsid sh -c '(trap \"\" TERM HUP; echo up; while :; do sleep 1000; done) & exit' &)"
+    "; sleep 1000",
+    "(sh -c '(sh -c \"(sleep 1000 & echo up) &\" &)' &); sleep 1000",
+    "i=0; while [ $i -lt 20 ]; do setsid sleep 1000 & i=$((i+1)); done; echo up; wait",
+    /* a chain that forks and ends, so that it is never where one looks; bounded */
+    "hop() { [ $1 -gt 300 ] || (hop $(($1 + 1)) &); }; (hop 0 &); echo up; sleep 1000",
+    /* stopped processes take no signal but KILL */
+    "sh -c 'kill -STOP $$' & echo up; sleep 1000",
+    /* a fork bomb, bounded: 2^6 */
+    "trap '' TERM; f() { [ $1 -gt 5 ] || { f $(($1 + 1)) & f $(($1 + 1)) & }; sleep 1000; };"
+    " f 0 & echo up; sleep 1000",
+};
+
+static void nothing_of_a_tree_outlives_its_end(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(clingers); i++) {
+        AUTO(str) char *marker = fresh_marker();
+        struct run run = start_marked(clingers[i], marker);
+        await_text(&run, "up");
+        child_end(run.child, i % 2 == 0);
+        await_end(run.child);
+        int left = unit_processes_with(marker);
+        if (left)
+            fail_msg("case %zu left %d processes", i, left);
+        run_done(&run);
+    }
+}
+
+static void letting_go_of_a_child_kills_its_tree(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(clingers); i++) {
+        AUTO(str) char *marker = fresh_marker();
+        struct run run = start_marked(clingers[i], marker);
+        await_text(&run, "up");
+        run_done(&run);
+        EVENTUALLY(SOON_MS, unit_processes_with(marker) == 0);
+    }
+}
+
+static void counts_what_outlived_the_program(void **state)
+{
+    (void)state;
+    struct run run = start("sleep 1000 & sleep 1000 & setsid sleep 1000 & exit 5");
+    await_end(run.child);
+    assert_int_equal(child_status(run.child), 5 << 8);
+    assert_int_equal(child_leftover(run.child), 3);
+    run_done(&run);
+    run = start("sleep 0.01 & wait");
+    await_end(run.child);
+    assert_int_equal(child_leftover(run.child), 0);
+    run_done(&run);
+}
+
+static void tells_the_exit_before_the_end(void **state)
+{
+    (void)state;
+    struct run run = start("trap '' TERM; (while :; do sleep 1; done) & exit 4");
+    EVENTUALLY(SOON_MS, child_read(run.child) == CHILD_EXITED);
+    assert_int_equal(child_status(run.child), 4 << 8);
+    assert_true(child_peak_kib(run.child) > 0);
+    await_end(run.child);                                 /* after the grace */
+    assert_int_equal(child_read(run.child), CHILD_ENDED); /* and for ever */
+    run_done(&run);
+}
+
+static void a_killed_init_ends_the_tree_and_is_told(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(clingers); i++) {
+        AUTO(str) char *marker = fresh_marker();
+        struct run run = start_marked(clingers[i], marker);
+        await_text(&run, "up");
+        assert_int_equal(tree_start_time(child_pid(run.child)), child_start_time(run.child));
+        kill(child_pid(run.child), SIGKILL);
+        await_end(run.child);
+        assert_int_equal(child_leftover(run.child), 0);
+        EVENTUALLY(SOON_MS, unit_processes_with(marker) == 0);
+        run_done(&run);
+    }
+}
+
+static void a_killed_launcher_takes_its_trees_along_and_is_replaced(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(clingers); i++) {
+        AUTO(str) char *marker = fresh_marker();
+        struct run run = start_marked(clingers[i], marker);
+        await_text(&run, "up");
+        pid_t old = launcher_pid();
+        kill(old, SIGKILL);
+        await_end(run.child); /* before anybody asks for another spawn */
+        EVENTUALLY(SOON_MS, unit_processes_with(marker) == 0);
+        run_done(&run);
+        AUTO(str) char *text = print_of("echo again");
+        assert_string_equal(text, "again\n");
+        assert_int_not_equal(launcher_pid(), old);
+        assert_int_equal(unit_children(), 1);
+    }
+}
+
+static void a_launcher_killed_just_now_fails_no_spawn(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 20; i++) {
+        kill(launcher_pid(), SIGKILL);
+        AUTO(str) char *text = print_of("echo again");
+        assert_string_equal(text, "again\n");
+    }
+}
+
+/* Another daemon's launcher and inits come to us when it has died. */
+static bool only_the_launcher_is_left(void)
+{
+    while (waitpid(-1, NULL, WNOHANG) > 0)
+        continue;
+    return unit_children() == 1;
+}
+
+static void everything_ends_with_the_daemon(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(clingers); i++) {
+        AUTO(str) char *marker = fresh_marker();
+        pid_t daemon = fork();
+        if (daemon == 0) { /* a daemon of our own, which dies without a word */
+            struct err err;
+            launcher = launcher_start(&err);
+            struct run run = start_marked(clingers[i], marker);
+            while (!has_printed(&run, "up"))
+                unit_pause();
+            kill(getpid(), SIGKILL);
+        }
+        assert_int_equal(waitpid(daemon, NULL, 0), daemon);
+        EVENTUALLY(SOON_MS, unit_processes_with(marker) == 0 && only_the_launcher_is_left());
+    }
+}
+
+static void two_hundred_spawns_leave_nothing_behind(void **state)
+{
+    (void)state;
+    int fds = unit_fds(), threads = unit_threads();
+    for (int i = 0; i < 200; i++) {
+        struct run run = start("exit 0");
+        await_end(run.child);
+        run_done(&run);
+    }
+    assert_int_equal(unit_fds(), fds);
+    assert_int_equal(unit_threads(), threads);
+    assert_int_equal(unit_children(), 1); /* the launcher */
+    EVENTUALLY(SOON_MS, launcher_has_no_inits());
+}
+
+static void *spawn_some(void *arg)
+{
+    (void)arg;
+    for (int i = 0; i < 10; i++) {
+        AUTO(str) char *text = print_of("echo $((6 * 7))");
+        assert_string_equal(text, "42\n");
+    }
+    return NULL;
+}
+
+static void many_threads_may_spawn_at_once(void **state)
+{
+    (void)state;
+    unit_in_threads(8, spawn_some, NULL);
+}
+
+static void a_stopped_launcher_refuses_and_kills(void **state)
+{
+    struct err err;
+    (void)state;
+    AUTO(str) char *marker = fresh_marker();
+    struct run run = start_marked("trap '' TERM; echo up; sleep 1000", marker);
+    await_text(&run, "up");
+    launcher_stop(launcher);
+    assert_int_equal(unit_processes_with(marker), 0);
+    await_end(run.child);
+    assert_int_equal(child_status(run.child), -1);
+    assert_null(launcher_spawn(launcher, run.plan, (const int[3]){0, 1, 2}, &err));
+    assert_int_equal(err.code, ERR_BUSY);
+    assert_int_equal(unit_children(), 0);
+    run_done(&run);
+    launcher_free(launcher);
+    launcher = launcher_start(&err);
+    OK(launcher, &err);
+}
+
+static void the_launcher_holds_no_secret_and_no_descriptor_of_ours(void **state)
+{
+    (void)state;
+    AUTO(str) char *env = unit_textf("/proc/%d/environ", (int)launcher_pid());
+    AUTO(str) char *fds = unit_textf("/proc/%d/fd", (int)launcher_pid());
+    size_t size = 0;
+    AUTO(str) char *text = unit_slurp(env, &size);
+    if (!text)
+        SKIP_BECAUSE("the launcher hides itself");
+    assert_null(memmem(text, size, "UNIT_SECRET", 11));
+    int open_fds = 0;
+    for (int fd = 0; fd < 1024; fd++) {
+        AUTO(str) char *one = unit_textf("%s/%d", fds, fd);
+        struct stat st;
+        open_fds += lstat(one, &st) == 0;
+    }
+    assert_int_equal(open_fds, 5); /* 0 to 2, its socket, its signals */
+}
+
+/* --- trees without a launcher -------------------------------------------------------------- */
+
+static pid_t fork_marked(const char *marker)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        char *const env[] = {(char *)(uintptr_t)marker, NULL};
+        char *const argv[] = {(char[]){"sleep"}, (char[]){"1000"}, NULL};
+        execve("/bin/sleep", argv, env);
+        _exit(127);
+    }
+    EVENTUALLY(SOON_MS, unit_processes_with(marker) > 0);
+    return pid;
+}
+
+static void finds_marked_processes_and_only_those(void **state)
+{
+    (void)state;
+    AUTO(str) char *marker = fresh_marker();
+    AUTO(str) char *longer = unit_textf("%s0", marker);
+    pid_t mine = fork_marked(marker), other = fork_marked(longer);
+    int found = tree_end_marked(marker, SOON_MS);
+    assert_true(found >= 1);
+    assert_int_equal(waitpid(mine, NULL, 0), mine);
+    assert_int_equal(waitpid(other, NULL, WNOHANG), 0);
+    assert_int_equal(tree_end_marked(marker, SOON_MS), 0);
+    assert_true(tree_end_marked(longer, SOON_MS) >= 1);
+    assert_int_equal(waitpid(other, NULL, 0), other);
+}
+
+static void ends_a_process_only_when_it_is_the_one_that_was_meant(void **state)
+{
+    (void)state;
+    AUTO(str) char *marker = fresh_marker();
+    pid_t pid = fork_marked(marker);
+    int64_t start_time = tree_start_time(pid);
+    assert_true(start_time > 0);
+    assert_true(tree_end_process(pid, start_time + 1, 100)); /* another: that one is gone */
+    assert_int_equal(waitpid(pid, NULL, WNOHANG), 0);
+    assert_true(tree_end_process(pid, start_time, SOON_MS));
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    assert_true(tree_end_process(pid, start_time, 100));
+    assert_int_equal(tree_start_time(pid), 0);
+}
+
+/* --- plans --------------------------------------------------------------------------------- */
+
+static void a_plan_survives_being_saved(void **state)
+{
+    struct err err;
+    (void)state;
+    AUTO(plan) struct plan *plan = plan_of((const char *const[]){"/bin/x", "", "a\nb", NULL});
+    AUTO(buf) struct buf text = BUF_INIT(PLAN_BYTES_MAX);
+    plan->uid = UINT32_MAX - 1;
+    plan->pids_max = 12;
+    OK(plan_save(plan, &text, &err) == 0, &err);
+    AUTO(plan) struct plan *copy = plan_load(text.data, text.len, &err);
+    OK(copy, &err);
+    assert_int_equal(copy->argv.count, 3);
+    assert_string_equal(copy->argv.items[1], "");
+    assert_string_equal(copy->argv.items[2], "a\nb");
+    assert_string_equal(copy->env.items[0], "PATH=/usr/bin:/bin");
+    assert_string_equal(copy->cwd, "/");
+    assert_true(copy->uid == plan->uid && copy->gid == plan->gid);
+    assert_int_equal(copy->kill_grace_ms, GRACE_MS);
+    assert_int_equal(copy->pids_max, 12);
+}
+
+static void a_plan_that_is_cut_or_has_more_is_refused(void **state)
+{
+    struct err err;
+    (void)state;
+    AUTO(plan) struct plan *plan = plan_of((const char *const[]){"/bin/x", "y", NULL});
+    AUTO(buf) struct buf text = BUF_INIT(PLAN_BYTES_MAX);
+    plan_save(plan, &text, &err);
+    for (size_t len = 0; len <= text.len + 1; len++) {
+        AUTO(str) char *exact = calloc(1, len + 1);
+        memcpy(exact, text.data, len < text.len ? len : text.len);
+        struct plan *copy = plan_load(exact, len, &err);
+        assert_int_equal(copy != NULL, len == text.len);
+        plan_free(copy);
+    }
+}
+
+static void garbage_is_no_plan(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        size_t len;
+    } cases[] = {
+#define TEXT(s) {s, sizeof(s) - 1}
+        TEXT(""),
+        TEXT("\0"),
+        TEXT("0\0000\000/\0000\0000\0000\0000\0"), /* no program */
+        TEXT("-1\0"),
+        TEXT("99999999999999999999\0"),
+        TEXT("70000\0"),                               /* more arguments than there may be */
+        TEXT("1\0x\0000\000/\000-1\0000\0000\0000\0"), /* a user below 0 */
+        TEXT("1\0x\0000\000/\0004294967296\0000\0000\0000\0"),
+        TEXT("1\0x\0000\000/\0000x\0000\0000\0000\0"),
+#undef TEXT
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        struct err err;
+        assert_null(plan_load(cases[i].text, cases[i].len, &err));
+        assert_int_equal(err.code, ERR_INVALID);
+    }
+}
+
+static void a_plan_has_a_largest_size(void **state)
+{
+    struct err err;
+    (void)state;
+    AUTO(plan) struct plan *plan = plan_of((const char *const[]){"/bin/x", NULL});
+    AUTO(str) char *value = malloc(100001);
+    memset(value, 'v', 100000);
+    value[100000] = '\0';
+    for (int i = 0; i < 22; i++)
+        strlist_addf(&plan->env, "V%d=%s", i, value);
+    assert_null(launcher_spawn(launcher, plan, (const int[3]){0, 1, 2}, &err));
+    assert_int_equal(err.code, ERR_TOO_LARGE);
+}
+
+/* --- situations ---------------------------------------------------------------------------- */
+
+/* As hosts do that deny namespaces: clone() and unshare() with any of their flags fail. */
+static bool deny_namespaces(void)
+{
+    enum { ARG0 = offsetof(struct seccomp_data, args), NR = offsetof(struct seccomp_data, nr) };
+    static const unsigned flags = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS;
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, NR),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 1, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_unshare, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, ARG0),
+        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, flags, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const struct sock_fprog program = {COUNT_OF(filter), filter};
+    return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0 ||
+           (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+            prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+}
+
+static bool become_nobody(void)
+{
+    return geteuid() != 0 ||
+           (setgroups(0, NULL) == 0 && setresgid(NOBODY, NOBODY, NOBODY) == 0 &&
+            setresuid(NOBODY, NOBODY, NOBODY) == 0 && prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) == 0);
+}
+
+/* Brings this process into the situation; the walls that the launcher must find there. */
+static enum proc_walls enter_situation(const char *name)
+{
+    if (strcmp(name, "sweep") == 0 || strcmp(name, "sweep-nobody") == 0) {
+        if (name[5] && !become_nobody())
+            exit(1);
+        if (!deny_namespaces())
+            exit(1);
+        return PROC_SWEEP;
+    }
+    if (strcmp(name, "userns") == 0) {
+        if (!become_nobody())
+            exit(1);
+        return PROC_USERNS;
+    }
+    return PROC_PIDNS;
+}
+
+static const struct CMUnitTest for_all[] = {
+    cmocka_unit_test(the_walls_are_those_the_host_allows),
+    cmocka_unit_test(tells_how_a_program_ended),
+    cmocka_unit_test(says_which_step_of_a_start_failed),
+    cmocka_unit_test(refuses_an_argument_that_the_kernel_would_not_take),
+    cmocka_unit_test(connects_the_three_standard_streams),
+    cmocka_unit_test(a_program_inherits_nothing_but_its_streams),
+    cmocka_unit_test(a_program_begins_with_default_signals_and_an_empty_mask),
+    cmocka_unit_test(the_environment_is_exactly_that_of_the_plan),
+    cmocka_unit_test(an_environment_of_a_mebibyte_arrives_whole),
+    cmocka_unit_test(it_starts_in_its_directory_with_its_mask),
+    cmocka_unit_test(it_may_gain_no_privileges),
+    cmocka_unit_test(it_leaves_no_core),
+    cmocka_unit_test(it_runs_as_the_user_of_the_plan),
+    cmocka_unit_test(it_cannot_become_root_again),
+    cmocka_unit_test(it_sees_no_process_of_others),
+    cmocka_unit_test(a_child_that_heeds_term_ends_at_once),
+    cmocka_unit_test(a_child_that_ignores_term_is_killed_after_the_grace),
+    cmocka_unit_test(kill_needs_no_grace),
+    cmocka_unit_test(nothing_of_a_tree_outlives_its_end),
+    cmocka_unit_test(letting_go_of_a_child_kills_its_tree),
+    cmocka_unit_test(counts_what_outlived_the_program),
+    cmocka_unit_test(tells_the_exit_before_the_end),
+    cmocka_unit_test(a_killed_init_ends_the_tree_and_is_told),
+    cmocka_unit_test(a_killed_launcher_takes_its_trees_along_and_is_replaced),
+    cmocka_unit_test(a_launcher_killed_just_now_fails_no_spawn),
+    cmocka_unit_test(everything_ends_with_the_daemon),
+    cmocka_unit_test(two_hundred_spawns_leave_nothing_behind),
+    cmocka_unit_test(many_threads_may_spawn_at_once),
+    cmocka_unit_test(a_stopped_launcher_refuses_and_kills),
+    cmocka_unit_test(the_launcher_holds_no_secret_and_no_descriptor_of_ours),
+    cmocka_unit_test(finds_marked_processes_and_only_those),
+    cmocka_unit_test(ends_a_process_only_when_it_is_the_one_that_was_meant),
+    cmocka_unit_test(a_plan_survives_being_saved),
+    cmocka_unit_test(a_plan_that_is_cut_or_has_more_is_refused),
+    cmocka_unit_test(garbage_is_no_plan),
+    cmocka_unit_test(a_plan_has_a_largest_size),
+};
+
+int main(int argc, char **argv)
+{
+    struct err err;
+    const char *situation = argc > 1 ? argv[1] : "pidns";
+    if (strcmp(situation, "launch") == 0)
+        return launch_serve();
+    enum proc_walls expected = enter_situation(situation);
+    scratch = unit_scratch();
+    launcher = launcher_start(&err);
+    if (!launcher)
+        return fprintf(stderr, "%s\n", err.msg), 1;
+    if (launcher_walls(launcher) != expected) {
+        printf("SKIPPED: this host gives '%s' and not '%s'\n",
+               proc_walls_name(launcher_walls(launcher)), proc_walls_name(expected));
+        launcher_free(launcher);
+        unit_scratch_free(scratch);
+        return 77;
+    }
+    int failed = cmocka_run_group_tests_name(situation, for_all, NULL, NULL);
+    launcher_free(launcher);
+    unit_scratch_free(scratch);
+    return failed;
+}
