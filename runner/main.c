@@ -1,6 +1,7 @@
 /* claude-runner: a table of commands. */
 #include "proc/launch.h"
 #include "runner/daemon/daemon.h"
+#include "runner/repo/helper.h"
 #include "runner/version.h"
 
 #include <stdio.h>
@@ -11,6 +12,13 @@ static int launch(int argc, char **argv)
     (void)argc;
     (void)argv;
     return launch_serve();
+}
+
+static int git(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    return helper_serve();
 }
 
 static int version(int argc, char **argv)
@@ -28,6 +36,7 @@ static const struct {
     {"serve", "run the service", daemon_serve},
     {"version", "say which version this is", version},
     {"launch", NULL, launch},
+    {"git", NULL, git},
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #define READ_BYTES (256u << 10)
+#define MEMBERS_BYTES_MAX (1u << 20)
 #define STDERR_KEEP_BYTES (64 << 10)
 #define STDERR_SHOW_BYTES 400
 #define LOOK_EVERY_MS 1000  /* at the latest: for stderr's size, and where inotify is missing */
@@ -56,14 +57,18 @@ struct work {
     struct task_run *run;
     const struct claude *claude;
     struct task_spec *spec;
+    struct workspace *workspace; /* NULL: a task without a repository */
     struct tail out;
     struct tail errors;
     struct stream stream;
     struct child *child;
     char *chunk;
     enum cause cause;
-    bool ending; /* the tree has been told to end */
+    bool ending;             /* the tree has been told to end */
+    const char *failed_step; /* the reason when it could not be started; NULL: cli_error */
+    struct buf members;      /* of the answer, known before it ran */
     int64_t started_ms;
+    int64_t launched_ms;
     int64_t heard_ms;  /* when output last came */
     int64_t result_ms; /* when the result came, 0: not yet */
     int64_t ending_ms;
@@ -86,6 +91,39 @@ static int open_files(struct work *work, struct err *err)
     return tail_open(&work->out, out, err) || tail_open(&work->errors, errors, err) ? -1 : 0;
 }
 
+static bool is_stopped(void *arg)
+{
+    return task_run_stop(arg) != STOP_NO;
+}
+
+/* The repository that the task works in, if it names one. */
+static int open_workspace(struct work *work, struct err *err)
+{
+    const struct task_spec *spec = work->spec;
+    const struct repo_wish wish = {.url = spec->repo_url,
+                                   .branch = spec->git_branch,
+                                   .ref = spec->git_ref,
+                                   .key = spec->ssh_key,
+                                   .token = spec->git_token,
+                                   .timeout_ms = spec->timeout_ms,
+                                   .stale_ok = spec->stale_ok};
+    const struct call_stop stop = {
+        .wake_fd = task_run_wake_fd(work->run), .is_stopped = is_stopped, .arg = work->run};
+    AUTO(buf) struct buf json = BUF_INIT(1u << 20);
+    if (!wish.url)
+        return 0;
+    work->workspace =
+        workspace_open(work->claude->repos, &wish, task_run_dir(work->run), &stop, err);
+    if (!work->workspace) {
+        work->failed_step = "repo_error";
+        return -1;
+    }
+    workspace_print(work->workspace, &json);
+    task_run_event(work->run, "repo", buf_str(&json), json.len);
+    buf_addf(&work->members, ",\"repo\":%s", buf_str(&json));
+    return 0;
+}
+
 static int start(struct work *work, struct err *err)
 {
     const struct task_record *record = task_run_record(work->run);
@@ -97,15 +135,19 @@ static int start(struct work *work, struct err *err)
         return -1;
     if (task_spec_redact(work->spec, redact))
         return err_sys(err, "secrets");
+    work->started_ms = clock_mono_ms();
+    if (open_workspace(work, err))
+        return -1;
     AUTO(plan)
-    struct plan *plan = claude_plan(work->claude, work->spec, task_run_dir(work->run), redact, err);
+    struct plan *plan = claude_plan(work->claude, work->spec, task_run_dir(work->run),
+                                    work->workspace, redact, err);
     if (!plan || open_files(work, err))
         return -1;
     AUTO(fd) int prompt = claude_prompt_fd(work->spec->prompt, err);
     if (prompt < 0)
         return -1;
     const int stdio[3] = {prompt, work->out.write_fd, work->errors.write_fd};
-    work->started_ms = work->heard_ms = clock_mono_ms();
+    work->launched_ms = work->heard_ms = clock_mono_ms();
     work->child = launcher_spawn(work->claude->launcher, plan, stdio, err);
     fd_close(&work->out.write_fd);
     fd_close(&work->errors.write_fd);
@@ -151,7 +193,7 @@ static int64_t due_ms(const struct work *work, const struct config *config, enum
     case CAUSE_TIMEOUT:
         return work->result_ms ? -1 : work->started_ms + work->spec->timeout_ms;
     case CAUSE_SILENT:
-        return work->stream.began ? -1 : work->started_ms + config->first_event_seconds * 1000;
+        return work->stream.began ? -1 : work->launched_ms + config->first_event_seconds * 1000;
     case CAUSE_IDLE:
         return config->idle_seconds > 0 && !work->stream.have_result
                    ? work->heard_ms + (int64_t)config->idle_seconds * 1000
@@ -353,12 +395,21 @@ static void judge(struct work *work, struct task_outcome *outcome)
 }
 
 /* A login that broke between the submission and now is no fault of the task's. */
-static void judge_failed_start(const struct err *err, struct task_outcome *outcome)
+static void judge_failed_start(struct work *work, const struct err *err,
+                               struct task_outcome *outcome)
 {
+    enum task_stop stop = task_run_stop(work->run);
     outcome->exit_code = 1;
+    if (stop != STOP_NO) {
+        const int cause = stop == STOP_CANCEL ? CAUSE_CANCEL : CAUSE_INTERRUPT;
+        outcome->state = stop == STOP_CANCEL ? TASK_CANCELLED : TASK_FAILED;
+        set_reason(outcome, causes[cause].reason, causes[cause].error);
+        return;
+    }
     set_reason(outcome,
                err->code == ERR_LOGIN      ? "login_required"
                : err->code == ERR_NO_SPACE ? "disk_full"
+               : work->failed_step         ? work->failed_step
                                            : "cli_error",
                err->msg);
 }
@@ -370,6 +421,8 @@ static void work_done(struct work *work)
     tail_done(&work->errors);
     stream_done(&work->stream);
     task_spec_free(work->spec);
+    workspace_close(work->workspace);
+    buf_done(&work->members);
     free(work->chunk);
 }
 
@@ -379,13 +432,15 @@ void claude_run(struct task_run *run, struct task_outcome *outcome, void *arg)
     struct work work = {.run = run, .claude = arg};
     work.out = work.errors = (struct tail){.write_fd = -1, .read_fd = -1, .notify_fd = -1};
     work.chunk = malloc(READ_BYTES);
+    buf_init(&work.members, MEMBERS_BYTES_MAX);
     stream_init(&work.stream, task_run_redact(run), pass_event, run);
     int rc = work.chunk ? start(&work, &err) : err_sys(&err, "task");
     if (rc == 0) {
         follow(&work);
         judge(&work, outcome);
     } else {
-        judge_failed_start(&err, outcome);
+        judge_failed_start(&work, &err, outcome);
     }
+    buf_add(&outcome->members, buf_str(&work.members), work.members.len);
     work_done(&work);
 }

@@ -9,6 +9,7 @@
 #include "proc/launch.h"
 #include "runner/config/config.h"
 #include "runner/oauth/keeper.h"
+#include "runner/repo/repos.h"
 #include "runner/task/engine.h"
 
 #include <stdatomic.h>
@@ -17,6 +18,7 @@
 struct claude {
     struct launcher *launcher;            /* borrowed */
     struct keeper *keeper;                /* borrowed */
+    struct repos *repos;                  /* borrowed */
     const struct config *_Atomic *config; /* borrowed: the configuration in force */
     const char *instance;                 /* borrowed: value of TASK_MARKER */
     uid_t uid;                            /* whom it runs as */

@@ -4,12 +4,13 @@
 
 #include "proc/plan.h"
 #include "runner/claude/claude.h"
+#include "runner/repo/repos.h"
 #include "runner/spec/spec.h"
 
 /* Makes the directories of a run (below `dir`) and the plan of its process. Registers every
- * credential that the process gets with `redact`. */
+ * credential that the process gets with `redact`. `workspace` is NULL for a task without one. */
 struct plan *claude_plan(const struct claude *claude, const struct task_spec *spec, const char *dir,
-                         struct redact_set *redact, struct err *err);
+                         struct workspace *workspace, struct redact_set *redact, struct err *err);
 
 /* A file that holds the prompt, for stdin: in memory, so that it leaves no trace. */
 int claude_prompt_fd(const char *prompt, struct err *err);

@@ -60,11 +60,24 @@ static int open_state(struct house *house, const struct config *config, struct e
     return house->store ? 0 : -1;
 }
 
+static int build_repos(struct house *house, const struct config *config, struct err *err)
+{
+    const struct repos_config repos = {.config = &house->config,
+                                       .launcher = house->launcher,
+                                       .state_dir = config->state_dir,
+                                       .marker = store_instance(house->store),
+                                       .uid = house->claude.uid,
+                                       .gid = house->claude.gid};
+    house->repos = repos_new(&repos, err);
+    return house->repos ? 0 : -1;
+}
+
 static int build_engine(struct house *house, const struct config *config, struct err *err)
 {
     house->claude.launcher = house->launcher;
     house->claude.keeper = house->keeper;
     house->claude.config = &house->config;
+    house->claude.repos = house->repos;
     house->claude.instance = store_instance(house->store);
     house->kinds[0] =
         (struct task_kind){.name = "claude", .run = claude_run, .arg = &house->claude};
@@ -155,9 +168,9 @@ int house_build(struct house *house, struct config *config, struct err *err)
     house->keeper = keeper_new(&keeper, err);
     if (!house->keeper)
         return -1;
-    if (build_engine(house, config, err) || build_api(house, err) ||
-        keeper_start(house->keeper, err) || engine_start(house->engine, err) ||
-        probe_launch(house, config, err))
+    if (build_repos(house, config, err) || build_engine(house, config, err) ||
+        build_api(house, err) || keeper_start(house->keeper, err) ||
+        engine_start(house->engine, err) || probe_launch(house, config, err))
         return -1;
     return serve_http(house, config, err);
 }
@@ -173,6 +186,7 @@ void house_take_apart(struct house *house)
         return; /* a thread is stuck in the kernel and needs the rest */
     launcher_free(house->launcher);
     keeper_free(house->keeper);
+    repos_free(house->repos);
     store_close(house->store);
     api_guard_free(house->api.guard);
     fd_close(&house->lock_fd);

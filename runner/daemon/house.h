@@ -20,6 +20,7 @@ struct house {
     struct store *store;
     struct launcher *launcher;
     struct keeper *keeper;
+    struct repos *repos;
     struct engine *engine;
     struct http_server *server;
     struct claude claude;

@@ -74,20 +74,22 @@ enum spec_flag {
     X(TEXT, prompt, "prompt", NULL, SPEC_RANGE(1, SPEC_PROMPT_MAX), NULL, SPEC_CLAUDE, NULL, \
       "what Claude is to do; travels by stdin") \
     X(REPO, repo_url, "repoUrl", "gitRepo|repo_url", SPEC_RANGE(1, 2048), NULL, \
-      SPEC_CLAUDE | SPEC_COMMAND | SPEC_LATER, NULL, \
+      SPEC_CLAUDE | SPEC_COMMAND, NULL, \
       "repository to work in: https, ssh, scp form, or owner/name for GitHub") \
     X(REF, git_branch, "gitBranch", NULL, SPEC_RANGE(1, 255), NULL, \
-      SPEC_CLAUDE | SPEC_COMMAND | SPEC_LATER, NULL, "branch to check out") \
+      SPEC_CLAUDE | SPEC_COMMAND, NULL, "branch to check out") \
     X(REF, git_ref, "gitRef", NULL, SPEC_RANGE(1, 255), NULL, \
-      SPEC_CLAUDE | SPEC_COMMAND | SPEC_LATER, NULL, "tag, commit or other ref to check out") \
+      SPEC_CLAUDE | SPEC_COMMAND, NULL, "tag, commit or other ref to check out") \
     X(INT, git_depth, "gitDepth", NULL, SPEC_RANGE(1, 1000000), NULL, \
       SPEC_CLAUDE | SPEC_COMMAND | SPEC_LATER, NULL, "commits of history") \
     X(SSH_KEY, ssh_key, "sshKey", NULL, SPEC_RANGE(1, 65536), NULL, \
-      SPEC_CLAUDE | SPEC_COMMAND | SPEC_SECRET | SPEC_LATER, NULL, "private key for git over ssh") \
+      SPEC_CLAUDE | SPEC_COMMAND | SPEC_SECRET, NULL, "private key for git over ssh") \
     X(TOKEN, git_token, "gitToken", NULL, SPEC_RANGE(1, 4096), NULL, \
-      SPEC_CLAUDE | SPEC_COMMAND | SPEC_SECRET | SPEC_LATER, NULL, "token for git over https") \
+      SPEC_CLAUDE | SPEC_COMMAND | SPEC_SECRET, NULL, "token for git over https") \
+    X(BOOL, stale_ok, "staleOk", NULL, SPEC_ANY, "false", SPEC_CLAUDE | SPEC_COMMAND, NULL, \
+      "when the repository's remote cannot be reached, what is here will do") \
     X(PATH, cwd_relative, "cwdRelative", "working_dir", SPEC_RANGE(1, 1024), NULL, \
-      SPEC_CLAUDE | SPEC_COMMAND | SPEC_LATER, NULL, "directory inside the workspace to start in") \
+      SPEC_CLAUDE | SPEC_COMMAND, NULL, "directory inside the workspace to start in") \
     X(TEXT, system_prompt, "systemPrompt", NULL, SPEC_RANGE(0, SPEC_ARG_MAX), \
       "SYSTEM_PROMPT_FILE", SPEC_CLAUDE, "--system-prompt", "replaces the CLI's system prompt") \
     X(TEXT, append_system_prompt, "appendSystemPrompt", NULL, SPEC_RANGE(0, SPEC_ARG_MAX), NULL, \

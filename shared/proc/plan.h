@@ -28,7 +28,7 @@ struct plan {
     char *below;           /* directory below cwd to start in, never outside of it; NULL: cwd */
     struct strlist mounts; /* three each: kind of file system, place, options. Seen by the tree
                               only; needs walls other than PROC_SWEEP */
-    uid_t uid; /* whom to become when the launcher is root */
+    uid_t uid;             /* whom to become when the launcher is root */
     gid_t gid;
     int kill_grace_ms; /* between TERM and KILL when the tree is ended */
     int pids_max;      /* RLIMIT_NPROC; 0 leaves it */
