@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "runner/claude/finish.h"
 #include "runner/claude/plan.h"
 #include "runner/claude/stream.h"
 #include "runner/claude/tail.h"
@@ -91,24 +92,11 @@ static int open_files(struct work *work, struct err *err)
     return tail_open(&work->out, out, err) || tail_open(&work->errors, errors, err) ? -1 : 0;
 }
 
-static bool is_stopped(void *arg)
-{
-    return task_run_stop(arg) != STOP_NO;
-}
-
 /* The repository that the task works in, if it names one. */
 static int open_workspace(struct work *work, struct err *err)
 {
-    const struct task_spec *spec = work->spec;
-    const struct repo_wish wish = {.url = spec->repo_url,
-                                   .branch = spec->git_branch,
-                                   .ref = spec->git_ref,
-                                   .key = spec->ssh_key,
-                                   .token = spec->git_token,
-                                   .timeout_ms = spec->timeout_ms,
-                                   .stale_ok = spec->stale_ok};
-    const struct call_stop stop = {
-        .wake_fd = task_run_wake_fd(work->run), .is_stopped = is_stopped, .arg = work->run};
+    const struct repo_wish wish = finish_wish(work->spec);
+    const struct call_stop stop = finish_stop(work->run);
     AUTO(buf) struct buf json = BUF_INIT(1u << 20);
     if (!wish.url)
         return 0;
@@ -438,6 +426,8 @@ void claude_run(struct task_run *run, struct task_outcome *outcome, void *arg)
     if (rc == 0) {
         follow(&work);
         judge(&work, outcome);
+        if (outcome->state == TASK_COMPLETED)
+            finish_run(work.claude, run, work.spec, work.workspace, &work.members);
     } else {
         judge_failed_start(&work, &err, outcome);
     }

@@ -2,7 +2,10 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "git/commit.h"
 #include "git/mirror.h"
+#include "git/push.h"
+#include "runner/repo/collect.h"
 #include "json/json.h"
 
 #include <limits.h>
@@ -109,12 +112,78 @@ static int do_repack(const struct json *job, struct json_writer *w, struct err *
                          clock_mono_ms() + int_of(job, "timeoutMs"), err);
 }
 
+static int do_commit(const struct json *job, struct json_writer *w, struct err *err)
+{
+    struct commit_result result = {0};
+    AUTO(strlist) struct strlist files = STRLIST_INIT;
+    AUTO(strlist) struct strlist except = STRLIST_INIT;
+    list_of(job, "files", &files);
+    list_of(job, "except", &except);
+    const struct commit_job commit = {.work = text_of(job, "work"),
+                                      .base = text_of(job, "base"),
+                                      .commit = bool_of(job, "commit"),
+                                      .message = text_of(job, "message"),
+                                      .files = &files,
+                                      .except = &except,
+                                      .branch = text_of(job, "branch"),
+                                      .bundle = text_of(job, "bundle")};
+    if (!commit.work || !commit.base || !commit.message || !commit.bundle)
+        return err_set(err, ERR_INVALID, "the job is not whole");
+    if (commit_make(&commit, &result, err))
+        return -1;
+    json_add_text(w, "sha", result.sha);
+    json_add_text(w, "branch", result.branch);
+    json_add_bool(w, "committed", result.committed);
+    json_add_bool(w, "bundled", result.bundled);
+    json_add_int(w, "files", result.files);
+    return 0;
+}
+
+static int do_push(const struct json *job, struct json_writer *w, struct err *err)
+{
+    AUTO(strlist) struct strlist allow = STRLIST_INIT;
+    AUTO(push_result) struct push_result result = {0};
+    list_of(job, "allow", &allow);
+    const struct push_job push = {.mirror = text_of(job, "dir"),
+                                  .place = text_of(job, "place"),
+                                  .bundle = text_of(job, "bundle"),
+                                  .base = text_of(job, "base"),
+                                  .sha = text_of(job, "sha"),
+                                  .branch = text_of(job, "branch"),
+                                  .recover = bool_of(job, "recover"),
+                                  .remote = remote_of(job, &allow)};
+    if (!push.mirror || !push.place || !push.bundle || !push.sha || !push.branch)
+        return err_set(err, ERR_INVALID, "the job is not whole");
+    if (push_run(&push, &result, err))
+        return -1;
+    json_add_text(w, "sha", result.sha);
+    if (!result.method)
+        return 0;
+    json_add_text(w, "method", result.method);
+    json_add_text(w, "remoteSha", result.remote_sha);
+    json_open_array(w, "conflictFiles");
+    for (size_t i = 0; i < result.conflict_files.count; i++)
+        json_add_text(w, NULL, result.conflict_files.items[i]);
+    json_close(w);
+    return 0;
+}
+
+static int do_collect(const struct json *job, struct json_writer *w, struct err *err)
+{
+    AUTO(strlist) struct strlist patterns = STRLIST_INIT;
+    list_of(job, "patterns", &patterns);
+    const char *work = text_of(job, "work"), *to = text_of(job, "to");
+    if (!work || !to)
+        return err_set(err, ERR_INVALID, "the job is not whole");
+    return collect_files(work, &patterns, to, w, err);
+}
+
 static const struct {
     const char *name;
     int (*run)(const struct json *job, struct json_writer *w, struct err *err);
 } jobs[] = {
-    {"prepare", do_prepare},
-    {"repack", do_repack},
+    {"prepare", do_prepare}, {"repack", do_repack},   {"commit", do_commit},
+    {"push", do_push},       {"collect", do_collect},
 };
 
 static int run_job(const struct json *job, struct json_writer *w, struct err *err)

@@ -27,6 +27,10 @@ int lease_take(struct repos *repos, const char *name, struct err *err);
 void lease_drop(struct repos *repos, const char *name);
 bool lease_is_held_locked(const struct repos *repos, const char *name);
 
+struct repos *workspace_repos(const struct workspace *workspace);
+const char *workspace_dir(const struct workspace *workspace);    /* the run's */
+const char *workspace_mirror(const struct workspace *workspace); /* the mirror's directory */
+
 /* Finds out which overlay options work here, by mounting one as a task would. */
 void overlay_probe(struct repos *repos);
 

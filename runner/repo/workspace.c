@@ -61,6 +61,21 @@ const char *workspace_upper(const struct workspace *workspace)
     return workspace->upper;
 }
 
+struct repos *workspace_repos(const struct workspace *workspace)
+{
+    return workspace->repos;
+}
+
+const char *workspace_dir(const struct workspace *workspace)
+{
+    return workspace->dir;
+}
+
+const char *workspace_mirror(const struct workspace *workspace)
+{
+    return workspace->mirror;
+}
+
 const char *workspace_commit(const struct workspace *workspace)
 {
     return workspace->commit;

@@ -166,29 +166,29 @@ enum spec_flag {
       "the task goes on when its caller goes away") \
     X(BOOL, retry_interrupted, "retryInterrupted", NULL, SPEC_ANY, "false", SPEC_TASK, NULL, \
       "run again when a crash of the runner interrupted it") \
-    X(GROUP, post, "postExecutionActions", NULL, SPEC_ANY, NULL, SPEC_CLAUDE | SPEC_LATER, NULL, \
+    X(GROUP, post, "postExecutionActions", NULL, SPEC_ANY, NULL, SPEC_CLAUDE, NULL, \
       "what follows a success") \
     X(GROUP, post_git, "postExecutionActions.git", NULL, SPEC_ANY, NULL, \
-      SPEC_CLAUDE | SPEC_LATER, NULL, "commit and push") \
+      SPEC_CLAUDE, NULL, "commit and push") \
     X(BOOL, post_git_commit, "postExecutionActions.git.commit", NULL, SPEC_ANY, "false", \
-      SPEC_CLAUDE | SPEC_LATER, NULL, "commit what changed") \
+      SPEC_CLAUDE, NULL, "commit what changed") \
     X(TEXT, post_git_commit_message, "postExecutionActions.git.commitMessage", NULL, \
-      SPEC_RANGE(1, 65536), NULL, SPEC_CLAUDE | SPEC_LATER, NULL, "message of that commit") \
+      SPEC_RANGE(1, 65536), NULL, SPEC_CLAUDE, NULL, "message of that commit") \
     X(BOOL, post_git_push, "postExecutionActions.git.push", NULL, SPEC_ANY, "false", \
-      SPEC_CLAUDE | SPEC_LATER, NULL, "push it") \
+      SPEC_CLAUDE, NULL, "push it") \
     X(REF, post_git_branch, "postExecutionActions.git.branch", NULL, SPEC_RANGE(1, 255), NULL, \
-      SPEC_CLAUDE | SPEC_LATER, NULL, "branch to push to") \
+      SPEC_CLAUDE, NULL, "branch to push to") \
     X(LINES, post_git_files, "postExecutionActions.git.files", NULL, SPEC_RANGE(0, 1000), NULL, \
-      SPEC_CLAUDE | SPEC_LATER, NULL, "commit only these") \
+      SPEC_CLAUDE, NULL, "commit only these") \
     X(CHOICE, post_git_conflict_strategy, "postExecutionActions.git.conflictStrategy", NULL, \
-      SPEC_ONE_OF("auto|fail"), "auto", SPEC_CLAUDE | SPEC_LATER, NULL, \
+      SPEC_ONE_OF("auto|fail"), "auto", SPEC_CLAUDE, NULL, \
       "when the push is rejected") \
     X(GROUP, post_upload, "postExecutionActions.uploadFiles", NULL, SPEC_ANY, NULL, \
-      SPEC_CLAUDE | SPEC_LATER, NULL, "files to keep") \
+      SPEC_CLAUDE, NULL, "files to keep") \
     X(LINES, post_upload_glob_patterns, "postExecutionActions.uploadFiles.globPatterns", NULL, \
-      SPEC_RANGE(0, 100), NULL, SPEC_CLAUDE | SPEC_LATER, NULL, "which") \
+      SPEC_RANGE(0, 100), NULL, SPEC_CLAUDE, NULL, "which") \
     X(PATH, post_upload_gcs_prefix, "postExecutionActions.uploadFiles.gcsPrefix", NULL, \
-      SPEC_RANGE(1, 512), NULL, SPEC_CLAUDE | SPEC_LATER, NULL, "where") \
+      SPEC_RANGE(1, 512), NULL, SPEC_CLAUDE, NULL, "where") \
     X(TEXT, command, "command", NULL, SPEC_RANGE(1, SPEC_PROMPT_MAX), NULL, \
       SPEC_COMMAND | SPEC_LATER, NULL, "shell command") \
     X(ENV, env, "env", NULL, SPEC_RANGE(2, SPEC_PROMPT_MAX), NULL, \

@@ -28,6 +28,7 @@ struct task_run {
     struct task_record record;
     struct buf secrets;
     char *dir;
+    char *keep_dir;
     struct events *events;
     struct redact_set *redact;
     int wake_fd; /* borrowed from live */
@@ -48,6 +49,11 @@ const char *task_run_secrets(const struct task_run *run)
 const char *task_run_dir(const struct task_run *run)
 {
     return run->dir;
+}
+
+const char *task_run_keep_dir(const struct task_run *run)
+{
+    return run->keep_dir;
 }
 
 struct events *task_run_events(const struct task_run *run)
@@ -256,7 +262,8 @@ static int make_private_dir(struct task_run *run, struct err *err)
 {
     const struct engine_config *config = &run->engine->config;
     run->dir = path_join(run->engine->run_dir, run->record.id);
-    if (!run->dir)
+    run->keep_dir = path_join(run->engine->tasks_dir, run->record.id);
+    if (!run->dir || !run->keep_dir)
         return err_sys(err, "workspace");
     if (path_remove_tree(run->dir, err) || path_make_dirs(run->dir, 0700, err))
         return -1;
@@ -365,6 +372,7 @@ static void clean_up(struct task_run *run)
     buf_done(&run->secrets);
     task_record_done(&run->record);
     free(run->dir);
+    free(run->keep_dir);
 }
 
 static void run_claimed(struct task_run *run, struct task_outcome *outcome)

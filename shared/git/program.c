@@ -109,7 +109,7 @@ static enum err_code meaning_of(const char *words)
 /* The line that says most: a fatal one, else an error, else the last. */
 static const char *telling_line(const char *words)
 {
-    static const char *const marks[] = {"fatal: ", "ERROR: ", "error: ", "! ["};
+    static const char *const marks[] = {"! [", "fatal: ", "ERROR: ", "error: "};
     for (size_t i = 0; i < COUNT_OF(marks); i++) {
         const char *at = strstr(words, marks[i]);
         if (at)

@@ -279,7 +279,7 @@ void remote_program(const struct remote *remote, const char *git_dir, struct pro
     add_setting(program, "pack.threads=2");
     add_setting(program, "submodule.recurse=false");
     program_add_environment(&program->env);
-    strlist_addf(&program->env, "GIT_ALLOW_PROTOCOL=%s", schemes[remote->url.scheme]);
+    strlist_addf(&program->env, "GIT_ALLOW_PROTOCOL=file:%s", schemes[remote->url.scheme]);
     if (remote->ssh_command) {
         strlist_addf(&program->env, "GIT_SSH_COMMAND=%s", remote->ssh_command);
         strlist_add(&program->env, "GIT_SSH_VARIANT=ssh");

@@ -261,8 +261,6 @@ static void a_field_whose_time_has_not_come_is_named(void **state)
         "\"executor\":\"cloud\"",
         "\"limits\":{\"cpu\":0.5}",
         "\"callbackUrl\":\"https://example.com/hook\"",
-        "\"postExecutionActions\":{\"git\":{\"commit\":true}}",
-        "\"postExecutionActions\":{\"uploadFiles\":{\"globPatterns\":[\"*.md\"]}}",
     };
     for (size_t i = 0; i < COUNT_OF(members); i++) {
         char body[512];
