@@ -24,6 +24,8 @@ struct api {
     struct engine *engine;
     struct store *store;
     struct keeper *keeper;
+    struct breaker *breaker;
+    struct proxy *proxy;
     const struct claude *claude;
     struct launcher *launcher;
     struct http_server *_Atomic server; /* set once it serves */

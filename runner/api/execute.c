@@ -52,14 +52,54 @@ static struct http_parked *take_parked(struct waiter *waiter)
     return parked;
 }
 
+/* Why shared tasks do not start now: ERR_LOGIN or ERR_RATE, both as the contract words them. */
+static int check_account(struct api *api, struct err *err)
+{
+    struct breaker_status breaker;
+    struct keeper_status login;
+    char time[CLOCK_TEXT_SIZE];
+    breaker_status(api->breaker, &breaker);
+    keeper_status(api->keeper, &login);
+    if (breaker.state == BREAKER_LIMIT)
+        return err_set(err, ERR_RATE, "usage limit: the account may go on at %s",
+                       clock_format(breaker.until_ms, time));
+    if (breaker.state == BREAKER_LOGIN)
+        return err_set(err, ERR_LOGIN, "%s",
+                       login.state != LOGIN_OK && !atomic_load(api->config)->anthropic_api_key
+                           ? login_state_sentence(login.state)
+                           : "OAuth login or API key is refused by the API");
+    return 0;
+}
+
+/* Seconds until a paused account may go on. */
+static int pause_seconds(struct api *api)
+{
+    struct breaker_status breaker;
+    breaker_status(api->breaker, &breaker);
+    int64_t left = (breaker.until_ms - clock_real_ms()) / 1000 + 1;
+    return left < 1 ? 1 : left > 604800 ? 604800 : (int)left;
+}
+
+/* A task that is paused, to a caller that did not say it would wait. */
+static int explain_pause(struct api *api, enum task_state state, struct err *err)
+{
+    if (check_account(api, err))
+        return -1;
+    return state == TASK_WAITING_LIMIT
+               ? err_set(err, ERR_RATE, "usage limit: the account was paused")
+               : err_set(err, ERR_LOGIN, "OAuth login needed: the credential was refused");
+}
+
 /* The answer of an ended task; its status. */
-static int print_answer(const struct api *api, const char *task_id, const char *request_id,
+static int print_answer(struct api *api, const char *task_id, const char *request_id,
                         struct buf *out)
 {
     struct err err;
     AUTO(task_record) struct task_record record = {0};
     if (store_get(api->store, task_id, &record, &err) == 0) {
-        if (task_state_is_active(record.state)) /* the runner goes down, the task stays */
+        if (record.state == TASK_WAITING_LOGIN || record.state == TASK_WAITING_LIMIT)
+            explain_pause(api, record.state, &err);
+        else if (task_state_is_active(record.state)) /* the runner goes down, the task stays */
             err_set(&err, ERR_BUSY, "the runner is shutting down; the task '%s' goes on later",
                     task_id);
         else if (engine_print_result(api->engine, &record, out, &err) == 0)
@@ -73,10 +113,15 @@ static int print_answer(const struct api *api, const char *task_id, const char *
 static void answer_parked(struct waiter *waiter, struct http_parked *parked)
 {
     AUTO(buf) struct buf out = BUF_INIT(API_RESULT_MAX);
+    char retry[48] = "";
     int status = print_answer(waiter->api, waiter->task_id, waiter->request_id, &out);
+    if (status == 429)
+        snprintf(retry, sizeof(retry), "Retry-After: %d\r\n", pause_seconds(waiter->api));
     http_parked_send(parked, status,
-                     status == 200 ? "application/json" : "application/problem+json", NULL,
+                     status == 200 ? "application/json" : "application/problem+json", retry,
                      buf_str(&out), out.len);
+    if (status == 429 || status == 401) /* it will ask again itself */
+        engine_abandon(waiter->api->engine, waiter->task_id);
 }
 
 /* On the task's thread. */
@@ -132,12 +177,13 @@ static void on_done(void *arg)
 }
 
 static struct waiter *waiter_new(struct api *api, struct http_request *req, const char *task_id,
-                                 bool attached)
+                                 bool attached, bool patient)
 {
     struct waiter *waiter = calloc(1, sizeof(*waiter));
     if (!waiter)
         return NULL;
-    waiter->watch = (struct engine_watch){.ended = on_ended, .attached = attached};
+    waiter->watch =
+        (struct engine_watch){.ended = on_ended, .attached = attached, .patient = patient};
     waiter->api = api;
     waiter->refs = 2;
     snprintf(waiter->task_id, sizeof(waiter->task_id), "%s", task_id);
@@ -156,11 +202,11 @@ static void send_answer_now(struct http_request *req, struct api *api, const cha
 
 /* Parks the request until the task ends. wait_ms 0: for as long as it takes. */
 static void wait_for_task(struct http_request *req, struct api *api, const char *task_id,
-                          bool attached, int wait_ms)
+                          bool attached, bool patient, int wait_ms)
 {
     struct err err;
     const struct config *config = atomic_load(api->config);
-    struct waiter *waiter = waiter_new(api, req, task_id, attached);
+    struct waiter *waiter = waiter_new(api, req, task_id, attached, patient);
     if (!waiter || !engine_watch(api->engine, task_id, &waiter->watch)) {
         if (waiter) {
             waiter_unref(waiter);
@@ -268,6 +314,8 @@ struct submission {
     struct task_spec *spec;
     const char *key;
     struct buf body;
+    bool shared;  /* it uses the runner's own credential */
+    bool patient; /* the caller said that it waits */
 };
 
 static int submit(struct http_request *req, struct api *api, const struct submission *s,
@@ -286,6 +334,7 @@ static int submit(struct http_request *req, struct api *api, const struct submis
                                   .kind = "claude",
                                   .priority = s->spec->priority,
                                   .retry_interrupted = s->spec->retry_interrupted,
+                                  .shared = s->shared,
                                   .spec = buf_str(&spec),
                                   .secrets = secrets.len > 0 ? secrets.data : NULL,
                                   .caller = caller_name(api, req),
@@ -308,7 +357,7 @@ static int submit(struct http_request *req, struct api *api, const struct submis
 static int accept_task(struct http_request *req, struct api *api, struct submission *s,
                        struct task_record *record, int *ret_wait_ms)
 {
-    struct err err;
+    struct err err, ignored;
     *ret_wait_ms = preferred_wait_ms(req, &err);
     if (*ret_wait_ms < 0 || idempotency_key(req, &s->key, &err) ||
         http_body(req, API_BODY_MAX, &s->body, &err)) {
@@ -318,8 +367,17 @@ static int accept_task(struct http_request *req, struct api *api, struct submiss
     s->spec = decode(req, api, &s->body);
     if (!s->spec)
         return -1;
-    bool own = s->spec->anthropic_api_key || s->spec->anthropic_oauth_token;
-    if (claude_check_login(api->claude, own, &err) || submit(req, api, s, record, &err)) {
+    s->shared = !s->spec->anthropic_api_key && !s->spec->anthropic_oauth_token;
+    s->patient = *ret_wait_ms > 0 || s->spec->detach;
+    if ((s->shared && !s->patient && check_account(api, &err)) ||
+        submit(req, api, s, record, &err)) {
+        if (err.code == ERR_RATE && s->shared && check_account(api, &ignored)) {
+            char seconds[16];
+            snprintf(seconds, sizeof(seconds), "%d", pause_seconds(api));
+            http_add_header(req, "Retry-After", seconds);
+            http_send_error(req, &err, NULL);
+            return -1;
+        }
         send_err(req, &err);
         return -1;
     }
@@ -333,7 +391,7 @@ void execute_post(struct http_request *req, void *arg)
     struct submission s = {.body = BUF_INIT(API_BODY_MAX)};
     AUTO(task_record) struct task_record record = {0};
     if (accept_task(req, api, &s, &record, &wait_ms) == 0)
-        wait_for_task(req, api, record.id, !s.spec->detach, wait_ms);
+        wait_for_task(req, api, record.id, !s.spec->detach, s.patient, wait_ms);
     task_spec_free(s.spec);
     if (s.body.data)
         explicit_bzero(s.body.data, s.body.cap);

@@ -74,6 +74,7 @@ void health_get(struct http_request *req, void *arg)
     struct api *api = arg;
     struct keeper_status login;
     struct engine_load load;
+    struct breaker_status breaker;
     struct json_writer w;
     char time[CLOCK_TEXT_SIZE];
     AUTO(buf) struct buf out = BUF_INIT(512u << 10);
@@ -81,16 +82,16 @@ void health_get(struct http_request *req, void *arg)
     const struct config *config = atomic_load(api->config);
     keeper_status(api->keeper, &login);
     engine_load(api->engine, &load);
-    bool needs_login = !config->anthropic_api_key && login.state != LOGIN_OK;
+    breaker_status(api->breaker, &breaker);
     json_write(&w, &out);
     json_open_object(&w, NULL);
     json_add_text(&w, "status",
-                  atomic_load(&api->draining) ? "draining"
-                  : needs_login               ? "degraded"
-                                              : "healthy");
-    if (needs_login) {
+                  atomic_load(&api->draining)       ? "draining"
+                  : breaker.state != BREAKER_CLOSED ? "degraded"
+                                                    : "healthy");
+    if (breaker.state != BREAKER_CLOSED) {
         json_open_array(&w, "reasons");
-        json_add_text(&w, NULL, "login_needed");
+        json_add_text(&w, NULL, breaker.state == BREAKER_LOGIN ? "login_needed" : "usage_limit");
         json_close(&w);
     }
     json_add_text(&w, "service", "claude-runner");

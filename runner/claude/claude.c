@@ -22,6 +22,7 @@
 
 #define READ_BYTES (256u << 10)
 #define MEMBERS_BYTES_MAX (1u << 20)
+#define READS_AT_ONCE 16
 #define STDERR_KEEP_BYTES (64 << 10)
 #define STDERR_SHOW_BYTES 400
 #define LOOK_EVERY_MS 1000  /* at the latest: for stderr's size, and where inotify is missing */
@@ -63,6 +64,7 @@ struct work {
     struct tail errors;
     struct stream stream;
     struct child *child;
+    struct lease *lease;
     char *chunk;
     enum cause cause;
     bool ending;             /* the tree has been told to end */
@@ -89,7 +91,29 @@ static int open_files(struct work *work, struct err *err)
     AUTO(str) char *errors = path_join(dir, "stderr");
     if (!out || !errors)
         return err_sys(err, "output");
-    return tail_open(&work->out, out, err) || tail_open(&work->errors, errors, err) ? -1 : 0;
+    return tail_open(&work->out, out, true, err) || tail_open(&work->errors, errors, false, err)
+               ? -1
+               : 0;
+}
+
+/* The request's own credential, else the configured key, else the login, which is made to last. */
+static int take_lease(struct work *work, struct err *err)
+{
+    const struct claude *claude = work->claude;
+    const struct task_spec *spec = work->spec;
+    const struct config *config = atomic_load(claude->config);
+    enum lease_kind kind = spec->anthropic_oauth_token                            ? LEASE_OAUTH
+                           : spec->anthropic_api_key || config->anthropic_api_key ? LEASE_KEY
+                                                                                  : LEASE_LOGIN;
+    const char *own =
+        spec->anthropic_oauth_token ? spec->anthropic_oauth_token : spec->anthropic_api_key;
+    if (kind == LEASE_LOGIN && keeper_prepare(claude->keeper, spec->timeout_ms, err)) {
+        breaker_refused(claude->breaker);
+        err->code = ERR_LOGIN; /* a token server that is away is no fault of the task's, either */
+        return -1;
+    }
+    work->lease = proxy_lease(claude->proxy, kind, own, err);
+    return work->lease ? 0 : -1;
 }
 
 /* The repository that the task works in, if it names one. */
@@ -124,10 +148,10 @@ static int start(struct work *work, struct err *err)
     if (task_spec_redact(work->spec, redact))
         return err_sys(err, "secrets");
     work->started_ms = clock_mono_ms();
-    if (open_workspace(work, err))
+    if (open_workspace(work, err) || take_lease(work, err))
         return -1;
     AUTO(plan)
-    struct plan *plan = claude_plan(work->claude, work->spec, task_run_dir(work->run),
+    struct plan *plan = claude_plan(work->claude, work->spec, work->lease, task_run_dir(work->run),
                                     work->workspace, redact, err);
     if (!plan || open_files(work, err))
         return -1;
@@ -144,13 +168,17 @@ static int start(struct work *work, struct err *err)
 
 /* --- while it runs ------------------------------------------------------------------------- */
 
-/* Passes on what has been printed. False when there was nothing. */
+/* Passes on what has been printed, up to READS_AT_ONCE: a program may print faster than we read,
+ * and clocks and callers have their say between. False when there was nothing. */
 static bool drain(struct work *work)
 {
     struct err err;
     bool any = false;
     size_t n;
-    while ((n = tail_read(&work->out, work->chunk, READ_BYTES)) > 0) {
+    for (int i = 0; i < READS_AT_ONCE; i++) {
+        n = tail_read(&work->out, work->chunk, READ_BYTES);
+        if (n == 0)
+            break;
         stream_feed(&work->stream, work->chunk, n);
         any = true;
     }
@@ -255,7 +283,7 @@ static void follow(struct work *work)
         enum child_event event = child_read(work->child);
         bool any = drain(work);
         tail_trim(&work->errors, STDERR_KEEP_BYTES);
-        if (event == CHILD_ENDED || is_lost(work, config))
+        if ((event == CHILD_ENDED && !any) || is_lost(work, config))
             break;
         heed_caller(work);
         int64_t wait = heed_clocks(work, config);
@@ -400,11 +428,42 @@ static void judge_failed_start(struct work *work, const struct err *err,
                : work->failed_step         ? work->failed_step
                                            : "cli_error",
                err->msg);
+    if (err->code == ERR_LOGIN)
+        outcome->state = TASK_WAITING_LOGIN;
+}
+
+/* A usage limit or a refused credential that is everybody's pauses a task that has done nothing
+ * yet: it will run again, from its beginning. */
+static void judge_pause(const struct work *work, struct task_outcome *outcome)
+{
+    struct lease_use use;
+    lease_use(work->lease, &use);
+    if (outcome->state != TASK_FAILED || use.answers > 0 || !task_run_record(work->run)->shared)
+        return;
+    if (use.limited && strcmp(outcome->reason, "usage_limit") == 0)
+        outcome->state = TASK_WAITING_LIMIT;
+    else if (use.refused && strcmp(outcome->reason, "login_required") == 0)
+        outcome->state = TASK_WAITING_LOGIN;
+}
+
+/* What a run that gave no result has used, as the proxy saw it. */
+static void add_usage(const struct work *work, struct task_outcome *outcome)
+{
+    struct lease_use use;
+    lease_use(work->lease, &use);
+    if (work->stream.have_result || use.requests == 0)
+        return;
+    buf_addf(&outcome->members,
+             ",\"usage\":{\"input_tokens\":%lld,\"cache_creation_input_tokens\":%lld,"
+             "\"cache_read_input_tokens\":%lld,\"output_tokens\":%lld}",
+             (long long)use.input_tokens, (long long)use.cache_creation_tokens,
+             (long long)use.cache_read_tokens, (long long)use.output_tokens);
 }
 
 static void work_done(struct work *work)
 {
     child_free(work->child);
+    proxy_end(work->lease);
     tail_done(&work->out);
     tail_done(&work->errors);
     stream_done(&work->stream);
@@ -426,6 +485,8 @@ void claude_run(struct task_run *run, struct task_outcome *outcome, void *arg)
     if (rc == 0) {
         follow(&work);
         judge(&work, outcome);
+        add_usage(&work, outcome);
+        judge_pause(&work, outcome);
         if (outcome->state == TASK_COMPLETED)
             finish_run(work.claude, run, work.spec, work.workspace, &work.members);
     } else {

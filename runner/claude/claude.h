@@ -9,6 +9,7 @@
 #include "proc/launch.h"
 #include "runner/config/config.h"
 #include "runner/oauth/keeper.h"
+#include "runner/proxy/proxy.h"
 #include "runner/repo/repos.h"
 #include "runner/task/engine.h"
 
@@ -19,6 +20,8 @@ struct claude {
     struct launcher *launcher;            /* borrowed */
     struct keeper *keeper;                /* borrowed */
     struct repos *repos;                  /* borrowed */
+    struct breaker *breaker;              /* borrowed */
+    struct proxy *proxy;                  /* borrowed */
     const struct config *_Atomic *config; /* borrowed: the configuration in force */
     const char *instance;                 /* borrowed: value of TASK_MARKER */
     uid_t uid;                            /* whom it runs as */
@@ -27,9 +30,5 @@ struct claude {
 
 /* A task_kind's run(); arg is a struct claude. */
 void claude_run(struct task_run *run, struct task_outcome *outcome, void *arg);
-
-/* 0 when a task could have a credential now: its own, the configured key, or a usable login; else
- * ERR_LOGIN with a message that begins with "OAuth". */
-int claude_check_login(const struct claude *claude, bool has_own, struct err *err);
 
 #endif

@@ -9,8 +9,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define TOKEN_BYTES_MAX 16384
-
 /* Variables of the runner's own environment that its tasks get; everything else stays here. */
 static const char *const passed_on[] = {
     "PATH",        "LANG",          "LC_ALL",       "LC_CTYPE",
@@ -69,8 +67,7 @@ static int add_workspace(struct workspace *workspace, const struct task_spec *sp
     return plan->below ? 0 : err_sys(err, "workspace");
 }
 
-static void add_environment(const struct claude *claude, const struct config *config,
-                            struct plan *plan)
+static void add_environment(const struct claude *claude, struct plan *plan)
 {
     for (size_t i = 0; i < COUNT_OF(passed_on); i++) {
         const char *value = getenv(passed_on[i]);
@@ -79,49 +76,20 @@ static void add_environment(const struct claude *claude, const struct config *co
     }
     strlist_add(&plan->env, "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1");
     strlist_add(&plan->env, "DISABLE_AUTOUPDATER=1");
-    strlist_addf(&plan->env, "ANTHROPIC_BASE_URL=%s", config->anthropic_upstream);
     strlist_addf(&plan->env, TASK_MARKER "=%s", claude->instance);
 }
 
-static int add_secret(struct plan *plan, const char *variable, const char *value,
-                      struct redact_set *redact, struct err *err)
+/* The lease's token in the variable that makes the CLI speak as for the real credential. */
+static int add_lease(const struct lease *lease, struct plan *plan, struct redact_set *redact,
+                     struct err *err)
 {
-    if (redact_add(redact, value))
+    const char *variable =
+        lease_kind(lease) == LEASE_KEY ? "ANTHROPIC_API_KEY" : "CLAUDE_CODE_OAUTH_TOKEN";
+    if (redact_add(redact, lease_token(lease)))
         return err_sys(err, "credential");
-    strlist_addf(&plan->env, "%s=%s", variable, value);
+    strlist_addf(&plan->env, "%s=%s", variable, lease_token(lease));
+    strlist_addf(&plan->env, "ANTHROPIC_BASE_URL=%s", lease_url(lease));
     return 0;
-}
-
-/* The request's own credential, else the configured key, else the login. */
-static int add_credential(const struct claude *claude, const struct config *config,
-                          const struct task_spec *spec, struct plan *plan,
-                          struct redact_set *redact, struct err *err)
-{
-    AUTO(buf) struct buf token = BUF_INIT(TOKEN_BYTES_MAX);
-    if (spec->anthropic_oauth_token)
-        return add_secret(plan, "CLAUDE_CODE_OAUTH_TOKEN", spec->anthropic_oauth_token, redact,
-                          err);
-    if (spec->anthropic_api_key || config->anthropic_api_key)
-        return add_secret(plan, "ANTHROPIC_API_KEY",
-                          spec->anthropic_api_key ? spec->anthropic_api_key
-                                                  : config->anthropic_api_key,
-                          redact, err);
-    if (keeper_token(claude->keeper, &token, err) || buf_check(&token, "the login's token", err))
-        return -1;
-    int rc = add_secret(plan, "CLAUDE_CODE_OAUTH_TOKEN", buf_str(&token), redact, err);
-    explicit_bzero(token.data, token.cap);
-    return rc;
-}
-
-int claude_check_login(const struct claude *claude, bool has_own, struct err *err)
-{
-    struct keeper_status status;
-    if (has_own || atomic_load(claude->config)->anthropic_api_key)
-        return 0;
-    keeper_status(claude->keeper, &status);
-    if (status.state == LOGIN_OK)
-        return 0;
-    return err_set(err, ERR_LOGIN, "%s", login_state_sentence(status.state));
 }
 
 static int add_program(const struct config *config, const struct task_spec *spec, struct plan *plan,
@@ -135,8 +103,9 @@ static int add_program(const struct config *config, const struct task_spec *spec
     return task_spec_argv(spec, &plan->argv, err);
 }
 
-struct plan *claude_plan(const struct claude *claude, const struct task_spec *spec, const char *dir,
-                         struct workspace *workspace, struct redact_set *redact, struct err *err)
+struct plan *claude_plan(const struct claude *claude, const struct task_spec *spec,
+                         const struct lease *lease, const char *dir, struct workspace *workspace,
+                         struct redact_set *redact, struct err *err)
 {
     const struct config *config = atomic_load(claude->config);
     AUTO(plan) struct plan *plan = plan_new();
@@ -149,10 +118,9 @@ struct plan *claude_plan(const struct claude *claude, const struct task_spec *sp
     plan->kill_grace_ms = config->kill_grace_seconds * 1000;
     if (make_places(claude, dir, spec->cwd_relative, plan, err) ||
         write_identity(claude, dir, err) || add_workspace(workspace, spec, plan, err) ||
-        add_program(config, spec, plan, err) ||
-        add_credential(claude, config, spec, plan, redact, err))
+        add_program(config, spec, plan, err) || add_lease(lease, plan, redact, err))
         return NULL;
-    add_environment(claude, config, plan);
+    add_environment(claude, plan);
     if (plan->argv.failed || plan->env.failed) {
         err_set(err, ERR_INTERNAL, "too many arguments for Claude Code");
         return NULL;

@@ -1,8 +1,10 @@
 #include "runner/claude/stream.h"
 
 #include "base/str.h"
+#include "runner/task/events.h"
 #include "json/json.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -124,10 +126,30 @@ static void take_result(struct stream *stream, const struct json *root, const ch
         take_failure(stream, root, text);
 }
 
+static bool begins(const char *text, size_t len, const char *with)
+{
+    size_t n = strlen(with);
+    return len >= n && memcmp(text, with, n) == 0;
+}
+
+/* False for nearly every line, and cheaply: the CLI puts the type first. */
+static bool may_matter(const char *line, size_t len)
+{
+    static const char first[] = "{\"type\":\"";
+    const size_t n = sizeof(first) - 1;
+    if (!begins(line, len, first))
+        return true;
+    if (begins(line + n, len - n, "assistant\""))
+        return memmem(line, len, "\"error\"", 7) != NULL;
+    return begins(line + n, len - n, "result\"") || begins(line + n, len - n, "rate_limit_event\"");
+}
+
 static void understand(struct stream *stream, const char *line, size_t len)
 {
     static const char *const wanted[] = {"\"result\"", "\"rate_limit_event\"", "\"assistant\""};
     size_t type_len;
+    if (!may_matter(line, len))
+        return;
     const char *type = json_raw_member(line, len, "type", &type_len);
     size_t which = 0;
     while (type && which < COUNT_OF(wanted) &&
@@ -153,6 +175,19 @@ static void understand(struct stream *stream, const char *line, size_t len)
 
 /* --- lines as events ----------------------------------------------------------------------- */
 
+/* The four digits at p as a code unit; 1 (as plain as any) for what is none. */
+static unsigned code_unit(const char *p)
+{
+    unsigned code = 0;
+    for (int i = 0; i < 4; i++) {
+        unsigned char c = (unsigned char)p[i];
+        if (!isxdigit(c))
+            return 1;
+        code = code << 4 | ((c & 15u) + (c > '9' ? 9u : 0u));
+    }
+    return code;
+}
+
 /* JavaScript may print half a surrogate pair, and NUL, as escapes; nothing else reads them. */
 static void mend_escapes(struct buf *text)
 {
@@ -164,14 +199,11 @@ static void mend_escapes(struct buf *text)
             i++; /* an escaped backslash must not begin another escape */
             continue;
         }
-        char hex[5] = {p[2], p[3], p[4], p[5], '\0'};
-        unsigned code = (unsigned)strtoul(hex, NULL, 16);
+        unsigned code = code_unit(p + 2);
         bool high = code >= 0xd800 && code < 0xdc00, low = code >= 0xdc00 && code < 0xe000;
         unsigned next = 0;
-        if (high && i + 12 <= text->len && p[6] == '\\' && p[7] == 'u') {
-            char more[5] = {p[8], p[9], p[10], p[11], '\0'};
-            next = (unsigned)strtoul(more, NULL, 16);
-        }
+        if (high && i + 12 <= text->len && p[6] == '\\' && p[7] == 'u')
+            next = code_unit(p + 8);
         if (high && next >= 0xdc00 && next < 0xe000)
             i += 11;
         else if (high || low || code == 0)
@@ -205,16 +237,21 @@ static bool as_json(struct stream *stream, const char *line, size_t len)
     return buf_ok(text) && json_check(text->data, text->len, &err) == 0;
 }
 
-static void as_text(struct stream *stream, const char *line, size_t len, size_t whole_len)
+/* The whole line's beginning when `cut`. It is redacted before it is cut: half a secret would not
+ * be found. */
+static void as_text(struct stream *stream, const char *line, size_t len, size_t whole_len, bool cut)
 {
     AUTO(buf) struct buf clean = BUF_INIT(2 * (size_t)LINE_BYTES_MAX);
     struct buf *json = &stream->scratch;
     redact_text(stream->redact, line, len, &clean);
+    stream->truncated |= cut;
+    json->failed = false;
     buf_clear(json);
     buf_adds(json, "{\"type\":\"text\",\"content\":\"");
-    str_add_json(json, buf_str(&clean), clean.len);
+    str_add_json(json, buf_str(&clean), cut && clean.len > CUT_BYTES ? CUT_BYTES : clean.len);
+    mend_escapes(json); /* NUL */
     buf_adds(json, "\"");
-    if (whole_len > len)
+    if (cut)
         buf_addf(json, ",\"truncated\":true,\"bytes\":%zu", whole_len);
     buf_adds(json, "}");
 }
@@ -226,14 +263,12 @@ static void take_line(const char *line, size_t len, size_t whole_len, void *arg)
     stream->began = true;
     if (len == 0)
         return;
-    if (whole_len > len) {
-        stream->truncated = true;
-        len = len < CUT_BYTES ? len : CUT_BYTES;
-    }
     if (whole_len == len && as_json(stream, line, len))
         understand(stream, text->data, text->len);
     else
-        as_text(stream, line, len, whole_len);
+        as_text(stream, line, len, whole_len, whole_len > len);
+    if (!buf_ok(text) || text->len > EVENT_JSON_BYTES_MAX) /* escapes have made it too long */
+        as_text(stream, line, len, whole_len, true);
     if (buf_ok(text))
         stream->event(text->data, text->len, stream->arg);
     else

@@ -11,8 +11,8 @@
 #define CLAUDE_STREAM_H
 
 #include "base/buf.h"
+#include "base/lines.h"
 #include "base/redact.h"
-#include "runner/claude/lines.h"
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -4,13 +4,46 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define PUNCH_BYTES (INT64_C(4) << 20) /* at a time: a hole costs a journal entry */
+#define SPARE_MAX 32
 
-int tail_open(struct tail *tail, const char *path, struct err *err)
+/*
+ * inotify descriptors without a watch, for the next that needs one. To close one takes 15 ms: the
+ * kernel waits until no CPU can be looking at it. To take its watch away takes none.
+ */
+static struct {
+    pthread_mutex_t lock;
+    size_t count;
+    int fds[SPARE_MAX];
+} spare = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static int notify_take(void)
+{
+    int fd = -1;
+    pthread_mutex_lock(&spare.lock);
+    if (spare.count)
+        fd = spare.fds[--spare.count];
+    pthread_mutex_unlock(&spare.lock);
+    return fd >= 0 ? fd : inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+}
+
+static void notify_give_back(int *fd)
+{
+    pthread_mutex_lock(&spare.lock);
+    if (spare.count < SPARE_MAX) {
+        spare.fds[spare.count++] = *fd;
+        *fd = -1;
+    }
+    pthread_mutex_unlock(&spare.lock);
+    fd_close(fd);
+}
+
+int tail_open(struct tail *tail, const char *path, bool notify, struct err *err)
 {
     *tail = (struct tail){.write_fd = -1, .read_fd = -1, .notify_fd = -1};
     tail->write_fd =
@@ -21,9 +54,11 @@ int tail_open(struct tail *tail, const char *path, struct err *err)
         tail_done(tail);
         return -1;
     }
-    tail->notify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-    if (tail->notify_fd >= 0 && inotify_add_watch(tail->notify_fd, path, IN_MODIFY) < 0)
-        fd_close(&tail->notify_fd);
+    if (!notify || (tail->notify_fd = notify_take()) < 0)
+        return 0;
+    tail->watch = inotify_add_watch(tail->notify_fd, path, IN_MODIFY);
+    if (tail->watch < 0)
+        notify_give_back(&tail->notify_fd);
     return 0;
 }
 
@@ -31,7 +66,11 @@ void tail_done(struct tail *tail)
 {
     fd_close(&tail->write_fd);
     fd_close(&tail->read_fd);
-    fd_close(&tail->notify_fd);
+    if (tail->notify_fd < 0)
+        return;
+    (void)inotify_rm_watch(tail->notify_fd, tail->watch);
+    tail_heed(tail); /* nothing old for the next */
+    notify_give_back(&tail->notify_fd);
 }
 
 static void punch(struct tail *tail, int64_t up_to)

@@ -19,12 +19,13 @@ struct tail {
     int write_fd; /* append-only, for the program */
     int read_fd;
     int notify_fd; /* inotify: readable after a write; -1 where there is none */
+    int watch;     /* notify_fd's, on the file */
     int64_t offset;
     int64_t punched;
 };
 
-/* Makes an empty file at path. */
-int tail_open(struct tail *tail, const char *path, struct err *err);
+/* Makes an empty file at path; `notify`: with a notify_fd. */
+int tail_open(struct tail *tail, const char *path, bool notify, struct err *err);
 void tail_done(struct tail *tail);
 
 /* Reads what is there, up to `size`; 0 when nothing is. */

@@ -83,14 +83,14 @@ enum config_flag {
     X(PATH, claude_config_dir, "CLAUDE_CONFIG_DIR", NULL, "~/.claude", CONFIG_ANY, 0, \
       "where the CLI's login lives") \
     X(ANY_URL, anthropic_upstream, "ANTHROPIC_UPSTREAM", NULL, "https://api.anthropic.com", \
-      CONFIG_ANY, CONFIG_LATER, "where the credential proxy sends Claude's API traffic") \
+      CONFIG_ANY, 0, "where the credential proxy sends Claude's API traffic") \
     X(TEXT, anthropic_api_key, "ANTHROPIC_API_KEY", NULL, NULL, CONFIG_ANY, \
       CONFIG_SECRET | CONFIG_RELOADABLE, "used instead of a login when set") \
     X(URL, oauth_token_url, "OAUTH_TOKEN_URL", NULL, \
-      "https://platform.claude.com/v1/oauth/token", CONFIG_ANY, CONFIG_LATER, \
+      "https://platform.claude.com/v1/oauth/token", CONFIG_ANY, 0, \
       "where a login is refreshed") \
     X(TEXT, oauth_client_id, "OAUTH_CLIENT_ID", NULL, "9d1c250a-e61b-44d9-88ed-5944d1962f5e", \
-      CONFIG_ANY, CONFIG_LATER, "the OAuth client of the login") \
+      CONFIG_ANY, 0, "the OAuth client of the login") \
     X(INT, oauth_alert_hours, "OAUTH_ALERT_HOURS", NULL, "2", CONFIG_RANGE(0, 168), \
       CONFIG_RELOADABLE | CONFIG_LATER, \
       "alert when a login that can't be refreshed has fewer hours left") \

@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/path.h"
+#include "runner/oauth/breaker.h"
 #include "runner/version.h"
 
 #include <errno.h>
@@ -72,10 +73,50 @@ static int build_repos(struct house *house, const struct config *config, struct 
     return house->repos ? 0 : -1;
 }
 
+/* The breaker has changed its mind: tasks wait, or go on. */
+static void on_breaker(const struct breaker_status *status, void *arg)
+{
+    static const enum task_state holds[] = {[BREAKER_CLOSED] = TASK_PENDING,
+                                            [BREAKER_LOGIN] = TASK_WAITING_LOGIN,
+                                            [BREAKER_LIMIT] = TASK_WAITING_LIMIT};
+    struct house *house = arg;
+    if (house->engine)
+        engine_hold(house->engine, holds[status->state]);
+}
+
+/* The login, or the configuration, may have changed. */
+static void on_login(void *arg)
+{
+    struct house *house = arg;
+    struct keeper_status status;
+    keeper_status(house->keeper, &status);
+    breaker_login(house->breaker,
+                  status.state != LOGIN_OK && !atomic_load(&house->config)->anthropic_api_key);
+}
+
+/* Whose account Claude works on: the login, its state for everybody, and the way to the API. */
+static int build_account(struct house *house, struct err *err)
+{
+    house->breaker = breaker_new(on_breaker, house, err);
+    if (!house->breaker)
+        return -1;
+    const struct keeper_config keeper = {
+        .config = &house->config, .secrets = house->secrets, .changed = on_login, .arg = house};
+    house->keeper = keeper_new(&keeper, err);
+    if (!house->keeper)
+        return -1;
+    const struct proxy_config proxy = {
+        .config = &house->config, .keeper = house->keeper, .breaker = house->breaker};
+    house->proxy = proxy_new(&proxy, err);
+    return house->proxy ? 0 : -1;
+}
+
 static int build_engine(struct house *house, const struct config *config, struct err *err)
 {
     house->claude.launcher = house->launcher;
     house->claude.keeper = house->keeper;
+    house->claude.breaker = house->breaker;
+    house->claude.proxy = house->proxy;
     house->claude.config = &house->config;
     house->claude.repos = house->repos;
     house->claude.instance = store_instance(house->store);
@@ -147,6 +188,8 @@ static int build_api(struct house *house, struct err *err)
     api->engine = house->engine;
     api->store = house->store;
     api->keeper = house->keeper;
+    api->breaker = house->breaker;
+    api->proxy = house->proxy;
     api->claude = &house->claude;
     api->launcher = house->launcher;
     api->guard = api_guard_new();
@@ -164,13 +207,12 @@ int house_build(struct house *house, struct config *config, struct err *err)
     if (!house->launcher || find_user(config, &house->claude, err) ||
         open_state(house, config, err))
         return -1;
-    const struct keeper_config keeper = {.config = &house->config, .secrets = house->secrets};
-    house->keeper = keeper_new(&keeper, err);
-    if (!house->keeper)
+    if (build_account(house, err) || build_repos(house, config, err) ||
+        build_engine(house, config, err) || build_api(house, err) ||
+        keeper_start(house->keeper, err))
         return -1;
-    if (build_repos(house, config, err) || build_engine(house, config, err) ||
-        build_api(house, err) || keeper_start(house->keeper, err) ||
-        engine_start(house->engine, err) || probe_launch(house, config, err))
+    on_login(house); /* before the first task starts */
+    if (engine_start(house->engine, err) || probe_launch(house, config, err))
         return -1;
     return serve_http(house, config, err);
 }
@@ -185,8 +227,10 @@ void house_take_apart(struct house *house)
     else if (house->engine)
         return; /* a thread is stuck in the kernel and needs the rest */
     launcher_free(house->launcher);
+    proxy_free(house->proxy);
     keeper_free(house->keeper);
     repos_free(house->repos);
+    breaker_free(house->breaker);
     store_close(house->store);
     api_guard_free(house->api.guard);
     fd_close(&house->lock_fd);
@@ -203,6 +247,7 @@ int house_reconfigure(struct house *house, struct config *config, struct err *er
     house->configs[house->config_count++] = config;
     atomic_store(&house->config, config);
     log_set_level((enum log_level)config->log_level);
+    on_login(house);
     engine_resize(house->engine, config->max_concurrent_tasks, config->queue_max);
     return 0;
 }

@@ -21,6 +21,8 @@ struct house {
     struct launcher *launcher;
     struct keeper *keeper;
     struct repos *repos;
+    struct breaker *breaker;
+    struct proxy *proxy;
     struct engine *engine;
     struct http_server *server;
     struct claude claude;

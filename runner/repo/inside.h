@@ -8,10 +8,10 @@
 #include <pthread.h>
 
 /* A mirror, tree or refs directory that somebody stands on. */
-struct lease {
+struct hold {
     char *name; /* relative to the repos directory */
     int count;
-    struct lease *next;
+    struct hold *next;
 };
 
 struct repos {
@@ -20,12 +20,12 @@ struct repos {
     char *known_hosts;
     const char *overlay;  /* mount options that work here, or NULL */
     pthread_mutex_t lock; /* of what follows; never held across I/O but a rename */
-    struct lease *leases;
+    struct hold *holds;
 };
 
-int lease_take(struct repos *repos, const char *name, struct err *err);
-void lease_drop(struct repos *repos, const char *name);
-bool lease_is_held_locked(const struct repos *repos, const char *name);
+int hold_take(struct repos *repos, const char *name, struct err *err);
+void hold_drop(struct repos *repos, const char *name);
+bool hold_is_taken_locked(const struct repos *repos, const char *name);
 
 struct repos *workspace_repos(const struct workspace *workspace);
 const char *workspace_dir(const struct workspace *workspace);    /* the run's */

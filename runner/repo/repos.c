@@ -49,11 +49,11 @@ void repos_free(struct repos *repos)
 {
     if (!repos)
         return;
-    while (repos->leases) {
-        struct lease *lease = repos->leases;
-        repos->leases = lease->next;
-        free(lease->name);
-        free(lease);
+    while (repos->holds) {
+        struct hold *hold = repos->holds;
+        repos->holds = hold->next;
+        free(hold->name);
+        free(hold);
     }
     pthread_mutex_destroy(&repos->lock);
     free(repos->dir);
@@ -66,43 +66,43 @@ const char *repos_method(const struct repos *repos)
     return repos->overlay ? "overlay" : "copy";
 }
 
-/* --- leases -------------------------------------------------------------------------------- */
+/* --- holds -------------------------------------------------------------------------------- */
 
-static struct lease **find_locked(struct repos *repos, const char *name)
+static struct hold **find_locked(struct repos *repos, const char *name)
 {
-    struct lease **at = &repos->leases;
+    struct hold **at = &repos->holds;
     while (*at && strcmp((*at)->name, name) != 0)
         at = &(*at)->next;
     return at;
 }
 
-static struct lease *lease_new(const char *name)
+static struct hold *hold_new(const char *name)
 {
-    struct lease *lease = calloc(1, sizeof(*lease));
-    if (lease && !(lease->name = strdup(name))) {
-        free(lease);
-        lease = NULL;
+    struct hold *hold = calloc(1, sizeof(*hold));
+    if (hold && !(hold->name = strdup(name))) {
+        free(hold);
+        hold = NULL;
     }
-    return lease;
+    return hold;
 }
 
-int lease_take(struct repos *repos, const char *name, struct err *err)
+int hold_take(struct repos *repos, const char *name, struct err *err)
 {
     pthread_mutex_lock(&repos->lock);
-    struct lease **at = find_locked(repos, name);
+    struct hold **at = find_locked(repos, name);
     if (!*at)
-        *at = lease_new(name);
+        *at = hold_new(name);
     if (*at)
         (*at)->count++;
     bool ok = *at != NULL;
     pthread_mutex_unlock(&repos->lock);
-    return ok ? 0 : err_sys(err, "lease");
+    return ok ? 0 : err_sys(err, "repository");
 }
 
-void lease_drop(struct repos *repos, const char *name)
+void hold_drop(struct repos *repos, const char *name)
 {
     pthread_mutex_lock(&repos->lock);
-    struct lease **at = find_locked(repos, name), *gone = NULL;
+    struct hold **at = find_locked(repos, name), *gone = NULL;
     if (*at && --(*at)->count == 0) {
         gone = *at;
         *at = gone->next;
@@ -113,9 +113,9 @@ void lease_drop(struct repos *repos, const char *name)
     free(gone);
 }
 
-bool lease_is_held_locked(const struct repos *repos, const char *name)
+bool hold_is_taken_locked(const struct repos *repos, const char *name)
 {
-    for (const struct lease *at = repos->leases; at; at = at->next)
+    for (const struct hold *at = repos->holds; at; at = at->next)
         if (strcmp(at->name, name) == 0)
             return true;
     return false;

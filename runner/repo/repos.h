@@ -10,7 +10,7 @@
  *
  * When the mirror is fresh enough nothing is started and nothing is copied: reading `state` and
  * the refs file, writing four small files. Else a helper process (call.h) asks the remote.
- * What a workspace stands on is leased, so that neither the janitor nor DELETE /repos takes it.
+ * What a workspace stands on is held, so that neither the janitor nor DELETE /repos takes it.
  *
  * Threads: any; a workspace belongs to its task's.
  */

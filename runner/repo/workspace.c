@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #define NAME_BYTES 20 /* of a mirror's hash: enough that two never meet */
-#define LEASES_MAX 3
+#define HOLDS_MAX 3
 #define FILE_BYTES_MAX 65536
 
 struct workspace {
@@ -36,17 +36,17 @@ struct workspace {
     int64_t lfs_pointers;
     struct strlist submodules;
     int mounted; /* how often: each mount has a work directory of its own */
-    char *leases[LEASES_MAX];
-    size_t lease_count;
+    char *holds[HOLDS_MAX];
+    size_t hold_count;
 };
 
 void workspace_close(struct workspace *workspace)
 {
     if (!workspace)
         return;
-    for (size_t i = 0; i < workspace->lease_count; i++) {
-        lease_drop(workspace->repos, workspace->leases[i]);
-        free(workspace->leases[i]);
+    for (size_t i = 0; i < workspace->hold_count; i++) {
+        hold_drop(workspace->repos, workspace->holds[i]);
+        free(workspace->holds[i]);
     }
     strlist_done(&workspace->submodules);
     free(workspace->mirror);
@@ -89,16 +89,16 @@ const char *workspace_branch(const struct workspace *workspace)
 /* --- which mirror -------------------------------------------------------------------------- */
 
 /* `kind` is "" for the mirror itself, else "/tree-" or "/refs-". */
-static int lease(struct workspace *workspace, const char *kind, const char *what, struct err *err)
+static int hold(struct workspace *workspace, const char *kind, const char *what, struct err *err)
 {
     char name[512];
     snprintf(name, sizeof(name), "%s%s%s", workspace->name, kind, what);
     char *copy = strdup(name);
-    if (!copy || lease_take(workspace->repos, name, err)) {
+    if (!copy || hold_take(workspace->repos, name, err)) {
         free(copy);
-        return err_sys(err, "lease");
+        return err_sys(err, "repository");
     }
-    workspace->leases[workspace->lease_count++] = copy;
+    workspace->holds[workspace->hold_count++] = copy;
     return 0;
 }
 
@@ -117,7 +117,7 @@ static int find_mirror(struct workspace *workspace, const struct git_url *url, s
     workspace->url = strdup(buf_str(&shown));
     if (!workspace->mirror || !workspace->url)
         return err_sys(err, "repository");
-    return lease(workspace, "", "", err);
+    return hold(workspace, "", "", err);
 }
 
 /* --- the way without a helper -------------------------------------------------------------- */
@@ -312,8 +312,8 @@ static int open_parts(struct workspace *workspace, const struct repo_wish *wish,
     if (!try_fresh(workspace, wish, &secret) && ask_helper(workspace, wish, &secret, stop, err))
         return -1;
     utimensat(AT_FDCWD, workspace->mirror, NULL, 0); /* the least recently used goes first */
-    if (lease(workspace, "/refs-", workspace->generation, err) ||
-        lease(workspace, "/tree-", workspace->commit, err))
+    if (hold(workspace, "/refs-", workspace->generation, err) ||
+        hold(workspace, "/tree-", workspace->commit, err))
         return -1;
     return compose(workspace, err);
 }

@@ -34,7 +34,7 @@ static char *copy_text(struct db_stmt *stmt, int column)
 
 #define RECORD_COLUMNS                                                           \
     "seq,id,kind,state,reason,priority,attempts,created_ms,started_ms,ended_ms," \
-    "retry_interrupted,spec,summary,caller,request_id"
+    "retry_interrupted,shared,spec,summary,caller,request_id"
 
 static void read_record(struct db_stmt *stmt, struct task_record *record)
 {
@@ -47,10 +47,11 @@ static void read_record(struct db_stmt *stmt, struct task_record *record)
         .started_ms = db_int(stmt, 8),
         .ended_ms = db_int(stmt, 9),
         .retry_interrupted = db_int(stmt, 10) != 0,
-        .spec = copy_text(stmt, 11),
-        .summary = copy_text(stmt, 12),
-        .caller = copy_text(stmt, 13),
-        .request_id = copy_text(stmt, 14),
+        .shared = db_int(stmt, 11) != 0,
+        .spec = copy_text(stmt, 12),
+        .summary = copy_text(stmt, 13),
+        .caller = copy_text(stmt, 14),
+        .request_id = copy_text(stmt, 15),
     };
     snprintf(record->id, sizeof(record->id), "%s", db_text(stmt, 1));
     snprintf(record->kind, sizeof(record->kind), "%s", db_text(stmt, 2));

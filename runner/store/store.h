@@ -53,6 +53,7 @@ struct task_record {
     int64_t started_ms; /* 0: not yet */
     int64_t ended_ms;   /* 0: not yet */
     bool retry_interrupted;
+    bool shared;   /* it uses the runner's own credential: pauses concern it */
     char *spec;    /* the request as JSON, without secrets */
     char *summary; /* members of the answer besides success and output, or NULL */
     char *caller;  /* name of the secret that submitted it */
@@ -80,6 +81,7 @@ struct task_new {
     const char *kind;
     int priority;
     bool retry_interrupted;
+    bool shared;
     const char *spec;
     const char *secrets; /* JSON to seal, or NULL */
     const char *caller;
@@ -121,8 +123,13 @@ struct task_end {
 int store_end(struct store *store, const char *id, unsigned from, const struct task_end *end,
               struct err *err);
 
-/* Running -> pending, for a task that may be run again. 1, 0, -1 as above. */
-int store_requeue(struct store *store, const char *id, struct err *err);
+/* Running -> `state` (pending or a pause of it), for a task that will run again. 1, 0, -1 as above.
+ */
+int store_requeue(struct store *store, const char *id, enum task_state state, struct err *err);
+
+/* Every shared task that waits goes to `state`: TASK_PENDING, TASK_WAITING_LOGIN or
+ * TASK_WAITING_LIMIT. */
+int store_pause(struct store *store, enum task_state state, struct err *err);
 
 struct store_filter {
     unsigned states;  /* a bit each; 0: all */

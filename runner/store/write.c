@@ -40,11 +40,11 @@ static int insert_task(struct db *db, const struct add *add, const char *id, str
         crypto_seal(add->store->key, id, task->secrets, strlen(task->secrets), &sealed, err))
         return -1;
     if (db_run(db, err,
-               "INSERT INTO tasks(id,kind,state,priority,created_ms,retry_interrupted,spec,secrets,"
-               "caller,request_id) VALUES(?,?,?,?,?,?,?,?,?,?)",
-               "ssiiiisbss", id, task->kind, (int64_t)TASK_PENDING, (int64_t)task->priority,
-               clock_real_ms(), (int64_t)task->retry_interrupted, task->spec, sealed.data,
-               sealed.len, task->caller, task->request_id)) {
+               "INSERT INTO tasks(id,kind,state,priority,created_ms,retry_interrupted,shared,spec,"
+               "secrets,caller,request_id) VALUES(?,?,?,?,?,?,?,?,?,?,?)",
+               "ssiiiiisbss", id, task->kind, (int64_t)TASK_PENDING, (int64_t)task->priority,
+               clock_real_ms(), (int64_t)task->retry_interrupted, (int64_t)task->shared, task->spec,
+               sealed.data, sealed.len, task->caller, task->request_id)) {
         if (err->code == ERR_CONFLICT)
             err_set(err, ERR_CONFLICT, "taskId '%s' is taken", id);
         return -1;
@@ -97,6 +97,7 @@ struct change {
     int64_t now_ms;
     const struct task_end *end;
     unsigned from;
+    enum task_state to;
     bool changed;
 };
 
@@ -152,15 +153,28 @@ int store_end(struct store *store, const char *id, unsigned from, const struct t
 static int requeue_in_db(struct db *db, void *arg, struct err *err)
 {
     struct change *change = arg;
-    if (db_run(db, err, "UPDATE tasks SET state=0, started_ms=0 WHERE id=? AND state=3", "s",
-               change->id))
+    if (db_run(db, err, "UPDATE tasks SET state=?, started_ms=0 WHERE id=? AND state=3", "is",
+               (int64_t)change->to, change->id))
         return -1;
     change->changed = db_changes(db) == 1;
     return 0;
 }
 
-int store_requeue(struct store *store, const char *id, struct err *err)
+int store_requeue(struct store *store, const char *id, enum task_state state, struct err *err)
 {
-    struct change change = {.id = id};
+    struct change change = {.id = id, .to = state};
     return run_change(store, requeue_in_db, &change, err);
+}
+
+static int pause_in_db(struct db *db, void *arg, struct err *err)
+{
+    const struct change *change = arg;
+    return db_run(db, err, "UPDATE tasks SET state=?1 WHERE state<3 AND state<>?1 AND shared=1",
+                  "i", (int64_t)change->to);
+}
+
+int store_pause(struct store *store, enum task_state state, struct err *err)
+{
+    struct change change = {.to = state};
+    return db_write(store->writer, pause_in_db, &change, err);
 }

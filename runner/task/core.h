@@ -10,6 +10,7 @@
 
 #include <pthread.h>
 
+#define MEND_LOCKS 16
 #define RUN_ATTEMPTS_MAX 3 /* a task that may be run again is, at most so often */
 
 struct engine {
@@ -22,22 +23,26 @@ struct engine {
     struct live_table table;
     int threads; /* task threads, the last clean-up included */
     bool draining;
+    enum task_state hold; /* TASK_PENDING: shared tasks may start; else why they wait */
     int64_t completed, failed, cancelled;
 
-    pthread_mutex_t mend; /* one at a time completes events of an ended task */
+    /* Held while a task's events are begun or concluded, which its thread, its canceller and any
+     * reader may want to do at once; which of them by the task's id. Taken alone, and across I/O.
+     */
+    pthread_mutex_t mend[MEND_LOCKS];
 };
 
 /* Runs one task to its end and tells its watchers; `live` is gone afterwards. */
 void run_live(struct engine *engine, struct live *live);
+
+/* Puts a running task back to the front of the queue; who does not want to wait is told. */
+void engine_put_back(struct engine *engine, struct live *live);
 
 /* Takes an ended task out of the table, counts it and tells its watchers. */
 void engine_retire(struct engine *engine, struct live *live, enum task_state state);
 
 /* Makes a task's directory and its first event. */
 int run_announce(struct engine *engine, const char *id, struct err *err);
-
-/* Appends what a task that never ran, or ran into a crash, lacks at its end. */
-int run_conclude(struct engine *engine, const struct task_record *record, struct err *err);
 
 /* The members of the answer, as store.h's summary. */
 void run_print_summary(const struct task_outcome *outcome, int64_t duration_ms, struct buf *out);

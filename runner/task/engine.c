@@ -7,12 +7,14 @@
 #include "json/json.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
+#define CANCEL_LOOKS 200 /* two seconds */
 #define TASK_STACK_BYTES (512u << 10)
 #define WAITING ((1u << TASK_PENDING) | (1u << TASK_WAITING_LOGIN) | (1u << TASK_WAITING_LIMIT))
 
@@ -35,7 +37,8 @@ struct engine *engine_new(const struct engine_config *config, struct err *err)
     }
     engine->config = *config;
     pthread_mutex_init(&engine->lock, NULL);
-    pthread_mutex_init(&engine->mend, NULL);
+    for (int i = 0; i < MEND_LOCKS; i++)
+        pthread_mutex_init(&engine->mend[i], NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&engine->quiet, &attr);
@@ -53,7 +56,8 @@ void engine_free(struct engine *engine)
         return;
     live_done(&engine->table);
     pthread_cond_destroy(&engine->quiet);
-    pthread_mutex_destroy(&engine->mend);
+    for (int i = 0; i < MEND_LOCKS; i++)
+        pthread_mutex_destroy(&engine->mend[i]);
     pthread_mutex_destroy(&engine->lock);
     free(engine->tasks_dir);
     free(engine->run_dir);
@@ -66,7 +70,7 @@ static struct live *next_locked(struct engine *engine)
 {
     if (engine->draining || engine->table.running >= engine->config.slots)
         return NULL;
-    return live_take(&engine->table);
+    return live_take(&engine->table, engine->hold != TASK_PENDING);
 }
 
 struct start {
@@ -163,6 +167,64 @@ void engine_retire(struct engine *engine, struct live *live, enum task_state sta
     tell(watches);
 }
 
+/* Moves the watches that do not wait through pauses to *impatient. */
+static void split_watches(struct live *live, struct engine_watch **impatient)
+{
+    for (struct engine_watch **at = &live->watches; *at;) {
+        struct engine_watch *watch = *at;
+        if (watch->patient) {
+            at = &watch->next;
+            continue;
+        }
+        *at = watch->next;
+        watch->next = *impatient;
+        *impatient = watch;
+    }
+}
+
+void engine_put_back(struct engine *engine, struct live *live)
+{
+    struct engine_watch *impatient = NULL;
+    struct err ignored;
+    enum task_state state;
+    char id[ID_SIZE];
+    pthread_mutex_lock(&engine->lock);
+    bool cancel = live->stop == STOP_CANCEL; /* it came too late for the run */
+    snprintf(id, sizeof(id), "%s", live->id);
+    split_watches(live, &impatient);
+    live_put_back(&engine->table, live);
+    pthread_mutex_unlock(&engine->lock);
+    tell(impatient);
+    if (cancel)
+        engine_cancel(engine, id, &state, &ignored);
+}
+
+static struct engine_watch *hold_locked(struct engine *engine, enum task_state why)
+{
+    struct engine_watch *impatient = NULL;
+    struct live *live;
+    engine->hold = why;
+    for (int i = 0; i < PRIORITIES && why != TASK_PENDING; i++)
+        TAILQ_FOREACH(live, &engine->table.queues[i], queue)
+    if (live->shared)
+        split_watches(live, &impatient);
+    return impatient;
+}
+
+void engine_hold(struct engine *engine, enum task_state why)
+{
+    struct err err;
+    pthread_mutex_lock(&engine->lock);
+    struct engine_watch *impatient = hold_locked(engine, why);
+    pthread_mutex_unlock(&engine->lock);
+    if (store_pause(engine->config.store, why, &err))
+        log_error("task", "%s", err.msg); /* what callers see lags behind, nothing else */
+    tell(impatient);
+    pthread_mutex_lock(&engine->lock);
+    schedule_locked(engine);
+    pthread_mutex_unlock(&engine->lock);
+}
+
 /* --- submitting ---------------------------------------------------------------------------- */
 
 /* A place for a new task, watchable from now on, so that a second caller with the same
@@ -201,6 +263,17 @@ static void settle(struct engine *engine, struct live *live, const struct task_r
     tell(watches);
 }
 
+/* A task that came during a pause says so, too. */
+static void note_hold(struct engine *engine)
+{
+    struct err err;
+    pthread_mutex_lock(&engine->lock);
+    enum task_state hold = engine->hold;
+    pthread_mutex_unlock(&engine->lock);
+    if (hold != TASK_PENDING && store_pause(engine->config.store, hold, &err))
+        log_error("task", "%s", err.msg);
+}
+
 int engine_submit(struct engine *engine, const struct task_new *task,
                   struct task_record *ret_record, bool *ret_created, struct err *err)
 {
@@ -226,6 +299,8 @@ int engine_submit(struct engine *engine, const struct task_new *task,
         log_warn("task", "%s", ignored.msg);
     if (live)
         settle(engine, live, *ret_created ? ret_record : NULL);
+    if (*ret_created && task->shared)
+        note_hold(engine);
     return 0;
 }
 
@@ -235,12 +310,13 @@ int engine_watch(struct engine *engine, const char *id, struct engine_watch *wat
 {
     pthread_mutex_lock(&engine->lock);
     struct live *live = live_find(&engine->table, id);
-    if (live) {
+    bool will_end = live && !(engine->draining && live->state == LIVE_QUEUED);
+    if (will_end) {
         watch->next = live->watches;
         live->watches = watch;
     }
     pthread_mutex_unlock(&engine->lock);
-    return live ? 1 : 0;
+    return will_end ? 1 : 0;
 }
 
 bool engine_unwatch(struct engine *engine, const char *id, struct engine_watch *watch, bool leaving)
@@ -263,6 +339,20 @@ bool engine_unwatch(struct engine *engine, const char *id, struct engine_watch *
     if (leaving && found && watch->attached && !attached)
         engine_cancel(engine, id, &state, &ignored);
     return found;
+}
+
+void engine_abandon(struct engine *engine, const char *id)
+{
+    struct err ignored;
+    enum task_state state;
+    bool attached = false;
+    pthread_mutex_lock(&engine->lock);
+    struct live *live = live_find(&engine->table, id);
+    for (struct engine_watch *at = live ? live->watches : NULL; at; at = at->next)
+        attached |= at->attached;
+    pthread_mutex_unlock(&engine->lock);
+    if (!attached)
+        engine_cancel(engine, id, &state, &ignored);
 }
 
 /* --- ending -------------------------------------------------------------------------------- */
@@ -316,7 +406,7 @@ static int cancel_waiting(struct engine *engine, const char *id, struct err *err
 int engine_cancel(struct engine *engine, const char *id, enum task_state *ret_state,
                   struct err *err)
 {
-    for (;;) {
+    for (int i = 0; i < CANCEL_LOOKS; i++) {
         AUTO(task_record) struct task_record record = {0};
         if (stop_running(engine, id)) {
             *ret_state = TASK_RUNNING;
@@ -332,8 +422,9 @@ int engine_cancel(struct engine *engine, const char *id, enum task_state *ret_st
         if (!task_state_is_active(record.state))
             return err_set(err, ERR_CONFLICT, "the task has already ended: %s",
                            task_state_name(record.state));
-        /* it was being claimed, or ended, just now: look again */
+        poll(NULL, 0, i < 10 ? 0 : 10); /* it was being claimed, or ended, just now: look again */
     }
+    return err_set(err, ERR_BUSY, "the task cannot be reached: its end could not be stored");
 }
 
 /* --- numbers ------------------------------------------------------------------------------- */

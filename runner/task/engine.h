@@ -32,7 +32,9 @@ struct task_run;
 
 /* What came of a run. `reason` is one of api.md's words; `error` a sentence for a person. */
 struct task_outcome {
-    enum task_state state; /* TASK_COMPLETED, TASK_FAILED or TASK_CANCELLED */
+    /* TASK_COMPLETED, TASK_FAILED or TASK_CANCELLED; or TASK_WAITING_LOGIN, TASK_WAITING_LIMIT:
+     * nothing has been done yet, the task is to run again when that pause is over */
+    enum task_state state;
     char reason[32];
     char error[512];
     int exit_code;
@@ -100,16 +102,25 @@ int engine_submit(struct engine *engine, const struct task_new *task,
  * came first. */
 struct engine_watch {
     void (*ended)(struct engine_watch *watch);
-    bool attached;             /* the task is cancelled when its last attached watch goes away */
+    bool patient;  /* waits through pauses; else ended() is called when the task is paused, too */
+    bool attached; /* the task is cancelled when its last attached watch goes away */
     struct engine_watch *next; /* the engine's */
 };
 
-/* 1: ended() will be called. 0: the task has ended already (or is unknown). */
+/* 1: ended() will be called. 0: it will not, for the task has ended already, is unknown, or waits
+ * for the next start. */
 int engine_watch(struct engine *engine, const char *id, struct engine_watch *watch);
 /* True when the watch was still there: then ended() will not be called. With `leaving`, a task
  * that has no other attached watch is cancelled. */
 bool engine_unwatch(struct engine *engine, const char *id, struct engine_watch *watch,
                     bool leaving);
+
+/* Shared tasks wait from now on (TASK_WAITING_LOGIN, TASK_WAITING_LIMIT), or go on (TASK_PENDING).
+ */
+void engine_hold(struct engine *engine, enum task_state why);
+
+/* Cancels a task that no attached watch is left of. */
+void engine_abandon(struct engine *engine, const char *id);
 
 /* Asks a task to end. Returns its state now: TASK_RUNNING when it is being ended,
  * TASK_CANCELLED when it is; ERR_CONFLICT when it had ended otherwise. */

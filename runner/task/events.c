@@ -2,6 +2,7 @@
 
 #include "base/fd.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define LOOK_BACK_BYTES 8192
 #define PENDING_BYTES (256u << 10) /* written at once when more has gathered */
 #define READ_BYTES 4096            /* a first guess at an event's size */
 
@@ -19,22 +21,21 @@ struct events {
     bool truncated;
 };
 
-/* Offset after the last whole event, looking back from the end of the file. */
-static int64_t whole_size(int fd, int64_t size)
+/* Offset after the last whole event that ends at or before `end`, looking back from there. */
+static int64_t whole_size(int fd, int64_t end)
 {
-    char chunk[8192 + 1];
-    int64_t end = size;
+    char chunk[LOOK_BACK_BYTES];
     while (end > 1) {
-        int64_t from = end > 8192 ? end - 8192 : 0;
+        int64_t from = end > LOOK_BACK_BYTES ? end - LOOK_BACK_BYTES : 0;
         ssize_t n = fd_pread_full(fd, chunk, (size_t)(end - from), from);
         if (n != end - from)
             return -1;
-        for (ssize_t i = n - 1; i > 0; i--)
-            if (chunk[i] == '\n' && chunk[i - 1] == '\n')
-                return from + i + 1;
-        end = from + 1; /* the pair may lie across two chunks */
+        for (const char *at = chunk + n; (at = memrchr(chunk, '\n', (size_t)(at - chunk)));)
+            if (at > chunk && at[-1] == '\n')
+                return from + (at - chunk) + 1;
         if (from == 0)
             break;
+        end = from + 1; /* the pair may lie across two chunks */
     }
     return 0;
 }
@@ -77,6 +78,17 @@ void events_close(struct events *events)
     free(events);
 }
 
+/* After a write that failed somewhere: half an event is worse than none, but a reader may have seen
+ * those that are whole. */
+static void keep_whole(struct events *events, int64_t at)
+{
+    struct stat st;
+    int64_t whole = fstat(events->fd, &st) ? at : whole_size(events->fd, st.st_size);
+    events->size = whole > at ? whole : at;
+    (void)!ftruncate(events->fd, events->size);
+    buf_clear(&events->pending);
+}
+
 int events_flush(struct events *events, struct err *err)
 {
     struct buf *pending = &events->pending;
@@ -85,9 +97,7 @@ int events_flush(struct events *events, struct err *err)
     int64_t at = events->size - (int64_t)pending->len;
     if (fd_pwrite_all(events->fd, pending->data, pending->len, at)) {
         err_sys(err, "cannot write events");
-        (void)!ftruncate(events->fd, at); /* half an event is worse than none */
-        events->size = at;
-        buf_clear(pending);
+        keep_whole(events, at);
         return -1;
     }
     if (pending->cap > 2 * PENDING_BYTES)
@@ -97,25 +107,41 @@ int events_flush(struct events *events, struct err *err)
     return 0;
 }
 
+/* "id: N\n"; printf would take longer than all the rest of an event. */
+static void add_id(struct buf *out, int64_t id)
+{
+    char text[32], *at = text + sizeof(text);
+    *--at = '\n';
+    do {
+        *--at = (char)('0' + id % 10);
+        id /= 10;
+    } while (id > 0);
+    buf_add(out, "id: ", 4);
+    buf_add(out, at, (size_t)(text + sizeof(text) - at));
+}
+
 int events_add(struct events *events, const char *name, const char *json, size_t len,
                struct err *err)
 {
     struct buf *pending = &events->pending;
-    if (len > EVENT_BYTES_MAX / 2)
+    if (len > EVENT_JSON_BYTES_MAX)
         return err_set(err, ERR_TOO_LARGE, "an event of %zu bytes", len);
     if (!name && events->size + (int64_t)len > EVENTS_BYTES_MAX) {
         events->truncated = true;
         return 0;
     }
     size_t before = pending->len;
-    buf_addf(pending, "id: %lld\n", (long long)events->size);
+    add_id(pending, events->size);
     if (name)
         buf_addf(pending, "event: %s\n", name);
     buf_adds(pending, "data: ");
     buf_add(pending, json, len);
     buf_adds(pending, "\n\n");
-    if (buf_check(pending, "events that wait to be written", err))
+    if (buf_check(pending, "events that wait to be written", err)) {
+        pending->failed = false; /* memory ran out for this one */
+        pending->len = before;
         return -1;
+    }
     events->size += (int64_t)(pending->len - before);
     return pending->len > PENDING_BYTES ? events_flush(events, err) : 0;
 }
@@ -141,10 +167,15 @@ static ssize_t read_whole(int fd, int64_t offset, struct buf *scratch, struct er
 {
     buf_clear(scratch);
     for (size_t want = READ_BYTES;; want *= 2) {
+        size_t room = scratch->max - scratch->len;
+        if (want > room && room > 0)
+            want = room;
         char *to = buf_room(scratch, want);
         if (!to)
             return buf_check(scratch, "an event", err);
         ssize_t n = fd_pread_full(fd, to, want, offset + (int64_t)scratch->len);
+        if (n < 0 && errno == EINVAL) /* no file has so large an offset */
+            n = 0;
         if (n < 0)
             return err_sys(err, "cannot read events");
         size_t from = scratch->len > 0 ? scratch->len - 1 : 0;
@@ -157,15 +188,19 @@ static ssize_t read_whole(int fd, int64_t offset, struct buf *scratch, struct er
     }
 }
 
-/* Takes "FIELD: value\n" off *at, ending the value with NUL; NULL when another field is there. */
-static const char *take_field(char **at, const char *field)
+/* Takes "FIELD: value\n" off *at, ending the value with NUL; NULL when something else is there, or
+ * a NUL in it: after a loss of power a file may hold zeros. `end` is that of the event, a line end.
+ */
+static const char *take_field(char **at, const char *end, const char *field)
 {
     size_t n = strlen(field);
     if (strncmp(*at, field, n) != 0)
         return NULL;
-    char *value = *at + n, *end = strchr(value, '\n');
-    *end = '\0';
-    *at = end + 1;
+    char *value = *at + n, *stop = memchr(value, '\n', (size_t)(end - value));
+    if (!stop || memchr(value, '\0', (size_t)(stop - value)))
+        return NULL;
+    *stop = '\0';
+    *at = stop + 1;
     return value;
 }
 
@@ -182,19 +217,34 @@ int events_read(int fd, int64_t offset, struct buf *scratch, struct event *ret_e
         return err_set(err, ERR_RANGE, "offset %lld is past the last event", (long long)offset);
     }
     char *at = scratch->data, *end;
-    const char *id = len > 0 ? take_field(&at, "id: ") : NULL;
+    const char *event_end = at + len;
+    const char *id = len > 0 ? take_field(&at, event_end, "id: ") : NULL;
     if (len == 0 && strncmp(at, "id: ", scratch->len < 4 ? scratch->len : 4) == 0)
         return 0;
     if (!id || strtoll(id, &end, 10) != offset || *end)
         return err_set(err, ERR_RANGE, "offset %lld is not that of an event", (long long)offset);
-    const char *name = take_field(&at, "event: ");
-    const char *data = take_field(&at, "data: ");
-    if (!data)
+    const char *name = take_field(&at, event_end, "event: ");
+    const char *data = take_field(&at, event_end, "data: ");
+    if (!data || at + 1 != event_end) /* the empty line */
         return err_set(err, ERR_INTERNAL, "the event at %lld is damaged", (long long)offset);
     *ret_event = (struct event){.id = offset,
                                 .next = offset + len,
                                 .name = name ? name : "",
                                 .data = data,
-                                .data_len = strlen(data)};
+                                .data_len = (size_t)(at - 1 - data)};
     return 1;
+}
+
+bool events_end_with(const char *path, const char *name)
+{
+    struct stat st;
+    char head[128] = {0}, wanted[128];
+    AUTO(fd) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st) || whole_size(fd, st.st_size) != st.st_size)
+        return false;
+    int64_t at = st.st_size > 0 ? whole_size(fd, st.st_size - 1) : -1;
+    if (at < 0 || fd_pread_full(fd, head, sizeof(head) - 1, at) < 0)
+        return false;
+    int n = snprintf(wanted, sizeof(wanted), "id: %lld\nevent: %s\n", (long long)at, name);
+    return n > 0 && strncmp(head, wanted, (size_t)n) == 0;
 }

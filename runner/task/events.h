@@ -23,6 +23,7 @@
 
 #define EVENTS_BYTES_MAX (INT64_C(8) << 30) /* of one task; then lines are dropped, and said so */
 #define EVENT_BYTES_MAX (64u << 20)         /* of one event */
+#define EVENT_JSON_BYTES_MAX (EVENT_BYTES_MAX - 256)
 
 struct events;
 
@@ -36,6 +37,7 @@ DEFINE_AUTO(events, struct events *, events_close)
  */
 int events_add(struct events *events, const char *name, const char *json, size_t len,
                struct err *err);
+/* On failure the events that are not on the file are dropped; those that are, are whole. */
 int events_flush(struct events *events, struct err *err);
 int64_t events_size(const struct events *events);
 /* Waits until all that was written is on the disk. */
@@ -56,5 +58,8 @@ struct event {
  * ERR_RANGE when offset is no event's. */
 int events_read(int fd, int64_t offset, struct buf *scratch, struct event *ret_event,
                 struct err *err);
+
+/* True when the file ends with a whole event of that name. Looks at that event alone. */
+bool events_end_with(const char *path, const char *name);
 
 #endif

@@ -80,6 +80,7 @@ void live_enqueue(struct live_table *table, struct live *live, const struct task
     snprintf(live->kind, sizeof(live->kind), "%s", record->kind);
     live->priority = priority < 0 ? 0 : priority >= PRIORITIES ? PRIORITIES - 1 : priority;
     live->created_ms = record->created_ms;
+    live->shared = record->shared;
     live->state = LIVE_QUEUED;
     TAILQ_INSERT_TAIL(&table->queues[live->priority], live, queue);
     table->queued++;
@@ -111,10 +112,12 @@ void live_remove(struct live_table *table, struct live *live)
     free(live);
 }
 
-struct live *live_take(struct live_table *table)
+struct live *live_take(struct live_table *table, bool held)
 {
     for (int i = PRIORITIES - 1; i >= 0; i--) {
         struct live *live = TAILQ_FIRST(&table->queues[i]);
+        while (live && held && live->shared)
+            live = TAILQ_NEXT(live, queue);
         if (!live)
             continue;
         TAILQ_REMOVE(&table->queues[i], live, queue);
@@ -130,6 +133,9 @@ void live_put_back(struct live_table *table, struct live *live)
 {
     TAILQ_INSERT_HEAD(&table->queues[live->priority], live, queue);
     live->state = LIVE_QUEUED;
+    if (live->wake_fd >= 0)
+        close(live->wake_fd);
+    live->wake_fd = -1;
     table->queued++;
     table->running--;
 }

@@ -25,6 +25,7 @@ struct live {
     int64_t created_ms;
     int64_t started_ms;
     enum live_state state;
+    bool shared;
     enum task_stop stop;
     int wake_fd; /* eventfd while running, else -1 */
     struct engine_watch *watches;
@@ -54,8 +55,9 @@ struct live *live_find(struct live_table *table, const char *id);
 /* Removes it everywhere and frees it; its watches are the caller's business. */
 void live_remove(struct live_table *table, struct live *live);
 
-/* The next to run: highest priority, then oldest. It is taken from the queue and is running. */
-struct live *live_take(struct live_table *table);
+/* The next to run: highest priority, then oldest; with `held`, of those that are not shared. It is
+ * taken from the queue and is running. */
+struct live *live_take(struct live_table *table, bool held);
 
 /* Undoes live_take(): first of its priority again. */
 void live_put_back(struct live_table *table, struct live *live);

@@ -42,10 +42,9 @@ static int settle(const struct task_record *record, void *arg)
 {
     struct interrupted *all = arg;
     struct engine *engine = all->engine;
-    AUTO(task_record) struct task_record after = {0};
     if (record->retry_interrupted && record->attempts < RUN_ATTEMPTS_MAX) {
         all->requeued++;
-        all->broken |= store_requeue(engine->config.store, record->id, all->err) < 0;
+        all->broken |= store_requeue(engine->config.store, record->id, TASK_PENDING, all->err) < 0;
         return all->broken;
     }
     AUTO(buf) struct buf summary = BUF_INIT(4096);
@@ -60,9 +59,11 @@ static int settle(const struct task_record *record, void *arg)
                                  .now_ms = clock_real_ms()};
     all->failed++;
     all->broken |=
-        store_end(engine->config.store, record->id, 1u << TASK_RUNNING, &end, all->err) < 0 ||
-        store_get(engine->config.store, record->id, &after, all->err) ||
-        run_conclude(engine, &after, all->err);
+        store_end(engine->config.store, record->id, 1u << TASK_RUNNING, &end, all->err) < 0;
+    /* events that cannot be written are no reason not to start: a reader will mend them */
+    if (!all->broken && engine_mend_events(engine, record->id, all->err))
+        log_warn("task", "the last event of task '%s' is missing for now: %s", record->id,
+                 all->err->msg);
     return all->broken;
 }
 
@@ -85,7 +86,9 @@ static int load(const struct task_record *record, void *arg)
     struct live *live = live_add(&engine->table, record->id);
     if (live)
         live_enqueue(&engine->table, live, record);
-    return !live;
+    else
+        log_error("task", "out of memory; task '%s' waits for the next start", record->id);
+    return 0;
 }
 
 static int load_pending(struct engine *engine, struct err *err)

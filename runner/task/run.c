@@ -21,6 +21,7 @@
 #define OUTPUT_BYTES_MAX (64u << 20)
 #define MEMBERS_BYTES_MAX (4u << 20)
 #define RETRY_MS 1000
+#define PAUSES_MAX 100
 
 struct task_run {
     struct engine *engine;
@@ -123,12 +124,31 @@ static int add_task_event(struct events *events, const char *id, struct err *err
     return events_add(events, "task", buf_str(&json), json.len, err);
 }
 
-int run_announce(struct engine *engine, const char *id, struct err *err)
+/* The events of a task, begun. */
+static struct events *begin_events(struct engine *engine, const char *id, struct err *err)
 {
     AUTO(events) struct events *events = open_events(engine, id, err);
-    if (!events || (events_size(events) == 0 && add_task_event(events, id, err)))
-        return -1;
-    return events_flush(events, err);
+    if (!events || (events_size(events) == 0 && add_task_event(events, id, err)) ||
+        events_flush(events, err))
+        return NULL;
+    return STEAL_PTR(events);
+}
+
+static pthread_mutex_t *mend_lock(struct engine *engine, const char *id)
+{
+    size_t sum = 0;
+    for (; *id; id++)
+        sum = sum * 31 + (unsigned char)*id;
+    return &engine->mend[sum % MEND_LOCKS];
+}
+
+int run_announce(struct engine *engine, const char *id, struct err *err)
+{
+    pthread_mutex_t *lock = mend_lock(engine, id);
+    pthread_mutex_lock(lock);
+    AUTO(events) struct events *events = begin_events(engine, id, err);
+    pthread_mutex_unlock(lock);
+    return events ? 0 : -1;
 }
 
 void run_print_summary(const struct task_outcome *outcome, int64_t duration_ms, struct buf *out)
@@ -193,52 +213,45 @@ static int add_final_events(struct engine *engine, struct events *events,
     return events_sync(events, err);
 }
 
-/* True when the last event of the file is named "done". */
-static bool is_concluded(const char *path)
+static int conclude_events(struct engine *engine, const struct task_record *record, struct err *err)
 {
-    struct err ignored;
-    struct event event;
-    int64_t at = 0;
-    bool done = false;
-    AUTO(buf) struct buf scratch = BUF_INIT(EVENT_BYTES_MAX);
-    AUTO(fd) int fd = open(path, O_RDONLY | O_CLOEXEC);
-    while (fd >= 0 && events_read(fd, at, &scratch, &event, &ignored) == 1) {
-        done = strcmp(event.name, "done") == 0;
-        at = event.next;
-    }
-    return done;
+    AUTO(events) struct events *events = begin_events(engine, record->id, err);
+    return events ? add_final_events(engine, events, record, err) : -1;
 }
 
-int run_conclude(struct engine *engine, const struct task_record *record, struct err *err)
+/* Adds what is missing at the end; the task's lock is held. */
+static int mend_locked(struct engine *engine, const char *path, const char *id, struct err *err)
 {
-    AUTO(events) struct events *events = open_events(engine, record->id, err);
-    if (!events || (events_size(events) == 0 && add_task_event(events, record->id, err)))
+    AUTO(task_record) struct task_record record = {0};
+    if (events_end_with(path, "done"))
+        return 0;
+    if (store_get(engine->config.store, id, &record, err))
         return -1;
-    return add_final_events(engine, events, record, err);
+    return task_state_is_active(record.state) ? 0 : conclude_events(engine, &record, err);
 }
 
 int engine_mend_events(struct engine *engine, const char *id, struct err *err)
 {
-    AUTO(task_record) struct task_record record = {0};
+    pthread_mutex_t *lock = mend_lock(engine, id);
     AUTO(str) char *path = engine_events_path(engine, id);
-    int rc = path ? 0 : err_sys(err, "events");
-    pthread_mutex_lock(&engine->mend);
-    if (rc == 0 && !is_concluded(path)) {
-        rc = store_get(engine->config.store, id, &record, err);
-        if (rc == 0 && !task_state_is_active(record.state))
-            rc = run_conclude(engine, &record, err);
-    }
-    pthread_mutex_unlock(&engine->mend);
+    if (!path)
+        return err_sys(err, "events");
+    pthread_mutex_lock(lock);
+    int rc = mend_locked(engine, path, id, err);
+    pthread_mutex_unlock(lock);
     return rc;
 }
 
 /* --- one task ------------------------------------------------------------------------------ */
 
-/* Waits a moment, or until somebody wants the task to stop. */
+/* Waits a moment, or until somebody wants the task to stop. What he wants is kept elsewhere: the
+ * wake-up is used up, or the next pause would be none. */
 static void pause_before_retry(struct task_run *run)
 {
+    uint64_t count;
     struct pollfd wait = {.fd = run->wake_fd, .events = POLLIN};
-    poll(&wait, 1, RETRY_MS);
+    if (poll(&wait, 1, RETRY_MS) > 0)
+        (void)!read(run->wake_fd, &count, sizeof(count));
 }
 
 /* Pending -> running. A store that cannot write (a full disk) is asked again until it can: the
@@ -280,12 +293,8 @@ static int prepare(struct task_run *run, struct err *err)
     if (store_get(store, run->live->id, &run->record, err) ||
         store_secrets(store, run->live->id, &run->secrets, err))
         return -1;
-    run->events = open_events(run->engine, run->record.id, err);
-    if (!run->events ||
-        (events_size(run->events) == 0 && add_task_event(run->events, run->record.id, err)) ||
-        events_flush(run->events, err))
-        return -1;
-    return make_private_dir(run, err);
+    run->events = begin_events(run->engine, run->record.id, err);
+    return run->events ? make_private_dir(run, err) : -1;
 }
 
 static void fail_outcome(struct task_outcome *outcome, const struct err *err)
@@ -339,16 +348,13 @@ static void store_outcome(struct task_run *run, const struct task_outcome *outco
     }
 }
 
+/* What cannot be written now is made up for when somebody reads. */
 static void conclude(struct task_run *run)
 {
-    struct err err;
-    task_record_done(&run->record);
-    if (store_get(run->engine->config.store, run->live->id, &run->record, &err) == 0 &&
-        run->events && !run->unhealthy &&
-        add_final_events(run->engine, run->events, &run->record, &err) == 0)
-        return;
-    log_warn("task", "the last event is missing for now: %s",
-             run->unhealthy ? run->trouble.msg : err.msg);
+    struct err err = run->trouble;
+    events_close(STEAL_PTR(run->events));
+    if (run->unhealthy || engine_mend_events(run->engine, run->live->id, &err))
+        log_warn("task", "the last event is missing for now: %s", err.msg);
 }
 
 static void log_end(const struct task_run *run, const struct task_outcome *outcome,
@@ -375,6 +381,19 @@ static void clean_up(struct task_run *run)
     free(run->keep_dir);
 }
 
+/* Back to waiting, as long as nobody wants it to end and it has not been so too often. */
+static bool pause_task(struct task_run *run, struct task_outcome *outcome)
+{
+    struct err err;
+    if (task_run_stop(run) == STOP_NO && run->record.attempts < PAUSES_MAX &&
+        store_requeue(run->engine->config.store, run->live->id, outcome->state, &err) == 1) {
+        log_info("task", "%s: %s", task_state_name(outcome->state), outcome->error);
+        return true;
+    }
+    outcome->state = TASK_FAILED;
+    return false;
+}
+
 static void run_claimed(struct task_run *run, struct task_outcome *outcome)
 {
     struct err err;
@@ -387,11 +406,13 @@ static void run_claimed(struct task_run *run, struct task_outcome *outcome)
     int64_t duration = clock_mono_ms() - start;
     if (task_run_stop(run) == STOP_INTERRUPT && outcome->state != TASK_COMPLETED &&
         run->record.retry_interrupted && run->record.attempts < RUN_ATTEMPTS_MAX &&
-        store_requeue(run->engine->config.store, run->live->id, &err) == 1) {
+        store_requeue(run->engine->config.store, run->live->id, TASK_PENDING, &err) == 1) {
         log_info("task", "interrupted; it will be run again");
         outcome->state = TASK_PENDING;
         return;
     }
+    if (task_state_is_active(outcome->state) && pause_task(run, outcome))
+        return;
     store_outcome(run, outcome, duration);
     conclude(run);
     log_end(run, outcome, duration);
@@ -411,10 +432,15 @@ void run_live(struct engine *engine, struct live *live)
     pthread_mutex_unlock(&engine->lock);
     if (claim(&run))
         run_claimed(&run, &outcome);
-    else
-        outcome.state = TASK_CANCELLED;
-    engine_retire(engine, live, outcome.state);
-    clean_up(&run);
+    else /* it was cancelled before, or stays for the next start */
+        outcome.state = task_run_stop(&run) == STOP_INTERRUPT ? TASK_PENDING : TASK_CANCELLED;
+    if (outcome.state == TASK_WAITING_LOGIN || outcome.state == TASK_WAITING_LIMIT) {
+        clean_up(&run); /* first: it may be taken again at once */
+        engine_put_back(engine, live);
+    } else {
+        engine_retire(engine, live, outcome.state);
+        clean_up(&run);
+    }
     buf_done(&outcome.output);
     buf_done(&outcome.members);
 }

@@ -287,3 +287,13 @@ void str_add_json(struct buf *out, const char *text, size_t len)
         }
     }
 }
+
+void str_add_url(struct buf *out, const char *text, const char *keep)
+{
+    for (; *text; text++) {
+        if (isalnum((unsigned char)*text) || strchr("-._~", *text) || strchr(keep, *text))
+            buf_addc(out, *text);
+        else
+            buf_addf(out, "%%%02X", (unsigned char)*text);
+    }
+}

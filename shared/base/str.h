@@ -44,6 +44,9 @@ void str_add_hex(struct buf *out, const void *data, size_t len);
 enum base64_kind { BASE64_STD, BASE64_URL /* no padding */ };
 void str_add_base64(struct buf *out, enum base64_kind kind, const void *data, size_t len);
 
+/* Appends text percent-encoded: all but unreserved characters (RFC 3986) and those in `keep`. */
+void str_add_url(struct buf *out, const char *text, const char *keep);
+
 /* Appends text as the inside of a JSON string (no quotes), invalid UTF-8 replaced. */
 void str_add_json(struct buf *out, const char *text, size_t len);
 

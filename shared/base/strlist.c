@@ -16,6 +16,13 @@ void strlist_done(struct strlist *list)
     *list = (struct strlist)STRLIST_INIT;
 }
 
+void strlist_wipe(struct strlist *list)
+{
+    for (size_t i = 0; i < list->count; i++)
+        explicit_bzero(list->items[i], strlen(list->items[i]));
+    strlist_done(list);
+}
+
 /* Makes room for one more string and the NULL. */
 static int make_room(struct strlist *list)
 {

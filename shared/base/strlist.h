@@ -28,6 +28,8 @@ struct strlist {
     }
 
 void strlist_done(struct strlist *list);
+/* The same, and nothing of the strings stays in memory. */
+void strlist_wipe(struct strlist *list);
 static inline void auto_strlist(struct strlist *list)
 {
     strlist_done(list);

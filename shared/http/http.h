@@ -95,6 +95,9 @@ const char *http_path(const struct http_request *req);
 const char *http_peer(const struct http_request *req); /* address without port */
 const char *http_id(const struct http_request *req);   /* X-Request-ID: the caller's when sane */
 const char *http_header(const struct http_request *req, const char *name);
+/* The index'th header; false past the last. */
+bool http_header_at(const struct http_request *req, size_t index, const char **ret_name,
+                    const char **ret_value);
 const char *http_param(const struct http_request *req, const char *name);
 /* A query parameter, decoded; NULL when it is not there. */
 const char *http_query(struct http_request *req, const char *name);

@@ -3,20 +3,18 @@
 
 #include "http/interpose.h"
 
+#include "base/auto.h"
 #include "http/guard.h"
 
 #include <dlfcn.h>
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
-
-void interpose_use(void)
-{
-}
 
 int accept(int fd, __SOCKADDR_ARG addr, socklen_t *restrict len)
 {
@@ -68,4 +66,22 @@ int pthread_attr_setstacksize(pthread_attr_t *attr, size_t size)
         real = __extension__(int (*)(pthread_attr_t *, size_t))
             dlsym(RTLD_NEXT, "pthread_attr_setstacksize");
     return real(attr, size < INTERPOSE_STACK_MIN ? INTERPOSE_STACK_MIN : size);
+}
+
+int interpose_check(struct err *err)
+{
+    const struct {
+        const char *name;
+        uintptr_t ours;
+    } calls[] = {
+        {"accept", (uintptr_t)accept},
+        {"poll", (uintptr_t)poll},
+        {"recv", (uintptr_t)recv},
+        {"pthread_attr_setstacksize", (uintptr_t)pthread_attr_setstacksize},
+    };
+    for (size_t i = 0; i < COUNT_OF(calls); i++)
+        if ((uintptr_t)dlsym(RTLD_DEFAULT, calls[i].name) != calls[i].ours)
+            return err_set(err, ERR_INTERNAL, "the program hides its %s() from libraries",
+                           calls[i].name);
+    return 0;
 }

@@ -15,11 +15,14 @@
 #ifndef HTTP_INTERPOSE_H
 #define HTTP_INTERPOSE_H
 
+#include "base/err.h"
+
 #include <stddef.h>
 
 #define INTERPOSE_STACK_MIN ((size_t)1 << 20)
 
-/* Whoever starts CivetWeb calls this: it makes the linker take the definitions. */
-void interpose_use(void);
+/* Whoever starts CivetWeb calls this first. 0, or -1 when the program was linked in a way that
+ * hides these definitions from the library: then nothing of the above would hold. */
+int interpose_check(struct err *err);
 
 #endif

@@ -123,6 +123,8 @@ static void linger(struct http_parked *parked)
     parked->keepalive_us = parked->wait_us = 0;
     parked->stuck_us = clock_mono_us() + LINGER_US;
     settle(parked);
+    if (parked->park->stop_us)
+        end(parked, 0); /* the kernel has the bytes; there is no time for more */
 }
 
 static void flush(struct http_parked *parked)
@@ -337,7 +339,7 @@ void parked_stop(struct http_parked *parked, bool gently)
     struct http_request *req;
     bool connected;
     if (!orphan(parked, &req, &connected)) {
-        if (!gently)
+        if (!gently || parked->phase == PARKED_LINGERING)
             end(parked, 0);
         return;
     }

@@ -39,6 +39,16 @@ const char *http_header(const struct http_request *req, const char *name)
     return head_field(&req->head, name);
 }
 
+bool http_header_at(const struct http_request *req, size_t index, const char **ret_name,
+                    const char **ret_value)
+{
+    if (index >= req->head.field_count)
+        return false;
+    *ret_name = req->head.fields[index].name;
+    *ret_value = req->head.fields[index].value;
+    return true;
+}
+
 const char *http_param(const struct http_request *req, const char *name)
 {
     size_t len = strlen(name);

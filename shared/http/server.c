@@ -199,7 +199,7 @@ static int check_config(const struct http_config *config, struct err *err)
 
 struct http_server *http_start(const struct http_config *config, struct err *err)
 {
-    if (check_config(config, err) < 0)
+    if (check_config(config, err) < 0 || interpose_check(err) < 0)
         return NULL;
     struct http_server *server = calloc(1, sizeof(*server));
     if (!server) {
@@ -207,7 +207,6 @@ struct http_server *http_start(const struct http_config *config, struct err *err
         return NULL;
     }
     struct guard_config guard = {config->workers, config->head_ms, config->idle_ms};
-    interpose_use();
     mg_init_library(0);
     server->config = *config;
     server->listen_fd = -1;

@@ -299,10 +299,17 @@ static enum want step(struct scan *s, enum want want, int c)
 
 int scan_text(const char *text, size_t len, struct scan_facts *ret_facts, struct err *err)
 {
-    struct scan s = {.text = text, .len = len, .err = err};
+    struct scan s; /* the tables in it are large: names_init() clears what has to be */
     enum want want = WANT_VALUE;
     if (len >= SCAN_TEXT_MAX)
         return err_set(err, ERR_TOO_LARGE, "JSON: longer than %u bytes", SCAN_TEXT_MAX);
+    s.text = text;
+    s.len = len;
+    s.at = 0;
+    s.depth = 0;
+    s.objects = 0;
+    s.facts = (struct scan_facts){0};
+    s.err = err;
     names_init(&s.names, text);
     do {
         want = step(&s, want, peek(&s));

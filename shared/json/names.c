@@ -92,7 +92,7 @@ static void read_escape(struct inside *in)
 }
 
 /* The next byte, or -1 at the end. */
-static int read_inside(struct inside *in)
+static inline int read_inside(struct inside *in)
 {
     if (in->used == in->count) {
         if (in->p == in->end)
@@ -137,9 +137,10 @@ bool names_is(const char *inside, size_t len, const char *name)
     }
 }
 
-static inline uint64_t mix(uint64_t hash, uint64_t base, int c)
+/* Seven bytes at a time: they stay below PRIME. */
+static inline uint64_t mix(uint64_t hash, uint64_t base, uint64_t bytes)
 {
-    wide product = (wide)hash * base + (unsigned)c + 1;
+    wide product = (wide)hash * base + bytes + 1;
     hash = (uint64_t)(product & PRIME) + (uint64_t)(product >> 61);
     return hash >= PRIME ? hash - PRIME : hash;
 }
@@ -147,11 +148,16 @@ static inline uint64_t mix(uint64_t hash, uint64_t base, int c)
 static uint32_t hash_of(uint64_t base, const char *text, size_t len)
 {
     struct inside in = inside_of(text, len);
-    uint64_t hash = 1;
-    while (in.p < in.end && *in.p != '\\') /* nearly all names, nearly always to the end */
-        hash = mix(hash, base, *in.p++);
-    for (int c; (c = read_inside(&in)) >= 0;)
-        hash = mix(hash, base, c);
+    uint64_t hash = 1, bytes = 0;
+    unsigned count = 0;
+    for (int c; (c = read_inside(&in)) >= 0;) {
+        bytes = bytes << 8 | (unsigned)c;
+        if (++count == 7) {
+            hash = mix(hash, base, bytes);
+            bytes = count = 0;
+        }
+    }
+    hash = mix(hash, base, bytes); /* no byte is 0: what differs, differs here */
     return (uint32_t)(hash ^ hash >> 32);
 }
 

@@ -153,7 +153,7 @@ static void reports_what_was_not_permitted(void **state)
                                   "\"permissionMode\":\"default\"");
     assert_json_bool(reply->json, "success", true);
     assert_json_text(reply->json, "output", "went on");
-    assert_json_text(reply->json, "permissionDenials.0.tool_name", "Bash");
+    assert_json_text(reply->json, "permission_denials.0.tool_name", "Bash");
     reply_free(reply);
 }
 

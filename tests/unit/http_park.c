@@ -463,7 +463,7 @@ static void stops_while_requests_are_parked(void **state)
     }
     http_parked_send(parked[0], 200, "text/plain", NULL, "last words", 10);
     int64_t began_ms = clock_mono_ms();
-    http_stop(server, 1000);
+    http_stop(server, 5000);
     assert_true(clock_mono_ms() - began_ms < 2500);
     assert_int_equal(waiter.gone, 4);
     assert_int_equal(waiter.done, 5);
@@ -500,22 +500,32 @@ static int ask_health(int64_t *ret_us)
     return status;
 }
 
-/* The promise is 50 ms. A machine that is busy with other things may break it now and then. */
+/* The promise is 50 ms. A machine that is busy with other things may break it now and then, and
+ * among thousands of connections a second a SYN that meets an old one is sent again after 1 s. */
 #define HEALTH_US 50000
-#define HEALTH_WORST_US 500000
 
-static void check_health(const char *what, int count)
+struct health {
+    int asked, late, wrong;
+    int64_t worst_us;
+};
+
+static struct health ask_often(int count)
 {
-    int64_t us, worst_us = 0;
-    int late = 0;
+    struct health health = {.asked = count};
     for (int i = 0; i < count; i++) {
-        assert_int_equal(ask_health(&us), 200);
-        worst_us = us > worst_us ? us : worst_us;
-        late += us > HEALTH_US;
+        int64_t us;
+        health.wrong += ask_health(&us) != 200;
+        health.late += us > HEALTH_US;
+        health.worst_us = us > health.worst_us ? us : health.worst_us;
     }
-    print_message("%s: worst answer after %lld us\n", what, (long long)worst_us);
-    assert_true(worst_us < HEALTH_WORST_US);
-    assert_true(count < 20 || late <= count / 20);
+    return health;
+}
+
+static void check_health(const char *what, const struct health *health)
+{
+    print_message("%s: worst answer after %lld us\n", what, (long long)health->worst_us);
+    assert_int_equal(health->wrong, 0);
+    assert_true(health->late <= health->asked / 20);
 }
 
 static _Atomic bool dripping;
@@ -542,8 +552,8 @@ static void *drip(void *arg)
         } else {
             peer_send(d->fds[i], "x");
         }
-        if (i % 20 == 0)
-            usleep(1000);
+        if (i % 10 == 0)
+            usleep(5000); /* else this is a flood of connections, which is something else */
     }
     for (size_t i = 0; i < COUNT_OF(d->fds); i++)
         close(d->fds[i]);
@@ -565,9 +575,10 @@ static void answers_while_others_drip(void **state)
         atomic_store(&dripping, true);
         assert_int_equal(pthread_create(&thread, NULL, drip, &d), 0);
         peer_wait_for((http_stats(server, &stats), stats.cut_off > 20 * (i + 1)));
-        check_health("200 drippers on 4 workers", 100);
+        struct health health = ask_often(100);
         atomic_store(&dripping, false);
         pthread_join(thread, NULL);
+        check_health("200 drippers on 4 workers", &health);
     }
 }
 
@@ -581,7 +592,8 @@ static void takes_workers_back_from_idle_connections(void **state)
         peer_send(idle[i], GET("/hello"));
         assert_int_equal(peer_answer(idle[i], &answer), 200);
     }
-    check_health("20 idle connections on 4 workers", 1);
+    struct health health = ask_often(20);
+    check_health("20 idle connections on 4 workers", &health);
     for (size_t i = 0; i < COUNT_OF(idle); i++)
         close(idle[i]);
 }
@@ -610,10 +622,11 @@ static void lets_nobody_starve_behind_busy_connections(void **state)
     atomic_store(&dripping, true);
     for (size_t i = 0; i < COUNT_OF(threads); i++)
         assert_int_equal(pthread_create(&threads[i], NULL, be_busy, NULL), 0);
-    check_health("8 busy connections on 4 workers", 200);
+    struct health health = ask_often(200);
     atomic_store(&dripping, false);
     for (size_t i = 0; i < COUNT_OF(threads); i++)
         pthread_join(threads[i], NULL);
+    check_health("8 busy connections on 4 workers", &health);
 }
 
 static void leaves_a_slow_but_honest_sender_alone(void **state)

@@ -3,8 +3,8 @@
  *
  * Threads: one at a time.
  */
-#ifndef CLAUDE_LINES_H
-#define CLAUDE_LINES_H
+#ifndef BASE_LINES_H
+#define BASE_LINES_H
 
 #include "base/buf.h"
 

@@ -1,4 +1,4 @@
-#include "runner/claude/lines.h"
+#include "base/lines.h"
 
 #include <string.h>
 

@@ -1,0 +1,192 @@
+#include "runner/oauth/breaker.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <time.h>
+
+#define REFUSALS_MAX 2
+#define TRY_AGAIN_MS 300000           /* a refused key may have been allowed again */
+#define LIMIT_MAX_MS (8LL * 86400000) /* nothing that the API says pauses us for longer */
+#define LIMIT_MIN_MS 1000
+
+struct breaker {
+    void (*changed)(const struct breaker_status *status, void *arg);
+    void *arg;
+    pthread_t thread;
+    bool running;
+    pthread_mutex_t lock; /* of all that follows */
+    pthread_cond_t turned;
+    bool stopping;
+    bool login_needed;
+    int refusals;          /* in a row */
+    int64_t refused_until; /* mono ms; 0: not refused */
+    int64_t limit_until;   /* mono ms; 0: no limit */
+    struct breaker_status told;
+    int64_t limits, auth_refusals;
+};
+
+static struct breaker_status status_locked(const struct breaker *breaker)
+{
+    int64_t now = clock_mono_ms(), real = clock_real_ms();
+    struct breaker_status status = {.limits = breaker->limits,
+                                    .auth_refusals = breaker->auth_refusals};
+    if (breaker->login_needed) {
+        status.state = BREAKER_LOGIN;
+    } else if (breaker->refused_until > now) {
+        status.state = BREAKER_LOGIN;
+        status.until_ms = real + breaker->refused_until - now;
+    } else if (breaker->limit_until > now) {
+        status.state = BREAKER_LIMIT;
+        status.until_ms = real + breaker->limit_until - now;
+    }
+    return status;
+}
+
+void breaker_status(struct breaker *breaker, struct breaker_status *ret_status)
+{
+    pthread_mutex_lock(&breaker->lock);
+    *ret_status = status_locked(breaker);
+    pthread_mutex_unlock(&breaker->lock);
+}
+
+static void log_change(const struct breaker_status *status)
+{
+    char time[CLOCK_TEXT_SIZE];
+    switch (status->state) {
+    case BREAKER_CLOSED:
+        log_info("oauth", "Claude tasks go on");
+        break;
+    case BREAKER_LOGIN:
+        log_warn("oauth", "Claude tasks wait for a working login");
+        break;
+    case BREAKER_LIMIT:
+        log_warn("oauth", "usage limit: Claude tasks wait until %s",
+                 clock_format(status->until_ms, time));
+        break;
+    }
+}
+
+/* Lets the lock go to tell what has changed. */
+static void tell_locked(struct breaker *breaker)
+{
+    struct breaker_status now = status_locked(breaker);
+    if (now.state == breaker->told.state)
+        return;
+    breaker->told = now;
+    pthread_mutex_unlock(&breaker->lock);
+    log_change(&now);
+    breaker->changed(&now, breaker->arg);
+    pthread_mutex_lock(&breaker->lock);
+}
+
+void breaker_login(struct breaker *breaker, bool needed)
+{
+    pthread_mutex_lock(&breaker->lock);
+    if (breaker->login_needed && !needed) /* a new login: what the old one was told is over */
+        breaker->refusals = 0, breaker->refused_until = 0;
+    breaker->login_needed = needed;
+    tell_locked(breaker);
+    pthread_mutex_unlock(&breaker->lock);
+}
+
+void breaker_limit(struct breaker *breaker, int64_t until_ms)
+{
+    pthread_mutex_lock(&breaker->lock);
+    int64_t wait = until_ms - clock_real_ms();
+    wait = wait < LIMIT_MIN_MS ? LIMIT_MIN_MS : wait > LIMIT_MAX_MS ? LIMIT_MAX_MS : wait;
+    int64_t until = clock_mono_ms() + wait;
+    if (until > breaker->limit_until)
+        breaker->limit_until = until;
+    breaker->limits++;
+    tell_locked(breaker);
+    pthread_cond_broadcast(&breaker->turned);
+    pthread_mutex_unlock(&breaker->lock);
+}
+
+void breaker_refused(struct breaker *breaker)
+{
+    pthread_mutex_lock(&breaker->lock);
+    breaker->auth_refusals++;
+    if (++breaker->refusals >= REFUSALS_MAX)
+        breaker->refused_until = clock_mono_ms() + TRY_AGAIN_MS;
+    tell_locked(breaker);
+    pthread_cond_broadcast(&breaker->turned);
+    pthread_mutex_unlock(&breaker->lock);
+}
+
+void breaker_accepted(struct breaker *breaker)
+{
+    pthread_mutex_lock(&breaker->lock);
+    breaker->refusals = 0;
+    breaker->refused_until = 0;
+    tell_locked(breaker);
+    pthread_mutex_unlock(&breaker->lock);
+}
+
+/* Wakes when a pause is over. */
+static void *watch(void *arg)
+{
+    struct breaker *breaker = arg;
+    struct timespec until;
+    pthread_mutex_lock(&breaker->lock);
+    while (!breaker->stopping) {
+        tell_locked(breaker);
+        int64_t next = breaker->refused_until > breaker->limit_until ? breaker->refused_until
+                                                                     : breaker->limit_until;
+        int64_t now = clock_mono_ms();
+        if (breaker->limit_until > now && breaker->limit_until < next)
+            next = breaker->limit_until;
+        int64_t wait = next > now ? next - now + 5 : 60000;
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_sec += wait / 1000;
+        until.tv_nsec += (long)(wait % 1000) * 1000000;
+        if (until.tv_nsec >= 1000000000)
+            until.tv_sec++, until.tv_nsec -= 1000000000;
+        pthread_cond_timedwait(&breaker->turned, &breaker->lock, &until);
+    }
+    pthread_mutex_unlock(&breaker->lock);
+    return NULL;
+}
+
+struct breaker *breaker_new(void (*changed)(const struct breaker_status *status, void *arg),
+                            void *arg, struct err *err)
+{
+    pthread_condattr_t attr;
+    struct breaker *breaker = calloc(1, sizeof(*breaker));
+    if (!breaker) {
+        err_sys(err, "breaker");
+        return NULL;
+    }
+    breaker->changed = changed;
+    breaker->arg = arg;
+    pthread_mutex_init(&breaker->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&breaker->turned, &attr);
+    pthread_condattr_destroy(&attr);
+    breaker->running = pthread_create(&breaker->thread, NULL, watch, breaker) == 0;
+    if (!breaker->running) {
+        err_set(err, ERR_INTERNAL, "cannot start the breaker's thread");
+        breaker_free(breaker);
+        return NULL;
+    }
+    return breaker;
+}
+
+void breaker_free(struct breaker *breaker)
+{
+    if (!breaker)
+        return;
+    pthread_mutex_lock(&breaker->lock);
+    breaker->stopping = true;
+    pthread_cond_broadcast(&breaker->turned);
+    pthread_mutex_unlock(&breaker->lock);
+    if (breaker->running)
+        pthread_join(breaker->thread, NULL);
+    pthread_cond_destroy(&breaker->turned);
+    pthread_mutex_destroy(&breaker->lock);
+    free(breaker);
+}

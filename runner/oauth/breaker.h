@@ -1,0 +1,45 @@
+/*
+ * The breaker: whether tasks that use the runner's own credential may start now.
+ *
+ * A usage limit or a credential that is refused concerns all of them alike; so they wait instead of
+ * failing one after the other. It closes by itself: at the reset time that the API gave, once a
+ * login works, or after a while with one try.
+ *
+ * Threads: any. changed() runs on the breaker's own thread or a caller's, without locks.
+ */
+#ifndef OAUTH_BREAKER_H
+#define OAUTH_BREAKER_H
+
+#include "base/auto.h"
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct breaker;
+
+enum breaker_state { BREAKER_CLOSED, BREAKER_LOGIN, BREAKER_LIMIT };
+
+struct breaker_status {
+    enum breaker_state state;
+    int64_t until_ms; /* LIMIT: real time of its end; LOGIN: of the next try, 0: none */
+    int64_t limits;   /* how often a usage limit was hit */
+    int64_t auth_refusals;
+};
+
+struct breaker *breaker_new(void (*changed)(const struct breaker_status *status, void *arg),
+                            void *arg, struct err *err);
+void breaker_free(struct breaker *breaker);
+void breaker_status(struct breaker *breaker, struct breaker_status *ret_status);
+
+/* The keeper says: without a new login nothing works (or it does again). */
+void breaker_login(struct breaker *breaker, bool needed);
+
+/* The API said: no more before until_ms (real time). */
+void breaker_limit(struct breaker *breaker, int64_t until_ms);
+
+/* The API refused the credential, also after a refresh; or took it. Two refusals in a row open. */
+void breaker_refused(struct breaker *breaker);
+void breaker_accepted(struct breaker *breaker);
+
+#endif

@@ -1,0 +1,185 @@
+#include "runner/proxy/proxy.h"
+
+#include "base/log.h"
+#include "crypto/crypto.h"
+#include "runner/proxy/lease.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WORKERS 128 /* requests at once; a thread that has never run costs next to nothing */
+#define HEAD_MS 30000
+#define BODY_IDLE_MS 120000
+#define IDLE_MS 300000 /* the CLI keeps its connections between turns */
+
+/* --- leases -------------------------------------------------------------------------------- */
+
+void lease_unref(struct lease *lease)
+{
+    if (atomic_fetch_sub(&lease->refs, 1) > 1)
+        return;
+    if (lease->secret)
+        explicit_bzero(lease->secret, strlen(lease->secret));
+    explicit_bzero(lease->token, sizeof(lease->token));
+    free(lease->secret);
+    pthread_mutex_destroy(&lease->lock);
+    free(lease);
+}
+
+/* Every living token is compared, in time that tells nothing about how much of it is right. */
+struct lease *lease_find(struct proxy *proxy, const char *token)
+{
+    struct lease *found = NULL;
+    pthread_mutex_lock(&proxy->lock);
+    for (struct lease *lease = proxy->leases; lease; lease = lease->next)
+        if (crypto_equal(lease->token, strlen(lease->token), token, strlen(token)))
+            found = lease;
+    if (found)
+        atomic_fetch_add(&found->refs, 1);
+    pthread_mutex_unlock(&proxy->lock);
+    return found;
+}
+
+const char *lease_token(const struct lease *lease)
+{
+    return lease->token;
+}
+
+const char *lease_url(const struct lease *lease)
+{
+    return lease->url;
+}
+
+enum lease_kind lease_kind(const struct lease *lease)
+{
+    return lease->kind;
+}
+
+void lease_use(struct lease *lease, struct lease_use *ret_use)
+{
+    pthread_mutex_lock(&lease->lock);
+    *ret_use = lease->use;
+    pthread_mutex_unlock(&lease->lock);
+}
+
+/* --- the server ---------------------------------------------------------------------------- */
+
+/* What passes: Claude's conversations, and what the CLI asks to prepare them. Nothing by which a
+ * borrowed credential could be turned into a lasting one. */
+static const struct http_route routes[] = {
+    {"GET", "/", relay_request, 0}, /* the CLI's HEAD: is anybody there? */
+    {"POST", "/v1/messages", relay_request, 0},
+    {"POST", "/v1/messages/count_tokens", relay_request, 0},
+    {"GET", "/v1/models", relay_request, 0},
+    {"GET", "/v1/models/{id}", relay_request, 0},
+};
+
+static bool gate(struct http_request *req, const struct http_route *route, void *arg)
+{
+    (void)arg;
+    if (route)
+        return true;
+    relay_refuse(req, 404, "not_found_error", "the runner does not pass this request on");
+    return false;
+}
+
+static void trouble(const char *message, void *arg)
+{
+    (void)arg;
+    log_warn("proxy", "%s", message);
+}
+
+static struct http_server *start(struct proxy *proxy, struct err *err)
+{
+    const struct http_config http = {.bind = "127.0.0.1",
+                                     .port = 0,
+                                     .workers = WORKERS,
+                                     .routes = routes,
+                                     .route_count = COUNT_OF(routes),
+                                     .gate = gate,
+                                     .trouble = trouble,
+                                     .arg = proxy,
+                                     .head_ms = HEAD_MS,
+                                     .body_idle_ms = BODY_IDLE_MS,
+                                     .body_total_ms = BODY_IDLE_MS,
+                                     .idle_ms = IDLE_MS,
+                                     .parked_max = WORKERS};
+    return http_start(&http, err);
+}
+
+struct proxy *proxy_new(const struct proxy_config *config, struct err *err)
+{
+    struct proxy *proxy = calloc(1, sizeof(*proxy));
+    if (!proxy) {
+        err_sys(err, "credential proxy");
+        return NULL;
+    }
+    proxy->config = *config;
+    pthread_mutex_init(&proxy->lock, NULL);
+    proxy->server = start(proxy, err);
+    if (!proxy->server) {
+        err_wrap(err, "credential proxy");
+        proxy_free(proxy);
+        return NULL;
+    }
+    return proxy;
+}
+
+void proxy_free(struct proxy *proxy)
+{
+    if (!proxy)
+        return;
+    if (proxy->server)
+        http_stop(proxy->server, 0);
+    for (size_t i = 0; i < proxy->link_count; i++)
+        net_link_free(proxy->links[i]);
+    pthread_mutex_destroy(&proxy->lock);
+    free(proxy);
+}
+
+struct lease *proxy_lease(struct proxy *proxy, enum lease_kind kind, const char *secret,
+                          struct err *err)
+{
+    char random[ID_TOKEN_SIZE];
+    struct lease *lease = calloc(1, sizeof(*lease));
+    if (!lease || (secret && !(lease->secret = strdup(secret)))) {
+        err_sys(err, "lease");
+        free(lease);
+        return NULL;
+    }
+    id_token(random);
+    snprintf(lease->token, sizeof(lease->token), "runner-task-%s", random);
+    pthread_mutex_init(&lease->lock, NULL);
+    lease->proxy = proxy;
+    lease->kind = kind;
+    lease->refs = 1;
+    snprintf(lease->url, sizeof(lease->url), "http://127.0.0.1:%d", http_port(proxy->server));
+    pthread_mutex_lock(&proxy->lock);
+    lease->next = proxy->leases;
+    proxy->leases = lease;
+    pthread_mutex_unlock(&proxy->lock);
+    return lease;
+}
+
+void proxy_end(struct lease *lease)
+{
+    if (!lease)
+        return;
+    struct proxy *proxy = lease->proxy;
+    atomic_store(&lease->dead, true);
+    pthread_mutex_lock(&proxy->lock);
+    struct lease **at = &proxy->leases;
+    while (*at != lease)
+        at = &(*at)->next;
+    *at = lease->next;
+    pthread_mutex_unlock(&proxy->lock);
+    lease_unref(lease);
+}
+
+void proxy_stats(struct proxy *proxy, struct proxy_stats *ret_stats)
+{
+    pthread_mutex_lock(&proxy->lock);
+    *ret_stats = proxy->stats;
+    pthread_mutex_unlock(&proxy->lock);
+}

@@ -1,0 +1,79 @@
+/*
+ * The credential proxy: Claude's way to the API, without a credential of its own.
+ *
+ * Theory of operation. Each task gets a lease: a random token, worth something only here, on
+ * loopback, while the task lives. The CLI sends its requests with that token to the proxy, which
+ * puts the real credential in its place and passes everything on to one fixed upstream, as it
+ * comes, in both directions:
+ *
+ *     CLI --(lease token)--> proxy --(credential)--> ANTHROPIC_UPSTREAM
+ *
+ * Only the API's own calls pass (a table); others could, say, mint a lasting key. On its way back
+ * the proxy reads what the API says of the account: a 401 makes the keeper refresh, a usage limit
+ * opens the breaker, usage is counted for the task.
+ *
+ * Each request in flight has a worker of the proxy's own HTTP server.
+ *
+ * Threads: any.
+ */
+#ifndef PROXY_PROXY_H
+#define PROXY_PROXY_H
+
+#include "base/buf.h"
+#include "runner/config/config.h"
+#include "runner/oauth/breaker.h"
+#include "runner/oauth/keeper.h"
+
+#include <stdatomic.h>
+
+struct proxy;
+struct lease;
+
+struct proxy_config {
+    const struct config *_Atomic *config; /* borrowed */
+    struct keeper *keeper;                /* borrowed */
+    struct breaker *breaker;              /* borrowed */
+};
+
+/* Listens on a free port of loopback. */
+struct proxy *proxy_new(const struct proxy_config *config, struct err *err);
+/* Ends what is under way. All leases must have ended. */
+void proxy_free(struct proxy *proxy);
+
+enum lease_kind {
+    LEASE_LOGIN, /* the keeper's token */
+    LEASE_KEY,   /* an API key */
+    LEASE_OAUTH, /* an OAuth token that the request brought */
+};
+
+/* `secret` is the key or token, NULL for the runner's own (the configured key, or the login).
+ * NULL with *err when memory ran out. */
+struct lease *proxy_lease(struct proxy *proxy, enum lease_kind kind, const char *secret,
+                          struct err *err);
+
+/* The token is dead at once, and so are its requests. */
+void proxy_end(struct lease *lease);
+
+const char *lease_token(const struct lease *lease);
+const char *lease_url(const struct lease *lease);
+enum lease_kind lease_kind(const struct lease *lease);
+
+/* What a lease has been used for. */
+struct lease_use {
+    int64_t requests;
+    int64_t answers; /* of status 200 */
+    int64_t input_tokens, output_tokens, cache_read_tokens, cache_creation_tokens;
+    bool limited; /* the API said that the account's limit was hit */
+    bool refused; /* the API refused the credential, also after a refresh */
+};
+void lease_use(struct lease *lease, struct lease_use *ret_use);
+
+/* Of all leases since the start. */
+struct proxy_stats {
+    int64_t requests, failed, in_flight;
+    int64_t answers_by_class[6]; /* [2]: 2xx, … */
+    int64_t input_tokens, output_tokens;
+};
+void proxy_stats(struct proxy *proxy, struct proxy_stats *ret_stats);
+
+#endif
