@@ -10,6 +10,7 @@
 #include "runner/claude/claude.h"
 #include "runner/config/config.h"
 #include "runner/oauth/keeper.h"
+#include "runner/repo/repos.h"
 #include "runner/store/store.h"
 #include "runner/task/engine.h"
 
@@ -28,6 +29,8 @@ struct api {
     struct proxy *proxy;
     const struct claude *claude;
     struct launcher *launcher;
+    struct repos *repos;
+    const char *state_dir;
     struct http_server *_Atomic server; /* set once it serves */
     struct api_guard *guard;
     const char *version;

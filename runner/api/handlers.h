@@ -13,6 +13,8 @@ enum route_flag {
     ROUTE_DRAIN = 2, /* answers while the service drains */
 };
 
+http_handler outputs_list, outputs_archive, output_get;
+http_handler repos_list, repos_remove;
 http_handler health_get, healthz_get, root_get;
 http_handler execute_post;
 http_handler tasks_list, tasks_status, task_get, task_result, task_events, task_cancel;

@@ -192,6 +192,8 @@ static int build_api(struct house *house, struct err *err)
     api->proxy = house->proxy;
     api->claude = &house->claude;
     api->launcher = house->launcher;
+    api->repos = house->repos;
+    api->state_dir = atomic_load(&house->config)->state_dir;
     api->guard = api_guard_new();
     api->version = RUNNER_VERSION;
     api->started_ms = clock_mono_ms();

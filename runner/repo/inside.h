@@ -31,6 +31,9 @@ struct repos *workspace_repos(const struct workspace *workspace);
 const char *workspace_dir(const struct workspace *workspace);    /* the run's */
 const char *workspace_mirror(const struct workspace *workspace); /* the mirror's directory */
 
+/* Removes what pushes of an earlier life left. */
+void repos_sweep(struct repos *repos);
+
 /* Finds out which overlay options work here, by mounting one as a task would. */
 void overlay_probe(struct repos *repos);
 

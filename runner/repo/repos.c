@@ -41,6 +41,7 @@ struct repos *repos_new(const struct repos_config *config, struct err *err)
         repos_free(repos);
         return NULL;
     }
+    repos_sweep(repos);
     overlay_probe(repos);
     return repos;
 }

@@ -55,6 +55,16 @@ struct repo_wish {
     bool stale_ok;
 };
 
+/* Appends {"repos":[…]}: the mirrors there are. */
+void repos_print(struct repos *repos, struct buf *out);
+
+/* Removes a mirror, or all with NULL. Returns how many; ERR_CONFLICT when a task works on it (all
+ * others are gone then), ERR_NOT_FOUND. */
+int repos_delete(struct repos *repos, const char *id, struct err *err);
+
+/* The janitor's round: repacks, removes what nobody needs, keeps to REPO_CACHE_MAX_MB. */
+void repos_tidy(struct repos *repos);
+
 struct workspace;
 
 /* Makes a workspace for the run in `dir`: its files appear at dir/work, for who has its mounts.

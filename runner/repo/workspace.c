@@ -299,9 +299,30 @@ static int compose(struct workspace *workspace, struct err *err)
 
 /* --- opening ------------------------------------------------------------------------------- */
 
+/* A tree is as young as its last use. */
+static void touch_all(const struct workspace *workspace)
+{
+    char tree[4200];
+    snprintf(tree, sizeof(tree), "%s/tree-%s", workspace->mirror, workspace->commit);
+    utimensat(AT_FDCWD, workspace->mirror, NULL, 0);
+    utimensat(AT_FDCWD, tree, NULL, 0);
+}
+
+static int stand_on(struct workspace *workspace, const struct repo_wish *wish,
+                    const struct repo_secret *secret, const struct call_stop *stop, struct err *err)
+{
+    if (!try_fresh(workspace, wish, secret) && ask_helper(workspace, wish, secret, stop, err))
+        return -1;
+    return hold(workspace, "/refs-", workspace->generation, err) ||
+                   hold(workspace, "/tree-", workspace->commit, err)
+               ? -1
+               : 0;
+}
+
 static int open_parts(struct workspace *workspace, const struct repo_wish *wish,
                       const struct call_stop *stop, struct err *err)
 {
+    char opening[80];
     struct git_url url;
     const struct config *config = atomic_load(workspace->repos->config.config);
     AUTO(secret) struct repo_secret secret = {.owned = BUF_INIT(131072)};
@@ -309,12 +330,15 @@ static int open_parts(struct workspace *workspace, const struct repo_wish *wish,
         find_mirror(workspace, &url, err) ||
         secret_choose(workspace->repos, wish, &url, &secret, err))
         return -1;
-    if (!try_fresh(workspace, wish, &secret) && ask_helper(workspace, wish, &secret, stop, err))
+    /* between the choice of a tree and its hold the janitor keeps away */
+    snprintf(opening, sizeof(opening), "%s/opening", workspace->name);
+    if (hold_take(workspace->repos, opening, err))
         return -1;
-    utimensat(AT_FDCWD, workspace->mirror, NULL, 0); /* the least recently used goes first */
-    if (hold(workspace, "/refs-", workspace->generation, err) ||
-        hold(workspace, "/tree-", workspace->commit, err))
+    int rc = stand_on(workspace, wish, &secret, stop, err);
+    hold_drop(workspace->repos, opening);
+    if (rc)
         return -1;
+    touch_all(workspace);
     return compose(workspace, err);
 }
 

@@ -21,7 +21,6 @@
 
 #define STATE_BYTES_MAX 65536
 #define LOCK_LOOK_MS 10
-#define PACKS_MAX 24 /* more are put together when nobody waits */
 
 void mirror_result_done(struct mirror_result *result)
 {
@@ -481,7 +480,7 @@ int mirror_repack(const char *dir, uid_t uid, gid_t gid, int64_t deadline_ms, st
     AUTO(program) struct program program = {.secret_fd = -1, .deadline_ms = deadline_ms};
     const struct mirror_job job = {.dir = dir, .uid = uid, .gid = gid};
     snprintf(git_dir, sizeof(git_dir), "%s/git", dir);
-    if (count_packs(git_dir) <= PACKS_MAX)
+    if (count_packs(git_dir) <= MIRROR_PACKS_MAX)
         return 0;
     AUTO(fd) int lock = mirror_lock(dir, deadline_ms, err);
     if (lock < 0 || mirror_load(dir, &state, err))

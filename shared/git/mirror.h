@@ -26,6 +26,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#define MIRROR_PACKS_MAX 24 /* more are put together by mirror_repack() */
+
 struct mirror_state {
     char url[2600];
     int64_t fetched_ms;  /* real; 0: never */
