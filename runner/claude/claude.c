@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "runner/claude/finish.h"
 #include "runner/claude/plan.h"
+#include "runner/claude/prepare.h"
 #include "runner/claude/stream.h"
 #include "runner/claude/tail.h"
 #include "runner/spec/spec.h"
@@ -23,6 +24,8 @@
 #define READ_BYTES (256u << 10)
 #define MEMBERS_BYTES_MAX (1u << 20)
 #define READS_AT_ONCE 16
+#define BACKLOG_BYTES_MAX (INT64_C(1) << 30) /* of output on the disk that we have not read yet */
+#define LAST_READ_MS 5000 /* of a task that we ended, what is left then is dropped, and said so */
 #define STDERR_KEEP_BYTES (64 << 10)
 #define STDERR_SHOW_BYTES 400
 #define LOOK_EVERY_MS 1000  /* at the latest: for stderr's size, and where inotify is missing */
@@ -38,6 +41,7 @@ enum cause {
     CAUSE_SILENT,
     CAUSE_IDLE,
     CAUSE_GRACE,
+    CAUSE_FLOOD,
     CAUSE_UNHEALTHY
 };
 
@@ -52,6 +56,7 @@ static const struct {
     [CAUSE_SILENT] = {"no_output", "Claude Code printed nothing after it was started"},
     [CAUSE_IDLE] = {"idle_timeout", "Claude Code printed nothing for too long"},
     [CAUSE_GRACE] = {"", ""}, /* the result has come: it decides */
+    [CAUSE_FLOOD] = {"output_limit", "Claude Code printed faster than can be stored"},
     [CAUSE_UNHEALTHY] = {"", ""},
 };
 
@@ -155,6 +160,11 @@ static int start(struct work *work, struct err *err)
                                     work->workspace, redact, err);
     if (!plan || open_files(work, err))
         return -1;
+    if (prepare_commands(work->claude, work->run, work->spec, work->workspace, plan,
+                         work->started_ms + work->spec->timeout_ms, err)) {
+        work->failed_step = err->code == ERR_TIMEOUT ? "timeout" : "pre_execution";
+        return -1;
+    }
     AUTO(fd) int prompt = claude_prompt_fd(work->spec->prompt, err);
     if (prompt < 0)
         return -1;
@@ -220,6 +230,7 @@ static int64_t due_ms(const struct work *work, const struct config *config, enum
     case CAUSE_NONE:
     case CAUSE_CANCEL:
     case CAUSE_INTERRUPT:
+    case CAUSE_FLOOD:
     case CAUSE_UNHEALTHY:
         break;
     }
@@ -252,6 +263,8 @@ static void heed_caller(struct work *work)
         end_tree(work, CAUSE_INTERRUPT);
     else if (!task_run_healthy(work->run))
         end_tree(work, CAUSE_UNHEALTHY);
+    else if (tail_backlog(&work->out) > BACKLOG_BYTES_MAX)
+        end_tree(work, CAUSE_FLOOD);
 }
 
 static void wait_for_something(struct work *work, int64_t timeout_ms)
@@ -275,6 +288,19 @@ static bool is_lost(const struct work *work, const struct config *config)
                                (int64_t)config->kill_grace_seconds * 1000 + INIT_SLACK_MS;
 }
 
+/* Nobody prints any more. The result may be at the end of what is left; but when it was us who
+ * ended the tree, before a result, nobody waits for it. */
+static void drain_rest(struct work *work)
+{
+    int64_t deadline = clock_mono_ms() + LAST_READ_MS;
+    bool wanted = !work->ending || work->stream.have_result;
+    while (drain(work))
+        if (!wanted && clock_mono_ms() >= deadline) {
+            work->stream.truncated |= tail_backlog(&work->out) > 0;
+            return;
+        }
+}
+
 static void follow(struct work *work)
 {
     const struct config *config = atomic_load(work->claude->config);
@@ -283,13 +309,14 @@ static void follow(struct work *work)
         enum child_event event = child_read(work->child);
         bool any = drain(work);
         tail_trim(&work->errors, STDERR_KEEP_BYTES);
-        if ((event == CHILD_ENDED && !any) || is_lost(work, config))
+        if (event == CHILD_ENDED || is_lost(work, config))
             break;
         heed_caller(work);
         int64_t wait = heed_clocks(work, config);
         if (!any && event == CHILD_NOTHING)
             wait_for_something(work, wait);
     }
+    drain_rest(work);
     stream_finish(&work->stream);
 }
 
@@ -437,13 +464,15 @@ static void judge_failed_start(struct work *work, const struct err *err,
 static void judge_pause(const struct work *work, struct task_outcome *outcome)
 {
     struct lease_use use;
+    struct breaker_status breaker;
     lease_use(work->lease, &use);
+    breaker_status(work->claude->breaker, &breaker);
     if (outcome->state != TASK_FAILED || use.answers > 0 || !task_run_record(work->run)->shared)
         return;
     if (use.limited && strcmp(outcome->reason, "usage_limit") == 0)
         outcome->state = TASK_WAITING_LIMIT;
-    else if (use.refused && strcmp(outcome->reason, "login_required") == 0)
-        outcome->state = TASK_WAITING_LOGIN;
+    else if (use.refused && breaker.state == BREAKER_LOGIN)
+        outcome->state = TASK_WAITING_LOGIN; /* not this task's matter alone */
 }
 
 /* What a run that gave no result has used, as the proxy saw it. */

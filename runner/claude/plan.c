@@ -2,6 +2,7 @@
 
 #include "base/fd.h"
 #include "base/path.h"
+#include "runner/claude/prepare.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -22,10 +23,8 @@ static const struct {
     const char *name;
     const char *variable;
 } places[] = {
-    {"home", "HOME"},
-    {"config", "CLAUDE_CONFIG_DIR"},
-    {"tmp", "TMPDIR"},
-    {"work", "PWD"},
+    {"home", "HOME"}, {"config", "CLAUDE_CONFIG_DIR"}, {"tmp", "TMPDIR"}, {"work", "PWD"},
+    {"keep", NULL},
 };
 
 static int make_places(const struct claude *claude, const char *dir, const char *below,
@@ -36,6 +35,8 @@ static int make_places(const struct claude *claude, const char *dir, const char 
         if (!path || path_make_dirs(path, 0700, err) ||
             path_own(path, claude->uid, claude->gid, err))
             return path ? -1 : err_sys(err, "workspace");
+        if (!places[i].variable)
+            continue;
         if (strcmp(places[i].name, "work") == 0 && below)
             strlist_addf(&plan->env, "PWD=%s/%s", path, below);
         else
@@ -50,7 +51,8 @@ static int write_identity(const struct claude *claude, const char *dir, struct e
 {
     static const char text[] = "[user]\n\tname = Claude Code\n\temail = noreply@anthropic.com\n";
     AUTO(str) char *path = path_join(dir, "home/.gitconfig");
-    AUTO(fd) int fd = path ? open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644) : -1;
+    AUTO(fd)
+    int fd = path ? open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644) : -1;
     if (fd < 0 || fd_write_all(fd, text, sizeof(text) - 1) || fchown(fd, claude->uid, claude->gid))
         return err_sys(err, "cannot write the identity for commits");
     return 0;
@@ -121,6 +123,8 @@ struct plan *claude_plan(const struct claude *claude, const struct task_spec *sp
         add_program(config, spec, plan, err) || add_lease(lease, plan, redact, err))
         return NULL;
     add_environment(claude, plan);
+    if (prepare_files(claude, spec, workspace, dir, plan, err))
+        return NULL;
     if (plan->argv.failed || plan->env.failed) {
         err_set(err, ERR_INTERNAL, "too many arguments for Claude Code");
         return NULL;

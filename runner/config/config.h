@@ -132,7 +132,7 @@ enum config_flag {
       CONFIG_RELOADABLE, "an answer that isn't ready by then begins with white space") \
     X(INT, keepalive_every_ms, "KEEPALIVE_EVERY_MS", NULL, "15000", CONFIG_RANGE(100, 600000), \
       CONFIG_RELOADABLE, "time between two signs of life on a waiting connection") \
-    X(INT, http_workers, "HTTP_WORKERS", NULL, "32", CONFIG_RANGE(4, 512), 0, \
+    X(INT, http_workers, "HTTP_WORKERS", NULL, "128", CONFIG_RANGE(4, 512), 0, \
       "threads that read requests and write answers") \
     X(INT, auth_failures_max, "AUTH_FAILURES_MAX", NULL, "10", CONFIG_RANGE(1, 10000), \
       CONFIG_RELOADABLE, "wrong secrets from one address in a minute before it is answered 429") \

@@ -38,7 +38,8 @@ void breaker_login(struct breaker *breaker, bool needed);
 /* The API said: no more before until_ms (real time). */
 void breaker_limit(struct breaker *breaker, int64_t until_ms);
 
-/* The API refused the credential, also after a refresh; or took it. Two refusals in a row open. */
+/* The API refused a task's credential, also after a refresh; or took it. A few refusals in a row,
+ * each of another task, open. */
 void breaker_refused(struct breaker *breaker);
 void breaker_accepted(struct breaker *breaker);
 

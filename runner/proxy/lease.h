@@ -19,7 +19,8 @@ struct lease {
     char url[64];
     char *secret; /* NULL: the runner's own */
     _Atomic bool dead;
-    _Atomic int refs; /* the task's, and one of each request */
+    _Atomic bool retried; /* a refused login was refreshed, and has not been taken since */
+    _Atomic int refs;     /* the task's, and one of each request */
     struct lease *next;
     pthread_mutex_t lock; /* of use */
     struct lease_use use;

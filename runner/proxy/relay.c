@@ -12,6 +12,7 @@
 
 #define TOKEN_BYTES_MAX 16384
 #define SILENCE_MS (20 * 60000) /* the model may think for long; the API sends pings */
+#define LOOK_EVERY_MS 250
 #define LIMIT_RETRY_S 60        /* a Retry-After from here on is the account's, not the moment's */
 #define UNNAMED_LIMIT_MS 300000 /* a limit without a reset time */
 
@@ -33,7 +34,8 @@ struct relay {
     struct buf token; /* the credential that this request went with */
     struct strlist headers;
     struct reader reader;
-    bool began; /* the client has got a head */
+    int64_t looked_ms; /* for a client that has gone */
+    bool began;        /* the client has got a head */
     int status;
 };
 
@@ -155,23 +157,30 @@ static void heed_limit(struct relay *relay, const struct buf *head)
                       end_ms ? end_ms : clock_real_ms() + UNNAMED_LIMIT_MS);
 }
 
-/* After this the CLI asks again by itself, and meets the refreshed token. */
+/* True for the first refusal that a lease's requests meet in a row. */
+static bool note_refusal(struct lease *lease)
+{
+    pthread_mutex_lock(&lease->lock);
+    bool first = !lease->use.refused;
+    lease->use.refused = true;
+    pthread_mutex_unlock(&lease->lock);
+    return first;
+}
+
+/* A login is refreshed, once; the CLI asks again by itself and meets the new token. A refusal after
+ * that, or of a key, stands: trying it again would hold a slot for minutes. */
 static void heed_refusal(struct relay *relay)
 {
     struct err err;
+    struct lease *lease = relay->lease;
     const struct proxy_config *config = &relay->proxy->config;
-    if (relay->lease->kind == LEASE_LOGIN &&
-        keeper_refused(config->keeper, buf_str(&relay->token), &err) == 0 &&
-        !relay->lease->use.refused) {
-        pthread_mutex_lock(&relay->lease->lock);
-        relay->lease->use.refused = true; /* the next one in a row counts */
-        pthread_mutex_unlock(&relay->lease->lock);
+    if (lease->kind == LEASE_LOGIN && !lease->retried &&
+        keeper_refused(config->keeper, buf_str(&relay->token), &err) == 0) {
+        lease->retried = true;
         return;
     }
-    pthread_mutex_lock(&relay->lease->lock);
-    relay->lease->use.refused = true;
-    pthread_mutex_unlock(&relay->lease->lock);
-    if (is_shared(relay->lease))
+    http_add_header(relay->req, "x-should-retry", "false");
+    if (note_refusal(lease) && is_shared(lease))
         breaker_refused(config->breaker);
 }
 
@@ -180,6 +189,7 @@ static void heed_success(struct relay *relay)
     pthread_mutex_lock(&relay->lease->lock);
     relay->lease->use.answers++;
     relay->lease->use.refused = false;
+    relay->lease->retried = false;
     pthread_mutex_unlock(&relay->lease->lock);
     if (relay->lease->kind == LEASE_LOGIN && is_shared(relay->lease))
         keeper_verified(relay->proxy->config.keeper, buf_str(&relay->token));
@@ -238,10 +248,17 @@ static int on_write(const char *data, size_t len, void *arg)
     return http_write(relay->req, data, len);
 }
 
+/* Asked at every piece; a look at the socket is only worth it when none has come for a while. */
 static bool on_stop(void *arg)
 {
     struct relay *relay = arg;
-    return atomic_load(&relay->lease->dead) || http_client_left(relay->req);
+    int64_t now = clock_mono_ms();
+    if (atomic_load(&relay->lease->dead))
+        return true;
+    if (now - relay->looked_ms < LOOK_EVERY_MS)
+        return false;
+    relay->looked_ms = now;
+    return http_client_left(relay->req);
 }
 
 /* --- the exchange -------------------------------------------------------------------------- */
@@ -333,7 +350,7 @@ static void exchange(struct relay *relay)
         http_end(relay->req, rc == 0);
     } else {
         log_warn("proxy", "%s %s: %s", net.method, http_path(relay->req), err.msg);
-        relay_refuse(relay->req, 502, "api_error", "the runner could not reach the API");
+        relay_refuse(relay->req, 502, "api_error", "the runner could not connect to the API");
     }
 }
 

@@ -141,6 +141,8 @@ int collect_files(const char *work, const struct strlist *patterns, const char *
                   struct json_writer *w, struct err *err)
 {
     struct collect collect = {.patterns = patterns, .to = to, .w = w};
+    if (path_make_dirs(to, 0700, err))
+        return -1;
     int dir = open(work, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir < 0)
         return err_sys(err, "cannot open the workspace");

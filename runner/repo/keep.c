@@ -82,7 +82,7 @@ int keep_commit(struct workspace *workspace, const struct keep_commit *wish, con
     int timeout_ms = atomic_load(repos->config.config)->git_timeout_seconds * 1000;
     AUTO(buf) struct buf job = BUF_INIT(4u << 20);
     AUTO(str) char *work = path_join(workspace_dir(workspace), "work");
-    AUTO(str) char *raw = path_join(workspace_dir(workspace), "bundle");
+    AUTO(str) char *raw = path_join(workspace_dir(workspace), "keep/bundle");
     if (!work || !raw)
         return err_sys(err, "commit");
     job_begin(repos, &w, &job, "commit", timeout_ms);
@@ -144,13 +144,11 @@ struct json *keep_files(struct repos *repos, struct workspace *workspace, const 
     struct json_writer w;
     AUTO(buf) struct buf job = BUF_INIT(4u << 20);
     AUTO(str) char *work = path_join(dir, "work");
-    AUTO(str) char *raw = path_join(dir, "outputs");
+    AUTO(str) char *raw = path_join(dir, "keep/outputs");
     if (!work || !raw) {
         err_sys(err, "outputs");
         return NULL;
     }
-    if (path_make_dirs(raw, 0700, err) || path_own(raw, repos->config.uid, repos->config.gid, err))
-        return NULL;
     job_begin(repos, &w, &job, "collect", COLLECT_MS);
     json_add_text(&w, "work", work);
     json_add_text(&w, "to", raw);

@@ -81,7 +81,8 @@ enum spec_flag {
     X(REF, git_ref, "gitRef", NULL, SPEC_RANGE(1, 255), NULL, \
       SPEC_CLAUDE | SPEC_COMMAND, NULL, "tag, commit or other ref to check out") \
     X(INT, git_depth, "gitDepth", NULL, SPEC_RANGE(1, 1000000), NULL, \
-      SPEC_CLAUDE | SPEC_COMMAND | SPEC_LATER, NULL, "commits of history") \
+      SPEC_CLAUDE | SPEC_COMMAND, NULL, \
+      "commits of history that would do; a cached repository has them all") \
     X(SSH_KEY, ssh_key, "sshKey", NULL, SPEC_RANGE(1, 65536), NULL, \
       SPEC_CLAUDE | SPEC_COMMAND | SPEC_SECRET, NULL, "private key for git over ssh") \
     X(TOKEN, git_token, "gitToken", NULL, SPEC_RANGE(1, 4096), NULL, \
@@ -118,11 +119,11 @@ enum spec_flag {
     X(BOOL, include_partial_messages, "includePartialMessages", NULL, SPEC_ANY, "false", \
       SPEC_CLAUDE, "--include-partial-messages", "events for parts of messages as they come") \
     X(OBJECT, mcp_config, "mcpConfig", NULL, SPEC_RANGE(2, SPEC_ARG_MAX), NULL, \
-      SPEC_CLAUDE | SPEC_SECRET | SPEC_LATER, "--mcp-config", "MCP servers") \
+      SPEC_CLAUDE | SPEC_SECRET, NULL, "MCP servers") \
     X(STRINGS, slash_commands, "slashCommands", NULL, SPEC_RANGE(2, SPEC_PROMPT_MAX), NULL, \
-      SPEC_CLAUDE | SPEC_LATER, NULL, "slash commands: text by name") \
+      SPEC_CLAUDE, NULL, "slash commands: text by name") \
     X(OBJECT, subagents, "subagents", NULL, SPEC_RANGE(2, SPEC_ARG_MAX), NULL, \
-      SPEC_CLAUDE | SPEC_LATER, "--agents", "subagents by name") \
+      SPEC_CLAUDE, "--agents", "subagents by name") \
     X(BOOL, use_named_pipe, "useNamedPipe", NULL, SPEC_ANY, "false", SPEC_CLAUDE, NULL, \
       "accepted for old clients; prompts always travel by stdin") \
     X(INT, timeout_minutes, "timeoutMinutes", NULL, SPEC_RANGE(1, 10080), "TASK_TIMEOUT_MINUTES", \
@@ -130,10 +131,10 @@ enum spec_flag {
     X(INT, timeout_ms, "timeout_ms", NULL, SPEC_RANGE(1, SPEC_TIMEOUT_MAX_MS), NULL, \
       SPEC_CLAUDE | SPEC_COMMAND, NULL, "time limit (or timeoutMinutes)") \
     X(ENV, environment_secrets, "environmentSecrets", NULL, SPEC_RANGE(2, SPEC_PROMPT_MAX), NULL, \
-      SPEC_CLAUDE | SPEC_SECRET | SPEC_LATER, NULL, \
+      SPEC_CLAUDE | SPEC_SECRET, NULL, \
       "environment for Claude and a .env file kept out of git") \
     X(LINES, pre_execution_commands, "preExecutionCommands", NULL, SPEC_RANGE(0, 100), NULL, \
-      SPEC_CLAUDE | SPEC_LATER, NULL, "shell commands to run in the workspace before") \
+      SPEC_CLAUDE, NULL, "shell commands to run in the workspace before") \
     X(INPUTS, inputs, "inputs", NULL, SPEC_RANGE(2, 65536), NULL, \
       SPEC_TASK | SPEC_LATER, NULL, "uploaded inputs by name: \"sha256:…\"") \
     X(TOKEN, anthropic_api_key, "anthropicApiKey", NULL, SPEC_RANGE(8, 4096), NULL, \

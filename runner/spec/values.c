@@ -61,6 +61,8 @@ static int check_token(const struct spec_row *row, const char *text, struct err 
 static int check_id(const struct spec_row *row, const char *text, struct err *err)
 {
     (void)row;
+    if (strcmp(text, "status") == 0) /* GET /tasks/status is another resource */
+        return err_set(err, ERR_INVALID, "is a reserved word");
     if (!id_is_valid(text))
         return err_set(err, ERR_INVALID,
                        "must be 1 to %d characters of A-Z a-z 0-9 . _ ~ - and not begin with '.' "

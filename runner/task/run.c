@@ -278,9 +278,12 @@ static int make_private_dir(struct task_run *run, struct err *err)
     run->keep_dir = path_join(run->engine->tasks_dir, run->record.id);
     if (!run->dir || !run->keep_dir)
         return err_sys(err, "workspace");
-    if (path_remove_tree(run->dir, err) || path_make_dirs(run->dir, 0700, err))
+    /* a directory of the runner's own: what it makes, mounts and renames in there as root the task
+     * cannot swap for something else */
+    bool shared = config->uid != geteuid();
+    if (path_remove_tree(run->dir, err) || path_make_dirs(run->dir, shared ? 0711 : 0700, err))
         return -1;
-    return path_own(run->dir, config->uid, config->gid, err);
+    return 0;
 }
 
 static int prepare(struct task_run *run, struct err *err)

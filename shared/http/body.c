@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
@@ -111,8 +112,19 @@ static int say_continue(struct http_request *req, struct err *err)
     return 0;
 }
 
+/* Nothing here unpacks a body, and a packed one taken as it is would be taken for nonsense. */
+static int check_encoding(const struct http_request *req, struct err *err)
+{
+    const char *encoding = http_header(req, "Content-Encoding");
+    if (!encoding || strcasecmp(encoding, "identity") == 0)
+        return 0;
+    return err_set(err, ERR_MEDIA_TYPE, "Content-Encoding '%.40s' is not supported", encoding);
+}
+
 int http_body(struct http_request *req, size_t max, struct buf *out, struct err *err)
 {
+    if (check_encoding(req, err))
+        return -1;
     if (req->head.length > (int64_t)max)
         return err_set(err, ERR_TOO_LARGE, "the body is larger than %zu bytes", max);
     if (req->body_done || (req->head.length == 0 && !req->head.chunked))

@@ -170,7 +170,6 @@ static void reset_signals(void)
 static _Noreturn void program_run(const struct plan *plan, const int fds[WIRE_FDS], int report)
 {
     setsid();
-    reset_signals();
     set_limits(plan);
     for (int i = 0; i < 3; i++)
         if (dup2(fds[WIRE_STDIN + i], i) < 0)
@@ -178,6 +177,7 @@ static _Noreturn void program_run(const struct plan *plan, const int fds[WIRE_FD
     if (dup2(report, 3) < 0 || fcntl(3, F_SETFD, FD_CLOEXEC) || close_range(4, ~0U, 0))
         fail(report, "descriptors");
     become(plan, 3);
+    reset_signals(); /* not earlier: where there are threads, changing the user takes a signal */
     umask(022);
     if (enter_place(plan))
         fail(3, "working directory");

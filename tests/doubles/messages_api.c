@@ -381,16 +381,6 @@ static int serve_api(struct server_conn *conn, const struct server_request *req,
     return status;
 }
 
-static void serve_log(struct server_conn *conn, const struct server_request *req)
-{
-    if (strcmp(req->method, "DELETE") == 0)
-        request_log_reset();
-    const char *needle = strncmp(req->query, "contains=", 9) == 0 ? req->query + 9 : "";
-    char *json = request_log_json(needle);
-    server_reply(conn, 200, "Content-Type: application/json\r\n", json, strlen(json));
-    free(json);
-}
-
 static void serve_control(struct server_conn *conn, const struct server_request *req)
 {
     cJSON *change = cJSON_Parse(req->body);
@@ -411,7 +401,7 @@ static void handle(struct server_conn *conn, const struct server_request *req, v
 {
     (void)ctx;
     if (strcmp(req->path, "/_log") == 0) {
-        serve_log(conn, req);
+        request_log_serve(conn, req);
         return;
     }
     if (strcmp(req->path, "/_control") == 0) {

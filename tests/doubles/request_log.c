@@ -146,3 +146,13 @@ void request_log_reset(void)
         entry = next;
     }
 }
+
+void request_log_serve(struct server_conn *conn, const struct server_request *req)
+{
+    if (strcmp(req->method, "DELETE") == 0)
+        request_log_reset();
+    const char *needle = strncmp(req->query, "contains=", 9) == 0 ? req->query + 9 : "";
+    char *json = request_log_json(needle);
+    server_reply(conn, 200, "Content-Type: application/json\r\n", json, strlen(json));
+    free(json);
+}

@@ -20,8 +20,10 @@ enum { THREAD_STACK = 512 * 1024 };
 
 struct server_conn {
     int fd;
-    bool open;      /* the peer may still get bytes */
-    bool head_only; /* HEAD: the answer has no body */
+    bool open;                                /* the peer may still get bytes */
+    bool head_only;                           /* HEAD: the answer has no body */
+    const struct server_transport *transport; /* NULL: the bare socket */
+    void *session;                            /* the transport's */
     server_handler *handler;
     void *ctx;
     char *in; /* what was read and not yet consumed */
@@ -32,7 +34,8 @@ static bool send_all(struct server_conn *conn, const void *data, size_t size)
 {
     const char *p = data;
     while (conn->open && size) {
-        ssize_t n = send(conn->fd, p, size, MSG_NOSIGNAL);
+        ssize_t n = conn->session ? conn->transport->write(conn->session, p, size)
+                                  : send(conn->fd, p, size, MSG_NOSIGNAL);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0) {
@@ -59,7 +62,10 @@ static bool read_more(struct server_conn *conn)
     }
     ssize_t n;
     do
-        n = recv(conn->fd, conn->in + conn->in_size, conn->in_cap - conn->in_size, 0);
+        n = conn->session
+                ? conn->transport->read(conn->session, conn->in + conn->in_size,
+                                        conn->in_cap - conn->in_size)
+                : recv(conn->fd, conn->in + conn->in_size, conn->in_cap - conn->in_size, 0);
     while (n < 0 && errno == EINTR);
     if (n <= 0)
         return false;
@@ -319,15 +325,20 @@ static void *serve_connection(void *arg)
     struct server_conn *conn = arg;
     int one = 1;
     setsockopt(conn->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    while (serve_one(conn))
+    if (conn->transport)
+        conn->session = conn->transport->open(conn->fd, conn->transport->arg);
+    while ((!conn->transport || conn->session) && serve_one(conn))
         ;
+    if (conn->session)
+        conn->transport->close(conn->session);
     close(conn->fd);
     free(conn->in);
     free(conn);
     return NULL;
 }
 
-static void start_connection(int fd, server_handler *handler, void *ctx)
+static void start_connection(int fd, const struct server_transport *transport,
+                             server_handler *handler, void *ctx)
 {
     struct server_conn *conn = calloc(1, sizeof *conn);
     pthread_attr_t attr;
@@ -336,7 +347,8 @@ static void start_connection(int fd, server_handler *handler, void *ctx)
     pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attr, THREAD_STACK);
     if (conn)
-        *conn = (struct server_conn){.fd = fd, .open = true, .handler = handler, .ctx = ctx};
+        *conn = (struct server_conn){
+            .fd = fd, .open = true, .transport = transport, .handler = handler, .ctx = ctx};
     if (!conn || pthread_create(&thread, &attr, serve_connection, conn) != 0) {
         close(fd);
         free(conn);
@@ -344,28 +356,48 @@ static void start_connection(int fd, server_handler *handler, void *ctx)
     pthread_attr_destroy(&attr);
 }
 
-int server_run(int port, server_handler *handler, void *ctx)
+int server_listen(int *port)
 {
     signal(SIGPIPE, SIG_IGN);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     int one = 1;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     struct sockaddr_in addr = {
         .sin_family = AF_INET,
-        .sin_port = htons((uint16_t)port),
+        .sin_port = htons((uint16_t)*port),
         .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
     };
     socklen_t len = sizeof addr;
-    if (fd < 0 || bind(fd, (struct sockaddr *)&addr, len) < 0 || listen(fd, 511) < 0 ||
-        getsockname(fd, (struct sockaddr *)&addr, &len) < 0)
+    if (fd < 0)
         return -1;
-    printf("listening on http://127.0.0.1:%d\n", ntohs(addr.sin_port));
-    fflush(stdout);
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (bind(fd, (struct sockaddr *)&addr, len) < 0 || listen(fd, 511) < 0 ||
+        getsockname(fd, (struct sockaddr *)&addr, &len) < 0) {
+        close(fd);
+        return -1;
+    }
+    *port = ntohs(addr.sin_port);
+    return fd;
+}
+
+void server_serve(int fd, const struct server_transport *transport, server_handler *handler,
+                  void *ctx)
+{
     for (;;) {
         int peer = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
         if (peer >= 0)
-            start_connection(peer, handler, ctx);
+            start_connection(peer, transport, handler, ctx);
         else if (errno != EINTR && errno != ECONNABORTED)
-            return -1;
+            return;
     }
+}
+
+int server_run(int port, server_handler *handler, void *ctx)
+{
+    int fd = server_listen(&port);
+    if (fd < 0)
+        return -1;
+    printf("listening on http://127.0.0.1:%d\n", port);
+    fflush(stdout);
+    server_serve(fd, NULL, handler, ctx);
+    return -1;
 }

@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 enum { SERVER_HEADERS_MAX = 96, SERVER_HEAD_MAX = 256 * 1024, SERVER_BODY_MAX = 64 * 1024 * 1024 };
 
@@ -32,6 +33,24 @@ struct server_request {
 struct server_conn;
 
 typedef void server_handler(struct server_conn *conn, const struct server_request *req, void *ctx);
+
+/* How bytes travel when it is not over the bare socket (tls.h). read and write are as recv and
+ * send; open is called on the connection's thread and returns NULL to refuse the peer. */
+struct server_transport {
+    void *(*open)(int fd, void *arg);
+    ssize_t (*read)(void *session, void *data, size_t size);
+    ssize_t (*write)(void *session, const void *data, size_t size);
+    void (*close)(void *session);
+    void *arg;
+};
+
+/* Listens on 127.0.0.1:*port (0 picks one, and is filled in). -1 with errno. */
+int server_listen(int *port);
+
+/* Serves what connects to the listening socket, for ever; `transport` is NULL for bare sockets.
+ * Returns only when accepting fails, with errno set. */
+void server_serve(int fd, const struct server_transport *transport, server_handler *handler,
+                  void *ctx);
 
 /* Binds 127.0.0.1:port (0 picks one), prints "listening on http://127.0.0.1:PORT" and serves for
  * ever. Returns only when it could not start, with errno set. */

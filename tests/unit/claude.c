@@ -436,7 +436,7 @@ static void a_tail_reads_what_is_appended_and_gives_the_disk_back(void **state)
     char *dir = unit_scratch();
     AUTO(str) char *path = unit_textf("%s/out", dir);
     AUTO(str) char *block = malloc(1u << 20);
-    OK(tail_open(&tail, path, &err) == 0, &err);
+    OK(tail_open(&tail, path, true, &err) == 0, &err);
     assert_int_equal(tail_read(&tail, block, 100), 0);
     for (int i = 0; i < 26; i++) {
         memset(block, 'a' + i, 1u << 20);
@@ -452,7 +452,8 @@ static void a_tail_reads_what_is_appended_and_gives_the_disk_back(void **state)
     if (st.st_blocks * 512 > 16 << 20)
         print_message("this file system makes no holes\n");
     struct tail second;
-    assert_int_equal(tail_open(&second, path, &err), -1); /* a file that is there is not taken */
+    assert_int_equal(tail_open(&second, path, true, &err),
+                     -1); /* a file that is there is not taken */
     tail_done(&tail);
     unit_scratch_free(dir);
 }
