@@ -10,6 +10,7 @@
 #include "base/str.h"
 #include "crypto/crypto.h"
 #include "runner/api/handlers.h"
+#include "runner/janitor/disk.h"
 #include "runner/spec/spec.h"
 
 #include <pthread.h>
@@ -361,6 +362,10 @@ static int accept_task(struct http_request *req, struct api *api, struct submiss
     *ret_wait_ms = preferred_wait_ms(req, &err);
     if (*ret_wait_ms < 0 || idempotency_key(req, &s->key, &err) ||
         http_body(req, API_BODY_MAX, &s->body, &err)) {
+        send_err(req, &err);
+        return -1;
+    }
+    if (disk_check(api->state_dir, atomic_load(api->config)->disk_min_free_mb, &err)) {
         send_err(req, &err);
         return -1;
     }

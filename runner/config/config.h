@@ -155,11 +155,13 @@ enum config_flag {
     X(INT, repo_ttl, "REPO_TTL", NULL, "0", CONFIG_RANGE(0, 31536000), CONFIG_RELOADABLE, \
       "seconds for which a fetched repository is taken for current; 0: the remote is always asked") \
     X(INT, repo_cache_max_mb, "REPO_CACHE_MAX_MB", NULL, "20480", CONFIG_RANGE(0, 100000000), \
-      CONFIG_RELOADABLE | CONFIG_LATER, "size of the repository cache") \
+      CONFIG_RELOADABLE, "size of the repository cache") \
     X(INT, disk_min_free_mb, "DISK_MIN_FREE_MB", NULL, "1024", CONFIG_RANGE(0, 100000000), \
-      CONFIG_RELOADABLE | CONFIG_LATER, "with less free disk new tasks are answered 507") \
+      CONFIG_RELOADABLE, "with less free disk new tasks are answered 507") \
     X(INT, keep_tasks_days, "KEEP_TASKS_DAYS", NULL, "30", CONFIG_RANGE(1, 36500), \
-      CONFIG_RELOADABLE | CONFIG_LATER, "how long ended tasks are kept") \
+      CONFIG_RELOADABLE, "how long ended tasks are kept") \
+    X(INT, janitor_seconds, "JANITOR_SECONDS", NULL, "600", CONFIG_RANGE(1, 86400), \
+      CONFIG_RELOADABLE, "time between two rounds of the janitor") \
     X(TEXT, callback_secret, "CALLBACK_SECRET", "CLOUDRUN_CALLBACK_SECRET", NULL, CONFIG_ANY, \
       CONFIG_SECRET | CONFIG_RELOADABLE | CONFIG_LATER, "signs webhooks") \
     X(LIST, callback_allow, "CALLBACK_ALLOW", NULL, NULL, CONFIG_ANY, \

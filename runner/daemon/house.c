@@ -111,6 +111,14 @@ static int build_account(struct house *house, struct err *err)
     return house->proxy ? 0 : -1;
 }
 
+static int start_janitor(struct house *house, struct err *err)
+{
+    const struct janitor_config janitor = {
+        .config = &house->config, .store = house->store, .repos = house->repos};
+    house->janitor = janitor_new(&janitor, err);
+    return house->janitor ? 0 : -1;
+}
+
 static int build_engine(struct house *house, const struct config *config, struct err *err)
 {
     house->claude.launcher = house->launcher;
@@ -214,7 +222,8 @@ int house_build(struct house *house, struct config *config, struct err *err)
         keeper_start(house->keeper, err))
         return -1;
     on_login(house); /* before the first task starts */
-    if (engine_start(house->engine, err) || probe_launch(house, config, err))
+    if (engine_start(house->engine, err) || probe_launch(house, config, err) ||
+        start_janitor(house, err))
         return -1;
     return serve_http(house, config, err);
 }
@@ -224,6 +233,7 @@ void house_take_apart(struct house *house)
     if (house->server)
         http_stop(house->server, 2000);
     launcher_stop(house->launcher); /* whatever still runs dies with it … */
+    janitor_free(house->janitor);
     if (house->engine && engine_wait_idle(house->engine, 10000))
         engine_free(house->engine); /* … and its task's thread stores that */
     else if (house->engine)

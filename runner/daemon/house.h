@@ -6,6 +6,7 @@
 #include "runner/api/api.h"
 #include "runner/claude/claude.h"
 #include "runner/config/config.h"
+#include "runner/janitor/janitor.h"
 
 #include <stdatomic.h>
 
@@ -21,6 +22,7 @@ struct house {
     struct launcher *launcher;
     struct keeper *keeper;
     struct repos *repos;
+    struct janitor *janitor;
     struct breaker *breaker;
     struct proxy *proxy;
     struct engine *engine;

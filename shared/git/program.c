@@ -110,6 +110,8 @@ static enum err_code meaning_of(const char *words)
 static const char *telling_line(const char *words)
 {
     static const char *const marks[] = {"! [", "fatal: ", "ERROR: ", "error: "};
+    if (strstr(words, "fatal: Could not read from remote repository"))
+        return words; /* what ssh said comes first */
     for (size_t i = 0; i < COUNT_OF(marks); i++) {
         const char *at = strstr(words, marks[i]);
         if (at)

@@ -402,7 +402,7 @@ static void a_reload_takes_over_what_can_change_and_keeps_the_rest(void **state)
     assert_non_null(next.config);
     assert_int_equal(next.config->port, 1000);
     assert_int_equal(next.config->queue_max, 6);
-    assert_int_equal(next.config->http_workers, 32);
+    assert_int_equal(next.config->http_workers, 128);
     assert_string_equal(next.config->secrets.items[0].name, "n");
     assert_int_equal(next.report.warnings.count, 2);
     assert_true(has_line(&next.report.warnings, "PORT has changed; that takes a restart"));
