@@ -11,6 +11,7 @@
 #include "runner/config/config.h"
 #include "runner/oauth/flow.h"
 #include "runner/oauth/keeper.h"
+#include "runner/repo/repos.h"
 #include "runner/store/store.h"
 #include "runner/task/engine.h"
 
@@ -33,6 +34,8 @@ struct api {
     struct proxy *proxy;
     const struct claude *claude;
     struct launcher *launcher;
+    struct repos *repos;
+    const char *state_dir;
     struct http_server *_Atomic server; /* set once it serves */
     struct api_guard *guard;
     struct visits *visits;

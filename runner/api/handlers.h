@@ -14,6 +14,8 @@ enum route_flag {
     ROUTE_PAGE = 4,  /* for browsers: asks for the secret itself (login.c) */
 };
 
+http_handler outputs_list, outputs_archive, output_get;
+http_handler repos_list, repos_remove;
 http_handler health_get, healthz_get, root_get;
 http_handler execute_post, run_post, run_async_post;
 http_handler oauth_status, oauth_refresh;
