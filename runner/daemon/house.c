@@ -30,6 +30,22 @@
 
 /* Who tasks run as. Another user when the runner is root: the CLI refuses some modes as root, and
  * must not own the runner's files. */
+/* From /etc/passwd itself: asking through NSS loads half a dozen libraries for the daemon's life.
+ */
+static const struct passwd *look_up(const char *name)
+{
+    static struct passwd entry;
+    static char text[4096];
+    struct passwd *found = NULL;
+    FILE *file = fopen("/etc/passwd", "re");
+    while (file && fgetpwent_r(file, &entry, text, sizeof(text), &found) == 0 &&
+           strcmp(found->pw_name, name) != 0)
+        found = NULL;
+    if (file)
+        fclose(file);
+    return found;
+}
+
 static int find_user(const struct config *config, struct claude *claude, struct err *err)
 {
     const char *name = config->user;
@@ -38,8 +54,10 @@ static int find_user(const struct config *config, struct claude *claude, struct 
     if (claude->uid != 0)
         return 0;
     if (!name)
-        name = getpwnam("claude-runner") ? "claude-runner" : "nobody";
-    const struct passwd *user = getpwnam(name);
+        name = look_up("claude-runner") ? "claude-runner" : "nobody";
+    const struct passwd *user = look_up(name);
+    if (!user)
+        user = getpwnam(name);
     if (!user)
         return err_set(err, ERR_CONFIG, "RUNNER_USER: there is no user '%s'", name);
     if (user->pw_uid == 0)
