@@ -11,6 +11,7 @@
 enum route_flag {
     ROUTE_OPEN = 1,  /* needs no secret */
     ROUTE_DRAIN = 2, /* answers while the service drains */
+    ROUTE_BARE = 4,  /* asks for no assertion of Cloudflare Access */
 };
 
 http_handler health_get, healthz_get, root_get;

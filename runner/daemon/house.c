@@ -99,6 +99,19 @@ static int build_account(struct house *house, struct err *err)
     return house->proxy ? 0 : -1;
 }
 
+/* Cloudflare Access, where it is configured. */
+static int build_access(struct house *house, const struct config *config, struct err *err)
+{
+    const struct access_config access = {.team_domain = config->cf_access_team_domain,
+                                         .aud = config->cf_access_aud,
+                                         .certs_url = config->cf_access_certs_url,
+                                         .state_dir = config->state_dir};
+    if (!access.team_domain)
+        return 0;
+    house->access = access_new(&access, err);
+    return house->access ? access_start(house->access, err) : -1;
+}
+
 static int build_engine(struct house *house, const struct config *config, struct err *err)
 {
     house->claude.launcher = house->launcher;
@@ -177,6 +190,7 @@ static int build_api(struct house *house, struct err *err)
     api->keeper = house->keeper;
     api->breaker = house->breaker;
     api->proxy = house->proxy;
+    api->access = house->access;
     api->claude = &house->claude;
     api->launcher = house->launcher;
     api->guard = api_guard_new();
@@ -194,7 +208,8 @@ int house_build(struct house *house, struct config *config, struct err *err)
     if (!house->launcher || find_user(config, &house->claude, err) ||
         open_state(house, config, err))
         return -1;
-    if (build_account(house, err) || build_engine(house, config, err) || build_api(house, err) ||
+    if (build_account(house, err) || build_access(house, config, err) ||
+        build_engine(house, config, err) || build_api(house, err) ||
         keeper_start(house->keeper, err))
         return -1;
     on_login(house); /* before the first task starts */
@@ -217,6 +232,7 @@ void house_take_apart(struct house *house)
     keeper_free(house->keeper);
     breaker_free(house->breaker);
     store_close(house->store);
+    access_free(house->access);
     api_guard_free(house->api.guard);
     fd_close(&house->lock_fd);
     for (size_t i = 0; i < house->config_count; i++)

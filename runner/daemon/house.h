@@ -22,6 +22,7 @@ struct house {
     struct keeper *keeper;
     struct breaker *breaker;
     struct proxy *proxy;
+    struct access *access; /* NULL: not asked for */
     struct engine *engine;
     struct http_server *server;
     struct claude claude;
