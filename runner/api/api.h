@@ -10,6 +10,7 @@
 #include "runner/access/access.h"
 #include "runner/claude/claude.h"
 #include "runner/config/config.h"
+#include "runner/oauth/flow.h"
 #include "runner/oauth/keeper.h"
 #include "runner/store/store.h"
 #include "runner/task/engine.h"
@@ -19,12 +20,15 @@
 
 struct api_guard; /* auth.c: who tried wrong secrets, and how often */
 
+struct visits; /* visits.h: browsers that gave a secret */
+
 /* What handlers work with; all of it borrowed from the daemon. */
 struct api {
     const struct config *_Atomic *config;
     struct engine *engine;
     struct store *store;
     struct keeper *keeper;
+    struct flow *flow;
     struct breaker *breaker;
     struct proxy *proxy;
     struct access *access; /* NULL: Cloudflare Access is not asked for */
@@ -32,9 +36,11 @@ struct api {
     struct launcher *launcher;
     struct http_server *_Atomic server; /* set once it serves */
     struct api_guard *guard;
+    struct visits *visits;
     const char *version;
     int64_t started_ms; /* mono */
     _Atomic bool draining;
+    _Atomic int refreshing; /* workers that wait for POST /oauth/refresh */
     _Atomic int64_t auth_failures;
     _Atomic int64_t auth_failed_at; /* real ms of the last; 0: never */
 };

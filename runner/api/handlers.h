@@ -11,12 +11,17 @@
 enum route_flag {
     ROUTE_OPEN = 1,  /* needs no secret */
     ROUTE_DRAIN = 2, /* answers while the service drains */
-    ROUTE_BARE = 4,  /* asks for no assertion of Cloudflare Access */
+    ROUTE_PAGE = 4,  /* for browsers: asks for the secret itself (login.c) */
+    ROUTE_BARE = 8,  /* asks for no assertion of Cloudflare Access */
 };
 
 http_handler health_get, healthz_get, root_get;
 http_handler execute_post;
+http_handler oauth_status, oauth_refresh;
+http_handler oauth_login_begin, oauth_login_get, oauth_login_code, oauth_login_cancel;
 http_handler tasks_list, tasks_status, task_get, task_result, task_events, task_cancel;
+http_handler login_page, login_enter, login_leave, login_start, login_code, login_cancel;
+http_handler login_state, login_css, login_js;
 
 /* Answers 200 with a buffer of JSON, or 500 when the buffer failed. */
 void send_json(struct http_request *req, int status, const struct buf *json);
@@ -24,6 +29,10 @@ void send_err(struct http_request *req, const struct err *err);
 
 /* True when the request carries one of the secrets (auth.c). */
 bool is_authorized(const struct api *api, const struct http_request *req);
+/* Which of the configured secrets it is, or NULL. */
+const struct config_secret *find_secret(const struct api *api, const char *secret);
+/* Counts it against the caller's address; seconds to wait when there were too many, else 0. */
+int note_wrong_secret(struct api *api, const struct http_request *req);
 /* The name of the secret that a passed request carried, or "". */
 const char *caller_name(const struct api *api, const struct http_request *req);
 

@@ -92,6 +92,8 @@ enum config_flag {
       "where a login is refreshed") \
     X(TEXT, oauth_client_id, "OAUTH_CLIENT_ID", NULL, "9d1c250a-e61b-44d9-88ed-5944d1962f5e", \
       CONFIG_ANY, 0, "the OAuth client of the login") \
+    X(INT, login_deadline_seconds, "LOGIN_DEADLINE_SECONDS", NULL, "600", CONFIG_RANGE(1, 3600), \
+      CONFIG_RELOADABLE, "time that a login has from its beginning to its end") \
     X(INT, oauth_alert_hours, "OAUTH_ALERT_HOURS", NULL, "2", CONFIG_RANGE(0, 168), \
       CONFIG_RELOADABLE | CONFIG_LATER, \
       "alert when a login that can't be refreshed has fewer hours left") \
@@ -133,7 +135,7 @@ enum config_flag {
       CONFIG_RELOADABLE, "an answer that isn't ready by then begins with white space") \
     X(INT, keepalive_every_ms, "KEEPALIVE_EVERY_MS", NULL, "15000", CONFIG_RANGE(100, 600000), \
       CONFIG_RELOADABLE, "time between two signs of life on a waiting connection") \
-    X(INT, http_workers, "HTTP_WORKERS", NULL, "32", CONFIG_RANGE(4, 512), 0, \
+    X(INT, http_workers, "HTTP_WORKERS", NULL, "128", CONFIG_RANGE(4, 512), 0, \
       "threads that read requests and write answers") \
     X(INT, auth_failures_max, "AUTH_FAILURES_MAX", NULL, "10", CONFIG_RANGE(1, 10000), \
       CONFIG_RELOADABLE, "wrong secrets from one address in a minute before it is answered 429") \

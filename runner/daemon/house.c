@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/path.h"
+#include "runner/api/visits.h"
 #include "runner/oauth/breaker.h"
 #include "runner/version.h"
 
@@ -96,7 +97,16 @@ static int build_account(struct house *house, struct err *err)
     const struct proxy_config proxy = {
         .config = &house->config, .keeper = house->keeper, .breaker = house->breaker};
     house->proxy = proxy_new(&proxy, err);
-    return house->proxy ? 0 : -1;
+    if (!house->proxy)
+        return -1;
+    snprintf(house->marker, sizeof(house->marker), TASK_MARKER "=%s", store_instance(house->store));
+    const struct flow_config flow = {.config = &house->config,
+                                     .launcher = house->launcher,
+                                     .keeper = house->keeper,
+                                     .secrets = house->secrets,
+                                     .marker = house->marker};
+    house->flow = flow_new(&flow, err);
+    return house->flow ? 0 : -1;
 }
 
 /* Cloudflare Access, where it is configured. */
@@ -188,15 +198,17 @@ static int build_api(struct house *house, struct err *err)
     api->engine = house->engine;
     api->store = house->store;
     api->keeper = house->keeper;
+    api->flow = house->flow;
     api->breaker = house->breaker;
     api->proxy = house->proxy;
     api->access = house->access;
     api->claude = &house->claude;
     api->launcher = house->launcher;
     api->guard = api_guard_new();
+    api->visits = visits_new();
     api->version = RUNNER_VERSION;
     api->started_ms = clock_mono_ms();
-    return api->guard ? 0 : err_sys(err, "api");
+    return api->guard && api->visits ? 0 : err_sys(err, "api");
 }
 
 int house_build(struct house *house, struct config *config, struct err *err)
@@ -220,9 +232,12 @@ int house_build(struct house *house, struct config *config, struct err *err)
 
 void house_take_apart(struct house *house)
 {
+    flow_stop(house->flow);
     if (house->server)
         http_stop(house->server, 2000);
     launcher_stop(house->launcher); /* whatever still runs dies with it … */
+    flow_free(house->flow);
+    house->flow = NULL;
     if (house->engine && engine_wait_idle(house->engine, 10000))
         engine_free(house->engine); /* … and its task's thread stores that */
     else if (house->engine)
@@ -234,6 +249,7 @@ void house_take_apart(struct house *house)
     store_close(house->store);
     access_free(house->access);
     api_guard_free(house->api.guard);
+    visits_free(house->api.visits);
     fd_close(&house->lock_fd);
     for (size_t i = 0; i < house->config_count; i++)
         config_free(house->configs[i]);

@@ -20,6 +20,8 @@ struct house {
     struct store *store;
     struct launcher *launcher;
     struct keeper *keeper;
+    struct flow *flow;
+    char marker[128]; /* in the environment of what we start: TASK_MARKER=… */
     struct breaker *breaker;
     struct proxy *proxy;
     struct access *access; /* NULL: not asked for */

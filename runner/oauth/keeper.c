@@ -1,6 +1,7 @@
 #include "runner/oauth/keeper.h"
 
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/path.h"
@@ -12,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #define LOOK_EVERY_MS 250     /* /health must not cost a stat() each time */
 #define TICK_MS 1000          /* of the background thread */
@@ -387,15 +387,6 @@ static bool is_due_locked(const struct keeper *keeper)
     return keeper->refreshed_mono_ms == 0 || now - keeper->refreshed_mono_ms >= pause;
 }
 
-static void wait_a_tick_locked(struct keeper *keeper)
-{
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += (long)(TICK_MS % 1000) * 1000000;
-    until.tv_sec += TICK_MS / 1000;
-    pthread_cond_timedwait(&keeper->turned, &keeper->lock, &until);
-}
-
 static void *watch(void *arg)
 {
     struct keeper *keeper = arg;
@@ -413,7 +404,7 @@ static void *watch(void *arg)
             tell(keeper);
             pthread_mutex_lock(&keeper->lock);
         }
-        wait_a_tick_locked(keeper);
+        cond_wait(&keeper->turned, &keeper->lock, TICK_MS);
     }
     pthread_mutex_unlock(&keeper->lock);
     return NULL;
@@ -423,7 +414,6 @@ static void *watch(void *arg)
 
 struct keeper *keeper_new(const struct keeper_config *config, struct err *err)
 {
-    pthread_condattr_t attr;
     struct keeper *keeper = calloc(1, sizeof(*keeper));
     if (!keeper) {
         err_sys(err, "keeper");
@@ -431,10 +421,7 @@ struct keeper *keeper_new(const struct keeper_config *config, struct err *err)
     }
     keeper->config = *config;
     pthread_mutex_init(&keeper->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&keeper->turned, &attr);
-    pthread_condattr_destroy(&attr);
+    cond_init(&keeper->turned);
     keeper->path = path_join(atomic_load(config->config)->claude_config_dir, ".credentials.json");
     if (!keeper->path) {
         err_sys(err, "keeper");
