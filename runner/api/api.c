@@ -7,7 +7,7 @@
 #include <string.h>
 
 static const struct http_route routes[] = {
-    {"GET", "/healthz", healthz_get, ROUTE_OPEN | ROUTE_DRAIN},
+    {"GET", "/healthz", healthz_get, ROUTE_OPEN | ROUTE_DRAIN | ROUTE_BARE},
     {"GET", "/health", health_get, ROUTE_OPEN | ROUTE_DRAIN},
     {"GET", "/", root_get, ROUTE_DRAIN},
     {"POST", "/execute", execute_post, 0},

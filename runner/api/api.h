@@ -7,6 +7,7 @@
 #define API_API_H
 
 #include "http/http.h"
+#include "runner/access/access.h"
 #include "runner/claude/claude.h"
 #include "runner/config/config.h"
 #include "runner/oauth/flow.h"
@@ -32,6 +33,7 @@ struct api {
     struct flow *flow;
     struct breaker *breaker;
     struct proxy *proxy;
+    struct access *access; /* NULL: Cloudflare Access is not asked for */
     const struct claude *claude;
     struct launcher *launcher;
     struct repos *repos;

@@ -12,6 +12,7 @@ enum route_flag {
     ROUTE_OPEN = 1,  /* needs no secret */
     ROUTE_DRAIN = 2, /* answers while the service drains */
     ROUTE_PAGE = 4,  /* for browsers: asks for the secret itself (login.c) */
+    ROUTE_BARE = 8,  /* asks for no assertion of Cloudflare Access */
 };
 
 http_handler outputs_list, outputs_archive, output_get;

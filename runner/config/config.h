@@ -41,6 +41,7 @@ struct config_secrets {
 #define CONFIG_C_INT int
 #define CONFIG_C_TEXT char *
 #define CONFIG_C_ADDRESS char * /* an IP address */
+#define CONFIG_C_HOST char *    /* a DNS name; "https://" before it and "/" behind are taken off */
 #define CONFIG_C_PATH char *    /* made absolute; "~/" is the home directory */
 #define CONFIG_C_URL char *     /* https, or http to loopback; no '/' at the end */
 #define CONFIG_C_ANY_URL char * /* http or https */
@@ -168,11 +169,11 @@ enum config_flag {
       CONFIG_SECRET | CONFIG_RELOADABLE | CONFIG_LATER, "signs webhooks") \
     X(LIST, callback_allow, "CALLBACK_ALLOW", NULL, NULL, CONFIG_ANY, \
       CONFIG_RELOADABLE | CONFIG_LATER, "private addresses that webhooks may go to") \
-    X(TEXT, cf_access_team_domain, "CF_ACCESS_TEAM_DOMAIN", NULL, NULL, CONFIG_ANY, \
-      CONFIG_LATER, "Cloudflare Access: the team's domain") \
-    X(TEXT, cf_access_aud, "CF_ACCESS_AUD", NULL, NULL, CONFIG_ANY, CONFIG_LATER, \
+    X(HOST, cf_access_team_domain, "CF_ACCESS_TEAM_DOMAIN", NULL, NULL, CONFIG_ANY, 0, \
+      "Cloudflare Access: the team's domain (`team.cloudflareaccess.com`, or `team`)") \
+    X(TEXT, cf_access_aud, "CF_ACCESS_AUD", NULL, NULL, CONFIG_ANY, 0, \
       "Cloudflare Access: the application's audience tag") \
-    X(URL, cf_access_certs_url, "CF_ACCESS_CERTS_URL", NULL, NULL, CONFIG_ANY, CONFIG_LATER, \
+    X(URL, cf_access_certs_url, "CF_ACCESS_CERTS_URL", NULL, NULL, CONFIG_ANY, 0, \
       "Cloudflare Access: where the keys are, when not at the team's domain") \
     X(ENUM, overflow, "OVERFLOW", NULL, "off", CONFIG_ONE_OF("off|full|unavailable|always"), \
       CONFIG_RELOADABLE | CONFIG_LATER, "when tasks go to Cloud Run: no slot within " \

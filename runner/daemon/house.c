@@ -149,6 +149,19 @@ static int start_janitor(struct house *house, struct err *err)
     return house->janitor ? 0 : -1;
 }
 
+/* Cloudflare Access, where it is configured. */
+static int build_access(struct house *house, const struct config *config, struct err *err)
+{
+    const struct access_config access = {.team_domain = config->cf_access_team_domain,
+                                         .aud = config->cf_access_aud,
+                                         .certs_url = config->cf_access_certs_url,
+                                         .state_dir = config->state_dir};
+    if (!access.team_domain)
+        return 0;
+    house->access = access_new(&access, err);
+    return house->access ? access_start(house->access, err) : -1;
+}
+
 static int build_engine(struct house *house, const struct config *config, struct err *err)
 {
     house->claude.launcher = house->launcher;
@@ -230,6 +243,7 @@ static int build_api(struct house *house, struct err *err)
     api->flow = house->flow;
     api->breaker = house->breaker;
     api->proxy = house->proxy;
+    api->access = house->access;
     api->claude = &house->claude;
     api->launcher = house->launcher;
     api->repos = house->repos;
@@ -251,7 +265,8 @@ int house_build(struct house *house, struct config *config, struct err *err)
     if (!house->launcher || find_user(config, &house->claude, err) ||
         open_state(house, config, err))
         return -1;
-    if (build_account(house, err) || build_repos(house, config, err) ||
+    if (build_account(house, err) || build_access(house, config, err) ||
+        build_repos(house, config, err) ||
         build_engine(house, config, err) || build_api(house, err) ||
         keeper_start(house->keeper, err))
         return -1;
@@ -281,6 +296,7 @@ void house_take_apart(struct house *house)
     repos_free(house->repos);
     breaker_free(house->breaker);
     store_close(house->store);
+    access_free(house->access);
     api_guard_free(house->api.guard);
     visits_free(house->api.visits);
     system_prompt_free(house->api.system_prompt);

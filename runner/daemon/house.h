@@ -27,6 +27,7 @@ struct house {
     struct janitor *janitor;
     struct breaker *breaker;
     struct proxy *proxy;
+    struct access *access; /* NULL: not asked for */
     struct engine *engine;
     struct http_server *server;
     struct claude claude;
