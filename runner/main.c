@@ -1,6 +1,8 @@
 /* claude-runner: a table of commands. */
 #include "proc/launch.h"
+#include "runner/cli/cli.h"
 #include "runner/daemon/daemon.h"
+#include "runner/repo/helper.h"
 #include "runner/version.h"
 
 #include <stdio.h>
@@ -11,6 +13,13 @@ static int launch(int argc, char **argv)
     (void)argc;
     (void)argv;
     return launch_serve();
+}
+
+static int git(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    return helper_serve();
 }
 
 static int version(int argc, char **argv)
@@ -26,8 +35,11 @@ static const struct {
     int (*run)(int argc, char **argv);
 } commands[] = {
     {"serve", "run the service", daemon_serve},
+    {"login", "log Claude in, from this terminal", cli_login},
+    {"status", "say how a runner is", cli_status},
     {"version", "say which version this is", version},
     {"launch", NULL, launch},
+    {"git", NULL, git},
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))

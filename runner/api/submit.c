@@ -5,6 +5,7 @@
 #include "base/str.h"
 #include "crypto/crypto.h"
 #include "runner/api/system_prompt.h"
+#include "runner/janitor/disk.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -150,6 +151,10 @@ int submit_task(struct http_request *req, struct api *api, struct submission *s)
     struct err err;
     buf_init(&s->body, API_BODY_MAX);
     if (idempotency_key(req, &s->key, &err) || http_body(req, API_BODY_MAX, &s->body, &err)) {
+        send_err(req, &err);
+        return -1;
+    }
+    if (disk_check(api->state_dir, atomic_load(api->config)->disk_min_free_mb, &err)) {
         send_err(req, &err);
         return -1;
     }

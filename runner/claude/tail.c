@@ -95,6 +95,12 @@ size_t tail_read(struct tail *tail, char *to, size_t size)
     return (size_t)n;
 }
 
+int64_t tail_backlog(const struct tail *tail)
+{
+    struct stat st;
+    return fstat(tail->read_fd, &st) ? 0 : st.st_size - tail->offset;
+}
+
 void tail_heed(struct tail *tail)
 {
     char events[4096];

@@ -31,6 +31,9 @@ void tail_done(struct tail *tail);
 /* Reads what is there, up to `size`; 0 when nothing is. */
 size_t tail_read(struct tail *tail, char *to, size_t size);
 
+/* How much has been written that was not read yet. */
+int64_t tail_backlog(const struct tail *tail);
+
 /* Takes note of inotify's message. */
 void tail_heed(struct tail *tail);
 

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/path.h"
 #include "runner/api/system_prompt.h"
+#include "runner/api/visits.h"
 #include "runner/oauth/breaker.h"
 #include "runner/version.h"
 
@@ -63,6 +64,18 @@ static int open_state(struct house *house, const struct config *config, struct e
     return house->store ? 0 : -1;
 }
 
+static int build_repos(struct house *house, const struct config *config, struct err *err)
+{
+    const struct repos_config repos = {.config = &house->config,
+                                       .launcher = house->launcher,
+                                       .state_dir = config->state_dir,
+                                       .marker = store_instance(house->store),
+                                       .uid = house->claude.uid,
+                                       .gid = house->claude.gid};
+    house->repos = repos_new(&repos, err);
+    return house->repos ? 0 : -1;
+}
+
 /* The breaker has changed its mind: tasks wait, or go on. */
 static void on_breaker(const struct breaker_status *status, void *arg)
 {
@@ -98,7 +111,24 @@ static int build_account(struct house *house, struct err *err)
     const struct proxy_config proxy = {
         .config = &house->config, .keeper = house->keeper, .breaker = house->breaker};
     house->proxy = proxy_new(&proxy, err);
-    return house->proxy ? 0 : -1;
+    if (!house->proxy)
+        return -1;
+    snprintf(house->marker, sizeof(house->marker), TASK_MARKER "=%s", store_instance(house->store));
+    const struct flow_config flow = {.config = &house->config,
+                                     .launcher = house->launcher,
+                                     .keeper = house->keeper,
+                                     .secrets = house->secrets,
+                                     .marker = house->marker};
+    house->flow = flow_new(&flow, err);
+    return house->flow ? 0 : -1;
+}
+
+static int start_janitor(struct house *house, struct err *err)
+{
+    const struct janitor_config janitor = {
+        .config = &house->config, .store = house->store, .repos = house->repos};
+    house->janitor = janitor_new(&janitor, err);
+    return house->janitor ? 0 : -1;
 }
 
 static int build_engine(struct house *house, const struct config *config, struct err *err)
@@ -108,6 +138,7 @@ static int build_engine(struct house *house, const struct config *config, struct
     house->claude.breaker = house->breaker;
     house->claude.proxy = house->proxy;
     house->claude.config = &house->config;
+    house->claude.repos = house->repos;
     house->claude.instance = store_instance(house->store);
     house->kinds[0] =
         (struct task_kind){.name = "claude", .run = claude_run, .arg = &house->claude};
@@ -178,15 +209,19 @@ static int build_api(struct house *house, struct err *err)
     api->engine = house->engine;
     api->store = house->store;
     api->keeper = house->keeper;
+    api->flow = house->flow;
     api->breaker = house->breaker;
     api->proxy = house->proxy;
     api->claude = &house->claude;
     api->launcher = house->launcher;
+    api->repos = house->repos;
+    api->state_dir = atomic_load(&house->config)->state_dir;
     api->guard = api_guard_new();
+    api->visits = visits_new();
     api->version = RUNNER_VERSION;
     api->started_ms = clock_mono_ms();
     api->system_prompt = system_prompt_new();
-    return api->guard && api->system_prompt ? 0 : err_sys(err, "api");
+    return api->guard && api->visits && api->system_prompt ? 0 : err_sys(err, "api");
 }
 
 int house_build(struct house *house, struct config *config, struct err *err)
@@ -198,20 +233,26 @@ int house_build(struct house *house, struct config *config, struct err *err)
     if (!house->launcher || find_user(config, &house->claude, err) ||
         open_state(house, config, err))
         return -1;
-    if (build_account(house, err) || build_engine(house, config, err) || build_api(house, err) ||
+    if (build_account(house, err) || build_repos(house, config, err) ||
+        build_engine(house, config, err) || build_api(house, err) ||
         keeper_start(house->keeper, err))
         return -1;
     on_login(house); /* before the first task starts */
-    if (engine_start(house->engine, err) || probe_launch(house, config, err))
+    if (engine_start(house->engine, err) || probe_launch(house, config, err) ||
+        start_janitor(house, err))
         return -1;
     return serve_http(house, config, err);
 }
 
 void house_take_apart(struct house *house)
 {
+    flow_stop(house->flow);
     if (house->server)
         http_stop(house->server, 2000);
     launcher_stop(house->launcher); /* whatever still runs dies with it … */
+    flow_free(house->flow);
+    house->flow = NULL;
+    janitor_free(house->janitor);
     if (house->engine && engine_wait_idle(house->engine, 10000))
         engine_free(house->engine); /* … and its task's thread stores that */
     else if (house->engine)
@@ -219,9 +260,11 @@ void house_take_apart(struct house *house)
     launcher_free(house->launcher);
     proxy_free(house->proxy);
     keeper_free(house->keeper);
+    repos_free(house->repos);
     breaker_free(house->breaker);
     store_close(house->store);
     api_guard_free(house->api.guard);
+    visits_free(house->api.visits);
     system_prompt_free(house->api.system_prompt);
     fd_close(&house->lock_fd);
     for (size_t i = 0; i < house->config_count; i++)

@@ -6,6 +6,7 @@
 #include "runner/api/api.h"
 #include "runner/claude/claude.h"
 #include "runner/config/config.h"
+#include "runner/janitor/janitor.h"
 
 #include <stdatomic.h>
 
@@ -20,6 +21,10 @@ struct house {
     struct store *store;
     struct launcher *launcher;
     struct keeper *keeper;
+    struct flow *flow;
+    char marker[128]; /* in the environment of what we start: TASK_MARKER=… */
+    struct repos *repos;
+    struct janitor *janitor;
     struct breaker *breaker;
     struct proxy *proxy;
     struct engine *engine;

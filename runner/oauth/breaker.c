@@ -1,16 +1,17 @@
 #include "runner/oauth/breaker.h"
 
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/log.h"
 
 #include <pthread.h>
 #include <stdlib.h>
-#include <time.h>
 
 #define REFUSALS_MAX 3
 #define TRY_AGAIN_MS 60000            /* a refused key may have been allowed again */
 #define LIMIT_MAX_MS (8LL * 86400000) /* nothing that the API says pauses us for longer */
 #define LIMIT_MIN_MS 1000
+#define IDLE_MS 60000
 
 struct breaker {
     void (*changed)(const struct breaker_status *status, void *arg);
@@ -130,7 +131,6 @@ void breaker_accepted(struct breaker *breaker)
 static void *watch(void *arg)
 {
     struct breaker *breaker = arg;
-    struct timespec until;
     pthread_mutex_lock(&breaker->lock);
     while (!breaker->stopping) {
         tell_locked(breaker);
@@ -139,13 +139,7 @@ static void *watch(void *arg)
         int64_t now = clock_mono_ms();
         if (breaker->limit_until > now && breaker->limit_until < next)
             next = breaker->limit_until;
-        int64_t wait = next > now ? next - now + 5 : 60000;
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_sec += wait / 1000;
-        until.tv_nsec += (long)(wait % 1000) * 1000000;
-        if (until.tv_nsec >= 1000000000)
-            until.tv_sec++, until.tv_nsec -= 1000000000;
-        pthread_cond_timedwait(&breaker->turned, &breaker->lock, &until);
+        cond_wait(&breaker->turned, &breaker->lock, next > now ? next - now + 5 : IDLE_MS);
     }
     pthread_mutex_unlock(&breaker->lock);
     return NULL;
@@ -154,7 +148,6 @@ static void *watch(void *arg)
 struct breaker *breaker_new(void (*changed)(const struct breaker_status *status, void *arg),
                             void *arg, struct err *err)
 {
-    pthread_condattr_t attr;
     struct breaker *breaker = calloc(1, sizeof(*breaker));
     if (!breaker) {
         err_sys(err, "breaker");
@@ -163,10 +156,7 @@ struct breaker *breaker_new(void (*changed)(const struct breaker_status *status,
     breaker->changed = changed;
     breaker->arg = arg;
     pthread_mutex_init(&breaker->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&breaker->turned, &attr);
-    pthread_condattr_destroy(&attr);
+    cond_init(&breaker->turned);
     breaker->running = pthread_create(&breaker->thread, NULL, watch, breaker) == 0;
     if (!breaker->running) {
         err_set(err, ERR_INTERNAL, "cannot start the breaker's thread");

@@ -1,6 +1,7 @@
 #include "runner/oauth/keeper.h"
 
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/path.h"
@@ -12,13 +13,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #define LOOK_EVERY_MS 250     /* /health must not cost a stat() each time */
 #define TICK_MS 1000          /* of the background thread */
 #define MARGIN_MS (5 * 60000) /* a token is prepared to live so much longer than its task */
 #define EARLY_MS (10 * 60000) /* in the background it is refreshed so long before its end */
 #define FRESH_MS (10 * 60000) /* one so young gets no older by another refresh */
+#define PAUSE_MS 60000        /* between two in the background, however short a token lives */
+#define SETTLED_MS 100        /* files change without a new time stamp within one tick of theirs */
 #define BACKOFF_MIN_MS 5000
 #define BACKOFF_MAX_MS 300000
 
@@ -30,13 +32,14 @@ struct keeper {
 
     pthread_mutex_t lock;  /* of all that follows; never held across I/O but a stat() and a read */
     pthread_cond_t turned; /* a refresh has ended, or stopping */
-    bool stopping;
+    _Atomic bool stopping;
     bool refreshing;
     uint64_t refreshes; /* how many have ended */
     struct err outcome; /* of the last one */
 
     int64_t looked_ms;
     bool seen_any;
+    bool settled; /* what was read then cannot change without a trace */
     struct stat seen;
     struct login login;
     enum login_state file_state; /* of the file as such: MISSING, UNREADABLE, MALFORMED or OK */
@@ -52,26 +55,57 @@ struct keeper {
 
 /* --- the file ------------------------------------------------------------------------------ */
 
+static void wipe(char *secret)
+{
+    if (secret)
+        explicit_bzero(secret, strlen(secret));
+    free(secret);
+}
+
 static void register_secret(struct keeper *keeper, const char *secret)
 {
     if (secret && keeper->config.secrets)
         redact_add(keeper->config.secrets, secret);
 }
 
-static void read_file_locked(struct keeper *keeper)
+static bool is_same_text(const char *a, const char *b)
+{
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+static bool is_same_login(const struct login *a, const struct login *b)
+{
+    return is_same_text(a->access_token, b->access_token) &&
+           is_same_text(a->refresh_token, b->refresh_token) &&
+           is_same_text(a->subscription, b->subscription) && is_same_text(a->scopes, b->scopes) &&
+           a->expires_ms == b->expires_ms;
+}
+
+static enum login_state read_login(const char *path, struct login *ret_login)
 {
     struct err err;
-    AUTO(buf) struct buf text = BUF_INIT(LOGIN_FILE_MAX);
-    login_done(&keeper->login);
-    keeper->expires_mono_ms = 0;
-    if (file_read(keeper->path, &text, &err)) {
-        keeper->file_state = err.code == ERR_NOT_FOUND ? LOGIN_MISSING : LOGIN_UNREADABLE;
+    AUTO(buf_wipe) struct buf text = BUF_INIT(LOGIN_FILE_MAX);
+    *ret_login = (struct login){0};
+    if (file_read(path, &text, &err))
+        return err.code == ERR_NOT_FOUND ? LOGIN_MISSING : LOGIN_UNREADABLE;
+    login_parse(buf_str(&text), text.len, ret_login);
+    return ret_login->access_token ? LOGIN_OK : LOGIN_MALFORMED;
+}
+
+/* What is known of a login (that the API refused it, when it ends by a clock that does not step)
+ * stays known until the file says something else. */
+static void read_file_locked(struct keeper *keeper)
+{
+    AUTO(login) struct login login;
+    enum login_state state = read_login(keeper->path, &login);
+    if (keeper->seen_any && state == keeper->file_state && is_same_login(&login, &keeper->login))
         return;
-    }
-    login_parse(buf_str(&text), text.len, &keeper->login);
-    if (text.data)
-        explicit_bzero(text.data, text.cap);
-    keeper->file_state = keeper->login.access_token ? LOGIN_OK : LOGIN_MALFORMED;
+    login_done(&keeper->login);
+    keeper->login = login;
+    login = (struct login){0};
+    keeper->file_state = state;
+    keeper->retry_mono_ms = keeper->backoff_ms = 0;
+    keeper->expires_mono_ms = 0;
     if (keeper->login.expires_ms > 0) {
         keeper->expires_mono_ms = clock_mono_ms() + keeper->login.expires_ms - clock_real_ms();
         if (keeper->expires_mono_ms == 0)
@@ -96,11 +130,12 @@ static void look_locked(struct keeper *keeper, bool now)
     if (!now && keeper->seen_any && mono - keeper->looked_ms < LOOK_EVERY_MS)
         return;
     keeper->looked_ms = mono;
-    (void)stat(keeper->path, &st); /* a missing file looks like an empty one */
-    if (!keeper->seen_any || !is_same_file(&st, &keeper->seen)) {
+    if (stat(keeper->path, &st))
+        st = (struct stat){0}; /* a missing file looks like an empty one */
+    if (!keeper->seen_any || !keeper->settled || !is_same_file(&st, &keeper->seen))
         read_file_locked(keeper);
-        keeper->retry_mono_ms = keeper->backoff_ms = 0;
-    }
+    keeper->settled =
+        clock_real_ms() - (st.st_ctim.tv_sec * 1000 + st.st_ctim.tv_nsec / 1000000) > SETTLED_MS;
     keeper->seen = st;
     keeper->seen_any = true;
 }
@@ -110,6 +145,17 @@ static void look_locked(struct keeper *keeper, bool now)
 static bool is_expired_locked(const struct keeper *keeper)
 {
     return keeper->expires_mono_ms != 0 && keeper->expires_mono_ms <= clock_mono_ms();
+}
+
+/* What is left of the token, by the clock that says less: one stands still while the machine
+ * sleeps, the other can be set. A hint only: a token is not called expired for it. */
+static int64_t least_left_locked(const struct keeper *keeper)
+{
+    int64_t mono = keeper->expires_mono_ms - clock_mono_ms();
+    int64_t real = keeper->login.expires_ms - clock_real_ms();
+    if (keeper->expires_mono_ms == 0)
+        return INT64_MAX;
+    return keeper->login.expires_ms > 0 && real < mono ? real : mono;
 }
 
 static bool is_refreshable_locked(const struct keeper *keeper)
@@ -161,8 +207,9 @@ void keeper_status(struct keeper *keeper, struct keeper_status *ret_status)
 
 /* --- refreshing ---------------------------------------------------------------------------- */
 
-static void note_outcome_locked(struct keeper *keeper, enum refresh_result result,
-                                const char *refresh_token, const struct err *err)
+/* Takes over `refused`. */
+static void note_outcome_locked(struct keeper *keeper, enum refresh_result result, char *refused,
+                                const struct err *err)
 {
     keeper->refreshed_ms = clock_real_ms();
     keeper->refresh_ok = result == REFRESH_DONE;
@@ -173,9 +220,9 @@ static void note_outcome_locked(struct keeper *keeper, enum refresh_result resul
         keeper->retry_mono_ms = keeper->backoff_ms = 0;
         return;
     }
-    if (result == REFRESH_REFUSED && refresh_token) {
-        free(keeper->refused_token);
-        keeper->refused_token = strdup(refresh_token);
+    if (result == REFRESH_REFUSED) {
+        wipe(keeper->refused_token);
+        keeper->refused_token = refused;
     }
     keeper->backoff_ms = keeper->backoff_ms == 0                   ? BACKOFF_MIN_MS
                          : keeper->backoff_ms * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS
@@ -192,39 +239,37 @@ static void log_outcome(enum refresh_result result, const struct err *err)
 }
 
 /* Does it; the lock is let go meanwhile. */
-static void refresh_now_locked(struct keeper *keeper, const char *old_token)
+static void refresh_now_locked(struct keeper *keeper)
 {
     struct err err = ERR_INIT;
-    AUTO(str)
-    char *refresh_token = keeper->login.refresh_token ? strdup(keeper->login.refresh_token) : NULL;
+    char *refused = NULL;
+    char *old_token = keeper->login.access_token ? strdup(keeper->login.access_token) : NULL;
+    const struct refresh refresh = {.config = atomic_load(keeper->config.config),
+                                    .path = keeper->path,
+                                    .old_token = old_token,
+                                    .stop = &keeper->stopping};
     keeper->refreshing = true;
     pthread_mutex_unlock(&keeper->lock);
-    enum refresh_result result =
-        refresh_login(atomic_load(keeper->config.config), keeper->path, old_token, &err);
+    enum refresh_result result = refresh_login(&refresh, &refused, &err);
     log_outcome(result, &err);
+    wipe(old_token);
     pthread_mutex_lock(&keeper->lock);
-    note_outcome_locked(keeper, result, refresh_token, &err);
+    note_outcome_locked(keeper, result, refused, &err);
     keeper->refreshing = false;
     keeper->refreshes++;
     pthread_cond_broadcast(&keeper->turned);
-    if (refresh_token)
-        explicit_bzero(refresh_token, strlen(refresh_token));
 }
 
 /* One flight for everybody: joins the refresh that is under way, else begins one. */
 static int refresh_locked(struct keeper *keeper, struct err *err)
 {
-    if (keeper->refreshing) {
-        uint64_t seen = keeper->refreshes;
-        while (keeper->refreshes == seen && !keeper->stopping)
-            pthread_cond_wait(&keeper->turned, &keeper->lock);
-    } else {
-        AUTO(str)
-        char *old = keeper->login.access_token ? strdup(keeper->login.access_token) : NULL;
-        refresh_now_locked(keeper, old);
-        if (old)
-            explicit_bzero(old, strlen(old));
-    }
+    uint64_t seen = keeper->refreshes;
+    if (!keeper->refreshing)
+        refresh_now_locked(keeper);
+    while (keeper->refreshes == seen && !keeper->stopping)
+        pthread_cond_wait(&keeper->turned, &keeper->lock);
+    if (keeper->refreshes == seen)
+        return err_set(err, ERR_BUSY, "the runner is shutting down");
     if (keeper->refresh_ok)
         return 0;
     *err = keeper->outcome;
@@ -244,8 +289,7 @@ int keeper_prepare(struct keeper *keeper, int64_t need_ms, struct err *err)
     look_locked(keeper, true);
     int rc = check_state_locked(keeper, err);
     int64_t now = clock_mono_ms();
-    bool ends_early =
-        keeper->expires_mono_ms != 0 && keeper->expires_mono_ms - now < need_ms + MARGIN_MS;
+    bool ends_early = is_expired_locked(keeper) || least_left_locked(keeper) < need_ms + MARGIN_MS;
     bool fresh = keeper->refreshed_mono_ms && now - keeper->refreshed_mono_ms < FRESH_MS &&
                  !is_expired_locked(keeper);
     bool waiting = now < keeper->retry_mono_ms && !keeper->refreshing;
@@ -292,7 +336,7 @@ int keeper_refused(struct keeper *keeper, const char *token, struct err *err)
             rc = err_set(err, ERR_UPSTREAM, "%.200s", keeper->outcome.msg);
         else
             rc = refresh_locked(keeper, err);
-        if (rc && keeper->login.access_token && err->code == ERR_LOGIN)
+        if (rc && is_current_locked(keeper, token) && err->code == ERR_LOGIN)
             keeper->expires_mono_ms = clock_mono_ms() - 1; /* whatever the file says */
     }
     pthread_mutex_unlock(&keeper->lock);
@@ -335,19 +379,12 @@ void keeper_look(struct keeper *keeper)
 
 static bool is_due_locked(const struct keeper *keeper)
 {
-    int64_t now = clock_mono_ms();
-    return keeper->file_state == LOGIN_OK && keeper->expires_mono_ms != 0 &&
-           is_refreshable_locked(keeper) && !keeper->refreshing && now >= keeper->retry_mono_ms &&
-           keeper->expires_mono_ms - now < EARLY_MS;
-}
-
-static void wait_a_tick_locked(struct keeper *keeper)
-{
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += (long)(TICK_MS % 1000) * 1000000;
-    until.tv_sec += TICK_MS / 1000;
-    pthread_cond_timedwait(&keeper->turned, &keeper->lock, &until);
+    int64_t now = clock_mono_ms(), left = least_left_locked(keeper);
+    if (keeper->file_state != LOGIN_OK || left >= EARLY_MS || !is_refreshable_locked(keeper) ||
+        keeper->refreshing || now < keeper->retry_mono_ms)
+        return false;
+    int64_t pause = left > 0 ? FRESH_MS : PAUSE_MS; /* also tokens that live for seconds only */
+    return keeper->refreshed_mono_ms == 0 || now - keeper->refreshed_mono_ms >= pause;
 }
 
 static void *watch(void *arg)
@@ -358,11 +395,8 @@ static void *watch(void *arg)
     enum login_state told = state_locked(keeper);
     while (!keeper->stopping) {
         look_locked(keeper, false);
-        if (keeper->refreshing) {
-            refresh_touch_lock(keeper->path);
-        } else if (is_due_locked(keeper)) {
+        if (is_due_locked(keeper))
             refresh_locked(keeper, &ignored);
-        }
         enum login_state state = state_locked(keeper);
         if (state != told) {
             told = state;
@@ -370,7 +404,7 @@ static void *watch(void *arg)
             tell(keeper);
             pthread_mutex_lock(&keeper->lock);
         }
-        wait_a_tick_locked(keeper);
+        cond_wait(&keeper->turned, &keeper->lock, TICK_MS);
     }
     pthread_mutex_unlock(&keeper->lock);
     return NULL;
@@ -380,7 +414,6 @@ static void *watch(void *arg)
 
 struct keeper *keeper_new(const struct keeper_config *config, struct err *err)
 {
-    pthread_condattr_t attr;
     struct keeper *keeper = calloc(1, sizeof(*keeper));
     if (!keeper) {
         err_sys(err, "keeper");
@@ -388,10 +421,7 @@ struct keeper *keeper_new(const struct keeper_config *config, struct err *err)
     }
     keeper->config = *config;
     pthread_mutex_init(&keeper->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&keeper->turned, &attr);
-    pthread_condattr_destroy(&attr);
+    cond_init(&keeper->turned);
     keeper->path = path_join(atomic_load(config->config)->claude_config_dir, ".credentials.json");
     if (!keeper->path) {
         err_sys(err, "keeper");
@@ -421,66 +451,9 @@ void keeper_free(struct keeper *keeper)
     if (keeper->running)
         pthread_join(keeper->thread, NULL);
     login_done(&keeper->login);
-    if (keeper->refused_token)
-        explicit_bzero(keeper->refused_token, strlen(keeper->refused_token));
-    free(keeper->refused_token);
+    wipe(keeper->refused_token);
     pthread_cond_destroy(&keeper->turned);
     pthread_mutex_destroy(&keeper->lock);
     free(keeper->path);
     free(keeper);
-}
-
-/* --- as JSON ------------------------------------------------------------------------------- */
-
-static void print_time(const char *name, int64_t ms, struct buf *out)
-{
-    char time[CLOCK_TEXT_SIZE];
-    if (ms > 0)
-        buf_addf(out, ",\"%s\":\"%s\"", name, clock_format(ms, time));
-    else
-        buf_addf(out, ",\"%s\":null", name);
-}
-
-static void print_text(const char *name, const char *text, struct buf *out)
-{
-    buf_addf(out, ",\"%s\":\"", name);
-    str_add_json(out, text, strlen(text));
-    buf_addc(out, '"');
-}
-
-static void print_more(const struct keeper_status *status, struct buf *out)
-{
-    buf_adds(out, ",\"scopes\":[");
-    for (const char *at = status->scopes; *at;) {
-        size_t n = strcspn(at, " ");
-        buf_addf(out, "%s\"", at == status->scopes ? "" : ",");
-        str_add_json(out, at, n);
-        buf_addc(out, '"');
-        at += n + strspn(at + n, " ");
-    }
-    buf_addc(out, ']');
-    print_text("subscription_type", status->subscription, out);
-    print_time("last_refresh_at", status->refreshed_ms, out);
-    if (status->refreshed_ms)
-        print_text("last_refresh", status->refresh_ok ? "succeeded" : "failed", out);
-    if (status->refreshed_ms && !status->refresh_ok)
-        print_text("last_refresh_error", status->refresh_error, out);
-}
-
-void keeper_print(const struct keeper_status *status, bool whole, struct buf *out)
-{
-    buf_addf(out, "\"configured\":%s,\"expired\":%s", status->configured ? "true" : "false",
-             status->state == LOGIN_OK ? "false" : "true");
-    print_time("expires_at", status->configured ? status->expires_ms : 0, out);
-    if (status->configured && status->expires_ms > 0)
-        buf_addf(out, ",\"hours_remaining\":%.1f",
-                 status->remaining_ms > 0 ? (double)status->remaining_ms / 3600000.0 : 0.0);
-    else
-        buf_adds(out, ",\"hours_remaining\":null");
-    buf_addf(out, ",\"refreshable\":%s", status->refreshable ? "true" : "false");
-    print_time("verified_at", status->verified_ms, out);
-    if (status->state != LOGIN_OK)
-        print_text("reason", login_state_name(status->state), out);
-    if (whole)
-        print_more(status, out);
 }

@@ -33,13 +33,14 @@ const char *login_state_sentence(enum login_state state)
 static int64_t parse_time(const struct json *node)
 {
     int64_t value = 0;
+    double number;
     const char *text = json_text(node);
     struct tm tm = {0};
-    if (json_int(node, &value) && text && str_to_int(text, 0, JSON_INT_MAX, &value)) {
-        const char *rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
-        return rest ? (int64_t)timegm(&tm) * 1000 : 0;
-    }
-    return value > 0 && value < INT64_C(100000000000) ? value * 1000 : value;
+    if (json_number(node, &number) == 0) /* milliseconds may have a fraction */
+        value = number > 0 && number < (double)JSON_INT_MAX ? (int64_t)number : 0;
+    else if (text && str_to_int(text, 0, JSON_INT_MAX, &value))
+        value = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm) ? (int64_t)timegm(&tm) * 1000 : 0;
+    return value < INT64_C(100000000000) ? value * 1000 : value;
 }
 
 /* A token travels in a header: printable ASCII without spaces. NULL for anything else. */

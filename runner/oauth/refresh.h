@@ -5,18 +5,24 @@
 #include "runner/config/config.h"
 #include "runner/oauth/login.h"
 
+#include <stdatomic.h>
+
 enum refresh_result {
     REFRESH_DONE,    /* the file holds a new token, ours or somebody else's */
     REFRESH_REFUSED, /* the refresh token is of no use any more */
     REFRESH_FAILED,  /* try again later */
 };
 
-/* Refreshes the login in `path` unless its token is no longer `old_token` (NULL: in any case). */
-enum refresh_result refresh_login(const struct config *config, const char *path,
-                                  const char *old_token, struct err *err);
+struct refresh {
+    const struct config *config;
+    const char *path;         /* of the credentials file */
+    const char *old_token;    /* only while the file holds this one; NULL: in any case */
+    const _Atomic bool *stop; /* NULL, or: give up waiting for the lock */
+};
 
-/* Renews the lock that a refresh_login() on another thread holds: an old one counts as left over.
- */
-void refresh_touch_lock(const char *path);
+/* *ret_refused, with REFRESH_REFUSED, is the refresh token that was refused; the caller wipes and
+ * frees it. */
+enum refresh_result refresh_login(const struct refresh *refresh, char **ret_refused,
+                                  struct err *err);
 
 #endif

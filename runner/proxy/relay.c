@@ -12,6 +12,7 @@
 
 #define TOKEN_BYTES_MAX 16384
 #define SILENCE_MS (20 * 60000) /* the model may think for long; the API sends pings */
+#define LOOK_EVERY_MS 250
 #define LIMIT_RETRY_S 60        /* a Retry-After from here on is the account's, not the moment's */
 #define UNNAMED_LIMIT_MS 300000 /* a limit without a reset time */
 
@@ -33,7 +34,8 @@ struct relay {
     struct buf token; /* the credential that this request went with */
     struct strlist headers;
     struct reader reader;
-    bool began; /* the client has got a head */
+    int64_t looked_ms; /* for a client that has gone */
+    bool began;        /* the client has got a head */
     int status;
 };
 
@@ -246,10 +248,17 @@ static int on_write(const char *data, size_t len, void *arg)
     return http_write(relay->req, data, len);
 }
 
+/* Asked at every piece; a look at the socket is only worth it when none has come for a while. */
 static bool on_stop(void *arg)
 {
     struct relay *relay = arg;
-    return atomic_load(&relay->lease->dead) || http_client_left(relay->req);
+    int64_t now = clock_mono_ms();
+    if (atomic_load(&relay->lease->dead))
+        return true;
+    if (now - relay->looked_ms < LOOK_EVERY_MS)
+        return false;
+    relay->looked_ms = now;
+    return http_client_left(relay->req);
 }
 
 /* --- the exchange -------------------------------------------------------------------------- */

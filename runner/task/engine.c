@@ -1,17 +1,16 @@
 #include "runner/task/engine.h"
 
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/log.h"
 #include "base/path.h"
 #include "runner/task/core.h"
 #include "json/json.h"
 
-#include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define CANCEL_LOOKS 200 /* two seconds */
@@ -30,7 +29,6 @@ static int make_dirs(struct engine *engine, struct err *err)
 struct engine *engine_new(const struct engine_config *config, struct err *err)
 {
     struct engine *engine = calloc(1, sizeof(*engine));
-    pthread_condattr_t attr;
     if (!engine) {
         err_sys(err, "engine");
         return NULL;
@@ -39,10 +37,7 @@ struct engine *engine_new(const struct engine_config *config, struct err *err)
     pthread_mutex_init(&engine->lock, NULL);
     for (int i = 0; i < MEND_LOCKS; i++)
         pthread_mutex_init(&engine->mend[i], NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&engine->quiet, &attr);
-    pthread_condattr_destroy(&attr);
+    cond_init(&engine->quiet);
     if (live_init(&engine->table) || make_dirs(engine, err)) {
         engine_free(engine);
         return NULL;
@@ -499,18 +494,10 @@ void engine_drain(struct engine *engine)
 
 bool engine_wait_idle(struct engine *engine, int timeout_ms)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += timeout_ms / 1000;
-    until.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
+    int64_t deadline = clock_mono_ms() + timeout_ms, left = timeout_ms;
     pthread_mutex_lock(&engine->lock);
-    while (engine->threads > 0)
-        if (pthread_cond_timedwait(&engine->quiet, &engine->lock, &until) == ETIMEDOUT)
-            break;
+    while (engine->threads > 0 && left > 0 && cond_wait(&engine->quiet, &engine->lock, left))
+        left = deadline - clock_mono_ms();
     bool idle = engine->threads == 0;
     pthread_mutex_unlock(&engine->lock);
     return idle;

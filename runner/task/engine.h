@@ -53,8 +53,9 @@ struct task_kind {
 
 /* What a run works with. */
 const struct task_record *task_run_record(const struct task_run *run);
-const char *task_run_secrets(const struct task_run *run); /* unsealed JSON, "" for none */
-const char *task_run_dir(const struct task_run *run);     /* private, owned by the task's user */
+const char *task_run_secrets(const struct task_run *run);  /* unsealed JSON, "" for none */
+const char *task_run_dir(const struct task_run *run);      /* private, the runner's own */
+const char *task_run_keep_dir(const struct task_run *run); /* what lasts: events, outputs */
 struct events *task_run_events(const struct task_run *run);
 struct redact_set *task_run_redact(const struct task_run *run);
 /* Readable when task_run_stop() may have changed. */

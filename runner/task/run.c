@@ -29,6 +29,7 @@ struct task_run {
     struct task_record record;
     struct buf secrets;
     char *dir;
+    char *keep_dir;
     struct events *events;
     struct redact_set *redact;
     int wake_fd; /* borrowed from live */
@@ -49,6 +50,11 @@ const char *task_run_secrets(const struct task_run *run)
 const char *task_run_dir(const struct task_run *run)
 {
     return run->dir;
+}
+
+const char *task_run_keep_dir(const struct task_run *run)
+{
+    return run->keep_dir;
 }
 
 struct events *task_run_events(const struct task_run *run)
@@ -280,11 +286,15 @@ static int make_private_dir(struct task_run *run, struct err *err)
 {
     const struct engine_config *config = &run->engine->config;
     run->dir = path_join(run->engine->run_dir, run->record.id);
-    if (!run->dir)
+    run->keep_dir = path_join(run->engine->tasks_dir, run->record.id);
+    if (!run->dir || !run->keep_dir)
         return err_sys(err, "workspace");
-    if (path_remove_tree(run->dir, err) || path_make_dirs(run->dir, 0700, err))
+    /* a directory of the runner's own: what it makes, mounts and renames in there as root the task
+     * cannot swap for something else */
+    bool shared = config->uid != geteuid();
+    if (path_remove_tree(run->dir, err) || path_make_dirs(run->dir, shared ? 0711 : 0700, err))
         return -1;
-    return path_own(run->dir, config->uid, config->gid, err);
+    return 0;
 }
 
 static int prepare(struct task_run *run, struct err *err)
@@ -387,6 +397,7 @@ static void clean_up(struct task_run *run)
     buf_done(&run->secrets);
     task_record_done(&run->record);
     free(run->dir);
+    free(run->keep_dir);
 }
 
 /* Tells followers why nothing comes for a while. */

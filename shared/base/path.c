@@ -35,25 +35,33 @@ bool path_is_inside(const char *path)
     }
 }
 
-int path_make_dirs(const char *path, mode_t mode, struct err *err)
+static int make_each_level(char *path, mode_t mode, struct err *err)
 {
-    AUTO(str) char *copy = strdup(path);
-    if (!copy)
-        return err_sys(err, "cannot make '%s'", path);
-    if (*copy == '\0')
-        return err_set(err, ERR_INVALID, "cannot make a directory without a name");
-    for (char *p = copy + 1;; p++) {
+    for (char *p = path + 1;; p++) {
         if (*p != '/' && *p != '\0')
             continue;
         char at = *p;
         *p = '\0';
-        if (mkdir(copy, mode) && errno != EEXIST)
-            return err_sys(err, "cannot make the directory '%s'", copy);
+        if (mkdir(path, mode) && errno != EEXIST)
+            return err_sys(err, "cannot make the directory '%s'", path);
         *p = at;
         if (at == '\0')
-            break;
+            return 0;
     }
+}
+
+int path_make_dirs(const char *path, mode_t mode, struct err *err)
+{
     struct stat st;
+    if (*path == '\0')
+        return err_set(err, ERR_INVALID, "cannot make a directory without a name");
+    if (mkdir(path, mode) == 0) /* most often only the last one is missing */
+        return 0;
+    AUTO(str) char *copy = strdup(path);
+    if (!copy)
+        return err_sys(err, "cannot make '%s'", path);
+    if (errno != EEXIST && make_each_level(copy, mode, err))
+        return -1;
     if (stat(path, &st) || !S_ISDIR(st.st_mode))
         return err_set(err, ERR_INVALID, "'%s' is not a directory", path);
     return 0;

@@ -134,6 +134,8 @@ void http_send(struct http_request *req, int status, const char *type, const voi
  * slow client. -1 once the client is gone. http_end() is owed after http_begin(); with `whole`
  * false the connection is broken off, so that the client knows. */
 int http_begin(struct http_request *req, int status, const char *type);
+/* The same for a body of a known length: exactly that much is to be written. */
+int http_begin_sized(struct http_request *req, int status, const char *type, int64_t len);
 int http_write(struct http_request *req, const void *data, size_t len);
 void http_end(struct http_request *req, bool whole);
 /* True when the client has closed its side. */

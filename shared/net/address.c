@@ -34,7 +34,7 @@ static bool is_public6(const struct in6_addr *address)
 {
     const unsigned char *b = address->s6_addr;
     static const unsigned char nat64[12] = {0x00, 0x64, 0xff, 0x9b};
-    if (IN6_IS_ADDR_V4MAPPED(address) || IN6_IS_ADDR_V4COMPAT(address))
+    if (IN6_IS_ADDR_V4MAPPED(address))
         return is_public4(embedded4(b + 12));
     if (memcmp(b, nat64, sizeof(nat64)) == 0)
         return is_public4(embedded4(b + 12));
@@ -43,6 +43,8 @@ static bool is_public6(const struct in6_addr *address)
     if (b[0] == 0x20 && b[1] == 0x01 && b[2] < 0x02) /* Teredo, ORCHID and kin */
         return false;
     if (b[0] == 0x20 && b[1] == 0x01 && b[2] == 0x0d && b[3] == 0xb8) /* documentation */
+        return false;
+    if (b[0] == 0x3f && b[1] == 0xff && (b[2] & 0xf0) == 0) /* more of it */
         return false;
     return (b[0] & 0xe0) == 0x20; /* 2000::/3 is all that is given out */
 }

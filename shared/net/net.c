@@ -1,7 +1,7 @@
 #define CURL_DISABLE_TYPECHECK
 #include "net/net.h"
 
-#include "base/str.h"
+#include "base/clock.h"
 #include "net/address.h"
 #include "net/load.h"
 
@@ -31,11 +31,15 @@ struct exchange {
     const char *body;
     size_t body_left;
     enum net_reach reach;
-    bool plain; /* http: only to loopback */
-    bool told;  /* relay: head() has been called */
+    bool plain;     /* http: only to loopback */
+    bool head_over; /* the empty line has come */
+    bool told;      /* relay: head() has been called */
     bool blocked;
     bool too_large;
     bool gave_up;
+    bool silent;      /* relay: nothing moved for silence_ms */
+    int64_t moved_ms; /* mono, when something last did */
+    curl_off_t moved; /* bytes so far, both ways */
     char message[CURL_ERROR_SIZE];
 };
 
@@ -52,9 +56,9 @@ static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_so
 {
     struct exchange *exchange = arg;
     (void)purpose;
-    bool allowed = exchange->plain                 ? address_is_loopback(&address->addr)
-                   : exchange->reach == NET_PUBLIC ? address_is_public(&address->addr)
-                                                   : true;
+    bool allowed = exchange->reach != NET_PUBLIC || address_is_public(&address->addr);
+    if (exchange->plain && exchange->reach != NET_PLAIN)
+        allowed = allowed && address_is_loopback(&address->addr);
     if (!allowed) {
         exchange->blocked = true;
         return CURL_SOCKET_BAD;
@@ -66,6 +70,7 @@ static size_t on_header(char *line, size_t size, size_t count, void *arg)
 {
     struct exchange *exchange = arg;
     size_t len = size * count;
+    exchange->head_over = len <= 2;
     if (len >= 5 && memcmp(line, "HTTP/", 5) == 0)
         buf_clear(exchange->head); /* of the last answer only: 100 Continue comes before it */
     else if (len > 2 && buf_add(exchange->head, line, len))
@@ -95,6 +100,7 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
         exchange->gave_up = true;
         return 0;
     }
+    exchange->moved_ms = clock_mono_ms(); /* a slow reader on our side is no silence */
     return len;
 }
 
@@ -105,6 +111,7 @@ static size_t on_read(char *to, size_t size, size_t count, void *arg)
     if (exchange->relay) {
         ssize_t n = exchange->relay->read(to, room, exchange->relay->arg);
         exchange->gave_up |= n < 0;
+        exchange->moved_ms = clock_mono_ms();
         return n < 0 ? CURL_READFUNC_ABORT : (size_t)n;
     }
     size_t n = exchange->body_left < room ? exchange->body_left : room;
@@ -114,41 +121,69 @@ static size_t on_read(char *to, size_t size, size_t count, void *arg)
     return n;
 }
 
-static int on_progress(void *arg, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
+/* True when nothing has moved for too long. libcurl's own limit means an average, by which a stream
+ * of sparse signs of life is silent. */
+static bool is_silent(struct exchange *exchange, curl_off_t moved)
+{
+    int64_t now = clock_mono_ms();
+    if (moved != exchange->moved) {
+        exchange->moved = moved;
+        exchange->moved_ms = now;
+    }
+    return exchange->relay->silence_ms > 0 &&
+           now - exchange->moved_ms > exchange->relay->silence_ms;
+}
+
+static int on_progress(void *arg, curl_off_t down_all, curl_off_t down, curl_off_t up_all,
+                       curl_off_t up)
 {
     struct exchange *exchange = arg;
-    (void)a, (void)b, (void)c, (void)d;
-    if (exchange->relay && exchange->relay->stop && exchange->relay->stop(exchange->relay->arg))
+    (void)down_all, (void)up_all;
+    if (exchange->relay->stop && exchange->relay->stop(exchange->relay->arg))
         exchange->gave_up = true;
-    return exchange->gave_up;
+    exchange->silent = is_silent(exchange, down + up);
+    return exchange->gave_up || exchange->silent;
 }
 
 /* --- one exchange -------------------------------------------------------------------------- */
 
+/* Host and port of a URL, without the password that may stand before them. */
+static void host_of(const char *url, char *host, size_t size)
+{
+    const char *from = strstr(url, "://");
+    from = from ? from + 3 : url;
+    const char *end = from + strcspn(from, "/?#");
+    const char *at = memrchr(from, '@', (size_t)(end - from));
+    from = at ? at + 1 : from;
+    snprintf(host, size, "%.*s", (int)(end - from), from);
+}
+
 static int explain(const struct exchange *exchange, CURLcode code, const char *url, struct err *err)
 {
     char host[128];
-    const char *at = strstr(url, "://");
-    at = at ? at + 3 : url;
-    snprintf(host, sizeof(host), "%.*s", (int)strcspn(at, "/?#"), at);
+    host_of(url, host, sizeof(host));
     if (exchange->gave_up)
         return err_set(err, ERR_INTERNAL, "given up");
+    if (exchange->silent)
+        return err_set(err, ERR_TIMEOUT, "'%s' has been silent for too long", host);
     if (exchange->blocked)
         return err_set(err, ERR_FORBIDDEN, "'%s' is at an address that may not be reached", host);
     if (exchange->too_large)
         return err_set(err, ERR_TOO_LARGE, "the answer of '%s' is too large", host);
     enum err_code mine = code == CURLE_OPERATION_TIMEDOUT ? ERR_TIMEOUT
-                         : code == CURLE_URL_MALFORMAT || code == CURLE_UNSUPPORTED_PROTOCOL
-                             ? ERR_INVALID
-                             : ERR_UPSTREAM;
+                         : code == CURLE_URL_MALFORMAT    ? ERR_INVALID
+                                                          : ERR_UPSTREAM;
     return err_set(err, mine, "'%s': %s", host,
                    exchange->message[0] ? exchange->message
                                         : exchange->curl->curl_easy_strerror(code));
 }
 
-static struct curl_slist *make_headers(const struct curl_functions *curl,
-                                       const struct strlist *headers)
+static int make_headers(const struct curl_functions *curl, const struct strlist *headers,
+                        struct curl_slist **ret_list, struct err *err)
 {
+    for (size_t i = 0; headers && i < headers->count; i++)
+        if (strpbrk(headers->items[i], "\r\n"))
+            return err_set(err, ERR_INVALID, "a header must be one line");
     struct curl_slist *list = curl->curl_slist_append(NULL, "Expect:");
     for (size_t i = 0; list && headers && i < headers->count; i++) {
         struct curl_slist *longer = curl->curl_slist_append(list, headers->items[i]);
@@ -156,7 +191,8 @@ static struct curl_slist *make_headers(const struct curl_functions *curl,
             curl->curl_slist_free_all(list);
         list = longer;
     }
-    return list;
+    *ret_list = list;
+    return list ? 0 : err_sys(err, "headers");
 }
 
 static void set_common(struct exchange *x, const char *method, const char *url)
@@ -187,32 +223,39 @@ static void set_common(struct exchange *x, const char *method, const char *url)
         set(curl, h, CURLOPT_NOBODY, 1L);
 }
 
-static void set_body(struct exchange *x, int64_t len)
+/* A POST without a body says so: servers answer 411 to one that does not. */
+static void set_body(struct exchange *x, const char *method, int64_t len)
 {
-    if (len == 0)
+    if (len == 0 && strcmp(method, "POST") != 0 && strcmp(method, "PUT") != 0 &&
+        strcmp(method, "PATCH") != 0)
         return;
     set(x->curl, x->handle, CURLOPT_UPLOAD, 1L);
-    if (len > 0)
+    if (len >= 0)
         set(x->curl, x->handle, CURLOPT_INFILESIZE_LARGE, (curl_off_t)len);
 }
 
 static int perform(struct exchange *x, const struct strlist *headers, const char *url,
                    struct err *err)
 {
-    struct curl_slist *list = make_headers(x->curl, headers);
-    if (!list)
-        return err_sys(err, "headers");
+    struct curl_slist *list;
+    if (make_headers(x->curl, headers, &list, err))
+        return -1;
     set(x->curl, x->handle, CURLOPT_HTTPHEADER, list);
     CURLcode code = x->curl->curl_easy_perform(x->handle);
     x->curl->curl_slist_free_all(list);
+    if (code == CURLE_OK && !x->head_over) /* libcurl takes half a head for a whole one */
+        code = CURLE_PARTIAL_FILE;
     return code == CURLE_OK ? 0 : explain(x, code, url, err);
 }
 
 static int check_url(const char *url, struct err *err)
 {
-    if (strncasecmp(url, "https://", 8) == 0 || strncasecmp(url, "http://", 7) == 0)
+    size_t scheme = strncasecmp(url, "https://", 8) == 0  ? 8
+                    : strncasecmp(url, "http://", 7) == 0 ? 7
+                                                          : 0;
+    if (scheme && url[scheme] && !strchr("/?#", url[scheme]))
         return 0;
-    return err_set(err, ERR_INVALID, "only http and https URLs can be called");
+    return err_set(err, ERR_INVALID, "only http and https URLs with a host can be called");
 }
 
 int net_call(const struct net_request *request, struct net_answer *ret_answer, struct err *err)
@@ -233,7 +276,7 @@ int net_call(const struct net_request *request, struct net_answer *ret_answer, s
     if (!x.handle)
         return err_sys(err, "libcurl");
     set_common(&x, request->method, request->url);
-    set_body(&x, (int64_t)request->body_len);
+    set_body(&x, request->method, (int64_t)request->body_len);
     set(curl, x.handle, CURLOPT_CONNECTTIMEOUT_MS,
         (long)(request->connect_ms ? request->connect_ms : CONNECT_MS));
     set(curl, x.handle, CURLOPT_TIMEOUT_MS,
@@ -302,17 +345,19 @@ int net_relay(struct net_link *link, const struct net_relay *relay, struct err *
     AUTO(buf) struct buf head = BUF_INIT(HEAD_BYTES_MAX);
     if (!curl || check_url(relay->url, err))
         return -1;
-    struct exchange x = {
-        .curl = curl, .handle = link->handle, .relay = relay, .head = &head, .reach = NET_TRUSTED};
+    struct exchange x = {.curl = curl,
+                         .handle = link->handle,
+                         .relay = relay,
+                         .head = &head,
+                         .reach = NET_TRUSTED,
+                         .moved_ms = clock_mono_ms()};
     set_common(&x, relay->method, relay->url); /* keeps the connection */
-    set_body(&x, relay->body_len);
+    set_body(&x, relay->method, relay->body_len);
     set(curl, x.handle, CURLOPT_BUFFERSIZE, RELAY_BUFFER);
     set(curl, x.handle, CURLOPT_UPLOAD_BUFFERSIZE, RELAY_BUFFER);
     set(curl, x.handle, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     set(curl, x.handle, CURLOPT_CONNECTTIMEOUT_MS,
         (long)(relay->connect_ms ? relay->connect_ms : CONNECT_MS));
-    set(curl, x.handle, CURLOPT_LOW_SPEED_LIMIT, 1L);
-    set(curl, x.handle, CURLOPT_LOW_SPEED_TIME, (long)((relay->silence_ms + 999) / 1000));
     set(curl, x.handle, CURLOPT_NOPROGRESS, 0L);
     set(curl, x.handle, CURLOPT_XFERINFOFUNCTION, on_progress);
     set(curl, x.handle, CURLOPT_XFERINFODATA, &x);

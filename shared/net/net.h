@@ -19,16 +19,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Who may be talked to. */
+/* Who may be talked to. Plain http goes to loopback only, but with NET_PLAIN. */
 enum net_reach {
     NET_PUBLIC,  /* only public addresses, as they are connected to, whatever the name says */
     NET_TRUSTED, /* any: a URL from the owner's configuration */
+    NET_PLAIN,   /* the same, and by http as well: what is sent there is no secret */
 };
 
 struct net_request {
     const char *method; /* "GET", "POST", … */
     const char *url;
-    const struct strlist *headers; /* "Name: value", or NULL */
+    const struct strlist *headers; /* "Name: value" without line ends, or NULL */
     const void *body;              /* or NULL */
     size_t body_len;
     enum net_reach reach;
@@ -69,7 +70,7 @@ struct net_relay {
     const struct strlist *headers;
     int64_t body_len; /* of the request; -1: chunked, 0: none */
     int connect_ms;
-    int silence_ms; /* give up when nothing moves for so long */
+    int silence_ms; /* give up when nothing moves for so long; 0: never */
     void *arg;
     /* Up to size bytes of the request's body; 0 at its end, -1 to give up. */
     ssize_t (*read)(char *to, size_t size, void *arg);

@@ -55,19 +55,31 @@ static char *await_base(pid_t pid, const char *path, long from)
     return NULL;
 }
 
-struct api *api_new(void)
+static struct api *double_new(char *const argv[])
 {
     struct api *api = calloc(1, sizeof *api);
     assert_non_null(api);
     api->dir = tmp_dir_new();
     char *out = textf("%s/out", api->dir);
-    char *argv[] = {(char[]){TEST_MESSAGES_API}, (char[]){"--token"}, (char[]){API_TOKEN},
-                    (char[]){"--api-key"},       (char[]){API_KEY},   NULL};
     char *env[] = {NULL};
     api->pid = proc_start(argv, env, out, out);
     api->base = await_base(api->pid, out, 0);
     free(out);
     return api;
+}
+
+struct api *api_new(void)
+{
+    char *argv[] = {(char[]){TEST_MESSAGES_API}, (char[]){"--token"}, (char[]){API_TOKEN},
+                    (char[]){"--api-key"},       (char[]){API_KEY},   NULL};
+    return double_new(argv);
+}
+
+struct api *token_server_new(void)
+{
+    char *argv[] = {(char[]){TEST_OAUTH_SERVER}, (char[]){"--refresh-token"},
+                    (char[]){REFRESH_TOKEN}, NULL};
+    return double_new(argv);
 }
 
 void api_free(struct api *api)

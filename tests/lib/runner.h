@@ -16,6 +16,7 @@
 /* What the doubles accept and the runner is given. */
 #define API_TOKEN "sk-ant-oat01-test-token"
 #define API_KEY "sk-ant-api03-test-key"
+#define REFRESH_TOKEN "sk-ant-ort01-test-refresh"
 
 enum { RUNNER_ENV_MAX = 64 };
 
@@ -29,6 +30,8 @@ struct api {
 
 /* Starts one that accepts API_TOKEN and API_KEY. */
 struct api *api_new(void);
+/* An OAuth token server that takes REFRESH_TOKEN once. */
+struct api *token_server_new(void);
 void api_free(struct api *api);
 
 /* The requests that hold the text (it goes into a URL: letters and digits). */

@@ -291,7 +291,7 @@ static void a_full_disk_fails_writes_by_name_and_harms_nothing(void **state)
 
 struct killed {
     struct place *place;
-    _Atomic int64_t *acknowledged; /* shared with the parent: a bit of each key */
+    _Atomic uint64_t *acknowledged; /* shared with the parent: a bit of each key */
     _Atomic int next;
 };
 
@@ -305,16 +305,16 @@ static void *write_for_ever(void *arg)
         struct err err;
         if (db_write(killed->place->writer, insert, &(struct row){.key = key, .value = "v"}, &err))
             _exit(3);
-        atomic_fetch_or(&killed->acknowledged[key / 64], INT64_C(1) << (key % 64));
+        atomic_fetch_or(&killed->acknowledged[key / 64], UINT64_C(1) << (key % 64));
     }
     return NULL;
 }
 
-static int count_bits(const _Atomic int64_t *words)
+static int count_bits(const _Atomic uint64_t *words)
 {
     int n = 0;
     for (int i = 0; i < KEYS_MAX / 64 + 1; i++)
-        n += __builtin_popcountll((unsigned long long)words[i]);
+        n += __builtin_popcountll(words[i]);
     return n;
 }
 
@@ -325,7 +325,7 @@ static void being_killed_loses_nothing_that_was_acknowledged(void **state)
     db_writer_free(place->writer);
     place->writer = NULL;
     for (int round = 0; round < 5; round++) {
-        _Atomic int64_t *words =
+        _Atomic uint64_t *words =
             mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         assert_true(words != MAP_FAILED);
         unlink(place->path);
@@ -346,7 +346,7 @@ static void being_killed_loses_nothing_that_was_acknowledged(void **state)
         AUTO(db_stmt) struct db_stmt *stmt = db_query(db, &err, "SELECT k FROM t", "");
         while (stmt && db_step(stmt, &err) == 1) {
             int64_t key = db_int(stmt, 0);
-            atomic_fetch_and(&words[key / 64], ~(INT64_C(1) << (key % 64)));
+            atomic_fetch_and(&words[key / 64], ~(UINT64_C(1) << (key % 64)));
         }
         assert_int_equal(count_bits(words), 0);
         munmap(words, size);

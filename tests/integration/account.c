@@ -1,0 +1,310 @@
+/*
+ * The account that tasks share: its login is refreshed once for everybody, never reaches a task,
+ * and when it is used up or lost, tasks wait instead of failing.
+ */
+#include "testing.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define NEW_TOKEN "sk-ant-oat01-after-refresh"
+#define NEW_REFRESH "sk-ant-ort01-after-refresh"
+#define OUTDATED "sk-ant-oat01-outdated"
+
+static void write_login(const struct runner *runner, const char *access, const char *refresh,
+                        long long expires_ms)
+{
+    char *path = textf("%s/.credentials.json", runner->config);
+    char *next = textf("%s.new", path);
+    char *text = textf("{\"claudeAiOauth\":{\"accessToken\":\"%s\",\"refreshToken\":\"%s\","
+                       "\"expiresAt\":%lld,\"scopes\":[\"user:inference\"]},\"kept\":[1,2]}",
+                       access, refresh, expires_ms);
+    file_write(next, text, 0600);
+    assert_int_equal(rename(next, path), 0);
+    free(text);
+    free(next);
+    free(path);
+}
+
+static long long in_hours(int hours)
+{
+    return ((long long)time(NULL) + hours * 3600LL) * 1000;
+}
+
+/* A runner with a login instead of a key; its credentials are still to be written. */
+static struct runner *with_login(const struct api *api, const struct api *tokens)
+{
+    struct runner *runner = runner_new();
+    runner_set(runner, "ANTHROPIC_API_KEY", NULL);
+    if (api)
+        runner_use_real_cli(runner, api);
+    if (tokens) {
+        char *url = textf("%s/v1/oauth/token", tokens->base);
+        runner_set(runner, "OAUTH_TOKEN_URL", url);
+        free(url);
+        api_control(tokens,
+                    "{\"next\":[{\"access\":\"" NEW_TOKEN "\",\"refresh\":\"" NEW_REFRESH "\"}]}");
+    }
+    return runner;
+}
+
+static int refreshes(const struct api *tokens)
+{
+    struct reply *reply = http_call(tokens->base, "GET", "/_control", NULL, NULL);
+    int count = (int)json_number(reply->json, "refreshes");
+    assert_json_number(reply->json, "reuses", 0);
+    reply_free(reply);
+    return count;
+}
+
+static void assert_health(const struct runner *runner, const char *status, const char *reason)
+{
+    struct reply *reply = http_call(runner->base, "GET", "/health", NULL, NULL);
+    assert_json_text(reply->json, "status", status);
+    if (reason)
+        assert_json_text(reply->json, "reasons.0", reason);
+    reply_free(reply);
+}
+
+/* --- one refresh for everybody --------------------------------------------------------------- */
+
+#define TASKS 32
+
+static void many_tasks_at_an_expired_token_cost_one_refresh(void **state)
+{
+    (void)state;
+    char *ids[TASKS];
+    struct api *api = api_new(), *tokens = token_server_new();
+    struct runner *runner = with_login(api, tokens);
+    api_control(api, "{\"tokens\":[\"" NEW_TOKEN "\"],\"apiKeys\":[]}");
+    write_login(runner, OUTDATED, REFRESH_TOKEN, in_hours(-1));
+    runner_start(runner);
+    for (int i = 0; i < TASKS; i++)
+        ids[i] = runner_submit(runner, "[[text:done]]", "");
+    for (int i = 0; i < TASKS; i++) {
+        runner_await(runner, ids[i], "completed", 120000);
+        free(ids[i]);
+    }
+    assert_int_equal(refreshes(tokens), 1);
+    char *path = textf("%s/.credentials.json", runner->config);
+    char *text = file_read(path, NULL);
+    assert_non_null(strstr(text, NEW_TOKEN));
+    assert_non_null(strstr(text, NEW_REFRESH));
+    assert_non_null(strstr(text, "\"kept\":[1,2]"));
+    free(text);
+    free(path);
+    runner_free(runner);
+    api_free(tokens);
+    api_free(api);
+}
+
+static void a_token_that_is_refused_early_is_refreshed_once(void **state)
+{
+    (void)state;
+    struct api *api = api_new(), *tokens = token_server_new();
+    struct runner *runner = with_login(api, tokens);
+    api_control(api, "{\"tokens\":[\"" NEW_TOKEN "\"],\"expired\":[\"" OUTDATED "\"]}");
+    write_login(runner, OUTDATED, REFRESH_TOKEN, in_hours(8));
+    runner_start(runner);
+    struct reply *reply = runner_execute(runner, "[[text:went on]]", "");
+    assert_json_text(reply->json, "output", "went on");
+    reply_free(reply);
+    assert_int_equal(refreshes(tokens), 1);
+    assert_health(runner, "healthy", NULL);
+    runner_free(runner);
+    api_free(tokens);
+    api_free(api);
+}
+
+/* --- pauses ---------------------------------------------------------------------------------- */
+
+static void a_usage_limit_lets_tasks_wait_and_ends_by_itself(void **state)
+{
+    (void)state;
+    struct api *api = api_new();
+    struct runner *runner = with_login(api, NULL);
+    write_login(runner, API_TOKEN, REFRESH_TOKEN, in_hours(8));
+    runner_start(runner);
+    struct reply *reply = runner_execute(runner, "[[error:429 reset=+6 times=1]][[text:x]]", "");
+    char retry[32];
+    assert_problem(reply, 429, "too_many_requests");
+    assert_true(reply_header(reply, "Retry-After", retry, sizeof retry));
+    reply_free(reply);
+    assert_health(runner, "degraded", "usage_limit");
+    reply = runner_execute(runner, "[[text:now]]", "");
+    assert_problem(reply, 429, "too_many_requests");
+    reply_free(reply);
+    char *id = runner_submit(runner, "[[text:later]]", "");
+    runner_await(runner, id, "waiting_limit", 1000);
+    runner_await(runner, id, "completed", 20000);
+    assert_health(runner, "healthy", NULL);
+    free(id);
+    runner_free(runner);
+    api_free(api);
+}
+
+static void a_pause_is_kept_over_a_restart_and_other_credentials_pass(void **state)
+{
+    (void)state;
+    struct api *api = api_new();
+    struct runner *runner = with_login(api, NULL);
+    runner_start(runner); /* there is no login */
+    char *id = runner_submit(runner, "[[text:at last]]", "");
+    runner_await(runner, id, "waiting_login", 1000);
+    struct reply *reply =
+        runner_execute(runner, "[[text:my own]]", "\"anthropicApiKey\":\"" API_KEY "\"");
+    assert_json_text(reply->json, "output", "my own");
+    reply_free(reply);
+    runner_crash(runner);
+    runner_start(runner);
+    runner_await(runner, id, "waiting_login", 2000);
+    write_login(runner, API_TOKEN, REFRESH_TOKEN, in_hours(8));
+    runner_await(runner, id, "completed", 10000);
+    free(id);
+    runner_free(runner);
+    api_free(api);
+}
+
+static void a_refresh_that_is_refused_asks_for_a_login(void **state)
+{
+    (void)state;
+    struct api *api = api_new(), *tokens = token_server_new();
+    struct runner *runner = with_login(api, tokens);
+    write_login(runner, OUTDATED, "sk-ant-ort01-never-given", in_hours(-1));
+    runner_start(runner);
+    char *id = runner_submit(runner, "[[text:at last]]", "");
+    runner_await(runner, id, "waiting_login", 10000);
+    struct reply *reply = runner_execute(runner, "[[text:now]]", "");
+    assert_problem(reply, 401, "login_required");
+    assert_memory_equal(json_text(reply->json, "error"), "OAuth", 5);
+    reply_free(reply);
+    assert_health(runner, "degraded", "login_needed");
+    write_login(runner, API_TOKEN, REFRESH_TOKEN, in_hours(8));
+    runner_await(runner, id, "completed", 10000);
+    free(id);
+    runner_free(runner);
+    api_free(tokens);
+    api_free(api);
+}
+
+/* --- what a task may do with its lease ------------------------------------------------------- */
+
+static const char *variable(const struct reply *reply, const char *name)
+{
+    static char value[512];
+    const cJSON *entry, *list = NULL;
+    cJSON *output = cJSON_Parse(json_text(reply->json, "output"));
+    size_t len = strlen(name);
+    value[0] = '\0';
+    list = cJSON_GetObjectItem(output, "env");
+    cJSON_ArrayForEach(entry, list) if (strncmp(entry->valuestring, name, len) == 0 &&
+                                        entry->valuestring[len] == '=')
+        snprintf(value, sizeof value, "%s", entry->valuestring + len + 1);
+    cJSON_Delete(output);
+    return value;
+}
+
+static void a_lease_ends_with_its_task(void **state)
+{
+    (void)state;
+    struct runner *runner = runner_new();
+    runner_start(runner);
+    struct reply *reply = runner_execute(runner, "standin: env", "");
+    char *base = strdup(variable(reply, "ANTHROPIC_BASE_URL"));
+    char *headers = textf("x-api-key: %s\r\nanthropic-version: 2023-06-01\r\n",
+                          variable(reply, "ANTHROPIC_API_KEY"));
+    reply_free(reply);
+    assert_memory_equal(base, "http://127.0.0.1:", 17);
+    assert_null(strstr(headers, API_KEY));
+    reply = http_call(base, "POST", "/v1/messages", headers, "{}");
+    assert_status(reply, 401);
+    assert_json_text(reply->json, "error.type", "authentication_error");
+    reply_free(reply);
+    static const char *const kept_back[] = {"/api/oauth/claude_cli/create_api_key",
+                                            "/v1/organizations/api_keys", "/v1/files",
+                                            "/v1/messages/../../api/oauth/profile"};
+    for (size_t i = 0; i < sizeof kept_back / sizeof *kept_back; i++) {
+        reply = http_call(base, "POST", kept_back[i], headers, "{}");
+        assert_true(reply->status == 404 || reply->status == 400);
+        reply_free(reply);
+    }
+    free(base);
+    free(headers);
+    runner_free(runner);
+}
+
+static void assert_nowhere(const char *dir, const char *secret)
+{
+    DIR *list = opendir(dir);
+    struct dirent *entry;
+    while (list && (entry = readdir(list))) {
+        if (entry->d_name[0] == '.' && (!entry->d_name[1] || entry->d_name[1] == '.'))
+            continue;
+        struct stat st;
+        char *path = textf("%s/%s", dir, entry->d_name);
+        if (lstat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
+            assert_nowhere(path, secret);
+        } else if (S_ISREG(st.st_mode) && strcmp(entry->d_name, ".credentials.json") != 0) {
+            size_t size = 0;
+            char *text = file_read(path, &size);
+            if (text && memmem(text, size, secret, strlen(secret)))
+                fail_msg("'%s' holds the token", path);
+            free(text);
+        }
+        free(path);
+    }
+    if (list)
+        closedir(list);
+}
+
+/* The task looks for it everywhere, as any program that Claude runs could. */
+static void the_token_is_nowhere_but_where_it_lives(void **state)
+{
+    (void)state;
+    struct api *api = api_new();
+    struct runner *runner = with_login(api, NULL);
+    write_login(runner, API_TOKEN, REFRESH_TOKEN, in_hours(8));
+    char *own = textf("%s/.credentials.json", runner->config);
+    runner_start(runner);
+    struct reply *reply =
+        runner_execute(runner,
+                       "[[tool:Bash {\"command\":\"echo begin; env; cat /proc/*/environ "
+                       "/proc/*/cmdline; grep -rs sk-ant-oat0[1]-test . ~ $CLAUDE_CONFIG_DIR "
+                       "$TMPDIR; echo end\"}]][[text:looked]]",
+                       "\"permissionMode\":\"acceptEdits\",\"allowedTools\":[\"Bash\"]");
+    assert_json_text(reply->json, "output", "looked");
+    char *path = textf("/tasks/%s/events", json_text(reply->json, "taskId"));
+    struct reply *events =
+        http_call(runner->base, "GET", path, RUNNER_AUTH "Accept: application/x-ndjson\r\n", NULL);
+    assert_non_null(strstr(events->body, "begin"));
+    assert_non_null(strstr(events->body, "end"));
+    assert_null(strstr(events->body, API_TOKEN));
+    assert_null(strstr(events->body, "sk-ant-oat01-test"));
+    assert_nowhere(runner->dir, API_TOKEN);
+    reply_free(events);
+    reply_free(reply);
+    assert_int_equal(access(own, F_OK), 0);
+    free(own);
+    free(path);
+    runner_free(runner);
+    api_free(api);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(many_tasks_at_an_expired_token_cost_one_refresh),
+        cmocka_unit_test(a_token_that_is_refused_early_is_refreshed_once),
+        cmocka_unit_test(a_usage_limit_lets_tasks_wait_and_ends_by_itself),
+        cmocka_unit_test(a_pause_is_kept_over_a_restart_and_other_credentials_pass),
+        cmocka_unit_test(a_refresh_that_is_refused_asks_for_a_login),
+        cmocka_unit_test(a_lease_ends_with_its_task),
+        cmocka_unit_test(the_token_is_nowhere_but_where_it_lives),
+    };
+    return cmocka_run_group_tests_name("account", tests, NULL, NULL);
+}
