@@ -266,9 +266,8 @@ int house_build(struct house *house, struct config *config, struct err *err)
         open_state(house, config, err))
         return -1;
     if (build_account(house, err) || build_access(house, config, err) ||
-        build_repos(house, config, err) ||
-        build_engine(house, config, err) || build_api(house, err) ||
-        keeper_start(house->keeper, err))
+        build_repos(house, config, err) || build_engine(house, config, err) ||
+        build_api(house, err) || keeper_start(house->keeper, err))
         return -1;
     on_login(house); /* before the first task starts */
     if (engine_start(house->engine, err) || probe_launch(house, config, err) ||
