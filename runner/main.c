@@ -1,5 +1,6 @@
 /* claude-runner: a table of commands. */
 #include "proc/launch.h"
+#include "runner/cli/cli.h"
 #include "runner/daemon/daemon.h"
 #include "runner/repo/helper.h"
 #include "runner/version.h"
@@ -34,6 +35,8 @@ static const struct {
     int (*run)(int argc, char **argv);
 } commands[] = {
     {"serve", "run the service", daemon_serve},
+    {"login", "log Claude in, from this terminal", cli_login},
+    {"status", "say how a runner is", cli_status},
     {"version", "say which version this is", version},
     {"launch", NULL, launch},
     {"git", NULL, git},

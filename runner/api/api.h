@@ -9,6 +9,7 @@
 #include "http/http.h"
 #include "runner/claude/claude.h"
 #include "runner/config/config.h"
+#include "runner/oauth/flow.h"
 #include "runner/oauth/keeper.h"
 #include "runner/repo/repos.h"
 #include "runner/store/store.h"
@@ -17,7 +18,10 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+struct system_prompt;
 struct api_guard; /* auth.c: who tried wrong secrets, and how often */
+
+struct visits; /* visits.h: browsers that gave a secret */
 
 /* What handlers work with; all of it borrowed from the daemon. */
 struct api {
@@ -25,6 +29,7 @@ struct api {
     struct engine *engine;
     struct store *store;
     struct keeper *keeper;
+    struct flow *flow;
     struct breaker *breaker;
     struct proxy *proxy;
     const struct claude *claude;
@@ -33,9 +38,12 @@ struct api {
     const char *state_dir;
     struct http_server *_Atomic server; /* set once it serves */
     struct api_guard *guard;
+    struct visits *visits;
+    struct system_prompt *system_prompt;
     const char *version;
     int64_t started_ms; /* mono */
     _Atomic bool draining;
+    _Atomic int refreshing; /* workers that wait for POST /oauth/refresh */
     _Atomic int64_t auth_failures;
     _Atomic int64_t auth_failed_at; /* real ms of the last; 0: never */
 };

@@ -54,7 +54,7 @@ static const char *presented(const struct http_request *req)
 }
 
 /* Which configured secret it is. All are compared, so that time tells nothing about the order. */
-static const struct config_secret *find_secret(const struct api *api, const char *secret)
+const struct config_secret *find_secret(const struct api *api, const char *secret)
 {
     const struct config *config = atomic_load(api->config);
     const struct config_secret *found = NULL;
@@ -105,20 +105,22 @@ static int note_failure(struct api_guard *guard, const char *address, int max)
     return wait;
 }
 
+int note_wrong_secret(struct api *api, const struct http_request *req)
+{
+    const char *address = address_of(req);
+    atomic_fetch_add(&api->auth_failures, 1);
+    atomic_store(&api->auth_failed_at, clock_real_ms());
+    log_warn("auth", "wrong secret from %s", address);
+    return note_failure(api->guard, address, atomic_load(api->config)->auth_failures_max);
+}
+
 /* A right secret always passes: who shares an address with an attacker is not locked out, and
  * secrets of 16 characters and more are not guessed. */
 static void refuse(struct api *api, struct http_request *req)
 {
     struct err err;
     char text[16];
-    int wait = 0;
-    if (presented(req)) {
-        const char *address = address_of(req);
-        atomic_fetch_add(&api->auth_failures, 1);
-        atomic_store(&api->auth_failed_at, clock_real_ms());
-        wait = note_failure(api->guard, address, atomic_load(api->config)->auth_failures_max);
-        log_warn("auth", "wrong secret from %s", address);
-    }
+    int wait = presented(req) ? note_wrong_secret(api, req) : 0;
     if (wait > 0) {
         err_set(&err, ERR_RATE, "too many wrong secrets; try again in %d s", wait);
         snprintf(text, sizeof(text), "%d", wait);
@@ -135,7 +137,7 @@ bool api_gate(struct http_request *req, const struct http_route *route, void *ar
     struct err err;
     log_set_request(http_id(req));
     unsigned flags = route ? route->flags : 0;
-    if (!(flags & ROUTE_OPEN) && !is_authorized(api, req)) {
+    if (!(flags & (ROUTE_OPEN | ROUTE_PAGE)) && !is_authorized(api, req)) {
         refuse(api, req);
         return false;
     }

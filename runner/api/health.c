@@ -62,6 +62,7 @@ static void print_verbose(const struct api *api, struct json_writer *w)
     json_add_int(w, "workers", http.workers);
     json_add_int(w, "busy", http.busy);
     json_add_int(w, "parked", http.parked);
+    json_add_int(w, "streams", http.streams);
     json_add_int(w, "requests", (int64_t)http.requests);
     json_add_int(w, "refused", (int64_t)http.refused);
     json_add_int(w, "cut_off", (int64_t)http.cut_off);

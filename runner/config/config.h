@@ -91,6 +91,8 @@ enum config_flag {
       "where a login is refreshed") \
     X(TEXT, oauth_client_id, "OAUTH_CLIENT_ID", NULL, "9d1c250a-e61b-44d9-88ed-5944d1962f5e", \
       CONFIG_ANY, 0, "the OAuth client of the login") \
+    X(INT, login_deadline_seconds, "LOGIN_DEADLINE_SECONDS", NULL, "600", CONFIG_RANGE(1, 3600), \
+      CONFIG_RELOADABLE, "time that a login has from its beginning to its end") \
     X(INT, oauth_alert_hours, "OAUTH_ALERT_HOURS", NULL, "2", CONFIG_RANGE(0, 168), \
       CONFIG_RELOADABLE | CONFIG_LATER, \
       "alert when a login that can't be refreshed has fewer hours left") \

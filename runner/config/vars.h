@@ -1,5 +1,6 @@
 /*
- * Inside the config module: variables by name, from the environment or an env-file.
+ * Variables by name, from the environment or an env-file: what the configuration and the client
+ * commands are made of.
  *
  * Threads: no shared state.
  */

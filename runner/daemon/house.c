@@ -4,6 +4,8 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/path.h"
+#include "runner/api/system_prompt.h"
+#include "runner/api/visits.h"
 #include "runner/oauth/breaker.h"
 #include "runner/version.h"
 
@@ -23,10 +25,27 @@
 #define BODY_TOTAL_MS 300000
 #define IDLE_MS 100000 /* longer than cloudflared keeps an idle connection: it closes first */
 #define PARKED_MAX 4096
+#define STREAMS_MAX 8192
 #define PROBE_MS 10000
 
 /* Who tasks run as. Another user when the runner is root: the CLI refuses some modes as root, and
  * must not own the runner's files. */
+/* From /etc/passwd itself: asking through NSS loads half a dozen libraries for the daemon's life.
+ */
+static const struct passwd *look_up(const char *name)
+{
+    static struct passwd entry;
+    static char text[4096];
+    struct passwd *found = NULL;
+    FILE *file = fopen("/etc/passwd", "re");
+    while (file && fgetpwent_r(file, &entry, text, sizeof(text), &found) == 0 &&
+           strcmp(found->pw_name, name) != 0)
+        found = NULL;
+    if (file)
+        fclose(file);
+    return found;
+}
+
 static int find_user(const struct config *config, struct claude *claude, struct err *err)
 {
     const char *name = config->user;
@@ -35,8 +54,10 @@ static int find_user(const struct config *config, struct claude *claude, struct 
     if (claude->uid != 0)
         return 0;
     if (!name)
-        name = getpwnam("claude-runner") ? "claude-runner" : "nobody";
-    const struct passwd *user = getpwnam(name);
+        name = look_up("claude-runner") ? "claude-runner" : "nobody";
+    const struct passwd *user = look_up(name);
+    if (!user)
+        user = getpwnam(name);
     if (!user)
         return err_set(err, ERR_CONFIG, "RUNNER_USER: there is no user '%s'", name);
     if (user->pw_uid == 0)
@@ -108,7 +129,16 @@ static int build_account(struct house *house, struct err *err)
     const struct proxy_config proxy = {
         .config = &house->config, .keeper = house->keeper, .breaker = house->breaker};
     house->proxy = proxy_new(&proxy, err);
-    return house->proxy ? 0 : -1;
+    if (!house->proxy)
+        return -1;
+    snprintf(house->marker, sizeof(house->marker), TASK_MARKER "=%s", store_instance(house->store));
+    const struct flow_config flow = {.config = &house->config,
+                                     .launcher = house->launcher,
+                                     .keeper = house->keeper,
+                                     .secrets = house->secrets,
+                                     .marker = house->marker};
+    house->flow = flow_new(&flow, err);
+    return house->flow ? 0 : -1;
 }
 
 static int start_janitor(struct house *house, struct err *err)
@@ -181,7 +211,8 @@ static int serve_http(struct house *house, const struct config *config, struct e
                                      .body_idle_ms = BODY_IDLE_MS,
                                      .body_total_ms = BODY_TOTAL_MS,
                                      .idle_ms = IDLE_MS,
-                                     .parked_max = PARKED_MAX};
+                                     .parked_max = PARKED_MAX,
+                                     .streams_max = STREAMS_MAX};
     house->server = http_start(&http, err);
     if (!house->server)
         return -1;
@@ -196,6 +227,7 @@ static int build_api(struct house *house, struct err *err)
     api->engine = house->engine;
     api->store = house->store;
     api->keeper = house->keeper;
+    api->flow = house->flow;
     api->breaker = house->breaker;
     api->proxy = house->proxy;
     api->claude = &house->claude;
@@ -203,9 +235,11 @@ static int build_api(struct house *house, struct err *err)
     api->repos = house->repos;
     api->state_dir = atomic_load(&house->config)->state_dir;
     api->guard = api_guard_new();
+    api->visits = visits_new();
     api->version = RUNNER_VERSION;
     api->started_ms = clock_mono_ms();
-    return api->guard ? 0 : err_sys(err, "api");
+    api->system_prompt = system_prompt_new();
+    return api->guard && api->visits && api->system_prompt ? 0 : err_sys(err, "api");
 }
 
 int house_build(struct house *house, struct config *config, struct err *err)
@@ -230,9 +264,12 @@ int house_build(struct house *house, struct config *config, struct err *err)
 
 void house_take_apart(struct house *house)
 {
+    flow_stop(house->flow);
     if (house->server)
         http_stop(house->server, 2000);
     launcher_stop(house->launcher); /* whatever still runs dies with it … */
+    flow_free(house->flow);
+    house->flow = NULL;
     janitor_free(house->janitor);
     if (house->engine && engine_wait_idle(house->engine, 10000))
         engine_free(house->engine); /* … and its task's thread stores that */
@@ -245,6 +282,8 @@ void house_take_apart(struct house *house)
     breaker_free(house->breaker);
     store_close(house->store);
     api_guard_free(house->api.guard);
+    visits_free(house->api.visits);
+    system_prompt_free(house->api.system_prompt);
     fd_close(&house->lock_fd);
     for (size_t i = 0; i < house->config_count; i++)
         config_free(house->configs[i]);

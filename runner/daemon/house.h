@@ -21,6 +21,8 @@ struct house {
     struct store *store;
     struct launcher *launcher;
     struct keeper *keeper;
+    struct flow *flow;
+    char marker[128]; /* in the environment of what we start: TASK_MARKER=… */
     struct repos *repos;
     struct janitor *janitor;
     struct breaker *breaker;

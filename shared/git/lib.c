@@ -12,6 +12,8 @@ int lib_start(struct err *err)
     static const git_config_level_t outside[] = {GIT_CONFIG_LEVEL_SYSTEM, GIT_CONFIG_LEVEL_XDG,
                                                  GIT_CONFIG_LEVEL_GLOBAL,
                                                  GIT_CONFIG_LEVEL_PROGRAMDATA};
+    if (git_load(err))
+        return -1;
     if (git_libgit2_init() < 0)
         return lib_err(err, "cannot start libgit2");
     for (size_t i = 0; i < COUNT_OF(outside); i++)

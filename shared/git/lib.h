@@ -4,8 +4,8 @@
 
 #include "base/auto.h"
 #include "base/err.h"
+#include "git/load.h"
 
-#include <git2.h>
 #include <stdint.h>
 #include <sys/types.h>
 

@@ -44,6 +44,11 @@ static int decode(char *text, bool plus_is_space, const char *forbidden, const c
     return 0;
 }
 
+int target_decode(char *text, const char *what, struct err *err)
+{
+    return decode(text, true, "", what, err);
+}
+
 static int check_segments(const char *path, struct err *err)
 {
     for (const char *part = path; *part == '/';) {
@@ -69,7 +74,7 @@ static int parse_query(char *text, struct head *head, struct err *err)
             *value++ = '\0';
         else
             value = pair + strlen(pair);
-        if (decode(pair, true, "", "query", err) < 0 || decode(value, true, "", "query", err) < 0)
+        if (target_decode(pair, "query", err) || target_decode(value, "query", err))
             return -1;
         head->query[head->query_count++] = (struct head_pair){pair, value};
     }

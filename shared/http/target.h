@@ -12,4 +12,7 @@
  * "*" goes with OPTIONS only; "http://host/path" is taken as its path. */
 int target_parse(char *target, struct head *head, struct err *err);
 
+/* Decodes one name or value of a query or a form in place; `what` is for the message. */
+int target_decode(char *text, const char *what, struct err *err);
+
 #endif

@@ -1,0 +1,164 @@
+/* The login: its state, a refresh, and a new one from anywhere. */
+#include "base/clock.h"
+#include "runner/api/handlers.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define REFRESHING_MAX 4 /* workers; a refresh may take as long as the token server does */
+#define LOGIN_BODY_MAX 16384
+
+static void send_status(struct http_request *req, struct api *api)
+{
+    struct keeper_status status;
+    AUTO(buf) struct buf out = BUF_INIT(16384);
+    keeper_status(api->keeper, &status);
+    buf_addc(&out, '{');
+    keeper_print(&status, true, &out);
+    buf_addc(&out, '}');
+    send_json(req, 200, &out);
+}
+
+void oauth_status(struct http_request *req, void *arg)
+{
+    send_status(req, arg);
+}
+
+void oauth_refresh(struct http_request *req, void *arg)
+{
+    struct api *api = arg;
+    struct err err;
+    int rc = atomic_fetch_add(&api->refreshing, 1) < REFRESHING_MAX
+                 ? keeper_refresh(api->keeper, &err)
+                 : err_set(&err, ERR_BUSY, "others wait for a refresh already");
+    atomic_fetch_sub(&api->refreshing, 1);
+    if (rc)
+        send_err(req, &err);
+    else
+        send_status(req, api);
+}
+
+/* --- a login ------------------------------------------------------------------------------- */
+
+static void send_view(struct http_request *req, int status, const struct flow_view *view)
+{
+    struct json_writer w;
+    char time[CLOCK_TEXT_SIZE];
+    AUTO(buf) struct buf out = BUF_INIT(16384);
+    json_write(&w, &out);
+    json_open_object(&w, NULL);
+    json_add_text(&w, "loginId", view->id);
+    json_add_text(&w, "state", flow_state_name(view->state));
+    if (view->url[0])
+        json_add_text(&w, "url", view->url);
+    if (view->reason[0])
+        json_add_text(&w, "error", view->reason);
+    json_add_text(&w, "expiresAt", clock_format(view->expires_ms, time));
+    json_close(&w);
+    send_json(req, status, &out);
+}
+
+void oauth_login_begin(struct http_request *req, void *arg)
+{
+    struct api *api = arg;
+    struct flow_view view;
+    struct err err;
+    if (flow_begin(api->flow, &view, &err)) {
+        send_err(req, &err);
+        return;
+    }
+    if (view.state == FLOW_FAILED) { /* the CLI did not get as far as its URL */
+        err_set(&err, ERR_UPSTREAM, "no login could be begun: %s", view.reason);
+        send_err(req, &err);
+        return;
+    }
+    send_view(req, 201, &view);
+}
+
+void oauth_login_get(struct http_request *req, void *arg)
+{
+    struct api *api = arg;
+    struct flow_view view;
+    struct err err;
+    if (flow_get(api->flow, http_param(req, "id"), &view, &err))
+        send_err(req, &err);
+    else
+        send_view(req, 200, &view);
+}
+
+void oauth_login_cancel(struct http_request *req, void *arg)
+{
+    struct api *api = arg;
+    struct flow_view view;
+    struct err err;
+    if (flow_cancel(api->flow, http_param(req, "id"), &view, &err))
+        send_err(req, &err);
+    else
+        send_view(req, 200, &view);
+}
+
+/* What is wrong with the body's members; NULL when there is nothing but a code. */
+static const char *find_fault(const struct json *root, char field[64])
+{
+    const struct json *code = json_get(root, "code");
+    snprintf(field, 64, "%s", "code");
+    if (json_type(root) != JSON_OBJECT)
+        return "the body must be an object";
+    for (const struct json *member = json_first(root); member; member = json_next(member))
+        if (strcmp(json_name(member), "code") != 0) {
+            snprintf(field, 64, "%.60s", json_name(member));
+            return "unknown field; did you mean 'code'?";
+        }
+    if (!code)
+        return "required: what the page behind the URL shows";
+    if (!json_text(code))
+        return "must be a string";
+    return NULL;
+}
+
+static void refuse_field(struct http_request *req, const char *field, const char *fault)
+{
+    struct err err;
+    struct json_writer w;
+    AUTO(buf) struct buf members = BUF_INIT(4096), errors = BUF_INIT(4096);
+    err_set(&err, ERR_INVALID, "%s: %s", field, fault);
+    json_write(&w, &errors);
+    json_open_array(&w, NULL);
+    json_open_object(&w, NULL);
+    json_add_text(&w, "field", field);
+    json_add_text(&w, "message", fault);
+    json_close(&w);
+    json_close(&w);
+    buf_addf(&members, ",\"errors\":%s", buf_str(&errors));
+    http_send_error(req, &err, buf_str(&members));
+}
+
+static void give_code(struct http_request *req, struct api *api, const struct json *root)
+{
+    struct flow_view view;
+    struct err err;
+    char field[64];
+    const char *fault = find_fault(root, field);
+    if (fault)
+        refuse_field(req, field, fault);
+    else if (flow_code(api->flow, http_param(req, "id"), json_text(json_get(root, "code")), &view,
+                       &err))
+        send_err(req, &err);
+    else
+        send_view(req, 200, &view);
+}
+
+void oauth_login_code(struct http_request *req, void *arg)
+{
+    struct err err;
+    AUTO(buf_wipe) struct buf body = BUF_INIT(LOGIN_BODY_MAX);
+    if (http_body(req, LOGIN_BODY_MAX, &body, &err)) {
+        send_err(req, &err);
+        return;
+    }
+    AUTO(json) struct json *root = json_parse(buf_str(&body), body.len, &err);
+    if (root)
+        give_code(req, arg, root);
+    else
+        send_err(req, &err);
+}

@@ -1,0 +1,42 @@
+/*
+ * Pages for browsers: templates filled with values, cookies, and the headers that keep a page to
+ * itself. Private to runner/api.
+ *
+ * Threads: no shared state.
+ */
+#ifndef API_PAGE_H
+#define API_PAGE_H
+
+#include "base/buf.h"
+#include "http/http.h"
+
+#define PAGE_MAX (256u << 10)
+
+/* {{name}} of a template becomes `text`; escaped, unless it is a part made by page_fill() itself.
+ */
+struct page_value {
+    const char *name;
+    const char *text;
+    const struct buf *part;
+};
+
+/* Appends the template with its values; a name without a value becomes nothing. */
+void page_fill(const char *template, const struct page_value *values, size_t count,
+               struct buf *out);
+#define PAGE_FILL(template, out, ...)                               \
+    page_fill((template), (const struct page_value[]){__VA_ARGS__}, \
+              sizeof((const struct page_value[]){__VA_ARGS__}) / sizeof(struct page_value), (out))
+
+/* Appends text so that it can stand between tags and in quoted attributes. */
+void page_escape(const char *text, struct buf *out);
+
+void page_send(struct http_request *req, int status, const char *type, const struct buf *body);
+/* 303 to a path of ours: POST, redirect, GET. */
+void page_redirect(struct http_request *req, const char *path);
+
+/* A cookie's value (at most size - 1 bytes), or "". */
+void page_cookie(const struct http_request *req, const char *name, char *value, size_t size);
+/* Sets a cookie for /login; a value of "" takes it back. */
+void page_set_cookie(struct http_request *req, const char *name, const char *value, int seconds);
+
+#endif

@@ -1,0 +1,15 @@
+/* The files of this folder as texts, made by embed.cmake. {{name}} stands for a value, escaped. */
+#ifndef API_PAGES_H
+#define API_PAGES_H
+
+extern const char page_layout_html[];
+extern const char page_enter_html[];
+extern const char page_status_html[];
+extern const char page_start_html[];
+extern const char page_code_html[];
+extern const char page_wait_html[];
+extern const char page_notice_html[];
+extern const char page_login_css[];
+extern const char page_login_js[];
+
+#endif

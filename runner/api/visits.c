@@ -1,0 +1,78 @@
+#include "runner/api/visits.h"
+
+#include "base/clock.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct visits {
+    pthread_mutex_t lock;
+    struct visit items[VISITS_MAX]; /* a free one has ended: until_ms 0 */
+};
+
+struct visits *visits_new(void)
+{
+    struct visits *visits = calloc(1, sizeof(*visits));
+    if (visits)
+        pthread_mutex_init(&visits->lock, NULL);
+    return visits;
+}
+
+void visits_free(struct visits *visits)
+{
+    if (!visits)
+        return;
+    pthread_mutex_destroy(&visits->lock);
+    explicit_bzero(visits->items, sizeof(visits->items));
+    free(visits);
+}
+
+void visits_add(struct visits *visits, const char *secret, struct visit *ret_visit)
+{
+    struct visit visit = {.until_ms = clock_mono_ms() + VISIT_MS};
+    id_token(visit.cookie);
+    id_token(visit.csrf);
+    crypto_sha256(secret, strlen(secret), visit.secret);
+    pthread_mutex_lock(&visits->lock);
+    struct visit *place = &visits->items[0];
+    for (size_t i = 1; i < VISITS_MAX; i++)
+        if (visits->items[i].until_ms < place->until_ms)
+            place = &visits->items[i];
+    *place = visit;
+    pthread_mutex_unlock(&visits->lock);
+    *ret_visit = visit;
+}
+
+/* All are compared, so that time tells nothing. */
+static struct visit *find_locked(struct visits *visits, const char *cookie)
+{
+    struct visit *found = NULL;
+    int64_t now = clock_mono_ms();
+    size_t len = strlen(cookie);
+    for (size_t i = 0; i < VISITS_MAX; i++) {
+        struct visit *visit = &visits->items[i];
+        if (crypto_equal(cookie, len, visit->cookie, ID_TOKEN_SIZE - 1) && now < visit->until_ms)
+            found = visit;
+    }
+    return found;
+}
+
+bool visits_find(struct visits *visits, const char *cookie, struct visit *ret_visit)
+{
+    pthread_mutex_lock(&visits->lock);
+    const struct visit *found = find_locked(visits, cookie);
+    if (found)
+        *ret_visit = *found;
+    pthread_mutex_unlock(&visits->lock);
+    return found != NULL;
+}
+
+void visits_remove(struct visits *visits, const char *cookie)
+{
+    pthread_mutex_lock(&visits->lock);
+    struct visit *found = find_locked(visits, cookie);
+    if (found)
+        explicit_bzero(found, sizeof(*found));
+    pthread_mutex_unlock(&visits->lock);
+}

@@ -1,0 +1,36 @@
+/*
+ * Browsers that gave a secret: each holds a random cookie for half an hour. In memory only; a
+ * bounded number, the oldest makes room.
+ *
+ * Threads: any.
+ */
+#ifndef API_VISITS_H
+#define API_VISITS_H
+
+#include "base/id.h"
+#include "crypto/crypto.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define VISIT_MS (30 * 60000)
+#define VISITS_MAX 64
+
+struct visit {
+    char cookie[ID_TOKEN_SIZE];
+    char csrf[ID_TOKEN_SIZE]; /* for its forms */
+    unsigned char
+        secret[CRYPTO_SHA256_SIZE]; /* digest of what it gave: a secret may be taken back */
+    int64_t until_ms;               /* mono */
+};
+
+struct visits;
+struct visits *visits_new(void);
+void visits_free(struct visits *visits);
+
+void visits_add(struct visits *visits, const char *secret, struct visit *ret_visit);
+/* False when there is none, or its time is over. */
+bool visits_find(struct visits *visits, const char *cookie, struct visit *ret_visit);
+void visits_remove(struct visits *visits, const char *cookie);
+
+#endif

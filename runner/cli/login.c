@@ -1,0 +1,191 @@
+/*
+ * `claude-runner login`: a login from a terminal, by way of the runner's API.
+ *
+ * The code is read without echo; ctrl-C takes the login back before it ends the program.
+ */
+#include "base/auto.h"
+#include "base/clock.h"
+#include "runner/cli/cli.h"
+#include "runner/cli/client.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <termios.h>
+#include <unistd.h>
+
+#define LOOK_EVERY_MS 500
+#define LOOK_FOR_MS 900000 /* the runner ends a login long before */
+#define CODE_MAX 2048
+
+static const char usage[] = "usage: claude-runner login [OPTIONS]\n"
+                            "\n"
+                            "Logs the runner's Claude in: prints the address to open in a browser, "
+                            "anywhere, and asks for the\n"
+                            "code that it shows. The same as the page /login.\n"
+                            "\n" CLIENT_HELP;
+
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int signal)
+{
+    (void)signal;
+    interrupted = 1;
+}
+
+/* --- the terminal -------------------------------------------------------------------------- */
+
+/* A line from stdin, without its end, unseen. -1 at the end, or when interrupted. */
+static int read_line(char *line, size_t size)
+{
+    struct termios before, silent;
+    bool is_terminal = tcgetattr(STDIN_FILENO, &before) == 0;
+    size_t len = 0;
+    ssize_t n = -1;
+    if (is_terminal) {
+        silent = before;
+        silent.c_lflag &= ~(tcflag_t)ECHO;
+        tcsetattr(STDIN_FILENO, TCSANOW, &silent);
+    }
+    char c = 0;
+    while (!interrupted && (n = read(STDIN_FILENO, &c, 1)) == 1 && c != '\n')
+        if (len + 1 < size)
+            line[len++] = c;
+    line[len] = '\0';
+    if (is_terminal) {
+        tcsetattr(STDIN_FILENO, TCSANOW, &before);
+        fputc('\n', stderr);
+    }
+    return !interrupted && (n == 1 || len > 0) ? 0 : -1;
+}
+
+/* --- the login ----------------------------------------------------------------------------- */
+
+struct login_state {
+    struct client *client;
+    char path[128]; /* of this login; "" before it has begun */
+    char state[24];
+    char url[2048];
+    char reason[240];
+};
+
+static int take_state(struct login_state *login, struct json *root, struct err *err)
+{
+    AUTO(json) struct json *owned = root;
+    const char *id = json_text(json_get(owned, "loginId"));
+    const char *state = json_text(json_get(owned, "state"));
+    const char *url = json_text(json_get(owned, "url"));
+    const char *reason = json_text(json_get(owned, "error"));
+    if (!owned)
+        return -1;
+    if (!id || !state)
+        return err_set(err, ERR_UPSTREAM, "that is no runner of this version");
+    snprintf(login->path, sizeof(login->path), "/oauth/login/%.64s", id);
+    snprintf(login->state, sizeof(login->state), "%s", state);
+    snprintf(login->url, sizeof(login->url), "%s", url ? url : "");
+    snprintf(login->reason, sizeof(login->reason), "%s", reason ? reason : "");
+    return 0;
+}
+
+static bool is_state(const struct login_state *login, const char *state)
+{
+    return strcmp(login->state, state) == 0;
+}
+
+/* Until the runner has something to say. */
+static int await_news(struct login_state *login, struct err *err)
+{
+    int64_t deadline = clock_mono_ms() + LOOK_FOR_MS;
+    while (is_state(login, "starting") || is_state(login, "verifying")) {
+        if (interrupted || clock_mono_ms() > deadline)
+            return err_set(err, ERR_TIMEOUT, "given up");
+        poll(NULL, 0, LOOK_EVERY_MS);
+        if (take_state(login, client_call(login->client, "GET", login->path, NULL, err), err))
+            return -1;
+    }
+    return 0;
+}
+
+static int send_code(struct login_state *login, const char *code, struct err *err)
+{
+    struct json_writer w;
+    AUTO(buf_wipe) struct buf body = BUF_INIT(16384);
+    json_write(&w, &body);
+    json_open_object(&w, NULL);
+    json_add_text(&w, "code", code);
+    json_close(&w);
+    if (take_state(login, client_call(login->client, "POST", login->path, buf_str(&body), err),
+                   err))
+        return -1;
+    return await_news(login, err);
+}
+
+/* Asks until the login has ended. A code that cannot be one is asked for again. */
+static int ask(struct login_state *login, struct err *err)
+{
+    char code[CODE_MAX];
+    while (is_state(login, "awaiting_code")) {
+        if (login->reason[0])
+            fprintf(stderr, "%s\n", login->reason);
+        fputs("Code: ", stderr);
+        if (read_line(code, sizeof(code)))
+            return err_set(err, ERR_INVALID, "no code was given; the login is cancelled");
+        int rc = send_code(login, code, err);
+        explicit_bzero(code, sizeof(code));
+        if (rc && err->code != ERR_INVALID)
+            return -1;
+        if (rc)
+            snprintf(login->reason, sizeof(login->reason), "%s", err->msg);
+    }
+    return 0;
+}
+
+static int run(struct login_state *login, struct err *err)
+{
+    if (take_state(login, client_call(login->client, "POST", "/oauth/login", NULL, err), err) ||
+        await_news(login, err))
+        return -1;
+    if (is_state(login, "awaiting_code")) {
+        printf("Open this address in a browser, anywhere, and sign in:\n\n%s\n\n", login->url);
+        fflush(stdout);
+    }
+    if (ask(login, err))
+        return -1;
+    if (is_state(login, "succeeded"))
+        return 0;
+    return err_set(err, ERR_LOGIN, "the login %s%s%s",
+                   is_state(login, "failed")      ? "failed"
+                   : is_state(login, "cancelled") ? "was cancelled"
+                                                  : "took too long",
+                   login->reason[0] ? ": " : "", login->reason);
+}
+
+/* Nobody is left to bring a code. */
+static void take_back(struct login_state *login)
+{
+    struct err ignored;
+    AUTO(json) struct json *answer = NULL;
+    if (login->path[0])
+        answer = client_call(login->client, "DELETE", login->path, NULL, &ignored);
+}
+
+int cli_login(int argc, char **argv)
+{
+    struct err err;
+    AUTO(client) struct client client = {0};
+    struct login_state login = {.client = &client};
+    const struct sigaction action = {.sa_handler = on_signal}; /* no SA_RESTART: read() ends */
+    int opened = client_open(&client, argc, argv, usage, &err);
+    if (opened)
+        return opened > 0 ? 0 : client_fail(&client, &err);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    if (run(&login, &err)) {
+        take_back(&login);
+        return client_fail(&client, &err);
+    }
+    puts("Logged in.");
+    return fflush(stdout) ? 1 : 0;
+}
