@@ -228,8 +228,10 @@ static void survey_mirror(struct repos *repos, const char *mirror, struct survey
     struct candidate whole = {.used_ms = path ? used_ms(path) : 0};
     snprintf(whole.name, sizeof(whole.name), "%s", mirror);
     snprintf(whole.opening, sizeof(whole.opening), "%s/opening", mirror);
-    if (!path || mirror_load(path, &state, &ignored))
+    if (!path || mirror_load(path, &state, &ignored)) {
+        remove_one(repos, mirror, whole.opening); /* what a clone that failed has left */
         return;
+    }
     list_dir(path, &names);
     for (size_t i = 0; i < names.count; i++) {
         const char *item = names.items[i];

@@ -1,0 +1,734 @@
+/*
+ * Repositories, against a real sshd and a real git-http-backend behind nginx with TLS and basic
+ * auth. The CLI is a script that runs the prompt as a shell script in its workspace; git itself is
+ * the judge of what came of it.
+ */
+#include "testing.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define TOKEN "ghp_integration_token_1"
+
+static const char script[] =
+    "#!/bin/bash\n"
+    "script=$(cat)\n"
+    "out=$(bash -c \"$script\" 2>&1 </dev/null); code=$?\n"
+    "out=$(printf '%s' \"$out\" | sed -e 's/\\\\/\\\\\\\\/g' -e 's/\"/\\\\\"/g' -e 's/\\t/ /g' |"
+    " sed ':a;N;$!ba;s/\\n/\\\\n/g')\n"
+    "[ $code = 0 ] && sub=success bad=false || sub=error_during_execution bad=true\n"
+    "printf '{\"type\":\"system\",\"subtype\":\"init\",\"session_id\":\"x\"}\\n'\n"
+    "printf '{\"type\":\"result\",\"subtype\":\"%s\",\"is_error\":%s,\"num_turns\":1,"
+    "\"result\":\"%s\",\"session_id\":\"x\",\"total_cost_usd\":0,\"usage\":{}}\\n'"
+    " $sub $bad \"$out\"\n";
+
+/* The origin and its servers; one for the program. */
+static struct {
+    char *dir;
+    char *remote; /* the bare repository */
+    pid_t sshd, fcgi, nginx;
+    int ssh_port, web_port;
+} host;
+
+static struct runner *runner;
+
+/* ---- shell ---- */
+
+/* Runs a shell script in the host's directory; its output, or a failed test. */
+static char *sh(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static char *sh(const char *format, ...)
+{
+    char text[8192];
+    int status;
+    va_list ap;
+    va_start(ap, format);
+    vsnprintf(text, sizeof text, format, ap);
+    va_end(ap);
+    char *whole = textf("cd '%s' && set -e && %s", host.dir, text);
+    char *out = textf("%s/sh.out", host.dir);
+    unlink(out);
+    char *argv[] = {(char[]){"/bin/bash"}, (char[]){"-c"}, whole, NULL};
+    char *env[] = {(char[]){"PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin"},
+                   (char[]){"HOME=/nonexistent"},
+                   (char[]){"GIT_AUTHOR_NAME=A"},
+                   (char[]){"GIT_AUTHOR_EMAIL=a@b"},
+                   (char[]){"GIT_COMMITTER_NAME=A"},
+                   (char[]){"GIT_COMMITTER_EMAIL=a@b"},
+                   NULL};
+    pid_t pid = proc_start(argv, env, out, out);
+    bool ended = proc_wait(pid, 60000, &status);
+    char *said = file_read(out, NULL);
+    if (!ended || status != 0)
+        fail_msg("%s: %s", whole, said ? said : "");
+    free(whole);
+    free(out);
+    return said ? said : strdup("");
+}
+
+static bool says(char *said, const char *what)
+{
+    bool yes = strstr(said, what) != NULL;
+    if (!yes)
+        print_error("no '%s' in: %s\n", what, said);
+    free(said);
+    return yes;
+}
+
+/* The text with @D, @P and @S filled in: the host's directory, the web server's port, a directory
+ * that tasks may write to. */
+static char *filled(const char *text)
+{
+    char *out = NULL;
+    size_t size = 0;
+    FILE *file = open_memstream(&out, &size);
+    for (; *text; text++) {
+        if (text[0] == '@' && text[1] == 'D')
+            fputs(host.dir, file), text++;
+        else if (text[0] == '@' && text[1] == 'P')
+            fprintf(file, "%d", host.web_port), text++;
+        else if (text[0] == '@' && text[1] == 'S')
+            fputs(runner->shared, file), text++;
+        else
+            fputc(*text, file);
+    }
+    fclose(file);
+    return out;
+}
+
+/* ---- servers ---- */
+
+static pid_t serve(char *const argv[])
+{
+    char *env[] = {(char[]){"PATH=/usr/bin:/bin:/usr/sbin"}, NULL};
+    char *log = textf("%s/serve.log", host.dir);
+    pid_t pid = proc_start(argv, env, log, log);
+    free(log);
+    return pid;
+}
+
+static void start_sshd(void)
+{
+    free(sh("mkdir -p /run/sshd; for t in ed25519 ecdsa rsa; do ssh-keygen -q -t $t -N '' -f k_$t;"
+            " done; ssh-keygen -q -t rsa -m PEM -N '' -f k_pem; ssh-keygen -q -t ed25519 -N ''"
+            " -f hostkey; ssh-keygen -q -t ed25519 -N secret -f k_locked; cat k_*.pub >auth;"
+            " printf 'Port %d\\nListenAddress 127.0.0.1\\nHostKey %s/hostkey\\n"
+            "AuthorizedKeysFile %s/auth\\nStrictModes no\\nUsePAM no\\n"
+            "PasswordAuthentication no\\nPidFile none\\n' >sshd.conf",
+            host.ssh_port, host.dir, host.dir));
+    char *conf = textf("%s/sshd.conf", host.dir);
+    char *argv[] = {
+        (char[]){"/usr/sbin/sshd"}, (char[]){"-D"}, (char[]){"-e"}, (char[]){"-f"}, conf, NULL};
+    host.sshd = serve(argv);
+    free(conf);
+}
+
+static void start_web(void)
+{
+    free(sh("openssl req -x509 -newkey rsa:2048 -nodes -keyout tls.key -out tls.crt -days 30"
+            " -subj /CN=localhost -addext subjectAltName=DNS:localhost 2>/dev/null;"
+            " printf 'x-access-token:%%s\\n' \"$(openssl passwd -apr1 " TOKEN ")\" >htpasswd;"
+            " chmod 644 htpasswd"));
+    char *conf = filled(
+        "daemon off; pid @D/nginx.pid; error_log @D/err.log; user root; events {}\n"
+        "http { access_log off; client_max_body_size 1g; client_body_temp_path @D/t1;"
+        " fastcgi_temp_path @D/t2; proxy_temp_path @D/t3; uwsgi_temp_path @D/t4;"
+        " scgi_temp_path @D/t5;\n server { listen 127.0.0.1:@P ssl; ssl_certificate"
+        " @D/tls.crt; ssl_certificate_key @D/tls.key; auth_basic git; auth_basic_user_file"
+        " @D/htpasswd;\n location /moved/ { return 302 https://127.0.0.1:@P/o.git/; }\n"
+        " location / { fastcgi_pass unix:@D/fcgi; fastcgi_param SCRIPT_FILENAME"
+        " /usr/lib/git-core/git-http-backend; fastcgi_param GIT_PROJECT_ROOT @D;"
+        " fastcgi_param GIT_HTTP_EXPORT_ALL 1; fastcgi_param PATH_INFO $uri;"
+        " fastcgi_param QUERY_STRING $query_string; fastcgi_param REQUEST_METHOD $request_method;"
+        " fastcgi_param CONTENT_TYPE $content_type; fastcgi_param CONTENT_LENGTH $content_length;"
+        " fastcgi_param REMOTE_USER $remote_user; fastcgi_param HTTP_GIT_PROTOCOL"
+        " $http_git_protocol; fastcgi_param HTTP_CONTENT_ENCODING $http_content_encoding;"
+        " fastcgi_param GIT_CONFIG_COUNT 1; fastcgi_param GIT_CONFIG_KEY_0 safe.directory;"
+        " fastcgi_param GIT_CONFIG_VALUE_0 *; } } }\n");
+    char *path = textf("%s/nginx.conf", host.dir), *sock = textf("unix:%s/fcgi", host.dir);
+    file_write(path, conf, 0644);
+    char *fcgi[] = {(char[]){"/usr/sbin/fcgiwrap"}, (char[]){"-s"}, sock, NULL};
+    char *nginx[] = {(char[]){"/usr/sbin/nginx"}, (char[]){"-c"}, path, NULL};
+    host.fcgi = serve(fcgi);
+    host.nginx = serve(nginx);
+    free(conf);
+    free(path);
+    free(sock);
+}
+
+static int start_all(void **state)
+{
+    (void)state;
+    static const char *const needed[] = {"/usr/sbin/sshd", "/usr/sbin/nginx", "/usr/sbin/fcgiwrap"};
+    for (size_t i = 0; i < COUNT(needed); i++)
+        if (access(needed[i], X_OK) != 0 || geteuid() != 0) {
+            print_message("SKIPPED: needs root and %s\n", needed[i]);
+            return 0;
+        }
+    host.dir = tmp_dir_new();
+    host.remote = textf("%s/o.git", host.dir);
+    host.ssh_port = 20000 + (int)(getpid() % 10000) * 2;
+    host.web_port = host.ssh_port + 1;
+    free(sh("git init -q --bare -b main o.git; git -C o.git config http.receivepack true;"
+            " git clone -q o.git w 2>/dev/null; cd w; git checkout -q -b main; mkdir d;"
+            " for i in 1 2 3 4 5; do echo $i >f$i; done; echo in >d/in; ln -s /etc/passwd out;"
+            " git add -A; git commit -qm one; git tag v1; git branch feature/x;"
+            " git push -q origin main feature/x v1"));
+    start_sshd();
+    start_web();
+    runner = runner_new();
+    unlink(runner->cli);
+    file_write(runner->cli, script, 0755);
+    char *allow = textf("localhost,file:%s", host.dir), *ca = textf("%s/tls.crt", host.dir);
+    runner_set(runner, "GIT_ALLOW", allow);
+    runner_set(runner, "SSL_CERT_FILE", ca);
+    runner_set(runner, "GIT_TIMEOUT_SECONDS", "20");
+    runner_start(runner);
+    free(allow);
+    free(ca);
+    return 0;
+}
+
+static int stop_all(void **state)
+{
+    (void)state;
+    const pid_t pids[] = {host.sshd, host.fcgi, host.nginx};
+    int status;
+    runner_free(runner);
+    for (size_t i = 0; i < COUNT(pids); i++)
+        if (pids[i]) {
+            kill(pids[i], SIGTERM);
+            if (!proc_wait(pids[i], 5000, &status))
+                kill(pids[i], SIGKILL);
+        }
+    if (host.dir)
+        tmp_dir_free(host.dir);
+    return 0;
+}
+
+static void need_host(void)
+{
+    if (!runner)
+        SKIP_BECAUSE("needs root, sshd, nginx and fcgiwrap");
+}
+
+/* ---- calls ---- */
+
+static char *file_fields(const char *more)
+{
+    return textf("\"repoUrl\":\"file://%s\"%s%s", host.remote, *more ? "," : "", more);
+}
+
+static struct reply *in_repo(const char *prompt, const char *more)
+{
+    char *fields = file_fields(more);
+    struct reply *reply = runner_execute(runner, prompt, fields);
+    free(fields);
+    assert_status(reply, 200);
+    return reply;
+}
+
+static struct reply *good(struct reply *reply)
+{
+    if (!json_at(reply->json, "success") || !cJSON_IsTrue(json_at(reply->json, "success")))
+        fail_msg("%s", reply->body);
+    return reply;
+}
+
+#define COMMIT_AND_PUSH "\"postExecutionActions\":{\"git\":{\"commit\":true,\"push\":true}}"
+
+static char *key_json(const char *name)
+{
+    char *path = textf("%s/%s", host.dir, name), *text = file_read(path, NULL);
+    cJSON *json = cJSON_CreateString(text);
+    char *quoted = cJSON_PrintUnformatted(json);
+    cJSON_Delete(json);
+    free(path);
+    free(text);
+    return quoted;
+}
+
+/* ---- workspaces ---- */
+
+static void a_workspace_is_what_a_clone_would_be(void **state)
+{
+    (void)state;
+    need_host();
+    struct reply *reply = good(in_repo("git status -sb; git log --oneline --decorate; git fsck;"
+                                       " git rev-parse --abbrev-ref @{u}; git branch -r; cat d/in;"
+                                       " git config --get remote.origin.url",
+                                       ""));
+    assert_json_contains(reply->json, "output", "## main...origin/main\n");
+    assert_json_contains(reply->json, "output", "HEAD -> main, tag: v1, origin/main");
+    assert_json_contains(reply->json, "output", "origin/feature/x");
+    assert_json_contains(reply->json, "output", "\nin\nfile://");
+    assert_json_text(json_at(reply->json, "repo"), "branch", "main");
+    reply_free(reply);
+}
+
+static void branches_tags_and_commits_are_checked_out(void **state)
+{
+    (void)state;
+    need_host();
+    struct reply *reply =
+        good(in_repo("git rev-parse --abbrev-ref HEAD @{u}", "\"gitBranch\":\"feature/x\""));
+    assert_json_text(reply->json, "output", "feature/x\norigin/feature/x");
+    reply_free(reply);
+    reply = good(in_repo("git symbolic-ref -q HEAD || git describe --tags", "\"gitRef\":\"v1\""));
+    assert_json_text(reply->json, "output", "v1");
+    reply_free(reply);
+    reply = in_repo("true", "\"gitBranch\":\"nope\"");
+    assert_json_text(reply->json, "reason", "repo_error");
+    assert_json_contains(reply->json, "error", "no branch 'nope'");
+    reply_free(reply);
+}
+
+static void what_one_task_does_another_does_not_see(void **state)
+{
+    (void)state;
+    need_host();
+    reply_free(good(in_repo("rm -rf d f1; mv f2 moved; echo x >f3; git config a.b c;"
+                            " git commit -qam gone; git gc -q --prune=now",
+                            "")));
+    struct reply *reply = good(in_repo("git status --porcelain; ls; cat f3; git fsck", ""));
+    assert_json_contains(reply->json, "output", "d\nf1\nf2\nf3\nf4\nf5\nout\n3");
+    reply_free(reply);
+}
+
+static void a_stale_tree_is_never_given(void **state)
+{
+    (void)state;
+    need_host();
+    for (int i = 0; i < 3; i++) {
+        char *want = sh("cd w; git pull -q; echo %d >counter; git add -A; git commit -qm c%d;"
+                        " git push -q origin main; git rev-parse HEAD",
+                        i, i);
+        want[strcspn(want, "\n")] = '\0';
+        struct reply *reply = good(in_repo("git rev-parse HEAD origin/main; cat counter", ""));
+        char *expected = textf("%s\n%s\n%d", want, want, i);
+        assert_json_text(reply->json, "output", expected);
+        reply_free(reply);
+        free(expected);
+        free(want);
+    }
+}
+
+static void a_directory_inside_is_entered_and_none_outside(void **state)
+{
+    (void)state;
+    need_host();
+    struct reply *reply = good(in_repo("cat in", "\"cwdRelative\":\"d\""));
+    assert_json_text(reply->json, "output", "in");
+    reply_free(reply);
+    free(sh("cd w; git pull -q; ln -sfn /etc lead; git add -A; git commit -qm l; git push -q "
+            "origin main"));
+    reply = in_repo("pwd", "\"cwdRelative\":\"lead\"");
+    assert_json_bool(reply->json, "success", false);
+    assert_json_contains(reply->json, "error", "working directory");
+    reply_free(reply);
+}
+
+static void nothing_of_a_workspace_stays(void **state)
+{
+    (void)state;
+    need_host();
+    reply_free(good(in_repo("mkdir -p a/b/c; touch a/b/c/f; chmod 000 a/b; for i in $(seq 50);"
+                            " do mkdir -p $(printf 'x%.0s' $(seq 200)); cd x*; done",
+                            "")));
+    EVENTUALLY(10000, says(sh("ls %s/run | wc -l", runner->state), "0\n"));
+}
+
+/* ---- transports ---- */
+
+static void every_kind_of_ssh_key_fetches_and_pushes(void **state)
+{
+    (void)state;
+    need_host();
+    static const char *const keys[] = {"k_ed25519", "k_ecdsa", "k_rsa", "k_pem"};
+    for (size_t i = 0; i < COUNT(keys); i++) {
+        char *key = key_json(keys[i]);
+        char *fields =
+            textf("\"repoUrl\":\"ssh://root@localhost:%d%s\",\"sshKey\":%s," COMMIT_AND_PUSH,
+                  host.ssh_port, host.remote, key);
+        char *prompt =
+            textf("echo %s >by_%s; ps axe | grep -c 'BEGIN.*PRIVATE' || true", keys[i], keys[i]);
+        struct reply *reply = good(runner_execute(runner, prompt, fields));
+        assert_json_bool(json_at(reply->json, "gitCommit"), "pushed", true);
+        if (i == 0)
+            assert_json_contains(json_at(reply->json, "repo"), "hostKeyTrusted", "SHA256:");
+        assert_true(says(sh("git -C o.git show main:by_%s", keys[i]), keys[i]));
+        reply_free(reply);
+        free(prompt);
+        free(fields);
+        free(key);
+    }
+}
+
+static void a_locked_key_and_a_changed_host_key_are_refused(void **state)
+{
+    (void)state;
+    need_host();
+    char *key = key_json("k_locked");
+    char *fields = textf("\"repoUrl\":\"ssh://root@localhost:%d%s\",\"sshKey\":%s", host.ssh_port,
+                         host.remote, key);
+    struct reply *reply = runner_execute(runner, "true", fields);
+    assert_json_contains(reply->json, "error", "passphrase");
+    reply_free(reply);
+    free(key);
+    free(fields);
+    free(sh("ssh-keygen -q -t ed25519 -N '' -f other; sed -i 's/ssh-ed25519 .*/'\"$(cut -d' ' -f1,2"
+            " other.pub | sed 's,/,\\\\/,g')\"'/' %s/known_hosts",
+            runner->state));
+    key = key_json("k_ed25519");
+    fields = textf("\"repoUrl\":\"ssh://root@localhost:%d%s\",\"sshKey\":%s", host.ssh_port,
+                   host.remote, key);
+    reply = runner_execute(runner, "true", fields);
+    assert_json_contains(reply->json, "error", "key");
+    assert_json_bool(reply->json, "success", false);
+    reply_free(reply);
+    free(sh("rm %s/known_hosts", runner->state));
+    free(key);
+    free(fields);
+}
+
+static void a_token_goes_to_its_host_and_stays_nowhere(void **state)
+{
+    (void)state;
+    need_host();
+    char *fields = textf("\"repoUrl\":\"https://user:" TOKEN "@localhost:%d/o.git\","
+                         "\"gitToken\":\"" TOKEN "\"," COMMIT_AND_PUSH,
+                         host.web_port);
+    struct reply *reply = good(runner_execute(
+        runner, "date +%N >by_token; cat .git/config; env; ps axeww | grep -c ghp_ || true",
+        fields));
+    assert_json_bool(json_at(reply->json, "gitCommit"), "pushed", true);
+    assert_null(strstr(reply->body, TOKEN));
+    reply_free(reply);
+    assert_true(says(sh("grep -rl " TOKEN " %s || echo none", runner->state), "none"));
+    free(fields);
+}
+
+static void wrong_tokens_missing_repositories_and_redirects_are_refused(void **state)
+{
+    (void)state;
+    need_host();
+    static const struct {
+        const char *path, *token, *says;
+    } cases[] = {{"o.git", "ghp_wrong_token", "Authentication failed"},
+                 {"none.git", TOKEN, "not found"},
+                 {"moved/o.git", TOKEN, "302"}};
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        char *fields = textf("\"repoUrl\":\"https://localhost:%d/%s\",\"gitToken\":\"%s\"",
+                             host.web_port, cases[i].path, cases[i].token);
+        struct reply *reply = runner_execute(runner, "true", fields);
+        assert_json_bool(reply->json, "success", false);
+        assert_json_text(reply->json, "reason", "repo_error");
+        assert_json_contains(reply->json, "error", cases[i].says);
+        reply_free(reply);
+        free(fields);
+    }
+}
+
+static void private_hosts_are_refused_unless_allowed(void **state)
+{
+    (void)state;
+    need_host();
+    static const char *const urls[] = {"https://127.0.0.1/o/r", "https://169.254.169.254/x/y",
+                                       "https://[::1]/o/r",     "https://192.168.1.1/o/r",
+                                       "file:///etc",           "ssh://git@10.0.0.1/x"};
+    for (size_t i = 0; i < COUNT(urls); i++) {
+        char *fields = textf("\"repoUrl\":\"%s\"", urls[i]);
+        struct reply *reply = runner_execute(runner, "true", fields);
+        assert_json_bool(reply->json, "success", false);
+        assert_json_contains(reply->json, "error", "GIT_ALLOW");
+        reply_free(reply);
+        free(fields);
+    }
+}
+
+/* ---- getting work home ---- */
+
+static void both_strategies_meet_a_push_that_overtook_them(void **state)
+{
+    (void)state;
+    need_host();
+    char *overtake = textf("echo mine >f4; echo new >mine_$RANDOM; cd %s/w && git pull -q && "
+                           "true",
+                           host.dir);
+    free(overtake);
+    free(sh("cd w; git pull -q; git tag -f before; git push -qf origin before; echo theirs >f4;"
+            " git commit -qam theirs; git push -q origin main"));
+    const char *at = "\"gitRef\":\"before\",\"gitBranch\":\"main\",";
+    char *more = textf("%s\"postExecutionActions\":{\"git\":{\"commit\":true,\"push\":true,"
+                       "\"conflictStrategy\":\"fail\"}}",
+                       at);
+    struct reply *reply = good(in_repo("echo mine >f4", more));
+    const cJSON *commit = json_at(reply->json, "gitCommit");
+    assert_json_bool(commit, "pushed", false);
+    assert_json_contains(commit, "bundle", "repository.bundle");
+    char *path = strdup(json_text(commit, "bundle"));
+    struct reply *bundle = runner_get(runner, path);
+    assert_status(bundle, 200);
+    assert_int_equal(strncmp(bundle->body, "# v2 git bundle", 15), 0);
+    reply_free(bundle);
+    reply_free(reply);
+    free(path);
+    free(more);
+    more = textf("%s" COMMIT_AND_PUSH, at);
+    reply = good(in_repo("echo mine >f4; echo new >mine", more));
+    commit = json_at(reply->json, "gitCommit");
+    assert_json_bool(commit, "pushed", true);
+    assert_json_text(json_at(commit, "recovery"), "method", "rebase");
+    assert_true(says(sh("git -C o.git show main:f4 main:mine; git -C o.git fsck"), "mine\nnew\n"));
+    assert_true(says(sh("git -C o.git log --format=%%s -2 main"), "theirs"));
+    reply_free(reply);
+    free(more);
+}
+
+static void hooks_filters_and_fsmonitor_of_a_workspace_do_not_run(void **state)
+{
+    (void)state;
+    need_host();
+    char *prompt = filled(
+        "printf '#!/bin/sh\\ntouch @S/owned\\n' >.git/hooks-x; chmod +x .git/hooks-x;"
+        " mkdir -p .git/hooks; for h in pre-commit post-commit pre-push post-checkout;"
+        " do cp .git/hooks-x .git/hooks/$h; done; git config core.fsmonitor $PWD/.git/hooks-x;"
+        " git config filter.x.clean $PWD/.git/hooks-x; git config core.sshCommand "
+        "$PWD/.git/hooks-x;"
+        " git config diff.external $PWD/.git/hooks-x; git config credential.helper"
+        " '!touch @S/owned'; echo '* filter=x' >.gitattributes; echo q >hooked;"
+        " git config remote.origin.pushurl ext::sh; true");
+    struct reply *reply = good(in_repo(prompt, COMMIT_AND_PUSH));
+    assert_json_bool(json_at(reply->json, "gitCommit"), "pushed", true);
+    char *owned = textf("%s/owned", runner->shared);
+    assert_int_equal(file_size(owned), -1);
+    reply_free(reply);
+    free(owned);
+    free(prompt);
+    free(sh(
+        "cd w; git pull -q; git rm -q .gitattributes; git commit -qm x; git push -q origin main"));
+}
+
+static void the_runners_own_files_are_not_committed_and_files_limit_a_commit(void **state)
+{
+    (void)state;
+    need_host();
+    struct reply *reply =
+        good(in_repo("cat .env; git add -f .env; echo a >wanted; echo b >unwanted; echo $SEC",
+                     "\"environmentSecrets\":{\"SEC\":\"s3cr3t-value-1\"},\"preExecutionCommands\":"
+                     "[\"echo $SEC >pre\"],"
+                     "\"postExecutionActions\":{\"git\":{\"commit\":true,\"push\":true,\"files\":["
+                     "\"wanted\",\".env\"]}}"));
+    assert_json_bool(json_at(reply->json, "gitCommit"), "pushed", true);
+    assert_null(strstr(reply->body, "s3cr3t-value-1"));
+    assert_true(
+        says(sh("git -C o.git show --stat --format= main"), " wanted | 1 +\n 1 file changed"));
+    reply_free(reply);
+}
+
+static void outputs_come_back_whole_in_ranges_and_packed(void **state)
+{
+    (void)state;
+    need_host();
+    struct reply *reply = good(
+        in_repo("mkdir -p r/s; seq 100000 >r/s/n.txt; ln -s /etc/passwd r/p.txt; mkfifo r/f.txt",
+                "\"postExecutionActions\":{\"uploadFiles\":{\"globPatterns\":[\"r/**/*.txt\"]}}"));
+    const cJSON *files = json_at(reply->json, "uploadedFiles");
+    assert_int_equal(cJSON_GetArraySize(files), 1);
+    char *url = strdup(json_text(cJSON_GetArrayItem(files, 0), "url"));
+    reply_free(reply);
+    reply = runner_get(runner, url);
+    assert_status(reply, 200);
+    assert_int_equal(reply->body_size, 588895);
+    reply_free(reply);
+    reply = http_call(runner->base, "GET", url, RUNNER_AUTH "Range: bytes=0-3\r\n", NULL);
+    assert_status(reply, 206);
+    assert_string_equal(reply->body, "1\n2\n");
+    reply_free(reply);
+    *(strstr(url, "/outputs/") + 8) = '\0';
+    char *tgz = textf("%s.tgz", url);
+    reply = runner_get(runner, tgz);
+    assert_status(reply, 200);
+    char *path = textf("%s/o.tgz", host.dir);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_int_equal(fwrite(reply->body, 1, reply->body_size, file), reply->body_size);
+    assert_int_equal(fclose(file), 0);
+    assert_true(says(sh("tar tzf o.tgz; tar xzOf o.tgz r/s/n.txt | tail -1"), "r/s/n.txt\n100000"));
+    reply_free(reply);
+    free(path);
+    free(tgz);
+    free(url);
+}
+
+/* ---- trouble ---- */
+
+static void a_damaged_mirror_is_made_anew(void **state)
+{
+    (void)state;
+    need_host();
+    reply_free(good(in_repo("true", "")));
+    free(sh("for d in %s/repos/*/; do [ -d $d/git ] || continue; rm -rf $d/tree-*; for p in "
+            "$d/git/objects/pack/*.pack; do"
+            " chmod u+w $p; cp $p $p.x; mv -f $p.x $p; truncate -s 40 $p; done; done",
+            runner->state));
+    struct reply *reply = good(in_repo("git fsck; git status --porcelain; ls d", ""));
+    assert_json_text(reply->json, "output", "in");
+    reply_free(reply);
+}
+
+static void what_a_killed_fetch_left_is_swept(void **state)
+{
+    (void)state;
+    need_host();
+    free(sh("for d in %s/repos/*/; do grep -q file:// $d/state || continue; touch "
+            "$d/git/packed-refs.lock "
+            "$d/git/HEAD.lock"
+            " $d/git/objects/pack/tmp_pack_x; mkdir -p $d/git.new $d/refs-x.new; done; cd w;"
+            " git pull -q; date +%%N >n; git add -A; git commit -qm n; git push -q origin main",
+            runner->state));
+    struct reply *reply = good(in_repo("git log -1 --format=%s", ""));
+    assert_json_text(reply->json, "output", "n");
+    reply_free(reply);
+    assert_true(says(sh("ls -d %s/repos/*/*.new %s/repos/*/git/*.lock 2>/dev/null || echo none",
+                        runner->state, runner->state),
+                     "none"));
+}
+
+static void without_a_network_stale_is_only_given_to_who_takes_it(void **state)
+{
+    (void)state;
+    need_host();
+    char *fields = textf("\"repoUrl\":\"https://localhost:%d/o.git\",\"gitToken\":\"" TOKEN "\"",
+                         host.web_port);
+    char *stale = textf("%s,\"staleOk\":true", fields);
+    reply_free(good(runner_execute(runner, "true", fields)));
+    kill(host.nginx, SIGSTOP); /* a black hole: it accepts and says nothing */
+    free(sh("true"));
+    int status;
+    kill(host.nginx, SIGCONT);
+    kill(host.nginx, SIGTERM);
+    assert_true(proc_wait(host.nginx, 5000, &status));
+    host.nginx = 0;
+    struct reply *reply = runner_execute(runner, "true", fields);
+    assert_json_bool(reply->json, "success", false);
+    reply_free(reply);
+    reply = good(runner_execute(runner, "ls d", stale));
+    assert_json_bool(json_at(reply->json, "repo"), "stale", true);
+    assert_json_text(reply->json, "output", "in");
+    reply_free(reply);
+    free(stale);
+    free(fields);
+}
+
+static bool has_ended(const char *id)
+{
+    char *state = runner_task_state(runner, id);
+    bool ended = strcmp(state, "pending") != 0 && strcmp(state, "running") != 0;
+    free(state);
+    return ended;
+}
+
+static void many_tasks_at_once_on_one_repository_are_all_right(void **state)
+{
+    (void)state;
+    need_host();
+    char *ids[16];
+    char *fields = file_fields("");
+    for (size_t i = 0; i < COUNT(ids); i++)
+        ids[i] = runner_submit(runner, "git fsck && git status --porcelain && cat d/in", fields);
+    free(sh("cd w; git pull -q; for i in 1 2 3 4; do date +%%N >n; git add -A; git commit -qm $i; "
+            "git push -q origin main; "
+            "done"));
+    for (size_t i = 0; i < COUNT(ids); i++) {
+        EVENTUALLY(60000, has_ended(ids[i]));
+        struct reply *reply = good(runner_result(runner, ids[i]));
+        assert_json_text(reply->json, "output", "in");
+        reply_free(reply);
+        free(ids[i]);
+    }
+    free(fields);
+}
+
+static bool some_repository_is_in_use(void)
+{
+    struct reply *reply = runner_get(runner, "/repos");
+    bool used = strstr(reply->body, "\"inUse\":1") != NULL;
+    reply_free(reply);
+    return used;
+}
+
+static void mirrors_are_listed_held_and_removed(void **state)
+{
+    (void)state;
+    need_host();
+    char *fields = file_fields("");
+    char *id = runner_submit(runner, "sleep 30", fields);
+    runner_await(runner, id, "running", 10000);
+    EVENTUALLY(5000, some_repository_is_in_use());
+    struct reply *reply = runner_delete(runner, "/repos");
+    assert_problem(reply, 409, "conflict");
+    reply_free(reply);
+    char *cancel = textf("/tasks/%s", id);
+    reply_free(runner_delete(runner, cancel));
+    runner_await(runner, id, "cancelled", 10000);
+    reply = runner_get(runner, "/repos");
+    assert_status(reply, 200);
+    assert_null(strstr(reply->body, TOKEN));
+    assert_true(cJSON_GetArraySize(json_at(reply->json, "repos")) >= 1);
+    reply_free(reply);
+    reply = runner_delete(runner, "/repos");
+    assert_status(reply, 200);
+    reply_free(reply);
+    free(cancel);
+    free(id);
+    free(fields);
+}
+
+static void too_little_disk_is_answered_with_the_numbers(void **state)
+{
+    (void)state;
+    struct runner *own = runner_new();
+    runner_set(own, "DISK_MIN_FREE_MB", "99999999");
+    runner_start(own);
+    struct reply *reply = runner_execute(own, "x", "");
+    assert_problem(reply, 507, "insufficient_storage");
+    assert_json_contains(reply->json, "detail", "99999999");
+    reply_free(reply);
+    reply = runner_get(own, "/health");
+    assert_non_null(strstr(reply->body, "disk_low"));
+    reply_free(reply);
+    runner_free(own);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_workspace_is_what_a_clone_would_be),
+        cmocka_unit_test(branches_tags_and_commits_are_checked_out),
+        cmocka_unit_test(what_one_task_does_another_does_not_see),
+        cmocka_unit_test(a_stale_tree_is_never_given),
+        cmocka_unit_test(a_directory_inside_is_entered_and_none_outside),
+        cmocka_unit_test(nothing_of_a_workspace_stays),
+        cmocka_unit_test(every_kind_of_ssh_key_fetches_and_pushes),
+        cmocka_unit_test(a_locked_key_and_a_changed_host_key_are_refused),
+        cmocka_unit_test(a_token_goes_to_its_host_and_stays_nowhere),
+        cmocka_unit_test(wrong_tokens_missing_repositories_and_redirects_are_refused),
+        cmocka_unit_test(private_hosts_are_refused_unless_allowed),
+        cmocka_unit_test(both_strategies_meet_a_push_that_overtook_them),
+        cmocka_unit_test(hooks_filters_and_fsmonitor_of_a_workspace_do_not_run),
+        cmocka_unit_test(the_runners_own_files_are_not_committed_and_files_limit_a_commit),
+        cmocka_unit_test(outputs_come_back_whole_in_ranges_and_packed),
+        cmocka_unit_test(a_damaged_mirror_is_made_anew),
+        cmocka_unit_test(what_a_killed_fetch_left_is_swept),
+        cmocka_unit_test(many_tasks_at_once_on_one_repository_are_all_right),
+        cmocka_unit_test(mirrors_are_listed_held_and_removed),
+        cmocka_unit_test(without_a_network_stale_is_only_given_to_who_takes_it),
+        cmocka_unit_test(too_little_disk_is_answered_with_the_numbers),
+    };
+    return cmocka_run_group_tests_name("repos", tests, start_all, stop_all);
+}
