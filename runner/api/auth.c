@@ -131,12 +131,27 @@ static void refuse(struct api *api, struct http_request *req)
     http_send_error(req, &err, NULL);
 }
 
+/* Whether the request came through the owner's Cloudflare Access, where that is asked for. */
+static bool passed_access(const struct api *api, struct http_request *req)
+{
+    struct err err;
+    if (!api->access ||
+        access_check(api->access, http_header(req, "Cf-Access-Jwt-Assertion"), &err) == 0)
+        return true;
+    log_warn("auth", "not through Cloudflare Access, from %s: %s", address_of(req), err.msg);
+    err_set(&err, ERR_FORBIDDEN, "forbidden");
+    http_send_error(req, &err, NULL);
+    return false;
+}
+
 bool api_gate(struct http_request *req, const struct http_route *route, void *arg)
 {
     struct api *api = arg;
     struct err err;
     log_set_request(http_id(req));
     unsigned flags = route ? route->flags : 0;
+    if (!(flags & ROUTE_BARE) && !passed_access(api, req))
+        return false;
     if (!(flags & (ROUTE_OPEN | ROUTE_PAGE)) && !is_authorized(api, req)) {
         refuse(api, req);
         return false;

@@ -41,6 +41,7 @@ struct config_secrets {
 #define CONFIG_C_INT int
 #define CONFIG_C_TEXT char *
 #define CONFIG_C_ADDRESS char * /* an IP address */
+#define CONFIG_C_HOST char *    /* a DNS name; "https://" before it and "/" behind are taken off */
 #define CONFIG_C_PATH char *    /* made absolute; "~/" is the home directory */
 #define CONFIG_C_URL char *     /* https, or http to loopback; no '/' at the end */
 #define CONFIG_C_ANY_URL char * /* http or https */
@@ -145,28 +146,34 @@ enum config_flag {
     X(DOMAINS, egress, "EGRESS", NULL, "open", CONFIG_ANY, CONFIG_RELOADABLE | CONFIG_LATER, \
       "network of tasks when a request doesn't say: open, none, or domains, comma separated") \
     X(TEXT, github_token, "GITHUB_TOKEN", "GITHUB_PAT", NULL, CONFIG_ANY, \
-      CONFIG_SECRET | CONFIG_RELOADABLE | CONFIG_LATER, "the owner's token for github.com") \
+      CONFIG_SECRET | CONFIG_RELOADABLE, "the owner's token for github.com") \
     X(PATH, git_ssh_key_file, "GIT_SSH_KEY_FILE", NULL, NULL, CONFIG_ANY, \
-      CONFIG_RELOADABLE | CONFIG_LATER, "the owner's ssh key for git") \
+      CONFIG_RELOADABLE, "the owner's ssh key for git") \
     X(PATH, git_known_hosts, "GIT_KNOWN_HOSTS", NULL, NULL, CONFIG_ANY, \
-      CONFIG_RELOADABLE | CONFIG_LATER, "host keys that git trusts") \
-    X(LIST, git_allow, "GIT_ALLOW", NULL, NULL, CONFIG_ANY, CONFIG_RELOADABLE | CONFIG_LATER, \
+      CONFIG_RELOADABLE, "host keys that git trusts") \
+    X(LIST, git_allow, "GIT_ALLOW", NULL, NULL, CONFIG_ANY, CONFIG_RELOADABLE, \
       "hosts or `file:` paths that git may use although they are private") \
+    X(INT, git_timeout_seconds, "GIT_TIMEOUT_SECONDS", NULL, "900", CONFIG_RANGE(1, 86400), \
+      CONFIG_RELOADABLE, "time limit of one clone, fetch or push") \
+    X(INT, repo_ttl, "REPO_TTL", NULL, "0", CONFIG_RANGE(0, 31536000), CONFIG_RELOADABLE, \
+      "seconds for which a fetched repository is taken for current; 0: the remote is always asked") \
     X(INT, repo_cache_max_mb, "REPO_CACHE_MAX_MB", NULL, "20480", CONFIG_RANGE(0, 100000000), \
-      CONFIG_RELOADABLE | CONFIG_LATER, "size of the repository cache") \
+      CONFIG_RELOADABLE, "size of the repository cache") \
     X(INT, disk_min_free_mb, "DISK_MIN_FREE_MB", NULL, "1024", CONFIG_RANGE(0, 100000000), \
-      CONFIG_RELOADABLE | CONFIG_LATER, "with less free disk new tasks are answered 507") \
+      CONFIG_RELOADABLE, "with less free disk new tasks are answered 507") \
     X(INT, keep_tasks_days, "KEEP_TASKS_DAYS", NULL, "30", CONFIG_RANGE(1, 36500), \
-      CONFIG_RELOADABLE | CONFIG_LATER, "how long ended tasks are kept") \
+      CONFIG_RELOADABLE, "how long ended tasks are kept") \
+    X(INT, janitor_seconds, "JANITOR_SECONDS", NULL, "600", CONFIG_RANGE(1, 86400), \
+      CONFIG_RELOADABLE, "time between two rounds of the janitor") \
     X(TEXT, callback_secret, "CALLBACK_SECRET", "CLOUDRUN_CALLBACK_SECRET", NULL, CONFIG_ANY, \
       CONFIG_SECRET | CONFIG_RELOADABLE | CONFIG_LATER, "signs webhooks") \
     X(LIST, callback_allow, "CALLBACK_ALLOW", NULL, NULL, CONFIG_ANY, \
       CONFIG_RELOADABLE | CONFIG_LATER, "private addresses that webhooks may go to") \
-    X(TEXT, cf_access_team_domain, "CF_ACCESS_TEAM_DOMAIN", NULL, NULL, CONFIG_ANY, \
-      CONFIG_LATER, "Cloudflare Access: the team's domain") \
-    X(TEXT, cf_access_aud, "CF_ACCESS_AUD", NULL, NULL, CONFIG_ANY, CONFIG_LATER, \
+    X(HOST, cf_access_team_domain, "CF_ACCESS_TEAM_DOMAIN", NULL, NULL, CONFIG_ANY, 0, \
+      "Cloudflare Access: the team's domain (`team.cloudflareaccess.com`, or `team`)") \
+    X(TEXT, cf_access_aud, "CF_ACCESS_AUD", NULL, NULL, CONFIG_ANY, 0, \
       "Cloudflare Access: the application's audience tag") \
-    X(URL, cf_access_certs_url, "CF_ACCESS_CERTS_URL", NULL, NULL, CONFIG_ANY, CONFIG_LATER, \
+    X(URL, cf_access_certs_url, "CF_ACCESS_CERTS_URL", NULL, NULL, CONFIG_ANY, 0, \
       "Cloudflare Access: where the keys are, when not at the team's domain") \
     X(ENUM, overflow, "OVERFLOW", NULL, "off", CONFIG_ONE_OF("off|full|unavailable|always"), \
       CONFIG_RELOADABLE | CONFIG_LATER, "when tasks go to Cloud Run: no slot within " \

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #define TEXT_MAX 4096
@@ -61,6 +62,23 @@ static int convert_address(const char *home, const struct config_field *field, c
     if (inet_pton(AF_INET, text, address) != 1 && inet_pton(AF_INET6, text, address) != 1)
         return err_set(err, ERR_CONFIG, "must be an IP address");
     return put_text(text, member, err);
+}
+
+static int convert_host(const char *home, const struct config_field *field, const char *text,
+                        void *member, struct err *err)
+{
+    char host[256];
+    (void)home;
+    (void)field;
+    if (strncasecmp(text, "https://", 8) == 0)
+        text += 8;
+    size_t len = strlen(text);
+    if (len > 0 && text[len - 1] == '/')
+        len--;
+    snprintf(host, sizeof(host), "%.*s", (int)len, text);
+    if (len >= sizeof(host) || host[0] == '*' || !form_is_domain(host))
+        return err_set(err, ERR_CONFIG, "must be a host name");
+    return put_text(host, member, err);
 }
 
 static int convert_path(const char *home, const struct config_field *field, const char *text,
@@ -189,12 +207,10 @@ static int convert_secrets(const char *home, const struct config_field *field, c
 }
 
 static convert_fn *const converters[] = {
-    [KIND_INT] = convert_int,         [KIND_TEXT] = convert_text,
-    [KIND_ADDRESS] = convert_address, [KIND_PATH] = convert_path,
-    [KIND_URL] = convert_url,         [KIND_ANY_URL] = convert_url,
-    [KIND_CHOICE] = convert_choice,   [KIND_ENUM] = convert_choice,
-    [KIND_LIST] = convert_list,       [KIND_DOMAINS] = convert_list,
-    [KIND_SECRETS] = convert_secrets,
+    [KIND_INT] = convert_int,     [KIND_TEXT] = convert_text,     [KIND_ADDRESS] = convert_address,
+    [KIND_HOST] = convert_host,   [KIND_PATH] = convert_path,     [KIND_URL] = convert_url,
+    [KIND_ANY_URL] = convert_url, [KIND_CHOICE] = convert_choice, [KIND_ENUM] = convert_choice,
+    [KIND_LIST] = convert_list,   [KIND_DOMAINS] = convert_list,  [KIND_SECRETS] = convert_secrets,
 };
 
 int config_convert(struct config *config, const struct config_field *field, const char *home,
@@ -232,6 +248,7 @@ void config_clear(struct config *config, const struct config_field *field)
         return;
     case KIND_TEXT:
     case KIND_ADDRESS:
+    case KIND_HOST:
     case KIND_PATH:
     case KIND_URL:
     case KIND_ANY_URL:

@@ -10,6 +10,7 @@ enum config_kind {
     KIND_INT,
     KIND_TEXT,
     KIND_ADDRESS,
+    KIND_HOST,
     KIND_PATH,
     KIND_URL,
     KIND_ANY_URL,

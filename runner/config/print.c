@@ -24,6 +24,7 @@ void config_add_takes(const struct config_field *field, struct buf *out)
         [KIND_INT] = "",
         [KIND_TEXT] = "text",
         [KIND_ADDRESS] = "IP address",
+        [KIND_HOST] = "host name",
         [KIND_PATH] = "path",
         [KIND_URL] = "https URL",
         [KIND_ANY_URL] = "URL",
@@ -66,6 +67,7 @@ static void add_value(const struct config *config, size_t index, struct buf *out
         return;
     case KIND_TEXT:
     case KIND_ADDRESS:
+    case KIND_HOST:
     case KIND_PATH:
     case KIND_URL:
     case KIND_ANY_URL:

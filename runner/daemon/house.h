@@ -6,6 +6,7 @@
 #include "runner/api/api.h"
 #include "runner/claude/claude.h"
 #include "runner/config/config.h"
+#include "runner/janitor/janitor.h"
 
 #include <stdatomic.h>
 
@@ -22,8 +23,11 @@ struct house {
     struct keeper *keeper;
     struct flow *flow;
     char marker[128]; /* in the environment of what we start: TASK_MARKER=… */
+    struct repos *repos;
+    struct janitor *janitor;
     struct breaker *breaker;
     struct proxy *proxy;
+    struct access *access; /* NULL: not asked for */
     struct engine *engine;
     struct http_server *server;
     struct claude claude;

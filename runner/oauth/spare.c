@@ -14,7 +14,7 @@
 
 static int path_of(struct spare *spare, const char *path, struct err *err)
 {
-    int n = snprintf(spare->path, sizeof(spare->path), "%s.new", path);
+    int n = snprintf(spare->path, sizeof(spare->path), "%s.refreshed", path);
     if (n < 0 || (size_t)n >= sizeof(spare->path))
         return err_set(err, ERR_INVALID, "path too long: '%.80s'", path);
     return 0;

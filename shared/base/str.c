@@ -269,6 +269,36 @@ static void add_json_escape(struct buf *out, unsigned char c)
     buf_addf(out, "\\u%04x", c);
 }
 
+static int base64url_value(char c)
+{
+    if (c >= 'A' && c <= 'Z')
+        return c - 'A';
+    if (c >= 'a' && c <= 'z')
+        return c - 'a' + 26;
+    if (c >= '0' && c <= '9')
+        return c - '0' + 52;
+    return c == '-' ? 62 : c == '_' ? 63 : -1;
+}
+
+int str_read_base64url(const char *text, size_t len, struct buf *out)
+{
+    unsigned bits = 0, count = 0;
+    if (len % 4 == 1)
+        return -1;
+    for (size_t i = 0; i < len; i++) {
+        int value = base64url_value(text[i]);
+        if (value < 0)
+            return -1;
+        bits = bits << 6 | (unsigned)value;
+        count += 6;
+        if (count >= 8) {
+            count -= 8;
+            buf_addc(out, (char)(bits >> count & 0xff));
+        }
+    }
+    return (bits & ((1u << count) - 1)) == 0 && buf_ok(out) ? 0 : -1;
+}
+
 void str_add_json(struct buf *out, const char *text, size_t len)
 {
     size_t i = 0;

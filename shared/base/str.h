@@ -44,6 +44,11 @@ void str_add_hex(struct buf *out, const void *data, size_t len);
 enum base64_kind { BASE64_STD, BASE64_URL /* no padding */ };
 void str_add_base64(struct buf *out, enum base64_kind kind, const void *data, size_t len);
 
+/* Appends what base64url text without padding stands for. -1 when it holds another character, has
+ * a length that nothing encodes to, or bits that an encoder would have left zero: there is one text
+ * for the same bytes. */
+int str_read_base64url(const char *text, size_t len, struct buf *out);
+
 /* Appends text percent-encoded: all but unreserved characters (RFC 3986) and those in `keep`. */
 void str_add_url(struct buf *out, const char *text, const char *keep);
 

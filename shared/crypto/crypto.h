@@ -41,4 +41,16 @@ int crypto_seal(const unsigned char key[CRYPTO_KEY_SIZE], const char *aad, const
 int crypto_open(const unsigned char key[CRYPTO_KEY_SIZE], const char *aad, const void *sealed,
                 size_t len, struct buf *out, struct err *err);
 
+/* An RSA public key: modulus and exponent as big-endian bytes, as a JWK has them. NULL with
+ * ERR_INVALID when it is no key of 2048 to 8192 bits. */
+struct crypto_rsa;
+struct crypto_rsa *crypto_rsa_new(const void *n, size_t n_len, const void *e, size_t e_len,
+                                  struct err *err);
+void crypto_rsa_free(struct crypto_rsa *key);
+DEFINE_AUTO(crypto_rsa, struct crypto_rsa *, crypto_rsa_free)
+
+/* True when it is the key's RS256 signature (RSASSA-PKCS1-v1_5 with SHA-256) of the data. */
+bool crypto_rs256_is_valid(const struct crypto_rsa *key, const void *data, size_t len,
+                           const void *signature, size_t signature_len);
+
 #endif

@@ -160,6 +160,82 @@ static void a_full_buffer_is_an_error_and_holds_nothing_more(void **state)
     assert_int_equal(small.len, 0);
 }
 
+/* `openssl dgst -sha256 -sign`. */
+static const char their_n[] =
+    "jCOGlvj-tbVm1EsVy571IuzuQbKoAgHc44u69CmkSmGC0KhcmkS5nPK5sd08LhTr9wEJuqEUufecN7LuASiZy0cx0OPao7"
+    "NnUAeFZJC3_SRdYfE23J8iD95hcaSq55xXNLOW37xRwBgXvyOb4m1owA9EJxKMNdz3mZi5zjyWtq8fy7ljiLiq3dPUbXfr"
+    "NdPR1-"
+    "QeQA3HCoOknxSegQ4pRIjdpGiv0y00pWPjLIi5VZbC8byRClFZEFO528UbWCn5l4nr__AWAPMSWyl2fdXXypGLUPX5iy5S"
+    "_TMgammt9joU3HuN5ennGNpz1L3-OU9KejXjDzAOJoz1p50fPaDmQw";
+static const char their_text[] = "signed by the openssl program";
+static const char their_signature[] =
+    "WpgA6QpUI2Dt0Z481gRXmK6au-DOqUmbk7mVDtaknnaBFYQTpiQ6-"
+    "fE0GY1z0qW327NMYuCj3Vnw5VYI3QFCjAVdVJ4v5hBsct05qzmPAjZ3KNt9wrbgLXiMzrqvBA_HvF4msBhUzHMbwPjLJUp"
+    "EJKj6DP5jYzv6aiu3Mz36cIOJPKcCGPmBSA1pzQboG7c0Az5nAroj37FkQ0X-"
+    "xYpHqJSIJY66AIhS4g54FEsIVizEnNjfsmre-PqGZs_1VleNEyjaI3BR4phntavFRqnaj2ZjI6Ke5F-"
+    "85f5VAz7u4KA_bUMlhiOisyuOwxzwEwW5s4wYRZSgEJaY8vJm0Tn84Q";
+
+static void a_signature_by_somebody_else_is_valid_and_no_other(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    AUTO(buf) struct buf n = BUF_INIT(1024), signature = BUF_INIT(1024);
+    assert_int_equal(str_read_base64url(their_n, strlen(their_n), &n), 0);
+    assert_int_equal(str_read_base64url(their_signature, strlen(their_signature), &signature), 0);
+    AUTO(crypto_rsa)
+    struct crypto_rsa *rsa = crypto_rsa_new(n.data, n.len, "\1\0\1", 3, &err);
+    assert_non_null(rsa);
+    size_t len = strlen(their_text);
+    assert_true(crypto_rs256_is_valid(rsa, their_text, len, signature.data, signature.len));
+    assert_false(crypto_rs256_is_valid(rsa, their_text, len - 1, signature.data, signature.len));
+    assert_false(crypto_rs256_is_valid(rsa, their_text, len, signature.data, signature.len - 1));
+    assert_false(crypto_rs256_is_valid(rsa, their_text, len, "", 0));
+    for (size_t i = 0; i < signature.len; i++) {
+        signature.data[i] ^= 1;
+        assert_false(crypto_rs256_is_valid(rsa, their_text, len, signature.data, signature.len));
+        signature.data[i] ^= 1;
+    }
+}
+
+static void weak_and_odd_keys_are_none(void **state)
+{
+    (void)state;
+    static unsigned char n[2000];
+    static const struct {
+        size_t n_len, e_len;
+        const char *e;
+        unsigned char first, last;
+        bool good;
+    } cases[] = {
+        {256, 3, "\1\0\1", 0x80, 1, true},
+        {255, 3, "\1\0\1", 0xff, 1, false},
+        {256, 3, "\1\0\1", 0x7f, 1, false},
+        {256, 3, "\1\0\1", 0x80, 2, false},
+        {257, 3, "\1\0\1", 0x00, 1, true},
+        {1024, 3, "\1\0\1", 0x80, 1, true},
+        {1025, 3, "\1\0\1", 0x80, 1, false},
+        {0, 3, "\1\0\1", 0, 0, false},
+        {256, 1, "\3", 0x80, 1, true},
+        {256, 1, "\1", 0x80, 1, false},
+        {256, 1, "\2", 0x80, 1, false},
+        {256, 0, "", 0x80, 1, false},
+        {256, 9, "\1\0\0\0\0\0\0\0\1", 0x80, 1, false},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        struct err err = ERR_INIT;
+        memset(n, 0x55, sizeof(n));
+        n[0] = cases[i].first;
+        n[1] |= 0x80; /* of a number with a zero before it */
+        if (cases[i].n_len > 0)
+            n[cases[i].n_len - 1] = cases[i].last;
+        AUTO(crypto_rsa)
+        struct crypto_rsa *rsa =
+            crypto_rsa_new(n, cases[i].n_len, cases[i].e, cases[i].e_len, &err);
+        if (!rsa != !cases[i].good)
+            fail_msg("case %zu: %s", i, err.msg);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -171,6 +247,8 @@ int main(void)
         cmocka_unit_test(opens_what_another_implementation_sealed),
         cmocka_unit_test(two_seals_of_the_same_differ),
         cmocka_unit_test(a_full_buffer_is_an_error_and_holds_nothing_more),
+        cmocka_unit_test(a_signature_by_somebody_else_is_valid_and_no_other),
+        cmocka_unit_test(weak_and_odd_keys_are_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

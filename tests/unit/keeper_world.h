@@ -90,7 +90,7 @@ static inline void world_name(struct world *w)
 {
     snprintf(w->path, sizeof(w->path), "%s/.credentials.json", w->dir);
     snprintf(w->lock, sizeof(w->lock), "%s/.oauth_refresh.lock", w->dir);
-    snprintf(w->spare, sizeof(w->spare), "%s.new", w->path);
+    snprintf(w->spare, sizeof(w->spare), "%s.refreshed", w->path);
 }
 
 static inline void put_file(const struct world *w, const char *text)

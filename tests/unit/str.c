@@ -303,6 +303,33 @@ static void lists_have_a_maximum(void **state)
     assert_int_equal(list.count, STRLIST_MAX);
 }
 
+static void reads_base64url_that_is_exact(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *bytes; /* NULL: refused */
+    } cases[] = {
+        {"", ""},           {"Zg", "f"},
+        {"Zm8", "fo"},      {"Zm9v", "foo"},
+        {"Zm9vYg", "foob"}, {"-_-_", "\xfb\xff\xbf"},
+        {"Z", NULL},        {"Zm9vY", NULL},
+        {"Zg==", NULL},     {"Zh", NULL},
+        {"Zm9", NULL},      {"+/+/", NULL},
+        {"Zm 8", NULL},     {"Zm8\n", NULL},
+        {"Zm8.", NULL},     {"Zm\xc3\xa9", NULL},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        AUTO(buf) struct buf out = BUF_INIT(64);
+        int rc = str_read_base64url(cases[i].text, strlen(cases[i].text), &out);
+        if ((rc == 0) != (cases[i].bytes != NULL))
+            fail_msg("'%s': %d", cases[i].text, rc);
+        if (rc == 0)
+            assert_string_equal(buf_str(&out), cases[i].bytes);
+    }
+    AUTO(buf) struct buf small = BUF_INIT(2);
+    assert_int_equal(str_read_base64url("Zm9vYg", 6, &small), -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -314,6 +341,7 @@ int main(void)
         cmocka_unit_test(numbers_are_whole_texts_within_bounds),
         cmocka_unit_test(the_nearest_name_is_what_was_meant),
         cmocka_unit_test(encodes_hex_and_base64),
+        cmocka_unit_test(reads_base64url_that_is_exact),
         cmocka_unit_test(escapes_for_json),
         cmocka_unit_test(knows_the_forms_of_names_and_urls),
         cmocka_unit_test(lists_split_at_commas_outside_parentheses),

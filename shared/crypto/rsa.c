@@ -1,0 +1,108 @@
+#include "crypto/crypto.h"
+
+#include <openssl/bn.h>
+#include <openssl/core_names.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/param_build.h>
+#include <openssl/rsa.h>
+#include <stdlib.h>
+
+#define BITS_MIN 2048
+#define BITS_MAX 8192
+#define EXPONENT_BYTES_MAX 8 /* in use are 3 and 65537; long ones only cost time */
+
+struct crypto_rsa {
+    EVP_PKEY *pkey;
+    size_t size; /* bytes of a signature */
+};
+
+static void free_number(BIGNUM *number)
+{
+    BN_free(number);
+}
+DEFINE_AUTO(number, BIGNUM *, free_number)
+
+static void free_builder(OSSL_PARAM_BLD *builder)
+{
+    OSSL_PARAM_BLD_free(builder);
+}
+DEFINE_AUTO(builder, OSSL_PARAM_BLD *, free_builder)
+
+static void free_params(OSSL_PARAM *params)
+{
+    OSSL_PARAM_free(params);
+}
+DEFINE_AUTO(params, OSSL_PARAM *, free_params)
+
+static void free_pkey_ctx(EVP_PKEY_CTX *ctx)
+{
+    EVP_PKEY_CTX_free(ctx);
+}
+DEFINE_AUTO(pkey_ctx, EVP_PKEY_CTX *, free_pkey_ctx)
+
+static void free_md_ctx(EVP_MD_CTX *ctx)
+{
+    EVP_MD_CTX_free(ctx);
+}
+DEFINE_AUTO(md_ctx, EVP_MD_CTX *, free_md_ctx)
+
+static EVP_PKEY *make_pkey(const BIGNUM *n, const BIGNUM *e)
+{
+    EVP_PKEY *pkey = NULL;
+    AUTO(builder) OSSL_PARAM_BLD *builder = OSSL_PARAM_BLD_new();
+    if (!builder || OSSL_PARAM_BLD_push_BN(builder, OSSL_PKEY_PARAM_RSA_N, n) != 1 ||
+        OSSL_PARAM_BLD_push_BN(builder, OSSL_PKEY_PARAM_RSA_E, e) != 1)
+        return NULL;
+    AUTO(params) OSSL_PARAM *params = OSSL_PARAM_BLD_to_param(builder);
+    AUTO(pkey_ctx) EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "RSA", NULL);
+    if (!params || !ctx || EVP_PKEY_fromdata_init(ctx) != 1 ||
+        EVP_PKEY_fromdata(ctx, &pkey, EVP_PKEY_PUBLIC_KEY, params) != 1)
+        return NULL;
+    return pkey;
+}
+
+struct crypto_rsa *crypto_rsa_new(const void *n, size_t n_len, const void *e, size_t e_len,
+                                  struct err *err)
+{
+    AUTO(number) BIGNUM *modulus = NULL;
+    AUTO(number) BIGNUM *exponent = NULL;
+    AUTO(crypto_rsa) struct crypto_rsa *key = NULL;
+    if (n_len > BITS_MAX / 8 || e_len > EXPONENT_BYTES_MAX ||
+        !(modulus = BN_bin2bn(n, (int)n_len, NULL)) ||
+        !(exponent = BN_bin2bn(e, (int)e_len, NULL)) || BN_num_bits(modulus) < BITS_MIN ||
+        !BN_is_odd(modulus) || !BN_is_odd(exponent) || BN_is_one(exponent)) {
+        err_set(err, ERR_INVALID, "no RSA key of %d to %d bits", BITS_MIN, BITS_MAX);
+        return NULL;
+    }
+    key = calloc(1, sizeof(*key));
+    if (!key || !(key->pkey = make_pkey(modulus, exponent))) {
+        ERR_clear_error();
+        err_set(err, ERR_INVALID, "OpenSSL takes no such RSA key");
+        return NULL;
+    }
+    key->size = (size_t)BN_num_bytes(modulus);
+    return STEAL_PTR(key);
+}
+
+void crypto_rsa_free(struct crypto_rsa *key)
+{
+    if (!key)
+        return;
+    EVP_PKEY_free(key->pkey);
+    free(key);
+}
+
+bool crypto_rs256_is_valid(const struct crypto_rsa *key, const void *data, size_t len,
+                           const void *signature, size_t signature_len)
+{
+    EVP_PKEY_CTX *padding; /* the context's */
+    if (signature_len != key->size)
+        return false;
+    AUTO(md_ctx) EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    bool valid = ctx && EVP_DigestVerifyInit(ctx, &padding, EVP_sha256(), NULL, key->pkey) == 1 &&
+                 EVP_PKEY_CTX_set_rsa_padding(padding, RSA_PKCS1_PADDING) == 1 &&
+                 EVP_DigestVerify(ctx, signature, signature_len, data, len) == 1;
+    ERR_clear_error();
+    return valid;
+}
