@@ -38,6 +38,7 @@ void cli_init(struct cli *cli)
 
 void cli_done(struct cli *cli)
 {
+    struct err ignored;
     child_free(cli->child);
     cli->child = NULL;
     fd_close(&cli->in);
@@ -45,11 +46,15 @@ void cli_done(struct cli *cli)
     fd_close(&cli->err);
     buf_wipe(&cli->said);
     buf_wipe(&cli->errors);
+    if (cli->place)
+        path_remove_tree(cli->place, &ignored);
+    free(cli->place);
+    cli->place = NULL;
 }
 
 /* --- starting ------------------------------------------------------------------------------ */
 
-static void add_environment(const struct config *config, const char *marker, struct strlist *env)
+static void add_environment(const struct cli *cli, const char *marker, struct strlist *env)
 {
     const char *home = getenv("HOME");
     for (size_t i = 0; i < COUNT_OF(passed_on); i++) {
@@ -57,28 +62,29 @@ static void add_environment(const struct config *config, const char *marker, str
         if (value)
             strlist_addf(env, "%s=%s", passed_on[i], value);
     }
-    strlist_addf(env, "HOME=%s", home && *home == '/' ? home : config->claude_config_dir);
-    strlist_addf(env, "CLAUDE_CONFIG_DIR=%s", config->claude_config_dir);
+    strlist_addf(env, "HOME=%s", home && *home == '/' ? home : cli->place);
+    strlist_addf(env, "CLAUDE_CONFIG_DIR=%s", cli->place);
     strlist_add(env, "BROWSER=true"); /* nobody sits here: the URL goes to who asked for it */
     strlist_add(env, "DISABLE_AUTOUPDATER=1");
     strlist_add(env, "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1");
     strlist_add(env, marker);
 }
 
-static struct plan *make_plan(const struct config *config, const char *marker, struct err *err)
+static struct plan *make_plan(const struct cli *cli, const struct config *config,
+                              const char *marker, struct err *err)
 {
     AUTO(plan) struct plan *plan = plan_new();
     AUTO(str) char *program = path_find_program(config->claude_bin, getenv("PATH"));
     if (!program)
         err_set(err, ERR_INTERNAL, "CLAUDE_BIN: there is no program '%s'", config->claude_bin);
-    if (!plan || !(plan->cwd = strdup(config->claude_config_dir)))
+    if (!plan || !(plan->cwd = strdup(cli->place)))
         err_sys(err, "login");
     if (!program || !plan || !plan->cwd)
         return NULL;
     strlist_add(&plan->argv, program);
     strlist_add(&plan->argv, "auth");
     strlist_add(&plan->argv, "login");
-    add_environment(config, marker, &plan->env);
+    add_environment(cli, marker, &plan->env);
     plan->uid = geteuid();
     plan->gid = getegid();
     plan->kill_grace_ms = GRACE_MS;
@@ -89,16 +95,15 @@ static struct plan *make_plan(const struct config *config, const char *marker, s
     return STEAL_PTR(plan);
 }
 
-/* Whose the credentials are: as root we may be logging in for somebody else. */
-static int find_owner(struct cli *cli, struct err *err)
+/* A place of the login's own, empty. */
+static int make_place(struct cli *cli, const struct config *config, struct err *err)
 {
-    struct stat st;
-    AUTO(str) char *path = path_join(cli->config_dir, ".credentials.json");
-    if (!path || (stat(path, &st) && stat(cli->config_dir, &st)))
-        return err_sys(err, "CLAUDE_CONFIG_DIR '%s'", cli->config_dir);
-    cli->owner = st.st_uid;
-    cli->group = st.st_gid;
-    return 0;
+    cli->place = path_join(config->state_dir, "login");
+    if (!cli->place)
+        return err_sys(err, "login");
+    if (path_remove_tree(cli->place, err)) /* of a runner that was killed */
+        return -1;
+    return mkdir(cli->place, 0700) ? err_sys(err, "cannot make '%s'", cli->place) : 0;
 }
 
 struct pipes {
@@ -125,10 +130,9 @@ int cli_start(struct cli *cli, const struct config *config, struct launcher *lau
               const char *marker, struct err *err)
 {
     struct pipes pipes = {{-1, -1}, {-1, -1}, {-1, -1}};
-    cli->config_dir = config->claude_config_dir;
-    if (path_make_dirs(cli->config_dir, 0700, err) || find_owner(cli, err))
+    if (make_place(cli, config, err))
         return -1;
-    AUTO(plan) struct plan *plan = make_plan(config, marker, err);
+    AUTO(plan) struct plan *plan = make_plan(cli, config, marker, err);
     if (!plan)
         return -1;
     if (pipe2(pipes.in, O_CLOEXEC) || pipe2(pipes.out, O_CLOEXEC) || pipe2(pipes.err, O_CLOEXEC)) {
@@ -218,6 +222,11 @@ bool cli_complaint(const struct cli *cli, size_t from, char *line, size_t size)
     return true;
 }
 
+char *cli_credentials(const struct cli *cli)
+{
+    return path_join(cli->place, ".credentials.json");
+}
+
 bool cli_succeeded(const struct cli *cli)
 {
     int status = child_status(cli->child);
@@ -225,27 +234,7 @@ bool cli_succeeded(const struct cli *cli)
            strstr(buf_str(&cli->said), "Login successful");
 }
 
-/* --- afterwards ---------------------------------------------------------------------------- */
-
-static void give_file(const struct cli *cli, const char *name)
-{
-    struct stat st;
-    AUTO(str) char *path = path_join(cli->config_dir, name);
-    AUTO(fd) int fd = path ? open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC) : -1;
-    /* the directory may be somebody else's: only a file that is ours and has no other name */
-    if (fd >= 0 && fstat(fd, &st) == 0 && st.st_uid == geteuid() &&
-        (S_ISDIR(st.st_mode) || (S_ISREG(st.st_mode) && st.st_nlink == 1)))
-        (void)!fchown(fd, cli->owner, cli->group);
-}
-
-void cli_give_to_owner(const struct cli *cli)
-{
-    if (geteuid() != 0 || cli->owner == 0)
-        return;
-    give_file(cli, ".credentials.json");
-    give_file(cli, ".claude.json");
-    give_file(cli, "backups");
-}
+/* --- secrets ------------------------------------------------------------------------------- */
 
 void cli_hide_state(const char *url, struct redact_set *secrets)
 {

@@ -15,18 +15,16 @@
 
 struct cli {
     struct child *child;
-    int in, out, err;       /* our ends */
-    struct buf said;        /* stdout, from its beginning */
-    struct buf errors;      /* stderr, likewise */
-    const char *config_dir; /* borrowed from the configuration */
-    uid_t owner;            /* of the credentials before this login */
-    gid_t group;
+    int in, out, err;  /* our ends */
+    struct buf said;   /* stdout, from its beginning */
+    struct buf errors; /* stderr, likewise */
+    char *place;       /* its CLAUDE_CONFIG_DIR: a directory of its own */
 };
 
 void cli_init(struct cli *cli);
 int cli_start(struct cli *cli, const struct config *config, struct launcher *launcher,
               const char *marker, struct err *err);
-/* Ends what still runs. */
+/* Ends what still runs and removes its place. */
 void cli_done(struct cli *cli);
 
 /* Takes what it has printed; true when there may be more at once. */
@@ -42,8 +40,8 @@ bool cli_complaint(const struct cli *cli, size_t from, char *line, size_t size);
 /* True when it has exited and says that the login is done. */
 bool cli_succeeded(const struct cli *cli);
 
-/* Gives what it wrote as root to whom the credentials belonged before. */
-void cli_give_to_owner(const struct cli *cli);
+/* Where it has written the login: a path in fresh memory, or NULL. */
+char *cli_credentials(const struct cli *cli);
 
 /* Register what must not be logged: the state in the URL; the code and its parts. */
 void cli_hide_state(const char *url, struct redact_set *secrets);

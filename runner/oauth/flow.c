@@ -4,7 +4,9 @@
 #include "base/cond.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/path.h"
 #include "base/str.h"
+#include "runner/oauth/adopt.h"
 #include "runner/oauth/cli.h"
 
 #include <pthread.h>
@@ -35,7 +37,7 @@ struct flow {
     int codes;
     char code[FLOW_CODE_MAX + 2]; /* an order: with its line end; "" for none */
     bool cancel;                  /* an order */
-    bool stopping;
+    _Atomic bool stopping;        /* also read without the lock */
 };
 
 static const char *const state_names[] = {
@@ -186,18 +188,35 @@ static void follow(struct work *work)
     }
 }
 
+/* The CLI is done: its login becomes the owner's. */
+static int take_over(struct work *work, struct err *err)
+{
+    struct keeper_status status;
+    struct flow *flow = work->flow;
+    const struct config *config = atomic_load(flow->config.config);
+    AUTO(str) char *from = cli_credentials(&work->cli);
+    AUTO(str) char *to = path_join(config->claude_config_dir, ".credentials.json");
+    if (!from || !to)
+        return err_sys(err, "login");
+    if (path_make_dirs(config->claude_config_dir, 0700, err) ||
+        adopt_login(from, to, &flow->stopping, err))
+        return -1;
+    keeper_look(flow->config.keeper);
+    keeper_status(flow->config.keeper, &status);
+    return status.state == LOGIN_OK
+               ? 0
+               : err_set(err, ERR_LOGIN, "%s", login_state_sentence(status.state));
+}
+
 /* What came of it. */
 static enum flow_state judge(struct work *work, char *reason, size_t size)
 {
-    struct keeper_status status;
+    struct err err;
     reason[0] = '\0';
-    if (cli_succeeded(&work->cli)) { /* whatever made us end it: the credentials are written */
-        cli_give_to_owner(&work->cli);
-        keeper_look(work->flow->config.keeper);
-        keeper_status(work->flow->config.keeper, &status);
-        if (status.state == LOGIN_OK)
+    if (cli_succeeded(&work->cli)) { /* whatever made us end it: the code is used up */
+        if (take_over(work, &err) == 0)
             return FLOW_SUCCEEDED;
-        snprintf(reason, size, "%s", login_state_sentence(status.state));
+        snprintf(reason, size, "%s", err.msg);
         return FLOW_FAILED;
     }
     if (work->ending_ms && work->cause != FLOW_FAILED)

@@ -10,8 +10,9 @@
  *                            └── not a whole code ──┘
  *     and from each of the first three: cancelled, expired
  *
- * The CLI runs as the daemon itself, not as a task: the credentials are the owner's. The code and
- * the URL's state never reach the log.
+ * The CLI runs as the daemon itself, not as a task: the credentials are the owner's. It logs in at
+ * a place of its own (adopt.h says why), and the old login stays until the new one is there. The
+ * code and the URL's state never reach the log.
  *
  * Threads: any.
  */

@@ -32,10 +32,10 @@ static struct runner *new_runner(struct internet **ret_internet)
 /* How many processes of the login's CLI live. */
 static size_t cli_processes(const struct runner *runner)
 {
-    char *variable = textf("CLAUDE_CONFIG_DIR=%s", runner->config);
+    char *variable = textf("CLAUDE_CONFIG_DIR=%s/login", runner->state);
     size_t count = proc_with_environment(variable);
     free(variable);
-    return count - (runner->pid ? 1 : 0); /* the runner has it too; its launcher shows none */
+    return count;
 }
 
 static int control_number(const struct internet *internet, const char *name)
@@ -323,9 +323,9 @@ static void a_slow_token_server_is_waited_for_in_the_background(void **state)
 static void a_login_that_fails_leaves_the_old_one(void **state)
 {
     (void)state;
-    static const char old[] =
-        "{\"claudeAiOauth\":{\"accessToken\":\"old-access-token\","
-        "\"refreshToken\":\"old-refresh-token\",\"expiresAt\":4102444800000}}";
+    static const char old[] = "{\"claudeAiOauth\":{\"accessToken\":\"old-access-token\","
+                              "\"refreshToken\":\"old-refresh-token\",\"expiresAt\":4102444800000},"
+                              "\"kept\":[1,2]}";
     static const char *const faults[] = {"\"status\":503,\"body\":\"{}\"", "\"cut\":\"before\"",
                                          "\"cut\":\"after\"", "\"status\":200,\"body\":\"{}\""};
     struct internet *internet;
@@ -349,6 +349,16 @@ static void a_login_that_fails_leaves_the_old_one(void **state)
         free(code);
         begun_free(&begun);
     }
+    api_control(internet->oauth, "{\"faults\":[]}");
+    struct begun begun = begin(runner);
+    char *code = internet_agree(internet, begun.url);
+    reply_free(give(runner, &begun, code));
+    char *now = file_read(path, NULL);
+    assert_null(strstr(now, "old-access-token"));
+    assert_non_null(strstr(now, "\"kept\":[1,2]"));
+    free(now);
+    free(code);
+    begun_free(&begun);
     free(path);
     runner_free(runner);
     internet_free(internet);
@@ -381,7 +391,6 @@ static void the_credentials_stay_their_owners(void **state)
 {
     (void)state;
     struct stat st;
-    static const char *const names[] = {".credentials.json", ".claude.json"};
     struct internet *internet;
     struct runner *runner = new_runner(&internet);
     assert_int_equal(chown(runner->config, 1234, 1235), 0);
@@ -391,13 +400,11 @@ static void the_credentials_stay_their_owners(void **state)
     struct reply *reply = give(runner, &begun, code);
     assert_json_text(reply->json, "state", "succeeded");
     reply_free(reply);
-    for (size_t i = 0; i < COUNT(names); i++) {
-        char *path = textf("%s/%s", runner->config, names[i]);
-        assert_int_equal(stat(path, &st), 0);
-        assert_int_equal(st.st_uid, 1234);
-        assert_int_equal(st.st_gid, 1235);
-        free(path);
-    }
+    char *path = textf("%s/.credentials.json", runner->config);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_uid, 1234);
+    assert_int_equal(st.st_gid, 1235);
+    free(path);
     free(code);
     begun_free(&begun);
     runner_free(runner);
@@ -454,6 +461,8 @@ static struct command command_start(const struct runner *runner, const char *nam
                    (char[]){"RUNNER_SECRET=me:" RUNNER_SECRET ",old:0123456789abcdef"}, NULL};
     struct command command = {.out = textf("%s/%s.out", runner->dir, name),
                               .err = textf("%s/%s.err", runner->dir, name)};
+    unlink(command.out); /* of a command before */
+    unlink(command.err);
     assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
     command.pid = fork();
     if (command.pid == 0) {

@@ -62,8 +62,11 @@ static const char make_certificates[] =
     "openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2"
     " -extfile names -out server.pem\n";
 
+static struct internet *current; /* a test that failed half way leaves it, and its port */
+
 struct internet *internet_new(void)
 {
+    internet_free(current);
     struct internet *internet = calloc(1, sizeof *internet);
     assert_non_null(internet);
     internet->dir = tmp_dir_new();
@@ -72,6 +75,7 @@ struct internet *internet_new(void)
     char *cert = textf("%s/server.pem", internet->dir);
     char *key = textf("%s/server.key", internet->dir);
     internet->oauth = token_server_tls_new(cert, key);
+    current = internet;
     free(cert);
     free(key);
     return internet;
@@ -85,6 +89,7 @@ void internet_free(struct internet *internet)
     tmp_dir_free(internet->dir);
     free(internet->ca);
     free(internet);
+    current = NULL;
 }
 
 void internet_use(struct internet *internet, struct runner *runner)
