@@ -155,6 +155,7 @@ static void run_async_answers_at_once_and_survives_a_crash(void **state)
     runner_set(own, "MAX_CONCURRENT_TASKS", "1");
     runner_start(own);
     char *busy = submit_async(own, "standin: hang-middle", "");
+    runner_await(own, busy, "running", 5000); /* or it would run again, and for ever */
     struct reply *reply = runner_post(own, "/run-async", "{\"prompt\":\"later\"}");
     assert_status(reply, 202);
     char location[128], *id = strdup(json_text(reply->json, "taskId"));
