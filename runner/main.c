@@ -2,6 +2,7 @@
 #include "proc/launch.h"
 #include "runner/cli/cli.h"
 #include "runner/daemon/daemon.h"
+#include "runner/repo/helper.h"
 #include "runner/version.h"
 
 #include <stdio.h>
@@ -12,6 +13,13 @@ static int launch(int argc, char **argv)
     (void)argc;
     (void)argv;
     return launch_serve();
+}
+
+static int git(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    return helper_serve();
 }
 
 static int version(int argc, char **argv)
@@ -31,6 +39,7 @@ static const struct {
     {"status", "say how a runner is", cli_status},
     {"version", "say which version this is", version},
     {"launch", NULL, launch},
+    {"git", NULL, git},
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))

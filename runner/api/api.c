@@ -1,6 +1,7 @@
 #include "runner/api/api.h"
 
 #include "base/log.h"
+#include "base/str.h"
 #include "runner/api/handlers.h"
 
 #include <string.h>
@@ -25,6 +26,8 @@ static const struct http_route routes[] = {
     {"POST", "/login/start", login_start, ROUTE_PAGE},
     {"POST", "/login/code", login_code, ROUTE_PAGE},
     {"POST", "/login/cancel", login_cancel, ROUTE_PAGE | ROUTE_DRAIN},
+    {"POST", "/run", run_post, 0},
+    {"POST", "/run-async", run_async_post, 0},
     {"GET", "/tasks", tasks_list, ROUTE_DRAIN},
     {"GET", "/tasks/status", tasks_status, ROUTE_DRAIN},
     {"GET", "/tasks/{id}", task_get, ROUTE_DRAIN},
@@ -32,6 +35,12 @@ static const struct http_route routes[] = {
     {"GET", "/tasks/{id}/result", task_result, ROUTE_DRAIN},
     {"GET", "/tasks/{id}/events", task_events, ROUTE_DRAIN},
     {"POST", "/tasks/{id}/cancel", task_cancel, ROUTE_DRAIN},
+    {"GET", "/tasks/{id}/outputs", outputs_list, ROUTE_DRAIN},
+    {"GET", "/tasks/{id}/outputs.tgz", outputs_archive, ROUTE_DRAIN},
+    {"GET", "/tasks/{id}/outputs/{path...}", output_get, ROUTE_DRAIN},
+    {"GET", "/repos", repos_list, ROUTE_DRAIN},
+    {"DELETE", "/repos", repos_remove, ROUTE_DRAIN},
+    {"DELETE", "/repos/{id}", repos_remove, ROUTE_DRAIN},
     {"POST", "/cancel/{id}", task_cancel, ROUTE_DRAIN},
 };
 
@@ -75,4 +84,31 @@ void send_json(struct http_request *req, int status, const struct buf *json)
         return;
     }
     http_send(req, status, "application/json", buf_str(json), json->len);
+}
+
+struct known_names {
+    const char *const *names;
+};
+
+static const char *known_name(size_t index, void *arg)
+{
+    return ((const struct known_names *)arg)->names[index];
+}
+
+int check_query(struct http_request *req, const char *const known[], struct err *err)
+{
+    const char *name;
+    struct known_names names = {known};
+    for (size_t i = 0; (name = http_query_name(req, i)); i++) {
+        size_t found = 0;
+        while (known[found] && strcmp(known[found], name) != 0)
+            found++;
+        if (known[found])
+            continue;
+        const char *nearest = str_nearest(name, known_name, &names);
+        return err_set(err, ERR_INVALID, "unknown query parameter '%.60s'%s%s%s", name,
+                       nearest ? "; did you mean '" : "", nearest ? nearest : "",
+                       nearest ? "'?" : "");
+    }
+    return 0;
 }

@@ -12,12 +12,14 @@
 #include "runner/config/config.h"
 #include "runner/oauth/flow.h"
 #include "runner/oauth/keeper.h"
+#include "runner/repo/repos.h"
 #include "runner/store/store.h"
 #include "runner/task/engine.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
 
+struct system_prompt;
 struct api_guard; /* auth.c: who tried wrong secrets, and how often */
 
 struct visits; /* visits.h: browsers that gave a secret */
@@ -34,9 +36,12 @@ struct api {
     struct access *access; /* NULL: Cloudflare Access is not asked for */
     const struct claude *claude;
     struct launcher *launcher;
+    struct repos *repos;
+    const char *state_dir;
     struct http_server *_Atomic server; /* set once it serves */
     struct api_guard *guard;
     struct visits *visits;
+    struct system_prompt *system_prompt;
     const char *version;
     int64_t started_ms; /* mono */
     _Atomic bool draining;

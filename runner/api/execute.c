@@ -5,12 +5,8 @@
  * sides that may each end first: the engine's watch and the parked connection. Whoever takes the
  * watch back (or is called by it) owes the connection its end.
  */
-#include "base/clock.h"
-#include "base/log.h"
 #include "base/str.h"
-#include "crypto/crypto.h"
-#include "runner/api/handlers.h"
-#include "runner/spec/spec.h"
+#include "runner/api/submit.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -20,7 +16,6 @@
 
 #define WAIT_MAX_S 604800
 #define SILENT_MAX_MS 90000 /* a tunnel gives up after 100 s of silence */
-#define KEY_BYTES_MAX 255
 
 /* --- waiting ------------------------------------------------------------------------------- */
 
@@ -50,34 +45,6 @@ static struct http_parked *take_parked(struct waiter *waiter)
     waiter->parked = NULL;
     pthread_mutex_unlock(&waiter->lock);
     return parked;
-}
-
-/* Why shared tasks do not start now: ERR_LOGIN or ERR_RATE, both as the contract words them. */
-static int check_account(struct api *api, struct err *err)
-{
-    struct breaker_status breaker;
-    struct keeper_status login;
-    char time[CLOCK_TEXT_SIZE];
-    breaker_status(api->breaker, &breaker);
-    keeper_status(api->keeper, &login);
-    if (breaker.state == BREAKER_LIMIT)
-        return err_set(err, ERR_RATE, "usage limit: the account may go on at %s",
-                       clock_format(breaker.until_ms, time));
-    if (breaker.state == BREAKER_LOGIN)
-        return err_set(err, ERR_LOGIN, "%s",
-                       login.state != LOGIN_OK && !atomic_load(api->config)->anthropic_api_key
-                           ? login_state_sentence(login.state)
-                           : "OAuth login or API key is refused by the API");
-    return 0;
-}
-
-/* Seconds until a paused account may go on. */
-static int pause_seconds(struct api *api)
-{
-    struct breaker_status breaker;
-    breaker_status(api->breaker, &breaker);
-    int64_t left = (breaker.until_ms - clock_real_ms()) / 1000 + 1;
-    return left < 1 ? 1 : left > 604800 ? 604800 : (int)left;
 }
 
 /* A task that is paused, to a caller that did not say it would wait. */
@@ -240,8 +207,6 @@ static void wait_for_task(struct http_request *req, struct api *api, const char 
     }
 }
 
-/* --- submitting ---------------------------------------------------------------------------- */
-
 /* Prefer: wait=N (RFC 7240). 0 when not given, -1 after a bad one. */
 static int preferred_wait_ms(struct http_request *req, struct err *err)
 {
@@ -261,139 +226,18 @@ static int preferred_wait_ms(struct http_request *req, struct err *err)
     return seconds > 0 ? (int)(seconds * 1000 < INT32_MAX ? seconds * 1000 : INT32_MAX) : 1;
 }
 
-static int idempotency_key(struct http_request *req, const char **ret_key, struct err *err)
-{
-    const char *key = http_header(req, "Idempotency-Key");
-    *ret_key = key;
-    if (!key)
-        return 0;
-    size_t len = strlen(key);
-    for (size_t i = 0; i < len; i++)
-        if ((unsigned char)key[i] < 0x20 || (unsigned char)key[i] > 0x7e)
-            len = 0;
-    if (len == 0 || len > KEY_BYTES_MAX)
-        return err_set(err, ERR_INVALID, "Idempotency-Key must be 1..%d printable characters",
-                       KEY_BYTES_MAX);
-    return 0;
-}
-
-/* "The same request" is the same path with the same bytes. */
-static int hash_request(struct http_request *req, const struct buf *body,
-                        unsigned char hash[CRYPTO_SHA256_SIZE], struct err *err)
-{
-    AUTO(crypto_hash) struct crypto_hash *h = crypto_hash_new();
-    if (!h)
-        return err_sys(err, "hash");
-    crypto_hash_add(h, http_path(req), strlen(http_path(req)) + 1);
-    crypto_hash_add(h, buf_str(body), body->len);
-    crypto_hash_end(h, hash);
-    return 0;
-}
-
-static struct task_spec *decode(struct http_request *req, struct api *api, const struct buf *body)
-{
-    struct err err;
-    const struct config *config = atomic_load(api->config);
-    AUTO(spec_errors) struct spec_errors errors = {0};
-    AUTO(buf) struct buf members = BUF_INIT(256u << 10);
-    const struct spec_defaults defaults = {
-        .where = SPEC_CLAUDE,
-        .timeout_minutes = config->execute_timeout_minutes,
-        .permission_mode = config->permission_mode ? config->permission_mode : "acceptEdits",
-        .allowed_tools = &config->allowed_tools,
-        .model = config->default_model};
-    struct task_spec *spec = task_spec_decode(buf_str(body), body->len, &defaults, &errors, &err);
-    if (!spec) {
-        spec_errors_print(&errors, &members);
-        http_send_error(req, &err, members.len > 0 && buf_ok(&members) ? members.data : NULL);
-    }
-    return spec;
-}
-
-struct submission {
-    struct task_spec *spec;
-    const char *key;
-    struct buf body;
-    bool shared;  /* it uses the runner's own credential */
-    bool patient; /* the caller said that it waits */
-};
-
-static int submit(struct http_request *req, struct api *api, const struct submission *s,
-                  struct task_record *record, struct err *err)
-{
-    bool created;
-    unsigned char hash[CRYPTO_SHA256_SIZE];
-    AUTO(buf) struct buf spec = BUF_INIT(8u << 20);
-    AUTO(buf) struct buf secrets = BUF_INIT(4u << 20);
-    task_spec_save(s->spec, &spec);
-    task_spec_save_secrets(s->spec, &secrets);
-    if (buf_check(&spec, "the request", err) || buf_check(&secrets, "the secrets", err) ||
-        hash_request(req, &s->body, hash, err))
-        return -1;
-    const struct task_new task = {.id = s->spec->task_id,
-                                  .kind = "claude",
-                                  .priority = s->spec->priority,
-                                  .retry_interrupted = s->spec->retry_interrupted,
-                                  .shared = s->shared,
-                                  .spec = buf_str(&spec),
-                                  .secrets = secrets.len > 0 ? secrets.data : NULL,
-                                  .caller = caller_name(api, req),
-                                  .request_id = http_id(req),
-                                  .idempotency_key = s->key,
-                                  .body_hash = hash,
-                                  .body_hash_len = sizeof(hash)};
-    int rc = engine_submit(api->engine, &task, record, &created, err);
-    if (secrets.data)
-        explicit_bzero(secrets.data, secrets.cap);
-    if (rc == 0 && created) {
-        log_set_task(record->id);
-        log_info("api", "task submitted by %s", task.caller);
-        log_set_task(NULL);
-    }
-    return rc;
-}
-
-/* Everything that can refuse the request, then the task; the answer has been sent when it fails. */
-static int accept_task(struct http_request *req, struct api *api, struct submission *s,
-                       struct task_record *record, int *ret_wait_ms)
-{
-    struct err err, ignored;
-    *ret_wait_ms = preferred_wait_ms(req, &err);
-    if (*ret_wait_ms < 0 || idempotency_key(req, &s->key, &err) ||
-        http_body(req, API_BODY_MAX, &s->body, &err)) {
-        send_err(req, &err);
-        return -1;
-    }
-    s->spec = decode(req, api, &s->body);
-    if (!s->spec)
-        return -1;
-    s->shared = !s->spec->anthropic_api_key && !s->spec->anthropic_oauth_token;
-    s->patient = *ret_wait_ms > 0 || s->spec->detach;
-    if ((s->shared && !s->patient && check_account(api, &err)) ||
-        submit(req, api, s, record, &err)) {
-        if (err.code == ERR_RATE && s->shared && check_account(api, &ignored)) {
-            char seconds[16];
-            snprintf(seconds, sizeof(seconds), "%d", pause_seconds(api));
-            http_add_header(req, "Retry-After", seconds);
-            http_send_error(req, &err, NULL);
-            return -1;
-        }
-        send_err(req, &err);
-        return -1;
-    }
-    return 0;
-}
-
 void execute_post(struct http_request *req, void *arg)
 {
     struct api *api = arg;
-    int wait_ms;
-    struct submission s = {.body = BUF_INIT(API_BODY_MAX)};
-    AUTO(task_record) struct task_record record = {0};
-    if (accept_task(req, api, &s, &record, &wait_ms) == 0)
-        wait_for_task(req, api, record.id, !s.spec->detach, s.patient, wait_ms);
-    task_spec_free(s.spec);
-    if (s.body.data)
-        explicit_bzero(s.body.data, s.body.cap);
-    buf_done(&s.body);
+    struct err err;
+    AUTO(submission) struct submission s = {.where = SPEC_CLAUDE};
+    s.timeout_minutes = atomic_load(api->config)->execute_timeout_minutes;
+    int wait_ms = preferred_wait_ms(req, &err);
+    if (wait_ms < 0) {
+        send_err(req, &err);
+        return;
+    }
+    s.patient = wait_ms > 0;
+    if (submit_task(req, api, &s) == 0)
+        wait_for_task(req, api, s.record.id, !s.spec->detach, s.patient, wait_ms);
 }

@@ -15,8 +15,10 @@ enum route_flag {
     ROUTE_BARE = 8,  /* asks for no assertion of Cloudflare Access */
 };
 
+http_handler outputs_list, outputs_archive, output_get;
+http_handler repos_list, repos_remove;
 http_handler health_get, healthz_get, root_get;
-http_handler execute_post;
+http_handler execute_post, run_post, run_async_post;
 http_handler oauth_status, oauth_refresh;
 http_handler oauth_login_begin, oauth_login_get, oauth_login_code, oauth_login_cancel;
 http_handler tasks_list, tasks_status, task_get, task_result, task_events, task_cancel;
@@ -26,6 +28,9 @@ http_handler login_state, login_css, login_js;
 /* Answers 200 with a buffer of JSON, or 500 when the buffer failed. */
 void send_json(struct http_request *req, int status, const struct buf *json);
 void send_err(struct http_request *req, const struct err *err);
+
+/* Unknown query parameters are refused by name; `known` ends with NULL. 0 or -1. */
+int check_query(struct http_request *req, const char *const known[], struct err *err);
 
 /* True when the request carries one of the secrets (auth.c). */
 bool is_authorized(const struct api *api, const struct http_request *req);

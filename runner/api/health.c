@@ -1,6 +1,7 @@
 /* What the service says of itself. */
 #include "base/clock.h"
 #include "runner/api/handlers.h"
+#include "runner/janitor/disk.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -61,6 +62,7 @@ static void print_verbose(const struct api *api, struct json_writer *w)
     json_add_int(w, "workers", http.workers);
     json_add_int(w, "busy", http.busy);
     json_add_int(w, "parked", http.parked);
+    json_add_int(w, "streams", http.streams);
     json_add_int(w, "requests", (int64_t)http.requests);
     json_add_int(w, "refused", (int64_t)http.refused);
     json_add_int(w, "cut_off", (int64_t)http.cut_off);
@@ -83,15 +85,22 @@ void health_get(struct http_request *req, void *arg)
     keeper_status(api->keeper, &login);
     engine_load(api->engine, &load);
     breaker_status(api->breaker, &breaker);
+    struct err full;
+    bool disk_low = disk_check(api->state_dir, config->disk_min_free_mb, &full) != 0;
+    bool degraded = breaker.state != BREAKER_CLOSED || disk_low;
     json_write(&w, &out);
     json_open_object(&w, NULL);
     json_add_text(&w, "status",
-                  atomic_load(&api->draining)       ? "draining"
-                  : breaker.state != BREAKER_CLOSED ? "degraded"
-                                                    : "healthy");
-    if (breaker.state != BREAKER_CLOSED) {
+                  atomic_load(&api->draining) ? "draining"
+                  : degraded                  ? "degraded"
+                                              : "healthy");
+    if (degraded) {
         json_open_array(&w, "reasons");
-        json_add_text(&w, NULL, breaker.state == BREAKER_LOGIN ? "login_needed" : "usage_limit");
+        if (breaker.state != BREAKER_CLOSED)
+            json_add_text(&w, NULL,
+                          breaker.state == BREAKER_LOGIN ? "login_needed" : "usage_limit");
+        if (disk_low)
+            json_add_text(&w, NULL, "disk_low");
         json_close(&w);
     }
     json_add_text(&w, "service", "claude-runner");

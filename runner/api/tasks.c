@@ -86,37 +86,12 @@ static int bad_query(struct err *err, const char *name, const char *takes, const
                    got);
 }
 
-static const char *const list_parameters[] = {"status", "kind", "limit", "cursor", NULL};
-
-static const char *next_parameter(size_t index, void *arg)
-{
-    (void)arg;
-    return list_parameters[index];
-}
-
-/* Unknown parameters are refused by name, as unknown fields are. */
-static int check_query(struct http_request *req, struct err *err)
-{
-    const char *name;
-    for (size_t i = 0; (name = http_query_name(req, i)); i++) {
-        size_t known = 0;
-        while (list_parameters[known] && strcmp(list_parameters[known], name) != 0)
-            known++;
-        if (list_parameters[known])
-            continue;
-        const char *nearest = str_nearest(name, next_parameter, NULL);
-        return err_set(err, ERR_INVALID, "unknown query parameter '%.60s'%s%s%s", name,
-                       nearest ? "; did you mean '" : "", nearest ? nearest : "",
-                       nearest ? "'?" : "");
-    }
-    return 0;
-}
-
 static int read_filter(struct http_request *req, struct store_filter *filter, struct err *err)
 {
     enum task_state state;
     int64_t limit = LIST_DEFAULT, cursor = 0;
-    if (check_query(req, err))
+    static const char *const parameters[] = {"status", "kind", "limit", "cursor", NULL};
+    if (check_query(req, parameters, err))
         return -1;
     const char *text = http_query(req, "status");
     if (text && task_state_parse(text, &state))

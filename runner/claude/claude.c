@@ -5,7 +5,9 @@
 #include "base/log.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "runner/claude/finish.h"
 #include "runner/claude/plan.h"
+#include "runner/claude/prepare.h"
 #include "runner/claude/stream.h"
 #include "runner/claude/tail.h"
 #include "runner/spec/spec.h"
@@ -20,6 +22,7 @@
 #include <unistd.h>
 
 #define READ_BYTES (256u << 10)
+#define MEMBERS_BYTES_MAX (1u << 20)
 #define READS_AT_ONCE 16
 #define BACKLOG_BYTES_MAX (INT64_C(1) << 30) /* of output on the disk that we have not read yet */
 #define LAST_READ_MS 5000 /* of a task that we ended, what is left then is dropped, and said so */
@@ -61,6 +64,7 @@ struct work {
     struct task_run *run;
     const struct claude *claude;
     struct task_spec *spec;
+    struct workspace *workspace; /* NULL: a task without a repository */
     struct tail out;
     struct tail errors;
     struct stream stream;
@@ -68,8 +72,11 @@ struct work {
     struct lease *lease;
     char *chunk;
     enum cause cause;
-    bool ending; /* the tree has been told to end */
+    bool ending;             /* the tree has been told to end */
+    const char *failed_step; /* the reason when it could not be started; NULL: cli_error */
+    struct buf members;      /* of the answer, known before it ran */
     int64_t started_ms;
+    int64_t launched_ms;
     int64_t heard_ms;  /* when output last came */
     int64_t result_ms; /* when the result came, 0: not yet */
     int64_t ending_ms;
@@ -114,6 +121,26 @@ static int take_lease(struct work *work, struct err *err)
     return work->lease ? 0 : -1;
 }
 
+/* The repository that the task works in, if it names one. */
+static int open_workspace(struct work *work, struct err *err)
+{
+    const struct repo_wish wish = finish_wish(work->spec);
+    const struct call_stop stop = finish_stop(work->run);
+    AUTO(buf) struct buf json = BUF_INIT(1u << 20);
+    if (!wish.url)
+        return 0;
+    work->workspace =
+        workspace_open(work->claude->repos, &wish, task_run_dir(work->run), &stop, err);
+    if (!work->workspace) {
+        work->failed_step = "repo_error";
+        return -1;
+    }
+    workspace_print(work->workspace, &json);
+    task_run_event(work->run, "repo", buf_str(&json), json.len);
+    buf_addf(&work->members, ",\"repo\":%s", buf_str(&json));
+    return 0;
+}
+
 static int start(struct work *work, struct err *err)
 {
     const struct task_record *record = task_run_record(work->run);
@@ -125,18 +152,24 @@ static int start(struct work *work, struct err *err)
         return -1;
     if (task_spec_redact(work->spec, redact))
         return err_sys(err, "secrets");
-    if (take_lease(work, err))
+    work->started_ms = clock_mono_ms();
+    if (open_workspace(work, err) || take_lease(work, err))
         return -1;
     AUTO(plan)
-    struct plan *plan =
-        claude_plan(work->claude, work->spec, work->lease, task_run_dir(work->run), redact, err);
+    struct plan *plan = claude_plan(work->claude, work->spec, work->lease, task_run_dir(work->run),
+                                    work->workspace, redact, err);
     if (!plan || open_files(work, err))
         return -1;
+    if (prepare_commands(work->claude, work->run, work->spec, work->workspace, plan,
+                         work->started_ms + work->spec->timeout_ms, err)) {
+        work->failed_step = err->code == ERR_TIMEOUT ? "timeout" : "pre_execution";
+        return -1;
+    }
     AUTO(fd) int prompt = claude_prompt_fd(work->spec->prompt, err);
     if (prompt < 0)
         return -1;
     const int stdio[3] = {prompt, work->out.write_fd, work->errors.write_fd};
-    work->started_ms = work->heard_ms = clock_mono_ms();
+    work->launched_ms = work->heard_ms = clock_mono_ms();
     work->child = launcher_spawn(work->claude->launcher, plan, stdio, err);
     fd_close(&work->out.write_fd);
     fd_close(&work->errors.write_fd);
@@ -186,7 +219,7 @@ static int64_t due_ms(const struct work *work, const struct config *config, enum
     case CAUSE_TIMEOUT:
         return work->result_ms ? -1 : work->started_ms + work->spec->timeout_ms;
     case CAUSE_SILENT:
-        return work->stream.began ? -1 : work->started_ms + config->first_event_seconds * 1000;
+        return work->stream.began ? -1 : work->launched_ms + config->first_event_seconds * 1000;
     case CAUSE_IDLE:
         return config->idle_seconds > 0 && !work->stream.have_result
                    ? work->heard_ms + (int64_t)config->idle_seconds * 1000
@@ -405,12 +438,21 @@ static void judge(struct work *work, struct task_outcome *outcome)
 }
 
 /* A login that broke between the submission and now is no fault of the task's. */
-static void judge_failed_start(const struct err *err, struct task_outcome *outcome)
+static void judge_failed_start(struct work *work, const struct err *err,
+                               struct task_outcome *outcome)
 {
+    enum task_stop stop = task_run_stop(work->run);
     outcome->exit_code = 1;
+    if (stop != STOP_NO) {
+        const int cause = stop == STOP_CANCEL ? CAUSE_CANCEL : CAUSE_INTERRUPT;
+        outcome->state = stop == STOP_CANCEL ? TASK_CANCELLED : TASK_FAILED;
+        set_reason(outcome, causes[cause].reason, causes[cause].error);
+        return;
+    }
     set_reason(outcome,
                err->code == ERR_LOGIN      ? "login_required"
                : err->code == ERR_NO_SPACE ? "disk_full"
+               : work->failed_step         ? work->failed_step
                                            : "cli_error",
                err->msg);
     if (err->code == ERR_LOGIN)
@@ -455,6 +497,8 @@ static void work_done(struct work *work)
     tail_done(&work->errors);
     stream_done(&work->stream);
     task_spec_free(work->spec);
+    workspace_close(work->workspace);
+    buf_done(&work->members);
     free(work->chunk);
 }
 
@@ -464,6 +508,7 @@ void claude_run(struct task_run *run, struct task_outcome *outcome, void *arg)
     struct work work = {.run = run, .claude = arg};
     work.out = work.errors = (struct tail){.write_fd = -1, .read_fd = -1, .notify_fd = -1};
     work.chunk = malloc(READ_BYTES);
+    buf_init(&work.members, MEMBERS_BYTES_MAX);
     stream_init(&work.stream, task_run_redact(run), pass_event, run);
     int rc = work.chunk ? start(&work, &err) : err_sys(&err, "task");
     if (rc == 0) {
@@ -471,8 +516,11 @@ void claude_run(struct task_run *run, struct task_outcome *outcome, void *arg)
         judge(&work, outcome);
         add_usage(&work, outcome);
         judge_pause(&work, outcome);
+        if (outcome->state == TASK_COMPLETED)
+            finish_run(work.claude, run, work.spec, work.workspace, &work.members);
     } else {
-        judge_failed_start(&err, outcome);
+        judge_failed_start(&work, &err, outcome);
     }
+    buf_add(&outcome->members, buf_str(&work.members), work.members.len);
     work_done(&work);
 }

@@ -10,6 +10,7 @@
 #include "runner/config/config.h"
 #include "runner/oauth/keeper.h"
 #include "runner/proxy/proxy.h"
+#include "runner/repo/repos.h"
 #include "runner/task/engine.h"
 
 #include <stdatomic.h>
@@ -18,6 +19,7 @@
 struct claude {
     struct launcher *launcher;            /* borrowed */
     struct keeper *keeper;                /* borrowed */
+    struct repos *repos;                  /* borrowed */
     struct breaker *breaker;              /* borrowed */
     struct proxy *proxy;                  /* borrowed */
     const struct config *_Atomic *config; /* borrowed: the configuration in force */

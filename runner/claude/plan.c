@@ -2,6 +2,7 @@
 
 #include "base/fd.h"
 #include "base/path.h"
+#include "runner/claude/prepare.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -22,24 +23,50 @@ static const struct {
     const char *name;
     const char *variable;
 } places[] = {
-    {"home", "HOME"},
-    {"config", "CLAUDE_CONFIG_DIR"},
-    {"tmp", "TMPDIR"},
-    {"work", "PWD"},
+    {"home", "HOME"}, {"config", "CLAUDE_CONFIG_DIR"}, {"tmp", "TMPDIR"}, {"work", "PWD"},
+    {"keep", NULL},
 };
 
-static int make_places(const struct claude *claude, const char *dir, struct plan *plan,
-                       struct err *err)
+static int make_places(const struct claude *claude, const char *dir, const char *below,
+                       struct plan *plan, struct err *err)
 {
     for (size_t i = 0; i < COUNT_OF(places); i++) {
         AUTO(str) char *path = path_join(dir, places[i].name);
         if (!path || path_make_dirs(path, 0700, err) ||
             path_own(path, claude->uid, claude->gid, err))
             return path ? -1 : err_sys(err, "workspace");
-        strlist_addf(&plan->env, "%s=%s", places[i].variable, path);
+        if (!places[i].variable)
+            continue;
+        if (strcmp(places[i].name, "work") == 0 && below)
+            strlist_addf(&plan->env, "PWD=%s/%s", path, below);
+        else
+            strlist_addf(&plan->env, "%s=%s", places[i].variable, path);
     }
     plan->cwd = path_join(dir, "work");
     return plan->cwd ? 0 : err_sys(err, "workspace");
+}
+
+/* Who Claude commits as, where the repository says nothing. */
+static int write_identity(const struct claude *claude, const char *dir, struct err *err)
+{
+    static const char text[] = "[user]\n\tname = Claude Code\n\temail = noreply@anthropic.com\n";
+    AUTO(str) char *path = path_join(dir, "home/.gitconfig");
+    AUTO(fd)
+    int fd = path ? open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644) : -1;
+    if (fd < 0 || fd_write_all(fd, text, sizeof(text) - 1) || fchown(fd, claude->uid, claude->gid))
+        return err_sys(err, "cannot write the identity for commits");
+    return 0;
+}
+
+static int add_workspace(struct workspace *workspace, const struct task_spec *spec,
+                         struct plan *plan, struct err *err)
+{
+    if (workspace && workspace_mounts(workspace, &plan->mounts, err))
+        return -1;
+    if (!spec->cwd_relative)
+        return 0;
+    plan->below = strdup(spec->cwd_relative);
+    return plan->below ? 0 : err_sys(err, "workspace");
 }
 
 static void add_environment(const struct claude *claude, struct plan *plan)
@@ -79,8 +106,8 @@ static int add_program(const struct config *config, const struct task_spec *spec
 }
 
 struct plan *claude_plan(const struct claude *claude, const struct task_spec *spec,
-                         const struct lease *lease, const char *dir, struct redact_set *redact,
-                         struct err *err)
+                         const struct lease *lease, const char *dir, struct workspace *workspace,
+                         struct redact_set *redact, struct err *err)
 {
     const struct config *config = atomic_load(claude->config);
     AUTO(plan) struct plan *plan = plan_new();
@@ -91,10 +118,13 @@ struct plan *claude_plan(const struct claude *claude, const struct task_spec *sp
     plan->uid = claude->uid;
     plan->gid = claude->gid;
     plan->kill_grace_ms = config->kill_grace_seconds * 1000;
-    if (make_places(claude, dir, plan, err) || add_program(config, spec, plan, err) ||
-        add_lease(lease, plan, redact, err))
+    if (make_places(claude, dir, spec->cwd_relative, plan, err) ||
+        write_identity(claude, dir, err) || add_workspace(workspace, spec, plan, err) ||
+        add_program(config, spec, plan, err) || add_lease(lease, plan, redact, err))
         return NULL;
     add_environment(claude, plan);
+    if (prepare_files(claude, spec, workspace, dir, plan, err))
+        return NULL;
     if (plan->argv.failed || plan->env.failed) {
         err_set(err, ERR_INTERNAL, "too many arguments for Claude Code");
         return NULL;

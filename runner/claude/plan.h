@@ -4,13 +4,14 @@
 
 #include "proc/plan.h"
 #include "runner/claude/claude.h"
+#include "runner/repo/repos.h"
 #include "runner/spec/spec.h"
 
 /* Makes the directories of a run (below `dir`) and the plan of its process, which gets the lease's
- * token for a credential; `redact` learns it. */
+ * token for a credential; `redact` learns it. `workspace` is NULL for a task without one. */
 struct plan *claude_plan(const struct claude *claude, const struct task_spec *spec,
-                         const struct lease *lease, const char *dir, struct redact_set *redact,
-                         struct err *err);
+                         const struct lease *lease, const char *dir, struct workspace *workspace,
+                         struct redact_set *redact, struct err *err);
 
 /* A file that holds the prompt, for stdin: in memory, so that it leaves no trace. */
 int claude_prompt_fd(const char *prompt, struct err *err);

@@ -147,19 +147,25 @@ enum config_flag {
     X(DOMAINS, egress, "EGRESS", NULL, "open", CONFIG_ANY, CONFIG_RELOADABLE | CONFIG_LATER, \
       "network of tasks when a request doesn't say: open, none, or domains, comma separated") \
     X(TEXT, github_token, "GITHUB_TOKEN", "GITHUB_PAT", NULL, CONFIG_ANY, \
-      CONFIG_SECRET | CONFIG_RELOADABLE | CONFIG_LATER, "the owner's token for github.com") \
+      CONFIG_SECRET | CONFIG_RELOADABLE, "the owner's token for github.com") \
     X(PATH, git_ssh_key_file, "GIT_SSH_KEY_FILE", NULL, NULL, CONFIG_ANY, \
-      CONFIG_RELOADABLE | CONFIG_LATER, "the owner's ssh key for git") \
+      CONFIG_RELOADABLE, "the owner's ssh key for git") \
     X(PATH, git_known_hosts, "GIT_KNOWN_HOSTS", NULL, NULL, CONFIG_ANY, \
-      CONFIG_RELOADABLE | CONFIG_LATER, "host keys that git trusts") \
-    X(LIST, git_allow, "GIT_ALLOW", NULL, NULL, CONFIG_ANY, CONFIG_RELOADABLE | CONFIG_LATER, \
+      CONFIG_RELOADABLE, "host keys that git trusts") \
+    X(LIST, git_allow, "GIT_ALLOW", NULL, NULL, CONFIG_ANY, CONFIG_RELOADABLE, \
       "hosts or `file:` paths that git may use although they are private") \
+    X(INT, git_timeout_seconds, "GIT_TIMEOUT_SECONDS", NULL, "900", CONFIG_RANGE(1, 86400), \
+      CONFIG_RELOADABLE, "time limit of one clone, fetch or push") \
+    X(INT, repo_ttl, "REPO_TTL", NULL, "0", CONFIG_RANGE(0, 31536000), CONFIG_RELOADABLE, \
+      "seconds for which a fetched repository is taken for current; 0: the remote is always asked") \
     X(INT, repo_cache_max_mb, "REPO_CACHE_MAX_MB", NULL, "20480", CONFIG_RANGE(0, 100000000), \
-      CONFIG_RELOADABLE | CONFIG_LATER, "size of the repository cache") \
+      CONFIG_RELOADABLE, "size of the repository cache") \
     X(INT, disk_min_free_mb, "DISK_MIN_FREE_MB", NULL, "1024", CONFIG_RANGE(0, 100000000), \
-      CONFIG_RELOADABLE | CONFIG_LATER, "with less free disk new tasks are answered 507") \
+      CONFIG_RELOADABLE, "with less free disk new tasks are answered 507") \
     X(INT, keep_tasks_days, "KEEP_TASKS_DAYS", NULL, "30", CONFIG_RANGE(1, 36500), \
-      CONFIG_RELOADABLE | CONFIG_LATER, "how long ended tasks are kept") \
+      CONFIG_RELOADABLE, "how long ended tasks are kept") \
+    X(INT, janitor_seconds, "JANITOR_SECONDS", NULL, "600", CONFIG_RANGE(1, 86400), \
+      CONFIG_RELOADABLE, "time between two rounds of the janitor") \
     X(TEXT, callback_secret, "CALLBACK_SECRET", "CLOUDRUN_CALLBACK_SECRET", NULL, CONFIG_ANY, \
       CONFIG_SECRET | CONFIG_RELOADABLE | CONFIG_LATER, "signs webhooks") \
     X(LIST, callback_allow, "CALLBACK_ALLOW", NULL, NULL, CONFIG_ANY, \

@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/path.h"
+#include "runner/api/system_prompt.h"
 #include "runner/api/visits.h"
 #include "runner/oauth/breaker.h"
 #include "runner/version.h"
@@ -24,10 +25,27 @@
 #define BODY_TOTAL_MS 300000
 #define IDLE_MS 100000 /* longer than cloudflared keeps an idle connection: it closes first */
 #define PARKED_MAX 4096
+#define STREAMS_MAX 8192
 #define PROBE_MS 10000
 
 /* Who tasks run as. Another user when the runner is root: the CLI refuses some modes as root, and
  * must not own the runner's files. */
+/* From /etc/passwd itself: asking through NSS loads half a dozen libraries for the daemon's life.
+ */
+static const struct passwd *look_up(const char *name)
+{
+    static struct passwd entry;
+    static char text[4096];
+    struct passwd *found = NULL;
+    FILE *file = fopen("/etc/passwd", "re");
+    while (file && fgetpwent_r(file, &entry, text, sizeof(text), &found) == 0 &&
+           strcmp(found->pw_name, name) != 0)
+        found = NULL;
+    if (file)
+        fclose(file);
+    return found;
+}
+
 static int find_user(const struct config *config, struct claude *claude, struct err *err)
 {
     const char *name = config->user;
@@ -36,8 +54,10 @@ static int find_user(const struct config *config, struct claude *claude, struct 
     if (claude->uid != 0)
         return 0;
     if (!name)
-        name = getpwnam("claude-runner") ? "claude-runner" : "nobody";
-    const struct passwd *user = getpwnam(name);
+        name = look_up("claude-runner") ? "claude-runner" : "nobody";
+    const struct passwd *user = look_up(name);
+    if (!user)
+        user = getpwnam(name);
     if (!user)
         return err_set(err, ERR_CONFIG, "RUNNER_USER: there is no user '%s'", name);
     if (user->pw_uid == 0)
@@ -60,6 +80,18 @@ static int open_state(struct house *house, const struct config *config, struct e
                    : -1;
     house->store = store_open(config->state_dir, err);
     return house->store ? 0 : -1;
+}
+
+static int build_repos(struct house *house, const struct config *config, struct err *err)
+{
+    const struct repos_config repos = {.config = &house->config,
+                                       .launcher = house->launcher,
+                                       .state_dir = config->state_dir,
+                                       .marker = store_instance(house->store),
+                                       .uid = house->claude.uid,
+                                       .gid = house->claude.gid};
+    house->repos = repos_new(&repos, err);
+    return house->repos ? 0 : -1;
 }
 
 /* The breaker has changed its mind: tasks wait, or go on. */
@@ -129,6 +161,14 @@ static int build_alert(struct house *house, const struct config *config, struct 
     return house->alert ? alert_start(house->alert, err) : -1;
 }
 
+static int start_janitor(struct house *house, struct err *err)
+{
+    const struct janitor_config janitor = {
+        .config = &house->config, .store = house->store, .repos = house->repos};
+    house->janitor = janitor_new(&janitor, err);
+    return house->janitor ? 0 : -1;
+}
+
 /* Cloudflare Access, where it is configured. */
 static int build_access(struct house *house, const struct config *config, struct err *err)
 {
@@ -149,6 +189,7 @@ static int build_engine(struct house *house, const struct config *config, struct
     house->claude.breaker = house->breaker;
     house->claude.proxy = house->proxy;
     house->claude.config = &house->config;
+    house->claude.repos = house->repos;
     house->claude.instance = store_instance(house->store);
     house->kinds[0] =
         (struct task_kind){.name = "claude", .run = claude_run, .arg = &house->claude};
@@ -203,7 +244,8 @@ static int serve_http(struct house *house, const struct config *config, struct e
                                      .body_idle_ms = BODY_IDLE_MS,
                                      .body_total_ms = BODY_TOTAL_MS,
                                      .idle_ms = IDLE_MS,
-                                     .parked_max = PARKED_MAX};
+                                     .parked_max = PARKED_MAX,
+                                     .streams_max = STREAMS_MAX};
     house->server = http_start(&http, err);
     if (!house->server)
         return -1;
@@ -224,11 +266,14 @@ static int build_api(struct house *house, struct err *err)
     api->access = house->access;
     api->claude = &house->claude;
     api->launcher = house->launcher;
+    api->repos = house->repos;
+    api->state_dir = atomic_load(&house->config)->state_dir;
     api->guard = api_guard_new();
     api->visits = visits_new();
     api->version = RUNNER_VERSION;
     api->started_ms = clock_mono_ms();
-    return api->guard && api->visits ? 0 : err_sys(err, "api");
+    api->system_prompt = system_prompt_new();
+    return api->guard && api->visits && api->system_prompt ? 0 : err_sys(err, "api");
 }
 
 int house_build(struct house *house, struct config *config, struct err *err)
@@ -241,12 +286,12 @@ int house_build(struct house *house, struct config *config, struct err *err)
         open_state(house, config, err))
         return -1;
     if (build_account(house, err) || build_access(house, config, err) ||
-        build_engine(house, config, err) || build_api(house, err) ||
-        keeper_start(house->keeper, err))
+        build_repos(house, config, err) || build_engine(house, config, err) ||
+        build_api(house, err) || keeper_start(house->keeper, err))
         return -1;
     on_login(house); /* before the first task starts */
     if (engine_start(house->engine, err) || probe_launch(house, config, err) ||
-        build_alert(house, config, err))
+        start_janitor(house, err) || build_alert(house, config, err))
         return -1;
     return serve_http(house, config, err);
 }
@@ -260,6 +305,7 @@ void house_take_apart(struct house *house)
     launcher_stop(house->launcher); /* whatever still runs dies with it … */
     flow_free(house->flow);
     house->flow = NULL;
+    janitor_free(house->janitor);
     if (house->engine && engine_wait_idle(house->engine, 10000))
         engine_free(house->engine); /* … and its task's thread stores that */
     else if (house->engine)
@@ -267,11 +313,13 @@ void house_take_apart(struct house *house)
     launcher_free(house->launcher);
     proxy_free(house->proxy);
     keeper_free(house->keeper);
+    repos_free(house->repos);
     breaker_free(house->breaker);
     store_close(house->store);
     access_free(house->access);
     api_guard_free(house->api.guard);
     visits_free(house->api.visits);
+    system_prompt_free(house->api.system_prompt);
     fd_close(&house->lock_fd);
     for (size_t i = 0; i < house->config_count; i++)
         config_free(house->configs[i]);

@@ -6,6 +6,7 @@
 #include "runner/api/api.h"
 #include "runner/claude/claude.h"
 #include "runner/config/config.h"
+#include "runner/janitor/janitor.h"
 #include "runner/oauth/alert.h"
 
 #include <stdatomic.h>
@@ -23,6 +24,8 @@ struct house {
     struct keeper *keeper;
     struct flow *flow;
     char marker[128]; /* in the environment of what we start: TASK_MARKER=… */
+    struct repos *repos;
+    struct janitor *janitor;
     struct breaker *breaker;
     struct alert *alert;
     struct proxy *proxy;

@@ -1,6 +1,7 @@
 #include "runner/oauth/flow.h"
 
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -11,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #define URL_WAIT_MS 10000
@@ -249,15 +249,13 @@ static void *run(void *arg)
 /* Waits while the state is this one. */
 static void wait_locked(struct flow *flow, bool (*is_waiting)(enum flow_state state), int64_t ms)
 {
-    struct timespec until;
+    int64_t deadline = clock_mono_ms() + ms, left;
     if (flow->waiters >= WAITERS_MAX)
         return;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += ms / 1000;
     flow->waiters++;
-    while (is_waiting(flow->view.state) && !flow->stopping)
-        if (pthread_cond_timedwait(&flow->moved, &flow->lock, &until))
-            break;
+    while (is_waiting(flow->view.state) && !flow->stopping &&
+           (left = deadline - clock_mono_ms()) > 0)
+        cond_wait(&flow->moved, &flow->lock, left);
     flow->waiters--;
 }
 
@@ -409,7 +407,6 @@ int flow_cancel(struct flow *flow, const char *id, struct flow_view *ret_view, s
 
 struct flow *flow_new(const struct flow_config *config, struct err *err)
 {
-    pthread_condattr_t attr;
     struct flow *flow = calloc(1, sizeof(*flow));
     if (!flow) {
         err_sys(err, "login");
@@ -417,10 +414,7 @@ struct flow *flow_new(const struct flow_config *config, struct err *err)
     }
     flow->config = *config;
     pthread_mutex_init(&flow->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&flow->moved, &attr);
-    pthread_condattr_destroy(&attr);
+    cond_init(&flow->moved);
     flow->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (flow->wake_fd < 0) {
         err_sys(err, "login");

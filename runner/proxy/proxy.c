@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WORKERS 128 /* requests at once; a thread that has never run costs next to nothing */
+#define WORKERS 112 /* requests at once; a thread that has never run costs next to nothing */
 #define HEAD_MS 30000
 #define BODY_IDLE_MS 120000
 #define IDLE_MS 300000 /* the CLI keeps its connections between turns */

@@ -74,20 +74,23 @@ enum spec_flag {
     X(TEXT, prompt, "prompt", NULL, SPEC_RANGE(1, SPEC_PROMPT_MAX), NULL, SPEC_CLAUDE, NULL, \
       "what Claude is to do; travels by stdin") \
     X(REPO, repo_url, "repoUrl", "gitRepo|repo_url", SPEC_RANGE(1, 2048), NULL, \
-      SPEC_CLAUDE | SPEC_COMMAND | SPEC_LATER, NULL, \
+      SPEC_CLAUDE | SPEC_COMMAND, NULL, \
       "repository to work in: https, ssh, scp form, or owner/name for GitHub") \
     X(REF, git_branch, "gitBranch", NULL, SPEC_RANGE(1, 255), NULL, \
-      SPEC_CLAUDE | SPEC_COMMAND | SPEC_LATER, NULL, "branch to check out") \
+      SPEC_CLAUDE | SPEC_COMMAND, NULL, "branch to check out") \
     X(REF, git_ref, "gitRef", NULL, SPEC_RANGE(1, 255), NULL, \
-      SPEC_CLAUDE | SPEC_COMMAND | SPEC_LATER, NULL, "tag, commit or other ref to check out") \
+      SPEC_CLAUDE | SPEC_COMMAND, NULL, "tag, commit or other ref to check out") \
     X(INT, git_depth, "gitDepth", NULL, SPEC_RANGE(1, 1000000), NULL, \
-      SPEC_CLAUDE | SPEC_COMMAND | SPEC_LATER, NULL, "commits of history") \
+      SPEC_CLAUDE | SPEC_COMMAND, NULL, \
+      "commits of history that would do; a cached repository has them all") \
     X(SSH_KEY, ssh_key, "sshKey", NULL, SPEC_RANGE(1, 65536), NULL, \
-      SPEC_CLAUDE | SPEC_COMMAND | SPEC_SECRET | SPEC_LATER, NULL, "private key for git over ssh") \
+      SPEC_CLAUDE | SPEC_COMMAND | SPEC_SECRET, NULL, "private key for git over ssh") \
     X(TOKEN, git_token, "gitToken", NULL, SPEC_RANGE(1, 4096), NULL, \
-      SPEC_CLAUDE | SPEC_COMMAND | SPEC_SECRET | SPEC_LATER, NULL, "token for git over https") \
+      SPEC_CLAUDE | SPEC_COMMAND | SPEC_SECRET, NULL, "token for git over https") \
+    X(BOOL, stale_ok, "staleOk", NULL, SPEC_ANY, "false", SPEC_CLAUDE | SPEC_COMMAND, NULL, \
+      "when the repository's remote cannot be reached, what is here will do") \
     X(PATH, cwd_relative, "cwdRelative", "working_dir", SPEC_RANGE(1, 1024), NULL, \
-      SPEC_CLAUDE | SPEC_COMMAND | SPEC_LATER, NULL, "directory inside the workspace to start in") \
+      SPEC_CLAUDE | SPEC_COMMAND, NULL, "directory inside the workspace to start in") \
     X(TEXT, system_prompt, "systemPrompt", NULL, SPEC_RANGE(0, SPEC_ARG_MAX), \
       "SYSTEM_PROMPT_FILE", SPEC_CLAUDE, "--system-prompt", "replaces the CLI's system prompt") \
     X(TEXT, append_system_prompt, "appendSystemPrompt", NULL, SPEC_RANGE(0, SPEC_ARG_MAX), NULL, \
@@ -116,11 +119,11 @@ enum spec_flag {
     X(BOOL, include_partial_messages, "includePartialMessages", NULL, SPEC_ANY, "false", \
       SPEC_CLAUDE, "--include-partial-messages", "events for parts of messages as they come") \
     X(OBJECT, mcp_config, "mcpConfig", NULL, SPEC_RANGE(2, SPEC_ARG_MAX), NULL, \
-      SPEC_CLAUDE | SPEC_SECRET | SPEC_LATER, "--mcp-config", "MCP servers") \
+      SPEC_CLAUDE | SPEC_SECRET, NULL, "MCP servers") \
     X(STRINGS, slash_commands, "slashCommands", NULL, SPEC_RANGE(2, SPEC_PROMPT_MAX), NULL, \
-      SPEC_CLAUDE | SPEC_LATER, NULL, "slash commands: text by name") \
+      SPEC_CLAUDE, NULL, "slash commands: text by name") \
     X(OBJECT, subagents, "subagents", NULL, SPEC_RANGE(2, SPEC_ARG_MAX), NULL, \
-      SPEC_CLAUDE | SPEC_LATER, "--agents", "subagents by name") \
+      SPEC_CLAUDE, "--agents", "subagents by name") \
     X(BOOL, use_named_pipe, "useNamedPipe", NULL, SPEC_ANY, "false", SPEC_CLAUDE, NULL, \
       "accepted for old clients; prompts always travel by stdin") \
     X(INT, timeout_minutes, "timeoutMinutes", NULL, SPEC_RANGE(1, 10080), "TASK_TIMEOUT_MINUTES", \
@@ -128,10 +131,10 @@ enum spec_flag {
     X(INT, timeout_ms, "timeout_ms", NULL, SPEC_RANGE(1, SPEC_TIMEOUT_MAX_MS), NULL, \
       SPEC_CLAUDE | SPEC_COMMAND, NULL, "time limit (or timeoutMinutes)") \
     X(ENV, environment_secrets, "environmentSecrets", NULL, SPEC_RANGE(2, SPEC_PROMPT_MAX), NULL, \
-      SPEC_CLAUDE | SPEC_SECRET | SPEC_LATER, NULL, \
+      SPEC_CLAUDE | SPEC_SECRET, NULL, \
       "environment for Claude and a .env file kept out of git") \
     X(LINES, pre_execution_commands, "preExecutionCommands", NULL, SPEC_RANGE(0, 100), NULL, \
-      SPEC_CLAUDE | SPEC_LATER, NULL, "shell commands to run in the workspace before") \
+      SPEC_CLAUDE, NULL, "shell commands to run in the workspace before") \
     X(INPUTS, inputs, "inputs", NULL, SPEC_RANGE(2, 65536), NULL, \
       SPEC_TASK | SPEC_LATER, NULL, "uploaded inputs by name: \"sha256:…\"") \
     X(TOKEN, anthropic_api_key, "anthropicApiKey", NULL, SPEC_RANGE(8, 4096), NULL, \
@@ -164,29 +167,29 @@ enum spec_flag {
       "the task goes on when its caller goes away") \
     X(BOOL, retry_interrupted, "retryInterrupted", NULL, SPEC_ANY, "false", SPEC_TASK, NULL, \
       "run again when a crash of the runner interrupted it") \
-    X(GROUP, post, "postExecutionActions", NULL, SPEC_ANY, NULL, SPEC_CLAUDE | SPEC_LATER, NULL, \
+    X(GROUP, post, "postExecutionActions", NULL, SPEC_ANY, NULL, SPEC_CLAUDE, NULL, \
       "what follows a success") \
     X(GROUP, post_git, "postExecutionActions.git", NULL, SPEC_ANY, NULL, \
-      SPEC_CLAUDE | SPEC_LATER, NULL, "commit and push") \
+      SPEC_CLAUDE, NULL, "commit and push") \
     X(BOOL, post_git_commit, "postExecutionActions.git.commit", NULL, SPEC_ANY, "false", \
-      SPEC_CLAUDE | SPEC_LATER, NULL, "commit what changed") \
+      SPEC_CLAUDE, NULL, "commit what changed") \
     X(TEXT, post_git_commit_message, "postExecutionActions.git.commitMessage", NULL, \
-      SPEC_RANGE(1, 65536), NULL, SPEC_CLAUDE | SPEC_LATER, NULL, "message of that commit") \
+      SPEC_RANGE(1, 65536), NULL, SPEC_CLAUDE, NULL, "message of that commit") \
     X(BOOL, post_git_push, "postExecutionActions.git.push", NULL, SPEC_ANY, "false", \
-      SPEC_CLAUDE | SPEC_LATER, NULL, "push it") \
+      SPEC_CLAUDE, NULL, "push it") \
     X(REF, post_git_branch, "postExecutionActions.git.branch", NULL, SPEC_RANGE(1, 255), NULL, \
-      SPEC_CLAUDE | SPEC_LATER, NULL, "branch to push to") \
+      SPEC_CLAUDE, NULL, "branch to push to") \
     X(LINES, post_git_files, "postExecutionActions.git.files", NULL, SPEC_RANGE(0, 1000), NULL, \
-      SPEC_CLAUDE | SPEC_LATER, NULL, "commit only these") \
+      SPEC_CLAUDE, NULL, "commit only these") \
     X(CHOICE, post_git_conflict_strategy, "postExecutionActions.git.conflictStrategy", NULL, \
-      SPEC_ONE_OF("auto|fail"), "auto", SPEC_CLAUDE | SPEC_LATER, NULL, \
+      SPEC_ONE_OF("auto|fail"), "auto", SPEC_CLAUDE, NULL, \
       "when the push is rejected") \
     X(GROUP, post_upload, "postExecutionActions.uploadFiles", NULL, SPEC_ANY, NULL, \
-      SPEC_CLAUDE | SPEC_LATER, NULL, "files to keep") \
+      SPEC_CLAUDE, NULL, "files to keep") \
     X(LINES, post_upload_glob_patterns, "postExecutionActions.uploadFiles.globPatterns", NULL, \
-      SPEC_RANGE(0, 100), NULL, SPEC_CLAUDE | SPEC_LATER, NULL, "which") \
+      SPEC_RANGE(0, 100), NULL, SPEC_CLAUDE, NULL, "which") \
     X(PATH, post_upload_gcs_prefix, "postExecutionActions.uploadFiles.gcsPrefix", NULL, \
-      SPEC_RANGE(1, 512), NULL, SPEC_CLAUDE | SPEC_LATER, NULL, "where") \
+      SPEC_RANGE(1, 512), NULL, SPEC_CLAUDE, NULL, "where") \
     X(TEXT, command, "command", NULL, SPEC_RANGE(1, SPEC_PROMPT_MAX), NULL, \
       SPEC_COMMAND | SPEC_LATER, NULL, "shell command") \
     X(ENV, env, "env", NULL, SPEC_RANGE(2, SPEC_PROMPT_MAX), NULL, \

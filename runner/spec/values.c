@@ -124,39 +124,51 @@ static bool is_scp_form(const char *text)
     return form_is_domain(host) && host[0] != '*';
 }
 
-/* 1 when it is a well-formed URL for git, 0 when it is none, -1 when it holds a password. */
-static int is_git_url(const char *text)
+/* http, https, ssh or file. */
+static bool is_git_url(const char *text)
 {
     static const char *const schemes[] = {"https://", "http://", "ssh://"};
     struct form_url url;
     char plain[2200];
     if (str_starts(text, "file:///"))
-        return 1;
+        return true;
     for (size_t i = 0; i < COUNT_OF(schemes); i++) {
         size_t n = strlen(schemes[i]);
         if (strncasecmp(text, schemes[i], n) != 0)
             continue;
         const char *rest = text + n, *path = strchr(rest, '/');
-        const char *user = memchr(rest, '@', path ? (size_t)(path - rest) : strlen(rest));
         int len = snprintf(plain, sizeof(plain), "https://%s", rest);
-        if (!path || path[1] == '\0' || len < 0 || (size_t)len >= sizeof(plain) ||
-            form_url(plain, &url))
-            return 0;
-        bool ssh_user = user && i == 2 && !memchr(rest, ':', (size_t)(user - rest));
-        return user && !ssh_user ? -1 : 1;
+        return path && path[1] && len > 0 && (size_t)len < sizeof(plain) &&
+               form_url(plain, &url) == 0;
     }
-    return 0;
+    return false;
+}
+
+/* What somebody wrote before the host of an http URL, or as ssh's password, is a secret in the
+ * wrong place: it is taken out before anything is kept. */
+static void strip_user(char *url)
+{
+    char *authority = strstr(url, "://"), *path, *at;
+    if (!authority || !(path = strchr(authority + 3, '/')))
+        return;
+    authority += 3;
+    at = memrchr(authority, '@', (size_t)(path - authority));
+    if (!at)
+        return;
+    char *from = authority, *to = at + 1;
+    if (strncasecmp(url, "ssh", 3) == 0) {
+        from = memchr(authority, ':', (size_t)(at - authority));
+        to = at;
+    }
+    if (from)
+        memmove(from, to, strlen(to) + 1);
 }
 
 static int check_repo(const struct spec_row *row, const char *text, struct err *err)
 {
     (void)row;
-    int url = form_is_token(text) && *text != '-' ? is_git_url(text) : 0;
-    if (url < 0)
-        return err_set(err, ERR_INVALID,
-                       "must not hold a user or password: give gitToken or sshKey instead");
-    if (url == 0 &&
-        (!form_is_token(text) || *text == '-' || (!is_owner_name(text) && !is_scp_form(text))))
+    bool plain = form_is_token(text) && *text != '-';
+    if (!plain || (!is_git_url(text) && !is_owner_name(text) && !is_scp_form(text)))
         return err_set(err, ERR_INVALID,
                        "must be an https or ssh URL, user@host:path, or owner/name for GitHub");
     return 0;
@@ -223,6 +235,15 @@ static void add_choices(const char *choices, struct buf *out)
         buf_add(out, choices, n);
         choices = choices[n] ? choices + n + 1 : NULL;
     }
+}
+
+static int decode_repo(const struct spec_row *row, const struct json *value, void *member,
+                       struct err *err)
+{
+    if (decode_string(row, value, member, err))
+        return -1;
+    strip_user(*(char **)member);
+    return 0;
 }
 
 static int decode_choice(const struct spec_row *row, const struct json *value, void *member,
@@ -396,7 +417,7 @@ static const struct {
     [KIND_ID] = {decode_string, FORM_STRING, "string"},
     [KIND_UUID] = {decode_string, FORM_STRING, "UUID"},
     [KIND_URL] = {decode_string, FORM_STRING, "URL"},
-    [KIND_REPO] = {decode_string, FORM_STRING, "repository"},
+    [KIND_REPO] = {decode_repo, FORM_STRING, "repository"},
     [KIND_REF] = {decode_string, FORM_STRING, "git ref"},
     [KIND_PATH] = {decode_string, FORM_STRING, "relative path"},
     [KIND_SSH_KEY] = {decode_string, FORM_STRING, "private key"},

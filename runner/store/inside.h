@@ -26,4 +26,8 @@ struct store {
 /* Reads one task through this connection, inside its transaction. ERR_NOT_FOUND. */
 int store_read_task(struct db *db, const char *id, struct task_record *ret_record, struct err *err);
 
+/* A connection for reading, and giving it back. */
+struct db *reader_take(struct store *store, struct err *err);
+void reader_give(struct store *store, struct db *db);
+
 #endif

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct db *take_reader(struct store *store, struct err *err)
+struct db *reader_take(struct store *store, struct err *err)
 {
     struct db *db = NULL;
     pthread_mutex_lock(&store->lock);
@@ -15,7 +15,7 @@ static struct db *take_reader(struct store *store, struct err *err)
     return db ? db : db_open(store->path, DB_READ, err);
 }
 
-static void give_reader(struct store *store, struct db *db)
+void reader_give(struct store *store, struct db *db)
 {
     pthread_mutex_lock(&store->lock);
     if (store->reader_count < READERS_MAX) {
@@ -74,11 +74,11 @@ int store_read_task(struct db *db, const char *id, struct task_record *ret_recor
 
 int store_get(struct store *store, const char *id, struct task_record *ret_record, struct err *err)
 {
-    struct db *db = take_reader(store, err);
+    struct db *db = reader_take(store, err);
     if (!db)
         return -1;
     int rc = store_read_task(db, id, ret_record, err);
-    give_reader(store, db);
+    reader_give(store, db);
     return rc;
 }
 
@@ -86,7 +86,7 @@ int store_get(struct store *store, const char *id, struct task_record *ret_recor
 static int read_blob(struct store *store, const char *sql, const char *id, struct buf *out,
                      struct err *err)
 {
-    struct db *db = take_reader(store, err);
+    struct db *db = reader_take(store, err);
     if (!db)
         return -1;
     struct db_stmt *stmt = db_query(db, err, sql, "s", id);
@@ -98,7 +98,7 @@ static int read_blob(struct store *store, const char *sql, const char *id, struc
             got = buf_check(out, "what the task left", err);
     }
     db_done(stmt);
-    give_reader(store, db);
+    reader_give(store, db);
     return got < 0 ? -1 : 0;
 }
 
@@ -133,7 +133,7 @@ int store_list(struct store *store, const struct store_filter *filter,
     const char *sql = !filter->oldest_first                               ? newest
                       : filter->states && !(filter->states & ~all_active) ? active
                                                                           : oldest;
-    struct db *db = take_reader(store, err);
+    struct db *db = reader_take(store, err);
     if (!db)
         return -1;
     struct db_stmt *stmt = db_query(db, err, sql, "isiii", (int64_t)filter->states, filter->kind,
@@ -145,13 +145,13 @@ int store_list(struct store *store, const struct store_filter *filter,
         stop = fn(&record, arg);
     }
     db_done(stmt);
-    give_reader(store, db);
+    reader_give(store, db);
     return got < 0 ? -1 : 0;
 }
 
 int store_count(struct store *store, int64_t ret_counts[TASK_STATE_COUNT], struct err *err)
 {
-    struct db *db = take_reader(store, err);
+    struct db *db = reader_take(store, err);
     if (!db)
         return -1;
     struct db_stmt *stmt = db_query(db, err, "SELECT state,count(*) FROM tasks GROUP BY state", "");
@@ -163,6 +163,6 @@ int store_count(struct store *store, int64_t ret_counts[TASK_STATE_COUNT], struc
             ret_counts[state] = db_int(stmt, 1);
     }
     db_done(stmt);
-    give_reader(store, db);
+    reader_give(store, db);
     return got < 0 ? -1 : 0;
 }

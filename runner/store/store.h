@@ -144,6 +144,12 @@ struct store_filter {
 int store_list(struct store *store, const struct store_filter *filter,
                int (*fn)(const struct task_record *record, void *arg), void *arg, struct err *err);
 
+/* Removes up to `limit` tasks that ended before a time, with their answers and idempotency keys;
+ * `gone` first removes what a task left elsewhere, and keeps it by returning non-zero. Returns how
+ * many were looked at, or -1. */
+int store_expire(struct store *store, int64_t before_ms, int limit,
+                 int (*gone)(const char *id, void *arg), void *arg, struct err *err);
+
 /* Tasks by state. */
 int store_count(struct store *store, int64_t ret_counts[TASK_STATE_COUNT], struct err *err);
 

@@ -8,7 +8,7 @@
  *
  *     engine_submit ─▶ store ─▶ queue ─▶ slot free ─▶ thread ─▶ kind->run() ─▶ store ─▶ watchers
  *
- * Threads: any. Watch callbacks run on the task's thread, without locks held.
+ * Threads: any. Watch callbacks run on the task's thread; ended() without locks held.
  */
 #ifndef TASK_ENGINE_H
 #define TASK_ENGINE_H
@@ -53,8 +53,9 @@ struct task_kind {
 
 /* What a run works with. */
 const struct task_record *task_run_record(const struct task_run *run);
-const char *task_run_secrets(const struct task_run *run); /* unsealed JSON, "" for none */
-const char *task_run_dir(const struct task_run *run);     /* private, owned by the task's user */
+const char *task_run_secrets(const struct task_run *run);  /* unsealed JSON, "" for none */
+const char *task_run_dir(const struct task_run *run);      /* private, the runner's own */
+const char *task_run_keep_dir(const struct task_run *run); /* what lasts: events, outputs */
 struct events *task_run_events(const struct task_run *run);
 struct redact_set *task_run_redact(const struct task_run *run);
 /* Readable when task_run_stop() may have changed. */
@@ -97,10 +98,14 @@ void engine_resize(struct engine *engine, int slots, int queue_max);
 int engine_submit(struct engine *engine, const struct task_new *task,
                   struct task_record *ret_record, bool *ret_created, struct err *err);
 
-/* A caller that waits for a task's end. The engine calls ended() once, unless engine_unwatch()
- * came first. */
+/* A caller that waits for a task's end, and may follow its events. The engine calls ended() once,
+ * unless engine_unwatch() came first. */
 struct engine_watch {
     void (*ended)(struct engine_watch *watch);
+    /* NULL, or called whenever whole events have reached the file, with the offset after them.
+     * Under the engine's lock: never after ended() or engine_unwatch(), and it may only take note.
+     */
+    void (*grew)(struct engine_watch *watch, int64_t end);
     bool patient;  /* waits through pauses; else ended() is called when the task is paused, too */
     bool attached; /* the task is cancelled when its last attached watch goes away */
     struct engine_watch *next; /* the engine's */

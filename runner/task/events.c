@@ -19,6 +19,8 @@ struct events {
     int64_t size; /* of the file and what is pending */
     struct buf pending;
     bool truncated;
+    void (*written)(int64_t end, void *arg); /* or NULL */
+    void *arg;
 };
 
 /* Offset after the last whole event that ends at or before `end`, looking back from there. */
@@ -104,6 +106,8 @@ int events_flush(struct events *events, struct err *err)
         buf_done(pending);
     else
         buf_clear(pending);
+    if (events->written)
+        events->written(events->size, events->arg);
     return 0;
 }
 
@@ -144,6 +148,12 @@ int events_add(struct events *events, const char *name, const char *json, size_t
     }
     events->size += (int64_t)(pending->len - before);
     return pending->len > PENDING_BYTES ? events_flush(events, err) : 0;
+}
+
+void events_tell(struct events *events, void (*written)(int64_t end, void *arg), void *arg)
+{
+    events->written = written;
+    events->arg = arg;
 }
 
 int64_t events_size(const struct events *events)
@@ -233,6 +243,12 @@ int events_read(int fd, int64_t offset, struct buf *scratch, struct event *ret_e
                                 .data = data,
                                 .data_len = (size_t)(at - 1 - data)};
     return 1;
+}
+
+int64_t events_end(int fd)
+{
+    struct stat st;
+    return fstat(fd, &st) ? -1 : whole_size(fd, st.st_size);
 }
 
 bool events_end_with(const char *path, const char *name)

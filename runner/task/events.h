@@ -37,6 +37,9 @@ DEFINE_AUTO(events, struct events *, events_close)
  */
 int events_add(struct events *events, const char *name, const char *json, size_t len,
                struct err *err);
+/* From now on calls written() whenever whole events have reached the file, with the offset after
+ * them; on the writer's thread. */
+void events_tell(struct events *events, void (*written)(int64_t end, void *arg), void *arg);
 /* On failure the events that are not on the file are dropped; those that are, are whole. */
 int events_flush(struct events *events, struct err *err);
 int64_t events_size(const struct events *events);
@@ -58,6 +61,10 @@ struct event {
  * ERR_RANGE when offset is no event's. */
 int events_read(int fd, int64_t offset, struct buf *scratch, struct event *ret_event,
                 struct err *err);
+
+/* The offset after the last whole event of an open file, -1 when it cannot be read. A writer may
+ * still take back what lies behind it. */
+int64_t events_end(int fd);
 
 /* True when the file ends with a whole event of that name. Looks at that event alone. */
 bool events_end_with(const char *path, const char *name);

@@ -29,6 +29,7 @@ struct task_run {
     struct task_record record;
     struct buf secrets;
     char *dir;
+    char *keep_dir;
     struct events *events;
     struct redact_set *redact;
     int wake_fd; /* borrowed from live */
@@ -49,6 +50,11 @@ const char *task_run_secrets(const struct task_run *run)
 const char *task_run_dir(const struct task_run *run)
 {
     return run->dir;
+}
+
+const char *task_run_keep_dir(const struct task_run *run)
+{
+    return run->keep_dir;
 }
 
 struct events *task_run_events(const struct task_run *run)
@@ -265,15 +271,30 @@ static bool claim(struct task_run *run)
     }
 }
 
+/* Tells who follows the task that its events have grown. */
+static void tell_followers(int64_t end, void *arg)
+{
+    struct task_run *run = arg;
+    pthread_mutex_lock(&run->engine->lock);
+    for (struct engine_watch *watch = run->live->watches; watch; watch = watch->next)
+        if (watch->grew)
+            watch->grew(watch, end);
+    pthread_mutex_unlock(&run->engine->lock);
+}
+
 static int make_private_dir(struct task_run *run, struct err *err)
 {
     const struct engine_config *config = &run->engine->config;
     run->dir = path_join(run->engine->run_dir, run->record.id);
-    if (!run->dir)
+    run->keep_dir = path_join(run->engine->tasks_dir, run->record.id);
+    if (!run->dir || !run->keep_dir)
         return err_sys(err, "workspace");
-    if (path_remove_tree(run->dir, err) || path_make_dirs(run->dir, 0700, err))
+    /* a directory of the runner's own: what it makes, mounts and renames in there as root the task
+     * cannot swap for something else */
+    bool shared = config->uid != geteuid();
+    if (path_remove_tree(run->dir, err) || path_make_dirs(run->dir, shared ? 0711 : 0700, err))
         return -1;
-    return path_own(run->dir, config->uid, config->gid, err);
+    return 0;
 }
 
 static int prepare(struct task_run *run, struct err *err)
@@ -287,7 +308,10 @@ static int prepare(struct task_run *run, struct err *err)
         store_secrets(store, run->live->id, &run->secrets, err))
         return -1;
     run->events = begin_events(run->engine, run->record.id, err);
-    return run->events ? make_private_dir(run, err) : -1;
+    if (!run->events)
+        return -1;
+    events_tell(run->events, tell_followers, run);
+    return make_private_dir(run, err);
 }
 
 static void fail_outcome(struct task_outcome *outcome, const struct err *err)
@@ -364,6 +388,8 @@ static void clean_up(struct task_run *run)
     struct err err;
     if (run->dir && path_remove_tree(run->dir, &err))
         log_warn("task", "%s", err.msg);
+    if (run->events)
+        events_tell(run->events, NULL, NULL); /* the live task may be gone */
     events_close(run->events);
     redact_free(run->redact);
     if (run->secrets.data)
@@ -371,6 +397,22 @@ static void clean_up(struct task_run *run)
     buf_done(&run->secrets);
     task_record_done(&run->record);
     free(run->dir);
+    free(run->keep_dir);
+}
+
+/* Tells followers why nothing comes for a while. */
+static void add_pause_event(struct task_run *run, const struct task_outcome *outcome)
+{
+    struct json_writer w;
+    AUTO(buf) struct buf json = BUF_INIT(8192);
+    json_write(&w, &json);
+    json_open_object(&w, NULL);
+    json_add_text(&w, "status", task_state_name(outcome->state));
+    json_add_text(&w, "reason", outcome->reason);
+    json_add_text(&w, "error", outcome->error);
+    json_close(&w);
+    if (run->events && buf_ok(&json))
+        task_run_event(run, "error", json.data, json.len);
 }
 
 /* Back to waiting, as long as nobody wants it to end and it has not been so too often. */
@@ -380,6 +422,7 @@ static bool pause_task(struct task_run *run, struct task_outcome *outcome)
     if (task_run_stop(run) == STOP_NO && run->record.attempts < PAUSES_MAX &&
         store_requeue(run->engine->config.store, run->live->id, outcome->state, &err) == 1) {
         log_info("task", "%s: %s", task_state_name(outcome->state), outcome->error);
+        add_pause_event(run, outcome);
         return true;
     }
     outcome->state = TASK_FAILED;

@@ -34,7 +34,10 @@ static int send_parts(int fd, struct iovec *parts, size_t count)
             continue;
         if (n < 0 && (errno != EAGAIN || wait_for_room(fd)))
             return -1;
-        for (; n > 0 && msg.msg_iovlen > 0 && (size_t)n >= msg.msg_iov->iov_len; msg.msg_iovlen--)
+        if (n < 0)
+            n = 0;
+        /* empty parts go as well: nothing would ever be sent of them */
+        for (; msg.msg_iovlen > 0 && (size_t)n >= msg.msg_iov->iov_len; msg.msg_iovlen--)
             n -= (ssize_t)(msg.msg_iov++)->iov_len;
         if (n > 0) {
             msg.msg_iov->iov_base = (char *)msg.msg_iov->iov_base + n;
@@ -54,25 +57,37 @@ static int lose_client(struct http_request *req)
     return -1;
 }
 
-int http_begin(struct http_request *req, int status, const char *type)
+/* len -1: not known yet. */
+static int begin(struct http_request *req, int status, const char *type, int64_t len)
 {
     AUTO(buf) struct buf head = BUF_INIT(REPLY_HEAD_MAX);
     if (req->state != REQUEST_OPEN)
         return -1;
-    bool chunked = req->head.minor >= 1 && reply_has_body(status);
-    req->flow_keeps = request_keeps(req) && (chunked || !reply_has_body(status));
+    bool chunked = len < 0 && req->head.minor >= 1 && reply_has_body(status);
+    req->flow_keeps = request_keeps(req) && (chunked || len >= 0 || !reply_has_body(status));
     req->flow_chunked = chunked && strcmp(req->head.method, "HEAD") != 0;
     reply_add_head(&head, &(struct reply){.status = status,
                                           .type = type,
                                           .id = req->id,
                                           .added = req->added.data,
+                                          .len = len < 0 ? 0 : (size_t)len,
                                           .chunked = chunked,
-                                          .until_close = !chunked,
+                                          .until_close = !chunked && len < 0,
                                           .keep = req->flow_keeps});
     req->state = REQUEST_ANSWERED;
     req->status = status;
     struct iovec part = {head.data, head.len};
     return buf_ok(&head) && send_parts(req->conn->fd, &part, 1) == 0 ? 0 : lose_client(req);
+}
+
+int http_begin(struct http_request *req, int status, const char *type)
+{
+    return begin(req, status, type, -1);
+}
+
+int http_begin_sized(struct http_request *req, int status, const char *type, int64_t len)
+{
+    return begin(req, status, type, len);
 }
 
 int http_write(struct http_request *req, const void *data, size_t len)

@@ -7,13 +7,15 @@
  *     sends the answer later, keeps the connection alive with white space, and notices a client
  *     that goes away;
  *   - an answer that its client takes slowly moves there too;
+ *   - a stream, which lasts as long as its client likes, lives on a second such thread, so that
+ *     thousands of busy ones do not keep a single parked answer waiting;
  *   - a connection that is still sending its head or body, or idles between requests, does hold a
  *     worker; when few workers are left, the one that has waited longest is cut off (guard.h).
  *
- * Descriptors: up to workers + 1024 queued + parked_max + 512 for slow answers and closes; the
- * program's limit should be above that.
+ * Descriptors: up to workers + 1024 queued + parked_max + streams_max + 512 for slow answers and
+ * closes; the program's limit should be above that.
  *
- * Threads: handlers run on workers, park callbacks on the epoll thread; every function below may
+ * Threads: handlers run on workers, callbacks on the epoll threads; every function below may
  * be called from any thread unless it takes a request (then: from its handler).
  */
 #ifndef HTTP_HTTP_H
@@ -67,11 +69,12 @@ struct http_config {
     void (*trouble)(const char *message, void *arg);
     void *arg;
 
-    int head_ms;       /* a whole head within this time */
-    int body_idle_ms;  /* a body: no longer than this without a byte */
-    int body_total_ms; /* a whole body within this time */
-    int idle_ms;       /* a kept connection without a request */
-    size_t parked_max; /* more answer 503 */
+    int head_ms;        /* a whole head within this time */
+    int body_idle_ms;   /* a body: no longer than this without a byte */
+    int body_total_ms;  /* a whole body within this time */
+    int idle_ms;        /* a kept connection without a request */
+    size_t parked_max;  /* more answer 503 */
+    size_t streams_max; /* the same */
 };
 
 struct http_server *http_start(const struct http_config *config, struct err *err);
@@ -84,7 +87,7 @@ int http_port(const struct http_server *server);
 void http_stop(struct http_server *server, int linger_ms);
 
 struct http_stats {
-    int workers, busy, parked;
+    int workers, busy, parked, streams;
     uint64_t requests, refused, cut_off;
 };
 void http_stats(struct http_server *server, struct http_stats *ret_stats);
@@ -131,6 +134,8 @@ void http_send(struct http_request *req, int status, const char *type, const voi
  * slow client. -1 once the client is gone. http_end() is owed after http_begin(); with `whole`
  * false the connection is broken off, so that the client knows. */
 int http_begin(struct http_request *req, int status, const char *type);
+/* The same for a body of a known length: exactly that much is to be written. */
+int http_begin_sized(struct http_request *req, int status, const char *type, int64_t len);
 int http_write(struct http_request *req, const void *data, size_t len);
 void http_end(struct http_request *req, bool whole);
 /* True when the client has closed its side. */
@@ -170,5 +175,57 @@ void http_parked_send(struct http_parked *parked, int status, const char *type, 
                       const void *body, size_t len);
 /* Closes the connection without an answer. */
 void http_parked_drop(struct http_parked *parked);
+
+/*
+ * A stream: an answer without a known end, made piece by piece as its client takes it. Nothing is
+ * gathered for a client that reads slowly: fill() is asked for the next piece once the socket has
+ * taken the last one, so the source (a file) waits, not memory.
+ */
+enum http_fill {
+    HTTP_FILL_MORE,  /* there is more right now */
+    HTTP_FILL_WAIT,  /* nothing more before http_stream_wake() */
+    HTTP_FILL_END,   /* this was the last piece */
+    HTTP_FILL_BROKEN /* break the connection off, so that the client knows */
+};
+
+/* The next bytes of the answer: `bytes`, then a range of a file (sent without being copied). */
+struct http_piece {
+    struct buf *bytes; /* at most HTTP_PIECE_BYTES */
+    int file;          /* borrowed until done() */
+    int64_t file_at;
+    size_t file_len; /* 0: no range */
+};
+
+#define HTTP_PIECE_BYTES (64u << 10)
+
+struct http_stream_config {
+    int status;
+    const char *type;
+    const char *headers;   /* ready header lines, or NULL */
+    const char *heartbeat; /* static text, sent when nothing else was for heartbeat_ms */
+    int heartbeat_ms;
+    int stuck_ms; /* a client that has not taken a few KiB, or all there is, within this is dropped
+                   */
+    int pace_ms;  /* after a WAIT, fill() is not called again sooner than this */
+    /* On the epoll thread. They must not block; bound what a call does. */
+    enum http_fill (*fill)(struct http_piece *piece, void *arg);
+    void (*done)(void *arg); /* last call, once, whatever the reason; the handle is void after it */
+    void *arg;
+};
+
+/* Hands the request over: the handler must not touch it again. NULL when there is no room
+ * (ERR_BUSY); then it can still be answered, and done() will not come. fill() is called at once,
+ * maybe before this returns. The handle is valid until done() has returned, which may be before
+ * this returns: whoever wakes agrees with done() on that under a lock of its own. HEAD gets the
+ * head alone. */
+struct http_parked *http_stream(struct http_request *req, const struct http_stream_config *config,
+                                struct err *err);
+
+/* There is more to fill in. Cheap when that is known already. Any thread; never blocks, and takes
+ * no lock but the server's own: may be called with locks held. */
+void http_stream_wake(struct http_parked *stream);
+
+/* 0 when there is room for one more stream now; else ERR_BUSY. */
+int http_stream_room(const struct http_request *req, struct err *err);
 
 #endif

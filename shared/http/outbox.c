@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -17,13 +18,19 @@ void outbox_done(struct outbox *out)
     buf_done(&out->lead);
     free(out->body);
     out->body = NULL;
-    out->body_len = out->at = 0;
+    out->body_len = out->file_len = out->at = 0;
     out->tail = NULL;
+}
+
+/* Where the file's part begins. */
+static size_t before_file(const struct outbox *out)
+{
+    return out->lead.len + out->body_len;
 }
 
 static size_t total(const struct outbox *out)
 {
-    return out->lead.len + out->body_len + (out->tail ? strlen(out->tail) : 0);
+    return before_file(out) + out->file_len + (out->tail ? strlen(out->tail) : 0);
 }
 
 bool outbox_is_empty(const struct outbox *out)
@@ -31,15 +38,16 @@ bool outbox_is_empty(const struct outbox *out)
     return out->at == total(out);
 }
 
-/* The parts that are not yet sent. Returns their number. */
+/* The parts in memory that come next, up to the file's. Returns their number. */
 static int remaining(const struct outbox *out, struct iovec parts[3])
 {
+    bool whole = out->file_len == 0 || out->at >= before_file(out) + out->file_len;
     const struct iovec all[3] = {
         {out->lead.data, out->lead.len},
         {out->body, out->body_len},
-        {(void *)(uintptr_t)out->tail, out->tail ? strlen(out->tail) : 0},
+        {(void *)(uintptr_t)out->tail, whole && out->tail ? strlen(out->tail) : 0},
     };
-    size_t skip = out->at;
+    size_t skip = out->at - (whole ? out->file_len : 0);
     int count = 0;
     for (int i = 0; i < 3; i++) {
         size_t gone = skip < all[i].iov_len ? skip : all[i].iov_len;
@@ -50,18 +58,36 @@ static int remaining(const struct outbox *out, struct iovec parts[3])
     return count;
 }
 
-enum outbox_state outbox_flush(struct outbox *out, int fd)
+static ssize_t send_memory(const struct outbox *out, int fd)
 {
     struct iovec parts[3];
+    struct msghdr msg = {.msg_iov = parts, .msg_iovlen = (size_t)remaining(out, parts)};
+    int more = out->at < before_file(out) && out->file_len > 0 ? MSG_MORE : 0;
+    return sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL | more);
+}
+
+/* The socket does not block: it was made so by outbox's user. 0: the file is shorter than it was.
+ */
+static ssize_t send_from_file(const struct outbox *out, int fd)
+{
+    size_t gone = out->at - before_file(out);
+    off_t from = out->file_at + (off_t)gone;
+    return sendfile(fd, out->file, &from, out->file_len - gone);
+}
+
+enum outbox_state outbox_flush(struct outbox *out, int fd)
+{
     if (!buf_ok(&out->lead))
         return OUTBOX_BROKEN;
     while (!outbox_is_empty(out)) {
-        struct msghdr msg = {.msg_iov = parts, .msg_iovlen = (size_t)remaining(out, parts)};
-        ssize_t n = sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+        bool in_file = out->at >= before_file(out) && out->at < before_file(out) + out->file_len;
+        ssize_t n = in_file ? send_from_file(out, fd) : send_memory(out, fd);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0)
-            return errno == EAGAIN ? OUTBOX_STUCK : OUTBOX_BROKEN;
+        if (n < 0 && errno == EAGAIN)
+            return OUTBOX_STUCK;
+        if (n <= 0)
+            return OUTBOX_BROKEN;
         out->at += (size_t)n;
     }
     outbox_done(out);

@@ -1,5 +1,6 @@
 /*
- * What is to be sent on a socket that may not take it now: a text, a big body, an end.
+ * What is to be sent on a socket that may not take it now: a text, a big body, a part of a file, an
+ * end.
  *
  * Threads: one at a time. Ownership: the body is the outbox's.
  */
@@ -10,11 +11,15 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct outbox {
     struct buf lead;
     char *body;
     size_t body_len;
+    int file; /* borrowed; file_len 0: none */
+    int64_t file_at;
+    size_t file_len;
     const char *tail; /* static text or NULL */
     size_t at;        /* how much of all that was sent */
 };
@@ -24,7 +29,8 @@ enum outbox_state { OUTBOX_EMPTY, OUTBOX_STUCK, OUTBOX_BROKEN };
 void outbox_init(struct outbox *out, size_t lead_max);
 void outbox_done(struct outbox *out);
 
-/* Sends what the socket takes. STUCK: it would have to wait. */
+/* Sends what the socket takes. STUCK: it would have to wait. BROKEN also when the file has not what
+ * it is to have. */
 enum outbox_state outbox_flush(struct outbox *out, int fd);
 
 bool outbox_is_empty(const struct outbox *out);

@@ -23,17 +23,20 @@ static void ring(const struct park *park)
     (void)n; /* full means that it rings already */
 }
 
-/* Puts a connection into the inbox. The bell is rung under the lock: once that is let go, the
- * thread may end the connection, and the last one the park. */
+/* Puts a connection into the inbox, behind the others. The bell is rung under the lock: once that
+ * is let go, the thread may end the connection, and the last one the park. */
 static void push_locked(struct park *park, struct http_parked *parked)
 {
     if (parked->in_inbox)
         return;
-    if (!park->inbox)
+    if (!park->inbox) {
         ring(park);
+        park->inbox_end = &park->inbox;
+    }
     parked->in_inbox = true;
-    parked->inbox_next = park->inbox;
-    park->inbox = parked;
+    parked->inbox_next = NULL;
+    *park->inbox_end = parked;
+    park->inbox_end = &parked->inbox_next;
 }
 
 void park_unref(struct park *park)
@@ -42,26 +45,28 @@ void park_unref(struct park *park)
         return;
     pthread_mutex_destroy(&park->lock);
     timers_done(&park->timers);
+    buf_done(&park->piece);
     fd_close(&park->epoll);
     fd_close(&park->event);
     free(park);
 }
 
-/* Everything that was put in since the last time, one by one: attending may free. */
+/* Everything that was put in since the last time, one by one: attending may free. What is put in
+ * meanwhile waits for the next round, or a busy source would keep the sockets waiting. */
 static void empty_inbox(struct park *park)
 {
-    for (;;) {
-        pthread_mutex_lock(&park->lock);
-        struct http_parked *parked = park->inbox;
-        if (parked) {
-            park->inbox = parked->inbox_next;
-            parked->in_inbox = false;
-        }
+    pthread_mutex_lock(&park->lock);
+    struct http_parked *parked = park->inbox;
+    park->inbox = NULL;
+    while (parked) {
+        struct http_parked *next = parked->inbox_next;
+        parked->in_inbox = false;
         pthread_mutex_unlock(&park->lock);
-        if (!parked)
-            return;
         parked_attend(parked);
+        parked = next;
+        pthread_mutex_lock(&park->lock);
     }
+    pthread_mutex_unlock(&park->lock);
 }
 
 static void stop_all(struct park *park, bool gently)
@@ -116,7 +121,7 @@ static void *park_main(void *arg)
 {
     struct park *park = arg;
     struct epoll_event events[EVENTS_MAX];
-    pthread_setname_np(pthread_self(), "http-park");
+    pthread_setname_np(pthread_self(), park->name);
     for (;;) {
         int n = epoll_wait(park->epoll, events, EVENTS_MAX, wait_ms(park));
         for (int i = 0; i < n; i++) {
@@ -146,7 +151,7 @@ static int open_park(struct park *park, struct err *err)
     return errno ? err_sys(err, "starting the park's thread") : 0;
 }
 
-struct park *park_new(size_t max, struct err *err)
+struct park *park_new(size_t max, const char *name, const char *what, struct err *err)
 {
     struct park *park = calloc(1, sizeof(*park));
     if (!park) {
@@ -155,7 +160,10 @@ struct park *park_new(size_t max, struct err *err)
     }
     park->refs = 1;
     park->max = max;
+    park->name = name;
+    park->what = what;
     pthread_mutex_init(&park->lock, NULL);
+    buf_init(&park->piece, HTTP_PIECE_BYTES);
     if (open_park(park, err) == 0)
         return park;
     park_unref(park);
@@ -180,8 +188,7 @@ int park_count(const struct park *park)
     return atomic_load(&park->count);
 }
 
-/* Hands a new connection to the thread. */
-static void put_in(struct http_parked *parked)
+void park_put_in(struct http_parked *parked)
 {
     struct park *park = parked->park;
     pthread_mutex_lock(&park->lock);
@@ -200,22 +207,20 @@ static struct http_parked *parked_new(struct park *park, int fd)
     return parked;
 }
 
-static int check_room(const struct http_request *req, const struct park *park, struct err *err)
+int park_room(const struct park *park, const struct http_request *req, struct err *err)
 {
     if (req->state != REQUEST_OPEN)
         return err_set(err, ERR_INTERNAL, "the request was answered already");
     if (atomic_load(&req->server->stopping))
         return err_set(err, ERR_BUSY, "the server is stopping");
     if ((size_t)atomic_load(&park->count) >= park->max)
-        return err_set(err, ERR_BUSY, "%zu requests wait for their answers already", park->max);
+        return err_set(err, ERR_BUSY, "there are %zu %s already", park->max, park->what);
     return 0;
 }
 
-struct http_parked *http_park(struct http_request *req, const struct http_park_config *config,
-                              struct err *err)
+struct http_parked *park_take(struct park *park, struct http_request *req, struct err *err)
 {
-    struct park *park = req->server->park;
-    if (check_room(req, park, err) < 0)
+    if (park_room(park, req, err) < 0)
         return NULL;
     struct http_parked *parked = parked_new(park, -1);
     if (!parked) {
@@ -231,10 +236,24 @@ struct http_parked *http_park(struct http_request *req, const struct http_park_c
     }
     atomic_fetch_add(&park->count, 1);
     outbox_init(&parked->out, REPLY_HEAD_MAX);
-    parked->config = *config;
     parked->req = req;
-    request_leave(req);
-    put_in(parked);
+    return parked;
+}
+
+void park_enter(struct http_parked *parked)
+{
+    request_leave(parked->req);
+    park_put_in(parked);
+}
+
+struct http_parked *http_park(struct http_request *req, const struct http_park_config *config,
+                              struct err *err)
+{
+    struct http_parked *parked = park_take(req->server->park, req, err);
+    if (!parked)
+        return NULL;
+    parked->config = *config;
+    park_enter(parked);
     return parked;
 }
 
@@ -252,10 +271,10 @@ void park_rest(struct park *park, int fd, struct buf *rest)
     parked->out.body_len = rest->len;
     parked->out.body = buf_steal(rest);
     parked->released = true;
-    put_in(parked);
+    park_put_in(parked);
 }
 
-static int copy_answer(struct parked_answer *to, int status, const char *type, const char *headers,
+int parked_answer_copy(struct parked_answer *to, int status, const char *type, const char *headers,
                        const void *body, size_t len)
 {
     to->status = status;
@@ -288,7 +307,7 @@ void http_parked_send(struct http_parked *parked, int status, const char *type, 
                       const void *body, size_t len)
 {
     /* Nobody looks at the answer before `released`. Without memory for it there is none. */
-    int rc = copy_answer(&parked->answer, status, type, headers, body, len);
+    int rc = parked_answer_copy(&parked->answer, status, type, headers, body, len);
     release(parked, rc < 0);
 }
 

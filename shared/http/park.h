@@ -1,15 +1,21 @@
 /*
- * The park: one thread that owns the sockets of requests whose answer is not ready, of answers that
- * their clients take slowly, and of connections that are about to end.
+ * A park: one thread that owns the sockets of requests whose answer is not ready, of answers that
+ * their clients take slowly, of streams, and of connections that are about to end.
  *
  * Theory of operation. A parked connection goes through
  *
  *     NEW --> WAITING --(answer)--> SENDING --(last byte)--> LINGERING --> freed
+ *       \        |                  ^  |
+ *        +--> STREAMING --(end)-----+  |
  *                |                     |
  *                +---(client gone, drop, no progress)--> ENDED --> freed once its holder let go
  *
  * and only the park's thread moves it. Other threads put it into the inbox, under the park's lock,
  * and write to an eventfd. One timer for each connection stands at what is due next for it.
+ *
+ * STREAMING (stream.c): a stream is hungry (its source has nothing: it waits for a wake) or not
+ * (its socket is full, or it waits for its turn: EPOLLOUT tells). One turn sends a bounded number
+ * of pieces, so that a replay of a gigabyte and a line that just came take turns.
  *
  * Is the client still there? EPOLLRDHUP says only that it will send no more: that may be a close or
  * half of one (nc -N). A probe decides: an interim response, or white space, which a closed peer
@@ -27,7 +33,8 @@
 
 struct park;
 
-struct park *park_new(size_t max, struct err *err);
+/* Room for `max` connections that are `what` ("requests that wait"); `name` is its thread's. */
+struct park *park_new(size_t max, const char *name, const char *what, struct err *err);
 
 /* Ends everything; answers on their way get linger_ms. Handles that are still held stay valid for
  * their send or drop. */

@@ -59,32 +59,43 @@ static void call_done(struct http_parked *parked)
 {
     if (parked->config.done)
         parked->config.done(parked->config.arg);
+    if (parked->stream.done)
+        parked->stream.done(parked->stream.arg);
     parked->config = (struct http_park_config){0};
+    parked->stream.done = NULL;
 }
 
-static bool is_released(struct http_parked *parked, bool *ret_in_inbox)
+static bool is_released(struct http_parked *parked)
 {
     pthread_mutex_lock(&parked->park->lock);
     bool released = parked->released;
-    *ret_in_inbox = parked->in_inbox;
     pthread_mutex_unlock(&parked->park->lock);
     return released;
 }
 
-/* The connection is over. The rest of a parked one's life is its holder's to end. */
-static void end(struct http_parked *parked, int status)
+static bool is_in_inbox(struct http_parked *parked)
 {
-    bool in_inbox;
-    bool released = is_released(parked, &in_inbox);
+    pthread_mutex_lock(&parked->park->lock);
+    bool in_inbox = parked->in_inbox;
+    pthread_mutex_unlock(&parked->park->lock);
+    return in_inbox;
+}
+
+/* The rest of a parked one's life is its holder's to end. A stream may be woken until done() has
+ * returned, so the inbox is looked at after it. */
+void parked_end(struct http_parked *parked, int status)
+{
+    bool released = is_released(parked);
     fd_close(&parked->fd);
     timer_set(&parked->park->timers, &parked->timer, 0);
     parked->phase = PARKED_ENDED;
     report(parked->park, &parked->req, status);
     if (!released && parked->config.gone)
         parked->config.gone(parked->config.arg);
-    if (!released || in_inbox)
+    if (released)
+        call_done(parked);
+    if (!released || is_in_inbox(parked))
         return; /* parked_attend() comes back to it */
-    call_done(parked);
     disown(parked);
     parked_free(parked);
 }
@@ -94,13 +105,13 @@ static int64_t sooner(int64_t a, int64_t b)
     return a == 0 || (b != 0 && b < a) ? b : a;
 }
 
-/* Brings the timer and the events that epoll shall tell in line with the state. */
-static void settle(struct http_parked *parked)
+void parked_settle(struct http_parked *parked)
 {
     unsigned events = 0;
-    if (!outbox_is_empty(&parked->out))
+    bool streaming = parked->phase == PARKED_STREAMING;
+    if (!outbox_is_empty(&parked->out) || (streaming && !parked->hungry))
         events |= EPOLLOUT;
-    if (parked->phase == PARKED_WAITING && !parked->probed)
+    if ((parked->phase == PARKED_WAITING || streaming) && !parked->probed)
         events |= EPOLLRDHUP;
     if (parked->phase == PARKED_LINGERING)
         events |= EPOLLIN | EPOLLRDHUP;
@@ -122,17 +133,17 @@ static void linger(struct http_parked *parked)
     parked->phase = PARKED_LINGERING;
     parked->keepalive_us = parked->wait_us = 0;
     parked->stuck_us = clock_mono_us() + LINGER_US;
-    settle(parked);
+    parked_settle(parked);
     if (parked->park->stop_us)
-        end(parked, 0); /* the kernel has the bytes; there is no time for more */
+        parked_end(parked, 0); /* the kernel has the bytes; there is no time for more */
 }
 
-static void flush(struct http_parked *parked)
+void parked_flush(struct http_parked *parked)
 {
     size_t before = parked->out.at;
     switch (outbox_flush(&parked->out, parked->fd)) {
     case OUTBOX_BROKEN:
-        end(parked, 0);
+        parked_end(parked, 0);
         return;
     case OUTBOX_STUCK:
         if (parked->out.at > before || parked->stuck_us == 0)
@@ -145,11 +156,11 @@ static void flush(struct http_parked *parked)
             return;
         }
     }
-    settle(parked);
+    parked_settle(parked);
 }
 
-/* The head of the answer, or of a 200 whose body is open. */
-static void add_head(struct http_parked *parked, const struct parked_answer *answer)
+/* The head of the answer, or of a 200; the body's end is `open` or known. */
+void parked_add_head(struct http_parked *parked, const struct parked_answer *answer, bool open)
 {
     struct http_request *req = parked->req;
     if (answer && answer->headers)
@@ -162,8 +173,8 @@ static void add_head(struct http_parked *parked, const struct parked_answer *ans
                                           .id = req->id,
                                           .added = req->added.data,
                                           .len = answer ? answer->len : 0,
-                                          .chunked = !answer && req->head.minor == 1,
-                                          .until_close = !answer && req->head.minor == 0,
+                                          .chunked = open && req->head.minor == 1,
+                                          .until_close = open && req->head.minor == 0,
                                       });
 }
 
@@ -171,7 +182,7 @@ static void add_head(struct http_parked *parked, const struct parked_answer *ans
 static void add_space(struct http_parked *parked)
 {
     if (!parked->began)
-        add_head(parked, NULL);
+        parked_add_head(parked, NULL, true);
     parked->began = true;
     buf_adds(&parked->out.lead, parked->req->head.minor == 1 ? "1\r\n \r\n" : " ");
 }
@@ -186,7 +197,7 @@ static void deliver(struct http_parked *parked)
         answer->type = NULL;
     }
     if (!parked->began)
-        add_head(parked, answer);
+        parked_add_head(parked, answer, false);
     else if (parked->req->head.minor == 1 && answer->len > 0)
         buf_addf(&parked->out.lead, "%zx\r\n", answer->len);
     if (has_body) {
@@ -198,7 +209,7 @@ static void deliver(struct http_parked *parked)
         parked->out.tail = answer->len > 0 ? LAST_CHUNK : "0\r\n\r\n";
     parked->phase = PARKED_SENDING;
     parked->keepalive_us = parked->wait_us = 0;
-    flush(parked);
+    parked_flush(parked);
 }
 
 /* Enters a new connection. Returns false when it is over already. */
@@ -211,10 +222,12 @@ static bool begin(struct http_parked *parked)
         park->first->prev = parked;
     park->first = parked;
     park->owned++;
-    parked->phase = parked->req ? PARKED_WAITING : PARKED_SENDING;
+    parked->phase = parked->stream.fill ? PARKED_STREAMING
+                    : parked->req       ? PARKED_WAITING
+                                        : PARKED_SENDING;
     if (timers_reserve(&park->timers, park->owned) < 0 ||
         epoll_ctl(park->epoll, EPOLL_CTL_ADD, parked->fd, &event) < 0) {
-        end(parked, 0);
+        parked_end(parked, 0);
         return false;
     }
     int64_t now_us = clock_mono_us();
@@ -228,22 +241,26 @@ static bool begin(struct http_parked *parked)
 
 void parked_attend(struct http_parked *parked)
 {
-    bool in_inbox;
-    if (parked->phase == PARKED_NEW && !begin(parked))
+    bool is_new = parked->phase == PARKED_NEW;
+    if (is_new && !begin(parked))
         return;
-    bool released = is_released(parked, &in_inbox);
-    if (parked->phase == PARKED_ENDED && released) {
+    bool released = is_released(parked);
+    if (parked->phase == PARKED_STREAMING && is_new)
+        stream_begin(parked);
+    else if (parked->phase == PARKED_STREAMING)
+        stream_woken(parked);
+    else if (parked->phase == PARKED_ENDED && released) {
         call_done(parked);
         disown(parked);
         parked_free(parked);
     } else if (parked->phase == PARKED_SENDING) {
-        flush(parked);
+        parked_flush(parked);
     } else if (parked->phase == PARKED_WAITING && released && parked->dropped) {
-        end(parked, 0);
+        parked_end(parked, 0);
     } else if (parked->phase == PARKED_WAITING && released) {
         deliver(parked);
     } else if (parked->phase == PARKED_WAITING) {
-        settle(parked);
+        parked_settle(parked);
     }
 }
 
@@ -255,7 +272,7 @@ static void probe(struct http_parked *parked)
         buf_adds(&parked->out.lead, "HTTP/1.1 102 Processing\r\n\r\n");
     else if (strcmp(parked->req->head.method, "HEAD") != 0)
         add_space(parked);
-    flush(parked);
+    parked_flush(parked);
 }
 
 /* Reads over what the peer still sends. */
@@ -265,7 +282,7 @@ static void drain(struct http_parked *parked)
     for (int i = 0; i < 16; i++) {
         ssize_t n = recv(parked->fd, scrap, sizeof(scrap), MSG_DONTWAIT);
         if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
-            end(parked, 0);
+            parked_end(parked, 0);
             return;
         }
         if (n < 0)
@@ -278,11 +295,15 @@ void parked_event(struct http_parked *parked, unsigned events)
     if (parked->phase == PARKED_LINGERING)
         drain(parked);
     else if (events & (EPOLLERR | EPOLLHUP))
-        end(parked, 0);
+        parked_end(parked, 0);
     else if (events & EPOLLRDHUP && parked->phase == PARKED_WAITING && !parked->probed)
         probe(parked);
+    else if (parked->phase == PARKED_STREAMING && events & EPOLLRDHUP && !parked->probed)
+        stream_probe(parked);
+    else if (parked->phase == PARKED_STREAMING)
+        stream_turn(parked);
     else if (events & EPOLLOUT)
-        flush(parked);
+        parked_flush(parked);
 }
 
 static bool is_due(int64_t *due_us, int64_t now_us)
@@ -297,7 +318,11 @@ void parked_due(struct http_parked *parked)
 {
     int64_t now_us = clock_mono_us();
     if (is_due(&parked->stuck_us, now_us)) {
-        end(parked, 0);
+        parked_end(parked, 0);
+        return;
+    }
+    if (parked->phase == PARKED_STREAMING) {
+        stream_due(parked, now_us);
         return;
     }
     bool waited = is_due(&parked->wait_us, now_us);
@@ -308,10 +333,9 @@ void parked_due(struct http_parked *parked)
         if (outbox_is_empty(&parked->out))
             add_space(parked);
     }
-    bool in_inbox;
-    if (waited && parked->config.waited && !is_released(parked, &in_inbox))
+    if (waited && parked->config.waited && !is_released(parked))
         parked->config.waited(parked->config.arg);
-    flush(parked);
+    parked_flush(parked);
 }
 
 /* The park stops first: the handle is its holder's alone, who may free it once the lock is let go.
@@ -340,7 +364,9 @@ void parked_stop(struct http_parked *parked, bool gently)
     bool connected;
     if (!orphan(parked, &req, &connected)) {
         if (!gently || parked->phase == PARKED_LINGERING)
-            end(parked, 0);
+            parked_end(parked, 0);
+        else if (parked->phase == PARKED_STREAMING)
+            stream_close(parked);
         return;
     }
     report(park, &req, 0);

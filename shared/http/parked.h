@@ -13,7 +13,14 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-enum parked_phase { PARKED_NEW, PARKED_WAITING, PARKED_SENDING, PARKED_LINGERING, PARKED_ENDED };
+enum parked_phase {
+    PARKED_NEW,
+    PARKED_WAITING,
+    PARKED_STREAMING,
+    PARKED_SENDING,
+    PARKED_LINGERING,
+    PARKED_ENDED
+};
 
 struct parked_answer {
     int status;
@@ -26,14 +33,16 @@ struct park {
     _Atomic int count; /* requests that wait or are being answered */
     _Atomic int rests; /* others */
     size_t max;
+    const char *name, *what; /* static */
     int epoll, event;
     pthread_t thread;
     struct timers timers;      /* the thread's */
     struct http_parked *first; /* the thread's: all it owns */
     size_t owned;              /* the thread's */
     int64_t stop_us;           /* the thread's: when all must have ended; 0: not stopping */
+    struct buf piece;          /* the thread's: of the stream whose turn it is */
     pthread_mutex_t lock;      /* the fields below, and the last ones of each http_parked */
-    struct http_parked *inbox;
+    struct http_parked *inbox, **inbox_end;
     bool stopping;
     int linger_ms;
 };
@@ -45,13 +54,20 @@ struct http_parked {
     enum parked_phase phase;
     struct http_request *req; /* NULL once its end was reported; also for a mere rest */
     struct http_park_config config;
-    bool is_rest; /* no request: what was left to send, or nothing */
-    bool began;   /* the head of a 200 was sent, white space follows */
-    bool probed;  /* the peer has said that it sends no more */
+    struct http_stream_config stream; /* fill NULL: no stream */
+    bool is_rest;                     /* no request: what was left to send, or nothing */
+    bool began;                       /* the head of a 200 was sent, white space follows */
+    bool probed;                      /* the peer has said that it sends no more */
     unsigned events;
     struct outbox out;
     struct timer timer;
     int64_t keepalive_us, wait_us, stuck_us; /* what the timer is for; 0: not that */
+
+    bool hungry;        /* a stream that waits for a wake */
+    bool closing;       /* a stream that ends at its next WAIT: the park stops */
+    int64_t filled_us;  /* when a hungry one was last fed; wait_us is its next turn */
+    size_t taken;       /* by the client, towards the next STUCK_BYTES */
+    _Atomic bool woken; /* any thread's */
 
     struct http_parked *inbox_next;
     bool in_inbox;
@@ -65,6 +81,29 @@ struct http_parked {
 void parked_attend(struct http_parked *parked); /* it was in the inbox */
 void parked_event(struct http_parked *parked, unsigned events);
 void parked_due(struct http_parked *parked);
+
+/* What they share with stream.c. */
+void parked_end(struct http_parked *parked, int status); /* the connection is over; may free */
+void parked_settle(struct http_parked *parked);          /* timer and epoll follow the state */
+void parked_flush(struct http_parked *parked);           /* sends on; may end and free */
+void parked_add_head(struct http_parked *parked, const struct parked_answer *answer, bool open);
+int parked_answer_copy(struct parked_answer *to, int status, const char *type, const char *headers,
+                       const void *body, size_t len);
+
+/* A stream's life (stream.c). Each may free it. */
+void stream_begin(struct http_parked *parked);
+void stream_woken(struct http_parked *parked);
+void stream_turn(struct http_parked *parked);  /* its socket has room */
+void stream_probe(struct http_parked *parked); /* the peer sends no more */
+void stream_due(struct http_parked *parked, int64_t now_us);
+void stream_close(struct http_parked *parked); /* what is there now, then the end */
+
+/* Takes the request off its worker: then fill in what is to happen, and let it enter. */
+struct http_parked *park_take(struct park *park, struct http_request *req, struct err *err);
+void park_enter(struct http_parked *parked);
+int park_room(const struct park *park, const struct http_request *req, struct err *err);
+/* Makes the thread attend to it. */
+void park_put_in(struct http_parked *parked);
 
 /* Ends it because the park stops: what is being answered goes on when `gently`. */
 void parked_stop(struct http_parked *parked, bool gently);

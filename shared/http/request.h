@@ -25,6 +25,7 @@ struct http_server {
     struct mg_context *civetweb;
     struct guard *guard;
     struct park *park;
+    struct park *streams;
     int listen_fd; /* borrowed from CivetWeb */
     int dummy;     /* takes the place of a socket that CivetWeb shall lose */
     int port;

@@ -214,7 +214,10 @@ struct http_server *http_start(const struct http_config *config, struct err *err
     if (server->dummy < 0)
         err_sys(err, "opening a socket");
     else if ((server->guard = guard_new(&guard, err)) &&
-             (server->park = park_new(config->parked_max, err)) && start_civetweb(server, err) == 0)
+             (server->park = park_new(config->parked_max, "http-park", "waiting requests", err)) &&
+             (server->streams =
+                  park_new(config->streams_max, "http-streams", "open streams", err)) &&
+             start_civetweb(server, err) == 0)
         return server;
     http_stop(server, 0);
     return NULL;
@@ -236,7 +239,10 @@ void http_stop(struct http_server *server, int linger_ms)
         guard_drain(server->guard); /* wakes the workers that wait for bytes */
     mg_stop(server->civetweb);
     guard_free(server->guard);
-    park_stop(server->park, linger_ms);
+    int64_t began_ms = clock_mono_ms();
+    park_stop(server->streams, linger_ms);
+    int64_t left_ms = linger_ms - (clock_mono_ms() - began_ms);
+    park_stop(server->park, left_ms > 0 ? (int)left_ms : 0);
     mg_exit_library();
     fd_close(&server->dummy);
     free(server);
@@ -248,6 +254,7 @@ void http_stats(struct http_server *server, struct http_stats *ret_stats)
         .workers = server->config.workers,
         .busy = guard_busy(server->guard),
         .parked = park_count(server->park),
+        .streams = park_count(server->streams),
         .requests = atomic_load(&server->requests),
         .refused = atomic_load(&server->refused),
         .cut_off = guard_cut_count(server->guard),

@@ -6,7 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
+#include <linux/openat2.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -72,6 +72,20 @@ int init_enter(enum proc_walls walls, uid_t uid, gid_t gid)
     return mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
 }
 
+/* Only the tree sees these: the mount namespace is its own. */
+static int make_mounts(const struct plan *plan, enum proc_walls walls)
+{
+    char *const *at = plan->mounts.items;
+    if (plan->mounts.count > 0 && walls == PROC_SWEEP) {
+        errno = ENOSYS;
+        return -1;
+    }
+    for (size_t i = 0; i < plan->mounts.count; i += 3)
+        if (mount(at[i], at[i + 1], at[i], MS_NOSUID | MS_NODEV, at[i + 2]))
+            return -1;
+    return 0;
+}
+
 static void say(int control, enum wire_type type, int value, int64_t extra, const char *text)
 {
     struct wire wire = {.type = type, .value = value, .extra = extra};
@@ -103,16 +117,36 @@ static void set_limits(const struct plan *plan)
         const struct rlimit pids = {(rlim_t)plan->pids_max, (rlim_t)plan->pids_max};
         setrlimit(RLIMIT_NPROC, &pids);
     }
+    if (plan->file_mb_max > 0) {
+        const rlim_t bytes = (rlim_t)plan->file_mb_max << 20;
+        const struct rlimit size = {bytes, bytes};
+        setrlimit(RLIMIT_FSIZE, &size);
+    }
+}
+
+/* As the program's user: what that one may not enter it does not start in. */
+static int enter_place(const struct plan *plan)
+{
+    struct open_how how = {.flags = O_DIRECTORY | O_PATH | O_CLOEXEC,
+                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
+    if (chdir(plan->cwd))
+        return -1;
+    if (!plan->below || !plan->below[0])
+        return 0;
+    int below = (int)syscall(SYS_openat2, AT_FDCWD, plan->below, &how, sizeof(how));
+    return below < 0 ? -1 : fchdir(below);
 }
 
 static void become(const struct plan *plan, int report)
 {
     if (geteuid() == 0 && plan->uid != 0) {
-        if (setgroups(0, NULL))
+        /* The system calls themselves: libc's wrappers tell threads that it believes to be there
+         * (a sanitizer's, before the clone) by a signal that has no handler here any more. */
+        if (syscall(SYS_setgroups, 0, NULL))
             fail(report, "setgroups");
-        if (setresgid(plan->gid, plan->gid, plan->gid))
+        if (syscall(SYS_setresgid, plan->gid, plan->gid, plan->gid))
             fail(report, "setresgid");
-        if (setresuid(plan->uid, plan->uid, plan->uid))
+        if (syscall(SYS_setresuid, plan->uid, plan->uid, plan->uid))
             fail(report, "setresuid");
     }
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
@@ -146,7 +180,7 @@ static _Noreturn void program_run(const struct plan *plan, const int fds[WIRE_FD
     become(plan, 3);
     reset_signals(); /* not earlier: where there are threads, changing the user takes a signal */
     umask(022);
-    if (chdir(plan->cwd))
+    if (enter_place(plan))
         fail(3, "working directory");
     execve(plan->argv.items[0], plan->argv.items, plan->env.items);
     fail(3, "exec");
@@ -312,6 +346,10 @@ _Noreturn void init_run(const struct plan *plan, const int fds[WIRE_FDS], enum p
     init.signals = open_signals();
     if (init.signals < 0 || init_enter(walls, uid, gid)) {
         say(init.control, WIRE_FAILED, errno, 0, "namespaces");
+        _exit(1);
+    }
+    if (make_mounts(plan, walls)) {
+        say(init.control, WIRE_FAILED, errno, 0, "mounts");
         _exit(1);
     }
     (void)!write_text("/proc/self/oom_score_adj", "500");

@@ -22,7 +22,9 @@ void plan_free(struct plan *plan)
     for (size_t i = 0; i < plan->env.count; i++) /* credentials are in there */
         explicit_bzero(plan->env.items[i], strlen(plan->env.items[i]));
     strlist_done(&plan->env);
+    strlist_done(&plan->mounts);
     free(plan->cwd);
+    free(plan->below);
     free(plan);
 }
 
@@ -35,12 +37,20 @@ static void save_list(const struct strlist *list, struct buf *out)
         buf_add(out, list->items[i], strlen(list->items[i]) + 1);
 }
 
+static void save_text(const char *text, struct buf *out)
+{
+    buf_add(out, text, strlen(text) + 1);
+}
+
 int plan_save(const struct plan *plan, struct buf *out, struct err *err)
 {
-    const int64_t numbers[] = {plan->uid, plan->gid, plan->kill_grace_ms, plan->pids_max};
+    const int64_t numbers[] = {plan->uid, plan->gid, plan->kill_grace_ms, plan->pids_max,
+                               plan->file_mb_max};
     save_list(&plan->argv, out);
     save_list(&plan->env, out);
-    buf_add(out, plan->cwd ? plan->cwd : "/", strlen(plan->cwd ? plan->cwd : "/") + 1);
+    save_list(&plan->mounts, out);
+    save_text(plan->cwd ? plan->cwd : "/", out);
+    save_text(plan->below ? plan->below : "", out);
     for (size_t i = 0; i < COUNT_OF(numbers); i++) {
         buf_addf(out, "%lld", (long long)numbers[i]);
         buf_addc(out, '\0');
@@ -82,16 +92,25 @@ static int load_list(struct cursor *cursor, struct strlist *list)
     return 0;
 }
 
+static int load_text(struct cursor *cursor, char **ret_text)
+{
+    const char *text = next_text(cursor);
+    *ret_text = text ? strdup(text) : NULL;
+    return *ret_text ? 0 : -1;
+}
+
 static int load_numbers(struct cursor *cursor, struct plan *plan)
 {
-    int64_t uid, gid, grace, pids;
+    int64_t uid, gid, grace, pids, file_mb;
     if (next_number(cursor, UINT_MAX, &uid) || next_number(cursor, UINT_MAX, &gid) ||
-        next_number(cursor, INT_MAX, &grace) || next_number(cursor, INT_MAX, &pids))
+        next_number(cursor, INT_MAX, &grace) || next_number(cursor, INT_MAX, &pids) ||
+        next_number(cursor, INT_MAX, &file_mb))
         return -1;
     plan->uid = (uid_t)uid;
     plan->gid = (gid_t)gid;
     plan->kill_grace_ms = (int)grace;
     plan->pids_max = (int)pids;
+    plan->file_mb_max = (int)file_mb;
     return 0;
 }
 
@@ -99,10 +118,10 @@ struct plan *plan_load(const char *data, size_t len, struct err *err)
 {
     struct cursor cursor = {data, data + len};
     AUTO(plan) struct plan *plan = plan_new();
-    const char *cwd;
     if (!plan || load_list(&cursor, &plan->argv) || load_list(&cursor, &plan->env) ||
-        !(cwd = next_text(&cursor)) || !(plan->cwd = strdup(cwd)) || load_numbers(&cursor, plan) ||
-        cursor.at != cursor.end || plan->argv.count == 0) {
+        load_list(&cursor, &plan->mounts) || load_text(&cursor, &plan->cwd) ||
+        load_text(&cursor, &plan->below) || load_numbers(&cursor, plan) ||
+        cursor.at != cursor.end || plan->argv.count == 0 || plan->mounts.count % 3 != 0) {
         err_set(err, ERR_INVALID, "the plan of a process is malformed");
         return NULL;
     }

@@ -18,14 +18,21 @@
 
 #define PLAN_BYTES_MAX (2u << 20)
 
+/* argv[0] for this program itself, wherever it is and whoever is to run it. */
+#define PLAN_SELF "/proc/self/exe"
+
 struct plan {
     struct strlist argv; /* argv[0] is the program's path */
     struct strlist env;
     char *cwd;
-    uid_t uid; /* whom to become when the launcher is root */
+    char *below;           /* directory below cwd to start in, never outside of it; NULL: cwd */
+    struct strlist mounts; /* three each: kind of file system, place, options. Seen by the tree
+                              only; needs walls other than PROC_SWEEP */
+    uid_t uid;             /* whom to become when the launcher is root */
     gid_t gid;
     int kill_grace_ms; /* between TERM and KILL when the tree is ended */
     int pids_max;      /* RLIMIT_NPROC; 0 leaves it */
+    int file_mb_max;   /* RLIMIT_FSIZE; 0 leaves it */
 };
 
 struct plan *plan_new(void);

@@ -5,11 +5,13 @@
  *                                            on stdin and stdout in a file, as the runner does
  *   bench execute N CALLERS PORT SECRET PROMPT
  *                                            N times POST /execute, spread over CALLERS connections
+ *   bench submit N CALLERS PORT SECRET PROMPT
+ *                                            the same with POST /run-async
  *   bench start PORT PROGRAM ARG...          starts PROGRAM, waits until /healthz on PORT answers,
  *                                            ends it again
  *   bench port                               prints a port that is free
  *
- * spawn and execute print "p50_us p99_us per_second failures", start prints milliseconds.
+ * spawn, execute and submit print "p50_us p99_us per_second failures", start prints milliseconds.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -44,6 +46,7 @@ struct run {
     int64_t *took_us;
     uint16_t port;
     const char *request;
+    const char *wanted; /* in a good answer */
 };
 
 static void die(const char *what)
@@ -179,7 +182,7 @@ static bool ask(uint16_t port, const char *request, char *answer, size_t size)
             have += (size_t)n;
     close(fd);
     answer[have] = '\0';
-    return n == 0 && strncmp(answer, "HTTP/1.1 200", 12) == 0;
+    return n == 0 && strncmp(answer, "HTTP/1.1 20", 11) == 0;
 }
 
 static void *caller(void *arg)
@@ -190,8 +193,7 @@ static void *caller(void *arg)
 
     while ((i = atomic_fetch_add(&run->next, 1)) < run->count) {
         int64_t start = now_us();
-        if (!ask(run->port, run->request, answer, sizeof(answer)) ||
-            !strstr(answer, "\"success\":true")) {
+        if (!ask(run->port, run->request, answer, sizeof(answer)) || !strstr(answer, run->wanted)) {
             if (atomic_fetch_add(&run->failures, 1) == 0)
                 fprintf(stderr, "first failure: %s\n", answer);
         }
@@ -212,7 +214,7 @@ __attribute__((format(printf, 1, 2))) static char *format(const char *pattern, .
     return text;
 }
 
-static int do_execute(char **args)
+static int do_calls(char **args, const char *path, const char *wanted)
 {
     struct run *run = run_new(number(args[0]));
     long callers = number(args[1]);
@@ -222,10 +224,11 @@ static int do_execute(char **args)
         callers = CALLERS_MAX;
     run->port = (uint16_t)number(args[2]);
     char *body = format("{\"prompt\":\"%s\",\"timeout_ms\":600000}", args[4]);
-    run->request = format("POST /execute HTTP/1.1\r\nHost: localhost\r\nX-Runner-Secret: %s\r\n"
+    run->wanted = wanted;
+    run->request = format("POST %s HTTP/1.1\r\nHost: localhost\r\nX-Runner-Secret: %s\r\n"
                           "Content-Type: application/json\r\nConnection: close\r\n"
                           "Content-Length: %zu\r\n\r\n%s",
-                          args[3], strlen(body), body);
+                          path, args[3], strlen(body), body);
 
     int64_t began = now_us();
     for (long i = 0; i < callers; i++)
@@ -235,6 +238,16 @@ static int do_execute(char **args)
         pthread_join(threads[i], NULL);
     print_run(run, now_us() - began);
     return 0;
+}
+
+static int do_execute(char **args)
+{
+    return do_calls(args, "/execute", "\"success\":true");
+}
+
+static int do_submit(char **args)
+{
+    return do_calls(args, "/run-async", "\"status\":\"pending\"");
 }
 
 /* ---- start ---- */
@@ -286,12 +299,13 @@ int main(int argc, char **argv)
         int (*run)(char **args);
     } commands[] = {{"spawn", 3, do_spawn},
                     {"execute", 5, do_execute},
+                    {"submit", 5, do_submit},
                     {"start", 2, do_start},
                     {"port", 0, do_port}};
 
     for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++)
         if (argc > 1 && strcmp(argv[1], commands[i].name) == 0 && argc - 2 >= commands[i].args)
             return commands[i].run(argv + 2);
-    fprintf(stderr, "bench spawn|execute|start|port: see the top of bench.c\n");
+    fprintf(stderr, "bench spawn|execute|submit|start|port: see the top of bench.c\n");
     return 2;
 }

@@ -625,6 +625,31 @@ static int do_tick(char *args)
     return 0;
 }
 
+/* The text of a line is the monotonic clock in microseconds when it was written. */
+static int do_stamps(char *args)
+{
+    char *end;
+    long n = strtol(args, &end, 10);
+    long us = strtol(end, NULL, 10);
+    struct timespec due, now;
+    put_init();
+    clock_gettime(CLOCK_MONOTONIC, &due);
+    for (long i = 0; i < n; i++) {
+        char line[96];
+        due.tv_nsec += us * 1000;
+        due.tv_sec += due.tv_nsec / 1000000000;
+        due.tv_nsec %= 1000000000;
+        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, NULL);
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        int len = snprintf(line, sizeof line,
+                           "{\"type\":\"system\",\"subtype\":\"line\",\"at\":\"%018lld\"}\n",
+                           (long long)now.tv_sec * 1000000 + now.tv_nsec / 1000);
+        put(line, (size_t)len);
+    }
+    put_result("stamped");
+    return 0;
+}
+
 static int do_secret(char *args)
 {
     char unset[] = "(unset)";
@@ -740,6 +765,7 @@ static const struct behaviour {
     {"usage-limit", do_usage_limit, "as the real one with a login"},
     {"sleep", do_sleep, "MS: init, waits, result"},
     {"tick", do_tick, "N MS: N lines, one every MS ms, result"},
+    {"stamps", do_stamps, "N US: N lines with the time, one every US microseconds, result"},
     {"stderr-flood", do_stderr_flood, "N: N bytes on stderr, result"},
     {"stderr-fail", do_stderr_fail, "TEXT on stderr, nothing on stdout, exit 1"},
     {"once", do_once, "PATH: creates it and never ends; result when it is there already"},

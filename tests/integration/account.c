@@ -148,6 +148,46 @@ static void a_usage_limit_lets_tasks_wait_and_ends_by_itself(void **state)
     api_free(api);
 }
 
+static struct stream *run(const struct runner *runner, const char *prompt)
+{
+    char *json = prompt_json(prompt, "");
+    struct stream *stream = stream_open(runner->base, "POST", "/run", RUNNER_AUTH, json);
+    free(json);
+    return stream;
+}
+
+/* Who streams and did not say that it would wait is told, as /execute's caller is; a task that
+ * nobody is attached to waits, and its events say why. */
+static void a_usage_limit_reaches_those_who_stream(void **state)
+{
+    (void)state;
+    struct api *api = api_new();
+    struct runner *runner = with_login(api, NULL);
+    write_login(runner, API_TOKEN, REFRESH_TOKEN, in_hours(8));
+    runner_start(runner);
+    struct stream *stream = run(runner, "[[error:429 reset=+6 times=1]][[text:x]]");
+    stream_until_end(stream, 20000);
+    assert_int_equal(stream_count(stream, "\nevent: error\n"), 1);
+    assert_int_equal(stream_count(stream, "\"reason\":\"usage_limit\""), 1);
+    assert_int_equal(stream_count(stream, "\nevent: cancelled\n"), 1);
+    assert_int_equal(stream_count(stream, "\nevent: done\n"), 1);
+    stream_free(stream);
+    struct reply *reply = runner_post(runner, "/run", "{\"prompt\":\"[[text:now]]\"}");
+    assert_problem(reply, 429, "too_many_requests");
+    reply_free(reply);
+    reply = runner_post(runner, "/run-async", "{\"prompt\":\"[[text:later]]\"}");
+    assert_status(reply, 202);
+    char *path = textf("/tasks/%s/events", json_text(reply->json, "taskId"));
+    stream = stream_open(runner->base, "GET", path, RUNNER_AUTH, NULL);
+    stream_until_end(stream, 20000);
+    assert_int_equal(stream_count(stream, "\nevent: done\ndata: {\"success\":true"), 1);
+    stream_free(stream);
+    reply_free(reply);
+    free(path);
+    runner_free(runner);
+    api_free(api);
+}
+
 static void a_pause_is_kept_over_a_restart_and_other_credentials_pass(void **state)
 {
     (void)state;
@@ -301,6 +341,7 @@ int main(void)
         cmocka_unit_test(many_tasks_at_an_expired_token_cost_one_refresh),
         cmocka_unit_test(a_token_that_is_refused_early_is_refreshed_once),
         cmocka_unit_test(a_usage_limit_lets_tasks_wait_and_ends_by_itself),
+        cmocka_unit_test(a_usage_limit_reaches_those_who_stream),
         cmocka_unit_test(a_pause_is_kept_over_a_restart_and_other_credentials_pass),
         cmocka_unit_test(a_refresh_that_is_refused_asks_for_a_login),
         cmocka_unit_test(a_lease_ends_with_its_task),

@@ -82,6 +82,22 @@ struct api *token_server_new(void)
     return double_new(argv);
 }
 
+struct api *token_server_tls_new(const char *cert, const char *key)
+{
+    char *argv[] = {(char[]){TEST_OAUTH_SERVER},
+                    (char[]){"--tls-port"},
+                    (char[]){"443"},
+                    (char[]){"--cert"},
+                    strdup(cert),
+                    (char[]){"--key"},
+                    strdup(key),
+                    NULL};
+    struct api *api = double_new(argv);
+    free(argv[4]);
+    free(argv[6]);
+    return api;
+}
+
 void api_free(struct api *api)
 {
     if (!api)

@@ -32,6 +32,8 @@ struct api {
 struct api *api_new(void);
 /* An OAuth token server that takes REFRESH_TOKEN once. */
 struct api *token_server_new(void);
+/* The same with all that a login needs, over TLS on port 443 as well. */
+struct api *token_server_tls_new(const char *cert, const char *key);
 void api_free(struct api *api);
 
 /* The requests that hold the text (it goes into a URL: letters and digits). */

@@ -15,6 +15,7 @@
 #include "json_check.h"
 #include "proc.h"
 #include "runner.h"
+#include "stream.h"
 #include "tmp.h"
 #include "wait.h"
 

@@ -306,7 +306,7 @@ static void warns_of_names_that_are_near_ours(void **state)
         {"GITHUB_ACTIONS=true", NULL},
         {"CLAUDE_CODE_SIMPLE=1", NULL},
         {"SHELL=/bin/sh", NULL},
-        {"GIT_KNOWN_HOSTS=/etc/x", "GIT_KNOWN_HOSTS is set, but nothing uses it yet"},
+        {"CLOUDRUN_JOB_NAME=x", "CLOUDRUN_JOB_NAME is set, but nothing uses it yet"},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         AUTO(loaded) struct loaded l = load("HOME=/h", SECRET, cases[i].set);
@@ -362,7 +362,7 @@ static void printing_shows_everything_but_secrets(void **state)
     assert_null(strstr(json.data, "hunter2"));
     assert_non_null(strstr(text.data, "PORT=1  # environment\n"));
     assert_non_null(strstr(text.data, "RUNNER_SECRET=edge:…  # environment\n"));
-    assert_non_null(strstr(text.data, "GITHUB_TOKEN=…  # environment, not used yet\n"));
+    assert_non_null(strstr(text.data, "GITHUB_TOKEN=…  # environment\n"));
     assert_non_null(strstr(text.data, "DEFAULT_MODEL=  # not set\n"));
     struct err err = ERR_INIT;
     AUTO(json) struct json *tree = json_parse(json.data, json.len, &err);
@@ -371,7 +371,8 @@ static void printing_shows_everything_but_secrets(void **state)
     assert_int_equal(json_int(json_get(json_get(tree, "PORT"), "value"), &port), 0);
     assert_int_equal(port, 1);
     assert_int_equal(json_count(json_get(json_get(tree, "ALLOWED_TOOLS"), "value")), 2);
-    assert_non_null(json_get(json_get(tree, "GITHUB_TOKEN"), "notUsedYet"));
+    assert_null(json_get(json_get(tree, "GITHUB_TOKEN"), "notUsedYet"));
+    assert_non_null(json_get(json_get(tree, "EGRESS"), "notUsedYet"));
     assert_string_equal(json_text(json_get(json_get(tree, "BIND"), "from")), "default");
 }
 
@@ -401,7 +402,7 @@ static void a_reload_takes_over_what_can_change_and_keeps_the_rest(void **state)
     assert_non_null(next.config);
     assert_int_equal(next.config->port, 1000);
     assert_int_equal(next.config->queue_max, 6);
-    assert_int_equal(next.config->http_workers, 32);
+    assert_int_equal(next.config->http_workers, 128);
     assert_string_equal(next.config->secrets.items[0].name, "n");
     assert_int_equal(next.report.warnings.count, 2);
     assert_true(has_line(&next.report.warnings, "PORT has changed; that takes a restart"));

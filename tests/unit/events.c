@@ -330,6 +330,35 @@ static void a_full_disk_is_told_and_leaves_whole_events(void **state)
     unit_unmount(place->dir);
 }
 
+static void note_end(int64_t end, void *arg)
+{
+    *(int64_t *)arg = end;
+}
+
+static void tells_of_whole_events_once_they_are_in_the_file(void **state)
+{
+    struct place *place = *state;
+    struct err err;
+    int64_t told = -1;
+    AUTO(events) struct events *events = open_at(place->path);
+    AUTO(fd) int fd = open(place->path, O_RDONLY | O_CLOEXEC);
+    events_tell(events, note_end, &told);
+    assert_int_equal(events_end(fd), 0);
+    add(events, "task", "{}");
+    assert_int_equal(told, -1);
+    OK(events_flush(events, &err) == 0, &err);
+    assert_int_equal(told, events_size(events));
+    assert_int_equal(events_end(fd), told);
+    told = -1;
+    OK(events_flush(events, &err) == 0, &err); /* nothing new */
+    assert_int_equal(told, -1);
+    int64_t whole = events_size(events);
+    AUTO(fd) int half = open(place->path, O_WRONLY | O_CLOEXEC);
+    assert_int_equal(fd_pwrite_all(half, "id: 30\ndata: {", 14, whole), 0);
+    assert_int_equal(events_end(fd), whole); /* half an event does not count */
+    events_tell(events, NULL, NULL);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -345,6 +374,7 @@ int main(void)
         TEST(events_past_the_limit_are_dropped_but_named_ones),
         TEST(a_link_in_place_of_the_file_is_refused),
         TEST(a_full_disk_is_told_and_leaves_whole_events),
+        TEST(tells_of_whole_events_once_they_are_in_the_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,268 @@
+/* What a task has left: a list, one file (with ranges), or all as an archive. */
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/path.h"
+#include "base/str.h"
+#include "pack/tgz.h"
+#include "runner/api/handlers.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define PIECE_BYTES (256u << 10)
+#define LIST_BYTES_MAX (16u << 20)
+#define DEPTH_MAX 100
+#define PATH_BYTES_MAX 4096
+
+/* --- finding ------------------------------------------------------------------------------- */
+
+/* A task wrote what is below: no link is followed, and nothing outside is reached. */
+static int open_below(int dir, const char *path, int flags)
+{
+    struct open_how how = {.flags = (uint64_t)(flags | O_NONBLOCK | O_CLOEXEC),
+                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS};
+    return (int)syscall(SYS_openat2, dir, path, &how, sizeof(how));
+}
+
+/* The outputs of a task; -1 when there are none. */
+static int open_outputs(const struct api *api, const char *id)
+{
+    AUTO(str) char *events = engine_events_path(api->engine, id);
+    char *slash = events ? strrchr(events, '/') : NULL;
+    if (!slash)
+        return -1;
+    *slash = '\0';
+    AUTO(fd) int dir = open(events, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return dir < 0 ? -1 : open_below(dir, "outputs", O_RDONLY | O_DIRECTORY);
+}
+
+typedef int visit_fn(int dir, const char *name, const char *path, const struct stat *st, void *arg);
+
+/* Every regular file below; takes over dir. */
+static int visit(int dir, const char *prefix, int depth, visit_fn *fn, void *arg)
+{
+    struct dirent *entry;
+    struct stat st;
+    int rc = 0;
+    DIR *list = fdopendir(dir);
+    if (!list) {
+        close(dir);
+        return -1;
+    }
+    while (rc == 0 && (entry = readdir(list))) {
+        char path[PATH_BYTES_MAX];
+        const char *name = entry->d_name;
+        if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
+            fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) ||
+            snprintf(path, sizeof(path), "%s%s%s", prefix, *prefix ? "/" : "", name) >=
+                PATH_BYTES_MAX)
+            continue;
+        if (S_ISREG(st.st_mode)) {
+            rc = fn(dir, name, path, &st, arg);
+        } else if (S_ISDIR(st.st_mode) && depth < DEPTH_MAX) {
+            int below = open_below(dir, name, O_RDONLY | O_DIRECTORY);
+            rc = below < 0 ? 0 : visit(below, path, depth + 1, fn, arg);
+        }
+    }
+    closedir(list);
+    return rc;
+}
+
+/* --- the list ------------------------------------------------------------------------------ */
+
+static int list_file(int dir, const char *name, const char *path, const struct stat *st, void *arg)
+{
+    char time[CLOCK_TEXT_SIZE];
+    struct json_writer *w = arg;
+    (void)dir;
+    (void)name;
+    json_open_object(w, NULL);
+    json_add_text(w, "path", path);
+    json_add_int(w, "sizeBytes", st->st_size);
+    json_add_text(w, "modifiedAt", clock_format(st->st_mtim.tv_sec * INT64_C(1000), time));
+    json_close(w);
+    return 0;
+}
+
+void outputs_list(struct http_request *req, void *arg)
+{
+    struct json_writer w;
+    AUTO(task_record) struct task_record record = {0};
+    AUTO(buf) struct buf out = BUF_INIT(LIST_BYTES_MAX);
+    if (!find_task(req, arg, &record))
+        return;
+    int dir = open_outputs(arg, record.id);
+    json_write(&w, &out);
+    json_open_object(&w, NULL);
+    json_add_text(&w, "taskId", record.id);
+    json_open_array(&w, "outputs");
+    if (dir >= 0)
+        visit(dir, "", 0, list_file, &w);
+    json_close(&w);
+    json_close(&w);
+    send_json(req, 200, &out);
+}
+
+/* --- one file ------------------------------------------------------------------------------ */
+
+/* "bytes=a-b", "bytes=a-", "bytes=-n" (one range). 1 with the range, 0 when the header is to be
+ * passed over, -1 when the range lies outside. */
+static int read_range(const char *text, int64_t size, int64_t *ret_from, int64_t *ret_len)
+{
+    int64_t from, to = size - 1;
+    char number[32];
+    if (!text || !str_starts(text, "bytes=") || strchr(text, ','))
+        return 0;
+    text += strlen("bytes=");
+    const char *dash = strchr(text, '-');
+    if (!dash || dash - text >= (int)sizeof(number))
+        return 0;
+    snprintf(number, sizeof(number), "%.*s", (int)(dash - text), text);
+    if (dash == text) { /* the last n */
+        if (str_to_int(dash + 1, 0, INT64_MAX, &to))
+            return 0;
+        from = to < size ? size - to : 0;
+        *ret_from = from;
+        *ret_len = size - from;
+        return to == 0 || size == 0 ? -1 : 1;
+    }
+    if (str_to_int(number, 0, INT64_MAX, &from) ||
+        (dash[1] && (str_to_int(dash + 1, 0, INT64_MAX, &to) || to < from)))
+        return 0;
+    if (from >= size)
+        return -1;
+    *ret_from = from;
+    *ret_len = (to < size ? to : size - 1) - from + 1;
+    return 1;
+}
+
+static void send_bytes(struct http_request *req, int fd, int64_t from, int64_t len)
+{
+    char *piece = malloc(PIECE_BYTES);
+    while (piece && len > 0) {
+        size_t want = len < (int64_t)PIECE_BYTES ? (size_t)len : PIECE_BYTES;
+        ssize_t n = fd_pread_full(fd, piece, want, from);
+        if (n <= 0 || http_write(req, piece, (size_t)n))
+            break;
+        from += n;
+        len -= n;
+    }
+    free(piece);
+    http_end(req, len == 0);
+}
+
+static void send_file(struct http_request *req, int fd, const struct stat *st)
+{
+    char text[128];
+    int64_t from = 0, len = st->st_size;
+    struct err err;
+    const char *condition = http_header(req, "If-Range");
+    snprintf(text, sizeof(text), "\"%llx-%llx\"", (unsigned long long)st->st_size,
+             (unsigned long long)st->st_mtim.tv_nsec + (unsigned long long)st->st_mtim.tv_sec);
+    http_add_header(req, "ETag", text);
+    http_add_header(req, "Accept-Ranges", "bytes");
+    bool ranged = !condition || strcmp(condition, text) == 0;
+    int got = ranged ? read_range(http_header(req, "Range"), st->st_size, &from, &len) : 0;
+    if (got < 0) {
+        snprintf(text, sizeof(text), "bytes */%lld", (long long)st->st_size);
+        http_add_header(req, "Content-Range", text);
+        err_set(&err, ERR_RANGE, "the file has %lld bytes", (long long)st->st_size);
+        send_err(req, &err);
+        return;
+    }
+    if (got > 0) {
+        snprintf(text, sizeof(text), "bytes %lld-%lld/%lld", (long long)from,
+                 (long long)(from + len - 1), (long long)st->st_size);
+        http_add_header(req, "Content-Range", text);
+    }
+    if (http_begin_sized(req, got > 0 ? 206 : 200, "application/octet-stream", len) == 0)
+        send_bytes(req, fd, from, len);
+}
+
+void output_get(struct http_request *req, void *arg)
+{
+    struct err err;
+    struct stat st;
+    const char *path = http_param(req, "path");
+    AUTO(task_record) struct task_record record = {0};
+    if (!find_task(req, arg, &record))
+        return;
+    AUTO(fd) int dir = open_outputs(arg, record.id);
+    AUTO(fd) int fd = dir >= 0 && path_is_inside(path) ? open_below(dir, path, O_RDONLY) : -1;
+    if (fd < 0 || fstat(fd, &st) || !S_ISREG(st.st_mode)) {
+        err_set(&err, ERR_NOT_FOUND, "the task has no such output");
+        send_err(req, &err);
+        return;
+    }
+    http_add_header(req, "Content-Disposition", "attachment");
+    send_file(req, fd, &st);
+}
+
+/* --- all of them --------------------------------------------------------------------------- */
+
+struct archive {
+    struct http_request *req;
+    struct tgz *tgz;
+    char *piece;
+};
+
+static int send_piece(const void *data, size_t len, void *arg)
+{
+    return http_write(arg, data, len);
+}
+
+static int add_file(int dir, const char *name, const char *path, const struct stat *st, void *arg)
+{
+    struct archive *archive = arg;
+    struct err ignored;
+    int64_t at = 0;
+    AUTO(fd) int fd = open_below(dir, name, O_RDONLY);
+    if (fd < 0)
+        return 0;
+    if (tgz_file(archive->tgz, path, 0644, st->st_mtim.tv_sec, st->st_size, &ignored))
+        return -1;
+    while (at < st->st_size) {
+        int64_t left = st->st_size - at;
+        size_t want = left < (int64_t)PIECE_BYTES ? (size_t)left : PIECE_BYTES;
+        ssize_t n = fd_pread_full(fd, archive->piece, want, at);
+        if (n <= 0 || tgz_data(archive->tgz, archive->piece, (size_t)n, &ignored))
+            return -1;
+        at += n;
+    }
+    return 0;
+}
+
+void outputs_archive(struct http_request *req, void *arg)
+{
+    struct err err;
+    char name[160];
+    AUTO(task_record) struct task_record record = {0};
+    if (!find_task(req, arg, &record))
+        return;
+    AUTO(str) char *piece = malloc(PIECE_BYTES);
+    AUTO(tgz) struct tgz *tgz = tgz_new(send_piece, req, &err);
+    struct archive archive = {req, tgz, piece};
+    if (!piece || !tgz) {
+        err_set(&err, ERR_INTERNAL, "out of memory");
+        send_err(req, &err);
+        return;
+    }
+    snprintf(name, sizeof(name), "attachment; filename=\"%s.tgz\"", record.id);
+    http_add_header(req, "Content-Disposition", name);
+    int dir = open_outputs(arg, record.id);
+    if (http_begin(req, 200, "application/gzip") == 0) {
+        bool whole =
+            (dir < 0 || visit(dir, "", 0, add_file, &archive) == 0) && tgz_end(tgz, &err) == 0;
+        http_end(req, whole);
+    } else if (dir >= 0) {
+        close(dir);
+    }
+}

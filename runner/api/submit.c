@@ -1,0 +1,178 @@
+#include "runner/api/submit.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "crypto/crypto.h"
+#include "runner/api/system_prompt.h"
+#include "runner/janitor/disk.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define KEY_BYTES_MAX 255
+
+int check_account(struct api *api, struct err *err)
+{
+    struct breaker_status breaker;
+    struct keeper_status login;
+    char time[CLOCK_TEXT_SIZE];
+    breaker_status(api->breaker, &breaker);
+    keeper_status(api->keeper, &login);
+    if (breaker.state == BREAKER_LIMIT)
+        return err_set(err, ERR_RATE, "usage limit: the account may go on at %s",
+                       clock_format(breaker.until_ms, time));
+    if (breaker.state == BREAKER_LOGIN)
+        return err_set(err, ERR_LOGIN, "%s",
+                       login.state != LOGIN_OK && !atomic_load(api->config)->anthropic_api_key
+                           ? login_state_sentence(login.state)
+                           : "OAuth login or API key is refused by the API");
+    return 0;
+}
+
+int pause_seconds(struct api *api)
+{
+    struct breaker_status breaker;
+    breaker_status(api->breaker, &breaker);
+    int64_t left = (breaker.until_ms - clock_real_ms()) / 1000 + 1;
+    return left < 1 ? 1 : left > 604800 ? 604800 : (int)left;
+}
+
+static int idempotency_key(struct http_request *req, const char **ret_key, struct err *err)
+{
+    const char *key = http_header(req, "Idempotency-Key");
+    *ret_key = key;
+    if (!key)
+        return 0;
+    size_t len = strlen(key);
+    for (size_t i = 0; i < len; i++)
+        if ((unsigned char)key[i] < 0x20 || (unsigned char)key[i] > 0x7e)
+            len = 0;
+    if (len == 0 || len > KEY_BYTES_MAX)
+        return err_set(err, ERR_INVALID, "Idempotency-Key must be 1..%d printable characters",
+                       KEY_BYTES_MAX);
+    return 0;
+}
+
+/* "The same request" is the same path with the same bytes. */
+static int hash_request(struct http_request *req, const struct buf *body,
+                        unsigned char hash[CRYPTO_SHA256_SIZE], struct err *err)
+{
+    AUTO(crypto_hash) struct crypto_hash *h = crypto_hash_new();
+    if (!h)
+        return err_sys(err, "hash");
+    crypto_hash_add(h, http_path(req), strlen(http_path(req)) + 1);
+    crypto_hash_add(h, buf_str(body), body->len);
+    crypto_hash_end(h, hash);
+    return 0;
+}
+
+static struct task_spec *decode(struct http_request *req, struct api *api,
+                                const struct submission *s)
+{
+    struct err err;
+    const struct config *config = atomic_load(api->config);
+    AUTO(spec_errors) struct spec_errors errors = {0};
+    AUTO(buf) struct buf members = BUF_INIT(256u << 10);
+    AUTO(str) char *system_prompt = NULL;
+    struct err no_prompt;
+    bool refuse = system_prompt_get(api->system_prompt, config->system_prompt_file, &system_prompt,
+                                    &no_prompt) < 0;
+    const struct spec_defaults defaults = {
+        .where = s->where,
+        .timeout_minutes = s->timeout_minutes,
+        .permission_mode = config->permission_mode ? config->permission_mode : "acceptEdits",
+        .allowed_tools = &config->allowed_tools,
+        .model = config->default_model,
+        .system_prompt = system_prompt};
+    AUTO(task_spec)
+    struct task_spec *spec =
+        task_spec_decode(buf_str(&s->body), s->body.len, &defaults, &errors, &err);
+    if (!spec) {
+        spec_errors_print(&errors, &members);
+        http_send_error(req, &err, members.len > 0 && buf_ok(&members) ? members.data : NULL);
+    } else if (refuse && !spec->system_prompt) {
+        send_err(req, &no_prompt);
+        return NULL;
+    }
+    return STEAL_PTR(spec);
+}
+
+static int submit(struct http_request *req, struct api *api, struct submission *s, struct err *err)
+{
+    bool created;
+    unsigned char hash[CRYPTO_SHA256_SIZE];
+    AUTO(buf) struct buf spec = BUF_INIT(8u << 20);
+    AUTO(buf_wipe) struct buf secrets = BUF_INIT(4u << 20);
+    task_spec_save(s->spec, &spec);
+    task_spec_save_secrets(s->spec, &secrets);
+    if (buf_check(&spec, "the request", err) || buf_check(&secrets, "the secrets", err) ||
+        hash_request(req, &s->body, hash, err))
+        return -1;
+    const struct task_new task = {.id = s->spec->task_id,
+                                  .kind = "claude",
+                                  .priority = s->spec->priority,
+                                  .retry_interrupted = s->spec->retry_interrupted,
+                                  .shared = s->shared,
+                                  .spec = buf_str(&spec),
+                                  .secrets = secrets.len > 0 ? secrets.data : NULL,
+                                  .caller = caller_name(api, req),
+                                  .request_id = http_id(req),
+                                  .idempotency_key = s->key,
+                                  .body_hash = hash,
+                                  .body_hash_len = sizeof(hash)};
+    if (engine_submit(api->engine, &task, &s->record, &created, err))
+        return -1;
+    if (created) {
+        log_set_task(s->record.id);
+        log_info("api", "task submitted by %s", task.caller);
+        log_set_task(NULL);
+    }
+    return 0;
+}
+
+/* A full queue, or a paused account, says when to come again. */
+static void send_refusal(struct http_request *req, struct api *api, const struct submission *s,
+                         const struct err *err)
+{
+    struct err ignored;
+    char seconds[16];
+    if (err->code != ERR_RATE || !s->shared || !check_account(api, &ignored)) {
+        send_err(req, err);
+        return;
+    }
+    snprintf(seconds, sizeof(seconds), "%d", pause_seconds(api));
+    http_add_header(req, "Retry-After", seconds);
+    http_send_error(req, err, NULL);
+}
+
+int submit_task(struct http_request *req, struct api *api, struct submission *s)
+{
+    struct err err;
+    buf_init(&s->body, API_BODY_MAX);
+    if (idempotency_key(req, &s->key, &err) || http_body(req, API_BODY_MAX, &s->body, &err)) {
+        send_err(req, &err);
+        return -1;
+    }
+    if (disk_check(api->state_dir, atomic_load(api->config)->disk_min_free_mb, &err)) {
+        send_err(req, &err);
+        return -1;
+    }
+    s->spec = decode(req, api, s);
+    if (!s->spec)
+        return -1;
+    s->shared = !s->spec->anthropic_api_key && !s->spec->anthropic_oauth_token;
+    s->patient |= s->spec->detach;
+    if ((s->shared && !s->patient && check_account(api, &err)) || submit(req, api, s, &err)) {
+        send_refusal(req, api, s, &err);
+        return -1;
+    }
+    return 0;
+}
+
+void submission_done(struct submission *s)
+{
+    task_spec_free(s->spec);
+    task_record_done(&s->record);
+    buf_wipe(&s->body);
+}

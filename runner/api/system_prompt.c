@@ -1,0 +1,131 @@
+#include "runner/api/system_prompt.h"
+
+#include "base/auto.h"
+#include "base/buf.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "runner/spec/spec.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* What tells one version of a file from another. */
+struct version {
+    dev_t device;
+    ino_t inode;
+    off_t size;
+    struct timespec changed;
+};
+
+struct system_prompt {
+    pthread_mutex_t lock; /* of all that follows; not held while the file is read */
+    char *path;           /* whose text it is; NULL: nothing was read yet */
+    struct version version;
+    char *text; /* the last good one */
+};
+
+struct system_prompt *system_prompt_new(void)
+{
+    struct system_prompt *prompt = calloc(1, sizeof(*prompt));
+    if (prompt)
+        pthread_mutex_init(&prompt->lock, NULL);
+    return prompt;
+}
+
+void system_prompt_free(struct system_prompt *prompt)
+{
+    if (!prompt)
+        return;
+    pthread_mutex_destroy(&prompt->lock);
+    free(prompt->path);
+    free(prompt->text);
+    free(prompt);
+}
+
+/* A file that is not there is a version, too. */
+static struct version look_at(const char *path)
+{
+    struct stat st;
+    if (stat(path, &st))
+        return (struct version){.size = -1};
+    return (struct version){
+        .device = st.st_dev, .inode = st.st_ino, .size = st.st_size, .changed = st.st_ctim};
+}
+
+static bool is_same(const struct version *a, const struct version *b)
+{
+    return a->device == b->device && a->inode == b->inode && a->size == b->size &&
+           a->changed.tv_sec == b->changed.tv_sec && a->changed.tv_nsec == b->changed.tv_nsec;
+}
+
+static char *read_text(const char *path, struct err *err)
+{
+    AUTO(buf) struct buf text = BUF_INIT(SPEC_ARG_MAX);
+    if (file_read(path, &text, err))
+        return NULL;
+    const char *data = buf_str(&text);
+    if (strlen(data) != text.len || !str_is_utf8(data, text.len) || str_is_blank(data, text.len)) {
+        err_set(err, ERR_INVALID, "'%s' is not UTF-8 text, or blank", path);
+        return NULL;
+    }
+    return buf_steal(&text);
+}
+
+/* A new version has been read (text NULL: it is no good). True when that is news. */
+static bool install_locked(struct system_prompt *prompt, const char *path,
+                           const struct version *version, char *text)
+{
+    bool moved = !prompt->path || strcmp(prompt->path, path) != 0;
+    bool news = moved || !is_same(&prompt->version, version);
+    if (moved) {
+        free(prompt->path);
+        prompt->path = strdup(path);
+    }
+    if (moved || text) { /* another file's text is not the last good one of this */
+        free(prompt->text);
+        prompt->text = text;
+    }
+    prompt->version = *version;
+    return news;
+}
+
+static int copy_locked(const struct system_prompt *prompt, char **ret_text, struct err *err)
+{
+    if (!prompt->text)
+        return err_set(err, ERR_CONFIG, "SYSTEM_PROMPT_FILE has no usable text; the log says why");
+    char *copy = strdup(prompt->text);
+    if (!copy)
+        return err_sys(err, "system prompt");
+    *ret_text = copy;
+    return 0;
+}
+
+int system_prompt_get(struct system_prompt *prompt, const char *path, char **ret_text,
+                      struct err *err)
+{
+    struct err trouble;
+    *ret_text = NULL;
+    if (!path)
+        return 0;
+    struct version version = look_at(path);
+    pthread_mutex_lock(&prompt->lock);
+    bool known =
+        prompt->path && strcmp(prompt->path, path) == 0 && is_same(&prompt->version, &version);
+    if (!known) {
+        pthread_mutex_unlock(&prompt->lock);
+        char *text = read_text(path, &trouble);
+        pthread_mutex_lock(&prompt->lock);
+        bool news = install_locked(prompt, path, &version, text);
+        if (news && !text)
+            log_error("config", "SYSTEM_PROMPT_FILE: %s%s", trouble.msg,
+                      prompt->text ? "; the last good text stays in force" : "");
+        else if (news)
+            log_info("config", "system prompt read from '%s'", path);
+    }
+    int rc = copy_locked(prompt, ret_text, err);
+    pthread_mutex_unlock(&prompt->lock);
+    return rc;
+}

@@ -1,0 +1,244 @@
+#include "runner/claude/finish.h"
+
+#include "base/log.h"
+#include "base/path.h"
+#include "base/str.h"
+#include "runner/repo/keep.h"
+#include "json/json.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define BUNDLE "repository.bundle"
+#define REPORT_BYTES_MAX (1u << 20)
+
+const char *const finish_own_files[] = {".env", NULL};
+
+struct finish {
+    const struct claude *claude;
+    struct task_run *run;
+    const struct task_spec *spec;
+    struct workspace *workspace;
+    struct call_stop stop;
+    char *bundle;  /* outside of the outputs until it has to be one */
+    char *outputs; /* directory */
+    struct buf *members;
+    struct json_writer w;
+};
+
+struct repo_wish finish_wish(const struct task_spec *spec)
+{
+    return (struct repo_wish){.url = spec->repo_url,
+                              .branch = spec->git_branch,
+                              .ref = spec->git_ref,
+                              .key = spec->ssh_key,
+                              .token = spec->git_token,
+                              .timeout_ms = spec->timeout_ms,
+                              .stale_ok = spec->stale_ok};
+}
+
+static bool is_stopped(void *arg)
+{
+    return task_run_stop(arg) != STOP_NO;
+}
+
+struct call_stop finish_stop(struct task_run *run)
+{
+    return (struct call_stop){
+        .wake_fd = task_run_wake_fd(run), .is_stopped = is_stopped, .arg = run};
+}
+
+static void say(const struct finish *finish, const char *what, const struct err *err)
+{
+    (void)finish;
+    log_warn("claude", "%s: %s", what, err->msg);
+}
+
+/* --- commit and push ----------------------------------------------------------------------- */
+
+/* A commit that could not be pushed is not lost: its bundle becomes an output. */
+static bool keep_bundle(struct finish *finish)
+{
+    struct err err = ERR_INIT;
+    AUTO(str) char *to = path_join(finish->outputs, BUNDLE);
+    if (!to || path_make_dirs(finish->outputs, 0700, &err) || rename(finish->bundle, to)) {
+        if (err.code == ERR_NONE)
+            err_sys(&err, "bundle");
+        say(finish, "cannot keep the commit", &err);
+        return false;
+    }
+    return true;
+}
+
+static void print_recovery(struct json_writer *w, const struct json *answer)
+{
+    const char *method = json_text(json_get(answer, "method"));
+    if (!method)
+        return;
+    json_open_object(w, "recovery");
+    json_add_text(w, "method", method);
+    json_add_text(w, "remoteSha", json_text(json_get(answer, "remoteSha")));
+    json_open_array(w, "conflictFiles");
+    const struct json *at = json_first(json_get(answer, "conflictFiles"));
+    for (; at; at = json_next(at))
+        json_add_text(w, NULL, json_text(at));
+    json_close(w);
+    json_close(w);
+}
+
+static void print_lost_push(struct finish *finish, const struct err *err)
+{
+    char url[256];
+    struct json_writer *w = &finish->w;
+    say(finish, "push", err);
+    json_add_bool(w, "pushed", false);
+    json_add_text(w, "error", err->msg);
+    if (keep_bundle(finish)) {
+        snprintf(url, sizeof(url), "/tasks/%s/outputs/" BUNDLE, task_run_record(finish->run)->id);
+        json_add_text(w, "bundle", url);
+    }
+}
+
+/* Returns the id of what is on the remote now. */
+static void push(struct finish *finish, struct kept_commit *kept)
+{
+    struct err err = ERR_INIT;
+    const struct task_spec *spec = finish->spec;
+    const struct repo_wish wish = finish_wish(spec);
+    const char *strategy = spec->post_git_conflict_strategy;
+    bool recover = !strategy || strcmp(strategy, "auto") == 0;
+    if (!kept->branch[0]) {
+        err_set(&err, ERR_INVALID, "no branch is checked out and none was named to push to");
+        print_lost_push(finish, &err);
+        return;
+    }
+    AUTO(json)
+    struct json *answer =
+        keep_push(finish->workspace, &wish, kept, finish->bundle, recover, &finish->stop, &err);
+    if (!answer) {
+        print_lost_push(finish, &err);
+        return;
+    }
+    const char *sha = json_text(json_get(answer, "sha"));
+    if (sha)
+        snprintf(kept->sha, sizeof(kept->sha), "%s", sha);
+    json_add_bool(&finish->w, "pushed", true);
+    print_recovery(&finish->w, answer);
+}
+
+static void commit(struct finish *finish)
+{
+    struct err err = ERR_INIT;
+    struct kept_commit kept = {0};
+    const struct task_spec *spec = finish->spec;
+    AUTO(strlist) struct strlist except = STRLIST_INIT;
+    for (size_t i = 0; finish_own_files[i]; i++)
+        strlist_add(&except, finish_own_files[i]);
+    const struct keep_commit wish = {.commit = spec->post_git_commit,
+                                     .message = spec->post_git_commit_message,
+                                     .files = &spec->post_git_files,
+                                     .except = &except,
+                                     .branch = spec->post_git_branch};
+    struct json_writer *w = &finish->w;
+    json_open_object(w, "gitCommit");
+    if (keep_commit(finish->workspace, &wish, finish->bundle, &finish->stop, &kept, &err)) {
+        say(finish, "commit", &err);
+        json_add_text(w, "error", err.msg);
+        json_close(w);
+        return;
+    }
+    json_add_text(w, "branch", kept.branch[0] ? kept.branch : NULL);
+    json_add_bool(w, "committed", kept.committed);
+    if (kept.committed) {
+        json_add_text(w, "message", wish.message ? wish.message : "Changes made by Claude Code");
+        json_add_int(w, "files", kept.files);
+    }
+    if (spec->post_git_push && kept.bundled)
+        push(finish, &kept);
+    else
+        json_add_bool(w, "pushed", false);
+    json_add_text(w, "sha", kept.sha[0] ? kept.sha : NULL);
+    json_close(w);
+}
+
+/* --- files --------------------------------------------------------------------------------- */
+
+static void print_file(struct finish *finish, const struct json *file)
+{
+    int64_t size = 0;
+    struct json_writer *w = &finish->w;
+    const char *path = json_text(json_get(file, "path"));
+    AUTO(buf) struct buf url = BUF_INIT(16384);
+    json_int(json_get(file, "size"), &size);
+    buf_addf(&url, "/tasks/%s/outputs/", task_run_record(finish->run)->id);
+    for (const char *p = path ? path : ""; *p; p++) {
+        bool plain = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') ||
+                     (*p >= '0' && *p <= '9') || strchr("/._-~", *p);
+        buf_addf(&url, plain ? "%c" : "%%%02X", plain ? *p : (unsigned char)*p);
+    }
+    json_open_object(w, NULL);
+    json_add_text(w, "originalPath", path);
+    json_add_text(w, "url", buf_str(&url));
+    json_add_int(w, "sizeBytes", size);
+    json_close(w);
+}
+
+static void upload(struct finish *finish)
+{
+    struct err err = ERR_INIT;
+    int64_t skipped = 0;
+    struct json_writer *w = &finish->w;
+    AUTO(json)
+    struct json *answer =
+        keep_files(finish->claude->repos, finish->workspace, task_run_dir(finish->run),
+                   &finish->spec->post_upload_glob_patterns, finish->outputs, &finish->stop, &err);
+    if (!answer) {
+        say(finish, "outputs", &err);
+        json_add_text(w, "uploadError", err.msg);
+        return;
+    }
+    json_open_array(w, "uploadedFiles");
+    const struct json *at = json_first(json_get(answer, "files"));
+    for (; at; at = json_next(at))
+        print_file(finish, at);
+    json_close(w);
+    json_int(json_get(answer, "skipped"), &skipped);
+    if (skipped > 0)
+        json_add_int(w, "uploadsSkipped", skipped);
+}
+
+/* --- all of it ----------------------------------------------------------------------------- */
+
+void finish_run(const struct claude *claude, struct task_run *run, const struct task_spec *spec,
+                struct workspace *workspace, struct buf *members)
+{
+    AUTO(buf) struct buf out = BUF_INIT(REPORT_BYTES_MAX);
+    AUTO(str) char *bundle = path_join(task_run_keep_dir(run), "bundle");
+    AUTO(str) char *outputs = path_join(task_run_keep_dir(run), "outputs");
+    struct finish finish = {.claude = claude,
+                            .run = run,
+                            .spec = spec,
+                            .workspace = workspace,
+                            .stop = finish_stop(run),
+                            .bundle = bundle,
+                            .outputs = outputs,
+                            .members = members};
+    if (!bundle || !outputs)
+        return;
+    json_write(&finish.w, &out);
+    json_open_object(&finish.w, NULL);
+    /* files first: a commit that cannot be pushed adds its bundle to them */
+    if (spec->post_upload_glob_patterns.count > 0)
+        upload(&finish);
+    if (workspace && (spec->post_git_commit || spec->post_git_push))
+        commit(&finish);
+    json_close(&finish.w);
+    unlink(bundle);
+    if (!buf_ok(&out) || out.len <= 2)
+        return;
+    task_run_event(run, "finish", buf_str(&out), out.len);
+    buf_addc(members, ',');
+    buf_add(members, out.data + 1, out.len - 2);
+}

@@ -1,0 +1,251 @@
+#include "runner/claude/prepare.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/path.h"
+#include "base/str.h"
+#include "runner/claude/finish.h"
+#include "json/json.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define FILE_BYTES_MAX (4u << 20)
+#define SHOWN_BYTES (64u << 10) /* of a command's output */
+#define NAME_MAX_BYTES 100
+
+/* --- files --------------------------------------------------------------------------------- */
+
+/* A new file of the task's in a directory; whatever had that name there goes. */
+static int write_file(const struct claude *claude, const char *dir, const char *name,
+                      const struct buf *text, struct err *err)
+{
+    AUTO(fd) int at = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (at < 0)
+        return err_sys(err, "cannot write '%s'", name);
+    unlinkat(at, name, 0);
+    AUTO(fd) int fd = openat(at, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (buf_check(text, name, err))
+        return -1;
+    if (fd < 0 || fd_write_all(fd, buf_str(text), text->len) ||
+        fchown(fd, claude->uid, claude->gid))
+        return err_sys(err, "cannot write '%s'", name);
+    return 0;
+}
+
+/* NAME="value" as every reader of such files takes it. */
+static void add_assignment(struct buf *out, const char *name, const char *value)
+{
+    buf_addf(out, "%s=\"", name);
+    for (; *value; value++) {
+        if (*value == '\n')
+            buf_adds(out, "\\n");
+        else if (strchr("\"\\$`", *value))
+            buf_addf(out, "\\%c", *value);
+        else
+            buf_addc(out, *value);
+    }
+    buf_adds(out, "\"\n");
+}
+
+static int exclude(const struct workspace *workspace, struct err *err)
+{
+    AUTO(str) char *path = path_join(workspace_upper(workspace), ".git/info/exclude");
+    AUTO(fd) int fd = path ? open(path, O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC) : -1;
+    if (fd < 0 || fd_write_all(fd, "/.env\n", 6))
+        return err_sys(err, "cannot keep .env out of git");
+    return 0;
+}
+
+static int write_secrets(const struct claude *claude, const struct task_spec *spec,
+                         struct workspace *workspace, const char *dir, struct plan *plan,
+                         struct err *err)
+{
+    const char *json = spec->environment_secrets;
+    AUTO(buf_wipe) struct buf text = BUF_INIT(FILE_BYTES_MAX);
+    AUTO(str) char *work = path_join(dir, "work");
+    AUTO(json) struct json *root = json ? json_parse(json, strlen(json), err) : NULL;
+    if (!json)
+        return 0;
+    if (!root || !work)
+        return root ? err_sys(err, "secrets") : -1;
+    for (const struct json *at = json_first(root); at; at = json_next(at)) {
+        strlist_addf(&plan->env, "%s=%s", json_name(at), json_text(at));
+        add_assignment(&text, json_name(at), json_text(at));
+    }
+    if (workspace && exclude(workspace, err))
+        return -1;
+    return write_file(claude, workspace ? workspace_upper(workspace) : work, ".env", &text, err);
+}
+
+static int write_mcp(const struct claude *claude, const struct task_spec *spec, const char *dir,
+                     struct plan *plan, struct err *err)
+{
+    AUTO(buf_wipe) struct buf text = BUF_INIT(FILE_BYTES_MAX);
+    AUTO(str) char *config = path_join(dir, "config");
+    if (!spec->mcp_config)
+        return 0;
+    buf_adds(&text, spec->mcp_config);
+    strlist_addf(&plan->argv, "--mcp-config=%s/config/mcp.json", dir);
+    return config ? write_file(claude, config, "mcp.json", &text, err) : err_sys(err, "mcp");
+}
+
+static bool is_command_name(const char *name)
+{
+    size_t len = strlen(name);
+    return len > 0 && len <= NAME_MAX_BYTES && *name != '.' && *name != '-' &&
+           strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == len;
+}
+
+static int write_commands(const struct claude *claude, const struct task_spec *spec,
+                          const char *dir, struct err *err)
+{
+    const char *json = spec->slash_commands;
+    AUTO(str) char *place = path_join(dir, "config/commands");
+    AUTO(json) struct json *root = json ? json_parse(json, strlen(json), err) : NULL;
+    if (!json)
+        return 0;
+    if (!root || !place || path_make_dirs(place, 0700, err) ||
+        path_own(place, claude->uid, claude->gid, err))
+        return -1;
+    for (const struct json *at = json_first(root); at; at = json_next(at)) {
+        char name[NAME_MAX_BYTES + 8];
+        AUTO(buf) struct buf text = BUF_INIT(FILE_BYTES_MAX);
+        const char *given = json_name(at) + (*json_name(at) == '/');
+        if (!is_command_name(given))
+            return err_set(err, ERR_INVALID, "'%.60s' is no name for a slash command", given);
+        snprintf(name, sizeof(name), "%s%s", given, strstr(given, ".md") ? "" : ".md");
+        buf_adds(&text, json_text(at));
+        if (write_file(claude, place, name, &text, err))
+            return -1;
+    }
+    return 0;
+}
+
+int prepare_files(const struct claude *claude, const struct task_spec *spec,
+                  struct workspace *workspace, const char *dir, struct plan *plan, struct err *err)
+{
+    return write_secrets(claude, spec, workspace, dir, plan, err) ||
+                   write_mcp(claude, spec, dir, plan, err) || write_commands(claude, spec, dir, err)
+               ? -1
+               : 0;
+}
+
+/* --- commands ------------------------------------------------------------------------------ */
+
+static struct plan *command_plan(const struct plan *claude, const char *command,
+                                 struct workspace *workspace, struct err *err)
+{
+    AUTO(plan) struct plan *plan = plan_new();
+    if (!plan) {
+        err_sys(err, "command");
+        return NULL;
+    }
+    strlist_add(&plan->argv, "/bin/bash");
+    strlist_add(&plan->argv, "-c");
+    strlist_add(&plan->argv, command);
+    for (size_t i = 0; i < claude->env.count; i++)
+        strlist_add(&plan->env, claude->env.items[i]);
+    plan->cwd = strdup(claude->cwd);
+    plan->below = claude->below ? strdup(claude->below) : NULL;
+    plan->uid = claude->uid;
+    plan->gid = claude->gid;
+    plan->kill_grace_ms = claude->kill_grace_ms;
+    if (!plan->cwd || plan->env.failed) {
+        err_sys(err, "command");
+        return NULL;
+    }
+    if (workspace && workspace_mounts(workspace, &plan->mounts, err))
+        return NULL;
+    return STEAL_PTR(plan);
+}
+
+/* 0 once the tree has ended. */
+static int await(struct child *child, struct task_run *run, int64_t deadline_ms, struct err *err)
+{
+    bool ending = false;
+    while (child_read(child) != CHILD_ENDED) {
+        int64_t left = deadline_ms - clock_mono_ms();
+        bool stopped = task_run_stop(run) != STOP_NO;
+        if (!ending && (stopped || left <= 0)) {
+            child_end(child, false);
+            ending = true;
+            err_set(err, stopped ? ERR_BUSY : ERR_TIMEOUT,
+                    stopped ? "stopped" : "preExecutionCommands did not end in time");
+        }
+        struct pollfd fds[] = {{.fd = child_fd(child), .events = POLLIN},
+                               {.fd = ending ? -1 : task_run_wake_fd(run), .events = POLLIN}};
+        poll(fds, 2, !ending && left < 1000 ? (int)(left > 0 ? left : 0) : 1000);
+    }
+    return ending ? -1 : 0;
+}
+
+static void tell(struct task_run *run, const char *command, int out, int code)
+{
+    struct err ignored;
+    struct json_writer w;
+    off_t size = lseek(out, 0, SEEK_END);
+    AUTO(buf) struct buf raw = BUF_INIT(2 * SHOWN_BYTES);
+    AUTO(buf) struct buf clean = BUF_INIT(8 * SHOWN_BYTES);
+    AUTO(buf) struct buf json = BUF_INIT(64 * SHOWN_BYTES);
+    lseek(out, size > (off_t)SHOWN_BYTES ? size - (off_t)SHOWN_BYTES : 0, SEEK_SET);
+    fd_read_all(out, &raw, &ignored);
+    redact_text(task_run_redact(run), buf_str(&raw), raw.len, &clean);
+    json_write(&w, &json);
+    json_open_object(&w, NULL);
+    json_add_text(&w, "type", "system");
+    json_add_text(&w, "subtype", "pre_execution");
+    json_add_text(&w, "command", command);
+    json_add_int(&w, "exit_code", code);
+    json_add_textn(&w, "output", buf_str(&clean), clean.len);
+    json_close(&w);
+    if (buf_ok(&json))
+        task_run_event(run, NULL, buf_str(&json), json.len);
+}
+
+/* A file without a name. What a command prints past what is shown stays on the disk for as long as
+ * it runs. */
+static int open_output(struct task_run *run)
+{
+    return open(task_run_dir(run), O_TMPFILE | O_RDWR | O_APPEND | O_CLOEXEC, 0600);
+}
+
+static int run_command(const struct claude *claude, struct task_run *run, const char *command,
+                       struct workspace *workspace, const struct plan *like, int64_t deadline_ms,
+                       struct err *err)
+{
+    AUTO(plan) struct plan *plan = command_plan(like, command, workspace, err);
+    AUTO(fd) int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    AUTO(fd) int out = open_output(run);
+    const int stdio[3] = {null, out, out};
+    if (!plan || null < 0 || out < 0)
+        return plan ? err_sys(err, "command") : -1;
+    struct child *child = launcher_spawn(claude->launcher, plan, stdio, err);
+    if (!child)
+        return -1;
+    int rc = await(child, run, deadline_ms, err), status = child_status(child);
+    child_free(child);
+    int code = status < 0 ? 137 : WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    tell(run, command, out, code);
+    if (rc)
+        return -1;
+    return code == 0 ? 0
+                     : err_set(err, ERR_MISMATCH, "preExecutionCommands: '%.100s' ended with %d",
+                               command, code);
+}
+
+int prepare_commands(const struct claude *claude, struct task_run *run,
+                     const struct task_spec *spec, struct workspace *workspace,
+                     const struct plan *plan, int64_t deadline_ms, struct err *err)
+{
+    for (size_t i = 0; i < spec->pre_execution_commands.count; i++)
+        if (run_command(claude, run, spec->pre_execution_commands.items[i], workspace, plan,
+                        deadline_ms, err))
+            return -1;
+    return 0;
+}

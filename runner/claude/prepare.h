@@ -1,0 +1,24 @@
+/*
+ * What a task finds before Claude starts: secrets in its environment, MCP servers, commands, and
+ * what its own commands have made of the workspace. Private to runner/claude.
+ */
+#ifndef CLAUDE_PREPARE_H
+#define CLAUDE_PREPARE_H
+
+#include "proc/plan.h"
+#include "runner/claude/claude.h"
+#include "runner/spec/spec.h"
+
+/* Writes the files that the spec asks for below the run's `dir` and adds to the plan. To be called
+ * before any process of the task has run. */
+int prepare_files(const struct claude *claude, const struct task_spec *spec,
+                  struct workspace *workspace, const char *dir, struct plan *plan, struct err *err);
+
+/* Runs preExecutionCommands one after the other, as Claude would be run by `plan`; their output
+ * becomes events. ERR_MISMATCH when one fails, ERR_TIMEOUT past the deadline (mono), ERR_BUSY when
+ * stopped. */
+int prepare_commands(const struct claude *claude, struct task_run *run,
+                     const struct task_spec *spec, struct workspace *workspace,
+                     const struct plan *plan, int64_t deadline_ms, struct err *err);
+
+#endif

@@ -1,0 +1,155 @@
+#include "runner/janitor/janitor.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/path.h"
+
+#include <dirent.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define BATCH 200
+#define ORPHAN_AGE_S 3600 /* a task's directory may be a moment older than its row */
+#define DAY_MS (24 * INT64_C(3600000))
+
+struct janitor {
+    struct janitor_config config;
+    char *tasks_dir;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    bool stop;
+};
+
+static bool is_stopping(struct janitor *janitor)
+{
+    pthread_mutex_lock(&janitor->lock);
+    bool stop = janitor->stop;
+    pthread_mutex_unlock(&janitor->lock);
+    return stop;
+}
+
+/* --- tasks --------------------------------------------------------------------------------- */
+
+/* The directory first: a row that a crash leaves behind is found again, files would not be. */
+static int remove_task(const char *id, void *arg)
+{
+    struct janitor *janitor = arg;
+    struct err err;
+    AUTO(str) char *path = path_join(janitor->tasks_dir, id);
+    if (!path || path_remove_tree(path, &err)) {
+        log_warn("janitor", "%s", path ? err.msg : "out of memory");
+        return -1;
+    }
+    return 0;
+}
+
+static void remove_old(struct janitor *janitor)
+{
+    struct err err;
+    int days = atomic_load(janitor->config.config)->keep_tasks_days, gone;
+    int64_t before = clock_real_ms() - days * DAY_MS, all = 0;
+    do {
+        gone = store_expire(janitor->config.store, before, BATCH, remove_task, janitor, &err);
+        if (gone < 0)
+            log_warn("janitor", "cannot remove old tasks: %s", err.msg);
+        all += gone > 0 ? gone : 0;
+    } while (gone == BATCH && !is_stopping(janitor));
+    if (all > 0)
+        log_info("janitor", "removed %lld tasks that had ended %d days ago", (long long)all, days);
+}
+
+static bool is_orphan(struct janitor *janitor, const char *id, const char *path)
+{
+    struct stat st;
+    struct err err = ERR_INIT;
+    AUTO(task_record) struct task_record record = {0};
+    if (lstat(path, &st) || time(NULL) - st.st_mtim.tv_sec < ORPHAN_AGE_S)
+        return false;
+    return store_get(janitor->config.store, id, &record, &err) && err.code == ERR_NOT_FOUND;
+}
+
+static void remove_orphans(struct janitor *janitor)
+{
+    struct dirent *entry;
+    struct err err;
+    DIR *list = opendir(janitor->tasks_dir);
+    while (list && (entry = readdir(list)) && !is_stopping(janitor)) {
+        if (entry->d_name[0] == '.')
+            continue;
+        AUTO(str) char *path = path_join(janitor->tasks_dir, entry->d_name);
+        if (!path || !is_orphan(janitor, entry->d_name, path))
+            continue;
+        if (path_remove_tree(path, &err))
+            log_warn("janitor", "%s", err.msg);
+        else
+            log_info("janitor", "removed '%s', which belonged to no task", path);
+    }
+    if (list)
+        closedir(list);
+}
+
+/* --- its life ------------------------------------------------------------------------------ */
+
+static void *work(void *arg)
+{
+    struct janitor *janitor = arg;
+    while (!is_stopping(janitor)) {
+        struct timespec until;
+        remove_old(janitor);
+        remove_orphans(janitor);
+        repos_tidy(janitor->config.repos);
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_sec += atomic_load(janitor->config.config)->janitor_seconds;
+        pthread_mutex_lock(&janitor->lock);
+        while (!janitor->stop &&
+               pthread_cond_timedwait(&janitor->wake, &janitor->lock, &until) == 0)
+            continue;
+        pthread_mutex_unlock(&janitor->lock);
+    }
+    return NULL;
+}
+
+struct janitor *janitor_new(const struct janitor_config *config, struct err *err)
+{
+    pthread_condattr_t attr;
+    struct janitor *janitor = calloc(1, sizeof(*janitor));
+    if (janitor)
+        janitor->tasks_dir = path_join(atomic_load(config->config)->state_dir, "tasks");
+    if (!janitor || !janitor->tasks_dir) {
+        free(janitor);
+        err_sys(err, "janitor");
+        return NULL;
+    }
+    janitor->config = *config;
+    pthread_mutex_init(&janitor->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&janitor->wake, &attr);
+    pthread_condattr_destroy(&attr);
+    if (pthread_create(&janitor->thread, NULL, work, janitor) == 0)
+        return janitor;
+    err_sys(err, "cannot start the janitor");
+    free(janitor->tasks_dir);
+    free(janitor);
+    return NULL;
+}
+
+void janitor_free(struct janitor *janitor)
+{
+    if (!janitor)
+        return;
+    pthread_mutex_lock(&janitor->lock);
+    janitor->stop = true;
+    pthread_cond_signal(&janitor->wake);
+    pthread_mutex_unlock(&janitor->lock);
+    pthread_join(janitor->thread, NULL);
+    pthread_cond_destroy(&janitor->wake);
+    pthread_mutex_destroy(&janitor->lock);
+    free(janitor->tasks_dir);
+    free(janitor);
+}

@@ -1,0 +1,40 @@
+/*
+ * One piece of work in a process of its own (`claude-runner git`): killable, limited, as whichever
+ * user the work is fit for. The job goes in as JSON through a memory file, the answer comes out the
+ * same way; secrets are in neither arguments nor environment nor on disk.
+ *
+ * Threads: any.
+ */
+#ifndef REPO_CALL_H
+#define REPO_CALL_H
+
+#include "proc/launch.h"
+#include "json/json.h"
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+/* Who may want the work to end before its time; zeroed: nobody. */
+struct call_stop {
+    int wake_fd; /* readable when is_stopped() may have changed */
+    bool (*is_stopped)(void *arg);
+    void *arg;
+};
+
+struct call {
+    struct launcher *launcher; /* borrowed, as all here */
+    const char *marker;        /* TASK_MARKER's value */
+    const struct buf *job;     /* JSON object; "op" names the work */
+    uid_t uid;
+    gid_t gid;
+    const struct strlist *mounts; /* as a plan's, or NULL */
+    int timeout_ms;
+    int file_mb_max;
+    struct call_stop stop;
+};
+
+/* Does the work and returns its answer's object. The error is the helper's own, or ERR_TIMEOUT, or
+ * ERR_BUSY when it was stopped. */
+struct json *call_run(const struct call *call, struct err *err);
+
+#endif

@@ -1,0 +1,24 @@
+/*
+ * Copies the files of a workspace that match patterns to a place of their own. Called in a helper
+ * process, as the task's user: what that one may not read is not kept.
+ *
+ * Threads: one at a time.
+ */
+#ifndef REPO_COLLECT_H
+#define REPO_COLLECT_H
+
+#include "base/err.h"
+#include "base/strlist.h"
+#include "json/json.h"
+
+#include <stdint.h>
+
+#define COLLECT_FILES_MAX 1000
+#define COLLECT_BYTES_MAX (INT64_C(4) << 30)
+
+/* Links are not followed and not kept; .git is passed over. Adds "files":[{"path","size"}] and
+ * "skipped":N (past a limit, or unreadable) to w. */
+int collect_files(const char *work, const struct strlist *patterns, const char *to,
+                  struct json_writer *w, struct err *err);
+
+#endif

@@ -1,0 +1,104 @@
+/* Which overlays this host can make, found out by making one. */
+#include "base/auto.h"
+#include "base/fd.h"
+#include "base/path.h"
+#include "runner/repo/inside.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PROBE_MS 10000
+
+/* Best first. volatile: a workspace that dies with its task needs no syncing, and an unmount
+ * without it syncs the whole disk. redirect_dir: directories of the tree can be renamed. */
+static const struct {
+    enum proc_walls walls;
+    const char *options;
+} variants[] = {
+    {PROC_PIDNS, "index=off,redirect_dir=on,metacopy=off,volatile"},
+    {PROC_PIDNS, "index=off,redirect_dir=on,metacopy=off"},
+    {PROC_PIDNS, "index=off"},
+    {PROC_USERNS, "index=off,userxattr,volatile"},
+    {PROC_USERNS, "index=off,userxattr"},
+};
+
+void overlay_add_path(struct buf *out, const char *path)
+{
+    for (; *path; path++) {
+        if (strchr("\\:,", *path))
+            buf_addc(out, '\\');
+        buf_addc(out, *path);
+    }
+}
+
+static int make_dirs(const struct repos *repos, const char *top, struct err *err)
+{
+    static const char *const names[] = {"lower", "upper", "work", "seen"};
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        AUTO(str) char *path = path_join(top, names[i]);
+        if (!path || path_make_dirs(path, 0755, err) ||
+            path_own(path, repos->config.uid, repos->config.gid, err))
+            return -1;
+    }
+    AUTO(str) char *mark = path_join(top, "lower/mark");
+    return mark ? file_replace(mark, "x", 1, 0644, err) : -1;
+}
+
+static int fill_plan(const struct repos *repos, const char *top, const char *options,
+                     struct plan *plan)
+{
+    static const char *const parts[] = {
+        "lowerdir=", "/lower,upperdir=", "/upper,workdir=", "/work,"};
+    AUTO(buf) struct buf data = BUF_INIT(65536);
+    for (size_t i = 0; i < COUNT_OF(parts); i++) {
+        buf_adds(&data, parts[i]);
+        if (i + 1 < COUNT_OF(parts))
+            overlay_add_path(&data, top);
+    }
+    buf_adds(&data, options);
+    plan->uid = repos->config.uid;
+    plan->gid = repos->config.gid;
+    plan->cwd = strdup("/");
+    strlist_add(&plan->argv, "/usr/bin/test");
+    strlist_add(&plan->argv, "-e");
+    strlist_addf(&plan->argv, "%s/seen/mark", top);
+    strlist_add(&plan->mounts, "overlay");
+    strlist_addf(&plan->mounts, "%s/seen", top);
+    strlist_add(&plan->mounts, buf_str(&data));
+    return plan->cwd && buf_ok(&data) ? 0 : -1;
+}
+
+static bool works(const struct repos *repos, const char *top, const char *options)
+{
+    struct err err;
+    AUTO(plan) struct plan *plan = plan_new();
+    AUTO(fd) int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    const int stdio[3] = {null, null, null};
+    if (path_remove_tree(top, &err) || make_dirs(repos, top, &err) || !plan || null < 0 ||
+        fill_plan(repos, top, options, plan))
+        return false;
+    struct child *child = launcher_spawn(repos->config.launcher, plan, stdio, &err);
+    if (!child)
+        return false;
+    struct pollfd wait = {.fd = child_fd(child), .events = POLLIN};
+    while (child_read(child) != CHILD_ENDED && poll(&wait, 1, PROBE_MS) > 0)
+        continue;
+    int status = child_status(child);
+    child_free(child);
+    return status == 0;
+}
+
+void overlay_probe(struct repos *repos)
+{
+    struct err ignored;
+    enum proc_walls walls = launcher_walls(repos->config.launcher);
+    AUTO(str) char *top = path_join(repos->config.state_dir, "probe");
+    for (size_t i = 0; top && !repos->overlay && i < COUNT_OF(variants); i++)
+        if (variants[i].walls == walls && works(repos, top, variants[i].options))
+            repos->overlay = variants[i].options;
+    if (top)
+        path_remove_tree(top, &ignored);
+}

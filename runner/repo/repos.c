@@ -1,0 +1,222 @@
+#include "runner/repo/repos.h"
+
+#include "base/fd.h"
+#include "base/path.h"
+#include "base/str.h"
+#include "crypto/crypto.h"
+#include "runner/repo/inside.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define KEY_FILE_MAX 131072
+
+/* --- life ---------------------------------------------------------------------------------- */
+
+static int make_places(struct repos *repos, struct err *err)
+{
+    AUTO(str) char *forges = NULL;
+    repos->dir = path_join(repos->config.state_dir, "repos");
+    repos->known_hosts = path_join(repos->config.state_dir, "known_hosts");
+    if (!repos->dir || !repos->known_hosts ||
+        asprintf(&forges, "%s.forges", repos->known_hosts) < 0)
+        return err_sys(err, "repositories");
+    if (path_make_dirs(repos->dir, 0700, err))
+        return -1;
+    return file_replace(forges, remote_forge_keys, strlen(remote_forge_keys), 0644, err);
+}
+
+struct repos *repos_new(const struct repos_config *config, struct err *err)
+{
+    struct repos *repos = calloc(1, sizeof(*repos));
+    if (!repos) {
+        err_sys(err, "repositories");
+        return NULL;
+    }
+    repos->config = *config;
+    pthread_mutex_init(&repos->lock, NULL);
+    if (make_places(repos, err)) {
+        repos_free(repos);
+        return NULL;
+    }
+    repos_sweep(repos);
+    overlay_probe(repos);
+    return repos;
+}
+
+void repos_free(struct repos *repos)
+{
+    if (!repos)
+        return;
+    while (repos->holds) {
+        struct hold *hold = repos->holds;
+        repos->holds = hold->next;
+        free(hold->name);
+        free(hold);
+    }
+    pthread_mutex_destroy(&repos->lock);
+    free(repos->dir);
+    free(repos->known_hosts);
+    free(repos);
+}
+
+const char *repos_method(const struct repos *repos)
+{
+    return repos->overlay ? "overlay" : "copy";
+}
+
+/* --- holds -------------------------------------------------------------------------------- */
+
+static struct hold **find_locked(struct repos *repos, const char *name)
+{
+    struct hold **at = &repos->holds;
+    while (*at && strcmp((*at)->name, name) != 0)
+        at = &(*at)->next;
+    return at;
+}
+
+static struct hold *hold_new(const char *name)
+{
+    struct hold *hold = calloc(1, sizeof(*hold));
+    if (hold && !(hold->name = strdup(name))) {
+        free(hold);
+        hold = NULL;
+    }
+    return hold;
+}
+
+int hold_take(struct repos *repos, const char *name, struct err *err)
+{
+    pthread_mutex_lock(&repos->lock);
+    struct hold **at = find_locked(repos, name);
+    if (!*at)
+        *at = hold_new(name);
+    if (*at)
+        (*at)->count++;
+    bool ok = *at != NULL;
+    pthread_mutex_unlock(&repos->lock);
+    return ok ? 0 : err_sys(err, "repository");
+}
+
+void hold_drop(struct repos *repos, const char *name)
+{
+    pthread_mutex_lock(&repos->lock);
+    struct hold **at = find_locked(repos, name), *gone = NULL;
+    if (*at && --(*at)->count == 0) {
+        gone = *at;
+        *at = gone->next;
+    }
+    pthread_mutex_unlock(&repos->lock);
+    if (gone)
+        free(gone->name);
+    free(gone);
+}
+
+bool hold_is_taken_locked(const struct repos *repos, const char *name)
+{
+    for (const struct hold *at = repos->holds; at; at = at->next)
+        if (strcmp(at->name, name) == 0)
+            return true;
+    return false;
+}
+
+/* --- credentials --------------------------------------------------------------------------- */
+
+static bool file_names_host(const char *path, const char *host)
+{
+    struct err ignored;
+    AUTO(buf) struct buf text = BUF_INIT(1u << 20);
+    return path && file_read(path, &text, &ignored) == 0 && strstr(buf_str(&text), host) != NULL;
+}
+
+/* The owner's key is offered to hosts that the owner has named, not to whoever a caller names. */
+static bool is_owners_host(const struct config *config, const struct git_url *url)
+{
+    return git_host_is_forge(url->host) || git_url_is_allowed(url, &config->git_allow) ||
+           file_names_host(config->git_known_hosts, url->host);
+}
+
+static void name_credential(struct repo_secret *secret)
+{
+    unsigned char digest[CRYPTO_SHA256_SIZE];
+    AUTO(buf) struct buf name = BUF_INIT(sizeof(secret->name));
+    const char *what = secret->key ? secret->key : secret->token;
+    if (!what)
+        return;
+    crypto_sha256(what, strlen(what), digest);
+    str_add_hex(&name, digest, sizeof(digest));
+    snprintf(secret->name, sizeof(secret->name), "%s", buf_str(&name));
+}
+
+int secret_choose(const struct repos *repos, const struct repo_wish *wish,
+                  const struct git_url *url, struct repo_secret *secret, struct err *err)
+{
+    const struct config *config = atomic_load(repos->config.config);
+    secret->key = wish->key;
+    secret->token = wish->key ? NULL : wish->token;
+    if (!secret->key && !secret->token && url->scheme == GIT_SSH && config->git_ssh_key_file &&
+        is_owners_host(config, url)) {
+        if (file_read(config->git_ssh_key_file, &secret->owned, err))
+            return err_wrap(err, "GIT_SSH_KEY_FILE");
+        secret->key = buf_str(&secret->owned);
+    }
+    if (!secret->key && !secret->token && strcmp(url->host, "github.com") == 0)
+        secret->token = config->github_token;
+    name_credential(secret);
+    return 0;
+}
+
+void secret_done(struct repo_secret *secret)
+{
+    buf_wipe(&secret->owned);
+}
+
+/* --- jobs ---------------------------------------------------------------------------------- */
+
+void job_begin(const struct repos *repos, struct json_writer *w, struct buf *out, const char *op,
+               int timeout_ms)
+{
+    json_write(w, out);
+    json_open_object(w, NULL);
+    json_add_text(w, "op", op);
+    json_add_int(w, "timeoutMs", timeout_ms);
+    json_add_int(w, "uid", repos->config.uid);
+    json_add_int(w, "gid", repos->config.gid);
+}
+
+void job_add_remote(const struct repos *repos, struct json_writer *w, const char *url,
+                    const struct repo_secret *secret)
+{
+    const struct config *config = atomic_load(repos->config.config);
+    json_add_text(w, "url", url);
+    if (secret->token)
+        json_add_text(w, "token", secret->token);
+    if (secret->key)
+        json_add_text(w, "key", secret->key);
+    json_add_text(w, "credential", secret->name);
+    json_add_text(w, "knownHosts", repos->known_hosts);
+    if (config->git_known_hosts)
+        json_add_text(w, "knownHostsOwner", config->git_known_hosts);
+    json_open_array(w, "allow");
+    for (size_t i = 0; i < config->git_allow.count; i++)
+        json_add_text(w, NULL, config->git_allow.items[i]);
+    json_close(w);
+}
+
+struct json *job_run(const struct repos *repos, struct json_writer *w, int timeout_ms,
+                     const struct call_stop *stop, struct err *err)
+{
+    const struct config *config = atomic_load(repos->config.config);
+    json_close(w);
+    const struct call call = {.launcher = repos->config.launcher,
+                              .marker = repos->config.marker,
+                              .job = w->out,
+                              .uid = geteuid(),
+                              .gid = getegid(),
+                              .timeout_ms = timeout_ms,
+                              .file_mb_max = config->repo_cache_max_mb,
+                              .stop = stop ? *stop : (struct call_stop){.wake_fd = -1}};
+    return call_run(&call, err);
+}

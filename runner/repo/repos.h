@@ -1,0 +1,91 @@
+/*
+ * Repositories: mirrors that are kept warm, and workspaces made of them.
+ *
+ * Theory of operation. A mirror (shared/git/mirror.h) is named by a hash of its canonical URL. A
+ * workspace takes the cheapest form that the host allows, found out at start by trying it:
+ *
+ *   overlay  the run's own upper directory over a shared tree and a shared refs directory; made in
+ *            the task's own mount namespace, so it costs two mounts and no files
+ *   copy     a directory of its own: hard-linked objects and a checkout
+ *
+ * When the mirror is fresh enough nothing is started and nothing is copied: reading `state` and
+ * the refs file, writing four small files. Else a helper process (call.h) asks the remote.
+ * What a workspace stands on is held, so that neither the janitor nor DELETE /repos takes it.
+ *
+ * Threads: any; a workspace belongs to its task's.
+ */
+#ifndef REPO_REPOS_H
+#define REPO_REPOS_H
+
+#include "base/auto.h"
+#include "proc/launch.h"
+#include "runner/config/config.h"
+#include "runner/repo/call.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct repos;
+
+struct repos_config {
+    const struct config *_Atomic *config; /* borrowed, as all here */
+    struct launcher *launcher;
+    const char *state_dir;
+    const char *marker; /* TASK_MARKER's value */
+    uid_t uid;          /* who tasks run as */
+    gid_t gid;
+};
+
+struct repos *repos_new(const struct repos_config *config, struct err *err);
+void repos_free(struct repos *repos);
+
+/* "overlay" or "copy". */
+const char *repos_method(const struct repos *repos);
+
+/* What a task asks for; all borrowed, NULL for not given. */
+struct repo_wish {
+    const char *url;
+    const char *branch;
+    const char *ref;
+    const char *key;
+    const char *token;
+    int timeout_ms; /* 0: GIT_TIMEOUT_SECONDS alone */
+    bool stale_ok;
+};
+
+/* Appends {"repos":[…]}: the mirrors there are. */
+void repos_print(struct repos *repos, struct buf *out);
+
+/* Removes a mirror, or all with NULL. Returns how many; ERR_CONFLICT when a task works on it (all
+ * others are gone then), ERR_NOT_FOUND. */
+int repos_delete(struct repos *repos, const char *id, struct err *err);
+
+/* The janitor's round: repacks, removes what nobody needs, keeps to REPO_CACHE_MAX_MB. */
+void repos_tidy(struct repos *repos);
+
+struct workspace;
+
+/* Makes a workspace for the run in `dir`: its files appear at dir/work, for who has its mounts.
+ * ERR_NOT_FOUND: no such repository, branch or ref. ERR_FORBIDDEN: a host, a credential or a host
+ * key. ERR_UPSTREAM, ERR_TIMEOUT: the remote. ERR_BUSY: stopped. */
+struct workspace *workspace_open(struct repos *repos, const struct repo_wish *wish, const char *dir,
+                                 const struct call_stop *stop, struct err *err);
+/* Lets go of what it stands on; the files are removed with the run's directory. */
+void workspace_close(struct workspace *workspace);
+DEFINE_AUTO(workspace, struct workspace *, workspace_close)
+
+/* Appends the mounts that show it (for struct plan): anew for each process tree, one at a time. */
+int workspace_mounts(struct workspace *workspace, struct strlist *mounts, struct err *err);
+
+/* Where a file of the workspace is written before anybody has mounted it. */
+const char *workspace_upper(const struct workspace *workspace);
+
+/* Appends a JSON object for the task's events and answer. */
+void workspace_print(const struct workspace *workspace, struct buf *out);
+
+const char *workspace_commit(const struct workspace *workspace); /* "" without commits */
+const char *workspace_branch(const struct workspace *workspace); /* "" when detached */
+
+#endif

@@ -1,0 +1,425 @@
+#include "runner/repo/repos.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/path.h"
+#include "base/str.h"
+#include "crypto/crypto.h"
+#include "runner/repo/inside.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define NAME_BYTES 20 /* of a mirror's hash: enough that two never meet */
+#define HOLDS_MAX 3
+#define FILE_BYTES_MAX 65536
+
+struct workspace {
+    struct repos *repos; /* borrowed */
+    char name[2 * NAME_BYTES + 1];
+    char *mirror; /* its directory */
+    char *dir;    /* the run's */
+    char *upper;  /* where its own files are */
+    char *url;    /* as git and people see it */
+    char commit[65];
+    char branch[256];
+    char generation[40];
+    char host_key[80];
+    bool fetched, stale, repaired;
+    int64_t took_ms;
+    int64_t lfs_pointers;
+    struct strlist submodules;
+    int mounted; /* how often: each mount has a work directory of its own */
+    char *holds[HOLDS_MAX];
+    size_t hold_count;
+};
+
+void workspace_close(struct workspace *workspace)
+{
+    if (!workspace)
+        return;
+    for (size_t i = 0; i < workspace->hold_count; i++) {
+        hold_drop(workspace->repos, workspace->holds[i]);
+        free(workspace->holds[i]);
+    }
+    strlist_done(&workspace->submodules);
+    free(workspace->mirror);
+    free(workspace->dir);
+    free(workspace->upper);
+    free(workspace->url);
+    free(workspace);
+}
+
+const char *workspace_upper(const struct workspace *workspace)
+{
+    return workspace->upper;
+}
+
+struct repos *workspace_repos(const struct workspace *workspace)
+{
+    return workspace->repos;
+}
+
+const char *workspace_dir(const struct workspace *workspace)
+{
+    return workspace->dir;
+}
+
+const char *workspace_mirror(const struct workspace *workspace)
+{
+    return workspace->mirror;
+}
+
+const char *workspace_commit(const struct workspace *workspace)
+{
+    return workspace->commit;
+}
+
+const char *workspace_branch(const struct workspace *workspace)
+{
+    return workspace->branch;
+}
+
+/* --- which mirror -------------------------------------------------------------------------- */
+
+/* `kind` is "" for the mirror itself, else "/tree-" or "/refs-". */
+static int hold(struct workspace *workspace, const char *kind, const char *what, struct err *err)
+{
+    char name[512];
+    snprintf(name, sizeof(name), "%s%s%s", workspace->name, kind, what);
+    char *copy = strdup(name);
+    if (!copy || hold_take(workspace->repos, name, err)) {
+        free(copy);
+        return err_sys(err, "repository");
+    }
+    workspace->holds[workspace->hold_count++] = copy;
+    return 0;
+}
+
+static int find_mirror(struct workspace *workspace, const struct git_url *url, struct err *err)
+{
+    unsigned char digest[CRYPTO_SHA256_SIZE];
+    AUTO(buf) struct buf canonical = BUF_INIT(8192);
+    AUTO(buf) struct buf name = BUF_INIT(128);
+    AUTO(buf) struct buf shown = BUF_INIT(8192);
+    git_url_canonical(url, &canonical);
+    git_url_print(url, &shown);
+    crypto_sha256(buf_str(&canonical), canonical.len, digest);
+    str_add_hex(&name, digest, NAME_BYTES);
+    snprintf(workspace->name, sizeof(workspace->name), "%s", buf_str(&name));
+    workspace->mirror = path_join(workspace->repos->dir, workspace->name);
+    workspace->url = strdup(buf_str(&shown));
+    if (!workspace->mirror || !workspace->url)
+        return err_sys(err, "repository");
+    return hold(workspace, "", "", err);
+}
+
+/* --- the way without a helper -------------------------------------------------------------- */
+
+static bool is_there(const struct workspace *workspace, const char *kind, const char *what)
+{
+    char path[4200];
+    snprintf(path, sizeof(path), "%s/%s-%s", workspace->mirror, kind, what);
+    return access(path, F_OK) == 0;
+}
+
+/* True when the mirror is fresh enough, with the same credential, and has all that is wanted. */
+static bool try_fresh(struct workspace *workspace, const struct repo_wish *wish,
+                      const struct repo_secret *secret)
+{
+    struct err ignored;
+    struct mirror_state state;
+    const struct repos *repos = workspace->repos;
+    int64_t ttl_ms = (int64_t)atomic_load(repos->config.config)->repo_ttl * 1000;
+    int64_t now = clock_real_ms();
+    if (ttl_ms == 0 || !repos->overlay || mirror_load(workspace->mirror, &state, &ignored) ||
+        strcmp(state.credential, secret->name) != 0 || now - state.fetched_ms >= ttl_ms ||
+        now < state.fetched_ms)
+        return false;
+    if (mirror_resolve(workspace->mirror, &state, wish->branch, wish->ref, workspace->commit,
+                       workspace->branch, &ignored) ||
+        !is_there(workspace, "tree", workspace->commit) ||
+        !is_there(workspace, "refs", state.generation))
+        return false;
+    snprintf(workspace->generation, sizeof(workspace->generation), "%s", state.generation);
+    return true;
+}
+
+/* --- the way with one ---------------------------------------------------------------------- */
+
+static void take_text(const struct json *answer, const char *name, char *to, size_t size)
+{
+    const char *text = json_text(json_get(answer, name));
+    snprintf(to, size, "%s", text ? text : "");
+}
+
+static void take_answer(struct workspace *workspace, const struct json *answer)
+{
+    take_text(answer, "commit", workspace->commit, sizeof(workspace->commit));
+    take_text(answer, "branch", workspace->branch, sizeof(workspace->branch));
+    take_text(answer, "generation", workspace->generation, sizeof(workspace->generation));
+    take_text(answer, "hostKey", workspace->host_key, sizeof(workspace->host_key));
+    json_bool(json_get(answer, "fetched"), &workspace->fetched);
+    json_bool(json_get(answer, "stale"), &workspace->stale);
+    json_bool(json_get(answer, "repaired"), &workspace->repaired);
+    json_int(json_get(answer, "lfsPointers"), &workspace->lfs_pointers);
+    const struct json *at = json_first(json_get(answer, "submodules"));
+    for (; at; at = json_next(at))
+        strlist_add(&workspace->submodules, json_text(at));
+}
+
+static int ask_helper(struct workspace *workspace, const struct repo_wish *wish,
+                      const struct repo_secret *secret, const struct call_stop *stop,
+                      struct err *err)
+{
+    struct json_writer w;
+    const struct repos *repos = workspace->repos;
+    const struct config *config = atomic_load(repos->config.config);
+    int timeout_ms = config->git_timeout_seconds * 1000;
+    if (wish->timeout_ms > 0 && wish->timeout_ms < timeout_ms)
+        timeout_ms = wish->timeout_ms;
+    AUTO(buf_wipe) struct buf job = BUF_INIT(4u << 20);
+    job_begin(repos, &w, &job, "prepare", timeout_ms);
+    json_add_text(&w, "dir", workspace->mirror);
+    json_add_int(&w, "askedMs", clock_real_ms());
+    json_add_int(&w, "ttlMs", (int64_t)config->repo_ttl * 1000);
+    json_add_bool(&w, "staleOk", wish->stale_ok);
+    if (wish->branch)
+        json_add_text(&w, "branch", wish->branch);
+    if (wish->ref)
+        json_add_text(&w, "ref", wish->ref);
+    if (!repos->overlay)
+        json_add_text(&w, "into", workspace->upper);
+    job_add_remote(repos, &w, wish->url, secret);
+    AUTO(json) struct json *answer = job_run(repos, &w, timeout_ms, stop, err);
+    if (!answer)
+        return -1;
+    take_answer(workspace, answer);
+    if (workspace->host_key[0])
+        log_warn("repo", "the key %s of the host of '%s' was not known and is trusted from now on",
+                 workspace->host_key, workspace->url);
+    if (workspace->repaired)
+        log_warn("repo", "the mirror of '%s' was damaged and has been made anew", workspace->url);
+    return 0;
+}
+
+/* --- its own files ------------------------------------------------------------------------- */
+
+static int own_dir(const struct workspace *workspace, const char *path, struct err *err)
+{
+    const struct repos_config *config = &workspace->repos->config;
+    return path_make_dirs(path, 0755, err) || path_own(path, config->uid, config->gid, err) ? -1
+                                                                                            : 0;
+}
+
+/* Writes a file below .git that git will find; its directories belong to the task as well. */
+static int write_git_file(const struct workspace *workspace, const char *name, const char *text,
+                          struct err *err)
+{
+    char path[5000];
+    const struct repos_config *config = &workspace->repos->config;
+    size_t top = (size_t)snprintf(path, sizeof(path), "%s/.git/", workspace->upper);
+    snprintf(path + top, sizeof(path) - top, "%s", name);
+    for (char *slash = path + top; (slash = strchr(slash, '/')); slash++) {
+        *slash = '\0';
+        int rc = own_dir(workspace, path, err);
+        *slash = '/';
+        if (rc)
+            return -1;
+    }
+    AUTO(fd) int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+    if (fd < 0 || fd_write_all(fd, text, strlen(text)) || fchown(fd, config->uid, config->gid))
+        return err_sys(err, "cannot write '%s' of the workspace", name);
+    return 0;
+}
+
+/* A value of git's configuration, quoted. */
+static void add_value(struct buf *out, const char *text)
+{
+    buf_addc(out, '"');
+    for (; *text; text++) {
+        if (*text == '"' || *text == '\\')
+            buf_addc(out, '\\');
+        buf_addc(out, *text);
+    }
+    buf_addc(out, '"');
+}
+
+static void print_config(const struct workspace *workspace, struct buf *out)
+{
+    buf_adds(out, "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n"
+                  "\tlogallrefupdates = true\n[remote \"origin\"]\n\turl = ");
+    add_value(out, workspace->url);
+    buf_adds(out, "\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n");
+    if (!workspace->branch[0])
+        return;
+    buf_adds(out, "[branch ");
+    add_value(out, workspace->branch);
+    buf_addf(out, "]\n\tremote = origin\n\tmerge = refs/heads/%s\n", workspace->branch);
+}
+
+static int write_git_files(const struct workspace *workspace, struct err *err)
+{
+    char name[512], line[512];
+    AUTO(buf) struct buf config = BUF_INIT(FILE_BYTES_MAX);
+    bool on_branch = workspace->branch[0] != '\0';
+    print_config(workspace, &config);
+    snprintf(line, sizeof(line), on_branch ? "ref: refs/heads/%s\n" : "%s\n",
+             on_branch ? workspace->branch : workspace->commit);
+    if (buf_check(&config, "the workspace's configuration", err) ||
+        write_git_file(workspace, "config", buf_str(&config), err) ||
+        write_git_file(workspace, "HEAD", line, err) ||
+        write_git_file(workspace, "info/exclude", "", err) ||
+        write_git_file(workspace, "refs/heads/.keep", "", err))
+        return -1;
+    snprintf(name, sizeof(name), "%s/.git/refs/heads/.keep", workspace->upper);
+    unlink(name);
+    if (!on_branch || !workspace->commit[0])
+        return 0;
+    snprintf(name, sizeof(name), "refs/heads/%s", workspace->branch);
+    snprintf(line, sizeof(line), "%s\n", workspace->commit);
+    return write_git_file(workspace, name, line, err);
+}
+
+/* The workspace's own files; `keep` is where a helper that is the task's user puts things. */
+static int compose(struct workspace *workspace, struct err *err)
+{
+    AUTO(str) char *git = path_join(workspace->upper, ".git");
+    AUTO(str) char *place = path_join(workspace->dir, "work");
+    if (!git || !place || own_dir(workspace, workspace->upper, err) ||
+        own_dir(workspace, git, err) || own_dir(workspace, place, err))
+        return git && place ? -1 : err_sys(err, "workspace");
+    return write_git_files(workspace, err);
+}
+
+/* --- opening ------------------------------------------------------------------------------- */
+
+/* A tree is as young as its last use. */
+static void touch_all(const struct workspace *workspace)
+{
+    char tree[4200];
+    snprintf(tree, sizeof(tree), "%s/tree-%s", workspace->mirror, workspace->commit);
+    utimensat(AT_FDCWD, workspace->mirror, NULL, 0);
+    utimensat(AT_FDCWD, tree, NULL, 0);
+}
+
+static int stand_on(struct workspace *workspace, const struct repo_wish *wish,
+                    const struct repo_secret *secret, const struct call_stop *stop, struct err *err)
+{
+    if (!try_fresh(workspace, wish, secret) && ask_helper(workspace, wish, secret, stop, err))
+        return -1;
+    return hold(workspace, "/refs-", workspace->generation, err) ||
+                   hold(workspace, "/tree-", workspace->commit, err)
+               ? -1
+               : 0;
+}
+
+static int open_parts(struct workspace *workspace, const struct repo_wish *wish,
+                      const struct call_stop *stop, struct err *err)
+{
+    char opening[80];
+    struct git_url url;
+    const struct config *config = atomic_load(workspace->repos->config.config);
+    AUTO(secret) struct repo_secret secret = {.owned = BUF_INIT(131072)};
+    if (git_url_parse(wish->url, &url, err) || git_url_check(&url, &config->git_allow, err) ||
+        find_mirror(workspace, &url, err) ||
+        secret_choose(workspace->repos, wish, &url, &secret, err))
+        return -1;
+    /* between the choice of a tree and its hold the janitor keeps away */
+    snprintf(opening, sizeof(opening), "%s/opening", workspace->name);
+    if (hold_take(workspace->repos, opening, err))
+        return -1;
+    int rc = stand_on(workspace, wish, &secret, stop, err);
+    hold_drop(workspace->repos, opening);
+    if (rc)
+        return -1;
+    touch_all(workspace);
+    return compose(workspace, err);
+}
+
+struct workspace *workspace_open(struct repos *repos, const struct repo_wish *wish, const char *dir,
+                                 const struct call_stop *stop, struct err *err)
+{
+    int64_t start = clock_mono_ms();
+    AUTO(workspace) struct workspace *workspace = calloc(1, sizeof(*workspace));
+    if (!workspace) {
+        err_sys(err, "workspace");
+        return NULL;
+    }
+    workspace->repos = repos;
+    workspace->dir = strdup(dir);
+    workspace->upper = path_join(dir, repos->overlay ? "upper" : "work");
+    if (!workspace->dir || !workspace->upper) {
+        err_sys(err, "workspace");
+        return NULL;
+    }
+    if (open_parts(workspace, wish, stop, err))
+        return NULL;
+    workspace->took_ms = clock_mono_ms() - start;
+    return STEAL_PTR(workspace);
+}
+
+/* --- showing ------------------------------------------------------------------------------- */
+
+static void add_lower(const struct workspace *workspace, struct buf *out)
+{
+    buf_adds(out, "lowerdir=");
+    if (workspace->commit[0]) {
+        overlay_add_path(out, workspace->mirror);
+        buf_addf(out, "/tree-%s:", workspace->commit);
+    }
+    overlay_add_path(out, workspace->mirror);
+    buf_addf(out, "/refs-%s", workspace->generation);
+}
+
+int workspace_mounts(struct workspace *workspace, struct strlist *mounts, struct err *err)
+{
+    char work[4200];
+    AUTO(buf) struct buf options = BUF_INIT(4000); /* the kernel takes one page */
+    if (!workspace->repos->overlay)
+        return 0;
+    snprintf(work, sizeof(work), "%s/overlay.%d", workspace->dir, ++workspace->mounted);
+    if (path_make_dirs(work, 0700, err))
+        return -1;
+    add_lower(workspace, &options);
+    buf_adds(&options, ",upperdir=");
+    overlay_add_path(&options, workspace->upper);
+    buf_adds(&options, ",workdir=");
+    overlay_add_path(&options, work);
+    buf_addf(&options, ",%s", workspace->repos->overlay);
+    strlist_add(mounts, "overlay");
+    strlist_addf(mounts, "%s/work", workspace->dir);
+    strlist_add(mounts, buf_str(&options));
+    return buf_check(&options, "the workspace's mount options", err);
+}
+
+void workspace_print(const struct workspace *workspace, struct buf *out)
+{
+    struct json_writer w;
+    json_write(&w, out);
+    json_open_object(&w, NULL);
+    json_add_text(&w, "url", workspace->url);
+    json_add_text(&w, "commit", workspace->commit[0] ? workspace->commit : NULL);
+    json_add_text(&w, "branch", workspace->branch[0] ? workspace->branch : NULL);
+    json_add_text(&w, "method", repos_method(workspace->repos));
+    json_add_bool(&w, "fetched", workspace->fetched);
+    json_add_bool(&w, "stale", workspace->stale);
+    json_add_int(&w, "readyMs", workspace->took_ms);
+    if (workspace->host_key[0])
+        json_add_text(&w, "hostKeyTrusted", workspace->host_key);
+    if (workspace->lfs_pointers > 0)
+        json_add_int(&w, "lfsPointers", workspace->lfs_pointers);
+    if (workspace->submodules.count > 0) {
+        json_open_array(&w, "submodules");
+        for (size_t i = 0; i < workspace->submodules.count; i++)
+            json_add_text(&w, NULL, workspace->submodules.items[i]);
+        json_close(&w);
+    }
+    json_close(&w);
+}

@@ -1,0 +1,497 @@
+#include "git/mirror.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/id.h"
+#include "base/path.h"
+#include "base/str.h"
+#include "git/lib.h"
+#include "git/refs.h"
+#include "json/json.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define STATE_BYTES_MAX 65536
+#define LOCK_LOOK_MS 10
+
+void mirror_result_done(struct mirror_result *result)
+{
+    tree_report_done(&result->report);
+}
+
+/* --- state --------------------------------------------------------------------------------- */
+
+static void copy_text(const struct json *root, const char *name, char *to, size_t size)
+{
+    const char *text = json_text(json_get(root, name));
+    snprintf(to, size, "%s", text ? text : "");
+}
+
+int mirror_load(const char *dir, struct mirror_state *ret_state, struct err *err)
+{
+    struct mirror_state state = {0};
+    AUTO(str) char *path = path_join(dir, "state");
+    AUTO(buf) struct buf text = BUF_INIT(STATE_BYTES_MAX);
+    if (!path)
+        return err_sys(err, "mirror");
+    if (file_read(path, &text, err))
+        return -1;
+    AUTO(json) struct json *root = json_parse(buf_str(&text), text.len, err);
+    if (!root)
+        return err_set(err, ERR_NOT_FOUND, "the mirror's state is damaged");
+    copy_text(root, "url", state.url, sizeof(state.url));
+    copy_text(root, "credential", state.credential, sizeof(state.credential));
+    copy_text(root, "generation", state.generation, sizeof(state.generation));
+    copy_text(root, "head", state.head, sizeof(state.head));
+    json_int(json_get(root, "fetchedMs"), &state.fetched_ms);
+    *ret_state = state;
+    return 0;
+}
+
+static int save_state(const char *dir, const struct mirror_state *state, struct err *err)
+{
+    struct json_writer w;
+    AUTO(str) char *path = path_join(dir, "state");
+    AUTO(buf) struct buf text = BUF_INIT(STATE_BYTES_MAX);
+    json_write(&w, &text);
+    json_open_object(&w, NULL);
+    json_add_text(&w, "url", state->url);
+    json_add_int(&w, "fetchedMs", state->fetched_ms);
+    json_add_text(&w, "credential", state->credential);
+    json_add_text(&w, "generation", state->generation);
+    json_add_text(&w, "head", state->head);
+    json_close(&w);
+    if (!path || buf_check(&text, "the mirror's state", err))
+        return path ? -1 : err_sys(err, "mirror");
+    return file_replace(path, buf_str(&text), text.len, 0600, err);
+}
+
+/* --- the lock ------------------------------------------------------------------------------ */
+
+int mirror_lock(const char *dir, int64_t deadline_ms, struct err *err)
+{
+    AUTO(str) char *path = path_join(dir, "lock");
+    for (;;) {
+        int fd = path ? file_lock(path, err) : err_sys(err, "lock");
+        if (fd >= 0 || err->code != ERR_CONFLICT)
+            return fd;
+        if (clock_mono_ms() >= deadline_ms)
+            return err_set(err, ERR_TIMEOUT, "another task keeps the repository's mirror busy");
+        poll(NULL, 0, LOCK_LOOK_MS);
+    }
+}
+
+static bool ends_with(const char *text, const char *tail)
+{
+    size_t len = strlen(text), n = strlen(tail);
+    return len > n && strcmp(text + len - n, tail) == 0;
+}
+
+/* Removes what a killed process left half done in one directory. */
+static int sweep(const char *dir, bool (*is_stale)(const char *name), struct err *err)
+{
+    struct dirent *entry;
+    int rc = 0;
+    DIR *list = opendir(dir);
+    while (list && rc == 0 && (entry = readdir(list))) {
+        if (!is_stale(entry->d_name))
+            continue;
+        AUTO(str) char *path = path_join(dir, entry->d_name);
+        rc = path ? path_remove_tree(path, err) : err_sys(err, "mirror");
+    }
+    if (list)
+        closedir(list);
+    return rc;
+}
+
+static bool is_unfinished(const char *name)
+{
+    return ends_with(name, ".new") || ends_with(name, ".old");
+}
+
+static bool is_left_over(const char *name)
+{
+    return ends_with(name, ".lock") || str_starts(name, "tmp_") || str_starts(name, ".tmp-");
+}
+
+/* Only with the lock held are these nobody's. */
+static int sweep_all(const char *dir, struct err *err)
+{
+    static const char *const places[] = {"git", "git/objects/pack", "git/refs/runner"};
+    if (sweep(dir, is_unfinished, err))
+        return -1;
+    for (size_t i = 0; i < COUNT_OF(places); i++) {
+        AUTO(str) char *path = path_join(dir, places[i]);
+        if (!path || sweep(path, is_left_over, err))
+            return path ? -1 : err_sys(err, "mirror");
+    }
+    return 0;
+}
+
+/* --- asking the remote --------------------------------------------------------------------- */
+
+static int run(const struct remote *remote, const char *git_dir, const char *const words[],
+               struct buf *out, struct err *err)
+{
+    AUTO(program) struct program program = {.secret_fd = -1};
+    remote_program(remote, git_dir, &program);
+    for (; *words; words++)
+        strlist_add(&program.argv, *words);
+    return program_run(&program, out, err);
+}
+
+static int fetch_refs(const struct remote *remote, const char *git_dir, bool with_head,
+                      struct err *err)
+{
+    AUTO(buf) struct buf out = BUF_INIT(PROGRAM_OUTPUT_MAX);
+    const char *const words[] = {"fetch",
+                                 "--quiet",
+                                 "--prune",
+                                 "--no-tags",
+                                 "--no-write-fetch-head",
+                                 "--no-recurse-submodules",
+                                 "--end-of-options",
+                                 remote->text,
+                                 "+refs/heads/*:refs/heads/*",
+                                 "+refs/tags/*:refs/tags/*",
+                                 with_head ? "+HEAD:refs/runner/HEAD" : NULL,
+                                 NULL};
+    return run(remote, git_dir, words, &out, err);
+}
+
+/* The name that the remote's HEAD has: "" when it is no branch. */
+static int ask_head(const struct remote *remote, const char *git_dir, char head[256],
+                    struct err *err)
+{
+    static const char mark[] = "ref: refs/heads/";
+    AUTO(buf) struct buf out = BUF_INIT(PROGRAM_OUTPUT_MAX);
+    const char *const words[] = {"ls-remote",  "--symref", "--end-of-options",
+                                 remote->text, "HEAD",     NULL};
+    if (run(remote, git_dir, words, &out, err))
+        return -1;
+    const char *at = strstr(buf_str(&out), mark);
+    head[0] = '\0';
+    if (at)
+        snprintf(head, 256, "%.*s", (int)strcspn(at + strlen(mark), "\t\n"), at + strlen(mark));
+    else if (out.len == 0)
+        snprintf(head, 256, "main"); /* no commits yet */
+    return 0;
+}
+
+static int fetch(const struct remote *remote, const char *git_dir, struct mirror_state *state,
+                 struct err *err)
+{
+    int rc = fetch_refs(remote, git_dir, true, err);
+    if (rc && err->code == ERR_NOT_FOUND && strstr(err->msg, "remote ref HEAD"))
+        rc = fetch_refs(remote, git_dir, false, err);
+    if (rc)
+        return -1;
+    if (state->head[0] && refs_head_is(git_dir, state->head))
+        return 0;
+    return ask_head(remote, git_dir, state->head, err);
+}
+
+static int init_bare(const char *path, int64_t deadline_ms, struct err *err)
+{
+    AUTO(buf) struct buf out = BUF_INIT(65536);
+    AUTO(program) struct program program = {.secret_fd = -1, .deadline_ms = deadline_ms};
+    strlist_add(&program.argv, "git");
+    strlist_add(&program.argv, "init");
+    strlist_add(&program.argv, "--quiet");
+    strlist_add(&program.argv, "--bare");
+    strlist_add(&program.argv, "--template=");
+    strlist_add(&program.argv, "--initial-branch=main");
+    strlist_add(&program.argv, path);
+    program_add_environment(&program.env);
+    return program_run(&program, &out, err);
+}
+
+/* A new mirror beside, then in the place of the old one, if there is one. */
+static int clone(const struct mirror_job *job, const struct remote *remote, const char *git_dir,
+                 struct mirror_state *state, struct err *err)
+{
+    char fresh[4096], old[4096];
+    snprintf(fresh, sizeof(fresh), "%s.new", git_dir);
+    snprintf(old, sizeof(old), "%s.old", git_dir);
+    state->head[0] = '\0';
+    if (init_bare(fresh, job->remote.deadline_ms, err) || fetch(remote, fresh, state, err)) {
+        struct err ignored;
+        path_remove_tree(fresh, &ignored);
+        return -1;
+    }
+    if (rename(git_dir, old) && errno != ENOENT)
+        return err_sys(err, "cannot put the old mirror aside");
+    if (rename(fresh, git_dir))
+        return err_sys(err, "cannot publish the mirror");
+    state->generation[0] = '\0';
+    return path_remove_tree(old, err);
+}
+
+/* --- generations --------------------------------------------------------------------------- */
+
+static int make_generation(const struct mirror_job *job, const char *git_dir,
+                           const struct buf *refs, struct mirror_state *state, struct err *err)
+{
+    char id[ID_SIZE], fresh[4096], whole[4096], git[4200], packed[4300];
+    id_new(id);
+    snprintf(whole, sizeof(whole), "%s/refs-%s", job->dir, id);
+    snprintf(fresh, sizeof(fresh), "%s.new", whole);
+    snprintf(git, sizeof(git), "%s/.git", fresh);
+    snprintf(packed, sizeof(packed), "%s/packed-refs", git);
+    if (path_make_dirs(git, 0755, err) || path_own(fresh, job->uid, job->gid, err) ||
+        path_own(git, job->uid, job->gid, err) ||
+        tree_link_objects(git_dir, git, job->uid, job->gid, err) ||
+        file_replace(packed, buf_str(refs), refs->len, 0644, err) ||
+        path_own(packed, job->uid, job->gid, err))
+        return -1;
+    if (rename(fresh, whole))
+        return err_sys(err, "cannot publish the mirror's refs");
+    snprintf(state->generation, sizeof(state->generation), "%s", id);
+    return 0;
+}
+
+/* A new generation when refs are not what they were. */
+static int renew_generation(const struct mirror_job *job, const char *git_dir,
+                            struct mirror_state *state, struct err *err)
+{
+    struct err ignored;
+    char path[4200];
+    AUTO(buf) struct buf now = BUF_INIT(REFS_BYTES_MAX);
+    AUTO(buf) struct buf before = BUF_INIT(REFS_BYTES_MAX);
+    if (refs_list(git_dir, job->remote.deadline_ms, &now, err))
+        return -1;
+    snprintf(path, sizeof(path), "%s/refs-%s/.git/packed-refs", job->dir, state->generation);
+    if (state->generation[0] && file_read(path, &before, &ignored) == 0 && before.len == now.len &&
+        memcmp(buf_str(&before), buf_str(&now), now.len) == 0)
+        return 0;
+    return make_generation(job, git_dir, &now, state, err);
+}
+
+/* --- preparing ----------------------------------------------------------------------------- */
+
+struct work {
+    const struct mirror_job *job;
+    struct mirror_result *result;
+    struct remote remote;
+    bool open; /* the remote is */
+    char git_dir[4096];
+};
+
+static int open_remote(struct work *work, struct err *err)
+{
+    if (work->open)
+        return 0;
+    if (remote_open(&work->remote, &work->job->remote, err))
+        return -1;
+    work->open = true;
+    return 0;
+}
+
+static bool is_fresh(const struct mirror_job *job, const struct mirror_state *state)
+{
+    int64_t now = clock_real_ms();
+    if (!state->generation[0] || strcmp(state->credential, job->credential) != 0)
+        return false;
+    return state->fetched_ms >= job->asked_ms ||
+           (job->ttl_ms > 0 && now - state->fetched_ms < job->ttl_ms && now >= state->fetched_ms);
+}
+
+static int resolve(struct work *work, struct err *err)
+{
+    struct mirror_result *result = work->result;
+    return refs_resolve(work->git_dir, result->state.head, work->job->branch, work->job->ref,
+                        result->commit, result->branch, err);
+}
+
+/* A commit that no branch or tag reaches: many servers give it when asked for by name. */
+static int fetch_commit(struct work *work, struct err *err)
+{
+    struct err ignored;
+    const char *ref = work->job->ref;
+    char spec[256];
+    AUTO(buf) struct buf out = BUF_INIT(PROGRAM_OUTPUT_MAX);
+    if (!ref || strlen(ref) != 40 || strspn(ref, "0123456789abcdef") != 40 ||
+        open_remote(work, &ignored))
+        return -1;
+    snprintf(spec, sizeof(spec), "+%s:refs/runner/%s", ref, ref);
+    const char *const words[] = {
+        "fetch",           "--quiet", "--no-tags", "--no-write-fetch-head", "--end-of-options",
+        work->remote.text, spec,      NULL};
+    if (run(&work->remote, work->git_dir, words, &out, &ignored))
+        return -1;
+    work->result->state.generation[0] = '\0'; /* its objects belong to the next one */
+    return resolve(work, err);
+}
+
+static int ask_remote(struct work *work, bool anew, struct err *err)
+{
+    const struct mirror_job *job = work->job;
+    struct mirror_state *state = &work->result->state;
+    int64_t now = clock_real_ms();
+    if (open_remote(work, err))
+        return -1;
+    int rc = anew ? clone(job, &work->remote, work->git_dir, state, err)
+                  : fetch(&work->remote, work->git_dir, state, err);
+    if (rc)
+        return -1;
+    AUTO(buf) struct buf key = BUF_INIT(sizeof(work->result->host_key));
+    AUTO(buf) struct buf url = BUF_INIT(sizeof(state->url));
+    struct git_url shown;
+    remote_learnt_key(&work->remote, &key);
+    snprintf(work->result->host_key, sizeof(work->result->host_key), "%s", buf_str(&key));
+    if (git_url_parse(job->remote.url, &shown, err))
+        return -1;
+    git_url_print(&shown, &url);
+    snprintf(state->url, sizeof(state->url), "%s", buf_str(&url));
+    snprintf(state->credential, sizeof(state->credential), "%s", job->credential);
+    state->fetched_ms = now;
+    work->result->fetched = true;
+    return 0;
+}
+
+/* The network is away, not the permission. */
+static bool is_offline(const struct err *err)
+{
+    return err->code == ERR_UPSTREAM || err->code == ERR_TIMEOUT;
+}
+
+/* The mirror as the job wants it. */
+static int update(struct work *work, bool anew, struct err *err)
+{
+    struct mirror_state *state = &work->result->state;
+    struct err ignored;
+    if (!anew && is_fresh(work->job, state) && resolve(work, &ignored) == 0)
+        return 0;
+    if (ask_remote(work, anew, err)) {
+        if (anew || !work->job->stale_ok || !is_offline(err) || !state->generation[0])
+            return -1;
+        work->result->stale = true;
+        return resolve(work, err);
+    }
+    if (resolve(work, err) && (err->code != ERR_NOT_FOUND || fetch_commit(work, err)))
+        return -1;
+    if (renew_generation(work->job, work->git_dir, state, err))
+        return -1;
+    return save_state(work->job->dir, state, err);
+}
+
+/* A real directory with everything in it, where overlays can't be had. */
+static int build_workspace(struct work *work, struct err *err)
+{
+    const struct mirror_job *job = work->job;
+    struct mirror_result *result = work->result;
+    char git[4200], refs[4300], from[4300];
+    AUTO(buf) struct buf text = BUF_INIT(REFS_BYTES_MAX);
+    snprintf(git, sizeof(git), "%s/.git", job->into);
+    snprintf(refs, sizeof(refs), "%s/packed-refs", git);
+    snprintf(from, sizeof(from), "%s/refs-%s/.git/packed-refs", job->dir, result->state.generation);
+    if (result->commit[0] && tree_build(work->git_dir, result->commit, job->into, job->uid,
+                                        job->gid, &result->report, err))
+        return -1;
+    if (path_make_dirs(git, 0755, err) || path_own(job->into, job->uid, job->gid, err) ||
+        path_own(git, job->uid, job->gid, err) || file_read(from, &text, err) ||
+        file_replace(refs, buf_str(&text), text.len, 0644, err) ||
+        path_own(refs, job->uid, job->gid, err))
+        return -1;
+    return tree_link_objects(work->git_dir, git, job->uid, job->gid, err);
+}
+
+static int build_tree(struct work *work, struct err *err)
+{
+    const struct mirror_job *job = work->job;
+    struct mirror_result *result = work->result;
+    char whole[4096], fresh[4200];
+    if (job->into)
+        return build_workspace(work, err);
+    if (!result->commit[0])
+        return 0;
+    snprintf(whole, sizeof(whole), "%s/tree-%s", job->dir, result->commit);
+    snprintf(fresh, sizeof(fresh), "%s.new", whole);
+    if (access(whole, F_OK) == 0)
+        return 0;
+    if (tree_build(work->git_dir, result->commit, fresh, job->uid, job->gid, &result->report, err))
+        return -1;
+    return rename(fresh, whole) ? err_sys(err, "cannot publish the tree") : 0;
+}
+
+static int prepare(struct work *work, struct err *err)
+{
+    struct err ignored;
+    struct mirror_result *result = work->result;
+    bool anew = access(work->git_dir, F_OK) != 0 ||
+                mirror_load(work->job->dir, &result->state, &ignored) != 0;
+    if (update(work, anew, err) == 0 && build_tree(work, err) == 0)
+        return 0;
+    if (anew || err->code != ERR_MISMATCH)
+        return -1;
+    /* damaged: nothing in it is worth keeping */
+    tree_report_done(&result->report);
+    result->report = (struct tree_report){0};
+    if ((work->job->into && path_remove_tree(work->job->into, &ignored)) ||
+        sweep_all(work->job->dir, err) || update(work, true, err) || build_tree(work, err))
+        return -1;
+    result->repaired = true;
+    return 0;
+}
+
+int mirror_prepare(const struct mirror_job *job, struct mirror_result *ret_result, struct err *err)
+{
+    struct work work = {.job = job, .result = ret_result, .remote = REMOTE_INIT};
+    snprintf(work.git_dir, sizeof(work.git_dir), "%s/git", job->dir);
+    if (lib_start(err) || path_make_dirs(job->dir, 0700, err))
+        return -1;
+    AUTO(fd) int lock = mirror_lock(job->dir, job->remote.deadline_ms, err);
+    int rc = lock < 0 || sweep_all(job->dir, err) || prepare(&work, err) ? -1 : 0;
+    remote_close(&work.remote);
+    return rc;
+}
+
+/* --- repacking ----------------------------------------------------------------------------- */
+
+static int count_packs(const char *git_dir)
+{
+    struct dirent *entry;
+    int count = 0;
+    AUTO(str) char *path = path_join(git_dir, "objects/pack");
+    DIR *list = path ? opendir(path) : NULL;
+    while (list && (entry = readdir(list)))
+        count += ends_with(entry->d_name, ".pack");
+    if (list)
+        closedir(list);
+    return count;
+}
+
+int mirror_repack(const char *dir, uid_t uid, gid_t gid, int64_t deadline_ms, struct err *err)
+{
+    static const char *const words[] = {"-c",      "pack.threads=1",      "repack", "-a", "-d",
+                                        "--quiet", "--write-bitmap-index"};
+    struct mirror_state state;
+    char git_dir[4096];
+    AUTO(buf) struct buf out = BUF_INIT(65536);
+    AUTO(buf) struct buf refs = BUF_INIT(REFS_BYTES_MAX);
+    AUTO(program) struct program program = {.secret_fd = -1, .deadline_ms = deadline_ms};
+    const struct mirror_job job = {.dir = dir, .uid = uid, .gid = gid};
+    snprintf(git_dir, sizeof(git_dir), "%s/git", dir);
+    if (count_packs(git_dir) <= MIRROR_PACKS_MAX)
+        return 0;
+    AUTO(fd) int lock = mirror_lock(dir, deadline_ms, err);
+    if (lock < 0 || mirror_load(dir, &state, err))
+        return -1;
+    strlist_add(&program.argv, "git");
+    strlist_addf(&program.argv, "--git-dir=%s", git_dir);
+    for (size_t i = 0; i < COUNT_OF(words); i++)
+        strlist_add(&program.argv, words[i]);
+    program_add_environment(&program.env);
+    if (program_run(&program, &out, err) || refs_list(git_dir, deadline_ms, &refs, err) ||
+        make_generation(&job, git_dir, &refs, &state, err))
+        return -1;
+    return save_state(dir, &state, err);
+}

@@ -1,0 +1,24 @@
+/* The refs of a mirror. Private to shared/git, but for mirror_resolve(). */
+#ifndef GIT_REFS_H
+#define GIT_REFS_H
+
+#include "base/buf.h"
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define REFS_BYTES_MAX (256u << 20)
+
+/* Appends the mirror's branches, as a clone would name them (refs/remotes/origin/…), and tags, in
+ * the format of a packed-refs file. */
+int refs_list(const char *git_dir, int64_t deadline_ms, struct buf *out, struct err *err);
+
+/* True when what was fetched as the remote's HEAD is that branch's commit. */
+bool refs_head_is(const char *git_dir, const char *branch);
+
+/* What to check out: `ref` (branch, tag, whole or short commit id) or `branch` or `head`. */
+int refs_resolve(const char *git_dir, const char *head, const char *branch, const char *ref,
+                 char ret_commit[65], char ret_branch[256], struct err *err);
+
+#endif
