@@ -95,11 +95,12 @@ enum config_flag {
     X(INT, login_deadline_seconds, "LOGIN_DEADLINE_SECONDS", NULL, "600", CONFIG_RANGE(1, 3600), \
       CONFIG_RELOADABLE, "time that a login has from its beginning to its end") \
     X(INT, oauth_alert_hours, "OAUTH_ALERT_HOURS", NULL, "2", CONFIG_RANGE(0, 168), \
-      CONFIG_RELOADABLE | CONFIG_LATER, \
+      CONFIG_RELOADABLE, \
       "alert when a login that can't be refreshed has fewer hours left") \
     X(ANY_URL, alert_url, "ALERT_URL", NULL, NULL, CONFIG_ANY, \
-      CONFIG_SECRET | CONFIG_RELOADABLE | CONFIG_LATER, \
-      "where alerts are posted (ntfy or webhook)") \
+      CONFIG_SECRET | CONFIG_RELOADABLE, \
+      "where alerts are posted: as ntfy takes them when the host has `ntfy` in its name or the URL " \
+      "ends with `#ntfy`, else as JSON") \
     X(INT, max_concurrent_tasks, "MAX_CONCURRENT_TASKS", NULL, "cores", CONFIG_RANGE(1, 1024), \
       CONFIG_RELOADABLE, "tasks that run here at once") \
     X(INT, queue_max, "QUEUE_MAX", NULL, "1000", CONFIG_RANGE(0, 1000000), CONFIG_RELOADABLE, \

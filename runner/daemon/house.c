@@ -141,6 +141,26 @@ static int build_account(struct house *house, struct err *err)
     return house->flow ? 0 : -1;
 }
 
+static int count_waiting(void *arg)
+{
+    struct engine_load load;
+    struct house *house = arg;
+    engine_load(house->engine, &load);
+    return load.queued;
+}
+
+static int build_alert(struct house *house, const struct config *config, struct err *err)
+{
+    const struct alert_config alert = {.config = &house->config,
+                                       .keeper = house->keeper,
+                                       .breaker = house->breaker,
+                                       .waiting = count_waiting,
+                                       .arg = house,
+                                       .state_dir = config->state_dir};
+    house->alert = alert_new(&alert, err);
+    return house->alert ? alert_start(house->alert, err) : -1;
+}
+
 static int start_janitor(struct house *house, struct err *err)
 {
     const struct janitor_config janitor = {
@@ -271,7 +291,7 @@ int house_build(struct house *house, struct config *config, struct err *err)
         return -1;
     on_login(house); /* before the first task starts */
     if (engine_start(house->engine, err) || probe_launch(house, config, err) ||
-        start_janitor(house, err))
+        start_janitor(house, err) || build_alert(house, config, err))
         return -1;
     return serve_http(house, config, err);
 }
@@ -281,6 +301,7 @@ void house_take_apart(struct house *house)
     flow_stop(house->flow);
     if (house->server)
         http_stop(house->server, 2000);
+    alert_free(house->alert);
     launcher_stop(house->launcher); /* whatever still runs dies with it … */
     flow_free(house->flow);
     house->flow = NULL;

@@ -7,6 +7,7 @@
 #include "runner/claude/claude.h"
 #include "runner/config/config.h"
 #include "runner/janitor/janitor.h"
+#include "runner/oauth/alert.h"
 
 #include <stdatomic.h>
 
@@ -26,6 +27,7 @@ struct house {
     struct repos *repos;
     struct janitor *janitor;
     struct breaker *breaker;
+    struct alert *alert;
     struct proxy *proxy;
     struct access *access; /* NULL: not asked for */
     struct engine *engine;

@@ -17,7 +17,8 @@
 #define LOOK_EVERY_MS 250     /* /health must not cost a stat() each time */
 #define TICK_MS 1000          /* of the background thread */
 #define MARGIN_MS (5 * 60000) /* a token is prepared to live so much longer than its task */
-#define EARLY_MS (10 * 60000) /* in the background it is refreshed so long before its end */
+#define EARLY_MS \
+    (10 * 60000) /* in the background it is refreshed at least so long before its end */
 #define FRESH_MS (10 * 60000) /* one so young gets no older by another refresh */
 #define PAUSE_MS 60000        /* between two in the background, however short a token lives */
 #define SETTLED_MS 100        /* files change without a new time stamp within one tick of theirs */
@@ -377,11 +378,21 @@ void keeper_look(struct keeper *keeper)
 
 /* --- in the background --------------------------------------------------------------------- */
 
+/* How long before its end a token is refreshed in the background: early enough for an alert to be
+ * of use when that fails, but not in the first half of a life that is shorter. */
+static int64_t early_ms_locked(const struct keeper *keeper)
+{
+    int64_t alert = (int64_t)atomic_load(keeper->config.config)->oauth_alert_hours * 3600000;
+    int64_t early = alert > EARLY_MS ? alert : EARLY_MS;
+    int64_t life = keeper->expires_mono_ms - keeper->refreshed_mono_ms;
+    return keeper->refreshed_mono_ms && life / 2 < early ? life / 2 : early;
+}
+
 static bool is_due_locked(const struct keeper *keeper)
 {
     int64_t now = clock_mono_ms(), left = least_left_locked(keeper);
-    if (keeper->file_state != LOGIN_OK || left >= EARLY_MS || !is_refreshable_locked(keeper) ||
-        keeper->refreshing || now < keeper->retry_mono_ms)
+    if (keeper->file_state != LOGIN_OK || left >= early_ms_locked(keeper) ||
+        !is_refreshable_locked(keeper) || keeper->refreshing || now < keeper->retry_mono_ms)
         return false;
     int64_t pause = left > 0 ? FRESH_MS : PAUSE_MS; /* also tokens that live for seconds only */
     return keeper->refreshed_mono_ms == 0 || now - keeper->refreshed_mono_ms >= pause;

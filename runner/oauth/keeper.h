@@ -8,9 +8,9 @@
  *   - under the lock the file is read again: somebody may have refreshed, or logged in, meanwhile;
  *   - the new pair is on the disk (temporary file, fsync, verified, rename) before anybody gets it;
  *   - tasks never see either token: they talk to the proxy (runner/proxy), which asks here.
- * A background thread watches the file, refreshes before the token expires, and backs off when the
- * token server does not answer. A refresh token that was refused is not tried again: from then on
- * the login is LOGIN_REFUSED until the file holds another.
+ * A background thread watches the file, refreshes OAUTH_ALERT_HOURS before the token expires, and
+ * backs off when the token server does not answer. A refresh token that was refused is not tried
+ * again: from then on the login is LOGIN_REFUSED until the file holds another.
  *
  * Threads: any.
  */
