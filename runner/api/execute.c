@@ -15,6 +15,8 @@
 #include <string.h>
 
 #define WAIT_MAX_S 604800
+#define NO_WAIT 1 /* as milliseconds: Prefer: wait=0 */
+#define ACCEPTED "{\"taskId\":\"%s\",\"status\":\"pending\",\"location\":\"/tasks/%s\"}"
 #define SILENT_MAX_MS 90000 /* a tunnel gives up after 100 s of silence */
 
 /* --- waiting ------------------------------------------------------------------------------- */
@@ -132,9 +134,7 @@ static void on_waited(void *arg)
         return;
     snprintf(headers, sizeof(headers), "Location: /tasks/%s\r\nPreference-Applied: wait\r\n",
              waiter->task_id);
-    int n = snprintf(body, sizeof(body),
-                     "{\"taskId\":\"%s\",\"status\":\"pending\",\"location\":\"/tasks/%s\"}",
-                     waiter->task_id, waiter->task_id);
+    int n = snprintf(body, sizeof(body), ACCEPTED, waiter->task_id, waiter->task_id);
     http_parked_send(parked, 202, "application/json", headers, body, (size_t)n);
 }
 
@@ -165,6 +165,17 @@ static void send_answer_now(struct http_request *req, struct api *api, const cha
     int status = print_answer(api, task_id, http_id(req), &out);
     http_send(req, status, status == 200 ? "application/json" : "application/problem+json",
               buf_str(&out), out.len);
+}
+
+/* Prefer: wait=0 asks for no waiting at all. */
+static void send_accepted_now(struct http_request *req, const char *task_id)
+{
+    char location[80], body[256];
+    snprintf(location, sizeof(location), "/tasks/%s", task_id);
+    int n = snprintf(body, sizeof(body), ACCEPTED, task_id, task_id);
+    http_add_header(req, "Location", location);
+    http_add_header(req, "Preference-Applied", "wait");
+    http_send(req, 202, "application/json", body, (size_t)n);
 }
 
 /* Parks the request until the task ends. wait_ms 0: for as long as it takes. */
@@ -223,7 +234,7 @@ static int preferred_wait_ms(struct http_request *req, struct err *err)
     if (n == 0 || str_to_int(number, 0, WAIT_MAX_S, &seconds))
         return err_set(err, ERR_INVALID, "Prefer: wait must be 0..%d seconds, got '%.40s'",
                        WAIT_MAX_S, prefer);
-    return seconds > 0 ? (int)(seconds * 1000 < INT32_MAX ? seconds * 1000 : INT32_MAX) : 1;
+    return seconds > 0 ? (int)(seconds * 1000 < INT32_MAX ? seconds * 1000 : INT32_MAX) : NO_WAIT;
 }
 
 void execute_post(struct http_request *req, void *arg)
@@ -238,6 +249,10 @@ void execute_post(struct http_request *req, void *arg)
         return;
     }
     s.patient = wait_ms > 0;
-    if (submit_task(req, api, &s) == 0)
+    if (submit_task(req, api, &s))
+        return;
+    if (wait_ms == NO_WAIT)
+        send_accepted_now(req, s.record.id);
+    else
         wait_for_task(req, api, s.record.id, !s.spec->detach, s.patient, wait_ms);
 }
