@@ -740,6 +740,37 @@ static void the_visit_opens_nothing_else(void **state)
     runner_free(runner);
 }
 
+static int state_status(const struct runner *runner, const char *cookie)
+{
+    struct reply *reply = http_call(runner->base, "GET", "/login/state", cookie, NULL);
+    int status = reply->status;
+    reply_free(reply);
+    return status;
+}
+
+static void a_secret_that_is_taken_back_ends_its_visits(void **state)
+{
+    (void)state;
+    struct runner *runner = runner_new();
+    char *path = textf("%s/secret", runner->dir);
+    file_write(path, RUNNER_SECRET, 0600);
+    runner_set(runner, "RUNNER_SECRET", NULL);
+    runner_set(runner, "RUNNER_SECRET_FILE", path);
+    runner_start(runner);
+    struct reply *reply = enter(runner, RUNNER_SECRET, "");
+    char *visit = cookie_of(reply, "runner_visit");
+    char *cookie = textf("Cookie: runner_visit=%s\r\n", visit);
+    assert_int_equal(state_status(runner, cookie), 200);
+    file_write(path, "another-secret-0123456789", 0600);
+    kill(runner->pid, SIGHUP);
+    EVENTUALLY(5000, state_status(runner, cookie) == 403);
+    reply_free(reply);
+    free(cookie);
+    free(visit);
+    free(path);
+    runner_free(runner);
+}
+
 static void a_browser_can_log_in(void **state)
 {
     (void)state;
@@ -796,6 +827,7 @@ int main(void)
         cmocka_unit_test(the_page_throttles_wrong_secrets),
         cmocka_unit_test(forms_need_the_visit_and_its_token),
         cmocka_unit_test(the_visit_opens_nothing_else),
+        cmocka_unit_test(a_secret_that_is_taken_back_ends_its_visits),
         cmocka_unit_test(a_browser_can_log_in),
     };
     offline = internet_leave();
