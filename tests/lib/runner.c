@@ -275,6 +275,7 @@ int runner_start_refused(struct runner *runner)
 int runner_stop(struct runner *runner, int ms)
 {
     int status = -1;
+    assert_true(runner->pid > 0); /* 0 is our own process group: ctest, and who started it */
     kill(runner->pid, SIGTERM);
     if (!proc_wait(runner->pid, ms, &status)) {
         runner_crash(runner);
@@ -287,6 +288,7 @@ int runner_stop(struct runner *runner, int ms)
 void runner_crash(struct runner *runner)
 {
     int status;
+    assert_true(runner->pid > 0);
     kill(runner->pid, SIGKILL);
     waitpid(runner->pid, &status, 0);
     runner->pid = 0;
