@@ -805,9 +805,71 @@ static void a_browser_can_log_in(void **state)
         SKIP_BECAUSE("there is no chromium");
 }
 
+/* --- beside a CLI that is not ours ----------------------------------------------------------- */
+
+#define OUTSIDE_TASKS 8
+
+/* The owner works in a terminal with the same login: a Claude of its own, with its own refresh. */
+static pid_t start_outside_cli(const struct runner *runner, const struct internet *internet,
+                               const struct api *api, const char *cli, const char *out)
+{
+    char *script = textf("cd '%s' && echo '[[text:outside]]' | HOME='%s' CLAUDE_CONFIG_DIR='%s' "
+                         "NODE_EXTRA_CA_CERTS='%s' ANTHROPIC_BASE_URL='%s' "
+                         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1 '%s' -p --output-format json",
+                         runner->shared, runner->dir, runner->config, internet->ca, api->base, cli);
+    char *argv[] = {(char[]){"/bin/sh"}, (char[]){"-c"}, script, NULL};
+    char *env[] = {(char[]){"PATH=/usr/bin:/bin"}, NULL};
+    pid_t pid = proc_start(argv, env, out, out);
+    free(script);
+    return pid;
+}
+
+static void a_cli_outside_and_the_tasks_share_one_refresh(void **state)
+{
+    (void)state;
+    struct internet *internet;
+    struct runner *runner = new_runner(&internet);
+    struct api *api = api_new();
+    const char *cli = getenv("CR_CLAUDE") ? getenv("CR_CLAUDE") : TEST_REAL_CLI;
+    runner_set(runner, "ANTHROPIC_UPSTREAM", api->base);
+    char *path = textf("%s/.credentials.json", runner->config);
+    file_write(path,
+               "{\"claudeAiOauth\":{\"accessToken\":\"sk-ant-oat01-outdated\",\"refreshToken\":"
+               "\"" REFRESH_TOKEN "\",\"expiresAt\":1700000000000,\"scopes\":[\"user:inference\","
+               "\"user:profile\"],\"subscriptionType\":\"max\"}}",
+               0600);
+    api_control(internet->oauth,
+                "{\"refreshTokens\":[\"" REFRESH_TOKEN "\"],\"next\":[{\"access\":\"" API_TOKEN
+                "\",\"refresh\":\"sk-ant-ort01-next\"}]}");
+    char *out = textf("%s/outside", runner->dir);
+    char *ids[OUTSIDE_TASKS];
+    runner_start(runner);
+    pid_t outside = start_outside_cli(runner, internet, api, cli, out);
+    for (int i = 0; i < OUTSIDE_TASKS; i++)
+        ids[i] = runner_submit(runner, "[[text:inside]]", "");
+    for (int i = 0; i < OUTSIDE_TASKS; i++) {
+        runner_await(runner, ids[i], "completed", 60000);
+        free(ids[i]);
+    }
+    int status = -1;
+    assert_true(proc_wait(outside, 60000, &status));
+    char *said = file_read(out, NULL);
+    if (status != 0 || !strstr(said, "outside"))
+        fail_msg("the CLI outside: %d, %s", status, said);
+    assert_int_equal(control_number(internet, "refreshes"), 1);
+    assert_int_equal(control_number(internet, "reuses"), 0);
+    free(said);
+    free(out);
+    free(path);
+    runner_free(runner);
+    api_free(api);
+    internet_free(internet);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_cli_outside_and_the_tasks_share_one_refresh),
         cmocka_unit_test(a_login_lets_claude_in),
         cmocka_unit_test(a_wrong_code_is_refused_in_the_clis_words),
         cmocka_unit_test(half_a_code_may_be_tried_again),
