@@ -163,7 +163,7 @@ static int read_raw(struct reading *r, const struct spec_row *row, const char *s
     if (raw && (double)len > row->takes.max)
         return err_set(err, ERR_INVALID, "is too long: at most %.0f bytes, got %zu", row->takes.max,
                        len);
-    char *copy = raw ? strndup(raw, len) : NULL;
+    char *copy = raw ? str_copy(raw, len) : NULL;
     if (!copy)
         return err_set(err, ERR_INTERNAL, "does not fit into memory");
     *(char **)spec_member(r->spec, row) = copy;

@@ -8,7 +8,13 @@
 
 char *str_copy(const char *text, size_t len)
 {
-    return strndup(text, len);
+    len = strnlen(text, len);
+    char *copy = malloc(len + 1);
+    if (!copy)
+        return NULL;
+    memcpy(copy, text, len);
+    copy[len] = '\0';
+    return copy;
 }
 
 /* Continuation bytes that must follow, with the range of the first of them (RFC 3629, table 3-7).

@@ -1,6 +1,7 @@
 /* A stream cut anywhere gives what the whole text gives, and no registered secret is left in it.
  * Input: length of the secret, where the cuts are, the secret, then the text. */
 #include "base/redact.h"
+#include "base/str.h"
 #include "base/auto.h"
 
 #include <stdint.h>
@@ -31,7 +32,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size < 2 || size < 2 + (size_t)data[0] % 40)
         return 0;
     size_t secret_len = data[0] % 40, step = 1 + data[1] % 16;
-    AUTO(str) char *secret = strndup((const char *)data + 2, secret_len);
+    AUTO(str) char *secret = str_copy((const char *)data + 2, secret_len);
     const char *text = (const char *)data + 2 + secret_len;
     size_t len = size - 2 - secret_len;
     struct redact_set *set = redact_new();
