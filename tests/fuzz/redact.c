@@ -1,8 +1,8 @@
 /* A stream cut anywhere gives what the whole text gives, and no registered secret is left in it.
  * Input: length of the secret, where the cuts are, the secret, then the text. */
 #include "base/redact.h"
-#include "base/str.h"
 #include "base/auto.h"
+#include "base/str.h"
 
 #include <stdint.h>
 #include <stdlib.h>
