@@ -226,7 +226,7 @@ static int link_dir(const char *from, const char *to, uid_t uid, gid_t gid, stru
     AUTO(fd) int to_dir = open(to, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *list = opendir(from);
     int rc = to_dir < 0 || !list ? err_sys(err, "cannot link '%s'", from) : 0;
-    while (rc == 0 && (entry = readdir(list))) {
+    while (list && rc == 0 && (entry = readdir(list))) {
         if (!is_kept(entry->d_name))
             continue;
         if (linkat(from_dir, entry->d_name, to_dir, entry->d_name, 0) == 0)
