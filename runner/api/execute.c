@@ -32,12 +32,21 @@ struct waiter {
     bool ended;                 /* the end came before the connection was parked */
 };
 
-static void waiter_unref(struct waiter *waiter)
+#if !defined(__clang__) /* gcc's analyzer does not follow a count of references */
+#pragma GCC diagnostic ignored "-Wanalyzer-double-free"
+#pragma GCC diagnostic ignored "-Wanalyzer-use-after-free"
+#endif
+
+static void waiter_free(struct waiter *waiter)
 {
-    if (atomic_fetch_sub(&waiter->refs, 1) > 1)
-        return;
     pthread_mutex_destroy(&waiter->lock);
     free(waiter);
+}
+
+static void waiter_unref(struct waiter *waiter)
+{
+    if (atomic_fetch_sub(&waiter->refs, 1) == 1)
+        waiter_free(waiter);
 }
 
 static struct http_parked *take_parked(struct waiter *waiter)
@@ -81,7 +90,10 @@ static int print_answer(struct api *api, const char *task_id, const char *reques
 
 static void answer_parked(struct waiter *waiter, struct http_parked *parked)
 {
+    struct api *api = waiter->api;
+    char task_id[ID_SIZE];
     AUTO(buf) struct buf out = BUF_INIT(API_RESULT_MAX);
+    snprintf(task_id, sizeof(task_id), "%s", waiter->task_id); /* the sent answer may free it */
     char retry[48] = "";
     int status = print_answer(waiter->api, waiter->task_id, waiter->request_id, &out);
     if (status == 429)
@@ -90,7 +102,7 @@ static void answer_parked(struct waiter *waiter, struct http_parked *parked)
                      status == 200 ? "application/json" : "application/problem+json", retry,
                      buf_str(&out), out.len);
     if (status == 429 || status == 401) /* it will ask again itself */
-        engine_abandon(waiter->api->engine, waiter->task_id);
+        engine_abandon(api->engine, task_id);
 }
 
 /* On the task's thread. */
@@ -186,10 +198,8 @@ static void wait_for_task(struct http_request *req, struct api *api, const char 
     const struct config *config = atomic_load(api->config);
     struct waiter *waiter = waiter_new(api, req, task_id, attached, patient);
     if (!waiter || !engine_watch(api->engine, task_id, &waiter->watch)) {
-        if (waiter) {
-            waiter_unref(waiter);
-            waiter_unref(waiter);
-        }
+        if (waiter)
+            waiter_free(waiter); /* nobody else has seen it */
         send_answer_now(req, api, task_id);
         return;
     }
