@@ -5,10 +5,12 @@
  */
 #include "testing.h"
 
+#include <arpa/inet.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -111,6 +113,17 @@ static pid_t serve(char *const argv[])
     return pid;
 }
 
+static bool is_listening(int port)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET,
+                             .sin_port = htons((uint16_t)port),
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool is = fd >= 0 && connect(fd, (struct sockaddr *)&at, sizeof at) == 0;
+    close(fd);
+    return is;
+}
+
 static void start_sshd(void)
 {
     free(sh("mkdir -p /run/sshd; for t in ed25519 ecdsa rsa; do ssh-keygen -q -t $t -N '' -f k_$t;"
@@ -171,7 +184,8 @@ static int start_all(void **state)
         }
     host.dir = tmp_dir_new();
     host.remote = textf("%s/o.git", host.dir);
-    host.ssh_port = 20000 + (int)(getpid() % 10000) * 2;
+    host.ssh_port =
+        20000 + (int)(getpid() % 6000) * 2; /* below the ports of outgoing connections */
     host.web_port = host.ssh_port + 1;
     free(sh("git init -q --bare -b main o.git; git -C o.git config http.receivepack true;"
             " git clone -q o.git w 2>/dev/null; cd w; git checkout -q -b main; mkdir d;"
@@ -180,6 +194,7 @@ static int start_all(void **state)
             " git push -q origin main feature/x v1"));
     start_sshd();
     start_web();
+    EVENTUALLY(20000, is_listening(host.ssh_port) && is_listening(host.web_port));
     runner = runner_new();
     unlink(runner->cli);
     file_write(runner->cli, script, 0755);
