@@ -27,10 +27,13 @@ static const struct {
     {"keep", NULL},
 };
 
-static int make_places(const struct claude *claude, const char *dir, const char *below,
+static int make_places(const struct claude *claude, const struct task_spec *spec, const char *dir,
                        struct plan *plan, struct err *err)
 {
+    const char *below = spec->cwd_relative;
     for (size_t i = 0; i < COUNT_OF(places); i++) {
+        if (!places[i].variable && !spec->post) /* what is kept afterwards, when anything is */
+            continue;
         AUTO(str) char *path = path_join(dir, places[i].name);
         if (!path || path_make_dirs(path, 0700, err) ||
             path_own(path, claude->uid, claude->gid, err))
@@ -118,9 +121,9 @@ struct plan *claude_plan(const struct claude *claude, const struct task_spec *sp
     plan->uid = claude->uid;
     plan->gid = claude->gid;
     plan->kill_grace_ms = config->kill_grace_seconds * 1000;
-    if (make_places(claude, dir, spec->cwd_relative, plan, err) ||
-        write_identity(claude, dir, err) || add_workspace(workspace, spec, plan, err) ||
-        add_program(config, spec, plan, err) || add_lease(lease, plan, redact, err))
+    if (make_places(claude, spec, dir, plan, err) || write_identity(claude, dir, err) ||
+        add_workspace(workspace, spec, plan, err) || add_program(config, spec, plan, err) ||
+        add_lease(lease, plan, redact, err))
         return NULL;
     add_environment(claude, plan);
     if (prepare_files(claude, spec, workspace, dir, plan, err))
