@@ -232,7 +232,11 @@ static int probe_launch(struct house *house, const struct config *config, struct
         continue;
     int status = child_status(child);
     child_free(child);
-    return status == 0 ? 0 : err_set(err, ERR_INTERNAL, "starting a program as a task failed");
+    if (status == 0)
+        return 0;
+    return err_set(err, ERR_INTERNAL,
+                   "starting a program as a task failed: '%s' ended with wait status %d",
+                   plan->argv.items[0], status);
 }
 
 static int serve_http(struct house *house, const struct config *config, struct err *err)

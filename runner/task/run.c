@@ -230,9 +230,9 @@ static int add_final_events(struct engine *engine, struct events *events,
         return -1;
     if (record->state == TASK_CANCELLED && events_add(events, "cancelled", "{}", 2, err))
         return -1;
-    if (events_add(events, "done", json.data, json.len, err) || events_flush(events, err))
+    if (events_add(events, "done", json.data, json.len, err))
         return -1;
-    return events_sync(events, err);
+    return events_flush(events, err);
 }
 
 static int conclude_events(struct engine *engine, const struct task_record *record, struct err *err)
@@ -394,9 +394,16 @@ static void store_outcome(struct task_run *run, const struct task_outcome *outco
 static void conclude(struct task_run *run)
 {
     struct err err = run->trouble;
-    events_close(STEAL_PTR(run->events));
     if (run->unhealthy || engine_mend_events(run->engine, run->live->id, &err))
         log_warn("task", "the last event is missing for now: %s", err.msg);
+}
+
+/* The answer is in the store; the lines that led to it reach the disk while nobody waits. */
+static void keep_events(const struct task_run *run)
+{
+    struct err err;
+    if (run->events && events_sync(run->events, &err))
+        log_warn("task", "%s", err.msg);
 }
 
 static void log_end(const struct task_run *run, const struct task_outcome *outcome,
@@ -509,6 +516,7 @@ void run_live(struct engine *engine, struct live *live)
         engine_put_back(engine, live);
     } else {
         engine_retire(engine, live, outcome.state);
+        keep_events(&run);
         clean_up(&run);
     }
     buf_done(&outcome.output);
