@@ -12,6 +12,7 @@
 #include "runner/config/config.h"
 #include "runner/oauth/flow.h"
 #include "runner/oauth/keeper.h"
+#include "runner/overflow/overflow.h"
 #include "runner/repo/repos.h"
 #include "runner/store/store.h"
 #include "runner/task/engine.h"
@@ -37,6 +38,7 @@ struct api {
     const struct claude *claude;
     struct launcher *launcher;
     struct repos *repos;
+    struct overflow *overflow; /* NULL: no cloud is configured */
     const char *state_dir;
     struct http_server *_Atomic server; /* set once it serves */
     struct api_guard *guard;

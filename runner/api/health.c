@@ -87,7 +87,10 @@ void health_get(struct http_request *req, void *arg)
     breaker_status(api->breaker, &breaker);
     struct err full;
     bool disk_low = disk_check(api->state_dir, config->disk_min_free_mb, &full) != 0;
-    bool degraded = breaker.state != BREAKER_CLOSED || disk_low;
+    struct overflow_status cloud = {.reachable = true};
+    if (api->overflow)
+        overflow_status(api->overflow, &cloud);
+    bool degraded = breaker.state != BREAKER_CLOSED || disk_low || !cloud.reachable;
     json_write(&w, &out);
     json_open_object(&w, NULL);
     json_add_text(&w, "status",
@@ -101,6 +104,8 @@ void health_get(struct http_request *req, void *arg)
                           breaker.state == BREAKER_LOGIN ? "login_needed" : "usage_limit");
         if (disk_low)
             json_add_text(&w, NULL, "disk_low");
+        if (!cloud.reachable)
+            json_add_text(&w, NULL, "cloud_unreachable");
         json_close(&w);
     }
     json_add_text(&w, "service", "claude-runner");

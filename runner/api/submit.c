@@ -113,7 +113,9 @@ static int submit(struct http_request *req, struct api *api, struct submission *
                                   .kind = "claude",
                                   .priority = s->spec->priority,
                                   .retry_interrupted = s->spec->retry_interrupted,
-                                  .shared = s->shared,
+                                  .shared = s->shared && s->executor != EXECUTOR_CLOUD,
+                                  .executor = s->executor,
+                                  .stays = s->stays,
                                   .spec = buf_str(&spec),
                                   .secrets = secrets.len > 0 ? secrets.data : NULL,
                                   .caller = caller_name(api, req),
@@ -146,6 +148,46 @@ static void send_refusal(struct http_request *req, struct api *api, const struct
     http_send_error(req, err, NULL);
 }
 
+/* Where it may run. -1 after the answer when it asks for what cannot be. */
+static int choose_place(struct http_request *req, struct api *api, struct submission *s)
+{
+    struct err err;
+    AUTO(spec_errors) struct spec_errors errors = {0};
+    AUTO(buf) struct buf members = BUF_INIT(8192);
+    s->executor = (enum task_executor)s->spec->executor;
+    s->stays = api->overflow ? overflow_stays(atomic_load(api->config), s->spec)
+                             : "Google Cloud is not configured";
+    if (s->executor != EXECUTOR_CLOUD || !s->stays)
+        return 0;
+    spec_errors_add(&errors, ERR_INVALID, "executor", s->stays);
+    spec_errors_print(&errors, &members);
+    err_set(&err, ERR_INVALID, "executor 'cloud': %s", s->stays);
+    http_send_error(req, &err, buf_str(&members));
+    return -1;
+}
+
+/* True when the cloud takes it although it cannot run here now. */
+static bool may_leave(const struct api *api, const struct submission *s)
+{
+    int overflow = atomic_load(api->config)->overflow;
+    if (s->stays || s->executor == EXECUTOR_LOCAL)
+        return false;
+    return s->executor == EXECUTOR_CLOUD || overflow == OVERFLOW_UNAVAILABLE ||
+           overflow == OVERFLOW_ALWAYS;
+}
+
+/* What keeps tasks from running here keeps this one from being taken. */
+static int check_here(struct api *api, struct submission *s, struct err *err)
+{
+    bool leaves = may_leave(api, s);
+    if (disk_check(api->state_dir, atomic_load(api->config)->disk_min_free_mb, err)) {
+        if (!leaves)
+            return -1;
+        s->executor = EXECUTOR_CLOUD;
+    }
+    return s->shared && !s->patient && !leaves ? check_account(api, err) : 0;
+}
+
 int submit_task(struct http_request *req, struct api *api, struct submission *s)
 {
     struct err err;
@@ -154,16 +196,12 @@ int submit_task(struct http_request *req, struct api *api, struct submission *s)
         send_err(req, &err);
         return -1;
     }
-    if (disk_check(api->state_dir, atomic_load(api->config)->disk_min_free_mb, &err)) {
-        send_err(req, &err);
-        return -1;
-    }
     s->spec = decode(req, api, s);
-    if (!s->spec)
+    if (!s->spec || choose_place(req, api, s))
         return -1;
     s->shared = !s->spec->anthropic_api_key && !s->spec->anthropic_oauth_token;
     s->patient |= s->spec->detach;
-    if ((s->shared && !s->patient && check_account(api, &err)) || submit(req, api, s, &err)) {
+    if (check_here(api, s, &err) || submit(req, api, s, &err)) {
         send_refusal(req, api, s, &err);
         return -1;
     }

@@ -52,6 +52,7 @@ void print_task(const struct task_record *record, bool whole, struct json_writer
     if (metadata)
         json_add_raw(w, "metadata", metadata, len);
     if (whole) {
+        json_add_text(w, "staysLocal", record->stays); /* why it cannot go to the cloud */
         json_add_raw(w, "request", record->spec, spec_len);
         add_members(w, record->summary);
     }

@@ -182,6 +182,24 @@ static int build_access(struct house *house, const struct config *config, struct
     return house->access ? access_start(house->access, err) : -1;
 }
 
+/* The engine past this machine, where it is configured. */
+static int build_cloud(struct house *house, const struct config *config, struct err *err)
+{
+    bool named = config->cloudrun_job_name && config->gcs_logs_bucket && config->kms_key_name;
+    if (config->overflow == OVERFLOW_OFF && !named)
+        return 0;
+    if (cloud_open(config, &house->cloud, err))
+        return -1;
+    const struct overflow_config overflow = {.config = &house->config,
+                                             .cloud = &house->cloud,
+                                             .store = house->store,
+                                             .repos = house->repos};
+    house->overflow = overflow_new(&overflow, err);
+    house->cloud_kind =
+        (struct task_kind){.name = "cloud", .run = overflow_run, .arg = house->overflow};
+    return house->overflow ? 0 : -1;
+}
+
 static struct engine_limits limits_of(const struct config *config)
 {
     return (struct engine_limits){.slots = config->max_concurrent_tasks,
@@ -205,10 +223,13 @@ static int build_engine(struct house *house, const struct config *config, struct
     const struct engine_config engine = {.store = house->store,
                                          .state_dir = config->state_dir,
                                          .kinds = house->kinds,
+                                         .cloud = house->overflow ? &house->cloud_kind : NULL,
                                          .uid = house->claude.uid,
                                          .gid = house->claude.gid,
                                          .limits = limits_of(config)};
     house->engine = engine_new(&engine, err);
+    if (house->engine && house->overflow)
+        overflow_attach(house->overflow, house->engine);
     return house->engine ? 0 : -1;
 }
 
@@ -279,6 +300,7 @@ static int build_api(struct house *house, struct err *err)
     api->claude = &house->claude;
     api->launcher = house->launcher;
     api->repos = house->repos;
+    api->overflow = house->overflow;
     api->state_dir = atomic_load(&house->config)->state_dir;
     api->guard = api_guard_new();
     api->visits = visits_new();
@@ -298,8 +320,9 @@ int house_build(struct house *house, struct config *config, struct err *err)
         open_state(house, config, err))
         return -1;
     if (build_account(house, err) || build_access(house, config, err) ||
-        build_repos(house, config, err) || build_engine(house, config, err) ||
-        build_api(house, err) || keeper_start(house->keeper, err))
+        build_repos(house, config, err) || build_cloud(house, config, err) ||
+        build_engine(house, config, err) || build_api(house, err) ||
+        keeper_start(house->keeper, err))
         return -1;
     on_login(house); /* before the first task starts */
     if (engine_start(house->engine, err) || probe_launch(house, config, err) ||
@@ -323,6 +346,8 @@ void house_take_apart(struct house *house)
     else if (house->engine)
         return; /* a thread is stuck in the kernel and needs the rest */
     launcher_free(house->launcher);
+    overflow_free(house->overflow);
+    cloud_close(&house->cloud);
     proxy_free(house->proxy);
     keeper_free(house->keeper);
     repos_free(house->repos);

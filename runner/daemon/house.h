@@ -25,6 +25,9 @@ struct house {
     struct flow *flow;
     char marker[128]; /* in the environment of what we start: TASK_MARKER=… */
     struct repos *repos;
+    struct cloud cloud;
+    struct overflow *overflow; /* NULL: no cloud is configured */
+    struct task_kind cloud_kind;
     struct janitor *janitor;
     struct breaker *breaker;
     struct alert *alert;

@@ -127,8 +127,8 @@ static void explain_loss(struct trip *trip, char *text, size_t size)
     if (code >= 0)
         snprintf(status, sizeof(status), ", exit status %d", code);
     snprintf(text, size, "the Cloud Run execution ended without a result%s%s%s%s%s", status,
-             execution->reason[0] ? ": " : "", execution->reason,
-             execution->message[0] ? ": " : "", execution->message);
+             execution->reason[0] ? ": " : "", execution->reason, execution->message[0] ? ": " : "",
+             execution->message);
 }
 
 static void settle_loss(struct trip *trip, const struct err *unread)

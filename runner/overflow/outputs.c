@@ -84,18 +84,23 @@ static int fetch_listed(struct overflow *overflow, const char *id, const char *k
     return found ? 0 : err_set(err, ERR_NOT_FOUND, "the task has no output of that name");
 }
 
+struct json *overflow_outputs(const char *keep_dir, struct err *err)
+{
+    AUTO(str) char *path = path_join(keep_dir, LIST_NAME);
+    AUTO(buf) struct buf text = BUF_INIT(LIST_BYTES_MAX);
+    if (!path) {
+        err_sys(err, "outputs");
+        return NULL;
+    }
+    return file_read(path, &text, err) ? NULL : json_parse(buf_str(&text), text.len, err);
+}
+
 int overflow_fetch(struct overflow *overflow, const char *id, const char *keep_dir,
                    const char *path, struct err *err)
 {
-    AUTO(str) char *list_path = path_join(keep_dir, LIST_NAME);
-    AUTO(buf) struct buf text = BUF_INIT(LIST_BYTES_MAX);
-    if (!list_path)
-        return err_sys(err, "outputs");
-    if (file_read(list_path, &text, err))
-        return err->code == ERR_NOT_FOUND ? 0 : -1; /* it has left nothing, or ran here */
-    AUTO(json) struct json *list = json_parse(buf_str(&text), text.len, err);
+    AUTO(json) struct json *list = overflow_outputs(keep_dir, err);
     if (!list)
-        return -1;
+        return err->code == ERR_NOT_FOUND ? 0 : -1; /* it has left nothing */
     pthread_mutex_lock(&overflow->fetching);
     int rc = fetch_listed(overflow, id, keep_dir, path, list, err);
     pthread_mutex_unlock(&overflow->fetching);

@@ -119,7 +119,8 @@ static int begin(struct trip *trip, struct err *err)
     trip->id = record->id;
     trip->spec = task_spec_load(record->spec, strlen(record->spec), *secrets ? secrets : NULL,
                                 strlen(secrets), err);
-    if (!trip->spec || store_placement(trip->overflow->config.store, trip->id, &trip->placement, err))
+    if (!trip->spec ||
+        store_placement(trip->overflow->config.store, trip->id, &trip->placement, err))
         return -1;
     return task_spec_redact(trip->spec, task_run_redact(trip->run)) ? err_sys(err, "secrets") : 0;
 }
@@ -149,5 +150,6 @@ void trip_delete_payload(struct trip *trip)
         return;
     session_name(trip->id, "payload.enc", name);
     if (storage_delete(trip->cloud->google, trip->cloud->bucket, name, STORAGE_ANY, &err))
-        log_warn("overflow", "the sealed request stays in the bucket until it expires: %s", err.msg);
+        log_warn("overflow", "the sealed request stays in the bucket until it expires: %s",
+                 err.msg);
 }

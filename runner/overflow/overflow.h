@@ -35,13 +35,13 @@ struct overflow_config {
     const struct cloud *cloud;
     struct store *store;
     struct repos *repos; /* lends the owner's credentials for a task's repository */
-    const char *state_dir;
 };
 
 struct overflow *overflow_new(const struct overflow_config *config, struct err *err);
 void overflow_free(struct overflow *overflow);
 
-/* It holds the engine's cloud lane when the cloud refuses. To be called before the engine starts. */
+/* It holds the engine's cloud lane when the cloud refuses. To be called before the engine starts.
+ */
 void overflow_attach(struct overflow *overflow, struct engine *engine);
 
 /* A task_kind's run(); arg is a struct overflow. */
@@ -53,12 +53,16 @@ const char *overflow_stays(const struct config *config, const struct task_spec *
 struct overflow_status {
     bool reachable; /* false: the last attempts to use it failed */
     char error[240];
-    int64_t since_ms; /* real */
+    int64_t since_ms;               /* real */
     int64_t started, lost, refused; /* executions, since start */
 };
 void overflow_status(struct overflow *overflow, struct overflow_status *ret_status);
 
-/* What a cloud task has left: the list is beside its events. Gets one of them (all with NULL) into
+/* What a cloud task has left, [{"path","size"},…] as the job said: the list is beside its events in
+ * keep_dir. NULL with ERR_NOT_FOUND when there is none. */
+struct json *overflow_outputs(const char *keep_dir, struct err *err);
+
+/* Gets one of them (all with NULL) into
  * keep_dir/outputs, unless it is there. ERR_NOT_FOUND when it is none of them. */
 int overflow_fetch(struct overflow *overflow, const char *id, const char *keep_dir,
                    const char *path, struct err *err);

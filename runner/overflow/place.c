@@ -5,8 +5,8 @@
  * ASKED without a name means that the answer was lost, with this process or on the way. Then an
  * execution may be there, may be coming, or may never have been: jobs.run has no request id that
  * would tell. It is looked for among the executions; and the job, when it starts, writes the
- * attempt's claim, which exists once only. When neither shows up within LOOK_MS, we write the claim:
- * now no job will ever run this attempt, and another one is safe.
+ * attempt's claim, which exists once only. When neither shows up within LOOK_MS, we write the
+ * claim: now no job will ever run this attempt, and another one is safe.
  */
 #include "base/clock.h"
 #include "base/log.h"

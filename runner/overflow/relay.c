@@ -1,10 +1,10 @@
 /*
  * Relaying: the job's events, piece by piece, into the task's own log.
  *
- * The name of the next piece is known, so asking for news is one request: often while there are any,
- * seldom while there are none. A file beside the events says how far both logs had come when a piece
- * was done with. After a restart the events that follow that place in our log are those of the next
- * piece, in the same order: so many are skipped. Nothing else adds events meanwhile.
+ * The name of the next piece is known, so asking for news is one request: often while there are
+ * any, seldom while there are none. A file beside the events says how far both logs had come when a
+ * piece was done with. After a restart the events that follow that place in our log are those of
+ * the next piece, in the same order: so many are skipped. Nothing else adds events meanwhile.
  */
 #include "base/clock.h"
 #include "base/fd.h"
@@ -22,9 +22,9 @@
 
 #define WAIT_MIN_MS 200
 #define WAIT_MAX_MS 5000
-#define LOOK_EVERY_MS 15000         /* at the execution */
-#define COLD_START_MS (15 * 60000)  /* beyond its time limit an execution is lost */
-#define END_MS 30000                /* of an execution that was asked to end */
+#define LOOK_EVERY_MS 15000        /* at the execution */
+#define COLD_START_MS (15 * 60000) /* beyond its time limit an execution is lost */
+#define END_MS 30000               /* of an execution that was asked to end */
 #define CURSOR_FORMAT "%019lld %019lld\n"
 #define CURSOR_BYTES 40
 #define PIECES_AT_ONCE 64
@@ -207,9 +207,9 @@ void trip_take_rest(struct trip *trip, int64_t events_bytes)
 
 struct pace {
     int64_t wait_ms;
-    int64_t look_ms;    /* mono: when to look at the execution next */
-    int64_t lost_ms;    /* real: then its time is over */
-    int64_t ending_ms;  /* mono: when it was asked to end; 0: not yet */
+    int64_t look_ms;   /* mono: when to look at the execution next */
+    int64_t lost_ms;   /* real: then its time is over */
+    int64_t ending_ms; /* mono: when it was asked to end; 0: not yet */
     bool asked_to_end;
 };
 

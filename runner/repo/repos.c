@@ -173,6 +173,18 @@ void secret_done(struct repo_secret *secret)
     buf_wipe(&secret->owned);
 }
 
+int repos_lend(struct repos *repos, const struct repo_wish *wish,
+               void (*use)(const char *key, const char *token, void *arg), void *arg,
+               struct err *err)
+{
+    struct git_url url;
+    AUTO(secret) struct repo_secret secret = {.owned = BUF_INIT(1u << 20)};
+    if (git_url_parse(wish->url, &url, err) || secret_choose(repos, wish, &url, &secret, err))
+        return -1;
+    use(secret.key, secret.token, arg);
+    return 0;
+}
+
 /* --- jobs ---------------------------------------------------------------------------------- */
 
 void job_begin(const struct repos *repos, struct json_writer *w, struct buf *out, const char *op,

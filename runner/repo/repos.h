@@ -62,6 +62,12 @@ void repos_print(struct repos *repos, struct buf *out);
  * others are gone then), ERR_NOT_FOUND. */
 int repos_delete(struct repos *repos, const char *id, struct err *err);
 
+/* Calls use() with the credential that the wish's repository is reached with, the owner's where the
+ * wish has none (both NULL: none at all): for who does the work elsewhere. */
+int repos_lend(struct repos *repos, const struct repo_wish *wish,
+               void (*use)(const char *key, const char *token, void *arg), void *arg,
+               struct err *err);
+
 /* The janitor's round: repacks, removes what nobody needs, keeps to REPO_CACHE_MAX_MB. */
 void repos_tidy(struct repos *repos);
 

@@ -262,8 +262,6 @@ static void check_required(struct reading *r)
         wrong(r, ERR_INVALID, "code", "is required");
     else if (r->where == SPEC_COMMAND && !r->given[ROW_command])
         wrong(r, ERR_INVALID, "command", "is required");
-    if (r->spec->executor == EXECUTOR_CLOUD)
-        wrong(r, ERR_NOT_SUPPORTED_YET, "executor", "'cloud' is not supported yet");
 }
 
 static int copy_default(const struct reading *r, int row, char **member, const char *text)

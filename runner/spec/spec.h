@@ -143,7 +143,7 @@ enum spec_flag {
     X(DOMAINS, egress, "egress", NULL, SPEC_RANGE(0, 256), "EGRESS", \
       SPEC_CLAUDE | SPEC_COMMAND | SPEC_LATER, NULL, "network: open, none, or a list of domains") \
     X(ENUM, executor, "executor", NULL, SPEC_ONE_OF("auto|local|cloud"), "auto", SPEC_TASK, NULL, \
-      "where it runs (cloud: not supported yet)") \
+      "where it runs: here, in the cloud, or as OVERFLOW says") \
     X(INT, priority, "priority", NULL, SPEC_RANGE(0, 9), "5", SPEC_TASK, NULL, \
       "9 is taken from the queue first") \
     X(GROUP, limits, "limits", NULL, SPEC_ANY, NULL, SPEC_TASK | SPEC_LATER, NULL, \
@@ -236,6 +236,10 @@ struct spec_errors {
     size_t count;
     size_t more; /* at least so many were left out */
 };
+
+/* Adds one error; `field` is cut when it is very long. */
+void spec_errors_add(struct spec_errors *errors, enum err_code code, const char *field,
+                     const char *message);
 
 void spec_errors_done(struct spec_errors *errors);
 static inline void auto_spec_errors(struct spec_errors *errors)

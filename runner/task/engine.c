@@ -115,6 +115,7 @@ void engine_put_back(struct engine *engine, struct live *live)
     snprintf(id, sizeof(id), "%s", live->id);
     split_watches(live, &impatient);
     live_put_back(&engine->table, live);
+    lanes_schedule_locked(engine);
     pthread_mutex_unlock(&engine->lock);
     tell(impatient);
     if (cancel)
