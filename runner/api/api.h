@@ -15,6 +15,7 @@
 #include "runner/repo/repos.h"
 #include "runner/store/store.h"
 #include "runner/task/engine.h"
+#include "runner/webhook/webhook.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -37,6 +38,7 @@ struct api {
     const struct claude *claude;
     struct launcher *launcher;
     struct repos *repos;
+    struct webhook *webhook;
     const char *state_dir;
     struct http_server *_Atomic server; /* set once it serves */
     struct api_guard *guard;
