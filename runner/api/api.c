@@ -35,6 +35,7 @@ static const struct http_route routes[] = {
     {"GET", "/tasks/{id}/result", task_result, ROUTE_DRAIN},
     {"GET", "/tasks/{id}/events", task_events, ROUTE_DRAIN},
     {"POST", "/tasks/{id}/cancel", task_cancel, ROUTE_DRAIN},
+    {"POST", "/tasks/{id}/redeliver", task_redeliver, 0},
     {"GET", "/tasks/{id}/outputs", outputs_list, ROUTE_DRAIN},
     {"GET", "/tasks/{id}/outputs.tgz", outputs_archive, ROUTE_DRAIN},
     {"GET", "/tasks/{id}/outputs/{path...}", output_get, ROUTE_DRAIN},

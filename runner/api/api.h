@@ -16,6 +16,7 @@
 #include "runner/repo/repos.h"
 #include "runner/store/store.h"
 #include "runner/task/engine.h"
+#include "runner/webhook/webhook.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -39,6 +40,7 @@ struct api {
     struct launcher *launcher;
     struct repos *repos;
     struct overflow *overflow; /* NULL: no cloud is configured */
+    struct webhook *webhook;
     const char *state_dir;
     struct http_server *_Atomic server; /* set once it serves */
     struct api_guard *guard;

@@ -98,10 +98,30 @@ static struct task_spec *decode(struct http_request *req, struct api *api,
     return STEAL_PTR(spec);
 }
 
+/* Whether this runner sends a webhook there. False: it has answered. */
+static bool check_callback(struct http_request *req, struct api *api, const struct task_spec *spec)
+{
+    struct err err, whole;
+    char field[] = "callbackUrl";
+    AUTO(buf) struct buf members = BUF_INIT(4096);
+    if (!spec->callback_url ||
+        !webhook_check_url(spec->callback_url, atomic_load(api->config), &err))
+        return true;
+    struct spec_error wrong = {.field = field, .message = err.msg, .code = err.code};
+    const struct spec_errors errors = {.items = &wrong, .count = 1};
+    spec_errors_print(&errors, &members);
+    err_set(&whole, err.code, "%s %s", field, err.msg);
+    http_send_error(req, &whole, buf_ok(&members) ? members.data : NULL);
+    return false;
+}
+
 static int submit(struct http_request *req, struct api *api, struct submission *s, struct err *err)
 {
     bool created;
     unsigned char hash[CRYPTO_SHA256_SIZE];
+    char host[WEBHOOK_HOST_SIZE] = "";
+    if (s->spec->callback_url)
+        webhook_host(s->spec->callback_url, host);
     AUTO(buf) struct buf spec = BUF_INIT(8u << 20);
     AUTO(buf_wipe) struct buf secrets = BUF_INIT(4u << 20);
     task_spec_save(s->spec, &spec);
@@ -120,6 +140,8 @@ static int submit(struct http_request *req, struct api *api, struct submission *
                                   .secrets = secrets.len > 0 ? secrets.data : NULL,
                                   .caller = caller_name(api, req),
                                   .request_id = http_id(req),
+                                  .webhook_url = s->spec->callback_url,
+                                  .webhook_host = host,
                                   .idempotency_key = s->key,
                                   .body_hash = hash,
                                   .body_hash_len = sizeof(hash)};
@@ -197,7 +219,7 @@ int submit_task(struct http_request *req, struct api *api, struct submission *s)
         return -1;
     }
     s->spec = decode(req, api, s);
-    if (!s->spec || choose_place(req, api, s))
+    if (!s->spec || choose_place(req, api, s) || !check_callback(req, api, s->spec))
         return -1;
     s->shared = !s->spec->anthropic_api_key && !s->spec->anthropic_oauth_token;
     s->patient |= s->spec->detach;

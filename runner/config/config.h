@@ -53,6 +53,7 @@ struct config_secrets {
 #define CONFIG_C_CHOICE char *  /* one of the choices, as text */
 #define CONFIG_C_ENUM int
 #define CONFIG_C_LIST struct strlist    /* comma separated */
+#define CONFIG_C_SECONDS struct strlist /* comma separated numbers, each within the range */
 #define CONFIG_C_DOMAINS struct strlist /* "open", "none", or domain names */
 #define CONFIG_C_SECRETS struct config_secrets
 
@@ -64,7 +65,8 @@ enum config_flag {
 };
 
 /* Columns: kind, member, name, alias or NULL, default or NULL, what it takes, flags, help.
- * What it takes: CONFIG_RANGE for INT, CONFIG_ONE_OF for CHOICE and ENUM, else CONFIG_ANY. */
+ * What it takes: CONFIG_RANGE for INT and SECONDS, CONFIG_ONE_OF for CHOICE and ENUM, else
+ * CONFIG_ANY. */
 #define CONFIG_RANGE(low, high) .min = (low), .max = (high)
 #define CONFIG_ONE_OF(list) .choices = (list)
 #define CONFIG_ANY .choices = NULL
@@ -172,9 +174,14 @@ enum config_flag {
     X(INT, janitor_seconds, "JANITOR_SECONDS", NULL, "600", CONFIG_RANGE(1, 86400), \
       CONFIG_RELOADABLE, "time between two rounds of the janitor") \
     X(TEXT, callback_secret, "CALLBACK_SECRET", "CLOUDRUN_CALLBACK_SECRET", NULL, CONFIG_ANY, \
-      CONFIG_SECRET | CONFIG_RELOADABLE | CONFIG_LATER, "signs webhooks") \
-    X(LIST, callback_allow, "CALLBACK_ALLOW", NULL, NULL, CONFIG_ANY, \
-      CONFIG_RELOADABLE | CONFIG_LATER, "private addresses that webhooks may go to") \
+      CONFIG_SECRET | CONFIG_RELOADABLE, \
+      "signs webhooks: any text, or `whsec_` and base64 (Standard Webhooks)") \
+    X(LIST, callback_allow, "CALLBACK_ALLOW", NULL, NULL, CONFIG_ANY, CONFIG_RELOADABLE, \
+      "hosts (`host`, `host:port`, `*.domain`) and addresses (`10.0.0.5`, `192.168.0.0/16`) that " \
+      "webhooks may go to although they are private, and by http") \
+    X(SECONDS, callback_retry_seconds, "CALLBACK_RETRY_SECONDS", NULL, \
+      "5,300,1800,7200,18000,36000,36000", CONFIG_RANGE(0, 604800), CONFIG_RELOADABLE, \
+      "waits before each further try of a webhook, comma separated; there are as many more tries") \
     X(HOST, cf_access_team_domain, "CF_ACCESS_TEAM_DOMAIN", NULL, NULL, CONFIG_ANY, 0, \
       "Cloudflare Access: the team's domain (`team.cloudflareaccess.com`, or `team`)") \
     X(TEXT, cf_access_aud, "CF_ACCESS_AUD", NULL, NULL, CONFIG_ANY, 0, \

@@ -169,6 +169,15 @@ static int start_janitor(struct house *house, struct err *err)
     return house->janitor ? 0 : -1;
 }
 
+/* Before the engine: whatever ends a task from now on, its webhook finds its way. */
+static int build_webhook(struct house *house, struct err *err)
+{
+    const struct webhook_config webhook = {
+        .config = &house->config, .store = house->store, .version = RUNNER_VERSION};
+    house->webhook = webhook_new(&webhook, err);
+    return house->webhook ? 0 : -1;
+}
+
 /* Cloudflare Access, where it is configured. */
 static int build_access(struct house *house, const struct config *config, struct err *err)
 {
@@ -301,6 +310,7 @@ static int build_api(struct house *house, struct err *err)
     api->launcher = house->launcher;
     api->repos = house->repos;
     api->overflow = house->overflow;
+    api->webhook = house->webhook;
     api->state_dir = atomic_load(&house->config)->state_dir;
     api->guard = api_guard_new();
     api->visits = visits_new();
@@ -321,12 +331,14 @@ int house_build(struct house *house, struct config *config, struct err *err)
         return -1;
     if (build_account(house, err) || build_access(house, config, err) ||
         build_repos(house, config, err) || build_cloud(house, config, err) ||
+        build_webhook(house, err) ||
         build_engine(house, config, err) || build_api(house, err) ||
         keeper_start(house->keeper, err))
         return -1;
     on_login(house); /* before the first task starts */
     if (engine_start(house->engine, err) || probe_launch(house, config, err) ||
-        start_janitor(house, err) || build_alert(house, config, err))
+        start_janitor(house, err) || build_alert(house, config, err) ||
+        webhook_start(house->webhook, err))
         return -1;
     return serve_http(house, config, err);
 }
@@ -341,6 +353,7 @@ void house_take_apart(struct house *house)
     flow_free(house->flow);
     house->flow = NULL;
     janitor_free(house->janitor);
+    webhook_stop(house->webhook);
     if (house->engine && engine_wait_idle(house->engine, 10000))
         engine_free(house->engine); /* … and its task's thread stores that */
     else if (house->engine)
@@ -352,6 +365,7 @@ void house_take_apart(struct house *house)
     keeper_free(house->keeper);
     repos_free(house->repos);
     breaker_free(house->breaker);
+    webhook_free(house->webhook);
     store_close(house->store);
     access_free(house->access);
     api_guard_free(house->api.guard);
@@ -374,5 +388,6 @@ int house_reconfigure(struct house *house, struct config *config, struct err *er
     on_login(house);
     const struct engine_limits limits = limits_of(config);
     engine_set_limits(house->engine, &limits);
+    webhook_wake(house->webhook);
     return 0;
 }

@@ -8,6 +8,7 @@
 #include "runner/config/config.h"
 #include "runner/janitor/janitor.h"
 #include "runner/oauth/alert.h"
+#include "runner/webhook/webhook.h"
 
 #include <stdatomic.h>
 
@@ -31,6 +32,7 @@ struct house {
     struct janitor *janitor;
     struct breaker *breaker;
     struct alert *alert;
+    struct webhook *webhook;
     struct proxy *proxy;
     struct access *access; /* NULL: not asked for */
     struct engine *engine;

@@ -161,7 +161,7 @@ enum spec_flag {
     X(ID, task_id, "taskId", NULL, SPEC_RANGE(1, 64), NULL, SPEC_TASK, NULL, \
       "the task's id instead of a new one; 409 when it exists") \
     X(URL, callback_url, "callbackUrl", NULL, SPEC_RANGE(1, 2048), NULL, \
-      SPEC_TASK | SPEC_LATER, NULL, "where a webhook goes when the task has ended") \
+      SPEC_TASK | SPEC_SECRET, NULL, "where a webhook goes when the task has ended") \
     X(BOOL, detach, "detach", NULL, SPEC_ANY, "false", SPEC_TASK, NULL, \
       "the task goes on when its caller goes away") \
     X(BOOL, retry_interrupted, "retryInterrupted", NULL, SPEC_ANY, "false", SPEC_TASK, NULL, \

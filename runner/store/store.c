@@ -8,8 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SCHEMA_VERSION 1
-
 static const struct {
     const char *name;
     bool active;
@@ -55,7 +53,9 @@ void task_record_done(struct task_record *record)
     memset(record, 0, sizeof(*record));
 }
 
-static const char schema[] =
+/* What makes a database of each version out of one of the version before. A step that has been
+ * released stays as it is: databases were made by it. */
+static const char *const schemas[] = {
     "CREATE TABLE IF NOT EXISTS facts(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS tasks("
     " seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL,"
@@ -64,17 +64,46 @@ static const char schema[] =
     " started_ms INTEGER NOT NULL DEFAULT 0, ended_ms INTEGER NOT NULL DEFAULT 0,"
     " retry_interrupted INTEGER NOT NULL, shared INTEGER NOT NULL, spec TEXT NOT NULL, secrets "
     "BLOB,"
-    " summary TEXT, caller TEXT, request_id TEXT, executor INTEGER NOT NULL DEFAULT 0,"
-    " place INTEGER NOT NULL DEFAULT 0, stays TEXT);"
-    "CREATE TABLE IF NOT EXISTS placements(task_id TEXT PRIMARY KEY, attempt INTEGER NOT NULL,"
-    " phase INTEGER NOT NULL, asked_ms INTEGER NOT NULL, execution TEXT NOT NULL) WITHOUT ROWID;"
+    " summary TEXT, caller TEXT, request_id TEXT);"
     "CREATE INDEX IF NOT EXISTS tasks_by_state ON tasks(state, seq);"
     "CREATE INDEX IF NOT EXISTS tasks_by_kind ON tasks(kind, seq);"
     "CREATE TABLE IF NOT EXISTS outputs(task_id TEXT PRIMARY KEY, body TEXT NOT NULL);"
     "CREATE TABLE IF NOT EXISTS idempotency("
     " key TEXT PRIMARY KEY, body_hash BLOB NOT NULL, task_id TEXT NOT NULL,"
     " created_ms INTEGER NOT NULL) WITHOUT ROWID;"
-    "PRAGMA user_version=1;";
+    "PRAGMA user_version=1;",
+    "CREATE TABLE IF NOT EXISTS webhooks("
+    " seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,"
+    " task_id TEXT NOT NULL UNIQUE, host TEXT NOT NULL, url BLOB NOT NULL, state INTEGER NOT NULL,"
+    " tries INTEGER NOT NULL DEFAULT 0, attempts INTEGER NOT NULL DEFAULT 0,"
+    " next_ms INTEGER NOT NULL DEFAULT 0, tried_ms INTEGER NOT NULL DEFAULT 0,"
+    " delivered_ms INTEGER NOT NULL DEFAULT 0, last_status INTEGER NOT NULL DEFAULT 0,"
+    " last_error TEXT NOT NULL DEFAULT '');"
+    "CREATE INDEX IF NOT EXISTS webhooks_due ON webhooks(state, host, next_ms);"
+    "CREATE INDEX IF NOT EXISTS webhooks_tried ON webhooks(host, tried_ms);"
+    "PRAGMA user_version=2;",
+    "ALTER TABLE tasks ADD COLUMN executor INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE tasks ADD COLUMN place INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE tasks ADD COLUMN stays TEXT;"
+    "CREATE TABLE placements(task_id TEXT PRIMARY KEY, attempt INTEGER NOT NULL,"
+    " phase INTEGER NOT NULL, asked_ms INTEGER NOT NULL, execution TEXT NOT NULL) WITHOUT ROWID;"
+    "PRAGMA user_version=3;",
+};
+
+#define SCHEMA_VERSION ((int)COUNT_OF(schemas))
+
+/* One step, or nothing of it. */
+static int step_up(struct db *db, const char *schema, struct err *err)
+{
+    struct err ignored;
+    if (db_exec(db, "BEGIN IMMEDIATE", err))
+        return -1;
+    if (db_exec(db, schema, err) == 0 && db_exec(db, "COMMIT", err) == 0)
+        return 0;
+    if (db_in_transaction(db))
+        db_exec(db, "ROLLBACK", &ignored);
+    return -1;
+}
 
 static int migrate(struct db *db, struct err *err)
 {
@@ -88,7 +117,11 @@ static int migrate(struct db *db, struct err *err)
                        "knows %d",
                        (long long)version, SCHEMA_VERSION);
     db_done(STEAL_PTR(stmt));
-    return version == SCHEMA_VERSION ? 0 : db_exec(db, schema, err);
+    for (; version < SCHEMA_VERSION; version++)
+        if (step_up(db, schemas[version], err))
+            return err_wrap(err, "cannot bring the database from version %lld to the next",
+                            (long long)version);
+    return 0;
 }
 
 static int load_instance(struct store *store, struct db *db, struct err *err)

@@ -96,6 +96,8 @@ struct task_new {
     const char *secrets; /* JSON to seal, or NULL */
     const char *caller;
     const char *request_id;
+    const char *webhook_url;     /* a webhook is owed to it when the task has ended; or NULL */
+    const char *webhook_host;    /* with a URL: whom it goes to, "host:port" */
     const char *idempotency_key; /* or NULL */
     const void *body_hash;       /* with a key: what "the same body" means */
     size_t body_hash_len;
@@ -115,6 +117,10 @@ int store_secrets(struct store *store, const char *id, struct buf *out, struct e
 
 /* The text that the task gave as its answer; "" when none. */
 int store_output(struct store *store, const char *id, struct buf *out, struct err *err);
+
+/* Its first `max` bytes at most, and how long it is. */
+int store_output_start(struct store *store, const char *id, size_t max, struct buf *out,
+                       int64_t *ret_whole, struct err *err);
 
 /* Pending (or paused) -> running in that place, which nobody else can take it to from now on.
  * Returns 1, 0 when the task is not pending any more, -1. */
@@ -150,8 +156,9 @@ struct task_end {
     int64_t now_ms;
 };
 
-/* From one of the active states of `from` (a bit each) to an ended one; secrets are wiped. Returns
- * 1, 0 when the task was in none of them, -1. */
+/* From one of the active states of `from` (a bit each) to an ended one; secrets are wiped and the
+ * webhook that is owed, if any, is due from now on: all in one transaction. Returns 1, 0 when the
+ * task was in none of them, -1. */
 int store_end(struct store *store, const char *id, unsigned from, const struct task_end *end,
               struct err *err);
 
@@ -170,15 +177,17 @@ struct store_filter {
     int64_t after;    /* with oldest_first: only seq above it */
     int limit;
     bool oldest_first;
+    int webhook; /* an enum webhook_state (webhooks.h): only tasks with such a webhook; 0: all */
 };
 
 /* Calls fn for each match until it returns non-zero. The record is the callee's for the call. */
 int store_list(struct store *store, const struct store_filter *filter,
                int (*fn)(const struct task_record *record, void *arg), void *arg, struct err *err);
 
-/* Removes up to `limit` tasks that ended before a time, with their answers and idempotency keys;
- * `gone` first removes what a task left elsewhere, and keeps it by returning non-zero. Returns how
- * many were looked at, or -1. */
+/* Removes up to `limit` tasks that ended before a time, with their answers, webhooks and
+ * idempotency keys; not those whose webhook is still to be delivered. `gone` first removes what a
+ * task left elsewhere, and keeps it by returning non-zero. Returns how many were looked at, or -1.
+ */
 int store_expire(struct store *store, int64_t before_ms, int limit,
                  int (*gone)(const char *id, void *arg), void *arg, struct err *err);
 

@@ -50,6 +50,8 @@ static int insert_task(struct db *db, const struct add *add, const char *id, str
             err_set(err, ERR_CONFLICT, "taskId '%s' is taken", id);
         return -1;
     }
+    if (task->webhook_url && store_owe_webhook(add->store, db, task, id, err))
+        return -1;
     if (!task->idempotency_key)
         return 0;
     return db_run(db, err, "INSERT INTO idempotency VALUES(?,?,?,?)", "sbsi", task->idempotency_key,
@@ -101,6 +103,7 @@ struct change {
     enum task_state to;
     enum task_place place;
     bool changed;
+    bool owed; /* a webhook is due now */
 };
 
 static int run_change(struct store *store, db_write_fn *fn, struct change *change, struct err *err)
@@ -140,7 +143,11 @@ static int end_in_db(struct db *db, void *arg, struct err *err)
                (int64_t)change->from))
         return -1;
     change->changed = db_changes(db) == 1;
-    if (!change->changed || !end->output)
+    if (!change->changed)
+        return 0;
+    if (store_make_webhook_due(db, change->id, end->now_ms, &change->owed, err))
+        return -1;
+    if (!end->output)
         return 0;
     return db_run(db, err, "INSERT OR REPLACE INTO outputs VALUES(?,?)", "sb", change->id,
                   end->output, end->output_len);
@@ -150,7 +157,10 @@ int store_end(struct store *store, const char *id, unsigned from, const struct t
               struct err *err)
 {
     struct change change = {.id = id, .from = from, .end = end};
-    return run_change(store, end_in_db, &change, err);
+    int rc = run_change(store, end_in_db, &change, err);
+    if (rc == 1 && change.owed)
+        store_tell_webhook(store);
+    return rc;
 }
 
 static int requeue_in_db(struct db *db, void *arg, struct err *err)

@@ -30,6 +30,7 @@ struct exchange {
     struct buf *head;
     const char *body;
     size_t body_left;
+    const struct net_request *call; /* of a call */
     enum net_reach reach;
     bool plain;     /* http: only to loopback */
     bool head_over; /* the empty line has come */
@@ -59,7 +60,8 @@ static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_so
     bool allowed = exchange->reach != NET_PUBLIC || address_is_public(&address->addr);
     if (exchange->plain && exchange->reach != NET_PLAIN)
         allowed = allowed && address_is_loopback(&address->addr);
-    if (!allowed) {
+    const struct net_request *call = exchange->call;
+    if (!allowed && !(call && call->allow && call->allow(&address->addr, call->arg))) {
         exchange->blocked = true;
         return CURL_SOCKET_BAD;
     }
@@ -93,8 +95,11 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
     struct exchange *exchange = arg;
     size_t len = size * count;
     if (!exchange->relay) {
-        exchange->too_large = buf_add(&exchange->answer->body, data, len) != 0;
-        return exchange->too_large ? 0 : len;
+        struct buf *body = &exchange->answer->body;
+        size_t room = body->max - body->len;
+        bool cut = exchange->call->head_enough && len > room;
+        exchange->too_large = buf_add(body, data, cut ? room : len) != 0;
+        return exchange->too_large || cut ? 0 : len;
     }
     if (tell_head(exchange) || exchange->relay->write(data, len, exchange->relay->arg)) {
         exchange->gave_up = true;
@@ -139,6 +144,10 @@ static int on_progress(void *arg, curl_off_t down_all, curl_off_t down, curl_off
 {
     struct exchange *exchange = arg;
     (void)down_all, (void)up_all;
+    if (exchange->call) {
+        exchange->gave_up = exchange->call->stop(exchange->call->arg);
+        return exchange->gave_up;
+    }
     if (exchange->relay->stop && exchange->relay->stop(exchange->relay->arg))
         exchange->gave_up = true;
     exchange->silent = is_silent(exchange, down + up);
@@ -223,6 +232,13 @@ static void set_common(struct exchange *x, const char *method, const char *url)
         set(curl, h, CURLOPT_NOBODY, 1L);
 }
 
+static void set_progress(struct exchange *x)
+{
+    set(x->curl, x->handle, CURLOPT_NOPROGRESS, 0L);
+    set(x->curl, x->handle, CURLOPT_XFERINFOFUNCTION, on_progress);
+    set(x->curl, x->handle, CURLOPT_XFERINFODATA, x);
+}
+
 /* A POST without a body says so: servers answer 411 to one that does not. */
 static void set_body(struct exchange *x, const char *method, int64_t len)
 {
@@ -232,6 +248,14 @@ static void set_body(struct exchange *x, const char *method, int64_t len)
     set(x->curl, x->handle, CURLOPT_UPLOAD, 1L);
     if (len >= 0)
         set(x->curl, x->handle, CURLOPT_INFILESIZE_LARGE, (curl_off_t)len);
+}
+
+/* The last answer's status has come, with its whole head. */
+static bool is_answered(const struct exchange *x)
+{
+    long status = 0;
+    x->curl->curl_easy_getinfo(x->handle, CURLINFO_RESPONSE_CODE, &status);
+    return x->head_over && status >= 200;
 }
 
 static int perform(struct exchange *x, const struct strlist *headers, const char *url,
@@ -245,6 +269,8 @@ static int perform(struct exchange *x, const struct strlist *headers, const char
     x->curl->curl_slist_free_all(list);
     if (code == CURLE_OK && !x->head_over) /* libcurl takes half a head for a whole one */
         code = CURLE_PARTIAL_FILE;
+    if (x->call && x->call->head_enough && !x->too_large && is_answered(x))
+        code = CURLE_OK;
     return code == CURLE_OK ? 0 : explain(x, code, url, err);
 }
 
@@ -272,6 +298,7 @@ int net_call(const struct net_request *request, struct net_answer *ret_answer, s
                          .head = &answer.head,
                          .body = request->body,
                          .body_left = request->body_len,
+                         .call = request,
                          .reach = request->reach};
     if (!x.handle)
         return err_sys(err, "libcurl");
@@ -281,6 +308,8 @@ int net_call(const struct net_request *request, struct net_answer *ret_answer, s
         (long)(request->connect_ms ? request->connect_ms : CONNECT_MS));
     set(curl, x.handle, CURLOPT_TIMEOUT_MS,
         (long)(request->total_ms ? request->total_ms : TOTAL_MS));
+    if (request->stop)
+        set_progress(&x);
     int rc = perform(&x, request->headers, request->url, err);
     long status = 0;
     curl->curl_easy_getinfo(x.handle, CURLINFO_RESPONSE_CODE, &status);
@@ -358,9 +387,7 @@ int net_relay(struct net_link *link, const struct net_relay *relay, struct err *
     set(curl, x.handle, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     set(curl, x.handle, CURLOPT_CONNECTTIMEOUT_MS,
         (long)(relay->connect_ms ? relay->connect_ms : CONNECT_MS));
-    set(curl, x.handle, CURLOPT_NOPROGRESS, 0L);
-    set(curl, x.handle, CURLOPT_XFERINFOFUNCTION, on_progress);
-    set(curl, x.handle, CURLOPT_XFERINFODATA, &x);
+    set_progress(&x);
     int rc = perform(&x, relay->headers, relay->url, err);
     if (rc == 0 && tell_head(&x)) /* an answer without a body */
         rc = err_set(err, ERR_INTERNAL, "given up");

@@ -184,6 +184,9 @@ static void a_wrong_value_is_named_with_what_it_got_and_what_it_takes(void **sta
         {"PERMISSION_MODE=yolo", "PERMISSION_MODE must be one of acceptEdits, auto, "
                                  "bypassPermissions, default, dontAsk or plan, got 'yolo'"},
         {"EGRESS=open,github.com", "EGRESS must be open, none, or domain names"},
+        {"CALLBACK_RETRY_SECONDS=5,x", "CALLBACK_RETRY_SECONDS must be numbers of 0..604800 "
+                                       "separated by commas, got '5,x'"},
+        {"CALLBACK_RETRY_SECONDS=5,-1", "CALLBACK_RETRY_SECONDS must be numbers of 0..604800"},
         {"EGRESS=http://x", "EGRESS must be open, none, or domain names"},
         {"OAUTH_TOKEN_URL=http://example.com/t", "OAUTH_TOKEN_URL must be an https URL (http to "
                                                  "loopback only), got 'http://example.com/t'"},

@@ -228,7 +228,7 @@ static void all_wrong_fields_are_told_at_once(void **state)
     (void)state;
     AUTO(decoded)
     struct decoded d = decode("{\"timeoutMinutes\":0,\"promt\":\"x\",\"priority\":\"\","
-                              "\"callbackUrl\":\"https://h/\",\"effort\":null}");
+                              "\"inputs\":{\"a\":\"sha256:" HEX64 "\"},\"effort\":null}");
     AUTO(buf) struct buf json = BUF_INIT(4096);
     assert_null(d.spec);
     assert_int_equal(d.err.code, ERR_INVALID);
@@ -239,7 +239,7 @@ static void all_wrong_fields_are_told_at_once(void **state)
         ",\"errors\":[{\"field\":\"timeoutMinutes\",\"message\":\"must be 1..10080, got 0\"},"
         "{\"field\":\"promt\",\"message\":\"unknown field 'promt'; did you mean 'prompt'?\"},"
         "{\"field\":\"priority\",\"message\":\"must be a number, got a string\"},"
-        "{\"field\":\"callbackUrl\",\"message\":\"is not supported "
+        "{\"field\":\"inputs\",\"message\":\"is not supported "
         "yet\",\"code\":\"not_supported_yet\"},"
         "{\"field\":\"prompt\",\"message\":\"is required\"}]");
 }
@@ -254,7 +254,7 @@ static void a_field_whose_time_has_not_come_is_named(void **state)
         "\"egress\":[\"*.github.com\",\"example.org\"]",
         "\"executor\":\"cloud\"",
         "\"limits\":{\"cpu\":0.5}",
-        "\"callbackUrl\":\"https://example.com/hook\"",
+        "\"postExecutionActions\":{\"uploadFiles\":{\"gcsPrefix\":\"a\"}}",
     };
     for (size_t i = 0; i < COUNT_OF(members); i++) {
         char body[512];
