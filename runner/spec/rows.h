@@ -76,8 +76,4 @@ size_t spec_parent_length(const char *name);
 /* Bytes of text, at most max, that end with a whole character. */
 size_t spec_cut(const char *text, size_t max);
 
-/* Adds one error; `field` is cut when it is very long. */
-void spec_errors_add(struct spec_errors *errors, enum err_code code, const char *field,
-                     const char *message);
-
 #endif

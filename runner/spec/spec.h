@@ -115,7 +115,7 @@ enum spec_flag {
     X(CHOICE, effort, "effort", NULL, SPEC_ONE_OF("low|medium|high|xhigh|max"), NULL, \
       SPEC_CLAUDE, "--effort", "how hard the model thinks") \
     X(UUID, resume_session_id, "resumeSessionId", NULL, SPEC_ANY, NULL, \
-      SPEC_CLAUDE | SPEC_LATER, "--resume", "session to go on with") \
+      SPEC_CLAUDE, NULL, "session to go on with: the `sessionId` of an earlier answer") \
     X(BOOL, include_partial_messages, "includePartialMessages", NULL, SPEC_ANY, "false", \
       SPEC_CLAUDE, "--include-partial-messages", "events for parts of messages as they come") \
     X(OBJECT, mcp_config, "mcpConfig", NULL, SPEC_RANGE(2, SPEC_ARG_MAX), NULL, \
@@ -238,6 +238,9 @@ struct spec_errors {
     size_t more; /* at least so many were left out */
 };
 
+/* Adds one; `field` is cut when it is very long. */
+void spec_errors_add(struct spec_errors *errors, enum err_code code, const char *field,
+                     const char *message);
 void spec_errors_done(struct spec_errors *errors);
 static inline void auto_spec_errors(struct spec_errors *errors)
 {

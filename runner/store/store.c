@@ -2,13 +2,12 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/path.h"
+#include "base/str.h"
 #include "runner/store/inside.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define SCHEMA_VERSION 1
 
 static const struct {
     const char *name;
@@ -49,7 +48,8 @@ void task_record_done(struct task_record *record)
     memset(record, 0, sizeof(*record));
 }
 
-static const char schema[] =
+/* What brings the database from each version to the next. */
+static const char *const steps[] = {
     "CREATE TABLE IF NOT EXISTS facts(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS tasks("
     " seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL,"
@@ -64,8 +64,24 @@ static const char schema[] =
     "CREATE TABLE IF NOT EXISTS outputs(task_id TEXT PRIMARY KEY, body TEXT NOT NULL);"
     "CREATE TABLE IF NOT EXISTS idempotency("
     " key TEXT PRIMARY KEY, body_hash BLOB NOT NULL, task_id TEXT NOT NULL,"
-    " created_ms INTEGER NOT NULL) WITHOUT ROWID;"
-    "PRAGMA user_version=1;";
+    " created_ms INTEGER NOT NULL) WITHOUT ROWID;",
+    /* 2: sessions that a task may go on with */
+    "ALTER TABLE tasks ADD COLUMN session TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE tasks ADD COLUMN session_kept INTEGER NOT NULL DEFAULT 0;"
+    "CREATE INDEX tasks_by_session ON tasks(session) WHERE session<>'';",
+};
+
+#define SCHEMA_VERSION ((int)COUNT_OF(steps))
+
+/* One step and its number, or neither. */
+static int take_step(struct db *db, int64_t from, struct err *err)
+{
+    AUTO(str) char *sql = NULL;
+    if (asprintf(&sql, "BEGIN IMMEDIATE;%sPRAGMA user_version=%lld;COMMIT;", steps[from],
+                 (long long)from + 1) < 0)
+        return err_sys(err, "store");
+    return db_exec(db, sql, err);
+}
 
 static int migrate(struct db *db, struct err *err)
 {
@@ -79,7 +95,10 @@ static int migrate(struct db *db, struct err *err)
                        "knows %d",
                        (long long)version, SCHEMA_VERSION);
     db_done(STEAL_PTR(stmt));
-    return version == SCHEMA_VERSION ? 0 : db_exec(db, schema, err);
+    for (; version < SCHEMA_VERSION; version++)
+        if (take_step(db, version, err))
+            return -1;
+    return 0;
 }
 
 static int load_instance(struct store *store, struct db *db, struct err *err)
