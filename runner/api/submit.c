@@ -118,6 +118,7 @@ static bool check_callback(struct http_request *req, struct api *api, const stru
 static int submit(struct http_request *req, struct api *api, struct submission *s, struct err *err)
 {
     bool created;
+    char session[ID_UUID_SIZE];
     unsigned char hash[CRYPTO_SHA256_SIZE];
     char host[WEBHOOK_HOST_SIZE] = "";
     if (s->spec->callback_url)
@@ -129,6 +130,8 @@ static int submit(struct http_request *req, struct api *api, struct submission *
     if (buf_check(&spec, "the request", err) || buf_check(&secrets, "the secrets", err) ||
         hash_request(req, &s->body, hash, err))
         return -1;
+    id_uuid(session);
+    const char *resumed = s->spec->resume_session_id;
     const struct task_new task = {.id = s->spec->task_id,
                                   .kind = "claude",
                                   .priority = s->spec->priority,
@@ -136,6 +139,8 @@ static int submit(struct http_request *req, struct api *api, struct submission *
                                   .shared = s->shared && s->executor != EXECUTOR_CLOUD,
                                   .executor = s->executor,
                                   .stays = s->stays,
+                                  .session = resumed ? resumed : session,
+                                  .resume = resumed != NULL,
                                   .spec = buf_str(&spec),
                                   .secrets = secrets.len > 0 ? secrets.data : NULL,
                                   .caller = caller_name(api, req),
@@ -155,12 +160,28 @@ static int submit(struct http_request *req, struct api *api, struct submission *
     return 0;
 }
 
+/* What only the store can see of a field. */
+static void send_bad_field(struct http_request *req, const char *field, const struct err *why)
+{
+    struct err err;
+    AUTO(spec_errors) struct spec_errors errors = {0};
+    AUTO(buf) struct buf members = BUF_INIT(4096);
+    spec_errors_add(&errors, ERR_INVALID, field, why->msg);
+    spec_errors_print(&errors, &members);
+    err_set(&err, ERR_INVALID, "%s: %s", field, why->msg);
+    http_send_error(req, &err, members.len > 0 && buf_ok(&members) ? members.data : NULL);
+}
+
 /* A full queue, or a paused account, says when to come again. */
 static void send_refusal(struct http_request *req, struct api *api, const struct submission *s,
                          const struct err *err)
 {
     struct err ignored;
     char seconds[16];
+    if (s->spec->resume_session_id && err->code == ERR_NOT_FOUND) {
+        send_bad_field(req, "resumeSessionId", err);
+        return;
+    }
     if (err->code != ERR_RATE || !s->shared || !check_account(api, &ignored)) {
         send_err(req, err);
         return;

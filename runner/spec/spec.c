@@ -3,6 +3,7 @@
 #include "base/str.h"
 #include "runner/spec/rows.h"
 
+#include <ctype.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -283,6 +284,8 @@ static int fill_defaults(struct reading *r, const struct spec_defaults *defaults
     spec->timeout_minutes = 0;
     if (!r->given[ROW_priority])
         spec->priority = 5;
+    for (char *p = spec->resume_session_id; p && *p; p++)
+        *p = (char)tolower((unsigned char)*p);
     if (!(r->where & SPEC_CLAUDE) || r->given[ROW_code])
         return 0;
     if (!r->given[ROW_allowed_tools] && defaults->allowed_tools)

@@ -114,7 +114,7 @@ enum spec_flag {
     X(CHOICE, effort, "effort", NULL, SPEC_ONE_OF("low|medium|high|xhigh|max"), NULL, \
       SPEC_CLAUDE, "--effort", "how hard the model thinks") \
     X(UUID, resume_session_id, "resumeSessionId", NULL, SPEC_ANY, NULL, \
-      SPEC_CLAUDE | SPEC_LATER, "--resume", "session to go on with") \
+      SPEC_CLAUDE, NULL, "session to go on with: the `sessionId` of an earlier answer") \
     X(BOOL, include_partial_messages, "includePartialMessages", NULL, SPEC_ANY, "false", \
       SPEC_CLAUDE, "--include-partial-messages", "events for parts of messages as they come") \
     X(OBJECT, mcp_config, "mcpConfig", NULL, SPEC_RANGE(2, SPEC_ARG_MAX), NULL, \

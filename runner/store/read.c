@@ -34,7 +34,8 @@ static char *copy_text(struct db_stmt *stmt, int column)
 
 #define RECORD_COLUMNS                                                           \
     "seq,id,kind,state,reason,priority,attempts,created_ms,started_ms,ended_ms," \
-    "retry_interrupted,shared,spec,summary,caller,request_id,executor,place,stays"
+    "retry_interrupted,shared,spec,summary,caller,request_id,session,session_kept,executor,"       \
+    "place,stays"
 
 static void read_record(struct db_stmt *stmt, struct task_record *record)
 {
@@ -52,13 +53,15 @@ static void read_record(struct db_stmt *stmt, struct task_record *record)
         .summary = copy_text(stmt, 13),
         .caller = copy_text(stmt, 14),
         .request_id = copy_text(stmt, 15),
-        .executor = (enum task_executor)db_int(stmt, 16),
-        .place = (enum task_place)db_int(stmt, 17),
-        .stays = copy_text(stmt, 18),
+        .executor = (enum task_executor)db_int(stmt, 18),
+        .place = (enum task_place)db_int(stmt, 19),
+        .stays = copy_text(stmt, 20),
+        .session_kept = db_int(stmt, 17) != 0,
     };
     snprintf(record->id, sizeof(record->id), "%s", db_text(stmt, 1));
     snprintf(record->kind, sizeof(record->kind), "%s", db_text(stmt, 2));
     snprintf(record->reason, sizeof(record->reason), "%s", db_text(stmt, 4));
+    snprintf(record->session, sizeof(record->session), "%s", db_text(stmt, 16));
 }
 
 int store_read_task(struct db *db, const char *id, struct task_record *ret_record, struct err *err)
@@ -179,6 +182,19 @@ int store_list(struct store *store, const struct store_filter *filter,
     db_done(stmt);
     reader_give(store, db);
     return got < 0 ? -1 : 0;
+}
+
+int store_has_session(struct store *store, const char *session, struct err *err)
+{
+    struct db *db = reader_take(store, err);
+    if (!db)
+        return -1;
+    struct db_stmt *stmt = db_query(
+        db, err, "SELECT 1 FROM tasks WHERE session=? AND session<>'' LIMIT 1", "s", session);
+    int got = stmt ? db_step(stmt, err) : -1;
+    db_done(stmt);
+    reader_give(store, db);
+    return got;
 }
 
 int store_count(struct store *store, int64_t ret_counts[TASK_STATE_COUNT], struct err *err)

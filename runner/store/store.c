@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/path.h"
+#include "base/str.h"
 #include "runner/store/inside.h"
 
 #include <stdio.h>
@@ -88,6 +89,10 @@ static const char *const schemas[] = {
     "CREATE TABLE placements(task_id TEXT PRIMARY KEY, attempt INTEGER NOT NULL,"
     " phase INTEGER NOT NULL, asked_ms INTEGER NOT NULL, execution TEXT NOT NULL) WITHOUT ROWID;"
     "PRAGMA user_version=3;",
+    "ALTER TABLE tasks ADD COLUMN session TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE tasks ADD COLUMN session_kept INTEGER NOT NULL DEFAULT 0;"
+    "CREATE INDEX tasks_by_session ON tasks(session) WHERE session<>'';"
+    "PRAGMA user_version=4;",
 };
 
 #define SCHEMA_VERSION ((int)COUNT_OF(schemas))

@@ -58,13 +58,15 @@ struct task_record {
     int64_t started_ms; /* 0: not yet */
     int64_t ended_ms;   /* 0: not yet */
     bool retry_interrupted;
-    bool shared; /* it uses the runner's own credential: pauses concern it */
+    char session[ID_UUID_SIZE]; /* the CLI's, "" for none */
+    bool session_kept;          /* it can be gone on with */
+    bool shared;                /* it uses the runner's own credential: pauses concern it */
     enum task_executor executor;
     enum task_place place;
-    char *stays;   /* why it cannot go to the cloud, or NULL: it can */
-    char *spec;    /* the request as JSON, without secrets */
-    char *summary; /* members of the answer besides success and output, or NULL */
-    char *caller;  /* name of the secret that submitted it */
+    char *stays;                /* why it cannot go to the cloud, or NULL: it can */
+    char *spec;                 /* the request as JSON, without secrets */
+    char *summary;              /* members of the answer besides success and output, or NULL */
+    char *caller;               /* name of the secret that submitted it */
     char *request_id;
 };
 
@@ -92,6 +94,8 @@ struct task_new {
     bool shared;
     enum task_executor executor;
     const char *stays; /* as in task_record */
+    const char *session; /* or NULL */
+    bool resume;         /* the session is one that an earlier task has left */
     const char *spec;
     const char *secrets; /* JSON to seal, or NULL */
     const char *caller;
@@ -105,7 +109,8 @@ struct task_new {
 
 /* Adds a pending task and fills *ret_record. *ret_created is false when the key had been used with
  * the same body: then the record is the earlier task's. ERR_CONFLICT: the id is taken, or the key
- * was used with another body. */
+ * was used with another body, or a task that has not ended uses the session to resume.
+ * ERR_NOT_FOUND: no task has left that session. */
 int store_add(struct store *store, const struct task_new *task, struct task_record *ret_record,
               bool *ret_created, struct err *err);
 
@@ -153,6 +158,7 @@ struct task_end {
     const char *summary; /* as in task_record */
     const char *output;  /* or NULL */
     size_t output_len;
+    bool session_kept; /* stays true for a task that resumed one */
     int64_t now_ms;
 };
 
@@ -190,6 +196,9 @@ int store_list(struct store *store, const struct store_filter *filter,
  */
 int store_expire(struct store *store, int64_t before_ms, int limit,
                  int (*gone)(const char *id, void *arg), void *arg, struct err *err);
+
+/* Whether any task has this session. 1, 0, -1. */
+int store_has_session(struct store *store, const char *session, struct err *err);
 
 /* Tasks by state. */
 int store_count(struct store *store, int64_t ret_counts[TASK_STATE_COUNT], struct err *err);

@@ -32,6 +32,26 @@ static int find_by_key(struct db *db, const struct add *add, struct err *err)
     return store_read_task(db, db_text(stmt, 1), add->record, err) ? -1 : 1;
 }
 
+/* A session belongs to one task at a time, from its submission to its end. */
+static int check_session(struct db *db, const char *session, struct err *err)
+{
+    AUTO(db_stmt)
+    struct db_stmt *stmt =
+        db_query(db, err,
+                 "SELECT max(session_kept), max(CASE WHEN state<4 THEN id END) FROM tasks"
+                 " WHERE session=? AND session<>''",
+                 "s", session);
+    if (!stmt || db_step(stmt, err) < 0)
+        return -1;
+    const char *user = db_text(stmt, 1);
+    if (user)
+        return err_set(err, ERR_CONFLICT, "the session '%s' is in use by the task '%s'", session,
+                       user);
+    if (!db_int(stmt, 0))
+        return err_set(err, ERR_NOT_FOUND, "no task has left a session '%s'", session);
+    return 0;
+}
+
 static int insert_task(struct db *db, const struct add *add, const char *id, struct err *err)
 {
     const struct task_new *task = add->task;
@@ -39,12 +59,16 @@ static int insert_task(struct db *db, const struct add *add, const char *id, str
     if (task->secrets &&
         crypto_seal(add->store->key, id, task->secrets, strlen(task->secrets), &sealed, err))
         return -1;
+    if (task->resume && check_session(db, task->session, err))
+        return -1;
     if (db_run(db, err,
                "INSERT INTO tasks(id,kind,state,priority,created_ms,retry_interrupted,shared,spec,"
-               "secrets,caller,request_id,executor,stays) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)",
-               "ssiiiiisbssis", id, task->kind, (int64_t)TASK_PENDING, (int64_t)task->priority,
+               "secrets,caller,request_id,session,session_kept,executor,stays)"
+               " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+               "ssiiiiisbsssiis", id, task->kind, (int64_t)TASK_PENDING, (int64_t)task->priority,
                clock_real_ms(), (int64_t)task->retry_interrupted, (int64_t)task->shared, task->spec,
-               sealed.data, sealed.len, task->caller, task->request_id, (int64_t)task->executor,
+               sealed.data, sealed.len, task->caller, task->request_id,
+               task->session ? task->session : "", (int64_t)task->resume, (int64_t)task->executor,
                task->stays)) {
         if (err->code == ERR_CONFLICT)
             err_set(err, ERR_CONFLICT, "taskId '%s' is taken", id);
@@ -138,9 +162,10 @@ static int end_in_db(struct db *db, void *arg, struct err *err)
     const struct task_end *end = change->end;
     if (db_run(db, err,
                "UPDATE tasks SET state=?, reason=?, summary=?, ended_ms=?,"
-               " secrets=NULL WHERE id=? AND state<4 AND (? >> state) & 1",
-               "issisi", (int64_t)end->state, end->reason, end->summary, end->now_ms, change->id,
-               (int64_t)change->from))
+               " session_kept=session_kept | ?, secrets=NULL WHERE id=? AND state<4 AND (? >> "
+               "state) & 1",
+               "issiisi", (int64_t)end->state, end->reason, end->summary, end->now_ms,
+               (int64_t)end->session_kept, change->id, (int64_t)change->from))
         return -1;
     change->changed = db_changes(db) == 1;
     if (!change->changed)

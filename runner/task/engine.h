@@ -44,6 +44,7 @@ struct task_outcome {
     struct buf output;  /* the answer's text */
     struct buf members; /* more members of the answer: ,"k":v,… */
     bool truncated;
+    bool session_kept; /* the record's session can be gone on with */
 };
 
 /* A kind of task ("claude"): run() does the work on the task's own thread and fills the outcome,
@@ -56,8 +57,10 @@ struct task_kind {
 
 /* What a run works with. */
 const struct task_record *task_run_record(const struct task_run *run);
-const char *task_run_secrets(const struct task_run *run);  /* unsealed JSON, "" for none */
-const char *task_run_dir(const struct task_run *run);      /* private, the runner's own */
+const char *task_run_secrets(const struct task_run *run); /* unsealed JSON, "" for none */
+/* Private, the runner's own; the same for all tasks of a session: what Claude remembers of paths
+ * holds in the next one. */
+const char *task_run_dir(const struct task_run *run);
 const char *task_run_keep_dir(const struct task_run *run); /* what lasts: events, outputs */
 struct events *task_run_events(const struct task_run *run);
 struct redact_set *task_run_redact(const struct task_run *run);

@@ -309,7 +309,8 @@ static void tell_followers(int64_t end, void *arg)
 static int make_private_dir(struct task_run *run, struct err *err)
 {
     const struct engine_config *config = &run->engine->config;
-    run->dir = path_join(run->engine->run_dir, run->record.id);
+    const char *name = run->record.session[0] ? run->record.session : run->record.id;
+    run->dir = path_join(run->engine->run_dir, name);
     run->keep_dir = path_join(run->engine->tasks_dir, run->record.id);
     if (!run->dir || !run->keep_dir)
         return err_sys(err, "workspace");
@@ -380,6 +381,7 @@ static void store_outcome(struct task_run *run, const struct task_outcome *outco
                            .summary = buf_ok(&summary) ? buf_str(&summary) : "{}",
                            .output = buf_str(&outcome->output),
                            .output_len = outcome->output.len,
+                           .session_kept = outcome->session_kept,
                            .now_ms = clock_real_ms()};
     struct store *store = run->engine->config.store;
     while (store_end(store, run->live->id, 1u << TASK_RUNNING, &end, &err) < 0) {
@@ -387,6 +389,20 @@ static void store_outcome(struct task_run *run, const struct task_outcome *outco
         if (task_run_stop(run) == STOP_INTERRUPT)
             return;
         pause_before_retry(run);
+    }
+}
+
+/* Once the task has ended the next of its session may want the directory. */
+static void leave_dir(struct task_run *run)
+{
+    AUTO(str) char *aside = NULL;
+    if (!run->dir || asprintf(&aside, "%s/.%s", run->engine->run_dir, run->live->id) < 0)
+        return;
+    if (rename(run->dir, aside) == 0) {
+        free(run->dir);
+        run->dir = STEAL_PTR(aside);
+    } else if (errno != ENOENT) {
+        log_warn("task", "cannot move '%s' aside: errno %d", run->dir, errno);
     }
 }
 
@@ -490,6 +506,7 @@ static void run_claimed(struct task_run *run, struct task_outcome *outcome)
         return;
     if (task_state_is_active(outcome->state) && pause_task(run, outcome))
         return;
+    leave_dir(run);
     store_outcome(run, outcome, duration);
     conclude(run);
     log_end(run, outcome, duration);

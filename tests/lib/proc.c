@@ -49,6 +49,19 @@ bool proc_wait(pid_t pid, int ms, int *ret_status)
     return true;
 }
 
+void proc_shell(const char *script)
+{
+    char *argv[] = {strdup("/bin/bash"), strdup("-c"), strdup(script), NULL};
+    char *env[] = {strdup("PATH=/usr/bin:/bin"), strdup("HOME=/nonexistent"), NULL};
+    int status = -1;
+    if (!proc_wait(proc_start(argv, env, NULL, NULL), 20000, &status) || status != 0)
+        fail_msg("exit status %d of: %s", status, script);
+    for (size_t i = 0; argv[i]; i++)
+        free(argv[i]);
+    for (size_t i = 0; env[i]; i++)
+        free(env[i]);
+}
+
 /* A field of /proc/PID/status as a number, -1 when the process is gone. */
 static long status_field(pid_t pid, const char *name)
 {

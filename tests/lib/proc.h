@@ -12,6 +12,9 @@
  * to the files (NULL: /dev/null). It is killed when the test program dies. */
 pid_t proc_start(char *const argv[], char *const env[], const char *out, const char *err);
 
+/* Runs a script of bash; fails the test unless it ends well within 20 s. */
+void proc_shell(const char *script);
+
 /* Waits for a child that proc_start made. False: still running after ms × slowness(). The status
  * is the exit status, or 128 + the signal. */
 bool proc_wait(pid_t pid, int ms, int *ret_status);

@@ -233,7 +233,8 @@ void runner_use_real_cli(struct runner *runner, const struct api *api)
     }
     char *script = textf("#!/bin/sh\n"
                          ": \"${ANTHROPIC_BASE_URL:=%s}\"\n"
-                         "export ANTHROPIC_BASE_URL CLAUDE_CODE_MAX_RETRIES=1\n"
+                         ": \"${CLAUDE_CODE_MAX_RETRIES:=1}\"\n"
+                         "export ANTHROPIC_BASE_URL CLAUDE_CODE_MAX_RETRIES\n"
                          "exec '%s' \"$@\"\n",
                          api->base, cli);
     unlink(runner->cli);

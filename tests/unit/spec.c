@@ -248,7 +248,6 @@ static void a_field_whose_time_has_not_come_is_named(void **state)
 {
     (void)state;
     static const char *const members[] = {
-        "\"resumeSessionId\":\"42b77989-d3ba-4740-a6c3-3010fa93063d\"",
         "\"inputs\":{\"data\":\"sha256:" HEX64 "\"}",
         "\"egress\":\"none\"",
         "\"egress\":[\"*.github.com\",\"example.org\"]",
@@ -487,7 +486,9 @@ static void assert_argv(const struct task_spec *spec, const char *want)
     assert_string_equal(buf_str(&text), want);
 }
 
-#define ALWAYS "-p\n--output-format\nstream-json\n--verbose\n--strict-mcp-config"
+#define ALWAYS                                                           \
+    "-p\n--output-format\nstream-json\n--verbose\n--strict-mcp-config\n" \
+    "--setting-sources=user"
 
 static void arguments_come_from_the_table(void **state)
 {

@@ -520,11 +520,15 @@ static void a_database_of_a_newer_runner_is_refused_and_left_alone(void **state)
     add(place, "a");
     store_close(STEAL_PTR(place->store));
     AUTO(db) struct db *db = db_open(path, DB_WRITE, &err);
-    OK(db_exec(db, "PRAGMA user_version=3", &err) == 0, &err);
+    AUTO(db_stmt) struct db_stmt *stmt = db_query(db, &err, "PRAGMA user_version", "");
+    OK(stmt && db_step(stmt, &err) == 1, &err);
+    AUTO(str) char *back = unit_textf("PRAGMA user_version=%d", (int)db_int(stmt, 0));
+    db_done(STEAL_PTR(stmt));
+    OK(db_exec(db, "PRAGMA user_version=999", &err) == 0, &err);
     assert_null(store_open(place->dir, &err));
     assert_int_equal(err.code, ERR_CONFIG);
-    assert_non_null(strstr(err.msg, "version 3"));
-    OK(db_exec(db, "PRAGMA user_version=2", &err) == 0, &err);
+    assert_non_null(strstr(err.msg, "version 999"));
+    OK(db_exec(db, back, &err) == 0, &err);
     db_close(STEAL_PTR(db));
     reopen(place);
     assert_int_equal(state_of(place, "a"), TASK_PENDING);
@@ -536,9 +540,12 @@ static void a_crash_while_the_database_is_made_is_mended(void **state)
     struct err err;
     AUTO(str) char *path = unit_textf("%s/runner.db", place->dir);
     store_close(STEAL_PTR(place->store));
+    assert_int_equal(unlink(path), 0);
     AUTO(db) struct db *db = db_open(path, DB_WRITE, &err);
-    OK(db_exec(db, "DROP TABLE outputs; DROP INDEX tasks_by_kind; PRAGMA user_version=0", &err) ==
-           0,
+    OK(db_exec(db,
+               "CREATE TABLE facts(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
+               "CREATE TABLE outputs(task_id TEXT PRIMARY KEY, body TEXT NOT NULL);",
+               &err) == 0,
        &err);
     db_close(STEAL_PTR(db));
     reopen(place);
@@ -633,6 +640,109 @@ static void a_step_that_fails_half_way_leaves_the_old_version(void **state)
     OK(store, &err);
     store_close(store);
     unit_scratch_free(STEAL_PTR(dir));
+}
+
+/* --- sessions ------------------------------------------------------------------------------ */
+
+#define SESSION "0dc04b77-2b5a-4e55-9fa4-55a6cf5c8d7b"
+
+/* ERR_NONE when it was added. */
+static enum err_code try_session(const struct place *place, const char *id, bool resume,
+                                 struct err *err)
+{
+    bool created;
+    AUTO(task_record) struct task_record record = {0};
+    struct task_new task = task_of(id);
+    task.session = SESSION;
+    task.resume = resume;
+    *err = (struct err)ERR_INIT;
+    if (store_add(place->store, &task, &record, &created, err))
+        return err->code;
+    assert_string_equal(record.session, SESSION);
+    return ERR_NONE;
+}
+
+static void end_session(const struct place *place, const char *id, bool kept)
+{
+    struct err err;
+    const struct task_end end = {
+        .state = TASK_FAILED, .reason = "r", .summary = "{}", .session_kept = kept, .now_ms = 7};
+    OK(store_end(place->store, id, ~0u, &end, &err) == 1, &err);
+}
+
+static void a_session_is_used_by_one_task_at_a_time(void **state)
+{
+    struct place *place = *state;
+    struct err err;
+    assert_int_equal(try_session(place, "none", true, &err), ERR_NOT_FOUND);
+    assert_int_equal(try_session(place, "first", false, &err), ERR_NONE);
+    assert_int_equal(try_session(place, "early", true, &err), ERR_CONFLICT);
+    assert_non_null(strstr(err.msg, "'first'"));
+    end_session(place, "first", false);
+    assert_int_equal(try_session(place, "nothing", true, &err), ERR_NOT_FOUND);
+    assert_int_equal(try_session(place, "again", false, &err), ERR_NONE);
+    end_session(place, "again", true);
+    assert_int_equal(try_session(place, "second", true, &err), ERR_NONE);
+    reopen(place);
+    assert_int_equal(try_session(place, "third", true, &err), ERR_CONFLICT);
+    assert_int_equal(store_claim(place->store, "second", PLACE_HERE, 1, &err), 1);
+    assert_int_equal(try_session(place, "third", true, &err), ERR_CONFLICT);
+    end_session(place, "second", false); /* what was there before is there still */
+    assert_int_equal(try_session(place, "third", true, &err), ERR_NONE);
+}
+
+struct rush {
+    struct place *place;
+    _Atomic int turn, won, refused;
+};
+
+static void *rush_in(void *arg)
+{
+    struct rush *rush = arg;
+    struct err err;
+    AUTO(str) char *id = unit_textf("rush-%d", atomic_fetch_add(&rush->turn, 1));
+    enum err_code code = try_session(rush->place, id, true, &err);
+    rush->won += code == ERR_NONE;
+    rush->refused += code == ERR_CONFLICT;
+    return NULL;
+}
+
+static void of_many_that_want_a_session_one_gets_it(void **state)
+{
+    struct rush rush = {.place = *state};
+    struct err err;
+    assert_int_equal(try_session(rush.place, "first", false, &err), ERR_NONE);
+    end_session(rush.place, "first", true);
+    unit_in_threads(8, rush_in, &rush);
+    assert_int_equal(rush.won, 1);
+    assert_int_equal(rush.refused, 7);
+}
+
+static int expire_all(const char *id, void *arg)
+{
+    return strcmp(id, arg) == 0 ? 0 : -1;
+}
+
+static void a_session_lasts_as_long_as_any_of_its_tasks(void **state)
+{
+    struct place *place = *state;
+    struct err err;
+    assert_int_equal(store_has_session(place->store, SESSION, &err), 0);
+    assert_int_equal(store_has_session(place->store, "", &err), 0);
+    assert_int_equal(try_session(place, "first", false, &err), ERR_NONE);
+    end_session(place, "first", true);
+    assert_int_equal(try_session(place, "second", true, &err), ERR_NONE);
+    end_session(place, "second", false);
+    char first[] = "first", second[] = "second";
+    OK(store_expire(place->store, 100, 10, expire_all, first, &err) == 2, &err);
+    assert_int_equal(store_has_session(place->store, SESSION, &err), 1);
+    assert_int_equal(try_session(place, "third", true, &err), ERR_NONE);
+    end_session(place, "third", true);
+    OK(store_expire(place->store, 100, 10, expire_all, second, &err) == 2, &err);
+    char third[] = "third";
+    OK(store_expire(place->store, 100, 10, expire_all, third, &err) == 1, &err);
+    assert_int_equal(store_has_session(place->store, SESSION, &err), 0);
+    assert_int_equal(try_session(place, "fourth", true, &err), ERR_NOT_FOUND);
 }
 
 /* --- lists --------------------------------------------------------------------------------- */
@@ -753,9 +863,9 @@ static void a_webhook_is_due_in_the_moment_its_task_ends(void **state)
         AUTO(str) char *id = unit_textf("t-%d", i);
         owe(place, id, "https://example.com/" CANARY "?" CANARY);
         if (i < 3) { /* else cancelled while it waited */
-            OK(store_claim(place->store, id, 1, &err) == 1, &err);
+            OK(store_claim(place->store, id, PLACE_HERE, 1, &err) == 1, &err);
             OK(store_requeue(place->store, id, TASK_WAITING_LIMIT, &err) == 1, &err);
-            OK(store_claim(place->store, id, 1, &err) == 1, &err);
+            OK(store_claim(place->store, id, PLACE_HERE, 1, &err) == 1, &err);
         }
         struct seen_webhook before = webhook_of(place, id);
         assert_int_equal(before.state, WEBHOOK_WAITING); /* a pause is no end */
@@ -943,6 +1053,9 @@ int main(void)
         TEST(a_key_file_of_another_length_is_refused),
         TEST(a_database_of_a_newer_runner_is_refused_and_left_alone),
         TEST(a_crash_while_the_database_is_made_is_mended),
+        TEST(a_session_is_used_by_one_task_at_a_time),
+        TEST(of_many_that_want_a_session_one_gets_it),
+        TEST(a_session_lasts_as_long_as_any_of_its_tasks),
         TEST(lists_are_filtered_and_walked_by_cursor),
         TEST(counts_by_state),
         TEST(states_have_names_both_ways),
