@@ -46,6 +46,7 @@ struct api {
     struct api_guard *guard;
     struct visits *visits;
     struct system_prompt *system_prompt;
+    const char *system_prompt_path; /* where SYSTEM_PROMPT_SECRET's text is, or NULL */
     const char *version;
     int64_t started_ms; /* mono */
     _Atomic bool draining;

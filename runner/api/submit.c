@@ -76,8 +76,10 @@ static struct task_spec *decode(struct http_request *req, struct api *api,
     AUTO(buf) struct buf members = BUF_INIT(256u << 10);
     AUTO(str) char *system_prompt = NULL;
     struct err no_prompt;
-    bool refuse = system_prompt_get(api->system_prompt, config->system_prompt_file, &system_prompt,
-                                    &no_prompt) < 0;
+    bool refuse = system_prompt_get(api->system_prompt,
+                                    api->system_prompt_path ? api->system_prompt_path
+                                                            : config->system_prompt_file,
+                                    &system_prompt, &no_prompt) < 0;
     const struct spec_defaults defaults = {
         .where = s->where,
         .timeout_minutes = s->timeout_minutes,

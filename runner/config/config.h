@@ -120,8 +120,10 @@ enum config_flag {
       "`bypassPermissions` in a jail, else `acceptEdits`") \
     X(PATH, system_prompt_file, "SYSTEM_PROMPT_FILE", NULL, NULL, CONFIG_ANY, CONFIG_RELOADABLE, \
       "system prompt when a request doesn't say; read again when it changes") \
-    X(TEXT, system_prompt_secret, "SYSTEM_PROMPT_SECRET", NULL, NULL, CONFIG_ANY, CONFIG_LATER, \
+    X(TEXT, system_prompt_secret, "SYSTEM_PROMPT_SECRET", NULL, NULL, CONFIG_ANY, 0, \
       "the same from Secret Manager: the secret's name") \
+    X(INT, system_prompt_poll_seconds, "SYSTEM_PROMPT_POLL_SECONDS", NULL, "60", \
+      CONFIG_RANGE(1, 86400), 0, "time between two looks for a newer version of that secret") \
     X(TEXT, default_model, "DEFAULT_MODEL", NULL, NULL, CONFIG_ANY, CONFIG_RELOADABLE, \
       "model when a request doesn't say") \
     X(INT, task_timeout_minutes, "TASK_TIMEOUT_MINUTES", NULL, "55", CONFIG_RANGE(1, 10080), \
@@ -189,10 +191,10 @@ enum config_flag {
     X(URL, cf_access_certs_url, "CF_ACCESS_CERTS_URL", NULL, NULL, CONFIG_ANY, 0, \
       "Cloudflare Access: where the keys are, when not at the team's domain") \
     X(ENUM, overflow, "OVERFLOW", NULL, "off", CONFIG_ONE_OF("off|full|unavailable|always"), \
-      CONFIG_RELOADABLE | CONFIG_LATER, "when tasks go to Cloud Run: no slot within " \
+      CONFIG_RELOADABLE, "when tasks go to Cloud Run: no slot within " \
       "OVERFLOW_AFTER_MS, also when nothing can run here, or always") \
     X(INT, overflow_after_ms, "OVERFLOW_AFTER_MS", NULL, "5000", CONFIG_RANGE(0, 86400000), \
-      CONFIG_RELOADABLE | CONFIG_LATER, "how long a task waits for a slot before that") \
+      CONFIG_RELOADABLE, "how long a task waits for a slot before that") \
     X(TEXT, gcp_project_id, "GCP_PROJECT_ID", "GCS_PROJECT_ID", NULL, CONFIG_ANY, 0, \
       "Google Cloud project") \
     X(TEXT, gcp_region, "GCP_REGION", NULL, "us-central1", CONFIG_ANY, 0, \
@@ -210,7 +212,7 @@ enum config_flag {
     X(TEXT, cloud_api_key_secret, "CLOUD_API_KEY_SECRET", NULL, NULL, CONFIG_ANY, 0, \
       "the Secret Manager secret with the API key of cloud tasks: its name") \
     X(INT, cloud_max_executions, "CLOUD_MAX_EXECUTIONS", NULL, "100", CONFIG_RANGE(1, 1000), \
-      CONFIG_RELOADABLE | CONFIG_LATER, "cloud tasks at once") \
+      CONFIG_RELOADABLE, "cloud tasks at once") \
     X(PATH, google_application_credentials, "GOOGLE_APPLICATION_CREDENTIALS", NULL, NULL, \
       CONFIG_ANY, 0, "service-account key or authorized-user file") \
     X(TEXT, gce_metadata_host, "GCE_METADATA_HOST", NULL, NULL, CONFIG_ANY, 0, \

@@ -7,6 +7,7 @@
 #include "runner/api/system_prompt.h"
 #include "runner/api/visits.h"
 #include "runner/oauth/breaker.h"
+#include "runner/overflow/prompt.h"
 #include "runner/version.h"
 
 #include <errno.h>
@@ -195,6 +196,8 @@ static int build_access(struct house *house, const struct config *config, struct
 static int build_cloud(struct house *house, const struct config *config, struct err *err)
 {
     bool named = config->cloudrun_job_name && config->gcs_logs_bucket && config->kms_key_name;
+    if (config->system_prompt_secret && !(house->prompt = prompt_watch_start(config, err)))
+        return -1;
     if (config->overflow == OVERFLOW_OFF && !named)
         return 0;
     if (cloud_open(config, &house->cloud, err))
@@ -310,6 +313,7 @@ static int build_api(struct house *house, struct err *err)
     api->launcher = house->launcher;
     api->repos = house->repos;
     api->overflow = house->overflow;
+    api->system_prompt_path = house->prompt ? prompt_watch_path(house->prompt) : NULL;
     api->webhook = house->webhook;
     api->state_dir = atomic_load(&house->config)->state_dir;
     api->guard = api_guard_new();
@@ -331,8 +335,7 @@ int house_build(struct house *house, struct config *config, struct err *err)
         return -1;
     if (build_account(house, err) || build_access(house, config, err) ||
         build_repos(house, config, err) || build_cloud(house, config, err) ||
-        build_webhook(house, err) ||
-        build_engine(house, config, err) || build_api(house, err) ||
+        build_webhook(house, err) || build_engine(house, config, err) || build_api(house, err) ||
         keeper_start(house->keeper, err))
         return -1;
     on_login(house); /* before the first task starts */
@@ -360,6 +363,7 @@ void house_take_apart(struct house *house)
         return; /* a thread is stuck in the kernel and needs the rest */
     launcher_free(house->launcher);
     overflow_free(house->overflow);
+    prompt_watch_stop(house->prompt);
     cloud_close(&house->cloud);
     proxy_free(house->proxy);
     keeper_free(house->keeper);

@@ -29,6 +29,7 @@ struct house {
     struct cloud cloud;
     struct overflow *overflow; /* NULL: no cloud is configured */
     struct task_kind cloud_kind;
+    struct prompt_watch *prompt; /* NULL: SYSTEM_PROMPT_SECRET is not set */
     struct janitor *janitor;
     struct breaker *breaker;
     struct alert *alert;

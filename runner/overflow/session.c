@@ -66,6 +66,13 @@ static char *full_name(const char *name, const char *prefix)
     return asprintf(&full, "%s/%s", prefix, name) < 0 ? NULL : full;
 }
 
+char *cloud_full_name(const char *name, const char *project, const char *kind)
+{
+    char prefix[NAME_MAX_BYTES];
+    snprintf(prefix, sizeof(prefix), "projects/%s/%s", project, kind);
+    return full_name(name, prefix);
+}
+
 static int check_names(const struct config *config, const char *project, struct err *err)
 {
     return check_plain(project, "GCP_PROJECT_ID", "", err) ||
@@ -83,23 +90,22 @@ static int check_names(const struct config *config, const char *project, struct 
 static int make_names(const struct config *config, const char *project, struct cloud *cloud,
                       struct err *err)
 {
-    char job[NAME_MAX_BYTES], key[NAME_MAX_BYTES], secret[NAME_MAX_BYTES];
+    char job[NAME_MAX_BYTES], key[NAME_MAX_BYTES];
     snprintf(job, sizeof(job), "projects/%s/locations/%s/jobs", project, config->gcp_region);
     snprintf(key, sizeof(key), "projects/%s/locations/%s/keyRings/%s/cryptoKeys", project,
              config->kms_location, config->kms_key_ring ? config->kms_key_ring : "");
-    snprintf(secret, sizeof(secret), "projects/%s/secrets", project);
     cloud->bucket = strdup(config->gcs_logs_bucket);
     cloud->job = full_name(config->cloudrun_job_name, job);
     cloud->key = full_name(config->kms_key_name, key);
-    if (config->cloud_api_key_secret &&
-        !(cloud->api_key_secret = full_name(config->cloud_api_key_secret, secret)))
+    if (config->cloud_api_key_secret && !(cloud->api_key_secret = cloud_full_name(
+                                              config->cloud_api_key_secret, project, "secrets")))
         return err_sys(err, "cloud");
     return cloud->bucket && cloud->job && cloud->key ? 0 : err_sys(err, "cloud");
 }
 
 /* --- all of it -------------------------------------------------------------------------------- */
 
-static struct google *open_google(const struct config *config, struct err *err)
+struct google *cloud_google(const struct config *config, struct err *err)
 {
     const struct google_config google = {
         .credentials = config->google_application_credentials,
@@ -138,7 +144,7 @@ static int check_missing(const struct config *config, const char *project, struc
 
 int cloud_open(const struct config *config, struct cloud *ret_cloud, struct err *err)
 {
-    AUTO(cloud) struct cloud cloud = {.google = open_google(config, err)};
+    AUTO(cloud) struct cloud cloud = {.google = cloud_google(config, err)};
     if (!cloud.google)
         return -1;
     const char *project =

@@ -61,6 +61,11 @@ struct cloud {
     char *api_key_secret; /* its full name, or NULL */
 };
 
+/* Google as the configuration has it: credentials and endpoints. */
+struct google *cloud_google(const struct config *config, struct err *err);
+/* A resource's full name: whole as it was given, or PROJECT's. NULL when memory ran out. */
+char *cloud_full_name(const char *name, const char *project, const char *kind);
+
 /* The names from the configuration, and the credentials. ERR_CONFIG names every variable that is
  * missing. */
 int cloud_open(const struct config *config, struct cloud *ret_cloud, struct err *err);

@@ -32,9 +32,9 @@ static char *copy_text(struct db_stmt *stmt, int column)
     return text ? strdup(text) : NULL;
 }
 
-#define RECORD_COLUMNS                                                           \
-    "seq,id,kind,state,reason,priority,attempts,created_ms,started_ms,ended_ms," \
-    "retry_interrupted,shared,spec,summary,caller,request_id,session,session_kept,executor,"       \
+#define RECORD_COLUMNS                                                                       \
+    "seq,id,kind,state,reason,priority,attempts,created_ms,started_ms,ended_ms,"             \
+    "retry_interrupted,shared,spec,summary,caller,request_id,session,session_kept,executor," \
     "place,stays"
 
 static void read_record(struct db_stmt *stmt, struct task_record *record)

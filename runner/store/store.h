@@ -63,10 +63,10 @@ struct task_record {
     bool shared;                /* it uses the runner's own credential: pauses concern it */
     enum task_executor executor;
     enum task_place place;
-    char *stays;                /* why it cannot go to the cloud, or NULL: it can */
-    char *spec;                 /* the request as JSON, without secrets */
-    char *summary;              /* members of the answer besides success and output, or NULL */
-    char *caller;               /* name of the secret that submitted it */
+    char *stays;   /* why it cannot go to the cloud, or NULL: it can */
+    char *spec;    /* the request as JSON, without secrets */
+    char *summary; /* members of the answer besides success and output, or NULL */
+    char *caller;  /* name of the secret that submitted it */
     char *request_id;
 };
 
@@ -93,7 +93,7 @@ struct task_new {
     bool retry_interrupted;
     bool shared;
     enum task_executor executor;
-    const char *stays; /* as in task_record */
+    const char *stays;   /* as in task_record */
     const char *session; /* or NULL */
     bool resume;         /* the session is one that an earlier task has left */
     const char *spec;

@@ -321,7 +321,7 @@ static void warns_of_names_that_are_near_ours(void **state)
         {"GITHUB_ACTIONS=true", NULL},
         {"CLAUDE_CODE_SIMPLE=1", NULL},
         {"SHELL=/bin/sh", NULL},
-        {"SYSTEM_PROMPT_SECRET=x", "SYSTEM_PROMPT_SECRET is set, but nothing uses it yet"},
+        {"EGRESS=none", "EGRESS is set, but nothing uses it yet"},
         {"CLOUDRUN_JOB_NAME=x", NULL},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {

@@ -251,7 +251,6 @@ static void a_field_whose_time_has_not_come_is_named(void **state)
         "\"inputs\":{\"data\":\"sha256:" HEX64 "\"}",
         "\"egress\":\"none\"",
         "\"egress\":[\"*.github.com\",\"example.org\"]",
-        "\"executor\":\"cloud\"",
         "\"limits\":{\"cpu\":0.5}",
         "\"postExecutionActions\":{\"uploadFiles\":{\"gcsPrefix\":\"a\"}}",
     };
