@@ -46,11 +46,18 @@ int crypto_open(const unsigned char key[CRYPTO_KEY_SIZE], const char *aad, const
 struct crypto_rsa;
 struct crypto_rsa *crypto_rsa_new(const void *n, size_t n_len, const void *e, size_t e_len,
                                   struct err *err);
+/* An RSA private key from PEM text: PKCS#8 or PKCS#1, not encrypted. NULL with ERR_INVALID, whose
+ * message holds nothing of the text. */
+struct crypto_rsa *crypto_rsa_new_pem(const char *pem, struct err *err);
 void crypto_rsa_free(struct crypto_rsa *key);
 DEFINE_AUTO(crypto_rsa, struct crypto_rsa *, crypto_rsa_free)
 
 /* True when it is the key's RS256 signature (RSASSA-PKCS1-v1_5 with SHA-256) of the data. */
 bool crypto_rs256_is_valid(const struct crypto_rsa *key, const void *data, size_t len,
                            const void *signature, size_t signature_len);
+
+/* Appends the RS256 signature of the data by a private key. */
+int crypto_rs256_sign(const struct crypto_rsa *key, const void *data, size_t len, struct buf *out,
+                      struct err *err);
 
 #endif

@@ -353,15 +353,23 @@ int net_relay(struct net_link *link, const struct net_relay *relay, struct err *
                          .moved_ms = clock_mono_ms()};
     set_common(&x, relay->method, relay->url); /* keeps the connection */
     set_body(&x, relay->method, relay->body_len);
-    set(curl, x.handle, CURLOPT_BUFFERSIZE, RELAY_BUFFER);
-    set(curl, x.handle, CURLOPT_UPLOAD_BUFFERSIZE, RELAY_BUFFER);
-    set(curl, x.handle, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    long buffer = relay->buffer ? relay->buffer : RELAY_BUFFER;
+    set(curl, x.handle, CURLOPT_BUFFERSIZE, buffer);
+    set(curl, x.handle, CURLOPT_UPLOAD_BUFFERSIZE, buffer);
+    set(curl, x.handle, CURLOPT_HTTP_VERSION,
+        (long)(relay->http2 ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1));
+    set(curl, x.handle, CURLOPT_FRESH_CONNECT, (long)relay->fresh);
+    set(curl, x.handle, CURLOPT_TIMEOUT_MS, (long)relay->total_ms);
     set(curl, x.handle, CURLOPT_CONNECTTIMEOUT_MS,
         (long)(relay->connect_ms ? relay->connect_ms : CONNECT_MS));
     set(curl, x.handle, CURLOPT_NOPROGRESS, 0L);
     set(curl, x.handle, CURLOPT_XFERINFOFUNCTION, on_progress);
     set(curl, x.handle, CURLOPT_XFERINFODATA, &x);
     int rc = perform(&x, relay->headers, relay->url, err);
+    long sent = 0;
+    curl->curl_easy_getinfo(x.handle, CURLINFO_REQUEST_SIZE, &sent);
+    if (relay->ret_sent)
+        *relay->ret_sent = sent > 0;
     if (rc == 0 && tell_head(&x)) /* an answer without a body */
         rc = err_set(err, ERR_INTERNAL, "given up");
     return rc;

@@ -71,6 +71,12 @@ struct net_relay {
     int64_t body_len; /* of the request; -1: chunked, 0: none */
     int connect_ms;
     int silence_ms; /* give up when nothing moves for so long; 0: never */
+    int total_ms;   /* of the whole exchange; 0: none */
+    int buffer;     /* bytes of a piece, about; 0: 128 KiB */
+    bool http2;     /* where TLS offers it; else HTTP/1.1 */
+    bool fresh;     /* by a new connection: on a kept one that turns out to be dead libcurl sends a
+                       request again by itself */
+    bool *ret_sent; /* whether a byte of the request went out, also when it failed; or NULL */
     void *arg;
     /* Up to size bytes of the request's body; 0 at its end, -1 to give up. */
     ssize_t (*read)(char *to, size_t size, void *arg);
