@@ -55,7 +55,7 @@ static char *await_base(pid_t pid, const char *path, long from)
     return NULL;
 }
 
-static struct api *double_new(char *const argv[])
+struct api *double_new(char *const argv[])
 {
     struct api *api = calloc(1, sizeof *api);
     assert_non_null(api);

@@ -28,6 +28,9 @@ struct api {
     char *base; /* http://127.0.0.1:PORT */
 };
 
+/* Starts any double and waits until it listens. */
+struct api *double_new(char *const argv[]);
+
 /* Starts one that accepts API_TOKEN and API_KEY. */
 struct api *api_new(void);
 /* An OAuth token server that takes REFRESH_TOKEN once. */
