@@ -3,10 +3,10 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "base/walk.h"
 #include "pack/tgz.h"
 #include "runner/api/handlers.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -19,8 +19,6 @@
 
 #define PIECE_BYTES (256u << 10)
 #define LIST_BYTES_MAX (16u << 20)
-#define DEPTH_MAX 100
-#define PATH_BYTES_MAX 4096
 
 /* --- finding ------------------------------------------------------------------------------- */
 
@@ -67,38 +65,6 @@ static bool bring(struct http_request *req, const struct api *api, const struct 
     return false;
 }
 
-typedef int visit_fn(int dir, const char *name, const char *path, const struct stat *st, void *arg);
-
-/* Every regular file below; takes over dir. */
-static int visit(int dir, const char *prefix, int depth, visit_fn *fn, void *arg)
-{
-    struct dirent *entry;
-    struct stat st;
-    int rc = 0;
-    DIR *list = fdopendir(dir);
-    if (!list) {
-        close(dir);
-        return -1;
-    }
-    while (rc == 0 && (entry = readdir(list))) {
-        char path[PATH_BYTES_MAX];
-        const char *name = entry->d_name;
-        if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
-            fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) ||
-            snprintf(path, sizeof(path), "%s%s%s", prefix, *prefix ? "/" : "", name) >=
-                PATH_BYTES_MAX)
-            continue;
-        if (S_ISREG(st.st_mode)) {
-            rc = fn(dir, name, path, &st, arg);
-        } else if (S_ISDIR(st.st_mode) && depth < DEPTH_MAX) {
-            int below = open_below(dir, name, O_RDONLY | O_DIRECTORY);
-            rc = below < 0 ? 0 : visit(below, path, depth + 1, fn, arg);
-        }
-    }
-    closedir(list);
-    return rc;
-}
-
 /* --- the list ------------------------------------------------------------------------------ */
 
 static void add_output(struct json_writer *w, const char *path, int64_t size, int64_t modified_ms)
@@ -129,7 +95,7 @@ static void list_all(const struct api *api, const struct task_record *record, st
     if (!cloud) {
         int dir = open_outputs(api, record->id);
         if (dir >= 0)
-            visit(dir, "", 0, list_file, w);
+            walk_files(dir, list_file, w);
         return;
     }
     for (const struct json *at = json_first(cloud); at; at = json_next(at)) {
@@ -305,7 +271,7 @@ void outputs_archive(struct http_request *req, void *arg)
     int dir = open_outputs(arg, record.id);
     if (http_begin(req, 200, "application/gzip") == 0) {
         bool whole =
-            (dir < 0 || visit(dir, "", 0, add_file, &archive) == 0) && tgz_end(tgz, &err) == 0;
+            (dir < 0 || walk_files(dir, add_file, &archive) == 0) && tgz_end(tgz, &err) == 0;
         http_end(req, whole);
     } else if (dir >= 0) {
         close(dir);

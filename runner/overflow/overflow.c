@@ -39,11 +39,6 @@ void overflow_free(struct overflow *overflow)
     free(overflow);
 }
 
-void overflow_attach(struct overflow *overflow, struct engine *engine)
-{
-    overflow->engine = engine;
-}
-
 void overflow_status(struct overflow *overflow, struct overflow_status *ret_status)
 {
     pthread_mutex_lock(&overflow->lock);
@@ -80,7 +75,7 @@ void overflow_note_refusal(struct overflow *overflow, const struct err *err)
     snprintf(overflow->status.error, sizeof(overflow->status.error), "%s", err->msg);
     pthread_mutex_unlock(&overflow->lock);
     log_warn("overflow", "no cloud tasks for %lld s: %s", (long long)(ms / 1000), err->msg);
-    engine_hold_cloud(overflow->engine, ms);
+    engine_hold_cloud(overflow->config.engine, ms);
 }
 
 void overflow_note_success(struct overflow *overflow)

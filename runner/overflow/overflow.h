@@ -34,15 +34,12 @@ struct overflow_config {
     const struct config *_Atomic *config; /* borrowed, as all here */
     const struct cloud *cloud;
     struct store *store;
-    struct repos *repos; /* lends the owner's credentials for a task's repository */
+    struct engine *engine; /* its cloud lane is held when the cloud refuses */
+    struct repos *repos;   /* lends the owner's credentials for a task's repository */
 };
 
 struct overflow *overflow_new(const struct overflow_config *config, struct err *err);
 void overflow_free(struct overflow *overflow);
-
-/* It holds the engine's cloud lane when the cloud refuses. To be called before the engine starts.
- */
-void overflow_attach(struct overflow *overflow, struct engine *engine);
 
 /* A task_kind's run(); arg is a struct overflow. */
 void overflow_run(struct task_run *run, struct task_outcome *outcome, void *arg);

@@ -14,6 +14,7 @@
 #define MAGIC_SIZE 4
 #define HEADER_SIZE (MAGIC_SIZE + 4)
 #define WRAPPED_BYTES_MAX 65536
+#define PLAIN_BYTES_MAX (PAYLOAD_BYTES_MAX - WRAPPED_BYTES_MAX - 4096)
 #define AAD_SIZE 128
 
 static void wipe_free(char *text)
@@ -73,7 +74,7 @@ static int seal_with(const unsigned char key[CRYPTO_KEY_SIZE], const struct clou
 {
     char aad[AAD_SIZE];
     AUTO(buf) struct buf wrapped = BUF_INIT(WRAPPED_BYTES_MAX);
-    AUTO(buf_wipe) struct buf plain = BUF_INIT(PAYLOAD_BYTES_MAX);
+    AUTO(buf_wipe) struct buf plain = BUF_INIT(PLAIN_BYTES_MAX);
     make_aad(payload->task_id, aad);
     if (join(payload, &plain, err) ||
         kms_encrypt(cloud->google, cloud->key, key, CRYPTO_KEY_SIZE, aad, &wrapped, err))
@@ -151,7 +152,7 @@ static int open_it(const struct cloud *cloud, const char *task_id, const unsigne
 {
     char aad[AAD_SIZE];
     AUTO(buf_wipe) struct buf key = BUF_INIT(1024);
-    AUTO(buf_wipe) struct buf plain = BUF_INIT(PAYLOAD_BYTES_MAX);
+    AUTO(buf_wipe) struct buf plain = BUF_INIT(PLAIN_BYTES_MAX);
     int64_t size = wrapped_size(sealed, len);
     if (size < 0)
         return not_whole(err);

@@ -13,7 +13,7 @@
 
 #include "runner/overflow/session.h"
 
-#define PAYLOAD_BYTES_MAX (16u << 20)
+#define PAYLOAD_BYTES_MAX (16u << 20) /* sealed */
 
 struct payload {
     char *task_id;

@@ -14,8 +14,7 @@
 
 struct overflow {
     struct overflow_config config;
-    struct engine *engine; /* borrowed */
-    pthread_mutex_t lock;  /* of what follows */
+    pthread_mutex_t lock; /* of what follows */
     struct overflow_status status;
     int64_t backoff_ms; /* of the next refusal */
     pthread_mutex_t fetching;

@@ -95,13 +95,16 @@ struct engine_config {
     struct store *store;           /* borrowed */
     const char *state_dir;         /* borrowed */
     const struct task_kind *kinds; /* borrowed; ends with a NULL name */
-    const struct task_kind *cloud; /* borrowed: runs tasks of every kind in the cloud; or NULL */
+    const struct task_kind *cloud; /* engine_set_cloud() */
     uid_t uid;                     /* owner of what tasks may write */
     gid_t gid;
     struct engine_limits limits;
 };
 
 struct engine *engine_new(const struct engine_config *config, struct err *err);
+
+/* Tasks of every kind may run in the cloud, by this kind (borrowed). Before engine_start(). */
+void engine_set_cloud(struct engine *engine, const struct task_kind *kind);
 
 /* Brings the store in line with the truth after a restart: ends left-over process trees, fails (or
  * requeues) what was running, loads what is pending. Then starts tasks. */

@@ -178,6 +178,11 @@ void engine_set_limits(struct engine *engine, const struct engine_limits *limits
     pthread_mutex_unlock(&engine->lock);
 }
 
+void engine_set_cloud(struct engine *engine, const struct task_kind *kind)
+{
+    engine->config.cloud = kind;
+}
+
 void engine_hold_cloud(struct engine *engine, int64_t ms)
 {
     pthread_mutex_lock(&engine->lock);

@@ -333,6 +333,21 @@ static void add_composition(struct buf *body, const char *const *names, size_t c
     json_close(&w);
 }
 
+static int check_composition(const char *bucket, const char *const *names, size_t count,
+                             const char *to, int64_t generation, struct err *err)
+{
+    if (count == 0 || count > COMPOSE_MAX)
+        return err_set(err, ERR_INVALID, "1 to %d objects can be put together", COMPOSE_MAX);
+    for (size_t i = 0; i < count; i++) {
+        if (object_check(bucket, names[i], err))
+            return -1;
+        if (generation == STORAGE_ANY && strcmp(names[i], to) == 0) /* twice would grow it twice */
+            return err_set(err, ERR_INVALID,
+                           "an object that is put together with itself needs its generation");
+    }
+    return object_check(bucket, to, err);
+}
+
 /* A composition whose answer was lost: what it must have become follows from its sources. */
 static int claim_composition(struct google *google, const char *bucket, const char *const *names,
                              size_t count, const char *to, int64_t generation,
@@ -360,12 +375,7 @@ int storage_compose(struct google *google, const char *bucket, const char *const
     AUTO(json) struct json *json = NULL;
     AUTO(storage_object) struct storage_object object = {0};
     struct google_answer answer;
-    if (count == 0 || count > COMPOSE_MAX)
-        return err_set(err, ERR_INVALID, "1 to %d objects can be put together", COMPOSE_MAX);
-    for (size_t i = 0; i < count; i++)
-        if (object_check(bucket, names[i], err))
-            return -1;
-    if (object_check(bucket, to, err))
+    if (check_composition(bucket, names, count, to, generation, err))
         return -1;
     object_add_path(&path, bucket, to);
     buf_adds(&path, "/compose");

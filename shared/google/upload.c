@@ -404,23 +404,29 @@ static int flush(struct storage_upload *upload, struct err *err)
     return 0;
 }
 
+static int keep_failure(struct storage_upload *upload, const struct err *err)
+{
+    upload->failure = *err;
+    return -1;
+}
+
 int storage_upload_add(struct storage_upload *upload, const void *data, size_t len, struct err *err)
 {
     const char *from = data;
-    while (len > 0 && upload->failure.code == ERR_NONE) {
+    *err = upload->failure;
+    if (err->code != ERR_NONE)
+        return -1;
+    while (len > 0) {
         size_t n = UPLOAD_PIECE - upload->held.len;
         n = n < len ? n : len;
-        if (n == 0)
-            flush(upload, &upload->failure);
-        else if (buf_add(&upload->held, from, n))
-            buf_check(&upload->held, "an upload", &upload->failure);
+        if (n == 0 && flush(upload, err))
+            return keep_failure(upload, err);
+        if (buf_add(&upload->held, from, n) && buf_check(&upload->held, "an upload", err))
+            return keep_failure(upload, err);
         from += n;
         len -= n;
     }
-    if (upload->failure.code == ERR_NONE)
-        return 0;
-    *err = upload->failure;
-    return -1;
+    return 0;
 }
 
 int storage_upload_end(struct storage_upload *upload, struct storage_object *ret_object,

@@ -555,7 +555,8 @@ static bool serve(struct loopback_call *call, void *arg)
     struct google_peer *peer = arg;
     struct peer_fault fault;
     char line[4200];
-    snprintf(line, sizeof line, "%s %s", call->method, call->path);
+    bool token = strncmp(call->path, "/token", 6) == 0 || strstr(call->path, "/computeMetadata/");
+    snprintf(line, sizeof line, "%s %s", token ? "TOKEN" : call->method, call->path);
     pthread_mutex_lock(&peer->lock);
     log_request(peer, line);
     bool faulty = take_fault(peer, line, &fault);
@@ -565,7 +566,7 @@ static bool serve(struct loopback_call *call, void *arg)
     pthread_mutex_unlock(&peer->lock);
     if (faulty && fault.kind == PEER_SILENT)
         return !loopback_await_close(call, 60000);
-    if (strncmp(call->path, "/token", 6) == 0 || strstr(call->path, "/computeMetadata/"))
+    if (token)
         return give_token(peer, call);
     return handle(peer, call, faulty ? &fault : NULL, authorized);
 }
@@ -584,16 +585,23 @@ static void run(char *const argv[])
     must(waitpid(pid, &status, 0) == pid && status == 0, argv[0]);
 }
 
-static char *read_key(const char *path)
+/* One for all peers of the program: making it takes a while. */
+static char *the_key(const char *dir)
 {
-    char text[8192];
+    static char *key;
+    char path[64], text[8192];
     struct buf out = BUF_INIT(16384);
+    if (key)
+        return key;
+    snprintf(path, sizeof path, "%s/key.pem", dir);
+    char *const make[] = {"openssl", "genrsa", "-out", path, "2048", NULL};
+    run(make);
     FILE *file = fopen(path, "re");
     must(file != NULL, path);
     size_t n = fread(text, 1, sizeof text, file);
     fclose(file);
     str_add_json(&out, text, n);
-    return buf_steal(&out);
+    return key = buf_steal(&out);
 }
 
 static void write_key_file(const struct google_peer *peer)
@@ -612,7 +620,7 @@ static void write_key_file(const struct google_peer *peer)
 
 struct google_peer *google_peer_start(peer_handler *other, void *arg)
 {
-    char dir[] = "/tmp/google-peer-XXXXXX", pem[64];
+    char dir[] = "/tmp/google-peer-XXXXXX";
     struct google_peer *peer = calloc(1, sizeof *peer);
     must(peer && mkdtemp(dir), "peer");
     pthread_mutex_init(&peer->lock, NULL);
@@ -625,10 +633,7 @@ struct google_peer *google_peer_start(peer_handler *other, void *arg)
     peer->dir = strdup(dir);
     peer->server = loopback_start(serve, peer);
     peer->url = loopback_url(peer->server, "");
-    snprintf(pem, sizeof pem, "%s/key.pem", dir);
-    char *const make[] = {"openssl", "genrsa", "-out", pem, "2048", NULL};
-    run(make);
-    peer->key = read_key(pem);
+    peer->key = the_key(dir);
     write_key_file(peer);
     return peer;
 }
@@ -650,7 +655,6 @@ void google_peer_stop(struct google_peer *peer)
     free(peer->log);
     free(peer->url);
     free(peer->dir);
-    free(peer->key);
     free(peer);
 }
 

@@ -45,7 +45,7 @@ enum peer_fault_kind {
 
 struct peer_fault {
     enum peer_fault_kind kind;
-    const char *match; /* in "METHOD /path" */
+    const char *match; /* in "METHOD /path", or "TOKEN /path" of a question for a token */
     int skip;          /* so many matching requests pass before */
     int times;         /* 0: once */
     int status;
