@@ -197,6 +197,8 @@ static int start(struct work *work, struct err *err)
     work->child = launcher_spawn(work->claude->launcher, plan, stdio, err);
     fd_close(&work->out.write_fd);
     fd_close(&work->errors.write_fd);
+    if (!work->child && work->spec->cwd_relative)
+        err_wrap(err, "cwdRelative '%.80s'", work->spec->cwd_relative);
     return work->child ? 0 : -1;
 }
 

@@ -110,7 +110,7 @@ enum spec_flag {
     X(NUMBER, max_budget_usd, "maxBudgetUsd", NULL, SPEC_RANGE(0.000001, 1000000), NULL, \
       SPEC_CLAUDE, "--max-budget-usd", "ends the run when it has cost so much") \
     X(SCHEMA, json_schema, "jsonSchema", NULL, SPEC_RANGE(2, SPEC_ARG_MAX), NULL, SPEC_CLAUDE, \
-      "--json-schema", "JSON Schema (object, or a string with one) that the answer follows") \
+      "--json-schema", "JSON Schema (object, or a string with one) of the answer's `structured_output`") \
     X(CHOICE, effort, "effort", NULL, SPEC_ONE_OF("low|medium|high|xhigh|max"), NULL, \
       SPEC_CLAUDE, "--effort", "how hard the model thinks") \
     X(UUID, resume_session_id, "resumeSessionId", NULL, SPEC_ANY, NULL, \

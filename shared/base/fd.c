@@ -62,7 +62,7 @@ int fd_copy(int from, int to, int64_t size)
     while (rc == 0 && size > 0) {
         ssize_t n = copy_file_range(from, NULL, to, NULL, (size_t)size, 0);
         if (n < 0) { /* across file systems, or of an odd one */
-            n = read(from, chunk, COPY_BYTES);
+            n = read(from, chunk, size < COPY_BYTES ? (size_t)size : COPY_BYTES);
             if (n > 0 && fd_write_all(to, chunk, (size_t)n))
                 n = -1;
         }

@@ -479,6 +479,59 @@ static void a_task_keeps_the_callers_id_and_words(void **state)
     reply_free(reply);
 }
 
+static void a_directory_to_start_in_must_be_there(void **state)
+{
+    (void)state;
+    struct reply *reply = ask_at(shared(), "[[text:never]] nowhere", "\"cwdRelative\":\"no/such\"");
+    assert_json_bool(reply->json, "success", false);
+    assert_json_contains(reply->json, "error", "no/such");
+    reply_free(reply);
+    reply = runner_execute(runner, "[[text:never]] nowhere", "\"working_dir\":\"../x\"");
+    assert_problem(reply, 400, "invalid_request");
+    assert_json_text(reply->json, "errors.0.field", "working_dir");
+    reply_free(reply);
+    assert_int_equal(asked_times(api, "nowhere"), 0);
+}
+
+/* The time at which a task has started, as text that sorts. */
+static char *start_of(const struct runner *at, const char *id)
+{
+    char *path = textf("/tasks/%s", id);
+    struct reply *reply = runner_get(at, path);
+    char *time = strdup(json_text(reply->json, "startedAt"));
+    reply_free(reply);
+    free(path);
+    return time;
+}
+
+static void the_highest_priority_goes_first(void **state)
+{
+    (void)state;
+    static const char *const priorities[] = {"\"priority\":0", "", "\"priority\":9"};
+    struct runner *own = runner_new(); /* with the stand-in: it is about the queue */
+    char *ids[3], *starts[3];
+    runner_set(own, "MAX_CONCURRENT_TASKS", "1");
+    runner_start(own);
+    char *busy = runner_submit(own, "standin: hang-middle", ""), *path = textf("/tasks/%s", busy);
+    runner_await(own, busy, "running", 10000);
+    for (size_t i = 0; i < COUNT(ids); i++)
+        ids[i] = runner_submit(own, "standin: sleep 20", priorities[i]);
+    reply_free(runner_delete(own, path));
+    for (size_t i = 0; i < COUNT(ids); i++) {
+        runner_await(own, ids[i], "completed", 20000);
+        starts[i] = start_of(own, ids[i]);
+    }
+    assert_true(strcmp(starts[2], starts[1]) < 0);
+    assert_true(strcmp(starts[1], starts[0]) < 0);
+    for (size_t i = 0; i < COUNT(ids); i++) {
+        free(ids[i]);
+        free(starts[i]);
+    }
+    free(path);
+    free(busy);
+    runner_free(own);
+}
+
 static void the_answer_has_the_members_of_the_contract(void **state)
 {
     (void)state;
@@ -513,6 +566,8 @@ int main(void)
         cmocka_unit_test(commands_run_before_claude_does),
         cmocka_unit_test(what_a_repository_brings_along_does_not_run),
         cmocka_unit_test(a_task_keeps_the_callers_id_and_words),
+        cmocka_unit_test(a_directory_to_start_in_must_be_there),
+        cmocka_unit_test(the_highest_priority_goes_first),
         cmocka_unit_test(the_answer_has_the_members_of_the_contract),
     };
     return cmocka_run_group_tests_name("fields", tests, NULL, stop_all);

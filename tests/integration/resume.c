@@ -126,10 +126,9 @@ static void a_task_that_failed_can_be_gone_on_with(void **state)
     assert_goes_on(runner, session, "[[text:yes]] failmark2", "failmark2", "failmark1");
     free(session);
     reply_free(reply);
-    reply = ask_at(runner, "[[text:one]][[hang]] failmark3", "\"timeout_ms\":4000");
-    reply_free(reply);
-    reply = ask_at(runner, "[[tool:Bash {\"command\":\"echo 1\"}]][[hang]] failmark3",
-                   "\"timeout_ms\":4000");
+    char *limit = textf("\"timeout_ms\":%d", 4000 * slowness());
+    reply = ask_at(runner, "[[tool:Bash {\"command\":\"echo 1\"}]][[hang]] failmark3", limit);
+    free(limit);
     assert_json_text(reply->json, "reason", "timeout");
     session = session_of(reply);
     assert_goes_on(runner, session, "[[text:yes]] failmark4", "failmark4", "failmark3");

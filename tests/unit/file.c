@@ -252,6 +252,30 @@ static void replaces_a_file_whole_and_leaves_nothing_beside_it(void **state)
     assert_int_equal(access(next, F_OK), -1);
 }
 
+/* Between two files, and from a pipe, which the kernel cannot copy from by itself. */
+static void copies_as_much_as_was_asked_for(void **state)
+{
+    int pipes[2];
+    (void)state;
+    AUTO(str) char *from = at("copy-from");
+    AUTO(str) char *to = at("copy-to");
+    put(from, "0123456789");
+    AUTO(fd) int in = open(from, O_RDONLY);
+    AUTO(fd) int out = open(to, O_RDWR | O_CREAT | O_EXCL, 0600);
+    assert_true(in >= 0 && out >= 0);
+    assert_int_equal(fd_copy(in, out, 4), 0);
+    assert_content(to, "0123");
+    assert_int_equal(fd_copy(in, out, 100), 0); /* there is no more */
+    assert_content(to, "0123456789");
+    assert_int_equal(pipe(pipes), 0);
+    assert_int_equal(write(pipes[1], "abcdef", 6), 6);
+    close(pipes[1]);
+    assert_int_equal(fd_copy(pipes[0], out, 3), 0);
+    assert_int_equal(fd_copy(-1, out, 3), -1);
+    close(pipes[0]);
+    assert_content(to, "0123456789abc");
+}
+
 static void reads_regular_files_only_and_up_to_a_maximum(void **state)
 {
     (void)state;
@@ -386,6 +410,7 @@ int main(void)
         cmocka_unit_test(removes_a_file_a_link_and_nothing),
         cmocka_unit_test(finds_programs_as_a_shell_would),
         cmocka_unit_test(replaces_a_file_whole_and_leaves_nothing_beside_it),
+        cmocka_unit_test(copies_as_much_as_was_asked_for),
         cmocka_unit_test(reads_regular_files_only_and_up_to_a_maximum),
         cmocka_unit_test(reads_and_writes_at_offsets),
         cmocka_unit_test(walks_over_files_and_follows_no_link),
