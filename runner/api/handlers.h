@@ -45,7 +45,7 @@ const char *caller_name(const struct api *api, const struct http_request *req);
 /* The task that the path names; false after the answer has been sent. */
 bool find_task(struct http_request *req, struct api *api, struct task_record *record);
 
-/* Appends a task as callers see it; `whole` adds what was asked, `webhook` (or NULL) what it owes.
+/* Appends a task as callers see it; `whole` adds what was asked, `webhook` (or NULL) what is owed.
  */
 void print_task(const struct task_record *record, bool whole, const struct webhook_record *webhook,
                 struct json_writer *w);

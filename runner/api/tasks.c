@@ -13,12 +13,6 @@
 
 /* --- printing ------------------------------------------------------------------------------ */
 
-static void add_time(struct json_writer *w, const char *name, int64_t ms)
-{
-    char time[CLOCK_TEXT_SIZE];
-    json_add_text(w, name, ms ? clock_format(ms, time) : NULL);
-}
-
 /* The members of a stored JSON object, beside those that are there already. */
 static void add_members(struct json_writer *w, const char *object)
 {
@@ -45,9 +39,9 @@ void print_task(const struct task_record *record, bool whole, const struct webho
     json_add_text(w, "executor", task_place_name(record->place));
     json_add_int(w, "priority", record->priority);
     json_add_int(w, "attempts", record->attempts);
-    add_time(w, "createdAt", record->created_ms);
-    add_time(w, "startedAt", record->started_ms);
-    add_time(w, "endedAt", record->ended_ms);
+    json_add_time(w, "createdAt", record->created_ms);
+    json_add_time(w, "startedAt", record->started_ms);
+    json_add_time(w, "endedAt", record->ended_ms);
     json_add_text(w, "caller", record->caller);
     json_add_text(w, "requestId", record->request_id);
     if (metadata)

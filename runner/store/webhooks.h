@@ -44,7 +44,7 @@ struct webhook_record {
     char id[ID_SIZE]; /* "msg_…" */
     char task_id[ID_SIZE];
     char host[WEBHOOK_HOST_SIZE];
-    char *url;
+    char *url; /* NULL when the key file is not the one it was sealed with */
     enum webhook_state state;
     int tries;    /* since it was due, or sent again */
     int attempts; /* all there ever were */

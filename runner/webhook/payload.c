@@ -1,6 +1,5 @@
 #include "runner/webhook/payload.h"
 
-#include "base/clock.h"
 #include "base/str.h"
 #include "json/json.h"
 
@@ -28,12 +27,6 @@ static void add_int(struct json_writer *w, const char *name, const struct json *
         json_add_null(w, name);
 }
 
-static void add_time(struct json_writer *w, const char *name, int64_t ms)
-{
-    char text[CLOCK_TEXT_SIZE];
-    json_add_text(w, name, ms ? clock_format(ms, text) : NULL);
-}
-
 static void add_summary(struct json_writer *w, const struct task_record *record,
                         const struct json *summary)
 {
@@ -41,8 +34,8 @@ static void add_summary(struct json_writer *w, const struct task_record *record,
     add_int(w, "durationMs", json_get(summary, "duration_ms"));
     add_int(w, "turns", json_get(summary, "num_turns"));
     json_add_int(w, "errors", json_text(json_get(summary, "error")) != NULL);
-    add_time(w, "startedAt", record->started_ms);
-    add_time(w, "completedAt", record->ended_ms);
+    json_add_time(w, "startedAt", record->started_ms);
+    json_add_time(w, "completedAt", record->ended_ms);
     json_close(w);
 }
 

@@ -42,8 +42,8 @@ static int make_request(struct try *try, int64_t now_ms, struct err *err)
     const char *secret = try->in_force->callback_secret;
     if (!secret)
         return err_set(err, ERR_CONFIG, "CALLBACK_SECRET is not set: it cannot be signed");
-    if (form_url(try->record->url, &url))
-        return err_set(err, ERR_INTERNAL, "its URL is none");
+    if (!try->record->url || form_url(try->record->url, &url))
+        return err_set(err, ERR_INTERNAL, "its URL cannot be read with this secret.key");
     try->named = allow_names(&try->in_force->callback_allow, url.host, url.port);
     if (store_get(try->config->store, try->record->task_id, &task, err) ||
         payload_print(try->config->store, &task, &try->body, err) ||

@@ -1,5 +1,4 @@
 /* The URLs that webhooks go to, as requests name them and as callers see them. */
-#include "base/clock.h"
 #include "base/form.h"
 #include "base/str.h"
 #include "net/address.h"
@@ -52,17 +51,14 @@ void webhook_host(const char *text, char host[WEBHOOK_HOST_SIZE])
                  url.port);
 }
 
-static void add_time(struct json_writer *w, const char *name, int64_t ms)
-{
-    char text[CLOCK_TEXT_SIZE];
-    json_add_text(w, name, ms ? clock_format(ms, text) : NULL);
-}
-
 void webhook_print(const struct webhook_record *record, struct json_writer *w)
 {
     json_open_object(w, "webhook");
     json_add_text(w, "id", record->id);
-    json_add_textn(w, "url", record->url, strcspn(record->url, "?#"));
+    if (record->url)
+        json_add_textn(w, "url", record->url, strcspn(record->url, "?#"));
+    else
+        json_add_null(w, "url");
     json_add_text(w, "state", webhook_state_name(record->state));
     json_add_int(w, "attempts", record->attempts);
     if (record->last_status)
@@ -70,7 +66,7 @@ void webhook_print(const struct webhook_record *record, struct json_writer *w)
     else
         json_add_null(w, "lastStatus");
     json_add_text(w, "lastError", record->last_error[0] ? record->last_error : NULL);
-    add_time(w, "nextAttemptAt", record->state == WEBHOOK_PENDING ? record->next_ms : 0);
-    add_time(w, "deliveredAt", record->delivered_ms);
+    json_add_time(w, "nextAttemptAt", record->state == WEBHOOK_PENDING ? record->next_ms : 0);
+    json_add_time(w, "deliveredAt", record->delivered_ms);
     json_close(w);
 }

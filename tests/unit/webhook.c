@@ -703,6 +703,33 @@ static void stopping_breaks_a_try_off_and_it_is_made_again(void **state)
     world_free(w);
 }
 
+static void a_lost_key_file_ends_in_dead_webhooks_not_in_a_loop(void **state)
+{
+    (void)state;
+    struct world *w = world_new();
+    struct err err;
+    char other[32];
+    AUTO(webhook_record) struct webhook_record record = {0};
+    AUTO(str) char *path = unit_textf("%s/secret.key", w->dir);
+    AUTO(buf) struct buf json = BUF_INIT(1000);
+    struct json_writer writer;
+    owe(w, "t");
+    memset(other, 'x', sizeof(other));
+    unit_spit(path, other, sizeof(other));
+    store_close(w->store);
+    w->store = store_open(w->dir, &err);
+    OK(w->store, &err);
+    open_webhook(w);
+    EVENTUALLY(10000, tries_of(w, "t") == 1);
+    assert_last(w, "t", 0, "secret.key");
+    OK(store_webhook(w->store, "t", &record, &err) == 0, &err);
+    json_write(&writer, &json);
+    json_open_object(&writer, NULL);
+    webhook_print(&record, &writer);
+    assert_non_null(strstr(buf_str(&json), "\"url\":null"));
+    world_free(w);
+}
+
 static long rss_kib(void)
 {
     long pages = 0;
@@ -776,6 +803,7 @@ int main(void)
         cmocka_unit_test(one_host_gets_one_at_a_time),
         cmocka_unit_test(hosts_that_hang_do_not_keep_others_waiting),
         cmocka_unit_test(stopping_breaks_a_try_off_and_it_is_made_again),
+        cmocka_unit_test(a_lost_key_file_ends_in_dead_webhooks_not_in_a_loop),
         cmocka_unit_test(ten_thousand_that_wait_cost_no_memory_and_no_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
