@@ -15,7 +15,6 @@
 
 #define CANCEL_LOOKS 200 /* two seconds */
 #define TASK_STACK_BYTES (512u << 10)
-#define WAITING ((1u << TASK_PENDING) | (1u << TASK_WAITING_LOGIN) | (1u << TASK_WAITING_LIMIT))
 
 static int make_dirs(struct engine *engine, struct err *err)
 {
