@@ -347,6 +347,8 @@ static void exchange(struct relay *relay)
     count_usage(relay);
     give_link(relay, link, rc == 0);
     if (relay->began) {
+        if (rc)
+            log_info("proxy", "%s %s broke off: %s", net.method, http_path(relay->req), err.msg);
         http_end(relay->req, rc == 0);
     } else {
         log_warn("proxy", "%s %s: %s", net.method, http_path(relay->req), err.msg);

@@ -118,6 +118,33 @@ int store_secrets(struct store *store, const char *id, struct buf *out, struct e
     return crypto_open(store->key, id, sealed.data, sealed.len, out, err);
 }
 
+/* True when what is in the row was sealed with another key. */
+static bool is_unreadable(const struct store *store, struct db_stmt *stmt)
+{
+    struct err err;
+    size_t len;
+    AUTO(buf_wipe) struct buf open = BUF_INIT(SECRETS_BYTES_MAX);
+    const void *sealed = db_blob(stmt, 1, &len);
+    return crypto_open(store->key, db_text(stmt, 0), sealed, len, &open, &err) &&
+           err.code == ERR_MISMATCH;
+}
+
+int store_unreadable(struct store *store, int (*fn)(const char *id, void *arg), void *arg,
+                     struct err *err)
+{
+    struct db *db = reader_take(store, err);
+    if (!db)
+        return -1;
+    struct db_stmt *stmt =
+        db_query(db, err, "SELECT id,secrets FROM tasks WHERE state<3 AND secrets IS NOT NULL", "");
+    int got = stmt ? 1 : -1, stop = 0;
+    while (!stop && stmt && (got = db_step(stmt, err)) == 1)
+        stop = is_unreadable(store, stmt) && fn(db_text(stmt, 0), arg);
+    db_done(stmt);
+    reader_give(store, db);
+    return got < 0 ? -1 : 0;
+}
+
 int store_output_start(struct store *store, const char *id, size_t max, struct buf *out,
                        int64_t *ret_whole, struct err *err)
 {

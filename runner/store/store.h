@@ -120,6 +120,11 @@ int store_get(struct store *store, const char *id, struct task_record *ret_recor
 /* The unsealed secrets (JSON) of a task, or "" when it has none. */
 int store_secrets(struct store *store, const char *id, struct buf *out, struct err *err);
 
+/* Calls fn for every waiting task whose secrets this key does not open, until fn returns non-zero.
+ */
+int store_unreadable(struct store *store, int (*fn)(const char *id, void *arg), void *arg,
+                     struct err *err);
+
 /* The text that the task gave as its answer; "" when none. */
 int store_output(struct store *store, const char *id, struct buf *out, struct err *err);
 

@@ -14,7 +14,6 @@
 #include <unistd.h>
 
 #define CANCEL_LOOKS 200 /* two seconds */
-#define WAITING ((1u << TASK_PENDING) | (1u << TASK_WAITING_LOGIN) | (1u << TASK_WAITING_LIMIT))
 
 static int make_dirs(struct engine *engine, struct err *err)
 {

@@ -17,6 +17,7 @@
 #define CONNECT_MS 10000
 #define TOTAL_MS 30000
 #define RELAY_BUFFER 131072L
+#define GATHER_BYTES 65536 /* pieces smaller than a quarter of this are passed on together */
 
 /* curl_easy_setopt with a pointer and with a number, for the table of functions. */
 #define set(curl, handle, option, value) (curl)->curl_easy_setopt((handle), (option), (value))
@@ -41,6 +42,9 @@ struct exchange {
     bool silent;      /* relay: nothing moved for silence_ms */
     int64_t moved_ms; /* mono, when something last did */
     curl_off_t moved; /* bytes so far, both ways */
+    /* relay: pieces that came by one look at the socket. libcurl tells each chunk by itself, which
+     * an API that streams makes one of every event. */
+    struct buf gathered;
     char message[CURL_ERROR_SIZE];
 };
 
@@ -90,10 +94,29 @@ static int tell_head(struct exchange *exchange)
     return exchange->relay->head((int)status, exchange->head, exchange->relay->arg);
 }
 
+static int pass_on(struct exchange *exchange, const char *data, size_t len)
+{
+    if (tell_head(exchange) || exchange->relay->write(data, len, exchange->relay->arg))
+        exchange->gave_up = true;
+    exchange->moved_ms = clock_mono_ms(); /* a slow reader on our side is no silence */
+    return exchange->gave_up ? -1 : 0;
+}
+
+static int pass_gathered(struct exchange *exchange)
+{
+    struct buf *gathered = &exchange->gathered;
+    if (gathered->len == 0 || exchange->gave_up)
+        return exchange->gave_up ? -1 : 0;
+    int rc = pass_on(exchange, gathered->data, gathered->len);
+    buf_clear(gathered);
+    return rc;
+}
+
 static size_t on_body(char *data, size_t size, size_t count, void *arg)
 {
     struct exchange *exchange = arg;
     size_t len = size * count;
+    struct buf *gathered = &exchange->gathered;
     if (!exchange->relay) {
         struct buf *body = &exchange->answer->body;
         size_t room = body->max - body->len;
@@ -101,12 +124,14 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
         exchange->too_large = buf_add(body, data, cut ? room : len) != 0;
         return exchange->too_large || cut ? 0 : len;
     }
-    if (tell_head(exchange) || exchange->relay->write(data, len, exchange->relay->arg)) {
-        exchange->gave_up = true;
+    if (gathered->len + len > GATHER_BYTES && pass_gathered(exchange))
         return 0;
-    }
-    exchange->moved_ms = clock_mono_ms(); /* a slow reader on our side is no silence */
-    return len;
+    if (len >= GATHER_BYTES / 4 && gathered->len == 0)
+        return pass_on(exchange, data, len) ? 0 : len;
+    if (buf_add(gathered, data, len) == 0)
+        return len;
+    exchange->gave_up = true;
+    return 0;
 }
 
 static size_t on_read(char *to, size_t size, size_t count, void *arg)
@@ -139,6 +164,7 @@ static bool is_silent(struct exchange *exchange, curl_off_t moved)
            now - exchange->moved_ms > exchange->relay->silence_ms;
 }
 
+/* libcurl calls this each time it has taken what there was to read, and before it waits. */
 static int on_progress(void *arg, curl_off_t down_all, curl_off_t down, curl_off_t up_all,
                        curl_off_t up)
 {
@@ -148,6 +174,7 @@ static int on_progress(void *arg, curl_off_t down_all, curl_off_t down, curl_off
         exchange->gave_up = exchange->call->stop(exchange->call->arg);
         return exchange->gave_up;
     }
+    pass_gathered(exchange);
     if (exchange->relay->stop && exchange->relay->stop(exchange->relay->arg))
         exchange->gave_up = true;
     exchange->silent = is_silent(exchange, down + up);
@@ -392,12 +419,15 @@ int net_relay(struct net_link *link, const struct net_relay *relay, struct err *
     set(curl, x.handle, CURLOPT_CONNECTTIMEOUT_MS,
         (long)(relay->connect_ms ? relay->connect_ms : CONNECT_MS));
     set_progress(&x);
+    buf_init(&x.gathered, GATHER_BYTES + GATHER_BYTES / 4);
     int rc = perform(&x, relay->headers, relay->url, err);
+    int passed = pass_gathered(&x); /* of an answer that broke off, too */
+    buf_done(&x.gathered);
     long sent = 0;
     curl->curl_easy_getinfo(x.handle, CURLINFO_REQUEST_SIZE, &sent);
     if (relay->ret_sent)
         *relay->ret_sent = sent > 0;
-    if (rc == 0 && tell_head(&x)) /* an answer without a body */
+    if (rc == 0 && (passed || tell_head(&x))) /* an answer without a body has only a head */
         rc = err_set(err, ERR_INTERNAL, "given up");
     return rc;
 }

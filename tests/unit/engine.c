@@ -711,22 +711,33 @@ static void a_full_disk_fails_the_task_by_name_and_loses_no_outcome(void **state
     open_house(house, 1, 1000);
 }
 
-static void a_task_that_cannot_unseal_its_secrets_ends(void **state)
+static void tasks_whose_key_was_lost_or_replaced_are_told_at_once(void **state)
 {
     struct house *house = *state;
     struct err err;
     char wrong[32] = "wrong";
     bool created;
-    AUTO(task_record) struct task_record record = {0};
-    const struct task_new task = {
-        .id = "a", .kind = "fake", .spec = "\"good\"", .secrets = "{\"k\":\"v\"}"};
-    OK(store_add(house->store, &task, &record, &created, &err) == 0, &err);
     AUTO(str) char *key = unit_textf("%s/secret.key", house->dir);
-    unit_spit(key, wrong, sizeof(wrong));
-    reopen_house(house, 1);
-    EVENTUALLY(SOON_MS, is_quiet(house));
-    assert_int_equal(state_of(house, "a"), TASK_FAILED);
-    expect_events(house, "a", "td");
+    for (int lost = 0; lost < 2; lost++) {
+        char sealed[] = "sealed-0", open[] = "open-0";
+        sealed[7] = open[5] = (char)('0' + lost);
+        const struct task_new tasks[] = {
+            {.id = sealed, .kind = "fake", .spec = "\"good\"", .secrets = "{\"k\":\"v\"}"},
+            {.id = open, .kind = "fake", .spec = "\"good\""}};
+        for (size_t i = 0; i < COUNT_OF(tasks); i++) {
+            AUTO(task_record) struct task_record record = {0};
+            OK(store_add(house->store, &tasks[i], &record, &created, &err) == 0, &err);
+        }
+        close_house(house);
+        if (lost)
+            unlink(key);
+        else
+            unit_spit(key, wrong, sizeof(wrong));
+        open_house(house, 0, 1000); /* nothing runs: it is the start that tells */
+        assert_true(has_reason(house, sealed, "secrets_lost"));
+        expect_events(house, sealed, "td");
+        assert_int_equal(state_of(house, open), TASK_PENDING);
+    }
 }
 
 static void a_thousand_tasks_leave_nothing_behind(void **state)
@@ -779,7 +790,7 @@ int main(void)
         TEST(events_that_cannot_be_written_do_not_keep_the_runner_down),
         TEST(a_last_event_that_a_crash_swallowed_is_made_up_for),
         TEST(a_full_disk_fails_the_task_by_name_and_loses_no_outcome),
-        TEST(a_task_that_cannot_unseal_its_secrets_ends),
+        TEST(tasks_whose_key_was_lost_or_replaced_are_told_at_once),
         TEST(a_thousand_tasks_leave_nothing_behind),
     };
     unit_in_threads(1, do_nothing, NULL); /* with the first thread comes a sanitizer's own */
