@@ -6,10 +6,12 @@
 #include "testing.h"
 
 #include <arpa/inet.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -38,6 +40,10 @@ static struct {
 } host;
 
 static struct runner *runner;
+
+/* What the program was called with. */
+static const char *method = "auto"; /* WORKSPACES */
+static const char *file_system;     /* of RUNNER_STATE_DIR; NULL: as it is */
 
 /* ---- shell ---- */
 
@@ -173,6 +179,23 @@ static void start_web(void)
     free(sock);
 }
 
+/* A small file system of that kind at the state directory, in a mount namespace of our own. False
+ * when this host cannot make one. */
+static bool mount_state(void)
+{
+    char *steps = textf("truncate -s 400M fs.img && mkfs.%s -q fs.img && mkdir -p '%s' && "
+                        "mount -o loop fs.img '%s' && chmod 711 '%s'",
+                        file_system, runner->state, runner->state, runner->state);
+    bool made = unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
+    char *said = made ? sh("( %s ) 2>&1 || echo it failed", steps) : strdup("it failed");
+    bool mounted = !strstr(said, "it failed");
+    if (!mounted)
+        print_message("SKIPPED: cannot mount a loop device with %s: %s\n", file_system, said);
+    free(said);
+    free(steps);
+    return mounted;
+}
+
 static int start_all(void **state)
 {
     (void)state;
@@ -202,9 +225,15 @@ static int start_all(void **state)
     runner_set(runner, "GIT_ALLOW", allow);
     runner_set(runner, "SSL_CERT_FILE", ca);
     runner_set(runner, "GIT_TIMEOUT_SECONDS", "20");
-    runner_start(runner);
+    runner_set(runner, "WORKSPACES", method);
     free(allow);
     free(ca);
+    if (file_system && !mount_state()) {
+        runner_free(runner);
+        runner = NULL;
+        return 0;
+    }
+    runner_start(runner);
     return 0;
 }
 
@@ -213,6 +242,10 @@ static int stop_all(void **state)
     (void)state;
     const pid_t pids[] = {host.sshd, host.fcgi, host.nginx};
     int status;
+    if (runner && file_system) {
+        runner_stop(runner, 10000);
+        umount2(runner->state, MNT_DETACH);
+    }
     runner_free(runner);
     for (size_t i = 0; i < COUNT(pids); i++)
         if (pids[i]) {
@@ -228,7 +261,7 @@ static int stop_all(void **state)
 static void need_host(void)
 {
     if (!runner)
-        SKIP_BECAUSE("needs root, sshd, nginx and fcgiwrap");
+        SKIP_BECAUSE("needs root, sshd, nginx, fcgiwrap and, for some file systems, a loop device");
 }
 
 /* ---- calls ---- */
@@ -282,6 +315,8 @@ static void a_workspace_is_what_a_clone_would_be(void **state)
     assert_json_contains(reply->json, "output", "origin/feature/x");
     assert_json_contains(reply->json, "output", "\nin\nfile://");
     assert_json_text(json_at(reply->json, "repo"), "branch", "main");
+    if (strcmp(method, "auto") != 0)
+        assert_json_text(json_at(reply->json, "repo"), "method", method);
     reply_free(reply);
 }
 
@@ -720,7 +755,7 @@ static void too_little_disk_is_answered_with_the_numbers(void **state)
     runner_free(own);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_workspace_is_what_a_clone_would_be),
@@ -745,5 +780,9 @@ int main(void)
         cmocka_unit_test(without_a_network_stale_is_only_given_to_who_takes_it),
         cmocka_unit_test(too_little_disk_is_answered_with_the_numbers),
     };
+    if (argc > 1)
+        method = argv[1];
+    if (argc > 2)
+        file_system = argv[2];
     return cmocka_run_group_tests_name("repos", tests, start_all, stop_all);
 }
