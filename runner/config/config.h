@@ -169,6 +169,9 @@ enum config_flag {
       "seconds for which a fetched repository is taken for current; 0: the remote is always asked") \
     X(INT, repo_cache_max_mb, "REPO_CACHE_MAX_MB", NULL, "20480", CONFIG_RANGE(0, 100000000), \
       CONFIG_RELOADABLE, "size of the repository cache") \
+    X(ENUM, workspaces, "WORKSPACES", NULL, "auto", CONFIG_ONE_OF("auto|overlay|reflink|copy"), 0, \
+      "how a task gets its files: over a shared tree, as copies that share its blocks, or as a " \
+      "checkout of its own; auto takes the first that the host can give") \
     X(INT, disk_min_free_mb, "DISK_MIN_FREE_MB", NULL, "1024", CONFIG_RANGE(0, 100000000), \
       CONFIG_RELOADABLE, "with less free disk new tasks are answered 507") \
     X(INT, keep_tasks_days, "KEEP_TASKS_DAYS", NULL, "30", CONFIG_RANGE(1, 36500), \

@@ -28,6 +28,21 @@ static int make_places(struct repos *repos, struct err *err)
     return file_replace(forges, remote_forge_keys, strlen(remote_forge_keys), 0644, err);
 }
 
+static int choose_method(struct repos *repos, struct err *err)
+{
+    static const char *const names[] = {"auto", "overlay", "reflink", "copy"};
+    enum { AUTO_METHOD, OVERLAY, REFLINK, COPY };
+    int asked = atomic_load(repos->config.config)->workspaces;
+    if (asked == AUTO_METHOD || asked == OVERLAY)
+        overlay_probe(repos);
+    if (!repos->overlay && (asked == AUTO_METHOD || asked == REFLINK))
+        reflink_probe(repos);
+    if (asked == AUTO_METHOD || asked == COPY || repos->overlay || repos->reflink)
+        return 0;
+    return err_set(err, ERR_INVALID, "WORKSPACES: this host has no %s for RUNNER_STATE_DIR",
+                   names[asked]);
+}
+
 struct repos *repos_new(const struct repos_config *config, struct err *err)
 {
     struct repos *repos = calloc(1, sizeof(*repos));
@@ -42,7 +57,10 @@ struct repos *repos_new(const struct repos_config *config, struct err *err)
         return NULL;
     }
     repos_sweep(repos);
-    overlay_probe(repos);
+    if (choose_method(repos, err)) {
+        repos_free(repos);
+        return NULL;
+    }
     return repos;
 }
 
@@ -64,7 +82,7 @@ void repos_free(struct repos *repos)
 
 const char *repos_method(const struct repos *repos)
 {
-    return repos->overlay ? "overlay" : "copy";
+    return repos->overlay ? "overlay" : repos->reflink ? "reflink" : "copy";
 }
 
 /* --- holds -------------------------------------------------------------------------------- */

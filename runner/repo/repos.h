@@ -6,7 +6,11 @@
  *
  *   overlay  the run's own upper directory over a shared tree and a shared refs directory; made in
  *            the task's own mount namespace, so it costs two mounts and no files
- *   copy     a directory of its own: hard-linked objects and a checkout
+ *   reflink  a directory of its own: hard-linked objects, and files that are copies of a shared
+ *            tree's and share their blocks
+ *   copy     the same with a checkout
+ *
+ * To git and to Claude they look the same.
  *
  * When the mirror is fresh enough nothing is started and nothing is copied: reading `state` and
  * the refs file, writing four small files. Else a helper process (call.h) asks the remote.
@@ -38,10 +42,11 @@ struct repos_config {
     gid_t gid;
 };
 
+/* ERR_INVALID when the host can't give what WORKSPACES asks for. */
 struct repos *repos_new(const struct repos_config *config, struct err *err);
 void repos_free(struct repos *repos);
 
-/* "overlay" or "copy". */
+/* "overlay", "reflink" or "copy". */
 const char *repos_method(const struct repos *repos);
 
 /* What a task asks for; all borrowed, NULL for not given. */

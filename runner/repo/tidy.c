@@ -218,6 +218,23 @@ static void remove_one(struct repos *repos, const char *name, const char *openin
         log_warn("repo", "%s", err.msg);
 }
 
+/* Notes on trees that are gone. */
+static void remove_notes(const char *mirror)
+{
+    char note[4400], tree[4400];
+    AUTO(strlist) struct strlist names = STRLIST_INIT;
+    AUTO(str) char *notes = path_join(mirror, REPORT_NOTES);
+    if (!notes)
+        return;
+    list_dir(notes, &names);
+    for (size_t i = 0; i < names.count; i++) {
+        snprintf(note, sizeof(note), "%s/%s", notes, names.items[i]);
+        snprintf(tree, sizeof(tree), "%s/tree-%s", mirror, names.items[i]);
+        if (access(tree, F_OK) != 0)
+            unlink(note);
+    }
+}
+
 /* One mirror: what no fetch and no task needs any more goes, the rest is surveyed. */
 static void survey_mirror(struct repos *repos, const char *mirror, struct survey *survey)
 {
@@ -232,6 +249,7 @@ static void survey_mirror(struct repos *repos, const char *mirror, struct survey
         remove_one(repos, mirror, whole.opening); /* what a clone that failed has left */
         return;
     }
+    remove_notes(path);
     list_dir(path, &names);
     for (size_t i = 0; i < names.count; i++) {
         const char *item = names.items[i];
@@ -338,7 +356,9 @@ void repos_sweep(struct repos *repos)
     list_dir(repos->dir, &names);
     for (size_t i = 0; i < names.count; i++) {
         AUTO(str) char *path = path_join(repos->dir, names.items[i]);
-        if (path && str_starts(names.items[i], "push-") && path_remove_tree(path, &err))
+        bool left =
+            str_starts(names.items[i], REPOS_PUSH) || str_starts(names.items[i], REPOS_GROWING);
+        if (path && left && path_remove_tree(path, &err))
             log_warn("repo", "%s", err.msg);
     }
 }

@@ -56,6 +56,11 @@ void crypto_sha256(const void *data, size_t len, unsigned char digest[CRYPTO_SHA
     must(EVP_Digest(data, len, digest, NULL, EVP_sha256(), NULL));
 }
 
+void crypto_sha1(const void *data, size_t len, unsigned char digest[CRYPTO_SHA1_SIZE])
+{
+    must(EVP_Digest(data, len, digest, NULL, EVP_sha1(), NULL));
+}
+
 void crypto_hmac_sha256(const void *key, size_t key_len, const void *data, size_t len,
                         unsigned char mac[CRYPTO_SHA256_SIZE])
 {

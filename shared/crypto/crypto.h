@@ -18,6 +18,10 @@
 
 void crypto_sha256(const void *data, size_t len, unsigned char digest[CRYPTO_SHA256_SIZE]);
 
+/* For formats that have it, such as git's; no protection against anybody. */
+#define CRYPTO_SHA1_SIZE 20
+void crypto_sha1(const void *data, size_t len, unsigned char digest[CRYPTO_SHA1_SIZE]);
+
 /* A digest over several pieces. */
 struct crypto_hash;
 struct crypto_hash *crypto_hash_new(void);
