@@ -4,6 +4,8 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/path.h"
+#include "runner/api/numbers.h"
+#include "runner/api/openapi.h"
 #include "runner/api/system_prompt.h"
 #include "runner/api/visits.h"
 #include "runner/oauth/breaker.h"
@@ -253,8 +255,22 @@ static int serve_http(struct house *house, const struct config *config, struct e
     return 0;
 }
 
+/* Who has something to show at /metrics. */
+static void list_metrics(struct house *house)
+{
+    const struct metric_source sources[] = {
+        {engine_metrics, house->engine},   {keeper_metrics, house->keeper},
+        {breaker_metrics, house->breaker}, {proxy_metrics, house->proxy},
+        {repos_metrics, house->repos},
+    };
+    _Static_assert(sizeof(sources) < sizeof(house->metrics), "the last one stays empty");
+    memcpy(house->metrics, sources, sizeof(sources));
+}
+
 static int build_api(struct house *house, struct err *err)
 {
+    size_t count;
+    const struct http_route *routes = api_routes(&count);
     struct api *api = &house->api;
     api->config = &house->config;
     api->engine = house->engine;
@@ -273,7 +289,12 @@ static int build_api(struct house *house, struct err *err)
     api->version = RUNNER_VERSION;
     api->started_ms = clock_mono_ms();
     api->system_prompt = system_prompt_new();
-    return api->guard && api->visits && api->system_prompt ? 0 : err_sys(err, "api");
+    api->numbers = api_numbers_new(routes, count);
+    list_metrics(house);
+    api->metrics = house->metrics;
+    api->openapi = openapi_new(api->version);
+    bool all = api->guard && api->visits && api->system_prompt && api->numbers && api->openapi;
+    return all ? 0 : err_sys(err, "api");
 }
 
 int house_build(struct house *house, struct config *config, struct err *err)
@@ -320,6 +341,8 @@ void house_take_apart(struct house *house)
     api_guard_free(house->api.guard);
     visits_free(house->api.visits);
     system_prompt_free(house->api.system_prompt);
+    api_numbers_free(house->api.numbers);
+    openapi_free(house->api.openapi);
     fd_close(&house->lock_fd);
     for (size_t i = 0; i < house->config_count; i++)
         config_free(house->configs[i]);

@@ -2,6 +2,7 @@
 #ifndef DAEMON_HOUSE_H
 #define DAEMON_HOUSE_H
 
+#include "base/metric.h"
 #include "base/redact.h"
 #include "runner/api/api.h"
 #include "runner/claude/claude.h"
@@ -11,6 +12,7 @@
 
 #include <stdatomic.h>
 
+#define METRIC_SOURCES_MAX 16
 #define CONFIGS_MAX 1024 /* reloads that may be remembered; readers may still hold old ones */
 
 struct house {
@@ -25,6 +27,7 @@ struct house {
     struct flow *flow;
     char marker[128]; /* in the environment of what we start: TASK_MARKER=… */
     struct repos *repos;
+    struct metric_source metrics[METRIC_SOURCES_MAX];
     struct janitor *janitor;
     struct breaker *breaker;
     struct alert *alert;

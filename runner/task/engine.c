@@ -38,7 +38,8 @@ struct engine *engine_new(const struct engine_config *config, struct err *err)
     for (int i = 0; i < MEND_LOCKS; i++)
         pthread_mutex_init(&engine->mend[i], NULL);
     cond_init(&engine->quiet);
-    if (live_init(&engine->table) || make_dirs(engine, err)) {
+    if (live_init(&engine->table) || numbers_init(&engine->numbers, config->kinds, err) ||
+        make_dirs(engine, err)) {
         engine_free(engine);
         return NULL;
     }
@@ -50,6 +51,7 @@ void engine_free(struct engine *engine)
     if (!engine)
         return;
     live_done(&engine->table);
+    numbers_done(&engine->numbers);
     pthread_cond_destroy(&engine->quiet);
     for (int i = 0; i < MEND_LOCKS; i++)
         pthread_mutex_destroy(&engine->mend[i]);
@@ -410,6 +412,8 @@ int engine_cancel(struct engine *engine, const char *id, enum task_state *ret_st
         int done = cancel_waiting(engine, id, err);
         if (done < 0 || store_get(engine->config.store, id, &record, err))
             return -1;
+        if (done == 1)
+            numbers_ended(engine, record.kind, TASK_CANCELLED, record.reason);
         if (record.state == TASK_CANCELLED) {
             *ret_state = TASK_CANCELLED;
             return 0;

@@ -58,8 +58,10 @@ static int settle(const struct task_record *record, void *arg)
                                  .summary = buf_str(&summary),
                                  .now_ms = clock_real_ms()};
     all->failed++;
-    all->broken |=
-        store_end(engine->config.store, record->id, 1u << TASK_RUNNING, &end, all->err) < 0;
+    int ended = store_end(engine->config.store, record->id, 1u << TASK_RUNNING, &end, all->err);
+    all->broken |= ended < 0;
+    if (ended == 1)
+        numbers_ended(engine, record->kind, end.state, end.reason);
     /* events that cannot be written are no reason not to start: a reader will mend them */
     if (!all->broken && engine_mend_events(engine, record->id, all->err))
         log_warn("task", "the last event of task '%s' is missing for now: %s", record->id,
