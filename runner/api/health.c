@@ -47,6 +47,18 @@ static void print_tasks(const struct engine_load *load, struct json_writer *w)
     json_close(w);
 }
 
+static void print_disk(const struct api *api, struct json_writer *w)
+{
+    struct err ignored;
+    int64_t free_bytes, total_bytes;
+    if (disk_space(api->state_dir, &free_bytes, &total_bytes, &ignored))
+        return;
+    json_open_object(w, "disk");
+    json_add_int(w, "free_bytes", free_bytes);
+    json_add_int(w, "total_bytes", total_bytes);
+    json_close(w);
+}
+
 /* More for those who hold a secret. */
 static void print_verbose(const struct api *api, struct json_writer *w)
 {
@@ -67,6 +79,7 @@ static void print_verbose(const struct api *api, struct json_writer *w)
     json_add_int(w, "refused", (int64_t)http.refused);
     json_add_int(w, "cut_off", (int64_t)http.cut_off);
     json_close(w);
+    print_disk(api, w);
     config_print_json(config, &text);
     json_add_raw(w, "config", buf_str(&text), text.len);
 }

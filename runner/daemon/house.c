@@ -2,12 +2,15 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "runner/api/numbers.h"
+#include "runner/api/openapi.h"
 #include "runner/api/system_prompt.h"
 #include "runner/api/visits.h"
 #include "runner/overflow/prompt.h"
 #include "runner/version.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #define HEAD_MS 30000
 #define BODY_IDLE_MS 30000
@@ -130,8 +133,23 @@ static int serve_http(struct house *house, const struct config *config, struct e
     return 0;
 }
 
+/* Who has something to show at /metrics. */
+static void list_metrics(struct house *house)
+{
+    const struct core *core = &house->core;
+    const struct metric_source sources[] = {
+        {engine_metrics, core->engine}, {keeper_metrics, core->keeper},
+        {breaker_metrics, core->breaker}, {proxy_metrics, core->proxy},
+        {repos_metrics, core->repos},
+    };
+    _Static_assert(sizeof(sources) < sizeof(house->metrics), "the last one stays empty");
+    memcpy(house->metrics, sources, sizeof(sources));
+}
+
 static int build_api(struct house *house, struct err *err)
 {
+    size_t count;
+    const struct http_route *routes = api_routes(&count);
     struct api *api = &house->api;
     api->config = &house->core.config;
     api->engine = house->core.engine;
@@ -153,7 +171,12 @@ static int build_api(struct house *house, struct err *err)
     api->version = RUNNER_VERSION;
     api->started_ms = clock_mono_ms();
     api->system_prompt = system_prompt_new();
-    return api->guard && api->visits && api->system_prompt ? 0 : err_sys(err, "api");
+    api->numbers = api_numbers_new(routes, count);
+    list_metrics(house);
+    api->metrics = house->metrics;
+    api->openapi = openapi_new(api->version);
+    bool all = api->guard && api->visits && api->system_prompt && api->numbers && api->openapi;
+    return all ? 0 : err_sys(err, "api");
 }
 
 int house_build(struct house *house, struct config *config, struct err *err)
@@ -190,6 +213,8 @@ void house_take_apart(struct house *house)
     api_guard_free(house->api.guard);
     visits_free(house->api.visits);
     system_prompt_free(house->api.system_prompt);
+    api_numbers_free(house->api.numbers);
+    openapi_free(house->api.openapi);
     for (size_t i = 0; i < house->config_count; i++)
         config_free(house->configs[i]);
 }

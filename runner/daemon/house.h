@@ -2,12 +2,14 @@
 #ifndef DAEMON_HOUSE_H
 #define DAEMON_HOUSE_H
 
+#include "base/metric.h"
 #include "runner/api/api.h"
 #include "runner/core/core.h"
 #include "runner/janitor/janitor.h"
 #include "runner/oauth/alert.h"
 #include "runner/webhook/webhook.h"
 
+#define METRIC_SOURCES_MAX 16
 #define CONFIGS_MAX 1024 /* reloads that may be remembered; readers may still hold old ones */
 
 struct house {
@@ -20,6 +22,7 @@ struct house {
     struct overflow *overflow; /* NULL: no cloud is configured */
     struct task_kind cloud_kind;
     struct prompt_watch *prompt; /* NULL: SYSTEM_PROMPT_SECRET is not set */
+    struct metric_source metrics[METRIC_SOURCES_MAX];
     struct janitor *janitor;
     struct alert *alert;
     struct webhook *webhook;

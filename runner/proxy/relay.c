@@ -229,6 +229,8 @@ static int on_head(int status, const struct buf *head, void *arg)
     bool typed = net_header(head, "Content-Type", type, sizeof(type)) != NULL;
     relay->status = status;
     relay->began = true;
+    if (is_shared(relay->lease))
+        figures_read(relay->proxy, head);
     if (status == 429)
         heed_limit(relay, head);
     else if (status == 401)

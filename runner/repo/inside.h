@@ -22,6 +22,7 @@ struct repos {
     bool reflink;         /* when there is no overlay: files can share blocks */
     pthread_mutex_t lock; /* of what follows; never held across I/O but a rename */
     struct hold *holds;
+    _Atomic int64_t mirrors, bytes; /* as of the last repos_tidy(); -1: there was none yet */
 };
 
 int hold_take(struct repos *repos, const char *name, struct err *err);

@@ -51,6 +51,7 @@ struct repos *repos_new(const struct repos_config *config, struct err *err)
         return NULL;
     }
     repos->config = *config;
+    repos->mirrors = repos->bytes = -1;
     pthread_mutex_init(&repos->lock, NULL);
     if (make_places(repos, err)) {
         repos_free(repos);

@@ -76,6 +76,10 @@ int repos_lend(struct repos *repos, const struct repo_wish *wish,
 /* The janitor's round: repacks, removes what nobody needs, keeps to REPO_CACHE_MAX_MB. */
 void repos_tidy(struct repos *repos);
 
+/* Prints what is counted, for a page of metrics; arg is a struct repos. */
+struct metric_page;
+void repos_metrics(struct metric_page *page, void *arg);
+
 struct workspace;
 
 /* Makes a workspace for the run in `dir`: its files appear at dir/work, for who has its mounts.

@@ -3,6 +3,7 @@
 #include "base/fd.h"
 #include "base/id.h"
 #include "base/log.h"
+#include "base/metric.h"
 #include "base/path.h"
 #include "base/str.h"
 #include "runner/repo/inside.h"
@@ -332,6 +333,7 @@ void repos_tidy(struct repos *repos)
 {
     struct err err;
     struct survey survey = {0};
+    int64_t mirrors = 0;
     AUTO(strlist) struct strlist names = STRLIST_INIT;
     list_dir(repos->dir, &names);
     for (size_t i = 0; i < names.count; i++) {
@@ -341,12 +343,29 @@ void repos_tidy(struct repos *repos)
             if (has_many_packs(repos, name))
                 repack(repos, name);
             survey_mirror(repos, name, &survey);
+            mirrors++;
         } else if (path && str_starts(name, GONE) && path_remove_tree(path, &err)) {
             log_warn("repo", "%s", err.msg);
         }
     }
     evict(repos, &survey);
     free(survey.items);
+    atomic_store(&repos->mirrors, mirrors);
+    atomic_store(&repos->bytes, survey.total);
+}
+
+void repos_metrics(struct metric_page *page, void *arg)
+{
+    struct repos *repos = arg;
+    int64_t mirrors = atomic_load(&repos->mirrors), bytes = atomic_load(&repos->bytes);
+    metric_family(page, "claude_runner_repo_mirrors", METRIC_GAUGE,
+                  "Cached repositories, as of the janitor's last round.");
+    if (mirrors >= 0)
+        metric_count(page, mirrors, NULL);
+    metric_family(page, "claude_runner_repo_cache_bytes", METRIC_GAUGE,
+                  "What they take on the disk, as of the janitor's last round.");
+    if (bytes >= 0)
+        metric_count(page, bytes, NULL);
 }
 
 void repos_sweep(struct repos *repos)

@@ -303,6 +303,9 @@ struct spec_field {
 /* The index'th row, or -1 past the end. */
 int spec_field_at(size_t index, struct spec_field *ret_field);
 
+/* Appends the JSON Schema of the requests that have the fields of `where`: SPEC_CLAUDE, … */
+void spec_print_schema(unsigned where, struct buf *out);
+
 /* Appends the table of the fields that requests of `where` have. */
 void spec_print_markdown(unsigned where, struct buf *out);
 

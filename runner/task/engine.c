@@ -37,7 +37,8 @@ struct engine *engine_new(const struct engine_config *config, struct err *err)
         pthread_mutex_init(&engine->mend[i], NULL);
     cond_init(&engine->quiet);
     cond_init(&engine->clock);
-    if (live_init(&engine->table) || make_dirs(engine, err)) {
+    if (live_init(&engine->table) || numbers_init(&engine->numbers, config->kinds, err) ||
+        make_dirs(engine, err)) {
         engine_free(engine);
         return NULL;
     }
@@ -50,6 +51,7 @@ void engine_free(struct engine *engine)
         return;
     lanes_stop(engine);
     live_done(&engine->table);
+    numbers_done(&engine->numbers);
     pthread_cond_destroy(&engine->quiet);
     pthread_cond_destroy(&engine->clock);
     for (int i = 0; i < MEND_LOCKS; i++)
@@ -339,6 +341,8 @@ int engine_cancel(struct engine *engine, const char *id, enum task_state *ret_st
         int done = cancel_waiting(engine, id, err);
         if (done < 0 || store_get(engine->config.store, id, &record, err))
             return -1;
+        if (done == 1)
+            numbers_ended(engine, record.kind, TASK_CANCELLED, record.reason);
         if (record.state == TASK_CANCELLED) {
             *ret_state = TASK_CANCELLED;
             return 0;

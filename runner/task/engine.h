@@ -161,6 +161,10 @@ struct engine_load {
 };
 void engine_load(struct engine *engine, struct engine_load *ret_load);
 
+/* Prints what is counted, for a page of metrics; arg is a struct engine. */
+struct metric_page;
+void engine_metrics(struct metric_page *page, void *arg);
+
 /* Appends a JSON array of the running tasks. */
 void engine_print_running(struct engine *engine, struct buf *out);
 

@@ -39,6 +39,14 @@ struct settled {
     bool broken;
 };
 
+static void count_end(struct engine *engine, const char *id)
+{
+    struct err ignored;
+    AUTO(task_record) struct task_record record = {0};
+    if (store_get(engine->config.store, id, &record, &ignored) == 0)
+        numbers_ended(engine, record.kind, record.state, record.reason);
+}
+
 /* Fails a task that nobody runs; non-zero when that cannot be stored. */
 static int fail(struct settled *all, const char *id, unsigned from, int64_t duration_ms,
                 const char *reason, const char *error)
@@ -54,7 +62,10 @@ static int fail(struct settled *all, const char *id, unsigned from, int64_t dura
                                  .summary = buf_str(&summary),
                                  .now_ms = clock_real_ms()};
     all->failed++;
-    all->broken |= store_end(engine->config.store, id, from, &end, all->err) < 0;
+    int ended = store_end(engine->config.store, id, from, &end, all->err);
+    all->broken |= ended < 0;
+    if (ended == 1)
+        count_end(engine, id);
     /* events that cannot be written are no reason not to start: a reader will mend them */
     if (!all->broken && engine_mend_events(engine, id, all->err))
         log_warn("task", "the last event of task '%s' is missing for now: %s", id, all->err->msg);

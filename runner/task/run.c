@@ -32,7 +32,8 @@ struct task_run {
     char *keep_dir;
     struct events *events;
     struct redact_set *redact;
-    int wake_fd; /* borrowed from live */
+    int wake_fd;        /* borrowed from live */
+    int64_t events_end; /* as last told */
     bool unhealthy;
     struct err trouble; /* why */
 };
@@ -299,6 +300,9 @@ static bool claim(struct task_run *run)
 static void tell_followers(int64_t end, void *arg)
 {
     struct task_run *run = arg;
+    atomic_fetch_add_explicit(&run->engine->numbers.event_bytes, end - run->events_end,
+                              memory_order_relaxed);
+    run->events_end = end;
     pthread_mutex_lock(&run->engine->lock);
     for (struct engine_watch *watch = run->live->watches; watch; watch = watch->next)
         if (watch->grew)
@@ -335,6 +339,7 @@ static int prepare(struct task_run *run, struct err *err)
     run->events = begin_events(run->engine, run->record.id, err);
     if (!run->events)
         return -1;
+    run->events_end = events_size(run->events);
     events_tell(run->events, tell_followers, run);
     return make_private_dir(run, err);
 }
@@ -384,11 +389,16 @@ static void store_outcome(struct task_run *run, const struct task_outcome *outco
                            .session_kept = outcome->session_kept,
                            .now_ms = clock_real_ms()};
     struct store *store = run->engine->config.store;
-    while (store_end(store, run->live->id, 1u << TASK_RUNNING, &end, &err) < 0) {
+    int ended;
+    while ((ended = store_end(store, run->live->id, 1u << TASK_RUNNING, &end, &err)) < 0) {
         log_error("task", "cannot store the outcome: %s", err.msg);
         if (task_run_stop(run) == STOP_INTERRUPT)
             return;
         pause_before_retry(run);
+    }
+    if (ended == 1) {
+        numbers_ended(run->engine, run->live->kind, end.state, end.reason);
+        numbers_ran(run->engine, run->live->kind, duration_ms, &summary);
     }
 }
 
@@ -494,12 +504,15 @@ static bool keep_for_next_start(struct task_run *run, struct task_outcome *outco
 static void run_claimed(struct task_run *run, struct task_outcome *outcome)
 {
     struct err err;
-    int64_t start = clock_mono_ms();
+    int64_t start = clock_mono_ms(), began_ms = clock_real_ms();
     log_info("task", "running");
-    if (prepare(run, &err))
-        fail_outcome(outcome, &err);
-    else
+    bool prepared = prepare(run, &err) == 0;
+    if (run->record.attempts == 1)
+        numbers_began(run->engine, run->live->kind, began_ms - run->live->created_ms);
+    if (prepared)
         run_kind(run, outcome);
+    else
+        fail_outcome(outcome, &err);
     int64_t duration =
         run->live->adopted ? clock_real_ms() - run->record.started_ms : clock_mono_ms() - start;
     if (keep_for_next_start(run, outcome) || outcome->state == TASK_RUNNING)

@@ -31,7 +31,8 @@ struct launcher {
     int socket;
     pid_t pid;
     bool stopped;
-    _Atomic int walls; /* read without the lock */
+    _Atomic int walls; /* read without the lock, as what follows */
+    struct launcher_numbers numbers;
 };
 
 struct child {
@@ -212,6 +213,11 @@ enum proc_walls launcher_walls(const struct launcher *launcher)
     return (enum proc_walls)launcher->walls;
 }
 
+const struct launcher_numbers *launcher_numbers(const struct launcher *launcher)
+{
+    return &launcher->numbers;
+}
+
 static int send_request(int socket, const int fds[WIRE_FDS])
 {
     struct wire wire = {.type = WIRE_LAUNCH};
@@ -375,6 +381,7 @@ struct child *launcher_spawn(struct launcher *launcher, const struct plan *plan,
         return NULL;
     }
     *child = (struct child){.launcher = launcher, .control = -1, .status = -1};
+    int64_t began_us = clock_mono_us();
     int rc = try_spawn(child, plan, stdio, err);
     if (rc == 1) { /* a launcher that was killed takes requests for another moment */
         fd_close(&child->control);
@@ -382,9 +389,11 @@ struct child *launcher_spawn(struct launcher *launcher, const struct plan *plan,
         rc = try_spawn(child, plan, stdio, err);
     }
     if (rc) {
+        atomic_fetch_add_explicit(&launcher->numbers.failed, 1, memory_order_relaxed);
         child_free(child);
         return NULL;
     }
+    histogram_add(&launcher->numbers.took, clock_mono_us() - began_us);
     return child;
 }
 
