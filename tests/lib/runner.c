@@ -1,5 +1,6 @@
 #include "testing.h"
 
+#include <ftw.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +21,13 @@ static const char *daemon_path(void)
 {
     const char *path = getenv("CR_BINARY");
     return path ? path : TEST_RUNNER;
+}
+
+/* Who runs the daemon: CR_RUNNER_UID, where we are root, else ourselves. */
+static uid_t daemon_uid(void)
+{
+    const char *uid = getenv("CR_RUNNER_UID");
+    return uid && geteuid() == 0 ? (uid_t)strtoul(uid, NULL, 10) : geteuid();
 }
 
 /* ---- starting ---- */
@@ -243,11 +251,25 @@ void runner_use_real_cli(struct runner *runner, const struct api *api)
     runner_set(runner, "ANTHROPIC_UPSTREAM", api->base);
 }
 
+static int give_one(const char *path, const struct stat *st, int kind, struct FTW *ftw)
+{
+    (void)st, (void)kind, (void)ftw;
+    return lchown(path, daemon_uid(), (gid_t)daemon_uid());
+}
+
+/* What a test has put into the runner's directories belongs to who runs it. */
+static void give_to_daemon(const char *dir)
+{
+    if (daemon_uid() != geteuid())
+        assert_int_equal(nftw(dir, give_one, 16, FTW_PHYS | FTW_MOUNT), 0);
+}
+
 static void launch(struct runner *runner)
 {
     char *argv[] = {strdup(daemon_path()), (char[]){"serve"}, NULL};
     assert_int_equal(runner->pid, 0);
-    runner->pid = proc_start(argv, runner->env, NULL, runner->log);
+    give_to_daemon(runner->dir);
+    runner->pid = proc_start_as(daemon_uid(), argv, runner->env, NULL, runner->log);
     free(argv[0]);
 }
 
@@ -257,6 +279,7 @@ void runner_start(struct runner *runner)
     launch(runner);
     free(runner->base);
     runner->base = await_base(runner->pid, runner->log, from);
+    assert_int_equal(proc_uid(runner->pid), daemon_uid());
 }
 
 int runner_start_refused(struct runner *runner)
