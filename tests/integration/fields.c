@@ -14,19 +14,11 @@
 static struct api *api;
 static struct runner *runner;
 
-static struct runner *new_runner(void)
-{
-    struct runner *made = runner_new();
-    api = api ? api : api_new();
-    runner_use_real_cli(made, api);
-    return made;
-}
-
 /* The runner that the tests share. */
 static struct runner *shared(void)
 {
     if (!runner) {
-        struct runner *made = new_runner();
+        struct runner *made = runner_new_real(&api);
         char *allow = textf("file:%s", made->shared);
         runner_set(made, "DEFAULT_MODEL", MODEL);
         runner_set(made, "GIT_ALLOW", allow);
@@ -45,24 +37,9 @@ static int stop_all(void **state)
     return 0;
 }
 
-static struct reply *ask_at(const struct runner *at, const char *prompt, const char *more)
-{
-    struct reply *reply = runner_execute(at, prompt, more);
-    assert_status(reply, 200);
-    return reply;
-}
-
-/* Asks and expects success. */
-static struct reply *ask(const char *prompt, const char *more)
-{
-    struct reply *reply = ask_at(shared(), prompt, more);
-    assert_json_bool(reply->json, "success", true);
-    return reply;
-}
-
 static void tell(const char *prompt, const char *more)
 {
-    reply_free(ask(prompt, more));
+    reply_free(runner_succeeded(shared(), prompt, more));
 }
 
 /* ---- what reached the model ---- */
@@ -100,15 +77,15 @@ static void a_system_prompt_replaces_the_clis_and_an_appended_one_joins_it(void 
 static void the_file_with_the_system_prompt_is_read_again(void **state)
 {
     (void)state;
-    struct runner *own = new_runner();
+    struct runner *own = runner_new_real(&api);
     char *path = textf("%s/prompt", own->dir);
     file_write(path, "You are zebra1", 0644);
     runner_set(own, "SYSTEM_PROMPT_FILE", path);
     runner_start(own);
-    reply_free(ask_at(own, "[[text:ok]] filemark1", ""));
+    reply_free(runner_ran(own, "[[text:ok]] filemark1", ""));
     file_write(path, "You are zebra2, at last", 0644);
-    reply_free(ask_at(own, "[[text:ok]] filemark2", ""));
-    reply_free(ask_at(own, "[[text:ok]] filemark3", "\"systemPrompt\":\"You are lion43\""));
+    reply_free(runner_ran(own, "[[text:ok]] filemark2", ""));
+    reply_free(runner_ran(own, "[[text:ok]] filemark3", "\"systemPrompt\":\"You are lion43\""));
     assert_asked(api, "filemark1", "system", "zebra1");
     assert_asked(api, "filemark2", "system", "zebra2, at last");
     assert_not_asked(api, "filemark3", "system", "zebra");
@@ -119,7 +96,8 @@ static void the_file_with_the_system_prompt_is_read_again(void **state)
 static void the_prompt_is_in_nobodys_argument_list(void **state)
 {
     (void)state;
-    struct reply *reply = ask(
+    struct reply *reply = runner_succeeded(
+        shared(),
         "[[tool:Bash {\"command\":\"tr '\\\\0' ' ' </proc/$PPID/cmdline\"}]][[echo]] secretwish",
         BASH ",\"useNamedPipe\":true");
     assert_json_contains(reply->json, "output", "--output-format stream-json");
@@ -131,8 +109,9 @@ static void a_slash_command_of_the_request_expands(void **state)
 {
     (void)state;
     struct reply *reply =
-        ask("/greet alpha", "\"slashCommands\":{\"greet\":\"Hail $ARGUMENTS slashmark "
-                            "[[text:hailed]]\"}");
+        runner_succeeded(shared(), "/greet alpha",
+                         "\"slashCommands\":{\"greet\":\"Hail $ARGUMENTS slashmark "
+                         "[[text:hailed]]\"}");
     assert_json_text(reply->json, "output", "hailed");
     assert_asked(api, "slashmark", "messages", "Hail alpha slashmark");
     reply_free(reply);
@@ -145,7 +124,7 @@ static bool could_touch(const char *name, const char *more)
 {
     char *file = textf("%s/%s", shared()->shared, name);
     char *prompt = textf("[[tool:Bash {\"command\":\"touch %s\"}]][[text:went on]]", file);
-    struct reply *reply = ask(prompt, more);
+    struct reply *reply = runner_succeeded(shared(), prompt, more);
     bool did = access(file, F_OK) == 0;
     if (!did)
         assert_json_text(reply->json, "permission_denials.0.tool_name", "Bash");
@@ -181,10 +160,10 @@ static void the_permission_mode_decides_about_edits(void **state)
 {
     (void)state;
     static const char write[] = "[[tool:Write {\"file_path\":\"a\",\"content\":\"b\"}]][[text:ok]]";
-    struct reply *reply = ask(write, "\"permissionMode\":\"default\"");
+    struct reply *reply = runner_succeeded(shared(), write, "\"permissionMode\":\"default\"");
     assert_json_text(reply->json, "permission_denials.0.tool_name", "Write");
     reply_free(reply);
-    reply = ask(write, "\"permissionMode\":\"acceptEdits\"");
+    reply = runner_succeeded(shared(), write, "\"permissionMode\":\"acceptEdits\"");
     assert_json_lacks(reply->json, "permission_denials.0");
     reply_free(reply);
     tell("[[text:ok]] planmark", "\"permissionMode\":\"plan\"");
@@ -195,7 +174,7 @@ static void the_permission_mode_decides_about_edits(void **state)
 
 static void assert_reason(const char *prompt, const char *more, const char *reason)
 {
-    struct reply *reply = ask_at(shared(), prompt, more);
+    struct reply *reply = runner_ran(shared(), prompt, more);
     assert_json_bool(reply->json, "success", false);
     assert_json_text(reply->json, "reason", reason);
     assert_true(strlen(json_text(reply->json, "error")) > 0);
@@ -216,7 +195,7 @@ static void turns_money_and_time_are_limited(void **state)
     assert_int_equal(asked_times(api, "limitmark2"), 1);
     free(prompt);
     assert_reason("[[hang]] limitmark3", "\"timeout_ms\":1500", "timeout");
-    struct reply *reply = ask("[[text:ok]]", "\"timeoutMinutes\":7");
+    struct reply *reply = runner_succeeded(shared(), "[[text:ok]]", "\"timeoutMinutes\":7");
     char *path = textf("/tasks/%s", json_text(reply->json, "taskId"));
     struct reply *task = runner_get(runner, path);
     assert_json_number(task->json, "request.timeout_ms", 420000);
@@ -241,9 +220,10 @@ static void the_model_and_its_effort_are_the_requests_or_the_default(void **stat
 static void an_overloaded_model_has_a_stand_in(void **state)
 {
     (void)state;
-    struct reply *reply = ask("[[error:529 times=3]][[text:stood in]] fallmark",
-                              "\"fallbackModel\":\"claude-haiku-4-5\",\"environmentSecrets\":"
-                              "{\"CLAUDE_CODE_MAX_RETRIES\":\"5\"}");
+    struct reply *reply =
+        runner_succeeded(shared(), "[[error:529 times=3]][[text:stood in]] fallmark",
+                         "\"fallbackModel\":\"claude-haiku-4-5\",\"environmentSecrets\":"
+                         "{\"CLAUDE_CODE_MAX_RETRIES\":\"5\"}");
     assert_json_text(reply->json, "output", "stood in");
     assert_asked(api, "fallmark", "model", "claude-haiku-4-5");
     cJSON *log = api_log(api, "fallmark");
@@ -259,7 +239,8 @@ static void an_answer_follows_a_schema(void **state)
     static const char schema[] = "{\"type\":\"object\",\"properties\":{\"n\":{\"type\":"
                                  "\"integer\"}},\"required\":[\"n\"]}";
     char *more = textf("\"jsonSchema\":%s", schema);
-    struct reply *reply = ask("[[tool:StructuredOutput {\"n\":5}]][[text:x]] schemamark", more);
+    struct reply *reply = runner_succeeded(
+        shared(), "[[tool:StructuredOutput {\"n\":5}]][[text:x]] schemamark", more);
     assert_json_number(reply->json, "structured_output.n", 5);
     assert_json_text(reply->json, "output", "{\"n\":5}");
     assert_asked(api, "schemamark", "tools", schema);
@@ -269,9 +250,11 @@ static void an_answer_follows_a_schema(void **state)
     cJSON *quoted = cJSON_CreateString(schema);
     char *text = cJSON_PrintUnformatted(quoted);
     more = textf("\"jsonSchema\":%s", text);
-    reply = ask("[[tool:StructuredOutput {\"n\":\"five\"}]][[tool:StructuredOutput {\"n\":6}]]"
-                "[[text:x]]",
-                more);
+    reply = runner_succeeded(
+        shared(),
+        "[[tool:StructuredOutput {\"n\":\"five\"}]][[tool:StructuredOutput {\"n\":6}]]"
+        "[[text:x]]",
+        more);
     assert_json_number(reply->json, "structured_output.n", 6);
     reply_free(reply);
     free(more);
@@ -282,8 +265,9 @@ static void an_answer_follows_a_schema(void **state)
 static void parts_of_messages_come_when_wanted(void **state)
 {
     (void)state;
-    struct reply *with = ask("[[text:ok]]", "\"includePartialMessages\":true");
-    struct reply *without = ask("[[text:ok]]", "");
+    struct reply *with =
+        runner_succeeded(shared(), "[[text:ok]]", "\"includePartialMessages\":true");
+    struct reply *without = runner_succeeded(shared(), "[[text:ok]]", "");
     char *some = events_of(with), *none = events_of(without);
     assert_non_null(strstr(some, "\"type\":\"stream_event\""));
     assert_non_null(strstr(some, "text_delta"));
@@ -314,6 +298,10 @@ static void the_requests_own_credential_reaches_the_api(void **state)
     assert_json_contains(log, "0.headers.anthropic-beta", "oauth-2025-04-20");
     assert_json_lacks(log, "0.headers.x-api-key");
     cJSON_Delete(log);
+    char *text = runner_log(runner);
+    assert_null(strstr(text, "own-key"));
+    assert_null(strstr(text, "own-token"));
+    free(text);
 }
 
 /* ---- what Claude has at hand ---- */
@@ -331,11 +319,12 @@ static void servers_of_the_request_offer_their_tools(void **state)
                        "\"args\":[\"%s\"],\"env\":{\"BIAS\":\"1000\"}}}},"
                        "\"allowedTools\":[\"mcp__calc__add\"]",
                        script);
-    struct reply *reply = ask("[[tool:mcp__calc__add {\"a\":40,\"b\":2}]][[echo]] mcpmark", more);
+    struct reply *reply = runner_succeeded(
+        shared(), "[[tool:mcp__calc__add {\"a\":40,\"b\":2}]][[echo]] mcpmark", more);
     assert_json_text(reply->json, "output", "sum=1042");
     reply_free(reply);
     char *events = NULL, *bare = NULL;
-    reply = ask("[[text:ok]]", "");
+    reply = runner_succeeded(shared(), "[[text:ok]]", "");
     bare = events_of(reply);
     assert_null(strstr(bare, "mcp__calc__add"));
     free(events);
@@ -349,11 +338,12 @@ static void servers_of_the_request_offer_their_tools(void **state)
 static void subagents_of_the_request_are_offered_and_work(void **state)
 {
     (void)state;
-    struct reply *reply =
-        ask("[[tool:Agent {\"description\":\"d\",\"prompt\":\"[[text:checked]] submark\","
-            "\"subagent_type\":\"checker\"}]][[echo]] agentmark",
-            "\"subagents\":{\"checker\":{\"description\":\"checks zebras\",\"prompt\":"
-            "\"You check stripes\"}}");
+    struct reply *reply = runner_succeeded(
+        shared(),
+        "[[tool:Agent {\"description\":\"d\",\"prompt\":\"[[text:checked]] submark\","
+        "\"subagent_type\":\"checker\"}]][[echo]] agentmark",
+        "\"subagents\":{\"checker\":{\"description\":\"checks zebras\",\"prompt\":"
+        "\"You check stripes\"}}");
     assert_json_contains(reply->json, "output", "checked");
     assert_asked(api, "agentmark", "messages", "checker: checks zebras");
     cJSON *log = api_log(api, "submark");
@@ -369,9 +359,10 @@ static void secrets_are_in_the_environment_and_in_a_file_and_not_in_the_answer(v
 {
     (void)state;
     struct reply *reply =
-        ask("[[tool:Bash {\"command\":\"echo env-$MY_SECRET; cat .env\"}]][[echo]]"
-            " envmark",
-            BASH ",\"environmentSecrets\":{\"MY_SECRET\":\"hush-4711-hush\"}");
+        runner_succeeded(shared(),
+                         "[[tool:Bash {\"command\":\"echo env-$MY_SECRET; cat .env\"}]][[echo]]"
+                         " envmark",
+                         BASH ",\"environmentSecrets\":{\"MY_SECRET\":\"hush-4711-hush\"}");
     assert_asked(api, "envmark", "messages", "env-hush-4711-hush");
     assert_asked(api, "envmark", "messages", "MY_SECRET=\\\"hush-4711-hush\\\"");
     assert_null(strstr(reply->body, "hush-4711-hush"));
@@ -386,8 +377,8 @@ static void commands_run_before_claude_does(void **state)
 {
     (void)state;
     struct reply *reply =
-        ask("[[tool:Read {\"file_path\":\"made\"}]][[echo]] premark",
-            "\"preExecutionCommands\":[\"echo one >made\",\"echo two >>made; pwd\"]");
+        runner_succeeded(shared(), "[[tool:Read {\"file_path\":\"made\"}]][[echo]] premark",
+                         "\"preExecutionCommands\":[\"echo one >made\",\"echo two >>made; pwd\"]");
     assert_json_contains(reply->json, "output", "one");
     assert_json_contains(reply->json, "output", "two");
     reply_free(reply);
@@ -442,7 +433,7 @@ static void what_a_repository_brings_along_does_not_run(void **state)
     char *prompt = textf("[[tool:Bash {\"command\":\"touch %s/ran-bash\"}]]"
                          "[[tool:Bash {\"command\":\"echo from=$FROM_REPO\"}]][[text:ok]] repomark",
                          runner->shared);
-    struct reply *reply = ask(prompt, more);
+    struct reply *reply = runner_succeeded(shared(), prompt, more);
     assert_json_text(reply->json, "permission_denials.0.tool_name", "Bash");
     assert_nothing_ran();
     assert_not_asked(api, "repomark", "messages", "from=yes");
@@ -451,7 +442,7 @@ static void what_a_repository_brings_along_does_not_run(void **state)
     reply_free(reply);
     free(more);
     more = textf("\"repoUrl\":\"%s\",\"cwdRelative\":\"sub\"", url);
-    reply = ask("[[tool:Bash {\"command\":\"pwd\"}]][[echo]] cwdmark", more);
+    reply = runner_succeeded(shared(), "[[tool:Bash {\"command\":\"pwd\"}]][[echo]] cwdmark", more);
     const char *cwd = json_text(reply->json, "output");
     assert_string_equal(cwd + strlen(cwd) - 9, "/work/sub");
     assert_nothing_ran();
@@ -469,7 +460,8 @@ static void a_task_keeps_the_callers_id_and_words(void **state)
 {
     (void)state;
     struct reply *reply =
-        ask("[[text:ok]]", "\"taskId\":\"mine-1\",\"metadata\":{\"big\":12345678901234567890}");
+        runner_succeeded(shared(), "[[text:ok]]",
+                         "\"taskId\":\"mine-1\",\"metadata\":{\"big\":12345678901234567890}");
     assert_json_text(reply->json, "taskId", "mine-1");
     assert_non_null(strstr(reply->body, "\"metadata\":{\"big\":12345678901234567890}"));
     reply_free(reply);
@@ -482,7 +474,8 @@ static void a_task_keeps_the_callers_id_and_words(void **state)
 static void a_directory_to_start_in_must_be_there(void **state)
 {
     (void)state;
-    struct reply *reply = ask_at(shared(), "[[text:never]] nowhere", "\"cwdRelative\":\"no/such\"");
+    struct reply *reply =
+        runner_ran(shared(), "[[text:never]] nowhere", "\"cwdRelative\":\"no/such\"");
     assert_json_bool(reply->json, "success", false);
     assert_json_contains(reply->json, "error", "no/such");
     reply_free(reply);
@@ -491,17 +484,6 @@ static void a_directory_to_start_in_must_be_there(void **state)
     assert_json_text(reply->json, "errors.0.field", "working_dir");
     reply_free(reply);
     assert_int_equal(asked_times(api, "nowhere"), 0);
-}
-
-/* The time at which a task has started, as text that sorts. */
-static char *start_of(const struct runner *at, const char *id)
-{
-    char *path = textf("/tasks/%s", id);
-    struct reply *reply = runner_get(at, path);
-    char *time = strdup(json_text(reply->json, "startedAt"));
-    reply_free(reply);
-    free(path);
-    return time;
 }
 
 static void the_highest_priority_goes_first(void **state)
@@ -519,7 +501,7 @@ static void the_highest_priority_goes_first(void **state)
     reply_free(runner_delete(own, path));
     for (size_t i = 0; i < COUNT(ids); i++) {
         runner_await(own, ids[i], "completed", 20000);
-        starts[i] = start_of(own, ids[i]);
+        starts[i] = runner_task_text(own, ids[i], "startedAt");
     }
     assert_true(strcmp(starts[2], starts[1]) < 0);
     assert_true(strcmp(starts[1], starts[0]) < 0);
@@ -538,7 +520,7 @@ static void the_answer_has_the_members_of_the_contract(void **state)
     static const char *const members[] = {"success",   "output",    "exit_code",     "duration_ms",
                                           "taskId",    "executor",  "sessionId",     "usage",
                                           "num_turns", "truncated", "total_cost_usd"};
-    struct reply *reply = ask("[[text:ok]]", "");
+    struct reply *reply = runner_succeeded(shared(), "[[text:ok]]", "");
     for (size_t i = 0; i < COUNT(members); i++)
         assert_json_has(reply->json, members[i]);
     reply_free(reply);

@@ -14,19 +14,11 @@
 static struct api *api;
 static struct runner *runner;
 
-static struct runner *new_runner(void)
-{
-    struct runner *made = runner_new();
-    api = api ? api : api_new();
-    runner_use_real_cli(made, api);
-    return made;
-}
-
 /* The runner that the tests share. */
 static struct runner *shared(void)
 {
     if (!runner) {
-        struct runner *made = new_runner();
+        struct runner *made = runner_new_real(&api);
         char *allow = textf("file:%s", made->shared);
         runner_set(made, "GIT_ALLOW", allow);
         runner_start(made);
@@ -42,21 +34,6 @@ static int stop_all(void **state)
     runner_free(runner);
     api_free(api);
     return 0;
-}
-
-static struct reply *ask_at(const struct runner *at, const char *prompt, const char *more)
-{
-    struct reply *reply = runner_execute(at, prompt, more);
-    assert_status(reply, 200);
-    return reply;
-}
-
-/* Asks and expects success. */
-static struct reply *ask(const char *prompt, const char *more)
-{
-    struct reply *reply = ask_at(shared(), prompt, more);
-    assert_json_bool(reply->json, "success", true);
-    return reply;
 }
 
 static char *session_of(const struct reply *reply)
@@ -76,7 +53,7 @@ static void assert_goes_on(struct runner *at, const char *session, const char *p
                            const char *mark, const char *earlier)
 {
     char *more = resume_of(session);
-    struct reply *reply = ask_at(at, prompt, more);
+    struct reply *reply = runner_ran(at, prompt, more);
     assert_json_bool(reply->json, "success", true);
     assert_json_text(reply->json, "sessionId", session);
     assert_asked(api, mark, "messages", earlier);
@@ -87,10 +64,10 @@ static void assert_goes_on(struct runner *at, const char *session, const char *p
 static void a_session_goes_on_also_after_a_restart(void **state)
 {
     (void)state;
-    struct runner *own = new_runner();
+    struct runner *own = runner_new_real(&api);
     runner_set(own, "RUNNER_SECRET", RUNNER_SECRET ",other:other-secret-0123456789");
     runner_start(own);
-    struct reply *reply = ask_at(own, "[[text:I will]] Remember heron1", "");
+    struct reply *reply = runner_ran(own, "[[text:I will]] Remember heron1", "");
     char *session = session_of(reply);
     reply_free(reply);
     assert_goes_on(own, session, "[[text:yes]] goonmark1", "goonmark1", "Remember heron1");
@@ -119,15 +96,15 @@ static void a_task_that_failed_can_be_gone_on_with(void **state)
 {
     (void)state;
     struct reply *reply =
-        ask_at(shared(), "[[tool:Bash {\"command\":\"echo 1\"}]][[text:never]] failmark1",
-               "\"maxTurns\":1");
+        runner_ran(shared(), "[[tool:Bash {\"command\":\"echo 1\"}]][[text:never]] failmark1",
+                   "\"maxTurns\":1");
     assert_json_text(reply->json, "reason", "max_turns");
     char *session = session_of(reply);
     assert_goes_on(runner, session, "[[text:yes]] failmark2", "failmark2", "failmark1");
     free(session);
     reply_free(reply);
     char *limit = textf("\"timeout_ms\":%d", 4000 * slowness());
-    reply = ask_at(runner, "[[tool:Bash {\"command\":\"echo 1\"}]][[hang]] failmark3", limit);
+    reply = runner_ran(runner, "[[tool:Bash {\"command\":\"echo 1\"}]][[hang]] failmark3", limit);
     free(limit);
     assert_json_text(reply->json, "reason", "timeout");
     session = session_of(reply);
@@ -139,15 +116,17 @@ static void a_task_that_failed_can_be_gone_on_with(void **state)
 static void what_claude_remembers_of_paths_holds(void **state)
 {
     (void)state;
-    struct reply *reply =
-        ask("[[tool:Bash {\"command\":\"pwd; seq 1 20000\"}]][[text:long]] pathmark1", BASH);
+    struct reply *reply = runner_succeeded(
+        shared(), "[[tool:Bash {\"command\":\"pwd; seq 1 20000\"}]][[text:long]] pathmark1", BASH);
     char *session = session_of(reply), *more = resume_of(session);
     assert_asked(api, "pathmark1", "messages", "persisted-output");
     reply_free(reply);
     char *with_bash = textf("%s," BASH, more);
-    reply = ask("[[tool:Bash {\"command\":\"cat $CLAUDE_CONFIG_DIR/projects/*/*/tool-results/* | "
-                "wc -l; pwd\"}]][[echo]] pathmark2",
-                with_bash);
+    reply = runner_succeeded(
+        shared(),
+        "[[tool:Bash {\"command\":\"cat $CLAUDE_CONFIG_DIR/projects/*/*/tool-results/* | "
+        "wc -l; pwd\"}]][[echo]] pathmark2",
+        with_bash);
     assert_memory_equal(json_text(reply->json, "output"), "20001\n/", 7);
     char *pwd = strdup(strchr(json_text(reply->json, "output"), '\n') + 1);
     assert_asked(api, "pathmark2", "messages", pwd);
@@ -186,7 +165,7 @@ static char *session_in_stream(const struct runner *at, const char *id)
 static void a_session_is_in_use_by_one_task_at_a_time(void **state)
 {
     (void)state;
-    struct runner *own = new_runner();
+    struct runner *own = runner_new_real(&api);
     runner_set(own, "MAX_CONCURRENT_TASKS", "1");
     runner_start(own);
     char *maker =
@@ -233,7 +212,7 @@ static void a_session_that_is_not_there_is_refused_by_name(void **state)
     reply_free(reply);
     assert_int_equal(asked_times(api, "gonemark"), 0);
     /* lost from the disk: the task says so */
-    reply = ask("[[text:ok]]", "");
+    reply = runner_succeeded(shared(), "[[text:ok]]", "");
     char *session = session_of(reply), *more = resume_of(session);
     char *kept = textf("%s/conversations/%s", runner->state, session);
     char *away = textf("%s/away", runner->state);
@@ -242,7 +221,7 @@ static void a_session_that_is_not_there_is_refused_by_name(void **state)
     assert_int_equal(st.st_mode & 077, 0);
     assert_int_equal(rename(kept, away), 0);
     reply_free(reply);
-    reply = ask_at(runner, "[[text:no]] gonemark", more);
+    reply = runner_ran(runner, "[[text:no]] gonemark", more);
     assert_json_text(reply->json, "reason", "session_error");
     assert_json_contains(reply->json, "error", "nothing is left of the session");
     reply_free(reply);
@@ -272,22 +251,26 @@ static void a_session_goes_on_in_a_fresh_workspace(void **state)
     (void)state;
     char *work = new_repo();
     char *repo = textf("\"repoUrl\":\"file://%s\",\"permissionMode\":\"acceptEdits\"", work);
-    struct reply *reply = ask("[[tool:Write {\"file_path\":\"more.md\",\"content\":\"changed\"}]]"
-                              "[[text:ok]] freshmark1",
-                              repo);
+    struct reply *reply =
+        runner_succeeded(shared(),
+                         "[[tool:Write {\"file_path\":\"more.md\",\"content\":\"changed\"}]]"
+                         "[[text:ok]] freshmark1",
+                         repo);
     char *session = session_of(reply),
          *more = textf("%s,\"resumeSessionId\":\"%s\"", repo, session);
     reply_free(reply);
-    reply =
-        ask("[[tool:Bash {\"command\":\"cat more.md; git status -s\"}]][[echo]] freshmark2", more);
+    reply = runner_succeeded(
+        shared(), "[[tool:Bash {\"command\":\"cat more.md; git status -s\"}]][[echo]] freshmark2",
+        more);
     assert_json_text(reply->json, "output", "and the tapir");
     assert_asked(api, "freshmark2", "messages", "freshmark1");
     reply_free(reply);
     free(more);
     more = textf("%s,\"resumeSessionId\":\"%s\",\"cwdRelative\":\"sub\"", repo, session);
-    reply_free(ask("[[text:ok]] freshmark3", more)); /* the CLI looks for sessions by directory */
+    reply_free(runner_succeeded(shared(), "[[text:ok]] freshmark3",
+                                more)); /* the CLI looks for sessions by directory */
     assert_asked(api, "freshmark3", "messages", "freshmark2");
-    reply_free(ask("[[text:ok]] freshmark4", more));
+    reply_free(runner_succeeded(shared(), "[[text:ok]] freshmark4", more));
     free(more);
     free(session);
     free(repo);

@@ -251,6 +251,14 @@ void runner_use_real_cli(struct runner *runner, const struct api *api)
     runner_set(runner, "ANTHROPIC_UPSTREAM", api->base);
 }
 
+struct runner *runner_new_real(struct api **api)
+{
+    struct runner *runner = runner_new();
+    *api = *api ? *api : api_new();
+    runner_use_real_cli(runner, *api);
+    return runner;
+}
+
 static int give_one(const char *path, const struct stat *st, int kind, struct FTW *ftw)
 {
     (void)st, (void)kind, (void)ftw;
@@ -416,6 +424,20 @@ struct reply *runner_execute(const struct runner *runner, const char *prompt, co
     return reply;
 }
 
+struct reply *runner_ran(const struct runner *runner, const char *prompt, const char *more)
+{
+    struct reply *reply = runner_execute(runner, prompt, more);
+    assert_status(reply, 200);
+    return reply;
+}
+
+struct reply *runner_succeeded(const struct runner *runner, const char *prompt, const char *more)
+{
+    struct reply *reply = runner_ran(runner, prompt, more);
+    assert_json_bool(reply->json, "success", true);
+    return reply;
+}
+
 char *runner_submit(const struct runner *runner, const char *prompt, const char *more)
 {
     char *fields = textf("\"detach\":true%s%s", *more ? "," : "", more);
@@ -433,14 +455,19 @@ char *runner_submit(const struct runner *runner, const char *prompt, const char 
     return id;
 }
 
-char *runner_task_state(const struct runner *runner, const char *id)
+char *runner_task_text(const struct runner *runner, const char *id, const char *member)
 {
     char *path = textf("/tasks/%s", id);
     struct reply *reply = runner_get(runner, path);
-    char *state = strdup(json_text(reply->json, "status"));
+    char *text = strdup(json_text(reply->json, member));
     reply_free(reply);
     free(path);
-    return state;
+    return text;
+}
+
+char *runner_task_state(const struct runner *runner, const char *id)
+{
+    return runner_task_text(runner, id, "status");
 }
 
 void runner_await(const struct runner *runner, const char *id, const char *state, int ms)
