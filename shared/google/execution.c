@@ -18,9 +18,8 @@ int execution_quantity(const char *text, double *ret_value)
         {"T", 1e12}, {"Ki", 1024}, {"Mi", 1048576}, {"Gi", 1073741824}, {"Ti", 1099511627776.0},
     };
     size_t digits = strspn(text, "0123456789");
-    size_t whole = digits + (text[digits] == '.');
     char *end;
-    if (digits == 0 || digits > 15 || strspn(text + whole, "0123456789") > 15)
+    if (digits == 0 || digits > 15 || strpbrk(text, "xX")) /* strtod() reads much more */
         return -1;
     double value = strtod(text, &end);
     for (size_t i = 0; i < COUNT_OF(rows); i++)

@@ -41,8 +41,9 @@ struct wire {
 };
 
 struct wire_answer {
-    int status; /* 0: none came */
-    bool sent;  /* something went out */
+    int status;    /* 0: none came */
+    bool sent;     /* something went out */
+    bool no_token; /* that failed, after tries of its own */
     struct buf head, body;
 };
 void wire_answer_done(struct wire_answer *answer);
@@ -60,6 +61,7 @@ int wire_ask(struct google *google, const struct wire *wire, struct wire_answer 
 struct tries {
     struct retry retry;
     enum google_retry kind;
+    int most;     /* 0: as many as the time allows */
     bool renewed; /* a token was refused already */
     bool unsure;  /* one of them may have been carried out */
 };
