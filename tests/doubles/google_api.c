@@ -52,8 +52,9 @@
 #include <unistd.h>
 
 static const struct call_row *const tables[] = {
-    google_storage_rows, google_object_rows, google_upload_rows, google_kms_rows,
-    google_run_rows,     google_secret_rows, google_iam_rows,
+    google_storage_rows, google_object_rows,  google_upload_rows,
+    google_kms_rows,     google_run_rows,     google_secret_rows,
+    google_iam_rows,     google_project_rows, google_compute_rows,
 };
 
 static const struct call_row *find_row(const char *id)
