@@ -48,8 +48,7 @@ static int send_task(const struct config *config, char **argv, struct err *err)
     AUTO(spec_errors) struct spec_errors errors = {0};
     AUTO(buf) struct buf body = BUF_INIT(REQUEST_BYTES_MAX), spec = BUF_INIT(REQUEST_BYTES_MAX);
     AUTO(buf)
-    struct buf secrets = BUF_INIT(REQUEST_BYTES_MAX),
-               sealed = BUF_INIT(PAYLOAD_BYTES_MAX);
+    struct buf secrets = BUF_INIT(REQUEST_BYTES_MAX), sealed = BUF_INIT(PAYLOAD_BYTES_MAX);
     const struct spec_defaults defaults = {
         .where = SPEC_CLAUDE, .timeout_minutes = 5, .permission_mode = "acceptEdits"};
     if (read_request(&body) || cloud_open(config, &cloud, err))
