@@ -16,6 +16,7 @@
 #define WRAPPED_BYTES_MAX 65536
 #define PLAIN_BYTES_MAX (PAYLOAD_BYTES_MAX - WRAPPED_BYTES_MAX - 4096)
 #define AAD_SIZE 128
+#define PARTS 6
 
 static void wipe_free(char *text)
 {
@@ -41,24 +42,6 @@ static void make_aad(const char *task_id, char aad[AAD_SIZE])
 
 /* --- sealing ---------------------------------------------------------------------------------- */
 
-/* One piece of memory from the start: growing would leave copies behind. */
-static int join(const struct payload *payload, struct buf *plain, struct err *err)
-{
-    char attempt[16];
-    snprintf(attempt, sizeof(attempt), "%d", payload->attempt);
-    const char *const parts[] = {payload->task_id, payload->kind, payload->request_id,
-                                 attempt,          payload->spec, payload->secrets};
-    size_t size = 0;
-    for (size_t i = 0; i < COUNT_OF(parts); i++)
-        size += strlen(parts[i] ? parts[i] : "") + 1;
-    buf_room(plain, size);
-    for (size_t i = 0; i < COUNT_OF(parts); i++) {
-        const char *part = parts[i] ? parts[i] : "";
-        buf_add(plain, part, strlen(part) + 1);
-    }
-    return buf_check(plain, "the task's request", err);
-}
-
 static void add_header(const struct buf *wrapped, struct buf *out)
 {
     unsigned char size[4];
@@ -69,20 +52,39 @@ static void add_header(const struct buf *wrapped, struct buf *out)
     buf_add(out, wrapped->data, wrapped->len);
 }
 
+/* What is sealed, with the NUL after each; borrowed. Returns the size of all. */
+static size_t take_parts(const struct payload *payload, const char *attempt,
+                         struct crypto_piece ret_parts[PARTS])
+{
+    size_t size = 0;
+    const char *const texts[PARTS] = {payload->task_id, payload->kind, payload->request_id,
+                                      attempt,          payload->spec, payload->secrets};
+    for (size_t i = 0; i < PARTS; i++) {
+        const char *text = texts[i] ? texts[i] : "";
+        ret_parts[i] = (struct crypto_piece){text, strlen(text) + 1};
+        size += ret_parts[i].len;
+    }
+    return size;
+}
+
 static int seal_with(const unsigned char key[CRYPTO_KEY_SIZE], const struct cloud *cloud,
                      const struct payload *payload, struct buf *out, struct err *err)
 {
-    char aad[AAD_SIZE];
+    char aad[AAD_SIZE], attempt[16];
+    struct crypto_piece parts[PARTS];
     AUTO(buf) struct buf wrapped = BUF_INIT(WRAPPED_BYTES_MAX);
-    AUTO(buf_wipe) struct buf plain = BUF_INIT(PLAIN_BYTES_MAX);
+    snprintf(attempt, sizeof(attempt), "%d", payload->attempt);
+    size_t size = take_parts(payload, attempt, parts);
+    if (size > PLAIN_BYTES_MAX)
+        return err_set(err, ERR_TOO_LARGE, "the task's request has %zu bytes, more than %u", size,
+                       PLAIN_BYTES_MAX);
     make_aad(payload->task_id, aad);
-    if (join(payload, &plain, err) ||
-        kms_encrypt(cloud->google, cloud->key, key, CRYPTO_KEY_SIZE, aad, &wrapped, err))
+    if (kms_encrypt(cloud->google, cloud->key, key, CRYPTO_KEY_SIZE, aad, &wrapped, err))
         return -1;
     add_header(&wrapped, out);
     if (buf_check(out, "the payload", err))
         return -1;
-    return crypto_seal(key, aad, plain.data, plain.len, out, err);
+    return crypto_seal_pieces(key, aad, parts, PARTS, out, err);
 }
 
 int payload_seal(const struct cloud *cloud, const struct payload *payload, struct buf *out,

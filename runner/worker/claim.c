@@ -60,7 +60,8 @@ int claim_take(struct job *job, struct err *err)
         return -1;
     if (put_note(job, name, &note, STORAGE_ABSENT, NULL, err) == 0)
         return 1;
-    return err->code == ERR_MISMATCH ? is_ours(job, name, NULL, err) : -1;
+    int ours = err->code == ERR_MISMATCH ? is_ours(job, name, NULL, err) : -1;
+    return ours < 0 ? err_wrap(err, "bucket '%s'", job->cloud.bucket) : ours;
 }
 
 int claim_describe(struct job *job, struct err *err)
