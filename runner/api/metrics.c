@@ -76,12 +76,12 @@ void api_numbers_print(const struct api_numbers *numbers, struct metric_page *pa
                   "Requests that have been answered, by method, route and class of status (none: "
                   "the connection ended before).");
     for (size_t i = 0; i <= numbers->count; i++)
-        for (int class = 0; class < CLASSES; class ++) {
+        for (int k = 0; k < CLASSES; k++) {
             int64_t count =
-                atomic_load_explicit(&numbers->rows[i].by_class[class], memory_order_relaxed);
+                atomic_load_explicit(&numbers->rows[i].by_class[k], memory_order_relaxed);
             if (count > 0)
                 metric_count(page, count, "method", method_of(numbers, i), "route",
-                             path_of(numbers, i), "code", classes[class], NULL);
+                             path_of(numbers, i), "code", classes[k], NULL);
         }
     metric_family(page, "claude_runner_http_request_duration_seconds", METRIC_HISTOGRAM,
                   "From a request's head to the end of its answer, by method and route; for a "

@@ -75,9 +75,9 @@ void proxy_metrics(struct metric_page *page, void *arg)
                  "Those that are under way.");
     metric_family(page, "claude_runner_proxy_answers_total", METRIC_COUNTER,
                   "The API's answers, by class of status.");
-    for (int class = 2; class < 6; class ++) {
-        snprintf(code, sizeof(code), "%dxx", class);
-        metric_count(page, stats.answers_by_class[class], "code", code, NULL);
+    for (int i = 2; i < 6; i++) {
+        snprintf(code, sizeof(code), "%dxx", i);
+        metric_count(page, stats.answers_by_class[i], "code", code, NULL);
     }
     metric_family(page, "claude_runner_proxy_tokens_total", METRIC_COUNTER,
                   "Tokens as the API counted them, also of tasks that gave no result, by type.");

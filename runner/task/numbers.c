@@ -112,10 +112,13 @@ void engine_metrics(struct metric_page *page, void *arg)
     const struct numbers *numbers = &engine->numbers;
     struct engine_load load;
     engine_load(engine, &load);
-    metric_gauge(page, "claude_runner_tasks_running", load.running, "Tasks that run.");
+    metric_family(page, "claude_runner_tasks_running", METRIC_GAUGE,
+                  "Tasks that run, by where (executor).");
+    metric_count(page, load.running, "executor", "local", NULL);
+    metric_count(page, load.cloud, "executor", "cloud", NULL);
     metric_gauge(page, "claude_runner_tasks_queued", load.queued,
                  "Tasks that wait for a slot, or for the end of a pause.");
-    metric_gauge(page, "claude_runner_task_slots", load.slots, "Tasks that may run at once.");
+    metric_gauge(page, "claude_runner_task_slots", load.slots, "Tasks that may run here at once.");
     metric_family(page, "claude_runner_tasks_ended_total", METRIC_COUNTER,
                   "Tasks that have ended, by kind, status and reason (empty for a success).");
     for (size_t i = 0; i <= numbers->count; i++)

@@ -507,7 +507,7 @@ static void run_claimed(struct task_run *run, struct task_outcome *outcome)
     int64_t start = clock_mono_ms(), began_ms = clock_real_ms();
     log_info("task", "running");
     bool prepared = prepare(run, &err) == 0;
-    if (run->record.attempts == 1)
+    if (run->record.attempts == 1 && !run->live->adopted)
         numbers_began(run->engine, run->live->kind, began_ms - run->live->created_ms);
     if (prepared)
         run_kind(run, outcome);

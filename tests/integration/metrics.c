@@ -133,7 +133,7 @@ static void tasks_are_counted_once_by_how_they_ended(void **state)
     runner_await(runner, running, "running", 20000);
     char *waiting = runner_submit(runner, "standin: ok x", "");
     char *busy = checked(runner, NULL);
-    assert_value(busy, "claude_runner_tasks_running{}", 1);
+    assert_value(busy, "claude_runner_tasks_running{executor=local}", 1);
     assert_value(busy, "claude_runner_tasks_queued{}", 1);
     assert_value(busy, "claude_runner_task_slots{}", 1);
     cancel(runner, waiting);
