@@ -216,6 +216,9 @@ enum config_flag {
       "the Secret Manager secret with the API key of cloud tasks: its name") \
     X(INT, cloud_max_executions, "CLOUD_MAX_EXECUTIONS", NULL, "100", CONFIG_RANGE(1, 1000), \
       CONFIG_RELOADABLE, "cloud tasks at once") \
+    X(INT, cloud_resolve_seconds, "CLOUD_RESOLVE_SECONDS", NULL, "60", CONFIG_RANGE(1, 3600), \
+      CONFIG_RELOADABLE, "how long an execution whose start was not confirmed is looked for before " \
+      "its attempt is given up") \
     X(PATH, google_application_credentials, "GOOGLE_APPLICATION_CREDENTIALS", NULL, NULL, \
       CONFIG_ANY, 0, "service-account key or authorized-user file") \
     X(TEXT, gce_metadata_host, "GCE_METADATA_HOST", NULL, NULL, CONFIG_ANY, 0, \

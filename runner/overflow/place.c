@@ -5,7 +5,7 @@
  * ASKED without a name means that the answer was lost, with this process or on the way. Then an
  * execution may be there, may be coming, or may never have been: jobs.run has no request id that
  * would tell. It is looked for among the executions; and the job, when it starts, writes the
- * attempt's claim, which exists once only. When neither shows up within LOOK_MS, we write the
+ * attempt's claim, which exists once only. When neither shows up in time, we write the
  * claim: now no job will ever run this attempt, and another one is safe.
  */
 #include "base/clock.h"
@@ -19,7 +19,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LOOK_MS 60000
 #define LOOK_EVERY_MS 2000
 #define CLOCKS_DIFFER_MS 300000 /* ours and Google's */
 #define TIMEOUT_MARGIN_S 120    /* for what is done before and after Claude */
@@ -237,6 +236,8 @@ enum resolution { RES_FOUND, RES_NONE, RES_LATER };
 static enum resolution resolve(struct trip *trip)
 {
     const int64_t asked = trip->placement.asked_ms;
+    const int64_t look_ms =
+        INT64_C(1000) * atomic_load(trip->overflow->config.config)->cloud_resolve_seconds;
     trip->placement.execution[0] = '\0';
     for (bool first = true;; first = false) {
         if (!first)
@@ -250,7 +251,7 @@ static enum resolution resolve(struct trip *trip)
         if (claim == CLAIM_OURS)
             return RES_NONE;
         int64_t now = clock_real_ms();
-        bool waits = now < asked + LOOK_MS && now > asked - LOOK_MS; /* a clock may have stepped */
+        bool waits = now < asked + look_ms && now > asked - look_ms; /* a clock may have stepped */
         if (claim == CLAIM_NONE && (!waits || task_run_stop(trip->run) == STOP_CANCEL))
             revoke(trip);
     }

@@ -338,44 +338,6 @@ static bool is_empty(const char *path)
 
 /* ---- set-up ---- */
 
-/* The variables of the job's definition: those of the runner but what only a service needs. */
-static void define_job(void)
-{
-    static const char *const not_there[] = {
-        "RUNNER_SECRET=",        "PORT=",
-        "MAX_CONCURRENT_TASKS=", "ANTHROPIC_API_KEY=",
-        "CLAUDE_CONFIG_DIR=",    "LOG_FORMAT=",
-        "CLOUDRUN_JOB_NAME=",    "GOOGLE_APPLICATION_CREDENTIALS=",
-    };
-    cJSON *env = cJSON_CreateArray();
-    for (size_t i = 0; runner->env[i]; i++) {
-        bool left_out = false;
-        for (size_t k = 0; k < COUNT(not_there); k++)
-            left_out |= strncmp(runner->env[i], not_there[k], strlen(not_there[k])) == 0;
-        if (left_out)
-            continue;
-        const char *equals = strchr(runner->env[i], '=');
-        char *name = strndup(runner->env[i], (size_t)(equals - runner->env[i]));
-        cJSON *item = cJSON_CreateObject();
-        cJSON_AddStringToObject(item, "name", name);
-        cJSON_AddStringToObject(item, "value", equals + 1);
-        cJSON_AddItemToArray(env, item);
-        free(name);
-    }
-    char *list_text = cJSON_PrintUnformatted(env);
-    char *body = textf("{\"template\":{\"taskCount\":1,\"template\":{\"containers\":[{\"image\":"
-                       "\"" CLOUD_REGION "-docker.pkg.dev/" CLOUD_PROJECT "/runner/runner:latest\","
-                       "\"env\":%s}],\"maxRetries\":0,\"timeout\":\"600s\","
-                       "\"serviceAccount\":\"" CLOUD_JOB_ACCOUNT "\"}}}",
-                       list_text);
-    struct reply *reply = cloud_call(cloud, "PATCH", "/v2/" CLOUD_JOB_NAME, body);
-    assert_status(reply, 200);
-    reply_free(reply);
-    free(list_text);
-    free(body);
-    cJSON_Delete(env);
-}
-
 static int set_up(void **state)
 {
     (void)state;
@@ -388,7 +350,7 @@ static int set_up(void **state)
     runner_set(runner, "ANTHROPIC_UPSTREAM", api->base);
     runner_set(runner, "GIT_ALLOW", "file:");
     assert_int_equal(mkdir(runner->state, 0711), 0);
-    define_job();
+    cloud_define_job(cloud, runner);
     return 0;
 }
 
@@ -471,7 +433,7 @@ static void the_real_cli_works_with_the_key_from_secret_manager(void **state)
 {
     (void)state;
     runner_use_real_cli(runner, api);
-    define_job();
+    cloud_define_job(cloud, runner);
     send_task("real", "Say hello.", "");
     start("1");
     assert_exit(0);
@@ -488,7 +450,7 @@ static void a_requests_own_key_is_used_and_the_secret_is_left_alone(void **state
     cloud_control(cloud, "{\"deny\":{\"account\":\"" CLOUD_JOB_ACCOUNT
                          "\",\"permissions\":[\"secretmanager.versions.access\"]}}");
     runner_use_real_cli(runner, api);
-    define_job();
+    cloud_define_job(cloud, runner);
     send_task("own-key", "Say hello.", "\"anthropicApiKey\":\"" API_KEY "\"");
     start("1");
     assert_exit(0);
@@ -546,7 +508,7 @@ static void a_repository_task_commits_and_pushes(void **state)
     assert_int_equal(status, 0);
     char *allow = textf("file:%s", runner->shared);
     runner_set(runner, "GIT_ALLOW", allow);
-    define_job();
+    cloud_define_job(cloud, runner);
     char *more = textf("\"repoUrl\":\"file://%s/remote.git\",\"postExecutionActions\":{\"git\":"
                        "{\"commit\":true,\"push\":true}}",
                        runner->shared);
@@ -718,7 +680,7 @@ static void without_any_credential_a_task_is_not_run(void **state)
 {
     (void)state;
     runner_set(runner, "CLOUD_API_KEY_SECRET", NULL);
-    define_job();
+    cloud_define_job(cloud, runner);
     send_task("poor", "hello", "");
     start("1");
     assert_exit(0);
@@ -915,7 +877,7 @@ static void a_bucket_that_is_not_there_is_named(void **state)
     (void)state;
     send_task("no-bucket", "hello", "");
     runner_set(runner, "GCS_LOGS_BUCKET", "another-bucket");
-    define_job();
+    cloud_define_job(cloud, runner);
     start("1");
     assert_exit(1);
     assert_log_says("cannot claim the task");
@@ -949,7 +911,7 @@ static void what_is_not_set_is_named(void **state)
     send_task("unset", "hello", "");
     runner_set(runner, "KMS_KEY_RING", NULL);
     runner_set(runner, "GCS_LOGS_BUCKET", NULL);
-    define_job();
+    cloud_define_job(cloud, runner);
     start("1");
     assert_exit(2);
     assert_log_says("GCS_LOGS_BUCKET, KMS_KEY_RING are not set");
