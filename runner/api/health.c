@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/statvfs.h>
 
 void healthz_get(struct http_request *req, void *arg)
 {
@@ -47,10 +48,42 @@ static void print_tasks(const struct engine_load *load, struct json_writer *w)
     json_close(w);
 }
 
+/* How many tasks wait, and for what. */
+static void print_queue(const struct api *api, struct json_writer *w)
+{
+    struct err ignored;
+    int64_t counts[TASK_STATE_COUNT];
+    if (store_count(api->store, counts, &ignored))
+        return;
+    json_open_object(w, "queue");
+    for (int i = 0; i < TASK_STATE_COUNT; i++)
+        if (task_state_is_active((enum task_state)i) && i != TASK_RUNNING)
+            json_add_int(w, task_state_name((enum task_state)i), counts[i]);
+    json_close(w);
+}
+
+static void print_disk(const struct api *api, struct json_writer *w)
+{
+    struct statvfs fs;
+    if (statvfs(api->state_dir, &fs))
+        return;
+    json_open_object(w, "disk");
+    json_add_text(w, "path", api->state_dir);
+    json_add_int(w, "free_mb", (int64_t)(fs.f_bavail * fs.f_frsize >> 20));
+    json_add_int(w, "size_mb", (int64_t)(fs.f_blocks * fs.f_frsize >> 20));
+    json_close(w);
+}
+
 /* More for those who hold a secret. */
 static void print_verbose(const struct api *api, struct json_writer *w)
 {
     struct http_stats http;
+    AUTO(buf) struct buf cache = BUF_INIT(4u << 20);
+    print_queue(api, w);
+    print_disk(api, w);
+    repos_print(api->repos, &cache);
+    if (buf_ok(&cache))
+        json_add_raw(w, "repo_cache", cache.data, cache.len);
     const struct config *config = atomic_load(api->config);
     AUTO(buf) struct buf text = BUF_INIT(256u << 10);
     json_open_object(w, "host");
@@ -79,7 +112,7 @@ void health_get(struct http_request *req, void *arg)
     struct breaker_status breaker;
     struct json_writer w;
     char time[CLOCK_TEXT_SIZE];
-    AUTO(buf) struct buf out = BUF_INIT(512u << 10);
+    AUTO(buf) struct buf out = BUF_INIT(8u << 20);
     int64_t now = clock_real_ms();
     const struct config *config = atomic_load(api->config);
     keeper_status(api->keeper, &login);
