@@ -82,6 +82,9 @@ int answer_fail(enum google_api api, const struct wire_answer *answer,
 /* Explains google.rpc.Status, as a failed operation holds it. */
 int answer_fail_status(enum google_api api, const struct json *status, struct err *err);
 
+/* Foreign words (NULL: none) as one line of UTF-8 that fits. */
+void answer_copy_words(char *to, size_t size, const char *words);
+
 /* Parses a 2xx answer's body; *ret_json is NULL for an empty one. */
 int answer_json(enum google_api api, const struct wire_answer *answer, struct json **ret_json,
                 struct err *err);
