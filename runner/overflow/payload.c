@@ -165,7 +165,7 @@ static int open_it(const struct cloud *cloud, const char *task_id, const unsigne
                     &plain, err) ||
         split(&plain, payload, err))
         return -1;
-    return strcmp(payload->task_id, task_id) == 0
+    return payload->task_id && strcmp(payload->task_id, task_id) == 0
                ? 0
                : err_set(err, ERR_MISMATCH, "it is another task's");
 }
