@@ -32,7 +32,7 @@ void payload_done(struct payload *payload)
     free(payload->request_id);
     wipe_free(payload->spec);
     wipe_free(payload->secrets);
-    *payload = (struct payload){NULL};
+    *payload = (struct payload){0};
 }
 
 static void make_aad(const char *task_id, char aad[AAD_SIZE])
@@ -165,7 +165,7 @@ static int open_it(const struct cloud *cloud, const char *task_id, const unsigne
                     &plain, err) ||
         split(&plain, payload, err))
         return -1;
-    return strcmp(payload->task_id, task_id) == 0
+    return payload->task_id && strcmp(payload->task_id, task_id) == 0
                ? 0
                : err_set(err, ERR_MISMATCH, "it is another task's");
 }
@@ -173,10 +173,10 @@ static int open_it(const struct cloud *cloud, const char *task_id, const unsigne
 int payload_open(const struct cloud *cloud, const char *task_id, const void *sealed, size_t len,
                  struct payload *ret_payload, struct err *err)
 {
-    AUTO(payload) struct payload payload = {NULL};
+    AUTO(payload) struct payload payload = {0};
     if (open_it(cloud, task_id, sealed, len, &payload, err))
         return err_wrap(err, "the payload");
     *ret_payload = payload;
-    payload = (struct payload){NULL};
+    payload = (struct payload){0};
     return 0;
 }

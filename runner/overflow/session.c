@@ -153,7 +153,7 @@ int cloud_open(const struct config *config, struct cloud *ret_cloud, struct err 
         make_names(config, project, &cloud, err))
         return -1;
     *ret_cloud = cloud;
-    cloud = (struct cloud){NULL};
+    cloud = (struct cloud){0};
     return 0;
 }
 
@@ -164,5 +164,5 @@ void cloud_close(struct cloud *cloud)
     free(cloud->key);
     free(cloud->job);
     free(cloud->api_key_secret);
-    *cloud = (struct cloud){NULL};
+    *cloud = (struct cloud){0};
 }

@@ -174,9 +174,8 @@ static bool run_task(struct job *job, struct err *err)
     return false;
 }
 
-static const char *reason_of(const struct job *job, const struct err *err)
+static const char *reason_of(const struct err *err)
 {
-    (void)job;
     switch ((int)err->code) {
     case ERR_LOGIN:
         return "login_required";
@@ -204,7 +203,7 @@ bool steps_run(struct job *job)
         if (job_is_hurried(job) && !job_is_lost(job))
             outcome_fail(job, "interrupted", "the execution was stopped while the task ran");
         else
-            outcome_fail(job, reason_of(job, &err), err.msg);
+            outcome_fail(job, reason_of(&err), err.msg);
         log_error("job", "the task was not run to its end: %s", job->result.outcome.error);
     }
     core_stop(&job->core);
@@ -213,7 +212,7 @@ bool steps_run(struct job *job)
 
 /* --- handing in ----------------------------------------------------------------------------- */
 
-static int hand_in_outputs(struct job *job, struct err *err)
+int steps_hand_in_outputs(struct job *job, struct err *err)
 {
     struct task_outcome *outcome = &job->result.outcome;
     AUTO(buf) struct buf dir = BUF_INIT(8192), why = BUF_INIT(1024);
@@ -246,12 +245,10 @@ static int print_result(struct job *job, struct buf *text, struct err *err)
     return buf_check(text, SESSION_RESULT, err);
 }
 
-int steps_hand_in(struct job *job, struct err *err)
+int steps_hand_in_result(struct job *job, struct err *err)
 {
     char name[SESSION_NAME_SIZE];
     AUTO(buf) struct buf text = BUF_INIT(RESULT_BYTES_MAX);
-    if (hand_in_outputs(job, err))
-        return -1;
     delete_payload(job);
     if (print_result(job, &text, err))
         return -1;

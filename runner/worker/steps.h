@@ -13,7 +13,10 @@
  * stay. */
 bool steps_run(struct job *job);
 
-/* Brings outputs and result to the bucket. 0 when result.json is there. */
-int steps_hand_in(struct job *job, struct err *err);
+/* Brings the outputs to the bucket; outputs that cannot be stored fail a task that had succeeded.
+ * -1 when the job is lost. */
+int steps_hand_in_outputs(struct job *job, struct err *err);
+/* 0 when result.json is there. */
+int steps_hand_in_result(struct job *job, struct err *err);
 
 #endif

@@ -37,7 +37,7 @@ static int64_t spent_us(void)
 int main(int argc, char **argv)
 {
     struct err err;
-    const struct cloud cloud = {NULL};
+    const struct cloud cloud = {0};
     size_t size = argc > 2 ? strtoull(argv[1], NULL, 10) : 0;
     int64_t run_us = argc > 2 ? strtoll(argv[2], NULL, 10) * 1000000 : 0;
     AUTO(str) char *spec = size > 0 ? malloc(size + 1) : NULL;

@@ -44,7 +44,7 @@ static int put(const struct cloud *cloud, const char *id, const struct buf *seal
 
 static int send_task(const struct config *config, char **argv, struct err *err)
 {
-    AUTO(cloud) struct cloud cloud = {NULL};
+    AUTO(cloud) struct cloud cloud = {0};
     AUTO(spec_errors) struct spec_errors errors = {0};
     AUTO(buf) struct buf body = BUF_INIT(REQUEST_BYTES_MAX), spec = BUF_INIT(REQUEST_BYTES_MAX);
     AUTO(buf)

@@ -81,15 +81,15 @@ static struct payload sample(void)
 static void seal(const struct payload *payload, struct buf *out)
 {
     struct err err = ERR_INIT;
-    const struct cloud cloud = {NULL};
+    const struct cloud cloud = {0};
     OK(payload_seal(&cloud, payload, out, &err) == 0, &err);
 }
 
 static enum err_code opened_code(const char *id, const void *sealed, size_t len)
 {
     struct err err = ERR_INIT;
-    const struct cloud cloud = {NULL};
-    AUTO(payload) struct payload payload = {NULL};
+    const struct cloud cloud = {0};
+    AUTO(payload) struct payload payload = {0};
     if (payload_open(&cloud, id, sealed, len, &payload, &err) == 0)
         return ERR_NONE;
     assert_null(payload.secrets);
@@ -100,10 +100,10 @@ static void what_was_sealed_is_what_is_opened(void **state)
 {
     (void)state;
     struct err err = ERR_INIT;
-    const struct cloud cloud = {NULL};
+    const struct cloud cloud = {0};
     struct payload in = sample();
     AUTO(buf) struct buf sealed = BUF_INIT(PAYLOAD_BYTES_MAX);
-    AUTO(payload) struct payload out = {NULL};
+    AUTO(payload) struct payload out = {0};
     seal(&in, &sealed);
     assert_null(memmem(sealed.data, sealed.len, "ghp_canary", 10));
     assert_memory_equal(sealed.data, "CRP1", 4);
@@ -120,7 +120,7 @@ static void a_large_request_without_secrets_comes_through(void **state)
 {
     (void)state;
     struct err err = ERR_INIT;
-    const struct cloud cloud = {NULL};
+    const struct cloud cloud = {0};
     struct payload in = sample();
     const size_t size = 10u << 20;
     char *spec = malloc(size + 1);
@@ -129,7 +129,7 @@ static void a_large_request_without_secrets_comes_through(void **state)
     in.spec = spec;
     in.secrets = in.request_id = NULL;
     AUTO(buf) struct buf sealed = BUF_INIT(PAYLOAD_BYTES_MAX);
-    AUTO(payload) struct payload out = {NULL};
+    AUTO(payload) struct payload out = {0};
     seal(&in, &sealed);
     OK(payload_open(&cloud, ID, sealed.data, sealed.len, &out, &err) == 0, &err);
     assert_string_equal(out.spec, spec);
@@ -142,7 +142,7 @@ static void a_request_past_the_limit_is_refused(void **state)
 {
     (void)state;
     struct err err = ERR_INIT;
-    const struct cloud cloud = {NULL};
+    const struct cloud cloud = {0};
     struct payload in = sample();
     char *spec = malloc(PAYLOAD_BYTES_MAX + 1);
     memset(spec, 'x', PAYLOAD_BYTES_MAX);
@@ -212,7 +212,7 @@ static void what_the_key_service_says_is_passed_on(void **state)
 {
     (void)state;
     struct err err = ERR_INIT;
-    const struct cloud cloud = {NULL};
+    const struct cloud cloud = {0};
     struct payload in = sample();
     AUTO(buf) struct buf sealed = BUF_INIT(PAYLOAD_BYTES_MAX);
     AUTO(buf) struct buf none = BUF_INIT(PAYLOAD_BYTES_MAX);
@@ -293,7 +293,7 @@ static void full_names_come_from_the_configuration(void **state)
 {
     (void)state;
     struct err err = ERR_INIT;
-    AUTO(cloud) struct cloud cloud = {NULL};
+    AUTO(cloud) struct cloud cloud = {0};
     struct config config = some_config();
     OK(cloud_open(&config, &cloud, &err) == 0, &err);
     assert_string_equal(cloud.bucket, "logs.example.com");
@@ -307,7 +307,7 @@ static void a_full_name_stays_and_the_credentials_may_name_the_project(void **st
     (void)state;
     static const char full[] = "projects/q/locations/eu/keyRings/r/cryptoKeys/k";
     struct err err = ERR_INIT;
-    AUTO(cloud) struct cloud cloud = {NULL};
+    AUTO(cloud) struct cloud cloud = {0};
     struct config config = some_config();
     config.gcp_project_id = config.kms_key_ring = NULL;
     config.google_application_credentials = (char *)(uintptr_t) "/k.json";
@@ -324,7 +324,7 @@ static void everything_that_is_missing_is_named(void **state)
 {
     (void)state;
     struct err err = ERR_INIT;
-    struct cloud cloud = {NULL};
+    struct cloud cloud = {0};
     struct config config = {.gcp_region = (char *)(uintptr_t) "r",
                             .kms_location = (char *)(uintptr_t) "l"};
     assert_int_equal(cloud_open(&config, &cloud, &err), -1);
@@ -344,7 +344,7 @@ static void a_name_cannot_lead_elsewhere(void **state)
     static const char *const bad[] = {"a/b", "..", "a b", "a?x=y", "a%2f", "a#"};
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
         struct err err = ERR_INIT;
-        struct cloud cloud = {NULL};
+        struct cloud cloud = {0};
         struct config config = some_config();
         config.gcs_logs_bucket = (char *)(uintptr_t)bad[i];
         assert_int_equal(cloud_open(&config, &cloud, &err), -1);
