@@ -22,7 +22,12 @@
 #include <stddef.h>
 
 enum config_jail { CONFIG_JAIL_AUTO, CONFIG_JAIL_FULL, CONFIG_JAIL_RESTRICTED, CONFIG_JAIL_NONE };
-enum config_overflow { OVERFLOW_OFF, OVERFLOW_FULL, OVERFLOW_UNAVAILABLE, OVERFLOW_ALWAYS };
+enum config_overflow {
+    OVERFLOW_OFF,
+    OVERFLOW_FULL,        /* no slot here for so long */
+    OVERFLOW_UNAVAILABLE, /* and when a pause keeps tasks from running here */
+    OVERFLOW_ALWAYS,      /* at once */
+};
 enum config_log_format { CONFIG_LOG_AUTO, CONFIG_LOG_JSON, CONFIG_LOG_TEXT };
 
 /* One of the secrets of RUNNER_SECRET. */
@@ -188,47 +193,49 @@ enum config_flag {
       "OVERFLOW_AFTER_MS, also when nothing can run here, or always") \
     X(INT, overflow_after_ms, "OVERFLOW_AFTER_MS", NULL, "5000", CONFIG_RANGE(0, 86400000), \
       CONFIG_RELOADABLE | CONFIG_LATER, "how long a task waits for a slot before that") \
-    X(TEXT, gcp_project_id, "GCP_PROJECT_ID", "GCS_PROJECT_ID", NULL, CONFIG_ANY, CONFIG_LATER, \
+    X(TEXT, gcp_project_id, "GCP_PROJECT_ID", "GCS_PROJECT_ID", NULL, CONFIG_ANY, 0, \
       "Google Cloud project") \
-    X(TEXT, gcp_region, "GCP_REGION", NULL, "us-central1", CONFIG_ANY, CONFIG_LATER, \
+    X(TEXT, gcp_region, "GCP_REGION", NULL, "us-central1", CONFIG_ANY, 0, \
       "region of the Cloud Run job") \
-    X(TEXT, cloudrun_job_name, "CLOUDRUN_JOB_NAME", NULL, NULL, CONFIG_ANY, CONFIG_LATER, \
+    X(TEXT, cloudrun_job_name, "CLOUDRUN_JOB_NAME", NULL, NULL, CONFIG_ANY, 0, \
       "name of the Cloud Run job") \
-    X(TEXT, gcs_logs_bucket, "GCS_LOGS_BUCKET", NULL, NULL, CONFIG_ANY, CONFIG_LATER, \
+    X(TEXT, gcs_logs_bucket, "GCS_LOGS_BUCKET", NULL, NULL, CONFIG_ANY, 0, \
       "bucket for payloads, logs and results") \
-    X(TEXT, kms_location, "KMS_LOCATION", NULL, "global", CONFIG_ANY, CONFIG_LATER, \
+    X(TEXT, kms_location, "KMS_LOCATION", NULL, "global", CONFIG_ANY, 0, \
       "location of the KMS key ring") \
-    X(TEXT, kms_key_ring, "KMS_KEY_RING", NULL, NULL, CONFIG_ANY, CONFIG_LATER, \
+    X(TEXT, kms_key_ring, "KMS_KEY_RING", NULL, NULL, CONFIG_ANY, 0, \
       "KMS key ring") \
-    X(TEXT, kms_key_name, "KMS_KEY_NAME", NULL, NULL, CONFIG_ANY, CONFIG_LATER, \
+    X(TEXT, kms_key_name, "KMS_KEY_NAME", NULL, NULL, CONFIG_ANY, 0, \
       "KMS key that wraps the payloads' keys") \
-    X(TEXT, cloud_api_key_secret, "CLOUD_API_KEY_SECRET", NULL, NULL, CONFIG_ANY, CONFIG_LATER, \
+    X(TEXT, cloud_api_key_secret, "CLOUD_API_KEY_SECRET", NULL, NULL, CONFIG_ANY, 0, \
       "the Secret Manager secret with the API key of cloud tasks: its name") \
     X(INT, cloud_max_executions, "CLOUD_MAX_EXECUTIONS", NULL, "100", CONFIG_RANGE(1, 1000), \
       CONFIG_RELOADABLE | CONFIG_LATER, "cloud tasks at once") \
     X(PATH, google_application_credentials, "GOOGLE_APPLICATION_CREDENTIALS", NULL, NULL, \
-      CONFIG_ANY, CONFIG_LATER, "service-account key or authorized-user file") \
-    X(TEXT, gce_metadata_host, "GCE_METADATA_HOST", NULL, NULL, CONFIG_ANY, CONFIG_LATER, \
+      CONFIG_ANY, 0, "service-account key or authorized-user file") \
+    X(TEXT, gce_metadata_host, "GCE_METADATA_HOST", NULL, NULL, CONFIG_ANY, 0, \
       "the metadata server, when not Google's") \
     X(URL, google_run_endpoint, "GOOGLE_RUN_ENDPOINT", NULL, "https://run.googleapis.com", \
-      CONFIG_ANY, CONFIG_LATER, "Cloud Run") \
+      CONFIG_ANY, 0, "Cloud Run") \
     X(URL, google_storage_endpoint, "GOOGLE_STORAGE_ENDPOINT", NULL, \
-      "https://storage.googleapis.com", CONFIG_ANY, CONFIG_LATER, "Cloud Storage") \
+      "https://storage.googleapis.com", CONFIG_ANY, 0, "Cloud Storage") \
     X(URL, google_kms_endpoint, "GOOGLE_KMS_ENDPOINT", NULL, "https://cloudkms.googleapis.com", \
-      CONFIG_ANY, CONFIG_LATER, "Cloud KMS") \
+      CONFIG_ANY, 0, "Cloud KMS") \
     X(URL, google_secretmanager_endpoint, "GOOGLE_SECRETMANAGER_ENDPOINT", NULL, \
-      "https://secretmanager.googleapis.com", CONFIG_ANY, CONFIG_LATER, "Secret Manager") \
+      "https://secretmanager.googleapis.com", CONFIG_ANY, 0, "Secret Manager") \
     X(URL, google_iam_endpoint, "GOOGLE_IAM_ENDPOINT", NULL, "https://iam.googleapis.com", \
-      CONFIG_ANY, CONFIG_LATER, "IAM") \
+      CONFIG_ANY, 0, "IAM") \
     X(URL, google_serviceusage_endpoint, "GOOGLE_SERVICEUSAGE_ENDPOINT", NULL, \
-      "https://serviceusage.googleapis.com", CONFIG_ANY, CONFIG_LATER, "Service Usage") \
+      "https://serviceusage.googleapis.com", CONFIG_ANY, 0, "Service Usage") \
     X(URL, google_resourcemanager_endpoint, "GOOGLE_RESOURCEMANAGER_ENDPOINT", NULL, \
-      "https://cloudresourcemanager.googleapis.com", CONFIG_ANY, CONFIG_LATER, \
+      "https://cloudresourcemanager.googleapis.com", CONFIG_ANY, 0, \
       "Resource Manager") \
     X(URL, google_artifactregistry_endpoint, "GOOGLE_ARTIFACTREGISTRY_ENDPOINT", NULL, \
-      "https://artifactregistry.googleapis.com", CONFIG_ANY, CONFIG_LATER, "Artifact Registry") \
+      "https://artifactregistry.googleapis.com", CONFIG_ANY, 0, "Artifact Registry") \
     X(URL, google_iamcredentials_endpoint, "GOOGLE_IAMCREDENTIALS_ENDPOINT", NULL, \
-      "https://iamcredentials.googleapis.com", CONFIG_ANY, CONFIG_LATER, "IAM Credentials") \
+      "https://iamcredentials.googleapis.com", CONFIG_ANY, 0, "IAM Credentials") \
+    X(URL, google_compute_endpoint, "GOOGLE_COMPUTE_ENDPOINT", NULL, \
+      "https://compute.googleapis.com", CONFIG_ANY, 0, "Compute Engine") \
     X(ENUM, log_level, "LOG_LEVEL", NULL, "info", CONFIG_ONE_OF("error|warn|info|debug"), \
       CONFIG_RELOADABLE, "what is logged, to stderr (an enum log_level)") \
     X(ENUM, log_format, "LOG_FORMAT", NULL, "auto", CONFIG_ONE_OF("auto|json|text"), 0, \
@@ -247,6 +254,7 @@ struct config {
 struct config_source {
     char *const *env;     /* borrowed; "NAME=value", …, NULL: what main() got */
     const char *env_file; /* borrowed; --env-file FILE, or NULL */
+    bool no_callers;      /* nobody calls this program: what is CONFIG_REQUIRED may be missing */
 };
 
 /* One line each, for a person; no secrets in them. */

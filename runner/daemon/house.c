@@ -191,6 +191,15 @@ static int build_access(struct house *house, const struct config *config, struct
     return house->access ? access_start(house->access, err) : -1;
 }
 
+static struct engine_limits limits_of(const struct config *config)
+{
+    return (struct engine_limits){.slots = config->max_concurrent_tasks,
+                                  .queue_max = config->queue_max,
+                                  .cloud_slots = config->cloud_max_executions,
+                                  .overflow = (enum config_overflow)config->overflow,
+                                  .overflow_after_ms = config->overflow_after_ms};
+}
+
 static int build_engine(struct house *house, const struct config *config, struct err *err)
 {
     house->claude.launcher = house->launcher;
@@ -207,8 +216,7 @@ static int build_engine(struct house *house, const struct config *config, struct
                                          .kinds = house->kinds,
                                          .uid = house->claude.uid,
                                          .gid = house->claude.gid,
-                                         .slots = config->max_concurrent_tasks,
-                                         .queue_max = config->queue_max};
+                                         .limits = limits_of(config)};
     house->engine = engine_new(&engine, err);
     return house->engine ? 0 : -1;
 }
@@ -233,7 +241,11 @@ static int probe_launch(struct house *house, const struct config *config, struct
         continue;
     int status = child_status(child);
     child_free(child);
-    return status == 0 ? 0 : err_set(err, ERR_INTERNAL, "starting a program as a task failed");
+    if (status == 0)
+        return 0;
+    return err_set(err, ERR_INTERNAL,
+                   "starting a program as a task failed: '%s' ended with wait status %d",
+                   plan->argv.items[0], status);
 }
 
 static int serve_http(struct house *house, const struct config *config, struct err *err)
@@ -349,7 +361,8 @@ int house_reconfigure(struct house *house, struct config *config, struct err *er
     atomic_store(&house->config, config);
     log_set_level((enum log_level)config->log_level);
     on_login(house);
-    engine_resize(house->engine, config->max_concurrent_tasks, config->queue_max);
+    const struct engine_limits limits = limits_of(config);
+    engine_set_limits(house->engine, &limits);
     webhook_wake(house->webhook);
     return 0;
 }

@@ -27,6 +27,11 @@ bool task_state_is_active(enum task_state state)
     return states[state].active;
 }
 
+const char *task_place_name(enum task_place place)
+{
+    return place == PLACE_CLOUD ? "cloud" : "local";
+}
+
 int task_state_parse(const char *name, enum task_state *ret_state)
 {
     for (int i = 0; i < TASK_STATE_COUNT; i++) {
@@ -40,6 +45,7 @@ int task_state_parse(const char *name, enum task_state *ret_state)
 
 void task_record_done(struct task_record *record)
 {
+    free(record->stays);
     free(record->spec);
     free(record->summary);
     free(record->caller);
@@ -66,15 +72,20 @@ static const char *const schemas[] = {
     " key TEXT PRIMARY KEY, body_hash BLOB NOT NULL, task_id TEXT NOT NULL,"
     " created_ms INTEGER NOT NULL) WITHOUT ROWID;"
     "PRAGMA user_version=1;",
-    "CREATE TABLE IF NOT EXISTS webhooks("
+    "ALTER TABLE tasks ADD COLUMN executor INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE tasks ADD COLUMN place INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE tasks ADD COLUMN stays TEXT;"
+    "CREATE TABLE placements(task_id TEXT PRIMARY KEY, attempt INTEGER NOT NULL,"
+    " phase INTEGER NOT NULL, asked_ms INTEGER NOT NULL, execution TEXT NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE webhooks("
     " seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,"
     " task_id TEXT NOT NULL UNIQUE, host TEXT NOT NULL, url BLOB NOT NULL, state INTEGER NOT NULL,"
     " tries INTEGER NOT NULL DEFAULT 0, attempts INTEGER NOT NULL DEFAULT 0,"
     " next_ms INTEGER NOT NULL DEFAULT 0, tried_ms INTEGER NOT NULL DEFAULT 0,"
     " delivered_ms INTEGER NOT NULL DEFAULT 0, last_status INTEGER NOT NULL DEFAULT 0,"
     " last_error TEXT NOT NULL DEFAULT '');"
-    "CREATE INDEX IF NOT EXISTS webhooks_due ON webhooks(state, host, next_ms);"
-    "CREATE INDEX IF NOT EXISTS webhooks_tried ON webhooks(host, tried_ms);"
+    "CREATE INDEX webhooks_due ON webhooks(state, host, next_ms);"
+    "CREATE INDEX webhooks_tried ON webhooks(host, tried_ms);"
     "PRAGMA user_version=2;",
 };
 
