@@ -138,7 +138,7 @@ static void list_metrics(struct house *house)
 {
     const struct core *core = &house->core;
     const struct metric_source sources[] = {
-        {engine_metrics, core->engine}, {keeper_metrics, core->keeper},
+        {engine_metrics, core->engine},   {keeper_metrics, core->keeper},
         {breaker_metrics, core->breaker}, {proxy_metrics, core->proxy},
         {repos_metrics, core->repos},
     };

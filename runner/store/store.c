@@ -73,26 +73,24 @@ static const char *const schemas[] = {
     " key TEXT PRIMARY KEY, body_hash BLOB NOT NULL, task_id TEXT NOT NULL,"
     " created_ms INTEGER NOT NULL) WITHOUT ROWID;"
     "PRAGMA user_version=1;",
-    "CREATE TABLE IF NOT EXISTS webhooks("
+    "ALTER TABLE tasks ADD COLUMN executor INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE tasks ADD COLUMN place INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE tasks ADD COLUMN stays TEXT;"
+    "CREATE TABLE placements(task_id TEXT PRIMARY KEY, attempt INTEGER NOT NULL,"
+    " phase INTEGER NOT NULL, asked_ms INTEGER NOT NULL, execution TEXT NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE webhooks("
     " seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,"
     " task_id TEXT NOT NULL UNIQUE, host TEXT NOT NULL, url BLOB NOT NULL, state INTEGER NOT NULL,"
     " tries INTEGER NOT NULL DEFAULT 0, attempts INTEGER NOT NULL DEFAULT 0,"
     " next_ms INTEGER NOT NULL DEFAULT 0, tried_ms INTEGER NOT NULL DEFAULT 0,"
     " delivered_ms INTEGER NOT NULL DEFAULT 0, last_status INTEGER NOT NULL DEFAULT 0,"
     " last_error TEXT NOT NULL DEFAULT '');"
-    "CREATE INDEX IF NOT EXISTS webhooks_due ON webhooks(state, host, next_ms);"
-    "CREATE INDEX IF NOT EXISTS webhooks_tried ON webhooks(host, tried_ms);"
-    "PRAGMA user_version=2;",
-    "ALTER TABLE tasks ADD COLUMN executor INTEGER NOT NULL DEFAULT 0;"
-    "ALTER TABLE tasks ADD COLUMN place INTEGER NOT NULL DEFAULT 0;"
-    "ALTER TABLE tasks ADD COLUMN stays TEXT;"
-    "CREATE TABLE placements(task_id TEXT PRIMARY KEY, attempt INTEGER NOT NULL,"
-    " phase INTEGER NOT NULL, asked_ms INTEGER NOT NULL, execution TEXT NOT NULL) WITHOUT ROWID;"
-    "PRAGMA user_version=3;",
+    "CREATE INDEX webhooks_due ON webhooks(state, host, next_ms);"
+    "CREATE INDEX webhooks_tried ON webhooks(host, tried_ms);"
     "ALTER TABLE tasks ADD COLUMN session TEXT NOT NULL DEFAULT '';"
     "ALTER TABLE tasks ADD COLUMN session_kept INTEGER NOT NULL DEFAULT 0;"
     "CREATE INDEX tasks_by_session ON tasks(session) WHERE session<>'';"
-    "PRAGMA user_version=4;",
+    "PRAGMA user_version=2;",
 };
 
 #define SCHEMA_VERSION ((int)COUNT_OF(schemas))
