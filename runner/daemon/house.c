@@ -203,12 +203,13 @@ void house_take_apart(struct house *house)
     house->flow = NULL;
     janitor_free(house->janitor);
     webhook_stop(house->webhook);
-    if (!core_free(&house->core)) /* … and its task's thread stores that */
+    if (!core_settle(&house->core)) /* … and its task's thread stores that */
         return;
+    webhook_free(house->webhook);
     overflow_free(house->overflow);
     prompt_watch_stop(house->prompt);
     cloud_close(&house->cloud);
-    webhook_free(house->webhook);
+    core_free(&house->core);
     access_free(house->access);
     api_guard_free(house->api.guard);
     visits_free(house->api.visits);

@@ -207,7 +207,10 @@ bool steps_run(struct job *job)
         log_error("job", "the task was not run to its end: %s", job->result.outcome.error);
     }
     core_stop(&job->core);
-    return core_free(&job->core);
+    if (!core_settle(&job->core))
+        return false;
+    core_free(&job->core);
+    return true;
 }
 
 /* --- handing in ----------------------------------------------------------------------------- */
