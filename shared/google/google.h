@@ -86,6 +86,7 @@ struct google_call {
     size_t body_len;
     enum google_retry retry;
     int total_ms;            /* over all tries; 0: 60 s */
+    int tries;               /* at most; 0: as many as fit */
     bool (*stop)(void *arg); /* true to give up; or NULL */
     void *arg;
 };
@@ -95,6 +96,7 @@ struct google_answer {
     int status;             /* of the last answer; 0: none came */
     bool unsure;            /* it failed, but may have been carried out all the same */
     char reason[64];        /* Google's own: "RESOURCE_EXHAUSTED", "conditionNotMet", … */
+    char detail[64];        /* more exact where there is such: "SERVICE_DISABLED", … */
     int64_t retry_after_ms; /* -1: not said */
 };
 
@@ -113,5 +115,9 @@ void google_add_escaped(struct buf *out, const char *text);
 
 /* CRC32C as Google's APIs use it; start with 0, feed pieces. */
 uint32_t google_crc32c(uint32_t crc, const void *data, size_t len);
+/* The same without the processor's instruction. */
+uint32_t google_crc32c_portable(uint32_t crc, const void *data, size_t len);
+/* That of two texts one after the other, from those of each. */
+uint32_t google_crc32c_join(uint32_t first, uint32_t second, int64_t second_len);
 
 #endif

@@ -226,6 +226,49 @@ void cloud_furnish(struct cloud *cloud, const char *secret)
          "\"timeout\":\"3600s\",\"serviceAccount\":\"" CLOUD_JOB_ACCOUNT "\"}}}");
 }
 
+void cloud_define_job(const struct cloud *cloud, const struct runner *runner)
+{
+    static const char *const not_there[] = {
+        "RUNNER_SECRET=",
+        "PORT=",
+        "MAX_CONCURRENT_TASKS=",
+        "ANTHROPIC_API_KEY=",
+        "CLAUDE_CONFIG_DIR=",
+        "LOG_FORMAT=",
+        "CLOUDRUN_JOB_NAME=",
+        "GOOGLE_APPLICATION_CREDENTIALS=",
+        "OVERFLOW",
+        "CLOUD_RESOLVE_SECONDS=",
+    };
+    cJSON *env = cJSON_CreateArray();
+    for (size_t i = 0; runner->env[i]; i++) {
+        bool left_out = false;
+        for (size_t k = 0; k < COUNT(not_there); k++)
+            left_out |= strncmp(runner->env[i], not_there[k], strlen(not_there[k])) == 0;
+        if (left_out)
+            continue;
+        const char *equals = strchr(runner->env[i], '=');
+        char *name = strndup(runner->env[i], (size_t)(equals - runner->env[i]));
+        cJSON *item = cJSON_CreateObject();
+        cJSON_AddStringToObject(item, "name", name);
+        cJSON_AddStringToObject(item, "value", equals + 1);
+        cJSON_AddItemToArray(env, item);
+        free(name);
+    }
+    char *list_text = cJSON_PrintUnformatted(env);
+    char *body = textf("{\"template\":{\"taskCount\":1,\"template\":{\"containers\":[{\"image\":"
+                       "\"" CLOUD_REGION "-docker.pkg.dev/" CLOUD_PROJECT "/runner/runner:latest\","
+                       "\"env\":%s}],\"maxRetries\":0,\"timeout\":\"600s\","
+                       "\"serviceAccount\":\"" CLOUD_JOB_ACCOUNT "\"}}}",
+                       list_text);
+    struct reply *reply = cloud_call(cloud, "PATCH", "/v2/" CLOUD_JOB_NAME, body);
+    assert_status(reply, 200);
+    reply_free(reply);
+    free(list_text);
+    free(body);
+    cJSON_Delete(env);
+}
+
 void cloud_use(const struct cloud *cloud, struct runner *runner)
 {
     static const char *const services[] = {"RUN",

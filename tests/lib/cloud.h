@@ -56,6 +56,9 @@ void cloud_furnish(struct cloud *cloud, const char *secret);
 /* Tells a runner that is not yet started where Google is and what it is called there. */
 void cloud_use(const struct cloud *cloud, struct runner *runner);
 
+/* Gives the job the variables of a runner, but what only a service needs. */
+void cloud_define_job(const struct cloud *cloud, const struct runner *runner);
+
 /* One request with CLOUD_TOKEN; body is JSON or NULL. */
 struct reply *cloud_call(const struct cloud *cloud, const char *method, const char *path,
                          const char *body);
