@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "runner/claude/conversation.h"
 #include "runner/claude/finish.h"
 #include "runner/claude/plan.h"
 #include "runner/claude/prepare.h"
@@ -141,6 +142,29 @@ static int open_workspace(struct work *work, struct err *err)
     return 0;
 }
 
+static int add_argument(struct plan *plan, const char *flag, const char *value, struct err *err)
+{
+    return strlist_addf(&plan->argv, "%s=%s", flag, value) ? err_sys(err, "arguments") : 0;
+}
+
+/* The session goes on, or gets the name under which it can be gone on with. */
+static int add_session(struct work *work, struct plan *plan, struct err *err)
+{
+    const struct claude *claude = work->claude;
+    const char *session = task_run_record(work->run)->session;
+    AUTO(str) char *transcript = NULL;
+    if (!session[0]) /* it was submitted to a runner that kept none */
+        return 0;
+    if (!work->spec->resume_session_id)
+        return add_argument(plan, "--session-id", session, err);
+    work->failed_step = "session_error";
+    if (conversation_restore(atomic_load(claude->config)->state_dir, session,
+                             task_run_dir(work->run), claude->uid, claude->gid, &transcript, err))
+        return -1;
+    work->failed_step = NULL;
+    return add_argument(plan, "--resume", transcript, err);
+}
+
 static int start(struct work *work, struct err *err)
 {
     const struct task_record *record = task_run_record(work->run);
@@ -158,7 +182,7 @@ static int start(struct work *work, struct err *err)
     AUTO(plan)
     struct plan *plan = claude_plan(work->claude, work->spec, work->lease, task_run_dir(work->run),
                                     work->workspace, redact, err);
-    if (!plan || open_files(work, err))
+    if (!plan || add_session(work, plan, err) || open_files(work, err))
         return -1;
     if (prepare_commands(work->claude, work->run, work->spec, work->workspace, plan,
                          work->started_ms + work->spec->timeout_ms, err)) {
@@ -173,6 +197,8 @@ static int start(struct work *work, struct err *err)
     work->child = launcher_spawn(work->claude->launcher, plan, stdio, err);
     fd_close(&work->out.write_fd);
     fd_close(&work->errors.write_fd);
+    if (!work->child && work->spec->cwd_relative)
+        err_wrap(err, "cwdRelative '%.80s'", work->spec->cwd_relative);
     return work->child ? 0 : -1;
 }
 
@@ -489,6 +515,23 @@ static void add_usage(const struct work *work, struct task_outcome *outcome)
              (long long)use.cache_read_tokens, (long long)use.output_tokens);
 }
 
+/* A task that will run again, from its beginning, must find the session as it was. */
+static void keep_session(struct work *work, struct task_outcome *outcome)
+{
+    struct err err = ERR_INIT;
+    const struct task_record *record = task_run_record(work->run);
+    bool again = task_run_stop(work->run) == STOP_INTERRUPT && record->retry_interrupted;
+    if (!record->session[0] || again || task_state_is_active(outcome->state))
+        return;
+    int kept = conversation_save(atomic_load(work->claude->config)->state_dir, record->session,
+                                 task_run_dir(work->run), &err);
+    if (kept < 0)
+        log_warn("claude", "%s", err.msg);
+    outcome->session_kept = kept == 1;
+    if (kept == 1 && !work->stream.have_result)
+        buf_addf(&outcome->members, ",\"sessionId\":\"%s\"", record->session);
+}
+
 static void work_done(struct work *work)
 {
     child_free(work->child);
@@ -521,6 +564,7 @@ void claude_run(struct task_run *run, struct task_outcome *outcome, void *arg)
     } else {
         judge_failed_start(&work, &err, outcome);
     }
+    keep_session(&work, outcome);
     buf_add(&outcome->members, buf_str(&work.members), work.members.len);
     work_done(&work);
 }

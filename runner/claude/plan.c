@@ -61,6 +61,16 @@ static int write_identity(const struct claude *claude, const char *dir, struct e
     return 0;
 }
 
+/* Without the repository's settings (task_spec_argv) its CLAUDE.md would not be read either: it is,
+ * of directories that are named. */
+static void add_memory(const struct task_spec *spec, struct plan *plan)
+{
+    strlist_add(&plan->env, "CLAUDE_CODE_ADDITIONAL_DIRECTORIES_CLAUDE_MD=1");
+    strlist_addf(&plan->argv, "--add-dir=%s", plan->cwd);
+    if (spec->cwd_relative)
+        strlist_addf(&plan->argv, "--add-dir=%s/%s", plan->cwd, spec->cwd_relative);
+}
+
 static int add_workspace(struct workspace *workspace, const struct task_spec *spec,
                          struct plan *plan, struct err *err)
 {
@@ -125,6 +135,7 @@ struct plan *claude_plan(const struct claude *claude, const struct task_spec *sp
         add_workspace(workspace, spec, plan, err) || add_program(config, spec, plan, err) ||
         add_lease(lease, plan, redact, err))
         return NULL;
+    add_memory(spec, plan);
     add_environment(claude, plan);
     if (prepare_files(claude, spec, workspace, dir, plan, err))
         return NULL;

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/path.h"
+#include "runner/claude/conversation.h"
 
 #include <dirent.h>
 #include <pthread.h>
@@ -19,6 +20,7 @@
 struct janitor {
     struct janitor_config config;
     char *tasks_dir;
+    char *sessions_dir;
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t wake;
@@ -63,26 +65,39 @@ static void remove_old(struct janitor *janitor)
         log_info("janitor", "removed %lld tasks that had ended %d days ago", (long long)all, days);
 }
 
-static bool is_orphan(struct janitor *janitor, const char *id, const char *path)
+typedef bool is_needed_fn(struct store *store, const char *name);
+
+static bool is_task(struct store *store, const char *id)
 {
-    struct stat st;
     struct err err = ERR_INIT;
     AUTO(task_record) struct task_record record = {0};
-    if (lstat(path, &st) || time(NULL) - st.st_mtim.tv_sec < ORPHAN_AGE_S)
-        return false;
-    return store_get(janitor->config.store, id, &record, &err) && err.code == ERR_NOT_FOUND;
+    return store_get(store, id, &record, &err) == 0 || err.code != ERR_NOT_FOUND;
 }
 
-static void remove_orphans(struct janitor *janitor)
+/* A session lasts as long as any of its tasks does. */
+static bool is_session(struct store *store, const char *session)
+{
+    struct err err;
+    return store_has_session(store, session, &err) != 0;
+}
+
+static bool is_old(const char *path)
+{
+    struct stat st;
+    return lstat(path, &st) == 0 && time(NULL) - st.st_mtim.tv_sec >= ORPHAN_AGE_S;
+}
+
+/* Removes what in `dir` nobody needs. */
+static void remove_orphans(struct janitor *janitor, const char *dir, is_needed_fn *is_needed)
 {
     struct dirent *entry;
     struct err err;
-    DIR *list = opendir(janitor->tasks_dir);
+    DIR *list = opendir(dir);
     while (list && (entry = readdir(list)) && !is_stopping(janitor)) {
         if (entry->d_name[0] == '.')
             continue;
-        AUTO(str) char *path = path_join(janitor->tasks_dir, entry->d_name);
-        if (!path || !is_orphan(janitor, entry->d_name, path))
+        AUTO(str) char *path = path_join(dir, entry->d_name);
+        if (!path || !is_old(path) || is_needed(janitor->config.store, entry->d_name))
             continue;
         if (path_remove_tree(path, &err))
             log_warn("janitor", "%s", err.msg);
@@ -101,7 +116,8 @@ static void *work(void *arg)
     while (!is_stopping(janitor)) {
         struct timespec until;
         remove_old(janitor);
-        remove_orphans(janitor);
+        remove_orphans(janitor, janitor->tasks_dir, is_task);
+        remove_orphans(janitor, janitor->sessions_dir, is_session);
         repos_tidy(janitor->config.repos);
         clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_sec += atomic_load(janitor->config.config)->janitor_seconds;
@@ -114,18 +130,30 @@ static void *work(void *arg)
     return NULL;
 }
 
+static void release(struct janitor *janitor)
+{
+    if (!janitor)
+        return;
+    free(janitor->tasks_dir);
+    free(janitor->sessions_dir);
+    free(janitor);
+}
+
 struct janitor *janitor_new(const struct janitor_config *config, struct err *err)
 {
     pthread_condattr_t attr;
+    const char *state_dir = atomic_load(config->config)->state_dir;
     struct janitor *janitor = calloc(1, sizeof(*janitor));
-    if (janitor)
-        janitor->tasks_dir = path_join(atomic_load(config->config)->state_dir, "tasks");
-    if (!janitor || !janitor->tasks_dir) {
-        free(janitor);
+    if (janitor) {
+        janitor->config = *config;
+        janitor->tasks_dir = path_join(state_dir, "tasks");
+        janitor->sessions_dir = path_join(state_dir, CONVERSATIONS);
+    }
+    if (!janitor || !janitor->tasks_dir || !janitor->sessions_dir) {
         err_sys(err, "janitor");
+        release(janitor);
         return NULL;
     }
-    janitor->config = *config;
     pthread_mutex_init(&janitor->lock, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -134,8 +162,7 @@ struct janitor *janitor_new(const struct janitor_config *config, struct err *err
     if (pthread_create(&janitor->thread, NULL, work, janitor) == 0)
         return janitor;
     err_sys(err, "cannot start the janitor");
-    free(janitor->tasks_dir);
-    free(janitor);
+    release(janitor);
     return NULL;
 }
 
@@ -150,6 +177,5 @@ void janitor_free(struct janitor *janitor)
     pthread_join(janitor->thread, NULL);
     pthread_cond_destroy(&janitor->wake);
     pthread_mutex_destroy(&janitor->lock);
-    free(janitor->tasks_dir);
-    free(janitor);
+    release(janitor);
 }

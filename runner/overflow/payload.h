@@ -4,6 +4,8 @@
  *
  *     "CRP1" | length of wrapped key, 4 bytes big-endian | wrapped key | nonce, cipher text, tag
  *
+ * Sealed are task id, kind, request id, attempt (in digits), spec and secrets, a NUL after each.
+ *
  * Threads: any.
  */
 #ifndef OVERFLOW_PAYLOAD_H
@@ -11,14 +13,14 @@
 
 #include "runner/overflow/session.h"
 
-#define PAYLOAD_BYTES_MAX (16u << 20)
+#define PAYLOAD_BYTES_MAX (16u << 20) /* sealed */
 
 struct payload {
     char *task_id;
     char *kind;
-    char *spec;    /* as in the store */
-    char *secrets; /* JSON, or "" */
-    char *request_id;
+    char *spec;       /* as in the store */
+    char *secrets;    /* JSON, or "" */
+    char *request_id; /* or "" */
     int attempt;
 };
 
@@ -32,7 +34,8 @@ static inline void auto_payload(struct payload *payload)
 int payload_seal(const struct cloud *cloud, const struct payload *payload, struct buf *out,
                  struct err *err);
 
-/* ERR_MISMATCH when it is not this task's, or not whole. */
+/* ERR_MISMATCH when it is not this task's, or not whole; else what kms_decrypt() says. The attempt
+ * is the caller's to compare. */
 int payload_open(const struct cloud *cloud, const char *task_id, const void *sealed, size_t len,
                  struct payload *ret_payload, struct err *err);
 

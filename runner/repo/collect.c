@@ -16,7 +16,6 @@
 
 #define DEPTH_MAX 64
 #define PATH_BYTES_MAX 4096
-#define COPY_BYTES (1 << 20)
 
 struct collect {
     const struct strlist *patterns;
@@ -37,27 +36,6 @@ static bool is_wanted(const struct collect *collect, const char *path)
     return false;
 }
 
-static int copy_bytes(int from, int to, int64_t size)
-{
-    char *chunk = malloc(COPY_BYTES);
-    int rc = chunk ? 0 : -1;
-    while (rc == 0 && size > 0) {
-        ssize_t n = copy_file_range(from, NULL, to, NULL, (size_t)size, 0);
-        if (n < 0) { /* across file systems, or of an odd one */
-            n = read(from, chunk, COPY_BYTES);
-            if (n > 0 && fd_write_all(to, chunk, (size_t)n))
-                n = -1;
-        }
-        if (n < 0)
-            rc = -1;
-        if (n <= 0)
-            break;
-        size -= n;
-    }
-    free(chunk);
-    return rc;
-}
-
 /* 1 when it was kept. */
 static int keep(struct collect *collect, int dir, const char *name, const char *path,
                 struct err *err)
@@ -76,7 +54,7 @@ static int keep(struct collect *collect, int dir, const char *name, const char *
         return -1;
     *slash = '/';
     AUTO(fd) int to = open(place, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    if (to < 0 || copy_bytes(from, to, st.st_size))
+    if (to < 0 || fd_copy(from, to, st.st_size))
         return err_sys(err, "cannot keep '%s'", path);
     collect->files++;
     collect->bytes += st.st_size;

@@ -167,9 +167,10 @@ static void add_argument(const struct task_spec *spec, const struct spec_row *ro
 
 int task_spec_argv(const struct task_spec *spec, struct strlist *argv, struct err *err)
 {
-    /* MCP servers that a repository brings along do not start by themselves. */
-    static const char *const always[] = {"-p", "--output-format", "stream-json", "--verbose",
-                                         "--strict-mcp-config"};
+    /* MCP servers, hooks and helpers that a repository brings along do not start by themselves. */
+    static const char *const always[] = {
+        "-p",        "--output-format",     "stream-json",
+        "--verbose", "--strict-mcp-config", "--setting-sources=user"};
     for (size_t i = 0; i < COUNT_OF(always); i++)
         strlist_add(argv, always[i]);
     for (size_t i = 0; i < SPEC_ROWS; i++)

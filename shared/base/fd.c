@@ -6,10 +6,13 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#define COPY_BYTES (1 << 20)
 
 void fd_close(int *fd)
 {
@@ -50,6 +53,27 @@ int fd_pwrite_all(int fd, const void *data, size_t len, off_t at)
         len -= (size_t)n;
     }
     return 0;
+}
+
+int fd_copy(int from, int to, int64_t size)
+{
+    char *chunk = malloc(COPY_BYTES);
+    int rc = chunk ? 0 : -1;
+    while (rc == 0 && size > 0) {
+        ssize_t n = copy_file_range(from, NULL, to, NULL, (size_t)size, 0);
+        if (n < 0) { /* across file systems, or of an odd one */
+            n = read(from, chunk, size < COPY_BYTES ? (size_t)size : COPY_BYTES);
+            if (n > 0 && fd_write_all(to, chunk, (size_t)n))
+                n = -1;
+        }
+        if (n < 0)
+            rc = -1;
+        if (n <= 0)
+            break;
+        size -= n;
+    }
+    free(chunk);
+    return rc;
 }
 
 ssize_t fd_pread_full(int fd, void *data, size_t len, off_t at)

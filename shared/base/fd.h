@@ -10,6 +10,7 @@
 #include "base/buf.h"
 
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 /* Closes *fd when it is open (>= 0) and sets it to -1; keeps errno. */
@@ -22,6 +23,10 @@ static inline void auto_fd(int *fd)
 /* Writes everything, going on after signals and short writes. Returns 0, or -1 with errno. */
 int fd_write_all(int fd, const void *data, size_t len);
 int fd_pwrite_all(int fd, const void *data, size_t len, off_t at);
+
+/* Copies up to `size` bytes from where one file is to where the other is, sharing blocks where the
+ * file system can. Returns 0, or -1 with errno. */
+int fd_copy(int from, int to, int64_t size);
 
 /* Reads up to len bytes at `at` until there are no more. Returns the count, or -1 with errno. */
 ssize_t fd_pread_full(int fd, void *data, size_t len, off_t at);

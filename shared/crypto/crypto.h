@@ -18,6 +18,10 @@
 
 void crypto_sha256(const void *data, size_t len, unsigned char digest[CRYPTO_SHA256_SIZE]);
 
+/* For formats that have it, such as git's; no protection against anybody. */
+#define CRYPTO_SHA1_SIZE 20
+void crypto_sha1(const void *data, size_t len, unsigned char digest[CRYPTO_SHA1_SIZE]);
+
 /* A digest over several pieces. */
 struct crypto_hash;
 struct crypto_hash *crypto_hash_new(void);
@@ -36,6 +40,15 @@ bool crypto_equal(const void *a, size_t a_len, const void *b, size_t b_len);
  * opening needs the same. */
 int crypto_seal(const unsigned char key[CRYPTO_KEY_SIZE], const char *aad, const void *data,
                 size_t len, struct buf *out, struct err *err);
+
+/* The same of several pieces, one after the other, without a copy of them in between. */
+struct crypto_piece {
+    const void *data;
+    size_t len;
+};
+int crypto_seal_pieces(const unsigned char key[CRYPTO_KEY_SIZE], const char *aad,
+                       const struct crypto_piece *pieces, size_t count, struct buf *out,
+                       struct err *err);
 
 /* Appends the plain text; ERR_MISMATCH when the key, the aad or a single bit is not the same. */
 int crypto_open(const unsigned char key[CRYPTO_KEY_SIZE], const char *aad, const void *sealed,

@@ -19,6 +19,7 @@
 #define CONNECT_MS 10000
 #define TOTAL_MS 30000
 #define RELAY_BUFFER 131072L
+#define GATHER_BYTES 65536 /* pieces smaller than a quarter of this are passed on together */
 #define CERT_DIR "/etc/ssl/certs"
 
 /* curl_easy_setopt with a pointer and with a number, for the table of functions. */
@@ -33,6 +34,7 @@ struct exchange {
     struct buf *head;
     const char *body;
     size_t body_left;
+    const struct net_request *call; /* of a call */
     enum net_reach reach;
     bool plain;     /* http: only to loopback */
     bool head_over; /* the empty line has come */
@@ -43,6 +45,9 @@ struct exchange {
     bool silent;      /* relay: nothing moved for silence_ms */
     int64_t moved_ms; /* mono, when something last did */
     curl_off_t moved; /* bytes so far, both ways */
+    /* relay: pieces that came by one look at the socket. libcurl tells each chunk by itself, which
+     * an API that streams makes one of every event. */
+    struct buf gathered;
     char message[CURL_ERROR_SIZE];
 };
 
@@ -62,7 +67,8 @@ static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_so
     bool allowed = exchange->reach != NET_PUBLIC || address_is_public(&address->addr);
     if (exchange->plain && exchange->reach != NET_PLAIN)
         allowed = allowed && address_is_loopback(&address->addr);
-    if (!allowed) {
+    const struct net_request *call = exchange->call;
+    if (!allowed && !(call && call->allow && call->allow(&address->addr, call->arg))) {
         exchange->blocked = true;
         return CURL_SOCKET_BAD;
     }
@@ -91,20 +97,44 @@ static int tell_head(struct exchange *exchange)
     return exchange->relay->head((int)status, exchange->head, exchange->relay->arg);
 }
 
+static int pass_on(struct exchange *exchange, const char *data, size_t len)
+{
+    if (tell_head(exchange) || exchange->relay->write(data, len, exchange->relay->arg))
+        exchange->gave_up = true;
+    exchange->moved_ms = clock_mono_ms(); /* a slow reader on our side is no silence */
+    return exchange->gave_up ? -1 : 0;
+}
+
+static int pass_gathered(struct exchange *exchange)
+{
+    struct buf *gathered = &exchange->gathered;
+    if (gathered->len == 0 || exchange->gave_up)
+        return exchange->gave_up ? -1 : 0;
+    int rc = pass_on(exchange, gathered->data, gathered->len);
+    buf_clear(gathered);
+    return rc;
+}
+
 static size_t on_body(char *data, size_t size, size_t count, void *arg)
 {
     struct exchange *exchange = arg;
     size_t len = size * count;
+    struct buf *gathered = &exchange->gathered;
     if (!exchange->relay) {
-        exchange->too_large = buf_add(&exchange->answer->body, data, len) != 0;
-        return exchange->too_large ? 0 : len;
+        struct buf *body = &exchange->answer->body;
+        size_t room = body->max - body->len;
+        bool cut = exchange->call->head_enough && len > room;
+        exchange->too_large = buf_add(body, data, cut ? room : len) != 0;
+        return exchange->too_large || cut ? 0 : len;
     }
-    if (tell_head(exchange) || exchange->relay->write(data, len, exchange->relay->arg)) {
-        exchange->gave_up = true;
+    if (gathered->len + len > GATHER_BYTES && pass_gathered(exchange))
         return 0;
-    }
-    exchange->moved_ms = clock_mono_ms(); /* a slow reader on our side is no silence */
-    return len;
+    if (len >= GATHER_BYTES / 4 && gathered->len == 0)
+        return pass_on(exchange, data, len) ? 0 : len;
+    if (buf_add(gathered, data, len) == 0)
+        return len;
+    exchange->gave_up = true;
+    return 0;
 }
 
 static size_t on_read(char *to, size_t size, size_t count, void *arg)
@@ -137,11 +167,17 @@ static bool is_silent(struct exchange *exchange, curl_off_t moved)
            now - exchange->moved_ms > exchange->relay->silence_ms;
 }
 
+/* libcurl calls this each time it has taken what there was to read, and before it waits. */
 static int on_progress(void *arg, curl_off_t down_all, curl_off_t down, curl_off_t up_all,
                        curl_off_t up)
 {
     struct exchange *exchange = arg;
     (void)down_all, (void)up_all;
+    if (exchange->call) {
+        exchange->gave_up = exchange->call->stop(exchange->call->arg);
+        return exchange->gave_up;
+    }
+    pass_gathered(exchange);
     if (exchange->relay->stop && exchange->relay->stop(exchange->relay->arg))
         exchange->gave_up = true;
     exchange->silent = is_silent(exchange, down + up);
@@ -256,6 +292,13 @@ static void set_common(struct exchange *x, const char *method, const char *url)
         set(curl, h, CURLOPT_NOBODY, 1L);
 }
 
+static void set_progress(struct exchange *x)
+{
+    set(x->curl, x->handle, CURLOPT_NOPROGRESS, 0L);
+    set(x->curl, x->handle, CURLOPT_XFERINFOFUNCTION, on_progress);
+    set(x->curl, x->handle, CURLOPT_XFERINFODATA, x);
+}
+
 /* A POST without a body says so: servers answer 411 to one that does not. */
 static void set_body(struct exchange *x, const char *method, int64_t len)
 {
@@ -265,6 +308,14 @@ static void set_body(struct exchange *x, const char *method, int64_t len)
     set(x->curl, x->handle, CURLOPT_UPLOAD, 1L);
     if (len >= 0)
         set(x->curl, x->handle, CURLOPT_INFILESIZE_LARGE, (curl_off_t)len);
+}
+
+/* The last answer's status has come, with its whole head. */
+static bool is_answered(const struct exchange *x)
+{
+    long status = 0;
+    x->curl->curl_easy_getinfo(x->handle, CURLINFO_RESPONSE_CODE, &status);
+    return x->head_over && status >= 200;
 }
 
 static int perform(struct exchange *x, const struct strlist *headers, const char *url,
@@ -278,6 +329,8 @@ static int perform(struct exchange *x, const struct strlist *headers, const char
     x->curl->curl_slist_free_all(list);
     if (code == CURLE_OK && !x->head_over) /* libcurl takes half a head for a whole one */
         code = CURLE_PARTIAL_FILE;
+    if (x->call && x->call->head_enough && !x->too_large && is_answered(x))
+        code = CURLE_OK;
     return code == CURLE_OK ? 0 : explain(x, code, url, err);
 }
 
@@ -305,6 +358,7 @@ int net_call(const struct net_request *request, struct net_answer *ret_answer, s
                          .head = &answer.head,
                          .body = request->body,
                          .body_left = request->body_len,
+                         .call = request,
                          .reach = request->reach};
     if (!x.handle)
         return err_sys(err, "libcurl");
@@ -314,6 +368,8 @@ int net_call(const struct net_request *request, struct net_answer *ret_answer, s
         (long)(request->connect_ms ? request->connect_ms : CONNECT_MS));
     set(curl, x.handle, CURLOPT_TIMEOUT_MS,
         (long)(request->total_ms ? request->total_ms : TOTAL_MS));
+    if (request->stop)
+        set_progress(&x);
     int rc = perform(&x, request->headers, request->url, err);
     long status = 0;
     curl->curl_easy_getinfo(x.handle, CURLINFO_RESPONSE_CODE, &status);
@@ -395,15 +451,16 @@ int net_relay(struct net_link *link, const struct net_relay *relay, struct err *
     set(curl, x.handle, CURLOPT_TIMEOUT_MS, (long)relay->total_ms);
     set(curl, x.handle, CURLOPT_CONNECTTIMEOUT_MS,
         (long)(relay->connect_ms ? relay->connect_ms : CONNECT_MS));
-    set(curl, x.handle, CURLOPT_NOPROGRESS, 0L);
-    set(curl, x.handle, CURLOPT_XFERINFOFUNCTION, on_progress);
-    set(curl, x.handle, CURLOPT_XFERINFODATA, &x);
+    set_progress(&x);
+    buf_init(&x.gathered, GATHER_BYTES + GATHER_BYTES / 4);
     int rc = perform(&x, relay->headers, relay->url, err);
+    int passed = pass_gathered(&x); /* of an answer that broke off, too */
+    buf_done(&x.gathered);
     long sent = 0;
     curl->curl_easy_getinfo(x.handle, CURLINFO_REQUEST_SIZE, &sent);
     if (relay->ret_sent)
         *relay->ret_sent = sent > 0;
-    if (rc == 0 && tell_head(&x)) /* an answer without a body */
+    if (rc == 0 && (passed || tell_head(&x))) /* an answer without a body has only a head */
         rc = err_set(err, ERR_INTERNAL, "given up");
     return rc;
 }

@@ -19,6 +19,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 /* Who may be talked to. Plain http goes to loopback only, but with NET_PLAIN. */
 enum net_reach {
@@ -37,6 +38,14 @@ struct net_request {
     int connect_ms; /* 0: 10 s */
     int total_ms;   /* 0: 30 s */
     size_t answer_max;
+    /* What follows the head does not matter: an answer counts once its head is there, also when its
+     * body is longer than answer_max (it is cut) or never ends. */
+    bool head_enough;
+    void *arg;
+    /* NULL, or true for an address that may be connected to against `reach`, by http as well. */
+    bool (*allow)(const struct sockaddr *address, void *arg);
+    /* NULL, or asked about once a second; true to give up. */
+    bool (*stop)(void *arg);
 };
 
 struct net_answer {

@@ -166,36 +166,6 @@ static void the_words_of_an_answer_do_not_make_it_a_failure(void **state)
     reply_free(reply);
 }
 
-static void options_of_the_request_reach_the_model(void **state)
-{
-    (void)state;
-    reply_free(execute("[[text:ok]] optionmark",
-                       "\"model\":\"claude-haiku-4-5\",\"appendSystemPrompt\":\"speak mark42\""));
-    cJSON *log = api_log(api, "optionmark");
-    const char *body = json_text(log, "0.body");
-    assert_non_null(strstr(body, "claude-haiku-4-5"));
-    assert_non_null(strstr(body, "speak mark42"));
-    cJSON_Delete(log);
-}
-
-static void uses_the_runners_key_or_the_requests_own(void **state)
-{
-    (void)state;
-    shared();
-    api_control(api, "{\"apiKeys\":[\"" API_KEY "\",\"sk-ant-api03-own-key\"]}");
-    reply_free(execute("[[text:ok]] keymark1", ""));
-    reply_free(execute("[[text:ok]] keymark2", "\"anthropicApiKey\":\"sk-ant-api03-own-key\""));
-    cJSON *log = api_log(api, "keymark1");
-    assert_json_text(log, "0.headers.x-api-key", API_KEY);
-    cJSON_Delete(log);
-    log = api_log(api, "keymark2");
-    assert_json_text(log, "0.headers.x-api-key", "sk-ant-api03-own-key");
-    cJSON_Delete(log);
-    char *text = runner_log(runner);
-    assert_null(strstr(text, "sk-ant-api03-own-key"));
-    free(text);
-}
-
 static void takes_a_prompt_that_no_argument_could_hold(void **state)
 {
     (void)state;
@@ -283,8 +253,6 @@ int main(void)
         cmocka_unit_test(reports_that_the_turns_are_used_up),
         cmocka_unit_test(reports_what_was_not_permitted),
         cmocka_unit_test(the_words_of_an_answer_do_not_make_it_a_failure),
-        cmocka_unit_test(options_of_the_request_reach_the_model),
-        cmocka_unit_test(uses_the_runners_key_or_the_requests_own),
         cmocka_unit_test(takes_a_prompt_that_no_argument_could_hold),
         cmocka_unit_test(ends_what_a_tool_left_running),
         cmocka_unit_test(ends_a_run_whose_time_is_over),

@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,12 +21,28 @@ static void redirect(int fd, const char *path, int flags)
         close(opened);
 }
 
+static void become(uid_t uid)
+{
+    if (uid == geteuid())
+        return;
+    if (setgroups(0, NULL) || setresgid((gid_t)uid, (gid_t)uid, (gid_t)uid) ||
+        setresuid(uid, uid, uid) || prctl(PR_SET_DUMPABLE, 1))
+        _exit(126);
+}
+
 pid_t proc_start(char *const argv[], char *const env[], const char *out, const char *err)
+{
+    return proc_start_as(geteuid(), argv, env, out, err);
+}
+
+pid_t proc_start_as(uid_t uid, char *const argv[], char *const env[], const char *out,
+                    const char *err)
 {
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid > 0)
         return pid;
+    become(uid); /* first: it takes the next line back */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     redirect(STDIN_FILENO, NULL, O_RDONLY);
     redirect(STDOUT_FILENO, out, O_WRONLY | O_CREAT | O_APPEND);
@@ -47,6 +64,19 @@ bool proc_wait(pid_t pid, int ms, int *ret_status)
     }
     *ret_status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
     return true;
+}
+
+void proc_shell(const char *script)
+{
+    char *argv[] = {strdup("/bin/bash"), strdup("-c"), strdup(script), NULL};
+    char *env[] = {strdup("PATH=/usr/bin:/bin"), strdup("HOME=/nonexistent"), NULL};
+    int status = -1;
+    if (!proc_wait(proc_start(argv, env, NULL, NULL), 20000, &status) || status != 0)
+        fail_msg("exit status %d of: %s", status, script);
+    for (size_t i = 0; argv[i]; i++)
+        free(argv[i]);
+    for (size_t i = 0; env[i]; i++)
+        free(env[i]);
 }
 
 /* A field of /proc/PID/status as a number, -1 when the process is gone. */
@@ -91,6 +121,11 @@ bool proc_alive(pid_t pid)
 int proc_threads(pid_t pid)
 {
     return (int)status_field(pid, "Threads");
+}
+
+long proc_uid(pid_t pid)
+{
+    return status_field(pid, "Uid");
 }
 
 long proc_rss_kib(pid_t pid)

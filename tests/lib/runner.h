@@ -28,12 +28,16 @@ struct api {
     char *base; /* http://127.0.0.1:PORT */
 };
 
+/* Starts any double and waits until it listens. */
+struct api *double_new(char *const argv[]);
+
 /* Starts one that accepts API_TOKEN and API_KEY. */
 struct api *api_new(void);
 /* An OAuth token server that takes REFRESH_TOKEN once. */
 struct api *token_server_new(void);
 /* The same with all that a login needs, over TLS on port 443 as well. */
 struct api *token_server_tls_new(const char *cert, const char *key);
+/* Ends it; fails the test when a sanitizer has complained in it. */
 void api_free(struct api *api);
 
 /* The requests that hold the text (it goes into a URL: letters and digits). */
@@ -69,6 +73,9 @@ void runner_set(struct runner *runner, const char *name, const char *value);
  * CLI is not installed. */
 void runner_use_real_cli(struct runner *runner, const struct api *api);
 
+/* One that is not started yet and uses the real CLI against *api, which is made when it is NULL. */
+struct runner *runner_new_real(struct api **api);
+
 /* Starts it and waits until it listens; fails the test when it doesn't. */
 void runner_start(struct runner *runner);
 
@@ -102,9 +109,16 @@ char *prompt_json(const char *prompt, const char *more);
 /* POST /execute with that prompt and fields. */
 struct reply *runner_execute(const struct runner *runner, const char *prompt, const char *more);
 
+/* The same; fails the test unless it has run (200), and has succeeded. */
+struct reply *runner_ran(const struct runner *runner, const char *prompt, const char *more);
+struct reply *runner_succeeded(const struct runner *runner, const char *prompt, const char *more);
+
 /* Starts a task that runs by itself (POST /execute, detached, Prefer: wait=0): its id. The caller
  * frees it. */
 char *runner_submit(const struct runner *runner, const char *prompt, const char *more);
+
+/* A text of GET /tasks/{id}; "" when it has none. The caller frees it. */
+char *runner_task_text(const struct runner *runner, const char *id, const char *member);
 
 /* The task's state right now ("" when there is no such task). The caller frees it. */
 char *runner_task_state(const struct runner *runner, const char *id);

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "asked.h"
 #include "http.h"
 #include "json_check.h"
 #include "proc.h"

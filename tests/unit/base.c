@@ -242,6 +242,24 @@ static void logs_json_with_request_and_task(void **state)
         "\"msg\":\"shown\"}\n");
 }
 
+static void logs_what_cloud_logging_knows(void **state)
+{
+    (void)state;
+    AUTO(buf) struct buf out = BUF_INIT(65536);
+    now_real_ms = INT64_C(1767323045678);
+    open_log(LOG_GOOGLE, NULL);
+    log_set_task("t1");
+    log_warn("job", "a \"b\"");
+    log_error("job", "c");
+    log_set_task(NULL);
+    take_log(&out);
+    assert_string_equal(buf_str(&out),
+                        "{\"time\":\"2026-01-02T03:04:05.678Z\",\"severity\":\"WARNING\","
+                        "\"module\":\"job\",\"task_id\":\"t1\",\"message\":\"a \\\"b\\\"\"}\n"
+                        "{\"time\":\"2026-01-02T03:04:05.678Z\",\"severity\":\"ERROR\","
+                        "\"module\":\"job\",\"task_id\":\"t1\",\"message\":\"c\"}\n");
+}
+
 static void no_message_forges_a_line_of_text(void **state)
 {
     (void)state;
@@ -255,10 +273,10 @@ static void no_message_forges_a_line_of_text(void **state)
                                        "request=r1\n");
 }
 
-static void logs_no_secret_in_either_format(void **state)
+static void logs_no_secret_in_any_format(void **state)
 {
     (void)state;
-    for (int format = LOG_TEXT; format <= LOG_JSON; format++) {
+    for (int format = LOG_TEXT; format <= LOG_GOOGLE; format++) {
         AUTO(buf) struct buf out = BUF_INIT(65536);
         struct redact_set *set = redact_new();
         assert_int_equal(redact_add(set, "hunter2\"hunter2"), 0);
@@ -364,8 +382,9 @@ int main(void)
         cmocka_unit_test(tokens_and_uuids_have_their_form),
         cmocka_unit_test(valid_ids_are_safe_in_urls_and_file_names),
         cmocka_unit_test(logs_json_with_request_and_task),
+        cmocka_unit_test(logs_what_cloud_logging_knows),
         cmocka_unit_test(no_message_forges_a_line_of_text),
-        cmocka_unit_test(logs_no_secret_in_either_format),
+        cmocka_unit_test(logs_no_secret_in_any_format),
         cmocka_unit_test(a_line_that_repeats_is_held_back_and_counted),
         cmocka_unit_test(a_long_message_is_cut_and_still_one_line),
     };

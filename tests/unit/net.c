@@ -319,6 +319,105 @@ static void method_headers_and_body_arrive_and_so_does_the_answer(void **state)
     loopback_stop(server);
 }
 
+static bool allow_port(const struct sockaddr *address, void *arg)
+{
+    struct sockaddr_in in;
+    memcpy(&in, address, sizeof(in));
+    return address->sa_family == AF_INET && ntohs(in.sin_port) == *(int *)arg;
+}
+
+static void an_exception_opens_one_address(void **state)
+{
+    (void)state;
+    struct loopback *server = loopback_start(say_hello, NULL);
+    AUTO(str) char *url = loopback_url(server, "/");
+    for (int right = 0; right < 2; right++) {
+        struct err err = ERR_INIT;
+        AUTO(net_answer) struct net_answer answer = {0};
+        int port = right ? loopback_port(server) : 1;
+        struct net_request request = get(url, NET_PUBLIC);
+        request.allow = allow_port;
+        request.arg = &port;
+        assert_int_equal(net_call(&request, &answer, &err), right ? 0 : -1);
+        if (!right)
+            assert_int_equal(err.code, ERR_FORBIDDEN);
+    }
+    assert_int_equal(loopback_connections(server), 1);
+    loopback_stop(server);
+}
+
+/* Says what it is told to, and then nothing more. */
+static bool say_and_hang(struct loopback_call *call, void *arg)
+{
+    loopback_text(call, arg);
+    loopback_await_close(call, 60000);
+    return false;
+}
+
+static void a_head_is_enough_where_the_caller_says_so(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *says;
+        int status; /* 0: no answer */
+    } cases[] = {
+        {"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", 204},
+        {"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhal", 200},                   /* never ends */
+        {"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n0123456789abcdefghij", 200}, /* cut */
+        {"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 500},
+        {"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Made\r\nContent-Length: 5\r\n\r\n", 201},
+        {"HTTP/1.1 100 Continue\r\n\r\n", 0},
+        {"HTTP/1.1 200 OK\r\nContent-Le", 0},
+        {"HTTP/1.1 200 OK\r\n", 0},
+        {"", 0},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        struct err err = ERR_INIT;
+        AUTO(str) char *says = strdup(cases[i].says);
+        struct loopback *server = loopback_start(say_and_hang, says);
+        AUTO(str) char *url = loopback_url(server, "/");
+        AUTO(net_answer) struct net_answer answer = {0};
+        struct net_request request = get(url, NET_TRUSTED);
+        request.method = "POST";
+        request.body = "x";
+        request.body_len = 1;
+        request.head_enough = true;
+        request.answer_max = 16;
+        request.total_ms = 300;
+        int rc = net_call(&request, &answer, &err);
+        if ((rc == 0) != (cases[i].status > 0) || answer.status != cases[i].status)
+            fail_msg("'%s': %d %s", says, answer.status, err.msg);
+        assert_true(answer.body.len <= 16);
+        if (i == 2)
+            assert_string_equal(buf_str(&answer.body), "0123456789abcdef");
+        loopback_stop(server);
+    }
+}
+
+static bool true_at_the_second_time(void *arg)
+{
+    return ++*(int *)arg > 1;
+}
+
+static void a_call_can_be_given_up(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    int asked = 0;
+    struct loopback *server = loopback_start(say_and_hang, (char[]){""});
+    AUTO(str) char *url = loopback_url(server, "/");
+    AUTO(net_answer) struct net_answer answer = {0};
+    struct net_request request = get(url, NET_TRUSTED);
+    request.total_ms = 60000;
+    request.stop = true_at_the_second_time;
+    request.arg = &asked;
+    int64_t begun = clock_mono_ms();
+    assert_int_equal(net_call(&request, &answer, &err), -1);
+    assert_string_equal(err.msg, "given up");
+    assert_true(clock_mono_ms() - begun < 20000);
+    loopback_stop(server);
+}
+
 static void a_post_without_a_body_has_a_length(void **state)
 {
     (void)state;
@@ -1045,6 +1144,9 @@ int main(void)
         cmocka_unit_test(plain_http_goes_to_loopback_only),
         cmocka_unit_test(other_schemes_are_refused),
         cmocka_unit_test(method_headers_and_body_arrive_and_so_does_the_answer),
+        cmocka_unit_test(an_exception_opens_one_address),
+        cmocka_unit_test(a_head_is_enough_where_the_caller_says_so),
+        cmocka_unit_test(a_call_can_be_given_up),
         cmocka_unit_test(a_post_without_a_body_has_a_length),
         cmocka_unit_test(a_header_with_a_line_end_is_refused),
         cmocka_unit_test(an_answer_is_taken_up_to_its_maximum),
