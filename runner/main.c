@@ -4,6 +4,7 @@
 #include "runner/daemon/daemon.h"
 #include "runner/repo/helper.h"
 #include "runner/version.h"
+#include "runner/worker/worker.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -37,6 +38,7 @@ static const struct {
     {"serve", "run the service", daemon_serve},
     {"login", "log Claude in, from this terminal", cli_login},
     {"status", "say how a runner is", cli_status},
+    {"job", "run one task inside a Cloud Run execution", worker_job},
     {"version", "say which version this is", version},
     {"launch", NULL, launch},
     {"git", NULL, git},

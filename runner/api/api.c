@@ -2,46 +2,21 @@
 
 #include "base/log.h"
 #include "base/str.h"
-#include "runner/api/handlers.h"
+#include "runner/api/numbers.h"
+#include "runner/api/routes.h"
 
 #include <string.h>
 
 static const struct http_route routes[] = {
-    {"GET", "/healthz", healthz_get, ROUTE_OPEN | ROUTE_DRAIN | ROUTE_BARE},
-    {"GET", "/health", health_get, ROUTE_OPEN | ROUTE_DRAIN},
-    {"GET", "/", root_get, ROUTE_DRAIN},
-    {"POST", "/execute", execute_post, 0},
-    {"GET", "/oauth/status", oauth_status, ROUTE_DRAIN},
-    {"POST", "/oauth/refresh", oauth_refresh, 0},
-    {"POST", "/oauth/login", oauth_login_begin, 0},
-    {"GET", "/oauth/login/{id}", oauth_login_get, ROUTE_DRAIN},
-    {"POST", "/oauth/login/{id}", oauth_login_code, 0},
-    {"DELETE", "/oauth/login/{id}", oauth_login_cancel, ROUTE_DRAIN},
-    {"GET", "/login", login_page, ROUTE_PAGE | ROUTE_DRAIN},
-    {"GET", "/login/state", login_state, ROUTE_PAGE | ROUTE_DRAIN},
-    {"GET", "/login/page.css", login_css, ROUTE_PAGE | ROUTE_DRAIN},
-    {"GET", "/login/page.js", login_js, ROUTE_PAGE | ROUTE_DRAIN},
-    {"POST", "/login/enter", login_enter, ROUTE_PAGE | ROUTE_DRAIN},
-    {"POST", "/login/leave", login_leave, ROUTE_PAGE | ROUTE_DRAIN},
-    {"POST", "/login/start", login_start, ROUTE_PAGE},
-    {"POST", "/login/code", login_code, ROUTE_PAGE},
-    {"POST", "/login/cancel", login_cancel, ROUTE_PAGE | ROUTE_DRAIN},
-    {"POST", "/run", run_post, 0},
-    {"POST", "/run-async", run_async_post, 0},
-    {"GET", "/tasks", tasks_list, ROUTE_DRAIN},
-    {"GET", "/tasks/status", tasks_status, ROUTE_DRAIN},
-    {"GET", "/tasks/{id}", task_get, ROUTE_DRAIN},
-    {"DELETE", "/tasks/{id}", task_cancel, ROUTE_DRAIN},
-    {"GET", "/tasks/{id}/result", task_result, ROUTE_DRAIN},
-    {"GET", "/tasks/{id}/events", task_events, ROUTE_DRAIN},
-    {"POST", "/tasks/{id}/cancel", task_cancel, ROUTE_DRAIN},
-    {"GET", "/tasks/{id}/outputs", outputs_list, ROUTE_DRAIN},
-    {"GET", "/tasks/{id}/outputs.tgz", outputs_archive, ROUTE_DRAIN},
-    {"GET", "/tasks/{id}/outputs/{path...}", output_get, ROUTE_DRAIN},
-    {"GET", "/repos", repos_list, ROUTE_DRAIN},
-    {"DELETE", "/repos", repos_remove, ROUTE_DRAIN},
-    {"DELETE", "/repos/{id}", repos_remove, ROUTE_DRAIN},
-    {"POST", "/cancel/{id}", task_cancel, ROUTE_DRAIN},
+#define ROUTE_ROW(method, path, handler, flags, ...) {(method), (path), (handler), (flags)},
+    API_ROUTES(ROUTE_ROW)
+#undef ROUTE_ROW
+};
+
+const struct route_text api_route_texts[] = {
+#define TEXT_ROW(method, path, handler, flags, ...) {__VA_ARGS__},
+    API_ROUTES(TEXT_ROW)
+#undef TEXT_ROW
 };
 
 const struct http_route *api_routes(size_t *ret_count)
@@ -52,8 +27,9 @@ const struct http_route *api_routes(size_t *ret_count)
 
 void api_done(const struct http_request *req, int status, int64_t duration_us, void *arg)
 {
-    (void)arg;
+    struct api *api = arg;
     enum log_level level = status >= 500 ? LOG_WARN : LOG_DEBUG;
+    api_numbers_add(api->numbers, http_served_by(req), status, duration_us);
     log_set_request(http_id(req));
     log_at(level, "http", "%s %s %d %lld us", http_method(req), http_path(req), status,
            (long long)duration_us);

@@ -12,9 +12,11 @@
 #include "runner/config/config.h"
 #include "runner/oauth/flow.h"
 #include "runner/oauth/keeper.h"
+#include "runner/overflow/overflow.h"
 #include "runner/repo/repos.h"
 #include "runner/store/store.h"
 #include "runner/task/engine.h"
+#include "runner/webhook/webhook.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -22,7 +24,10 @@
 struct system_prompt;
 struct api_guard; /* auth.c: who tried wrong secrets, and how often */
 
-struct visits; /* visits.h: browsers that gave a secret */
+struct api_numbers;   /* numbers.h: what was asked and answered */
+struct openapi;       /* openapi.h */
+struct metric_source; /* base/metric.h */
+struct visits;        /* visits.h: browsers that gave a secret */
 
 /* What handlers work with; all of it borrowed from the daemon. */
 struct api {
@@ -37,11 +42,17 @@ struct api {
     const struct claude *claude;
     struct launcher *launcher;
     struct repos *repos;
+    struct overflow *overflow; /* NULL: no cloud is configured */
+    struct webhook *webhook;
     const char *state_dir;
     struct http_server *_Atomic server; /* set once it serves */
     struct api_guard *guard;
     struct visits *visits;
     struct system_prompt *system_prompt;
+    const char *system_prompt_path; /* where SYSTEM_PROMPT_SECRET's text is, or NULL */
+    struct api_numbers *numbers;
+    struct openapi *openapi;
+    const struct metric_source *metrics; /* other modules' pages; ends with a NULL print */
     const char *version;
     int64_t started_ms; /* mono */
     _Atomic bool draining;

@@ -17,11 +17,12 @@ enum route_flag {
 
 http_handler outputs_list, outputs_archive, output_get;
 http_handler repos_list, repos_remove;
-http_handler health_get, healthz_get, root_get;
+http_handler health_get, healthz_get, root_get, metrics_get, openapi_get;
 http_handler execute_post, run_post, run_async_post;
 http_handler oauth_status, oauth_refresh;
 http_handler oauth_login_begin, oauth_login_get, oauth_login_code, oauth_login_cancel;
 http_handler tasks_list, tasks_status, task_get, task_result, task_events, task_cancel;
+http_handler task_redeliver;
 http_handler login_page, login_enter, login_leave, login_start, login_code, login_cancel;
 http_handler login_state, login_css, login_js;
 
@@ -44,7 +45,9 @@ const char *caller_name(const struct api *api, const struct http_request *req);
 /* The task that the path names; false after the answer has been sent. */
 bool find_task(struct http_request *req, struct api *api, struct task_record *record);
 
-/* Appends a task as callers see it; `whole` adds what was asked. */
-void print_task(const struct task_record *record, bool whole, struct json_writer *w);
+/* Appends a task as callers see it; `whole` adds what was asked, `webhook` (or NULL) what is owed.
+ */
+void print_task(const struct task_record *record, bool whole, const struct webhook_record *webhook,
+                struct json_writer *w);
 
 #endif

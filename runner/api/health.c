@@ -47,10 +47,64 @@ static void print_tasks(const struct engine_load *load, struct json_writer *w)
     json_close(w);
 }
 
+/* How many tasks wait, and for what. */
+static void print_queue(const struct api *api, struct json_writer *w)
+{
+    struct err ignored;
+    int64_t counts[TASK_STATE_COUNT];
+    if (store_count(api->store, counts, &ignored))
+        return;
+    json_open_object(w, "queue");
+    for (int i = 0; i < TASK_STATE_COUNT; i++)
+        if (task_state_is_active((enum task_state)i) && i != TASK_RUNNING)
+            json_add_int(w, task_state_name((enum task_state)i), counts[i]);
+    json_close(w);
+}
+
+static void print_disk(const struct api *api, struct json_writer *w)
+{
+    struct err ignored;
+    int64_t free_bytes, total_bytes;
+    if (disk_space(api->state_dir, &free_bytes, &total_bytes, &ignored))
+        return;
+    json_open_object(w, "disk");
+    json_add_text(w, "path", api->state_dir);
+    json_add_int(w, "free_mb", free_bytes >> 20);
+    json_add_int(w, "size_mb", total_bytes >> 20);
+    json_close(w);
+}
+
+/* The engine past this machine, where one is configured. */
+static void print_cloud(const struct api *api, struct json_writer *w)
+{
+    char time[CLOCK_TEXT_SIZE];
+    struct overflow_status cloud;
+    struct engine_load load;
+    if (!api->overflow)
+        return;
+    overflow_status(api->overflow, &cloud);
+    engine_load(api->engine, &load);
+    json_open_object(w, "cloud");
+    json_add_bool(w, "reachable", cloud.reachable);
+    json_add_text(w, "error", cloud.error[0] ? cloud.error : NULL);
+    json_add_text(w, "since", cloud.reachable ? NULL : clock_format(cloud.since_ms, time));
+    json_add_int(w, "running", load.cloud);
+    json_add_int(w, "started", cloud.started);
+    json_add_int(w, "lost", cloud.lost);
+    json_add_int(w, "refused", cloud.refused);
+    json_close(w);
+}
+
 /* More for those who hold a secret. */
 static void print_verbose(const struct api *api, struct json_writer *w)
 {
     struct http_stats http;
+    AUTO(buf) struct buf cache = BUF_INIT(4u << 20);
+    print_queue(api, w);
+    print_disk(api, w);
+    repos_print(api->repos, &cache);
+    if (buf_ok(&cache))
+        json_add_raw(w, "repo_cache", cache.data, cache.len);
     const struct config *config = atomic_load(api->config);
     AUTO(buf) struct buf text = BUF_INIT(256u << 10);
     json_open_object(w, "host");
@@ -67,6 +121,7 @@ static void print_verbose(const struct api *api, struct json_writer *w)
     json_add_int(w, "refused", (int64_t)http.refused);
     json_add_int(w, "cut_off", (int64_t)http.cut_off);
     json_close(w);
+    print_cloud(api, w);
     config_print_json(config, &text);
     json_add_raw(w, "config", buf_str(&text), text.len);
 }
@@ -79,7 +134,7 @@ void health_get(struct http_request *req, void *arg)
     struct breaker_status breaker;
     struct json_writer w;
     char time[CLOCK_TEXT_SIZE];
-    AUTO(buf) struct buf out = BUF_INIT(512u << 10);
+    AUTO(buf) struct buf out = BUF_INIT(8u << 20);
     int64_t now = clock_real_ms();
     const struct config *config = atomic_load(api->config);
     keeper_status(api->keeper, &login);
@@ -87,7 +142,10 @@ void health_get(struct http_request *req, void *arg)
     breaker_status(api->breaker, &breaker);
     struct err full;
     bool disk_low = disk_check(api->state_dir, config->disk_min_free_mb, &full) != 0;
-    bool degraded = breaker.state != BREAKER_CLOSED || disk_low;
+    struct overflow_status cloud = {.reachable = true};
+    if (api->overflow)
+        overflow_status(api->overflow, &cloud);
+    bool degraded = breaker.state != BREAKER_CLOSED || disk_low || !cloud.reachable;
     json_write(&w, &out);
     json_open_object(&w, NULL);
     json_add_text(&w, "status",
@@ -101,6 +159,8 @@ void health_get(struct http_request *req, void *arg)
                           breaker.state == BREAKER_LOGIN ? "login_needed" : "usage_limit");
         if (disk_low)
             json_add_text(&w, NULL, "disk_low");
+        if (!cloud.reachable)
+            json_add_text(&w, NULL, "cloud_unreachable");
         json_close(&w);
     }
     json_add_text(&w, "service", "claude-runner");

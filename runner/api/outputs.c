@@ -3,10 +3,10 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "base/walk.h"
 #include "pack/tgz.h"
 #include "runner/api/handlers.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -19,8 +19,6 @@
 
 #define PIECE_BYTES (256u << 10)
 #define LIST_BYTES_MAX (16u << 20)
-#define DEPTH_MAX 100
-#define PATH_BYTES_MAX 4096
 
 /* --- finding ------------------------------------------------------------------------------- */
 
@@ -32,64 +30,79 @@ static int open_below(int dir, const char *path, int flags)
     return (int)syscall(SYS_openat2, dir, path, &how, sizeof(how));
 }
 
+/* Where a task's events and outputs are; NULL when memory ran out. */
+static char *keep_dir(const struct api *api, const char *id)
+{
+    char *path = engine_events_path(api->engine, id);
+    char *slash = path ? strrchr(path, '/') : NULL;
+    if (slash)
+        *slash = '\0';
+    return path;
+}
+
 /* The outputs of a task; -1 when there are none. */
 static int open_outputs(const struct api *api, const char *id)
 {
-    AUTO(str) char *events = engine_events_path(api->engine, id);
-    char *slash = events ? strrchr(events, '/') : NULL;
-    if (!slash)
-        return -1;
-    *slash = '\0';
-    AUTO(fd) int dir = open(events, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    AUTO(str) char *path = keep_dir(api, id);
+    AUTO(fd) int dir = path ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     return dir < 0 ? -1 : open_below(dir, "outputs", O_RDONLY | O_DIRECTORY);
 }
 
-typedef int visit_fn(int dir, const char *name, const char *path, const struct stat *st, void *arg);
-
-/* Every regular file below; takes over dir. */
-static int visit(int dir, const char *prefix, int depth, visit_fn *fn, void *arg)
+/* What a task left in the cloud is brought here first: one output, or all with NULL. False after
+ * the answer has been sent. */
+static bool bring(struct http_request *req, const struct api *api, const struct task_record *record,
+                  const char *path)
 {
-    struct dirent *entry;
-    struct stat st;
-    int rc = 0;
-    DIR *list = fdopendir(dir);
-    if (!list) {
-        close(dir);
-        return -1;
-    }
-    while (rc == 0 && (entry = readdir(list))) {
-        char path[PATH_BYTES_MAX];
-        const char *name = entry->d_name;
-        if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
-            fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) ||
-            snprintf(path, sizeof(path), "%s%s%s", prefix, *prefix ? "/" : "", name) >=
-                PATH_BYTES_MAX)
-            continue;
-        if (S_ISREG(st.st_mode)) {
-            rc = fn(dir, name, path, &st, arg);
-        } else if (S_ISDIR(st.st_mode) && depth < DEPTH_MAX) {
-            int below = open_below(dir, name, O_RDONLY | O_DIRECTORY);
-            rc = below < 0 ? 0 : visit(below, path, depth + 1, fn, arg);
-        }
-    }
-    closedir(list);
-    return rc;
+    struct err err;
+    AUTO(str) char *dir = keep_dir(api, record->id);
+    if (record->place != PLACE_CLOUD || !api->overflow)
+        return true;
+    if (!dir)
+        err_sys(&err, "outputs");
+    else if (overflow_fetch(api->overflow, record->id, dir, path, &err) == 0)
+        return true;
+    send_err(req, &err);
+    return false;
 }
 
 /* --- the list ------------------------------------------------------------------------------ */
 
-static int list_file(int dir, const char *name, const char *path, const struct stat *st, void *arg)
+static void add_output(struct json_writer *w, const char *path, int64_t size, int64_t modified_ms)
 {
     char time[CLOCK_TEXT_SIZE];
-    struct json_writer *w = arg;
-    (void)dir;
-    (void)name;
     json_open_object(w, NULL);
     json_add_text(w, "path", path);
-    json_add_int(w, "sizeBytes", st->st_size);
-    json_add_text(w, "modifiedAt", clock_format(st->st_mtim.tv_sec * INT64_C(1000), time));
+    json_add_int(w, "sizeBytes", size);
+    json_add_text(w, "modifiedAt", clock_format(modified_ms, time));
     json_close(w);
+}
+
+static int list_file(int dir, const char *name, const char *path, const struct stat *st, void *arg)
+{
+    (void)dir;
+    (void)name;
+    add_output(arg, path, st->st_size, st->st_mtim.tv_sec * INT64_C(1000));
     return 0;
+}
+
+/* Those that are in the cloud still are listed all the same. */
+static void list_all(const struct api *api, const struct task_record *record, struct json_writer *w)
+{
+    struct err err;
+    AUTO(str) char *path = keep_dir(api, record->id);
+    AUTO(json)
+    struct json *cloud = path && record->place == PLACE_CLOUD ? overflow_outputs(path, &err) : NULL;
+    if (!cloud) {
+        int dir = open_outputs(api, record->id);
+        if (dir >= 0)
+            walk_files(dir, list_file, w);
+        return;
+    }
+    for (const struct json *at = json_first(cloud); at; at = json_next(at)) {
+        int64_t size = 0;
+        json_int(json_get(at, "size"), &size);
+        add_output(w, json_text(json_get(at, "path")), size, record->ended_ms);
+    }
 }
 
 void outputs_list(struct http_request *req, void *arg)
@@ -99,13 +112,11 @@ void outputs_list(struct http_request *req, void *arg)
     AUTO(buf) struct buf out = BUF_INIT(LIST_BYTES_MAX);
     if (!find_task(req, arg, &record))
         return;
-    int dir = open_outputs(arg, record.id);
     json_write(&w, &out);
     json_open_object(&w, NULL);
     json_add_text(&w, "taskId", record.id);
     json_open_array(&w, "outputs");
-    if (dir >= 0)
-        visit(dir, "", 0, list_file, &w);
+    list_all(arg, &record, &w);
     json_close(&w);
     json_close(&w);
     send_json(req, 200, &out);
@@ -193,7 +204,7 @@ void output_get(struct http_request *req, void *arg)
     struct stat st;
     const char *path = http_param(req, "path");
     AUTO(task_record) struct task_record record = {0};
-    if (!find_task(req, arg, &record))
+    if (!find_task(req, arg, &record) || !bring(req, arg, &record, path))
         return;
     AUTO(fd) int dir = open_outputs(arg, record.id);
     AUTO(fd) int fd = dir >= 0 && path_is_inside(path) ? open_below(dir, path, O_RDONLY) : -1;
@@ -245,7 +256,7 @@ void outputs_archive(struct http_request *req, void *arg)
     struct err err;
     char name[160];
     AUTO(task_record) struct task_record record = {0};
-    if (!find_task(req, arg, &record))
+    if (!find_task(req, arg, &record) || !bring(req, arg, &record, NULL))
         return;
     AUTO(str) char *piece = malloc(PIECE_BYTES);
     AUTO(tgz) struct tgz *tgz = tgz_new(send_piece, req, &err);
@@ -260,7 +271,7 @@ void outputs_archive(struct http_request *req, void *arg)
     int dir = open_outputs(arg, record.id);
     if (http_begin(req, 200, "application/gzip") == 0) {
         bool whole =
-            (dir < 0 || visit(dir, "", 0, add_file, &archive) == 0) && tgz_end(tgz, &err) == 0;
+            (dir < 0 || walk_files(dir, add_file, &archive) == 0) && tgz_end(tgz, &err) == 0;
         http_end(req, whole);
     } else if (dir >= 0) {
         close(dir);

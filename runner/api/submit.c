@@ -76,8 +76,10 @@ static struct task_spec *decode(struct http_request *req, struct api *api,
     AUTO(buf) struct buf members = BUF_INIT(256u << 10);
     AUTO(str) char *system_prompt = NULL;
     struct err no_prompt;
-    bool refuse = system_prompt_get(api->system_prompt, config->system_prompt_file, &system_prompt,
-                                    &no_prompt) < 0;
+    bool refuse = system_prompt_get(api->system_prompt,
+                                    api->system_prompt_path ? api->system_prompt_path
+                                                            : config->system_prompt_file,
+                                    &system_prompt, &no_prompt) < 0;
     const struct spec_defaults defaults = {
         .where = s->where,
         .timeout_minutes = s->timeout_minutes,
@@ -98,11 +100,31 @@ static struct task_spec *decode(struct http_request *req, struct api *api,
     return STEAL_PTR(spec);
 }
 
+/* Whether this runner sends a webhook there. False: it has answered. */
+static bool check_callback(struct http_request *req, struct api *api, const struct task_spec *spec)
+{
+    struct err err, whole;
+    char field[] = "callbackUrl";
+    AUTO(buf) struct buf members = BUF_INIT(4096);
+    if (!spec->callback_url ||
+        !webhook_check_url(spec->callback_url, atomic_load(api->config), &err))
+        return true;
+    struct spec_error wrong = {.field = field, .message = err.msg, .code = err.code};
+    const struct spec_errors errors = {.items = &wrong, .count = 1};
+    spec_errors_print(&errors, &members);
+    err_set(&whole, err.code, "%s %s", field, err.msg);
+    http_send_error(req, &whole, buf_ok(&members) ? members.data : NULL);
+    return false;
+}
+
 static int submit(struct http_request *req, struct api *api, struct submission *s, struct err *err)
 {
     bool created;
     char session[ID_UUID_SIZE];
     unsigned char hash[CRYPTO_SHA256_SIZE];
+    char host[WEBHOOK_HOST_SIZE] = "";
+    if (s->spec->callback_url)
+        webhook_host(s->spec->callback_url, host);
     AUTO(buf) struct buf spec = BUF_INIT(8u << 20);
     AUTO(buf_wipe) struct buf secrets = BUF_INIT(4u << 20);
     task_spec_save(s->spec, &spec);
@@ -116,13 +138,17 @@ static int submit(struct http_request *req, struct api *api, struct submission *
                                   .kind = "claude",
                                   .priority = s->spec->priority,
                                   .retry_interrupted = s->spec->retry_interrupted,
-                                  .shared = s->shared,
+                                  .shared = s->shared && s->executor != EXECUTOR_CLOUD,
+                                  .executor = s->executor,
+                                  .stays = s->stays,
                                   .session = resumed ? resumed : session,
                                   .resume = resumed != NULL,
                                   .spec = buf_str(&spec),
                                   .secrets = secrets.len > 0 ? secrets.data : NULL,
                                   .caller = caller_name(api, req),
                                   .request_id = http_id(req),
+                                  .webhook_url = s->spec->callback_url,
+                                  .webhook_host = host,
                                   .idempotency_key = s->key,
                                   .body_hash = hash,
                                   .body_hash_len = sizeof(hash)};
@@ -167,6 +193,46 @@ static void send_refusal(struct http_request *req, struct api *api, const struct
     http_send_error(req, err, NULL);
 }
 
+/* Where it may run. -1 after the answer when it asks for what cannot be. */
+static int choose_place(struct http_request *req, struct api *api, struct submission *s)
+{
+    struct err err;
+    AUTO(spec_errors) struct spec_errors errors = {0};
+    AUTO(buf) struct buf members = BUF_INIT(8192);
+    s->executor = (enum task_executor)s->spec->executor;
+    s->stays = api->overflow ? overflow_stays(atomic_load(api->config), s->spec)
+                             : "Google Cloud is not configured";
+    if (s->executor != EXECUTOR_CLOUD || !s->stays)
+        return 0;
+    spec_errors_add(&errors, ERR_INVALID, "executor", s->stays);
+    spec_errors_print(&errors, &members);
+    err_set(&err, ERR_INVALID, "executor 'cloud': %s", s->stays);
+    http_send_error(req, &err, buf_str(&members));
+    return -1;
+}
+
+/* True when the cloud takes it although it cannot run here now. */
+static bool may_leave(const struct api *api, const struct submission *s)
+{
+    int overflow = atomic_load(api->config)->overflow;
+    if (s->stays || s->executor == EXECUTOR_LOCAL)
+        return false;
+    return s->executor == EXECUTOR_CLOUD || overflow == OVERFLOW_UNAVAILABLE ||
+           overflow == OVERFLOW_ALWAYS;
+}
+
+/* What keeps tasks from running here keeps this one from being taken. */
+static int check_here(struct api *api, struct submission *s, struct err *err)
+{
+    bool leaves = may_leave(api, s);
+    if (disk_check(api->state_dir, atomic_load(api->config)->disk_min_free_mb, err)) {
+        if (!leaves)
+            return -1;
+        s->executor = EXECUTOR_CLOUD;
+    }
+    return s->shared && !s->patient && !leaves ? check_account(api, err) : 0;
+}
+
 int submit_task(struct http_request *req, struct api *api, struct submission *s)
 {
     struct err err;
@@ -175,16 +241,12 @@ int submit_task(struct http_request *req, struct api *api, struct submission *s)
         send_err(req, &err);
         return -1;
     }
-    if (disk_check(api->state_dir, atomic_load(api->config)->disk_min_free_mb, &err)) {
-        send_err(req, &err);
-        return -1;
-    }
     s->spec = decode(req, api, s);
-    if (!s->spec)
+    if (!s->spec || choose_place(req, api, s) || !check_callback(req, api, s->spec))
         return -1;
     s->shared = !s->spec->anthropic_api_key && !s->spec->anthropic_oauth_token;
     s->patient |= s->spec->detach;
-    if ((s->shared && !s->patient && check_account(api, &err)) || submit(req, api, s, &err)) {
+    if (check_here(api, s, &err) || submit(req, api, s, &err)) {
         send_refusal(req, api, s, &err);
         return -1;
     }

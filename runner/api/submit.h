@@ -18,7 +18,9 @@ struct submission {
     struct task_record record;
     struct buf body;
     const char *key;
-    bool shared; /* it uses the runner's own credential */
+    bool shared;                 /* it uses the runner's own credential */
+    const char *stays;           /* why it cannot go to the cloud; NULL: it can */
+    enum task_executor executor; /* as asked, or where alone it can run now */
 };
 
 /* Everything that can refuse the request, then the task, which is on the disk when this returns 0.

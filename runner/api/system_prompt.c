@@ -95,7 +95,7 @@ static bool install_locked(struct system_prompt *prompt, const char *path,
 static int copy_locked(const struct system_prompt *prompt, char **ret_text, struct err *err)
 {
     if (!prompt->text)
-        return err_set(err, ERR_CONFIG, "SYSTEM_PROMPT_FILE has no usable text; the log says why");
+        return err_set(err, ERR_CONFIG, "there is no usable system prompt; the log says why");
     char *copy = strdup(prompt->text);
     if (!copy)
         return err_sys(err, "system prompt");
@@ -120,7 +120,7 @@ int system_prompt_get(struct system_prompt *prompt, const char *path, char **ret
         pthread_mutex_lock(&prompt->lock);
         bool news = install_locked(prompt, path, &version, text);
         if (news && !text)
-            log_error("config", "SYSTEM_PROMPT_FILE: %s%s", trouble.msg,
+            log_error("config", "system prompt: %s%s", trouble.msg,
                       prompt->text ? "; the last good text stays in force" : "");
         else if (news)
             log_info("config", "system prompt read from '%s'", path);

@@ -13,12 +13,6 @@
 
 /* --- printing ------------------------------------------------------------------------------ */
 
-static void add_time(struct json_writer *w, const char *name, int64_t ms)
-{
-    char time[CLOCK_TEXT_SIZE];
-    json_add_text(w, name, ms ? clock_format(ms, time) : NULL);
-}
-
 /* The members of a stored JSON object, beside those that are there already. */
 static void add_members(struct json_writer *w, const char *object)
 {
@@ -32,7 +26,8 @@ static void add_members(struct json_writer *w, const char *object)
     }
 }
 
-void print_task(const struct task_record *record, bool whole, struct json_writer *w)
+void print_task(const struct task_record *record, bool whole, const struct webhook_record *webhook,
+                struct json_writer *w)
 {
     size_t len, spec_len = strlen(record->spec);
     const char *metadata = json_raw_member(record->spec, spec_len, "metadata", &len);
@@ -41,20 +36,23 @@ void print_task(const struct task_record *record, bool whole, struct json_writer
     json_add_text(w, "kind", record->kind);
     json_add_text(w, "status", task_state_name(record->state));
     json_add_text(w, "reason", record->reason[0] ? record->reason : NULL);
-    json_add_text(w, "executor", "local");
+    json_add_text(w, "executor", task_place_name(record->place));
     json_add_int(w, "priority", record->priority);
     json_add_int(w, "attempts", record->attempts);
-    add_time(w, "createdAt", record->created_ms);
-    add_time(w, "startedAt", record->started_ms);
-    add_time(w, "endedAt", record->ended_ms);
+    json_add_time(w, "createdAt", record->created_ms);
+    json_add_time(w, "startedAt", record->started_ms);
+    json_add_time(w, "endedAt", record->ended_ms);
     json_add_text(w, "caller", record->caller);
     json_add_text(w, "requestId", record->request_id);
     if (metadata)
         json_add_raw(w, "metadata", metadata, len);
     if (whole) {
+        json_add_text(w, "staysLocal", record->stays); /* why it cannot go to the cloud */
         json_add_raw(w, "request", record->spec, spec_len);
         add_members(w, record->summary);
     }
+    if (webhook)
+        webhook_print(webhook, w);
     json_close(w);
 }
 
@@ -76,7 +74,7 @@ static int list_one(const struct task_record *record, void *arg)
     }
     listing->left--;
     listing->last = record->seq;
-    print_task(record, false, &listing->w);
+    print_task(record, false, NULL, &listing->w);
     return 0;
 }
 
@@ -90,13 +88,18 @@ static int read_filter(struct http_request *req, struct store_filter *filter, st
 {
     enum task_state state;
     int64_t limit = LIST_DEFAULT, cursor = 0;
-    static const char *const parameters[] = {"status", "kind", "limit", "cursor", NULL};
+    static const char *const parameters[] = {"status", "kind", "webhook", "limit", "cursor", NULL};
+    enum webhook_state webhook = WEBHOOK_NONE;
     if (check_query(req, parameters, err))
         return -1;
     const char *text = http_query(req, "status");
     if (text && task_state_parse(text, &state))
         return bad_query(err, "status", "a state of a task", text);
     filter->states = text ? 1u << state : 0;
+    text = http_query(req, "webhook");
+    if (text && webhook_state_parse(text, &webhook))
+        return bad_query(err, "webhook", "a state of a webhook", text);
+    filter->webhook = (int)webhook;
     text = http_query(req, "limit");
     if (text && str_to_int(text, 1, LIST_MAX, &limit))
         return bad_query(err, "limit", "1..1000", text);
@@ -180,13 +183,21 @@ bool find_task(struct http_request *req, struct api *api, struct task_record *re
 
 void task_get(struct http_request *req, void *arg)
 {
+    struct api *api = arg;
+    struct err err;
     struct json_writer w;
     AUTO(task_record) struct task_record record = {0};
+    AUTO(webhook_record) struct webhook_record webhook = {0};
     AUTO(buf) struct buf out = BUF_INIT(LIST_BYTES_MAX);
-    if (!find_task(req, arg, &record))
+    if (!find_task(req, api, &record))
         return;
+    bool owed = store_webhook(api->store, record.id, &webhook, &err) == 0;
+    if (!owed && err.code != ERR_NOT_FOUND) {
+        send_err(req, &err);
+        return;
+    }
     json_write(&w, &out);
-    print_task(&record, true, &w);
+    print_task(&record, true, owed ? &webhook : NULL, &w);
     send_json(req, 200, &out);
 }
 
@@ -228,4 +239,27 @@ void task_cancel(struct http_request *req, void *arg)
     buf_addf(&out, "{\"success\":true,\"taskId\":\"%s\",\"status\":\"%s\",\"cancelled\":true}",
              record.id, task_state_name(state));
     send_json(req, 200, &out);
+}
+
+void task_redeliver(struct http_request *req, void *arg)
+{
+    struct api *api = arg;
+    struct err err;
+    struct json_writer w;
+    AUTO(task_record) struct task_record record = {0};
+    AUTO(webhook_record) struct webhook_record webhook = {0};
+    AUTO(buf) struct buf out = BUF_INIT(16384);
+    if (!find_task(req, api, &record))
+        return;
+    if (store_webhook_redeliver(api->store, record.id, clock_real_ms(), &err) ||
+        store_webhook(api->store, record.id, &webhook, &err)) {
+        send_err(req, &err);
+        return;
+    }
+    json_write(&w, &out);
+    json_open_object(&w, NULL);
+    json_add_text(&w, "taskId", record.id);
+    webhook_print(&webhook, &w);
+    json_close(&w);
+    send_json(req, 202, &out);
 }

@@ -36,6 +36,7 @@ struct load {
     struct vars env, file;
     struct config_report *report;
     const struct config *now; /* what a reload comes after, or NULL */
+    bool no_callers;
 };
 
 void config_free(struct config *config)
@@ -167,7 +168,7 @@ static void load_field(struct load *load, struct config *config, size_t index)
     if (load->now && !(field->flags & CONFIG_RELOADABLE))
         keep_value(load, index, value);
     if (!value->text) {
-        if (field->flags & CONFIG_REQUIRED)
+        if ((field->flags & CONFIG_REQUIRED) && !load->no_callers)
             strlist_addf(&load->report->errors,
                          "%s is not set: callers need a secret of at least %d characters (make "
                          "one with: openssl rand -hex 24)",
@@ -208,7 +209,7 @@ static struct config *load_all(struct load *load, const struct config_source *so
 struct config *config_reload(const struct config *now, const struct config_source *source,
                              struct config_report *report, struct err *err)
 {
-    struct load load = {.report = report, .now = now};
+    struct load load = {.report = report, .now = now, .no_callers = source->no_callers};
     AUTO(config) struct config *config = load_all(&load, source);
     vars_done(&load.env);
     vars_done(&load.file);

@@ -22,7 +22,12 @@
 #include <stddef.h>
 
 enum config_jail { CONFIG_JAIL_AUTO, CONFIG_JAIL_FULL, CONFIG_JAIL_RESTRICTED, CONFIG_JAIL_NONE };
-enum config_overflow { OVERFLOW_OFF, OVERFLOW_FULL, OVERFLOW_UNAVAILABLE, OVERFLOW_ALWAYS };
+enum config_overflow {
+    OVERFLOW_OFF,
+    OVERFLOW_FULL,        /* no slot here for so long */
+    OVERFLOW_UNAVAILABLE, /* and when a pause keeps tasks from running here */
+    OVERFLOW_ALWAYS,      /* at once */
+};
 enum config_log_format { CONFIG_LOG_AUTO, CONFIG_LOG_JSON, CONFIG_LOG_TEXT };
 
 /* One of the secrets of RUNNER_SECRET. */
@@ -48,6 +53,7 @@ struct config_secrets {
 #define CONFIG_C_CHOICE char *  /* one of the choices, as text */
 #define CONFIG_C_ENUM int
 #define CONFIG_C_LIST struct strlist    /* comma separated */
+#define CONFIG_C_SECONDS struct strlist /* comma separated numbers, each within the range */
 #define CONFIG_C_DOMAINS struct strlist /* "open", "none", or domain names */
 #define CONFIG_C_SECRETS struct config_secrets
 
@@ -59,7 +65,8 @@ enum config_flag {
 };
 
 /* Columns: kind, member, name, alias or NULL, default or NULL, what it takes, flags, help.
- * What it takes: CONFIG_RANGE for INT, CONFIG_ONE_OF for CHOICE and ENUM, else CONFIG_ANY. */
+ * What it takes: CONFIG_RANGE for INT and SECONDS, CONFIG_ONE_OF for CHOICE and ENUM, else
+ * CONFIG_ANY. */
 #define CONFIG_RANGE(low, high) .min = (low), .max = (high)
 #define CONFIG_ONE_OF(list) .choices = (list)
 #define CONFIG_ANY .choices = NULL
@@ -113,8 +120,10 @@ enum config_flag {
       "`bypassPermissions` in a jail, else `acceptEdits`") \
     X(PATH, system_prompt_file, "SYSTEM_PROMPT_FILE", NULL, NULL, CONFIG_ANY, CONFIG_RELOADABLE, \
       "system prompt when a request doesn't say; read again when it changes") \
-    X(TEXT, system_prompt_secret, "SYSTEM_PROMPT_SECRET", NULL, NULL, CONFIG_ANY, CONFIG_LATER, \
+    X(TEXT, system_prompt_secret, "SYSTEM_PROMPT_SECRET", NULL, NULL, CONFIG_ANY, 0, \
       "the same from Secret Manager: the secret's name") \
+    X(INT, system_prompt_poll_seconds, "SYSTEM_PROMPT_POLL_SECONDS", NULL, "60", \
+      CONFIG_RANGE(1, 86400), 0, "time between two looks for a newer version of that secret") \
     X(TEXT, default_model, "DEFAULT_MODEL", NULL, NULL, CONFIG_ANY, CONFIG_RELOADABLE, \
       "model when a request doesn't say") \
     X(INT, task_timeout_minutes, "TASK_TIMEOUT_MINUTES", NULL, "55", CONFIG_RANGE(1, 10080), \
@@ -160,6 +169,9 @@ enum config_flag {
       "seconds for which a fetched repository is taken for current; 0: the remote is always asked") \
     X(INT, repo_cache_max_mb, "REPO_CACHE_MAX_MB", NULL, "20480", CONFIG_RANGE(0, 100000000), \
       CONFIG_RELOADABLE, "size of the repository cache") \
+    X(ENUM, workspaces, "WORKSPACES", NULL, "auto", CONFIG_ONE_OF("auto|overlay|reflink|copy"), 0, \
+      "how a task gets its files: over a shared tree, as copies that share its blocks, or as a " \
+      "checkout of its own; auto takes the first that the host can give") \
     X(INT, disk_min_free_mb, "DISK_MIN_FREE_MB", NULL, "1024", CONFIG_RANGE(0, 100000000), \
       CONFIG_RELOADABLE, "with less free disk new tasks are answered 507") \
     X(INT, keep_tasks_days, "KEEP_TASKS_DAYS", NULL, "30", CONFIG_RANGE(1, 36500), \
@@ -167,9 +179,14 @@ enum config_flag {
     X(INT, janitor_seconds, "JANITOR_SECONDS", NULL, "600", CONFIG_RANGE(1, 86400), \
       CONFIG_RELOADABLE, "time between two rounds of the janitor") \
     X(TEXT, callback_secret, "CALLBACK_SECRET", "CLOUDRUN_CALLBACK_SECRET", NULL, CONFIG_ANY, \
-      CONFIG_SECRET | CONFIG_RELOADABLE | CONFIG_LATER, "signs webhooks") \
-    X(LIST, callback_allow, "CALLBACK_ALLOW", NULL, NULL, CONFIG_ANY, \
-      CONFIG_RELOADABLE | CONFIG_LATER, "private addresses that webhooks may go to") \
+      CONFIG_SECRET | CONFIG_RELOADABLE, \
+      "signs webhooks: any text, or `whsec_` and base64 (Standard Webhooks)") \
+    X(LIST, callback_allow, "CALLBACK_ALLOW", NULL, NULL, CONFIG_ANY, CONFIG_RELOADABLE, \
+      "hosts (`host`, `host:port`, `*.domain`) and addresses (`10.0.0.5`, `192.168.0.0/16`) that " \
+      "webhooks may go to although they are private, and by http") \
+    X(SECONDS, callback_retry_seconds, "CALLBACK_RETRY_SECONDS", NULL, \
+      "5,300,1800,7200,18000,36000,36000", CONFIG_RANGE(0, 604800), CONFIG_RELOADABLE, \
+      "waits before each further try of a webhook, comma separated; there are as many more tries") \
     X(HOST, cf_access_team_domain, "CF_ACCESS_TEAM_DOMAIN", NULL, NULL, CONFIG_ANY, 0, \
       "Cloudflare Access: the team's domain (`team.cloudflareaccess.com`, or `team`)") \
     X(TEXT, cf_access_aud, "CF_ACCESS_AUD", NULL, NULL, CONFIG_ANY, 0, \
@@ -177,51 +194,56 @@ enum config_flag {
     X(URL, cf_access_certs_url, "CF_ACCESS_CERTS_URL", NULL, NULL, CONFIG_ANY, 0, \
       "Cloudflare Access: where the keys are, when not at the team's domain") \
     X(ENUM, overflow, "OVERFLOW", NULL, "off", CONFIG_ONE_OF("off|full|unavailable|always"), \
-      CONFIG_RELOADABLE | CONFIG_LATER, "when tasks go to Cloud Run: no slot within " \
+      CONFIG_RELOADABLE, "when tasks go to Cloud Run: no slot within " \
       "OVERFLOW_AFTER_MS, also when nothing can run here, or always") \
     X(INT, overflow_after_ms, "OVERFLOW_AFTER_MS", NULL, "5000", CONFIG_RANGE(0, 86400000), \
-      CONFIG_RELOADABLE | CONFIG_LATER, "how long a task waits for a slot before that") \
-    X(TEXT, gcp_project_id, "GCP_PROJECT_ID", "GCS_PROJECT_ID", NULL, CONFIG_ANY, CONFIG_LATER, \
+      CONFIG_RELOADABLE, "how long a task waits for a slot before that") \
+    X(TEXT, gcp_project_id, "GCP_PROJECT_ID", "GCS_PROJECT_ID", NULL, CONFIG_ANY, 0, \
       "Google Cloud project") \
-    X(TEXT, gcp_region, "GCP_REGION", NULL, "us-central1", CONFIG_ANY, CONFIG_LATER, \
+    X(TEXT, gcp_region, "GCP_REGION", NULL, "us-central1", CONFIG_ANY, 0, \
       "region of the Cloud Run job") \
-    X(TEXT, cloudrun_job_name, "CLOUDRUN_JOB_NAME", NULL, NULL, CONFIG_ANY, CONFIG_LATER, \
+    X(TEXT, cloudrun_job_name, "CLOUDRUN_JOB_NAME", NULL, NULL, CONFIG_ANY, 0, \
       "name of the Cloud Run job") \
-    X(TEXT, gcs_logs_bucket, "GCS_LOGS_BUCKET", NULL, NULL, CONFIG_ANY, CONFIG_LATER, \
+    X(TEXT, gcs_logs_bucket, "GCS_LOGS_BUCKET", NULL, NULL, CONFIG_ANY, 0, \
       "bucket for payloads, logs and results") \
-    X(TEXT, kms_location, "KMS_LOCATION", NULL, "global", CONFIG_ANY, CONFIG_LATER, \
+    X(TEXT, kms_location, "KMS_LOCATION", NULL, "global", CONFIG_ANY, 0, \
       "location of the KMS key ring") \
-    X(TEXT, kms_key_ring, "KMS_KEY_RING", NULL, NULL, CONFIG_ANY, CONFIG_LATER, \
+    X(TEXT, kms_key_ring, "KMS_KEY_RING", NULL, NULL, CONFIG_ANY, 0, \
       "KMS key ring") \
-    X(TEXT, kms_key_name, "KMS_KEY_NAME", NULL, NULL, CONFIG_ANY, CONFIG_LATER, \
+    X(TEXT, kms_key_name, "KMS_KEY_NAME", NULL, NULL, CONFIG_ANY, 0, \
       "KMS key that wraps the payloads' keys") \
-    X(TEXT, cloud_api_key_secret, "CLOUD_API_KEY_SECRET", NULL, NULL, CONFIG_ANY, CONFIG_LATER, \
+    X(TEXT, cloud_api_key_secret, "CLOUD_API_KEY_SECRET", NULL, NULL, CONFIG_ANY, 0, \
       "the Secret Manager secret with the API key of cloud tasks: its name") \
     X(INT, cloud_max_executions, "CLOUD_MAX_EXECUTIONS", NULL, "100", CONFIG_RANGE(1, 1000), \
-      CONFIG_RELOADABLE | CONFIG_LATER, "cloud tasks at once") \
+      CONFIG_RELOADABLE, "cloud tasks at once") \
+    X(INT, cloud_resolve_seconds, "CLOUD_RESOLVE_SECONDS", NULL, "60", CONFIG_RANGE(1, 3600), \
+      CONFIG_RELOADABLE, "how long an execution whose start was not confirmed is looked for before " \
+      "its attempt is given up") \
     X(PATH, google_application_credentials, "GOOGLE_APPLICATION_CREDENTIALS", NULL, NULL, \
-      CONFIG_ANY, CONFIG_LATER, "service-account key or authorized-user file") \
-    X(TEXT, gce_metadata_host, "GCE_METADATA_HOST", NULL, NULL, CONFIG_ANY, CONFIG_LATER, \
+      CONFIG_ANY, 0, "service-account key or authorized-user file") \
+    X(TEXT, gce_metadata_host, "GCE_METADATA_HOST", NULL, NULL, CONFIG_ANY, 0, \
       "the metadata server, when not Google's") \
     X(URL, google_run_endpoint, "GOOGLE_RUN_ENDPOINT", NULL, "https://run.googleapis.com", \
-      CONFIG_ANY, CONFIG_LATER, "Cloud Run") \
+      CONFIG_ANY, 0, "Cloud Run") \
     X(URL, google_storage_endpoint, "GOOGLE_STORAGE_ENDPOINT", NULL, \
-      "https://storage.googleapis.com", CONFIG_ANY, CONFIG_LATER, "Cloud Storage") \
+      "https://storage.googleapis.com", CONFIG_ANY, 0, "Cloud Storage") \
     X(URL, google_kms_endpoint, "GOOGLE_KMS_ENDPOINT", NULL, "https://cloudkms.googleapis.com", \
-      CONFIG_ANY, CONFIG_LATER, "Cloud KMS") \
+      CONFIG_ANY, 0, "Cloud KMS") \
     X(URL, google_secretmanager_endpoint, "GOOGLE_SECRETMANAGER_ENDPOINT", NULL, \
-      "https://secretmanager.googleapis.com", CONFIG_ANY, CONFIG_LATER, "Secret Manager") \
+      "https://secretmanager.googleapis.com", CONFIG_ANY, 0, "Secret Manager") \
     X(URL, google_iam_endpoint, "GOOGLE_IAM_ENDPOINT", NULL, "https://iam.googleapis.com", \
-      CONFIG_ANY, CONFIG_LATER, "IAM") \
+      CONFIG_ANY, 0, "IAM") \
     X(URL, google_serviceusage_endpoint, "GOOGLE_SERVICEUSAGE_ENDPOINT", NULL, \
-      "https://serviceusage.googleapis.com", CONFIG_ANY, CONFIG_LATER, "Service Usage") \
+      "https://serviceusage.googleapis.com", CONFIG_ANY, 0, "Service Usage") \
     X(URL, google_resourcemanager_endpoint, "GOOGLE_RESOURCEMANAGER_ENDPOINT", NULL, \
-      "https://cloudresourcemanager.googleapis.com", CONFIG_ANY, CONFIG_LATER, \
+      "https://cloudresourcemanager.googleapis.com", CONFIG_ANY, 0, \
       "Resource Manager") \
     X(URL, google_artifactregistry_endpoint, "GOOGLE_ARTIFACTREGISTRY_ENDPOINT", NULL, \
-      "https://artifactregistry.googleapis.com", CONFIG_ANY, CONFIG_LATER, "Artifact Registry") \
+      "https://artifactregistry.googleapis.com", CONFIG_ANY, 0, "Artifact Registry") \
     X(URL, google_iamcredentials_endpoint, "GOOGLE_IAMCREDENTIALS_ENDPOINT", NULL, \
-      "https://iamcredentials.googleapis.com", CONFIG_ANY, CONFIG_LATER, "IAM Credentials") \
+      "https://iamcredentials.googleapis.com", CONFIG_ANY, 0, "IAM Credentials") \
+    X(URL, google_compute_endpoint, "GOOGLE_COMPUTE_ENDPOINT", NULL, \
+      "https://compute.googleapis.com", CONFIG_ANY, 0, "Compute Engine") \
     X(ENUM, log_level, "LOG_LEVEL", NULL, "info", CONFIG_ONE_OF("error|warn|info|debug"), \
       CONFIG_RELOADABLE, "what is logged, to stderr (an enum log_level)") \
     X(ENUM, log_format, "LOG_FORMAT", NULL, "auto", CONFIG_ONE_OF("auto|json|text"), 0, \
@@ -240,6 +262,7 @@ struct config {
 struct config_source {
     char *const *env;     /* borrowed; "NAME=value", …, NULL: what main() got */
     const char *env_file; /* borrowed; --env-file FILE, or NULL */
+    bool no_callers;      /* nobody calls this program: what is CONFIG_REQUIRED may be missing */
 };
 
 /* One line each, for a person; no secrets in them. */

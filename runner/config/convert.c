@@ -148,11 +148,16 @@ static int convert_list(const char *home, const struct config_field *field, cons
 {
     struct strlist *list = member;
     const char *bad;
+    int64_t seconds;
     (void)home;
     if (strlist_split(list, text))
         return err_set(err, ERR_CONFIG, "must be at most %d items", STRLIST_MAX);
     if (field->kind == KIND_DOMAINS && !form_are_domains(list, &bad))
         return err_set(err, ERR_CONFIG, "must be open, none, or domain names separated by commas");
+    for (size_t i = 0; field->kind == KIND_SECONDS && i < list->count; i++)
+        if (str_to_int(list->items[i], field->takes.min, field->takes.max, &seconds))
+            return err_set(err, ERR_CONFIG, "must be numbers of %d..%d separated by commas",
+                           field->takes.min, field->takes.max);
     return 0;
 }
 
@@ -207,10 +212,13 @@ static int convert_secrets(const char *home, const struct config_field *field, c
 }
 
 static convert_fn *const converters[] = {
-    [KIND_INT] = convert_int,     [KIND_TEXT] = convert_text,     [KIND_ADDRESS] = convert_address,
-    [KIND_HOST] = convert_host,   [KIND_PATH] = convert_path,     [KIND_URL] = convert_url,
-    [KIND_ANY_URL] = convert_url, [KIND_CHOICE] = convert_choice, [KIND_ENUM] = convert_choice,
-    [KIND_LIST] = convert_list,   [KIND_DOMAINS] = convert_list,  [KIND_SECRETS] = convert_secrets,
+    [KIND_INT] = convert_int,         [KIND_TEXT] = convert_text,
+    [KIND_ADDRESS] = convert_address, [KIND_HOST] = convert_host,
+    [KIND_PATH] = convert_path,       [KIND_URL] = convert_url,
+    [KIND_ANY_URL] = convert_url,     [KIND_CHOICE] = convert_choice,
+    [KIND_ENUM] = convert_choice,     [KIND_LIST] = convert_list,
+    [KIND_SECONDS] = convert_list,    [KIND_DOMAINS] = convert_list,
+    [KIND_SECRETS] = convert_secrets,
 };
 
 int config_convert(struct config *config, const struct config_field *field, const char *home,
@@ -235,6 +243,7 @@ void config_clear(struct config *config, const struct config_field *field)
     case KIND_ENUM:
         return;
     case KIND_LIST:
+    case KIND_SECONDS:
     case KIND_DOMAINS:
         strlist_done(member);
         return;

@@ -17,6 +17,7 @@ enum config_kind {
     KIND_CHOICE,
     KIND_ENUM,
     KIND_LIST,
+    KIND_SECONDS,
     KIND_DOMAINS,
     KIND_SECRETS,
 };

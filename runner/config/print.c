@@ -31,11 +31,12 @@ void config_add_takes(const struct config_field *field, struct buf *out)
         [KIND_CHOICE] = "",
         [KIND_ENUM] = "",
         [KIND_LIST] = "list",
+        [KIND_SECONDS] = "list of ",
         [KIND_DOMAINS] = "open, none, or list of domains",
         [KIND_SECRETS] = "list of secrets",
     };
-    if (field->kind == KIND_INT)
-        buf_addf(out, "%d..%d", field->takes.min, field->takes.max);
+    if (field->kind == KIND_INT || field->kind == KIND_SECONDS)
+        buf_addf(out, "%s%d..%d", words[field->kind], field->takes.min, field->takes.max);
     else if (field->takes.choices)
         add_choices(field->takes.choices, out);
     else
@@ -55,6 +56,7 @@ static void add_value(const struct config *config, size_t index, struct buf *out
         buf_addf(out, "%d", *(const int *)member);
         return;
     case KIND_LIST:
+    case KIND_SECONDS:
     case KIND_DOMAINS:
         strlist_join(member, ",", out);
         return;
@@ -106,7 +108,8 @@ static void write_value(struct json_writer *w, const struct config *config, size
         json_add_null(w, "value");
     } else if (field->kind == KIND_INT) {
         json_add_int(w, "value", *(const int *)member);
-    } else if (field->kind == KIND_LIST || field->kind == KIND_DOMAINS) {
+    } else if (field->kind == KIND_LIST || field->kind == KIND_SECONDS ||
+               field->kind == KIND_DOMAINS) {
         write_list(w, member);
     } else {
         add_value(config, index, &text);

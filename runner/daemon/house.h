@@ -2,38 +2,32 @@
 #ifndef DAEMON_HOUSE_H
 #define DAEMON_HOUSE_H
 
-#include "base/redact.h"
+#include "base/metric.h"
 #include "runner/api/api.h"
-#include "runner/claude/claude.h"
-#include "runner/config/config.h"
+#include "runner/core/core.h"
 #include "runner/janitor/janitor.h"
 #include "runner/oauth/alert.h"
+#include "runner/webhook/webhook.h"
 
-#include <stdatomic.h>
-
+#define METRIC_SOURCES_MAX 16
 #define CONFIGS_MAX 1024 /* reloads that may be remembered; readers may still hold old ones */
 
 struct house {
-    const struct config *_Atomic config; /* in force */
+    struct core core;
     struct config *configs[CONFIGS_MAX]; /* all there have been */
     size_t config_count;
-    struct redact_set *secrets;
-    int lock_fd;
-    struct store *store;
-    struct launcher *launcher;
-    struct keeper *keeper;
     struct flow *flow;
     char marker[128]; /* in the environment of what we start: TASK_MARKER=… */
-    struct repos *repos;
+    struct cloud cloud;
+    struct overflow *overflow; /* NULL: no cloud is configured */
+    struct task_kind cloud_kind;
+    struct prompt_watch *prompt; /* NULL: SYSTEM_PROMPT_SECRET is not set */
+    struct metric_source metrics[METRIC_SOURCES_MAX];
     struct janitor *janitor;
-    struct breaker *breaker;
     struct alert *alert;
-    struct proxy *proxy;
+    struct webhook *webhook;
     struct access *access; /* NULL: not asked for */
-    struct engine *engine;
     struct http_server *server;
-    struct claude claude;
-    struct task_kind kinds[2];
     struct api api;
 };
 

@@ -2,19 +2,14 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/path.h"
+#include "runner/core/process.h"
 #include "runner/daemon/house.h"
 
 #include <getopt.h>
-#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #define LOOK_EVERY_MS 50 /* at signals and at running tasks, while draining */
@@ -77,49 +72,11 @@ static int print_config(struct config *config)
     return fputs(buf_str(&text), stdout) < 0 ? 1 : 0;
 }
 
-/* Before any thread: a core dump would hold secrets, and hundreds of small threads must not have a
- * heap each. */
-static void settle_process(void)
-{
-    const struct rlimit none = {0, 0};
-    struct rlimit files;
-    sigset_t set;
-    setrlimit(RLIMIT_CORE, &none);
-    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
-        files.rlim_cur = files.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &files);
-    }
-    mallopt(M_ARENA_MAX, 2);
-    mallopt(M_MMAP_THRESHOLD, 128 << 10);
-    mallopt(M_TRIM_THRESHOLD, 128 << 10);
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
-    signal(SIGPIPE, SIG_IGN);
-    umask(022); /* tasks pass through our directories; what is secret is made with its own mode */
-}
-
-/* The next of our signals within timeout_ms (-1: whenever), or 0. */
-static int next_signal(int timeout_ms)
-{
-    sigset_t set;
-    const struct timespec timeout = {timeout_ms / 1000, (long)(timeout_ms % 1000) * 1000000};
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
-    int got = timeout_ms < 0 ? sigwaitinfo(&set, NULL) : sigtimedwait(&set, NULL, &timeout);
-    return got > 0 ? got : 0;
-}
-
 static void reload(struct house *house, const struct config_source *source)
 {
     struct err err;
     AUTO(config_report) struct config_report report = {0};
-    struct config *config = config_reload(atomic_load(&house->config), source, &report, &err);
+    struct config *config = config_reload(atomic_load(&house->core.config), source, &report, &err);
     for (size_t i = 0; i < report.warnings.count; i++)
         log_warn("config", "%s", report.warnings.items[i]);
     if (!config || house_reconfigure(house, config, &err))
@@ -131,9 +88,10 @@ static void reload(struct house *house, const struct config_source *source)
 /* True when the tasks have ended by themselves before the time was up and nobody was in a hurry. */
 static bool wait_for_tasks(struct house *house)
 {
-    int64_t deadline = clock_mono_ms() + (int64_t)atomic_load(&house->config)->drain_seconds * 1000;
-    while (!engine_wait_idle(house->engine, LOOK_EVERY_MS)) {
-        int signal = next_signal(0);
+    int64_t deadline =
+        clock_mono_ms() + (int64_t)atomic_load(&house->core.config)->drain_seconds * 1000;
+    while (!engine_wait_idle(house->core.engine, LOOK_EVERY_MS)) {
+        int signal = process_signal(0);
         if (signal == SIGTERM || signal == SIGINT || clock_mono_ms() >= deadline)
             return false;
     }
@@ -143,19 +101,19 @@ static bool wait_for_tasks(struct house *house)
 static void drain(struct house *house)
 {
     struct engine_load load;
-    engine_load(house->engine, &load);
+    engine_load(house->core.engine, &load);
     log_info("daemon", "draining: %d tasks run, %d stay for the next start", load.running,
              load.queued);
     atomic_store(&house->api.draining, true);
-    engine_drain(house->engine);
+    engine_drain(house->core.engine);
     if (wait_for_tasks(house))
         return;
     log_warn("daemon", "ending the tasks that still run");
-    engine_interrupt(house->engine);
-    int64_t deadline =
-        clock_mono_ms() + (int64_t)atomic_load(&house->config)->kill_grace_seconds * 1000 + 5000;
-    while (!engine_wait_idle(house->engine, LOOK_EVERY_MS) && clock_mono_ms() < deadline)
-        if (next_signal(0))
+    engine_interrupt(house->core.engine);
+    int64_t deadline = clock_mono_ms() +
+                       (int64_t)atomic_load(&house->core.config)->kill_grace_seconds * 1000 + 5000;
+    while (!engine_wait_idle(house->core.engine, LOOK_EVERY_MS) && clock_mono_ms() < deadline)
+        if (process_signal(0))
             return;
 }
 
@@ -169,7 +127,7 @@ static int serve(struct house *house, struct config *config, const struct config
     }
     log_info("daemon", "listening on http://%s:%d", config->bind, http_port(house->server));
     for (int signal = 0; signal != SIGTERM && signal != SIGINT;) {
-        signal = next_signal(-1);
+        signal = process_signal(-1);
         if (signal == SIGHUP)
             reload(house, source);
     }
@@ -177,13 +135,6 @@ static int serve(struct house *house, struct config *config, const struct config
     house_take_apart(house);
     log_info("daemon", "stopped");
     return 0;
-}
-
-static void open_log(const struct config *config, struct redact_set *secrets)
-{
-    bool json = config->log_format == CONFIG_LOG_JSON ||
-                (config->log_format == CONFIG_LOG_AUTO && !isatty(STDERR_FILENO));
-    log_open(STDERR_FILENO, (enum log_level)config->log_level, json ? LOG_JSON : LOG_TEXT, secrets);
 }
 
 int daemon_serve(int argc, char **argv)
@@ -209,14 +160,14 @@ int daemon_serve(int argc, char **argv)
         say_all("warning", &report.warnings);
         return print_config(config);
     }
-    settle_process();
-    house.secrets = redact_new();
-    if (!house.secrets || config_redact(config, house.secrets))
+    process_settle();
+    house.core.secrets = redact_new();
+    if (!house.core.secrets || config_redact(config, house.core.secrets))
         return 1;
-    open_log(config, house.secrets);
+    process_open_log(config, house.core.secrets);
     for (size_t i = 0; i < report.warnings.count; i++)
         log_warn("config", "%s", report.warnings.items[i]);
     int status = serve(&house, config, &source);
-    redact_free(house.secrets);
+    redact_free(house.core.secrets);
     return status;
 }

@@ -9,6 +9,10 @@
 #include "base/err.h"
 
 #include <stdbool.h>
+#include <stdint.h>
+
+/* What the runner may still write to the file system of `dir`, and its size. 0, or -1. */
+int disk_space(const char *dir, int64_t *ret_free_bytes, int64_t *ret_total_bytes, struct err *err);
 
 /* ERR_NO_SPACE with the numbers when the file system of `dir` has less than min_free_mb left. */
 int disk_check(const char *dir, int min_free_mb, struct err *err);

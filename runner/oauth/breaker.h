@@ -32,6 +32,10 @@ struct breaker *breaker_new(void (*changed)(const struct breaker_status *status,
 void breaker_free(struct breaker *breaker);
 void breaker_status(struct breaker *breaker, struct breaker_status *ret_status);
 
+/* Prints what is counted, for a page of metrics; arg is a struct breaker. */
+struct metric_page;
+void breaker_metrics(struct metric_page *page, void *arg);
+
 /* The keeper says: without a new login nothing works (or it does again). */
 void breaker_login(struct breaker *breaker, bool needed);
 

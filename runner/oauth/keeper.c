@@ -37,6 +37,7 @@ struct keeper {
     bool refreshing;
     uint64_t refreshes; /* how many have ended */
     struct err outcome; /* of the last one */
+    int64_t refreshes_by[REFRESH_RESULTS];
 
     int64_t looked_ms;
     bool seen_any;
@@ -195,6 +196,9 @@ void keeper_status(struct keeper *keeper, struct keeper_status *ret_status)
         .verified_ms = keeper->verified_ms,
         .refreshed_ms = keeper->refreshed_ms,
         .refresh_ok = keeper->refresh_ok,
+        .refreshes_done = keeper->refreshes_by[REFRESH_DONE],
+        .refreshes_refused = keeper->refreshes_by[REFRESH_REFUSED],
+        .refreshes_failed = keeper->refreshes_by[REFRESH_FAILED],
     };
     if (!keeper->refresh_ok)
         snprintf(ret_status->refresh_error, sizeof(ret_status->refresh_error), "%s",
@@ -212,6 +216,7 @@ void keeper_status(struct keeper *keeper, struct keeper_status *ret_status)
 static void note_outcome_locked(struct keeper *keeper, enum refresh_result result, char *refused,
                                 const struct err *err)
 {
+    keeper->refreshes_by[result]++;
     keeper->refreshed_ms = clock_real_ms();
     keeper->refresh_ok = result == REFRESH_DONE;
     keeper->outcome = *err;

@@ -49,6 +49,7 @@ struct keeper_status {
     int64_t refreshed_ms;    /* last try; 0: none */
     bool refresh_ok;         /* its outcome */
     char refresh_error[160]; /* of the last try */
+    int64_t refreshes_done, refreshes_refused, refreshes_failed; /* since the start */
     char subscription[32];
     char scopes[512];
 };
@@ -74,6 +75,10 @@ int keeper_refresh(struct keeper *keeper, struct err *err);
 
 /* Looks at the file at once: a login flow has just written it. */
 void keeper_look(struct keeper *keeper);
+
+/* Prints what is counted, for a page of metrics; arg is a struct keeper. */
+struct metric_page;
+void keeper_metrics(struct metric_page *page, void *arg);
 
 /* Appends the members of api.md's `oauth` object, without braces; `whole` adds those of
  * /oauth/status. */

@@ -11,6 +11,7 @@ enum refresh_result {
     REFRESH_DONE,    /* the file holds a new token, ours or somebody else's */
     REFRESH_REFUSED, /* the refresh token is of no use any more */
     REFRESH_FAILED,  /* try again later */
+    REFRESH_RESULTS,
 };
 
 struct refresh {

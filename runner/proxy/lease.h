@@ -26,6 +26,13 @@ struct lease {
     struct lease_use use;
 };
 
+/* What the API said of the runner's own account, as it last said it (numbers.c). */
+#define FIGURES 10
+struct figure {
+    _Atomic bool known;
+    _Atomic double value;
+};
+
 struct proxy {
     struct proxy_config config;
     struct http_server *server;
@@ -34,7 +41,11 @@ struct proxy {
     struct net_link *links[LINKS_MAX];
     size_t link_count;
     struct proxy_stats stats;
+    struct figure figures[FIGURES]; /* not under the lock */
 };
+
+/* Takes the figures out of the head of an API's answer. */
+void figures_read(struct proxy *proxy, const struct buf *head);
 
 /* The living lease of a token, referenced, or NULL. */
 struct lease *lease_find(struct proxy *proxy, const char *token);

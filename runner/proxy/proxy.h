@@ -76,4 +76,9 @@ struct proxy_stats {
 };
 void proxy_stats(struct proxy *proxy, struct proxy_stats *ret_stats);
 
+/* Prints that, and what the API last said of the account, for a page of metrics; arg is a struct
+ * proxy. */
+struct metric_page;
+void proxy_metrics(struct metric_page *page, void *arg);
+
 #endif

@@ -229,6 +229,8 @@ static int on_head(int status, const struct buf *head, void *arg)
     bool typed = net_header(head, "Content-Type", type, sizeof(type)) != NULL;
     relay->status = status;
     relay->began = true;
+    if (is_shared(relay->lease))
+        figures_read(relay->proxy, head);
     if (status == 429)
         heed_limit(relay, head);
     else if (status == 401)
@@ -347,6 +349,8 @@ static void exchange(struct relay *relay)
     count_usage(relay);
     give_link(relay, link, rc == 0);
     if (relay->began) {
+        if (rc)
+            log_info("proxy", "%s %s broke off: %s", net.method, http_path(relay->req), err.msg);
         http_end(relay->req, rc == 0);
     } else {
         log_warn("proxy", "%s %s: %s", net.method, http_path(relay->req), err.msg);

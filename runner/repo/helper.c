@@ -85,11 +85,13 @@ static int do_prepare(const struct json *job, struct json_writer *w, struct err 
         .stale_ok = bool_of(job, "staleOk"),
         .branch = text_of(job, "branch"),
         .ref = text_of(job, "ref"),
+        .share = bool_of(job, "share"),
         .into = text_of(job, "into"),
+        .place = text_of(job, "place"),
         .uid = (uid_t)int_of(job, "uid"),
         .gid = (gid_t)int_of(job, "gid"),
     };
-    if (!mirror.dir)
+    if (!mirror.dir || (mirror.into && !mirror.place))
         return err_set(err, ERR_INVALID, "the job names no mirror");
     if (mirror_prepare(&mirror, &result, err))
         return -1;

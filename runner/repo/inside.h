@@ -19,8 +19,10 @@ struct repos {
     char *dir;
     char *known_hosts;
     const char *overlay;  /* mount options that work here, or NULL */
+    bool reflink;         /* when there is no overlay: files can share blocks */
     pthread_mutex_t lock; /* of what follows; never held across I/O but a rename */
     struct hold *holds;
+    _Atomic int64_t mirrors, bytes; /* as of the last repos_tidy(); -1: there was none yet */
 };
 
 int hold_take(struct repos *repos, const char *name, struct err *err);
@@ -31,11 +33,18 @@ struct repos *workspace_repos(const struct workspace *workspace);
 const char *workspace_dir(const struct workspace *workspace);    /* the run's */
 const char *workspace_mirror(const struct workspace *workspace); /* the mirror's directory */
 
-/* Removes what pushes of an earlier life left. */
+/* Names below the repos directory of what is made there and goes elsewhere. */
+#define REPOS_PUSH "push-"
+#define REPOS_GROWING "growing-"
+
+/* Removes what an earlier life left of these. */
 void repos_sweep(struct repos *repos);
 
 /* Finds out which overlay options work here, by mounting one as a task would. */
 void overlay_probe(struct repos *repos);
+
+/* Finds out whether the file system can make copies that share their blocks. */
+void reflink_probe(struct repos *repos);
 
 /* Appends text as an overlay option's value. */
 void overlay_add_path(struct buf *out, const char *path);

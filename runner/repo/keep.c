@@ -121,7 +121,7 @@ struct json *keep_push(struct workspace *workspace, const struct repo_wish *wish
     if (git_url_parse(wish->url, &url, err) || secret_choose(repos, wish, &url, &secret, err))
         return NULL;
     id_new(id);
-    snprintf(place, sizeof(place), "%s/push-%s", repos->dir, id);
+    snprintf(place, sizeof(place), "%s/" REPOS_PUSH "%s", repos->dir, id);
     job_begin(repos, &w, &job, "push", timeout_ms);
     json_add_text(&w, "dir", workspace_mirror(workspace));
     json_add_text(&w, "place", place);

@@ -1,13 +1,15 @@
-/* Which overlays this host can make, found out by making one. */
+/* What this host can make workspaces of, found out by making some. */
 #include "base/auto.h"
 #include "base/fd.h"
 #include "base/path.h"
 #include "runner/repo/inside.h"
 
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #define PROBE_MS 10000
@@ -101,4 +103,13 @@ void overlay_probe(struct repos *repos)
             repos->overlay = variants[i].options;
     if (top)
         path_remove_tree(top, &ignored);
+}
+
+void reflink_probe(struct repos *repos)
+{
+    static const char block[4096] = "x";
+    AUTO(fd) int from = open(repos->config.state_dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    AUTO(fd) int to = open(repos->config.state_dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    repos->reflink = from >= 0 && to >= 0 && fd_write_all(from, block, sizeof(block)) == 0 &&
+                     ioctl(to, FICLONE, from) == 0;
 }

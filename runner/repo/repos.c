@@ -28,6 +28,21 @@ static int make_places(struct repos *repos, struct err *err)
     return file_replace(forges, remote_forge_keys, strlen(remote_forge_keys), 0644, err);
 }
 
+static int choose_method(struct repos *repos, struct err *err)
+{
+    static const char *const names[] = {"auto", "overlay", "reflink", "copy"};
+    enum { AUTO_METHOD, OVERLAY, REFLINK, COPY };
+    int asked = atomic_load(repos->config.config)->workspaces;
+    if (asked == AUTO_METHOD || asked == OVERLAY)
+        overlay_probe(repos);
+    if (!repos->overlay && (asked == AUTO_METHOD || asked == REFLINK))
+        reflink_probe(repos);
+    if (asked == AUTO_METHOD || asked == COPY || repos->overlay || repos->reflink)
+        return 0;
+    return err_set(err, ERR_INVALID, "WORKSPACES: this host has no %s for RUNNER_STATE_DIR",
+                   names[asked]);
+}
+
 struct repos *repos_new(const struct repos_config *config, struct err *err)
 {
     struct repos *repos = calloc(1, sizeof(*repos));
@@ -36,13 +51,17 @@ struct repos *repos_new(const struct repos_config *config, struct err *err)
         return NULL;
     }
     repos->config = *config;
+    repos->mirrors = repos->bytes = -1;
     pthread_mutex_init(&repos->lock, NULL);
     if (make_places(repos, err)) {
         repos_free(repos);
         return NULL;
     }
     repos_sweep(repos);
-    overlay_probe(repos);
+    if (choose_method(repos, err)) {
+        repos_free(repos);
+        return NULL;
+    }
     return repos;
 }
 
@@ -64,7 +83,7 @@ void repos_free(struct repos *repos)
 
 const char *repos_method(const struct repos *repos)
 {
-    return repos->overlay ? "overlay" : "copy";
+    return repos->overlay ? "overlay" : repos->reflink ? "reflink" : "copy";
 }
 
 /* --- holds -------------------------------------------------------------------------------- */
@@ -171,6 +190,18 @@ int secret_choose(const struct repos *repos, const struct repo_wish *wish,
 void secret_done(struct repo_secret *secret)
 {
     buf_wipe(&secret->owned);
+}
+
+int repos_lend(struct repos *repos, const struct repo_wish *wish,
+               void (*use)(const char *key, const char *token, void *arg), void *arg,
+               struct err *err)
+{
+    struct git_url url;
+    AUTO(secret) struct repo_secret secret = {.owned = BUF_INIT(1u << 20)};
+    if (git_url_parse(wish->url, &url, err) || secret_choose(repos, wish, &url, &secret, err))
+        return -1;
+    use(secret.key, secret.token, arg);
+    return 0;
 }
 
 /* --- jobs ---------------------------------------------------------------------------------- */

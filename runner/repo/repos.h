@@ -6,7 +6,11 @@
  *
  *   overlay  the run's own upper directory over a shared tree and a shared refs directory; made in
  *            the task's own mount namespace, so it costs two mounts and no files
- *   copy     a directory of its own: hard-linked objects and a checkout
+ *   reflink  a directory of its own: hard-linked objects, and files that are copies of a shared
+ *            tree's and share their blocks
+ *   copy     the same with a checkout
+ *
+ * To git and to Claude they look the same.
  *
  * When the mirror is fresh enough nothing is started and nothing is copied: reading `state` and
  * the refs file, writing four small files. Else a helper process (call.h) asks the remote.
@@ -38,10 +42,11 @@ struct repos_config {
     gid_t gid;
 };
 
+/* ERR_INVALID when the host can't give what WORKSPACES asks for. */
 struct repos *repos_new(const struct repos_config *config, struct err *err);
 void repos_free(struct repos *repos);
 
-/* "overlay" or "copy". */
+/* "overlay", "reflink" or "copy". */
 const char *repos_method(const struct repos *repos);
 
 /* What a task asks for; all borrowed, NULL for not given. */
@@ -62,8 +67,18 @@ void repos_print(struct repos *repos, struct buf *out);
  * others are gone then), ERR_NOT_FOUND. */
 int repos_delete(struct repos *repos, const char *id, struct err *err);
 
+/* Calls use() with the credential that the wish's repository is reached with, the owner's where the
+ * wish has none (both NULL: none at all): for who does the work elsewhere. */
+int repos_lend(struct repos *repos, const struct repo_wish *wish,
+               void (*use)(const char *key, const char *token, void *arg), void *arg,
+               struct err *err);
+
 /* The janitor's round: repacks, removes what nobody needs, keeps to REPO_CACHE_MAX_MB. */
 void repos_tidy(struct repos *repos);
+
+/* Prints what is counted, for a page of metrics; arg is a struct repos. */
+struct metric_page;
+void repos_metrics(struct metric_page *page, void *arg);
 
 struct workspace;
 

@@ -3,6 +3,7 @@
 #include "base/fd.h"
 #include "base/id.h"
 #include "base/log.h"
+#include "base/metric.h"
 #include "base/path.h"
 #include "base/str.h"
 #include "runner/repo/inside.h"
@@ -218,6 +219,23 @@ static void remove_one(struct repos *repos, const char *name, const char *openin
         log_warn("repo", "%s", err.msg);
 }
 
+/* Notes on trees that are gone. */
+static void remove_notes(const char *mirror)
+{
+    char note[4400], tree[4400];
+    AUTO(strlist) struct strlist names = STRLIST_INIT;
+    AUTO(str) char *notes = path_join(mirror, REPORT_NOTES);
+    if (!notes)
+        return;
+    list_dir(notes, &names);
+    for (size_t i = 0; i < names.count; i++) {
+        snprintf(note, sizeof(note), "%s/%s", notes, names.items[i]);
+        snprintf(tree, sizeof(tree), "%s/tree-%s", mirror, names.items[i]);
+        if (access(tree, F_OK) != 0)
+            unlink(note);
+    }
+}
+
 /* One mirror: what no fetch and no task needs any more goes, the rest is surveyed. */
 static void survey_mirror(struct repos *repos, const char *mirror, struct survey *survey)
 {
@@ -232,6 +250,7 @@ static void survey_mirror(struct repos *repos, const char *mirror, struct survey
         remove_one(repos, mirror, whole.opening); /* what a clone that failed has left */
         return;
     }
+    remove_notes(path);
     list_dir(path, &names);
     for (size_t i = 0; i < names.count; i++) {
         const char *item = names.items[i];
@@ -314,6 +333,7 @@ void repos_tidy(struct repos *repos)
 {
     struct err err;
     struct survey survey = {0};
+    int64_t mirrors = 0;
     AUTO(strlist) struct strlist names = STRLIST_INIT;
     list_dir(repos->dir, &names);
     for (size_t i = 0; i < names.count; i++) {
@@ -323,12 +343,29 @@ void repos_tidy(struct repos *repos)
             if (has_many_packs(repos, name))
                 repack(repos, name);
             survey_mirror(repos, name, &survey);
+            mirrors++;
         } else if (path && str_starts(name, GONE) && path_remove_tree(path, &err)) {
             log_warn("repo", "%s", err.msg);
         }
     }
     evict(repos, &survey);
     free(survey.items);
+    atomic_store(&repos->mirrors, mirrors);
+    atomic_store(&repos->bytes, survey.total);
+}
+
+void repos_metrics(struct metric_page *page, void *arg)
+{
+    struct repos *repos = arg;
+    int64_t mirrors = atomic_load(&repos->mirrors), bytes = atomic_load(&repos->bytes);
+    metric_family(page, "claude_runner_repo_mirrors", METRIC_GAUGE,
+                  "Cached repositories, as of the janitor's last round.");
+    if (mirrors >= 0)
+        metric_count(page, mirrors, NULL);
+    metric_family(page, "claude_runner_repo_cache_bytes", METRIC_GAUGE,
+                  "What they take on the disk, as of the janitor's last round.");
+    if (bytes >= 0)
+        metric_count(page, bytes, NULL);
 }
 
 void repos_sweep(struct repos *repos)
@@ -338,7 +375,9 @@ void repos_sweep(struct repos *repos)
     list_dir(repos->dir, &names);
     for (size_t i = 0; i < names.count; i++) {
         AUTO(str) char *path = path_join(repos->dir, names.items[i]);
-        if (path && str_starts(names.items[i], "push-") && path_remove_tree(path, &err))
+        bool left =
+            str_starts(names.items[i], REPOS_PUSH) || str_starts(names.items[i], REPOS_GROWING);
+        if (path && left && path_remove_tree(path, &err))
             log_warn("repo", "%s", err.msg);
     }
 }

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/id.h"
 #include "base/log.h"
 #include "base/path.h"
 #include "base/str.h"
@@ -174,7 +175,29 @@ static void take_answer(struct workspace *workspace, const struct json *answer)
         strlist_add(&workspace->submodules, json_text(at));
 }
 
-static int ask_helper(struct workspace *workspace, const struct repo_wish *wish,
+/* What an earlier look at the commit has found. */
+static void take_note(struct workspace *workspace)
+{
+    struct err ignored;
+    AUTO(tree_report) struct tree_report report = {0};
+    if (tree_report_load(workspace->mirror, workspace->commit, &report, &ignored))
+        return;
+    workspace->lfs_pointers = report.lfs_pointers;
+    for (size_t i = 0; i < report.submodules.count; i++)
+        strlist_add(&workspace->submodules, report.submodules.items[i]);
+}
+
+static void say_what_is_new(const struct workspace *workspace)
+{
+    if (workspace->host_key[0])
+        log_warn("repo", "the key %s of the host of '%s' was not known and is trusted from now on",
+                 workspace->host_key, workspace->url);
+    if (workspace->repaired)
+        log_warn("repo", "the mirror of '%s' was damaged and has been made anew", workspace->url);
+}
+
+/* `place` is where a workspace that stands alone grows. */
+static int ask_helper(struct workspace *workspace, const struct repo_wish *wish, const char *place,
                       const struct repo_secret *secret, const struct call_stop *stop,
                       struct err *err)
 {
@@ -194,18 +217,17 @@ static int ask_helper(struct workspace *workspace, const struct repo_wish *wish,
         json_add_text(&w, "branch", wish->branch);
     if (wish->ref)
         json_add_text(&w, "ref", wish->ref);
-    if (!repos->overlay)
+    json_add_bool(&w, "share", repos->overlay || repos->reflink);
+    if (!repos->overlay) {
         json_add_text(&w, "into", workspace->upper);
+        json_add_text(&w, "place", place);
+    }
     job_add_remote(repos, &w, wish->url, secret);
     AUTO(json) struct json *answer = job_run(repos, &w, timeout_ms, stop, err);
     if (!answer)
         return -1;
     take_answer(workspace, answer);
-    if (workspace->host_key[0])
-        log_warn("repo", "the key %s of the host of '%s' was not known and is trusted from now on",
-                 workspace->host_key, workspace->url);
-    if (workspace->repaired)
-        log_warn("repo", "the mirror of '%s' was damaged and has been made anew", workspace->url);
+    say_what_is_new(workspace);
     return 0;
 }
 
@@ -312,8 +334,18 @@ static void touch_all(const struct workspace *workspace)
 static int stand_on(struct workspace *workspace, const struct repo_wish *wish,
                     const struct repo_secret *secret, const struct call_stop *stop, struct err *err)
 {
-    if (!try_fresh(workspace, wish, secret) && ask_helper(workspace, wish, secret, stop, err))
-        return -1;
+    struct err ignored;
+    char id[ID_SIZE], place[4200];
+    if (try_fresh(workspace, wish, secret)) {
+        take_note(workspace);
+    } else {
+        id_new(id);
+        snprintf(place, sizeof(place), "%s/" REPOS_GROWING "%s", workspace->repos->dir, id);
+        if (ask_helper(workspace, wish, place, secret, stop, err)) {
+            path_remove_tree(place, &ignored);
+            return -1;
+        }
+    }
     return hold(workspace, "/refs-", workspace->generation, err) ||
                    hold(workspace, "/tree-", workspace->commit, err)
                ? -1

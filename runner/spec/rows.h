@@ -70,6 +70,18 @@ bool spec_is_set(const struct task_spec *spec, const struct spec_row *row);
 int spec_decode_value(const struct spec_row *row, const struct json *value, void *member,
                       struct err *err);
 
+#define SPEC_ITEM_MAX 8192 /* bytes of one string in a list */
+
+/* Rows of which a request may have one only. */
+struct spec_pair {
+    int first, second;
+};
+extern const struct spec_pair spec_exclusive[];
+extern const size_t spec_exclusive_count;
+
+/* True for a choice whose time has not come. */
+bool spec_choice_is_later(const struct spec_row *row, const char *choice, size_t len);
+
 /* Length of the path of the object that a row is in: 0 at the top, 6 for "limits.cpu". */
 size_t spec_parent_length(const char *name);
 

@@ -193,13 +193,13 @@ static void read_field(struct reading *r, size_t index, const char *spelling,
     const char *shown = strchr(row->name, '.') ? row->name : spelling;
     struct err err = ERR_INIT;
     char twice[160];
+    if (json_type(value) == JSON_NULL)
+        return;
     if (r->given[index]) {
         snprintf(twice, sizeof(twice), "was also given as '%s'", r->given[index]);
         wrong(r, ERR_INVALID, shown, twice);
         return;
     }
-    if (json_type(value) == JSON_NULL)
-        return;
     r->given[index] = spelling;
     if (row->kind == KIND_GROUP) {
         read_group(r, row, value);
@@ -233,25 +233,30 @@ static void read_object(struct reading *r, const char *path, const struct json *
     }
 }
 
-/* Rows of which a request may have one only. */
-static const struct {
-    int first, second;
-} exclusive[] = {
+const struct spec_pair spec_exclusive[] = {
     {ROW_timeout_minutes, ROW_timeout_ms},
     {ROW_anthropic_api_key, ROW_anthropic_oauth_token},
     {ROW_prompt, ROW_code},
 };
+const size_t spec_exclusive_count = COUNT_OF(spec_exclusive);
 
 static void check_exclusive(struct reading *r)
 {
     char message[160];
-    for (size_t i = 0; i < COUNT_OF(exclusive); i++) {
-        const char *first = r->given[exclusive[i].first], *second = r->given[exclusive[i].second];
+    for (size_t i = 0; i < COUNT_OF(spec_exclusive); i++) {
+        const char *first = r->given[spec_exclusive[i].first],
+                   *second = r->given[spec_exclusive[i].second];
         if (!first || !second)
             continue;
         snprintf(message, sizeof(message), "can't be given together with '%s'", first);
         wrong(r, ERR_INVALID, second, message);
     }
+}
+
+bool spec_choice_is_later(const struct spec_row *row, const char *choice, size_t len)
+{
+    return row == &spec_rows[ROW_executor] && len == strlen("cloud") &&
+           strncmp(choice, "cloud", len) == 0;
 }
 
 static void check_required(struct reading *r)
@@ -263,8 +268,6 @@ static void check_required(struct reading *r)
         wrong(r, ERR_INVALID, "code", "is required");
     else if (r->where == SPEC_COMMAND && !r->given[ROW_command])
         wrong(r, ERR_INVALID, "command", "is required");
-    if (r->spec->executor == EXECUTOR_CLOUD)
-        wrong(r, ERR_NOT_SUPPORTED_YET, "executor", "'cloud' is not supported yet");
 }
 
 static int copy_default(const struct reading *r, int row, char **member, const char *text)

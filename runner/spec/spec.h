@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "base/redact.h"
 #include "base/strlist.h"
+#include "runner/spec/executor.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -22,8 +23,6 @@
 #define SPEC_PROMPT_MAX (1 << 20)
 #define SPEC_ARG_MAX 102400 /* one argument of exec: the kernel's limit is 128 KiB */
 #define SPEC_TIMEOUT_MAX_MS (7 * 24 * 3600 * 1000)
-
-enum task_executor { EXECUTOR_AUTO, EXECUTOR_LOCAL, EXECUTOR_CLOUD };
 
 /* What a kind of field becomes in struct task_spec. Text is NULL, a number 0 and a list empty when
  * the field was not given and has no default; ENUM is the index of its choice. */
@@ -144,7 +143,7 @@ enum spec_flag {
     X(DOMAINS, egress, "egress", NULL, SPEC_RANGE(0, 256), "EGRESS", \
       SPEC_CLAUDE | SPEC_COMMAND | SPEC_LATER, NULL, "network: open, none, or a list of domains") \
     X(ENUM, executor, "executor", NULL, SPEC_ONE_OF("auto|local|cloud"), "auto", SPEC_TASK, NULL, \
-      "where it runs (cloud: not supported yet)") \
+      "where it runs: here, in the cloud, or as OVERFLOW says") \
     X(INT, priority, "priority", NULL, SPEC_RANGE(0, 9), "5", SPEC_TASK, NULL, \
       "9 is taken from the queue first") \
     X(GROUP, limits, "limits", NULL, SPEC_ANY, NULL, SPEC_TASK | SPEC_LATER, NULL, \
@@ -162,7 +161,7 @@ enum spec_flag {
     X(ID, task_id, "taskId", NULL, SPEC_RANGE(1, 64), NULL, SPEC_TASK, NULL, \
       "the task's id instead of a new one; 409 when it exists") \
     X(URL, callback_url, "callbackUrl", NULL, SPEC_RANGE(1, 2048), NULL, \
-      SPEC_TASK | SPEC_LATER, NULL, "where a webhook goes when the task has ended") \
+      SPEC_TASK | SPEC_SECRET, NULL, "where a webhook goes when the task has ended") \
     X(BOOL, detach, "detach", NULL, SPEC_ANY, "false", SPEC_TASK, NULL, \
       "the task goes on when its caller goes away") \
     X(BOOL, retry_interrupted, "retryInterrupted", NULL, SPEC_ANY, "false", SPEC_TASK, NULL, \
@@ -238,9 +237,10 @@ struct spec_errors {
     size_t more; /* at least so many were left out */
 };
 
-/* Adds one; `field` is cut when it is very long. */
+/* Adds one error; `field` is cut when it is very long. */
 void spec_errors_add(struct spec_errors *errors, enum err_code code, const char *field,
                      const char *message);
+
 void spec_errors_done(struct spec_errors *errors);
 static inline void auto_spec_errors(struct spec_errors *errors)
 {
@@ -302,6 +302,9 @@ struct spec_field {
 
 /* The index'th row, or -1 past the end. */
 int spec_field_at(size_t index, struct spec_field *ret_field);
+
+/* Appends the JSON Schema of the requests that have the fields of `where`: SPEC_CLAUDE, … */
+void spec_print_schema(unsigned where, struct buf *out);
 
 /* Appends the table of the fields that requests of `where` have. */
 void spec_print_markdown(unsigned where, struct buf *out);

@@ -13,8 +13,6 @@
 #include <string.h>
 #include <strings.h>
 
-#define ITEM_MAX 8192 /* bytes of one string in a list */
-
 static int wrong_type(const struct json *value, const char *want, struct err *err)
 {
     return err_set(err, ERR_INVALID, "must be %s, got %s", want, json_type_name(json_type(value)));
@@ -311,9 +309,9 @@ static int add_items(const struct json *array, struct strlist *list, struct err 
                            json_type_name(json_type(item)));
         if (str_is_blank(text, strlen(text)))
             return err_set(err, ERR_INVALID, "must not hold blank strings, as item %zu is", index);
-        if (strlen(text) > ITEM_MAX)
+        if (strlen(text) > SPEC_ITEM_MAX)
             return err_set(err, ERR_INVALID, "is too long in item %zu: at most %d bytes", index,
-                           ITEM_MAX);
+                           SPEC_ITEM_MAX);
         if (strlist_add(list, text))
             return no_memory(err);
     }
@@ -328,8 +326,9 @@ static int decode_list(const struct spec_row *row, const struct json *value, voi
     const char *bad;
     if (!text && json_type(value) != JSON_ARRAY)
         return wrong_type(value, "an array of strings", err);
-    if (text && strlen(text) > ITEM_MAX)
-        return err_set(err, ERR_INVALID, "is too long: at most %d bytes as one string", ITEM_MAX);
+    if (text && strlen(text) > SPEC_ITEM_MAX)
+        return err_set(err, ERR_INVALID, "is too long: at most %d bytes as one string",
+                       SPEC_ITEM_MAX);
     if (!text && (double)json_count(value) > row->takes.max)
         return err_set(err, ERR_INVALID, "must hold at most %.0f items, got %zu", row->takes.max,
                        json_count(value));

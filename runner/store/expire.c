@@ -1,6 +1,7 @@
 /* Forgetting tasks whose time is over. */
 #include "base/strlist.h"
 #include "runner/store/inside.h"
+#include "runner/store/webhooks.h"
 
 static int list_ended(struct store *store, int64_t before_ms, int limit, struct strlist *ids,
                       struct err *err)
@@ -10,9 +11,10 @@ static int list_ended(struct store *store, int64_t before_ms, int limit, struct 
         return -1;
     struct db_stmt *stmt =
         db_query(db, err,
-                 "SELECT id FROM tasks WHERE state>3 AND ended_ms>0 AND ended_ms<? ORDER BY seq"
+                 "SELECT id FROM tasks WHERE state>3 AND ended_ms>0 AND ended_ms<? AND NOT EXISTS"
+                 "(SELECT 1 FROM webhooks w WHERE w.task_id=tasks.id AND w.state=?) ORDER BY seq"
                  " LIMIT ?",
-                 "ii", before_ms, (int64_t)limit);
+                 "iii", before_ms, (int64_t)WEBHOOK_PENDING, (int64_t)limit);
     int got = stmt ? 1 : -1;
     while (stmt && (got = db_step(stmt, err)) == 1)
         strlist_add(ids, db_text(stmt, 0));
@@ -26,7 +28,9 @@ static int expire_in_db(struct db *db, void *arg, struct err *err)
     const struct strlist *ids = arg;
     for (size_t i = 0; i < ids->count; i++)
         if (db_run(db, err, "DELETE FROM tasks WHERE id=? AND state>3", "s", ids->items[i]) ||
+            db_run(db, err, "DELETE FROM webhooks WHERE task_id=?", "s", ids->items[i]) ||
             db_run(db, err, "DELETE FROM outputs WHERE task_id=?", "s", ids->items[i]) ||
+            db_run(db, err, "DELETE FROM placements WHERE task_id=?", "s", ids->items[i]) ||
             db_run(db, err, "DELETE FROM idempotency WHERE task_id=?", "s", ids->items[i]))
             return -1;
     return 0;

@@ -21,6 +21,8 @@ struct store {
     pthread_mutex_t lock; /* of the readers that nobody uses */
     struct db *readers[READERS_MAX];
     size_t reader_count;
+    void (*webhook_due)(void *arg); /* of store_on_webhook() */
+    void *webhook_arg;
 };
 
 /* Reads one task through this connection, inside its transaction. ERR_NOT_FOUND. */
@@ -29,5 +31,16 @@ int store_read_task(struct db *db, const char *id, struct task_record *ret_recor
 /* A connection for reading, and giving it back. */
 struct db *reader_take(struct store *store, struct err *err);
 void reader_give(struct store *store, struct db *db);
+
+/* A webhook that a new task owes, inside its transaction: it waits for the task's end. */
+int store_owe_webhook(struct store *store, struct db *db, const struct task_new *task,
+                      const char *task_id, struct err *err);
+
+/* Its task ends in this transaction; *ret_owed says whether there is one. */
+int store_make_webhook_due(struct db *db, const char *task_id, int64_t now_ms, bool *ret_owed,
+                           struct err *err);
+
+/* After that transaction: tells who asked by store_on_webhook(). */
+void store_tell_webhook(struct store *store);
 
 #endif

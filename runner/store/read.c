@@ -32,9 +32,10 @@ static char *copy_text(struct db_stmt *stmt, int column)
     return text ? strdup(text) : NULL;
 }
 
-#define RECORD_COLUMNS                                                           \
-    "seq,id,kind,state,reason,priority,attempts,created_ms,started_ms,ended_ms," \
-    "retry_interrupted,shared,spec,summary,caller,request_id,session,session_kept"
+#define RECORD_COLUMNS                                                                       \
+    "seq,id,kind,state,reason,priority,attempts,created_ms,started_ms,ended_ms,"             \
+    "retry_interrupted,shared,spec,summary,caller,request_id,session,session_kept,executor," \
+    "place,stays"
 
 static void read_record(struct db_stmt *stmt, struct task_record *record)
 {
@@ -52,6 +53,9 @@ static void read_record(struct db_stmt *stmt, struct task_record *record)
         .summary = copy_text(stmt, 13),
         .caller = copy_text(stmt, 14),
         .request_id = copy_text(stmt, 15),
+        .executor = (enum task_executor)db_int(stmt, 18),
+        .place = (enum task_place)db_int(stmt, 19),
+        .stays = copy_text(stmt, 20),
         .session_kept = db_int(stmt, 17) != 0,
     };
     snprintf(record->id, sizeof(record->id), "%s", db_text(stmt, 1));
@@ -114,23 +118,78 @@ int store_secrets(struct store *store, const char *id, struct buf *out, struct e
     return crypto_open(store->key, id, sealed.data, sealed.len, out, err);
 }
 
+/* True when what is in the row was sealed with another key. */
+static bool is_unreadable(const struct store *store, struct db_stmt *stmt)
+{
+    struct err err;
+    size_t len;
+    AUTO(buf_wipe) struct buf open = BUF_INIT(SECRETS_BYTES_MAX);
+    const void *sealed = db_blob(stmt, 1, &len);
+    return crypto_open(store->key, db_text(stmt, 0), sealed, len, &open, &err) &&
+           err.code == ERR_MISMATCH;
+}
+
+int store_unreadable(struct store *store, int (*fn)(const char *id, void *arg), void *arg,
+                     struct err *err)
+{
+    struct db *db = reader_take(store, err);
+    if (!db)
+        return -1;
+    struct db_stmt *stmt =
+        db_query(db, err, "SELECT id,secrets FROM tasks WHERE state<3 AND secrets IS NOT NULL", "");
+    int got = stmt ? 1 : -1, stop = 0;
+    while (!stop && stmt && (got = db_step(stmt, err)) == 1)
+        stop = is_unreadable(store, stmt) && fn(db_text(stmt, 0), arg);
+    db_done(stmt);
+    reader_give(store, db);
+    return got < 0 ? -1 : 0;
+}
+
+int store_output_start(struct store *store, const char *id, size_t max, struct buf *out,
+                       int64_t *ret_whole, struct err *err)
+{
+    int64_t rowid = 0;
+    struct db *db = reader_take(store, err);
+    if (!db)
+        return -1;
+    struct db_stmt *stmt =
+        db_query(db, err, "SELECT rowid, length(body) FROM outputs WHERE task_id=?", "s", id);
+    int got = stmt ? db_step(stmt, err) : -1;
+    *ret_whole = 0;
+    if (got == 1) {
+        rowid = db_int(stmt, 0);
+        *ret_whole = db_int(stmt, 1);
+    }
+    db_done(stmt);
+    if (got == 1 && db_read_start(db, "outputs", "body", rowid, max, out, err))
+        got = -1;
+    reader_give(store, db);
+    return got < 0 ? -1 : 0;
+}
+
 int store_output(struct store *store, const char *id, struct buf *out, struct err *err)
 {
     return read_blob(store, "SELECT body FROM outputs WHERE task_id=?", id, out, err);
 }
+
+#define WITH_WEBHOOK \
+    " AND (?6=0 OR EXISTS(SELECT 1 FROM webhooks w WHERE w.task_id=tasks.id AND w.state=?6))"
 
 int store_list(struct store *store, const struct store_filter *filter,
                int (*fn)(const struct task_record *record, void *arg), void *arg, struct err *err)
 {
     static const char newest[] =
         "SELECT " RECORD_COLUMNS " FROM tasks WHERE (?1=0 OR (?1 >> state) & 1)"
-        " AND (?2 IS NULL OR kind=?2) AND (?3=0 OR seq<?3) AND seq>?4 ORDER BY seq DESC LIMIT ?5";
+        " AND (?2 IS NULL OR kind=?2) AND (?3=0 OR seq<?3) AND seq>?4" WITH_WEBHOOK
+        " ORDER BY seq DESC LIMIT ?5";
     static const char oldest[] =
         "SELECT " RECORD_COLUMNS " FROM tasks WHERE (?1=0 OR (?1 >> state) & 1)"
-        " AND (?2 IS NULL OR kind=?2) AND (?3=0 OR seq<?3) AND seq>?4 ORDER BY seq LIMIT ?5";
+        " AND (?2 IS NULL OR kind=?2) AND (?3=0 OR seq<?3) AND seq>?4" WITH_WEBHOOK
+        " ORDER BY seq LIMIT ?5";
     static const char active[] =
         "SELECT " RECORD_COLUMNS " FROM tasks WHERE state<4 AND (?1 >> state) & 1"
-        " AND (?2 IS NULL OR kind=?2) AND (?3=0 OR seq<?3) AND seq>?4 ORDER BY seq LIMIT ?5";
+        " AND (?2 IS NULL OR kind=?2) AND (?3=0 OR seq<?3) AND seq>?4" WITH_WEBHOOK
+        " ORDER BY seq LIMIT ?5";
     const unsigned all_active = (1u << TASK_COMPLETED) - 1;
     const char *sql = !filter->oldest_first                               ? newest
                       : filter->states && !(filter->states & ~all_active) ? active
@@ -138,8 +197,9 @@ int store_list(struct store *store, const struct store_filter *filter,
     struct db *db = reader_take(store, err);
     if (!db)
         return -1;
-    struct db_stmt *stmt = db_query(db, err, sql, "isiii", (int64_t)filter->states, filter->kind,
-                                    filter->before, filter->after, (int64_t)filter->limit);
+    struct db_stmt *stmt =
+        db_query(db, err, sql, "isiiii", (int64_t)filter->states, filter->kind, filter->before,
+                 filter->after, (int64_t)filter->limit, (int64_t)filter->webhook);
     int got = stmt ? 1 : -1, stop = 0;
     while (!stop && stmt && (got = db_step(stmt, err)) == 1) {
         AUTO(task_record) struct task_record record;

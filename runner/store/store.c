@@ -28,6 +28,11 @@ bool task_state_is_active(enum task_state state)
     return states[state].active;
 }
 
+const char *task_place_name(enum task_place place)
+{
+    return place == PLACE_CLOUD ? "cloud" : "local";
+}
+
 int task_state_parse(const char *name, enum task_state *ret_state)
 {
     for (int i = 0; i < TASK_STATE_COUNT; i++) {
@@ -41,6 +46,7 @@ int task_state_parse(const char *name, enum task_state *ret_state)
 
 void task_record_done(struct task_record *record)
 {
+    free(record->stays);
     free(record->spec);
     free(record->summary);
     free(record->caller);
@@ -48,8 +54,9 @@ void task_record_done(struct task_record *record)
     memset(record, 0, sizeof(*record));
 }
 
-/* What brings the database from each version to the next. */
-static const char *const steps[] = {
+/* What makes a database of each version out of one of the version before. A step that has been
+ * released stays as it is: databases were made by it. */
+static const char *const schemas[] = {
     "CREATE TABLE IF NOT EXISTS facts(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS tasks("
     " seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL,"
@@ -64,23 +71,41 @@ static const char *const steps[] = {
     "CREATE TABLE IF NOT EXISTS outputs(task_id TEXT PRIMARY KEY, body TEXT NOT NULL);"
     "CREATE TABLE IF NOT EXISTS idempotency("
     " key TEXT PRIMARY KEY, body_hash BLOB NOT NULL, task_id TEXT NOT NULL,"
-    " created_ms INTEGER NOT NULL) WITHOUT ROWID;",
-    /* 2: sessions that a task may go on with */
+    " created_ms INTEGER NOT NULL) WITHOUT ROWID;"
+    "PRAGMA user_version=1;",
+    "ALTER TABLE tasks ADD COLUMN executor INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE tasks ADD COLUMN place INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE tasks ADD COLUMN stays TEXT;"
+    "CREATE TABLE placements(task_id TEXT PRIMARY KEY, attempt INTEGER NOT NULL,"
+    " phase INTEGER NOT NULL, asked_ms INTEGER NOT NULL, execution TEXT NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE webhooks("
+    " seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,"
+    " task_id TEXT NOT NULL UNIQUE, host TEXT NOT NULL, url BLOB NOT NULL, state INTEGER NOT NULL,"
+    " tries INTEGER NOT NULL DEFAULT 0, attempts INTEGER NOT NULL DEFAULT 0,"
+    " next_ms INTEGER NOT NULL DEFAULT 0, tried_ms INTEGER NOT NULL DEFAULT 0,"
+    " delivered_ms INTEGER NOT NULL DEFAULT 0, last_status INTEGER NOT NULL DEFAULT 0,"
+    " last_error TEXT NOT NULL DEFAULT '');"
+    "CREATE INDEX webhooks_due ON webhooks(state, host, next_ms);"
+    "CREATE INDEX webhooks_tried ON webhooks(host, tried_ms);"
     "ALTER TABLE tasks ADD COLUMN session TEXT NOT NULL DEFAULT '';"
     "ALTER TABLE tasks ADD COLUMN session_kept INTEGER NOT NULL DEFAULT 0;"
-    "CREATE INDEX tasks_by_session ON tasks(session) WHERE session<>'';",
+    "CREATE INDEX tasks_by_session ON tasks(session) WHERE session<>'';"
+    "PRAGMA user_version=2;",
 };
 
-#define SCHEMA_VERSION ((int)COUNT_OF(steps))
+#define SCHEMA_VERSION ((int)COUNT_OF(schemas))
 
-/* One step and its number, or neither. */
-static int take_step(struct db *db, int64_t from, struct err *err)
+/* One step, or nothing of it. */
+static int step_up(struct db *db, const char *schema, struct err *err)
 {
-    AUTO(str) char *sql = NULL;
-    if (asprintf(&sql, "BEGIN IMMEDIATE;%sPRAGMA user_version=%lld;COMMIT;", steps[from],
-                 (long long)from + 1) < 0)
-        return err_sys(err, "store");
-    return db_exec(db, sql, err);
+    struct err ignored;
+    if (db_exec(db, "BEGIN IMMEDIATE", err))
+        return -1;
+    if (db_exec(db, schema, err) == 0 && db_exec(db, "COMMIT", err) == 0)
+        return 0;
+    if (db_in_transaction(db))
+        db_exec(db, "ROLLBACK", &ignored);
+    return -1;
 }
 
 static int migrate(struct db *db, struct err *err)
@@ -96,8 +121,9 @@ static int migrate(struct db *db, struct err *err)
                        (long long)version, SCHEMA_VERSION);
     db_done(STEAL_PTR(stmt));
     for (; version < SCHEMA_VERSION; version++)
-        if (take_step(db, version, err))
-            return -1;
+        if (step_up(db, schemas[version], err))
+            return err_wrap(err, "cannot bring the database from version %lld to the next",
+                            (long long)version);
     return 0;
 }
 

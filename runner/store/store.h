@@ -14,6 +14,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/id.h"
+#include "runner/spec/executor.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -41,6 +42,10 @@ bool task_state_is_active(enum task_state state); /* not ended */
 /* 0, or -1 when there is no state of that name. */
 int task_state_parse(const char *name, enum task_state *ret_state);
 
+/* Where it runs, or ran. The numbers are stored. */
+enum task_place { PLACE_HERE, PLACE_CLOUD, PLACE_COUNT };
+const char *task_place_name(enum task_place place); /* "local", "cloud" */
+
 struct task_record {
     int64_t seq; /* grows with each task: order of submission, and the cursor of lists */
     char id[ID_SIZE];
@@ -56,9 +61,12 @@ struct task_record {
     char session[ID_UUID_SIZE]; /* the CLI's, "" for none */
     bool session_kept;          /* it can be gone on with */
     bool shared;                /* it uses the runner's own credential: pauses concern it */
-    char *spec;                 /* the request as JSON, without secrets */
-    char *summary;              /* members of the answer besides success and output, or NULL */
-    char *caller;               /* name of the secret that submitted it */
+    enum task_executor executor;
+    enum task_place place;
+    char *stays;   /* why it cannot go to the cloud, or NULL: it can */
+    char *spec;    /* the request as JSON, without secrets */
+    char *summary; /* members of the answer besides success and output, or NULL */
+    char *caller;  /* name of the secret that submitted it */
     char *request_id;
 };
 
@@ -84,12 +92,16 @@ struct task_new {
     int priority;
     bool retry_interrupted;
     bool shared;
+    enum task_executor executor;
+    const char *stays;   /* as in task_record */
     const char *session; /* or NULL */
     bool resume;         /* the session is one that an earlier task has left */
     const char *spec;
     const char *secrets; /* JSON to seal, or NULL */
     const char *caller;
     const char *request_id;
+    const char *webhook_url;     /* a webhook is owed to it when the task has ended; or NULL */
+    const char *webhook_host;    /* with a URL: whom it goes to, "host:port" */
     const char *idempotency_key; /* or NULL */
     const void *body_hash;       /* with a key: what "the same body" means */
     size_t body_hash_len;
@@ -108,11 +120,42 @@ int store_get(struct store *store, const char *id, struct task_record *ret_recor
 /* The unsealed secrets (JSON) of a task, or "" when it has none. */
 int store_secrets(struct store *store, const char *id, struct buf *out, struct err *err);
 
+/* Calls fn for every waiting task whose secrets this key does not open, until fn returns non-zero.
+ */
+int store_unreadable(struct store *store, int (*fn)(const char *id, void *arg), void *arg,
+                     struct err *err);
+
 /* The text that the task gave as its answer; "" when none. */
 int store_output(struct store *store, const char *id, struct buf *out, struct err *err);
 
-/* Pending (or paused) -> running. Returns 1, 0 when the task is not pending any more, -1. */
-int store_claim(struct store *store, const char *id, int64_t now_ms, struct err *err);
+/* Its first `max` bytes at most, and how long it is. */
+int store_output_start(struct store *store, const char *id, size_t max, struct buf *out,
+                       int64_t *ret_whole, struct err *err);
+
+/* Pending (or paused) -> running in that place, which nobody else can take it to from now on.
+ * Returns 1, 0 when the task is not pending any more, -1. */
+int store_claim(struct store *store, const char *id, enum task_place place, int64_t now_ms,
+                struct err *err);
+
+/* How far an attempt to run a task in the cloud has come. */
+enum placement_phase {
+    PLACEMENT_NONE,    /* nothing has been sent yet */
+    PLACEMENT_ASKED,   /* an execution is being asked for: there may be one */
+    PLACEMENT_STARTED, /* there is one, and its name is known */
+};
+
+struct store_placement {
+    int attempt; /* counts up over the life of the task */
+    enum placement_phase phase;
+    int64_t asked_ms;    /* real; since when there may be one */
+    char execution[512]; /* its name, or "" */
+};
+
+/* What is known of a task's way into the cloud; zeros when nothing. */
+int store_placement(struct store *store, const char *id, struct store_placement *ret_placement,
+                    struct err *err);
+int store_set_placement(struct store *store, const char *id,
+                        const struct store_placement *placement, struct err *err);
 
 struct task_end {
     enum task_state state;
@@ -124,8 +167,9 @@ struct task_end {
     int64_t now_ms;
 };
 
-/* From one of the active states of `from` (a bit each) to an ended one; secrets are wiped. Returns
- * 1, 0 when the task was in none of them, -1. */
+/* From one of the active states of `from` (a bit each) to an ended one; secrets are wiped and the
+ * webhook that is owed, if any, is due from now on: all in one transaction. Returns 1, 0 when the
+ * task was in none of them, -1. */
 int store_end(struct store *store, const char *id, unsigned from, const struct task_end *end,
               struct err *err);
 
@@ -144,15 +188,17 @@ struct store_filter {
     int64_t after;    /* with oldest_first: only seq above it */
     int limit;
     bool oldest_first;
+    int webhook; /* an enum webhook_state (webhooks.h): only tasks with such a webhook; 0: all */
 };
 
 /* Calls fn for each match until it returns non-zero. The record is the callee's for the call. */
 int store_list(struct store *store, const struct store_filter *filter,
                int (*fn)(const struct task_record *record, void *arg), void *arg, struct err *err);
 
-/* Removes up to `limit` tasks that ended before a time, with their answers and idempotency keys;
- * `gone` first removes what a task left elsewhere, and keeps it by returning non-zero. Returns how
- * many were looked at, or -1. */
+/* Removes up to `limit` tasks that ended before a time, with their answers, webhooks and
+ * idempotency keys; not those whose webhook is still to be delivered. `gone` first removes what a
+ * task left elsewhere, and keeps it by returning non-zero. Returns how many were looked at, or -1.
+ */
 int store_expire(struct store *store, int64_t before_ms, int limit,
                  int (*gone)(const char *id, void *arg), void *arg, struct err *err);
 

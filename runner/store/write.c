@@ -63,15 +63,19 @@ static int insert_task(struct db *db, const struct add *add, const char *id, str
         return -1;
     if (db_run(db, err,
                "INSERT INTO tasks(id,kind,state,priority,created_ms,retry_interrupted,shared,spec,"
-               "secrets,caller,request_id,session,session_kept) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)",
-               "ssiiiiisbsssi", id, task->kind, (int64_t)TASK_PENDING, (int64_t)task->priority,
+               "secrets,caller,request_id,session,session_kept,executor,stays)"
+               " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+               "ssiiiiisbsssiis", id, task->kind, (int64_t)TASK_PENDING, (int64_t)task->priority,
                clock_real_ms(), (int64_t)task->retry_interrupted, (int64_t)task->shared, task->spec,
                sealed.data, sealed.len, task->caller, task->request_id,
-               task->session ? task->session : "", (int64_t)task->resume)) {
+               task->session ? task->session : "", (int64_t)task->resume, (int64_t)task->executor,
+               task->stays)) {
         if (err->code == ERR_CONFLICT)
             err_set(err, ERR_CONFLICT, "taskId '%s' is taken", id);
         return -1;
     }
+    if (task->webhook_url && store_owe_webhook(add->store, db, task, id, err))
+        return -1;
     if (!task->idempotency_key)
         return 0;
     return db_run(db, err, "INSERT INTO idempotency VALUES(?,?,?,?)", "sbsi", task->idempotency_key,
@@ -121,7 +125,9 @@ struct change {
     const struct task_end *end;
     unsigned from;
     enum task_state to;
+    enum task_place place;
     bool changed;
+    bool owed; /* a webhook is due now */
 };
 
 static int run_change(struct store *store, db_write_fn *fn, struct change *change, struct err *err)
@@ -135,17 +141,18 @@ static int claim_in_db(struct db *db, void *arg, struct err *err)
 {
     struct change *change = arg;
     if (db_run(db, err,
-               "UPDATE tasks SET state=3, started_ms=?, attempts=attempts+1"
+               "UPDATE tasks SET state=3, started_ms=?, attempts=attempts+1, place=?"
                " WHERE id=? AND state<3",
-               "is", change->now_ms, change->id))
+               "iis", change->now_ms, (int64_t)change->place, change->id))
         return -1;
     change->changed = db_changes(db) == 1;
     return 0;
 }
 
-int store_claim(struct store *store, const char *id, int64_t now_ms, struct err *err)
+int store_claim(struct store *store, const char *id, enum task_place place, int64_t now_ms,
+                struct err *err)
 {
-    struct change change = {.id = id, .now_ms = now_ms};
+    struct change change = {.id = id, .place = place, .now_ms = now_ms};
     return run_change(store, claim_in_db, &change, err);
 }
 
@@ -161,7 +168,11 @@ static int end_in_db(struct db *db, void *arg, struct err *err)
                (int64_t)end->session_kept, change->id, (int64_t)change->from))
         return -1;
     change->changed = db_changes(db) == 1;
-    if (!change->changed || !end->output)
+    if (!change->changed)
+        return 0;
+    if (store_make_webhook_due(db, change->id, end->now_ms, &change->owed, err))
+        return -1;
+    if (!end->output)
         return 0;
     return db_run(db, err, "INSERT OR REPLACE INTO outputs VALUES(?,?)", "sb", change->id,
                   end->output, end->output_len);
@@ -171,14 +182,17 @@ int store_end(struct store *store, const char *id, unsigned from, const struct t
               struct err *err)
 {
     struct change change = {.id = id, .from = from, .end = end};
-    return run_change(store, end_in_db, &change, err);
+    int rc = run_change(store, end_in_db, &change, err);
+    if (rc == 1 && change.owed)
+        store_tell_webhook(store);
+    return rc;
 }
 
 static int requeue_in_db(struct db *db, void *arg, struct err *err)
 {
     struct change *change = arg;
-    if (db_run(db, err, "UPDATE tasks SET state=?, started_ms=0 WHERE id=? AND state=3", "is",
-               (int64_t)change->to, change->id))
+    if (db_run(db, err, "UPDATE tasks SET state=?, started_ms=0, place=0 WHERE id=? AND state=3",
+               "is", (int64_t)change->to, change->id))
         return -1;
     change->changed = db_changes(db) == 1;
     return 0;

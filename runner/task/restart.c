@@ -30,46 +30,69 @@ static int end_leftovers(struct engine *engine, struct err *err)
     return 0;
 }
 
-struct interrupted {
+struct settled {
     struct engine *engine;
     struct err *err;
     int failed;
     int requeued;
+    int adopted;
     bool broken;
 };
 
-static int settle(const struct task_record *record, void *arg)
+static void count_end(struct engine *engine, const char *id)
 {
-    struct interrupted *all = arg;
+    struct err ignored;
+    AUTO(task_record) struct task_record record = {0};
+    if (store_get(engine->config.store, id, &record, &ignored) == 0)
+        numbers_ended(engine, record.kind, record.state, record.reason);
+}
+
+/* Fails a task that nobody runs; non-zero when that cannot be stored. */
+static int fail(struct settled *all, const char *id, unsigned from, int64_t duration_ms,
+                const char *reason, const char *error)
+{
     struct engine *engine = all->engine;
-    if (record->retry_interrupted && record->attempts < RUN_ATTEMPTS_MAX) {
-        all->requeued++;
-        all->broken |= store_requeue(engine->config.store, record->id, TASK_PENDING, all->err) < 0;
-        return all->broken;
-    }
     AUTO(buf) struct buf summary = BUF_INIT(4096);
-    const struct task_outcome outcome = {.state = TASK_FAILED,
-                                         .reason = "interrupted",
-                                         .error = "the runner stopped while the task ran",
-                                         .exit_code = 1};
-    run_print_summary(&outcome, clock_real_ms() - record->started_ms, &summary);
+    struct task_outcome outcome = {.state = TASK_FAILED, .exit_code = 1};
+    snprintf(outcome.reason, sizeof(outcome.reason), "%s", reason);
+    snprintf(outcome.error, sizeof(outcome.error), "%s", error);
+    run_print_summary(&outcome, duration_ms, &summary);
     const struct task_end end = {.state = TASK_FAILED,
-                                 .reason = "interrupted",
+                                 .reason = reason,
                                  .summary = buf_str(&summary),
                                  .now_ms = clock_real_ms()};
     all->failed++;
-    all->broken |=
-        store_end(engine->config.store, record->id, 1u << TASK_RUNNING, &end, all->err) < 0;
+    int ended = store_end(engine->config.store, id, from, &end, all->err);
+    all->broken |= ended < 0;
+    if (ended == 1)
+        count_end(engine, id);
     /* events that cannot be written are no reason not to start: a reader will mend them */
-    if (!all->broken && engine_mend_events(engine, record->id, all->err))
-        log_warn("task", "the last event of task '%s' is missing for now: %s", record->id,
-                 all->err->msg);
+    if (!all->broken && engine_mend_events(engine, id, all->err))
+        log_warn("task", "the last event of task '%s' is missing for now: %s", id, all->err->msg);
     return all->broken;
+}
+
+static int settle(const struct task_record *record, void *arg)
+{
+    struct settled *all = arg;
+    if (record->place == PLACE_CLOUD && all->engine->config.cloud) { /* it never noticed */
+        all->adopted++;
+        lanes_adopt(all->engine, record);
+        return 0;
+    }
+    if (record->retry_interrupted && record->attempts < RUN_ATTEMPTS_MAX) {
+        all->requeued++;
+        all->broken |=
+            store_requeue(all->engine->config.store, record->id, TASK_PENDING, all->err) < 0;
+        return all->broken;
+    }
+    return fail(all, record->id, 1u << TASK_RUNNING, clock_real_ms() - record->started_ms,
+                "interrupted", "the runner stopped while the task ran");
 }
 
 static int settle_interrupted(struct engine *engine, struct err *err)
 {
-    struct interrupted all = {.engine = engine, .err = err};
+    struct settled all = {.engine = engine, .err = err};
     const struct store_filter running = {
         .states = 1u << TASK_RUNNING, .oldest_first = true, .limit = INT_MAX};
     if (store_list(engine->config.store, &running, settle, &all, err) || all.broken)
@@ -77,6 +100,28 @@ static int settle_interrupted(struct engine *engine, struct err *err)
     if (all.failed + all.requeued > 0)
         log_warn("task", "%d tasks were interrupted by the runner's end, %d are run again",
                  all.failed, all.requeued);
+    if (all.adopted > 0)
+        log_info("task", "%d tasks run in the cloud and are followed again", all.adopted);
+    return 0;
+}
+
+static int settle_sealed_one(const char *id, void *arg)
+{
+    return fail(arg, id, WAITING, 0, "secrets_lost",
+                "the key that opens the task's secrets was lost or replaced while it waited");
+}
+
+/* Told at once and together, not one by one whenever their turn comes. */
+static int settle_sealed(struct engine *engine, struct err *err)
+{
+    struct settled all = {.engine = engine, .err = err};
+    if (store_unreadable(engine->config.store, settle_sealed_one, &all, err) || all.broken)
+        return -1;
+    if (all.failed > 0)
+        log_error("task",
+                  "'%s/secret.key' was lost or replaced: failed %d waiting tasks whose secrets it "
+                  "does not open",
+                  engine->config.state_dir, all.failed);
     return 0;
 }
 
@@ -93,10 +138,7 @@ static int load(const struct task_record *record, void *arg)
 
 static int load_pending(struct engine *engine, struct err *err)
 {
-    const struct store_filter waiting = {
-        .states = (1u << TASK_PENDING) | (1u << TASK_WAITING_LOGIN) | (1u << TASK_WAITING_LIMIT),
-        .oldest_first = true,
-        .limit = INT_MAX};
+    const struct store_filter waiting = {.states = WAITING, .oldest_first = true, .limit = INT_MAX};
     return store_list(engine->config.store, &waiting, load, engine, err);
 }
 
@@ -132,8 +174,11 @@ static int renew_run_dir(struct engine *engine, struct err *err)
 int engine_start(struct engine *engine, struct err *err)
 {
     if (end_leftovers(engine, err) || renew_run_dir(engine, err) ||
-        settle_interrupted(engine, err) || load_pending(engine, err))
+        settle_interrupted(engine, err) || settle_sealed(engine, err) ||
+        load_pending(engine, err) || lanes_start(engine, err))
         return -1;
-    engine_resize(engine, engine->config.slots, engine->config.queue_max);
+    pthread_mutex_lock(&engine->lock);
+    lanes_schedule_locked(engine);
+    pthread_mutex_unlock(&engine->lock);
     return 0;
 }

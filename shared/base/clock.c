@@ -1,6 +1,9 @@
 #include "base/clock.h"
 
+#include <ctype.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 static int64_t system_mono_us(void *arg)
@@ -56,4 +59,68 @@ char *clock_format(int64_t real_ms, char text[CLOCK_TEXT_SIZE])
     size_t n = strftime(text, CLOCK_TEXT_SIZE, "%Y-%m-%dT%H:%M:%S", &tm);
     snprintf(text + n, CLOCK_TEXT_SIZE - n, ".%03dZ", (int)ms);
     return text;
+}
+
+/* `count` digits at *text as a number within min..max. */
+static bool take_number(const char **text, int count, int min, int max, int *ret_value)
+{
+    int value = 0;
+    for (int i = 0; i < count; i++, (*text)++) {
+        if (!isdigit((unsigned char)**text))
+            return false;
+        value = value * 10 + (**text - '0');
+    }
+    *ret_value = value;
+    return value >= min && value <= max;
+}
+
+static bool take_char(const char **text, const char *any)
+{
+    if (!**text || !strchr(any, **text))
+        return false;
+    (*text)++;
+    return true;
+}
+
+static bool take_fraction(const char **text, int *ret_ms)
+{
+    int ms = 0, weight = 100;
+    if (!take_char(text, "."))
+        return true;
+    if (!isdigit((unsigned char)**text))
+        return false;
+    for (; isdigit((unsigned char)**text); (*text)++, weight /= 10)
+        ms += (**text - '0') * weight;
+    *ret_ms = ms;
+    return true;
+}
+
+static bool take_offset(const char **text, int *ret_minutes)
+{
+    int hours, minutes, sign = **text == '-' ? -1 : 1;
+    if (take_char(text, "Zz"))
+        return true;
+    if (!take_char(text, "+-") || !take_number(text, 2, 0, 23, &hours) || !take_char(text, ":") ||
+        !take_number(text, 2, 0, 59, &minutes))
+        return false;
+    *ret_minutes = sign * (hours * 60 + minutes);
+    return true;
+}
+
+int clock_parse(const char *text, int64_t *ret_real_ms)
+{
+    struct tm tm = {0};
+    int year, month, ms = 0, offset = 0;
+    if (!take_number(&text, 4, 0, 9999, &year) || !take_char(&text, "-") ||
+        !take_number(&text, 2, 1, 12, &month) || !take_char(&text, "-") ||
+        !take_number(&text, 2, 1, 31, &tm.tm_mday) || !take_char(&text, "Tt ") ||
+        !take_number(&text, 2, 0, 23, &tm.tm_hour) || !take_char(&text, ":") ||
+        !take_number(&text, 2, 0, 59, &tm.tm_min) || !take_char(&text, ":") ||
+        !take_number(&text, 2, 0, 60, &tm.tm_sec) || !take_fraction(&text, &ms) ||
+        !take_offset(&text, &offset) || *text)
+        return -1;
+    tm.tm_year = year - 1900;
+    tm.tm_mon = month - 1;
+    *ret_real_ms = ((int64_t)timegm(&tm) - offset * INT64_C(60)) * 1000 + ms;
+    return 0;
 }

@@ -27,4 +27,8 @@ void clock_use(const struct clock *clock);
 /* RFC 3339 in UTC with milliseconds: 2026-01-02T03:04:05.678Z. Returns text. */
 char *clock_format(int64_t real_ms, char text[CLOCK_TEXT_SIZE]);
 
+/* Reads RFC 3339: any fraction (cut to milliseconds), Z or an offset. -1 when it is something
+ * else. */
+int clock_parse(const char *text, int64_t *ret_real_ms);
+
 #endif

@@ -78,15 +78,15 @@ bool form_is_token(const char *text)
     return *text != '\0';
 }
 
-/* Checks "host", "host:port" or "[v6]:port". */
-static bool is_authority(const char *text, size_t len, bool *ret_loopback)
+/* Reads "host", "host:port" or "[v6]:port". */
+static bool read_authority(const char *text, size_t len, struct form_url *url)
 {
     AUTO(str) char *host = strndup(text, len);
     if (!host)
         return false;
     struct in_addr v4;
     struct in6_addr v6;
-    int64_t port = 1;
+    int64_t port = url->tls ? 443 : 80;
     char *name = host, *end = host[0] == '[' ? strchr(host, ']') : host + strcspn(host, ":");
     if (!end)
         return false;
@@ -94,15 +94,18 @@ static bool is_authority(const char *text, size_t len, bool *ret_loopback)
     if (*colon && (*colon != ':' || str_to_int(colon + 1, 1, 65535, &port)))
         return false;
     *end = '\0';
-    if (*name == '[') {
-        if (inet_pton(AF_INET6, name + 1, &v6) != 1)
-            return false;
-        *ret_loopback = IN6_IS_ADDR_LOOPBACK(&v6);
-        return true;
-    }
-    *ret_loopback = strcasecmp(name, "localhost") == 0 ||
-                    (inet_pton(AF_INET, name, &v4) == 1 && ntohl(v4.s_addr) >> 24 == 127);
-    return form_is_domain(name) && name[0] != '*';
+    bool bracket = *name == '[';
+    name += bracket;
+    if (bracket ? inet_pton(AF_INET6, name, &v6) != 1 : !form_is_domain(name) || *name == '*')
+        return false;
+    url->loopback = bracket
+                        ? IN6_IS_ADDR_LOOPBACK(&v6)
+                        : strcasecmp(name, "localhost") == 0 ||
+                              (inet_pton(AF_INET, name, &v4) == 1 && ntohl(v4.s_addr) >> 24 == 127);
+    url->port = (int)port;
+    for (size_t i = 0; name[i]; i++)
+        url->host[i] = (char)tolower((unsigned char)name[i]);
+    return true;
 }
 
 int form_url(const char *text, struct form_url *ret_url)
@@ -122,7 +125,7 @@ int form_url(const char *text, struct form_url *ret_url)
         len -= (size_t)(at + 1 - text);
         text = at + 1;
     }
-    if (memchr(text, '\\', len) || !is_authority(text, len, &url.loopback))
+    if (memchr(text, '\\', len) || !read_authority(text, len, &url))
         return -1;
     *ret_url = url;
     return 0;

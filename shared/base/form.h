@@ -26,8 +26,10 @@ bool form_is_token(const char *text);
 
 struct form_url {
     bool tls;
-    bool loopback; /* localhost, 127.0.0.0/8 or [::1], as written */
-    bool has_user; /* user or user:password before the host */
+    bool loopback;  /* localhost, 127.0.0.0/8 or [::1], as written */
+    bool has_user;  /* user or user:password before the host */
+    char host[254]; /* lower case, without brackets */
+    int port;       /* the scheme's own when none is written */
 };
 
 /* http://… or https://…: a host, a port if any, no spaces or control characters. Returns 0, or -1

@@ -23,6 +23,9 @@ static _Thread_local char task[80];
 static const char *const level_names[] = {
     [LOG_ERROR] = "error", [LOG_WARN] = "warn", [LOG_INFO] = "info", [LOG_DEBUG] = "debug"};
 
+static const char *const google_names[] = {
+    [LOG_ERROR] = "ERROR", [LOG_WARN] = "WARNING", [LOG_INFO] = "INFO", [LOG_DEBUG] = "DEBUG"};
+
 void log_open(int fd, enum log_level level, enum log_format format, struct redact_set *secrets)
 {
     out_fd = fd;
@@ -71,13 +74,15 @@ static void add_json_field(struct buf *line, const char *name, const char *value
 static void add_json_line(struct buf *line, const char *time, enum log_level level,
                           const char *module, const char *msg, int held)
 {
-    buf_addf(line, "{\"time\":\"%s\",\"level\":\"%s\",\"module\":\"%s\"", time, level_names[level],
+    bool google = out_format == LOG_GOOGLE;
+    buf_addf(line, "{\"time\":\"%s\",\"%s\":\"%s\",\"module\":\"%s\"", time,
+             google ? "severity" : "level", google ? google_names[level] : level_names[level],
              module);
     if (request[0])
         add_json_field(line, "request_id", request);
     if (task[0])
         add_json_field(line, "task_id", task);
-    add_json_field(line, "msg", msg);
+    add_json_field(line, google ? "message" : "msg", msg);
     if (held > 0)
         buf_addf(line, ",\"held_back\":%d", held);
     buf_adds(line, "}\n");
@@ -122,7 +127,7 @@ void log_line(struct log_site *site, enum log_level level, const char *module, c
     va_end(ap);
     clock_format(clock_real_ms(), time);
     AUTO(buf) struct buf line = BUF_INIT(LINE_MAX_BYTES);
-    (out_format == LOG_JSON ? add_json_line : add_text_line)(&line, time, level, module, msg, held);
+    (out_format == LOG_TEXT ? add_text_line : add_json_line)(&line, time, level, module, msg, held);
     AUTO(buf) struct buf clean = BUF_INIT(LINE_MAX_BYTES);
     if (redacted && !redact_is_clean(redacted, buf_str(&line), line.len))
         redact_text(redacted, buf_str(&line), line.len, &clean);

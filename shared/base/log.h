@@ -17,7 +17,11 @@
 #include <stdint.h>
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
-enum log_format { LOG_TEXT, LOG_JSON };
+enum log_format {
+    LOG_TEXT,
+    LOG_JSON,
+    LOG_GOOGLE, /* JSON with the names that Google's Cloud Logging knows */
+};
 
 /* Where lines go from now on. `secrets` is borrowed and may be NULL. */
 void log_open(int fd, enum log_level level, enum log_format format, struct redact_set *secrets);

@@ -6,9 +6,11 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -76,8 +78,44 @@ static int open_child_dir(int dir, const char *name)
     return fd;
 }
 
+/* Takes "immutable" and "append only" from an open file or directory; true when one was there. */
+static bool soften(int fd)
+{
+    int flags = 0;
+    if (ioctl(fd, FS_IOC_GETFLAGS, &flags) || !(flags & (FS_IMMUTABLE_FL | FS_APPEND_FL)))
+        return false;
+    flags &= ~(FS_IMMUTABLE_FL | FS_APPEND_FL);
+    return ioctl(fd, FS_IOC_SETFLAGS, &flags) == 0;
+}
+
+/* Only files and directories can have such flags; opening one of these does nothing else. */
+static bool soften_entry(int dir, const char *name)
+{
+    struct stat st;
+    if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) ||
+        (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)))
+        return false;
+    AUTO(fd) int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    return fd >= 0 && soften(fd);
+}
+
+static int remove_entry_once(int dir, const char *name);
+
 /* Removes an entry that needs no descent: 0 done, 1 it is a directory with content, -1 errno. */
 static int remove_entry(int dir, const char *name)
+{
+    int left = remove_entry_once(dir, name);
+    if (left >= 0 || errno != EPERM)
+        return left;
+    bool softer = dir != AT_FDCWD && soften(dir); /* one that may not lose names */
+    if (!soften_entry(dir, name) && !softer) {
+        errno = EPERM;
+        return -1;
+    }
+    return remove_entry_once(dir, name);
+}
+
+static int remove_entry_once(int dir, const char *name)
 {
     if (unlinkat(dir, name, 0) == 0)
         return 0;
@@ -89,8 +127,11 @@ static int remove_entry(int dir, const char *name)
     }
     if (errno != EISDIR && errno != EPERM && errno != EACCES)
         return errno == ENOENT ? 0 : -1;
+    int sys = errno;
     if (unlinkat(dir, name, AT_REMOVEDIR) == 0 || errno == ENOENT)
         return 0;
+    if (errno == ENOTDIR)
+        errno = sys;
     return errno == ENOTEMPTY || errno == EEXIST || errno == EACCES ? 1 : -1;
 }
 

@@ -275,7 +275,7 @@ static void add_json_escape(struct buf *out, unsigned char c)
     buf_addf(out, "\\u%04x", c);
 }
 
-static int base64url_value(char c)
+static int base64_value(char c, enum base64_kind kind)
 {
     if (c >= 'A' && c <= 'Z')
         return c - 'A';
@@ -283,16 +283,18 @@ static int base64url_value(char c)
         return c - 'a' + 26;
     if (c >= '0' && c <= '9')
         return c - '0' + 52;
+    if (kind == BASE64_STD)
+        return c == '+' ? 62 : c == '/' ? 63 : -1;
     return c == '-' ? 62 : c == '_' ? 63 : -1;
 }
 
-int str_read_base64url(const char *text, size_t len, struct buf *out)
+static int read_base64(const char *text, size_t len, enum base64_kind kind, struct buf *out)
 {
     unsigned bits = 0, count = 0;
     if (len % 4 == 1)
         return -1;
     for (size_t i = 0; i < len; i++) {
-        int value = base64url_value(text[i]);
+        int value = base64_value(text[i], kind);
         if (value < 0)
             return -1;
         bits = bits << 6 | (unsigned)value;
@@ -303,6 +305,20 @@ int str_read_base64url(const char *text, size_t len, struct buf *out)
         }
     }
     return (bits & ((1u << count) - 1)) == 0 && buf_ok(out) ? 0 : -1;
+}
+
+int str_read_base64url(const char *text, size_t len, struct buf *out)
+{
+    return read_base64(text, len, BASE64_URL, out);
+}
+
+int str_read_base64(const char *text, size_t len, struct buf *out)
+{
+    if (len % 4 != 0)
+        return -1;
+    for (int i = 0; i < 2 && len > 0 && text[len - 1] == '='; i++)
+        len--;
+    return read_base64(text, len, BASE64_STD, out);
 }
 
 void str_add_json(struct buf *out, const char *text, size_t len)

@@ -49,6 +49,9 @@ void str_add_base64(struct buf *out, enum base64_kind kind, const void *data, si
  * for the same bytes. */
 int str_read_base64url(const char *text, size_t len, struct buf *out);
 
+/* The same for the standard alphabet with its padding. */
+int str_read_base64(const char *text, size_t len, struct buf *out);
+
 /* Appends text percent-encoded: all but unreserved characters (RFC 3986) and those in `keep`. */
 void str_add_url(struct buf *out, const char *text, const char *keep);
 

@@ -56,6 +56,11 @@ void crypto_sha256(const void *data, size_t len, unsigned char digest[CRYPTO_SHA
     must(EVP_Digest(data, len, digest, NULL, EVP_sha256(), NULL));
 }
 
+void crypto_sha1(const void *data, size_t len, unsigned char digest[CRYPTO_SHA1_SIZE])
+{
+    must(EVP_Digest(data, len, digest, NULL, EVP_sha1(), NULL));
+}
+
 void crypto_hmac_sha256(const void *key, size_t key_len, const void *data, size_t len,
                         unsigned char mac[CRYPTO_SHA256_SIZE])
 {
@@ -104,24 +109,46 @@ static int begin(EVP_CIPHER_CTX *ctx, int sealing, const unsigned char *key,
                : -1;
 }
 
-int crypto_seal(const unsigned char key[CRYPTO_KEY_SIZE], const char *aad, const void *data,
-                size_t len, struct buf *out, struct err *err)
+/* Encrypts the pieces to *to, which moves on. */
+static bool encrypt(EVP_CIPHER_CTX *ctx, const struct crypto_piece *pieces, size_t count,
+                    unsigned char **to)
 {
-    int n = 0, last = 0;
-    if (check_size(len, err))
-        return -1;
+    int n = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (EVP_CipherUpdate(ctx, *to, &n, pieces[i].data, (int)pieces[i].len) != 1)
+            return false;
+        *to += n;
+    }
+    return EVP_CipherFinal_ex(ctx, *to, &n) == 1;
+}
+
+int crypto_seal_pieces(const unsigned char key[CRYPTO_KEY_SIZE], const char *aad,
+                       const struct crypto_piece *pieces, size_t count, struct buf *out,
+                       struct err *err)
+{
+    size_t len = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (check_size(pieces[i].len, err) || check_size(len += pieces[i].len, err))
+            return -1;
+    }
     unsigned char *to = (unsigned char *)buf_room(out, NONCE_SIZE + len + TAG_SIZE);
     if (!to)
         return buf_check(out, "the sealed text", err);
     AUTO(cipher) EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+    unsigned char *at = to + NONCE_SIZE;
     id_random(to, NONCE_SIZE);
-    if (begin(ctx, 1, key, to, aad) ||
-        EVP_CipherUpdate(ctx, to + NONCE_SIZE, &n, data, (int)len) != 1 ||
-        EVP_CipherFinal_ex(ctx, to + NONCE_SIZE + n, &last) != 1 ||
+    if (begin(ctx, 1, key, to, aad) || !encrypt(ctx, pieces, count, &at) ||
         EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_GCM_GET_TAG, TAG_SIZE, to + NONCE_SIZE + len) != 1)
         return crypto_err(err, "sealing failed");
     buf_grew(out, NONCE_SIZE + len + TAG_SIZE);
     return 0;
+}
+
+int crypto_seal(const unsigned char key[CRYPTO_KEY_SIZE], const char *aad, const void *data,
+                size_t len, struct buf *out, struct err *err)
+{
+    const struct crypto_piece piece = {data, len};
+    return crypto_seal_pieces(key, aad, &piece, 1, out, err);
 }
 
 /* The tag is checked by the last step; nothing is handed out before. */

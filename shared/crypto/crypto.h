@@ -18,6 +18,10 @@
 
 void crypto_sha256(const void *data, size_t len, unsigned char digest[CRYPTO_SHA256_SIZE]);
 
+/* For formats that have it, such as git's; no protection against anybody. */
+#define CRYPTO_SHA1_SIZE 20
+void crypto_sha1(const void *data, size_t len, unsigned char digest[CRYPTO_SHA1_SIZE]);
+
 /* A digest over several pieces. */
 struct crypto_hash;
 struct crypto_hash *crypto_hash_new(void);
@@ -37,6 +41,15 @@ bool crypto_equal(const void *a, size_t a_len, const void *b, size_t b_len);
 int crypto_seal(const unsigned char key[CRYPTO_KEY_SIZE], const char *aad, const void *data,
                 size_t len, struct buf *out, struct err *err);
 
+/* The same of several pieces, one after the other, without a copy of them in between. */
+struct crypto_piece {
+    const void *data;
+    size_t len;
+};
+int crypto_seal_pieces(const unsigned char key[CRYPTO_KEY_SIZE], const char *aad,
+                       const struct crypto_piece *pieces, size_t count, struct buf *out,
+                       struct err *err);
+
 /* Appends the plain text; ERR_MISMATCH when the key, the aad or a single bit is not the same. */
 int crypto_open(const unsigned char key[CRYPTO_KEY_SIZE], const char *aad, const void *sealed,
                 size_t len, struct buf *out, struct err *err);
@@ -46,11 +59,18 @@ int crypto_open(const unsigned char key[CRYPTO_KEY_SIZE], const char *aad, const
 struct crypto_rsa;
 struct crypto_rsa *crypto_rsa_new(const void *n, size_t n_len, const void *e, size_t e_len,
                                   struct err *err);
+/* An RSA private key from PEM text: PKCS#8 or PKCS#1, not encrypted. NULL with ERR_INVALID, whose
+ * message holds nothing of the text. */
+struct crypto_rsa *crypto_rsa_new_pem(const char *pem, struct err *err);
 void crypto_rsa_free(struct crypto_rsa *key);
 DEFINE_AUTO(crypto_rsa, struct crypto_rsa *, crypto_rsa_free)
 
 /* True when it is the key's RS256 signature (RSASSA-PKCS1-v1_5 with SHA-256) of the data. */
 bool crypto_rs256_is_valid(const struct crypto_rsa *key, const void *data, size_t len,
                            const void *signature, size_t signature_len);
+
+/* Appends the RS256 signature of the data by a private key. */
+int crypto_rs256_sign(const struct crypto_rsa *key, const void *data, size_t len, struct buf *out,
+                      struct err *err);
 
 #endif

@@ -5,12 +5,15 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/param_build.h>
+#include <openssl/pem.h>
 #include <openssl/rsa.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define BITS_MIN 2048
 #define BITS_MAX 8192
 #define EXPONENT_BYTES_MAX 8 /* in use are 3 and 65537; long ones only cost time */
+#define PEM_BYTES_MAX 65536
 
 struct crypto_rsa {
     EVP_PKEY *pkey;
@@ -46,6 +49,12 @@ static void free_md_ctx(EVP_MD_CTX *ctx)
     EVP_MD_CTX_free(ctx);
 }
 DEFINE_AUTO(md_ctx, EVP_MD_CTX *, free_md_ctx)
+
+static void free_bio(BIO *bio)
+{
+    BIO_free(bio);
+}
+DEFINE_AUTO(bio, BIO *, free_bio)
 
 static EVP_PKEY *make_pkey(const BIGNUM *n, const BIGNUM *e)
 {
@@ -85,6 +94,30 @@ struct crypto_rsa *crypto_rsa_new(const void *n, size_t n_len, const void *e, si
     return STEAL_PTR(key);
 }
 
+/* Without it libcrypto would ask the terminal. */
+static int no_password(char *to, int size, int writing, void *arg)
+{
+    (void)to, (void)size, (void)writing, (void)arg;
+    return -1;
+}
+
+struct crypto_rsa *crypto_rsa_new_pem(const char *pem, struct err *err)
+{
+    AUTO(crypto_rsa) struct crypto_rsa *key = calloc(1, sizeof(*key));
+    AUTO(bio) BIO *bio = BIO_new_mem_buf(pem, (int)strnlen(pem, PEM_BYTES_MAX));
+    if (key && bio)
+        key->pkey = PEM_read_bio_PrivateKey(bio, NULL, no_password, NULL);
+    ERR_clear_error();
+    if (!key || !key->pkey || !EVP_PKEY_is_a(key->pkey, "RSA") ||
+        EVP_PKEY_get_bits(key->pkey) < BITS_MIN || EVP_PKEY_get_bits(key->pkey) > BITS_MAX) {
+        err_set(err, ERR_INVALID, "no unencrypted RSA private key of %d to %d bits in PEM",
+                BITS_MIN, BITS_MAX);
+        return NULL;
+    }
+    key->size = (size_t)EVP_PKEY_get_size(key->pkey);
+    return STEAL_PTR(key);
+}
+
 void crypto_rsa_free(struct crypto_rsa *key)
 {
     if (!key)
@@ -105,4 +138,23 @@ bool crypto_rs256_is_valid(const struct crypto_rsa *key, const void *data, size_
                  EVP_DigestVerify(ctx, signature, signature_len, data, len) == 1;
     ERR_clear_error();
     return valid;
+}
+
+int crypto_rs256_sign(const struct crypto_rsa *key, const void *data, size_t len, struct buf *out,
+                      struct err *err)
+{
+    EVP_PKEY_CTX *padding; /* the context's */
+    size_t size = key->size;
+    unsigned char *to = (unsigned char *)buf_room(out, size);
+    if (!to)
+        return buf_check(out, "the signature", err);
+    AUTO(md_ctx) EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    bool made = ctx && EVP_DigestSignInit(ctx, &padding, EVP_sha256(), NULL, key->pkey) == 1 &&
+                EVP_PKEY_CTX_set_rsa_padding(padding, RSA_PKCS1_PADDING) == 1 &&
+                EVP_DigestSign(ctx, to, &size, data, len) == 1;
+    ERR_clear_error();
+    if (!made)
+        return err_set(err, ERR_INTERNAL, "the RSA key does not sign");
+    buf_grew(out, size);
+    return 0;
 }

@@ -222,3 +222,22 @@ const void *db_blob(struct db_stmt *stmt, int column, size_t *ret_len)
     *ret_len = (size_t)sqlite3_column_bytes(stmt->handle, column);
     return data;
 }
+
+int db_read_start(struct db *db, const char *table, const char *column, int64_t rowid, size_t max,
+                  struct buf *out, struct err *err)
+{
+    sqlite3_blob *blob;
+    if (sqlite3_blob_open(db->handle, "main", table, column, rowid, 0, &blob) != SQLITE_OK)
+        return db_err(db, column, err);
+    size_t len = (size_t)sqlite3_blob_bytes(blob);
+    if (len > max)
+        len = max;
+    char *to = buf_room(out, len);
+    int rc = 0;
+    if (to && sqlite3_blob_read(blob, to, (int)len, 0) != SQLITE_OK)
+        rc = db_err(db, column, err);
+    else if (to)
+        buf_grew(out, len);
+    sqlite3_blob_close(blob);
+    return rc ? rc : buf_check(out, column, err);
+}

@@ -13,6 +13,7 @@
 #define DB_DB_H
 
 #include "base/auto.h"
+#include "base/buf.h"
 #include "base/err.h"
 
 #include <stdbool.h>
@@ -55,6 +56,10 @@ bool db_is_null(struct db_stmt *stmt, int column);
 /* NULL for null; valid until the next step. */
 const char *db_text(struct db_stmt *stmt, int column);
 const void *db_blob(struct db_stmt *stmt, int column, size_t *ret_len);
+
+/* Appends the first `max` bytes at most of one text or blob, without reading the rest. */
+int db_read_start(struct db *db, const char *table, const char *column, int64_t rowid, size_t max,
+                  struct buf *out, struct err *err);
 
 /* Takes over `db`. */
 struct db_writer *db_writer_new(struct db *db);

@@ -17,8 +17,6 @@
 /* clang-format off */
 #define GIT_FUNCTIONS(X) \
     X(git_blob_create_from_workdir) \
-    X(git_checkout_options_init) \
-    X(git_checkout_tree) \
     X(git_cherrypick_commit) \
     X(git_commit_author) \
     X(git_commit_committer) \
@@ -34,7 +32,6 @@
     X(git_config_free) \
     X(git_config_get_string) \
     X(git_config_open_ondisk) \
-    X(git_config_set_bool) \
     X(git_config_snapshot) \
     X(git_diff_free) \
     X(git_diff_get_delta) \
@@ -47,14 +44,11 @@
     X(git_index_conflict_iterator_new) \
     X(git_index_conflict_next) \
     X(git_index_conflict_remove) \
-    X(git_index_entrycount) \
     X(git_index_free) \
-    X(git_index_get_byindex) \
     X(git_index_has_conflicts) \
     X(git_index_new) \
     X(git_index_read_tree) \
     X(git_index_remove) \
-    X(git_index_write) \
     X(git_index_write_tree_to) \
     X(git_libgit2_init) \
     X(git_libgit2_opts) \
@@ -80,11 +74,7 @@
     X(git_reference_type) \
     X(git_repository_config) \
     X(git_repository_free) \
-    X(git_repository_index) \
     X(git_repository_init) \
-    X(git_repository_init_ext) \
-    X(git_repository_init_options_init) \
-    X(git_repository_open) \
     X(git_repository_open_bare) \
     X(git_repository_open_ext) \
     X(git_revparse_single) \
@@ -116,8 +106,6 @@ int git_load(struct err *err);
 #ifndef GIT_LOAD_ITSELF
 /* clang-format off */
 #define git_blob_create_from_workdir git_functions.git_blob_create_from_workdir
-#define git_checkout_options_init git_functions.git_checkout_options_init
-#define git_checkout_tree git_functions.git_checkout_tree
 #define git_cherrypick_commit git_functions.git_cherrypick_commit
 #define git_commit_author git_functions.git_commit_author
 #define git_commit_committer git_functions.git_commit_committer
@@ -133,7 +121,6 @@ int git_load(struct err *err);
 #define git_config_free git_functions.git_config_free
 #define git_config_get_string git_functions.git_config_get_string
 #define git_config_open_ondisk git_functions.git_config_open_ondisk
-#define git_config_set_bool git_functions.git_config_set_bool
 #define git_config_snapshot git_functions.git_config_snapshot
 #define git_diff_free git_functions.git_diff_free
 #define git_diff_get_delta git_functions.git_diff_get_delta
@@ -146,14 +133,11 @@ int git_load(struct err *err);
 #define git_index_conflict_iterator_new git_functions.git_index_conflict_iterator_new
 #define git_index_conflict_next git_functions.git_index_conflict_next
 #define git_index_conflict_remove git_functions.git_index_conflict_remove
-#define git_index_entrycount git_functions.git_index_entrycount
 #define git_index_free git_functions.git_index_free
-#define git_index_get_byindex git_functions.git_index_get_byindex
 #define git_index_has_conflicts git_functions.git_index_has_conflicts
 #define git_index_new git_functions.git_index_new
 #define git_index_read_tree git_functions.git_index_read_tree
 #define git_index_remove git_functions.git_index_remove
-#define git_index_write git_functions.git_index_write
 #define git_index_write_tree_to git_functions.git_index_write_tree_to
 #define git_libgit2_init git_functions.git_libgit2_init
 #define git_libgit2_opts git_functions.git_libgit2_opts
@@ -179,11 +163,7 @@ int git_load(struct err *err);
 #define git_reference_type git_functions.git_reference_type
 #define git_repository_config git_functions.git_repository_config
 #define git_repository_free git_functions.git_repository_free
-#define git_repository_index git_functions.git_repository_index
 #define git_repository_init git_functions.git_repository_init
-#define git_repository_init_ext git_functions.git_repository_init_ext
-#define git_repository_init_options_init git_functions.git_repository_init_options_init
-#define git_repository_open git_functions.git_repository_open
 #define git_repository_open_bare git_functions.git_repository_open_bare
 #define git_repository_open_ext git_functions.git_repository_open_ext
 #define git_revparse_single git_functions.git_revparse_single

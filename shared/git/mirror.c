@@ -5,6 +5,7 @@
 #include "base/id.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "git/inside.h"
 #include "git/lib.h"
 #include "git/refs.h"
 #include "json/json.h"
@@ -56,7 +57,7 @@ int mirror_load(const char *dir, struct mirror_state *ret_state, struct err *err
     return 0;
 }
 
-static int save_state(const char *dir, const struct mirror_state *state, struct err *err)
+int mirror_save(const char *dir, const struct mirror_state *state, struct err *err)
 {
     struct json_writer w;
     AUTO(str) char *path = path_join(dir, "state");
@@ -237,7 +238,7 @@ static int clone(const struct mirror_job *job, const struct remote *remote, cons
 
 /* --- generations --------------------------------------------------------------------------- */
 
-static int make_generation(const struct mirror_job *job, const char *git_dir,
+int mirror_make_generation(const struct mirror_job *job, const char *git_dir,
                            const struct buf *refs, struct mirror_state *state, struct err *err)
 {
     char id[ID_SIZE], fresh[4096], whole[4096], git[4200], packed[4300];
@@ -272,7 +273,7 @@ static int renew_generation(const struct mirror_job *job, const char *git_dir,
     if (state->generation[0] && file_read(path, &before, &ignored) == 0 && before.len == now.len &&
         memcmp(buf_str(&before), buf_str(&now), now.len) == 0)
         return 0;
-    return make_generation(job, git_dir, &now, state, err);
+    return mirror_make_generation(job, git_dir, &now, state, err);
 }
 
 /* --- preparing ----------------------------------------------------------------------------- */
@@ -281,7 +282,8 @@ struct work {
     const struct mirror_job *job;
     struct mirror_result *result;
     struct remote remote;
-    bool open; /* the remote is */
+    bool open;   /* the remote is */
+    bool is_new; /* the mirror was not there */
     char git_dir[4096];
 };
 
@@ -380,99 +382,60 @@ static int update(struct work *work, bool anew, struct err *err)
         return -1;
     if (renew_generation(work->job, work->git_dir, state, err))
         return -1;
-    return save_state(work->job->dir, state, err);
+    return mirror_save(work->job->dir, state, err);
 }
 
-/* A real directory with everything in it, where overlays can't be had. */
-static int build_workspace(struct work *work, struct err *err)
-{
-    const struct mirror_job *job = work->job;
-    struct mirror_result *result = work->result;
-    char git[4200], refs[4300], from[4300];
-    AUTO(buf) struct buf text = BUF_INIT(REFS_BYTES_MAX);
-    snprintf(git, sizeof(git), "%s/.git", job->into);
-    snprintf(refs, sizeof(refs), "%s/packed-refs", git);
-    snprintf(from, sizeof(from), "%s/refs-%s/.git/packed-refs", job->dir, result->state.generation);
-    if (result->commit[0] && tree_build(work->git_dir, result->commit, job->into, job->uid,
-                                        job->gid, &result->report, err))
-        return -1;
-    if (path_make_dirs(git, 0755, err) || path_own(job->into, job->uid, job->gid, err) ||
-        path_own(git, job->uid, job->gid, err) || file_read(from, &text, err) ||
-        file_replace(refs, buf_str(&text), text.len, 0644, err) ||
-        path_own(refs, job->uid, job->gid, err))
-        return -1;
-    return tree_link_objects(work->git_dir, git, job->uid, job->gid, err);
-}
-
+/* The tree that workspaces share. */
 static int build_tree(struct work *work, struct err *err)
 {
+    struct err ignored;
     const struct mirror_job *job = work->job;
     struct mirror_result *result = work->result;
     char whole[4096], fresh[4200];
-    if (job->into)
-        return build_workspace(work, err);
-    if (!result->commit[0])
+    if (!job->share || !result->commit[0])
         return 0;
     snprintf(whole, sizeof(whole), "%s/tree-%s", job->dir, result->commit);
     snprintf(fresh, sizeof(fresh), "%s.new", whole);
-    if (access(whole, F_OK) == 0)
+    if (access(whole, F_OK) == 0) {
+        tree_report_load(job->dir, result->commit, &result->report, &ignored);
         return 0;
-    if (tree_build(work->git_dir, result->commit, fresh, job->uid, job->gid, &result->report, err))
+    }
+    const struct tree_job tree = {.git_dir = work->git_dir,
+                                  .commit = result->commit,
+                                  .path = fresh,
+                                  .uid = job->uid,
+                                  .gid = job->gid,
+                                  .deadline_ms = job->remote.deadline_ms};
+    if (tree_build(&tree, &result->report, err) ||
+        tree_report_save(job->dir, result->commit, &result->report, err))
         return -1;
     return rename(fresh, whole) ? err_sys(err, "cannot publish the tree") : 0;
 }
 
-/* A pack ends with the checksum that its index has before its own: git looks at no more when it
- * opens one, and works around one that differs, in every workspace, with complaints. */
-static bool is_whole(const char *dir, const char *name)
-{
-    char path[4400];
-    struct stat st;
-    unsigned char ours[20], told[20];
-    snprintf(path, sizeof(path), "%s/%s", dir, name);
-    AUTO(fd) int pack = open(path, O_RDONLY | O_CLOEXEC);
-    snprintf(path + strlen(path) - strlen(".pack"), 8, ".idx");
-    AUTO(fd) int idx = open(path, O_RDONLY | O_CLOEXEC);
-    if (pack < 0 || idx < 0 || fstat(pack, &st) || st.st_size < 32 ||
-        fd_pread_full(pack, ours, 20, st.st_size - 20) != 20 || fstat(idx, &st) ||
-        st.st_size < 40 || fd_pread_full(idx, told, 20, st.st_size - 40) != 20)
-        return false;
-    return memcmp(ours, told, 20) == 0;
-}
-
-static bool packs_are_whole(const char *git_dir)
-{
-    struct dirent *entry;
-    bool whole = true;
-    AUTO(str) char *path = path_join(git_dir, "objects/pack");
-    DIR *list = path ? opendir(path) : NULL;
-    while (list && whole && (entry = readdir(list)))
-        whole = !ends_with(entry->d_name, ".pack") || is_whole(path, entry->d_name);
-    if (list)
-        closedir(list);
-    return whole;
-}
-
-static int prepare(struct work *work, struct err *err)
+/* What needs the lock. */
+static int prepare_mirror(struct work *work, bool anew, struct err *err)
 {
     struct err ignored;
     struct mirror_result *result = work->result;
-    bool anew = access(work->git_dir, F_OK) != 0 ||
-                mirror_load(work->job->dir, &result->state, &ignored) != 0;
-    if (!anew && !packs_are_whole(work->git_dir))
+    const struct mirror_job *job = work->job;
+    AUTO(fd) int lock = mirror_lock(job->dir, job->remote.deadline_ms, err);
+    if (lock < 0 || sweep_all(job->dir, err))
+        return -1;
+    if (access(work->git_dir, F_OK) != 0 || mirror_load(job->dir, &result->state, &ignored) != 0)
+        anew = work->is_new = true;
+    else if (anew || !packs_are_whole(work->git_dir))
         anew = result->repaired = true;
-    if (update(work, anew, err) == 0 && build_tree(work, err) == 0)
-        return 0;
-    if (anew || err->code != ERR_MISMATCH)
+    if (update(work, anew, err) || build_tree(work, err))
         return -1;
-    /* damaged: nothing in it is worth keeping */
-    tree_report_done(&result->report);
-    result->report = (struct tree_report){0};
-    if ((work->job->into && path_remove_tree(work->job->into, &ignored)) ||
-        sweep_all(work->job->dir, err) || update(work, true, err) || build_tree(work, err))
-        return -1;
-    result->repaired = true;
-    return 0;
+    return job->into ? own_begin(job, work->git_dir, result, err) : 0;
+}
+
+static int prepare(struct work *work, bool anew, struct err *err)
+{
+    return prepare_mirror(work, anew, err) ||
+                   (work->job->into && own_finish(work->job, work->git_dir, work->result, err))
+               ? -1
+               : 0;
 }
 
 int mirror_prepare(const struct mirror_job *job, struct mirror_result *ret_result, struct err *err)
@@ -481,50 +444,14 @@ int mirror_prepare(const struct mirror_job *job, struct mirror_result *ret_resul
     snprintf(work.git_dir, sizeof(work.git_dir), "%s/git", job->dir);
     if (lib_start(err) || path_make_dirs(job->dir, 0700, err))
         return -1;
-    AUTO(fd) int lock = mirror_lock(job->dir, job->remote.deadline_ms, err);
-    int rc = lock < 0 || sweep_all(job->dir, err) || prepare(&work, err) ? -1 : 0;
+    int rc = prepare(&work, false, err);
+    if (rc && err->code == ERR_MISMATCH && !work.is_new && !ret_result->repaired) {
+        struct err ignored;
+        tree_report_done(&ret_result->report);
+        if (job->into)
+            path_remove_tree(job->place, &ignored);
+        rc = prepare(&work, true, err); /* damaged: nothing in it is worth keeping */
+    }
     remote_close(&work.remote);
     return rc;
-}
-
-/* --- repacking ----------------------------------------------------------------------------- */
-
-static int count_packs(const char *git_dir)
-{
-    struct dirent *entry;
-    int count = 0;
-    AUTO(str) char *path = path_join(git_dir, "objects/pack");
-    DIR *list = path ? opendir(path) : NULL;
-    while (list && (entry = readdir(list)))
-        count += ends_with(entry->d_name, ".pack");
-    if (list)
-        closedir(list);
-    return count;
-}
-
-int mirror_repack(const char *dir, uid_t uid, gid_t gid, int64_t deadline_ms, struct err *err)
-{
-    static const char *const words[] = {"-c",      "pack.threads=1",      "repack", "-a", "-d",
-                                        "--quiet", "--write-bitmap-index"};
-    struct mirror_state state;
-    char git_dir[4096];
-    AUTO(buf) struct buf out = BUF_INIT(65536);
-    AUTO(buf) struct buf refs = BUF_INIT(REFS_BYTES_MAX);
-    AUTO(program) struct program program = {.secret_fd = -1, .deadline_ms = deadline_ms};
-    const struct mirror_job job = {.dir = dir, .uid = uid, .gid = gid};
-    snprintf(git_dir, sizeof(git_dir), "%s/git", dir);
-    if (count_packs(git_dir) <= MIRROR_PACKS_MAX)
-        return 0;
-    AUTO(fd) int lock = mirror_lock(dir, deadline_ms, err);
-    if (lock < 0 || mirror_load(dir, &state, err))
-        return -1;
-    strlist_add(&program.argv, "git");
-    strlist_addf(&program.argv, "--git-dir=%s", git_dir);
-    for (size_t i = 0; i < COUNT_OF(words); i++)
-        strlist_add(&program.argv, words[i]);
-    program_add_environment(&program.env);
-    if (program_run(&program, &out, err) || refs_list(git_dir, deadline_ms, &refs, err) ||
-        make_generation(&job, git_dir, &refs, &state, err))
-        return -1;
-    return save_state(dir, &state, err);
 }

@@ -8,6 +8,7 @@
  *     state           JSON: when and with which credential it was last fetched, default branch
  *     refs-<gen>/     .git/objects (hard links of the packs) and .git/packed-refs as of one fetch
  *     tree-<commit>/  the files of one commit and .git/index
+ *     notes/<commit>  what a task should know of that commit
  *
  * A workspace is an overlay over a tree and a refs directory: both never change once they are
  * there, so that neither a fetch nor a gc can be felt in a workspace. A new generation is made when
@@ -48,7 +49,9 @@ struct mirror_job {
     bool stale_ok;          /* without a network, what is here will do */
     const char *branch;     /* or NULL */
     const char *ref;        /* branch, tag or commit; or NULL */
-    const char *into;       /* NULL: a shared tree; else a whole workspace is made at this path */
+    bool share;             /* make the tree that workspaces stand on or are copies of */
+    const char *into;       /* NULL, or where a workspace that stands alone is made */
+    const char *place;      /* with into: a directory to make it in that only we can enter */
     uid_t uid;              /* owner of trees */
     gid_t gid;
 };
@@ -64,7 +67,8 @@ struct mirror_result {
     struct tree_report report;
 };
 
-/* Brings the mirror up to date, as far as the job asks, and makes the tree of the wanted commit. */
+/* Brings the mirror up to date, as far as the job asks, and makes the tree or the workspace of the
+ * wanted commit; the lock is not held while a workspace gets its files. */
 int mirror_prepare(const struct mirror_job *job, struct mirror_result *ret_result, struct err *err);
 void mirror_result_done(struct mirror_result *result);
 static inline void auto_mirror_result(struct mirror_result *result)

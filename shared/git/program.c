@@ -47,6 +47,7 @@ static const struct {
     {"No space left on device", ERR_NO_SPACE},
     {"Disk quota exceeded", ERR_NO_SPACE},
     {"File too large", ERR_NO_SPACE},
+    {"error: invalid path '", ERR_INVALID},
     {"Host key verification failed", ERR_FORBIDDEN},
     {"REMOTE HOST IDENTIFICATION HAS CHANGED", ERR_FORBIDDEN},
     {"Permission denied", ERR_FORBIDDEN},
@@ -89,7 +90,7 @@ static const struct {
     {"bad object", ERR_MISMATCH},
     {"corrupt", ERR_MISMATCH},
     {"missing blob", ERR_MISMATCH},
-    {"unable to read tree", ERR_MISMATCH},
+    {"failed to unpack tree object", ERR_MISMATCH},
     {"unable to read", ERR_MISMATCH},
     {"not a git repository", ERR_MISMATCH},
     {"packfile", ERR_MISMATCH},
@@ -193,17 +194,23 @@ static bool collect(const struct program *program, struct pipes *pipes, struct b
 static int wait_for(pid_t pid, bool in_time)
 {
     int status = 0;
+    siginfo_t info;
     if (!in_time)
         kill(-pid, SIGKILL);
+    while (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT) < 0 && errno == EINTR)
+        continue;
+    kill(-pid, SIGKILL); /* what it may have left of its group, while the number is still its own */
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
         continue;
-    kill(-pid, SIGKILL); /* what it may have left of its group */
     return status;
 }
 
 static const char *verb_of(const struct program *program)
 {
-    for (size_t i = 1; i < program->argv.count; i++) {
+    size_t i = 0;
+    while (i + 1 < program->argv.count && strcmp(program->argv.items[i], "git") != 0)
+        i++;
+    for (i++; i < program->argv.count; i++) {
         const char *word = program->argv.items[i];
         if (strcmp(word, "-c") == 0 || strcmp(word, "-C") == 0)
             i++;

@@ -1,17 +1,22 @@
 #include "git/tree.h"
 
+#include "base/auto.h"
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "git/index.h"
 #include "git/lib.h"
+#include "git/program.h"
 
-#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -19,68 +24,74 @@
 #define AGE_S 10 /* how long before now the files are said to be from, at least */
 #define SUBMODULES_LISTED 200
 #define LFS_POINTER_MAX 1024
-#define GIT_MODE_LINK 0120000
-#define GIT_MODE_SUBMODULE 0160000
-
-void tree_report_done(struct tree_report *report)
-{
-    strlist_done(&report->submodules);
-}
+#define CHECKOUT_WORKERS 2
 
 /* --- checking out -------------------------------------------------------------------------- */
 
-/* A repository that borrows another's objects and has nothing else. */
-static git_repository *borrow(const char *git_dir, const char *path, struct err *err)
+/* The files shall be the task's from the start: to give 50,000 of them away afterwards takes as
+ * long as making them. git gets that user and of root's rights the one to pass permissions, which
+ * it needs to read the mirror. */
+static void act_for(struct program *program, uid_t uid, gid_t gid)
 {
-    git_repository *repo = NULL;
-    git_repository_init_options options;
-    AUTO(buf) struct buf text = BUF_INIT(8192);
-    AUTO(str) char *alternates = NULL;
-    git_repository_init_options_init(&options, GIT_REPOSITORY_INIT_OPTIONS_VERSION);
-    options.flags = GIT_REPOSITORY_INIT_MKDIR | GIT_REPOSITORY_INIT_NO_REINIT;
-    options.mode = 0755;
-    if (git_repository_init_ext(&repo, path, &options)) {
-        lib_err(err, "cannot make a workspace");
-        return NULL;
+    if (geteuid() != 0 || uid == 0)
+        return;
+    strlist_add(&program->argv, "setpriv");
+    strlist_addf(&program->argv, "--reuid=%u", (unsigned)uid);
+    strlist_addf(&program->argv, "--regid=%u", (unsigned)gid);
+    strlist_add(&program->argv, "--clear-groups");
+    strlist_add(&program->argv, "--inh-caps=-all,+dac_override");
+    strlist_add(&program->argv, "--ambient-caps=-all,+dac_override");
+    strlist_add(&program->argv, "--securebits=+no_setuid_fixup"); /* access(2) heeds it, too */
+}
+
+/* Names that some system would take for .git are refused, whatever this one makes of them. */
+static void add_settings(struct program *program)
+{
+    static const char *const settings[] = {
+        "core.bare=false",      "core.protectNTFS=true", "core.protectHFS=true",
+        "core.symlinks=true",   "core.fileMode=true",    "core.hooksPath=/dev/null",
+        "core.fsmonitor=false", "core.fsync=none",       "core.sparseCheckout=false",
+        "index.version=2",      "index.skipHash=false",  "submodule.recurse=false",
+        "safe.directory=*",     "core.splitIndex=false", "core.untrackedCache=false",
+    };
+    for (size_t i = 0; i < COUNT_OF(settings); i++) {
+        strlist_add(&program->argv, "-c");
+        strlist_add(&program->argv, settings[i]);
     }
-    git_repository_free(repo); /* alternates are read when it is opened */
-    repo = NULL;
-    buf_addf(&text, "%s/objects\n", git_dir);
-    if (asprintf(&alternates, "%s/.git/objects/info/alternates", path) < 0 ||
-        file_replace(alternates, buf_str(&text), text.len, 0644, err))
-        return NULL;
-    if (git_repository_open(&repo, path))
-        lib_err(err, "cannot open the workspace");
-    return repo;
+    strlist_add(&program->argv, "-c");
+    strlist_addf(&program->argv, "checkout.workers=%d", CHECKOUT_WORKERS);
 }
 
-/* Names that other systems would take for .git are refused, as git itself refuses them. */
-static int set_up(git_repository *repo, struct err *err)
+static int check_out(const struct tree_job *job, struct err *err)
 {
-    AUTO(git_config) git_config *config = NULL;
-    if (git_repository_config(&config, repo) ||
-        git_config_set_bool(config, "core.protectNTFS", 1) ||
-        git_config_set_bool(config, "core.protectHFS", 1) ||
-        git_config_set_bool(config, "core.symlinks", 1) ||
-        git_config_set_bool(config, "core.fileMode", 1))
-        return lib_err(err, "cannot set up the workspace");
-    return 0;
+    AUTO(buf) struct buf out = BUF_INIT(65536);
+    AUTO(program) struct program program = {.secret_fd = -1, .deadline_ms = job->deadline_ms};
+    act_for(&program, job->uid, job->gid);
+    strlist_add(&program.argv, "git");
+    strlist_addf(&program.argv, "--git-dir=%s", job->git_dir);
+    strlist_addf(&program.argv, "--work-tree=%s", job->path);
+    add_settings(&program);
+    strlist_add(&program.argv, "read-tree");
+    strlist_add(&program.argv, "--reset");
+    strlist_add(&program.argv, "-u");
+    strlist_add(&program.argv, job->commit);
+    program_add_environment(&program.env);
+    strlist_addf(&program.env, "GIT_INDEX_FILE=%s/.git/index", job->path);
+    if (job->objects)
+        strlist_addf(&program.env, "GIT_OBJECT_DIRECTORY=%s", job->objects);
+    return program_run(&program, &out, err);
 }
 
-static int check_out(git_repository *repo, const char *commit_id, int64_t *ret_time,
-                     struct err *err)
+/* When the commit was made. */
+static int find_time(const struct tree_job *job, int64_t *ret_time, struct err *err)
 {
     git_oid oid;
+    AUTO(git_repository) git_repository *repo = NULL;
     AUTO(git_commit) git_commit *commit = NULL;
-    git_checkout_options options;
-    git_checkout_options_init(&options, GIT_CHECKOUT_OPTIONS_VERSION);
-    options.checkout_strategy = GIT_CHECKOUT_FORCE;
-    options.dir_mode = 0755;
-    if (git_oid_fromstr(&oid, commit_id) || git_commit_lookup(&commit, repo, &oid))
+    if (git_repository_open_bare(&repo, job->git_dir) || git_oid_fromstr(&oid, job->commit) ||
+        git_commit_lookup(&commit, repo, &oid))
         return lib_err(err, "the commit cannot be read");
     *ret_time = git_commit_time(commit);
-    if (git_checkout_tree(repo, (const git_object *)commit, &options))
-        return lib_err(err, "cannot check out the commit");
     return 0;
 }
 
@@ -95,94 +106,185 @@ static bool is_lfs_pointer(int dir, const char *path)
            strcmp(head, mark) == 0;
 }
 
-static void note(const git_index_entry *entry, int dir, struct tree_report *report)
+static void note_submodule(const char *path, struct tree_report *report)
 {
-    if (entry->mode == GIT_MODE_SUBMODULE) {
-        if (report->submodules.count < SUBMODULES_LISTED)
-            strlist_add(&report->submodules, entry->path);
-        else
-            report->submodules_more = true;
-        return;
-    }
-    report->files++;
-    if (entry->mode != GIT_MODE_LINK && entry->file_size > 100 &&
-        entry->file_size < LFS_POINTER_MAX && is_lfs_pointer(dir, entry->path))
-        report->lfs_pointers++;
+    if (report->submodules.count < SUBMODULES_LISTED)
+        strlist_add(&report->submodules, path);
+    else
+        report->submodules_more = true;
 }
 
+struct settling {
+    int dir;
+    time_t when;
+    struct tree_report *report;
+};
+
 /* Files get the commit's time: older than the index by whole seconds, they are never "racily
- * clean", which would make git read every one of them. The entry gets what lstat then says. */
-static int settle_entry(int dir, git_index_entry *entry, time_t when)
+ * clean", which would make git read every one of them, and a change in the second of the checkout
+ * is not overlooked. The entry gets what lstat then says. */
+static int settle_entry(const char *path, uint32_t mode, struct stat *ret_st, void *arg)
 {
-    struct stat st;
-    const struct timespec times[2] = {{when, 0}, {when, 0}};
-    if (entry->mode == GIT_MODE_SUBMODULE)
+    const struct settling *settling = arg;
+    const struct timespec times[2] = {{settling->when, 0}, {settling->when, 0}};
+    if (mode == INDEX_MODE_SUBMODULE) {
+        note_submodule(path, settling->report);
         return 0;
-    if (utimensat(dir, entry->path, times, AT_SYMLINK_NOFOLLOW) ||
-        fstatat(dir, entry->path, &st, AT_SYMLINK_NOFOLLOW))
+    }
+    if (utimensat(settling->dir, path, times, AT_SYMLINK_NOFOLLOW) ||
+        fstatat(settling->dir, path, ret_st, AT_SYMLINK_NOFOLLOW))
         return -1;
-    entry->mtime = (git_index_time){(int32_t)st.st_mtim.tv_sec, (uint32_t)st.st_mtim.tv_nsec};
-    entry->ctime = (git_index_time){(int32_t)st.st_ctim.tv_sec, (uint32_t)st.st_ctim.tv_nsec};
-    entry->dev = (uint32_t)st.st_dev;
-    entry->ino = (uint32_t)st.st_ino;
-    entry->uid = st.st_uid;
-    entry->gid = st.st_gid;
-    entry->file_size = (uint32_t)st.st_size;
+    settling->report->files++;
+    if (mode != INDEX_MODE_LINK && ret_st->st_size > 100 && ret_st->st_size < LFS_POINTER_MAX &&
+        is_lfs_pointer(settling->dir, path))
+        settling->report->lfs_pointers++;
+    return 1;
+}
+
+static int settle(const struct tree_job *job, int64_t commit_time, struct tree_report *report,
+                  struct err *err)
+{
+    AUTO(str) char *index = path_join(job->path, ".git/index");
+    AUTO(fd) int dir = open(job->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int64_t newest = clock_real_ms() / 1000 - AGE_S;
+    struct settling settling = {.dir = dir, .report = report};
+    settling.when = commit_time < 1 ? 1 : commit_time > newest ? newest : commit_time;
+    if (dir < 0 || !index)
+        return err_sys(err, "workspace");
+    return index_rewrite(index, settle_entry, &settling, err);
+}
+
+static int make_dirs(const char *path, uid_t uid, gid_t gid, struct err *err)
+{
+    AUTO(str) char *git = path_join(path, ".git");
+    if (!git)
+        return err_sys(err, "workspace");
+    return path_make_dirs(git, 0755, err) || path_own(path, uid, gid, err) ||
+                   path_own(git, uid, gid, err)
+               ? -1
+               : 0;
+}
+
+int tree_build(const struct tree_job *job, struct tree_report *report, struct err *err)
+{
+    int64_t when = 0;
+    return make_dirs(job->path, job->uid, job->gid, err) || find_time(job, &when, err) ||
+                   check_out(job, err) || settle(job, when, report, err)
+               ? -1
+               : 0;
+}
+
+/* --- copying ------------------------------------------------------------------------------- */
+
+struct copying {
+    int from;
+    int to;
+    char parent[4096]; /* the directory that was made last */
+};
+
+/* The index lists a directory's files together: most find theirs made. */
+static int make_parents(struct copying *copying, const char *path)
+{
+    char part[4096];
+    const char *slash = strrchr(path, '/');
+    size_t len = slash ? (size_t)(slash - path) : 0;
+    if (len >= sizeof(part)) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    if (len == 0 || (strncmp(copying->parent, path, len) == 0 && copying->parent[len] == '\0'))
+        return 0;
+    memcpy(part, path, len);
+    part[len] = '\0';
+    for (char *at = part; at; *at = '/') {
+        at = strchr(at + 1, '/');
+        if (at)
+            *at = '\0';
+        if (mkdirat(copying->to, part, 0755) && errno != EEXIST)
+            return -1;
+        if (!at)
+            break;
+    }
+    memcpy(copying->parent, path, len);
+    copying->parent[len] = '\0';
     return 0;
 }
 
-static int settle(git_repository *repo, const char *path, int64_t commit_time,
-                  struct tree_report *report, struct err *err)
+static int copy_link(const struct copying *copying, const char *path)
 {
-    AUTO(git_index) git_index *index = NULL;
-    AUTO(fd) int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int64_t newest = (int64_t)time(NULL) - AGE_S;
-    time_t when = commit_time < 1 ? 1 : commit_time > newest ? newest : commit_time;
-    if (dir < 0 || git_repository_index(&index, repo))
-        return lib_err(err, "cannot read the index");
-    size_t count = git_index_entrycount(index);
-    for (size_t i = 0; i < count; i++) {
-        git_index_entry entry = *git_index_get_byindex(index, i);
-        AUTO(str) char *name = strdup(entry.path); /* the index may free its own */
-        entry.path = name;
-        if (!name || settle_entry(dir, &entry, when))
-            return err_sys(err, "cannot settle a file of the workspace");
-        note(&entry, dir, report);
-        if (entry.mode != GIT_MODE_SUBMODULE && git_index_add(index, &entry))
-            return lib_err(err, "cannot settle the index");
-    }
-    return git_index_write(index) ? lib_err(err, "cannot write the index") : 0;
-}
-
-/* Of .git only the index stays. */
-static int strip(const char *path, struct err *err)
-{
-    AUTO(str) char *git = path_join(path, ".git");
-    AUTO(str) char *index = git ? path_join(git, "index") : NULL;
-    AUTO(str) char *aside = path_join(path, ".git.index");
-    if (!git || !index || !aside)
-        return err_sys(err, "workspace");
-    int rc = rename(index, aside);
-    if (rc && errno != ENOENT)
-        return err_sys(err, "cannot keep the index");
-    if (path_remove_tree(git, err) || path_make_dirs(git, 0755, err))
+    char target[4097];
+    ssize_t n = readlinkat(copying->from, path, target, sizeof(target) - 1);
+    if (n < 0)
         return -1;
-    return rc == 0 && rename(aside, index) ? err_sys(err, "cannot keep the index") : 0;
+    target[n] = '\0';
+    return symlinkat(target, copying->to, path);
 }
 
-int tree_build(const char *git_dir, const char *commit, const char *path, uid_t uid, gid_t gid,
-               struct tree_report *report, struct err *err)
+static int copy_blocks(int from, int to)
 {
-    int64_t when = 0;
+    if (ioctl(to, FICLONE, from) == 0)
+        return 0;
+    for (ssize_t n = 1; n > 0;) {
+        n = copy_file_range(from, NULL, to, NULL, 1 << 30, 0);
+        if (n < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int copy_one(const struct copying *copying, const char *path, const struct stat *st,
+                    struct stat *ret_st)
+{
+    const struct timespec times[2] = {st->st_mtim, st->st_mtim};
+    AUTO(fd) int from = openat(copying->from, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    AUTO(fd)
+    int to = openat(copying->to, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, st->st_mode & 0777);
+    return from < 0 || to < 0 || copy_blocks(from, to) || futimens(to, times) || fstat(to, ret_st)
+               ? -1
+               : 1;
+}
+
+static int copy_entry(const char *path, uint32_t mode, struct stat *ret_st, void *arg)
+{
+    struct stat st;
+    struct copying *copying = arg;
+    if (make_parents(copying, path))
+        return -1;
+    if (mode == INDEX_MODE_SUBMODULE)
+        return mkdirat(copying->to, path, 0755) && errno != EEXIST ? -1 : 0;
+    if (fstatat(copying->from, path, &st, AT_SYMLINK_NOFOLLOW))
+        return -1;
+    if (mode != INDEX_MODE_LINK)
+        return copy_one(copying, path, &st, ret_st);
+    const struct timespec times[2] = {st.st_mtim, st.st_mtim};
+    return copy_link(copying, path) || utimensat(copying->to, path, times, AT_SYMLINK_NOFOLLOW) ||
+                   fstatat(copying->to, path, ret_st, AT_SYMLINK_NOFOLLOW)
+               ? -1
+               : 1;
+}
+
+static int copy_all(struct copying *copying, const char *path, struct err *err)
+{
+    struct stat st;
+    AUTO(str) char *index = path_join(path, ".git/index");
+    if (!index || fstatat(copying->from, ".git/index", &st, AT_SYMLINK_NOFOLLOW) ||
+        copy_one(copying, ".git/index", &st, &st) < 0)
+        return err_sys(err, "cannot copy the index");
+    return index_rewrite(index, copy_entry, copying, err);
+}
+
+int tree_copy(const char *from, const char *path, uid_t uid, gid_t gid, struct err *err)
+{
+    if (make_dirs(path, uid, gid, err))
+        return -1;
+    AUTO(fd) int source = open(from, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    AUTO(fd) int target = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct copying copying = {.from = source, .to = target};
+    if (source < 0 || target < 0)
+        return err_sys(err, "cannot copy '%s'", from);
     if (lib_act_for(uid, gid, err))
         return -1;
-    AUTO(git_repository) git_repository *repo = borrow(git_dir, path, err);
-    int rc = !repo || set_up(repo, err) || check_out(repo, commit, &when, err) ||
-                     settle(repo, path, when, report, err)
-                 ? -1
-                 : 0;
-    if (rc == 0)
-        rc = strip(path, err);
+    int rc = copy_all(&copying, path, err);
     lib_act_for(0, 0, err);
     return rc;
 }

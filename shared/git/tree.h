@@ -7,30 +7,29 @@
 #define GIT_TREE_H
 
 #include "base/err.h"
-#include "base/strlist.h"
+#include "git/report.h"
 
-#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
-struct tree_report {
-    int64_t files;
-    int64_t lfs_pointers;      /* files whose content is elsewhere */
-    struct strlist submodules; /* their paths; they are empty directories */
-    bool submodules_more;      /* there were more than are listed */
+struct tree_job {
+    const char *git_dir; /* the repository */
+    const char *objects; /* where its objects are; NULL: in it */
+    const char *commit;
+    const char *path; /* where the files go: a directory that nobody else can enter yet */
+    uid_t uid;        /* whose they will be */
+    gid_t gid;
+    int64_t deadline_ms; /* mono */
 };
 
-void tree_report_done(struct tree_report *report);
-static inline void auto_tree_report(struct tree_report *report)
-{
-    tree_report_done(report);
-}
+/* Checks a commit out: the files, and .git/index that knows them, so that git need not read a file
+ * to see that nothing has changed. `path` is made unless it is there and empty. ERR_MISMATCH when
+ * objects are damaged or missing, ERR_INVALID when the tree holds names that git refuses. */
+int tree_build(const struct tree_job *job, struct tree_report *report, struct err *err);
 
-/* Checks a commit of the repository `git_dir` out into `path`, which must not exist: the files, and
- * .git/index that knows them, so that git need not read a file to see that nothing has changed.
- * Everything belongs to uid. ERR_MISMATCH when objects are damaged or missing. */
-int tree_build(const char *git_dir, const char *commit, const char *path, uid_t uid, gid_t gid,
-               struct tree_report *report, struct err *err);
+/* The same from a tree that tree_build made: `path` becomes a copy that shares its blocks, where
+ * the file system can, and has its own index. */
+int tree_copy(const char *from, const char *path, uid_t uid, gid_t gid, struct err *err);
 
 /* Hard links (or copies, where that is impossible) of a repository's objects, below to_git/objects.
  * Directories belong to uid. */

@@ -5,6 +5,7 @@
 #include "base/auto.h"
 
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -116,9 +117,22 @@ void http_end(struct http_request *req, bool whole)
         mg_disable_connection_keep_alive(req->mg);
 }
 
+/* Our own side may have been shut by the guard, which looked a moment before the worker was done
+ * with the request's bytes: that reads as an end as well. */
+static bool peer_has_closed(const struct conn *conn)
+{
+    struct tcp_info info;
+    socklen_t len = sizeof(info);
+    return !atomic_load(&conn->cut) ||
+           getsockopt(conn->fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0 ||
+           info.tcpi_state != TCP_ESTABLISHED;
+}
+
 bool http_client_left(struct http_request *req)
 {
     char byte;
     ssize_t n = recvfrom(req->conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
-    return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
+    if (n == 0)
+        return peer_has_closed(req->conn);
+    return n < 0 && errno != EAGAIN && errno != EINTR;
 }

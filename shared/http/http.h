@@ -95,6 +95,8 @@ void http_stats(struct http_server *server, struct http_stats *ret_stats);
 /* What came. Strings live as long as the request. */
 const char *http_method(const struct http_request *req);
 const char *http_path(const struct http_request *req);
+/* The row that serves it; NULL: none does, or it was refused before that was looked for. */
+const struct http_route *http_served_by(const struct http_request *req);
 const char *http_peer(const struct http_request *req); /* address without port */
 const char *http_id(const struct http_request *req);   /* X-Request-ID: the caller's when sane */
 const char *http_header(const struct http_request *req, const char *name);

@@ -59,6 +59,11 @@ const char *http_param(const struct http_request *req, const char *name)
     return NULL;
 }
 
+const struct http_route *http_served_by(const struct http_request *req)
+{
+    return req->match.route;
+}
+
 const char *http_query(struct http_request *req, const char *name)
 {
     for (size_t i = 0; i < req->head.query_count; i++)

@@ -79,6 +79,8 @@ void json_close(struct json_writer *w);
 void json_add_text(struct json_writer *w, const char *name, const char *text); /* NULL: null */
 void json_add_textn(struct json_writer *w, const char *name, const char *text, size_t len);
 void json_add_int(struct json_writer *w, const char *name, int64_t value);
+/* Unix time as RFC 3339; 0: null. */
+void json_add_time(struct json_writer *w, const char *name, int64_t real_ms);
 void json_add_number(struct json_writer *w, const char *name, double value); /* shortest, exact */
 void json_add_bool(struct json_writer *w, const char *name, bool value);
 void json_add_null(struct json_writer *w, const char *name);

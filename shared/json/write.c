@@ -1,3 +1,4 @@
+#include "base/clock.h"
 #include "base/str.h"
 #include "json/json.h"
 
@@ -127,4 +128,10 @@ void json_add_raw(struct json_writer *w, const char *name, const char *json, siz
 {
     begin_item(w, name);
     buf_add(w->out, json, len);
+}
+
+void json_add_time(struct json_writer *w, const char *name, int64_t real_ms)
+{
+    char text[CLOCK_TEXT_SIZE];
+    json_add_text(w, name, real_ms ? clock_format(real_ms, text) : NULL);
 }

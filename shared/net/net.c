@@ -5,7 +5,9 @@
 #include "net/address.h"
 #include "net/load.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +19,8 @@
 #define CONNECT_MS 10000
 #define TOTAL_MS 30000
 #define RELAY_BUFFER 131072L
+#define GATHER_BYTES 65536 /* pieces smaller than a quarter of this are passed on together */
+#define CERT_DIR "/etc/ssl/certs"
 
 /* curl_easy_setopt with a pointer and with a number, for the table of functions. */
 #define set(curl, handle, option, value) (curl)->curl_easy_setopt((handle), (option), (value))
@@ -30,6 +34,7 @@ struct exchange {
     struct buf *head;
     const char *body;
     size_t body_left;
+    const struct net_request *call; /* of a call */
     enum net_reach reach;
     bool plain;     /* http: only to loopback */
     bool head_over; /* the empty line has come */
@@ -40,6 +45,9 @@ struct exchange {
     bool silent;      /* relay: nothing moved for silence_ms */
     int64_t moved_ms; /* mono, when something last did */
     curl_off_t moved; /* bytes so far, both ways */
+    /* relay: pieces that came by one look at the socket. libcurl tells each chunk by itself, which
+     * an API that streams makes one of every event. */
+    struct buf gathered;
     char message[CURL_ERROR_SIZE];
 };
 
@@ -59,7 +67,8 @@ static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_so
     bool allowed = exchange->reach != NET_PUBLIC || address_is_public(&address->addr);
     if (exchange->plain && exchange->reach != NET_PLAIN)
         allowed = allowed && address_is_loopback(&address->addr);
-    if (!allowed) {
+    const struct net_request *call = exchange->call;
+    if (!allowed && !(call && call->allow && call->allow(&address->addr, call->arg))) {
         exchange->blocked = true;
         return CURL_SOCKET_BAD;
     }
@@ -88,20 +97,44 @@ static int tell_head(struct exchange *exchange)
     return exchange->relay->head((int)status, exchange->head, exchange->relay->arg);
 }
 
+static int pass_on(struct exchange *exchange, const char *data, size_t len)
+{
+    if (tell_head(exchange) || exchange->relay->write(data, len, exchange->relay->arg))
+        exchange->gave_up = true;
+    exchange->moved_ms = clock_mono_ms(); /* a slow reader on our side is no silence */
+    return exchange->gave_up ? -1 : 0;
+}
+
+static int pass_gathered(struct exchange *exchange)
+{
+    struct buf *gathered = &exchange->gathered;
+    if (gathered->len == 0 || exchange->gave_up)
+        return exchange->gave_up ? -1 : 0;
+    int rc = pass_on(exchange, gathered->data, gathered->len);
+    buf_clear(gathered);
+    return rc;
+}
+
 static size_t on_body(char *data, size_t size, size_t count, void *arg)
 {
     struct exchange *exchange = arg;
     size_t len = size * count;
+    struct buf *gathered = &exchange->gathered;
     if (!exchange->relay) {
-        exchange->too_large = buf_add(&exchange->answer->body, data, len) != 0;
-        return exchange->too_large ? 0 : len;
+        struct buf *body = &exchange->answer->body;
+        size_t room = body->max - body->len;
+        bool cut = exchange->call->head_enough && len > room;
+        exchange->too_large = buf_add(body, data, cut ? room : len) != 0;
+        return exchange->too_large || cut ? 0 : len;
     }
-    if (tell_head(exchange) || exchange->relay->write(data, len, exchange->relay->arg)) {
-        exchange->gave_up = true;
+    if (gathered->len + len > GATHER_BYTES && pass_gathered(exchange))
         return 0;
-    }
-    exchange->moved_ms = clock_mono_ms(); /* a slow reader on our side is no silence */
-    return len;
+    if (len >= GATHER_BYTES / 4 && gathered->len == 0)
+        return pass_on(exchange, data, len) ? 0 : len;
+    if (buf_add(gathered, data, len) == 0)
+        return len;
+    exchange->gave_up = true;
+    return 0;
 }
 
 static size_t on_read(char *to, size_t size, size_t count, void *arg)
@@ -134,11 +167,17 @@ static bool is_silent(struct exchange *exchange, curl_off_t moved)
            now - exchange->moved_ms > exchange->relay->silence_ms;
 }
 
+/* libcurl calls this each time it has taken what there was to read, and before it waits. */
 static int on_progress(void *arg, curl_off_t down_all, curl_off_t down, curl_off_t up_all,
                        curl_off_t up)
 {
     struct exchange *exchange = arg;
     (void)down_all, (void)up_all;
+    if (exchange->call) {
+        exchange->gave_up = exchange->call->stop(exchange->call->arg);
+        return exchange->gave_up;
+    }
+    pass_gathered(exchange);
     if (exchange->relay->stop && exchange->relay->stop(exchange->relay->arg))
         exchange->gave_up = true;
     exchange->silent = is_silent(exchange, down + up);
@@ -195,11 +234,42 @@ static int make_headers(const struct curl_functions *curl, const struct strlist 
     return list ? 0 : err_sys(err, "headers");
 }
 
+/* True when the system's authorities are found by their hash, each in a file of its own. */
+static bool are_hashed(const char *dir)
+{
+    static const char *const hex = "0123456789abcdef";
+    DIR *entries = opendir(dir);
+    bool found = false;
+    for (struct dirent *entry; entries && !found && (entry = readdir(entries));)
+        found = strspn(entry->d_name, hex) == 8 && strcmp(entry->d_name + 8, ".0") == 0;
+    if (entries)
+        closedir(entries);
+    return found;
+}
+
+static bool hashed;
+
+static void look_for_hashed(void)
+{
+    hashed = are_hashed(CERT_DIR);
+}
+
+/* libcurl would read the whole bundle for every connection: 900 KB and 40 ms each. */
+static void set_authorities(const struct curl_functions *curl, CURL *h)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    const char *file = getenv("SSL_CERT_FILE"), *dir = getenv("SSL_CERT_DIR");
+    pthread_once(&once, look_for_hashed);
+    if (file || dir || hashed)
+        set(curl, h, CURLOPT_CAINFO, file);
+    if (dir || hashed)
+        set(curl, h, CURLOPT_CAPATH, dir ? dir : CERT_DIR);
+}
+
 static void set_common(struct exchange *x, const char *method, const char *url)
 {
     const struct curl_functions *curl = x->curl;
     CURL *h = x->handle;
-    const char *ca_file = getenv("SSL_CERT_FILE");
     x->plain = strncasecmp(url, "http://", 7) == 0;
     curl->curl_easy_reset(h);
     set(curl, h, CURLOPT_URL, url);
@@ -217,10 +287,16 @@ static void set_common(struct exchange *x, const char *method, const char *url)
     set(curl, h, CURLOPT_WRITEDATA, x);
     set(curl, h, CURLOPT_READFUNCTION, on_read);
     set(curl, h, CURLOPT_READDATA, x);
-    if (ca_file)
-        set(curl, h, CURLOPT_CAINFO, ca_file);
+    set_authorities(curl, h);
     if (strcmp(method, "HEAD") == 0)
         set(curl, h, CURLOPT_NOBODY, 1L);
+}
+
+static void set_progress(struct exchange *x)
+{
+    set(x->curl, x->handle, CURLOPT_NOPROGRESS, 0L);
+    set(x->curl, x->handle, CURLOPT_XFERINFOFUNCTION, on_progress);
+    set(x->curl, x->handle, CURLOPT_XFERINFODATA, x);
 }
 
 /* A POST without a body says so: servers answer 411 to one that does not. */
@@ -234,6 +310,14 @@ static void set_body(struct exchange *x, const char *method, int64_t len)
         set(x->curl, x->handle, CURLOPT_INFILESIZE_LARGE, (curl_off_t)len);
 }
 
+/* The last answer's status has come, with its whole head. */
+static bool is_answered(const struct exchange *x)
+{
+    long status = 0;
+    x->curl->curl_easy_getinfo(x->handle, CURLINFO_RESPONSE_CODE, &status);
+    return x->head_over && status >= 200;
+}
+
 static int perform(struct exchange *x, const struct strlist *headers, const char *url,
                    struct err *err)
 {
@@ -245,6 +329,8 @@ static int perform(struct exchange *x, const struct strlist *headers, const char
     x->curl->curl_slist_free_all(list);
     if (code == CURLE_OK && !x->head_over) /* libcurl takes half a head for a whole one */
         code = CURLE_PARTIAL_FILE;
+    if (x->call && x->call->head_enough && !x->too_large && is_answered(x))
+        code = CURLE_OK;
     return code == CURLE_OK ? 0 : explain(x, code, url, err);
 }
 
@@ -272,6 +358,7 @@ int net_call(const struct net_request *request, struct net_answer *ret_answer, s
                          .head = &answer.head,
                          .body = request->body,
                          .body_left = request->body_len,
+                         .call = request,
                          .reach = request->reach};
     if (!x.handle)
         return err_sys(err, "libcurl");
@@ -281,6 +368,8 @@ int net_call(const struct net_request *request, struct net_answer *ret_answer, s
         (long)(request->connect_ms ? request->connect_ms : CONNECT_MS));
     set(curl, x.handle, CURLOPT_TIMEOUT_MS,
         (long)(request->total_ms ? request->total_ms : TOTAL_MS));
+    if (request->stop)
+        set_progress(&x);
     int rc = perform(&x, request->headers, request->url, err);
     long status = 0;
     curl->curl_easy_getinfo(x.handle, CURLINFO_RESPONSE_CODE, &status);
@@ -353,16 +442,25 @@ int net_relay(struct net_link *link, const struct net_relay *relay, struct err *
                          .moved_ms = clock_mono_ms()};
     set_common(&x, relay->method, relay->url); /* keeps the connection */
     set_body(&x, relay->method, relay->body_len);
-    set(curl, x.handle, CURLOPT_BUFFERSIZE, RELAY_BUFFER);
-    set(curl, x.handle, CURLOPT_UPLOAD_BUFFERSIZE, RELAY_BUFFER);
-    set(curl, x.handle, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    long buffer = relay->buffer ? relay->buffer : RELAY_BUFFER;
+    set(curl, x.handle, CURLOPT_BUFFERSIZE, buffer);
+    set(curl, x.handle, CURLOPT_UPLOAD_BUFFERSIZE, buffer);
+    set(curl, x.handle, CURLOPT_HTTP_VERSION,
+        (long)(relay->http2 ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1));
+    set(curl, x.handle, CURLOPT_FRESH_CONNECT, (long)relay->fresh);
+    set(curl, x.handle, CURLOPT_TIMEOUT_MS, (long)relay->total_ms);
     set(curl, x.handle, CURLOPT_CONNECTTIMEOUT_MS,
         (long)(relay->connect_ms ? relay->connect_ms : CONNECT_MS));
-    set(curl, x.handle, CURLOPT_NOPROGRESS, 0L);
-    set(curl, x.handle, CURLOPT_XFERINFOFUNCTION, on_progress);
-    set(curl, x.handle, CURLOPT_XFERINFODATA, &x);
+    set_progress(&x);
+    buf_init(&x.gathered, GATHER_BYTES + GATHER_BYTES / 4);
     int rc = perform(&x, relay->headers, relay->url, err);
-    if (rc == 0 && tell_head(&x)) /* an answer without a body */
+    int passed = pass_gathered(&x); /* of an answer that broke off, too */
+    buf_done(&x.gathered);
+    long sent = 0;
+    curl->curl_easy_getinfo(x.handle, CURLINFO_REQUEST_SIZE, &sent);
+    if (relay->ret_sent)
+        *relay->ret_sent = sent > 0;
+    if (rc == 0 && (passed || tell_head(&x))) /* an answer without a body has only a head */
         rc = err_set(err, ERR_INTERNAL, "given up");
     return rc;
 }

@@ -2,7 +2,8 @@
  * Outgoing HTTP, by libcurl.
  *
  * https, or http to loopback (tests, private endpoints); no redirects, no proxies but where asked,
- * every call with time limits and a size limit. libcurl is loaded when the first call is made: it
+ * every call with time limits and a size limit. Authorities are the system's, or those of
+ * SSL_CERT_FILE and SSL_CERT_DIR. libcurl is loaded when the first call is made: it
  * and the thirty libraries behind it would otherwise double the size of an idle daemon.
  *
  * Threads: any; a link belongs to one thread at a time.
@@ -18,6 +19,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 /* Who may be talked to. Plain http goes to loopback only, but with NET_PLAIN. */
 enum net_reach {
@@ -36,6 +38,14 @@ struct net_request {
     int connect_ms; /* 0: 10 s */
     int total_ms;   /* 0: 30 s */
     size_t answer_max;
+    /* What follows the head does not matter: an answer counts once its head is there, also when its
+     * body is longer than answer_max (it is cut) or never ends. */
+    bool head_enough;
+    void *arg;
+    /* NULL, or true for an address that may be connected to against `reach`, by http as well. */
+    bool (*allow)(const struct sockaddr *address, void *arg);
+    /* NULL, or asked about once a second; true to give up. */
+    bool (*stop)(void *arg);
 };
 
 struct net_answer {
@@ -71,6 +81,12 @@ struct net_relay {
     int64_t body_len; /* of the request; -1: chunked, 0: none */
     int connect_ms;
     int silence_ms; /* give up when nothing moves for so long; 0: never */
+    int total_ms;   /* of the whole exchange; 0: none */
+    int buffer;     /* bytes of a piece, about; 0: 128 KiB */
+    bool http2;     /* where TLS offers it; else HTTP/1.1 */
+    bool fresh;     /* by a new connection: on a kept one that turns out to be dead libcurl sends a
+                       request again by itself */
+    bool *ret_sent; /* whether a byte of the request went out, also when it failed; or NULL */
     void *arg;
     /* Up to size bytes of the request's body; 0 at its end, -1 to give up. */
     ssize_t (*read)(char *to, size_t size, void *arg);

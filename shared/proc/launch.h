@@ -27,6 +27,7 @@
 #define PROC_LAUNCH_H
 
 #include "base/err.h"
+#include "base/metric.h"
 #include "proc/plan.h"
 
 #include <stdbool.h>
@@ -55,6 +56,13 @@ enum proc_walls launcher_walls(const struct launcher *launcher);
  * caller's. A launcher that died is started again. */
 struct child *launcher_spawn(struct launcher *launcher, const struct plan *plan, const int stdio[3],
                              struct err *err);
+
+/* What launcher_spawn() has done since the start. */
+struct launcher_numbers {
+    struct histogram took; /* of those that succeeded */
+    _Atomic int64_t failed;
+};
+const struct launcher_numbers *launcher_numbers(const struct launcher *launcher);
 
 /* Becomes readable when child_read() has something to say. */
 int child_fd(const struct child *child);

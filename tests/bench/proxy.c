@@ -6,8 +6,9 @@
  *                                  way around it, and gives the numbers as its result
  *
  * The prompt says what to measure: "first PORT COUNT" (microseconds to the first byte, one at a
- * time), "stream PORT STREAMS EVENTS BYTES" (MB/s of all together), "long PORT EVENTS BYTES"
- * (through the proxy only). The answer's text is "p50-proxied p50-direct" or "rate rate".
+ * time), "stream PORT STREAMS EVENTS BYTES PAUSE" (MB/s of all together; so many microseconds from
+ * one event to the next), "long PORT EVENTS BYTES" (through the proxy only). The answer's text is
+ * "p50-proxied p50-direct" or "rate rate".
  */
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
@@ -48,10 +49,22 @@ static bool send_all(int fd, const char *data, size_t len)
     return true;
 }
 
+static void wait_until(int64_t us)
+{
+    int64_t left = us - now_us();
+    if (left > 0)
+        usleep((useconds_t)left);
+}
+
 /* ---- the API ---- */
 
-/* Reads a head and its short body; the body's two numbers. */
-static bool read_request(int fd, long *ret_events, long *ret_bytes)
+/* What a request asks for: so many events of so many bytes each, with a pause between them. */
+struct wish {
+    long events, bytes, pause_us;
+};
+
+/* Reads a head and its short body. */
+static bool read_request(int fd, struct wish *ret_wish)
 {
     char text[16384];
     size_t len = 0;
@@ -65,8 +78,9 @@ static bool read_request(int fd, long *ret_events, long *ret_bytes)
         char *end;
         if (!body || !strchr(body + 4, ';'))
             continue;
-        *ret_events = strtol(body + 4, &end, 10);
-        *ret_bytes = strtol(end, NULL, 10);
+        ret_wish->events = strtol(body + 4, &end, 10);
+        ret_wish->bytes = strtol(end, &end, 10);
+        ret_wish->pause_us = strtol(end, NULL, 10);
         return true;
     }
 }
@@ -74,18 +88,21 @@ static bool read_request(int fd, long *ret_events, long *ret_bytes)
 static void *serve(void *arg)
 {
     int fd = (int)(intptr_t)arg;
-    long events, bytes;
+    struct wish wish;
     char *chunk = malloc(CHUNK_MAX + 64);
     static const char head[] = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
                                "Transfer-Encoding: chunked\r\n\r\n";
-    while (chunk && read_request(fd, &events, &bytes) && send_all(fd, head, sizeof(head) - 1)) {
-        int n = snprintf(chunk, 32, "%lx\r\n", (unsigned long)bytes);
-        memset(chunk + n, 'x', (size_t)bytes);
+    while (chunk && read_request(fd, &wish) && send_all(fd, head, sizeof(head) - 1)) {
+        int n = snprintf(chunk, 32, "%lx\r\n", (unsigned long)wish.bytes);
+        memset(chunk + n, 'x', (size_t)wish.bytes);
         memcpy(chunk + n, "data: ", 6);
-        memcpy(chunk + n + bytes - 2, "\n\n\r\n", 4);
+        memcpy(chunk + n + wish.bytes - 2, "\n\n\r\n", 4);
         bool alive = true;
-        for (long i = 0; i < events && alive; i++)
-            alive = send_all(fd, chunk, (size_t)(n + bytes + 2));
+        int64_t start = now_us();
+        for (long i = 0; i < wish.events && alive; i++) {
+            wait_until(start + i * wish.pause_us);
+            alive = send_all(fd, chunk, (size_t)(n + wish.bytes + 2));
+        }
         if (!alive || !send_all(fd, "0\r\n\r\n", 5))
             break;
     }
@@ -130,7 +147,7 @@ static _Noreturn void upstream(void)
 struct way {
     uint16_t port;
     const char *token;
-    long events, bytes;
+    long events, bytes, pause_us;
     int64_t received;
 };
 
@@ -151,7 +168,8 @@ static int64_t ask(int fd, struct way *way)
 {
     static _Thread_local char data[1 << 17];
     char request[1024], body[64];
-    int body_len = snprintf(body, sizeof(body), "%ld %ld;", way->events, way->bytes);
+    int body_len =
+        snprintf(body, sizeof(body), "%ld %ld %ld;", way->events, way->bytes, way->pause_us);
     int len = snprintf(request, sizeof(request),
                        "POST /v1/messages HTTP/1.1\r\nHost: x\r\nx-api-key: %s\r\n"
                        "Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
@@ -165,6 +183,10 @@ static int64_t ask(int fd, struct way *way)
         ssize_t n = recv(fd, data, sizeof(data), 0);
         if (n <= 0)
             die("recv");
+        if (way->received == 0 && memcmp(data, "HTTP/1.1 200", 12) != 0) {
+            fprintf(stderr, "%.*s\n", (int)n, data);
+            exit(1);
+        }
         if (!first && (way->received > 0 || memmem(data, (size_t)n, "data:", 5)))
             first = now_us() - start;
         way->received += n;
@@ -228,8 +250,8 @@ static double rate(struct way way, long count)
 static void measure(char *prompt, struct way proxied, struct way direct, char *text, size_t size)
 {
     char *save = NULL, *what = strtok_r(prompt, " \n", &save);
-    long numbers[4] = {0};
-    for (size_t i = 0; i < 4; i++) {
+    long numbers[5] = {0};
+    for (size_t i = 0; i < 5; i++) {
         char *word = strtok_r(NULL, " \n", &save);
         numbers[i] = word ? strtol(word, NULL, 10) : 0;
     }
@@ -240,8 +262,9 @@ static void measure(char *prompt, struct way proxied, struct way direct, char *t
     } else if (what && strcmp(what, "stream") == 0) {
         proxied.events = direct.events = numbers[2];
         proxied.bytes = direct.bytes = numbers[3];
+        proxied.pause_us = direct.pause_us = numbers[4];
         double around = rate(direct, numbers[1]), through = rate(proxied, numbers[1]);
-        snprintf(text, size, "%.0f %.0f", through, around);
+        snprintf(text, size, "%.1f %.1f", through, around);
     } else if (what && strcmp(what, "long") == 0) {
         proxied.events = numbers[1];
         proxied.bytes = numbers[2];

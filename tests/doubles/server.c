@@ -28,7 +28,11 @@ struct server_conn {
     void *ctx;
     char *in; /* what was read and not yet consumed */
     size_t in_size, in_cap;
+    bool streaming, chunked, body_over; /* the body is read by the handler */
+    size_t body_left;                   /* of it, or of its chunk */
 };
+
+static bool (*streams)(const struct server_request *req);
 
 static bool send_all(struct server_conn *conn, const void *data, size_t size)
 {
@@ -181,6 +185,88 @@ static bool parse_head(char *head, struct server_request *req)
     return true;
 }
 
+/* ---- a body that the handler reads ---- */
+
+void server_stream_bodies(bool (*for_which)(const struct server_request *req))
+{
+    streams = for_which;
+}
+
+static bool next_chunk(struct server_conn *conn)
+{
+    char *line = take_until(conn, "\r\n", 1024);
+    char *end = NULL;
+    if (line && !*line) { /* the end of the chunk before */
+        free(line);
+        line = take_until(conn, "\r\n", 1024);
+    }
+    conn->body_left = line ? strtoul(line, &end, 16) : 0;
+    bool good = line && end != line && (!*end || *end == ';');
+    free(line);
+    if (good && conn->body_left == 0) {
+        conn->body_over = true;
+        char *last = take_until(conn, "\r\n", 1024);
+        good = last && !*last;
+        free(last);
+    }
+    return good;
+}
+
+ssize_t server_body_read(struct server_conn *conn, void *to, size_t size)
+{
+    if (!conn->streaming)
+        return 0;
+    if (conn->chunked && !conn->body_over && conn->body_left == 0 && !next_chunk(conn))
+        return -1;
+    if (conn->body_left == 0)
+        return 0;
+    size_t n = conn->body_left < size ? conn->body_left : size;
+    if (conn->in_size) {
+        n = n < conn->in_size ? n : conn->in_size;
+        memcpy(to, conn->in, n);
+        consume(conn, n);
+    } else {
+        ssize_t got;
+        do
+            got = conn->session ? conn->transport->read(conn->session, to, n)
+                                : recv(conn->fd, to, n, 0);
+        while (got < 0 && errno == EINTR);
+        if (got <= 0)
+            return -1;
+        n = (size_t)got;
+    }
+    conn->body_left -= n;
+    return (ssize_t)n;
+}
+
+/* False when the request's framing makes no sense. */
+static bool begin_body(struct server_conn *conn, const struct server_request *req)
+{
+    const char *coding = server_header(req, "transfer-encoding");
+    const char *length = server_header(req, "content-length");
+    const char *expect = server_header(req, "expect");
+    char *end = NULL;
+    conn->streaming = true;
+    conn->chunked = coding != NULL;
+    conn->body_over = false;
+    conn->body_left = length ? strtoull(length, &end, 10) : 0;
+    if (expect && strcasecmp(expect, "100-continue") == 0)
+        send_all(conn, "HTTP/1.1 100 Continue\r\n\r\n", 25);
+    return coding ? strcasecmp(coding, "chunked") == 0 && !length
+                  : !length || (end != length && !*end);
+}
+
+/* What the handler left of it, so that the next request can be read. */
+static bool drain_body(struct server_conn *conn)
+{
+    char rest[65536];
+    ssize_t n = 0;
+    while (conn->open && (n = server_body_read(conn, rest, sizeof rest)) > 0)
+        ;
+    conn->streaming = false;
+    return n == 0;
+}
+
 /* NULL when the body can't be had. */
 static char *read_body(struct server_conn *conn, const struct server_request *req, size_t *ret_size)
 {
@@ -217,12 +303,20 @@ static const char *reason(int status)
         const char *text;
     } reasons[] = {
         {200, "OK"},
+        {204, "No Content"},
+        {206, "Partial Content"},
+        {304, "Not Modified"},
+        {308, "Resume Incomplete"},
         {400, "Bad Request"},
         {401, "Unauthorized"},
         {403, "Forbidden"},
         {404, "Not Found"},
         {405, "Method Not Allowed"},
+        {409, "Conflict"},
+        {410, "Gone"},
+        {412, "Precondition Failed"},
         {413, "Payload Too Large"},
+        {416, "Requested Range Not Satisfiable"},
         {429, "Too Many Requests"},
         {500, "Internal Server Error"},
         {503, "Service Unavailable"},
@@ -250,10 +344,19 @@ __attribute__((format(printf, 2, 3))) static void send_text(struct server_conn *
 void server_reply(struct server_conn *conn, int status, const char *headers, const char *body,
                   size_t size)
 {
+    server_start(conn, status, headers, size);
+    server_send(conn, body, size);
+}
+
+void server_start(struct server_conn *conn, int status, const char *headers, size_t size)
+{
     send_text(conn, "HTTP/1.1 %d %s\r\n%sContent-Length: %zu\r\n\r\n", status, reason(status),
               headers, size);
-    if (!conn->head_only)
-        send_all(conn, body, size);
+}
+
+bool server_send(struct server_conn *conn, const void *data, size_t size)
+{
+    return conn->head_only ? conn->open : send_all(conn, data, size);
 }
 
 void server_begin(struct server_conn *conn, int status, const char *headers)
@@ -306,7 +409,9 @@ static bool serve_one(struct server_conn *conn)
         return false;
     }
     conn->head_only = strcmp(req.method, "HEAD") == 0;
-    char *body = read_body(conn, &req, &req.body_size);
+    bool stream = streams && streams(&req);
+    char *body = stream ? begin_body(conn, &req) ? calloc(1, 1) : NULL
+                        : read_body(conn, &req, &req.body_size);
     if (body) {
         req.body = body;
         conn->handler(conn, &req, conn->ctx);
@@ -314,7 +419,8 @@ static bool serve_one(struct server_conn *conn)
         server_reply(conn, 413, "Connection: close\r\n", "", 0);
     }
     const char *connection = server_header(&req, "connection");
-    bool more = body && conn->open && !(connection && strcasecmp(connection, "close") == 0);
+    bool more = body && (!stream || drain_body(conn)) && conn->open &&
+                !(connection && strcasecmp(connection, "close") == 0);
     free(body);
     free(head);
     return more;

@@ -59,6 +59,16 @@ int server_run(int port, server_handler *handler, void *ctx);
 /* The value of a header (any case), or NULL. */
 const char *server_header(const struct server_request *req, const char *name);
 
+/* Bodies of requests for which it says yes are not read before the handler runs (body is "" then):
+ * the handler takes them in pieces, of any size in total. Said once, before serving. */
+void server_stream_bodies(bool (*for_which)(const struct server_request *req));
+/* The next piece of such a body; 0 at its end, -1 when it was cut off. */
+ssize_t server_body_read(struct server_conn *conn, void *to, size_t size);
+
+/* An answer of a known size, whose bytes follow in pieces; false when the peer has gone. */
+void server_start(struct server_conn *conn, int status, const char *headers, size_t size);
+bool server_send(struct server_conn *conn, const void *data, size_t size);
+
 /* One whole answer. `headers` is "Name: value\r\n" lines or "". */
 void server_reply(struct server_conn *conn, int status, const char *headers, const char *body,
                   size_t size);

@@ -5,10 +5,13 @@
 #include "testing.h"
 
 #include <dirent.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -335,6 +338,76 @@ static void the_token_is_nowhere_but_where_it_lives(void **state)
     api_free(api);
 }
 
+/* True when a program that dies here leaves a core: else there would be nothing to see. */
+static bool cores_are_made(void)
+{
+    int status;
+    pid_t pid = fork();
+    if (pid == 0)
+        signal(SIGABRT, SIG_DFL), abort();
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return WIFSIGNALED(status) && WCOREDUMP(status);
+}
+
+static int count_cores(const char *dir)
+{
+    int count = 0;
+    struct dirent *entry;
+    DIR *list = opendir(dir);
+    assert_non_null(list);
+    while ((entry = readdir(list)))
+        count += strncmp(entry->d_name, "core", 4) == 0;
+    closedir(list);
+    return count;
+}
+
+/* With all limits off and a directory that everybody may write to. */
+static void what_crashes_leaves_no_core(void **state)
+{
+    (void)state;
+    static const int signals[] = {
+        SIGABRT,
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+        SIGSEGV, /* a sanitizer takes it for its own */
+#endif
+    };
+    const struct rlimit unlimited = {RLIM_INFINITY, RLIM_INFINITY};
+    struct rlimit before;
+    char *cwd = getcwd(NULL, 0);
+    struct runner *runner = runner_new();
+    assert_int_equal(getrlimit(RLIMIT_CORE, &before), 0);
+    if (chdir(runner->shared) || setrlimit(RLIMIT_CORE, &unlimited) || !cores_are_made())
+        print_message("  this host makes no cores at all\n");
+    int own = count_cores(".");
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
+        int status;
+        runner_start(runner);
+        char *prompt = textf("standin: crash %d", signals[i]);
+        char *pid_path = textf("/proc/%d/limits", (int)runner->pid);
+        char *limits = file_read(pid_path, NULL);
+        struct reply *reply = runner_execute(runner, prompt, "");
+        assert_json_text(reply->json, "reason", "killed");
+        assert_non_null(limits);
+        if (!strstr(limits, "Max core file size        0                    0"))
+            fail_msg("%s", limits);
+        assert_int_equal(kill(runner->pid, signals[i]), 0);
+        assert_int_equal(waitpid(runner->pid, &status, 0), runner->pid);
+        runner->pid = 0;
+        assert_true(WIFSIGNALED(status) || WIFEXITED(status)); /* a sanitizer exits */
+        assert_false(WIFSIGNALED(status) && WCOREDUMP(status));
+        reply_free(reply);
+        free(limits);
+        free(pid_path);
+        free(prompt);
+    }
+    assert_int_equal(count_cores("."), own);
+    assert_int_equal(count_cores(runner->state), 0);
+    assert_int_equal(setrlimit(RLIMIT_CORE, &before), 0);
+    assert_int_equal(chdir(cwd), 0);
+    free(cwd);
+    runner_free(runner);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -346,6 +419,7 @@ int main(void)
         cmocka_unit_test(a_refresh_that_is_refused_asks_for_a_login),
         cmocka_unit_test(a_lease_ends_with_its_task),
         cmocka_unit_test(the_token_is_nowhere_but_where_it_lives),
+        cmocka_unit_test(what_crashes_leaves_no_core),
     };
     return cmocka_run_group_tests_name("account", tests, NULL, NULL);
 }

@@ -163,13 +163,14 @@ static void all_bad_fields_are_told_at_once(void **state)
     reply_free(reply);
 }
 
-static void fields_whose_time_has_not_come_are_refused_by_name(void **state)
+static void a_cloud_that_is_not_configured_is_refused_by_name(void **state)
 {
     (void)state;
     struct reply *reply =
         runner_post(shared(), "/execute", "{\"prompt\":\"x\",\"executor\":\"cloud\"}");
-    assert_status(reply, 400);
-    assert_non_null(strstr(reply->body, "executor"));
+    assert_problem(reply, 400, "invalid_request");
+    assert_non_null(strstr(reply->body, "\"field\":\"executor\""));
+    assert_non_null(strstr(reply->body, "Google Cloud is not configured"));
     reply_free(reply);
 }
 
@@ -627,7 +628,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_bad_body_is_refused_and_its_field_named),
         cmocka_unit_test(all_bad_fields_are_told_at_once),
-        cmocka_unit_test(fields_whose_time_has_not_come_are_refused_by_name),
+        cmocka_unit_test(a_cloud_that_is_not_configured_is_refused_by_name),
         cmocka_unit_test(snake_case_aliases_are_accepted),
         cmocka_unit_test(sizes_have_their_limits),
         cmocka_unit_test(heads_over_sixteen_kilobytes_are_431),

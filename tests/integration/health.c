@@ -240,6 +240,14 @@ static void verbose_adds_what_only_the_owner_may_see(void **state)
     assert_status(verbose, 200);
     assert_true(verbose->body_size > brief->body_size);
     assert_non_null(strstr(verbose->body, runner->cli));
+    assert_non_null(strstr(verbose->body, "\"repo_cache\":{\"repos\":[]"));
+    assert_json_text(verbose->json, "disk.path", runner->state);
+    assert_true(json_number(verbose->json, "disk.size_mb") >=
+                json_number(verbose->json, "disk.free_mb"));
+    assert_json_number(verbose->json, "queue.pending", 0);
+    assert_json_number(verbose->json, "queue.waiting_login", 0);
+    assert_json_number(verbose->json, "queue.waiting_limit", 0);
+    assert_string_not_equal(json_text(verbose->json, "host.process_walls"), "");
     assert_null(strstr(brief->body, runner->cli));
     assert_null(strstr(verbose->body, RUNNER_SECRET));
     assert_null(strstr(verbose->body, API_KEY));

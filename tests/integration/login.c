@@ -807,7 +807,7 @@ static void a_browser_can_log_in(void **state)
 
 /* --- beside a CLI that is not ours ----------------------------------------------------------- */
 
-#define OUTSIDE_TASKS 8
+#define OUTSIDE_TASKS 32
 
 /* The owner works in a terminal with the same login: a Claude of its own, with its own refresh. */
 static pid_t start_outside_cli(const struct runner *runner, const struct internet *internet,
@@ -848,7 +848,7 @@ static void a_cli_outside_and_the_tasks_share_one_refresh(void **state)
     for (int i = 0; i < OUTSIDE_TASKS; i++)
         ids[i] = runner_submit(runner, "[[text:inside]]", "");
     for (int i = 0; i < OUTSIDE_TASKS; i++) {
-        runner_await(runner, ids[i], "completed", 60000);
+        runner_await(runner, ids[i], "completed", 120000);
         free(ids[i]);
     }
     int status = -1;

@@ -3,232 +3,74 @@
  * auth. The CLI is a script that runs the prompt as a shell script in its workspace; git itself is
  * the judge of what came of it.
  */
+#include "githost.h"
 #include "testing.h"
 
-#include <arpa/inet.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define TOKEN "ghp_integration_token_1"
-
-static const char script[] =
-    "#!/bin/bash\n"
-    "script=$(cat)\n"
-    "out=$(bash -c \"$script\" 2>&1 </dev/null); code=$?\n"
-    "out=$(printf '%s' \"$out\" | sed -e 's/\\\\/\\\\\\\\/g' -e 's/\"/\\\\\"/g' -e 's/\\t/ /g' |"
-    " sed ':a;N;$!ba;s/\\n/\\\\n/g')\n"
-    "[ $code = 0 ] && sub=success bad=false || sub=error_during_execution bad=true\n"
-    "printf '{\"type\":\"system\",\"subtype\":\"init\",\"session_id\":\"x\"}\\n'\n"
-    "printf '{\"type\":\"result\",\"subtype\":\"%s\",\"is_error\":%s,\"num_turns\":1,"
-    "\"result\":\"%s\",\"session_id\":\"x\",\"total_cost_usd\":0,\"usage\":{}}\\n'"
-    " $sub $bad \"$out\"\n";
-
-/* The origin and its servers; one for the program. */
-static struct {
-    char *dir;
-    char *remote; /* the bare repository */
-    pid_t sshd, fcgi, nginx;
-    int ssh_port, web_port;
-} host;
-
 static struct runner *runner;
 
-/* ---- shell ---- */
+/* What the program was called with. */
+static const char *method = "auto"; /* WORKSPACES */
+static const char *file_system;     /* of RUNNER_STATE_DIR; NULL: as it is */
 
-/* Runs a shell script in the host's directory; its output, or a failed test. */
-static char *sh(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static char *sh(const char *format, ...)
+/* A small file system of that kind at the state directory, in a mount namespace of our own. False
+ * when this host cannot make one. */
+static bool mount_state(void)
 {
-    char text[8192];
-    int status;
-    va_list ap;
-    va_start(ap, format);
-    vsnprintf(text, sizeof text, format, ap);
-    va_end(ap);
-    char *whole = textf("cd '%s' && set -e && %s", host.dir, text);
-    char *out = textf("%s/sh.out", host.dir);
-    unlink(out);
-    char *argv[] = {(char[]){"/bin/bash"}, (char[]){"-c"}, whole, NULL};
-    char *env[] = {(char[]){"PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin"},
-                   (char[]){"HOME=/nonexistent"},
-                   (char[]){"GIT_AUTHOR_NAME=A"},
-                   (char[]){"GIT_AUTHOR_EMAIL=a@b"},
-                   (char[]){"GIT_COMMITTER_NAME=A"},
-                   (char[]){"GIT_COMMITTER_EMAIL=a@b"},
-                   NULL};
-    pid_t pid = proc_start(argv, env, out, out);
-    bool ended = proc_wait(pid, 60000, &status);
-    char *said = file_read(out, NULL);
-    if (!ended || status != 0)
-        fail_msg("%s: %s", whole, said ? said : "");
-    free(whole);
-    free(out);
-    return said ? said : strdup("");
-}
-
-static bool says(char *said, const char *what)
-{
-    bool yes = strstr(said, what) != NULL;
-    if (!yes)
-        print_error("no '%s' in: %s\n", what, said);
+    char *steps = textf("truncate -s 400M fs.img && mkfs.%s -q fs.img && mkdir -p '%s' && "
+                        "mount -o loop fs.img '%s' && chmod 711 '%s'",
+                        file_system, runner->state, runner->state, runner->state);
+    bool made = unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
+    char *said = made ? sh("( %s ) 2>&1 || echo it failed", steps) : strdup("it failed");
+    bool mounted = !strstr(said, "it failed");
+    if (!mounted)
+        print_message("SKIPPED: cannot mount a loop device with %s: %s\n", file_system, said);
     free(said);
-    return yes;
-}
-
-/* The text with @D, @P and @S filled in: the host's directory, the web server's port, a directory
- * that tasks may write to. */
-static char *filled(const char *text)
-{
-    char *out = NULL;
-    size_t size = 0;
-    FILE *file = open_memstream(&out, &size);
-    for (; *text; text++) {
-        if (text[0] == '@' && text[1] == 'D')
-            fputs(host.dir, file), text++;
-        else if (text[0] == '@' && text[1] == 'P')
-            fprintf(file, "%d", host.web_port), text++;
-        else if (text[0] == '@' && text[1] == 'S')
-            fputs(runner->shared, file), text++;
-        else
-            fputc(*text, file);
-    }
-    fclose(file);
-    return out;
-}
-
-/* ---- servers ---- */
-
-static pid_t serve(char *const argv[])
-{
-    char *env[] = {(char[]){"PATH=/usr/bin:/bin:/usr/sbin"}, NULL};
-    char *log = textf("%s/serve.log", host.dir);
-    pid_t pid = proc_start(argv, env, log, log);
-    free(log);
-    return pid;
-}
-
-static bool is_listening(int port)
-{
-    struct sockaddr_in at = {.sin_family = AF_INET,
-                             .sin_port = htons((uint16_t)port),
-                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    bool is = fd >= 0 && connect(fd, (struct sockaddr *)&at, sizeof at) == 0;
-    close(fd);
-    return is;
-}
-
-static void start_sshd(void)
-{
-    free(sh("mkdir -p /run/sshd; for t in ed25519 ecdsa rsa; do ssh-keygen -q -t $t -N '' -f k_$t;"
-            " done; ssh-keygen -q -t rsa -m PEM -N '' -f k_pem; ssh-keygen -q -t ed25519 -N ''"
-            " -f hostkey; ssh-keygen -q -t ed25519 -N secret -f k_locked; cat k_*.pub >auth;"
-            " printf 'Port %d\\nListenAddress 127.0.0.1\\nHostKey %s/hostkey\\n"
-            "AuthorizedKeysFile %s/auth\\nStrictModes no\\nUsePAM no\\n"
-            "PasswordAuthentication no\\nPidFile none\\n' >sshd.conf",
-            host.ssh_port, host.dir, host.dir));
-    char *conf = textf("%s/sshd.conf", host.dir);
-    char *argv[] = {
-        (char[]){"/usr/sbin/sshd"}, (char[]){"-D"}, (char[]){"-e"}, (char[]){"-f"}, conf, NULL};
-    host.sshd = serve(argv);
-    free(conf);
-}
-
-static void start_web(void)
-{
-    free(sh("openssl req -x509 -newkey rsa:2048 -nodes -keyout tls.key -out tls.crt -days 30"
-            " -subj /CN=localhost -addext subjectAltName=DNS:localhost 2>/dev/null;"
-            " printf 'x-access-token:%%s\\n' \"$(openssl passwd -apr1 " TOKEN ")\" >htpasswd;"
-            " chmod 644 htpasswd"));
-    char *conf = filled(
-        "daemon off; pid @D/nginx.pid; error_log @D/err.log; user root; events {}\n"
-        "http { access_log off; client_max_body_size 1g; client_body_temp_path @D/t1;"
-        " fastcgi_temp_path @D/t2; proxy_temp_path @D/t3; uwsgi_temp_path @D/t4;"
-        " scgi_temp_path @D/t5;\n server { listen 127.0.0.1:@P ssl; ssl_certificate"
-        " @D/tls.crt; ssl_certificate_key @D/tls.key; auth_basic git; auth_basic_user_file"
-        " @D/htpasswd;\n location /moved/ { return 302 https://127.0.0.1:@P/o.git/; }\n"
-        " location / { fastcgi_pass unix:@D/fcgi; fastcgi_param SCRIPT_FILENAME"
-        " /usr/lib/git-core/git-http-backend; fastcgi_param GIT_PROJECT_ROOT @D;"
-        " fastcgi_param GIT_HTTP_EXPORT_ALL 1; fastcgi_param PATH_INFO $uri;"
-        " fastcgi_param QUERY_STRING $query_string; fastcgi_param REQUEST_METHOD $request_method;"
-        " fastcgi_param CONTENT_TYPE $content_type; fastcgi_param CONTENT_LENGTH $content_length;"
-        " fastcgi_param REMOTE_USER $remote_user; fastcgi_param HTTP_GIT_PROTOCOL"
-        " $http_git_protocol; fastcgi_param HTTP_CONTENT_ENCODING $http_content_encoding;"
-        " fastcgi_param GIT_CONFIG_COUNT 1; fastcgi_param GIT_CONFIG_KEY_0 safe.directory;"
-        " fastcgi_param GIT_CONFIG_VALUE_0 *; } } }\n");
-    char *path = textf("%s/nginx.conf", host.dir), *sock = textf("unix:%s/fcgi", host.dir);
-    file_write(path, conf, 0644);
-    char *fcgi[] = {(char[]){"/usr/sbin/fcgiwrap"}, (char[]){"-s"}, sock, NULL};
-    char *nginx[] = {(char[]){"/usr/sbin/nginx"}, (char[]){"-c"}, path, NULL};
-    host.fcgi = serve(fcgi);
-    host.nginx = serve(nginx);
-    free(conf);
-    free(path);
-    free(sock);
+    free(steps);
+    return mounted;
 }
 
 static int start_all(void **state)
 {
     (void)state;
-    static const char *const needed[] = {"/usr/sbin/sshd", "/usr/sbin/nginx", "/usr/sbin/fcgiwrap"};
-    for (size_t i = 0; i < COUNT(needed); i++)
-        if (access(needed[i], X_OK) != 0 || geteuid() != 0) {
-            print_message("SKIPPED: needs root and %s\n", needed[i]);
-            return 0;
-        }
-    host.dir = tmp_dir_new();
-    host.remote = textf("%s/o.git", host.dir);
-    host.ssh_port =
-        20000 + (int)(getpid() % 6000) * 2; /* below the ports of outgoing connections */
-    host.web_port = host.ssh_port + 1;
-    free(sh("git init -q --bare -b main o.git; git -C o.git config http.receivepack true;"
-            " git clone -q o.git w 2>/dev/null; cd w; git checkout -q -b main; mkdir d;"
-            " for i in 1 2 3 4 5; do echo $i >f$i; done; echo in >d/in; ln -s /etc/passwd out;"
-            " git add -A; git commit -qm one; git tag v1; git branch feature/x;"
-            " git push -q origin main feature/x v1"));
-    start_sshd();
-    start_web();
-    EVENTUALLY(20000, is_listening(host.ssh_port) && is_listening(host.web_port));
-    runner = runner_new();
-    unlink(runner->cli);
-    file_write(runner->cli, script, 0755);
-    char *allow = textf("localhost,file:%s", host.dir), *ca = textf("%s/tls.crt", host.dir);
-    runner_set(runner, "GIT_ALLOW", allow);
-    runner_set(runner, "SSL_CERT_FILE", ca);
-    runner_set(runner, "GIT_TIMEOUT_SECONDS", "20");
+    if (!githost_start())
+        return 0;
+    runner = githost_runner("");
+    runner_set(runner, "WORKSPACES", method);
+    if (file_system && !mount_state()) {
+        runner_free(runner);
+        runner = NULL;
+        return 0;
+    }
     runner_start(runner);
-    free(allow);
-    free(ca);
     return 0;
 }
 
 static int stop_all(void **state)
 {
     (void)state;
-    const pid_t pids[] = {host.sshd, host.fcgi, host.nginx};
-    int status;
+    if (runner && file_system) {
+        runner_stop(runner, 10000);
+        umount2(runner->state, MNT_DETACH);
+    }
     runner_free(runner);
-    for (size_t i = 0; i < COUNT(pids); i++)
-        if (pids[i]) {
-            kill(pids[i], SIGTERM);
-            if (!proc_wait(pids[i], 5000, &status))
-                kill(pids[i], SIGKILL);
-        }
-    if (host.dir)
-        tmp_dir_free(host.dir);
+    githost_stop();
     return 0;
 }
 
 static void need_host(void)
 {
     if (!runner)
-        SKIP_BECAUSE("needs root, sshd, nginx and fcgiwrap");
+        SKIP_BECAUSE("needs root, sshd, nginx, fcgiwrap and, for some file systems, a loop device");
 }
 
 /* ---- calls ---- */
@@ -247,25 +89,7 @@ static struct reply *in_repo(const char *prompt, const char *more)
     return reply;
 }
 
-static struct reply *good(struct reply *reply)
-{
-    if (!json_at(reply->json, "success") || !cJSON_IsTrue(json_at(reply->json, "success")))
-        fail_msg("%s", reply->body);
-    return reply;
-}
-
 #define COMMIT_AND_PUSH "\"postExecutionActions\":{\"git\":{\"commit\":true,\"push\":true}}"
-
-static char *key_json(const char *name)
-{
-    char *path = textf("%s/%s", host.dir, name), *text = file_read(path, NULL);
-    cJSON *json = cJSON_CreateString(text);
-    char *quoted = cJSON_PrintUnformatted(json);
-    cJSON_Delete(json);
-    free(path);
-    free(text);
-    return quoted;
-}
 
 /* ---- workspaces ---- */
 
@@ -282,6 +106,8 @@ static void a_workspace_is_what_a_clone_would_be(void **state)
     assert_json_contains(reply->json, "output", "origin/feature/x");
     assert_json_contains(reply->json, "output", "\nin\nfile://");
     assert_json_text(json_at(reply->json, "repo"), "branch", "main");
+    if (strcmp(method, "auto") != 0)
+        assert_json_text(json_at(reply->json, "repo"), "method", method);
     reply_free(reply);
 }
 
@@ -516,7 +342,8 @@ static void hooks_filters_and_fsmonitor_of_a_workspace_do_not_run(void **state)
         "$PWD/.git/hooks-x;"
         " git config diff.external $PWD/.git/hooks-x; git config credential.helper"
         " '!touch @S/owned'; echo '* filter=x' >.gitattributes; echo q >hooked;"
-        " git config remote.origin.pushurl ext::sh; true");
+        " git config remote.origin.pushurl ext::sh; true",
+        runner->shared);
     struct reply *reply = good(in_repo(prompt, COMMIT_AND_PUSH));
     assert_json_bool(json_at(reply->json, "gitCommit"), "pushed", true);
     char *owned = textf("%s/owned", runner->shared);
@@ -720,7 +547,7 @@ static void too_little_disk_is_answered_with_the_numbers(void **state)
     runner_free(own);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_workspace_is_what_a_clone_would_be),
@@ -745,5 +572,9 @@ int main(void)
         cmocka_unit_test(without_a_network_stale_is_only_given_to_who_takes_it),
         cmocka_unit_test(too_little_disk_is_answered_with_the_numbers),
     };
+    if (argc > 1)
+        method = argv[1];
+    if (argc > 2)
+        file_system = argv[2];
     return cmocka_run_group_tests_name("repos", tests, start_all, stop_all);
 }

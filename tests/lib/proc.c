@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,12 +21,28 @@ static void redirect(int fd, const char *path, int flags)
         close(opened);
 }
 
+static void become(uid_t uid)
+{
+    if (uid == geteuid())
+        return;
+    if (setgroups(0, NULL) || setresgid((gid_t)uid, (gid_t)uid, (gid_t)uid) ||
+        setresuid(uid, uid, uid) || prctl(PR_SET_DUMPABLE, 1))
+        _exit(126);
+}
+
 pid_t proc_start(char *const argv[], char *const env[], const char *out, const char *err)
+{
+    return proc_start_as(geteuid(), argv, env, out, err);
+}
+
+pid_t proc_start_as(uid_t uid, char *const argv[], char *const env[], const char *out,
+                    const char *err)
 {
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid > 0)
         return pid;
+    become(uid); /* first: it takes the next line back */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     redirect(STDIN_FILENO, NULL, O_RDONLY);
     redirect(STDOUT_FILENO, out, O_WRONLY | O_CREAT | O_APPEND);
@@ -104,6 +121,11 @@ bool proc_alive(pid_t pid)
 int proc_threads(pid_t pid)
 {
     return (int)status_field(pid, "Threads");
+}
+
+long proc_uid(pid_t pid)
+{
+    return status_field(pid, "Uid");
 }
 
 long proc_rss_kib(pid_t pid)

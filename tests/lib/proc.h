@@ -11,6 +11,9 @@
 /* Starts argv[0] with exactly this environment; stdin is /dev/null, stdout and stderr are appended
  * to the files (NULL: /dev/null). It is killed when the test program dies. */
 pid_t proc_start(char *const argv[], char *const env[], const char *out, const char *err);
+/* The same as another user, who owns nothing here and is in no group but his own. */
+pid_t proc_start_as(uid_t uid, char *const argv[], char *const env[], const char *out,
+                    const char *err);
 
 /* Runs a script of bash; fails the test unless it ends well within 20 s. */
 void proc_shell(const char *script);
@@ -27,6 +30,7 @@ int proc_threads(pid_t pid);
 int proc_fds(pid_t pid);
 int proc_children(pid_t pid);
 long proc_rss_kib(pid_t pid);
+long proc_uid(pid_t pid);
 
 /* How many live processes run this very file (told by inode: any mount namespace); the first pids
  * go to `pids` when it isn't NULL. */

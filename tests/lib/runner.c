@@ -1,5 +1,6 @@
 #include "testing.h"
 
+#include <ftw.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,10 +17,26 @@ static const char *const passed_on[] = {"ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_O
 static const char *const complaints[] = {"AddressSanitizer", "ThreadSanitizer", "LeakSanitizer",
                                          "runtime error:"};
 
+/* What a sanitizer has said in the text, or NULL. */
+static const char *complaint_in(const char *text)
+{
+    for (size_t i = 0; i < COUNT(complaints); i++)
+        if (strstr(text, complaints[i]))
+            return complaints[i];
+    return NULL;
+}
+
 static const char *daemon_path(void)
 {
     const char *path = getenv("CR_BINARY");
     return path ? path : TEST_RUNNER;
+}
+
+/* Who runs the daemon: CR_RUNNER_UID, where we are root, else ourselves. */
+static uid_t daemon_uid(void)
+{
+    const char *uid = getenv("CR_RUNNER_UID");
+    return uid && geteuid() == 0 ? (uid_t)strtoul(uid, NULL, 10) : geteuid();
 }
 
 /* ---- starting ---- */
@@ -55,7 +72,7 @@ static char *await_base(pid_t pid, const char *path, long from)
     return NULL;
 }
 
-static struct api *double_new(char *const argv[])
+struct api *double_new(char *const argv[])
 {
     struct api *api = calloc(1, sizeof *api);
     assert_non_null(api);
@@ -105,6 +122,12 @@ void api_free(struct api *api)
     int status;
     kill(api->pid, SIGKILL);
     proc_wait(api->pid, STOP_MS, &status);
+    char *out = textf("%s/out", api->dir), *text = file_read(out, NULL);
+    const char *fault = text ? complaint_in(text) : NULL;
+    if (fault)
+        fail_msg("a double: %s\n%.6000s", fault, text);
+    free(text);
+    free(out);
     tmp_dir_free(api->dir);
     free(api->base);
     free(api);
@@ -251,11 +274,25 @@ struct runner *runner_new_real(struct api **api)
     return runner;
 }
 
+static int give_one(const char *path, const struct stat *st, int kind, struct FTW *ftw)
+{
+    (void)st, (void)kind, (void)ftw;
+    return lchown(path, daemon_uid(), (gid_t)daemon_uid());
+}
+
+/* What a test has put into the runner's directories belongs to who runs it. */
+static void give_to_daemon(const char *dir)
+{
+    if (daemon_uid() != geteuid())
+        assert_int_equal(nftw(dir, give_one, 16, FTW_PHYS | FTW_MOUNT), 0);
+}
+
 static void launch(struct runner *runner)
 {
     char *argv[] = {strdup(daemon_path()), (char[]){"serve"}, NULL};
     assert_int_equal(runner->pid, 0);
-    runner->pid = proc_start(argv, runner->env, NULL, runner->log);
+    give_to_daemon(runner->dir);
+    runner->pid = proc_start_as(daemon_uid(), argv, runner->env, NULL, runner->log);
     free(argv[0]);
 }
 
@@ -265,6 +302,7 @@ void runner_start(struct runner *runner)
     launch(runner);
     free(runner->base);
     runner->base = await_base(runner->pid, runner->log, from);
+    assert_int_equal(proc_uid(runner->pid), daemon_uid());
 }
 
 int runner_start_refused(struct runner *runner)
@@ -319,10 +357,7 @@ size_t runner_task_processes(const struct runner *runner)
 static const char *find_fault(const struct runner *runner, size_t left_over)
 {
     char *text = runner_log(runner);
-    const char *fault = left_over ? "processes of tasks are left" : NULL;
-    for (size_t i = 0; i < COUNT(complaints) && !fault; i++)
-        if (strstr(text, complaints[i]))
-            fault = complaints[i];
+    const char *fault = left_over ? "processes of tasks are left" : complaint_in(text);
     if (strstr(text, RUNNER_SECRET) || strstr(text, API_KEY) || strstr(text, API_TOKEN))
         fault = "a secret is in the log";
     if (fault)

@@ -28,12 +28,16 @@ struct api {
     char *base; /* http://127.0.0.1:PORT */
 };
 
+/* Starts any double and waits until it listens. */
+struct api *double_new(char *const argv[]);
+
 /* Starts one that accepts API_TOKEN and API_KEY. */
 struct api *api_new(void);
 /* An OAuth token server that takes REFRESH_TOKEN once. */
 struct api *token_server_new(void);
 /* The same with all that a login needs, over TLS on port 443 as well. */
 struct api *token_server_tls_new(const char *cert, const char *key);
+/* Ends it; fails the test when a sanitizer has complained in it. */
 void api_free(struct api *api);
 
 /* The requests that hold the text (it goes into a URL: letters and digits). */

@@ -113,6 +113,18 @@ static void refuses_to_start_without_a_secret(void **state)
     assert_string_equal(none.err.msg, empty.err.msg);
 }
 
+static void needs_no_secret_where_nobody_calls(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    char *env[] = {(char *)(uintptr_t) "HOME=/h", NULL};
+    const struct config_source source = {.env = env, .no_callers = true};
+    AUTO(config_report) struct config_report report = {0};
+    AUTO(config) struct config *config = config_load(&source, &report, &err);
+    assert_non_null(config);
+    assert_int_equal(config->secrets.count, 0);
+}
+
 static void takes_several_secrets_with_and_without_names(void **state)
 {
     (void)state;
@@ -172,6 +184,9 @@ static void a_wrong_value_is_named_with_what_it_got_and_what_it_takes(void **sta
         {"PERMISSION_MODE=yolo", "PERMISSION_MODE must be one of acceptEdits, auto, "
                                  "bypassPermissions, default, dontAsk or plan, got 'yolo'"},
         {"EGRESS=open,github.com", "EGRESS must be open, none, or domain names"},
+        {"CALLBACK_RETRY_SECONDS=5,x", "CALLBACK_RETRY_SECONDS must be numbers of 0..604800 "
+                                       "separated by commas, got '5,x'"},
+        {"CALLBACK_RETRY_SECONDS=5,-1", "CALLBACK_RETRY_SECONDS must be numbers of 0..604800"},
         {"EGRESS=http://x", "EGRESS must be open, none, or domain names"},
         {"OAUTH_TOKEN_URL=http://example.com/t", "OAUTH_TOKEN_URL must be an https URL (http to "
                                                  "loopback only), got 'http://example.com/t'"},
@@ -306,7 +321,8 @@ static void warns_of_names_that_are_near_ours(void **state)
         {"GITHUB_ACTIONS=true", NULL},
         {"CLAUDE_CODE_SIMPLE=1", NULL},
         {"SHELL=/bin/sh", NULL},
-        {"CLOUDRUN_JOB_NAME=x", "CLOUDRUN_JOB_NAME is set, but nothing uses it yet"},
+        {"EGRESS=none", "EGRESS is set, but nothing uses it yet"},
+        {"CLOUDRUN_JOB_NAME=x", NULL},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         AUTO(loaded) struct loaded l = load("HOME=/h", SECRET, cases[i].set);
@@ -440,6 +456,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_secret_is_all_that_must_be_given),
         cmocka_unit_test(refuses_to_start_without_a_secret),
+        cmocka_unit_test(needs_no_secret_where_nobody_calls),
         cmocka_unit_test(takes_several_secrets_with_and_without_names),
         cmocka_unit_test(refuses_bad_secrets_without_telling_them),
         cmocka_unit_test(a_wrong_value_is_named_with_what_it_got_and_what_it_takes),

@@ -85,6 +85,12 @@ static void run_fake(struct task_run *run, struct task_outcome *outcome, void *a
     house->at_once--;
 }
 
+static void resize(struct engine *engine, int slots, int queue_max)
+{
+    const struct engine_limits limits = {.slots = slots, .queue_max = queue_max};
+    engine_set_limits(engine, &limits);
+}
+
 static void open_house(struct house *house, int slots, int queue_max)
 {
     struct err err;
@@ -97,8 +103,7 @@ static void open_house(struct house *house, int slots, int queue_max)
                                            .kinds = house->kinds,
                                            .uid = geteuid(),
                                            .gid = getegid(),
-                                           .slots = slots,
-                                           .queue_max = queue_max};
+                                           .limits = {.slots = slots, .queue_max = queue_max}};
     house->engine = engine_new(&house->config, &err);
     OK(house->engine, &err);
     OK(engine_start(house->engine, &err) == 0, &err);
@@ -282,7 +287,7 @@ static void as_many_run_at_once_as_there_are_slots(void **state)
     engine_load(house->engine, &load);
     assert_int_equal(load.running, 2);
     assert_int_equal(load.queued, 6);
-    engine_resize(house->engine, 5, 1000);
+    resize(house->engine, 5, 1000);
     EVENTUALLY(SOON_MS, house->at_once == 5);
     house->gate = true;
     EVENTUALLY(SOON_MS, is_quiet(house));
@@ -295,7 +300,7 @@ static void priority_goes_before_age(void **state)
 {
     struct house *house = *state;
     struct err err;
-    engine_resize(house->engine, 1, 1000);
+    resize(house->engine, 1, 1000);
     submit(house, "first", "deaf");
     EVENTUALLY(SOON_MS, house->at_once == 1);
     static const struct {
@@ -316,7 +321,7 @@ static void a_full_queue_refuses(void **state)
 {
     struct house *house = *state;
     struct err err;
-    engine_resize(house->engine, 1, 2);
+    resize(house->engine, 1, 2);
     submit(house, "a", "deaf");
     submit(house, "b", "good");
     submit(house, "c", "good");
@@ -334,7 +339,7 @@ static void a_refused_id_takes_no_place_in_the_queue(void **state)
 {
     struct house *house = *state;
     struct err err;
-    engine_resize(house->engine, 1, 1);
+    resize(house->engine, 1, 1);
     submit(house, "a", "good");
     EVENTUALLY(SOON_MS, is_quiet(house));
     for (int i = 0; i < 10; i++) {
@@ -352,7 +357,7 @@ static void a_waiting_task_is_cancelled_at_once(void **state)
     struct house *house = *state;
     struct err err;
     enum task_state now;
-    engine_resize(house->engine, 1, 1000);
+    resize(house->engine, 1, 1000);
     submit(house, "first", "deaf");
     submit(house, "a", "good");
     OK(engine_cancel(house->engine, "a", &now, &err) == 0, &err);
@@ -403,7 +408,7 @@ static void a_task_that_runs_only_in_the_store_does_not_hang_its_canceller(void 
     AUTO(task_record) struct task_record record = {0};
     const struct task_new task = {.id = "a", .kind = "fake", .spec = "{}"};
     OK(store_add(house->store, &task, &record, &created, &err) == 0, &err);
-    OK(store_claim(house->store, "a", 1, &err) == 1, &err);
+    OK(store_claim(house->store, "a", PLACE_HERE, 1, &err) == 1, &err);
     assert_int_equal(engine_cancel(house->engine, "a", &now, &err), -1);
     assert_int_equal(err.code, ERR_BUSY);
 }
@@ -491,7 +496,7 @@ static void watching_and_leaving_race_with_the_end(void **state)
 {
     struct watch_race race = {.house = *state};
     race.house->gate = true;
-    engine_resize(race.house->engine, 4, 1000);
+    resize(race.house->engine, 4, 1000);
     unit_in_threads(6, watch_and_leave, &race);
     assert_int_equal(race.told + race.taken_back + race.too_late, 240);
     EVENTUALLY(SOON_MS, is_quiet(race.house));
@@ -544,7 +549,7 @@ static void draining_lets_run_what_runs_and_keeps_what_waits(void **state)
     struct house *house = *state;
     struct err err;
     struct looker queued = looker_of(true), running = looker_of(true), late = looker_of(true);
-    engine_resize(house->engine, 1, 1000);
+    resize(house->engine, 1, 1000);
     submit(house, "a", "deaf");
     submit(house, "b", "good");
     engine_watch(house->engine, "a", &running.watch);
@@ -624,7 +629,7 @@ static void a_restart_brings_every_state_to_the_truth(void **state)
                                       .retry_interrupted = rows[i].retry};
         OK(store_add(house->store, &task, &record, &created, &err) == 0, &err);
         for (int n = 1; n <= rows[i].attempts; n++) {
-            OK(store_claim(house->store, rows[i].id, 1, &err) == 1, &err);
+            OK(store_claim(house->store, rows[i].id, PLACE_HERE, 1, &err) == 1, &err);
             if (n < rows[i].attempts)
                 OK(store_requeue(house->store, rows[i].id, TASK_PENDING, &err) == 1, &err);
         }
@@ -649,7 +654,7 @@ static void events_that_cannot_be_written_do_not_keep_the_runner_down(void **sta
     AUTO(task_record) struct task_record record = {0};
     const struct task_new task = {.id = "a", .kind = "fake", .spec = "{}"};
     OK(store_add(house->store, &task, &record, &created, &err) == 0, &err);
-    OK(store_claim(house->store, "a", 1, &err) == 1, &err);
+    OK(store_claim(house->store, "a", PLACE_HERE, 1, &err) == 1, &err);
     AUTO(str) char *in_the_way = unit_textf("%s/tasks/a", house->dir);
     unit_spit(in_the_way, "", 0); /* a file where its directory should be */
     reopen_house(house, 1);
@@ -706,22 +711,33 @@ static void a_full_disk_fails_the_task_by_name_and_loses_no_outcome(void **state
     open_house(house, 1, 1000);
 }
 
-static void a_task_that_cannot_unseal_its_secrets_ends(void **state)
+static void tasks_whose_key_was_lost_or_replaced_are_told_at_once(void **state)
 {
     struct house *house = *state;
     struct err err;
     char wrong[32] = "wrong";
     bool created;
-    AUTO(task_record) struct task_record record = {0};
-    const struct task_new task = {
-        .id = "a", .kind = "fake", .spec = "\"good\"", .secrets = "{\"k\":\"v\"}"};
-    OK(store_add(house->store, &task, &record, &created, &err) == 0, &err);
     AUTO(str) char *key = unit_textf("%s/secret.key", house->dir);
-    unit_spit(key, wrong, sizeof(wrong));
-    reopen_house(house, 1);
-    EVENTUALLY(SOON_MS, is_quiet(house));
-    assert_int_equal(state_of(house, "a"), TASK_FAILED);
-    expect_events(house, "a", "td");
+    for (int lost = 0; lost < 2; lost++) {
+        char sealed[] = "sealed-0", open[] = "open-0";
+        sealed[7] = open[5] = (char)('0' + lost);
+        const struct task_new tasks[] = {
+            {.id = sealed, .kind = "fake", .spec = "\"good\"", .secrets = "{\"k\":\"v\"}"},
+            {.id = open, .kind = "fake", .spec = "\"good\""}};
+        for (size_t i = 0; i < COUNT_OF(tasks); i++) {
+            AUTO(task_record) struct task_record record = {0};
+            OK(store_add(house->store, &tasks[i], &record, &created, &err) == 0, &err);
+        }
+        close_house(house);
+        if (lost)
+            unlink(key);
+        else
+            unit_spit(key, wrong, sizeof(wrong));
+        open_house(house, 0, 1000); /* nothing runs: it is the start that tells */
+        assert_true(has_reason(house, sealed, "secrets_lost"));
+        expect_events(house, sealed, "td");
+        assert_int_equal(state_of(house, open), TASK_PENDING);
+    }
 }
 
 static void a_thousand_tasks_leave_nothing_behind(void **state)
@@ -730,7 +746,7 @@ static void a_thousand_tasks_leave_nothing_behind(void **state)
     submit(house, "warm-up", "good");
     EVENTUALLY(SOON_MS, is_quiet(house) && unit_threads() == threads_at_start);
     int fds = unit_fds();
-    engine_resize(house->engine, 4, 10000);
+    resize(house->engine, 4, 10000);
     for (int i = 0; i < 1000; i++) {
         AUTO(str) char *id = unit_textf("t%d", i);
         submit(house, id, "good");
@@ -774,7 +790,7 @@ int main(void)
         TEST(events_that_cannot_be_written_do_not_keep_the_runner_down),
         TEST(a_last_event_that_a_crash_swallowed_is_made_up_for),
         TEST(a_full_disk_fails_the_task_by_name_and_loses_no_outcome),
-        TEST(a_task_that_cannot_unseal_its_secrets_ends),
+        TEST(tasks_whose_key_was_lost_or_replaced_are_told_at_once),
         TEST(a_thousand_tasks_leave_nothing_behind),
     };
     unit_in_threads(1, do_nothing, NULL); /* with the first thread comes a sanitizer's own */

@@ -2,6 +2,8 @@
 #include "base/auto.h"
 #include "base/fd.h"
 #include "base/path.h"
+#include "base/strlist.h"
+#include "base/walk.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -332,6 +334,70 @@ static void a_lock_is_held_until_its_descriptor_closes(void **state)
     assert_true(second >= 0);
 }
 
+static int note_file(int below, const char *name, const char *path, const struct stat *st,
+                     void *arg)
+{
+    struct stat again;
+    assert_int_equal(fstatat(below, name, &again, AT_SYMLINK_NOFOLLOW), 0);
+    assert_int_equal(again.st_ino, st->st_ino);
+    struct strlist *list = arg;
+    strlist_addf(list, "%s:%ld", path, (long)st->st_size);
+    return list->count == 3 ? 7 : 0;
+}
+
+static void walks_over_files_and_follows_no_link(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    AUTO(strlist) struct strlist found = STRLIST_INIT;
+    AUTO(str) char *top = at("walk"), *below = at("walk/a/b"), *link = at("walk/link");
+    AUTO(str) char *way_out = at("walk/way-out"), *pipe = at("walk/pipe");
+    assert_int_equal(path_make_dirs(below, 0755, &err), 0);
+    AUTO(str) char *one = at("walk/one");
+    put(one, "1");
+    AUTO(str) char *two = at("walk/a/b/two");
+    put(two, "22");
+    assert_int_equal(symlink("one", link), 0);
+    assert_int_equal(symlink("/etc", way_out), 0);
+    assert_int_equal(mkfifo(pipe, 0644), 0);
+    assert_int_equal(walk_files(open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC), note_file, &found),
+                     0);
+    assert_int_equal(found.count, 2);
+    assert_true(strlist_has(&found, "one:1"));
+    assert_true(strlist_has(&found, "a/b/two:2"));
+    AUTO(str) char *three = at("walk/three");
+    put(three, "333"); /* the third ends it */
+    AUTO(str) char *four = at("walk/four");
+    put(four, "4444");
+    AUTO(strlist) struct strlist again = STRLIST_INIT;
+    assert_int_equal(walk_files(open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC), note_file, &again),
+                     7);
+    assert_int_equal(again.count, 3);
+}
+
+static void walks_no_deeper_than_it_promises(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    AUTO(strlist) struct strlist found = STRLIST_INIT;
+    AUTO(str) char *top = at("deep");
+    AUTO(buf) struct buf path = BUF_INIT(4096);
+    buf_adds(&path, "deep");
+    for (int i = 0; i < WALK_DEPTH_MAX + 1; i++) {
+        buf_adds(&path, "/d");
+        AUTO(str) char *full = at(buf_str(&path));
+        assert_int_equal(path_make_dirs(full, 0755, &err), 0);
+        if (i >= WALK_DEPTH_MAX - 1) {
+            AUTO(str) char *name = path_join(full, "file");
+            put(name, "x");
+        }
+    }
+    assert_int_equal(walk_files(open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC), note_file, &found),
+                     0);
+    assert_int_equal(found.count, 1);
+    assert_int_equal(walk_files(open("/dev/null", O_RDONLY | O_CLOEXEC), note_file, &found), -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -347,6 +413,8 @@ int main(void)
         cmocka_unit_test(copies_as_much_as_was_asked_for),
         cmocka_unit_test(reads_regular_files_only_and_up_to_a_maximum),
         cmocka_unit_test(reads_and_writes_at_offsets),
+        cmocka_unit_test(walks_over_files_and_follows_no_link),
+        cmocka_unit_test(walks_no_deeper_than_it_promises),
         cmocka_unit_test(a_lock_is_held_until_its_descriptor_closes),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);

@@ -6,6 +6,7 @@
 #include "http/chunk.h"
 #include "http/head.h"
 #include "http/interpose.h"
+#include "http/request.h"
 #include "http/route.h"
 
 #include <fcntl.h>
@@ -17,6 +18,7 @@
 #define GET "GET /hello HTTP/1.1\r\n" HOST "\r\n"
 
 static struct http_server *server;
+static int quiet_fds; /* open while nobody is connected */
 static _Atomic int done_count, gate_count, last_status, last_gate_had_route, trouble_count;
 static _Atomic size_t stack_seen;
 
@@ -87,7 +89,27 @@ static void early(struct http_request *req, void *arg)
     http_send_error(req, &err, ",\"more\":[1]");
 }
 
+static _Atomic int seen_leaving; /* 1: while the client was there, 2: once it had gone */
+
+/* As when the guard cuts a connection off whose worker has just got its request. */
+static void cut_off(struct http_request *req, void *arg)
+{
+    (void)arg;
+    atomic_store(&req->conn->cut, true);
+    shutdown(req->conn->fd, SHUT_RD);
+    atomic_store(&seen_leaving, http_client_left(req) ? 1 : 0);
+    http_begin(req, 200, "text/plain");
+    http_write(req, "there", 5);
+    int64_t end_ms = clock_mono_ms() + PEER_MS;
+    while (!http_client_left(req) && clock_mono_ms() < end_ms)
+        usleep(1000);
+    if (http_client_left(req))
+        atomic_fetch_add(&seen_leaving, 2);
+    http_end(req, true);
+}
+
 static const struct http_route routes[] = {
+    {"GET", "/cut-off", cut_off, 0},
     {"GET", "/hello", hello, 0},
     {"GET", "/health", hello, 0},
     {"POST", "/echo", echo, 0},
@@ -153,6 +175,7 @@ static int start(void **state)
     server = http_start(&config, &err);
     if (!server)
         print_error("%s\n", err.msg);
+    quiet_fds = peer_count("/proc/self/fd");
     return server ? 0 : -1;
 }
 
@@ -732,10 +755,22 @@ static void says_why_it_cannot_start(void **state)
     assert_non_null(strstr(err.msg, "not an IPv4 address"));
 }
 
+static void a_connection_cut_off_too_late_has_not_been_left_by_its_client(void **state)
+{
+    AUTO(buf) struct buf got = BUF_INIT(BODY_MAX);
+    (void)state;
+    int fd = peer_connect(http_port(server));
+    peer_send(fd, "GET /cut-off HTTP/1.1\r\n" HOST "\r\n");
+    assert_true(peer_read_until(fd, &got, "there"));
+    close(fd);
+    peer_wait_for(atomic_load(&seen_leaving) == 2);
+}
+
 static void leaves_nothing_behind(void **state)
 {
     (void)state;
-    int fds = peer_count("/proc/self/fd"), threads = peer_count("/proc/self/task");
+    peer_wait_for(peer_count("/proc/self/fd") == quiet_fds); /* earlier tests' connections end */
+    int threads = peer_count("/proc/self/task");
     for (int i = 0; i < 3; i++) {
         struct http_config config = config_for(4);
         struct err err;
@@ -758,7 +793,7 @@ static void leaves_nothing_behind(void **state)
             close(silent[k]);
     }
     peer_wait_for(peer_count("/proc/self/task") == threads);
-    assert_int_equal(peer_count("/proc/self/fd"), fds);
+    assert_int_equal(peer_count("/proc/self/fd"), quiet_fds);
 }
 
 static void prefers_the_plainer_route(void **state)
@@ -826,6 +861,7 @@ int main(void)
         cmocka_unit_test(lets_no_child_inherit_a_client),
         cmocka_unit_test(leaves_other_peoples_sockets_alone),
         cmocka_unit_test(says_why_it_cannot_start),
+        cmocka_unit_test(a_connection_cut_off_too_late_has_not_been_left_by_its_client),
         cmocka_unit_test(leaves_nothing_behind),
         cmocka_unit_test(prefers_the_plainer_route),
         cmocka_unit_test(decodes_chunks_at_any_split),

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/path.h"
 #include "loopback.h"
 #include "net/address.h"
 
@@ -318,6 +319,105 @@ static void method_headers_and_body_arrive_and_so_does_the_answer(void **state)
     loopback_stop(server);
 }
 
+static bool allow_port(const struct sockaddr *address, void *arg)
+{
+    struct sockaddr_in in;
+    memcpy(&in, address, sizeof(in));
+    return address->sa_family == AF_INET && ntohs(in.sin_port) == *(int *)arg;
+}
+
+static void an_exception_opens_one_address(void **state)
+{
+    (void)state;
+    struct loopback *server = loopback_start(say_hello, NULL);
+    AUTO(str) char *url = loopback_url(server, "/");
+    for (int right = 0; right < 2; right++) {
+        struct err err = ERR_INIT;
+        AUTO(net_answer) struct net_answer answer = {0};
+        int port = right ? loopback_port(server) : 1;
+        struct net_request request = get(url, NET_PUBLIC);
+        request.allow = allow_port;
+        request.arg = &port;
+        assert_int_equal(net_call(&request, &answer, &err), right ? 0 : -1);
+        if (!right)
+            assert_int_equal(err.code, ERR_FORBIDDEN);
+    }
+    assert_int_equal(loopback_connections(server), 1);
+    loopback_stop(server);
+}
+
+/* Says what it is told to, and then nothing more. */
+static bool say_and_hang(struct loopback_call *call, void *arg)
+{
+    loopback_text(call, arg);
+    loopback_await_close(call, 60000);
+    return false;
+}
+
+static void a_head_is_enough_where_the_caller_says_so(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *says;
+        int status; /* 0: no answer */
+    } cases[] = {
+        {"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", 204},
+        {"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhal", 200},                   /* never ends */
+        {"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n0123456789abcdefghij", 200}, /* cut */
+        {"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 500},
+        {"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Made\r\nContent-Length: 5\r\n\r\n", 201},
+        {"HTTP/1.1 100 Continue\r\n\r\n", 0},
+        {"HTTP/1.1 200 OK\r\nContent-Le", 0},
+        {"HTTP/1.1 200 OK\r\n", 0},
+        {"", 0},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        struct err err = ERR_INIT;
+        AUTO(str) char *says = strdup(cases[i].says);
+        struct loopback *server = loopback_start(say_and_hang, says);
+        AUTO(str) char *url = loopback_url(server, "/");
+        AUTO(net_answer) struct net_answer answer = {0};
+        struct net_request request = get(url, NET_TRUSTED);
+        request.method = "POST";
+        request.body = "x";
+        request.body_len = 1;
+        request.head_enough = true;
+        request.answer_max = 16;
+        request.total_ms = 300;
+        int rc = net_call(&request, &answer, &err);
+        if ((rc == 0) != (cases[i].status > 0) || answer.status != cases[i].status)
+            fail_msg("'%s': %d %s", says, answer.status, err.msg);
+        assert_true(answer.body.len <= 16);
+        if (i == 2)
+            assert_string_equal(buf_str(&answer.body), "0123456789abcdef");
+        loopback_stop(server);
+    }
+}
+
+static bool true_at_the_second_time(void *arg)
+{
+    return ++*(int *)arg > 1;
+}
+
+static void a_call_can_be_given_up(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    int asked = 0;
+    struct loopback *server = loopback_start(say_and_hang, (char[]){""});
+    AUTO(str) char *url = loopback_url(server, "/");
+    AUTO(net_answer) struct net_answer answer = {0};
+    struct net_request request = get(url, NET_TRUSTED);
+    request.total_ms = 60000;
+    request.stop = true_at_the_second_time;
+    request.arg = &asked;
+    int64_t begun = clock_mono_ms();
+    assert_int_equal(net_call(&request, &answer, &err), -1);
+    assert_string_equal(err.msg, "given up");
+    assert_true(clock_mono_ms() - begun < 20000);
+    loopback_stop(server);
+}
+
 static void a_post_without_a_body_has_a_length(void **state)
 {
     (void)state;
@@ -574,6 +674,17 @@ static int start_tls(const char *dir, pid_t *ret_pid)
     return port;
 }
 
+/* Names the certificates of a folder by their hashes. */
+static void rehash(const char *dir)
+{
+    int status = -1;
+    char folder[64];
+    snprintf(folder, sizeof(folder), "%s", dir);
+    char *argv[] = {"openssl", "rehash", folder, NULL};
+    pid_t pid = start(argv, "/dev/null");
+    assert_true(pid > 0 && waitpid(pid, &status, 0) == pid); /* it complains of the key */
+}
+
 static void a_certificate_is_checked(void **state)
 {
     (void)state;
@@ -596,14 +707,16 @@ static void a_certificate_is_checked(void **state)
     snprintf(url, sizeof(url), "https://localhost:%d/", port);
     assert_int_equal(call_code(url, NET_TRUSTED, &err), ERR_UPSTREAM); /* another name */
     unsetenv("SSL_CERT_FILE");
+    snprintf(url, sizeof(url), "https://127.0.0.1:%d/", port);
+    rehash(dir);
+    setenv("SSL_CERT_DIR", dir, 1);
+    if (call_code(url, NET_TRUSTED, &err) != ERR_NONE)
+        fail_msg("%s", err.msg);
+    unsetenv("SSL_CERT_DIR");
+    assert_int_equal(call_code(url, NET_TRUSTED, &err), ERR_UPSTREAM);
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
-    static const char *const names[] = {"key.pem", "cert.pem", "out"};
-    for (size_t i = 0; i < COUNT_OF(names); i++) {
-        snprintf(path, sizeof(path), "%s/%s", dir, names[i]);
-        unlink(path);
-    }
-    assert_int_equal(rmdir(dir), 0);
+    assert_int_equal(path_remove_tree(dir, &err), 0);
 }
 
 /* --- relays -------------------------------------------------------------------------------- */
@@ -804,6 +917,61 @@ static void a_kept_connection_that_was_closed_is_replaced(void **state)
     loopback_stop(server);
 }
 
+/* A kept connection that dies unanswered: with `fresh` nothing is sent on it, and so not twice. */
+static bool answer_first_only(struct loopback_call *call, void *arg)
+{
+    _Atomic int *requests = arg;
+    return ++*requests == 1 && loopback_answer(call, 200, "", "x");
+}
+
+static void a_fresh_relay_is_sent_once(void **state)
+{
+    (void)state;
+    for (int fresh = 0; fresh < 2; fresh++) {
+        struct err err = ERR_INIT;
+        _Atomic int requests = 0;
+        struct loopback *server = loopback_start(answer_first_only, &requests);
+        AUTO(str) char *url = loopback_url(server, "/");
+        struct net_link *link = net_link_new();
+        for (int i = 0; i < 2; i++) {
+            struct side side = {0};
+            bool sent = false;
+            struct net_relay relay = relay_to(url, "POST", 0, &side);
+            relay.fresh = fresh;
+            relay.ret_sent = &sent;
+            assert_int_equal(net_relay(link, &relay, &err), i ? -1 : 0);
+            assert_true(sent);
+        }
+        assert_int_equal(requests, fresh ? 2 : 3);
+        net_link_free(link);
+        loopback_stop(server);
+    }
+}
+
+static void a_relay_has_a_time_for_all_of_it_and_says_whether_it_was_sent(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    bool sent = true;
+    struct side side = {0};
+    struct loopback *server = loopback_start(misbehave, NULL);
+    AUTO(str) char *url = loopback_url(server, "/trickle");
+    struct net_link *link = net_link_new();
+    struct net_relay relay = relay_to(url, "GET", 0, &side);
+    relay.total_ms = 400;
+    relay.ret_sent = &sent;
+    int64_t began = clock_mono_ms();
+    assert_int_equal(net_relay(link, &relay, &err), -1);
+    assert_int_equal(err.code, ERR_TIMEOUT);
+    assert_true(sent);
+    assert_true(clock_mono_ms() - began < 3000);
+    loopback_stop(server);
+    assert_int_equal(net_relay(link, &relay, &err), -1); /* nobody listens any more */
+    assert_int_equal(err.code, ERR_UPSTREAM);
+    assert_false(sent);
+    net_link_free(link);
+}
+
 static bool no_content(struct loopback_call *call, void *arg)
 {
     (void)arg;
@@ -976,6 +1144,9 @@ int main(void)
         cmocka_unit_test(plain_http_goes_to_loopback_only),
         cmocka_unit_test(other_schemes_are_refused),
         cmocka_unit_test(method_headers_and_body_arrive_and_so_does_the_answer),
+        cmocka_unit_test(an_exception_opens_one_address),
+        cmocka_unit_test(a_head_is_enough_where_the_caller_says_so),
+        cmocka_unit_test(a_call_can_be_given_up),
         cmocka_unit_test(a_post_without_a_body_has_a_length),
         cmocka_unit_test(a_header_with_a_line_end_is_refused),
         cmocka_unit_test(an_answer_is_taken_up_to_its_maximum),
@@ -988,6 +1159,8 @@ int main(void)
         cmocka_unit_test(a_hundred_megabytes_pass_both_ways_at_flat_memory),
         cmocka_unit_test(a_link_uses_one_connection),
         cmocka_unit_test(a_kept_connection_that_was_closed_is_replaced),
+        cmocka_unit_test(a_fresh_relay_is_sent_once),
+        cmocka_unit_test(a_relay_has_a_time_for_all_of_it_and_says_whether_it_was_sent),
         cmocka_unit_test(an_answer_without_a_body_has_a_head),
         cmocka_unit_test(who_gives_up_is_obeyed_and_the_link_works_again),
         cmocka_unit_test(a_relay_is_stopped_while_the_other_side_is_silent),

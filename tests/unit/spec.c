@@ -228,7 +228,7 @@ static void all_wrong_fields_are_told_at_once(void **state)
     (void)state;
     AUTO(decoded)
     struct decoded d = decode("{\"timeoutMinutes\":0,\"promt\":\"x\",\"priority\":\"\","
-                              "\"callbackUrl\":\"https://h/\",\"effort\":null}");
+                              "\"inputs\":{\"a\":\"sha256:" HEX64 "\"},\"effort\":null}");
     AUTO(buf) struct buf json = BUF_INIT(4096);
     assert_null(d.spec);
     assert_int_equal(d.err.code, ERR_INVALID);
@@ -239,7 +239,7 @@ static void all_wrong_fields_are_told_at_once(void **state)
         ",\"errors\":[{\"field\":\"timeoutMinutes\",\"message\":\"must be 1..10080, got 0\"},"
         "{\"field\":\"promt\",\"message\":\"unknown field 'promt'; did you mean 'prompt'?\"},"
         "{\"field\":\"priority\",\"message\":\"must be a number, got a string\"},"
-        "{\"field\":\"callbackUrl\",\"message\":\"is not supported "
+        "{\"field\":\"inputs\",\"message\":\"is not supported "
         "yet\",\"code\":\"not_supported_yet\"},"
         "{\"field\":\"prompt\",\"message\":\"is required\"}]");
 }
@@ -251,9 +251,8 @@ static void a_field_whose_time_has_not_come_is_named(void **state)
         "\"inputs\":{\"data\":\"sha256:" HEX64 "\"}",
         "\"egress\":\"none\"",
         "\"egress\":[\"*.github.com\",\"example.org\"]",
-        "\"executor\":\"cloud\"",
         "\"limits\":{\"cpu\":0.5}",
-        "\"callbackUrl\":\"https://example.com/hook\"",
+        "\"postExecutionActions\":{\"uploadFiles\":{\"gcsPrefix\":\"a\"}}",
     };
     for (size_t i = 0; i < COUNT_OF(members); i++) {
         char body[512];
@@ -639,6 +638,59 @@ static void the_table_can_be_walked(void **state)
     assert_true(count > 60);
 }
 
+static void a_null_in_another_spelling_gives_nothing(void **state)
+{
+    (void)state;
+    static const char *const good[] = {
+        "{\"prompt\":\"p\",\"repoUrl\":\"o/r\",\"gitRepo\":null}",
+        "{\"prompt\":\"p\",\"gitRepo\":null,\"repoUrl\":\"o/r\"}",
+    };
+    for (size_t i = 0; i < COUNT_OF(good); i++) {
+        AUTO(decoded) struct decoded d = decode(good[i]);
+        if (!d.spec)
+            fail_msg("%s: %s", good[i], d.err.msg);
+        assert_string_equal(d.spec->repo_url, "o/r");
+    }
+}
+
+static const struct json *schema_field(const struct json *schema, const char *name)
+{
+    const struct json *field = json_get(json_get(schema, "properties"), name);
+    if (!field)
+        fail_msg("the schema has no '%s'", name);
+    return field;
+}
+
+static void the_schema_has_every_field_by_every_name(void **state)
+{
+    (void)state;
+    struct err err;
+    struct spec_field field;
+    AUTO(buf) struct buf text = BUF_INIT(1u << 20);
+    spec_print_schema(SPEC_CLAUDE, &text);
+    AUTO(json) struct json *schema = json_parse(buf_str(&text), text.len, &err);
+    if (!schema)
+        fail_msg("%s", err.msg);
+    for (size_t i = 0; spec_field_at(i, &field) == 0; i++) {
+        char alias[64];
+        if (!(field.flags & SPEC_CLAUDE) || strchr(field.name, '.'))
+            continue;
+        bool secret = false;
+        const struct json *found = schema_field(schema, field.name);
+        json_bool(json_get(found, "writeOnly"), &secret);
+        assert_int_equal(secret, (field.flags & SPEC_SECRET) != 0);
+        for (const char *at = field.aliases; at; at = strchr(at, '|')) {
+            at += *at == '|';
+            snprintf(alias, sizeof(alias), "%.*s", (int)strcspn(at, "|"), at);
+            schema_field(schema, alias);
+        }
+    }
+    assert_string_equal(json_text(json_first(json_get(schema, "required"))), "prompt");
+    assert_null(json_get(json_get(schema, "properties"), "command"));
+    const struct json *git = schema_field(schema_field(schema, "postExecutionActions"), "git");
+    assert_non_null(schema_field(git, "conflictStrategy"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -646,6 +698,8 @@ int main(void)
         cmocka_unit_test(decodes_every_field_that_is_supported),
         cmocka_unit_test(a_wrong_field_is_told_with_what_it_takes_and_got),
         cmocka_unit_test(a_prompt_must_say_something),
+        cmocka_unit_test(a_null_in_another_spelling_gives_nothing),
+        cmocka_unit_test(the_schema_has_every_field_by_every_name),
         cmocka_unit_test(a_prompt_may_have_a_mebibyte_and_not_a_byte_more),
         cmocka_unit_test(all_wrong_fields_are_told_at_once),
         cmocka_unit_test(a_field_whose_time_has_not_come_is_named),

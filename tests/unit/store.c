@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "db/db.h"
 #include "runner/store/store.h"
+#include "runner/store/webhooks.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
@@ -121,7 +122,7 @@ static void an_unknown_task_is_not_found(void **state)
     AUTO(buf) struct buf out = BUF_INIT(100);
     assert_int_equal(store_get(place->store, "none", &record, &err), -1);
     assert_int_equal(err.code, ERR_NOT_FOUND);
-    assert_int_equal(store_claim(place->store, "none", 1, &err), 0);
+    assert_int_equal(store_claim(place->store, "none", PLACE_HERE, 1, &err), 0);
     assert_int_equal(store_requeue(place->store, "none", TASK_PENDING, &err), 0);
     assert_int_equal(end_as(place, "none", ~0u, TASK_FAILED), 0);
     assert_int_equal(store_secrets(place->store, "none", &out, &err), 0);
@@ -164,10 +165,10 @@ static void moves_between_states_are_those_of_the_contract(void **state)
             AUTO(str) char *id = unit_textf("%s-%d", rows[i].name, move);
             add(place, id);
             if (rows[i].state != TASK_PENDING)
-                assert_int_equal(store_claim(place->store, id, 1, &err), 1);
+                assert_int_equal(store_claim(place->store, id, PLACE_HERE, 1, &err), 1);
             if (!task_state_is_active(rows[i].state))
                 assert_int_equal(end_as(place, id, RUN, rows[i].state), 1);
-            int rc = move == CLAIM ? store_claim(place->store, id, 5, &err)
+            int rc = move == CLAIM ? store_claim(place->store, id, PLACE_HERE, 5, &err)
                      : move == REQUEUE
                          ? store_requeue(place->store, id, TASK_PENDING, &err)
                          : end_as(place, id, move == END_WAITING ? WAIT : RUN, TASK_CANCELLED);
@@ -183,7 +184,7 @@ static void an_ended_state_is_none_to_end_from(void **state)
     struct place *place = *state;
     struct err err;
     add(place, "a");
-    assert_int_equal(store_claim(place->store, "a", 1, &err), 1);
+    assert_int_equal(store_claim(place->store, "a", PLACE_HERE, 1, &err), 1);
     assert_int_equal(end_as(place, "a", ~0u, TASK_COMPLETED), 1);
     assert_int_equal(end_as(place, "a", ~0u, TASK_FAILED), 0);
     assert_int_equal(state_of(place, "a"), TASK_COMPLETED);
@@ -202,7 +203,7 @@ static void the_end_is_kept_with_its_output(void **state)
                                  .output_len = 3,
                                  .now_ms = 42};
     add(place, "a");
-    OK(store_claim(place->store, "a", 40, &err) == 1, &err);
+    OK(store_claim(place->store, "a", PLACE_HERE, 40, &err) == 1, &err);
     OK(store_end(place->store, "a", 1u << TASK_RUNNING, &end, &err) == 1, &err);
     reopen(place);
     OK(store_get(place->store, "a", &record, &err) == 0, &err);
@@ -229,7 +230,7 @@ struct race {
 static int race_to_claim(struct store *store, const char *id)
 {
     struct err err;
-    return store_claim(store, id, 1, &err);
+    return store_claim(store, id, PLACE_HERE, 1, &err);
 }
 
 static int race_to_end(struct store *store, const char *id)
@@ -410,7 +411,7 @@ static void secrets_outlive_a_claim_and_are_wiped_at_the_end(void **state)
     struct err err;
     AUTO(buf) struct buf out = BUF_INIT(1000);
     add_secret(place, "a");
-    OK(store_claim(place->store, "a", 1, &err) == 1, &err);
+    OK(store_claim(place->store, "a", PLACE_HERE, 1, &err) == 1, &err);
     OK(store_secrets(place->store, "a", &out, &err) == 0, &err);
     assert_true(out.len > 0);
     buf_clear(&out);
@@ -470,6 +471,45 @@ static void a_key_file_of_another_length_is_refused(void **state)
     }
 }
 
+/* --- webhooks: helpers --------------------------------------------------------------------- */
+
+struct seen_webhook {
+    enum webhook_state state;
+    int64_t next_ms;
+    int tries, attempts;
+    char id[ID_SIZE], url[200];
+};
+
+static struct seen_webhook webhook_of(const struct place *place, const char *task_id)
+{
+    struct err err;
+    AUTO(webhook_record) struct webhook_record record = {0};
+    OK(store_webhook(place->store, task_id, &record, &err) == 0, &err);
+    struct seen_webhook seen = {
+        record.state, record.next_ms, record.tries, record.attempts, "", ""};
+    snprintf(seen.id, sizeof(seen.id), "%s", record.id);
+    snprintf(seen.url, sizeof(seen.url), "%s", record.url);
+    return seen;
+}
+
+/* A task with a callbackUrl; the host is what stands between "https://" and the next slash. */
+static void owe(const struct place *place, const char *id, const char *url)
+{
+    struct err err;
+    bool created;
+    AUTO(task_record) struct task_record record = {0};
+    AUTO(str) char *host = strndup(url + 8, strcspn(url + 8, "/"));
+    struct task_new task = task_of(id);
+    task.webhook_url = url;
+    task.webhook_host = host;
+    OK(store_add(place->store, &task, &record, &created, &err) == 0, &err);
+}
+
+static void count_call(void *arg)
+{
+    ++*(int *)arg;
+}
+
 /* --- opening ------------------------------------------------------------------------------- */
 
 static void a_database_of_a_newer_runner_is_refused_and_left_alone(void **state)
@@ -494,45 +534,112 @@ static void a_database_of_a_newer_runner_is_refused_and_left_alone(void **state)
     assert_int_equal(state_of(place, "a"), TASK_PENDING);
 }
 
-/* What the second step has added, taken away again. */
-#define BEFORE_SESSIONS                                                   \
-    "DROP INDEX tasks_by_session; ALTER TABLE tasks DROP COLUMN session;" \
-    "ALTER TABLE tasks DROP COLUMN session_kept;"
-
-static void a_database_of_an_older_runner_is_brought_up_to_date(void **state)
-{
-    struct place *place = *state;
-    struct err err;
-    AUTO(str) char *path = unit_textf("%s/runner.db", place->dir);
-    AUTO(task_record) struct task_record record = {0};
-    add(place, "a");
-    store_close(STEAL_PTR(place->store));
-    AUTO(db) struct db *db = db_open(path, DB_WRITE, &err);
-    OK(db_exec(db, BEFORE_SESSIONS "PRAGMA user_version=1", &err) == 0, &err);
-    db_close(STEAL_PTR(db));
-    reopen(place);
-    OK(store_get(place->store, "a", &record, &err) == 0, &err);
-    assert_string_equal(record.session, "");
-    assert_false(record.session_kept);
-    assert_int_equal(end_as(place, "a", ~0u, TASK_FAILED), 1);
-}
-
 static void a_crash_while_the_database_is_made_is_mended(void **state)
 {
     struct place *place = *state;
     struct err err;
     AUTO(str) char *path = unit_textf("%s/runner.db", place->dir);
     store_close(STEAL_PTR(place->store));
+    assert_int_equal(unlink(path), 0);
     AUTO(db) struct db *db = db_open(path, DB_WRITE, &err);
     OK(db_exec(db,
-               BEFORE_SESSIONS
-               "DROP TABLE outputs; DROP INDEX tasks_by_kind; PRAGMA user_version=0",
+               "CREATE TABLE facts(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
+               "CREATE TABLE outputs(task_id TEXT PRIMARY KEY, body TEXT NOT NULL);",
                &err) == 0,
        &err);
     db_close(STEAL_PTR(db));
     reopen(place);
     add(place, "a");
     assert_int_equal(end_as(place, "a", ~0u, TASK_FAILED), 1);
+}
+
+/* A database as version 1 made it, with a task in every state. */
+static void make_version_1(const char *path, const char *key_path)
+{
+    struct err err;
+    static const char key[32] = "thirty-two bytes of a key, w/out";
+    AUTO(db) struct db *db = db_open(path, DB_WRITE, &err);
+    OK(db, &err);
+    OK(db_exec(db,
+               "CREATE TABLE facts(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
+               "CREATE TABLE tasks(seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,"
+               " kind TEXT NOT NULL, state INTEGER NOT NULL, reason TEXT NOT NULL DEFAULT '',"
+               " priority INTEGER NOT NULL, attempts INTEGER NOT NULL DEFAULT 0,"
+               " created_ms INTEGER NOT NULL, started_ms INTEGER NOT NULL DEFAULT 0,"
+               " ended_ms INTEGER NOT NULL DEFAULT 0, retry_interrupted INTEGER NOT NULL,"
+               " shared INTEGER NOT NULL, spec TEXT NOT NULL, secrets BLOB, summary TEXT,"
+               " caller TEXT, request_id TEXT);"
+               "CREATE INDEX tasks_by_state ON tasks(state, seq);"
+               "CREATE INDEX tasks_by_kind ON tasks(kind, seq);"
+               "CREATE TABLE outputs(task_id TEXT PRIMARY KEY, body TEXT NOT NULL);"
+               "CREATE TABLE idempotency(key TEXT PRIMARY KEY, body_hash BLOB NOT NULL,"
+               " task_id TEXT NOT NULL, created_ms INTEGER NOT NULL) WITHOUT ROWID;"
+               "PRAGMA user_version=1;"
+               "INSERT INTO facts VALUES('instance','i-1');"
+               "INSERT INTO tasks(id,kind,state,priority,created_ms,retry_interrupted,shared,spec)"
+               " VALUES('a','claude',0,5,1,0,0,'{}'),('b','claude',3,5,1,0,0,'{}'),"
+               "('c','claude',4,5,1,0,0,'{}');"
+               "INSERT INTO outputs VALUES('c','kept');",
+               &err) == 0,
+       &err);
+    unit_spit(key_path, key, sizeof(key));
+}
+
+static void a_database_of_version_1_is_brought_up_to_date(void **state)
+{
+    struct place *place = *state;
+    struct err err;
+    AUTO(str) char *dir = unit_scratch();
+    AUTO(str) char *path = unit_textf("%s/runner.db", dir);
+    AUTO(str) char *key = unit_textf("%s/secret.key", dir);
+    AUTO(buf) struct buf out = BUF_INIT(100);
+    make_version_1(path, key);
+    struct store *was = place->store;
+    for (int i = 0; i < 2; i++) { /* the second time nothing is to do */
+        place->store = store_open(dir, &err);
+        OK(place->store, &err);
+        assert_string_equal(store_instance(place->store), "i-1");
+        assert_int_equal(state_of(place, "a"), TASK_PENDING);
+        assert_int_equal(state_of(place, "b"), TASK_RUNNING);
+        assert_int_equal(state_of(place, "c"), TASK_COMPLETED);
+        if (i == 0)
+            store_close(place->store);
+    }
+    OK(store_output(place->store, "c", &out, &err) == 0, &err);
+    assert_string_equal(buf_str(&out), "kept");
+    assert_int_equal(end_as(place, "b", ~0u, TASK_FAILED), 1);
+    owe(place, "d", "https://example.com/");
+    assert_int_equal(end_as(place, "d", ~0u, TASK_FAILED), 1);
+    assert_int_equal(webhook_of(place, "d").state, WEBHOOK_PENDING);
+    store_close(place->store);
+    place->store = was;
+    unit_scratch_free(STEAL_PTR(dir));
+}
+
+static void a_step_that_fails_half_way_leaves_the_old_version(void **state)
+{
+    (void)state;
+    struct err err;
+    AUTO(str) char *dir = unit_scratch();
+    AUTO(str) char *path = unit_textf("%s/runner.db", dir);
+    AUTO(str) char *key = unit_textf("%s/secret.key", dir);
+    make_version_1(path, key);
+    AUTO(db) struct db *db = db_open(path, DB_WRITE, &err);
+    /* the table can be made, its index cannot */
+    OK(db_exec(db, "CREATE TABLE webhooks_due(x)", &err) == 0, &err);
+    assert_null(store_open(dir, &err));
+    assert_non_null(strstr(err.msg, "from version 1"));
+    OK(db_exec(db, "DROP TABLE webhooks_due", &err) == 0, &err);
+    struct db_stmt *stmt =
+        db_query(db, &err, "SELECT count(*) FROM sqlite_master WHERE name='webhooks'", "");
+    assert_int_equal(db_step(stmt, &err), 1);
+    assert_int_equal(db_int(stmt, 0), 0);
+    db_done(stmt);
+    db_close(STEAL_PTR(db));
+    struct store *store = store_open(dir, &err);
+    OK(store, &err);
+    store_close(store);
+    unit_scratch_free(STEAL_PTR(dir));
 }
 
 /* --- sessions ------------------------------------------------------------------------------ */
@@ -578,7 +685,7 @@ static void a_session_is_used_by_one_task_at_a_time(void **state)
     assert_int_equal(try_session(place, "second", true, &err), ERR_NONE);
     reopen(place);
     assert_int_equal(try_session(place, "third", true, &err), ERR_CONFLICT);
-    assert_int_equal(store_claim(place->store, "second", 1, &err), 1);
+    assert_int_equal(store_claim(place->store, "second", PLACE_HERE, 1, &err), 1);
     assert_int_equal(try_session(place, "third", true, &err), ERR_CONFLICT);
     end_session(place, "second", false); /* what was there before is there still */
     assert_int_equal(try_session(place, "third", true, &err), ERR_NONE);
@@ -676,8 +783,8 @@ static void lists_are_filtered_and_walked_by_cursor(void **state)
         OK(store_add(place->store, &task, &record, &created, &err) == 0, &err);
         assert_int_equal(record.seq, i);
     }
-    store_claim(place->store, "t2", 1, &err);
-    store_claim(place->store, "t3", 1, &err);
+    store_claim(place->store, "t2", PLACE_HERE, 1, &err);
+    store_claim(place->store, "t3", PLACE_HERE, 1, &err);
     end_as(place, "t3", ~0u, TASK_COMPLETED);
     end_as(place, "t4", ~0u, TASK_CANCELLED);
     const struct {
@@ -720,7 +827,7 @@ static void counts_by_state(void **state)
         AUTO(str) char *id = unit_textf("t%d", i);
         add(place, id);
     }
-    store_claim(place->store, "t0", 1, &err);
+    store_claim(place->store, "t0", PLACE_HERE, 1, &err);
     end_as(place, "t1", ~0u, TASK_FAILED);
     OK(store_count(place->store, counts, &err) == 0, &err);
     assert_int_equal(counts[TASK_PENDING], 3);
@@ -743,6 +850,188 @@ static void states_have_names_both_ways(void **state)
     assert_int_equal(untouched, TASK_FAILED);
 }
 
+/* --- webhooks ------------------------------------------------------------------------------ */
+
+static void a_webhook_is_due_in_the_moment_its_task_ends(void **state)
+{
+    struct place *place = *state;
+    struct err err;
+    int told = 0;
+    static const enum task_state ends[] = {TASK_COMPLETED, TASK_FAILED, TASK_CANCELLED};
+    store_on_webhook(place->store, count_call, &told);
+    for (int i = 0; i < 6; i++) {
+        AUTO(str) char *id = unit_textf("t-%d", i);
+        owe(place, id, "https://example.com/" CANARY "?" CANARY);
+        if (i < 3) { /* else cancelled while it waited */
+            OK(store_claim(place->store, id, PLACE_HERE, 1, &err) == 1, &err);
+            OK(store_requeue(place->store, id, TASK_WAITING_LIMIT, &err) == 1, &err);
+            OK(store_claim(place->store, id, PLACE_HERE, 1, &err) == 1, &err);
+        }
+        struct seen_webhook before = webhook_of(place, id);
+        assert_int_equal(before.state, WEBHOOK_WAITING); /* a pause is no end */
+        assert_int_equal(told, i);
+        assert_int_equal(end_as(place, id, ~0u, ends[i % 3]), 1);
+        assert_int_equal(end_as(place, id, ~0u, TASK_FAILED), 0);
+        assert_int_equal(told, i + 1);
+        struct seen_webhook after = webhook_of(place, id);
+        assert_int_equal(after.state, WEBHOOK_PENDING);
+        assert_int_equal(after.next_ms, 7);
+        assert_string_equal(after.id, before.id);
+        assert_string_equal(after.url, "https://example.com/" CANARY "?" CANARY);
+    }
+    add(place, "none");
+    assert_int_equal(end_as(place, "none", ~0u, TASK_COMPLETED), 1);
+    assert_int_equal(told, 6);
+    assert_false(on_disk(place, CANARY));
+}
+
+/* What ends the task and what makes the webhook due is one transaction. */
+static void an_end_that_cannot_be_written_owes_nothing(void **state)
+{
+    struct place *place = *state;
+    struct err err;
+    int told = 0;
+    AUTO(str) char *path = unit_textf("%s/runner.db", place->dir);
+    const struct task_end end = {
+        .state = TASK_FAILED, .reason = "r", .summary = "{}", .output = "x", .output_len = 1};
+    owe(place, "t", "https://example.com/");
+    store_on_webhook(place->store, count_call, &told);
+    AUTO(db) struct db *db = db_open(path, DB_WRITE, &err);
+    static const char *const traps[] = {
+        "CREATE TRIGGER trap BEFORE INSERT ON outputs BEGIN SELECT RAISE(FAIL,'full'); END",
+        "CREATE TRIGGER trap BEFORE UPDATE ON webhooks BEGIN SELECT RAISE(FAIL,'full'); END",
+    };
+    for (size_t i = 0; i < COUNT_OF(traps); i++) {
+        OK(db_exec(db, traps[i], &err) == 0, &err);
+        assert_int_equal(store_end(place->store, "t", ~0u, &end, &err), -1);
+        assert_int_equal(state_of(place, "t"), TASK_PENDING);
+        assert_int_equal(webhook_of(place, "t").state, WEBHOOK_WAITING);
+        assert_int_equal(told, 0);
+        OK(db_exec(db, "DROP TRIGGER trap", &err) == 0, &err);
+    }
+    assert_int_equal(store_end(place->store, "t", ~0u, &end, &err), 1);
+    assert_int_equal(webhook_of(place, "t").state, WEBHOOK_PENDING);
+}
+
+static void a_redelivery_needs_a_task_that_has_ended_and_a_url(void **state)
+{
+    struct place *place = *state;
+    struct err err;
+    add(place, "bare");
+    owe(place, "t", "https://example.com/");
+    assert_int_equal(store_webhook_redeliver(place->store, "bare", 5, &err), -1);
+    assert_int_equal(err.code, ERR_NOT_FOUND);
+    assert_int_equal(store_webhook_redeliver(place->store, "t", 5, &err), -1);
+    assert_int_equal(err.code, ERR_CONFLICT);
+    assert_int_equal(end_as(place, "t", ~0u, TASK_FAILED), 1);
+    static const enum webhook_state from[] = {WEBHOOK_PENDING, WEBHOOK_DELIVERED, WEBHOOK_DEAD};
+    for (int i = 0; i < 3; i++) {
+        struct seen_webhook before = webhook_of(place, "t");
+        const struct webhook_try try = {
+            .state = from[i], .status = 500, .error = "e", .now_ms = 10, .next_ms = 1000};
+        OK(store_webhook_note(place->store, before.id, &try, &err) == 0, &err);
+        assert_int_equal(webhook_of(place, "t").state, from[i]);
+        assert_int_equal(webhook_of(place, "t").tries, 1);
+        OK(store_webhook_redeliver(place->store, "t", 20, &err) == 0, &err);
+        struct seen_webhook after = webhook_of(place, "t");
+        assert_int_equal(after.state, WEBHOOK_PENDING);
+        assert_int_equal(after.next_ms, 20);
+        assert_int_equal(after.tries, 0);
+        assert_int_equal(after.attempts, i + 1);
+        assert_string_equal(after.id, before.id);
+    }
+}
+
+static void a_host_that_asks_for_rest_gets_it_for_all(void **state)
+{
+    struct place *place = *state;
+    struct err err;
+    static const struct {
+        const char *id, *url;
+    } tasks[] = {{"a", "https://one/"}, {"b", "https://one/x"}, {"c", "https://two/"}};
+    for (size_t i = 0; i < COUNT_OF(tasks); i++) {
+        owe(place, tasks[i].id, tasks[i].url);
+        end_as(place, tasks[i].id, ~0u, TASK_FAILED);
+    }
+    const struct webhook_try try = {.state = WEBHOOK_PENDING,
+                                    .status = 429,
+                                    .error = "e",
+                                    .now_ms = 10,
+                                    .next_ms = 5000,
+                                    .rest_ms = 3000};
+    OK(store_webhook_note(place->store, webhook_of(place, "a").id, &try, &err) == 0, &err);
+    assert_int_equal(webhook_of(place, "a").next_ms, 5000);
+    assert_int_equal(webhook_of(place, "b").next_ms, 3000);
+    assert_int_equal(webhook_of(place, "c").next_ms, 7);
+}
+
+static void hosts_come_by_who_has_waited_longest(void **state)
+{
+    struct place *place = *state;
+    struct err err;
+    struct webhook_host hosts[8];
+    static const struct {
+        const char *id, *url;
+        int64_t tried_ms, next_ms; /* 0: not tried yet, due at 7 */
+    } tasks[] = {
+        {"a", "https://later/", 50, 900},  {"b", "https://tried-late/", 40, 60},
+        {"c", "https://new/", 0, 0},       {"d", "https://tried-early/", 30, 80},
+        {"e", "https://sooner/", 55, 200}, {"f", "https://new/", 0, 0},
+    };
+    for (size_t i = 0; i < COUNT_OF(tasks); i++) {
+        owe(place, tasks[i].id, tasks[i].url);
+        end_as(place, tasks[i].id, ~0u, TASK_FAILED);
+        const struct webhook_try try = {.state = WEBHOOK_PENDING,
+                                        .error = "e",
+                                        .now_ms = tasks[i].tried_ms,
+                                        .next_ms = tasks[i].next_ms};
+        if (tasks[i].tried_ms)
+            OK(store_webhook_note(place->store, webhook_of(place, tasks[i].id).id, &try, &err) == 0,
+               &err);
+    }
+    owe(place, "waits", "https://waits/");
+    assert_int_equal(store_webhook_hosts(place->store, 100, hosts, 8, &err), 5);
+    static const char *const order[] = {"new", "tried-early", "tried-late", "sooner", "later"};
+    for (int i = 0; i < 5; i++)
+        assert_string_equal(hosts[i].host, order[i]);
+    assert_int_equal(hosts[3].due_ms, 200);
+    assert_int_equal(store_webhook_hosts(place->store, 100, hosts, 2, &err), 2);
+}
+
+static int forget(const char *id, void *arg)
+{
+    (void)id;
+    (void)arg;
+    return 0;
+}
+
+static void old_tasks_go_with_their_webhooks_but_not_before_those_are_sent(void **state)
+{
+    struct place *place = *state;
+    struct err err;
+    AUTO(webhook_record) struct webhook_record record = {0};
+    static const char *const ids[] = {"pending", "delivered", "dead"};
+    for (int i = 0; i < 3; i++) {
+        owe(place, ids[i], "https://example.com/");
+        end_as(place, ids[i], ~0u, TASK_COMPLETED);
+        const struct webhook_try try = {
+            .state = (enum webhook_state)(WEBHOOK_PENDING + i), .error = "", .now_ms = 10};
+        OK(store_webhook_note(place->store, webhook_of(place, ids[i]).id, &try, &err) == 0, &err);
+    }
+    assert_string_equal(
+        list(place, (struct store_filter){.limit = 9, .webhook = WEBHOOK_DEAD}).text, "dead");
+    assert_string_equal(
+        list(place, (struct store_filter){.limit = 9, .webhook = WEBHOOK_WAITING}).text, "");
+    assert_int_equal(store_expire(place->store, 1000, 100, forget, NULL, &err), 2);
+    assert_string_equal(list(place, (struct store_filter){.limit = 9}).text, "pending");
+    assert_int_equal(store_webhook(place->store, "dead", &record, &err), -1);
+    assert_int_equal(err.code, ERR_NOT_FOUND);
+    int64_t counts[WEBHOOK_STATE_COUNT];
+    OK(store_webhook_count(place->store, counts, &err) == 0, &err);
+    assert_int_equal(counts[WEBHOOK_PENDING], 1);
+    assert_int_equal(counts[WEBHOOK_DELIVERED] + counts[WEBHOOK_DEAD], 0);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -763,7 +1052,6 @@ int main(void)
         TEST(another_key_opens_nothing),
         TEST(a_key_file_of_another_length_is_refused),
         TEST(a_database_of_a_newer_runner_is_refused_and_left_alone),
-        TEST(a_database_of_an_older_runner_is_brought_up_to_date),
         TEST(a_crash_while_the_database_is_made_is_mended),
         TEST(a_session_is_used_by_one_task_at_a_time),
         TEST(of_many_that_want_a_session_one_gets_it),
@@ -771,6 +1059,14 @@ int main(void)
         TEST(lists_are_filtered_and_walked_by_cursor),
         TEST(counts_by_state),
         TEST(states_have_names_both_ways),
+        TEST(a_database_of_version_1_is_brought_up_to_date),
+        TEST(a_step_that_fails_half_way_leaves_the_old_version),
+        TEST(a_webhook_is_due_in_the_moment_its_task_ends),
+        TEST(an_end_that_cannot_be_written_owes_nothing),
+        TEST(a_redelivery_needs_a_task_that_has_ended_and_a_url),
+        TEST(a_host_that_asks_for_rest_gets_it_for_all),
+        TEST(hosts_come_by_who_has_waited_longest),
+        TEST(old_tasks_go_with_their_webhooks_but_not_before_those_are_sent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,5 +11,6 @@ extern const char page_wait_html[];
 extern const char page_notice_html[];
 extern const char page_login_css[];
 extern const char page_login_js[];
+extern const char page_schemas_json[]; /* what answers look like; for no browser (openapi.c) */
 
 #endif

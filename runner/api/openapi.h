@@ -1,0 +1,23 @@
+/*
+ * GET /openapi.json: the contract as an OpenAPI 3.1 document, made of the table of routes
+ * (routes.h), the table of request fields (runner/spec), the table of errors (base/err.h) and the
+ * schemas of answers (pages/schemas.json), once, when it is first asked for.
+ *
+ * Threads: any.
+ */
+#ifndef API_OPENAPI_H
+#define API_OPENAPI_H
+
+#include "base/err.h"
+
+struct openapi;
+
+/* `version` is borrowed. NULL when memory ran out. */
+struct openapi *openapi_new(const char *version);
+void openapi_free(struct openapi *openapi);
+
+/* The document, which is the module's; *ret_etag, where it is wanted, goes with it. NULL with *err.
+ */
+const char *openapi_text(struct openapi *openapi, const char **ret_etag, struct err *err);
+
+#endif

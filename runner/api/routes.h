@@ -1,0 +1,111 @@
+/*
+ * The routes: who serves a path, who may ask, and what the OpenAPI document says of it.
+ *
+ * One row each, so that none goes without a description. Columns: method, path, handler, flags
+ * (handlers.h), tag, summary, parameters, body, answers.
+ *   parameters  names from openapi.c's table, separated by spaces; the path's own need no mention
+ *   body        name of a schema, or ""
+ *   answers     "200:Task 404": a status with the schema, or kind of content (openapi.c), that
+ * comes with it; without one it is a Problem. What any route may answer (403, 429, 400 with a body
+ * or parameters, 503 while draining) needs no mention.
+ *
+ * Private to runner/api.
+ */
+#ifndef API_ROUTES_H
+#define API_ROUTES_H
+
+#include "runner/api/handlers.h"
+
+/* clang-format off */
+#define API_ROUTES(X) \
+    X("GET", "/healthz", healthz_get, ROUTE_OPEN | ROUTE_DRAIN | ROUTE_BARE, "service", \
+      "Whether the process serves", "", "", "200:Text") \
+    X("GET", "/health", health_get, ROUTE_OPEN | ROUTE_DRAIN, "service", \
+      "How the runner is", "verbose", "", "200:Health") \
+    X("GET", "/metrics", metrics_get, ROUTE_DRAIN, "service", \
+      "Numbers for Prometheus", "", "", "200:Metrics") \
+    X("GET", "/openapi.json", openapi_get, ROUTE_OPEN | ROUTE_DRAIN, "service", \
+      "This document", "If-None-Match", "", "200:OpenApi 304:Nothing") \
+    X("GET", "/", root_get, ROUTE_DRAIN, "service", \
+      "What the service can do", "", "", "200:Capabilities") \
+    X("POST", "/execute", execute_post, 0, "run", \
+      "Run Claude and wait for the result", "Idempotency-Key Prefer", "ExecuteRequest", \
+      "200:Result 202:Waiting 401 409 507") \
+    X("GET", "/oauth/status", oauth_status, ROUTE_DRAIN, "login", \
+      "State of the login", "", "", "200:OAuthStatus") \
+    X("POST", "/oauth/refresh", oauth_refresh, 0, "login", \
+      "Refresh the login now", "", "", "200:OAuthStatus 401 404 502 504") \
+    X("POST", "/oauth/login", oauth_login_begin, 0, "login", \
+      "Begin a login, or find the one that is under way", "", "", "201:Login 502") \
+    X("GET", "/oauth/login/{id}", oauth_login_get, ROUTE_DRAIN, "login", \
+      "State of a login that is under way", "", "", "200:Login 404") \
+    X("POST", "/oauth/login/{id}", oauth_login_code, 0, "login", \
+      "Give a login the code that its page shows", "", "LoginCode", "200:Login 404 409") \
+    X("DELETE", "/oauth/login/{id}", oauth_login_cancel, ROUTE_DRAIN, "login", \
+      "Give a login up", "", "", "200:Login 404") \
+    X("GET", "/login", login_page, ROUTE_PAGE | ROUTE_DRAIN, "pages", \
+      "The login as a page", "", "", "200:Page") \
+    X("GET", "/login/state", login_state, ROUTE_PAGE | ROUTE_DRAIN, "pages", \
+      "What the page's script asks", "", "", "200:Object") \
+    X("GET", "/login/page.css", login_css, ROUTE_PAGE | ROUTE_DRAIN, "pages", \
+      "The page's style", "", "", "200:Css") \
+    X("GET", "/login/page.js", login_js, ROUTE_PAGE | ROUTE_DRAIN, "pages", \
+      "The page's script", "", "", "200:Script") \
+    X("POST", "/login/enter", login_enter, ROUTE_PAGE | ROUTE_DRAIN, "pages", \
+      "Give a secret, get a cookie", "", "Form", "200:Page 303:Nothing") \
+    X("POST", "/login/leave", login_leave, ROUTE_PAGE | ROUTE_DRAIN, "pages", \
+      "Give the cookie back", "", "Form", "303:Nothing") \
+    X("POST", "/login/start", login_start, ROUTE_PAGE, "pages", \
+      "Begin a login", "", "Form", "303:Nothing") \
+    X("POST", "/login/code", login_code, ROUTE_PAGE, "pages", \
+      "Give the code", "", "Form", "200:Page 303:Nothing") \
+    X("POST", "/login/cancel", login_cancel, ROUTE_PAGE | ROUTE_DRAIN, "pages", \
+      "Give the login up", "", "Form", "303:Nothing") \
+    X("POST", "/run", run_post, 0, "run", \
+      "Run Claude and follow its events", "Idempotency-Key", "RunRequest", \
+      "200:Events 401 406 409 507") \
+    X("POST", "/run-async", run_async_post, 0, "run", \
+      "Run Claude, and do not wait", "Idempotency-Key", "RunAsyncRequest", \
+      "202:Accepted 409 507") \
+    X("GET", "/tasks", tasks_list, ROUTE_DRAIN, "tasks", \
+      "Tasks, the newest first", "status kind limit cursor", "", "200:TaskList") \
+    X("GET", "/tasks/status", tasks_status, ROUTE_DRAIN, "tasks", \
+      "How many tasks there are, and what runs", "", "", "200:TaskCounts") \
+    X("GET", "/tasks/{id}", task_get, ROUTE_DRAIN, "tasks", \
+      "One task", "", "", "200:Task 404") \
+    X("DELETE", "/tasks/{id}", task_cancel, ROUTE_DRAIN, "tasks", \
+      "Cancel a task", "", "", "200:Cancelled 404 409") \
+    X("GET", "/tasks/{id}/result", task_result, ROUTE_DRAIN, "tasks", \
+      "What /execute would have answered", "", "", "200:Result 202:Pending 404") \
+    X("GET", "/tasks/{id}/events", task_events, ROUTE_DRAIN, "tasks", \
+      "A task's events, from any one to the last", "from Last-Event-ID", "", \
+      "200:Events 204:Nothing 404 406 416") \
+    X("POST", "/tasks/{id}/cancel", task_cancel, ROUTE_DRAIN, "tasks", \
+      "Cancel a task", "", "", "200:Cancelled 404 409") \
+    X("POST", "/tasks/{id}/redeliver", task_redeliver, 0, "tasks", \
+      "Send a task's webhook again", "", "", "202:Webhook 404 409") \
+    X("GET", "/tasks/{id}/outputs", outputs_list, ROUTE_DRAIN, "tasks", \
+      "The files that a task has left", "", "", "200:Outputs 404") \
+    X("GET", "/tasks/{id}/outputs.tgz", outputs_archive, ROUTE_DRAIN, "tasks", \
+      "All of them", "", "", "200:Archive 404") \
+    X("GET", "/tasks/{id}/outputs/{path...}", output_get, ROUTE_DRAIN, "tasks", \
+      "One of them", "Range If-Range", "", "200:File 206:File 404 416") \
+    X("GET", "/repos", repos_list, ROUTE_DRAIN, "repos", \
+      "Cached repositories", "", "", "200:Repos") \
+    X("DELETE", "/repos", repos_remove, ROUTE_DRAIN, "repos", \
+      "Remove all that no task works on", "", "", "200:Removed 409") \
+    X("DELETE", "/repos/{id}", repos_remove, ROUTE_DRAIN, "repos", \
+      "Remove one", "", "", "200:Removed 404 409") \
+    X("POST", "/cancel/{id}", task_cancel, ROUTE_DRAIN, "tasks", \
+      "Cancel a task", "", "", "200:Cancelled 404 409")
+/* clang-format on */
+
+/* What a row says beside its route. */
+struct route_text {
+    const char *tag, *summary, *parameters, *body, *answers;
+};
+
+/* In the order of api_routes(). */
+extern const struct route_text api_route_texts[];
+
+#endif

@@ -1,0 +1,153 @@
+#include "runner/overflow/prompt.h"
+
+#include "base/cond.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/path.h"
+#include "base/str.h"
+#include "google/secret.h"
+#include "runner/spec/spec.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define STACK_BYTES (256u << 10)
+#define FIRST_MS 5000 /* the service does not wait longer for a Secret Manager that is away */
+
+struct prompt_watch {
+    struct google *google;
+    char *name;
+    char *path;
+    int64_t every_ms;
+    pthread_t thread;
+    bool running;
+    pthread_mutex_t lock; /* of what follows */
+    pthread_cond_t wake;
+    bool stop;
+    bool asked; /* at least once */
+
+    char version[SECRET_VERSION_SIZE]; /* the thread's: which one the file has, as far as known */
+    char trouble[240];                 /* the same: what was told last */
+};
+
+/* --- asking -------------------------------------------------------------------------------- */
+
+static void tell(struct prompt_watch *watch, const char *trouble)
+{
+    if (strcmp(watch->trouble, trouble) == 0)
+        return;
+    snprintf(watch->trouble, sizeof(watch->trouble), "%s", trouble);
+    if (*trouble)
+        log_error("config", "SYSTEM_PROMPT_SECRET: %s; the last good text stays in force", trouble);
+}
+
+static int fetch(struct prompt_watch *watch, struct err *err)
+{
+    char version[SECRET_VERSION_SIZE];
+    AUTO(buf_wipe) struct buf text = BUF_INIT(SECRET_BYTES_MAX);
+    if (secret_access(watch->google, watch->name, &text, version, err))
+        return -1;
+    const char *data = buf_str(&text);
+    if (strcmp(version, watch->version) == 0)
+        return 0;
+    if (strlen(data) != text.len || !str_is_utf8(data, text.len) || str_is_blank(data, text.len) ||
+        text.len > SPEC_ARG_MAX)
+        return err_set(err, ERR_INVALID, "version %s is not UTF-8 text, or blank", version);
+    if (file_replace(watch->path, data, text.len, 0600, err))
+        return -1;
+    snprintf(watch->version, sizeof(watch->version), "%s", version);
+    log_info("config", "system prompt is version %s of '%s'", version, watch->name);
+    return 0;
+}
+
+static void *work(void *arg)
+{
+    struct err err;
+    struct prompt_watch *watch = arg;
+    pthread_mutex_lock(&watch->lock);
+    while (!watch->stop) {
+        pthread_mutex_unlock(&watch->lock);
+        tell(watch, fetch(watch, &err) ? err.msg : "");
+        pthread_mutex_lock(&watch->lock);
+        watch->asked = true;
+        pthread_cond_broadcast(&watch->wake);
+        if (!watch->stop)
+            (void)cond_wait(&watch->wake, &watch->lock, watch->every_ms);
+    }
+    pthread_mutex_unlock(&watch->lock);
+    return NULL;
+}
+
+/* --- life ---------------------------------------------------------------------------------- */
+
+static int name_parts(struct prompt_watch *watch, const struct config *config, struct err *err)
+{
+    const char *project =
+        config->gcp_project_id ? config->gcp_project_id : google_project(watch->google);
+    if (config->system_prompt_file)
+        return err_set(err, ERR_CONFIG, "SYSTEM_PROMPT_FILE and SYSTEM_PROMPT_SECRET are both set");
+    if (!project && !str_starts(config->system_prompt_secret, "projects/"))
+        return err_set(err, ERR_CONFIG, "SYSTEM_PROMPT_SECRET: GCP_PROJECT_ID is not set");
+    watch->name = cloud_full_name(config->system_prompt_secret, project, "secrets");
+    watch->path = path_join(config->state_dir, "system-prompt");
+    watch->every_ms = (int64_t)config->system_prompt_poll_seconds * 1000;
+    return watch->name && watch->path ? 0 : err_sys(err, "system prompt");
+}
+
+static int start(struct prompt_watch *watch, struct err *err)
+{
+    pthread_attr_t attr;
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, STACK_BYTES);
+    watch->running = pthread_create(&watch->thread, &attr, work, watch) == 0;
+    pthread_attr_destroy(&attr);
+    if (!watch->running)
+        return err_sys(err, "cannot start a thread");
+    pthread_mutex_lock(&watch->lock);
+    if (!watch->asked)
+        (void)cond_wait(&watch->wake, &watch->lock, FIRST_MS);
+    pthread_mutex_unlock(&watch->lock);
+    return 0;
+}
+
+struct prompt_watch *prompt_watch_start(const struct config *config, struct err *err)
+{
+    struct prompt_watch *watch = calloc(1, sizeof(*watch));
+    if (!watch) {
+        err_sys(err, "system prompt");
+        return NULL;
+    }
+    pthread_mutex_init(&watch->lock, NULL);
+    cond_init(&watch->wake);
+    watch->google = cloud_google(config, err);
+    if (!watch->google || name_parts(watch, config, err) || start(watch, err)) {
+        prompt_watch_stop(watch);
+        return NULL;
+    }
+    return watch;
+}
+
+void prompt_watch_stop(struct prompt_watch *watch)
+{
+    if (!watch)
+        return;
+    pthread_mutex_lock(&watch->lock);
+    watch->stop = true;
+    pthread_cond_broadcast(&watch->wake);
+    pthread_mutex_unlock(&watch->lock);
+    if (watch->running)
+        pthread_join(watch->thread, NULL);
+    google_free(watch->google);
+    pthread_cond_destroy(&watch->wake);
+    pthread_mutex_destroy(&watch->lock);
+    free(watch->name);
+    free(watch->path);
+    free(watch);
+}
+
+const char *prompt_watch_path(const struct prompt_watch *watch)
+{
+    return watch->path;
+}

@@ -1,0 +1,270 @@
+#include "runner/store/webhooks.h"
+
+#include "runner/store/inside.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define URL_BYTES_MAX 16384
+
+static const char *const names[] = {
+#define WEBHOOK_STATE_NAME(name, wire) [name] = (wire),
+    WEBHOOK_STATES(WEBHOOK_STATE_NAME)
+#undef WEBHOOK_STATE_NAME
+};
+
+const char *webhook_state_name(enum webhook_state state)
+{
+    return names[state];
+}
+
+int webhook_state_parse(const char *name, enum webhook_state *ret_state)
+{
+    for (int i = WEBHOOK_NONE + 1; i < WEBHOOK_STATE_COUNT; i++) {
+        if (strcmp(names[i], name) == 0) {
+            *ret_state = (enum webhook_state)i;
+            return 0;
+        }
+    }
+    return -1;
+}
+
+void webhook_record_done(struct webhook_record *record)
+{
+    if (record->url)
+        explicit_bzero(record->url, strlen(record->url));
+    free(record->url);
+    memset(record, 0, sizeof(*record));
+}
+
+/* --- its beginning and its end of waiting -------------------------------------------------- */
+
+int store_owe_webhook(struct store *store, struct db *db, const struct task_new *task,
+                      const char *task_id, struct err *err)
+{
+    char unique[ID_SIZE], id[ID_SIZE + 8];
+    AUTO(buf) struct buf sealed = BUF_INIT(URL_BYTES_MAX);
+    id_new(unique);
+    snprintf(id, sizeof(id), "msg_%s", unique);
+    if (crypto_seal(store->key, id, task->webhook_url, strlen(task->webhook_url), &sealed, err))
+        return -1;
+    return db_run(db, err, "INSERT INTO webhooks(id,task_id,host,url,state) VALUES(?,?,?,?,?)",
+                  "sssbi", id, task_id, task->webhook_host, sealed.data, sealed.len,
+                  (int64_t)WEBHOOK_WAITING);
+}
+
+int store_make_webhook_due(struct db *db, const char *task_id, int64_t now_ms, bool *ret_owed,
+                           struct err *err)
+{
+    if (db_run(db, err, "UPDATE webhooks SET state=?, next_ms=? WHERE task_id=? AND state=?",
+               "iisi", (int64_t)WEBHOOK_PENDING, now_ms, task_id, (int64_t)WEBHOOK_WAITING))
+        return -1;
+    *ret_owed = db_changes(db) == 1;
+    return 0;
+}
+
+void store_on_webhook(struct store *store, void (*due)(void *arg), void *arg)
+{
+    store->webhook_due = due;
+    store->webhook_arg = arg;
+}
+
+void store_tell_webhook(struct store *store)
+{
+    if (store->webhook_due)
+        store->webhook_due(store->webhook_arg);
+}
+
+/* --- reading ------------------------------------------------------------------------------- */
+
+#define WEBHOOK_COLUMNS \
+    "id,task_id,host,url,state,tries,attempts,next_ms,delivered_ms,last_status,last_error"
+
+static int read_url(const struct store *store, struct db_stmt *stmt, struct webhook_record *record,
+                    struct err *err)
+{
+    size_t len;
+    AUTO(buf_wipe) struct buf url = BUF_INIT(URL_BYTES_MAX);
+    struct err ignored;
+    const void *sealed = db_blob(stmt, 3, &len);
+    if (crypto_open(store->key, record->id, sealed, len, &url, &ignored))
+        return 0; /* the key file is another's: what else there is to say can be said */
+    record->url = strdup(buf_str(&url));
+    return record->url ? 0 : err_sys(err, "webhook");
+}
+
+static int read_webhook(const struct store *store, struct db_stmt *stmt,
+                        struct webhook_record *record, struct err *err)
+{
+    *record = (struct webhook_record){
+        .state = (enum webhook_state)db_int(stmt, 4),
+        .tries = (int)db_int(stmt, 5),
+        .attempts = (int)db_int(stmt, 6),
+        .next_ms = db_int(stmt, 7),
+        .delivered_ms = db_int(stmt, 8),
+        .last_status = (int)db_int(stmt, 9),
+    };
+    snprintf(record->id, sizeof(record->id), "%s", db_text(stmt, 0));
+    snprintf(record->task_id, sizeof(record->task_id), "%s", db_text(stmt, 1));
+    snprintf(record->host, sizeof(record->host), "%s", db_text(stmt, 2));
+    snprintf(record->last_error, sizeof(record->last_error), "%s", db_text(stmt, 10));
+    return read_url(store, stmt, record, err);
+}
+
+/* The one row of a statement that was just bound. 1, 0, -1. */
+static int read_one(const struct store *store, struct db_stmt *stmt, struct webhook_record *record,
+                    struct err *err)
+{
+    int got = stmt ? db_step(stmt, err) : -1;
+    if (got == 1 && read_webhook(store, stmt, record, err))
+        got = -1;
+    db_done(stmt);
+    return got;
+}
+
+int store_webhook(struct store *store, const char *task_id, struct webhook_record *ret_record,
+                  struct err *err)
+{
+    struct db *db = reader_take(store, err);
+    if (!db)
+        return -1;
+    struct db_stmt *stmt =
+        db_query(db, err, "SELECT " WEBHOOK_COLUMNS " FROM webhooks WHERE task_id=?", "s", task_id);
+    int got = read_one(store, stmt, ret_record, err);
+    reader_give(store, db);
+    if (got == 0)
+        return err_set(err, ERR_NOT_FOUND, "the task has no callbackUrl");
+    return got < 0 ? -1 : 0;
+}
+
+int store_webhook_due(struct store *store, const char *host, int64_t now_ms,
+                      struct webhook_record *ret_record, struct err *err)
+{
+    struct db *db = reader_take(store, err);
+    if (!db)
+        return -1;
+    struct db_stmt *stmt =
+        db_query(db, err,
+                 "SELECT " WEBHOOK_COLUMNS " FROM webhooks"
+                 " WHERE state=? AND host=? AND next_ms<=? ORDER BY next_ms, seq LIMIT 1",
+                 "isi", (int64_t)WEBHOOK_PENDING, host, now_ms);
+    int got = read_one(store, stmt, ret_record, err);
+    reader_give(store, db);
+    return got;
+}
+
+int store_webhook_hosts(struct store *store, int64_t now_ms, struct webhook_host *ret_hosts,
+                        int max, struct err *err)
+{
+    /* from one host to the next in the index: 10,000 rows to one host cost no more than one */
+    static const char sql[] =
+        "WITH RECURSIVE h(host) AS (SELECT min(host) FROM webhooks WHERE state=?1 UNION ALL"
+        " SELECT (SELECT min(w.host) FROM webhooks w WHERE w.state=?1 AND w.host>h.host) FROM h"
+        " WHERE h.host IS NOT NULL)"
+        " SELECT host, (SELECT min(next_ms) FROM webhooks w WHERE w.state=?1 AND w.host=h.host)"
+        " AS due, (SELECT max(tried_ms) FROM webhooks w WHERE w.host=h.host) AS tried"
+        " FROM h WHERE host IS NOT NULL ORDER BY max(due, ?2), tried LIMIT ?3";
+    struct db *db = reader_take(store, err);
+    if (!db)
+        return -1;
+    struct db_stmt *stmt =
+        db_query(db, err, sql, "iii", (int64_t)WEBHOOK_PENDING, now_ms, (int64_t)max);
+    int got = stmt ? 1 : -1, count = 0;
+    while (stmt && (got = db_step(stmt, err)) == 1 && count < max) {
+        struct webhook_host *host = &ret_hosts[count++];
+        snprintf(host->host, sizeof(host->host), "%s", db_text(stmt, 0));
+        host->due_ms = db_int(stmt, 1);
+    }
+    db_done(stmt);
+    reader_give(store, db);
+    return got < 0 ? -1 : count;
+}
+
+int store_webhook_count(struct store *store, int64_t ret_counts[WEBHOOK_STATE_COUNT],
+                        struct err *err)
+{
+    struct db *db = reader_take(store, err);
+    if (!db)
+        return -1;
+    struct db_stmt *stmt =
+        db_query(db, err, "SELECT state, count(*) FROM webhooks GROUP BY state", "");
+    int got = stmt ? 1 : -1;
+    memset(ret_counts, 0, sizeof(*ret_counts) * WEBHOOK_STATE_COUNT);
+    while (stmt && (got = db_step(stmt, err)) == 1) {
+        int64_t state = db_int(stmt, 0);
+        if (state >= 0 && state < WEBHOOK_STATE_COUNT)
+            ret_counts[state] = db_int(stmt, 1);
+    }
+    db_done(stmt);
+    reader_give(store, db);
+    return got < 0 ? -1 : 0;
+}
+
+/* --- tries --------------------------------------------------------------------------------- */
+
+struct noted {
+    const char *id;
+    const struct webhook_try *try;
+};
+
+static int note_in_db(struct db *db, void *arg, struct err *err)
+{
+    const struct noted *noted = arg;
+    const struct webhook_try *try = noted->try;
+    if (db_run(db, err,
+               "UPDATE webhooks SET state=?1, attempts=attempts+1, tries=tries+1, last_status=?2,"
+               " last_error=?3, tried_ms=?4, next_ms=?5,"
+               " delivered_ms=iif(?1=?6, ?4, delivered_ms) WHERE id=?7 AND state=?8",
+               "iisiiisi", (int64_t)try->state, (int64_t)try->status, try->error, try->now_ms,
+               try->next_ms, (int64_t)WEBHOOK_DELIVERED, noted->id, (int64_t)WEBHOOK_PENDING))
+        return -1;
+    if (try->rest_ms == 0)
+        return 0;
+    return db_run(db, err,
+                  "UPDATE webhooks SET next_ms=?1 WHERE state=?2 AND next_ms<?1"
+                  " AND host=(SELECT host FROM webhooks WHERE id=?3)",
+                  "iis", try->rest_ms, (int64_t)WEBHOOK_PENDING, noted->id);
+}
+
+int store_webhook_note(struct store *store, const char *id, const struct webhook_try *try,
+                       struct err *err)
+{
+    struct noted noted = {id, try};
+    return db_write(store->writer, note_in_db, &noted, err);
+}
+
+struct again {
+    const char *task_id;
+    int64_t now_ms;
+};
+
+static int redeliver_in_db(struct db *db, void *arg, struct err *err)
+{
+    const struct again *again = arg;
+    if (db_run(db, err,
+               "UPDATE webhooks SET state=?1, next_ms=?2, tries=0 WHERE task_id=?3 AND state>=?1",
+               "iis", (int64_t)WEBHOOK_PENDING, again->now_ms, again->task_id))
+        return -1;
+    if (db_changes(db) == 1)
+        return 0;
+    AUTO(db_stmt)
+    struct db_stmt *stmt =
+        db_query(db, err, "SELECT 1 FROM webhooks WHERE task_id=?", "s", again->task_id);
+    int got = stmt ? db_step(stmt, err) : -1;
+    if (got < 0)
+        return -1;
+    return got ? err_set(err, ERR_CONFLICT,
+                         "the task has not ended yet; its webhook is sent when it has")
+               : err_set(err, ERR_NOT_FOUND, "the task has no callbackUrl");
+}
+
+int store_webhook_redeliver(struct store *store, const char *task_id, int64_t now_ms,
+                            struct err *err)
+{
+    struct again again = {task_id, now_ms};
+    if (db_write(store->writer, redeliver_in_db, &again, err))
+        return -1;
+    store_tell_webhook(store);
+    return 0;
+}

@@ -1,0 +1,106 @@
+/*
+ * The outbox: what is owed to the callbackUrl of a task.
+ *
+ * A row is made with the task and waits for its end. The transaction that ends the task makes it
+ * due, so that there is no moment at which a crash could lose it, and it stays until it has been
+ * delivered, or tried for long enough.
+ *
+ *     waiting ──the task ends──▶ pending ──2xx──▶ delivered
+ *                                 ▲  │                │
+ *                                 │  └─no more tries─▶│ dead
+ *                                 └────redelivery─────┘
+ *
+ * Its id is the same on every try. The URL may hold secrets and is sealed, as secrets of tasks are.
+ *
+ * Threads: any. Functions that write return after the change is on disk.
+ */
+#ifndef STORE_WEBHOOKS_H
+#define STORE_WEBHOOKS_H
+
+#include "runner/store/store.h"
+
+/* X(name, wire name): the numbers are stored, so only append. */
+#define WEBHOOK_STATES(X)             \
+    X(WEBHOOK_NONE, "none")           \
+    X(WEBHOOK_WAITING, "waiting")     \
+    X(WEBHOOK_PENDING, "pending")     \
+    X(WEBHOOK_DELIVERED, "delivered") \
+    X(WEBHOOK_DEAD, "dead")
+
+enum webhook_state {
+#define WEBHOOK_STATE_ENUM(name, wire) name,
+    WEBHOOK_STATES(WEBHOOK_STATE_ENUM)
+#undef WEBHOOK_STATE_ENUM
+        WEBHOOK_STATE_COUNT
+};
+
+const char *webhook_state_name(enum webhook_state state);
+/* 0, or -1 when there is no state of that name; WEBHOOK_NONE is none. */
+int webhook_state_parse(const char *name, enum webhook_state *ret_state);
+
+#define WEBHOOK_HOST_SIZE 272 /* "host:port" */
+
+struct webhook_record {
+    char id[ID_SIZE]; /* "msg_…" */
+    char task_id[ID_SIZE];
+    char host[WEBHOOK_HOST_SIZE];
+    char *url; /* NULL when the key file is not the one it was sealed with */
+    enum webhook_state state;
+    int tries;    /* since it was due, or sent again */
+    int attempts; /* all there ever were */
+    int64_t next_ms;
+    int64_t delivered_ms; /* 0: not */
+    int last_status;      /* of the last try; 0: there was no answer */
+    char last_error[240];
+};
+
+void webhook_record_done(struct webhook_record *record);
+static inline void auto_webhook_record(struct webhook_record *record)
+{
+    webhook_record_done(record);
+}
+
+/* The webhook of a task; ERR_NOT_FOUND when none is owed. */
+int store_webhook(struct store *store, const char *task_id, struct webhook_record *ret_record,
+                  struct err *err);
+
+struct webhook_host {
+    char host[WEBHOOK_HOST_SIZE];
+    int64_t due_ms; /* of its first pending webhook */
+};
+
+/* The hosts that webhooks are pending for: first those with one that is due, the longest not tried
+ * first, then the others by when one will be. Returns how many, at most `max`, or -1. */
+int store_webhook_hosts(struct store *store, int64_t now_ms, struct webhook_host *ret_hosts,
+                        int max, struct err *err);
+
+/* The webhook of a host that has been due the longest. 1, 0 when none is due, -1. */
+int store_webhook_due(struct store *store, const char *host, int64_t now_ms,
+                      struct webhook_record *ret_record, struct err *err);
+
+struct webhook_try {
+    enum webhook_state state; /* after it: WEBHOOK_PENDING, WEBHOOK_DELIVERED or WEBHOOK_DEAD */
+    int status;               /* 0: no answer */
+    const char *error;        /* "" for none */
+    int64_t now_ms;
+    int64_t next_ms; /* while pending */
+    int64_t rest_ms; /* nothing to this host before; 0: it asked for no rest */
+};
+
+/* Notes what came of a try. */
+int store_webhook_note(struct store *store, const char *id, const struct webhook_try *try,
+                       struct err *err);
+
+/* Makes a task's webhook due now, with all its tries. ERR_NOT_FOUND when none is owed, ERR_CONFLICT
+ * while the task has not ended. */
+int store_webhook_redeliver(struct store *store, const char *task_id, int64_t now_ms,
+                            struct err *err);
+
+int store_webhook_count(struct store *store, int64_t ret_counts[WEBHOOK_STATE_COUNT],
+                        struct err *err);
+
+/* From now on due(arg) is called when one has become due; NULL for no more. Set while no other
+ * thread uses the store. */
+void store_on_webhook(struct store *store, void (*due)(void *arg), void *arg);
+
+#endif

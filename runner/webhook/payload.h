@@ -1,0 +1,19 @@
+/*
+ * What a webhook says of a task that has ended. It is made anew for every try, from what the store
+ * keeps of the task and from nothing else: so it is the same bytes each time.
+ *
+ * Threads: no shared state.
+ */
+#ifndef WEBHOOK_PAYLOAD_H
+#define WEBHOOK_PAYLOAD_H
+
+#include "runner/store/store.h"
+
+#define PAYLOAD_RESULT_MAX (256u << 10) /* of the answer's text; the whole one is at the runner */
+#define PAYLOAD_BYTES_MAX (8u << 20)
+
+/* Appends the body of the webhook of an ended task. */
+int payload_print(struct store *store, const struct task_record *record, struct buf *out,
+                  struct err *err);
+
+#endif

@@ -1,0 +1,121 @@
+#include "runner/webhook/try.h"
+
+#include "base/clock.h"
+#include "base/form.h"
+#include "net/net.h"
+#include "runner/webhook/allow.h"
+#include "runner/webhook/payload.h"
+#include "runner/webhook/schedule.h"
+#include "runner/webhook/sign.h"
+
+#include <stdio.h>
+#include <string.h>
+
+struct
+try {
+    const struct webhook_config *config;
+    const struct config *in_force;
+    const struct webhook_record *record;
+    bool named; /* CALLBACK_ALLOW names the host */
+    bool (*stop)(void *arg);
+    void *arg;
+    struct buf body;
+    struct strlist headers;
+};
+
+static bool may_reach(const struct sockaddr *address, void *arg)
+{
+    const struct try *try = arg;
+    return try->named || allow_has(&try->in_force->callback_allow, address);
+}
+
+static bool is_stopped(void *arg)
+{
+    const struct try *try = arg;
+    return try->stop(try->arg);
+}
+
+static int make_request(struct try *try, int64_t now_ms, struct err *err)
+{
+    struct form_url url;
+    AUTO(task_record) struct task_record task = {0};
+    const char *secret = try->in_force->callback_secret;
+    if (!secret)
+        return err_set(err, ERR_CONFIG, "CALLBACK_SECRET is not set: it cannot be signed");
+    if (!try->record->url || form_url(try->record->url, &url))
+        return err_set(err, ERR_INTERNAL, "its URL cannot be read with this secret.key");
+    try->named = allow_names(&try->in_force->callback_allow, url.host, url.port);
+    if (store_get(try->config->store, try->record->task_id, &task, err) ||
+        payload_print(try->config->store, &task, &try->body, err) ||
+        sign_webhook(secret, try->record->id, now_ms / 1000, &try->body, &try->headers, err))
+        return -1;
+    strlist_add(&try->headers, "Content-Type: application/json");
+    strlist_addf(&try->headers, "User-Agent: claude-runner/%s", try->config->version);
+    return try->headers.failed ? err_set(err, ERR_INTERNAL, "out of memory") : 0;
+}
+
+static int post(struct try *try, struct net_answer *answer, struct err *err)
+{
+    const struct net_request request = {.method = "POST",
+                                        .url = try->record->url,
+                                        .headers = &try->headers,
+                                        .body = try->body.data,
+                                        .body_len = try->body.len,
+                                        .reach = NET_PUBLIC,
+                                        .total_ms = WEBHOOK_TRY_MS,
+                                        .answer_max = WEBHOOK_ANSWER_MAX,
+                                        .head_enough = true,
+                                        .arg = try,
+                                        .allow = may_reach,
+                                        .stop = is_stopped};
+    return net_call(&request, answer, err);
+}
+
+/* When the next one is. What a receiver asks for holds for all that it is owed. */
+static void postpone(const struct try *try, const struct net_answer *answer,
+                     struct webhook_try *noted)
+{
+    char value[64];
+    int64_t wait = 0, asked = 0;
+    const struct strlist *waits = &try->in_force->callback_retry_seconds;
+    if ((answer->status == 429 || answer->status == 503) &&
+        net_header(&answer->head, "Retry-After", value, sizeof(value)))
+        asked = schedule_retry_after(value, noted->now_ms);
+    if (asked > schedule_longest(waits))
+        asked = schedule_longest(waits);
+    noted->rest_ms = asked > 0 ? noted->now_ms + asked : 0;
+    if (answer->status == 410 || !schedule_next(waits, try->record->tries + 1, asked, &wait))
+        noted->state = WEBHOOK_DEAD;
+    noted->next_ms = noted->now_ms + wait;
+}
+
+void try_webhook(const struct webhook_config *config, const struct webhook_record *record,
+                 bool (*stop)(void *arg), void *arg, struct try_result *ret_result)
+{
+    struct err err;
+    AUTO(net_answer) struct net_answer answer = {0};
+    struct webhook_try *noted = &ret_result->noted;
+    struct try try = {.config = config,
+                      .in_force = atomic_load(config->config),
+                      .record = record,
+                      .stop = stop,
+                      .arg = arg,
+                      .body = BUF_INIT(PAYLOAD_BYTES_MAX)};
+    int rc = make_request(&try, clock_real_ms(), &err) ? -1 : post(&try, &answer, &err);
+    *noted = (struct webhook_try){.state = WEBHOOK_PENDING,
+                                  .status = answer.status,
+                                  .error = ret_result->error,
+                                  .now_ms = clock_real_ms()};
+    ret_result->error[0] = '\0';
+    if (rc == 0 && answer.status / 100 == 2) {
+        noted->state = WEBHOOK_DELIVERED;
+    } else {
+        if (rc)
+            snprintf(ret_result->error, sizeof(ret_result->error), "%s", err.msg);
+        else
+            snprintf(ret_result->error, sizeof(ret_result->error), "it answered %d", answer.status);
+        postpone(&try, &answer, noted);
+    }
+    buf_done(&try.body);
+    strlist_done(&try.headers);
+}

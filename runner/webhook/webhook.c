@@ -1,0 +1,295 @@
+#include "runner/webhook/webhook.h"
+
+#include "base/clock.h"
+#include "base/cond.h"
+#include "base/log.h"
+#include "runner/webhook/try.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define STACK_BYTES (512u << 10)
+#define LOOK_AGAIN_MS 3600000 /* at the latest: the real clock may have been set */
+#define TROUBLE_MS 1000       /* until the store is asked again when it could not answer */
+#define TURN 64               /* webhooks to one host before others have a chance */
+
+struct webhook {
+    struct webhook_config config;
+    pthread_t thread;
+    bool running;
+    pthread_mutex_t lock; /* of what follows; never held across I/O */
+    pthread_cond_t changed;
+    bool woken;
+    bool stopping;
+    int workers;
+    char busy[WEBHOOK_WORKERS][WEBHOOK_HOST_SIZE]; /* "" for a free place */
+    _Atomic int64_t delivered, failed, dead;
+};
+
+static bool is_stopping(void *arg)
+{
+    struct webhook *webhook = arg;
+    pthread_mutex_lock(&webhook->lock);
+    bool stopping = webhook->stopping;
+    pthread_mutex_unlock(&webhook->lock);
+    return stopping;
+}
+
+void webhook_wake(struct webhook *webhook)
+{
+    pthread_mutex_lock(&webhook->lock);
+    webhook->woken = true;
+    pthread_cond_broadcast(&webhook->changed);
+    pthread_mutex_unlock(&webhook->lock);
+}
+
+static void on_due(void *arg)
+{
+    webhook_wake(arg);
+}
+
+/* --- one webhook --------------------------------------------------------------------------- */
+
+static void pause_a_moment(struct webhook *webhook)
+{
+    int64_t until = clock_mono_ms() + TROUBLE_MS, left;
+    pthread_mutex_lock(&webhook->lock);
+    while (!webhook->stopping && (left = until - clock_mono_ms()) > 0)
+        cond_wait(&webhook->changed, &webhook->lock, left);
+    pthread_mutex_unlock(&webhook->lock);
+}
+
+/* For as long as it takes: what was delivered and is not noted would be sent again. */
+static void note(struct webhook *webhook, const char *id, const struct webhook_try *try)
+{
+    struct err err;
+    while (store_webhook_note(webhook->config.store, id, try, &err)) {
+        log_error("webhook", "cannot note a try: %s", err.msg);
+        if (is_stopping(webhook))
+            return;
+        pause_a_moment(webhook);
+    }
+}
+
+static void count_and_log(struct webhook *webhook, const struct webhook_record *record,
+                          const struct webhook_try *try)
+{
+    if (try->state == WEBHOOK_DELIVERED) {
+        webhook->delivered++;
+        log_info("webhook", "%s delivered to %s", record->id, record->host);
+        return;
+    }
+    webhook->failed++;
+    webhook->dead += try->state == WEBHOOK_DEAD;
+    log_warn("webhook", "%s to %s, try %d: %s%s", record->id, record->host, record->tries + 1,
+             try->error, try->state == WEBHOOK_DEAD ? "; given up" : "");
+}
+
+/* True when it was taken. */
+static bool send_one(struct webhook *webhook, const struct webhook_record *record)
+{
+    struct try_result result;
+    log_set_task(record->task_id);
+    try_webhook(&webhook->config, record, is_stopping, webhook, &result);
+    bool taken = result.noted.state == WEBHOOK_DELIVERED;
+    if (taken || !is_stopping(webhook)) {
+        note(webhook, record->id, &result.noted);
+        count_and_log(webhook, record, &result.noted);
+    }
+    log_set_task(NULL);
+    return taken;
+}
+
+/* --- workers ------------------------------------------------------------------------------- */
+
+struct errand {
+    struct webhook *webhook;
+    int place; /* in busy */
+};
+
+static void send_to_host(struct webhook *webhook, const char *host)
+{
+    struct err err;
+    bool taken = true;
+    for (int i = 0; i < TURN && taken && !is_stopping(webhook); i++) {
+        AUTO(webhook_record) struct webhook_record record = {0};
+        int got = store_webhook_due(webhook->config.store, host, clock_real_ms(), &record, &err);
+        if (got < 0) {
+            log_error("webhook", "%s", err.msg);
+            pause_a_moment(webhook);
+        }
+        taken = got == 1 && send_one(webhook, &record);
+    }
+}
+
+static void *work(void *arg)
+{
+    struct errand errand = *(struct errand *)arg;
+    struct webhook *webhook = errand.webhook;
+    free(arg);
+    send_to_host(webhook, webhook->busy[errand.place]); /* ours until we clear it */
+    pthread_mutex_lock(&webhook->lock);
+    webhook->busy[errand.place][0] = '\0';
+    webhook->workers--;
+    webhook->woken = true;
+    pthread_cond_broadcast(&webhook->changed);
+    pthread_mutex_unlock(&webhook->lock);
+    return NULL;
+}
+
+static int start_thread(pthread_t *thread, bool detached, void *(*fn)(void *arg), void *arg)
+{
+    pthread_attr_t attr;
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, STACK_BYTES);
+    pthread_attr_setdetachstate(&attr,
+                                detached ? PTHREAD_CREATE_DETACHED : PTHREAD_CREATE_JOINABLE);
+    int rc = pthread_create(thread, &attr, fn, arg);
+    pthread_attr_destroy(&attr);
+    return rc ? -1 : 0;
+}
+
+static int free_place_locked(const struct webhook *webhook)
+{
+    int place = 0;
+    while (place < WEBHOOK_WORKERS && webhook->busy[place][0])
+        place++;
+    return place;
+}
+
+/* 1, 0 when all are at work, -1 when there is no thread to be had. */
+static int start_worker(struct webhook *webhook, const char *host)
+{
+    pthread_t thread;
+    struct errand *errand = malloc(sizeof(*errand));
+    if (!errand)
+        return -1;
+    pthread_mutex_lock(&webhook->lock);
+    int place = free_place_locked(webhook), started = 0;
+    if (place < WEBHOOK_WORKERS && !webhook->stopping) {
+        *errand = (struct errand){webhook, place};
+        snprintf(webhook->busy[place], WEBHOOK_HOST_SIZE, "%s", host);
+        started = start_thread(&thread, true, work, errand) ? -1 : 1;
+        if (started < 0)
+            webhook->busy[place][0] = '\0';
+        else
+            webhook->workers++;
+    }
+    pthread_mutex_unlock(&webhook->lock);
+    if (started != 1)
+        free(errand);
+    return started;
+}
+
+/* --- the thread that looks ----------------------------------------------------------------- */
+
+static bool is_busy(struct webhook *webhook, const char *host)
+{
+    bool busy = false;
+    pthread_mutex_lock(&webhook->lock);
+    for (int i = 0; i < WEBHOOK_WORKERS; i++)
+        busy |= strcmp(webhook->busy[i], host) == 0;
+    pthread_mutex_unlock(&webhook->lock);
+    return busy;
+}
+
+/* Starts what is due. Returns how long nothing else will be: a worker's end wakes us anyhow. */
+static int64_t look(struct webhook *webhook)
+{
+    struct err err;
+    struct webhook_host hosts[2 * WEBHOOK_WORKERS]; /* half of them may be at work */
+    int64_t now = clock_real_ms();
+    int count = store_webhook_hosts(webhook->config.store, now, hosts, 2 * WEBHOOK_WORKERS, &err);
+    if (count < 0) {
+        log_error("webhook", "%s", err.msg);
+        return TROUBLE_MS;
+    }
+    for (int i = 0; i < count; i++) {
+        if (is_busy(webhook, hosts[i].host))
+            continue;
+        if (hosts[i].due_ms > now)
+            return hosts[i].due_ms - now < LOOK_AGAIN_MS ? hosts[i].due_ms - now : LOOK_AGAIN_MS;
+        int started = start_worker(webhook, hosts[i].host);
+        if (started < 1)
+            return started < 0 ? TROUBLE_MS : LOOK_AGAIN_MS;
+    }
+    return LOOK_AGAIN_MS;
+}
+
+static void *look_and_sleep(void *arg)
+{
+    struct webhook *webhook = arg;
+    pthread_mutex_lock(&webhook->lock);
+    while (!webhook->stopping) {
+        webhook->woken = false;
+        pthread_mutex_unlock(&webhook->lock);
+        int64_t until = clock_mono_ms() + look(webhook), left;
+        pthread_mutex_lock(&webhook->lock);
+        while (!webhook->stopping && !webhook->woken && (left = until - clock_mono_ms()) > 0)
+            cond_wait(&webhook->changed, &webhook->lock, left);
+    }
+    pthread_mutex_unlock(&webhook->lock);
+    return NULL;
+}
+
+/* --- life ---------------------------------------------------------------------------------- */
+
+struct webhook *webhook_new(const struct webhook_config *config, struct err *err)
+{
+    struct webhook *webhook = calloc(1, sizeof(*webhook));
+    if (!webhook) {
+        err_sys(err, "webhooks");
+        return NULL;
+    }
+    webhook->config = *config;
+    pthread_mutex_init(&webhook->lock, NULL);
+    cond_init(&webhook->changed);
+    store_on_webhook(config->store, on_due, webhook);
+    return webhook;
+}
+
+int webhook_start(struct webhook *webhook, struct err *err)
+{
+    webhook->running = start_thread(&webhook->thread, false, look_and_sleep, webhook) == 0;
+    return webhook->running ? 0 : err_set(err, ERR_INTERNAL, "cannot start the webhooks' thread");
+}
+
+void webhook_stop(struct webhook *webhook)
+{
+    if (!webhook)
+        return;
+    pthread_mutex_lock(&webhook->lock);
+    webhook->stopping = true;
+    pthread_cond_broadcast(&webhook->changed);
+    while (webhook->workers > 0) /* each asks once a second whether it is to stop */
+        cond_wait(&webhook->changed, &webhook->lock, LOOK_AGAIN_MS);
+    pthread_mutex_unlock(&webhook->lock);
+    if (webhook->running)
+        pthread_join(webhook->thread, NULL);
+    webhook->running = false;
+}
+
+void webhook_free(struct webhook *webhook)
+{
+    if (!webhook)
+        return;
+    webhook_stop(webhook);
+    store_on_webhook(webhook->config.store, NULL, NULL);
+    pthread_cond_destroy(&webhook->changed);
+    pthread_mutex_destroy(&webhook->lock);
+    free(webhook);
+}
+
+int webhook_numbers(struct webhook *webhook, struct webhook_numbers *ret_numbers, struct err *err)
+{
+    int64_t counts[WEBHOOK_STATE_COUNT];
+    if (store_webhook_count(webhook->config.store, counts, err))
+        return -1;
+    *ret_numbers = (struct webhook_numbers){.delivered = webhook->delivered,
+                                            .failed = webhook->failed,
+                                            .dead = webhook->dead,
+                                            .pending = counts[WEBHOOK_PENDING]};
+    return 0;
+}

@@ -1,0 +1,262 @@
+#include "runner/worker/steps.h"
+
+#include "base/clock.h"
+#include "base/form.h"
+#include "base/log.h"
+#include "base/path.h"
+#include "google/secret.h"
+#include "google/storage.h"
+#include "runner/spec/spec.h"
+#include "runner/worker/claim.h"
+#include "runner/worker/courier.h"
+#include "runner/worker/deliver.h"
+#include "runner/worker/outcome.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define RESULT_GIVE_UP_MS (10 * 60 * 1000)
+#define IDLE_MS 2000
+
+/* --- the payload ---------------------------------------------------------------------------- */
+
+/* A failure here is made up for at the end. */
+static void delete_payload(struct job *job)
+{
+    struct err err;
+    char name[SESSION_NAME_SIZE];
+    session_name(job->id, SESSION_PAYLOAD, name);
+    if (job->payload_generation == 0)
+        return;
+    if (storage_delete(job->cloud.google, job->cloud.bucket, name, job->payload_generation, &err) &&
+        err.code != ERR_MISMATCH) { /* another lies there by now: not ours to delete */
+        log_warn("job", "the payload could not be deleted: %s", err.msg);
+        return;
+    }
+    job->payload_generation = 0;
+}
+
+static int open_payload(struct job *job, struct err *err)
+{
+    int64_t generation;
+    char name[SESSION_NAME_SIZE];
+    AUTO(buf) struct buf sealed = BUF_INIT(PAYLOAD_BYTES_MAX);
+    session_name(job->id, SESSION_PAYLOAD, name);
+    if (storage_get(job->cloud.google, job->cloud.bucket, name, &sealed, &generation, err) ||
+        payload_open(&job->cloud, job->id, sealed.data, sealed.len, &job->payload, err))
+        return -1;
+    if (job->payload.attempt != job->attempt)
+        return err_set(err, ERR_MISMATCH, "the payload is attempt %d's, this is attempt %d",
+                       job->payload.attempt, job->attempt);
+    job->payload_generation = generation;
+    delete_payload(job);
+    return 0;
+}
+
+/* --- the credential ------------------------------------------------------------------------- */
+
+/* The key becomes the configured one: in memory only, and known to the proxy only. */
+static int take_key(struct job *job, struct err *err)
+{
+    AUTO(buf_wipe) struct buf key = BUF_INIT(SECRET_BYTES_MAX);
+    if (secret_access(job->cloud.google, job->cloud.api_key_secret, &key, NULL, err))
+        return err_wrap(err, "CLOUD_API_KEY_SECRET");
+    while (key.len > 0 && strchr(" \t\r\n", key.data[key.len - 1]))
+        key.data[--key.len] = '\0';
+    if (key.len == 0 || strlen(key.data) != key.len || !form_is_token(key.data))
+        return err_set(err, ERR_CONFIG,
+                       "CLOUD_API_KEY_SECRET holds no key: printable ASCII, one line");
+    char *copy = strdup(key.data);
+    if (!copy || redact_add(job->secrets, copy)) {
+        free(copy);
+        return err_sys(err, "CLOUD_API_KEY_SECRET");
+    }
+    free(job->config->anthropic_api_key);
+    job->config->anthropic_api_key = copy; /* nobody else has seen the configuration yet */
+    return 0;
+}
+
+/* What the task's spec tells us: its secrets, which no line of the log may hold, and whether it
+ * brings a credential. */
+static int take_credential(struct job *job, struct err *err)
+{
+    const struct payload *payload = &job->payload;
+    AUTO(task_spec)
+    struct task_spec *spec =
+        task_spec_load(payload->spec, strlen(payload->spec),
+                       *payload->secrets ? payload->secrets : NULL, strlen(payload->secrets), err);
+    if (!spec || task_spec_redact(spec, job->secrets))
+        return spec ? err_sys(err, "secrets") : err_wrap(err, "the task's request");
+    if (strcmp(payload->kind, "claude") != 0 || spec->anthropic_api_key ||
+        spec->anthropic_oauth_token)
+        return 0;
+    if (job->cloud.api_key_secret)
+        return take_key(job, err);
+    return job->config->anthropic_api_key
+               ? 0
+               : err_set(err, ERR_LOGIN,
+                         "the request brings no credential and CLOUD_API_KEY_SECRET is not set; a "
+                         "login does not leave the house");
+}
+
+/* --- the task ------------------------------------------------------------------------------- */
+
+struct follow {
+    struct engine_watch watch; /* first */
+    struct job *job;
+    struct courier *courier;
+};
+
+static void on_ended(struct engine_watch *watch)
+{
+    job_set_ended(((struct follow *)watch)->job);
+}
+
+static void on_grew(struct engine_watch *watch, int64_t end)
+{
+    courier_grew(((struct follow *)watch)->courier, end);
+}
+
+static int submit(struct job *job, struct err *err)
+{
+    bool created;
+    AUTO(task_record) struct task_record record = {0};
+    const struct payload *payload = &job->payload;
+    /* not `shared`: nobody here will log in, or wait for a limit to pass */
+    const struct task_new task = {.id = job->id,
+                                  .kind = payload->kind,
+                                  .spec = payload->spec,
+                                  .secrets = *payload->secrets ? payload->secrets : NULL,
+                                  .caller = "cloud",
+                                  .request_id = payload->request_id};
+    int rc = engine_submit(job->core.engine, &task, &record, &created, err);
+    payload_done(&job->payload);
+    return rc;
+}
+
+/* Runs the submitted task to its end. False when its end does not come in time. */
+static bool follow_task(struct job *job, struct courier *courier)
+{
+    struct engine *engine = job->core.engine;
+    struct follow follow = {.watch = {.ended = on_ended, .grew = on_grew, .patient = true},
+                            .job = job,
+                            .courier = courier};
+    if (engine_watch(engine, job->id, &follow.watch) == 0)
+        job_set_ended(job);
+    job_set_engine(job, engine);
+    bool ended = job_await_end(job);
+    job_set_engine(job, NULL);
+    if (!ended)
+        engine_unwatch(engine, job->id, &follow.watch, false);
+    return ended && engine_wait_idle(engine, IDLE_MS);
+}
+
+static bool run_task(struct job *job, struct err *err)
+{
+    AUTO(str) char *events = NULL;
+    if (submit(job, err))
+        return false;
+    events = engine_events_path(job->core.engine, job->id);
+    struct courier *courier = events ? courier_start(job, events, err) : NULL;
+    if (!courier) {
+        if (!events)
+            err_sys(err, "events");
+        return false;
+    }
+    bool ended = follow_task(job, courier);
+    job->result.events_bytes = courier_finish(courier);
+    if (ended)
+        return outcome_read(job, err) == 0;
+    err_set(err, ERR_BUSY, "the task could not be ended in time");
+    return false;
+}
+
+static const char *reason_of(const struct err *err)
+{
+    switch ((int)err->code) {
+    case ERR_LOGIN:
+        return "login_required";
+    case ERR_NO_SPACE:
+        return "disk_full";
+    default:
+        return "cloud_error";
+    }
+}
+
+static bool prepare(struct job *job, struct err *err)
+{
+    struct err ignored;
+    if (open_payload(job, err) || take_credential(job, err))
+        return false;
+    if (claim_describe(job, &ignored))
+        log_warn("job", "metadata: %s", ignored.msg);
+    return core_build(&job->core, job->config, err) == 0 && core_start(&job->core, err) == 0;
+}
+
+bool steps_run(struct job *job)
+{
+    struct err err = ERR_INIT;
+    if (!prepare(job, &err) || job_is_hurried(job) || !run_task(job, &err)) {
+        if (job_is_hurried(job) && !job_is_lost(job))
+            outcome_fail(job, "interrupted", "the execution was stopped while the task ran");
+        else
+            outcome_fail(job, reason_of(&err), err.msg);
+        log_error("job", "the task was not run to its end: %s", job->result.outcome.error);
+    }
+    core_stop(&job->core);
+    return core_free(&job->core);
+}
+
+/* --- handing in ----------------------------------------------------------------------------- */
+
+int steps_hand_in_outputs(struct job *job, struct err *err)
+{
+    struct task_outcome *outcome = &job->result.outcome;
+    AUTO(buf) struct buf dir = BUF_INIT(8192), why = BUF_INIT(1024);
+    buf_addf(&dir, "%s/tasks/%s/outputs", job->state_dir, job->id);
+    if (!buf_ok(&dir) || deliver_outputs(job, buf_str(&dir), err) == 0)
+        return 0;
+    if (job_is_lost(job))
+        return -1;
+    log_error("job", "outputs: %s", err->msg);
+    buf_addf(&why, "its outputs could not be stored: %s", err->msg);
+    if (outcome->state == TASK_COMPLETED)
+        outcome_fail(job, job_is_hurried(job) ? "interrupted" : "cloud_error", buf_str(&why));
+    return 0;
+}
+
+static int print_result(struct job *job, struct buf *text, struct err *err)
+{
+    struct task_outcome *outcome = &job->result.outcome;
+    job->result.attempt = job->attempt;
+    job->result.started_ms = job->started_ms;
+    job->result.ended_ms = clock_real_ms();
+    session_result_print(&job->result, text);
+    if (!buf_ok(text)) { /* an answer of control characters: six bytes each */
+        buf_done(text);
+        text->failed = false;
+        buf_clear(&outcome->output);
+        outcome->truncated = true;
+        session_result_print(&job->result, text);
+    }
+    return buf_check(text, SESSION_RESULT, err);
+}
+
+int steps_hand_in_result(struct job *job, struct err *err)
+{
+    char name[SESSION_NAME_SIZE];
+    AUTO(buf) struct buf text = BUF_INIT(RESULT_BYTES_MAX);
+    delete_payload(job);
+    if (print_result(job, &text, err))
+        return -1;
+    session_name(job->id, SESSION_RESULT, name);
+    const struct parcel parcel = {.name = name,
+                                  .type = "application/json",
+                                  .data = text.data,
+                                  .size = (int64_t)text.len,
+                                  .fresh = true};
+    return deliver(job, &parcel, RESULT_GIVE_UP_MS, err);
+}

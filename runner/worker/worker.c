@@ -1,0 +1,234 @@
+#include "runner/worker/worker.h"
+
+#include "base/log.h"
+#include "base/path.h"
+#include "base/str.h"
+#include "runner/core/process.h"
+#include "runner/version.h"
+#include "runner/worker/claim.h"
+#include "runner/worker/job.h"
+#include "runner/worker/steps.h"
+
+#include <limits.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define EXIT_NOT_OURS 3
+#define KILL_GRACE_S 2 /* Cloud Run itself gives ten seconds for everything */
+
+static const char usage[] =
+    "usage: claude-runner job\n"
+    "\n"
+    "Runs one task inside a Cloud Run execution: takes the request from the bucket, puts events,\n"
+    "outputs and result there. Its environment says which:\n"
+    "\n"
+    "  TASK_ID, TASK_ATTEMPT\n"
+    "\n"
+    "and how to reach Google Cloud (`claude-runner serve --help` has all variables):\n"
+    "\n"
+    "  GCP_PROJECT_ID, GCS_LOGS_BUCKET, KMS_LOCATION, KMS_KEY_RING, KMS_KEY_NAME,\n"
+    "  CLOUDRUN_JOB_NAME (else CLOUD_RUN_JOB), CLOUD_API_KEY_SECRET\n"
+    "\n"
+    "Exit status: 0 the result is in the bucket, 1 a failure, 2 a wrong call or configuration,\n"
+    "3 the attempt is somebody else's.\n";
+
+/* --- configuration -------------------------------------------------------------------------- */
+
+static int read_task(struct job *job, struct err *err)
+{
+    int64_t attempt;
+    const char *id = getenv(SESSION_ENV_TASK), *number = getenv(SESSION_ENV_ATTEMPT);
+    const char *execution = getenv("CLOUD_RUN_EXECUTION");
+    if (!id || !id_is_valid(id))
+        return err_set(err, ERR_CONFIG, SESSION_ENV_TASK " must be the id of a task, got '%.80s'",
+                       id ? id : "");
+    if (!number || str_to_int(number, 0, INT_MAX, &attempt))
+        return err_set(err, ERR_CONFIG, SESSION_ENV_ATTEMPT " must be 0..%d, got '%.80s'", INT_MAX,
+                       number ? number : "");
+    snprintf(job->id, sizeof(job->id), "%s", id);
+    job->attempt = (int)attempt;
+    job->execution = execution ? execution : "";
+    return 0;
+}
+
+/* A directory of this attempt's own. Everything that lasts is in the bucket. */
+static int make_state_dir(struct job *job, struct err *err)
+{
+    const char *base = getenv("RUNNER_STATE_DIR");
+    if (!base)
+        base = getenv("TMPDIR");
+    if (!base)
+        base = "/tmp";
+    if (path_make_dirs(base, 0711, err))
+        return -1;
+    char *dir = path_join(base, "claude-runner-job-XXXXXX");
+    if (!dir || !mkdtemp(dir) || chmod(dir, 0711)) {
+        err_sys(err, "cannot make a directory in '%s'", base);
+        free(dir);
+        return -1;
+    }
+    job->state_dir = dir;
+    return 0;
+}
+
+/* What is different here from home: one task, a private place, no login whatever lies around. */
+static int adapt_config(struct job *job, struct err *err)
+{
+    struct config *config = job->config;
+    const char *name = getenv("CLOUD_RUN_JOB");
+    if (!config->cloudrun_job_name && name)
+        config->cloudrun_job_name = strdup(name);
+    free(config->state_dir);
+    free(config->claude_config_dir);
+    config->state_dir = strdup(job->state_dir);
+    config->claude_config_dir = path_join(job->state_dir, "no-login");
+    config->max_concurrent_tasks = 1;
+    if (config->kill_grace_seconds > KILL_GRACE_S)
+        config->kill_grace_seconds = KILL_GRACE_S;
+    return config->state_dir && config->claude_config_dir ? 0 : err_sys(err, "configuration");
+}
+
+static struct config *load_config(void)
+{
+    struct err err;
+    AUTO(config_report) struct config_report report = {0};
+    const struct config_source source = {.env = environ, .no_callers = true};
+    struct config *config = config_load(&source, &report, &err);
+    for (size_t i = 0; i < report.errors.count; i++)
+        fprintf(stderr, "claude-runner: error: %s\n", report.errors.items[i]);
+    if (!config && report.errors.count == 0)
+        fprintf(stderr, "claude-runner: error: %s\n", err.msg);
+    return config;
+}
+
+/* --- signals -------------------------------------------------------------------------------- */
+
+struct listener {
+    struct job *job;
+    pthread_t thread;
+    _Atomic bool stop;
+};
+
+static void *listen_for_signals(void *arg)
+{
+    struct listener *listener = arg;
+    log_set_task(listener->job->id);
+    while (!atomic_load(&listener->stop)) {
+        int got = process_signal(-1);
+        if (got != SIGTERM && got != SIGINT)
+            continue;
+        log_warn("job", "told to stop (signal %d): the task ends as interrupted", got);
+        job_hurry(listener->job);
+    }
+    return NULL;
+}
+
+static int start_listening(struct listener *listener, struct err *err)
+{
+    int rc = pthread_create(&listener->thread, NULL, listen_for_signals, listener);
+    return rc ? err_set(err, ERR_INTERNAL, "cannot start a thread: %s", strerror(rc)) : 0;
+}
+
+static void stop_listening(struct listener *listener)
+{
+    atomic_store(&listener->stop, true);
+    pthread_kill(listener->thread, SIGHUP); /* it wakes for that, too */
+    pthread_join(listener->thread, NULL);
+}
+
+/* --- the job -------------------------------------------------------------------------------- */
+
+static int fail(const char *what, const struct err *err)
+{
+    log_error("job", "%s: %s", what, err->msg);
+    return err_exit(err->code);
+}
+
+/* From the claim to the result. *ret_quiet: no thread of ours runs any more. */
+static int work(struct job *job, bool *ret_quiet)
+{
+    struct err err;
+    int taken = claim_take(job, &err);
+    if (taken < 0)
+        return fail("cannot claim the task", &err);
+    if (taken == 0) {
+        log_error("job", "attempt %d has been claimed by somebody else", job->attempt);
+        return EXIT_NOT_OURS;
+    }
+    log_info("job", "attempt %d, execution '%s', version " RUNNER_VERSION, job->attempt,
+             job->execution);
+    struct pulse *pulse = pulse_start(job, &err);
+    if (!pulse)
+        return fail("cannot begin", &err);
+    *ret_quiet = steps_run(job);
+    int rc = job_is_lost(job) ? -1 : steps_hand_in_outputs(job, &err);
+    *ret_quiet &= pulse_stop(pulse); /* nothing comes after the result */
+    if (rc || job_is_lost(job) || steps_hand_in_result(job, &err))
+        return job_is_lost(job) ? EXIT_NOT_OURS : fail("the result is not stored", &err);
+    log_info("job", "the result is stored: %s%s%s", task_state_name(job->result.outcome.state),
+             job->result.outcome.reason[0] ? ", " : "", job->result.outcome.reason);
+    return 0;
+}
+
+static int run_job(struct job *job, bool *ret_quiet)
+{
+    struct err err;
+    if (make_state_dir(job, &err) || adapt_config(job, &err) ||
+        cloud_open(job->config, &job->cloud, &err))
+        return fail("cannot begin", &err);
+    const char *identity = google_identity(job->cloud.google);
+    log_info("job", "as %s", identity ? identity : "nobody: no Google credentials were found");
+    struct listener listener = {.job = job};
+    if (start_listening(&listener, &err))
+        return fail("cannot begin", &err);
+    int status = work(job, ret_quiet);
+    stop_listening(&listener);
+    return status;
+}
+
+static void take_apart(struct job *job)
+{
+    struct err err;
+    if (job->state_dir && path_remove_tree(job->state_dir, &err))
+        log_warn("job", "%s", err.msg);
+    free(job->state_dir);
+    session_result_done(&job->result);
+    payload_done(&job->payload);
+    cloud_close(&job->cloud);
+    config_free(job->config);
+    redact_free(job->secrets);
+}
+
+int worker_job(int argc, char **argv)
+{
+    static struct job job; /* large, and there is one */
+    struct err err;
+    bool quiet = true;
+    if (argc > 1) {
+        bool help = strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0;
+        fputs(usage, help ? stdout : stderr);
+        return help ? 0 : 2;
+    }
+    job_init(&job);
+    job.config = load_config();
+    if (!job.config)
+        return 2;
+    process_settle();
+    job.secrets = job.core.secrets = redact_new();
+    if (!job.secrets || config_redact(job.config, job.secrets))
+        return 1;
+    process_open_log(job.config, job.secrets);
+    if (read_task(&job, &err))
+        return fail("cannot begin", &err);
+    log_set_task(job.id);
+    int status = run_job(&job, &quiet);
+    if (!quiet) /* a thread that cannot be ended needs what we would take away */
+        _exit(status);
+    take_apart(&job);
+    return status;
+}

@@ -1,0 +1,81 @@
+/*
+ * Who we are at Google: credentials, and the access token that they give at the moment. Private to
+ * shared/google.
+ *
+ * Theory of operation. A token is asked for by the first who needs one; all others wait for the
+ * same answer. From TOKEN_EARLY_MS before its end the next caller fetches a new one, while the
+ * others go on with the old one as long as it lives.
+ *
+ *     none ── first caller fetches, others wait ──> fresh ──> early: one fetches, others go on
+ *       ^                                            ^  │                │
+ *       └────────── 401: dropped, end of life ───────┼──┘                │
+ *                                                    └───────────────────┘
+ *
+ * Threads: any, once made.
+ */
+#ifndef GOOGLE_IDENTITY_H
+#define GOOGLE_IDENTITY_H
+
+#include "base/auto.h"
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/strlist.h"
+#include "crypto/crypto.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum identity_kind {
+    IDENTITY_KEY,          /* a service account's private key */
+    IDENTITY_USER,         /* a person's refresh token */
+    IDENTITY_METADATA,     /* the machine's service account */
+    IDENTITY_IMPERSONATED, /* a service account that `source` may act as */
+};
+
+struct token_cache {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    char *text;               /* or NULL */
+    int64_t early_ms, end_ms; /* mono */
+    bool asking;
+    unsigned round;     /* how many answers have come */
+    struct err failure; /* of the last round; ERR_NONE: it gave a token */
+};
+
+struct identity {
+    enum identity_kind kind;
+    char *name;          /* for a person */
+    char *project;       /* or NULL */
+    char *quota_project; /* who pays for a person's calls, or NULL */
+    char *token_url;
+    char *email, *key_id; /* key; the first also: who is impersonated */
+    struct crypto_rsa *key;
+    char *client_id, *client_secret, *refresh_token; /* user */
+    struct strlist delegates;                        /* impersonated */
+    struct identity *source;
+    char *metadata_host;       /* as configured, or NULL for Google's */
+    _Atomic int64_t absent_ms; /* mono: there was no metadata server then; 0: never asked */
+    struct token_cache cache;
+};
+
+/* Reads a credentials file. `iam` is the endpoint of the IAM Credentials API. NULL with ERR_CONFIG
+ * (ERR_NOT_FOUND: no such file); messages hold nothing secret. */
+struct identity *identity_from_file(const char *path, const char *iam, struct err *err);
+struct identity *identity_from_metadata(const char *host, struct err *err);
+/* Takes `source`, also on failure. */
+struct identity *identity_impersonate(struct identity *source, const char *email, const char *iam,
+                                      struct err *err);
+void identity_free(struct identity *identity);
+DEFINE_AUTO(identity, struct identity *, identity_free)
+
+/* Appends a token that lives. */
+int identity_token(struct identity *identity, struct buf *out, struct err *err);
+/* It was refused: nobody gets it again. */
+void identity_drop(struct identity *identity, const char *token);
+
+/* Asks Google for a token (grant.c), total_ms at most; life_ms from now on. */
+int identity_ask(struct identity *identity, int total_ms, struct buf *ret_token,
+                 int64_t *ret_life_ms, struct err *err);
+
+#endif

@@ -1,0 +1,103 @@
+/*
+ * Cloud Storage: objects in buckets. CRC32C is checked both ways; names are any UTF-8.
+ *
+ * Threads: any.
+ */
+#ifndef GOOGLE_STORAGE_H
+#define GOOGLE_STORAGE_H
+
+#include "google/google.h"
+
+#include <sys/types.h>
+
+#define STORAGE_ANY (-1) /* as a generation: whichever is there, or none */
+#define STORAGE_ABSENT 0 /* only when there is none */
+
+struct storage_object {
+    char *name;
+    int64_t generation;
+    int64_t size;
+    uint32_t crc32c;
+    bool has_crc32c;
+    int64_t updated_ms;
+};
+void storage_object_done(struct storage_object *object);
+static inline void auto_storage_object(struct storage_object *object)
+{
+    storage_object_done(object);
+}
+
+/* Where a call stops early; may be NULL. */
+struct storage_stop {
+    bool (*stop)(void *arg);
+    void *arg;
+};
+
+/* Writes an object at once. With a generation (or STORAGE_ABSENT) only over that one, else
+ * ERR_MISMATCH. A try whose answer was lost and that had been carried out counts as done.
+ * ret_object may be NULL. */
+int storage_put(struct google *google, const char *bucket, const char *name, const char *type,
+                const void *data, size_t len, int64_t generation, struct storage_object *ret_object,
+                struct err *err);
+
+/* Writes `size` bytes of an open file from its offset `from`, by a resumable upload: goes on where
+ * it was cut off, flat in memory. */
+int storage_put_file(struct google *google, const char *bucket, const char *name, const char *type,
+                     int fd, int64_t from, int64_t size, int64_t generation,
+                     const struct storage_stop *stop, struct storage_object *ret_object,
+                     struct err *err);
+
+/* An upload whose size is not known before: add pieces, then end it. Nothing is there before the
+ * end; abandoned by storage_upload_free(). */
+struct storage_upload;
+struct storage_upload *storage_upload_new(struct google *google, const char *bucket,
+                                          const char *name, const char *type, int64_t generation,
+                                          struct err *err);
+int storage_upload_add(struct storage_upload *upload, const void *data, size_t len,
+                       struct err *err);
+int storage_upload_end(struct storage_upload *upload, struct storage_object *ret_object,
+                       struct err *err);
+void storage_upload_free(struct storage_upload *upload);
+DEFINE_AUTO(storage_upload, struct storage_upload *, storage_upload_free)
+
+/* Appends a whole object. ERR_NOT_FOUND; ERR_TOO_LARGE when it does not fit; ERR_UPSTREAM when its
+ * checksum is not the one promised. ret_generation may be NULL. */
+int storage_get(struct google *google, const char *bucket, const char *name, struct buf *out,
+                int64_t *ret_generation, struct err *err);
+
+/* Streams `len` bytes of an object from `from` on (len -1: to its end), going on where it was cut
+ * off, always of one generation. write() returns -1 to give up. A whole object's checksum is
+ * checked at its end. */
+struct storage_sink {
+    int (*write)(const char *data, size_t len, void *arg);
+    bool (*stop)(void *arg); /* or NULL */
+    void *arg;
+};
+int storage_read(struct google *google, const char *bucket, const char *name, int64_t from,
+                 int64_t len, const struct storage_sink *sink, struct err *err);
+
+/* What is known of an object. ERR_NOT_FOUND. */
+int storage_stat(struct google *google, const char *bucket, const char *name,
+                 struct storage_object *ret_object, struct err *err);
+
+/* Objects in order of their names, all pages. */
+struct storage_list {
+    const char *prefix;       /* or NULL */
+    const char *start_offset; /* names at or after it; or NULL */
+    int max;                  /* objects; 0: all */
+};
+/* Calls fn for each until it returns non-zero; the object is the callee's for the call. */
+int storage_list(struct google *google, const char *bucket, const struct storage_list *wish,
+                 int (*fn)(const struct storage_object *object, void *arg), void *arg,
+                 struct err *err);
+
+/* Puts up to 32 objects together into one. */
+int storage_compose(struct google *google, const char *bucket, const char *const *names,
+                    size_t count, const char *to, const char *type, int64_t generation,
+                    struct storage_object *ret_object, struct err *err);
+
+/* 0 also when there is none. */
+int storage_delete(struct google *google, const char *bucket, const char *name, int64_t generation,
+                   struct err *err);
+
+#endif

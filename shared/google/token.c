@@ -1,0 +1,108 @@
+#include "base/clock.h"
+#include "base/cond.h"
+#include "google/identity.h"
+#include "google/limits.h"
+
+#include <string.h>
+
+static bool is_alive_locked(const struct token_cache *cache)
+{
+    return cache->text && clock_mono_ms() < cache->end_ms;
+}
+
+static void forget_locked(struct token_cache *cache)
+{
+    if (cache->text)
+        explicit_bzero(cache->text, strlen(cache->text));
+    free(cache->text);
+    cache->text = NULL;
+}
+
+static void keep_locked(struct token_cache *cache, struct buf *token, int64_t life_ms)
+{
+    int64_t now = clock_mono_ms();
+    int64_t early = TOKEN_EARLY_MS < life_ms / 2 ? TOKEN_EARLY_MS : life_ms / 2;
+    forget_locked(cache);
+    cache->text = buf_steal(token);
+    cache->end_ms = now + life_ms;
+    cache->early_ms = cache->end_ms - early;
+    cache->failure = (struct err){0};
+}
+
+/* Asks without the lock, for everybody. */
+static void refresh_locked(struct identity *identity)
+{
+    struct token_cache *cache = &identity->cache;
+    struct err err = ERR_INIT;
+    int64_t life_ms = 0;
+    AUTO(buf_wipe) struct buf token = BUF_INIT(TOKEN_BYTES_MAX);
+    int total_ms = is_alive_locked(cache) ? TOKEN_PATIENCE_MS : TOKEN_MS;
+    cache->asking = true;
+    pthread_mutex_unlock(&cache->lock);
+    int rc = identity_ask(identity, total_ms, &token, &life_ms, &err);
+    pthread_mutex_lock(&cache->lock);
+    cache->asking = false;
+    cache->round++;
+    if (rc == 0) {
+        keep_locked(cache, &token, life_ms);
+    } else {
+        cache->failure = err;
+        cache->early_ms = clock_mono_ms() + TOKEN_PAUSE_MS; /* counts while the old one lives */
+    }
+    pthread_cond_broadcast(&cache->changed);
+}
+
+/* Until the one who asks has an answer, whatever it is. */
+static void await_locked(struct token_cache *cache)
+{
+    unsigned round = cache->round;
+    while (cache->asking && cache->round == round)
+        if (!cond_wait(&cache->changed, &cache->lock, 2 * TOKEN_MS))
+            return;
+}
+
+/* Brings about a token or a failure. A token that nobody could use yet may have been refused and
+ * dropped by a faster caller, so once more. */
+static void obtain_locked(struct identity *identity)
+{
+    struct token_cache *cache = &identity->cache;
+    for (int tries = 0; tries < 3 && !cache->text; tries++) {
+        if (cache->asking)
+            await_locked(cache);
+        else
+            refresh_locked(identity);
+        if (cache->failure.code != ERR_NONE)
+            return;
+    }
+}
+
+int identity_token(struct identity *identity, struct buf *out, struct err *err)
+{
+    struct token_cache *cache = &identity->cache;
+    int rc = -1;
+    pthread_mutex_lock(&cache->lock);
+    if (!is_alive_locked(cache)) {
+        forget_locked(cache);
+        obtain_locked(identity); /* used even when its life is over at once */
+    } else if (clock_mono_ms() >= cache->early_ms && !cache->asking) {
+        refresh_locked(identity);
+    }
+    if (cache->text)
+        rc = buf_adds(out, cache->text) ? buf_check(out, "the access token", err) : 0;
+    else if (cache->failure.code != ERR_NONE)
+        *err = cache->failure;
+    else
+        err_set(err, ERR_TIMEOUT, "no access token came in time");
+    pthread_mutex_unlock(&cache->lock);
+    return rc;
+}
+
+void identity_drop(struct identity *identity, const char *token)
+{
+    struct token_cache *cache = &identity->cache;
+    pthread_mutex_lock(&cache->lock);
+    bool same = cache->text && strcmp(cache->text, token) == 0;
+    if (same)
+        forget_locked(cache);
+    pthread_mutex_unlock(&cache->lock);
+}

@@ -1,0 +1,55 @@
+#include "google_world.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct world_options world;
+
+static const struct {
+    const char *name;
+    int64_t value;
+} settings[] = {
+    {"pageSize", 2},                 /* the most that a page of a list holds */
+    {"pageEpoch", 0},                /* tokens of another epoch have expired */
+    {"tokenLifetime", 3600},         /* seconds */
+    {"tokenEpoch", 0},               /* likewise */
+    {"startDelayMs", 0},             /* of an execution: a cold start */
+    {"stopGraceMs", 10000},          /* between SIGTERM and SIGKILL */
+    {"maxExecutions", 1000},         /* that run at once */
+    {"operationDelayMs", 20},        /* before what is made or changed is there */
+    {"uploadLifetimeMs", 604800000}, /* of a resumable upload */
+    {"enforceServices", 0},          /* 1: only services that are switched on answer */
+    {"iam", 0},                      /* 1: policies are enforced; listed permissions always are */
+};
+
+static cJSON *document(void)
+{
+    cJSON *json = store_get("settings");
+    if (json)
+        return json;
+    json = cJSON_CreateObject();
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
+        cJSON_AddNumberToObject(json, settings[i].name, (double)settings[i].value);
+    store_put("settings", json);
+    return json;
+}
+
+int64_t world_setting(const char *name)
+{
+    return json_int(document(), name, 0);
+}
+
+bool world_set(const char *name, int64_t value)
+{
+    cJSON *json = document();
+    if (!cJSON_GetObjectItemCaseSensitive(json, name))
+        return false;
+    json_set_number(json, name, (double)value);
+    store_put("settings", json);
+    return true;
+}
+
+cJSON *world_settings(void)
+{
+    return cJSON_Duplicate(document(), 1);
+}
