@@ -41,7 +41,7 @@ void print_task(const struct task_record *record, bool whole, struct json_writer
     json_add_text(w, "kind", record->kind);
     json_add_text(w, "status", task_state_name(record->state));
     json_add_text(w, "reason", record->reason[0] ? record->reason : NULL);
-    json_add_text(w, "executor", "local");
+    json_add_text(w, "executor", task_place_name(record->place));
     json_add_int(w, "priority", record->priority);
     json_add_int(w, "attempts", record->attempts);
     add_time(w, "createdAt", record->created_ms);

@@ -22,7 +22,12 @@
 #include <stddef.h>
 
 enum config_jail { CONFIG_JAIL_AUTO, CONFIG_JAIL_FULL, CONFIG_JAIL_RESTRICTED, CONFIG_JAIL_NONE };
-enum config_overflow { OVERFLOW_OFF, OVERFLOW_FULL, OVERFLOW_UNAVAILABLE, OVERFLOW_ALWAYS };
+enum config_overflow {
+    OVERFLOW_OFF,
+    OVERFLOW_FULL,        /* no slot here for so long */
+    OVERFLOW_UNAVAILABLE, /* and when a pause keeps tasks from running here */
+    OVERFLOW_ALWAYS,      /* at once */
+};
 enum config_log_format { CONFIG_LOG_AUTO, CONFIG_LOG_JSON, CONFIG_LOG_TEXT };
 
 /* One of the secrets of RUNNER_SECRET. */

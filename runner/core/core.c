@@ -122,6 +122,15 @@ static int build_account(struct core *core, struct err *err)
     return core->proxy ? 0 : -1;
 }
 
+struct engine_limits core_limits(const struct config *config)
+{
+    return (struct engine_limits){.slots = config->max_concurrent_tasks,
+                                  .queue_max = config->queue_max,
+                                  .cloud_slots = config->cloud_max_executions,
+                                  .overflow = (enum config_overflow)config->overflow,
+                                  .overflow_after_ms = config->overflow_after_ms};
+}
+
 static int build_engine(struct core *core, const struct config *config, struct err *err)
 {
     core->claude.launcher = core->launcher;
@@ -137,8 +146,8 @@ static int build_engine(struct core *core, const struct config *config, struct e
                                          .kinds = core->kinds,
                                          .uid = core->claude.uid,
                                          .gid = core->claude.gid,
-                                         .slots = config->max_concurrent_tasks,
-                                         .queue_max = config->queue_max};
+                                         .cloud = core->cloud.run ? &core->cloud : NULL,
+                                         .limits = core_limits(config)};
     core->engine = engine_new(&engine, err);
     return core->engine ? 0 : -1;
 }
@@ -163,7 +172,11 @@ static int probe_launch(struct core *core, const struct config *config, struct e
         continue;
     int status = child_status(child);
     child_free(child);
-    return status == 0 ? 0 : err_set(err, ERR_INTERNAL, "starting a program as a task failed");
+    if (status == 0)
+        return 0;
+    return err_set(err, ERR_INTERNAL,
+                   "starting a program as a task failed: '%s' ended with wait status %d",
+                   plan->argv.items[0], status);
 }
 
 int core_build(struct core *core, const struct config *config, struct err *err)

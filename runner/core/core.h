@@ -32,14 +32,19 @@ struct core {
     struct engine *engine;
     struct claude claude;
     struct task_kind kinds[2];
+    struct task_kind cloud; /* runs tasks of every kind in the cloud; zeroed: nobody does */
 };
 
-/* Builds all parts; none does anything yet. `core` is zeroed before, but for `secrets`; it is to be
- * stopped and freed also after a failure, and may be when it was never built. */
+/* Builds all parts; none does anything yet. `core` is zeroed before, but for `secrets` and
+ * `cloud` (whose arg may come later, until core_start()); it is to be stopped and freed also after
+ * a failure, and may be when it was never built. */
 int core_build(struct core *core, const struct config *config, struct err *err);
 
 /* Begins: watches the login, tries whether a task's user can run anything, starts tasks. */
 int core_start(struct core *core, struct err *err);
+
+/* What a configuration says of the engine's limits. */
+struct engine_limits core_limits(const struct config *config);
 
 /* The login, or the configuration, may have changed. */
 void core_look_at_login(struct core *core);

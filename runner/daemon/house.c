@@ -159,6 +159,7 @@ int house_reconfigure(struct house *house, struct config *config, struct err *er
     atomic_store(&house->core.config, config);
     log_set_level((enum log_level)config->log_level);
     core_look_at_login(&house->core);
-    engine_resize(house->core.engine, config->max_concurrent_tasks, config->queue_max);
+    const struct engine_limits limits = core_limits(config);
+    engine_set_limits(house->core.engine, &limits);
     return 0;
 }

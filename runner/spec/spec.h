@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "base/redact.h"
 #include "base/strlist.h"
+#include "runner/spec/executor.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -22,8 +23,6 @@
 #define SPEC_PROMPT_MAX (1 << 20)
 #define SPEC_ARG_MAX 102400 /* one argument of exec: the kernel's limit is 128 KiB */
 #define SPEC_TIMEOUT_MAX_MS (7 * 24 * 3600 * 1000)
-
-enum task_executor { EXECUTOR_AUTO, EXECUTOR_LOCAL, EXECUTOR_CLOUD };
 
 /* What a kind of field becomes in struct task_spec. Text is NULL, a number 0 and a list empty when
  * the field was not given and has no default; ENUM is the index of its choice. */

@@ -27,6 +27,7 @@ static int expire_in_db(struct db *db, void *arg, struct err *err)
     for (size_t i = 0; i < ids->count; i++)
         if (db_run(db, err, "DELETE FROM tasks WHERE id=? AND state>3", "s", ids->items[i]) ||
             db_run(db, err, "DELETE FROM outputs WHERE task_id=?", "s", ids->items[i]) ||
+            db_run(db, err, "DELETE FROM placements WHERE task_id=?", "s", ids->items[i]) ||
             db_run(db, err, "DELETE FROM idempotency WHERE task_id=?", "s", ids->items[i]))
             return -1;
     return 0;

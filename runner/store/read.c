@@ -34,7 +34,7 @@ static char *copy_text(struct db_stmt *stmt, int column)
 
 #define RECORD_COLUMNS                                                           \
     "seq,id,kind,state,reason,priority,attempts,created_ms,started_ms,ended_ms," \
-    "retry_interrupted,shared,spec,summary,caller,request_id"
+    "retry_interrupted,shared,spec,summary,caller,request_id,executor,place,stays"
 
 static void read_record(struct db_stmt *stmt, struct task_record *record)
 {
@@ -52,6 +52,9 @@ static void read_record(struct db_stmt *stmt, struct task_record *record)
         .summary = copy_text(stmt, 13),
         .caller = copy_text(stmt, 14),
         .request_id = copy_text(stmt, 15),
+        .executor = (enum task_executor)db_int(stmt, 16),
+        .place = (enum task_place)db_int(stmt, 17),
+        .stays = copy_text(stmt, 18),
     };
     snprintf(record->id, sizeof(record->id), "%s", db_text(stmt, 1));
     snprintf(record->kind, sizeof(record->kind), "%s", db_text(stmt, 2));

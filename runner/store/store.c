@@ -29,6 +29,11 @@ bool task_state_is_active(enum task_state state)
     return states[state].active;
 }
 
+const char *task_place_name(enum task_place place)
+{
+    return place == PLACE_CLOUD ? "cloud" : "local";
+}
+
 int task_state_parse(const char *name, enum task_state *ret_state)
 {
     for (int i = 0; i < TASK_STATE_COUNT; i++) {
@@ -42,6 +47,7 @@ int task_state_parse(const char *name, enum task_state *ret_state)
 
 void task_record_done(struct task_record *record)
 {
+    free(record->stays);
     free(record->spec);
     free(record->summary);
     free(record->caller);
@@ -58,7 +64,10 @@ static const char schema[] =
     " started_ms INTEGER NOT NULL DEFAULT 0, ended_ms INTEGER NOT NULL DEFAULT 0,"
     " retry_interrupted INTEGER NOT NULL, shared INTEGER NOT NULL, spec TEXT NOT NULL, secrets "
     "BLOB,"
-    " summary TEXT, caller TEXT, request_id TEXT);"
+    " summary TEXT, caller TEXT, request_id TEXT, executor INTEGER NOT NULL DEFAULT 0,"
+    " place INTEGER NOT NULL DEFAULT 0, stays TEXT);"
+    "CREATE TABLE IF NOT EXISTS placements(task_id TEXT PRIMARY KEY, attempt INTEGER NOT NULL,"
+    " phase INTEGER NOT NULL, asked_ms INTEGER NOT NULL, execution TEXT NOT NULL) WITHOUT ROWID;"
     "CREATE INDEX IF NOT EXISTS tasks_by_state ON tasks(state, seq);"
     "CREATE INDEX IF NOT EXISTS tasks_by_kind ON tasks(kind, seq);"
     "CREATE TABLE IF NOT EXISTS outputs(task_id TEXT PRIMARY KEY, body TEXT NOT NULL);"

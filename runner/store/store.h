@@ -14,6 +14,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/id.h"
+#include "runner/spec/executor.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -41,6 +42,10 @@ bool task_state_is_active(enum task_state state); /* not ended */
 /* 0, or -1 when there is no state of that name. */
 int task_state_parse(const char *name, enum task_state *ret_state);
 
+/* Where it runs, or ran. The numbers are stored. */
+enum task_place { PLACE_HERE, PLACE_CLOUD, PLACE_COUNT };
+const char *task_place_name(enum task_place place); /* "local", "cloud" */
+
 struct task_record {
     int64_t seq; /* grows with each task: order of submission, and the cursor of lists */
     char id[ID_SIZE];
@@ -53,7 +58,10 @@ struct task_record {
     int64_t started_ms; /* 0: not yet */
     int64_t ended_ms;   /* 0: not yet */
     bool retry_interrupted;
-    bool shared;   /* it uses the runner's own credential: pauses concern it */
+    bool shared; /* it uses the runner's own credential: pauses concern it */
+    enum task_executor executor;
+    enum task_place place;
+    char *stays;   /* why it cannot go to the cloud, or NULL: it can */
     char *spec;    /* the request as JSON, without secrets */
     char *summary; /* members of the answer besides success and output, or NULL */
     char *caller;  /* name of the secret that submitted it */
@@ -82,6 +90,8 @@ struct task_new {
     int priority;
     bool retry_interrupted;
     bool shared;
+    enum task_executor executor;
+    const char *stays; /* as in task_record */
     const char *spec;
     const char *secrets; /* JSON to seal, or NULL */
     const char *caller;
@@ -106,8 +116,30 @@ int store_secrets(struct store *store, const char *id, struct buf *out, struct e
 /* The text that the task gave as its answer; "" when none. */
 int store_output(struct store *store, const char *id, struct buf *out, struct err *err);
 
-/* Pending (or paused) -> running. Returns 1, 0 when the task is not pending any more, -1. */
-int store_claim(struct store *store, const char *id, int64_t now_ms, struct err *err);
+/* Pending (or paused) -> running in that place, which nobody else can take it to from now on.
+ * Returns 1, 0 when the task is not pending any more, -1. */
+int store_claim(struct store *store, const char *id, enum task_place place, int64_t now_ms,
+                struct err *err);
+
+/* How far an attempt to run a task in the cloud has come. */
+enum placement_phase {
+    PLACEMENT_NONE,    /* nothing has been sent yet */
+    PLACEMENT_ASKED,   /* an execution is being asked for: there may be one */
+    PLACEMENT_STARTED, /* there is one, and its name is known */
+};
+
+struct store_placement {
+    int attempt; /* counts up over the life of the task */
+    enum placement_phase phase;
+    int64_t asked_ms;    /* real; since when there may be one */
+    char execution[512]; /* its name, or "" */
+};
+
+/* What is known of a task's way into the cloud; zeros when nothing. */
+int store_placement(struct store *store, const char *id, struct store_placement *ret_placement,
+                    struct err *err);
+int store_set_placement(struct store *store, const char *id,
+                        const struct store_placement *placement, struct err *err);
 
 struct task_end {
     enum task_state state;

@@ -41,10 +41,11 @@ static int insert_task(struct db *db, const struct add *add, const char *id, str
         return -1;
     if (db_run(db, err,
                "INSERT INTO tasks(id,kind,state,priority,created_ms,retry_interrupted,shared,spec,"
-               "secrets,caller,request_id) VALUES(?,?,?,?,?,?,?,?,?,?,?)",
-               "ssiiiiisbss", id, task->kind, (int64_t)TASK_PENDING, (int64_t)task->priority,
+               "secrets,caller,request_id,executor,stays) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)",
+               "ssiiiiisbssis", id, task->kind, (int64_t)TASK_PENDING, (int64_t)task->priority,
                clock_real_ms(), (int64_t)task->retry_interrupted, (int64_t)task->shared, task->spec,
-               sealed.data, sealed.len, task->caller, task->request_id)) {
+               sealed.data, sealed.len, task->caller, task->request_id, (int64_t)task->executor,
+               task->stays)) {
         if (err->code == ERR_CONFLICT)
             err_set(err, ERR_CONFLICT, "taskId '%s' is taken", id);
         return -1;
@@ -98,6 +99,7 @@ struct change {
     const struct task_end *end;
     unsigned from;
     enum task_state to;
+    enum task_place place;
     bool changed;
 };
 
@@ -112,17 +114,18 @@ static int claim_in_db(struct db *db, void *arg, struct err *err)
 {
     struct change *change = arg;
     if (db_run(db, err,
-               "UPDATE tasks SET state=3, started_ms=?, attempts=attempts+1"
+               "UPDATE tasks SET state=3, started_ms=?, attempts=attempts+1, place=?"
                " WHERE id=? AND state<3",
-               "is", change->now_ms, change->id))
+               "iis", change->now_ms, (int64_t)change->place, change->id))
         return -1;
     change->changed = db_changes(db) == 1;
     return 0;
 }
 
-int store_claim(struct store *store, const char *id, int64_t now_ms, struct err *err)
+int store_claim(struct store *store, const char *id, enum task_place place, int64_t now_ms,
+                struct err *err)
 {
-    struct change change = {.id = id, .now_ms = now_ms};
+    struct change change = {.id = id, .place = place, .now_ms = now_ms};
     return run_change(store, claim_in_db, &change, err);
 }
 
@@ -153,8 +156,8 @@ int store_end(struct store *store, const char *id, unsigned from, const struct t
 static int requeue_in_db(struct db *db, void *arg, struct err *err)
 {
     struct change *change = arg;
-    if (db_run(db, err, "UPDATE tasks SET state=?, started_ms=0 WHERE id=? AND state=3", "is",
-               (int64_t)change->to, change->id))
+    if (db_run(db, err, "UPDATE tasks SET state=?, started_ms=0, place=0 WHERE id=? AND state=3",
+               "is", (int64_t)change->to, change->id))
         return -1;
     change->changed = db_changes(db) == 1;
     return 0;

@@ -14,12 +14,16 @@
 #define RUN_ATTEMPTS_MAX 3 /* a task that may be run again is, at most so often */
 
 struct engine {
-    struct engine_config config; /* slots and queue_max change under the lock */
+    struct engine_config config; /* its limits change under the lock */
     char *tasks_dir;
     char *run_dir;
 
     pthread_mutex_t lock; /* of all that follows; never held across I/O */
     pthread_cond_t quiet; /* threads became 0 */
+    pthread_cond_t clock; /* what waits for the cloud has changed */
+    bool clock_runs, clock_stops;
+    pthread_t clock_thread;
+    int64_t cloud_held_until; /* mono */
     struct live_table table;
     int threads; /* task threads, the last clean-up included */
     bool draining;
@@ -31,6 +35,17 @@ struct engine {
      */
     pthread_mutex_t mend[MEND_LOCKS];
 };
+
+/* lanes.c: starts whatever may run now. */
+void lanes_schedule_locked(struct engine *engine);
+/* True when a task of that class may go to the cloud although a pause keeps it from running here.
+ */
+bool lanes_may_leave_locked(const struct engine *engine, unsigned class);
+/* Starts a task that is running already. */
+void lanes_adopt(struct engine *engine, const struct task_record *record);
+/* The thread that lets tasks go to the cloud when they have waited long enough. */
+int lanes_start(struct engine *engine, struct err *err);
+void lanes_stop(struct engine *engine);
 
 /* Runs one task to its end and tells its watchers; `live` is gone afterwards. */
 void run_live(struct engine *engine, struct live *live);

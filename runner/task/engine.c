@@ -14,7 +14,6 @@
 #include <unistd.h>
 
 #define CANCEL_LOOKS 200 /* two seconds */
-#define TASK_STACK_BYTES (512u << 10)
 #define WAITING ((1u << TASK_PENDING) | (1u << TASK_WAITING_LOGIN) | (1u << TASK_WAITING_LIMIT))
 
 static int make_dirs(struct engine *engine, struct err *err)
@@ -38,6 +37,7 @@ struct engine *engine_new(const struct engine_config *config, struct err *err)
     for (int i = 0; i < MEND_LOCKS; i++)
         pthread_mutex_init(&engine->mend[i], NULL);
     cond_init(&engine->quiet);
+    cond_init(&engine->clock);
     if (live_init(&engine->table) || make_dirs(engine, err)) {
         engine_free(engine);
         return NULL;
@@ -49,89 +49,16 @@ void engine_free(struct engine *engine)
 {
     if (!engine)
         return;
+    lanes_stop(engine);
     live_done(&engine->table);
     pthread_cond_destroy(&engine->quiet);
+    pthread_cond_destroy(&engine->clock);
     for (int i = 0; i < MEND_LOCKS; i++)
         pthread_mutex_destroy(&engine->mend[i]);
     pthread_mutex_destroy(&engine->lock);
     free(engine->tasks_dir);
     free(engine->run_dir);
     free(engine);
-}
-
-/* --- running ------------------------------------------------------------------------------- */
-
-static struct live *next_locked(struct engine *engine)
-{
-    if (engine->draining || engine->table.running >= engine->config.slots)
-        return NULL;
-    return live_take(&engine->table, engine->hold != TASK_PENDING);
-}
-
-struct start {
-    struct engine *engine;
-    struct live *live;
-};
-
-/* One thread runs tasks one after the other while there are any for it. */
-static void *task_thread(void *arg)
-{
-    struct start start = *(struct start *)arg;
-    free(arg);
-    while (start.live) {
-        run_live(start.engine, start.live);
-        log_set_task(NULL);
-        pthread_mutex_lock(&start.engine->lock);
-        start.live = next_locked(start.engine);
-        pthread_mutex_unlock(&start.engine->lock);
-    }
-    pthread_mutex_lock(&start.engine->lock);
-    if (--start.engine->threads == 0)
-        pthread_cond_broadcast(&start.engine->quiet);
-    pthread_mutex_unlock(&start.engine->lock);
-    return NULL;
-}
-
-static int start_thread(struct engine *engine, struct live *live)
-{
-    pthread_t thread;
-    pthread_attr_t attr;
-    struct start *start = malloc(sizeof(*start));
-    if (!start)
-        return -1;
-    *start = (struct start){engine, live};
-    pthread_attr_init(&attr);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attr, TASK_STACK_BYTES);
-    int rc = pthread_create(&thread, &attr, task_thread, start);
-    pthread_attr_destroy(&attr);
-    if (rc)
-        free(start);
-    return rc ? -1 : 0;
-}
-
-/* Without a thread the task goes back to where it was and waits for the next occasion. */
-static void schedule_locked(struct engine *engine)
-{
-    struct live *live;
-    while ((live = next_locked(engine))) {
-        engine->threads++;
-        if (start_thread(engine, live) == 0)
-            continue;
-        engine->threads--;
-        live_put_back(&engine->table, live);
-        log_error("task", "cannot start a thread; %d tasks wait", engine->table.queued);
-        return;
-    }
-}
-
-void engine_resize(struct engine *engine, int slots, int queue_max)
-{
-    pthread_mutex_lock(&engine->lock);
-    engine->config.slots = slots;
-    engine->config.queue_max = queue_max;
-    schedule_locked(engine);
-    pthread_mutex_unlock(&engine->lock);
 }
 
 static void tell(struct engine_watch *watch)
@@ -200,9 +127,10 @@ static struct engine_watch *hold_locked(struct engine *engine, enum task_state w
     struct live *live;
     engine->hold = why;
     for (int i = 0; i < PRIORITIES && why != TASK_PENDING; i++)
-        TAILQ_FOREACH(live, &engine->table.queues[i], queue)
-    if (live->shared)
-        split_watches(live, &impatient);
+        for (unsigned class = 0; class < LIVE_CLASSES; class ++)
+            if ((class & LIVE_SHARED) && !lanes_may_leave_locked(engine, class))
+                TAILQ_FOREACH(live, &engine->table.queues[i][class], queue)
+    split_watches(live, &impatient);
     return impatient;
 }
 
@@ -216,7 +144,7 @@ void engine_hold(struct engine *engine, enum task_state why)
         log_error("task", "%s", err.msg); /* what callers see lags behind, nothing else */
     tell(impatient);
     pthread_mutex_lock(&engine->lock);
-    schedule_locked(engine);
+    lanes_schedule_locked(engine);
     pthread_mutex_unlock(&engine->lock);
 }
 
@@ -231,9 +159,10 @@ static struct live *arrive(struct engine *engine, const char *id, struct err *er
     const struct live_table *table = &engine->table;
     if (engine->draining)
         err_set(err, ERR_BUSY, "the runner is shutting down and takes no new tasks");
-    else if ((int)table->count >= engine->config.slots + engine->config.queue_max)
-        err_set(err, ERR_RATE, "the queue is full: %d tasks run and %d wait", table->running,
-                table->queued);
+    else if ((int)table->count - table->running[PLACE_CLOUD] >=
+             engine->config.limits.slots + engine->config.limits.queue_max)
+        err_set(err, ERR_RATE, "the queue is full: %d tasks run and %d wait",
+                table->running[PLACE_HERE], table->queued);
     else if (live_find(&engine->table, id))
         err_set(err, ERR_CONFLICT, "taskId '%s' is taken", id);
     else if (!(live = live_add(&engine->table, id)))
@@ -249,7 +178,7 @@ static void settle(struct engine *engine, struct live *live, const struct task_r
     pthread_mutex_lock(&engine->lock);
     if (record) {
         live_enqueue(&engine->table, live, record);
-        schedule_locked(engine);
+        lanes_schedule_locked(engine);
     } else {
         watches = live->watches;
         live_remove(&engine->table, live);
@@ -427,9 +356,10 @@ int engine_cancel(struct engine *engine, const char *id, enum task_state *ret_st
 void engine_load(struct engine *engine, struct engine_load *ret_load)
 {
     pthread_mutex_lock(&engine->lock);
-    *ret_load = (struct engine_load){.running = engine->table.running,
+    *ret_load = (struct engine_load){.running = engine->table.running[PLACE_HERE],
+                                     .cloud = engine->table.running[PLACE_CLOUD],
                                      .queued = engine->table.queued,
-                                     .slots = engine->config.slots,
+                                     .slots = engine->config.limits.slots,
                                      .completed = engine->completed,
                                      .failed = engine->failed,
                                      .cancelled = engine->cancelled};
@@ -446,6 +376,7 @@ static void print_running_locked(struct engine *engine, struct json_writer *w)
             json_open_object(w, NULL);
             json_add_text(w, "taskId", live->id);
             json_add_text(w, "kind", live->kind);
+            json_add_text(w, "executor", task_place_name(live->place));
             json_add_text(w, "startedAt", clock_format(live->started_ms, time));
             json_add_bool(w, "ending", live->stop != STOP_NO);
             json_close(w);
@@ -470,9 +401,9 @@ void engine_print_running(struct engine *engine, struct buf *out)
 static struct engine_watch *take_queued_watches_locked(struct engine *engine)
 {
     struct engine_watch *all = NULL, **end = &all;
-    for (int i = 0; i < PRIORITIES; i++) {
+    for (int i = 0; i < PRIORITIES * LIVE_CLASSES; i++) {
         struct live *live;
-        TAILQ_FOREACH(live, &engine->table.queues[i], queue)
+        TAILQ_FOREACH(live, &engine->table.queues[i / LIVE_CLASSES][i % LIVE_CLASSES], queue)
         {
             *end = live->watches;
             live->watches = NULL;

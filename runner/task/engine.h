@@ -16,6 +16,7 @@
 #include "base/auto.h"
 #include "base/err.h"
 #include "base/redact.h"
+#include "runner/config/config.h"
 #include "runner/store/store.h"
 #include "runner/task/events.h"
 
@@ -33,7 +34,9 @@ struct task_run;
 /* What came of a run. `reason` is one of api.md's words; `error` a sentence for a person. */
 struct task_outcome {
     /* TASK_COMPLETED, TASK_FAILED or TASK_CANCELLED; or TASK_WAITING_LOGIN, TASK_WAITING_LIMIT:
-     * nothing has been done yet, the task is to run again when that pause is over */
+     * nothing has been done yet, the task is to run again when that pause is over. TASK_PENDING:
+     * back into the queue. TASK_RUNNING: it goes on without this process, which may adopt it again
+     * when it starts next. */
     enum task_state state;
     char reason[32];
     char error[512];
@@ -58,6 +61,8 @@ const char *task_run_dir(const struct task_run *run);      /* private, the runne
 const char *task_run_keep_dir(const struct task_run *run); /* what lasts: events, outputs */
 struct events *task_run_events(const struct task_run *run);
 struct redact_set *task_run_redact(const struct task_run *run);
+/* It ran before this process began: what had been done before is to be found out. */
+bool task_run_adopted(const struct task_run *run);
 /* Readable when task_run_stop() may have changed. */
 int task_run_wake_fd(const struct task_run *run);
 
@@ -74,14 +79,23 @@ void task_run_fail(struct task_run *run, const struct err *err);
 /* False once the events could not be written (a full disk). */
 bool task_run_healthy(const struct task_run *run);
 
+/* What may change while it runs. */
+struct engine_limits {
+    int slots;                     /* tasks that run here at once */
+    int cloud_slots;               /* tasks that run in the cloud at once; 0: none */
+    int queue_max;                 /* tasks that wait */
+    enum config_overflow overflow; /* when tasks that may run in either place go to the cloud */
+    int64_t overflow_after_ms;
+};
+
 struct engine_config {
     struct store *store;           /* borrowed */
     const char *state_dir;         /* borrowed */
     const struct task_kind *kinds; /* borrowed; ends with a NULL name */
+    const struct task_kind *cloud; /* borrowed: runs tasks of every kind in the cloud; or NULL */
     uid_t uid;                     /* owner of what tasks may write */
     gid_t gid;
-    int slots;
-    int queue_max;
+    struct engine_limits limits;
 };
 
 struct engine *engine_new(const struct engine_config *config, struct err *err);
@@ -90,8 +104,11 @@ struct engine *engine_new(const struct engine_config *config, struct err *err);
  * requeues) what was running, loads what is pending. Then starts tasks. */
 int engine_start(struct engine *engine, struct err *err);
 
-/* From now on: that many at once, that many waiting. */
-void engine_resize(struct engine *engine, int slots, int queue_max);
+/* From now on. */
+void engine_set_limits(struct engine *engine, const struct engine_limits *limits);
+
+/* The cloud takes nothing for so long: tasks that may run here do. */
+void engine_hold_cloud(struct engine *engine, int64_t ms);
 
 /* Stores and queues a task. ERR_BUSY while draining, ERR_RATE with a full queue, else as
  * store_add(). */
@@ -133,6 +150,7 @@ int engine_cancel(struct engine *engine, const char *id, enum task_state *ret_st
 
 struct engine_load {
     int running, queued, slots;
+    int cloud;                            /* that run there */
     int64_t completed, failed, cancelled; /* since start */
 };
 void engine_load(struct engine *engine, struct engine_load *ret_load);

@@ -18,14 +18,27 @@ enum live_state {
     LIVE_RUNNING,
 };
 
+/* What decides which lane may take a task, a bit each; every combination has a queue of its own, so
+ * that the next task for a lane is found without looking at those that are not for it. */
+enum live_class {
+    LIVE_SHARED = 1, /* it uses the runner's own credential: pauses concern it */
+    LIVE_HERE = 2,   /* may run on this machine */
+    LIVE_AWAY = 4,   /* may run in the cloud */
+    LIVE_CLASSES = 8
+};
+
 struct live {
     char id[ID_SIZE];
     char kind[16];
     int priority;
+    unsigned class; /* bits of enum live_class */
+    int64_t order;  /* of arrival */
     int64_t created_ms;
+    int64_t queued_ms; /* mono: since when it waits */
     int64_t started_ms;
     enum live_state state;
-    bool shared;
+    enum task_place place; /* while running */
+    bool adopted;          /* it ran before this process began, and still does */
     enum task_stop stop;
     int wake_fd; /* eventfd while running, else -1 */
     struct engine_watch *watches;
@@ -39,9 +52,10 @@ struct live_table {
     struct live **buckets;
     size_t bucket_count; /* a power of two */
     size_t count;
-    struct live_queue queues[PRIORITIES];
+    struct live_queue queues[PRIORITIES][LIVE_CLASSES];
+    int64_t arrivals;
     int queued;
-    int running;
+    int running[PLACE_COUNT];
 };
 
 int live_init(struct live_table *table);
@@ -55,9 +69,17 @@ struct live *live_find(struct live_table *table, const char *id);
 /* Removes it everywhere and frees it; its watches are the caller's business. */
 void live_remove(struct live_table *table, struct live *live);
 
-/* The next to run: highest priority, then oldest; with `held`, of those that are not shared. It is
- * taken from the queue and is running. */
-struct live *live_take(struct live_table *table, bool held);
+/* The next to run in a place: highest priority, then oldest, among the classes in `allowed` (a bit,
+ * 1 << class, each) and those that wait since before `waits_since` (mono ms). It is taken from the
+ * queue and is running. */
+struct live *live_take(struct live_table *table, unsigned allowed, int64_t waits_since,
+                       enum task_place place);
+
+/* When the first of the tasks of these classes began to wait; -1: there is none. */
+int64_t live_waits_since(const struct live_table *table, unsigned allowed);
+
+/* An arriving task that runs already. */
+void live_adopt(struct live_table *table, struct live *live, const struct task_record *record);
 
 /* Undoes live_take(): first of its priority again. */
 void live_put_back(struct live_table *table, struct live *live);

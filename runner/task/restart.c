@@ -35,6 +35,7 @@ struct interrupted {
     struct err *err;
     int failed;
     int requeued;
+    int adopted;
     bool broken;
 };
 
@@ -42,6 +43,11 @@ static int settle(const struct task_record *record, void *arg)
 {
     struct interrupted *all = arg;
     struct engine *engine = all->engine;
+    if (record->place == PLACE_CLOUD && engine->config.cloud) { /* it never noticed */
+        all->adopted++;
+        lanes_adopt(engine, record);
+        return 0;
+    }
     if (record->retry_interrupted && record->attempts < RUN_ATTEMPTS_MAX) {
         all->requeued++;
         all->broken |= store_requeue(engine->config.store, record->id, TASK_PENDING, all->err) < 0;
@@ -77,6 +83,8 @@ static int settle_interrupted(struct engine *engine, struct err *err)
     if (all.failed + all.requeued > 0)
         log_warn("task", "%d tasks were interrupted by the runner's end, %d are run again",
                  all.failed, all.requeued);
+    if (all.adopted > 0)
+        log_info("task", "%d tasks run in the cloud and are followed again", all.adopted);
     return 0;
 }
 
@@ -132,8 +140,10 @@ static int renew_run_dir(struct engine *engine, struct err *err)
 int engine_start(struct engine *engine, struct err *err)
 {
     if (end_leftovers(engine, err) || renew_run_dir(engine, err) ||
-        settle_interrupted(engine, err) || load_pending(engine, err))
+        settle_interrupted(engine, err) || load_pending(engine, err) || lanes_start(engine, err))
         return -1;
-    engine_resize(engine, engine->config.slots, engine->config.queue_max);
+    pthread_mutex_lock(&engine->lock);
+    lanes_schedule_locked(engine);
+    pthread_mutex_unlock(&engine->lock);
     return 0;
 }

@@ -67,6 +67,11 @@ struct redact_set *task_run_redact(const struct task_run *run)
     return run->redact;
 }
 
+bool task_run_adopted(const struct task_run *run)
+{
+    return run->live->adopted;
+}
+
 int task_run_wake_fd(const struct task_run *run)
 {
     return run->wake_fd;
@@ -117,10 +122,27 @@ static struct events *open_events(struct engine *engine, const char *id, struct 
     return rc ? NULL : events_open(path, err);
 }
 
-static int add_task_event(struct events *events, const char *id, struct err *err)
+/* Where it is to run, as far as that is known when it comes. */
+static enum task_place likely_place(struct engine *engine, const struct task_record *record)
+{
+    pthread_mutex_lock(&engine->lock);
+    bool always = engine->config.limits.overflow == OVERFLOW_ALWAYS;
+    pthread_mutex_unlock(&engine->lock);
+    if (record->executor == EXECUTOR_CLOUD)
+        return PLACE_CLOUD;
+    return always && !record->stays && record->executor == EXECUTOR_AUTO ? PLACE_CLOUD
+                                                                         : record->place;
+}
+
+static int add_task_event(struct engine *engine, struct events *events, const char *id,
+                          struct err *err)
 {
     AUTO(buf) struct buf json = BUF_INIT(1024);
-    buf_addf(&json, "{\"taskId\":\"%s\",\"status\":\"pending\",\"executor\":\"local\"}", id);
+    AUTO(task_record) struct task_record record = {0};
+    if (store_get(engine->config.store, id, &record, err))
+        return -1;
+    buf_addf(&json, "{\"taskId\":\"%s\",\"status\":\"pending\",\"executor\":\"%s\"}", id,
+             task_place_name(likely_place(engine, &record)));
     return events_add(events, "task", buf_str(&json), json.len, err);
 }
 
@@ -128,7 +150,7 @@ static int add_task_event(struct events *events, const char *id, struct err *err
 static struct events *begin_events(struct engine *engine, const char *id, struct err *err)
 {
     AUTO(events) struct events *events = open_events(engine, id, err);
-    if (!events || (events_size(events) == 0 && add_task_event(events, id, err)) ||
+    if (!events || (events_size(events) == 0 && add_task_event(engine, events, id, err)) ||
         events_flush(events, err))
         return NULL;
     return STEAL_PTR(events);
@@ -177,7 +199,7 @@ static void print_result_parts(const struct task_record *record, const struct bu
              record->state == TASK_COMPLETED ? "true" : "false", record->id,
              task_state_name(record->state));
     str_add_json(out, buf_str(output), output->len);
-    buf_adds(out, "\",\"executor\":\"local\"");
+    buf_addf(out, "\",\"executor\":\"%s\"", task_place_name(record->place));
     if (metadata) {
         buf_adds(out, ",\"metadata\":");
         buf_add(out, metadata, len);
@@ -208,9 +230,9 @@ static int add_final_events(struct engine *engine, struct events *events,
         return -1;
     if (record->state == TASK_CANCELLED && events_add(events, "cancelled", "{}", 2, err))
         return -1;
-    if (events_add(events, "done", json.data, json.len, err) || events_flush(events, err))
+    if (events_add(events, "done", json.data, json.len, err))
         return -1;
-    return events_sync(events, err);
+    return events_flush(events, err);
 }
 
 static int conclude_events(struct engine *engine, const struct task_record *record, struct err *err)
@@ -259,9 +281,10 @@ static void pause_before_retry(struct task_run *run)
 static bool claim(struct task_run *run)
 {
     struct err err;
-    for (;;) {
+    while (!run->live->adopted) {
         int64_t now = clock_real_ms();
-        int claimed = store_claim(run->engine->config.store, run->live->id, now, &err);
+        int claimed =
+            store_claim(run->engine->config.store, run->live->id, run->live->place, now, &err);
         if (claimed >= 0)
             return claimed == 1;
         log_error("task", "cannot start the task: %s", err.msg);
@@ -269,6 +292,7 @@ static bool claim(struct task_run *run)
             return false;
         pause_before_retry(run);
     }
+    return true;
 }
 
 /* Tells who follows the task that its events have grown. */
@@ -327,8 +351,9 @@ static void fail_outcome(struct task_outcome *outcome, const struct err *err)
 static void run_kind(struct task_run *run, struct task_outcome *outcome)
 {
     struct err err;
-    const struct task_kind *kind = run->engine->config.kinds;
-    while (kind->name && strcmp(kind->name, run->record.kind) != 0)
+    bool away = run->live->place == PLACE_CLOUD;
+    const struct task_kind *kind = away ? run->engine->config.cloud : run->engine->config.kinds;
+    while (!away && kind->name && strcmp(kind->name, run->record.kind) != 0)
         kind++;
     if (kind->name) {
         kind->run(run, outcome, kind->arg);
@@ -369,9 +394,16 @@ static void store_outcome(struct task_run *run, const struct task_outcome *outco
 static void conclude(struct task_run *run)
 {
     struct err err = run->trouble;
-    events_close(STEAL_PTR(run->events));
     if (run->unhealthy || engine_mend_events(run->engine, run->live->id, &err))
         log_warn("task", "the last event is missing for now: %s", err.msg);
+}
+
+/* The answer is in the store; the lines that led to it reach the disk while nobody waits. */
+static void keep_events(const struct task_run *run)
+{
+    struct err err;
+    if (run->events && events_sync(run->events, &err))
+        log_warn("task", "%s", err.msg);
 }
 
 static void log_end(const struct task_run *run, const struct task_outcome *outcome,
@@ -400,7 +432,7 @@ static void clean_up(struct task_run *run)
     free(run->keep_dir);
 }
 
-/* Tells followers why nothing comes for a while. */
+/* Tells followers why nothing comes for a while; a reader of the log sees where it was. */
 static void add_pause_event(struct task_run *run, const struct task_outcome *outcome)
 {
     struct json_writer w;
@@ -429,6 +461,20 @@ static bool pause_task(struct task_run *run, struct task_outcome *outcome)
     return false;
 }
 
+/* An interrupted task that may be run again waits for the next start. */
+static bool keep_for_next_start(struct task_run *run, struct task_outcome *outcome)
+{
+    struct err err;
+    if (task_run_stop(run) != STOP_INTERRUPT || outcome->state == TASK_COMPLETED ||
+        outcome->state == TASK_RUNNING || !run->record.retry_interrupted ||
+        run->record.attempts >= RUN_ATTEMPTS_MAX ||
+        store_requeue(run->engine->config.store, run->live->id, TASK_PENDING, &err) != 1)
+        return false;
+    log_info("task", "interrupted; it will be run again");
+    outcome->state = TASK_RUNNING;
+    return true;
+}
+
 static void run_claimed(struct task_run *run, struct task_outcome *outcome)
 {
     struct err err;
@@ -438,14 +484,10 @@ static void run_claimed(struct task_run *run, struct task_outcome *outcome)
         fail_outcome(outcome, &err);
     else
         run_kind(run, outcome);
-    int64_t duration = clock_mono_ms() - start;
-    if (task_run_stop(run) == STOP_INTERRUPT && outcome->state != TASK_COMPLETED &&
-        run->record.retry_interrupted && run->record.attempts < RUN_ATTEMPTS_MAX &&
-        store_requeue(run->engine->config.store, run->live->id, TASK_PENDING, &err) == 1) {
-        log_info("task", "interrupted; it will be run again");
-        outcome->state = TASK_PENDING;
+    int64_t duration =
+        run->live->adopted ? clock_real_ms() - run->record.started_ms : clock_mono_ms() - start;
+    if (keep_for_next_start(run, outcome) || outcome->state == TASK_RUNNING)
         return;
-    }
     if (task_state_is_active(outcome->state) && pause_task(run, outcome))
         return;
     store_outcome(run, outcome, duration);
@@ -468,12 +510,13 @@ void run_live(struct engine *engine, struct live *live)
     if (claim(&run))
         run_claimed(&run, &outcome);
     else /* it was cancelled before, or stays for the next start */
-        outcome.state = task_run_stop(&run) == STOP_INTERRUPT ? TASK_PENDING : TASK_CANCELLED;
-    if (outcome.state == TASK_WAITING_LOGIN || outcome.state == TASK_WAITING_LIMIT) {
+        outcome.state = task_run_stop(&run) == STOP_INTERRUPT ? TASK_RUNNING : TASK_CANCELLED;
+    if (task_state_is_active(outcome.state) && outcome.state != TASK_RUNNING) {
         clean_up(&run); /* first: it may be taken again at once */
         engine_put_back(engine, live);
     } else {
         engine_retire(engine, live, outcome.state);
+        keep_events(&run);
         clean_up(&run);
     }
     buf_done(&outcome.output);

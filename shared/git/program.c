@@ -193,11 +193,14 @@ static bool collect(const struct program *program, struct pipes *pipes, struct b
 static int wait_for(pid_t pid, bool in_time)
 {
     int status = 0;
+    siginfo_t info;
     if (!in_time)
         kill(-pid, SIGKILL);
+    while (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT) < 0 && errno == EINTR)
+        continue;
+    kill(-pid, SIGKILL); /* what it may have left of its group, while the number is still its own */
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
         continue;
-    kill(-pid, SIGKILL); /* what it may have left of its group */
     return status;
 }
 

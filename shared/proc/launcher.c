@@ -100,24 +100,27 @@ static int spawn_launcher(int remote, pid_t *ret_pid, struct err *err)
     return sys ? err_sys(err, "cannot start the launcher") : 0;
 }
 
-/* Waits for one message. 1, 0 at the end of the socket, -1 after timeout_ms. */
-static int wait_wire(int fd, struct wire *wire, int timeout_ms)
+/* 1, or -1 after timeout_ms. */
+static int wait_readable(int fd, int timeout_ms)
 {
     struct pollfd wait = {.fd = fd, .events = POLLIN};
     int64_t deadline = clock_mono_ms() + timeout_ms;
     for (;;) {
         int64_t left = deadline - clock_mono_ms();
         int ready = poll(&wait, 1, left > 0 ? (int)left : 0);
-        if (ready == 0 || (ready < 0 && errno != EINTR))
-            return -1;
-        if (ready < 0)
-            continue;
-        ssize_t n = recv(fd, wire, sizeof(*wire), MSG_DONTWAIT);
-        if (n == (ssize_t)sizeof(*wire))
+        if (ready > 0)
             return 1;
-        if (n >= 0 || (errno != EAGAIN && errno != EINTR))
-            return 0;
+        if (ready == 0 || errno != EINTR)
+            return -1;
     }
+}
+
+/* Waits for one message. 1, 0 at the end of the socket, -1 after timeout_ms. */
+static int wait_wire(int fd, struct wire *wire, int timeout_ms)
+{
+    if (wait_readable(fd, timeout_ms) < 0)
+        return -1;
+    return recv(fd, wire, sizeof(*wire), MSG_DONTWAIT) == (ssize_t)sizeof(*wire) ? 1 : 0;
 }
 
 static int start_locked(struct launcher *launcher, struct err *err)
@@ -289,27 +292,52 @@ static int write_plan(const struct plan *plan, struct err *err)
     return out;
 }
 
-/* Both the launcher's and init's first words must come; they may come in either order. Returns 0,
- * -1, or 1 when nobody has said anything: then the launcher died with the request unread. */
+/* One message and who sent it, as wait_wire(). */
+static int wait_words(int fd, struct wire *wire, pid_t *ret_sender)
+{
+    union {
+        char room[CMSG_SPACE(sizeof(struct ucred))];
+        struct cmsghdr align;
+    } control = {{0}};
+    struct iovec part = {wire, sizeof(*wire)};
+    struct msghdr msg = {.msg_iov = &part,
+                         .msg_iovlen = 1,
+                         .msg_control = &control,
+                         .msg_controllen = sizeof(control)};
+    struct ucred sender = {0};
+    int got = wait_readable(fd, ANSWER_MS);
+    if (got < 0)
+        return -1;
+    if (recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) != (ssize_t)sizeof(*wire))
+        return 0;
+    const struct cmsghdr *head = CMSG_FIRSTHDR(&msg);
+    if (head && head->cmsg_type == SCM_CREDENTIALS)
+        memcpy(&sender, CMSG_DATA(head), sizeof(sender));
+    *ret_sender = sender.pid;
+    return 1;
+}
+
+/* Waits for init's first words, whose sender the kernel names; what it says after them is left to
+ * child_read(). The launcher's word may come at any time: init may be through before the launcher
+ * runs again. Returns 0, -1, or 1 when nobody has said anything: then the launcher died with the
+ * request unread. */
 static int await_start(struct child *child, const char *program, struct err *err)
 {
-    bool running = false;
-    while (!running || child->pid == 0) {
-        struct wire wire;
-        int got = wait_wire(child->control, &wire, ANSWER_MS);
+    bool taken = false;
+    struct wire wire;
+    do {
+        int got = wait_words(child->control, &wire, &child->pid);
         if (got != 1) {
             err_set(err, ERR_INTERNAL, "starting '%s': the launcher %s", program,
                     got == 0 ? "died" : "did not answer");
-            return got == 0 && !running && child->pid == 0 ? 1 : -1;
+            return got == 0 && !taken ? 1 : -1;
         }
         if (wire.type == WIRE_FAILED) {
             errno = wire.value;
             return err_sys(err, "cannot start '%s': %s", program, wire.text);
         }
-        if (wire.type == WIRE_STARTED)
-            child->pid = wire.value;
-        running |= wire.type == WIRE_RUNNING;
-    }
+        taken = true;
+    } while (wire.type != WIRE_RUNNING);
     child->start_time = tree_start_time(child->pid);
     return 0;
 }
@@ -326,6 +354,7 @@ static int try_spawn(struct child *child, const struct plan *plan, const int std
         return err_sys(err, "cannot start '%s'", plan->argv.items[0]);
     AUTO(fd) int remote = ends[1];
     child->control = ends[0];
+    setsockopt(ends[0], SOL_SOCKET, SO_PASSCRED, &(int){1}, sizeof(int));
     const int fds[WIRE_FDS] = {[WIRE_PLAN] = plan_fd,
                                [WIRE_STDIN] = stdio[0],
                                [WIRE_STDOUT] = stdio[1],

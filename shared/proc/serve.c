@@ -149,7 +149,7 @@ static void launch(struct serve *serve, const int fds[WIRE_FDS])
             kill(pid, SIGKILL);
         return;
     }
-    tell(fds[WIRE_CONTROL], WIRE_STARTED, pid, NULL);
+    tell(fds[WIRE_CONTROL], WIRE_STARTED, 0, NULL);
 }
 
 static bool forget(struct serve *serve, pid_t pid)

@@ -14,10 +14,11 @@
 enum wire_fd { WIRE_PLAN, WIRE_STDIN, WIRE_STDOUT, WIRE_STDERR, WIRE_CONTROL, WIRE_FDS };
 
 enum wire_type {
-    WIRE_HELLO = 'H',   /* launcher -> daemon, first: value is the enum proc_walls it can give */
-    WIRE_LAUNCH = 'L',  /* daemon -> launcher, with WIRE_FDS descriptors */
-    WIRE_STARTED = 'S', /* launcher -> daemon, on the control socket: value is init's pid */
-    WIRE_RUNNING = 'R', /* init -> daemon: the program has been executed */
+    WIRE_HELLO = 'H',  /* launcher -> daemon, first: value is the enum proc_walls it can give */
+    WIRE_LAUNCH = 'L', /* daemon -> launcher, with WIRE_FDS descriptors */
+    WIRE_STARTED =
+        'S', /* launcher -> daemon, on the control socket: there is an init; at any time */
+    WIRE_RUNNING = 'R', /* init -> daemon, its first word: the program has been executed */
     WIRE_FAILED = 'F',  /* init or launcher -> daemon: value is errno, text the step */
     WIRE_EXITED = 'X',  /* init -> daemon: value is the program's wait status */
     WIRE_ENDED = 'E',   /* init -> daemon, last: value is how many processes outlived the program */

@@ -85,6 +85,12 @@ static void run_fake(struct task_run *run, struct task_outcome *outcome, void *a
     house->at_once--;
 }
 
+static void resize(struct engine *engine, int slots, int queue_max)
+{
+    const struct engine_limits limits = {.slots = slots, .queue_max = queue_max};
+    engine_set_limits(engine, &limits);
+}
+
 static void open_house(struct house *house, int slots, int queue_max)
 {
     struct err err;
@@ -97,8 +103,7 @@ static void open_house(struct house *house, int slots, int queue_max)
                                            .kinds = house->kinds,
                                            .uid = geteuid(),
                                            .gid = getegid(),
-                                           .slots = slots,
-                                           .queue_max = queue_max};
+                                           .limits = {.slots = slots, .queue_max = queue_max}};
     house->engine = engine_new(&house->config, &err);
     OK(house->engine, &err);
     OK(engine_start(house->engine, &err) == 0, &err);
@@ -282,7 +287,7 @@ static void as_many_run_at_once_as_there_are_slots(void **state)
     engine_load(house->engine, &load);
     assert_int_equal(load.running, 2);
     assert_int_equal(load.queued, 6);
-    engine_resize(house->engine, 5, 1000);
+    resize(house->engine, 5, 1000);
     EVENTUALLY(SOON_MS, house->at_once == 5);
     house->gate = true;
     EVENTUALLY(SOON_MS, is_quiet(house));
@@ -295,7 +300,7 @@ static void priority_goes_before_age(void **state)
 {
     struct house *house = *state;
     struct err err;
-    engine_resize(house->engine, 1, 1000);
+    resize(house->engine, 1, 1000);
     submit(house, "first", "deaf");
     EVENTUALLY(SOON_MS, house->at_once == 1);
     static const struct {
@@ -316,7 +321,7 @@ static void a_full_queue_refuses(void **state)
 {
     struct house *house = *state;
     struct err err;
-    engine_resize(house->engine, 1, 2);
+    resize(house->engine, 1, 2);
     submit(house, "a", "deaf");
     submit(house, "b", "good");
     submit(house, "c", "good");
@@ -334,7 +339,7 @@ static void a_refused_id_takes_no_place_in_the_queue(void **state)
 {
     struct house *house = *state;
     struct err err;
-    engine_resize(house->engine, 1, 1);
+    resize(house->engine, 1, 1);
     submit(house, "a", "good");
     EVENTUALLY(SOON_MS, is_quiet(house));
     for (int i = 0; i < 10; i++) {
@@ -352,7 +357,7 @@ static void a_waiting_task_is_cancelled_at_once(void **state)
     struct house *house = *state;
     struct err err;
     enum task_state now;
-    engine_resize(house->engine, 1, 1000);
+    resize(house->engine, 1, 1000);
     submit(house, "first", "deaf");
     submit(house, "a", "good");
     OK(engine_cancel(house->engine, "a", &now, &err) == 0, &err);
@@ -403,7 +408,7 @@ static void a_task_that_runs_only_in_the_store_does_not_hang_its_canceller(void 
     AUTO(task_record) struct task_record record = {0};
     const struct task_new task = {.id = "a", .kind = "fake", .spec = "{}"};
     OK(store_add(house->store, &task, &record, &created, &err) == 0, &err);
-    OK(store_claim(house->store, "a", 1, &err) == 1, &err);
+    OK(store_claim(house->store, "a", PLACE_HERE, 1, &err) == 1, &err);
     assert_int_equal(engine_cancel(house->engine, "a", &now, &err), -1);
     assert_int_equal(err.code, ERR_BUSY);
 }
@@ -491,7 +496,7 @@ static void watching_and_leaving_race_with_the_end(void **state)
 {
     struct watch_race race = {.house = *state};
     race.house->gate = true;
-    engine_resize(race.house->engine, 4, 1000);
+    resize(race.house->engine, 4, 1000);
     unit_in_threads(6, watch_and_leave, &race);
     assert_int_equal(race.told + race.taken_back + race.too_late, 240);
     EVENTUALLY(SOON_MS, is_quiet(race.house));
@@ -544,7 +549,7 @@ static void draining_lets_run_what_runs_and_keeps_what_waits(void **state)
     struct house *house = *state;
     struct err err;
     struct looker queued = looker_of(true), running = looker_of(true), late = looker_of(true);
-    engine_resize(house->engine, 1, 1000);
+    resize(house->engine, 1, 1000);
     submit(house, "a", "deaf");
     submit(house, "b", "good");
     engine_watch(house->engine, "a", &running.watch);
@@ -624,7 +629,7 @@ static void a_restart_brings_every_state_to_the_truth(void **state)
                                       .retry_interrupted = rows[i].retry};
         OK(store_add(house->store, &task, &record, &created, &err) == 0, &err);
         for (int n = 1; n <= rows[i].attempts; n++) {
-            OK(store_claim(house->store, rows[i].id, 1, &err) == 1, &err);
+            OK(store_claim(house->store, rows[i].id, PLACE_HERE, 1, &err) == 1, &err);
             if (n < rows[i].attempts)
                 OK(store_requeue(house->store, rows[i].id, TASK_PENDING, &err) == 1, &err);
         }
@@ -649,7 +654,7 @@ static void events_that_cannot_be_written_do_not_keep_the_runner_down(void **sta
     AUTO(task_record) struct task_record record = {0};
     const struct task_new task = {.id = "a", .kind = "fake", .spec = "{}"};
     OK(store_add(house->store, &task, &record, &created, &err) == 0, &err);
-    OK(store_claim(house->store, "a", 1, &err) == 1, &err);
+    OK(store_claim(house->store, "a", PLACE_HERE, 1, &err) == 1, &err);
     AUTO(str) char *in_the_way = unit_textf("%s/tasks/a", house->dir);
     unit_spit(in_the_way, "", 0); /* a file where its directory should be */
     reopen_house(house, 1);
@@ -730,7 +735,7 @@ static void a_thousand_tasks_leave_nothing_behind(void **state)
     submit(house, "warm-up", "good");
     EVENTUALLY(SOON_MS, is_quiet(house) && unit_threads() == threads_at_start);
     int fds = unit_fds();
-    engine_resize(house->engine, 4, 10000);
+    resize(house->engine, 4, 10000);
     for (int i = 0; i < 1000; i++) {
         AUTO(str) char *id = unit_textf("t%d", i);
         submit(house, id, "good");

@@ -17,13 +17,16 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -550,6 +553,57 @@ static void two_hundred_spawns_leave_nothing_behind(void **state)
     EVENTUALLY(SOON_MS, launcher_has_no_inits());
 }
 
+static bool is_zombie(pid_t pid)
+{
+    AUTO(str) char *path = unit_textf("/proc/%d/stat", (int)pid);
+    AUTO(str) char *text = unit_slurp(path, NULL);
+    const char *after = text ? strrchr(text, ')') : NULL;
+    return !after || after[2] == 'Z';
+}
+
+static _Atomic int holding; /* 1: the launcher will be held, -1: it cannot be */
+
+/* Keeps the launcher from running from its next clone until that init has ended. */
+static void *hold_launcher(void *arg)
+{
+    unsigned long init = 0;
+    int status;
+    pid_t pid = *(const pid_t *)arg;
+    if (ptrace(PTRACE_SEIZE, pid, NULL, PTRACE_O_TRACEFORK | PTRACE_O_TRACECLONE)) {
+        atomic_store(&holding, -1);
+        return NULL;
+    }
+    atomic_store(&holding, 1);
+    waitpid(pid, &status, __WALL);
+    ptrace(PTRACE_GETEVENTMSG, pid, NULL, &init);
+    waitpid((pid_t)init, &status, __WALL);
+    ptrace(PTRACE_DETACH, (pid_t)init, NULL, NULL);
+    for (int64_t end = unit_now_ms() + SOON_MS; !is_zombie((pid_t)init) && unit_now_ms() < end;)
+        unit_pause();
+    ptrace(PTRACE_DETACH, pid, NULL, NULL);
+    return arg;
+}
+
+/* Both speak on the same socket: init may be through before the launcher gets a word in. */
+static void no_exit_status_is_lost_while_the_launcher_sleeps(void **state)
+{
+    pthread_t holder;
+    pid_t pid = launcher_pid();
+    (void)state;
+    atomic_store(&holding, 0);
+    assert_int_equal(pthread_create(&holder, NULL, hold_launcher, &pid), 0);
+    EVENTUALLY(SOON_MS, atomic_load(&holding) != 0);
+    if (atomic_load(&holding) < 0) {
+        pthread_join(holder, NULL);
+        SKIP_BECAUSE("the launcher cannot be traced here");
+    }
+    struct run run = start("exit 7");
+    await_end(run.child);
+    pthread_join(holder, NULL);
+    assert_int_equal(child_status(run.child), 7 << 8);
+    run_done(&run);
+}
+
 static void *spawn_some(void *arg)
 {
     (void)arg;
@@ -805,6 +859,7 @@ static const struct CMUnitTest for_all[] = {
     cmocka_unit_test(a_launcher_killed_just_now_fails_no_spawn),
     cmocka_unit_test(everything_ends_with_the_daemon),
     cmocka_unit_test(two_hundred_spawns_leave_nothing_behind),
+    cmocka_unit_test(no_exit_status_is_lost_while_the_launcher_sleeps),
     cmocka_unit_test(many_threads_may_spawn_at_once),
     cmocka_unit_test(a_stopped_launcher_refuses_and_kills),
     cmocka_unit_test(the_launcher_holds_no_secret_and_no_descriptor_of_ours),

@@ -1,0 +1,153 @@
+#include "runner/overflow/overflow.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "google/storage.h"
+#include "runner/overflow/trip.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define BACKOFF_MIN_MS 5000
+#define BACKOFF_MAX_MS 300000
+
+struct overflow *overflow_new(const struct overflow_config *config, struct err *err)
+{
+    struct overflow *overflow = calloc(1, sizeof(*overflow));
+    if (!overflow) {
+        err_sys(err, "overflow");
+        return NULL;
+    }
+    overflow->config = *config;
+    overflow->status.reachable = true;
+    overflow->backoff_ms = BACKOFF_MIN_MS;
+    pthread_mutex_init(&overflow->lock, NULL);
+    pthread_mutex_init(&overflow->fetching, NULL);
+    return overflow;
+}
+
+void overflow_free(struct overflow *overflow)
+{
+    if (!overflow)
+        return;
+    pthread_mutex_destroy(&overflow->fetching);
+    pthread_mutex_destroy(&overflow->lock);
+    free(overflow);
+}
+
+void overflow_attach(struct overflow *overflow, struct engine *engine)
+{
+    overflow->engine = engine;
+}
+
+void overflow_status(struct overflow *overflow, struct overflow_status *ret_status)
+{
+    pthread_mutex_lock(&overflow->lock);
+    *ret_status = overflow->status;
+    pthread_mutex_unlock(&overflow->lock);
+}
+
+/* --- who may go ---------------------------------------------------------------------------- */
+
+const char *overflow_stays(const struct config *config, const struct task_spec *spec)
+{
+    if (!config->cloudrun_job_name || !config->gcs_logs_bucket || !config->kms_key_name)
+        return "Google Cloud is not configured (CLOUDRUN_JOB_NAME, GCS_LOGS_BUCKET, KMS_KEY_NAME)";
+    if (spec->resume_session_id)
+        return "the session to resume is kept on this machine";
+    if (spec->prompt && !spec->anthropic_api_key && !spec->anthropic_oauth_token &&
+        !config->cloud_api_key_secret)
+        return "the login stays at home: set CLOUD_API_KEY_SECRET, or send anthropicApiKey";
+    return NULL;
+}
+
+/* --- how the cloud does -------------------------------------------------------------------- */
+
+void overflow_note_refusal(struct overflow *overflow, const struct err *err)
+{
+    pthread_mutex_lock(&overflow->lock);
+    int64_t ms = overflow->backoff_ms;
+    overflow->backoff_ms = ms * 2 < BACKOFF_MAX_MS ? ms * 2 : BACKOFF_MAX_MS;
+    overflow->status.refused++;
+    if (err->code != ERR_RATE && overflow->status.reachable) { /* a full quota is no failure */
+        overflow->status.reachable = false;
+        overflow->status.since_ms = clock_real_ms();
+    }
+    snprintf(overflow->status.error, sizeof(overflow->status.error), "%s", err->msg);
+    pthread_mutex_unlock(&overflow->lock);
+    log_warn("overflow", "no cloud tasks for %lld s: %s", (long long)(ms / 1000), err->msg);
+    engine_hold_cloud(overflow->engine, ms);
+}
+
+void overflow_note_success(struct overflow *overflow)
+{
+    pthread_mutex_lock(&overflow->lock);
+    overflow->backoff_ms = BACKOFF_MIN_MS;
+    overflow->status.reachable = true;
+    overflow->status.error[0] = '\0';
+    overflow->status.started++;
+    pthread_mutex_unlock(&overflow->lock);
+}
+
+/* --- one task ------------------------------------------------------------------------------ */
+
+void trip_wait(struct trip *trip, int64_t ms)
+{
+    uint64_t count;
+    struct pollfd wait = {.fd = task_run_wake_fd(trip->run), .events = POLLIN};
+    if (poll(&wait, 1, (int)ms) > 0)
+        (void)!read(wait.fd, &count, sizeof(count)); /* what is wanted is kept elsewhere */
+}
+
+void trip_settle(struct trip *trip, enum task_state state, const char *reason, const char *error)
+{
+    struct task_outcome *outcome = trip->outcome;
+    outcome->state = state;
+    outcome->exit_code = state == TASK_COMPLETED ? 0 : 1;
+    snprintf(outcome->reason, sizeof(outcome->reason), "%s", reason);
+    snprintf(outcome->error, sizeof(outcome->error), "%s", error);
+}
+
+static int begin(struct trip *trip, struct err *err)
+{
+    const struct task_record *record = task_run_record(trip->run);
+    const char *secrets = task_run_secrets(trip->run);
+    trip->id = record->id;
+    trip->spec = task_spec_load(record->spec, strlen(record->spec), *secrets ? secrets : NULL,
+                                strlen(secrets), err);
+    if (!trip->spec || store_placement(trip->overflow->config.store, trip->id, &trip->placement, err))
+        return -1;
+    return task_spec_redact(trip->spec, task_run_redact(trip->run)) ? err_sys(err, "secrets") : 0;
+}
+
+void overflow_run(struct task_run *run, struct task_outcome *outcome, void *arg)
+{
+    struct err err;
+    struct overflow *overflow = arg;
+    struct trip trip = {
+        .overflow = overflow, .cloud = overflow->config.cloud, .run = run, .outcome = outcome};
+    trip.cursor_fd = -1;
+    if (begin(&trip, &err))
+        trip_settle(&trip, TASK_FAILED, "internal", err.msg);
+    else if (trip_place(&trip) == STEP_ON && trip_relay(&trip) == STEP_ON)
+        trip_end(&trip);
+    if (!task_state_is_active(outcome->state))
+        trip_delete_payload(&trip);
+    fd_close(&trip.cursor_fd);
+    task_spec_free(trip.spec);
+}
+
+void trip_delete_payload(struct trip *trip)
+{
+    struct err err;
+    char name[SESSION_NAME_SIZE];
+    if (!trip->id || trip->placement.attempt == 0)
+        return;
+    session_name(trip->id, "payload.enc", name);
+    if (storage_delete(trip->cloud->google, trip->cloud->bucket, name, STORAGE_ANY, &err))
+        log_warn("overflow", "the sealed request stays in the bucket until it expires: %s", err.msg);
+}

@@ -1,0 +1,66 @@
+/*
+ * Tasks that run in the cloud: placed exactly once, followed into the same events log, ended in the
+ * same words as those at home.
+ *
+ * Theory of operation. overflow_run() is what the engine calls for a task in the cloud lane; the
+ * task is claimed in the store by then. It goes straight down:
+ *
+ *     place   seal the request into the bucket, note in the store that an execution is asked for,
+ *             ask for it. When the answer is lost, look: at the executions, at the claim in the
+ *             bucket. Whoever writes the claim first has the attempt; when that is us, nobody will
+ *             ever run it.
+ *     relay   read the pieces of the job's events, in order, into the task's own log
+ *     end     the result in the bucket, or what Cloud Run says of an execution that left none
+ *
+ * The process may end between any two steps. The next one adopts the task: the store says how far
+ * placing had come, a file beside the events how far relaying.
+ *
+ * Threads: any.
+ */
+#ifndef OVERFLOW_OVERFLOW_H
+#define OVERFLOW_OVERFLOW_H
+
+#include "runner/overflow/session.h"
+#include "runner/repo/repos.h"
+#include "runner/spec/spec.h"
+#include "runner/store/store.h"
+#include "runner/task/engine.h"
+
+#include <stdatomic.h>
+
+struct overflow;
+
+struct overflow_config {
+    const struct config *_Atomic *config; /* borrowed, as all here */
+    const struct cloud *cloud;
+    struct store *store;
+    struct repos *repos; /* lends the owner's credentials for a task's repository */
+    const char *state_dir;
+};
+
+struct overflow *overflow_new(const struct overflow_config *config, struct err *err);
+void overflow_free(struct overflow *overflow);
+
+/* It holds the engine's cloud lane when the cloud refuses. To be called before the engine starts. */
+void overflow_attach(struct overflow *overflow, struct engine *engine);
+
+/* A task_kind's run(); arg is a struct overflow. */
+void overflow_run(struct task_run *run, struct task_outcome *outcome, void *arg);
+
+/* Why a request cannot go to the cloud, or NULL when it can. */
+const char *overflow_stays(const struct config *config, const struct task_spec *spec);
+
+struct overflow_status {
+    bool reachable; /* false: the last attempts to use it failed */
+    char error[240];
+    int64_t since_ms; /* real */
+    int64_t started, lost, refused; /* executions, since start */
+};
+void overflow_status(struct overflow *overflow, struct overflow_status *ret_status);
+
+/* What a cloud task has left: the list is beside its events. Gets one of them (all with NULL) into
+ * keep_dir/outputs, unless it is there. ERR_NOT_FOUND when it is none of them. */
+int overflow_fetch(struct overflow *overflow, const char *id, const char *keep_dir,
+                   const char *path, struct err *err);
+
+#endif

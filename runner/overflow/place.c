@@ -1,0 +1,372 @@
+/*
+ * Placing: one execution for an attempt, never two.
+ *
+ * An attempt goes NONE -> ASKED -> STARTED in the store, each on the disk before what follows it.
+ * ASKED without a name means that the answer was lost, with this process or on the way. Then an
+ * execution may be there, may be coming, or may never have been: jobs.run has no request id that
+ * would tell. It is looked for among the executions; and the job, when it starts, writes the
+ * attempt's claim, which exists once only. When neither shows up within LOOK_MS, we write the claim:
+ * now no job will ever run this attempt, and another one is safe.
+ */
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "google/storage.h"
+#include "runner/overflow/payload.h"
+#include "runner/overflow/trip.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LOOK_MS 60000
+#define LOOK_EVERY_MS 2000
+#define CLOCKS_DIFFER_MS 300000 /* ours and Google's */
+#define TIMEOUT_MARGIN_S 120    /* for what is done before and after Claude */
+#define TIMEOUT_MAX_S (7 * 24 * 3600)
+#define SECRETS_BYTES_MAX (4u << 20)
+#define CLAIM_BYTES_MAX 4096
+#define TRIES_MAX 10
+
+/* --- what is kept -------------------------------------------------------------------------- */
+
+/* As often as it takes: what comes next depends on it. False when the process ends first. */
+static bool note_phase(struct trip *trip, enum placement_phase phase)
+{
+    struct err err;
+    trip->placement.phase = phase;
+    while (store_set_placement(trip->overflow->config.store, trip->id, &trip->placement, &err)) {
+        log_error("overflow", "cannot note how far it has come: %s", err.msg);
+        if (task_run_stop(trip->run) == STOP_INTERRUPT)
+            return false;
+        trip_wait(trip, 1000);
+    }
+    return true;
+}
+
+/* --- the payload --------------------------------------------------------------------------- */
+
+struct lending {
+    const struct task_spec *spec;
+    struct buf *out;
+};
+
+/* The request's secrets, with the owner's credential for the repository among them. */
+static void add_credential(const char *key, const char *token, void *arg)
+{
+    struct lending *lending = arg;
+    struct json_writer w;
+    AUTO(buf_wipe) struct buf more = BUF_INIT(SECRETS_BYTES_MAX);
+    if ((!key && !token) || lending->spec->ssh_key || lending->spec->git_token)
+        return;
+    json_write(&w, &more);
+    json_open_object(&w, NULL);
+    json_add_text(&w, key ? "sshKey" : "gitToken", key ? key : token);
+    json_close(&w);
+    if (lending->out->len > 2) { /* {…} and {…} become one */
+        lending->out->data[--lending->out->len] = '\0';
+        buf_addc(lending->out, ',');
+        buf_adds(lending->out, buf_str(&more) + 1);
+    } else {
+        buf_clear(lending->out);
+        buf_adds(lending->out, buf_str(&more));
+    }
+}
+
+static int add_secrets(struct trip *trip, struct buf *out, struct err *err)
+{
+    const struct task_spec *spec = trip->spec;
+    struct lending lending = {spec, out};
+    const struct repo_wish wish = {
+        .url = spec->repo_url, .key = spec->ssh_key, .token = spec->git_token};
+    buf_adds(out, task_run_secrets(trip->run));
+    if (wish.url && repos_lend(trip->overflow->config.repos, &wish, add_credential, &lending, err))
+        return -1;
+    return buf_check(out, "the secrets", err);
+}
+
+static int upload_payload(struct trip *trip, struct err *err)
+{
+    char name[SESSION_NAME_SIZE];
+    const struct task_record *record = task_run_record(trip->run);
+    AUTO(buf) struct buf sealed = BUF_INIT(PAYLOAD_BYTES_MAX);
+    AUTO(buf_wipe) struct buf secrets = BUF_INIT(SECRETS_BYTES_MAX);
+    if (add_secrets(trip, &secrets, err))
+        return -1;
+    char kind[sizeof(record->kind)], id[ID_SIZE];
+    snprintf(kind, sizeof(kind), "%s", record->kind);
+    snprintf(id, sizeof(id), "%s", record->id);
+    const struct payload payload = {.task_id = id,
+                                    .kind = kind,
+                                    .spec = record->spec,
+                                    .secrets = secrets.data,
+                                    .request_id = record->request_id,
+                                    .attempt = trip->placement.attempt};
+    session_name(trip->id, "payload.enc", name);
+    return payload_seal(trip->cloud, &payload, &sealed, err) ||
+                   storage_put(trip->cloud->google, trip->cloud->bucket, name,
+                               "application/octet-stream", sealed.data, sealed.len, STORAGE_ANY,
+                               NULL, err)
+               ? -1
+               : 0;
+}
+
+struct sweep {
+    struct trip *trip;
+    const char *claims;
+};
+
+static int sweep_one(const struct storage_object *object, void *arg)
+{
+    struct err err;
+    struct sweep *sweep = arg;
+    const struct cloud *cloud = sweep->trip->cloud;
+    if (!str_starts(object->name, sweep->claims) &&
+        storage_delete(cloud->google, cloud->bucket, object->name, STORAGE_ANY, &err))
+        log_warn("overflow", "%s", err.msg);
+    return 0;
+}
+
+/* What an earlier attempt has left would be taken for this one's. */
+static int sweep_session(struct trip *trip, struct err *err)
+{
+    char prefix[SESSION_NAME_SIZE], claims[SESSION_NAME_SIZE];
+    session_name(trip->id, "", prefix);
+    session_name(trip->id, "claim-", claims);
+    struct sweep sweep = {trip, claims};
+    const struct storage_list wish = {.prefix = prefix};
+    return storage_list(trip->cloud->google, trip->cloud->bucket, &wish, sweep_one, &sweep, err);
+}
+
+/* --- asking -------------------------------------------------------------------------------- */
+
+static int ask(struct trip *trip, bool *ret_unsure, struct err *err)
+{
+    char task[ID_SIZE + 16], attempt[48], run[ID_SIZE + 48];
+    const char *const env[] = {task, attempt, run, NULL};
+    int64_t timeout = trip->spec->timeout_ms / 1000 + TIMEOUT_MARGIN_S;
+    const struct run_start start = {
+        .env = env, .timeout_s = (int)(timeout < TIMEOUT_MAX_S ? timeout : TIMEOUT_MAX_S)};
+    snprintf(task, sizeof(task), SESSION_ENV_TASK "=%s", trip->id);
+    snprintf(attempt, sizeof(attempt), SESSION_ENV_ATTEMPT "=%d", trip->placement.attempt);
+    snprintf(run, sizeof(run), TRIP_ENV_RUN "=%s/%d", trip->id, trip->placement.attempt);
+    return run_start(trip->cloud->google, trip->cloud->job, &start, trip->placement.execution,
+                     ret_unsure, err);
+}
+
+/* A refusal that is nobody's fault passes; a wrong set-up is told to who asked for the cloud, and
+ * keeps nobody else from running here. */
+static enum step refuse(struct trip *trip, const struct err *err)
+{
+    bool passes = err->code == ERR_RATE || err->code == ERR_UPSTREAM || err->code == ERR_TIMEOUT ||
+                  err->code == ERR_BUSY;
+    overflow_note_refusal(trip->overflow, err);
+    if (passes || trip->spec->executor == EXECUTOR_AUTO)
+        trip_settle(trip, TASK_PENDING, err->code == ERR_RATE ? "cloud_full" : "cloud_unreachable",
+                    err->msg);
+    else
+        trip_settle(trip, TASK_FAILED, "cloud_error", err->msg);
+    return STEP_OVER;
+}
+
+/* --- a lost answer ------------------------------------------------------------------------- */
+
+static int take_name(const struct run_execution *execution, void *arg)
+{
+    struct trip *trip = arg;
+    snprintf(trip->placement.execution, sizeof(trip->placement.execution), "%s", execution->name);
+    return 1;
+}
+
+enum claim {
+    CLAIM_NONE,    /* nobody has it */
+    CLAIM_OURS,    /* no job will ever run the attempt */
+    CLAIM_JOBS,    /* an execution runs it; its name is in the placement when the claim says it */
+    CLAIM_UNKNOWN, /* it cannot be read now */
+};
+
+static enum claim read_claim(struct trip *trip)
+{
+    struct err err;
+    bool revoked = false;
+    char name[SESSION_NAME_SIZE];
+    const struct cloud *cloud = trip->cloud;
+    AUTO(buf) struct buf text = BUF_INIT(CLAIM_BYTES_MAX);
+    session_claim_name(trip->id, trip->placement.attempt, name);
+    if (storage_get(cloud->google, cloud->bucket, name, &text, NULL, &err))
+        return err.code == ERR_NOT_FOUND ? CLAIM_NONE : CLAIM_UNKNOWN;
+    AUTO(json) struct json *claim = json_parse(buf_str(&text), text.len, &err);
+    const char *execution = json_text(json_get(claim, "execution"));
+    json_bool(json_get(claim, "revoked"), &revoked);
+    if (revoked)
+        return CLAIM_OURS;
+    if (execution && *execution)
+        snprintf(trip->placement.execution, sizeof(trip->placement.execution), "%s%s%s",
+                 strchr(execution, '/') ? "" : cloud->job,
+                 strchr(execution, '/') ? "" : "/executions/", execution);
+    return CLAIM_JOBS;
+}
+
+/* Looks among the executions. */
+static bool is_listed(struct trip *trip)
+{
+    struct err err;
+    char run[ID_SIZE + 16];
+    snprintf(run, sizeof(run), "%s/%d", trip->id, trip->placement.attempt);
+    if (run_find(trip->cloud->google, trip->cloud->job, TRIP_ENV_RUN, run,
+                 trip->placement.asked_ms - CLOCKS_DIFFER_MS, take_name, trip, &err))
+        log_warn("overflow", "cannot look for its execution: %s", err.msg);
+    return trip->placement.execution[0] != '\0';
+}
+
+/* Writes the claim, so that no job can have it. Whoever was first is read back. */
+static void revoke(struct trip *trip)
+{
+    static const char ours[] = "{\"revoked\":true}";
+    struct err err;
+    char name[SESSION_NAME_SIZE];
+    session_claim_name(trip->id, trip->placement.attempt, name);
+    if (storage_put(trip->cloud->google, trip->cloud->bucket, name, "application/json", ours,
+                    sizeof(ours) - 1, STORAGE_ABSENT, NULL, &err) &&
+        err.code != ERR_MISMATCH)
+        log_warn("overflow", "cannot settle who has the task: %s", err.msg);
+}
+
+enum resolution { RES_FOUND, RES_NONE, RES_LATER };
+
+static enum resolution resolve(struct trip *trip)
+{
+    const int64_t asked = trip->placement.asked_ms;
+    trip->placement.execution[0] = '\0';
+    for (bool first = true;; first = false) {
+        if (!first)
+            trip_wait(trip, LOOK_EVERY_MS);
+        if (task_run_stop(trip->run) == STOP_INTERRUPT)
+            return RES_LATER;
+        bool listed = is_listed(trip);
+        enum claim claim = read_claim(trip);
+        if (listed || claim == CLAIM_JOBS)
+            return RES_FOUND;
+        if (claim == CLAIM_OURS)
+            return RES_NONE;
+        int64_t now = clock_real_ms();
+        bool waits = now < asked + LOOK_MS && now > asked - LOOK_MS; /* a clock may have stepped */
+        if (claim == CLAIM_NONE && (!waits || task_run_stop(trip->run) == STOP_CANCEL))
+            revoke(trip);
+    }
+}
+
+/* --- all of it ----------------------------------------------------------------------------- */
+
+/* Called with an attempt of which nothing has been asked yet. */
+static enum step try_once(struct trip *trip, bool *ret_again)
+{
+    struct err err;
+    bool unsure = false;
+    *ret_again = false;
+    if ((trip->placement.attempt > 1 && sweep_session(trip, &err)) || upload_payload(trip, &err))
+        return refuse(trip, &err);
+    trip->placement.asked_ms = clock_real_ms();
+    if (!note_phase(trip, PLACEMENT_ASKED)) {
+        trip_settle(trip, TASK_RUNNING, "", "");
+        return STEP_OVER;
+    }
+    if (ask(trip, &unsure, &err) == 0)
+        return STEP_ON;
+    if (!unsure) {
+        note_phase(trip, PLACEMENT_NONE);
+        trip_delete_payload(trip);
+        return refuse(trip, &err);
+    }
+    log_warn("overflow", "no answer when asked for an execution, looking for it: %s", err.msg);
+    switch (resolve(trip)) {
+    case RES_FOUND:
+        return STEP_ON;
+    case RES_NONE:
+        *ret_again = true;
+        return STEP_ON;
+    case RES_LATER:
+        break;
+    }
+    trip_settle(trip, TASK_RUNNING, "", "");
+    return STEP_OVER;
+}
+
+static enum step stop_before(struct trip *trip, enum task_stop stop)
+{
+    if (stop == STOP_CANCEL)
+        trip_settle(trip, TASK_CANCELLED, "cancelled", "cancelled before it started");
+    else
+        trip_settle(trip, TASK_RUNNING, "", ""); /* the next start goes on from here */
+    return STEP_OVER;
+}
+
+/* From the store's word to an execution's name. */
+static enum step place_from(struct trip *trip, bool asked)
+{
+    for (int tries = 0; tries < TRIES_MAX; tries++) {
+        enum task_stop stop = task_run_stop(trip->run);
+        bool again = false;
+        if (asked) {
+            enum resolution found_out = resolve(trip);
+            if (found_out == RES_FOUND)
+                return STEP_ON;
+            if (found_out == RES_LATER)
+                return stop_before(trip, STOP_INTERRUPT);
+            again = true;
+        } else if (stop != STOP_NO) {
+            return stop_before(trip, stop);
+        } else {
+            enum step step = try_once(trip, &again);
+            if (step == STEP_OVER || !again)
+                return step;
+        }
+        log_info("overflow", "attempt %d was never started", trip->placement.attempt);
+        asked = false;
+        trip->placement.attempt++;
+        trip->placement.execution[0] = '\0';
+        if (!note_phase(trip, PLACEMENT_NONE))
+            return stop_before(trip, STOP_INTERRUPT);
+    }
+    trip_settle(trip, TASK_FAILED, "cloud_error", "no execution could be started");
+    return STEP_OVER;
+}
+
+static void tell(struct trip *trip)
+{
+    struct json_writer w;
+    AUTO(buf) struct buf json = BUF_INIT(4096);
+    json_write(&w, &json);
+    json_open_object(&w, NULL);
+    json_add_text(&w, "executor", "cloud");
+    json_add_text(&w, "execution", trip->placement.execution);
+    json_add_int(&w, "attempt", trip->placement.attempt);
+    json_close(&w);
+    task_run_event(trip->run, "placed", buf_str(&json), json.len);
+}
+
+enum step trip_place(struct trip *trip)
+{
+    struct store_placement *placement = &trip->placement;
+    if (task_run_adopted(trip->run) && placement->phase == PLACEMENT_STARTED)
+        return STEP_ON;
+    bool asked = task_run_adopted(trip->run) && placement->phase == PLACEMENT_ASKED;
+    if (!asked) {
+        if (!task_run_adopted(trip->run) || placement->attempt == 0)
+            placement->attempt++;
+        placement->execution[0] = '\0';
+        if (!note_phase(trip, PLACEMENT_NONE))
+            return stop_before(trip, STOP_INTERRUPT);
+    }
+    enum step step = place_from(trip, asked);
+    if (step == STEP_OVER)
+        return step;
+    overflow_note_success(trip->overflow);
+    log_info("overflow", "runs as %s", trip->placement.execution);
+    if (!note_phase(trip, PLACEMENT_STARTED)) {
+        trip_settle(trip, TASK_RUNNING, "", "");
+        return STEP_OVER;
+    }
+    tell(trip);
+    return STEP_ON;
+}
