@@ -17,7 +17,10 @@
  *   /storage, /upload, /download, /v1, /v2, /v3, /compute   the services
  *
  *   GET  /_state                       settings, counts, the plan
- *   GET, DELETE /_log[?contains=T][&id=METHOD][&lines=1]
+ *   GET, DELETE /_log[?contains=T][&id=METHOD]   {"requests":[{"method","url","id","account",
+ *                                      "status" (0: none went out),"time_ms","headers","body"}],
+ *                                      "count"}
+ *   GET  /_log?lines=1                 those to Google's methods, one a line, without the rest
  *   POST /_control                     an object of any of
  *     NAME:NUMBER                      a setting (google_world.c)
  *     "faults":[{"method":GLOB?,"pathContains"?,"skip":0,"times":1,"delayMs"?,"status"?,
@@ -49,8 +52,9 @@
 #include <unistd.h>
 
 static const struct call_row *const tables[] = {
-    google_storage_rows, google_object_rows, google_upload_rows, google_kms_rows,
-    google_run_rows,     google_secret_rows, google_iam_rows,
+    google_storage_rows, google_object_rows,  google_upload_rows,
+    google_kms_rows,     google_run_rows,     google_secret_rows,
+    google_iam_rows,     google_project_rows, google_compute_rows,
 };
 
 static const struct call_row *find_row(const char *id)
@@ -60,6 +64,22 @@ static const struct call_row *find_row(const char *id)
             if (strcmp(row->method, id) == 0)
                 return row;
     return NULL;
+}
+
+/* Whether the method's service is switched on in the project, where that is enforced. */
+static bool is_enabled(struct call *call)
+{
+    char service[64];
+    snprintf(service, sizeof service, "%.*s", (int)strcspn(call->method->id, "."),
+             call->method->id);
+    if (!world_setting("enforceServices") || strcmp(service, "serviceusage") == 0 ||
+        store_getf("service:%s.googleapis.com", service))
+        return true;
+    call_fail(call, "PERMISSION_DENIED",
+              "%s.googleapis.com has not been used in project %s before or it is disabled. Enable "
+              "it, then retry.",
+              service, world.project);
+    return false;
 }
 
 static bool is_upload(const struct server_request *req)
@@ -132,7 +152,7 @@ static const char *serve_method(struct call *call)
     store_unlock();
     if (known && take_body(call)) {
         store_lock();
-        bool may = !row->permission || auth_permit(call, row->permission);
+        bool may = is_enabled(call) && (!row->permission || auth_permit(call, row->permission));
         store_unlock();
         if (may)
             carry_out(call, row, twice);
@@ -289,7 +309,7 @@ int main(int argc, char **argv)
         return supervise(argv[2]);
     if (!parse_options(argc, argv))
         return usage();
-    google_schema_init(NULL, NULL);
+    google_schema_init(google_compute_methods, google_compute_schemas);
     server_stream_bodies(is_upload);
     signal(SIGCHLD, SIG_IGN); /* supervisors are not waited for */
     int fd = server_listen(&world.port);

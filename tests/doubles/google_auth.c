@@ -16,7 +16,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* Google's own token endpoints, for whom its clients write their assertions. */
 #define GOOGLE_TOKEN_URL "https://oauth2.googleapis.com/token"
+#define GOOGLE_TOKEN_URL_OLD "https://www.googleapis.com/oauth2/v4/token"
 #define USER_CLIENT "stand-in.apps.googleusercontent.com"
 #define USER_SECRET "stand-in-client-secret"
 #define USER_REFRESH "1//stand-in-refresh-token"
@@ -197,37 +199,6 @@ static bool token_account(const char *token, char account[256])
     return good;
 }
 
-static bool is_accepted(const char *token)
-{
-    for (const char *const *p = world.accepted_tokens; *p; p++)
-        if (strcmp(*p, token) == 0)
-            return true;
-    return false;
-}
-
-bool auth_identify(struct call *call)
-{
-    const char *header = server_header(call->req, "authorization");
-    const char *token = header && strncasecmp(header, "Bearer ", 7) == 0 ? header + 7 : NULL;
-    if (token && is_accepted(token)) {
-        snprintf(call->account, sizeof call->account, "%s", world.account);
-        return true;
-    }
-    if (token && token_account(token, call->account)) {
-        char *key = auth_account_key(call->account);
-        bool known = key || strchr(call->account, '@') == NULL ||
-                     !strstr(call->account, ".iam.gserviceaccount.com");
-        free(key);
-        if (known)
-            return true;
-    }
-    call_fail(call, "UNAUTHENTICATED",
-              "Request had invalid authentication credentials. Expected OAuth 2 access token, "
-              "login cookie or other valid authentication credential. See "
-              "https://developers.google.com/identity/sign-in/web/devconsole-project.");
-    return false;
-}
-
 /* ---- the token endpoint ---- */
 
 static int token_answer(struct server_conn *conn, int status, cJSON *json)
@@ -291,17 +262,44 @@ static bool signed_by(const char *public_pem, const char *text, size_t len, cons
 }
 
 /* Whether a key of the account (the one that the header names, if it names one) has signed it. */
-static bool is_signed(const char *key_prefix, const char *kid, const char *jwt,
+static bool is_signed(const char *account_key, const char *kid, const char *jwt,
                       const char *signature)
 {
     const char *name;
     const cJSON *key;
-    for (size_t i = store_seek(key_prefix); (key = store_at_prefix(i, key_prefix, &name)); i++)
-        if ((!*kid || strcmp(name + strlen(key_prefix), kid) == 0) &&
+    char prefix[600];
+    snprintf(prefix, sizeof prefix, "%s/keys/", account_key);
+    for (size_t i = store_seek(prefix); (key = store_at_prefix(i, prefix, &name)); i++)
+        if ((!*kid || strcmp(name + strlen(prefix), kid) == 0) &&
             signed_by(json_string(key, "_publicPem"), jwt, (size_t)(signature - jwt) - 1,
                       signature))
             return true;
     return false;
+}
+
+/* False when it is not three parts of which two are JSON. The signature points into it. */
+static bool parse_jwt(const char *jwt, cJSON **ret_header, cJSON **ret_claims,
+                      const char **ret_signature)
+{
+    const char *dot = strchr(jwt, '.'), *second = dot ? strchr(dot + 1, '.') : NULL;
+    cJSON *header = second ? part_json(jwt, (size_t)(dot - jwt)) : NULL;
+    cJSON *claims = second ? part_json(dot + 1, (size_t)(second - dot) - 1) : NULL;
+    if (!header || !claims) {
+        cJSON_Delete(header);
+        cJSON_Delete(claims);
+        return false;
+    }
+    *ret_header = header;
+    *ret_claims = claims;
+    *ret_signature = second + 1;
+    return true;
+}
+
+static bool times_fault(const cJSON *claims)
+{
+    int64_t now = store_now_ms() / 1000;
+    int64_t iat = json_int(claims, "iat", 0), exp = json_int(claims, "exp", 0);
+    return !iat || !exp || exp <= now || exp - iat > 3600 || iat > now + 300 || iat < now - 3600;
 }
 
 /* What is wrong with the claims, or NULL. */
@@ -309,12 +307,11 @@ static const char *claims_fault(const cJSON *claims)
 {
     char own[128];
     const char *aud = json_string(claims, "aud");
-    int64_t now = store_now_ms() / 1000;
-    int64_t iat = json_int(claims, "iat", 0), exp = json_int(claims, "exp", 0);
     snprintf(own, sizeof own, "%s/token", world.base);
-    if (strcmp(aud, own) != 0 && strcmp(aud, GOOGLE_TOKEN_URL) != 0)
+    if (strcmp(aud, own) != 0 && strcmp(aud, GOOGLE_TOKEN_URL) != 0 &&
+        strcmp(aud, GOOGLE_TOKEN_URL_OLD) != 0)
         return "Invalid JWT: Failed audience check. The right audience is the token_uri";
-    if (!iat || !exp || exp <= now || exp - iat > 3600 || iat > now + 300 || iat < now - 3600)
+    if (times_fault(claims))
         return "Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable "
                "timeframe. Check your iat and exp values in the JWT claim.";
     return NULL;
@@ -326,15 +323,12 @@ static int judge_jwt(struct server_conn *conn, const char *jwt, const cJSON *hea
     const char *fault = claims_fault(claims);
     const char *scope = json_string(claims, "scope");
     char *key = auth_account_key(json_string(claims, "iss"));
-    char *prefix = NULL;
     int status;
-    if (asprintf(&prefix, "%s/keys/", key ? key : "none") < 0)
-        abort();
     if (strcmp(json_string(header, "alg"), "RS256") != 0)
         status = token_fault(conn, 400, "invalid_grant", "Invalid JWT: alg must be RS256");
     else if (!key)
         status = token_fault(conn, 400, "invalid_grant", "Invalid grant: account not found");
-    else if (!is_signed(prefix, json_string(header, "kid"), jwt, signature))
+    else if (!is_signed(key, json_string(header, "kid"), jwt, signature))
         status = token_fault(conn, 400, "invalid_grant", "Invalid JWT Signature.");
     else if (fault)
         status = token_fault(conn, 400, "invalid_grant", fault);
@@ -343,7 +337,6 @@ static int judge_jwt(struct server_conn *conn, const char *jwt, const cJSON *hea
                              "Invalid OAuth scope or ID token audience provided.");
     else
         status = grant(conn, json_string(store_get(key), "email"), NULL);
-    free(prefix);
     free(key);
     return status;
 }
@@ -351,13 +344,12 @@ static int judge_jwt(struct server_conn *conn, const char *jwt, const cJSON *hea
 static int by_assertion(struct server_conn *conn, const char *form)
 {
     char *jwt = google_param(form, "assertion");
-    const char *dot = jwt ? strchr(jwt, '.') : NULL;
-    const char *second = dot ? strchr(dot + 1, '.') : NULL;
-    cJSON *header = second ? part_json(jwt, (size_t)(dot - jwt)) : NULL;
-    cJSON *claims = second ? part_json(dot + 1, (size_t)(second - dot) - 1) : NULL;
-    int status = header && claims ? judge_jwt(conn, jwt, header, claims, second + 1)
-                                  : token_fault(conn, 400, "invalid_grant",
-                                                "Bad JWT: the assertion is not three parts.");
+    const char *signature;
+    cJSON *header = NULL, *claims = NULL;
+    int status =
+        jwt && parse_jwt(jwt, &header, &claims, &signature)
+            ? judge_jwt(conn, jwt, header, claims, signature)
+            : token_fault(conn, 400, "invalid_grant", "Bad JWT: the assertion is not three parts.");
     cJSON_Delete(header);
     cJSON_Delete(claims);
     free(jwt);
@@ -402,6 +394,63 @@ int auth_serve_token(struct server_conn *conn, const struct server_request *req)
     store_unlock();
     free(kind);
     return status;
+}
+
+/* ---- who sent a request ---- */
+
+static bool is_accepted(const char *token)
+{
+    for (const char *const *p = world.accepted_tokens; *p; p++)
+        if (strcmp(*p, token) == 0)
+            return true;
+    return false;
+}
+
+/* Tokens of an account that was deleted are no good any more. */
+static bool account_lives(const char *account)
+{
+    char *key = auth_account_key(account);
+    bool lives = key || !strstr(account, ".iam.gserviceaccount.com");
+    free(key);
+    return lives;
+}
+
+/* Google takes, besides, an assertion that an account has signed for one of its APIs. */
+static bool jwt_account(const char *token, char account[256])
+{
+    const char *signature;
+    cJSON *header, *claims;
+    if (!parse_jwt(token, &header, &claims, &signature))
+        return false;
+    const char *issuer = json_string(claims, "iss"), *aud = json_string(claims, "aud");
+    char *key = auth_account_key(issuer);
+    bool good = key && strcmp(json_string(header, "alg"), "RS256") == 0 && !times_fault(claims) &&
+                (*json_string(claims, "scope") || strncmp(aud, "https://", 8) == 0) &&
+                is_signed(key, json_string(header, "kid"), token, signature);
+    if (good)
+        snprintf(account, 256, "%s", issuer);
+    free(key);
+    cJSON_Delete(header);
+    cJSON_Delete(claims);
+    return good;
+}
+
+bool auth_identify(struct call *call)
+{
+    const char *header = server_header(call->req, "authorization");
+    const char *token = header && strncasecmp(header, "Bearer ", 7) == 0 ? header + 7 : NULL;
+    if (token && is_accepted(token)) {
+        snprintf(call->account, sizeof call->account, "%s", world.account);
+        return true;
+    }
+    if (token && (token_account(token, call->account) || jwt_account(token, call->account)) &&
+        account_lives(call->account))
+        return true;
+    call_fail(call, "UNAUTHENTICATED",
+              "Request had invalid authentication credentials. Expected OAuth 2 access token, "
+              "login cookie or other valid authentication credential. See "
+              "https://developers.google.com/identity/sign-in/web/devconsole-project.");
+    return false;
 }
 
 /* ---- the start ---- */

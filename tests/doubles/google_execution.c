@@ -463,6 +463,20 @@ static void describe(const char *key, cJSON *json)
     cJSON_Delete(state);
 }
 
+static bool is_going_on(const char *key)
+{
+    cJSON *state = read_state(key);
+    bool going_on = state && !json_int(state, "ended", 0);
+    cJSON_Delete(state);
+    return going_on;
+}
+
+/* It has written something, so it had the lock; when that is free it will write no more. */
+static bool is_lost(const char *key)
+{
+    return is_going_on(key) && !is_supervised(key) && is_going_on(key);
+}
+
 bool execution_refresh(const char *key)
 {
     cJSON *execution = store_get(key);
@@ -470,12 +484,8 @@ bool execution_refresh(const char *key)
         return true;
     if (cJSON_IsTrue(cJSON_GetObjectItem(execution, "_hangs"))) /* lost, and nobody has noticed */
         return false;
-    if (!*json_string(execution, "_failed") && !is_supervised(key)) {
-        cJSON *state = read_state(key); /* the last word, as nobody writes any more */
-        if (state && !json_int(state, "ended", 0))
-            json_set_string(execution, "_failed", "The execution was lost: internal error.");
-        cJSON_Delete(state);
-    }
+    if (!*json_string(execution, "_failed") && is_lost(key))
+        json_set_string(execution, "_failed", "The execution was lost: internal error.");
     describe(key, execution);
     if (!*json_string(execution, "completionTime"))
         return false;

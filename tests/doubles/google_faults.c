@@ -144,6 +144,13 @@ void log_add(const struct call *call, const char *id)
     cJSON_Delete(json);
 }
 
+/* Of one of Google's methods, not the token endpoint's and the like. */
+static bool is_method(const char *line)
+{
+    const char *id = strstr(line, "\"id\":\"");
+    return id && id[6 + strcspn(id + 6, ".\"")] == '.';
+}
+
 /* The lines that hold every one of these texts, with what stands between. */
 static char *log_select(const char *contains, const char *id, bool lines)
 {
@@ -157,6 +164,8 @@ static char *log_select(const char *contains, const char *id, bool lines)
     fputs(lines ? "" : "{\"requests\":[", to);
     while (from && (len = getline(&line, &cap, from)) > 0) {
         if ((contains && !strstr(line, contains)) || (id && !strstr(line, mark)))
+            continue;
+        if (lines && !is_method(line))
             continue;
         line[len - 1] = '\0';
         fprintf(to, "%s%s%s", n && !lines ? "," : "", line, lines ? "\n" : "");

@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { COPY_SIZE = 262144, COMPOSE_MAX = 32 };
+enum { COPY_SIZE = 65536, COMPOSE_MAX = 32 };
 
 void object_crc_text(uint32_t crc, char out[12])
 {

@@ -395,7 +395,8 @@ static bool scalar_fault(struct check *check, const char *type, const cJSON *val
                 (*type == 'i' && value->valuedouble != (double)value->valueint)) &&
                say(check, "Invalid value at '%s' (%s)", where, "TYPE_INT32");
     if (*type == '(' && cJSON_IsNumber(value)) /* as proto3 allows */
-        return false;
+        return value->valuedouble != (double)value->valueint &&
+               say(check, "Invalid value at '%s' (%s)", where, "TYPE_ENUM");
     if (!cJSON_IsString(value))
         return say(check, "Invalid value at '%s' (%s): a string is wanted", where, "TYPE_STRING");
     const char *bad = text_fault(type, value->valuestring);
@@ -405,8 +406,11 @@ static bool scalar_fault(struct check *check, const char *type, const cJSON *val
 static bool value_fault(struct check *check, const char *type, const cJSON *value,
                         const char *where)
 {
-    if (cJSON_IsNull(value) || *type == '*')
+    if (*type == '*')
         return false;
+    if (cJSON_IsNull(value)) /* takes a value away, and only Cloud Storage's clients say it so */
+        return strcmp(check->service, "storage") != 0 &&
+               say(check, "Invalid value at '%s'%s: null", where, "");
     if (*type == '[' || *type == '{')
         return list_fault(check, type, value, where);
     if (!isupper((unsigned char)*type))

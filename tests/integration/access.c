@@ -1,6 +1,7 @@
 /*
  * Behind Cloudflare Access: the daemon, and a stand-in that publishes the keys.
  */
+#include "jwt.h"
 #include "loopback.h"
 #include "testing.h"
 
@@ -19,18 +20,6 @@
 static EVP_PKEY *key, *stranger;
 static char *published;
 
-static char *base64url(const void *data, size_t size)
-{
-    char *text = calloc(1, size * 2 + 8);
-    assert_non_null(text);
-    int len = EVP_EncodeBlock((unsigned char *)text, data, (int)size);
-    while (len > 0 && text[len - 1] == '=')
-        text[--len] = '\0';
-    for (char *p = text; *p; p++)
-        *p = *p == '+' ? '-' : *p == '/' ? '_' : *p;
-    return text;
-}
-
 static char *number_of(EVP_PKEY *of, const char *name)
 {
     BIGNUM *number = NULL;
@@ -38,28 +27,19 @@ static char *number_of(EVP_PKEY *of, const char *name)
     assert_int_equal(EVP_PKEY_get_bn_param(of, name, &number), 1);
     int len = BN_bn2bin(number, bytes);
     BN_free(number);
-    return base64url(bytes, (size_t)len);
+    return jwt_base64url(bytes, (size_t)len);
 }
 
 static char *make_assertion(EVP_PKEY *by, const char *aud, long ends_in_s)
 {
     static const char header[] = "{\"alg\":\"RS256\",\"kid\":\"k1\",\"typ\":\"JWT\"}";
-    unsigned char bytes[1024];
-    size_t size = sizeof bytes;
     char *claims = textf("{\"aud\":[\"%s\"],\"iss\":\"https://team.cloudflareaccess.com\","
                          "\"exp\":%ld,\"iat\":%ld,\"nbf\":%ld,\"type\":\"app\"}",
                          aud, (long)time(NULL) + ends_in_s, (long)time(NULL), (long)time(NULL));
-    char *first = base64url(header, strlen(header));
-    char *second = base64url(claims, strlen(claims));
-    char *text = textf("%s.%s", first, second);
-    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-    EVP_DigestSignInit(ctx, NULL, EVP_sha256(), NULL, by);
-    assert_int_equal(EVP_DigestSign(ctx, bytes, &size, (const unsigned char *)text, strlen(text)),
-                     1);
-    EVP_MD_CTX_free(ctx);
-    char *third = base64url(bytes, size);
-    char *line = textf("Cf-Access-Jwt-Assertion: %s.%s\r\n", text, third);
-    free(claims), free(first), free(second), free(text), free(third);
+    char *jwt = jwt_sign(by, header, claims);
+    char *line = textf("Cf-Access-Jwt-Assertion: %s\r\n", jwt);
+    free(claims);
+    free(jwt);
     return line;
 }
 

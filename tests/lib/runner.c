@@ -16,6 +16,15 @@ static const char *const passed_on[] = {"ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_O
 static const char *const complaints[] = {"AddressSanitizer", "ThreadSanitizer", "LeakSanitizer",
                                          "runtime error:"};
 
+/* What a sanitizer has said in the text, or NULL. */
+static const char *complaint_in(const char *text)
+{
+    for (size_t i = 0; i < COUNT(complaints); i++)
+        if (strstr(text, complaints[i]))
+            return complaints[i];
+    return NULL;
+}
+
 static const char *daemon_path(void)
 {
     const char *path = getenv("CR_BINARY");
@@ -105,6 +114,12 @@ void api_free(struct api *api)
     int status;
     kill(api->pid, SIGKILL);
     proc_wait(api->pid, STOP_MS, &status);
+    char *out = textf("%s/out", api->dir), *text = file_read(out, NULL);
+    const char *fault = text ? complaint_in(text) : NULL;
+    if (fault)
+        fail_msg("a double: %s\n%.6000s", fault, text);
+    free(text);
+    free(out);
     tmp_dir_free(api->dir);
     free(api->base);
     free(api);
@@ -310,10 +325,7 @@ size_t runner_task_processes(const struct runner *runner)
 static const char *find_fault(const struct runner *runner, size_t left_over)
 {
     char *text = runner_log(runner);
-    const char *fault = left_over ? "processes of tasks are left" : NULL;
-    for (size_t i = 0; i < COUNT(complaints) && !fault; i++)
-        if (strstr(text, complaints[i]))
-            fault = complaints[i];
+    const char *fault = left_over ? "processes of tasks are left" : complaint_in(text);
     if (strstr(text, RUNNER_SECRET) || strstr(text, API_KEY) || strstr(text, API_TOKEN))
         fault = "a secret is in the log";
     if (fault)

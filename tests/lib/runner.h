@@ -37,6 +37,7 @@ struct api *api_new(void);
 struct api *token_server_new(void);
 /* The same with all that a login needs, over TLS on port 443 as well. */
 struct api *token_server_tls_new(const char *cert, const char *key);
+/* Ends it; fails the test when a sanitizer has complained in it. */
 void api_free(struct api *api);
 
 /* The requests that hold the text (it goes into a URL: letters and digits). */
