@@ -70,7 +70,7 @@ static const char *error_info(const struct json *error)
     return NULL;
 }
 
-static void copy_words(char *to, size_t size, const char *words)
+void answer_copy_words(char *to, size_t size, const char *words)
 {
     AUTO(buf) struct buf clean = BUF_INIT(1024);
     retry_add_words(&clean, words ? words : "", size - 1);
@@ -84,8 +84,8 @@ static void compose(enum google_api api, const struct json *error, int http, con
     AUTO(buf) struct buf text = BUF_INIT(2048);
     const char *words = json_text(json_get(error, "message"));
     char head[128], why[64];
-    copy_words(head, 64, status);
-    copy_words(why, sizeof(why), reason);
+    answer_copy_words(head, 64, status);
+    answer_copy_words(why, sizeof(why), reason);
     if (!*head)
         snprintf(head, sizeof(head), "HTTP %d", http);
     buf_addf(&text, "%s: %s", wire_title(api), head);
@@ -117,8 +117,8 @@ int answer_fail(enum google_api api, const struct wire_answer *answer,
     if (ret_answer) {
         *ret_answer = (struct google_answer){.status = answer->status,
                                              .retry_after_ms = retry_after(&answer->head)};
-        copy_words(ret_answer->reason, sizeof(ret_answer->reason), status ? status : reason);
-        copy_words(ret_answer->detail, sizeof(ret_answer->detail), info);
+        answer_copy_words(ret_answer->reason, sizeof(ret_answer->reason), status ? status : reason);
+        answer_copy_words(ret_answer->detail, sizeof(ret_answer->detail), info);
     }
     compose(api, error, answer->status, status, info, err);
     return -1;

@@ -18,9 +18,8 @@ int execution_quantity(const char *text, double *ret_value)
         {"T", 1e12}, {"Ki", 1024}, {"Mi", 1048576}, {"Gi", 1073741824}, {"Ti", 1099511627776.0},
     };
     size_t digits = strspn(text, "0123456789");
-    size_t whole = digits + (text[digits] == '.');
     char *end;
-    if (digits == 0 || digits > 15 || strspn(text + whole, "0123456789") > 15)
+    if (digits == 0 || digits > 15 || strpbrk(text, "xX")) /* strtod() reads much more */
         return -1;
     double value = strtod(text, &end);
     for (size_t i = 0; i < COUNT_OF(rows); i++)
@@ -97,15 +96,13 @@ static enum run_state state_of(const struct json *json, const struct json *compl
 static void read_reason(const struct json *completed, struct run_execution *execution)
 {
     static const char *const names[] = {"executionReason", "reason", "revisionReason"};
-    AUTO(buf) struct buf words = BUF_INIT(1024);
-    const char *message = json_text(json_get(completed, "message"));
     for (size_t i = 0; i < COUNT_OF(names) && !*execution->reason; i++) {
         const char *text = json_text(json_get(completed, names[i]));
         if (text && !strstr(text, "_UNDEFINED"))
-            snprintf(execution->reason, sizeof(execution->reason), "%s", text);
+            answer_copy_words(execution->reason, sizeof(execution->reason), text);
     }
-    retry_add_words(&words, message ? message : "", sizeof(execution->message) - 1);
-    snprintf(execution->message, sizeof(execution->message), "%s", buf_str(&words));
+    answer_copy_words(execution->message, sizeof(execution->message),
+                      json_text(json_get(completed, "message")));
 }
 
 int execution_read(const struct json *json, struct run_execution *ret_execution, struct err *err)

@@ -100,7 +100,8 @@ int google_call(struct google *google, const struct google_call *call, struct js
     AUTO(json) struct json *json = NULL;
     int total_ms = call->total_ms ? call->total_ms : CALL_MS;
     struct tries tries = {.retry = retry_begin(total_ms, call->stop, call->arg),
-                          .kind = call->retry};
+                          .kind = call->retry,
+                          .most = call->tries};
     const struct wire wire = {.api = call->api,
                               .method = call->method,
                               .path = call->path,

@@ -86,6 +86,7 @@ struct google_call {
     size_t body_len;
     enum google_retry retry;
     int total_ms;            /* over all tries; 0: 60 s */
+    int tries;               /* at most; 0: as many as fit */
     bool (*stop)(void *arg); /* true to give up; or NULL */
     void *arg;
 };

@@ -37,10 +37,12 @@ static int refused(const struct net_answer *answer, struct err *err)
 }
 
 /* Again on what may pass: no answer, 429, 5xx. Nothing is changed by asking twice. */
-static int ask(const struct net_request *request, struct net_answer *ret_answer, struct err *err)
+static int ask(struct net_request *request, int total_ms, struct net_answer *ret_answer,
+               struct err *err)
 {
-    struct retry retry = retry_begin(TOKEN_MS, NULL, NULL);
+    struct retry retry = retry_begin(total_ms, NULL, NULL);
     for (;;) {
+        request->total_ms = (int)retry_left_ms(&retry) / 2 + 1; /* one that hangs leaves time */
         AUTO(net_answer) struct net_answer answer = {0};
         int64_t after_ms = -1;
         int rc = net_call(request, &answer, err);
@@ -93,24 +95,23 @@ static int take_grant(const struct net_answer *answer, struct buf *ret_token, in
     return take_token(body, "access_token", ret_token, err);
 }
 
-static int post_form(const char *url, const struct buf *form, struct buf *ret_token,
+static int post_form(const char *url, int total_ms, const struct buf *form, struct buf *ret_token,
                      int64_t *ret_life_ms, struct err *err)
 {
     AUTO(strlist) struct strlist headers = STRLIST_INIT;
     AUTO(net_answer) struct net_answer answer = {0};
     strlist_add(&headers, "Content-Type: application/x-www-form-urlencoded");
     strlist_add(&headers, "Accept: application/json");
-    const struct net_request request = {.method = "POST",
-                                        .url = url,
-                                        .headers = &headers,
-                                        .body = form->data,
-                                        .body_len = form->len,
-                                        .reach = NET_TRUSTED,
-                                        .total_ms = TOKEN_MS / 2,
-                                        .answer_max = TOKEN_ANSWER_MAX};
+    struct net_request request = {.method = "POST",
+                                  .url = url,
+                                  .headers = &headers,
+                                  .body = form->data,
+                                  .body_len = form->len,
+                                  .reach = NET_TRUSTED,
+                                  .answer_max = TOKEN_ANSWER_MAX};
     int rc = buf_check(form, "the request", err);
     if (rc == 0)
-        rc = ask(&request, &answer, err);
+        rc = ask(&request, total_ms, &answer, err);
     if (rc == 0)
         rc = take_grant(&answer, ret_token, ret_life_ms, err);
     buf_wipe(&answer.body);
@@ -158,8 +159,8 @@ static int add_assertion(const struct identity *identity, struct buf *out, struc
     return buf_add(out, buf_str(&jwt), jwt.len);
 }
 
-static int ask_by_key(struct identity *identity, struct buf *ret_token, int64_t *ret_life_ms,
-                      struct err *err)
+static int ask_by_key(struct identity *identity, int total_ms, struct buf *ret_token,
+                      int64_t *ret_life_ms, struct err *err)
 {
     AUTO(buf_wipe) struct buf form = BUF_INIT(65536);
     buf_adds(&form, "grant_type=");
@@ -167,13 +168,13 @@ static int ask_by_key(struct identity *identity, struct buf *ret_token, int64_t 
     buf_adds(&form, "&assertion=");
     if (add_assertion(identity, &form, err))
         return -1;
-    return post_form(identity->token_url, &form, ret_token, ret_life_ms, err);
+    return post_form(identity->token_url, total_ms, &form, ret_token, ret_life_ms, err);
 }
 
 /* --- a person's login ----------------------------------------------------------------------- */
 
-static int ask_by_refresh(struct identity *identity, struct buf *ret_token, int64_t *ret_life_ms,
-                          struct err *err)
+static int ask_by_refresh(struct identity *identity, int total_ms, struct buf *ret_token,
+                          int64_t *ret_life_ms, struct err *err)
 {
     AUTO(buf_wipe) struct buf form = BUF_INIT(65536);
     buf_adds(&form, "grant_type=refresh_token&client_id=");
@@ -182,7 +183,7 @@ static int ask_by_refresh(struct identity *identity, struct buf *ret_token, int6
     str_add_url(&form, identity->client_secret, "");
     buf_adds(&form, "&refresh_token=");
     str_add_url(&form, identity->refresh_token, "");
-    return post_form(identity->token_url, &form, ret_token, ret_life_ms, err);
+    return post_form(identity->token_url, total_ms, &form, ret_token, ret_life_ms, err);
 }
 
 /* --- impersonation -------------------------------------------------------------------------- */
@@ -222,7 +223,7 @@ static int take_impersonated(const struct net_answer *answer, struct buf *ret_to
     return take_token(body, "accessToken", ret_token, err);
 }
 
-static int post_impersonation(struct identity *identity, const char *source_token,
+static int post_impersonation(struct identity *identity, int total_ms, const char *source_token,
                               struct net_answer *ret_answer, struct err *err)
 {
     AUTO(buf) struct buf body = BUF_INIT(65536);
@@ -230,35 +231,34 @@ static int post_impersonation(struct identity *identity, const char *source_toke
     add_impersonation(identity, &body);
     strlist_add(&headers, "Content-Type: application/json");
     strlist_addf(&headers, "Authorization: Bearer %s", source_token);
-    const struct net_request request = {.method = "POST",
-                                        .url = identity->token_url,
-                                        .headers = &headers,
-                                        .body = body.data,
-                                        .body_len = body.len,
-                                        .reach = NET_TRUSTED,
-                                        .total_ms = TOKEN_MS / 2,
-                                        .answer_max = TOKEN_ANSWER_MAX};
+    struct net_request request = {.method = "POST",
+                                  .url = identity->token_url,
+                                  .headers = &headers,
+                                  .body = body.data,
+                                  .body_len = body.len,
+                                  .reach = NET_TRUSTED,
+                                  .answer_max = TOKEN_ANSWER_MAX};
     int rc = buf_check(&body, "the request", err);
     if (rc == 0)
-        rc = ask(&request, ret_answer, err);
+        rc = ask(&request, total_ms, ret_answer, err);
     strlist_wipe(&headers);
     return rc;
 }
 
-static int ask_by_impersonation(struct identity *identity, struct buf *ret_token,
+static int ask_by_impersonation(struct identity *identity, int total_ms, struct buf *ret_token,
                                 int64_t *ret_life_ms, struct err *err)
 {
     AUTO(net_answer) struct net_answer answer = {0};
     AUTO(buf_wipe) struct buf source = BUF_INIT(TOKEN_BYTES_MAX);
     if (identity_token(identity->source, &source, err))
         return -1;
-    int rc = post_impersonation(identity, buf_str(&source), &answer, err);
+    int rc = post_impersonation(identity, total_ms, buf_str(&source), &answer, err);
     if (rc && str_starts(err->msg, "HTTP 401")) { /* revoked before its end: once more */
         identity_drop(identity->source, buf_str(&source));
         buf_clear(&source);
         rc = identity_token(identity->source, &source, err);
         if (rc == 0)
-            rc = post_impersonation(identity, buf_str(&source), &answer, err);
+            rc = post_impersonation(identity, total_ms, buf_str(&source), &answer, err);
     }
     if (rc == 0)
         rc = take_impersonated(&answer, ret_token, ret_life_ms, err);
@@ -334,11 +334,11 @@ static int ask_metadata_once(struct identity *identity, struct net_answer *ret_a
     return 0;
 }
 
-static int ask_metadata(struct identity *identity, struct buf *ret_token, int64_t *ret_life_ms,
-                        struct err *err)
+static int ask_metadata(struct identity *identity, int total_ms, struct buf *ret_token,
+                        int64_t *ret_life_ms, struct err *err)
 {
     AUTO(net_answer) struct net_answer answer = {0};
-    struct retry retry = retry_begin(TOKEN_MS, NULL, NULL);
+    struct retry retry = retry_begin(total_ms, NULL, NULL);
     if (identity->absent_ms && clock_mono_ms() - identity->absent_ms < METADATA_ABSENT_MS)
         return no_metadata(err);
     while (ask_metadata_once(identity, &answer, err))
@@ -349,16 +349,16 @@ static int ask_metadata(struct identity *identity, struct buf *ret_token, int64_
     return rc;
 }
 
-int identity_ask(struct identity *identity, struct buf *ret_token, int64_t *ret_life_ms,
-                 struct err *err)
+int identity_ask(struct identity *identity, int total_ms, struct buf *ret_token,
+                 int64_t *ret_life_ms, struct err *err)
 {
-    static int (*const ways[])(struct identity *, struct buf *, int64_t *, struct err *) = {
+    static int (*const ways[])(struct identity *, int, struct buf *, int64_t *, struct err *) = {
         [IDENTITY_KEY] = ask_by_key,
         [IDENTITY_USER] = ask_by_refresh,
         [IDENTITY_METADATA] = ask_metadata,
         [IDENTITY_IMPERSONATED] = ask_by_impersonation,
     };
-    if (ways[identity->kind](identity, ret_token, ret_life_ms, err) == 0)
+    if (ways[identity->kind](identity, total_ms, ret_token, ret_life_ms, err) == 0)
         return 0;
     bool plain = identity->kind == IDENTITY_METADATA && !identity->metadata_host;
     return plain ? -1 : err_wrap(err, "no access token for %.80s", identity->name);

@@ -74,8 +74,8 @@ int identity_token(struct identity *identity, struct buf *out, struct err *err);
 /* It was refused: nobody gets it again. */
 void identity_drop(struct identity *identity, const char *token);
 
-/* Asks Google for a token (grant.c); life_ms from now on. */
-int identity_ask(struct identity *identity, struct buf *ret_token, int64_t *ret_life_ms,
-                 struct err *err);
+/* Asks Google for a token (grant.c), total_ms at most; life_ms from now on. */
+int identity_ask(struct identity *identity, int total_ms, struct buf *ret_token,
+                 int64_t *ret_life_ms, struct err *err);
 
 #endif

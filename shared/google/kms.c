@@ -26,20 +26,17 @@ static int take_bytes(const struct json *answer, const char *name, const char *c
                       struct buf *out, struct err *err)
 {
     int64_t crc;
-    size_t before = out->len;
+    AUTO(buf_wipe) struct buf bytes = BUF_INIT(2 * BYTES_MAX);
     const char *text = json_text(json_get(answer, name));
-    const char *base64 = text ? text : ""; /* an empty one is left out */
     if (answer_int(answer, crc_name, &crc))
         return err_set(err, ERR_UPSTREAM, "Cloud KMS: the answer holds no \"%s\"", crc_name);
-    if (str_read_base64(base64, strlen(base64), out))
-        return buf_ok(out) ? err_set(err, ERR_UPSTREAM, "Cloud KMS: \"%s\" is no base64", name)
-                           : buf_check(out, "the answer of Cloud KMS", err);
-    if (google_crc32c(0, buf_str(out) + before, out->len - before) == crc)
-        return 0;
-    explicit_bzero(out->data + before, out->len - before);
-    out->len = before;
-    return err_set(err, ERR_UPSTREAM, "Cloud KMS: \"%s\" arrived changed (its CRC32C is another)",
-                   name);
+    if (text && str_read_base64(text, strlen(text), &bytes)) /* an empty one may be left out */
+        return err_set(err, ERR_UPSTREAM, "Cloud KMS: \"%s\" is no base64", name);
+    if (google_crc32c(0, buf_str(&bytes), bytes.len) != crc)
+        return err_set(err, ERR_UPSTREAM,
+                       "Cloud KMS: \"%s\" arrived changed (its CRC32C is another)", name);
+    return buf_add(out, buf_str(&bytes), bytes.len) ? buf_check(out, "the answer of Cloud KMS", err)
+                                                    : 0;
 }
 
 static int ask(struct google *google, const char *key, const char *verb, const char *field,

@@ -15,8 +15,9 @@
 #define RETRY_MAX_MS 10000
 
 #define TOKEN_MS 30000
-#define TOKEN_EARLY_MS 225000 /* before its end a token is refreshed; Google's own libraries' */
-#define TOKEN_PAUSE_MS 10000  /* after a failed refresh, while the old token lives */
+#define TOKEN_PATIENCE_MS 5000 /* for a new token while the old one lives */
+#define TOKEN_EARLY_MS 225000  /* before its end a token is refreshed; Google's own libraries' */
+#define TOKEN_PAUSE_MS 10000   /* after a failed refresh, while the old token lives */
 #define TOKEN_BYTES_MAX 16384
 #define TOKEN_ANSWER_MAX 65536
 

@@ -34,7 +34,7 @@ int64_t retry_left_ms(const struct retry *retry)
     return left > 0 ? left : 0;
 }
 
-static int64_t jitter(int tries)
+int64_t retry_jitter(int tries)
 {
     uint32_t random;
     int64_t most = RETRY_MAX_MS;
@@ -46,7 +46,7 @@ static int64_t jitter(int tries)
 
 bool retry_pause(struct retry *retry, int64_t after_ms)
 {
-    int64_t wait_ms = jitter(retry->tries++);
+    int64_t wait_ms = retry_jitter(retry->tries++);
     if (after_ms > wait_ms)
         wait_ms = after_ms;
     if (wait_ms >= retry_left_ms(retry))

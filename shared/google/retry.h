@@ -23,7 +23,11 @@ struct retry retry_begin(int total_ms, bool (*stop)(void *arg), void *arg);
 /* There was progress: from the beginning. */
 void retry_renew(struct retry *retry, int total_ms);
 
-/* Waits: at least after_ms (-1: not said), else some part of an interval that doubles. False, at
+/* Some part of an interval that doubles with every try, at random: callers that failed together do
+ * not come again together. */
+int64_t retry_jitter(int tries);
+
+/* Waits that long, at least after_ms (-1: not said). False, at
  * once or on the way, when the time does not suffice or stop() says so. */
 bool retry_pause(struct retry *retry, int64_t after_ms);
 

@@ -13,6 +13,7 @@
 #define PAGE_SIZE 100
 #define MATCHES_MAX 10000
 #define JOB_WAIT_MS 300000
+#define START_TRIES 3 /* where surely nothing was started; a queue waits better than a call */
 
 /* "/v2/", the name, and what follows it. */
 static int make_path(struct buf *path, const char *what, const char *name, const char *after,
@@ -95,7 +96,8 @@ int run_start(struct google *google, const char *job, const struct run_start *st
                                      .path = buf_str(&path),
                                      .body = body.data,
                                      .body_len = body.len,
-                                     .retry = GOOGLE_ONCE};
+                                     .retry = GOOGLE_ONCE,
+                                     .tries = START_TRIES};
     if (google_call(google, &call, &operation, &answer, err)) {
         *ret_unsure = answer.unsure;
         return -1;

@@ -14,7 +14,8 @@ static int take_payload(const struct json *answer, struct buf *out, struct err *
     const char *text = json_text(json_get(payload, "data"));
     int64_t crc = -1;
     AUTO(buf_wipe) struct buf data = BUF_INIT(SECRET_BYTES_MAX);
-    if (!payload || (text && str_read_base64(text, strlen(text), &data)))
+    if (!payload || json_type(payload) != JSON_OBJECT ||
+        (text && str_read_base64(text, strlen(text), &data)))
         return err_set(err, ERR_UPSTREAM, "Secret Manager: the answer holds no payload");
     if (json_get(payload, "dataCrc32c") && (answer_int(payload, "dataCrc32c", &crc) ||
                                             crc != google_crc32c(0, buf_str(&data), data.len)))

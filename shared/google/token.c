@@ -36,9 +36,10 @@ static void refresh_locked(struct identity *identity)
     struct err err = ERR_INIT;
     int64_t life_ms = 0;
     AUTO(buf_wipe) struct buf token = BUF_INIT(TOKEN_BYTES_MAX);
+    int total_ms = is_alive_locked(cache) ? TOKEN_PATIENCE_MS : TOKEN_MS;
     cache->asking = true;
     pthread_mutex_unlock(&cache->lock);
-    int rc = identity_ask(identity, &token, &life_ms, &err);
+    int rc = identity_ask(identity, total_ms, &token, &life_ms, &err);
     pthread_mutex_lock(&cache->lock);
     cache->asking = false;
     cache->round++;

@@ -145,7 +145,8 @@ int wire_ask(struct google *google, const struct wire *wire, struct wire_answer 
                               .body_left = wire->body ? (size_t)wire->body_len : 0};
     wire_answer_done(answer);
     *answer = (struct wire_answer){.head = BUF_INIT(ERROR_BYTES_MAX), .body = BUF_INIT(0)};
-    if (identity_token(google->identity, &token, err))
+    answer->no_token = identity_token(google->identity, &token, err) != 0;
+    if (answer->no_token)
         return -1;
     int rc = relay(google, wire, buf_str(&token), &passing, err);
     if (rc && answer->status >= 300 &&
@@ -177,13 +178,15 @@ bool tries_again(struct tries *tries, int rc, const struct wire_answer *answer,
 {
     bool refused = rc == 0 && answer->status < 500 && answer->status != 408;
     tries->unsure |= answer->sent && !refused;
-    if (retry_is_stopped(&tries->retry))
+    if (answer->no_token || retry_is_stopped(&tries->retry))
         return false;
     if (rc == 0 && answer->status == 401 && !tries->renewed)
         return tries->renewed = true;
     if (rc ? !is_way_lost(err) : !may_pass(answer->status))
         return false;
     if (tries->kind == GOOGLE_ONCE && answer->sent && (rc || answer->status != 429))
+        return false;
+    if (tries->most > 0 && tries->retry.tries + 1 >= tries->most)
         return false;
     return retry_pause(&tries->retry, rc ? -1 : retry_after(&answer->head));
 }

@@ -41,8 +41,9 @@ struct wire {
 };
 
 struct wire_answer {
-    int status; /* 0: none came */
-    bool sent;  /* something went out */
+    int status;    /* 0: none came */
+    bool sent;     /* something went out */
+    bool no_token; /* that failed, after tries of its own */
     struct buf head, body;
 };
 void wire_answer_done(struct wire_answer *answer);
@@ -60,6 +61,7 @@ int wire_ask(struct google *google, const struct wire *wire, struct wire_answer 
 struct tries {
     struct retry retry;
     enum google_retry kind;
+    int most;     /* 0: as many as the time allows */
     bool renewed; /* a token was refused already */
     bool unsure;  /* one of them may have been carried out */
 };
@@ -79,6 +81,9 @@ int answer_fail(enum google_api api, const struct wire_answer *answer,
                 struct google_answer *ret_answer, struct err *err);
 /* Explains google.rpc.Status, as a failed operation holds it. */
 int answer_fail_status(enum google_api api, const struct json *status, struct err *err);
+
+/* Foreign words (NULL: none) as one line of UTF-8 that fits. */
+void answer_copy_words(char *to, size_t size, const char *words);
 
 /* Parses a 2xx answer's body; *ret_json is NULL for an empty one. */
 int answer_json(enum google_api api, const struct wire_answer *answer, struct json **ret_json,

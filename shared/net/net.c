@@ -5,7 +5,9 @@
 #include "net/address.h"
 #include "net/load.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +19,7 @@
 #define CONNECT_MS 10000
 #define TOTAL_MS 30000
 #define RELAY_BUFFER 131072L
+#define CERT_DIR "/etc/ssl/certs"
 
 /* curl_easy_setopt with a pointer and with a number, for the table of functions. */
 #define set(curl, handle, option, value) (curl)->curl_easy_setopt((handle), (option), (value))
@@ -195,11 +198,42 @@ static int make_headers(const struct curl_functions *curl, const struct strlist 
     return list ? 0 : err_sys(err, "headers");
 }
 
+/* True when the system's authorities are found by their hash, each in a file of its own. */
+static bool are_hashed(const char *dir)
+{
+    static const char *const hex = "0123456789abcdef";
+    DIR *entries = opendir(dir);
+    bool found = false;
+    for (struct dirent *entry; entries && !found && (entry = readdir(entries));)
+        found = strspn(entry->d_name, hex) == 8 && strcmp(entry->d_name + 8, ".0") == 0;
+    if (entries)
+        closedir(entries);
+    return found;
+}
+
+static bool hashed;
+
+static void look_for_hashed(void)
+{
+    hashed = are_hashed(CERT_DIR);
+}
+
+/* libcurl would read the whole bundle for every connection: 900 KB and 40 ms each. */
+static void set_authorities(const struct curl_functions *curl, CURL *h)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    const char *file = getenv("SSL_CERT_FILE"), *dir = getenv("SSL_CERT_DIR");
+    pthread_once(&once, look_for_hashed);
+    if (file || dir || hashed)
+        set(curl, h, CURLOPT_CAINFO, file);
+    if (dir || hashed)
+        set(curl, h, CURLOPT_CAPATH, dir ? dir : CERT_DIR);
+}
+
 static void set_common(struct exchange *x, const char *method, const char *url)
 {
     const struct curl_functions *curl = x->curl;
     CURL *h = x->handle;
-    const char *ca_file = getenv("SSL_CERT_FILE");
     x->plain = strncasecmp(url, "http://", 7) == 0;
     curl->curl_easy_reset(h);
     set(curl, h, CURLOPT_URL, url);
@@ -217,8 +251,7 @@ static void set_common(struct exchange *x, const char *method, const char *url)
     set(curl, h, CURLOPT_WRITEDATA, x);
     set(curl, h, CURLOPT_READFUNCTION, on_read);
     set(curl, h, CURLOPT_READDATA, x);
-    if (ca_file)
-        set(curl, h, CURLOPT_CAINFO, ca_file);
+    set_authorities(curl, h);
     if (strcmp(method, "HEAD") == 0)
         set(curl, h, CURLOPT_NOBODY, 1L);
 }

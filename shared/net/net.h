@@ -2,7 +2,8 @@
  * Outgoing HTTP, by libcurl.
  *
  * https, or http to loopback (tests, private endpoints); no redirects, no proxies but where asked,
- * every call with time limits and a size limit. libcurl is loaded when the first call is made: it
+ * every call with time limits and a size limit. Authorities are the system's, or those of
+ * SSL_CERT_FILE and SSL_CERT_DIR. libcurl is loaded when the first call is made: it
  * and the thirty libraries behind it would otherwise double the size of an idle daemon.
  *
  * Threads: any; a link belongs to one thread at a time.

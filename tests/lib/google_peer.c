@@ -1,403 +1,11 @@
-#include "google_peer.h"
+#include "google_peer_inside.h"
 
 #include "base/str.h"
 
-#include <ctype.h>
-#include <pthread.h>
 #include <spawn.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <strings.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-enum { OBJECTS_MAX = 256, SESSIONS_MAX = 64, FAULTS_MAX = 32, PAGE = 2, LOG_MAX = 1 << 20 };
-#define UNIT ((size_t)256 << 10)
-
-struct object {
-    char *name;
-    char *data;
-    size_t len;
-    long long generation;
-};
-
-struct session {
-    char *name;
-    long long wanted; /* generation; -1: any */
-    char *data;
-    size_t len;
-    bool over, gone;
-    long long generation; /* of what it became */
-};
-
-struct google_peer {
-    struct loopback *server;
-    peer_handler *other;
-    void *arg;
-    char *url, *dir, *key;
-    pthread_mutex_t lock;
-    struct object objects[OBJECTS_MAX];
-    int object_count;
-    struct session sessions[SESSIONS_MAX];
-    int session_count;
-    long long generation;
-    struct peer_fault faults[FAULTS_MAX];
-    int fault_count;
-    char *log; /* "METHOD /path\n" of every request */
-    size_t log_len;
-    int tokens, revoked, life, token_status;
-    const char *token_body;
-    char *token_question;
-};
-
-static void must(bool ok, const char *what)
-{
-    if (ok)
-        return;
-    perror(what);
-    abort();
-}
-
-/* ---- small things ---- */
-
-static void decode(const char *from, size_t len, char *to)
-{
-    unsigned value;
-    for (size_t i = 0; i < len; i++)
-        if (from[i] == '%' && i + 2 < len + 0 && sscanf(from + i + 1, "%2x", &value) == 1) {
-            *to++ = (char)value;
-            i += 2;
-        } else {
-            *to++ = from[i];
-        }
-    *to = '\0';
-}
-
-/* The decoded value of a query parameter in fresh memory, or NULL. */
-static char *query(const char *path, const char *name)
-{
-    size_t n = strlen(name);
-    const char *at = strchr(path, '?');
-    for (; at; at = strchr(at + 1, '&'))
-        if (strncmp(at + 1, name, n) == 0 && at[1 + n] == '=') {
-            const char *from = at + n + 2;
-            size_t len = strcspn(from, "&");
-            char *value = malloc(len + 1);
-            must(value != NULL, "query");
-            decode(from, len, value);
-            return value;
-        }
-    return NULL;
-}
-
-static long long query_number(const char *path, const char *name, long long missing)
-{
-    char *text = query(path, name);
-    long long value = text ? strtoll(text, NULL, 10) : missing;
-    free(text);
-    return value;
-}
-
-static struct object *find(struct google_peer *peer, const char *name)
-{
-    for (int i = 0; i < peer->object_count; i++)
-        if (strcmp(peer->objects[i].name, name) == 0)
-            return &peer->objects[i];
-    return NULL;
-}
-
-/* Takes the data. */
-static struct object *put_locked(struct google_peer *peer, const char *name, char *data, size_t len)
-{
-    struct object *object = find(peer, name);
-    if (!object) {
-        must(peer->object_count < OBJECTS_MAX, "objects");
-        int at = peer->object_count++;
-        for (; at > 0 && strcmp(peer->objects[at - 1].name, name) > 0; at--)
-            peer->objects[at] = peer->objects[at - 1];
-        object = &peer->objects[at];
-        *object = (struct object){.name = strdup(name)};
-    }
-    free(object->data);
-    object->data = data;
-    object->len = len;
-    object->generation = ++peer->generation;
-    return object;
-}
-
-static void remove_locked(struct google_peer *peer, struct object *object)
-{
-    free(object->name);
-    free(object->data);
-    size_t after = (size_t)(&peer->objects[peer->object_count] - object) - 1;
-    memmove(object, object + 1, after * sizeof(*object));
-    peer->object_count--;
-}
-
-static void crc_text(const struct object *object, char text[16])
-{
-    struct buf out = BUF_INIT(16);
-    uint32_t crc = google_crc32c_portable(0, object->data, object->len);
-    const unsigned char b[4] = {(unsigned char)(crc >> 24), (unsigned char)(crc >> 16),
-                                (unsigned char)(crc >> 8), (unsigned char)crc};
-    str_add_base64(&out, BASE64_STD, b, 4);
-    snprintf(text, 16, "%s", buf_str(&out));
-    buf_done(&out);
-}
-
-static void add_object(struct buf *out, const struct object *object)
-{
-    char crc[16];
-    crc_text(object, crc);
-    buf_adds(out, "{\"kind\":\"storage#object\",\"name\":\"");
-    str_add_json(out, object->name, strlen(object->name));
-    buf_addf(out,
-             "\",\"bucket\":\"b\",\"generation\":\"%lld\",\"metageneration\":\"1\",\"size\":"
-             "\"%zu\",\"crc32c\":\"%s\",\"updated\":\"2026-01-02T03:04:05.678Z\"}",
-             object->generation, object->len, crc);
-}
-
-/* ---- answers ---- */
-
-static bool answer_error(struct loopback_call *call, int status, const char *reason)
-{
-    char body[512];
-    snprintf(body, sizeof body,
-             "{\"error\":{\"code\":%d,\"message\":\"it is so\",\"errors\":[{\"message\":\"it is "
-             "so\",\"domain\":\"global\",\"reason\":\"%s\"}]}}",
-             status, reason);
-    return loopback_answer(call, status, "Content-Type: application/json\r\n", body);
-}
-
-static bool answer_object(struct loopback_call *call, const struct object *object)
-{
-    struct buf body = BUF_INIT(8192);
-    add_object(&body, object);
-    bool sent = loopback_answer(call, 200, "Content-Type: application/json\r\n", buf_str(&body));
-    buf_done(&body);
-    return sent;
-}
-
-static bool matches(const struct object *object, long long wanted)
-{
-    return wanted < 0 || (object ? object->generation : 0) == wanted;
-}
-
-/* ---- Cloud Storage ---- */
-
-static bool download(struct loopback_call *call, const struct object *object,
-                     const struct peer_fault *fault)
-{
-    char text[64], crc[16], head[512];
-    size_t from = 0, to = object->len;
-    bool plain = fault && fault->kind == PEER_PLAIN;
-    bool ranged = !plain && loopback_header(call, "Range", text, sizeof text) &&
-                  sscanf(text, "bytes=%zu-%zu", &from, &to) >= 1;
-    if (ranged && from >= object->len) {
-        snprintf(head, sizeof head, "Content-Range: bytes */%zu\r\n", object->len);
-        return loopback_answer(call, 416, head, "");
-    }
-    to = !ranged ? object->len : strchr(text, '\0')[-1] == '-' ? object->len : to + 1;
-    to = to < object->len ? to : object->len;
-    crc_text(object, crc);
-    int n = snprintf(head, sizeof head, "HTTP/1.1 %d Test\r\nContent-Length: %zu\r\n",
-                     ranged ? 206 : 200, to - from);
-    if (ranged)
-        n += snprintf(head + n, sizeof head - (size_t)n, "Content-Range: bytes %zu-%zu/%zu\r\n",
-                      from, to - 1, object->len);
-    if (!plain)
-        n += snprintf(head + n, sizeof head - (size_t)n,
-                      "X-Goog-Generation: %lld\r\nX-Goog-Hash: md5=AAAA\r\nX-Goog-Hash: "
-                      "crc32c=%s\r\n",
-                      object->generation, crc);
-    snprintf(head + n, sizeof head - (size_t)n, "\r\n");
-    size_t len = to - from;
-    if (fault && fault->kind == PEER_CUT_ANSWER && fault->bytes < len)
-        len = fault->bytes;
-    char *data = malloc(len + 1);
-    must(data != NULL, "download");
-    memcpy(data, object->data + from, len);
-    if (fault && fault->kind == PEER_SPOIL && len > 0)
-        data[len / 2] ^= 1;
-    bool sent = loopback_text(call, head) && loopback_send(call, data, len);
-    free(data);
-    return sent && !(fault && fault->kind == PEER_CUT_ANSWER);
-}
-
-static bool list(struct google_peer *peer, struct loopback_call *call)
-{
-    struct buf body = BUF_INIT(1 << 20);
-    char *prefix = query(call->path, "prefix"), *start = query(call->path, "startOffset");
-    char *token = query(call->path, "pageToken");
-    long long max = query_number(call->path, "maxResults", PAGE);
-    int count = 0;
-    const char *more = NULL;
-    max = max < PAGE ? max : PAGE;
-    buf_adds(&body, "{\"kind\":\"storage#objects\"");
-    for (int i = 0; i < peer->object_count && !more; i++) {
-        const struct object *object = &peer->objects[i];
-        if ((prefix && strncmp(object->name, prefix, strlen(prefix)) != 0) ||
-            (start && strcmp(object->name, start) < 0) ||
-            (token && strcmp(object->name, token) < 0))
-            continue;
-        if (count == max) {
-            more = object->name;
-            continue;
-        }
-        buf_adds(&body, count++ ? "," : ",\"items\":[");
-        add_object(&body, object);
-    }
-    buf_adds(&body, count ? "]" : "");
-    if (more)
-        buf_addf(&body, ",\"nextPageToken\":\"%s\"", more);
-    buf_adds(&body, "}");
-    free(prefix);
-    free(start);
-    free(token);
-    bool sent = loopback_answer(call, 200, "Content-Type: application/json\r\n", buf_str(&body));
-    buf_done(&body);
-    return sent;
-}
-
-/* Names in order of "name":"…" within sourceObjects. */
-static bool compose(struct google_peer *peer, struct loopback_call *call, const char *name,
-                    const char *body)
-{
-    struct buf data = BUF_INIT(64 << 20);
-    const char *end = strstr(body, "\"destination\"");
-    if (!matches(find(peer, name), query_number(call->path, "ifGenerationMatch", -1)))
-        return answer_error(call, 412, "conditionNotMet");
-    for (const char *at = body; (at = strstr(at, "\"name\":\"")) && at < end;) {
-        char source[512];
-        at += 8;
-        snprintf(source, sizeof source, "%.*s", (int)strcspn(at, "\""), at);
-        const struct object *object = find(peer, source);
-        if (!object)
-            return answer_error(call, 404, "notFound");
-        buf_add(&data, object->data, object->len);
-    }
-    size_t len = data.len;
-    return answer_object(call, put_locked(peer, name, buf_steal(&data), len));
-}
-
-static bool on_object(struct google_peer *peer, struct loopback_call *call, const char *name,
-                      const char *body, const struct peer_fault *fault)
-{
-    struct object *object = find(peer, name);
-    long long wanted = query_number(call->path, "ifGenerationMatch", -1);
-    if (strcmp(call->method, "POST") == 0)
-        return compose(peer, call, name, body);
-    if (!object)
-        return answer_error(call, 404, "notFound");
-    if (!matches(object, wanted))
-        return answer_error(call, 412, "conditionNotMet");
-    if (strcmp(call->method, "DELETE") == 0) {
-        remove_locked(peer, object);
-        return loopback_text(call, "HTTP/1.1 204 Test\r\n\r\n");
-    }
-    return strstr(call->path, "alt=media") ? download(call, object, fault)
-                                           : answer_object(call, object);
-}
-
-/* ---- uploads ---- */
-
-static bool has_right_hash(struct loopback_call *call, const struct object *object)
-{
-    char crc[16], sent[64];
-    crc_text(object, crc);
-    return !loopback_header(call, "X-Goog-Hash", sent, sizeof sent) || strstr(sent, crc);
-}
-
-static bool upload_at_once(struct google_peer *peer, struct loopback_call *call, const char *body,
-                           size_t len, const struct peer_fault *fault)
-{
-    char *name = query(call->path, "name");
-    bool sent = false;
-    char *data = malloc(len + 1);
-    must(name && data, "upload");
-    memcpy(data, body, len);
-    const struct object probe = {.data = data, .len = len};
-    if (!matches(find(peer, name), query_number(call->path, "ifGenerationMatch", -1))) {
-        free(data);
-        sent = answer_error(call, 412, "conditionNotMet");
-    } else if (!has_right_hash(call, &probe)) {
-        free(data);
-        sent = answer_error(call, 400, "invalid");
-    } else {
-        if (fault && fault->kind == PEER_SPOIL && len > 0)
-            data[len / 2] ^= 1;
-        sent = answer_object(call, put_locked(peer, name, data, len));
-    }
-    free(name);
-    return sent;
-}
-
-static bool upload_begin(struct google_peer *peer, struct loopback_call *call)
-{
-    char head[256];
-    must(peer->session_count < SESSIONS_MAX, "sessions");
-    char *name = query(call->path, "name");
-    long long wanted = query_number(call->path, "ifGenerationMatch", -1);
-    if (!matches(find(peer, name), wanted)) {
-        free(name);
-        return answer_error(call, 412, "conditionNotMet");
-    }
-    peer->sessions[peer->session_count] = (struct session){.name = name, .wanted = wanted};
-    snprintf(head, sizeof head,
-             "Location: %s/upload/storage/v1/b/b/o?uploadType=resumable&upload_id=%d\r\n",
-             peer->url, peer->session_count++);
-    return loopback_answer(call, 200, head, "");
-}
-
-static bool upload_stands(struct loopback_call *call, const struct session *session)
-{
-    char head[64] = "";
-    if (session->len > 0)
-        snprintf(head, sizeof head, "Range: bytes=0-%zu\r\n", session->len - 1);
-    return loopback_answer(call, 308, head, "");
-}
-
-/* What it stores of a piece: all of the last, else whole units. */
-static bool upload_piece(struct google_peer *peer, struct loopback_call *call, const char *body,
-                         size_t len, const struct peer_fault *fault)
-{
-    struct session *s = &peer->sessions[query_number(call->path, "upload_id", 0)];
-    char range[96] = "";
-    long long first = -1, last = -1, total = -1;
-    loopback_header(call, "Content-Range", range, sizeof range);
-    if (s->gone)
-        return answer_error(call, 410, "gone");
-    if (sscanf(range, "bytes %lld-%lld/%lld", &first, &last, &total) < 2)
-        sscanf(range, "bytes */%lld", &total);
-    bool cut = fault && fault->kind == PEER_CUT_REQUEST;
-    if (first >= 0 && first != (long long)s->len)
-        return answer_error(call, 400, "invalidRange");
-    if (!cut && first >= 0 && (long long)len != last - first + 1)
-        return answer_error(call, 400, "invalidLength");
-    if (!cut && total < 0 && first >= 0 && len % UNIT != 0)
-        return answer_error(call, 400, "invalidUnit");
-    size_t take = cut ? len / UNIT * UNIT : len;
-    if (s->over)
-        take = 0;
-    s->data = realloc(s->data, s->len + take + 1);
-    must(s->data != NULL, "upload");
-    memcpy(s->data + s->len, body, take);
-    s->len += take;
-    if (cut)
-        return false;
-    if (s->over || total < 0 || (long long)s->len < total) {
-        struct object *made = s->over ? find(peer, s->name) : NULL;
-        return made ? answer_object(call, made) : upload_stands(call, s);
-    }
-    if (!matches(find(peer, s->name), s->wanted))
-        return answer_error(call, 412, "conditionNotMet");
-    if (fault && fault->kind == PEER_SPOIL)
-        s->data[s->len / 2] ^= 1;
-    s->over = true;
-    return answer_object(call, put_locked(peer, s->name, s->data, s->len));
-}
 
 /* ---- requests ---- */
 
@@ -416,6 +24,14 @@ static void record(const struct loopback_call *call, const char *body)
             strcmp(type, "application/json") == 0 && *body ? body : "null");
     fclose(file);
     pthread_mutex_unlock(&lock);
+}
+
+static void keep_last(struct google_peer *peer, const struct loopback_call *call, const char *body)
+{
+    pthread_mutex_lock(&peer->lock);
+    free(peer->last);
+    must(asprintf(&peer->last, "%s\r\n\r\n%s", call->head, body) >= 0, "last");
+    pthread_mutex_unlock(&peer->lock);
 }
 
 static bool take_fault(struct google_peer *peer, const char *line, struct peer_fault *ret_fault)
@@ -452,6 +68,8 @@ static bool give_token(struct google_peer *peer, struct loopback_call *call)
     char body[256];
     char *question = loopback_body(call);
     pthread_mutex_lock(&peer->lock);
+    while (peer->holding)
+        pthread_cond_wait(&peer->released, &peer->lock);
     free(peer->token_question);
     peer->token_question = question;
     int status = peer->token_status;
@@ -495,34 +113,6 @@ static char *take_body(struct loopback_call *call, const struct peer_fault *faul
     return data;
 }
 
-static void prepare_locked(struct google_peer *peer, const struct peer_fault *fault)
-{
-    for (int i = 0; i < peer->session_count && fault->kind == PEER_FORGET; i++)
-        peer->sessions[i].gone = true;
-    for (int i = 0; i < peer->object_count && fault->kind == PEER_REPLACE; i++)
-        peer->objects[i].generation = ++peer->generation;
-}
-
-static bool storage(struct google_peer *peer, struct loopback_call *call, const char *body,
-                    size_t len, const struct peer_fault *fault)
-{
-    static const char base[] = "/storage/v1/b/b/o";
-    char name[4096];
-    if (strncmp(call->path, "/upload/", 8) == 0) {
-        if (strcmp(call->method, "PUT") == 0)
-            return upload_piece(peer, call, body, len, fault);
-        return strstr(call->path, "uploadType=media") ? upload_at_once(peer, call, body, len, fault)
-                                                      : upload_begin(peer, call);
-    }
-    if (strncmp(call->path, base, sizeof base - 1) != 0)
-        return answer_error(call, 404, "notFound");
-    const char *from = call->path + sizeof base - 1;
-    if (*from != '/')
-        return list(peer, call);
-    decode(from + 1, strcspn(from + 1, "/?"), name);
-    return on_object(peer, call, name, body, fault);
-}
-
 static bool handle(struct google_peer *peer, struct loopback_call *call,
                    const struct peer_fault *fault, bool authorized)
 {
@@ -531,20 +121,21 @@ static bool handle(struct google_peer *peer, struct loopback_call *call,
     struct loopback_call muted = *call;
     bool keep;
     record(call, body);
+    keep_last(peer, call, body);
     if (fault && fault->kind == PEER_LOSE)
         muted.fd = -1;
     bool of_storage = strstr(call->path, "/storage/v1/") != NULL;
     if (!authorized) {
-        keep = answer_error(call, 401, "authError");
+        keep = bucket_error(call, 401, "authError");
     } else if (fault && fault->kind == PEER_ANSWER) {
         keep = loopback_answer(call, fault->status, fault->headers ? fault->headers : "",
                                fault->body ? fault->body : "");
     } else if (of_storage) {
         pthread_mutex_lock(&peer->lock);
-        keep = storage(peer, &muted, body, len, fault);
+        keep = bucket_serve(&peer->bucket, &muted, body, len, fault);
         pthread_mutex_unlock(&peer->lock);
     } else {
-        keep = peer->other ? peer->other(&muted, body, peer->arg) : answer_error(call, 404, "none");
+        keep = peer->other ? peer->other(&muted, body, peer->arg) : bucket_error(call, 404, "none");
     }
     free(body);
     return keep && !(fault && fault->kind == PEER_LOSE);
@@ -561,7 +152,7 @@ static bool serve(struct loopback_call *call, void *arg)
     log_request(peer, line);
     bool faulty = take_fault(peer, line, &fault);
     if (faulty)
-        prepare_locked(peer, &fault);
+        bucket_prepare(&peer->bucket, &fault);
     bool authorized = is_authorized(peer, call);
     pthread_mutex_unlock(&peer->lock);
     if (faulty && fault.kind == PEER_SILENT)
@@ -624,15 +215,17 @@ struct google_peer *google_peer_start(peer_handler *other, void *arg)
     struct google_peer *peer = calloc(1, sizeof *peer);
     must(peer && mkdtemp(dir), "peer");
     pthread_mutex_init(&peer->lock, NULL);
+    pthread_cond_init(&peer->released, NULL);
     peer->other = other;
     peer->arg = arg;
     peer->life = 3600;
     peer->token_status = 200;
-    peer->generation = 1000;
+    peer->bucket.generation = 1000;
     peer->log = calloc(1, LOG_MAX);
     peer->dir = strdup(dir);
     peer->server = loopback_start(serve, peer);
     peer->url = loopback_url(peer->server, "");
+    peer->bucket.url = peer->url;
     peer->key = the_key(dir);
     write_key_file(peer);
     return peer;
@@ -643,15 +236,11 @@ void google_peer_stop(struct google_peer *peer)
     char *const remove[] = {"rm", "-rf", peer->dir, NULL};
     loopback_stop(peer->server);
     run(remove);
-    while (peer->object_count > 0)
-        remove_locked(peer, &peer->objects[0]);
-    for (int i = 0; i < peer->session_count; i++) {
-        free(peer->sessions[i].name);
-        if (!peer->sessions[i].over)
-            free(peer->sessions[i].data);
-    }
+    bucket_done(&peer->bucket);
     pthread_mutex_destroy(&peer->lock);
     free(peer->token_question);
+    free(peer->last);
+    pthread_cond_destroy(&peer->released);
     free(peer->log);
     free(peer->url);
     free(peer->dir);
@@ -739,6 +328,28 @@ void google_peer_set_token_answer(struct google_peer *peer, int status, const ch
     pthread_mutex_unlock(&peer->lock);
 }
 
+void google_peer_hold_tokens(struct google_peer *peer, bool hold)
+{
+    pthread_mutex_lock(&peer->lock);
+    peer->holding = hold;
+    pthread_cond_broadcast(&peer->released);
+    pthread_mutex_unlock(&peer->lock);
+}
+
+char *google_peer_last(struct google_peer *peer)
+{
+    pthread_mutex_lock(&peer->lock);
+    char *copy = strdup(peer->last ? peer->last : "");
+    pthread_mutex_unlock(&peer->lock);
+    must(copy != NULL, "last");
+    return copy;
+}
+
+int google_peer_connections(struct google_peer *peer)
+{
+    return loopback_connections(peer->server);
+}
+
 void google_peer_revoke(struct google_peer *peer)
 {
     pthread_mutex_lock(&peer->lock);
@@ -760,7 +371,7 @@ void google_peer_put(struct google_peer *peer, const char *name, const void *dat
     must(copy != NULL, "object");
     memcpy(copy, data, len);
     pthread_mutex_lock(&peer->lock);
-    put_locked(peer, name, copy, len);
+    bucket_put(&peer->bucket, name, copy, len);
     pthread_mutex_unlock(&peer->lock);
 }
 
@@ -768,7 +379,7 @@ char *google_peer_object(struct google_peer *peer, const char *name, size_t *ret
 {
     char *copy = NULL;
     pthread_mutex_lock(&peer->lock);
-    const struct object *object = find(peer, name);
+    const struct object *object = bucket_find(&peer->bucket, name);
     if (object && (copy = malloc(object->len + 1))) {
         memcpy(copy, object->data, object->len);
         *ret_len = object->len;
@@ -780,7 +391,7 @@ char *google_peer_object(struct google_peer *peer, const char *name, size_t *ret
 int google_peer_objects(struct google_peer *peer)
 {
     pthread_mutex_lock(&peer->lock);
-    int count = peer->object_count;
+    int count = peer->bucket.object_count;
     pthread_mutex_unlock(&peer->lock);
     return count;
 }

@@ -64,10 +64,16 @@ int google_peer_tokens(struct google_peer *peer);
 void google_peer_set_life(struct google_peer *peer, int seconds);
 /* What the next token questions are answered with instead; NULL: tokens. Borrowed. */
 void google_peer_set_token_answer(struct google_peer *peer, int status, const char *body);
+/* Questions for tokens wait until they are let go. */
+void google_peer_hold_tokens(struct google_peer *peer, bool hold);
 /* The tokens given out so far are refused from now on. */
 void google_peer_revoke(struct google_peer *peer);
 /* The last question for a token: its body. free(). */
 char *google_peer_token_question(struct google_peer *peer);
+
+/* The last request to an API: its head, an empty line, its body. free(). */
+char *google_peer_last(struct google_peer *peer);
+int google_peer_connections(struct google_peer *peer);
 
 /* Puts an object in place of what is there. */
 void google_peer_put(struct google_peer *peer, const char *name, const void *data, size_t len);

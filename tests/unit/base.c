@@ -333,6 +333,41 @@ static void a_long_message_is_cut_and_still_one_line(void **state)
     assert_memory_equal(out.data + out.len - 3, "\"}\n", 3);
 }
 
+static void times_are_read_as_rfc_3339(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        int64_t ms; /* -1: none */
+    } cases[] = {
+        {"1970-01-01T00:00:00Z", 0},
+        {"2026-01-02T03:04:05.678Z", INT64_C(1767323045678)},
+        {"2026-01-02t03:04:05.678999999z", INT64_C(1767323045678)},
+        {"2026-01-02 03:04:05.6Z", INT64_C(1767323045600)},
+        {"2026-01-02T04:34:05+01:30", INT64_C(1767323045000)},
+        {"2026-01-01T22:04:05-05:00", INT64_C(1767323045000)},
+        {"2016-12-31T23:59:60Z", INT64_C(1483228800000)},
+        {"", -1},
+        {"2026-01-02", -1},
+        {"2026-01-02T03:04:05", -1},
+        {"2026-01-02T03:04:05.Z", -1},
+        {"2026-01-02T03:04:05Z ", -1},
+        {"2026-13-02T03:04:05Z", -1},
+        {"2026-00-02T03:04:05Z", -1},
+        {"2026-01-02T24:04:05Z", -1},
+        {"2026-01-02T03:04:05+24:00", -1},
+        {"2026-01-02T03:04:05+0100", -1},
+        {"26-01-02T03:04:05Z", -1},
+        {"-026-01-02T03:04:05Z", -1},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        int64_t ms = -1;
+        int rc = clock_parse(cases[i].text, &ms);
+        if ((rc == 0) != (cases[i].ms >= 0) || ms != cases[i].ms)
+            fail_msg("%s: %d %lld", cases[i].text, rc, (long long)ms);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -342,6 +377,7 @@ int main(void)
         cmocka_unit_test(every_code_has_its_names_and_statuses),
         cmocka_unit_test(the_clock_is_the_one_in_place),
         cmocka_unit_test(times_are_written_as_rfc_3339),
+        cmocka_unit_test(times_are_read_as_rfc_3339),
         cmocka_unit_test(ids_are_new_valid_and_sort_by_time),
         cmocka_unit_test(tokens_and_uuids_have_their_form),
         cmocka_unit_test(valid_ids_are_safe_in_urls_and_file_names),

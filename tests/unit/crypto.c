@@ -1,12 +1,18 @@
 #include "crypto/crypto.h"
 
+#include "base/fd.h"
+#include "base/path.h"
 #include "base/str.h"
 
+#include <fcntl.h>
 #include <setjmp.h>
+#include <spawn.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -236,6 +242,92 @@ static void weak_and_odd_keys_are_none(void **state)
     }
 }
 
+/* --- signing, checked by the openssl program ------------------------------------------------- */
+
+static int run(const char *a, const char *b, const char *c, const char *d, const char *e,
+               const char *f, const char *g)
+{
+    pid_t pid;
+    int status = -1;
+    posix_spawn_file_actions_t files;
+    const char *words[] = {"openssl", a, b, c, d, e, f, g, NULL};
+    char *argv[COUNT_OF(words)];
+    memcpy(argv, words, sizeof(argv));
+    posix_spawn_file_actions_init(&files);
+    posix_spawn_file_actions_addopen(&files, 1, "/dev/null", O_WRONLY, 0);
+    posix_spawn_file_actions_addopen(&files, 2, "/dev/null", O_WRONLY, 0);
+    assert_int_equal(posix_spawnp(&pid, "openssl", &files, NULL, argv, environ), 0);
+    posix_spawn_file_actions_destroy(&files);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return status;
+}
+
+static struct crypto_rsa *read_key(const char *path, struct err *err)
+{
+    AUTO(buf) struct buf pem = BUF_INIT(65536);
+    assert_int_equal(file_read(path, &pem, err), 0);
+    return crypto_rsa_new_pem(buf_str(&pem), err);
+}
+
+static void what_is_signed_is_valid_to_the_openssl_program(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    char dir[] = "/tmp/unit-crypto-XXXXXX";
+    assert_non_null(mkdtemp(dir));
+    assert_int_equal(chdir(dir), 0);
+    assert_int_equal(run("genrsa", "-out", "pkcs8.pem", "2048", NULL, NULL, NULL), 0);
+    assert_int_equal(run("rsa", "-in", "pkcs8.pem", "-traditional", "-out", "pkcs1.pem", NULL), 0);
+    static const char *const keys[] = {"pkcs8.pem", "pkcs1.pem"};
+    for (size_t i = 0; i < COUNT_OF(keys); i++) {
+        AUTO(buf) struct buf signature = BUF_INIT(1024);
+        AUTO(buf) struct buf small = BUF_INIT(100);
+        AUTO(crypto_rsa) struct crypto_rsa *key_pair = read_key(keys[i], &err);
+        if (!key_pair)
+            fail_msg("%s: %s", keys[i], err.msg);
+        assert_int_equal(crypto_rs256_sign(key_pair, "some words", 10, &signature, &err), 0);
+        assert_int_equal(signature.len, 256);
+        assert_true(
+            crypto_rs256_is_valid(key_pair, "some words", 10, signature.data, signature.len));
+        assert_int_equal(file_replace("words", "some words", 10, 0600, &err), 0);
+        assert_int_equal(file_replace("signature", signature.data, signature.len, 0600, &err), 0);
+        assert_int_equal(
+            run("dgst", "-sha256", "-prverify", "pkcs8.pem", "-signature", "signature", "words"),
+            0);
+        assert_int_equal(file_replace("words", "other words", 11, 0600, &err), 0);
+        assert_true(run("dgst", "-sha256", "-prverify", "pkcs8.pem", "-signature", "signature",
+                        "words") != 0);
+        assert_int_equal(crypto_rs256_sign(key_pair, "some words", 10, &small, &err), -1);
+        assert_int_equal(err.code, ERR_TOO_LARGE);
+    }
+    assert_int_equal(chdir("/"), 0);
+    assert_int_equal(path_remove_tree(dir, &err), 0);
+}
+
+static void what_is_no_plain_rsa_key_is_refused(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    char dir[] = "/tmp/unit-crypto-XXXXXX";
+    assert_non_null(mkdtemp(dir));
+    assert_int_equal(chdir(dir), 0);
+    assert_int_equal(run("genrsa", "-out", "small.pem", "1024", NULL, NULL, NULL), 0);
+    assert_int_equal(run("genpkey", "-algorithm", "ed25519", "-out", "ed.pem", NULL, NULL), 0);
+    assert_int_equal(
+        run("genrsa", "-aes128", "-passout", "pass:hunter2", "-out", "locked.pem", "2048"), 0);
+    static const char *const keys[] = {"small.pem", "ed.pem", "locked.pem"};
+    for (size_t i = 0; i < COUNT_OF(keys); i++) {
+        assert_null(read_key(keys[i], &err));
+        assert_int_equal(err.code, ERR_INVALID);
+    }
+    assert_null(crypto_rsa_new_pem("", &err));
+    assert_null(
+        crypto_rsa_new_pem("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", &err));
+    assert_string_equal(err.msg, "no unencrypted RSA private key of 2048 to 8192 bits in PEM");
+    assert_int_equal(chdir("/"), 0);
+    assert_int_equal(path_remove_tree(dir, &err), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -249,6 +341,8 @@ int main(void)
         cmocka_unit_test(a_full_buffer_is_an_error_and_holds_nothing_more),
         cmocka_unit_test(a_signature_by_somebody_else_is_valid_and_no_other),
         cmocka_unit_test(weak_and_odd_keys_are_none),
+        cmocka_unit_test(what_is_signed_is_valid_to_the_openssl_program),
+        cmocka_unit_test(what_is_no_plain_rsa_key_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

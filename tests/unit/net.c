@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/path.h"
 #include "loopback.h"
 #include "net/address.h"
 
@@ -574,6 +575,17 @@ static int start_tls(const char *dir, pid_t *ret_pid)
     return port;
 }
 
+/* Names the certificates of a folder by their hashes. */
+static void rehash(const char *dir)
+{
+    int status = -1;
+    char folder[64];
+    snprintf(folder, sizeof(folder), "%s", dir);
+    char *argv[] = {"openssl", "rehash", folder, NULL};
+    pid_t pid = start(argv, "/dev/null");
+    assert_true(pid > 0 && waitpid(pid, &status, 0) == pid); /* it complains of the key */
+}
+
 static void a_certificate_is_checked(void **state)
 {
     (void)state;
@@ -596,14 +608,16 @@ static void a_certificate_is_checked(void **state)
     snprintf(url, sizeof(url), "https://localhost:%d/", port);
     assert_int_equal(call_code(url, NET_TRUSTED, &err), ERR_UPSTREAM); /* another name */
     unsetenv("SSL_CERT_FILE");
+    snprintf(url, sizeof(url), "https://127.0.0.1:%d/", port);
+    rehash(dir);
+    setenv("SSL_CERT_DIR", dir, 1);
+    if (call_code(url, NET_TRUSTED, &err) != ERR_NONE)
+        fail_msg("%s", err.msg);
+    unsetenv("SSL_CERT_DIR");
+    assert_int_equal(call_code(url, NET_TRUSTED, &err), ERR_UPSTREAM);
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
-    static const char *const names[] = {"key.pem", "cert.pem", "out"};
-    for (size_t i = 0; i < COUNT_OF(names); i++) {
-        snprintf(path, sizeof(path), "%s/%s", dir, names[i]);
-        unlink(path);
-    }
-    assert_int_equal(rmdir(dir), 0);
+    assert_int_equal(path_remove_tree(dir, &err), 0);
 }
 
 /* --- relays -------------------------------------------------------------------------------- */
@@ -804,6 +818,61 @@ static void a_kept_connection_that_was_closed_is_replaced(void **state)
     loopback_stop(server);
 }
 
+/* A kept connection that dies unanswered: with `fresh` nothing is sent on it, and so not twice. */
+static bool answer_first_only(struct loopback_call *call, void *arg)
+{
+    _Atomic int *requests = arg;
+    return ++*requests == 1 && loopback_answer(call, 200, "", "x");
+}
+
+static void a_fresh_relay_is_sent_once(void **state)
+{
+    (void)state;
+    for (int fresh = 0; fresh < 2; fresh++) {
+        struct err err = ERR_INIT;
+        _Atomic int requests = 0;
+        struct loopback *server = loopback_start(answer_first_only, &requests);
+        AUTO(str) char *url = loopback_url(server, "/");
+        struct net_link *link = net_link_new();
+        for (int i = 0; i < 2; i++) {
+            struct side side = {0};
+            bool sent = false;
+            struct net_relay relay = relay_to(url, "POST", 0, &side);
+            relay.fresh = fresh;
+            relay.ret_sent = &sent;
+            assert_int_equal(net_relay(link, &relay, &err), i ? -1 : 0);
+            assert_true(sent);
+        }
+        assert_int_equal(requests, fresh ? 2 : 3);
+        net_link_free(link);
+        loopback_stop(server);
+    }
+}
+
+static void a_relay_has_a_time_for_all_of_it_and_says_whether_it_was_sent(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    bool sent = true;
+    struct side side = {0};
+    struct loopback *server = loopback_start(misbehave, NULL);
+    AUTO(str) char *url = loopback_url(server, "/trickle");
+    struct net_link *link = net_link_new();
+    struct net_relay relay = relay_to(url, "GET", 0, &side);
+    relay.total_ms = 400;
+    relay.ret_sent = &sent;
+    int64_t began = clock_mono_ms();
+    assert_int_equal(net_relay(link, &relay, &err), -1);
+    assert_int_equal(err.code, ERR_TIMEOUT);
+    assert_true(sent);
+    assert_true(clock_mono_ms() - began < 3000);
+    loopback_stop(server);
+    assert_int_equal(net_relay(link, &relay, &err), -1); /* nobody listens any more */
+    assert_int_equal(err.code, ERR_UPSTREAM);
+    assert_false(sent);
+    net_link_free(link);
+}
+
 static bool no_content(struct loopback_call *call, void *arg)
 {
     (void)arg;
@@ -988,6 +1057,8 @@ int main(void)
         cmocka_unit_test(a_hundred_megabytes_pass_both_ways_at_flat_memory),
         cmocka_unit_test(a_link_uses_one_connection),
         cmocka_unit_test(a_kept_connection_that_was_closed_is_replaced),
+        cmocka_unit_test(a_fresh_relay_is_sent_once),
+        cmocka_unit_test(a_relay_has_a_time_for_all_of_it_and_says_whether_it_was_sent),
         cmocka_unit_test(an_answer_without_a_body_has_a_head),
         cmocka_unit_test(who_gives_up_is_obeyed_and_the_link_works_again),
         cmocka_unit_test(a_relay_is_stopped_while_the_other_side_is_silent),

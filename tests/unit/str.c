@@ -330,6 +330,27 @@ static void reads_base64url_that_is_exact(void **state)
     assert_int_equal(str_read_base64url("Zm9vYg", 6, &small), -1);
 }
 
+static void reads_base64_with_its_padding(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *bytes; /* NULL: none */
+    } cases[] = {
+        {"", ""},       {"Zg==", "f"},  {"Zm8=", "fo"},  {"Zm9v", "foo"}, {"+/+/", "\xfb\xff\xbf"},
+        {"Zg=", NULL},  {"Zg", NULL},   {"Zg===", NULL}, {"Z===", NULL},  {"====", NULL},
+        {"Zh==", NULL}, {"Zm9=", NULL}, {"-_-_", NULL},  {"Zm=v", NULL},  {"Zm9v\n", NULL},
+        {"Zm9 ", NULL},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        AUTO(buf) struct buf out = BUF_INIT(100);
+        int rc = str_read_base64(cases[i].text, strlen(cases[i].text), &out);
+        if ((rc == 0) != (cases[i].bytes != NULL))
+            fail_msg("%s: %d", cases[i].text, rc);
+        if (rc == 0)
+            assert_string_equal(buf_str(&out), cases[i].bytes);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -342,6 +363,7 @@ int main(void)
         cmocka_unit_test(the_nearest_name_is_what_was_meant),
         cmocka_unit_test(encodes_hex_and_base64),
         cmocka_unit_test(reads_base64url_that_is_exact),
+        cmocka_unit_test(reads_base64_with_its_padding),
         cmocka_unit_test(escapes_for_json),
         cmocka_unit_test(knows_the_forms_of_names_and_urls),
         cmocka_unit_test(lists_split_at_commas_outside_parentheses),
