@@ -128,6 +128,7 @@ static int submit(struct job *job, struct err *err)
     /* not `shared`: nobody here will log in, or wait for a limit to pass */
     const struct task_new task = {.id = job->id,
                                   .kind = payload->kind,
+                                  .executor = EXECUTOR_LOCAL,
                                   .spec = payload->spec,
                                   .secrets = *payload->secrets ? payload->secrets : NULL,
                                   .caller = "cloud",
