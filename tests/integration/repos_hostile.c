@@ -909,6 +909,154 @@ static void many_packs_become_one_under_a_workspace_that_goes_on(void **state)
     runner_free(own);
 }
 
+/* ---- a full disk ---- */
+
+/* A runner with a login, whose state and credentials are on 40 MB. */
+static struct runner *on_a_small_disk(const struct api *tokens, const char *small)
+{
+    char *url = textf("%s/v1/oauth/token", tokens->base);
+    struct runner *own = githost_runner("");
+    free(sh("mkdir -p '%s'; mount -t tmpfs -o size=40m,mode=755 tmpfs '%s'; mkdir '%s/config'",
+            small, small, small));
+    free(own->state);
+    free(own->config);
+    own->state = textf("%s/state", small);
+    own->config = textf("%s/config", small);
+    char *login = textf("%s/.credentials.json", own->config);
+    file_write(login,
+               "{\"claudeAiOauth\":{\"accessToken\":\"" API_TOKEN
+               "\",\"refreshToken\":\"" REFRESH_TOKEN
+               "\",\"expiresAt\":4102444800000,\"scopes\":[\"user:inference\"]},\"kept\":[1,2]}",
+               0600);
+    runner_set(own, "RUNNER_STATE_DIR", own->state);
+    runner_set(own, "CLAUDE_CONFIG_DIR", own->config);
+    runner_set(own, "ANTHROPIC_API_KEY", NULL);
+    runner_set(own, "OAUTH_TOKEN_URL", url);
+    runner_set(own, "DISK_MIN_FREE_MB", "0");
+    api_control(tokens, "{\"next\":[{\"access\":\"new-access\",\"refresh\":\"new-refresh\"}]}");
+    free(login);
+    free(url);
+    return own;
+}
+
+/* Every token works once: one that was lost, or an older one in the file, would be found out at the
+ * next refresh. */
+static void assert_login_is_whole(const struct runner *own, const struct api *tokens)
+{
+    char *path = textf("%s/.credentials.json", own->config), *text = file_read(path, NULL);
+    struct reply *control = http_call(tokens->base, "GET", "/_control", NULL, NULL);
+    assert_json_number(control->json, "reuses", 0);
+    assert_non_null(text);
+    cJSON *root = cJSON_Parse(text);
+    assert_non_null(root);
+    assert_true(strlen(json_text(json_at(root, "claudeAiOauth"), "refreshToken")) > 10);
+    assert_non_null(strstr(text, "\"kept\""));
+    cJSON_Delete(root);
+    reply_free(control);
+    free(text);
+    free(path);
+}
+
+/* A task that cannot say how it ended says so in the log, and waits. */
+static bool complains_of_room(const struct runner *own, long from)
+{
+    char *text = file_read(own->log, NULL);
+    bool does = strstr(text + from, "cannot store the outcome") != NULL ||
+                strstr(text + from, "cannot start the task") != NULL;
+    free(text);
+    return does;
+}
+
+static void assert_it_ended(struct runner *own, const char *id, int kib)
+{
+    EVENTUALLY(20000, has_ended(own, id));
+    struct reply *reply = runner_result(own, id);
+    bool good = cJSON_IsTrue(json_at(reply->json, "success"));
+    const cJSON *error = json_at(reply->json, "error");
+    if (!good && !(cJSON_IsString(error) && *error->valuestring))
+        fail_msg("%d KiB: %s", kib, reply->body);
+    print_message("%5d KiB free: %s\n", kib, good ? "done" : error->valuestring);
+    reply_free(reply);
+}
+
+/* Whatever room is left, a task is refused, or ends with a reason once there is room to say so. */
+static void run_with_room_of(struct runner *own, const char *small, int kib)
+{
+    static const char *const more[] = {
+        "", "," PUSH,
+        ",\"environmentSecrets\":{\"A\":\"b\"},\"postExecutionActions\":{\"uploadFiles\":"
+        "{\"globPatterns\":[\"*\"]}}"};
+    char *ids[COUNT(more)] = {NULL};
+    long from = file_size(own->log);
+    free(sh("cd '%s'; n=$(($(df --output=avail -k . | tail -1) - %d)); [ $n -le 0 ] ||"
+            " head -c ${n}k /dev/zero >fill",
+            small, kib));
+    for (size_t i = 0; i < COUNT(more); i++) {
+        char *fields = textf("\"repoUrl\":\"file://%s\"%s", host.remote, more[i]);
+        char *body = prompt_json("echo x >x; head -c 3000000 /dev/zero >y; ls", fields);
+        struct reply *reply = runner_post(own, "/run-async", body);
+        if (reply->status == 202)
+            ids[i] = strdup(json_text(reply->json, "taskId"));
+        else
+            assert_in_range(reply->status, 500, 507);
+        reply_free(reply);
+        free(body);
+        free(fields);
+    }
+    reply_free(runner_post(own, "/oauth/refresh", "{}"));
+    for (size_t i = 0; i < COUNT(more); i++)
+        if (ids[i])
+            EVENTUALLY(20000, has_ended(own, ids[i]) || complains_of_room(own, from));
+    free(sh("rm -f '%s/fill'", small));
+    for (size_t i = 0; i < COUNT(more); i++)
+        if (ids[i])
+            assert_it_ended(own, ids[i], kib);
+    for (size_t i = 0; i < COUNT(more); i++)
+        free(ids[i]);
+}
+
+static void a_full_disk_ends_tasks_clearly_and_harms_nothing(void **state)
+{
+    (void)state;
+    need_host();
+    static const int rooms[] = {0, 4, 16, 48, 100, 200, 400, 1000, 3000, 6000};
+    struct api *tokens = token_server_new();
+    char *small = textf("%s/small", host.dir);
+    struct runner *own = on_a_small_disk(tokens, small);
+    char *fields = textf("\"repoUrl\":\"file://%s\"", host.remote);
+    runner_start(own);
+    reply_free(good(runner_execute(own, "true", fields)));
+    for (size_t i = 0; i < COUNT(rooms); i++) {
+        run_with_room_of(own, small, rooms[i]);
+        assert_login_is_whole(own, tokens);
+    }
+    free(sh("rm -f '%s/fill'", small));
+    struct reply *reply =
+        good(runner_execute(own, "git fsck; git status --porcelain; cat d/in", fields));
+    assert_json_text(reply->json, "output", "in");
+    reply_free(reply);
+    reply = runner_get(own, "/tasks?status=running");
+    assert_null(strstr(reply->body, "\"id\""));
+    reply_free(reply);
+    assert_int_equal(runner_stop(own, 20000), 0);
+    assert_true(
+        says(sh("for f in '%s'/*.db; do sqlite3 $f 'pragma integrity_check'; done", own->state),
+             "ok\n"));
+    assert_login_is_whole(own, tokens);
+    runner_start(own);
+    reply_free(good(runner_execute(own, "true", fields)));
+    reply = runner_post(own, "/oauth/refresh", "{}");
+    assert_status(reply, 200);
+    reply_free(reply);
+    assert_login_is_whole(own, tokens);
+    runner_stop(own, 20000);
+    free(sh("umount '%s'", small));
+    runner_free(own);
+    api_free(tokens);
+    free(fields);
+    free(small);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -933,6 +1081,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(secrets_are_what_they_were_and_never_in_git),
         cmocka_unit_test(commands_before_are_shown_and_end_with_their_whole_tree),
         cmocka_unit_test(what_claude_is_given_is_where_it_looks_and_not_in_the_repository),
+        cmocka_unit_test(a_full_disk_ends_tasks_clearly_and_harms_nothing),
         cmocka_unit_test(many_packs_become_one_under_a_workspace_that_goes_on),
     };
     if (argc > 1)
