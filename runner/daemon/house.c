@@ -138,9 +138,10 @@ static void list_metrics(struct house *house)
 {
     const struct core *core = &house->core;
     const struct metric_source sources[] = {
-        {engine_metrics, core->engine},   {keeper_metrics, core->keeper},
-        {breaker_metrics, core->breaker}, {proxy_metrics, core->proxy},
-        {repos_metrics, core->repos},
+        {engine_metrics, core->engine},      {keeper_metrics, core->keeper},
+        {breaker_metrics, core->breaker},    {proxy_metrics, core->proxy},
+        {repos_metrics, core->repos},        {webhook_metrics, house->webhook},
+        {overflow_metrics, house->overflow},
     };
     _Static_assert(sizeof(sources) < sizeof(house->metrics), "the last one stays empty");
     memcpy(house->metrics, sources, sizeof(sources));
