@@ -38,6 +38,7 @@ static const struct {
     {"serve", "run the service", daemon_serve},
     {"login", "log Claude in, from this terminal", cli_login},
     {"status", "say how a runner is", cli_status},
+    {"cloud", "set up, try and remove what runs at Google Cloud", cli_cloud},
     {"job", "run one task inside a Cloud Run execution", worker_job},
     {"version", "say which version this is", version},
     {"launch", NULL, launch},

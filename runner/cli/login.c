@@ -7,13 +7,13 @@
 #include "base/clock.h"
 #include "runner/cli/cli.h"
 #include "runner/cli/client.h"
+#include "runner/cli/terminal.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <termios.h>
 #include <unistd.h>
 
 #define LOOK_EVERY_MS 500
@@ -33,32 +33,6 @@ static void on_signal(int signal)
 {
     (void)signal;
     interrupted = 1;
-}
-
-/* --- the terminal -------------------------------------------------------------------------- */
-
-/* A line from stdin, without its end, unseen. -1 at the end, or when interrupted. */
-static int read_line(char *line, size_t size)
-{
-    struct termios before, silent;
-    bool is_terminal = tcgetattr(STDIN_FILENO, &before) == 0;
-    size_t len = 0;
-    ssize_t n = -1;
-    if (is_terminal) {
-        silent = before;
-        silent.c_lflag &= ~(tcflag_t)ECHO;
-        tcsetattr(STDIN_FILENO, TCSANOW, &silent);
-    }
-    char c = 0;
-    while (!interrupted && (n = read(STDIN_FILENO, &c, 1)) == 1 && c != '\n')
-        if (len + 1 < size)
-            line[len++] = c;
-    line[len] = '\0';
-    if (is_terminal) {
-        tcsetattr(STDIN_FILENO, TCSANOW, &before);
-        fputc('\n', stderr);
-    }
-    return !interrupted && (n == 1 || len > 0) ? 0 : -1;
 }
 
 /* --- the login ----------------------------------------------------------------------------- */
@@ -130,7 +104,7 @@ static int ask(struct login_state *login, struct err *err)
         if (login->reason[0])
             fprintf(stderr, "%s\n", login->reason);
         fputs("Code: ", stderr);
-        if (read_line(code, sizeof(code)))
+        if (terminal_read_line(code, sizeof(code), true, &interrupted))
             return err_set(err, ERR_INVALID, "no code was given; the login is cancelled");
         int rc = send_code(login, code, err);
         explicit_bzero(code, sizeof(code));

@@ -221,6 +221,8 @@ enum config_flag {
       "its attempt is given up") \
     X(PATH, google_application_credentials, "GOOGLE_APPLICATION_CREDENTIALS", NULL, NULL, \
       CONFIG_ANY, 0, "service-account key or authorized-user file") \
+    X(TEXT, google_impersonate_service_account, "GOOGLE_IMPERSONATE_SERVICE_ACCOUNT", NULL, NULL, \
+      CONFIG_ANY, 0, "e-mail address of the service account to act as, by way of the credentials") \
     X(TEXT, gce_metadata_host, "GCE_METADATA_HOST", NULL, NULL, CONFIG_ANY, 0, \
       "the metadata server, when not Google's") \
     X(URL, google_run_endpoint, "GOOGLE_RUN_ENDPOINT", NULL, "https://run.googleapis.com", \

@@ -15,6 +15,9 @@
 
 #define PAYLOAD_BYTES_MAX (16u << 20) /* sealed */
 
+/* The kind of what is no task: the job says what it finds (`claude-runner cloud check`). */
+#define PAYLOAD_CHECK "check"
+
 struct payload {
     char *task_id;
     char *kind;

@@ -7,6 +7,7 @@
 #include "google/secret.h"
 #include "google/storage.h"
 #include "runner/spec/spec.h"
+#include "runner/version.h"
 #include "runner/worker/claim.h"
 #include "runner/worker/courier.h"
 #include "runner/worker/deliver.h"
@@ -79,11 +80,18 @@ static int take_key(struct job *job, struct err *err)
     return 0;
 }
 
+static bool is_check(const struct job *job)
+{
+    return job->payload.kind && strcmp(job->payload.kind, PAYLOAD_CHECK) == 0;
+}
+
 /* What the task's spec tells us: its secrets, which no line of the log may hold, and whether it
  * brings a credential. */
 static int take_credential(struct job *job, struct err *err)
 {
     const struct payload *payload = &job->payload;
+    if (is_check(job))
+        return job->cloud.api_key_secret ? take_key(job, err) : 0;
     AUTO(task_spec)
     struct task_spec *spec =
         task_spec_load(payload->spec, strlen(payload->spec),
@@ -175,6 +183,26 @@ static bool run_task(struct job *job, struct err *err)
     return false;
 }
 
+/* That there is this much to say says most: the payload was opened, the engine stands. */
+static bool run_check(struct job *job, struct err *err)
+{
+    struct task_outcome *outcome = &job->result.outcome;
+    const char *claude = job->config->claude_bin;
+    AUTO(str) char *program = path_find_program(claude, getenv("PATH"));
+    if (!program) {
+        err_set(err, ERR_CONFIG, "the image has no '%.100s'", claude);
+        return false;
+    }
+    buf_addf(
+        &outcome->output, "opened the payload\n%s\nfound %s\nis claude-runner " RUNNER_VERSION "\n",
+        job->cloud.api_key_secret ? "read the API key" : "has no API key: requests bring their own",
+        program);
+    outcome->state = TASK_COMPLETED;
+    outcome->exit_code = 0;
+    payload_done(&job->payload);
+    return true;
+}
+
 static const char *reason_of(const struct err *err)
 {
     switch ((int)err->code) {
@@ -200,7 +228,8 @@ static bool prepare(struct job *job, struct err *err)
 bool steps_run(struct job *job)
 {
     struct err err = ERR_INIT;
-    if (!prepare(job, &err) || job_is_hurried(job) || !run_task(job, &err)) {
+    if (!prepare(job, &err) || job_is_hurried(job) ||
+        !(is_check(job) ? run_check : run_task)(job, &err)) {
         if (job_is_hurried(job) && !job_is_lost(job))
             outcome_fail(job, "interrupted", "the execution was stopped while the task ran");
         else

@@ -8,7 +8,7 @@
 
 /* --- quantities ----------------------------------------------------------------------------- */
 
-int execution_quantity(const char *text, double *ret_value)
+int run_quantity(const char *text, double *ret_value)
 {
     static const struct {
         const char *suffix;
@@ -37,9 +37,9 @@ static void read_limits(const struct json *json, struct run_execution *execution
     const char *cpu = json_text(json_get(limits, "cpu"));
     const char *memory = json_text(json_get(limits, "memory"));
     double value;
-    if (cpu && execution_quantity(cpu, &value) == 0)
+    if (cpu && run_quantity(cpu, &value) == 0)
         execution->cpu = value;
-    if (memory && execution_quantity(memory, &value) == 0 && value < 1e18)
+    if (memory && run_quantity(memory, &value) == 0 && value < 1e18)
         execution->memory_bytes = (int64_t)value;
 }
 

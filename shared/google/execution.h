@@ -13,7 +13,4 @@ int execution_read(const struct json *json, struct run_execution *ret_execution,
 /* True when the environment of one of its containers has NAME=VALUE. */
 bool execution_has_env(const struct json *json, const char *name, const char *value);
 
-/* Kubernetes' quantities: "1", "500m", "2Gi", "512M", "1e3". -1 for something else. */
-int execution_quantity(const char *text, double *ret_value);
-
 #endif

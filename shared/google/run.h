@@ -56,4 +56,7 @@ int run_job_get(struct google *google, const char *job, struct json **ret_job, s
 int run_job_put(struct google *google, const char *job, const char *definition, size_t len,
                 bool exists, struct err *err);
 
+/* Kubernetes' quantities: "1", "500m", "2Gi", "512M", "1e3". -1 for something else. */
+int run_quantity(const char *text, double *ret_value);
+
 #endif

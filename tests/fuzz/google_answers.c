@@ -51,7 +51,7 @@ static void check_texts(const char *text)
         object_add_crc(&again, crc);
         must(strcmp(buf_str(&again), text) == 0);
     }
-    if (execution_quantity(text, &value) == 0)
+    if (run_quantity(text, &value) == 0)
         must(value >= 0);
 }
 

@@ -325,7 +325,7 @@ static void quantities_are_read_as_kubernetes_writes_them(void **state)
                  {"9999999999999999", -1}};
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         double value = -1;
-        int rc = execution_quantity(cases[i].text, &value);
+        int rc = run_quantity(cases[i].text, &value);
         if ((rc == 0) != (cases[i].value >= 0) ||
             (rc == 0 && (value > cases[i].value + 1e-9 || value < cases[i].value - 1e-9)))
             fail_msg("%s: %d %f", cases[i].text, rc, value);

@@ -1,0 +1,354 @@
+/*
+ * `claude-runner cloud check`: everything that a cloud task needs, tried from the runner's end,
+ * then one execution that tries it from the job's. Its payload is of a kind of its own: no task is
+ * run, Claude is not called.
+ */
+#include "base/auto.h"
+#include "base/clock.h"
+#include "base/id.h"
+#include "base/str.h"
+#include "google/run.h"
+#include "google/storage.h"
+#include "runner/cli/cloud.h"
+#include "runner/overflow/payload.h"
+#include "runner/overflow/result.h"
+
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define LOOK_EVERY_MS 1000
+#define ANSWER_MS 30000 /* from the execution's end to its result */
+
+static const char usage[] =
+    "usage: claude-runner cloud check [OPTIONS]\n"
+    "\n"
+    "Tries what cloud tasks need, as the runner does and with its configuration (the environment,\n"
+    "then ./.env), and runs one execution of the job that tries its own end.\n"
+    "\n"
+    "  --env-file FILE    instead of ./.env\n"
+    "  --timeout MINUTES  for the execution, 1..60 (10)\n"
+    "  --home-only        no execution\n";
+
+struct check {
+    struct config *config;
+    struct cloud cloud;
+    char id[ID_SIZE];
+    int64_t timeout_ms;
+    bool home_only, failed;
+    char execution[RUN_NAME_SIZE];
+};
+
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int signal)
+{
+    (void)signal;
+    interrupted = 1;
+}
+
+/* --- home's end ----------------------------------------------------------------------------- */
+
+static int try_credentials(struct check *check, struct buf *detail, struct err *err)
+{
+    const char *identity = google_identity(check->cloud.google);
+    if (!identity)
+        return err_set(err, ERR_CONFIG,
+                       "there are none: set GOOGLE_APPLICATION_CREDENTIALS, or log in with gcloud");
+    buf_adds(detail, identity);
+    return 0;
+}
+
+static int try_job(struct check *check, struct buf *detail, struct err *err)
+{
+    buf_adds(detail, check->cloud.job);
+    return run_job_get(check->cloud.google, check->cloud.job, NULL, err);
+}
+
+static int try_bucket(struct check *check, struct buf *detail, struct err *err)
+{
+    static const char text[] = "claude-runner cloud check\n";
+    char name[SESSION_NAME_SIZE];
+    const struct cloud *cloud = &check->cloud;
+    AUTO(buf) struct buf back = BUF_INIT(4096);
+    session_name(check->id, "check.txt", name);
+    buf_adds(detail, cloud->bucket);
+    if (storage_put(cloud->google, cloud->bucket, name, "text/plain", text, sizeof(text) - 1,
+                    STORAGE_ABSENT, NULL, err))
+        return err_wrap(err, "writing");
+    if (storage_get(cloud->google, cloud->bucket, name, &back, NULL, err))
+        return err_wrap(err, "reading");
+    if (strcmp(buf_str(&back), text) != 0)
+        return err_set(err, ERR_UPSTREAM, "what was written comes back changed");
+    if (storage_delete(cloud->google, cloud->bucket, name, STORAGE_ANY, err))
+        return err_wrap(err, "deleting");
+    return 0;
+}
+
+/* The real payload: sealing it is what home does with the key. */
+static int put_payload(struct check *check, struct buf *detail, struct err *err)
+{
+    char name[SESSION_NAME_SIZE], kind[] = PAYLOAD_CHECK, spec[] = "{}", none[] = "";
+    const struct cloud *cloud = &check->cloud;
+    AUTO(buf) struct buf sealed = BUF_INIT(PAYLOAD_BYTES_MAX);
+    const struct payload payload = {.task_id = check->id,
+                                    .kind = kind,
+                                    .spec = spec,
+                                    .secrets = none,
+                                    .request_id = none,
+                                    .attempt = 1};
+    buf_adds(detail, cloud->key);
+    session_name(check->id, SESSION_PAYLOAD, name);
+    return payload_seal(cloud, &payload, &sealed, err) ||
+                   storage_put(cloud->google, cloud->bucket, name, "application/octet-stream",
+                               sealed.data, sealed.len, STORAGE_ABSENT, NULL, err)
+               ? -1
+               : 0;
+}
+
+static int start(struct check *check, struct buf *detail, struct err *err)
+{
+    bool unsure;
+    char task[ID_SIZE + 16];
+    const char *const env[] = {task, SESSION_ENV_ATTEMPT "=1", NULL};
+    const struct run_start wish = {.env = env};
+    snprintf(task, sizeof(task), SESSION_ENV_TASK "=%s", check->id);
+    if (run_start(check->cloud.google, check->cloud.job, &wish, check->execution, &unsure, err))
+        return -1;
+    const char *slash = strrchr(check->execution, '/');
+    buf_adds(detail, slash ? slash + 1 : check->execution);
+    return 0;
+}
+
+static int note_found(const struct run_execution *execution, void *arg)
+{
+    struct check *check = arg;
+    return strcmp(execution->name, check->execution) == 0;
+}
+
+static int try_list(struct check *check, struct buf *detail, struct err *err)
+{
+    (void)detail;
+    return run_find(check->cloud.google, check->cloud.job, SESSION_ENV_TASK, check->id, 0,
+                    note_found, check, err);
+}
+
+/* --- the job's end -------------------------------------------------------------------------- */
+
+/* 1: *ret_result is it; 0: not there yet; -1 */
+static int fetch_result(struct check *check, struct session_result *ret_result, struct err *err)
+{
+    char name[SESSION_NAME_SIZE];
+    AUTO(buf) struct buf text = BUF_INIT(RESULT_BYTES_MAX);
+    session_name(check->id, SESSION_RESULT, name);
+    if (storage_get(check->cloud.google, check->cloud.bucket, name, &text, NULL, err))
+        return err->code == ERR_NOT_FOUND ? 0 : err_wrap(err, "reading the result");
+    return session_result_parse(buf_str(&text), text.len, ret_result, err) ? -1 : 1;
+}
+
+static int explain_end(struct check *check, const struct run_execution *execution, struct err *err)
+{
+    struct err ignored;
+    int code = -1;
+    run_exit_code(check->cloud.google, check->execution, &code, &ignored);
+    if (code >= 0)
+        return err_set(
+            err, ERR_UPSTREAM,
+            "the execution ended with exit code %d and left no result: see its log. %.100s", code,
+            execution->message);
+    return err_set(err, ERR_UPSTREAM, "the execution ended (%s) and left no result: %.140s",
+                   *execution->reason ? execution->reason : "no reason given", execution->message);
+}
+
+static int await_result(struct check *check, struct session_result *ret_result, struct err *err)
+{
+    int64_t end = clock_mono_ms() + check->timeout_ms, ended_ms = 0;
+    struct run_execution execution = {.state = RUN_PENDING};
+    while (!interrupted) {
+        int got = fetch_result(check, ret_result, err);
+        if (got)
+            return got > 0 ? 0 : -1;
+        if (ended_ms && clock_mono_ms() >= ended_ms)
+            return explain_end(check, &execution, err);
+        if (run_get(check->cloud.google, check->execution, &execution, err))
+            return err_wrap(err, "following the execution");
+        if (!ended_ms && execution.state >= RUN_SUCCEEDED)
+            ended_ms = clock_mono_ms() + (execution.state == RUN_SUCCEEDED ? ANSWER_MS : 0);
+        else if (clock_mono_ms() > end)
+            return err_set(err, ERR_TIMEOUT, "no result within %lld minutes; the execution is %s",
+                           (long long)(check->timeout_ms / 60000),
+                           execution.state == RUN_PENDING ? "pending" : "running");
+        if (!ended_ms || execution.state == RUN_SUCCEEDED)
+            site_pause(LOOK_EVERY_MS);
+    }
+    return err_set(err, ERR_TIMEOUT, "interrupted");
+}
+
+static int follow(struct check *check, struct buf *detail, struct err *err)
+{
+    struct session_result result;
+    int64_t asked_ms = clock_real_ms();
+    session_result_init(&result);
+    if (await_result(check, &result, err)) {
+        session_result_done(&result);
+        return -1;
+    }
+    bool good = result.outcome.state == TASK_COMPLETED;
+    if (good) {
+        for (const char *line = buf_str(&result.outcome.output); *line;) {
+            size_t len = strcspn(line, "\n");
+            if (len > 0)
+                buf_addf(detail, "%s%.*s", detail->len > 0 ? "; " : "", (int)len, line);
+            line += len + (line[len] == '\n');
+        }
+        buf_addf(detail, "; began after %lld ms, took %lld ms",
+                 (long long)(result.started_ms > asked_ms ? result.started_ms - asked_ms : 0),
+                 (long long)(result.ended_ms - result.started_ms));
+    } else {
+        err_set(err, ERR_UPSTREAM, "%s", result.outcome.error);
+    }
+    session_result_done(&result);
+    return good ? 0 : -1;
+}
+
+/* Of one that has ended or not: what counts is that it may be asked. */
+static int try_cancel(struct check *check, struct buf *detail, struct err *err)
+{
+    (void)detail;
+    return run_cancel(check->cloud.google, check->execution, err);
+}
+
+/* --- the command ---------------------------------------------------------------------------- */
+
+static const struct probe {
+    const char *end, *what;
+    int (*run)(struct check *check, struct buf *detail, struct err *err);
+    bool execution; /* part of it */
+    bool always;    /* as soon as there is an execution */
+} probes[] = {
+    {"home", "credentials", try_credentials, false, false},
+    {"home", "bucket: write, read, delete", try_bucket, false, false},
+    {"home", "key: encrypt, and store a payload", put_payload, false, false},
+    {"home", "job: look at it", try_job, false, false},
+    {"home", "job: run it", start, true, false},
+    {"home", "job: list its executions", try_list, true, true},
+    {"job", "a payload, to its result", follow, true, true},
+    {"home", "job: cancel it", try_cancel, true, true},
+};
+
+static void run_probe(struct check *check, const struct probe *probe)
+{
+    struct err err;
+    AUTO(buf) struct buf detail = BUF_INIT(4096);
+    int64_t begin = clock_mono_ms();
+    int rc = probe->run(check, &detail, &err);
+    long long ms = (long long)(clock_mono_ms() - begin);
+    if (rc) {
+        check->failed = true;
+        printf("%s: %s: FAILED after %lld ms: %s\n", probe->end, probe->what, ms, err.msg);
+    } else {
+        printf("%s: %s: ok, %lld ms%s%s\n", probe->end, probe->what, ms, detail.len ? ": " : "",
+               buf_str(&detail));
+    }
+    fflush(stdout);
+}
+
+static int delete_one(const struct storage_object *object, void *arg)
+{
+    struct err ignored;
+    struct check *check = arg;
+    storage_delete(check->cloud.google, check->cloud.bucket, object->name, STORAGE_ANY, &ignored);
+    return 0;
+}
+
+static void tidy(struct check *check)
+{
+    struct err err;
+    char prefix[SESSION_NAME_SIZE];
+    session_name(check->id, "", prefix);
+    const struct storage_list wish = {.prefix = prefix};
+    if (storage_list(check->cloud.google, check->cloud.bucket, &wish, delete_one, check, &err))
+        fprintf(stderr, "claude-runner cloud check: what it left in the bucket stays there: %s\n",
+                err.msg);
+}
+
+static int run_check(struct check *check)
+{
+    for (size_t i = 0; i < COUNT_OF(probes); i++) {
+        bool skip = probes[i].execution &&
+                    (probes[i].always ? !check->execution[0] : check->failed || check->home_only);
+        if (!skip && !(interrupted && probes[i].run != try_cancel))
+            run_probe(check, &probes[i]);
+    }
+    tidy(check);
+    if (interrupted)
+        return 1;
+    puts(check->failed      ? "\nIt does not work yet."
+         : check->home_only ? "\nHome's end works."
+                            : "\nBoth ends work.");
+    return check->failed || fflush(stdout) ? 1 : 0;
+}
+
+static int read_options(struct check *check, const char **ret_env_file, int argc, char **argv,
+                        struct err *err)
+{
+    static const struct option known[] = {{"env-file", required_argument, NULL, 'e'},
+                                          {"timeout", required_argument, NULL, 't'},
+                                          {"home-only", no_argument, NULL, 'o'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {NULL, 0, NULL, 0}};
+    int64_t minutes = 10;
+    int got;
+    while ((got = getopt_long(argc, argv, "h", known, NULL)) != -1) {
+        if (got == 'h')
+            return fputs(usage, stdout) < 0 ? -1 : 1;
+        if (got == 'e')
+            *ret_env_file = optarg;
+        else if (got == 'o')
+            check->home_only = true;
+        else if (got != 't')
+            return err_set(err, ERR_INVALID, "see claude-runner cloud check --help");
+        else if (str_to_int(optarg, 1, 60, &minutes))
+            return err_set(err, ERR_INVALID, "--timeout: '%.40s' is not 1..60 minutes", optarg);
+    }
+    check->timeout_ms = minutes * 60000;
+    return optind < argc ? err_set(err, ERR_INVALID, "unexpected '%.80s'", argv[optind]) : 0;
+}
+
+static int open_check(struct check *check, const char *env_file, struct err *err)
+{
+    AUTO(config_report) struct config_report report = {0};
+    if (!env_file && access(".env", R_OK) == 0)
+        env_file = ".env";
+    const struct config_source source = {.env = environ, .env_file = env_file, .no_callers = true};
+    check->config = config_load(&source, &report, err);
+    if (!check->config)
+        return report.errors.count > 0 ? err_set(err, ERR_CONFIG, "%s", report.errors.items[0])
+                                       : -1;
+    id_new(check->id);
+    return cloud_open(check->config, &check->cloud, err);
+}
+
+int cloud_check(int argc, char **argv)
+{
+    struct err err = ERR_INIT;
+    struct check check = {0};
+    const char *env_file = NULL;
+    const struct sigaction action = {.sa_handler = on_signal};
+    int rc = read_options(&check, &env_file, argc, argv, &err);
+    if (rc > 0)
+        return 0;
+    if (rc || open_check(&check, env_file, &err)) {
+        fprintf(stderr, "claude-runner cloud check: %s\n", err.msg);
+        rc = err_exit(err.code);
+    } else {
+        sigaction(SIGINT, &action, NULL);
+        sigaction(SIGTERM, &action, NULL);
+        rc = run_check(&check);
+    }
+    cloud_close(&check.cloud);
+    config_free(check.config);
+    return rc;
+}

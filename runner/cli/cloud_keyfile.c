@@ -1,0 +1,176 @@
+/*
+ * The home runner's key, in a file that only its owner reads.
+ *
+ * Google gives the private half once. So the place for the file is tried before it is asked for; a
+ * key whose answer was lost stays at Google unused, and the next run says that there is an older
+ * one.
+ */
+#include "base/auto.h"
+#include "base/fd.h"
+#include "base/str.h"
+#include "runner/cli/cloud.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define KEY_FILE_MAX 65536
+
+static void keys_path(const struct site *site, struct buf *out)
+{
+    buf_addf(out, "/v1/projects/%s/serviceAccounts/%s/keys", site->project, site->home_account);
+}
+
+/* 1: the file is a key of the account, its id in `id`; 0: there is no file; -1 */
+static int read_file(const struct site *site, struct buf *id, struct err *err)
+{
+    struct err why;
+    AUTO(buf_wipe) struct buf text = BUF_INIT(KEY_FILE_MAX);
+    if (file_read(site->key_file, &text, err))
+        return err->code == ERR_NOT_FOUND ? 0 : -1;
+    AUTO(json) struct json *key = json_parse(buf_str(&text), text.len, &why);
+    const char *email = json_text(json_get(key, "client_email"));
+    const char *name = json_text(json_get(key, "private_key_id"));
+    if (!email || !name || strcmp(email, site->home_account) != 0)
+        return err_set(err, ERR_CONFLICT,
+                       "the file is no key of %s, and is not written over: take another --key-file",
+                       site->home_account);
+    buf_adds(id, name);
+    return 1;
+}
+
+static int key_exists(struct site *site, const char *id, bool *ret_exists, struct err *err)
+{
+    AUTO(buf) struct buf path = BUF_INIT(CLOUD_PATH_MAX);
+    keys_path(site, &path);
+    buf_addc(&path, '/');
+    google_add_escaped(&path, id);
+    const struct ask ask = {.api = GOOGLE_IAM,
+                            .method = "GET",
+                            .path = &path,
+                            .permission = "iam.serviceAccountKeys.get"};
+    *ret_exists = site_ask(site, &ask, NULL, err) == 0;
+    return *ret_exists || err->code == ERR_NOT_FOUND ? 0 : -1;
+}
+
+static void count_others(struct site *site, struct verdict *verdict)
+{
+    struct err ignored;
+    size_t count = 0;
+    AUTO(json) struct json *list = NULL;
+    AUTO(buf) struct buf path = BUF_INIT(CLOUD_PATH_MAX);
+    keys_path(site, &path);
+    buf_adds(&path, "?keyTypes=USER_MANAGED");
+    const struct ask ask = {.api = GOOGLE_IAM, .method = "GET", .path = &path};
+    if (site_ask(site, &ask, &list, &ignored) == 0)
+        count = json_count(json_get(list, "keys"));
+    if (count > 0)
+        buf_addf(&verdict->note,
+                 "the account has %zu older key%s: delete at Google what nobody uses", count,
+                 count == 1 ? "" : "s");
+}
+
+int key_file_look(struct site *site, const struct step *step, struct verdict *verdict,
+                  struct err *err)
+{
+    bool exists = false;
+    struct stat st;
+    AUTO(buf) struct buf id = BUF_INIT(256);
+    int is = read_file(site, &id, err);
+    if (is < 0 ||
+        (is > 0 && !site_is_off(site, step->api) && key_exists(site, buf_str(&id), &exists, err)))
+        return -1;
+    if (!exists) {
+        verdict->kind = is > 0 ? VERDICT_CHANGE : VERDICT_CREATE;
+        if (is > 0)
+            strlist_add(&verdict->names, "Google does not know its key any more");
+        else if (!site_is_off(site, step->api))
+            count_others(site, verdict);
+        return 0;
+    }
+    if (stat(site->key_file, &st) == 0 && (st.st_mode & 077)) {
+        verdict->kind = VERDICT_CHANGE;
+        strlist_add(&verdict->names, "mode");
+    }
+    return 0;
+}
+
+/* --- a new one ------------------------------------------------------------------------------ */
+
+static int check_place(const char *path, struct err *err)
+{
+    const char *slash = strrchr(path, '/');
+    AUTO(str) char *dir = str_copy(path, slash && slash > path ? (size_t)(slash - path) : 1);
+    if (!dir)
+        return err_sys(err, "a path");
+    return access(dir, W_OK | X_OK) ? err_sys(err, "cannot write in '%.120s'", dir) : 0;
+}
+
+static int store(const struct site *site, const struct json *answer, struct err *err)
+{
+    AUTO(buf_wipe) struct buf text = BUF_INIT(KEY_FILE_MAX);
+    struct err why;
+    const char *data = json_text(json_get(answer, "privateKeyData"));
+    if (!data || str_read_base64(data, strlen(data), &text))
+        return err_set(err, ERR_UPSTREAM, "IAM: the answer holds no key");
+    AUTO(json) struct json *key = json_parse(buf_str(&text), text.len, &why);
+    if (!json_text(json_get(key, "private_key")))
+        return err_set(err, ERR_UPSTREAM, "IAM: the answer holds no key");
+    return file_replace(site->key_file, text.data, text.len, 0600, err);
+}
+
+int key_file_act(struct site *site, const struct step *step, struct verdict *verdict,
+                 struct err *err)
+{
+    AUTO(json) struct json *answer = NULL;
+    AUTO(buf) struct buf path = BUF_INIT(CLOUD_PATH_MAX), body = BUF_INIT(256);
+    if (verdict->names.count > 0 && strcmp(verdict->names.items[0], "mode") == 0)
+        return chmod(site->key_file, 0600) ? err_sys(err, "chmod") : 0;
+    if (check_place(site->key_file, err))
+        return -1;
+    keys_path(site, &path);
+    buf_adds(&body, "{\"privateKeyType\":\"TYPE_GOOGLE_CREDENTIALS_FILE\"}");
+    const struct ask ask = {.api = step->api,
+                            .method = "POST",
+                            .path = &path,
+                            .body = &body,
+                            .permission = "iam.serviceAccountKeys.create",
+                            .once = true};
+    return site_ask(site, &ask, &answer, err) || store(site, answer, err) ? -1 : 0;
+}
+
+/* --- down ----------------------------------------------------------------------------------- */
+
+int key_file_survey(struct site *site, const struct step *step, struct verdict *verdict,
+                    struct buf *what, struct err *err)
+{
+    AUTO(buf) struct buf id = BUF_INIT(256);
+    int is = read_file(site, &id, err);
+    (void)step;
+    if (is > 0)
+        buf_adds(what, "deleted, here and at Google");
+    else if (is < 0)
+        buf_addf(&verdict->note, "stays: %s", err->msg);
+    return 0;
+}
+
+int key_file_undo(struct site *site, const struct step *step, struct verdict *verdict,
+                  struct err *err)
+{
+    AUTO(buf) struct buf id = BUF_INIT(256), path = BUF_INIT(CLOUD_PATH_MAX);
+    (void)verdict;
+    int is = read_file(site, &id, err);
+    if (is <= 0)
+        return is;
+    keys_path(site, &path);
+    buf_addc(&path, '/');
+    google_add_escaped(&path, buf_str(&id));
+    const struct ask ask = {.api = step->api,
+                            .method = "DELETE",
+                            .path = &path,
+                            .permission = "iam.serviceAccountKeys.delete"};
+    if (site_ask(site, &ask, NULL, err) && err->code != ERR_NOT_FOUND)
+        return -1;
+    return unlink(site->key_file) && errno != ENOENT ? err_sys(err, "unlink") : 0;
+}

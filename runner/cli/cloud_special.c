@@ -1,0 +1,372 @@
+/* Steps that are no plain things: services, project, bucket, keys, the secret's value, the role. */
+#include "base/auto.h"
+#include "base/str.h"
+#include "google/secret.h"
+#include "google/storage.h"
+#include "runner/cli/cloud.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* --- services ------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *name;
+    bool network_only, impersonation_only;
+} services[] = {
+    {"run.googleapis.com", false, false},
+    {"storage.googleapis.com", false, false},
+    {"cloudkms.googleapis.com", false, false},
+    {"secretmanager.googleapis.com", false, false},
+    {"iam.googleapis.com", false, false},
+    {"artifactregistry.googleapis.com", false, false},
+    {"cloudresourcemanager.googleapis.com", false, false},
+    {"iamcredentials.googleapis.com", false, true},
+    {"compute.googleapis.com", true, false},
+};
+
+static bool wants_service(const struct site *site, size_t i)
+{
+    return (!services[i].network_only || site->network) &&
+           (!services[i].impersonation_only || site->impersonator);
+}
+
+/* site->off is what is off, wanted or not; the verdict's names are those to enable. */
+int services_look(struct site *site, const struct step *step, struct verdict *verdict,
+                  struct err *err)
+{
+    AUTO(json) struct json *answer = NULL;
+    AUTO(buf) struct buf path = BUF_INIT(CLOUD_PATH_MAX);
+    AUTO(strlist) struct strlist on = STRLIST_INIT;
+    buf_addf(&path, "/v1/projects/%s/services:batchGet", site->project);
+    for (size_t i = 0; i < COUNT_OF(services); i++)
+        buf_addf(&path, "%cnames=projects/%s/services/%s", i ? '&' : '?', site->project,
+                 services[i].name);
+    const struct ask ask = {.api = step->api,
+                            .method = "GET",
+                            .path = &path,
+                            .permission = "serviceusage.services.get"};
+    if (site_ask(site, &ask, &answer, err))
+        return -1;
+    const struct json *list = json_get(answer, "services");
+    for (const struct json *one = json_first(list); one; one = json_next(one)) {
+        const char *state = json_text(json_get(one, "state"));
+        const char *name = json_text(json_get(one, "name"));
+        const char *slash = name ? strrchr(name, '/') : NULL;
+        if (slash && state && strcmp(state, "ENABLED") == 0)
+            strlist_add(&on, slash + 1);
+    }
+    strlist_done(&site->off);
+    for (size_t i = 0; i < COUNT_OF(services); i++)
+        if (!strlist_has(&on, services[i].name)) {
+            strlist_add(&site->off, services[i].name);
+            if (wants_service(site, i))
+                strlist_add(&verdict->names, services[i].name);
+        }
+    verdict->kind = verdict->names.count > 0 ? VERDICT_CHANGE : VERDICT_SAME;
+    return 0;
+}
+
+int services_act(struct site *site, const struct step *step, struct verdict *verdict,
+                 struct err *err)
+{
+    struct json_writer w;
+    AUTO(buf) struct buf path = BUF_INIT(CLOUD_PATH_MAX), body = BUF_INIT(CLOUD_BODY_MAX);
+    buf_addf(&path, "/v1/projects/%s/services:batchEnable", site->project);
+    json_write(&w, &body);
+    json_open_object(&w, NULL);
+    json_open_array(&w, "serviceIds");
+    for (size_t i = 0; i < verdict->names.count; i++)
+        json_add_text(&w, NULL, verdict->names.items[i]);
+    json_close(&w);
+    json_close(&w);
+    const struct ask ask = {.api = step->api,
+                            .method = "POST",
+                            .path = &path,
+                            .body = &body,
+                            .permission = "serviceusage.services.enable"};
+    if (site_ask(site, &ask, NULL, err))
+        return -1;
+    strlist_done(&site->off);
+    site->just_enabled = true;
+    return 0;
+}
+
+/* --- project -------------------------------------------------------------------------------- */
+
+int project_look(struct site *site, const struct step *step, struct verdict *verdict,
+                 struct err *err)
+{
+    AUTO(buf) struct buf path = BUF_INIT(CLOUD_PATH_MAX);
+    buf_addf(&path, "/v3/projects/%s", site->project);
+    const struct ask ask = {.api = step->api,
+                            .method = "GET",
+                            .path = &path,
+                            .permission = "resourcemanager.projects.get"};
+    if (site_ask(site, &ask, &verdict->found, err))
+        return -1;
+    const char *state = json_text(json_get(verdict->found, "state"));
+    const char *name = json_text(json_get(verdict->found, "name"));
+    if (state && strcmp(state, "ACTIVE") != 0)
+        return err_set(err, ERR_CONFLICT, "the project is not active: %s", state);
+    if (name && str_starts(name, "projects/"))
+        snprintf(site->number, sizeof(site->number), "%s", name + strlen("projects/"));
+    return 0;
+}
+
+/* --- bucket --------------------------------------------------------------------------------- */
+
+/* A bucket's name is the whole world's: one of that name may be a stranger's, who would read what
+ * is put there. */
+static int check_owner(const struct site *site, const struct json *found, struct err *err)
+{
+    const char *number = json_text(json_get(found, "projectNumber"));
+    if (!found || !number || !*site->number || strcmp(number, site->number) == 0)
+        return 0;
+    return err_set(err, ERR_CONFLICT, "belongs to another project (%.32s): take another --bucket",
+                   number);
+}
+
+int bucket_look(struct site *site, const struct step *step, struct verdict *verdict,
+                struct err *err)
+{
+    return thing_look(site, step, verdict, err) ? -1 : check_owner(site, verdict->found, err);
+}
+
+static int find_foreign(const struct storage_object *object, void *arg)
+{
+    struct buf *foreign = arg;
+    if (str_starts(object->name, CLOUD_SESSIONS) || str_starts(object->name, CLOUD_INPUTS))
+        return 0;
+    buf_adds(foreign, object->name);
+    return 1;
+}
+
+int bucket_survey(struct site *site, const struct step *step, struct verdict *verdict,
+                  struct buf *what, struct err *err)
+{
+    const struct storage_list all = {0};
+    AUTO(buf) struct buf foreign = BUF_INIT(4096);
+    if (thing_survey(site, step, verdict, what, err))
+        return -1;
+    if (what->len == 0)
+        return 0;
+    if (storage_list(site->google, site->bucket, &all, find_foreign, &foreign, err))
+        return err->code == ERR_FORBIDDEN
+                   ? err_wrap(err, "the permission storage.objects.list is missing")
+                   : -1;
+    buf_adds(what, " with all that is in it");
+    if (foreign.len > 0 && !site->force)
+        return err_set(err, ERR_CONFLICT,
+                       "holds what no task has put there ('%.80s'): move it away, or --force",
+                       buf_str(&foreign));
+    return 0;
+}
+
+struct emptying {
+    struct site *site;
+    struct err err;
+    bool failed;
+};
+
+static int delete_object(const struct storage_object *object, void *arg)
+{
+    struct emptying *emptying = arg;
+    struct site *site = emptying->site;
+    if (!site->force && !str_starts(object->name, CLOUD_SESSIONS) &&
+        !str_starts(object->name, CLOUD_INPUTS))
+        return 0; /* it came after we had looked: the bucket stays for it */
+    emptying->failed =
+        storage_delete(site->google, site->bucket, object->name, STORAGE_ANY, &emptying->err) != 0;
+    return emptying->failed;
+}
+
+int bucket_undo(struct site *site, const struct step *step, struct verdict *verdict,
+                struct err *err)
+{
+    const struct storage_list all = {0};
+    struct emptying emptying = {.site = site};
+    if (storage_list(site->google, site->bucket, &all, delete_object, &emptying, err))
+        return err->code == ERR_NOT_FOUND ? 0 : -1;
+    if (emptying.failed) {
+        *err = emptying.err;
+        return err->code == ERR_FORBIDDEN
+                   ? err_wrap(err, "the permission storage.objects.delete is missing")
+                   : -1;
+    }
+    return thing_undo(site, step, verdict, err);
+}
+
+/* --- keys ----------------------------------------------------------------------------------- */
+
+static void versions_path(const struct site *site, struct buf *out)
+{
+    buf_adds(out, "/v1/");
+    site_add_key(site, out);
+    buf_adds(out, "/cryptoKeyVersions?pageSize=100");
+}
+
+static int take_version(const struct json *item, void *arg)
+{
+    const char *name = json_text(json_get(item, "name"));
+    const char *state = json_text(json_get(item, "state"));
+    if (name && state && (strcmp(state, "ENABLED") == 0 || strcmp(state, "DISABLED") == 0))
+        strlist_add(arg, name);
+    return 0;
+}
+
+int keys_survey(struct site *site, const struct step *step, struct verdict *verdict,
+                struct buf *what, struct err *err)
+{
+    AUTO(buf) struct buf path = BUF_INIT(CLOUD_PATH_MAX), thing = BUF_INIT(256);
+    versions_path(site, &path);
+    const struct ask ask = {.api = step->api,
+                            .method = "GET",
+                            .path = &path,
+                            .permission = "cloudkms.cryptoKeyVersions.list"};
+    if (thing_survey(site, step, verdict, &thing, err))
+        return -1;
+    if (thing.len == 0)
+        return 0;
+    if (!site->destroy_key) {
+        buf_adds(&verdict->note, "stays: Google deletes neither keys nor key rings. --destroy-key "
+                                 "destroys what it encrypts with");
+        return 0;
+    }
+    if (site_list(site, &ask, "cryptoKeyVersions", take_version, &verdict->names, err))
+        return -1;
+    if (verdict->names.count > 0)
+        buf_addf(what, "%zu version%s destroyed, after the time that Google waits (30 days)",
+                 verdict->names.count, verdict->names.count == 1 ? "" : "s");
+    return 0;
+}
+
+int keys_undo(struct site *site, const struct step *step, struct verdict *verdict, struct err *err)
+{
+    for (size_t i = 0; i < verdict->names.count; i++) {
+        AUTO(buf) struct buf path = BUF_INIT(CLOUD_PATH_MAX), body = BUF_INIT(16);
+        buf_adds(&path, "/v1/");
+        str_add_url(&path, verdict->names.items[i], "/");
+        buf_adds(&path, ":destroy");
+        buf_adds(&body, "{}");
+        const struct ask ask = {.api = step->api,
+                                .method = "POST",
+                                .path = &path,
+                                .body = &body,
+                                .permission = "cloudkms.cryptoKeyVersions.destroy"};
+        if (site_ask(site, &ask, NULL, err))
+            return -1;
+    }
+    return 0;
+}
+
+/* --- the secret's value --------------------------------------------------------------------- */
+
+static int has_version(struct site *site, const struct step *step, bool *ret_has, struct err *err)
+{
+    AUTO(json) struct json *version = NULL;
+    AUTO(buf) struct buf path = BUF_INIT(CLOUD_PATH_MAX);
+    buf_addf(&path, "/v1/projects/%s/secrets/%s/versions/latest", site->project, site->secret);
+    const struct ask ask = {.api = step->api,
+                            .method = "GET",
+                            .path = &path,
+                            .permission = "secretmanager.versions.get"};
+    if (site_ask(site, &ask, &version, err) && err->code != ERR_NOT_FOUND)
+        return -1;
+    const char *state = json_text(json_get(version, "state"));
+    *ret_has = state && strcmp(state, "ENABLED") == 0;
+    return 0;
+}
+
+/* Who may not read it adds a version that may be the same. */
+static bool is_current(struct site *site)
+{
+    struct err ignored;
+    char name[512];
+    AUTO(buf_wipe) struct buf now = BUF_INIT(SECRET_BYTES_MAX);
+    snprintf(name, sizeof(name), "projects/%s/secrets/%s", site->project, site->secret);
+    return secret_access(site->google, name, &now, NULL, &ignored) == 0 &&
+           now.len == site->value.len && memcmp(now.data, site->value.data, now.len) == 0;
+}
+
+int value_look(struct site *site, const struct step *step, struct verdict *verdict, struct err *err)
+{
+    if (has_version(site, step, &site->has_value, err) ||
+        (!site->has_value && site->value.len == 0 && site_ask_value(site, err)))
+        return -1;
+    if (site->value.len == 0 && !site->has_value)
+        buf_adds(&verdict->note, "it has none: requests have to bring their own key until "
+                                 "`claude-runner cloud setup <FILE` gives it one");
+    if (site->value.len == 0)
+        return 0;
+    verdict->kind = !site->has_value   ? VERDICT_CREATE
+                    : is_current(site) ? VERDICT_SAME
+                                       : VERDICT_CHANGE;
+    site->has_value = true;
+    return 0;
+}
+
+int value_act(struct site *site, const struct step *step, struct verdict *verdict, struct err *err)
+{
+    char crc[32];
+    struct json_writer w;
+    AUTO(buf) struct buf path = BUF_INIT(CLOUD_PATH_MAX);
+    AUTO(buf_wipe) struct buf body = BUF_INIT(SECRET_BYTES_MAX * 2);
+    AUTO(buf_wipe) struct buf data = BUF_INIT(SECRET_BYTES_MAX * 2);
+    (void)verdict;
+    buf_addf(&path, "/v1/projects/%s/secrets/%s:addVersion", site->project, site->secret);
+    str_add_base64(&data, BASE64_STD, site->value.data, site->value.len);
+    snprintf(crc, sizeof(crc), "%u", google_crc32c(0, site->value.data, site->value.len));
+    json_write(&w, &body);
+    json_open_object(&w, NULL);
+    json_open_object(&w, "payload");
+    json_add_text(&w, "data", buf_str(&data));
+    json_add_text(&w, "dataCrc32c", crc);
+    json_close(&w);
+    json_close(&w);
+    const struct ask ask = {.api = step->api,
+                            .method = "POST",
+                            .path = &path,
+                            .body = &body,
+                            .permission = "secretmanager.versions.add"};
+    return site_ask(site, &ask, NULL, err);
+}
+
+/* --- role ----------------------------------------------------------------------------------- */
+
+static bool is_deleted(const struct json *role)
+{
+    bool deleted = false;
+    json_bool(json_get(role, "deleted"), &deleted);
+    return deleted;
+}
+
+/* A deleted role can be had back for a week; its name is taken for longer. */
+int role_act(struct site *site, const struct step *step, struct verdict *verdict, struct err *err)
+{
+    AUTO(buf) struct buf path = BUF_INIT(CLOUD_PATH_MAX), body = BUF_INIT(16);
+    step->thing->path(site, &path);
+    buf_adds(&path, ":undelete");
+    buf_adds(&body, "{}");
+    const struct ask ask = {.api = step->api,
+                            .method = "POST",
+                            .path = &path,
+                            .body = &body,
+                            .permission = "iam.roles.undelete"};
+    if (is_deleted(verdict->found) && site_ask(site, &ask, NULL, err))
+        return -1;
+    if (verdict->kind == VERDICT_CHANGE && verdict->names.count == 1 &&
+        strcmp(verdict->names.items[0], "deleted") == 0)
+        return 0;
+    return thing_act(site, step, verdict, err);
+}
+
+int role_survey(struct site *site, const struct step *step, struct verdict *verdict,
+                struct buf *what, struct err *err)
+{
+    if (thing_survey(site, step, verdict, what, err))
+        return -1;
+    if (is_deleted(verdict->found))
+        buf_clear(what);
+    return 0;
+}
