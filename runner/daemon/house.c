@@ -103,6 +103,7 @@ static int build_cloud(struct house *house, const struct config *config, struct 
         return -1;
     house->cloud_kind =
         (struct task_kind){.name = "cloud", .run = overflow_run, .arg = house->overflow};
+    core->claude.cloud = &house->cloud;
     engine_set_cloud(core->engine, &house->cloud_kind);
     return 0;
 }

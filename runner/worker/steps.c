@@ -222,6 +222,7 @@ static bool prepare(struct job *job, struct err *err)
         return false;
     if (claim_describe(job, &ignored))
         log_warn("job", "metadata: %s", ignored.msg);
+    job->core.claude.cloud = &job->cloud;
     return core_build(&job->core, job->config, err) == 0 && core_start(&job->core, err) == 0;
 }
 
