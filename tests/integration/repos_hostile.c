@@ -909,6 +909,51 @@ static void many_packs_become_one_under_a_workspace_that_goes_on(void **state)
     runner_free(own);
 }
 
+static void the_cache_keeps_to_its_size_and_nobody_loses_ground(void **state)
+{
+    (void)state;
+    need_host();
+    struct runner *own = githost_runner("");
+    runner_set(own, "JANITOR_SECONDS", "1");
+    runner_set(own, "REPO_CACHE_MAX_MB", "8");
+    runner_start(own);
+    free(sh(
+        "for r in old held new; do git init -q -b main c_$r; cd c_$r; head -c 3000000 /dev/urandom"
+        " >r; git add r; git commit -qm r; cd ..; git clone -q --bare c_$r c_$r.git; done"));
+    char *go = textf("%s/go", own->shared);
+    char *prompt =
+        textf("while [ ! -e %s ]; do sleep 0.05; done; git fsck && git status --porcelain &&"
+              " wc -c <r",
+              go);
+    char *fields = textf("\"repoUrl\":\"file://%s/c_held.git\"", host.dir);
+    char *id = runner_submit(own, prompt, fields);
+    runner_await(own, id, "running", 10000);
+    reply_free(good(in(own, "c_old.git", "true", "")));
+    reply_free(good(in(own, "c_new.git", "true", "")));
+    EVENTUALLY(20000, says(sh("grep -l c_old.git %s/repos/*/state 2>/dev/null || echo evicted",
+                              own->state),
+                           "evicted"));
+    char *path = textf("/tasks/%s", id);
+    struct reply *reply = runner_get(own, path);
+    assert_json_text(reply->json, "status", "running");
+    reply_free(reply);
+    file_write(go, "", 0644);
+    EVENTUALLY(20000, has_ended(own, id));
+    reply = good(runner_result(own, id));
+    assert_json_text(reply->json, "output", "3000000");
+    reply_free(reply);
+    EVENTUALLY(20000, says(sh("[ $(du -sm %s/repos | cut -f1) -le 9 ] && echo small || echo big",
+                              own->state),
+                           "small"));
+    reply_free(good(in(own, "c_old.git", "git fsck", "")));
+    free(path);
+    free(id);
+    free(fields);
+    free(prompt);
+    free(go);
+    runner_free(own);
+}
+
 /* ---- a full disk ---- */
 
 /* A runner with a login, whose state and credentials are on 40 MB. */
@@ -1081,6 +1126,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(secrets_are_what_they_were_and_never_in_git),
         cmocka_unit_test(commands_before_are_shown_and_end_with_their_whole_tree),
         cmocka_unit_test(what_claude_is_given_is_where_it_looks_and_not_in_the_repository),
+        cmocka_unit_test(the_cache_keeps_to_its_size_and_nobody_loses_ground),
         cmocka_unit_test(a_full_disk_ends_tasks_clearly_and_harms_nothing),
         cmocka_unit_test(many_packs_become_one_under_a_workspace_that_goes_on),
     };
