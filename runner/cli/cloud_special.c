@@ -229,8 +229,9 @@ int keys_survey(struct site *site, const struct step *step, struct verdict *verd
     if (thing.len == 0)
         return 0;
     if (!site->destroy_key) {
-        buf_adds(&verdict->note, "stays, as Google deletes neither keys nor key rings; --destroy-key "
-                                 "destroys what it encrypts with");
+        buf_adds(&verdict->note,
+                 "stays, as Google deletes neither keys nor key rings; --destroy-key "
+                 "destroys what it encrypts with");
         return 0;
     }
     if (site_list(site, &ask, "cryptoKeyVersions", take_version, &verdict->names, err))
