@@ -11,6 +11,7 @@
 #define LOOKS_MAX 5 /* when somebody else is at it as well */
 #define LOOK_AGAIN_MS 500
 
+/* What Google says is a failure, whatever its code: 2 is for a wrong call. */
 static int fail(const char *command, const struct err *err)
 {
     fprintf(stderr, "claude-runner cloud %s: %s\n", command, err->msg);
@@ -116,7 +117,6 @@ static void print_next(const struct site *site)
     puts("\nThen: claude-runner cloud check");
 }
 
-/* A plan is told whole, also past what cannot be looked at. */
 static int run_steps(struct site *site)
 {
     struct err err;
@@ -124,9 +124,10 @@ static int run_steps(struct site *site)
     for (const struct step *step = cloud_steps; step->what; step++) {
         if (run_step(site, step, counts, &err) == 0)
             continue;
-        status = fail("setup", &err);
-        if (!site->dry_run)
-            return status;
+        fail("setup", &err);
+        status = 1;
+        if (!site->dry_run || err.code == ERR_TIMEOUT || err.code == ERR_UPSTREAM)
+            return 1; /* a plan goes on past what may not be looked at */
     }
     if (site->dry_run)
         printf("\n%d would be created, %d would be changed, %d unchanged\n", counts[VERDICT_CREATE],
@@ -187,7 +188,7 @@ static int survey_step(struct site *site, const struct step *step, struct remova
         printf("%s: %s\n", buf_str(&title), buf_str(&verdict.note));
     if (what.len == 0 || removals->count == STEPS_MAX)
         return 0;
-    printf("%s: %s %s\n", buf_str(&title), site->dry_run ? "would be" : "to be", buf_str(&what));
+    printf("%s: %s %s\n", buf_str(&title), site->dry_run ? "would be" : "will be", buf_str(&what));
     removals->items[removals->count++] = (struct removal){.step = step, .verdict = verdict};
     verdict = (struct verdict){0};
     return 0;
@@ -234,7 +235,7 @@ static int take_down(struct site *site, struct removals *removals, struct err *e
         add_title(site, removal->step, &title);
         if (removal->step->undo(site, removal->step, &removal->verdict, err))
             return err_wrap(err, "%s", buf_str(&title));
-        printf("%s: %s\n", buf_str(&title), "removed");
+        printf("%s: removed\n", buf_str(&title));
         fflush(stdout);
     }
     return 0;
@@ -252,8 +253,10 @@ int cloud_down(int argc, char **argv)
         err_set(&err, ERR_INVALID, "nobody is there to be asked: --yes, or --dry-run");
         return fail("down", &err);
     }
-    if (survey(&site, &removals, &err))
-        return fail("down", &err);
+    if (survey(&site, &removals, &err)) {
+        fail("down", &err);
+        return 1;
+    }
     if (removals.count == 0 || site.dry_run) {
         puts(removals.count ? "\nNothing has been removed." : "There is nothing to remove.");
         return fflush(stdout) ? 1 : 0;
@@ -262,8 +265,10 @@ int cloud_down(int argc, char **argv)
         err_set(&err, ERR_CONFLICT, "nothing has been removed");
         return fail("down", &err);
     }
-    if (take_down(&site, &removals, &err))
-        return fail("down", &err);
+    if (take_down(&site, &removals, &err)) {
+        fail("down", &err);
+        return 1;
+    }
     puts("The services stay enabled: others may use them.");
     return fflush(stdout) ? 1 : 0;
 }

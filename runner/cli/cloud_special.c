@@ -31,31 +31,31 @@ static bool wants_service(const struct site *site, size_t i)
            (!services[i].impersonation_only || site->impersonator);
 }
 
+static int take_enabled(const struct json *service, void *on)
+{
+    const char *state = json_text(json_get(service, "state"));
+    const char *name = json_text(json_get(service, "name"));
+    const char *slash = name ? strrchr(name, '/') : NULL;
+    if (slash && state && strcmp(state, "ENABLED") == 0)
+        strlist_add(on, slash + 1);
+    return 0;
+}
+
 /* site->off is what is off, wanted or not; the verdict's names are those to enable. */
 int services_look(struct site *site, const struct step *step, struct verdict *verdict,
                   struct err *err)
 {
-    AUTO(json) struct json *answer = NULL;
     AUTO(buf) struct buf path = BUF_INIT(CLOUD_PATH_MAX);
     AUTO(strlist) struct strlist on = STRLIST_INIT;
-    buf_addf(&path, "/v1/projects/%s/services:batchGet", site->project);
-    for (size_t i = 0; i < COUNT_OF(services); i++)
-        buf_addf(&path, "%cnames=projects/%s/services/%s", i ? '&' : '?', site->project,
-                 services[i].name);
+    buf_addf(&path, "/v1/projects/%s/services?filter=state:ENABLED&pageSize=200", site->project);
     const struct ask ask = {.api = step->api,
                             .method = "GET",
                             .path = &path,
-                            .permission = "serviceusage.services.get"};
-    if (site_ask(site, &ask, &answer, err))
+                            .permission = "serviceusage.services.list"};
+    if (site_list(site, &ask, "services", take_enabled, &on, err))
         return -1;
-    const struct json *list = json_get(answer, "services");
-    for (const struct json *one = json_first(list); one; one = json_next(one)) {
-        const char *state = json_text(json_get(one, "state"));
-        const char *name = json_text(json_get(one, "name"));
-        const char *slash = name ? strrchr(name, '/') : NULL;
-        if (slash && state && strcmp(state, "ENABLED") == 0)
-            strlist_add(&on, slash + 1);
-    }
+    if (on.failed)
+        return err_set(err, ERR_TOO_LARGE, "more services than can be looked at");
     strlist_done(&site->off);
     for (size_t i = 0; i < COUNT_OF(services); i++)
         if (!strlist_has(&on, services[i].name)) {
@@ -229,14 +229,15 @@ int keys_survey(struct site *site, const struct step *step, struct verdict *verd
     if (thing.len == 0)
         return 0;
     if (!site->destroy_key) {
-        buf_adds(&verdict->note, "stays: Google deletes neither keys nor key rings. --destroy-key "
-                                 "destroys what it encrypts with");
+        buf_adds(&verdict->note,
+                 "stays, as Google deletes neither keys nor key rings; --destroy-key "
+                 "destroys what it encrypts with");
         return 0;
     }
     if (site_list(site, &ask, "cryptoKeyVersions", take_version, &verdict->names, err))
         return -1;
     if (verdict->names.count > 0)
-        buf_addf(what, "%zu version%s destroyed, after the time that Google waits (30 days)",
+        buf_addf(what, "destroyed: %zu version%s, after the time that Google waits (30 days)",
                  verdict->names.count, verdict->names.count == 1 ? "" : "s");
     return 0;
 }

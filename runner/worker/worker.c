@@ -93,11 +93,24 @@ static int adapt_config(struct job *job, struct err *err)
     return config->state_dir && config->claude_config_dir ? 0 : err_sys(err, "configuration");
 }
 
+/* Where a login would be does not matter, and must not keep a container without HOME from starting:
+ * adapt_config() says where there is none. */
+static void take_environment(struct strlist *env)
+{
+    static const char login[] = "CLAUDE_CONFIG_DIR=";
+    for (char *const *at = environ; *at; at++)
+        if (!str_starts(*at, login))
+            strlist_add(env, *at);
+    strlist_addf(env, "%s/", login);
+}
+
 static struct config *load_config(void)
 {
     struct err err;
     AUTO(config_report) struct config_report report = {0};
-    const struct config_source source = {.env = environ, .no_callers = true};
+    AUTO(strlist) struct strlist env = STRLIST_INIT;
+    take_environment(&env);
+    const struct config_source source = {.env = env.items, .no_callers = true};
     struct config *config = config_load(&source, &report, &err);
     for (size_t i = 0; i < report.errors.count; i++)
         fprintf(stderr, "claude-runner: error: %s\n", report.errors.items[i]);

@@ -55,7 +55,7 @@ static cJSON *create(struct call *call)
         snprintf(key, sizeof key, "iam:%s", json_string(account, "name"));
         store_put(key, account);
     }
-    return cJSON_Duplicate(account, 1);
+    return call_shown(account);
 }
 
 static cJSON *get(struct call *call)
@@ -63,7 +63,7 @@ static cJSON *get(struct call *call)
     char *key;
     cJSON *account = find(call, &key);
     free(key);
-    return cJSON_Duplicate(account, 1);
+    return call_shown(account);
 }
 
 static cJSON *delete (struct call *call)

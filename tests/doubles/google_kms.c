@@ -121,9 +121,15 @@ static cJSON *find(struct call *call)
     return json;
 }
 
+/* A key shows its primary version as that is now. */
 static cJSON *get(struct call *call)
 {
-    return call_shown(find(call));
+    cJSON *json = call_shown(find(call));
+    const cJSON *primary = cJSON_GetObjectItem(json, "primary");
+    const cJSON *version = primary ? store_getf("kms:%s", json_string(primary, "name")) : NULL;
+    if (version)
+        json_set(json, "primary", call_shown(version));
+    return json;
 }
 
 static cJSON *patch_key(struct call *call)

@@ -41,13 +41,15 @@ static bool good_member(const char *member)
     return false;
 }
 
-/* Google refuses a service account that it does not know. */
+/* Google refuses a service account that it does not know, or not yet. */
 static bool member_exists(const char *member)
 {
     if (strncmp(member, "serviceAccount:", 15) != 0 || !strstr(member, ".iam.gserviceaccount.com"))
         return true;
     char *key = auth_account_key(member + 15);
-    bool exists = key && store_get(key);
+    const cJSON *account = key ? store_get(key) : NULL;
+    bool exists = account &&
+                  store_now_ms() >= json_int(account, "_born", 0) + world_setting("accountDelayMs");
     free(key);
     return exists;
 }

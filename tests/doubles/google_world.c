@@ -18,6 +18,7 @@ static const struct {
     {"maxExecutions", 1000},         /* that run at once */
     {"operationDelayMs", 20},        /* before what is made or changed is there */
     {"uploadLifetimeMs", 604800000}, /* of a resumable upload */
+    {"accountDelayMs", 0},           /* before policies know a new account */
     {"enforceServices", 0},          /* 1: only services that are switched on answer */
     {"iam", 0},                      /* 1: policies are enforced; listed permissions always are */
 };
