@@ -52,6 +52,7 @@ cJSON *auth_account_new(const char *project, const char *id, const char *title)
         cJSON_AddStringToObject(json, "displayName", title);
     cJSON_AddStringToObject(json, "etag", bytes = base64_text(unique, strlen(unique)));
     cJSON_AddStringToObject(json, "oauth2ClientId", unique);
+    cJSON_AddNumberToObject(json, "_born", (double)store_now_ms());
     free(bytes);
     store_put(key, json);
     return json;
