@@ -109,6 +109,16 @@ static bool has_ended(struct runner *where, const char *id)
     return ended;
 }
 
+/* What a shell has counted. */
+static int number(const char *said)
+{
+    char *end;
+    long value = strtol(said, &end, 10);
+    if (end == said)
+        fail_msg("no number: %s", said);
+    return (int)value;
+}
+
 /* How many git helpers the runner has; with `kill`, they get that signal. */
 static int helpers(int signal_number)
 {
@@ -117,7 +127,7 @@ static int helpers(int signal_number)
                     " grep -q '^[^ ]* git $'; then n=$((n + 1)); [ %d = 0 ] || kill -%d $p; fi;"
                     " done; echo $n",
                     (int)runner->pid, signal_number, signal_number);
-    int count = atoi(said);
+    int count = number(said);
     free(said);
     return count;
 }
@@ -539,7 +549,7 @@ static long asked(void)
 {
     char *said =
         sh("grep -c 'GET /o.git/info/refs?service=git-upload-pack.* 200' access.log || true");
-    long count = atol(said);
+    long count = number(said);
     free(said);
     return count;
 }
@@ -861,7 +871,7 @@ static bool packs_are_few(const char *state)
         sh("for s in $(grep -l many.git %s/repos/*/state); do ls $(dirname $s)/git/objects/pack/"
            "*.pack | wc -l; done",
            state);
-    bool few = atoi(said) > 0 && atoi(said) < 5;
+    bool few = number(said) > 0 && number(said) < 5;
     free(said);
     return few;
 }
@@ -881,6 +891,7 @@ static void many_packs_become_one_under_a_workspace_that_goes_on(void **state)
               go);
     char *fields = textf("\"repoUrl\":\"file://%s/many.git\"", host.dir);
     char *count = sh("git -C many.git rev-list --count main");
+    count[strcspn(count, "\n")] = '\0';
     char *id = runner_submit(own, prompt, fields);
     runner_await(own, id, "running", 10000);
     for (int i = 0; i < 26; i++) {
@@ -891,10 +902,10 @@ static void many_packs_become_one_under_a_workspace_that_goes_on(void **state)
     file_write(go, "", 0644);
     EVENTUALLY(20000, has_ended(own, id));
     struct reply *reply = good(runner_result(own, id));
-    assert_json_text(reply->json, "output", strtok(count, "\n"));
+    assert_json_text(reply->json, "output", count);
     reply_free(reply);
     reply = good(in(own, "many.git", "git fsck; git rev-list --count HEAD", ""));
-    char *expected = textf("%d", atoi(count) + 26);
+    char *expected = textf("%d", number(count) + 26);
     assert_json_text(reply->json, "output", expected);
     reply_free(reply);
     char *left = sh("find %s/repos -name repack", own->state);
