@@ -1,6 +1,7 @@
 /* What the service says of itself. */
 #include "base/clock.h"
 #include "runner/api/handlers.h"
+#include "runner/claude/version.h"
 #include "runner/janitor/disk.h"
 
 #include <stdio.h>
@@ -95,11 +96,22 @@ static void print_cloud(const struct api *api, struct json_writer *w)
     json_close(w);
 }
 
+static void print_cli(const struct api *api, struct json_writer *w)
+{
+    char version[CLI_VERSION_SIZE];
+    AUTO(str) char *path = cli_version(api->claude, version);
+    json_open_object(w, "claude");
+    json_add_text(w, "path", path);
+    json_add_text(w, "version", version[0] ? version : NULL);
+    json_close(w);
+}
+
 /* More for those who hold a secret. */
 static void print_verbose(const struct api *api, struct json_writer *w)
 {
     struct http_stats http;
     AUTO(buf) struct buf cache = BUF_INIT(4u << 20);
+    print_cli(api, w);
     print_queue(api, w);
     print_disk(api, w);
     repos_print(api->repos, &cache);

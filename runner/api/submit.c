@@ -193,6 +193,24 @@ static void send_refusal(struct http_request *req, struct api *api, const struct
     http_send_error(req, err, NULL);
 }
 
+static void refuse(struct spec_errors *errors, struct err *err, const char *field, const char *why)
+{
+    spec_errors_add(errors, ERR_INVALID, field, why);
+    err_set(err, ERR_INVALID, "%s: %s", field, why);
+}
+
+/* What is wrong with a place in the bucket, or NULL. */
+static const char *check_prefix(const struct api *api, const char *prefix)
+{
+    if (!prefix)
+        return NULL;
+    if (!api->overflow)
+        return "Google Cloud is not configured";
+    if (strcmp(prefix, "sessions") == 0 || str_starts(prefix, "sessions/"))
+        return "'sessions' is where cloud tasks keep what is theirs";
+    return NULL;
+}
+
 /* Where it may run. -1 after the answer when it asks for what cannot be. */
 static int choose_place(struct http_request *req, struct api *api, struct submission *s)
 {
@@ -202,11 +220,14 @@ static int choose_place(struct http_request *req, struct api *api, struct submis
     s->executor = (enum task_executor)s->spec->executor;
     s->stays = api->overflow ? overflow_stays(atomic_load(api->config), s->spec)
                              : "Google Cloud is not configured";
-    if (s->executor != EXECUTOR_CLOUD || !s->stays)
+    const char *wrong_prefix = check_prefix(api, s->spec->post_upload_gcs_prefix);
+    if (wrong_prefix)
+        refuse(&errors, &err, "postExecutionActions.uploadFiles.gcsPrefix", wrong_prefix);
+    if (s->executor == EXECUTOR_CLOUD && s->stays)
+        refuse(&errors, &err, "executor", s->stays);
+    if (errors.count == 0)
         return 0;
-    spec_errors_add(&errors, ERR_INVALID, "executor", s->stays);
     spec_errors_print(&errors, &members);
-    err_set(&err, ERR_INVALID, "executor 'cloud': %s", s->stays);
     http_send_error(req, &err, buf_str(&members));
     return -1;
 }

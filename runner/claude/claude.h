@@ -9,6 +9,7 @@
 #include "proc/launch.h"
 #include "runner/config/config.h"
 #include "runner/oauth/keeper.h"
+#include "runner/overflow/session.h"
 #include "runner/proxy/proxy.h"
 #include "runner/repo/repos.h"
 #include "runner/task/engine.h"
@@ -23,6 +24,7 @@ struct claude {
     struct breaker *breaker;              /* borrowed */
     struct proxy *proxy;                  /* borrowed */
     const struct config *_Atomic *config; /* borrowed: the configuration in force */
+    const struct cloud *cloud;            /* borrowed: whose bucket gcsPrefix means, or NULL */
     const char *instance;                 /* borrowed: value of TASK_MARKER */
     uid_t uid;                            /* whom it runs as */
     gid_t gid;

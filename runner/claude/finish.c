@@ -1,11 +1,14 @@
 #include "runner/claude/finish.h"
 
+#include "base/fd.h"
 #include "base/log.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "google/storage.h"
 #include "runner/repo/keep.h"
 #include "json/json.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -165,6 +168,33 @@ static void commit(struct finish *finish)
 
 /* --- files --------------------------------------------------------------------------------- */
 
+/* Stores one of the outputs in the bucket too, and says where. */
+static void store_file(struct finish *finish, const char *path, int64_t size)
+{
+    struct err err = ERR_INIT;
+    const struct cloud *cloud = finish->claude->cloud;
+    const struct storage_stop stop = {.stop = is_stopped, .arg = finish->run};
+    AUTO(buf) struct buf name = BUF_INIT(16384);
+    AUTO(str) char *from = path_join(finish->outputs, path);
+    AUTO(fd) int fd = from ? open(from, O_RDONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
+    buf_addf(&name, "%s/%s", finish->spec->post_upload_gcs_prefix, path);
+    if (!cloud)
+        err_set(&err, ERR_CONFIG, "gcsPrefix: no bucket is configured");
+    else if (fd < 0)
+        err_sys(&err, "cannot open '%s'", path);
+    else if (buf_check(&name, "the object's name", &err) == 0 &&
+             storage_put_file(cloud->google, cloud->bucket, buf_str(&name),
+                              "application/octet-stream", fd, 0, size, STORAGE_ANY, &stop, NULL,
+                              &err) == 0) {
+        AUTO(buf) struct buf at = BUF_INIT(32768);
+        buf_addf(&at, "gs://%s/%s", cloud->bucket, buf_str(&name));
+        json_add_text(&finish->w, "gcsPath", buf_str(&at));
+        return;
+    }
+    say(finish, "outputs", &err);
+    json_add_text(&finish->w, "uploadError", err.msg);
+}
+
 static void print_file(struct finish *finish, const struct json *file)
 {
     int64_t size = 0;
@@ -182,6 +212,8 @@ static void print_file(struct finish *finish, const struct json *file)
     json_add_text(w, "originalPath", path);
     json_add_text(w, "url", buf_str(&url));
     json_add_int(w, "sizeBytes", size);
+    if (path && finish->spec->post_upload_gcs_prefix)
+        store_file(finish, path, size);
     json_close(w);
 }
 

@@ -216,12 +216,15 @@ void core_stop(struct core *core)
     launcher_stop(core->launcher);
 }
 
-bool core_free(struct core *core)
+bool core_settle(struct core *core)
+{
+    return !core->begun || !core->engine || engine_wait_idle(core->engine, LAST_TASKS_MS);
+}
+
+void core_free(struct core *core)
 {
     if (!core->begun)
-        return true;
-    if (core->engine && !engine_wait_idle(core->engine, LAST_TASKS_MS))
-        return false;
+        return;
     engine_free(core->engine);
     launcher_free(core->launcher);
     proxy_free(core->proxy);
@@ -230,5 +233,4 @@ bool core_free(struct core *core)
     breaker_free(core->breaker);
     store_close(core->store);
     fd_close(&core->lock_fd);
-    return true;
 }

@@ -46,8 +46,10 @@ void core_reconfigure(struct core *core, const struct config *config);
 
 /* Whatever runs dies; nothing can be started any more. */
 void core_stop(struct core *core);
-/* After core_stop(). False when a task's thread is stuck in the kernel: then it needs the rest,
- * which stays. */
-bool core_free(struct core *core);
+/* After core_stop(): waits until the tasks' threads have stored how theirs ended. False when one is
+ * stuck in the kernel: it needs the rest, which stays. */
+bool core_settle(struct core *core);
+/* After core_settle(). */
+void core_free(struct core *core);
 
 #endif

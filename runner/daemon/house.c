@@ -103,6 +103,7 @@ static int build_cloud(struct house *house, const struct config *config, struct 
         return -1;
     house->cloud_kind =
         (struct task_kind){.name = "cloud", .run = overflow_run, .arg = house->overflow};
+    core->claude.cloud = &house->cloud;
     engine_set_cloud(core->engine, &house->cloud_kind);
     return 0;
 }
@@ -138,9 +139,10 @@ static void list_metrics(struct house *house)
 {
     const struct core *core = &house->core;
     const struct metric_source sources[] = {
-        {engine_metrics, core->engine},   {keeper_metrics, core->keeper},
-        {breaker_metrics, core->breaker}, {proxy_metrics, core->proxy},
-        {repos_metrics, core->repos},
+        {engine_metrics, core->engine},      {keeper_metrics, core->keeper},
+        {breaker_metrics, core->breaker},    {proxy_metrics, core->proxy},
+        {repos_metrics, core->repos},        {webhook_metrics, house->webhook},
+        {overflow_metrics, house->overflow},
     };
     _Static_assert(sizeof(sources) < sizeof(house->metrics), "the last one stays empty");
     memcpy(house->metrics, sources, sizeof(sources));
@@ -203,12 +205,13 @@ void house_take_apart(struct house *house)
     house->flow = NULL;
     janitor_free(house->janitor);
     webhook_stop(house->webhook);
-    if (!core_free(&house->core)) /* … and its task's thread stores that */
+    if (!core_settle(&house->core)) /* … and its task's thread stores that */
         return;
+    webhook_free(house->webhook);
     overflow_free(house->overflow);
     prompt_watch_stop(house->prompt);
     cloud_close(&house->cloud);
-    webhook_free(house->webhook);
+    core_free(&house->core);
     access_free(house->access);
     api_guard_free(house->api.guard);
     visits_free(house->api.visits);

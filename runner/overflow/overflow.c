@@ -88,6 +88,25 @@ void overflow_note_success(struct overflow *overflow)
     pthread_mutex_unlock(&overflow->lock);
 }
 
+void overflow_metrics(struct metric_page *page, void *arg)
+{
+    struct overflow_status status = {0};
+    if (arg)
+        overflow_status(arg, &status);
+    metric_family(
+        page, "claude_runner_cloud_reachable", METRIC_GAUGE,
+        "0 once cloud tasks could not be started; without a sample when no cloud is set.");
+    if (arg)
+        metric_count(page, status.reachable, NULL);
+    metric_family(page, "claude_runner_cloud_executions_total", METRIC_COUNTER,
+                  "Executions asked of Cloud Run, by outcome (lost: ended without a result).");
+    if (!arg)
+        return;
+    metric_count(page, status.started, "outcome", "started", NULL);
+    metric_count(page, status.refused, "outcome", "refused", NULL);
+    metric_count(page, status.lost, "outcome", "lost", NULL);
+}
+
 /* --- one task ------------------------------------------------------------------------------ */
 
 void trip_wait(struct trip *trip, int64_t ms)

@@ -20,6 +20,7 @@
 #ifndef OVERFLOW_OVERFLOW_H
 #define OVERFLOW_OVERFLOW_H
 
+#include "base/metric.h"
 #include "runner/overflow/session.h"
 #include "runner/repo/repos.h"
 #include "runner/spec/spec.h"
@@ -54,6 +55,9 @@ struct overflow_status {
     int64_t started, lost, refused; /* executions, since start */
 };
 void overflow_status(struct overflow *overflow, struct overflow_status *ret_status);
+
+/* A source of /metrics; arg is a struct overflow, or NULL: then there are no samples. */
+void overflow_metrics(struct metric_page *page, void *arg);
 
 /* What a cloud task has left, [{"path","size"},…] as the job said: the list is beside its events in
  * keep_dir. NULL with ERR_NOT_FOUND when there is none. */

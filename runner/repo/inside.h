@@ -20,7 +20,7 @@ struct repos {
     char *known_hosts;
     const char *overlay;  /* mount options that work here, or NULL */
     bool reflink;         /* when there is no overlay: files can share blocks */
-    pthread_mutex_t lock; /* of what follows; never held across I/O but a rename */
+    pthread_mutex_t lock; /* of what follows; never held across I/O but a rename or unlink */
     struct hold *holds;
     _Atomic int64_t mirrors, bytes; /* as of the last repos_tidy(); -1: there was none yet */
 };

@@ -134,6 +134,19 @@ void repos_print(struct repos *repos, struct buf *out)
 
 /* --- taking away --------------------------------------------------------------------------- */
 
+/* A tree's note goes with it: while nobody is opening, nobody writes one. */
+static void remove_note(const struct repos *repos, const char *name)
+{
+    static const char mark[] = "/tree-";
+    char note[4400];
+    const char *tree = strstr(name, mark);
+    if (!tree)
+        return;
+    snprintf(note, sizeof(note), "%s/%.*s/" REPORT_NOTES "/%s", repos->dir, (int)(tree - name),
+             name, tree + strlen(mark));
+    unlink(note);
+}
+
 /* Puts something aside unless somebody stands on it, then removes it. 1 when it went, 0 when it is
  * held. The name is held by whoever opens a workspace on it, so looking and renaming are one. */
 static int take_away(struct repos *repos, const char *name, const char *also, struct err *err)
@@ -148,6 +161,8 @@ static int take_away(struct repos *repos, const char *name, const char *also, st
     bool held = hold_is_taken_locked(repos, name) || hold_is_taken_locked(repos, also);
     int rc = held ? 0 : rename(from, to);
     int sys = errno;
+    if (!held && rc == 0)
+        remove_note(repos, name);
     pthread_mutex_unlock(&repos->lock);
     errno = sys;
     if (held)
@@ -219,23 +234,6 @@ static void remove_one(struct repos *repos, const char *name, const char *openin
         log_warn("repo", "%s", err.msg);
 }
 
-/* Notes on trees that are gone. */
-static void remove_notes(const char *mirror)
-{
-    char note[4400], tree[4400];
-    AUTO(strlist) struct strlist names = STRLIST_INIT;
-    AUTO(str) char *notes = path_join(mirror, REPORT_NOTES);
-    if (!notes)
-        return;
-    list_dir(notes, &names);
-    for (size_t i = 0; i < names.count; i++) {
-        snprintf(note, sizeof(note), "%s/%s", notes, names.items[i]);
-        snprintf(tree, sizeof(tree), "%s/tree-%s", mirror, names.items[i]);
-        if (access(tree, F_OK) != 0)
-            unlink(note);
-    }
-}
-
 /* One mirror: what no fetch and no task needs any more goes, the rest is surveyed. */
 static void survey_mirror(struct repos *repos, const char *mirror, struct survey *survey)
 {
@@ -250,7 +248,6 @@ static void survey_mirror(struct repos *repos, const char *mirror, struct survey
         remove_one(repos, mirror, whole.opening); /* what a clone that failed has left */
         return;
     }
-    remove_notes(path);
     list_dir(path, &names);
     for (size_t i = 0; i < names.count; i++) {
         const char *item = names.items[i];

@@ -279,11 +279,15 @@ static void print_config(const struct workspace *workspace, struct buf *out)
                   "\tlogallrefupdates = true\n[remote \"origin\"]\n\turl = ");
     add_value(out, workspace->url);
     buf_adds(out, "\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n");
+    char merge[300];
     if (!workspace->branch[0])
         return;
     buf_adds(out, "[branch ");
     add_value(out, workspace->branch);
-    buf_addf(out, "]\n\tremote = origin\n\tmerge = refs/heads/%s\n", workspace->branch);
+    snprintf(merge, sizeof(merge), "refs/heads/%s", workspace->branch);
+    buf_adds(out, "]\n\tremote = origin\n\tmerge = ");
+    add_value(out, merge);
+    buf_addc(out, '\n');
 }
 
 static int write_git_files(const struct workspace *workspace, struct err *err)

@@ -188,7 +188,8 @@ enum spec_flag {
     X(LINES, post_upload_glob_patterns, "postExecutionActions.uploadFiles.globPatterns", NULL, \
       SPEC_RANGE(0, 100), NULL, SPEC_CLAUDE, NULL, "which") \
     X(PATH, post_upload_gcs_prefix, "postExecutionActions.uploadFiles.gcsPrefix", NULL, \
-      SPEC_RANGE(1, 512), NULL, SPEC_CLAUDE | SPEC_LATER, NULL, "where") \
+      SPEC_RANGE(1, 512), NULL, SPEC_CLAUDE, NULL, \
+      "also stored in GCS_LOGS_BUCKET, below this") \
     X(TEXT, command, "command", NULL, SPEC_RANGE(1, SPEC_PROMPT_MAX), NULL, \
       SPEC_COMMAND | SPEC_LATER, NULL, "shell command") \
     X(ENV, env, "env", NULL, SPEC_RANGE(2, SPEC_PROMPT_MAX), NULL, \

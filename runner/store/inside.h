@@ -10,7 +10,8 @@
 
 #include <pthread.h>
 
-#define READERS_MAX 4
+#define READERS_MAX 4 /* at once; who comes then waits, READER_WAIT_MS at most */
+#define READER_WAIT_MS 1000
 #define SECRETS_BYTES_MAX (4u << 20)
 
 struct store {
@@ -18,9 +19,11 @@ struct store {
     char *path;
     char instance[ID_SIZE];
     unsigned char key[CRYPTO_KEY_SIZE];
-    pthread_mutex_t lock; /* of the readers that nobody uses */
-    struct db *readers[READERS_MAX];
+    pthread_mutex_t lock; /* of the readers */
+    pthread_cond_t returned;
+    struct db *readers[READERS_MAX]; /* those that nobody uses */
     size_t reader_count;
+    int taken;
     void (*webhook_due)(void *arg); /* of store_on_webhook() */
     void *webhook_arg;
 };
@@ -28,7 +31,8 @@ struct store {
 /* Reads one task through this connection, inside its transaction. ERR_NOT_FOUND. */
 int store_read_task(struct db *db, const char *id, struct task_record *ret_record, struct err *err);
 
-/* A connection for reading, and giving it back. */
+/* A connection for reading, and giving it back. They are few and stay open: SQLite keeps the
+ * descriptors of closed ones as long as any connection of the process holds a lock. */
 struct db *reader_take(struct store *store, struct err *err);
 void reader_give(struct store *store, struct db *db);
 

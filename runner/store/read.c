@@ -1,27 +1,37 @@
 /* Reading, on connections of its own. */
+#include "base/cond.h"
 #include "runner/store/inside.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+/* Whoever has waited long gets one more all the same: he may hold one himself. */
 struct db *reader_take(struct store *store, struct err *err)
 {
     struct db *db = NULL;
+    bool patient = true;
     pthread_mutex_lock(&store->lock);
+    while (store->taken >= READERS_MAX && patient)
+        patient = cond_wait(&store->returned, &store->lock, READER_WAIT_MS);
+    store->taken++;
     if (store->reader_count > 0)
         db = store->readers[--store->reader_count];
     pthread_mutex_unlock(&store->lock);
-    return db ? db : db_open(store->path, DB_READ, err);
+    if (!db && !(db = db_open(store->path, DB_READ, err)))
+        reader_give(store, NULL);
+    return db;
 }
 
 void reader_give(struct store *store, struct db *db)
 {
     pthread_mutex_lock(&store->lock);
-    if (store->reader_count < READERS_MAX) {
+    store->taken--;
+    if (db && store->reader_count < READERS_MAX) {
         store->readers[store->reader_count++] = db;
         db = NULL;
     }
+    pthread_cond_signal(&store->returned);
     pthread_mutex_unlock(&store->lock);
     db_close(db);
 }

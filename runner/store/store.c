@@ -1,5 +1,6 @@
 /* The store's states, and opening it. */
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/str.h"
@@ -183,6 +184,7 @@ struct store *store_open(const char *dir, struct err *err)
         return NULL;
     }
     pthread_mutex_init(&store->lock, NULL);
+    cond_init(&store->returned);
     if (open_parts(store, dir, err)) {
         store_close(store);
         return NULL;
@@ -198,6 +200,7 @@ void store_close(struct store *store)
         db_close(store->readers[i]);
     db_writer_free(store->writer);
     explicit_bzero(store->key, sizeof(store->key));
+    pthread_cond_destroy(&store->returned);
     pthread_mutex_destroy(&store->lock);
     free(store->path);
     free(store);

@@ -391,7 +391,10 @@ static void store_outcome(struct task_run *run, const struct task_outcome *outco
     struct store *store = run->engine->config.store;
     int ended;
     while ((ended = store_end(store, run->live->id, 1u << TASK_RUNNING, &end, &err)) < 0) {
+        struct err ignored;
         log_error("task", "cannot store the outcome: %s", err.msg);
+        if (run->dir) /* what the task has left may be what fills the disk */
+            path_remove_tree(run->dir, &ignored);
         if (task_run_stop(run) == STOP_INTERRUPT)
             return;
         pause_before_retry(run);

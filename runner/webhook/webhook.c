@@ -293,3 +293,21 @@ int webhook_numbers(struct webhook *webhook, struct webhook_numbers *ret_numbers
                                             .pending = counts[WEBHOOK_PENDING]};
     return 0;
 }
+
+void webhook_metrics(struct metric_page *page, void *arg)
+{
+    struct err ignored;
+    struct webhook_numbers numbers;
+    bool known = webhook_numbers(arg, &numbers, &ignored) == 0;
+    metric_family(page, "claude_runner_webhooks_total", METRIC_COUNTER,
+                  "Tries to deliver a webhook, by outcome (dead: the last one, it is given up).");
+    if (known) {
+        metric_count(page, numbers.delivered, "outcome", "delivered", NULL);
+        metric_count(page, numbers.failed, "outcome", "failed", NULL);
+        metric_count(page, numbers.dead, "outcome", "dead", NULL);
+    }
+    metric_family(page, "claude_runner_webhooks_pending", METRIC_GAUGE,
+                  "Webhooks that wait for their next try.");
+    if (known)
+        metric_count(page, numbers.pending, NULL);
+}

@@ -18,6 +18,7 @@
 #ifndef WEBHOOK_WEBHOOK_H
 #define WEBHOOK_WEBHOOK_H
 
+#include "base/metric.h"
 #include "runner/config/config.h"
 #include "runner/store/webhooks.h"
 #include "json/json.h"
@@ -54,6 +55,9 @@ struct webhook_numbers {
 };
 
 int webhook_numbers(struct webhook *webhook, struct webhook_numbers *ret_numbers, struct err *err);
+
+/* A source of /metrics; arg is a struct webhook. */
+void webhook_metrics(struct metric_page *page, void *arg);
 
 /* Why a request may not name this URL: ERR_INVALID with the message's rest ("must be …"). What a
  * name resolves to is seen when it is connected to. */

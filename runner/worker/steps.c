@@ -136,6 +136,7 @@ static int submit(struct job *job, struct err *err)
     /* not `shared`: nobody here will log in, or wait for a limit to pass */
     const struct task_new task = {.id = job->id,
                                   .kind = payload->kind,
+                                  .executor = EXECUTOR_LOCAL,
                                   .spec = payload->spec,
                                   .secrets = *payload->secrets ? payload->secrets : NULL,
                                   .caller = "cloud",
@@ -221,6 +222,7 @@ static bool prepare(struct job *job, struct err *err)
         return false;
     if (claim_describe(job, &ignored))
         log_warn("job", "metadata: %s", ignored.msg);
+    job->core.claude.cloud = &job->cloud;
     return core_build(&job->core, job->config, err) == 0 && core_start(&job->core, err) == 0;
 }
 
@@ -236,7 +238,10 @@ bool steps_run(struct job *job)
         log_error("job", "the task was not run to its end: %s", job->result.outcome.error);
     }
     core_stop(&job->core);
-    return core_free(&job->core);
+    if (!core_settle(&job->core))
+        return false;
+    core_free(&job->core);
+    return true;
 }
 
 /* --- handing in ----------------------------------------------------------------------------- */

@@ -7,6 +7,7 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -98,11 +99,21 @@ static int check_size(size_t len, struct err *err)
     return err_set(err, ERR_TOO_LARGE, "%zu bytes are too many to seal at once", len);
 }
 
+/* Looking an algorithm up takes as long as sealing some kilobytes: once is enough. */
+static EVP_CIPHER *gcm;
+
+static void fetch_gcm(void)
+{
+    gcm = EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL);
+}
+
 static int begin(EVP_CIPHER_CTX *ctx, int sealing, const unsigned char *key,
                  const unsigned char *nonce, const char *aad)
 {
     int n;
-    return ctx && EVP_CipherInit_ex(ctx, EVP_aes_256_gcm(), NULL, key, nonce, sealing) == 1 &&
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, fetch_gcm);
+    return ctx && gcm && EVP_CipherInit_ex(ctx, gcm, NULL, key, nonce, sealing) == 1 &&
                    EVP_CipherUpdate(ctx, NULL, &n, (const unsigned char *)aad, (int)strlen(aad)) ==
                        1
                ? 0

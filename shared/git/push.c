@@ -1,14 +1,16 @@
 #include "git/push.h"
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/path.h"
 #include "git/lib.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define REBASES_MAX 3
+#define REBASES_MAX 30
 #define CONFLICTS_LISTED 200
 
 struct push {
@@ -79,9 +81,15 @@ static int push_ours(const struct push *push, const char *lease, struct err *err
     return run(push, words, err);
 }
 
-/* The other side moved on: not a branch that is protected, nor a hook that says no. */
+/* The other side moved on, or is about to: not a branch that is protected, nor a hook that says no.
+ */
 static bool was_overtaken(const struct err *err)
 {
+    static const char *const races[] = {"cannot lock ref", "failed to update ref", "failed to lock",
+                                        "incorrect old value"};
+    for (size_t i = 0; i < COUNT_OF(races); i++)
+        if (strstr(err->msg, races[i]))
+            return true;
     return err->code == ERR_CONFLICT && !strstr(err->msg, "remote rejected");
 }
 
@@ -245,23 +253,30 @@ static int restore_ours(struct push *push, struct err *err)
 
 /* --- all of it ----------------------------------------------------------------------------- */
 
+/* Somebody else is always a little faster: wait a moment, not the same one as they. */
+static void step_aside(int round)
+{
+    poll(NULL, 0, (int)(clock_mono_us() % (uint64_t)(20 * (round + 1))));
+}
+
+/* Who is overtaken once more fetches and rebases once more. What cannot be rebased takes the place
+ * of what it has seen, and of nothing newer. */
 static int recover(struct push *push, struct err *err)
 {
-    bool overtaken = true;
-    for (int i = 0; i < REBASES_MAX && overtaken; i++) {
+    for (int i = 0; i < REBASES_MAX; i++) {
         if (fetch_theirs(push, err))
             return -1;
-        if (rebase(push, err))
-            break;
-        push->result->method = "rebase";
-        if (push_ours(push, NULL, err) == 0)
-            return 0;
-        overtaken = was_overtaken(err);
-        if (!overtaken)
+        bool rebased = rebase(push, err) == 0;
+        push->result->method = rebased ? "rebase" : "force-with-lease";
+        if (!rebased && restore_ours(push, err))
             return -1;
+        if (push_ours(push, rebased ? NULL : push->result->remote_sha, err) == 0)
+            return 0;
+        if (!was_overtaken(err) || clock_mono_ms() >= push->job->remote.deadline_ms)
+            return -1;
+        step_aside(i);
     }
-    push->result->method = "force-with-lease";
-    return restore_ours(push, err) || push_ours(push, push->result->remote_sha, err) ? -1 : 0;
+    return -1;
 }
 
 static int push_from_place(struct push *push, struct err *err)

@@ -4,7 +4,8 @@
  * The bundle is unpacked into a repository of our own that borrows the mirror's objects: nothing of
  * the workspace's configuration is seen by a process that holds credentials.
  *
- *     rejected ─▶ fetch theirs ─▶ rebase, ours winning ─▶ push, some times ─▶ force-with-lease
+ *     rejected ─▶ fetch theirs ─▶ rebase, ours winning ─▶ push; overtaken again: once more
+ *                               └─▶ cannot be rebased: force-with-lease, over what was fetched only
  *
  * Threads: one at a time.
  */

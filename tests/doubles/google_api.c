@@ -25,7 +25,7 @@
  *     NAME:NUMBER                      a setting (google_world.c)
  *     "faults":[{"method":GLOB?,"pathContains"?,"skip":0,"times":1,"delayMs"?,"status"?,
  *                "retryAfter"?,"cut":"before"|"after"?,"twice":true?,"wrongCrc":true?,
- *                "truncateAt":BYTES?}]
+ *                "truncateAt":BYTES?,"cutUploadAt":BYTES?}]
  *                                      in the place of the plan before; methods are Google's ids,
  *                                      and "token", "metadata", "upload" (pieces of an upload)
  *     "expireTokens":true, "expirePages":true
@@ -52,9 +52,9 @@
 #include <unistd.h>
 
 static const struct call_row *const tables[] = {
-    google_storage_rows, google_object_rows,  google_upload_rows,
-    google_kms_rows,     google_run_rows,     google_secret_rows,
-    google_iam_rows,     google_project_rows, google_compute_rows,
+    google_storage_rows, google_object_rows,    google_upload_rows, google_kms_rows,
+    google_run_rows,     google_execution_rows, google_secret_rows, google_iam_rows,
+    google_project_rows, google_compute_rows,
 };
 
 static const struct call_row *find_row(const char *id)
@@ -170,6 +170,8 @@ static const char *serve_other(struct call *call)
     const char *id = token ? "token" : metadata ? "metadata" : upload ? "upload" : NULL;
     if (!id || faults_apply(call, id, &twice))
         return id;
+    if (call->lose_answer && !upload)
+        return id; /* a token that nobody gets is none */
     if (token)
         call->status = auth_serve_token(call->conn, call->req);
     else if (metadata)
@@ -184,7 +186,7 @@ static void handle(struct server_conn *conn, const struct server_request *req, v
     (void)ctx;
     if (control_serve(conn, req))
         return;
-    struct call call = {.conn = conn, .req = req, .cut_body_at = -1, .base = world.base};
+    struct call call = {.conn = conn, .req = req, .cut_body_at = -1, .cut_upload_at = -1};
     const char *id = serve_other(&call);
     if (!id)
         id = serve_method(&call);

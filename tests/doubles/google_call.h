@@ -20,7 +20,6 @@ struct call {
     size_t n_args;
     cJSON *body;       /* NULL without one */
     char account[256]; /* who asks: an e-mail address */
-    const char *base;  /* "http://127.0.0.1:PORT" */
 
     int status;         /* of the answer; 0 before there is one */
     char headers[1024]; /* further ones of the answer */
@@ -29,7 +28,8 @@ struct call {
 
     /* What a fault has planned for the answer (google_faults.h). */
     bool lose_answer, wrong_crc;
-    long cut_body_at; /* -1: nowhere */
+    long cut_body_at;   /* -1: nowhere */
+    long cut_upload_at; /* of what comes; -1: nowhere */
 };
 
 /* Returns the answer (NULL after call_fail(): the fault), which the caller sends. */
@@ -44,8 +44,8 @@ struct call_row {
 
 /* The services' rows; each ends with an empty one. */
 extern const struct call_row google_storage_rows[], google_object_rows[], google_upload_rows[],
-    google_kms_rows[], google_run_rows[], google_secret_rows[], google_iam_rows[],
-    google_project_rows[], google_compute_rows[];
+    google_kms_rows[], google_run_rows[], google_execution_rows[], google_secret_rows[],
+    google_iam_rows[], google_project_rows[], google_compute_rows[];
 
 extern const char *const google_compute_methods[], *const google_compute_schemas[];
 

@@ -1,9 +1,9 @@
 #include "google_faults.h"
 
+#include "google_objects.h"
 #include "google_run.h"
 #include "google_world.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <fnmatch.h>
 #include <pthread.h>
@@ -71,6 +71,7 @@ static void note(struct call *call, const cJSON *fault, bool *ret_twice)
     call->lose_answer = strcmp(json_string(fault, "cut"), "after") == 0;
     call->wrong_crc = cJSON_IsTrue(cJSON_GetObjectItem(fault, "wrongCrc"));
     call->cut_body_at = (long)json_int(fault, "truncateAt", -1);
+    call->cut_upload_at = (long)json_int(fault, "cutUploadAt", -1);
     *ret_twice = cJSON_IsTrue(cJSON_GetObjectItem(fault, "twice"));
 }
 
@@ -258,6 +259,8 @@ static bool control_vanish(const cJSON *value)
     char key[1400];
     snprintf(key, sizeof key, "gcs:o/%s/%s", json_string(value, "bucket"),
              json_string(value, "name"));
+    if (store_get(key))
+        object_remove_bytes(store_get(key));
     return store_delete(key);
 }
 

@@ -6,8 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #define FLAVOR "Metadata-Flavor: Google\r\n"
 #define ACCOUNTS "/computeMetadata/v1/instance/service-accounts/"

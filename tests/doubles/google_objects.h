@@ -28,6 +28,14 @@ void object_bytes_done(struct object_bytes *bytes, bool keep);
  * refusal. */
 bool object_preconditions(struct call *call, const cJSON *object);
 
+/* 412, in Google's words: false. */
+bool object_not_met(struct call *call);
+
+/* What a request may say of an object goes into its document. */
+void object_take_meta(cJSON *object, const cJSON *meta);
+/* The file of an object that is no more. */
+void object_remove_bytes(const cJSON *object);
+
 /* Makes the bytes an object: checks preconditions and checksums, and returns its resource as
  * answered. `meta` is what the request says of it. Under the store's lock. */
 cJSON *object_commit(struct call *call, const char *bucket, const char *name, const cJSON *meta,
@@ -39,7 +47,9 @@ cJSON *object_bucket(struct call *call, const char *bucket);
 /* "8P9ykg==" of a checksum. */
 void object_crc_text(uint32_t crc, char out[12]);
 
-/* POST, PUT and DELETE below /upload: false when it is none of ours. */
+/* The next piece of an upload's bytes, unless the plan is that the connection breaks here. */
+ssize_t upload_read(struct call *call, void *to, size_t size);
+/* PUT and DELETE of a resumable upload: false when it is none of ours. */
 bool upload_serve(struct call *call);
 
 #endif

@@ -10,6 +10,8 @@
 
 #include "google_call.h"
 
+/* The last part of its name. */
+const char *execution_id(const char *key);
 /* Starts an execution of the job as its merged template says; its document, borrowed. NULL after a
  * refusal. */
 cJSON *execution_start(struct call *call, const char *job_key, const cJSON *job,

@@ -125,7 +125,7 @@ static bool payload_fault(struct call *call, const cJSON *payload)
 
 static cJSON *add_version(struct call *call)
 {
-    char *key, name[700], number[16];
+    char *key, name[700], number[24];
     cJSON *secret = find(call, &key);
     const cJSON *payload = cJSON_GetObjectItem(call->body, "payload");
     if (!secret || payload_fault(call, payload)) {

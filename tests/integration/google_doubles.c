@@ -19,27 +19,21 @@
 
 static struct cloud *cloud;
 
-/* What stands for `claude-runner job` here: does as its environment says. */
-static const char job_script[] = "#!/bin/sh\n"
-                                 "env\n"
-                                 "[ -z \"$SLEEP\" ] || exec sleep \"$SLEEP\"\n"
-                                 "exit ${EXIT:-0}\n";
-
+/* What stands for `claude-runner job` here. */
 static int start(void **state)
 {
-    char *dir = tmp_dir_new(), *job = textf("%s/job", dir);
-    file_write(job, job_script, 0755);
-    cloud = cloud_new(job, NULL);
-    cloud_furnish(cloud, "a secret key");
-    free(job);
-    *state = dir;
+    (void)state;
+    cloud = cloud_new_script("#!/bin/sh\n"
+                             "[ -z \"$SLEEP\" ] || exec sleep \"$SLEEP\"\n"
+                             "exit ${EXIT:-0}\n",
+                             NULL);
     return 0;
 }
 
 static int stop(void **state)
 {
+    (void)state;
     cloud_free(cloud);
-    tmp_dir_free(*state);
     return 0;
 }
 
@@ -446,10 +440,10 @@ static void a_service_that_is_not_switched_on_refuses(void **state)
 
 static void googles_own_clients_are_satisfied(void **state)
 {
-    const char *dir = *state;
+    (void)state;
     if (access(TEST_GOOGLE_CLIENTS "/node_modules/@google-cloud/run", R_OK) != 0)
         SKIP_BECAUSE("Google's clients are not installed (npm ci in tests/google)");
-    char *out = textf("%s/clients", dir);
+    char *out = textf("%s/clients", cloud->dir);
     char *argv[] = {(char[]){"/usr/bin/env"},
                     (char[]){"node"},
                     (char[]){TEST_GOOGLE_CLIENTS "/clients.mjs"},
@@ -461,7 +455,8 @@ static void googles_own_clients_are_satisfied(void **state)
                     (char[]){CLOUD_SECRET},
                     (char[]){CLOUD_BUCKET},
                     NULL};
-    char *env[] = {(char[]){"PATH=/usr/local/bin:/usr/bin:/bin"}, textf("HOME=%s", dir), NULL};
+    char *env[] = {(char[]){"PATH=/usr/local/bin:/usr/bin:/bin"}, textf("HOME=%s", cloud->dir),
+                   NULL};
     int status = -1;
     pid_t pid = proc_start(argv, env, out, out);
     if (!proc_wait(pid, 120000, &status))

@@ -4,7 +4,6 @@
 #include "cloud.h"
 #include "testing.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -363,6 +362,19 @@ static int asked(const char *session)
     return status;
 }
 
+static void a_connection_breaks_where_it_is_planned(void **state)
+{
+    (void)state;
+    char *session = begin("broken", "", "");
+    cloud_control(cloud, "{\"faults\":[{\"method\":\"upload\",\"cutUploadAt\":300000}]}");
+    struct reply *reply = piece(session, "0-599999/600000", 600000);
+    assert_int_equal(reply->status, 0);
+    reply_free(reply);
+    assert_piece(session, "*/600000", 0, 308, "bytes=0-262143");
+    assert_piece(session, "262144-599999/600000", 600000 - CHUNK, 200, "");
+    free(session);
+}
+
 static void an_upload_ends_unfinished(void **state)
 {
     (void)state;
@@ -570,66 +582,64 @@ static bool is_done(const char *operation)
     return done;
 }
 
+/* A request, and what is then said at a place of the answer. */
+static const struct {
+    const char *method, *path, *body, *at, *expected;
+} set_up[] = {
+    {"POST", "/v1/projects/" CLOUD_PROJECT "/services/run.googleapis.com:enable", "{}", NULL, NULL},
+    {"GET", "/v1/projects/" CLOUD_PROJECT "/services/run.googleapis.com", NULL, "state", "ENABLED"},
+    {"GET", "/v1/projects/" CLOUD_PROJECT "/services/logging.googleapis.com", NULL, "state",
+     "DISABLED"},
+    {"POST", "/v1/" CLOUD_LOCATION "/repositories?repositoryId=runner", "{\"format\":\"DOCKER\"}",
+     NULL, NULL},
+    {"GET", "/v1/" CLOUD_LOCATION "/repositories/runner", NULL, "format", "DOCKER"},
+    {"POST", "/v1/projects/" CLOUD_PROJECT "/serviceAccounts", "{\"accountId\":\"home-runner\"}",
+     "email", "home-runner@" CLOUD_PROJECT ".iam.gserviceaccount.com"},
+    {"POST",
+     "/v1/projects/" CLOUD_PROJECT "/serviceAccounts/home-runner@" CLOUD_PROJECT
+     ".iam.gserviceaccount.com/keys",
+     "{}", "keyAlgorithm", "KEY_ALG_RSA_2048"},
+    {"POST", "/v1/projects/" CLOUD_PROJECT "/roles",
+     "{\"roleId\":\"runner\",\"role\":{\"includedPermissions\":[\"run.jobs.run\"]}}", "name",
+     "projects/" CLOUD_PROJECT "/roles/runner"},
+    {"POST", "/v2/" CLOUD_JOB_NAME ":setIamPolicy",
+     "{\"policy\":{\"bindings\":[{\"role\":\"projects/" CLOUD_PROJECT
+     "/roles/runner\",\"members\":[\"serviceAccount:home-runner@" CLOUD_PROJECT
+     ".iam.gserviceaccount.com\"]}]}}",
+     NULL, NULL},
+    {"GET", "/v2/" CLOUD_JOB_NAME ":getIamPolicy", NULL, "bindings.0.role",
+     "projects/" CLOUD_PROJECT "/roles/runner"},
+    {"GET", "/v3/projects/" CLOUD_PROJECT, NULL, "projectId", CLOUD_PROJECT},
+    {"PATCH", "/storage/v1/b/" CLOUD_BUCKET,
+     "{\"lifecycle\":{\"rule\":[{\"action\":{\"type\":\"Delete\"},\"condition\":{\"age\":7,"
+     "\"matchesPrefix\":[\"inputs/\"]}}]}}",
+     "lifecycle.rule.0.action.type", "Delete"},
+    {"GET", "/compute/v1/projects/" CLOUD_PROJECT "/regions/" CLOUD_REGION "/subnetworks/default",
+     NULL, "ipCidrRange", "10.128.0.0/20"},
+    {"POST", "/compute/v1/projects/" CLOUD_PROJECT "/global/firewalls",
+     "{\"name\":\"out-443\",\"network\":\"global/networks/default\",\"direction\":\"EGRESS\","
+     "\"priority\":900,\"allowed\":[{\"IPProtocol\":\"tcp\",\"ports\":[\"443\"]}],"
+     "\"destinationRanges\":[\"0.0.0.0/0\"],\"targetTags\":[\"runner\"]}",
+     "operationType", "insert"},
+    {"GET", "/compute/v1/projects/" CLOUD_PROJECT "/global/firewalls/out-443", NULL, "direction",
+     "EGRESS"},
+    {"DELETE", "/compute/v1/projects/" CLOUD_PROJECT "/global/firewalls/out-443", NULL,
+     "operationType", "delete"},
+    {"DELETE",
+     "/v1/projects/" CLOUD_PROJECT "/serviceAccounts/home-runner@" CLOUD_PROJECT
+     ".iam.gserviceaccount.com",
+     NULL, NULL, NULL},
+};
+
 static void what_a_set_up_makes_is_there_afterwards(void **state)
 {
     (void)state;
-    static const struct {
-        const char *method, *path, *body, *at, *expected;
-    } steps[] = {
-        {"POST", "/v1/projects/" CLOUD_PROJECT "/services/run.googleapis.com:enable", "{}", NULL,
-         NULL},
-        {"GET", "/v1/projects/" CLOUD_PROJECT "/services/run.googleapis.com", NULL, "state",
-         "ENABLED"},
-        {"GET", "/v1/projects/" CLOUD_PROJECT "/services/logging.googleapis.com", NULL, "state",
-         "DISABLED"},
-        {"POST", "/v1/" CLOUD_LOCATION "/repositories?repositoryId=runner",
-         "{\"format\":\"DOCKER\"}", NULL, NULL},
-        {"GET", "/v1/" CLOUD_LOCATION "/repositories/runner", NULL, "format", "DOCKER"},
-        {"POST", "/v1/projects/" CLOUD_PROJECT "/serviceAccounts",
-         "{\"accountId\":\"home-runner\"}", "email",
-         "home-runner@" CLOUD_PROJECT ".iam.gserviceaccount.com"},
-        {"POST",
-         "/v1/projects/" CLOUD_PROJECT "/serviceAccounts/home-runner@" CLOUD_PROJECT
-         ".iam.gserviceaccount.com/keys",
-         "{}", "keyAlgorithm", "KEY_ALG_RSA_2048"},
-        {"POST", "/v1/projects/" CLOUD_PROJECT "/roles",
-         "{\"roleId\":\"runner\",\"role\":{\"includedPermissions\":[\"run.jobs.run\"]}}", "name",
-         "projects/" CLOUD_PROJECT "/roles/runner"},
-        {"POST", "/v2/" CLOUD_JOB_NAME ":setIamPolicy",
-         "{\"policy\":{\"bindings\":[{\"role\":\"projects/" CLOUD_PROJECT
-         "/roles/runner\",\"members\":[\"serviceAccount:home-runner@" CLOUD_PROJECT
-         ".iam.gserviceaccount.com\"]}]}}",
-         NULL, NULL},
-        {"GET", "/v2/" CLOUD_JOB_NAME ":getIamPolicy", NULL, "bindings.0.role",
-         "projects/" CLOUD_PROJECT "/roles/runner"},
-        {"GET", "/v3/projects/" CLOUD_PROJECT, NULL, "projectId", CLOUD_PROJECT},
-        {"PATCH", "/storage/v1/b/" CLOUD_BUCKET,
-         "{\"lifecycle\":{\"rule\":[{\"action\":{\"type\":\"Delete\"},\"condition\":{\"age\":7,"
-         "\"matchesPrefix\":[\"inputs/\"]}}]}}",
-         "lifecycle.rule.0.action.type", "Delete"},
-        {"GET",
-         "/compute/v1/projects/" CLOUD_PROJECT "/regions/" CLOUD_REGION "/subnetworks/default",
-         NULL, "ipCidrRange", "10.128.0.0/20"},
-        {"POST", "/compute/v1/projects/" CLOUD_PROJECT "/global/firewalls",
-         "{\"name\":\"out-443\",\"network\":\"global/networks/default\",\"direction\":\"EGRESS\","
-         "\"priority\":900,\"allowed\":[{\"IPProtocol\":\"tcp\",\"ports\":[\"443\"]}],"
-         "\"destinationRanges\":[\"0.0.0.0/0\"],\"targetTags\":[\"runner\"]}",
-         "operationType", "insert"},
-        {"GET", "/compute/v1/projects/" CLOUD_PROJECT "/global/firewalls/out-443", NULL,
-         "direction", "EGRESS"},
-        {"DELETE", "/compute/v1/projects/" CLOUD_PROJECT "/global/firewalls/out-443", NULL,
-         "operationType", "delete"},
-        {"DELETE",
-         "/v1/projects/" CLOUD_PROJECT "/serviceAccounts/home-runner@" CLOUD_PROJECT
-         ".iam.gserviceaccount.com",
-         NULL, NULL, NULL},
-    };
-    for (size_t i = 0; i < COUNT(steps); i++) {
-        struct reply *reply = cloud_call(cloud, steps[i].method, steps[i].path, steps[i].body);
-        print_message("  %s %s\n", steps[i].method, steps[i].path);
+    for (size_t i = 0; i < COUNT(set_up); i++) {
+        struct reply *reply = cloud_call(cloud, set_up[i].method, set_up[i].path, set_up[i].body);
+        print_message("  %s %s\n", set_up[i].method, set_up[i].path);
         assert_status(reply, 200);
-        if (steps[i].at)
-            assert_json_text(reply->json, steps[i].at, steps[i].expected);
+        if (set_up[i].at)
+            assert_json_text(reply->json, set_up[i].at, set_up[i].expected);
         const char *name = json_text(reply->json, "name");
         if (strncmp(name, "operations/", 11) == 0)
             EVENTUALLY(5000, is_done(name));
@@ -668,6 +678,7 @@ int main(void)
         cmocka_unit_test(objects_are_put_together),
         cmocka_unit_test(an_upload_comes_in_pieces),
         cmocka_unit_test(what_came_before_a_cut_counts_in_multiples),
+        cmocka_unit_test(a_connection_breaks_where_it_is_planned),
         cmocka_unit_test(an_upload_ends_unfinished),
         cmocka_unit_test(a_big_object_takes_no_memory),
         cmocka_unit_test(faults_are_shown_as_planned),

@@ -208,6 +208,35 @@ static void a_cloud_task_is_answered_as_one_at_home_is(void **state)
     reply_free(reply);
 }
 
+static void outputs_are_stored_where_the_request_wants_them(void **state)
+{
+    (void)state;
+    runner_start(runner);
+    static const char *const where[] = {"local", "cloud"};
+    for (size_t i = 0; i < COUNT(where); i++) {
+        char *more = textf("\"executor\":\"%s\",\"postExecutionActions\":{\"uploadFiles\":{"
+                           "\"globPatterns\":[\"*.txt\"],\"gcsPrefix\":\"kept/%s\"}}",
+                           where[i], where[i]);
+        char *path = textf("/storage/v1/b/" CLOUD_BUCKET "/o/kept%%2F%s%%2Fmade.txt", where[i]);
+        char *gcs = textf("gs://" CLOUD_BUCKET "/kept/%s/made.txt", where[i]);
+        struct reply *reply = runner_execute(runner, "standin: touch made.txt", more);
+        assert_json_text(reply->json, "executor", where[i]);
+        assert_json_text(reply->json, "uploadedFiles.0.gcsPath", gcs);
+        reply_free(reply);
+        reply = cloud_call(cloud, "GET", path, NULL);
+        assert_status(reply, 200);
+        reply_free(reply);
+        free(gcs);
+        free(path);
+        free(more);
+    }
+    struct reply *reply = runner_execute(runner, "x",
+                                         "\"postExecutionActions\":{\"uploadFiles\":{"
+                                         "\"globPatterns\":[\"*\"],\"gcsPrefix\":\"sessions/a\"}}");
+    assert_problem(reply, 400, "invalid_request");
+    reply_free(reply);
+}
+
 static void its_events_stream_as_they_come(void **state)
 {
     (void)state;
@@ -549,6 +578,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(a_cloud_task_is_answered_as_one_at_home_is),
+        TEST(outputs_are_stored_where_the_request_wants_them),
         TEST(its_events_stream_as_they_come),
         TEST(what_finds_no_slot_goes_to_the_cloud),
         TEST(a_lost_login_sends_tasks_away_where_that_is_wanted),

@@ -10,11 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define STOPPED_MS 30000
 #define STREAMS_MAX 8192 /* the runner's */
+#define AT_ONCE 64
 
 static struct runner *runner;
 
@@ -215,6 +217,24 @@ static bool may_open(rlim_t count)
     return setrlimit(RLIMIT_NOFILE, &limit) == 0;
 }
 
+/* Each has its first bytes when this returns: it counts. So many at a time, for the runner closes
+ * connections that come faster than it can take them in. */
+static void open_streams(const struct runner *to, const char *path, int *fds, int count)
+{
+    for (int i = 0; i < count; i++) {
+        fds[i] = http_begin(to->base, "GET", path, RUNNER_AUTH, NULL);
+        if (i % AT_ONCE != AT_ONCE - 1 && i != count - 1)
+            continue;
+        for (int k = i - i % AT_ONCE; k <= i; k++) {
+            char head[12];
+            struct pollfd wait = {.fd = fds[k], .events = POLLIN};
+            assert_int_equal(poll(&wait, 1, 60000), 1);
+            assert_int_equal(recv(fds[k], head, sizeof head, MSG_PEEK), (int)sizeof head);
+            assert_memory_equal(head, "HTTP/1.1 200", sizeof head);
+        }
+    }
+}
+
 static bool is_taken(const struct runner *by)
 {
     struct reply *reply = runner_post(by, "/run", "{\"prompt\":\"standin: ok x\"}");
@@ -236,13 +256,10 @@ static void beyond_the_most_streams_one_is_asked_to_come_again(void **state)
     assert_non_null(fds);
     struct stream *first = stream_open(own->base, "GET", path, RUNNER_AUTH, NULL);
     stream_until(first, "event: task", 10000);
-    for (int i = 1; i < STREAMS_MAX; i++)
-        fds[i] = http_begin(own->base, "GET", path, RUNNER_AUTH, NULL);
-    for (int i = 1; i < STREAMS_MAX; i++) { /* each has its first event: it counts */
-        struct pollfd wait = {.fd = fds[i], .events = POLLIN};
-        assert_int_equal(poll(&wait, 1, 60000 * slowness()), 1);
-    }
-    struct reply *reply = runner_get(own, path);
+    open_streams(own, path, fds, STREAMS_MAX - 1);
+    int fd = http_begin(own->base, "GET", path, RUNNER_AUTH, NULL);
+    struct reply *reply = http_read(fd, 10000);
+    close(fd);
     assert_problem(reply, 503, "unavailable");
     assert_true(reply_header(reply, "Retry-After", value, sizeof value));
     reply_free(reply);
@@ -255,7 +272,7 @@ static void beyond_the_most_streams_one_is_asked_to_come_again(void **state)
     reply = runner_execute(own, "standin: ok goes on", "");
     assert_status(reply, 200);
     reply_free(reply);
-    for (int i = 1; i < STREAMS_MAX; i++)
+    for (int i = 0; i < STREAMS_MAX - 1; i++)
         close(fds[i]);
     EVENTUALLY(10000, is_taken(own));
     stream_free(first);

@@ -103,7 +103,7 @@ static void a_task_that_failed_can_be_gone_on_with(void **state)
     assert_goes_on(runner, session, "[[text:yes]] failmark2", "failmark2", "failmark1");
     free(session);
     reply_free(reply);
-    char *limit = textf("\"timeout_ms\":%d", 4000 * slowness());
+    char *limit = textf("\"timeout_ms\":%d", 10000 * slowness());
     reply = runner_ran(runner, "[[tool:Bash {\"command\":\"echo 1\"}]][[hang]] failmark3", limit);
     free(limit);
     assert_json_text(reply->json, "reason", "timeout");

@@ -42,11 +42,11 @@ static void add_job(struct cloud *cloud, const char *program, const char *const 
     }
 }
 
-struct cloud *cloud_new(const char *job_program, const char *const *job_env)
+static struct cloud *start(char *dir, const char *job_program, const char *const *job_env)
 {
     struct cloud *cloud = calloc(1, sizeof *cloud);
     assert_non_null(cloud);
-    cloud->dir = tmp_dir_new();
+    cloud->dir = dir;
     cloud->state = textf("%s/state", cloud->dir);
     cloud->key_file = textf("%s/key.json", cloud->dir);
     cloud->user_file = textf("%s/user.json", cloud->dir);
@@ -62,6 +62,21 @@ struct cloud *cloud_new(const char *job_program, const char *const *job_env)
     cloud->base = strdup(cloud->api->base);
     add(cloud, "--port", strrchr(cloud->base, ':') + 1); /* from the next start on */
     free(owner);
+    return cloud;
+}
+
+struct cloud *cloud_new(const char *job_program, const char *const *job_env)
+{
+    return start(tmp_dir_new(), job_program, job_env);
+}
+
+struct cloud *cloud_new_script(const char *script, const char *const *job_env)
+{
+    char *dir = tmp_dir_new(), *job = textf("%s/job", dir);
+    file_write(job, script, 0755);
+    struct cloud *cloud = start(dir, job, job_env);
+    cloud_furnish(cloud, "a secret key");
+    free(job);
     return cloud;
 }
 

@@ -40,6 +40,8 @@ struct cloud {
 /* Starts it. Executions run `job_program job` (NULL: they fail to start) with what Cloud Run gives
  * them and the NAME=VALUEs of `job_env`, which ends with NULL (or is NULL). */
 struct cloud *cloud_new(const char *job_program, const char *const *job_env);
+/* The same, furnished, where this shell script stands for the job program. */
+struct cloud *cloud_new_script(const char *script, const char *const *job_env);
 /* Ends it, and everything that it runs. */
 void cloud_free(struct cloud *cloud);
 

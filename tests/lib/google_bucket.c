@@ -304,7 +304,26 @@ static bool upload_stands(struct loopback_call *call, const struct session *sess
     return loopback_answer(call, 308, head, "");
 }
 
-/* What it stores of a piece: all of the last, else whole units. */
+/* What was asked of a session that is over: its data is the object's. */
+static bool upload_is_over(struct bucket *bucket, struct loopback_call *call,
+                           const struct session *session)
+{
+    const struct object *made = bucket_find(bucket, session->name);
+    return made ? answer_object(call, made) : bucket_error(call, 410, "gone");
+}
+
+static bool upload_ends(struct bucket *bucket, struct loopback_call *call, struct session *s,
+                        const struct peer_fault *fault)
+{
+    if (!matches(bucket_find(bucket, s->name), s->wanted))
+        return bucket_error(call, 412, "conditionNotMet");
+    if (fault && fault->kind == PEER_SPOIL)
+        s->data[s->len / 2] ^= 1;
+    s->over = true;
+    return answer_object(call, bucket_put(bucket, s->name, s->data, s->len));
+}
+
+/* Stores whole units of a piece that is cut. */
 static bool upload_piece(struct bucket *bucket, struct loopback_call *call, const char *body,
                          size_t len, const struct peer_fault *fault)
 {
@@ -314,6 +333,8 @@ static bool upload_piece(struct bucket *bucket, struct loopback_call *call, cons
     loopback_header(call, "Content-Range", range, sizeof range);
     if (s->gone)
         return bucket_error(call, 410, "gone");
+    if (s->over)
+        return upload_is_over(bucket, call, s);
     if (sscanf(range, "bytes %lld-%lld/%lld", &first, &last, &total) < 2)
         sscanf(range, "bytes */%lld", &total);
     bool cut = fault && fault->kind == PEER_CUT_REQUEST;
@@ -324,24 +345,15 @@ static bool upload_piece(struct bucket *bucket, struct loopback_call *call, cons
     if (!cut && total < 0 && first >= 0 && len % UNIT != 0)
         return bucket_error(call, 400, "invalidUnit");
     size_t take = cut ? len / UNIT * UNIT : len;
-    if (s->over)
-        take = 0;
     s->data = realloc(s->data, s->len + take + 1);
     must(s->data != NULL, "upload");
     memcpy(s->data + s->len, body, take);
     s->len += take;
     if (cut)
         return false;
-    if (s->over || total < 0 || (long long)s->len < total) {
-        struct object *made = s->over ? bucket_find(bucket, s->name) : NULL;
-        return made ? answer_object(call, made) : upload_stands(call, s);
-    }
-    if (!matches(bucket_find(bucket, s->name), s->wanted))
-        return bucket_error(call, 412, "conditionNotMet");
-    if (fault && fault->kind == PEER_SPOIL)
-        s->data[s->len / 2] ^= 1;
-    s->over = true;
-    return answer_object(call, bucket_put(bucket, s->name, s->data, s->len));
+    if (total < 0 || (long long)s->len < total)
+        return upload_stands(call, s);
+    return upload_ends(bucket, call, s, fault);
 }
 
 void bucket_prepare(struct bucket *bucket, const struct peer_fault *fault)

@@ -7,12 +7,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -170,6 +172,36 @@ static void removes_what_is_deeper_than_a_path_can_say(void **state)
         fd_close(&fd);
         fd = next;
     }
+    if (path_remove_tree(tree, &err))
+        fail_msg("%s", err.msg);
+    assert_int_equal(access(tree, F_OK), -1);
+}
+
+static void set_flags(const char *path, int flags)
+{
+    AUTO(fd) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || ioctl(fd, FS_IOC_SETFLAGS, &flags) != 0) {
+        print_message("SKIPPED: no immutable files here\n");
+        skip();
+    }
+}
+
+static void removes_what_is_immutable(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    AUTO(str) char *tree = at("fixed");
+    AUTO(str) char *below = at("fixed/below");
+    AUTO(str) char *file = at("fixed/below/file");
+    AUTO(str) char *log = at("fixed/log");
+    assert_int_equal(mkdir(tree, 0755), 0);
+    assert_int_equal(mkdir(below, 0755), 0);
+    put(file, "x");
+    put(log, "x");
+    set_flags(file, FS_IMMUTABLE_FL);
+    set_flags(log, FS_APPEND_FL);
+    set_flags(below, FS_IMMUTABLE_FL);
+    set_flags(tree, FS_APPEND_FL);
     if (path_remove_tree(tree, &err))
         fail_msg("%s", err.msg);
     assert_int_equal(access(tree, F_OK), -1);
@@ -406,6 +438,7 @@ int main(void)
         cmocka_unit_test(removes_a_tree_and_follows_no_link),
         cmocka_unit_test(removes_its_own_locked_directories_without_being_root),
         cmocka_unit_test(removes_what_is_deeper_than_a_path_can_say),
+        cmocka_unit_test(removes_what_is_immutable),
         cmocka_unit_test(removes_many_full_directories_side_by_side),
         cmocka_unit_test(removes_a_file_a_link_and_nothing),
         cmocka_unit_test(finds_programs_as_a_shell_would),

@@ -311,7 +311,6 @@ static void every_stage_of_an_upload_may_fail_once(void **state)
     AUTO(str) char *bytes = make_bytes(len);
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         struct err err = ERR_INIT;
-        AUTO(storage_object) struct storage_object there = {0};
         int before = google_peer_count(w->peer, "POST /upload");
         google_peer_fault(w->peer, &cases[i].first);
         if (cases[i].second.match)

@@ -140,7 +140,7 @@ static void a_key_signs_for_a_token(void **state)
     struct world *w = *state;
     struct err err = ERR_INIT;
     AUTO(buf) struct buf header = BUF_INIT(4096), claims = BUF_INIT(4096), sig = BUF_INIT(4096);
-    AUTO(buf) struct buf pem = BUF_INIT(8192), quoted = BUF_INIT(8192), want = BUF_INIT(4096);
+    AUTO(buf) struct buf quoted = BUF_INIT(8192), want = BUF_INIT(4096);
     size_t len;
     const char *text;
     must_call(w->google);
@@ -486,13 +486,12 @@ static void gclouds_own_login_is_found(void **state)
     mkdir(home, 0700);
     snprintf(home, sizeof(home), "%s/.config/gcloud", google_peer_dir(w->peer));
     mkdir(home, 0700);
-    AUTO(str)
-    char *path = write_credentials(
+    free(write_credentials(
         w, ".config/gcloud/application_default_credentials.json",
         "{\"type\":\"authorized_user\",\"client_id\":\"i\",\"client_secret\":\"s\","
         "\"refresh_token\":\"r\",\"token_uri\":\"%s/"
         "token\",\"universe_domain\":\"googleapis.com\"}",
-        google_peer_url(w->peer));
+        google_peer_url(w->peer)));
     struct google_config config = {.home = google_peer_dir(w->peer)};
     for (int i = 0; i < GOOGLE_API_COUNT; i++)
         config.endpoints[i] = google_peer_url(w->peer);

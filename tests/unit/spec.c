@@ -252,7 +252,6 @@ static void a_field_whose_time_has_not_come_is_named(void **state)
         "\"egress\":\"none\"",
         "\"egress\":[\"*.github.com\",\"example.org\"]",
         "\"limits\":{\"cpu\":0.5}",
-        "\"postExecutionActions\":{\"uploadFiles\":{\"gcsPrefix\":\"a\"}}",
     };
     for (size_t i = 0; i < COUNT_OF(members); i++) {
         char body[512];

@@ -454,6 +454,36 @@ static void another_key_opens_nothing(void **state)
     assert_int_equal(out.len, 0);
 }
 
+struct crowd {
+    struct place *place;
+    _Atomic int failed;
+};
+
+static void *read_often(void *arg)
+{
+    struct crowd *crowd = arg;
+    for (int i = 0; i < 50; i++) {
+        struct err err;
+        AUTO(task_record) struct task_record record = {0};
+        if (store_get(crowd->place->store, "a", &record, &err))
+            atomic_fetch_add(&crowd->failed, 1);
+    }
+    return NULL;
+}
+
+/* Descriptors of closed connections would stay: see reader_take(). */
+static void a_crowd_of_readers_leaves_few_descriptors(void **state)
+{
+    struct crowd crowd = {.place = *state};
+    add_secret(crowd.place, "a");
+    int fds = unit_fds();
+    unit_in_threads(32, read_often, &crowd);
+    assert_int_equal(crowd.failed, 0);
+    assert_true(unit_fds() <= fds + 8);
+}
+
+/* --- keys ---------------------------------------------------------------------------------- */
+
 static void a_key_file_of_another_length_is_refused(void **state)
 {
     struct place *place = *state;
@@ -1050,6 +1080,7 @@ int main(void)
         TEST(secrets_outlive_a_claim_and_are_wiped_at_the_end),
         TEST(sealed_secrets_belong_to_their_task),
         TEST(another_key_opens_nothing),
+        TEST(a_crowd_of_readers_leaves_few_descriptors),
         TEST(a_key_file_of_another_length_is_refused),
         TEST(a_database_of_a_newer_runner_is_refused_and_left_alone),
         TEST(a_crash_while_the_database_is_made_is_mended),
