@@ -58,7 +58,7 @@ static int try_credentials(struct check *check, struct buf *detail, struct err *
         return err_set(err, ERR_CONFIG,
                        "there are none: set GOOGLE_APPLICATION_CREDENTIALS, or log in with gcloud");
     buf_adds(detail, identity);
-    return 0;
+    return google_login(check->cloud.google, err);
 }
 
 static int try_job(struct check *check, struct buf *detail, struct err *err)

@@ -92,6 +92,12 @@ const char *google_project(const struct google *google)
     return google->identity->project;
 }
 
+int google_login(struct google *google, struct err *err)
+{
+    AUTO(buf_wipe) struct buf token = BUF_INIT(TOKEN_BYTES_MAX);
+    return identity_token(google->identity, &token, err);
+}
+
 int google_call(struct google *google, const struct google_call *call, struct json **ret_json,
                 struct google_answer *ret_answer, struct err *err)
 {

@@ -72,6 +72,9 @@ const char *google_identity(const struct google *google);
 /* The project that the credentials name, or NULL. */
 const char *google_project(const struct google *google);
 
+/* Has an access token, or gets one: whether Google takes the credentials. */
+int google_login(struct google *google, struct err *err);
+
 /* Whether a lost answer may be asked for again. */
 enum google_retry {
     GOOGLE_SAFE, /* asking twice does what asking once does: again on 408, 429, 5xx, no answer */

@@ -749,6 +749,7 @@ static void down_asks_and_removes_what_is_its_own(void **state)
     assert_said("job claude-runner: would be deleted");
     assert_int_equal(writes(), 0);
     put_object("mine.txt");
+    EVENTUALLY(5000, cloud_count(cloud, "storage.objects.insert", "mine.txt") == 1);
     forget_log();
     assert_run("down --yes", "", 1);
     assert_said("mine.txt");
