@@ -79,9 +79,6 @@ struct spec_pair {
 extern const struct spec_pair spec_exclusive[];
 extern const size_t spec_exclusive_count;
 
-/* True for a choice whose time has not come. */
-bool spec_choice_is_later(const struct spec_row *row, const char *choice, size_t len);
-
 /* Length of the path of the object that a row is in: 0 at the top, 6 for "limits.cpu". */
 size_t spec_parent_length(const char *name);
 

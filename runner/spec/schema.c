@@ -77,8 +77,7 @@ static void add_choices(struct json_writer *w, const struct spec_row *row)
     json_open_array(w, "enum");
     for (const char *at = row->takes.choices; at;) {
         size_t n = strcspn(at, "|");
-        if (!spec_choice_is_later(row, at, n))
-            json_add_textn(w, NULL, at, n);
+        json_add_textn(w, NULL, at, n);
         at = at[n] ? at + n + 1 : NULL;
     }
     json_add_null(w, NULL);

@@ -253,12 +253,6 @@ static void check_exclusive(struct reading *r)
     }
 }
 
-bool spec_choice_is_later(const struct spec_row *row, const char *choice, size_t len)
-{
-    return row == &spec_rows[ROW_executor] && len == strlen("cloud") &&
-           strncmp(choice, "cloud", len) == 0;
-}
-
 static void check_required(struct reading *r)
 {
     bool code = r->given[ROW_code] != NULL;

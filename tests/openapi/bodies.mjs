@@ -41,7 +41,7 @@ const fields = {
   preExecutionCommands: [[[], ["true"], null], ["true", [""], [7], Array(101).fill("x")]],
   anthropicApiKey: [["12345678", null], ["short", "with space 123", "ünicode-key-1"]],
   anthropicOAuthToken: [["12345678"], ["1234567"]],
-  executor: [["auto", "local", null], ["cloud", "gpu", 0]],
+  executor: [["auto", "local", null], ["gpu", 0]], // "cloud" takes a runner that has one
   priority: [[0, 9, null], [-1, 10, "5"]],
   metadata: [[null, 1, "x", [], { a: { b: [1] } }, false], []],
   detach: [[true, false, null], ["yes", 1]],
