@@ -876,6 +876,14 @@ static bool packs_are_few(const char *state)
     return few;
 }
 
+/* The task stands in its workspace: that it is running says less. */
+static void await_begun(const char *go)
+{
+    char *began = textf("%s.began", go);
+    EVENTUALLY(30000, access(began, F_OK) == 0);
+    free(began);
+}
+
 static void many_packs_become_one_under_a_workspace_that_goes_on(void **state)
 {
     (void)state;
@@ -885,15 +893,14 @@ static void many_packs_become_one_under_a_workspace_that_goes_on(void **state)
     runner_start(own);
     free(sh("git clone -q --bare o.git many.git; git clone -q many.git mw"));
     char *go = textf("%s/go", own->shared);
-    char *prompt =
-        textf("while [ ! -e %s ]; do sleep 0.05; done; git fsck && git log --oneline | wc -l"
-              " && git status --porcelain",
-              go);
+    char *prompt = textf("touch %s.began; while [ ! -e %s ]; do sleep 0.05; done; git fsck &&"
+                         " git log --oneline | wc -l && git status --porcelain",
+                         go, go);
     char *fields = textf("\"repoUrl\":\"file://%s/many.git\"", host.dir);
     char *count = sh("git -C many.git rev-list --count main");
     count[strcspn(count, "\n")] = '\0';
     char *id = runner_submit(own, prompt, fields);
-    runner_await(own, id, "running", 10000);
+    await_begun(go);
     for (int i = 0; i < 26; i++) {
         free(sh("cd mw; date +%%N >n; git add -A; git commit -qm n%d; git push -q origin main", i));
         reply_free(good(in(own, "many.git", "true", "")));
@@ -932,13 +939,12 @@ static void the_cache_keeps_to_its_size_and_nobody_loses_ground(void **state)
         "for r in old held new; do git init -q -b main c_$r; cd c_$r; head -c 3000000 /dev/urandom"
         " >r; git add r; git commit -qm r; cd ..; git clone -q --bare c_$r c_$r.git; done"));
     char *go = textf("%s/go", own->shared);
-    char *prompt =
-        textf("while [ ! -e %s ]; do sleep 0.05; done; git fsck && git status --porcelain &&"
-              " wc -c <r",
-              go);
+    char *prompt = textf("touch %s.began; while [ ! -e %s ]; do sleep 0.05; done; git fsck &&"
+                         " git status --porcelain && wc -c <r",
+                         go, go);
     char *fields = textf("\"repoUrl\":\"file://%s/c_held.git\"", host.dir);
     char *id = runner_submit(own, prompt, fields);
-    runner_await(own, id, "running", 10000);
+    await_begun(go);
     reply_free(good(in(own, "c_old.git", "true", "")));
     reply_free(good(in(own, "c_new.git", "true", "")));
     EVENTUALLY(20000, says(sh("grep -l c_old.git %s/repos/*/state 2>/dev/null || echo evicted",
