@@ -183,9 +183,10 @@ static void store_file(struct finish *finish, const char *path, int64_t size)
     else if (fd < 0)
         err_sys(&err, "cannot open '%s'", path);
     else if (buf_check(&name, "the object's name", &err) == 0 &&
-             storage_put_file(cloud->google, cloud->bucket, buf_str(&name),
-                              "application/octet-stream", fd, 0, size, STORAGE_ANY, &stop, NULL,
-                              &err) == 0) {
+             storage_put_file(cloud->google,
+                              &(const struct storage_at){cloud->bucket, buf_str(&name),
+                                                         "application/octet-stream", STORAGE_ANY},
+                              fd, 0, size, &stop, NULL, &err) == 0) {
         AUTO(buf) struct buf at = BUF_INIT(32768);
         buf_addf(&at, "gs://%s/%s", cloud->bucket, buf_str(&name));
         json_add_text(&finish->w, "gcsPath", buf_str(&at));

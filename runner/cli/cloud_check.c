@@ -75,8 +75,9 @@ static int try_bucket(struct check *check, struct buf *detail, struct err *err)
     AUTO(buf) struct buf back = BUF_INIT(4096);
     session_name(check->id, "check.txt", name);
     buf_adds(detail, cloud->bucket);
-    if (storage_put(cloud->google, cloud->bucket, name, "text/plain", text, sizeof(text) - 1,
-                    STORAGE_ABSENT, NULL, err))
+    if (storage_put(cloud->google,
+                    &(const struct storage_at){cloud->bucket, name, "text/plain", STORAGE_ABSENT},
+                    text, sizeof(text) - 1, NULL, err))
         return err_wrap(err, "writing");
     if (storage_get(cloud->google, cloud->bucket, name, &back, NULL, err))
         return err_wrap(err, "reading");
@@ -102,8 +103,10 @@ static int put_payload(struct check *check, struct buf *detail, struct err *err)
     buf_adds(detail, cloud->key);
     session_name(check->id, SESSION_PAYLOAD, name);
     return payload_seal(cloud, &payload, &sealed, err) ||
-                   storage_put(cloud->google, cloud->bucket, name, "application/octet-stream",
-                               sealed.data, sealed.len, STORAGE_ABSENT, NULL, err)
+                   storage_put(cloud->google,
+                               &(const struct storage_at){
+                                   cloud->bucket, name, "application/octet-stream", STORAGE_ABSENT},
+                               sealed.data, sealed.len, NULL, err)
                ? -1
                : 0;
 }

@@ -100,9 +100,7 @@ static char **member_at(struct site *site, size_t offset)
 
 static int put(char **to, const char *text, struct err *err)
 {
-    free(*to);
-    *to = strdup(text);
-    return *to ? 0 : err_sys(err, "options");
+    return str_replace(to, text) ? err_sys(err, "options") : 0;
 }
 
 static int check_name(const char *what, const char *text, struct err *err)

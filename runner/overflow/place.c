@@ -103,9 +103,10 @@ static int upload_payload(struct trip *trip, struct err *err)
                                     .attempt = trip->placement.attempt};
     session_name(trip->id, "payload.enc", name);
     return payload_seal(trip->cloud, &payload, &sealed, err) ||
-                   storage_put(trip->cloud->google, trip->cloud->bucket, name,
-                               "application/octet-stream", sealed.data, sealed.len, STORAGE_ANY,
-                               NULL, err)
+                   storage_put(trip->cloud->google,
+                               &(const struct storage_at){trip->cloud->bucket, name,
+                                                          "application/octet-stream", STORAGE_ANY},
+                               sealed.data, sealed.len, NULL, err)
                ? -1
                : 0;
 }
@@ -225,8 +226,10 @@ static void revoke(struct trip *trip)
     struct err err;
     char name[SESSION_NAME_SIZE];
     session_claim_name(trip->id, trip->placement.attempt, name);
-    if (storage_put(trip->cloud->google, trip->cloud->bucket, name, "application/json", ours,
-                    sizeof(ours) - 1, STORAGE_ABSENT, NULL, &err) &&
+    if (storage_put(trip->cloud->google,
+                    &(const struct storage_at){trip->cloud->bucket, name, "application/json",
+                                               STORAGE_ABSENT},
+                    ours, sizeof(ours) - 1, NULL, &err) &&
         err.code != ERR_MISMATCH)
         log_warn("overflow", "cannot settle who has the task: %s", err.msg);
 }

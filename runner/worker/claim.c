@@ -32,8 +32,10 @@ static void open_note(const struct job *job, struct json_writer *w, struct buf *
 static int put_note(struct job *job, const char *name, const struct buf *note, int64_t generation,
                     struct storage_object *ret_object, struct err *err)
 {
-    return storage_put(job->cloud.google, job->cloud.bucket, name, "application/json", note->data,
-                       note->len, generation, ret_object, err);
+    return storage_put(
+        job->cloud.google,
+        &(const struct storage_at){job->cloud.bucket, name, "application/json", generation},
+        note->data, note->len, ret_object, err);
 }
 
 /* Whether the note of that name is ours: 1, 0, -1. */

@@ -25,11 +25,15 @@ static int put(struct job *job, const struct parcel *parcel, struct err *err)
     const struct cloud *cloud = &job->cloud;
     int64_t generation = parcel->fresh ? STORAGE_ABSENT : STORAGE_ANY;
     const struct storage_stop stop = {.stop = job_is_over, .arg = job};
-    return parcel->data ? storage_put(cloud->google, cloud->bucket, parcel->name, parcel->type,
-                                      parcel->data, (size_t)parcel->size, generation, NULL, err)
-                        : storage_put_file(cloud->google, cloud->bucket, parcel->name, parcel->type,
-                                           parcel->fd, parcel->from, parcel->size, generation,
-                                           &stop, NULL, err);
+    return parcel->data
+               ? storage_put(cloud->google,
+                             &(const struct storage_at){cloud->bucket, parcel->name, parcel->type,
+                                                        generation},
+                             parcel->data, (size_t)parcel->size, NULL, err)
+               : storage_put_file(cloud->google,
+                                  &(const struct storage_at){cloud->bucket, parcel->name,
+                                                             parcel->type, generation},
+                                  parcel->fd, parcel->from, parcel->size, &stop, NULL, err);
 }
 
 static int checksum(const struct parcel *parcel, uint32_t *ret_crc)

@@ -4,6 +4,7 @@
 #include "base/form.h"
 #include "base/log.h"
 #include "base/path.h"
+#include "base/str.h"
 #include "google/secret.h"
 #include "google/storage.h"
 #include "runner/spec/spec.h"
@@ -70,13 +71,10 @@ static int take_key(struct job *job, struct err *err)
     if (key.len == 0 || strlen(key.data) != key.len || !form_is_token(key.data))
         return err_set(err, ERR_CONFIG,
                        "CLOUD_API_KEY_SECRET holds no key: printable ASCII, one line");
-    char *copy = strdup(key.data);
-    if (!copy || redact_add(job->secrets, copy)) {
-        free(copy);
+    /* nobody else has seen the configuration yet */
+    if (redact_add(job->secrets, key.data) ||
+        str_replace(&job->config->anthropic_api_key, key.data))
         return err_sys(err, "CLOUD_API_KEY_SECRET");
-    }
-    free(job->config->anthropic_api_key);
-    job->config->anthropic_api_key = copy; /* nobody else has seen the configuration yet */
     return 0;
 }
 

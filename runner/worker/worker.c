@@ -81,16 +81,15 @@ static int adapt_config(struct job *job, struct err *err)
 {
     struct config *config = job->config;
     const char *name = getenv("CLOUD_RUN_JOB");
-    if (!config->cloudrun_job_name && name)
-        config->cloudrun_job_name = strdup(name);
-    free(config->state_dir);
-    free(config->claude_config_dir);
-    config->state_dir = strdup(job->state_dir);
-    config->claude_config_dir = path_join(job->state_dir, "no-login");
+    AUTO(str) char *no_login = path_join(job->state_dir, "no-login");
+    if (!no_login || str_replace(&config->state_dir, job->state_dir) ||
+        str_replace(&config->claude_config_dir, no_login) ||
+        (!config->cloudrun_job_name && name && str_replace(&config->cloudrun_job_name, name)))
+        return err_sys(err, "configuration");
     config->max_concurrent_tasks = 1;
     if (config->kill_grace_seconds > KILL_GRACE_S)
         config->kill_grace_seconds = KILL_GRACE_S;
-    return config->state_dir && config->claude_config_dir ? 0 : err_sys(err, "configuration");
+    return 0;
 }
 
 /* Where a login would be does not matter, and must not keep a container without HOME from starting:

@@ -349,3 +349,13 @@ void str_add_url(struct buf *out, const char *text, const char *keep)
             buf_addf(out, "%%%02X", (unsigned char)*text);
     }
 }
+
+int str_replace(char **to, const char *text)
+{
+    char *copy = strdup(text);
+    if (!copy)
+        return -1;
+    free(*to);
+    *to = copy;
+    return 0;
+}

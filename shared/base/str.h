@@ -58,4 +58,8 @@ void str_add_url(struct buf *out, const char *text, const char *keep);
 /* Appends text as the inside of a JSON string (no quotes), invalid UTF-8 replaced. */
 void str_add_json(struct buf *out, const char *text, size_t len);
 
+/* Puts a copy in the place of what *to owned (NULL for nothing). -1 when memory ran out; then *to
+ * is as it was. */
+int str_replace(char **to, const char *text);
+
 #endif

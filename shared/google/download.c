@@ -55,12 +55,12 @@ static int take_generation(struct download *d, const struct buf *head)
 
 static int take_range(struct download *d, int status, const struct buf *head)
 {
-    char text[96];
-    long long first;
+    char text[96], *end = text;
     d->skip = status == 200 ? d->at : 0; /* the whole object comes, asked or not */
     if (status == 206)
         d->misplaced = !net_header(head, "Content-Range", text, sizeof(text)) ||
-                       sscanf(text, "bytes %lld-", &first) != 1 || first != d->at;
+                       !str_starts(text, "bytes ") ||
+                       strtoll(text + strlen("bytes "), &end, 10) != d->at || *end != '-';
     return d->misplaced ? -1 : 0;
 }
 

@@ -39,8 +39,15 @@ static int take_bytes(const struct json *answer, const char *name, const char *c
                                                     : 0;
 }
 
-static int ask(struct google *google, const char *key, const char *verb, const char *field,
-               const char *crc_field, const void *data, size_t len, const char *aad,
+/* What is sent, under which names. */
+struct question {
+    const char *verb, *field, *crc_field;
+    const void *data;
+    size_t len;
+    const char *aad;
+};
+
+static int ask(struct google *google, const char *key, const struct question *q,
                struct json **ret_json, struct err *err)
 {
     AUTO(buf) struct buf path = BUF_INIT(PATH_MAX_BYTES);
@@ -50,13 +57,13 @@ static int ask(struct google *google, const char *key, const char *verb, const c
         return -1;
     buf_adds(&path, "/v1/");
     str_add_url(&path, key, "/");
-    buf_addf(&path, ":%s", verb);
+    buf_addf(&path, ":%s", q->verb);
     json_write(&w, &body);
     json_open_object(&w, NULL);
-    add_bytes(&w, field, crc_field, data, len);
-    if (aad && *aad)
-        add_bytes(&w, "additionalAuthenticatedData", "additionalAuthenticatedDataCrc32c", aad,
-                  strlen(aad));
+    add_bytes(&w, q->field, q->crc_field, q->data, q->len);
+    if (q->aad && *q->aad)
+        add_bytes(&w, "additionalAuthenticatedData", "additionalAuthenticatedDataCrc32c", q->aad,
+                  strlen(q->aad));
     json_close(&w);
     const struct google_call call = {.api = GOOGLE_KMS,
                                      .method = "POST",
@@ -81,8 +88,9 @@ int kms_encrypt(struct google *google, const char *key, const void *plain, size_
     AUTO(json) struct json *answer = NULL;
     if (plain_len > BYTES_MAX || (aad && strlen(aad) > BYTES_MAX))
         return err_set(err, ERR_TOO_LARGE, "Cloud KMS wraps %d bytes at most", BYTES_MAX);
-    if (ask(google, key, "encrypt", "plaintext", "plaintextCrc32c", plain, plain_len, aad, &answer,
-            err))
+    const struct question question = {"encrypt", "plaintext", "plaintextCrc32c",
+                                      plain,     plain_len,   aad};
+    if (ask(google, key, &question, &answer, err))
         return -1;
     if (!is_verified(answer, "verifiedPlaintextCrc32c") ||
         (aad && *aad && !is_verified(answer, "verifiedAdditionalAuthenticatedDataCrc32c")))
@@ -96,8 +104,9 @@ int kms_decrypt(struct google *google, const char *key, const void *sealed, size
     AUTO(json) struct json *answer = NULL;
     if (sealed_len > BYTES_MAX + 4096)
         return err_set(err, ERR_INVALID, "no text that Cloud KMS has wrapped is so long");
-    if (ask(google, key, "decrypt", "ciphertext", "ciphertextCrc32c", sealed, sealed_len, aad,
-            &answer, err))
+    const struct question question = {"decrypt", "ciphertext", "ciphertextCrc32c",
+                                      sealed,    sealed_len,   aad};
+    if (ask(google, key, &question, &answer, err))
         return -1;
     return take_bytes(answer, "plaintext", "plaintextCrc32c", out, err);
 }

@@ -107,10 +107,8 @@ int object_read(const struct json *json, struct storage_object *ret_object, stru
                        "Cloud Storage: an object without a name, generation or size");
     object.has_crc32c = crc && object_parse_crc(crc, strlen(crc), &object.crc32c);
     object.updated_ms = answer_time(json, "updated");
-    if (!(object.name = strdup(name)))
-        return err_sys(err, "an object's name");
     *ret_object = object;
-    return 0;
+    return str_replace(&ret_object->name, name) ? err_sys(err, "an object's name") : 0;
 }
 
 int object_read_answer(const struct wire_answer *answer, struct storage_object *ret_object,
@@ -212,19 +210,19 @@ static int put_headers(struct strlist *headers, const char *type, uint32_t crc, 
     return headers->failed ? err_set(err, ERR_TOO_LARGE, "headers") : 0;
 }
 
-int storage_put(struct google *google, const char *bucket, const char *name, const char *type,
-                const void *data, size_t len, int64_t generation, struct storage_object *ret_object,
-                struct err *err)
+int storage_put(struct google *google, const struct storage_at *at, const void *data, size_t len,
+                struct storage_object *ret_object, struct err *err)
 {
+    const char *bucket = at->bucket, *name = at->name;
     AUTO(buf) struct buf path = BUF_INIT(URL_MAX);
     AUTO(strlist) struct strlist headers = STRLIST_INIT;
     AUTO(wire_answer) struct wire_answer answer = {0};
     AUTO(storage_object) struct storage_object object = {0};
     uint32_t crc = google_crc32c(0, data, len);
     struct tries tries = {.retry = retry_begin(CALL_MS, NULL, NULL)};
-    if (object_check(bucket, name, err) || put_headers(&headers, type, crc, err))
+    if (object_check(bucket, name, err) || put_headers(&headers, at->type, crc, err))
         return -1;
-    object_add_upload_path(&path, bucket, name, "media", generation);
+    object_add_upload_path(&path, bucket, name, "media", at->generation);
     const struct wire wire = {.api = GOOGLE_STORAGE,
                               .method = "POST",
                               .path = buf_str(&path),
@@ -236,7 +234,8 @@ int storage_put(struct google *google, const char *bucket, const char *name, con
         return -1;
     if (wire_call(google, &wire, &tries, &answer, NULL, err))
         return err->code == ERR_MISMATCH && tries.unsure
-                   ? object_claim(google, bucket, name, generation, (int64_t)len, crc, ret_object)
+                   ? object_claim(google, bucket, name, at->generation, (int64_t)len, crc,
+                                  ret_object)
                    : -1;
     if (object_read_answer(&answer, &object, err) ||
         object_verify(google, bucket, &object, (int64_t)len, crc, err))
@@ -366,10 +365,11 @@ static int claim_composition(struct google *google, const char *bucket, const ch
     return object_claim(google, bucket, to, generation, size, crc, ret_object);
 }
 
-int storage_compose(struct google *google, const char *bucket, const char *const *names,
-                    size_t count, const char *to, const char *type, int64_t generation,
-                    struct storage_object *ret_object, struct err *err)
+int storage_compose(struct google *google, const struct storage_at *at, const char *const *names,
+                    size_t count, struct storage_object *ret_object, struct err *err)
 {
+    const char *bucket = at->bucket, *to = at->name;
+    const int64_t generation = at->generation;
     AUTO(buf) struct buf path = BUF_INIT(URL_MAX);
     AUTO(buf) struct buf body = BUF_INIT(BODY_MAX);
     AUTO(json) struct json *json = NULL;
@@ -380,7 +380,7 @@ int storage_compose(struct google *google, const char *bucket, const char *const
     object_add_path(&path, bucket, to);
     buf_adds(&path, "/compose");
     object_add_precondition(&path, "?", generation);
-    add_composition(&body, names, count, type);
+    add_composition(&body, names, count, at->type);
     if (call(google, "POST", &path, &body, &json, &answer, err))
         return err->code == ERR_MISMATCH && answer.unsure
                    ? claim_composition(google, bucket, names, count, to, generation, ret_object)

@@ -33,19 +33,25 @@ struct storage_stop {
     void *arg;
 };
 
+/* An object to be written: where, as what, and over which. */
+struct storage_at {
+    const char *bucket;
+    const char *name;
+    const char *type;   /* NULL: bytes */
+    int64_t generation; /* over this one only; or STORAGE_ABSENT, STORAGE_ANY */
+};
+
 /* Writes an object at once. With a generation (or STORAGE_ABSENT) only over that one, else
  * ERR_MISMATCH. A try whose answer was lost and that had been carried out counts as done.
  * ret_object may be NULL. */
-int storage_put(struct google *google, const char *bucket, const char *name, const char *type,
-                const void *data, size_t len, int64_t generation, struct storage_object *ret_object,
-                struct err *err);
+int storage_put(struct google *google, const struct storage_at *at, const void *data, size_t len,
+                struct storage_object *ret_object, struct err *err);
 
 /* Writes `size` bytes of an open file from its offset `from`, by a resumable upload: goes on where
  * it was cut off, flat in memory. */
-int storage_put_file(struct google *google, const char *bucket, const char *name, const char *type,
-                     int fd, int64_t from, int64_t size, int64_t generation,
-                     const struct storage_stop *stop, struct storage_object *ret_object,
-                     struct err *err);
+int storage_put_file(struct google *google, const struct storage_at *at, int fd, int64_t from,
+                     int64_t size, const struct storage_stop *stop,
+                     struct storage_object *ret_object, struct err *err);
 
 /* An upload whose size is not known before: add pieces, then end it. Nothing is there before the
  * end; abandoned by storage_upload_free(). */
@@ -92,9 +98,8 @@ int storage_list(struct google *google, const char *bucket, const struct storage
                  struct err *err);
 
 /* Puts up to 32 objects together into one. */
-int storage_compose(struct google *google, const char *bucket, const char *const *names,
-                    size_t count, const char *to, const char *type, int64_t generation,
-                    struct storage_object *ret_object, struct err *err);
+int storage_compose(struct google *google, const struct storage_at *at, const char *const *names,
+                    size_t count, struct storage_object *ret_object, struct err *err);
 
 /* 0 also when there is none. */
 int storage_delete(struct google *google, const char *bucket, const char *name, int64_t generation,

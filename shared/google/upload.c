@@ -304,33 +304,30 @@ static int finish(struct session *s, int64_t most, struct storage_object *ret_ob
 
 /* --- files ---------------------------------------------------------------------------------- */
 
-static int put_small(struct google *google, const char *bucket, const char *name, const char *type,
-                     int fd, int64_t from, int64_t size, int64_t generation,
-                     struct storage_object *ret_object, struct err *err)
+static int put_small(struct google *google, const struct storage_at *at, int fd, int64_t from,
+                     int64_t size, struct storage_object *ret_object, struct err *err)
 {
     AUTO(buf) struct buf data = BUF_INIT(PUT_AT_ONCE_MAX);
     char *to = buf_room(&data, (size_t)size);
     ssize_t n = to ? fd_pread_full(fd, to, (size_t)size, (off_t)from) : -1;
     if (n < 0)
-        return err_sys(err, "reading what is to be stored as '%.80s'", name);
+        return err_sys(err, "reading what is to be stored as '%.80s'", at->name);
     if (n < size)
         return err_set(err, ERR_INVALID, "the file that is to be '%.80s' is shorter than it was",
-                       name);
+                       at->name);
     buf_grew(&data, (size_t)size);
-    return storage_put(google, bucket, name, type, buf_str(&data), (size_t)size, generation,
-                       ret_object, err);
+    return storage_put(google, at, buf_str(&data), (size_t)size, ret_object, err);
 }
 
-int storage_put_file(struct google *google, const char *bucket, const char *name, const char *type,
-                     int fd, int64_t from, int64_t size, int64_t generation,
-                     const struct storage_stop *stop, struct storage_object *ret_object,
-                     struct err *err)
+int storage_put_file(struct google *google, const struct storage_at *at, int fd, int64_t from,
+                     int64_t size, const struct storage_stop *stop,
+                     struct storage_object *ret_object, struct err *err)
 {
-    if (object_check(bucket, name, err))
+    if (object_check(at->bucket, at->name, err))
         return -1;
     if (size <= PUT_AT_ONCE_MAX)
-        return put_small(google, bucket, name, type, fd, from, size, generation, ret_object, err);
-    struct session s = session_make(google, bucket, name, type, generation);
+        return put_small(google, at, fd, from, size, ret_object, err);
+    struct session s = session_make(google, at->bucket, at->name, at->type, at->generation);
     s.fd = fd;
     s.file_from = from;
     s.total = size;
@@ -438,8 +435,9 @@ int storage_upload_end(struct storage_upload *upload, struct storage_object *ret
         return -1;
     }
     if (!s->path) /* it all fits */
-        return storage_put(s->google, s->bucket, s->name, s->type, buf_str(&upload->held),
-                           upload->held.len, s->generation, ret_object, err);
+        return storage_put(s->google,
+                           &(const struct storage_at){s->bucket, s->name, s->type, s->generation},
+                           buf_str(&upload->held), upload->held.len, ret_object, err);
     s->total = s->held_at + (int64_t)upload->held.len;
     retry_renew(&s->tries.retry, STALL_MS);
     return finish(s, UPLOAD_PIECE, ret_object, err);

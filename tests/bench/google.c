@@ -276,7 +276,8 @@ static void put(const char *port, const char *file, int64_t bytes)
     int fd = open(file, O_RDONLY | O_CLOEXEC);
     long before = peak_kib();
     int64_t began = clock_mono_us();
-    int rc = storage_put_file(google, "b", "o", NULL, fd, 0, bytes, STORAGE_ANY, NULL, NULL, &err);
+    int rc = storage_put_file(google, &(const struct storage_at){"b", "o", NULL, STORAGE_ANY}, fd,
+                              0, bytes, NULL, NULL, &err);
     report(rc, &err, began, before);
     close(fd);
     google_free(google);

@@ -58,13 +58,16 @@ static int put_and_get(struct world *w, struct err *err)
     AUTO(storage_object) struct storage_object object = {0};
     AUTO(buf) struct buf out = BUF_INIT(1000);
     int64_t generation = 0;
-    if (storage_put(w->google, w->bucket, "a/\xc3\xa4 b?", "text/plain", "hello", 5, STORAGE_ABSENT,
-                    &object, err) ||
+    if (storage_put(
+            w->google,
+            &(const struct storage_at){w->bucket, "a/\xc3\xa4 b?", "text/plain", STORAGE_ABSENT},
+            "hello", 5, &object, err) ||
         storage_get(w->google, w->bucket, "a/\xc3\xa4 b?", &out, &generation, err))
         return -1;
     CHECK(strcmp(buf_str(&out), "hello") == 0 && generation == object.generation);
-    CHECK(storage_put(w->google, w->bucket, "a/\xc3\xa4 b?", NULL, "x", 1, STORAGE_ABSENT, NULL,
-                      err) == -1 &&
+    CHECK(storage_put(w->google,
+                      &(const struct storage_at){w->bucket, "a/\xc3\xa4 b?", NULL, STORAGE_ABSENT},
+                      "x", 1, NULL, err) == -1 &&
           err->code == ERR_MISMATCH);
     return storage_delete(w->google, w->bucket, "a/\xc3\xa4 b?", generation, err) ||
                    storage_delete(w->google, w->bucket, "a/\xc3\xa4 b?", generation, err)
@@ -75,7 +78,8 @@ static int put_and_get(struct world *w, struct err *err)
 static int put_once(struct world *w, struct err *err)
 {
     AUTO(buf) struct buf out = BUF_INIT(1000);
-    if (storage_put(w->google, w->bucket, "once", NULL, "hello", 5, STORAGE_ABSENT, NULL, err) ||
+    if (storage_put(w->google, &(const struct storage_at){w->bucket, "once", NULL, STORAGE_ABSENT},
+                    "hello", 5, NULL, err) ||
         storage_get(w->google, w->bucket, "once", &out, NULL, err))
         return -1;
     CHECK(strcmp(buf_str(&out), "hello") == 0);
@@ -96,7 +100,8 @@ static int list_pages(struct world *w, struct err *err)
     int count = 0;
     for (int i = 6; i >= 0; i--) {
         snprintf(name, sizeof(name), "list/%03d", i);
-        if (storage_put(w->google, w->bucket, name, NULL, name, 3, STORAGE_ANY, NULL, err))
+        if (storage_put(w->google, &(const struct storage_at){w->bucket, name, NULL, STORAGE_ANY},
+                        name, 3, NULL, err))
             return -1;
     }
     if (storage_list(w->google, w->bucket, &(struct storage_list){.prefix = "list/"}, count_name,
@@ -138,15 +143,18 @@ static int read_large(struct world *w, size_t from, int64_t len, struct err *err
 
 static int upload_file(struct world *w, struct err *err)
 {
-    return storage_put_file(w->google, w->bucket, "large", "x/y", w->fd, 0, (int64_t)LARGE,
-                            STORAGE_ANY, NULL, NULL, err);
+    return storage_put_file(w->google,
+                            &(const struct storage_at){w->bucket, "large", "x/y", STORAGE_ANY},
+                            w->fd, 0, (int64_t)LARGE, NULL, NULL, err);
 }
 
 static int upload_file_once(struct world *w, struct err *err)
 {
     return storage_delete(w->google, w->bucket, "large", STORAGE_ANY, err) ||
-                   storage_put_file(w->google, w->bucket, "large", "x/y", w->fd, 0, (int64_t)LARGE,
-                                    STORAGE_ABSENT, NULL, NULL, err)
+                   storage_put_file(
+                       w->google,
+                       &(const struct storage_at){w->bucket, "large", "x/y", STORAGE_ABSENT}, w->fd,
+                       0, (int64_t)LARGE, NULL, NULL, err)
                ? -1
                : 0;
 }
@@ -180,8 +188,9 @@ static int compose(struct world *w, struct err *err)
     AUTO(buf) struct buf out = BUF_INIT(1000);
     AUTO(storage_object) struct storage_object object = {0};
     if (storage_delete(w->google, w->bucket, "composed", STORAGE_ANY, err) ||
-        storage_compose(w->google, w->bucket, names, 2, "composed", NULL, STORAGE_ABSENT, &object,
-                        err) ||
+        storage_compose(w->google,
+                        &(const struct storage_at){w->bucket, "composed", NULL, STORAGE_ABSENT},
+                        names, 2, &object, err) ||
         storage_get(w->google, w->bucket, "composed", &out, NULL, err))
         return -1;
     CHECK(strcmp(buf_str(&out), "lislis") == 0 && object.size == 6);

@@ -38,8 +38,10 @@ static int put(const struct cloud *cloud, const char *id, const struct buf *seal
 {
     char name[SESSION_NAME_SIZE];
     session_name(id, SESSION_PAYLOAD, name);
-    return storage_put(cloud->google, cloud->bucket, name, "application/octet-stream", sealed->data,
-                       sealed->len, STORAGE_ANY, NULL, err);
+    return storage_put(
+        cloud->google,
+        &(const struct storage_at){cloud->bucket, name, "application/octet-stream", STORAGE_ANY},
+        sealed->data, sealed->len, NULL, err);
 }
 
 static int send_task(const struct config *config, char **argv, struct err *err)

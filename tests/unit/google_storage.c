@@ -72,8 +72,9 @@ static void what_is_put_can_be_read_listed_and_deleted(void **state)
     int64_t generation = 0;
     AUTO(buf) struct buf out = BUF_INIT(1024);
     AUTO(storage_object) struct storage_object object = {0};
-    if (storage_put(w->google, "b", "a/b c?", "text/plain", "hello", 5, STORAGE_ABSENT, &object,
-                    &err))
+    if (storage_put(w->google,
+                    &(const struct storage_at){"b", "a/b c?", "text/plain", STORAGE_ABSENT},
+                    "hello", 5, &object, &err))
         fail_msg("%s", err.msg);
     assert_string_equal(object.name, "a/b c?");
     assert_int_equal(object.size, 5);
@@ -150,8 +151,8 @@ static void a_file_of_any_size_is_stored_from_its_offset_on(void **state)
     for (size_t i = 0; i < COUNT_OF(sizes); i++) {
         struct err err = ERR_INIT;
         AUTO(storage_object) struct storage_object object = {0};
-        if (storage_put_file(w->google, "b", "file", "x/y", fd, 13, (int64_t)sizes[i], STORAGE_ANY,
-                             NULL, &object, &err))
+        if (storage_put_file(w->google, &(const struct storage_at){"b", "file", "x/y", STORAGE_ANY},
+                             fd, 13, (int64_t)sizes[i], NULL, &object, &err))
             fail_msg("%zu: %s", sizes[i], err.msg);
         assert_int_equal(object.size, sizes[i]);
         assert_stored(w, "file", bytes + 13, sizes[i]);
@@ -179,14 +180,17 @@ static void a_put_whose_answer_was_lost_counts_once(void **state)
     struct err err = ERR_INIT;
     AUTO(storage_object) struct storage_object object = {0};
     fault(w, PEER_LOSE, "uploadType=media", 0);
-    if (storage_put(w->google, "b", "o", NULL, "hello", 5, STORAGE_ABSENT, &object, &err))
+    if (storage_put(w->google, &(const struct storage_at){"b", "o", NULL, STORAGE_ABSENT}, "hello",
+                    5, &object, &err))
         fail_msg("%s", err.msg);
     assert_int_equal(google_peer_count(w->peer, "uploadType=media"), 2);
     assert_int_equal(object.size, 5);
     assert_stored(w, "o", "hello", 5);
     fault(w, PEER_LOSE, "uploadType=media", 0);
-    assert_int_equal(
-        storage_put(w->google, "b", "o", NULL, "other", 5, object.generation, NULL, &err), 0);
+    assert_int_equal(storage_put(w->google,
+                                 &(const struct storage_at){"b", "o", NULL, object.generation},
+                                 "other", 5, NULL, &err),
+                     0);
     assert_stored(w, "o", "other", 5);
 }
 
@@ -195,18 +199,26 @@ static void a_put_over_another_generation_is_refused(void **state)
     struct world *w = *state;
     struct err err = ERR_INIT;
     google_peer_put(w->peer, "o", "theirs", 6);
-    assert_int_equal(storage_put(w->google, "b", "o", NULL, "ours", 4, STORAGE_ABSENT, NULL, &err),
+    assert_int_equal(storage_put(w->google,
+                                 &(const struct storage_at){"b", "o", NULL, STORAGE_ABSENT}, "ours",
+                                 4, NULL, &err),
                      -1);
     assert_int_equal(err.code, ERR_MISMATCH);
     assert_string_equal(err.msg, "Cloud Storage: HTTP 412 (conditionNotMet): it is so");
     /* nor is somebody else's object taken for ours when an answer is lost */
     fault(w, PEER_LOSE, "uploadType=media", 0);
-    assert_int_equal(storage_put(w->google, "b", "o", NULL, "ours", 4, 7, NULL, &err), -1);
+    assert_int_equal(storage_put(w->google, &(const struct storage_at){"b", "o", NULL, 7}, "ours",
+                                 4, NULL, &err),
+                     -1);
     assert_int_equal(err.code, ERR_MISMATCH);
     /* and bytes that were there before are not what this put has made */
     fault(w, PEER_LOSE, "uploadType=media", 0);
-    assert_int_equal(storage_put(w->google, "b", "o", NULL, "ours", 4, 1001, NULL, &err), 0);
-    assert_int_equal(storage_put(w->google, "b", "o", NULL, "theirs", 6, 1001, NULL, &err), -1);
+    assert_int_equal(storage_put(w->google, &(const struct storage_at){"b", "o", NULL, 1001},
+                                 "ours", 4, NULL, &err),
+                     0);
+    assert_int_equal(storage_put(w->google, &(const struct storage_at){"b", "o", NULL, 1001},
+                                 "theirs", 6, NULL, &err),
+                     -1);
     assert_stored(w, "o", "ours", 4);
 }
 
@@ -217,7 +229,8 @@ static void a_put_is_tried_again_on_what_passes(void **state)
     for (size_t i = 0; i < COUNT_OF(statuses); i++) {
         struct err err = ERR_INIT;
         answer(w, "uploadType=media", statuses[i], NULL);
-        if (storage_put(w->google, "b", "o", NULL, "hello", 5, STORAGE_ANY, NULL, &err))
+        if (storage_put(w->google, &(const struct storage_at){"b", "o", NULL, STORAGE_ANY}, "hello",
+                        5, NULL, &err))
             fail_msg("%d: %s", statuses[i], err.msg);
     }
     assert_int_equal(google_peer_count(w->peer, "uploadType=media"), 2 * COUNT_OF(statuses));
@@ -229,7 +242,8 @@ static void what_arrives_changed_is_deleted_and_reported(void **state)
     struct world *w = *state;
     struct err err = ERR_INIT;
     fault(w, PEER_SPOIL, "uploadType=media", 0);
-    assert_int_equal(storage_put(w->google, "b", "o", NULL, "hello", 5, STORAGE_ANY, NULL, &err),
+    assert_int_equal(storage_put(w->google, &(const struct storage_at){"b", "o", NULL, STORAGE_ANY},
+                                 "hello", 5, NULL, &err),
                      -1);
     assert_int_equal(err.code, ERR_UPSTREAM);
     assert_non_null(strstr(err.msg, "arrived changed"));
@@ -242,8 +256,8 @@ static int put_file(struct world *w, const char *bytes, size_t len, int64_t gene
                     struct err *err)
 {
     int fd = write_file(bytes, len);
-    int rc = storage_put_file(w->google, "b", "file", "x/y", fd, 0, (int64_t)len, generation, NULL,
-                              NULL, err);
+    int rc = storage_put_file(w->google, &(const struct storage_at){"b", "file", "x/y", generation},
+                              fd, 0, (int64_t)len, NULL, NULL, err);
     close(fd);
     return rc;
 }
@@ -389,15 +403,17 @@ static void a_file_that_became_shorter_is_refused(void **state)
     int fd = write_file(bytes, 2 * MEBI);
     static const int64_t sizes[] = {1000, 2 * MEBI};
     for (size_t i = 0; i < COUNT_OF(sizes); i++) {
-        assert_int_equal(storage_put_file(w->google, "b", "file", NULL, fd, 2 * MEBI - 500,
-                                          sizes[i], STORAGE_ANY, NULL, NULL, &err),
-                         -1);
+        assert_int_equal(
+            storage_put_file(w->google, &(const struct storage_at){"b", "file", NULL, STORAGE_ANY},
+                             fd, 2 * MEBI - 500, sizes[i], NULL, NULL, &err),
+            -1);
         assert_int_equal(err.code, ERR_INVALID);
         assert_non_null(strstr(err.msg, "shorter"));
     }
     close(fd);
-    assert_int_equal(storage_put_file(w->google, "b", "file", NULL, -1, 0, 2 * MEBI, STORAGE_ANY,
-                                      NULL, NULL, &err),
+    assert_int_equal(storage_put_file(w->google,
+                                      &(const struct storage_at){"b", "file", NULL, STORAGE_ANY},
+                                      -1, 0, 2 * MEBI, NULL, NULL, &err),
                      -1);
     assert_int_equal(err.sys, EBADF);
 }
@@ -422,9 +438,10 @@ static void an_upload_and_a_download_stop_when_they_are_asked_to(void **state)
     for (size_t i = 0; i < COUNT_OF(stages); i++) {
         struct err err = ERR_INIT;
         fault(w, PEER_SILENT, stages[i], 0);
-        assert_int_equal(storage_put_file(w->google, "b", "file", NULL, fd, 0, 2 * MEBI,
-                                          STORAGE_ANY, &stop, NULL, &err),
-                         -1);
+        assert_int_equal(
+            storage_put_file(w->google, &(const struct storage_at){"b", "file", NULL, STORAGE_ANY},
+                             fd, 0, 2 * MEBI, &stop, NULL, &err),
+            -1);
     }
     struct err err = ERR_INIT;
     fault(w, PEER_SILENT, "alt=media", 0);
@@ -647,19 +664,29 @@ static void objects_are_put_together_in_order(void **state)
     google_peer_put(w->peer, "a", "first ", 6);
     google_peer_put(w->peer, "b", "second ", 7);
     google_peer_put(w->peer, "c", "", 0);
-    if (storage_compose(w->google, "b", names, 4, "all", "x/y", STORAGE_ABSENT, &object, &err))
+    if (storage_compose(w->google, &(const struct storage_at){"b", "all", "x/y", STORAGE_ABSENT},
+                        names, 4, &object, &err))
         fail_msg("%s", err.msg);
     assert_stored(w, "all", "first second first ", 19);
-    assert_int_equal(storage_compose(w->google, "b", names, 4, "all", NULL, 5, NULL, &err), -1);
+    assert_int_equal(storage_compose(w->google, &(const struct storage_at){"b", "all", NULL, 5},
+                                     names, 4, NULL, &err),
+                     -1);
     assert_int_equal(err.code, ERR_MISMATCH);
     fault(w, PEER_LOSE, "/compose", 0);
-    if (storage_compose(w->google, "b", names, 3, "all", NULL, object.generation, NULL, &err))
+    if (storage_compose(w->google, &(const struct storage_at){"b", "all", NULL, object.generation},
+                        names, 3, NULL, &err))
         fail_msg("%s", err.msg);
     assert_stored(w, "all", "first second ", 13);
-    assert_int_equal(storage_compose(w->google, "b", names, 0, "all", NULL, 5, NULL, &err), -1);
-    assert_int_equal(storage_compose(w->google, "b", names, 33, "all", NULL, 5, NULL, &err), -1);
+    assert_int_equal(storage_compose(w->google, &(const struct storage_at){"b", "all", NULL, 5},
+                                     names, 0, NULL, &err),
+                     -1);
+    assert_int_equal(storage_compose(w->google, &(const struct storage_at){"b", "all", NULL, 5},
+                                     names, 33, NULL, &err),
+                     -1);
     assert_int_equal(err.code, ERR_INVALID);
-    assert_int_equal(storage_compose(w->google, "b", names, 2, "a", NULL, STORAGE_ANY, NULL, &err),
+    assert_int_equal(storage_compose(w->google,
+                                     &(const struct storage_at){"b", "a", NULL, STORAGE_ANY}, names,
+                                     2, NULL, &err),
                      -1);
     assert_int_equal(err.code, ERR_INVALID);
     assert_stored(w, "a", "first ", 6);
@@ -700,10 +727,15 @@ static void names_that_nothing_can_have_are_refused_here(void **state)
             err.code != ERR_INVALID)
             fail_msg("bucket '%s'", buckets[i]);
     assert_int_equal(google_peer_count(w->peer, ""), 0);
+    assert_int_equal(storage_put(w->google,
+                                 &(const struct storage_at){"b", longest + 1, NULL, STORAGE_ANY},
+                                 "x", 1, NULL, &err),
+                     0);
     assert_int_equal(
-        storage_put(w->google, "b", longest + 1, NULL, "x", 1, STORAGE_ANY, NULL, &err), 0);
-    assert_int_equal(
-        storage_put(w->google, "b", "a/../b%2F\xc3\xa4", NULL, "x", 1, STORAGE_ANY, NULL, &err), 0);
+        storage_put(w->google,
+                    &(const struct storage_at){"b", "a/../b%2F\xc3\xa4", NULL, STORAGE_ANY}, "x", 1,
+                    NULL, &err),
+        0);
     assert_stored(w, "a/../b%2F\xc3\xa4", "x", 1);
 }
 

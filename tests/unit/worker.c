@@ -74,30 +74,26 @@ static int put_locked(const char *name, const void *data, size_t len, int64_t ge
     return trouble == LOSE_ANSWER ? err_set(err, ERR_TIMEOUT, "no answer") : 0;
 }
 
-int storage_put(struct google *google, const char *where, const char *name, const char *type,
-                const void *data, size_t len, int64_t generation, struct storage_object *ret_object,
-                struct err *err)
+int storage_put(struct google *google, const struct storage_at *at, const void *data, size_t len,
+                struct storage_object *ret_object, struct err *err)
 {
     (void)google;
-    (void)where;
-    (void)type;
     (void)ret_object;
     pthread_mutex_lock(&bucket.lock);
-    int rc = put_locked(name, data, len, generation, err);
+    int rc = put_locked(at->name, data, len, at->generation, err);
     pthread_mutex_unlock(&bucket.lock);
     return rc;
 }
 
-int storage_put_file(struct google *google, const char *where, const char *name, const char *type,
-                     int fd, int64_t from, int64_t size, int64_t generation,
-                     const struct storage_stop *stop, struct storage_object *ret_object,
-                     struct err *err)
+int storage_put_file(struct google *google, const struct storage_at *at, int fd, int64_t from,
+                     int64_t size, const struct storage_stop *stop,
+                     struct storage_object *ret_object, struct err *err)
 {
     (void)stop;
     AUTO(str) char *data = malloc((size_t)size + 1);
     if (fd_pread_full(fd, data, (size_t)size, from) != size)
         return err_set(err, ERR_INTERNAL, "short");
-    return storage_put(google, where, name, type, data, (size_t)size, generation, ret_object, err);
+    return storage_put(google, at, data, (size_t)size, ret_object, err);
 }
 
 int storage_stat(struct google *google, const char *where, const char *name,
@@ -313,7 +309,9 @@ static void what_others_have_put_there_loses_the_job(void **state)
     struct err err;
     char name[SESSION_NAME_SIZE];
     session_events_name("t", 0, name);
-    OK(storage_put(NULL, "b", name, "", "theirs", 6, STORAGE_ANY, NULL, &err) == 0, &err);
+    OK(storage_put(NULL, &(const struct storage_at){"b", name, "", STORAGE_ANY}, "theirs", 6, NULL,
+                   &err) == 0,
+       &err);
     say(10);
     EVENTUALLY(10000, job_is_lost(&job));
     say(SESSION_CHUNK_BYTES);
@@ -330,7 +328,8 @@ static void it_is_not_the_length_alone_that_makes_a_piece_ours(void **state)
     char name[SESSION_NAME_SIZE];
     static const char theirs[] = "id: 0\ndata: \"yyyyyyyyyy\"\n\n";
     session_events_name("t", 0, name);
-    OK(storage_put(NULL, "b", name, "", theirs, sizeof(theirs) - 1, STORAGE_ANY, NULL, &err) == 0,
+    OK(storage_put(NULL, &(const struct storage_at){"b", name, "", STORAGE_ANY}, theirs,
+                   sizeof(theirs) - 1, NULL, &err) == 0,
        &err);
     say(10);
     assert_int_equal(events_size(events), sizeof(theirs) - 1);
