@@ -13,7 +13,7 @@
 
 /* --- the victim ---------------------------------------------------------------------------- */
 
-static int steps, last_step; /* 0: counting has not begun */
+static _Atomic int steps, last_step; /* 0: counting has not begun */
 
 static void step(void)
 {
