@@ -4,6 +4,7 @@
 #include "base/path.h"
 #include "runner/oauth/breaker.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pwd.h>
@@ -160,6 +161,8 @@ static int probe_launch(struct core *core, const struct config *config, struct e
     const int stdio[3] = {null, null, null};
     if (!plan || null < 0 || !(plan->cwd = path_join(config->state_dir, "run")))
         return err_sys(err, "probe");
+    if (path_make_dirs(plan->cwd, 0711, err))
+        return -1;
     strlist_add(&plan->argv, "/bin/true");
     plan->uid = core->claude.uid;
     plan->gid = core->claude.gid;
@@ -179,6 +182,33 @@ static int probe_launch(struct core *core, const struct config *config, struct e
                    plan->argv.items[0], status);
 }
 
+static void *probe(void *arg)
+{
+    struct core *core = arg;
+    const struct config *config = atomic_load(&core->config);
+    core->probe.rc =
+        repos_probe(core->repos, &core->probe.err) || probe_launch(core, config, &core->probe.err);
+    return NULL;
+}
+
+static int begin_probe(struct core *core, struct err *err)
+{
+    errno = pthread_create(&core->probe.thread, NULL, probe, core);
+    core->probe.running = errno == 0;
+    return core->probe.running ? 0 : err_sys(err, "cannot start a thread");
+}
+
+static int end_probe(struct core *core, struct err *err)
+{
+    if (!core->probe.running)
+        return 0;
+    pthread_join(core->probe.thread, NULL);
+    core->probe.running = false;
+    if (core->probe.rc)
+        *err = core->probe.err;
+    return core->probe.rc ? -1 : 0;
+}
+
 int core_build(struct core *core, const struct config *config, struct err *err)
 {
     core->begun = true;
@@ -187,7 +217,7 @@ int core_build(struct core *core, const struct config *config, struct err *err)
     core->launcher = launcher_start(err); /* first: a small process makes quick children */
     if (!core->launcher || find_user(config, &core->claude, err) || open_state(core, config, err))
         return -1;
-    return build_account(core, err) || build_repos(core, config, err) ||
+    return build_repos(core, config, err) || begin_probe(core, err) || build_account(core, err) ||
                    build_engine(core, config, err)
                ? -1
                : 0;
@@ -198,9 +228,7 @@ int core_start(struct core *core, struct err *err)
     if (keeper_start(core->keeper, err))
         return -1;
     look_at_login(core); /* before the first task starts */
-    return engine_start(core->engine, err) || probe_launch(core, atomic_load(&core->config), err)
-               ? -1
-               : 0;
+    return end_probe(core, err) || engine_start(core->engine, err) ? -1 : 0;
 }
 
 void core_reconfigure(struct core *core, const struct config *config)
@@ -213,7 +241,9 @@ void core_reconfigure(struct core *core, const struct config *config)
 
 void core_stop(struct core *core)
 {
+    struct err ignored;
     launcher_stop(core->launcher);
+    end_probe(core, &ignored);
 }
 
 bool core_settle(struct core *core)

@@ -6,7 +6,7 @@
  *     store ────┤          ├── claude ── engine
  *     breaker ─ keeper ─ proxy
  *
- * Threads: built and taken apart by one.
+ * Threads: built and taken apart by one; a thread of its own tries the launcher meanwhile.
  */
 #ifndef CORE_CORE_H
 #define CORE_CORE_H
@@ -15,6 +15,7 @@
 #include "runner/claude/claude.h"
 #include "runner/config/config.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
@@ -32,10 +33,17 @@ struct core {
     struct engine *engine;
     struct claude claude;
     struct task_kind kinds[2];
+    struct { /* what takes a moment to find out, while the rest is built */
+        pthread_t thread;
+        bool running;
+        int rc;
+        struct err err;
+    } probe;
 };
 
-/* Builds all parts; none does anything yet. `core` is zeroed before, but for `secrets`; it is to be
- * stopped and freed also after a failure, and may be when it was never built. */
+/* Builds all parts; none does anything yet, but for programs that show whether tasks could. `core`
+ * is zeroed before, but for `secrets`; it is to be stopped and freed also after a failure, and may
+ * be when it was never built. */
 int core_build(struct core *core, const struct config *config, struct err *err);
 
 /* Begins: watches the login, tries whether a task's user can run anything, starts tasks. */

@@ -28,7 +28,7 @@ static int make_places(struct repos *repos, struct err *err)
     return file_replace(forges, remote_forge_keys, strlen(remote_forge_keys), 0644, err);
 }
 
-static int choose_method(struct repos *repos, struct err *err)
+int repos_probe(struct repos *repos, struct err *err)
 {
     static const char *const names[] = {"auto", "overlay", "reflink", "copy"};
     enum { AUTO_METHOD, OVERLAY, REFLINK, COPY };
@@ -58,10 +58,6 @@ struct repos *repos_new(const struct repos_config *config, struct err *err)
         return NULL;
     }
     repos_sweep(repos);
-    if (choose_method(repos, err)) {
-        repos_free(repos);
-        return NULL;
-    }
     return repos;
 }
 

@@ -42,8 +42,10 @@ struct repos_config {
     gid_t gid;
 };
 
-/* ERR_INVALID when the host can't give what WORKSPACES asks for. */
 struct repos *repos_new(const struct repos_config *config, struct err *err);
+/* Finds out how this host can make workspaces, by making some: once, before anybody wants one.
+ * ERR_INVALID when it can't as WORKSPACES asks. */
+int repos_probe(struct repos *repos, struct err *err);
 void repos_free(struct repos *repos);
 
 /* "overlay", "reflink" or "copy". */

@@ -197,7 +197,8 @@ int store_list(struct store *store, const struct store_filter *filter,
         " AND (?2 IS NULL OR kind=?2) AND (?3=0 OR seq<?3) AND seq>?4" WITH_WEBHOOK
         " ORDER BY seq LIMIT ?5";
     static const char active[] =
-        "SELECT " RECORD_COLUMNS " FROM tasks WHERE state<4 AND (?1 >> state) & 1"
+        "SELECT " RECORD_COLUMNS
+        " FROM tasks INDEXED BY tasks_by_state WHERE state<4 AND (?1 >> state) & 1"
         " AND (?2 IS NULL OR kind=?2) AND (?3=0 OR seq<?3) AND seq>?4" WITH_WEBHOOK
         " ORDER BY seq LIMIT ?5";
     const unsigned all_active = (1u << TASK_COMPLETED) - 1;

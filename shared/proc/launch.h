@@ -44,13 +44,14 @@ const char *proc_walls_name(enum proc_walls walls);
 struct launcher;
 struct child;
 
-/* Spawns the launcher from this program's own file. */
+/* Spawns the launcher from this program's own file, and does not wait for it to be ready: the first
+ * who needs it does. */
 struct launcher *launcher_start(struct err *err);
 /* Kills whatever it has started. What still calls launcher_spawn() gets ERR_BUSY from now on. */
 void launcher_stop(struct launcher *launcher);
 /* Stops it; after the last child_free(). */
 void launcher_free(struct launcher *launcher);
-enum proc_walls launcher_walls(const struct launcher *launcher);
+enum proc_walls launcher_walls(struct launcher *launcher);
 
 /* Starts a program; returns once it has been executed (or could not be). `stdio` stay the
  * caller's. A launcher that died is started again. */

@@ -31,7 +31,8 @@ struct launcher {
     int socket;
     pid_t pid;
     bool stopped;
-    _Atomic int walls; /* read without the lock, as what follows */
+    _Atomic bool greeted; /* it has said hello; read without the lock, as what follows */
+    _Atomic int walls;
     struct launcher_numbers numbers;
 };
 
@@ -124,10 +125,22 @@ static int wait_wire(int fd, struct wire *wire, int timeout_ms)
     return recv(fd, wire, sizeof(*wire), MSG_DONTWAIT) == (ssize_t)sizeof(*wire) ? 1 : 0;
 }
 
+/* The launcher's first word says what it can give. Nobody waits for it before he needs it. */
+static int greet_locked(struct launcher *launcher, struct err *err)
+{
+    struct wire hello;
+    if (launcher->greeted)
+        return 0;
+    if (wait_wire(launcher->socket, &hello, ANSWER_MS) != 1 || hello.type != WIRE_HELLO)
+        return err_set(err, ERR_INTERNAL, "the launcher did not start");
+    launcher->walls = hello.value;
+    launcher->greeted = true;
+    return 0;
+}
+
 static int start_locked(struct launcher *launcher, struct err *err)
 {
     int ends[2];
-    struct wire hello;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
         return err_sys(err, "cannot make the launcher's socket");
     AUTO(fd) int remote = ends[1];
@@ -140,13 +153,8 @@ static int start_locked(struct launcher *launcher, struct err *err)
         fd_close(&remote);
         remote = moved;
     }
-    if (spawn_launcher(remote, &launcher->pid, err))
-        return -1;
-    fd_close(&remote);
-    if (wait_wire(launcher->socket, &hello, ANSWER_MS) != 1 || hello.type != WIRE_HELLO)
-        return err_set(err, ERR_INTERNAL, "the launcher did not start");
-    launcher->walls = hello.value;
-    return 0;
+    launcher->greeted = false;
+    return spawn_launcher(remote, &launcher->pid, err);
 }
 
 /* A dead launcher leaves us, the last sub-reaper, its inits to reap; without namespaces also what
@@ -208,8 +216,15 @@ void launcher_free(struct launcher *launcher)
     free(launcher);
 }
 
-enum proc_walls launcher_walls(const struct launcher *launcher)
+enum proc_walls launcher_walls(struct launcher *launcher)
 {
+    struct err ignored;
+    if (!launcher->greeted) {
+        pthread_mutex_lock(&launcher->lock);
+        if (launcher->socket >= 0)
+            greet_locked(launcher, &ignored);
+        pthread_mutex_unlock(&launcher->lock);
+    }
     return (enum proc_walls)launcher->walls;
 }
 
@@ -259,7 +274,7 @@ static void bury_launcher(struct launcher *launcher)
 static int replace_locked(struct launcher *launcher, struct err *err)
 {
     end_locked(launcher);
-    if (start_locked(launcher, err) == 0)
+    if (start_locked(launcher, err) == 0 && greet_locked(launcher, err) == 0)
         return 0;
     end_locked(launcher);
     return -1;
@@ -269,6 +284,8 @@ static int replace_locked(struct launcher *launcher, struct err *err)
 static int request(struct launcher *launcher, const int fds[WIRE_FDS], struct err *err)
 {
     pthread_mutex_lock(&launcher->lock);
+    if (launcher->socket >= 0 && greet_locked(launcher, err))
+        end_locked(launcher);
     int rc = launcher->socket >= 0 ? send_request(launcher->socket, fds) : -1;
     if (launcher->stopped) {
         err_set(err, ERR_BUSY, "the launcher has been stopped");
