@@ -74,20 +74,39 @@ int buf_addc(struct buf *buf, char c)
     return buf_add(buf, &c, 1);
 }
 
+/* Printed where it goes; once more only where the room there was too small. */
 int buf_addv(struct buf *buf, const char *fmt, va_list ap)
 {
     va_list again;
     va_copy(again, ap);
-    int n = vsnprintf(NULL, 0, fmt, ap);
+    size_t room = buf->failed ? 0 : buf->cap - buf->len;
+    int n = vsnprintf(room > 0 ? buf->data + buf->len : NULL, room, fmt, ap);
     char *to = n < 0 ? NULL : buf_room(buf, (size_t)n);
     if (to) {
-        vsnprintf(to, (size_t)n + 1, fmt, again);
+        if ((size_t)n >= room)
+            vsnprintf(to, (size_t)n + 1, fmt, again);
         buf_grew(buf, (size_t)n);
     } else {
         buf->failed = true;
+        if (room > 0)
+            buf->data[buf->len] = '\0';
     }
     va_end(again);
     return to ? 0 : -1;
+}
+
+int buf_addi(struct buf *buf, int64_t value)
+{
+    char text[20];
+    char *p = text + sizeof(text);
+    uint64_t rest = value < 0 ? -(uint64_t)value : (uint64_t)value;
+    do {
+        *--p = (char)('0' + rest % 10);
+        rest /= 10;
+    } while (rest > 0);
+    if (value < 0)
+        *--p = '-';
+    return buf_add(buf, p, (size_t)(text + sizeof(text) - p));
 }
 
 int buf_addf(struct buf *buf, const char *fmt, ...)

@@ -25,12 +25,26 @@ void id_random(void *data, size_t len)
     }
 }
 
+/* For what need not be secret: every request gets an id, and not each its own call of the kernel.
+ * A child of fork() would draw its parent's numbers again; none makes ids. */
+static void draw(unsigned char *data, size_t len)
+{
+    static _Thread_local unsigned char pool[256];
+    static _Thread_local size_t left;
+    if (left < len) {
+        id_random(pool, sizeof(pool));
+        left = sizeof(pool);
+    }
+    left -= len;
+    memcpy(data, pool + left, len);
+}
+
 void id_new(char id[ID_SIZE])
 {
     static const char digits[] = "0123456789abcdefghjkmnpqrstvwxyz";
     unsigned char random[16];
     uint64_t ms = (uint64_t)clock_real_ms();
-    id_random(random, sizeof(random));
+    draw(random, sizeof(random));
     for (int i = 9; i >= 0; i--, ms >>= 5)
         id[i] = digits[ms & 31];
     for (size_t i = 0; i < 16; i++)

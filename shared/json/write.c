@@ -83,7 +83,7 @@ void json_add_text(struct json_writer *w, const char *name, const char *text)
 void json_add_int(struct json_writer *w, const char *name, int64_t value)
 {
     begin_item(w, name);
-    buf_addf(w->out, "%lld", (long long)value);
+    buf_addi(w->out, value);
 }
 
 /* 15 digits are enough for every double that has a short form, 17 for every double; only the
@@ -107,7 +107,7 @@ void json_add_number(struct json_writer *w, const char *name, double value)
     }
     begin_item(w, name);
     if (value == trunc(value) && fabs(value) <= (double)JSON_INT_MAX && value != 0)
-        buf_addf(w->out, "%lld", (long long)value);
+        buf_addi(w->out, (int64_t)value);
     else
         add_shortest(w->out, value);
 }
