@@ -152,7 +152,7 @@ void oauth_login_code(struct http_request *req, void *arg)
 {
     struct err err;
     AUTO(buf_wipe) struct buf body = BUF_INIT(LOGIN_BODY_MAX);
-    if (http_body(req, LOGIN_BODY_MAX, &body, &err)) {
+    if (json_body(req, LOGIN_BODY_MAX, &body, &err)) {
         send_err(req, &err);
         return;
     }

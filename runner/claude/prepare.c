@@ -75,7 +75,7 @@ static int write_secrets(const struct claude *claude, const struct task_spec *sp
     if (!root || !work)
         return root ? err_sys(err, "secrets") : -1;
     for (const struct json *at = json_first(root); at; at = json_next(at)) {
-        strlist_addf(&plan->env, "%s=%s", json_name(at), json_text(at));
+        strlist_set(&plan->env, json_name(at), json_text(at));
         add_assignment(&text, json_name(at), json_text(at));
     }
     if (workspace && exclude(workspace, err))
