@@ -228,7 +228,7 @@ static const struct {
     {"result", false, false, "", "", "", "", 0, 0},
     {"{\"type\":\"result\"", false, false, "", "", "", "", 0, 0},
     {"{\"type\":\"result\"}", true, false, "", "", "", "", 0, 0},
-    {"{\"type\":\"result\",\"is_error\":\"true\",\"subtype\":5,\"result\":{}}", true, false, "", "",
+    {"{\"type\":\"result\",\"is_error\":\"true\",\"subtype\":5,\"result\":{}}", true, true, "", "",
      "", "", 0, 0},
     /* the first one counts */
     {"{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":true,\"result\":\"one\"}\n"
@@ -287,6 +287,39 @@ static void members_of_the_result_are_taken_as_they_are(void **state)
     heard_done(&heard);
 }
 
+static void members_of_another_type_are_left_out(void **state)
+{
+    (void)state;
+    struct heard heard;
+    heard_init(&heard);
+    feed(&heard, "{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":null,\"result\":7,"
+                 "\"session_id\":5,\"usage\":null,\"modelUsage\":[],\"total_cost_usd\":\"free\","
+                 "\"num_turns\":{},\"permission_denials\":\"none\",\"structured_output\":null}\n");
+    assert_string_equal(buf_str(&heard.stream.members), ",\"structured_output\":null");
+    assert_true(heard.stream.have_result && !heard.stream.is_error);
+    assert_string_equal(buf_str(&heard.stream.output), "");
+    assert_int_equal(heard.stream.num_turns, -1);
+    heard_done(&heard);
+}
+
+static void what_is_no_clear_success_is_an_error(void **state)
+{
+    (void)state;
+    static const char *const values[] = {"true", "\"false\"", "0", "1", "[]", "{}"};
+    for (size_t i = 0; i < COUNT_OF(values); i++) {
+        char line[160];
+        struct heard heard;
+        heard_init(&heard);
+        snprintf(line, sizeof(line),
+                 "{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":%s,\"result\":\"x\"}\n",
+                 values[i]);
+        feed(&heard, line);
+        assert_true(heard.stream.have_result && heard.stream.is_error);
+        assert_string_equal(heard.stream.failure, "x");
+        heard_done(&heard);
+    }
+}
+
 static void members_that_are_too_large_are_left_out(void **state)
 {
     (void)state;
@@ -295,9 +328,10 @@ static void members_that_are_too_large_are_left_out(void **state)
     AUTO(str) char *large = malloc((2u << 20) + 1);
     memset(large, 'u', 2u << 20);
     large[2u << 20] = '\0';
-    feed(&heard, "{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"usage\":\"");
+    feed(&heard,
+         "{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"usage\":{\"a\":\"");
     feed(&heard, large);
-    feed(&heard, "\",\"result\":\"kept\"}\n");
+    feed(&heard, "\"},\"result\":\"kept\"}\n");
     assert_true(heard.stream.have_result && heard.stream.truncated);
     assert_int_equal(heard.stream.members.len, 0);
     assert_string_equal(buf_str(&heard.stream.output), "kept");
@@ -467,6 +501,8 @@ int main(void)
         cmocka_unit_test(what_is_printed_becomes_events_of_strict_json),
         cmocka_unit_test(the_result_line_decides_by_its_fields),
         cmocka_unit_test(members_of_the_result_are_taken_as_they_are),
+        cmocka_unit_test(members_of_another_type_are_left_out),
+        cmocka_unit_test(what_is_no_clear_success_is_an_error),
         cmocka_unit_test(members_that_are_too_large_are_left_out),
         cmocka_unit_test(a_line_up_to_the_limit_is_whole_and_a_longer_one_is_cut),
         cmocka_unit_test(a_line_that_grows_too_long_by_escaping_is_cut),
