@@ -34,6 +34,9 @@ void send_err(struct http_request *req, const struct err *err);
  * which is what `curl -d` says when nobody tells it better. */
 int json_body(struct http_request *req, size_t max, struct buf *out, struct err *err);
 
+/* "Expired" means that no working credential can be had: not so while an API key works. */
+void note_api_key(const struct api *api, struct keeper_status *login);
+
 /* Unknown query parameters are refused by name; `known` ends with NULL. 0 or -1. */
 int check_query(struct http_request *req, const char *const known[], struct err *err);
 

@@ -13,6 +13,7 @@ static void send_status(struct http_request *req, struct api *api)
     struct keeper_status status;
     AUTO(buf) struct buf out = BUF_INIT(16384);
     keeper_status(api->keeper, &status);
+    note_api_key(api, &status);
     buf_addc(&out, '{');
     keeper_print(&status, true, &out);
     buf_addc(&out, '}');
