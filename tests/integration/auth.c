@@ -11,24 +11,13 @@
 
 static struct runner *runner;
 
+static const char *const settings[] = {
+    "AUTH_FAILURES_MAX", "10000", "RUNNER_SECRET",
+    RUNNER_SECRET ",laptop:laptop-secret-0123456789,edge:edge-secret-0123456789", NULL};
+
 static struct runner *shared(void)
 {
-    if (!runner) {
-        struct runner *made = runner_new();
-        runner_set(made, "AUTH_FAILURES_MAX", "10000");
-        runner_set(made, "RUNNER_SECRET",
-                   RUNNER_SECRET ",laptop:laptop-secret-0123456789,edge:edge-secret-0123456789");
-        runner_start(made);
-        runner = made;
-    }
-    return runner;
-}
-
-static int stop_runner(void **state)
-{
-    (void)state;
-    runner_free(runner);
-    return 0;
+    return runner_shared(&runner, settings);
 }
 
 static const struct {
@@ -288,5 +277,5 @@ int main(void)
         cmocka_unit_test(wrong_configuration_is_named_and_exits_2),
         cmocka_unit_test(what_is_named_and_missing_is_warned_of),
     };
-    return cmocka_run_group_tests_name("auth", tests, NULL, stop_runner);
+    return cmocka_run_group_tests_name("auth", tests, NULL, shared_stop);
 }

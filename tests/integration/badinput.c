@@ -12,22 +12,11 @@
 
 static struct runner *runner;
 
+static const char *const settings[] = {"AUTH_FAILURES_MAX", "10000", NULL};
+
 static struct runner *shared(void)
 {
-    if (!runner) {
-        struct runner *made = runner_new();
-        runner_set(made, "AUTH_FAILURES_MAX", "10000");
-        runner_start(made);
-        runner = made;
-    }
-    return runner;
-}
-
-static int stop_runner(void **state)
-{
-    (void)state;
-    runner_free(runner);
-    return 0;
+    return runner_shared(&runner, settings);
 }
 
 /* ---- fields ---- */
@@ -738,5 +727,5 @@ int main(void)
         cmocka_unit_test(a_smuggled_request_is_not_served),
         cmocka_unit_test(nothing_of_it_leaks),
     };
-    return cmocka_run_group_tests_name("badinput", tests, NULL, stop_runner);
+    return cmocka_run_group_tests_name("badinput", tests, NULL, shared_stop);
 }

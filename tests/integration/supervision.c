@@ -16,25 +16,19 @@ enum { SPARE_MS = 2500 };
 
 static struct runner *runner;
 
+static const char *const settings[] = {"FIRST_EVENT_SECONDS",
+                                       "2",
+                                       "IDLE_SECONDS",
+                                       "3",
+                                       "RESULT_GRACE_SECONDS",
+                                       "1",
+                                       "KILL_GRACE_SECONDS",
+                                       "1",
+                                       NULL};
+
 static struct runner *shared(void)
 {
-    if (!runner) {
-        struct runner *made = runner_new();
-        runner_set(made, "FIRST_EVENT_SECONDS", "2");
-        runner_set(made, "IDLE_SECONDS", "3");
-        runner_set(made, "RESULT_GRACE_SECONDS", "1");
-        runner_set(made, "KILL_GRACE_SECONDS", "1");
-        runner_start(made);
-        runner = made;
-    }
-    return runner;
-}
-
-static int stop_runner(void **state)
-{
-    (void)state;
-    runner_free(runner);
-    return 0;
+    return runner_shared(&runner, settings);
 }
 
 /* Alternatives are written "a|b". */
@@ -392,5 +386,5 @@ int main(void)
         cmocka_unit_test(memory_stays_flat_while_a_task_prints),
         cmocka_unit_test(a_cli_that_cannot_be_started_is_said_by_name),
     };
-    return cmocka_run_group_tests_name("supervision", tests, NULL, stop_runner);
+    return cmocka_run_group_tests_name("supervision", tests, NULL, shared_stop);
 }
