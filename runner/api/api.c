@@ -29,7 +29,8 @@ const struct http_route *api_routes(size_t *ret_count)
 void api_done(const struct http_request *req, int status, int64_t duration_us, void *arg)
 {
     struct api *api = arg;
-    enum log_level level = status >= 500 ? LOG_WARN : LOG_DEBUG;
+    bool ours = status >= 500 && status != 501 && status != 505; /* those are the caller's doing */
+    enum log_level level = ours ? LOG_WARN : LOG_DEBUG;
     api_numbers_add(api->numbers, http_served_by(req), status, duration_us);
     log_set_request(http_id(req));
     log_at(level, "http", "%s %s %d %lld us", http_method(req), http_path(req), status,
