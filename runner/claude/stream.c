@@ -230,9 +230,7 @@ static bool as_json(struct stream *stream, const char *line, size_t len)
     if (len == 0 || line[0] != '{')
         return false;
     buf_clear(text);
-    if (!redact_is_clean(stream->redact, line, len))
-        redact_text(stream->redact, line, len, text);
-    else
+    if (!redact_json(stream->redact, line, len, text))
         buf_add(text, line, len);
     if (!buf_ok(text))
         return false;

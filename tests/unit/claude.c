@@ -1,6 +1,7 @@
 #include "unit.h"
 
 #include "base/buf.h"
+#include "base/fd.h"
 #include "base/lines.h"
 #include "base/str.h"
 #include "runner/claude/stream.h"
@@ -12,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -492,6 +494,29 @@ static void a_tail_reads_what_is_appended_and_gives_the_disk_back(void **state)
     unit_scratch_free(dir);
 }
 
+static void the_end_of_a_file_shows_no_half_of_a_secret(void **state)
+{
+    (void)state;
+    static const char secret[] = "secret-4711-0815-secret";
+    char text[100] = "";
+    struct redact_set *set = redact_new();
+    assert_int_equal(redact_add(set, secret), 0);
+    AUTO(fd) int fd = memfd_create("shown", MFD_CLOEXEC);
+    memset(text, '.', sizeof(text));
+    memcpy(text + 50, secret, strlen(secret));
+    assert_int_equal(write(fd, text, sizeof(text)), sizeof(text));
+    for (size_t bytes = 1; bytes < 120; bytes++) {
+        AUTO(buf) struct buf out = BUF_INIT(200);
+        tail_show(fd, bytes, set, &out);
+        assert_true(out.len <= bytes && buf_ok(&out));
+        assert_null(strstr(buf_str(&out), "secret"));
+        assert_null(strstr(buf_str(&out), "0815"));
+        if (bytes >= 100 - strlen(secret) + strlen(REDACT_MARK))
+            assert_non_null(strstr(buf_str(&out), "." REDACT_MARK "."));
+    }
+    redact_free(set);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -509,6 +534,7 @@ int main(void)
         cmocka_unit_test(a_result_that_is_too_long_is_no_result),
         cmocka_unit_test(secrets_are_redacted_in_every_form_however_lines_are_split),
         cmocka_unit_test(a_cut_line_shows_no_half_of_a_secret),
+        cmocka_unit_test(the_end_of_a_file_shows_no_half_of_a_secret),
         cmocka_unit_test(a_tail_reads_what_is_appended_and_gives_the_disk_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
