@@ -6,6 +6,7 @@
 #include "runner/api/routes.h"
 
 #include <string.h>
+#include <strings.h>
 
 static const struct http_route routes[] = {
 #define ROUTE_ROW(method, path, handler, flags, ...) {(method), (path), (handler), (flags)},
@@ -28,7 +29,8 @@ const struct http_route *api_routes(size_t *ret_count)
 void api_done(const struct http_request *req, int status, int64_t duration_us, void *arg)
 {
     struct api *api = arg;
-    enum log_level level = status >= 500 ? LOG_WARN : LOG_DEBUG;
+    bool ours = status >= 500 && status != 501 && status != 505; /* those are the caller's doing */
+    enum log_level level = ours ? LOG_WARN : LOG_DEBUG;
     api_numbers_add(api->numbers, http_served_by(req), status, duration_us);
     log_set_request(http_id(req));
     log_at(level, "http", "%s %s %d %lld us", http_method(req), http_path(req), status,
@@ -60,6 +62,33 @@ void send_json(struct http_request *req, int status, const struct buf *json)
         return;
     }
     http_send(req, status, "application/json", buf_str(json), json->len);
+}
+
+/* application/json, text/json and what ends in +json, without or with a charset that JSON may have.
+ */
+static bool says_json(const char *type)
+{
+    size_t n = strcspn(type, "; \t");
+    const char *charset = strcasestr(type + n, "charset=");
+    if (charset && strncasecmp(charset + 8, "utf-8", 5) != 0 &&
+        strncasecmp(charset + 8, "\"utf-8\"", 7) != 0)
+        return false;
+    static const char *const types[] = {"application/json", "text/json",
+                                        "application/x-www-form-urlencoded"};
+    for (size_t i = 0; i < COUNT_OF(types); i++)
+        if (strlen(types[i]) == n && strncasecmp(type, types[i], n) == 0)
+            return true;
+    return n == 0 || (n > 5 && strncasecmp(type + n - 5, "+json", 5) == 0);
+}
+
+int json_body(struct http_request *req, size_t max, struct buf *out, struct err *err)
+{
+    const char *type = http_header(req, "Content-Type");
+    if (type && !says_json(type))
+        return err_set(
+            err, ERR_MEDIA_TYPE,
+            "the body must be JSON in UTF-8 (Content-Type: application/json), got '%.80s'", type);
+    return http_body(req, max, out, err);
 }
 
 struct known_names {

@@ -30,6 +30,13 @@ http_handler login_state, login_css, login_js;
 void send_json(struct http_request *req, int status, const struct buf *json);
 void send_err(struct http_request *req, const struct err *err);
 
+/* http_body() of a request whose Content-Type, if any, says JSON; also the one that a form has,
+ * which is what `curl -d` says when nobody tells it better. */
+int json_body(struct http_request *req, size_t max, struct buf *out, struct err *err);
+
+/* "Expired" means that no working credential can be had: not so while an API key works. */
+void note_api_key(const struct api *api, struct keeper_status *login);
+
 /* Unknown query parameters are refused by name; `known` ends with NULL. 0 or -1. */
 int check_query(struct http_request *req, const char *const known[], struct err *err);
 

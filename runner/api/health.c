@@ -20,6 +20,14 @@ static const char *credential_of(const struct config *config, const struct keepe
     return login->configured ? "login" : "none";
 }
 
+void note_api_key(const struct api *api, struct keeper_status *login)
+{
+    struct breaker_status breaker;
+    breaker_status(api->breaker, &breaker);
+    login->not_needed =
+        atomic_load(api->config)->anthropic_api_key && breaker.state != BREAKER_LOGIN;
+}
+
 static void print_oauth(const struct keeper_status *login, struct json_writer *w)
 {
     AUTO(buf) struct buf members = BUF_INIT(1024);
@@ -150,6 +158,7 @@ void health_get(struct http_request *req, void *arg)
     int64_t now = clock_real_ms();
     const struct config *config = atomic_load(api->config);
     keeper_status(api->keeper, &login);
+    note_api_key(api, &login);
     engine_load(api->engine, &load);
     breaker_status(api->breaker, &breaker);
     struct err full;

@@ -13,6 +13,7 @@ static void send_status(struct http_request *req, struct api *api)
     struct keeper_status status;
     AUTO(buf) struct buf out = BUF_INIT(16384);
     keeper_status(api->keeper, &status);
+    note_api_key(api, &status);
     buf_addc(&out, '{');
     keeper_print(&status, true, &out);
     buf_addc(&out, '}');
@@ -152,7 +153,7 @@ void oauth_login_code(struct http_request *req, void *arg)
 {
     struct err err;
     AUTO(buf_wipe) struct buf body = BUF_INIT(LOGIN_BODY_MAX);
-    if (http_body(req, LOGIN_BODY_MAX, &body, &err)) {
+    if (json_body(req, LOGIN_BODY_MAX, &body, &err)) {
         send_err(req, &err);
         return;
     }

@@ -25,7 +25,7 @@
     X("GET", "/metrics", metrics_get, ROUTE_DRAIN, "service", \
       "Numbers for Prometheus", "", "", "200:Metrics") \
     X("GET", "/openapi.json", openapi_get, ROUTE_OPEN | ROUTE_DRAIN, "service", \
-      "This document", "If-None-Match", "", "200:OpenApi 304:Nothing") \
+      "The contract, as an OpenAPI document", "If-None-Match", "", "200:OpenApi 304:Nothing") \
     X("GET", "/", root_get, ROUTE_DRAIN, "service", \
       "What the service can do", "", "", "200:Capabilities") \
     X("POST", "/execute", execute_post, 0, "run", \

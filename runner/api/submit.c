@@ -258,7 +258,7 @@ int submit_task(struct http_request *req, struct api *api, struct submission *s)
 {
     struct err err;
     buf_init(&s->body, API_BODY_MAX);
-    if (idempotency_key(req, &s->key, &err) || http_body(req, API_BODY_MAX, &s->body, &err)) {
+    if (idempotency_key(req, &s->key, &err) || json_body(req, API_BODY_MAX, &s->body, &err)) {
         send_err(req, &err);
         return -1;
     }

@@ -395,14 +395,8 @@ static void judge_result(const struct work *work, struct task_outcome *outcome)
 /* The end of what it printed to stderr, on one line and without secrets. */
 static void show_stderr(struct work *work, struct buf *out)
 {
-    char text[STDERR_SHOW_BYTES];
-    struct stat st;
-    AUTO(buf) struct buf clean = BUF_INIT(4 * STDERR_SHOW_BYTES);
-    if (fstat(work->errors.read_fd, &st))
-        return;
-    int64_t from = st.st_size > STDERR_SHOW_BYTES ? st.st_size - STDERR_SHOW_BYTES : 0;
-    ssize_t n = fd_pread_full(work->errors.read_fd, text, sizeof(text), from);
-    redact_text(task_run_redact(work->run), text, n > 0 ? (size_t)n : 0, &clean);
+    AUTO(buf) struct buf clean = BUF_INIT(STDERR_SHOW_BYTES);
+    tail_show(work->errors.read_fd, STDERR_SHOW_BYTES, task_run_redact(work->run), &clean);
     while (clean.len > 0 && (unsigned char)clean.data[clean.len - 1] <= ' ')
         clean.data[--clean.len] = '\0';
     for (size_t i = 0; i < clean.len; i++)

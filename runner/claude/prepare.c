@@ -5,6 +5,7 @@
 #include "base/path.h"
 #include "base/str.h"
 #include "runner/claude/finish.h"
+#include "runner/claude/tail.h"
 #include "json/json.h"
 
 #include <fcntl.h>
@@ -75,7 +76,7 @@ static int write_secrets(const struct claude *claude, const struct task_spec *sp
     if (!root || !work)
         return root ? err_sys(err, "secrets") : -1;
     for (const struct json *at = json_first(root); at; at = json_next(at)) {
-        strlist_addf(&plan->env, "%s=%s", json_name(at), json_text(at));
+        strlist_set(&plan->env, json_name(at), json_text(at));
         add_assignment(&text, json_name(at), json_text(at));
     }
     if (workspace && exclude(workspace, err))
@@ -187,15 +188,10 @@ static int await(struct child *child, struct task_run *run, int64_t deadline_ms,
 
 static void tell(struct task_run *run, const char *command, int out, int code)
 {
-    struct err ignored;
     struct json_writer w;
-    off_t size = lseek(out, 0, SEEK_END);
-    AUTO(buf) struct buf raw = BUF_INIT(2 * SHOWN_BYTES);
-    AUTO(buf) struct buf clean = BUF_INIT(8 * SHOWN_BYTES);
+    AUTO(buf) struct buf clean = BUF_INIT(SHOWN_BYTES);
     AUTO(buf) struct buf json = BUF_INIT(64 * SHOWN_BYTES);
-    lseek(out, size > (off_t)SHOWN_BYTES ? size - (off_t)SHOWN_BYTES : 0, SEEK_SET);
-    fd_read_all(out, &raw, &ignored);
-    redact_text(task_run_redact(run), buf_str(&raw), raw.len, &clean);
+    tail_show(out, SHOWN_BYTES, task_run_redact(run), &clean);
     json_write(&w, &json);
     json_open_object(&w, NULL);
     json_add_text(&w, "type", "system");
@@ -231,12 +227,13 @@ static int run_command(const struct claude *claude, struct task_run *run, const 
     int rc = await(child, run, deadline_ms, err), status = child_status(child);
     child_free(child);
     int code = status < 0 ? 137 : WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    tell(run, command, out, code);
-    if (rc)
-        return -1;
-    return code == 0 ? 0
-                     : err_set(err, ERR_MISMATCH, "preExecutionCommands: '%.100s' ended with %d",
-                               command, code);
+    AUTO(buf) struct buf shown = BUF_INIT(FILE_BYTES_MAX);
+    redact_text(task_run_redact(run), command, strlen(command), &shown); /* before it is cut */
+    tell(run, buf_str(&shown), out, code);
+    if (rc || code == 0)
+        return rc ? -1 : 0;
+    return err_set(err, ERR_MISMATCH, "preExecutionCommands: '%.100s' ended with %d",
+                   buf_str(&shown), code);
 }
 
 int prepare_commands(const struct claude *claude, struct task_run *run,

@@ -62,25 +62,34 @@ static void take_rate_limit(struct stream *stream, const struct json *line)
     stream->limit_reset_ms = resets_s > 0 ? resets_s * 1000 : 1;
 }
 
-/* Members that the answer takes over: from, to. */
+/* Members that the answer takes over as they are, when they are what callers are told to expect. */
 static const struct {
     const char *from;
     const char *to;
+    enum json_type type; /* JSON_NULL: any */
 } members[] = {
-    {"session_id", "sessionId"},
-    {"usage", "usage"},
-    {"modelUsage", "modelUsage"},
-    {"total_cost_usd", "total_cost_usd"},
-    {"num_turns", "num_turns"},
-    {"duration_api_ms", "duration_api_ms"},
-    {"permission_denials", "permission_denials"},
-    {"structured_output", "structured_output"},
+    {"session_id", "sessionId", JSON_STRING},
+    {"usage", "usage", JSON_OBJECT},
+    {"modelUsage", "modelUsage", JSON_OBJECT},
+    {"total_cost_usd", "total_cost_usd", JSON_NUMBER},
+    {"num_turns", "num_turns", JSON_NUMBER},
+    {"duration_api_ms", "duration_api_ms", JSON_NUMBER},
+    {"permission_denials", "permission_denials", JSON_ARRAY},
+    {"structured_output", "structured_output", JSON_NULL},
 };
 
-static void take_members(struct stream *stream, const char *line, size_t len)
+static bool is_a(const struct json *node, enum json_type type)
+{
+    return node && json_type(node) == type;
+}
+
+static void take_members(struct stream *stream, const struct json *root, const char *line,
+                         size_t len)
 {
     for (size_t i = 0; i < COUNT_OF(members); i++) {
         size_t value_len;
+        if (members[i].type != JSON_NULL && !is_a(json_get(root, members[i].from), members[i].type))
+            continue;
         const char *value = json_raw_member(line, len, members[i].from, &value_len);
         if (!value)
             continue;
@@ -111,8 +120,10 @@ static void take_result(struct stream *stream, const struct json *root, const ch
     if (stream->have_result) /* the first is the end; what follows is a mistake */
         return;
     stream->have_result = true;
-    stream->is_error = false;
-    json_bool(json_get(root, "is_error"), &stream->is_error);
+    const struct json *is_error = json_get(root, "is_error");
+    stream->is_error =
+        is_error && !is_a(is_error, JSON_NULL); /* what is neither true nor false is bad */
+    json_bool(is_error, &stream->is_error);
     copy_text(stream->subtype, sizeof(stream->subtype), json_text(json_get(root, "subtype")));
     stream->api_status = 0;
     json_int(json_get(root, "api_error_status"), &stream->api_status);
@@ -121,7 +132,7 @@ static void take_result(struct stream *stream, const struct json *root, const ch
     buf_clear(&stream->members);
     if (text && buf_adds(&stream->output, text))
         stream->truncated = true;
-    take_members(stream, line, len);
+    take_members(stream, root, line, len);
     if (stream->is_error || strcmp(stream->subtype, "success") != 0)
         take_failure(stream, root, text);
 }
@@ -219,9 +230,7 @@ static bool as_json(struct stream *stream, const char *line, size_t len)
     if (len == 0 || line[0] != '{')
         return false;
     buf_clear(text);
-    if (!redact_is_clean(stream->redact, line, len))
-        redact_text(stream->redact, line, len, text);
-    else
+    if (!redact_json(stream->redact, line, len, text))
         buf_add(text, line, len);
     if (!buf_ok(text))
         return false;

@@ -1,5 +1,6 @@
 #include "runner/claude/tail.h"
 
+#include "base/auto.h"
 #include "base/fd.h"
 
 #include <errno.h>
@@ -113,4 +114,24 @@ void tail_trim(struct tail *tail, int64_t keep)
     struct stat st;
     if (fstat(tail->read_fd, &st) == 0 && st.st_size > keep)
         punch(tail, st.st_size - keep);
+}
+
+void tail_show(int fd, size_t bytes, struct redact_set *redact, struct buf *out)
+{
+    struct stat st;
+    size_t want = bytes + REDACT_MAX_BYTES;
+    AUTO(buf_wipe) struct buf raw = BUF_INIT(want);
+    AUTO(buf) struct buf clean = BUF_INIT(4 * want);
+    if (fstat(fd, &st))
+        return;
+    if ((uint64_t)st.st_size < want)
+        want = (size_t)st.st_size;
+    char *to = buf_room(&raw, want);
+    ssize_t n = to ? fd_pread_full(fd, to, want, st.st_size - (off_t)want) : -1;
+    if (n <= 0)
+        return;
+    buf_grew(&raw, (size_t)n);
+    redact_text(redact, raw.data, raw.len, &clean);
+    size_t skip = clean.len > bytes ? clean.len - bytes : 0;
+    buf_add(out, buf_str(&clean) + skip, clean.len - skip);
 }

@@ -10,6 +10,7 @@
 #define CLAUDE_TAIL_H
 
 #include "base/err.h"
+#include "base/redact.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -39,5 +40,9 @@ void tail_heed(struct tail *tail);
 
 /* Keeps only the last `keep` bytes on the disk, of a file that nobody reads while it grows. */
 void tail_trim(struct tail *tail, int64_t keep);
+
+/* Appends the end of a file, at most `bytes` of it, without secrets: also without one that begins
+ * before what is shown. */
+void tail_show(int fd, size_t bytes, struct redact_set *redact, struct buf *out);
 
 #endif

@@ -45,7 +45,7 @@ struct config_secrets {
  * default; an ENUM is the index of its choice. */
 #define CONFIG_C_INT int
 #define CONFIG_C_TEXT char *
-#define CONFIG_C_ADDRESS char * /* an IP address */
+#define CONFIG_C_ADDRESS char * /* an IPv4 address: the HTTP server has no other */
 #define CONFIG_C_HOST char *    /* a DNS name; "https://" before it and "/" behind are taken off */
 #define CONFIG_C_PATH char *    /* made absolute; "~/" is the home directory */
 #define CONFIG_C_URL char *     /* https, or http to loopback; no '/' at the end */

@@ -56,11 +56,11 @@ static int convert_text(const char *home, const struct config_field *field, cons
 static int convert_address(const char *home, const struct config_field *field, const char *text,
                            void *member, struct err *err)
 {
-    unsigned char address[sizeof(struct in6_addr)];
+    struct in_addr address;
     (void)home;
     (void)field;
-    if (inet_pton(AF_INET, text, address) != 1 && inet_pton(AF_INET6, text, address) != 1)
-        return err_set(err, ERR_CONFIG, "must be an IP address");
+    if (inet_pton(AF_INET, text, &address) != 1)
+        return err_set(err, ERR_CONFIG, "must be an IPv4 address");
     return put_text(text, member, err);
 }
 
@@ -173,13 +173,13 @@ static int split_secret(const char *item, size_t index, struct config_secret *re
                                            "0123456789-_.")))
         return err_set(err, ERR_CONFIG,
                        "must be name:secret with a name of up to 32 letters, digits, '-', '_' and "
-                       "'.', which the %zu. is not",
+                       "'.'; number %zu is not",
                        index + 1);
     size_t len = strlen(value);
     if (len < CONFIG_SECRET_MIN || len > SECRET_MAX || !form_is_token(value))
         return err_set(err, ERR_CONFIG,
                        "must have %d to %d printable ASCII characters without spaces in each "
-                       "secret, which the %zu. has not",
+                       "secret; number %zu has not",
                        CONFIG_SECRET_MIN, SECRET_MAX, index + 1);
     int rc = colon ? asprintf(&ret_secret->name, "%.*s", (int)name_len, item)
                    : asprintf(&ret_secret->name, "secret-%zu", index + 1);

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 
+#include <fcntl.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
@@ -21,11 +22,20 @@ static void our_signals(sigset_t *set)
     sigaddset(set, SIGHUP);
 }
 
+/* Else the next thing that is opened becomes somebody's standard output. */
+static void open_streams(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR | O_NOCTTY) < 0)
+            return;
+}
+
 void process_settle(void)
 {
     const struct rlimit none = {0, 0};
     struct rlimit files;
     sigset_t set;
+    open_streams();
     /* a core dump would hold secrets */
     setrlimit(RLIMIT_CORE, &none);
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
@@ -40,6 +50,8 @@ void process_settle(void)
     our_signals(&set);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGUSR1, SIG_IGN); /* mean nothing here, and are no reason to end */
+    signal(SIGUSR2, SIG_IGN);
     umask(022); /* tasks pass through our directories; what is secret is made with its own mode */
 }
 

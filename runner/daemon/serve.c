@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/path.h"
 #include "runner/core/process.h"
 #include "runner/daemon/house.h"
 
@@ -10,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define LOOK_EVERY_MS 50 /* at signals and at running tasks, while draining */
@@ -18,9 +20,7 @@ static const char usage[] =
     "usage: claude-runner serve [--check] [--env-file FILE]\n"
     "\n"
     "  --check           check the configuration, print it without secrets, and exit\n"
-    "  --env-file FILE   read variables (KEY=VALUE lines) that the environment does not have\n"
-    "\n"
-    "Variables:\n";
+    "  --env-file FILE   read variables (KEY=VALUE lines) that the environment does not have\n";
 
 struct options {
     bool check;
@@ -60,6 +60,7 @@ static int print_help(void)
 {
     AUTO(buf) struct buf text = BUF_INIT(1u << 20);
     buf_adds(&text, usage);
+    buf_adds(&text, "\nVariables:\n");
     config_print_help(&text);
     return fputs(buf_str(&text), stdout) < 0 ? 1 : 0;
 }
@@ -70,6 +71,30 @@ static int print_config(struct config *config)
     AUTO(buf) struct buf text = BUF_INIT(1u << 20);
     config_print_text(owned, &text);
     return fputs(buf_str(&text), stdout) < 0 ? 1 : 0;
+}
+
+/* What is named and not there: the first task should not be who finds out. */
+static void note_missing(const struct config *config, struct strlist *warnings)
+{
+    struct err err;
+    struct stat st;
+    const struct {
+        const char *name;
+        const char *path;
+    } files[] = {{"SYSTEM_PROMPT_FILE", config->system_prompt_file},
+                 {"GIT_SSH_KEY_FILE", config->git_ssh_key_file},
+                 {"GIT_KNOWN_HOSTS", config->git_known_hosts}};
+    AUTO(str) char *claude = path_find_program(config->claude_bin, getenv("PATH"));
+    if (!claude)
+        strlist_addf(warnings, "CLAUDE_BIN: there is no program '%s'", config->claude_bin);
+    for (size_t i = 0; i < COUNT_OF(files); i++) {
+        if (!files[i].path || access(files[i].path, R_OK) == 0)
+            continue;
+        err_sys(&err, "%s: cannot read '%s'", files[i].name, files[i].path);
+        strlist_add(warnings, err.msg);
+    }
+    if (stat(config->state_dir, &st) == 0 && (st.st_mode & (S_IWOTH | S_ISVTX)) == S_IWOTH)
+        strlist_addf(warnings, "RUNNER_STATE_DIR: everybody may write to '%s'", config->state_dir);
 }
 
 static void reload(struct house *house, const struct config_source *source)
@@ -156,6 +181,7 @@ int daemon_serve(int argc, char **argv)
         fprintf(stderr, "claude-runner: error: %s\n", err.msg);
     if (!config)
         return 2;
+    note_missing(config, &report.warnings);
     if (options.check) {
         say_all("warning", &report.warnings);
         return print_config(config);

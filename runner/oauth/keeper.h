@@ -42,6 +42,7 @@ struct keeper_status {
     enum login_state state;
     bool configured; /* there is a token, whatever its age */
     bool refreshable;
+    bool not_needed; /* another credential works; set by who prints */
     bool token_expired;
     int64_t expires_ms;      /* 0: not said */
     int64_t remaining_ms;    /* by a clock that does not step; only with expires_ms */

@@ -42,8 +42,9 @@ static void print_more(const struct keeper_status *status, struct buf *out)
 
 void keeper_print(const struct keeper_status *status, bool whole, struct buf *out)
 {
+    bool usable = status->state == LOGIN_OK || status->not_needed;
     buf_addf(out, "\"configured\":%s,\"expired\":%s", status->configured ? "true" : "false",
-             status->state == LOGIN_OK ? "false" : "true");
+             usable ? "false" : "true");
     print_time("expires_at", status->configured ? status->expires_ms : 0, out);
     if (status->configured && status->expires_ms > 0)
         buf_addf(out, ",\"hours_remaining\":%.1f",
@@ -52,7 +53,7 @@ void keeper_print(const struct keeper_status *status, bool whole, struct buf *ou
         buf_adds(out, ",\"hours_remaining\":null");
     buf_addf(out, ",\"refreshable\":%s", status->refreshable ? "true" : "false");
     print_time("verified_at", status->verified_ms, out);
-    if (status->state != LOGIN_OK)
+    if (!usable)
         print_text("reason", login_state_name(status->state), out);
     if (whole)
         print_more(status, out);

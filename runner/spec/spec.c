@@ -125,12 +125,27 @@ static const char *next_name(size_t index, void *arg)
     return row->name + parent + (parent > 0);
 }
 
+/* Whose field it is when this request may not have it, or NULL. */
+static const char *who_takes(const char *path, const char *name)
+{
+    static const struct {
+        unsigned where;
+        const char *what;
+    } requests[] = {{SPEC_CLAUDE, "Claude"}, {SPEC_COMMAND, "commands"}, {SPEC_PYTHON, "Python"}};
+    for (size_t i = 0; i < SPEC_ROWS; i++)
+        for (size_t k = 0; is_row(&spec_rows[i], path, name) && k < COUNT_OF(requests); k++)
+            if (spec_rows[i].flags & requests[k].where)
+                return requests[k].what;
+    return NULL;
+}
+
 static void unknown_field(struct reading *r, const char *path, const char *name)
 {
     char message[240];
     struct hint hint = {r, path};
     const char *dot = *path ? "." : "";
-    const char *near = str_nearest(name, next_name, &hint);
+    const char *taker = who_takes(path, name);
+    const char *near = taker ? NULL : str_nearest(name, next_name, &hint);
     AUTO(str) char *field = NULL;
     if (asprintf(&field, "%s%s%s", path, dot, name) < 0) {
         field = NULL;
@@ -139,7 +154,9 @@ static void unknown_field(struct reading *r, const char *path, const char *name)
     }
     int n =
         snprintf(message, sizeof(message), "unknown field '%.*s'", (int)spec_cut(field, 60), field);
-    if (near)
+    if (taker)
+        snprintf(message + n, sizeof(message) - (size_t)n, " here: it is for %s", taker);
+    else if (near)
         snprintf(message + n, sizeof(message) - (size_t)n, "; did you mean '%s%s%s'?", path, dot,
                  near);
     wrong(r, ERR_INVALID, field, message);

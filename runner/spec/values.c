@@ -371,6 +371,20 @@ static int decode_schema(const struct spec_row *row, const struct json *value, v
     return put_tree(row, text ? parsed : value, member, err);
 }
 
+/* What the runner itself tells Claude: two values for one name would leave to chance which holds.
+ */
+static bool is_runners_variable(const char *name)
+{
+    static const char *const names[] = {
+        "ANTHROPIC_API_KEY",       "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL",
+        "CLAUDE_CODE_OAUTH_TOKEN", "CLAUDE_CONFIG_DIR",    "CLAUDE_RUNNER_INSTANCE",
+    };
+    for (size_t i = 0; i < COUNT_OF(names); i++)
+        if (strcmp(name, names[i]) == 0)
+            return true;
+    return false;
+}
+
 /* Why a member of an ENV, STRINGS or INPUTS object is not right, or NULL. */
 static const char *member_fault(enum spec_kind kind, const char *name, const char *text)
 {
@@ -378,6 +392,8 @@ static const char *member_fault(enum spec_kind kind, const char *name, const cha
         return "must hold strings only";
     if (kind == KIND_ENV && (!form_is_env_name(name) || strlen(name) > 255))
         return "must have names of A-Z a-z 0-9 _ that do not begin with a digit";
+    if (kind == KIND_ENV && is_runners_variable(name))
+        return "must not set what the runner sets (a credential has a field of its own)";
     if (kind == KIND_ENV && strlen(text) + strlen(name) > SPEC_ARG_MAX)
         return "must have values of at most 100 KiB";
     if (kind != KIND_ENV && (!path_is_inside(name) || strlen(name) > 255))

@@ -354,6 +354,14 @@ static void fail_outcome(struct task_outcome *outcome, const struct err *err)
         outcome->exit_code = 1;
 }
 
+/* Whatever an error quotes, it goes to a log and to callers. */
+static void clean_error(struct task_run *run, struct task_outcome *outcome)
+{
+    AUTO(buf) struct buf clean = BUF_INIT(4096);
+    redact_text(run->redact, outcome->error, strlen(outcome->error), &clean);
+    snprintf(outcome->error, sizeof(outcome->error), "%s", buf_str(&clean));
+}
+
 static void run_kind(struct task_run *run, struct task_outcome *outcome)
 {
     struct err err;
@@ -371,6 +379,7 @@ static void run_kind(struct task_run *run, struct task_outcome *outcome)
         task_run_fail(run, &err);
     if (run->unhealthy)
         fail_outcome(outcome, &run->trouble);
+    clean_error(run, outcome);
     outcome->truncated |= events_truncated(run->events);
 }
 

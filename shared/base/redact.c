@@ -101,26 +101,58 @@ static int add_base64_locked(struct redact_set *set, const char *secret, size_t 
     return add_needle_locked(set, text.data + skip, text.len - skip);
 }
 
-/* As JSON has it: the usual escapes, and the same with '/' escaped as some encoders do. */
-static int add_json_locked(struct redact_set *set, const char *secret, size_t len)
+/* What some encoders escape besides what has to be. */
+enum escaping { ESCAPE_PLAIN, ESCAPE_SLASHES, ESCAPE_HTML, ESCAPE_ASCII, ESCAPE_ASCII_SLASHES };
+
+static void add_unit(struct buf *out, unsigned unit)
 {
-    AUTO(buf) struct buf text = BUF_INIT(6 * REDACT_MAX_BYTES);
-    AUTO(buf) struct buf slashed = BUF_INIT(7 * REDACT_MAX_BYTES);
-    str_add_json(&text, secret, len);
-    for (size_t i = 0; i < text.len; i++) {
-        if (text.data[i] == '/')
-            buf_addc(&slashed, '\\');
-        buf_addc(&slashed, text.data[i]);
+    buf_addf(out, "\\u%04x", unit);
+}
+
+/* One character of len bytes, valid UTF-8, as \uXXXX or a pair of them. */
+static void add_code_units(struct buf *out, const char *text, size_t len)
+{
+    const unsigned char *p = (const unsigned char *)text;
+    unsigned code = len == 2 ? p[0] & 0x1fu : len == 3 ? p[0] & 0x0fu : p[0] & 0x07u;
+    for (size_t i = 1; i < len; i++)
+        code = code << 6 | (p[i] & 0x3fu);
+    if (code >= 0x10000) {
+        add_unit(out, 0xd800 + ((code - 0x10000) >> 10));
+        code = 0xdc00 + ((code - 0x10000) & 0x3ff);
     }
-    return add_needle_locked(set, buf_str(&text), text.len) ||
-           add_needle_locked(set, buf_str(&slashed), slashed.len);
+    add_unit(out, code);
+}
+
+static int add_json_locked(struct redact_set *set, const char *secret, size_t len,
+                           enum escaping how)
+{
+    AUTO(buf) struct buf plain = BUF_INIT(6 * REDACT_MAX_BYTES);
+    AUTO(buf) struct buf text = BUF_INIT(7 * REDACT_MAX_BYTES);
+    bool slashes = how == ESCAPE_SLASHES || how == ESCAPE_ASCII_SLASHES;
+    str_add_json(&plain, secret, len);
+    for (size_t i = 0, n; i < plain.len; i += n) {
+        char c = plain.data[i];
+        n = (unsigned char)c < 0x80 ? 1 : str_utf8_char(plain.data + i, plain.len - i);
+        if (n > 1 && how >= ESCAPE_ASCII)
+            add_code_units(&text, plain.data + i, n);
+        else if (how == ESCAPE_HTML && (c == '<' || c == '>' || c == '&'))
+            add_unit(&text, (unsigned char)c);
+        else {
+            if (slashes && c == '/')
+                buf_addc(&text, '\\');
+            buf_add(&text, plain.data + i, n);
+        }
+    }
+    return add_needle_locked(set, buf_str(&text), text.len);
 }
 
 static int add_forms_locked(struct redact_set *set, const char *secret, size_t len)
 {
     if (len > REDACT_MAX_BYTES)
         len = REDACT_MAX_BYTES;
-    int rc = add_needle_locked(set, secret, len) | add_json_locked(set, secret, len);
+    int rc = add_needle_locked(set, secret, len);
+    for (int how = ESCAPE_PLAIN; how <= ESCAPE_ASCII_SLASHES; how++)
+        rc |= add_json_locked(set, secret, len, (enum escaping)how);
     for (size_t shift = 0; shift < 3; shift++)
         rc |= add_base64_locked(set, secret, len, shift, BASE64_STD) |
               add_base64_locked(set, secret, len, shift, BASE64_URL);
@@ -213,6 +245,82 @@ bool redact_is_clean(struct redact_set *set, const char *text, size_t len)
     }
     pthread_rwlock_unlock(&set->lock);
     return clean;
+}
+
+/* The value of \uXXXX at text, or -1. */
+static long code_unit(const char *text, size_t len)
+{
+    static const char digits[] = "0123456789abcdef0123456789ABCDEF";
+    long code = 0;
+    if (len < 6 || text[0] != '\\' || text[1] != 'u')
+        return -1;
+    for (int i = 2; i < 6; i++) {
+        const char *digit = text[i] ? strchr(digits, text[i]) : NULL;
+        if (!digit)
+            return -1;
+        code = code << 4 | ((digit - digits) & 15);
+    }
+    return code;
+}
+
+static void add_utf8(struct buf *out, unsigned code)
+{
+    char text[4];
+    size_t n = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+    static const unsigned char first[] = {0, 0, 0xc0, 0xe0, 0xf0};
+    for (size_t i = n - 1; i > 0; i--, code >>= 6)
+        text[i] = (char)(0x80 | (code & 0x3f));
+    text[0] = (char)(first[n] | code);
+    str_add_json(out, text, n);
+}
+
+/* The escape at text in its plainest form; returns its length. Half a pair stays as it is. */
+static size_t add_plainly(struct buf *out, const char *text, size_t len)
+{
+    long code = code_unit(text, len), low;
+    if (code >= 0xd800 && code < 0xdc00 && (low = code_unit(text + 6, len - 6)) >= 0xdc00 &&
+        low < 0xe000) {
+        add_utf8(out, (unsigned)(0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00)));
+        return 12;
+    }
+    if (code >= 0 && (code < 0xd800 || code > 0xdfff)) {
+        add_utf8(out, (unsigned)code);
+        return 6;
+    }
+    if (len > 1 && text[1] == '/') {
+        buf_addc(out, '/');
+        return 2;
+    }
+    size_t n = len > 1 ? 2 : 1;
+    buf_add(out, text, n);
+    return n;
+}
+
+static void add_plain_json(struct buf *out, const char *line, size_t len)
+{
+    for (size_t at = 0, n; at < len; at += n) {
+        const char *escape = memchr(line + at, '\\', len - at);
+        n = escape ? (size_t)(escape - (line + at)) : len - at;
+        buf_add(out, line + at, n);
+        if (escape)
+            n += add_plainly(out, escape, len - at - n);
+    }
+}
+
+bool redact_json(struct redact_set *set, const char *line, size_t len, struct buf *out)
+{
+    AUTO(buf) struct buf plain = BUF_INIT(len + 1);
+    bool clean = redact_is_clean(set, line, len);
+    if (memmem(line, len, "\\u", 2)) {
+        add_plain_json(&plain, line, len);
+        if (buf_ok(&plain) && !redact_is_clean(set, buf_str(&plain), plain.len)) {
+            redact_text(set, buf_str(&plain), plain.len, out);
+            return true;
+        }
+    }
+    if (!clean)
+        redact_text(set, line, len, out);
+    return !clean;
 }
 
 void redact_stream_init(struct redact_stream *stream, struct redact_set *set)

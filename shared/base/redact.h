@@ -1,9 +1,9 @@
 /*
  * Takes secrets out of bytes on their way to a log, an event or a caller.
  *
- * A registered secret is found as it is, JSON-escaped, and (from 8 bytes on) inside base64 (both
- * alphabets, any alignment; up to two bytes at its end may stay), also when it is split over two
- * pieces of a stream.
+ * A registered secret is found as it is, JSON-escaped (as JavaScript, Python, PHP and Go do it),
+ * and (from 8 bytes on) inside base64 (both alphabets, any alignment; up to two bytes at its end
+ * may stay), also when it is split over two pieces of a stream.
  *
  * Theory of operation: every form of every secret is a needle. A 64 Ki-bit map over the first four
  * bytes of the needles lets a scan pass nearly every byte with one look-up; only a hit compares
@@ -34,6 +34,11 @@ void redact_text(struct redact_set *set, const char *text, size_t len, struct bu
 
 /* True when text holds nothing to redact: the common case, without a copy. */
 bool redact_is_clean(struct redact_set *set, const char *text, size_t len);
+
+/* Replaces a line of JSON by itself without secrets, also those that hide behind escapes which
+ * nothing asks for (\\u0041): then all escapes are written in their plainest form. True when there
+ * was something to redact, else *out is untouched. */
+bool redact_json(struct redact_set *set, const char *line, size_t len, struct buf *out);
 
 /* A stream: feed pieces, then finish once. `held` is what was held back so far. */
 struct redact_stream {

@@ -71,6 +71,22 @@ int strlist_addf(struct strlist *list, const char *fmt, ...)
     return take(list, text);
 }
 
+int strlist_set(struct strlist *list, const char *name, const char *value)
+{
+    size_t len = strlen(name);
+    if (strlist_addf(list, "%s=%s", name, value))
+        return -1;
+    for (size_t i = 0; i + 1 < list->count; i++) {
+        if (strncmp(list->items[i], name, len) != 0 || list->items[i][len] != '=')
+            continue;
+        free(list->items[i]);
+        list->items[i] = list->items[--list->count];
+        list->items[list->count] = NULL;
+        break;
+    }
+    return 0;
+}
+
 /* Length of the part up to the next comma outside parentheses. */
 static size_t part_length(const char *text)
 {

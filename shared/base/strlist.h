@@ -40,6 +40,9 @@ int strlist_add(struct strlist *list, const char *text);
 int strlist_addn(struct strlist *list, const char *text, size_t len);
 int strlist_addf(struct strlist *list, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* "NAME=value" in the place of the string that begins with "NAME=", else at the end. */
+int strlist_set(struct strlist *list, const char *name, const char *value);
+
 /* Appends the parts of a comma separated text, without white space around them; empty ones are
  * passed over. A comma inside parentheses does not separate: "Bash(git log, -p),Read" is two. */
 int strlist_split(struct strlist *list, const char *text);

@@ -72,8 +72,10 @@ struct db *db_open(const char *path, enum db_mode mode, struct err *err)
         db_err(db, path, err);
         return NULL;
     }
-    if (set_up(db, mode, err))
+    if (set_up(db, mode, err)) {
+        err_wrap(err, "cannot open '%s'", path);
         return NULL;
+    }
     return STEAL_PTR(db);
 }
 

@@ -177,7 +177,7 @@ static int start_civetweb(struct http_server *server, struct err *err)
     snprintf(listen, sizeof(listen), "%s:%d", server->config.bind, server->config.port);
     server->civetweb = run_civetweb(server, listen, &error);
     if (!server->civetweb)
-        return err_set(err, ERR_CONFIG, "cannot listen on %s: %s", listen,
+        return err_set(err, ERR_INTERNAL, "cannot listen on %s: %s", listen,
                        server->start_message[0] ? server->start_message : text);
     if (server->listen_fd < 0)
         return err_set(err, ERR_INTERNAL, "the listening socket of %s was not found", listen);

@@ -44,6 +44,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     must(whole.len == pieces.len && memcmp(buf_str(&whole), buf_str(&pieces), whole.len) == 0);
     must(redact_is_clean(set, text, len) ==
          (whole.len == len && memcmp(buf_str(&whole), text, len) == 0));
+    buf_clear(&pieces);
+    must(redact_json(set, text, len, &pieces) ||
+         (pieces.len == 0 && redact_is_clean(set, text, len)));
     redact_free(set);
     return 0;
 }

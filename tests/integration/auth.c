@@ -6,28 +6,18 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static struct runner *runner;
 
+static const char *const settings[] = {
+    "AUTH_FAILURES_MAX", "10000", "RUNNER_SECRET",
+    RUNNER_SECRET ",laptop:laptop-secret-0123456789,edge:edge-secret-0123456789", NULL};
+
 static struct runner *shared(void)
 {
-    if (!runner) {
-        struct runner *made = runner_new();
-        runner_set(made, "AUTH_FAILURES_MAX", "10000");
-        runner_set(made, "RUNNER_SECRET",
-                   RUNNER_SECRET ",laptop:laptop-secret-0123456789,edge:edge-secret-0123456789");
-        runner_start(made);
-        runner = made;
-    }
-    return runner;
-}
-
-static int stop_runner(void **state)
-{
-    (void)state;
-    runner_free(runner);
-    return 0;
+    return runner_shared(&runner, settings);
 }
 
 static const struct {
@@ -247,6 +237,32 @@ static void wrong_configuration_is_named_and_exits_2(void **state)
     }
 }
 
+static void what_is_named_and_missing_is_warned_of(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"SYSTEM_PROMPT_FILE", "GIT_SSH_KEY_FILE", "CLAUDE_BIN"};
+    struct runner *own = runner_new();
+    for (size_t i = 0; i < COUNT(names); i++)
+        runner_set(own, names[i], "/nonexistent/thing");
+    runner_start(own);
+    char *log = runner_log(own);
+    for (size_t i = 0; i < COUNT(names); i++) {
+        char *begin = textf("\"msg\":\"%s: ", names[i]);
+        if (!strstr(log, begin))
+            fail_msg("%s is not named in: %s", names[i], log);
+        free(begin);
+    }
+    assert_null(strstr(log, "everybody may write"));
+    free(log);
+    assert_int_equal(runner_stop(own, 5000), 0);
+    assert_int_equal(chmod(own->state, 0777), 0);
+    runner_start(own);
+    log = runner_log(own);
+    assert_non_null(strstr(log, "RUNNER_STATE_DIR: everybody may write"));
+    free(log);
+    runner_free(own);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -259,6 +275,7 @@ int main(void)
         cmocka_unit_test(a_new_secret_takes_over_on_sighup),
         cmocka_unit_test(it_does_not_start_without_a_good_secret),
         cmocka_unit_test(wrong_configuration_is_named_and_exits_2),
+        cmocka_unit_test(what_is_named_and_missing_is_warned_of),
     };
-    return cmocka_run_group_tests_name("auth", tests, NULL, stop_runner);
+    return cmocka_run_group_tests_name("auth", tests, NULL, shared_stop);
 }

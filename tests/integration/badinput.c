@@ -12,22 +12,11 @@
 
 static struct runner *runner;
 
+static const char *const settings[] = {"AUTH_FAILURES_MAX", "10000", NULL};
+
 static struct runner *shared(void)
 {
-    if (!runner) {
-        struct runner *made = runner_new();
-        runner_set(made, "AUTH_FAILURES_MAX", "10000");
-        runner_start(made);
-        runner = made;
-    }
-    return runner;
-}
-
-static int stop_runner(void **state)
-{
-    (void)state;
-    runner_free(runner);
-    return 0;
+    return runner_shared(&runner, settings);
 }
 
 /* ---- fields ---- */
@@ -77,6 +66,7 @@ static const struct bad_body {
     {"{\"prompt\":\"x\",\"timeoutMinute\":1}", "timeoutMinute", "did you mean 'timeoutMinutes'"},
     {"{\"prompt\":\"x\",\"Prompt\":\"y\"}", "Prompt", "unknown"},
     {"{\"prompt\":\"x\",\"\":1}", "", "unknown"},
+    {"{\"prompt\":\"x\",\"code\":\"1\"}", "code", "it is for Python"},
     {"{\"prompt\":\"x\",\"maxTurns\":0}", "maxTurns", "got 0"},
     {"{\"prompt\":\"x\",\"maxTurns\":-1}", "maxTurns", "got -1"},
     {"{\"prompt\":\"x\",\"maxTurns\":1.5}", "maxTurns", ""},
@@ -355,6 +345,9 @@ static void expect_100_is_answered_first(void **state)
 
 #define BYTES(text) (text), sizeof(text) - 1
 #define AUTHED "Host: x\r\n" RUNNER_AUTH
+#define CHUNKED "POST /execute HTTP/1.1\r\n" AUTHED "Transfer-Encoding: chunked\r\n\r\n"
+#define TYPED(type) \
+    "POST /execute HTTP/1.1\r\n" AUTHED "Content-Type: " type "\r\nContent-Length: 26\r\n\r\n"
 #define GOOD "{\"prompt\":\"standin: ok x\"}"
 
 enum { ANY_REFUSAL = 0 }; /* some 4xx or 5xx, or a closed connection */
@@ -478,7 +471,71 @@ static const struct raw_request {
      ANY_REFUSAL},
     {BYTES("POST /execute HTTP/1.1\r\n" AUTHED "Content-Length: 4\r\n\r\n\0\0\0\0"), 400},
     {BYTES("POST /execute HTTP/1.1\r\n" AUTHED "Content-Length: 2\r\n\r\n\xff\xfe"), 400},
+    /* chunks that one server would read so and another so */
+    {BYTES(CHUNKED "0x1a\r\n" GOOD "\r\n0\r\n\r\n"), 400},
+    {BYTES(CHUNKED "1a \r\n" GOOD "\r\n0\r\n\r\n"), 400},
+    {BYTES(CHUNKED " 1a\r\n" GOOD "\r\n0\r\n\r\n"), 400},
+    {BYTES(CHUNKED "1a\n" GOOD "\n0\n\n"), 400},
+    {BYTES(CHUNKED "1a\r\n" GOOD "0\r\n\r\n"), 400},
+    {BYTES(CHUNKED "0000000000000001a\r\n" GOOD "\r\n0\r\n\r\n"), 400},
+    {BYTES(CHUNKED ";x=y\r\n" GOOD "\r\n0\r\n\r\n"), 400},
+    {BYTES(CHUNKED "1a;x=\0y\r\n" GOOD "\r\n0\r\n\r\n"), 400},
+    {BYTES(CHUNKED "1a\r\n" GOOD "\r\n"), 400},
+    {BYTES(CHUNKED "1a\r\n" GOOD "\r\n0\r\n"), 400},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED "Transfer-Encoding: \x0b"
+           "chunked\r\n\r\n0\r\n\r\n"),
+     400},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED "Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n"),
+     400},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED "Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n"),
+     400},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED
+           "Content-Length: 26\r\nContent-Length: 26\r\n\r\n" GOOD),
+     400},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED "Content-Length : 26\r\n\r\n" GOOD), 400},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED "Content-Length: 5000000000\r\n\r\n{}"), 413},
+    /* lines that do not end as they should */
+    {BYTES("GET /health HTTP/1.1\nHost: x\n\n"), 400},
+    {BYTES("GET /health HTTP/1.1\r\nHost: x\nX: y\r\n\r\n"), 400},
+    {BYTES("GET /health HTTP/1.1\r\nHost: x\rX: y\r\n\r\n"), 400},
+    {BYTES("GET\t/health\tHTTP/1.1\r\nHost: x\r\n\r\n"), 400},
+    {BYTES("GET /health HTTP/01.1\r\nHost: x\r\n\r\n"), 400},
+    {BYTES("GET /health HTTP/1.2\r\nHost: x\r\n\r\n"), 505},
+    {BYTES("get /health HTTP/1.1\r\nHost: x\r\n\r\n"), 501},
+    {BYTES("\r\n\r\n\r\nGET /health HTTP/1.1\r\nHost: x\r\n\r\n"), 400},
+    {BYTES("\xef\xbb\xbfGET /health HTTP/1.1\r\nHost: x\r\n\r\n"), ANY_REFUSAL},
+    /* paths in other clothes */
+    {BYTES("GET /./health HTTP/1.1\r\nHost: x\r\n\r\n"), 400},
+    {BYTES("GET /x/%2e%2e/health HTTP/1.1\r\nHost: x\r\n\r\n"), 400},
+    {BYTES("GET /tasks\\status HTTP/1.1\r\n" AUTHED "\r\n"), 400},
+    {BYTES("GET /health#x HTTP/1.1\r\nHost: x\r\n\r\n"), 400},
+    {BYTES("GET /health?x=%z1 HTTP/1.1\r\nHost: x\r\n\r\n"), 400},
+    {BYTES("GET /tasks/%c0%ae HTTP/1.1\r\n" AUTHED "\r\n"), ANY_REFUSAL},
+    {BYTES("GET /tasks/%0d%0aX:y HTTP/1.1\r\n" AUTHED "\r\n"), 400},
+    {BYTES("GET /health HTTP/1.1\r\nHost:\r\n\r\n"), 400},
+    {BYTES("GET /health HTTP/1.1\r\nHost: a b\r\n\r\n"), 400},
+    {BYTES("GET /health HTTP/1.1\r\nHost: a@b\r\n\r\n"), 400},
+    /* bodies that say they are something else */
+    {BYTES(TYPED("text/plain") GOOD), 415},
+    {BYTES(TYPED("application/xml") GOOD), 415},
+    {BYTES(TYPED("multipart/form-data; boundary=x") GOOD), 415},
+    {BYTES(TYPED("application/jsonp") GOOD), 415},
+    {BYTES(TYPED("application/json, text/plain") GOOD), 415},
+    {BYTES(TYPED("application/json; charset=latin1") GOOD), 415},
+    {BYTES(TYPED("application/json\r\nContent-Type: text/plain") GOOD), 400},
     /* headers that mean something */
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED "X-Runner-Secret: another-secret-0123456789\r\n"
+           "Content-Length: 26\r\n\r\n" GOOD),
+     400},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED
+           "Prefer: wait=-1\r\nContent-Length: 26\r\n\r\n" GOOD),
+     400},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED
+           "Prefer: wait=1e9\r\nContent-Length: 26\r\n\r\n" GOOD),
+     400},
+    {BYTES("POST /execute HTTP/1.1\r\n" AUTHED
+           "Idempotency-Key: a\tb\r\nContent-Length: 26\r\n\r\n" GOOD),
+     400},
     {BYTES("POST /execute HTTP/1.1\r\n" AUTHED
            "Idempotency-Key: \r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"),
      400},
@@ -555,6 +612,28 @@ static void a_request_with_any_byte_changed_is_survived(void **state)
     }
 }
 
+/* Each of these names a type that clients give to JSON, or none. */
+static void json_may_be_called_by_its_names(void **state)
+{
+    (void)state;
+    static const char *const types[] = {
+        "application/json",
+        "APPLICATION/JSON; Charset=UTF-8",
+        "application/json;charset=\"utf-8\"",
+        "application/ld+json",
+        "application/x-www-form-urlencoded",
+        "",
+    };
+    for (size_t i = 0; i < COUNT(types); i++) {
+        char *headers = textf(RUNNER_AUTH "Content-Type: %s\r\n", types[i]);
+        print_message("  '%s'\n", types[i]);
+        struct reply *reply = http_call(shared()->base, "POST", "/execute", headers, GOOD);
+        assert_status(reply, 200);
+        reply_free(reply);
+        free(headers);
+    }
+}
+
 /* Noise from a fixed seed, so that a failure can be repeated. */
 static void noise_is_survived(void **state)
 {
@@ -601,6 +680,8 @@ static void a_smuggled_request_is_not_served(void **state)
     reply_free(reply);
 }
 
+_Static_assert(COUNT(corpus) + COUNT(bad_bodies) >= 200, "a corpus of at least 200");
+
 /* Runs the corpus again and counts what the process holds. */
 static void nothing_of_it_leaks(void **state)
 {
@@ -611,6 +692,8 @@ static void nothing_of_it_leaks(void **state)
     int fds = proc_fds(runner->pid), threads = proc_threads(runner->pid);
     for (size_t i = 0; i < COUNT(corpus); i++)
         reply_free(exchange(corpus[i].bytes, corpus[i].size));
+    for (size_t i = 0; i < COUNT(bad_bodies); i++)
+        reply_free(runner_post(runner, "/execute", bad_bodies[i].body));
     a_request_with_any_byte_changed_is_survived(state);
     noise_is_survived(state);
     EVENTUALLY(5000, proc_fds(runner->pid) <= fds + 2);
@@ -638,10 +721,11 @@ int main(void)
         cmocka_unit_test(the_corpus_is_refused),
         cmocka_unit_test(a_request_cut_at_any_byte_is_refused),
         cmocka_unit_test(a_request_with_any_byte_changed_is_survived),
+        cmocka_unit_test(json_may_be_called_by_its_names),
         cmocka_unit_test(noise_is_survived),
         cmocka_unit_test(pipelined_requests_are_each_answered_or_refused),
         cmocka_unit_test(a_smuggled_request_is_not_served),
         cmocka_unit_test(nothing_of_it_leaks),
     };
-    return cmocka_run_group_tests_name("badinput", tests, NULL, stop_runner);
+    return cmocka_run_group_tests_name("badinput", tests, NULL, shared_stop);
 }

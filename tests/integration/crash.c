@@ -276,6 +276,48 @@ static void one_state_directory_serves_one_runner(void **state)
     runner_free(runner);
 }
 
+static void signals_that_mean_nothing_end_nothing(void **state)
+{
+    (void)state;
+    struct runner *runner = one_slot();
+    runner_start(runner);
+    char *id = runner_submit(runner, "standin: sleep 300", "");
+    kill(runner->pid, SIGUSR1);
+    kill(runner->pid, SIGUSR2);
+    kill(runner->pid, SIGPIPE);
+    runner_await(runner, id, "completed", 10000);
+    free(id);
+    assert_int_equal(runner_stop(runner, 5000), 0);
+    runner_free(runner);
+}
+
+/* As an init may start it: nothing that it opens may become its standard output. */
+static void it_starts_with_its_streams_closed(void **state)
+{
+    (void)state;
+    char program[4096] = "", link[64];
+    struct runner *runner = runner_new();
+    runner_start(runner);
+    snprintf(link, sizeof link, "/proc/%d/exe", (int)runner->pid);
+    assert_true(readlink(link, program, sizeof program - 1) > 0);
+    assert_int_equal(runner_stop(runner, 5000), 0);
+    char *path = textf("%s/start", runner->dir), *was = getenv("CR_BINARY");
+    char *script = textf("#!/bin/sh\nexec '%s' \"$@\" <&- >&-\n", program);
+    file_write(path, script, 0755);
+    was = was ? strdup(was) : NULL;
+    setenv("CR_BINARY", path, 1);
+    runner_start(runner);
+    if (was)
+        setenv("CR_BINARY", was, 1);
+    else
+        unsetenv("CR_BINARY");
+    reply_free(runner_succeeded(runner, "standin: ok x", ""));
+    free(was);
+    free(path);
+    free(script);
+    runner_free(runner);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -289,6 +331,8 @@ int main(void)
         cmocka_unit_test(a_second_signal_ends_it_now),
         cmocka_unit_test(an_idle_runner_stops_at_once),
         cmocka_unit_test(one_state_directory_serves_one_runner),
+        cmocka_unit_test(signals_that_mean_nothing_end_nothing),
+        cmocka_unit_test(it_starts_with_its_streams_closed),
     };
     return cmocka_run_group_tests_name("crash", tests, NULL, NULL);
 }

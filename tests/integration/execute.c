@@ -9,25 +9,11 @@
 static struct api *api;
 static struct runner *runner;
 
-/* The runner that the tests share. */
+static const char *const settings[] = {NULL};
+
 static struct runner *shared(void)
 {
-    if (!runner) {
-        struct runner *made = runner_new();
-        api = api ? api : api_new();
-        runner_use_real_cli(made, api);
-        runner_start(made);
-        runner = made;
-    }
-    return runner;
-}
-
-static int stop_all(void **state)
-{
-    (void)state;
-    runner_free(runner);
-    api_free(api);
-    return 0;
+    return runner_shared_real(&runner, &api, settings);
 }
 
 static struct reply *execute(const char *prompt, const char *more)
@@ -259,5 +245,5 @@ int main(void)
         cmocka_unit_test(a_login_file_serves_as_well_as_a_key),
         cmocka_unit_test(answers_401_before_it_starts_without_a_login),
     };
-    return cmocka_run_group_tests_name("execute", tests, NULL, stop_all);
+    return cmocka_run_group_tests_name("execute", tests, NULL, shared_stop);
 }

@@ -14,27 +14,11 @@
 static struct api *api;
 static struct runner *runner;
 
-/* The runner that the tests share. */
+static const char *const settings[] = {"DEFAULT_MODEL", MODEL, NULL};
+
 static struct runner *shared(void)
 {
-    if (!runner) {
-        struct runner *made = runner_new_real(&api);
-        char *allow = textf("file:%s", made->shared);
-        runner_set(made, "DEFAULT_MODEL", MODEL);
-        runner_set(made, "GIT_ALLOW", allow);
-        runner_start(made);
-        runner = made;
-        free(allow);
-    }
-    return runner;
-}
-
-static int stop_all(void **state)
-{
-    (void)state;
-    runner_free(runner);
-    api_free(api);
-    return 0;
+    return runner_shared_real(&runner, &api, settings);
 }
 
 static void tell(const char *prompt, const char *more)
@@ -552,5 +536,5 @@ int main(void)
         cmocka_unit_test(the_highest_priority_goes_first),
         cmocka_unit_test(the_answer_has_the_members_of_the_contract),
     };
-    return cmocka_run_group_tests_name("fields", tests, NULL, stop_all);
+    return cmocka_run_group_tests_name("fields", tests, NULL, shared_stop);
 }

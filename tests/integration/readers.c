@@ -20,21 +20,11 @@
 
 static struct runner *runner;
 
+static const char *const settings[] = {NULL};
+
 static struct runner *shared(void)
 {
-    if (!runner) {
-        struct runner *made = runner_new();
-        runner_start(made);
-        runner = made;
-    }
-    return runner;
-}
-
-static int stop_all(void **state)
-{
-    (void)state;
-    runner_free(runner);
-    return 0;
+    return runner_shared(&runner, settings);
 }
 
 static char *submit(const char *prompt)
@@ -289,5 +279,5 @@ int main(void)
         cmocka_unit_test(a_reader_that_stands_still_for_half_a_minute_slows_nobody),
         cmocka_unit_test(beyond_the_most_streams_one_is_asked_to_come_again),
     };
-    return cmocka_run_group_tests_name("readers", tests, NULL, stop_all);
+    return cmocka_run_group_tests_name("readers", tests, NULL, shared_stop);
 }

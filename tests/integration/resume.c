@@ -14,26 +14,11 @@
 static struct api *api;
 static struct runner *runner;
 
-/* The runner that the tests share. */
+static const char *const settings[] = {NULL};
+
 static struct runner *shared(void)
 {
-    if (!runner) {
-        struct runner *made = runner_new_real(&api);
-        char *allow = textf("file:%s", made->shared);
-        runner_set(made, "GIT_ALLOW", allow);
-        runner_start(made);
-        runner = made;
-        free(allow);
-    }
-    return runner;
-}
-
-static int stop_all(void **state)
-{
-    (void)state;
-    runner_free(runner);
-    api_free(api);
-    return 0;
+    return runner_shared_real(&runner, &api, settings);
 }
 
 static char *session_of(const struct reply *reply)
@@ -287,5 +272,5 @@ int main(void)
         cmocka_unit_test(a_session_that_is_not_there_is_refused_by_name),
         cmocka_unit_test(a_session_goes_on_in_a_fresh_workspace),
     };
-    return cmocka_run_group_tests_name("resume", tests, NULL, stop_all);
+    return cmocka_run_group_tests_name("resume", tests, NULL, shared_stop);
 }

@@ -18,22 +18,11 @@
 
 static struct runner *runner;
 
+static const char *const settings[] = {"KEEPALIVE_EVERY_MS", "300", NULL};
+
 static struct runner *shared(void)
 {
-    if (!runner) {
-        struct runner *made = runner_new();
-        runner_set(made, "KEEPALIVE_EVERY_MS", "300");
-        runner_start(made);
-        runner = made;
-    }
-    return runner;
-}
-
-static int stop_all(void **state)
-{
-    (void)state;
-    runner_free(runner);
-    return 0;
+    return runner_shared(&runner, settings);
 }
 
 static struct stream *run(const char *base, const char *prompt, const char *more)
@@ -634,5 +623,5 @@ int main(void)
         cmocka_unit_test(streams_pass_through_haproxy),
         cmocka_unit_test(the_system_prompt_follows_its_file),
     };
-    return cmocka_run_group_tests(tests, NULL, stop_all);
+    return cmocka_run_group_tests(tests, NULL, shared_stop);
 }

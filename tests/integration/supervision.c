@@ -16,25 +16,19 @@ enum { SPARE_MS = 2500 };
 
 static struct runner *runner;
 
+static const char *const settings[] = {"FIRST_EVENT_SECONDS",
+                                       "2",
+                                       "IDLE_SECONDS",
+                                       "3",
+                                       "RESULT_GRACE_SECONDS",
+                                       "1",
+                                       "KILL_GRACE_SECONDS",
+                                       "1",
+                                       NULL};
+
 static struct runner *shared(void)
 {
-    if (!runner) {
-        struct runner *made = runner_new();
-        runner_set(made, "FIRST_EVENT_SECONDS", "2");
-        runner_set(made, "IDLE_SECONDS", "3");
-        runner_set(made, "RESULT_GRACE_SECONDS", "1");
-        runner_set(made, "KILL_GRACE_SECONDS", "1");
-        runner_start(made);
-        runner = made;
-    }
-    return runner;
-}
-
-static int stop_runner(void **state)
-{
-    (void)state;
-    runner_free(runner);
-    return 0;
+    return runner_shared(&runner, settings);
 }
 
 /* Alternatives are written "a|b". */
@@ -271,6 +265,49 @@ static void a_task_gets_an_environment_from_an_allow_list(void **state)
     cJSON_Delete(json);
 }
 
+static void a_variable_of_the_request_takes_the_place_of_the_runners(void **state)
+{
+    (void)state;
+    cJSON *json = given("\"environmentSecrets\":{\"PATH\":\"/usr/bin:/bin:/none\",\"MINE\":\"1\"}");
+    int paths = 0;
+    const cJSON *item;
+    cJSON_ArrayForEach(item, json_at(json, "env"))
+    {
+        paths += strncmp(item->valuestring, "PATH=", 5) == 0;
+    }
+    assert_int_equal(paths, 1);
+    assert_true(list_has(json_at(json, "env"), "MINE=1"));
+    cJSON_Delete(json);
+}
+
+/* However the program that prints it escapes, and whoever quotes it. */
+static void a_secret_of_the_request_is_in_no_answer_event_or_log(void **state)
+{
+    (void)state;
+    static const char more[] = "\"environmentSecrets\":{\"TOKEN\":\"top<\xc3\xa4>-4711\\\"x\"},"
+                               "\"preExecutionCommands\":[\"%s\"]";
+    static const char *const commands[] = {
+        "printf '%s' \\\"$TOKEN\\\"; false # top<\xc3\xa4>-4711\\\"x",
+        "printf '%s' '{\\\"a\\\":\\\"top<\\\\u00e4>-4711\\\\\\\"x\\\"}'; exit 3",
+    };
+    for (size_t i = 0; i < COUNT(commands); i++) {
+        char *fields = textf(more, commands[i]);
+        struct reply *reply = runner_execute(shared(), "standin: ok x", fields);
+        assert_json_text(reply->json, "reason", "pre_execution");
+        assert_null(strstr(reply->body, "4711"));
+        char *path = textf("%s/tasks/%s/events", runner->state, json_text(reply->json, "taskId"));
+        char *events = file_read(path, NULL), *log = runner_log(runner);
+        assert_non_null(strstr(events, "[redacted]"));
+        if (strstr(events, ">-4711") || strstr(log, ">-4711"))
+            fail_msg("it is in: %s", events);
+        free(log);
+        free(events);
+        free(path);
+        free(fields);
+        reply_free(reply);
+    }
+}
+
 static void a_task_inherits_no_descriptors_and_no_signal_settings(void **state)
 {
     (void)state;
@@ -384,6 +421,8 @@ int main(void)
         cmocka_unit_test(a_daemon_dies_with_its_cancelled_task),
         cmocka_unit_test(a_process_that_traps_term_has_time_to_clean_up),
         cmocka_unit_test(a_task_gets_an_environment_from_an_allow_list),
+        cmocka_unit_test(a_variable_of_the_request_takes_the_place_of_the_runners),
+        cmocka_unit_test(a_secret_of_the_request_is_in_no_answer_event_or_log),
         cmocka_unit_test(a_task_inherits_no_descriptors_and_no_signal_settings),
         cmocka_unit_test(a_task_does_not_run_as_root),
         cmocka_unit_test(the_prompt_is_in_no_command_line),
@@ -392,5 +431,5 @@ int main(void)
         cmocka_unit_test(memory_stays_flat_while_a_task_prints),
         cmocka_unit_test(a_cli_that_cannot_be_started_is_said_by_name),
     };
-    return cmocka_run_group_tests_name("supervision", tests, NULL, stop_runner);
+    return cmocka_run_group_tests_name("supervision", tests, NULL, shared_stop);
 }

@@ -10,30 +10,12 @@
 
 static struct runner *runner;
 
-static struct runner *configured(void)
-{
-    struct runner *made = runner_new();
-    runner_set(made, "KEEPALIVE_AFTER_MS", "300");
-    runner_set(made, "KEEPALIVE_EVERY_MS", "200");
-    runner_set(made, "KILL_GRACE_SECONDS", "1");
-    return made;
-}
+static const char *const settings[] = {
+    "KEEPALIVE_AFTER_MS", "300", "KEEPALIVE_EVERY_MS", "200", "KILL_GRACE_SECONDS", "1", NULL};
 
 static struct runner *shared(void)
 {
-    if (!runner) {
-        struct runner *made = configured();
-        runner_start(made);
-        runner = made;
-    }
-    return runner;
-}
-
-static int stop_runner(void **state)
-{
-    (void)state;
-    runner_free(runner);
-    return 0;
+    return runner_shared(&runner, settings);
 }
 
 static void await_ended(const char *id)
@@ -127,7 +109,7 @@ static void unknown_tasks_are_404_everywhere(void **state)
 static void lists_are_filtered_and_paged_without_loss(void **state)
 {
     (void)state;
-    struct runner *own = configured();
+    struct runner *own = runner_new_with(settings);
     runner_start(own);
     for (int i = 0; i < 7; i++)
         reply_free(runner_execute(own, i % 2 ? "standin: exit 1" : "standin: ok x", ""));
@@ -405,7 +387,7 @@ static void the_same_key_and_body_are_the_same_task(void **state)
 static void a_key_is_remembered_over_a_crash(void **state)
 {
     (void)state;
-    struct runner *own = configured();
+    struct runner *own = runner_new_with(settings);
     runner_start(own);
     char *mark = textf("%s/once", own->shared);
     char *prompt = textf("standin: touch %s", mark);
@@ -468,7 +450,7 @@ static void a_task_id_can_be_chosen_once(void **state)
 
 static struct runner *narrow(const char *queue_max)
 {
-    struct runner *own = configured();
+    struct runner *own = runner_new_with(settings);
     runner_set(own, "MAX_CONCURRENT_TASKS", "1");
     runner_set(own, "QUEUE_MAX", queue_max);
     runner_start(own);
@@ -604,5 +586,5 @@ int main(void)
         cmocka_unit_test(higher_priorities_go_first_and_equals_in_order),
         cmocka_unit_test(no_more_run_at_once_than_there_are_slots),
     };
-    return cmocka_run_group_tests_name("tasks", tests, NULL, stop_runner);
+    return cmocka_run_group_tests_name("tasks", tests, NULL, shared_stop);
 }

@@ -274,6 +274,18 @@ struct runner *runner_new_real(struct api **api)
     return runner;
 }
 
+static struct runner *with(struct runner *runner, const char *const settings[])
+{
+    for (size_t i = 0; settings[i]; i += 2)
+        runner_set(runner, settings[i], settings[i + 1]);
+    return runner;
+}
+
+struct runner *runner_new_with(const char *const settings[])
+{
+    return with(runner_new(), settings);
+}
+
 static int give_one(const char *path, const struct stat *st, int kind, struct FTW *ftw)
 {
     (void)st, (void)kind, (void)ftw;
@@ -303,6 +315,44 @@ void runner_start(struct runner *runner)
     free(runner->base);
     runner->base = await_base(runner->pid, runner->log, from);
     assert_int_equal(proc_uid(runner->pid), daemon_uid());
+}
+
+/* Where a program keeps what its tests share. */
+static struct runner **shared_runner;
+static struct api **shared_api;
+
+/* Set when it has started only: a test that is skipped before leaves none behind. */
+static struct runner *share(struct runner **runner, struct runner *made)
+{
+    runner_start(made);
+    shared_runner = runner;
+    return *runner = made;
+}
+
+struct runner *runner_shared(struct runner **runner, const char *const settings[])
+{
+    return *runner ? *runner : share(runner, runner_new_with(settings));
+}
+
+struct runner *runner_shared_real(struct runner **runner, struct api **api,
+                                  const char *const settings[])
+{
+    if (*runner)
+        return *runner;
+    shared_api = api;
+    struct runner *made = with(runner_new_real(api), settings);
+    char *allow = textf("file:%s", made->shared);
+    runner_set(made, "GIT_ALLOW", allow);
+    free(allow);
+    return share(runner, made);
+}
+
+int shared_stop(void **state)
+{
+    (void)state;
+    runner_free(shared_runner ? *shared_runner : NULL);
+    api_free(shared_api ? *shared_api : NULL);
+    return 0;
 }
 
 int runner_start_refused(struct runner *runner)

@@ -65,6 +65,9 @@ struct runner {
  * skipped. */
 struct runner *runner_new(void);
 
+/* The same with these variables: name, value, …, NULL. */
+struct runner *runner_new_with(const char *const settings[]);
+
 /* A variable of its environment; value NULL takes it out. Counts from the next start. */
 void runner_set(struct runner *runner, const char *name, const char *value);
 
@@ -78,6 +81,15 @@ struct runner *runner_new_real(struct api **api);
 
 /* Starts it and waits until it listens; fails the test when it doesn't. */
 void runner_start(struct runner *runner);
+
+/* The runner that the tests of a program share: made with these settings, and started, when it is
+ * first asked for. One a program, ended by shared_stop(). */
+struct runner *runner_shared(struct runner **runner, const char *const settings[]);
+/* The same with the real CLI against *api, and GIT_ALLOW for its `shared` directory. */
+struct runner *runner_shared_real(struct runner **runner, struct api **api,
+                                  const char *const settings[]);
+/* Teardown of the group: ends them. */
+int shared_stop(void **state);
 
 /* Starts it expecting it to refuse: returns its exit status; its words are in the log. */
 int runner_start_refused(struct runner *runner);

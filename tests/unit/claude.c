@@ -1,6 +1,7 @@
 #include "unit.h"
 
 #include "base/buf.h"
+#include "base/fd.h"
 #include "base/lines.h"
 #include "base/str.h"
 #include "runner/claude/stream.h"
@@ -12,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -228,7 +230,7 @@ static const struct {
     {"result", false, false, "", "", "", "", 0, 0},
     {"{\"type\":\"result\"", false, false, "", "", "", "", 0, 0},
     {"{\"type\":\"result\"}", true, false, "", "", "", "", 0, 0},
-    {"{\"type\":\"result\",\"is_error\":\"true\",\"subtype\":5,\"result\":{}}", true, false, "", "",
+    {"{\"type\":\"result\",\"is_error\":\"true\",\"subtype\":5,\"result\":{}}", true, true, "", "",
      "", "", 0, 0},
     /* the first one counts */
     {"{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":true,\"result\":\"one\"}\n"
@@ -287,6 +289,39 @@ static void members_of_the_result_are_taken_as_they_are(void **state)
     heard_done(&heard);
 }
 
+static void members_of_another_type_are_left_out(void **state)
+{
+    (void)state;
+    struct heard heard;
+    heard_init(&heard);
+    feed(&heard, "{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":null,\"result\":7,"
+                 "\"session_id\":5,\"usage\":null,\"modelUsage\":[],\"total_cost_usd\":\"free\","
+                 "\"num_turns\":{},\"permission_denials\":\"none\",\"structured_output\":null}\n");
+    assert_string_equal(buf_str(&heard.stream.members), ",\"structured_output\":null");
+    assert_true(heard.stream.have_result && !heard.stream.is_error);
+    assert_string_equal(buf_str(&heard.stream.output), "");
+    assert_int_equal(heard.stream.num_turns, -1);
+    heard_done(&heard);
+}
+
+static void what_is_no_clear_success_is_an_error(void **state)
+{
+    (void)state;
+    static const char *const values[] = {"true", "\"false\"", "0", "1", "[]", "{}"};
+    for (size_t i = 0; i < COUNT_OF(values); i++) {
+        char line[160];
+        struct heard heard;
+        heard_init(&heard);
+        snprintf(line, sizeof(line),
+                 "{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":%s,\"result\":\"x\"}\n",
+                 values[i]);
+        feed(&heard, line);
+        assert_true(heard.stream.have_result && heard.stream.is_error);
+        assert_string_equal(heard.stream.failure, "x");
+        heard_done(&heard);
+    }
+}
+
 static void members_that_are_too_large_are_left_out(void **state)
 {
     (void)state;
@@ -295,9 +330,10 @@ static void members_that_are_too_large_are_left_out(void **state)
     AUTO(str) char *large = malloc((2u << 20) + 1);
     memset(large, 'u', 2u << 20);
     large[2u << 20] = '\0';
-    feed(&heard, "{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"usage\":\"");
+    feed(&heard,
+         "{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"usage\":{\"a\":\"");
     feed(&heard, large);
-    feed(&heard, "\",\"result\":\"kept\"}\n");
+    feed(&heard, "\"},\"result\":\"kept\"}\n");
     assert_true(heard.stream.have_result && heard.stream.truncated);
     assert_int_equal(heard.stream.members.len, 0);
     assert_string_equal(buf_str(&heard.stream.output), "kept");
@@ -458,6 +494,29 @@ static void a_tail_reads_what_is_appended_and_gives_the_disk_back(void **state)
     unit_scratch_free(dir);
 }
 
+static void the_end_of_a_file_shows_no_half_of_a_secret(void **state)
+{
+    (void)state;
+    static const char secret[] = "secret-4711-0815-secret";
+    char text[100] = "";
+    struct redact_set *set = redact_new();
+    assert_int_equal(redact_add(set, secret), 0);
+    AUTO(fd) int fd = memfd_create("shown", MFD_CLOEXEC);
+    memset(text, '.', sizeof(text));
+    memcpy(text + 50, secret, strlen(secret));
+    assert_int_equal(write(fd, text, sizeof(text)), sizeof(text));
+    for (size_t bytes = 1; bytes < 120; bytes++) {
+        AUTO(buf) struct buf out = BUF_INIT(200);
+        tail_show(fd, bytes, set, &out);
+        assert_true(out.len <= bytes && buf_ok(&out));
+        assert_null(strstr(buf_str(&out), "secret"));
+        assert_null(strstr(buf_str(&out), "0815"));
+        if (bytes >= 100 - strlen(secret) + strlen(REDACT_MARK))
+            assert_non_null(strstr(buf_str(&out), "." REDACT_MARK "."));
+    }
+    redact_free(set);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -467,12 +526,15 @@ int main(void)
         cmocka_unit_test(what_is_printed_becomes_events_of_strict_json),
         cmocka_unit_test(the_result_line_decides_by_its_fields),
         cmocka_unit_test(members_of_the_result_are_taken_as_they_are),
+        cmocka_unit_test(members_of_another_type_are_left_out),
+        cmocka_unit_test(what_is_no_clear_success_is_an_error),
         cmocka_unit_test(members_that_are_too_large_are_left_out),
         cmocka_unit_test(a_line_up_to_the_limit_is_whole_and_a_longer_one_is_cut),
         cmocka_unit_test(a_line_that_grows_too_long_by_escaping_is_cut),
         cmocka_unit_test(a_result_that_is_too_long_is_no_result),
         cmocka_unit_test(secrets_are_redacted_in_every_form_however_lines_are_split),
         cmocka_unit_test(a_cut_line_shows_no_half_of_a_secret),
+        cmocka_unit_test(the_end_of_a_file_shows_no_half_of_a_secret),
         cmocka_unit_test(a_tail_reads_what_is_appended_and_gives_the_disk_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -178,7 +178,8 @@ static void a_wrong_value_is_named_with_what_it_got_and_what_it_takes(void **sta
         {"PORT=65536", "PORT must be 0..65535, got '65536'"},
         {"PORT=80a", "PORT must be 0..65535, got '80a'"},
         {"PORT=-1", "PORT must be 0..65535, got '-1'"},
-        {"BIND=localhost", "BIND must be an IP address, got 'localhost'"},
+        {"BIND=localhost", "BIND must be an IPv4 address, got 'localhost'"},
+        {"BIND=::1", "BIND must be an IPv4 address, got '::1'"},
         {"JAIL=strong", "JAIL must be one of auto, full, restricted or none, got 'strong'"},
         {"LOG_LEVEL=INFO", "LOG_LEVEL must be one of error, warn, info or debug, got 'INFO'"},
         {"PERMISSION_MODE=yolo", "PERMISSION_MODE must be one of acceptEdits, auto, "

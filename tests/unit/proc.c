@@ -643,9 +643,10 @@ static void a_stopped_launcher_refuses_and_kills(void **state)
 static void the_launcher_holds_no_secret_and_no_descriptor_of_ours(void **state)
 {
     (void)state;
-    if (launcher_walls(launcher) == PROC_SWEEP && geteuid() != 0)
-        SKIP_BECAUSE("the launcher hides itself");
     AUTO(str) char *env = unit_textf("/proc/%d/environ", (int)launcher_pid());
+    AUTO(fd) int readable = open(env, O_RDONLY | O_CLOEXEC);
+    if (launcher_walls(launcher) == PROC_SWEEP && readable < 0)
+        SKIP_BECAUSE("the launcher hides itself");
     AUTO(str) char *fds = unit_textf("/proc/%d/fd", (int)launcher_pid());
     size_t size = 0;
     AUTO(str) char *text = unit_slurp(env, &size);

@@ -76,6 +76,46 @@ static void finds_it_escaped_for_json(void **state)
                     "{\"k\":\"" REDACT_MARK "\"}");
 }
 
+static void finds_it_escaped_as_other_languages_do(void **state)
+{
+    (void)state;
+    AUTO(set) struct redact_set *set = set_of("p\xc3\xa4ss/<w\xf0\x9f\x94\x91rd>&");
+    static const char *const forms[] = {
+        "p\\u00e4ss/<w\\ud83d\\udd11rd>&",                      /* Python */
+        "p\\u00e4ss\\/<w\\ud83d\\udd11rd>&",                    /* PHP */
+        "p\xc3\xa4ss/\\u003cw\xf0\x9f\x94\x91rd\\u003e\\u0026", /* Go */
+        "p\xc3\xa4ss\\/<w\xf0\x9f\x94\x91rd>&",
+    };
+    for (size_t i = 0; i < COUNT_OF(forms); i++)
+        assert_redacted(set, forms[i], REDACT_MARK);
+}
+
+static void no_escape_hides_it_in_json(void **state)
+{
+    (void)state;
+    AUTO(set) struct redact_set *set = set_of("h\xc3\xa9\"l/\\o-\xf0\x9f\x94\x91\n!");
+    static const struct {
+        const char *line, *want;
+    } cases[] = {
+        {"{\"a\":\"h\\u00E9\\\"l/\\\\o-\\uD83D\\uDD11\\n!\"}", "{\"a\":\"" REDACT_MARK "\"}"},
+        {"\\u0068\\u00e9\\u0022\\u006c\\u002f\\u005c\\u006f-\xf0\x9f\x94\x91\\u000a\\u0021",
+         REDACT_MARK},
+        {"\\u00fc \\u0068\xc3\xa9\\\"l\\/\\\\o-\xf0\x9f\x94\x91\\n! \\ud83d \\u0001 \\u12",
+         "\xc3\xbc " REDACT_MARK " \\ud83d \\u0001 \\u12"},
+        {"{\"a\":\"h\xc3\xa9\\\"l/\\\\o-\xf0\x9f\x94\x91\\n!\"}", "{\"a\":\"" REDACT_MARK "\"}"},
+        {"h\\\\u00e9\\\"l/\\\\o-\xf0\x9f\x94\x91\\n!", NULL}, /* a backslash, and no escape */
+        {"\\u0041\\/\\", NULL},
+        {"\\", NULL},
+        {"", NULL},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        AUTO(buf) struct buf out = BUF_INIT(1000);
+        assert_int_equal(redact_json(set, cases[i].line, strlen(cases[i].line), &out),
+                         cases[i].want != NULL);
+        assert_string_equal(buf_str(&out), cases[i].want ? cases[i].want : "");
+    }
+}
+
 static void finds_it_in_base64_at_every_alignment(void **state)
 {
     (void)state;
@@ -207,6 +247,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(finds_a_secret_as_it_is),
         cmocka_unit_test(finds_it_escaped_for_json),
+        cmocka_unit_test(finds_it_escaped_as_other_languages_do),
+        cmocka_unit_test(no_escape_hides_it_in_json),
         cmocka_unit_test(finds_it_in_base64_at_every_alignment),
         cmocka_unit_test(the_longest_of_several_secrets_is_taken),
         cmocka_unit_test(secrets_too_short_to_tell_are_passed_over),

@@ -151,7 +151,10 @@ static const struct {
     {"\"limits\":{\"memoryMb\":\"x\"}", "limits.memoryMb", "must be a number, got a string"},
     {"\"postExecutionActions\":{\"git\":{\"conflictStrategy\":\"x\"}}",
      "postExecutionActions.git.conflictStrategy", "must be one of auto or fail, got 'x'"},
-    {"\"command\":\"ls\"", "command", NULL},
+    {"\"command\":\"ls\"", "command", "unknown field 'command' here: it is for commands"},
+    {"\"environmentSecrets\":{\"A\":\"b\",\"ANTHROPIC_API_KEY\":\"x\"}", "environmentSecrets",
+     "must not set what the runner sets (a credential has a field of its own), 'ANTHROPIC_API_KEY' "
+     "is not right"},
     {"\"repoUrl\":\"git://github.com/o/r\"", "repoUrl",
      "must be an https or ssh URL, user@host:path, or owner/name for GitHub"},
     {"\"cwdRelative\":\"../x\"", "cwdRelative",

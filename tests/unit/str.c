@@ -290,6 +290,21 @@ static void lists_split_at_commas_outside_parentheses(void **state)
     }
 }
 
+static void a_list_has_a_variable_once(void **state)
+{
+    (void)state;
+    AUTO(strlist) struct strlist list = STRLIST_INIT;
+    AUTO(buf) struct buf text = BUF_INIT(100);
+    static const char *const settings[][2] = {
+        {"A", "1"}, {"AB", "2"}, {"B", ""}, {"A", "3"}, {"B", "x=y"}, {"", "4"}, {"AB", "5"},
+    };
+    for (size_t i = 0; i < COUNT_OF(settings); i++)
+        assert_int_equal(strlist_set(&list, settings[i][0], settings[i][1]), 0);
+    strlist_join(&list, "|", &text);
+    assert_string_equal(buf_str(&text), "A=3|AB=5|B=x=y|=4");
+    assert_null(list.items[list.count]);
+}
+
 static void lists_have_a_maximum(void **state)
 {
     (void)state;
@@ -366,6 +381,7 @@ int main(void)
         cmocka_unit_test(reads_base64_with_its_padding),
         cmocka_unit_test(escapes_for_json),
         cmocka_unit_test(knows_the_forms_of_names_and_urls),
+        cmocka_unit_test(a_list_has_a_variable_once),
         cmocka_unit_test(lists_split_at_commas_outside_parentheses),
         cmocka_unit_test(lists_have_a_maximum),
     };
