@@ -17,6 +17,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 struct core {
     const struct config *_Atomic config; /* in force; borrowed */
@@ -28,6 +29,7 @@ struct core {
     struct keeper *keeper;
     struct repos *repos;
     struct breaker *breaker;
+    _Atomic int64_t logins; /* as the keeper last counted them */
     struct proxy *proxy;
     struct engine *engine;
     struct claude claude;

@@ -70,11 +70,11 @@ static bool is_dropped(const char *name)
     return false;
 }
 
-/* True when the Connection header names this one too. */
-static bool is_hop_by_hop(const char *connection, const char *name)
+/* True when this list, a Connection header's, names the header. */
+static bool names(const char *connection, const char *name)
 {
     size_t n = strlen(name);
-    while (connection && *connection) {
+    while (*connection) {
         connection += strspn(connection, " \t,");
         size_t len = strcspn(connection, " \t,");
         if (len == n && strncasecmp(connection, name, n) == 0)
@@ -84,12 +84,21 @@ static bool is_hop_by_hop(const char *connection, const char *name)
     return false;
 }
 
+/* True when one of the Connection headers names this one too. */
+static bool is_hop_by_hop(const struct http_request *req, const char *name)
+{
+    const char *each, *value;
+    for (size_t i = 0; http_header_at(req, i, &each, &value); i++)
+        if (strcasecmp(each, "Connection") == 0 && names(value, name))
+            return true;
+    return false;
+}
+
 static void copy_request_headers(struct relay *relay)
 {
-    const char *connection = http_header(relay->req, "Connection");
     const char *name, *value;
     for (size_t i = 0; http_header_at(relay->req, i, &name, &value); i++)
-        if (!is_dropped(name) && !is_hop_by_hop(connection, name))
+        if (!is_dropped(name) && !is_hop_by_hop(relay->req, name))
             strlist_addf(&relay->headers, value[0] ? "%s: %s" : "%s;%s", name, value);
 }
 
@@ -143,11 +152,11 @@ static int64_t limit_end_ms(const struct buf *head)
 static void heed_limit(struct relay *relay, const struct buf *head)
 {
     char status[32];
-    bool rejected =
-        net_header(head, "anthropic-ratelimit-unified-status", status, sizeof(status)) &&
-        strcmp(status, "rejected") == 0;
     int64_t end_ms = limit_end_ms(head);
-    if (!rejected && end_ms == 0) /* too many at this moment: the CLI tries again by itself */
+    /* too many at this moment is no limit, though windows and their ends are told all the same: the
+     * CLI tries again by itself */
+    bool told = net_header(head, "anthropic-ratelimit-unified-status", status, sizeof(status));
+    if (told ? strcmp(status, "rejected") != 0 : end_ms == 0)
         return;
     pthread_mutex_lock(&relay->lease->lock);
     relay->lease->use.limited = true;
@@ -206,20 +215,35 @@ static ssize_t on_read(char *to, size_t size, void *arg)
     return http_read(relay->req, to, size, &ignored);
 }
 
+/* Takes the next line off *at; false past the last. A line that is no header, or that does not fit,
+ * gives an empty name. */
+static bool next_header(const char **at, char *name, size_t name_size, char *value,
+                        size_t value_size)
+{
+    const char *line = *at, *end = strchr(line, '\n');
+    end = end ? end : line + strlen(line);
+    *at = *end ? end + 1 : end;
+    const char *colon = memchr(line, ':', (size_t)(end - line));
+    const char *from = colon ? colon + 1 : end;
+    while (from < end && (*from == ' ' || *from == '\t'))
+        from++;
+    while (end > from && (unsigned char)end[-1] <= ' ')
+        end--;
+    bool fits = colon && (size_t)(colon - line) < name_size && (size_t)(end - from) < value_size;
+    snprintf(name, name_size, "%.*s", fits ? (int)(colon - line) : 0, line);
+    snprintf(value, value_size, "%.*s", fits ? (int)(end - from) : 0, from);
+    return *line != '\0';
+}
+
 static void copy_answer_headers(struct relay *relay, const struct buf *head)
 {
-    char name[128], value[4096];
-    for (const char *line = buf_str(head), *end; *line; line = end) {
-        end = strchr(line, '\n');
-        end = end ? end + 1 : line + strlen(line);
-        const char *colon = memchr(line, ':', (size_t)(end - line));
-        if (!colon)
-            continue;
-        snprintf(name, sizeof(name), "%.*s", (int)(colon - line), line);
-        if (!is_dropped(name) && strcasecmp(name, "Content-Type") != 0 &&
-            net_header(head, name, value, sizeof(value)))
+    char name[128], value[4096], connection[1024] = "";
+    net_header(head, "Connection", connection, sizeof(connection));
+    const char *at = buf_str(head);
+    while (next_header(&at, name, sizeof(name), value, sizeof(value)))
+        if (*name && !is_dropped(name) && !names(connection, name) &&
+            strcasecmp(name, "Content-Type") != 0)
             http_add_header(relay->req, name, value);
-    }
 }
 
 static int on_head(int status, const struct buf *head, void *arg)

@@ -159,6 +159,55 @@ static struct stream *run(const struct runner *runner, const char *prompt)
     return stream;
 }
 
+static int retry_after(const struct runner *runner)
+{
+    char value[32];
+    struct reply *reply = runner_execute(runner, "[[text:now]]", "");
+    assert_problem(reply, 429, "too_many_requests");
+    assert_true(reply_header(reply, "Retry-After", value, sizeof value));
+    reply_free(reply);
+    return (int)strtol(value, NULL, 10);
+}
+
+/* Nobody runs into the same limit again after a restart; who logs in with another account goes on.
+ */
+static void a_usage_limit_outlives_a_restart_and_ends_with_another_login(void **state)
+{
+    (void)state;
+    struct api *api = api_new();
+    struct runner *runner = with_login(api, NULL);
+    write_login(runner, API_TOKEN, REFRESH_TOKEN, in_hours(8));
+    runner_start(runner);
+    char *id = runner_submit(runner, "[[error:429 reset=+3600 times=1]][[text:at last]]", "");
+    runner_await(runner, id, "waiting_limit", 20000);
+    struct reply *reply =
+        http_call(runner->base, "POST", "/execute", RUNNER_AUTH "Prefer: wait=1\r\n",
+                  "{\"prompt\":\"[[text:patient]]\"}");
+    assert_status(reply, 202); /* it said that it would wait */
+    char *patient = strdup(json_text(reply->json, "taskId"));
+    reply_free(reply);
+    runner_await(runner, patient, "waiting_limit", 1000);
+    assert_in_range(retry_after(runner), 3500, 3601);
+    int asked = asked_times(api, "at%20last");
+    runner_crash(runner);
+    runner_start(runner);
+    assert_health(runner, "degraded", "usage_limit");
+    assert_in_range(retry_after(runner), 3500, 3601);
+    reply = runner_succeeded(runner, "[[text:my own]]", "\"anthropicApiKey\":\"" API_KEY "\"");
+    reply_free(reply);
+    runner_await(runner, id, "waiting_limit", 1000);
+    assert_int_equal(asked_times(api, "at%20last"), asked);
+    api_control(api, "{\"tokens\":[\"sk-ant-oat01-another\"]}");
+    write_login(runner, "sk-ant-oat01-another", "sk-ant-ort01-another", in_hours(8));
+    runner_await(runner, id, "completed", 20000);
+    runner_await(runner, patient, "completed", 20000);
+    assert_health(runner, "healthy", NULL);
+    free(patient);
+    free(id);
+    runner_free(runner);
+    api_free(api);
+}
+
 /* Who streams and did not say that it would wait is told, as /execute's caller is; a task that
  * nobody is attached to waits, and its events say why. */
 static void a_usage_limit_reaches_those_who_stream(void **state)
@@ -414,6 +463,7 @@ int main(void)
         cmocka_unit_test(many_tasks_at_an_expired_token_cost_one_refresh),
         cmocka_unit_test(a_token_that_is_refused_early_is_refreshed_once),
         cmocka_unit_test(a_usage_limit_lets_tasks_wait_and_ends_by_itself),
+        cmocka_unit_test(a_usage_limit_outlives_a_restart_and_ends_with_another_login),
         cmocka_unit_test(a_usage_limit_reaches_those_who_stream),
         cmocka_unit_test(a_pause_is_kept_over_a_restart_and_other_credentials_pass),
         cmocka_unit_test(a_refresh_that_is_refused_asks_for_a_login),
