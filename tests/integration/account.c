@@ -354,6 +354,91 @@ static void assert_nowhere(const char *dir, const char *secret)
         closedir(list);
 }
 
+/* No process but the daemon holds it: of the runner itself, or of a task. */
+static void assert_in_no_process(const struct runner *runner, const char *secret)
+{
+    pid_t pids[64];
+    size_t count = proc_descendants(runner->pid, pids, COUNT(pids));
+    assert_in_range(count, 3, COUNT(pids)); /* the launcher, the CLI, the shell in it, … */
+    for (size_t i = 0; i < count; i++) {
+        const char *where = proc_holds(pids[i], secret);
+        if (where)
+            fail_msg("process %d holds '%s' in its %s", (int)pids[i], secret, where);
+    }
+}
+
+/* Among processes that may see it, the search does find it. */
+static void assert_search_finds(const struct runner *runner, const char *secret)
+{
+    pid_t pids[64];
+    size_t count = proc_descendants(runner->pid, pids, COUNT(pids)), holders = 0;
+    for (size_t i = 0; i < count && i < COUNT(pids); i++) {
+        const char *where = proc_holds(pids[i], "runner-task-");
+        holders += where != NULL;
+    }
+    assert_true(holders > 0);
+    assert_non_null(proc_holds(runner->pid, secret));
+}
+
+/* A task that holds on, while everything of the runner is searched for the owner's secrets. */
+static void search_while_a_task_runs(struct runner *runner, const char *const *secrets)
+{
+    char *there = textf("%s/there", runner->shared), *go = textf("%s/go", runner->shared);
+    char *prompt = textf("[[tool:Bash {\"command\":\"touch %s; until test -e %s; do sleep 0.1; "
+                         "done\"}]][[text:searched]]",
+                         there, go);
+    char *id = runner_submit(runner, prompt,
+                             "\"permissionMode\":\"acceptEdits\",\"allowedTools\":[\"Bash\"]");
+    EVENTUALLY(60000, file_size(there) >= 0);
+    assert_search_finds(runner, secrets[0]);
+    for (size_t i = 0; secrets[i]; i++) {
+        assert_in_no_process(runner, secrets[i]);
+        assert_nowhere(runner->dir, secrets[i]);
+    }
+    file_write(go, "", 0644);
+    runner_await(runner, id, "completed", 60000);
+    for (size_t i = 0; secrets[i]; i++)
+        assert_nowhere(runner->dir, secrets[i]);
+    free(id);
+    free(prompt);
+    free(go);
+    free(there);
+}
+
+/* The old pair and the new one. */
+static void no_process_and_no_file_has_a_token(void **state)
+{
+    (void)state;
+    static const char *const secrets[] = {NEW_TOKEN, NEW_REFRESH, OUTDATED, REFRESH_TOKEN, NULL};
+    struct api *api = api_new(), *tokens = token_server_new();
+    if (geteuid() != 0)
+        SKIP_BECAUSE("only root can look into other processes");
+    struct runner *runner = with_login(api, tokens);
+    api_control(api, "{\"tokens\":[\"" NEW_TOKEN "\"],\"expired\":[\"" OUTDATED "\"]}");
+    write_login(runner, OUTDATED, REFRESH_TOKEN, in_hours(8));
+    runner_start(runner);
+    search_while_a_task_runs(runner, secrets);
+    assert_int_equal(refreshes(tokens), 1);
+    runner_free(runner);
+    api_free(tokens);
+    api_free(api);
+}
+
+static void no_process_and_no_file_has_the_key(void **state)
+{
+    (void)state;
+    static const char *const secrets[] = {API_KEY, NULL};
+    struct api *api = api_new();
+    if (geteuid() != 0)
+        SKIP_BECAUSE("only root can look into other processes");
+    struct runner *runner = runner_new();
+    runner_use_real_cli(runner, api);
+    runner_start(runner);
+    search_while_a_task_runs(runner, secrets);
+    runner_free(runner);
+    api_free(api);
+}
+
 /* The task looks for it everywhere, as any program that Claude runs could. */
 static void the_token_is_nowhere_but_where_it_lives(void **state)
 {
@@ -468,6 +553,8 @@ int main(void)
         cmocka_unit_test(a_pause_is_kept_over_a_restart_and_other_credentials_pass),
         cmocka_unit_test(a_refresh_that_is_refused_asks_for_a_login),
         cmocka_unit_test(a_lease_ends_with_its_task),
+        cmocka_unit_test(no_process_and_no_file_has_a_token),
+        cmocka_unit_test(no_process_and_no_file_has_the_key),
         cmocka_unit_test(the_token_is_nowhere_but_where_it_lives),
         cmocka_unit_test(what_crashes_leaves_no_core),
     };
