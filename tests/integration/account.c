@@ -330,6 +330,37 @@ static void a_lease_ends_with_its_task(void **state)
     runner_free(runner);
 }
 
+static bool is_in_flight(const struct runner *runner, int count)
+{
+    char *line = textf("\nclaude_runner_proxy_in_flight %d\n", count);
+    struct reply *reply = runner_get(runner, "/metrics");
+    bool is = strstr(reply->body, line) != NULL;
+    reply_free(reply);
+    free(line);
+    return is;
+}
+
+/* In the middle of an answer; the model would go on for half an hour. */
+static void a_cancelled_task_lets_the_api_go(void **state)
+{
+    (void)state;
+    struct api *api = NULL;
+    struct runner *runner = runner_new_real(&api);
+    runner_start(runner);
+    char *id = runner_submit(runner, "[[drip:250]][[repeat:100000]]", "");
+    EVENTUALLY(20000, is_in_flight(runner, 1));
+    char *path = textf("/tasks/%s/cancel", id);
+    struct reply *reply = runner_post(runner, path, "");
+    assert_status(reply, 200);
+    reply_free(reply);
+    runner_await(runner, id, "cancelled", 10000);
+    EVENTUALLY(5000, is_in_flight(runner, 0));
+    free(path);
+    free(id);
+    runner_free(runner);
+    api_free(api);
+}
+
 static void assert_nowhere(const char *dir, const char *secret)
 {
     DIR *list = opendir(dir);
@@ -553,6 +584,7 @@ int main(void)
         cmocka_unit_test(a_pause_is_kept_over_a_restart_and_other_credentials_pass),
         cmocka_unit_test(a_refresh_that_is_refused_asks_for_a_login),
         cmocka_unit_test(a_lease_ends_with_its_task),
+        cmocka_unit_test(a_cancelled_task_lets_the_api_go),
         cmocka_unit_test(no_process_and_no_file_has_a_token),
         cmocka_unit_test(no_process_and_no_file_has_the_key),
         cmocka_unit_test(the_token_is_nowhere_but_where_it_lives),

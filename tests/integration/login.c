@@ -192,9 +192,11 @@ static void half_a_code_may_be_tried_again(void **state)
     assert_json_contains(reply->json, "error", "Invalid code");
     reply_free(reply);
     char *code = internet_agree(internet, begun.url);
-    reply = give(runner, &begun, code);
+    char *pasted = textf(" \\t%s \\r\\n", code); /* as people copy it */
+    reply = give(runner, &begun, pasted);
     assert_json_text(reply->json, "state", "succeeded");
     reply_free(reply);
+    free(pasted);
     free(code);
     begun_free(&begun);
     runner_free(runner);
