@@ -404,6 +404,12 @@ void relay_request(struct http_request *req, void *arg)
         relay_refuse(req, 401, "authentication_error", "this token is not, or no longer, valid");
         return;
     }
+    if (atomic_load(&relay.lease->refs) > LEASE_REQUESTS_MAX + 1) {
+        http_add_header(req, "Retry-After", "1");
+        relay_refuse(req, 429, "rate_limit_error", "too many requests of one task at once");
+        lease_unref(relay.lease);
+        return;
+    }
     buf_init(&relay.token, TOKEN_BYTES_MAX);
     reader_init(&relay.reader, NULL);
     copy_request_headers(&relay);

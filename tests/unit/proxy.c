@@ -29,12 +29,12 @@ enum manner {
 struct upstream {
     struct loopback *http;
     _Atomic int manner;
-    const char *answer; /* whole, from its status line; NULL: {} */
     _Atomic int requests;
     _Atomic int left; /* clients that closed while it held them */
     _Atomic int64_t bytes;
-    pthread_mutex_t lock;
-    char head[16384]; /* of the last request */
+    pthread_mutex_t lock; /* of what follows */
+    char answer[1024];    /* whole, from its status line; "": {} */
+    char head[16384];     /* of the last request */
 };
 
 static bool swallow(struct loopback_call *call, struct upstream *up)
@@ -65,8 +65,10 @@ static bool half(struct loopback_call *call, struct upstream *up, bool hold)
 static bool serve(struct loopback_call *call, void *arg)
 {
     struct upstream *up = arg;
-    int manner = up->manner;
+    char answer[sizeof(up->answer)];
+    int manner = up->manner, one = 1;
     pthread_mutex_lock(&up->lock);
+    memcpy(answer, up->answer, sizeof(answer));
     snprintf(up->head, sizeof(up->head), "%s\r\n", call->head);
     pthread_mutex_unlock(&up->lock);
     up->requests++;
@@ -79,9 +81,14 @@ static bool serve(struct loopback_call *call, void *arg)
         return half(call, up, manner == HOLD);
     if (manner == TAKE_LEAVE)
         return false;
-    bool sent = up->answer ? loopback_text(call, up->answer)
-                           : loopback_answer(call, 200, "Content-Type: application/json\r\n", "{}");
-    return sent && manner != ANSWER_LEAVE;
+    if (manner == ANSWER_LEAVE) /* the end comes with the answer, not after it */
+        setsockopt(call->fd, IPPROTO_TCP, TCP_CORK, &one, sizeof(one));
+    bool sent = answer[0] ? loopback_text(call, answer)
+                          : loopback_answer(call, 200, "Content-Type: application/json\r\n", "{}");
+    if (manner != ANSWER_LEAVE)
+        return sent;
+    shutdown(call->fd, SHUT_WR);
+    return false;
 }
 
 /* --- the world: a keeper's, with a proxy beside -------------------------------------------- */
@@ -163,6 +170,13 @@ static void scene_free(struct scene *s)
     free(s);
 }
 
+static void answer_with(struct scene *s, const char *text)
+{
+    pthread_mutex_lock(&s->up.lock);
+    snprintf(s->up.answer, sizeof(s->up.answer), "%s", text);
+    pthread_mutex_unlock(&s->up.lock);
+}
+
 /* --- the client ---------------------------------------------------------------------------- */
 
 /* Sends a request with the lease's token; `more` is header lines. The connection. */
@@ -213,10 +227,10 @@ static void what_concerns_one_connection_stays_on_it(void **state)
     static const char *const dropped[] = {"x-one:",   "x-two:", "keep-alive:", "te:",     "cookie:",
                                           "upgrade:", "proxy-", "forwarded",   "trailer:"};
     struct scene *s = scene_new();
-    s->up.answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive, X-Three\r\n"
+    answer_with(s, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive, X-Three\r\n"
                    "X-Three: 3\r\nKeep-Alive: timeout=5\r\nSet-Cookie: a=b\r\n"
                    "Proxy-Authenticate: Basic\r\nX-Many: one\r\nX-Many:  two \r\n"
-                   "request-id: req_1\r\n\r\n{}";
+                   "request-id: req_1\r\n\r\n{}");
     assert_int_equal(call(s, "/v1/messages?beta=true",
                           "Connection: X-One\r\nConnection: x-TWO , upgrade\r\nX-One: 1\r\n"
                           "X-Two: 2\r\nKeep-Alive: 1\r\nTE: trailers\r\nTrailer: X\r\n"
@@ -338,7 +352,8 @@ static void the_upstream_is_fixed(void **state)
     assert_int_equal(status_of_target(s, "GET", "/v1/models/%252e%252e%3Fa", "x"), 200);
     assert_true(api_got(s, "GET /v1/models/%252e%252e%3Fa HTTP/1.1\r\n"));
     assert_int_equal(s->up.requests, 3);
-    s->up.answer = "HTTP/1.1 302 Found\r\nLocation: http://evil.test/\r\nContent-Length: 0\r\n\r\n";
+    answer_with(s,
+                "HTTP/1.1 302 Found\r\nLocation: http://evil.test/\r\nContent-Length: 0\r\n\r\n");
     assert_int_equal(call(s, "/v1/messages", ""), 302);
     assert_int_equal(s->up.requests, 4); /* not followed */
     scene_free(s);
@@ -446,8 +461,8 @@ static void an_old_client_gets_an_answer_without_chunks(void **state)
     (void)state;
     struct scene *s = scene_new();
     AUTO(buf) struct buf text = BUF_INIT(4096);
-    s->up.answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-                   "5\r\nfirst\r\n4\r\nlast\r\n0\r\n\r\n";
+    answer_with(s, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+                   "5\r\nfirst\r\n4\r\nlast\r\n0\r\n\r\n");
     buf_addf(&text, "POST /v1/messages HTTP/1.0\r\nX-Api-Key: %s\r\nContent-Length: 2\r\n\r\n{}",
              lease_token(s->lease));
     int fd = peer_connect(s->port);
@@ -500,6 +515,33 @@ static void a_client_that_leaves_ends_its_request_at_the_api(void **state)
     peer_wait_for(s->up.left == 2);
     peer_wait_for((proxy_stats(s->proxy, &stats), stats.in_flight == 0));
     assert_int_equal(stats.failed, 2);
+    scene_free(s);
+}
+
+/* What a task can hold at once leaves room for the others. */
+static void one_task_does_not_crowd_out_another(void **state)
+{
+    (void)state;
+    enum { ALLOWED = 104 };
+    int fds[ALLOWED];
+    struct scene *s = scene_new();
+    s->up.manner = HOLD;
+    for (int i = 0; i < ALLOWED; i++)
+        fds[i] = ask(s, "/v1/messages", "", "{}");
+    peer_wait_for(s->up.requests == ALLOWED);
+    assert_int_equal(call(s, "/v1/messages", ""), 429);
+    assert_true(client_got(s, "\r\nRetry-After: 1\r\n"));
+    struct lease *greedy = s->lease;
+    s->lease = NULL;
+    take_lease(s, LEASE_LOGIN, NULL);
+    buf_clear(&s->in);
+    int fd = ask(s, "/v1/messages", "", "{}");
+    assert_true(peer_read_until(fd, &s->in, "data: first"));
+    close(fd);
+    proxy_end(greedy);
+    for (int i = 0; i < ALLOWED; i++)
+        close(fds[i]);
+    peer_wait_for(s->up.left == ALLOWED + 1);
     scene_free(s);
 }
 
@@ -581,10 +623,11 @@ static void a_request_that_was_sent_is_not_sent_again(void **state)
 
 /* --- what the API says of the account ------------------------------------------------------ */
 
-static void answer_429(struct scene *s, const char *headers, char *text, size_t size)
+static void answer_429(struct scene *s, const char *headers)
 {
-    snprintf(text, size, "HTTP/1.1 429 Too Many\r\nContent-Length: 2\r\n%s\r\n{}", headers);
-    s->up.answer = text;
+    char text[1024];
+    snprintf(text, sizeof(text), "HTTP/1.1 429 Too Many\r\nContent-Length: 2\r\n%s\r\n{}", headers);
+    answer_with(s, text);
     assert_int_equal(call(s, "/v1/messages", ""), 429);
 }
 
@@ -599,16 +642,16 @@ static void a_limit_is_told_from_a_crowd(void **state)
 {
     (void)state;
     struct scene *s = scene_new();
-    char text[1024], headers[512];
+    char headers[512];
     long long reset = (long long)clock_real_ms() / 1000 + 3600;
     struct lease_use use;
-    answer_429(s, "retry-after: 2\r\n", text, sizeof(text));
+    answer_429(s, "retry-after: 2\r\n");
     assert_int_equal(breaker_now(s), BREAKER_CLOSED);
     snprintf(headers, sizeof(headers),
              "anthropic-ratelimit-unified-status: allowed\r\n"
              "anthropic-ratelimit-unified-reset: %lld\r\n",
              reset);
-    answer_429(s, headers, text, sizeof(text));
+    answer_429(s, headers);
     assert_int_equal(breaker_now(s), BREAKER_CLOSED);
     snprintf(headers, sizeof(headers),
              "anthropic-ratelimit-unified-status: rejected\r\n"
@@ -617,11 +660,11 @@ static void a_limit_is_told_from_a_crowd(void **state)
     struct lease *shared = s->lease; /* a request's own credential is its own matter */
     s->lease = NULL;
     take_lease(s, LEASE_OAUTH, "own-oauth");
-    answer_429(s, headers, text, sizeof(text));
+    answer_429(s, headers);
     assert_int_equal(breaker_now(s), BREAKER_CLOSED);
     proxy_end(s->lease);
     s->lease = shared;
-    answer_429(s, headers, text, sizeof(text));
+    answer_429(s, headers);
     assert_int_equal(breaker_now(s), BREAKER_LIMIT);
     lease_use(s->lease, &use);
     assert_true(use.limited);
@@ -644,6 +687,7 @@ int main(void)
         cmocka_unit_test(an_old_client_gets_an_answer_without_chunks),
         cmocka_unit_test(requests_sent_together_are_answered_in_order),
         cmocka_unit_test(a_client_that_leaves_ends_its_request_at_the_api),
+        cmocka_unit_test(one_task_does_not_crowd_out_another),
         cmocka_unit_test(a_task_that_ends_takes_its_requests_along),
         cmocka_unit_test(events_pass_as_they_come),
         cmocka_unit_test(an_api_that_dies_is_told_from_one_that_ends),
