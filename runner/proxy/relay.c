@@ -15,6 +15,9 @@
 #define LOOK_EVERY_MS 250
 #define LIMIT_RETRY_S 60        /* a Retry-After from here on is the account's, not the moment's */
 #define UNNAMED_LIMIT_MS 300000 /* a limit without a reset time */
+/* With a login the CLI takes every 429 for the account's limit and gives up; this it tries again,
+ * after Retry-After. With a key it tries a 429 again as well. */
+#define OVERLOADED 529
 
 void relay_refuse(struct http_request *req, int status, const char *type, const char *message)
 {
@@ -149,21 +152,22 @@ static int64_t limit_end_ms(const struct buf *head)
     return 0;
 }
 
-static void heed_limit(struct relay *relay, const struct buf *head)
+/* True when a 429 means that the account's limit is reached. */
+static bool heed_limit(struct relay *relay, const struct buf *head)
 {
     char status[32];
     int64_t end_ms = limit_end_ms(head);
-    /* too many at this moment is no limit, though windows and their ends are told all the same: the
-     * CLI tries again by itself */
+    /* too many at this moment is no limit, though windows and their ends are told all the same */
     bool told = net_header(head, "anthropic-ratelimit-unified-status", status, sizeof(status));
     if (told ? strcmp(status, "rejected") != 0 : end_ms == 0)
-        return;
+        return false;
     pthread_mutex_lock(&relay->lease->lock);
     relay->lease->use.limited = true;
     pthread_mutex_unlock(&relay->lease->lock);
     if (is_shared(relay->lease))
         breaker_limit(relay->proxy->config.breaker,
                       end_ms ? end_ms : clock_real_ms() + UNNAMED_LIMIT_MS);
+    return true;
 }
 
 /* True for the first refusal that a lease's requests meet in a row. */
@@ -255,8 +259,8 @@ static int on_head(int status, const struct buf *head, void *arg)
     relay->began = true;
     if (is_shared(relay->lease))
         figures_read(relay->proxy, head);
-    if (status == 429)
-        heed_limit(relay, head);
+    if (status == 429 && !heed_limit(relay, head) && relay->lease->kind != LEASE_KEY)
+        status = OVERLOADED;
     else if (status == 401)
         heed_refusal(relay);
     else if (status == 200)

@@ -159,6 +159,23 @@ static struct stream *run(const struct runner *runner, const char *prompt)
     return stream;
 }
 
+/* Too many requests at this moment: the CLI would give up, though waiting a second is enough. */
+static void a_crowd_is_waited_out(void **state)
+{
+    (void)state;
+    struct api *api = api_new();
+    struct runner *runner = with_login(api, NULL);
+    write_login(runner, API_TOKEN, REFRESH_TOKEN, in_hours(8));
+    runner_start(runner);
+    struct reply *reply = runner_succeeded(
+        runner, "[[error:429 status=allowed retry-after=1 times=1]][[text:went on]]", "");
+    assert_json_text(reply->json, "output", "went on");
+    reply_free(reply);
+    assert_health(runner, "healthy", NULL);
+    runner_free(runner);
+    api_free(api);
+}
+
 static int retry_after(const struct runner *runner)
 {
     char value[32];
@@ -579,6 +596,7 @@ int main(void)
         cmocka_unit_test(many_tasks_at_an_expired_token_cost_one_refresh),
         cmocka_unit_test(a_token_that_is_refused_early_is_refreshed_once),
         cmocka_unit_test(a_usage_limit_lets_tasks_wait_and_ends_by_itself),
+        cmocka_unit_test(a_crowd_is_waited_out),
         cmocka_unit_test(a_usage_limit_outlives_a_restart_and_ends_with_another_login),
         cmocka_unit_test(a_usage_limit_reaches_those_who_stream),
         cmocka_unit_test(a_pause_is_kept_over_a_restart_and_other_credentials_pass),

@@ -623,12 +623,13 @@ static void a_request_that_was_sent_is_not_sent_again(void **state)
 
 /* --- what the API says of the account ------------------------------------------------------ */
 
-static void answer_429(struct scene *s, const char *headers)
+/* The API answers 429; what the client gets. */
+static int answer_429(struct scene *s, const char *headers)
 {
     char text[1024];
     snprintf(text, sizeof(text), "HTTP/1.1 429 Too Many\r\nContent-Length: 2\r\n%s\r\n{}", headers);
     answer_with(s, text);
-    assert_int_equal(call(s, "/v1/messages", ""), 429);
+    return call(s, "/v1/messages", "");
 }
 
 static enum breaker_state breaker_now(struct scene *s)
@@ -645,26 +646,29 @@ static void a_limit_is_told_from_a_crowd(void **state)
     char headers[512];
     long long reset = (long long)clock_real_ms() / 1000 + 3600;
     struct lease_use use;
-    answer_429(s, "retry-after: 2\r\n");
+    assert_int_equal(answer_429(s, "retry-after: 2\r\n"), 529);
+    assert_true(client_got(s, "\r\nretry-after: 2\r\n"));
     assert_int_equal(breaker_now(s), BREAKER_CLOSED);
     snprintf(headers, sizeof(headers),
              "anthropic-ratelimit-unified-status: allowed\r\n"
              "anthropic-ratelimit-unified-reset: %lld\r\n",
              reset);
-    answer_429(s, headers);
+    assert_int_equal(answer_429(s, headers), 529);
     assert_int_equal(breaker_now(s), BREAKER_CLOSED);
+    struct lease *shared = s->lease; /* a request's own credential is its own matter */
+    s->lease = NULL;
+    take_lease(s, LEASE_KEY, "sk-own");
+    assert_int_equal(answer_429(s, "retry-after: 2\r\n"), 429);
     snprintf(headers, sizeof(headers),
              "anthropic-ratelimit-unified-status: rejected\r\n"
              "anthropic-ratelimit-unified-reset: %lld\r\n",
              reset);
-    struct lease *shared = s->lease; /* a request's own credential is its own matter */
-    s->lease = NULL;
     take_lease(s, LEASE_OAUTH, "own-oauth");
-    answer_429(s, headers);
+    assert_int_equal(answer_429(s, headers), 429);
     assert_int_equal(breaker_now(s), BREAKER_CLOSED);
     proxy_end(s->lease);
     s->lease = shared;
-    answer_429(s, headers);
+    assert_int_equal(answer_429(s, headers), 429);
     assert_int_equal(breaker_now(s), BREAKER_LIMIT);
     lease_use(s->lease, &use);
     assert_true(use.limited);
