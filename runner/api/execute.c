@@ -173,8 +173,12 @@ static struct waiter *waiter_new(struct api *api, struct http_request *req, cons
 
 static void send_answer_now(struct http_request *req, struct api *api, const char *task_id)
 {
+    char retry[16];
     AUTO(buf) struct buf out = BUF_INIT(API_RESULT_MAX);
     int status = print_answer(api, task_id, http_id(req), &out);
+    snprintf(retry, sizeof(retry), "%d", pause_seconds(api));
+    if (status == 429)
+        http_add_header(req, "Retry-After", retry);
     http_send(req, status, status == 200 ? "application/json" : "application/problem+json",
               buf_str(&out), out.len);
 }

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/str.h"
 #include "http/posted.h"
+#include "runner/api/account.h"
 #include "runner/api/handlers.h"
 #include "runner/api/page.h"
 #include "runner/api/pages/pages.h"
@@ -59,84 +60,6 @@ static void add_notice(const char *kind, const char *text, struct buf *out)
                   {.name = "text", .text = text});
 }
 
-static void add_fact(const char *name, const char *value, struct buf *out)
-{
-    buf_adds(out, "<dt>");
-    page_escape(name, out);
-    buf_adds(out, "</dt><dd>");
-    page_escape(value, out);
-    buf_adds(out, "</dd>\n");
-}
-
-static void add_time(const char *name, int64_t real_ms, struct buf *out)
-{
-    char time[CLOCK_TEXT_SIZE];
-    clock_format(real_ms, time);
-    buf_addf(out, "<dt>%s</dt><dd><time datetime=\"%s\" data-when>%.10s %.5s UTC</time></dd>\n",
-             name, time, time, time + 11);
-}
-
-static void add_facts(const struct keeper_status *login, struct buf *out)
-{
-    char text[64];
-    int64_t minutes = login->remaining_ms > 0 ? login->remaining_ms / 60000 : 0;
-    if (!login->configured)
-        return;
-    buf_adds(out, "<dl>\n");
-    if (login->subscription[0])
-        add_fact("Subscription", login->subscription, out);
-    snprintf(text, sizeof(text), "%lld h %lld min left%s", (long long)(minutes / 60),
-             (long long)(minutes % 60), login->refreshable ? ", renewed by itself" : "");
-    if (login->expires_ms > 0)
-        add_fact("Token", text, out);
-    if (login->verified_ms)
-        add_time("Confirmed", login->verified_ms, out);
-    else
-        add_fact("Confirmed", "not yet: no task has used it", out);
-    if (login->refreshed_ms && !login->refresh_ok)
-        add_fact("Last renewal", login->refresh_error, out);
-    buf_adds(out, "</dl>\n");
-}
-
-/* The state of the login, in a person's words. */
-static const char *describe(enum login_state state)
-{
-    switch (state) {
-    case LOGIN_OK:
-        return "Tasks run under this login.";
-    case LOGIN_MISSING:
-        return "Nobody has logged in yet. Tasks wait until somebody does.";
-    case LOGIN_UNREADABLE:
-    case LOGIN_MALFORMED:
-        return "The credentials file is of no use. Tasks wait for a new login.";
-    case LOGIN_EXPIRED:
-    case LOGIN_REFUSED:
-        return "Claude no longer takes this login. Tasks wait for a new one.";
-    }
-    return "";
-}
-
-static void add_status(struct api *api, const struct keeper_status *login, struct buf *out)
-{
-    AUTO(buf) struct buf facts = BUF_INIT(16384);
-    bool has_key = atomic_load(api->config)->anthropic_api_key != NULL;
-    bool works = login->state == LOGIN_OK;
-    add_facts(login, &facts);
-    PAGE_FILL(page_status_html, out,
-              {.name = "kind",
-               .text = works     ? "good"
-                       : has_key ? "warm"
-                                 : "bad"},
-              {.name = "badge",
-               .text = works     ? "working"
-                       : has_key ? "not needed"
-                                 : "login needed"},
-              {.name = "sentence",
-               .text = has_key ? "Tasks use the API key of the runner's settings."
-                               : describe(login->state)},
-              {.name = "facts", .part = &facts});
-}
-
 /* How the last login ended. */
 static void add_outcome(const struct flow_view *flow, struct buf *out)
 {
@@ -163,14 +86,16 @@ static void add_outcome(const struct flow_view *flow, struct buf *out)
     }
 }
 
-static void add_start(const struct visitor *visitor, bool works, struct buf *out)
+static void add_start(const struct visitor *visitor, bool again, bool fine, struct buf *out)
 {
-    PAGE_FILL(page_start_html, out, {.name = "heading", .text = works ? "Log in again" : "Log in"},
+    PAGE_FILL(page_start_html, out, {.name = "heading", .text = again ? "Log in again" : "Log in"},
               {.name = "csrf", .text = visitor->visit.csrf},
               {.name = "text",
-               .text = works ? "Not needed now. It would take the place of the login above."
-                             : "You sign in at Claude in this browser and bring back a code."},
-              {.name = "kind", .text = works ? "" : "primary"},
+               .text = fine && again ? "Not needed now. It would take the place of the login above."
+                       : fine        ? "Not needed now."
+                       : again       ? "The new login takes the place of the one above."
+                               : "You sign in at Claude in this browser and bring back a code."},
+              {.name = "kind", .text = fine ? "" : "primary"},
               {.name = "button", .text = "Start a login"});
 }
 
@@ -199,7 +124,7 @@ static void add_wait(const struct visitor *visitor, const struct flow_view *flow
 
 /* How things stand. */
 struct scene {
-    struct keeper_status login;
+    struct account account;
     struct flow_view flow; /* id "": there was none */
     bool busy;             /* a login is starting or being verified */
     char key[128];         /* differs when the page has to */
@@ -209,14 +134,15 @@ static void look(struct api *api, struct scene *scene)
 {
     struct err ignored;
     *scene = (struct scene){.busy = false};
-    keeper_status(api->keeper, &scene->login);
+    account_look(api, &scene->account);
     if (flow_get(api->flow, NULL, &scene->flow, &ignored))
         scene->flow.id[0] = '\0';
     bool any = scene->flow.id[0] != '\0';
     scene->busy =
         any && (scene->flow.state == FLOW_STARTING || scene->flow.state == FLOW_VERIFYING);
-    snprintf(scene->key, sizeof(scene->key), "%s %s %s", scene->flow.id,
-             any ? flow_state_name(scene->flow.state) : "", login_state_name(scene->login.state));
+    snprintf(scene->key, sizeof(scene->key), "%s %s %s %d", scene->flow.id,
+             any ? flow_state_name(scene->flow.state) : "",
+             login_state_name(scene->account.login.state), (int)scene->account.breaker.state);
 }
 
 static void send_layout(struct http_request *req, int status, const char *title,
@@ -264,9 +190,10 @@ static void send_home(struct http_request *req, struct api *api, int status,
         add_wait(visitor, &scene.flow, &content);
     else if (scene.flow.id[0] && scene.flow.state == FLOW_AWAITING_CODE)
         add_code(visitor, &scene.flow, &content);
-    add_status(api, &scene.login, &content);
+    account_print(&scene.account, &content);
     if (!scene.flow.id[0] || !flow_state_is_active(scene.flow.state))
-        add_start(visitor, scene.login.state == LOGIN_OK, &content);
+        add_start(visitor, scene.account.login.state == LOGIN_OK, account_is_fine(&scene.account),
+                  &content);
     buf_addf(&leave,
              "<form method=\"post\" action=\"/login/leave\"><input type=\"hidden\" name=\"csrf\" "
              "value=\"%s\"><button class=\"quiet\" type=\"submit\">Sign out</button></form>",

@@ -98,6 +98,8 @@ static void look_at_login(struct core *core)
 {
     struct keeper_status status;
     keeper_status(core->keeper, &status);
+    if (atomic_exchange(&core->logins, status.logins) != status.logins)
+        breaker_renewed(core->breaker);
     breaker_login(core->breaker,
                   status.state != LOGIN_OK && !atomic_load(&core->config)->anthropic_api_key);
 }
@@ -223,17 +225,28 @@ int core_build(struct core *core, const struct config *config, struct err *err)
                : 0;
 }
 
+/* The pause that the last process knew of; before the first task starts. */
+static int take_up_pause(struct core *core, struct err *err)
+{
+    AUTO(str) char *path = path_join(atomic_load(&core->config)->state_dir, "usage-limit");
+    look_at_login(core);
+    return path ? breaker_remember(core->breaker, path, err) : err_sys(err, "breaker");
+}
+
 int core_start(struct core *core, struct err *err)
 {
-    if (keeper_start(core->keeper, err))
+    if (keeper_start(core->keeper, err) || take_up_pause(core, err))
         return -1;
-    look_at_login(core); /* before the first task starts */
     return end_probe(core, err) || engine_start(core->engine, err) ? -1 : 0;
 }
 
 void core_reconfigure(struct core *core, const struct config *config)
 {
     const struct engine_limits limits = limits_of(config);
+    const char *old_key = atomic_load(&core->config)->anthropic_api_key;
+    const char *key = config->anthropic_api_key;
+    if (old_key != key && (!old_key || !key || strcmp(old_key, key) != 0))
+        breaker_renewed(core->breaker);
     atomic_store(&core->config, config);
     look_at_login(core);
     engine_set_limits(core->engine, &limits);

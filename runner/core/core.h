@@ -18,6 +18,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 struct core {
     const struct config *_Atomic config; /* in force; borrowed */
@@ -29,6 +30,7 @@ struct core {
     struct keeper *keeper;
     struct repos *repos;
     struct breaker *breaker;
+    _Atomic int64_t logins; /* as the keeper last counted them */
     struct proxy *proxy;
     struct engine *engine;
     struct claude claude;

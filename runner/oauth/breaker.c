@@ -2,16 +2,23 @@
 
 #include "base/clock.h"
 #include "base/cond.h"
+#include "base/fd.h"
 #include "base/log.h"
+#include "base/str.h"
 
+#include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #define REFUSALS_MAX 3
 #define TRY_AGAIN_MS 60000            /* a refused key may have been allowed again */
 #define LIMIT_MAX_MS (8LL * 86400000) /* nothing that the API says pauses us for longer */
 #define LIMIT_MIN_MS 1000
 #define IDLE_MS 60000
+#define KEPT_BYTES 32 /* of the file: a time, as text */
 
 struct breaker {
     void (*changed)(const struct breaker_status *status, void *arg);
@@ -25,6 +32,8 @@ struct breaker {
     int refusals;          /* in a row */
     int64_t refused_until; /* mono ms; 0: not refused */
     int64_t limit_until;   /* mono ms; 0: no limit */
+    char *path;            /* where a limit is kept; NULL: nowhere. Set once */
+    int64_t kept;          /* the limit_until that is in that file; 0: there is none */
     struct breaker_status told;
     int64_t limits, auth_refusals;
 };
@@ -93,17 +102,32 @@ void breaker_login(struct breaker *breaker, bool needed)
     pthread_mutex_unlock(&breaker->lock);
 }
 
-void breaker_limit(struct breaker *breaker, int64_t until_ms)
+void breaker_renewed(struct breaker *breaker)
 {
     pthread_mutex_lock(&breaker->lock);
+    breaker->refusals = 0;
+    breaker->refused_until = breaker->limit_until = 0;
+    tell_locked(breaker);
+    pthread_cond_broadcast(&breaker->turned);
+    pthread_mutex_unlock(&breaker->lock);
+}
+
+static void limit_locked(struct breaker *breaker, int64_t until_ms)
+{
     int64_t wait = until_ms - clock_real_ms();
     wait = wait < LIMIT_MIN_MS ? LIMIT_MIN_MS : wait > LIMIT_MAX_MS ? LIMIT_MAX_MS : wait;
     int64_t until = clock_mono_ms() + wait;
     if (until > breaker->limit_until)
         breaker->limit_until = until;
-    breaker->limits++;
     tell_locked(breaker);
     pthread_cond_broadcast(&breaker->turned);
+}
+
+void breaker_limit(struct breaker *breaker, int64_t until_ms)
+{
+    pthread_mutex_lock(&breaker->lock);
+    breaker->limits++;
+    limit_locked(breaker, until_ms);
     pthread_mutex_unlock(&breaker->lock);
 }
 
@@ -127,20 +151,85 @@ void breaker_accepted(struct breaker *breaker)
     pthread_mutex_unlock(&breaker->lock);
 }
 
-/* Wakes when a pause is over. */
+/* --- over restarts ------------------------------------------------------------------------- */
+
+/* The end of the limit in the file, real ms; 0 when it holds none that is still to come. */
+static int64_t read_limit(const char *path)
+{
+    struct err ignored;
+    int64_t until_ms;
+    AUTO(buf) struct buf text = BUF_INIT(KEPT_BYTES);
+    if (file_read(path, &text, &ignored) || str_to_int(buf_str(&text), 1, INT64_MAX, &until_ms))
+        return 0;
+    return until_ms > clock_real_ms() ? until_ms : 0;
+}
+
+int breaker_remember(struct breaker *breaker, const char *path, struct err *err)
+{
+    char *copy = strdup(path);
+    if (!copy)
+        return err_sys(err, "breaker");
+    int64_t until_ms = read_limit(path);
+    pthread_mutex_lock(&breaker->lock);
+    breaker->path = copy;
+    breaker->kept = -1; /* whatever is there is written anew, or removed */
+    if (until_ms)
+        limit_locked(breaker, until_ms);
+    pthread_cond_broadcast(&breaker->turned);
+    pthread_mutex_unlock(&breaker->lock);
+    return 0;
+}
+
+static void write_limit(const char *path, int64_t until_ms)
+{
+    struct err err = ERR_INIT;
+    char text[KEPT_BYTES];
+    int len = snprintf(text, sizeof(text), "%lld", (long long)until_ms);
+    int rc = until_ms                          ? file_replace(path, text, (size_t)len, 0600, &err)
+             : unlink(path) && errno != ENOENT ? err_sys(&err, "cannot remove '%s'", path)
+                                               : 0;
+    if (rc)
+        log_warn("oauth", "a restart will not know of the usage limit: %s", err.msg);
+}
+
+/* Brings the file in line with the limit; true when it let the lock go for that. On the breaker's
+ * thread only: two writers could end with the older limit. */
+static bool keep_locked(struct breaker *breaker)
+{
+    int64_t left = breaker->limit_until - clock_mono_ms();
+    int64_t wanted = left > 0 ? breaker->limit_until : 0;
+    if (!breaker->path || breaker->kept == wanted)
+        return false;
+    breaker->kept = wanted;
+    pthread_mutex_unlock(&breaker->lock);
+    write_limit(breaker->path, wanted ? clock_real_ms() + left : 0);
+    pthread_mutex_lock(&breaker->lock);
+    return true;
+}
+
+/* --- life ---------------------------------------------------------------------------------- */
+
+/* How long until a pause is over, the first of both. */
+static int64_t sleep_ms_locked(const struct breaker *breaker)
+{
+    const int64_t ends[] = {breaker->refused_until, breaker->limit_until};
+    int64_t now = clock_mono_ms(), sleep = IDLE_MS;
+    for (size_t i = 0; i < COUNT_OF(ends); i++)
+        if (ends[i] > now && ends[i] - now + 5 < sleep)
+            sleep = ends[i] - now + 5;
+    return sleep;
+}
+
 static void *watch(void *arg)
 {
     struct breaker *breaker = arg;
     pthread_mutex_lock(&breaker->lock);
     while (!breaker->stopping) {
         tell_locked(breaker);
-        int64_t next = breaker->refused_until > breaker->limit_until ? breaker->refused_until
-                                                                     : breaker->limit_until;
-        int64_t now = clock_mono_ms();
-        if (breaker->limit_until > now && breaker->limit_until < next)
-            next = breaker->limit_until;
-        cond_wait(&breaker->turned, &breaker->lock, next > now ? next - now + 5 : IDLE_MS);
+        if (!keep_locked(breaker))
+            cond_wait(&breaker->turned, &breaker->lock, sleep_ms_locked(breaker));
     }
+    keep_locked(breaker);
     pthread_mutex_unlock(&breaker->lock);
     return NULL;
 }
@@ -178,5 +267,6 @@ void breaker_free(struct breaker *breaker)
         pthread_join(breaker->thread, NULL);
     pthread_cond_destroy(&breaker->turned);
     pthread_mutex_destroy(&breaker->lock);
+    free(breaker->path);
     free(breaker);
 }

@@ -3,7 +3,7 @@
  *
  * A usage limit or a credential that is refused concerns all of them alike; so they wait instead of
  * failing one after the other. It closes by itself: at the reset time that the API gave, once a
- * login works, or after a while with one try.
+ * login works, or after a while with one try. A limit outlives the process, in a file.
  *
  * Threads: any. changed() runs on the breaker's own thread or a caller's, without locks.
  */
@@ -30,6 +30,10 @@ struct breaker_status {
 struct breaker *breaker_new(void (*changed)(const struct breaker_status *status, void *arg),
                             void *arg, struct err *err);
 void breaker_free(struct breaker *breaker);
+
+/* Takes up the limit that the file `path` says is in force, and keeps limits there from now on. A
+ * file that cannot be read says nothing. Once. */
+int breaker_remember(struct breaker *breaker, const char *path, struct err *err);
 void breaker_status(struct breaker *breaker, struct breaker_status *ret_status);
 
 /* Prints what is counted, for a page of metrics; arg is a struct breaker. */
@@ -38,6 +42,9 @@ void breaker_metrics(struct metric_page *page, void *arg);
 
 /* The keeper says: without a new login nothing works (or it does again). */
 void breaker_login(struct breaker *breaker, bool needed);
+
+/* Another credential has come, from somewhere else: what the API said of the old one is over. */
+void breaker_renewed(struct breaker *breaker);
 
 /* The API said: no more before until_ms (real time). */
 void breaker_limit(struct breaker *breaker, int64_t until_ms);

@@ -41,7 +41,8 @@ struct keeper {
 
     int64_t looked_ms;
     bool seen_any;
-    bool settled; /* what was read then cannot change without a trace */
+    int64_t logins; /* that came into the file from somewhere else */
+    bool settled;   /* what was read then cannot change without a trace */
     struct stat seen;
     struct login login;
     enum login_state file_state; /* of the file as such: MISSING, UNREADABLE, MALFORMED or OK */
@@ -102,6 +103,9 @@ static void read_file_locked(struct keeper *keeper)
     enum login_state state = read_login(keeper->path, &login);
     if (keeper->seen_any && state == keeper->file_state && is_same_login(&login, &keeper->login))
         return;
+    if (state == LOGIN_OK && !keeper->refreshing &&
+        !is_same_text(login.access_token, keeper->login.access_token))
+        keeper->logins++;
     login_done(&keeper->login);
     keeper->login = login;
     login = (struct login){0};
@@ -196,6 +200,7 @@ void keeper_status(struct keeper *keeper, struct keeper_status *ret_status)
         .verified_ms = keeper->verified_ms,
         .refreshed_ms = keeper->refreshed_ms,
         .refresh_ok = keeper->refresh_ok,
+        .logins = keeper->logins,
         .refreshes_done = keeper->refreshes_by[REFRESH_DONE],
         .refreshes_refused = keeper->refreshes_by[REFRESH_REFUSED],
         .refreshes_failed = keeper->refreshes_by[REFRESH_FAILED],
@@ -409,13 +414,15 @@ static void *watch(void *arg)
     struct err ignored;
     pthread_mutex_lock(&keeper->lock);
     enum login_state told = state_locked(keeper);
+    int64_t told_logins = keeper->logins;
     while (!keeper->stopping) {
         look_locked(keeper, false);
         if (is_due_locked(keeper))
             refresh_locked(keeper, &ignored);
         enum login_state state = state_locked(keeper);
-        if (state != told) {
+        if (state != told || keeper->logins != told_logins) {
             told = state;
+            told_logins = keeper->logins;
             pthread_mutex_unlock(&keeper->lock);
             tell(keeper);
             pthread_mutex_lock(&keeper->lock);

@@ -49,6 +49,7 @@ struct keeper_status {
     int64_t verified_ms;     /* when the API last took the token; 0: not yet */
     int64_t refreshed_ms;    /* last try; 0: none */
     bool refresh_ok;         /* its outcome */
+    int64_t logins;          /* tokens that others have put into the file, the first one included */
     char refresh_error[160]; /* of the last try */
     int64_t refreshes_done, refreshes_refused, refreshes_failed; /* since the start */
     char subscription[32];

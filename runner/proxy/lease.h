@@ -10,7 +10,8 @@
 #include <pthread.h>
 #include <stdbool.h>
 
-#define LINKS_MAX 32 /* connections to upstream that are kept */
+#define LINKS_MAX 32           /* connections to upstream that are kept */
+#define LEASE_REQUESTS_MAX 104 /* of one lease at once: fewer than there are workers */
 
 struct lease {
     struct proxy *proxy;

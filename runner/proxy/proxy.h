@@ -10,7 +10,8 @@
  *
  * Only the API's own calls pass (a table); others could, say, mint a lasting key. On its way back
  * the proxy reads what the API says of the account: a 401 makes the keeper refresh, a usage limit
- * opens the breaker, usage is counted for the task.
+ * opens the breaker, usage is counted for the task. A 429 that is no usage limit, of too many at
+ * this moment, reaches a CLI with a login as a 529, which it tries again.
  *
  * Each request in flight has a worker of the proxy's own HTTP server.
  *

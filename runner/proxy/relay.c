@@ -15,6 +15,9 @@
 #define LOOK_EVERY_MS 250
 #define LIMIT_RETRY_S 60        /* a Retry-After from here on is the account's, not the moment's */
 #define UNNAMED_LIMIT_MS 300000 /* a limit without a reset time */
+/* With a login the CLI takes every 429 for the account's limit and gives up; this it tries again,
+ * after Retry-After. With a key it tries a 429 again as well. */
+#define OVERLOADED 529
 
 void relay_refuse(struct http_request *req, int status, const char *type, const char *message)
 {
@@ -70,11 +73,11 @@ static bool is_dropped(const char *name)
     return false;
 }
 
-/* True when the Connection header names this one too. */
-static bool is_hop_by_hop(const char *connection, const char *name)
+/* True when this list, a Connection header's, names the header. */
+static bool names(const char *connection, const char *name)
 {
     size_t n = strlen(name);
-    while (connection && *connection) {
+    while (*connection) {
         connection += strspn(connection, " \t,");
         size_t len = strcspn(connection, " \t,");
         if (len == n && strncasecmp(connection, name, n) == 0)
@@ -84,12 +87,21 @@ static bool is_hop_by_hop(const char *connection, const char *name)
     return false;
 }
 
+/* True when one of the Connection headers names this one too. */
+static bool is_hop_by_hop(const struct http_request *req, const char *name)
+{
+    const char *each, *value;
+    for (size_t i = 0; http_header_at(req, i, &each, &value); i++)
+        if (strcasecmp(each, "Connection") == 0 && names(value, name))
+            return true;
+    return false;
+}
+
 static void copy_request_headers(struct relay *relay)
 {
-    const char *connection = http_header(relay->req, "Connection");
     const char *name, *value;
     for (size_t i = 0; http_header_at(relay->req, i, &name, &value); i++)
-        if (!is_dropped(name) && !is_hop_by_hop(connection, name))
+        if (!is_dropped(name) && !is_hop_by_hop(relay->req, name))
             strlist_addf(&relay->headers, value[0] ? "%s: %s" : "%s;%s", name, value);
 }
 
@@ -140,21 +152,22 @@ static int64_t limit_end_ms(const struct buf *head)
     return 0;
 }
 
-static void heed_limit(struct relay *relay, const struct buf *head)
+/* True when a 429 means that the account's limit is reached. */
+static bool heed_limit(struct relay *relay, const struct buf *head)
 {
     char status[32];
-    bool rejected =
-        net_header(head, "anthropic-ratelimit-unified-status", status, sizeof(status)) &&
-        strcmp(status, "rejected") == 0;
     int64_t end_ms = limit_end_ms(head);
-    if (!rejected && end_ms == 0) /* too many at this moment: the CLI tries again by itself */
-        return;
+    /* too many at this moment is no limit, though windows and their ends are told all the same */
+    bool told = net_header(head, "anthropic-ratelimit-unified-status", status, sizeof(status));
+    if (told ? strcmp(status, "rejected") != 0 : end_ms == 0)
+        return false;
     pthread_mutex_lock(&relay->lease->lock);
     relay->lease->use.limited = true;
     pthread_mutex_unlock(&relay->lease->lock);
     if (is_shared(relay->lease))
         breaker_limit(relay->proxy->config.breaker,
                       end_ms ? end_ms : clock_real_ms() + UNNAMED_LIMIT_MS);
+    return true;
 }
 
 /* True for the first refusal that a lease's requests meet in a row. */
@@ -206,20 +219,35 @@ static ssize_t on_read(char *to, size_t size, void *arg)
     return http_read(relay->req, to, size, &ignored);
 }
 
+/* Takes the next line off *at; false past the last. A line that is no header, or that does not fit,
+ * gives an empty name. */
+static bool next_header(const char **at, char *name, size_t name_size, char *value,
+                        size_t value_size)
+{
+    const char *line = *at, *end = strchr(line, '\n');
+    end = end ? end : line + strlen(line);
+    *at = *end ? end + 1 : end;
+    const char *colon = memchr(line, ':', (size_t)(end - line));
+    const char *from = colon ? colon + 1 : end;
+    while (from < end && (*from == ' ' || *from == '\t'))
+        from++;
+    while (end > from && (unsigned char)end[-1] <= ' ')
+        end--;
+    bool fits = colon && (size_t)(colon - line) < name_size && (size_t)(end - from) < value_size;
+    snprintf(name, name_size, "%.*s", fits ? (int)(colon - line) : 0, line);
+    snprintf(value, value_size, "%.*s", fits ? (int)(end - from) : 0, from);
+    return *line != '\0';
+}
+
 static void copy_answer_headers(struct relay *relay, const struct buf *head)
 {
-    char name[128], value[4096];
-    for (const char *line = buf_str(head), *end; *line; line = end) {
-        end = strchr(line, '\n');
-        end = end ? end + 1 : line + strlen(line);
-        const char *colon = memchr(line, ':', (size_t)(end - line));
-        if (!colon)
-            continue;
-        snprintf(name, sizeof(name), "%.*s", (int)(colon - line), line);
-        if (!is_dropped(name) && strcasecmp(name, "Content-Type") != 0 &&
-            net_header(head, name, value, sizeof(value)))
+    char name[128], value[4096], connection[1024] = "";
+    net_header(head, "Connection", connection, sizeof(connection));
+    const char *at = buf_str(head);
+    while (next_header(&at, name, sizeof(name), value, sizeof(value)))
+        if (*name && !is_dropped(name) && !names(connection, name) &&
+            strcasecmp(name, "Content-Type") != 0)
             http_add_header(relay->req, name, value);
-    }
 }
 
 static int on_head(int status, const struct buf *head, void *arg)
@@ -231,8 +259,8 @@ static int on_head(int status, const struct buf *head, void *arg)
     relay->began = true;
     if (is_shared(relay->lease))
         figures_read(relay->proxy, head);
-    if (status == 429)
-        heed_limit(relay, head);
+    if (status == 429 && !heed_limit(relay, head) && relay->lease->kind != LEASE_KEY)
+        status = OVERLOADED;
     else if (status == 401)
         heed_refusal(relay);
     else if (status == 200)
@@ -378,6 +406,12 @@ void relay_request(struct http_request *req, void *arg)
     relay.lease = lease_find(relay.proxy, token_of(req));
     if (!relay.lease) {
         relay_refuse(req, 401, "authentication_error", "this token is not, or no longer, valid");
+        return;
+    }
+    if (atomic_load(&relay.lease->refs) > LEASE_REQUESTS_MAX + 1) {
+        http_add_header(req, "Retry-After", "1");
+        relay_refuse(req, 429, "rate_limit_error", "too many requests of one task at once");
+        lease_unref(relay.lease);
         return;
     }
     buf_init(&relay.token, TOKEN_BYTES_MAX);

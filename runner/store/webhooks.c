@@ -234,6 +234,23 @@ int store_webhook_note(struct store *store, const char *id, const struct webhook
     return db_write(store->writer, note_in_db, &noted, err);
 }
 
+struct pull {
+    int64_t now_ms, far_ms;
+};
+
+static int pull_in_db(struct db *db, void *arg, struct err *err)
+{
+    const struct pull *pull = arg;
+    return db_run(db, err, "UPDATE webhooks SET next_ms=? WHERE state=? AND next_ms>?", "iii",
+                  pull->now_ms, (int64_t)WEBHOOK_PENDING, pull->far_ms);
+}
+
+int store_webhook_pull(struct store *store, int64_t now_ms, int64_t far_ms, struct err *err)
+{
+    struct pull pull = {now_ms, far_ms};
+    return db_write(store->writer, pull_in_db, &pull, err);
+}
+
 struct again {
     const char *task_id;
     int64_t now_ms;

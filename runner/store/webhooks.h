@@ -96,6 +96,9 @@ int store_webhook_note(struct store *store, const char *id, const struct webhook
 int store_webhook_redeliver(struct store *store, const char *task_id, int64_t now_ms,
                             struct err *err);
 
+/* What was to be sent after far_ms is due now. */
+int store_webhook_pull(struct store *store, int64_t now_ms, int64_t far_ms, struct err *err);
+
 int store_webhook_count(struct store *store, int64_t ret_counts[WEBHOOK_STATE_COUNT],
                         struct err *err);
 

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/cond.h"
 #include "base/log.h"
+#include "runner/webhook/schedule.h"
 #include "runner/webhook/try.h"
 
 #include <pthread.h>
@@ -14,6 +15,7 @@
 #define LOOK_AGAIN_MS 3600000 /* at the latest: the real clock may have been set */
 #define TROUBLE_MS 1000       /* until the store is asked again when it could not answer */
 #define TURN 64               /* webhooks to one host before others have a chance */
+#define SET_BACK_MS 60000     /* a real clock that lost so much against the other was set */
 
 struct webhook {
     struct webhook_config config;
@@ -23,6 +25,7 @@ struct webhook {
     pthread_cond_t changed;
     bool woken;
     bool stopping;
+    int64_t ahead_ms; /* of the thread that looks: the real clock, of the one that does not step */
     int workers;
     char busy[WEBHOOK_WORKERS][WEBHOOK_HOST_SIZE]; /* "" for a free place */
     _Atomic int64_t delivered, failed, dead;
@@ -195,6 +198,20 @@ static bool is_busy(struct webhook *webhook, const char *host)
     return busy;
 }
 
+/* While the clock was wrong (or before we ran) it may have been later than it is now. Nothing waits
+ * for longer than the longest of the waits. */
+static void heed_clock(struct webhook *webhook)
+{
+    struct err err;
+    const struct config *config = atomic_load(webhook->config.config);
+    int64_t now = clock_real_ms(), ahead = now - clock_mono_ms();
+    int64_t far = now + schedule_longest(&config->callback_retry_seconds);
+    if (ahead < webhook->ahead_ms - SET_BACK_MS &&
+        store_webhook_pull(webhook->config.store, now, far, &err))
+        log_error("webhook", "%s", err.msg);
+    webhook->ahead_ms = ahead;
+}
+
 /* Starts what is due. Returns how long nothing else will be: a worker's end wakes us anyhow. */
 static int64_t look(struct webhook *webhook)
 {
@@ -221,10 +238,12 @@ static int64_t look(struct webhook *webhook)
 static void *look_and_sleep(void *arg)
 {
     struct webhook *webhook = arg;
+    webhook->ahead_ms = INT64_MAX; /* nobody knows what it was before */
     pthread_mutex_lock(&webhook->lock);
     while (!webhook->stopping) {
         webhook->woken = false;
         pthread_mutex_unlock(&webhook->lock);
+        heed_clock(webhook);
         int64_t until = clock_mono_ms() + look(webhook), left;
         pthread_mutex_lock(&webhook->lock);
         while (!webhook->stopping && !webhook->woken && (left = until - clock_mono_ms()) > 0)

@@ -71,6 +71,17 @@ async function checkLayout(page, name) {
   check(`${name}: every field has a label`, unnamed === 0);
 }
 
+// The token server takes its time: the page says so and goes on by itself.
+async function logInSlowly(page, kind) {
+  const fault = (faults) => fetch(`${oauth}/_control`, { method: "POST", body: JSON.stringify({ faults }) });
+  const code = await agree(page);
+  await fault([{ path: "/v1/oauth/token", delayMs: 10000 }]);
+  await give(page, code);
+  await page.getByText("Checking the code…").waitFor();
+  await picture(page, `${kind}-wait`);
+  await checkLayout(page, `${kind}, wait`);
+}
+
 async function logIn(browser, kind, options) {
   const page = await open(browser, options);
   await enter(page, "not-the-secret-at-all");
@@ -91,7 +102,7 @@ async function logIn(browser, kind, options) {
   await page.getByText("The login failed").waitFor();
   await picture(page, `${kind}-failed`);
   await start(page);
-  await give(page, await agree(page));
+  await logInSlowly(page, kind);
   await page.getByText("Logged in.", { exact: false }).waitFor();
   check(`${kind}: logged in`, await page.getByText("Tasks run under this login.").isVisible());
   await checkLayout(page, `${kind}, done`);
@@ -99,6 +110,7 @@ async function logIn(browser, kind, options) {
   await start(page);
   await page.getByRole("button", { name: "Cancel" }).click();
   await page.getByText("The login was cancelled.").waitFor();
+  await picture(page, `${kind}-cancelled`);
   await page.getByRole("button", { name: "Sign out" }).click();
   await page.getByLabel("Runner secret").waitFor();
   check(`${kind}: left`, true);

@@ -100,7 +100,7 @@ static void limit_headers(const struct answer *answer, const char *args, char *o
 {
     char retry[32] = "";
     char claim[32] = "five_hour";
-    char when[32];
+    char status[32], when[32];
     time_t reset = reset_time(args);
     script_arg(args, "claim", claim, sizeof claim);
     int n = 0;
@@ -115,6 +115,13 @@ static void limit_headers(const struct answer *answer, const char *args, char *o
                  "anthropic-ratelimit-requests-remaining: 0\r\n"
                  "anthropic-ratelimit-requests-reset: %s\r\n",
                  when);
+        return;
+    }
+    if (script_arg(args, "status", status, sizeof status)) {
+        snprintf(rest, left,
+                 "anthropic-ratelimit-unified-status: %s\r\n"
+                 "anthropic-ratelimit-unified-reset: %lld\r\n",
+                 status, (long long)reset);
         return;
     }
     bool week = strncmp(claim, "seven_day", 9) == 0;

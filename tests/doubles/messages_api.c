@@ -32,7 +32,7 @@
  *   external API key".
  * - 429 with a login and the unified headers: no retry; a rate_limit_event line with status
  *   "rejected", resetsAt (unix s) and rateLimitType; "You've hit your session limit · resets
- *   3:21am (UTC)".
+ *   3:21am (UTC)". The same without those headers, or when they say "allowed".
  * - 429 with an API key: 10 retries, each after Retry-After at least; 3 minutes.
  * - 529: 10 retries, 3 minutes. An Opus model gives up after the third in a row, and then
  *   api_error_status is null.

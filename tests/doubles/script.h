@@ -12,7 +12,8 @@
  *   [[tool:Bash {"command":"ls"}]]  calls a tool
  *   [[tool:Bash {…} with TEXT]]     says TEXT, then calls it
  *   [[error:429 retry-after=30 reset=+3600 claim=seven_day]]  an error answer with its headers;
- *                              reset is unix seconds, or +seconds from now
+ *                              reset is unix seconds, or +seconds from now; status=allowed with a
+ *                              login: too many at this moment, and no limit
  *   [[error:529 times=2]]      only the first two times, then the script goes on
  *   [[error:stream]]           200, starts the answer, then an SSE `error` event (overloaded)
  *   [[cut]]                    starts the answer, then resets the connection (times=N as above)

@@ -159,6 +159,72 @@ static struct stream *run(const struct runner *runner, const char *prompt)
     return stream;
 }
 
+/* Too many requests at this moment: the CLI would give up, though waiting a second is enough. */
+static void a_crowd_is_waited_out(void **state)
+{
+    (void)state;
+    struct api *api = api_new();
+    struct runner *runner = with_login(api, NULL);
+    write_login(runner, API_TOKEN, REFRESH_TOKEN, in_hours(8));
+    runner_start(runner);
+    struct reply *reply = runner_succeeded(
+        runner, "[[error:429 status=allowed retry-after=1 times=1]][[text:went on]]", "");
+    assert_json_text(reply->json, "output", "went on");
+    reply_free(reply);
+    assert_health(runner, "healthy", NULL);
+    runner_free(runner);
+    api_free(api);
+}
+
+static int retry_after(const struct runner *runner)
+{
+    char value[32];
+    struct reply *reply = runner_execute(runner, "[[text:now]]", "");
+    assert_problem(reply, 429, "too_many_requests");
+    assert_true(reply_header(reply, "Retry-After", value, sizeof value));
+    reply_free(reply);
+    return (int)strtol(value, NULL, 10);
+}
+
+/* Nobody runs into the same limit again after a restart; who logs in with another account goes on.
+ */
+static void a_usage_limit_outlives_a_restart_and_ends_with_another_login(void **state)
+{
+    (void)state;
+    struct api *api = api_new();
+    struct runner *runner = with_login(api, NULL);
+    write_login(runner, API_TOKEN, REFRESH_TOKEN, in_hours(8));
+    runner_start(runner);
+    char *id = runner_submit(runner, "[[error:429 reset=+3600 times=1]][[text:at last]]", "");
+    runner_await(runner, id, "waiting_limit", 20000);
+    struct reply *reply =
+        http_call(runner->base, "POST", "/execute", RUNNER_AUTH "Prefer: wait=1\r\n",
+                  "{\"prompt\":\"[[text:patient]]\"}");
+    assert_status(reply, 202); /* it said that it would wait */
+    char *patient = strdup(json_text(reply->json, "taskId"));
+    reply_free(reply);
+    runner_await(runner, patient, "waiting_limit", 1000);
+    assert_in_range(retry_after(runner), 3500, 3601);
+    int asked = asked_times(api, "at%20last");
+    runner_crash(runner);
+    runner_start(runner);
+    assert_health(runner, "degraded", "usage_limit");
+    assert_in_range(retry_after(runner), 3500, 3601);
+    reply = runner_succeeded(runner, "[[text:my own]]", "\"anthropicApiKey\":\"" API_KEY "\"");
+    reply_free(reply);
+    runner_await(runner, id, "waiting_limit", 1000);
+    assert_int_equal(asked_times(api, "at%20last"), asked);
+    api_control(api, "{\"tokens\":[\"sk-ant-oat01-another\"]}");
+    write_login(runner, "sk-ant-oat01-another", "sk-ant-ort01-another", in_hours(8));
+    runner_await(runner, id, "completed", 20000);
+    runner_await(runner, patient, "completed", 20000);
+    assert_health(runner, "healthy", NULL);
+    free(patient);
+    free(id);
+    runner_free(runner);
+    api_free(api);
+}
+
 /* Who streams and did not say that it would wait is told, as /execute's caller is; a task that
  * nobody is attached to waits, and its events say why. */
 static void a_usage_limit_reaches_those_who_stream(void **state)
@@ -281,6 +347,37 @@ static void a_lease_ends_with_its_task(void **state)
     runner_free(runner);
 }
 
+static bool is_in_flight(const struct runner *runner, int count)
+{
+    char *line = textf("\nclaude_runner_proxy_in_flight %d\n", count);
+    struct reply *reply = runner_get(runner, "/metrics");
+    bool is = strstr(reply->body, line) != NULL;
+    reply_free(reply);
+    free(line);
+    return is;
+}
+
+/* In the middle of an answer; the model would go on for half an hour. */
+static void a_cancelled_task_lets_the_api_go(void **state)
+{
+    (void)state;
+    struct api *api = NULL;
+    struct runner *runner = runner_new_real(&api);
+    runner_start(runner);
+    char *id = runner_submit(runner, "[[drip:250]][[repeat:100000]]", "");
+    EVENTUALLY(20000, is_in_flight(runner, 1));
+    char *path = textf("/tasks/%s/cancel", id);
+    struct reply *reply = runner_post(runner, path, "");
+    assert_status(reply, 200);
+    reply_free(reply);
+    runner_await(runner, id, "cancelled", 10000);
+    EVENTUALLY(5000, is_in_flight(runner, 0));
+    free(path);
+    free(id);
+    runner_free(runner);
+    api_free(api);
+}
+
 static void assert_nowhere(const char *dir, const char *secret)
 {
     DIR *list = opendir(dir);
@@ -303,6 +400,98 @@ static void assert_nowhere(const char *dir, const char *secret)
     }
     if (list)
         closedir(list);
+}
+
+/* No process but the daemon holds it: of the runner itself, or of a task. */
+static void assert_in_no_process(const struct runner *runner, const char *secret)
+{
+    pid_t pids[64];
+    size_t count = proc_descendants(runner->pid, pids, COUNT(pids));
+    assert_in_range(count, 3, COUNT(pids)); /* the launcher, the CLI, the shell in it, … */
+    for (size_t i = 0; i < count; i++) {
+        const char *where = proc_holds(pids[i], secret);
+        if (where)
+            fail_msg("process %d holds '%s' in its %s", (int)pids[i], secret, where);
+    }
+}
+
+/* Among processes that may see it, the search does find it. */
+static void assert_search_finds(const struct runner *runner, const char *secret)
+{
+    pid_t pids[64];
+    size_t count = proc_descendants(runner->pid, pids, COUNT(pids)), holders = 0;
+    for (size_t i = 0; i < count && i < COUNT(pids); i++) {
+        const char *where = proc_holds(pids[i], "runner-task-");
+        holders += where != NULL;
+    }
+    assert_true(holders > 0);
+    assert_non_null(proc_holds(runner->pid, secret));
+}
+
+/* A task that holds on, while everything of the runner is searched for the owner's secrets. */
+static void search_while_a_task_runs(struct runner *runner, const char *const *secrets)
+{
+    char *there = textf("%s/there", runner->shared), *go = textf("%s/go", runner->shared);
+    char *prompt = textf("[[tool:Bash {\"command\":\"touch %s; until test -e %s; do sleep 0.1; "
+                         "done\"}]][[text:searched]]",
+                         there, go);
+    char *id = runner_submit(runner, prompt,
+                             "\"permissionMode\":\"acceptEdits\",\"allowedTools\":[\"Bash\"]");
+    EVENTUALLY(60000, file_size(there) >= 0);
+    assert_search_finds(runner, secrets[0]);
+    for (size_t i = 0; secrets[i]; i++) {
+        assert_in_no_process(runner, secrets[i]);
+        assert_nowhere(runner->dir, secrets[i]);
+    }
+    file_write(go, "", 0644);
+    runner_await(runner, id, "completed", 60000);
+    for (size_t i = 0; secrets[i]; i++)
+        assert_nowhere(runner->dir, secrets[i]);
+    free(id);
+    free(prompt);
+    free(go);
+    free(there);
+}
+
+static void skip_without_sight(void)
+{
+    if (geteuid() != 0)
+        SKIP_BECAUSE("only root can look into other processes");
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    SKIP_BECAUSE("a sanitizer's own memory is too large to be searched");
+#endif
+}
+
+/* The old pair and the new one. */
+static void no_process_and_no_file_has_a_token(void **state)
+{
+    (void)state;
+    skip_without_sight();
+    static const char *const secrets[] = {NEW_TOKEN, NEW_REFRESH, OUTDATED, REFRESH_TOKEN, NULL};
+    struct api *api = api_new(), *tokens = token_server_new();
+    struct runner *runner = with_login(api, tokens);
+    api_control(api, "{\"tokens\":[\"" NEW_TOKEN "\"],\"expired\":[\"" OUTDATED "\"]}");
+    write_login(runner, OUTDATED, REFRESH_TOKEN, in_hours(8));
+    runner_start(runner);
+    search_while_a_task_runs(runner, secrets);
+    assert_int_equal(refreshes(tokens), 1);
+    runner_free(runner);
+    api_free(tokens);
+    api_free(api);
+}
+
+static void no_process_and_no_file_has_the_key(void **state)
+{
+    (void)state;
+    skip_without_sight();
+    static const char *const secrets[] = {API_KEY, NULL};
+    struct api *api = api_new();
+    struct runner *runner = runner_new();
+    runner_use_real_cli(runner, api);
+    runner_start(runner);
+    search_while_a_task_runs(runner, secrets);
+    runner_free(runner);
+    api_free(api);
 }
 
 /* The task looks for it everywhere, as any program that Claude runs could. */
@@ -414,10 +603,15 @@ int main(void)
         cmocka_unit_test(many_tasks_at_an_expired_token_cost_one_refresh),
         cmocka_unit_test(a_token_that_is_refused_early_is_refreshed_once),
         cmocka_unit_test(a_usage_limit_lets_tasks_wait_and_ends_by_itself),
+        cmocka_unit_test(a_crowd_is_waited_out),
+        cmocka_unit_test(a_usage_limit_outlives_a_restart_and_ends_with_another_login),
         cmocka_unit_test(a_usage_limit_reaches_those_who_stream),
         cmocka_unit_test(a_pause_is_kept_over_a_restart_and_other_credentials_pass),
         cmocka_unit_test(a_refresh_that_is_refused_asks_for_a_login),
         cmocka_unit_test(a_lease_ends_with_its_task),
+        cmocka_unit_test(a_cancelled_task_lets_the_api_go),
+        cmocka_unit_test(no_process_and_no_file_has_a_token),
+        cmocka_unit_test(no_process_and_no_file_has_the_key),
         cmocka_unit_test(the_token_is_nowhere_but_where_it_lives),
         cmocka_unit_test(what_crashes_leaves_no_core),
     };

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define FORM "Content-Type: application/x-www-form-urlencoded\r\n"
@@ -191,9 +192,11 @@ static void half_a_code_may_be_tried_again(void **state)
     assert_json_contains(reply->json, "error", "Invalid code");
     reply_free(reply);
     char *code = internet_agree(internet, begun.url);
-    reply = give(runner, &begun, code);
+    char *pasted = textf(" \\t%s \\r\\n", code); /* as people copy it */
+    reply = give(runner, &begun, pasted);
     assert_json_text(reply->json, "state", "succeeded");
     reply_free(reply);
+    free(pasted);
     free(code);
     begun_free(&begun);
     runner_free(runner);
@@ -771,6 +774,39 @@ static void a_secret_that_is_taken_back_ends_its_visits(void **state)
     runner_free(runner);
 }
 
+/* "Working" would be wrong while tasks wait. */
+static void the_page_tells_of_a_pause(void **state)
+{
+    (void)state;
+    struct runner *runner = runner_new();
+    char *login = textf("%s/.credentials.json", runner->config);
+    char *limit = textf("%s/usage-limit", runner->state);
+    char *until = textf("%lld", ((long long)time(NULL) + 3600) * 1000);
+    runner_set(runner, "ANTHROPIC_API_KEY", NULL);
+    file_write(login,
+               "{\"claudeAiOauth\":{\"accessToken\":\"a-token\",\"expiresAt\":4102444800000}}",
+               0600);
+    assert_int_equal(mkdir(runner->state, 0711), 0);
+    file_write(limit, until, 0600);
+    runner_start(runner);
+    struct reply *reply = enter(runner, RUNNER_SECRET, "");
+    char *visit = cookie_of(reply, "runner_visit");
+    char *cookie = textf("Cookie: runner_visit=%s\r\n", visit);
+    reply_free(reply);
+    reply = http_call(runner->base, "GET", "/login", cookie, NULL);
+    assert_status(reply, 200);
+    assert_non_null(strstr(reply->body, ">usage limit<"));
+    assert_non_null(strstr(reply->body, "<dt>Limit ends</dt>"));
+    assert_null(strstr(reply->body, ">working<"));
+    reply_free(reply);
+    free(cookie);
+    free(visit);
+    free(until);
+    free(limit);
+    free(login);
+    runner_free(runner);
+}
+
 static void a_browser_can_log_in(void **state)
 {
     (void)state;
@@ -890,6 +926,7 @@ int main(void)
         cmocka_unit_test(forms_need_the_visit_and_its_token),
         cmocka_unit_test(the_visit_opens_nothing_else),
         cmocka_unit_test(a_secret_that_is_taken_back_ends_its_visits),
+        cmocka_unit_test(the_page_tells_of_a_pause),
         cmocka_unit_test(a_browser_can_log_in),
     };
     offline = internet_leave();

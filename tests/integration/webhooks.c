@@ -428,7 +428,7 @@ static void every_way_a_task_ends_is_told(void **state)
     char *waiting = submit(runner, r, "standin: ok never", "");
     runner_await(runner, running, "running", 10000);
     assert_true(has_state(runner, waiting, "waiting"));
-    assert_int_equal(r->count, 2);
+    EVENTUALLY(10000, r->count == 2);
     char *path = textf("/tasks/%s/cancel", waiting);
     reply_free(runner_post(runner, path, NULL));
     free(path);

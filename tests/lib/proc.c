@@ -177,6 +177,21 @@ int proc_children(pid_t pid)
     return proc_alive(pid) ? (int)count_processes(is_child, &pid, NULL, 0) : -1;
 }
 
+static bool descends(pid_t pid, const void *what)
+{
+    pid_t ancestor = *(const pid_t *)what, parent = 0;
+    if (!proc_alive(pid))
+        return false;
+    while (stat_of(pid, &parent) && parent > 1 && parent != ancestor)
+        pid = parent;
+    return parent == ancestor;
+}
+
+size_t proc_descendants(pid_t ancestor, pid_t *pids, size_t max)
+{
+    return count_processes(descends, &ancestor, pids, max);
+}
+
 static bool runs_file(pid_t pid, const void *what)
 {
     const struct stat *wanted = what;

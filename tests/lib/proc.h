@@ -41,6 +41,13 @@ size_t proc_running_file(const char *path, pid_t *pids, size_t max);
 size_t proc_with_argument(const char *text);
 size_t proc_with_environment(const char *assignment);
 
+/* How many live processes descend from this one; the first pids go to `pids`. */
+size_t proc_descendants(pid_t ancestor, pid_t *pids, size_t max);
+
+/* Where a process has the text: "environ", "cmdline" or "mem", or NULL. Its memory is what is
+ * mapped, readable and in use, but for files that it cannot write to. Root can look. */
+const char *proc_holds(pid_t pid, const char *text);
+
 /* Ends what proc_running_file finds: the last resort of a failed test. */
 void proc_kill_file(const char *path);
 

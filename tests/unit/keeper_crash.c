@@ -2,7 +2,8 @@
  * kill -9 at every step of a refresh. The program starts itself as the victim, which counts the
  * calls that change something on the disk (the linker puts step() around them) and ends itself
  * before or after the one it was told; or the token server ends it. Afterwards the file must hold
- * the old pair or the new one, and a new keeper must say LOGIN_OK or LOGIN_REFUSED.
+ * the old pair or the new one, and a new keeper must say LOGIN_OK or LOGIN_REFUSED. The same when
+ * the next one, which takes up what the first has left, is killed at every step of that.
  */
 #include "keeper_world.h"
 
@@ -96,16 +97,22 @@ static bool await_victim(void)
     return false;
 }
 
+/* Who held the lock is long dead. */
+static void age_lock(const struct world *w)
+{
+    const struct timespec old[2] = {{.tv_sec = time(NULL) - 60}, {.tv_sec = time(NULL) - 60}};
+    utimensat(AT_FDCWD, w->lock, old, 0);
+}
+
 /* What a new keeper makes of what is left; true when the login survived. */
 static bool check_what_is_left(struct world *w)
 {
     struct err err = ERR_INIT;
-    const struct timespec old[2] = {{.tv_sec = time(NULL) - 60}, {.tv_sec = time(NULL) - 60}};
     int in_file = pair_in(w->path);
     bool left_whole = pair_in(w->spare) == 2;
     if (in_file != 1 && in_file != 2)
         fail_msg("the file holds neither the old pair nor the new one");
-    utimensat(AT_FDCWD, w->lock, old, 0); /* long ago */
+    age_lock(w);
     open_keeper(w);
     int rc = keeper_prepare(w->keeper, 0, &err);
     struct keeper_status status = status_of(w);
@@ -144,6 +151,46 @@ static void killed_at_every_step_the_login_is_whole_or_known_to_be_lost(void **s
     print_message("%d steps: survived %d, lost %d\n", survived + lost, survived, lost);
     assert_true(survived + lost > 15);
     assert_int_equal(lost, 1); /* between the answer and the first byte on the disk */
+}
+
+/* The first is killed at its step `first`. False when it left nothing to take up; else the second
+ * was started on what it left, to be killed at its step `second`. *ret_killed: whether the last one
+ * was. */
+static bool take_up(struct world *w, int first, int second, bool *ret_killed)
+{
+    put_pair(w, 1, -1000);
+    start_victim(w, first);
+    *ret_killed = await_victim();
+    if (!*ret_killed || pair_in(w->spare) != 2)
+        return false;
+    age_lock(w);
+    start_victim(w, second);
+    *ret_killed = await_victim();
+    return true;
+}
+
+static void killed_again_while_it_is_taken_up_the_login_is_whole(void **state)
+{
+    (void)state;
+    int firsts = 0, seconds = 0;
+    bool left = true, killed = true;
+    for (int first = 1; left || killed; first++) {
+        left = killed = true;
+        for (int second = 1; left && killed; second++) {
+            struct world *w = world_new();
+            left = take_up(w, first, second, &killed);
+            if (left) {
+                assert_true(check_what_is_left(w));
+                assert_int_equal(w->server.granted, 2); /* of the first, and of the check */
+                seconds++;
+            }
+            rmdir(w->lock); /* where nothing was taken up */
+            world_free(w);
+        }
+        firsts += left;
+    }
+    print_message("%d states were taken up, in %d ways\n", firsts, seconds);
+    assert_true(firsts >= 5 && seconds > firsts * 5);
 }
 
 static void leave_alone(void *arg)
@@ -206,6 +253,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(killed_at_every_step_the_login_is_whole_or_known_to_be_lost),
+        cmocka_unit_test(killed_again_while_it_is_taken_up_the_login_is_whole),
         cmocka_unit_test(killed_while_the_server_thinks_nothing_is_lost),
         cmocka_unit_test(killed_before_the_answer_arrives_the_login_is_known_to_be_lost),
         cmocka_unit_test(killed_at_any_moment_after_the_answer_it_is_one_of_both),

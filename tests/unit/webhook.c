@@ -208,12 +208,12 @@ static void a_host_is_told_with_its_port(void **state)
 
 /* --- a world: a store, a receiver and a clock ---------------------------------------------- */
 
-static _Atomic int64_t real_ms;
+static _Atomic int64_t real_ms, set_ms; /* what passes; by how much the real clock was set */
 
 static int64_t fake_real(void *arg)
 {
     (void)arg;
-    return atomic_load(&real_ms);
+    return atomic_load(&real_ms) + atomic_load(&set_ms);
 }
 
 static int64_t fake_mono(void *arg)
@@ -316,6 +316,7 @@ static struct world *world_new(void)
     w->status = 200;
     w->http = loopback_start(receive, w);
     atomic_store(&real_ms, INT64_C(1800000000000));
+    atomic_store(&set_ms, 0);
     clock_use(&fake_clock);
     return w;
 }
@@ -510,6 +511,33 @@ static void a_receiver_that_is_down_for_a_day_gets_it_all_the_same(void **state)
     }
     assert_true(strncmp(w->seen[0].id, "msg_", 4) == 0);
     world_free(w);
+}
+
+/* It comes early rather than a day late; also when it was set while nobody ran. */
+static void a_clock_that_is_set_back_delays_nothing_by_that(void **state)
+{
+    (void)state;
+    static const int64_t day = 86400000;
+    for (int restarted = 0; restarted < 2; restarted++) {
+        struct world *w = world_new();
+        w->status = 503;
+        open_webhook(w);
+        owe(w, "t");
+        EVENTUALLY(10000, tries_of(w, "t") == 1);
+        w->status = 200;
+        if (restarted) {
+            webhook_stop(w->webhook);
+            webhook_free(w->webhook);
+        }
+        set_ms -= day;
+        if (restarted)
+            open_webhook(w);
+        else
+            webhook_wake(w->webhook);
+        EVENTUALLY(10000, state_of(w, "t") == WEBHOOK_DELIVERED);
+        assert_int_equal(w->count, 2);
+        world_free(w);
+    }
 }
 
 static void after_the_last_try_it_is_dead_and_can_be_sent_again(void **state)
@@ -811,6 +839,7 @@ int main(void)
         cmocka_unit_test(a_long_result_is_cut_between_two_characters),
         cmocka_unit_test(a_webhook_is_sent_when_its_task_has_ended_and_not_before),
         cmocka_unit_test(a_receiver_that_is_down_for_a_day_gets_it_all_the_same),
+        cmocka_unit_test(a_clock_that_is_set_back_delays_nothing_by_that),
         cmocka_unit_test(after_the_last_try_it_is_dead_and_can_be_sent_again),
         cmocka_unit_test(answers_decide),
         cmocka_unit_test(an_endless_answer_that_begins_well_is_one),

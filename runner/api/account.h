@@ -1,0 +1,32 @@
+/*
+ * The account that tasks run under, as the login page shows it: whether it works, and what a person
+ * may do about it.
+ *
+ * Threads: any.
+ */
+#ifndef API_ACCOUNT_H
+#define API_ACCOUNT_H
+
+#include "base/buf.h"
+#include "runner/oauth/breaker.h"
+#include "runner/oauth/keeper.h"
+
+#include <stdbool.h>
+
+struct api;
+
+struct account {
+    struct keeper_status login;
+    struct breaker_status breaker;
+    bool has_key; /* tasks use an API key */
+};
+
+void account_look(struct api *api, struct account *ret_account);
+
+/* True when a new login would change nothing for the better. */
+bool account_is_fine(const struct account *account);
+
+/* Appends it as HTML. */
+void account_print(const struct account *account, struct buf *out);
+
+#endif
