@@ -39,6 +39,7 @@ struct repo_wish finish_wish(const struct task_spec *spec)
                               .key = spec->ssh_key,
                               .token = spec->git_token,
                               .timeout_ms = spec->timeout_ms,
+                              .depth = spec->git_depth,
                               .stale_ok = spec->stale_ok};
 }
 

@@ -217,6 +217,8 @@ static int ask_helper(struct workspace *workspace, const struct repo_wish *wish,
         json_add_text(&w, "branch", wish->branch);
     if (wish->ref)
         json_add_text(&w, "ref", wish->ref);
+    if (repos->config.one_task)
+        json_add_int(&w, "depth", wish->depth);
     json_add_bool(&w, "share", repos->overlay || repos->reflink);
     if (!repos->overlay) {
         json_add_text(&w, "into", workspace->upper);

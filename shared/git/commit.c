@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #define GIT_MODE_SUBMODULE 0160000
+#define SHALLOW_MAX (16u << 20)
 
 DEFINE_AUTO(git_diff, git_diff *, git_diff_free)
 
@@ -177,23 +178,108 @@ static int write_chunk(void *data, size_t len, void *arg)
     return fd_write_all(*(int *)arg, data, len);
 }
 
+/* Where a workspace's history ends before its beginning, and what the remote has for certain. */
+struct known {
+    const char *base;
+    struct buf shallow; /* one id in each line */
+};
+
+/* libgit2 knows nothing of shallow histories: it must not walk past their ends. */
+static int is_known(const git_oid *id, void *arg)
+{
+    char text[65];
+    struct known *known = arg;
+    git_oid_tostr(text, sizeof(text), id);
+    return strcmp(text, known->base) == 0 || strstr(buf_str(&known->shallow), text) != NULL;
+}
+
+/* Puts in what a tree has and another (NULL: an empty one) has not at the same place. */
+static int insert_difference(git_packbuilder *pack, git_repository *repo, const git_oid *id,
+                             const git_tree *before)
+{
+    AUTO(git_tree) git_tree *tree = NULL;
+    size_t count = git_packbuilder_object_count(pack);
+    int rc = git_packbuilder_insert(pack, id, NULL) || git_tree_lookup(&tree, repo, id) ? -1 : 0;
+    if (rc == 0 && git_packbuilder_object_count(pack) == count)
+        return 0; /* the same tree, in another place */
+    for (size_t i = 0; rc == 0 && i < git_tree_entrycount(tree); i++) {
+        const git_tree_entry *now = git_tree_entry_byindex(tree, i);
+        const git_tree_entry *was =
+            before ? git_tree_entry_byname(before, git_tree_entry_name(now)) : NULL;
+        if (git_tree_entry_type(now) == GIT_OBJECT_COMMIT ||
+            (was && git_oid_equal(git_tree_entry_id(now), git_tree_entry_id(was))))
+            continue;
+        AUTO(git_tree) git_tree *below = NULL;
+        if (git_tree_entry_type(now) != GIT_OBJECT_TREE)
+            rc = git_packbuilder_insert(pack, git_tree_entry_id(now), NULL);
+        else if (was && git_tree_entry_type(was) == GIT_OBJECT_TREE &&
+                 git_tree_lookup(&below, repo, git_tree_entry_id(was)))
+            rc = -1;
+        else
+            rc = insert_difference(pack, repo, git_tree_entry_id(now), below);
+    }
+    return rc;
+}
+
+/* A commit and what it has that its first parent has not. */
+static int insert_commit(git_packbuilder *pack, git_repository *repo, const git_oid *id)
+{
+    AUTO(git_commit) git_commit *commit = NULL;
+    AUTO(git_commit) git_commit *parent = NULL;
+    AUTO(git_tree) git_tree *before = NULL;
+    if (git_packbuilder_insert(pack, id, NULL) || git_commit_lookup(&commit, repo, id))
+        return -1;
+    if (git_commit_parentcount(commit) > 0 &&
+        (git_commit_parent(&parent, commit, 0) || git_commit_tree(&before, parent)))
+        return -1;
+    return insert_difference(pack, repo, git_commit_tree_id(commit), before);
+}
+
+static int insert_unknown(git_packbuilder *pack, git_repository *repo, git_revwalk *walk,
+                          struct known *known)
+{
+    git_oid id;
+    int rc = git_revwalk_add_hide_cb(walk, is_known, known);
+    while (rc == 0 && (rc = git_revwalk_next(&id, walk)) == 0)
+        rc = is_known(&id, known) ? 0 : insert_commit(pack, repo, &id);
+    return rc == GIT_ITEROVER ? 0 : -1;
+}
+
+/* The commits that the remote has not. */
+static int insert_commits(git_packbuilder *pack, git_repository *repo, const struct commit_job *job)
+{
+    struct err ignored;
+    git_oid base;
+    AUTO(git_revwalk) git_revwalk *walk = NULL;
+    AUTO(str) char *shallow = path_join(job->work, ".git/shallow");
+    if (!shallow || git_revwalk_new(&walk, repo) || git_revwalk_push_head(walk))
+        return -1;
+    if (job->base[0] && access(shallow, F_OK) == 0) {
+        struct known known = {.base = job->base, .shallow = BUF_INIT(SHALLOW_MAX)};
+        int rc = file_read(shallow, &known.shallow, &ignored)
+                     ? -1
+                     : insert_unknown(pack, repo, walk, &known);
+        buf_done(&known.shallow);
+        return rc;
+    }
+    if (job->base[0] && (git_oid_fromstr(&base, job->base) || git_revwalk_hide(walk, &base)))
+        return -1;
+    return git_packbuilder_insert_walk(pack, walk);
+}
+
 static int fill_bundle(git_repository *repo, const struct commit_job *job,
                        const struct commit_result *result, int fd, struct err *err)
 {
-    git_oid base;
-    AUTO(git_revwalk) git_revwalk *walk = NULL;
     AUTO(git_packbuilder) git_packbuilder *pack = NULL;
     AUTO(buf) struct buf head = BUF_INIT(4096);
-    bool based = job->base[0] && git_oid_fromstr(&base, job->base) == 0;
     buf_adds(&head, "# v2 git bundle\n");
-    if (based)
+    if (job->base[0])
         buf_addf(&head, "-%s\n", job->base);
     buf_addf(&head, "%s refs/heads/%s\n\n", result->sha, result->branch);
     if (fd_write_all(fd, buf_str(&head), head.len))
         return err_sys(err, "cannot write the bundle");
-    if (git_revwalk_new(&walk, repo) || git_revwalk_push_head(walk) ||
-        (based && git_revwalk_hide(walk, &base)) || git_packbuilder_new(&pack, repo) ||
-        git_packbuilder_insert_walk(pack, walk) || git_packbuilder_foreach(pack, write_chunk, &fd))
+    if (git_packbuilder_new(&pack, repo) || insert_commits(pack, repo, job) ||
+        git_packbuilder_foreach(pack, write_chunk, &fd))
         return lib_err(err, "cannot bundle the commits");
     return 0;
 }

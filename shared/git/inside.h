@@ -9,6 +9,13 @@ int mirror_save(const char *dir, const struct mirror_state *state, struct err *e
 int mirror_make_generation(const struct mirror_job *job, const char *git_dir,
                            const struct buf *refs, struct mirror_state *state, struct err *err);
 
+/* Asks the remote: git_dir gets the refs that it has now, or of a new mirror those that the job's
+ * depth, branch and ref make do with; and *state the name of its default branch. */
+int fetch_refs(const struct mirror_job *job, const struct remote *remote, const char *git_dir,
+               bool is_new, struct mirror_state *state, struct err *err);
+/* A commit that no ref may reach. */
+int fetch_commit(const struct remote *remote, const char *git_dir, const char *id, struct err *err);
+
 /* False when a pack is not what its index was made of. */
 bool packs_are_whole(const char *git_dir);
 

@@ -139,67 +139,6 @@ static int sweep_all(const char *dir, struct err *err)
 
 /* --- asking the remote --------------------------------------------------------------------- */
 
-static int run(const struct remote *remote, const char *git_dir, const char *const words[],
-               struct buf *out, struct err *err)
-{
-    AUTO(program) struct program program = {.secret_fd = -1};
-    remote_program(remote, git_dir, &program);
-    for (; *words; words++)
-        strlist_add(&program.argv, *words);
-    return program_run(&program, out, err);
-}
-
-static int fetch_refs(const struct remote *remote, const char *git_dir, bool with_head,
-                      struct err *err)
-{
-    AUTO(buf) struct buf out = BUF_INIT(PROGRAM_OUTPUT_MAX);
-    const char *const words[] = {"fetch",
-                                 "--quiet",
-                                 "--prune",
-                                 "--no-tags",
-                                 "--no-write-fetch-head",
-                                 "--no-recurse-submodules",
-                                 "--end-of-options",
-                                 remote->text,
-                                 "+refs/heads/*:refs/heads/*",
-                                 "+refs/tags/*:refs/tags/*",
-                                 with_head ? "+HEAD:refs/runner/HEAD" : NULL,
-                                 NULL};
-    return run(remote, git_dir, words, &out, err);
-}
-
-/* The name that the remote's HEAD has: "" when it is no branch. */
-static int ask_head(const struct remote *remote, const char *git_dir, char head[256],
-                    struct err *err)
-{
-    static const char mark[] = "ref: refs/heads/";
-    AUTO(buf) struct buf out = BUF_INIT(PROGRAM_OUTPUT_MAX);
-    const char *const words[] = {"ls-remote",  "--symref", "--end-of-options",
-                                 remote->text, "HEAD",     NULL};
-    if (run(remote, git_dir, words, &out, err))
-        return -1;
-    const char *at = strstr(buf_str(&out), mark);
-    head[0] = '\0';
-    if (at)
-        snprintf(head, 256, "%.*s", (int)strcspn(at + strlen(mark), "\t\n"), at + strlen(mark));
-    else if (out.len == 0)
-        snprintf(head, 256, "main"); /* no commits yet */
-    return 0;
-}
-
-static int fetch(const struct remote *remote, const char *git_dir, struct mirror_state *state,
-                 struct err *err)
-{
-    int rc = fetch_refs(remote, git_dir, true, err);
-    if (rc && err->code == ERR_NOT_FOUND && strstr(err->msg, "remote ref HEAD"))
-        rc = fetch_refs(remote, git_dir, false, err);
-    if (rc)
-        return -1;
-    if (state->head[0] && refs_head_is(git_dir, state->head))
-        return 0;
-    return ask_head(remote, git_dir, state->head, err);
-}
-
 static int init_bare(const char *path, int64_t deadline_ms, struct err *err)
 {
     AUTO(buf) struct buf out = BUF_INIT(65536);
@@ -223,7 +162,8 @@ static int clone(const struct mirror_job *job, const struct remote *remote, cons
     snprintf(fresh, sizeof(fresh), "%s.new", git_dir);
     snprintf(old, sizeof(old), "%s.old", git_dir);
     state->head[0] = '\0';
-    if (init_bare(fresh, job->remote.deadline_ms, err) || fetch(remote, fresh, state, err)) {
+    if (init_bare(fresh, job->remote.deadline_ms, err) ||
+        fetch_refs(job, remote, fresh, true, state, err)) {
         struct err ignored;
         path_remove_tree(fresh, &ignored);
         return -1;
@@ -251,7 +191,8 @@ int mirror_make_generation(const struct mirror_job *job, const char *git_dir,
         path_own(git, job->uid, job->gid, err) ||
         tree_link_objects(git_dir, git, job->uid, job->gid, err) ||
         file_replace(packed, buf_str(refs), refs->len, 0644, err) ||
-        path_own(packed, job->uid, job->gid, err))
+        path_own(packed, job->uid, job->gid, err) ||
+        refs_copy_shallow(git_dir, git, job->uid, job->gid, err))
         return -1;
     if (rename(fresh, whole))
         return err_sys(err, "cannot publish the mirror's refs");
@@ -314,20 +255,12 @@ static int resolve(struct work *work, struct err *err)
 }
 
 /* A commit that no branch or tag reaches: many servers give it when asked for by name. */
-static int fetch_commit(struct work *work, struct err *err)
+static int find_commit(struct work *work, struct err *err)
 {
     struct err ignored;
     const char *ref = work->job->ref;
-    char spec[256];
-    AUTO(buf) struct buf out = BUF_INIT(PROGRAM_OUTPUT_MAX);
-    if (!ref || strlen(ref) != 40 || strspn(ref, "0123456789abcdef") != 40 ||
-        open_remote(work, &ignored))
-        return -1;
-    snprintf(spec, sizeof(spec), "+%s:refs/runner/%s", ref, ref);
-    const char *const words[] = {
-        "fetch",           "--quiet", "--no-tags", "--no-write-fetch-head", "--end-of-options",
-        work->remote.text, spec,      NULL};
-    if (run(&work->remote, work->git_dir, words, &out, &ignored))
+    if (!ref || !refs_is_id(ref) || open_remote(work, &ignored) ||
+        fetch_commit(&work->remote, work->git_dir, ref, &ignored))
         return -1;
     work->result->state.generation[0] = '\0'; /* its objects belong to the next one */
     return resolve(work, err);
@@ -341,7 +274,7 @@ static int ask_remote(struct work *work, bool anew, struct err *err)
     if (open_remote(work, err))
         return -1;
     int rc = anew ? clone(job, &work->remote, work->git_dir, state, err)
-                  : fetch(&work->remote, work->git_dir, state, err);
+                  : fetch_refs(job, &work->remote, work->git_dir, false, state, err);
     if (rc)
         return -1;
     AUTO(buf) struct buf key = BUF_INIT(sizeof(work->result->host_key));
@@ -378,7 +311,7 @@ static int update(struct work *work, bool anew, struct err *err)
         work->result->stale = true;
         return resolve(work, err);
     }
-    if (resolve(work, err) && (err->code != ERR_NOT_FOUND || fetch_commit(work, err)))
+    if (resolve(work, err) && (err->code != ERR_NOT_FOUND || find_commit(work, err)))
         return -1;
     if (renew_generation(work->job, work->git_dir, state, err))
         return -1;

@@ -21,7 +21,8 @@ int own_begin(const struct mirror_job *job, const char *git_dir, const struct mi
     if (path_make_dirs(job->place, 0700, err) || path_make_dirs(git, 0755, err) ||
         path_own(tree, job->uid, job->gid, err) || path_own(git, job->uid, job->gid, err) ||
         file_read(from, &text, err) || file_replace(refs, buf_str(&text), text.len, 0644, err) ||
-        path_own(refs, job->uid, job->gid, err))
+        path_own(refs, job->uid, job->gid, err) ||
+        refs_copy_shallow(git_dir, git, job->uid, job->gid, err))
         return -1;
     return tree_link_objects(git_dir, git, job->uid, job->gid, err);
 }
