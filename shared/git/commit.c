@@ -4,6 +4,7 @@
 #include "base/path.h"
 #include "base/str.h"
 #include "git/lib.h"
+#include "git/reach.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -106,7 +107,7 @@ static git_diff *find_changes(git_repository *repo, git_tree *head, const struct
     git_diff_options_init(&options, GIT_DIFF_OPTIONS_VERSION);
     options.flags = GIT_DIFF_INCLUDE_UNTRACKED | GIT_DIFF_RECURSE_UNTRACKED_DIRS |
                     GIT_DIFF_DISABLE_PATHSPEC_MATCH | GIT_DIFF_INCLUDE_TYPECHANGE |
-                    GIT_DIFF_SKIP_BINARY_CHECK;
+                    GIT_DIFF_SKIP_BINARY_CHECK | GIT_DIFF_INCLUDE_UNREADABLE;
     options.ignore_submodules = GIT_SUBMODULE_IGNORE_DIRTY;
     options.pathspec = (git_strarray){job->files->items, job->files->count};
     if (git_diff_tree_to_workdir_with_index(&diff, repo, head, &options))
@@ -114,9 +115,16 @@ static git_diff *find_changes(git_repository *repo, git_tree *head, const struct
     return diff;
 }
 
-/* The tree of HEAD with the changes; *ret_files of them. */
-static int write_tree(git_repository *repo, git_tree *head, const struct commit_job *job,
-                      git_oid *ret_tree, int64_t *ret_files, struct err *err)
+/* A file in a directory that is closed is not gone, whatever it looks like. */
+static bool is_hidden(const struct commit_job *job, const git_diff_delta *delta)
+{
+    return delta->status == GIT_DELTA_UNREADABLE ||
+           (delta->status == GIT_DELTA_DELETED && reach_is_hidden(job->work, delta->old_file.path));
+}
+
+/* The tree of HEAD with the changes; *ret_files of them, *ret_hidden more cannot be seen. */
+static int try_tree(git_repository *repo, git_tree *head, const struct commit_job *job,
+                    git_oid *ret_tree, int64_t *ret_files, int64_t *ret_hidden, struct err *err)
 {
     AUTO(git_index) git_index *index = NULL;
     AUTO(git_diff) git_diff *diff = find_changes(repo, head, job, err);
@@ -126,13 +134,27 @@ static int write_tree(git_repository *repo, git_tree *head, const struct commit_
         return lib_err(err, "cannot read HEAD");
     for (size_t i = 0; i < git_diff_num_deltas(diff); i++) {
         const git_diff_delta *delta = git_diff_get_delta(diff, i);
-        if (!is_taken(job, delta))
+        bool hidden = is_hidden(job, delta);
+        *ret_hidden += hidden;
+        if (hidden || !is_taken(job, delta))
             continue;
         if (take_delta(repo, index, delta, err))
             return -1;
         ++*ret_files;
     }
     return git_index_write_tree_to(ret_tree, index, repo) ? lib_err(err, "cannot write a tree") : 0;
+}
+
+/* What Claude has closed to itself is opened when it turns out to be in the way. */
+static int write_tree(git_repository *repo, git_tree *head, const struct commit_job *job,
+                      git_oid *ret_tree, int64_t *ret_files, struct err *err)
+{
+    int64_t hidden = 0;
+    int rc = try_tree(repo, head, job, ret_tree, ret_files, &hidden, err);
+    if ((rc == 0 && hidden == 0) || reach_open(job->work) == 0)
+        return rc;
+    *ret_files = 0;
+    return try_tree(repo, head, job, ret_tree, ret_files, &hidden, err);
 }
 
 /* --- the commit ---------------------------------------------------------------------------- */
@@ -275,7 +297,8 @@ static int fill_bundle(git_repository *repo, const struct commit_job *job,
     buf_adds(&head, "# v2 git bundle\n");
     if (job->base[0])
         buf_addf(&head, "-%s\n", job->base);
-    buf_addf(&head, "%s refs/heads/%s\n\n", result->sha, result->branch);
+    buf_addf(&head, result->branch[0] ? "%s refs/heads/%s\n\n" : "%s HEAD%s\n\n", result->sha,
+             result->branch);
     if (fd_write_all(fd, buf_str(&head), head.len))
         return err_sys(err, "cannot write the bundle");
     if (git_packbuilder_new(&pack, repo) || insert_commits(pack, repo, job) ||
@@ -287,7 +310,7 @@ static int fill_bundle(git_repository *repo, const struct commit_job *job,
 static int bundle(git_repository *repo, const struct commit_job *job, struct commit_result *result,
                   struct err *err)
 {
-    if (!result->sha[0] || strcmp(result->sha, job->base) == 0 || !result->branch[0])
+    if (!result->sha[0] || strcmp(result->sha, job->base) == 0)
         return 0;
     AUTO(fd) int fd = open(job->bundle, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0)
@@ -322,7 +345,9 @@ int commit_make(const struct commit_job *job, struct commit_result *ret_result, 
     AUTO(git_repository) git_repository *repo = NULL;
     if (lib_start(err))
         return -1;
-    if (git_repository_open_ext(&repo, job->work, GIT_REPOSITORY_OPEN_NO_SEARCH, NULL))
+    if (git_repository_open_ext(&repo, job->work, GIT_REPOSITORY_OPEN_NO_SEARCH, NULL) &&
+        (reach_open(job->work) == 0 ||
+         git_repository_open_ext(&repo, job->work, GIT_REPOSITORY_OPEN_NO_SEARCH, NULL)))
         return lib_err(err, "the workspace is no repository any more");
     if (job->commit && add_commit(repo, job, ret_result, err))
         return -1;
