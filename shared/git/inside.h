@@ -19,6 +19,9 @@ int fetch_commit(const struct remote *remote, const char *git_dir, const char *i
 /* False when a pack is not what its index was made of. */
 bool packs_are_whole(const char *git_dir);
 
+/* False when a generation of refs has not all of the repository's packs. */
+bool packs_are_linked(const char *git_dir, const char *dir, const char *generation);
+
 /* A workspace that stands alone, in two steps: the objects and refs, with the lock held; then the
  * files, which take longest, without it. It grows in job->place and is renamed to job->into. */
 int own_begin(const struct mirror_job *job, const char *git_dir, const struct mirror_result *result,

@@ -181,17 +181,15 @@ static int clone(const struct mirror_job *job, const struct remote *remote, cons
 int mirror_make_generation(const struct mirror_job *job, const char *git_dir,
                            const struct buf *refs, struct mirror_state *state, struct err *err)
 {
-    char id[ID_SIZE], fresh[4096], whole[4096], git[4200], packed[4300];
+    char id[ID_SIZE], fresh[4096], whole[4096], git[4200];
     id_new(id);
     snprintf(whole, sizeof(whole), "%s/refs-%s", job->dir, id);
     snprintf(fresh, sizeof(fresh), "%s.new", whole);
     snprintf(git, sizeof(git), "%s/.git", fresh);
-    snprintf(packed, sizeof(packed), "%s/packed-refs", git);
     if (path_make_dirs(git, 0755, err) || path_own(fresh, job->uid, job->gid, err) ||
         path_own(git, job->uid, job->gid, err) ||
         tree_link_objects(git_dir, git, job->uid, job->gid, err) ||
-        file_replace(packed, buf_str(refs), refs->len, 0644, err) ||
-        path_own(packed, job->uid, job->gid, err) ||
+        refs_write(git, refs, state->head, job->uid, job->gid, err) ||
         refs_copy_shallow(git_dir, git, job->uid, job->gid, err))
         return -1;
     if (rename(fresh, whole))
@@ -200,21 +198,31 @@ int mirror_make_generation(const struct mirror_job *job, const char *git_dir,
     return 0;
 }
 
+static bool file_is(const char *path, const struct buf *text)
+{
+    struct err ignored;
+    AUTO(buf) struct buf found = BUF_INIT(REFS_BYTES_MAX);
+    return (file_read(path, &found, &ignored) == 0 || text->len == 0) && found.len == text->len &&
+           memcmp(buf_str(&found), buf_str(text), text->len) == 0;
+}
+
 /* A new generation when refs are not what they were. */
 static int renew_generation(const struct mirror_job *job, const char *git_dir,
                             struct mirror_state *state, struct err *err)
 {
-    struct err ignored;
-    char path[4200];
-    AUTO(buf) struct buf now = BUF_INIT(REFS_BYTES_MAX);
-    AUTO(buf) struct buf before = BUF_INIT(REFS_BYTES_MAX);
-    if (refs_list(git_dir, job->remote.deadline_ms, &now, err))
+    char packed[4200], path[4200];
+    AUTO(buf) struct buf refs = BUF_INIT(REFS_BYTES_MAX);
+    AUTO(buf) struct buf head = BUF_INIT(512);
+    if (refs_list(git_dir, job->remote.deadline_ms, &refs, err))
         return -1;
-    snprintf(path, sizeof(path), "%s/refs-%s/.git/packed-refs", job->dir, state->generation);
-    if (state->generation[0] && file_read(path, &before, &ignored) == 0 && before.len == now.len &&
-        memcmp(buf_str(&before), buf_str(&now), now.len) == 0)
+    refs_print_head(&refs, state->head, &head);
+    snprintf(packed, sizeof(packed), "%s/refs-%s/.git/packed-refs", job->dir, state->generation);
+    snprintf(path, sizeof(path), "%s/refs-%s/.git/" REFS_ORIGIN "/HEAD", job->dir,
+             state->generation);
+    if (state->generation[0] && file_is(packed, &refs) && file_is(path, &head) &&
+        packs_are_linked(git_dir, job->dir, state->generation))
         return 0;
-    return mirror_make_generation(job, git_dir, &now, state, err);
+    return mirror_make_generation(job, git_dir, &refs, state, err);
 }
 
 /* --- preparing ----------------------------------------------------------------------------- */
@@ -238,13 +246,16 @@ static int open_remote(struct work *work, struct err *err)
     return 0;
 }
 
-static bool is_fresh(const struct mirror_job *job, const struct mirror_state *state)
+/* A fetch from the future was before somebody set the clock back. */
+static bool is_fresh(const struct mirror_job *job, const struct mirror_state *state,
+                     const char *git_dir)
 {
     int64_t now = clock_real_ms();
-    if (!state->generation[0] || strcmp(state->credential, job->credential) != 0)
+    if (!state->generation[0] || strcmp(state->credential, job->credential) != 0 ||
+        now < state->fetched_ms || !packs_are_linked(git_dir, job->dir, state->generation))
         return false;
     return state->fetched_ms >= job->asked_ms ||
-           (job->ttl_ms > 0 && now - state->fetched_ms < job->ttl_ms && now >= state->fetched_ms);
+           (job->ttl_ms > 0 && now - state->fetched_ms < job->ttl_ms);
 }
 
 static int resolve(struct work *work, struct err *err)
@@ -303,7 +314,8 @@ static int update(struct work *work, bool anew, struct err *err)
 {
     struct mirror_state *state = &work->result->state;
     struct err ignored;
-    if (!anew && is_fresh(work->job, state) && resolve(work, &ignored) == 0)
+    if (!anew && is_fresh(work->job, state, work->git_dir) && resolve(work, &ignored) == 0 &&
+        work->result->commit[0])
         return 0;
     if (ask_remote(work, anew, err)) {
         if (anew || !work->job->stale_ok || !is_offline(err) || !state->generation[0])
@@ -328,11 +340,14 @@ static int build_tree(struct work *work, struct err *err)
     if (!job->share || !result->commit[0])
         return 0;
     snprintf(whole, sizeof(whole), "%s/tree-%s", job->dir, result->commit);
-    snprintf(fresh, sizeof(fresh), "%s.new", whole);
-    if (access(whole, F_OK) == 0) {
+    snprintf(fresh, sizeof(fresh), "%s/.git/index", whole);
+    if (access(fresh, F_OK) == 0) {
         tree_report_load(job->dir, result->commit, &result->report, &ignored);
         return 0;
     }
+    snprintf(fresh, sizeof(fresh), "%s.new", whole);
+    if (path_remove_tree(whole, err)) /* what is there is no tree */
+        return -1;
     const struct tree_job tree = {.git_dir = work->git_dir,
                                   .commit = result->commit,
                                   .path = fresh,
@@ -343,6 +358,13 @@ static int build_tree(struct work *work, struct err *err)
         tree_report_save(job->dir, result->commit, &result->report, err))
         return -1;
     return rename(fresh, whole) ? err_sys(err, "cannot publish the tree") : 0;
+}
+
+/* A state that cannot be read makes room for one that can. */
+static int forget_state(const char *dir, struct err *err)
+{
+    AUTO(str) char *path = path_join(dir, "state");
+    return path ? path_remove_tree(path, err) : err_sys(err, "mirror");
 }
 
 /* What needs the lock. */
@@ -358,6 +380,8 @@ static int prepare_mirror(struct work *work, bool anew, struct err *err)
         anew = work->is_new = true;
     else if (anew || !packs_are_whole(work->git_dir))
         anew = result->repaired = true;
+    if (work->is_new && forget_state(job->dir, err))
+        return -1;
     if (update(work, anew, err) || build_tree(work, err))
         return -1;
     return job->into ? own_begin(job, work->git_dir, result, err) : 0;
@@ -371,6 +395,13 @@ static int prepare(struct work *work, bool anew, struct err *err)
                : 0;
 }
 
+/* What git says of a repository that is not whole has many forms. The new one takes the old one's
+ * place only when it is whole, so that a remote that is to blame costs nothing but a try. */
+static bool is_damage(const struct err *err)
+{
+    return err->code == ERR_MISMATCH || err->code == ERR_INTERNAL;
+}
+
 int mirror_prepare(const struct mirror_job *job, struct mirror_result *ret_result, struct err *err)
 {
     struct work work = {.job = job, .result = ret_result, .remote = REMOTE_INIT};
@@ -378,7 +409,7 @@ int mirror_prepare(const struct mirror_job *job, struct mirror_result *ret_resul
     if (lib_start(err) || path_make_dirs(job->dir, 0700, err))
         return -1;
     int rc = prepare(&work, false, err);
-    if (rc && err->code == ERR_MISMATCH && !work.is_new && !ret_result->repaired) {
+    if (rc && is_damage(err) && !work.is_new && !ret_result->repaired) {
         struct err ignored;
         tree_report_done(&ret_result->report);
         if (job->into)

@@ -46,6 +46,43 @@ int refs_list(const char *git_dir, int64_t deadline_ms, struct buf *out, struct 
     return buf_check(out, "the refs", err);
 }
 
+/* --- for a workspace ----------------------------------------------------------------------- */
+
+void refs_print_head(const struct buf *refs, const char *head, struct buf *out)
+{
+    char line[512];
+    int n = snprintf(line, sizeof(line), " refs/remotes/origin/%s\n", head);
+    if (*head && n < (int)sizeof(line) && strstr(buf_str(refs), line))
+        buf_addf(out, "ref:%s", line);
+}
+
+static int write_file(const char *git_dir, const char *name, const struct buf *text, uid_t uid,
+                      gid_t gid, struct err *err)
+{
+    AUTO(str) char *path = path_join(git_dir, name);
+    if (!path)
+        return err_sys(err, "refs");
+    return file_replace(path, buf_str(text), text->len, 0644, err) || path_own(path, uid, gid, err)
+               ? -1
+               : 0;
+}
+
+int refs_write(const char *git_dir, const struct buf *refs, const char *head, uid_t uid, gid_t gid,
+               struct err *err)
+{
+    static const char *const places[] = {"refs", "refs/remotes", REFS_ORIGIN};
+    AUTO(buf) struct buf text = BUF_INIT(512);
+    if (write_file(git_dir, "packed-refs", refs, uid, gid, err))
+        return -1;
+    refs_print_head(refs, head, &text);
+    for (size_t i = 0; text.len > 0 && i < COUNT_OF(places); i++) {
+        AUTO(str) char *place = path_join(git_dir, places[i]);
+        if (!place || path_make_dirs(place, 0755, err) || path_own(place, uid, gid, err))
+            return place ? -1 : err_sys(err, "refs");
+    }
+    return text.len > 0 ? write_file(git_dir, REFS_ORIGIN "/HEAD", &text, uid, gid, err) : 0;
+}
+
 /* --- where a shallow history ends ---------------------------------------------------------- */
 
 bool refs_are_shallow(const char *git_dir)

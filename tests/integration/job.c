@@ -581,13 +581,15 @@ static void a_worker_gets_no_more_of_a_history_than_asked_for(void **state)
     static const struct {
         const char *id, *more, *says;
     } cases[] = {
-        {"two", "\"gitDepth\":2", "true\\n2\\norigin/main\\n20\\n"},
+        {"two", "\"gitDepth\":2", "true\\n2\\norigin/HEAD -> origin/main origin/main\\n20\\n"},
         {"branch", "\"gitDepth\":1,\"gitBranch\":\"other\"", "true\\n1\\norigin/other\\n20\\n"},
         {"tag", "\"gitDepth\":3,\"gitRef\":\"v7\",\"gitBranch\":\"side\"", "true\\n3\\n\\n7\\n"},
         {"sha", "\"gitDepth\":1,\"gitRef\":\"@\",\"gitBranch\":\"main\"",
-         "true\\n2\\norigin/main\\n5\\n"},
-        {"none", "\"gitBranch\":\"other\"", "false\\n20\\norigin/main origin/other\\n20\\n"},
-        {"whole", "\"gitDepth\":1000", "false\\n20\\norigin/main\\n20\\n"},
+         "true\\n2\\norigin/HEAD -> origin/main origin/main\\n5\\n"},
+        {"none", "\"gitBranch\":\"other\"",
+         "false\\n20\\norigin/HEAD -> origin/main origin/main origin/other\\n20\\n"},
+        {"whole", "\"gitDepth\":1000",
+         "false\\n20\\norigin/HEAD -> origin/main origin/main\\n20\\n"},
     };
     make_remote(20);
     free(shared_sh("cd w; git tag v7 HEAD~13; git push -q ../remote.git v7"));

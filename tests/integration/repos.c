@@ -102,7 +102,8 @@ static void a_workspace_is_what_a_clone_would_be(void **state)
                                        " git config --get remote.origin.url",
                                        ""));
     assert_json_contains(reply->json, "output", "## main...origin/main\n");
-    assert_json_contains(reply->json, "output", "HEAD -> main, tag: v1, origin/main");
+    assert_json_contains(reply->json, "output", "HEAD -> main, tag: v1, origin/main, ");
+    assert_json_contains(reply->json, "output", "origin/HEAD -> origin/main\n");
     assert_json_contains(reply->json, "output", "origin/feature/x");
     assert_json_contains(reply->json, "output", "\nin\nfile://");
     assert_json_text(json_at(reply->json, "repo"), "branch", "main");
