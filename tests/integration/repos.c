@@ -468,14 +468,6 @@ static void without_a_network_stale_is_only_given_to_who_takes_it(void **state)
     free(fields);
 }
 
-static bool has_ended(const char *id)
-{
-    char *state = runner_task_state(runner, id);
-    bool ended = strcmp(state, "pending") != 0 && strcmp(state, "running") != 0;
-    free(state);
-    return ended;
-}
-
 static void many_tasks_at_once_on_one_repository_are_all_right(void **state)
 {
     (void)state;
@@ -488,7 +480,7 @@ static void many_tasks_at_once_on_one_repository_are_all_right(void **state)
             "git push -q origin main; "
             "done"));
     for (size_t i = 0; i < COUNT(ids); i++) {
-        EVENTUALLY(60000, has_ended(ids[i]));
+        EVENTUALLY(60000, runner_has_ended(runner, ids[i]));
         struct reply *reply = good(runner_result(runner, ids[i]));
         assert_json_text(reply->json, "output", "in");
         reply_free(reply);

@@ -55,14 +55,6 @@ static struct reply *in(const char *repo, const char *prompt, const char *more)
     return reply;
 }
 
-static bool has_ended(const char *id)
-{
-    char *state = runner_task_state(runner, id);
-    bool ended = strcmp(state, "pending") != 0 && strcmp(state, "running") != 0;
-    free(state);
-    return ended;
-}
-
 /* ---- a task that stays until it is told to go ---- */
 
 struct guest {
@@ -88,7 +80,7 @@ static struct guest invite(const char *repo, const char *before, const char *aft
 static struct reply *see_off(struct guest *guest)
 {
     file_write(guest->go, "", 0644);
-    EVENTUALLY(20000, has_ended(guest->id));
+    EVENTUALLY(20000, runner_has_ended(runner, guest->id));
     struct reply *reply = runner_result(runner, guest->id);
     free(guest->id);
     free(guest->go);
@@ -291,7 +283,7 @@ static char *run_with_output(void)
     char *fields = fields_of(
         "o.git", "\"postExecutionActions\":{\"uploadFiles\":{\"globPatterns\":[\"d/*\"]}}");
     char *id = runner_submit(runner, "true", fields);
-    EVENTUALLY(20000, has_ended(id));
+    EVENTUALLY(20000, runner_has_ended(runner, id));
     struct reply *reply = good(runner_result(runner, id));
     assert_int_equal(cJSON_GetArraySize(json_at(reply->json, "uploadedFiles")), 1);
     reply_free(reply);
@@ -365,15 +357,7 @@ static void what_claude_closed_is_committed_all_the_same(void **state)
 /* What a bundle among the outputs holds, for who has the repository. */
 static char *read_bundle(const cJSON *commit, const char *ref)
 {
-    char *place = textf("%s/kept.bundle", host.dir);
-    struct reply *reply = runner_get(runner, json_text(commit, "bundle"));
-    assert_status(reply, 200);
-    FILE *file = fopen(place, "w");
-    assert_non_null(file);
-    assert_int_equal(fwrite(reply->body, 1, reply->body_size, file), reply->body_size);
-    assert_int_equal(fclose(file), 0);
-    reply_free(reply);
-    free(place);
+    fetch_bundle(runner, commit);
     return sh("git -C o.git bundle verify -q ../kept.bundle >/dev/null 2>&1; rm -rf reader; git"
               " clone -q o.git reader; cd reader; git fetch -q ../kept.bundle %s; git show"
               " FETCH_HEAD:work; git fsck --no-dangling",

@@ -222,6 +222,21 @@ struct runner *githost_runner(const char *more_allow)
     return runner;
 }
 
+void fetch_bundle(const struct runner *runner, const cJSON *commit)
+{
+    char *path = strdup(json_text(commit, "bundle"));
+    struct reply *reply = runner_get(runner, path);
+    assert_status(reply, 200);
+    char *place = textf("%s/kept.bundle", host.dir);
+    FILE *file = fopen(place, "w");
+    assert_non_null(file);
+    assert_int_equal(fwrite(reply->body, 1, reply->body_size, file), reply->body_size);
+    assert_int_equal(fclose(file), 0);
+    reply_free(reply);
+    free(place);
+    free(path);
+}
+
 struct reply *good(struct reply *reply)
 {
     if (!json_at(reply->json, "success") || !cJSON_IsTrue(json_at(reply->json, "success")))
