@@ -190,7 +190,8 @@ static void every_kind_of_ssh_key_fetches_and_pushes(void **state)
 {
     (void)state;
     need_host();
-    static const char *const keys[] = {"k_ed25519", "k_ecdsa", "k_rsa", "k_pem"};
+    static const char *const keys[] = {"k_ed25519", "k_ecdsa",     "k_rsa",
+                                       "k_pem",     "k_ecdsa_pem", "k_pkcs8"};
     for (size_t i = 0; i < COUNT(keys); i++) {
         char *key = key_json(keys[i]);
         char *fields =
@@ -214,14 +215,19 @@ static void a_locked_key_and_a_changed_host_key_are_refused(void **state)
 {
     (void)state;
     need_host();
-    char *key = key_json("k_locked");
-    char *fields = textf("\"repoUrl\":\"ssh://root@localhost:%d%s\",\"sshKey\":%s", host.ssh_port,
-                         host.remote, key);
-    struct reply *reply = runner_execute(runner, "true", fields);
-    assert_json_contains(reply->json, "error", "passphrase");
-    reply_free(reply);
-    free(key);
-    free(fields);
+    static const char *const locked[] = {"k_locked", "k_locked_pem", "k_locked_pkcs8"};
+    char *key, *fields;
+    struct reply *reply;
+    for (size_t i = 0; i < COUNT(locked); i++) {
+        key = key_json(locked[i]);
+        fields = textf("\"repoUrl\":\"ssh://root@localhost:%d%s\",\"sshKey\":%s", host.ssh_port,
+                       host.remote, key);
+        reply = runner_execute(runner, "true", fields);
+        assert_json_contains(reply->json, "error", "passphrase");
+        reply_free(reply);
+        free(key);
+        free(fields);
+    }
     free(sh("ssh-keygen -q -t ed25519 -N '' -f other; sed -i 's/ssh-ed25519 .*/'\"$(cut -d' ' -f1,2"
             " other.pub | sed 's,/,\\\\/,g')\"'/' %s/known_hosts",
             runner->state));

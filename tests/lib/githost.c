@@ -109,8 +109,11 @@ static bool is_listening(int port)
 static void start_sshd(void)
 {
     free(sh("mkdir -p /run/sshd; for t in ed25519 ecdsa rsa; do ssh-keygen -q -t $t -N '' -f k_$t;"
-            " done; ssh-keygen -q -t rsa -m PEM -N '' -f k_pem; ssh-keygen -q -t ed25519 -N ''"
-            " -f hostkey; ssh-keygen -q -t ed25519 -N secret -f k_locked; cat k_*.pub >auth;"
+            " done; ssh-keygen -q -t rsa -m PEM -N '' -f k_pem; ssh-keygen -q -t ecdsa -m PEM"
+            " -N '' -f k_ecdsa_pem; ssh-keygen -q -t rsa -m PKCS8 -N '' -f k_pkcs8; ssh-keygen -q"
+            " -t ed25519 -N '' -f hostkey; ssh-keygen -q -t ed25519 -N secret -f k_locked;"
+            " ssh-keygen -q -t rsa -m PEM -N secret -f k_locked_pem; ssh-keygen -q -t rsa -m PKCS8"
+            " -N secret -f k_locked_pkcs8; cat k_*.pub >auth;"
             " printf 'Port %d\\nListenAddress 127.0.0.1\\nHostKey %s/hostkey\\n"
             "AuthorizedKeysFile %s/auth\\nStrictModes no\\nUsePAM no\\n"
             "PasswordAuthentication no\\nPidFile none\\n' >sshd.conf",
