@@ -31,14 +31,24 @@ struct finish {
     struct json_writer w;
 };
 
+/* Other systems name branches in full, and "HEAD" for what is the default here. */
+static const char *branch_of(const char *name)
+{
+    static const char heads[] = "refs/heads/";
+    bool full = name && strncmp(name, heads, strlen(heads)) == 0;
+    return full ? name + strlen(heads) : name && strcmp(name, "HEAD") == 0 ? NULL : name;
+}
+
 struct repo_wish finish_wish(const struct task_spec *spec)
 {
+    bool head = spec->git_ref && strcmp(spec->git_ref, "HEAD") == 0;
     return (struct repo_wish){.url = spec->repo_url,
-                              .branch = spec->git_branch,
-                              .ref = spec->git_ref,
+                              .branch = branch_of(spec->git_branch),
+                              .ref = head ? NULL : spec->git_ref,
                               .key = spec->ssh_key,
                               .token = spec->git_token,
                               .timeout_ms = spec->timeout_ms,
+                              .depth = spec->git_depth,
                               .stale_ok = spec->stale_ok};
 }
 
@@ -61,18 +71,20 @@ static void say(const struct finish *finish, const char *what, const struct err 
 
 /* --- commit and push ----------------------------------------------------------------------- */
 
-/* A commit that could not be pushed is not lost: its bundle becomes an output. */
-static bool keep_bundle(struct finish *finish)
+/* A commit that is not pushed is not lost: its bundle becomes an output. */
+static void keep_bundle(struct finish *finish)
 {
+    char url[256];
     struct err err = ERR_INIT;
     AUTO(str) char *to = path_join(finish->outputs, BUNDLE);
     if (!to || path_make_dirs(finish->outputs, 0700, &err) || rename(finish->bundle, to)) {
         if (err.code == ERR_NONE)
             err_sys(&err, "bundle");
         say(finish, "cannot keep the commit", &err);
-        return false;
+        return;
     }
-    return true;
+    snprintf(url, sizeof(url), "/tasks/%s/outputs/" BUNDLE, task_run_record(finish->run)->id);
+    json_add_text(&finish->w, "bundle", url);
 }
 
 static void print_recovery(struct json_writer *w, const struct json *answer)
@@ -93,15 +105,11 @@ static void print_recovery(struct json_writer *w, const struct json *answer)
 
 static void print_lost_push(struct finish *finish, const struct err *err)
 {
-    char url[256];
     struct json_writer *w = &finish->w;
     say(finish, "push", err);
     json_add_bool(w, "pushed", false);
     json_add_text(w, "error", err->msg);
-    if (keep_bundle(finish)) {
-        snprintf(url, sizeof(url), "/tasks/%s/outputs/" BUNDLE, task_run_record(finish->run)->id);
-        json_add_text(w, "bundle", url);
-    }
+    keep_bundle(finish);
 }
 
 /* Returns the id of what is on the remote now. */
@@ -143,7 +151,7 @@ static void commit(struct finish *finish)
                                      .message = spec->post_git_commit_message,
                                      .files = &spec->post_git_files,
                                      .except = &except,
-                                     .branch = spec->post_git_branch};
+                                     .branch = branch_of(spec->post_git_branch)};
     struct json_writer *w = &finish->w;
     json_open_object(w, "gitCommit");
     if (keep_commit(finish->workspace, &wish, finish->bundle, &finish->stop, &kept, &err)) {
@@ -162,6 +170,8 @@ static void commit(struct finish *finish)
         push(finish, &kept);
     else
         json_add_bool(w, "pushed", false);
+    if (!spec->post_git_push && kept.bundled)
+        keep_bundle(finish);
     json_add_text(w, "sha", kept.sha[0] ? kept.sha : NULL);
     json_close(w);
 }

@@ -77,7 +77,8 @@ static int build_repos(struct core *core, const struct config *config, struct er
                                        .state_dir = config->state_dir,
                                        .marker = store_instance(core->store),
                                        .uid = core->claude.uid,
-                                       .gid = core->claude.gid};
+                                       .gid = core->claude.gid,
+                                       .one_task = core->one_task};
     core->repos = repos_new(&repos, err);
     return core->repos ? 0 : -1;
 }

@@ -23,6 +23,7 @@
 struct core {
     const struct config *_Atomic config; /* in force; borrowed */
     struct redact_set *secrets;          /* borrowed */
+    bool one_task;                       /* it is built for one, and thrown away */
     bool begun;                          /* core_build() has been called */
     int lock_fd;
     struct store *store;
@@ -44,8 +45,8 @@ struct core {
 };
 
 /* Builds all parts; none does anything yet, but for programs that show whether tasks could. `core`
- * is zeroed before, but for `secrets`; it is to be stopped and freed also after a failure, and may
- * be when it was never built. */
+ * is zeroed before, but for `secrets` and `one_task`; it is to be stopped and freed also after a
+ * failure, and may be when it was never built. */
 int core_build(struct core *core, const struct config *config, struct err *err);
 
 /* Begins: watches the login, tries whether a task's user can run anything, starts tasks. */

@@ -85,6 +85,7 @@ static int do_prepare(const struct json *job, struct json_writer *w, struct err 
         .stale_ok = bool_of(job, "staleOk"),
         .branch = text_of(job, "branch"),
         .ref = text_of(job, "ref"),
+        .depth = (int)int_of(job, "depth"),
         .share = bool_of(job, "share"),
         .into = text_of(job, "into"),
         .place = text_of(job, "place"),

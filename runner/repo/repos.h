@@ -40,6 +40,7 @@ struct repos_config {
     const char *marker; /* TASK_MARKER's value */
     uid_t uid;          /* who tasks run as */
     gid_t gid;
+    bool one_task; /* nobody after it will want more of a history than it asks for */
 };
 
 struct repos *repos_new(const struct repos_config *config, struct err *err);
@@ -59,6 +60,7 @@ struct repo_wish {
     const char *key;
     const char *token;
     int timeout_ms; /* 0: GIT_TIMEOUT_SECONDS alone */
+    int depth;      /* so many commits would do; 0: all */
     bool stale_ok;
 };
 

@@ -123,10 +123,11 @@ static int find_mirror(struct workspace *workspace, const struct git_url *url, s
 
 /* --- the way without a helper -------------------------------------------------------------- */
 
-static bool is_there(const struct workspace *workspace, const char *kind, const char *what)
+static bool is_there(const struct workspace *workspace, const char *kind, const char *name,
+                     const char *file)
 {
     char path[4200];
-    snprintf(path, sizeof(path), "%s/%s-%s", workspace->mirror, kind, what);
+    snprintf(path, sizeof(path), "%s/%s-%s/.git/%s", workspace->mirror, kind, name, file);
     return access(path, F_OK) == 0;
 }
 
@@ -145,8 +146,8 @@ static bool try_fresh(struct workspace *workspace, const struct repo_wish *wish,
         return false;
     if (mirror_resolve(workspace->mirror, &state, wish->branch, wish->ref, workspace->commit,
                        workspace->branch, &ignored) ||
-        !is_there(workspace, "tree", workspace->commit) ||
-        !is_there(workspace, "refs", state.generation))
+        !is_there(workspace, "tree", workspace->commit, "index") ||
+        !is_there(workspace, "refs", state.generation, "objects/pack"))
         return false;
     snprintf(workspace->generation, sizeof(workspace->generation), "%s", state.generation);
     return true;
@@ -217,6 +218,8 @@ static int ask_helper(struct workspace *workspace, const struct repo_wish *wish,
         json_add_text(&w, "branch", wish->branch);
     if (wish->ref)
         json_add_text(&w, "ref", wish->ref);
+    if (repos->config.one_task)
+        json_add_int(&w, "depth", wish->depth);
     json_add_bool(&w, "share", repos->overlay || repos->reflink);
     if (!repos->overlay) {
         json_add_text(&w, "into", workspace->upper);

@@ -81,7 +81,7 @@ enum spec_flag {
       SPEC_CLAUDE | SPEC_COMMAND, NULL, "tag, commit or other ref to check out") \
     X(INT, git_depth, "gitDepth", NULL, SPEC_RANGE(1, 1000000), NULL, \
       SPEC_CLAUDE | SPEC_COMMAND, NULL, \
-      "commits of history that would do; a cached repository has them all") \
+      "commits of history that would do: all that a cloud task gets; a cached repository has them all") \
     X(SSH_KEY, ssh_key, "sshKey", NULL, SPEC_RANGE(1, 65536), NULL, \
       SPEC_CLAUDE | SPEC_COMMAND | SPEC_SECRET, NULL, "private key for git over ssh") \
     X(TOKEN, git_token, "gitToken", NULL, SPEC_RANGE(1, 4096), NULL, \

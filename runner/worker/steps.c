@@ -221,6 +221,7 @@ static bool prepare(struct job *job, struct err *err)
     if (claim_describe(job, &ignored))
         log_warn("job", "metadata: %s", ignored.msg);
     job->core.claude.cloud = &job->cloud;
+    job->core.one_task = true;
     return core_build(&job->core, job->config, err) == 0 && core_start(&job->core, err) == 0;
 }
 

@@ -4,6 +4,7 @@
 #include "base/path.h"
 #include "base/str.h"
 #include "git/lib.h"
+#include "git/reach.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #define GIT_MODE_SUBMODULE 0160000
+#define SHALLOW_MAX (16u << 20)
 
 DEFINE_AUTO(git_diff, git_diff *, git_diff_free)
 
@@ -105,7 +107,7 @@ static git_diff *find_changes(git_repository *repo, git_tree *head, const struct
     git_diff_options_init(&options, GIT_DIFF_OPTIONS_VERSION);
     options.flags = GIT_DIFF_INCLUDE_UNTRACKED | GIT_DIFF_RECURSE_UNTRACKED_DIRS |
                     GIT_DIFF_DISABLE_PATHSPEC_MATCH | GIT_DIFF_INCLUDE_TYPECHANGE |
-                    GIT_DIFF_SKIP_BINARY_CHECK;
+                    GIT_DIFF_SKIP_BINARY_CHECK | GIT_DIFF_INCLUDE_UNREADABLE;
     options.ignore_submodules = GIT_SUBMODULE_IGNORE_DIRTY;
     options.pathspec = (git_strarray){job->files->items, job->files->count};
     if (git_diff_tree_to_workdir_with_index(&diff, repo, head, &options))
@@ -113,9 +115,16 @@ static git_diff *find_changes(git_repository *repo, git_tree *head, const struct
     return diff;
 }
 
-/* The tree of HEAD with the changes; *ret_files of them. */
-static int write_tree(git_repository *repo, git_tree *head, const struct commit_job *job,
-                      git_oid *ret_tree, int64_t *ret_files, struct err *err)
+/* A file in a directory that is closed is not gone, whatever it looks like. */
+static bool is_hidden(const struct commit_job *job, const git_diff_delta *delta)
+{
+    return delta->status == GIT_DELTA_UNREADABLE ||
+           (delta->status == GIT_DELTA_DELETED && reach_is_hidden(job->work, delta->old_file.path));
+}
+
+/* The tree of HEAD with the changes; *ret_files of them, *ret_hidden more cannot be seen. */
+static int try_tree(git_repository *repo, git_tree *head, const struct commit_job *job,
+                    git_oid *ret_tree, int64_t *ret_files, int64_t *ret_hidden, struct err *err)
 {
     AUTO(git_index) git_index *index = NULL;
     AUTO(git_diff) git_diff *diff = find_changes(repo, head, job, err);
@@ -125,13 +134,27 @@ static int write_tree(git_repository *repo, git_tree *head, const struct commit_
         return lib_err(err, "cannot read HEAD");
     for (size_t i = 0; i < git_diff_num_deltas(diff); i++) {
         const git_diff_delta *delta = git_diff_get_delta(diff, i);
-        if (!is_taken(job, delta))
+        bool hidden = is_hidden(job, delta);
+        *ret_hidden += hidden;
+        if (hidden || !is_taken(job, delta))
             continue;
         if (take_delta(repo, index, delta, err))
             return -1;
         ++*ret_files;
     }
     return git_index_write_tree_to(ret_tree, index, repo) ? lib_err(err, "cannot write a tree") : 0;
+}
+
+/* What Claude has closed to itself is opened when it turns out to be in the way. */
+static int write_tree(git_repository *repo, git_tree *head, const struct commit_job *job,
+                      git_oid *ret_tree, int64_t *ret_files, struct err *err)
+{
+    int64_t hidden = 0;
+    int rc = try_tree(repo, head, job, ret_tree, ret_files, &hidden, err);
+    if ((rc == 0 && hidden == 0) || reach_open(job->work) == 0)
+        return rc;
+    *ret_files = 0;
+    return try_tree(repo, head, job, ret_tree, ret_files, &hidden, err);
 }
 
 /* --- the commit ---------------------------------------------------------------------------- */
@@ -177,23 +200,109 @@ static int write_chunk(void *data, size_t len, void *arg)
     return fd_write_all(*(int *)arg, data, len);
 }
 
+/* Where a workspace's history ends before its beginning, and what the remote has for certain. */
+struct known {
+    const char *base;
+    struct buf shallow; /* one id in each line */
+};
+
+/* libgit2 knows nothing of shallow histories: it must not walk past their ends. */
+static int is_known(const git_oid *id, void *arg)
+{
+    char text[65];
+    struct known *known = arg;
+    git_oid_tostr(text, sizeof(text), id);
+    return strcmp(text, known->base) == 0 || strstr(buf_str(&known->shallow), text) != NULL;
+}
+
+/* Puts in what a tree has and another (NULL: an empty one) has not at the same place. */
+static int insert_difference(git_packbuilder *pack, git_repository *repo, const git_oid *id,
+                             const git_tree *before)
+{
+    AUTO(git_tree) git_tree *tree = NULL;
+    size_t count = git_packbuilder_object_count(pack);
+    int rc = git_packbuilder_insert(pack, id, NULL) || git_tree_lookup(&tree, repo, id) ? -1 : 0;
+    if (rc == 0 && git_packbuilder_object_count(pack) == count)
+        return 0; /* the same tree, in another place */
+    for (size_t i = 0; rc == 0 && i < git_tree_entrycount(tree); i++) {
+        const git_tree_entry *now = git_tree_entry_byindex(tree, i);
+        const git_tree_entry *was =
+            before ? git_tree_entry_byname(before, git_tree_entry_name(now)) : NULL;
+        if (git_tree_entry_type(now) == GIT_OBJECT_COMMIT ||
+            (was && git_oid_equal(git_tree_entry_id(now), git_tree_entry_id(was))))
+            continue;
+        AUTO(git_tree) git_tree *below = NULL;
+        if (git_tree_entry_type(now) != GIT_OBJECT_TREE)
+            rc = git_packbuilder_insert(pack, git_tree_entry_id(now), NULL);
+        else if (was && git_tree_entry_type(was) == GIT_OBJECT_TREE &&
+                 git_tree_lookup(&below, repo, git_tree_entry_id(was)))
+            rc = -1;
+        else
+            rc = insert_difference(pack, repo, git_tree_entry_id(now), below);
+    }
+    return rc;
+}
+
+/* A commit and what it has that its first parent has not. */
+static int insert_commit(git_packbuilder *pack, git_repository *repo, const git_oid *id)
+{
+    AUTO(git_commit) git_commit *commit = NULL;
+    AUTO(git_commit) git_commit *parent = NULL;
+    AUTO(git_tree) git_tree *before = NULL;
+    if (git_packbuilder_insert(pack, id, NULL) || git_commit_lookup(&commit, repo, id))
+        return -1;
+    if (git_commit_parentcount(commit) > 0 &&
+        (git_commit_parent(&parent, commit, 0) || git_commit_tree(&before, parent)))
+        return -1;
+    return insert_difference(pack, repo, git_commit_tree_id(commit), before);
+}
+
+static int insert_unknown(git_packbuilder *pack, git_repository *repo, git_revwalk *walk,
+                          struct known *known)
+{
+    git_oid id;
+    int rc = git_revwalk_add_hide_cb(walk, is_known, known);
+    while (rc == 0 && (rc = git_revwalk_next(&id, walk)) == 0)
+        rc = is_known(&id, known) ? 0 : insert_commit(pack, repo, &id);
+    return rc == GIT_ITEROVER ? 0 : -1;
+}
+
+/* The commits that the remote has not. */
+static int insert_commits(git_packbuilder *pack, git_repository *repo, const struct commit_job *job)
+{
+    struct err ignored;
+    git_oid base;
+    AUTO(git_revwalk) git_revwalk *walk = NULL;
+    AUTO(str) char *shallow = path_join(job->work, ".git/shallow");
+    if (!shallow || git_revwalk_new(&walk, repo) || git_revwalk_push_head(walk))
+        return -1;
+    if (job->base[0] && access(shallow, F_OK) == 0) {
+        struct known known = {.base = job->base, .shallow = BUF_INIT(SHALLOW_MAX)};
+        int rc = file_read(shallow, &known.shallow, &ignored)
+                     ? -1
+                     : insert_unknown(pack, repo, walk, &known);
+        buf_done(&known.shallow);
+        return rc;
+    }
+    if (job->base[0] && (git_oid_fromstr(&base, job->base) || git_revwalk_hide(walk, &base)))
+        return -1;
+    return git_packbuilder_insert_walk(pack, walk);
+}
+
 static int fill_bundle(git_repository *repo, const struct commit_job *job,
                        const struct commit_result *result, int fd, struct err *err)
 {
-    git_oid base;
-    AUTO(git_revwalk) git_revwalk *walk = NULL;
     AUTO(git_packbuilder) git_packbuilder *pack = NULL;
     AUTO(buf) struct buf head = BUF_INIT(4096);
-    bool based = job->base[0] && git_oid_fromstr(&base, job->base) == 0;
     buf_adds(&head, "# v2 git bundle\n");
-    if (based)
+    if (job->base[0])
         buf_addf(&head, "-%s\n", job->base);
-    buf_addf(&head, "%s refs/heads/%s\n\n", result->sha, result->branch);
+    buf_addf(&head, result->branch[0] ? "%s refs/heads/%s\n\n" : "%s HEAD%s\n\n", result->sha,
+             result->branch);
     if (fd_write_all(fd, buf_str(&head), head.len))
         return err_sys(err, "cannot write the bundle");
-    if (git_revwalk_new(&walk, repo) || git_revwalk_push_head(walk) ||
-        (based && git_revwalk_hide(walk, &base)) || git_packbuilder_new(&pack, repo) ||
-        git_packbuilder_insert_walk(pack, walk) || git_packbuilder_foreach(pack, write_chunk, &fd))
+    if (git_packbuilder_new(&pack, repo) || insert_commits(pack, repo, job) ||
+        git_packbuilder_foreach(pack, write_chunk, &fd))
         return lib_err(err, "cannot bundle the commits");
     return 0;
 }
@@ -201,7 +310,7 @@ static int fill_bundle(git_repository *repo, const struct commit_job *job,
 static int bundle(git_repository *repo, const struct commit_job *job, struct commit_result *result,
                   struct err *err)
 {
-    if (!result->sha[0] || strcmp(result->sha, job->base) == 0 || !result->branch[0])
+    if (!result->sha[0] || strcmp(result->sha, job->base) == 0)
         return 0;
     AUTO(fd) int fd = open(job->bundle, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0)
@@ -236,7 +345,9 @@ int commit_make(const struct commit_job *job, struct commit_result *ret_result, 
     AUTO(git_repository) git_repository *repo = NULL;
     if (lib_start(err))
         return -1;
-    if (git_repository_open_ext(&repo, job->work, GIT_REPOSITORY_OPEN_NO_SEARCH, NULL))
+    if (git_repository_open_ext(&repo, job->work, GIT_REPOSITORY_OPEN_NO_SEARCH, NULL) &&
+        (reach_open(job->work) == 0 ||
+         git_repository_open_ext(&repo, job->work, GIT_REPOSITORY_OPEN_NO_SEARCH, NULL)))
         return lib_err(err, "the workspace is no repository any more");
     if (job->commit && add_commit(repo, job, ret_result, err))
         return -1;

@@ -22,7 +22,7 @@ struct commit_job {
     const struct strlist *files;  /* only these files and directories; empty: all */
     const struct strlist *except; /* never these: the runner's own */
     const char *branch;           /* to be pushed to; NULL: the one that is checked out */
-    const char *bundle;           /* path of a bundle to write: base..HEAD */
+    const char *bundle;           /* path of a bundle to write: base..HEAD, as the branch or HEAD */
 };
 
 struct commit_result {

@@ -26,9 +26,11 @@
     X(git_commit_lookup) \
     X(git_commit_message) \
     X(git_commit_message_encoding) \
+    X(git_commit_parent) \
     X(git_commit_parentcount) \
     X(git_commit_time) \
     X(git_commit_tree) \
+    X(git_commit_tree_id) \
     X(git_config_free) \
     X(git_config_get_string) \
     X(git_config_open_ondisk) \
@@ -52,7 +54,6 @@
     X(git_index_write_tree_to) \
     X(git_libgit2_init) \
     X(git_libgit2_opts) \
-    X(git_merge_base) \
     X(git_merge_options_init) \
     X(git_object_free) \
     X(git_object_id) \
@@ -63,8 +64,10 @@
     X(git_oid_tostr) \
     X(git_packbuilder_foreach) \
     X(git_packbuilder_free) \
+    X(git_packbuilder_insert) \
     X(git_packbuilder_insert_walk) \
     X(git_packbuilder_new) \
+    X(git_packbuilder_object_count) \
     X(git_reference_create) \
     X(git_reference_free) \
     X(git_reference_lookup) \
@@ -78,15 +81,20 @@
     X(git_repository_open_bare) \
     X(git_repository_open_ext) \
     X(git_revparse_single) \
+    X(git_revwalk_add_hide_cb) \
     X(git_revwalk_free) \
     X(git_revwalk_hide) \
     X(git_revwalk_new) \
     X(git_revwalk_next) \
-    X(git_revwalk_push) \
     X(git_revwalk_push_head) \
-    X(git_revwalk_sorting) \
     X(git_signature_free) \
     X(git_signature_now) \
+    X(git_tree_entry_byindex) \
+    X(git_tree_entry_byname) \
+    X(git_tree_entry_id) \
+    X(git_tree_entry_name) \
+    X(git_tree_entry_type) \
+    X(git_tree_entrycount) \
     X(git_tree_free) \
     X(git_tree_id) \
     X(git_tree_lookup)
@@ -115,9 +123,11 @@ int git_load(struct err *err);
 #define git_commit_lookup git_functions.git_commit_lookup
 #define git_commit_message git_functions.git_commit_message
 #define git_commit_message_encoding git_functions.git_commit_message_encoding
+#define git_commit_parent git_functions.git_commit_parent
 #define git_commit_parentcount git_functions.git_commit_parentcount
 #define git_commit_time git_functions.git_commit_time
 #define git_commit_tree git_functions.git_commit_tree
+#define git_commit_tree_id git_functions.git_commit_tree_id
 #define git_config_free git_functions.git_config_free
 #define git_config_get_string git_functions.git_config_get_string
 #define git_config_open_ondisk git_functions.git_config_open_ondisk
@@ -141,7 +151,6 @@ int git_load(struct err *err);
 #define git_index_write_tree_to git_functions.git_index_write_tree_to
 #define git_libgit2_init git_functions.git_libgit2_init
 #define git_libgit2_opts git_functions.git_libgit2_opts
-#define git_merge_base git_functions.git_merge_base
 #define git_merge_options_init git_functions.git_merge_options_init
 #define git_object_free git_functions.git_object_free
 #define git_object_id git_functions.git_object_id
@@ -152,8 +161,10 @@ int git_load(struct err *err);
 #define git_oid_tostr git_functions.git_oid_tostr
 #define git_packbuilder_foreach git_functions.git_packbuilder_foreach
 #define git_packbuilder_free git_functions.git_packbuilder_free
+#define git_packbuilder_insert git_functions.git_packbuilder_insert
 #define git_packbuilder_insert_walk git_functions.git_packbuilder_insert_walk
 #define git_packbuilder_new git_functions.git_packbuilder_new
+#define git_packbuilder_object_count git_functions.git_packbuilder_object_count
 #define git_reference_create git_functions.git_reference_create
 #define git_reference_free git_functions.git_reference_free
 #define git_reference_lookup git_functions.git_reference_lookup
@@ -167,15 +178,20 @@ int git_load(struct err *err);
 #define git_repository_open_bare git_functions.git_repository_open_bare
 #define git_repository_open_ext git_functions.git_repository_open_ext
 #define git_revparse_single git_functions.git_revparse_single
+#define git_revwalk_add_hide_cb git_functions.git_revwalk_add_hide_cb
 #define git_revwalk_free git_functions.git_revwalk_free
 #define git_revwalk_hide git_functions.git_revwalk_hide
 #define git_revwalk_new git_functions.git_revwalk_new
 #define git_revwalk_next git_functions.git_revwalk_next
-#define git_revwalk_push git_functions.git_revwalk_push
 #define git_revwalk_push_head git_functions.git_revwalk_push_head
-#define git_revwalk_sorting git_functions.git_revwalk_sorting
 #define git_signature_free git_functions.git_signature_free
 #define git_signature_now git_functions.git_signature_now
+#define git_tree_entry_byindex git_functions.git_tree_entry_byindex
+#define git_tree_entry_byname git_functions.git_tree_entry_byname
+#define git_tree_entry_id git_functions.git_tree_entry_id
+#define git_tree_entry_name git_functions.git_tree_entry_name
+#define git_tree_entry_type git_functions.git_tree_entry_type
+#define git_tree_entrycount git_functions.git_tree_entrycount
 #define git_tree_free git_functions.git_tree_free
 #define git_tree_id git_functions.git_tree_id
 #define git_tree_lookup git_functions.git_tree_lookup

@@ -139,67 +139,6 @@ static int sweep_all(const char *dir, struct err *err)
 
 /* --- asking the remote --------------------------------------------------------------------- */
 
-static int run(const struct remote *remote, const char *git_dir, const char *const words[],
-               struct buf *out, struct err *err)
-{
-    AUTO(program) struct program program = {.secret_fd = -1};
-    remote_program(remote, git_dir, &program);
-    for (; *words; words++)
-        strlist_add(&program.argv, *words);
-    return program_run(&program, out, err);
-}
-
-static int fetch_refs(const struct remote *remote, const char *git_dir, bool with_head,
-                      struct err *err)
-{
-    AUTO(buf) struct buf out = BUF_INIT(PROGRAM_OUTPUT_MAX);
-    const char *const words[] = {"fetch",
-                                 "--quiet",
-                                 "--prune",
-                                 "--no-tags",
-                                 "--no-write-fetch-head",
-                                 "--no-recurse-submodules",
-                                 "--end-of-options",
-                                 remote->text,
-                                 "+refs/heads/*:refs/heads/*",
-                                 "+refs/tags/*:refs/tags/*",
-                                 with_head ? "+HEAD:refs/runner/HEAD" : NULL,
-                                 NULL};
-    return run(remote, git_dir, words, &out, err);
-}
-
-/* The name that the remote's HEAD has: "" when it is no branch. */
-static int ask_head(const struct remote *remote, const char *git_dir, char head[256],
-                    struct err *err)
-{
-    static const char mark[] = "ref: refs/heads/";
-    AUTO(buf) struct buf out = BUF_INIT(PROGRAM_OUTPUT_MAX);
-    const char *const words[] = {"ls-remote",  "--symref", "--end-of-options",
-                                 remote->text, "HEAD",     NULL};
-    if (run(remote, git_dir, words, &out, err))
-        return -1;
-    const char *at = strstr(buf_str(&out), mark);
-    head[0] = '\0';
-    if (at)
-        snprintf(head, 256, "%.*s", (int)strcspn(at + strlen(mark), "\t\n"), at + strlen(mark));
-    else if (out.len == 0)
-        snprintf(head, 256, "main"); /* no commits yet */
-    return 0;
-}
-
-static int fetch(const struct remote *remote, const char *git_dir, struct mirror_state *state,
-                 struct err *err)
-{
-    int rc = fetch_refs(remote, git_dir, true, err);
-    if (rc && err->code == ERR_NOT_FOUND && strstr(err->msg, "remote ref HEAD"))
-        rc = fetch_refs(remote, git_dir, false, err);
-    if (rc)
-        return -1;
-    if (state->head[0] && refs_head_is(git_dir, state->head))
-        return 0;
-    return ask_head(remote, git_dir, state->head, err);
-}
-
 static int init_bare(const char *path, int64_t deadline_ms, struct err *err)
 {
     AUTO(buf) struct buf out = BUF_INIT(65536);
@@ -223,7 +162,8 @@ static int clone(const struct mirror_job *job, const struct remote *remote, cons
     snprintf(fresh, sizeof(fresh), "%s.new", git_dir);
     snprintf(old, sizeof(old), "%s.old", git_dir);
     state->head[0] = '\0';
-    if (init_bare(fresh, job->remote.deadline_ms, err) || fetch(remote, fresh, state, err)) {
+    if (init_bare(fresh, job->remote.deadline_ms, err) ||
+        fetch_refs(job, remote, fresh, true, state, err)) {
         struct err ignored;
         path_remove_tree(fresh, &ignored);
         return -1;
@@ -241,17 +181,16 @@ static int clone(const struct mirror_job *job, const struct remote *remote, cons
 int mirror_make_generation(const struct mirror_job *job, const char *git_dir,
                            const struct buf *refs, struct mirror_state *state, struct err *err)
 {
-    char id[ID_SIZE], fresh[4096], whole[4096], git[4200], packed[4300];
+    char id[ID_SIZE], fresh[4096], whole[4096], git[4200];
     id_new(id);
     snprintf(whole, sizeof(whole), "%s/refs-%s", job->dir, id);
     snprintf(fresh, sizeof(fresh), "%s.new", whole);
     snprintf(git, sizeof(git), "%s/.git", fresh);
-    snprintf(packed, sizeof(packed), "%s/packed-refs", git);
     if (path_make_dirs(git, 0755, err) || path_own(fresh, job->uid, job->gid, err) ||
         path_own(git, job->uid, job->gid, err) ||
         tree_link_objects(git_dir, git, job->uid, job->gid, err) ||
-        file_replace(packed, buf_str(refs), refs->len, 0644, err) ||
-        path_own(packed, job->uid, job->gid, err))
+        refs_write(git, refs, state->head, job->uid, job->gid, err) ||
+        refs_copy_shallow(git_dir, git, job->uid, job->gid, err))
         return -1;
     if (rename(fresh, whole))
         return err_sys(err, "cannot publish the mirror's refs");
@@ -259,21 +198,31 @@ int mirror_make_generation(const struct mirror_job *job, const char *git_dir,
     return 0;
 }
 
+static bool file_is(const char *path, const struct buf *text)
+{
+    struct err ignored;
+    AUTO(buf) struct buf found = BUF_INIT(REFS_BYTES_MAX);
+    return (file_read(path, &found, &ignored) == 0 || text->len == 0) && found.len == text->len &&
+           memcmp(buf_str(&found), buf_str(text), text->len) == 0;
+}
+
 /* A new generation when refs are not what they were. */
 static int renew_generation(const struct mirror_job *job, const char *git_dir,
                             struct mirror_state *state, struct err *err)
 {
-    struct err ignored;
-    char path[4200];
-    AUTO(buf) struct buf now = BUF_INIT(REFS_BYTES_MAX);
-    AUTO(buf) struct buf before = BUF_INIT(REFS_BYTES_MAX);
-    if (refs_list(git_dir, job->remote.deadline_ms, &now, err))
+    char packed[4200], path[4200];
+    AUTO(buf) struct buf refs = BUF_INIT(REFS_BYTES_MAX);
+    AUTO(buf) struct buf head = BUF_INIT(512);
+    if (refs_list(git_dir, job->remote.deadline_ms, &refs, err))
         return -1;
-    snprintf(path, sizeof(path), "%s/refs-%s/.git/packed-refs", job->dir, state->generation);
-    if (state->generation[0] && file_read(path, &before, &ignored) == 0 && before.len == now.len &&
-        memcmp(buf_str(&before), buf_str(&now), now.len) == 0)
+    refs_print_head(&refs, state->head, &head);
+    snprintf(packed, sizeof(packed), "%s/refs-%s/.git/packed-refs", job->dir, state->generation);
+    snprintf(path, sizeof(path), "%s/refs-%s/.git/" REFS_ORIGIN "/HEAD", job->dir,
+             state->generation);
+    if (state->generation[0] && file_is(packed, &refs) && file_is(path, &head) &&
+        packs_are_linked(git_dir, job->dir, state->generation))
         return 0;
-    return mirror_make_generation(job, git_dir, &now, state, err);
+    return mirror_make_generation(job, git_dir, &refs, state, err);
 }
 
 /* --- preparing ----------------------------------------------------------------------------- */
@@ -297,13 +246,16 @@ static int open_remote(struct work *work, struct err *err)
     return 0;
 }
 
-static bool is_fresh(const struct mirror_job *job, const struct mirror_state *state)
+/* A fetch from the future was before somebody set the clock back. */
+static bool is_fresh(const struct mirror_job *job, const struct mirror_state *state,
+                     const char *git_dir)
 {
     int64_t now = clock_real_ms();
-    if (!state->generation[0] || strcmp(state->credential, job->credential) != 0)
+    if (!state->generation[0] || strcmp(state->credential, job->credential) != 0 ||
+        now < state->fetched_ms || !packs_are_linked(git_dir, job->dir, state->generation))
         return false;
     return state->fetched_ms >= job->asked_ms ||
-           (job->ttl_ms > 0 && now - state->fetched_ms < job->ttl_ms && now >= state->fetched_ms);
+           (job->ttl_ms > 0 && now - state->fetched_ms < job->ttl_ms);
 }
 
 static int resolve(struct work *work, struct err *err)
@@ -314,20 +266,12 @@ static int resolve(struct work *work, struct err *err)
 }
 
 /* A commit that no branch or tag reaches: many servers give it when asked for by name. */
-static int fetch_commit(struct work *work, struct err *err)
+static int find_commit(struct work *work, struct err *err)
 {
     struct err ignored;
     const char *ref = work->job->ref;
-    char spec[256];
-    AUTO(buf) struct buf out = BUF_INIT(PROGRAM_OUTPUT_MAX);
-    if (!ref || strlen(ref) != 40 || strspn(ref, "0123456789abcdef") != 40 ||
-        open_remote(work, &ignored))
-        return -1;
-    snprintf(spec, sizeof(spec), "+%s:refs/runner/%s", ref, ref);
-    const char *const words[] = {
-        "fetch",           "--quiet", "--no-tags", "--no-write-fetch-head", "--end-of-options",
-        work->remote.text, spec,      NULL};
-    if (run(&work->remote, work->git_dir, words, &out, &ignored))
+    if (!ref || !refs_is_id(ref) || open_remote(work, &ignored) ||
+        fetch_commit(&work->remote, work->git_dir, ref, &ignored))
         return -1;
     work->result->state.generation[0] = '\0'; /* its objects belong to the next one */
     return resolve(work, err);
@@ -341,7 +285,7 @@ static int ask_remote(struct work *work, bool anew, struct err *err)
     if (open_remote(work, err))
         return -1;
     int rc = anew ? clone(job, &work->remote, work->git_dir, state, err)
-                  : fetch(&work->remote, work->git_dir, state, err);
+                  : fetch_refs(job, &work->remote, work->git_dir, false, state, err);
     if (rc)
         return -1;
     AUTO(buf) struct buf key = BUF_INIT(sizeof(work->result->host_key));
@@ -370,7 +314,8 @@ static int update(struct work *work, bool anew, struct err *err)
 {
     struct mirror_state *state = &work->result->state;
     struct err ignored;
-    if (!anew && is_fresh(work->job, state) && resolve(work, &ignored) == 0)
+    if (!anew && is_fresh(work->job, state, work->git_dir) && resolve(work, &ignored) == 0 &&
+        work->result->commit[0])
         return 0;
     if (ask_remote(work, anew, err)) {
         if (anew || !work->job->stale_ok || !is_offline(err) || !state->generation[0])
@@ -378,7 +323,7 @@ static int update(struct work *work, bool anew, struct err *err)
         work->result->stale = true;
         return resolve(work, err);
     }
-    if (resolve(work, err) && (err->code != ERR_NOT_FOUND || fetch_commit(work, err)))
+    if (resolve(work, err) && (err->code != ERR_NOT_FOUND || find_commit(work, err)))
         return -1;
     if (renew_generation(work->job, work->git_dir, state, err))
         return -1;
@@ -395,11 +340,14 @@ static int build_tree(struct work *work, struct err *err)
     if (!job->share || !result->commit[0])
         return 0;
     snprintf(whole, sizeof(whole), "%s/tree-%s", job->dir, result->commit);
-    snprintf(fresh, sizeof(fresh), "%s.new", whole);
-    if (access(whole, F_OK) == 0) {
+    snprintf(fresh, sizeof(fresh), "%s/.git/index", whole);
+    if (access(fresh, F_OK) == 0) {
         tree_report_load(job->dir, result->commit, &result->report, &ignored);
         return 0;
     }
+    snprintf(fresh, sizeof(fresh), "%s.new", whole);
+    if (path_remove_tree(whole, err)) /* what is there is no tree */
+        return -1;
     const struct tree_job tree = {.git_dir = work->git_dir,
                                   .commit = result->commit,
                                   .path = fresh,
@@ -410,6 +358,13 @@ static int build_tree(struct work *work, struct err *err)
         tree_report_save(job->dir, result->commit, &result->report, err))
         return -1;
     return rename(fresh, whole) ? err_sys(err, "cannot publish the tree") : 0;
+}
+
+/* A state that cannot be read makes room for one that can. */
+static int forget_state(const char *dir, struct err *err)
+{
+    AUTO(str) char *path = path_join(dir, "state");
+    return path ? path_remove_tree(path, err) : err_sys(err, "mirror");
 }
 
 /* What needs the lock. */
@@ -425,6 +380,8 @@ static int prepare_mirror(struct work *work, bool anew, struct err *err)
         anew = work->is_new = true;
     else if (anew || !packs_are_whole(work->git_dir))
         anew = result->repaired = true;
+    if (work->is_new && forget_state(job->dir, err))
+        return -1;
     if (update(work, anew, err) || build_tree(work, err))
         return -1;
     return job->into ? own_begin(job, work->git_dir, result, err) : 0;
@@ -438,6 +395,13 @@ static int prepare(struct work *work, bool anew, struct err *err)
                : 0;
 }
 
+/* What git says of a repository that is not whole has many forms. The new one takes the old one's
+ * place only when it is whole, so that a remote that is to blame costs nothing but a try. */
+static bool is_damage(const struct err *err)
+{
+    return err->code == ERR_MISMATCH || err->code == ERR_INTERNAL;
+}
+
 int mirror_prepare(const struct mirror_job *job, struct mirror_result *ret_result, struct err *err)
 {
     struct work work = {.job = job, .result = ret_result, .remote = REMOTE_INIT};
@@ -445,7 +409,7 @@ int mirror_prepare(const struct mirror_job *job, struct mirror_result *ret_resul
     if (lib_start(err) || path_make_dirs(job->dir, 0700, err))
         return -1;
     int rc = prepare(&work, false, err);
-    if (rc && err->code == ERR_MISMATCH && !work.is_new && !ret_result->repaired) {
+    if (rc && is_damage(err) && !work.is_new && !ret_result->repaired) {
         struct err ignored;
         tree_report_done(&ret_result->report);
         if (job->into)

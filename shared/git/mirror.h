@@ -49,6 +49,8 @@ struct mirror_job {
     bool stale_ok;          /* without a network, what is here will do */
     const char *branch;     /* or NULL */
     const char *ref;        /* branch, tag or commit; or NULL */
+    int depth;              /* a mirror that is not there yet gets only so many commits of what is
+                               wanted, if the remote can do that; 0: all */
     bool share;             /* make the tree that workspaces stand on or are copies of */
     const char *into;       /* NULL, or where a workspace that stands alone is made */
     const char *place;      /* with into: a directory to make it in that only we can enter */

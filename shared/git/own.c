@@ -12,16 +12,16 @@
 int own_begin(const struct mirror_job *job, const char *git_dir, const struct mirror_result *result,
               struct err *err)
 {
-    char tree[4200], git[4300], refs[4400], from[4300];
+    char tree[4200], git[4300], from[4300];
     AUTO(buf) struct buf text = BUF_INIT(REFS_BYTES_MAX);
     snprintf(tree, sizeof(tree), "%s/tree", job->place);
     snprintf(git, sizeof(git), "%s/.git", tree);
-    snprintf(refs, sizeof(refs), "%s/packed-refs", git);
     snprintf(from, sizeof(from), "%s/refs-%s/.git/packed-refs", job->dir, result->state.generation);
     if (path_make_dirs(job->place, 0700, err) || path_make_dirs(git, 0755, err) ||
         path_own(tree, job->uid, job->gid, err) || path_own(git, job->uid, job->gid, err) ||
-        file_read(from, &text, err) || file_replace(refs, buf_str(&text), text.len, 0644, err) ||
-        path_own(refs, job->uid, job->gid, err))
+        file_read(from, &text, err) ||
+        refs_write(git, &text, result->state.head, job->uid, job->gid, err) ||
+        refs_copy_shallow(git_dir, git, job->uid, job->gid, err))
         return -1;
     return tree_link_objects(git_dir, git, job->uid, job->gid, err);
 }

@@ -66,18 +66,6 @@ bool packs_are_whole(const char *git_dir)
     return whole;
 }
 
-/* --- repacking ----------------------------------------------------------------------------- */
-
-struct repack {
-    const char *dir;
-    char git_dir[4096];
-    char side[4200];  /* the object directory beside */
-    char packs[4200]; /* of the mirror */
-    struct strlist before;
-    struct buf refs;
-    int64_t deadline_ms;
-};
-
 static int list_packs(const char *packs, struct strlist *names, struct err *err)
 {
     struct dirent *entry;
@@ -90,6 +78,36 @@ static int list_packs(const char *packs, struct strlist *names, struct err *err)
     closedir(list);
     return names->failed ? err_set(err, ERR_TOO_LARGE, "too many packs") : 0;
 }
+
+bool packs_are_linked(const char *git_dir, const char *dir, const char *generation)
+{
+    static const char *const tails[] = {".pack", ".idx"};
+    struct err ignored;
+    bool linked = true;
+    char packs[4200], path[4600];
+    AUTO(strlist) struct strlist names = STRLIST_INIT;
+    snprintf(packs, sizeof(packs), "%s/objects/pack", git_dir);
+    if (list_packs(packs, &names, &ignored))
+        return false;
+    for (size_t i = 0; linked && i < names.count * COUNT_OF(tails); i++) {
+        snprintf(path, sizeof(path), "%s/refs-%s/.git/objects/pack/%s%s", dir, generation,
+                 names.items[i / COUNT_OF(tails)], tails[i % COUNT_OF(tails)]);
+        linked = access(path, F_OK) == 0;
+    }
+    return linked;
+}
+
+/* --- repacking ----------------------------------------------------------------------------- */
+
+struct repack {
+    const char *dir;
+    char git_dir[4096];
+    char side[4200];  /* the object directory beside */
+    char packs[4200]; /* of the mirror */
+    struct strlist before;
+    struct buf refs;
+    int64_t deadline_ms;
+};
 
 static int run_git(const struct repack *repack, bool beside, const char *const words[],
                    struct err *err)

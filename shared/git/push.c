@@ -4,11 +4,13 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "git/lib.h"
+#include "git/refs.h"
 
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define REBASES_MAX 30
 #define CONFLICTS_LISTED 200
@@ -24,31 +26,40 @@ void push_result_done(struct push_result *result)
     strlist_done(&result->conflict_files);
 }
 
-static int run(const struct push *push, const char *const words[], struct err *err)
+static int run(const struct push *push, const char *const words[], struct buf *out, struct err *err)
 {
-    AUTO(buf) struct buf out = BUF_INIT(PROGRAM_OUTPUT_MAX);
     AUTO(program) struct program program = {.secret_fd = -1};
     remote_program(&push->remote, push->job->place, &program);
     for (; *words; words++)
         strlist_add(&program.argv, *words);
-    return program_run(&program, &out, err);
+    return program_run(&program, out, err);
+}
+
+static int run_quietly(const struct push *push, const char *const words[], struct err *err)
+{
+    AUTO(buf) struct buf out = BUF_INIT(PROGRAM_OUTPUT_MAX);
+    return run(push, words, &out, err);
 }
 
 /* --- our repository ------------------------------------------------------------------------ */
 
 static int make_place(const struct push *push, struct err *err)
 {
-    char path[4300];
+    char path[4300], git_dir[4200];
     git_repository *repo = NULL;
     AUTO(buf) struct buf text = BUF_INIT(8192);
+    snprintf(git_dir, sizeof(git_dir), "%s/git", push->job->mirror);
     if (path_make_dirs(push->job->place, 0700, err))
         return -1;
     if (git_repository_init(&repo, push->job->place, 1))
         return lib_err(err, "cannot make a repository to push from");
     git_repository_free(repo);
-    buf_addf(&text, "%s/git/objects\n", push->job->mirror);
+    buf_addf(&text, "%s/objects\n", git_dir);
     snprintf(path, sizeof(path), "%s/objects/info/alternates", push->job->place);
-    return file_replace(path, buf_str(&text), text.len, 0600, err);
+    return file_replace(path, buf_str(&text), text.len, 0600, err) ||
+                   refs_copy_shallow(git_dir, push->job->place, geteuid(), getegid(), err)
+               ? -1
+               : 0;
 }
 
 static int unbundle(const struct push *push, struct err *err)
@@ -58,7 +69,7 @@ static int unbundle(const struct push *push, struct err *err)
     const char *const words[] = {
         "fetch",           "--quiet", "--no-tags", "--no-write-fetch-head", "--end-of-options",
         push->job->bundle, spec,      NULL};
-    return run(push, words, err);
+    return run_quietly(push, words, err);
 }
 
 /* --- pushing ------------------------------------------------------------------------------- */
@@ -78,7 +89,7 @@ static int push_ours(const struct push *push, const char *lease, struct err *err
                                  push->remote.text,
                                  spec,
                                  NULL};
-    return run(push, words, err);
+    return run_quietly(push, words, err);
 }
 
 /* The other side moved on, or is about to: not a branch that is protected, nor a hook that says no.
@@ -102,7 +113,7 @@ static int fetch_theirs(struct push *push, struct err *err)
     const char *const words[] = {
         "fetch",           "--quiet", "--no-tags", "--no-write-fetch-head", "--end-of-options",
         push->remote.text, spec,      NULL};
-    if (run(push, words, err))
+    if (run_quietly(push, words, err))
         return -1;
     if (git_repository_open_bare(&repo, push->job->place) ||
         git_reference_name_to_id(&oid, repo, "refs/heads/theirs"))
@@ -195,40 +206,64 @@ static int replay(struct push *push, git_repository *repo, git_commit *commit, g
     return 0;
 }
 
-static int replay_all(struct push *push, git_repository *repo, git_revwalk *walk, git_oid *top,
+/* The commits are one id in each line. */
+static int replay_all(struct push *push, git_repository *repo, char *commits, git_oid *top,
                       struct err *err)
 {
     git_oid id;
-    int rc;
-    while ((rc = git_revwalk_next(&id, walk)) == 0) {
+    for (char *line; (line = strsep(&commits, "\n")) && *line;) {
         AUTO(git_commit) git_commit *commit = NULL;
         AUTO(git_commit) git_commit *onto = NULL;
-        if (git_commit_lookup(&commit, repo, &id) || git_commit_lookup(&onto, repo, top))
+        if (git_oid_fromstr(&id, line) || git_commit_lookup(&commit, repo, &id) ||
+            git_commit_lookup(&onto, repo, top))
             return lib_err(err, "cannot rebase");
         if (git_commit_parentcount(commit) != 1)
             return err_set(err, ERR_CONFLICT, "a merge cannot be rebased");
         if (replay(push, repo, commit, onto, top, err))
             return -1;
     }
-    return rc == GIT_ITEROVER ? 0 : lib_err(err, "cannot rebase");
+    return 0;
+}
+
+/* What we have and they have not, oldest first. git itself looks, who knows shallow histories. */
+static int list_ours(struct push *push, struct buf *commits, struct err *err)
+{
+    AUTO(buf) struct buf base = BUF_INIT(PROGRAM_OUTPUT_MAX);
+    const char *const common[] = {"merge-base", "refs/heads/ours", "refs/heads/theirs", NULL};
+    const char *const list[] = {"rev-list",        "--topo-order",       "--reverse",
+                                "refs/heads/ours", "^refs/heads/theirs", NULL};
+    if (run(push, common, &base, err) || base.len == 0)
+        return err_set(err, ERR_CONFLICT, "the two histories have nothing in common");
+    return run(push, list, commits, err);
+}
+
+/* Where the histories part may lie before the part of them that is here. */
+static int find_ours(struct push *push, struct buf *commits, struct err *err)
+{
+    const char *const words[] = {
+        "fetch",       "--quiet",          "--no-tags",       "--no-write-fetch-head",
+        "--unshallow", "--end-of-options", push->remote.text, "+refs/heads/*:refs/remotes/origin/*",
+        NULL};
+    if (list_ours(push, commits, err) == 0)
+        return 0;
+    if (!refs_are_shallow(push->job->place) || run_quietly(push, words, err))
+        return -1;
+    buf_clear(commits);
+    return list_ours(push, commits, err);
 }
 
 static int rebase(struct push *push, struct err *err)
 {
-    git_oid ours, theirs, base;
+    git_oid theirs;
     git_reference *ref = NULL;
     AUTO(git_repository) git_repository *repo = NULL;
-    AUTO(git_revwalk) git_revwalk *walk = NULL;
+    AUTO(buf) struct buf commits = BUF_INIT(PROGRAM_OUTPUT_MAX);
+    if (find_ours(push, &commits, err))
+        return -1;
     if (git_repository_open_bare(&repo, push->job->place) ||
-        git_oid_fromstr(&ours, push->job->sha) ||
-        git_reference_name_to_id(&theirs, repo, "refs/heads/theirs") ||
-        git_merge_base(&base, repo, &ours, &theirs))
-        return err_set(err, ERR_CONFLICT, "the two histories have nothing in common");
-    if (git_revwalk_new(&walk, repo) ||
-        git_revwalk_sorting(walk, GIT_SORT_TOPOLOGICAL | GIT_SORT_REVERSE) ||
-        git_revwalk_push(walk, &ours) || git_revwalk_hide(walk, &base))
+        git_reference_name_to_id(&theirs, repo, "refs/heads/theirs"))
         return lib_err(err, "cannot rebase");
-    if (replay_all(push, repo, walk, &theirs, err))
+    if (replay_all(push, repo, commits.data, &theirs, err))
         return -1;
     if (git_reference_create(&ref, repo, "refs/heads/ours", &theirs, 1, NULL))
         return lib_err(err, "cannot rebase");

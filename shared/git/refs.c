@@ -1,6 +1,7 @@
 #include "git/refs.h"
 
 #include "base/fd.h"
+#include "base/path.h"
 #include "base/str.h"
 #include "git/lib.h"
 #include "git/mirror.h"
@@ -8,6 +9,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 /* --- listing ------------------------------------------------------------------------------- */
 
@@ -44,6 +46,67 @@ int refs_list(const char *git_dir, int64_t deadline_ms, struct buf *out, struct 
     return buf_check(out, "the refs", err);
 }
 
+/* --- for a workspace ----------------------------------------------------------------------- */
+
+void refs_print_head(const struct buf *refs, const char *head, struct buf *out)
+{
+    char line[512];
+    int n = snprintf(line, sizeof(line), " refs/remotes/origin/%s\n", head);
+    if (*head && n < (int)sizeof(line) && strstr(buf_str(refs), line))
+        buf_addf(out, "ref:%s", line);
+}
+
+static int write_file(const char *git_dir, const char *name, const struct buf *text, uid_t uid,
+                      gid_t gid, struct err *err)
+{
+    AUTO(str) char *path = path_join(git_dir, name);
+    if (!path)
+        return err_sys(err, "refs");
+    return file_replace(path, buf_str(text), text->len, 0644, err) || path_own(path, uid, gid, err)
+               ? -1
+               : 0;
+}
+
+int refs_write(const char *git_dir, const struct buf *refs, const char *head, uid_t uid, gid_t gid,
+               struct err *err)
+{
+    static const char *const places[] = {"refs", "refs/remotes", REFS_ORIGIN};
+    AUTO(buf) struct buf text = BUF_INIT(512);
+    if (write_file(git_dir, "packed-refs", refs, uid, gid, err))
+        return -1;
+    refs_print_head(refs, head, &text);
+    for (size_t i = 0; text.len > 0 && i < COUNT_OF(places); i++) {
+        AUTO(str) char *place = path_join(git_dir, places[i]);
+        if (!place || path_make_dirs(place, 0755, err) || path_own(place, uid, gid, err))
+            return place ? -1 : err_sys(err, "refs");
+    }
+    return text.len > 0 ? write_file(git_dir, REFS_ORIGIN "/HEAD", &text, uid, gid, err) : 0;
+}
+
+/* --- where a shallow history ends ---------------------------------------------------------- */
+
+bool refs_are_shallow(const char *git_dir)
+{
+    char path[4200];
+    snprintf(path, sizeof(path), "%s/shallow", git_dir);
+    return access(path, F_OK) == 0;
+}
+
+int refs_copy_shallow(const char *from, const char *to, uid_t uid, gid_t gid, struct err *err)
+{
+    char path[4400];
+    AUTO(buf) struct buf text = BUF_INIT(REFS_BYTES_MAX);
+    if (!refs_are_shallow(from))
+        return 0;
+    snprintf(path, sizeof(path), "%s/shallow", from);
+    if (file_read(path, &text, err))
+        return -1;
+    snprintf(path, sizeof(path), "%s/shallow", to);
+    return file_replace(path, buf_str(&text), text.len, 0644, err) || path_own(path, uid, gid, err)
+               ? -1
+               : 0;
+}
+
 /* --- from a repository --------------------------------------------------------------------- */
 
 static int peel(git_repository *repo, const char *name, char commit[65])
@@ -73,6 +136,11 @@ static bool is_hex(const char *text)
     return len >= 7 && len <= 40 && strspn(text, "0123456789abcdefABCDEF") == len;
 }
 
+bool refs_is_id(const char *text)
+{
+    return strlen(text) == 40 && is_hex(text);
+}
+
 static int peel_id(git_repository *repo, const char *text, char commit[65])
 {
     AUTO(git_object) git_object *object = NULL;
@@ -89,7 +157,7 @@ static int resolve_ref(git_repository *repo, const char *ref, const char *branch
 {
     char name[512];
     snprintf(ret_branch, 256, "%s", branch ? branch : "");
-    if (peel_id(repo, strlen(ref) == 40 ? ref : "", commit) == 0)
+    if (refs_is_id(ref) && peel_id(repo, ref, commit) == 0)
         return 0;
     snprintf(name, sizeof(name), "refs/heads/%s",
              str_starts(ref, "refs/heads/") ? ref + strlen("refs/heads/") : ref);
@@ -154,7 +222,7 @@ int mirror_resolve(const char *dir, const struct mirror_state *state, const char
     if (file_read(path, &text, err))
         return -1;
     const char *wanted = ref ? ref : branch ? branch : state->head;
-    if (is_hex(wanted) && strlen(wanted) == 40)
+    if (refs_is_id(wanted))
         return err_set(err, ERR_NOT_FOUND, "a commit");
     snprintf(name, sizeof(name), "refs/remotes/origin/%s", wanted);
     snprintf(ret_branch, 256, "%s", branch ? branch : wanted);

@@ -7,15 +7,33 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #define REFS_BYTES_MAX (256u << 20)
+#define REFS_ORIGIN "refs/remotes/origin"
 
 /* Appends the mirror's branches, as a clone would name them (refs/remotes/origin/…), and tags, in
  * the format of a packed-refs file. */
 int refs_list(const char *git_dir, int64_t deadline_ms, struct buf *out, struct err *err);
 
+/* What origin/HEAD says in a clone with those refs: "" when they have no such default branch. */
+void refs_print_head(const struct buf *refs, const char *head, struct buf *out);
+
+/* Writes these two to the repository of a workspace: packed-refs and origin/HEAD. */
+int refs_write(const char *git_dir, const struct buf *refs, const char *head, uid_t uid, gid_t gid,
+               struct err *err);
+
 /* True when what was fetched as the remote's HEAD is that branch's commit. */
 bool refs_head_is(const char *git_dir, const char *branch);
+
+/* True when text is a whole commit id. */
+bool refs_is_id(const char *text);
+
+/* True when the repository has not all of its history. */
+bool refs_are_shallow(const char *git_dir);
+
+/* Copies the file that says where a shallow history ends, if there is one. */
+int refs_copy_shallow(const char *from, const char *to, uid_t uid, gid_t gid, struct err *err);
 
 /* What to check out: `ref` (branch, tag, whole or short commit id) or `branch` or `head`. */
 int refs_resolve(const char *git_dir, const char *head, const char *branch, const char *ref,

@@ -102,7 +102,8 @@ static void a_workspace_is_what_a_clone_would_be(void **state)
                                        " git config --get remote.origin.url",
                                        ""));
     assert_json_contains(reply->json, "output", "## main...origin/main\n");
-    assert_json_contains(reply->json, "output", "HEAD -> main, tag: v1, origin/main");
+    assert_json_contains(reply->json, "output", "HEAD -> main, tag: v1, origin/main, ");
+    assert_json_contains(reply->json, "output", "origin/HEAD -> origin/main\n");
     assert_json_contains(reply->json, "output", "origin/feature/x");
     assert_json_contains(reply->json, "output", "\nin\nfile://");
     assert_json_text(json_at(reply->json, "repo"), "branch", "main");
@@ -189,7 +190,8 @@ static void every_kind_of_ssh_key_fetches_and_pushes(void **state)
 {
     (void)state;
     need_host();
-    static const char *const keys[] = {"k_ed25519", "k_ecdsa", "k_rsa", "k_pem"};
+    static const char *const keys[] = {"k_ed25519", "k_ecdsa",     "k_rsa",
+                                       "k_pem",     "k_ecdsa_pem", "k_pkcs8"};
     for (size_t i = 0; i < COUNT(keys); i++) {
         char *key = key_json(keys[i]);
         char *fields =
@@ -213,14 +215,19 @@ static void a_locked_key_and_a_changed_host_key_are_refused(void **state)
 {
     (void)state;
     need_host();
-    char *key = key_json("k_locked");
-    char *fields = textf("\"repoUrl\":\"ssh://root@localhost:%d%s\",\"sshKey\":%s", host.ssh_port,
-                         host.remote, key);
-    struct reply *reply = runner_execute(runner, "true", fields);
-    assert_json_contains(reply->json, "error", "passphrase");
-    reply_free(reply);
-    free(key);
-    free(fields);
+    static const char *const locked[] = {"k_locked", "k_locked_pem", "k_locked_pkcs8"};
+    char *key, *fields;
+    struct reply *reply;
+    for (size_t i = 0; i < COUNT(locked); i++) {
+        key = key_json(locked[i]);
+        fields = textf("\"repoUrl\":\"ssh://root@localhost:%d%s\",\"sshKey\":%s", host.ssh_port,
+                       host.remote, key);
+        reply = runner_execute(runner, "true", fields);
+        assert_json_contains(reply->json, "error", "passphrase");
+        reply_free(reply);
+        free(key);
+        free(fields);
+    }
     free(sh("ssh-keygen -q -t ed25519 -N '' -f other; sed -i 's/ssh-ed25519 .*/'\"$(cut -d' ' -f1,2"
             " other.pub | sed 's,/,\\\\/,g')\"'/' %s/known_hosts",
             runner->state));
@@ -467,14 +474,6 @@ static void without_a_network_stale_is_only_given_to_who_takes_it(void **state)
     free(fields);
 }
 
-static bool has_ended(const char *id)
-{
-    char *state = runner_task_state(runner, id);
-    bool ended = strcmp(state, "pending") != 0 && strcmp(state, "running") != 0;
-    free(state);
-    return ended;
-}
-
 static void many_tasks_at_once_on_one_repository_are_all_right(void **state)
 {
     (void)state;
@@ -487,7 +486,7 @@ static void many_tasks_at_once_on_one_repository_are_all_right(void **state)
             "git push -q origin main; "
             "done"));
     for (size_t i = 0; i < COUNT(ids); i++) {
-        EVENTUALLY(60000, has_ended(ids[i]));
+        EVENTUALLY(60000, runner_has_ended(runner, ids[i]));
         struct reply *reply = good(runner_result(runner, ids[i]));
         assert_json_text(reply->json, "output", "in");
         reply_free(reply);

@@ -101,14 +101,6 @@ static void assert_failed(struct reply *reply, const char *reason, const char *e
     reply_free(reply);
 }
 
-static bool has_ended(struct runner *where, const char *id)
-{
-    char *state = runner_task_state(where, id);
-    bool ended = strcmp(state, "pending") != 0 && strcmp(state, "running") != 0;
-    free(state);
-    return ended;
-}
-
 /* What a shell has counted. */
 static int number(const char *said)
 {
@@ -416,7 +408,7 @@ static void a_password_in_a_url_is_kept_nowhere(void **state)
                          "\"gitToken\":\"" TOKEN "\"",
                          host.web_port);
     char *id = runner_submit(runner, "git config -l; cat .git/config; git remote -v", fields);
-    EVENTUALLY(20000, has_ended(runner, id));
+    EVENTUALLY(20000, runner_has_ended(runner, id));
     struct reply *reply = good(runner_result(runner, id));
     assert_null(strstr(reply->body, "url-pass-word-7"));
     reply_free(reply);
@@ -526,7 +518,7 @@ static void a_fetch_that_is_killed_is_done_again(void **state)
         } else {
             assert_int_equal(helpers(SIGKILL), 1);
         }
-        EVENTUALLY(20000, has_ended(runner, id));
+        EVENTUALLY(20000, runner_has_ended(runner, id));
         struct reply *reply = runner_result(runner, id);
         assert_json_text(reply->json, "reason", whole ? "interrupted" : "repo_error");
         reply_free(reply);
@@ -573,7 +565,7 @@ static void many_tasks_that_ask_together_cost_one_fetch(void **state)
     EVENTUALLY(20000, helpers(0) == 16);
     close(fd);
     for (size_t i = 0; i < COUNT(ids); i++) {
-        EVENTUALLY(30000, has_ended(runner, ids[i]));
+        EVENTUALLY(30000, runner_has_ended(runner, ids[i]));
         reply_free(good(runner_result(runner, ids[i])));
         free(ids[i]);
     }
@@ -598,7 +590,7 @@ static void many_pushes_and_a_stranger_all_get_home(void **state)
         sh("cd stranger; for i in 1 2 3 4; do date +%%N >s$i; git add -A; git commit -qm s$i;"
            " until git pull -q --rebase && git push -q origin main; do :; done 2>/dev/null; done"));
     for (size_t i = 0; i < COUNT(ids); i++) {
-        EVENTUALLY(60000, has_ended(runner, ids[i]));
+        EVENTUALLY(60000, runner_has_ended(runner, ids[i]));
         struct reply *reply = good(runner_result(runner, ids[i]));
         if (!cJSON_IsTrue(json_at(json_at(reply->json, "gitCommit"), "pushed")))
             fail_msg("%s", reply->body);
@@ -615,21 +607,6 @@ static void many_pushes_and_a_stranger_all_get_home(void **state)
 
 /* ---- getting work home ---- */
 
-static void fetch_bundle(const cJSON *commit)
-{
-    char *path = strdup(json_text(commit, "bundle"));
-    struct reply *reply = runner_get(runner, path);
-    assert_status(reply, 200);
-    char *place = textf("%s/kept.bundle", host.dir);
-    FILE *file = fopen(place, "w");
-    assert_non_null(file);
-    assert_int_equal(fwrite(reply->body, 1, reply->body_size, file), reply->body_size);
-    assert_int_equal(fclose(file), 0);
-    reply_free(reply);
-    free(place);
-    free(path);
-}
-
 static void a_commit_that_the_server_refuses_is_kept_as_a_bundle(void **state)
 {
     (void)state;
@@ -641,7 +618,7 @@ static void a_commit_that_the_server_refuses_is_kept_as_a_bundle(void **state)
     assert_json_bool(commit, "pushed", false);
     assert_json_bool(commit, "committed", true);
     assert_json_contains(commit, "error", "pre-receive hook declined");
-    fetch_bundle(commit);
+    fetch_bundle(runner, commit);
     char *sha = strdup(json_text(commit, "sha"));
     reply_free(reply);
     char *said = sh("git clone -q closed.git reader; cd reader; git bundle verify -q "
@@ -669,7 +646,7 @@ static void the_first_commit_of_an_empty_repository_gets_home_or_is_kept(void **
                      "Changes made by Claude Code\nClaude Code\n\nfirst"));
     reply = good(in(runner, "shut.git", "echo 1 >first", PUSH));
     assert_json_bool(json_at(reply->json, "gitCommit"), "pushed", false);
-    fetch_bundle(json_at(reply->json, "gitCommit"));
+    fetch_bundle(runner, json_at(reply->json, "gitCommit"));
     reply_free(reply);
     assert_true(says(
         sh("git clone -q -b main kept.bundle whole; cat whole/first; git -C whole fsck"), "1\n"));
@@ -693,7 +670,7 @@ static void what_cannot_be_rebased_replaces_only_what_it_has_seen(void **state)
     char *theirs = sh("cd lw; git push -q origin HEAD:main; git rev-parse HEAD");
     theirs[strcspn(theirs, "\n")] = '\0';
     file_write(go, "", 0644);
-    EVENTUALLY(20000, has_ended(runner, id));
+    EVENTUALLY(20000, runner_has_ended(runner, id));
     struct reply *reply = good(runner_result(runner, id));
     const cJSON *commit = json_at(reply->json, "gitCommit");
     assert_json_bool(commit, "pushed", true);
@@ -754,7 +731,7 @@ static void the_key_of_the_push_is_the_one_of_that_moment(void **state)
     EVENTUALLY(20000, says(sh("ls %s", own->shared), "ready"));
     free(sh("cp k_ecdsa owner; cat k_ecdsa.pub >auth"));
     file_write(go, "", 0644);
-    EVENTUALLY(20000, has_ended(own, id));
+    EVENTUALLY(20000, runner_has_ended(own, id));
     struct reply *reply = good(runner_result(own, id));
     free(sh("cp auth.all auth"));
     assert_json_bool(json_at(reply->json, "gitCommit"), "pushed", true);
@@ -821,7 +798,7 @@ static void commands_before_are_shown_and_end_with_their_whole_tree(void **state
               " exit 7\",\"touch %s/three\"]",
               host.remote, runner->shared);
     char *id = runner_submit(runner, "true", fields);
-    EVENTUALLY(20000, has_ended(runner, id));
+    EVENTUALLY(20000, runner_has_ended(runner, id));
     reply = runner_result(runner, id);
     assert_failed(reply, "pre_execution", "ended with 7");
     char *path = textf("/tasks/%s/events", id);
@@ -908,7 +885,7 @@ static void many_packs_become_one_under_a_workspace_that_goes_on(void **state)
     }
     EVENTUALLY(20000, packs_are_few(own->state));
     file_write(go, "", 0644);
-    EVENTUALLY(20000, has_ended(own, id));
+    EVENTUALLY(20000, runner_has_ended(own, id));
     struct reply *reply = good(runner_result(own, id));
     assert_json_text(reply->json, "output", count);
     reply_free(reply);
@@ -956,7 +933,7 @@ static void the_cache_keeps_to_its_size_and_nobody_loses_ground(void **state)
     assert_json_text(reply->json, "status", "running");
     reply_free(reply);
     file_write(go, "", 0644);
-    EVENTUALLY(20000, has_ended(own, id));
+    EVENTUALLY(20000, runner_has_ended(own, id));
     reply = good(runner_result(own, id));
     assert_json_text(reply->json, "output", "3000000");
     reply_free(reply);
@@ -1034,7 +1011,7 @@ static bool complains_of_room(const struct runner *own, long from)
 
 static void assert_it_ended(struct runner *own, const char *id, int kib)
 {
-    EVENTUALLY(20000, has_ended(own, id));
+    EVENTUALLY(20000, runner_has_ended(own, id));
     struct reply *reply = runner_result(own, id);
     bool good = cJSON_IsTrue(json_at(reply->json, "success"));
     const cJSON *error = json_at(reply->json, "error");
@@ -1071,7 +1048,7 @@ static void run_with_room_of(struct runner *own, const char *small, int kib)
     reply_free(runner_post(own, "/oauth/refresh", "{}"));
     for (size_t i = 0; i < COUNT(more); i++)
         if (ids[i])
-            EVENTUALLY(20000, has_ended(own, ids[i]) || complains_of_room(own, from));
+            EVENTUALLY(20000, runner_has_ended(own, ids[i]) || complains_of_room(own, from));
     free(sh("rm -f '%s/fill'", small));
     for (size_t i = 0; i < COUNT(more); i++)
         if (ids[i])

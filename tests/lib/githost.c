@@ -109,8 +109,11 @@ static bool is_listening(int port)
 static void start_sshd(void)
 {
     free(sh("mkdir -p /run/sshd; for t in ed25519 ecdsa rsa; do ssh-keygen -q -t $t -N '' -f k_$t;"
-            " done; ssh-keygen -q -t rsa -m PEM -N '' -f k_pem; ssh-keygen -q -t ed25519 -N ''"
-            " -f hostkey; ssh-keygen -q -t ed25519 -N secret -f k_locked; cat k_*.pub >auth;"
+            " done; ssh-keygen -q -t rsa -m PEM -N '' -f k_pem; ssh-keygen -q -t ecdsa -m PEM"
+            " -N '' -f k_ecdsa_pem; ssh-keygen -q -t rsa -m PKCS8 -N '' -f k_pkcs8; ssh-keygen -q"
+            " -t ed25519 -N '' -f hostkey; ssh-keygen -q -t ed25519 -N secret -f k_locked;"
+            " ssh-keygen -q -t rsa -m PEM -N secret -f k_locked_pem; ssh-keygen -q -t rsa -m PKCS8"
+            " -N secret -f k_locked_pkcs8; cat k_*.pub >auth;"
             " printf 'Port %d\\nListenAddress 127.0.0.1\\nHostKey %s/hostkey\\n"
             "AuthorizedKeysFile %s/auth\\nStrictModes no\\nUsePAM no\\n"
             "PasswordAuthentication no\\nPidFile none\\n' >sshd.conf",
@@ -220,6 +223,21 @@ struct runner *githost_runner(const char *more_allow)
     free(allow);
     free(ca);
     return runner;
+}
+
+void fetch_bundle(const struct runner *runner, const cJSON *commit)
+{
+    char *path = strdup(json_text(commit, "bundle"));
+    struct reply *reply = runner_get(runner, path);
+    assert_status(reply, 200);
+    char *place = textf("%s/kept.bundle", host.dir);
+    FILE *file = fopen(place, "w");
+    assert_non_null(file);
+    assert_int_equal(fwrite(reply->body, 1, reply->body_size, file), reply->body_size);
+    assert_int_equal(fclose(file), 0);
+    reply_free(reply);
+    free(place);
+    free(path);
 }
 
 struct reply *good(struct reply *reply)

@@ -43,6 +43,9 @@ char *filled(const char *text, const char *shared);
 /* A private key as a JSON string. */
 char *key_json(const char *name);
 
+/* Fetches the bundle that a reply's gitCommit names, to kept.bundle in the host's directory. */
+void fetch_bundle(const struct runner *runner, const cJSON *commit);
+
 /* The reply of a task that must have succeeded. */
 struct reply *good(struct reply *reply);
 

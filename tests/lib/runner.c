@@ -532,6 +532,14 @@ char *runner_task_state(const struct runner *runner, const char *id)
     return runner_task_text(runner, id, "status");
 }
 
+bool runner_has_ended(const struct runner *runner, const char *id)
+{
+    char *state = runner_task_state(runner, id);
+    bool ended = strcmp(state, "pending") != 0 && strcmp(state, "running") != 0;
+    free(state);
+    return ended;
+}
+
 void runner_await(const struct runner *runner, const char *id, const char *state, int ms)
 {
     int64_t end = now_ms() + (int64_t)ms * slowness();

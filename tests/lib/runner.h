@@ -135,6 +135,9 @@ char *runner_task_text(const struct runner *runner, const char *id, const char *
 /* The task's state right now ("" when there is no such task). The caller frees it. */
 char *runner_task_state(const struct runner *runner, const char *id);
 
+/* Whether it neither waits nor runs any more. */
+bool runner_has_ended(const struct runner *runner, const char *id);
+
 /* Waits for a state; fails the test when it does not come in time. */
 void runner_await(const struct runner *runner, const char *id, const char *state, int ms);
 

@@ -1,0 +1,18 @@
+/*
+ * What its owner has closed to himself: a commit shall hold it all the same.
+ *
+ * Threads: one at a time.
+ */
+#ifndef GIT_REACH_H
+#define GIT_REACH_H
+
+#include <stdbool.h>
+
+/* True when nothing can be said of the path because a directory on its way is closed. */
+bool reach_is_hidden(const char *dir, const char *path);
+
+/* Gives us, who own them, the right to read files and to enter directories below `dir` and `dir`
+ * itself; of .git only the directory. No link is followed. Returns how many were closed. */
+int reach_open(const char *dir);
+
+#endif
