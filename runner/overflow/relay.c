@@ -23,6 +23,7 @@
 #define WAIT_MIN_MS 200
 #define WAIT_MAX_MS 5000
 #define LOOK_EVERY_MS 15000        /* at the execution */
+#define LOOK_AGAIN_MS 2000         /* the same, when there was none: it may be too new to be seen */
 #define COLD_START_MS (15 * 60000) /* beyond its time limit an execution is lost */
 #define END_MS 30000               /* of an execution that was asked to end */
 #define CURSOR_FORMAT "%019lld %019lld\n"
@@ -211,16 +212,19 @@ struct pace {
     int64_t lost_ms;   /* real: then its time is over */
     int64_t ending_ms; /* mono: when it was asked to end; 0: not yet */
     bool asked_to_end;
+    bool gone; /* there was none when it was looked for */
 };
 
-static void look(struct trip *trip)
+static void look(struct trip *trip, struct pace *pace)
 {
     struct err err;
     struct run_execution execution;
     if (!trip->placement.execution[0])
         return; /* its name was never told: its time limit ends the wait */
     if (run_get(trip->cloud->google, trip->placement.execution, &execution, &err)) {
-        if (err.code == ERR_NOT_FOUND) {
+        if (err.code == ERR_NOT_FOUND && !pace->gone) {
+            pace->gone = true;
+        } else if (err.code == ERR_NOT_FOUND) {
             trip->ended = true;
             trip->execution = (struct run_execution){.state = RUN_FAILED};
             snprintf(trip->execution.message, sizeof(trip->execution.message),
@@ -228,6 +232,7 @@ static void look(struct trip *trip)
         }
         return;
     }
+    pace->gone = false;
     trip->execution = execution;
     trip->ended = execution.state != RUN_PENDING && execution.state != RUN_RUNNING;
 }
@@ -256,8 +261,10 @@ static bool heed(struct trip *trip, struct pace *pace)
     if (trip->cancelled || trip->timed_out)
         ask_to_end(trip, pace);
     if (clock_mono_ms() >= pace->look_ms) {
-        look(trip);
-        pace->look_ms = clock_mono_ms() + (pace->ending_ms ? 1000 : LOOK_EVERY_MS);
+        look(trip, pace);
+        pace->look_ms = clock_mono_ms() + (pace->ending_ms ? 1000
+                                           : pace->gone    ? LOOK_AGAIN_MS
+                                                           : LOOK_EVERY_MS);
     }
     return trip->done || trip->ended || !task_run_healthy(trip->run) ||
            (pace->ending_ms && clock_mono_ms() > pace->ending_ms + END_MS);

@@ -101,6 +101,11 @@ int storage_list(struct google *google, const char *bucket, const struct storage
 int storage_compose(struct google *google, const struct storage_at *at, const char *const *names,
                     size_t count, struct storage_object *ret_object, struct err *err);
 
+/* Deletes all objects below a prefix (NULL: all) that goes() (NULL: each) is true for. Goes on when
+ * one cannot be deleted, and says of the first why. */
+int storage_sweep(struct google *google, const char *bucket, const char *prefix,
+                  bool (*goes)(const char *name, void *arg), void *arg, struct err *err);
+
 /* 0 also when there is none. */
 int storage_delete(struct google *google, const char *bucket, const char *name, int64_t generation,
                    struct err *err);
