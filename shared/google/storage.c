@@ -220,13 +220,21 @@ static int put_headers(struct strlist *headers, const char *type, uint32_t crc, 
 int storage_put(struct google *google, const struct storage_at *at, const void *data, size_t len,
                 struct storage_object *ret_object, struct err *err)
 {
+    return storage_put_until(google, at, data, len, NULL, ret_object, err);
+}
+
+int storage_put_until(struct google *google, const struct storage_at *at, const void *data,
+                      size_t len, const struct storage_stop *stop,
+                      struct storage_object *ret_object, struct err *err)
+{
     const char *bucket = at->bucket, *name = at->name;
     AUTO(buf) struct buf path = BUF_INIT(URL_MAX);
     AUTO(strlist) struct strlist headers = STRLIST_INIT;
     AUTO(wire_answer) struct wire_answer answer = {0};
     AUTO(storage_object) struct storage_object object = {0};
     uint32_t crc = google_crc32c(0, data, len);
-    struct tries tries = {.retry = retry_begin(CALL_MS, NULL, NULL)};
+    struct tries tries = {
+        .retry = retry_begin(CALL_MS, stop ? stop->stop : NULL, stop ? stop->arg : NULL)};
     if (object_check(bucket, name, err) || put_headers(&headers, at->type, crc, err))
         return -1;
     object_add_upload_path(&path, bucket, name, "media", at->generation);

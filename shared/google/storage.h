@@ -47,6 +47,11 @@ struct storage_at {
 int storage_put(struct google *google, const struct storage_at *at, const void *data, size_t len,
                 struct storage_object *ret_object, struct err *err);
 
+/* The same, given up when `stop` says so. */
+int storage_put_until(struct google *google, const struct storage_at *at, const void *data,
+                      size_t len, const struct storage_stop *stop,
+                      struct storage_object *ret_object, struct err *err);
+
 /* Writes `size` bytes of an open file from its offset `from`, by a resumable upload: goes on where
  * it was cut off, flat in memory. */
 int storage_put_file(struct google *google, const struct storage_at *at, int fd, int64_t from,

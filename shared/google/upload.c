@@ -354,7 +354,8 @@ static int finish(struct session *s, int64_t most, struct storage_object *ret_ob
 /* --- files ---------------------------------------------------------------------------------- */
 
 static int put_small(struct google *google, const struct storage_at *at, int fd, int64_t from,
-                     int64_t size, struct storage_object *ret_object, struct err *err)
+                     int64_t size, const struct storage_stop *stop,
+                     struct storage_object *ret_object, struct err *err)
 {
     AUTO(buf) struct buf data = BUF_INIT(PUT_AT_ONCE_MAX);
     char *to = buf_room(&data, (size_t)size);
@@ -365,7 +366,7 @@ static int put_small(struct google *google, const struct storage_at *at, int fd,
         return err_set(err, ERR_INVALID, "the file that is to be '%.80s' is shorter than it was",
                        at->name);
     buf_grew(&data, (size_t)size);
-    return storage_put(google, at, buf_str(&data), (size_t)size, ret_object, err);
+    return storage_put_until(google, at, buf_str(&data), (size_t)size, stop, ret_object, err);
 }
 
 int storage_put_file(struct google *google, const struct storage_at *at, int fd, int64_t from,
@@ -375,7 +376,7 @@ int storage_put_file(struct google *google, const struct storage_at *at, int fd,
     if (object_check(at->bucket, at->name, err))
         return -1;
     if (size <= PUT_AT_ONCE_MAX)
-        return put_small(google, at, fd, from, size, ret_object, err);
+        return put_small(google, at, fd, from, size, stop, ret_object, err);
     struct session s = session_make(google, at->bucket, at->name, at->type, at->generation);
     s.fd = fd;
     s.file_from = from;
