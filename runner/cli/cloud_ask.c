@@ -81,16 +81,12 @@ static bool add_operation(const struct site *site, enum google_api api, const st
 static int settle(struct site *site, const struct ask *ask, const struct json *answer,
                   struct err *err)
 {
-    bool done = false;
     AUTO(buf) struct buf path = BUF_INIT(CLOUD_PATH_MAX);
     if (!answer || !add_operation(site, ask->api, answer, &path))
         return 0;
-    json_bool(json_get(answer, "done"), &done);
-    if (done && !json_get(answer, "error"))
-        return 0;
     if (buf_check(&path, "an operation's path", err))
         return -1;
-    if (google_await(site->google, ask->api, buf_str(&path), OPERATION_MS, NULL, err) == 0)
+    if (google_await(site->google, ask->api, answer, buf_str(&path), OPERATION_MS, NULL, err) == 0)
         return 0;
     if (err->code == ERR_FORBIDDEN)
         name_permission(NULL, err);

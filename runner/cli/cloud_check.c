@@ -258,21 +258,12 @@ static void run_probe(struct check *check, const struct probe *probe)
     fflush(stdout);
 }
 
-static int delete_one(const struct storage_object *object, void *arg)
-{
-    struct err ignored;
-    struct check *check = arg;
-    storage_delete(check->cloud.google, check->cloud.bucket, object->name, STORAGE_ANY, &ignored);
-    return 0;
-}
-
 static void tidy(struct check *check)
 {
     struct err err;
     char prefix[SESSION_NAME_SIZE];
     session_name(check->id, "", prefix);
-    const struct storage_list wish = {.prefix = prefix};
-    if (storage_list(check->cloud.google, check->cloud.bucket, &wish, delete_one, check, &err))
+    if (storage_sweep(check->cloud.google, check->cloud.bucket, prefix, NULL, NULL, &err))
         fprintf(stderr, "claude-runner cloud check: what it left in the bucket stays there: %s\n",
                 err.msg);
 }

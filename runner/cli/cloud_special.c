@@ -163,38 +163,23 @@ int bucket_survey(struct site *site, const struct step *step, struct verdict *ve
     return 0;
 }
 
-struct emptying {
-    struct site *site;
-    struct err err;
-    bool failed;
-};
-
-static int delete_object(const struct storage_object *object, void *arg)
+/* What came after we had looked stays, and the bucket for it. */
+static bool may_go(const char *name, void *arg)
 {
-    struct emptying *emptying = arg;
-    struct site *site = emptying->site;
-    if (!site->force && !str_starts(object->name, CLOUD_SESSIONS) &&
-        !str_starts(object->name, CLOUD_INPUTS))
-        return 0; /* it came after we had looked: the bucket stays for it */
-    emptying->failed =
-        storage_delete(site->google, site->bucket, object->name, STORAGE_ANY, &emptying->err) != 0;
-    return emptying->failed;
+    const struct site *site = arg;
+    return site->force || str_starts(name, CLOUD_SESSIONS) || str_starts(name, CLOUD_INPUTS);
 }
 
 int bucket_undo(struct site *site, const struct step *step, struct verdict *verdict,
                 struct err *err)
 {
-    const struct storage_list all = {0};
-    struct emptying emptying = {.site = site};
-    if (storage_list(site->google, site->bucket, &all, delete_object, &emptying, err))
-        return err->code == ERR_NOT_FOUND ? 0 : -1;
-    if (emptying.failed) {
-        *err = emptying.err;
-        return err->code == ERR_FORBIDDEN
-                   ? err_wrap(err, "the permission storage.objects.delete is missing")
-                   : -1;
-    }
-    return thing_undo(site, step, verdict, err);
+    if (storage_sweep(site->google, site->bucket, NULL, may_go, site, err) == 0)
+        return thing_undo(site, step, verdict, err);
+    if (err->code == ERR_NOT_FOUND)
+        return 0;
+    return err->code == ERR_FORBIDDEN
+               ? err_wrap(err, "the permission storage.objects.delete is missing")
+               : -1;
 }
 
 /* --- keys ----------------------------------------------------------------------------------- */

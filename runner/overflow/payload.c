@@ -1,6 +1,5 @@
 #include "runner/overflow/payload.h"
 
-#include "base/id.h"
 #include "base/str.h"
 #include "crypto/crypto.h"
 #include "google/kms.h"
@@ -67,7 +66,7 @@ static size_t take_parts(const struct payload *payload, const char *attempt,
     return size;
 }
 
-static int seal_with(const unsigned char key[CRYPTO_KEY_SIZE], const struct cloud *cloud,
+static int seal_with(const struct crypto_fresh *fresh, const struct cloud *cloud,
                      const struct payload *payload, struct buf *out, struct err *err)
 {
     char aad[AAD_SIZE], attempt[16];
@@ -79,21 +78,21 @@ static int seal_with(const unsigned char key[CRYPTO_KEY_SIZE], const struct clou
         return err_set(err, ERR_TOO_LARGE, "the task's request has %zu bytes, more than %u", size,
                        PLAIN_BYTES_MAX);
     make_aad(payload->task_id, aad);
-    if (kms_encrypt(cloud->google, cloud->key, key, CRYPTO_KEY_SIZE, aad, &wrapped, err))
+    if (kms_encrypt(cloud->google, cloud->key, fresh->key, sizeof(fresh->key), aad, &wrapped, err))
         return -1;
     add_header(&wrapped, out);
     if (buf_check(out, "the payload", err))
         return -1;
-    return crypto_seal_pieces(key, aad, parts, PARTS, out, err);
+    return crypto_seal_pieces(fresh, aad, parts, PARTS, out, err);
 }
 
 int payload_seal(const struct cloud *cloud, const struct payload *payload, struct buf *out,
                  struct err *err)
 {
-    unsigned char key[CRYPTO_KEY_SIZE];
-    id_random(key, sizeof(key));
-    int rc = seal_with(key, cloud, payload, out, err);
-    explicit_bzero(key, sizeof(key));
+    struct crypto_fresh fresh;
+    crypto_fresh_new(&fresh);
+    int rc = seal_with(&fresh, cloud, payload, out, err);
+    explicit_bzero(&fresh, sizeof(fresh));
     return rc ? err_wrap(err, "the payload") : 0;
 }
 

@@ -111,20 +111,9 @@ static int upload_payload(struct trip *trip, struct err *err)
                : 0;
 }
 
-struct sweep {
-    struct trip *trip;
-    const char *claims;
-};
-
-static int sweep_one(const struct storage_object *object, void *arg)
+static bool is_no_claim(const char *name, void *claims)
 {
-    struct err err;
-    struct sweep *sweep = arg;
-    const struct cloud *cloud = sweep->trip->cloud;
-    if (!str_starts(object->name, sweep->claims) &&
-        storage_delete(cloud->google, cloud->bucket, object->name, STORAGE_ANY, &err))
-        log_warn("overflow", "%s", err.msg);
-    return 0;
+    return !str_starts(name, claims);
 }
 
 /* What an earlier attempt has left would be taken for this one's. */
@@ -133,9 +122,8 @@ static int sweep_session(struct trip *trip, struct err *err)
     char prefix[SESSION_NAME_SIZE], claims[SESSION_NAME_SIZE];
     session_name(trip->id, "", prefix);
     session_name(trip->id, "claim-", claims);
-    struct sweep sweep = {trip, claims};
-    const struct storage_list wish = {.prefix = prefix};
-    return storage_list(trip->cloud->google, trip->cloud->bucket, &wish, sweep_one, &sweep, err);
+    return storage_sweep(trip->cloud->google, trip->cloud->bucket, prefix, is_no_claim, claims,
+                         err);
 }
 
 /* --- asking -------------------------------------------------------------------------------- */
@@ -159,7 +147,8 @@ static int ask(struct trip *trip, bool *ret_unsure, struct err *err)
 static enum step refuse(struct trip *trip, const struct err *err)
 {
     bool passes = err->code == ERR_RATE || err->code == ERR_UPSTREAM || err->code == ERR_TIMEOUT ||
-                  err->code == ERR_BUSY;
+                  err->code == ERR_BUSY ||
+                  err->code == ERR_CONFLICT; /* ABORTED: the job is being changed */
     overflow_note_refusal(trip->overflow, err);
     if (passes || trip->spec->executor == EXECUTOR_AUTO)
         trip_settle(trip, TASK_PENDING, err->code == ERR_RATE ? "cloud_full" : "cloud_unreachable",

@@ -28,8 +28,11 @@ struct prompt_watch {
     bool stop;
     bool asked; /* at least once */
 
-    char version[SECRET_VERSION_SIZE]; /* the thread's: which one the file has, as far as known */
-    char trouble[240];                 /* the same: what was told last */
+    /* The thread's: what the file has, as far as known, and what was told last. */
+    bool known;
+    char version[SECRET_VERSION_SIZE];
+    uint32_t crc;
+    char trouble[240];
 };
 
 /* --- asking -------------------------------------------------------------------------------- */
@@ -50,13 +53,16 @@ static int fetch(struct prompt_watch *watch, struct err *err)
     if (secret_access(watch->google, watch->name, &text, version, err))
         return -1;
     const char *data = buf_str(&text);
-    if (strcmp(version, watch->version) == 0)
+    uint32_t crc = google_crc32c(0, data, text.len);
+    if (watch->known && strcmp(version, watch->version) == 0 && crc == watch->crc)
         return 0;
     if (strlen(data) != text.len || !str_is_utf8(data, text.len) || str_is_blank(data, text.len) ||
         text.len > SPEC_ARG_MAX)
         return err_set(err, ERR_INVALID, "version %s is not UTF-8 text, or blank", version);
     if (file_replace(watch->path, data, text.len, 0600, err))
         return -1;
+    watch->known = true;
+    watch->crc = crc;
     snprintf(watch->version, sizeof(watch->version), "%s", version);
     log_info("config", "system prompt is version %s of '%s'", version, watch->name);
     return 0;

@@ -2,9 +2,10 @@
  * Relaying: the job's events, piece by piece, into the task's own log.
  *
  * The name of the next piece is known, so asking for news is one request: often while there are
- * any, seldom while there are none. A file beside the events says how far both logs had come when a
- * piece was done with. After a restart the events that follow that place in our log are those of
- * the next piece, in the same order: so many are skipped. Nothing else adds events meanwhile.
+ * any, seldom while there are none, and not at all in the time that the job leaves between two. A
+ * file beside the events says how far both logs had come when a piece was done with. After a
+ * restart the events that follow that place in our log are those of the next piece, in the same
+ * order: so many are skipped. Nothing else adds events meanwhile.
  */
 #include "base/clock.h"
 #include "base/fd.h"
@@ -22,7 +23,9 @@
 
 #define WAIT_MIN_MS 200
 #define WAIT_MAX_MS 5000
-#define LOOK_EVERY_MS 15000        /* at the execution */
+#define NEXT_MS (SESSION_CHUNK_MS * 3 / 5) /* no sooner is there a piece after one that is new */
+#define LOOK_EVERY_MS 15000                /* at the execution */
+#define LOOK_AGAIN_MS 2000         /* the same, when there was none: it may be too new to be seen */
 #define COLD_START_MS (15 * 60000) /* beyond its time limit an execution is lost */
 #define END_MS 30000               /* of an execution that was asked to end */
 #define CURSOR_FORMAT "%019lld %019lld\n"
@@ -101,18 +104,14 @@ static void pass_on(struct trip *trip, const struct event *event)
         task_run_event(trip->run, *event->name ? event->name : NULL, event->data, event->data_len);
 }
 
-/* Each event's id is its place in the job's file, so the piece is read where it was. */
+/* Each event's id is its place in the job's file. */
 static int pass_on_all(struct trip *trip, const struct buf *piece, struct err *err)
 {
     struct event event;
-    AUTO(buf) struct buf scratch = BUF_INIT(EVENT_BYTES_MAX + 4096);
-    AUTO(fd)
-    int fd = open(task_run_dir(trip->run), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (fd < 0 || fd_pwrite_all(fd, piece->data, piece->len, trip->offset))
-        return err_sys(err, "a piece of events");
     const int64_t end = trip->offset + (int64_t)piece->len;
     while (trip->offset < end) {
-        int got = events_read(fd, trip->offset, &scratch, &event, err);
+        size_t left = (size_t)(end - trip->offset);
+        int got = events_parse(piece->data + (piece->len - left), left, trip->offset, &event, err);
         if (got <= 0)
             return got < 0 ? -1 : err_set(err, ERR_UPSTREAM, "a piece ends within an event");
         pass_on(trip, &event);
@@ -129,8 +128,11 @@ int trip_take_pieces(struct trip *trip, struct err *err)
         char name[SESSION_NAME_SIZE];
         AUTO(buf) struct buf piece = BUF_INIT(PIECE_BYTES_MAX);
         session_events_name(trip->id, trip->offset, name);
-        if (storage_get(cloud->google, cloud->bucket, name, &piece, NULL, err))
+        if (storage_get(cloud->google, cloud->bucket, name, &piece, NULL, err)) {
+            trip->awaited = err->code == ERR_NOT_FOUND;
+            trip->rest_ms = WAIT_MIN_MS;
             return err->code != ERR_NOT_FOUND ? -1 : taken > 0;
+        }
         if (piece.len == 0)
             return err_set(err, ERR_UPSTREAM, "'%s' is empty", name);
         if (pass_on_all(trip, &piece, err)) {
@@ -139,6 +141,11 @@ int trip_take_pieces(struct trip *trip, struct err *err)
             return -1;
         }
         save_cursor(trip);
+        bool fresh = trip->awaited && piece.len < SESSION_CHUNK_BYTES / 2;
+        trip->awaited = false;
+        trip->rest_ms = fresh ? NEXT_MS : 0;
+        if (fresh)
+            return 1;
     }
     return taken > 0;
 }
@@ -211,16 +218,19 @@ struct pace {
     int64_t lost_ms;   /* real: then its time is over */
     int64_t ending_ms; /* mono: when it was asked to end; 0: not yet */
     bool asked_to_end;
+    bool gone; /* there was none when it was looked for */
 };
 
-static void look(struct trip *trip)
+static void look(struct trip *trip, struct pace *pace)
 {
     struct err err;
     struct run_execution execution;
     if (!trip->placement.execution[0])
         return; /* its name was never told: its time limit ends the wait */
     if (run_get(trip->cloud->google, trip->placement.execution, &execution, &err)) {
-        if (err.code == ERR_NOT_FOUND) {
+        if (err.code == ERR_NOT_FOUND && !pace->gone) {
+            pace->gone = true;
+        } else if (err.code == ERR_NOT_FOUND) {
             trip->ended = true;
             trip->execution = (struct run_execution){.state = RUN_FAILED};
             snprintf(trip->execution.message, sizeof(trip->execution.message),
@@ -228,6 +238,7 @@ static void look(struct trip *trip)
         }
         return;
     }
+    pace->gone = false;
     trip->execution = execution;
     trip->ended = execution.state != RUN_PENDING && execution.state != RUN_RUNNING;
 }
@@ -256,8 +267,10 @@ static bool heed(struct trip *trip, struct pace *pace)
     if (trip->cancelled || trip->timed_out)
         ask_to_end(trip, pace);
     if (clock_mono_ms() >= pace->look_ms) {
-        look(trip);
-        pace->look_ms = clock_mono_ms() + (pace->ending_ms ? 1000 : LOOK_EVERY_MS);
+        look(trip, pace);
+        pace->look_ms = clock_mono_ms() + (pace->ending_ms ? 1000
+                                           : pace->gone    ? LOOK_AGAIN_MS
+                                                           : LOOK_EVERY_MS);
     }
     return trip->done || trip->ended || !task_run_healthy(trip->run) ||
            (pace->ending_ms && clock_mono_ms() > pace->ending_ms + END_MS);
@@ -285,6 +298,8 @@ enum step trip_relay(struct trip *trip)
         if (got > 0) {
             pace.wait_ms = WAIT_MIN_MS;
             pace.look_ms = clock_mono_ms() + LOOK_EVERY_MS; /* it lives */
+            if (trip->rest_ms > 0)
+                trip_wait(trip, trip->rest_ms);
             continue;
         }
         trip_wait(trip, pace.wait_ms);

@@ -28,12 +28,14 @@ struct trip {
     const char *id; /* borrowed from the record */
     struct task_spec *spec;
     struct store_placement placement;
-    int64_t offset; /* relay: of the job's events, what has been passed on */
-    int64_t skip;   /* relay: events after it that had been passed on before */
-    int cursor_fd;  /* relay: the file that says so */
-    bool done;      /* the job's last event has come */
-    bool holes;     /* some of its events are lost */
-    bool ended;     /* the execution has */
+    int64_t offset;  /* relay: of the job's events, what has been passed on */
+    int64_t skip;    /* relay: events after it that had been passed on before */
+    int cursor_fd;   /* relay: the file that says so */
+    bool awaited;    /* relay: the next piece was asked for, and was not there yet */
+    int64_t rest_ms; /* relay: it is no use to ask for it any sooner */
+    bool done;       /* the job's last event has come */
+    bool holes;      /* some of its events are lost */
+    bool ended;      /* the execution has */
     struct run_execution execution;
     bool cancelled; /* it was asked to end */
     bool timed_out; /* because its time was over */

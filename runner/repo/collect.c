@@ -16,6 +16,7 @@
 
 #define DEPTH_MAX 64
 #define PATH_BYTES_MAX 4096
+#define SECRETS_FILE ".env"
 
 struct collect {
     const struct strlist *patterns;
@@ -26,11 +27,16 @@ struct collect {
     int64_t skipped;
 };
 
+/* The file with the request's secrets is taken only by its name: who asks for all there is does not
+ * mean them. */
 static bool is_wanted(const struct collect *collect, const char *path)
 {
+    bool secrets = strcmp(path, SECRETS_FILE) == 0;
     for (size_t i = 0; i < collect->patterns->count; i++) {
         const char *pattern = collect->patterns->items[i];
-        if (glob_match(strncmp(pattern, "./", 2) == 0 ? pattern + 2 : pattern, path))
+        if (strncmp(pattern, "./", 2) == 0)
+            pattern += 2;
+        if (secrets ? strcmp(pattern, path) == 0 : glob_match(pattern, path))
             return true;
     }
     return false;

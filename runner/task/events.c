@@ -214,6 +214,33 @@ static const char *take_field(char **at, const char *end, const char *field)
     return value;
 }
 
+/* A whole event, the empty line included. */
+static int parse_whole(char *at, size_t len, int64_t offset, struct event *ret_event,
+                       struct err *err)
+{
+    char *end;
+    const char *event_end = at + len;
+    const char *id = take_field(&at, event_end, "id: ");
+    if (!id || strtoll(id, &end, 10) != offset || *end)
+        return err_set(err, ERR_RANGE, "offset %lld is not that of an event", (long long)offset);
+    const char *name = take_field(&at, event_end, "event: ");
+    const char *data = take_field(&at, event_end, "data: ");
+    if (!data || at + 1 != event_end)
+        return err_set(err, ERR_INTERNAL, "the event at %lld is damaged", (long long)offset);
+    *ret_event = (struct event){.id = offset,
+                                .next = offset + (int64_t)len,
+                                .name = name ? name : "",
+                                .data = data,
+                                .data_len = (size_t)(at - 1 - data)};
+    return 1;
+}
+
+int events_parse(char *text, size_t len, int64_t offset, struct event *ret_event, struct err *err)
+{
+    const char *end = memmem(text, len, "\n\n", 2);
+    return end ? parse_whole(text, (size_t)(end - text) + 2, offset, ret_event, err) : 0;
+}
+
 int events_read(int fd, int64_t offset, struct buf *scratch, struct event *ret_event,
                 struct err *err)
 {
@@ -226,23 +253,11 @@ int events_read(int fd, int64_t offset, struct buf *scratch, struct event *ret_e
             return 0;
         return err_set(err, ERR_RANGE, "offset %lld is past the last event", (long long)offset);
     }
-    char *at = scratch->data, *end;
-    const char *event_end = at + len;
-    const char *id = len > 0 ? take_field(&at, event_end, "id: ") : NULL;
-    if (len == 0 && strncmp(at, "id: ", scratch->len < 4 ? scratch->len : 4) == 0)
+    if (len > 0)
+        return parse_whole(scratch->data, (size_t)len, offset, ret_event, err);
+    if (strncmp(scratch->data, "id: ", scratch->len < 4 ? scratch->len : 4) == 0)
         return 0;
-    if (!id || strtoll(id, &end, 10) != offset || *end)
-        return err_set(err, ERR_RANGE, "offset %lld is not that of an event", (long long)offset);
-    const char *name = take_field(&at, event_end, "event: ");
-    const char *data = take_field(&at, event_end, "data: ");
-    if (!data || at + 1 != event_end) /* the empty line */
-        return err_set(err, ERR_INTERNAL, "the event at %lld is damaged", (long long)offset);
-    *ret_event = (struct event){.id = offset,
-                                .next = offset + len,
-                                .name = name ? name : "",
-                                .data = data,
-                                .data_len = (size_t)(at - 1 - data)};
-    return 1;
+    return err_set(err, ERR_RANGE, "offset %lld is not that of an event", (long long)offset);
 }
 
 int64_t events_end(int fd)

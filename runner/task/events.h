@@ -62,6 +62,10 @@ struct event {
 int events_read(int fd, int64_t offset, struct buf *scratch, struct event *ret_event,
                 struct err *err);
 
+/* The same of text in memory that begins with the event, and which the event's strings point into:
+ * line ends become NULs. 0 when it is not whole. */
+int events_parse(char *text, size_t len, int64_t offset, struct event *ret_event, struct err *err);
+
 /* The offset after the last whole event of an open file, -1 when it cannot be read. A writer may
  * still take back what lies behind it. */
 int64_t events_end(int fd);

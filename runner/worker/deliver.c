@@ -20,20 +20,23 @@
 
 /* --- one parcel ------------------------------------------------------------------------------- */
 
+static bool never(void *arg)
+{
+    (void)arg;
+    return false;
+}
+
+/* A bucket that hangs must not use up the time that is left for the result. */
 static int put(struct job *job, const struct parcel *parcel, struct err *err)
 {
-    const struct cloud *cloud = &job->cloud;
-    int64_t generation = parcel->fresh ? STORAGE_ABSENT : STORAGE_ANY;
-    const struct storage_stop stop = {.stop = job_is_over, .arg = job};
-    return parcel->data
-               ? storage_put(cloud->google,
-                             &(const struct storage_at){cloud->bucket, parcel->name, parcel->type,
-                                                        generation},
-                             parcel->data, (size_t)parcel->size, NULL, err)
-               : storage_put_file(cloud->google,
-                                  &(const struct storage_at){cloud->bucket, parcel->name,
-                                                             parcel->type, generation},
-                                  parcel->fd, parcel->from, parcel->size, &stop, NULL, err);
+    struct google *google = job->cloud.google;
+    const struct storage_at at = {job->cloud.bucket, parcel->name, parcel->type,
+                                  parcel->fresh ? STORAGE_ABSENT : STORAGE_ANY};
+    const struct storage_stop stop = {.stop = parcel->last ? never : job_is_over, .arg = job};
+    return parcel->data ? storage_put_until(google, &at, parcel->data, (size_t)parcel->size, &stop,
+                                            NULL, err)
+                        : storage_put_file(google, &at, parcel->fd, parcel->from, parcel->size,
+                                           &stop, NULL, err);
 }
 
 static int checksum(const struct parcel *parcel, uint32_t *ret_crc)

@@ -17,6 +17,7 @@ struct parcel {
     int fd;
     int64_t from;
     int64_t size;
+    bool last;  /* sent once also when the job is over */
     bool fresh; /* nothing may be there: what is there and is not the same belongs to others */
 };
 

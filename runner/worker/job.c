@@ -4,7 +4,7 @@
 #include "base/cond.h"
 #include "base/log.h"
 
-#define HURRY_MS 7000 /* from SIGTERM to the result; Cloud Run kills after ten seconds */
+#define HURRY_MS 6000 /* from SIGTERM to the result; Cloud Run kills after ten seconds */
 #define LOOK_EVERY_MS 200
 
 void job_init(struct job *job)

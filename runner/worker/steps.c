@@ -290,6 +290,7 @@ int steps_hand_in_result(struct job *job, struct err *err)
                                   .type = "application/json",
                                   .data = text.data,
                                   .size = (int64_t)text.len,
+                                  .last = true,
                                   .fresh = true};
     return deliver(job, &parcel, RESULT_GIVE_UP_MS, err);
 }

@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NONCE_SIZE 12
 #define TAG_SIZE 16
 
 struct crypto_hash {
@@ -94,7 +93,7 @@ DEFINE_AUTO(cipher, EVP_CIPHER_CTX *, free_cipher)
 /* EVP counts in int. */
 static int check_size(size_t len, struct err *err)
 {
-    if (len <= INT_MAX - NONCE_SIZE - TAG_SIZE)
+    if (len <= INT_MAX - CRYPTO_NONCE_SIZE - TAG_SIZE)
         return 0;
     return err_set(err, ERR_TOO_LARGE, "%zu bytes are too many to seal at once", len);
 }
@@ -120,46 +119,93 @@ static int begin(EVP_CIPHER_CTX *ctx, int sealing, const unsigned char *key,
                : -1;
 }
 
-/* Encrypts the pieces to *to, which moves on. */
-static bool encrypt(EVP_CIPHER_CTX *ctx, const struct crypto_piece *pieces, size_t count,
-                    unsigned char **to)
+/* Short pieces go together: each update of the cipher takes as long as a kilobyte. */
+struct stage {
+    unsigned char *to; /* where what is encrypted next goes */
+    size_t held;
+    unsigned char data[512];
+};
+
+static bool encrypt(EVP_CIPHER_CTX *ctx, struct stage *stage, const void *data, size_t len)
+{
+    int n = 0;
+    if (len > 0 && EVP_CipherUpdate(ctx, stage->to, &n, data, (int)len) != 1)
+        return false;
+    stage->to += n;
+    return true;
+}
+
+static bool encrypt_held(EVP_CIPHER_CTX *ctx, struct stage *stage)
+{
+    bool good = encrypt(ctx, stage, stage->data, stage->held);
+    stage->held = 0;
+    return good;
+}
+
+static bool encrypt_all(EVP_CIPHER_CTX *ctx, struct stage *stage, const struct crypto_piece *pieces,
+                        size_t count)
 {
     int n = 0;
     for (size_t i = 0; i < count; i++) {
-        if (EVP_CipherUpdate(ctx, *to, &n, pieces[i].data, (int)pieces[i].len) != 1)
+        size_t len = pieces[i].len;
+        if (len > sizeof(stage->data) - stage->held && !encrypt_held(ctx, stage))
             return false;
-        *to += n;
+        if (len > sizeof(stage->data)) {
+            if (!encrypt(ctx, stage, pieces[i].data, len))
+                return false;
+        } else if (len > 0) {
+            memcpy(stage->data + stage->held, pieces[i].data, len);
+            stage->held += len;
+        }
     }
-    return EVP_CipherFinal_ex(ctx, *to, &n) == 1;
+    return encrypt_held(ctx, stage) && EVP_CipherFinal_ex(ctx, stage->to, &n) == 1;
 }
 
-int crypto_seal_pieces(const unsigned char key[CRYPTO_KEY_SIZE], const char *aad,
-                       const struct crypto_piece *pieces, size_t count, struct buf *out,
-                       struct err *err)
+static int seal(const unsigned char *key, const unsigned char *nonce, const char *aad,
+                const struct crypto_piece *pieces, size_t count, struct buf *out, struct err *err)
 {
     size_t len = 0;
     for (size_t i = 0; i < count; i++) {
         if (check_size(pieces[i].len, err) || check_size(len += pieces[i].len, err))
             return -1;
     }
-    unsigned char *to = (unsigned char *)buf_room(out, NONCE_SIZE + len + TAG_SIZE);
+    unsigned char *to = (unsigned char *)buf_room(out, CRYPTO_NONCE_SIZE + len + TAG_SIZE);
     if (!to)
         return buf_check(out, "the sealed text", err);
     AUTO(cipher) EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
-    unsigned char *at = to + NONCE_SIZE;
-    id_random(to, NONCE_SIZE);
-    if (begin(ctx, 1, key, to, aad) || !encrypt(ctx, pieces, count, &at) ||
-        EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_GCM_GET_TAG, TAG_SIZE, to + NONCE_SIZE + len) != 1)
+    struct stage stage;
+    stage.to = to + CRYPTO_NONCE_SIZE;
+    stage.held = 0;
+    memcpy(to, nonce, CRYPTO_NONCE_SIZE);
+    bool good =
+        begin(ctx, 1, key, to, aad) == 0 && encrypt_all(ctx, &stage, pieces, count) &&
+        EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_GCM_GET_TAG, TAG_SIZE, to + CRYPTO_NONCE_SIZE + len) == 1;
+    explicit_bzero(stage.data, sizeof(stage.data));
+    if (!good)
         return crypto_err(err, "sealing failed");
-    buf_grew(out, NONCE_SIZE + len + TAG_SIZE);
+    buf_grew(out, CRYPTO_NONCE_SIZE + len + TAG_SIZE);
     return 0;
+}
+
+void crypto_fresh_new(struct crypto_fresh *ret_fresh)
+{
+    id_random(ret_fresh, sizeof(*ret_fresh)); /* one question to the kernel for both */
+}
+
+int crypto_seal_pieces(const struct crypto_fresh *fresh, const char *aad,
+                       const struct crypto_piece *pieces, size_t count, struct buf *out,
+                       struct err *err)
+{
+    return seal(fresh->key, fresh->nonce, aad, pieces, count, out, err);
 }
 
 int crypto_seal(const unsigned char key[CRYPTO_KEY_SIZE], const char *aad, const void *data,
                 size_t len, struct buf *out, struct err *err)
 {
+    unsigned char nonce[CRYPTO_NONCE_SIZE];
     const struct crypto_piece piece = {data, len};
-    return crypto_seal_pieces(key, aad, &piece, 1, out, err);
+    id_random(nonce, sizeof(nonce));
+    return seal(key, nonce, aad, &piece, 1, out, err);
 }
 
 /* The tag is checked by the last step; nothing is handed out before. */
@@ -179,16 +225,16 @@ int crypto_open(const unsigned char key[CRYPTO_KEY_SIZE], const char *aad, const
     const unsigned char *from = sealed;
     if (check_size(len, err))
         return -1;
-    if (len < NONCE_SIZE + TAG_SIZE)
+    if (len < CRYPTO_NONCE_SIZE + TAG_SIZE)
         return err_set(err, ERR_MISMATCH, "the sealed text is cut");
-    size_t plain_len = len - NONCE_SIZE - TAG_SIZE;
+    size_t plain_len = len - CRYPTO_NONCE_SIZE - TAG_SIZE;
     unsigned char *to = (unsigned char *)buf_room(out, plain_len);
     if (!to)
         return buf_check(out, "the opened text", err);
     AUTO(cipher) EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
     if (begin(ctx, 0, key, from, aad))
         return crypto_err(err, "opening failed");
-    if (!open_into(ctx, from + NONCE_SIZE, plain_len, to)) {
+    if (!open_into(ctx, from + CRYPTO_NONCE_SIZE, plain_len, to)) {
         ERR_clear_error();
         explicit_bzero(to, plain_len);
         return err_set(err, ERR_MISMATCH, "the sealed text was made with another key or changed");

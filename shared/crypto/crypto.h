@@ -15,6 +15,7 @@
 
 #define CRYPTO_SHA256_SIZE 32
 #define CRYPTO_KEY_SIZE 32
+#define CRYPTO_NONCE_SIZE 12
 
 void crypto_sha256(const void *data, size_t len, unsigned char digest[CRYPTO_SHA256_SIZE]);
 
@@ -41,12 +42,20 @@ bool crypto_equal(const void *a, size_t a_len, const void *b, size_t b_len);
 int crypto_seal(const unsigned char key[CRYPTO_KEY_SIZE], const char *aad, const void *data,
                 size_t len, struct buf *out, struct err *err);
 
-/* The same of several pieces, one after the other, without a copy of them in between. */
+/* A key and a nonce that nobody has used yet: for one seal. */
+struct crypto_fresh {
+    unsigned char key[CRYPTO_KEY_SIZE];
+    unsigned char nonce[CRYPTO_NONCE_SIZE];
+};
+void crypto_fresh_new(struct crypto_fresh *ret_fresh);
+
+/* The same of several pieces, one after the other, without a copy of the long ones. crypto_open()
+ * takes the key. */
 struct crypto_piece {
     const void *data;
     size_t len;
 };
-int crypto_seal_pieces(const unsigned char key[CRYPTO_KEY_SIZE], const char *aad,
+int crypto_seal_pieces(const struct crypto_fresh *fresh, const char *aad,
                        const struct crypto_piece *pieces, size_t count, struct buf *out,
                        struct err *err);
 

@@ -77,12 +77,11 @@ void answer_copy_words(char *to, size_t size, const char *words)
     snprintf(to, size, "%s", buf_str(&clean));
 }
 
-/* "Cloud Run: 403 PERMISSION_DENIED (SERVICE_DISABLED): its words" */
-static void compose(enum google_api api, const struct json *error, int http, const char *status,
+/* "Cloud Run: PERMISSION_DENIED (SERVICE_DISABLED): its words" */
+static void compose(enum google_api api, const char *words, int http, const char *status,
                     const char *reason, struct err *err)
 {
     AUTO(buf) struct buf text = BUF_INIT(2048);
-    const char *words = json_text(json_get(error, "message"));
     char head[128], why[64];
     answer_copy_words(head, 64, status);
     answer_copy_words(why, sizeof(why), reason);
@@ -98,14 +97,33 @@ static void compose(enum google_api api, const struct json *error, int http, con
     err_set(err, err->code, "%s", buf_str(&text));
 }
 
+/* Cloud Storage's front says what is wrong in plain words at times; a proxy's page is of no use. */
+static const char *plain_words(const struct wire_answer *answer)
+{
+    char type[64];
+    bool plain = net_header(&answer->head, "Content-Type", type, sizeof(type)) &&
+                 str_starts(type, "text/plain");
+    return plain && !memchr(buf_str(&answer->body), '\0', answer->body.len) ? buf_str(&answer->body)
+                                                                            : NULL;
+}
+
 int answer_fail(enum google_api api, const struct wire_answer *answer,
                 struct google_answer *ret_answer, struct err *err)
 {
     struct err ignored;
     AUTO(json) struct json *body = json_parse(buf_str(&answer->body), answer->body.len, &ignored);
-    const struct json *error = json_get(body, "error");
+    const bool listed = body && json_type(body) == JSON_ARRAY; /* as a stream's answer has it */
+    const struct json *said = listed ? json_first(body) : body;
+    const struct json *error = json_get(said, "error");
     const char *status = json_text(json_get(error, "status"));
     const char *info = error_info(error);
+    const char *words = json_text(json_get(error, "message"));
+    if (json_text(error)) { /* as OAuth has it */
+        status = json_text(error);
+        words = json_text(json_get(said, "error_description"));
+    } else if (!body) {
+        words = plain_words(answer);
+    }
     const char *reason = json_text(json_get(json_first(json_get(error, "errors")), "reason"));
     if (!info)
         info = reason;
@@ -120,7 +138,7 @@ int answer_fail(enum google_api api, const struct wire_answer *answer,
         answer_copy_words(ret_answer->reason, sizeof(ret_answer->reason), status ? status : reason);
         answer_copy_words(ret_answer->detail, sizeof(ret_answer->detail), info);
     }
-    compose(api, error, answer->status, status, info, err);
+    compose(api, words, answer->status, status, info, err);
     return -1;
 }
 
@@ -131,8 +149,15 @@ int answer_fail_status(enum google_api api, const struct json *status, struct er
     if (code < 0 || code >= (int64_t)COUNT_OF(rpc_codes))
         code = 2;
     *err = (struct err){.code = code_of_http(rpc_codes[code].http)};
-    compose(api, status, rpc_codes[code].http, rpc_codes[code].name, error_info(status), err);
+    compose(api, json_text(json_get(status, "message")), rpc_codes[code].http, rpc_codes[code].name,
+            error_info(status), err);
     return -1;
+}
+
+const struct json *answer_error(const struct json *answer)
+{
+    const struct json *error = json_get(answer, "error");
+    return error && json_type(error) == JSON_OBJECT ? error : NULL;
 }
 
 int answer_json(enum google_api api, const struct wire_answer *answer, struct json **ret_json,

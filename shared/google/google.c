@@ -144,10 +144,10 @@ static bool is_done(enum google_api api, const struct json *operation)
 }
 
 /* Takes the operation apart: its error, or its response to *ret_json. */
-static int end_operation(enum google_api api, struct json *operation, struct json **ret_json,
+static int end_operation(enum google_api api, const struct json *operation, struct json **ret_json,
                          struct err *err)
 {
-    const struct json *error = json_get(operation, "error");
+    const struct json *error = answer_error(operation);
     if (error && api == GOOGLE_COMPUTE) {
         const struct json *first = json_first(json_get(error, "errors"));
         AUTO(buf) struct buf words = BUF_INIT(1024);
@@ -170,20 +170,28 @@ static int end_operation(enum google_api api, struct json *operation, struct jso
     return *ret_json ? 0 : -1;
 }
 
-int google_await(struct google *google, enum google_api api, const char *path, int total_ms,
-                 struct json **ret_json, struct err *err)
+static int ask_operation(struct google *google, enum google_api api, const char *path,
+                         const struct retry *retry, struct json **ret_json, struct err *err)
+{
+    struct google_call call = {.api = api, .method = "GET", .path = path};
+    int64_t left = retry_left_ms(retry);
+    call.total_ms = left < CALL_MS ? (int)left + 1 : CALL_MS;
+    return google_call(google, &call, ret_json, NULL, err);
+}
+
+int google_await(struct google *google, enum google_api api, const struct json *first,
+                 const char *path, int total_ms, struct json **ret_json, struct err *err)
 {
     struct retry retry = retry_begin(total_ms, NULL, NULL);
+    if (first && is_done(api, first))
+        return end_operation(api, first, ret_json, err);
     for (int64_t pause_ms = 200;; pause_ms = pause_ms < 2500 ? pause_ms * 2 : 5000) {
         AUTO(json) struct json *operation = NULL;
-        struct google_call call = {.api = api, .method = "GET", .path = path};
-        int64_t left = retry_left_ms(&retry);
-        call.total_ms = left < CALL_MS ? (int)left + 1 : CALL_MS;
-        if (google_call(google, &call, &operation, NULL, err))
+        if (ask_operation(google, api, path, &retry, &operation, err))
             return -1;
         if (is_done(api, operation))
             return end_operation(api, operation, ret_json, err);
-        left = retry_left_ms(&retry) - RETRY_MIN_MS * 2;
+        int64_t left = retry_left_ms(&retry) - RETRY_MIN_MS * 2;
         retry.tries = 0;
         if (!retry_pause(&retry, pause_ms < left ? pause_ms : left))
             return err_set(err, ERR_TIMEOUT, "%s: the operation is not over yet", wire_title(api));

@@ -108,10 +108,11 @@ struct google_answer {
 int google_call(struct google *google, const struct google_call *call, struct json **ret_json,
                 struct google_answer *ret_answer, struct err *err);
 
-/* Waits for a long-running operation: polls `path` ("/v2/projects/…/operations/…") until it is
- * done or total_ms are over. *ret_json is its response. */
-int google_await(struct google *google, enum google_api api, const char *path, int total_ms,
-                 struct json **ret_json, struct err *err);
+/* Waits for a long-running operation, of which `first` (or NULL) is what was answered: polls
+ * `path` ("/v2/projects/…/operations/…") until it is done or total_ms are over. *ret_json is its
+ * response. */
+int google_await(struct google *google, enum google_api api, const struct json *first,
+                 const char *path, int total_ms, struct json **ret_json, struct err *err);
 
 /* Appends text as one segment of a path or a query: all but unreserved characters escaped. */
 void google_add_escaped(struct buf *out, const char *text);

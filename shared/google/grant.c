@@ -15,6 +15,7 @@
 #define JWT_GRANT "urn:ietf:params:oauth:grant-type:jwt-bearer"
 #define JWT_SECONDS 3600
 #define LIFE_MAX_S 86400
+#define LIFE_UNSAID_S 3600 /* Google's own */
 
 /* --- one question to a token endpoint ------------------------------------------------------- */
 
@@ -61,13 +62,18 @@ static int ask(struct net_request *request, int total_ms, struct net_answer *ret
     }
 }
 
-/* Whole seconds from a member that is a number or digits. */
+/* Whole seconds from a member that is a number or digits; RFC 6749 lets it be missing. */
 static int seconds_of(const struct json *node, int64_t *ret_seconds)
 {
-    double number;
-    if (json_number(node, &number) == 0 && number >= 0 && number <= LIFE_MAX_S)
-        return *ret_seconds = (int64_t)number, 0;
-    return json_text(node) ? str_to_int(json_text(node), 0, LIFE_MAX_S, ret_seconds) : -1;
+    double number = LIFE_UNSAID_S;
+    int64_t digits;
+    bool missing = !node || json_type(node) == JSON_NULL;
+    if (json_text(node) && str_to_int(json_text(node), 0, INT64_MAX, &digits) == 0)
+        number = (double)digits;
+    else if (!missing && json_number(node, &number))
+        return -1;
+    *ret_seconds = number < LIFE_MAX_S ? (int64_t)number : LIFE_MAX_S;
+    return number < 0 ? -1 : 0;
 }
 
 static int take_token(const struct json *body, const char *name, struct buf *ret_token,
@@ -90,7 +96,7 @@ static int take_grant(const struct net_answer *answer, struct buf *ret_token, in
         return -1;
     }
     if (seconds_of(json_get(body, "expires_in"), &seconds))
-        return err_set(err, ERR_UPSTREAM, "the answer holds no \"expires_in\"");
+        return err_set(err, ERR_UPSTREAM, "the answer's \"expires_in\" is no number of seconds");
     *ret_life_ms = seconds * 1000;
     return take_token(body, "access_token", ret_token, err);
 }

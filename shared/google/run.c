@@ -63,19 +63,32 @@ static void add_overrides(struct buf *body, const struct run_start *start)
     json_close(&w);
 }
 
+/* An execution's name as it begins with our job's: Google may write the project's number where we
+ * have its id. False when it is another job's. */
+static bool take_as_ours(const char *name, const char *job, char ret_name[RUN_NAME_SIZE])
+{
+    const char *place = strstr(job, "/locations/");
+    const char *theirs = strstr(name, "/locations/");
+    if (!place || !theirs || !str_starts(name, "projects/"))
+        return false;
+    size_t len = strlen(place);
+    if (strncmp(theirs, place, len) != 0 || !str_starts(theirs + len, "/executions/") ||
+        strchr(theirs + len + strlen("/executions/"), '/') ||
+        (size_t)(place - job) + strlen(theirs) >= RUN_NAME_SIZE)
+        return false;
+    snprintf(ret_name, RUN_NAME_SIZE, "%.*s%s", (int)(place - job), job, theirs);
+    return true;
+}
+
 /* The operation's metadata is the execution; a finished one has it as its response, too. */
 static int take_name(const struct json *operation, const char *job, char ret_name[RUN_NAME_SIZE],
                      struct err *err)
 {
     static const char *const places[] = {"metadata", "response"};
-    size_t len = strlen(job);
     for (size_t i = 0; i < COUNT_OF(places); i++) {
         const char *name = json_text(json_get(json_get(operation, places[i]), "name"));
-        if (name && strncmp(name, job, len) == 0 && str_starts(name + len, "/executions/") &&
-            strlen(name) < RUN_NAME_SIZE) {
-            snprintf(ret_name, RUN_NAME_SIZE, "%s", name);
+        if (name && take_as_ours(name, job, ret_name))
             return 0;
-        }
     }
     return err_set(err, ERR_UPSTREAM, "Cloud Run: the answer does not name the execution");
 }
@@ -102,7 +115,7 @@ int run_start(struct google *google, const char *job, const struct run_start *st
         *ret_unsure = answer.unsure;
         return -1;
     }
-    const struct json *error = json_get(operation, "error");
+    const struct json *error = answer_error(operation);
     if (error)
         return answer_fail_status(GOOGLE_RUN, error, err);
     *ret_unsure = true;
@@ -163,7 +176,7 @@ static int newest_first(const void *a, const void *b)
     return x < y ? 1 : x > y ? -1 : 0;
 }
 
-static int match_page(const struct json *page, const char *name, const char *value,
+static int match_page(const struct json *page, const char *job, const char *name, const char *value,
                       int64_t since_ms, struct matches *matches, struct err *err)
 {
     const struct json *all = json_get(page, "executions");
@@ -171,8 +184,11 @@ static int match_page(const struct json *page, const char *name, const char *val
         struct run_execution execution;
         if (!execution_has_env(one, name, value))
             continue;
+        char own[RUN_NAME_SIZE];
         if (execution_read(one, &execution, err))
             return -1;
+        if (take_as_ours(execution.name, job, own))
+            snprintf(execution.name, sizeof(execution.name), "%s", own);
         if (execution.created_ms && execution.created_ms < since_ms)
             continue;
         if (add_match(matches, &execution, err))
@@ -196,7 +212,7 @@ static int collect(struct google *google, const char *job, const char *name, con
         }
         if (buf_check(&after, "a page's token", err) ||
             get(google, "a job", job, buf_str(&after), &page, err) ||
-            match_page(page, name, value, since_ms, matches, err))
+            match_page(page, job, name, value, since_ms, matches, err))
             return -1;
         int rc = answer_next_page(GOOGLE_RUN, page, &token, err);
         if (rc <= 0)
@@ -298,7 +314,8 @@ int run_job_put(struct google *google, const char *job, const char *definition, 
     if (!name)
         return err_set(err, ERR_UPSTREAM, "Cloud Run: the answer names no operation");
     return make_path(&wait, "an operation", name, "", err) ||
-                   google_await(google, GOOGLE_RUN, buf_str(&wait), JOB_WAIT_MS, NULL, err)
+                   google_await(google, GOOGLE_RUN, operation, buf_str(&wait), JOB_WAIT_MS, NULL,
+                                err)
                ? -1
                : 0;
 }

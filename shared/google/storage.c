@@ -9,6 +9,7 @@
 #define NAME_BYTES_MAX 1024
 #define BUCKET_BYTES_MAX 222
 #define COMPOSE_MAX 32
+#define SWEEPS_MAX 16
 #define URL_MAX 16384
 #define BODY_MAX (512u << 10)
 
@@ -102,7 +103,7 @@ int object_read(const struct json *json, struct storage_object *ret_object, stru
     const char *name = json_text(json_get(json, "name"));
     const char *crc = json_text(json_get(json, "crc32c"));
     if (!name || answer_int(json, "generation", &object.generation) ||
-        answer_int(json, "size", &object.size) || object.size < 0)
+        (json_get(json, "size") && answer_int(json, "size", &object.size)) || object.size < 0)
         return err_set(err, ERR_UPSTREAM,
                        "Cloud Storage: an object without a name, generation or size");
     object.has_crc32c = crc && object_parse_crc(crc, strlen(crc), &object.crc32c);
@@ -123,8 +124,14 @@ int object_verify(struct google *google, const char *bucket, const struct storag
                   int64_t size, uint32_t crc, struct err *err)
 {
     struct err ignored = ERR_INIT;
-    if (object->size == size && object->has_crc32c && object->crc32c == crc)
+    AUTO(storage_object) struct storage_object known = {0};
+    bool same = object->size == size && object->has_crc32c && object->crc32c == crc;
+    if (object->size == size && !object->has_crc32c) /* the answer may be short: not the object */
+        same = storage_stat(google, bucket, object->name, &known, &ignored) == 0 &&
+               known.size == size && (!known.has_crc32c || known.crc32c == crc);
+    if (same)
         return 0;
+    ignored = (struct err)ERR_INIT;
     storage_delete(google, bucket, object->name, object->generation, &ignored);
     return err_set(err, ERR_UPSTREAM,
                    "Cloud Storage: '%.80s' arrived changed (its size or CRC32C is another) and was "
@@ -213,13 +220,21 @@ static int put_headers(struct strlist *headers, const char *type, uint32_t crc, 
 int storage_put(struct google *google, const struct storage_at *at, const void *data, size_t len,
                 struct storage_object *ret_object, struct err *err)
 {
+    return storage_put_until(google, at, data, len, NULL, ret_object, err);
+}
+
+int storage_put_until(struct google *google, const struct storage_at *at, const void *data,
+                      size_t len, const struct storage_stop *stop,
+                      struct storage_object *ret_object, struct err *err)
+{
     const char *bucket = at->bucket, *name = at->name;
     AUTO(buf) struct buf path = BUF_INIT(URL_MAX);
     AUTO(strlist) struct strlist headers = STRLIST_INIT;
     AUTO(wire_answer) struct wire_answer answer = {0};
     AUTO(storage_object) struct storage_object object = {0};
     uint32_t crc = google_crc32c(0, data, len);
-    struct tries tries = {.retry = retry_begin(CALL_MS, NULL, NULL)};
+    struct tries tries = {
+        .retry = retry_begin(CALL_MS, stop ? stop->stop : NULL, stop ? stop->arg : NULL)};
     if (object_check(bucket, name, err) || put_headers(&headers, at->type, crc, err))
         return -1;
     object_add_upload_path(&path, bucket, name, "media", at->generation);
@@ -309,6 +324,48 @@ int storage_list(struct google *google, const char *bucket, const struct storage
             return listing.over ? 0 : rc;
     }
     return err_set(err, ERR_UPSTREAM, "Cloud Storage: the list does not end");
+}
+
+struct sweep {
+    struct google *google;
+    const char *bucket;
+    bool (*goes)(const char *name, void *arg);
+    void *arg;
+    int deleted;
+    struct err failure;
+};
+
+static int sweep_one(const struct storage_object *object, void *arg)
+{
+    struct err err = ERR_INIT;
+    struct sweep *sweep = arg;
+    if (sweep->goes && !sweep->goes(object->name, sweep->arg))
+        return 0;
+    if (storage_delete(sweep->google, sweep->bucket, object->name, STORAGE_ANY, &err) == 0)
+        sweep->deleted++;
+    else if (sweep->failure.code == ERR_NONE)
+        sweep->failure = err;
+    return 0;
+}
+
+/* Listed until there is nothing to delete: a list whose pages are counted skips names when others
+ * go meanwhile. */
+int storage_sweep(struct google *google, const char *bucket, const char *prefix,
+                  bool (*goes)(const char *name, void *arg), void *arg, struct err *err)
+{
+    struct sweep sweep = {.google = google, .bucket = bucket, .goes = goes, .arg = arg};
+    const struct storage_list wish = {.prefix = prefix};
+    for (int rounds = 0; rounds < SWEEPS_MAX; rounds++) {
+        sweep.deleted = 0;
+        sweep.failure = (struct err)ERR_INIT;
+        if (storage_list(google, bucket, &wish, sweep_one, &sweep, err))
+            return -1;
+        if (sweep.failure.code != ERR_NONE)
+            return *err = sweep.failure, -1;
+        if (sweep.deleted == 0)
+            return 0;
+    }
+    return err_set(err, ERR_UPSTREAM, "Cloud Storage: what was deleted is still listed");
 }
 
 /* --- compositions --------------------------------------------------------------------------- */

@@ -47,6 +47,11 @@ struct storage_at {
 int storage_put(struct google *google, const struct storage_at *at, const void *data, size_t len,
                 struct storage_object *ret_object, struct err *err);
 
+/* The same, given up when `stop` says so. */
+int storage_put_until(struct google *google, const struct storage_at *at, const void *data,
+                      size_t len, const struct storage_stop *stop,
+                      struct storage_object *ret_object, struct err *err);
+
 /* Writes `size` bytes of an open file from its offset `from`, by a resumable upload: goes on where
  * it was cut off, flat in memory. */
 int storage_put_file(struct google *google, const struct storage_at *at, int fd, int64_t from,
@@ -100,6 +105,11 @@ int storage_list(struct google *google, const char *bucket, const struct storage
 /* Puts up to 32 objects together into one. */
 int storage_compose(struct google *google, const struct storage_at *at, const char *const *names,
                     size_t count, struct storage_object *ret_object, struct err *err);
+
+/* Deletes all objects below a prefix (NULL: all) that goes() (NULL: each) is true for. Goes on when
+ * one cannot be deleted, and says of the first why. */
+int storage_sweep(struct google *google, const char *bucket, const char *prefix,
+                  bool (*goes)(const char *name, void *arg), void *arg, struct err *err);
 
 /* 0 also when there is none. */
 int storage_delete(struct google *google, const char *bucket, const char *name, int64_t generation,

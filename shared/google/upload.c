@@ -1,14 +1,16 @@
 /*
  * Resumable uploads.
  *
- *     begin ──> PUT a piece ──308──> PUT the next … ──200──> the object, compared with what was
- * read ^           │ cut, 5xx               │ │           v                        v 412 after a
- * lost answer: is the object ours? └─404/410── ask where it stands ─────┘
+ *     begin ──> PUT a piece ──308──> PUT the next … ──200──> the object, compared
+ *       ^           │ cut, 5xx            │                    with what was read
+ *       │           v                     v
+ *       └─404,410── ask where it stands ──┘      412 after a lost answer: is it ours?
  *
  * A piece is sent again from where the server says that it stands. What has been read once is in
  * the checksum once, however often it is sent.
  */
 #include "base/fd.h"
+#include "base/form.h"
 #include "base/str.h"
 #include "google/limits.h"
 #include "google/object.h"
@@ -26,6 +28,8 @@ struct session {
     const char *bucket, *name, *type; /* borrowed */
     int64_t generation;
     char *path;     /* where pieces go; NULL: not begun */
+    char *base;     /* the same's scheme and host, when it is not our endpoint; or NULL */
+    bool bare;      /* there our token has no business */
     int64_t stored; /* bytes that the server has */
     int64_t total;  /* -1: not known yet */
     bool lost;      /* where it stands has to be asked first */
@@ -61,28 +65,68 @@ static struct session session_make(struct google *google, const char *bucket, co
 static void session_done(struct session *session)
 {
     free(session->path);
+    free(session->base);
     storage_object_done(&session->object);
 }
 
 /* --- begin ---------------------------------------------------------------------------------- */
 
-/* The session is at our endpoint, whatever host its URL names: our token goes nowhere else. */
+static bool is_googles(const char *host)
+{
+    static const char domain[] = ".googleapis.com";
+    size_t len = strlen(host);
+    return len > strlen(domain) && strcmp(host + len - strlen(domain), domain) == 0;
+}
+
+/* Whether pieces go to the host of a session's URL, and with our token or by the session's name
+ * alone, which is all that Google asks for. Google's own hosts are those behind our endpoint; to
+ * others our token goes only when they are our endpoint's, whatever the port. */
+static bool is_followed(const struct session *s, const char *url, bool *ret_bare)
+{
+    struct form_url to, endpoint;
+    if (form_url(url, &to) || to.has_user || (!to.tls && !to.loopback) || is_googles(to.host) ||
+        form_url(s->google->endpoints[GOOGLE_STORAGE], &endpoint))
+        return false;
+    bool same = strcmp(to.host, endpoint.host) == 0 || (to.loopback && endpoint.loopback);
+    *ret_bare = !same || (endpoint.tls && !to.tls);
+    return true;
+}
+
+/* Scheme and host of a URL with a path, in fresh memory. */
+static char *host_part(const char *url)
+{
+    const char *host = strstr(url, "://") + 3;
+    return str_copy(url, (size_t)(host - url) + strcspn(host, "/"));
+}
+
 static int take_location(struct session *s, const struct buf *head, struct err *err)
 {
     char url[8192];
-    const char *path = net_header(head, "Location", url, sizeof(url));
+    const char *whole = net_header(head, "Location", url, sizeof(url)), *path = whole;
     const char *host = path ? strstr(path, "://") : NULL;
     if (host)
         path = strchr(host + 3, '/');
     if (!path || path[0] != '/' || path[1] == '/')
         return err_set(err, ERR_UPSTREAM, "Cloud Storage: an upload began without a location");
-    const char *base = strstr(s->google->endpoints[GOOGLE_STORAGE], "://") + 3;
-    const char *prefix = strchr(base, '/'); /* of an endpoint below a path of its host */
-    if (prefix && str_starts(path, prefix))
-        path += strlen(prefix);
+    bool followed = host && is_followed(s, whole, &s->bare);
+    if (!followed)
+        s->bare = false;
+    free(STEAL_PTR(s->base));
+    if ((followed || !host) &&
+        !(s->base = host_part(host ? whole : s->google->endpoints[GOOGLE_STORAGE])))
+        return err_sys(err, "an upload");
     free(s->path);
     s->path = strdup(path);
     return s->path ? 0 : err_sys(err, "an upload");
+}
+
+/* Nobody is where the session's URL leads: its host may be a name that only the server knows. */
+static void stay_at_endpoint(struct session *s, int rc, const struct wire_answer *answer)
+{
+    if (!s->base || rc == 0 || answer->sent)
+        return;
+    free(STEAL_PTR(s->base));
+    s->bare = false;
 }
 
 static int begin(struct session *s, struct err *err)
@@ -168,7 +212,9 @@ static int send_piece(struct session *s, struct wire_answer *answer, struct err 
     AUTO(strlist) struct strlist headers = STRLIST_INIT;
     const struct wire wire = {.api = GOOGLE_STORAGE,
                               .method = "PUT",
+                              .base = s->base,
                               .path = s->path,
+                              .bare = s->bare,
                               .headers = &headers,
                               .body_len = s->end - s->at,
                               .media = true,
@@ -184,14 +230,16 @@ static int send_piece(struct session *s, struct wire_answer *answer, struct err 
 
 /* --- what came of it ------------------------------------------------------------------------ */
 
-/* "Range: bytes=0-99" says that 100 bytes are stored; without it none are. */
+/* "Range: bytes=0-99" (or "0-99") says that 100 bytes are stored; without it none are. */
 static int take_stored(struct session *s, const struct wire_answer *answer, struct err *err)
 {
     char text[64];
     int64_t last = -1;
     const char *range = net_header(&answer->head, "Range", text, sizeof(text));
-    if (range && (!str_starts(range, "bytes=0-") ||
-                  str_to_int(range + strlen("bytes=0-"), 0, INT64_MAX - 1, &last)))
+    if (range && str_starts(range, "bytes="))
+        range += strlen("bytes=");
+    if (range &&
+        (!str_starts(range, "0-") || str_to_int(range + strlen("0-"), 0, INT64_MAX - 1, &last)))
         return err_set(err, ERR_UPSTREAM, "Cloud Storage: an upload stands nowhere");
     int64_t stored = last + 1;
     if (stored > s->crc_to || stored < s->held_at)
@@ -262,6 +310,7 @@ static int take_answer(struct session *s, int rc, const struct wire_answer *answ
     if (s->file_short || s->file_errno)
         return explain_source(s, err);
     s->lost = true;
+    stay_at_endpoint(s, rc, answer);
     if (tries_again(&s->tries, rc, answer, err))
         return 0;
     return rc ? -1 : answer_fail(GOOGLE_STORAGE, answer, NULL, err);
@@ -305,7 +354,8 @@ static int finish(struct session *s, int64_t most, struct storage_object *ret_ob
 /* --- files ---------------------------------------------------------------------------------- */
 
 static int put_small(struct google *google, const struct storage_at *at, int fd, int64_t from,
-                     int64_t size, struct storage_object *ret_object, struct err *err)
+                     int64_t size, const struct storage_stop *stop,
+                     struct storage_object *ret_object, struct err *err)
 {
     AUTO(buf) struct buf data = BUF_INIT(PUT_AT_ONCE_MAX);
     char *to = buf_room(&data, (size_t)size);
@@ -316,7 +366,7 @@ static int put_small(struct google *google, const struct storage_at *at, int fd,
         return err_set(err, ERR_INVALID, "the file that is to be '%.80s' is shorter than it was",
                        at->name);
     buf_grew(&data, (size_t)size);
-    return storage_put(google, at, buf_str(&data), (size_t)size, ret_object, err);
+    return storage_put_until(google, at, buf_str(&data), (size_t)size, stop, ret_object, err);
 }
 
 int storage_put_file(struct google *google, const struct storage_at *at, int fd, int64_t from,
@@ -326,7 +376,7 @@ int storage_put_file(struct google *google, const struct storage_at *at, int fd,
     if (object_check(at->bucket, at->name, err))
         return -1;
     if (size <= PUT_AT_ONCE_MAX)
-        return put_small(google, at, fd, from, size, ret_object, err);
+        return put_small(google, at, fd, from, size, stop, ret_object, err);
     struct session s = session_make(google, at->bucket, at->name, at->type, at->generation);
     s.fd = fd;
     s.file_from = from;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #define CALL_BUFFER 16384
+#define DOWNLOAD_BUFFER 65536 /* what has come is still in the nearest cache for its checksum */
 
 /* What the callbacks of one try share. */
 struct passing {
@@ -69,7 +70,8 @@ static bool on_stop(void *arg)
 static int make_headers(const struct google *google, const struct wire *wire, const char *token,
                         struct strlist *headers, struct err *err)
 {
-    strlist_addf(headers, "Authorization: Bearer %s", token);
+    if (!wire->bare)
+        strlist_addf(headers, "Authorization: Bearer %s", token);
     if (google->identity->quota_project)
         strlist_addf(headers, "X-Goog-User-Project: %s", google->identity->quota_project);
     if (!wire->write)
@@ -86,7 +88,7 @@ static int relay(struct google *google, const struct wire *wire, const char *tok
     struct strlist headers = STRLIST_INIT;
     int to = (int)wire->api * 2 + wire->media;
     struct net_link *link = links_take(&google->links, to);
-    buf_addf(&url, "%s%s", google->endpoints[wire->api], wire->path);
+    buf_addf(&url, "%s%s", wire->base ? wire->base : google->endpoints[wire->api], wire->path);
     int rc = link ? buf_check(&url, "the URL", err) : err_set(err, ERR_INTERNAL, "no libcurl");
     if (rc == 0)
         rc = make_headers(google, wire, token, &headers, err);
@@ -97,7 +99,9 @@ static int relay(struct google *google, const struct wire *wire, const char *tok
                                     .connect_ms = CONNECT_MS,
                                     .silence_ms = wire->silence_ms,
                                     .total_ms = wire->total_ms,
-                                    .buffer = wire->media ? 0 : CALL_BUFFER,
+                                    .buffer = !wire->media  ? CALL_BUFFER
+                                              : wire->write ? DOWNLOAD_BUFFER
+                                                            : 0,
                                     .http2 = !wire->media,
                                     .fresh = wire->once,
                                     .ret_sent = &passing->answer->sent,

@@ -22,7 +22,9 @@ struct google {
 struct wire {
     enum google_api api;
     const char *method;
+    const char *base; /* "https://host" to be asked instead of the API's endpoint; or NULL */
     const char *path;
+    bool bare;                     /* without our token */
     const struct strlist *headers; /* more of them, or NULL */
     const void *body;              /* or NULL: read() gives body_len bytes */
     int64_t body_len;
@@ -84,6 +86,9 @@ int answer_fail_status(enum google_api api, const struct json *status, struct er
 
 /* Foreign words (NULL: none) as one line of UTF-8 that fits. */
 void answer_copy_words(char *to, size_t size, const char *words);
+
+/* The error of an operation or an answer: NULL when there is none, or a null. */
+const struct json *answer_error(const struct json *answer);
 
 /* Parses a 2xx answer's body; *ret_json is NULL for an empty one. */
 int answer_json(enum google_api api, const struct wire_answer *answer, struct json **ret_json,

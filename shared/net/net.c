@@ -287,7 +287,8 @@ static void set_common(struct exchange *x, const char *method, const char *url)
     set(curl, h, CURLOPT_WRITEDATA, x);
     set(curl, h, CURLOPT_READFUNCTION, on_read);
     set(curl, h, CURLOPT_READDATA, x);
-    set_authorities(curl, h);
+    if (!x->plain)
+        set_authorities(curl, h);
     if (strcmp(method, "HEAD") == 0)
         set(curl, h, CURLOPT_NOBODY, 1L);
 }

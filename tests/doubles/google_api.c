@@ -25,7 +25,7 @@
  *     NAME:NUMBER                      a setting (google_world.c)
  *     "faults":[{"method":GLOB?,"pathContains"?,"skip":0,"times":1,"delayMs"?,"status"?,
  *                "retryAfter"?,"cut":"before"|"after"?,"twice":true?,"wrongCrc":true?,
- *                "truncateAt":BYTES?,"cutUploadAt":BYTES?}]
+ *                "truncateAt":BYTES?,"cutUploadAt":BYTES?,"hold":true?}]
  *                                      in the place of the plan before; methods are Google's ids,
  *                                      and "token", "metadata", "upload" (pieces of an upload)
  *     "expireTokens":true, "expirePages":true
@@ -33,6 +33,7 @@
  *     "lose":{"execution":NAME,"how":"fail"|"forget"|"hang"}
  *     "vanish":{"bucket","name"}       an object is gone
  *     "killExecutions":true
+ *     "release":true                   those that are held ("held" in the state) go on
  */
 #include "google_auth.h"
 #include "google_faults.h"

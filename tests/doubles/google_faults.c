@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <fnmatch.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,13 +15,27 @@
 
 static cJSON *plan; /* a list, in order; under the lock */
 static pthread_mutex_t plan_lock = PTHREAD_MUTEX_INITIALIZER;
+static _Atomic int held; /* requests */
+static _Atomic unsigned releases;
 
 /* ---- faults ---- */
 
 static bool matches(const cJSON *fault, const char *id, const struct server_request *req)
 {
     const char *method = json_string(fault, "method"), *path = json_string(fault, "pathContains");
-    return (!*method || fnmatch(method, id, 0) == 0) && (!*path || strstr(req->path, path));
+    return (!*method || fnmatch(method, id, 0) == 0) &&
+           (!*path || strstr(req->path, path) || strstr(req->query, path));
+}
+
+/* Until all are released; also when its peer has gone: a request that has arrived is carried out.
+ */
+static void hold(void)
+{
+    unsigned round = releases;
+    held++;
+    while (round == releases)
+        poll(NULL, 0, 20);
+    held--;
 }
 
 /* The first that fits, counted down; a copy. */
@@ -84,6 +99,8 @@ bool faults_apply(struct call *call, const char *id, bool *ret_twice)
     *ret_twice = false;
     if (fault)
         note(call, fault, ret_twice);
+    if (cJSON_IsTrue(cJSON_GetObjectItem(fault, "hold")))
+        hold();
     if (delay && !server_wait(call->conn, delay)) {
         over = true;
     } else if (strcmp(json_string(fault, "cut"), "before") == 0) {
@@ -295,6 +312,8 @@ static bool control_one(const cJSON *item)
         return control_vanish(item);
     if (strcmp(name, "killExecutions") == 0)
         return control_kill_all();
+    if (strcmp(name, "release") == 0)
+        return ++releases > 0;
     return cJSON_IsNumber(item) && world_set(name, (int64_t)item->valuedouble);
 }
 
@@ -315,6 +334,7 @@ static char *state_text(void)
     cJSON_AddNumberToObject(json, "executions", count_documents("run:", "/executions/"));
     cJSON_AddNumberToObject(json, "running", (double)execution_count_running());
     cJSON_AddNumberToObject(json, "objects", count_documents("gcs:o/", ""));
+    cJSON_AddNumberToObject(json, "held", held);
     cJSON_AddNumberToObject(json, "uploads", count_documents("gcs:u/", ""));
     pthread_mutex_lock(&plan_lock);
     cJSON_AddItemToObject(json, "faults", plan ? cJSON_Duplicate(plan, 1) : cJSON_CreateArray());

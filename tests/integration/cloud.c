@@ -777,6 +777,37 @@ static void down_asks_and_removes_what_is_its_own(void **state)
     assert_said("restore or enable its primary version");
 }
 
+/* At a terminal, where somebody types this: the exit status. */
+static int run_at_terminal(const char *options, const char *typed)
+{
+    char *out = output_file();
+    char *command = textf("cd '%s' && echo %s | script -qec '%s cloud %s' "
+                          "/dev/null >'%s' 2>&1",
+                          dir, typed, binary(), options, out);
+    char *argv[] = {(char[]){"/bin/sh"}, (char[]){"-c"}, command, NULL};
+    pid_t pid = proc_start(argv, admin->env, NULL, NULL);
+    free(command);
+    free(out);
+    return end(pid);
+}
+
+static void down_takes_nothing_but_yes_for_a_yes(void **state)
+{
+    (void)state;
+    static const char *const typed[] = {"", "y", "no", "YES"};
+    assert_run("setup", KEY, 0);
+    forget_log();
+    for (size_t i = 0; i < COUNT(typed); i++) {
+        assert_int_equal(run_at_terminal("down", typed[i]), 1);
+        assert_said("Remove that from project " CLOUD_PROJECT "?");
+        assert_said("nothing has been removed");
+    }
+    assert_int_equal(writes(), 0);
+    assert_int_equal(run_at_terminal("down", "yes"), 0);
+    assert_false(exists("/v2/" JOB));
+    assert_false(exists("/storage/v1/b/" BUCKET));
+}
+
 static void down_leaves_what_was_there_before(void **state)
 {
     (void)state;
@@ -866,6 +897,7 @@ int main(void)
         TEST(says_which_end_is_broken_and_how),
         TEST(the_runner_works_with_what_was_set_up),
         TEST(down_asks_and_removes_what_is_its_own),
+        TEST(down_takes_nothing_but_yes_for_a_yes),
         TEST(down_leaves_what_was_there_before),
         TEST(lets_out_what_is_named_and_nothing_else),
         TEST(whoever_may_act_as_home_needs_no_key),

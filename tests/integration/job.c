@@ -842,6 +842,50 @@ static void sigterm_ends_the_task_and_hands_everything_in(void **state)
     stop_a_task("talking", "standin: tick 100000 5");
 }
 
+static int held(void)
+{
+    cJSON *state = cloud_state(cloud);
+    int count = (int)json_number(state, "held");
+    cJSON_Delete(state);
+    return count;
+}
+
+/* What is being stored when SIGTERM comes, and hangs, does not keep the result. */
+static void sigterm_while_outputs_are_stored_ends_in_time(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *id;
+        const char *prompt;
+        const char *fault;
+    } cases[] = {
+        {"small", "standin: touch made.txt",
+         "\"method\":\"storage.objects.insert\",\"pathContains\":\"small%2Foutputs\""},
+        {"large", "standin: touch made.txt", "\"method\":\"upload\""},
+        {"piece", "standin: tick 100000 20",
+         "\"method\":\"storage.objects.insert\",\"pathContains\":\"piece%2Fevents\",\"skip\":1"},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        char *fault = textf("{\"faults\":[{%s,\"hold\":true,\"times\":9}]}", cases[i].fault);
+        cloud_control(cloud, fault);
+        send_task(cases[i].id, cases[i].prompt,
+                  i == 1 ? "\"preExecutionCommands\":[\"head -c 9000000 /dev/zero >big\"],"
+                           "\"postExecutionActions\":{\"uploadFiles\":{\"globPatterns\":[\"*\"]}}"
+                         : "\"postExecutionActions\":{\"uploadFiles\":{\"globPatterns\":[\"*\"]}}");
+        start("1");
+        EVENTUALLY(20000, held() == 1);
+        int64_t from = now_ms();
+        cancel_execution();
+        assert_exit(0);
+        int64_t took = now_ms() - from;
+        print_message("  %s: %lld ms from SIGTERM to the end\n", cases[i].id, (long long)took);
+        assert_true(took < 9000 * slowness());
+        assert_result("failed", "interrupted");
+        cloud_control(cloud, "{\"faults\":[],\"release\":true}");
+        free(fault);
+    }
+}
+
 static void a_job_that_is_killed_leaves_no_process_and_no_result(void **state)
 {
     (void)state;
@@ -1056,6 +1100,7 @@ int main(int argc, char **argv)
         TEST(a_payload_that_is_not_there_is_said_so),
         TEST(without_any_credential_a_task_is_not_run),
         TEST(sigterm_ends_the_task_and_hands_everything_in),
+        TEST(sigterm_while_outputs_are_stored_ends_in_time),
         TEST(a_job_that_is_killed_leaves_no_process_and_no_result),
         TEST(events_get_through_whatever_happens_to_requests),
         TEST(a_bucket_that_is_away_for_a_while_loses_nothing),

@@ -563,7 +563,21 @@ static void the_system_prompt_follows_its_secret(void **state)
     text = NULL;
     EVENTUALLY(20000, (free(text), text = file_read(path, NULL)) && strcmp(text, "New words") == 0);
     free(text);
-    cloud_kill(cloud); /* the last good one stays, over a restart too */
+    /* a version that is no text, then Google being away: the last good one stays, over a restart
+     * too
+     */
+    reply = cloud_call(cloud, "POST",
+                       "/v1/projects/" CLOUD_PROJECT "/secrets/" CLOUD_SECRET ":addVersion",
+                       "{\"payload\":{\"data\":\"IAo=\"}}");
+    assert_status(reply, 200);
+    reply_free(reply);
+    size_t asked = cloud_count(cloud, "secretmanager.projects.secrets.versions.access", NULL);
+    EVENTUALLY(20000, cloud_count(cloud, "secretmanager.projects.secrets.versions.access", NULL) >
+                          asked + 2);
+    text = file_read(path, NULL);
+    assert_string_equal(text, "New words");
+    free(text);
+    cloud_kill(cloud);
     assert_int_equal(runner_stop(runner, 60000), 0);
     runner_start(runner);
     text = file_read(path, NULL);

@@ -359,6 +359,30 @@ static void tells_of_whole_events_once_they_are_in_the_file(void **state)
     events_tell(events, NULL, NULL);
 }
 
+static void events_in_memory_are_read_as_those_of_a_file(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    struct event event;
+    char two[] = "id: 40\nevent: task\ndata: {}\n\nid: 69\ndata: [1]\n\nid: 87\nda";
+    size_t len = strlen(two);
+    assert_int_equal(events_parse(two, len, 40, &event, &err), 1);
+    assert_string_equal(event.name, "task");
+    assert_string_equal(event.data, "{}");
+    assert_int_equal(event.next, 69);
+    assert_int_equal(events_parse(two + 29, len - 29, 69, &event, &err), 1);
+    assert_string_equal(event.name, "");
+    assert_string_equal(event.data, "[1]");
+    assert_int_equal(event.next, 87);
+    assert_int_equal(events_parse(two + 47, len - 47, 87, &event, &err), 0);
+    static const char *const damaged[] = {"id: 7\ndata: {}\n\n", "data: {}\n\n", "\n\n",
+                                          "id: 0\nevent: x\n\n", "id: 0x\ndata: {}\n\n"};
+    for (size_t i = 0; i < COUNT_OF(damaged); i++) {
+        AUTO(str) char *text = strdup(damaged[i]);
+        assert_int_equal(events_parse(text, strlen(text), 0, &event, &err), -1);
+    }
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -375,6 +399,7 @@ int main(void)
         TEST(a_link_in_place_of_the_file_is_refused),
         TEST(a_full_disk_is_told_and_leaves_whole_events),
         TEST(tells_of_whole_events_once_they_are_in_the_file),
+        TEST(events_in_memory_are_read_as_those_of_a_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

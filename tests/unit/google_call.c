@@ -333,7 +333,11 @@ static void errors_keep_googles_words(void **state)
         {403, "", ERR_FORBIDDEN, "Cloud Run: HTTP 403", "", ""},
         {403, "null", ERR_FORBIDDEN, "Cloud Run: HTTP 403", "", ""},
         {403, "[{\"error\":{}}]", ERR_FORBIDDEN, "Cloud Run: HTTP 403", "", ""},
-        {403, "{\"error\":\"words\"}", ERR_FORBIDDEN, "Cloud Run: HTTP 403", "", ""},
+        {403, "{\"error\":\"words\"}", ERR_FORBIDDEN, "Cloud Run: words", "words", ""},
+        {403, "{\"error\":\"invalid_token\",\"error_description\":\"it is over\"}", ERR_FORBIDDEN,
+         "Cloud Run: invalid_token: it is over", "invalid_token", ""},
+        {400, "[{\"error\":{\"status\":\"RESOURCE_EXHAUSTED\",\"message\":\"quota\"}},{}]",
+         ERR_RATE, "Cloud Run: RESOURCE_EXHAUSTED: quota", "RESOURCE_EXHAUSTED", ""},
         {403, "{\"error\":{\"status\":5,\"message\":[],\"details\":{},\"errors\":7}}",
          ERR_FORBIDDEN, "Cloud Run: HTTP 403", "", ""},
         {403, "{\"error\":{\"details\":[1,null,{\"@type\":2}],\"errors\":[[]]}}", ERR_FORBIDDEN,
@@ -452,7 +456,8 @@ static void an_operation_is_waited_for(void **state)
         faulty(w, PEER_ANSWER, 2, 200, NULL, "{\"name\":\"o\",\"done\":false}");
         faulty(w, PEER_ANSWER, 1, 503, NULL, NULL);
         faulty(w, PEER_ANSWER, 1, 200, NULL, cases[i].body);
-        int rc = google_await(w->google, cases[i].api, "/v2/operations/o", 30000, &json, &err);
+        int rc =
+            google_await(w->google, cases[i].api, NULL, "/v2/operations/o", 30000, &json, &err);
         if ((rc == 0) != (cases[i].code == ERR_NONE) || (rc && err.code != cases[i].code) ||
             (rc && !strstr(err.msg, cases[i].words)))
             fail_msg("%s: %s", cases[i].body, err.msg);
@@ -460,8 +465,16 @@ static void an_operation_is_waited_for(void **state)
             assert_string_equal(json_text(json_get(json, "name")), "n");
     }
     struct err err = ERR_INIT;
+    static const char over[] = "{\"done\":true,\"error\":null,\"response\":{\"name\":\"n\"}}";
+    AUTO(json) struct json *first = json_parse(over, strlen(over), &err);
+    struct json *json = NULL;
+    int asked = google_peer_count(w->peer, "");
+    assert_int_equal(google_await(w->google, GOOGLE_RUN, first, "/v2/x", 1500, &json, &err), 0);
+    assert_string_equal(json_text(json_get(json, "name")), "n");
+    assert_int_equal(google_peer_count(w->peer, ""), asked);
+    json_free(json);
     int64_t began = clock_mono_ms();
-    assert_int_equal(google_await(w->google, GOOGLE_RUN, "/v2/never", 1500, NULL, &err), -1);
+    assert_int_equal(google_await(w->google, GOOGLE_RUN, NULL, "/v2/never", 1500, NULL, &err), -1);
     assert_int_equal(err.code, ERR_TIMEOUT);
     assert_true(clock_mono_ms() - began < 6000);
 }

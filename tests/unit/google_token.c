@@ -325,15 +325,14 @@ static void a_token_that_is_refused_or_makes_no_sense_is_an_error(void **state)
         {302, "moved", ERR_FORBIDDEN, "HTTP 302"},
         {200, "", ERR_UPSTREAM, "JSON"},
         {200, "<html>", ERR_UPSTREAM, "JSON"},
-        {200, "[]", ERR_UPSTREAM, "expires_in"},
+        {200, "[]", ERR_UPSTREAM, "access_token"},
         {200, "{\"expires_in\":3600}", ERR_UPSTREAM, "access_token"},
         {200, "{\"access_token\":\"\",\"expires_in\":3600}", ERR_UPSTREAM, "access_token"},
         {200, "{\"access_token\":\"a b\",\"expires_in\":3600}", ERR_UPSTREAM, "access_token"},
         {200, "{\"access_token\":\"a\\r\\nX: y\",\"expires_in\":9}", ERR_UPSTREAM, "access_token"},
         {200, "{\"access_token\":{},\"expires_in\":3600}", ERR_UPSTREAM, "access_token"},
-        {200, "{\"access_token\":\"a\"}", ERR_UPSTREAM, "expires_in"},
         {200, "{\"access_token\":\"a\",\"expires_in\":-1}", ERR_UPSTREAM, "expires_in"},
-        {200, "{\"access_token\":\"a\",\"expires_in\":1e300}", ERR_UPSTREAM, "expires_in"},
+        {200, "{\"access_token\":\"a\",\"expires_in\":{}}", ERR_UPSTREAM, "expires_in"},
         {200, "{\"access_token\":\"a\",\"expires_in\":\"soon\"}", ERR_UPSTREAM, "expires_in"},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
@@ -349,6 +348,35 @@ static void a_token_that_is_refused_or_makes_no_sense_is_an_error(void **state)
 }
 
 /* --- other kinds ---------------------------------------------------------------------------- */
+
+/* RFC 6749 lets the life be left out; who says too much is believed for a day. */
+static void a_token_of_unsaid_or_endless_life_is_renewed_in_time(void **state)
+{
+    struct world *w = *state;
+    struct err err = ERR_INIT;
+    static const struct {
+        const char *answer;
+        int64_t life_s;
+    } cases[] = {
+        {"{\"access_token\":\"ya29.a\"}", 3600},
+        {"{\"access_token\":\"ya29.a\",\"expires_in\":null}", 3600},
+        {"{\"access_token\":\"ya29.a\",\"expires_in\":\"1800\"}", 1800},
+        {"{\"access_token\":\"ya29.a\",\"expires_in\":99999999999}", 86400},
+        {"{\"access_token\":\"ya29.a\",\"expires_in\":1e300}", 86400},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        ahead_ms += (int64_t)2 * 86400 * 1000;
+        int asked = google_peer_count(w->peer, "TOKEN");
+        google_peer_set_token_answer(w->peer, 200, cases[i].answer);
+        assert_int_equal(google_login(w->google, &err), 0);
+        ahead_ms += (cases[i].life_s - 240) * 1000;
+        assert_int_equal(google_login(w->google, &err), 0);
+        assert_int_equal(google_peer_count(w->peer, "TOKEN"), asked + 1);
+        ahead_ms += 30 * 1000;
+        assert_int_equal(google_login(w->google, &err), 0);
+        assert_int_equal(google_peer_count(w->peer, "TOKEN"), asked + 2);
+    }
+}
 
 static void a_persons_login_is_refreshed_and_pays_with_its_project(void **state)
 {
@@ -603,6 +631,7 @@ int main(void)
         TEST(a_refused_token_is_replaced_once),
         TEST(sixteen_callers_with_a_revoked_token_fetch_one),
         TEST(a_token_that_is_refused_or_makes_no_sense_is_an_error),
+        TEST(a_token_of_unsaid_or_endless_life_is_renewed_in_time),
         TEST(a_persons_login_is_refreshed_and_pays_with_its_project),
         TEST(a_service_account_is_impersonated_by_file_and_by_configuration),
         TEST(the_metadata_server_gives_a_token_when_there_is_no_file),

@@ -77,7 +77,15 @@ static int put_locked(const char *name, const void *data, size_t len, int64_t ge
 int storage_put(struct google *google, const struct storage_at *at, const void *data, size_t len,
                 struct storage_object *ret_object, struct err *err)
 {
+    return storage_put_until(google, at, data, len, NULL, ret_object, err);
+}
+
+int storage_put_until(struct google *google, const struct storage_at *at, const void *data,
+                      size_t len, const struct storage_stop *stop,
+                      struct storage_object *ret_object, struct err *err)
+{
     (void)google;
+    (void)stop;
     (void)ret_object;
     pthread_mutex_lock(&bucket.lock);
     int rc = put_locked(at->name, data, len, at->generation, err);
