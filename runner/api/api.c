@@ -64,8 +64,8 @@ void send_json(struct http_request *req, int status, const struct buf *json)
     http_send(req, status, "application/json", buf_str(json), json->len);
 }
 
-/* application/json, text/json and what ends in +json, without or with a charset that JSON may have.
- */
+/* What JSON is called, what `curl -d` and fetch() call it when nobody tells them better, with a
+ * charset that JSON may have. */
 static bool says_json(const char *type)
 {
     size_t n = strcspn(type, "; \t");
@@ -74,7 +74,7 @@ static bool says_json(const char *type)
         strncasecmp(charset + 8, "\"utf-8\"", 7) != 0)
         return false;
     static const char *const types[] = {"application/json", "text/json",
-                                        "application/x-www-form-urlencoded"};
+                                        "application/x-www-form-urlencoded", "text/plain"};
     for (size_t i = 0; i < COUNT_OF(types); i++)
         if (strlen(types[i]) == n && strncasecmp(type, types[i], n) == 0)
             return true;

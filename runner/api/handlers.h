@@ -30,8 +30,7 @@ http_handler login_state, login_css, login_js;
 void send_json(struct http_request *req, int status, const struct buf *json);
 void send_err(struct http_request *req, const struct err *err);
 
-/* http_body() of a request whose Content-Type, if any, says JSON; also the one that a form has,
- * which is what `curl -d` says when nobody tells it better. */
+/* http_body() of a request whose Content-Type, if any, says JSON or nothing against it. */
 int json_body(struct http_request *req, size_t max, struct buf *out, struct err *err);
 
 /* "Expired" means that no working credential can be had: not so while an API key works. */

@@ -516,7 +516,7 @@ static const struct raw_request {
     {BYTES("GET /health HTTP/1.1\r\nHost: a b\r\n\r\n"), 400},
     {BYTES("GET /health HTTP/1.1\r\nHost: a@b\r\n\r\n"), 400},
     /* bodies that say they are something else */
-    {BYTES(TYPED("text/plain") GOOD), 415},
+    {BYTES(TYPED("text/html") GOOD), 415},
     {BYTES(TYPED("application/xml") GOOD), 415},
     {BYTES(TYPED("multipart/form-data; boundary=x") GOOD), 415},
     {BYTES(TYPED("application/jsonp") GOOD), 415},
@@ -622,6 +622,7 @@ static void json_may_be_called_by_its_names(void **state)
         "application/json;charset=\"utf-8\"",
         "application/ld+json",
         "application/x-www-form-urlencoded",
+        "text/plain;charset=UTF-8",
         "",
     };
     for (size_t i = 0; i < COUNT(types); i++) {
