@@ -645,7 +645,7 @@ static void the_launcher_holds_no_secret_and_no_descriptor_of_ours(void **state)
     (void)state;
     AUTO(str) char *env = unit_textf("/proc/%d/environ", (int)launcher_pid());
     AUTO(fd) int readable = open(env, O_RDONLY | O_CLOEXEC);
-    if (launcher_walls(launcher) == PROC_SWEEP && readable < 0)
+    if (launcher_walls(launcher) == PROC_SWEEP && (geteuid() != 0 || readable < 0))
         SKIP_BECAUSE("the launcher hides itself");
     AUTO(str) char *fds = unit_textf("/proc/%d/fd", (int)launcher_pid());
     size_t size = 0;
