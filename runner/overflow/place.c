@@ -225,27 +225,32 @@ static void revoke(struct trip *trip)
 
 enum resolution { RES_FOUND, RES_NONE, RES_LATER };
 
+/* The claim decides: an execution that shows up when we have written it runs nothing. One that is
+ * seen before will run the attempt. */
 static enum resolution resolve(struct trip *trip)
 {
     const int64_t asked = trip->placement.asked_ms;
     const int64_t look_ms =
         INT64_C(1000) * atomic_load(trip->overflow->config.config)->cloud_resolve_seconds;
-    trip->placement.execution[0] = '\0';
+    bool revoking = false;
     for (bool first = true;; first = false) {
         if (!first)
             trip_wait(trip, LOOK_EVERY_MS);
         if (task_run_stop(trip->run) == STOP_INTERRUPT)
             return RES_LATER;
+        trip->placement.execution[0] = '\0';
         bool listed = is_listed(trip);
         enum claim claim = read_claim(trip);
-        if (listed || claim == CLAIM_JOBS)
-            return RES_FOUND;
         if (claim == CLAIM_OURS)
             return RES_NONE;
+        if (claim == CLAIM_JOBS || (listed && claim == CLAIM_NONE && !revoking))
+            return RES_FOUND;
         int64_t now = clock_real_ms();
         bool waits = now < asked + look_ms && now > asked - look_ms; /* a clock may have stepped */
-        if (claim == CLAIM_NONE && (!waits || task_run_stop(trip->run) == STOP_CANCEL))
+        if (claim == CLAIM_NONE && (!waits || task_run_stop(trip->run) == STOP_CANCEL)) {
+            revoking = true;
             revoke(trip);
+        }
     }
 }
 
