@@ -100,23 +100,6 @@ static struct task_spec *decode(struct http_request *req, struct api *api,
     return STEAL_PTR(spec);
 }
 
-/* Whether this runner sends a webhook there. False: it has answered. */
-static bool check_callback(struct http_request *req, struct api *api, const struct task_spec *spec)
-{
-    struct err err, whole;
-    char field[] = "callbackUrl";
-    AUTO(buf) struct buf members = BUF_INIT(4096);
-    if (!spec->callback_url ||
-        !webhook_check_url(spec->callback_url, atomic_load(api->config), &err))
-        return true;
-    struct spec_error wrong = {.field = field, .message = err.msg, .code = err.code};
-    const struct spec_errors errors = {.items = &wrong, .count = 1};
-    spec_errors_print(&errors, &members);
-    err_set(&whole, err.code, "%s %s", field, err.msg);
-    http_send_error(req, &whole, buf_ok(&members) ? members.data : NULL);
-    return false;
-}
-
 static int submit(struct http_request *req, struct api *api, struct submission *s, struct err *err)
 {
     bool created;
@@ -193,10 +176,12 @@ static void send_refusal(struct http_request *req, struct api *api, const struct
     http_send_error(req, err, NULL);
 }
 
+/* One more field that is wrong; the first is the answer's detail. */
 static void refuse(struct spec_errors *errors, struct err *err, const char *field, const char *why)
 {
+    if (errors->count == 0)
+        err_set(err, ERR_INVALID, "%s: %s", field, why);
     spec_errors_add(errors, ERR_INVALID, field, why);
-    err_set(err, ERR_INVALID, "%s: %s", field, why);
 }
 
 /* What is wrong with a place in the bucket, or NULL. */
@@ -211,8 +196,24 @@ static const char *check_prefix(const struct api *api, const char *prefix)
     return NULL;
 }
 
-/* Where it may run. -1 after the answer when it asks for what cannot be. */
-static int choose_place(struct http_request *req, struct api *api, struct submission *s)
+/* Addresses that the configuration does not let us go to. Those of a cloud task's repository are
+ * its worker's to judge. */
+static void check_addresses(const struct api *api, const struct submission *s,
+                            struct spec_errors *errors, struct err *err)
+{
+    struct err why;
+    const struct task_spec *spec = s->spec;
+    const struct config *config = atomic_load(api->config);
+    if (spec->callback_url && webhook_check_url(spec->callback_url, config, &why))
+        refuse(errors, err, "callbackUrl", why.msg);
+    if (spec->repo_url && s->executor != EXECUTOR_CLOUD &&
+        repos_check_url(api->repos, spec->repo_url, &why))
+        refuse(errors, err, "repoUrl", why.msg);
+}
+
+/* What can be said of the fields by who knows this runner, and where the task may run. -1 after the
+ * answer. */
+static int check_fields(struct http_request *req, struct api *api, struct submission *s)
 {
     struct err err;
     AUTO(spec_errors) struct spec_errors errors = {0};
@@ -220,6 +221,7 @@ static int choose_place(struct http_request *req, struct api *api, struct submis
     s->executor = (enum task_executor)s->spec->executor;
     s->stays = api->overflow ? overflow_stays(atomic_load(api->config), s->spec)
                              : "Google Cloud is not configured";
+    check_addresses(api, s, &errors, &err);
     const char *wrong_prefix = check_prefix(api, s->spec->post_upload_gcs_prefix);
     if (wrong_prefix)
         refuse(&errors, &err, "postExecutionActions.uploadFiles.gcsPrefix", wrong_prefix);
@@ -263,7 +265,7 @@ int submit_task(struct http_request *req, struct api *api, struct submission *s)
         return -1;
     }
     s->spec = decode(req, api, s);
-    if (!s->spec || choose_place(req, api, s) || !check_callback(req, api, s->spec))
+    if (!s->spec || check_fields(req, api, s))
         return -1;
     s->shared = !s->spec->anthropic_api_key && !s->spec->anthropic_oauth_token;
     s->patient |= s->spec->detach;

@@ -82,6 +82,13 @@ const char *repos_method(const struct repos *repos)
     return repos->overlay ? "overlay" : repos->reflink ? "reflink" : "copy";
 }
 
+int repos_check_url(struct repos *repos, const char *text, struct err *err)
+{
+    struct git_url url;
+    const struct config *config = atomic_load(repos->config.config);
+    return git_url_parse(text, &url, err) || git_url_check(&url, &config->git_allow, err) ? -1 : 0;
+}
+
 /* --- holds -------------------------------------------------------------------------------- */
 
 static struct hold **find_locked(struct repos *repos, const char *name)

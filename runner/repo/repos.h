@@ -64,6 +64,10 @@ struct repo_wish {
     bool stale_ok;
 };
 
+/* ERR_FORBIDDEN for a repository that GIT_ALLOW does not let us go to, as far as its URL says; a
+ * name that leads to a private address is refused when it is connected to. */
+int repos_check_url(struct repos *repos, const char *url, struct err *err);
+
 /* Appends {"repos":[…]}: the mirrors there are. */
 void repos_print(struct repos *repos, struct buf *out);
 

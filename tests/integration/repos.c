@@ -291,7 +291,8 @@ static void private_hosts_are_refused_unless_allowed(void **state)
     for (size_t i = 0; i < COUNT(urls); i++) {
         char *fields = textf("\"repoUrl\":\"%s\"", urls[i]);
         struct reply *reply = runner_execute(runner, "true", fields);
-        assert_json_bool(reply->json, "success", false);
+        assert_status(reply, 400);
+        assert_json_text(reply->json, "errors.0.field", "repoUrl");
         assert_json_contains(reply->json, "error", "GIT_ALLOW");
         reply_free(reply);
         free(fields);
