@@ -452,7 +452,7 @@ static void a_remote_that_says_nothing_is_left_in_time(void **state)
         free(fields);
     }
     runner_stop(runner, 10000);
-    runner_set(runner, "GIT_TIMEOUT_SECONDS", "20");
+    runner_set(runner, "GIT_TIMEOUT_SECONDS", "90");
     runner_start(runner);
     free(key);
     close(listener);

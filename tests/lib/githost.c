@@ -219,7 +219,7 @@ struct runner *githost_runner(const char *more_allow)
     char *ca = textf("%s/tls.crt", host.dir);
     runner_set(runner, "GIT_ALLOW", allow);
     runner_set(runner, "SSL_CERT_FILE", ca);
-    runner_set(runner, "GIT_TIMEOUT_SECONDS", "20");
+    runner_set(runner, "GIT_TIMEOUT_SECONDS", "90");
     free(allow);
     free(ca);
     return runner;
