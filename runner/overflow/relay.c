@@ -23,7 +23,7 @@
 
 #define WAIT_MIN_MS 200
 #define WAIT_MAX_MS 5000
-#define NEXT_MS (SESSION_CHUNK_MS * 3 / 5) /* no sooner is there a piece after one that is new */
+#define NEXT_MS (SESSION_CHUNK_MS * 4 / 5) /* no sooner is there a piece after one that is new */
 #define LOOK_EVERY_MS 15000                /* at the execution */
 #define LOOK_AGAIN_MS 2000         /* the same, when there was none: it may be too new to be seen */
 #define COLD_START_MS (15 * 60000) /* beyond its time limit an execution is lost */
