@@ -6,6 +6,7 @@
 #include "git/resolve.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -225,10 +226,22 @@ void git_url_use_https(struct git_url *url)
 
 /* --- what is allowed ----------------------------------------------------------------------- */
 
-/* Real paths, so that a link inside an allowed directory does not lead out of it. */
+/* The real path of as much of it as there is. */
+static char *real_part(const char *path)
+{
+    AUTO(str) char *part = strdup(path);
+    char *real = NULL, *slash;
+    while (part && !(real = realpath(part, NULL)) && errno == ENOENT &&
+           (slash = strrchr(part, '/')) && slash > part)
+        *slash = '\0';
+    return real;
+}
+
+/* Real paths, so that a link inside an allowed directory does not lead out of it. What has gone
+ * from there is missing, not forbidden. */
 static bool is_below(const char *path, const char *dir)
 {
-    AUTO(str) char *real = realpath(path, NULL);
+    AUTO(str) char *real = real_part(path);
     AUTO(str) char *top = realpath(dir, NULL);
     size_t n = top ? strlen(top) : 0;
     return real && n > 0 && strncmp(real, top, n) == 0 && (real[n] == '/' || real[n] == '\0');

@@ -7,7 +7,7 @@ const git = (git) => ({ ...p, postExecutionActions: { git } });
 // For one field: values that are taken, and values that are not.
 const fields = {
   prompt: [["x", " x\n", "ü"], ["", " \n\t", "\u00a0\u3000\u200b", 7, [], {}]],
-  repoUrl: [["owner/name", "https://github.com/o/r", "git@github.com:o/r.git", "ssh://git@host/o/r", null], ["", "owner", "-x/y", "a b/c", 5]],
+  repoUrl: [["owner/name", "https://github.com/o/r", "git@github.com:o/r.git", "ssh://git@example.com/o/r", null], ["", "owner", "-x/y", "a b/c", 5]],
   gitRepo: [["owner/name"], ["no slash"]],
   repo_url: [["owner/name"], [true]],
   gitBranch: [["main", "feature/x", "v1.0", "ü", null], ["", "-x", "/x", ".x", "x/", "x.", "a..b", "a//b", "a/.b", "a@{b", "@", "x.lock", "a.lock/b", "a b", "a~b", "a:b", "a\\b", "a[b", 1]],

@@ -147,6 +147,9 @@ static void private_places_need_permission(void **state)
         {"file:///etc", "file:/tmp", false},
         {"file:///tmp", "file:/tm", false},
         {"file:///proc/self/cwd", "file:/proc", false},
+        {"file:///proc/self/cwd/not/there", "file:/proc", false},
+        {"file:///tmp/not/there", "file:/tmp", true},
+        {"file:///not/there", "file:/tmp", false},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         struct git_url url;
