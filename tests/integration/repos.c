@@ -256,7 +256,7 @@ static void a_token_goes_to_its_host_and_stays_nowhere(void **state)
     assert_json_bool(json_at(reply->json, "gitCommit"), "pushed", true);
     assert_null(strstr(reply->body, TOKEN));
     reply_free(reply);
-    assert_true(says(sh("grep -rl " TOKEN " %s || echo none", runner->state), "none"));
+    assert_true(says(sh("grep -rsl " TOKEN " %s || echo none", runner->state), "none"));
     free(fields);
 }
 
