@@ -67,19 +67,35 @@ static int hash_request(struct http_request *req, const struct buf *body,
     return 0;
 }
 
+/* Answers with what is wrong with the fields; err is the first of it. */
+static void send_errors(struct http_request *req, const struct spec_errors *errors,
+                        const struct err *err)
+{
+    AUTO(buf) struct buf members = BUF_INIT(256u << 10);
+    spec_errors_print(errors, &members);
+    http_send_error(req, err, members.len > 0 && buf_ok(&members) ? members.data : NULL);
+}
+
+/* One more field that is wrong; the first is the answer's detail. */
+static void refuse(struct spec_errors *errors, struct err *err, const char *field, const char *why)
+{
+    if (errors->count == 0)
+        err_set(err, ERR_INVALID, "%s: %s", field, why);
+    spec_errors_add(errors, ERR_INVALID, field, why);
+}
+
 static struct task_spec *decode(struct http_request *req, struct api *api,
                                 const struct submission *s)
 {
     struct err err;
     const struct config *config = atomic_load(api->config);
     AUTO(spec_errors) struct spec_errors errors = {0};
-    AUTO(buf) struct buf members = BUF_INIT(256u << 10);
     AUTO(str) char *system_prompt = NULL;
     struct err no_prompt;
-    bool refuse = system_prompt_get(api->system_prompt,
-                                    api->system_prompt_path ? api->system_prompt_path
-                                                            : config->system_prompt_file,
-                                    &system_prompt, &no_prompt) < 0;
+    bool unreadable = system_prompt_get(api->system_prompt,
+                                        api->system_prompt_path ? api->system_prompt_path
+                                                                : config->system_prompt_file,
+                                        &system_prompt, &no_prompt) < 0;
     const struct spec_defaults defaults = {
         .where = s->where,
         .timeout_minutes = s->timeout_minutes,
@@ -91,9 +107,8 @@ static struct task_spec *decode(struct http_request *req, struct api *api,
     struct task_spec *spec =
         task_spec_decode(buf_str(&s->body), s->body.len, &defaults, &errors, &err);
     if (!spec) {
-        spec_errors_print(&errors, &members);
-        http_send_error(req, &err, members.len > 0 && buf_ok(&members) ? members.data : NULL);
-    } else if (refuse && !spec->system_prompt) {
+        send_errors(req, &errors, &err);
+    } else if (unreadable && !spec->system_prompt) {
         send_err(req, &no_prompt);
         return NULL;
     }
@@ -150,11 +165,8 @@ static void send_bad_field(struct http_request *req, const char *field, const st
 {
     struct err err;
     AUTO(spec_errors) struct spec_errors errors = {0};
-    AUTO(buf) struct buf members = BUF_INIT(4096);
-    spec_errors_add(&errors, ERR_INVALID, field, why->msg);
-    spec_errors_print(&errors, &members);
-    err_set(&err, ERR_INVALID, "%s: %s", field, why->msg);
-    http_send_error(req, &err, members.len > 0 && buf_ok(&members) ? members.data : NULL);
+    refuse(&errors, &err, field, why->msg);
+    send_errors(req, &errors, &err);
 }
 
 /* A full queue, or a paused account, says when to come again. */
@@ -174,14 +186,6 @@ static void send_refusal(struct http_request *req, struct api *api, const struct
     snprintf(seconds, sizeof(seconds), "%d", pause_seconds(api));
     http_add_header(req, "Retry-After", seconds);
     http_send_error(req, err, NULL);
-}
-
-/* One more field that is wrong; the first is the answer's detail. */
-static void refuse(struct spec_errors *errors, struct err *err, const char *field, const char *why)
-{
-    if (errors->count == 0)
-        err_set(err, ERR_INVALID, "%s: %s", field, why);
-    spec_errors_add(errors, ERR_INVALID, field, why);
 }
 
 /* What is wrong with a place in the bucket, or NULL. */
@@ -217,7 +221,6 @@ static int check_fields(struct http_request *req, struct api *api, struct submis
 {
     struct err err;
     AUTO(spec_errors) struct spec_errors errors = {0};
-    AUTO(buf) struct buf members = BUF_INIT(8192);
     s->executor = (enum task_executor)s->spec->executor;
     s->stays = api->overflow ? overflow_stays(atomic_load(api->config), s->spec)
                              : "Google Cloud is not configured";
@@ -229,8 +232,7 @@ static int check_fields(struct http_request *req, struct api *api, struct submis
         refuse(&errors, &err, "executor", s->stays);
     if (errors.count == 0)
         return 0;
-    spec_errors_print(&errors, &members);
-    http_send_error(req, &err, buf_str(&members));
+    send_errors(req, &errors, &err);
     return -1;
 }
 
