@@ -48,8 +48,11 @@ struct http_route {
 };
 
 struct http_config {
+    /* Where to listen: a list of addresses as in base/place.h, "127.0.0.1, [::1]:8080,
+     * unix:/run/x.sock, systemd". */
     const char *bind;
-    int port; /* 0: any free one */
+    int port;      /* of addresses that name none; 0: any free one */
+    int unix_mode; /* of the files of unix sockets; 0: 0660 */
     /* Threads. Each costs 20 KiB of memory before and 28 KiB after its first requests (measured),
      * and each connection that is kept or sends slowly holds one until the guard takes it back. An
      * eighth of them, up to 32, is the reserve. 128 fits: cloudflared keeps 100 connections, 16 are
@@ -78,7 +81,11 @@ struct http_config {
 };
 
 struct http_server *http_start(const struct http_config *config, struct err *err);
+/* The port of the first TCP address, or 0 when there is none. */
 int http_port(const struct http_server *server);
+/* Where it listens: the index'th address as a URL, "http://127.0.0.1:8787", "http://[::1]:8787",
+ * "unix:/run/x.sock". Returns false past the last. */
+bool http_place(const struct http_server *server, size_t index, char *text, size_t size);
 
 /* Stops taking connections, gives parked requests that are being answered `linger_ms` to get their
  * bytes out, ends everything else and frees the server. A request that is still parked gets its
@@ -97,8 +104,21 @@ const char *http_method(const struct http_request *req);
 const char *http_path(const struct http_request *req);
 /* The row that serves it; NULL: none does, or it was refused before that was looked for. */
 const struct http_route *http_served_by(const struct http_request *req);
-const char *http_peer(const struct http_request *req); /* address without port */
-const char *http_id(const struct http_request *req);   /* X-Request-ID: the caller's when sane */
+/* Who asks: the address without its port, or "unix:" and the user id of a process of this machine.
+ */
+const char *http_peer(const struct http_request *req);
+/* How near that is. A tunnel or proxy on this machine is LOOPBACK: only from there (and over a unix
+ * socket) is a header like CF-Connecting-IP worth anything. */
+enum http_peer_kind {
+    HTTP_PEER_REMOTE,   /* TCP from another machine */
+    HTTP_PEER_LOOPBACK, /* TCP from 127.0.0.0/8 or ::1 */
+    HTTP_PEER_UNIX,     /* a unix socket: a process that may open its file */
+};
+enum http_peer_kind http_peer_kind(const struct http_request *req);
+/* The user that the process at the other end of a unix socket had when it connected. False for
+ * others. */
+bool http_peer_user(const struct http_request *req, uid_t *ret_uid);
+const char *http_id(const struct http_request *req); /* X-Request-ID: the caller's when sane */
 const char *http_header(const struct http_request *req, const char *name);
 /* The index'th header; false past the last. */
 bool http_header_at(const struct http_request *req, size_t index, const char **ret_name,

@@ -752,7 +752,7 @@ static void says_why_it_cannot_start(void **state)
     assert_non_null(strstr(err.msg, "in use"));
     config.bind = "localhost";
     assert_null(http_start(&config, &err));
-    assert_non_null(strstr(err.msg, "not an IPv4 address"));
+    assert_non_null(strstr(err.msg, "neither an IPv4"));
 }
 
 static void a_connection_cut_off_too_late_has_not_been_left_by_its_client(void **state)
