@@ -21,7 +21,8 @@
 #include <stddef.h>
 
 #define SPEC_PROMPT_MAX (1 << 20)
-#define SPEC_ARG_MAX 102400 /* one argument of exec: the kernel's limit is 128 KiB */
+#define SPEC_VALUES_MAX 100000 /* JSON values of one request: bounds the memory of its tree */
+#define SPEC_ARG_MAX 102400    /* one argument of exec: the kernel's limit is 128 KiB */
 #define SPEC_TIMEOUT_MAX_MS (7 * 24 * 3600 * 1000)
 
 /* What a kind of field becomes in struct task_spec. Text is NULL, a number 0 and a list empty when

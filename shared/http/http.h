@@ -134,6 +134,15 @@ bool http_accepts(const struct http_request *req, const char *type);
 /* True when Accept names the type itself, not by a wildcard. */
 bool http_prefers(const struct http_request *req, const char *type);
 
+/* A preference of the Prefer headers (RFC 7240), "wait" of "wait=10, respond-async": copies its
+ * value, without quotes, "" when it has none, cut to size - 1 bytes. False when it is not there.
+ * Only the whole name counts; the first one of several does. */
+bool http_preference(const struct http_request *req, const char *name, char *value, size_t size);
+
+/* What If-Match and If-None-Match (RFC 9110, 13.2.2) say about a resource whose ETag is `etag`,
+ * with its quotes (NULL: there is no such resource): 0 go on, 304 or 412 to be answered instead. */
+int http_condition(const struct http_request *req, const char *etag);
+
 /* Reads the whole body (Content-Length or chunked), answering Expect: 100-continue first.
  * ERR_TOO_LARGE past max, ERR_SLOW when it stalls, ERR_INVALID when it is cut or malformed.
  * Until this is called nothing of the body is read: refuse first, then read. */
