@@ -74,11 +74,11 @@ static bool is_task(struct store *store, const char *id)
     return store_get(store, id, &record, &err) == 0 || err.code != ERR_NOT_FOUND;
 }
 
-/* A session lasts as long as any of its tasks does. */
-static bool is_session(struct store *store, const char *session)
+/* A conversation lasts as long as any of its tasks does. */
+static bool is_session(struct store *store, const char *conversation)
 {
     struct err err;
-    return store_has_session(store, session, &err) != 0;
+    return store_has_conversation(store, conversation, &err) != 0;
 }
 
 static bool is_old(const char *path)

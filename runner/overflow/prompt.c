@@ -6,7 +6,7 @@
 #include "base/path.h"
 #include "base/str.h"
 #include "google/secret.h"
-#include "runner/spec/spec.h"
+#include "runner/request/request.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -57,7 +57,7 @@ static int fetch(struct prompt_watch *watch, struct err *err)
     if (watch->known && strcmp(version, watch->version) == 0 && crc == watch->crc)
         return 0;
     if (strlen(data) != text.len || !str_is_utf8(data, text.len) || str_is_blank(data, text.len) ||
-        text.len > SPEC_ARG_MAX)
+        text.len > REQUEST_ARG_MAX)
         return err_set(err, ERR_INVALID, "version %s is not UTF-8 text, or blank", version);
     if (file_replace(watch->path, data, text.len, 0600, err))
         return -1;

@@ -52,10 +52,10 @@ static int is_ours(struct job *job, const char *name, int64_t *ret_generation, s
 
 int claim_take(struct job *job, struct err *err)
 {
-    char name[SESSION_NAME_SIZE];
+    char name[FOLDER_NAME_SIZE];
     struct json_writer w;
     AUTO(buf) struct buf note = BUF_INIT(NOTE_BYTES_MAX);
-    session_claim_name(job->id, job->attempt, name);
+    folder_claim_name(job->id, job->attempt, name);
     open_note(job, &w, &note);
     json_close(&w);
     if (buf_check(&note, "the claim", err))
@@ -68,10 +68,10 @@ int claim_take(struct job *job, struct err *err)
 
 int claim_describe(struct job *job, struct err *err)
 {
-    char name[SESSION_NAME_SIZE], time[CLOCK_TEXT_SIZE];
+    char name[FOLDER_NAME_SIZE], time[CLOCK_TEXT_SIZE];
     struct json_writer w;
     AUTO(buf) struct buf note = BUF_INIT(NOTE_BYTES_MAX);
-    session_name(job->id, SESSION_METADATA, name);
+    folder_name(job->id, FOLDER_METADATA, name);
     open_note(job, &w, &note);
     json_add_text(&w, "version", RUNNER_VERSION);
     json_add_text(&w, "startedAt", clock_format(job->started_ms, time));
@@ -109,12 +109,12 @@ static void look_whose(struct pulse *pulse, const char *name)
 static void beat(struct pulse *pulse)
 {
     struct err err;
-    char name[SESSION_NAME_SIZE];
+    char name[FOLDER_NAME_SIZE];
     struct json_writer w;
     struct job *job = pulse->job;
     AUTO(buf) struct buf note = BUF_INIT(NOTE_BYTES_MAX);
     AUTO(storage_object) struct storage_object object = {0};
-    session_name(job->id, SESSION_HEARTBEAT, name);
+    folder_name(job->id, FOLDER_HEARTBEAT, name);
     open_note(job, &w, &note);
     json_add_int(&w, "beat", ++pulse->beats);
     json_close(&w);
@@ -137,7 +137,7 @@ static void *pulse_thread(void *arg)
             beat(pulse);
         pthread_mutex_lock(&pulse->lock);
         if (!pulse->stop)
-            cond_wait(&pulse->wake, &pulse->lock, SESSION_HEARTBEAT_MS);
+            cond_wait(&pulse->wake, &pulse->lock, FOLDER_HEARTBEAT_MS);
     }
     pthread_mutex_unlock(&pulse->lock);
     return NULL;

@@ -42,13 +42,13 @@ static const char usage[] =
 static int read_task(struct job *job, struct err *err)
 {
     int64_t attempt;
-    const char *id = getenv(SESSION_ENV_TASK), *number = getenv(SESSION_ENV_ATTEMPT);
+    const char *id = getenv(FOLDER_ENV_TASK), *number = getenv(FOLDER_ENV_ATTEMPT);
     const char *execution = getenv("CLOUD_RUN_EXECUTION");
     if (!id || !id_is_valid(id))
-        return err_set(err, ERR_CONFIG, SESSION_ENV_TASK " must be the id of a task, got '%.80s'",
+        return err_set(err, ERR_CONFIG, FOLDER_ENV_TASK " must be the id of a task, got '%.80s'",
                        id ? id : "");
     if (!number || str_to_int(number, 0, INT_MAX, &attempt))
-        return err_set(err, ERR_CONFIG, SESSION_ENV_ATTEMPT " must be 0..%d, got '%.80s'", INT_MAX,
+        return err_set(err, ERR_CONFIG, FOLDER_ENV_ATTEMPT " must be 0..%d, got '%.80s'", INT_MAX,
                        number ? number : "");
     snprintf(job->id, sizeof(job->id), "%s", id);
     job->attempt = (int)attempt;
@@ -209,7 +209,7 @@ static void take_apart(struct job *job)
     if (job->state_dir && path_remove_tree(job->state_dir, &err))
         log_warn("job", "%s", err.msg);
     free(job->state_dir);
-    session_result_done(&job->result);
+    folder_result_done(&job->result);
     payload_done(&job->payload);
     cloud_close(&job->cloud);
     config_free(job->config);

@@ -20,7 +20,7 @@
 
 static int threads_at_start;
 
-/* A kind of task that does as its spec says. `gate` holds "hold" tasks until it is opened. */
+/* A kind of task that does as its request says. `gate` holds "hold" tasks until it is opened. */
 struct house {
     char *dir;
     struct store *store;
@@ -54,7 +54,8 @@ static void hold(struct house *house, struct task_run *run)
         poll(&wait, 1, 2);
 }
 
-/* spec: "good", "bad", "hold" (until the gate opens, or somebody stops it), "deaf" (only the gate)
+/* request: "good", "bad", "hold" (until the gate opens, or somebody stops it), "deaf" (only the
+ * gate)
  */
 static void run_fake(struct task_run *run, struct task_outcome *outcome, void *arg)
 {
@@ -62,19 +63,19 @@ static void run_fake(struct task_run *run, struct task_outcome *outcome, void *a
     const struct task_record *record = task_run_record(run);
     note_begin(house, record);
     task_run_event(run, NULL, "{\"line\":1}", 10);
-    if (strcmp(record->spec, "\"hold\"") == 0)
+    if (strcmp(record->request, "\"hold\"") == 0)
         hold(house, run);
-    while (strcmp(record->spec, "\"deaf\"") == 0 && !house->gate)
+    while (strcmp(record->request, "\"deaf\"") == 0 && !house->gate)
         unit_pause();
     outcome->state = TASK_COMPLETED;
     outcome->exit_code = 0;
-    if (task_run_stop(run) != STOP_NO && strcmp(record->spec, "\"hold\"") == 0) {
+    if (task_run_stop(run) != STOP_NO && strcmp(record->request, "\"hold\"") == 0) {
         bool cancel = task_run_stop(run) == STOP_CANCEL;
         outcome->state = cancel ? TASK_CANCELLED : TASK_FAILED;
         snprintf(outcome->reason, sizeof(outcome->reason), cancel ? "cancelled" : "interrupted");
         outcome->exit_code = 1;
     }
-    if (strcmp(record->spec, "\"bad\"") == 0) {
+    if (strcmp(record->request, "\"bad\"") == 0) {
         outcome->state = TASK_FAILED;
         snprintf(outcome->reason, sizeof(outcome->reason), "cli_error");
         outcome->exit_code = 3;
@@ -159,12 +160,12 @@ static int try_submit(struct house *house, struct wish wish, struct err *err)
 {
     bool created = false;
     AUTO(task_record) struct task_record record = {0};
-    AUTO(str) char *spec = unit_textf("\"%s\"", wish.what);
+    AUTO(str) char *request = unit_textf("\"%s\"", wish.what);
     const struct task_new task = {.id = wish.id,
                                   .kind = wish.kind ? wish.kind : "fake",
                                   .priority = wish.priority,
                                   .retry_interrupted = wish.retry,
-                                  .spec = spec};
+                                  .request = request};
     return engine_submit(house->engine, &task, &record, &created, err);
 }
 
@@ -406,7 +407,7 @@ static void a_task_that_runs_only_in_the_store_does_not_hang_its_canceller(void 
     enum task_state now;
     bool created;
     AUTO(task_record) struct task_record record = {0};
-    const struct task_new task = {.id = "a", .kind = "fake", .spec = "{}"};
+    const struct task_new task = {.id = "a", .kind = "fake", .request = "{}"};
     OK(store_add(house->store, &task, &record, &created, &err) == 0, &err);
     OK(store_claim(house->store, "a", PLACE_HERE, 1, &err) == 1, &err);
     assert_int_equal(engine_cancel(house->engine, "a", &now, &err), -1);
@@ -625,7 +626,7 @@ static void a_restart_brings_every_state_to_the_truth(void **state)
         AUTO(task_record) struct task_record record = {0};
         const struct task_new task = {.id = rows[i].id,
                                       .kind = "fake",
-                                      .spec = "\"good\"",
+                                      .request = "\"good\"",
                                       .retry_interrupted = rows[i].retry};
         OK(store_add(house->store, &task, &record, &created, &err) == 0, &err);
         for (int n = 1; n <= rows[i].attempts; n++) {
@@ -652,7 +653,7 @@ static void events_that_cannot_be_written_do_not_keep_the_runner_down(void **sta
     struct err err;
     bool created;
     AUTO(task_record) struct task_record record = {0};
-    const struct task_new task = {.id = "a", .kind = "fake", .spec = "{}"};
+    const struct task_new task = {.id = "a", .kind = "fake", .request = "{}"};
     OK(store_add(house->store, &task, &record, &created, &err) == 0, &err);
     OK(store_claim(house->store, "a", PLACE_HERE, 1, &err) == 1, &err);
     AUTO(str) char *in_the_way = unit_textf("%s/tasks/a", house->dir);
@@ -722,8 +723,8 @@ static void tasks_whose_key_was_lost_or_replaced_are_told_at_once(void **state)
         char sealed[] = "sealed-0", open[] = "open-0";
         sealed[7] = open[5] = (char)('0' + lost);
         const struct task_new tasks[] = {
-            {.id = sealed, .kind = "fake", .spec = "\"good\"", .secrets = "{\"k\":\"v\"}"},
-            {.id = open, .kind = "fake", .spec = "\"good\""}};
+            {.id = sealed, .kind = "fake", .request = "\"good\"", .secrets = "{\"k\":\"v\"}"},
+            {.id = open, .kind = "fake", .request = "\"good\""}};
         for (size_t i = 0; i < COUNT_OF(tasks); i++) {
             AUTO(task_record) struct task_record record = {0};
             OK(store_add(house->store, &tasks[i], &record, &created, &err) == 0, &err);

@@ -101,11 +101,11 @@ static void add(const struct house *house, const char *id, const char *session, 
     struct err err;
     bool created;
     AUTO(task_record) struct task_record record = {0};
-    const struct task_new task = {.id = id, .kind = "k", .session = session, .spec = "{}"};
+    const struct task_new task = {.id = id, .kind = "k", .conversation = session, .request = "{}"};
     const struct task_end end = {.state = TASK_COMPLETED,
                                  .reason = "",
                                  .summary = "{}",
-                                 .session_kept = true,
+                                 .conversation_kept = true,
                                  .now_ms = clock_real_ms() - days_ago * DAY_MS};
     OK(store_add(house->store, &task, &record, &created, &err) == 0, &err);
     OK(store_end(house->store, id, ~0u, &end, &err) == 1, &err);
@@ -134,8 +134,8 @@ static void tasks_and_their_sessions_go_when_their_time_is_over(void **state)
     assert_false(there(house, "tasks", "old"));
     assert_true(there(house, "tasks", "new"));
     assert_true(there(house, CONVERSATIONS, NEW_SESSION));
-    assert_int_equal(store_has_session(house->store, OLD_SESSION, &err), 0);
-    assert_int_equal(store_has_session(house->store, NEW_SESSION, &err), 1);
+    assert_int_equal(store_has_conversation(house->store, OLD_SESSION, &err), 0);
+    assert_int_equal(store_has_conversation(house->store, NEW_SESSION, &err), 1);
 }
 
 static void what_belongs_to_no_task_goes_once_it_is_old(void **state)

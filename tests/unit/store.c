@@ -48,7 +48,7 @@ static int tear_down(void **state)
 
 static struct task_new task_of(const char *id)
 {
-    return (struct task_new){.id = id, .kind = "claude", .priority = 5, .spec = "{}"};
+    return (struct task_new){.id = id, .kind = "claude", .priority = 5, .request = "{}"};
 }
 
 static void add(const struct place *place, const char *id)
@@ -94,7 +94,7 @@ static void what_is_added_is_there_after_reopening(void **state)
     const struct task_new task = {.kind = "claude",
                                   .priority = 9,
                                   .retry_interrupted = true,
-                                  .spec = "{\"prompt\":\"\xc3\xa4\"}",
+                                  .request = "{\"prompt\":\"\xc3\xa4\"}",
                                   .caller = "edge",
                                   .request_id = "r-1"};
     OK(store_add(place->store, &task, &added, &created, &err) == 0, &err);
@@ -108,7 +108,7 @@ static void what_is_added_is_there_after_reopening(void **state)
     assert_int_equal(got.state, TASK_PENDING);
     assert_int_equal(got.priority, 9);
     assert_true(got.retry_interrupted);
-    assert_string_equal(got.spec, task.spec);
+    assert_string_equal(got.request, task.request);
     assert_string_equal(got.caller, "edge");
     assert_string_equal(got.request_id, "r-1");
     assert_null(got.summary);
@@ -386,7 +386,7 @@ static void add_secret(const struct place *place, const char *id)
     bool created;
     AUTO(task_record) struct task_record record = {0};
     struct task_new task = task_of(id);
-    task.spec = "{\"prompt\":\"visible\"}";
+    task.request = "{\"prompt\":\"visible\"}";
     task.secrets = "{\"k\":\"" CANARY "\"}";
     OK(store_add(place->store, &task, &record, &created, &err) == 0, &err);
 }
@@ -683,20 +683,23 @@ static enum err_code try_session(const struct place *place, const char *id, bool
     bool created;
     AUTO(task_record) struct task_record record = {0};
     struct task_new task = task_of(id);
-    task.session = SESSION;
+    task.conversation = SESSION;
     task.resume = resume;
     *err = (struct err)ERR_INIT;
     if (store_add(place->store, &task, &record, &created, err))
         return err->code;
-    assert_string_equal(record.session, SESSION);
+    assert_string_equal(record.conversation, SESSION);
     return ERR_NONE;
 }
 
 static void end_session(const struct place *place, const char *id, bool kept)
 {
     struct err err;
-    const struct task_end end = {
-        .state = TASK_FAILED, .reason = "r", .summary = "{}", .session_kept = kept, .now_ms = 7};
+    const struct task_end end = {.state = TASK_FAILED,
+                                 .reason = "r",
+                                 .summary = "{}",
+                                 .conversation_kept = kept,
+                                 .now_ms = 7};
     OK(store_end(place->store, id, ~0u, &end, &err) == 1, &err);
 }
 
@@ -757,21 +760,21 @@ static void a_session_lasts_as_long_as_any_of_its_tasks(void **state)
 {
     struct place *place = *state;
     struct err err;
-    assert_int_equal(store_has_session(place->store, SESSION, &err), 0);
-    assert_int_equal(store_has_session(place->store, "", &err), 0);
+    assert_int_equal(store_has_conversation(place->store, SESSION, &err), 0);
+    assert_int_equal(store_has_conversation(place->store, "", &err), 0);
     assert_int_equal(try_session(place, "first", false, &err), ERR_NONE);
     end_session(place, "first", true);
     assert_int_equal(try_session(place, "second", true, &err), ERR_NONE);
     end_session(place, "second", false);
     char first[] = "first", second[] = "second";
     OK(store_expire(place->store, 100, 10, expire_all, first, &err) == 2, &err);
-    assert_int_equal(store_has_session(place->store, SESSION, &err), 1);
+    assert_int_equal(store_has_conversation(place->store, SESSION, &err), 1);
     assert_int_equal(try_session(place, "third", true, &err), ERR_NONE);
     end_session(place, "third", true);
     OK(store_expire(place->store, 100, 10, expire_all, second, &err) == 2, &err);
     char third[] = "third";
     OK(store_expire(place->store, 100, 10, expire_all, third, &err) == 1, &err);
-    assert_int_equal(store_has_session(place->store, SESSION, &err), 0);
+    assert_int_equal(store_has_conversation(place->store, SESSION, &err), 0);
     assert_int_equal(try_session(place, "fourth", true, &err), ERR_NOT_FOUND);
 }
 

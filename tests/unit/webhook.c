@@ -348,7 +348,7 @@ static void add_task(struct world *w, const char *id, const char *url)
     webhook_host(url, host);
     const struct task_new task = {.id = id,
                                   .kind = "claude",
-                                  .spec = "{\"prompt\":\"p\",\"metadata\":{\"a\": 1.50}}",
+                                  .request = "{\"prompt\":\"p\",\"metadata\":{\"a\": 1.50}}",
                                   .webhook_url = url,
                                   .webhook_host = host};
     OK(store_add(w->store, &task, &record, &created, &err) == 0, &err);

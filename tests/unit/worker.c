@@ -197,7 +197,7 @@ static int tear_down(void **state)
     }
     bucket.count = 0;
     get_into_trouble(WELL, 0);
-    session_result_done(&job.result);
+    folder_result_done(&job.result);
     free(job.cloud.bucket);
     free(path);
     unit_scratch_free(scratch);
@@ -221,8 +221,8 @@ static size_t assert_joined(int64_t end)
     int64_t at = 0;
     size_t pieces = 0;
     while (at < end) {
-        char name[SESSION_NAME_SIZE], id[32];
-        session_events_name("t", at, name);
+        char name[FOLDER_NAME_SIZE], id[32];
+        folder_events_name("t", at, name);
         size_t i = find_locked(name);
         if (i == bucket.count)
             fail_msg("there is no piece at %lld", (long long)at);
@@ -250,17 +250,17 @@ static void pieces_are_whole_events_and_not_too_long(void **state)
         say(5000);
     int64_t end = events_size(events);
     assert_int_equal(finish(), end);
-    assert_in_range(assert_joined(end), (size_t)end / SESSION_CHUNK_BYTES, 300);
+    assert_in_range(assert_joined(end), (size_t)end / FOLDER_CHUNK_BYTES, 300);
     for (size_t i = 0; i < bucket.count; i++)
-        assert_true(bucket.objects[i].size <= SESSION_CHUNK_BYTES);
+        assert_true(bucket.objects[i].size <= FOLDER_CHUNK_BYTES);
 }
 
 static void one_event_may_be_longer_than_a_piece(void **state)
 {
     (void)state;
     say(10);
-    say(3 * SESSION_CHUNK_BYTES + 17);
-    say(SESSION_CHUNK_BYTES - 60);
+    say(3 * FOLDER_CHUNK_BYTES + 17);
+    say(FOLDER_CHUNK_BYTES - 60);
     say(10);
     int64_t end = events_size(events);
     assert_int_equal(finish(), end);
@@ -305,7 +305,7 @@ static void a_piece_whose_answer_is_lost_counts_as_stored(void **state)
     get_into_trouble(LOSE_ANSWER, 1);
     say(10);
     EVENTUALLY(10000, count_tries() >= 1);
-    say(2 * SESSION_CHUNK_BYTES);
+    say(2 * FOLDER_CHUNK_BYTES);
     assert_int_equal(finish(), events_size(events));
     assert_joined(events_size(events));
     assert_false(job_is_lost(&job));
@@ -315,14 +315,14 @@ static void what_others_have_put_there_loses_the_job(void **state)
 {
     (void)state;
     struct err err;
-    char name[SESSION_NAME_SIZE];
-    session_events_name("t", 0, name);
+    char name[FOLDER_NAME_SIZE];
+    folder_events_name("t", 0, name);
     OK(storage_put(NULL, &(const struct storage_at){"b", name, "", STORAGE_ANY}, "theirs", 6, NULL,
                    &err) == 0,
        &err);
     say(10);
     EVENTUALLY(10000, job_is_lost(&job));
-    say(SESSION_CHUNK_BYTES);
+    say(FOLDER_CHUNK_BYTES);
     assert_int_equal(finish(), 0);
     assert_int_equal(bucket.count, 1);
     assert_string_equal(bucket.objects[0].data, "theirs");
@@ -333,9 +333,9 @@ static void it_is_not_the_length_alone_that_makes_a_piece_ours(void **state)
 {
     (void)state;
     struct err err;
-    char name[SESSION_NAME_SIZE];
+    char name[FOLDER_NAME_SIZE];
     static const char theirs[] = "id: 0\ndata: \"yyyyyyyyyy\"\n\n";
-    session_events_name("t", 0, name);
+    folder_events_name("t", 0, name);
     OK(storage_put(NULL, &(const struct storage_at){"b", name, "", STORAGE_ANY}, theirs,
                    sizeof(theirs) - 1, NULL, &err) == 0,
        &err);
@@ -415,7 +415,8 @@ static void open_store(void)
     struct err err;
     bool created;
     AUTO(task_record) struct task_record record = {0};
-    const struct task_new new_task = {.id = "t", .kind = "claude", .spec = "{}", .caller = "cloud"};
+    const struct task_new new_task = {
+        .id = "t", .kind = "claude", .request = "{}", .caller = "cloud"};
     finish();
     job.core.store = store_open(scratch, &err);
     OK(job.core.store != NULL, &err);

@@ -6,7 +6,7 @@
  * counts as not given, and a field whose time has not come may only ask for nothing.
  */
 #include "base/auto.h"
-#include "runner/spec/rows.h"
+#include "runner/request/rows.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,7 +44,7 @@ static void add_type(struct json_writer *w, const char *name, bool required)
 }
 
 /* What a text has to be like; NULL for anything. */
-static const char *pattern_of(const struct spec_row *row)
+static const char *pattern_of(const struct request_row *row)
 {
     static const char *const patterns[] = {
         [KIND_TEXT] = NOT_BLANK,
@@ -60,7 +60,7 @@ static const char *pattern_of(const struct spec_row *row)
     return row->kind == KIND_TEXT && row->takes.min < 1 ? NULL : patterns[row->kind];
 }
 
-static void add_text(struct json_writer *w, const struct spec_row *row, bool required)
+static void add_text(struct json_writer *w, const struct request_row *row, bool required)
 {
     const char *pattern = pattern_of(row);
     add_type(w, "string", required);
@@ -72,7 +72,7 @@ static void add_text(struct json_writer *w, const struct spec_row *row, bool req
         json_add_text(w, "pattern", pattern);
 }
 
-static void add_choices(struct json_writer *w, const struct spec_row *row)
+static void add_choices(struct json_writer *w, const struct request_row *row)
 {
     json_open_array(w, "enum");
     for (const char *at = row->takes.choices; at;) {
@@ -85,7 +85,7 @@ static void add_choices(struct json_writer *w, const struct spec_row *row)
 }
 
 /* An array of strings; in one string, too, but for KIND_LINES. */
-static void add_list(struct json_writer *w, const struct spec_row *row)
+static void add_list(struct json_writer *w, const struct request_row *row)
 {
     json_open_array(w, "type");
     json_add_text(w, NULL, "array");
@@ -94,16 +94,16 @@ static void add_list(struct json_writer *w, const struct spec_row *row)
     json_add_text(w, NULL, "null");
     json_close(w);
     json_add_int(w, "maxItems", (int64_t)row->takes.max);
-    json_add_int(w, "maxLength", SPEC_ITEM_MAX); /* of the string; an array has none */
+    json_add_int(w, "maxLength", REQUEST_ITEM_MAX); /* of the string; an array has none */
     json_open_object(w, "items");
     json_add_text(w, "type", "string");
     json_add_text(w, "pattern", row->kind == KIND_DOMAINS ? DOMAIN : NOT_BLANK);
-    json_add_int(w, "maxLength", SPEC_ITEM_MAX);
+    json_add_int(w, "maxLength", REQUEST_ITEM_MAX);
     json_close(w);
 }
 
 /* An object of strings. */
-static void add_strings(struct json_writer *w, const struct spec_row *row)
+static void add_strings(struct json_writer *w, const struct request_row *row)
 {
     bool env = row->kind == KIND_ENV;
     add_type(w, "object", false);
@@ -114,13 +114,13 @@ static void add_strings(struct json_writer *w, const struct spec_row *row)
     json_open_object(w, "additionalProperties");
     json_add_text(w, "type", "string");
     if (env)
-        json_add_int(w, "maxLength", SPEC_ARG_MAX);
+        json_add_int(w, "maxLength", REQUEST_ARG_MAX);
     if (row->kind == KIND_INPUTS)
         json_add_text(w, "pattern", SHA256);
     json_close(w);
 }
 
-static void add_range(struct json_writer *w, const struct spec_row *row, const char *type)
+static void add_range(struct json_writer *w, const struct request_row *row, const char *type)
 {
     add_type(w, type, false);
     json_add_number(w, "minimum", row->takes.min);
@@ -129,7 +129,7 @@ static void add_range(struct json_writer *w, const struct spec_row *row, const c
 
 static void add_members(struct json_writer *w, unsigned where, const char *path);
 
-static void add_kind(struct json_writer *w, const struct spec_row *row, unsigned where,
+static void add_kind(struct json_writer *w, const struct request_row *row, unsigned where,
                      bool required)
 {
     switch (row->kind) {
@@ -188,17 +188,17 @@ static void add_kind(struct json_writer *w, const struct spec_row *row, unsigned
 }
 
 /* All that a field may say whose time has not come. */
-static void add_nothing(struct json_writer *w, const struct spec_row *row)
+static void add_nothing(struct json_writer *w, const struct request_row *row)
 {
     json_open_array(w, "enum");
     json_add_null(w, NULL);
     if (row->kind == KIND_BOOL || row->kind == KIND_JSON)
         json_add_bool(w, NULL, false);
-    if (spec_form(row) == FORM_LIST || row->kind == KIND_JSON) {
+    if (request_form(row) == FORM_LIST || row->kind == KIND_JSON) {
         json_open_array(w, NULL);
         json_close(w);
     }
-    if (spec_form(row) == FORM_JSON) {
+    if (request_form(row) == FORM_JSON) {
         json_open_object(w, NULL);
         json_close(w);
     }
@@ -206,7 +206,7 @@ static void add_nothing(struct json_writer *w, const struct spec_row *row)
 }
 
 /* A default that is a value; else it names a setting. */
-static void add_default(struct json_writer *w, const struct spec_row *row)
+static void add_default(struct json_writer *w, const struct request_row *row)
 {
     char *end;
     const char *text = row->default_text;
@@ -221,7 +221,8 @@ static void add_default(struct json_writer *w, const struct spec_row *row)
         json_add_text(w, "default", text);
 }
 
-static void add_description(struct json_writer *w, const struct spec_row *row, const char *alias_of)
+static void add_description(struct json_writer *w, const struct request_row *row,
+                            const char *alias_of)
 {
     AUTO(buf) struct buf text = BUF_INIT(4096);
     if (alias_of)
@@ -230,38 +231,39 @@ static void add_description(struct json_writer *w, const struct spec_row *row, c
         buf_adds(&text, row->help);
     if (row->default_text && strcspn(row->default_text, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 0)
         buf_addf(&text, "; default: the setting %s", row->default_text);
-    if (row->flags & SPEC_LATER)
+    if (row->flags & REQUEST_LATER)
         buf_adds(&text, " (not supported yet)");
     json_add_text(w, "description", buf_str(&text));
 }
 
-static bool is_required(const struct spec_row *row, unsigned where)
+static bool is_required(const struct request_row *row, unsigned where)
 {
     static const struct {
         unsigned where;
         int row;
-    } needs[] = {{SPEC_CLAUDE, ROW_prompt}, {SPEC_PYTHON, ROW_code}, {SPEC_COMMAND, ROW_command}};
-    const bool choice = (where & SPEC_CLAUDE) && (where & SPEC_PYTHON) &&
-                        !(spec_rows[ROW_code].flags & SPEC_LATER); /* see add_either() */
+    } needs[] = {
+        {REQUEST_CLAUDE, ROW_prompt}, {REQUEST_PYTHON, ROW_code}, {REQUEST_COMMAND, ROW_command}};
+    const bool choice = (where & REQUEST_CLAUDE) && (where & REQUEST_PYTHON) &&
+                        !(request_rows[ROW_code].flags & REQUEST_LATER); /* see add_either() */
     for (size_t i = 0; i < COUNT_OF(needs) && !choice; i++)
         if (where & needs[i].where)
-            return row == &spec_rows[needs[i].row];
+            return row == &request_rows[needs[i].row];
     return false;
 }
 
-static void add_field(struct json_writer *w, const struct spec_row *row, unsigned where,
+static void add_field(struct json_writer *w, const struct request_row *row, unsigned where,
                       const char *name, size_t name_len, const char *alias_of)
 {
     char own[64];
     snprintf(own, sizeof(own), "%.*s", (int)name_len, name);
     json_open_object(w, own);
     add_description(w, row, alias_of);
-    if ((row->flags & SPEC_LATER) && row->kind != KIND_GROUP)
+    if ((row->flags & REQUEST_LATER) && row->kind != KIND_GROUP)
         add_nothing(w, row);
     else
         add_kind(w, row, where, is_required(row, where));
     add_default(w, row);
-    if (row->flags & SPEC_SECRET)
+    if (row->flags & REQUEST_SECRET)
         json_add_bool(w, "writeOnly", true);
     json_close(w);
 }
@@ -271,9 +273,9 @@ static void add_members(struct json_writer *w, unsigned where, const char *path)
 {
     size_t len = strlen(path);
     json_open_object(w, "properties");
-    for (size_t i = 0; i < SPEC_ROWS; i++) {
-        const struct spec_row *row = &spec_rows[i];
-        if (!(row->flags & where) || spec_parent_length(row->name) != len ||
+    for (size_t i = 0; i < REQUEST_ROWS; i++) {
+        const struct request_row *row = &request_rows[i];
+        if (!(row->flags & where) || request_parent_length(row->name) != len ||
             strncmp(row->name, path, len) != 0)
             continue;
         const char *name = row->name + len + (len > 0);
@@ -296,7 +298,7 @@ struct names {
     size_t count;
 };
 
-static void collect(struct names *names, const struct spec_row *row)
+static void collect(struct names *names, const struct request_row *row)
 {
     names->at[names->count] = row->name;
     names->len[names->count++] = strlen(row->name);
@@ -341,11 +343,11 @@ static void add_pairs(struct json_writer *w, const struct names *names)
 static void add_either(struct json_writer *w, unsigned where)
 {
     struct names names = {.count = 0};
-    if (!(where & SPEC_CLAUDE) || !(where & SPEC_PYTHON) ||
-        (spec_rows[ROW_code].flags & SPEC_LATER))
+    if (!(where & REQUEST_CLAUDE) || !(where & REQUEST_PYTHON) ||
+        (request_rows[ROW_code].flags & REQUEST_LATER))
         return;
-    collect(&names, &spec_rows[ROW_prompt]);
-    collect(&names, &spec_rows[ROW_code]);
+    collect(&names, &request_rows[ROW_prompt]);
+    collect(&names, &request_rows[ROW_code]);
     json_open_object(w, NULL);
     json_open_array(w, "anyOf");
     for (size_t i = 0; i < names.count; i++) {
@@ -360,16 +362,16 @@ static void add_either(struct json_writer *w, unsigned where)
 static void add_exclusions(struct json_writer *w, unsigned where)
 {
     json_open_array(w, "allOf");
-    for (size_t i = 0; i < SPEC_ROWS; i++) {
+    for (size_t i = 0; i < REQUEST_ROWS; i++) {
         struct names names = {.count = 0};
-        if ((spec_rows[i].flags & where) && spec_rows[i].aliases) {
-            collect(&names, &spec_rows[i]);
+        if ((request_rows[i].flags & where) && request_rows[i].aliases) {
+            collect(&names, &request_rows[i]);
             add_pairs(w, &names);
         }
     }
-    for (size_t i = 0; i < spec_exclusive_count; i++) {
-        const struct spec_row *first = &spec_rows[spec_exclusive[i].first];
-        const struct spec_row *second = &spec_rows[spec_exclusive[i].second];
+    for (size_t i = 0; i < request_exclusive_count; i++) {
+        const struct request_row *first = &request_rows[request_exclusive[i].first];
+        const struct request_row *second = &request_rows[request_exclusive[i].second];
         struct names names = {.count = 0};
         if (!(first->flags & where) || !(second->flags & where))
             continue;
@@ -381,7 +383,7 @@ static void add_exclusions(struct json_writer *w, unsigned where)
     json_close(w);
 }
 
-void spec_print_schema(unsigned where, struct buf *out)
+void request_print_schema(unsigned where, struct buf *out)
 {
     struct json_writer w;
     json_write(&w, out);
@@ -389,9 +391,9 @@ void spec_print_schema(unsigned where, struct buf *out)
     json_add_text(&w, "type", "object");
     json_add_bool(&w, "additionalProperties", false);
     json_open_array(&w, "required");
-    for (size_t i = 0; i < SPEC_ROWS; i++)
-        if (is_required(&spec_rows[i], where))
-            json_add_text(&w, NULL, spec_rows[i].name);
+    for (size_t i = 0; i < REQUEST_ROWS; i++)
+        if (is_required(&request_rows[i], where))
+            json_add_text(&w, NULL, request_rows[i].name);
     json_close(&w);
     add_members(&w, where, "");
     add_exclusions(&w, where);

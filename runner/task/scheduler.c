@@ -2,21 +2,21 @@
  * Lanes: which task starts when, and where.
  *
  * There are two places, this machine and the cloud, each with so many slots. A task says by its
- * class (live.h) which of them may have it. This machine takes first; a task that may go to either
- * goes to the cloud by the rules of enum config_overflow. Some of these rules have to do with time:
- * a thread of its own sleeps until the next such moment.
+ * class (active.h) which of them may have it. This machine takes first; a task that may go to
+ * either goes to the cloud by the rules of enum config_overflow. Some of these rules have to do
+ * with time: a thread of its own sleeps until the next such moment.
  */
 #include "base/clock.h"
 #include "base/cond.h"
 #include "base/log.h"
-#include "runner/task/core.h"
+#include "runner/task/engine_private.h"
 
 #include <stdlib.h>
 
 #define TASK_STACK_BYTES (512u << 10)
 #define CLOCK_STACK_BYTES (128u << 10)
 #define CLASS(bits) (1u << (bits))
-#define EITHER (LIVE_HERE | LIVE_AWAY)
+#define EITHER (ACTIVE_HERE | ACTIVE_AWAY)
 #define SLEEP_MS 3600000
 
 /* --- what may run now ---------------------------------------------------------------------- */
@@ -27,38 +27,38 @@ static bool cloud_is_open(const struct engine *engine, int64_t now)
            now >= engine->cloud_held_until;
 }
 
-static struct live *take_here(struct engine *engine, int64_t now)
+static struct active_task *take_here(struct engine *engine, int64_t now)
 {
     const struct engine_limits *limits = &engine->config.limits;
-    unsigned allowed = CLASS(LIVE_HERE), shared = CLASS(LIVE_HERE | LIVE_SHARED);
+    unsigned allowed = CLASS(ACTIVE_HERE), shared = CLASS(ACTIVE_HERE | ACTIVE_SHARED);
     if (engine->table.running[PLACE_HERE] >= limits->slots)
         return NULL;
     if (limits->overflow != OVERFLOW_ALWAYS || !cloud_is_open(engine, now)) {
         allowed |= CLASS(EITHER);
-        shared |= CLASS(EITHER | LIVE_SHARED);
+        shared |= CLASS(EITHER | ACTIVE_SHARED);
     }
     if (engine->hold == TASK_PENDING)
         allowed |= shared;
-    return live_take(&engine->table, allowed, INT64_MAX, PLACE_HERE);
+    return active_take(&engine->table, allowed, INT64_MAX, PLACE_HERE);
 }
 
-bool lanes_may_leave_locked(const struct engine *engine, unsigned class)
+bool scheduler_may_leave_locked(const struct engine *engine, unsigned class)
 {
     enum config_overflow mode = engine->config.limits.overflow;
-    if (!engine->config.cloud || !(class & LIVE_AWAY))
+    if (!engine->config.cloud || !(class & ACTIVE_AWAY))
         return false;
-    return !(class & LIVE_HERE) || mode == OVERFLOW_ALWAYS || mode == OVERFLOW_UNAVAILABLE;
+    return !(class & ACTIVE_HERE) || mode == OVERFLOW_ALWAYS || mode == OVERFLOW_UNAVAILABLE;
 }
 
 /* The classes that need not wait for a slot here first. */
 static unsigned at_once(const struct engine *engine)
 {
-    unsigned classes = CLASS(LIVE_AWAY) | CLASS(LIVE_AWAY | LIVE_SHARED);
+    unsigned classes = CLASS(ACTIVE_AWAY) | CLASS(ACTIVE_AWAY | ACTIVE_SHARED);
     enum config_overflow mode = engine->config.limits.overflow;
     if (mode == OVERFLOW_ALWAYS)
-        classes |= CLASS(EITHER) | CLASS(EITHER | LIVE_SHARED);
+        classes |= CLASS(EITHER) | CLASS(EITHER | ACTIVE_SHARED);
     else if (mode == OVERFLOW_UNAVAILABLE && engine->hold != TASK_PENDING)
-        classes |= CLASS(EITHER | LIVE_SHARED);
+        classes |= CLASS(EITHER | ACTIVE_SHARED);
     return classes;
 }
 
@@ -68,34 +68,35 @@ static unsigned after_a_while(const struct engine *engine)
     enum config_overflow mode = engine->config.limits.overflow;
     if (mode != OVERFLOW_FULL && mode != OVERFLOW_UNAVAILABLE)
         return 0;
-    return CLASS(EITHER) | (engine->hold == TASK_PENDING ? CLASS(EITHER | LIVE_SHARED) : 0);
+    return CLASS(EITHER) | (engine->hold == TASK_PENDING ? CLASS(EITHER | ACTIVE_SHARED) : 0);
 }
 
-static struct live *take_away(struct engine *engine, int64_t now)
+static struct active_task *take_away(struct engine *engine, int64_t now)
 {
     const struct engine_limits *limits = &engine->config.limits;
     if (!cloud_is_open(engine, now) || engine->table.running[PLACE_CLOUD] >= limits->cloud_slots)
         return NULL;
-    struct live *live = live_take(&engine->table, at_once(engine), INT64_MAX, PLACE_CLOUD);
-    return live ? live
-                : live_take(&engine->table, after_a_while(engine), now - limits->overflow_after_ms,
-                            PLACE_CLOUD);
+    struct active_task *active =
+        active_take(&engine->table, at_once(engine), INT64_MAX, PLACE_CLOUD);
+    return active ? active
+                  : active_take(&engine->table, after_a_while(engine),
+                                now - limits->overflow_after_ms, PLACE_CLOUD);
 }
 
-static struct live *next_locked(struct engine *engine)
+static struct active_task *next_locked(struct engine *engine)
 {
     int64_t now = clock_mono_ms();
     if (engine->draining)
         return NULL;
-    struct live *live = take_here(engine, now);
-    return live ? live : take_away(engine, now);
+    struct active_task *active = take_here(engine, now);
+    return active ? active : take_away(engine, now);
 }
 
 /* --- running it ---------------------------------------------------------------------------- */
 
 struct start {
     struct engine *engine;
-    struct live *live;
+    struct active_task *active;
 };
 
 /* One thread runs tasks one after the other while there are any for it. */
@@ -103,11 +104,11 @@ static void *task_thread(void *arg)
 {
     struct start start = *(struct start *)arg;
     free(arg);
-    while (start.live) {
-        run_live(start.engine, start.live);
+    while (start.active) {
+        run_live(start.engine, start.active);
         log_set_task(NULL);
         pthread_mutex_lock(&start.engine->lock);
-        start.live = next_locked(start.engine);
+        start.active = next_locked(start.engine);
         pthread_mutex_unlock(&start.engine->lock);
     }
     pthread_mutex_lock(&start.engine->lock);
@@ -117,14 +118,14 @@ static void *task_thread(void *arg)
     return NULL;
 }
 
-static int start_thread(struct engine *engine, struct live *live)
+static int start_thread(struct engine *engine, struct active_task *active)
 {
     pthread_t thread;
     pthread_attr_t attr;
     struct start *start = malloc(sizeof(*start));
     if (!start)
         return -1;
-    *start = (struct start){engine, live};
+    *start = (struct start){engine, active};
     pthread_attr_init(&attr);
     pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attr, TASK_STACK_BYTES);
@@ -136,15 +137,15 @@ static int start_thread(struct engine *engine, struct live *live)
 }
 
 /* Without a thread the task goes back to where it was and waits for the next occasion. */
-void lanes_schedule_locked(struct engine *engine)
+void scheduler_schedule_locked(struct engine *engine)
 {
-    struct live *live;
-    while ((live = next_locked(engine))) {
+    struct active_task *active;
+    while ((active = next_locked(engine))) {
         engine->threads++;
-        if (start_thread(engine, live) == 0)
+        if (start_thread(engine, active) == 0)
             continue;
         engine->threads--;
-        live_put_back(&engine->table, live);
+        active_put_back(&engine->table, active);
         log_error("task", "cannot start a thread; %d tasks wait", engine->table.queued);
         break;
     }
@@ -152,21 +153,21 @@ void lanes_schedule_locked(struct engine *engine)
         pthread_cond_signal(&engine->clock);
 }
 
-void lanes_adopt(struct engine *engine, const struct task_record *record)
+void scheduler_adopt(struct engine *engine, const struct task_record *record)
 {
     pthread_mutex_lock(&engine->lock);
-    struct live *live = live_add(&engine->table, record->id);
-    if (live) {
-        live_adopt(&engine->table, live, record);
+    struct active_task *active = active_add(&engine->table, record->id);
+    if (active) {
+        active_adopt(&engine->table, active, record);
         engine->threads++;
-        if (start_thread(engine, live)) {
+        if (start_thread(engine, active)) {
             engine->threads--;
-            live_remove(&engine->table, live);
-            live = NULL;
+            active_remove(&engine->table, active);
+            active = NULL;
         }
     }
     pthread_mutex_unlock(&engine->lock);
-    if (!live)
+    if (!active)
         log_error("task", "out of memory; task '%s' waits for the next start", record->id);
 }
 
@@ -174,7 +175,7 @@ void engine_set_limits(struct engine *engine, const struct engine_limits *limits
 {
     pthread_mutex_lock(&engine->lock);
     engine->config.limits = *limits;
-    lanes_schedule_locked(engine);
+    scheduler_schedule_locked(engine);
     pthread_mutex_unlock(&engine->lock);
 }
 
@@ -187,7 +188,7 @@ void engine_hold_cloud(struct engine *engine, int64_t ms)
 {
     pthread_mutex_lock(&engine->lock);
     engine->cloud_held_until = clock_mono_ms() + ms;
-    lanes_schedule_locked(engine);
+    scheduler_schedule_locked(engine);
     pthread_mutex_unlock(&engine->lock);
 }
 
@@ -198,13 +199,14 @@ static int64_t quiet_ms(const struct engine *engine)
 {
     const struct engine_limits *limits = &engine->config.limits;
     int64_t now = clock_mono_ms(), due = now + SLEEP_MS;
-    int64_t since = live_waits_since(&engine->table, after_a_while(engine));
+    int64_t since = active_waits_since(&engine->table, after_a_while(engine));
     if (engine->table.running[PLACE_CLOUD] >= limits->cloud_slots || engine->table.queued == 0)
         return SLEEP_MS; /* whoever ends, or comes, looks around */
     if (since >= 0 && since + limits->overflow_after_ms < due)
         due = since + limits->overflow_after_ms;
     if (engine->cloud_held_until > now &&
-        (due <= engine->cloud_held_until || live_waits_since(&engine->table, at_once(engine)) >= 0))
+        (due <= engine->cloud_held_until ||
+         active_waits_since(&engine->table, at_once(engine)) >= 0))
         due = engine->cloud_held_until;
     return due > now ? due - now : 1;
 }
@@ -216,13 +218,13 @@ static void *watch_clock(void *arg)
     while (!engine->clock_stops) {
         (void)cond_wait(&engine->clock, &engine->lock, quiet_ms(engine));
         if (!engine->clock_stops)
-            lanes_schedule_locked(engine);
+            scheduler_schedule_locked(engine);
     }
     pthread_mutex_unlock(&engine->lock);
     return NULL;
 }
 
-int lanes_start(struct engine *engine, struct err *err)
+int scheduler_start(struct engine *engine, struct err *err)
 {
     pthread_attr_t attr;
     if (!engine->config.cloud)
@@ -235,7 +237,7 @@ int lanes_start(struct engine *engine, struct err *err)
     return rc ? err_sys(err, "cannot start a thread") : 0;
 }
 
-void lanes_stop(struct engine *engine)
+void scheduler_stop(struct engine *engine)
 {
     if (!engine->clock_runs)
         return;

@@ -2,15 +2,15 @@
  * One task's way through the cloud, shared by overflow.c, place.c, relay.c and end.c. Private to
  * runner/overflow.
  */
-#ifndef OVERFLOW_TRIP_H
-#define OVERFLOW_TRIP_H
+#ifndef OVERFLOW_CLOUD_TASK_H
+#define OVERFLOW_CLOUD_TASK_H
 
 #include "google/run.h"
 #include "runner/overflow/overflow.h"
 
 #include <pthread.h>
 
-#define TRIP_ENV_RUN "TASK_RUN" /* ID/ATTEMPT: by it an execution is found again */
+#define CLOUD_TASK_ENV_RUN "TASK_RUN" /* ID/ATTEMPT: by it an execution is found again */
 
 struct overflow {
     struct overflow_config config;
@@ -20,13 +20,13 @@ struct overflow {
     pthread_mutex_t fetching;
 };
 
-struct trip {
+struct cloud_task {
     struct overflow *overflow;
     const struct cloud *cloud; /* borrowed */
     struct task_run *run;
     struct task_outcome *outcome;
     const char *id; /* borrowed from the record */
-    struct task_spec *spec;
+    struct task_request *request;
     struct store_placement placement;
     int64_t offset;  /* relay: of the job's events, what has been passed on */
     int64_t skip;    /* relay: events after it that had been passed on before */
@@ -47,32 +47,33 @@ enum step {
     STEP_OVER, /* the outcome is filled */
 };
 
-/* Has an execution for the task, whose name is in trip->placement. */
-enum step trip_place(struct trip *trip);
+/* Has an execution for the task, whose name is in task->placement. */
+enum step cloud_task_place(struct cloud_task *task);
 
 /* Follows it until its last event has come or it has ended. */
-enum step trip_relay(struct trip *trip);
+enum step cloud_task_relay(struct cloud_task *task);
 
 /* Fills the outcome from the result, or from what is known without one. */
-void trip_end(struct trip *trip);
+void cloud_task_end(struct cloud_task *task);
 
 /* Passes on the pieces that are there. 1: some; 0: none; -1: they cannot be read. */
-int trip_take_pieces(struct trip *trip, struct err *err);
+int cloud_task_take_pieces(struct cloud_task *task, struct err *err);
 /* The same at the end, past pieces that have vanished. */
-void trip_take_rest(struct trip *trip, int64_t events_bytes);
+void cloud_task_take_rest(struct cloud_task *task, int64_t events_bytes);
 
 /* Waits, or until somebody wants the task to stop. */
-void trip_wait(struct trip *trip, int64_t ms);
+void cloud_task_wait(struct cloud_task *task, int64_t ms);
 
 /* Fills the outcome: it stays active as `state`, or ends. */
-void trip_settle(struct trip *trip, enum task_state state, const char *reason, const char *error);
+void cloud_task_settle(struct cloud_task *task, enum task_state state, const char *reason,
+                       const char *error);
 
 /* The cloud refused, or could not be reached: tasks wait, longer each time. */
 void overflow_note_refusal(struct overflow *overflow, const struct err *err);
 void overflow_note_success(struct overflow *overflow);
 
 /* Its time is over: nobody opens it any more. */
-void trip_delete_payload(struct trip *trip);
+void cloud_task_delete_payload(struct cloud_task *task);
 
 /* The list of outputs beside the events. */
 int outputs_save(const char *keep_dir, const void *json, size_t len, struct err *err);

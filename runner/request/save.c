@@ -1,14 +1,15 @@
-/* What goes out of a spec: JSON for the database, arguments for the CLI, secrets for redaction. */
+/* What goes out of a request: JSON for the database, arguments for the CLI, secrets for redaction.
+ */
 #include "base/form.h"
-#include "runner/spec/rows.h"
+#include "runner/request/rows.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-bool spec_is_set(const struct task_spec *spec, const struct spec_row *row)
+bool request_is_set(const struct task_request *request, const struct request_row *row)
 {
-    const void *member = spec_member(spec, row);
-    switch (spec_form(row)) {
+    const void *member = request_member(request, row);
+    switch (request_form(row)) {
     case FORM_STRING:
     case FORM_JSON:
         return *(char *const *)member != NULL;
@@ -16,7 +17,7 @@ bool spec_is_set(const struct task_spec *spec, const struct spec_row *row)
         return ((const struct strlist *)member)->count > 0;
     case FORM_INT:
     case FORM_ENUM:
-        return *(const int *)member != 0 || row == &spec_rows[ROW_priority];
+        return *(const int *)member != 0 || row == &request_rows[ROW_priority];
     case FORM_NUMBER:
         return *(const double *)member > 0;
     case FORM_BOOL:
@@ -33,12 +34,12 @@ static void write_list(struct json_writer *w, const char *name, const struct str
     json_close(w);
 }
 
-static void write_value(struct json_writer *w, const char *name, const struct task_spec *spec,
-                        const struct spec_row *row)
+static void write_value(struct json_writer *w, const char *name, const struct task_request *request,
+                        const struct request_row *row)
 {
-    const void *member = spec_member(spec, row);
+    const void *member = request_member(request, row);
     AUTO(str) char *choice = NULL;
-    switch (spec_form(row)) {
+    switch (request_form(row)) {
     case FORM_STRING:
         json_add_text(w, name, *(char *const *)member);
         return;
@@ -65,46 +66,47 @@ static void write_value(struct json_writer *w, const char *name, const struct ta
 }
 
 /* Writes the rows of the object whose path is `path`, secret ones or the others. */
-static void write_members(struct json_writer *w, const struct task_spec *spec, const char *path,
-                          unsigned secret)
+static void write_members(struct json_writer *w, const struct task_request *request,
+                          const char *path, unsigned secret)
 {
     size_t len = strlen(path);
-    for (size_t i = 0; i < SPEC_ROWS; i++) {
-        const struct spec_row *row = &spec_rows[i];
-        if (spec_parent_length(row->name) != len || strncmp(row->name, path, len) != 0 ||
-            (row->flags & SPEC_SECRET) != secret || !spec_is_set(spec, row))
+    for (size_t i = 0; i < REQUEST_ROWS; i++) {
+        const struct request_row *row = &request_rows[i];
+        if (request_parent_length(row->name) != len || strncmp(row->name, path, len) != 0 ||
+            (row->flags & REQUEST_SECRET) != secret || !request_is_set(request, row))
             continue;
         const char *name = row->name + len + (len > 0);
         if (row->kind == KIND_GROUP) {
             json_open_object(w, name);
-            write_members(w, spec, row->name, secret);
+            write_members(w, request, row->name, secret);
             json_close(w);
         } else {
-            write_value(w, name, spec, row);
+            write_value(w, name, request, row);
         }
     }
 }
 
-void task_spec_save(const struct task_spec *spec, struct buf *out)
+void task_request_save(const struct task_request *request, struct buf *out)
 {
     struct json_writer w;
     json_write(&w, out);
     json_open_object(&w, NULL);
-    write_members(&w, spec, "", 0);
+    write_members(&w, request, "", 0);
     json_close(&w);
 }
 
-void task_spec_save_secrets(const struct task_spec *spec, struct buf *out)
+void task_request_save_secrets(const struct task_request *request, struct buf *out)
 {
     struct json_writer w;
     bool any = false;
-    for (size_t i = 0; i < SPEC_ROWS; i++)
-        any = any || ((spec_rows[i].flags & SPEC_SECRET) && spec_is_set(spec, &spec_rows[i]));
+    for (size_t i = 0; i < REQUEST_ROWS; i++)
+        any = any || ((request_rows[i].flags & REQUEST_SECRET) &&
+                      request_is_set(request, &request_rows[i]));
     if (!any)
         return;
     json_write(&w, out);
     json_open_object(&w, NULL);
-    write_members(&w, spec, "", SPEC_SECRET);
+    write_members(&w, request, "", REQUEST_SECRET);
     json_close(&w);
 }
 
@@ -117,15 +119,15 @@ static int redact_strings(const struct json *node, struct redact_set *set)
     return rc;
 }
 
-int task_spec_redact(const struct task_spec *spec, struct redact_set *set)
+int task_request_redact(const struct task_request *request, struct redact_set *set)
 {
     int rc = 0;
-    for (size_t i = 0; i < SPEC_ROWS; i++) {
-        const struct spec_row *row = &spec_rows[i];
+    for (size_t i = 0; i < REQUEST_ROWS; i++) {
+        const struct request_row *row = &request_rows[i];
         struct err err = ERR_INIT;
-        if (!(row->flags & SPEC_SECRET) || !spec_is_set(spec, row))
+        if (!(row->flags & REQUEST_SECRET) || !request_is_set(request, row))
             continue;
-        const char *text = *(char *const *)spec_member(spec, row);
+        const char *text = *(char *const *)request_member(request, row);
         AUTO(json)
         struct json *tree = row->kind == KIND_ENV ? json_parse(text, strlen(text), &err) : NULL;
         rc |= tree ? redact_strings(tree, set) : redact_add(set, text);
@@ -133,14 +135,14 @@ int task_spec_redact(const struct task_spec *spec, struct redact_set *set)
     return rc ? -1 : 0;
 }
 
-static void add_argument(const struct task_spec *spec, const struct spec_row *row,
+static void add_argument(const struct task_request *request, const struct request_row *row,
                          struct strlist *argv)
 {
-    const void *member = spec_member(spec, row);
+    const void *member = request_member(request, row);
     const struct strlist *list = member;
     AUTO(buf) struct buf number = BUF_INIT(64);
     struct json_writer w;
-    switch (spec_form(row)) {
+    switch (request_form(row)) {
     case FORM_STRING:
     case FORM_JSON:
         if (**(char *const *)member)
@@ -165,7 +167,7 @@ static void add_argument(const struct task_spec *spec, const struct spec_row *ro
     }
 }
 
-int task_spec_argv(const struct task_spec *spec, struct strlist *argv, struct err *err)
+int task_request_argv(const struct task_request *request, struct strlist *argv, struct err *err)
 {
     /* MCP servers, hooks and helpers that a repository brings along do not start by themselves. */
     static const char *const always[] = {
@@ -173,8 +175,8 @@ int task_spec_argv(const struct task_spec *spec, struct strlist *argv, struct er
         "--verbose", "--strict-mcp-config", "--setting-sources=user"};
     for (size_t i = 0; i < COUNT_OF(always); i++)
         strlist_add(argv, always[i]);
-    for (size_t i = 0; i < SPEC_ROWS; i++)
-        if (spec_rows[i].cli && spec_is_set(spec, &spec_rows[i]))
-            add_argument(spec, &spec_rows[i], argv);
+    for (size_t i = 0; i < REQUEST_ROWS; i++)
+        if (request_rows[i].cli && request_is_set(request, &request_rows[i]))
+            add_argument(request, &request_rows[i], argv);
     return argv->failed ? err_set(err, ERR_INTERNAL, "too many arguments for the CLI") : 0;
 }

@@ -3,7 +3,7 @@
 #include "base/id.h"
 #include "base/path.h"
 #include "base/str.h"
-#include "runner/spec/rows.h"
+#include "runner/request/rows.h"
 
 #include <ctype.h>
 #include <math.h>
@@ -23,7 +23,7 @@ static int no_memory(struct err *err)
     return err_set(err, ERR_INTERNAL, "does not fit into memory");
 }
 
-static int check_length(const struct spec_row *row, size_t len, struct err *err)
+static int check_length(const struct request_row *row, size_t len, struct err *err)
 {
     if (row->takes.max > 0 && (double)len > row->takes.max)
         return err_set(err, ERR_INVALID, "is too long: at most %.0f bytes, got %zu", row->takes.max,
@@ -40,14 +40,14 @@ static int put_text(const char *text, void *member, struct err *err)
     return 0;
 }
 
-static int check_text(const struct spec_row *row, const char *text, struct err *err)
+static int check_text(const struct request_row *row, const char *text, struct err *err)
 {
     if (row->takes.min >= 1 && str_is_blank(text, strlen(text)))
         return err_set(err, ERR_INVALID, "must not be blank");
     return 0;
 }
 
-static int check_token(const struct spec_row *row, const char *text, struct err *err)
+static int check_token(const struct request_row *row, const char *text, struct err *err)
 {
     if ((double)strlen(text) < row->takes.min)
         return err_set(err, ERR_INVALID, "is too short: at least %.0f bytes", row->takes.min);
@@ -56,7 +56,7 @@ static int check_token(const struct spec_row *row, const char *text, struct err 
     return 0;
 }
 
-static int check_id(const struct spec_row *row, const char *text, struct err *err)
+static int check_id(const struct request_row *row, const char *text, struct err *err)
 {
     (void)row;
     if (strcmp(text, "status") == 0) /* GET /tasks/status is another resource */
@@ -69,13 +69,13 @@ static int check_id(const struct spec_row *row, const char *text, struct err *er
     return 0;
 }
 
-static int check_uuid(const struct spec_row *row, const char *text, struct err *err)
+static int check_uuid(const struct request_row *row, const char *text, struct err *err)
 {
     (void)row;
     return form_is_uuid(text) ? 0 : err_set(err, ERR_INVALID, "must be a UUID");
 }
 
-static int check_url(const struct spec_row *row, const char *text, struct err *err)
+static int check_url(const struct request_row *row, const char *text, struct err *err)
 {
     struct form_url url;
     (void)row;
@@ -162,7 +162,7 @@ static void strip_user(char *url)
         memmove(from, to, strlen(to) + 1);
 }
 
-static int check_repo(const struct spec_row *row, const char *text, struct err *err)
+static int check_repo(const struct request_row *row, const char *text, struct err *err)
 {
     (void)row;
     bool plain = form_is_token(text) && *text != '-';
@@ -173,7 +173,7 @@ static int check_repo(const struct spec_row *row, const char *text, struct err *
 }
 
 /* git check-ref-format's rules, and no '-' first. */
-static int check_ref(const struct spec_row *row, const char *text, struct err *err)
+static int check_ref(const struct request_row *row, const char *text, struct err *err)
 {
     (void)row;
     size_t len = strlen(text);
@@ -187,7 +187,7 @@ static int check_ref(const struct spec_row *row, const char *text, struct err *e
     return ok ? 0 : err_set(err, ERR_INVALID, "must be the name of a git branch, tag or commit");
 }
 
-static int check_path(const struct spec_row *row, const char *text, struct err *err)
+static int check_path(const struct request_row *row, const char *text, struct err *err)
 {
     (void)row;
     if (!path_is_inside(text))
@@ -195,7 +195,7 @@ static int check_path(const struct spec_row *row, const char *text, struct err *
     return 0;
 }
 
-static int check_ssh_key(const struct spec_row *row, const char *text, struct err *err)
+static int check_ssh_key(const struct request_row *row, const char *text, struct err *err)
 {
     (void)row;
     if (!str_starts(text, "-----BEGIN ") || !strstr(text, "PRIVATE KEY-----") ||
@@ -204,7 +204,7 @@ static int check_ssh_key(const struct spec_row *row, const char *text, struct er
     return 0;
 }
 
-typedef int check_fn(const struct spec_row *row, const char *text, struct err *err);
+typedef int check_fn(const struct request_row *row, const char *text, struct err *err);
 
 static check_fn *const checks[] = {
     [KIND_TEXT] = check_text, [KIND_TOKEN] = check_token, [KIND_ID] = check_id,
@@ -212,7 +212,7 @@ static check_fn *const checks[] = {
     [KIND_REF] = check_ref,   [KIND_PATH] = check_path,   [KIND_SSH_KEY] = check_ssh_key,
 };
 
-static int decode_string(const struct spec_row *row, const struct json *value, void *member,
+static int decode_string(const struct request_row *row, const struct json *value, void *member,
                          struct err *err)
 {
     const char *text = json_text(value);
@@ -235,7 +235,7 @@ static void add_choices(const char *choices, struct buf *out)
     }
 }
 
-static int decode_repo(const struct spec_row *row, const struct json *value, void *member,
+static int decode_repo(const struct request_row *row, const struct json *value, void *member,
                        struct err *err)
 {
     if (decode_string(row, value, member, err))
@@ -244,7 +244,7 @@ static int decode_repo(const struct spec_row *row, const struct json *value, voi
     return 0;
 }
 
-static int decode_choice(const struct spec_row *row, const struct json *value, void *member,
+static int decode_choice(const struct request_row *row, const struct json *value, void *member,
                          struct err *err)
 {
     const char *text = json_text(value);
@@ -256,7 +256,7 @@ static int decode_choice(const struct spec_row *row, const struct json *value, v
             return err_set(err, ERR_INVALID, "must be one of %s, got %s", buf_str(&list),
                            json_type_name(json_type(value)));
         return err_set(err, ERR_INVALID, "must be one of %s, got '%.*s'", buf_str(&list),
-                       (int)spec_cut(text, 40), text);
+                       (int)request_cut(text, 40), text);
     }
     if (row->kind == KIND_CHOICE)
         return put_text(text, member, err);
@@ -264,7 +264,7 @@ static int decode_choice(const struct spec_row *row, const struct json *value, v
     return 0;
 }
 
-static int decode_int(const struct spec_row *row, const struct json *value, void *member,
+static int decode_int(const struct request_row *row, const struct json *value, void *member,
                       struct err *err)
 {
     double number;
@@ -279,7 +279,7 @@ static int decode_int(const struct spec_row *row, const struct json *value, void
     return 0;
 }
 
-static int decode_number(const struct spec_row *row, const struct json *value, void *member,
+static int decode_number(const struct request_row *row, const struct json *value, void *member,
                          struct err *err)
 {
     double number;
@@ -292,7 +292,7 @@ static int decode_number(const struct spec_row *row, const struct json *value, v
     return 0;
 }
 
-static int decode_bool(const struct spec_row *row, const struct json *value, void *member,
+static int decode_bool(const struct request_row *row, const struct json *value, void *member,
                        struct err *err)
 {
     (void)row;
@@ -309,16 +309,16 @@ static int add_items(const struct json *array, struct strlist *list, struct err 
                            json_type_name(json_type(item)));
         if (str_is_blank(text, strlen(text)))
             return err_set(err, ERR_INVALID, "must not hold blank strings, as item %zu is", index);
-        if (strlen(text) > SPEC_ITEM_MAX)
+        if (strlen(text) > REQUEST_ITEM_MAX)
             return err_set(err, ERR_INVALID, "is too long in item %zu: at most %d bytes", index,
-                           SPEC_ITEM_MAX);
+                           REQUEST_ITEM_MAX);
         if (strlist_add(list, text))
             return no_memory(err);
     }
     return 0;
 }
 
-static int decode_list(const struct spec_row *row, const struct json *value, void *member,
+static int decode_list(const struct request_row *row, const struct json *value, void *member,
                        struct err *err)
 {
     struct strlist *list = member;
@@ -326,9 +326,9 @@ static int decode_list(const struct spec_row *row, const struct json *value, voi
     const char *bad;
     if (!text && json_type(value) != JSON_ARRAY)
         return wrong_type(value, "an array of strings", err);
-    if (text && strlen(text) > SPEC_ITEM_MAX)
+    if (text && strlen(text) > REQUEST_ITEM_MAX)
         return err_set(err, ERR_INVALID, "is too long: at most %d bytes as one string",
-                       SPEC_ITEM_MAX);
+                       REQUEST_ITEM_MAX);
     if (!text && (double)json_count(value) > row->takes.max)
         return err_set(err, ERR_INVALID, "must hold at most %.0f items, got %zu", row->takes.max,
                        json_count(value));
@@ -339,11 +339,11 @@ static int decode_list(const struct spec_row *row, const struct json *value, voi
                        list->count);
     if (row->kind == KIND_DOMAINS && !form_are_domains(list, &bad))
         return err_set(err, ERR_INVALID, "must be open, none, or domain names, got '%.*s'",
-                       (int)spec_cut(bad, 80), bad);
+                       (int)request_cut(bad, 80), bad);
     return 0;
 }
 
-static int put_tree(const struct spec_row *row, const struct json *value, void *member,
+static int put_tree(const struct request_row *row, const struct json *value, void *member,
                     struct err *err)
 {
     AUTO(buf_wipe) struct buf text = BUF_INIT(16 << 20);
@@ -355,7 +355,7 @@ static int put_tree(const struct spec_row *row, const struct json *value, void *
     return 0;
 }
 
-static int decode_schema(const struct spec_row *row, const struct json *value, void *member,
+static int decode_schema(const struct request_row *row, const struct json *value, void *member,
                          struct err *err)
 {
     const char *text = json_text(value);
@@ -386,7 +386,7 @@ static bool is_runners_variable(const char *name)
 }
 
 /* Why a member of an ENV, STRINGS or INPUTS object is not right, or NULL. */
-static const char *member_fault(enum spec_kind kind, const char *name, const char *text)
+static const char *member_fault(enum request_kind kind, const char *name, const char *text)
 {
     if (!text)
         return "must hold strings only";
@@ -394,7 +394,7 @@ static const char *member_fault(enum spec_kind kind, const char *name, const cha
         return "must have names of A-Z a-z 0-9 _ that do not begin with a digit";
     if (kind == KIND_ENV && is_runners_variable(name))
         return "must not set what the runner sets (a credential has a field of its own)";
-    if (kind == KIND_ENV && strlen(text) + strlen(name) > SPEC_ARG_MAX)
+    if (kind == KIND_ENV && strlen(text) + strlen(name) > REQUEST_ARG_MAX)
         return "must have values of at most 100 KiB";
     if (kind != KIND_ENV && (!path_is_inside(name) || strlen(name) > 255))
         return "must have file names as names";
@@ -404,7 +404,7 @@ static const char *member_fault(enum spec_kind kind, const char *name, const cha
     return NULL;
 }
 
-static int decode_object(const struct spec_row *row, const struct json *value, void *member,
+static int decode_object(const struct request_row *row, const struct json *value, void *member,
                          struct err *err)
 {
     if (json_type(value) != JSON_OBJECT)
@@ -414,17 +414,17 @@ static int decode_object(const struct spec_row *row, const struct json *value, v
         const char *fault = member_fault(row->kind, json_name(child), json_text(child));
         if (fault)
             return err_set(err, ERR_INVALID, "%s, '%.*s' is not right", fault,
-                           (int)spec_cut(json_name(child), 40), json_name(child));
+                           (int)request_cut(json_name(child), 40), json_name(child));
     }
     return put_tree(row, value, member, err);
 }
 
-typedef int decode_fn(const struct spec_row *row, const struct json *value, void *member,
+typedef int decode_fn(const struct request_row *row, const struct json *value, void *member,
                       struct err *err);
 
 static const struct {
     decode_fn *decode;
-    enum spec_form form;
+    enum request_form form;
     const char *type;
 } kinds[] = {
     [KIND_TEXT] = {decode_string, FORM_STRING, "string"},
@@ -453,18 +453,18 @@ static const struct {
     [KIND_GROUP] = {NULL, FORM_BOOL, "object"},
 };
 
-int spec_decode_value(const struct spec_row *row, const struct json *value, void *member,
-                      struct err *err)
+int request_decode_value(const struct request_row *row, const struct json *value, void *member,
+                         struct err *err)
 {
     return kinds[row->kind].decode(row, value, member, err);
 }
 
-enum spec_form spec_form(const struct spec_row *row)
+enum request_form request_form(const struct request_row *row)
 {
     return kinds[row->kind].form;
 }
 
-const char *spec_type(const struct spec_row *row)
+const char *request_type(const struct request_row *row)
 {
     return kinds[row->kind].type;
 }

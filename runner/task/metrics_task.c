@@ -1,6 +1,6 @@
 /* What the engine counts, by kind of task. */
 #include "base/metric.h"
-#include "runner/task/core.h"
+#include "runner/task/engine_private.h"
 #include "json/json.h"
 
 #include <stdlib.h>

@@ -7,7 +7,7 @@
  *         claim-N.json       who may run attempt N. Written once: by the job that starts, or by the
  *                            home that gives the attempt up. Whoever comes second does nothing
  *         metadata.json      what runs it: execution, attempt, version, when it began
- *         heartbeat.json     written anew every SESSION_HEARTBEAT_MS while it runs. When another
+ *         heartbeat.json     written anew every FOLDER_HEARTBEAT_MS while it runs. When another
  *                            has written it, or it has been deleted, the job ends itself and
  *                            writes nothing more
  *         events/OFFSET      pieces of the job's own events file, whole events, each named by the
@@ -20,8 +20,8 @@
  *
  * Threads: no state.
  */
-#ifndef OVERFLOW_SESSION_H
-#define OVERFLOW_SESSION_H
+#ifndef OVERFLOW_FOLDER_H
+#define OVERFLOW_FOLDER_H
 
 #include "base/buf.h"
 #include "base/err.h"
@@ -30,27 +30,27 @@
 
 #include <stdint.h>
 
-#define SESSION_NAME_SIZE 256
-#define SESSION_CHUNK_BYTES (256u << 10) /* a piece of events is as long at most, or one event */
-#define SESSION_CHUNK_MS 1000            /* between two pieces while there is less than that */
-#define SESSION_HEARTBEAT_MS 30000
+#define FOLDER_NAME_SIZE 256
+#define FOLDER_CHUNK_BYTES (256u << 10) /* a piece of events is as long at most, or one event */
+#define FOLDER_CHUNK_MS 1000            /* between two pieces while there is less than that */
+#define FOLDER_HEARTBEAT_MS 30000
 
-/* What lies directly below sessions/ID/: the `what` of session_name(). */
-#define SESSION_PAYLOAD "payload.enc"
-#define SESSION_METADATA "metadata.json"
-#define SESSION_HEARTBEAT "heartbeat.json"
-#define SESSION_RESULT "result.json"
+/* What lies directly below sessions/ID/: the `what` of folder_name(). */
+#define FOLDER_PAYLOAD "payload.enc"
+#define FOLDER_METADATA "metadata.json"
+#define FOLDER_HEARTBEAT "heartbeat.json"
+#define FOLDER_RESULT "result.json"
 
 /* In the environment of an execution: all that it gets from home without the payload. */
-#define SESSION_ENV_TASK "TASK_ID"
-#define SESSION_ENV_ATTEMPT "TASK_ATTEMPT"
+#define FOLDER_ENV_TASK "TASK_ID"
+#define FOLDER_ENV_ATTEMPT "TASK_ATTEMPT"
 
 /* `id` is one that id_is_valid(). With "" for `what` it is the prefix of all names of a task. */
-void session_name(const char *id, const char *what, char ret_name[SESSION_NAME_SIZE]);
-void session_claim_name(const char *id, int attempt, char ret_name[SESSION_NAME_SIZE]);
-void session_events_name(const char *id, int64_t offset, char ret_name[SESSION_NAME_SIZE]);
+void folder_name(const char *id, const char *what, char ret_name[FOLDER_NAME_SIZE]);
+void folder_claim_name(const char *id, int attempt, char ret_name[FOLDER_NAME_SIZE]);
+void folder_events_name(const char *id, int64_t offset, char ret_name[FOLDER_NAME_SIZE]);
 /* Appends the name of an output. */
-void session_output_name(const char *id, const char *path, struct buf *out);
+void folder_output_name(const char *id, const char *path, struct buf *out);
 
 /* The engine past this machine, as it is configured. */
 struct cloud {

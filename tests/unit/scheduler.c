@@ -37,7 +37,7 @@ static void run_here(struct task_run *run, struct task_outcome *outcome, void *a
     struct house *house = arg;
     house->here++;
     assert_int_equal(task_run_record(run)->place, PLACE_HERE);
-    if (strcmp(task_run_record(run)->spec, "\"hold\"") == 0)
+    if (strcmp(task_run_record(run)->request, "\"hold\"") == 0)
         hold(house, run);
     outcome->state = TASK_COMPLETED;
 }
@@ -49,7 +49,7 @@ static void run_there(struct task_run *run, struct task_outcome *outcome, void *
     house->there++;
     house->adopted += task_run_adopted(run);
     assert_int_equal(task_run_record(run)->place, PLACE_CLOUD);
-    if (strcmp(task_run_record(run)->spec, "\"hold\"") == 0)
+    if (strcmp(task_run_record(run)->request, "\"hold\"") == 0)
         hold(house, run);
     outcome->state = TASK_COMPLETED;
     if (house->refuses) {
@@ -136,13 +136,13 @@ static void submit(struct house *house, struct wish wish)
     struct err err;
     bool created = false;
     AUTO(task_record) struct task_record record = {0};
-    AUTO(str) char *spec = unit_textf("\"%s\"", wish.what);
+    AUTO(str) char *request = unit_textf("\"%s\"", wish.what);
     const struct task_new task = {.id = wish.id,
                                   .kind = "fake",
                                   .shared = wish.shared,
                                   .executor = wish.executor,
                                   .stays = wish.stays,
-                                  .spec = spec};
+                                  .request = request};
     OK(engine_submit(house->engine, &task, &record, &created, &err) == 0, &err);
 }
 

@@ -5,12 +5,12 @@
  *
  * Threads: the task's own.
  */
-#ifndef REPO_KEEP_H
-#define REPO_KEEP_H
+#ifndef REPO_HARVEST_H
+#define REPO_HARVEST_H
 
 #include "runner/repo/repos.h"
 
-struct keep_commit {
+struct harvest_commit {
     bool commit;
     const char *message;          /* or NULL */
     const struct strlist *files;  /* or NULL */
@@ -18,7 +18,7 @@ struct keep_commit {
     const char *branch;           /* or NULL */
 };
 
-struct kept_commit {
+struct harvested_commit {
     char sha[65];
     char branch[256];
     bool committed;
@@ -28,19 +28,20 @@ struct kept_commit {
 
 /* Commits in the workspace and writes what is new since it was made to `bundle`, a path in a
  * directory of the runner's own. */
-int keep_commit(struct workspace *workspace, const struct keep_commit *wish, const char *bundle,
-                const struct call_stop *stop, struct kept_commit *ret_kept, struct err *err);
+int harvest_commit(struct workspace *workspace, const struct harvest_commit *wish,
+                   const char *bundle, const struct call_stop *stop,
+                   struct harvested_commit *ret_kept, struct err *err);
 
 /* Pushes a bundle with the wish's credentials. Returns the helper's answer:
  * {"sha"[,"method","remoteSha","conflictFiles"]}. */
-struct json *keep_push(struct workspace *workspace, const struct repo_wish *wish,
-                       const struct kept_commit *kept, const char *bundle, bool recover,
-                       const struct call_stop *stop, struct err *err);
+struct json *harvest_push(struct workspace *workspace, const struct repo_wish *wish,
+                          const struct harvested_commit *kept, const char *bundle, bool recover,
+                          const struct call_stop *stop, struct err *err);
 
 /* Copies the files of dir/work (a run's; workspace may be NULL) that match to `to`, which must not
  * exist. Returns {"files":[{"path","size"}],"skipped"}. */
-struct json *keep_files(struct repos *repos, struct workspace *workspace, const char *dir,
-                        const struct strlist *patterns, const char *to,
-                        const struct call_stop *stop, struct err *err);
+struct json *harvest_files(struct repos *repos, struct workspace *workspace, const char *dir,
+                           const struct strlist *patterns, const char *to,
+                           const struct call_stop *stop, struct err *err);
 
 #endif

@@ -1,9 +1,9 @@
-#include "runner/repo/keep.h"
+#include "runner/repo/harvest.h"
 
 #include "base/fd.h"
 #include "base/id.h"
 #include "base/path.h"
-#include "runner/repo/inside.h"
+#include "runner/repo/repo_private.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -74,8 +74,9 @@ static void take_text(const struct json *answer, const char *name, char *to, siz
     snprintf(to, size, "%s", text ? text : "");
 }
 
-int keep_commit(struct workspace *workspace, const struct keep_commit *wish, const char *bundle,
-                const struct call_stop *stop, struct kept_commit *ret_kept, struct err *err)
+int harvest_commit(struct workspace *workspace, const struct harvest_commit *wish,
+                   const char *bundle, const struct call_stop *stop,
+                   struct harvested_commit *ret_kept, struct err *err)
 {
     struct json_writer w;
     struct repos *repos = workspace_repos(workspace);
@@ -107,9 +108,9 @@ int keep_commit(struct workspace *workspace, const struct keep_commit *wish, con
     return ret_kept->bundled ? adopt(raw, bundle, err) : 0;
 }
 
-struct json *keep_push(struct workspace *workspace, const struct repo_wish *wish,
-                       const struct kept_commit *kept, const char *bundle, bool recover,
-                       const struct call_stop *stop, struct err *err)
+struct json *harvest_push(struct workspace *workspace, const struct repo_wish *wish,
+                          const struct harvested_commit *kept, const char *bundle, bool recover,
+                          const struct call_stop *stop, struct err *err)
 {
     struct json_writer w;
     struct git_url url;
@@ -137,9 +138,9 @@ struct json *keep_push(struct workspace *workspace, const struct repo_wish *wish
     return answer;
 }
 
-struct json *keep_files(struct repos *repos, struct workspace *workspace, const char *dir,
-                        const struct strlist *patterns, const char *to,
-                        const struct call_stop *stop, struct err *err)
+struct json *harvest_files(struct repos *repos, struct workspace *workspace, const char *dir,
+                           const struct strlist *patterns, const char *to,
+                           const struct call_stop *stop, struct err *err)
 {
     struct json_writer w;
     AUTO(buf) struct buf job = BUF_INIT(4u << 20);

@@ -1,16 +1,16 @@
-#include "runner/spec/rows.h"
+#include "runner/request/rows.h"
 
 #include <string.h>
 
-int spec_field_at(size_t index, struct spec_field *ret_field)
+int request_field_at(size_t index, struct request_field *ret_field)
 {
-    if (index >= SPEC_ROWS)
+    if (index >= REQUEST_ROWS)
         return -1;
-    const struct spec_row *row = &spec_rows[index];
-    *ret_field = (struct spec_field){
+    const struct request_row *row = &request_rows[index];
+    *ret_field = (struct request_field){
         .name = row->name,
         .aliases = row->aliases,
-        .type = spec_type(row),
+        .type = request_type(row),
         .takes = row->takes,
         .default_text = row->default_text,
         .flags = row->flags,
@@ -31,9 +31,9 @@ static void add_names(const char *names, const char *before, struct buf *out)
     }
 }
 
-static void add_takes(const struct spec_row *row, struct buf *out)
+static void add_takes(const struct request_row *row, struct buf *out)
 {
-    buf_adds(out, spec_type(row));
+    buf_adds(out, request_type(row));
     if (row->takes.choices)
         add_names(row->takes.choices, ": ", out);
     else if (row->kind == KIND_INT || row->kind == KIND_NUMBER)
@@ -44,7 +44,7 @@ static void add_takes(const struct spec_row *row, struct buf *out)
         buf_addf(out, ", at most %.0f bytes", row->takes.max);
 }
 
-static void add_row(const struct spec_row *row, struct buf *out)
+static void add_row(const struct request_row *row, struct buf *out)
 {
     buf_addf(out, "| `%s`", row->name);
     add_names(row->aliases, ", ", out);
@@ -54,14 +54,14 @@ static void add_row(const struct spec_row *row, struct buf *out)
              row->default_text ? row->default_text : "", row->default_text ? "`" : "", row->help);
     if (row->cli)
         buf_addf(out, " (`%s`)", row->cli);
-    buf_addf(out, "%s%s |\n", row->flags & SPEC_SECRET ? "; a secret" : "",
-             row->flags & SPEC_LATER ? " *(not supported yet)*" : "");
+    buf_addf(out, "%s%s |\n", row->flags & REQUEST_SECRET ? "; a secret" : "",
+             row->flags & REQUEST_LATER ? " *(not supported yet)*" : "");
 }
 
-void spec_print_markdown(unsigned where, struct buf *out)
+void request_print_markdown(unsigned where, struct buf *out)
 {
     buf_adds(out, "| field | takes | default | meaning |\n|---|---|---|---|\n");
-    for (size_t i = 0; i < SPEC_ROWS; i++)
-        if (spec_rows[i].flags & where)
-            add_row(&spec_rows[i], out);
+    for (size_t i = 0; i < REQUEST_ROWS; i++)
+        if (request_rows[i].flags & where)
+            add_row(&request_rows[i], out);
 }

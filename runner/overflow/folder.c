@@ -1,4 +1,4 @@
-#include "runner/overflow/session.h"
+#include "runner/overflow/folder.h"
 
 #include "base/str.h"
 
@@ -10,22 +10,22 @@
 
 #define NAME_MAX_BYTES 512
 
-void session_name(const char *id, const char *what, char ret_name[SESSION_NAME_SIZE])
+void folder_name(const char *id, const char *what, char ret_name[FOLDER_NAME_SIZE])
 {
-    snprintf(ret_name, SESSION_NAME_SIZE, "sessions/%s/%s", id, what);
+    snprintf(ret_name, FOLDER_NAME_SIZE, "sessions/%s/%s", id, what);
 }
 
-void session_claim_name(const char *id, int attempt, char ret_name[SESSION_NAME_SIZE])
+void folder_claim_name(const char *id, int attempt, char ret_name[FOLDER_NAME_SIZE])
 {
-    snprintf(ret_name, SESSION_NAME_SIZE, "sessions/%s/claim-%d.json", id, attempt);
+    snprintf(ret_name, FOLDER_NAME_SIZE, "sessions/%s/claim-%d.json", id, attempt);
 }
 
-void session_events_name(const char *id, int64_t offset, char ret_name[SESSION_NAME_SIZE])
+void folder_events_name(const char *id, int64_t offset, char ret_name[FOLDER_NAME_SIZE])
 {
-    snprintf(ret_name, SESSION_NAME_SIZE, "sessions/%s/events/%020" PRId64, id, offset);
+    snprintf(ret_name, FOLDER_NAME_SIZE, "sessions/%s/events/%020" PRId64, id, offset);
 }
 
-void session_output_name(const char *id, const char *path, struct buf *out)
+void folder_output_name(const char *id, const char *path, struct buf *out)
 {
     buf_addf(out, "sessions/%s/outputs/%s", id, path);
 }

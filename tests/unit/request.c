@@ -1,4 +1,4 @@
-#include "runner/spec/spec.h"
+#include "runner/request/request.h"
 
 #include "base/fd.h"
 #include "json/json.h"
@@ -15,25 +15,25 @@
 #define HEX64 "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 #define KEY "-----BEGIN OPENSSH PRIVATE KEY-----\\nhunter2\\n-----END OPENSSH PRIVATE KEY-----\\n"
 
-static const struct spec_defaults defaults = {.where = SPEC_CLAUDE | SPEC_PYTHON,
-                                              .timeout_minutes = 55};
+static const struct request_defaults defaults = {.where = REQUEST_CLAUDE | REQUEST_PYTHON,
+                                                 .timeout_minutes = 55};
 
 struct decoded {
-    struct task_spec *spec;
-    struct spec_errors errors;
+    struct task_request *request;
+    struct request_errors errors;
     struct err err;
 };
 
 static void auto_decoded(struct decoded *d)
 {
-    task_spec_free(d->spec);
-    spec_errors_done(&d->errors);
+    task_request_free(d->request);
+    request_errors_done(&d->errors);
 }
 
-static struct decoded decode_with(const char *body, const struct spec_defaults *with)
+static struct decoded decode_with(const char *body, const struct request_defaults *with)
 {
     struct decoded d = {0};
-    d.spec = task_spec_decode(body, strlen(body), with, &d.errors, &d.err);
+    d.request = task_request_decode(body, strlen(body), with, &d.errors, &d.err);
     return d;
 }
 
@@ -46,15 +46,15 @@ static void a_prompt_is_all_that_must_be_given(void **state)
 {
     (void)state;
     AUTO(decoded) struct decoded d = decode("{\"prompt\":\"Say hi\"}");
-    assert_non_null(d.spec);
-    assert_string_equal(d.spec->prompt, "Say hi");
-    assert_int_equal(d.spec->timeout_ms, 55 * 60000);
-    assert_int_equal(d.spec->priority, 5);
-    assert_int_equal(d.spec->executor, EXECUTOR_AUTO);
-    assert_int_equal(d.spec->max_turns, 0);
-    assert_null(d.spec->model);
-    assert_null(d.spec->metadata);
-    assert_false(d.spec->detach);
+    assert_non_null(d.request);
+    assert_string_equal(d.request->prompt, "Say hi");
+    assert_int_equal(d.request->timeout_ms, 55 * 60000);
+    assert_int_equal(d.request->priority, 5);
+    assert_int_equal(d.request->executor, EXECUTOR_AUTO);
+    assert_int_equal(d.request->max_turns, 0);
+    assert_null(d.request->model);
+    assert_null(d.request->metadata);
+    assert_false(d.request->detach);
 }
 
 static void decodes_every_field_that_is_supported(void **state)
@@ -70,24 +70,24 @@ static void decodes_every_field_that_is_supported(void **state)
         "\"useNamedPipe\":true,\"timeout_ms\":300000,\"anthropicApiKey\":\"sk-ant-123\","
         "\"executor\":\"local\",\"priority\":0,\"metadata\":{\"a\" : 1.0},\"taskId\":\"t.1~x\","
         "\"detach\":true,\"retryInterrupted\":true,\"egress\":null}");
-    if (!d.spec)
+    if (!d.request)
         fail_msg("%s", d.err.msg);
-    assert_string_equal(d.spec->system_prompt, "s");
-    assert_int_equal(d.spec->allowed_tools.count, 2);
-    assert_int_equal(d.spec->disallowed_tools.count, 2);
-    assert_string_equal(d.spec->disallowed_tools.items[1], "Bash(rm, -r)");
-    assert_string_equal(d.spec->permission_mode, "plan");
-    assert_int_equal(d.spec->max_turns, 6);
-    assert_true(d.spec->max_budget_usd == 0.5);
-    assert_string_equal(d.spec->json_schema, "{\"type\":\"object\"}");
-    assert_int_equal(d.spec->timeout_ms, 300000);
-    assert_int_equal(d.spec->timeout_minutes, 0);
-    assert_string_equal(d.spec->anthropic_api_key, "sk-ant-123");
-    assert_int_equal(d.spec->executor, EXECUTOR_LOCAL);
-    assert_int_equal(d.spec->priority, 0);
-    assert_string_equal(d.spec->metadata, "{\"a\" : 1.0}");
-    assert_string_equal(d.spec->task_id, "t.1~x");
-    assert_true(d.spec->detach && d.spec->retry_interrupted && d.spec->use_named_pipe);
+    assert_string_equal(d.request->system_prompt, "s");
+    assert_int_equal(d.request->allowed_tools.count, 2);
+    assert_int_equal(d.request->disallowed_tools.count, 2);
+    assert_string_equal(d.request->disallowed_tools.items[1], "Bash(rm, -r)");
+    assert_string_equal(d.request->permission_mode, "plan");
+    assert_int_equal(d.request->max_turns, 6);
+    assert_true(d.request->max_budget_usd == 0.5);
+    assert_string_equal(d.request->json_schema, "{\"type\":\"object\"}");
+    assert_int_equal(d.request->timeout_ms, 300000);
+    assert_int_equal(d.request->timeout_minutes, 0);
+    assert_string_equal(d.request->anthropic_api_key, "sk-ant-123");
+    assert_int_equal(d.request->executor, EXECUTOR_LOCAL);
+    assert_int_equal(d.request->priority, 0);
+    assert_string_equal(d.request->metadata, "{\"a\" : 1.0}");
+    assert_string_equal(d.request->task_id, "t.1~x");
+    assert_true(d.request->detach && d.request->retry_interrupted && d.request->use_named_pipe);
 }
 
 static const struct {
@@ -179,9 +179,9 @@ static void a_wrong_field_is_told_with_what_it_takes_and_got(void **state)
         char body[512];
         snprintf(body, sizeof(body), "{\"prompt\":\"p\",%s}", wrong_fields[i].members);
         AUTO(decoded) struct decoded d = decode(body);
-        if (d.spec || d.err.code != ERR_INVALID)
+        if (d.request || d.err.code != ERR_INVALID)
             fail_msg("%s: %s", body, d.err.msg);
-        const struct spec_error *first = &d.errors.items[0];
+        const struct request_error *first = &d.errors.items[0];
         for (size_t k = 1; k < d.errors.count && first->code != ERR_INVALID; k++)
             first = &d.errors.items[k];
         assert_string_equal(first->field, wrong_fields[i].field);
@@ -204,7 +204,7 @@ static void a_prompt_must_say_something(void **state)
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         AUTO(decoded) struct decoded d = decode(cases[i].body);
-        assert_null(d.spec);
+        assert_null(d.request);
         assert_string_equal(d.err.msg, cases[i].message);
     }
 }
@@ -215,11 +215,11 @@ static void a_prompt_may_have_a_mebibyte_and_not_a_byte_more(void **state)
     for (size_t extra = 0; extra < 2; extra++) {
         AUTO(buf) struct buf body = BUF_INIT(2 << 20);
         buf_adds(&body, "{\"prompt\":\"");
-        memset(buf_room(&body, SPEC_PROMPT_MAX + extra), 'x', SPEC_PROMPT_MAX + extra);
-        buf_grew(&body, SPEC_PROMPT_MAX + extra);
+        memset(buf_room(&body, REQUEST_PROMPT_MAX + extra), 'x', REQUEST_PROMPT_MAX + extra);
+        buf_grew(&body, REQUEST_PROMPT_MAX + extra);
         buf_adds(&body, "\"}");
         AUTO(decoded) struct decoded d = decode(buf_str(&body));
-        assert_int_equal(d.spec != NULL, extra == 0);
+        assert_int_equal(d.request != NULL, extra == 0);
         if (extra)
             assert_string_equal(d.err.msg,
                                 "prompt is too long: at most 1048576 bytes, got 1048577");
@@ -233,10 +233,10 @@ static void all_wrong_fields_are_told_at_once(void **state)
     struct decoded d = decode("{\"timeoutMinutes\":0,\"promt\":\"x\",\"priority\":\"\","
                               "\"inputs\":{\"a\":\"sha256:" HEX64 "\"},\"effort\":null}");
     AUTO(buf) struct buf json = BUF_INIT(4096);
-    assert_null(d.spec);
+    assert_null(d.request);
     assert_int_equal(d.err.code, ERR_INVALID);
     assert_string_equal(d.err.msg, "timeoutMinutes must be 1..10080, got 0 (and 4 more)");
-    spec_errors_print(&d.errors, &json);
+    request_errors_print(&d.errors, &json);
     assert_string_equal(
         buf_str(&json),
         ",\"errors\":[{\"field\":\"timeoutMinutes\",\"message\":\"must be 1..10080, got 0\"},"
@@ -260,7 +260,7 @@ static void a_field_whose_time_has_not_come_is_named(void **state)
         char body[512];
         snprintf(body, sizeof(body), "{\"prompt\":\"p\",%s}", members[i]);
         AUTO(decoded) struct decoded d = decode(body);
-        if (d.spec || d.err.code != ERR_NOT_SUPPORTED_YET || d.errors.count != 1)
+        if (d.request || d.err.code != ERR_NOT_SUPPORTED_YET || d.errors.count != 1)
             fail_msg("%s: %s", body, d.err.msg);
         assert_int_equal(d.errors.items[0].code, ERR_NOT_SUPPORTED_YET);
         assert_null(strstr(d.err.msg, "hunter2"));
@@ -274,7 +274,7 @@ static void an_empty_value_of_such_a_field_asks_for_nothing(void **state)
     struct decoded d = decode(
         "{\"prompt\":\"p\",\"preExecutionCommands\":[],\"environmentSecrets\":{},\"limits\":{},"
         "\"postExecutionActions\":{\"git\":{\"commit\":false,\"files\":[]}},\"repoUrl\":null}");
-    if (!d.spec)
+    if (!d.request)
         fail_msg("%s", d.err.msg);
 }
 
@@ -283,12 +283,12 @@ static void code_is_not_supported_yet_and_excludes_a_prompt(void **state)
     (void)state;
     AUTO(decoded)
     struct decoded d = decode("{\"code\":\"print(1)\",\"timeout\":30,\"memory_limit\":512}");
-    assert_null(d.spec);
+    assert_null(d.request);
     assert_int_equal(d.err.code, ERR_NOT_SUPPORTED_YET);
     AUTO(decoded) struct decoded both = decode("{\"code\":\"print(1)\",\"prompt\":\"x\"}");
     assert_int_equal(both.err.code, ERR_INVALID);
     assert_non_null(strstr(both.err.msg, "code can't be given together with 'prompt'"));
-    struct spec_defaults claude = {.where = SPEC_CLAUDE, .timeout_minutes = 5};
+    struct request_defaults claude = {.where = REQUEST_CLAUDE, .timeout_minutes = 5};
     AUTO(decoded) struct decoded execute = decode_with("{\"code\":\"print(1)\"}", &claude);
     assert_non_null(strstr(execute.err.msg, "unknown field 'code'"));
 }
@@ -346,7 +346,7 @@ static void repositories_have_the_forms_that_git_hosts_give(void **state)
         snprintf(body, sizeof(body), "{\"prompt\":\"p\",\"repoUrl\":\"%s\"}",
                  is_good ? good[i] : bad[i - COUNT_OF(good)]);
         AUTO(decoded) struct decoded d = decode(body);
-        if ((d.spec != NULL) != is_good)
+        if ((d.request != NULL) != is_good)
             fail_msg("%s: %s", body, d.err.msg);
     }
 }
@@ -366,9 +366,9 @@ static void a_password_in_a_repository_url_is_not_kept(void **state)
         char body[256];
         snprintf(body, sizeof(body), "{\"prompt\":\"p\",\"repoUrl\":\"%s\"}", cases[i][0]);
         AUTO(decoded) struct decoded d = decode(body);
-        if (!d.spec)
+        if (!d.request)
             fail_msg("%s: %s", body, d.err.msg);
-        assert_string_equal(d.spec->repo_url, cases[i][1]);
+        assert_string_equal(d.request->repo_url, cases[i][1]);
     }
 }
 
@@ -387,7 +387,7 @@ static void refs_follow_the_rules_of_git(void **state)
         snprintf(body, sizeof(body), "{\"prompt\":\"p\",\"gitRef\":\"%s\"}",
                  is_good ? good[i] : bad[i - COUNT_OF(good)]);
         AUTO(decoded) struct decoded d = decode(body);
-        if ((d.spec != NULL) != is_good)
+        if ((d.request != NULL) != is_good)
             fail_msg("%s: %s", body, d.err.msg);
     }
 }
@@ -407,7 +407,7 @@ static void what_is_no_object_is_refused_whole(void **state)
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         AUTO(decoded) struct decoded d = decode(cases[i].body);
-        assert_null(d.spec);
+        assert_null(d.request);
         assert_int_equal(d.err.code, ERR_INVALID);
         assert_int_equal(d.errors.count, 0);
         assert_string_equal(d.err.msg, cases[i].message);
@@ -423,8 +423,8 @@ static void a_flood_of_bad_names_ends_early(void **state)
         buf_addf(&body, "%s\"prompt%d\":1", i ? "," : "", i);
     buf_addc(&body, '}');
     AUTO(decoded) struct decoded d = decode(buf_str(&body));
-    assert_null(d.spec);
-    assert_int_equal(d.errors.count, SPEC_ERRORS_MAX);
+    assert_null(d.request);
+    assert_int_equal(d.errors.count, REQUEST_ERRORS_MAX);
     assert_true(d.errors.more > 0);
 }
 
@@ -438,7 +438,7 @@ static void a_long_name_is_cut_at_a_whole_character(void **state)
     buf_adds(&body, "\":1}");
     AUTO(decoded) struct decoded d = decode(buf_str(&body));
     struct err err = ERR_INIT;
-    assert_null(d.spec);
+    assert_null(d.request);
     assert_true(strlen(d.errors.items[0].field) < 90);
     buf_addc(&json, '"');
     buf_adds(&json, d.errors.items[0].field);
@@ -453,36 +453,36 @@ static void defaults_hold_where_a_request_does_not_say(void **state)
     (void)state;
     AUTO(strlist) struct strlist tools = STRLIST_INIT;
     strlist_split(&tools, "Read,Edit");
-    const struct spec_defaults with = {.where = SPEC_CLAUDE,
-                                       .timeout_minutes = 5,
-                                       .permission_mode = "acceptEdits",
-                                       .allowed_tools = &tools,
-                                       .model = "opus",
-                                       .system_prompt = "Be brief."};
+    const struct request_defaults with = {.where = REQUEST_CLAUDE,
+                                          .timeout_minutes = 5,
+                                          .permission_mode = "acceptEdits",
+                                          .allowed_tools = &tools,
+                                          .model = "opus",
+                                          .system_prompt = "Be brief."};
     AUTO(decoded) struct decoded d = decode_with("{\"prompt\":\"p\"}", &with);
-    assert_int_equal(d.spec->timeout_ms, 300000);
-    assert_string_equal(d.spec->permission_mode, "acceptEdits");
-    assert_int_equal(d.spec->allowed_tools.count, 2);
-    assert_string_equal(d.spec->model, "opus");
-    assert_string_equal(d.spec->system_prompt, "Be brief.");
+    assert_int_equal(d.request->timeout_ms, 300000);
+    assert_string_equal(d.request->permission_mode, "acceptEdits");
+    assert_int_equal(d.request->allowed_tools.count, 2);
+    assert_string_equal(d.request->model, "opus");
+    assert_string_equal(d.request->system_prompt, "Be brief.");
     AUTO(decoded)
     struct decoded own = decode_with(
         "{\"prompt\":\"p\",\"permissionMode\":\"plan\",\"allowedTools\":[],\"model\":\"x\","
         "\"systemPrompt\":\"\",\"timeoutMinutes\":1}",
         &with);
-    assert_int_equal(own.spec->timeout_ms, 60000);
-    assert_string_equal(own.spec->permission_mode, "plan");
-    assert_int_equal(own.spec->allowed_tools.count, 0);
-    assert_string_equal(own.spec->model, "x");
-    assert_string_equal(own.spec->system_prompt, "");
+    assert_int_equal(own.request->timeout_ms, 60000);
+    assert_string_equal(own.request->permission_mode, "plan");
+    assert_int_equal(own.request->allowed_tools.count, 0);
+    assert_string_equal(own.request->model, "x");
+    assert_string_equal(own.request->system_prompt, "");
 }
 
-static void assert_argv(const struct task_spec *spec, const char *want)
+static void assert_argv(const struct task_request *request, const char *want)
 {
     struct err err = ERR_INIT;
     AUTO(strlist) struct strlist argv = STRLIST_INIT;
     AUTO(buf) struct buf text = BUF_INIT(65536);
-    assert_int_equal(task_spec_argv(spec, &argv, &err), 0);
+    assert_int_equal(task_request_argv(request, &argv, &err), 0);
     strlist_join(&argv, "\n", &text);
     assert_string_equal(buf_str(&text), want);
 }
@@ -495,16 +495,17 @@ static void arguments_come_from_the_table(void **state)
 {
     (void)state;
     AUTO(decoded) struct decoded plain = decode("{\"prompt\":\"p\",\"systemPrompt\":\"\"}");
-    assert_argv(plain.spec, ALWAYS);
+    assert_argv(plain.request, ALWAYS);
     AUTO(decoded)
     struct decoded d = decode(
         "{\"prompt\":\"p\",\"allowedTools\":[\"Read\",\"Bash(a, "
         "b)\"],\"maxTurns\":3,\"effort\":\"max\","
         "\"maxBudgetUsd\":1.25,\"includePartialMessages\":true,\"jsonSchema\":\"{ \\\"a\\\":1}\","
         "\"model\":\"opus\",\"anthropicApiKey\":\"sk-ant-1\",\"useNamedPipe\":true}");
-    assert_argv(d.spec, ALWAYS "\n--allowedTools=Read\n--allowedTools=Bash(a, b)\n--max-turns=3\n"
-                               "--model=opus\n--max-budget-usd=1.25\n--json-schema={\"a\":1}\n"
-                               "--effort=max\n--include-partial-messages");
+    assert_argv(d.request,
+                ALWAYS "\n--allowedTools=Read\n--allowedTools=Bash(a, b)\n--max-turns=3\n"
+                       "--model=opus\n--max-budget-usd=1.25\n--json-schema={\"a\":1}\n"
+                       "--effort=max\n--include-partial-messages");
 }
 
 static void no_value_becomes_an_option(void **state)
@@ -518,7 +519,7 @@ static void no_value_becomes_an_option(void **state)
         "\"disallowedTools\":\"-p\"}");
     struct err err = ERR_INIT;
     AUTO(strlist) struct strlist argv = STRLIST_INIT;
-    assert_int_equal(task_spec_argv(d.spec, &argv, &err), 0);
+    assert_int_equal(task_request_argv(d.request, &argv, &err), 0);
     for (size_t i = 5; i < argv.count; i++) {
         assert_memory_equal(argv.items[i], "--", 2);
         assert_non_null(strchr(argv.items[i], '='));
@@ -540,13 +541,13 @@ static void a_spec_survives_the_database(void **state)
     struct err err = ERR_INIT;
     AUTO(buf) struct buf saved = BUF_INIT(65536);
     AUTO(buf) struct buf secrets = BUF_INIT(65536);
-    task_spec_save(d.spec, &saved);
-    task_spec_save_secrets(d.spec, &secrets);
+    task_request_save(d.request, &saved);
+    task_request_save_secrets(d.request, &secrets);
     assert_null(strstr(saved.data, "hunter2"));
     assert_string_equal(secrets.data, "{\"anthropicOAuthToken\":\"hunter2hunter2\"}");
-    AUTO(task_spec)
-    struct task_spec *again =
-        task_spec_load(saved.data, saved.len, secrets.data, secrets.len, &err);
+    AUTO(task_request)
+    struct task_request *again =
+        task_request_load(saved.data, saved.len, secrets.data, secrets.len, &err);
     if (!again)
         fail_msg("%s", err.msg);
     assert_string_equal(again->metadata, "{\"b\" :9007199254740993, \"a\":\"\\u20ac\"}");
@@ -554,15 +555,16 @@ static void a_spec_survives_the_database(void **state)
     assert_int_equal(again->timeout_ms, 420000);
     assert_int_equal(again->priority, 0);
     AUTO(buf) struct buf twice = BUF_INIT(65536);
-    task_spec_save(again, &twice);
+    task_request_save(again, &twice);
     assert_string_equal(saved.data, twice.data);
-    AUTO(task_spec) struct task_spec *bare = task_spec_load(saved.data, saved.len, NULL, 0, &err);
+    AUTO(task_request)
+    struct task_request *bare = task_request_load(saved.data, saved.len, NULL, 0, &err);
     assert_non_null(bare);
     assert_null(bare->anthropic_oauth_token);
     AUTO(buf) struct buf none = BUF_INIT(65536);
-    task_spec_save_secrets(bare, &none);
+    task_request_save_secrets(bare, &none);
     assert_int_equal(none.len, 0);
-    assert_null(task_spec_load("{\"promt\":1}", 11, NULL, 0, &err));
+    assert_null(task_request_load("{\"promt\":1}", 11, NULL, 0, &err));
     assert_int_equal(err.code, ERR_INTERNAL);
 }
 
@@ -574,16 +576,16 @@ static void fields_to_come_survive_it_too(void **state)
         "r\",\"egress\":[\"none\"],\"priority\":5,\"limits\":{\"cpu\":0.5},"
         "\"postExecutionActions\":{\"git\":{\"commit\":true,\"files\":[\"a\"]}}}";
     struct err err = ERR_INIT;
-    AUTO(task_spec)
-    struct task_spec *spec = task_spec_load(saved, sizeof(saved) - 1,
-                                            "{\"environmentSecrets\":{\"A\":\"b\"}}", 32, &err);
-    if (!spec)
+    AUTO(task_request)
+    struct task_request *request = task_request_load(
+        saved, sizeof(saved) - 1, "{\"environmentSecrets\":{\"A\":\"b\"}}", 32, &err);
+    if (!request)
         fail_msg("%s", err.msg);
     AUTO(buf) struct buf twice = BUF_INIT(65536);
-    task_spec_save(spec, &twice);
+    task_request_save(request, &twice);
     assert_string_equal(twice.data, saved);
-    assert_true(spec->post && spec->post_git && spec->post_git_commit);
-    assert_string_equal(spec->environment_secrets, "{\"A\":\"b\"}");
+    assert_true(request->post && request->post_git && request->post_git_commit);
+    assert_string_equal(request->environment_secrets, "{\"A\":\"b\"}");
 }
 
 static void its_secrets_can_be_registered_for_redaction(void **state)
@@ -592,11 +594,11 @@ static void its_secrets_can_be_registered_for_redaction(void **state)
     struct err err = ERR_INIT;
     static const char secrets[] = "{\"gitToken\":\"ghp_hunter1\",\"sshKey\":\"" KEY "\","
                                   "\"environmentSecrets\":{\"A\":\"hunter3\"}}";
-    AUTO(task_spec)
-    struct task_spec *spec = task_spec_load("{}", 2, secrets, sizeof(secrets) - 1, &err);
+    AUTO(task_request)
+    struct task_request *request = task_request_load("{}", 2, secrets, sizeof(secrets) - 1, &err);
     struct redact_set *set = redact_new();
-    assert_non_null(spec);
-    assert_int_equal(task_spec_redact(spec, set), 0);
+    assert_non_null(request);
+    assert_int_equal(task_request_redact(request, set), 0);
     assert_false(redact_is_clean(set, "ghp_hunter1", 11));
     assert_false(redact_is_clean(set, "hunter3", 7));
     assert_true(redact_is_clean(set, "environmentSecrets", 18));
@@ -610,14 +612,15 @@ static void the_documentation_is_what_the_table_says(void **state)
     struct err err = ERR_INIT;
     AUTO(buf) struct buf want = BUF_INIT(1 << 20);
     AUTO(buf) struct buf have = BUF_INIT(1 << 20);
-    buf_adds(&want,
-             "# Request fields\n\nWritten from the table in `runner/spec/spec.h`; a test keeps "
-             "the two the same.\n\n## Run Claude: `/execute`, `/run`, `/run-async`\n\n");
-    spec_print_markdown(SPEC_CLAUDE, &want);
+    buf_adds(
+        &want,
+        "# Request fields\n\nWritten from the table in `runner/request/request.h`; a test keeps "
+        "the two the same.\n\n## Run Claude: `/execute`, `/run`, `/run-async`\n\n");
+    request_print_markdown(REQUEST_CLAUDE, &want);
     buf_adds(&want, "\n## Run a command: `/exec`\n\n");
-    spec_print_markdown(SPEC_COMMAND, &want);
+    request_print_markdown(REQUEST_COMMAND, &want);
     buf_adds(&want, "\n## Run Python: `/run` with `code`, `/python`\n\n");
-    spec_print_markdown(SPEC_PYTHON, &want);
+    request_print_markdown(REQUEST_PYTHON, &want);
     assert_true(buf_ok(&want));
     if (getenv("CR_UPDATE_DOCS") && file_replace(path, want.data, want.len, 0644, &err))
         fail_msg("%s", err.msg);
@@ -628,13 +631,13 @@ static void the_documentation_is_what_the_table_says(void **state)
 static void the_table_can_be_walked(void **state)
 {
     (void)state;
-    struct spec_field field;
+    struct request_field field;
     size_t count = 0;
-    while (spec_field_at(count, &field) == 0) {
+    while (request_field_at(count, &field) == 0) {
         assert_non_null(field.name);
         assert_non_null(field.type);
         assert_true(strlen(field.help) > 0);
-        assert_true(field.flags & SPEC_TASK);
+        assert_true(field.flags & REQUEST_TASK);
         count++;
     }
     assert_true(count > 60);
@@ -649,9 +652,9 @@ static void a_null_in_another_spelling_gives_nothing(void **state)
     };
     for (size_t i = 0; i < COUNT_OF(good); i++) {
         AUTO(decoded) struct decoded d = decode(good[i]);
-        if (!d.spec)
+        if (!d.request)
             fail_msg("%s: %s", good[i], d.err.msg);
-        assert_string_equal(d.spec->repo_url, "o/r");
+        assert_string_equal(d.request->repo_url, "o/r");
     }
 }
 
@@ -667,20 +670,20 @@ static void the_schema_has_every_field_by_every_name(void **state)
 {
     (void)state;
     struct err err;
-    struct spec_field field;
+    struct request_field field;
     AUTO(buf) struct buf text = BUF_INIT(1u << 20);
-    spec_print_schema(SPEC_CLAUDE, &text);
+    request_print_schema(REQUEST_CLAUDE, &text);
     AUTO(json) struct json *schema = json_parse(buf_str(&text), text.len, &err);
     if (!schema)
         fail_msg("%s", err.msg);
-    for (size_t i = 0; spec_field_at(i, &field) == 0; i++) {
+    for (size_t i = 0; request_field_at(i, &field) == 0; i++) {
         char alias[64];
-        if (!(field.flags & SPEC_CLAUDE) || strchr(field.name, '.'))
+        if (!(field.flags & REQUEST_CLAUDE) || strchr(field.name, '.'))
             continue;
         bool secret = false;
         const struct json *found = schema_field(schema, field.name);
         json_bool(json_get(found, "writeOnly"), &secret);
-        assert_int_equal(secret, (field.flags & SPEC_SECRET) != 0);
+        assert_int_equal(secret, (field.flags & REQUEST_SECRET) != 0);
         for (const char *at = field.aliases; at; at = strchr(at, '|')) {
             at += *at == '|';
             snprintf(alias, sizeof(alias), "%.*s", (int)strcspn(at, "|"), at);

@@ -15,7 +15,7 @@ static void must(bool holds)
         abort();
 }
 
-static void is_fit_for_an_answer(const struct session_result *result)
+static void is_fit_for_an_answer(const struct folder_result *result)
 {
     struct err err;
     const struct buf *members = &result->outcome.members;
@@ -32,18 +32,18 @@ static void is_fit_for_an_answer(const struct session_result *result)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct err err;
-    AUTO(session_result) struct session_result result = {0}, again = {0};
+    AUTO(folder_result) struct folder_result result = {0}, again = {0};
     AUTO(buf) struct buf once = BUF_INIT(1u << 20), twice = BUF_INIT(1u << 20);
     if (size > 65536)
         return 0;
-    if (session_result_parse((const char *)data, size, &result, &err)) {
+    if (folder_result_parse((const char *)data, size, &result, &err)) {
         must(err.code == ERR_UPSTREAM);
         return 0;
     }
     is_fit_for_an_answer(&result);
-    session_result_print(&result, &once);
-    must(buf_ok(&once) && session_result_parse(once.data, once.len, &again, &err) == 0);
-    session_result_print(&again, &twice);
+    folder_result_print(&result, &once);
+    must(buf_ok(&once) && folder_result_parse(once.data, once.len, &again, &err) == 0);
+    folder_result_print(&again, &twice);
     must(once.len == twice.len && memcmp(once.data, twice.data, once.len) == 0);
     return 0;
 }

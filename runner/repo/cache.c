@@ -6,7 +6,7 @@
 #include "base/metric.h"
 #include "base/path.h"
 #include "base/str.h"
-#include "runner/repo/inside.h"
+#include "runner/repo/repo_private.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -1,7 +1,7 @@
-#include "runner/spec/spec.h"
+#include "runner/request/request.h"
 
 #include "base/str.h"
-#include "runner/spec/rows.h"
+#include "runner/request/rows.h"
 
 #include <ctype.h>
 #include <stdint.h>
@@ -9,35 +9,35 @@
 #include <stdlib.h>
 #include <string.h>
 
-const struct spec_row spec_rows[SPEC_ROWS] = {
-#define SPEC_ROW(kind_, member, name_, aliases_, takes_, default_, flags_, cli_, help_) \
-    {.kind = KIND_##kind_,                                                              \
-     .name = (name_),                                                                   \
-     .aliases = (aliases_),                                                             \
-     .takes = {takes_},                                                                 \
-     .default_text = (default_),                                                        \
-     .flags = (flags_),                                                                 \
-     .cli = (cli_),                                                                     \
-     .help = (help_),                                                                   \
-     .offset = offsetof(struct task_spec, member)},
-    SPEC_FIELDS(SPEC_ROW)
-#undef SPEC_ROW
+const struct request_row request_rows[REQUEST_ROWS] = {
+#define REQUEST_ROW(kind_, member, name_, aliases_, takes_, default_, flags_, cli_, help_) \
+    {.kind = KIND_##kind_,                                                                 \
+     .name = (name_),                                                                      \
+     .aliases = (aliases_),                                                                \
+     .takes = {takes_},                                                                    \
+     .default_text = (default_),                                                           \
+     .flags = (flags_),                                                                    \
+     .cli = (cli_),                                                                        \
+     .help = (help_),                                                                      \
+     .offset = offsetof(struct task_request, member)},
+    REQUEST_FIELDS(REQUEST_ROW)
+#undef REQUEST_ROW
 };
 
-void *spec_member(const struct task_spec *spec, const struct spec_row *row)
+void *request_member(const struct task_request *request, const struct request_row *row)
 {
-    return (char *)(uintptr_t)spec + row->offset;
+    return (char *)(uintptr_t)request + row->offset;
 }
 
-static void clear_member(const struct task_spec *spec, const struct spec_row *row)
+static void clear_member(const struct task_request *request, const struct request_row *row)
 {
-    void *member = spec_member(spec, row);
+    void *member = request_member(request, row);
     char *text;
-    switch (spec_form(row)) {
+    switch (request_form(row)) {
     case FORM_STRING:
     case FORM_JSON:
         text = *(char **)member;
-        if (text && (row->flags & SPEC_SECRET))
+        if (text && (row->flags & REQUEST_SECRET))
             explicit_bzero(text, strlen(text));
         free(text);
         *(char **)member = NULL;
@@ -53,41 +53,41 @@ static void clear_member(const struct task_spec *spec, const struct spec_row *ro
     }
 }
 
-void task_spec_free(struct task_spec *spec)
+void task_request_free(struct task_request *request)
 {
-    if (!spec)
+    if (!request)
         return;
-    for (size_t i = 0; i < SPEC_ROWS; i++)
-        clear_member(spec, &spec_rows[i]);
-    free(spec);
+    for (size_t i = 0; i < REQUEST_ROWS; i++)
+        clear_member(request, &request_rows[i]);
+    free(request);
 }
 
-size_t spec_parent_length(const char *name)
+size_t request_parent_length(const char *name)
 {
     const char *dot = strrchr(name, '.');
     return dot ? (size_t)(dot - name) : 0;
 }
 
-/* A request, or a saved spec, being read. */
+/* A request, or a saved request, being read. */
 struct reading {
     const char *text;
     size_t len;
     unsigned where;
     bool saved; /* what we wrote ourselves: complete, and every field's time has come */
-    struct task_spec *spec;
-    struct spec_errors *errors;
-    const char *given[SPEC_ROWS]; /* the spelling that gave a row, or NULL */
+    struct task_request *request;
+    struct request_errors *errors;
+    const char *given[REQUEST_ROWS]; /* the spelling that gave a row, or NULL */
 };
 
 static void wrong(struct reading *r, enum err_code code, const char *field, const char *message)
 {
-    spec_errors_add(r->errors, code, field, message);
+    request_errors_add(r->errors, code, field, message);
 }
 
 /* True when `name`, in the object whose path is `path`, is the row's name or one of its aliases. */
-static bool is_row(const struct spec_row *row, const char *path, const char *name)
+static bool is_row(const struct request_row *row, const char *path, const char *name)
 {
-    size_t parent = spec_parent_length(row->name);
+    size_t parent = request_parent_length(row->name);
     if (strlen(path) != parent || strncmp(row->name, path, parent) != 0)
         return false;
     if (strcmp(row->name + parent + (parent > 0), name) == 0)
@@ -101,7 +101,7 @@ static bool is_row(const struct spec_row *row, const char *path, const char *nam
     return false;
 }
 
-static bool is_offered(const struct reading *r, const struct spec_row *row)
+static bool is_offered(const struct reading *r, const struct request_row *row)
 {
     return (row->flags & r->where) != 0;
 }
@@ -115,10 +115,10 @@ struct hint {
 static const char *next_name(size_t index, void *arg)
 {
     const struct hint *hint = arg;
-    if (index >= SPEC_ROWS)
+    if (index >= REQUEST_ROWS)
         return NULL;
-    const struct spec_row *row = &spec_rows[index];
-    size_t parent = spec_parent_length(row->name);
+    const struct request_row *row = &request_rows[index];
+    size_t parent = request_parent_length(row->name);
     if (!is_offered(hint->r, row) || strlen(hint->path) != parent ||
         strncmp(row->name, hint->path, parent) != 0)
         return "";
@@ -131,10 +131,11 @@ static const char *who_takes(const char *path, const char *name)
     static const struct {
         unsigned where;
         const char *what;
-    } requests[] = {{SPEC_CLAUDE, "Claude"}, {SPEC_COMMAND, "commands"}, {SPEC_PYTHON, "Python"}};
-    for (size_t i = 0; i < SPEC_ROWS; i++)
-        for (size_t k = 0; is_row(&spec_rows[i], path, name) && k < COUNT_OF(requests); k++)
-            if (spec_rows[i].flags & requests[k].where)
+    } requests[] = {
+        {REQUEST_CLAUDE, "Claude"}, {REQUEST_COMMAND, "commands"}, {REQUEST_PYTHON, "Python"}};
+    for (size_t i = 0; i < REQUEST_ROWS; i++)
+        for (size_t k = 0; is_row(&request_rows[i], path, name) && k < COUNT_OF(requests); k++)
+            if (request_rows[i].flags & requests[k].where)
                 return requests[k].what;
     return NULL;
 }
@@ -152,8 +153,8 @@ static void unknown_field(struct reading *r, const char *path, const char *name)
         r->errors->more++;
         return;
     }
-    int n =
-        snprintf(message, sizeof(message), "unknown field '%.*s'", (int)spec_cut(field, 60), field);
+    int n = snprintf(message, sizeof(message), "unknown field '%.*s'", (int)request_cut(field, 60),
+                     field);
     if (taker)
         snprintf(message + n, sizeof(message) - (size_t)n, " here: it is for %s", taker);
     else if (near)
@@ -173,7 +174,7 @@ static bool is_nothing(const struct json *value)
 }
 
 /* Keeps the bytes of a member of the top as they came. */
-static int read_raw(struct reading *r, const struct spec_row *row, const char *spelling,
+static int read_raw(struct reading *r, const struct request_row *row, const char *spelling,
                     struct err *err)
 {
     size_t len;
@@ -184,17 +185,17 @@ static int read_raw(struct reading *r, const struct spec_row *row, const char *s
     char *copy = raw ? str_copy(raw, len) : NULL;
     if (!copy)
         return err_set(err, ERR_INTERNAL, "does not fit into memory");
-    *(char **)spec_member(r->spec, row) = copy;
+    *(char **)request_member(r->request, row) = copy;
     return 0;
 }
 
 static void read_object(struct reading *r, const char *path, const struct json *object);
 
-static void read_group(struct reading *r, const struct spec_row *row, const struct json *value)
+static void read_group(struct reading *r, const struct request_row *row, const struct json *value)
 {
     char message[120];
     if (json_type(value) == JSON_OBJECT) {
-        *(bool *)spec_member(r->spec, row) = true;
+        *(bool *)request_member(r->request, row) = true;
         read_object(r, row->name, value);
         return;
     }
@@ -206,7 +207,7 @@ static void read_group(struct reading *r, const struct spec_row *row, const stru
 static void read_field(struct reading *r, size_t index, const char *spelling,
                        const struct json *value)
 {
-    const struct spec_row *row = &spec_rows[index];
+    const struct request_row *row = &request_rows[index];
     const char *shown = strchr(row->name, '.') ? row->name : spelling;
     struct err err = ERR_INIT;
     char twice[160];
@@ -224,10 +225,10 @@ static void read_field(struct reading *r, size_t index, const char *spelling,
     }
     int rc = row->kind == KIND_JSON
                  ? read_raw(r, row, spelling, &err)
-                 : spec_decode_value(row, value, spec_member(r->spec, row), &err);
+                 : request_decode_value(row, value, request_member(r->request, row), &err);
     if (rc)
         wrong(r, ERR_INVALID, shown, err.msg);
-    else if ((row->flags & SPEC_LATER) && !r->saved && !is_nothing(value))
+    else if ((row->flags & REQUEST_LATER) && !r->saved && !is_nothing(value))
         wrong(r, ERR_NOT_SUPPORTED_YET, shown, "is not supported yet");
 }
 
@@ -236,33 +237,34 @@ static void read_object(struct reading *r, const char *path, const struct json *
     for (const struct json *child = json_first(object); child; child = json_next(child)) {
         const char *name = json_name(child);
         size_t i = 0;
-        if (r->errors->count == SPEC_ERRORS_MAX) { /* a million bad names are not worth a search */
+        if (r->errors->count ==
+            REQUEST_ERRORS_MAX) { /* a million bad names are not worth a search */
             r->errors->more++;
             return;
         }
-        while (i < SPEC_ROWS &&
-               !(is_offered(r, &spec_rows[i]) && is_row(&spec_rows[i], path, name)))
+        while (i < REQUEST_ROWS &&
+               !(is_offered(r, &request_rows[i]) && is_row(&request_rows[i], path, name)))
             i++;
-        if (i < SPEC_ROWS)
+        if (i < REQUEST_ROWS)
             read_field(r, i, name, child);
         else
             unknown_field(r, path, name);
     }
 }
 
-const struct spec_pair spec_exclusive[] = {
+const struct request_pair request_exclusive[] = {
     {ROW_timeout_minutes, ROW_timeout_ms},
     {ROW_anthropic_api_key, ROW_anthropic_oauth_token},
     {ROW_prompt, ROW_code},
 };
-const size_t spec_exclusive_count = COUNT_OF(spec_exclusive);
+const size_t request_exclusive_count = COUNT_OF(request_exclusive);
 
 static void check_exclusive(struct reading *r)
 {
     char message[160];
-    for (size_t i = 0; i < COUNT_OF(spec_exclusive); i++) {
-        const char *first = r->given[spec_exclusive[i].first],
-                   *second = r->given[spec_exclusive[i].second];
+    for (size_t i = 0; i < COUNT_OF(request_exclusive); i++) {
+        const char *first = r->given[request_exclusive[i].first],
+                   *second = r->given[request_exclusive[i].second];
         if (!first || !second)
             continue;
         snprintf(message, sizeof(message), "can't be given together with '%s'", first);
@@ -273,11 +275,11 @@ static void check_exclusive(struct reading *r)
 static void check_required(struct reading *r)
 {
     bool code = r->given[ROW_code] != NULL;
-    if ((r->where & SPEC_CLAUDE) && !r->given[ROW_prompt] && !code)
+    if ((r->where & REQUEST_CLAUDE) && !r->given[ROW_prompt] && !code)
         wrong(r, ERR_INVALID, "prompt", "is required");
-    else if (r->where == SPEC_PYTHON && !code)
+    else if (r->where == REQUEST_PYTHON && !code)
         wrong(r, ERR_INVALID, "code", "is required");
-    else if (r->where == SPEC_COMMAND && !r->given[ROW_command])
+    else if (r->where == REQUEST_COMMAND && !r->given[ROW_command])
         wrong(r, ERR_INVALID, "command", "is required");
 }
 
@@ -290,36 +292,37 @@ static int copy_default(const struct reading *r, int row, char **member, const c
 }
 
 /* Fills what was not given. -1 when memory ran out. */
-static int fill_defaults(struct reading *r, const struct spec_defaults *defaults)
+static int fill_defaults(struct reading *r, const struct request_defaults *defaults)
 {
-    struct task_spec *spec = r->spec;
-    if (spec->timeout_minutes > 0)
-        spec->timeout_ms = spec->timeout_minutes * 60000;
+    struct task_request *request = r->request;
+    if (request->timeout_minutes > 0)
+        request->timeout_ms = request->timeout_minutes * 60000;
     else if (!r->given[ROW_timeout_ms])
-        spec->timeout_ms = defaults->timeout_minutes * 60000;
-    spec->timeout_minutes = 0;
+        request->timeout_ms = defaults->timeout_minutes * 60000;
+    request->timeout_minutes = 0;
     if (!r->given[ROW_priority])
-        spec->priority = 5;
-    for (char *p = spec->resume_session_id; p && *p; p++)
+        request->priority = 5;
+    for (char *p = request->resume_session_id; p && *p; p++)
         *p = (char)tolower((unsigned char)*p);
-    if (!(r->where & SPEC_CLAUDE) || r->given[ROW_code])
+    if (!(r->where & REQUEST_CLAUDE) || r->given[ROW_code])
         return 0;
     if (!r->given[ROW_allowed_tools] && defaults->allowed_tools)
         for (size_t i = 0; i < defaults->allowed_tools->count; i++)
-            if (strlist_add(&spec->allowed_tools, defaults->allowed_tools->items[i]))
+            if (strlist_add(&request->allowed_tools, defaults->allowed_tools->items[i]))
                 return -1;
-    return copy_default(r, ROW_permission_mode, &spec->permission_mode,
+    return copy_default(r, ROW_permission_mode, &request->permission_mode,
                         defaults->permission_mode) ||
-                   copy_default(r, ROW_model, &spec->model, defaults->model) ||
-                   copy_default(r, ROW_system_prompt, &spec->system_prompt, defaults->system_prompt)
+                   copy_default(r, ROW_model, &request->model, defaults->model) ||
+                   copy_default(r, ROW_system_prompt, &request->system_prompt,
+                                defaults->system_prompt)
                ? -1
                : 0;
 }
 
 /* Sums the errors up in *err. Returns -1 when there are any. */
-static int sum_up(const struct spec_errors *errors, struct err *err)
+static int sum_up(const struct request_errors *errors, struct err *err)
 {
-    const struct spec_error *first = NULL;
+    const struct request_error *first = NULL;
     if (errors->count == 0 && errors->more == 0)
         return 0;
     for (size_t i = 0; i < errors->count; i++)
@@ -332,10 +335,10 @@ static int sum_up(const struct spec_errors *errors, struct err *err)
         snprintf(more, sizeof(more), " (and %zu more)", errors->count + errors->more - 1);
     bool whole = str_starts(first->message, "unknown field");
     return err_set(err, first->code, "%s%s%.*s%s", whole ? "" : first->field, whole ? "" : " ",
-                   (int)spec_cut(first->message, 120), first->message, more);
+                   (int)request_cut(first->message, 120), first->message, more);
 }
 
-/* Reads one text into r->spec. */
+/* Reads one text into r->request. */
 static int read_text(struct reading *r, struct err *err)
 {
     AUTO(json) struct json *tree = json_parse(r->text, r->len, err);
@@ -349,19 +352,19 @@ static int read_text(struct reading *r, struct err *err)
         check_exclusive(r);
         check_required(r);
     }
-    for (size_t i = 0; i < SPEC_ROWS; i++)
-        r->given[i] = r->given[i] ? spec_rows[i].name : NULL; /* the tree's names go with it */
+    for (size_t i = 0; i < REQUEST_ROWS; i++)
+        r->given[i] = r->given[i] ? request_rows[i].name : NULL; /* the tree's names go with it */
     return sum_up(r->errors, err);
 }
 
-struct task_spec *task_spec_decode(const char *body, size_t len,
-                                   const struct spec_defaults *defaults, struct spec_errors *errors,
-                                   struct err *err)
+struct task_request *task_request_decode(const char *body, size_t len,
+                                         const struct request_defaults *defaults,
+                                         struct request_errors *errors, struct err *err)
 {
-    AUTO(task_spec) struct task_spec *spec = calloc(1, sizeof(*spec));
+    AUTO(task_request) struct task_request *request = calloc(1, sizeof(*request));
     struct reading r = {
-        .text = body, .len = len, .where = defaults->where, .spec = spec, .errors = errors};
-    if (!spec) {
+        .text = body, .len = len, .where = defaults->where, .request = request, .errors = errors};
+    if (!request) {
         err_set(err, ERR_INTERNAL, "out of memory");
         return NULL;
     }
@@ -371,21 +374,21 @@ struct task_spec *task_spec_decode(const char *body, size_t len,
         err_set(err, ERR_INTERNAL, "out of memory");
         return NULL;
     }
-    return STEAL_PTR(spec);
+    return STEAL_PTR(request);
 }
 
-struct task_spec *task_spec_load(const char *saved, size_t saved_len, const char *secrets,
-                                 size_t secrets_len, struct err *err)
+struct task_request *task_request_load(const char *saved, size_t saved_len, const char *secrets,
+                                       size_t secrets_len, struct err *err)
 {
-    AUTO(spec_errors) struct spec_errors errors = {0};
-    AUTO(task_spec) struct task_spec *spec = calloc(1, sizeof(*spec));
+    AUTO(request_errors) struct request_errors errors = {0};
+    AUTO(task_request) struct task_request *request = calloc(1, sizeof(*request));
     struct reading r = {.text = saved,
                         .len = saved_len,
-                        .where = SPEC_TASK,
+                        .where = REQUEST_TASK,
                         .saved = true,
-                        .spec = spec,
+                        .request = request,
                         .errors = &errors};
-    if (!spec) {
+    if (!request) {
         err_set(err, ERR_INTERNAL, "out of memory");
         return NULL;
     }
@@ -400,5 +403,5 @@ struct task_spec *task_spec_load(const char *saved, size_t saved_len, const char
         err->code = ERR_INTERNAL;
         return NULL;
     }
-    return STEAL_PTR(spec);
+    return STEAL_PTR(request);
 }

@@ -1,5 +1,5 @@
 #include "base/str.h"
-#include "runner/spec/rows.h"
+#include "runner/request/rows.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,17 +7,17 @@
 
 #define FIELD_SHOWN 80 /* bytes of a name that a caller made up */
 
-void spec_errors_done(struct spec_errors *errors)
+void request_errors_done(struct request_errors *errors)
 {
     for (size_t i = 0; i < errors->count; i++) {
         free(errors->items[i].field);
         free(errors->items[i].message);
     }
     free(errors->items);
-    *errors = (struct spec_errors){0};
+    *errors = (struct request_errors){0};
 }
 
-size_t spec_cut(const char *text, size_t max)
+size_t request_cut(const char *text, size_t max)
 {
     size_t len = strnlen(text, max + 1);
     if (len <= max)
@@ -30,22 +30,22 @@ size_t spec_cut(const char *text, size_t max)
 static char *shown(const char *field)
 {
     char *copy = NULL;
-    size_t len = spec_cut(field, FIELD_SHOWN);
+    size_t len = request_cut(field, FIELD_SHOWN);
     if (field[len] == '\0')
         return strdup(field);
     return asprintf(&copy, "%.*s\xe2\x80\xa6", (int)len, field) < 0 ? NULL : copy;
 }
 
-void spec_errors_add(struct spec_errors *errors, enum err_code code, const char *field,
-                     const char *message)
+void request_errors_add(struct request_errors *errors, enum err_code code, const char *field,
+                        const char *message)
 {
     if (!errors->items)
-        errors->items = calloc(SPEC_ERRORS_MAX, sizeof(*errors->items));
-    if (!errors->items || errors->count == SPEC_ERRORS_MAX) {
+        errors->items = calloc(REQUEST_ERRORS_MAX, sizeof(*errors->items));
+    if (!errors->items || errors->count == REQUEST_ERRORS_MAX) {
         errors->more++;
         return;
     }
-    struct spec_error *error = &errors->items[errors->count];
+    struct request_error *error = &errors->items[errors->count];
     error->code = code;
     error->field = shown(field);
     error->message = str_copy(message, strlen(message));
@@ -58,7 +58,7 @@ void spec_errors_add(struct spec_errors *errors, enum err_code code, const char 
     errors->more++;
 }
 
-void spec_errors_print(const struct spec_errors *errors, struct buf *out)
+void request_errors_print(const struct request_errors *errors, struct buf *out)
 {
     struct json_writer w;
     if (errors->count == 0)
@@ -67,7 +67,7 @@ void spec_errors_print(const struct spec_errors *errors, struct buf *out)
     json_write(&w, out);
     json_open_array(&w, NULL);
     for (size_t i = 0; i < errors->count; i++) {
-        const struct spec_error *error = &errors->items[i];
+        const struct request_error *error = &errors->items[i];
         json_open_object(&w, NULL);
         json_add_text(&w, "field", error->field);
         json_add_text(&w, "message", error->message);

@@ -6,8 +6,8 @@
 #define TASK_CORE_H
 
 #include "base/metric.h"
+#include "runner/task/active.h"
 #include "runner/task/engine.h"
-#include "runner/task/live.h"
 
 #include <pthread.h>
 
@@ -43,7 +43,7 @@ struct engine {
     bool clock_runs, clock_stops;
     pthread_t clock_thread;
     int64_t cloud_held_until; /* mono */
-    struct live_table table;
+    struct active_table table;
     int threads; /* task threads, the last clean-up included */
     bool draining;
     enum task_state hold; /* TASK_PENDING: shared tasks may start; else why they wait */
@@ -57,25 +57,25 @@ struct engine {
     pthread_mutex_t mend[MEND_LOCKS];
 };
 
-/* lanes.c: starts whatever may run now. */
-void lanes_schedule_locked(struct engine *engine);
+/* scheduler.c: starts whatever may run now. */
+void scheduler_schedule_locked(struct engine *engine);
 /* True when a task of that class may go to the cloud although a pause keeps it from running here.
  */
-bool lanes_may_leave_locked(const struct engine *engine, unsigned class);
+bool scheduler_may_leave_locked(const struct engine *engine, unsigned class);
 /* Starts a task that is running already. */
-void lanes_adopt(struct engine *engine, const struct task_record *record);
+void scheduler_adopt(struct engine *engine, const struct task_record *record);
 /* The thread that lets tasks go to the cloud when they have waited long enough. */
-int lanes_start(struct engine *engine, struct err *err);
-void lanes_stop(struct engine *engine);
+int scheduler_start(struct engine *engine, struct err *err);
+void scheduler_stop(struct engine *engine);
 
-/* Runs one task to its end and tells its watchers; `live` is gone afterwards. */
-void run_live(struct engine *engine, struct live *live);
+/* Runs one task to its end and tells its watchers; `active` is gone afterwards. */
+void run_live(struct engine *engine, struct active_task *active);
 
 /* Puts a running task back to the front of the queue; who does not want to wait is told. */
-void engine_put_back(struct engine *engine, struct live *live);
+void engine_put_back(struct engine *engine, struct active_task *active);
 
 /* Takes an ended task out of the table, counts it and tells its watchers. */
-void engine_retire(struct engine *engine, struct live *live, enum task_state state);
+void engine_retire(struct engine *engine, struct active_task *active, enum task_state state);
 
 /* Makes a task's directory and its first event. */
 int run_announce(struct engine *engine, const char *id, struct err *err);
