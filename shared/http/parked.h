@@ -9,6 +9,7 @@
 #include "http/outbox.h"
 #include "http/park.h"
 #include "http/timer.h"
+#include "http/watch.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -34,7 +35,8 @@ struct park {
     _Atomic int rests; /* others */
     size_t max;
     const char *name, *what; /* static */
-    int epoll, event;
+    struct watch watch;      /* the thread's */
+    int event;               /* the bell of the inbox */
     pthread_t thread;
     struct timers timers;      /* the thread's */
     struct http_parked *first; /* the thread's: all it owns */
@@ -51,6 +53,7 @@ struct http_parked {
     struct park *park;
     struct http_parked *prev, *next;
     int fd;
+    watch_ticket ticket; /* of fd in the park's watch */
     enum parked_phase phase;
     struct http_request *req; /* NULL once its end was reported; also for a mere rest */
     struct http_park_config config;
