@@ -118,7 +118,9 @@ void parked_settle(struct http_parked *parked)
     bool streaming = parked->phase == PARKED_STREAMING;
     if (!outbox_is_empty(&parked->out) || (streaming && !parked->hungry))
         events |= EPOLLOUT;
-    if ((parked->phase == PARKED_WAITING || streaming) && !parked->probed)
+    if (streaming && upgrade_is(parked))
+        events |= upgrade_listens(parked) ? EPOLLIN : 0;
+    else if ((parked->phase == PARKED_WAITING || streaming) && !parked->probed)
         events |= EPOLLRDHUP;
     if (parked->phase == PARKED_LINGERING)
         events |= EPOLLIN | EPOLLRDHUP;
@@ -303,10 +305,8 @@ void parked_event(struct http_parked *parked, unsigned events)
         parked_end(parked, 0);
     else if (events & EPOLLRDHUP && parked->phase == PARKED_WAITING && !parked->probed)
         probe(parked);
-    else if (parked->phase == PARKED_STREAMING && events & EPOLLRDHUP && !parked->probed)
-        stream_probe(parked);
     else if (parked->phase == PARKED_STREAMING)
-        stream_turn(parked);
+        stream_event(parked, events);
     else if (events & EPOLLOUT)
         parked_flush(parked);
 }
