@@ -6,6 +6,7 @@
 #ifndef HTTP_PARKED_H
 #define HTTP_PARKED_H
 
+#include "base/thread.h"
 #include "http/outbox.h"
 #include "http/park.h"
 #include "http/timer.h"
@@ -37,7 +38,7 @@ struct park {
     const char *name, *what; /* static */
     struct watch watch;      /* the thread's */
     int event;               /* the bell of the inbox */
-    pthread_t thread;
+    struct thread thread;
     struct timers timers;      /* the thread's */
     struct http_parked *first; /* the thread's: all it owns */
     size_t owned;              /* the thread's */

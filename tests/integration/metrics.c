@@ -33,10 +33,10 @@ static char *checked(const struct runner *runner, char *option)
     int status = -1;
     if (access("/usr/lib/python3/dist-packages/prometheus_client", R_OK))
         SKIP_BECAUSE("python3-prometheus-client is missing");
-    file_write(page, reply->body, 0600);
-    file_write(out, "", 0600);
+    write_file(page, reply->body, 0600);
+    write_file(out, "", 0600);
     assert_true(proc_wait(proc_start(argv, env, out, out), 60000, &status));
-    char *said = file_read(out, NULL);
+    char *said = read_file(out, NULL);
     if (status != 0)
         fail_msg("%s", said);
     reply_free(reply);
@@ -99,7 +99,7 @@ static void every_family_is_in_the_documentation(void **state)
     struct runner *runner = runner_new();
     runner_start(runner);
     char *table = checked(runner, (char[]){"--table"});
-    char *documentation = file_read(TEST_SOURCES "/runner/docs/metrics.md", NULL);
+    char *documentation = read_file(TEST_SOURCES "/runner/docs/metrics.md", NULL);
     if (!documentation || !strstr(documentation, table))
         fail_msg("runner/docs/metrics.md has another table than this:\n%s", table);
     free(documentation);
@@ -250,7 +250,7 @@ static void write_login(const struct runner *runner, int seconds)
     char *text = textf("{\"claudeAiOauth\":{\"accessToken\":\"%s\",\"refreshToken\":\"%s\","
                        "\"expiresAt\":%lld}}",
                        API_TOKEN, REFRESH_TOKEN, ((long long)time(NULL) + seconds) * 1000);
-    file_write(path, text, 0600);
+    write_file(path, text, 0600);
     free(text);
     free(path);
 }
