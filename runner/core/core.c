@@ -1,13 +1,13 @@
 #include "runner/core/core.h"
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/thread.h"
 #include "runner/oauth/breaker.h"
+#include "runner/work/work.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -161,29 +161,26 @@ static int build_engine(struct core *core, const struct config *config, struct e
 static int probe_launch(struct core *core, const struct config *config, struct err *err)
 {
     AUTO(plan) struct plan *plan = plan_new();
-    AUTO(fd) int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    const int stdio[3] = {null, null, null};
-    if (!plan || null < 0 || !(plan->cwd = path_join(config->state_dir, "run")))
+    struct work_result result;
+    if (!plan || !(plan->cwd = path_join(config->state_dir, "run")))
         return err_sys(err, "probe");
     if (path_make_dirs(plan->cwd, 0711, err))
         return -1;
     strlist_add(&plan->argv, "/bin/true");
     plan->uid = core->claude.uid;
     plan->gid = core->claude.gid;
-    struct child *child = launcher_spawn(core->launcher, plan, stdio, err);
-    if (!child)
+    const struct work_order order = {.launcher = core->launcher,
+                                     .plan = plan,
+                                     .limits = {.until_ms = clock_mono_ms() + PROBE_MS},
+                                     .at_once = true};
+    if (work_run(&order, &result, err))
         return err_wrap(err, "a task's user (uid %u) could not run in '%s'", (unsigned)plan->uid,
                         plan->cwd);
-    struct pollfd wait = {.fd = child_fd(child), .events = POLLIN};
-    while (child_read(child) != CHILD_ENDED && poll(&wait, 1, PROBE_MS) > 0)
-        continue;
-    int status = child_status(child);
-    child_free(child);
-    if (status == 0)
+    if (result.status == 0)
         return 0;
     return err_set(err, ERR_INTERNAL,
                    "starting a program as a task failed: '%s' ended with wait status %d",
-                   plan->argv.items[0], status);
+                   plan->argv.items[0], result.status);
 }
 
 static void *probe(void *arg)

@@ -18,7 +18,7 @@
 
 /* A job for the task's own user, who sees the workspace. */
 static struct json *run_as_task(struct repos *repos, struct workspace *workspace,
-                                struct json_writer *w, int timeout_ms, const struct call_stop *stop,
+                                struct json_writer *w, int timeout_ms, const struct work_stop *stop,
                                 struct err *err)
 {
     const struct config *config = atomic_load(repos->config.config);
@@ -75,7 +75,7 @@ static void take_text(const struct json *answer, const char *name, char *to, siz
 }
 
 int harvest_commit(struct workspace *workspace, const struct harvest_commit *wish,
-                   const char *bundle, const struct call_stop *stop,
+                   const char *bundle, const struct work_stop *stop,
                    struct harvested_commit *ret_kept, struct err *err)
 {
     struct json_writer w;
@@ -110,7 +110,7 @@ int harvest_commit(struct workspace *workspace, const struct harvest_commit *wis
 
 struct json *harvest_push(struct workspace *workspace, const struct repo_wish *wish,
                           const struct harvested_commit *kept, const char *bundle, bool recover,
-                          const struct call_stop *stop, struct err *err)
+                          const struct work_stop *stop, struct err *err)
 {
     struct json_writer w;
     struct git_url url;
@@ -140,7 +140,7 @@ struct json *harvest_push(struct workspace *workspace, const struct repo_wish *w
 
 struct json *harvest_files(struct repos *repos, struct workspace *workspace, const char *dir,
                            const struct strlist *patterns, const char *to,
-                           const struct call_stop *stop, struct err *err)
+                           const struct work_stop *stop, struct err *err)
 {
     struct json_writer w;
     AUTO(buf) struct buf job = BUF_INIT(4u << 20);

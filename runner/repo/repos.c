@@ -240,7 +240,7 @@ void job_add_remote(const struct repos *repos, struct json_writer *w, const char
 }
 
 struct json *job_run(const struct repos *repos, struct json_writer *w, int timeout_ms,
-                     const struct call_stop *stop, struct err *err)
+                     const struct work_stop *stop, struct err *err)
 {
     const struct config *config = atomic_load(repos->config.config);
     json_close(w);
@@ -251,6 +251,6 @@ struct json *job_run(const struct repos *repos, struct json_writer *w, int timeo
                               .gid = getegid(),
                               .timeout_ms = timeout_ms,
                               .file_mb_max = config->repo_cache_max_mb,
-                              .stop = stop ? *stop : (struct call_stop){.wake_fd = -1}};
+                              .stop = stop ? *stop : (struct work_stop){0}};
     return call_run(&call, err);
 }

@@ -94,7 +94,7 @@ struct workspace;
  * ERR_NOT_FOUND: no such repository, branch or ref. ERR_FORBIDDEN: a host, a credential or a host
  * key. ERR_UPSTREAM, ERR_TIMEOUT: the remote. ERR_BUSY: stopped. */
 struct workspace *workspace_open(struct repos *repos, const struct repo_wish *wish, const char *dir,
-                                 const struct call_stop *stop, struct err *err);
+                                 const struct work_stop *stop, struct err *err);
 /* Lets go of what it stands on; the files are removed with the run's directory. */
 void workspace_close(struct workspace *workspace);
 DEFINE_AUTO(workspace, struct workspace *, workspace_close)

@@ -199,7 +199,7 @@ static void say_what_is_new(const struct workspace *workspace)
 
 /* `place` is where a workspace that stands alone grows. */
 static int ask_helper(struct workspace *workspace, const struct repo_wish *wish, const char *place,
-                      const struct repo_secret *secret, const struct call_stop *stop,
+                      const struct repo_secret *secret, const struct work_stop *stop,
                       struct err *err)
 {
     struct json_writer w;
@@ -339,7 +339,7 @@ static void touch_all(const struct workspace *workspace)
 }
 
 static int stand_on(struct workspace *workspace, const struct repo_wish *wish,
-                    const struct repo_secret *secret, const struct call_stop *stop, struct err *err)
+                    const struct repo_secret *secret, const struct work_stop *stop, struct err *err)
 {
     struct err ignored;
     char id[ID_SIZE], place[4200];
@@ -360,7 +360,7 @@ static int stand_on(struct workspace *workspace, const struct repo_wish *wish,
 }
 
 static int open_parts(struct workspace *workspace, const struct repo_wish *wish,
-                      const struct call_stop *stop, struct err *err)
+                      const struct work_stop *stop, struct err *err)
 {
     char opening[80];
     struct git_url url;
@@ -383,7 +383,7 @@ static int open_parts(struct workspace *workspace, const struct repo_wish *wish,
 }
 
 struct workspace *workspace_open(struct repos *repos, const struct repo_wish *wish, const char *dir,
-                                 const struct call_stop *stop, struct err *err)
+                                 const struct work_stop *stop, struct err *err)
 {
     int64_t start = clock_mono_ms();
     AUTO(workspace) struct workspace *workspace = calloc(1, sizeof(*workspace));
