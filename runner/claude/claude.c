@@ -41,7 +41,7 @@ static int take_lease(struct attempt *attempt, struct err *err)
 {
     const struct claude *claude = attempt->claude;
     const struct task_request *request = attempt->request;
-    const struct config *config = atomic_load(claude->config);
+    AUTO(config_ref) const struct config *config = config_ref(claude->config);
     enum lease_kind kind = request->anthropic_oauth_token                            ? LEASE_OAUTH
                            : request->anthropic_api_key || config->anthropic_api_key ? LEASE_KEY
                                                                                      : LEASE_LOGIN;
@@ -92,9 +92,9 @@ static int add_session(struct attempt *attempt, struct plan *plan, struct err *e
     if (!attempt->request->resume_session_id)
         return add_argument(plan, "--session-id", conversation, err);
     attempt->failed_step = "session_error";
-    if (conversation_restore(atomic_load(claude->config)->state_dir, conversation,
-                             task_run_dir(attempt->run), claude->uid, claude->gid, &transcript,
-                             err))
+    AUTO(config_ref) const struct config *config = config_ref(claude->config);
+    if (conversation_restore(config->state_dir, conversation, task_run_dir(attempt->run),
+                             claude->uid, claude->gid, &transcript, err))
         return -1;
     attempt->failed_step = NULL;
     return add_argument(plan, "--resume", transcript, err);
@@ -156,7 +156,7 @@ static int64_t flush_events(struct work *work, void *arg)
 
 static int run_program(struct attempt *attempt, struct err *err)
 {
-    const struct config *config = atomic_load(attempt->claude->config);
+    AUTO(config_ref) const struct config *config = config_ref(attempt->claude->config);
     const char *prompt = attempt->request->prompt;
     AUTO(fd) int in = work_memory_file("prompt", prompt, strlen(prompt), err);
     const struct work_order order = {
@@ -194,8 +194,9 @@ static void keep_conversation(struct attempt *attempt, struct task_outcome *outc
     bool again = task_run_stop(attempt->run) == STOP_INTERRUPT && record->retry_interrupted;
     if (!record->conversation[0] || again || task_state_is_active(outcome->state))
         return;
-    int kept = conversation_save(atomic_load(attempt->claude->config)->state_dir,
-                                 record->conversation, task_run_dir(attempt->run), &err);
+    AUTO(config_ref) const struct config *config = config_ref(attempt->claude->config);
+    int kept = conversation_save(config->state_dir, record->conversation,
+                                 task_run_dir(attempt->run), &err);
     if (kept < 0)
         log_warn("claude", "%s", err.msg);
     outcome->conversation_kept = kept == 1;

@@ -121,7 +121,7 @@ struct plan *claude_plan(const struct claude *claude, const struct task_request 
                          const struct lease *lease, const char *dir, struct workspace *workspace,
                          struct redact_set *redact, struct err *err)
 {
-    const struct config *config = atomic_load(claude->config);
+    AUTO(config_ref) const struct config *config = config_ref(claude->config);
     AUTO(plan) struct plan *plan = plan_new();
     if (!plan) {
         err_sys(err, "plan");

@@ -41,7 +41,7 @@ static void read_version(int fd, char version[CLI_VERSION_SIZE])
 static void ask(const struct claude *claude, const char *program, char version[CLI_VERSION_SIZE])
 {
     struct err err;
-    const struct config *config = atomic_load(claude->config);
+    AUTO(config_ref) const struct config *config = config_ref(claude->config);
     AUTO(plan) struct plan *plan = plan_new();
     AUTO(fd) int out = work_memory_file("version", "", 0, &err);
     struct work_result result;
@@ -75,7 +75,8 @@ static bool is_known(const struct stat *st, char version[CLI_VERSION_SIZE])
 char *cli_version(const struct claude *claude, char ret_version[CLI_VERSION_SIZE])
 {
     struct stat st;
-    char *program = path_find_program(atomic_load(claude->config)->claude_bin, getenv("PATH"));
+    AUTO(config_ref) const struct config *config = config_ref(claude->config);
+    char *program = path_find_program(config->claude_bin, getenv("PATH"));
     ret_version[0] = '\0';
     if (!program || stat(program, &st) || is_known(&st, ret_version) ||
         pthread_mutex_trylock(&known.asking))

@@ -181,7 +181,7 @@ static int take_over(struct login_run *run, struct err *err)
 {
     struct keeper_status status;
     struct flow *flow = run->flow;
-    const struct config *config = atomic_load(flow->config.config);
+    AUTO(config_ref) const struct config *config = config_ref(flow->config.config);
     AUTO(str) char *from = login_cli_credentials(&run->cli);
     AUTO(str) char *to = path_join(config->claude_config_dir, ".credentials.json");
     if (!from || !to)
@@ -256,10 +256,11 @@ static void *run_login(void *arg)
     char reason[240];
     struct flow *flow = arg;
     struct login_run run = {.flow = flow};
+    AUTO(config_ref) const struct config *config = config_ref(flow->config.config);
     log_info("oauth", "a login has begun");
     login_cli_init(&run.cli);
     enum flow_state state = FLOW_FAILED;
-    if (run_cli(&run, atomic_load(flow->config.config), &err) == 0)
+    if (run_cli(&run, config, &err) == 0)
         state = judge(&run, reason, sizeof(reason));
     else
         snprintf(reason, sizeof(reason), "%s", err.msg);
@@ -302,7 +303,7 @@ static void wake(struct flow *flow)
 /* Claims the place of the last login, which has ended. */
 static void claim_locked(struct flow *flow)
 {
-    const struct config *config = atomic_load(flow->config.config);
+    AUTO(config_ref) const struct config *config = config_ref(flow->config.config);
     flow->view = (struct flow_view){.state = FLOW_STARTING,
                                     .expires_ms = clock_real_ms() +
                                                   (int64_t)config->login_deadline_seconds * 1000};

@@ -21,7 +21,7 @@
 #define PROXY_PROXY_H
 
 #include "base/buf.h"
-#include "runner/config/config.h"
+#include "runner/config/in_force.h"
 #include "runner/oauth/breaker.h"
 #include "runner/oauth/keeper.h"
 
@@ -31,9 +31,9 @@ struct proxy;
 struct lease;
 
 struct proxy_config {
-    const struct config *_Atomic *config; /* borrowed */
-    struct keeper *keeper;                /* borrowed */
-    struct breaker *breaker;              /* borrowed */
+    struct config_in_force *config; /* borrowed */
+    struct keeper *keeper;          /* borrowed */
+    struct breaker *breaker;        /* borrowed */
 };
 
 /* Listens on a free port of loopback. */

@@ -23,7 +23,7 @@
 
 #include "base/auto.h"
 #include "proc/launch.h"
-#include "runner/config/config.h"
+#include "runner/config/in_force.h"
 #include "runner/repo/call.h"
 
 #include <stdatomic.h>
@@ -34,7 +34,7 @@
 struct repos;
 
 struct repos_config {
-    const struct config *_Atomic *config; /* borrowed, as all here */
+    struct config_in_force *config; /* borrowed, as all here */
     struct launcher *launcher;
     const char *state_dir;
     const char *marker; /* TASK_MARKER's value */

@@ -138,7 +138,7 @@ static bool try_fresh(struct workspace *workspace, const struct repo_wish *wish,
     struct err ignored;
     struct mirror_state state;
     const struct repos *repos = workspace->repos;
-    int64_t ttl_ms = (int64_t)atomic_load(repos->config.config)->repo_ttl * 1000;
+    int64_t ttl_ms = (int64_t)CONFIG_GET(repos->config.config, repo_ttl) * 1000;
     int64_t now = clock_real_ms();
     if (ttl_ms == 0 || !repos->overlay || mirror_load(workspace->mirror, &state, &ignored) ||
         strcmp(state.credential, secret->name) != 0 || now - state.fetched_ms >= ttl_ms ||
@@ -204,7 +204,7 @@ static int ask_helper(struct workspace *workspace, const struct repo_wish *wish,
 {
     struct json_writer w;
     const struct repos *repos = workspace->repos;
-    const struct config *config = atomic_load(repos->config.config);
+    AUTO(config_ref) const struct config *config = config_ref(repos->config.config);
     int timeout_ms = config->git_timeout_seconds * 1000;
     if (wish->timeout_ms > 0 && wish->timeout_ms < timeout_ms)
         timeout_ms = wish->timeout_ms;
@@ -364,7 +364,7 @@ static int open_parts(struct workspace *workspace, const struct repo_wish *wish,
 {
     char opening[80];
     struct git_url url;
-    const struct config *config = atomic_load(workspace->repos->config.config);
+    AUTO(config_ref) const struct config *config = config_ref(workspace->repos->config.config);
     AUTO(secret) struct repo_secret secret = {.owned = BUF_INIT(131072)};
     if (git_url_parse(wish->url, &url, err) || git_url_check(&url, &config->git_allow, err) ||
         find_mirror(workspace, &url, err) ||
