@@ -1,5 +1,5 @@
 /* The table of parts, and configurations that come and go while a runner runs. */
-#include "unit.h"
+#include "testbase.h"
 
 #include "base/buf.h"
 #include "runner/config/in_force.h"
@@ -161,7 +161,7 @@ static struct config *config_of(const char *secret)
 {
     struct err err;
     AUTO(config_report) struct config_report report = {0};
-    AUTO(str) char *line = unit_textf("RUNNER_SECRET=%s", secret);
+    AUTO(str) char *line = textf("RUNNER_SECRET=%s", secret);
     AUTO(str) char *text = strdup(line);
     char *env[] = {text, (char[]){"HOME=/nonexistent"}, (char[]){"RUNNER_STATE_DIR=/nonexistent"},
                    NULL};

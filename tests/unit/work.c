@@ -1,5 +1,5 @@
 /* One way to run a program: output, clocks, causes and ends, with real processes. */
-#include "unit.h"
+#include "testbase.h"
 
 #include "base/buf.h"
 #include "base/clock.h"
@@ -355,7 +355,7 @@ static int set_up(void **state)
     struct err err;
     (void)state;
     clock_use(&ahead);
-    scratch = unit_scratch();
+    scratch = tmp_dir_new();
     launcher = launcher_start(&err);
     return launcher ? 0 : -1;
 }
@@ -365,7 +365,7 @@ static int tear_down(void **state)
     (void)state;
     launcher_stop(launcher);
     launcher_free(launcher);
-    unit_scratch_free(scratch);
+    tmp_dir_free(scratch);
     return 0;
 }
 
