@@ -260,6 +260,7 @@ struct config {
     CONFIG_FIELDS(CONFIG_MEMBER)
 #undef CONFIG_MEMBER
     struct config_value *values; /* config.c's own */
+    _Atomic int more_refs;       /* in_force.c's: references beyond the first */
 };
 
 struct config_source {
