@@ -143,6 +143,14 @@ static void drain(struct runner *runner)
             return;
 }
 
+/* One line for each address; the first is what programs that start the daemon read. */
+static void log_places(const struct http_server *server)
+{
+    char place[160];
+    for (size_t i = 0; http_place(server, i, place, sizeof(place)); i++)
+        log_info("daemon", "listening on %s", place);
+}
+
 static int serve(struct runner *runner, struct config *config, const struct config_source *source)
 {
     struct err err;
@@ -151,7 +159,7 @@ static int serve(struct runner *runner, struct config *config, const struct conf
         runner_end(runner);
         return err_exit(err.code);
     }
-    log_info("daemon", "listening on http://%s:%d", runner->first->bind, http_port(runner->server));
+    log_places(runner->server);
     for (int signal = 0; signal != SIGTERM && signal != SIGINT;) {
         signal = process_signal(-1);
         if (signal == SIGHUP)
