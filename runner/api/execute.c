@@ -199,7 +199,7 @@ static void wait_for_task(struct http_request *req, struct api *api, const char 
                           bool attached, bool patient, int wait_ms)
 {
     struct err err;
-    const struct config *config = atomic_load(api->config);
+    AUTO(config_ref) const struct config *config = config_ref(api->config);
     struct waiter *waiter = waiter_new(api, req, task_id, attached, patient);
     if (!waiter || !engine_watch(api->engine, task_id, &waiter->watch)) {
         if (waiter)
@@ -250,7 +250,7 @@ void execute_post(struct http_request *req, void *arg)
     struct api *api = arg;
     struct err err;
     AUTO(submission) struct submission s = {.where = REQUEST_CLAUDE};
-    s.timeout_minutes = atomic_load(api->config)->execute_timeout_minutes;
+    s.timeout_minutes = CONFIG_GET(api->config, execute_timeout_minutes);
     int wait_ms = preferred_wait_ms(req, &err);
     if (wait_ms < 0) {
         send_err(req, &err);

@@ -69,7 +69,7 @@
       "Run Claude, and do not wait", "Idempotency-Key", "RunAsyncRequest", \
       "202:Accepted 409 507") \
     X("GET", "/tasks", tasks_list, ROUTE_DRAIN, "tasks", \
-      "Tasks, the newest first", "status kind limit cursor", "", "200:TaskList") \
+      "Tasks, the newest first", "status kind webhook limit cursor", "", "200:TaskList") \
     X("GET", "/tasks/status", tasks_status, ROUTE_DRAIN, "tasks", \
       "How many tasks there are, and what runs", "", "", "200:TaskCounts") \
     X("GET", "/tasks/{id}", task_get, ROUTE_DRAIN, "tasks", \
