@@ -255,7 +255,7 @@ void execute_post(struct http_request *req, void *arg)
 {
     struct api *api = arg;
     struct err err;
-    AUTO(submission) struct submission s = {.where = REQUEST_CLAUDE};
+    AUTO(submission) struct submission s = {.kind = CLAUDE_KIND};
     s.timeout_minutes = atomic_load(api->config)->execute_timeout_minutes;
     int wait_ms = preferred_wait_ms(req, &err);
     if (wait_ms < 0) {

@@ -98,7 +98,7 @@ static struct task_request *decode(struct http_request *req, struct api *api,
                                                                 : config->system_prompt_file,
                                         &system_prompt, &no_prompt) < 0;
     const struct request_defaults defaults = {
-        .where = s->where,
+        .where = s->task_kind->fields | s->where,
         .timeout_minutes = s->timeout_minutes,
         .permission_mode = config->permission_mode ? config->permission_mode : "acceptEdits",
         .allowed_tools = &config->allowed_tools,
@@ -134,7 +134,7 @@ static int submit(struct http_request *req, struct api *api, struct submission *
     id_uuid(session);
     const char *resumed = s->request->resume_session_id;
     const struct task_new task = {.id = s->request->task_id,
-                                  .kind = "claude",
+                                  .kind = s->task_kind->name,
                                   .priority = s->request->priority,
                                   .retry_interrupted = s->request->retry_interrupted,
                                   .shared = s->shared && s->executor != EXECUTOR_CLOUD,
@@ -223,7 +223,7 @@ static int check_fields(struct http_request *req, struct api *api, struct submis
     struct err err;
     AUTO(request_errors) struct request_errors errors = {0};
     s->executor = (enum task_executor)s->request->executor;
-    s->stays = api->overflow ? overflow_stays(atomic_load(api->config), s->request)
+    s->stays = api->overflow ? overflow_stays(atomic_load(api->config), s->task_kind, s->request)
                              : "Google Cloud is not configured";
     check_addresses(api, s, &errors, &err);
     const char *wrong_prefix = check_prefix(api, s->request->post_upload_gcs_prefix);
@@ -263,6 +263,12 @@ int submit_task(struct http_request *req, struct api *api, struct submission *s)
 {
     struct err err;
     buf_init(&s->body, API_BODY_MAX);
+    s->task_kind = engine_kind(api->engine, s->kind);
+    if (!s->task_kind) {
+        err_set(&err, ERR_INTERNAL, "this runner has no tasks of kind '%s'", s->kind);
+        send_err(req, &err);
+        return -1;
+    }
     if (idempotency_key(req, &s->key, &err) || json_body(req, API_BODY_MAX, &s->body, &err)) {
         send_err(req, &err);
         return -1;
@@ -270,7 +276,7 @@ int submit_task(struct http_request *req, struct api *api, struct submission *s)
     s->request = decode(req, api, s);
     if (!s->request || check_fields(req, api, s))
         return -1;
-    s->shared = !s->request->anthropic_api_key && !s->request->anthropic_oauth_token;
+    s->shared = s->task_kind->shares_account && s->task_kind->shares_account(s->request);
     s->patient |= s->request->detach;
     if (check_here(api, s, &err) || submit(req, api, s, &err)) {
         send_refusal(req, api, s, &err);

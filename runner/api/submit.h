@@ -10,10 +10,12 @@
 #include "runner/request/request.h"
 
 struct submission {
-    unsigned where;      /* which fields the route takes */
+    const char *kind;    /* of the tasks that the route makes */
+    unsigned where;      /* fields that it takes beside the kind's: REQUEST_PYTHON, … */
     int timeout_minutes; /* when the request does not say */
     bool patient;        /* the caller waits through pauses; set by `detach`, too */
 
+    const struct task_kind *task_kind;
     struct task_request *request;
     struct task_record record;
     struct buf body;

@@ -521,7 +521,7 @@ static void keep_conversation(struct work *work, struct task_outcome *outcome)
                                  task_run_dir(work->run), &err);
     if (kept < 0)
         log_warn("claude", "%s", err.msg);
-    outcome->conversation_kept = kept == 1;
+    outcome->resumable = kept == 1;
     if (kept == 1 && !work->stream.have_result)
         buf_addf(&outcome->members, ",\"sessionId\":\"%s\"", record->conversation);
 }

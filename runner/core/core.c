@@ -131,9 +131,40 @@ static struct engine_limits limits_of(const struct config *config)
 {
     return (struct engine_limits){.slots = config->max_concurrent_tasks,
                                   .queue_max = config->queue_max,
-                                  .cloud_slots = config->cloud_max_executions,
+                                  .away_slots = config->cloud_max_executions,
                                   .overflow = (enum config_overflow)config->overflow,
                                   .overflow_after_ms = config->overflow_after_ms};
+}
+
+/* Every kind of task that this program knows. */
+static const struct {
+    const struct task_kind *kind;
+    size_t arg; /* its arg's place in struct core */
+} kinds[CORE_KINDS] = {
+    {&claude_kind, offsetof(struct core, claude)},
+    {&command_kind, offsetof(struct core, command)},
+};
+
+const struct task_kind *core_kind(const char *name)
+{
+    for (size_t i = 0; i < CORE_KINDS; i++)
+        if (strcmp(kinds[i].kind->name, name) == 0)
+            return kinds[i].kind;
+    return NULL;
+}
+
+static void build_kinds(struct core *core)
+{
+    core->command = (struct command){.launcher = core->launcher,
+                                     .repos = core->repos,
+                                     .config = &core->config,
+                                     .instance = store_instance(core->store),
+                                     .uid = core->claude.uid,
+                                     .gid = core->claude.gid};
+    for (size_t i = 0; i < CORE_KINDS; i++) {
+        core->kinds[i] = *kinds[i].kind;
+        core->kinds[i].arg = (char *)core + kinds[i].arg;
+    }
 }
 
 static int build_engine(struct core *core, const struct config *config, struct err *err)
@@ -145,7 +176,7 @@ static int build_engine(struct core *core, const struct config *config, struct e
     core->claude.config = &core->config;
     core->claude.repos = core->repos;
     core->claude.instance = store_instance(core->store);
-    core->kinds[0] = (struct task_kind){.name = "claude", .run = claude_run, .arg = &core->claude};
+    build_kinds(core);
     const struct engine_config engine = {.store = core->store,
                                          .state_dir = config->state_dir,
                                          .kinds = core->kinds,

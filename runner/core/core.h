@@ -13,12 +13,18 @@
 
 #include "base/redact.h"
 #include "runner/claude/claude.h"
+#include "runner/command/command.h"
 #include "runner/config/config.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+
+#define CORE_KINDS 2
+
+/* The row of a kind of tasks, without its arg; NULL when there is none of that name. */
+const struct task_kind *core_kind(const char *name);
 
 struct core {
     const struct config *_Atomic config; /* in force; borrowed */
@@ -35,7 +41,8 @@ struct core {
     struct proxy *proxy;
     struct engine *engine;
     struct claude claude;
-    struct task_kind kinds[2];
+    struct command command;
+    struct task_kind kinds[CORE_KINDS + 1]; /* ends with a NULL name */
     struct { /* what takes a moment to find out, while the rest is built */
         pthread_t thread;
         bool running;

@@ -101,10 +101,9 @@ static int build_cloud(struct house *house, const struct config *config, struct 
     house->overflow = overflow_new(&overflow, err);
     if (!house->overflow)
         return -1;
-    house->cloud_kind =
-        (struct task_kind){.name = "cloud", .run = overflow_run, .arg = house->overflow};
+    house->away = (struct executor){.run = overflow_run, .arg = house->overflow, .outlives = true};
     core->claude.cloud = &house->cloud;
-    engine_set_cloud(core->engine, &house->cloud_kind);
+    engine_set_away(core->engine, &house->away);
     return 0;
 }
 

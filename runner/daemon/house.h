@@ -20,7 +20,7 @@ struct house {
     char marker[128]; /* in the environment of what we start: TASK_MARKER=… */
     struct cloud cloud;
     struct overflow *overflow; /* NULL: no cloud is configured */
-    struct task_kind cloud_kind;
+    struct executor away;
     struct prompt_watch *prompt; /* NULL: SYSTEM_PROMPT_SECRET is not set */
     struct metric_source metrics[METRIC_SOURCES_MAX];
     struct janitor *janitor;

@@ -21,6 +21,7 @@
 #include <stddef.h>
 
 #define REQUEST_PROMPT_MAX (1 << 20)
+#define REQUEST_RUNS_MAX 100 /* of one request */
 #define REQUEST_ARG_MAX 102400 /* one argument of exec: the kernel's limit is 128 KiB */
 #define REQUEST_TIMEOUT_MAX_MS (7 * 24 * 3600 * 1000)
 
@@ -192,11 +193,11 @@ enum request_flag {
       REQUEST_RANGE(1, 512), NULL, REQUEST_CLAUDE, NULL, \
       "also stored in GCS_LOGS_BUCKET, below this") \
     X(TEXT, command, "command", NULL, REQUEST_RANGE(1, REQUEST_PROMPT_MAX), NULL, \
-      REQUEST_COMMAND | REQUEST_LATER, NULL, "shell command") \
+      REQUEST_COMMAND, NULL, "shell command, for bash") \
     X(ENV, env, "env", NULL, REQUEST_RANGE(2, REQUEST_PROMPT_MAX), NULL, \
-      REQUEST_COMMAND | REQUEST_SECRET | REQUEST_LATER, NULL, "environment of the command") \
-    X(INT, n, "n", NULL, REQUEST_RANGE(1, 10000), NULL, REQUEST_COMMAND | REQUEST_LATER, NULL, \
-      "how many times it runs") \
+      REQUEST_COMMAND | REQUEST_SECRET, NULL, "environment of the command") \
+    X(INT, n, "n", NULL, REQUEST_RANGE(1, REQUEST_RUNS_MAX), "1", REQUEST_CLAUDE | REQUEST_COMMAND, NULL, \
+      "how many times it runs: more than once is a group of tasks") \
     X(TEXT, code, "code", NULL, REQUEST_RANGE(1, REQUEST_PROMPT_MAX), NULL, \
       REQUEST_PYTHON | REQUEST_LATER, NULL, "Python source") \
     X(INT, timeout, "timeout", NULL, REQUEST_RANGE(1, 300), NULL, REQUEST_PYTHON | REQUEST_LATER, NULL, \
@@ -204,7 +205,7 @@ enum request_flag {
     X(INT, memory_limit, "memory_limit", NULL, REQUEST_RANGE(64, 2048), NULL, \
       REQUEST_PYTHON | REQUEST_LATER, NULL, "memory of Python code in MB") \
     X(TEXT, stdin_text, "stdin", NULL, REQUEST_RANGE(0, REQUEST_PROMPT_MAX), NULL, \
-      REQUEST_PYTHON | REQUEST_LATER, NULL, "standard input of Python code") \
+      REQUEST_COMMAND, NULL, "standard input of the command") \
     X(STRINGS, files, "files", NULL, REQUEST_RANGE(2, REQUEST_PROMPT_MAX), NULL, \
       REQUEST_PYTHON | REQUEST_LATER, NULL, "files beside Python code: text by name")
 /* clang-format on */

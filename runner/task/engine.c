@@ -45,6 +45,14 @@ struct engine *engine_new(const struct engine_config *config, struct err *err)
     return engine;
 }
 
+const struct task_kind *engine_kind(const struct engine *engine, const char *name)
+{
+    for (const struct task_kind *kind = engine->config.kinds; kind && kind->name; kind++)
+        if (strcmp(kind->name, name) == 0)
+            return kind;
+    return NULL;
+}
+
 void engine_free(struct engine *engine)
 {
     if (!engine)
@@ -62,10 +70,11 @@ void engine_free(struct engine *engine)
     free(engine);
 }
 
-static void tell(struct engine_watch *watch)
+static void tell(struct engine_watch *watch, const struct buf *answer)
 {
     while (watch) {
         struct engine_watch *next = watch->next; /* ended() may free it */
+        watch->answer = answer;
         watch->ended(watch);
         watch = next;
     }
@@ -82,12 +91,13 @@ static struct engine_watch *retire_locked(struct engine *engine, struct active_t
     return watches;
 }
 
-void engine_retire(struct engine *engine, struct active_task *active, enum task_state state)
+void engine_retire(struct engine *engine, struct active_task *active, enum task_state state,
+                   const struct buf *answer)
 {
     pthread_mutex_lock(&engine->lock);
     struct engine_watch *watches = retire_locked(engine, active, state);
     pthread_mutex_unlock(&engine->lock);
-    tell(watches);
+    tell(watches, answer);
 }
 
 /* Moves the watches that do not wait through pauses to *impatient. */
@@ -118,7 +128,7 @@ void engine_put_back(struct engine *engine, struct active_task *active)
     active_put_back(&engine->table, active);
     scheduler_schedule_locked(engine);
     pthread_mutex_unlock(&engine->lock);
-    tell(impatient);
+    tell(impatient, NULL);
     if (cancel)
         engine_cancel(engine, id, &state, &ignored);
 }
@@ -136,15 +146,38 @@ static struct engine_watch *hold_locked(struct engine *engine, enum task_state w
     return impatient;
 }
 
-void engine_hold(struct engine *engine, enum task_state why)
+static enum task_state held(struct engine *engine)
+{
+    pthread_mutex_lock(&engine->lock);
+    enum task_state hold = engine->hold;
+    pthread_mutex_unlock(&engine->lock);
+    return hold;
+}
+
+/* Brings the store in line with what memory says. Several threads may do this at once, and their
+ * writes may land in any order: whoever wrote something that is no longer so writes again, so the
+ * last write is the one that memory agrees with. */
+static void store_hold(struct engine *engine)
 {
     struct err err;
+    enum task_state hold = held(engine), written;
+    do {
+        written = hold;
+        if (store_pause(engine->config.store, written, &err)) {
+            log_error("task", "%s", err.msg); /* what callers see lags behind, nothing else */
+            return;
+        }
+        hold = held(engine);
+    } while (hold != written);
+}
+
+void engine_hold(struct engine *engine, enum task_state why)
+{
     pthread_mutex_lock(&engine->lock);
     struct engine_watch *impatient = hold_locked(engine, why);
     pthread_mutex_unlock(&engine->lock);
-    if (store_pause(engine->config.store, why, &err))
-        log_error("task", "%s", err.msg); /* what callers see lags behind, nothing else */
-    tell(impatient);
+    store_hold(engine);
+    tell(impatient, NULL);
     pthread_mutex_lock(&engine->lock);
     scheduler_schedule_locked(engine);
     pthread_mutex_unlock(&engine->lock);
@@ -187,48 +220,91 @@ static void settle(struct engine *engine, struct active_task *active,
         active_remove(&engine->table, active);
     }
     pthread_mutex_unlock(&engine->lock);
-    tell(watches);
+    tell(watches, NULL);
 }
 
-/* A task that came during a pause says so, too. */
-static void note_hold(struct engine *engine)
+/* Tasks on their way in; NULL for one whose id is taken, which may be this very request again. */
+struct arrivals {
+    struct active_task *active[ENGINE_GROUP_MAX];
+    struct task_new tasks[ENGINE_GROUP_MAX]; /* with their ids */
+    char ids[ENGINE_GROUP_MAX][ID_SIZE];
+    size_t count;
+};
+
+static void turn_away(struct engine *engine, struct arrivals *arrivals)
 {
-    struct err err;
-    pthread_mutex_lock(&engine->lock);
-    enum task_state hold = engine->hold;
-    pthread_mutex_unlock(&engine->lock);
-    if (hold != TASK_PENDING && store_pause(engine->config.store, hold, &err))
-        log_error("task", "%s", err.msg);
+    for (size_t i = 0; i < arrivals->count; i++)
+        if (arrivals->active[i])
+            settle(engine, arrivals->active[i], NULL);
+}
+
+/* Finds a place for each. -1: there is none for all of them. */
+static int let_in(struct engine *engine, const struct task_new *tasks, size_t count,
+                  struct arrivals *arrivals, struct err *err)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct task_new *task = &arrivals->tasks[i];
+        *task = tasks[i];
+        if (!task->id) {
+            id_new(arrivals->ids[i]);
+            task->id = arrivals->ids[i];
+        }
+        arrivals->active[i] = arrive(engine, task->id, err);
+        arrivals->count = i + 1;
+        if (!arrivals->active[i] && err->code != ERR_CONFLICT) {
+            turn_away(engine, arrivals);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* A stored task goes into the queue. Its first event may fail now; run_live() makes up for it. */
+static int take_in(struct engine *engine, struct active_task *active,
+                   const struct task_record *record, struct err *err)
+{
+    struct err ignored;
+    if (!active && !(active = arrive(engine, record->id, err)))
+        return -1; /* stored all the same: it runs after the next start */
+    if (run_announce(engine, record, &ignored))
+        log_warn("task", "%s", ignored.msg);
+    settle(engine, active, record);
+    return 0;
+}
+
+int engine_submit_group(struct engine *engine, const struct task_new *tasks, size_t count,
+                        struct task_record *ret_records, bool *ret_created, struct err *err)
+{
+    int rc = 0;
+    *ret_created = false;
+    struct arrivals *arrivals = calloc(1, sizeof(*arrivals));
+    if (!arrivals)
+        return err_sys(err, "task");
+    if (let_in(engine, tasks, count, arrivals, err)) {
+        free(arrivals);
+        return -1;
+    }
+    if (store_add_group(engine->config.store, arrivals->tasks, count, ret_records, ret_created,
+                        err)) {
+        turn_away(engine, arrivals);
+        rc = -1;
+    } else if (!*ret_created) {
+        turn_away(engine, arrivals);
+    } else {
+        for (size_t i = 0; i < count; i++)
+            rc |= take_in(engine, arrivals->active[i], &ret_records[i], err);
+    }
+    free(arrivals);
+    /* tasks that came during a pause say so, too */
+    if (*ret_created && tasks->shared && held(engine) != TASK_PENDING)
+        store_hold(engine);
+    return rc;
 }
 
 int engine_submit(struct engine *engine, const struct task_new *task,
                   struct task_record *ret_record, bool *ret_created, struct err *err)
 {
-    struct err ignored;
-    struct task_new with_id = *task;
-    char id[ID_SIZE];
-    id_new(id);
-    if (!task->id)
-        with_id.id = id;
-    *ret_created = false;
-    struct active_task *active = arrive(engine, with_id.id, err);
-    if (!active && err->code != ERR_CONFLICT) /* a taken id may be this very request, sent again */
-        return -1;
-    if (store_add(engine->config.store, &with_id, ret_record, ret_created, err)) {
-        if (active)
-            settle(engine, active, NULL);
-        return -1;
-    }
-    if (*ret_created && !active && !(active = arrive(engine, with_id.id, err)))
-        return -1; /* stored all the same: it runs after the next start */
-    /* the first event may fail now; run_live() makes up for it */
-    if (*ret_created && run_announce(engine, ret_record->id, &ignored))
-        log_warn("task", "%s", ignored.msg);
-    if (active)
-        settle(engine, active, *ret_created ? ret_record : NULL);
-    if (*ret_created && task->shared)
-        note_hold(engine);
-    return 0;
+    return engine_submit_group(engine, task, 1, ret_record, ret_created, err);
 }
 
 /* --- waiting ------------------------------------------------------------------------------- */
@@ -308,8 +384,10 @@ static bool stop_running(struct engine *engine, const char *id)
 static int cancel_waiting(struct engine *engine, const char *id, struct err *err)
 {
     AUTO(buf) struct buf summary = BUF_INIT(4096);
-    const struct task_outcome outcome = {
-        .state = TASK_CANCELLED, .reason = "cancelled", .error = "cancelled before it started"};
+    const struct task_outcome outcome = {.state = TASK_CANCELLED,
+                                         .reason = "cancelled",
+                                         .error = "cancelled before it started",
+                                         .exit_code = outcome_exit_code("cancelled", 1)};
     run_print_summary(&outcome, 0, &summary);
     const struct task_end end = {.state = TASK_CANCELLED,
                                  .reason = "cancelled",
@@ -326,7 +404,7 @@ static int cancel_waiting(struct engine *engine, const char *id, struct err *err
     if (active && active->state == ACTIVE_QUEUED) /* else its thread finds out by itself */
         watches = retire_locked(engine, active, TASK_CANCELLED);
     pthread_mutex_unlock(&engine->lock);
-    tell(watches);
+    tell(watches, NULL);
     return 1;
 }
 
@@ -362,7 +440,7 @@ void engine_load(struct engine *engine, struct engine_load *ret_load)
 {
     pthread_mutex_lock(&engine->lock);
     *ret_load = (struct engine_load){.running = engine->table.running[PLACE_HERE],
-                                     .cloud = engine->table.running[PLACE_AWAY],
+                                     .away = engine->table.running[PLACE_AWAY],
                                      .queued = engine->table.queued,
                                      .slots = engine->config.limits.slots,
                                      .completed = engine->completed,
@@ -425,7 +503,7 @@ void engine_drain(struct engine *engine)
     engine->draining = true;
     struct engine_watch *watches = take_queued_watches_locked(engine);
     pthread_mutex_unlock(&engine->lock);
-    tell(watches);
+    tell(watches, NULL);
 }
 
 bool engine_wait_idle(struct engine *engine, int timeout_ms)
