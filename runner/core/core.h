@@ -12,11 +12,11 @@
 #define CORE_CORE_H
 
 #include "base/redact.h"
+#include "base/thread.h"
 #include "runner/claude/claude.h"
 #include "runner/command/command.h"
 #include "runner/config/config.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -44,8 +44,7 @@ struct core {
     struct command command;
     struct task_kind kinds[CORE_KINDS + 1]; /* ends with a NULL name */
     struct { /* what takes a moment to find out, while the rest is built */
-        pthread_t thread;
-        bool running;
+        struct thread thread;
         int rc;
         struct err err;
     } probe;

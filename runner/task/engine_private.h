@@ -6,6 +6,7 @@
 #define TASK_CORE_H
 
 #include "base/metric.h"
+#include "base/thread.h"
 #include "runner/task/active.h"
 #include "runner/task/engine.h"
 
@@ -35,8 +36,8 @@ struct engine {
     pthread_mutex_t lock; /* of all that follows; never held across I/O */
     pthread_cond_t quiet; /* threads became 0 */
     pthread_cond_t clock; /* what waits to go away has changed */
-    bool clock_runs, clock_stops;
-    pthread_t clock_thread;
+    bool clock_stops;
+    struct thread clock_thread;
     int64_t away_held_until; /* mono */
     struct active_table table;
     int threads; /* task threads, the last clean-up included */

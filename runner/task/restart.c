@@ -157,7 +157,7 @@ static void *remove_old(void *arg)
  * the work. */
 static int renew_run_dir(struct engine *engine, struct err *err)
 {
-    pthread_t thread;
+    struct err ignored;
     char *old = NULL;
     if (asprintf(&old, "%s.old", engine->run_dir) < 0)
         return err_sys(err, "workspaces");
@@ -165,9 +165,7 @@ static int renew_run_dir(struct engine *engine, struct err *err)
         free(old);
         return -1;
     }
-    if (pthread_create(&thread, NULL, remove_old, old) == 0)
-        pthread_detach(thread);
-    else
+    if (thread_start_detached("remove-old", THREAD_STACK_DEFAULT, remove_old, old, &ignored))
         remove_old(old);
     /* tasks pass through to their own directory, and cannot list others' */
     return path_make_dirs(engine->run_dir, 0711, err);

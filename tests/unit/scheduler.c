@@ -1,5 +1,5 @@
 /* Which task starts when, and where: this machine's lane and the cloud's. */
-#include "unit.h"
+#include "testbase.h"
 
 #include "base/log.h"
 #include "runner/task/engine.h"
@@ -29,7 +29,7 @@ struct house {
 static void hold(struct house *house, struct task_run *run)
 {
     while (!house->gate && task_run_stop(run) == STOP_NO)
-        unit_pause();
+        poll_pause();
 }
 
 static void run_here(struct task_run *run, struct task_outcome *outcome, void *arg)
@@ -96,7 +96,7 @@ static void close_house(struct house *house)
 static int set_up(void **state)
 {
     struct house *house = calloc(1, sizeof(*house));
-    house->dir = unit_scratch();
+    house->dir = tmp_dir_new();
     house->limits = (struct engine_limits){.slots = 1,
                                            .away_slots = 2,
                                            .queue_max = 1000,
@@ -112,7 +112,7 @@ static int tear_down(void **state)
     struct house *house = *state;
     house->refuses = false;
     close_house(house);
-    unit_scratch_free(house->dir);
+    tmp_dir_free(house->dir);
     free(house);
     return 0;
 }
@@ -136,7 +136,7 @@ static void submit(struct house *house, struct wish wish)
     struct err err;
     bool created = false;
     AUTO(task_record) struct task_record record = {0};
-    AUTO(str) char *request = unit_textf("\"%s\"", wish.what);
+    AUTO(str) char *request = textf("\"%s\"", wish.what);
     const struct task_new task = {.id = wish.id,
                                   .kind = "fake",
                                   .shared = wish.shared,
@@ -169,10 +169,10 @@ static void a_task_goes_to_the_cloud_when_no_slot_comes_free(void **state)
     struct house *house = *state;
     submit(house, (struct wish){.id = "first", .what = "hold"});
     EVENTUALLY(SOON_MS, house->here == 1);
-    int64_t began = unit_now_ms();
+    int64_t began = now_ms();
     submit(house, (struct wish){.id = "next", .what = "good"});
     EVENTUALLY(SOON_MS, is(house, "next", TASK_COMPLETED, PLACE_AWAY));
-    assert_true(unit_now_ms() - began >= LATER_MS - 1);
+    assert_true(now_ms() - began >= LATER_MS - 1);
     assert_true(is(house, "first", TASK_RUNNING, PLACE_HERE));
 }
 
@@ -207,7 +207,7 @@ static void the_cloud_takes_no_more_than_its_slots(void **state)
     struct engine_load load;
     set_overflow(house, OVERFLOW_ALWAYS);
     for (int i = 0; i < 5; i++) {
-        AUTO(str) char *id = unit_textf("t%d", i);
+        AUTO(str) char *id = textf("t%d", i);
         submit(house, (struct wish){.id = id, .what = "hold"});
     }
     EVENTUALLY(SOON_MS, house->there == 2);

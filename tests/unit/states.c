@@ -1,5 +1,5 @@
 /* What the store makes of each state of the table: whoever appends one finds here what it means. */
-#include "unit.h"
+#include "testbase.h"
 
 #include "db/db.h"
 #include "runner/store/store.h"
@@ -17,7 +17,7 @@ static int set_up(void **state)
 {
     struct err err;
     struct place *place = calloc(1, sizeof(*place));
-    place->dir = unit_scratch();
+    place->dir = tmp_dir_new();
     place->store = store_open(place->dir, &err);
     OK(place->store, &err);
     *state = place;
@@ -28,7 +28,7 @@ static int tear_down(void **state)
 {
     struct place *place = *state;
     store_close(place->store);
-    unit_scratch_free(place->dir);
+    tmp_dir_free(place->dir);
     free(place);
     return 0;
 }
@@ -39,7 +39,7 @@ static void put(const struct place *place, const char *id, enum task_state state
     struct err err;
     bool created = false;
     AUTO(task_record) struct task_record record = {0};
-    AUTO(str) char *path = unit_textf("%s/runner.db", place->dir);
+    AUTO(str) char *path = textf("%s/runner.db", place->dir);
     const struct task_new task = {.id = id, .kind = "fake", .shared = true, .request = "{}"};
     OK(store_add(place->store, &task, &record, &created, &err) == 0, &err);
     AUTO(db) struct db *db = db_open(path, DB_WRITE, &err);
@@ -52,7 +52,7 @@ static void put(const struct place *place, const char *id, enum task_state state
 static void remove_all(const struct place *place)
 {
     struct err err;
-    AUTO(str) char *path = unit_textf("%s/runner.db", place->dir);
+    AUTO(str) char *path = textf("%s/runner.db", place->dir);
     AUTO(db) struct db *db = db_open(path, DB_WRITE, &err);
     OK(db && db_run(db, &err, "DELETE FROM tasks", "") == 0, &err);
 }
