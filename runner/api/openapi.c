@@ -34,6 +34,7 @@ static const struct {
      "with a secret: more, as the configuration in force"},
     {"status", "query", SCHEMA("TaskStatus"), "only tasks in that state"},
     {"kind", "query", "{\"type\":\"string\"}", "only tasks of that kind"},
+    {"group", "query", "{\"type\":\"string\"}", "only tasks of that group"},
     {"limit", "query", "{\"type\":\"integer\",\"minimum\":1,\"maximum\":1000,\"default\":100}",
      "how many at most"},
     {"cursor", "query", "{\"type\":\"string\"}", "nextCursor of an earlier answer"},
@@ -71,6 +72,7 @@ static const struct {
     {"ExecuteRequest", REQUEST_CLAUDE},
     {"RunRequest", REQUEST_CLAUDE | REQUEST_PYTHON},
     {"RunAsyncRequest", REQUEST_CLAUDE},
+    {"ExecRequest", REQUEST_COMMAND},
 };
 
 static const struct {

@@ -459,9 +459,11 @@ static void print_running_locked(struct engine *engine, struct json_writer *w)
             json_open_object(w, NULL);
             json_add_text(w, "taskId", active->id);
             json_add_text(w, "kind", active->kind);
+            json_add_text(w, "type", active->kind);
             json_add_text(w, "executor", task_place_name(active->place));
             json_add_text(w, "startedAt", clock_format(active->started_ms, time));
             json_add_bool(w, "ending", active->stop != STOP_NO);
+            json_add_bool(w, "cancelling", active->stop == STOP_CANCEL);
             json_close(w);
         }
     }
