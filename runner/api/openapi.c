@@ -61,6 +61,7 @@ static const struct {
     {"Script", "text/javascript", "{\"type\":\"string\"}"},
     {"Events", "text/event-stream application/x-ndjson", SCHEMA("Event")},
     {"File", "application/octet-stream", NULL},
+    {"Lines", "application/x-ndjson", NULL},
     {"Archive", "application/gzip", NULL},
 };
 

@@ -83,6 +83,9 @@
     X("GET", "/tasks/{id}/events", task_events, ROUTE_DRAIN, "tasks", \
       "A task's events, from any one to the last", "from Last-Event-ID", "", \
       "200:Events 204:Nothing 404 406 416") \
+    X("GET", "/tasks/{id}/transcript", task_transcript, ROUTE_DRAIN, "tasks", \
+      "A task's conversation as the CLI keeps it", "Range If-Range", "", \
+      "200:Lines 206:Lines 404 416") \
     X("POST", "/tasks/{id}/cancel", task_cancel, ROUTE_DRAIN, "tasks", \
       "Cancel a task, or all of a group", "", "", "200:Cancelled 404 409") \
     X("POST", "/tasks/{id}/redeliver", task_redeliver, 0, "tasks", \

@@ -11,6 +11,7 @@
 #include "runner/claude/prepare.h"
 #include "runner/claude/stream.h"
 #include "runner/claude/tail.h"
+#include "runner/claude/transcript.h"
 #include "runner/request/request.h"
 
 #include <poll.h>
@@ -522,6 +523,10 @@ static void keep_conversation(struct work *work, struct task_outcome *outcome)
     if (kept < 0)
         log_warn("claude", "%s", err.msg);
     outcome->resumable = kept == 1;
+    if (kept == 1 &&
+        transcript_keep(atomic_load(work->claude->config)->state_dir, record->conversation,
+                        task_run_keep_dir(work->run), task_run_redact(work->run), &err))
+        log_warn("claude", "%s", err.msg);
     if (kept == 1 && !work->stream.have_result)
         buf_addf(&outcome->members, ",\"sessionId\":\"%s\"", record->conversation);
 }

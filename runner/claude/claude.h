@@ -39,6 +39,9 @@ struct claude {
     struct claude_numbers numbers;
 };
 
+/* Beside a task's events: its conversation as JSON lines, without its secrets. */
+#define TRANSCRIPT_FILE "transcript.jsonl"
+
 /* The kind; the row's arg is to be a struct claude. */
 #define CLAUDE_KIND "claude"
 extern const struct task_kind claude_kind;

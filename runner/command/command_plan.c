@@ -59,6 +59,16 @@ static int add_environment(const struct command *command, const struct task_requ
     return 0;
 }
 
+/* Without a repository the directory to start in is made. */
+static int start_below(const struct command *command, const struct task_request *request,
+                       const struct workspace *workspace, struct plan *plan, struct err *err)
+{
+    plan->below = strdup(request->cwd_relative);
+    if (!plan->below)
+        return err_sys(err, "workspace");
+    return workspace ? 0 : path_make_owned(plan->cwd, plan->below, command->uid, command->gid, err);
+}
+
 struct plan *command_plan(const struct command *command, const struct task_request *request,
                           const char *dir, struct workspace *workspace, struct err *err)
 {
@@ -76,10 +86,8 @@ struct plan *command_plan(const struct command *command, const struct task_reque
     if (make_places(command, dir, plan, err) || add_environment(command, request, plan, err) ||
         (workspace && workspace_mounts(workspace, &plan->mounts, err)))
         return NULL;
-    if (request->cwd_relative && !(plan->below = strdup(request->cwd_relative))) {
-        err_sys(err, "workspace");
+    if (request->cwd_relative && start_below(command, request, workspace, plan, err))
         return NULL;
-    }
     if (plan->argv.failed || plan->env.failed) {
         err_set(err, ERR_INVALID, "the command and its environment are too long");
         return NULL;

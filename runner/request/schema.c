@@ -163,14 +163,22 @@ static void add_kind(struct json_writer *w, const struct request_row *row, unsig
         add_list(w, row);
         return;
     case KIND_SCHEMA:
+    case KIND_CONFIG:
         json_open_array(w, "type");
         json_add_text(w, NULL, "object");
         json_add_text(w, NULL, "string");
         json_add_text(w, NULL, "null");
         json_close(w);
         return;
-    case KIND_OBJECT:
+    case KIND_COMMANDS:
+    case KIND_AGENTS:
         add_type(w, "object", false);
+        json_open_object(w, "additionalProperties");
+        json_open_array(w, "type");
+        json_add_text(w, NULL, "string");
+        json_add_text(w, NULL, "object");
+        json_close(w);
+        json_close(w);
         return;
     case KIND_STRINGS:
     case KIND_ENV:

@@ -10,7 +10,7 @@
 
 static struct runner *runner;
 
-static const char *const settings[] = {"KILL_GRACE_SECONDS", "1", NULL};
+static const char *const settings[] = {"KILL_GRACE_SECONDS", "1", "GIT_ALLOW", "file:/tmp", NULL};
 
 static struct runner *shared(void)
 {
@@ -85,6 +85,8 @@ static void what_is_printed_comes_back_apart_with_the_exit_code(void **state)
          "/bin/bash: line 1: no-such-program-here: command not found\n"},
         {"kill -9 $$", "", false, 137, "", ""},
         {"(sleep 600 &) ; printf left", "", true, 0, "left", ""},
+        {"d=$PWD; cd ../..; printf %s ${d#$PWD}", "\"cwdRelative\":\"./made/here/\"", true, 0,
+         "/made/here", ""},
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
         struct reply *reply = exec_it(cases[i].command, cases[i].more);
@@ -104,7 +106,7 @@ static void an_answer_says_why_a_command_failed(void **state)
         {"exit 3", "", "exit_status", 3},
         {"kill -9 $$", "", "killed", 137},
         {"sleep 600", "\"timeout_ms\":300", "timeout", 124},
-        {"true", "\"cwdRelative\":\"no/such/place\"", "start_error", 1},
+        {"true", "\"repoUrl\":\"file:///tmp/cr-no-such-repository\"", "repo_error", 1},
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
         struct reply *reply = exec_it(cases[i].command, cases[i].more);
