@@ -70,7 +70,7 @@ void engine_free(struct engine *engine)
     free(engine);
 }
 
-static void tell(struct engine_watch *watch, const struct buf *answer)
+void engine_tell(struct engine_watch *watch, const struct buf *answer)
 {
     while (watch) {
         struct engine_watch *next = watch->next; /* ended() may free it */
@@ -97,7 +97,7 @@ void engine_retire(struct engine *engine, struct active_task *active, enum task_
     pthread_mutex_lock(&engine->lock);
     struct engine_watch *watches = retire_locked(engine, active, state);
     pthread_mutex_unlock(&engine->lock);
-    tell(watches, answer);
+    engine_tell(watches, answer);
 }
 
 /* Moves the watches that do not wait through pauses to *impatient. */
@@ -128,7 +128,7 @@ void engine_put_back(struct engine *engine, struct active_task *active)
     active_put_back(&engine->table, active);
     scheduler_schedule_locked(engine);
     pthread_mutex_unlock(&engine->lock);
-    tell(impatient, NULL);
+    engine_tell(impatient, NULL);
     if (cancel)
         engine_cancel(engine, id, &state, &ignored);
 }
@@ -146,7 +146,7 @@ static struct engine_watch *hold_locked(struct engine *engine, enum task_state w
     return impatient;
 }
 
-static enum task_state held(struct engine *engine)
+enum task_state engine_held(struct engine *engine)
 {
     pthread_mutex_lock(&engine->lock);
     enum task_state hold = engine->hold;
@@ -157,17 +157,17 @@ static enum task_state held(struct engine *engine)
 /* Brings the store in line with what memory says. Several threads may do this at once, and their
  * writes may land in any order: whoever wrote something that is no longer so writes again, so the
  * last write is the one that memory agrees with. */
-static void store_hold(struct engine *engine)
+void engine_store_hold(struct engine *engine)
 {
     struct err err;
-    enum task_state hold = held(engine), written;
+    enum task_state hold = engine_held(engine), written;
     do {
         written = hold;
         if (store_pause(engine->config.store, written, &err)) {
             log_error("task", "%s", err.msg); /* what callers see lags behind, nothing else */
             return;
         }
-        hold = held(engine);
+        hold = engine_held(engine);
     } while (hold != written);
 }
 
@@ -176,135 +176,11 @@ void engine_hold(struct engine *engine, enum task_state why)
     pthread_mutex_lock(&engine->lock);
     struct engine_watch *impatient = hold_locked(engine, why);
     pthread_mutex_unlock(&engine->lock);
-    store_hold(engine);
-    tell(impatient, NULL);
+    engine_store_hold(engine);
+    engine_tell(impatient, NULL);
     pthread_mutex_lock(&engine->lock);
     scheduler_schedule_locked(engine);
     pthread_mutex_unlock(&engine->lock);
-}
-
-/* --- submitting ---------------------------------------------------------------------------- */
-
-/* A place for a new task, watchable from now on, so that a second caller with the same
- * Idempotency-Key finds it as soon as the store knows it. NULL with *err when there is none. */
-static struct active_task *arrive(struct engine *engine, const char *id, struct err *err)
-{
-    struct active_task *active = NULL;
-    pthread_mutex_lock(&engine->lock);
-    const struct active_table *table = &engine->table;
-    if (engine->draining)
-        err_set(err, ERR_BUSY, "the runner is shutting down and takes no new tasks");
-    else if ((int)table->count - table->running[PLACE_AWAY] >=
-             engine->config.limits.slots + engine->config.limits.queue_max)
-        err_set(err, ERR_RATE, "the queue is full: %d tasks run and %d wait",
-                table->running[PLACE_HERE], table->queued);
-    else if (active_find(&engine->table, id))
-        err_set(err, ERR_CONFLICT, "taskId '%s' is taken", id);
-    else if (!(active = active_add(&engine->table, id)))
-        err_set(err, ERR_INTERNAL, "out of memory");
-    pthread_mutex_unlock(&engine->lock);
-    return active;
-}
-
-/* With a record: into the queue. Without: away again, and whoever watched already is told. */
-static void settle(struct engine *engine, struct active_task *active,
-                   const struct task_record *record)
-{
-    struct engine_watch *watches = NULL;
-    pthread_mutex_lock(&engine->lock);
-    if (record) {
-        active_enqueue(&engine->table, active, record);
-        scheduler_schedule_locked(engine);
-    } else {
-        watches = active->watches;
-        active_remove(&engine->table, active);
-    }
-    pthread_mutex_unlock(&engine->lock);
-    tell(watches, NULL);
-}
-
-/* Tasks on their way in; NULL for one whose id is taken, which may be this very request again. */
-struct arrivals {
-    struct active_task *active[ENGINE_GROUP_MAX];
-    struct task_new tasks[ENGINE_GROUP_MAX]; /* with their ids */
-    char ids[ENGINE_GROUP_MAX][ID_SIZE];
-    size_t count;
-};
-
-static void turn_away(struct engine *engine, struct arrivals *arrivals)
-{
-    for (size_t i = 0; i < arrivals->count; i++)
-        if (arrivals->active[i])
-            settle(engine, arrivals->active[i], NULL);
-}
-
-/* Finds a place for each. -1: there is none for all of them. */
-static int let_in(struct engine *engine, const struct task_new *tasks, size_t count,
-                  struct arrivals *arrivals, struct err *err)
-{
-    for (size_t i = 0; i < count; i++) {
-        struct task_new *task = &arrivals->tasks[i];
-        *task = tasks[i];
-        if (!task->id) {
-            id_new(arrivals->ids[i]);
-            task->id = arrivals->ids[i];
-        }
-        arrivals->active[i] = arrive(engine, task->id, err);
-        arrivals->count = i + 1;
-        if (!arrivals->active[i] && err->code != ERR_CONFLICT) {
-            turn_away(engine, arrivals);
-            return -1;
-        }
-    }
-    return 0;
-}
-
-/* A stored task goes into the queue. Its first event may fail now; run_live() makes up for it. */
-static int take_in(struct engine *engine, struct active_task *active,
-                   const struct task_record *record, struct err *err)
-{
-    struct err ignored;
-    if (!active && !(active = arrive(engine, record->id, err)))
-        return -1; /* stored all the same: it runs after the next start */
-    if (run_announce(engine, record, &ignored))
-        log_warn("task", "%s", ignored.msg);
-    settle(engine, active, record);
-    return 0;
-}
-
-int engine_submit_group(struct engine *engine, const struct task_new *tasks, size_t count,
-                        struct task_record *ret_records, bool *ret_created, struct err *err)
-{
-    int rc = 0;
-    *ret_created = false;
-    struct arrivals *arrivals = calloc(1, sizeof(*arrivals));
-    if (!arrivals)
-        return err_sys(err, "task");
-    if (let_in(engine, tasks, count, arrivals, err)) {
-        free(arrivals);
-        return -1;
-    }
-    if (store_add_group(engine->config.store, arrivals->tasks, count, ret_records, ret_created,
-                        err)) {
-        turn_away(engine, arrivals);
-        rc = -1;
-    } else if (!*ret_created) {
-        turn_away(engine, arrivals);
-    } else {
-        for (size_t i = 0; i < count; i++)
-            rc |= take_in(engine, arrivals->active[i], &ret_records[i], err);
-    }
-    free(arrivals);
-    /* tasks that came during a pause say so, too */
-    if (*ret_created && tasks->shared && held(engine) != TASK_PENDING)
-        store_hold(engine);
-    return rc;
-}
-
-int engine_submit(struct engine *engine, const struct task_new *task,
-                  struct task_record *ret_record, bool *ret_created, struct err *err)
-{
-    return engine_submit_group(engine, task, 1, ret_record, ret_created, err);
 }
 
 /* --- waiting ------------------------------------------------------------------------------- */
@@ -404,7 +280,7 @@ static int cancel_waiting(struct engine *engine, const char *id, struct err *err
     if (active && active->state == ACTIVE_QUEUED) /* else its thread finds out by itself */
         watches = retire_locked(engine, active, TASK_CANCELLED);
     pthread_mutex_unlock(&engine->lock);
-    tell(watches, NULL);
+    engine_tell(watches, NULL);
     return 1;
 }
 
@@ -505,7 +381,7 @@ void engine_drain(struct engine *engine)
     engine->draining = true;
     struct engine_watch *watches = take_queued_watches_locked(engine);
     pthread_mutex_unlock(&engine->lock);
-    tell(watches, NULL);
+    engine_tell(watches, NULL);
 }
 
 bool engine_wait_idle(struct engine *engine, int timeout_ms)

@@ -1,6 +1,10 @@
 /*
- * What the engine keeps to itself, shared by engine.c (queue and life), run.c (one task) and
- * restart.c. Private to runner/task.
+ * What the engine keeps to itself, shared by its files: engine.c (the table and its life),
+ * arrival.c (submitting), scheduler.c (what runs when and where), run.c (one task), answer.c (what
+ * is said of it), metrics_task.c and restart.c. Private to runner/task.
+ *
+ * Threads: any; `_locked` expects engine.lock held, everything else expects it free.
+ * Ownership: an engine owns its active tasks; watches are their callers'.
  */
 #ifndef TASK_CORE_H
 #define TASK_CORE_H
@@ -13,6 +17,9 @@
 #include <pthread.h>
 
 #define MEND_LOCKS 16
+#define OUTPUT_BYTES_MAX (64u << 20)
+#define MEMBERS_BYTES_MAX (4u << 20)
+#define ANSWER_BYTES_MAX (2 * OUTPUT_BYTES_MAX + MEMBERS_BYTES_MAX)
 #define RUN_ATTEMPTS_MAX 3 /* a task that may be run again is, at most so often */
 
 /* Of one kind of task, since the start (metrics_task.c). */
@@ -73,6 +80,22 @@ void engine_put_back(struct engine *engine, struct active_task *active);
  * that is at hand (else NULL). */
 void engine_retire(struct engine *engine, struct active_task *active, enum task_state state,
                    const struct buf *answer);
+
+/* The events of a task, with the first one there. */
+struct events *run_begin_events(struct engine *engine, const struct task_record *record,
+                                struct err *err);
+
+/* Adds the last events of an ended task, unless a reader who found it ended was faster. */
+int run_add_last(struct engine *engine, struct events *events, const struct task_record *record,
+                 const struct buf *answer, struct err *err);
+
+/* Calls ended() of each watch, which may free it. No lock is held. */
+void engine_tell(struct engine_watch *watches, const struct buf *answer);
+
+/* What shared tasks wait for now; TASK_PENDING: nothing. */
+enum task_state engine_held(struct engine *engine);
+/* Brings the store in line with that. */
+void engine_store_hold(struct engine *engine);
 
 /* Makes a task's directory and its first event. */
 int run_announce(struct engine *engine, const struct task_record *record, struct err *err);
