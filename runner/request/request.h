@@ -21,8 +21,9 @@
 #include <stddef.h>
 
 #define REQUEST_PROMPT_MAX (1 << 20)
-#define REQUEST_RUNS_MAX 100   /* of one request */
-#define REQUEST_ARG_MAX 102400 /* one argument of exec: the kernel's limit is 128 KiB */
+#define REQUEST_RUNS_MAX 100      /* of one request */
+#define REQUEST_VALUES_MAX 100000 /* JSON values of one request: bounds the memory of its tree */
+#define REQUEST_ARG_MAX 102400    /* one argument of exec: the kernel's limit is 128 KiB */
 #define REQUEST_TIMEOUT_MAX_MS (7 * 24 * 3600 * 1000)
 
 /* What a kind of field becomes in struct task_request. Text is NULL, a number 0 and a list empty
@@ -47,15 +48,16 @@
 /* These are kept as JSON text. */
 #define REQUEST_C_SCHEMA char * /* object, or a string with one in it */
 
-#define REQUEST_C_CONFIG char *   /* object, or a string with one in it; an empty one is none */
-#define REQUEST_C_COMMANDS char * /* object of texts, or of {frontmatter, content}: kept as texts \
-                                   */
-#define REQUEST_C_AGENTS char *   /* the same, kept as the CLI's --agents has them */
-#define REQUEST_C_STRINGS char *  /* object of strings */
-#define REQUEST_C_ENV char *      /* object of strings named as variables */
-#define REQUEST_C_INPUTS char *   /* object of "sha256:<hex>" */
-#define REQUEST_C_JSON char *     /* anything, byte for byte */
-#define REQUEST_C_GROUP bool      /* an object of further rows; true when it was given */
+#define REQUEST_C_CONFIG char * /* object, or a string with one in it; an empty one is none */
+#define REQUEST_C_COMMANDS                                                                       \
+    char *                       /* object of texts, or of {frontmatter, content}: kept as texts \
+                                  */
+#define REQUEST_C_AGENTS char *  /* the same, kept as the CLI's --agents has them */
+#define REQUEST_C_STRINGS char * /* object of strings */
+#define REQUEST_C_ENV char *     /* object of strings named as variables */
+#define REQUEST_C_INPUTS char *  /* object of "sha256:<hex>" */
+#define REQUEST_C_JSON char *    /* anything, byte for byte */
+#define REQUEST_C_GROUP bool     /* an object of further rows; true when it was given */
 
 enum request_flag {
     REQUEST_CLAUDE = 1, /* which requests have the field */
