@@ -74,17 +74,18 @@ int path_make_owned(const char *base, const char *below, uid_t uid, gid_t gid, s
     AUTO(str) char *path = path_join(base, below);
     if (!path)
         return err_sys(err, "cannot make '%s'", below);
-    for (char *end = path + strlen(base) + 1; end; end = strchr(end + 1, '/')) {
-        char *slash = strchr(end, '/');
+    for (char *at = path + strlen(base) + 1; at;) {
+        char *slash = strchr(at, '/');
         if (slash)
             *slash = '\0';
         bool made = mkdir(path, 0700) == 0;
-        if ((!made && errno != EEXIST) || (made && path_own(path, uid, gid, err)))
-            return made ? -1 : err_sys(err, "cannot make '%s'", path);
-        if (!slash)
-            break;
-        *slash = '/';
-        end = slash;
+        if (!made && errno != EEXIST)
+            return err_sys(err, "cannot make '%s'", path);
+        if (made && path_own(path, uid, gid, err))
+            return -1;
+        if (slash)
+            *slash = '/';
+        at = slash ? slash + 1 : NULL;
     }
     return 0;
 }
