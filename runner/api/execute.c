@@ -13,7 +13,7 @@ void execute_post(struct http_request *req, void *arg)
     struct api *api = arg;
     struct err err;
     AUTO(submission) struct submission s = {.kind = CLAUDE_KIND};
-    s.timeout_minutes = atomic_load(api->config)->execute_timeout_minutes;
+    s.timeout_minutes = CONFIG_GET(api->config, execute_timeout_minutes);
     int wait_ms = wait_preferred_ms(req, &err);
     if (wait_ms < 0) {
         send_err(req, &err);
@@ -54,7 +54,7 @@ void exec_post(struct http_request *req, void *arg)
     struct api *api = arg;
     struct err err;
     AUTO(submission) struct submission s = {.kind = COMMAND_KIND};
-    s.timeout_minutes = atomic_load(api->config)->task_timeout_minutes;
+    s.timeout_minutes = CONFIG_GET(api->config, task_timeout_minutes);
     int wait_ms = wait_preferred_ms(req, &err);
     if (wait_ms < 0) {
         send_err(req, &err);

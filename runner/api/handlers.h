@@ -44,12 +44,13 @@ int check_query(struct http_request *req, const char *const known[], struct err 
 
 /* True when the request carries one of the secrets (auth.c). */
 bool is_authorized(const struct api *api, const struct http_request *req);
-/* Which of the configured secrets it is, or NULL. */
-const struct config_secret *find_secret(const struct api *api, const char *secret);
+/* True when it is one of the configured secrets. */
+bool is_secret(const struct api *api, const char *secret);
 /* Counts it against the caller's address; seconds to wait when there were too many, else 0. */
 int note_wrong_secret(struct api *api, const struct http_request *req);
-/* The name of the secret that a passed request carried, or "". */
-const char *caller_name(const struct api *api, const struct http_request *req);
+/* The name of the secret that a passed request carried, or "", in fresh memory; NULL when that ran
+ * out. */
+char *caller_name(const struct api *api, const struct http_request *req);
 
 /* The task that the path names; false after the answer has been sent. */
 bool find_task(struct http_request *req, struct api *api, struct task_record *record);

@@ -72,7 +72,7 @@
       "Run a shell command and wait for what it prints", "Idempotency-Key Prefer", "ExecRequest", \
       "200:ExecAnswer 202:AcceptedAnswer 406 409 507") \
     X("GET", "/tasks", tasks_list, ROUTE_DRAIN, "tasks", \
-      "Tasks, the newest first", "status kind group limit cursor", "", "200:TaskList") \
+      "Tasks, the newest first", "status kind group webhook limit cursor", "", "200:TaskList") \
     X("GET", "/tasks/status", tasks_status, ROUTE_DRAIN, "tasks", \
       "How many tasks there are, and what runs", "", "", "200:TaskCounts") \
     X("GET", "/tasks/{id}", task_get, ROUTE_DRAIN, "tasks", \

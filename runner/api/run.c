@@ -9,7 +9,7 @@ void run_post(struct http_request *req, void *arg)
     struct follow follow = {0};
     AUTO(submission)
     struct submission s = {.kind = CLAUDE_KIND, .where = REQUEST_PYTHON, .streams = true};
-    s.timeout_minutes = atomic_load(api->config)->task_timeout_minutes;
+    s.timeout_minutes = CONFIG_GET(api->config, task_timeout_minutes);
     /* before there is a task that would have to be given up */
     if (follow_form(req, &follow.lines, &err) || http_stream_room(req, &err)) {
         send_err(req, &err);
@@ -27,7 +27,7 @@ void run_async_post(struct http_request *req, void *arg)
 {
     struct api *api = arg;
     AUTO(submission) struct submission s = {.kind = CLAUDE_KIND, .patient = true};
-    s.timeout_minutes = atomic_load(api->config)->task_timeout_minutes;
+    s.timeout_minutes = CONFIG_GET(api->config, task_timeout_minutes);
     if (submit_task(req, api, &s) == 0)
         wait_send_accepted(req, &s);
 }

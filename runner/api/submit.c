@@ -25,7 +25,7 @@ int check_account(struct api *api, struct err *err)
                        clock_format(breaker.until_ms, time));
     if (breaker.state == BREAKER_LOGIN)
         return err_set(err, ERR_LOGIN, "%s",
-                       login.state != LOGIN_OK && !atomic_load(api->config)->anthropic_api_key
+                       login.state != LOGIN_OK && !CONFIG_GET(api->config, anthropic_api_key)
                            ? login_state_sentence(login.state)
                            : "OAuth login or API key is refused by the API");
     return 0;
@@ -90,7 +90,7 @@ static struct task_request *decode(struct http_request *req, struct api *api,
                                    const struct submission *s)
 {
     struct err err;
-    const struct config *config = atomic_load(api->config);
+    AUTO(config_ref) const struct config *config = config_ref(api->config);
     AUTO(request_errors) struct request_errors errors = {0};
     AUTO(str) char *system_prompt = NULL;
     struct err no_prompt;
@@ -123,6 +123,7 @@ struct making {
     unsigned char hash[CRYPTO_SHA256_SIZE];
     char host[WEBHOOK_HOST_SIZE];
     char group[ID_SIZE];
+    char *caller;
     char (*conversations)[ID_UUID_SIZE];
     struct task_new *tasks;
 };
@@ -131,6 +132,7 @@ static void making_done(struct making *making)
 {
     buf_done(&making->request);
     buf_wipe(&making->secrets);
+    free(making->caller);
     free(making->conversations);
     free(making->tasks);
 }
@@ -161,7 +163,8 @@ static int make_tasks(struct http_request *req, struct api *api, struct submissi
     making->tasks = calloc(s->count, sizeof(*making->tasks));
     making->conversations = calloc(s->count, sizeof(*making->conversations));
     s->records = calloc(s->count, sizeof(*s->records));
-    if (!making->tasks || !making->conversations || !s->records)
+    making->caller = caller_name(api, req);
+    if (!making->tasks || !making->conversations || !s->records || !making->caller)
         return err_sys(err, "task");
     id_new(making->group);
     if (request->task_id && !alone)
@@ -181,7 +184,7 @@ static int make_tasks(struct http_request *req, struct api *api, struct submissi
                               .resume = resumed != NULL,
                               .request = buf_str(&making->request),
                               .secrets = making->secrets.len > 0 ? making->secrets.data : NULL,
-                              .caller = caller_name(api, req),
+                              .caller = making->caller,
                               .request_id = http_id(req),
                               .webhook_url = request->callback_url,
                               .webhook_host = making->host,
@@ -261,7 +264,7 @@ static void check_addresses(const struct api *api, const struct submission *s,
 {
     struct err why;
     const struct task_request *request = s->request;
-    const struct config *config = atomic_load(api->config);
+    AUTO(config_ref) const struct config *config = config_ref(api->config);
     if (request->callback_url && webhook_check_url(request->callback_url, config, &why))
         refuse(errors, err, "callbackUrl", why.msg);
     if (request->repo_url && s->executor != EXECUTOR_CLOUD &&
@@ -276,7 +279,8 @@ static int check_fields(struct http_request *req, struct api *api, struct submis
     struct err err;
     AUTO(request_errors) struct request_errors errors = {0};
     s->executor = (enum task_executor)s->request->executor;
-    s->stays = api->overflow ? overflow_stays(atomic_load(api->config), s->task_kind, s->request)
+    AUTO(config_ref) const struct config *config = config_ref(api->config);
+    s->stays = api->overflow ? overflow_stays(config, s->task_kind, s->request)
                              : "Google Cloud is not configured";
     check_addresses(api, s, &errors, &err);
     if (s->request->n > 1 && s->streams)
@@ -299,7 +303,7 @@ static int check_fields(struct http_request *req, struct api *api, struct submis
 /* True when the cloud takes it although it cannot run here now. */
 static bool may_leave(const struct api *api, const struct submission *s)
 {
-    int overflow = atomic_load(api->config)->overflow;
+    int overflow = CONFIG_GET(api->config, overflow);
     if (s->stays || s->executor == EXECUTOR_LOCAL)
         return false;
     return s->executor == EXECUTOR_CLOUD || overflow == OVERFLOW_UNAVAILABLE ||
@@ -310,7 +314,7 @@ static bool may_leave(const struct api *api, const struct submission *s)
 static int check_here(struct api *api, struct submission *s, struct err *err)
 {
     bool leaves = may_leave(api, s);
-    if (disk_check(api->state_dir, atomic_load(api->config)->disk_min_free_mb, err)) {
+    if (disk_check(api->state_dir, CONFIG_GET(api->config, disk_min_free_mb), err)) {
         if (!leaves)
             return -1;
         s->executor = EXECUTOR_CLOUD;

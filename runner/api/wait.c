@@ -346,7 +346,7 @@ static void answer_now(struct http_request *req, struct waiter *waiter)
 static void park(struct http_request *req, struct waiter *waiter, int wait_ms)
 {
     struct err err;
-    const struct config *config = atomic_load(waiter->api->config);
+    AUTO(config_ref) const struct config *config = config_ref(waiter->api->config);
     /* white space would settle the status before the 202 of a wait that is over */
     if (wait_ms > SILENT_MAX_MS)
         wait_ms = SILENT_MAX_MS;

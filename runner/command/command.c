@@ -6,6 +6,7 @@
 #include "runner/command/capture.h"
 #include "runner/command/command_plan.h"
 #include "runner/request/request.h"
+#include "runner/work/work.h"
 
 #include <poll.h>
 #include <signal.h>
@@ -47,17 +48,20 @@ struct job {
 
 /* --- starting ------------------------------------------------------------------------------- */
 
-static bool is_stopped(void *arg)
+static enum work_cause asked(struct work *work, void *arg)
 {
-    return task_run_stop(arg) != STOP_NO;
+    static const enum work_cause wishes[] = {
+        [STOP_NO] = WORK_ENDED, [STOP_CANCEL] = WORK_CANCEL, [STOP_INTERRUPT] = WORK_INTERRUPT};
+    (void)work;
+    return wishes[task_run_stop(arg)];
 }
 
 /* The repository that the command works in, if it names one. */
 static int open_workspace(struct job *job, struct err *err)
 {
     const struct task_request *request = job->request;
-    const struct call_stop stop = {
-        .wake_fd = task_run_wake_fd(job->run), .is_stopped = is_stopped, .arg = job->run};
+    const struct work_stop stop = {
+        .wake_fd = task_run_wake_fd(job->run), .asked = asked, .arg = job->run};
     const struct repo_wish wish = {.url = request->repo_url,
                                    .branch = request->git_branch,
                                    .ref = request->git_ref,
@@ -155,7 +159,7 @@ static void wait_for_something(struct job *job)
 
 static bool is_lost(const struct job *job)
 {
-    int64_t grace_ms = INT64_C(1000) * atomic_load(job->command->config)->kill_grace_seconds;
+    int64_t grace_ms = INT64_C(1000) * CONFIG_GET(job->command->config, kill_grace_seconds);
     return job->ending_ms > 0 && clock_mono_ms() - job->ending_ms > grace_ms + INIT_SLACK_MS;
 }
 

@@ -17,7 +17,7 @@
 #define COMMAND_COMMAND_H
 
 #include "proc/launch.h"
-#include "runner/config/config.h"
+#include "runner/config/in_force.h"
 #include "runner/repo/repos.h"
 #include "runner/task/engine.h"
 
@@ -30,9 +30,9 @@
 struct command {
     struct launcher *launcher;
     struct repos *repos;
-    const struct config *_Atomic *config; /* the configuration in force */
-    const char *instance;                 /* value of TASK_MARKER */
-    uid_t uid;                            /* whom they run as */
+    struct config_in_force *config; /* the configuration in force */
+    const char *instance;           /* value of TASK_MARKER */
+    uid_t uid;                      /* whom they run as */
     gid_t gid;
 };
 

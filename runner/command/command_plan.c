@@ -79,7 +79,7 @@ struct plan *command_plan(const struct command *command, const struct task_reque
     }
     plan->uid = command->uid;
     plan->gid = command->gid;
-    plan->kill_grace_ms = atomic_load(command->config)->kill_grace_seconds * 1000;
+    plan->kill_grace_ms = CONFIG_GET(command->config, kill_grace_seconds) * 1000;
     strlist_add(&plan->argv, "/bin/bash");
     strlist_add(&plan->argv, "-c");
     strlist_add(&plan->argv, request->command);
