@@ -35,6 +35,7 @@ static const struct {
      "with a secret: more, as the configuration in force"},
     {"status", "query", SCHEMA("TaskStatus"), "only tasks in that state"},
     {"kind", "query", "{\"type\":\"string\"}", "only tasks of that kind"},
+    {"group", "query", "{\"type\":\"string\"}", "only tasks of that group"},
     {"webhook", "query", SCHEMA("WebhookStatus"), "only tasks whose webhook is in that state"},
     {"limit", "query", "{\"type\":\"integer\",\"minimum\":1,\"maximum\":1000,\"default\":100}",
      "how many at most"},
@@ -63,6 +64,7 @@ static const struct {
     {"Script", "text/javascript", "{\"type\":\"string\"}"},
     {"Events", "text/event-stream application/x-ndjson", SCHEMA("Event")},
     {"File", "application/octet-stream", NULL},
+    {"Lines", "application/x-ndjson", NULL},
     {"Archive", "application/gzip", NULL},
 };
 
@@ -74,6 +76,7 @@ static const struct {
     {"ExecuteRequest", REQUEST_CLAUDE},
     {"RunRequest", REQUEST_CLAUDE | REQUEST_PYTHON},
     {"RunAsyncRequest", REQUEST_CLAUDE},
+    {"ExecRequest", REQUEST_COMMAND},
 };
 
 static const struct {
