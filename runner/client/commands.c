@@ -2,7 +2,7 @@
 
 #include "base/auto.h"
 #include "base/str.h"
-#include "runner/spec/spec.h"
+#include "runner/request/request.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -137,10 +137,10 @@ static const struct command_row commands[] = {
      "leaves\n"
      "it alone and says how to come back. Without a terminal the story goes to stderr and the\n"
      "answer to stdout. The exit status is the task's.",
-     run_options, SPEC_CLAUDE, false, client_run_prompt},
+     run_options, REQUEST_CLAUDE, false, client_run_prompt},
     {"exec", "-- COMMAND…", 1, -1, "run a command the same way",
      "Its stdout, stderr and exit status become ours. One argument is a line of shell.",
-     exec_options, SPEC_COMMAND, true, client_exec},
+     exec_options, REQUEST_COMMAND, true, client_exec},
     {"batch", "TASKS", 1, 1, "run many tasks, each n times, and keep what comes of them",
      "TASKS is a file of JSON lines, a JSON array or a CSV with a heading; - is standard input. A\n"
      "task has id, prompt or command, inputs, n, and the fields of a request; {{name}} in a text "

@@ -3,6 +3,7 @@
 #include "base/auto.h"
 #include "base/cond.h"
 #include "base/fd.h"
+#include "base/lock.h"
 #include "base/path.h"
 #include "base/str.h"
 #include "pack/bundle.h"
@@ -30,7 +31,7 @@ struct entry {
 struct inputs {
     const struct settings *to;
     bool gitignore;
-    pthread_mutex_t lock;
+    struct lock lock;
     pthread_cond_t changed;
     struct entry *paths, *digests;
     struct inputs_count count;
@@ -45,7 +46,7 @@ struct inputs *inputs_new(const struct settings *to, bool gitignore, struct err 
     }
     inputs->to = to;
     inputs->gitignore = gitignore;
-    pthread_mutex_init(&inputs->lock, NULL);
+    lock_init(&inputs->lock);
     cond_init(&inputs->changed);
     return inputs;
 }
@@ -67,7 +68,7 @@ void inputs_free(struct inputs *inputs)
     free_entries(inputs->paths);
     free_entries(inputs->digests);
     pthread_cond_destroy(&inputs->changed);
-    pthread_mutex_destroy(&inputs->lock);
+    lock_done(&inputs->lock);
     free(inputs);
 }
 
@@ -76,7 +77,7 @@ void inputs_free(struct inputs *inputs)
 static struct entry *enter(struct inputs *inputs, struct entry **list, const char *name,
                            bool *ret_mine)
 {
-    pthread_mutex_lock(&inputs->lock);
+    lock_take(&inputs->lock);
     struct entry *entry = *list;
     while (entry && strcmp(entry->name, name) != 0)
         entry = entry->next;
@@ -92,25 +93,25 @@ static struct entry *enter(struct inputs *inputs, struct entry **list, const cha
         }
     }
     while (entry && !*ret_mine && !entry->ready)
-        cond_wait(&inputs->changed, &inputs->lock, 60000);
-    pthread_mutex_unlock(&inputs->lock);
+        lock_wait(&inputs->changed, &inputs->lock, 60000);
+    lock_drop(&inputs->lock);
     return entry;
 }
 
 static void make_ready(struct inputs *inputs, struct entry *entry, const struct err *err)
 {
-    pthread_mutex_lock(&inputs->lock);
+    lock_take(&inputs->lock);
     entry->err = *err;
     entry->ready = true;
     pthread_cond_broadcast(&inputs->changed);
-    pthread_mutex_unlock(&inputs->lock);
+    lock_drop(&inputs->lock);
 }
 
 static void add(struct inputs *inputs, int64_t *count, int64_t by)
 {
-    pthread_mutex_lock(&inputs->lock);
+    lock_take(&inputs->lock);
     *count += by;
-    pthread_mutex_unlock(&inputs->lock);
+    lock_drop(&inputs->lock);
 }
 
 /* --- uploading ----------------------------------------------------------------------------- */
@@ -255,9 +256,9 @@ int inputs_put(struct inputs *inputs, const char *path, char ret[INPUTS_DIGEST_S
 
 void inputs_count(struct inputs *inputs, struct inputs_count *ret_count)
 {
-    pthread_mutex_lock(&inputs->lock);
+    lock_take(&inputs->lock);
     *ret_count = inputs->count;
-    pthread_mutex_unlock(&inputs->lock);
+    lock_drop(&inputs->lock);
 }
 
 /* --- the option ---------------------------------------------------------------------------- */

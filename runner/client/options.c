@@ -1,7 +1,7 @@
 #include "runner/client/options.h"
 
 #include "base/str.h"
-#include "runner/spec/spec.h"
+#include "runner/request/request.h"
 
 #include <ctype.h>
 #include <pthread.h>
@@ -24,7 +24,7 @@ const struct option_row options_common[] = {
 
 static struct field_option {
     char option[NAME_BYTES];
-    struct spec_field field;
+    struct request_field field;
 } field_options[FIELDS_MAX];
 static size_t field_count;
 static pthread_once_t fields_once = PTHREAD_ONCE_INIT;
@@ -61,14 +61,14 @@ static void option_name(const char *field, char *to)
 
 static void find_fields(void)
 {
-    struct spec_field field;
-    for (size_t i = 0; field_count < FIELDS_MAX && spec_field_at(i, &field) == 0; i++) {
-        if ((field.flags & SPEC_LATER) || strcmp(field.type, "object") == 0) {
-            struct spec_field next;
+    struct request_field field;
+    for (size_t i = 0; field_count < FIELDS_MAX && request_field_at(i, &field) == 0; i++) {
+        if ((field.flags & REQUEST_LATER) || strcmp(field.type, "object") == 0) {
+            struct request_field next;
             /* A plain object is one to be given as JSON, unless rows of its members follow. */
-            bool group = spec_field_at(i + 1, &next) == 0 && str_starts(next.name, field.name) &&
+            bool group = request_field_at(i + 1, &next) == 0 && str_starts(next.name, field.name) &&
                          next.name[strlen(field.name)] == '.';
-            if ((field.flags & SPEC_LATER) || group)
+            if ((field.flags & REQUEST_LATER) || group)
                 continue;
         }
         if (is_taken(field.name))
@@ -78,7 +78,7 @@ static void find_fields(void)
     }
 }
 
-static const char *value_word(const struct spec_field *field)
+static const char *value_word(const struct request_field *field)
 {
     if (strcmp(field->type, "integer") == 0 || strcmp(field->type, "number") == 0)
         return "N";
@@ -86,7 +86,7 @@ static const char *value_word(const struct spec_field *field)
         return "NAME=VALUE";
     if (str_starts(field->type, "object") || strcmp(field->type, "any JSON") == 0)
         return "JSON|@FILE";
-    if (field->flags & SPEC_SECRET)
+    if (field->flags & REQUEST_SECRET)
         return "@FILE";
     return "TEXT";
 }
@@ -96,7 +96,7 @@ bool options_field(unsigned fields, size_t index, struct option_row *ret_row,
 {
     pthread_once(&fields_once, find_fields);
     for (size_t i = 0; fields && i < field_count; i++) {
-        const struct spec_field *field = &field_options[i].field;
+        const struct request_field *field = &field_options[i].field;
         if (!(field->flags & fields) || index-- > 0)
             continue;
         bool flag = strcmp(field->type, "boolean") == 0;

@@ -30,7 +30,7 @@ struct command_row {
     const char *summary;
     const char *text;                 /* more help, or NULL */
     const struct option_row *options; /* or NULL */
-    unsigned fields; /* SPEC_CLAUDE, …: fields of such requests are options too */
+    unsigned fields; /* REQUEST_CLAUDE, …: fields of such requests are options too */
     bool rest;       /* what follows the first argument, or "--", is taken as it is */
     int (*run)(struct call *call, struct err *err); /* exit status, or -1 with *err */
 };

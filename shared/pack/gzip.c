@@ -1,6 +1,8 @@
 #include "pack/gzip.h"
 
 #include "base/cond.h"
+#include "base/lock.h"
+#include "base/thread.h"
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -34,7 +36,7 @@ struct gzip {
     int level;
     gzip_sink_fn *sink;
     void *arg;
-    pthread_mutex_t lock;
+    struct lock lock;
     pthread_cond_t changed;
     struct block **ring;
     size_t ring_size;
@@ -42,9 +44,8 @@ struct gzip {
     uint64_t filling, compressing, writing;
     bool stopping, ended, broken;
     struct err err; /* of the sink */
-    pthread_t workers[THREADS_MAX], writer;
+    struct thread workers[THREADS_MAX], writer;
     int worker_count;
-    bool has_writer;
 };
 
 static struct block *block_at(const struct gzip *gzip, uint64_t number)
@@ -91,14 +92,14 @@ static void compress_block(z_stream *deflating, z_stream *storing, struct block 
 static struct block *take_block(struct gzip *gzip)
 {
     struct block *block = NULL;
-    pthread_mutex_lock(&gzip->lock);
+    lock_take(&gzip->lock);
     while (!gzip->stopping && gzip->compressing == gzip->filling)
-        cond_wait(&gzip->changed, &gzip->lock, 60000);
+        lock_wait(&gzip->changed, &gzip->lock, 60000);
     if (!gzip->stopping) {
         block = block_at(gzip, gzip->compressing++);
         block->state = BLOCK_BUSY;
     }
-    pthread_mutex_unlock(&gzip->lock);
+    lock_drop(&gzip->lock);
     return block;
 }
 
@@ -115,10 +116,10 @@ static void *work(void *arg)
             compress_block(&deflating, &storing, block);
         else
             block->failed = true;
-        pthread_mutex_lock(&gzip->lock);
+        lock_take(&gzip->lock);
         block->state = BLOCK_DONE;
         pthread_cond_broadcast(&gzip->changed);
-        pthread_mutex_unlock(&gzip->lock);
+        lock_drop(&gzip->lock);
     }
     deflateEnd(&deflating);
     deflateEnd(&storing);
@@ -160,24 +161,24 @@ static void *write_all(void *arg)
     struct tail tail = {0};
     bool last = false;
     while (!last) {
-        pthread_mutex_lock(&gzip->lock);
+        lock_take(&gzip->lock);
         struct block *block = block_at(gzip, gzip->writing);
         while (!gzip->stopping && block->state != BLOCK_DONE)
-            cond_wait(&gzip->changed, &gzip->lock, 60000);
+            lock_wait(&gzip->changed, &gzip->lock, 60000);
         bool stop = gzip->stopping, broken = gzip->broken;
-        pthread_mutex_unlock(&gzip->lock);
+        lock_drop(&gzip->lock);
         if (stop)
             break;
         last = block->last;
         if (!broken)
             broken = write_block(gzip, block, &tail) != 0;
-        pthread_mutex_lock(&gzip->lock);
+        lock_take(&gzip->lock);
         gzip->broken = broken;
         gzip->writing++;
         block->state = BLOCK_FREE;
         gzip->ended |= last;
         pthread_cond_broadcast(&gzip->changed);
-        pthread_mutex_unlock(&gzip->lock);
+        lock_drop(&gzip->lock);
     }
     return NULL;
 }
@@ -196,11 +197,15 @@ struct gzip *gzip_new(int level, int threads, gzip_sink_fn *sink, void *arg, str
     gzip->level = level;
     gzip->sink = sink;
     gzip->arg = arg;
-    pthread_mutex_init(&gzip->lock, NULL);
+    lock_init(&gzip->lock);
     cond_init(&gzip->changed);
     gzip->ring_size = (size_t)wanted * 2 + 2;
     gzip->ring = calloc(gzip->ring_size, sizeof(*gzip->ring));
-    for (size_t i = 0; gzip->ring && i < gzip->ring_size; i++) {
+    if (!gzip->ring) {
+        err_sys(err, "gzip");
+        return NULL;
+    }
+    for (size_t i = 0; i < gzip->ring_size; i++) {
         gzip->ring[i] = malloc(sizeof(struct block)); /* pages are touched as they are used */
         if (!gzip->ring[i]) {
             err_sys(err, "gzip");
@@ -210,18 +215,13 @@ struct gzip *gzip_new(int level, int threads, gzip_sink_fn *sink, void *arg, str
         gzip->ring[i]->len = gzip->ring[i]->dictionary_len = 0;
         gzip->ring[i]->last = gzip->ring[i]->failed = false;
     }
-    if (!gzip->ring || pthread_create(&gzip->writer, NULL, write_all, gzip)) {
-        err_sys(err, "gzip");
+    if (thread_start(&gzip->writer, "gzip-write", THREAD_STACK_SMALL, write_all, gzip, err))
         return NULL;
-    }
-    gzip->has_writer = true;
-    while (gzip->worker_count < wanted &&
-           pthread_create(&gzip->workers[gzip->worker_count], NULL, work, gzip) == 0)
+    while (gzip->worker_count < wanted && thread_start(&gzip->workers[gzip->worker_count], "gzip",
+                                                       THREAD_STACK_SMALL, work, gzip, err) == 0)
         gzip->worker_count++;
-    if (gzip->worker_count == 0) {
-        err_set(err, ERR_INTERNAL, "cannot start a thread");
+    if (gzip->worker_count == 0)
         return NULL;
-    }
     return STEAL_PTR(gzip);
 }
 
@@ -229,33 +229,32 @@ void gzip_free(struct gzip *gzip)
 {
     if (!gzip)
         return;
-    pthread_mutex_lock(&gzip->lock);
+    lock_take(&gzip->lock);
     gzip->stopping = true;
     pthread_cond_broadcast(&gzip->changed);
-    pthread_mutex_unlock(&gzip->lock);
+    lock_drop(&gzip->lock);
     for (int i = 0; i < gzip->worker_count; i++)
-        pthread_join(gzip->workers[i], NULL);
-    if (gzip->has_writer)
-        pthread_join(gzip->writer, NULL);
+        thread_join(&gzip->workers[i]);
+    thread_join(&gzip->writer);
     for (size_t i = 0; gzip->ring && i < gzip->ring_size; i++)
         free(gzip->ring[i]);
     free(gzip->ring);
     pthread_cond_destroy(&gzip->changed);
-    pthread_mutex_destroy(&gzip->lock);
+    lock_done(&gzip->lock);
     free(gzip);
 }
 
 /* Waits until the block that is filled next is free. */
 static struct block *free_block(struct gzip *gzip, struct err *err)
 {
-    pthread_mutex_lock(&gzip->lock);
+    lock_take(&gzip->lock);
     struct block *block = block_at(gzip, gzip->filling);
     while (!gzip->broken && block->state != BLOCK_FREE)
-        cond_wait(&gzip->changed, &gzip->lock, 60000);
+        lock_wait(&gzip->changed, &gzip->lock, 60000);
     bool broken = gzip->broken;
     if (broken)
         *err = gzip->err;
-    pthread_mutex_unlock(&gzip->lock);
+    lock_drop(&gzip->lock);
     return broken ? NULL : block;
 }
 
@@ -264,23 +263,23 @@ static void hand_over(struct gzip *gzip, struct block *block, bool last)
 {
     struct block *next = last ? NULL : block_at(gzip, gzip->filling + 1);
     size_t keep = block->len < DICTIONARY ? block->len : DICTIONARY;
-    pthread_mutex_lock(&gzip->lock);
+    lock_take(&gzip->lock);
     /* The dictionary goes into the next block once that is free; it is the caller who waits. */
     while (next && !gzip->broken && next->state != BLOCK_FREE)
-        cond_wait(&gzip->changed, &gzip->lock, 60000);
-    pthread_mutex_unlock(&gzip->lock);
+        lock_wait(&gzip->changed, &gzip->lock, 60000);
+    lock_drop(&gzip->lock);
     if (next) {
         memcpy(next->dictionary, block->in + block->len - keep, keep);
         next->dictionary_len = keep;
         next->len = 0;
         next->last = next->failed = false;
     }
-    pthread_mutex_lock(&gzip->lock);
+    lock_take(&gzip->lock);
     block->last = last;
     block->state = BLOCK_FULL;
     gzip->filling++;
     pthread_cond_broadcast(&gzip->changed);
-    pthread_mutex_unlock(&gzip->lock);
+    lock_drop(&gzip->lock);
 }
 
 void *gzip_room(struct gzip *gzip, size_t *ret_len, struct err *err)
@@ -324,12 +323,12 @@ int gzip_end(struct gzip *gzip, struct err *err)
     if (!block)
         return -1;
     hand_over(gzip, block, true);
-    pthread_mutex_lock(&gzip->lock);
+    lock_take(&gzip->lock);
     while (!gzip->ended)
-        cond_wait(&gzip->changed, &gzip->lock, 60000);
+        lock_wait(&gzip->changed, &gzip->lock, 60000);
     bool broken = gzip->broken;
     if (broken)
         *err = gzip->err;
-    pthread_mutex_unlock(&gzip->lock);
+    lock_drop(&gzip->lock);
     return broken ? -1 : 0;
 }
