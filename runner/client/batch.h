@@ -100,6 +100,7 @@ struct batch_sums {
 struct batch_results {
     char *dir;
     int lock, file; /* descriptors */
+    int64_t size;   /* of the file */
     char name[ID_UUID_SIZE];
 };
 
@@ -121,6 +122,7 @@ struct batch_folder {
     int transcript, out, errors; /* files that are open; -1 */
     int64_t transcript_bytes, out_bytes, error_bytes;
     bool outputs;                     /* files were put below outputs/ */
+    bool kept;                        /* it is in its place */
     struct buf response, stderr_text; /* what goes into the line, bounded */
 };
 
@@ -132,8 +134,8 @@ int batch_folder_text(struct batch_folder *folder, bool is_stderr, const char *t
                       struct err *err);
 /* Where an output of that name goes: its directories are made. NULL with *err. */
 char *batch_folder_output(struct batch_folder *folder, const char *name, struct err *err);
-/* Writes what is left (result.json is `result`) and puts the folder in its place. */
-int batch_folder_keep(struct batch_folder *folder, const char *result, size_t len, struct err *err);
+/* Writes what is left and puts the folder in its place. */
+int batch_folder_keep(struct batch_folder *folder, struct err *err);
 /* Forgets it and what was made. */
 void batch_folder_drop(struct batch_folder *folder);
 
@@ -169,6 +171,7 @@ struct batch {
     bool stopping;   /* begins no more */
     const char *why; /* it stops, or NULL */
     struct err fatal;
+    bool awaits_inputs; /* the next run has inputs that are not there yet */
 };
 
 /* Runs all that is left. Returns 0, or -1 when it could not go on (what is kept is kept). */

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define RESPONSE_MAX (64u << 20)
@@ -27,33 +28,51 @@ int batch_folder_begin(struct batch_folder *f, const char *dir, const char *task
         f->part = NULL;
     if (!f->final || !f->part)
         return err_sys(err, "a folder");
-    if (mkdir(f->part, 0777) == 0)
+    char *slash = strrchr(f->part, '/');
+    *slash = '\0';
+    int rc = mkdir(f->part, 0777) && errno != EEXIST; /* the task's, shared by its runs */
+    *slash = '/';
+    if (rc == 0 && mkdir(f->part, 0777) == 0)
         return 0;
-    if (errno == EEXIST && path_remove_tree(f->part, err)) /* of a client that was killed */
-        return -1;
-    return path_make_dirs(f->part, 0777, err);
+    if (errno != EEXIST || path_remove_tree(f->part, err)) /* of a client that was killed */
+        return err_sys(err, "cannot make %.150s", f->part);
+    return mkdir(f->part, 0777) ? err_sys(err, "cannot make %.150s", f->part) : 0;
 }
 
-/* Opens the file of that name when it isn't yet, and appends. */
-static int append(struct batch_folder *f, int *fd, const char *name, const char *text, size_t len,
-                  struct err *err)
+/* Opens the file of that name when it isn't yet. */
+static int open_for(struct batch_folder *f, int *fd, const char *name, struct err *err)
 {
     if (*fd < 0) {
         AUTO(str) char *path = path_join(f->part, name);
         *fd = path ? open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666) : -1;
     }
-    if (*fd < 0 || fd_write_all(*fd, text, len))
-        return err_sys(err, "cannot write %.150s/%s", f->part, name);
-    return 0;
+    return *fd < 0 ? err_sys(err, "cannot write %.150s/%s", f->part, name) : 0;
+}
+
+static int append(struct batch_folder *f, int *fd, const char *name, const char *text, size_t len,
+                  struct err *err)
+{
+    if (open_for(f, fd, name, err))
+        return -1;
+    return fd_write_all(*fd, text, len) ? err_sys(err, "cannot write %.150s/%s", f->part, name) : 0;
 }
 
 int batch_folder_line(struct batch_folder *f, const char *json, size_t len, struct err *err)
 {
-    static const char end = '\n';
-    f->transcript_bytes += (int64_t)len + 1;
-    if (append(f, &f->transcript, "transcript.jsonl", json, len, err))
+    static const char name[] = "transcript.jsonl";
+    struct iovec parts[] = {{(void *)(uintptr_t)json, len}, {(char[]){"\n"}, 1}};
+    if (open_for(f, &f->transcript, name, err))
         return -1;
-    return append(f, &f->transcript, "transcript.jsonl", &end, 1, err);
+    f->transcript_bytes += (int64_t)len + 1;
+    ssize_t n = writev(f->transcript, parts, 2);
+    if (n == (ssize_t)len + 1)
+        return 0;
+    if (n < 0 && errno != EINTR)
+        return err_sys(err, "cannot write %.150s/%s", f->part, name);
+    size_t done = n > 0 ? (size_t)n : 0; /* the rest of a short write, piece by piece */
+    if (done < len && append(f, &f->transcript, name, json + done, len - done, err))
+        return -1;
+    return append(f, &f->transcript, name, "\n", 1, err);
 }
 
 /* The beginning of a text, for the line of results. */
@@ -127,22 +146,23 @@ static void close_all(struct batch_folder *f)
     fd_close(&f->errors);
 }
 
-int batch_folder_keep(struct batch_folder *f, const char *result, size_t len, struct err *err)
+int batch_folder_keep(struct batch_folder *f, struct err *err)
 {
     bool text = f->out_bytes == 0 && f->response.len > 0; /* a command's is in stdout.txt */
     close_all(f);
     if (text && write_file(f, "response.txt", buf_str(&f->response), f->response.len, err))
         return -1;
-    if (write_file(f, "result.json", result, len, err))
+    if (put_in_place(f, err))
         return -1;
-    return put_in_place(f, err);
+    f->kept = true;
+    return 0;
 }
 
 void batch_folder_drop(struct batch_folder *f)
 {
     struct err ignored;
     close_all(f);
-    if (f->part && access(f->part, F_OK) == 0)
+    if (f->part && !f->kept)
         path_remove_tree(f->part, &ignored);
     free(f->part);
     free(f->final);

@@ -166,8 +166,7 @@ static int keep(struct batch_slot *s, const struct outcome *o, struct batch_run 
 {
     AUTO(buf) struct buf line = BUF_INIT(LINE_MAX_BYTES);
     write_line(s, o, run, &line);
-    if (buf_check(&line, "a result", err) ||
-        batch_folder_keep(&s->folder, buf_str(&line), line.len, err))
+    if (buf_check(&line, "a result", err) || batch_folder_keep(&s->folder, err))
         return -1;
     return batch_results_add(&s->batch->results, &line, err);
 }
@@ -309,6 +308,7 @@ static bool begin_next(struct batch *b)
     struct batch_task *task = task_of(b, b->next);
     size_t run = b->next - task->first;
     int rc = make_body(b, task, &body, &err);
+    b->awaits_inputs |= rc == 0;
     if (rc == 0)
         return false;
     b->tasks.runs[b->next++].state = RUN_UNDER_WAY;
@@ -392,7 +392,9 @@ static int move(struct batch *b, struct err *err)
         begin_more(b);
         if (net_pool_wait(b->pool, TICK_MS, batch_uploads_wake(b->uploads), err))
             return -1;
-        eventfd_read(batch_uploads_wake(b->uploads), &ignored);
+        if (b->awaits_inputs)
+            eventfd_read(batch_uploads_wake(b->uploads), &ignored);
+        b->awaits_inputs = false;
         connect_again(b);
         batch_display_tick(b->display, b, false);
         if (b->fatal.code != ERR_NONE) {

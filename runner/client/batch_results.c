@@ -134,6 +134,7 @@ static int recall(struct batch_results *results, struct recalling *r, struct err
     lines_done(&lines);
     if (n < 0 || ftruncate(results->file, r->whole))
         return err_sys(err, "cannot read %s/results.jsonl", results->dir);
+    results->size = r->whole;
     if (r->foreign)
         return err_set(err, ERR_INVALID, "%.100s/results.jsonl has lines that are none of a batch",
                        results->dir);
@@ -225,13 +226,14 @@ void batch_results_close(struct batch_results *results)
 
 int batch_results_add(struct batch_results *results, const struct buf *line, struct err *err)
 {
-    off_t before = lseek(results->file, 0, SEEK_END);
     if (buf_check(line, "a result", err))
         return -1;
-    if (fd_write_all(results->file, buf_str(line), line->len) == 0)
+    if (fd_write_all(results->file, buf_str(line), line->len) == 0) {
+        results->size += (int64_t)line->len;
         return 0;
+    }
     err_sys(err, "cannot write %.150s/results.jsonl", results->dir);
-    if (before < 0 || ftruncate(results->file, before))
+    if (ftruncate(results->file, results->size))
         err_wrap(err, "a part of a line stays behind");
     return -1;
 }

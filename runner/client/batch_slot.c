@@ -87,15 +87,6 @@ static void on_event(const char *id, const char *name, const char *data, size_t 
 
 /* --- callbacks of a connection ------------------------------------------------------------- */
 
-static ssize_t on_read(char *to, size_t size, void *arg)
-{
-    struct batch_slot *s = arg;
-    size_t left = s->body.len - s->sent, n = left < size ? left : size;
-    memcpy(to, buf_str(&s->body) + s->sent, n);
-    s->sent += n;
-    return (ssize_t)n;
-}
-
 static int on_head(int status, const struct buf *head, void *arg)
 {
     struct batch_slot *s = arg;
@@ -306,7 +297,6 @@ int slot_connect(struct batch_slot *s, struct err *err)
     AUTO(strlist) struct strlist headers = STRLIST_INIT;
     bool begins = s->phase == SLOT_STREAM && !s->task_id[0];
     s->status = 0;
-    s->sent = 0;
     buf_clear(&s->answer);
     sse_reset(&s->sse);
     if (s->phase == SLOT_STREAM && !s->last_id[0] && begin_anew(s, err))
@@ -319,10 +309,10 @@ int slot_connect(struct batch_slot *s, struct err *err)
                                     .url = buf_str(&url),
                                     .headers = &headers,
                                     .body_len = begins ? (int64_t)s->body.len : 0,
+                                    .body = begins ? buf_str(&s->body) : NULL,
                                     .silence_ms = SILENCE_MS,
                                     .buffer = BUFFER_BYTES,
                                     .arg = s,
-                                    .read = on_read,
                                     .head = on_head,
                                     .write = on_write};
     s->flow = net_pool_start(s->batch->pool, &relay, on_done, err);

@@ -26,7 +26,6 @@ struct batch_slot {
     struct sse sse;
     struct batch_folder folder;
     struct buf body, answer; /* of the request; of an answer that is no stream */
-    size_t sent;
     int status;
     int retry_after_s; /* of the answer; 0: it said nothing */
     char task_id[ID_SIZE], last_id[40];

@@ -280,7 +280,12 @@ void exchange_set_relay(struct exchange *x)
     const struct net_relay *relay = x->relay;
     long buffer = relay->buffer ? relay->buffer : RELAY_BUFFER;
     exchange_set(x, relay->method, relay->url); /* keeps the connection */
-    exchange_set_body(x, relay->method, relay->body_len);
+    if (relay->body) {
+        set(curl, x->handle, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)relay->body_len);
+        set(curl, x->handle, CURLOPT_POSTFIELDS, relay->body);
+    } else {
+        exchange_set_body(x, relay->method, relay->body_len);
+    }
     set(curl, x->handle, CURLOPT_BUFFERSIZE, buffer);
     set(curl, x->handle, CURLOPT_UPLOAD_BUFFERSIZE, buffer);
     set(curl, x->handle, CURLOPT_HTTP_VERSION,

@@ -79,6 +79,7 @@ struct net_relay {
     const char *url;
     const struct strlist *headers;
     int64_t body_len; /* of the request; -1: chunked, 0: none */
+    const void *body; /* all of it, sent together with the head; NULL: read() gives it */
     int connect_ms;
     int silence_ms; /* give up when nothing moves for so long; 0: never */
     int total_ms;   /* of the whole exchange; 0: none */
