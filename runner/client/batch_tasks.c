@@ -335,12 +335,8 @@ static bool uses_templates(const struct json *task, const struct batch_defaults 
 static const char *next_field(size_t index, void *arg)
 {
     struct request_field field;
-    static char name[64];
     (void)arg;
-    if (request_field_at(index, &field))
-        return NULL;
-    snprintf(name, sizeof(name), "%s", field.name);
-    return name;
+    return request_field_at(index, &field) == 0 ? field.name : NULL;
 }
 
 /* A member that nothing uses is a slip of the pen, unless the tasks come from a table. */
