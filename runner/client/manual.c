@@ -212,6 +212,17 @@ int client_complete(struct call *call, struct err *err)
 
 /* --- the manual page ----------------------------------------------------------------------- */
 
+/* A character of more than one byte, by its number. Returns its bytes. */
+static size_t print_beyond_ascii(const char *text)
+{
+    size_t len = str_utf8_char(text, strlen(text));
+    unsigned number = (unsigned char)text[0] & (0xffu >> (len + 1));
+    for (size_t i = 1; i < len; i++)
+        number = number << 6 | ((unsigned char)text[i] & 0x3fu);
+    printf("\\[u%04X]", number);
+    return len ? len : 1;
+}
+
 /* Text as roff has it: no line begins with '.' or a quote, '-' stays one. */
 static void print_roff(const char *text)
 {
@@ -223,10 +234,19 @@ static void print_roff(const char *text)
             fputs("\\e", stdout);
         else if (*text == '-')
             fputs("\\-", stdout);
+        else if ((unsigned char)*text >= 0x80)
+            text += print_beyond_ascii(text) - 1;
         else
             putchar(*text);
         begins = *text == '\n';
     }
+}
+
+static void print_value(const char *value)
+{
+    fputs(" \\fI", stdout);
+    print_roff(value);
+    fputs("\\fR", stdout);
 }
 
 static void man_command(const char *name, const char *summary, const struct command_row *row,
@@ -235,7 +255,9 @@ static void man_command(const char *name, const char *summary, const struct comm
     struct option_row scratch;
     const struct option_row *option;
     (void)arg;
-    printf(".SS %s%s%s\n", name, row && *row->args ? " " : "", row ? row->args : "");
+    printf(".SS %s ", name);
+    print_roff(row ? row->args : "");
+    putchar('\n');
     putchar(toupper((unsigned char)*summary));
     print_roff(summary + 1);
     puts(".");
@@ -253,7 +275,7 @@ static void man_command(const char *name, const char *summary, const struct comm
         fputs("\\-\\-", stdout);
         print_roff(option->name);
         if (option->value)
-            printf(" \\fI%s\\fR", option->value);
+            print_value(option->value);
         putchar('\n');
         print_roff(option->help);
         putchar('\n');
@@ -271,7 +293,7 @@ int client_man(struct call *call, struct err *err)
         fputs(".TP\n.B \\-\\-", stdout);
         print_roff(option->name);
         if (option->value)
-            printf(" \\fI%s\\fR", option->value);
+            print_value(option->value);
         putchar('\n');
         print_roff(option->help);
         putchar('\n');

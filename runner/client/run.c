@@ -19,6 +19,7 @@
 
 #define BODY_MAX (32u << 20)
 #define INTERRUPTED 130
+#define TIMED_OUT 124
 
 /* --- the request --------------------------------------------------------------------------- */
 
@@ -116,8 +117,13 @@ static int follow_to_end(struct follow *f, bool cancels, struct err *err)
 static int status_of(const struct json *end)
 {
     long long code = number_of(end, "exit_code");
+    const char *reason = text_of(end, "reason");
     if (is_true(end, "success"))
         return 0;
+    if (strcmp(reason, "timeout") == 0)
+        return TIMED_OUT;
+    if (strcmp(reason, "cancelled") == 0)
+        return INTERRUPTED;
     return code > 0 && code < 256 ? (int)code : 1;
 }
 

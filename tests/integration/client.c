@@ -113,11 +113,10 @@ static void tools_are_folded_to_a_line(void **state)
     runner_start(own);
     char *url = textf("RUNNER_URL=%s", own->base);
     char *env[] = {url, (char[]){"RUNNER_SECRET=" RUNNER_SECRET}, NULL};
-    struct ran ran = run_with(
-        ARGS(
-            "run", "--permission-mode", "bypassPermissions",
-            "say one\ntool Bash {\"command\":\"echo from-a-tool\",\"description\":\"x\"}\nsay end"),
-        env);
+    struct ran ran =
+        run_with(ARGS("run", "--permission-mode", "bypassPermissions",
+                      "[[tool:Bash {\"command\":\"echo from-a-tool\"}]][[text:all is said]]"),
+                 env);
     if (ran.status != 0 || !strstr(ran.err, "Bash(echo from-a-tool)"))
         fail_msg("status %d: %s\n%s", ran.status, ran.out, ran.err);
     ran_free(&ran);
@@ -135,18 +134,21 @@ static char *newest_task(void)
     return id;
 }
 
+static bool has_text(const char *path, const char *part)
+{
+    char *text = read_file(path, NULL);
+    bool has = text && strstr(text, part);
+    free(text);
+    return has;
+}
+
 static void interrupt_cancels_and_twice_leaves_alone(void **state)
 {
     (void)state;
     char *url = textf("RUNNER_URL=%s", shared()->base), *out, *err;
     char *env[] = {url, (char[]){"RUNNER_SECRET=" RUNNER_SECRET}, NULL};
     pid_t pid = start(ARGS("run", "standin: tick 1000 100"), env, &out, &err);
-    EVENTUALLY(20000, file_size(err) > 0 && ({
-                          char *text = read_file(err, NULL);
-                          bool there = strstr(text, "tick 1") != NULL;
-                          free(text);
-                          there;
-                      }));
+    EVENTUALLY(20000, has_text(err, "tick 1"));
     char *id = newest_task();
     kill(pid, SIGINT);
     struct ran ran = finish(pid, out, err);
@@ -204,14 +206,14 @@ static void tasks_can_be_listed_shown_followed_and_cancelled(void **state)
     expect(ARGS("result", id), 0, "ticked\n", NULL);
     expect(ARGS("outputs", id), 0, "", NULL);
     expect(ARGS("cancel", id), 1, NULL, "ended");
-    expect(ARGS("show", "no-such"), 1, NULL, "no such task");
+    expect(ARGS("show", "no-such"), 1, NULL, "no task 'no-such'");
     ran_free(&ran);
     ran = run(ARGS("run", "-d", "standin: hang-middle"));
     ran.out[strcspn(ran.out, "\n")] = '\0';
     expect(ARGS("result", ran.out), 75, NULL, "the task is ");
     runner_await(shared(), ran.out, "running", 10000);
     expect(ARGS("logs", ran.out), 0, NULL, NULL);
-    expect(ARGS("cancel", ran.out, "no-such"), 1, ran.out, "no such task");
+    expect(ARGS("cancel", ran.out, "no-such"), 1, ran.out, "no task 'no-such'");
     ran_free(&ran);
 }
 
