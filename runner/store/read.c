@@ -1,6 +1,6 @@
 /* Reading, on connections of its own. */
 #include "base/cond.h"
-#include "runner/store/inside.h"
+#include "runner/store/store_private.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,19 +59,19 @@ static void read_record(struct db_stmt *stmt, struct task_record *record)
         .ended_ms = db_int(stmt, 9),
         .retry_interrupted = db_int(stmt, 10) != 0,
         .shared = db_int(stmt, 11) != 0,
-        .spec = copy_text(stmt, 12),
+        .request = copy_text(stmt, 12),
         .summary = copy_text(stmt, 13),
         .caller = copy_text(stmt, 14),
         .request_id = copy_text(stmt, 15),
         .executor = (enum task_executor)db_int(stmt, 18),
         .place = (enum task_place)db_int(stmt, 19),
         .stays = copy_text(stmt, 20),
-        .session_kept = db_int(stmt, 17) != 0,
+        .conversation_kept = db_int(stmt, 17) != 0,
     };
     snprintf(record->id, sizeof(record->id), "%s", db_text(stmt, 1));
     snprintf(record->kind, sizeof(record->kind), "%s", db_text(stmt, 2));
     snprintf(record->reason, sizeof(record->reason), "%s", db_text(stmt, 4));
-    snprintf(record->session, sizeof(record->session), "%s", db_text(stmt, 16));
+    snprintf(record->conversation, sizeof(record->conversation), "%s", db_text(stmt, 16));
 }
 
 int store_read_task(struct db *db, const char *id, struct task_record *ret_record, struct err *err)
@@ -145,8 +145,8 @@ int store_unreadable(struct store *store, int (*fn)(const char *id, void *arg), 
     struct db *db = reader_take(store, err);
     if (!db)
         return -1;
-    struct db_stmt *stmt =
-        db_query(db, err, "SELECT id,secrets FROM tasks WHERE state<3 AND secrets IS NOT NULL", "");
+    struct db_stmt *stmt = db_query(
+        db, err, "SELECT id,secrets FROM tasks WHERE " SQL_WAITING " AND secrets IS NOT NULL", "");
     int got = stmt ? 1 : -1, stop = 0;
     while (!stop && stmt && (got = db_step(stmt, err)) == 1)
         stop = is_unreadable(store, stmt) && fn(db_text(stmt, 0), arg);
@@ -197,14 +197,13 @@ int store_list(struct store *store, const struct store_filter *filter,
         " AND (?2 IS NULL OR kind=?2) AND (?3=0 OR seq<?3) AND seq>?4" WITH_WEBHOOK
         " ORDER BY seq LIMIT ?5";
     static const char active[] =
-        "SELECT " RECORD_COLUMNS
-        " FROM tasks INDEXED BY tasks_by_state WHERE state<4 AND (?1 >> state) & 1"
+        "SELECT " RECORD_COLUMNS " FROM tasks INDEXED BY tasks_by_state WHERE " SQL_ACTIVE
+        " AND (?1 >> state) & 1"
         " AND (?2 IS NULL OR kind=?2) AND (?3=0 OR seq<?3) AND seq>?4" WITH_WEBHOOK
         " ORDER BY seq LIMIT ?5";
-    const unsigned all_active = (1u << TASK_COMPLETED) - 1;
-    const char *sql = !filter->oldest_first                               ? newest
-                      : filter->states && !(filter->states & ~all_active) ? active
-                                                                          : oldest;
+    const char *sql = !filter->oldest_first                                       ? newest
+                      : filter->states && !(filter->states & ~TASK_ACTIVE_STATES) ? active
+                                                                                  : oldest;
     struct db *db = reader_take(store, err);
     if (!db)
         return -1;
@@ -222,13 +221,13 @@ int store_list(struct store *store, const struct store_filter *filter,
     return got < 0 ? -1 : 0;
 }
 
-int store_has_session(struct store *store, const char *session, struct err *err)
+int store_has_conversation(struct store *store, const char *conversation, struct err *err)
 {
     struct db *db = reader_take(store, err);
     if (!db)
         return -1;
     struct db_stmt *stmt = db_query(
-        db, err, "SELECT 1 FROM tasks WHERE session=? AND session<>'' LIMIT 1", "s", session);
+        db, err, "SELECT 1 FROM tasks WHERE session=? AND session<>'' LIMIT 1", "s", conversation);
     int got = stmt ? db_step(stmt, err) : -1;
     db_done(stmt);
     reader_give(store, db);

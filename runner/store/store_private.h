@@ -1,0 +1,68 @@
+/*
+ * The store's inside, shared by store.c (opening), read.c and write.c. Private to runner/store.
+ */
+#ifndef STORE_INSIDE_H
+#define STORE_INSIDE_H
+
+#include "crypto/crypto.h"
+#include "db/db.h"
+#include "runner/store/store.h"
+
+#include <pthread.h>
+
+/* Sets of states as conditions on the column `state`, made from the table of states. */
+#define SQL_IF_WAITING_WAITING(number) #number ","
+#define SQL_IF_WAITING_RUNNING(number)
+#define SQL_IF_WAITING_ENDED(number)
+#define SQL_IF_ACTIVE_WAITING(number) #number ","
+#define SQL_IF_ACTIVE_RUNNING(number) #number ","
+#define SQL_IF_ACTIVE_ENDED(number)
+#define SQL_IF_ENDED_WAITING(number)
+#define SQL_IF_ENDED_RUNNING(number)
+#define SQL_IF_ENDED_ENDED(number) #number ","
+#define SQL_WAITING_ROW(name, number, wire, phase) SQL_IF_WAITING_##phase(number)
+#define SQL_ACTIVE_ROW(name, number, wire, phase) SQL_IF_ACTIVE_##phase(number)
+#define SQL_ENDED_ROW(name, number, wire, phase) SQL_IF_ENDED_##phase(number)
+/* -1 is no state: it stands behind the last comma. */
+#define SQL_WAITING "state IN (" TASK_STATES(SQL_WAITING_ROW) "-1)"
+#define SQL_ACTIVE "state IN (" TASK_STATES(SQL_ACTIVE_ROW) "-1)"
+#define SQL_ENDED "state IN (" TASK_STATES(SQL_ENDED_ROW) "-1)"
+
+#define READERS_MAX 4 /* at once; who comes then waits, READER_WAIT_MS at most */
+#define READER_WAIT_MS 1000
+#define SECRETS_BYTES_MAX (4u << 20)
+
+struct store {
+    struct db_writer *writer;
+    char *path;
+    char instance[ID_SIZE];
+    unsigned char key[CRYPTO_KEY_SIZE];
+    pthread_mutex_t lock; /* of the readers */
+    pthread_cond_t returned;
+    struct db *readers[READERS_MAX]; /* those that nobody uses */
+    size_t reader_count;
+    int taken;
+    void (*webhook_due)(void *arg); /* of store_on_webhook() */
+    void *webhook_arg;
+};
+
+/* Reads one task through this connection, inside its transaction. ERR_NOT_FOUND. */
+int store_read_task(struct db *db, const char *id, struct task_record *ret_record, struct err *err);
+
+/* A connection for reading, and giving it back. They are few and stay open: SQLite keeps the
+ * descriptors of closed ones as long as any connection of the process holds a lock. */
+struct db *reader_take(struct store *store, struct err *err);
+void reader_give(struct store *store, struct db *db);
+
+/* A webhook that a new task owes, inside its transaction: it waits for the task's end. */
+int store_owe_webhook(struct store *store, struct db *db, const struct task_new *task,
+                      const char *task_id, struct err *err);
+
+/* Its task ends in this transaction; *ret_owed says whether there is one. */
+int store_make_webhook_due(struct db *db, const char *task_id, int64_t now_ms, bool *ret_owed,
+                           struct err *err);
+
+/* After that transaction: tells who asked by store_on_webhook(). */
+void store_tell_webhook(struct store *store);
+
+#endif
