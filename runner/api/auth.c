@@ -66,14 +66,21 @@ const struct config_secret *find_secret(const struct api *api, const char *secre
     return found;
 }
 
+/* Whose request it is: by the secret that it carries, else by the console's session. */
+static const struct config_secret *caller_of(const struct api *api, const struct http_request *req)
+{
+    const char *secret = presented(req);
+    return secret ? find_secret(api, secret) : console_secret(api, req);
+}
+
 bool is_authorized(const struct api *api, const struct http_request *req)
 {
-    return find_secret(api, presented(req)) != NULL;
+    return caller_of(api, req) != NULL;
 }
 
 const char *caller_name(const struct api *api, const struct http_request *req)
 {
-    const struct config_secret *secret = find_secret(api, presented(req));
+    const struct config_secret *secret = caller_of(api, req);
     return secret ? secret->name : "";
 }
 

@@ -23,7 +23,7 @@ static void the_edge_worker_brings_every_call_to_a_runner_once(void **state)
     int status = -1;
     pid_t pid = proc_start(argv, env, out, out);
     assert_true(proc_wait(pid, 240000, &status));
-    char *said = file_read(out, NULL);
+    char *said = read_file(out, NULL);
     fputs(said, stdout);
     assert_int_equal(status, 0);
     free(said);
