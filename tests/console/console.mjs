@@ -79,6 +79,7 @@ async function screens(kind, options, tasks) {
     JSON.stringify(await calls.evaluateAll((all) => all.map((one) => [one.open, one.classList.contains("failed")]))) === "[[false,false],[false,false],[true,true]]",
     await calls.evaluateAll((all) => all.map((one) => [one.open, one.className])));
   check(`${kind}: Markdown is drawn`, await page.locator(".end table td").count() === 2 && await page.locator(".said strong").first().innerText() === "a note");
+  check(`${kind}: no time is made up for what was over before`, (await page.locator(".tool .time").allInnerTexts()).every((text) => text === ""));
   await inspect(page, `${kind}, task`);
   await picture(page, `${kind}-task-whole`);
   await go(page, `/tasks/${tasks.failed}`);
@@ -260,7 +261,7 @@ async function away() {
   path.down = false;
   await page.locator(".end.good").waitFor();
   await until(async () => (await page.locator("#line").innerText()) === "");
-  check("it goes on where it was", (await page.locator(".said").last().innerText()).endsWith("nothing of it is lost") && await page.locator("#line").innerText() === "", await page.locator(".said").allInnerTexts());
+  check("it goes on where it was", (await page.locator(".end").innerText()).includes("nothing of it is lost") && await page.locator("#line").innerText() === "", await page.locator(".said").allInnerTexts());
   await page.context().clearCookies();
   await go(page, "/repos");
   await page.getByLabel("Runner secret").waitFor();

@@ -93,6 +93,7 @@ export function longTask(state, id, count) {
   });
   state.stories.set(`/tasks/${id}/events`, async (request, response) => {
     response.writeHead(200, { "Content-Type": "application/x-ndjson" });
+    response.setMaxListeners(0);
     const last = request.headers["last-event-id"];
     let n = last === undefined ? 0 : Number(last) / 1000 + 1;
     while (n < story.count && !response.destroyed) {

@@ -98,7 +98,7 @@ function say(text) {
 watch(() => {
   say(session.online ? "" : "The runner cannot be reached. What you see is what was last known; it goes on by itself.");
   document.body.classList.toggle("away", !session.online);
-  if (shown !== session.caller) show();
+  if (shown !== undefined && shown !== session.caller) show();
 });
 addEventListener("hashchange", () => show());
 

@@ -24,11 +24,20 @@ export class Blocks {
 
   of(kind, data, live) {
     if (kind === "message") return this.message(data, live);
-    if (kind === "error") return [h("div.notice.bad", { dir: "auto" }, data.error ?? "failed")];
+    if (kind === "error") return [h("div.notice.bad", { dir: "auto" }, plain(data.error ?? "failed"))];
     if (kind === "cancelled") return [h("div.notice.plain", null, data.message ?? "Cancelled.")];
     if (kind === "stdout" || kind === "stderr") return [output(data.text ?? data.data ?? String(data), kind === "stderr")];
     if (kind === "done") return this.end(data);
     return [];
+  }
+
+  // Calls that have had no answer so far are running.
+  showRunning() {
+    for (const { details } of this.calls.values()) {
+      if (details.dataset.state !== "unknown") continue;
+      details.dataset.state = "running";
+      details.open = true;
+    }
   }
 
   message(data, live) {
@@ -48,12 +57,18 @@ export class Blocks {
     const content = data.message?.content;
     const list = typeof content === "string" ? [{ type: "text", text: content }] : content ?? [];
     return list.map((one) => {
-      const node = one.type === "text" ? h("div.said", null, markdown(one.text ?? ""))
+      const node = one.type === "text" ? this.says(one.text ?? "")
         : one.type === "thinking" ? h("details.thinking", null, h("summary", null, "Thought"), h("div.plain", { dir: "auto" }, one.thinking ?? ""))
         : one.type === "tool_use" || one.type === "server_tool_use" ? this.call(one, live) : null;
       if (node && inner) node.classList.add("inner");
       return node;
     });
+  }
+
+  says(text) {
+    const element = h("div.said", null, markdown(text));
+    this.lastSaid = { text, element };
+    return element;
   }
 
   call({ id, name, input }, live) {
@@ -100,13 +115,14 @@ export class Blocks {
     this.finishPart();
     for (const call of this.calls.values()) if (call.details.dataset.state === "running") settle(call, true, false);
     this.calls.clear();
+    if (data.output && this.lastSaid?.text === data.output) this.lastSaid.element.remove(); // it is the result
     const facts = [
       data.duration_ms && span(data.duration_ms), data.num_turns && `${data.num_turns} turns`, data.total_cost_usd && money(data.total_cost_usd),
       data.usage && `${number((data.usage.input_tokens ?? 0) + (data.usage.cache_read_input_tokens ?? 0) + (data.usage.cache_creation_input_tokens ?? 0))} tokens in, ${number(data.usage.output_tokens)} out`,
     ].filter(Boolean).join(" · ");
     return [h(`section.end.${data.success ? "good" : "bad"}`, { "aria-label": "Result" },
       h("h2", null, data.success ? "Result" : `Ended: ${(data.reason ?? "failed").replaceAll("_", " ")}`),
-      !data.success && data.error && h("p", { dir: "auto" }, data.error),
+      !data.success && data.error && h("p", { dir: "auto" }, plain(data.error)),
       data.output && markdown(data.output), facts && h("p.facts", null, facts))];
   }
 }

@@ -11,6 +11,7 @@ import { h, notice, number } from "./ui.js";
 
 const PAGE = 100;
 const KEEP = 8;
+const CAUGHT_UP_MS = 250; // without a line: what comes from here on happens now
 const NEAR = 120; // pixels from the end that still count as the end
 
 export class Conversation {
@@ -35,11 +36,13 @@ export class Conversation {
   async run() {
     await prepare().catch(() => {}); // shown as plain text then
     const { signal } = this;
-    let first = true;
     await follow(this.taskId, null, {
       signal,
-      onLines: (lines) => this.take(lines, first),
-      onState: (state) => { first = false; this.onState(state); },
+      onLines: (lines) => this.take(lines),
+      onState: (state) => {
+        this.caughtUp &&= state !== "lost";
+        this.onState(state);
+      },
     });
   }
 
@@ -51,9 +54,11 @@ export class Conversation {
       this.total++;
       this.last = id;
       this.onEvent?.(line);
-      if (this.attached) this.waiting.push({ line, page: this.befores.length - 1 });
+      if (this.attached) this.waiting.push({ line, page: this.befores.length - 1, live: this.caughtUp });
       else this.unseen++;
     }
+    clearTimeout(this.quiet);
+    this.quiet = setTimeout(() => { this.caughtUp = true; }, CAUGHT_UP_MS);
     // Of many at once only the last pages are ever drawn.
     const most = PAGE * KEEP;
     if (this.waiting.length > most * 1.5) {
@@ -79,9 +84,9 @@ export class Conversation {
 
   flush() {
     const stick = this.atEnd();
-    const live = this.waiting.length < 50;
-    for (const { line, page } of this.waiting) this.pageFor(page).append(...this.blocks.draw(line, live));
+    for (const { line, page, live } of this.waiting) this.pageFor(page).append(...this.blocks.draw(line, live));
     this.waiting = [];
+    this.blocks.showRunning();
     if (stick) {
       this.trim("first");
       this.scrollToEnd();

@@ -1,6 +1,6 @@
 // Text of Claude's as Markdown. What comes out of the parser goes through the sanitizer, and the browser takes nothing else
 // (Trusted Types). Without the libraries, or where a text is huge, it is shown as it is.
-import { h } from "./ui.js";
+import { h, plain } from "./ui.js";
 import { have } from "./lib/have.js";
 
 const LARGE = 100000;
@@ -29,7 +29,8 @@ const rules = {
   RETURN_TRUSTED_TYPE: true,
 };
 
-export function markdown(text) {
+export function markdown(given) {
+  const text = plain(given);
   if (!parser || text.length > LARGE) return h("div.plain", { dir: "auto" }, text);
   const element = h("div.markdown", { dir: "auto" });
   element.innerHTML = purify.sanitize(parser.render(text), rules);
