@@ -32,10 +32,9 @@ static bool is_reading(const struct http_request *req)
 }
 
 /* The configured secret that the visit was begun with; NULL when it was taken back since. */
-static const struct config_secret *secret_of(const struct api *api, const struct visit *visit)
+static const struct config_secret *secret_of(const struct config *config, const struct visit *visit)
 {
     unsigned char digest[CRYPTO_SHA256_SIZE];
-    const struct config *config = atomic_load(api->config);
     const struct config_secret *found = NULL;
     for (size_t i = 0; i < config->secrets.count; i++) {
         const struct config_secret *one = &config->secrets.items[i];
@@ -46,14 +45,15 @@ static const struct config_secret *secret_of(const struct api *api, const struct
     return found;
 }
 
-static const struct config_secret *
-find_session(const struct api *api, const struct http_request *req, struct visit *ret_visit)
+static const struct config_secret *find_session(const struct api *api, const struct config *config,
+                                                const struct http_request *req,
+                                                struct visit *ret_visit)
 {
     char cookie[ID_TOKEN_SIZE];
     page_cookie(req, SESSION_COOKIE, cookie, sizeof(cookie));
     if (!is_from_here(req) || !visits_find(api->visits, cookie, ret_visit))
         return NULL;
-    return secret_of(api, ret_visit);
+    return secret_of(config, ret_visit);
 }
 
 static bool has_csrf_token(const struct http_request *req, const struct visit *visit)
@@ -62,10 +62,11 @@ static bool has_csrf_token(const struct http_request *req, const struct visit *v
     return sent && crypto_equal(sent, strlen(sent), visit->csrf, strlen(visit->csrf));
 }
 
-const struct config_secret *console_secret(const struct api *api, const struct http_request *req)
+const struct config_secret *console_secret(const struct api *api, const struct config *config,
+                                           const struct http_request *req)
 {
     struct visit visit;
-    const struct config_secret *secret = find_session(api, req, &visit);
+    const struct config_secret *secret = find_session(api, config, req, &visit);
     return secret && (is_reading(req) || has_csrf_token(req, &visit)) ? secret : NULL;
 }
 
@@ -88,8 +89,10 @@ static void send_session(struct http_request *req, int status, const struct conf
 /* A page asks before anybody has signed in: that is no error. */
 void console_session_get(struct http_request *req, void *arg)
 {
+    struct api *api = arg;
     struct visit visit;
-    const struct config_secret *secret = find_session(arg, req, &visit);
+    AUTO(config_ref) const struct config *config = config_ref(api->config);
+    const struct config_secret *secret = find_session(api, config, req, &visit);
     send_session(req, 200, secret, secret ? &visit : NULL);
 }
 
@@ -127,15 +130,16 @@ void console_session_begin(struct http_request *req, void *arg)
     }
     AUTO(json) struct json *root = json_parse(body.data, body.len, &err);
     const char *given = root ? json_text(json_get(root, "secret")) : NULL;
-    const struct config_secret *secret = given ? find_secret(api, given) : NULL;
-    if (!given)
-        send_err(req, (err_set(&err, ERR_INVALID, "secret must be a string"), &err));
-    else if (!secret)
+    if (!given) {
+        err_set(&err, ERR_INVALID, "secret must be a string");
+        send_err(req, &err);
+    } else if (!is_secret(api, given)) {
         refuse_wrong(req, api);
-    else {
+    } else {
+        AUTO(config_ref) const struct config *config = config_ref(api->config);
         visits_add(api->visits, given, SESSION_MS, &visit);
         page_set_cookie(req, "/", SESSION_COOKIE, visit.cookie, SESSION_MS / 1000);
-        send_session(req, 201, secret, &visit);
+        send_session(req, 201, secret_of(config, &visit), &visit);
     }
 }
 
@@ -143,7 +147,8 @@ void console_session_end(struct http_request *req, void *arg)
 {
     struct api *api = arg;
     struct visit visit;
-    const struct config_secret *secret = find_session(api, req, &visit);
+    AUTO(config_ref) const struct config *config = config_ref(api->config);
+    const struct config_secret *secret = find_session(api, config, req, &visit);
     if (secret && has_csrf_token(req, &visit)) {
         visits_remove(api->visits, visit.cookie);
         page_set_cookie(req, "/", SESSION_COOKIE, "", 0);

@@ -31,6 +31,9 @@ http_handler console_file, console_session_get, console_session_begin, console_s
 void send_json(struct http_request *req, int status, const struct buf *json);
 void send_err(struct http_request *req, const struct err *err);
 
+/* Adds the ETag, and answers 304 or 412 when If-Match or If-None-Match ask for it: false. */
+bool meets_condition(struct http_request *req, const char *etag);
+
 /* http_body() of a request whose Content-Type, if any, says JSON or nothing against it. */
 int json_body(struct http_request *req, size_t max, struct buf *out, struct err *err);
 
@@ -43,17 +46,19 @@ int check_query(struct http_request *req, const char *const known[], struct err 
 /* True when the request carries one of the secrets, or the cookie of a session of the console that
  * was begun with one (auth.c). */
 bool is_authorized(const struct api *api, const struct http_request *req);
-/* Which of the configured secrets it is, or NULL. */
-const struct config_secret *find_secret(const struct api *api, const char *secret);
-/* The secret with which the request's session of the console was begun, or NULL: there is none, or
- * the request changes something and lacks the session's token (console.c). */
-const struct config_secret *console_secret(const struct api *api, const struct http_request *req);
+/* True when it is one of the configured secrets. */
+bool is_secret(const struct api *api, const char *secret);
+/* The secret of config with which the request's session of the console was begun, or NULL: there is
+ * none, or the request changes something and lacks the session's token (console.c). */
+const struct config_secret *console_secret(const struct api *api, const struct config *config,
+                                           const struct http_request *req);
 /* Answers with one of the console's files. */
 void console_send(struct http_request *req, const char *name);
 /* Counts it against the caller's address; seconds to wait when there were too many, else 0. */
 int note_wrong_secret(struct api *api, const struct http_request *req);
-/* The name of the secret that a passed request carried, or "". */
-const char *caller_name(const struct api *api, const struct http_request *req);
+/* The name of the secret that a passed request carried, or "", in fresh memory; NULL when that ran
+ * out. */
+char *caller_name(const struct api *api, const struct http_request *req);
 
 /* The task that the path names; false after the answer has been sent. */
 bool find_task(struct http_request *req, struct api *api, struct task_record *record);

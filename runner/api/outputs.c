@@ -176,9 +176,10 @@ static void send_file(struct http_request *req, int fd, const struct stat *st)
     int64_t from = 0, len = st->st_size;
     struct err err;
     const char *condition = http_header(req, "If-Range");
-    snprintf(text, sizeof(text), "\"%llx-%llx\"", (unsigned long long)st->st_size,
-             (unsigned long long)st->st_mtim.tv_nsec + (unsigned long long)st->st_mtim.tv_sec);
-    http_add_header(req, "ETag", text);
+    snprintf(text, sizeof(text), "\"%llx-%llx-%llx\"", (unsigned long long)st->st_size,
+             (unsigned long long)st->st_mtim.tv_sec, (unsigned long long)st->st_mtim.tv_nsec);
+    if (!meets_condition(req, text))
+        return;
     http_add_header(req, "Accept-Ranges", "bytes");
     bool ranged = !condition || strcmp(condition, text) == 0;
     int got = ranged ? read_range(http_header(req, "Range"), st->st_size, &from, &len) : 0;

@@ -22,13 +22,9 @@ static void run_script(const struct runner *runner, const char *script, const ch
     char *home = textf("HOME=%s", runner->dir);
     char *file = textf("%s/%s", TEST_CONSOLE_FOLDER, script);
     char *only = textf("ONLY=%s", getenv("ONLY") ? getenv("ONLY") : "");
-    char *argv[] = {(char[]){"/usr/bin/node"},
-                    file,
-                    runner->base,
-                    (char[]){RUNNER_SECRET},
-                    textf("%s", third),
-                    (char[]){TEST_PICTURES},
-                    NULL};
+    char *argv[] = {
+        (char[]){"/usr/bin/node"}, file, runner->base, (char[]){RUNNER_SECRET}, textf("%s", third),
+        (char[]){TEST_PICTURES},   NULL};
     char *env[] = {(char[]){"PATH=/usr/bin:/bin"}, home, getenv("ONLY") ? only : NULL, NULL};
     pid_t pid = proc_start(argv, env, out, out);
     bool ended = proc_wait(pid, 400000, &status);
