@@ -189,9 +189,9 @@ void console_send(struct http_request *req, const char *name)
         return;
     }
     add_headers(req, file);
-    const char *known = http_header(req, "If-None-Match");
-    if (known && strstr(known, file->etag))
-        http_send(req, 304, NULL, NULL, 0);
+    int condition = http_condition(req, file->etag);
+    if (condition)
+        http_send(req, condition, NULL, NULL, 0);
     else
         http_send(req, 200, web_type(file), file->data, (size_t)(file->end - file->data));
 }

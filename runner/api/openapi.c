@@ -5,6 +5,7 @@
 #include "runner/api/pages/pages.h"
 #include "runner/api/routes.h"
 #include "runner/request/request.h"
+#include "runner/store/webhooks.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -34,6 +35,7 @@ static const struct {
      "with a secret: more, as the configuration in force"},
     {"status", "query", SCHEMA("TaskStatus"), "only tasks in that state"},
     {"kind", "query", "{\"type\":\"string\"}", "only tasks of that kind"},
+    {"webhook", "query", SCHEMA("WebhookStatus"), "only tasks whose webhook is in that state"},
     {"limit", "query", "{\"type\":\"integer\",\"minimum\":1,\"maximum\":1000,\"default\":100}",
      "how many at most"},
     {"cursor", "query", "{\"type\":\"string\"}", "nextCursor of an earlier answer"},
@@ -397,6 +399,7 @@ static void add_words(struct json_writer *w, const char *name, const char *const
 static int add_schemas(struct json_writer *w, struct err *err)
 {
     const char *codes[COUNT_OF(errors)], *states[TASK_STATE_COUNT];
+    const char *webhooks[WEBHOOK_STATE_COUNT];
     AUTO(buf) struct buf text = BUF_INIT(TEXT_BYTES_MAX);
     AUTO(json) struct json *answers = json_parse(page_schemas_json, strlen(page_schemas_json), err);
     for (size_t i = 0; i < COUNT_OF(errors); i++)
@@ -407,6 +410,9 @@ static int add_schemas(struct json_writer *w, struct err *err)
     add_words(w, "ErrorCode", codes + 1,
               COUNT_OF(errors) - 1); /* the first is that there is none */
     add_words(w, "TaskStatus", states, COUNT_OF(states));
+    for (int i = 0; i < WEBHOOK_STATE_COUNT; i++)
+        webhooks[i] = webhook_state_name((enum webhook_state)i);
+    add_words(w, "WebhookStatus", webhooks + 1, COUNT_OF(webhooks) - 1); /* the first: none */
     for (size_t i = 0; i < COUNT_OF(requests); i++) {
         buf_clear(&text);
         request_print_schema(requests[i].where, &text);

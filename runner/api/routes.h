@@ -29,7 +29,7 @@
       "200:OpenApi 304:Nothing 412") \
     X("GET", "/", root_get, ROUTE_OPEN | ROUTE_DRAIN, "service", \
       "The console for a browser (Accept: text/html), else what the service can do", "", "", \
-      "200:Capabilities 304:Nothing") \
+      "200:Capabilities 304:Nothing 412") \
     X("GET", "/console/session", console_session_get, ROUTE_OPEN | ROUTE_DRAIN, "pages", \
       "Who is signed in at the console", "", "", "200:Object") \
     X("POST", "/console/session", console_session_begin, ROUTE_PAGE | ROUTE_DRAIN, "pages", \
@@ -37,7 +37,8 @@
     X("DELETE", "/console/session", console_session_end, ROUTE_OPEN | ROUTE_DRAIN, "pages", \
       "Sign out", "", "", "200:Object") \
     X("GET", "/console/{path...}", console_file, ROUTE_OPEN | ROUTE_DRAIN, "pages", \
-      "A file of the console", "If-None-Match", "", "200:Asset 304:Nothing 404") \
+      "A file of the console", "If-Match If-None-Match", "", \
+      "200:Asset 304:Nothing 404 412") \
     X("POST", "/execute", execute_post, 0, "run", \
       "Run Claude and wait for the result", "Idempotency-Key Prefer", "ExecuteRequest", \
       "200:Result 202:Waiting 401 409 507") \
@@ -78,7 +79,7 @@
       "Run Claude, and do not wait", "Idempotency-Key", "RunAsyncRequest", \
       "202:Accepted 409 507") \
     X("GET", "/tasks", tasks_list, ROUTE_DRAIN, "tasks", \
-      "Tasks, the newest first", "status kind limit cursor", "", "200:TaskList") \
+      "Tasks, the newest first", "status kind webhook limit cursor", "", "200:TaskList") \
     X("GET", "/tasks/status", tasks_status, ROUTE_DRAIN, "tasks", \
       "How many tasks there are, and what runs", "", "", "200:TaskCounts") \
     X("GET", "/tasks/{id}", task_get, ROUTE_DRAIN, "tasks", \
