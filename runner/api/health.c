@@ -128,7 +128,7 @@ static void print_verbose(const struct api *api, struct json_writer *w)
     const struct config *config = atomic_load(api->config);
     AUTO(buf) struct buf text = BUF_INIT(256u << 10);
     json_open_object(w, "host");
-    json_add_text(w, "process_walls", proc_walls_name(launcher_walls(api->launcher)));
+    json_add_text(w, "process_walls", jail_tier_name(launcher_tier(api->launcher)));
     json_add_int(w, "task_uid", api->claude->uid);
     json_close(w);
     http_stats(atomic_load(&api->server), &http);
