@@ -255,7 +255,7 @@ void execute_post(struct http_request *req, void *arg)
 {
     struct api *api = arg;
     struct err err;
-    AUTO(submission) struct submission s = {.where = SPEC_CLAUDE};
+    AUTO(submission) struct submission s = {.where = REQUEST_CLAUDE};
     s.timeout_minutes = atomic_load(api->config)->execute_timeout_minutes;
     int wait_ms = preferred_wait_ms(req, &err);
     if (wait_ms < 0) {
@@ -268,5 +268,5 @@ void execute_post(struct http_request *req, void *arg)
     if (wait_ms == NO_WAIT)
         send_accepted_now(req, s.record.id);
     else
-        wait_for_task(req, api, s.record.id, !s.spec->detach, s.patient, wait_ms);
+        wait_for_task(req, api, s.record.id, !s.request->detach, s.patient, wait_ms);
 }

@@ -4,7 +4,7 @@
 #include "crypto/crypto.h"
 #include "runner/api/pages/pages.h"
 #include "runner/api/routes.h"
-#include "runner/spec/spec.h"
+#include "runner/request/request.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -68,9 +68,9 @@ static const struct {
     const char *name;
     unsigned where;
 } requests[] = {
-    {"ExecuteRequest", SPEC_CLAUDE},
-    {"RunRequest", SPEC_CLAUDE | SPEC_PYTHON},
-    {"RunAsyncRequest", SPEC_CLAUDE},
+    {"ExecuteRequest", REQUEST_CLAUDE},
+    {"RunRequest", REQUEST_CLAUDE | REQUEST_PYTHON},
+    {"RunAsyncRequest", REQUEST_CLAUDE},
 };
 
 static const struct {
@@ -406,7 +406,7 @@ static int add_schemas(struct json_writer *w, struct err *err)
     add_words(w, "TaskStatus", states, COUNT_OF(states));
     for (size_t i = 0; i < COUNT_OF(requests); i++) {
         buf_clear(&text);
-        spec_print_schema(requests[i].where, &text);
+        request_print_schema(requests[i].where, &text);
         json_add_raw(w, requests[i].name, buf_str(&text), text.len);
     }
     for (const struct json *at = json_first(answers); at; at = json_next(at)) {

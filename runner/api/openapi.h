@@ -1,7 +1,7 @@
 /*
  * GET /openapi.json: the contract as an OpenAPI 3.1 document, made of the table of routes
- * (routes.h), the table of request fields (runner/spec), the table of errors (base/err.h) and the
- * schemas of answers (pages/schemas.json), once, when it is first asked for.
+ * (routes.h), the table of request fields (runner/request), the table of errors (base/err.h) and
+ * the schemas of answers (pages/schemas.json), once, when it is first asked for.
  *
  * Threads: any.
  */

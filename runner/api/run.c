@@ -12,7 +12,7 @@ void run_post(struct http_request *req, void *arg)
     struct api *api = arg;
     struct err err;
     struct follow follow = {0};
-    AUTO(submission) struct submission s = {.where = SPEC_CLAUDE | SPEC_PYTHON};
+    AUTO(submission) struct submission s = {.where = REQUEST_CLAUDE | REQUEST_PYTHON};
     s.timeout_minutes = atomic_load(api->config)->task_timeout_minutes;
     /* before there is a task that would have to be given up */
     if (follow_form(req, &follow.lines, &err) || http_stream_room(req, &err)) {
@@ -21,7 +21,7 @@ void run_post(struct http_request *req, void *arg)
     }
     if (submit_task(req, api, &s))
         return;
-    follow.attached = !s.spec->detach;
+    follow.attached = !s.request->detach;
     follow.patient = s.patient;
     if (follow_task(req, api, s.record.id, &follow, &err))
         send_err(req, &err);
@@ -48,7 +48,7 @@ static void send_accepted(struct http_request *req, const struct task_record *re
 void run_async_post(struct http_request *req, void *arg)
 {
     struct api *api = arg;
-    AUTO(submission) struct submission s = {.where = SPEC_CLAUDE, .patient = true};
+    AUTO(submission) struct submission s = {.where = REQUEST_CLAUDE, .patient = true};
     s.timeout_minutes = atomic_load(api->config)->task_timeout_minutes;
     if (submit_task(req, api, &s) == 0)
         send_accepted(req, &s.record);

@@ -68,51 +68,52 @@ static int hash_request(struct http_request *req, const struct buf *body,
 }
 
 /* Answers with what is wrong with the fields; err is the first of it. */
-static void send_errors(struct http_request *req, const struct spec_errors *errors,
+static void send_errors(struct http_request *req, const struct request_errors *errors,
                         const struct err *err)
 {
     AUTO(buf) struct buf members = BUF_INIT(256u << 10);
-    spec_errors_print(errors, &members);
+    request_errors_print(errors, &members);
     http_send_error(req, err, members.len > 0 && buf_ok(&members) ? members.data : NULL);
 }
 
 /* One more field that is wrong; the first is the answer's detail. */
-static void refuse(struct spec_errors *errors, struct err *err, const char *field, const char *why)
+static void refuse(struct request_errors *errors, struct err *err, const char *field,
+                   const char *why)
 {
     if (errors->count == 0)
         err_set(err, ERR_INVALID, "%s: %s", field, why);
-    spec_errors_add(errors, ERR_INVALID, field, why);
+    request_errors_add(errors, ERR_INVALID, field, why);
 }
 
-static struct task_spec *decode(struct http_request *req, struct api *api,
-                                const struct submission *s)
+static struct task_request *decode(struct http_request *req, struct api *api,
+                                   const struct submission *s)
 {
     struct err err;
     const struct config *config = atomic_load(api->config);
-    AUTO(spec_errors) struct spec_errors errors = {0};
+    AUTO(request_errors) struct request_errors errors = {0};
     AUTO(str) char *system_prompt = NULL;
     struct err no_prompt;
     bool unreadable = system_prompt_get(api->system_prompt,
                                         api->system_prompt_path ? api->system_prompt_path
                                                                 : config->system_prompt_file,
                                         &system_prompt, &no_prompt) < 0;
-    const struct spec_defaults defaults = {
+    const struct request_defaults defaults = {
         .where = s->where,
         .timeout_minutes = s->timeout_minutes,
         .permission_mode = config->permission_mode ? config->permission_mode : "acceptEdits",
         .allowed_tools = &config->allowed_tools,
         .model = config->default_model,
         .system_prompt = system_prompt};
-    AUTO(task_spec)
-    struct task_spec *spec =
-        task_spec_decode(buf_str(&s->body), s->body.len, &defaults, &errors, &err);
-    if (!spec) {
+    AUTO(task_request)
+    struct task_request *request =
+        task_request_decode(buf_str(&s->body), s->body.len, &defaults, &errors, &err);
+    if (!request) {
         send_errors(req, &errors, &err);
-    } else if (unreadable && !spec->system_prompt) {
+    } else if (unreadable && !request->system_prompt) {
         send_err(req, &no_prompt);
         return NULL;
     }
-    return STEAL_PTR(spec);
+    return STEAL_PTR(request);
 }
 
 static int submit(struct http_request *req, struct api *api, struct submission *s, struct err *err)
@@ -121,31 +122,31 @@ static int submit(struct http_request *req, struct api *api, struct submission *
     char session[ID_UUID_SIZE];
     unsigned char hash[CRYPTO_SHA256_SIZE];
     char host[WEBHOOK_HOST_SIZE] = "";
-    if (s->spec->callback_url)
-        webhook_host(s->spec->callback_url, host);
-    AUTO(buf) struct buf spec = BUF_INIT(8u << 20);
+    if (s->request->callback_url)
+        webhook_host(s->request->callback_url, host);
+    AUTO(buf) struct buf request = BUF_INIT(8u << 20);
     AUTO(buf_wipe) struct buf secrets = BUF_INIT(4u << 20);
-    task_spec_save(s->spec, &spec);
-    task_spec_save_secrets(s->spec, &secrets);
-    if (buf_check(&spec, "the request", err) || buf_check(&secrets, "the secrets", err) ||
+    task_request_save(s->request, &request);
+    task_request_save_secrets(s->request, &secrets);
+    if (buf_check(&request, "the request", err) || buf_check(&secrets, "the secrets", err) ||
         hash_request(req, &s->body, hash, err))
         return -1;
     id_uuid(session);
-    const char *resumed = s->spec->resume_session_id;
-    const struct task_new task = {.id = s->spec->task_id,
+    const char *resumed = s->request->resume_session_id;
+    const struct task_new task = {.id = s->request->task_id,
                                   .kind = "claude",
-                                  .priority = s->spec->priority,
-                                  .retry_interrupted = s->spec->retry_interrupted,
+                                  .priority = s->request->priority,
+                                  .retry_interrupted = s->request->retry_interrupted,
                                   .shared = s->shared && s->executor != EXECUTOR_CLOUD,
                                   .executor = s->executor,
                                   .stays = s->stays,
-                                  .session = resumed ? resumed : session,
+                                  .conversation = resumed ? resumed : session,
                                   .resume = resumed != NULL,
-                                  .spec = buf_str(&spec),
+                                  .request = buf_str(&request),
                                   .secrets = secrets.len > 0 ? secrets.data : NULL,
                                   .caller = caller_name(api, req),
                                   .request_id = http_id(req),
-                                  .webhook_url = s->spec->callback_url,
+                                  .webhook_url = s->request->callback_url,
                                   .webhook_host = host,
                                   .idempotency_key = s->key,
                                   .body_hash = hash,
@@ -164,7 +165,7 @@ static int submit(struct http_request *req, struct api *api, struct submission *
 static void send_bad_field(struct http_request *req, const char *field, const struct err *why)
 {
     struct err err;
-    AUTO(spec_errors) struct spec_errors errors = {0};
+    AUTO(request_errors) struct request_errors errors = {0};
     refuse(&errors, &err, field, why->msg);
     send_errors(req, &errors, &err);
 }
@@ -175,7 +176,7 @@ static void send_refusal(struct http_request *req, struct api *api, const struct
 {
     struct err ignored;
     char seconds[16];
-    if (s->spec->resume_session_id && err->code == ERR_NOT_FOUND) {
+    if (s->request->resume_session_id && err->code == ERR_NOT_FOUND) {
         send_bad_field(req, "resumeSessionId", err);
         return;
     }
@@ -203,15 +204,15 @@ static const char *check_prefix(const struct api *api, const char *prefix)
 /* Addresses that the configuration does not let us go to. Those of a cloud task's repository are
  * its worker's to judge. */
 static void check_addresses(const struct api *api, const struct submission *s,
-                            struct spec_errors *errors, struct err *err)
+                            struct request_errors *errors, struct err *err)
 {
     struct err why;
-    const struct task_spec *spec = s->spec;
+    const struct task_request *request = s->request;
     const struct config *config = atomic_load(api->config);
-    if (spec->callback_url && webhook_check_url(spec->callback_url, config, &why))
+    if (request->callback_url && webhook_check_url(request->callback_url, config, &why))
         refuse(errors, err, "callbackUrl", why.msg);
-    if (spec->repo_url && s->executor != EXECUTOR_CLOUD &&
-        repos_check_url(api->repos, spec->repo_url, &why))
+    if (request->repo_url && s->executor != EXECUTOR_CLOUD &&
+        repos_check_url(api->repos, request->repo_url, &why))
         refuse(errors, err, "repoUrl", why.msg);
 }
 
@@ -220,12 +221,12 @@ static void check_addresses(const struct api *api, const struct submission *s,
 static int check_fields(struct http_request *req, struct api *api, struct submission *s)
 {
     struct err err;
-    AUTO(spec_errors) struct spec_errors errors = {0};
-    s->executor = (enum task_executor)s->spec->executor;
-    s->stays = api->overflow ? overflow_stays(atomic_load(api->config), s->spec)
+    AUTO(request_errors) struct request_errors errors = {0};
+    s->executor = (enum task_executor)s->request->executor;
+    s->stays = api->overflow ? overflow_stays(atomic_load(api->config), s->request)
                              : "Google Cloud is not configured";
     check_addresses(api, s, &errors, &err);
-    const char *wrong_prefix = check_prefix(api, s->spec->post_upload_gcs_prefix);
+    const char *wrong_prefix = check_prefix(api, s->request->post_upload_gcs_prefix);
     if (wrong_prefix)
         refuse(&errors, &err, "postExecutionActions.uploadFiles.gcsPrefix", wrong_prefix);
     if (s->executor == EXECUTOR_CLOUD && s->stays)
@@ -266,11 +267,11 @@ int submit_task(struct http_request *req, struct api *api, struct submission *s)
         send_err(req, &err);
         return -1;
     }
-    s->spec = decode(req, api, s);
-    if (!s->spec || check_fields(req, api, s))
+    s->request = decode(req, api, s);
+    if (!s->request || check_fields(req, api, s))
         return -1;
-    s->shared = !s->spec->anthropic_api_key && !s->spec->anthropic_oauth_token;
-    s->patient |= s->spec->detach;
+    s->shared = !s->request->anthropic_api_key && !s->request->anthropic_oauth_token;
+    s->patient |= s->request->detach;
     if (check_here(api, s, &err) || submit(req, api, s, &err)) {
         send_refusal(req, api, s, &err);
         return -1;
@@ -280,7 +281,7 @@ int submit_task(struct http_request *req, struct api *api, struct submission *s)
 
 void submission_done(struct submission *s)
 {
-    task_spec_free(s->spec);
+    task_request_free(s->request);
     task_record_done(&s->record);
     buf_wipe(&s->body);
 }

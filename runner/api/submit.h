@@ -7,14 +7,14 @@
 #define API_SUBMIT_H
 
 #include "runner/api/handlers.h"
-#include "runner/spec/spec.h"
+#include "runner/request/request.h"
 
 struct submission {
     unsigned where;      /* which fields the route takes */
     int timeout_minutes; /* when the request does not say */
     bool patient;        /* the caller waits through pauses; set by `detach`, too */
 
-    struct task_spec *spec;
+    struct task_request *request;
     struct task_record record;
     struct buf body;
     const char *key;

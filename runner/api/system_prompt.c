@@ -5,7 +5,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
-#include "runner/spec/spec.h"
+#include "runner/request/request.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -63,7 +63,7 @@ static bool is_same(const struct version *a, const struct version *b)
 
 static char *read_text(const char *path, struct err *err)
 {
-    AUTO(buf) struct buf text = BUF_INIT(SPEC_ARG_MAX);
+    AUTO(buf) struct buf text = BUF_INIT(REQUEST_ARG_MAX);
     if (file_read(path, &text, err))
         return NULL;
     const char *data = buf_str(&text);

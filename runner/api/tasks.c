@@ -29,8 +29,8 @@ static void add_members(struct json_writer *w, const char *object)
 void print_task(const struct task_record *record, bool whole, const struct webhook_record *webhook,
                 struct json_writer *w)
 {
-    size_t len, spec_len = strlen(record->spec);
-    const char *metadata = json_raw_member(record->spec, spec_len, "metadata", &len);
+    size_t len, request_len = strlen(record->request);
+    const char *metadata = json_raw_member(record->request, request_len, "metadata", &len);
     json_open_object(w, NULL);
     json_add_text(w, "taskId", record->id);
     json_add_text(w, "kind", record->kind);
@@ -48,7 +48,7 @@ void print_task(const struct task_record *record, bool whole, const struct webho
         json_add_raw(w, "metadata", metadata, len);
     if (whole) {
         json_add_text(w, "staysLocal", record->stays); /* why it cannot go to the cloud */
-        json_add_raw(w, "request", record->spec, spec_len);
+        json_add_raw(w, "request", record->request, request_len);
         add_members(w, record->summary);
     }
     if (webhook)

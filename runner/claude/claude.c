@@ -11,7 +11,7 @@
 #include "runner/claude/prepare.h"
 #include "runner/claude/stream.h"
 #include "runner/claude/tail.h"
-#include "runner/spec/spec.h"
+#include "runner/request/request.h"
 
 #include <poll.h>
 #include <signal.h>
@@ -64,7 +64,7 @@ static const struct {
 struct work {
     struct task_run *run;
     const struct claude *claude;
-    struct task_spec *spec;
+    struct task_request *request;
     struct workspace *workspace; /* NULL: a task without a repository */
     struct tail out;
     struct tail errors;
@@ -106,14 +106,14 @@ static int open_files(struct work *work, struct err *err)
 static int take_lease(struct work *work, struct err *err)
 {
     const struct claude *claude = work->claude;
-    const struct task_spec *spec = work->spec;
+    const struct task_request *request = work->request;
     const struct config *config = atomic_load(claude->config);
-    enum lease_kind kind = spec->anthropic_oauth_token                            ? LEASE_OAUTH
-                           : spec->anthropic_api_key || config->anthropic_api_key ? LEASE_KEY
-                                                                                  : LEASE_LOGIN;
-    const char *own =
-        spec->anthropic_oauth_token ? spec->anthropic_oauth_token : spec->anthropic_api_key;
-    if (kind == LEASE_LOGIN && keeper_prepare(claude->keeper, spec->timeout_ms, err)) {
+    enum lease_kind kind = request->anthropic_oauth_token                            ? LEASE_OAUTH
+                           : request->anthropic_api_key || config->anthropic_api_key ? LEASE_KEY
+                                                                                     : LEASE_LOGIN;
+    const char *own = request->anthropic_oauth_token ? request->anthropic_oauth_token
+                                                     : request->anthropic_api_key;
+    if (kind == LEASE_LOGIN && keeper_prepare(claude->keeper, request->timeout_ms, err)) {
         breaker_refused(claude->breaker);
         err->code = ERR_LOGIN; /* a token server that is away is no fault of the task's, either */
         return -1;
@@ -125,7 +125,7 @@ static int take_lease(struct work *work, struct err *err)
 /* The repository that the task works in, if it names one. */
 static int open_workspace(struct work *work, struct err *err)
 {
-    const struct repo_wish wish = finish_wish(work->spec);
+    const struct repo_wish wish = finish_wish(work->request);
     const struct call_stop stop = finish_stop(work->run);
     AUTO(buf) struct buf json = BUF_INIT(1u << 20);
     if (!wish.url)
@@ -147,18 +147,18 @@ static int add_argument(struct plan *plan, const char *flag, const char *value, 
     return strlist_addf(&plan->argv, "%s=%s", flag, value) ? err_sys(err, "arguments") : 0;
 }
 
-/* The session goes on, or gets the name under which it can be gone on with. */
+/* The conversation goes on, or gets the name under which it can be gone on with. */
 static int add_session(struct work *work, struct plan *plan, struct err *err)
 {
     const struct claude *claude = work->claude;
-    const char *session = task_run_record(work->run)->session;
+    const char *conversation = task_run_record(work->run)->conversation;
     AUTO(str) char *transcript = NULL;
-    if (!session[0]) /* it was submitted to a runner that kept none */
+    if (!conversation[0]) /* it was submitted to a runner that kept none */
         return 0;
-    if (!work->spec->resume_session_id)
-        return add_argument(plan, "--session-id", session, err);
+    if (!work->request->resume_session_id)
+        return add_argument(plan, "--session-id", conversation, err);
     work->failed_step = "session_error";
-    if (conversation_restore(atomic_load(claude->config)->state_dir, session,
+    if (conversation_restore(atomic_load(claude->config)->state_dir, conversation,
                              task_run_dir(work->run), claude->uid, claude->gid, &transcript, err))
         return -1;
     work->failed_step = NULL;
@@ -170,26 +170,26 @@ static int start(struct work *work, struct err *err)
     const struct task_record *record = task_run_record(work->run);
     const char *secrets = task_run_secrets(work->run);
     struct redact_set *redact = task_run_redact(work->run);
-    work->spec = task_spec_load(record->spec, strlen(record->spec), *secrets ? secrets : NULL,
-                                strlen(secrets), err);
-    if (!work->spec)
+    work->request = task_request_load(record->request, strlen(record->request),
+                                      *secrets ? secrets : NULL, strlen(secrets), err);
+    if (!work->request)
         return -1;
-    if (task_spec_redact(work->spec, redact))
+    if (task_request_redact(work->request, redact))
         return err_sys(err, "secrets");
     work->started_ms = clock_mono_ms();
     if (open_workspace(work, err) || take_lease(work, err))
         return -1;
     AUTO(plan)
-    struct plan *plan = claude_plan(work->claude, work->spec, work->lease, task_run_dir(work->run),
-                                    work->workspace, redact, err);
+    struct plan *plan = claude_plan(work->claude, work->request, work->lease,
+                                    task_run_dir(work->run), work->workspace, redact, err);
     if (!plan || add_session(work, plan, err) || open_files(work, err))
         return -1;
-    if (prepare_commands(work->claude, work->run, work->spec, work->workspace, plan,
-                         work->started_ms + work->spec->timeout_ms, err)) {
+    if (prepare_commands(work->claude, work->run, work->request, work->workspace, plan,
+                         work->started_ms + work->request->timeout_ms, err)) {
         work->failed_step = err->code == ERR_TIMEOUT ? "timeout" : "pre_execution";
         return -1;
     }
-    AUTO(fd) int prompt = claude_prompt_fd(work->spec->prompt, err);
+    AUTO(fd) int prompt = claude_prompt_fd(work->request->prompt, err);
     if (prompt < 0)
         return -1;
     const int stdio[3] = {prompt, work->out.write_fd, work->errors.write_fd};
@@ -197,8 +197,8 @@ static int start(struct work *work, struct err *err)
     work->child = launcher_spawn(work->claude->launcher, plan, stdio, err);
     fd_close(&work->out.write_fd);
     fd_close(&work->errors.write_fd);
-    if (!work->child && work->spec->cwd_relative)
-        err_wrap(err, "cwdRelative '%.80s'", work->spec->cwd_relative);
+    if (!work->child && work->request->cwd_relative)
+        err_wrap(err, "cwdRelative '%.80s'", work->request->cwd_relative);
     return work->child ? 0 : -1;
 }
 
@@ -243,7 +243,7 @@ static int64_t due_ms(const struct work *work, const struct config *config, enum
 {
     switch (cause) {
     case CAUSE_TIMEOUT:
-        return work->result_ms ? -1 : work->started_ms + work->spec->timeout_ms;
+        return work->result_ms ? -1 : work->started_ms + work->request->timeout_ms;
     case CAUSE_SILENT:
         return work->stream.began ? -1 : work->launched_ms + config->first_event_seconds * 1000;
     case CAUSE_IDLE:
@@ -509,21 +509,21 @@ static void add_usage(const struct work *work, struct task_outcome *outcome)
              (long long)use.cache_read_tokens, (long long)use.output_tokens);
 }
 
-/* A task that will run again, from its beginning, must find the session as it was. */
-static void keep_session(struct work *work, struct task_outcome *outcome)
+/* A task that will run again, from its beginning, must find the conversation as it was. */
+static void keep_conversation(struct work *work, struct task_outcome *outcome)
 {
     struct err err = ERR_INIT;
     const struct task_record *record = task_run_record(work->run);
     bool again = task_run_stop(work->run) == STOP_INTERRUPT && record->retry_interrupted;
-    if (!record->session[0] || again || task_state_is_active(outcome->state))
+    if (!record->conversation[0] || again || task_state_is_active(outcome->state))
         return;
-    int kept = conversation_save(atomic_load(work->claude->config)->state_dir, record->session,
+    int kept = conversation_save(atomic_load(work->claude->config)->state_dir, record->conversation,
                                  task_run_dir(work->run), &err);
     if (kept < 0)
         log_warn("claude", "%s", err.msg);
-    outcome->session_kept = kept == 1;
+    outcome->conversation_kept = kept == 1;
     if (kept == 1 && !work->stream.have_result)
-        buf_addf(&outcome->members, ",\"sessionId\":\"%s\"", record->session);
+        buf_addf(&outcome->members, ",\"sessionId\":\"%s\"", record->conversation);
 }
 
 static void work_done(struct work *work)
@@ -533,7 +533,7 @@ static void work_done(struct work *work)
     tail_done(&work->out);
     tail_done(&work->errors);
     stream_done(&work->stream);
-    task_spec_free(work->spec);
+    task_request_free(work->request);
     workspace_close(work->workspace);
     buf_done(&work->members);
     free(work->chunk);
@@ -554,11 +554,11 @@ void claude_run(struct task_run *run, struct task_outcome *outcome, void *arg)
         add_usage(&work, outcome);
         judge_pause(&work, outcome);
         if (outcome->state == TASK_COMPLETED)
-            finish_run(work.claude, run, work.spec, work.workspace, &work.members);
+            finish_run(work.claude, run, work.request, work.workspace, &work.members);
     } else {
         judge_failed_start(&work, &err, outcome);
     }
-    keep_session(&work, outcome);
+    keep_conversation(&work, outcome);
     buf_add(&outcome->members, buf_str(&work.members), work.members.len);
     work_done(&work);
 }

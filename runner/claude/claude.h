@@ -9,7 +9,7 @@
 #include "proc/launch.h"
 #include "runner/config/config.h"
 #include "runner/oauth/keeper.h"
-#include "runner/overflow/session.h"
+#include "runner/overflow/folder.h"
 #include "runner/proxy/proxy.h"
 #include "runner/repo/repos.h"
 #include "runner/task/engine.h"

@@ -76,14 +76,14 @@ static int measure(int dir, const char *name, const struct stat *st, void *arg)
 /* --- saving -------------------------------------------------------------------------------- */
 
 struct save {
-    const char *session;
+    const char *conversation;
     char transcript[NAME_SIZE]; /* its name */
     int to;                     /* directory of what shall be kept */
     bool found;
     bool too_long;
 };
 
-/* Moves a session's transcript and folder out of one project. */
+/* Moves a conversation's transcript and folder out of one project. */
 static int save_project(int dir, const char *name, const struct stat *st, void *arg)
 {
     struct save *save = arg;
@@ -98,13 +98,13 @@ static int save_project(int dir, const char *name, const struct stat *st, void *
         return 1;
     }
     bool folder =
-        fstatat(from, save->session, &own, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(own.st_mode);
+        fstatat(from, save->conversation, &own, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(own.st_mode);
     if (!transcript && !folder)
         return 0;
     if (mkdirat(save->to, name, 0700))
         return -1;
     AUTO(fd) int to = open_dir(save->to, name);
-    if (to < 0 || (folder && renameat(from, save->session, to, save->session)))
+    if (to < 0 || (folder && renameat(from, save->conversation, to, save->conversation)))
         return -1;
     if (!transcript)
         return 0;
@@ -118,7 +118,7 @@ static int save_project(int dir, const char *name, const struct stat *st, void *
 
 struct strip {
     const char *path;
-    const char *session;
+    const char *conversation;
 };
 
 /* Leaves the transcripts only. */
@@ -129,26 +129,26 @@ static int strip_project(int dir, const char *name, const struct stat *st, void 
     AUTO(str) char *folder = NULL;
     (void)dir;
     (void)st;
-    if (asprintf(&folder, "%s/%s/%s", strip->path, name, strip->session) < 0)
+    if (asprintf(&folder, "%s/%s/%s", strip->path, name, strip->conversation) < 0)
         folder = NULL;
     return folder ? path_remove_tree(folder, &err) : -1;
 }
 
 /* Collects what shall be kept in the directory `fresh`. 1 when there is a transcript. */
-static int collect(int projects, const char *fresh, const char *session, struct err *err)
+static int collect(int projects, const char *fresh, const char *conversation, struct err *err)
 {
-    struct save save = {.session = session};
+    struct save save = {.conversation = conversation};
     struct tree_size size = {0};
-    snprintf(save.transcript, sizeof(save.transcript), "%s.jsonl", session);
+    snprintf(save.transcript, sizeof(save.transcript), "%s.jsonl", conversation);
     AUTO(fd) int to = open_dir(AT_FDCWD, fresh);
     save.to = to;
     if (to < 0 || (each_entry(projects, save_project, &save) && !save.too_long))
-        return err_sys(err, "cannot keep the session '%s'", session);
+        return err_sys(err, "cannot keep the session '%s'", conversation);
     if (save.too_long)
-        return err_set(err, ERR_TOO_LARGE, "the session '%s' is too long to be kept", session);
-    struct strip strip = {fresh, session};
+        return err_set(err, ERR_TOO_LARGE, "the session '%s' is too long to be kept", conversation);
+    struct strip strip = {fresh, conversation};
     if (each_entry(to, measure, &size) && each_entry(to, strip_project, &strip))
-        return err_sys(err, "cannot keep the session '%s'", session);
+        return err_sys(err, "cannot keep the session '%s'", conversation);
     return save.found;
 }
 
@@ -169,7 +169,8 @@ static int open_projects(const char *run_dir)
     return config < 0 ? -1 : open_dir(config, "projects");
 }
 
-static int save_at(const char *place, const char *session, const char *run_dir, struct err *err)
+static int save_at(const char *place, const char *conversation, const char *run_dir,
+                   struct err *err)
 {
     AUTO(fd) int projects = open_projects(run_dir);
     if (projects < 0) /* the CLI has not come that far */
@@ -179,7 +180,7 @@ static int save_at(const char *place, const char *session, const char *run_dir, 
         return err_sys(err, "session");
     if (path_remove_tree(fresh, err) || path_make_dirs(fresh, 0700, err))
         return -1;
-    int found = collect(projects, fresh, session, err);
+    int found = collect(projects, fresh, conversation, err);
     if (found == 1)
         return put_in_place(fresh, place, err) ? -1 : 1;
     struct err ignored;
@@ -187,14 +188,14 @@ static int save_at(const char *place, const char *session, const char *run_dir, 
     return found;
 }
 
-int conversation_save(const char *state_dir, const char *session, const char *run_dir,
+int conversation_save(const char *state_dir, const char *conversation, const char *run_dir,
                       struct err *err)
 {
     struct stat st;
     AUTO(str) char *place = NULL;
-    if (asprintf(&place, "%s/" CONVERSATIONS "/%s", state_dir, session) < 0)
+    if (asprintf(&place, "%s/" CONVERSATIONS "/%s", state_dir, conversation) < 0)
         return err_sys(err, "session");
-    int rc = save_at(place, session, run_dir, err);
+    int rc = save_at(place, conversation, run_dir, err);
     bool before = rc != 1 && stat(place, &st) == 0;
     if (rc < 0 && before)
         log_warn("claude", "%s; what was kept of it before stays", err->msg);
@@ -245,26 +246,26 @@ static int restore_entry(int dir, const char *name, const struct stat *st, void 
     return each_entry(from, restore_entry, &below);
 }
 
-int conversation_restore(const char *state_dir, const char *session, const char *run_dir, uid_t uid,
-                         gid_t gid, char **ret_transcript, struct err *err)
+int conversation_restore(const char *state_dir, const char *conversation, const char *run_dir,
+                         uid_t uid, gid_t gid, char **ret_transcript, struct err *err)
 {
     char name[NAME_SIZE];
     AUTO(str) char *place = NULL;
     AUTO(str) char *projects = path_join(run_dir, "config/projects");
-    if (!projects || asprintf(&place, "%s/" CONVERSATIONS "/%s", state_dir, session) < 0)
+    if (!projects || asprintf(&place, "%s/" CONVERSATIONS "/%s", state_dir, conversation) < 0)
         return err_sys(err, "session");
     AUTO(fd) int from = open_dir(AT_FDCWD, place);
     if (from < 0)
-        return err_set(err, ERR_NOT_FOUND, "nothing is left of the session '%s'", session);
+        return err_set(err, ERR_NOT_FOUND, "nothing is left of the session '%s'", conversation);
     if (path_make_dirs(projects, 0700, err) || path_own(projects, uid, gid, err))
         return -1;
     AUTO(fd) int to = open_dir(AT_FDCWD, projects);
-    snprintf(name, sizeof(name), "%s.jsonl", session);
+    snprintf(name, sizeof(name), "%s.jsonl", conversation);
     struct restore restore = {.to = to, .uid = uid, .gid = gid, .transcript = name};
     if (to < 0 || each_entry(from, restore_entry, &restore))
-        return err_sys(err, "cannot bring back the session '%s'", session);
+        return err_sys(err, "cannot bring back the session '%s'", conversation);
     if (!restore.project[0] ||
         asprintf(ret_transcript, "%s/%s/%s", projects, restore.project, name) < 0)
-        return err_set(err, ERR_NOT_FOUND, "nothing is left of the session '%s'", session);
+        return err_set(err, ERR_NOT_FOUND, "nothing is left of the session '%s'", conversation);
     return 0;
 }

@@ -1,19 +1,19 @@
 /*
- * What lasts of the CLI's sessions, for tasks that go on with one.
+ * What lasts of the CLI's conversations, for tasks that go on with one.
  *
- * Theory of operation. The CLI writes a session below CLAUDE_CONFIG_DIR, as
- * projects/<slug>/<session>.jsonl and, beside it, a folder <session>/ with what subagents said and
- * tools printed at length; the slug is made of the working directory. When a task ends these are
- * moved to the state directory, and copied back for the task that goes on:
+ * Theory of operation. The CLI writes a conversation below CLAUDE_CONFIG_DIR, as
+ * projects/<slug>/<conversation>.jsonl and, beside it, a folder <conversation>/ with what subagents
+ * said and tools printed at length; the slug is made of the working directory. When a task ends
+ * these are moved to the state directory, and copied back for the task that goes on:
  *
- *     run/<session>/config/projects/ ── save: rename ──▶ conversations/<session>/
+ *     run/<conversation>/config/projects/ ── save: rename ──▶ conversations/<conversation>/
  *                                    ◀── restore: copy ──
  *
  * A save exchanges two directories, so that a crash leaves the old one or the new one, and a task
- * that dies half way leaves what it had begun with. Who may use a session when is the store's
+ * that dies half way leaves what it had begun with. Who may use a conversation when is the store's
  * business (store_add).
  *
- * Threads: any, one at a time for a session.
+ * Threads: any, one at a time for a conversation.
  */
 #ifndef CLAUDE_CONVERSATION_H
 #define CLAUDE_CONVERSATION_H
@@ -29,15 +29,16 @@
 #define CONVERSATION_BYTES_MAX (128 << 20)     /* with what is beside it, else without */
 #define CONVERSATION_FILES_MAX 10000
 
-/* Keeps the session that a run's directory holds. To be called when no process of the task is left.
- * Returns 1 when there is one to go on with now (this, or, when this cannot be kept, that which was
- * kept before), else 0. -1 with *err: this one could not be kept, and nothing was before. */
-int conversation_save(const char *state_dir, const char *session, const char *run_dir,
+/* Keeps the conversation that a run's directory holds. To be called when no process of the task is
+ * left. Returns 1 when there is one to go on with now (this, or, when this cannot be kept, that
+ * which was kept before), else 0. -1 with *err: this one could not be kept, and nothing was before.
+ */
+int conversation_save(const char *state_dir, const char *conversation, const char *run_dir,
                       struct err *err);
 
-/* Copies a session into a run's directory, for this user. *ret_transcript is the path of its
+/* Copies a conversation into a run's directory, for this user. *ret_transcript is the path of its
  * transcript there, in fresh memory. ERR_NOT_FOUND when it is not there. */
-int conversation_restore(const char *state_dir, const char *session, const char *run_dir, uid_t uid,
-                         gid_t gid, char **ret_transcript, struct err *err);
+int conversation_restore(const char *state_dir, const char *conversation, const char *run_dir,
+                         uid_t uid, gid_t gid, char **ret_transcript, struct err *err);
 
 #endif

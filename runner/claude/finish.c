@@ -5,7 +5,7 @@
 #include "base/path.h"
 #include "base/str.h"
 #include "google/storage.h"
-#include "runner/repo/keep.h"
+#include "runner/repo/harvest.h"
 #include "json/json.h"
 
 #include <fcntl.h>
@@ -22,7 +22,7 @@ const char *const finish_own_files[] = {".env", NULL};
 struct finish {
     const struct claude *claude;
     struct task_run *run;
-    const struct task_spec *spec;
+    const struct task_request *request;
     struct workspace *workspace;
     struct call_stop stop;
     char *bundle;  /* outside of the outputs until it has to be one */
@@ -39,17 +39,17 @@ static const char *branch_of(const char *name)
     return full ? name + strlen(heads) : name && strcmp(name, "HEAD") == 0 ? NULL : name;
 }
 
-struct repo_wish finish_wish(const struct task_spec *spec)
+struct repo_wish finish_wish(const struct task_request *request)
 {
-    bool head = spec->git_ref && strcmp(spec->git_ref, "HEAD") == 0;
-    return (struct repo_wish){.url = spec->repo_url,
-                              .branch = branch_of(spec->git_branch),
-                              .ref = head ? NULL : spec->git_ref,
-                              .key = spec->ssh_key,
-                              .token = spec->git_token,
-                              .timeout_ms = spec->timeout_ms,
-                              .depth = spec->git_depth,
-                              .stale_ok = spec->stale_ok};
+    bool head = request->git_ref && strcmp(request->git_ref, "HEAD") == 0;
+    return (struct repo_wish){.url = request->repo_url,
+                              .branch = branch_of(request->git_branch),
+                              .ref = head ? NULL : request->git_ref,
+                              .key = request->ssh_key,
+                              .token = request->git_token,
+                              .timeout_ms = request->timeout_ms,
+                              .depth = request->git_depth,
+                              .stale_ok = request->stale_ok};
 }
 
 static bool is_stopped(void *arg)
@@ -72,7 +72,7 @@ static void say(const struct finish *finish, const char *what, const struct err 
 /* --- commit and push ----------------------------------------------------------------------- */
 
 /* A commit that is not pushed is not lost: its bundle becomes an output. */
-static void keep_bundle(struct finish *finish)
+static void harvest_bundle(struct finish *finish)
 {
     char url[256];
     struct err err = ERR_INIT;
@@ -109,16 +109,16 @@ static void print_lost_push(struct finish *finish, const struct err *err)
     say(finish, "push", err);
     json_add_bool(w, "pushed", false);
     json_add_text(w, "error", err->msg);
-    keep_bundle(finish);
+    harvest_bundle(finish);
 }
 
 /* Returns the id of what is on the remote now. */
-static void push(struct finish *finish, struct kept_commit *kept)
+static void push(struct finish *finish, struct harvested_commit *kept)
 {
     struct err err = ERR_INIT;
-    const struct task_spec *spec = finish->spec;
-    const struct repo_wish wish = finish_wish(spec);
-    const char *strategy = spec->post_git_conflict_strategy;
+    const struct task_request *request = finish->request;
+    const struct repo_wish wish = finish_wish(request);
+    const char *strategy = request->post_git_conflict_strategy;
     bool recover = !strategy || strcmp(strategy, "auto") == 0;
     if (!kept->branch[0]) {
         err_set(&err, ERR_INVALID, "no branch is checked out and none was named to push to");
@@ -127,7 +127,7 @@ static void push(struct finish *finish, struct kept_commit *kept)
     }
     AUTO(json)
     struct json *answer =
-        keep_push(finish->workspace, &wish, kept, finish->bundle, recover, &finish->stop, &err);
+        harvest_push(finish->workspace, &wish, kept, finish->bundle, recover, &finish->stop, &err);
     if (!answer) {
         print_lost_push(finish, &err);
         return;
@@ -142,19 +142,19 @@ static void push(struct finish *finish, struct kept_commit *kept)
 static void commit(struct finish *finish)
 {
     struct err err = ERR_INIT;
-    struct kept_commit kept = {0};
-    const struct task_spec *spec = finish->spec;
+    struct harvested_commit kept = {0};
+    const struct task_request *request = finish->request;
     AUTO(strlist) struct strlist except = STRLIST_INIT;
     for (size_t i = 0; finish_own_files[i]; i++)
         strlist_add(&except, finish_own_files[i]);
-    const struct keep_commit wish = {.commit = spec->post_git_commit,
-                                     .message = spec->post_git_commit_message,
-                                     .files = &spec->post_git_files,
-                                     .except = &except,
-                                     .branch = branch_of(spec->post_git_branch)};
+    const struct harvest_commit wish = {.commit = request->post_git_commit,
+                                        .message = request->post_git_commit_message,
+                                        .files = &request->post_git_files,
+                                        .except = &except,
+                                        .branch = branch_of(request->post_git_branch)};
     struct json_writer *w = &finish->w;
     json_open_object(w, "gitCommit");
-    if (keep_commit(finish->workspace, &wish, finish->bundle, &finish->stop, &kept, &err)) {
+    if (harvest_commit(finish->workspace, &wish, finish->bundle, &finish->stop, &kept, &err)) {
         say(finish, "commit", &err);
         json_add_text(w, "error", err.msg);
         json_close(w);
@@ -166,12 +166,12 @@ static void commit(struct finish *finish)
         json_add_text(w, "message", wish.message ? wish.message : "Changes made by Claude Code");
         json_add_int(w, "files", kept.files);
     }
-    if (spec->post_git_push && kept.bundled)
+    if (request->post_git_push && kept.bundled)
         push(finish, &kept);
     else
         json_add_bool(w, "pushed", false);
-    if (!spec->post_git_push && kept.bundled)
-        keep_bundle(finish);
+    if (!request->post_git_push && kept.bundled)
+        harvest_bundle(finish);
     json_add_text(w, "sha", kept.sha[0] ? kept.sha : NULL);
     json_close(w);
 }
@@ -187,7 +187,7 @@ static void store_file(struct finish *finish, const char *path, int64_t size)
     AUTO(buf) struct buf name = BUF_INIT(16384);
     AUTO(str) char *from = path_join(finish->outputs, path);
     AUTO(fd) int fd = from ? open(from, O_RDONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
-    buf_addf(&name, "%s/%s", finish->spec->post_upload_gcs_prefix, path);
+    buf_addf(&name, "%s/%s", finish->request->post_upload_gcs_prefix, path);
     if (!cloud)
         err_set(&err, ERR_CONFIG, "gcsPrefix: no bucket is configured");
     else if (fd < 0)
@@ -223,7 +223,7 @@ static void print_file(struct finish *finish, const struct json *file)
     json_add_text(w, "originalPath", path);
     json_add_text(w, "url", buf_str(&url));
     json_add_int(w, "sizeBytes", size);
-    if (path && finish->spec->post_upload_gcs_prefix)
+    if (path && finish->request->post_upload_gcs_prefix)
         store_file(finish, path, size);
     json_close(w);
 }
@@ -234,9 +234,9 @@ static void upload(struct finish *finish)
     int64_t skipped = 0;
     struct json_writer *w = &finish->w;
     AUTO(json)
-    struct json *answer =
-        keep_files(finish->claude->repos, finish->workspace, task_run_dir(finish->run),
-                   &finish->spec->post_upload_glob_patterns, finish->outputs, &finish->stop, &err);
+    struct json *answer = harvest_files(
+        finish->claude->repos, finish->workspace, task_run_dir(finish->run),
+        &finish->request->post_upload_glob_patterns, finish->outputs, &finish->stop, &err);
     if (!answer) {
         say(finish, "outputs", &err);
         json_add_text(w, "uploadError", err.msg);
@@ -254,15 +254,16 @@ static void upload(struct finish *finish)
 
 /* --- all of it ----------------------------------------------------------------------------- */
 
-void finish_run(const struct claude *claude, struct task_run *run, const struct task_spec *spec,
-                struct workspace *workspace, struct buf *members)
+void finish_run(const struct claude *claude, struct task_run *run,
+                const struct task_request *request, struct workspace *workspace,
+                struct buf *members)
 {
     AUTO(buf) struct buf out = BUF_INIT(REPORT_BYTES_MAX);
     AUTO(str) char *bundle = path_join(task_run_keep_dir(run), "bundle");
     AUTO(str) char *outputs = path_join(task_run_keep_dir(run), "outputs");
     struct finish finish = {.claude = claude,
                             .run = run,
-                            .spec = spec,
+                            .request = request,
                             .workspace = workspace,
                             .stop = finish_stop(run),
                             .bundle = bundle,
@@ -273,9 +274,9 @@ void finish_run(const struct claude *claude, struct task_run *run, const struct 
     json_write(&finish.w, &out);
     json_open_object(&finish.w, NULL);
     /* files first: a commit that cannot be pushed adds its bundle to them */
-    if (spec->post_upload_glob_patterns.count > 0)
+    if (request->post_upload_glob_patterns.count > 0)
         upload(&finish);
-    if (workspace && (spec->post_git_commit || spec->post_git_push))
+    if (workspace && (request->post_git_commit || request->post_git_push))
         commit(&finish);
     json_close(&finish.w);
     unlink(bundle);

@@ -3,15 +3,16 @@
 #define CLAUDE_FINISH_H
 
 #include "runner/claude/claude.h"
-#include "runner/spec/spec.h"
+#include "runner/request/request.h"
 
-/* Does what the spec asks for and appends what came of it to the answer's members. A failure is
+/* Does what the request asks for and appends what came of it to the answer's members. A failure is
  * reported there and fails nothing. `workspace` is NULL for a task without a repository. */
-void finish_run(const struct claude *claude, struct task_run *run, const struct task_spec *spec,
-                struct workspace *workspace, struct buf *members);
+void finish_run(const struct claude *claude, struct task_run *run,
+                const struct task_request *request, struct workspace *workspace,
+                struct buf *members);
 
-/* How a spec names its repository. */
-struct repo_wish finish_wish(const struct task_spec *spec);
+/* How a request names its repository. */
+struct repo_wish finish_wish(const struct task_request *request);
 
 /* A task_run as somebody who may stop a helper. */
 struct call_stop finish_stop(struct task_run *run);

@@ -27,12 +27,12 @@ static const struct {
     {"keep", NULL},
 };
 
-static int make_places(const struct claude *claude, const struct task_spec *spec, const char *dir,
-                       struct plan *plan, struct err *err)
+static int make_places(const struct claude *claude, const struct task_request *request,
+                       const char *dir, struct plan *plan, struct err *err)
 {
-    const char *below = spec->cwd_relative;
+    const char *below = request->cwd_relative;
     for (size_t i = 0; i < COUNT_OF(places); i++) {
-        if (!places[i].variable && !spec->post) /* what is kept afterwards, when anything is */
+        if (!places[i].variable && !request->post) /* what is kept afterwards, when anything is */
             continue;
         AUTO(str) char *path = path_join(dir, places[i].name);
         if (!path || path_make_dirs(path, 0700, err) ||
@@ -61,24 +61,24 @@ static int write_identity(const struct claude *claude, const char *dir, struct e
     return 0;
 }
 
-/* Without the repository's settings (task_spec_argv) its CLAUDE.md would not be read either: it is,
- * of directories that are named. */
-static void add_memory(const struct task_spec *spec, struct plan *plan)
+/* Without the repository's settings (task_request_argv) its CLAUDE.md would not be read either: it
+ * is, of directories that are named. */
+static void add_memory(const struct task_request *request, struct plan *plan)
 {
     strlist_add(&plan->env, "CLAUDE_CODE_ADDITIONAL_DIRECTORIES_CLAUDE_MD=1");
     strlist_addf(&plan->argv, "--add-dir=%s", plan->cwd);
-    if (spec->cwd_relative)
-        strlist_addf(&plan->argv, "--add-dir=%s/%s", plan->cwd, spec->cwd_relative);
+    if (request->cwd_relative)
+        strlist_addf(&plan->argv, "--add-dir=%s/%s", plan->cwd, request->cwd_relative);
 }
 
-static int add_workspace(struct workspace *workspace, const struct task_spec *spec,
+static int add_workspace(struct workspace *workspace, const struct task_request *request,
                          struct plan *plan, struct err *err)
 {
     if (workspace && workspace_mounts(workspace, &plan->mounts, err))
         return -1;
-    if (!spec->cwd_relative)
+    if (!request->cwd_relative)
         return 0;
-    plan->below = strdup(spec->cwd_relative);
+    plan->below = strdup(request->cwd_relative);
     return plan->below ? 0 : err_sys(err, "workspace");
 }
 
@@ -107,18 +107,18 @@ static int add_lease(const struct lease *lease, struct plan *plan, struct redact
     return 0;
 }
 
-static int add_program(const struct config *config, const struct task_spec *spec, struct plan *plan,
-                       struct err *err)
+static int add_program(const struct config *config, const struct task_request *request,
+                       struct plan *plan, struct err *err)
 {
     AUTO(str) char *program = path_find_program(config->claude_bin, getenv("PATH"));
     if (!program)
         return err_set(err, ERR_INTERNAL, "CLAUDE_BIN: there is no program '%s'",
                        config->claude_bin);
     strlist_add(&plan->argv, program);
-    return task_spec_argv(spec, &plan->argv, err);
+    return task_request_argv(request, &plan->argv, err);
 }
 
-struct plan *claude_plan(const struct claude *claude, const struct task_spec *spec,
+struct plan *claude_plan(const struct claude *claude, const struct task_request *request,
                          const struct lease *lease, const char *dir, struct workspace *workspace,
                          struct redact_set *redact, struct err *err)
 {
@@ -131,13 +131,13 @@ struct plan *claude_plan(const struct claude *claude, const struct task_spec *sp
     plan->uid = claude->uid;
     plan->gid = claude->gid;
     plan->kill_grace_ms = config->kill_grace_seconds * 1000;
-    if (make_places(claude, spec, dir, plan, err) || write_identity(claude, dir, err) ||
-        add_workspace(workspace, spec, plan, err) || add_program(config, spec, plan, err) ||
+    if (make_places(claude, request, dir, plan, err) || write_identity(claude, dir, err) ||
+        add_workspace(workspace, request, plan, err) || add_program(config, request, plan, err) ||
         add_lease(lease, plan, redact, err))
         return NULL;
-    add_memory(spec, plan);
+    add_memory(request, plan);
     add_environment(claude, plan);
-    if (prepare_files(claude, spec, workspace, dir, plan, err))
+    if (prepare_files(claude, request, workspace, dir, plan, err))
         return NULL;
     if (plan->argv.failed || plan->env.failed) {
         err_set(err, ERR_INTERNAL, "too many arguments for Claude Code");

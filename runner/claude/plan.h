@@ -5,11 +5,11 @@
 #include "proc/plan.h"
 #include "runner/claude/claude.h"
 #include "runner/repo/repos.h"
-#include "runner/spec/spec.h"
+#include "runner/request/request.h"
 
 /* Makes the directories of a run (below `dir`) and the plan of its process, which gets the lease's
  * token for a credential; `redact` learns it. `workspace` is NULL for a task without one. */
-struct plan *claude_plan(const struct claude *claude, const struct task_spec *spec,
+struct plan *claude_plan(const struct claude *claude, const struct task_request *request,
                          const struct lease *lease, const char *dir, struct workspace *workspace,
                          struct redact_set *redact, struct err *err);
 

@@ -63,11 +63,11 @@ static int exclude(const struct workspace *workspace, struct err *err)
     return 0;
 }
 
-static int write_secrets(const struct claude *claude, const struct task_spec *spec,
+static int write_secrets(const struct claude *claude, const struct task_request *request,
                          struct workspace *workspace, const char *dir, struct plan *plan,
                          struct err *err)
 {
-    const char *json = spec->environment_secrets;
+    const char *json = request->environment_secrets;
     AUTO(buf_wipe) struct buf text = BUF_INIT(FILE_BYTES_MAX);
     AUTO(str) char *work = path_join(dir, "work");
     AUTO(json) struct json *root = json ? json_parse(json, strlen(json), err) : NULL;
@@ -84,14 +84,14 @@ static int write_secrets(const struct claude *claude, const struct task_spec *sp
     return write_file(claude, workspace ? workspace_upper(workspace) : work, ".env", &text, err);
 }
 
-static int write_mcp(const struct claude *claude, const struct task_spec *spec, const char *dir,
-                     struct plan *plan, struct err *err)
+static int write_mcp(const struct claude *claude, const struct task_request *request,
+                     const char *dir, struct plan *plan, struct err *err)
 {
     AUTO(buf_wipe) struct buf text = BUF_INIT(FILE_BYTES_MAX);
     AUTO(str) char *config = path_join(dir, "config");
-    if (!spec->mcp_config)
+    if (!request->mcp_config)
         return 0;
-    buf_adds(&text, spec->mcp_config);
+    buf_adds(&text, request->mcp_config);
     strlist_addf(&plan->argv, "--mcp-config=%s/config/mcp.json", dir);
     return config ? write_file(claude, config, "mcp.json", &text, err) : err_sys(err, "mcp");
 }
@@ -103,10 +103,10 @@ static bool is_command_name(const char *name)
            strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == len;
 }
 
-static int write_commands(const struct claude *claude, const struct task_spec *spec,
+static int write_commands(const struct claude *claude, const struct task_request *request,
                           const char *dir, struct err *err)
 {
-    const char *json = spec->slash_commands;
+    const char *json = request->slash_commands;
     AUTO(str) char *place = path_join(dir, "config/commands");
     AUTO(json) struct json *root = json ? json_parse(json, strlen(json), err) : NULL;
     if (!json)
@@ -128,11 +128,12 @@ static int write_commands(const struct claude *claude, const struct task_spec *s
     return 0;
 }
 
-int prepare_files(const struct claude *claude, const struct task_spec *spec,
+int prepare_files(const struct claude *claude, const struct task_request *request,
                   struct workspace *workspace, const char *dir, struct plan *plan, struct err *err)
 {
-    return write_secrets(claude, spec, workspace, dir, plan, err) ||
-                   write_mcp(claude, spec, dir, plan, err) || write_commands(claude, spec, dir, err)
+    return write_secrets(claude, request, workspace, dir, plan, err) ||
+                   write_mcp(claude, request, dir, plan, err) ||
+                   write_commands(claude, request, dir, err)
                ? -1
                : 0;
 }
@@ -237,11 +238,11 @@ static int run_command(const struct claude *claude, struct task_run *run, const 
 }
 
 int prepare_commands(const struct claude *claude, struct task_run *run,
-                     const struct task_spec *spec, struct workspace *workspace,
+                     const struct task_request *request, struct workspace *workspace,
                      const struct plan *plan, int64_t deadline_ms, struct err *err)
 {
-    for (size_t i = 0; i < spec->pre_execution_commands.count; i++)
-        if (run_command(claude, run, spec->pre_execution_commands.items[i], workspace, plan,
+    for (size_t i = 0; i < request->pre_execution_commands.count; i++)
+        if (run_command(claude, run, request->pre_execution_commands.items[i], workspace, plan,
                         deadline_ms, err))
             return -1;
     return 0;

@@ -7,18 +7,18 @@
 
 #include "proc/plan.h"
 #include "runner/claude/claude.h"
-#include "runner/spec/spec.h"
+#include "runner/request/request.h"
 
-/* Writes the files that the spec asks for below the run's `dir` and adds to the plan. To be called
- * before any process of the task has run. */
-int prepare_files(const struct claude *claude, const struct task_spec *spec,
+/* Writes the files that the request asks for below the run's `dir` and adds to the plan. To be
+ * called before any process of the task has run. */
+int prepare_files(const struct claude *claude, const struct task_request *request,
                   struct workspace *workspace, const char *dir, struct plan *plan, struct err *err);
 
 /* Runs preExecutionCommands one after the other, as Claude would be run by `plan`; their output
  * becomes events. ERR_MISMATCH when one fails, ERR_TIMEOUT past the deadline (mono), ERR_BUSY when
  * stopped. */
 int prepare_commands(const struct claude *claude, struct task_run *run,
-                     const struct task_spec *spec, struct workspace *workspace,
+                     const struct task_request *request, struct workspace *workspace,
                      const struct plan *plan, int64_t deadline_ms, struct err *err);
 
 #endif

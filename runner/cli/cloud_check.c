@@ -70,10 +70,10 @@ static int try_job(struct check *check, struct buf *detail, struct err *err)
 static int try_bucket(struct check *check, struct buf *detail, struct err *err)
 {
     static const char text[] = "claude-runner cloud check\n";
-    char name[SESSION_NAME_SIZE];
+    char name[FOLDER_NAME_SIZE];
     const struct cloud *cloud = &check->cloud;
     AUTO(buf) struct buf back = BUF_INIT(4096);
-    session_name(check->id, "check.txt", name);
+    folder_name(check->id, "check.txt", name);
     buf_adds(detail, cloud->bucket);
     if (storage_put(cloud->google,
                     &(const struct storage_at){cloud->bucket, name, "text/plain", STORAGE_ABSENT},
@@ -91,17 +91,17 @@ static int try_bucket(struct check *check, struct buf *detail, struct err *err)
 /* The real payload: sealing it is what home does with the key. */
 static int put_payload(struct check *check, struct buf *detail, struct err *err)
 {
-    char name[SESSION_NAME_SIZE], kind[] = PAYLOAD_CHECK, spec[] = "{}", none[] = "";
+    char name[FOLDER_NAME_SIZE], kind[] = PAYLOAD_CHECK, request[] = "{}", none[] = "";
     const struct cloud *cloud = &check->cloud;
     AUTO(buf) struct buf sealed = BUF_INIT(PAYLOAD_BYTES_MAX);
     const struct payload payload = {.task_id = check->id,
                                     .kind = kind,
-                                    .spec = spec,
+                                    .request = request,
                                     .secrets = none,
                                     .request_id = none,
                                     .attempt = 1};
     buf_adds(detail, cloud->key);
-    session_name(check->id, SESSION_PAYLOAD, name);
+    folder_name(check->id, FOLDER_PAYLOAD, name);
     return payload_seal(cloud, &payload, &sealed, err) ||
                    storage_put(cloud->google,
                                &(const struct storage_at){
@@ -115,9 +115,9 @@ static int start(struct check *check, struct buf *detail, struct err *err)
 {
     bool unsure;
     char task[ID_SIZE + 16];
-    const char *const env[] = {task, SESSION_ENV_ATTEMPT "=1", NULL};
+    const char *const env[] = {task, FOLDER_ENV_ATTEMPT "=1", NULL};
     const struct run_start wish = {.env = env};
-    snprintf(task, sizeof(task), SESSION_ENV_TASK "=%s", check->id);
+    snprintf(task, sizeof(task), FOLDER_ENV_TASK "=%s", check->id);
     if (run_start(check->cloud.google, check->cloud.job, &wish, check->execution, &unsure, err))
         return -1;
     const char *slash = strrchr(check->execution, '/');
@@ -134,21 +134,21 @@ static int note_found(const struct run_execution *execution, void *arg)
 static int try_list(struct check *check, struct buf *detail, struct err *err)
 {
     (void)detail;
-    return run_find(check->cloud.google, check->cloud.job, SESSION_ENV_TASK, check->id, 0,
+    return run_find(check->cloud.google, check->cloud.job, FOLDER_ENV_TASK, check->id, 0,
                     note_found, check, err);
 }
 
 /* --- the job's end -------------------------------------------------------------------------- */
 
 /* 1: *ret_result is it; 0: not there yet; -1 */
-static int fetch_result(struct check *check, struct session_result *ret_result, struct err *err)
+static int fetch_result(struct check *check, struct folder_result *ret_result, struct err *err)
 {
-    char name[SESSION_NAME_SIZE];
+    char name[FOLDER_NAME_SIZE];
     AUTO(buf) struct buf text = BUF_INIT(RESULT_BYTES_MAX);
-    session_name(check->id, SESSION_RESULT, name);
+    folder_name(check->id, FOLDER_RESULT, name);
     if (storage_get(check->cloud.google, check->cloud.bucket, name, &text, NULL, err))
         return err->code == ERR_NOT_FOUND ? 0 : err_wrap(err, "reading the result");
-    return session_result_parse(buf_str(&text), text.len, ret_result, err) ? -1 : 1;
+    return folder_result_parse(buf_str(&text), text.len, ret_result, err) ? -1 : 1;
 }
 
 static int explain_end(struct check *check, const struct run_execution *execution, struct err *err)
@@ -165,7 +165,7 @@ static int explain_end(struct check *check, const struct run_execution *executio
                    *execution->reason ? execution->reason : "no reason given", execution->message);
 }
 
-static int await_result(struct check *check, struct session_result *ret_result, struct err *err)
+static int await_result(struct check *check, struct folder_result *ret_result, struct err *err)
 {
     int64_t end = clock_mono_ms() + check->timeout_ms, ended_ms = 0;
     struct run_execution execution = {.state = RUN_PENDING};
@@ -191,11 +191,11 @@ static int await_result(struct check *check, struct session_result *ret_result, 
 
 static int follow(struct check *check, struct buf *detail, struct err *err)
 {
-    struct session_result result;
+    struct folder_result result;
     int64_t asked_ms = clock_real_ms();
-    session_result_init(&result);
+    folder_result_init(&result);
     if (await_result(check, &result, err)) {
-        session_result_done(&result);
+        folder_result_done(&result);
         return -1;
     }
     bool good = result.outcome.state == TASK_COMPLETED;
@@ -212,7 +212,7 @@ static int follow(struct check *check, struct buf *detail, struct err *err)
     } else {
         err_set(err, ERR_UPSTREAM, "%s", result.outcome.error);
     }
-    session_result_done(&result);
+    folder_result_done(&result);
     return good ? 0 : -1;
 }
 
@@ -261,8 +261,8 @@ static void run_probe(struct check *check, const struct probe *probe)
 static void tidy(struct check *check)
 {
     struct err err;
-    char prefix[SESSION_NAME_SIZE];
-    session_name(check->id, "", prefix);
+    char prefix[FOLDER_NAME_SIZE];
+    folder_name(check->id, "", prefix);
     if (storage_sweep(check->cloud.google, check->cloud.bucket, prefix, NULL, NULL, &err))
         fprintf(stderr, "claude-runner cloud check: what it left in the bucket stays there: %s\n",
                 err.msg);

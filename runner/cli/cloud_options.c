@@ -9,7 +9,7 @@
 #include "runner/cli/cloud.h"
 #include "runner/cli/terminal.h"
 #include "runner/config/vars.h"
-#include "runner/overflow/session.h"
+#include "runner/overflow/folder.h"
 
 #include <ctype.h>
 #include <getopt.h>

@@ -1,7 +1,7 @@
 /*
  * The janitor: goes round now and then and removes what is over its time. Ended tasks after
- * KEEP_TASKS_DAYS with all they left, directories and sessions that belong to no task, repositories
- * past REPO_CACHE_MAX_MB.
+ * KEEP_TASKS_DAYS with all they left, directories and conversations that belong to no task,
+ * repositories past REPO_CACHE_MAX_MB.
  *
  * Threads: one of its own.
  */

@@ -2,8 +2,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "google/storage.h"
+#include "runner/overflow/cloud_task.h"
 #include "runner/overflow/result.h"
-#include "runner/overflow/trip.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -13,33 +13,33 @@
 #define INTERRUPTED_MAX 3 /* attempts of a task that may be run again */
 
 /* 1: it is there; 0: there is none; -1: it cannot be read. */
-static int get_result(struct trip *trip, struct session_result *result, struct err *err)
+static int get_result(struct cloud_task *task, struct folder_result *result, struct err *err)
 {
-    char name[SESSION_NAME_SIZE];
+    char name[FOLDER_NAME_SIZE];
     AUTO(buf) struct buf text = BUF_INIT(RESULT_BYTES_MAX);
-    session_name(trip->id, "result.json", name);
-    if (storage_get(trip->cloud->google, trip->cloud->bucket, name, &text, NULL, err))
+    folder_name(task->id, "result.json", name);
+    if (storage_get(task->cloud->google, task->cloud->bucket, name, &text, NULL, err))
         return err->code == ERR_NOT_FOUND ? 0 : -1;
-    if (session_result_parse(buf_str(&text), text.len, result, err))
+    if (folder_result_parse(buf_str(&text), text.len, result, err))
         return -1;
-    if (result->attempt == trip->placement.attempt)
+    if (result->attempt == task->placement.attempt)
         return 1;
-    session_result_done(result);
-    session_result_init(result);
+    folder_result_done(result);
+    folder_result_init(result);
     return 0;
 }
 
 /* The result is written after the last event: it may take a moment. */
-static int await_result(struct trip *trip, struct session_result *result, struct err *err)
+static int await_result(struct cloud_task *task, struct folder_result *result, struct err *err)
 {
     int got = 0;
     for (int i = 0; i < RESULT_TRIES; i++) {
-        got = get_result(trip, result, err);
-        if (got == 1 || task_run_stop(trip->run) == STOP_INTERRUPT)
+        got = get_result(task, result, err);
+        if (got == 1 || task_run_stop(task->run) == STOP_INTERRUPT)
             return got;
-        if (trip->ended && got == 0 && i > 2) /* nothing more will come */
+        if (task->ended && got == 0 && i > 2) /* nothing more will come */
             return 0;
-        trip_wait(trip, RESULT_EVERY_MS);
+        cloud_task_wait(task, RESULT_EVERY_MS);
     }
     return got;
 }
@@ -47,18 +47,18 @@ static int await_result(struct trip *trip, struct session_result *result, struct
 /* --- cost ---------------------------------------------------------------------------------- */
 
 /* Cloud Run bills an execution's cores and memory from its start to its end. */
-static void add_cost(struct trip *trip, const struct session_result *result)
+static void add_cost(struct cloud_task *task, const struct folder_result *result)
 {
     struct json_writer w;
     AUTO(buf) struct buf json = BUF_INIT(4096);
-    const struct run_execution *execution = &trip->execution;
+    const struct run_execution *execution = &task->execution;
     int64_t from = execution->started_ms ? execution->started_ms : result->started_ms;
     int64_t to = execution->ended_ms ? execution->ended_ms : result->ended_ms;
     double seconds = from > 0 && to > from ? (double)(to - from) / 1000 : 0;
     json_write(&w, &json);
     json_open_object(&w, NULL);
-    json_add_text(&w, "execution", trip->placement.execution);
-    json_add_int(&w, "attempt", trip->placement.attempt);
+    json_add_text(&w, "execution", task->placement.execution);
+    json_add_int(&w, "attempt", task->placement.attempt);
     json_add_number(&w, "seconds", seconds);
     if (execution->cpu > 0)
         json_add_number(&w, "vcpuSeconds", seconds * execution->cpu);
@@ -68,13 +68,13 @@ static void add_cost(struct trip *trip, const struct session_result *result)
     json_close(&w);
     if (!buf_ok(&json))
         return;
-    buf_adds(&trip->outcome->members, ",\"cloud\":");
-    buf_add(&trip->outcome->members, json.data, json.len);
+    buf_adds(&task->outcome->members, ",\"cloud\":");
+    buf_add(&task->outcome->members, json.data, json.len);
 }
 
 /* --- with a result ------------------------------------------------------------------------- */
 
-static void save_outputs(struct trip *trip, const struct session_result *result)
+static void save_outputs(struct cloud_task *task, const struct folder_result *result)
 {
     struct err err = ERR_INIT;
     struct json_writer w;
@@ -91,37 +91,38 @@ static void save_outputs(struct trip *trip, const struct session_result *result)
     }
     json_close(&w);
     if (buf_check(&json, "the list of outputs", &err) ||
-        outputs_save(task_run_keep_dir(trip->run), json.data, json.len, &err))
+        outputs_save(task_run_keep_dir(task->run), json.data, json.len, &err))
         log_warn("overflow", "%s", err.msg);
 }
 
-static void take_result(struct trip *trip, const struct session_result *result)
+static void take_result(struct cloud_task *task, const struct folder_result *result)
 {
     const struct task_outcome *from = &result->outcome;
-    struct task_outcome *to = trip->outcome;
-    trip_take_rest(trip, result->events_bytes);
-    trip_settle(trip, from->state, from->reason, from->error);
+    struct task_outcome *to = task->outcome;
+    cloud_task_take_rest(task, result->events_bytes);
+    cloud_task_settle(task, from->state, from->reason, from->error);
     to->exit_code = from->exit_code;
-    to->truncated = from->truncated || trip->holes;
+    to->truncated = from->truncated || task->holes;
     buf_add(&to->output, buf_str(&from->output), from->output.len);
     buf_add(&to->members, buf_str(&from->members), from->members.len);
     bool ended_by_us = strcmp(from->reason, "interrupted") == 0;
-    if (ended_by_us && trip->cancelled)
-        trip_settle(trip, TASK_CANCELLED, "cancelled", "the task was cancelled");
-    else if (ended_by_us && trip->timed_out)
-        trip_settle(trip, TASK_FAILED, "timeout", "the task did not end within its time limit");
-    save_outputs(trip, result);
+    if (ended_by_us && task->cancelled)
+        cloud_task_settle(task, TASK_CANCELLED, "cancelled", "the task was cancelled");
+    else if (ended_by_us && task->timed_out)
+        cloud_task_settle(task, TASK_FAILED, "timeout",
+                          "the task did not end within its time limit");
+    save_outputs(task, result);
 }
 
 /* --- without one --------------------------------------------------------------------------- */
 
-static void explain_loss(struct trip *trip, char *text, size_t size)
+static void explain_loss(struct cloud_task *task, char *text, size_t size)
 {
     struct err err;
     int code = -1;
-    const struct run_execution *execution = &trip->execution;
-    if (trip->placement.execution[0] &&
-        run_exit_code(trip->cloud->google, trip->placement.execution, &code, &err))
+    const struct run_execution *execution = &task->execution;
+    if (task->placement.execution[0] &&
+        run_exit_code(task->cloud->google, task->placement.execution, &code, &err))
         code = -1;
     char status[32] = "";
     if (code >= 0)
@@ -131,43 +132,44 @@ static void explain_loss(struct trip *trip, char *text, size_t size)
              execution->message);
 }
 
-static void settle_loss(struct trip *trip, const struct err *unread)
+static void settle_loss(struct cloud_task *task, const struct err *unread)
 {
     char text[400];
-    bool may_again = task_run_record(trip->run)->retry_interrupted &&
-                     task_run_record(trip->run)->attempts < INTERRUPTED_MAX && trip->ended;
-    trip_take_rest(trip, -1);
-    if (trip->cancelled) {
-        trip_settle(trip, TASK_CANCELLED, "cancelled", "the task was cancelled");
-    } else if (trip->timed_out) {
-        trip_settle(trip, TASK_FAILED, "timeout", "the task did not end within its time limit");
+    bool may_again = task_run_record(task->run)->retry_interrupted &&
+                     task_run_record(task->run)->attempts < INTERRUPTED_MAX && task->ended;
+    cloud_task_take_rest(task, -1);
+    if (task->cancelled) {
+        cloud_task_settle(task, TASK_CANCELLED, "cancelled", "the task was cancelled");
+    } else if (task->timed_out) {
+        cloud_task_settle(task, TASK_FAILED, "timeout",
+                          "the task did not end within its time limit");
     } else if (unread) {
-        trip_settle(trip, TASK_FAILED, "cloud_error", unread->msg);
+        cloud_task_settle(task, TASK_FAILED, "cloud_error", unread->msg);
     } else {
-        explain_loss(trip, text, sizeof(text));
-        trip_settle(trip, may_again ? TASK_PENDING : TASK_FAILED, "interrupted", text);
+        explain_loss(task, text, sizeof(text));
+        cloud_task_settle(task, may_again ? TASK_PENDING : TASK_FAILED, "interrupted", text);
     }
-    trip->outcome->truncated = true;
-    pthread_mutex_lock(&trip->overflow->lock);
-    trip->overflow->status.lost += !trip->cancelled;
-    pthread_mutex_unlock(&trip->overflow->lock);
+    task->outcome->truncated = true;
+    pthread_mutex_lock(&task->overflow->lock);
+    task->overflow->status.lost += !task->cancelled;
+    pthread_mutex_unlock(&task->overflow->lock);
 }
 
-void trip_end(struct trip *trip)
+void cloud_task_end(struct cloud_task *task)
 {
     struct err err = ERR_INIT;
-    AUTO(session_result) struct session_result result;
-    session_result_init(&result);
-    int got = await_result(trip, &result, &err);
-    if (got != 1 && task_run_stop(trip->run) == STOP_INTERRUPT) {
-        trip_settle(trip, TASK_RUNNING, "", "");
+    AUTO(folder_result) struct folder_result result;
+    folder_result_init(&result);
+    int got = await_result(task, &result, &err);
+    if (got != 1 && task_run_stop(task->run) == STOP_INTERRUPT) {
+        cloud_task_settle(task, TASK_RUNNING, "", "");
         return;
     }
     if (got == 1)
-        take_result(trip, &result);
+        take_result(task, &result);
     else
-        settle_loss(trip, got < 0 ? &err : NULL);
-    if (!trip->ended && trip->placement.execution[0])
-        (void)run_get(trip->cloud->google, trip->placement.execution, &trip->execution, &err);
-    add_cost(trip, &result);
+        settle_loss(task, got < 0 ? &err : NULL);
+    if (!task->ended && task->placement.execution[0])
+        (void)run_get(task->cloud->google, task->placement.execution, &task->execution, &err);
+    add_cost(task, &result);
 }

@@ -2,7 +2,7 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "google/storage.h"
-#include "runner/overflow/trip.h"
+#include "runner/overflow/cloud_task.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -54,7 +54,7 @@ static int fetch_one(struct overflow *overflow, const char *id, const char *keep
         return err_sys(err, "outputs");
     if (lstat(to, &st) == 0)
         return 0;
-    session_output_name(id, path, &name);
+    folder_output_name(id, path, &name);
     if (buf_check(&name, "the output's name", err) || make_parents(to, err))
         return -1;
     AUTO(fd) int fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);

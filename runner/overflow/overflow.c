@@ -4,7 +4,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "google/storage.h"
-#include "runner/overflow/trip.h"
+#include "runner/overflow/cloud_task.h"
 
 #include <poll.h>
 #include <stdio.h>
@@ -48,13 +48,13 @@ void overflow_status(struct overflow *overflow, struct overflow_status *ret_stat
 
 /* --- who may go ---------------------------------------------------------------------------- */
 
-const char *overflow_stays(const struct config *config, const struct task_spec *spec)
+const char *overflow_stays(const struct config *config, const struct task_request *request)
 {
     if (!config->cloudrun_job_name || !config->gcs_logs_bucket || !config->kms_key_name)
         return "Google Cloud is not configured (CLOUDRUN_JOB_NAME, GCS_LOGS_BUCKET, KMS_KEY_NAME)";
-    if (spec->resume_session_id)
+    if (request->resume_session_id)
         return "the session to resume is kept on this machine";
-    if (spec->prompt && !spec->anthropic_api_key && !spec->anthropic_oauth_token &&
+    if (request->prompt && !request->anthropic_api_key && !request->anthropic_oauth_token &&
         !config->cloud_api_key_secret)
         return "the login stays at home: set CLOUD_API_KEY_SECRET, or send anthropicApiKey";
     return NULL;
@@ -109,61 +109,63 @@ void overflow_metrics(struct metric_page *page, void *arg)
 
 /* --- one task ------------------------------------------------------------------------------ */
 
-void trip_wait(struct trip *trip, int64_t ms)
+void cloud_task_wait(struct cloud_task *task, int64_t ms)
 {
     uint64_t count;
-    struct pollfd wait = {.fd = task_run_wake_fd(trip->run), .events = POLLIN};
+    struct pollfd wait = {.fd = task_run_wake_fd(task->run), .events = POLLIN};
     if (poll(&wait, 1, (int)ms) > 0)
         (void)!read(wait.fd, &count, sizeof(count)); /* what is wanted is kept elsewhere */
 }
 
-void trip_settle(struct trip *trip, enum task_state state, const char *reason, const char *error)
+void cloud_task_settle(struct cloud_task *task, enum task_state state, const char *reason,
+                       const char *error)
 {
-    struct task_outcome *outcome = trip->outcome;
+    struct task_outcome *outcome = task->outcome;
     outcome->state = state;
     outcome->exit_code = state == TASK_COMPLETED ? 0 : 1;
     snprintf(outcome->reason, sizeof(outcome->reason), "%s", reason);
     snprintf(outcome->error, sizeof(outcome->error), "%s", error);
 }
 
-static int begin(struct trip *trip, struct err *err)
+static int begin(struct cloud_task *task, struct err *err)
 {
-    const struct task_record *record = task_run_record(trip->run);
-    const char *secrets = task_run_secrets(trip->run);
-    trip->id = record->id;
-    trip->spec = task_spec_load(record->spec, strlen(record->spec), *secrets ? secrets : NULL,
-                                strlen(secrets), err);
-    if (!trip->spec ||
-        store_placement(trip->overflow->config.store, trip->id, &trip->placement, err))
+    const struct task_record *record = task_run_record(task->run);
+    const char *secrets = task_run_secrets(task->run);
+    task->id = record->id;
+    task->request = task_request_load(record->request, strlen(record->request),
+                                      *secrets ? secrets : NULL, strlen(secrets), err);
+    if (!task->request ||
+        store_placement(task->overflow->config.store, task->id, &task->placement, err))
         return -1;
-    return task_spec_redact(trip->spec, task_run_redact(trip->run)) ? err_sys(err, "secrets") : 0;
+    return task_request_redact(task->request, task_run_redact(task->run)) ? err_sys(err, "secrets")
+                                                                          : 0;
 }
 
 void overflow_run(struct task_run *run, struct task_outcome *outcome, void *arg)
 {
     struct err err;
     struct overflow *overflow = arg;
-    struct trip trip = {
+    struct cloud_task task = {
         .overflow = overflow, .cloud = overflow->config.cloud, .run = run, .outcome = outcome};
-    trip.cursor_fd = -1;
-    if (begin(&trip, &err))
-        trip_settle(&trip, TASK_FAILED, "internal", err.msg);
-    else if (trip_place(&trip) == STEP_ON && trip_relay(&trip) == STEP_ON)
-        trip_end(&trip);
+    task.cursor_fd = -1;
+    if (begin(&task, &err))
+        cloud_task_settle(&task, TASK_FAILED, "internal", err.msg);
+    else if (cloud_task_place(&task) == STEP_ON && cloud_task_relay(&task) == STEP_ON)
+        cloud_task_end(&task);
     if (!task_state_is_active(outcome->state))
-        trip_delete_payload(&trip);
-    fd_close(&trip.cursor_fd);
-    task_spec_free(trip.spec);
+        cloud_task_delete_payload(&task);
+    fd_close(&task.cursor_fd);
+    task_request_free(task.request);
 }
 
-void trip_delete_payload(struct trip *trip)
+void cloud_task_delete_payload(struct cloud_task *task)
 {
     struct err err;
-    char name[SESSION_NAME_SIZE];
-    if (!trip->id || trip->placement.attempt == 0)
+    char name[FOLDER_NAME_SIZE];
+    if (!task->id || task->placement.attempt == 0)
         return;
-    session_name(trip->id, "payload.enc", name);
-    if (storage_delete(trip->cloud->google, trip->cloud->bucket, name, STORAGE_ANY, &err))
+    folder_name(task->id, "payload.enc", name);
+    if (storage_delete(task->cloud->google, task->cloud->bucket, name, STORAGE_ANY, &err))
         log_warn("overflow", "the sealed request stays in the bucket until it expires: %s",
                  err.msg);
 }

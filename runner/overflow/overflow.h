@@ -21,9 +21,9 @@
 #define OVERFLOW_OVERFLOW_H
 
 #include "base/metric.h"
-#include "runner/overflow/session.h"
+#include "runner/overflow/folder.h"
 #include "runner/repo/repos.h"
-#include "runner/spec/spec.h"
+#include "runner/request/request.h"
 #include "runner/store/store.h"
 #include "runner/task/engine.h"
 
@@ -46,7 +46,7 @@ void overflow_free(struct overflow *overflow);
 void overflow_run(struct task_run *run, struct task_outcome *outcome, void *arg);
 
 /* Why a request cannot go to the cloud, or NULL when it can. */
-const char *overflow_stays(const struct config *config, const struct task_spec *spec);
+const char *overflow_stays(const struct config *config, const struct task_request *request);
 
 struct overflow_status {
     bool reachable; /* false: the last attempts to use it failed */

@@ -29,7 +29,7 @@ void payload_done(struct payload *payload)
     free(payload->task_id);
     free(payload->kind);
     free(payload->request_id);
-    wipe_free(payload->spec);
+    wipe_free(payload->request);
     wipe_free(payload->secrets);
     *payload = (struct payload){0};
 }
@@ -56,8 +56,8 @@ static size_t take_parts(const struct payload *payload, const char *attempt,
                          struct crypto_piece ret_parts[PARTS])
 {
     size_t size = 0;
-    const char *const texts[PARTS] = {payload->task_id, payload->kind, payload->request_id,
-                                      attempt,          payload->spec, payload->secrets};
+    const char *const texts[PARTS] = {payload->task_id, payload->kind,    payload->request_id,
+                                      attempt,          payload->request, payload->secrets};
     for (size_t i = 0; i < PARTS; i++) {
         const char *text = texts[i] ? texts[i] : "";
         ret_parts[i] = (struct crypto_piece){text, strlen(text) + 1};
@@ -119,7 +119,7 @@ static int split(const struct buf *plain, struct payload *payload, struct err *e
     AUTO(str) char *attempt = NULL;
     if (!take(&at, end, &payload->task_id) || !take(&at, end, &payload->kind) ||
         !take(&at, end, &payload->request_id) || !take(&at, end, &attempt) ||
-        !take(&at, end, &payload->spec) || !take(&at, end, &payload->secrets) || at != end ||
+        !take(&at, end, &payload->request) || !take(&at, end, &payload->secrets) || at != end ||
         str_to_int(attempt, 0, INT_MAX, &number))
         return not_whole(err);
     payload->attempt = (int)number;

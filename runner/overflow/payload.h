@@ -4,14 +4,14 @@
  *
  *     "CRP1" | length of wrapped key, 4 bytes big-endian | wrapped key | nonce, cipher text, tag
  *
- * Sealed are task id, kind, request id, attempt (in digits), spec and secrets, a NUL after each.
+ * Sealed are task id, kind, request id, attempt (in digits), request and secrets, a NUL after each.
  *
  * Threads: any.
  */
 #ifndef OVERFLOW_PAYLOAD_H
 #define OVERFLOW_PAYLOAD_H
 
-#include "runner/overflow/session.h"
+#include "runner/overflow/folder.h"
 
 #define PAYLOAD_BYTES_MAX (16u << 20) /* sealed */
 
@@ -21,7 +21,7 @@
 struct payload {
     char *task_id;
     char *kind;
-    char *spec;       /* as in the store */
+    char *request;    /* as in the store */
     char *secrets;    /* JSON, or "" */
     char *request_id; /* or "" */
     int attempt;

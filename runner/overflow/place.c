@@ -12,8 +12,8 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "google/storage.h"
+#include "runner/overflow/cloud_task.h"
 #include "runner/overflow/payload.h"
-#include "runner/overflow/trip.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,15 +30,15 @@
 /* --- what is kept -------------------------------------------------------------------------- */
 
 /* As often as it takes: what comes next depends on it. False when the process ends first. */
-static bool note_phase(struct trip *trip, enum placement_phase phase)
+static bool note_phase(struct cloud_task *task, enum placement_phase phase)
 {
     struct err err;
-    trip->placement.phase = phase;
-    while (store_set_placement(trip->overflow->config.store, trip->id, &trip->placement, &err)) {
+    task->placement.phase = phase;
+    while (store_set_placement(task->overflow->config.store, task->id, &task->placement, &err)) {
         log_error("overflow", "cannot note how far it has come: %s", err.msg);
-        if (task_run_stop(trip->run) == STOP_INTERRUPT)
+        if (task_run_stop(task->run) == STOP_INTERRUPT)
             return false;
-        trip_wait(trip, 1000);
+        cloud_task_wait(task, 1000);
     }
     return true;
 }
@@ -46,7 +46,7 @@ static bool note_phase(struct trip *trip, enum placement_phase phase)
 /* --- the payload --------------------------------------------------------------------------- */
 
 struct lending {
-    const struct task_spec *spec;
+    const struct task_request *request;
     struct buf *out;
 };
 
@@ -56,7 +56,7 @@ static void add_credential(const char *key, const char *token, void *arg)
     struct lending *lending = arg;
     struct json_writer w;
     AUTO(buf_wipe) struct buf more = BUF_INIT(SECRETS_BYTES_MAX);
-    if ((!key && !token) || lending->spec->ssh_key || lending->spec->git_token)
+    if ((!key && !token) || lending->request->ssh_key || lending->request->git_token)
         return;
     json_write(&w, &more);
     json_open_object(&w, NULL);
@@ -72,39 +72,39 @@ static void add_credential(const char *key, const char *token, void *arg)
     }
 }
 
-static int add_secrets(struct trip *trip, struct buf *out, struct err *err)
+static int add_secrets(struct cloud_task *task, struct buf *out, struct err *err)
 {
-    const struct task_spec *spec = trip->spec;
-    struct lending lending = {spec, out};
+    const struct task_request *request = task->request;
+    struct lending lending = {request, out};
     const struct repo_wish wish = {
-        .url = spec->repo_url, .key = spec->ssh_key, .token = spec->git_token};
-    buf_adds(out, task_run_secrets(trip->run));
-    if (wish.url && repos_lend(trip->overflow->config.repos, &wish, add_credential, &lending, err))
+        .url = request->repo_url, .key = request->ssh_key, .token = request->git_token};
+    buf_adds(out, task_run_secrets(task->run));
+    if (wish.url && repos_lend(task->overflow->config.repos, &wish, add_credential, &lending, err))
         return -1;
     return buf_check(out, "the secrets", err);
 }
 
-static int upload_payload(struct trip *trip, struct err *err)
+static int upload_payload(struct cloud_task *task, struct err *err)
 {
-    char name[SESSION_NAME_SIZE];
-    const struct task_record *record = task_run_record(trip->run);
+    char name[FOLDER_NAME_SIZE];
+    const struct task_record *record = task_run_record(task->run);
     AUTO(buf) struct buf sealed = BUF_INIT(PAYLOAD_BYTES_MAX);
     AUTO(buf_wipe) struct buf secrets = BUF_INIT(SECRETS_BYTES_MAX);
-    if (add_secrets(trip, &secrets, err))
+    if (add_secrets(task, &secrets, err))
         return -1;
     char kind[sizeof(record->kind)], id[ID_SIZE];
     snprintf(kind, sizeof(kind), "%s", record->kind);
     snprintf(id, sizeof(id), "%s", record->id);
     const struct payload payload = {.task_id = id,
                                     .kind = kind,
-                                    .spec = record->spec,
+                                    .request = record->request,
                                     .secrets = secrets.data,
                                     .request_id = record->request_id,
-                                    .attempt = trip->placement.attempt};
-    session_name(trip->id, "payload.enc", name);
-    return payload_seal(trip->cloud, &payload, &sealed, err) ||
-                   storage_put(trip->cloud->google,
-                               &(const struct storage_at){trip->cloud->bucket, name,
+                                    .attempt = task->placement.attempt};
+    folder_name(task->id, "payload.enc", name);
+    return payload_seal(task->cloud, &payload, &sealed, err) ||
+                   storage_put(task->cloud->google,
+                               &(const struct storage_at){task->cloud->bucket, name,
                                                           "application/octet-stream", STORAGE_ANY},
                                sealed.data, sealed.len, NULL, err)
                ? -1
@@ -117,44 +117,44 @@ static bool is_no_claim(const char *name, void *claims)
 }
 
 /* What an earlier attempt has left would be taken for this one's. */
-static int sweep_session(struct trip *trip, struct err *err)
+static int sweep_session(struct cloud_task *task, struct err *err)
 {
-    char prefix[SESSION_NAME_SIZE], claims[SESSION_NAME_SIZE];
-    session_name(trip->id, "", prefix);
-    session_name(trip->id, "claim-", claims);
-    return storage_sweep(trip->cloud->google, trip->cloud->bucket, prefix, is_no_claim, claims,
+    char prefix[FOLDER_NAME_SIZE], claims[FOLDER_NAME_SIZE];
+    folder_name(task->id, "", prefix);
+    folder_name(task->id, "claim-", claims);
+    return storage_sweep(task->cloud->google, task->cloud->bucket, prefix, is_no_claim, claims,
                          err);
 }
 
 /* --- asking -------------------------------------------------------------------------------- */
 
-static int ask(struct trip *trip, bool *ret_unsure, struct err *err)
+static int ask(struct cloud_task *task, bool *ret_unsure, struct err *err)
 {
-    char task[ID_SIZE + 16], attempt[48], run[ID_SIZE + 48];
-    const char *const env[] = {task, attempt, run, NULL};
-    int64_t timeout = trip->spec->timeout_ms / 1000 + TIMEOUT_MARGIN_S;
+    char id[ID_SIZE + 16], attempt[48], run[ID_SIZE + 48];
+    const char *const env[] = {id, attempt, run, NULL};
+    int64_t timeout = task->request->timeout_ms / 1000 + TIMEOUT_MARGIN_S;
     const struct run_start start = {
         .env = env, .timeout_s = (int)(timeout < TIMEOUT_MAX_S ? timeout : TIMEOUT_MAX_S)};
-    snprintf(task, sizeof(task), SESSION_ENV_TASK "=%s", trip->id);
-    snprintf(attempt, sizeof(attempt), SESSION_ENV_ATTEMPT "=%d", trip->placement.attempt);
-    snprintf(run, sizeof(run), TRIP_ENV_RUN "=%s/%d", trip->id, trip->placement.attempt);
-    return run_start(trip->cloud->google, trip->cloud->job, &start, trip->placement.execution,
+    snprintf(id, sizeof(id), FOLDER_ENV_TASK "=%s", task->id);
+    snprintf(attempt, sizeof(attempt), FOLDER_ENV_ATTEMPT "=%d", task->placement.attempt);
+    snprintf(run, sizeof(run), CLOUD_TASK_ENV_RUN "=%s/%d", task->id, task->placement.attempt);
+    return run_start(task->cloud->google, task->cloud->job, &start, task->placement.execution,
                      ret_unsure, err);
 }
 
 /* A refusal that is nobody's fault passes; a wrong set-up is told to who asked for the cloud, and
  * keeps nobody else from running here. */
-static enum step refuse(struct trip *trip, const struct err *err)
+static enum step refuse(struct cloud_task *task, const struct err *err)
 {
     bool passes = err->code == ERR_RATE || err->code == ERR_UPSTREAM || err->code == ERR_TIMEOUT ||
                   err->code == ERR_BUSY ||
                   err->code == ERR_CONFLICT; /* ABORTED: the job is being changed */
-    overflow_note_refusal(trip->overflow, err);
-    if (passes || trip->spec->executor == EXECUTOR_AUTO)
-        trip_settle(trip, TASK_PENDING, err->code == ERR_RATE ? "cloud_full" : "cloud_unreachable",
-                    err->msg);
+    overflow_note_refusal(task->overflow, err);
+    if (passes || task->request->executor == EXECUTOR_AUTO)
+        cloud_task_settle(task, TASK_PENDING,
+                          err->code == ERR_RATE ? "cloud_full" : "cloud_unreachable", err->msg);
     else
-        trip_settle(trip, TASK_FAILED, "cloud_error", err->msg);
+        cloud_task_settle(task, TASK_FAILED, "cloud_error", err->msg);
     return STEP_OVER;
 }
 
@@ -162,8 +162,8 @@ static enum step refuse(struct trip *trip, const struct err *err)
 
 static int take_name(const struct run_execution *execution, void *arg)
 {
-    struct trip *trip = arg;
-    snprintf(trip->placement.execution, sizeof(trip->placement.execution), "%s", execution->name);
+    struct cloud_task *task = arg;
+    snprintf(task->placement.execution, sizeof(task->placement.execution), "%s", execution->name);
     return 1;
 }
 
@@ -174,14 +174,14 @@ enum claim {
     CLAIM_UNKNOWN, /* it cannot be read now */
 };
 
-static enum claim read_claim(struct trip *trip)
+static enum claim read_claim(struct cloud_task *task)
 {
     struct err err;
     bool revoked = false;
-    char name[SESSION_NAME_SIZE];
-    const struct cloud *cloud = trip->cloud;
+    char name[FOLDER_NAME_SIZE];
+    const struct cloud *cloud = task->cloud;
     AUTO(buf) struct buf text = BUF_INIT(CLAIM_BYTES_MAX);
-    session_claim_name(trip->id, trip->placement.attempt, name);
+    folder_claim_name(task->id, task->placement.attempt, name);
     if (storage_get(cloud->google, cloud->bucket, name, &text, NULL, &err))
         return err.code == ERR_NOT_FOUND ? CLAIM_NONE : CLAIM_UNKNOWN;
     AUTO(json) struct json *claim = json_parse(buf_str(&text), text.len, &err);
@@ -190,33 +190,33 @@ static enum claim read_claim(struct trip *trip)
     if (revoked)
         return CLAIM_OURS;
     if (execution && *execution)
-        snprintf(trip->placement.execution, sizeof(trip->placement.execution), "%s%s%s",
+        snprintf(task->placement.execution, sizeof(task->placement.execution), "%s%s%s",
                  strchr(execution, '/') ? "" : cloud->job,
                  strchr(execution, '/') ? "" : "/executions/", execution);
     return CLAIM_JOBS;
 }
 
 /* Looks among the executions. */
-static bool is_listed(struct trip *trip)
+static bool is_listed(struct cloud_task *task)
 {
     struct err err;
     char run[ID_SIZE + 16];
-    snprintf(run, sizeof(run), "%s/%d", trip->id, trip->placement.attempt);
-    if (run_find(trip->cloud->google, trip->cloud->job, TRIP_ENV_RUN, run,
-                 trip->placement.asked_ms - CLOCKS_DIFFER_MS, take_name, trip, &err))
+    snprintf(run, sizeof(run), "%s/%d", task->id, task->placement.attempt);
+    if (run_find(task->cloud->google, task->cloud->job, CLOUD_TASK_ENV_RUN, run,
+                 task->placement.asked_ms - CLOCKS_DIFFER_MS, take_name, task, &err))
         log_warn("overflow", "cannot look for its execution: %s", err.msg);
-    return trip->placement.execution[0] != '\0';
+    return task->placement.execution[0] != '\0';
 }
 
 /* Writes the claim, so that no job can have it. Whoever was first is read back. */
-static void revoke(struct trip *trip)
+static void revoke(struct cloud_task *task)
 {
     static const char ours[] = "{\"revoked\":true}";
     struct err err;
-    char name[SESSION_NAME_SIZE];
-    session_claim_name(trip->id, trip->placement.attempt, name);
-    if (storage_put(trip->cloud->google,
-                    &(const struct storage_at){trip->cloud->bucket, name, "application/json",
+    char name[FOLDER_NAME_SIZE];
+    folder_claim_name(task->id, task->placement.attempt, name);
+    if (storage_put(task->cloud->google,
+                    &(const struct storage_at){task->cloud->bucket, name, "application/json",
                                                STORAGE_ABSENT},
                     ours, sizeof(ours) - 1, NULL, &err) &&
         err.code != ERR_MISMATCH)
@@ -227,29 +227,29 @@ enum resolution { RES_FOUND, RES_NONE, RES_LATER };
 
 /* The claim decides: an execution that shows up when we have written it runs nothing. One that is
  * seen before will run the attempt. */
-static enum resolution resolve(struct trip *trip)
+static enum resolution resolve(struct cloud_task *task)
 {
-    const int64_t asked = trip->placement.asked_ms;
+    const int64_t asked = task->placement.asked_ms;
     const int64_t look_ms =
-        INT64_C(1000) * atomic_load(trip->overflow->config.config)->cloud_resolve_seconds;
+        INT64_C(1000) * atomic_load(task->overflow->config.config)->cloud_resolve_seconds;
     bool revoking = false;
     for (bool first = true;; first = false) {
         if (!first)
-            trip_wait(trip, LOOK_EVERY_MS);
-        if (task_run_stop(trip->run) == STOP_INTERRUPT)
+            cloud_task_wait(task, LOOK_EVERY_MS);
+        if (task_run_stop(task->run) == STOP_INTERRUPT)
             return RES_LATER;
-        trip->placement.execution[0] = '\0';
-        bool listed = is_listed(trip);
-        enum claim claim = read_claim(trip);
+        task->placement.execution[0] = '\0';
+        bool listed = is_listed(task);
+        enum claim claim = read_claim(task);
         if (claim == CLAIM_OURS)
             return RES_NONE;
         if (claim == CLAIM_JOBS || (listed && claim == CLAIM_NONE && !revoking))
             return RES_FOUND;
         int64_t now = clock_real_ms();
         bool waits = now < asked + look_ms && now > asked - look_ms; /* a clock may have stepped */
-        if (claim == CLAIM_NONE && (!waits || task_run_stop(trip->run) == STOP_CANCEL)) {
+        if (claim == CLAIM_NONE && (!waits || task_run_stop(task->run) == STOP_CANCEL)) {
             revoking = true;
-            revoke(trip);
+            revoke(task);
         }
     }
 }
@@ -257,27 +257,27 @@ static enum resolution resolve(struct trip *trip)
 /* --- all of it ----------------------------------------------------------------------------- */
 
 /* Called with an attempt of which nothing has been asked yet. */
-static enum step try_once(struct trip *trip, bool *ret_again)
+static enum step try_once(struct cloud_task *task, bool *ret_again)
 {
     struct err err;
     bool unsure = false;
     *ret_again = false;
-    if ((trip->placement.attempt > 1 && sweep_session(trip, &err)) || upload_payload(trip, &err))
-        return refuse(trip, &err);
-    trip->placement.asked_ms = clock_real_ms();
-    if (!note_phase(trip, PLACEMENT_ASKED)) {
-        trip_settle(trip, TASK_RUNNING, "", "");
+    if ((task->placement.attempt > 1 && sweep_session(task, &err)) || upload_payload(task, &err))
+        return refuse(task, &err);
+    task->placement.asked_ms = clock_real_ms();
+    if (!note_phase(task, PLACEMENT_ASKED)) {
+        cloud_task_settle(task, TASK_RUNNING, "", "");
         return STEP_OVER;
     }
-    if (ask(trip, &unsure, &err) == 0)
+    if (ask(task, &unsure, &err) == 0)
         return STEP_ON;
     if (!unsure) {
-        note_phase(trip, PLACEMENT_NONE);
-        trip_delete_payload(trip);
-        return refuse(trip, &err);
+        note_phase(task, PLACEMENT_NONE);
+        cloud_task_delete_payload(task);
+        return refuse(task, &err);
     }
     log_warn("overflow", "no answer when asked for an execution, looking for it: %s", err.msg);
-    switch (resolve(trip)) {
+    switch (resolve(task)) {
     case RES_FOUND:
         return STEP_ON;
     case RES_NONE:
@@ -286,85 +286,85 @@ static enum step try_once(struct trip *trip, bool *ret_again)
     case RES_LATER:
         break;
     }
-    trip_settle(trip, TASK_RUNNING, "", "");
+    cloud_task_settle(task, TASK_RUNNING, "", "");
     return STEP_OVER;
 }
 
-static enum step stop_before(struct trip *trip, enum task_stop stop)
+static enum step stop_before(struct cloud_task *task, enum task_stop stop)
 {
     if (stop == STOP_CANCEL)
-        trip_settle(trip, TASK_CANCELLED, "cancelled", "cancelled before it started");
+        cloud_task_settle(task, TASK_CANCELLED, "cancelled", "cancelled before it started");
     else
-        trip_settle(trip, TASK_RUNNING, "", ""); /* the next start goes on from here */
+        cloud_task_settle(task, TASK_RUNNING, "", ""); /* the next start goes on from here */
     return STEP_OVER;
 }
 
 /* From the store's word to an execution's name. */
-static enum step place_from(struct trip *trip, bool asked)
+static enum step place_from(struct cloud_task *task, bool asked)
 {
     for (int tries = 0; tries < TRIES_MAX; tries++) {
-        enum task_stop stop = task_run_stop(trip->run);
+        enum task_stop stop = task_run_stop(task->run);
         bool again = false;
         if (asked) {
-            enum resolution found_out = resolve(trip);
+            enum resolution found_out = resolve(task);
             if (found_out == RES_FOUND)
                 return STEP_ON;
             if (found_out == RES_LATER)
-                return stop_before(trip, STOP_INTERRUPT);
+                return stop_before(task, STOP_INTERRUPT);
             again = true;
         } else if (stop != STOP_NO) {
-            return stop_before(trip, stop);
+            return stop_before(task, stop);
         } else {
-            enum step step = try_once(trip, &again);
+            enum step step = try_once(task, &again);
             if (step == STEP_OVER || !again)
                 return step;
         }
-        log_info("overflow", "attempt %d was never started", trip->placement.attempt);
+        log_info("overflow", "attempt %d was never started", task->placement.attempt);
         asked = false;
-        trip->placement.attempt++;
-        trip->placement.execution[0] = '\0';
-        if (!note_phase(trip, PLACEMENT_NONE))
-            return stop_before(trip, STOP_INTERRUPT);
+        task->placement.attempt++;
+        task->placement.execution[0] = '\0';
+        if (!note_phase(task, PLACEMENT_NONE))
+            return stop_before(task, STOP_INTERRUPT);
     }
-    trip_settle(trip, TASK_FAILED, "cloud_error", "no execution could be started");
+    cloud_task_settle(task, TASK_FAILED, "cloud_error", "no execution could be started");
     return STEP_OVER;
 }
 
-static void tell(struct trip *trip)
+static void tell(struct cloud_task *task)
 {
     struct json_writer w;
     AUTO(buf) struct buf json = BUF_INIT(4096);
     json_write(&w, &json);
     json_open_object(&w, NULL);
     json_add_text(&w, "executor", "cloud");
-    json_add_text(&w, "execution", trip->placement.execution);
-    json_add_int(&w, "attempt", trip->placement.attempt);
+    json_add_text(&w, "execution", task->placement.execution);
+    json_add_int(&w, "attempt", task->placement.attempt);
     json_close(&w);
-    task_run_event(trip->run, "placed", buf_str(&json), json.len);
+    task_run_event(task->run, "placed", buf_str(&json), json.len);
 }
 
-enum step trip_place(struct trip *trip)
+enum step cloud_task_place(struct cloud_task *task)
 {
-    struct store_placement *placement = &trip->placement;
-    if (task_run_adopted(trip->run) && placement->phase == PLACEMENT_STARTED)
+    struct store_placement *placement = &task->placement;
+    if (task_run_adopted(task->run) && placement->phase == PLACEMENT_STARTED)
         return STEP_ON;
-    bool asked = task_run_adopted(trip->run) && placement->phase == PLACEMENT_ASKED;
+    bool asked = task_run_adopted(task->run) && placement->phase == PLACEMENT_ASKED;
     if (!asked) {
-        if (!task_run_adopted(trip->run) || placement->attempt == 0)
+        if (!task_run_adopted(task->run) || placement->attempt == 0)
             placement->attempt++;
         placement->execution[0] = '\0';
-        if (!note_phase(trip, PLACEMENT_NONE))
-            return stop_before(trip, STOP_INTERRUPT);
+        if (!note_phase(task, PLACEMENT_NONE))
+            return stop_before(task, STOP_INTERRUPT);
     }
-    enum step step = place_from(trip, asked);
+    enum step step = place_from(task, asked);
     if (step == STEP_OVER)
         return step;
-    overflow_note_success(trip->overflow);
-    log_info("overflow", "runs as %s", trip->placement.execution);
-    if (!note_phase(trip, PLACEMENT_STARTED)) {
-        trip_settle(trip, TASK_RUNNING, "", "");
+    overflow_note_success(task->overflow);
+    log_info("overflow", "runs as %s", task->placement.execution);
+    if (!note_phase(task, PLACEMENT_STARTED)) {
+        cloud_task_settle(task, TASK_RUNNING, "", "");
         return STEP_OVER;
     }
-    tell(trip);
+    tell(task);
     return STEP_ON;
 }

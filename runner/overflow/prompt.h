@@ -8,7 +8,7 @@
 #ifndef OVERFLOW_PROMPT_H
 #define OVERFLOW_PROMPT_H
 
-#include "runner/overflow/session.h"
+#include "runner/overflow/folder.h"
 
 struct prompt_watch;
 

@@ -12,14 +12,14 @@
 #define OUTPUT_BYTES_MAX (64u << 20)
 #define MEMBERS_BYTES_MAX (4u << 20)
 
-void session_result_init(struct session_result *result)
+void folder_result_init(struct folder_result *result)
 {
-    *result = (struct session_result){.outcome = {.state = TASK_FAILED, .exit_code = 1}};
+    *result = (struct folder_result){.outcome = {.state = TASK_FAILED, .exit_code = 1}};
     buf_init(&result->outcome.output, OUTPUT_BYTES_MAX);
     buf_init(&result->outcome.members, MEMBERS_BYTES_MAX);
 }
 
-void session_result_done(struct session_result *result)
+void folder_result_done(struct folder_result *result)
 {
     for (size_t i = 0; i < result->output_count; i++)
         free(result->outputs[i].path);
@@ -31,15 +31,15 @@ void session_result_done(struct session_result *result)
 }
 
 /* Grows by doubling: there is room for a power of two. */
-int session_result_add_output(struct session_result *result, const char *path, int64_t size,
-                              struct err *err)
+int folder_result_add_output(struct folder_result *result, const char *path, int64_t size,
+                             struct err *err)
 {
     size_t count = result->output_count;
     if (count >= RESULT_OUTPUTS_MAX)
         return err_set(err, ERR_TOO_LARGE, "more than %d outputs", RESULT_OUTPUTS_MAX);
     if ((count & (count - 1)) == 0) {
         size_t room = count ? 2 * count : 1;
-        struct session_output *more = realloc(result->outputs, room * sizeof(*more));
+        struct folder_output *more = realloc(result->outputs, room * sizeof(*more));
         if (!more)
             return err_sys(err, "outputs");
         result->outputs = more;
@@ -47,11 +47,11 @@ int session_result_add_output(struct session_result *result, const char *path, i
     char *copy = strdup(path);
     if (!copy)
         return err_sys(err, "outputs");
-    result->outputs[result->output_count++] = (struct session_output){copy, size};
+    result->outputs[result->output_count++] = (struct folder_output){copy, size};
     return 0;
 }
 
-bool session_result_is_reserved(const char *member)
+bool folder_result_is_reserved(const char *member)
 {
     static const char *const names[] = {"success",   "taskId",    "status",     "output",
                                         "reason",    "error",     "executor",   "metadata",
@@ -64,7 +64,7 @@ bool session_result_is_reserved(const char *member)
 
 /* --- printing --------------------------------------------------------------------------------- */
 
-static void print_outputs(const struct session_result *result, struct json_writer *w)
+static void print_outputs(const struct folder_result *result, struct json_writer *w)
 {
     json_open_array(w, "outputs");
     for (size_t i = 0; i < result->output_count; i++) {
@@ -77,7 +77,7 @@ static void print_outputs(const struct session_result *result, struct json_write
 }
 
 /* The members travel as text: as JSON they would lie one level deeper than JSON may. */
-void session_result_print(const struct session_result *result, struct buf *out)
+void folder_result_print(const struct folder_result *result, struct buf *out)
 {
     const struct task_outcome *outcome = &result->outcome;
     struct json_writer w;
@@ -103,7 +103,7 @@ void session_result_print(const struct session_result *result, struct buf *out)
 
 static int wrong(const char *member, struct err *err)
 {
-    return err_set(err, ERR_UPSTREAM, SESSION_RESULT ": '%s' is missing or wrong", member);
+    return err_set(err, ERR_UPSTREAM, FOLDER_RESULT ": '%s' is missing or wrong", member);
 }
 
 static int take_int(const struct json *root, const char *name, int64_t min, int64_t max,
@@ -159,12 +159,12 @@ static int check_members(const struct buf *members, struct err *err)
     if (json_count(object) == 0)
         return wrong("members", err);
     for (const struct json *at = json_first(object); at; at = json_next(at))
-        if (session_result_is_reserved(json_name(at)))
+        if (folder_result_is_reserved(json_name(at)))
             return wrong("members", err);
     return 0;
 }
 
-static int take_outputs(const struct json *root, struct session_result *result, struct err *err)
+static int take_outputs(const struct json *root, struct folder_result *result, struct err *err)
 {
     const struct json *list = json_get(root, "outputs");
     if (!list || json_type(list) != JSON_ARRAY)
@@ -173,13 +173,13 @@ static int take_outputs(const struct json *root, struct session_result *result, 
         int64_t size = 0;
         const char *path = json_text(json_get(at, "path"));
         if (!path || !path_is_inside(path) || json_int(json_get(at, "sizeBytes"), &size) ||
-            size < 0 || session_result_add_output(result, path, size, err))
+            size < 0 || folder_result_add_output(result, path, size, err))
             return wrong("outputs", err);
     }
     return 0;
 }
 
-static int take_all(const struct json *root, struct session_result *result, struct err *err)
+static int take_all(const struct json *root, struct folder_result *result, struct err *err)
 {
     int64_t version, exit_code = 1, attempt = 0;
     struct task_outcome *outcome = &result->outcome;
@@ -205,17 +205,17 @@ static int take_all(const struct json *root, struct session_result *result, stru
                : 0;
 }
 
-int session_result_parse(const char *text, size_t len, struct session_result *ret_result,
-                         struct err *err)
+int folder_result_parse(const char *text, size_t len, struct folder_result *ret_result,
+                        struct err *err)
 {
     struct err why;
-    struct session_result result;
+    struct folder_result result;
     AUTO(json) struct json *root = json_parse(text, len, &why);
     if (!root)
-        return err_set(err, ERR_UPSTREAM, SESSION_RESULT ": %s", why.msg);
-    session_result_init(&result);
+        return err_set(err, ERR_UPSTREAM, FOLDER_RESULT ": %s", why.msg);
+    folder_result_init(&result);
     if (take_all(root, &result, err)) {
-        session_result_done(&result);
+        folder_result_done(&result);
         return -1;
     }
     *ret_result = result;

@@ -2,7 +2,7 @@
 #include "base/auto.h"
 #include "base/fd.h"
 #include "base/path.h"
-#include "runner/repo/inside.h"
+#include "runner/repo/repo_private.h"
 
 #include <fcntl.h>
 #include <linux/fs.h>

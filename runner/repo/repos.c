@@ -4,7 +4,7 @@
 #include "base/path.h"
 #include "base/str.h"
 #include "crypto/crypto.h"
-#include "runner/repo/inside.h"
+#include "runner/repo/repo_private.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -7,7 +7,7 @@
 #include "base/path.h"
 #include "base/str.h"
 #include "crypto/crypto.h"
-#include "runner/repo/inside.h"
+#include "runner/repo/repo_private.h"
 
 #include <errno.h>
 #include <fcntl.h>

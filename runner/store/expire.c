@@ -1,6 +1,6 @@
 /* Forgetting tasks whose time is over. */
 #include "base/strlist.h"
-#include "runner/store/inside.h"
+#include "runner/store/store_private.h"
 #include "runner/store/webhooks.h"
 
 static int list_ended(struct store *store, int64_t before_ms, int limit, struct strlist *ids,

@@ -1,5 +1,5 @@
 /* How far each task has come on its way into the cloud. */
-#include "runner/store/inside.h"
+#include "runner/store/store_private.h"
 
 #include <stdio.h>
 

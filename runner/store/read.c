@@ -1,6 +1,6 @@
 /* Reading, on connections of its own. */
 #include "base/cond.h"
-#include "runner/store/inside.h"
+#include "runner/store/store_private.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,19 +59,19 @@ static void read_record(struct db_stmt *stmt, struct task_record *record)
         .ended_ms = db_int(stmt, 9),
         .retry_interrupted = db_int(stmt, 10) != 0,
         .shared = db_int(stmt, 11) != 0,
-        .spec = copy_text(stmt, 12),
+        .request = copy_text(stmt, 12),
         .summary = copy_text(stmt, 13),
         .caller = copy_text(stmt, 14),
         .request_id = copy_text(stmt, 15),
         .executor = (enum task_executor)db_int(stmt, 18),
         .place = (enum task_place)db_int(stmt, 19),
         .stays = copy_text(stmt, 20),
-        .session_kept = db_int(stmt, 17) != 0,
+        .conversation_kept = db_int(stmt, 17) != 0,
     };
     snprintf(record->id, sizeof(record->id), "%s", db_text(stmt, 1));
     snprintf(record->kind, sizeof(record->kind), "%s", db_text(stmt, 2));
     snprintf(record->reason, sizeof(record->reason), "%s", db_text(stmt, 4));
-    snprintf(record->session, sizeof(record->session), "%s", db_text(stmt, 16));
+    snprintf(record->conversation, sizeof(record->conversation), "%s", db_text(stmt, 16));
 }
 
 int store_read_task(struct db *db, const char *id, struct task_record *ret_record, struct err *err)
@@ -222,13 +222,13 @@ int store_list(struct store *store, const struct store_filter *filter,
     return got < 0 ? -1 : 0;
 }
 
-int store_has_session(struct store *store, const char *session, struct err *err)
+int store_has_conversation(struct store *store, const char *conversation, struct err *err)
 {
     struct db *db = reader_take(store, err);
     if (!db)
         return -1;
     struct db_stmt *stmt = db_query(
-        db, err, "SELECT 1 FROM tasks WHERE session=? AND session<>'' LIMIT 1", "s", session);
+        db, err, "SELECT 1 FROM tasks WHERE session=? AND session<>'' LIMIT 1", "s", conversation);
     int got = stmt ? db_step(stmt, err) : -1;
     db_done(stmt);
     reader_give(store, db);

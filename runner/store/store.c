@@ -4,7 +4,7 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/str.h"
-#include "runner/store/inside.h"
+#include "runner/store/store_private.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,7 +48,7 @@ int task_state_parse(const char *name, enum task_state *ret_state)
 void task_record_done(struct task_record *record)
 {
     free(record->stays);
-    free(record->spec);
+    free(record->request);
     free(record->summary);
     free(record->caller);
     free(record->request_id);

@@ -14,7 +14,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/id.h"
-#include "runner/spec/executor.h"
+#include "runner/request/executor.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -58,13 +58,13 @@ struct task_record {
     int64_t started_ms; /* 0: not yet */
     int64_t ended_ms;   /* 0: not yet */
     bool retry_interrupted;
-    char session[ID_UUID_SIZE]; /* the CLI's, "" for none */
-    bool session_kept;          /* it can be gone on with */
-    bool shared;                /* it uses the runner's own credential: pauses concern it */
+    char conversation[ID_UUID_SIZE]; /* the CLI's, "" for none */
+    bool conversation_kept;          /* it can be gone on with */
+    bool shared;                     /* it uses the runner's own credential: pauses concern it */
     enum task_executor executor;
     enum task_place place;
     char *stays;   /* why it cannot go to the cloud, or NULL: it can */
-    char *spec;    /* the request as JSON, without secrets */
+    char *request; /* the request as JSON, without secrets */
     char *summary; /* members of the answer besides success and output, or NULL */
     char *caller;  /* name of the secret that submitted it */
     char *request_id;
@@ -93,10 +93,10 @@ struct task_new {
     bool retry_interrupted;
     bool shared;
     enum task_executor executor;
-    const char *stays;   /* as in task_record */
-    const char *session; /* or NULL */
-    bool resume;         /* the session is one that an earlier task has left */
-    const char *spec;
+    const char *stays;        /* as in task_record */
+    const char *conversation; /* or NULL */
+    bool resume;              /* the conversation is one that an earlier task has left */
+    const char *request;
     const char *secrets; /* JSON to seal, or NULL */
     const char *caller;
     const char *request_id;
@@ -109,8 +109,8 @@ struct task_new {
 
 /* Adds a pending task and fills *ret_record. *ret_created is false when the key had been used with
  * the same body: then the record is the earlier task's. ERR_CONFLICT: the id is taken, or the key
- * was used with another body, or a task that has not ended uses the session to resume.
- * ERR_NOT_FOUND: no task has left that session. */
+ * was used with another body, or a task that has not ended uses the conversation to resume.
+ * ERR_NOT_FOUND: no task has left that conversation. */
 int store_add(struct store *store, const struct task_new *task, struct task_record *ret_record,
               bool *ret_created, struct err *err);
 
@@ -163,7 +163,7 @@ struct task_end {
     const char *summary; /* as in task_record */
     const char *output;  /* or NULL */
     size_t output_len;
-    bool session_kept; /* stays true for a task that resumed one */
+    bool conversation_kept; /* stays true for a task that resumed one */
     int64_t now_ms;
 };
 
@@ -202,8 +202,8 @@ int store_list(struct store *store, const struct store_filter *filter,
 int store_expire(struct store *store, int64_t before_ms, int limit,
                  int (*gone)(const char *id, void *arg), void *arg, struct err *err);
 
-/* Whether any task has this session. 1, 0, -1. */
-int store_has_session(struct store *store, const char *session, struct err *err);
+/* Whether any task has this conversation. 1, 0, -1. */
+int store_has_conversation(struct store *store, const char *conversation, struct err *err);
 
 /* Tasks by state. */
 int store_count(struct store *store, int64_t ret_counts[TASK_STATE_COUNT], struct err *err);

@@ -1,6 +1,6 @@
 #include "runner/store/webhooks.h"
 
-#include "runner/store/inside.h"
+#include "runner/store/store_private.h"
 
 #include <stdio.h>
 #include <stdlib.h>

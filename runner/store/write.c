@@ -1,6 +1,6 @@
 /* Writing, each change in a transaction that is on disk when the function returns. */
 #include "base/clock.h"
-#include "runner/store/inside.h"
+#include "runner/store/store_private.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,23 +32,23 @@ static int find_by_key(struct db *db, const struct add *add, struct err *err)
     return store_read_task(db, db_text(stmt, 1), add->record, err) ? -1 : 1;
 }
 
-/* A session belongs to one task at a time, from its submission to its end. */
-static int check_session(struct db *db, const char *session, struct err *err)
+/* A conversation belongs to one task at a time, from its submission to its end. */
+static int check_conversation(struct db *db, const char *conversation, struct err *err)
 {
     AUTO(db_stmt)
     struct db_stmt *stmt =
         db_query(db, err,
                  "SELECT max(session_kept), max(CASE WHEN state<4 THEN id END) FROM tasks"
                  " WHERE session=? AND session<>''",
-                 "s", session);
+                 "s", conversation);
     if (!stmt || db_step(stmt, err) < 0)
         return -1;
     const char *user = db_text(stmt, 1);
     if (user)
-        return err_set(err, ERR_CONFLICT, "the session '%s' is in use by the task '%s'", session,
-                       user);
+        return err_set(err, ERR_CONFLICT, "the session '%s' is in use by the task '%s'",
+                       conversation, user);
     if (!db_int(stmt, 0))
-        return err_set(err, ERR_NOT_FOUND, "no task has left a session '%s'", session);
+        return err_set(err, ERR_NOT_FOUND, "no task has left a session '%s'", conversation);
     return 0;
 }
 
@@ -59,17 +59,17 @@ static int insert_task(struct db *db, const struct add *add, const char *id, str
     if (task->secrets &&
         crypto_seal(add->store->key, id, task->secrets, strlen(task->secrets), &sealed, err))
         return -1;
-    if (task->resume && check_session(db, task->session, err))
+    if (task->resume && check_conversation(db, task->conversation, err))
         return -1;
     if (db_run(db, err,
                "INSERT INTO tasks(id,kind,state,priority,created_ms,retry_interrupted,shared,spec,"
                "secrets,caller,request_id,session,session_kept,executor,stays)"
                " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
                "ssiiiiisbsssiis", id, task->kind, (int64_t)TASK_PENDING, (int64_t)task->priority,
-               clock_real_ms(), (int64_t)task->retry_interrupted, (int64_t)task->shared, task->spec,
-               sealed.data, sealed.len, task->caller, task->request_id,
-               task->session ? task->session : "", (int64_t)task->resume, (int64_t)task->executor,
-               task->stays)) {
+               clock_real_ms(), (int64_t)task->retry_interrupted, (int64_t)task->shared,
+               task->request, sealed.data, sealed.len, task->caller, task->request_id,
+               task->conversation ? task->conversation : "", (int64_t)task->resume,
+               (int64_t)task->executor, task->stays)) {
         if (err->code == ERR_CONFLICT)
             err_set(err, ERR_CONFLICT, "taskId '%s' is taken", id);
         return -1;
@@ -165,7 +165,7 @@ static int end_in_db(struct db *db, void *arg, struct err *err)
                " session_kept=session_kept | ?, secrets=NULL WHERE id=? AND state<4 AND (? >> "
                "state) & 1",
                "issiisi", (int64_t)end->state, end->reason, end->summary, end->now_ms,
-               (int64_t)end->session_kept, change->id, (int64_t)change->from))
+               (int64_t)end->conversation_kept, change->id, (int64_t)change->from))
         return -1;
     change->changed = db_changes(db) == 1;
     if (!change->changed)

@@ -4,7 +4,7 @@
 #include "base/cond.h"
 #include "base/log.h"
 #include "base/path.h"
-#include "runner/task/core.h"
+#include "runner/task/engine_private.h"
 #include "json/json.h"
 
 #include <poll.h>
@@ -37,7 +37,7 @@ struct engine *engine_new(const struct engine_config *config, struct err *err)
         pthread_mutex_init(&engine->mend[i], NULL);
     cond_init(&engine->quiet);
     cond_init(&engine->clock);
-    if (live_init(&engine->table) || numbers_init(&engine->numbers, config->kinds, err) ||
+    if (active_init(&engine->table) || numbers_init(&engine->numbers, config->kinds, err) ||
         make_dirs(engine, err)) {
         engine_free(engine);
         return NULL;
@@ -49,8 +49,8 @@ void engine_free(struct engine *engine)
 {
     if (!engine)
         return;
-    lanes_stop(engine);
-    live_done(&engine->table);
+    scheduler_stop(engine);
+    active_done(&engine->table);
     numbers_done(&engine->numbers);
     pthread_cond_destroy(&engine->quiet);
     pthread_cond_destroy(&engine->clock);
@@ -71,29 +71,29 @@ static void tell(struct engine_watch *watch)
     }
 }
 
-static struct engine_watch *retire_locked(struct engine *engine, struct live *live,
+static struct engine_watch *retire_locked(struct engine *engine, struct active_task *active,
                                           enum task_state state)
 {
-    struct engine_watch *watches = live->watches;
-    live_remove(&engine->table, live);
+    struct engine_watch *watches = active->watches;
+    active_remove(&engine->table, active);
     engine->completed += state == TASK_COMPLETED;
     engine->failed += state == TASK_FAILED;
     engine->cancelled += state == TASK_CANCELLED;
     return watches;
 }
 
-void engine_retire(struct engine *engine, struct live *live, enum task_state state)
+void engine_retire(struct engine *engine, struct active_task *active, enum task_state state)
 {
     pthread_mutex_lock(&engine->lock);
-    struct engine_watch *watches = retire_locked(engine, live, state);
+    struct engine_watch *watches = retire_locked(engine, active, state);
     pthread_mutex_unlock(&engine->lock);
     tell(watches);
 }
 
 /* Moves the watches that do not wait through pauses to *impatient. */
-static void split_watches(struct live *live, struct engine_watch **impatient)
+static void split_watches(struct active_task *active, struct engine_watch **impatient)
 {
-    for (struct engine_watch **at = &live->watches; *at;) {
+    for (struct engine_watch **at = &active->watches; *at;) {
         struct engine_watch *watch = *at;
         if (watch->patient) {
             at = &watch->next;
@@ -105,18 +105,18 @@ static void split_watches(struct live *live, struct engine_watch **impatient)
     }
 }
 
-void engine_put_back(struct engine *engine, struct live *live)
+void engine_put_back(struct engine *engine, struct active_task *active)
 {
     struct engine_watch *impatient = NULL;
     struct err ignored;
     enum task_state state;
     char id[ID_SIZE];
     pthread_mutex_lock(&engine->lock);
-    bool cancel = live->stop == STOP_CANCEL; /* it came too late for the run */
-    snprintf(id, sizeof(id), "%s", live->id);
-    split_watches(live, &impatient);
-    live_put_back(&engine->table, live);
-    lanes_schedule_locked(engine);
+    bool cancel = active->stop == STOP_CANCEL; /* it came too late for the run */
+    snprintf(id, sizeof(id), "%s", active->id);
+    split_watches(active, &impatient);
+    active_put_back(&engine->table, active);
+    scheduler_schedule_locked(engine);
     pthread_mutex_unlock(&engine->lock);
     tell(impatient);
     if (cancel)
@@ -126,13 +126,13 @@ void engine_put_back(struct engine *engine, struct live *live)
 static struct engine_watch *hold_locked(struct engine *engine, enum task_state why)
 {
     struct engine_watch *impatient = NULL;
-    struct live *live;
+    struct active_task *active;
     engine->hold = why;
     for (int i = 0; i < PRIORITIES && why != TASK_PENDING; i++)
-        for (unsigned class = 0; class < LIVE_CLASSES; class ++)
-            if ((class & LIVE_SHARED) && !lanes_may_leave_locked(engine, class))
-                TAILQ_FOREACH(live, &engine->table.queues[i][class], queue)
-    split_watches(live, &impatient);
+        for (unsigned class = 0; class < ACTIVE_CLASSES; class ++)
+            if ((class & ACTIVE_SHARED) && !scheduler_may_leave_locked(engine, class))
+                TAILQ_FOREACH(active, &engine->table.queues[i][class], queue)
+    split_watches(active, &impatient);
     return impatient;
 }
 
@@ -146,7 +146,7 @@ void engine_hold(struct engine *engine, enum task_state why)
         log_error("task", "%s", err.msg); /* what callers see lags behind, nothing else */
     tell(impatient);
     pthread_mutex_lock(&engine->lock);
-    lanes_schedule_locked(engine);
+    scheduler_schedule_locked(engine);
     pthread_mutex_unlock(&engine->lock);
 }
 
@@ -154,36 +154,37 @@ void engine_hold(struct engine *engine, enum task_state why)
 
 /* A place for a new task, watchable from now on, so that a second caller with the same
  * Idempotency-Key finds it as soon as the store knows it. NULL with *err when there is none. */
-static struct live *arrive(struct engine *engine, const char *id, struct err *err)
+static struct active_task *arrive(struct engine *engine, const char *id, struct err *err)
 {
-    struct live *live = NULL;
+    struct active_task *active = NULL;
     pthread_mutex_lock(&engine->lock);
-    const struct live_table *table = &engine->table;
+    const struct active_table *table = &engine->table;
     if (engine->draining)
         err_set(err, ERR_BUSY, "the runner is shutting down and takes no new tasks");
     else if ((int)table->count - table->running[PLACE_CLOUD] >=
              engine->config.limits.slots + engine->config.limits.queue_max)
         err_set(err, ERR_RATE, "the queue is full: %d tasks run and %d wait",
                 table->running[PLACE_HERE], table->queued);
-    else if (live_find(&engine->table, id))
+    else if (active_find(&engine->table, id))
         err_set(err, ERR_CONFLICT, "taskId '%s' is taken", id);
-    else if (!(live = live_add(&engine->table, id)))
+    else if (!(active = active_add(&engine->table, id)))
         err_set(err, ERR_INTERNAL, "out of memory");
     pthread_mutex_unlock(&engine->lock);
-    return live;
+    return active;
 }
 
 /* With a record: into the queue. Without: away again, and whoever watched already is told. */
-static void settle(struct engine *engine, struct live *live, const struct task_record *record)
+static void settle(struct engine *engine, struct active_task *active,
+                   const struct task_record *record)
 {
     struct engine_watch *watches = NULL;
     pthread_mutex_lock(&engine->lock);
     if (record) {
-        live_enqueue(&engine->table, live, record);
-        lanes_schedule_locked(engine);
+        active_enqueue(&engine->table, active, record);
+        scheduler_schedule_locked(engine);
     } else {
-        watches = live->watches;
-        live_remove(&engine->table, live);
+        watches = active->watches;
+        active_remove(&engine->table, active);
     }
     pthread_mutex_unlock(&engine->lock);
     tell(watches);
@@ -210,21 +211,21 @@ int engine_submit(struct engine *engine, const struct task_new *task,
     if (!task->id)
         with_id.id = id;
     *ret_created = false;
-    struct live *live = arrive(engine, with_id.id, err);
-    if (!live && err->code != ERR_CONFLICT) /* a taken id may be this very request, sent again */
+    struct active_task *active = arrive(engine, with_id.id, err);
+    if (!active && err->code != ERR_CONFLICT) /* a taken id may be this very request, sent again */
         return -1;
     if (store_add(engine->config.store, &with_id, ret_record, ret_created, err)) {
-        if (live)
-            settle(engine, live, NULL);
+        if (active)
+            settle(engine, active, NULL);
         return -1;
     }
-    if (*ret_created && !live && !(live = arrive(engine, with_id.id, err)))
+    if (*ret_created && !active && !(active = arrive(engine, with_id.id, err)))
         return -1; /* stored all the same: it runs after the next start */
     /* the first event may fail now; run_live() makes up for it */
     if (*ret_created && run_announce(engine, ret_record->id, &ignored))
         log_warn("task", "%s", ignored.msg);
-    if (live)
-        settle(engine, live, *ret_created ? ret_record : NULL);
+    if (active)
+        settle(engine, active, *ret_created ? ret_record : NULL);
     if (*ret_created && task->shared)
         note_hold(engine);
     return 0;
@@ -235,11 +236,11 @@ int engine_submit(struct engine *engine, const struct task_new *task,
 int engine_watch(struct engine *engine, const char *id, struct engine_watch *watch)
 {
     pthread_mutex_lock(&engine->lock);
-    struct live *live = live_find(&engine->table, id);
-    bool will_end = live && !(engine->draining && live->state == LIVE_QUEUED);
+    struct active_task *active = active_find(&engine->table, id);
+    bool will_end = active && !(engine->draining && active->state == ACTIVE_QUEUED);
     if (will_end) {
-        watch->next = live->watches;
-        live->watches = watch;
+        watch->next = active->watches;
+        active->watches = watch;
     }
     pthread_mutex_unlock(&engine->lock);
     return will_end ? 1 : 0;
@@ -251,8 +252,8 @@ bool engine_unwatch(struct engine *engine, const char *id, struct engine_watch *
     enum task_state state;
     bool found = false, attached = false;
     pthread_mutex_lock(&engine->lock);
-    struct live *live = live_find(&engine->table, id);
-    for (struct engine_watch **at = live ? &live->watches : NULL; at && *at;) {
+    struct active_task *active = active_find(&engine->table, id);
+    for (struct engine_watch **at = active ? &active->watches : NULL; at && *at;) {
         if (*at == watch) {
             *at = watch->next;
             found = true;
@@ -273,8 +274,8 @@ void engine_abandon(struct engine *engine, const char *id)
     enum task_state state;
     bool attached = false;
     pthread_mutex_lock(&engine->lock);
-    struct live *live = live_find(&engine->table, id);
-    for (struct engine_watch *at = live ? live->watches : NULL; at; at = at->next)
+    struct active_task *active = active_find(&engine->table, id);
+    for (struct engine_watch *at = active ? active->watches : NULL; at; at = at->next)
         attached |= at->attached;
     pthread_mutex_unlock(&engine->lock);
     if (!attached)
@@ -283,22 +284,22 @@ void engine_abandon(struct engine *engine, const char *id)
 
 /* --- ending -------------------------------------------------------------------------------- */
 
-static void stop_locked(struct live *live, enum task_stop stop)
+static void stop_locked(struct active_task *active, enum task_stop stop)
 {
     const uint64_t one = 1;
-    if (live->stop == STOP_NO)
-        live->stop = stop;
-    if (live->wake_fd >= 0)
-        (void)!write(live->wake_fd, &one, sizeof(one));
+    if (active->stop == STOP_NO)
+        active->stop = stop;
+    if (active->wake_fd >= 0)
+        (void)!write(active->wake_fd, &one, sizeof(one));
 }
 
 static bool stop_running(struct engine *engine, const char *id)
 {
     pthread_mutex_lock(&engine->lock);
-    struct live *live = live_find(&engine->table, id);
-    bool running = live && live->state == LIVE_RUNNING;
+    struct active_task *active = active_find(&engine->table, id);
+    bool running = active && active->state == ACTIVE_RUNNING;
     if (running)
-        stop_locked(live, STOP_CANCEL);
+        stop_locked(active, STOP_CANCEL);
     pthread_mutex_unlock(&engine->lock);
     return running;
 }
@@ -321,9 +322,9 @@ static int cancel_waiting(struct engine *engine, const char *id, struct err *err
         log_warn("task", "%s", err->msg);
     struct engine_watch *watches = NULL;
     pthread_mutex_lock(&engine->lock);
-    struct live *live = live_find(&engine->table, id);
-    if (live && live->state == LIVE_QUEUED) /* else its thread finds out by itself */
-        watches = retire_locked(engine, live, TASK_CANCELLED);
+    struct active_task *active = active_find(&engine->table, id);
+    if (active && active->state == ACTIVE_QUEUED) /* else its thread finds out by itself */
+        watches = retire_locked(engine, active, TASK_CANCELLED);
     pthread_mutex_unlock(&engine->lock);
     tell(watches);
     return 1;
@@ -374,15 +375,15 @@ static void print_running_locked(struct engine *engine, struct json_writer *w)
 {
     char time[CLOCK_TEXT_SIZE];
     for (size_t i = 0; i < engine->table.bucket_count; i++) {
-        for (struct live *live = engine->table.buckets[i]; live; live = live->next) {
-            if (live->state != LIVE_RUNNING)
+        for (struct active_task *active = engine->table.buckets[i]; active; active = active->next) {
+            if (active->state != ACTIVE_RUNNING)
                 continue;
             json_open_object(w, NULL);
-            json_add_text(w, "taskId", live->id);
-            json_add_text(w, "kind", live->kind);
-            json_add_text(w, "executor", task_place_name(live->place));
-            json_add_text(w, "startedAt", clock_format(live->started_ms, time));
-            json_add_bool(w, "ending", live->stop != STOP_NO);
+            json_add_text(w, "taskId", active->id);
+            json_add_text(w, "kind", active->kind);
+            json_add_text(w, "executor", task_place_name(active->place));
+            json_add_text(w, "startedAt", clock_format(active->started_ms, time));
+            json_add_bool(w, "ending", active->stop != STOP_NO);
             json_close(w);
         }
     }
@@ -405,12 +406,12 @@ void engine_print_running(struct engine *engine, struct buf *out)
 static struct engine_watch *take_queued_watches_locked(struct engine *engine)
 {
     struct engine_watch *all = NULL, **end = &all;
-    for (int i = 0; i < PRIORITIES * LIVE_CLASSES; i++) {
-        struct live *live;
-        TAILQ_FOREACH(live, &engine->table.queues[i / LIVE_CLASSES][i % LIVE_CLASSES], queue)
+    for (int i = 0; i < PRIORITIES * ACTIVE_CLASSES; i++) {
+        struct active_task *active;
+        TAILQ_FOREACH(active, &engine->table.queues[i / ACTIVE_CLASSES][i % ACTIVE_CLASSES], queue)
         {
-            *end = live->watches;
-            live->watches = NULL;
+            *end = active->watches;
+            active->watches = NULL;
             while (*end)
                 end = &(*end)->next;
         }
@@ -442,9 +443,9 @@ void engine_interrupt(struct engine *engine)
 {
     pthread_mutex_lock(&engine->lock);
     for (size_t i = 0; i < engine->table.bucket_count; i++)
-        for (struct live *live = engine->table.buckets[i]; live; live = live->next)
-            if (live->state == LIVE_RUNNING)
-                stop_locked(live, STOP_INTERRUPT);
+        for (struct active_task *active = engine->table.buckets[i]; active; active = active->next)
+            if (active->state == ACTIVE_RUNNING)
+                stop_locked(active, STOP_INTERRUPT);
     pthread_mutex_unlock(&engine->lock);
 }
 

@@ -1,10 +1,10 @@
 /*
  * The engine: takes tasks, queues them, runs as many as there are slots, and tells who waits.
  *
- * Theory of operation. A task is a row of the store first; the engine keeps a small live object
- * for each row that has not ended. A running task is one thread that goes straight down
- * (run.c): claim, prepare, run, store the outcome, tell. Live objects are found by id, queued by
- * priority and order of submission, and gone once the row has ended.
+ * Theory of operation. A task is a row of the store first; the engine keeps a small active-task
+ * object for each row that has not ended. A running task is one thread that goes straight down
+ * (run.c): claim, prepare, run, store the outcome, tell. active-task objects are found by id,
+ * queued by priority and order of submission, and gone once the row has ended.
  *
  *     engine_submit ─▶ store ─▶ queue ─▶ slot free ─▶ thread ─▶ kind->run() ─▶ store ─▶ watchers
  *
@@ -44,7 +44,7 @@ struct task_outcome {
     struct buf output;  /* the answer's text */
     struct buf members; /* more members of the answer: ,"k":v,… */
     bool truncated;
-    bool session_kept; /* the record's session can be gone on with */
+    bool conversation_kept; /* the record's conversation can be gone on with */
 };
 
 /* A kind of task ("claude"): run() does the work on the task's own thread and fills the outcome,
@@ -58,8 +58,8 @@ struct task_kind {
 /* What a run works with. */
 const struct task_record *task_run_record(const struct task_run *run);
 const char *task_run_secrets(const struct task_run *run); /* unsealed JSON, "" for none */
-/* Private, the runner's own; the same for all tasks of a session: what Claude remembers of paths
- * holds in the next one. */
+/* Private, the runner's own; the same for all tasks of a conversation: what Claude remembers of
+ * paths holds in the next one. */
 const char *task_run_dir(const struct task_run *run);
 const char *task_run_keep_dir(const struct task_run *run); /* what lasts: events, outputs */
 struct events *task_run_events(const struct task_run *run);

@@ -3,7 +3,7 @@
 #include "base/log.h"
 #include "base/path.h"
 #include "proc/tree.h"
-#include "runner/task/core.h"
+#include "runner/task/engine_private.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -77,7 +77,7 @@ static int settle(const struct task_record *record, void *arg)
     struct settled *all = arg;
     if (record->place == PLACE_CLOUD && all->engine->config.cloud) { /* it never noticed */
         all->adopted++;
-        lanes_adopt(all->engine, record);
+        scheduler_adopt(all->engine, record);
         return 0;
     }
     if (record->retry_interrupted && record->attempts < RUN_ATTEMPTS_MAX) {
@@ -128,9 +128,9 @@ static int settle_sealed(struct engine *engine, struct err *err)
 static int load(const struct task_record *record, void *arg)
 {
     struct engine *engine = arg;
-    struct live *live = live_add(&engine->table, record->id);
-    if (live)
-        live_enqueue(&engine->table, live, record);
+    struct active_task *active = active_add(&engine->table, record->id);
+    if (active)
+        active_enqueue(&engine->table, active, record);
     else
         log_error("task", "out of memory; task '%s' waits for the next start", record->id);
     return 0;
@@ -155,7 +155,7 @@ static void *remove_old(void *arg)
  * the work. */
 static int renew_run_dir(struct engine *engine, struct err *err)
 {
-    pthread_t thread;
+    struct err ignored;
     char *old = NULL;
     if (asprintf(&old, "%s.old", engine->run_dir) < 0)
         return err_sys(err, "workspaces");
@@ -163,9 +163,7 @@ static int renew_run_dir(struct engine *engine, struct err *err)
         free(old);
         return -1;
     }
-    if (pthread_create(&thread, NULL, remove_old, old) == 0)
-        pthread_detach(thread);
-    else
+    if (thread_start_detached("remove-old", THREAD_STACK_DEFAULT, remove_old, old, &ignored))
         remove_old(old);
     /* tasks pass through to their own directory, and cannot list others' */
     return path_make_dirs(engine->run_dir, 0711, err);
@@ -175,10 +173,10 @@ int engine_start(struct engine *engine, struct err *err)
 {
     if (end_leftovers(engine, err) || renew_run_dir(engine, err) ||
         settle_interrupted(engine, err) || settle_sealed(engine, err) ||
-        load_pending(engine, err) || lanes_start(engine, err))
+        load_pending(engine, err) || scheduler_start(engine, err))
         return -1;
     pthread_mutex_lock(&engine->lock);
-    lanes_schedule_locked(engine);
+    scheduler_schedule_locked(engine);
     pthread_mutex_unlock(&engine->lock);
     return 0;
 }

@@ -4,7 +4,7 @@
 #include "base/log.h"
 #include "base/path.h"
 #include "base/str.h"
-#include "runner/task/core.h"
+#include "runner/task/engine_private.h"
 #include "json/json.h"
 
 #include <errno.h>
@@ -25,14 +25,14 @@
 
 struct task_run {
     struct engine *engine;
-    struct live *live;
+    struct active_task *active;
     struct task_record record;
     struct buf secrets;
     char *dir;
     char *keep_dir;
     struct events *events;
     struct redact_set *redact;
-    int wake_fd;        /* borrowed from live */
+    int wake_fd;        /* borrowed from active */
     int64_t events_end; /* as last told */
     bool unhealthy;
     struct err trouble; /* why */
@@ -70,7 +70,7 @@ struct redact_set *task_run_redact(const struct task_run *run)
 
 bool task_run_adopted(const struct task_run *run)
 {
-    return run->live->adopted;
+    return run->active->adopted;
 }
 
 int task_run_wake_fd(const struct task_run *run)
@@ -81,7 +81,7 @@ int task_run_wake_fd(const struct task_run *run)
 enum task_stop task_run_stop(struct task_run *run)
 {
     pthread_mutex_lock(&run->engine->lock);
-    enum task_stop stop = run->live->stop;
+    enum task_stop stop = run->active->stop;
     pthread_mutex_unlock(&run->engine->lock);
     return stop;
 }
@@ -194,8 +194,8 @@ static void print_result_parts(const struct task_record *record, const struct bu
                                struct buf *out)
 {
     size_t len;
-    size_t spec_len = strlen(record->spec);
-    const char *metadata = json_raw_member(record->spec, spec_len, "metadata", &len);
+    size_t request_len = strlen(record->request);
+    const char *metadata = json_raw_member(record->request, request_len, "metadata", &len);
     buf_addf(out, "{\"success\":%s,\"taskId\":\"%s\",\"status\":\"%s\",\"output\":\"",
              record->state == TASK_COMPLETED ? "true" : "false", record->id,
              task_state_name(record->state));
@@ -282,10 +282,10 @@ static void pause_before_retry(struct task_run *run)
 static bool claim(struct task_run *run)
 {
     struct err err;
-    while (!run->live->adopted) {
+    while (!run->active->adopted) {
         int64_t now = clock_real_ms();
         int claimed =
-            store_claim(run->engine->config.store, run->live->id, run->live->place, now, &err);
+            store_claim(run->engine->config.store, run->active->id, run->active->place, now, &err);
         if (claimed >= 0)
             return claimed == 1;
         log_error("task", "cannot start the task: %s", err.msg);
@@ -304,7 +304,7 @@ static void tell_followers(int64_t end, void *arg)
                               memory_order_relaxed);
     run->events_end = end;
     pthread_mutex_lock(&run->engine->lock);
-    for (struct engine_watch *watch = run->live->watches; watch; watch = watch->next)
+    for (struct engine_watch *watch = run->active->watches; watch; watch = watch->next)
         if (watch->grew)
             watch->grew(watch, end);
     pthread_mutex_unlock(&run->engine->lock);
@@ -313,7 +313,7 @@ static void tell_followers(int64_t end, void *arg)
 static int make_private_dir(struct task_run *run, struct err *err)
 {
     const struct engine_config *config = &run->engine->config;
-    const char *name = run->record.session[0] ? run->record.session : run->record.id;
+    const char *name = run->record.conversation[0] ? run->record.conversation : run->record.id;
     run->dir = path_join(run->engine->run_dir, name);
     run->keep_dir = path_join(run->engine->tasks_dir, run->record.id);
     if (!run->dir || !run->keep_dir)
@@ -333,8 +333,8 @@ static int prepare(struct task_run *run, struct err *err)
     run->redact = redact_new();
     if (!run->redact)
         return err_sys(err, "task");
-    if (store_get(store, run->live->id, &run->record, err) ||
-        store_secrets(store, run->live->id, &run->secrets, err))
+    if (store_get(store, run->active->id, &run->record, err) ||
+        store_secrets(store, run->active->id, &run->secrets, err))
         return -1;
     run->events = begin_events(run->engine, run->record.id, err);
     if (!run->events)
@@ -365,7 +365,7 @@ static void clean_error(struct task_run *run, struct task_outcome *outcome)
 static void run_kind(struct task_run *run, struct task_outcome *outcome)
 {
     struct err err;
-    bool away = run->live->place == PLACE_CLOUD;
+    bool away = run->active->place == PLACE_CLOUD;
     const struct task_kind *kind = away ? run->engine->config.cloud : run->engine->config.kinds;
     while (!away && kind->name && strcmp(kind->name, run->record.kind) != 0)
         kind++;
@@ -395,11 +395,11 @@ static void store_outcome(struct task_run *run, const struct task_outcome *outco
                            .summary = buf_ok(&summary) ? buf_str(&summary) : "{}",
                            .output = buf_str(&outcome->output),
                            .output_len = outcome->output.len,
-                           .session_kept = outcome->session_kept,
+                           .conversation_kept = outcome->conversation_kept,
                            .now_ms = clock_real_ms()};
     struct store *store = run->engine->config.store;
     int ended;
-    while ((ended = store_end(store, run->live->id, 1u << TASK_RUNNING, &end, &err)) < 0) {
+    while ((ended = store_end(store, run->active->id, 1u << TASK_RUNNING, &end, &err)) < 0) {
         struct err ignored;
         log_error("task", "cannot store the outcome: %s", err.msg);
         if (run->dir) /* what the task has left may be what fills the disk */
@@ -409,16 +409,16 @@ static void store_outcome(struct task_run *run, const struct task_outcome *outco
         pause_before_retry(run);
     }
     if (ended == 1) {
-        numbers_ended(run->engine, run->live->kind, end.state, end.reason);
-        numbers_ran(run->engine, run->live->kind, duration_ms, &summary);
+        numbers_ended(run->engine, run->active->kind, end.state, end.reason);
+        numbers_ran(run->engine, run->active->kind, duration_ms, &summary);
     }
 }
 
-/* Once the task has ended the next of its session may want the directory. */
+/* Once the task has ended the next of its conversation may want the directory. */
 static void leave_dir(struct task_run *run)
 {
     AUTO(str) char *aside = NULL;
-    if (!run->dir || asprintf(&aside, "%s/.%s", run->engine->run_dir, run->live->id) < 0)
+    if (!run->dir || asprintf(&aside, "%s/.%s", run->engine->run_dir, run->active->id) < 0)
         return;
     if (rename(run->dir, aside) == 0) {
         free(run->dir);
@@ -432,7 +432,7 @@ static void leave_dir(struct task_run *run)
 static void conclude(struct task_run *run)
 {
     struct err err = run->trouble;
-    if (run->unhealthy || engine_mend_events(run->engine, run->live->id, &err))
+    if (run->unhealthy || engine_mend_events(run->engine, run->active->id, &err))
         log_warn("task", "the last event is missing for now: %s", err.msg);
 }
 
@@ -459,7 +459,7 @@ static void clean_up(struct task_run *run)
     if (run->dir && path_remove_tree(run->dir, &err))
         log_warn("task", "%s", err.msg);
     if (run->events)
-        events_tell(run->events, NULL, NULL); /* the live task may be gone */
+        events_tell(run->events, NULL, NULL); /* the active task may be gone */
     events_close(run->events);
     redact_free(run->redact);
     if (run->secrets.data)
@@ -490,7 +490,7 @@ static bool pause_task(struct task_run *run, struct task_outcome *outcome)
 {
     struct err err;
     if (task_run_stop(run) == STOP_NO && run->record.attempts < PAUSES_MAX &&
-        store_requeue(run->engine->config.store, run->live->id, outcome->state, &err) == 1) {
+        store_requeue(run->engine->config.store, run->active->id, outcome->state, &err) == 1) {
         log_info("task", "%s: %s", task_state_name(outcome->state), outcome->error);
         add_pause_event(run, outcome);
         return true;
@@ -506,7 +506,7 @@ static bool keep_for_next_start(struct task_run *run, struct task_outcome *outco
     if (task_run_stop(run) != STOP_INTERRUPT || outcome->state == TASK_COMPLETED ||
         outcome->state == TASK_RUNNING || !run->record.retry_interrupted ||
         run->record.attempts >= RUN_ATTEMPTS_MAX ||
-        store_requeue(run->engine->config.store, run->live->id, TASK_PENDING, &err) != 1)
+        store_requeue(run->engine->config.store, run->active->id, TASK_PENDING, &err) != 1)
         return false;
     log_info("task", "interrupted; it will be run again");
     outcome->state = TASK_RUNNING;
@@ -519,14 +519,14 @@ static void run_claimed(struct task_run *run, struct task_outcome *outcome)
     int64_t start = clock_mono_ms(), began_ms = clock_real_ms();
     log_info("task", "running");
     bool prepared = prepare(run, &err) == 0;
-    if (run->record.attempts == 1 && !run->live->adopted)
-        numbers_began(run->engine, run->live->kind, began_ms - run->live->created_ms);
+    if (run->record.attempts == 1 && !run->active->adopted)
+        numbers_began(run->engine, run->active->kind, began_ms - run->active->created_ms);
     if (prepared)
         run_kind(run, outcome);
     else
         fail_outcome(outcome, &err);
     int64_t duration =
-        run->live->adopted ? clock_real_ms() - run->record.started_ms : clock_mono_ms() - start;
+        run->active->adopted ? clock_real_ms() - run->record.started_ms : clock_mono_ms() - start;
     if (keep_for_next_start(run, outcome) || outcome->state == TASK_RUNNING)
         return;
     if (task_state_is_active(outcome->state) && pause_task(run, outcome))
@@ -537,17 +537,17 @@ static void run_claimed(struct task_run *run, struct task_outcome *outcome)
     log_end(run, outcome, duration);
 }
 
-void run_live(struct engine *engine, struct live *live)
+void run_live(struct engine *engine, struct active_task *active)
 {
-    struct task_run run = {.engine = engine, .live = live};
+    struct task_run run = {.engine = engine, .active = active};
     struct task_outcome outcome = {.state = TASK_FAILED, .exit_code = 1};
     buf_init(&outcome.output, OUTPUT_BYTES_MAX);
     buf_init(&outcome.members, MEMBERS_BYTES_MAX);
-    log_set_task(live->id);
+    log_set_task(active->id);
     int wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     pthread_mutex_lock(&engine->lock);
-    live->wake_fd = run.wake_fd = wake_fd;
-    live->started_ms = clock_real_ms();
+    active->wake_fd = run.wake_fd = wake_fd;
+    active->started_ms = clock_real_ms();
     pthread_mutex_unlock(&engine->lock);
     if (claim(&run))
         run_claimed(&run, &outcome);
@@ -555,9 +555,9 @@ void run_live(struct engine *engine, struct live *live)
         outcome.state = task_run_stop(&run) == STOP_INTERRUPT ? TASK_RUNNING : TASK_CANCELLED;
     if (task_state_is_active(outcome.state) && outcome.state != TASK_RUNNING) {
         clean_up(&run); /* first: it may be taken again at once */
-        engine_put_back(engine, live);
+        engine_put_back(engine, active);
     } else {
-        engine_retire(engine, live, outcome.state);
+        engine_retire(engine, active, outcome.state);
         keep_events(&run);
         clean_up(&run);
     }

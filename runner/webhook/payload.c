@@ -84,7 +84,7 @@ int payload_print(struct store *store, const struct task_record *record, struct 
     if (add_result(&w, store, record, summary, err))
         return -1;
     json_add_text(&w, "error", json_text(json_get(summary, "error")));
-    add_kept(&w, record->spec, "metadata", "null");
+    add_kept(&w, record->request, "metadata", "null");
     add_kept(&w, kept, "uploadedFiles", "[]");
     add_kept(&w, kept, "gitCommit", "null");
     json_close(&w);

@@ -3,7 +3,7 @@
  * runner/worker.
  *
  * The pulse is a thread that writes heartbeat.json over the one it wrote before, and over no other:
- * when it cannot, somebody else has taken over, or has cleared the session away, and the job is
+ * when it cannot, somebody else has taken over, or has cleared the folder away, and the job is
  * lost.
  *
  * Threads: claim_take() and pulse_* by the job's main thread.

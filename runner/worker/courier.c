@@ -4,6 +4,7 @@
 #include "base/cond.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "runner/worker/deliver.h"
 
 #include <errno.h>
@@ -20,11 +21,11 @@
 struct courier {
     struct job *job;
     int fd;
-    char *chunk; /* SESSION_CHUNK_BYTES */
+    char *chunk; /* FOLDER_CHUNK_BYTES */
     int64_t sent;
     int64_t sent_ms; /* when the last piece was begun; 0: none yet */
     int64_t punched;
-    pthread_t thread;
+    struct thread thread;
 
     pthread_mutex_t lock; /* of all that follows */
     pthread_cond_t wake;
@@ -53,7 +54,7 @@ static int64_t end_of_long(const struct courier *courier, int64_t from, int64_t 
     char *chunk = courier->chunk;
     for (int64_t at = from; at < end;) {
         size_t want =
-            end - at < (int64_t)SESSION_CHUNK_BYTES ? (size_t)(end - at) : SESSION_CHUNK_BYTES;
+            end - at < (int64_t)FOLDER_CHUNK_BYTES ? (size_t)(end - at) : FOLDER_CHUNK_BYTES;
         ssize_t n = fd_pread_full(courier->fd, chunk, want, at);
         if (n <= 1)
             return -1;
@@ -71,7 +72,7 @@ static ssize_t cut(struct courier *courier, int64_t end, int64_t *ret_long, stru
 {
     int64_t from = courier->sent;
     size_t want =
-        end - from < (int64_t)SESSION_CHUNK_BYTES ? (size_t)(end - from) : SESSION_CHUNK_BYTES;
+        end - from < (int64_t)FOLDER_CHUNK_BYTES ? (size_t)(end - from) : FOLDER_CHUNK_BYTES;
     ssize_t n = fd_pread_full(courier->fd, courier->chunk, want, from);
     if (n != (ssize_t)want)
         return err_sys(err, "cannot read the events");
@@ -99,12 +100,12 @@ static void punch(struct courier *courier, int64_t end)
 
 static int send_piece(struct courier *courier, int64_t end, struct err *err)
 {
-    char name[SESSION_NAME_SIZE];
+    char name[FOLDER_NAME_SIZE];
     int64_t long_size = 0;
     ssize_t len = cut(courier, end, &long_size, err);
     if (len < 0)
         return -1;
-    session_events_name(courier->job->id, courier->sent, name);
+    folder_events_name(courier->job->id, courier->sent, name);
     const struct parcel parcel = {.name = name,
                                   .type = "text/event-stream",
                                   .data = len > 0 ? courier->chunk : NULL,
@@ -126,11 +127,11 @@ static int send_piece(struct courier *courier, int64_t end, struct err *err)
 static int64_t wait_locked(const struct courier *courier)
 {
     int64_t now = clock_mono_ms();
-    if (courier->closing || courier->end - courier->sent >= (int64_t)SESSION_CHUNK_BYTES)
+    if (courier->closing || courier->end - courier->sent >= (int64_t)FOLDER_CHUNK_BYTES)
         return 0;
     int64_t due = courier->born_ms + GATHER_MS;
-    if (courier->sent_ms > 0 && courier->sent_ms + SESSION_CHUNK_MS > due)
-        due = courier->sent_ms + SESSION_CHUNK_MS;
+    if (courier->sent_ms > 0 && courier->sent_ms + FOLDER_CHUNK_MS > due)
+        due = courier->sent_ms + FOLDER_CHUNK_MS;
     return due > now ? due - now : 0;
 }
 
@@ -185,7 +186,7 @@ static void *courier_thread(void *arg)
 struct courier *courier_start(struct job *job, const char *path, struct err *err)
 {
     struct courier *courier = calloc(1, sizeof(*courier));
-    if (!courier || !(courier->chunk = malloc(SESSION_CHUNK_BYTES))) {
+    if (!courier || !(courier->chunk = malloc(FOLDER_CHUNK_BYTES))) {
         free(courier);
         err_sys(err, "courier");
         return NULL;
@@ -194,10 +195,10 @@ struct courier *courier_start(struct job *job, const char *path, struct err *err
     pthread_mutex_init(&courier->lock, NULL);
     cond_init(&courier->wake);
     courier->fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-    int rc =
-        courier->fd < 0 ? errno : pthread_create(&courier->thread, NULL, courier_thread, courier);
+    int rc = courier->fd < 0 ? err_sys(err, "cannot follow the events '%s'", path)
+                             : thread_start(&courier->thread, "courier", THREAD_STACK_DEFAULT,
+                                            courier_thread, courier, err);
     if (rc) {
-        err_set(err, ERR_INTERNAL, "cannot follow the events '%s': %s", path, strerror(rc));
         fd_close(&courier->fd);
         free(courier->chunk);
         free(courier);
@@ -214,7 +215,7 @@ int64_t courier_finish(struct courier *courier)
     courier->closing = true;
     pthread_cond_signal(&courier->wake);
     pthread_mutex_unlock(&courier->lock);
-    pthread_join(courier->thread, NULL);
+    thread_join(&courier->thread);
     int64_t sent = courier->sent;
     pthread_mutex_destroy(&courier->lock);
     pthread_cond_destroy(&courier->wake);

@@ -2,7 +2,7 @@
  * The courier: a thread that carries a task's events to the bucket while they are written.
  *
  * The events file is the buffer. A piece begins where the one before it ended and holds whole
- * events; it goes out once it is SESSION_CHUNK_BYTES long, or SESSION_CHUNK_MS after the piece
+ * events; it goes out once it is FOLDER_CHUNK_BYTES long, or FOLDER_CHUNK_MS after the piece
  * before it, the first and those after a silence almost at once. A piece that cannot be stored is
  * tried again, the same bytes under the same name, and nothing overtakes it. What has been stored
  * is given back to the file system, which may be memory.

@@ -126,7 +126,7 @@ static int deliver_output(int dir, const char *name, const char *path, const str
     struct job *job = outputs->job;
     AUTO(buf) struct buf object = BUF_INIT(8192);
     AUTO(fd) int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    session_output_name(job->id, path, &object);
+    folder_output_name(job->id, path, &object);
     /* names of objects are UTF-8 of at most 1024 bytes */
     if (fd < 0 || !buf_ok(&object) || object.len > 1024 || !str_is_utf8(path, strlen(path))) {
         outputs->skipped++;
@@ -137,7 +137,7 @@ static int deliver_output(int dir, const char *name, const char *path, const str
                                   .fd = fd,
                                   .size = st->st_size};
     return deliver(job, &parcel, OUTPUT_GIVE_UP_MS, outputs->err) ||
-                   session_result_add_output(&job->result, path, st->st_size, outputs->err)
+                   folder_result_add_output(&job->result, path, st->st_size, outputs->err)
                ? -1
                : 0;
 }

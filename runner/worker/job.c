@@ -11,7 +11,7 @@ void job_init(struct job *job)
 {
     pthread_mutex_init(&job->lock, NULL);
     cond_init(&job->changed);
-    session_result_init(&job->result);
+    folder_result_init(&job->result);
     id_uuid(job->owner);
     job->started_ms = clock_real_ms();
 }

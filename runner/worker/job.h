@@ -37,7 +37,7 @@ struct job {
     struct payload payload;
     int64_t payload_generation; /* of payload.enc while it has to be deleted; 0: gone */
     struct core core;
-    struct session_result result;
+    struct folder_result result;
 
     pthread_mutex_t lock; /* of all that follows */
     pthread_cond_t changed;

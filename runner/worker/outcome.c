@@ -31,7 +31,7 @@ static int split_summary(const char *text, struct task_outcome *outcome, struct 
     for (const struct json *at = json_first(summary); at; at = json_next(at)) {
         const char *name = json_name(at);
         const char *raw = json_raw_member(text, size, name, &len);
-        if (session_result_is_reserved(name) || !raw)
+        if (folder_result_is_reserved(name) || !raw)
             continue;
         buf_addf(&outcome->members, ",\"%s\":", name);
         buf_add(&outcome->members, raw, len);

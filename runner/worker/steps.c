@@ -7,7 +7,7 @@
 #include "base/str.h"
 #include "google/secret.h"
 #include "google/storage.h"
-#include "runner/spec/spec.h"
+#include "runner/request/request.h"
 #include "runner/version.h"
 #include "runner/worker/claim.h"
 #include "runner/worker/courier.h"
@@ -29,8 +29,8 @@
 static void delete_payload(struct job *job)
 {
     struct err err;
-    char name[SESSION_NAME_SIZE];
-    session_name(job->id, SESSION_PAYLOAD, name);
+    char name[FOLDER_NAME_SIZE];
+    folder_name(job->id, FOLDER_PAYLOAD, name);
     if (job->payload_generation == 0)
         return;
     if (storage_delete(job->cloud.google, job->cloud.bucket, name, job->payload_generation, &err) &&
@@ -44,9 +44,9 @@ static void delete_payload(struct job *job)
 static int open_payload(struct job *job, struct err *err)
 {
     int64_t generation;
-    char name[SESSION_NAME_SIZE];
+    char name[FOLDER_NAME_SIZE];
     AUTO(buf) struct buf sealed = BUF_INIT(PAYLOAD_BYTES_MAX);
-    session_name(job->id, SESSION_PAYLOAD, name);
+    folder_name(job->id, FOLDER_PAYLOAD, name);
     if (storage_get(job->cloud.google, job->cloud.bucket, name, &sealed, &generation, err) ||
         payload_open(&job->cloud, job->id, sealed.data, sealed.len, &job->payload, err))
         return -1;
@@ -83,21 +83,21 @@ static bool is_check(const struct job *job)
     return job->payload.kind && strcmp(job->payload.kind, PAYLOAD_CHECK) == 0;
 }
 
-/* What the task's spec tells us: its secrets, which no line of the log may hold, and whether it
+/* What the task's request tells us: its secrets, which no line of the log may hold, and whether it
  * brings a credential. */
 static int take_credential(struct job *job, struct err *err)
 {
     const struct payload *payload = &job->payload;
     if (is_check(job))
         return job->cloud.api_key_secret ? take_key(job, err) : 0;
-    AUTO(task_spec)
-    struct task_spec *spec =
-        task_spec_load(payload->spec, strlen(payload->spec),
-                       *payload->secrets ? payload->secrets : NULL, strlen(payload->secrets), err);
-    if (!spec || task_spec_redact(spec, job->secrets))
-        return spec ? err_sys(err, "secrets") : err_wrap(err, "the task's request");
-    if (strcmp(payload->kind, "claude") != 0 || spec->anthropic_api_key ||
-        spec->anthropic_oauth_token)
+    AUTO(task_request)
+    struct task_request *request = task_request_load(payload->request, strlen(payload->request),
+                                                     *payload->secrets ? payload->secrets : NULL,
+                                                     strlen(payload->secrets), err);
+    if (!request || task_request_redact(request, job->secrets))
+        return request ? err_sys(err, "secrets") : err_wrap(err, "the task's request");
+    if (strcmp(payload->kind, "claude") != 0 || request->anthropic_api_key ||
+        request->anthropic_oauth_token)
         return 0;
     if (job->cloud.api_key_secret)
         return take_key(job, err);
@@ -135,7 +135,7 @@ static int submit(struct job *job, struct err *err)
     const struct task_new task = {.id = job->id,
                                   .kind = payload->kind,
                                   .executor = EXECUTOR_LOCAL,
-                                  .spec = payload->spec,
+                                  .request = payload->request,
                                   .secrets = *payload->secrets ? payload->secrets : NULL,
                                   .caller = "cloud",
                                   .request_id = payload->request_id};
@@ -267,25 +267,25 @@ static int print_result(struct job *job, struct buf *text, struct err *err)
     job->result.attempt = job->attempt;
     job->result.started_ms = job->started_ms;
     job->result.ended_ms = clock_real_ms();
-    session_result_print(&job->result, text);
+    folder_result_print(&job->result, text);
     if (!buf_ok(text)) { /* an answer of control characters: six bytes each */
         buf_done(text);
         text->failed = false;
         buf_clear(&outcome->output);
         outcome->truncated = true;
-        session_result_print(&job->result, text);
+        folder_result_print(&job->result, text);
     }
-    return buf_check(text, SESSION_RESULT, err);
+    return buf_check(text, FOLDER_RESULT, err);
 }
 
 int steps_hand_in_result(struct job *job, struct err *err)
 {
-    char name[SESSION_NAME_SIZE];
+    char name[FOLDER_NAME_SIZE];
     AUTO(buf) struct buf text = BUF_INIT(RESULT_BYTES_MAX);
     delete_payload(job);
     if (print_result(job, &text, err))
         return -1;
-    session_name(job->id, SESSION_RESULT, name);
+    folder_name(job->id, FOLDER_RESULT, name);
     const struct parcel parcel = {.name = name,
                                   .type = "application/json",
                                   .data = text.data,

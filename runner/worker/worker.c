@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "base/thread.h"
 #include "runner/core/process.h"
 #include "runner/version.h"
 #include "runner/worker/claim.h"
@@ -42,13 +43,13 @@ static const char usage[] =
 static int read_task(struct job *job, struct err *err)
 {
     int64_t attempt;
-    const char *id = getenv(SESSION_ENV_TASK), *number = getenv(SESSION_ENV_ATTEMPT);
+    const char *id = getenv(FOLDER_ENV_TASK), *number = getenv(FOLDER_ENV_ATTEMPT);
     const char *execution = getenv("CLOUD_RUN_EXECUTION");
     if (!id || !id_is_valid(id))
-        return err_set(err, ERR_CONFIG, SESSION_ENV_TASK " must be the id of a task, got '%.80s'",
+        return err_set(err, ERR_CONFIG, FOLDER_ENV_TASK " must be the id of a task, got '%.80s'",
                        id ? id : "");
     if (!number || str_to_int(number, 0, INT_MAX, &attempt))
-        return err_set(err, ERR_CONFIG, SESSION_ENV_ATTEMPT " must be 0..%d, got '%.80s'", INT_MAX,
+        return err_set(err, ERR_CONFIG, FOLDER_ENV_ATTEMPT " must be 0..%d, got '%.80s'", INT_MAX,
                        number ? number : "");
     snprintf(job->id, sizeof(job->id), "%s", id);
     job->attempt = (int)attempt;
@@ -122,7 +123,7 @@ static struct config *load_config(void)
 
 struct listener {
     struct job *job;
-    pthread_t thread;
+    struct thread thread;
     _Atomic bool stop;
 };
 
@@ -142,15 +143,15 @@ static void *listen_for_signals(void *arg)
 
 static int start_listening(struct listener *listener, struct err *err)
 {
-    int rc = pthread_create(&listener->thread, NULL, listen_for_signals, listener);
-    return rc ? err_set(err, ERR_INTERNAL, "cannot start a thread: %s", strerror(rc)) : 0;
+    return thread_start(&listener->thread, "signals", THREAD_STACK_DEFAULT, listen_for_signals,
+                        listener, err);
 }
 
 static void stop_listening(struct listener *listener)
 {
     atomic_store(&listener->stop, true);
-    pthread_kill(listener->thread, SIGHUP); /* it wakes for that, too */
-    pthread_join(listener->thread, NULL);
+    pthread_kill(listener->thread.id, SIGHUP); /* it wakes for that, too */
+    thread_join(&listener->thread);
 }
 
 /* --- the job -------------------------------------------------------------------------------- */
@@ -209,7 +210,7 @@ static void take_apart(struct job *job)
     if (job->state_dir && path_remove_tree(job->state_dir, &err))
         log_warn("job", "%s", err.msg);
     free(job->state_dir);
-    session_result_done(&job->result);
+    folder_result_done(&job->result);
     payload_done(&job->payload);
     cloud_close(&job->cloud);
     config_free(job->config);

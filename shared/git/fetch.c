@@ -1,5 +1,5 @@
 /* What a mirror asks of its remote. */
-#include "git/inside.h"
+#include "git/git_private.h"
 
 #include "base/str.h"
 #include "git/refs.h"

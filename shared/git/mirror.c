@@ -5,7 +5,7 @@
 #include "base/id.h"
 #include "base/path.h"
 #include "base/str.h"
-#include "git/inside.h"
+#include "git/git_private.h"
 #include "git/lib.h"
 #include "git/refs.h"
 #include "json/json.h"

@@ -1,4 +1,4 @@
-#include "git/inside.h"
+#include "git/git_private.h"
 
 #include "base/auto.h"
 #include "base/fd.h"

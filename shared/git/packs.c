@@ -9,7 +9,7 @@
  * packs have become redundant, which is quick beside the new one. Workspaces have hard links of the
  * packs they were made with.
  */
-#include "git/inside.h"
+#include "git/git_private.h"
 
 #include "base/auto.h"
 #include "base/clock.h"

@@ -46,7 +46,7 @@ int main(int argc, char **argv)
     memset(spec, 'x', size);
     spec[size] = '\0';
     const struct payload payload = {
-        .task_id = (char[]){"bench"}, .kind = (char[]){"claude"}, .spec = spec, .attempt = 1};
+        .task_id = (char[]){"bench"}, .kind = (char[]){"claude"}, .request = spec, .attempt = 1};
     AUTO(buf) struct buf out = BUF_INIT(PAYLOAD_BYTES_MAX);
     int64_t from = spent_us(), now = from, count = 0;
     for (; now - from < run_us; now += count % 16 ? 0 : spent_us() - now) {

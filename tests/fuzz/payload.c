@@ -61,7 +61,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     must(strcmp(payload.task_id, ID) == 0 && payload.attempt >= 0);
-    must(payload.kind && payload.spec && payload.secrets && payload.request_id);
+    must(payload.kind && payload.request && payload.secrets && payload.request_id);
     AUTO(buf) struct buf again = BUF_INIT(PAYLOAD_BYTES_MAX);
     must(payload_seal(&cloud, &payload, &again, &err) == 0);
     return 0;

@@ -7,7 +7,7 @@
  */
 #include "google/storage.h"
 #include "runner/overflow/payload.h"
-#include "runner/spec/spec.h"
+#include "runner/request/request.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,8 +36,8 @@ static int read_request(struct buf *out)
 
 static int put(const struct cloud *cloud, const char *id, const struct buf *sealed, struct err *err)
 {
-    char name[SESSION_NAME_SIZE];
-    session_name(id, SESSION_PAYLOAD, name);
+    char name[FOLDER_NAME_SIZE];
+    folder_name(id, FOLDER_PAYLOAD, name);
     return storage_put(
         cloud->google,
         &(const struct storage_at){cloud->bucket, name, "application/octet-stream", STORAGE_ANY},
@@ -47,23 +47,23 @@ static int put(const struct cloud *cloud, const char *id, const struct buf *seal
 static int send_task(const struct config *config, char **argv, struct err *err)
 {
     AUTO(cloud) struct cloud cloud = {0};
-    AUTO(spec_errors) struct spec_errors errors = {0};
+    AUTO(request_errors) struct request_errors errors = {0};
     AUTO(buf) struct buf body = BUF_INIT(REQUEST_BYTES_MAX), spec = BUF_INIT(REQUEST_BYTES_MAX);
     AUTO(buf)
     struct buf secrets = BUF_INIT(REQUEST_BYTES_MAX), sealed = BUF_INIT(PAYLOAD_BYTES_MAX);
-    const struct spec_defaults defaults = {
-        .where = SPEC_CLAUDE, .timeout_minutes = 5, .permission_mode = "acceptEdits"};
+    const struct request_defaults defaults = {
+        .where = REQUEST_CLAUDE, .timeout_minutes = 5, .permission_mode = "acceptEdits"};
     if (read_request(&body) || cloud_open(config, &cloud, err))
         return -1;
-    AUTO(task_spec)
-    struct task_spec *task = task_spec_decode(body.data, body.len, &defaults, &errors, err);
+    AUTO(task_request)
+    struct task_request *task = task_request_decode(body.data, body.len, &defaults, &errors, err);
     if (!task)
         return -1;
-    task_spec_save(task, &spec);
-    task_spec_save_secrets(task, &secrets);
+    task_request_save(task, &spec);
+    task_request_save_secrets(task, &secrets);
     const struct payload payload = {.task_id = argv[3] ? argv[3] : argv[1],
                                     .kind = (char[]){"claude"},
-                                    .spec = spec.data,
+                                    .request = spec.data,
                                     .secrets = secrets.data,
                                     .request_id = (char[]){"test-request"},
                                     .attempt = (int)strtol(argv[2], NULL, 10)};

@@ -1,6 +1,6 @@
 /* What home and a cloud task leave for each other: names, the sealed payload, result.json. The key
  * service is the test's own, and so is who is asked for credentials. */
-#include "unit.h"
+#include "testbase.h"
 
 #include "crypto/crypto.h"
 #include "google/kms.h"
@@ -72,7 +72,7 @@ static struct payload sample(void)
 {
     return (struct payload){.task_id = (char *)(uintptr_t)ID,
                             .kind = (char *)(uintptr_t) "claude",
-                            .spec = (char *)(uintptr_t) "{\"prompt\":\"h\xc3\xa4llo\\n\"}",
+                            .request = (char *)(uintptr_t) "{\"prompt\":\"h\xc3\xa4llo\\n\"}",
                             .secrets = (char *)(uintptr_t) "{\"gitToken\":\"ghp_canary\"}",
                             .request_id = (char *)(uintptr_t) "req-1",
                             .attempt = 3};
@@ -110,7 +110,7 @@ static void what_was_sealed_is_what_is_opened(void **state)
     OK(payload_open(&cloud, ID, sealed.data, sealed.len, &out, &err) == 0, &err);
     assert_string_equal(out.task_id, in.task_id);
     assert_string_equal(out.kind, in.kind);
-    assert_string_equal(out.spec, in.spec);
+    assert_string_equal(out.request, in.request);
     assert_string_equal(out.secrets, in.secrets);
     assert_string_equal(out.request_id, in.request_id);
     assert_int_equal(out.attempt, 3);
@@ -123,19 +123,19 @@ static void a_large_request_without_secrets_comes_through(void **state)
     const struct cloud cloud = {0};
     struct payload in = sample();
     const size_t size = 10u << 20;
-    char *spec = malloc(size + 1);
-    memset(spec, 'x', size);
-    spec[size] = '\0';
-    in.spec = spec;
+    char *request = malloc(size + 1);
+    memset(request, 'x', size);
+    request[size] = '\0';
+    in.request = request;
     in.secrets = in.request_id = NULL;
     AUTO(buf) struct buf sealed = BUF_INIT(PAYLOAD_BYTES_MAX);
     AUTO(payload) struct payload out = {0};
     seal(&in, &sealed);
     OK(payload_open(&cloud, ID, sealed.data, sealed.len, &out, &err) == 0, &err);
-    assert_string_equal(out.spec, spec);
+    assert_string_equal(out.request, request);
     assert_string_equal(out.secrets, "");
     assert_string_equal(out.request_id, "");
-    free(spec);
+    free(request);
 }
 
 static void a_request_past_the_limit_is_refused(void **state)
@@ -144,14 +144,14 @@ static void a_request_past_the_limit_is_refused(void **state)
     struct err err = ERR_INIT;
     const struct cloud cloud = {0};
     struct payload in = sample();
-    char *spec = malloc(PAYLOAD_BYTES_MAX + 1);
-    memset(spec, 'x', PAYLOAD_BYTES_MAX);
-    spec[PAYLOAD_BYTES_MAX] = '\0';
-    in.spec = spec;
+    char *request = malloc(PAYLOAD_BYTES_MAX + 1);
+    memset(request, 'x', PAYLOAD_BYTES_MAX);
+    request[PAYLOAD_BYTES_MAX] = '\0';
+    in.request = request;
     AUTO(buf) struct buf sealed = BUF_INIT(PAYLOAD_BYTES_MAX);
     assert_int_equal(payload_seal(&cloud, &in, &sealed, &err), -1);
     assert_int_equal(err.code, ERR_TOO_LARGE);
-    free(spec);
+    free(request);
 }
 
 static void no_two_payloads_are_alike(void **state)
@@ -263,17 +263,17 @@ static void what_is_sealed_must_be_whole_too(void **state)
 static void names_are_those_of_the_meeting_place(void **state)
 {
     (void)state;
-    char name[SESSION_NAME_SIZE];
+    char name[FOLDER_NAME_SIZE];
     AUTO(buf) struct buf out = BUF_INIT(1024);
-    session_name("t1", SESSION_PAYLOAD, name);
+    folder_name("t1", FOLDER_PAYLOAD, name);
     assert_string_equal(name, "sessions/t1/payload.enc");
-    session_claim_name("t1", 2, name);
+    folder_claim_name("t1", 2, name);
     assert_string_equal(name, "sessions/t1/claim-2.json");
-    session_events_name("t1", 0, name);
+    folder_events_name("t1", 0, name);
     assert_string_equal(name, "sessions/t1/events/00000000000000000000");
-    session_events_name("t1", INT64_MAX, name);
+    folder_events_name("t1", INT64_MAX, name);
     assert_string_equal(name, "sessions/t1/events/09223372036854775807");
-    session_output_name("t1", "a/b.txt", &out);
+    folder_output_name("t1", "a/b.txt", &out);
     assert_string_equal(buf_str(&out), "sessions/t1/outputs/a/b.txt");
 }
 
@@ -355,9 +355,9 @@ static void a_name_cannot_lead_elsewhere(void **state)
 
 /* --- the result ----------------------------------------------------------------------------- */
 
-static void print(const struct session_result *result, struct buf *out)
+static void print(const struct folder_result *result, struct buf *out)
 {
-    session_result_print(result, out);
+    folder_result_print(result, out);
     assert_true(buf_ok(out));
 }
 
@@ -365,9 +365,9 @@ static void a_result_that_is_printed_can_be_read(void **state)
 {
     (void)state;
     struct err err = ERR_INIT;
-    AUTO(session_result) struct session_result in = {0}, out = {0};
+    AUTO(folder_result) struct folder_result in = {0}, out = {0};
     AUTO(buf) struct buf text = BUF_INIT(RESULT_BYTES_MAX);
-    session_result_init(&in);
+    folder_result_init(&in);
     in.outcome.state = TASK_COMPLETED;
     in.outcome.exit_code = 0;
     in.outcome.truncated = true;
@@ -378,11 +378,11 @@ static void a_result_that_is_printed_can_be_read(void **state)
     in.started_ms = 1700000000000;
     in.ended_ms = 1700000001000;
     for (int i = 0; i < 5; i++) {
-        AUTO(str) char *path = unit_textf("dir/file \"%d\".txt", i);
-        OK(session_result_add_output(&in, path, i * 1000, &err) == 0, &err);
+        AUTO(str) char *path = textf("dir/file \"%d\".txt", i);
+        OK(folder_result_add_output(&in, path, i * 1000, &err) == 0, &err);
     }
     print(&in, &text);
-    OK(session_result_parse(text.data, text.len, &out, &err) == 0, &err);
+    OK(folder_result_parse(text.data, text.len, &out, &err) == 0, &err);
     assert_int_equal(out.outcome.state, TASK_COMPLETED);
     assert_int_equal(out.outcome.exit_code, 0);
     assert_true(out.outcome.truncated);
@@ -402,14 +402,14 @@ static void a_failure_keeps_its_words(void **state)
 {
     (void)state;
     struct err err = ERR_INIT;
-    AUTO(session_result) struct session_result in = {0}, out = {0};
+    AUTO(folder_result) struct folder_result in = {0}, out = {0};
     AUTO(buf) struct buf text = BUF_INIT(RESULT_BYTES_MAX);
-    session_result_init(&in);
+    folder_result_init(&in);
     in.outcome.exit_code = 143;
     snprintf(in.outcome.reason, sizeof(in.outcome.reason), "interrupted");
     snprintf(in.outcome.error, sizeof(in.outcome.error), "it was \xe2\x80\x9cstopped\xe2\x80\x9d");
     print(&in, &text);
-    OK(session_result_parse(text.data, text.len, &out, &err) == 0, &err);
+    OK(folder_result_parse(text.data, text.len, &out, &err) == 0, &err);
     assert_int_equal(out.outcome.state, TASK_FAILED);
     assert_int_equal(out.outcome.exit_code, 143);
     assert_string_equal(out.outcome.reason, in.outcome.reason);
@@ -423,16 +423,16 @@ static void members_may_be_as_deep_as_json_may(void **state)
 {
     (void)state;
     struct err err = ERR_INIT;
-    AUTO(session_result) struct session_result in = {0}, out = {0};
+    AUTO(folder_result) struct folder_result in = {0}, out = {0};
     AUTO(buf) struct buf text = BUF_INIT(RESULT_BYTES_MAX);
-    session_result_init(&in);
+    folder_result_init(&in);
     buf_adds(&in.outcome.members, ",\"structured_output\":");
     for (int i = 1; i < JSON_DEPTH_MAX; i++)
         buf_addc(&in.outcome.members, '[');
     for (int i = 1; i < JSON_DEPTH_MAX; i++)
         buf_addc(&in.outcome.members, ']');
     print(&in, &text);
-    OK(session_result_parse(text.data, text.len, &out, &err) == 0, &err);
+    OK(folder_result_parse(text.data, text.len, &out, &err) == 0, &err);
     assert_string_equal(buf_str(&out.outcome.members), buf_str(&in.outcome.members));
 }
 
@@ -482,14 +482,14 @@ static void what_is_no_result_is_refused(void **state)
     };
     for (size_t i = 0; i <= COUNT_OF(cases); i++) {
         struct err err = ERR_INIT;
-        AUTO(session_result) struct session_result out = {0};
+        AUTO(folder_result) struct folder_result out = {0};
         AUTO(buf) struct buf text = BUF_INIT(4096);
         buf_addc(&text, '{');
         for (size_t part = 0; part < COUNT_OF(good); part++)
             buf_adds(&text,
                      i < COUNT_OF(cases) && cases[i].part == part ? cases[i].instead : good[part]);
         buf_adds(&text, "\"later\":{}}");
-        int rc = session_result_parse(text.data, text.len, &out, &err);
+        int rc = folder_result_parse(text.data, text.len, &out, &err);
         if (i == COUNT_OF(cases)) {
             OK(rc == 0, &err); /* nothing replaced; a member of a later version does no harm */
             continue;
@@ -505,8 +505,8 @@ static void text_that_is_no_json_is_refused(void **state)
     static const char *const bad[] = {"", "{", "[]", "null", "\"x\"", "{}", "\xff"};
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
         struct err err = ERR_INIT;
-        struct session_result out;
-        assert_int_equal(session_result_parse(bad[i], strlen(bad[i]), &out, &err), -1);
+        struct folder_result out;
+        assert_int_equal(folder_result_parse(bad[i], strlen(bad[i]), &out, &err), -1);
         assert_int_equal(err.code, ERR_UPSTREAM);
     }
 }
@@ -515,11 +515,11 @@ static void outputs_have_a_limit(void **state)
 {
     (void)state;
     struct err err = ERR_INIT;
-    AUTO(session_result) struct session_result result = {0};
-    session_result_init(&result);
+    AUTO(folder_result) struct folder_result result = {0};
+    folder_result_init(&result);
     for (int i = 0; i < RESULT_OUTPUTS_MAX; i++)
-        OK(session_result_add_output(&result, "x", 1, &err) == 0, &err);
-    assert_int_equal(session_result_add_output(&result, "x", 1, &err), -1);
+        OK(folder_result_add_output(&result, "x", 1, &err) == 0, &err);
+    assert_int_equal(folder_result_add_output(&result, "x", 1, &err), -1);
     assert_int_equal(err.code, ERR_TOO_LARGE);
 }
 

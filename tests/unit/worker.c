@@ -1,6 +1,6 @@
 /* The worker's courier, deliveries and outcome, with a bucket inside the test that can be told to
  * fail. */
-#include "unit.h"
+#include "testbase.h"
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -176,7 +176,7 @@ static int set_up(void **state)
     job_init(&job);
     snprintf(job.id, sizeof(job.id), "t");
     job.cloud.bucket = strdup("b");
-    scratch = unit_scratch();
+    scratch = tmp_dir_new();
     path = path_join(scratch, "events");
     events = events_open(path, &err);
     courier = courier_start(&job, path, &err);
@@ -197,10 +197,10 @@ static int tear_down(void **state)
     }
     bucket.count = 0;
     get_into_trouble(WELL, 0);
-    session_result_done(&job.result);
+    folder_result_done(&job.result);
     free(job.cloud.bucket);
     free(path);
-    unit_scratch_free(scratch);
+    tmp_dir_free(scratch);
     return 0;
 }
 
@@ -221,8 +221,8 @@ static size_t assert_joined(int64_t end)
     int64_t at = 0;
     size_t pieces = 0;
     while (at < end) {
-        char name[SESSION_NAME_SIZE], id[32];
-        session_events_name("t", at, name);
+        char name[FOLDER_NAME_SIZE], id[32];
+        folder_events_name("t", at, name);
         size_t i = find_locked(name);
         if (i == bucket.count)
             fail_msg("there is no piece at %lld", (long long)at);
@@ -250,17 +250,17 @@ static void pieces_are_whole_events_and_not_too_long(void **state)
         say(5000);
     int64_t end = events_size(events);
     assert_int_equal(finish(), end);
-    assert_in_range(assert_joined(end), (size_t)end / SESSION_CHUNK_BYTES, 300);
+    assert_in_range(assert_joined(end), (size_t)end / FOLDER_CHUNK_BYTES, 300);
     for (size_t i = 0; i < bucket.count; i++)
-        assert_true(bucket.objects[i].size <= SESSION_CHUNK_BYTES);
+        assert_true(bucket.objects[i].size <= FOLDER_CHUNK_BYTES);
 }
 
 static void one_event_may_be_longer_than_a_piece(void **state)
 {
     (void)state;
     say(10);
-    say(3 * SESSION_CHUNK_BYTES + 17);
-    say(SESSION_CHUNK_BYTES - 60);
+    say(3 * FOLDER_CHUNK_BYTES + 17);
+    say(FOLDER_CHUNK_BYTES - 60);
     say(10);
     int64_t end = events_size(events);
     assert_int_equal(finish(), end);
@@ -270,10 +270,10 @@ static void one_event_may_be_longer_than_a_piece(void **state)
 static void the_first_piece_does_not_wait_for_more(void **state)
 {
     (void)state;
-    int64_t from = unit_now_ms();
+    int64_t from = now_ms();
     say(10);
     EVENTUALLY(10000, count_objects() == 1);
-    print_message("first piece after %d ms\n", (int)(unit_now_ms() - from));
+    print_message("first piece after %d ms\n", (int)(now_ms() - from));
     for (int i = 0; i < 20; i++)
         say(10);
     assert_int_equal(finish(), events_size(events));
@@ -305,7 +305,7 @@ static void a_piece_whose_answer_is_lost_counts_as_stored(void **state)
     get_into_trouble(LOSE_ANSWER, 1);
     say(10);
     EVENTUALLY(10000, count_tries() >= 1);
-    say(2 * SESSION_CHUNK_BYTES);
+    say(2 * FOLDER_CHUNK_BYTES);
     assert_int_equal(finish(), events_size(events));
     assert_joined(events_size(events));
     assert_false(job_is_lost(&job));
@@ -315,14 +315,14 @@ static void what_others_have_put_there_loses_the_job(void **state)
 {
     (void)state;
     struct err err;
-    char name[SESSION_NAME_SIZE];
-    session_events_name("t", 0, name);
+    char name[FOLDER_NAME_SIZE];
+    folder_events_name("t", 0, name);
     OK(storage_put(NULL, &(const struct storage_at){"b", name, "", STORAGE_ANY}, "theirs", 6, NULL,
                    &err) == 0,
        &err);
     say(10);
     EVENTUALLY(10000, job_is_lost(&job));
-    say(SESSION_CHUNK_BYTES);
+    say(FOLDER_CHUNK_BYTES);
     assert_int_equal(finish(), 0);
     assert_int_equal(bucket.count, 1);
     assert_string_equal(bucket.objects[0].data, "theirs");
@@ -333,9 +333,9 @@ static void it_is_not_the_length_alone_that_makes_a_piece_ours(void **state)
 {
     (void)state;
     struct err err;
-    char name[SESSION_NAME_SIZE];
+    char name[FOLDER_NAME_SIZE];
     static const char theirs[] = "id: 0\ndata: \"yyyyyyyyyy\"\n\n";
-    session_events_name("t", 0, name);
+    folder_events_name("t", 0, name);
     OK(storage_put(NULL, &(const struct storage_at){"b", name, "", STORAGE_ANY}, theirs,
                    sizeof(theirs) - 1, NULL, &err) == 0,
        &err);
@@ -351,10 +351,10 @@ static void in_a_hurry_it_does_not_wait_for_a_dead_bucket(void **state)
     get_into_trouble(REFUSE, -1);
     say(10);
     EVENTUALLY(10000, count_tries() >= 1);
-    int64_t from = unit_now_ms();
+    int64_t from = now_ms();
     job_hurry(&job);
     assert_int_equal(finish(), 0);
-    assert_true(unit_now_ms() - from < 20000);
+    assert_true(now_ms() - from < 20000);
     assert_int_equal(bucket.count, 0);
 }
 
@@ -394,10 +394,10 @@ static void outputs_are_named_by_their_paths(void **state)
     finish();
     OK(deliver_outputs(&job, dir, &err) == 0, &err); /* none */
     OK(path_make_dirs(below, 0700, &err) == 0, &err);
-    unit_spit(one, "1", 1);
-    unit_spit(two, "22", 2);
-    unit_spit(odd, "x", 1);
-    unit_spit(empty, "", 0);
+    write_bytes(one, "1", 1);
+    write_bytes(two, "22", 2);
+    write_bytes(odd, "x", 1);
+    write_bytes(empty, "", 0);
     assert_int_equal(symlink("/etc/passwd", link), 0);
     OK(deliver_outputs(&job, dir, &err) == 0, &err);
     assert_int_equal(job.result.output_count, 3);
@@ -415,7 +415,8 @@ static void open_store(void)
     struct err err;
     bool created;
     AUTO(task_record) struct task_record record = {0};
-    const struct task_new new_task = {.id = "t", .kind = "claude", .spec = "{}", .caller = "cloud"};
+    const struct task_new new_task = {
+        .id = "t", .kind = "claude", .request = "{}", .caller = "cloud"};
     finish();
     job.core.store = store_open(scratch, &err);
     OK(job.core.store != NULL, &err);

@@ -1,0 +1,81 @@
+/*
+ * One task's way through the cloud, shared by overflow.c, place.c, relay.c and end.c. Private to
+ * runner/overflow.
+ */
+#ifndef OVERFLOW_CLOUD_TASK_H
+#define OVERFLOW_CLOUD_TASK_H
+
+#include "google/run.h"
+#include "runner/overflow/overflow.h"
+
+#include <pthread.h>
+
+#define CLOUD_TASK_ENV_RUN "TASK_RUN" /* ID/ATTEMPT: by it an execution is found again */
+
+struct overflow {
+    struct overflow_config config;
+    pthread_mutex_t lock; /* of what follows */
+    struct overflow_status status;
+    int64_t backoff_ms; /* of the next refusal */
+    pthread_mutex_t fetching;
+};
+
+struct cloud_task {
+    struct overflow *overflow;
+    const struct cloud *cloud; /* borrowed */
+    struct task_run *run;
+    struct task_outcome *outcome;
+    const char *id; /* borrowed from the record */
+    struct task_request *request;
+    struct store_placement placement;
+    int64_t offset;  /* relay: of the job's events, what has been passed on */
+    int64_t skip;    /* relay: events after it that had been passed on before */
+    int cursor_fd;   /* relay: the file that says so */
+    bool awaited;    /* relay: the next piece was asked for, and was not there yet */
+    int64_t rest_ms; /* relay: it is no use to ask for it any sooner */
+    bool done;       /* the job's last event has come */
+    bool holes;      /* some of its events are lost */
+    bool ended;      /* the execution has */
+    struct run_execution execution;
+    bool cancelled; /* it was asked to end */
+    bool timed_out; /* because its time was over */
+};
+
+/* What became of a step. */
+enum step {
+    STEP_ON,   /* the next one */
+    STEP_OVER, /* the outcome is filled */
+};
+
+/* Has an execution for the task, whose name is in task->placement. */
+enum step cloud_task_place(struct cloud_task *task);
+
+/* Follows it until its last event has come or it has ended. */
+enum step cloud_task_relay(struct cloud_task *task);
+
+/* Fills the outcome from the result, or from what is known without one. */
+void cloud_task_end(struct cloud_task *task);
+
+/* Passes on the pieces that are there. 1: some; 0: none; -1: they cannot be read. */
+int cloud_task_take_pieces(struct cloud_task *task, struct err *err);
+/* The same at the end, past pieces that have vanished. */
+void cloud_task_take_rest(struct cloud_task *task, int64_t events_bytes);
+
+/* Waits, or until somebody wants the task to stop. */
+void cloud_task_wait(struct cloud_task *task, int64_t ms);
+
+/* Fills the outcome: it stays active as `state`, or ends. */
+void cloud_task_settle(struct cloud_task *task, enum task_state state, const char *reason,
+                       const char *error);
+
+/* The cloud refused, or could not be reached: tasks wait, longer each time. */
+void overflow_note_refusal(struct overflow *overflow, const struct err *err);
+void overflow_note_success(struct overflow *overflow);
+
+/* Its time is over: nobody opens it any more. */
+void cloud_task_delete_payload(struct cloud_task *task);
+
+/* The list of outputs beside the events. */
+int outputs_save(const char *keep_dir, const void *json, size_t len, struct err *err);
+
+#endif

@@ -1,0 +1,47 @@
+/*
+ * What happens to a workspace after a success: commit, bundle, push, files to keep. Each step is a
+ * helper process of its own: the task's user for what reads the workspace, the runner for what
+ * holds credentials, and never both in one.
+ *
+ * Threads: the task's own.
+ */
+#ifndef REPO_HARVEST_H
+#define REPO_HARVEST_H
+
+#include "runner/repo/repos.h"
+
+struct harvest_commit {
+    bool commit;
+    const char *message;          /* or NULL */
+    const struct strlist *files;  /* or NULL */
+    const struct strlist *except; /* the runner's own */
+    const char *branch;           /* or NULL */
+};
+
+struct harvested_commit {
+    char sha[65];
+    char branch[256];
+    bool committed;
+    bool bundled; /* `bundle` was written */
+    int64_t files;
+};
+
+/* Commits in the workspace and writes what is new since it was made to `bundle`, a path in a
+ * directory of the runner's own. */
+int harvest_commit(struct workspace *workspace, const struct harvest_commit *wish,
+                   const char *bundle, const struct call_stop *stop,
+                   struct harvested_commit *ret_kept, struct err *err);
+
+/* Pushes a bundle with the wish's credentials. Returns the helper's answer:
+ * {"sha"[,"method","remoteSha","conflictFiles"]}. */
+struct json *harvest_push(struct workspace *workspace, const struct repo_wish *wish,
+                          const struct harvested_commit *kept, const char *bundle, bool recover,
+                          const struct call_stop *stop, struct err *err);
+
+/* Copies the files of dir/work (a run's; workspace may be NULL) that match to `to`, which must not
+ * exist. Returns {"files":[{"path","size"}],"skipped"}. */
+struct json *harvest_files(struct repos *repos, struct workspace *workspace, const char *dir,
+                           const struct strlist *patterns, const char *to,
+                           const struct call_stop *stop, struct err *err);
+
+#endif

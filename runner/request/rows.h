@@ -1,0 +1,96 @@
+/*
+ * Inside the request module: the table as rows, and what its files share.
+ */
+#ifndef REQUEST_ROWS_H
+#define REQUEST_ROWS_H
+
+#include "runner/request/request.h"
+#include "json/json.h"
+
+enum request_kind {
+    KIND_TEXT,
+    KIND_TOKEN,
+    KIND_ID,
+    KIND_UUID,
+    KIND_URL,
+    KIND_REPO,
+    KIND_REF,
+    KIND_PATH,
+    KIND_SSH_KEY,
+    KIND_CHOICE,
+    KIND_ENUM,
+    KIND_INT,
+    KIND_NUMBER,
+    KIND_BOOL,
+    KIND_LIST,
+    KIND_LINES,
+    KIND_DOMAINS,
+    KIND_SCHEMA,
+    KIND_OBJECT,
+    KIND_STRINGS,
+    KIND_ENV,
+    KIND_INPUTS,
+    KIND_JSON,
+    KIND_GROUP,
+};
+
+/* How a member is held. */
+enum request_form {
+    FORM_STRING,
+    FORM_JSON,
+    FORM_LIST,
+    FORM_INT,
+    FORM_ENUM,
+    FORM_NUMBER,
+    FORM_BOOL
+};
+
+struct request_row {
+    enum request_kind kind;
+    const char *name;
+    const char *aliases;
+    struct request_limits takes;
+    const char *default_text;
+    unsigned flags;
+    const char *cli;
+    const char *help;
+    size_t offset;
+};
+
+enum {
+#define REQUEST_INDEX(kind, member, ...) ROW_##member,
+    REQUEST_FIELDS(REQUEST_INDEX)
+#undef REQUEST_INDEX
+        REQUEST_ROWS
+};
+
+extern const struct request_row request_rows[REQUEST_ROWS];
+
+void *request_member(const struct task_request *request, const struct request_row *row);
+enum request_form request_form(const struct request_row *row);
+const char *request_type(const struct request_row *row);
+
+/* True when the member holds something worth keeping. */
+bool request_is_set(const struct task_request *request, const struct request_row *row);
+
+/* Turns one JSON value into the row's member. -1 with the message's rest: "must be …". Not for
+ * KIND_GROUP and KIND_JSON. */
+int request_decode_value(const struct request_row *row, const struct json *value, void *member,
+                         struct err *err);
+
+#define REQUEST_ITEM_MAX 8192 /* bytes of one string in a list */
+
+/* Rows of which a request may have one only. */
+struct request_pair {
+    int first, second;
+};
+extern const struct request_pair request_exclusive[];
+extern const size_t request_exclusive_count;
+
+/* Length of the path of the object that a row is in: 0 at the top, 6 for "limits.cpu". */
+size_t request_parent_length(const char *name);
+
+/* Bytes of text, at most max, that end with a whole character. */
+size_t request_cut(const char *text, size_t max);
+
+#endif

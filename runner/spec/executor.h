@@ -1,7 +1,0 @@
-/* Where a task may run, as its caller asked. The numbers are stored. */
-#ifndef SPEC_EXECUTOR_H
-#define SPEC_EXECUTOR_H
-
-enum task_executor { EXECUTOR_AUTO, EXECUTOR_LOCAL, EXECUTOR_CLOUD };
-
-#endif

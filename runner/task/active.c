@@ -1,0 +1,197 @@
+#include "runner/task/active.h"
+
+#include "base/clock.h"
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define BUCKETS_MIN 64
+
+int active_init(struct active_table *table)
+{
+    *table = (struct active_table){.bucket_count = BUCKETS_MIN};
+    table->buckets = calloc(table->bucket_count, sizeof(struct active_task *));
+    for (int i = 0; i < PRIORITIES; i++)
+        for (int class = 0; class < ACTIVE_CLASSES; class ++)
+            TAILQ_INIT(&table->queues[i][class]);
+    return table->buckets ? 0 : -1;
+}
+
+void active_done(struct active_table *table)
+{
+    for (size_t i = 0; table->buckets && i < table->bucket_count; i++)
+        while (table->buckets[i])
+            active_remove(table, table->buckets[i]);
+    free(table->buckets);
+}
+
+/* FNV-1a: ids are random or the caller's own, and the table is small. */
+static uint64_t hash_of(const char *id)
+{
+    uint64_t hash = UINT64_C(14695981039346656037);
+    for (; *id; id++)
+        hash = (hash ^ (unsigned char)*id) * UINT64_C(1099511628211);
+    return hash;
+}
+
+static struct active_task **bucket_of(struct active_table *table, const char *id)
+{
+    return &table->buckets[hash_of(id) & (table->bucket_count - 1)];
+}
+
+static void grow(struct active_table *table)
+{
+    size_t old_count = table->bucket_count;
+    struct active_task **old = table->buckets,
+                       **more = calloc(old_count * 2, sizeof(struct active_task *));
+    if (!more)
+        return; /* longer chains, nothing worse */
+    table->buckets = more;
+    table->bucket_count = old_count * 2;
+    for (size_t i = 0; i < old_count; i++) {
+        while (old[i]) {
+            struct active_task *active = old[i], **to = bucket_of(table, active->id);
+            old[i] = active->next;
+            active->next = *to;
+            *to = active;
+        }
+    }
+    free(old);
+}
+
+struct active_task *active_add(struct active_table *table, const char *id)
+{
+    struct active_task *active = calloc(1, sizeof(*active));
+    if (!active)
+        return NULL;
+    if (table->count >= table->bucket_count)
+        grow(table);
+    snprintf(active->id, sizeof(active->id), "%s", id);
+    active->wake_fd = -1;
+    struct active_task **bucket = bucket_of(table, active->id);
+    active->next = *bucket;
+    *bucket = active;
+    table->count++;
+    return active;
+}
+
+static struct active_queue *queue_of(struct active_table *table, const struct active_task *active)
+{
+    return &table->queues[active->priority][active->class];
+}
+
+/* What its row says of it. */
+static void describe(struct active_task *active, const struct task_record *record)
+{
+    int priority = record->priority;
+    bool away = record->stays == NULL && record->executor != EXECUTOR_LOCAL;
+    snprintf(active->kind, sizeof(active->kind), "%s", record->kind);
+    active->priority = priority < 0 ? 0 : priority >= PRIORITIES ? PRIORITIES - 1 : priority;
+    active->created_ms = record->created_ms;
+    active->class = (record->shared ? ACTIVE_SHARED : 0u) | (away ? ACTIVE_AWAY : 0u) |
+                    (record->executor != EXECUTOR_CLOUD ? ACTIVE_HERE : 0u);
+}
+
+void active_enqueue(struct active_table *table, struct active_task *active,
+                    const struct task_record *record)
+{
+    describe(active, record);
+    active->order = table->arrivals++;
+    active->queued_ms = clock_mono_ms();
+    active->state = ACTIVE_QUEUED;
+    TAILQ_INSERT_TAIL(queue_of(table, active), active, queue);
+    table->queued++;
+}
+
+void active_adopt(struct active_table *table, struct active_task *active,
+                  const struct task_record *record)
+{
+    describe(active, record);
+    active->state = ACTIVE_RUNNING;
+    active->place = record->place;
+    active->adopted = true;
+    table->running[active->place]++;
+}
+
+struct active_task *active_find(struct active_table *table, const char *id)
+{
+    struct active_task *active = *bucket_of(table, id);
+    while (active && strcmp(active->id, id) != 0)
+        active = active->next;
+    return active;
+}
+
+void active_remove(struct active_table *table, struct active_task *active)
+{
+    struct active_task **at = bucket_of(table, active->id);
+    while (*at != active)
+        at = &(*at)->next;
+    *at = active->next;
+    table->count--;
+    if (active->state == ACTIVE_QUEUED) {
+        TAILQ_REMOVE(queue_of(table, active), active, queue);
+        table->queued--;
+    } else if (active->state == ACTIVE_RUNNING) {
+        table->running[active->place]--;
+    }
+    if (active->wake_fd >= 0)
+        close(active->wake_fd);
+    free(active);
+}
+
+/* The oldest of one priority among the classes in `allowed`, or NULL. */
+static struct active_task *first_of(const struct active_table *table, int priority,
+                                    unsigned allowed)
+{
+    struct active_task *first = NULL;
+    for (unsigned class = 0; class < ACTIVE_CLASSES; class ++) {
+        struct active_task *active = TAILQ_FIRST(&table->queues[priority][class]);
+        if (active && (allowed >> class & 1) && (!first || active->order < first->order))
+            first = active;
+    }
+    return first;
+}
+
+struct active_task *active_take(struct active_table *table, unsigned allowed, int64_t waits_since,
+                                enum task_place place)
+{
+    for (int i = PRIORITIES - 1; i >= 0; i--) {
+        struct active_task *active = first_of(table, i, allowed);
+        if (!active || active->queued_ms > waits_since)
+            continue;
+        TAILQ_REMOVE(queue_of(table, active), active, queue);
+        active->state = ACTIVE_RUNNING;
+        active->place = place;
+        table->queued--;
+        table->running[place]++;
+        return active;
+    }
+    return NULL;
+}
+
+int64_t active_waits_since(const struct active_table *table, unsigned allowed)
+{
+    int64_t since = -1;
+    for (int i = 0; i < PRIORITIES; i++) {
+        const struct active_task *active = first_of(table, i, allowed);
+        if (active && (since < 0 || active->queued_ms < since))
+            since = active->queued_ms;
+    }
+    return since;
+}
+
+void active_put_back(struct active_table *table, struct active_task *active)
+{
+    TAILQ_INSERT_HEAD(queue_of(table, active), active, queue);
+    active->state = ACTIVE_QUEUED;
+    active->adopted = false;
+    active->queued_ms = clock_mono_ms();
+    if (active->wake_fd >= 0)
+        close(active->wake_fd);
+    active->wake_fd = -1;
+    table->queued++;
+    table->running[active->place]--;
+}

@@ -1,0 +1,239 @@
+/*
+ * Lanes: which task starts when, and where.
+ *
+ * There are two places, this machine and the cloud, each with so many slots. A task says by its
+ * class (active.h) which of them may have it. This machine takes first; a task that may go to
+ * either goes to the cloud by the rules of enum config_overflow. Some of these rules have to do
+ * with time: a thread of its own sleeps until the next such moment.
+ */
+#include "base/clock.h"
+#include "base/cond.h"
+#include "base/log.h"
+#include "runner/task/engine_private.h"
+
+#include <stdlib.h>
+
+#define TASK_STACK_BYTES (512u << 10)
+#define CLOCK_STACK_BYTES (128u << 10)
+#define CLASS(bits) (1u << (bits))
+#define EITHER (ACTIVE_HERE | ACTIVE_AWAY)
+#define SLEEP_MS 3600000
+
+/* --- what may run now ---------------------------------------------------------------------- */
+
+static bool cloud_is_open(const struct engine *engine, int64_t now)
+{
+    return engine->config.cloud && engine->config.limits.cloud_slots > 0 &&
+           now >= engine->cloud_held_until;
+}
+
+static struct active_task *take_here(struct engine *engine, int64_t now)
+{
+    const struct engine_limits *limits = &engine->config.limits;
+    unsigned allowed = CLASS(ACTIVE_HERE), shared = CLASS(ACTIVE_HERE | ACTIVE_SHARED);
+    if (engine->table.running[PLACE_HERE] >= limits->slots)
+        return NULL;
+    if (limits->overflow != OVERFLOW_ALWAYS || !cloud_is_open(engine, now)) {
+        allowed |= CLASS(EITHER);
+        shared |= CLASS(EITHER | ACTIVE_SHARED);
+    }
+    if (engine->hold == TASK_PENDING)
+        allowed |= shared;
+    return active_take(&engine->table, allowed, INT64_MAX, PLACE_HERE);
+}
+
+bool scheduler_may_leave_locked(const struct engine *engine, unsigned class)
+{
+    enum config_overflow mode = engine->config.limits.overflow;
+    if (!engine->config.cloud || !(class & ACTIVE_AWAY))
+        return false;
+    return !(class & ACTIVE_HERE) || mode == OVERFLOW_ALWAYS || mode == OVERFLOW_UNAVAILABLE;
+}
+
+/* The classes that need not wait for a slot here first. */
+static unsigned at_once(const struct engine *engine)
+{
+    unsigned classes = CLASS(ACTIVE_AWAY) | CLASS(ACTIVE_AWAY | ACTIVE_SHARED);
+    enum config_overflow mode = engine->config.limits.overflow;
+    if (mode == OVERFLOW_ALWAYS)
+        classes |= CLASS(EITHER) | CLASS(EITHER | ACTIVE_SHARED);
+    else if (mode == OVERFLOW_UNAVAILABLE && engine->hold != TASK_PENDING)
+        classes |= CLASS(EITHER | ACTIVE_SHARED);
+    return classes;
+}
+
+/* Those that go when they have waited for a slot long enough. */
+static unsigned after_a_while(const struct engine *engine)
+{
+    enum config_overflow mode = engine->config.limits.overflow;
+    if (mode != OVERFLOW_FULL && mode != OVERFLOW_UNAVAILABLE)
+        return 0;
+    return CLASS(EITHER) | (engine->hold == TASK_PENDING ? CLASS(EITHER | ACTIVE_SHARED) : 0);
+}
+
+static struct active_task *take_away(struct engine *engine, int64_t now)
+{
+    const struct engine_limits *limits = &engine->config.limits;
+    if (!cloud_is_open(engine, now) || engine->table.running[PLACE_CLOUD] >= limits->cloud_slots)
+        return NULL;
+    struct active_task *active =
+        active_take(&engine->table, at_once(engine), INT64_MAX, PLACE_CLOUD);
+    return active ? active
+                  : active_take(&engine->table, after_a_while(engine),
+                                now - limits->overflow_after_ms, PLACE_CLOUD);
+}
+
+static struct active_task *next_locked(struct engine *engine)
+{
+    int64_t now = clock_mono_ms();
+    if (engine->draining)
+        return NULL;
+    struct active_task *active = take_here(engine, now);
+    return active ? active : take_away(engine, now);
+}
+
+/* --- running it ---------------------------------------------------------------------------- */
+
+struct start {
+    struct engine *engine;
+    struct active_task *active;
+};
+
+/* One thread runs tasks one after the other while there are any for it. */
+static void *task_thread(void *arg)
+{
+    struct start start = *(struct start *)arg;
+    free(arg);
+    while (start.active) {
+        run_live(start.engine, start.active);
+        log_set_task(NULL);
+        pthread_mutex_lock(&start.engine->lock);
+        start.active = next_locked(start.engine);
+        pthread_mutex_unlock(&start.engine->lock);
+    }
+    pthread_mutex_lock(&start.engine->lock);
+    if (--start.engine->threads == 0)
+        pthread_cond_broadcast(&start.engine->quiet);
+    pthread_mutex_unlock(&start.engine->lock);
+    return NULL;
+}
+
+static int start_thread(struct engine *engine, struct active_task *active)
+{
+    struct err err;
+    struct start *start = malloc(sizeof(*start));
+    if (!start)
+        return -1;
+    *start = (struct start){engine, active};
+    int rc = thread_start_detached("task", TASK_STACK_BYTES, task_thread, start, &err);
+    if (rc)
+        free(start);
+    return rc ? -1 : 0;
+}
+
+/* Without a thread the task goes back to where it was and waits for the next occasion. */
+void scheduler_schedule_locked(struct engine *engine)
+{
+    struct active_task *active;
+    while ((active = next_locked(engine))) {
+        engine->threads++;
+        if (start_thread(engine, active) == 0)
+            continue;
+        engine->threads--;
+        active_put_back(&engine->table, active);
+        log_error("task", "cannot start a thread; %d tasks wait", engine->table.queued);
+        break;
+    }
+    if (engine->clock_thread.running && engine->table.queued > 0)
+        pthread_cond_signal(&engine->clock);
+}
+
+void scheduler_adopt(struct engine *engine, const struct task_record *record)
+{
+    pthread_mutex_lock(&engine->lock);
+    struct active_task *active = active_add(&engine->table, record->id);
+    if (active) {
+        active_adopt(&engine->table, active, record);
+        engine->threads++;
+        if (start_thread(engine, active)) {
+            engine->threads--;
+            active_remove(&engine->table, active);
+            active = NULL;
+        }
+    }
+    pthread_mutex_unlock(&engine->lock);
+    if (!active)
+        log_error("task", "out of memory; task '%s' waits for the next start", record->id);
+}
+
+void engine_set_limits(struct engine *engine, const struct engine_limits *limits)
+{
+    pthread_mutex_lock(&engine->lock);
+    engine->config.limits = *limits;
+    scheduler_schedule_locked(engine);
+    pthread_mutex_unlock(&engine->lock);
+}
+
+void engine_set_cloud(struct engine *engine, const struct task_kind *kind)
+{
+    engine->config.cloud = kind;
+}
+
+void engine_hold_cloud(struct engine *engine, int64_t ms)
+{
+    pthread_mutex_lock(&engine->lock);
+    engine->cloud_held_until = clock_mono_ms() + ms;
+    scheduler_schedule_locked(engine);
+    pthread_mutex_unlock(&engine->lock);
+}
+
+/* --- time ---------------------------------------------------------------------------------- */
+
+/* How long nothing changes by itself. */
+static int64_t quiet_ms(const struct engine *engine)
+{
+    const struct engine_limits *limits = &engine->config.limits;
+    int64_t now = clock_mono_ms(), due = now + SLEEP_MS;
+    int64_t since = active_waits_since(&engine->table, after_a_while(engine));
+    if (engine->table.running[PLACE_CLOUD] >= limits->cloud_slots || engine->table.queued == 0)
+        return SLEEP_MS; /* whoever ends, or comes, looks around */
+    if (since >= 0 && since + limits->overflow_after_ms < due)
+        due = since + limits->overflow_after_ms;
+    if (engine->cloud_held_until > now &&
+        (due <= engine->cloud_held_until ||
+         active_waits_since(&engine->table, at_once(engine)) >= 0))
+        due = engine->cloud_held_until;
+    return due > now ? due - now : 1;
+}
+
+static void *watch_clock(void *arg)
+{
+    struct engine *engine = arg;
+    pthread_mutex_lock(&engine->lock);
+    while (!engine->clock_stops) {
+        (void)cond_wait(&engine->clock, &engine->lock, quiet_ms(engine));
+        if (!engine->clock_stops)
+            scheduler_schedule_locked(engine);
+    }
+    pthread_mutex_unlock(&engine->lock);
+    return NULL;
+}
+
+int scheduler_start(struct engine *engine, struct err *err)
+{
+    if (!engine->config.cloud)
+        return 0;
+    return thread_start(&engine->clock_thread, "scheduler", CLOCK_STACK_BYTES, watch_clock, engine,
+                        err);
+}
+
+void scheduler_stop(struct engine *engine)
+{
+    if (!engine->clock_thread.running)
+        return;
+    pthread_mutex_lock(&engine->lock);
+    engine->clock_stops = true;
+    pthread_cond_signal(&engine->clock);
+    pthread_mutex_unlock(&engine->lock);
+    thread_join(&engine->clock_thread);
+}
