@@ -100,7 +100,9 @@ static struct task_request *decode(struct http_request *req, struct api *api,
     const struct request_defaults defaults = {
         .where = s->where,
         .timeout_minutes = s->timeout_minutes,
-        .permission_mode = config->permission_mode ? config->permission_mode : "acceptEdits",
+        .permission_mode = config->permission_mode          ? config->permission_mode
+                           : api->claude->tier == JAIL_FULL ? "bypassPermissions"
+                                                            : "acceptEdits",
         .allowed_tools = &config->allowed_tools,
         .model = config->default_model,
         .system_prompt = system_prompt};

@@ -11,6 +11,7 @@
 #include "runner/claude/prepare.h"
 #include "runner/claude/stream.h"
 #include "runner/claude/tail.h"
+#include "runner/claude/walls.h"
 #include "runner/request/request.h"
 
 #include <poll.h>
@@ -43,7 +44,10 @@ enum cause {
     CAUSE_IDLE,
     CAUSE_GRACE,
     CAUSE_FLOOD,
-    CAUSE_UNHEALTHY
+    CAUSE_UNHEALTHY,
+    CAUSE_MEMORY,
+    CAUSE_PIDS,
+    CAUSE_DISK
 };
 
 static const struct {
@@ -59,6 +63,10 @@ static const struct {
     [CAUSE_GRACE] = {"", ""}, /* the result has come: it decides */
     [CAUSE_FLOOD] = {"output_limit", "Claude Code printed faster than can be stored"},
     [CAUSE_UNHEALTHY] = {"", ""},
+    [CAUSE_MEMORY] = {"memory_exceeded", "the task used more memory than it may (limits.memoryMb)"},
+    [CAUSE_PIDS] = {"pids_exceeded",
+                    "the task wanted more processes and threads than it may have (limits.pids)"},
+    [CAUSE_DISK] = {"disk_exceeded", "the task used more disk than it may (limits.diskMb)"},
 };
 
 struct work {
@@ -162,7 +170,8 @@ static int add_session(struct work *work, struct plan *plan, struct err *err)
                              task_run_dir(work->run), claude->uid, claude->gid, &transcript, err))
         return -1;
     work->failed_step = NULL;
-    return add_argument(plan, "--resume", transcript, err);
+    AUTO(str) char *inside = walls_path(claude, task_run_dir(work->run), transcript);
+    return inside ? add_argument(plan, "--resume", inside, err) : err_sys(err, "session");
 }
 
 static int start(struct work *work, struct err *err)
@@ -258,6 +267,9 @@ static int64_t due_ms(const struct work *work, const struct config *config, enum
     case CAUSE_INTERRUPT:
     case CAUSE_FLOOD:
     case CAUSE_UNHEALTHY:
+    case CAUSE_MEMORY:
+    case CAUSE_PIDS:
+    case CAUSE_DISK:
         break;
     }
     return -1;
@@ -429,6 +441,18 @@ static int exit_code_of(int status)
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
+/* The limit that the tree was ended for, or that may be why it failed. */
+static enum cause limit_met(const struct work *work)
+{
+    unsigned met = child_exceeded(work->child);
+    if (work->cause != CAUSE_NONE && work->cause != CAUSE_GRACE)
+        return work->cause;
+    return met & JAIL_MEMORY ? CAUSE_MEMORY
+           : met & JAIL_DISK ? CAUSE_DISK
+           : met & JAIL_PIDS ? CAUSE_PIDS
+                             : work->cause;
+}
+
 static void judge(struct work *work, struct task_outcome *outcome)
 {
     struct stream *stream = &work->stream;
@@ -446,9 +470,10 @@ static void judge(struct work *work, struct task_outcome *outcome)
         stream->have_result && (!work->ending || work->result_ms <= work->ending_ms);
     if (result_first && work->cause != CAUSE_UNHEALTHY) {
         judge_result(work, outcome);
-    } else if (causes[work->cause].reason[0]) {
-        outcome->state = work->cause == CAUSE_CANCEL ? TASK_CANCELLED : TASK_FAILED;
-        set_reason(outcome, causes[work->cause].reason, causes[work->cause].error);
+    } else if (causes[limit_met(work)].reason[0]) {
+        enum cause cause = limit_met(work);
+        outcome->state = cause == CAUSE_CANCEL ? TASK_CANCELLED : TASK_FAILED;
+        set_reason(outcome, causes[cause].reason, causes[cause].error);
     } else {
         judge_without_result(work, outcome);
     }

@@ -28,6 +28,7 @@ struct claude {
     const char *instance;                 /* borrowed: value of TASK_MARKER */
     uid_t uid;                            /* whom it runs as */
     gid_t gid;
+    enum jail_tier tier; /* of its tasks' jails */
 };
 
 /* A task_kind's run(); arg is a struct claude. */

@@ -3,6 +3,7 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "runner/claude/prepare.h"
+#include "runner/claude/walls.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -40,12 +41,15 @@ static int make_places(const struct claude *claude, const struct task_request *r
             return path ? -1 : err_sys(err, "workspace");
         if (!places[i].variable)
             continue;
+        AUTO(str) char *inside = walls_place(claude, dir, places[i].name);
+        if (!inside)
+            return err_sys(err, "workspace");
         if (strcmp(places[i].name, "work") == 0 && below)
-            strlist_addf(&plan->env, "PWD=%s/%s", path, below);
+            strlist_addf(&plan->env, "PWD=%s/%s", inside, below);
         else
-            strlist_addf(&plan->env, "%s=%s", places[i].variable, path);
+            strlist_addf(&plan->env, "%s=%s", places[i].variable, inside);
     }
-    plan->cwd = path_join(dir, "work");
+    plan->cwd = walls_place(claude, dir, "work");
     return plan->cwd ? 0 : err_sys(err, "workspace");
 }
 
@@ -91,6 +95,8 @@ static void add_environment(const struct claude *claude, struct plan *plan)
     }
     strlist_add(&plan->env, "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1");
     strlist_add(&plan->env, "DISABLE_AUTOUPDATER=1");
+    if (claude->tier == JAIL_FULL)
+        strlist_add(&plan->env, "IS_SANDBOX=1");
     strlist_addf(&plan->env, TASK_MARKER "=%s", claude->instance);
 }
 
@@ -133,7 +139,7 @@ struct plan *claude_plan(const struct claude *claude, const struct task_request 
     plan->kill_grace_ms = config->kill_grace_seconds * 1000;
     if (make_places(claude, request, dir, plan, err) || write_identity(claude, dir, err) ||
         add_workspace(workspace, request, plan, err) || add_program(config, request, plan, err) ||
-        add_lease(lease, plan, redact, err))
+        walls_build(claude, request, dir, plan, err) || add_lease(lease, plan, redact, err))
         return NULL;
     add_memory(request, plan);
     add_environment(claude, plan);

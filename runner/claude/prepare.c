@@ -6,6 +6,7 @@
 #include "base/str.h"
 #include "runner/claude/finish.h"
 #include "runner/claude/tail.h"
+#include "runner/claude/walls.h"
 #include "json/json.h"
 
 #include <fcntl.h>
@@ -92,7 +93,8 @@ static int write_mcp(const struct claude *claude, const struct task_request *req
     if (!request->mcp_config)
         return 0;
     buf_adds(&text, request->mcp_config);
-    strlist_addf(&plan->argv, "--mcp-config=%s/config/mcp.json", dir);
+    AUTO(str) char *inside = walls_place(claude, dir, "config");
+    strlist_addf(&plan->argv, "--mcp-config=%s/mcp.json", inside ? inside : "");
     return config ? write_file(claude, config, "mcp.json", &text, err) : err_sys(err, "mcp");
 }
 
@@ -158,7 +160,7 @@ static struct plan *command_plan(const struct plan *claude, const char *command,
     plan->uid = claude->uid;
     plan->gid = claude->gid;
     plan->kill_grace_ms = claude->kill_grace_ms;
-    if (!plan->cwd || plan->env.failed) {
+    if (!plan->cwd || plan->env.failed || walls_copy(claude, plan)) {
         err_sys(err, "command");
         return NULL;
     }

@@ -157,6 +157,20 @@ static int build_engine(struct core *core, const struct config *config, struct e
     return core->engine ? 0 : -1;
 }
 
+/* The strongest jail that the host gives and the owner wants. */
+static int choose_tier(struct core *core, const struct config *config, struct err *err)
+{
+    const struct jail_host *host = launcher_host(core->launcher);
+    enum jail_tier most = (enum jail_tier)config_jail_most(config);
+    enum jail_tier least = (enum jail_tier)config_jail_least(config);
+    core->claude.tier = host->tier < (int)most ? (enum jail_tier)host->tier : most;
+    if (core->claude.tier >= least)
+        return 0;
+    return err_set(err, ERR_CONFIG,
+                   "JAIL_MIN: this host gives a jail of tier '%s' only, '%s' is asked for (%s)",
+                   jail_tier_name(core->claude.tier), jail_tier_name(least), host->why_tier);
+}
+
 /* Starts a program as a task would be started, where a task would be. */
 static int probe_launch(struct core *core, const struct config *config, struct err *err)
 {
@@ -170,6 +184,9 @@ static int probe_launch(struct core *core, const struct config *config, struct e
     strlist_add(&plan->argv, "/bin/true");
     plan->uid = core->claude.uid;
     plan->gid = core->claude.gid;
+    plan->jail.tier = core->claude.tier;
+    for (int i = 0; i < 3; i++) /* where it is, to be started in */
+        strlist_add(&plan->jail.binds, i ? plan->cwd : "ro");
     struct child *child = launcher_spawn(core->launcher, plan, stdio, err);
     if (!child)
         return err_wrap(err, "a task's user (uid %u) could not run in '%s'", (unsigned)plan->uid,
@@ -190,8 +207,9 @@ static void *probe(void *arg)
 {
     struct core *core = arg;
     const struct config *config = atomic_load(&core->config);
-    core->probe.rc =
-        repos_probe(core->repos, &core->probe.err) || probe_launch(core, config, &core->probe.err);
+    core->probe.rc = choose_tier(core, config, &core->probe.err) ||
+                     repos_probe(core->repos, &core->probe.err) ||
+                     probe_launch(core, config, &core->probe.err);
     return NULL;
 }
 

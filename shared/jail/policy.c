@@ -147,10 +147,6 @@ static int add_system(struct jail *jail)
         if (add_step(jail, (struct step){.kind = STEP_BIND, .read_only = true, .optional = true},
                      system_paths[i], system_paths[i]))
             return -1;
-    for (size_t i = 0; i < jail->policy.hidden.count; i++)
-        if (add_step(jail, (struct step){.kind = STEP_TMPFS, .read_only = true, .optional = true},
-                     "size=4k,nr_inodes=2,mode=555", jail->policy.hidden.items[i]))
-            return -1;
     return 0;
 }
 
@@ -232,15 +228,41 @@ static int add_scratch(struct jail *jail)
                : 0;
 }
 
+static int depth_of(const char *path)
+{
+    int depth = 0;
+    for (; *path; path++)
+        depth += *path == '/';
+    return depth;
+}
+
+#define DEPTH_MAX 64
+
+/* What stands at one depth inside: what may not be shown first, so that it doesn't cover a place
+ * that is meant to be there. */
+static int add_at_depth(struct jail *jail, int depth)
+{
+    const struct strlist *hidden = &jail->policy.hidden;
+    const struct step cover = {.kind = STEP_TMPFS, .read_only = true, .optional = true};
+    char *const *at = jail->policy.binds.items;
+    for (size_t i = 0; i < hidden->count; i++)
+        if (depth_of(hidden->items[i]) == depth &&
+            add_step(jail, cover, "size=4k,nr_inodes=2,mode=555", hidden->items[i]))
+            return -1;
+    for (size_t i = 0; i < jail->policy.binds.count; i += 3) {
+        const struct step step = {
+            .kind = STEP_BIND, .read_only = at[i][1] == 'o', .optional = at[i][2] == '?'};
+        if (depth_of(at[i + 2]) == depth && add_step(jail, step, at[i + 1], at[i + 2]))
+            return -1;
+    }
+    return 0;
+}
+
+/* Outer places before those in them. */
 static int add_binds(struct jail *jail)
 {
-    char *const *at = jail->policy.binds.items;
-    for (size_t i = 0; i < jail->policy.binds.count; i += 3)
-        if (add_step(jail,
-                     (struct step){.kind = STEP_BIND,
-                                   .read_only = at[i][1] == 'o',
-                                   .optional = at[i][2] == '?'},
-                     at[i + 1], at[i + 2]))
+    for (int depth = 1; depth <= DEPTH_MAX; depth++)
+        if (add_at_depth(jail, depth))
             return -1;
     return 0;
 }
@@ -275,6 +297,8 @@ static int check_binds(const struct jail_policy *policy, struct err *err)
         for (int k = 1; k <= 2; k++)
             if (!is_plain_path(at[i + k]))
                 return err_set(err, ERR_INVALID, "jail: '%.100s' is no whole path", at[i + k]);
+        if (depth_of(at[i + 2]) > DEPTH_MAX)
+            return err_set(err, ERR_INVALID, "jail: '%.100s' is too deep", at[i + 2]);
         if (policy->tier == JAIL_RESTRICTED && strcmp(at[i + 1], at[i + 2]) != 0)
             return err_set(err, ERR_INVALID, "jail: nothing moves in tier restricted: '%.100s'",
                            at[i + 2]);

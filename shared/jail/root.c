@@ -179,8 +179,10 @@ static int make_tmpfs(int top, const struct step *step)
     if (step->optional &&
         (fstatat(top, step->to, &st, AT_SYMLINK_NOFOLLOW) || !S_ISDIR(st.st_mode)))
         return 0;
-    return mount_fs(top, step, "tmpfs", step->from,
-                    GUARDED | (step->read_only ? MOUNT_ATTR_RDONLY : 0));
+    int rc = mount_fs(top, step, "tmpfs", step->from,
+                      GUARDED | (step->read_only ? MOUNT_ATTR_RDONLY : 0));
+    /* a link of a task's on the way to it: then it isn't shown here */
+    return rc && step->optional && (errno == ELOOP || errno == ENOTDIR) ? 0 : rc;
 }
 
 static int take_step(int top, const struct step *step)
