@@ -100,9 +100,10 @@ static struct task_request *decode(struct http_request *req, struct api *api,
     const struct request_defaults defaults = {
         .where = s->where,
         .timeout_minutes = s->timeout_minutes,
-        .permission_mode = config->permission_mode          ? config->permission_mode
-                           : api->claude->tier == JAIL_FULL ? "bypassPermissions"
-                                                            : "acceptEdits",
+        .permission_mode = config->permission_mode ? config->permission_mode : "acceptEdits",
+        .free_mode = !config->permission_mode && api->claude->tier == JAIL_FULL
+                         ? "bypassPermissions" /* a list of tools is meant as one */
+                         : NULL,
         .allowed_tools = &config->allowed_tools,
         .model = config->default_model,
         .system_prompt = system_prompt};

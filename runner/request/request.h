@@ -220,6 +220,7 @@ struct request_defaults {
     unsigned where;      /* REQUEST_CLAUDE, …: which fields the request may have */
     int timeout_minutes; /* timeout_ms of the request is always set */
     const char *permission_mode;
+    const char *free_mode; /* the same where nobody names tools; NULL: no other */
     const struct strlist *allowed_tools;
     const char *model;
     const char *system_prompt; /* at most REQUEST_ARG_MAX bytes */

@@ -175,7 +175,19 @@ static const char *const denied_without_ipc[] = {
     "shmget", "shmat", "shmctl", "semget", "semctl", "msgget", "msgctl", "mq_open", "ipc",
 };
 
-#define KINDS 4 /* enum jail_filter, each with and without an ipc namespace */
+/* Calls that reach for another process of the same user, which no namespace hides: the argument
+ * that names it must be 0, which is oneself. */
+static const struct {
+    const char *name;
+    unsigned argument;
+} own_only[] = {
+    {"prlimit64", 0},      {"sched_setaffinity", 0}, {"sched_setscheduler", 0},
+    {"sched_setparam", 0}, {"sched_setattr", 0},     {"setpriority", 1},
+    {"ioprio_set", 1},
+};
+
+/* What the filter is for: a program, Python; in which tier; alone in its namespaces or not. */
+enum { KIND_PYTHON = 1, KIND_RESTRICTED = 2, KIND_NOT_ALONE = 4, KINDS = 8 };
 
 static struct {
     struct sock_filter *code;
@@ -247,12 +259,13 @@ static int deny_terminals(scmp_filter_ctx ctx)
     return rc;
 }
 
-/* Local and internet sockets only, nothing raw. */
-static int deny_sockets(scmp_filter_ctx ctx)
+/* Local and internet sockets only, nothing raw. In tier restricted no local ones but pairs:
+ * Landlock does not keep anybody from connecting to those that have a path. */
+static int deny_sockets(scmp_filter_ctx ctx, bool local_too)
 {
     int rc = 0;
     for (unsigned family = 0; rc == 0 && family < AF_MAX; family++)
-        if (family != AF_UNIX && family != AF_INET && family != AF_INET6)
+        if ((family != AF_UNIX || local_too) && family != AF_INET && family != AF_INET6)
             rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 1,
                                   SCMP_A0(SCMP_CMP_EQ, family));
     if (rc == 0)
@@ -265,9 +278,19 @@ static int deny_sockets(scmp_filter_ctx ctx)
     return rc;
 }
 
-static int add_rules(scmp_filter_ctx ctx, enum jail_filter filter, bool no_ipc)
+static int deny_others(scmp_filter_ctx ctx)
 {
-    const bool python = filter == JAIL_FILTER_PYTHON;
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < COUNT_OF(own_only); i++)
+        rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM),
+                              seccomp_syscall_resolve_name(own_only[i].name), 1,
+                              SCMP_CMP(own_only[i].argument, SCMP_CMP_NE, 0));
+    return rc;
+}
+
+static int add_rules(scmp_filter_ctx ctx, int kind)
+{
+    const bool python = kind & KIND_PYTHON;
     seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
     seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2);
     int rc = deny_all(ctx, denied, COUNT_OF(denied), EPERM);
@@ -280,8 +303,10 @@ static int add_rules(scmp_filter_ctx ctx, enum jail_filter filter, bool no_ipc)
     if (rc == 0 && python)
         rc = deny_all(ctx, denied_to_python, COUNT_OF(denied_to_python), EPERM);
     if (rc == 0 && !python)
-        rc = deny_sockets(ctx);
-    if (rc == 0 && no_ipc && !python)
+        rc = deny_sockets(ctx, kind & KIND_RESTRICTED);
+    if (rc == 0 && kind & KIND_NOT_ALONE)
+        rc = deny_others(ctx);
+    if (rc == 0 && kind & KIND_NOT_ALONE && !python)
         rc = deny_all(ctx, denied_without_ipc, COUNT_OF(denied_without_ipc), EPERM);
     return rc;
 }
@@ -292,7 +317,7 @@ static int compile(int kind)
     AUTO(fd) int fd = memfd_create("filter", MFD_CLOEXEC);
     if (!ctx || fd < 0)
         return -1;
-    int rc = add_rules(ctx, (enum jail_filter)(kind / 2), kind % 2);
+    int rc = add_rules(ctx, kind);
     if (rc == 0)
         rc = seccomp_export_bpf(ctx, fd);
     seccomp_release(ctx);
@@ -311,7 +336,9 @@ static int compile(int kind)
 
 static int kind_of(const struct jail *jail)
 {
-    return 2 * (int)jail->filter + !jail->namespaces;
+    return (jail->filter == JAIL_FILTER_PYTHON ? KIND_PYTHON : 0) |
+           (jail->tier == JAIL_RESTRICTED ? KIND_RESTRICTED : 0) |
+           (jail->namespaces ? 0 : KIND_NOT_ALONE);
 }
 
 int filter_prepare(const struct jail *jail, struct err *err)

@@ -96,7 +96,11 @@ static int allow_system(int ruleset, __u64 all, struct err *err)
 
 static int allow_binds(const struct jail *jail, int ruleset, __u64 all, struct err *err)
 {
+    static const char *const private[] = {"/tmp", "/dev/shm"};
     char *const *at = jail->policy.binds.items;
+    for (size_t i = 0; jail->namespaces && i < COUNT_OF(private); i++)
+        if (allow(ruleset, private[i], all, true))
+            return jail_fail(err, "%s", private[i]);
     for (size_t i = 0; i < jail->policy.binds.count; i += 3)
         if (allow(ruleset, at[i + 1], at[i][1] == 'o' ? READING & all : all, at[i][2] == '?'))
             return jail_fail(err, "%s", at[i + 1]);

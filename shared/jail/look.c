@@ -18,6 +18,7 @@
 #define WATCH_EVENTS_MS 100
 #define WATCH_DISK_MS 50
 #define DEPTH_MAX 128
+#define FILE_BYTES 1024 /* that a file costs beside its content */
 
 /* --- disk ---------------------------------------------------------------------------------- */
 
@@ -54,7 +55,7 @@ static int64_t sum_up(int at, int64_t enough, int depth)
         if (!S_ISDIR(st.st_mode) || strcmp(entry->d_name, ".") == 0) {
             sum += (int64_t)st.st_blocks * 512 /
                    (st.st_nlink > 1 && !S_ISDIR(st.st_mode) ? (int64_t)st.st_nlink : 1);
-            sum += 256; /* an empty file is not for nothing */
+            sum += FILE_BYTES; /* an empty file is not for nothing */
             continue;
         }
         AUTO(fd)
@@ -73,7 +74,7 @@ static int64_t free_bytes(const struct disk *disk)
     struct statvfs fs;
     return fstatvfs(disk->fds[0], &fs)
                ? 0
-               : (int64_t)fs.f_bfree * (int64_t)fs.f_frsize + (int64_t)fs.f_ffree * 256;
+               : (int64_t)fs.f_bfree * (int64_t)fs.f_frsize + (int64_t)fs.f_ffree * FILE_BYTES;
 }
 
 /* Sums up only when the whole file system has lost so much since the last time that this tree may

@@ -222,6 +222,8 @@ static int add_scratch(struct jail *jail)
         if (!is_bound(&jail->policy, places[i]) &&
             add_step(jail, (struct step){.kind = STEP_TMPFS}, options, places[i]))
             return -1;
+    if (jail->tier != JAIL_FULL)
+        return 0;
     return add_step(jail, (struct step){.kind = STEP_LINK}, "/tmp", "/var/tmp") ||
                    add_step(jail, (struct step){.kind = STEP_DIR}, NULL, "/run")
                ? -1
@@ -372,6 +374,10 @@ static int fill(struct jail *jail, const struct jail_policy *policy)
 {
     if (copy_policy(&jail->policy, policy))
         return -1;
+    if (jail->tier == JAIL_RESTRICTED && jail->namespaces) /* over the host's own root */
+        return add_scratch(jail) || add_step(jail, (struct step){.kind = STEP_PROC}, NULL, "/proc")
+                   ? -1
+                   : 0;
     if (jail->tier != JAIL_FULL)
         return 0;
     if (add_system(jail) || add_names(jail) || add_devices(jail) || add_scratch(jail))

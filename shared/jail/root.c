@@ -210,6 +210,71 @@ static int take_step(int top, const struct step *step)
     return -1;
 }
 
+/* --- the host's own root, seen through ------------------------------------------------------ */
+
+/* Puts the binds of a tier that has no root of its own back over what has become read-only. */
+static int put_back(int top, const struct jail *jail, int trees[], struct err *err)
+{
+    for (size_t i = 0; i < jail->policy.binds.count / 3; i++) {
+        struct stat st;
+        const char *path = jail->policy.binds.items[3 * i + 2];
+        if (trees[i] < 0)
+            continue;
+        if (fstat(trees[i], &st) || attach(trees[i], top, path + 1, S_ISDIR(st.st_mode)))
+            return jail_fail(err, "%s", path);
+    }
+    return 0;
+}
+
+static int cover(int top, const struct jail *jail, int trees[], struct err *err)
+{
+    struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID};
+    if (mount_setattr(AT_FDCWD, "/", AT_RECURSIVE, &attr, sizeof(attr)))
+        return jail_fail(err, "making the system read-only");
+    for (size_t i = 0; i < jail->step_count; i++)
+        if (take_step(top, &jail->steps[i]))
+            return jail_fail(err, "/%s", jail->steps[i].to);
+    return put_back(top, jail, trees, err);
+}
+
+static int take_trees(const struct jail *jail, int trees[], struct err *err)
+{
+    char *const *at = jail->policy.binds.items;
+    for (size_t i = 0; i < jail->policy.binds.count / 3; i++) {
+        struct mount_attr attr = {.attr_set = GUARDED};
+        if (at[3 * i][1] == 'o')
+            attr.attr_set |= MOUNT_ATTR_RDONLY;
+        trees[i] =
+            open_tree(AT_FDCWD, at[3 * i + 1], OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+        if (trees[i] < 0 && at[3 * i][2] == '?' && (errno == ENOENT || errno == ENOTDIR))
+            continue;
+        if (trees[i] < 0 ||
+            mount_setattr(trees[i], "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr)))
+            return jail_fail(err, "%s", at[3 * i + 1]);
+    }
+    return 0;
+}
+
+int view_build(const struct jail *jail, struct err *err)
+{
+    size_t count = jail->policy.binds.count / 3;
+    int *trees = malloc((count + 1) * sizeof(*trees));
+    AUTO(fd) int top = -1;
+    if (!trees)
+        return jail_fail(err, "memory");
+    for (size_t i = 0; i < count; i++)
+        trees[i] = -1;
+    int rc = take_trees(jail, trees, err);
+    if (rc == 0 && (top = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
+        rc = jail_fail(err, "/");
+    if (rc == 0)
+        rc = cover(top, jail, trees, err);
+    for (size_t i = 0; i < count; i++)
+        fd_close(&trees[i]);
+    free(trees);
+    return rc;
+}
+
 /* --- the root ------------------------------------------------------------------------------ */
 
 static int enter(int top, struct err *err)

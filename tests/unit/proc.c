@@ -10,12 +10,10 @@
 #include "base/str.h"
 #include "proc/launch.h"
 #include "proc/tree.h"
+#include "situation.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -32,7 +30,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define NOBODY 65534
 #define GRACE_MS 300
 #define SOON_MS 20000
 
@@ -343,7 +340,7 @@ static void it_runs_as_the_user_of_the_plan(void **state)
     AUTO(str) char *text = print_of("id -u; id -g; id -G; cat /etc/shadow 2>&1 | sed s/.*://");
     AUTO(str)
     char *mine = textf("%d\n%d\n%d\n %s\n", NOBODY, NOBODY, NOBODY,
-                            tier == JAIL_FULL ? "No such file or directory" : "Permission denied");
+                       tier == JAIL_FULL ? "No such file or directory" : "Permission denied");
     assert_string_equal(text, mine);
 }
 
@@ -802,52 +799,6 @@ static void a_plan_has_a_largest_size(void **state)
     assert_int_equal(err.code, ERR_TOO_LARGE);
 }
 
-/* --- situations ---------------------------------------------------------------------------- */
-
-/* As hosts do that deny namespaces: clone() and unshare() with any of their flags fail. */
-static bool deny_namespaces(void)
-{
-    enum { ARG0 = offsetof(struct seccomp_data, args), NR = offsetof(struct seccomp_data, nr) };
-    static const unsigned flags = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS;
-    struct sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, NR),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 1, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_unshare, 0, 3),
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, ARG0),
-        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, flags, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    const struct sock_fprog program = {COUNT_OF(filter), filter};
-    return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0 ||
-           (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-            prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
-}
-
-static bool become_nobody(void)
-{
-    return geteuid() != 0 ||
-           (setgroups(0, NULL) == 0 && setresgid(NOBODY, NOBODY, NOBODY) == 0 &&
-            setresuid(NOBODY, NOBODY, NOBODY) == 0 && prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) == 0);
-}
-
-static const struct situation {
-    const char *name;
-    bool nobody, denied;   /* how it comes about */
-    bool namespaces, root; /* what the launcher must find */
-} situations[] = {
-    {"root", false, false, true, true},
-    {"user", true, false, true, false},
-    {"denied", false, true, false, false},
-    {"denied-user", true, true, false, false},
-};
-
-/* True when this process is in the situation now. */
-static bool enter(const struct situation *situation)
-{
-    return (!situation->nobody || become_nobody()) && (!situation->denied || deny_namespaces());
-}
-
 static const struct CMUnitTest for_all[] = {
     cmocka_unit_test(the_tier_is_one_the_host_allows),
     cmocka_unit_test(tells_how_a_program_ended),
@@ -892,7 +843,7 @@ static int run_all(const struct situation *situation)
 {
     const struct jail_host *host = launcher_host(launcher);
     int failed = 0;
-    if (host->has[JAIL_HAS_NAMESPACES] != situation->namespaces || host->root != situation->root) {
+    if (!situation_is(situation, host)) {
         printf("SKIPPED: this host has no situation '%s': %s\n", situation->name,
                host->why[JAIL_HAS_NAMESPACES]);
         return 77;
@@ -909,13 +860,10 @@ static int run_all(const struct situation *situation)
 int main(int argc, char **argv)
 {
     struct err err;
-    const struct situation *situation = &situations[0];
+    const struct situation *situation = situation_find(argc > 1 ? argv[1] : "root");
     if (argc > 1 && strcmp(argv[1], "launch") == 0)
         return launch_serve();
-    for (size_t i = 0; argc > 1 && i < COUNT_OF(situations); i++)
-        if (strcmp(argv[1], situations[i].name) == 0)
-            situation = &situations[i];
-    if (!enter(situation))
+    if (!situation || !situation_enter(situation))
         return fprintf(stderr, "cannot enter the situation\n"), 1;
     scratch = tmp_dir_new();
     launcher = launcher_start(&err);
