@@ -236,18 +236,12 @@ static void wait_for_task(struct http_request *req, struct api *api, const char 
 static int preferred_wait_ms(struct http_request *req, struct err *err)
 {
     int64_t seconds = 0;
-    const char *prefer = http_header(req, "Prefer");
-    const char *wait = prefer ? strcasestr(prefer, "wait") : NULL;
-    if (!wait)
+    char wait[48];
+    if (!http_preference(req, "wait", wait, sizeof(wait)))
         return 0;
-    wait += strlen("wait");
-    wait += strspn(wait, " \t");
-    char number[16];
-    size_t n = *wait == '=' ? strcspn(wait + 1, " \t,;") : 0;
-    snprintf(number, sizeof(number), "%.*s", (int)(n < 15 ? n : 15), *wait ? wait + 1 : "");
-    if (n == 0 || str_to_int(number, 0, WAIT_MAX_S, &seconds))
-        return err_set(err, ERR_INVALID, "Prefer: wait must be 0..%d seconds, got '%.40s'",
-                       WAIT_MAX_S, prefer);
+    if (str_to_int(wait, 0, WAIT_MAX_S, &seconds))
+        return err_set(err, ERR_INVALID, "Prefer: wait must be 0..%d seconds, got '%s'", WAIT_MAX_S,
+                       wait);
     return seconds > 0 ? (int)(seconds * 1000 < INT32_MAX ? seconds * 1000 : INT32_MAX) : NO_WAIT;
 }
 

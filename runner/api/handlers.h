@@ -30,6 +30,9 @@ http_handler login_state, login_css, login_js;
 void send_json(struct http_request *req, int status, const struct buf *json);
 void send_err(struct http_request *req, const struct err *err);
 
+/* Adds the ETag, and answers 304 or 412 when If-Match or If-None-Match ask for it: false. */
+bool meets_condition(struct http_request *req, const char *etag);
+
 /* http_body() of a request whose Content-Type, if any, says JSON or nothing against it. */
 int json_body(struct http_request *req, size_t max, struct buf *out, struct err *err);
 

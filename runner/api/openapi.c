@@ -45,6 +45,7 @@ static const struct {
     {"Prefer", "header", "{\"type\":\"string\"}", "wait=SECONDS: then 202, and the task goes on"},
     {"Range", "header", "{\"type\":\"string\"}", "one range of bytes"},
     {"If-Range", "header", "{\"type\":\"string\"}", "the ETag that the range is meant of"},
+    {"If-Match", "header", "{\"type\":\"string\"}", "the ETag that it must still have"},
     {"If-None-Match", "header", "{\"type\":\"string\"}", "the ETag that is here already"},
 };
 
@@ -497,16 +498,13 @@ void openapi_get(struct http_request *req, void *arg)
 {
     struct api *api = arg;
     struct err err;
-    const char *etag, *known = http_header(req, "If-None-Match");
+    const char *etag;
     const char *text = openapi_text(api->openapi, &etag, &err);
     if (!text) {
         send_err(req, &err);
         return;
     }
-    http_add_header(req, "ETag", etag);
     http_add_header(req, "Cache-Control", "no-cache");
-    if (known && (strcmp(known, "*") == 0 || strstr(known, etag)))
-        http_send(req, 304, NULL, NULL, 0);
-    else
+    if (meets_condition(req, etag))
         http_send(req, 200, "application/json", text, strlen(text));
 }

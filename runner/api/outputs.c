@@ -55,7 +55,7 @@ static bool bring(struct http_request *req, const struct api *api, const struct 
 {
     struct err err;
     AUTO(str) char *dir = keep_dir(api, record->id);
-    if (record->place != PLACE_CLOUD || !api->overflow)
+    if (record->place != PLACE_AWAY || !api->overflow)
         return true;
     if (!dir)
         err_sys(&err, "outputs");
@@ -91,7 +91,7 @@ static void list_all(const struct api *api, const struct task_record *record, st
     struct err err;
     AUTO(str) char *path = keep_dir(api, record->id);
     AUTO(json)
-    struct json *cloud = path && record->place == PLACE_CLOUD ? overflow_outputs(path, &err) : NULL;
+    struct json *cloud = path && record->place == PLACE_AWAY ? overflow_outputs(path, &err) : NULL;
     if (!cloud) {
         int dir = open_outputs(api, record->id);
         if (dir >= 0)
@@ -176,9 +176,10 @@ static void send_file(struct http_request *req, int fd, const struct stat *st)
     int64_t from = 0, len = st->st_size;
     struct err err;
     const char *condition = http_header(req, "If-Range");
-    snprintf(text, sizeof(text), "\"%llx-%llx\"", (unsigned long long)st->st_size,
-             (unsigned long long)st->st_mtim.tv_nsec + (unsigned long long)st->st_mtim.tv_sec);
-    http_add_header(req, "ETag", text);
+    snprintf(text, sizeof(text), "\"%llx-%llx-%llx\"", (unsigned long long)st->st_size,
+             (unsigned long long)st->st_mtim.tv_sec, (unsigned long long)st->st_mtim.tv_nsec);
+    if (!meets_condition(req, text))
+        return;
     http_add_header(req, "Accept-Ranges", "bytes");
     bool ranged = !condition || strcmp(condition, text) == 0;
     int got = ranged ? read_range(http_header(req, "Range"), st->st_size, &from, &len) : 0;

@@ -25,7 +25,8 @@
     X("GET", "/metrics", metrics_get, ROUTE_DRAIN, "service", \
       "Numbers for Prometheus", "", "", "200:Metrics") \
     X("GET", "/openapi.json", openapi_get, ROUTE_OPEN | ROUTE_DRAIN, "service", \
-      "The contract, as an OpenAPI document", "If-None-Match", "", "200:OpenApi 304:Nothing") \
+      "The contract, as an OpenAPI document", "If-Match If-None-Match", "", \
+      "200:OpenApi 304:Nothing 412") \
     X("GET", "/", root_get, ROUTE_DRAIN, "service", \
       "What the service can do", "", "", "200:Capabilities") \
     X("POST", "/execute", execute_post, 0, "run", \
@@ -89,7 +90,8 @@
     X("GET", "/tasks/{id}/outputs.tgz", outputs_archive, ROUTE_DRAIN, "tasks", \
       "All of them", "", "", "200:Archive 404") \
     X("GET", "/tasks/{id}/outputs/{path...}", output_get, ROUTE_DRAIN, "tasks", \
-      "One of them", "Range If-Range", "", "200:File 206:File 404 416") \
+      "One of them", "Range If-Range If-Match If-None-Match", "", \
+      "200:File 206:File 304:Nothing 404 412 416") \
     X("GET", "/repos", repos_list, ROUTE_DRAIN, "repos", \
       "Cached repositories", "", "", "200:Repos") \
     X("DELETE", "/repos", repos_remove, ROUTE_DRAIN, "repos", \

@@ -44,10 +44,7 @@ enum cause {
     CAUSE_IDLE,
     CAUSE_GRACE,
     CAUSE_FLOOD,
-    CAUSE_UNHEALTHY,
-    CAUSE_MEMORY,
-    CAUSE_PIDS,
-    CAUSE_DISK
+    CAUSE_UNHEALTHY
 };
 
 static const struct {
@@ -63,10 +60,6 @@ static const struct {
     [CAUSE_GRACE] = {"", ""}, /* the result has come: it decides */
     [CAUSE_FLOOD] = {"output_limit", "Claude Code printed faster than can be stored"},
     [CAUSE_UNHEALTHY] = {"", ""},
-    [CAUSE_MEMORY] = {"memory_exceeded", "the task used more memory than it may (limits.memoryMb)"},
-    [CAUSE_PIDS] = {"pids_exceeded",
-                    "the task wanted more processes and threads than it may have (limits.pids)"},
-    [CAUSE_DISK] = {"disk_exceeded", "the task used more disk than it may (limits.diskMb)"},
 };
 
 struct work {
@@ -194,8 +187,9 @@ static int start(struct work *work, struct err *err)
     if (!plan || add_session(work, plan, err) || open_files(work, err))
         return -1;
     if (prepare_commands(work->claude, work->run, work->request, work->workspace, plan,
-                         work->started_ms + work->request->timeout_ms, err)) {
-        work->failed_step = err->code == ERR_TIMEOUT ? "timeout" : "pre_execution";
+                         work->started_ms + work->request->timeout_ms, &work->failed_step, err)) {
+        if (!work->failed_step)
+            work->failed_step = err->code == ERR_TIMEOUT ? "timeout" : "pre_execution";
         return -1;
     }
     AUTO(fd) int prompt = claude_prompt_fd(work->request->prompt, err);
@@ -267,9 +261,6 @@ static int64_t due_ms(const struct work *work, const struct config *config, enum
     case CAUSE_INTERRUPT:
     case CAUSE_FLOOD:
     case CAUSE_UNHEALTHY:
-    case CAUSE_MEMORY:
-    case CAUSE_PIDS:
-    case CAUSE_DISK:
         break;
     }
     return -1;
@@ -441,21 +432,10 @@ static int exit_code_of(int status)
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
-/* The limit that the tree was ended for, or that may be why it failed. */
-static enum cause limit_met(const struct work *work)
-{
-    unsigned met = child_exceeded(work->child);
-    if (work->cause != CAUSE_NONE && work->cause != CAUSE_GRACE)
-        return work->cause;
-    return met & JAIL_MEMORY ? CAUSE_MEMORY
-           : met & JAIL_DISK ? CAUSE_DISK
-           : met & JAIL_PIDS ? CAUSE_PIDS
-                             : work->cause;
-}
-
 static void judge(struct work *work, struct task_outcome *outcome)
 {
     struct stream *stream = &work->stream;
+    const char *words, *limit;
     int code = exit_code_of(child_status(work->child));
     outcome->exit_code = code ? code : 1;
     outcome->truncated = stream->truncated;
@@ -470,10 +450,11 @@ static void judge(struct work *work, struct task_outcome *outcome)
         stream->have_result && (!work->ending || work->result_ms <= work->ending_ms);
     if (result_first && work->cause != CAUSE_UNHEALTHY) {
         judge_result(work, outcome);
-    } else if (causes[limit_met(work)].reason[0]) {
-        enum cause cause = limit_met(work);
-        outcome->state = cause == CAUSE_CANCEL ? TASK_CANCELLED : TASK_FAILED;
-        set_reason(outcome, causes[cause].reason, causes[cause].error);
+    } else if (causes[work->cause].reason[0]) {
+        outcome->state = work->cause == CAUSE_CANCEL ? TASK_CANCELLED : TASK_FAILED;
+        set_reason(outcome, causes[work->cause].reason, causes[work->cause].error);
+    } else if ((limit = walls_reason(child_exceeded(work->child), &words))) {
+        set_reason(outcome, limit, words);
     } else {
         judge_without_result(work, outcome);
     }

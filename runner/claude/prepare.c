@@ -216,8 +216,9 @@ static int open_output(struct task_run *run)
 
 static int run_command(const struct claude *claude, struct task_run *run, const char *command,
                        struct workspace *workspace, const struct plan *like, int64_t deadline_ms,
-                       struct err *err)
+                       const char **ret_reason, struct err *err)
 {
+    const char *words;
     AUTO(plan) struct plan *plan = command_plan(like, command, workspace, err);
     AUTO(fd) int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
     AUTO(fd) int out = open_output(run);
@@ -228,6 +229,7 @@ static int run_command(const struct claude *claude, struct task_run *run, const 
     if (!child)
         return -1;
     int rc = await(child, run, deadline_ms, err), status = child_status(child);
+    const char *limit = walls_reason(child_exceeded(child), &words);
     child_free(child);
     int code = status < 0 ? 137 : WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
     AUTO(buf) struct buf shown = BUF_INIT(FILE_BYTES_MAX);
@@ -235,17 +237,22 @@ static int run_command(const struct claude *claude, struct task_run *run, const 
     tell(run, buf_str(&shown), out, code);
     if (rc || code == 0)
         return rc ? -1 : 0;
+    *ret_reason = limit;
+    if (limit)
+        return err_set(err, ERR_MISMATCH, "preExecutionCommands: '%.60s': %s", buf_str(&shown),
+                       words);
     return err_set(err, ERR_MISMATCH, "preExecutionCommands: '%.100s' ended with %d",
                    buf_str(&shown), code);
 }
 
 int prepare_commands(const struct claude *claude, struct task_run *run,
                      const struct task_request *request, struct workspace *workspace,
-                     const struct plan *plan, int64_t deadline_ms, struct err *err)
+                     const struct plan *plan, int64_t deadline_ms, const char **ret_reason,
+                     struct err *err)
 {
     for (size_t i = 0; i < request->pre_execution_commands.count; i++)
         if (run_command(claude, run, request->pre_execution_commands.items[i], workspace, plan,
-                        deadline_ms, err))
+                        deadline_ms, ret_reason, err))
             return -1;
     return 0;
 }

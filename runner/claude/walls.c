@@ -174,6 +174,26 @@ int walls_build(const struct claude *claude, const struct task_request *request,
     return plan->jail.binds.failed || plan->jail.hidden.failed ? err_sys(err, "jail") : 0;
 }
 
+const char *walls_reason(unsigned exceeded, const char **ret_words)
+{
+    static const struct {
+        unsigned bit;
+        const char *reason, *words;
+    } limits[] = {
+        {JAIL_MEMORY, "memory_exceeded",
+         "the task used more memory than it may have (limits.memoryMb)"},
+        {JAIL_DISK, "disk_exceeded", "the task used more disk than it may have (limits.diskMb)"},
+        {JAIL_PIDS, "pids_exceeded",
+         "the task wanted more processes and threads than it may have (limits.pids)"},
+    };
+    for (size_t i = 0; i < COUNT_OF(limits); i++)
+        if (exceeded & limits[i].bit) {
+            *ret_words = limits[i].words;
+            return limits[i].reason;
+        }
+    return NULL;
+}
+
 int walls_copy(const struct plan *from, struct plan *to)
 {
     const struct {

@@ -24,6 +24,10 @@ char *walls_path(const struct claude *claude, const char *dir, const char *path)
 int walls_build(const struct claude *claude, const struct task_request *request, const char *dir,
                 struct plan *plan, struct err *err);
 
+/* The limit that a tree was ended for, or that may be why it failed: as a task's reason and in
+ * words, or NULL. */
+const char *walls_reason(unsigned exceeded, const char **ret_words);
+
 /* Copies the jail of one plan to another of the same run. */
 int walls_copy(const struct plan *from, struct plan *to);
 

@@ -142,6 +142,14 @@ static void drain(struct house *house)
             return;
 }
 
+/* One line for each address; the first is what programs that start the daemon read. */
+static void log_places(const struct http_server *server)
+{
+    char place[160];
+    for (size_t i = 0; http_place(server, i, place, sizeof(place)); i++)
+        log_info("daemon", "listening on %s", place);
+}
+
 static int serve(struct house *house, struct config *config, const struct config_source *source)
 {
     struct err err;
@@ -150,7 +158,7 @@ static int serve(struct house *house, struct config *config, const struct config
         house_take_apart(house);
         return err_exit(err.code);
     }
-    log_info("daemon", "listening on http://%s:%d", config->bind, http_port(house->server));
+    log_places(house->server);
     for (int signal = 0; signal != SIGTERM && signal != SIGINT;) {
         signal = process_signal(-1);
         if (signal == SIGHUP)

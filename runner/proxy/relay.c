@@ -417,10 +417,12 @@ void relay_request(struct http_request *req, void *arg)
     buf_init(&relay.token, TOKEN_BYTES_MAX);
     reader_init(&relay.reader, NULL);
     copy_request_headers(&relay);
-    if (add_credential(&relay, &err) == 0 && !relay.headers.failed)
-        exchange(&relay);
-    else
+    if (add_credential(&relay, &err))
         relay_refuse(req, 401, "authentication_error", err.msg);
+    else if (relay.headers.failed || !buf_ok(&relay.token))
+        relay_refuse(req, 500, "api_error", "the runner has no memory for this request");
+    else
+        exchange(&relay);
     reader_done(&relay.reader);
     buf_wipe(&relay.token);
     strlist_wipe(&relay.headers);

@@ -13,7 +13,6 @@
 #include <pthread.h>
 
 #define MEND_LOCKS 16
-#define WAITING ((1u << TASK_PENDING) | (1u << TASK_WAITING_LOGIN) | (1u << TASK_WAITING_LIMIT))
 #define RUN_ATTEMPTS_MAX 3 /* a task that may be run again is, at most so often */
 
 #define TOKEN_TYPES 4

@@ -75,7 +75,7 @@ static int fail(struct settled *all, const char *id, unsigned from, int64_t dura
 static int settle(const struct task_record *record, void *arg)
 {
     struct settled *all = arg;
-    if (record->place == PLACE_CLOUD && all->engine->config.cloud) { /* it never noticed */
+    if (record->place == PLACE_AWAY && all->engine->config.cloud) { /* it never noticed */
         all->adopted++;
         scheduler_adopt(all->engine, record);
         return 0;
@@ -107,7 +107,7 @@ static int settle_interrupted(struct engine *engine, struct err *err)
 
 static int settle_sealed_one(const char *id, void *arg)
 {
-    return fail(arg, id, WAITING, 0, "secrets_lost",
+    return fail(arg, id, TASK_WAITING_STATES, 0, "secrets_lost",
                 "the key that opens the task's secrets was lost or replaced while it waited");
 }
 
@@ -138,7 +138,8 @@ static int load(const struct task_record *record, void *arg)
 
 static int load_pending(struct engine *engine, struct err *err)
 {
-    const struct store_filter waiting = {.states = WAITING, .oldest_first = true, .limit = INT_MAX};
+    const struct store_filter waiting = {
+        .states = TASK_WAITING_STATES, .oldest_first = true, .limit = INT_MAX};
     return store_list(engine->config.store, &waiting, load, engine, err);
 }
 

@@ -74,13 +74,13 @@ static unsigned after_a_while(const struct engine *engine)
 static struct active_task *take_away(struct engine *engine, int64_t now)
 {
     const struct engine_limits *limits = &engine->config.limits;
-    if (!cloud_is_open(engine, now) || engine->table.running[PLACE_CLOUD] >= limits->cloud_slots)
+    if (!cloud_is_open(engine, now) || engine->table.running[PLACE_AWAY] >= limits->cloud_slots)
         return NULL;
     struct active_task *active =
-        active_take(&engine->table, at_once(engine), INT64_MAX, PLACE_CLOUD);
+        active_take(&engine->table, at_once(engine), INT64_MAX, PLACE_AWAY);
     return active ? active
                   : active_take(&engine->table, after_a_while(engine),
-                                now - limits->overflow_after_ms, PLACE_CLOUD);
+                                now - limits->overflow_after_ms, PLACE_AWAY);
 }
 
 static struct active_task *next_locked(struct engine *engine)
@@ -195,7 +195,7 @@ static int64_t quiet_ms(const struct engine *engine)
     const struct engine_limits *limits = &engine->config.limits;
     int64_t now = clock_mono_ms(), due = now + SLEEP_MS;
     int64_t since = active_waits_since(&engine->table, after_a_while(engine));
-    if (engine->table.running[PLACE_CLOUD] >= limits->cloud_slots || engine->table.queued == 0)
+    if (engine->table.running[PLACE_AWAY] >= limits->cloud_slots || engine->table.queued == 0)
         return SLEEP_MS; /* whoever ends, or comes, looks around */
     if (since >= 0 && since + limits->overflow_after_ms < due)
         due = since + limits->overflow_after_ms;

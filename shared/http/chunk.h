@@ -28,6 +28,9 @@ struct chunk {
  * than len only when the body ended), or -1 when they are malformed; out may have failed. */
 ssize_t chunk_feed(struct chunk *chunk, const char *data, size_t len, struct buf *out);
 
+/* How many bytes of the chunk that has begun are still to come; 0 between chunks. */
+uint64_t chunk_announced(const struct chunk *chunk);
+
 bool chunk_ended(const struct chunk *chunk);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * The guard's table, for the two files that work on it: guard.c judges, tap.c fills.
+ * The guard's table, for the two files that work on it: guard.c judges, conn.c fills.
  */
 #ifndef HTTP_TABLE_H
 #define HTTP_TABLE_H
@@ -26,9 +26,6 @@ struct guard {
     bool quit;
     struct thread thread;
 };
-
-/* The guard whose connections are accepted on that descriptor, or NULL. */
-struct guard *guard_of_listener(int listen_fd);
 
 /* Makes the guard's thread look now. */
 void guard_wake(struct guard *guard);

@@ -1,5 +1,5 @@
 /* Threads, locks and assertions. */
-#include "unit.h"
+#include "testbase.h"
 
 #include "base/check.h"
 #include "base/cond.h"
