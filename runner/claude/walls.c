@@ -89,7 +89,8 @@ static void show_file(struct plan *plan, char *path, char *real)
     if (is_shown(real))
         return;
     add_bind(plan, "ro", real, real);
-    if (modules == cut_to_modules(path) && strcmp(path, real) != 0)
+    /* outside of tier full the path leads there by itself */
+    if (plan->jail.tier == JAIL_FULL && modules == cut_to_modules(path) && strcmp(path, real) != 0)
         add_bind(plan, "ro", real, path);
 }
 
