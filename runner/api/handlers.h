@@ -25,6 +25,7 @@ http_handler tasks_list, tasks_status, task_get, task_result, task_events, task_
 http_handler task_redeliver;
 http_handler login_page, login_enter, login_leave, login_start, login_code, login_cancel;
 http_handler login_state, login_css, login_js;
+http_handler console_file, console_session_get, console_session_begin, console_session_end;
 
 /* Answers 200 with a buffer of JSON, or 500 when the buffer failed. */
 void send_json(struct http_request *req, int status, const struct buf *json);
@@ -42,10 +43,17 @@ void note_api_key(const struct api *api, struct keeper_status *login);
 /* Unknown query parameters are refused by name; `known` ends with NULL. 0 or -1. */
 int check_query(struct http_request *req, const char *const known[], struct err *err);
 
-/* True when the request carries one of the secrets (auth.c). */
+/* True when the request carries one of the secrets, or the cookie of a session of the console that
+ * was begun with one (auth.c). */
 bool is_authorized(const struct api *api, const struct http_request *req);
 /* True when it is one of the configured secrets. */
 bool is_secret(const struct api *api, const char *secret);
+/* The secret of config with which the request's session of the console was begun, or NULL: there is
+ * none, or the request changes something and lacks the session's token (console.c). */
+const struct config_secret *console_secret(const struct api *api, const struct config *config,
+                                           const struct http_request *req);
+/* Answers with one of the console's files. */
+void console_send(struct http_request *req, const char *name);
 /* Counts it against the caller's address; seconds to wait when there were too many, else 0. */
 int note_wrong_secret(struct api *api, const struct http_request *req);
 /* The name of the secret that a passed request carried, or "", in fresh memory; NULL when that ran

@@ -27,8 +27,18 @@
     X("GET", "/openapi.json", openapi_get, ROUTE_OPEN | ROUTE_DRAIN, "service", \
       "The contract, as an OpenAPI document", "If-Match If-None-Match", "", \
       "200:OpenApi 304:Nothing 412") \
-    X("GET", "/", root_get, ROUTE_DRAIN, "service", \
-      "What the service can do", "", "", "200:Capabilities") \
+    X("GET", "/", root_get, ROUTE_OPEN | ROUTE_DRAIN, "service", \
+      "The console for a browser (Accept: text/html), else what the service can do", "", "", \
+      "200:Capabilities 304:Nothing 412") \
+    X("GET", "/console/session", console_session_get, ROUTE_OPEN | ROUTE_DRAIN, "pages", \
+      "Who is signed in at the console", "", "", "200:Object") \
+    X("POST", "/console/session", console_session_begin, ROUTE_PAGE | ROUTE_DRAIN, "pages", \
+      "Sign in: a secret for a cookie", "", "ConsoleSignIn", "201:Object 415 429") \
+    X("DELETE", "/console/session", console_session_end, ROUTE_OPEN | ROUTE_DRAIN, "pages", \
+      "Sign out", "", "", "200:Object") \
+    X("GET", "/console/{path...}", console_file, ROUTE_OPEN | ROUTE_DRAIN, "pages", \
+      "A file of the console", "If-Match If-None-Match", "", \
+      "200:Asset 304:Nothing 404 412") \
     X("POST", "/execute", execute_post, 0, "run", \
       "Run Claude and wait for the result", "Idempotency-Key Prefer", "ExecuteRequest", \
       "200:ExecuteAnswer 202:AcceptedAnswer 401 409 507") \
