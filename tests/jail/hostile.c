@@ -58,7 +58,7 @@ static enum jail_tier tier;
 
 static void give(const char *path)
 {
-    assert_int_equal(chown(path, house.uid, house.uid), 0);
+    assert_int_equal(chown(path, house.uid, geteuid() ? (gid_t)-1 : house.uid), 0);
 }
 
 static int listen_at(const struct sockaddr *address, socklen_t len)
@@ -188,7 +188,7 @@ static struct plan *plan_of(const struct hostile *hostile)
     make_places(plan);
     add_bind(plan, "ro", TEST_CALLS, TEST_CALLS);
     plan->uid = house.uid;
-    plan->gid = house.uid;
+    plan->gid = geteuid() ? getegid() : house.uid;
     plan->kill_grace_ms = 0;
     plan->jail.tier = tier;
     plan->jail.net = hostile->where & OWN_NET ? JAIL_NET_OWN : JAIL_NET_HOST;
