@@ -97,7 +97,7 @@ static void print_cloud(const struct api *api, struct json_writer *w)
     json_add_bool(w, "reachable", cloud.reachable);
     json_add_text(w, "error", cloud.error[0] ? cloud.error : NULL);
     json_add_text(w, "since", cloud.reachable ? NULL : clock_format(cloud.since_ms, time));
-    json_add_int(w, "running", load.cloud);
+    json_add_int(w, "running", load.away);
     json_add_int(w, "started", cloud.started);
     json_add_int(w, "lost", cloud.lost);
     json_add_int(w, "refused", cloud.refused);
@@ -199,17 +199,38 @@ void health_get(struct http_request *req, void *arg)
     send_json(req, 200, &out);
 }
 
+static void print_capabilities(struct json_writer *w)
+{
+    json_open_object(w, "capabilities");
+    json_open_array(w, "kinds");
+    json_add_text(w, NULL, "claude");
+    json_close(w);
+    json_open_object(w, "limits");
+    json_add_int(w, "bodyBytes", API_BODY_MAX);
+    json_add_int(w, "promptBytes", REQUEST_PROMPT_MAX);
+    json_add_int(w, "timeoutMs", REQUEST_TIMEOUT_MAX_MS);
+    json_close(w);
+    json_close(w);
+}
+
 void root_get(struct http_request *req, void *arg)
 {
     struct api *api = arg;
     struct json_writer w;
     size_t count;
+    http_add_header(req, "Vary", "Accept");
+    if (http_prefers(req, "text/html")) {
+        console_send(req, "index.html");
+        return;
+    }
     const struct http_route *routes = api_routes(&count);
     AUTO(buf) struct buf out = BUF_INIT(16u << 10);
     json_write(&w, &out);
     json_open_object(&w, NULL);
     json_add_text(&w, "service", "claude-runner");
+    json_add_text(&w, "status", atomic_load(&api->draining) ? "draining" : "ready");
     json_add_text(&w, "version", api->version);
+    print_capabilities(&w);
     json_open_array(&w, "endpoints");
     for (size_t i = 0; i < count; i++) {
         json_open_object(&w, NULL);

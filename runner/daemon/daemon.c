@@ -20,13 +20,27 @@ static const char usage[] =
     "usage: claude-runner serve [--check] [--env-file FILE]\n"
     "\n"
     "  --check           check the configuration, print it without secrets, and exit\n"
-    "  --env-file FILE   read variables (KEY=VALUE lines) that the environment does not have\n";
+    "  --env-file FILE   read variables (KEY=VALUE lines) that the environment does not have;\n"
+    "                    may be given several times, then the last one that has a variable wins.\n"
+    "                    SIGHUP reads them again\n";
 
 struct options {
     bool check;
     bool help;
-    const char *env_file;
+    const char *env_files[CONFIG_ENV_FILES_MAX];
+    size_t env_file_count;
 };
+
+static int add_env_file(struct options *options, const char *path)
+{
+    if (options->env_file_count == CONFIG_ENV_FILES_MAX) {
+        fprintf(stderr, "claude-runner serve: more than %d times --env-file\n",
+                CONFIG_ENV_FILES_MAX);
+        return -1;
+    }
+    options->env_files[options->env_file_count++] = path;
+    return 0;
+}
 
 static int parse_options(int argc, char **argv, struct options *options)
 {
@@ -34,12 +48,12 @@ static int parse_options(int argc, char **argv, struct options *options)
                                           {"env-file", required_argument, NULL, 'e'},
                                           {"help", no_argument, NULL, 'h'},
                                           {NULL, 0, NULL, 0}};
-    int got;
+    int got, rc = 0;
     while ((got = getopt_long(argc, argv, "h", known, NULL)) != -1) {
         if (got == 'c')
             options->check = true;
         else if (got == 'e')
-            options->env_file = optarg;
+            rc |= add_env_file(options, optarg);
         else if (got == 'h')
             options->help = true;
         else
@@ -47,7 +61,7 @@ static int parse_options(int argc, char **argv, struct options *options)
     }
     if (optind < argc)
         fprintf(stderr, "claude-runner serve: unexpected '%s'\n", argv[optind]);
-    return optind < argc ? -1 : 0;
+    return optind < argc ? -1 : rc;
 }
 
 static void say_all(const char *kind, const struct strlist *lines)
@@ -183,7 +197,8 @@ int daemon_serve(int argc, char **argv)
     }
     if (options.help)
         return print_help();
-    const struct config_source source = {.env = environ, .env_file = options.env_file};
+    struct config_source source = {.env = environ};
+    memcpy(source.env_files, options.env_files, sizeof(source.env_files));
     struct config *config = config_load(&source, &report, &err);
     say_all("error", &report.errors);
     if (!config && report.errors.count == 0)
