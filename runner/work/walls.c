@@ -119,7 +119,7 @@ static int add_program(struct plan *plan, struct err *err)
     AUTO(str) char *real = realpath(plan->argv.items[0], NULL);
     if (!real)
         return err_sys(err, "cannot find '%s'", plan->argv.items[0]);
-    if (str_replace(&plan->argv.items[0], real))
+    if (!is_shown(plan->argv.items[0]) && str_replace(&plan->argv.items[0], real))
         return err_sys(err, "arguments");
     show_wrapped(plan, real);
     AUTO(str) char *same = strdup(real);
