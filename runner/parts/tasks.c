@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <pwd.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -224,9 +225,40 @@ static struct engine_limits limits_of(const struct config *config)
 {
     return (struct engine_limits){.slots = config->max_concurrent_tasks,
                                   .queue_max = config->queue_max,
-                                  .cloud_slots = config->cloud_max_executions,
+                                  .away_slots = config->cloud_max_executions,
                                   .overflow = (enum config_overflow)config->overflow,
                                   .overflow_after_ms = config->overflow_after_ms};
+}
+
+/* Every kind of task that this program knows. */
+static const struct {
+    const struct task_kind *kind;
+    size_t arg; /* its arg's place in struct runner */
+} kinds[RUNNER_KINDS] = {
+    {&claude_kind, offsetof(struct runner, claude)},
+    {&command_kind, offsetof(struct runner, command)},
+};
+
+const struct task_kind *runner_kind(const char *name)
+{
+    for (size_t i = 0; i < RUNNER_KINDS; i++)
+        if (strcmp(kinds[i].kind->name, name) == 0)
+            return kinds[i].kind;
+    return NULL;
+}
+
+static void build_kinds(struct runner *runner)
+{
+    runner->command = (struct command){.launcher = runner->launcher,
+                                       .repos = runner->repos,
+                                       .config = &runner->config,
+                                       .instance = store_instance(runner->store),
+                                       .uid = runner->claude.uid,
+                                       .gid = runner->claude.gid};
+    for (size_t i = 0; i < RUNNER_KINDS; i++) {
+        runner->kinds[i] = *kinds[i].kind;
+        runner->kinds[i].arg = (char *)runner + kinds[i].arg;
+    }
 }
 
 static int build_engine(void *whole, struct err *err)
@@ -240,8 +272,7 @@ static int build_engine(void *whole, struct err *err)
     runner->claude.config = &runner->config;
     runner->claude.repos = runner->repos;
     runner->claude.instance = store_instance(runner->store);
-    runner->kinds[0] =
-        (struct task_kind){.name = "claude", .run = claude_run, .arg = &runner->claude};
+    build_kinds(runner);
     const struct engine_config engine = {.store = runner->store,
                                          .state_dir = config->state_dir,
                                          .kinds = runner->kinds,
@@ -272,6 +303,21 @@ static void free_engine(void *whole)
     runner->engine = NULL;
 }
 
+/* The strongest jail that the host gives and the owner wants. */
+static int choose_tier(struct runner *runner, const struct config *config, struct err *err)
+{
+    const struct jail_host *host = launcher_host(runner->launcher);
+    enum jail_tier most = (enum jail_tier)config_jail_most(config);
+    enum jail_tier least = (enum jail_tier)config_jail_least(config);
+    enum jail_tier tier = host->tier < (int)most ? (enum jail_tier)host->tier : most;
+    runner->claude.tier = runner->command.tier = tier;
+    if (tier >= least)
+        return 0;
+    return err_set(err, ERR_CONFIG,
+                   "JAIL_MIN: this host gives a jail of tier '%s' only, '%s' is asked for (%s)",
+                   jail_tier_name(tier), jail_tier_name(least), host->why_tier);
+}
+
 /* Starts a program as a task would be started, where a task would be. */
 static int probe_launch(struct runner *runner, const struct config *config, struct err *err)
 {
@@ -284,6 +330,9 @@ static int probe_launch(struct runner *runner, const struct config *config, stru
     strlist_add(&plan->argv, "/bin/true");
     plan->uid = runner->claude.uid;
     plan->gid = runner->claude.gid;
+    plan->jail.tier = runner->claude.tier;
+    for (int i = 0; i < 3; i++) /* where it is, to be started in */
+        strlist_add(&plan->jail.binds, i ? plan->cwd : "ro");
     const struct work_order order = {.launcher = runner->launcher,
                                      .plan = plan,
                                      .limits = {.until_ms = clock_mono_ms() + PROBE_MS},
@@ -302,7 +351,8 @@ static void *probe(void *arg)
 {
     struct runner *runner = arg;
     const struct config *config = runner->first;
-    runner->probe.rc = repos_probe(runner->repos, &runner->probe.err) ||
+    runner->probe.rc = choose_tier(runner, config, &runner->probe.err) ||
+                       repos_probe(runner->repos, &runner->probe.err) ||
                        probe_launch(runner, config, &runner->probe.err);
     return NULL;
 }

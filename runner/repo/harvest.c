@@ -51,19 +51,12 @@ static void add_list(struct json_writer *w, const char *name, const struct strli
 static int adopt(const char *from, const char *to, struct err *err)
 {
     struct stat st;
-    off_t left;
     AUTO(fd) int in = open(from, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     AUTO(fd) int out = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (in < 0 || out < 0 || fstat(in, &st) || !S_ISREG(st.st_mode))
         return err_sys(err, "cannot take over the commits");
-    for (left = st.st_size; left > 0;) {
-        ssize_t n = copy_file_range(in, NULL, out, NULL, (size_t)left, 0);
-        if (n < 0)
-            return err_sys(err, "cannot take over the commits");
-        if (n == 0)
-            break;
-        left -= n;
-    }
+    if (fd_copy(in, out, st.st_size))
+        return err_sys(err, "cannot take over the commits");
     unlink(from);
     return 0;
 }
