@@ -15,16 +15,17 @@ enum route_flag {
     ROUTE_BARE = 8,  /* asks for no assertion of Cloudflare Access */
 };
 
-http_handler outputs_list, outputs_archive, output_get;
+http_handler outputs_list, outputs_archive, output_get, task_transcript;
 http_handler repos_list, repos_remove;
 http_handler health_get, healthz_get, root_get, metrics_get, openapi_get;
-http_handler execute_post, run_post, run_async_post;
+http_handler execute_post, exec_post, run_post, run_async_post;
 http_handler oauth_status, oauth_refresh;
 http_handler oauth_login_begin, oauth_login_get, oauth_login_code, oauth_login_cancel;
 http_handler tasks_list, tasks_status, task_get, task_result, task_events, task_cancel;
 http_handler task_redeliver;
 http_handler login_page, login_enter, login_leave, login_start, login_code, login_cancel;
 http_handler login_state, login_css, login_js;
+http_handler console_file, console_session_get, console_session_begin, console_session_end;
 
 /* Answers 200 with a buffer of JSON, or 500 when the buffer failed. */
 void send_json(struct http_request *req, int status, const struct buf *json);
@@ -42,14 +43,22 @@ void note_api_key(const struct api *api, struct keeper_status *login);
 /* Unknown query parameters are refused by name; `known` ends with NULL. 0 or -1. */
 int check_query(struct http_request *req, const char *const known[], struct err *err);
 
-/* True when the request carries one of the secrets (auth.c). */
+/* True when the request carries one of the secrets, or the cookie of a session of the console that
+ * was begun with one (auth.c). */
 bool is_authorized(const struct api *api, const struct http_request *req);
-/* Which of the configured secrets it is, or NULL. */
-const struct config_secret *find_secret(const struct api *api, const char *secret);
+/* True when it is one of the configured secrets. */
+bool is_secret(const struct api *api, const char *secret);
+/* The secret of config with which the request's session of the console was begun, or NULL: there is
+ * none, or the request changes something and lacks the session's token (console.c). */
+const struct config_secret *console_secret(const struct api *api, const struct config *config,
+                                           const struct http_request *req);
+/* Answers with one of the console's files. */
+void console_send(struct http_request *req, const char *name);
 /* Counts it against the caller's address; seconds to wait when there were too many, else 0. */
 int note_wrong_secret(struct api *api, const struct http_request *req);
-/* The name of the secret that a passed request carried, or "". */
-const char *caller_name(const struct api *api, const struct http_request *req);
+/* The name of the secret that a passed request carried, or "", in fresh memory; NULL when that ran
+ * out. */
+char *caller_name(const struct api *api, const struct http_request *req);
 
 /* The task that the path names; false after the answer has been sent. */
 bool find_task(struct http_request *req, struct api *api, struct task_record *record);

@@ -25,7 +25,7 @@ void note_api_key(const struct api *api, struct keeper_status *login)
     struct breaker_status breaker;
     breaker_status(api->breaker, &breaker);
     login->not_needed =
-        atomic_load(api->config)->anthropic_api_key && breaker.state != BREAKER_LOGIN;
+        CONFIG_GET(api->config, anthropic_api_key) && breaker.state != BREAKER_LOGIN;
 }
 
 static void print_oauth(const struct keeper_status *login, struct json_writer *w)
@@ -97,7 +97,7 @@ static void print_cloud(const struct api *api, struct json_writer *w)
     json_add_bool(w, "reachable", cloud.reachable);
     json_add_text(w, "error", cloud.error[0] ? cloud.error : NULL);
     json_add_text(w, "since", cloud.reachable ? NULL : clock_format(cloud.since_ms, time));
-    json_add_int(w, "running", load.cloud);
+    json_add_int(w, "running", load.away);
     json_add_int(w, "started", cloud.started);
     json_add_int(w, "lost", cloud.lost);
     json_add_int(w, "refused", cloud.refused);
@@ -119,7 +119,7 @@ static void print_jail(const struct api *api, struct json_writer *w)
 {
     const struct jail_host *host = launcher_host(api->launcher);
     json_open_object(w, "jail");
-    json_add_text(w, "tier", jail_tier_name(api->claude->tier));
+    json_add_text(w, "tier", jail_tier_name(api->claude->walls->tier));
     json_add_text(w, "host_tier", jail_tier_name((enum jail_tier)host->tier));
     json_add_text(w, "why_not_full", host->why_tier[0] ? host->why_tier : NULL);
     json_add_text(w, "cgroups", jail_groups_name((enum jail_groups)host->groups));
@@ -139,9 +139,9 @@ static void print_jail(const struct api *api, struct json_writer *w)
 /* Less than the owner has asked for. */
 static bool is_jail_weak(const struct api *api)
 {
-    const struct config *config = atomic_load(api->config);
+    AUTO(config_ref) const struct config *config = config_ref(api->config);
     return (config->jail == CONFIG_JAIL_FULL || config->jail == CONFIG_JAIL_RESTRICTED) &&
-           (int)api->claude->tier < config_jail_most(config);
+           (int)api->claude->walls->tier < config_jail_most(config);
 }
 
 /* More for those who hold a secret. */
@@ -155,7 +155,7 @@ static void print_verbose(const struct api *api, struct json_writer *w)
     repos_print(api->repos, &cache);
     if (buf_ok(&cache))
         json_add_raw(w, "repo_cache", cache.data, cache.len);
-    const struct config *config = atomic_load(api->config);
+    AUTO(config_ref) const struct config *config = config_ref(api->config);
     AUTO(buf) struct buf text = BUF_INIT(256u << 10);
     print_jail(api, w);
     json_open_object(w, "host");
@@ -186,7 +186,7 @@ void health_get(struct http_request *req, void *arg)
     char time[CLOCK_TEXT_SIZE];
     AUTO(buf) struct buf out = BUF_INIT(8u << 20);
     int64_t now = clock_real_ms();
-    const struct config *config = atomic_load(api->config);
+    AUTO(config_ref) const struct config *config = config_ref(api->config);
     keeper_status(api->keeper, &login);
     note_api_key(api, &login);
     engine_load(api->engine, &load);
@@ -232,17 +232,38 @@ void health_get(struct http_request *req, void *arg)
     send_json(req, 200, &out);
 }
 
+static void print_capabilities(struct json_writer *w)
+{
+    json_open_object(w, "capabilities");
+    json_open_array(w, "kinds");
+    json_add_text(w, NULL, "claude");
+    json_close(w);
+    json_open_object(w, "limits");
+    json_add_int(w, "bodyBytes", API_BODY_MAX);
+    json_add_int(w, "promptBytes", REQUEST_PROMPT_MAX);
+    json_add_int(w, "timeoutMs", REQUEST_TIMEOUT_MAX_MS);
+    json_close(w);
+    json_close(w);
+}
+
 void root_get(struct http_request *req, void *arg)
 {
     struct api *api = arg;
     struct json_writer w;
     size_t count;
+    http_add_header(req, "Vary", "Accept");
+    if (http_prefers(req, "text/html")) {
+        console_send(req, "index.html");
+        return;
+    }
     const struct http_route *routes = api_routes(&count);
     AUTO(buf) struct buf out = BUF_INIT(16u << 10);
     json_write(&w, &out);
     json_open_object(&w, NULL);
     json_add_text(&w, "service", "claude-runner");
+    json_add_text(&w, "status", atomic_load(&api->draining) ? "draining" : "ready");
     json_add_text(&w, "version", api->version);
+    print_capabilities(&w);
     json_open_array(&w, "endpoints");
     for (size_t i = 0; i < count; i++) {
         json_open_object(&w, NULL);

@@ -5,6 +5,7 @@
 #include "runner/api/pages/pages.h"
 #include "runner/api/routes.h"
 #include "runner/request/request.h"
+#include "runner/store/webhooks.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -34,6 +35,8 @@ static const struct {
      "with a secret: more, as the configuration in force"},
     {"status", "query", SCHEMA("TaskStatus"), "only tasks in that state"},
     {"kind", "query", "{\"type\":\"string\"}", "only tasks of that kind"},
+    {"group", "query", "{\"type\":\"string\"}", "only tasks of that group"},
+    {"webhook", "query", SCHEMA("WebhookStatus"), "only tasks whose webhook is in that state"},
     {"limit", "query", "{\"type\":\"integer\",\"minimum\":1,\"maximum\":1000,\"default\":100}",
      "how many at most"},
     {"cursor", "query", "{\"type\":\"string\"}", "nextCursor of an earlier answer"},
@@ -59,8 +62,11 @@ static const struct {
     {"Page", "text/html", "{\"type\":\"string\"}"},
     {"Css", "text/css", "{\"type\":\"string\"}"},
     {"Script", "text/javascript", "{\"type\":\"string\"}"},
+    {"Asset",
+     "text/html text/css text/javascript image/svg+xml image/png application/manifest+json", NULL},
     {"Events", "text/event-stream application/x-ndjson", SCHEMA("Event")},
     {"File", "application/octet-stream", NULL},
+    {"Lines", "application/x-ndjson", NULL},
     {"Archive", "application/gzip", NULL},
 };
 
@@ -72,6 +78,7 @@ static const struct {
     {"ExecuteRequest", REQUEST_CLAUDE},
     {"RunRequest", REQUEST_CLAUDE | REQUEST_PYTHON},
     {"RunAsyncRequest", REQUEST_CLAUDE},
+    {"ExecRequest", REQUEST_COMMAND},
 };
 
 static const struct {
@@ -395,6 +402,7 @@ static void add_words(struct json_writer *w, const char *name, const char *const
 static int add_schemas(struct json_writer *w, struct err *err)
 {
     const char *codes[COUNT_OF(errors)], *states[TASK_STATE_COUNT];
+    const char *webhooks[WEBHOOK_STATE_COUNT];
     AUTO(buf) struct buf text = BUF_INIT(TEXT_BYTES_MAX);
     AUTO(json) struct json *answers = json_parse(page_schemas_json, strlen(page_schemas_json), err);
     for (size_t i = 0; i < COUNT_OF(errors); i++)
@@ -405,6 +413,9 @@ static int add_schemas(struct json_writer *w, struct err *err)
     add_words(w, "ErrorCode", codes + 1,
               COUNT_OF(errors) - 1); /* the first is that there is none */
     add_words(w, "TaskStatus", states, COUNT_OF(states));
+    for (int i = 0; i < WEBHOOK_STATE_COUNT; i++)
+        webhooks[i] = webhook_state_name((enum webhook_state)i);
+    add_words(w, "WebhookStatus", webhooks + 1, COUNT_OF(webhooks) - 1); /* the first: none */
     for (size_t i = 0; i < COUNT_OF(requests); i++) {
         buf_clear(&text);
         request_print_schema(requests[i].where, &text);

@@ -3,12 +3,10 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "runner/claude/prepare.h"
-#include "runner/claude/walls.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 /* Variables of the runner's own environment that its tasks get; everything else stays here. */
@@ -41,7 +39,7 @@ static int make_places(const struct claude *claude, const struct task_request *r
             return path ? -1 : err_sys(err, "workspace");
         if (!places[i].variable)
             continue;
-        AUTO(str) char *inside = walls_place(claude, dir, places[i].name);
+        AUTO(str) char *inside = walls_place(claude->walls, dir, places[i].name);
         if (!inside)
             return err_sys(err, "workspace");
         if (strcmp(places[i].name, "work") == 0 && below)
@@ -49,7 +47,7 @@ static int make_places(const struct claude *claude, const struct task_request *r
         else
             strlist_addf(&plan->env, "%s=%s", places[i].variable, inside);
     }
-    plan->cwd = walls_place(claude, dir, "work");
+    plan->cwd = walls_place(claude->walls, dir, "work");
     return plan->cwd ? 0 : err_sys(err, "workspace");
 }
 
@@ -75,15 +73,20 @@ static void add_memory(const struct task_request *request, struct plan *plan)
         strlist_addf(&plan->argv, "--add-dir=%s/%s", plan->cwd, request->cwd_relative);
 }
 
-static int add_workspace(struct workspace *workspace, const struct task_request *request,
-                         struct plan *plan, struct err *err)
+static int add_workspace(const struct claude *claude, struct workspace *workspace,
+                         const struct task_request *request, const char *dir, struct plan *plan,
+                         struct err *err)
 {
+    AUTO(str) char *work = path_join(dir, "work");
     if (workspace && workspace_mounts(workspace, &plan->mounts, err))
         return -1;
     if (!request->cwd_relative)
         return 0;
     plan->below = strdup(request->cwd_relative);
-    return plan->below ? 0 : err_sys(err, "workspace");
+    if (!plan->below || !work)
+        return err_sys(err, "workspace");
+    return workspace ? 0 /* without a repository it is made */
+                     : path_make_owned(work, plan->below, claude->uid, claude->gid, err);
 }
 
 static void add_environment(const struct claude *claude, struct plan *plan)
@@ -95,7 +98,7 @@ static void add_environment(const struct claude *claude, struct plan *plan)
     }
     strlist_add(&plan->env, "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1");
     strlist_add(&plan->env, "DISABLE_AUTOUPDATER=1");
-    if (claude->tier == JAIL_FULL)
+    if (claude->walls->tier == JAIL_FULL)
         strlist_add(&plan->env, "IS_SANDBOX=1");
     strlist_addf(&plan->env, TASK_MARKER "=%s", claude->instance);
 }
@@ -128,7 +131,7 @@ struct plan *claude_plan(const struct claude *claude, const struct task_request 
                          const struct lease *lease, const char *dir, struct workspace *workspace,
                          struct redact_set *redact, struct err *err)
 {
-    const struct config *config = atomic_load(claude->config);
+    AUTO(config_ref) const struct config *config = config_ref(claude->config);
     AUTO(plan) struct plan *plan = plan_new();
     if (!plan) {
         err_sys(err, "plan");
@@ -138,8 +141,9 @@ struct plan *claude_plan(const struct claude *claude, const struct task_request 
     plan->gid = claude->gid;
     plan->kill_grace_ms = config->kill_grace_seconds * 1000;
     if (make_places(claude, request, dir, plan, err) || write_identity(claude, dir, err) ||
-        add_workspace(workspace, request, plan, err) || add_program(config, request, plan, err) ||
-        walls_build(claude, request, dir, plan, err) || add_lease(lease, plan, redact, err))
+        add_workspace(claude, workspace, request, dir, plan, err) ||
+        add_program(config, request, plan, err) ||
+        walls_build(claude->walls, request, dir, plan, err) || add_lease(lease, plan, redact, err))
         return NULL;
     add_memory(request, plan);
     add_environment(claude, plan);
@@ -150,14 +154,4 @@ struct plan *claude_plan(const struct claude *claude, const struct task_request 
         return NULL;
     }
     return STEAL_PTR(plan);
-}
-
-int claude_prompt_fd(const char *prompt, struct err *err)
-{
-    AUTO(fd) int fd = memfd_create("prompt", MFD_CLOEXEC);
-    if (fd < 0 || fd_write_all(fd, prompt, strlen(prompt)) || lseek(fd, 0, SEEK_SET) < 0)
-        return err_sys(err, "cannot pass on the prompt");
-    int out = fd;
-    fd = -1;
-    return out;
 }

@@ -276,12 +276,16 @@ struct config {
     CONFIG_FIELDS(CONFIG_MEMBER)
 #undef CONFIG_MEMBER
     struct config_value *values; /* config.c's own */
+    _Atomic int more_refs;       /* in_force.c's: references beyond the first */
 };
 
+#define CONFIG_ENV_FILES_MAX 4
+
 struct config_source {
-    char *const *env;     /* borrowed; "NAME=value", …, NULL: what main() got */
-    const char *env_file; /* borrowed; --env-file FILE, or NULL */
-    bool no_callers;      /* nobody calls this program: what is CONFIG_REQUIRED may be missing */
+    char *const *env; /* borrowed; "NAME=value", …, NULL: what main() got */
+    const char *env_files[CONFIG_ENV_FILES_MAX]; /* borrowed; --env-file FILE, up to the first NULL;
+                                                    a later one wins */
+    bool no_callers; /* nobody calls this program: what is CONFIG_REQUIRED may be missing */
 };
 
 /* One line each, for a person; no secrets in them. */

@@ -3,7 +3,7 @@
  * read over; everything else that is not in the grammar is an error. CivetWeb's own decoder takes
  * "5\r6\r\n" for a size and a missing last line for an end.
  *
- * Threads: no shared state.
+ * Threads: no shared state. Ownership: nothing is allocated but by the buffer that is given.
  */
 #ifndef HTTP_CHUNK_H
 #define HTTP_CHUNK_H

@@ -2,6 +2,7 @@
  * worker is at. */
 #include "http/table.h"
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "http/head.h"
 
@@ -66,6 +67,7 @@ static int grow_locked(struct guard *guard, size_t fd)
 int guard_accepted(struct guard *guard, int fd, const struct sockaddr_storage *peer)
 {
     struct conn *conn = calloc(1, sizeof(*conn));
+    REQUIRE(fd >= 0);
     if (!conn)
         return -1;
     conn->fd = fd;
@@ -122,6 +124,7 @@ struct conn *guard_untouched(struct guard *guard, int fd)
 void guard_forget(struct guard *guard, struct conn *conn)
 {
     pthread_mutex_lock(&guard->lock);
+    REQUIRE(guard->table[conn->fd] == conn);
     guard->table[conn->fd] = NULL;
     guard->count--;
     pthread_mutex_unlock(&guard->lock);

@@ -18,6 +18,8 @@
  * says "end", and the worker answers 408, or nothing where nothing had been asked, and is free.
  *
  * Threads: as each function says; a worker thread finds its connection by guard_here().
+ * Ownership: the server owns the guard, the guard the connections. A connection's descriptor is its
+ * worker's to close, after guard_forget().
  */
 #ifndef HTTP_GUARD_H
 #define HTTP_GUARD_H

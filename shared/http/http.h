@@ -17,6 +17,8 @@
  *
  * Threads: handlers run on workers, callbacks on the epoll threads; every function below may
  * be called from any thread unless it takes a request (then: from its handler).
+ * Ownership: a server is freed by http_stop(); a request is borrowed by its handler until that
+ * returns or hands it over; what http_… returns of a request lives as long as it does.
  */
 #ifndef HTTP_HTTP_H
 #define HTTP_HTTP_H

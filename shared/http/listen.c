@@ -1,6 +1,7 @@
 #include "http/listen.h"
 
 #include "base/auto.h"
+#include "base/check.h"
 #include "base/fd.h"
 #include "base/str.h"
 
@@ -337,6 +338,7 @@ int listen_wait(struct listener *listener, int timeout_ms)
 int listen_accept(struct listener *listener, struct sockaddr_storage *ret_peer)
 {
     socklen_t len = sizeof(*ret_peer);
+    REQUIRE(listener->ready < (int)listener->count);
     if (listener->ready < 0) {
         errno = EAGAIN;
         return -1;

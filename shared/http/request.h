@@ -2,6 +2,7 @@
  * A request and the server it came to, as the files of this folder see them.
  *
  * Threads: a request belongs to its worker, and to the park's thread once it is parked.
+ * Ownership: the worker keeps one request object and uses it again; parking takes it away.
  */
 #ifndef HTTP_REQUEST_H
 #define HTTP_REQUEST_H

@@ -1,5 +1,8 @@
 /*
  * The guard's table, for the two files that work on it: guard.c judges, conn.c fills.
+ *
+ * Threads: as each field says. Ownership: the table owns its connections, each from accept() until
+ * its worker forgets it.
  */
 #ifndef HTTP_TABLE_H
 #define HTTP_TABLE_H

@@ -32,11 +32,10 @@ static bool is_number_char(char c)
     return (c >= '0' && c <= '9') || c == '-' || c == '+' || c == '.' || c == 'e' || c == 'E';
 }
 
-/* Copies checked text with its over-long numbers in the shortest form that is the same double:
- * cJSON reads 63 bytes of a number and trips over the rest. */
+/* Copies checked text with its over-long numbers in a short form that is the same double: cJSON
+ * reads 63 bytes of a number and trips over the rest. */
 static void shorten_numbers(const char *text, size_t len, struct buf *out)
 {
-    struct json_writer w;
     const char *end = text + len;
     AUTO(buf) struct buf number = BUF_INIT(len);
     for (const char *p = text; p < end;) {
@@ -51,8 +50,7 @@ static void shorten_numbers(const char *text, size_t len, struct buf *out)
             if (p - begin > SCAN_NUMBER_MAX) {
                 buf_clear(&number);
                 buf_add(&number, begin, (size_t)(p - begin));
-                json_write(&w, out);
-                json_add_number(&w, NULL, strtod(buf_str(&number), NULL));
+                buf_addf(out, "%.17g", strtod(buf_str(&number), NULL));
                 continue;
             }
         }

@@ -27,7 +27,7 @@ static int make_dir(void **state)
 static int remove_dir(void **state)
 {
     (void)state;
-    static const char *const names[] = {"env", "value", "empty", "nul"};
+    static const char *const names[] = {"env", "value", "empty", "nul", "first", "second"};
     for (size_t i = 0; i < COUNT_OF(names); i++) {
         char path[64];
         snprintf(path, sizeof(path), "%s/%s", dir, names[i]);
@@ -62,7 +62,7 @@ static void auto_loaded(struct loaded *l)
 static struct loaded load_with(char *const *env, const char *env_file)
 {
     struct loaded l = {0};
-    const struct config_source source = {.env = env, .env_file = env_file};
+    const struct config_source source = {.env = env, .env_files = {env_file}};
     l.config = config_load(&source, &l.report, &l.err);
     return l;
 }
@@ -260,6 +260,23 @@ static void reads_an_env_file_and_the_environment_wins(void **state)
     assert_string_equal(l.config->bind, "127.0.0.1");
     assert_int_equal(l.config->allowed_tools.count, 3);
     assert_string_equal(l.config->allowed_tools.items[1], "Bash(git log, -p)");
+}
+
+static void of_several_env_files_the_last_one_wins(void **state)
+{
+    (void)state;
+    static const char first[] = "RUNNER_SECRET=0123456789abcdef\nPORT=1\nQUEUE_MAX=7\n";
+    static const char second[] = "PORT=2\n";
+    AUTO(str) char *one = strdup(file_with("first", first, sizeof(first) - 1));
+    const struct config_source source = {
+        .env = (char *const[]){"HOME=/h", NULL},
+        .env_files = {one, file_with("second", second, sizeof(second) - 1)}};
+    AUTO(loaded) struct loaded l = {0};
+    l.config = config_load(&source, &l.report, &l.err);
+    if (!l.config)
+        fail_msg("%s", l.err.msg);
+    assert_int_equal(l.config->port, 2);
+    assert_int_equal(l.config->queue_max, 7);
 }
 
 static void every_bad_line_of_an_env_file_is_told(void **state)
@@ -478,6 +495,7 @@ int main(void)
         cmocka_unit_test(all_wrong_values_are_told_at_once),
         cmocka_unit_test(takes_several_addresses_to_listen_on),
         cmocka_unit_test(reads_an_env_file_and_the_environment_wins),
+        cmocka_unit_test(of_several_env_files_the_last_one_wins),
         cmocka_unit_test(every_bad_line_of_an_env_file_is_told),
         cmocka_unit_test(reads_a_value_from_the_file_that_NAME_FILE_names),
         cmocka_unit_test(an_alias_counts_and_two_spellings_must_agree),

@@ -97,7 +97,6 @@ static inline bool serve(struct loopback_call *call, void *arg)
 struct scene {
     struct world *w;
     struct upstream up;
-    struct config *config;
     struct breaker *breaker;
     struct proxy *proxy;
     struct lease *lease;
@@ -144,8 +143,7 @@ static inline struct scene *scene_at(const char *socket)
     s->w = world_new();
     pthread_mutex_init(&s->up.lock, NULL);
     s->up.http = loopback_start(serve, &s->up);
-    s->config = config_with(s);
-    s->w->in_force = s->config;
+    config_replace(&s->w->in_force, config_with(s));
     put_pair(s->w, 1, 8 * HOUR_MS);
     open_keeper(s->w);
     s->breaker = breaker_new(on_breaker, s, &err);
@@ -172,7 +170,6 @@ static inline void scene_free(struct scene *s)
     loopback_stop(s->up.http);
     pthread_mutex_destroy(&s->up.lock);
     world_free(s->w);
-    config_free(s->config);
     buf_done(&s->in);
     free(s);
 }
