@@ -119,6 +119,8 @@ static int add_program(struct plan *plan, struct err *err)
     AUTO(str) char *real = realpath(plan->argv.items[0], NULL);
     if (!real)
         return err_sys(err, "cannot find '%s'", plan->argv.items[0]);
+    if (is_shown(plan->argv.items[0]) && is_shown(real))
+        return 0;
     if (str_replace(&plan->argv.items[0], real))
         return err_sys(err, "arguments");
     show_wrapped(plan, real);
