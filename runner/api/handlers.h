@@ -15,10 +15,10 @@ enum route_flag {
     ROUTE_BARE = 8,  /* asks for no assertion of Cloudflare Access */
 };
 
-http_handler outputs_list, outputs_archive, output_get;
+http_handler outputs_list, outputs_archive, output_get, task_transcript;
 http_handler repos_list, repos_remove;
 http_handler health_get, healthz_get, root_get, metrics_get, openapi_get;
-http_handler execute_post, run_post, run_async_post;
+http_handler execute_post, exec_post, run_post, run_async_post;
 http_handler oauth_status, oauth_refresh;
 http_handler oauth_login_begin, oauth_login_get, oauth_login_code, oauth_login_cancel;
 http_handler tasks_list, tasks_status, task_get, task_result, task_events, task_cancel;

@@ -97,7 +97,7 @@ static void print_cloud(const struct api *api, struct json_writer *w)
     json_add_bool(w, "reachable", cloud.reachable);
     json_add_text(w, "error", cloud.error[0] ? cloud.error : NULL);
     json_add_text(w, "since", cloud.reachable ? NULL : clock_format(cloud.since_ms, time));
-    json_add_int(w, "running", load.cloud);
+    json_add_int(w, "running", load.away);
     json_add_int(w, "started", cloud.started);
     json_add_int(w, "lost", cloud.lost);
     json_add_int(w, "refused", cloud.refused);

@@ -35,6 +35,7 @@ static const struct {
      "with a secret: more, as the configuration in force"},
     {"status", "query", SCHEMA("TaskStatus"), "only tasks in that state"},
     {"kind", "query", "{\"type\":\"string\"}", "only tasks of that kind"},
+    {"group", "query", "{\"type\":\"string\"}", "only tasks of that group"},
     {"webhook", "query", SCHEMA("WebhookStatus"), "only tasks whose webhook is in that state"},
     {"limit", "query", "{\"type\":\"integer\",\"minimum\":1,\"maximum\":1000,\"default\":100}",
      "how many at most"},
@@ -65,6 +66,7 @@ static const struct {
      "text/html text/css text/javascript image/svg+xml image/png application/manifest+json", NULL},
     {"Events", "text/event-stream application/x-ndjson", SCHEMA("Event")},
     {"File", "application/octet-stream", NULL},
+    {"Lines", "application/x-ndjson", NULL},
     {"Archive", "application/gzip", NULL},
 };
 
@@ -76,6 +78,7 @@ static const struct {
     {"ExecuteRequest", REQUEST_CLAUDE},
     {"RunRequest", REQUEST_CLAUDE | REQUEST_PYTHON},
     {"RunAsyncRequest", REQUEST_CLAUDE},
+    {"ExecRequest", REQUEST_COMMAND},
 };
 
 static const struct {

@@ -9,6 +9,7 @@
 #include "runner/claude/finish.h"
 #include "runner/claude/plan.h"
 #include "runner/claude/prepare.h"
+#include "runner/claude/transcript.h"
 
 #include <string.h>
 
@@ -199,7 +200,11 @@ static void keep_conversation(struct attempt *attempt, struct task_outcome *outc
                                  task_run_dir(attempt->run), &err);
     if (kept < 0)
         log_warn("claude", "%s", err.msg);
-    outcome->conversation_kept = kept == 1;
+    outcome->resumable = kept == 1;
+    if (kept == 1 &&
+        transcript_keep(config->state_dir, record->conversation, task_run_keep_dir(attempt->run),
+                        task_run_redact(attempt->run), &err))
+        log_warn("claude", "%s", err.msg);
     if (kept == 1 && !attempt->stream.have_result)
         buf_addf(&outcome->members, ",\"sessionId\":\"%s\"", record->conversation);
 }

@@ -7,7 +7,7 @@
 #include "google/run.h"
 #include "google/secret.h"
 #include "runner/cli/cloud.h"
-#include "runner/cli/terminal.h"
+#include "runner/client/terminal.h"
 #include "runner/config/vars.h"
 #include "runner/overflow/folder.h"
 

@@ -108,10 +108,10 @@ static int build_cloud(void *whole, struct err *err)
     runner->overflow = overflow_new(&overflow, err);
     if (!runner->overflow)
         return -1;
-    runner->cloud_kind =
-        (struct task_kind){.name = "cloud", .run = overflow_run, .arg = runner->overflow};
+    runner->away =
+        (struct executor){.run = overflow_run, .arg = runner->overflow, .outlives = true};
     runner->claude.cloud = &runner->cloud;
-    engine_set_cloud(runner->engine, &runner->cloud_kind);
+    engine_set_away(runner->engine, &runner->away);
     return 0;
 }
 

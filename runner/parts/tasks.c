@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <pwd.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -224,9 +225,40 @@ static struct engine_limits limits_of(const struct config *config)
 {
     return (struct engine_limits){.slots = config->max_concurrent_tasks,
                                   .queue_max = config->queue_max,
-                                  .cloud_slots = config->cloud_max_executions,
+                                  .away_slots = config->cloud_max_executions,
                                   .overflow = (enum config_overflow)config->overflow,
                                   .overflow_after_ms = config->overflow_after_ms};
+}
+
+/* Every kind of task that this program knows. */
+static const struct {
+    const struct task_kind *kind;
+    size_t arg; /* its arg's place in struct runner */
+} kinds[RUNNER_KINDS] = {
+    {&claude_kind, offsetof(struct runner, claude)},
+    {&command_kind, offsetof(struct runner, command)},
+};
+
+const struct task_kind *runner_kind(const char *name)
+{
+    for (size_t i = 0; i < RUNNER_KINDS; i++)
+        if (strcmp(kinds[i].kind->name, name) == 0)
+            return kinds[i].kind;
+    return NULL;
+}
+
+static void build_kinds(struct runner *runner)
+{
+    runner->command = (struct command){.launcher = runner->launcher,
+                                       .repos = runner->repos,
+                                       .config = &runner->config,
+                                       .instance = store_instance(runner->store),
+                                       .uid = runner->claude.uid,
+                                       .gid = runner->claude.gid};
+    for (size_t i = 0; i < RUNNER_KINDS; i++) {
+        runner->kinds[i] = *kinds[i].kind;
+        runner->kinds[i].arg = (char *)runner + kinds[i].arg;
+    }
 }
 
 static int build_engine(void *whole, struct err *err)
@@ -240,8 +272,7 @@ static int build_engine(void *whole, struct err *err)
     runner->claude.config = &runner->config;
     runner->claude.repos = runner->repos;
     runner->claude.instance = store_instance(runner->store);
-    runner->kinds[0] =
-        (struct task_kind){.name = "claude", .run = claude_run, .arg = &runner->claude};
+    build_kinds(runner);
     const struct engine_config engine = {.store = runner->store,
                                          .state_dir = config->state_dir,
                                          .kinds = runner->kinds,

@@ -5,9 +5,9 @@
  */
 #include "base/auto.h"
 #include "base/clock.h"
-#include "runner/cli/cli.h"
-#include "runner/cli/client.h"
-#include "runner/cli/terminal.h"
+#include "runner/client/client.h"
+#include "runner/client/commands.h"
+#include "runner/client/terminal.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -20,25 +20,10 @@
 #define LOOK_FOR_MS 900000 /* the runner ends a login long before */
 #define CODE_MAX 2048
 
-static const char usage[] = "usage: claude-runner login [OPTIONS]\n"
-                            "\n"
-                            "Logs the runner's Claude in: prints the address to open in a browser, "
-                            "anywhere, and asks for the\n"
-                            "code that it shows. The same as the page /login.\n"
-                            "\n" CLIENT_HELP;
-
-static volatile sig_atomic_t interrupted;
-
-static void on_signal(int signal)
-{
-    (void)signal;
-    interrupted = 1;
-}
-
 /* --- the login ----------------------------------------------------------------------------- */
 
 struct login_state {
-    struct client *client;
+    const struct settings *to;
     char path[128]; /* of this login; "" before it has begun */
     char state[24];
     char url[2048];
@@ -73,10 +58,10 @@ static int await_news(struct login_state *login, struct err *err)
 {
     int64_t deadline = clock_mono_ms() + LOOK_FOR_MS;
     while (is_state(login, "starting") || is_state(login, "verifying")) {
-        if (interrupted || clock_mono_ms() > deadline)
+        if (client_signals || clock_mono_ms() > deadline)
             return err_set(err, ERR_TIMEOUT, "given up");
         poll(NULL, 0, LOOK_EVERY_MS);
-        if (take_state(login, client_call(login->client, "GET", login->path, NULL, err), err))
+        if (take_state(login, client_call(login->to, "GET", login->path, NULL, err), err))
             return -1;
     }
     return 0;
@@ -90,8 +75,7 @@ static int send_code(struct login_state *login, const char *code, struct err *er
     json_open_object(&w, NULL);
     json_add_text(&w, "code", code);
     json_close(&w);
-    if (take_state(login, client_call(login->client, "POST", login->path, buf_str(&body), err),
-                   err))
+    if (take_state(login, client_call(login->to, "POST", login->path, buf_str(&body), err), err))
         return -1;
     return await_news(login, err);
 }
@@ -104,7 +88,7 @@ static int ask(struct login_state *login, struct err *err)
         if (login->reason[0])
             fprintf(stderr, "%s\n", login->reason);
         fputs("Code: ", stderr);
-        if (terminal_read_line(code, sizeof(code), true, &interrupted))
+        if (terminal_read_line(code, sizeof(code), true, &client_signals))
             return err_set(err, ERR_INVALID, "no code was given; the login is cancelled");
         int rc = send_code(login, code, err);
         explicit_bzero(code, sizeof(code));
@@ -118,7 +102,7 @@ static int ask(struct login_state *login, struct err *err)
 
 static int run(struct login_state *login, struct err *err)
 {
-    if (take_state(login, client_call(login->client, "POST", "/oauth/login", NULL, err), err) ||
+    if (take_state(login, client_call(login->to, "POST", "/oauth/login", NULL, err), err) ||
         await_news(login, err))
         return -1;
     if (is_state(login, "awaiting_code")) {
@@ -142,24 +126,19 @@ static void take_back(struct login_state *login)
     struct err ignored;
     AUTO(json) struct json *answer = NULL;
     if (login->path[0])
-        answer = client_call(login->client, "DELETE", login->path, NULL, &ignored);
+        answer = client_call(login->to, "DELETE", login->path, NULL, &ignored);
 }
 
-int cli_login(int argc, char **argv)
+int client_login(struct call *call, struct err *err)
 {
-    struct err err;
-    AUTO(client) struct client client = {0};
-    struct login_state login = {.client = &client};
-    const struct sigaction action = {.sa_handler = on_signal}; /* no SA_RESTART: read() ends */
-    int opened = client_open(&client, argc, argv, usage, &err);
-    if (opened)
-        return opened > 0 ? 0 : client_fail(&client, &err);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    if (run(&login, &err)) {
+    struct login_state login = {.to = &call->to};
+    if (settings_find(&call->to, &call->given, err))
+        return -1;
+    client_catch_signals();
+    if (run(&login, err)) {
         take_back(&login);
-        return client_fail(&client, &err);
+        return -1;
     }
     puts("Logged in.");
-    return fflush(stdout) ? 1 : 0;
+    return 0;
 }

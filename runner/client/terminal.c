@@ -1,4 +1,4 @@
-#include "runner/cli/terminal.h"
+#include "runner/client/terminal.h"
 
 #include <stdio.h>
 #include <termios.h>

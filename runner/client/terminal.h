@@ -3,8 +3,8 @@
  *
  * Threads: one.
  */
-#ifndef CLI_TERMINAL_H
-#define CLI_TERMINAL_H
+#ifndef CLIENT_TERMINAL_H
+#define CLIENT_TERMINAL_H
 
 #include <signal.h>
 #include <stdbool.h>

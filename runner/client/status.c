@@ -1,36 +1,10 @@
 /* `claude-runner status`: what /health says, for a person. */
 #include "base/auto.h"
-#include "runner/cli/cli.h"
-#include "runner/cli/client.h"
+#include "runner/client/client.h"
+#include "runner/client/commands.h"
 
 #include <stdio.h>
 #include <string.h>
-
-static const char usage[] = "usage: claude-runner status [--json] [OPTIONS]\n"
-                            "\n"
-                            "Says how a runner is. Exit status 0: healthy; 1: not, or away.\n"
-                            "\n"
-                            "  --json               what /health answers, as it is\n" CLIENT_HELP;
-
-static long long number_of(const struct json *object, const char *name)
-{
-    int64_t value = 0;
-    json_int(json_get(object, name), &value);
-    return (long long)value;
-}
-
-static const char *text_of(const struct json *object, const char *name)
-{
-    const char *text = json_text(json_get(object, name));
-    return text ? text : "";
-}
-
-static bool is_true(const struct json *object, const char *name)
-{
-    bool value = false;
-    json_bool(json_get(object, name), &value);
-    return value;
-}
 
 static void print_uptime(long long seconds)
 {
@@ -69,12 +43,12 @@ static void print_reasons(const struct json *reasons)
     putchar('\n');
 }
 
-static void print_health(const struct client *client, const struct json *health)
+static void print_health(const struct call *call, const struct json *health)
 {
     const struct json *tasks = json_get(health, "tasks");
     const char *credential = text_of(health, "credential");
-    printf("%s %s at %s: %s, ", text_of(health, "service"), text_of(health, "version"), client->url,
-           text_of(health, "status"));
+    printf("%s %s at %s: %s, ", text_of(health, "service"), text_of(health, "version"),
+           call->to.url, text_of(health, "status"));
     print_uptime(number_of(health, "uptime_seconds"));
     print_reasons(json_get(health, "reasons"));
     if (strcmp(credential, "api_key") == 0)
@@ -88,24 +62,18 @@ static void print_health(const struct client *client, const struct json *health)
                text_of(json_get(health, "auth_failures"), "last"));
 }
 
-int cli_status(int argc, char **argv)
+int client_status(struct call *call, struct err *err)
 {
-    struct err err;
-    AUTO(client) struct client client = {0};
     AUTO(buf) struct buf text = BUF_INIT(1u << 20);
-    int opened = client_open(&client, argc, argv, usage, &err);
-    if (opened)
-        return opened > 0 ? 0 : client_fail(&client, &err);
-    if (client_fetch(&client, "GET", "/health", NULL, &text, &err))
-        return client_fail(&client, &err);
-    AUTO(json) struct json *health = json_parse(buf_str(&text), text.len, &err);
+    if (settings_find(&call->to, &call->given, err) ||
+        client_fetch(&call->to, "GET", "/health", NULL, &text, err))
+        return -1;
+    AUTO(json) struct json *health = json_parse(buf_str(&text), text.len, err);
     if (!health)
-        return client_fail(&client, &err);
-    if (client.json)
+        return -1;
+    if (call->json)
         printf("%s\n", buf_str(&text));
     else
-        print_health(&client, health);
-    if (fflush(stdout))
-        return 1;
+        print_health(call, health);
     return strcmp(text_of(health, "status"), "healthy") == 0 ? 0 : 1;
 }
