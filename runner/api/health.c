@@ -114,6 +114,36 @@ static void print_cli(const struct api *api, struct json_writer *w)
     json_close(w);
 }
 
+/* What tasks are confined by, and what of it this host lacks. */
+static void print_jail(const struct api *api, struct json_writer *w)
+{
+    const struct jail_host *host = launcher_host(api->launcher);
+    json_open_object(w, "jail");
+    json_add_text(w, "tier", jail_tier_name(api->claude->tier));
+    json_add_text(w, "host_tier", jail_tier_name((enum jail_tier)host->tier));
+    json_add_text(w, "why_not_full", host->why_tier[0] ? host->why_tier : NULL);
+    json_add_text(w, "cgroups", jail_groups_name((enum jail_groups)host->groups));
+    json_add_int(w, "landlock", host->landlock);
+    json_open_object(w, "features");
+    for (int i = 0; i < JAIL_FEATURE_COUNT; i++)
+        json_add_bool(w, jail_feature_name((enum jail_feature)i), host->has[i]);
+    json_close(w);
+    json_open_object(w, "missing");
+    for (int i = 0; i < JAIL_FEATURE_COUNT; i++)
+        if (!host->has[i])
+            json_add_text(w, jail_feature_name((enum jail_feature)i), host->why[i]);
+    json_close(w);
+    json_close(w);
+}
+
+/* Less than the owner has asked for. */
+static bool is_jail_weak(const struct api *api)
+{
+    AUTO(config_ref) const struct config *config = config_ref(api->config);
+    return (config->jail == CONFIG_JAIL_FULL || config->jail == CONFIG_JAIL_RESTRICTED) &&
+           (int)api->claude->tier < config_jail_most(config);
+}
+
 /* More for those who hold a secret. */
 static void print_verbose(const struct api *api, struct json_writer *w)
 {
@@ -127,8 +157,8 @@ static void print_verbose(const struct api *api, struct json_writer *w)
         json_add_raw(w, "repo_cache", cache.data, cache.len);
     AUTO(config_ref) const struct config *config = config_ref(api->config);
     AUTO(buf) struct buf text = BUF_INIT(256u << 10);
+    print_jail(api, w);
     json_open_object(w, "host");
-    json_add_text(w, "process_walls", proc_walls_name(launcher_walls(api->launcher)));
     json_add_int(w, "task_uid", api->claude->uid);
     json_close(w);
     http_stats(atomic_load(&api->server), &http);
@@ -166,7 +196,8 @@ void health_get(struct http_request *req, void *arg)
     struct overflow_status cloud = {.reachable = true};
     if (api->overflow)
         overflow_status(api->overflow, &cloud);
-    bool degraded = breaker.state != BREAKER_CLOSED || disk_low || !cloud.reachable;
+    bool jail_weak = is_jail_weak(api);
+    bool degraded = breaker.state != BREAKER_CLOSED || disk_low || !cloud.reachable || jail_weak;
     json_write(&w, &out);
     json_open_object(&w, NULL);
     json_add_text(&w, "status",
@@ -182,6 +213,8 @@ void health_get(struct http_request *req, void *arg)
             json_add_text(&w, NULL, "disk_low");
         if (!cloud.reachable)
             json_add_text(&w, NULL, "cloud_unreachable");
+        if (jail_weak)
+            json_add_text(&w, NULL, "jail_weak");
         json_close(&w);
     }
     json_add_text(&w, "service", "claude-runner");

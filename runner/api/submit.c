@@ -102,6 +102,9 @@ static struct task_request *decode(struct http_request *req, struct api *api,
         .where = s->task_kind->fields | s->where,
         .timeout_minutes = s->timeout_minutes,
         .permission_mode = config->permission_mode ? config->permission_mode : "acceptEdits",
+        .free_mode = !config->permission_mode && api->claude->tier == JAIL_FULL
+                         ? "bypassPermissions" /* a list of tools is meant as one */
+                         : NULL,
         .allowed_tools = &config->allowed_tools,
         .model = config->default_model,
         .system_prompt = system_prompt};
@@ -272,6 +275,18 @@ static void check_addresses(const struct api *api, const struct submission *s,
         refuse(errors, err, "repoUrl", why.msg);
 }
 
+/* Limits that this machine could not keep. */
+static void check_limits(const struct submission *s, struct request_errors *errors, struct err *err)
+{
+    char why[96];
+    int memory_mb = config_machine_memory_mb();
+    if (s->executor == EXECUTOR_CLOUD || s->request->limits_memory_mb <= memory_mb)
+        return;
+    snprintf(why, sizeof(why), "must be at most %d, which is all that this machine has, got %d",
+             memory_mb, s->request->limits_memory_mb);
+    refuse(errors, err, "limits.memoryMb", why);
+}
+
 /* What can be said of the fields by who knows this runner, and where the task may run. -1 after the
  * answer. */
 static int check_fields(struct http_request *req, struct api *api, struct submission *s)
@@ -289,6 +304,7 @@ static int check_fields(struct http_request *req, struct api *api, struct submis
                "has them all");
     if (s->request->n > 1 && s->request->resume_session_id)
         refuse(&errors, &err, "n", "must be 1 with resumeSessionId: one task at a time goes on");
+    check_limits(s, &errors, &err);
     const char *wrong_prefix = check_prefix(api, s->request->post_upload_gcs_prefix);
     if (wrong_prefix)
         refuse(&errors, &err, "postExecutionActions.uploadFiles.gcsPrefix", wrong_prefix);

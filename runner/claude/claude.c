@@ -10,6 +10,7 @@
 #include "runner/claude/plan.h"
 #include "runner/claude/prepare.h"
 #include "runner/claude/transcript.h"
+#include "runner/work/walls.h"
 
 #include <string.h>
 
@@ -98,7 +99,8 @@ static int add_session(struct attempt *attempt, struct plan *plan, struct err *e
                              claude->uid, claude->gid, &transcript, err))
         return -1;
     attempt->failed_step = NULL;
-    return add_argument(plan, "--resume", transcript, err);
+    AUTO(str) char *inside = walls_path(claude->tier, task_run_dir(attempt->run), transcript);
+    return inside ? add_argument(plan, "--resume", inside, err) : err_sys(err, "conversation");
 }
 
 /* Everything that is needed before the program can be launched. */
@@ -122,8 +124,10 @@ static int prepare(struct attempt *attempt, struct err *err)
     if (!attempt->plan || add_session(attempt, attempt->plan, err) || open_files(attempt, err))
         return -1;
     if (prepare_commands(attempt->claude, attempt->run, attempt->request, attempt->workspace,
-                         attempt->plan, attempt->started_ms + attempt->request->timeout_ms, err)) {
-        attempt->failed_step = err->code == ERR_TIMEOUT ? "timeout" : "pre_execution";
+                         attempt->plan, attempt->started_ms + attempt->request->timeout_ms,
+                         &attempt->failed_step, err)) {
+        if (!attempt->failed_step)
+            attempt->failed_step = err->code == ERR_TIMEOUT ? "timeout" : "pre_execution";
         return -1;
     }
     return 0;

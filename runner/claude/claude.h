@@ -34,6 +34,7 @@ struct claude {
     struct config_in_force *config; /* borrowed: the configuration in force */
     const struct cloud *cloud;      /* borrowed: whose bucket gcsPrefix means, or NULL */
     const char *instance;           /* borrowed: value of TASK_MARKER */
+    enum jail_tier tier;            /* of its tasks' jails */
     uid_t uid;                      /* whom it runs as */
     gid_t gid;
     struct claude_numbers numbers;

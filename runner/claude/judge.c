@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "runner/claude/attempt.h"
+#include "runner/work/walls.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -95,6 +96,7 @@ static void judge_without_result(struct attempt *attempt, struct task_outcome *o
 
 static void judge_program(struct attempt *attempt, struct task_outcome *outcome)
 {
+    const char *limit, *words;
     struct stream_json *stream = &attempt->stream;
     const struct work_result *result = &attempt->result;
     int code = work_exit_code(result->status);
@@ -111,6 +113,8 @@ static void judge_program(struct attempt *attempt, struct task_outcome *outcome)
         judge_result(attempt, outcome);
     else if (work_cause_reason(result->cause)[0])
         judge_cause(result->cause, outcome);
+    else if ((limit = walls_reason(result->exceeded, &words)))
+        set_reason(outcome, limit, words);
     else
         judge_without_result(attempt, outcome);
     if (result->leftover > 0)

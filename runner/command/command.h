@@ -32,6 +32,7 @@ struct command {
     struct repos *repos;
     struct config_in_force *config; /* the configuration in force */
     const char *instance;           /* value of TASK_MARKER */
+    enum jail_tier tier;            /* of their jails */
     uid_t uid;                      /* whom they run as */
     gid_t gid;
 };

@@ -303,6 +303,21 @@ static void free_engine(void *whole)
     runner->engine = NULL;
 }
 
+/* The strongest jail that the host gives and the owner wants. */
+static int choose_tier(struct runner *runner, const struct config *config, struct err *err)
+{
+    const struct jail_host *host = launcher_host(runner->launcher);
+    enum jail_tier most = (enum jail_tier)config_jail_most(config);
+    enum jail_tier least = (enum jail_tier)config_jail_least(config);
+    enum jail_tier tier = host->tier < (int)most ? (enum jail_tier)host->tier : most;
+    runner->claude.tier = runner->command.tier = tier;
+    if (tier >= least)
+        return 0;
+    return err_set(err, ERR_CONFIG,
+                   "JAIL_MIN: this host gives a jail of tier '%s' only, '%s' is asked for (%s)",
+                   jail_tier_name(tier), jail_tier_name(least), host->why_tier);
+}
+
 /* Starts a program as a task would be started, where a task would be. */
 static int probe_launch(struct runner *runner, const struct config *config, struct err *err)
 {
@@ -315,6 +330,9 @@ static int probe_launch(struct runner *runner, const struct config *config, stru
     strlist_add(&plan->argv, "/bin/true");
     plan->uid = runner->claude.uid;
     plan->gid = runner->claude.gid;
+    plan->jail.tier = runner->claude.tier;
+    for (int i = 0; i < 3; i++) /* where it is, to be started in */
+        strlist_add(&plan->jail.binds, i ? plan->cwd : "ro");
     const struct work_order order = {.launcher = runner->launcher,
                                      .plan = plan,
                                      .limits = {.until_ms = clock_mono_ms() + PROBE_MS},
@@ -333,7 +351,8 @@ static void *probe(void *arg)
 {
     struct runner *runner = arg;
     const struct config *config = runner->first;
-    runner->probe.rc = repos_probe(runner->repos, &runner->probe.err) ||
+    runner->probe.rc = choose_tier(runner, config, &runner->probe.err) ||
+                       repos_probe(runner->repos, &runner->probe.err) ||
                        probe_launch(runner, config, &runner->probe.err);
     return NULL;
 }
