@@ -9,7 +9,7 @@
 #include "http/http.h"
 #include "runner/access/access.h"
 #include "runner/claude/claude.h"
-#include "runner/config/config.h"
+#include "runner/config/in_force.h"
 #include "runner/oauth/flow.h"
 #include "runner/oauth/keeper.h"
 #include "runner/overflow/overflow.h"
@@ -31,7 +31,7 @@ struct visits;        /* visits.h: browsers that gave a secret */
 
 /* What handlers work with; all of it borrowed from the daemon. */
 struct api {
-    const struct config *_Atomic *config;
+    struct config_in_force *config;
     struct engine *engine;
     struct store *store;
     struct keeper *keeper;

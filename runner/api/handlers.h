@@ -15,10 +15,10 @@ enum route_flag {
     ROUTE_BARE = 8,  /* asks for no assertion of Cloudflare Access */
 };
 
-http_handler outputs_list, outputs_archive, output_get;
+http_handler outputs_list, outputs_archive, output_get, task_transcript;
 http_handler repos_list, repos_remove;
 http_handler health_get, healthz_get, root_get, metrics_get, openapi_get;
-http_handler execute_post, run_post, run_async_post;
+http_handler execute_post, exec_post, run_post, run_async_post;
 http_handler oauth_status, oauth_refresh;
 http_handler oauth_login_begin, oauth_login_get, oauth_login_code, oauth_login_cancel;
 http_handler tasks_list, tasks_status, task_get, task_result, task_events, task_cancel;
@@ -29,6 +29,9 @@ http_handler login_state, login_css, login_js;
 /* Answers 200 with a buffer of JSON, or 500 when the buffer failed. */
 void send_json(struct http_request *req, int status, const struct buf *json);
 void send_err(struct http_request *req, const struct err *err);
+
+/* Adds the ETag, and answers 304 or 412 when If-Match or If-None-Match ask for it: false. */
+bool meets_condition(struct http_request *req, const char *etag);
 
 /* http_body() of a request whose Content-Type, if any, says JSON or nothing against it. */
 int json_body(struct http_request *req, size_t max, struct buf *out, struct err *err);
@@ -41,12 +44,13 @@ int check_query(struct http_request *req, const char *const known[], struct err 
 
 /* True when the request carries one of the secrets (auth.c). */
 bool is_authorized(const struct api *api, const struct http_request *req);
-/* Which of the configured secrets it is, or NULL. */
-const struct config_secret *find_secret(const struct api *api, const char *secret);
+/* True when it is one of the configured secrets. */
+bool is_secret(const struct api *api, const char *secret);
 /* Counts it against the caller's address; seconds to wait when there were too many, else 0. */
 int note_wrong_secret(struct api *api, const struct http_request *req);
-/* The name of the secret that a passed request carried, or "". */
-const char *caller_name(const struct api *api, const struct http_request *req);
+/* The name of the secret that a passed request carried, or "", in fresh memory; NULL when that ran
+ * out. */
+char *caller_name(const struct api *api, const struct http_request *req);
 
 /* The task that the path names; false after the answer has been sent. */
 bool find_task(struct http_request *req, struct api *api, struct task_record *record);

@@ -55,7 +55,7 @@ static bool bring(struct http_request *req, const struct api *api, const struct 
 {
     struct err err;
     AUTO(str) char *dir = keep_dir(api, record->id);
-    if (record->place != PLACE_CLOUD || !api->overflow)
+    if (record->place != PLACE_AWAY || !api->overflow)
         return true;
     if (!dir)
         err_sys(&err, "outputs");
@@ -91,7 +91,7 @@ static void list_all(const struct api *api, const struct task_record *record, st
     struct err err;
     AUTO(str) char *path = keep_dir(api, record->id);
     AUTO(json)
-    struct json *cloud = path && record->place == PLACE_CLOUD ? overflow_outputs(path, &err) : NULL;
+    struct json *cloud = path && record->place == PLACE_AWAY ? overflow_outputs(path, &err) : NULL;
     if (!cloud) {
         int dir = open_outputs(api, record->id);
         if (dir >= 0)
@@ -170,15 +170,16 @@ static void send_bytes(struct http_request *req, int fd, int64_t from, int64_t l
     http_end(req, len == 0);
 }
 
-static void send_file(struct http_request *req, int fd, const struct stat *st)
+static void send_file(struct http_request *req, int fd, const struct stat *st, const char *type)
 {
     char text[128];
     int64_t from = 0, len = st->st_size;
     struct err err;
     const char *condition = http_header(req, "If-Range");
-    snprintf(text, sizeof(text), "\"%llx-%llx\"", (unsigned long long)st->st_size,
-             (unsigned long long)st->st_mtim.tv_nsec + (unsigned long long)st->st_mtim.tv_sec);
-    http_add_header(req, "ETag", text);
+    snprintf(text, sizeof(text), "\"%llx-%llx-%llx\"", (unsigned long long)st->st_size,
+             (unsigned long long)st->st_mtim.tv_sec, (unsigned long long)st->st_mtim.tv_nsec);
+    if (!meets_condition(req, text))
+        return;
     http_add_header(req, "Accept-Ranges", "bytes");
     bool ranged = !condition || strcmp(condition, text) == 0;
     int got = ranged ? read_range(http_header(req, "Range"), st->st_size, &from, &len) : 0;
@@ -194,7 +195,7 @@ static void send_file(struct http_request *req, int fd, const struct stat *st)
                  (long long)(from + len - 1), (long long)st->st_size);
         http_add_header(req, "Content-Range", text);
     }
-    if (http_begin_sized(req, got > 0 ? 206 : 200, "application/octet-stream", len) == 0)
+    if (http_begin_sized(req, got > 0 ? 206 : 200, type, len) == 0)
         send_bytes(req, fd, from, len);
 }
 
@@ -214,7 +215,28 @@ void output_get(struct http_request *req, void *arg)
         return;
     }
     http_add_header(req, "Content-Disposition", "attachment");
-    send_file(req, fd, &st);
+    send_file(req, fd, &st, "application/octet-stream");
+}
+
+void task_transcript(struct http_request *req, void *arg)
+{
+    struct api *api = arg;
+    struct err err;
+    struct stat st;
+    AUTO(str) char *path = NULL;
+    AUTO(task_record) struct task_record record = {0};
+    if (!find_task(req, api, &record))
+        return;
+    if (asprintf(&path, "%s/tasks/%s/" TRANSCRIPT_FILE, api->state_dir, record.id) < 0)
+        path = NULL;
+    AUTO(fd) int fd = path ? open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
+    if (fd < 0 || fstat(fd, &st)) {
+        err_set(&err, ERR_NOT_FOUND, "the task has no transcript%s",
+                task_state_is_active(record.state) ? " yet" : "");
+        send_err(req, &err);
+        return;
+    }
+    send_file(req, fd, &st, "application/x-ndjson");
 }
 
 /* --- all of them --------------------------------------------------------------------------- */

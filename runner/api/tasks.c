@@ -37,6 +37,10 @@ void print_task(const struct task_record *record, bool whole, const struct webho
     json_add_text(w, "status", task_state_name(record->state));
     json_add_text(w, "reason", record->reason[0] ? record->reason : NULL);
     json_add_text(w, "executor", task_place_name(record->place));
+    if (record->group[0]) {
+        json_add_text(w, "group", record->group);
+        json_add_int(w, "run", record->run);
+    }
     json_add_int(w, "priority", record->priority);
     json_add_int(w, "attempts", record->attempts);
     json_add_time(w, "createdAt", record->created_ms);
@@ -88,7 +92,8 @@ static int read_filter(struct http_request *req, struct store_filter *filter, st
 {
     enum task_state state;
     int64_t limit = LIST_DEFAULT, cursor = 0;
-    static const char *const parameters[] = {"status", "kind", "webhook", "limit", "cursor", NULL};
+    static const char *const parameters[] = {"status", "kind",   "group", "webhook",
+                                             "limit",  "cursor", NULL};
     enum webhook_state webhook = WEBHOOK_NONE;
     if (check_query(req, parameters, err))
         return -1;
@@ -107,6 +112,7 @@ static int read_filter(struct http_request *req, struct store_filter *filter, st
     if (text && str_to_int(text, 1, INT64_MAX, &cursor))
         return bad_query(err, "cursor", "a nextCursor of an earlier answer", text);
     filter->kind = http_query(req, "kind");
+    filter->group = http_query(req, "group");
     filter->limit = (int)limit + 1; /* one more tells whether there are more */
     filter->before = cursor;
     return 0;
@@ -162,7 +168,10 @@ void tasks_status(struct http_request *req, void *arg)
     json_close(&w);
     json_add_int(&w, "slots", load.slots);
     json_add_int(&w, "queued", load.queued);
+    json_add_int(&w, "active", load.running + load.away);
+    json_add_int(&w, "max", load.slots);
     json_add_raw(&w, "running", buf_str(&running), running.len);
+    json_add_raw(&w, "tasks", buf_str(&running), running.len);
     json_close(&w);
     send_json(req, 200, &out);
 }
@@ -220,24 +229,6 @@ void task_result(struct http_request *req, void *arg)
         send_err(req, &err);
         return;
     }
-    send_json(req, 200, &out);
-}
-
-void task_cancel(struct http_request *req, void *arg)
-{
-    struct api *api = arg;
-    struct err err;
-    enum task_state state;
-    AUTO(task_record) struct task_record record = {0};
-    AUTO(buf) struct buf out = BUF_INIT(1024);
-    if (!find_task(req, api, &record))
-        return;
-    if (engine_cancel(api->engine, record.id, &state, &err)) {
-        send_err(req, &err);
-        return;
-    }
-    buf_addf(&out, "{\"success\":true,\"taskId\":\"%s\",\"status\":\"%s\",\"cancelled\":true}",
-             record.id, task_state_name(state));
     send_json(req, 200, &out);
 }
 

@@ -7,7 +7,7 @@
 #define CLAUDE_CLAUDE_H
 
 #include "proc/launch.h"
-#include "runner/config/config.h"
+#include "runner/config/in_force.h"
 #include "runner/oauth/keeper.h"
 #include "runner/overflow/folder.h"
 #include "runner/proxy/proxy.h"
@@ -17,20 +17,40 @@
 #include <stdatomic.h>
 #include <sys/types.h>
 
-struct claude {
-    struct launcher *launcher;            /* borrowed */
-    struct keeper *keeper;                /* borrowed */
-    struct repos *repos;                  /* borrowed */
-    struct breaker *breaker;              /* borrowed */
-    struct proxy *proxy;                  /* borrowed */
-    const struct config *_Atomic *config; /* borrowed: the configuration in force */
-    const struct cloud *cloud;            /* borrowed: whose bucket gcsPrefix means, or NULL */
-    const char *instance;                 /* borrowed: value of TASK_MARKER */
-    uid_t uid;                            /* whom it runs as */
-    gid_t gid;
+#define CLAUDE_TOKEN_TYPES 4
+
+/* What ended tasks have used, since the start. */
+struct claude_numbers {
+    _Atomic int64_t tokens[CLAUDE_TOKEN_TYPES];
+    _Atomic int64_t nano_usd;
 };
 
-/* A task_kind's run(); arg is a struct claude. */
+struct claude {
+    struct launcher *launcher;      /* borrowed */
+    struct keeper *keeper;          /* borrowed */
+    struct repos *repos;            /* borrowed */
+    struct breaker *breaker;        /* borrowed */
+    struct proxy *proxy;            /* borrowed */
+    struct config_in_force *config; /* borrowed: the configuration in force */
+    const struct cloud *cloud;      /* borrowed: whose bucket gcsPrefix means, or NULL */
+    const char *instance;           /* borrowed: value of TASK_MARKER */
+    uid_t uid;                      /* whom it runs as */
+    gid_t gid;
+    struct claude_numbers numbers;
+};
+
+/* Beside a task's events: its conversation as JSON lines, without its secrets. */
+#define TRANSCRIPT_FILE "transcript.jsonl"
+
+/* The kind; the row's arg is to be a struct claude. */
+#define CLAUDE_KIND "claude"
+extern const struct task_kind claude_kind;
+
+/* Its run(). */
 void claude_run(struct task_run *run, struct task_outcome *outcome, void *arg);
+
+/* Its count() and metrics(): tokens and cost of ended tasks. */
+void claude_count(const struct buf *summary, void *arg);
+void claude_metrics(struct metric_page *page, void *arg);
 
 #endif

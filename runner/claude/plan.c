@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 /* Variables of the runner's own environment that its tasks get; everything else stays here. */
@@ -71,15 +70,18 @@ static void add_memory(const struct task_request *request, struct plan *plan)
         strlist_addf(&plan->argv, "--add-dir=%s/%s", plan->cwd, request->cwd_relative);
 }
 
-static int add_workspace(struct workspace *workspace, const struct task_request *request,
-                         struct plan *plan, struct err *err)
+static int add_workspace(const struct claude *claude, struct workspace *workspace,
+                         const struct task_request *request, struct plan *plan, struct err *err)
 {
     if (workspace && workspace_mounts(workspace, &plan->mounts, err))
         return -1;
     if (!request->cwd_relative)
         return 0;
     plan->below = strdup(request->cwd_relative);
-    return plan->below ? 0 : err_sys(err, "workspace");
+    if (!plan->below)
+        return err_sys(err, "workspace");
+    return workspace ? 0 /* without a repository it is made */
+                     : path_make_owned(plan->cwd, plan->below, claude->uid, claude->gid, err);
 }
 
 static void add_environment(const struct claude *claude, struct plan *plan)
@@ -122,7 +124,7 @@ struct plan *claude_plan(const struct claude *claude, const struct task_request 
                          const struct lease *lease, const char *dir, struct workspace *workspace,
                          struct redact_set *redact, struct err *err)
 {
-    const struct config *config = atomic_load(claude->config);
+    AUTO(config_ref) const struct config *config = config_ref(claude->config);
     AUTO(plan) struct plan *plan = plan_new();
     if (!plan) {
         err_sys(err, "plan");
@@ -132,8 +134,8 @@ struct plan *claude_plan(const struct claude *claude, const struct task_request 
     plan->gid = claude->gid;
     plan->kill_grace_ms = config->kill_grace_seconds * 1000;
     if (make_places(claude, request, dir, plan, err) || write_identity(claude, dir, err) ||
-        add_workspace(workspace, request, plan, err) || add_program(config, request, plan, err) ||
-        add_lease(lease, plan, redact, err))
+        add_workspace(claude, workspace, request, plan, err) ||
+        add_program(config, request, plan, err) || add_lease(lease, plan, redact, err))
         return NULL;
     add_memory(request, plan);
     add_environment(claude, plan);
@@ -144,14 +146,4 @@ struct plan *claude_plan(const struct claude *claude, const struct task_request 
         return NULL;
     }
     return STEAL_PTR(plan);
-}
-
-int claude_prompt_fd(const char *prompt, struct err *err)
-{
-    AUTO(fd) int fd = memfd_create("prompt", MFD_CLOEXEC);
-    if (fd < 0 || fd_write_all(fd, prompt, strlen(prompt)) || lseek(fd, 0, SEEK_SET) < 0)
-        return err_sys(err, "cannot pass on the prompt");
-    int out = fd;
-    fd = -1;
-    return out;
 }

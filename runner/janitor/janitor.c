@@ -1,8 +1,10 @@
 #include "runner/janitor/janitor.h"
 
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/log.h"
 #include "base/path.h"
+#include "base/thread.h"
 #include "runner/claude/conversation.h"
 
 #include <dirent.h>
@@ -21,7 +23,7 @@ struct janitor {
     struct janitor_config config;
     char *tasks_dir;
     char *sessions_dir;
-    pthread_t thread;
+    struct thread thread;
     pthread_mutex_t lock;
     pthread_cond_t wake;
     bool stop;
@@ -53,7 +55,7 @@ static int remove_task(const char *id, void *arg)
 static void remove_old(struct janitor *janitor)
 {
     struct err err;
-    int days = atomic_load(janitor->config.config)->keep_tasks_days, gone;
+    int days = CONFIG_GET(janitor->config.config, keep_tasks_days), gone;
     int64_t before = clock_real_ms() - days * DAY_MS, all = 0;
     do {
         gone = store_expire(janitor->config.store, before, BATCH, remove_task, janitor, &err);
@@ -120,7 +122,7 @@ static void *work(void *arg)
         remove_orphans(janitor, janitor->sessions_dir, is_session);
         repos_tidy(janitor->config.repos);
         clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_sec += atomic_load(janitor->config.config)->janitor_seconds;
+        until.tv_sec += CONFIG_GET(janitor->config.config, janitor_seconds);
         pthread_mutex_lock(&janitor->lock);
         while (!janitor->stop &&
                pthread_cond_timedwait(&janitor->wake, &janitor->lock, &until) == 0)
@@ -141,13 +143,12 @@ static void release(struct janitor *janitor)
 
 struct janitor *janitor_new(const struct janitor_config *config, struct err *err)
 {
-    pthread_condattr_t attr;
-    const char *state_dir = atomic_load(config->config)->state_dir;
+    AUTO(config_ref) const struct config *now = config_ref(config->config);
     struct janitor *janitor = calloc(1, sizeof(*janitor));
     if (janitor) {
         janitor->config = *config;
-        janitor->tasks_dir = path_join(state_dir, "tasks");
-        janitor->sessions_dir = path_join(state_dir, CONVERSATIONS);
+        janitor->tasks_dir = path_join(now->state_dir, "tasks");
+        janitor->sessions_dir = path_join(now->state_dir, CONVERSATIONS);
     }
     if (!janitor || !janitor->tasks_dir || !janitor->sessions_dir) {
         err_sys(err, "janitor");
@@ -155,13 +156,9 @@ struct janitor *janitor_new(const struct janitor_config *config, struct err *err
         return NULL;
     }
     pthread_mutex_init(&janitor->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&janitor->wake, &attr);
-    pthread_condattr_destroy(&attr);
-    if (pthread_create(&janitor->thread, NULL, work, janitor) == 0)
+    cond_init(&janitor->wake);
+    if (thread_start(&janitor->thread, "janitor", THREAD_STACK_DEFAULT, work, janitor, err) == 0)
         return janitor;
-    err_sys(err, "cannot start the janitor");
     release(janitor);
     return NULL;
 }
@@ -174,7 +171,7 @@ void janitor_free(struct janitor *janitor)
     janitor->stop = true;
     pthread_cond_signal(&janitor->wake);
     pthread_mutex_unlock(&janitor->lock);
-    pthread_join(janitor->thread, NULL);
+    thread_join(&janitor->thread);
     pthread_cond_destroy(&janitor->wake);
     pthread_mutex_destroy(&janitor->lock);
     release(janitor);

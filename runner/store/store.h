@@ -20,30 +20,60 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* X(name, wire name, active): the states of api.md; the numbers are stored, so only append. */
-#define TASK_STATES(X)                           \
-    X(TASK_PENDING, "pending", true)             \
-    X(TASK_WAITING_LOGIN, "waiting_login", true) \
-    X(TASK_WAITING_LIMIT, "waiting_limit", true) \
-    X(TASK_RUNNING, "running", true)             \
-    X(TASK_COMPLETED, "completed", false)        \
-    X(TASK_FAILED, "failed", false)              \
-    X(TASK_CANCELLED, "cancelled", false)
+/*
+ * X(name, number, wire name, phase): the only list of states. The numbers are stored: they count up
+ * from 0 and stay what they are; a new state is appended. The phase says what a state means, in C
+ * and in SQL alike:
+ *
+ *     WAITING  in the queue, nobody runs it; TASK_PENDING, or a pause of it
+ *     RUNNING  claimed by a runner
+ *     ENDED    it has its outcome, for good
+ */
+#define TASK_STATES(X)                                 \
+    X(TASK_PENDING, 0, "pending", WAITING)             \
+    X(TASK_WAITING_LOGIN, 1, "waiting_login", WAITING) \
+    X(TASK_WAITING_LIMIT, 2, "waiting_limit", WAITING) \
+    X(TASK_RUNNING, 3, "running", RUNNING)             \
+    X(TASK_COMPLETED, 4, "completed", ENDED)           \
+    X(TASK_FAILED, 5, "failed", ENDED)                 \
+    X(TASK_CANCELLED, 6, "cancelled", ENDED)
 
 enum task_state {
-#define TASK_STATE_ENUM(name, wire, active) name,
+#define TASK_STATE_ENUM(name, number, wire, phase) name = (number),
     TASK_STATES(TASK_STATE_ENUM)
 #undef TASK_STATE_ENUM
         TASK_STATE_COUNT
 };
+
+/* Sets of states, a bit each. */
+#define TASK_PHASE_IS_WAITING_WAITING 1u
+#define TASK_PHASE_IS_WAITING_RUNNING 0u
+#define TASK_PHASE_IS_WAITING_ENDED 0u
+#define TASK_PHASE_IS_ENDED_WAITING 0u
+#define TASK_PHASE_IS_ENDED_RUNNING 0u
+#define TASK_PHASE_IS_ENDED_ENDED 1u
+#define TASK_BIT(name, number, wire, phase) | 1u << (number)
+#define TASK_WAITING_BIT(name, number, wire, phase) | TASK_PHASE_IS_WAITING_##phase << (number)
+#define TASK_ENDED_BIT(name, number, wire, phase) | TASK_PHASE_IS_ENDED_##phase << (number)
+
+#define TASK_ALL_STATES (0u TASK_STATES(TASK_BIT))
+#define TASK_WAITING_STATES (0u TASK_STATES(TASK_WAITING_BIT))
+#define TASK_ENDED_STATES (0u TASK_STATES(TASK_ENDED_BIT))
+#define TASK_ACTIVE_STATES (TASK_ALL_STATES & ~TASK_ENDED_STATES)
+
+/* True when the state is one of the set. */
+static inline bool task_state_in(enum task_state state, unsigned set)
+{
+    return (set >> state & 1u) != 0;
+}
 
 const char *task_state_name(enum task_state state);
 bool task_state_is_active(enum task_state state); /* not ended */
 /* 0, or -1 when there is no state of that name. */
 int task_state_parse(const char *name, enum task_state *ret_state);
 
-/* Where it runs, or ran. The numbers are stored. */
-enum task_place { PLACE_HERE, PLACE_CLOUD, PLACE_COUNT };
+/* Where it runs, or ran: on this machine, or away from it. The numbers are stored. */
+enum task_place { PLACE_HERE, PLACE_AWAY, PLACE_COUNT };
 const char *task_place_name(enum task_place place); /* "local", "cloud" */
 
 struct task_record {
@@ -68,6 +98,8 @@ struct task_record {
     char *summary; /* members of the answer besides success and output, or NULL */
     char *caller;  /* name of the secret that submitted it */
     char *request_id;
+    char group[ID_SIZE]; /* what it was submitted with, "" for alone */
+    int run;             /* its index in the group */
 };
 
 void task_record_done(struct task_record *record);
@@ -105,6 +137,8 @@ struct task_new {
     const char *idempotency_key; /* or NULL */
     const void *body_hash;       /* with a key: what "the same body" means */
     size_t body_hash_len;
+    const char *group; /* of tasks that are added together, or NULL */
+    int run;           /* its index there */
 };
 
 /* Adds a pending task and fills *ret_record. *ret_created is false when the key had been used with
@@ -113,6 +147,12 @@ struct task_new {
  * ERR_NOT_FOUND: no task has left that conversation. */
 int store_add(struct store *store, const struct task_new *task, struct task_record *ret_record,
               bool *ret_created, struct err *err);
+
+/* The same for `count` tasks: all of them or none. They share a key and a group, whose name is to
+ * be new. ret_records has room for count; with *ret_created false it holds the tasks of the earlier
+ * group by index, with "" as id where one is gone. */
+int store_add_group(struct store *store, const struct task_new *tasks, size_t count,
+                    struct task_record *ret_records, bool *ret_created, struct err *err);
 
 /* ERR_NOT_FOUND when there is none. */
 int store_get(struct store *store, const char *id, struct task_record *ret_record, struct err *err);
@@ -125,17 +165,24 @@ int store_secrets(struct store *store, const char *id, struct buf *out, struct e
 int store_unreadable(struct store *store, int (*fn)(const char *id, void *arg), void *arg,
                      struct err *err);
 
-/* The text that the task gave as its answer; "" when none. */
-int store_output(struct store *store, const char *id, struct buf *out, struct err *err);
+/* The same of secrets that store_claim() gave. */
+int store_unseal(struct store *store, const char *id, const struct buf *sealed, struct buf *out,
+                 struct err *err);
+
+/* The texts that the task gave as its answer: what it said, and (errors may be NULL) what it said
+ * beside that. "" when none. */
+int store_output(struct store *store, const char *id, struct buf *output, struct buf *errors,
+                 struct err *err);
 
 /* Its first `max` bytes at most, and how long it is. */
 int store_output_start(struct store *store, const char *id, size_t max, struct buf *out,
                        int64_t *ret_whole, struct err *err);
 
 /* Pending (or paused) -> running in that place, which nobody else can take it to from now on.
- * Returns 1, 0 when the task is not pending any more, -1. */
+ * Returns 1, 0 when the task does not wait any more, -1. With 1 it fills *ret_record (NULL: not
+ * wanted) and appends the sealed secrets. */
 int store_claim(struct store *store, const char *id, enum task_place place, int64_t now_ms,
-                struct err *err);
+                struct task_record *ret_record, struct buf *sealed, struct err *err);
 
 /* How far an attempt to run a task in the cloud has come. */
 enum placement_phase {
@@ -163,6 +210,8 @@ struct task_end {
     const char *summary; /* as in task_record */
     const char *output;  /* or NULL */
     size_t output_len;
+    const char *errors; /* or NULL */
+    size_t errors_len;
     bool conversation_kept; /* stays true for a task that resumed one */
     int64_t now_ms;
 };
@@ -177,15 +226,15 @@ int store_end(struct store *store, const char *id, unsigned from, const struct t
  */
 int store_requeue(struct store *store, const char *id, enum task_state state, struct err *err);
 
-/* Every shared task that waits goes to `state`: TASK_PENDING, TASK_WAITING_LOGIN or
- * TASK_WAITING_LIMIT. */
+/* Every shared task that waits goes to `state`, one of TASK_WAITING_STATES. */
 int store_pause(struct store *store, enum task_state state, struct err *err);
 
 struct store_filter {
-    unsigned states;  /* a bit each; 0: all */
-    const char *kind; /* or NULL */
-    int64_t before;   /* only seq below it; 0: from the newest */
-    int64_t after;    /* with oldest_first: only seq above it */
+    unsigned states;   /* a bit each; 0: all */
+    const char *kind;  /* or NULL */
+    const char *group; /* or NULL */
+    int64_t before;    /* only seq below it; 0: from the newest */
+    int64_t after;     /* with oldest_first: only seq above it */
     int limit;
     bool oldest_first;
     int webhook; /* an enum webhook_state (webhooks.h): only tasks with such a webhook; 0: all */

@@ -1,5 +1,5 @@
 /*
- * The store's inside, shared by store.c (opening), read.c and write.c. Private to runner/store.
+ * What the store keeps to itself, shared by its files. Private to runner/store.
  */
 #ifndef STORE_INSIDE_H
 #define STORE_INSIDE_H
@@ -9,6 +9,24 @@
 #include "runner/store/store.h"
 
 #include <pthread.h>
+
+/* Sets of states as conditions on the column `state`, made from the table of states. */
+#define SQL_IF_WAITING_WAITING(number) #number ","
+#define SQL_IF_WAITING_RUNNING(number)
+#define SQL_IF_WAITING_ENDED(number)
+#define SQL_IF_ACTIVE_WAITING(number) #number ","
+#define SQL_IF_ACTIVE_RUNNING(number) #number ","
+#define SQL_IF_ACTIVE_ENDED(number)
+#define SQL_IF_ENDED_WAITING(number)
+#define SQL_IF_ENDED_RUNNING(number)
+#define SQL_IF_ENDED_ENDED(number) #number ","
+#define SQL_WAITING_ROW(name, number, wire, phase) SQL_IF_WAITING_##phase(number)
+#define SQL_ACTIVE_ROW(name, number, wire, phase) SQL_IF_ACTIVE_##phase(number)
+#define SQL_ENDED_ROW(name, number, wire, phase) SQL_IF_ENDED_##phase(number)
+/* -1 is no state: it stands behind the last comma. */
+#define SQL_WAITING "state IN (" TASK_STATES(SQL_WAITING_ROW) "-1)"
+#define SQL_ACTIVE "state IN (" TASK_STATES(SQL_ACTIVE_ROW) "-1)"
+#define SQL_ENDED "state IN (" TASK_STATES(SQL_ENDED_ROW) "-1)"
 
 #define READERS_MAX 4 /* at once; who comes then waits, READER_WAIT_MS at most */
 #define READER_WAIT_MS 1000
@@ -30,6 +48,10 @@ struct store {
 
 /* Reads one task through this connection, inside its transaction. ERR_NOT_FOUND. */
 int store_read_task(struct db *db, const char *id, struct task_record *ret_record, struct err *err);
+
+/* Calls fn for each task of a group, by index. */
+int store_read_group(struct db *db, const char *group,
+                     void (*fn)(struct task_record *record, void *arg), void *arg, struct err *err);
 
 /* A connection for reading, and giving it back. They are few and stay open: SQLite keeps the
  * descriptors of closed ones as long as any connection of the process holds a lock. */

@@ -1,10 +1,10 @@
 /*
- * Lanes: which task starts when, and where.
+ * Which task starts when, and where.
  *
- * There are two places, this machine and the cloud, each with so many slots. A task says by its
- * class (active.h) which of them may have it. This machine takes first; a task that may go to
- * either goes to the cloud by the rules of enum config_overflow. Some of these rules have to do
- * with time: a thread of its own sleeps until the next such moment.
+ * There are two places, this machine and away from it, each with so many slots. A task says by its
+ * class (active.h) which of them may have it. This machine takes first; a task that may run in
+ * either goes away by the rules of enum config_overflow. Some of these rules depend on time: a
+ * thread of its own sleeps until the next such moment.
  */
 #include "base/clock.h"
 #include "base/cond.h"
@@ -21,10 +21,10 @@
 
 /* --- what may run now ---------------------------------------------------------------------- */
 
-static bool cloud_is_open(const struct engine *engine, int64_t now)
+static bool away_is_open(const struct engine *engine, int64_t now)
 {
-    return engine->config.cloud && engine->config.limits.cloud_slots > 0 &&
-           now >= engine->cloud_held_until;
+    return engine->config.away && engine->config.limits.away_slots > 0 &&
+           now >= engine->away_held_until;
 }
 
 static struct active_task *take_here(struct engine *engine, int64_t now)
@@ -33,7 +33,7 @@ static struct active_task *take_here(struct engine *engine, int64_t now)
     unsigned allowed = CLASS(ACTIVE_HERE), shared = CLASS(ACTIVE_HERE | ACTIVE_SHARED);
     if (engine->table.running[PLACE_HERE] >= limits->slots)
         return NULL;
-    if (limits->overflow != OVERFLOW_ALWAYS || !cloud_is_open(engine, now)) {
+    if (limits->overflow != OVERFLOW_ALWAYS || !away_is_open(engine, now)) {
         allowed |= CLASS(EITHER);
         shared |= CLASS(EITHER | ACTIVE_SHARED);
     }
@@ -45,7 +45,7 @@ static struct active_task *take_here(struct engine *engine, int64_t now)
 bool scheduler_may_leave_locked(const struct engine *engine, unsigned class)
 {
     enum config_overflow mode = engine->config.limits.overflow;
-    if (!engine->config.cloud || !(class & ACTIVE_AWAY))
+    if (!engine->config.away || !(class & ACTIVE_AWAY))
         return false;
     return !(class & ACTIVE_HERE) || mode == OVERFLOW_ALWAYS || mode == OVERFLOW_UNAVAILABLE;
 }
@@ -74,13 +74,13 @@ static unsigned after_a_while(const struct engine *engine)
 static struct active_task *take_away(struct engine *engine, int64_t now)
 {
     const struct engine_limits *limits = &engine->config.limits;
-    if (!cloud_is_open(engine, now) || engine->table.running[PLACE_CLOUD] >= limits->cloud_slots)
+    if (!away_is_open(engine, now) || engine->table.running[PLACE_AWAY] >= limits->away_slots)
         return NULL;
     struct active_task *active =
-        active_take(&engine->table, at_once(engine), INT64_MAX, PLACE_CLOUD);
+        active_take(&engine->table, at_once(engine), INT64_MAX, PLACE_AWAY);
     return active ? active
                   : active_take(&engine->table, after_a_while(engine),
-                                now - limits->overflow_after_ms, PLACE_CLOUD);
+                                now - limits->overflow_after_ms, PLACE_AWAY);
 }
 
 static struct active_task *next_locked(struct engine *engine)
@@ -120,17 +120,12 @@ static void *task_thread(void *arg)
 
 static int start_thread(struct engine *engine, struct active_task *active)
 {
-    pthread_t thread;
-    pthread_attr_t attr;
+    struct err err;
     struct start *start = malloc(sizeof(*start));
     if (!start)
         return -1;
     *start = (struct start){engine, active};
-    pthread_attr_init(&attr);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attr, TASK_STACK_BYTES);
-    int rc = pthread_create(&thread, &attr, task_thread, start);
-    pthread_attr_destroy(&attr);
+    int rc = thread_start_detached("task", TASK_STACK_BYTES, task_thread, start, &err);
     if (rc)
         free(start);
     return rc ? -1 : 0;
@@ -149,7 +144,7 @@ void scheduler_schedule_locked(struct engine *engine)
         log_error("task", "cannot start a thread; %d tasks wait", engine->table.queued);
         break;
     }
-    if (engine->clock_runs && engine->table.queued > 0)
+    if (engine->clock_thread.running && engine->table.queued > 0)
         pthread_cond_signal(&engine->clock);
 }
 
@@ -179,15 +174,15 @@ void engine_set_limits(struct engine *engine, const struct engine_limits *limits
     pthread_mutex_unlock(&engine->lock);
 }
 
-void engine_set_cloud(struct engine *engine, const struct task_kind *kind)
+void engine_set_away(struct engine *engine, const struct executor *executor)
 {
-    engine->config.cloud = kind;
+    engine->config.away = executor;
 }
 
-void engine_hold_cloud(struct engine *engine, int64_t ms)
+void engine_hold_away(struct engine *engine, int64_t ms)
 {
     pthread_mutex_lock(&engine->lock);
-    engine->cloud_held_until = clock_mono_ms() + ms;
+    engine->away_held_until = clock_mono_ms() + ms;
     scheduler_schedule_locked(engine);
     pthread_mutex_unlock(&engine->lock);
 }
@@ -200,14 +195,13 @@ static int64_t quiet_ms(const struct engine *engine)
     const struct engine_limits *limits = &engine->config.limits;
     int64_t now = clock_mono_ms(), due = now + SLEEP_MS;
     int64_t since = active_waits_since(&engine->table, after_a_while(engine));
-    if (engine->table.running[PLACE_CLOUD] >= limits->cloud_slots || engine->table.queued == 0)
+    if (engine->table.running[PLACE_AWAY] >= limits->away_slots || engine->table.queued == 0)
         return SLEEP_MS; /* whoever ends, or comes, looks around */
     if (since >= 0 && since + limits->overflow_after_ms < due)
         due = since + limits->overflow_after_ms;
-    if (engine->cloud_held_until > now &&
-        (due <= engine->cloud_held_until ||
-         active_waits_since(&engine->table, at_once(engine)) >= 0))
-        due = engine->cloud_held_until;
+    if (engine->away_held_until > now && (due <= engine->away_held_until ||
+                                          active_waits_since(&engine->table, at_once(engine)) >= 0))
+        due = engine->away_held_until;
     return due > now ? due - now : 1;
 }
 
@@ -226,25 +220,19 @@ static void *watch_clock(void *arg)
 
 int scheduler_start(struct engine *engine, struct err *err)
 {
-    pthread_attr_t attr;
-    if (!engine->config.cloud)
+    if (!engine->config.away)
         return 0;
-    pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, CLOCK_STACK_BYTES);
-    int rc = pthread_create(&engine->clock_thread, &attr, watch_clock, engine);
-    pthread_attr_destroy(&attr);
-    engine->clock_runs = rc == 0;
-    return rc ? err_sys(err, "cannot start a thread") : 0;
+    return thread_start(&engine->clock_thread, "scheduler", CLOCK_STACK_BYTES, watch_clock, engine,
+                        err);
 }
 
 void scheduler_stop(struct engine *engine)
 {
-    if (!engine->clock_runs)
+    if (!engine->clock_thread.running)
         return;
     pthread_mutex_lock(&engine->lock);
     engine->clock_stops = true;
     pthread_cond_signal(&engine->clock);
     pthread_mutex_unlock(&engine->lock);
-    pthread_join(engine->clock_thread, NULL);
-    engine->clock_runs = false;
+    thread_join(&engine->clock_thread);
 }

@@ -41,7 +41,7 @@ static int split_summary(const char *text, struct task_outcome *outcome, struct 
 
 int outcome_read(struct job *job, struct err *err)
 {
-    struct store *store = job->core.store;
+    struct store *store = job->runner.store;
     struct task_outcome *outcome = &job->result.outcome;
     AUTO(task_record) struct task_record record = {0};
     if (store_get(store, job->id, &record, err))
@@ -50,7 +50,7 @@ int outcome_read(struct job *job, struct err *err)
         outcome_fail(job, "interrupted", "the worker was stopped while the task ran");
         return 0;
     }
-    if (store_output(store, job->id, &outcome->output, err) ||
+    if (store_output(store, job->id, &outcome->output, &outcome->errors, err) ||
         split_summary(record.summary ? record.summary : "{}", outcome, err))
         return -1;
     outcome->state = record.state;

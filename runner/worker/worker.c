@@ -3,7 +3,8 @@
 #include "base/log.h"
 #include "base/path.h"
 #include "base/str.h"
-#include "runner/core/process.h"
+#include "base/thread.h"
+#include "runner/parts/process.h"
 #include "runner/version.h"
 #include "runner/worker/claim.h"
 #include "runner/worker/job.h"
@@ -122,7 +123,7 @@ static struct config *load_config(void)
 
 struct listener {
     struct job *job;
-    pthread_t thread;
+    struct thread thread;
     _Atomic bool stop;
 };
 
@@ -142,15 +143,15 @@ static void *listen_for_signals(void *arg)
 
 static int start_listening(struct listener *listener, struct err *err)
 {
-    int rc = pthread_create(&listener->thread, NULL, listen_for_signals, listener);
-    return rc ? err_set(err, ERR_INTERNAL, "cannot start a thread: %s", strerror(rc)) : 0;
+    return thread_start(&listener->thread, "signals", THREAD_STACK_DEFAULT, listen_for_signals,
+                        listener, err);
 }
 
 static void stop_listening(struct listener *listener)
 {
     atomic_store(&listener->stop, true);
-    pthread_kill(listener->thread, SIGHUP); /* it wakes for that, too */
-    pthread_join(listener->thread, NULL);
+    pthread_kill(listener->thread.id, SIGHUP); /* it wakes for that, too */
+    thread_join(&listener->thread);
 }
 
 /* --- the job -------------------------------------------------------------------------------- */
@@ -212,7 +213,7 @@ static void take_apart(struct job *job)
     folder_result_done(&job->result);
     payload_done(&job->payload);
     cloud_close(&job->cloud);
-    config_free(job->config);
+    config_unref(job->config);
     redact_free(job->secrets);
 }
 
@@ -231,7 +232,7 @@ int worker_job(int argc, char **argv)
     if (!job.config)
         return 2;
     process_settle();
-    job.secrets = job.core.secrets = redact_new();
+    job.secrets = job.runner.secrets = redact_new();
     if (!job.secrets || config_redact(job.config, job.secrets))
         return 1;
     process_open_log(job.config, job.secrets);

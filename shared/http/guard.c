@@ -12,16 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LISTENERS_MAX 16
 #define TICK_MS 250       /* deadlines are kept this exactly */
 #define PRESSED_TICK_MS 5 /* while workers are short */
-
-/* Whose listening descriptor is whose. Before any guard's lock. */
-static struct {
-    int fd;
-    struct guard *guard;
-} listeners[LISTENERS_MAX];
-static pthread_mutex_t listeners_lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* Never on a descriptor that was closed: both ends of a connection's life take the lock. */
 static void cut_locked(struct guard *guard, struct conn *conn)
@@ -137,7 +129,6 @@ static void sleep_locked(struct guard *guard)
 static void *guard_main(void *arg)
 {
     struct guard *guard = arg;
-    pthread_setname_np(pthread_self(), "http-guard");
     pthread_mutex_lock(&guard->lock);
     while (!guard->quit) {
         sleep_locked(guard);
@@ -171,40 +162,13 @@ struct guard *guard_new(const struct guard_config *config, struct err *err)
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&guard->wake, &attr);
     pthread_condattr_destroy(&attr);
-    errno = pthread_create(&guard->thread, NULL, guard_main, guard);
-    if (errno == 0)
+    if (thread_start(&guard->thread, "http-guard", THREAD_STACK_DEFAULT, guard_main, guard, err) ==
+        0)
         return guard;
-    err_sys(err, "starting the guard's thread");
     pthread_cond_destroy(&guard->wake);
     pthread_mutex_destroy(&guard->lock);
     free(guard);
     return NULL;
-}
-
-int guard_listen(struct guard *guard, int listen_fd, struct err *err)
-{
-    int rc = -1;
-    pthread_mutex_lock(&listeners_lock);
-    for (size_t i = 0; rc < 0 && i < LISTENERS_MAX; i++) {
-        if (!listeners[i].guard) {
-            listeners[i].fd = listen_fd;
-            listeners[i].guard = guard;
-            rc = 0;
-        }
-    }
-    pthread_mutex_unlock(&listeners_lock);
-    return rc < 0 ? err_set(err, ERR_INTERNAL, "more than %d servers", LISTENERS_MAX) : 0;
-}
-
-struct guard *guard_of_listener(int listen_fd)
-{
-    struct guard *guard = NULL;
-    pthread_mutex_lock(&listeners_lock);
-    for (size_t i = 0; !guard && i < LISTENERS_MAX; i++)
-        if (listeners[i].guard && listeners[i].fd == listen_fd)
-            guard = listeners[i].guard;
-    pthread_mutex_unlock(&listeners_lock);
-    return guard;
 }
 
 void guard_drain(struct guard *guard)
@@ -213,25 +177,15 @@ void guard_drain(struct guard *guard)
     guard_wake(guard);
 }
 
-static void forget_listener(const struct guard *guard)
-{
-    pthread_mutex_lock(&listeners_lock);
-    for (size_t i = 0; i < LISTENERS_MAX; i++)
-        if (listeners[i].guard == guard)
-            listeners[i].guard = NULL;
-    pthread_mutex_unlock(&listeners_lock);
-}
-
 void guard_free(struct guard *guard)
 {
     if (!guard)
         return;
-    forget_listener(guard);
     pthread_mutex_lock(&guard->lock);
     guard->quit = true;
     pthread_cond_signal(&guard->wake);
     pthread_mutex_unlock(&guard->lock);
-    pthread_join(guard->thread, NULL);
+    thread_join(&guard->thread);
     for (size_t fd = 0; fd < guard->table_size; fd++) {
         if (guard->table[fd]) {
             close((int)fd);

@@ -1,5 +1,6 @@
 #include "http/park.h"
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "http/parked.h"
@@ -134,7 +135,6 @@ static void *park_main(void *arg)
 {
     struct park *park = arg;
     struct epoll_event events[EVENTS_MAX];
-    pthread_setname_np(pthread_self(), park->name);
     for (;;) {
         int n = epoll_wait(park->watch.epoll, events, EVENTS_MAX, wait_ms(park));
         for (int i = 0; i < n; i++)
@@ -154,8 +154,7 @@ static int open_park(struct park *park, struct err *err)
     park->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (park->event < 0 || watch_add_bell(&park->watch, park->event) < 0)
         return err_sys(err, "opening the park's bell");
-    errno = pthread_create(&park->thread, NULL, park_main, park);
-    return errno ? err_sys(err, "starting the park's thread") : 0;
+    return thread_start(&park->thread, park->name, THREAD_STACK_DEFAULT, park_main, park, err);
 }
 
 struct park *park_new(size_t max, const char *name, const char *what, struct err *err)
@@ -187,7 +186,7 @@ void park_stop(struct park *park, int linger_ms)
     park->linger_ms = linger_ms;
     pthread_mutex_unlock(&park->lock);
     ring(park);
-    pthread_join(park->thread, NULL);
+    thread_join(&park->thread);
     park_unref(park);
 }
 
@@ -302,6 +301,7 @@ static void release(struct http_parked *parked, bool dropped)
     struct park *park = parked->park;
     pthread_mutex_lock(&park->lock);
     bool orphan = parked->orphan;
+    REQUIRE(!parked->released); /* one send or drop is owed, not two */
     parked->released = true;
     parked->dropped = dropped;
     if (!orphan)

@@ -1,9 +1,13 @@
 /*
- * The guard's table, for the two files that work on it: guard.c judges, tap.c fills.
+ * The guard's table, for the two files that work on it: guard.c judges, conn.c fills.
+ *
+ * Threads: as each field says. Ownership: the table owns its connections, each from accept() until
+ * its worker forgets it.
  */
 #ifndef HTTP_TABLE_H
 #define HTTP_TABLE_H
 
+#include "base/thread.h"
 #include "http/guard.h"
 
 #include <pthread.h>
@@ -23,11 +27,8 @@ struct guard {
     size_t count;
     bool asleep; /* the thread waits without a time limit */
     bool quit;
-    pthread_t thread;
+    struct thread thread;
 };
-
-/* The guard whose connections are accepted on that descriptor, or NULL. */
-struct guard *guard_of_listener(int listen_fd);
 
 /* Makes the guard's thread look now. */
 void guard_wake(struct guard *guard);

@@ -80,6 +80,9 @@ static void it_asks_for_the_secret(void **state)
     struct reply *wrong = http_call(runner->base, "GET", "/metrics",
                                     "X-Runner-Secret: not-the-secret-at-all\r\n", NULL);
     assert_problem(wrong, 403, "forbidden");
+    /* an answer is counted when it has been sent, which may be after it was read */
+    EVENTUALLY(20000, value_of(runner, "claude_runner_http_requests_total{code=4xx,method=GET,"
+                                       "route=/metrics}") >= 2);
     char *samples = checked(runner, NULL);
     assert_value(samples, "claude_runner_auth_failures_total{}", 1);
     assert_value(samples, "claude_runner_http_requests_total{code=4xx,method=GET,route=/metrics}",
@@ -195,6 +198,7 @@ static void requests_are_told_by_route_and_never_by_what_a_caller_writes(void **
     http_send_text(fd, "hostile\r\n\r\n");
     reply_free(http_read(fd, 10000));
     close(fd);
+    EVENTUALLY(20000, value_of(runner, "claude_runner_http_malformed_total{}") >= 2);
     struct reply *page = scrape(runner);
     assert_null(strcasestr(page->body, "hostile"));
     reply_free(page);

@@ -262,6 +262,33 @@ static void a_session_goes_on_in_a_fresh_workspace(void **state)
     free(work);
 }
 
+static void a_transcript_shows_the_conversation_without_secrets(void **state)
+{
+    (void)state;
+    struct reply *reply = runner_ran(shared(), "[[text:I see]] heron7 hush-hush-987654",
+                                     "\"environmentSecrets\":{\"K\":\"hush-hush-987654\"}");
+    char *path = textf("/tasks/%s/transcript", json_text(reply->json, "taskId")), type[80];
+    struct reply *transcript = runner_get(runner, path);
+    assert_status(transcript, 200);
+    assert_true(reply_header(transcript, "Content-Type", type, sizeof type));
+    assert_string_equal(type, "application/x-ndjson");
+    assert_non_null(strstr(transcript->body, "heron7 [redacted]"));
+    assert_non_null(strstr(transcript->body, "I see"));
+    assert_null(strstr(transcript->body, "hush-hush"));
+    size_t lines = 0;
+    char *rest;
+    for (char *line = strtok_r(transcript->body, "\n", &rest); line; lines++) {
+        cJSON *json = cJSON_Parse(line);
+        assert_true(cJSON_IsObject(json));
+        cJSON_Delete(json);
+        line = strtok_r(NULL, "\n", &rest);
+    }
+    assert_true(lines >= 2);
+    reply_free(transcript);
+    reply_free(reply);
+    free(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -271,6 +298,7 @@ int main(void)
         cmocka_unit_test(a_session_is_in_use_by_one_task_at_a_time),
         cmocka_unit_test(a_session_that_is_not_there_is_refused_by_name),
         cmocka_unit_test(a_session_goes_on_in_a_fresh_workspace),
+        cmocka_unit_test(a_transcript_shows_the_conversation_without_secrets),
     };
     return cmocka_run_group_tests_name("resume", tests, NULL, shared_stop);
 }

@@ -19,7 +19,7 @@ struct house {
     struct store *store;
     struct engine *engine;
     struct task_kind kinds[2];
-    struct task_kind cloud;
+    struct executor away;
     struct engine_limits limits;
     _Atomic bool gate;    /* lets what is held go on */
     _Atomic bool refuses; /* the cloud sends tasks back */
@@ -48,14 +48,14 @@ static void run_there(struct task_run *run, struct task_outcome *outcome, void *
     struct house *house = arg;
     house->there++;
     house->adopted += task_run_adopted(run);
-    assert_int_equal(task_run_record(run)->place, PLACE_CLOUD);
+    assert_int_equal(task_run_record(run)->place, PLACE_AWAY);
     if (strcmp(task_run_record(run)->request, "\"hold\"") == 0)
         hold(house, run);
     outcome->state = TASK_COMPLETED;
     if (house->refuses) {
         outcome->state = TASK_PENDING;
         snprintf(outcome->reason, sizeof(outcome->reason), "cloud_full");
-        engine_hold_cloud(house->engine, LATER_MS);
+        engine_hold_away(house->engine, LATER_MS);
     } else if (task_run_stop(run) == STOP_INTERRUPT) {
         outcome->state = TASK_RUNNING;
     } else if (task_run_stop(run) == STOP_CANCEL) {
@@ -71,11 +71,11 @@ static void open_house(struct house *house)
     house->store = store_open(house->dir, &err);
     OK(house->store, &err);
     house->kinds[0] = (struct task_kind){.name = "fake", .run = run_here, .arg = house};
-    house->cloud = (struct task_kind){.name = "cloud", .run = run_there, .arg = house};
+    house->away = (struct executor){.run = run_there, .arg = house, .outlives = true};
     const struct engine_config config = {.store = house->store,
                                          .state_dir = house->dir,
                                          .kinds = house->kinds,
-                                         .cloud = &house->cloud,
+                                         .away = &house->away,
                                          .uid = geteuid(),
                                          .gid = getegid(),
                                          .limits = house->limits};
@@ -98,7 +98,7 @@ static int set_up(void **state)
     struct house *house = calloc(1, sizeof(*house));
     house->dir = tmp_dir_new();
     house->limits = (struct engine_limits){.slots = 1,
-                                           .cloud_slots = 2,
+                                           .away_slots = 2,
                                            .queue_max = 1000,
                                            .overflow = OVERFLOW_FULL,
                                            .overflow_after_ms = LATER_MS};
@@ -171,7 +171,7 @@ static void a_task_goes_to_the_cloud_when_no_slot_comes_free(void **state)
     EVENTUALLY(SOON_MS, house->here == 1);
     int64_t began = now_ms();
     submit(house, (struct wish){.id = "next", .what = "good"});
-    EVENTUALLY(SOON_MS, is(house, "next", TASK_COMPLETED, PLACE_CLOUD));
+    EVENTUALLY(SOON_MS, is(house, "next", TASK_COMPLETED, PLACE_AWAY));
     assert_true(now_ms() - began >= LATER_MS - 1);
     assert_true(is(house, "first", TASK_RUNNING, PLACE_HERE));
 }
@@ -183,7 +183,7 @@ static void who_stays_waits_for_its_slot_and_holds_nobody_up(void **state)
     submit(house, (struct wish){.id = "local", .what = "good", .executor = EXECUTOR_LOCAL});
     submit(house, (struct wish){.id = "secret", .what = "good", .stays = "no key"});
     submit(house, (struct wish){.id = "away", .what = "good"});
-    EVENTUALLY(SOON_MS, is(house, "away", TASK_COMPLETED, PLACE_CLOUD));
+    EVENTUALLY(SOON_MS, is(house, "away", TASK_COMPLETED, PLACE_AWAY));
     assert_true(is(house, "local", TASK_PENDING, PLACE_HERE));
     assert_true(is(house, "secret", TASK_PENDING, PLACE_HERE));
     house->gate = true;
@@ -196,7 +196,7 @@ static void who_asks_for_the_cloud_never_waits_here(void **state)
     struct house *house = *state;
     set_overflow(house, OVERFLOW_OFF);
     submit(house, (struct wish){.id = "cloud", .what = "good", .executor = EXECUTOR_CLOUD});
-    EVENTUALLY(SOON_MS, is(house, "cloud", TASK_COMPLETED, PLACE_CLOUD));
+    EVENTUALLY(SOON_MS, is(house, "cloud", TASK_COMPLETED, PLACE_AWAY));
     submit(house, (struct wish){.id = "auto", .what = "good"});
     EVENTUALLY(SOON_MS, is(house, "auto", TASK_COMPLETED, PLACE_HERE));
 }
@@ -212,7 +212,7 @@ static void the_cloud_takes_no_more_than_its_slots(void **state)
     }
     EVENTUALLY(SOON_MS, house->there == 2);
     engine_load(house->engine, &load);
-    assert_int_equal(load.cloud, 2);
+    assert_int_equal(load.away, 2);
     assert_int_equal(load.running, 0);
     assert_int_equal(load.queued, 3);
     house->gate = true;
@@ -229,7 +229,7 @@ static void a_pause_sends_tasks_away_only_when_that_is_wanted(void **state)
     EVENTUALLY(SOON_MS, is(house, "own", TASK_COMPLETED, PLACE_HERE));
     assert_true(is(house, "full", TASK_WAITING_LOGIN, PLACE_HERE));
     set_overflow(house, OVERFLOW_UNAVAILABLE);
-    EVENTUALLY(SOON_MS, is(house, "full", TASK_COMPLETED, PLACE_CLOUD));
+    EVENTUALLY(SOON_MS, is(house, "full", TASK_COMPLETED, PLACE_AWAY));
 }
 
 static void a_cloud_that_refuses_sends_tasks_back_to_where_they_can_run(void **state)
@@ -243,7 +243,7 @@ static void a_cloud_that_refuses_sends_tasks_back_to_where_they_can_run(void **s
     submit(house, (struct wish){.id = "only", .what = "good", .executor = EXECUTOR_CLOUD});
     EVENTUALLY(SOON_MS, house->there >= 3);
     house->refuses = false;
-    EVENTUALLY(SOON_MS, is(house, "only", TASK_COMPLETED, PLACE_CLOUD));
+    EVENTUALLY(SOON_MS, is(house, "only", TASK_COMPLETED, PLACE_AWAY));
 }
 
 static void a_cloud_task_outlives_the_runner_and_is_adopted(void **state)
@@ -256,11 +256,11 @@ static void a_cloud_task_outlives_the_runner_and_is_adopted(void **state)
     open_house(house);
     EVENTUALLY(SOON_MS, house->there == 1);
     assert_int_equal(house->adopted, 1);
-    assert_true(is(house, "cloud", TASK_RUNNING, PLACE_CLOUD));
+    assert_true(is(house, "cloud", TASK_RUNNING, PLACE_AWAY));
     enum task_state told;
     struct err err;
     OK(engine_cancel(house->engine, "cloud", &told, &err) == 0, &err);
-    EVENTUALLY(SOON_MS, is(house, "cloud", TASK_CANCELLED, PLACE_CLOUD));
+    EVENTUALLY(SOON_MS, is(house, "cloud", TASK_CANCELLED, PLACE_AWAY));
 }
 
 static void placements_are_kept(void **state)

@@ -1,0 +1,289 @@
+#include "runner/claude/stream_json.h"
+
+#include "base/str.h"
+#include "runner/task/events.h"
+#include "json/json.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CUT_BYTES (64u << 10) /* of a line that was too long, this much is passed on */
+#define OUTPUT_BYTES_MAX (64u << 20)
+#define MEMBERS_BYTES_MAX (1u << 20)
+
+static void take_line(const char *line, size_t len, size_t whole_len, void *arg);
+
+void stream_json_init(struct stream_json *stream, struct redact_set *redact,
+                      stream_json_event_fn *event, void *arg)
+{
+    *stream = (struct stream_json){.redact = redact, .event = event, .arg = arg, .num_turns = -1};
+    lines_init(&stream->lines, LINE_BYTES_MAX, take_line, stream);
+    buf_init(&stream->scratch, 8 * (size_t)LINE_BYTES_MAX);
+    buf_init(&stream->output, OUTPUT_BYTES_MAX);
+    buf_init(&stream->members, MEMBERS_BYTES_MAX);
+}
+
+void stream_json_done(struct stream_json *stream)
+{
+    lines_done(&stream->lines);
+    buf_done(&stream->scratch);
+    buf_done(&stream->output);
+    buf_done(&stream->members);
+}
+
+void stream_json_feed(struct stream_json *stream, const char *data, size_t len)
+{
+    lines_feed(&stream->lines, data, len);
+}
+
+void stream_json_finish(struct stream_json *stream)
+{
+    lines_finish(&stream->lines);
+}
+
+/* --- lines that matter --------------------------------------------------------------------- */
+
+static void copy_text(char *to, size_t size, const char *text)
+{
+    snprintf(to, size, "%s", text ? text : "");
+}
+
+/* {"type":"rate_limit_event","rate_limit_info":{"status":"rejected","resetsAt":<s>,…}} */
+static void take_rate_limit(struct stream_json *stream, const struct json *line)
+{
+    int64_t resets_s = 0;
+    const struct json *info = json_get(line, "rate_limit_info");
+    const char *status = json_text(json_get(info, "status"));
+    if (!status || strcmp(status, "rejected") != 0)
+        return;
+    json_int(json_get(info, "resetsAt"), &resets_s);
+    stream->limit_reset_ms = resets_s > 0 ? resets_s * 1000 : 1;
+}
+
+/* Members that the answer takes over as they are, when they are what callers are told to expect. */
+static const struct {
+    const char *from;
+    const char *to;
+    enum json_type type; /* JSON_NULL: any */
+} members[] = {
+    {"session_id", "sessionId", JSON_STRING},
+    {"usage", "usage", JSON_OBJECT},
+    {"modelUsage", "modelUsage", JSON_OBJECT},
+    {"total_cost_usd", "total_cost_usd", JSON_NUMBER},
+    {"num_turns", "num_turns", JSON_NUMBER},
+    {"duration_api_ms", "duration_api_ms", JSON_NUMBER},
+    {"permission_denials", "permission_denials", JSON_ARRAY},
+    {"structured_output", "structured_output", JSON_NULL},
+};
+
+static bool is_a(const struct json *node, enum json_type type)
+{
+    return node && json_type(node) == type;
+}
+
+static void take_members(struct stream_json *stream, const struct json *root, const char *line,
+                         size_t len)
+{
+    for (size_t i = 0; i < COUNT_OF(members); i++) {
+        size_t value_len;
+        if (members[i].type != JSON_NULL && !is_a(json_get(root, members[i].from), members[i].type))
+            continue;
+        const char *value = json_raw_member(line, len, members[i].from, &value_len);
+        if (!value)
+            continue;
+        buf_addf(&stream->members, ",\"%s\":", members[i].to);
+        buf_add(&stream->members, value, value_len);
+    }
+    if (!buf_ok(&stream->members)) {
+        buf_done(&stream->members);
+        buf_init(&stream->members, MEMBERS_BYTES_MAX);
+        stream->truncated = true;
+    }
+}
+
+/* The CLI says what went wrong in `errors`, or in the result's text. */
+static void take_failure(struct stream_json *stream, const struct json *root, const char *text)
+{
+    const struct json *first = json_first(json_get(root, "errors"));
+    const char *said = json_text(first);
+    if (!said)
+        said = json_text(json_get(first, "message"));
+    copy_text(stream->failure, sizeof(stream->failure), said ? said : text);
+}
+
+static void take_result(struct stream_json *stream, const struct json *root, const char *line,
+                        size_t len)
+{
+    const char *text = json_text(json_get(root, "result"));
+    if (stream->have_result) /* the first is the end; what follows is a mistake */
+        return;
+    stream->have_result = true;
+    const struct json *is_error = json_get(root, "is_error");
+    stream->is_error =
+        is_error && !is_a(is_error, JSON_NULL); /* what is neither true nor false is bad */
+    json_bool(is_error, &stream->is_error);
+    copy_text(stream->subtype, sizeof(stream->subtype), json_text(json_get(root, "subtype")));
+    stream->api_status = 0;
+    json_int(json_get(root, "api_error_status"), &stream->api_status);
+    json_int(json_get(root, "num_turns"), &stream->num_turns);
+    buf_clear(&stream->output);
+    buf_clear(&stream->members);
+    if (text && buf_adds(&stream->output, text))
+        stream->truncated = true;
+    take_members(stream, root, line, len);
+    if (stream->is_error || strcmp(stream->subtype, "success") != 0)
+        take_failure(stream, root, text);
+}
+
+static bool begins(const char *text, size_t len, const char *with)
+{
+    size_t n = strlen(with);
+    return len >= n && memcmp(text, with, n) == 0;
+}
+
+/* False for nearly every line, and cheaply: the CLI puts the type first. */
+static bool may_matter(const char *line, size_t len)
+{
+    static const char first[] = "{\"type\":\"";
+    const size_t n = sizeof(first) - 1;
+    if (!begins(line, len, first))
+        return true;
+    if (begins(line + n, len - n, "assistant\""))
+        return memmem(line, len, "\"error\"", 7) != NULL;
+    return begins(line + n, len - n, "result\"") || begins(line + n, len - n, "rate_limit_event\"");
+}
+
+static void understand(struct stream_json *stream, const char *line, size_t len)
+{
+    static const char *const wanted[] = {"\"result\"", "\"rate_limit_event\"", "\"assistant\""};
+    size_t type_len;
+    if (!may_matter(line, len))
+        return;
+    const char *type = json_raw_member(line, len, "type", &type_len);
+    size_t which = 0;
+    while (type && which < COUNT_OF(wanted) &&
+           (strlen(wanted[which]) != type_len || memcmp(wanted[which], type, type_len) != 0))
+        which++;
+    if (!type || which == COUNT_OF(wanted))
+        return;
+    if (which == 2) { /* an assistant's line matters when it stands for an error */
+        size_t error_len;
+        const char *error = json_raw_member(line, len, "error", &error_len);
+        if (error && error_len > 2 && error[0] == '"')
+            snprintf(stream->last_error, sizeof(stream->last_error), "%.*s", (int)error_len - 2,
+                     error + 1);
+        return;
+    }
+    struct err err;
+    AUTO(json) struct json *root = json_parse(line, len, &err);
+    if (root && which == 0)
+        take_result(stream, root, line, len);
+    else if (root)
+        take_rate_limit(stream, root);
+}
+
+/* --- lines as events ----------------------------------------------------------------------- */
+
+/* The four digits at p as a code unit; 1 (as plain as any) for what is none. */
+static unsigned code_unit(const char *p)
+{
+    unsigned code = 0;
+    for (int i = 0; i < 4; i++) {
+        unsigned char c = (unsigned char)p[i];
+        if (!isxdigit(c))
+            return 1;
+        code = code << 4 | ((c & 15u) + (c > '9' ? 9u : 0u));
+    }
+    return code;
+}
+
+/* JavaScript may print half a surrogate pair, and NUL, as escapes; nothing else reads them. */
+static void mend_escapes(struct buf *text)
+{
+    for (size_t i = 0; i + 6 <= text->len; i++) {
+        char *p = text->data + i;
+        if (p[0] != '\\')
+            continue;
+        if (p[1] != 'u') {
+            i++; /* an escaped backslash must not begin another escape */
+            continue;
+        }
+        unsigned code = code_unit(p + 2);
+        bool high = code >= 0xd800 && code < 0xdc00, low = code >= 0xdc00 && code < 0xe000;
+        unsigned next = 0;
+        if (high && i + 12 <= text->len && p[6] == '\\' && p[7] == 'u')
+            next = code_unit(p + 8);
+        if (high && next >= 0xdc00 && next < 0xe000)
+            i += 11;
+        else if (high || low || code == 0)
+            memcpy(p + 2, "fffd", 4);
+    }
+}
+
+/* True when scratch holds the line as strict JSON: an object on one line. */
+static bool as_json(struct stream_json *stream, const char *line, size_t len)
+{
+    struct err err;
+    struct buf *text = &stream->scratch;
+    if (len == 0 || line[0] != '{')
+        return false;
+    buf_clear(text);
+    if (!redact_json(stream->redact, line, len, text))
+        buf_add(text, line, len);
+    if (!buf_ok(text))
+        return false;
+    if (json_check(text->data, text->len, &err) == 0)
+        return true;
+    if (!str_is_utf8(text->data, text->len)) {
+        AUTO(buf) struct buf whole = BUF_INIT(text->max);
+        str_add_utf8(&whole, text->data, text->len);
+        buf_clear(text);
+        buf_add(text, buf_str(&whole), whole.len);
+    }
+    mend_escapes(text);
+    return buf_ok(text) && json_check(text->data, text->len, &err) == 0;
+}
+
+/* The whole line's beginning when `cut`. It is redacted before it is cut: half a secret would not
+ * be found. */
+static void as_text(struct stream_json *stream, const char *line, size_t len, size_t whole_len,
+                    bool cut)
+{
+    AUTO(buf) struct buf clean = BUF_INIT(2 * (size_t)LINE_BYTES_MAX);
+    struct buf *json = &stream->scratch;
+    redact_text(stream->redact, line, len, &clean);
+    stream->truncated |= cut;
+    json->failed = false;
+    buf_clear(json);
+    buf_adds(json, "{\"type\":\"text\",\"content\":\"");
+    str_add_json(json, buf_str(&clean), cut && clean.len > CUT_BYTES ? CUT_BYTES : clean.len);
+    mend_escapes(json); /* NUL */
+    buf_adds(json, "\"");
+    if (cut)
+        buf_addf(json, ",\"truncated\":true,\"bytes\":%zu", whole_len);
+    buf_adds(json, "}");
+}
+
+static void take_line(const char *line, size_t len, size_t whole_len, void *arg)
+{
+    struct stream_json *stream = arg;
+    struct buf *text = &stream->scratch;
+    stream->began = true;
+    if (len == 0)
+        return;
+    if (whole_len == len && as_json(stream, line, len))
+        understand(stream, text->data, text->len);
+    else
+        as_text(stream, line, len, whole_len, whole_len > len);
+    if (!buf_ok(text) || text->len > EVENT_JSON_BYTES_MAX) /* escapes have made it too long */
+        as_text(stream, line, len, whole_len, true);
+    if (buf_ok(text))
+        stream->event(text->data, text->len, stream->arg);
+    else
+        stream->truncated = true;
+    text->failed = false;
+    if (text->cap > (1u << 20))
+        buf_done(text);
+}

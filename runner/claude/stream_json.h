@@ -1,0 +1,53 @@
+/*
+ * What Claude Code prints with --output-format stream-json, understood line by line.
+ *
+ * Every line becomes one event: the line itself when it is JSON, else {"type":"text","content":…}.
+ * The result line decides success, by its fields alone: an exit status or a word in the text never
+ * does.
+ *
+ * Threads: one at a time.
+ */
+#ifndef CLAUDE_STREAM_JSON_H
+#define CLAUDE_STREAM_JSON_H
+
+#include "base/buf.h"
+#include "base/lines.h"
+#include "base/redact.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef void stream_json_event_fn(const char *json, size_t len, void *arg);
+
+struct stream_json {
+    struct redact_set *redact; /* borrowed */
+    stream_json_event_fn *event;
+    void *arg;
+    struct lines lines;
+    struct buf scratch; /* the line as it is passed on */
+
+    bool began;     /* a line has come */
+    bool truncated; /* a line was too long */
+
+    /* from the result line */
+    bool have_result;
+    bool is_error;
+    char subtype[48];
+    int64_t api_status; /* 0: none */
+    int64_t num_turns;  /* -1: not said */
+    struct buf output;
+    struct buf members; /* ,"sessionId":…,"usage":… as the answer has them */
+    char failure[512];  /* what the CLI says of an error */
+
+    /* from lines before it */
+    char last_error[48];    /* "authentication_failed", "rate_limit", … */
+    int64_t limit_reset_ms; /* a usage limit was hit; when it ends, 0: not hit */
+};
+
+void stream_json_init(struct stream_json *stream, struct redact_set *redact,
+                      stream_json_event_fn *event, void *arg);
+void stream_json_done(struct stream_json *stream);
+void stream_json_feed(struct stream_json *stream, const char *data, size_t len);
+void stream_json_finish(struct stream_json *stream);
+
+#endif
