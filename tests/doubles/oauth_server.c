@@ -102,7 +102,7 @@ static void param(const char *query, const char *name, char out[PARAM_MAX])
     out[n] = '\0';
 }
 
-/* The address that newer CLIs print: nothing but "z-" and the challenge, which is the state too. */
+/* The address that newer CLIs print: nothing but "z-" and the challenge. */
 static int serve_short(struct server_conn *conn, const struct server_request *req)
 {
     const char *challenge = req->query + 2;
@@ -111,7 +111,7 @@ static int serve_short(struct server_conn *conn, const struct server_request *re
         return answer_fault(conn, 400, "invalid_request", "z-");
     return answer_json(
         conn, 200,
-        oauth_grant(challenge, challenge, "user:profile user:inference user:sessions:claude_code"));
+        oauth_grant(challenge, "", "user:profile user:inference user:sessions:claude_code"));
 }
 
 static int serve_authorize(struct server_conn *conn, const struct server_request *req)
