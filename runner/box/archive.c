@@ -1,0 +1,118 @@
+/* Whole directories as archives, both ways. Each runs in a worker: see box_private.h. */
+#include "runner/box/box_private.h"
+
+#include "base/walk.h"
+#include "pack/tgz.h"
+#include "pack/unpack.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PIECE_BYTES (256u << 10)
+#define RATIO_MAX 200
+#define ENTRIES_MAX 1000000
+
+static int sink(const void *data, size_t len, void *arg)
+{
+    return fd_write_all(*(int *)arg, data, len);
+}
+
+static int add_file(int dir, const char *name, const char *path, const struct stat *st, void *arg)
+{
+    static char piece[PIECE_BYTES];
+    struct err ignored;
+    struct tgz *tgz = arg;
+    AUTO(fd) int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    if (tgz_file(tgz, path, st->st_mode & 0777, st->st_mtim.tv_sec, st->st_size, &ignored))
+        return -1;
+    for (int64_t at = 0; at < st->st_size;) {
+        int64_t left = st->st_size - at;
+        size_t want = left < (int64_t)PIECE_BYTES ? (size_t)left : PIECE_BYTES;
+        ssize_t n = fd_pread_full(fd, piece, want, at);
+        if (n < 0)
+            return -1;
+        if ((size_t)n < want) /* it has shrunk: what was promised is made up for */
+            memset(piece + n, 0, want - (size_t)n);
+        if (tgz_data(tgz, piece, want, &ignored))
+            return -1;
+        at += (int64_t)want;
+    }
+    return 0;
+}
+
+/* One file, or all below a directory, into a pipe whose other end the runner reads. */
+int archive_pack(const struct work *work, struct err *err)
+{
+    int ends[2];
+    struct stat st;
+    struct err ignored;
+    AUTO(str) char *path = clean_path(json_text(json_get(work->ask, "path")), err);
+    AUTO(fd) int fd = path ? open_inside(work, path, O_RDONLY, 0, err) : -1;
+    if (fd < 0)
+        return -1;
+    if (fstat(fd, &st) || (!S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode)))
+        return err_set(err, ERR_CONFLICT, "'%.160s' is neither a file nor a directory", path);
+    if (pipe2(ends, O_CLOEXEC))
+        return err_sys(err, "archive");
+    AUTO(fd) int out = ends[1];
+    AUTO(tgz) struct tgz *tgz = tgz_new(sink, &out, err);
+    if (!tgz)
+        return -1;
+    work_answer(work, NULL, ends[0]);
+    close(ends[0]);
+    const char *name = strrchr(path, '/') + 1;
+    AUTO(fd) int parent = -1;
+    int rc;
+    if (S_ISDIR(st.st_mode)) {
+        rc = walk_files(fcntl(fd, F_DUPFD_CLOEXEC, 0), add_file, tgz);
+    } else {
+        parent = open_parent(work, path, false, &name, &ignored);
+        rc = parent < 0 ? -1 : add_file(parent, name, name, &st, tgz);
+    }
+    if (rc == 0)
+        tgz_end(tgz, &ignored);
+    return 0;
+}
+
+static ssize_t take(void *data, size_t max, void *arg, struct err *err)
+{
+    ssize_t n = read(*(int *)arg, data, max);
+    return n < 0 ? err_sys(err, "archive") : n;
+}
+
+/* What the runner writes into the pipe it gets, below a directory that is made when missing. */
+int archive_unpack(const struct work *work, struct err *err)
+{
+    int ends[2];
+    const char *name;
+    int64_t bytes = INT64_C(1) << 40;
+    struct unpack_result result;
+    AUTO(str) char *path = clean_path(json_text(json_get(work->ask, "path")), err);
+    if (!path)
+        return -1;
+    AUTO(buf) struct buf below = BUF_INIT(PATH_MAX);
+    buf_addf(&below, "%s/x", strcmp(path, "/") == 0 ? "" : path);
+    AUTO(fd) int dir = open_parent(work, buf_str(&below), true, &name, err);
+    json_int(json_get(work->ask, "bytes"), &bytes);
+    if (dir < 0)
+        return -1;
+    if (pipe2(ends, O_CLOEXEC))
+        return err_sys(err, "archive");
+    AUTO(fd) int in = ends[0];
+    AUTO(buf) struct buf more = BUF_INIT(32);
+    buf_adds(&more, ",\"more\":true");
+    work_answer(work, &more, ends[1]);
+    close(ends[1]);
+    const struct unpack_limits limits = {.bytes = bytes, .entries = ENTRIES_MAX, .ratio = RATIO_MAX};
+    if (unpack_below(dir, take, &in, &limits, &result, err))
+        return -1;
+    AUTO(buf) struct buf members = BUF_INIT(128);
+    buf_addf(&members, ",\"bytes\":%lld,\"entries\":%lld", (long long)result.bytes,
+             (long long)result.entries);
+    work_answer(work, &members, -1);
+    return 0;
+}
