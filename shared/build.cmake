@@ -5,6 +5,7 @@ target_compile_definitions(cr_flags INTERFACE _GNU_SOURCE)
 target_compile_options(cr_flags INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes
   -Wmissing-prototypes -Wcast-qual -Wvla -Wformat=2 -Wswitch-enum -fno-common
+  $<$<C_COMPILER_ID:Clang>:-Wthread-safety> # who holds which lock: base/lock.h
   $<$<C_COMPILER_ID:GNU>:-Wno-format-truncation>) # what snprintf cuts is cut on purpose
 target_include_directories(cr_flags INTERFACE ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/shared)
 target_link_libraries(cr_flags INTERFACE Threads::Threads)

@@ -5,6 +5,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/path.h"
+#include "base/thread.h"
 #include "net/net.h"
 #include "runner/access/jwks.h"
 #include "runner/access/jwt.h"
@@ -29,8 +30,7 @@
 
 struct access {
     char *iss, *aud, *url, *path;
-    pthread_t thread;
-    bool running;
+    struct thread thread;
 
     pthread_mutex_t lock; /* of all that follows; not held across I/O */
     pthread_cond_t turned;
@@ -254,8 +254,8 @@ struct access *access_new(const struct access_config *config, struct err *err)
 
 int access_start(struct access *access, struct err *err)
 {
-    access->running = pthread_create(&access->thread, NULL, keep_keys, access) == 0;
-    return access->running ? 0 : err_set(err, ERR_INTERNAL, "cannot start the keys' thread");
+    return thread_start(&access->thread, "access-keys", THREAD_STACK_DEFAULT, keep_keys, access,
+                        err);
 }
 
 void access_free(struct access *access)
@@ -266,8 +266,7 @@ void access_free(struct access *access)
     access->stopping = true;
     pthread_cond_broadcast(&access->turned);
     pthread_mutex_unlock(&access->lock);
-    if (access->running)
-        pthread_join(access->thread, NULL);
+    thread_join(&access->thread);
     jwks_unref(access->keys);
     pthread_cond_destroy(&access->turned);
     pthread_mutex_destroy(&access->lock);

@@ -55,7 +55,7 @@ static bool bring(struct http_request *req, const struct api *api, const struct 
 {
     struct err err;
     AUTO(str) char *dir = keep_dir(api, record->id);
-    if (record->place != PLACE_CLOUD || !api->overflow)
+    if (record->place != PLACE_AWAY || !api->overflow)
         return true;
     if (!dir)
         err_sys(&err, "outputs");
@@ -91,7 +91,7 @@ static void list_all(const struct api *api, const struct task_record *record, st
     struct err err;
     AUTO(str) char *path = keep_dir(api, record->id);
     AUTO(json)
-    struct json *cloud = path && record->place == PLACE_CLOUD ? overflow_outputs(path, &err) : NULL;
+    struct json *cloud = path && record->place == PLACE_AWAY ? overflow_outputs(path, &err) : NULL;
     if (!cloud) {
         int dir = open_outputs(api, record->id);
         if (dir >= 0)

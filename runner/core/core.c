@@ -2,6 +2,7 @@
 
 #include "base/fd.h"
 #include "base/path.h"
+#include "base/thread.h"
 #include "runner/oauth/breaker.h"
 
 #include <errno.h>
@@ -196,17 +197,14 @@ static void *probe(void *arg)
 
 static int begin_probe(struct core *core, struct err *err)
 {
-    errno = pthread_create(&core->probe.thread, NULL, probe, core);
-    core->probe.running = errno == 0;
-    return core->probe.running ? 0 : err_sys(err, "cannot start a thread");
+    return thread_start(&core->probe.thread, "probe", THREAD_STACK_DEFAULT, probe, core, err);
 }
 
 static int end_probe(struct core *core, struct err *err)
 {
-    if (!core->probe.running)
+    if (!core->probe.thread.running)
         return 0;
-    pthread_join(core->probe.thread, NULL);
-    core->probe.running = false;
+    thread_join(&core->probe.thread);
     if (core->probe.rc)
         *err = core->probe.err;
     return core->probe.rc ? -1 : 0;

@@ -12,10 +12,10 @@
 #define CORE_CORE_H
 
 #include "base/redact.h"
+#include "base/thread.h"
 #include "runner/claude/claude.h"
 #include "runner/config/config.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -37,8 +37,7 @@ struct core {
     struct claude claude;
     struct task_kind kinds[2];
     struct { /* what takes a moment to find out, while the rest is built */
-        pthread_t thread;
-        bool running;
+        struct thread thread;
         int rc;
         struct err err;
     } probe;

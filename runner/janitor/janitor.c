@@ -1,8 +1,10 @@
 #include "runner/janitor/janitor.h"
 
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/log.h"
 #include "base/path.h"
+#include "base/thread.h"
 #include "runner/claude/conversation.h"
 
 #include <dirent.h>
@@ -21,7 +23,7 @@ struct janitor {
     struct janitor_config config;
     char *tasks_dir;
     char *sessions_dir;
-    pthread_t thread;
+    struct thread thread;
     pthread_mutex_t lock;
     pthread_cond_t wake;
     bool stop;
@@ -141,7 +143,6 @@ static void release(struct janitor *janitor)
 
 struct janitor *janitor_new(const struct janitor_config *config, struct err *err)
 {
-    pthread_condattr_t attr;
     const char *state_dir = atomic_load(config->config)->state_dir;
     struct janitor *janitor = calloc(1, sizeof(*janitor));
     if (janitor) {
@@ -155,13 +156,9 @@ struct janitor *janitor_new(const struct janitor_config *config, struct err *err
         return NULL;
     }
     pthread_mutex_init(&janitor->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&janitor->wake, &attr);
-    pthread_condattr_destroy(&attr);
-    if (pthread_create(&janitor->thread, NULL, work, janitor) == 0)
+    cond_init(&janitor->wake);
+    if (thread_start(&janitor->thread, "janitor", THREAD_STACK_DEFAULT, work, janitor, err) == 0)
         return janitor;
-    err_sys(err, "cannot start the janitor");
     release(janitor);
     return NULL;
 }
@@ -174,7 +171,7 @@ void janitor_free(struct janitor *janitor)
     janitor->stop = true;
     pthread_cond_signal(&janitor->wake);
     pthread_mutex_unlock(&janitor->lock);
-    pthread_join(janitor->thread, NULL);
+    thread_join(&janitor->thread);
     pthread_cond_destroy(&janitor->wake);
     pthread_mutex_destroy(&janitor->lock);
     release(janitor);

@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/path.h"
+#include "base/thread.h"
 #include "net/net.h"
 #include "json/json.h"
 
@@ -38,8 +39,7 @@ struct alert {
     struct alert_config config;
     char *path;
     char host[64];
-    pthread_t thread;
-    bool running;
+    struct thread thread;
     pthread_mutex_t lock; /* of stopping */
     pthread_cond_t stop;
     bool stopping;
@@ -297,8 +297,7 @@ struct alert *alert_new(const struct alert_config *config, struct err *err)
 
 int alert_start(struct alert *alert, struct err *err)
 {
-    alert->running = pthread_create(&alert->thread, NULL, look_often, alert) == 0;
-    return alert->running ? 0 : err_set(err, ERR_INTERNAL, "cannot start the alert's thread");
+    return thread_start(&alert->thread, "alert", THREAD_STACK_DEFAULT, look_often, alert, err);
 }
 
 void alert_free(struct alert *alert)
@@ -309,8 +308,7 @@ void alert_free(struct alert *alert)
     alert->stopping = true;
     pthread_cond_broadcast(&alert->stop);
     pthread_mutex_unlock(&alert->lock);
-    if (alert->running)
-        pthread_join(alert->thread, NULL);
+    thread_join(&alert->thread);
     pthread_cond_destroy(&alert->stop);
     pthread_mutex_destroy(&alert->lock);
     free(alert->path);

@@ -5,6 +5,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "base/thread.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -23,8 +24,7 @@
 struct breaker {
     void (*changed)(const struct breaker_status *status, void *arg);
     void *arg;
-    pthread_t thread;
-    bool running;
+    struct thread thread;
     pthread_mutex_t lock; /* of all that follows */
     pthread_cond_t turned;
     bool stopping;
@@ -246,9 +246,7 @@ struct breaker *breaker_new(void (*changed)(const struct breaker_status *status,
     breaker->arg = arg;
     pthread_mutex_init(&breaker->lock, NULL);
     cond_init(&breaker->turned);
-    breaker->running = pthread_create(&breaker->thread, NULL, watch, breaker) == 0;
-    if (!breaker->running) {
-        err_set(err, ERR_INTERNAL, "cannot start the breaker's thread");
+    if (thread_start(&breaker->thread, "breaker", THREAD_STACK_SMALL, watch, breaker, err)) {
         breaker_free(breaker);
         return NULL;
     }
@@ -263,8 +261,7 @@ void breaker_free(struct breaker *breaker)
     breaker->stopping = true;
     pthread_cond_broadcast(&breaker->turned);
     pthread_mutex_unlock(&breaker->lock);
-    if (breaker->running)
-        pthread_join(breaker->thread, NULL);
+    thread_join(&breaker->thread);
     pthread_cond_destroy(&breaker->turned);
     pthread_mutex_destroy(&breaker->lock);
     free(breaker->path);

@@ -1,7 +1,9 @@
 #include "runner/oauth/cli_lock.h"
 
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/fd.h"
+#include "base/thread.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,13 +20,12 @@
 #define STALE_MS 30000 /* holders renew it every few seconds */
 #define WAIT_MS 40000  /* longer than that, or a clock that steps could bar us for ever */
 #define LOOK_MS 50
-#define RENEW_S 2
+#define RENEW_MS 2000
 
 struct cli_lock {
     char path[PATH_MAX];
     int fd; /* of our directory: while it is open, no other gets its inode */
-    pthread_t thread;
-    bool renewing;
+    struct thread thread;
     pthread_mutex_t mutex;
     pthread_cond_t over;
     bool done;
@@ -72,13 +73,10 @@ static int make(const char *path, const _Atomic bool *stop, struct err *err)
 static void *renew(void *arg)
 {
     struct cli_lock *lock = arg;
-    struct timespec until;
     pthread_mutex_lock(&lock->mutex);
     while (!lock->done) {
         futimens(lock->fd, NULL);
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_sec += RENEW_S;
-        pthread_cond_timedwait(&lock->over, &lock->mutex, &until);
+        cond_wait(&lock->over, &lock->mutex, RENEW_MS);
     }
     pthread_mutex_unlock(&lock->mutex);
     return NULL;
@@ -86,14 +84,11 @@ static void *renew(void *arg)
 
 static void start_renewing(struct cli_lock *lock)
 {
-    pthread_condattr_t attr;
+    struct err ignored;
     pthread_mutex_init(&lock->mutex, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&lock->over, &attr);
-    pthread_condattr_destroy(&attr);
-    /* Without it the lock still lasts for longer than a refresh may take. */
-    lock->renewing = pthread_create(&lock->thread, NULL, renew, lock) == 0;
+    cond_init(&lock->over);
+    /* Without the thread the lock still lasts for longer than a refresh may take. */
+    (void)thread_start(&lock->thread, "login-lock", THREAD_STACK_SMALL, renew, lock, &ignored);
 }
 
 static int lock_path_of(const char *path, char lock[PATH_MAX], struct err *err)
@@ -141,8 +136,7 @@ void cli_lock_drop(struct cli_lock *lock)
     lock->done = true;
     pthread_cond_signal(&lock->over);
     pthread_mutex_unlock(&lock->mutex);
-    if (lock->renewing)
-        pthread_join(lock->thread, NULL);
+    thread_join(&lock->thread);
     if (cli_lock_is_ours(lock))
         rmdir(lock->path);
     fd_close(&lock->fd);

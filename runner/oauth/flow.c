@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "base/thread.h"
 #include "runner/oauth/adopt.h"
 #include "runner/oauth/cli.h"
 
@@ -31,8 +32,7 @@ struct flow {
     pthread_mutex_t lock; /* of all that follows; never held across I/O */
     pthread_cond_t moved; /* the state has changed */
     struct flow_view view;
-    pthread_t thread;
-    bool joinable;
+    struct thread thread;
     int waiters;
     int codes;
     char code[FLOW_CODE_MAX + 2]; /* an order: with its line end; "" for none */
@@ -311,17 +311,13 @@ static void claim_locked(struct flow *flow)
 static int start_locked(struct flow *flow, struct err *err)
 {
     claim_locked(flow);
-    bool joinable = flow->joinable;
     pthread_mutex_unlock(&flow->lock);
-    if (joinable)
-        pthread_join(flow->thread, NULL); /* it has nothing more to do */
-    int rc = pthread_create(&flow->thread, NULL, run, flow);
+    thread_join(&flow->thread); /* the last login's; it has nothing more to do */
+    int rc = thread_start(&flow->thread, "login", THREAD_STACK_DEFAULT, run, flow, err);
     pthread_mutex_lock(&flow->lock);
-    flow->joinable = rc == 0;
-    if (rc == 0)
-        return 0;
-    flow->view.state = FLOW_FAILED;
-    return err_set(err, ERR_INTERNAL, "cannot start the login's thread");
+    if (rc)
+        flow->view.state = FLOW_FAILED;
+    return rc;
 }
 
 int flow_begin(struct flow *flow, struct flow_view *ret_view, struct err *err)
@@ -459,8 +455,7 @@ void flow_free(struct flow *flow)
     if (!flow)
         return;
     flow_stop(flow);
-    if (flow->joinable)
-        pthread_join(flow->thread, NULL);
+    thread_join(&flow->thread);
     fd_close(&flow->wake_fd);
     explicit_bzero(&flow->view, sizeof(flow->view));
     pthread_cond_destroy(&flow->moved);

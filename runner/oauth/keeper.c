@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "base/thread.h"
 #include "runner/oauth/refresh.h"
 
 #include <pthread.h>
@@ -28,8 +29,7 @@
 struct keeper {
     struct keeper_config config;
     char *path;
-    pthread_t thread;
-    bool running;
+    struct thread thread;
 
     pthread_mutex_t lock;  /* of all that follows; never held across I/O but a stat() and a read */
     pthread_cond_t turned; /* a refresh has ended, or stopping */
@@ -459,8 +459,7 @@ struct keeper *keeper_new(const struct keeper_config *config, struct err *err)
 
 int keeper_start(struct keeper *keeper, struct err *err)
 {
-    keeper->running = pthread_create(&keeper->thread, NULL, watch, keeper) == 0;
-    return keeper->running ? 0 : err_set(err, ERR_INTERNAL, "cannot start the keeper's thread");
+    return thread_start(&keeper->thread, "keeper", THREAD_STACK_DEFAULT, watch, keeper, err);
 }
 
 void keeper_free(struct keeper *keeper)
@@ -471,8 +470,7 @@ void keeper_free(struct keeper *keeper)
     keeper->stopping = true;
     pthread_cond_broadcast(&keeper->turned);
     pthread_mutex_unlock(&keeper->lock);
-    if (keeper->running)
-        pthread_join(keeper->thread, NULL);
+    thread_join(&keeper->thread);
     login_done(&keeper->login);
     wipe(keeper->refused_token);
     pthread_cond_destroy(&keeper->turned);

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "base/thread.h"
 #include "google/secret.h"
 #include "runner/request/request.h"
 
@@ -21,8 +22,7 @@ struct prompt_watch {
     char *name;
     char *path;
     int64_t every_ms;
-    pthread_t thread;
-    bool running;
+    struct thread thread;
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t wake;
     bool stop;
@@ -104,13 +104,8 @@ static int name_parts(struct prompt_watch *watch, const struct config *config, s
 
 static int start(struct prompt_watch *watch, struct err *err)
 {
-    pthread_attr_t attr;
-    pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, STACK_BYTES);
-    watch->running = pthread_create(&watch->thread, &attr, work, watch) == 0;
-    pthread_attr_destroy(&attr);
-    if (!watch->running)
-        return err_sys(err, "cannot start a thread");
+    if (thread_start(&watch->thread, "system-prompt", STACK_BYTES, work, watch, err))
+        return -1;
     pthread_mutex_lock(&watch->lock);
     if (!watch->asked)
         (void)cond_wait(&watch->wake, &watch->lock, FIRST_MS);
@@ -143,8 +138,7 @@ void prompt_watch_stop(struct prompt_watch *watch)
     watch->stop = true;
     pthread_cond_broadcast(&watch->wake);
     pthread_mutex_unlock(&watch->lock);
-    if (watch->running)
-        pthread_join(watch->thread, NULL);
+    thread_join(&watch->thread);
     google_free(watch->google);
     pthread_cond_destroy(&watch->wake);
     pthread_mutex_destroy(&watch->lock);

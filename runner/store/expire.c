@@ -9,12 +9,12 @@ static int list_ended(struct store *store, int64_t before_ms, int limit, struct 
     struct db *db = reader_take(store, err);
     if (!db)
         return -1;
-    struct db_stmt *stmt =
-        db_query(db, err,
-                 "SELECT id FROM tasks WHERE state>3 AND ended_ms>0 AND ended_ms<? AND NOT EXISTS"
-                 "(SELECT 1 FROM webhooks w WHERE w.task_id=tasks.id AND w.state=?) ORDER BY seq"
-                 " LIMIT ?",
-                 "iii", before_ms, (int64_t)WEBHOOK_PENDING, (int64_t)limit);
+    struct db_stmt *stmt = db_query(
+        db, err,
+        "SELECT id FROM tasks WHERE " SQL_ENDED " AND ended_ms>0 AND ended_ms<? AND NOT EXISTS"
+        "(SELECT 1 FROM webhooks w WHERE w.task_id=tasks.id AND w.state=?) ORDER BY seq"
+        " LIMIT ?",
+        "iii", before_ms, (int64_t)WEBHOOK_PENDING, (int64_t)limit);
     int got = stmt ? 1 : -1;
     while (stmt && (got = db_step(stmt, err)) == 1)
         strlist_add(ids, db_text(stmt, 0));
@@ -27,7 +27,7 @@ static int expire_in_db(struct db *db, void *arg, struct err *err)
 {
     const struct strlist *ids = arg;
     for (size_t i = 0; i < ids->count; i++)
-        if (db_run(db, err, "DELETE FROM tasks WHERE id=? AND state>3", "s", ids->items[i]) ||
+        if (db_run(db, err, "DELETE FROM tasks WHERE id=? AND " SQL_ENDED, "s", ids->items[i]) ||
             db_run(db, err, "DELETE FROM webhooks WHERE task_id=?", "s", ids->items[i]) ||
             db_run(db, err, "DELETE FROM outputs WHERE task_id=?", "s", ids->items[i]) ||
             db_run(db, err, "DELETE FROM placements WHERE task_id=?", "s", ids->items[i]) ||

@@ -145,8 +145,8 @@ int store_unreadable(struct store *store, int (*fn)(const char *id, void *arg), 
     struct db *db = reader_take(store, err);
     if (!db)
         return -1;
-    struct db_stmt *stmt =
-        db_query(db, err, "SELECT id,secrets FROM tasks WHERE state<3 AND secrets IS NOT NULL", "");
+    struct db_stmt *stmt = db_query(
+        db, err, "SELECT id,secrets FROM tasks WHERE " SQL_WAITING " AND secrets IS NOT NULL", "");
     int got = stmt ? 1 : -1, stop = 0;
     while (!stop && stmt && (got = db_step(stmt, err)) == 1)
         stop = is_unreadable(store, stmt) && fn(db_text(stmt, 0), arg);
@@ -197,14 +197,13 @@ int store_list(struct store *store, const struct store_filter *filter,
         " AND (?2 IS NULL OR kind=?2) AND (?3=0 OR seq<?3) AND seq>?4" WITH_WEBHOOK
         " ORDER BY seq LIMIT ?5";
     static const char active[] =
-        "SELECT " RECORD_COLUMNS
-        " FROM tasks INDEXED BY tasks_by_state WHERE state<4 AND (?1 >> state) & 1"
+        "SELECT " RECORD_COLUMNS " FROM tasks INDEXED BY tasks_by_state WHERE " SQL_ACTIVE
+        " AND (?1 >> state) & 1"
         " AND (?2 IS NULL OR kind=?2) AND (?3=0 OR seq<?3) AND seq>?4" WITH_WEBHOOK
         " ORDER BY seq LIMIT ?5";
-    const unsigned all_active = (1u << TASK_COMPLETED) - 1;
-    const char *sql = !filter->oldest_first                               ? newest
-                      : filter->states && !(filter->states & ~all_active) ? active
-                                                                          : oldest;
+    const char *sql = !filter->oldest_first                                       ? newest
+                      : filter->states && !(filter->states & ~TASK_ACTIVE_STATES) ? active
+                                                                                  : oldest;
     struct db *db = reader_take(store, err);
     if (!db)
         return -1;

@@ -10,34 +10,35 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct {
-    const char *name;
-    bool active;
-} states[] = {
-#define STATE_ROW(name, wire, active) [name] = {wire, active},
+static const char *const state_names[] = {
+#define STATE_ROW(name, number, wire, phase) [name] = (wire),
     TASK_STATES(STATE_ROW)
 #undef STATE_ROW
 };
+_Static_assert(COUNT_OF(state_names) == TASK_STATE_COUNT &&
+                   TASK_ALL_STATES == (1u << TASK_STATE_COUNT) - 1,
+               "the numbers of the states count up from 0, each once");
 
 const char *task_state_name(enum task_state state)
 {
-    return states[state].name;
+    return state_names[state];
 }
 
 bool task_state_is_active(enum task_state state)
 {
-    return states[state].active;
+    return task_state_in(state, TASK_ACTIVE_STATES);
 }
 
 const char *task_place_name(enum task_place place)
 {
-    return place == PLACE_CLOUD ? "cloud" : "local";
+    static const char *const names[PLACE_COUNT] = {[PLACE_HERE] = "local", [PLACE_AWAY] = "cloud"};
+    return names[place];
 }
 
 int task_state_parse(const char *name, enum task_state *ret_state)
 {
     for (int i = 0; i < TASK_STATE_COUNT; i++) {
-        if (strcmp(states[i].name, name) == 0) {
+        if (strcmp(state_names[i], name) == 0) {
             *ret_state = (enum task_state)i;
             return 0;
         }

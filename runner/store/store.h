@@ -20,30 +20,60 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* X(name, wire name, active): the states of api.md; the numbers are stored, so only append. */
-#define TASK_STATES(X)                           \
-    X(TASK_PENDING, "pending", true)             \
-    X(TASK_WAITING_LOGIN, "waiting_login", true) \
-    X(TASK_WAITING_LIMIT, "waiting_limit", true) \
-    X(TASK_RUNNING, "running", true)             \
-    X(TASK_COMPLETED, "completed", false)        \
-    X(TASK_FAILED, "failed", false)              \
-    X(TASK_CANCELLED, "cancelled", false)
+/*
+ * X(name, number, wire name, phase): the only list of states. The numbers are stored: they count up
+ * from 0 and stay what they are; a new state is appended. The phase says what a state means, in C
+ * and in SQL alike:
+ *
+ *     WAITING  in the queue, nobody runs it; TASK_PENDING, or a pause of it
+ *     RUNNING  claimed by a runner
+ *     ENDED    it has its outcome, for good
+ */
+#define TASK_STATES(X)                                 \
+    X(TASK_PENDING, 0, "pending", WAITING)             \
+    X(TASK_WAITING_LOGIN, 1, "waiting_login", WAITING) \
+    X(TASK_WAITING_LIMIT, 2, "waiting_limit", WAITING) \
+    X(TASK_RUNNING, 3, "running", RUNNING)             \
+    X(TASK_COMPLETED, 4, "completed", ENDED)           \
+    X(TASK_FAILED, 5, "failed", ENDED)                 \
+    X(TASK_CANCELLED, 6, "cancelled", ENDED)
 
 enum task_state {
-#define TASK_STATE_ENUM(name, wire, active) name,
+#define TASK_STATE_ENUM(name, number, wire, phase) name = (number),
     TASK_STATES(TASK_STATE_ENUM)
 #undef TASK_STATE_ENUM
         TASK_STATE_COUNT
 };
+
+/* Sets of states, a bit each. */
+#define TASK_PHASE_IS_WAITING_WAITING 1u
+#define TASK_PHASE_IS_WAITING_RUNNING 0u
+#define TASK_PHASE_IS_WAITING_ENDED 0u
+#define TASK_PHASE_IS_ENDED_WAITING 0u
+#define TASK_PHASE_IS_ENDED_RUNNING 0u
+#define TASK_PHASE_IS_ENDED_ENDED 1u
+#define TASK_BIT(name, number, wire, phase) | 1u << (number)
+#define TASK_WAITING_BIT(name, number, wire, phase) | TASK_PHASE_IS_WAITING_##phase << (number)
+#define TASK_ENDED_BIT(name, number, wire, phase) | TASK_PHASE_IS_ENDED_##phase << (number)
+
+#define TASK_ALL_STATES (0u TASK_STATES(TASK_BIT))
+#define TASK_WAITING_STATES (0u TASK_STATES(TASK_WAITING_BIT))
+#define TASK_ENDED_STATES (0u TASK_STATES(TASK_ENDED_BIT))
+#define TASK_ACTIVE_STATES (TASK_ALL_STATES & ~TASK_ENDED_STATES)
+
+/* True when the state is one of the set. */
+static inline bool task_state_in(enum task_state state, unsigned set)
+{
+    return (set >> state & 1u) != 0;
+}
 
 const char *task_state_name(enum task_state state);
 bool task_state_is_active(enum task_state state); /* not ended */
 /* 0, or -1 when there is no state of that name. */
 int task_state_parse(const char *name, enum task_state *ret_state);
 
-/* Where it runs, or ran. The numbers are stored. */
-enum task_place { PLACE_HERE, PLACE_CLOUD, PLACE_COUNT };
+/* Where it runs, or ran: on this machine, or away from it. The numbers are stored. */
+enum task_place { PLACE_HERE, PLACE_AWAY, PLACE_COUNT };
 const char *task_place_name(enum task_place place); /* "local", "cloud" */
 
 struct task_record {
@@ -177,8 +207,7 @@ int store_end(struct store *store, const char *id, unsigned from, const struct t
  */
 int store_requeue(struct store *store, const char *id, enum task_state state, struct err *err);
 
-/* Every shared task that waits goes to `state`: TASK_PENDING, TASK_WAITING_LOGIN or
- * TASK_WAITING_LIMIT. */
+/* Every shared task that waits goes to `state`, one of TASK_WAITING_STATES. */
 int store_pause(struct store *store, enum task_state state, struct err *err);
 
 struct store_filter {

@@ -10,6 +10,24 @@
 
 #include <pthread.h>
 
+/* Sets of states as conditions on the column `state`, made from the table of states. */
+#define SQL_IF_WAITING_WAITING(number) #number ","
+#define SQL_IF_WAITING_RUNNING(number)
+#define SQL_IF_WAITING_ENDED(number)
+#define SQL_IF_ACTIVE_WAITING(number) #number ","
+#define SQL_IF_ACTIVE_RUNNING(number) #number ","
+#define SQL_IF_ACTIVE_ENDED(number)
+#define SQL_IF_ENDED_WAITING(number)
+#define SQL_IF_ENDED_RUNNING(number)
+#define SQL_IF_ENDED_ENDED(number) #number ","
+#define SQL_WAITING_ROW(name, number, wire, phase) SQL_IF_WAITING_##phase(number)
+#define SQL_ACTIVE_ROW(name, number, wire, phase) SQL_IF_ACTIVE_##phase(number)
+#define SQL_ENDED_ROW(name, number, wire, phase) SQL_IF_ENDED_##phase(number)
+/* -1 is no state: it stands behind the last comma. */
+#define SQL_WAITING "state IN (" TASK_STATES(SQL_WAITING_ROW) "-1)"
+#define SQL_ACTIVE "state IN (" TASK_STATES(SQL_ACTIVE_ROW) "-1)"
+#define SQL_ENDED "state IN (" TASK_STATES(SQL_ENDED_ROW) "-1)"
+
 #define READERS_MAX 4 /* at once; who comes then waits, READER_WAIT_MS at most */
 #define READER_WAIT_MS 1000
 #define SECRETS_BYTES_MAX (4u << 20)

@@ -38,7 +38,7 @@ static int check_conversation(struct db *db, const char *conversation, struct er
     AUTO(db_stmt)
     struct db_stmt *stmt =
         db_query(db, err,
-                 "SELECT max(session_kept), max(CASE WHEN state<4 THEN id END) FROM tasks"
+                 "SELECT max(session_kept), max(CASE WHEN " SQL_ACTIVE " THEN id END) FROM tasks"
                  " WHERE session=? AND session<>''",
                  "s", conversation);
     if (!stmt || db_step(stmt, err) < 0)
@@ -141,9 +141,9 @@ static int claim_in_db(struct db *db, void *arg, struct err *err)
 {
     struct change *change = arg;
     if (db_run(db, err,
-               "UPDATE tasks SET state=3, started_ms=?, attempts=attempts+1, place=?"
-               " WHERE id=? AND state<3",
-               "iis", change->now_ms, (int64_t)change->place, change->id))
+               "UPDATE tasks SET state=?, started_ms=?, attempts=attempts+1, place=?"
+               " WHERE id=? AND " SQL_WAITING,
+               "iiis", (int64_t)TASK_RUNNING, change->now_ms, (int64_t)change->place, change->id))
         return -1;
     change->changed = db_changes(db) == 1;
     return 0;
@@ -162,8 +162,8 @@ static int end_in_db(struct db *db, void *arg, struct err *err)
     const struct task_end *end = change->end;
     if (db_run(db, err,
                "UPDATE tasks SET state=?, reason=?, summary=?, ended_ms=?,"
-               " session_kept=session_kept | ?, secrets=NULL WHERE id=? AND state<4 AND (? >> "
-               "state) & 1",
+               " session_kept=session_kept | ?, secrets=NULL WHERE id=? AND " SQL_ACTIVE
+               " AND (? >> state) & 1",
                "issiisi", (int64_t)end->state, end->reason, end->summary, end->now_ms,
                (int64_t)end->conversation_kept, change->id, (int64_t)change->from))
         return -1;
@@ -191,8 +191,8 @@ int store_end(struct store *store, const char *id, unsigned from, const struct t
 static int requeue_in_db(struct db *db, void *arg, struct err *err)
 {
     struct change *change = arg;
-    if (db_run(db, err, "UPDATE tasks SET state=?, started_ms=0, place=0 WHERE id=? AND state=3",
-               "is", (int64_t)change->to, change->id))
+    if (db_run(db, err, "UPDATE tasks SET state=?, started_ms=0, place=0 WHERE id=? AND state=?",
+               "isi", (int64_t)change->to, change->id, (int64_t)TASK_RUNNING))
         return -1;
     change->changed = db_changes(db) == 1;
     return 0;
@@ -207,8 +207,9 @@ int store_requeue(struct store *store, const char *id, enum task_state state, st
 static int pause_in_db(struct db *db, void *arg, struct err *err)
 {
     const struct change *change = arg;
-    return db_run(db, err, "UPDATE tasks SET state=?1 WHERE state<3 AND state<>?1 AND shared=1",
-                  "i", (int64_t)change->to);
+    return db_run(db, err,
+                  "UPDATE tasks SET state=?1 WHERE " SQL_WAITING " AND state<>?1 AND shared=1", "i",
+                  (int64_t)change->to);
 }
 
 int store_pause(struct store *store, enum task_state state, struct err *err)

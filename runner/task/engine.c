@@ -161,7 +161,7 @@ static struct active_task *arrive(struct engine *engine, const char *id, struct 
     const struct active_table *table = &engine->table;
     if (engine->draining)
         err_set(err, ERR_BUSY, "the runner is shutting down and takes no new tasks");
-    else if ((int)table->count - table->running[PLACE_CLOUD] >=
+    else if ((int)table->count - table->running[PLACE_AWAY] >=
              engine->config.limits.slots + engine->config.limits.queue_max)
         err_set(err, ERR_RATE, "the queue is full: %d tasks run and %d wait",
                 table->running[PLACE_HERE], table->queued);
@@ -315,7 +315,7 @@ static int cancel_waiting(struct engine *engine, const char *id, struct err *err
                                  .reason = "cancelled",
                                  .summary = buf_str(&summary),
                                  .now_ms = clock_real_ms()};
-    int rc = store_end(engine->config.store, id, WAITING, &end, err);
+    int rc = store_end(engine->config.store, id, TASK_WAITING_STATES, &end, err);
     if (rc != 1)
         return rc;
     if (engine_mend_events(engine, id, err))
@@ -362,7 +362,7 @@ void engine_load(struct engine *engine, struct engine_load *ret_load)
 {
     pthread_mutex_lock(&engine->lock);
     *ret_load = (struct engine_load){.running = engine->table.running[PLACE_HERE],
-                                     .cloud = engine->table.running[PLACE_CLOUD],
+                                     .cloud = engine->table.running[PLACE_AWAY],
                                      .queued = engine->table.queued,
                                      .slots = engine->config.limits.slots,
                                      .completed = engine->completed,

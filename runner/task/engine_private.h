@@ -6,13 +6,13 @@
 #define TASK_CORE_H
 
 #include "base/metric.h"
+#include "base/thread.h"
 #include "runner/task/active.h"
 #include "runner/task/engine.h"
 
 #include <pthread.h>
 
 #define MEND_LOCKS 16
-#define WAITING ((1u << TASK_PENDING) | (1u << TASK_WAITING_LOGIN) | (1u << TASK_WAITING_LIMIT))
 #define RUN_ATTEMPTS_MAX 3 /* a task that may be run again is, at most so often */
 
 #define TOKEN_TYPES 4
@@ -40,8 +40,8 @@ struct engine {
     pthread_mutex_t lock; /* of all that follows; never held across I/O */
     pthread_cond_t quiet; /* threads became 0 */
     pthread_cond_t clock; /* what waits for the cloud has changed */
-    bool clock_runs, clock_stops;
-    pthread_t clock_thread;
+    bool clock_stops;
+    struct thread clock_thread;
     int64_t cloud_held_until; /* mono */
     struct active_table table;
     int threads; /* task threads, the last clean-up included */

@@ -75,7 +75,7 @@ static int fail(struct settled *all, const char *id, unsigned from, int64_t dura
 static int settle(const struct task_record *record, void *arg)
 {
     struct settled *all = arg;
-    if (record->place == PLACE_CLOUD && all->engine->config.cloud) { /* it never noticed */
+    if (record->place == PLACE_AWAY && all->engine->config.cloud) { /* it never noticed */
         all->adopted++;
         scheduler_adopt(all->engine, record);
         return 0;
@@ -107,7 +107,7 @@ static int settle_interrupted(struct engine *engine, struct err *err)
 
 static int settle_sealed_one(const char *id, void *arg)
 {
-    return fail(arg, id, WAITING, 0, "secrets_lost",
+    return fail(arg, id, TASK_WAITING_STATES, 0, "secrets_lost",
                 "the key that opens the task's secrets was lost or replaced while it waited");
 }
 
@@ -138,7 +138,8 @@ static int load(const struct task_record *record, void *arg)
 
 static int load_pending(struct engine *engine, struct err *err)
 {
-    const struct store_filter waiting = {.states = WAITING, .oldest_first = true, .limit = INT_MAX};
+    const struct store_filter waiting = {
+        .states = TASK_WAITING_STATES, .oldest_first = true, .limit = INT_MAX};
     return store_list(engine->config.store, &waiting, load, engine, err);
 }
 
@@ -155,7 +156,7 @@ static void *remove_old(void *arg)
  * the work. */
 static int renew_run_dir(struct engine *engine, struct err *err)
 {
-    pthread_t thread;
+    struct err ignored;
     char *old = NULL;
     if (asprintf(&old, "%s.old", engine->run_dir) < 0)
         return err_sys(err, "workspaces");
@@ -163,9 +164,7 @@ static int renew_run_dir(struct engine *engine, struct err *err)
         free(old);
         return -1;
     }
-    if (pthread_create(&thread, NULL, remove_old, old) == 0)
-        pthread_detach(thread);
-    else
+    if (thread_start_detached("remove-old", THREAD_STACK_DEFAULT, remove_old, old, &ignored))
         remove_old(old);
     /* tasks pass through to their own directory, and cannot list others' */
     return path_make_dirs(engine->run_dir, 0711, err);

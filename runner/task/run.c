@@ -130,8 +130,8 @@ static enum task_place likely_place(struct engine *engine, const struct task_rec
     bool always = engine->config.limits.overflow == OVERFLOW_ALWAYS;
     pthread_mutex_unlock(&engine->lock);
     if (record->executor == EXECUTOR_CLOUD)
-        return PLACE_CLOUD;
-    return always && !record->stays && record->executor == EXECUTOR_AUTO ? PLACE_CLOUD
+        return PLACE_AWAY;
+    return always && !record->stays && record->executor == EXECUTOR_AUTO ? PLACE_AWAY
                                                                          : record->place;
 }
 
@@ -365,7 +365,7 @@ static void clean_error(struct task_run *run, struct task_outcome *outcome)
 static void run_kind(struct task_run *run, struct task_outcome *outcome)
 {
     struct err err;
-    bool away = run->active->place == PLACE_CLOUD;
+    bool away = run->active->place == PLACE_AWAY;
     const struct task_kind *kind = away ? run->engine->config.cloud : run->engine->config.kinds;
     while (!away && kind->name && strcmp(kind->name, run->record.kind) != 0)
         kind++;

@@ -74,13 +74,13 @@ static unsigned after_a_while(const struct engine *engine)
 static struct active_task *take_away(struct engine *engine, int64_t now)
 {
     const struct engine_limits *limits = &engine->config.limits;
-    if (!cloud_is_open(engine, now) || engine->table.running[PLACE_CLOUD] >= limits->cloud_slots)
+    if (!cloud_is_open(engine, now) || engine->table.running[PLACE_AWAY] >= limits->cloud_slots)
         return NULL;
     struct active_task *active =
-        active_take(&engine->table, at_once(engine), INT64_MAX, PLACE_CLOUD);
+        active_take(&engine->table, at_once(engine), INT64_MAX, PLACE_AWAY);
     return active ? active
                   : active_take(&engine->table, after_a_while(engine),
-                                now - limits->overflow_after_ms, PLACE_CLOUD);
+                                now - limits->overflow_after_ms, PLACE_AWAY);
 }
 
 static struct active_task *next_locked(struct engine *engine)
@@ -120,17 +120,12 @@ static void *task_thread(void *arg)
 
 static int start_thread(struct engine *engine, struct active_task *active)
 {
-    pthread_t thread;
-    pthread_attr_t attr;
+    struct err err;
     struct start *start = malloc(sizeof(*start));
     if (!start)
         return -1;
     *start = (struct start){engine, active};
-    pthread_attr_init(&attr);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attr, TASK_STACK_BYTES);
-    int rc = pthread_create(&thread, &attr, task_thread, start);
-    pthread_attr_destroy(&attr);
+    int rc = thread_start_detached("task", TASK_STACK_BYTES, task_thread, start, &err);
     if (rc)
         free(start);
     return rc ? -1 : 0;
@@ -149,7 +144,7 @@ void scheduler_schedule_locked(struct engine *engine)
         log_error("task", "cannot start a thread; %d tasks wait", engine->table.queued);
         break;
     }
-    if (engine->clock_runs && engine->table.queued > 0)
+    if (engine->clock_thread.running && engine->table.queued > 0)
         pthread_cond_signal(&engine->clock);
 }
 
@@ -200,7 +195,7 @@ static int64_t quiet_ms(const struct engine *engine)
     const struct engine_limits *limits = &engine->config.limits;
     int64_t now = clock_mono_ms(), due = now + SLEEP_MS;
     int64_t since = active_waits_since(&engine->table, after_a_while(engine));
-    if (engine->table.running[PLACE_CLOUD] >= limits->cloud_slots || engine->table.queued == 0)
+    if (engine->table.running[PLACE_AWAY] >= limits->cloud_slots || engine->table.queued == 0)
         return SLEEP_MS; /* whoever ends, or comes, looks around */
     if (since >= 0 && since + limits->overflow_after_ms < due)
         due = since + limits->overflow_after_ms;
@@ -226,25 +221,19 @@ static void *watch_clock(void *arg)
 
 int scheduler_start(struct engine *engine, struct err *err)
 {
-    pthread_attr_t attr;
     if (!engine->config.cloud)
         return 0;
-    pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, CLOCK_STACK_BYTES);
-    int rc = pthread_create(&engine->clock_thread, &attr, watch_clock, engine);
-    pthread_attr_destroy(&attr);
-    engine->clock_runs = rc == 0;
-    return rc ? err_sys(err, "cannot start a thread") : 0;
+    return thread_start(&engine->clock_thread, "scheduler", CLOCK_STACK_BYTES, watch_clock, engine,
+                        err);
 }
 
 void scheduler_stop(struct engine *engine)
 {
-    if (!engine->clock_runs)
+    if (!engine->clock_thread.running)
         return;
     pthread_mutex_lock(&engine->lock);
     engine->clock_stops = true;
     pthread_cond_signal(&engine->clock);
     pthread_mutex_unlock(&engine->lock);
-    pthread_join(engine->clock_thread, NULL);
-    engine->clock_runs = false;
+    thread_join(&engine->clock_thread);
 }

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/cond.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "runner/webhook/schedule.h"
 #include "runner/webhook/try.h"
 
@@ -19,8 +20,7 @@
 
 struct webhook {
     struct webhook_config config;
-    pthread_t thread;
-    bool running;
+    struct thread thread;
     pthread_mutex_t lock; /* of what follows; never held across I/O */
     pthread_cond_t changed;
     bool woken;
@@ -142,18 +142,6 @@ static void *work(void *arg)
     return NULL;
 }
 
-static int start_thread(pthread_t *thread, bool detached, void *(*fn)(void *arg), void *arg)
-{
-    pthread_attr_t attr;
-    pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, STACK_BYTES);
-    pthread_attr_setdetachstate(&attr,
-                                detached ? PTHREAD_CREATE_DETACHED : PTHREAD_CREATE_JOINABLE);
-    int rc = pthread_create(thread, &attr, fn, arg);
-    pthread_attr_destroy(&attr);
-    return rc ? -1 : 0;
-}
-
 static int free_place_locked(const struct webhook *webhook)
 {
     int place = 0;
@@ -165,7 +153,7 @@ static int free_place_locked(const struct webhook *webhook)
 /* 1, 0 when all are at work, -1 when there is no thread to be had. */
 static int start_worker(struct webhook *webhook, const char *host)
 {
-    pthread_t thread;
+    struct err ignored;
     struct errand *errand = malloc(sizeof(*errand));
     if (!errand)
         return -1;
@@ -174,7 +162,8 @@ static int start_worker(struct webhook *webhook, const char *host)
     if (place < WEBHOOK_WORKERS && !webhook->stopping) {
         *errand = (struct errand){webhook, place};
         snprintf(webhook->busy[place], WEBHOOK_HOST_SIZE, "%s", host);
-        started = start_thread(&thread, true, work, errand) ? -1 : 1;
+        started =
+            thread_start_detached("webhook-send", STACK_BYTES, work, errand, &ignored) ? -1 : 1;
         if (started < 0)
             webhook->busy[place][0] = '\0';
         else
@@ -271,8 +260,7 @@ struct webhook *webhook_new(const struct webhook_config *config, struct err *err
 
 int webhook_start(struct webhook *webhook, struct err *err)
 {
-    webhook->running = start_thread(&webhook->thread, false, look_and_sleep, webhook) == 0;
-    return webhook->running ? 0 : err_set(err, ERR_INTERNAL, "cannot start the webhooks' thread");
+    return thread_start(&webhook->thread, "webhooks", STACK_BYTES, look_and_sleep, webhook, err);
 }
 
 void webhook_stop(struct webhook *webhook)
@@ -285,9 +273,7 @@ void webhook_stop(struct webhook *webhook)
     while (webhook->workers > 0) /* each asks once a second whether it is to stop */
         cond_wait(&webhook->changed, &webhook->lock, LOOK_AGAIN_MS);
     pthread_mutex_unlock(&webhook->lock);
-    if (webhook->running)
-        pthread_join(webhook->thread, NULL);
-    webhook->running = false;
+    thread_join(&webhook->thread);
 }
 
 void webhook_free(struct webhook *webhook)

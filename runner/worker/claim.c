@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/cond.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "google/storage.h"
 #include "runner/version.h"
 #include "json/json.h"
@@ -12,8 +13,8 @@
 #include <time.h>
 
 #define NOTE_BYTES_MAX 65536
-#define STOP_S 70 /* longer than one write takes at most */
-#define HURRIED_STOP_S 1
+#define STOP_MS 70000 /* longer than one write takes at most */
+#define HURRIED_STOP_MS 1000
 
 /* Claim, metadata and heartbeat say the same of us, and each a little more. */
 static void open_note(const struct job *job, struct json_writer *w, struct buf *out)
@@ -86,7 +87,7 @@ int claim_describe(struct job *job, struct err *err)
 
 struct pulse {
     struct job *job;
-    pthread_t thread;
+    struct thread thread;
     pthread_mutex_t lock; /* of stop */
     pthread_cond_t wake;
     bool stop;
@@ -153,10 +154,8 @@ struct pulse *pulse_start(struct job *job, struct err *err)
     *pulse = (struct pulse){.job = job, .generation = STORAGE_ANY};
     pthread_mutex_init(&pulse->lock, NULL);
     cond_init(&pulse->wake);
-    int rc = pthread_create(&pulse->thread, NULL, pulse_thread, pulse);
-    if (rc) {
+    if (thread_start(&pulse->thread, "heartbeat", THREAD_STACK_DEFAULT, pulse_thread, pulse, err)) {
         free(pulse);
-        err_set(err, ERR_INTERNAL, "cannot start the pulse: %s", strerror(rc));
         return NULL;
     }
     return pulse;
@@ -164,16 +163,13 @@ struct pulse *pulse_start(struct job *job, struct err *err)
 
 bool pulse_stop(struct pulse *pulse)
 {
-    struct timespec until;
     if (!pulse)
         return true;
     pthread_mutex_lock(&pulse->lock);
     pulse->stop = true;
     pthread_cond_signal(&pulse->wake);
     pthread_mutex_unlock(&pulse->lock);
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += job_is_hurried(pulse->job) ? HURRIED_STOP_S : STOP_S;
-    if (pthread_timedjoin_np(pulse->thread, NULL, &until))
+    if (!thread_join_within(&pulse->thread, job_is_hurried(pulse->job) ? HURRIED_STOP_MS : STOP_MS))
         return false;
     pthread_mutex_destroy(&pulse->lock);
     pthread_cond_destroy(&pulse->wake);

@@ -4,6 +4,7 @@
 #include "base/cond.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "runner/worker/deliver.h"
 
 #include <errno.h>
@@ -24,7 +25,7 @@ struct courier {
     int64_t sent;
     int64_t sent_ms; /* when the last piece was begun; 0: none yet */
     int64_t punched;
-    pthread_t thread;
+    struct thread thread;
 
     pthread_mutex_t lock; /* of all that follows */
     pthread_cond_t wake;
@@ -194,10 +195,10 @@ struct courier *courier_start(struct job *job, const char *path, struct err *err
     pthread_mutex_init(&courier->lock, NULL);
     cond_init(&courier->wake);
     courier->fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-    int rc =
-        courier->fd < 0 ? errno : pthread_create(&courier->thread, NULL, courier_thread, courier);
+    int rc = courier->fd < 0 ? err_sys(err, "cannot follow the events '%s'", path)
+                             : thread_start(&courier->thread, "courier", THREAD_STACK_DEFAULT,
+                                            courier_thread, courier, err);
     if (rc) {
-        err_set(err, ERR_INTERNAL, "cannot follow the events '%s': %s", path, strerror(rc));
         fd_close(&courier->fd);
         free(courier->chunk);
         free(courier);
@@ -214,7 +215,7 @@ int64_t courier_finish(struct courier *courier)
     courier->closing = true;
     pthread_cond_signal(&courier->wake);
     pthread_mutex_unlock(&courier->lock);
-    pthread_join(courier->thread, NULL);
+    thread_join(&courier->thread);
     int64_t sent = courier->sent;
     pthread_mutex_destroy(&courier->lock);
     pthread_cond_destroy(&courier->wake);

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "base/thread.h"
 #include "runner/core/process.h"
 #include "runner/version.h"
 #include "runner/worker/claim.h"
@@ -122,7 +123,7 @@ static struct config *load_config(void)
 
 struct listener {
     struct job *job;
-    pthread_t thread;
+    struct thread thread;
     _Atomic bool stop;
 };
 
@@ -142,15 +143,15 @@ static void *listen_for_signals(void *arg)
 
 static int start_listening(struct listener *listener, struct err *err)
 {
-    int rc = pthread_create(&listener->thread, NULL, listen_for_signals, listener);
-    return rc ? err_set(err, ERR_INTERNAL, "cannot start a thread: %s", strerror(rc)) : 0;
+    return thread_start(&listener->thread, "signals", THREAD_STACK_DEFAULT, listen_for_signals,
+                        listener, err);
 }
 
 static void stop_listening(struct listener *listener)
 {
     atomic_store(&listener->stop, true);
-    pthread_kill(listener->thread, SIGHUP); /* it wakes for that, too */
-    pthread_join(listener->thread, NULL);
+    pthread_kill(listener->thread.id, SIGHUP); /* it wakes for that, too */
+    thread_join(&listener->thread);
 }
 
 /* --- the job -------------------------------------------------------------------------------- */

@@ -137,7 +137,6 @@ static void sleep_locked(struct guard *guard)
 static void *guard_main(void *arg)
 {
     struct guard *guard = arg;
-    pthread_setname_np(pthread_self(), "http-guard");
     pthread_mutex_lock(&guard->lock);
     while (!guard->quit) {
         sleep_locked(guard);
@@ -171,10 +170,9 @@ struct guard *guard_new(const struct guard_config *config, struct err *err)
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&guard->wake, &attr);
     pthread_condattr_destroy(&attr);
-    errno = pthread_create(&guard->thread, NULL, guard_main, guard);
-    if (errno == 0)
+    if (thread_start(&guard->thread, "http-guard", THREAD_STACK_DEFAULT, guard_main, guard, err) ==
+        0)
         return guard;
-    err_sys(err, "starting the guard's thread");
     pthread_cond_destroy(&guard->wake);
     pthread_mutex_destroy(&guard->lock);
     free(guard);
@@ -231,7 +229,7 @@ void guard_free(struct guard *guard)
     guard->quit = true;
     pthread_cond_signal(&guard->wake);
     pthread_mutex_unlock(&guard->lock);
-    pthread_join(guard->thread, NULL);
+    thread_join(&guard->thread);
     for (size_t fd = 0; fd < guard->table_size; fd++) {
         if (guard->table[fd]) {
             close((int)fd);

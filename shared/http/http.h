@@ -200,11 +200,19 @@ struct http_piece {
 
 #define HTTP_PIECE_BYTES (64u << 10)
 
+/* What receive() says of the bytes that it was given. It has taken all of them. */
+enum http_receive {
+    HTTP_RECEIVE_MORE,  /* go on */
+    HTTP_RECEIVE_PAUSE, /* nothing more before http_stream_resume(): the client has to wait */
+    HTTP_RECEIVE_BROKEN /* break the connection off */
+};
+
 struct http_stream_config {
     int status;
     const char *type;
     const char *headers;   /* ready header lines, or NULL */
     const char *heartbeat; /* static text, sent when nothing else was for heartbeat_ms */
+    size_t heartbeat_len;  /* 0: up to its NUL */
     int heartbeat_ms;
     int stuck_ms; /* a client that has not taken a few KiB, or all there is, within this is dropped
                    */
@@ -213,6 +221,10 @@ struct http_stream_config {
     enum http_fill (*fill)(struct http_piece *piece, void *arg);
     void (*done)(void *arg); /* last call, once, whatever the reason; the handle is void after it */
     void *arg;
+
+    /* For http_upgrade() only; else NULL. */
+    const char *protocol; /* static: what the answer's Upgrade header names */
+    enum http_receive (*receive)(const char *data, size_t len, void *arg);
 };
 
 /* Hands the request over: the handler must not touch it again. NULL when there is no room
@@ -226,6 +238,38 @@ struct http_parked *http_stream(struct http_request *req, const struct http_stre
 /* There is more to fill in. Cheap when that is known already. Any thread; never blocks, and takes
  * no lock but the server's own: may be called with locks held. */
 void http_stream_wake(struct http_parked *stream);
+
+/*
+ * Taking a connection over: after an answer of 101 it speaks another protocol, both ways.
+ *
+ *     if (!http_wants_upgrade(req, "websocket"))
+ *         ... answer 4xx, or serve it as a plain request ...
+ *     handle = http_upgrade(req, &config, &err);    NULL: still to be answered (503)
+ *
+ * It is a stream without a status, a type or frames of its own: fill() gives the bytes that go out
+ * just as they are, http_stream_wake() says that there are some, HTTP_FILL_END closes the
+ * connection once they are out, `heartbeat` is a frame of the other protocol (a ping). Besides,
+ * receive() is given the client's bytes as they come, those that came with the head first. At the
+ * client's end (a FIN) it is called once with no bytes; sending may go on until fill() ends it.
+ *
+ * Threads: receive(), fill() and done() run on the epoll thread, one at a time, never after done();
+ * they must not block. They may call wake and resume of their own stream.
+ * Ownership: as http_stream(); `data` is borrowed for the call.
+ * Limits: counted as a stream (streams_max). receive() gets at most HTTP_PIECE_BYTES at a time. A
+ * client that sends faster than it is read is held back by its own TCP window after a PAUSE.
+ */
+
+/* True for a GET of HTTP/1.1, without a body, that asks to go on in `protocol`. */
+bool http_wants_upgrade(const struct http_request *req, const char *protocol);
+
+/* Answers 101 with `config->protocol`, the added headers and config->headers, and hands the
+ * connection over. As http_stream(); `status` and `type` are not looked at. For a request that does
+ * not want that upgrade it fails. */
+struct http_parked *http_upgrade(struct http_request *req, const struct http_stream_config *config,
+                                 struct err *err);
+
+/* After a PAUSE: receive() may be called again. Any thread, as http_stream_wake(). */
+void http_stream_resume(struct http_parked *stream);
 
 /* 0 when there is room for one more stream now; else ERR_BUSY. */
 int http_stream_room(const struct http_request *req, struct err *err);

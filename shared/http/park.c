@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -46,7 +45,7 @@ void park_unref(struct park *park)
     pthread_mutex_destroy(&park->lock);
     timers_done(&park->timers);
     buf_done(&park->piece);
-    fd_close(&park->epoll);
+    watch_done(&park->watch);
     fd_close(&park->event);
     free(park);
 }
@@ -117,20 +116,28 @@ static void run_timers(struct park *park)
     }
 }
 
+/* The owner is looked up at its event's turn: an event before it may have ended it. */
+static void look_at_event(struct park *park, const struct epoll_event *event)
+{
+    uint64_t count;
+    if (watch_is_bell(event)) {
+        ssize_t n = read(park->event, &count, sizeof(count));
+        (void)n; /* nothing to read means that it was answered already */
+        return;
+    }
+    struct http_parked *parked = watch_owner(&park->watch, event);
+    if (parked)
+        parked_event(parked, event->events);
+}
+
 static void *park_main(void *arg)
 {
     struct park *park = arg;
     struct epoll_event events[EVENTS_MAX];
-    pthread_setname_np(pthread_self(), park->name);
     for (;;) {
-        int n = epoll_wait(park->epoll, events, EVENTS_MAX, wait_ms(park));
-        for (int i = 0; i < n; i++) {
-            uint64_t count;
-            if (events[i].data.ptr)
-                parked_event(events[i].data.ptr, events[i].events);
-            else if (read(park->event, &count, sizeof(count)) < 0)
-                continue;
-        }
+        int n = epoll_wait(park->watch.epoll, events, EVENTS_MAX, wait_ms(park));
+        for (int i = 0; i < n; i++)
+            look_at_event(park, &events[i]);
         empty_inbox(park);
         run_timers(park);
         if (look_at_stop(park))
@@ -141,14 +148,12 @@ static void *park_main(void *arg)
 /* The descriptors and the thread; park->refs keeps what is there when this fails. */
 static int open_park(struct park *park, struct err *err)
 {
-    struct epoll_event event = {.events = EPOLLIN};
-    park->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (watch_open(&park->watch, err))
+        return -1;
     park->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (park->epoll < 0 || park->event < 0 ||
-        epoll_ctl(park->epoll, EPOLL_CTL_ADD, park->event, &event) < 0)
-        return err_sys(err, "opening the park's event queue");
-    errno = pthread_create(&park->thread, NULL, park_main, park);
-    return errno ? err_sys(err, "starting the park's thread") : 0;
+    if (park->event < 0 || watch_add_bell(&park->watch, park->event) < 0)
+        return err_sys(err, "opening the park's bell");
+    return thread_start(&park->thread, park->name, THREAD_STACK_DEFAULT, park_main, park, err);
 }
 
 struct park *park_new(size_t max, const char *name, const char *what, struct err *err)
@@ -159,6 +164,7 @@ struct park *park_new(size_t max, const char *name, const char *what, struct err
         return NULL;
     }
     park->refs = 1;
+    park->watch.epoll = park->event = -1;
     park->max = max;
     park->name = name;
     park->what = what;
@@ -179,7 +185,7 @@ void park_stop(struct park *park, int linger_ms)
     park->linger_ms = linger_ms;
     pthread_mutex_unlock(&park->lock);
     ring(park);
-    pthread_join(park->thread, NULL);
+    thread_join(&park->thread);
     park_unref(park);
 }
 

@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -16,6 +15,14 @@
 #define LINGER_US (3 * 1000000LL) /* the peer's time to take its last bytes and close */
 #define LAST_CHUNK "\r\n0\r\n\r\n"
 
+/* Closes the connection. Its registration goes first: see watch.h. */
+static void close_socket(struct http_parked *parked)
+{
+    watch_remove(&parked->park->watch, &parked->ticket, parked->fd);
+    fd_close(&parked->fd);
+}
+
+/* Frees what parked_end() or orphan() has closed, or what never began: there is no registration. */
 void parked_free(struct http_parked *parked)
 {
     struct park *park = parked->park;
@@ -86,7 +93,7 @@ static bool is_in_inbox(struct http_parked *parked)
 void parked_end(struct http_parked *parked, int status)
 {
     bool released = is_released(parked);
-    fd_close(&parked->fd);
+    close_socket(parked);
     timer_set(&parked->park->timers, &parked->timer, 0);
     parked->phase = PARKED_ENDED;
     report(parked->park, &parked->req, status);
@@ -111,13 +118,14 @@ void parked_settle(struct http_parked *parked)
     bool streaming = parked->phase == PARKED_STREAMING;
     if (!outbox_is_empty(&parked->out) || (streaming && !parked->hungry))
         events |= EPOLLOUT;
-    if ((parked->phase == PARKED_WAITING || streaming) && !parked->probed)
+    if (streaming && upgrade_is(parked))
+        events |= upgrade_listens(parked) ? EPOLLIN : 0;
+    else if ((parked->phase == PARKED_WAITING || streaming) && !parked->probed)
         events |= EPOLLRDHUP;
     if (parked->phase == PARKED_LINGERING)
         events |= EPOLLIN | EPOLLRDHUP;
     if (events != parked->events) {
-        struct epoll_event event = {.events = events, .data.ptr = parked};
-        epoll_ctl(parked->park->epoll, EPOLL_CTL_MOD, parked->fd, &event);
+        watch_change(&parked->park->watch, parked->ticket, parked->fd, events);
         parked->events = events;
     }
     timer_set(&parked->park->timers, &parked->timer,
@@ -216,7 +224,6 @@ static void deliver(struct http_parked *parked)
 static bool begin(struct http_parked *parked)
 {
     struct park *park = parked->park;
-    struct epoll_event event = {.data.ptr = parked};
     parked->next = park->first;
     if (park->first)
         park->first->prev = parked;
@@ -226,7 +233,7 @@ static bool begin(struct http_parked *parked)
                     : parked->req       ? PARKED_WAITING
                                         : PARKED_SENDING;
     if (timers_reserve(&park->timers, park->owned) < 0 ||
-        epoll_ctl(park->epoll, EPOLL_CTL_ADD, parked->fd, &event) < 0) {
+        !(parked->ticket = watch_add(&park->watch, parked->fd, 0, parked))) {
         parked_end(parked, 0);
         return false;
     }
@@ -298,10 +305,8 @@ void parked_event(struct http_parked *parked, unsigned events)
         parked_end(parked, 0);
     else if (events & EPOLLRDHUP && parked->phase == PARKED_WAITING && !parked->probed)
         probe(parked);
-    else if (parked->phase == PARKED_STREAMING && events & EPOLLRDHUP && !parked->probed)
-        stream_probe(parked);
     else if (parked->phase == PARKED_STREAMING)
-        stream_turn(parked);
+        stream_event(parked, events);
     else if (events & EPOLLOUT)
         parked_flush(parked);
 }
@@ -348,7 +353,7 @@ static bool orphan(struct http_parked *parked, struct http_request **ret_req, bo
     if (!mine) {
         *ret_req = parked->req;
         *ret_connected = parked->phase != PARKED_ENDED;
-        fd_close(&parked->fd);
+        close_socket(parked);
         disown(parked);
         parked->orphan = true;
     }

@@ -6,9 +6,11 @@
 #ifndef HTTP_PARKED_H
 #define HTTP_PARKED_H
 
+#include "base/thread.h"
 #include "http/outbox.h"
 #include "http/park.h"
 #include "http/timer.h"
+#include "http/watch.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -34,8 +36,9 @@ struct park {
     _Atomic int rests; /* others */
     size_t max;
     const char *name, *what; /* static */
-    int epoll, event;
-    pthread_t thread;
+    struct watch watch;      /* the thread's */
+    int event;               /* the bell of the inbox */
+    struct thread thread;
     struct timers timers;      /* the thread's */
     struct http_parked *first; /* the thread's: all it owns */
     size_t owned;              /* the thread's */
@@ -51,6 +54,7 @@ struct http_parked {
     struct park *park;
     struct http_parked *prev, *next;
     int fd;
+    watch_ticket ticket; /* of fd in the park's watch */
     enum parked_phase phase;
     struct http_request *req; /* NULL once its end was reported; also for a mere rest */
     struct http_park_config config;
@@ -68,6 +72,12 @@ struct http_parked {
     int64_t filled_us;  /* when a hungry one was last fed; wait_us is its next turn */
     size_t taken;       /* by the client, towards the next STUCK_BYTES */
     _Atomic bool woken; /* any thread's */
+
+    /* An upgraded connection (upgrade.c): */
+    bool paused;          /* receive() wants nothing now */
+    bool received_end;    /* the client has sent its last byte, and receive() knows */
+    size_t early;         /* bytes of req->raw that receive() has not seen yet: its last ones */
+    _Atomic bool resumed; /* any thread's: paused is to end */
 
     struct http_parked *inbox_next;
     bool in_inbox;
@@ -93,10 +103,25 @@ int parked_answer_copy(struct parked_answer *to, int status, const char *type, c
 /* A stream's life (stream.c). Each may free it. */
 void stream_begin(struct http_parked *parked);
 void stream_woken(struct http_parked *parked);
-void stream_turn(struct http_parked *parked);  /* its socket has room */
-void stream_probe(struct http_parked *parked); /* the peer sends no more */
+void stream_event(struct http_parked *parked, unsigned events);
 void stream_due(struct http_parked *parked, int64_t now_us);
 void stream_close(struct http_parked *parked); /* what is there now, then the end */
+
+/* An upgraded connection's life beside that (upgrade.c). */
+static inline bool upgrade_is(const struct http_parked *parked)
+{
+    return parked->stream.receive != NULL;
+}
+void upgrade_add_head(struct http_parked *parked); /* the 101 */
+bool upgrade_listens(const struct http_parked *parked);
+/* Takes what the client has sent. False when the connection is over: then it may be freed. */
+bool upgrade_receive(struct http_parked *parked);
+/* Ends a pause, when somebody has asked for that. False as above. */
+bool upgrade_look_at_resume(struct http_parked *parked);
+
+/* http_stream() without its checks and its head. */
+struct http_parked *stream_enter(struct http_request *req, const struct http_stream_config *config,
+                                 size_t early, struct err *err);
 
 /* Takes the request off its worker: then fill in what is to happen, and let it enter. */
 struct http_parked *park_take(struct park *park, struct http_request *req, struct err *err);

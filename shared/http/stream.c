@@ -8,6 +8,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 
 #define PIECES_AT_ONCE 4  /* in one turn */
@@ -17,7 +18,7 @@
 
 static bool is_chunked(const struct http_parked *parked)
 {
-    return parked->req->head.minor == 1;
+    return parked->req->head.minor == 1 && !upgrade_is(parked);
 }
 
 static void frame(struct http_parked *parked, size_t len, bool last)
@@ -84,7 +85,8 @@ static bool take(struct http_parked *parked)
     return !last;
 }
 
-void stream_turn(struct http_parked *parked)
+/* Its socket has room, or may have. */
+static void turn(struct http_parked *parked)
 {
     for (int pieces = 0;; pieces++) {
         enum outbox_state state = send_on(parked);
@@ -103,17 +105,26 @@ void stream_turn(struct http_parked *parked)
 void stream_begin(struct http_parked *parked)
 {
     bool is_head = strcmp(parked->req->head.method, "HEAD") == 0;
-    parked_add_head(parked, &parked->answer, true);
+    if (upgrade_is(parked))
+        upgrade_add_head(parked);
+    else
+        parked_add_head(parked, &parked->answer, true);
     if (is_head)
         finish(parked);
+    else if (upgrade_is(parked) && !upgrade_receive(parked)) /* what came with the head */
+        return;
     else if (take(parked))
-        stream_turn(parked);
+        turn(parked);
 }
 
 void stream_woken(struct http_parked *parked)
 {
-    if (!parked->hungry)
-        return; /* its next piece is on its way */
+    if (upgrade_is(parked) && !upgrade_look_at_resume(parked))
+        return;
+    if (!parked->hungry || !atomic_load(&parked->woken)) {
+        parked_settle(parked); /* its next piece is on its way, or it was only resumed */
+        return;
+    }
     parked->wait_us = parked->filled_us + (int64_t)parked->stream.pace_ms * 1000;
     if (parked->wait_us > clock_mono_us()) {
         parked_settle(parked);
@@ -121,7 +132,7 @@ void stream_woken(struct http_parked *parked)
     }
     parked->wait_us = 0;
     parked->hungry = false;
-    stream_turn(parked);
+    turn(parked);
 }
 
 /* A sign of life, when there is nothing better. */
@@ -130,15 +141,21 @@ static void beat(struct http_parked *parked)
     const char *text = parked->stream.heartbeat;
     if (!parked->hungry || !outbox_is_empty(&parked->out) || !text)
         return;
-    frame(parked, strlen(text), false);
-    buf_adds(&parked->out.lead, text);
+    size_t len = parked->stream.heartbeat_len ? parked->stream.heartbeat_len : strlen(text);
+    frame(parked, len, false);
+    buf_add(&parked->out.lead, text, len);
 }
 
-void stream_probe(struct http_parked *parked)
+void stream_event(struct http_parked *parked, unsigned events)
 {
-    parked->probed = true;
-    beat(parked);
-    stream_turn(parked);
+    if (upgrade_is(parked)) {
+        if (events & EPOLLIN && !upgrade_receive(parked))
+            return;
+    } else if (events & EPOLLRDHUP && !parked->probed) { /* the peer sends no more: is it gone? */
+        parked->probed = true;
+        beat(parked);
+    }
+    turn(parked);
 }
 
 void stream_due(struct http_parked *parked, int64_t now_us)
@@ -151,14 +168,14 @@ void stream_due(struct http_parked *parked, int64_t now_us)
         parked->wait_us = 0;
         parked->hungry = false;
     }
-    stream_turn(parked);
+    turn(parked);
 }
 
 void stream_close(struct http_parked *parked)
 {
     parked->closing = true;
     parked->hungry = false;
-    stream_turn(parked);
+    turn(parked);
 }
 
 /* Small pieces go at once; what the kernel holds for a client is bounded, as is its silence. */
@@ -172,8 +189,8 @@ static void settle_socket(int fd, int stuck_ms)
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
 }
 
-struct http_parked *http_stream(struct http_request *req, const struct http_stream_config *config,
-                                struct err *err)
+struct http_parked *stream_enter(struct http_request *req, const struct http_stream_config *config,
+                                 size_t early, struct err *err)
 {
     struct http_parked *parked = park_take(req->server->streams, req, err);
     if (!parked)
@@ -183,12 +200,21 @@ struct http_parked *http_stream(struct http_request *req, const struct http_stre
     parked->stream = *config;
     parked->stream.headers = parked->stream.type = NULL; /* the answer has copies */
     parked->released = true;                             /* its holder owes it nothing */
+    parked->early = early;
     if (config->heartbeat_ms > 0)
         parked->keepalive_us = clock_mono_us() + (int64_t)config->heartbeat_ms * 1000;
     if (parked_answer_copy(&parked->answer, config->status, config->type, config->headers, NULL, 0))
         parked->out.lead.failed = true; /* there will be no answer */
     park_enter(parked);
     return parked;
+}
+
+struct http_parked *http_stream(struct http_request *req, const struct http_stream_config *config,
+                                struct err *err)
+{
+    struct http_stream_config plain = *config;
+    plain.receive = NULL;
+    return stream_enter(req, &plain, 0, err);
 }
 
 void http_stream_wake(struct http_parked *stream)

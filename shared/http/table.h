@@ -4,6 +4,7 @@
 #ifndef HTTP_TABLE_H
 #define HTTP_TABLE_H
 
+#include "base/thread.h"
 #include "http/guard.h"
 
 #include <pthread.h>
@@ -23,7 +24,7 @@ struct guard {
     size_t count;
     bool asleep; /* the thread waits without a time limit */
     bool quit;
-    pthread_t thread;
+    struct thread thread;
 };
 
 /* The guard whose connections are accepted on that descriptor, or NULL. */

@@ -27,7 +27,7 @@ static void write_login(const struct runner *runner, const char *access, const c
     char *text = textf("{\"claudeAiOauth\":{\"accessToken\":\"%s\",\"refreshToken\":\"%s\","
                        "\"expiresAt\":%lld,\"scopes\":[\"user:inference\"]},\"kept\":[1,2]}",
                        access, refresh, expires_ms);
-    file_write(next, text, 0600);
+    write_file(next, text, 0600);
     assert_int_equal(rename(next, path), 0);
     free(text);
     free(next);
@@ -95,7 +95,7 @@ static void many_tasks_at_an_expired_token_cost_one_refresh(void **state)
     }
     assert_int_equal(refreshes(tokens), 1);
     char *path = textf("%s/.credentials.json", runner->config);
-    char *text = file_read(path, NULL);
+    char *text = read_file(path, NULL);
     assert_non_null(strstr(text, NEW_TOKEN));
     assert_non_null(strstr(text, NEW_REFRESH));
     assert_non_null(strstr(text, "\"kept\":[1,2]"));
@@ -391,7 +391,7 @@ static void assert_nowhere(const char *dir, const char *secret)
             assert_nowhere(path, secret);
         } else if (S_ISREG(st.st_mode) && strcmp(entry->d_name, ".credentials.json") != 0) {
             size_t size = 0;
-            char *text = file_read(path, &size);
+            char *text = read_file(path, &size);
             if (text && memmem(text, size, secret, strlen(secret)))
                 fail_msg("'%s' holds the token", path);
             free(text);
@@ -443,7 +443,7 @@ static void search_while_a_task_runs(struct runner *runner, const char *const *s
         assert_in_no_process(runner, secrets[i]);
         assert_nowhere(runner->dir, secrets[i]);
     }
-    file_write(go, "", 0644);
+    write_file(go, "", 0644);
     runner_await(runner, id, "completed", 60000);
     for (size_t i = 0; secrets[i]; i++)
         assert_nowhere(runner->dir, secrets[i]);
@@ -573,7 +573,7 @@ static void what_crashes_leaves_no_core(void **state)
         runner_start(runner);
         char *prompt = textf("standin: crash %d", signals[i]);
         char *pid_path = textf("/proc/%d/limits", (int)runner->pid);
-        char *limits = file_read(pid_path, NULL);
+        char *limits = read_file(pid_path, NULL);
         struct reply *reply = runner_execute(runner, prompt, "");
         assert_json_text(reply->json, "reason", "killed");
         assert_non_null(limits);

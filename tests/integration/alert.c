@@ -66,7 +66,7 @@ static void put_pair(const struct runner *runner, int n, int hours)
     char *text = textf("{\"claudeAiOauth\":{\"accessToken\":\"access-%d\",\"refreshToken\":"
                        "\"refresh-%d\",\"expiresAt\":%lld}}",
                        n, n, ((long long)time(NULL) + hours * 3600LL) * 1000);
-    file_write(next, text, 0600);
+    write_file(next, text, 0600);
     assert_int_equal(rename(next, path), 0);
     free(text);
     free(next);

@@ -158,14 +158,14 @@ static void a_new_secret_takes_over_on_sighup(void **state)
     (void)state;
     struct runner *own = runner_new();
     char *path = textf("%s/secret", own->dir);
-    file_write(path, RUNNER_SECRET "\n", 0600);
+    write_file(path, RUNNER_SECRET "\n", 0600);
     runner_set(own, "RUNNER_SECRET", NULL);
     runner_set(own, "RUNNER_SECRET_FILE", path);
     runner_start(own);
     struct reply *reply = runner_get(own, "/tasks");
     assert_status(reply, 200);
     reply_free(reply);
-    file_write(path, "another-secret-9876543210\n", 0600);
+    write_file(path, "another-secret-9876543210\n", 0600);
     kill(own->pid, SIGHUP);
     int status = 200;
     EVENTUALLY(3000, (reply = runner_get(own, "/tasks"), status = reply->status, reply_free(reply),

@@ -79,7 +79,7 @@ static char *output_file(void)
 static pid_t begin(struct runner *who, const char *options, const char *input)
 {
     char *out = output_file(), *in = textf("%s/input", dir);
-    file_write(in, input, 0600);
+    write_file(in, input, 0600);
     char *command =
         textf("cd '%s' && exec '%s' cloud %s <'%s' >'%s' 2>&1", dir, binary(), options, in, out);
     char *argv[] = {(char[]){"/bin/sh"}, (char[]){"-c"}, command, NULL};
@@ -97,7 +97,7 @@ static int end(pid_t pid)
     if (!proc_wait(pid, RUN_MS, &status))
         fail_msg("it does not end");
     free(said);
-    said = file_read(out, NULL);
+    said = read_file(out, NULL);
     assert_non_null(said);
     assert_null(strstr(said, KEY));
     assert_null(strstr(said, "Sanitizer"));
@@ -275,7 +275,7 @@ static void furnishes_a_fresh_project_and_changes_nothing_when_run_again(void **
     assert_bucket();
     assert_access();
     assert_job();
-    char *path = textf("%s/claude-runner-key.json", dir), *text = file_read(path, NULL);
+    char *path = textf("%s/claude-runner-key.json", dir), *text = read_file(path, NULL);
     assert_int_equal(stat(path, &st), 0);
     assert_int_equal(st.st_mode & 0777, 0600);
     cJSON *key = cJSON_Parse(text);
@@ -513,10 +513,10 @@ static void a_file_that_is_no_key_is_not_written_over(void **state)
 {
     (void)state;
     char *path = textf("%s/claude-runner-key.json", dir);
-    file_write(path, "{\"mine\":true}", 0600);
+    write_file(path, "{\"mine\":true}", 0600);
     assert_run("setup", KEY, 1);
     assert_said("is no key of " HOME);
-    char *text = file_read(path, NULL);
+    char *text = read_file(path, NULL);
     assert_string_equal(text, "{\"mine\":true}");
     free(text);
     free(path);
@@ -591,7 +591,7 @@ static void write_env_file(void)
     char *text = strndup(from, (size_t)(to - from)), *path = textf("%s/.env", dir);
     char *line = strstr(text, "GOOGLE_APPLICATION_CREDENTIALS=");
     assert_non_null(line);
-    file_write(path, text, 0600);
+    write_file(path, text, 0600);
     free(text);
     free(path);
 }
@@ -704,7 +704,7 @@ static void the_runner_works_with_what_was_set_up(void **state)
 {
     (void)state;
     furnish();
-    char *path = textf("%s/.env", dir), *text = file_read(path, NULL), *rest = text, *line;
+    char *path = textf("%s/.env", dir), *text = read_file(path, NULL), *rest = text, *line;
     while ((line = strsep(&rest, "\n"))) {
         char *equals = strchr(line, '=');
         if (!equals)
@@ -869,7 +869,7 @@ static void whoever_may_act_as_home_needs_no_key(void **state)
     char *env = textf("%s/.env", dir);
     const char *from = strstr(said, "OVERFLOW=full"), *to = strstr(from, "\n\n");
     char *text = strndup(from, (size_t)(to - from));
-    file_write(env, text, 0600);
+    write_file(env, text, 0600);
     assert_run("check --home-only", "", 0);
     assert_said(HOME);
     free(text);

@@ -303,7 +303,7 @@ static void it_starts_with_its_streams_closed(void **state)
     assert_int_equal(runner_stop(runner, 5000), 0);
     char *path = textf("%s/start", runner->dir), *was = getenv("CR_BINARY");
     char *script = textf("#!/bin/sh\nexec '%s' \"$@\" <&- >&-\n", program);
-    file_write(path, script, 0755);
+    write_file(path, script, 0755);
     was = was ? strdup(was) : NULL;
     setenv("CR_BINARY", path, 1);
     runner_start(runner);

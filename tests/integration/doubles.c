@@ -203,13 +203,13 @@ static struct cli_run run_cli(const char *prompt, const char *credential, const 
                    (char[]){"CLAUDE_CODE_MAX_RETRIES=1"},
                    (char[]){"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1"},
                    NULL};
-    file_write(in, prompt, 0644);
+    write_file(in, prompt, 0644);
     pid_t pid = proc_start(argv, env, out, "/dev/null");
     if (!proc_wait(pid, 60000, &run.status)) {
         kill(pid, SIGKILL);
         fail_msg("the CLI does not end");
     }
-    run.out = file_read(out, NULL);
+    run.out = read_file(out, NULL);
     parse_lines(&run);
     for (int i = 0; i < 4; i++)
         free(env[i]);
@@ -308,7 +308,7 @@ static int run_standin(const char *behaviour, char **ret_out)
     char *env[] = {(char[]){"PATH=/usr/bin:/bin"}, (char[]){"MARK=seen"}, NULL};
     int status = -1;
     assert_true(proc_wait(proc_start(argv, env, out, NULL), 20000, &status));
-    *ret_out = file_read(out, NULL);
+    *ret_out = read_file(out, NULL);
     free(command);
     free(out);
     tmp_dir_free(dir);

@@ -195,7 +195,7 @@ static void a_login_file_serves_as_well_as_a_key(void **state)
     runner_use_real_cli(own, api);
     runner_set(own, "ANTHROPIC_API_KEY", NULL);
     char *path = textf("%s/.credentials.json", own->config);
-    file_write(path,
+    write_file(path,
                "{\"claudeAiOauth\":{\"accessToken\":\"" API_TOKEN
                "\",\"refreshToken\":\"sk-ant-ort01-x\",\"expiresAt\":4102444800000,"
                "\"scopes\":[\"user:inference\"],\"subscriptionType\":\"max\"}}",

@@ -32,7 +32,7 @@ static void tell(const char *prompt, const char *more)
 static char *events_of(const struct reply *reply)
 {
     char *path = textf("%s/tasks/%s/events", runner->state, json_text(reply->json, "taskId"));
-    char *text = file_read(path, NULL);
+    char *text = read_file(path, NULL);
     assert_non_null(text);
     free(path);
     return text;
@@ -63,11 +63,11 @@ static void the_file_with_the_system_prompt_is_read_again(void **state)
     (void)state;
     struct runner *own = runner_new_real(&api);
     char *path = textf("%s/prompt", own->dir);
-    file_write(path, "You are zebra1", 0644);
+    write_file(path, "You are zebra1", 0644);
     runner_set(own, "SYSTEM_PROMPT_FILE", path);
     runner_start(own);
     reply_free(runner_ran(own, "[[text:ok]] filemark1", ""));
-    file_write(path, "You are zebra2, at last", 0644);
+    write_file(path, "You are zebra2, at last", 0644);
     reply_free(runner_ran(own, "[[text:ok]] filemark2", ""));
     reply_free(runner_ran(own, "[[text:ok]] filemark3", "\"systemPrompt\":\"You are lion43\""));
     assert_asked(api, "filemark1", "system", "zebra1");
@@ -296,9 +296,9 @@ static void servers_of_the_request_offer_their_tools(void **state)
     if (access("/usr/bin/node", X_OK) != 0)
         SKIP_BECAUSE("the MCP server needs /usr/bin/node");
     char *script = textf("%s/mcp.js", shared()->shared),
-         *program = file_read(TEST_MCP_SERVER, NULL);
+         *program = read_file(TEST_MCP_SERVER, NULL);
     assert_non_null(program);
-    file_write(script, program, 0644); /* where the task's user may read it */
+    write_file(script, program, 0644); /* where the task's user may read it */
     char *more = textf("\"mcpConfig\":{\"mcpServers\":{\"calc\":{\"command\":\"/usr/bin/node\","
                        "\"args\":[\"%s\"],\"env\":{\"BIAS\":\"1000\"}}}},"
                        "\"allowedTools\":[\"mcp__calc__add\"]",

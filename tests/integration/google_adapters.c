@@ -20,7 +20,7 @@ static const char job_script[] = "#!/bin/sh\n"
 static int start(void **state)
 {
     char *dir = tmp_dir_new(), *job = textf("%s/job", dir);
-    file_write(job, job_script, 0755);
+    write_file(job, job_script, 0755);
     cloud = cloud_new(job, NULL);
     cloud_furnish(cloud, "a secret key");
     free(job);
@@ -45,7 +45,7 @@ static void take_all_steps(const char *dir, const char *credentials)
     char *env[] = {NULL};
     pid_t pid = proc_start(argv, env, out, out);
     bool ended = proc_wait(pid, STEPS_MS, &status);
-    char *said = file_read(out, NULL);
+    char *said = read_file(out, NULL);
     if (!ended || status != 0)
         fail_msg("%d: %s", status, said ? said : "nothing said");
     assert_null(strstr(said, "NOT "));

@@ -186,7 +186,7 @@ struct key_file {
 
 static struct key_file read_key_file(void)
 {
-    char *text = file_read(cloud->key_file, NULL);
+    char *text = read_file(cloud->key_file, NULL);
     cJSON *json = cJSON_Parse(text);
     struct key_file file = {.key = jwt_key(json_text(json, "private_key")),
                             .id = strdup(json_text(json, "private_key_id")),
@@ -321,7 +321,7 @@ static void tokens_end_by_time_and_by_command_and_outlive_a_restart(void **state
 static void the_refresh_token_and_the_metadata_server_give_tokens(void **state)
 {
     (void)state;
-    char *text = file_read(cloud->user_file, NULL);
+    char *text = read_file(cloud->user_file, NULL);
     cJSON *user = cJSON_Parse(text);
     char *form = textf("grant_type=refresh_token&client_id=%s&client_secret=%s&refresh_token=%s",
                        json_text(user, "client_id"), json_text(user, "client_secret"),
@@ -461,7 +461,7 @@ static void googles_own_clients_are_satisfied(void **state)
     pid_t pid = proc_start(argv, env, out, out);
     if (!proc_wait(pid, 120000, &status))
         kill(pid, SIGKILL);
-    char *text = file_read(out, NULL);
+    char *text = read_file(out, NULL);
     if (status != 0 || !strstr(text, "satisfied: objects"))
         fail_msg("%s", text);
     free(text);

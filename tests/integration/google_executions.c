@@ -122,7 +122,7 @@ static cJSON *await(const char *name)
 static char *output(const char *name)
 {
     char *path = textf("%s/executions/%s/output", cloud->state, strrchr(name, '/') + 1);
-    char *text = file_read(path, NULL);
+    char *text = read_file(path, NULL);
     free(path);
     return text ? text : strdup("");
 }

@@ -23,7 +23,7 @@ static void write_credentials(const struct runner *runner, const char *content)
 {
     char *path = textf("%s/.credentials.json", runner->config);
     char *next = textf("%s.new", path);
-    file_write(next, content, 0600);
+    write_file(next, content, 0600);
     assert_int_equal(rename(next, path), 0);
     free(next);
     free(path);

@@ -109,13 +109,13 @@ static void send_sealed(const char *id, const char *attempt, const char *request
 {
     int status = -1;
     char *in = textf("%s/request", runner->dir), *log = textf("%s/seal.log", runner->dir);
-    file_write(in, request, 0600);
+    write_file(in, request, 0600);
     char *command = textf("exec '%s' '%s' %s %s <'%s'", TEST_SEAL, id, attempt,
                           sealed_for ? sealed_for : "", in);
     char *argv[] = {(char[]){"/bin/sh"}, (char[]){"-c"}, command, NULL};
     pid_t pid = proc_start(argv, runner->env, log, log);
     bool ended = proc_wait(pid, 20000, &status);
-    char *said = file_read(log, NULL);
+    char *said = read_file(log, NULL);
     if (!ended || status != 0)
         fail_msg("seal-payload: %s", said ? said : "");
     free(said);
@@ -157,7 +157,7 @@ static char *execution_file(const char *name)
 /* What the supervisor of the execution knows of its only task. */
 static cJSON *execution_state(void)
 {
-    char *path = execution_file("state.json"), *text = file_read(path, NULL);
+    char *path = execution_file("state.json"), *text = read_file(path, NULL);
     cJSON *state = text ? cJSON_Parse(text) : NULL;
     free(path);
     free(text);
@@ -176,7 +176,7 @@ static char *job_log(void)
 {
     if (!*execution)
         return strdup("");
-    char *path = execution_file("output"), *text = file_read(path, NULL);
+    char *path = execution_file("output"), *text = read_file(path, NULL);
     free(path);
     return text ? text : strdup("");
 }
@@ -505,7 +505,7 @@ static char *shared_sh(const char *script)
     char *argv[] = {(char[]){"/bin/sh"}, (char[]){"-c"}, text, NULL};
     char *env[] = {(char[]){"PATH=/usr/local/bin:/usr/bin:/bin"}, NULL};
     bool ended = proc_wait(proc_start(argv, env, log, log), 20000, &status);
-    char *said = file_read(log, NULL);
+    char *said = read_file(log, NULL);
     if (!ended || status != 0)
         fail_msg("%s: %s", script, said ? said : "");
     free(log);

@@ -203,7 +203,7 @@ static int executions_of(const char *id, bool good)
 static void assert_said_once(const struct step *step, bool whole)
 {
     char *path = textf("%s/tasks/%s/events", runner->state, step->id);
-    char *events = file_read(path, NULL);
+    char *events = read_file(path, NULL);
     assert_non_null(events);
     assert_int_equal(text_count(events, "event: done\n"), 1);
     assert_int_equal(text_count(events, "event: task\n"), 1);

@@ -334,7 +334,7 @@ static void a_login_that_fails_leaves_the_old_one(void **state)
     struct internet *internet;
     struct runner *runner = new_runner(&internet);
     char *path = textf("%s/.credentials.json", runner->config);
-    file_write(path, old, 0600);
+    write_file(path, old, 0600);
     runner_start(runner);
     for (size_t i = 0; i < COUNT(faults); i++) {
         struct begun begun = begin(runner);
@@ -345,7 +345,7 @@ static void a_login_that_fails_leaves_the_old_one(void **state)
         struct reply *reply = give(runner, &begun, code);
         reply_free(reply);
         EVENTUALLY(30000, is_in_state(runner, &begun, "failed"));
-        char *now = file_read(path, NULL);
+        char *now = read_file(path, NULL);
         assert_string_equal(now, old);
         free(now);
         free(fault);
@@ -356,7 +356,7 @@ static void a_login_that_fails_leaves_the_old_one(void **state)
     struct begun begun = begin(runner);
     char *code = internet_agree(internet, begun.url);
     reply_free(give(runner, &begun, code));
-    char *now = file_read(path, NULL);
+    char *now = read_file(path, NULL);
     assert_null(strstr(now, "old-access-token"));
     assert_non_null(strstr(now, "\"kept\":[1,2]"));
     free(now);
@@ -498,7 +498,7 @@ static void command_free(struct command *command)
 
 static bool has_text(const char *path, const char *part)
 {
-    char *text = file_read(path, NULL);
+    char *text = read_file(path, NULL);
     bool has = text && strstr(text, part);
     free(text);
     return has;
@@ -508,7 +508,7 @@ static bool has_text(const char *path, const char *part)
 static char *printed_url(const struct command *command)
 {
     EVENTUALLY(15000, has_text(command->out, "\n\n"));
-    char *text = file_read(command->out, NULL);
+    char *text = read_file(command->out, NULL);
     const char *at = strstr(text, "https://");
     assert_non_null(at);
     char *url = strndup(at, strcspn(at, "\n"));
@@ -756,7 +756,7 @@ static void a_secret_that_is_taken_back_ends_its_visits(void **state)
     (void)state;
     struct runner *runner = runner_new();
     char *path = textf("%s/secret", runner->dir);
-    file_write(path, RUNNER_SECRET, 0600);
+    write_file(path, RUNNER_SECRET, 0600);
     runner_set(runner, "RUNNER_SECRET", NULL);
     runner_set(runner, "RUNNER_SECRET_FILE", path);
     runner_start(runner);
@@ -764,7 +764,7 @@ static void a_secret_that_is_taken_back_ends_its_visits(void **state)
     char *visit = cookie_of(reply, "runner_visit");
     char *cookie = textf("Cookie: runner_visit=%s\r\n", visit);
     assert_int_equal(state_status(runner, cookie), 200);
-    file_write(path, "another-secret-0123456789", 0600);
+    write_file(path, "another-secret-0123456789", 0600);
     kill(runner->pid, SIGHUP);
     EVENTUALLY(5000, state_status(runner, cookie) == 403);
     reply_free(reply);
@@ -783,11 +783,11 @@ static void the_page_tells_of_a_pause(void **state)
     char *limit = textf("%s/usage-limit", runner->state);
     char *until = textf("%lld", ((long long)time(NULL) + 3600) * 1000);
     runner_set(runner, "ANTHROPIC_API_KEY", NULL);
-    file_write(login,
+    write_file(login,
                "{\"claudeAiOauth\":{\"accessToken\":\"a-token\",\"expiresAt\":4102444800000}}",
                0600);
     assert_int_equal(mkdir(runner->state, 0711), 0);
-    file_write(limit, until, 0600);
+    write_file(limit, until, 0600);
     runner_start(runner);
     struct reply *reply = enter(runner, RUNNER_SECRET, "");
     char *visit = cookie_of(reply, "runner_visit");
@@ -829,7 +829,7 @@ static void a_browser_can_log_in(void **state)
     int status = -1;
     pid_t pid = proc_start(argv, env, out, out);
     assert_true(proc_wait(pid, 120000, &status));
-    char *said = file_read(out, NULL);
+    char *said = read_file(out, NULL);
     if (status != 0 && status != 77)
         fail_msg("%s", said);
     free(said);
@@ -869,7 +869,7 @@ static void a_cli_outside_and_the_tasks_share_one_refresh(void **state)
     const char *cli = getenv("CR_CLAUDE") ? getenv("CR_CLAUDE") : TEST_REAL_CLI;
     runner_set(runner, "ANTHROPIC_UPSTREAM", api->base);
     char *path = textf("%s/.credentials.json", runner->config);
-    file_write(path,
+    write_file(path,
                "{\"claudeAiOauth\":{\"accessToken\":\"sk-ant-oat01-outdated\",\"refreshToken\":"
                "\"" REFRESH_TOKEN "\",\"expiresAt\":1700000000000,\"scopes\":[\"user:inference\","
                "\"user:profile\"],\"subscriptionType\":\"max\"}}",
@@ -889,7 +889,7 @@ static void a_cli_outside_and_the_tasks_share_one_refresh(void **state)
     }
     int status = -1;
     assert_true(proc_wait(outside, 60000, &status));
-    char *said = file_read(out, NULL);
+    char *said = read_file(out, NULL);
     if (status != 0 || !strstr(said, "outside"))
         fail_msg("the CLI outside: %d, %s", status, said);
     assert_int_equal(control_number(internet, "refreshes"), 1);

@@ -33,10 +33,10 @@ static char *checked(const struct runner *runner, char *option)
     int status = -1;
     if (access("/usr/lib/python3/dist-packages/prometheus_client", R_OK))
         SKIP_BECAUSE("python3-prometheus-client is missing");
-    file_write(page, reply->body, 0600);
-    file_write(out, "", 0600);
+    write_file(page, reply->body, 0600);
+    write_file(out, "", 0600);
     assert_true(proc_wait(proc_start(argv, env, out, out), 60000, &status));
-    char *said = file_read(out, NULL);
+    char *said = read_file(out, NULL);
     if (status != 0)
         fail_msg("%s", said);
     reply_free(reply);
@@ -80,6 +80,9 @@ static void it_asks_for_the_secret(void **state)
     struct reply *wrong = http_call(runner->base, "GET", "/metrics",
                                     "X-Runner-Secret: not-the-secret-at-all\r\n", NULL);
     assert_problem(wrong, 403, "forbidden");
+    /* an answer is counted when it has been sent, which may be after it was read */
+    EVENTUALLY(20000, value_of(runner, "claude_runner_http_requests_total{code=4xx,method=GET,"
+                                       "route=/metrics}") >= 2);
     char *samples = checked(runner, NULL);
     assert_value(samples, "claude_runner_auth_failures_total{}", 1);
     assert_value(samples, "claude_runner_http_requests_total{code=4xx,method=GET,route=/metrics}",
@@ -96,7 +99,7 @@ static void every_family_is_in_the_documentation(void **state)
     struct runner *runner = runner_new();
     runner_start(runner);
     char *table = checked(runner, (char[]){"--table"});
-    char *documentation = file_read(TEST_SOURCES "/runner/docs/metrics.md", NULL);
+    char *documentation = read_file(TEST_SOURCES "/runner/docs/metrics.md", NULL);
     if (!documentation || !strstr(documentation, table))
         fail_msg("runner/docs/metrics.md has another table than this:\n%s", table);
     free(documentation);
@@ -195,6 +198,7 @@ static void requests_are_told_by_route_and_never_by_what_a_caller_writes(void **
     http_send_text(fd, "hostile\r\n\r\n");
     reply_free(http_read(fd, 10000));
     close(fd);
+    EVENTUALLY(20000, value_of(runner, "claude_runner_http_malformed_total{}") >= 2);
     struct reply *page = scrape(runner);
     assert_null(strcasestr(page->body, "hostile"));
     reply_free(page);
@@ -246,7 +250,7 @@ static void write_login(const struct runner *runner, int seconds)
     char *text = textf("{\"claudeAiOauth\":{\"accessToken\":\"%s\",\"refreshToken\":\"%s\","
                        "\"expiresAt\":%lld}}",
                        API_TOKEN, REFRESH_TOKEN, ((long long)time(NULL) + seconds) * 1000);
-    file_write(path, text, 0600);
+    write_file(path, text, 0600);
     free(text);
     free(path);
 }

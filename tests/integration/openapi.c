@@ -24,7 +24,7 @@ static void check(const struct runner *runner, char *mode)
     char *env[] = {(char[]){"PATH=/usr/bin:/bin"}, home, NULL};
     int status = -1;
     assert_true(proc_wait(proc_start(argv, env, out, out), 240000, &status));
-    char *said = file_read(out, NULL);
+    char *said = read_file(out, NULL);
     if (status != 0)
         fail_msg("%s", said);
     print_message("  %s", said);

@@ -165,7 +165,7 @@ static void assert_outcome(const char *id, const char *status, const char *reaso
 /* True once the job has said something that has come home. */
 static bool speaks(const char *id)
 {
-    char *path = textf("%s/tasks/%s/events", runner->state, id), *text = file_read(path, NULL);
+    char *path = textf("%s/tasks/%s/events", runner->state, id), *text = read_file(path, NULL);
     bool said = text && strstr(text, "tick 3");
     free(text);
     free(path);
@@ -407,7 +407,7 @@ static void a_full_quota_puts_the_task_back(void **state)
     cloud_control(cloud, "{\"faults\":[{\"method\":\"" RUN "\",\"status\":429,\"times\":6}]}");
     char *id = runner_submit(runner, "standin: tick 5 20", AWAY ",\"taskId\":\"quota\"");
     char *path = textf("%s/tasks/quota/events", runner->state), *text = NULL;
-    EVENTUALLY(END_MS, (free(text), text = file_read(path, NULL)) && strstr(text, "cloud_full"));
+    EVENTUALLY(END_MS, (free(text), text = read_file(path, NULL)) && strstr(text, "cloud_full"));
     free(text);
     free(path);
     cloud_control(cloud, "{\"faults\":[]}");
@@ -552,7 +552,7 @@ static void the_system_prompt_follows_its_secret(void **state)
     runner_set(runner, "SYSTEM_PROMPT_POLL_SECONDS", "1");
     runner_start(runner);
     char *path = textf("%s/system-prompt", runner->state), *text = NULL;
-    EVENTUALLY(10000, (text = file_read(path, NULL)) != NULL);
+    EVENTUALLY(10000, (text = read_file(path, NULL)) != NULL);
     assert_string_equal(text, API_KEY "\n");
     free(text);
     struct reply *reply = cloud_call(
@@ -561,7 +561,7 @@ static void the_system_prompt_follows_its_secret(void **state)
     assert_status(reply, 200);
     reply_free(reply);
     text = NULL;
-    EVENTUALLY(20000, (free(text), text = file_read(path, NULL)) && strcmp(text, "New words") == 0);
+    EVENTUALLY(20000, (free(text), text = read_file(path, NULL)) && strcmp(text, "New words") == 0);
     free(text);
     /* a version that is no text, then Google being away: the last good one stays, over a restart
      * too
@@ -574,13 +574,13 @@ static void the_system_prompt_follows_its_secret(void **state)
     size_t asked = cloud_count(cloud, "secretmanager.projects.secrets.versions.access", NULL);
     EVENTUALLY(20000, cloud_count(cloud, "secretmanager.projects.secrets.versions.access", NULL) >
                           asked + 2);
-    text = file_read(path, NULL);
+    text = read_file(path, NULL);
     assert_string_equal(text, "New words");
     free(text);
     cloud_kill(cloud);
     assert_int_equal(runner_stop(runner, 60000), 0);
     runner_start(runner);
-    text = file_read(path, NULL);
+    text = read_file(path, NULL);
     assert_string_equal(text, "New words");
     free(text);
     cloud_restart(cloud);

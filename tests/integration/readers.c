@@ -41,7 +41,7 @@ static char *events_url(const char *id)
 static char *events_of(const char *id)
 {
     char *path = textf("%s/tasks/%s/events", runner->state, id);
-    char *text = file_read(path, NULL);
+    char *text = read_file(path, NULL);
     assert_non_null(text);
     free(path);
     return text;
@@ -49,7 +49,7 @@ static char *events_of(const char *id)
 
 static void assert_same(const char *path, const char *id)
 {
-    char *got = file_read(path, NULL), *want = events_of(id);
+    char *got = read_file(path, NULL), *want = events_of(id);
     assert_non_null(got);
     if (strcmp(got, want) != 0)
         fail_msg("of %zu bytes %zu came: %.2000s", strlen(want), strlen(got), got);
@@ -91,7 +91,7 @@ static void an_event_source_comes_back_until_there_is_no_more(void **state)
     char *out = textf("%s/events", runner->shared), *err = textf("%s.err", out);
     int status;
     assert_true(proc_wait(event_source(id, out, cuts), 60000, &status));
-    char *said = file_read(err, NULL);
+    char *said = read_file(err, NULL);
     if (status != 0 || !strstr(said, "204 after 5 connections"))
         fail_msg("exit status %d: %s", status, said);
     assert_same(out, id);
@@ -143,7 +143,7 @@ static void assert_misses_nothing(struct reader *reader)
                       NULL);
     stream_until_end(all, 60000);
     size_t size;
-    char *got = file_read(reader->out, &size);
+    char *got = read_file(reader->out, &size);
     /* heartbeats are empty lines */
     size_t kept = 0;
     for (size_t i = 0; i < size; i++)

@@ -79,7 +79,7 @@ static struct guest invite(const char *repo, const char *before, const char *aft
 
 static struct reply *see_off(struct guest *guest)
 {
-    file_write(guest->go, "", 0644);
+    write_file(guest->go, "", 0644);
     EVENTUALLY(20000, runner_has_ended(runner, guest->id));
     struct reply *reply = runner_result(runner, guest->id);
     free(guest->id);

@@ -44,7 +44,7 @@ static void start_line(void);
 static void rebind_name(void)
 {
     char *hosts = textf("%s/hosts", host.dir);
-    file_write(hosts, "127.0.0.1 localhost " REBOUND "\n", 0644);
+    write_file(hosts, "127.0.0.1 localhost " REBOUND "\n", 0644);
     if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
         mount(hosts, "/etc/hosts", NULL, MS_BIND, NULL))
         fail_msg("cannot put another hosts file in place");
@@ -360,7 +360,7 @@ static void odd_branches_are_branches(void **state)
         char *json = textf("\"%s\"", names[i]);
         cJSON *name = cJSON_Parse(json);
         char *path = textf("%s/name", host.dir);
-        file_write(path, name->valuestring, 0644);
+        write_file(path, name->valuestring, 0644);
         free(sh("git -C o.git branch -f \"$(cat name)\" main"));
         char *more = textf("\"gitBranch\":%s", json);
         struct reply *reply = in(runner, "o.git", "git rev-parse --abbrev-ref HEAD @{u}", more);
@@ -670,7 +670,7 @@ static void what_cannot_be_rebased_replaces_only_what_it_has_seen(void **state)
     EVENTUALLY(20000, says(sh("ls %s", runner->shared), "ready"));
     char *theirs = sh("cd lw; git push -q origin HEAD:main; git rev-parse HEAD");
     theirs[strcspn(theirs, "\n")] = '\0';
-    file_write(go, "", 0644);
+    write_file(go, "", 0644);
     EVENTUALLY(20000, runner_has_ended(runner, id));
     struct reply *reply = good(runner_result(runner, id));
     const cJSON *commit = json_at(reply->json, "gitCommit");
@@ -731,7 +731,7 @@ static void the_key_of_the_push_is_the_one_of_that_moment(void **state)
     char *id = runner_submit(own, prompt, fields);
     EVENTUALLY(20000, says(sh("ls %s", own->shared), "ready"));
     free(sh("cp k_ecdsa owner; cat k_ecdsa.pub >auth"));
-    file_write(go, "", 0644);
+    write_file(go, "", 0644);
     EVENTUALLY(20000, runner_has_ended(own, id));
     struct reply *reply = good(runner_result(own, id));
     free(sh("cp auth.all auth"));
@@ -885,7 +885,7 @@ static void many_packs_become_one_under_a_workspace_that_goes_on(void **state)
         reply_free(good(in(own, "many.git", "true", "")));
     }
     EVENTUALLY(20000, packs_are_few(own->state));
-    file_write(go, "", 0644);
+    write_file(go, "", 0644);
     EVENTUALLY(20000, runner_has_ended(own, id));
     struct reply *reply = good(runner_result(own, id));
     assert_json_text(reply->json, "output", count);
@@ -933,7 +933,7 @@ static void the_cache_keeps_to_its_size_and_nobody_loses_ground(void **state)
     struct reply *reply = runner_get(own, path);
     assert_json_text(reply->json, "status", "running");
     reply_free(reply);
-    file_write(go, "", 0644);
+    write_file(go, "", 0644);
     EVENTUALLY(20000, runner_has_ended(own, id));
     reply = good(runner_result(own, id));
     assert_json_text(reply->json, "output", "3000000");
@@ -966,7 +966,7 @@ static struct runner *on_a_small_disk(const struct api *tokens, const char *smal
     own->state = textf("%s/state", small);
     own->config = textf("%s/config", small);
     char *login = textf("%s/.credentials.json", own->config);
-    file_write(login,
+    write_file(login,
                "{\"claudeAiOauth\":{\"accessToken\":\"" API_TOKEN
                "\",\"refreshToken\":\"" REFRESH_TOKEN
                "\",\"expiresAt\":4102444800000,\"scopes\":[\"user:inference\"]},\"kept\":[1,2]}",
@@ -986,7 +986,7 @@ static struct runner *on_a_small_disk(const struct api *tokens, const char *smal
  * next refresh. */
 static void assert_login_is_whole(const struct runner *own, const struct api *tokens)
 {
-    char *path = textf("%s/.credentials.json", own->config), *text = file_read(path, NULL);
+    char *path = textf("%s/.credentials.json", own->config), *text = read_file(path, NULL);
     struct reply *control = http_call(tokens->base, "GET", "/_control", NULL, NULL);
     assert_json_number(control->json, "reuses", 0);
     assert_non_null(text);
@@ -1003,7 +1003,7 @@ static void assert_login_is_whole(const struct runner *own, const struct api *to
 /* A task that cannot say how it ended says so in the log, and waits. */
 static bool complains_of_room(const struct runner *own, long from)
 {
-    char *text = file_read(own->log, NULL);
+    char *text = read_file(own->log, NULL);
     bool does = strstr(text + from, "cannot store the outcome") != NULL ||
                 strstr(text + from, "cannot start the task") != NULL;
     free(text);

@@ -67,7 +67,7 @@ static char *task_of(struct stream *stream)
 static char *file_of(const struct runner *of, const char *id)
 {
     char *path = textf("%s/tasks/%s/events", of->state, id);
-    char *text = file_read(path, NULL);
+    char *text = read_file(path, NULL);
     assert_non_null(text);
     free(path);
     return text;
@@ -497,7 +497,7 @@ static void with_proxy(const char *program, char *const argv[], const char *base
         fd = -1;
     }
     if (fd < 0) {
-        char *said = file_read(log, NULL);
+        char *said = read_file(log, NULL);
         fail_msg("%s does not listen: %s", program, said);
     }
     close(fd);
@@ -522,7 +522,7 @@ static void streams_pass_through_nginx(void **state)
                        "gzip on; gzip_types *; gzip_proxied any;\n"
                        "server { listen 127.0.0.1:%d; location / { proxy_pass %s; } } }\n",
                        dir, dir, dir, dir, dir, dir, dir, port, shared()->base);
-    file_write(file, conf, 0644);
+    write_file(file, conf, 0644);
     char *const argv[] = {
         (char[]){"/usr/sbin/nginx"}, (char[]){"-e"}, log, (char[]){"-c"}, file, NULL};
     with_proxy("nginx", argv, base, log);
@@ -546,7 +546,7 @@ static void streams_pass_through_haproxy(void **state)
                        "frontend in\n bind 127.0.0.1:%d\n default_backend out\n"
                        "backend out\n server one %s\n",
                        port, shared()->base + strlen("http://"));
-    file_write(file, conf, 0644);
+    write_file(file, conf, 0644);
     char *const argv[] = {(char[]){"/usr/sbin/haproxy"}, (char[]){"-db"}, (char[]){"-f"}, file,
                           NULL};
     with_proxy("haproxy", argv, base, log);
@@ -582,21 +582,21 @@ static void the_system_prompt_follows_its_file(void **state)
     assert_problem(reply, 500, "configuration");
     reply_free(reply);
     assert_system_prompt(own, "\"systemPrompt\":\"mine\"", "mine");
-    file_write(path, "be brief", 0644);
+    write_file(path, "be brief", 0644);
     assert_system_prompt(own, "", "be brief");
-    file_write(next, "be kind", 0644);
+    write_file(next, "be kind", 0644);
     assert_int_equal(rename(next, path), 0);
     assert_system_prompt(own, "", "be kind");
     char *big = malloc(102402);
     memset(big, 'x', 102401);
     big[102401] = '\0';
-    file_write(path, big, 0644);
+    write_file(path, big, 0644);
     assert_system_prompt(own, "", "be kind");
     assert_int_equal(unlink(path), 0);
     assert_system_prompt(own, "", "be kind");
     char *log = runner_log(own);
     assert_int_equal(text_count(log, "the last good text stays in force"), 2);
-    file_write(path, "be back", 0644);
+    write_file(path, "be back", 0644);
     assert_system_prompt(own, "", "be back");
     free(log);
     free(big);

@@ -296,7 +296,7 @@ static void a_secret_of_the_request_is_in_no_answer_event_or_log(void **state)
         assert_json_text(reply->json, "reason", "pre_execution");
         assert_null(strstr(reply->body, "4711"));
         char *path = textf("%s/tasks/%s/events", runner->state, json_text(reply->json, "taskId"));
-        char *events = file_read(path, NULL), *log = runner_log(runner);
+        char *events = read_file(path, NULL), *log = runner_log(runner);
         assert_non_null(strstr(events, "[redacted]"));
         if (strstr(events, ">-4711") || strstr(log, ">-4711"))
             fail_msg("it is in: %s", events);

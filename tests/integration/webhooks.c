@@ -236,8 +236,8 @@ static struct node node_start(const struct runner *runner, const char *secret, c
     unlink(node.port_file);
     node.pid = proc_start(argv, env, node.out, node.out);
     EVENTUALLY(20000, file_size(node.port_file) > 1 || !proc_alive(node.pid));
-    char *port = file_read(node.port_file, NULL);
-    char *said = file_read(node.out, NULL);
+    char *port = read_file(node.port_file, NULL);
+    char *said = read_file(node.out, NULL);
     if (!port)
         fail_msg("%s", said ? said : "");
     node.port = (int)strtol(port, NULL, 10);
@@ -262,7 +262,7 @@ static void node_stop(struct node *node)
 static cJSON *node_seen(const struct node *node)
 {
     EVENTUALLY(20000, file_size(node->log) > 0);
-    char *text = file_read(node->log, NULL);
+    char *text = read_file(node->log, NULL);
     cJSON *seen = cJSON_Parse(text);
     assert_non_null(seen);
     free(text);
@@ -490,7 +490,7 @@ static void secrets_of_the_task_are_not_in_it(void **state)
     for (size_t i = 0; i < COUNT(files); i++) {
         size_t size = 0;
         char *place = textf("%s/%s", runner->state, files[i]);
-        char *bytes = file_read(place, &size);
+        char *bytes = read_file(place, &size);
         assert_null(bytes ? memmem(bytes, size, "hunter2", 7) : NULL);
         free(bytes);
         free(place);
@@ -677,7 +677,7 @@ static void a_name_that_leads_home_is_refused_at_the_connection(void **state)
     struct runner *runner = hooked_runner();
     char *allow = textf("%s/allow", runner->dir);
     char *more = textf("\"callbackUrl\":\"http://localhost:%d/\"", loopback_port(r->http));
-    file_write(allow, "10.0.0.0/8\n", 0644);
+    write_file(allow, "10.0.0.0/8\n", 0644);
     runner_set(runner, "CALLBACK_ALLOW", NULL);
     runner_set(runner, "CALLBACK_ALLOW_FILE", allow);
     runner_set(runner, "CALLBACK_RETRY_SECONDS", "0,3600");
@@ -692,7 +692,7 @@ static void a_name_that_leads_home_is_refused_at_the_connection(void **state)
     cJSON_Delete(webhook);
     assert_int_equal(loopback_connections(r->http), 0);
 
-    file_write(allow, "localhost\n", 0644);
+    write_file(allow, "localhost\n", 0644);
     char *log = runner_log(runner);
     assert_null(strstr(log, "reloaded"));
     free(log);

@@ -73,7 +73,7 @@ struct cloud *cloud_new(const char *job_program, const char *const *job_env)
 struct cloud *cloud_new_script(const char *script, const char *const *job_env)
 {
     char *dir = tmp_dir_new(), *job = textf("%s/job", dir);
-    file_write(job, script, 0755);
+    write_file(job, script, 0755);
     struct cloud *cloud = start(dir, job, job_env);
     cloud_furnish(cloud, "a secret key");
     free(job);

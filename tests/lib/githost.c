@@ -48,7 +48,7 @@ char *sh(const char *format, ...)
                    NULL};
     pid_t pid = proc_start(argv, env, out, out);
     bool ended = proc_wait(pid, 60000, &status);
-    char *said = file_read(out, NULL);
+    char *said = read_file(out, NULL);
     if (!ended || status != 0)
         fail_msg("%s: %s", whole, said ? said : "");
     free(whole);
@@ -150,7 +150,7 @@ static void start_web(void)
         " fastcgi_param GIT_CONFIG_VALUE_0 *; } } }\n",
         "");
     char *path = textf("%s/nginx.conf", host.dir), *sock = textf("unix:%s/fcgi", host.dir);
-    file_write(path, conf, 0644);
+    write_file(path, conf, 0644);
     char *fcgi[] = {(char[]){"/usr/sbin/fcgiwrap"}, (char[]){"-s"}, sock, NULL};
     char *nginx[] = {(char[]){"/usr/sbin/nginx"}, (char[]){"-c"}, path, NULL};
     host.fcgi = serve(fcgi);
@@ -162,7 +162,7 @@ static void start_web(void)
 
 char *key_json(const char *name)
 {
-    char *path = textf("%s/%s", host.dir, name), *text = file_read(path, NULL);
+    char *path = textf("%s/%s", host.dir, name), *text = read_file(path, NULL);
     cJSON *json = cJSON_CreateString(text);
     char *quoted = cJSON_PrintUnformatted(json);
     cJSON_Delete(json);
@@ -214,7 +214,7 @@ struct runner *githost_runner(const char *more_allow)
 {
     struct runner *runner = runner_new();
     unlink(runner->cli);
-    file_write(runner->cli, githost_cli, 0755);
+    write_file(runner->cli, githost_cli, 0755);
     char *allow = textf("localhost,file:%s%s", host.dir, more_allow);
     char *ca = textf("%s/tls.crt", host.dir);
     runner_set(runner, "GIT_ALLOW", allow);

@@ -49,7 +49,7 @@ static void shell(const char *dir, const char *script)
     pid_t pid = proc_start(argv, env, out, out);
     assert_true(proc_wait(pid, 20000, &status));
     if (status != 0)
-        fail_msg("certificates: %s", file_read(out, NULL));
+        fail_msg("certificates: %s", read_file(out, NULL));
     free(argv[2]);
     free(out);
 }

@@ -1,5 +1,5 @@
 /* What other processes have in their memory, by /proc. */
-#include "testing.h"
+#include "testbase.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -89,7 +89,7 @@ static bool memory_holds(pid_t pid, const char *text)
     char path[64];
     bool found = false;
     snprintf(path, sizeof path, "/proc/%d/maps", (int)pid);
-    char *maps = file_read(path, NULL), *rest = maps;
+    char *maps = read_file(path, NULL), *rest = maps;
     assert_non_null(s.data);
     for (char *line; !found && (line = strsep(&rest, "\n"));)
         found = search_map(&s, line);
@@ -107,7 +107,7 @@ const char *proc_holds(pid_t pid, const char *text)
         char path[64];
         size_t size = 0;
         snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, lists[i]);
-        char *list = file_read(path, &size);
+        char *list = read_file(path, &size);
         bool found = list && memmem(list, size, text, strlen(text));
         free(list);
         if (found)

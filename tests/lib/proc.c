@@ -1,4 +1,4 @@
-#include "testing.h"
+#include "testbase.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -214,7 +214,7 @@ static bool list_holds(pid_t pid, const char *name, const char *text, bool whole
     char path[64];
     size_t size = 0;
     snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
-    char *list = pid == getpid() ? NULL : file_read(path, &size);
+    char *list = pid == getpid() ? NULL : read_file(path, &size);
     bool found = false;
     for (size_t at = 0; list && at < size && !found; at += strlen(list + at) + 1)
         found = whole ? strcmp(list + at, text) == 0 : strstr(list + at, text) != NULL;

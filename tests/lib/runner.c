@@ -47,7 +47,7 @@ static char *find_base(const char *path, long from)
 {
     static const char url_bytes[] = "abcdefghijklmnopqrstuvwxyz0123456789.:/";
     size_t size = 0;
-    char *text = file_read(path, &size);
+    char *text = read_file(path, &size);
     const char *at = text && size > (size_t)from ? strstr(text + from, "listening on http") : NULL;
     if (at)
         at += strlen("listening on ");
@@ -67,7 +67,7 @@ static char *await_base(pid_t pid, const char *path, long from)
             return base;
         poll_pause();
     }
-    char *text = file_read(path, NULL);
+    char *text = read_file(path, NULL);
     fail_msg("it does not listen; it says: %.3000s", text ? text : "(nothing)");
     return NULL;
 }
@@ -122,7 +122,7 @@ void api_free(struct api *api)
     int status;
     kill(api->pid, SIGKILL);
     proc_wait(api->pid, STOP_MS, &status);
-    char *out = textf("%s/out", api->dir), *text = file_read(out, NULL);
+    char *out = textf("%s/out", api->dir), *text = read_file(out, NULL);
     const char *fault = text ? complaint_in(text) : NULL;
     if (fault)
         fail_msg("a double: %s\n%.6000s", fault, text);
@@ -177,7 +177,7 @@ static void set_paths(struct runner *runner)
     assert_int_equal(mkdir(runner->shared, 0777), 0);
     assert_int_equal(chmod(runner->shared, 0777), 0);
     file_copy_program(TEST_CLI_STANDIN, runner->cli);
-    file_write(runner->log, "", 0644);
+    write_file(runner->log, "", 0644);
 }
 
 /* Every runner that has not been freed: a test that fails half way leaves some. */
@@ -261,7 +261,7 @@ void runner_use_real_cli(struct runner *runner, const struct api *api)
                          "exec '%s' \"$@\"\n",
                          api->base, cli);
     unlink(runner->cli);
-    file_write(runner->cli, script, 0755);
+    write_file(runner->cli, script, 0755);
     free(script);
     runner_set(runner, "ANTHROPIC_UPSTREAM", api->base);
 }
@@ -393,7 +393,7 @@ void runner_crash(struct runner *runner)
 
 char *runner_log(const struct runner *runner)
 {
-    char *text = file_read(runner->log, NULL);
+    char *text = read_file(runner->log, NULL);
     assert_non_null(text);
     return text;
 }

@@ -1,4 +1,4 @@
-#include "testing.h"
+#include "testbase.h"
 
 #include <fcntl.h>
 #include <ftw.h>
@@ -45,7 +45,7 @@ void tmp_dir_free(char *path)
     free(path);
 }
 
-char *file_read(const char *path, size_t *ret_size)
+char *read_file(const char *path, size_t *ret_size)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
@@ -66,12 +66,20 @@ char *file_read(const char *path, size_t *ret_size)
     return data;
 }
 
-void file_write(const char *path, const char *content, unsigned mode)
+void write_file(const char *path, const char *content, unsigned mode)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
     assert_true(fd >= 0);
     assert_int_equal(write(fd, content, strlen(content)), strlen(content));
     assert_int_equal(fchmod(fd, mode), 0);
+    close(fd);
+}
+
+void write_bytes(const char *path, const void *data, size_t size)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, data, size), size);
     close(fd);
 }
 

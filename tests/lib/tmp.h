@@ -15,10 +15,13 @@ void tmp_dir_free(char *path);
 char *textf(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* The file's content, NUL-terminated, or NULL. The caller frees it. */
-char *file_read(const char *path, size_t *ret_size);
+char *read_file(const char *path, size_t *ret_size);
 
 /* Writes the file with this mode, or fails the test. */
-void file_write(const char *path, const char *content, unsigned mode);
+void write_file(const char *path, const char *content, unsigned mode);
+
+/* The same with these bytes, readable by its owner only. */
+void write_bytes(const char *path, const void *data, size_t size);
 
 /* Copies a program, so that its processes can be told from all others by their file. */
 void file_copy_program(const char *from, const char *to);

@@ -1,4 +1,4 @@
-#include "unit.h"
+#include "testbase.h"
 
 #include "base/buf.h"
 #include "base/fd.h"
@@ -369,7 +369,7 @@ static void a_line_up_to_the_limit_is_whole_and_a_longer_one_is_cut(void **state
         assert_int_equal(heard.stream.truncated, cases[i].cut);
         assert_int_equal(heard.longest > 100000, !cases[i].cut);
         assert_non_null(strstr(heard.events.data + heard.events.len - 13, "{\"next\":1}\n"));
-        AUTO(str) char *told = unit_textf("\"truncated\":true,\"bytes\":%zu}", count + frame);
+        AUTO(str) char *told = textf("\"truncated\":true,\"bytes\":%zu}", count + frame);
         assert_int_equal(strstr(buf_str(&heard.events), told) != NULL, cases[i].cut);
         assert_true(heard.stream.lines.held.cap < 1u << 20 && heard.stream.scratch.cap < 2u << 20);
         heard_done(&heard);
@@ -469,8 +469,8 @@ static void a_tail_reads_what_is_appended_and_gives_the_disk_back(void **state)
     struct err err;
     struct tail tail;
     struct stat st;
-    char *dir = unit_scratch();
-    AUTO(str) char *path = unit_textf("%s/out", dir);
+    char *dir = tmp_dir_new();
+    AUTO(str) char *path = textf("%s/out", dir);
     AUTO(str) char *block = malloc(1u << 20);
     OK(tail_open(&tail, path, true, &err) == 0, &err);
     assert_int_equal(tail_read(&tail, block, 100), 0);
@@ -491,7 +491,7 @@ static void a_tail_reads_what_is_appended_and_gives_the_disk_back(void **state)
     assert_int_equal(tail_open(&second, path, true, &err),
                      -1); /* a file that is there is not taken */
     tail_done(&tail);
-    unit_scratch_free(dir);
+    tmp_dir_free(dir);
 }
 
 static void the_end_of_a_file_shows_no_half_of_a_secret(void **state)

@@ -1,7 +1,7 @@
 /*
  * runner/claude/conversation: what is kept of a session, whole or not at all, and brought back.
  */
-#include "unit.h"
+#include "testbase.h"
 
 #include "base/path.h"
 #include "runner/claude/conversation.h"
@@ -24,8 +24,8 @@ struct place {
 static int set_up(void **state)
 {
     struct place *place = calloc(1, sizeof(*place));
-    place->state = unit_scratch();
-    place->run = unit_textf("%s/run", place->state);
+    place->state = tmp_dir_new();
+    place->run = textf("%s/run", place->state);
     *state = place;
     return 0;
 }
@@ -33,7 +33,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct place *place = *state;
-    unit_scratch_free(place->state);
+    tmp_dir_free(place->state);
     free(place->run);
     free(place);
     return 0;
@@ -43,18 +43,18 @@ static int tear_down(void **state)
 static void put(const struct place *place, const char *name, const char *text)
 {
     struct err err;
-    AUTO(str) char *path = unit_textf("%s/config/projects/%s", place->run, name);
+    AUTO(str) char *path = textf("%s/config/projects/%s", place->run, name);
     char *slash = strrchr(path, '/');
     *slash = '\0';
     OK(path_make_dirs(path, 0700, &err) == 0, &err);
     *slash = '/';
-    unit_spit(path, text, strlen(text));
+    write_bytes(path, text, strlen(text));
 }
 
 /* Makes a file of that size there, without its blocks. */
 static void put_big(const struct place *place, const char *name, off_t size)
 {
-    AUTO(str) char *path = unit_textf("%s/config/projects/%s", place->run, name);
+    AUTO(str) char *path = textf("%s/config/projects/%s", place->run, name);
     put(place, name, "x");
     assert_int_equal(truncate(path, size), 0);
 }
@@ -82,7 +82,7 @@ static char *restore(const struct place *place)
         assert_int_equal(err.code, ERR_NOT_FOUND);
         return NULL;
     }
-    return unit_slurp(path, NULL);
+    return read_file(path, NULL);
 }
 
 static void assert_restored(const struct place *place, const char *text)
@@ -95,7 +95,7 @@ static void assert_restored(const struct place *place, const char *text)
 static bool there(const struct place *place, const char *name)
 {
     struct stat st;
-    AUTO(str) char *path = unit_textf("%s/config/projects/%s", place->run, name);
+    AUTO(str) char *path = textf("%s/config/projects/%s", place->run, name);
     return lstat(path, &st) == 0;
 }
 
@@ -119,8 +119,8 @@ static void only_the_owner_may_look(void **state)
 {
     const struct place *place = *state;
     struct stat st;
-    AUTO(str) char *all = unit_textf("%s/" CONVERSATIONS, place->state);
-    AUTO(str) char *one = unit_textf("%s/" SESSION, all);
+    AUTO(str) char *all = textf("%s/" CONVERSATIONS, place->state);
+    AUTO(str) char *one = textf("%s/" SESSION, all);
     put(place, SLUG "/" SESSION ".jsonl", "one\n");
     assert_int_equal(save(place), 1);
     assert_int_equal(stat(all, &st), 0);
@@ -161,7 +161,7 @@ static void a_task_that_left_nothing_changes_nothing(void **state)
 static void what_a_crash_left_half_done_is_passed_over(void **state)
 {
     const struct place *place = *state;
-    AUTO(str) char *half = unit_textf("%s/" CONVERSATIONS "/" SESSION ".new/x", place->state);
+    AUTO(str) char *half = textf("%s/" CONVERSATIONS "/" SESSION ".new/x", place->state);
     struct err err;
     put(place, SLUG "/" SESSION ".jsonl", "one\n");
     assert_int_equal(save(place), 1);
@@ -204,7 +204,7 @@ static void a_tree_too_deep_is_left_out(void **state)
 /* A link to this, put in the way. */
 static void put_link(const struct place *place, const char *name, const char *to)
 {
-    AUTO(str) char *path = unit_textf("%s/config/projects/%s", place->run, name);
+    AUTO(str) char *path = textf("%s/config/projects/%s", place->run, name);
     put(place, name, "x");
     assert_int_equal(unlink(path), 0);
     assert_int_equal(symlink(to, path), 0);
@@ -213,10 +213,10 @@ static void put_link(const struct place *place, const char *name, const char *to
 static void links_and_pipes_are_not_followed(void **state)
 {
     const struct place *place = *state;
-    AUTO(str) char *secret = unit_textf("%s/secret", place->state);
+    AUTO(str) char *secret = textf("%s/secret", place->state);
     AUTO(str)
-    char *pipe = unit_textf("%s/config/projects/" SLUG "/" SESSION "/pipe", place->run);
-    unit_spit(secret, "the runner's own", 16);
+    char *pipe = textf("%s/config/projects/" SLUG "/" SESSION "/pipe", place->run);
+    write_bytes(secret, "the runner's own", 16);
     put_link(place, SLUG "/" SESSION ".jsonl", secret);
     assert_int_equal(save(place), 0);
     new_run(place);
@@ -236,8 +236,8 @@ static void links_and_pipes_are_not_followed(void **state)
 static void projects_that_are_a_link_are_not_looked_into(void **state)
 {
     const struct place *place = *state;
-    AUTO(str) char *real = unit_textf("%s/real", place->state);
-    AUTO(str) char *projects = unit_textf("%s/config/projects", place->run);
+    AUTO(str) char *real = textf("%s/real", place->state);
+    AUTO(str) char *projects = textf("%s/config/projects", place->run);
     put(place, SLUG "/" SESSION ".jsonl", "one\n");
     assert_int_equal(rename(projects, real), 0);
     assert_int_equal(symlink(real, projects), 0);

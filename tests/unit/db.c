@@ -1,4 +1,4 @@
-#include "unit.h"
+#include "testbase.h"
 
 #include "base/buf.h"
 #include "db/db.h"
@@ -36,8 +36,8 @@ static int open_writer(struct place *place)
 static int set_up(void **state)
 {
     struct place *place = calloc(1, sizeof(*place));
-    place->dir = unit_scratch();
-    place->path = unit_textf("%s/x.db", place->dir);
+    place->dir = tmp_dir_new();
+    place->path = textf("%s/x.db", place->dir);
     *state = place;
     return open_writer(place);
 }
@@ -46,7 +46,7 @@ static int tear_down(void **state)
 {
     struct place *place = *state;
     db_writer_free(place->writer);
-    unit_scratch_free(place->dir);
+    tmp_dir_free(place->dir);
     free(place->path);
     free(place);
     return 0;
@@ -108,7 +108,7 @@ static void the_file_belongs_to_the_owner_alone(void **state)
     static const char *const ends[] = {"", "-wal", "-shm"};
     for (size_t i = 0; i < COUNT_OF(ends); i++) {
         struct stat st;
-        AUTO(str) char *path = unit_textf("%s%s", place->path, ends[i]);
+        AUTO(str) char *path = textf("%s%s", place->path, ends[i]);
         assert_int_equal(stat(path, &st), 0);
         assert_int_equal(st.st_mode & 0777, 0600);
     }
@@ -118,7 +118,7 @@ static void a_link_is_not_followed_to_a_database(void **state)
 {
     struct place *place = *state;
     struct err err;
-    AUTO(str) char *link_path = unit_textf("%s/link", place->dir);
+    AUTO(str) char *link_path = textf("%s/link", place->dir);
     assert_int_equal(symlink(place->path, link_path), 0);
     assert_null(db_open(link_path, DB_WRITE, &err));
 }
@@ -127,7 +127,7 @@ static void a_missing_database_is_not_made_for_a_reader(void **state)
 {
     struct place *place = *state;
     struct err err;
-    AUTO(str) char *path = unit_textf("%s/none", place->dir);
+    AUTO(str) char *path = textf("%s/none", place->dir);
     assert_null(db_open(path, DB_READ, &err));
     assert_int_equal(access(path, F_OK), -1);
 }
@@ -136,10 +136,10 @@ static void what_is_no_database_is_refused(void **state)
 {
     struct place *place = *state;
     struct err err;
-    AUTO(str) char *path = unit_textf("%s/text", place->dir);
+    AUTO(str) char *path = textf("%s/text", place->dir);
     char garbage[8192];
     memset(garbage, 'g', sizeof(garbage));
-    unit_spit(path, garbage, sizeof(garbage));
+    write_bytes(path, garbage, sizeof(garbage));
     assert_null(db_open(path, DB_WRITE, &err));
     assert_non_null(strstr(err.msg, "not a database"));
 }
@@ -210,7 +210,7 @@ static void *write_and_fail(void *arg)
 static void sixteen_threads_commit_together_and_failures_stay_alone(void **state)
 {
     struct crowd crowd = {.place = *state};
-    unit_in_threads(THREADS, write_and_fail, &crowd);
+    in_threads(THREADS, write_and_fail, &crowd);
     const int all = THREADS * EACH;
     assert_int_equal(ask(crowd.place, "SELECT count(*) FROM t"), all - (all + 2) / 3);
     assert_int_equal(ask(crowd.place, "SELECT count(*) FROM t WHERE k%3=0"), 0);
@@ -253,10 +253,10 @@ static void a_full_disk_fails_writes_by_name_and_harms_nothing(void **state)
 {
     struct place *place = *state;
     struct err err = ERR_INIT;
-    AUTO(str) char *filler = unit_textf("%s/filler", place->dir);
+    AUTO(str) char *filler = textf("%s/filler", place->dir);
     db_writer_free(place->writer);
     place->writer = NULL;
-    if (!unit_mount_small(place->dir, 2u << 20))
+    if (!small_disk_mount(place->dir, 2u << 20))
         SKIP_BECAUSE("no file system can be mounted here");
     open_writer(place);
     AUTO(str) char *value = malloc(20001);
@@ -264,7 +264,7 @@ static void a_full_disk_fails_writes_by_name_and_harms_nothing(void **state)
     value[20000] = '\0';
     int64_t good = 0, key = 0;
     for (int round = 0; round < 3; round++) {
-        unit_fill(filler);
+        small_disk_fill(filler);
         int failed = 0;
         for (int i = 0; i < 40; i++) {
             int rc = db_write(place->writer, insert,
@@ -284,7 +284,7 @@ static void a_full_disk_fails_writes_by_name_and_harms_nothing(void **state)
     }
     db_writer_free(place->writer);
     place->writer = NULL;
-    unit_unmount(place->dir);
+    small_disk_unmount(place->dir);
 }
 
 /* --- being killed -------------------------------------------------------------------------- */
@@ -333,7 +333,7 @@ static void being_killed_loses_nothing_that_was_acknowledged(void **state)
         if (pid == 0) {
             struct killed killed = {.place = place, .acknowledged = words};
             open_writer(place);
-            unit_in_threads(8, write_for_ever, &killed);
+            in_threads(8, write_for_ever, &killed);
             _exit(0);
         }
         EVENTUALLY(20000, count_bits(words) > 100 + 57 * round);

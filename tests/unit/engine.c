@@ -1,4 +1,4 @@
-#include "unit.h"
+#include "testbase.h"
 
 #include "base/buf.h"
 #include "base/fd.h"
@@ -66,7 +66,7 @@ static void run_fake(struct task_run *run, struct task_outcome *outcome, void *a
     if (strcmp(record->request, "\"hold\"") == 0)
         hold(house, run);
     while (strcmp(record->request, "\"deaf\"") == 0 && !house->gate)
-        unit_pause();
+        poll_pause();
     outcome->state = TASK_COMPLETED;
     outcome->exit_code = 0;
     if (task_run_stop(run) != STOP_NO && strcmp(record->request, "\"hold\"") == 0) {
@@ -132,7 +132,7 @@ static int set_up(void **state)
 {
     struct house *house = calloc(1, sizeof(*house));
     pthread_mutex_init(&house->lock, NULL);
-    house->dir = unit_scratch();
+    house->dir = tmp_dir_new();
     open_house(house, 2, 1000);
     *state = house;
     return 0;
@@ -142,7 +142,7 @@ static int tear_down(void **state)
 {
     struct house *house = *state;
     close_house(house);
-    unit_scratch_free(house->dir);
+    tmp_dir_free(house->dir);
     pthread_mutex_destroy(&house->lock);
     free(house);
     return 0;
@@ -160,7 +160,7 @@ static int try_submit(struct house *house, struct wish wish, struct err *err)
 {
     bool created = false;
     AUTO(task_record) struct task_record record = {0};
-    AUTO(str) char *request = unit_textf("\"%s\"", wish.what);
+    AUTO(str) char *request = textf("\"%s\"", wish.what);
     const struct task_new task = {.id = wish.id,
                                   .kind = wish.kind ? wish.kind : "fake",
                                   .priority = wish.priority,
@@ -281,7 +281,7 @@ static void as_many_run_at_once_as_there_are_slots(void **state)
     struct house *house = *state;
     struct engine_load load;
     for (int i = 0; i < 8; i++) {
-        AUTO(str) char *id = unit_textf("t%d", i);
+        AUTO(str) char *id = textf("t%d", i);
         submit(house, id, "deaf");
     }
     EVENTUALLY(SOON_MS, house->at_once == 2);
@@ -476,7 +476,7 @@ static void *watch_and_leave(void *arg)
     struct watch_race *race = arg;
     for (int i = 0; i < 40; i++) {
         struct looker looker = looker_of(true);
-        AUTO(str) char *id = unit_textf("r%d", atomic_fetch_add(&race->next, 1));
+        AUTO(str) char *id = textf("r%d", atomic_fetch_add(&race->next, 1));
         submit(race->house, id, i % 3 ? "good" : "hold");
         if (!engine_watch(race->house->engine, id, &looker.watch)) {
             race->too_late++;
@@ -486,7 +486,7 @@ static void *watch_and_leave(void *arg)
                 abort();
         } else {
             while (!looker.told)
-                unit_pause();
+                poll_pause();
             race->told++;
         }
     }
@@ -498,7 +498,7 @@ static void watching_and_leaving_race_with_the_end(void **state)
     struct watch_race race = {.house = *state};
     race.house->gate = true;
     resize(race.house->engine, 4, 1000);
-    unit_in_threads(6, watch_and_leave, &race);
+    in_threads(6, watch_and_leave, &race);
     assert_int_equal(race.told + race.taken_back + race.too_late, 240);
     EVENTUALLY(SOON_MS, is_quiet(race.house));
 }
@@ -514,7 +514,7 @@ static void *submit_and_cancel(void *arg)
     for (int i = 0; i < 40; i++) {
         struct err err;
         enum task_state now;
-        AUTO(str) char *id = unit_textf("c%d", atomic_fetch_add(&race->next, 1));
+        AUTO(str) char *id = textf("c%d", atomic_fetch_add(&race->next, 1));
         submit(race->house, id, "hold");
         if (i % 2)
             engine_mend_events(race->house->engine, id, &err);
@@ -529,10 +529,10 @@ static void *submit_and_cancel(void *arg)
 static void cancelling_races_with_starting(void **state)
 {
     struct cancel_race race = {.house = *state};
-    unit_in_threads(6, submit_and_cancel, &race);
+    in_threads(6, submit_and_cancel, &race);
     EVENTUALLY(SOON_MS, is_quiet(race.house));
     for (int i = 0; i < 240; i++) {
-        AUTO(str) char *id = unit_textf("c%d", i);
+        AUTO(str) char *id = textf("c%d", i);
         assert_int_equal(state_of(race.house, id), TASK_CANCELLED);
         AUTO(str) char *names = events_of(race.house, id);
         if (strcmp(names, "tcd") != 0 && strcmp(names, "t.cd") != 0)
@@ -656,8 +656,8 @@ static void events_that_cannot_be_written_do_not_keep_the_runner_down(void **sta
     const struct task_new task = {.id = "a", .kind = "fake", .request = "{}"};
     OK(store_add(house->store, &task, &record, &created, &err) == 0, &err);
     OK(store_claim(house->store, "a", PLACE_HERE, 1, &err) == 1, &err);
-    AUTO(str) char *in_the_way = unit_textf("%s/tasks/a", house->dir);
-    unit_spit(in_the_way, "", 0); /* a file where its directory should be */
+    AUTO(str) char *in_the_way = textf("%s/tasks/a", house->dir);
+    write_bytes(in_the_way, "", 0); /* a file where its directory should be */
     reopen_house(house, 1);
     assert_int_equal(state_of(house, "a"), TASK_FAILED);
     assert_int_equal(engine_mend_events(house->engine, "a", &err), -1);
@@ -673,12 +673,12 @@ static void a_last_event_that_a_crash_swallowed_is_made_up_for(void **state)
     submit(house, "a", "good");
     EVENTUALLY(SOON_MS, is_quiet(house));
     AUTO(str) char *path = engine_events_path(house->engine, "a");
-    AUTO(str) char *whole = unit_slurp(path, &size);
+    AUTO(str) char *whole = read_file(path, &size);
     for (size_t cut = 0; cut <= size; cut++) {
         size_t now;
-        unit_spit(path, whole, cut);
+        write_bytes(path, whole, cut);
         OK(engine_mend_events(house->engine, "a", &err) == 0, &err);
-        AUTO(str) char *mended = unit_slurp(path, &now);
+        AUTO(str) char *mended = read_file(path, &now);
         if (cut > size - 200 && cut < size) /* only the last event was lost: it is the same again */
             assert_string_equal(mended + strlen(mended) - 100, whole + size - 100);
         assert_true(events_end_with(path, "done"));
@@ -693,14 +693,14 @@ static void a_full_disk_fails_the_task_by_name_and_loses_no_outcome(void **state
     struct err err;
     enum task_state now;
     close_house(house);
-    if (!unit_mount_small(house->dir, 4u << 20))
+    if (!small_disk_mount(house->dir, 4u << 20))
         SKIP_BECAUSE("no file system can be mounted here");
     house->gate = false;
     open_house(house, 1, 1000);
-    AUTO(str) char *filler = unit_textf("%s/filler", house->dir);
+    AUTO(str) char *filler = textf("%s/filler", house->dir);
     submit(house, "a", "hold");
     EVENTUALLY(SOON_MS, house->at_once == 1);
-    unit_fill(filler);
+    small_disk_fill(filler);
     OK(engine_cancel(house->engine, "a", &now, &err) == 0, &err);
     EVENTUALLY(SOON_MS, house->at_once == 0); /* its outcome may have to wait for space … */
     unlink(filler);
@@ -708,7 +708,7 @@ static void a_full_disk_fails_the_task_by_name_and_loses_no_outcome(void **state
     assert_true(has_ended(house, "a"));
     OK(engine_mend_events(house->engine, "a", &err) == 0, &err);
     close_house(house);
-    unit_unmount(house->dir);
+    small_disk_unmount(house->dir);
     open_house(house, 1, 1000);
 }
 
@@ -718,7 +718,7 @@ static void tasks_whose_key_was_lost_or_replaced_are_told_at_once(void **state)
     struct err err;
     char wrong[32] = "wrong";
     bool created;
-    AUTO(str) char *key = unit_textf("%s/secret.key", house->dir);
+    AUTO(str) char *key = textf("%s/secret.key", house->dir);
     for (int lost = 0; lost < 2; lost++) {
         char sealed[] = "sealed-0", open[] = "open-0";
         sealed[7] = open[5] = (char)('0' + lost);
@@ -733,7 +733,7 @@ static void tasks_whose_key_was_lost_or_replaced_are_told_at_once(void **state)
         if (lost)
             unlink(key);
         else
-            unit_spit(key, wrong, sizeof(wrong));
+            write_bytes(key, wrong, sizeof(wrong));
         open_house(house, 0, 1000); /* nothing runs: it is the start that tells */
         assert_true(has_reason(house, sealed, "secrets_lost"));
         expect_events(house, sealed, "td");
@@ -745,20 +745,21 @@ static void a_thousand_tasks_leave_nothing_behind(void **state)
 {
     struct house *house = *state;
     submit(house, "warm-up", "good");
-    EVENTUALLY(SOON_MS, is_quiet(house) && unit_threads() == threads_at_start);
-    int fds = unit_fds();
+    EVENTUALLY(SOON_MS, is_quiet(house) && proc_threads(getpid()) == threads_at_start);
+    int fds = proc_fds(getpid());
     resize(house->engine, 4, 10000);
     for (int i = 0; i < 1000; i++) {
-        AUTO(str) char *id = unit_textf("t%d", i);
+        AUTO(str) char *id = textf("t%d", i);
         submit(house, id, "good");
     }
     EVENTUALLY(60000, is_quiet(house));
     struct engine_load load;
     engine_load(house->engine, &load);
     assert_int_equal(load.completed, 1001);
-    EVENTUALLY(SOON_MS, unit_threads() == threads_at_start);
-    assert_true(unit_fds() <= fds + 3 * 3); /* readers of the store, kept: three files each */
-    AUTO(str) char *run_dir = unit_textf("%s/run", house->dir);
+    EVENTUALLY(SOON_MS, proc_threads(getpid()) == threads_at_start);
+    assert_true(proc_fds(getpid()) <=
+                fds + 3 * 3); /* readers of the store, kept: three files each */
+    AUTO(str) char *run_dir = textf("%s/run", house->dir);
     assert_int_equal(rmdir(run_dir), 0); /* is empty */
 }
 
@@ -794,8 +795,8 @@ int main(void)
         TEST(tasks_whose_key_was_lost_or_replaced_are_told_at_once),
         TEST(a_thousand_tasks_leave_nothing_behind),
     };
-    unit_in_threads(1, do_nothing, NULL); /* with the first thread comes a sanitizer's own */
-    threads_at_start = unit_threads();
+    in_threads(1, do_nothing, NULL); /* with the first thread comes a sanitizer's own */
+    threads_at_start = proc_threads(getpid());
     log_open(STDERR_FILENO, LOG_ERROR, LOG_TEXT, NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,4 @@
-#include "unit.h"
+#include "testbase.h"
 
 #include "base/buf.h"
 #include "base/fd.h"
@@ -19,8 +19,8 @@ struct place {
 static int set_up(void **state)
 {
     struct place *place = calloc(1, sizeof(*place));
-    place->dir = unit_scratch();
-    place->path = unit_textf("%s/events", place->dir);
+    place->dir = tmp_dir_new();
+    place->path = textf("%s/events", place->dir);
     *state = place;
     return 0;
 }
@@ -28,7 +28,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct place *place = *state;
-    unit_scratch_free(place->dir);
+    tmp_dir_free(place->dir);
     free(place->path);
     free(place);
     return 0;
@@ -92,7 +92,7 @@ static void the_file_is_a_stream_of_server_sent_events(void **state)
     add(events, NULL, "{}");
     assert_int_equal(events_size(events), 50);
     events_close(events);
-    AUTO(str) char *text = unit_slurp(place->path, NULL);
+    AUTO(str) char *text = read_file(place->path, NULL);
     assert_string_equal(text, "id: 0\nevent: task\ndata: {\"a\":1}\n\nid: 33\ndata: {}\n\n");
 }
 
@@ -145,11 +145,11 @@ static void a_tail_torn_at_any_byte_is_mended_on_reopening(void **state)
     int64_t ids[COUNT_OF(sample) + 1];
     write_sample(place->path);
     size_t n = ids_of_sample(place->path, ids), size, whole = 0;
-    AUTO(str) char *text = unit_slurp(place->path, &size);
+    AUTO(str) char *text = read_file(place->path, &size);
     for (size_t cut = 0; cut <= size; cut++) {
         while (whole < n && ids[whole + 1] <= (int64_t)cut)
             whole++;
-        unit_spit(place->path, text, cut);
+        write_bytes(place->path, text, cut);
         AUTO(events) struct events *events = open_at(place->path);
         assert_int_equal(events_size(events), ids[whole]);
         for (size_t i = whole; i < n; i++)
@@ -186,12 +186,12 @@ static void a_reader_sees_an_event_once_it_is_whole(void **state)
     write_sample(place->path);
     size_t size;
     size_t n = ids_of_sample(place->path, ids);
-    AUTO(str) char *text = unit_slurp(place->path, &size);
+    AUTO(str) char *text = read_file(place->path, &size);
     for (int64_t cut = ids[n - 1]; cut < ids[n]; cut++) { /* the writer is in the last one */
         struct err err;
         struct event event;
         AUTO(buf) struct buf scratch = BUF_INIT(EVENT_BYTES_MAX);
-        unit_spit(place->path, text, (size_t)cut);
+        write_bytes(place->path, text, (size_t)cut);
         AUTO(fd) int fd = open(place->path, O_RDONLY | O_CLOEXEC);
         assert_int_equal(events_read(fd, ids[n - 1], &scratch, &event, &err), 0);
     }
@@ -242,7 +242,7 @@ static void knows_its_last_event_without_reading_the_rest(void **state)
     struct err err;
     static const char tail[] = "id: %lld\nevent: done\ndata: {}\n\n";
     assert_false(events_end_with(place->path, "done")); /* no file */
-    unit_spit(place->path, "", 0);
+    write_bytes(place->path, "", 0);
     assert_false(events_end_with(place->path, "done"));
     write_sample(place->path);
     assert_true(events_end_with(place->path, "done"));
@@ -260,13 +260,13 @@ static void knows_its_last_event_without_reading_the_rest(void **state)
     /* a gigabyte (of which the disk holds the end only): a look must cost no more than before */
     AUTO(fd) int fd = open(place->path, O_RDWR | O_CLOEXEC);
     const int64_t large = INT64_C(1) << 30;
-    AUTO(str) char *last = unit_textf(tail, (long long)large);
+    AUTO(str) char *last = textf(tail, (long long)large);
     assert_int_equal(pwrite(fd, "}\n\n", 3, large - 3), 3);
     assert_int_equal(pwrite(fd, last, strlen(last), large), strlen(last));
-    int64_t before = unit_now_ms();
+    int64_t before = now_ms();
     for (int i = 0; i < 100; i++)
         assert_true(events_end_with(place->path, "done"));
-    assert_true(unit_now_ms() - before < 1000);
+    assert_true(now_ms() - before < 1000);
     assert_int_equal(ftruncate(fd, large + (off_t)strlen(last) - 1), 0); /* torn */
     assert_false(events_end_with(place->path, "done"));
 }
@@ -303,7 +303,7 @@ static void a_full_disk_is_told_and_leaves_whole_events(void **state)
     struct place *place = *state;
     struct err err = ERR_INIT;
     char json[3000];
-    if (!unit_mount_small(place->dir, 1u << 20))
+    if (!small_disk_mount(place->dir, 1u << 20))
         SKIP_BECAUSE("no file system can be mounted here");
     memset(json, 'x', sizeof(json));
     struct events *events = open_at(place->path);
@@ -327,7 +327,7 @@ static void a_full_disk_is_told_and_leaves_whole_events(void **state)
     events_close(events);
     assert_true(events_end_with(place->path, "done"));
     fd_close(&fd);
-    unit_unmount(place->dir);
+    small_disk_unmount(place->dir);
 }
 
 static void note_end(int64_t end, void *arg)

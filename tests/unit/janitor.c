@@ -1,7 +1,7 @@
 /*
  * runner/janitor: what is over its time goes, and nothing else.
  */
-#include "unit.h"
+#include "testbase.h"
 
 #include "base/clock.h"
 #include "base/path.h"
@@ -36,8 +36,8 @@ static int set_up(void **state)
     struct err err;
     struct house *house = calloc(1, sizeof(*house));
     AUTO(config_report) struct config_report report = {0};
-    house->dir = unit_scratch();
-    AUTO(str) char *state_dir = unit_textf("RUNNER_STATE_DIR=%s", house->dir);
+    house->dir = tmp_dir_new();
+    AUTO(str) char *state_dir = textf("RUNNER_STATE_DIR=%s", house->dir);
     char *env[] = {(char[]){"RUNNER_SECRET=0123456789abcdef"},
                    (char[]){"KEEP_TASKS_DAYS=3"},
                    (char[]){"JANITOR_SECONDS=1"},
@@ -64,14 +64,14 @@ static int tear_down(void **state)
     repos_free(house->repos);
     store_close(house->store);
     config_free(house->config);
-    unit_scratch_free(house->dir);
+    tmp_dir_free(house->dir);
     free(house);
     return 0;
 }
 
 static char *place_of(const struct house *house, const char *in, const char *name)
 {
-    return unit_textf("%s/%s/%s", house->dir, in, name);
+    return textf("%s/%s/%s", house->dir, in, name);
 }
 
 /* A directory with something in it that was last changed so long ago. */
@@ -79,9 +79,9 @@ static void make(const struct house *house, const char *in, const char *name, in
 {
     struct err err;
     AUTO(str) char *path = place_of(house, in, name);
-    AUTO(str) char *file = unit_textf("%s/file", path);
+    AUTO(str) char *file = textf("%s/file", path);
     OK(path_make_dirs(path, 0700, &err) == 0, &err);
-    unit_spit(file, "x", 1);
+    write_bytes(file, "x", 1);
     struct timespec then[2];
     clock_gettime(CLOCK_REALTIME, &then[0]);
     then[0].tv_sec -= hours * 3600;

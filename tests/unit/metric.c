@@ -1,4 +1,4 @@
-#include "unit.h"
+#include "testbase.h"
 
 #include "base/metric.h"
 
@@ -135,7 +135,7 @@ static void nothing_is_lost_when_many_count_at_once(void **state)
     (void)state;
     char line[80];
     struct shared *shared = calloc(1, sizeof(*shared));
-    unit_in_threads(THREADS, count_much, shared);
+    in_threads(THREADS, count_much, shared);
     metric_family(&page, "t_total", METRIC_COUNTER, "T.");
     metric_tally(&page, &shared->tally, "a", "b", NULL);
     for (int i = 0; i < 16; i++) {

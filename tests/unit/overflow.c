@@ -1,6 +1,6 @@
 /* What home and a cloud task leave for each other: names, the sealed payload, result.json. The key
  * service is the test's own, and so is who is asked for credentials. */
-#include "unit.h"
+#include "testbase.h"
 
 #include "crypto/crypto.h"
 #include "google/kms.h"
@@ -378,7 +378,7 @@ static void a_result_that_is_printed_can_be_read(void **state)
     in.started_ms = 1700000000000;
     in.ended_ms = 1700000001000;
     for (int i = 0; i < 5; i++) {
-        AUTO(str) char *path = unit_textf("dir/file \"%d\".txt", i);
+        AUTO(str) char *path = textf("dir/file \"%d\".txt", i);
         OK(folder_result_add_output(&in, path, i * 1000, &err) == 0, &err);
     }
     print(&in, &text);

@@ -3,7 +3,7 @@
  * situation where the launcher can give no better ones and runs the same cases. As root it also
  * sees what only root can: dropping to another user.
  */
-#include "unit.h"
+#include "testbase.h"
 
 #include "base/buf.h"
 #include "base/fd.h"
@@ -87,20 +87,20 @@ static struct run start(const char *script)
 /* Reads events until the tree has ended. */
 static void await_end(struct child *child)
 {
-    int64_t end = unit_now_ms() + SOON_MS;
+    int64_t end = now_ms() + SOON_MS;
     enum child_event event;
     while ((event = child_read(child)) != CHILD_ENDED) {
         struct pollfd wait = {.fd = child_fd(child), .events = POLLIN};
         if (event == CHILD_NOTHING)
             poll(&wait, 1, 1000);
-        assert_true(unit_now_ms() < end);
+        assert_true(now_ms() < end);
     }
 }
 
 static char *output_of(const struct run *run)
 {
-    AUTO(str) char *path = unit_textf("/proc/self/fd/%d", run->out);
-    char *text = unit_slurp(path, NULL);
+    AUTO(str) char *path = textf("/proc/self/fd/%d", run->out);
+    char *text = read_file(path, NULL);
     assert_non_null(text);
     return text;
 }
@@ -138,7 +138,7 @@ static struct run start_marked(const char *script, const char *marker)
 static char *fresh_marker(void)
 {
     static int n;
-    return unit_textf("UNIT_MARK=%d-%d", (int)getpid(), n++);
+    return textf("UNIT_MARK=%d-%d", (int)getpid(), n++);
 }
 
 static bool has_printed(const struct run *run, const char *text)
@@ -154,16 +154,16 @@ static void await_text(const struct run *run, const char *text)
 
 static pid_t launcher_pid(void)
 {
-    AUTO(str) char *path = unit_textf("/proc/self/task/%d/children", (int)gettid());
-    AUTO(str) char *text = unit_slurp(path, NULL);
+    AUTO(str) char *path = textf("/proc/self/task/%d/children", (int)gettid());
+    AUTO(str) char *text = read_file(path, NULL);
     return text ? (pid_t)strtol(text, NULL, 10) : 0;
 }
 
 static bool launcher_has_no_inits(void)
 {
     int pid = (int)launcher_pid();
-    AUTO(str) char *path = unit_textf("/proc/%d/task/%d/children", pid, pid);
-    AUTO(str) char *inits = unit_slurp(path, NULL);
+    AUTO(str) char *path = textf("/proc/%d/task/%d/children", pid, pid);
+    AUTO(str) char *inits = read_file(path, NULL);
     return inits && *inits == '\0';
 }
 
@@ -201,8 +201,8 @@ static void tells_how_a_program_ended(void **state)
 static void says_which_step_of_a_start_failed(void **state)
 {
     (void)state;
-    AUTO(str) char *text_file = unit_textf("%s/plain", scratch);
-    unit_spit(text_file, "no program\n", 11);
+    AUTO(str) char *text_file = textf("%s/plain", scratch);
+    write_bytes(text_file, "no program\n", 11);
     chmod(text_file, 0755);
     const struct {
         const char *program;
@@ -330,7 +330,7 @@ static void it_runs_as_the_user_of_the_plan(void **state)
 {
     (void)state;
     AUTO(str) char *text = print_of("id -u; id -g; id -G; cat /etc/shadow 2>&1 | tail -c 18");
-    AUTO(str) char *mine = unit_textf("%d\n%d\n%d\nPermission denied\n", NOBODY, NOBODY, NOBODY);
+    AUTO(str) char *mine = textf("%d\n%d\n%d\nPermission denied\n", NOBODY, NOBODY, NOBODY);
     assert_string_equal(text, mine);
 }
 
@@ -339,10 +339,9 @@ static void it_cannot_become_root_again(void **state)
     (void)state;
     AUTO(str) char *text = print_of("grep -E '^(Uid|Gid|CapEff|CapPrm)' /proc/self/status");
     AUTO(str)
-    char *mine =
-        unit_textf("Uid:\t%d\t%d\t%d\t%d\nGid:\t%d\t%d\t%d\t%d\nCapPrm:\t0000000000000000\n"
-                   "CapEff:\t0000000000000000\n",
-                   NOBODY, NOBODY, NOBODY, NOBODY, NOBODY, NOBODY, NOBODY, NOBODY);
+    char *mine = textf("Uid:\t%d\t%d\t%d\t%d\nGid:\t%d\t%d\t%d\t%d\nCapPrm:\t0000000000000000\n"
+                       "CapEff:\t0000000000000000\n",
+                       NOBODY, NOBODY, NOBODY, NOBODY, NOBODY, NOBODY, NOBODY, NOBODY);
     assert_string_equal(text, mine);
 }
 
@@ -371,11 +370,11 @@ static void a_child_that_ignores_term_is_killed_after_the_grace(void **state)
     (void)state;
     struct run run = start("trap '' TERM; echo up; while :; do sleep 0.01; done");
     await_text(&run, "up");
-    int64_t before = unit_now_ms();
+    int64_t before = now_ms();
     child_end(run.child, false);
     child_end(run.child, false); /* asking twice changes nothing */
     await_end(run.child);
-    assert_true(unit_now_ms() - before >= GRACE_MS - 1);
+    assert_true(now_ms() - before >= GRACE_MS - 1);
     assert_int_equal(child_status(run.child), SIGKILL);
     run_done(&run);
 }
@@ -421,7 +420,7 @@ static void nothing_of_a_tree_outlives_its_end(void **state)
         await_text(&run, "up");
         child_end(run.child, i % 2 == 0);
         await_end(run.child);
-        int left = unit_processes_with(marker);
+        int left = (int)proc_with_environment(marker);
         if (left)
             fail_msg("case %zu left %d processes", i, left);
         run_done(&run);
@@ -436,7 +435,7 @@ static void letting_go_of_a_child_kills_its_tree(void **state)
         struct run run = start_marked(clingers[i], marker);
         await_text(&run, "up");
         run_done(&run);
-        EVENTUALLY(SOON_MS, unit_processes_with(marker) == 0);
+        EVENTUALLY(SOON_MS, (int)proc_with_environment(marker) == 0);
     }
 }
 
@@ -477,7 +476,7 @@ static void a_killed_init_ends_the_tree_and_is_told(void **state)
         kill(child_pid(run.child), SIGKILL);
         await_end(run.child);
         assert_int_equal(child_leftover(run.child), 0);
-        EVENTUALLY(SOON_MS, unit_processes_with(marker) == 0);
+        EVENTUALLY(SOON_MS, (int)proc_with_environment(marker) == 0);
         run_done(&run);
     }
 }
@@ -492,12 +491,12 @@ static void a_killed_launcher_takes_its_trees_along_and_is_replaced(void **state
         pid_t old = launcher_pid();
         kill(old, SIGKILL);
         await_end(run.child); /* before anybody asks for another spawn */
-        EVENTUALLY(SOON_MS, unit_processes_with(marker) == 0);
+        EVENTUALLY(SOON_MS, (int)proc_with_environment(marker) == 0);
         run_done(&run);
         AUTO(str) char *text = print_of("echo again");
         assert_string_equal(text, "again\n");
         assert_int_not_equal(launcher_pid(), old);
-        assert_int_equal(unit_children(), 1);
+        assert_int_equal(proc_children(getpid()), 1);
     }
 }
 
@@ -516,7 +515,7 @@ static bool only_the_launcher_is_left(void)
 {
     while (waitpid(-1, NULL, WNOHANG) > 0)
         continue;
-    return unit_children() == 1;
+    return proc_children(getpid()) == 1;
 }
 
 static void everything_ends_with_the_daemon(void **state)
@@ -530,33 +529,33 @@ static void everything_ends_with_the_daemon(void **state)
             launcher = launcher_start(&err);
             struct run run = start_marked(clingers[i], marker);
             while (!has_printed(&run, "up"))
-                unit_pause();
+                poll_pause();
             kill(getpid(), SIGKILL);
         }
         assert_int_equal(waitpid(daemon, NULL, 0), daemon);
-        EVENTUALLY(SOON_MS, unit_processes_with(marker) == 0 && only_the_launcher_is_left());
+        EVENTUALLY(SOON_MS, (int)proc_with_environment(marker) == 0 && only_the_launcher_is_left());
     }
 }
 
 static void two_hundred_spawns_leave_nothing_behind(void **state)
 {
     (void)state;
-    int fds = unit_fds(), threads = unit_threads();
+    int fds = proc_fds(getpid()), threads = proc_threads(getpid());
     for (int i = 0; i < 200; i++) {
         struct run run = start("exit 0");
         await_end(run.child);
         run_done(&run);
     }
-    assert_int_equal(unit_fds(), fds);
-    assert_int_equal(unit_threads(), threads);
-    assert_int_equal(unit_children(), 1); /* the launcher */
+    assert_int_equal(proc_fds(getpid()), fds);
+    assert_int_equal(proc_threads(getpid()), threads);
+    assert_int_equal(proc_children(getpid()), 1); /* the launcher */
     EVENTUALLY(SOON_MS, launcher_has_no_inits());
 }
 
 static bool is_zombie(pid_t pid)
 {
-    AUTO(str) char *path = unit_textf("/proc/%d/stat", (int)pid);
-    AUTO(str) char *text = unit_slurp(path, NULL);
+    AUTO(str) char *path = textf("/proc/%d/stat", (int)pid);
+    AUTO(str) char *text = read_file(path, NULL);
     const char *after = text ? strrchr(text, ')') : NULL;
     return !after || after[2] == 'Z';
 }
@@ -578,8 +577,8 @@ static void *hold_launcher(void *arg)
     ptrace(PTRACE_GETEVENTMSG, pid, NULL, &init);
     waitpid((pid_t)init, &status, __WALL);
     ptrace(PTRACE_DETACH, (pid_t)init, NULL, NULL);
-    for (int64_t end = unit_now_ms() + SOON_MS; !is_zombie((pid_t)init) && unit_now_ms() < end;)
-        unit_pause();
+    for (int64_t end = now_ms() + SOON_MS; !is_zombie((pid_t)init) && now_ms() < end;)
+        poll_pause();
     ptrace(PTRACE_DETACH, pid, NULL, NULL);
     return arg;
 }
@@ -617,7 +616,7 @@ static void *spawn_some(void *arg)
 static void many_threads_may_spawn_at_once(void **state)
 {
     (void)state;
-    unit_in_threads(8, spawn_some, NULL);
+    in_threads(8, spawn_some, NULL);
 }
 
 static void a_stopped_launcher_refuses_and_kills(void **state)
@@ -628,12 +627,12 @@ static void a_stopped_launcher_refuses_and_kills(void **state)
     struct run run = start_marked("trap '' TERM; echo up; sleep 1000", marker);
     await_text(&run, "up");
     launcher_stop(launcher);
-    assert_int_equal(unit_processes_with(marker), 0);
+    assert_int_equal((int)proc_with_environment(marker), 0);
     await_end(run.child);
     assert_int_equal(child_status(run.child), -1);
     assert_null(launcher_spawn(launcher, run.plan, (const int[3]){0, 1, 2}, &err));
     assert_int_equal(err.code, ERR_BUSY);
-    assert_int_equal(unit_children(), 0);
+    assert_int_equal(proc_children(getpid()), 0);
     run_done(&run);
     launcher_free(launcher);
     launcher = launcher_start(&err);
@@ -650,14 +649,14 @@ static void the_launcher_holds_no_secret_and_no_descriptor_of_ours(void **state)
     fd_close(&probe);
     if (launcher_walls(launcher) == PROC_SWEEP && (geteuid() != 0 || !readable))
         SKIP_BECAUSE("the launcher hides itself");
-    AUTO(str) char *fds = unit_textf("/proc/%d/fd", (int)launcher_pid());
+    AUTO(str) char *fds = textf("/proc/%d/fd", (int)launcher_pid());
     size_t size = 0;
-    AUTO(str) char *text = unit_slurp(env, &size);
+    AUTO(str) char *text = read_file(env, &size);
     assert_non_null(text);
     assert_null(memmem(text, size, "UNIT_SECRET", 11));
     int open_fds = 0;
     for (int fd = 0; fd < 1024; fd++) {
-        AUTO(str) char *one = unit_textf("%s/%d", fds, fd);
+        AUTO(str) char *one = textf("%s/%d", fds, fd);
         struct stat st;
         open_fds += lstat(one, &st) == 0;
     }
@@ -675,7 +674,7 @@ static pid_t fork_marked(const char *marker)
         execve("/bin/sleep", argv, env);
         _exit(127);
     }
-    EVENTUALLY(SOON_MS, unit_processes_with(marker) > 0);
+    EVENTUALLY(SOON_MS, (int)proc_with_environment(marker) > 0);
     return pid;
 }
 
@@ -683,7 +682,7 @@ static void finds_marked_processes_and_only_those(void **state)
 {
     (void)state;
     AUTO(str) char *marker = fresh_marker();
-    AUTO(str) char *longer = unit_textf("%s0", marker);
+    AUTO(str) char *longer = textf("%s0", marker);
     pid_t mine = fork_marked(marker), other = fork_marked(longer);
     int found = tree_end_marked(marker, SOON_MS);
     assert_true(found >= 1);
@@ -882,7 +881,7 @@ int main(int argc, char **argv)
     if (strcmp(situation, "launch") == 0)
         return launch_serve();
     enum proc_walls expected = enter_situation(situation);
-    scratch = unit_scratch();
+    scratch = tmp_dir_new();
     launcher = launcher_start(&err);
     if (!launcher)
         return fprintf(stderr, "%s\n", err.msg), 1;
@@ -890,11 +889,11 @@ int main(int argc, char **argv)
         printf("SKIPPED: this host gives '%s' and not '%s'\n",
                proc_walls_name(launcher_walls(launcher)), proc_walls_name(expected));
         launcher_free(launcher);
-        unit_scratch_free(scratch);
+        tmp_dir_free(scratch);
         return 77;
     }
     int failed = cmocka_run_group_tests_name(situation, for_all, NULL, NULL);
     launcher_free(launcher);
-    unit_scratch_free(scratch);
+    tmp_dir_free(scratch);
     return failed;
 }

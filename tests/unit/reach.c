@@ -1,7 +1,7 @@
 /*
  * git/reach: what is closed is opened, and nothing outside.
  */
-#include "unit.h"
+#include "testbase.h"
 
 #include "base/path.h"
 #include "git/reach.h"
@@ -13,7 +13,7 @@
 static mode_t mode_of(const char *dir, const char *name)
 {
     struct stat st;
-    AUTO(str) char *path = unit_textf("%s/%s", dir, name);
+    AUTO(str) char *path = textf("%s/%s", dir, name);
     assert_int_equal(stat(path, &st), 0);
     return st.st_mode & 0777;
 }
@@ -21,21 +21,21 @@ static mode_t mode_of(const char *dir, const char *name)
 static void make(const char *dir, const char *name, mode_t mode)
 {
     struct err err;
-    AUTO(str) char *path = unit_textf("%s/%s", dir, name);
+    AUTO(str) char *path = textf("%s/%s", dir, name);
     if (name[0] == 'd' || name[0] == '.')
         OK(path_make_dirs(path, 0755, &err) == 0, &err);
     else
-        unit_spit(path, "x", 1);
+        write_bytes(path, "x", 1);
     assert_int_equal(chmod(path, mode), 0);
 }
 
 static void opens_what_is_closed_and_nothing_else(void **state)
 {
     (void)state;
-    char *dir = unit_scratch();
-    AUTO(str) char *work = unit_textf("%s/work", dir);
-    AUTO(str) char *link = unit_textf("%s/work/link", dir);
-    AUTO(str) char *below = unit_textf("%s/work/d1/d2", dir);
+    char *dir = tmp_dir_new();
+    AUTO(str) char *work = textf("%s/work", dir);
+    AUTO(str) char *link = textf("%s/work/link", dir);
+    AUTO(str) char *below = textf("%s/work/d1/d2", dir);
     make(dir, "outside", 0);
     assert_int_equal(mkdir(work, 0755), 0);
     make(work, "file", 0);
@@ -62,7 +62,7 @@ static void opens_what_is_closed_and_nothing_else(void **state)
     assert_int_equal(reach_open(work), 0);
     assert_int_equal(reach_open(link), 0);
     assert_false(reach_is_hidden(work, "no/such/file"));
-    unit_scratch_free(dir);
+    tmp_dir_free(dir);
 }
 
 int main(void)

@@ -1,5 +1,5 @@
 /* Which task starts when, and where: this machine's lane and the cloud's. */
-#include "unit.h"
+#include "testbase.h"
 
 #include "base/log.h"
 #include "runner/task/engine.h"
@@ -29,7 +29,7 @@ struct house {
 static void hold(struct house *house, struct task_run *run)
 {
     while (!house->gate && task_run_stop(run) == STOP_NO)
-        unit_pause();
+        poll_pause();
 }
 
 static void run_here(struct task_run *run, struct task_outcome *outcome, void *arg)
@@ -48,7 +48,7 @@ static void run_there(struct task_run *run, struct task_outcome *outcome, void *
     struct house *house = arg;
     house->there++;
     house->adopted += task_run_adopted(run);
-    assert_int_equal(task_run_record(run)->place, PLACE_CLOUD);
+    assert_int_equal(task_run_record(run)->place, PLACE_AWAY);
     if (strcmp(task_run_record(run)->request, "\"hold\"") == 0)
         hold(house, run);
     outcome->state = TASK_COMPLETED;
@@ -96,7 +96,7 @@ static void close_house(struct house *house)
 static int set_up(void **state)
 {
     struct house *house = calloc(1, sizeof(*house));
-    house->dir = unit_scratch();
+    house->dir = tmp_dir_new();
     house->limits = (struct engine_limits){.slots = 1,
                                            .cloud_slots = 2,
                                            .queue_max = 1000,
@@ -112,7 +112,7 @@ static int tear_down(void **state)
     struct house *house = *state;
     house->refuses = false;
     close_house(house);
-    unit_scratch_free(house->dir);
+    tmp_dir_free(house->dir);
     free(house);
     return 0;
 }
@@ -136,7 +136,7 @@ static void submit(struct house *house, struct wish wish)
     struct err err;
     bool created = false;
     AUTO(task_record) struct task_record record = {0};
-    AUTO(str) char *request = unit_textf("\"%s\"", wish.what);
+    AUTO(str) char *request = textf("\"%s\"", wish.what);
     const struct task_new task = {.id = wish.id,
                                   .kind = "fake",
                                   .shared = wish.shared,
@@ -169,10 +169,10 @@ static void a_task_goes_to_the_cloud_when_no_slot_comes_free(void **state)
     struct house *house = *state;
     submit(house, (struct wish){.id = "first", .what = "hold"});
     EVENTUALLY(SOON_MS, house->here == 1);
-    int64_t began = unit_now_ms();
+    int64_t began = now_ms();
     submit(house, (struct wish){.id = "next", .what = "good"});
-    EVENTUALLY(SOON_MS, is(house, "next", TASK_COMPLETED, PLACE_CLOUD));
-    assert_true(unit_now_ms() - began >= LATER_MS - 1);
+    EVENTUALLY(SOON_MS, is(house, "next", TASK_COMPLETED, PLACE_AWAY));
+    assert_true(now_ms() - began >= LATER_MS - 1);
     assert_true(is(house, "first", TASK_RUNNING, PLACE_HERE));
 }
 
@@ -183,7 +183,7 @@ static void who_stays_waits_for_its_slot_and_holds_nobody_up(void **state)
     submit(house, (struct wish){.id = "local", .what = "good", .executor = EXECUTOR_LOCAL});
     submit(house, (struct wish){.id = "secret", .what = "good", .stays = "no key"});
     submit(house, (struct wish){.id = "away", .what = "good"});
-    EVENTUALLY(SOON_MS, is(house, "away", TASK_COMPLETED, PLACE_CLOUD));
+    EVENTUALLY(SOON_MS, is(house, "away", TASK_COMPLETED, PLACE_AWAY));
     assert_true(is(house, "local", TASK_PENDING, PLACE_HERE));
     assert_true(is(house, "secret", TASK_PENDING, PLACE_HERE));
     house->gate = true;
@@ -196,7 +196,7 @@ static void who_asks_for_the_cloud_never_waits_here(void **state)
     struct house *house = *state;
     set_overflow(house, OVERFLOW_OFF);
     submit(house, (struct wish){.id = "cloud", .what = "good", .executor = EXECUTOR_CLOUD});
-    EVENTUALLY(SOON_MS, is(house, "cloud", TASK_COMPLETED, PLACE_CLOUD));
+    EVENTUALLY(SOON_MS, is(house, "cloud", TASK_COMPLETED, PLACE_AWAY));
     submit(house, (struct wish){.id = "auto", .what = "good"});
     EVENTUALLY(SOON_MS, is(house, "auto", TASK_COMPLETED, PLACE_HERE));
 }
@@ -207,7 +207,7 @@ static void the_cloud_takes_no_more_than_its_slots(void **state)
     struct engine_load load;
     set_overflow(house, OVERFLOW_ALWAYS);
     for (int i = 0; i < 5; i++) {
-        AUTO(str) char *id = unit_textf("t%d", i);
+        AUTO(str) char *id = textf("t%d", i);
         submit(house, (struct wish){.id = id, .what = "hold"});
     }
     EVENTUALLY(SOON_MS, house->there == 2);
@@ -229,7 +229,7 @@ static void a_pause_sends_tasks_away_only_when_that_is_wanted(void **state)
     EVENTUALLY(SOON_MS, is(house, "own", TASK_COMPLETED, PLACE_HERE));
     assert_true(is(house, "full", TASK_WAITING_LOGIN, PLACE_HERE));
     set_overflow(house, OVERFLOW_UNAVAILABLE);
-    EVENTUALLY(SOON_MS, is(house, "full", TASK_COMPLETED, PLACE_CLOUD));
+    EVENTUALLY(SOON_MS, is(house, "full", TASK_COMPLETED, PLACE_AWAY));
 }
 
 static void a_cloud_that_refuses_sends_tasks_back_to_where_they_can_run(void **state)
@@ -243,7 +243,7 @@ static void a_cloud_that_refuses_sends_tasks_back_to_where_they_can_run(void **s
     submit(house, (struct wish){.id = "only", .what = "good", .executor = EXECUTOR_CLOUD});
     EVENTUALLY(SOON_MS, house->there >= 3);
     house->refuses = false;
-    EVENTUALLY(SOON_MS, is(house, "only", TASK_COMPLETED, PLACE_CLOUD));
+    EVENTUALLY(SOON_MS, is(house, "only", TASK_COMPLETED, PLACE_AWAY));
 }
 
 static void a_cloud_task_outlives_the_runner_and_is_adopted(void **state)
@@ -256,11 +256,11 @@ static void a_cloud_task_outlives_the_runner_and_is_adopted(void **state)
     open_house(house);
     EVENTUALLY(SOON_MS, house->there == 1);
     assert_int_equal(house->adopted, 1);
-    assert_true(is(house, "cloud", TASK_RUNNING, PLACE_CLOUD));
+    assert_true(is(house, "cloud", TASK_RUNNING, PLACE_AWAY));
     enum task_state told;
     struct err err;
     OK(engine_cancel(house->engine, "cloud", &told, &err) == 0, &err);
-    EVENTUALLY(SOON_MS, is(house, "cloud", TASK_CANCELLED, PLACE_CLOUD));
+    EVENTUALLY(SOON_MS, is(house, "cloud", TASK_CANCELLED, PLACE_AWAY));
 }
 
 static void placements_are_kept(void **state)

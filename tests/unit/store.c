@@ -1,4 +1,4 @@
-#include "unit.h"
+#include "testbase.h"
 
 #include "base/buf.h"
 #include "base/fd.h"
@@ -31,7 +31,7 @@ static void reopen(struct place *place)
 static int set_up(void **state)
 {
     struct place *place = calloc(1, sizeof(*place));
-    place->dir = unit_scratch();
+    place->dir = tmp_dir_new();
     reopen(place);
     *state = place;
     return 0;
@@ -41,7 +41,7 @@ static int tear_down(void **state)
 {
     struct place *place = *state;
     store_close(place->store);
-    unit_scratch_free(place->dir);
+    tmp_dir_free(place->dir);
     free(place);
     return 0;
 }
@@ -162,7 +162,7 @@ static void moves_between_states_are_those_of_the_contract(void **state)
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         for (int move = 0; move < MOVES; move++) {
             struct err err;
-            AUTO(str) char *id = unit_textf("%s-%d", rows[i].name, move);
+            AUTO(str) char *id = textf("%s-%d", rows[i].name, move);
             add(place, id);
             if (rows[i].state != TASK_PENDING)
                 assert_int_equal(store_claim(place->store, id, PLACE_HERE, 1, &err), 1);
@@ -265,14 +265,14 @@ static void each_move_is_made_exactly_once_whoever_races(void **state)
 {
     struct place *place = *state;
     for (int i = 0; i < TASKS; i++) {
-        AUTO(str) char *id = unit_textf("task-%d", i);
+        AUTO(str) char *id = textf("task-%d", i);
         add(place, id);
     }
     int (*const moves[])(struct store *, const char *) = {race_to_claim, race_to_requeue,
                                                           race_to_claim, race_to_end};
     for (size_t m = 0; m < COUNT_OF(moves); m++) {
         struct race race = {.place = place, .move = moves[m]};
-        unit_in_threads(THREADS, run_race, &race);
+        in_threads(THREADS, run_race, &race);
         for (int i = 0; i < TASKS; i++)
             assert_int_equal(race.won[i], 1);
     }
@@ -307,7 +307,7 @@ static void *add_with_key(void *arg)
 static void a_key_makes_one_task_whoever_races(void **state)
 {
     struct key_race race = {.place = *state};
-    unit_in_threads(16, add_with_key, &race);
+    in_threads(16, add_with_key, &race);
     assert_int_equal(race.created, 1);
     assert_int_equal(race.different, 0);
 }
@@ -372,8 +372,8 @@ static bool on_disk(const struct place *place, const char *text)
                                         "secret.key"};
     for (size_t i = 0; i < COUNT_OF(files); i++) {
         size_t size = 0;
-        AUTO(str) char *path = unit_textf("%s/%s", place->dir, files[i]);
-        AUTO(str) char *bytes = unit_slurp(path, &size);
+        AUTO(str) char *path = textf("%s/%s", place->dir, files[i]);
+        AUTO(str) char *bytes = read_file(path, &size);
         if (bytes && memmem(bytes, size, text, strlen(text)))
             return true;
     }
@@ -425,7 +425,7 @@ static void sealed_secrets_belong_to_their_task(void **state)
     struct place *place = *state;
     struct err err;
     AUTO(buf) struct buf out = BUF_INIT(1000);
-    AUTO(str) char *path = unit_textf("%s/runner.db", place->dir);
+    AUTO(str) char *path = textf("%s/runner.db", place->dir);
     add_secret(place, "a");
     add(place, "b");
     AUTO(db) struct db *db = db_open(path, DB_WRITE, &err);
@@ -444,10 +444,10 @@ static void another_key_opens_nothing(void **state)
     struct err err;
     char wrong[32];
     AUTO(buf) struct buf out = BUF_INIT(1000);
-    AUTO(str) char *path = unit_textf("%s/secret.key", place->dir);
+    AUTO(str) char *path = textf("%s/secret.key", place->dir);
     memset(wrong, 'w', sizeof(wrong));
     add_secret(place, "a");
-    unit_spit(path, wrong, sizeof(wrong));
+    write_bytes(path, wrong, sizeof(wrong));
     reopen(place);
     assert_int_equal(store_secrets(place->store, "a", &out, &err), -1);
     assert_int_equal(err.code, ERR_MISMATCH);
@@ -476,10 +476,10 @@ static void a_crowd_of_readers_leaves_few_descriptors(void **state)
 {
     struct crowd crowd = {.place = *state};
     add_secret(crowd.place, "a");
-    int fds = unit_fds();
-    unit_in_threads(32, read_often, &crowd);
+    int fds = proc_fds(getpid());
+    in_threads(32, read_often, &crowd);
     assert_int_equal(crowd.failed, 0);
-    assert_true(unit_fds() <= fds + 8);
+    assert_true(proc_fds(getpid()) <= fds + 8);
 }
 
 /* --- keys ---------------------------------------------------------------------------------- */
@@ -487,13 +487,13 @@ static void a_crowd_of_readers_leaves_few_descriptors(void **state)
 static void a_key_file_of_another_length_is_refused(void **state)
 {
     struct place *place = *state;
-    AUTO(str) char *path = unit_textf("%s/secret.key", place->dir);
+    AUTO(str) char *path = textf("%s/secret.key", place->dir);
     static const size_t sizes[] = {0, 31, 33, 4096, 4097};
     store_close(STEAL_PTR(place->store));
     for (size_t i = 0; i < COUNT_OF(sizes); i++) {
         struct err err;
         static const char bytes[5000] = "x";
-        unit_spit(path, bytes, sizes[i]);
+        write_bytes(path, bytes, sizes[i]);
         assert_null(store_open(place->dir, &err));
         if (sizes[i] <= 4096)
             assert_int_equal(err.code, ERR_CONFIG);
@@ -546,13 +546,13 @@ static void a_database_of_a_newer_runner_is_refused_and_left_alone(void **state)
 {
     struct place *place = *state;
     struct err err;
-    AUTO(str) char *path = unit_textf("%s/runner.db", place->dir);
+    AUTO(str) char *path = textf("%s/runner.db", place->dir);
     add(place, "a");
     store_close(STEAL_PTR(place->store));
     AUTO(db) struct db *db = db_open(path, DB_WRITE, &err);
     AUTO(db_stmt) struct db_stmt *stmt = db_query(db, &err, "PRAGMA user_version", "");
     OK(stmt && db_step(stmt, &err) == 1, &err);
-    AUTO(str) char *back = unit_textf("PRAGMA user_version=%d", (int)db_int(stmt, 0));
+    AUTO(str) char *back = textf("PRAGMA user_version=%d", (int)db_int(stmt, 0));
     db_done(STEAL_PTR(stmt));
     OK(db_exec(db, "PRAGMA user_version=999", &err) == 0, &err);
     assert_null(store_open(place->dir, &err));
@@ -568,7 +568,7 @@ static void a_crash_while_the_database_is_made_is_mended(void **state)
 {
     struct place *place = *state;
     struct err err;
-    AUTO(str) char *path = unit_textf("%s/runner.db", place->dir);
+    AUTO(str) char *path = textf("%s/runner.db", place->dir);
     store_close(STEAL_PTR(place->store));
     assert_int_equal(unlink(path), 0);
     AUTO(db) struct db *db = db_open(path, DB_WRITE, &err);
@@ -612,16 +612,16 @@ static void make_version_1(const char *path, const char *key_path)
                "INSERT INTO outputs VALUES('c','kept');",
                &err) == 0,
        &err);
-    unit_spit(key_path, key, sizeof(key));
+    write_bytes(key_path, key, sizeof(key));
 }
 
 static void a_database_of_version_1_is_brought_up_to_date(void **state)
 {
     struct place *place = *state;
     struct err err;
-    AUTO(str) char *dir = unit_scratch();
-    AUTO(str) char *path = unit_textf("%s/runner.db", dir);
-    AUTO(str) char *key = unit_textf("%s/secret.key", dir);
+    AUTO(str) char *dir = tmp_dir_new();
+    AUTO(str) char *path = textf("%s/runner.db", dir);
+    AUTO(str) char *key = textf("%s/secret.key", dir);
     AUTO(buf) struct buf out = BUF_INIT(100);
     make_version_1(path, key);
     struct store *was = place->store;
@@ -643,16 +643,16 @@ static void a_database_of_version_1_is_brought_up_to_date(void **state)
     assert_int_equal(webhook_of(place, "d").state, WEBHOOK_PENDING);
     store_close(place->store);
     place->store = was;
-    unit_scratch_free(STEAL_PTR(dir));
+    tmp_dir_free(STEAL_PTR(dir));
 }
 
 static void a_step_that_fails_half_way_leaves_the_old_version(void **state)
 {
     (void)state;
     struct err err;
-    AUTO(str) char *dir = unit_scratch();
-    AUTO(str) char *path = unit_textf("%s/runner.db", dir);
-    AUTO(str) char *key = unit_textf("%s/secret.key", dir);
+    AUTO(str) char *dir = tmp_dir_new();
+    AUTO(str) char *path = textf("%s/runner.db", dir);
+    AUTO(str) char *key = textf("%s/secret.key", dir);
     make_version_1(path, key);
     AUTO(db) struct db *db = db_open(path, DB_WRITE, &err);
     /* the table can be made, its index cannot */
@@ -669,7 +669,7 @@ static void a_step_that_fails_half_way_leaves_the_old_version(void **state)
     struct store *store = store_open(dir, &err);
     OK(store, &err);
     store_close(store);
-    unit_scratch_free(STEAL_PTR(dir));
+    tmp_dir_free(STEAL_PTR(dir));
 }
 
 /* --- sessions ------------------------------------------------------------------------------ */
@@ -733,7 +733,7 @@ static void *rush_in(void *arg)
 {
     struct rush *rush = arg;
     struct err err;
-    AUTO(str) char *id = unit_textf("rush-%d", atomic_fetch_add(&rush->turn, 1));
+    AUTO(str) char *id = textf("rush-%d", atomic_fetch_add(&rush->turn, 1));
     enum err_code code = try_session(rush->place, id, true, &err);
     rush->won += code == ERR_NONE;
     rush->refused += code == ERR_CONFLICT;
@@ -746,7 +746,7 @@ static void of_many_that_want_a_session_one_gets_it(void **state)
     struct err err;
     assert_int_equal(try_session(rush.place, "first", false, &err), ERR_NONE);
     end_session(rush.place, "first", true);
-    unit_in_threads(8, rush_in, &rush);
+    in_threads(8, rush_in, &rush);
     assert_int_equal(rush.won, 1);
     assert_int_equal(rush.refused, 7);
 }
@@ -809,7 +809,7 @@ static void lists_are_filtered_and_walked_by_cursor(void **state)
     struct err err;
     for (int i = 1; i <= 6; i++) {
         bool created;
-        AUTO(str) char *id = unit_textf("t%d", i);
+        AUTO(str) char *id = textf("t%d", i);
         AUTO(task_record) struct task_record record = {0};
         struct task_new task = task_of(id);
         task.kind = i % 2 ? "claude" : "python";
@@ -857,7 +857,7 @@ static void counts_by_state(void **state)
     struct err err;
     int64_t counts[TASK_STATE_COUNT];
     for (int i = 0; i < 5; i++) {
-        AUTO(str) char *id = unit_textf("t%d", i);
+        AUTO(str) char *id = textf("t%d", i);
         add(place, id);
     }
     store_claim(place->store, "t0", PLACE_HERE, 1, &err);
@@ -893,7 +893,7 @@ static void a_webhook_is_due_in_the_moment_its_task_ends(void **state)
     static const enum task_state ends[] = {TASK_COMPLETED, TASK_FAILED, TASK_CANCELLED};
     store_on_webhook(place->store, count_call, &told);
     for (int i = 0; i < 6; i++) {
-        AUTO(str) char *id = unit_textf("t-%d", i);
+        AUTO(str) char *id = textf("t-%d", i);
         owe(place, id, "https://example.com/" CANARY "?" CANARY);
         if (i < 3) { /* else cancelled while it waited */
             OK(store_claim(place->store, id, PLACE_HERE, 1, &err) == 1, &err);
@@ -924,7 +924,7 @@ static void an_end_that_cannot_be_written_owes_nothing(void **state)
     struct place *place = *state;
     struct err err;
     int told = 0;
-    AUTO(str) char *path = unit_textf("%s/runner.db", place->dir);
+    AUTO(str) char *path = textf("%s/runner.db", place->dir);
     const struct task_end end = {
         .state = TASK_FAILED, .reason = "r", .summary = "{}", .output = "x", .output_len = 1};
     owe(place, "t", "https://example.com/");

@@ -1,4 +1,4 @@
-#include "unit.h"
+#include "testbase.h"
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -45,10 +45,10 @@ static void signatures_are_those_of_other_implementations(void **state)
         AUTO(strlist) struct strlist headers = STRLIST_INIT;
         AUTO(buf) struct buf body = BUF_INIT(1000), all = BUF_INIT(1000);
         AUTO(str)
-        char *want = unit_textf("X-Webhook-Timestamp: 1614265330|X-Webhook-Signature: sha256=%s|"
-                                "webhook-id: msg_p5jXN8AQM9LWM0D4loKWxJek|"
-                                "webhook-timestamp: 1614265330|webhook-signature: v1,%s",
-                                vectors[i].hex, vectors[i].standard);
+        char *want = textf("X-Webhook-Timestamp: 1614265330|X-Webhook-Signature: sha256=%s|"
+                           "webhook-id: msg_p5jXN8AQM9LWM0D4loKWxJek|"
+                           "webhook-timestamp: 1614265330|webhook-signature: v1,%s",
+                           vectors[i].hex, vectors[i].standard);
         buf_adds(&body, "{\"test\": 2432232314}");
         OK(sign_webhook(vectors[i].secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, &body,
                         &headers, &err) == 0,
@@ -169,7 +169,7 @@ static void urls_are_refused_as_early_as_can_be(void **state)
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         struct err err = ERR_INIT;
-        AUTO(str) char *allow = unit_textf("CALLBACK_ALLOW=%s", cases[i].allow);
+        AUTO(str) char *allow = textf("CALLBACK_ALLOW=%s", cases[i].allow);
         struct config *config = config_of(allow, "");
         int rc = webhook_check_url(cases[i].url, config, &err);
         if ((rc == 0) != !cases[i].refusal || (rc && !strstr(err.msg, cases[i].refusal)))
@@ -308,7 +308,7 @@ static struct world *world_new(void)
     assert_non_null(w);
     log_open(STDERR_FILENO, LOG_ERROR, LOG_TEXT, NULL);
     pthread_mutex_init(&w->lock, NULL);
-    w->dir = unit_scratch();
+    w->dir = tmp_dir_new();
     w->store = store_open(w->dir, &err);
     OK(w->store, &err);
     w->config = config_of("CALLBACK_ALLOW=127.0.0.1", "");
@@ -326,7 +326,7 @@ static void world_free(struct world *w)
     webhook_free(w->webhook);
     loopback_stop(w->http);
     store_close(w->store);
-    unit_scratch_free(w->dir);
+    tmp_dir_free(w->dir);
     config_free(w->config);
     pthread_mutex_destroy(&w->lock);
     free(w);
@@ -436,7 +436,7 @@ static void a_long_result_is_cut_between_two_characters(void **state)
         struct err err;
         bool truncated = false;
         const size_t size = 40u << 20;
-        AUTO(str) char *id = unit_textf("t-%d", shift);
+        AUTO(str) char *id = textf("t-%d", shift);
         AUTO(str) char *text = malloc(size);
         AUTO(task_record) struct task_record record = {0};
         AUTO(buf) struct buf body = BUF_INIT(PAYLOAD_BYTES_MAX);
@@ -596,7 +596,7 @@ static void answers_decide(void **state)
     w->headers = "Location: /elsewhere\r\n";
     open_webhook(w);
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
-        AUTO(str) char *id = unit_textf("t-%zu", i);
+        AUTO(str) char *id = textf("t-%zu", i);
         w->status = cases[i].status;
         owe(w, id);
         EVENTUALLY(10000, tries_of(w, id) == 1);
@@ -658,7 +658,7 @@ static void private_addresses_are_refused_when_they_are_connected_to(void **stat
     struct world *w = world_new();
     struct config *strict = config_of("CALLBACK_ALLOW=10.0.0.0/8", "");
     AUTO(str)
-    char *url = unit_textf("http://localhost:%d/hook?token=hunter2", loopback_port(w->http));
+    char *url = textf("http://localhost:%d/hook?token=hunter2", loopback_port(w->http));
     w->in_force = strict;
     open_webhook(w);
     add_task(w, "t", url);
@@ -678,7 +678,7 @@ static void one_host_gets_one_at_a_time(void **state)
     (void)state;
     struct world *w = world_new();
     for (int i = 0; i < 50; i++) {
-        AUTO(str) char *id = unit_textf("t-%d", i);
+        AUTO(str) char *id = textf("t-%d", i);
         owe(w, id);
     }
     open_webhook(w);
@@ -688,7 +688,7 @@ static void one_host_gets_one_at_a_time(void **state)
     assert_int_equal(w->count, 50);
     assert_int_equal(w->crowd, 1);
     for (int i = 0; i < 50; i++) { /* in the order of their ends */
-        AUTO(str) char *id = unit_textf("\"taskId\":\"t-%d\"", i);
+        AUTO(str) char *id = textf("\"taskId\":\"t-%d\"", i);
         assert_non_null(strstr(w->seen[i].body, id));
     }
     world_free(w);
@@ -705,7 +705,7 @@ static void hosts_that_hang_do_not_keep_others_waiting(void **state)
         dead[i].http = loopback_start(receive, &dead[i]); /* closes at once */
         for (int k = 0; k < EACH; k++) {
             AUTO(str) char *url = loopback_url(dead[i].http, "/");
-            AUTO(str) char *id = unit_textf("dead-%d-%d", i, k);
+            AUTO(str) char *id = textf("dead-%d-%d", i, k);
             add_task(w, id, url);
             end_task(w, id, "x", 1);
         }
@@ -735,9 +735,9 @@ static void stopping_breaks_a_try_off_and_it_is_made_again(void **state)
     open_webhook(w);
     owe(w, "t");
     EVENTUALLY(10000, w->count == 1);
-    int64_t begun = unit_now_ms();
+    int64_t begun = now_ms();
     webhook_stop(w->webhook);
-    assert_true(unit_now_ms() - begun < 5000);
+    assert_true(now_ms() - begun < 5000);
     assert_int_equal(tries_of(w, "t"), 0);
     webhook_free(w->webhook);
     w->status = 200;
@@ -754,12 +754,12 @@ static void a_lost_key_file_ends_in_dead_webhooks_not_in_a_loop(void **state)
     struct err err;
     char other[32];
     AUTO(webhook_record) struct webhook_record record = {0};
-    AUTO(str) char *path = unit_textf("%s/secret.key", w->dir);
+    AUTO(str) char *path = textf("%s/secret.key", w->dir);
     AUTO(buf) struct buf json = BUF_INIT(1000);
     struct json_writer writer;
     owe(w, "t");
     memset(other, 'x', sizeof(other));
-    unit_spit(path, other, sizeof(other));
+    write_bytes(path, other, sizeof(other));
     store_close(w->store);
     w->store = store_open(w->dir, &err);
     OK(w->store, &err);
@@ -789,8 +789,8 @@ static void *owe_many(void *arg)
     struct world *w = arg;
     static _Atomic int next;
     for (int i; (i = next++) < 10000;) {
-        AUTO(str) char *id = unit_textf("t-%d", i);
-        AUTO(str) char *url = unit_textf("https://host-%d.example/hook", i % 500);
+        AUTO(str) char *id = textf("t-%d", i);
+        AUTO(str) char *url = textf("https://host-%d.example/hook", i % 500);
         add_task(w, id, url);
         end_task(w, id, "x", 1);
     }
@@ -805,15 +805,15 @@ static void ten_thousand_that_wait_cost_no_memory_and_no_time(void **state)
     struct err err;
     struct webhook_host hosts[16];
     struct webhook_numbers numbers;
-    unit_in_threads(16, owe_many, w);
+    in_threads(16, owe_many, w);
     atomic_fetch_sub(&real_ms, 1000);
     long before = rss_kib();
     open_webhook(w);
     for (int i = 0; i < 20; i++)
         webhook_wake(w->webhook);
-    int64_t begun = unit_now_ms();
+    int64_t begun = now_ms();
     assert_int_equal(store_webhook_hosts(w->store, clock_real_ms(), hosts, 16, &err), 16);
-    assert_true(unit_now_ms() - begun < 1000);
+    assert_true(now_ms() - begun < 1000);
     OK(webhook_numbers(w->webhook, &numbers, &err) == 0, &err);
     assert_int_equal(numbers.pending, 10000);
     webhook_stop(w->webhook);

@@ -1,6 +1,6 @@
 /* The worker's courier, deliveries and outcome, with a bucket inside the test that can be told to
  * fail. */
-#include "unit.h"
+#include "testbase.h"
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -176,7 +176,7 @@ static int set_up(void **state)
     job_init(&job);
     snprintf(job.id, sizeof(job.id), "t");
     job.cloud.bucket = strdup("b");
-    scratch = unit_scratch();
+    scratch = tmp_dir_new();
     path = path_join(scratch, "events");
     events = events_open(path, &err);
     courier = courier_start(&job, path, &err);
@@ -200,7 +200,7 @@ static int tear_down(void **state)
     folder_result_done(&job.result);
     free(job.cloud.bucket);
     free(path);
-    unit_scratch_free(scratch);
+    tmp_dir_free(scratch);
     return 0;
 }
 
@@ -270,10 +270,10 @@ static void one_event_may_be_longer_than_a_piece(void **state)
 static void the_first_piece_does_not_wait_for_more(void **state)
 {
     (void)state;
-    int64_t from = unit_now_ms();
+    int64_t from = now_ms();
     say(10);
     EVENTUALLY(10000, count_objects() == 1);
-    print_message("first piece after %d ms\n", (int)(unit_now_ms() - from));
+    print_message("first piece after %d ms\n", (int)(now_ms() - from));
     for (int i = 0; i < 20; i++)
         say(10);
     assert_int_equal(finish(), events_size(events));
@@ -351,10 +351,10 @@ static void in_a_hurry_it_does_not_wait_for_a_dead_bucket(void **state)
     get_into_trouble(REFUSE, -1);
     say(10);
     EVENTUALLY(10000, count_tries() >= 1);
-    int64_t from = unit_now_ms();
+    int64_t from = now_ms();
     job_hurry(&job);
     assert_int_equal(finish(), 0);
-    assert_true(unit_now_ms() - from < 20000);
+    assert_true(now_ms() - from < 20000);
     assert_int_equal(bucket.count, 0);
 }
 
@@ -394,10 +394,10 @@ static void outputs_are_named_by_their_paths(void **state)
     finish();
     OK(deliver_outputs(&job, dir, &err) == 0, &err); /* none */
     OK(path_make_dirs(below, 0700, &err) == 0, &err);
-    unit_spit(one, "1", 1);
-    unit_spit(two, "22", 2);
-    unit_spit(odd, "x", 1);
-    unit_spit(empty, "", 0);
+    write_bytes(one, "1", 1);
+    write_bytes(two, "22", 2);
+    write_bytes(odd, "x", 1);
+    write_bytes(empty, "", 0);
     assert_int_equal(symlink("/etc/passwd", link), 0);
     OK(deliver_outputs(&job, dir, &err) == 0, &err);
     assert_int_equal(job.result.output_count, 3);

@@ -1,0 +1,98 @@
+#include "base/thread.h"
+
+#include "base/check.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+/* What a new thread needs to know; it frees this. */
+struct beginning {
+    thread_fn *fn;
+    void *arg;
+    char name[THREAD_NAME_SIZE];
+};
+
+static void *begin(void *arg)
+{
+    struct beginning beginning = *(struct beginning *)arg;
+    free(arg);
+    pthread_setname_np(pthread_self(), beginning.name);
+    return beginning.fn(beginning.arg);
+}
+
+/* pthread functions return their error and leave errno alone. */
+static int create(pthread_t *id, struct beginning *beginning, size_t stack_bytes, int detach_state)
+{
+    pthread_attr_t attr;
+    int rc = pthread_attr_init(&attr);
+    if (rc)
+        return rc;
+    if (stack_bytes != THREAD_STACK_DEFAULT)
+        rc = pthread_attr_setstacksize(&attr, stack_bytes);
+    if (rc == 0)
+        rc = pthread_attr_setdetachstate(&attr, detach_state);
+    if (rc == 0)
+        rc = pthread_create(id, &attr, begin, beginning);
+    pthread_attr_destroy(&attr);
+    return rc;
+}
+
+static int start(pthread_t *id, const char *name, size_t stack_bytes, int detach_state,
+                 thread_fn *fn, void *arg, struct err *err)
+{
+    struct beginning *beginning = malloc(sizeof(*beginning));
+    if (!beginning)
+        return err_sys(err, "cannot start the thread '%s'", name);
+    *beginning = (struct beginning){.fn = fn, .arg = arg};
+    snprintf(beginning->name, sizeof(beginning->name), "%s", name);
+    int rc = create(id, beginning, stack_bytes, detach_state);
+    if (rc == 0)
+        return 0;
+    free(beginning);
+    errno = rc;
+    return err_sys(err, "cannot start the thread '%s'", name);
+}
+
+int thread_start(struct thread *thread, const char *name, size_t stack_bytes, thread_fn *fn,
+                 void *arg, struct err *err)
+{
+    REQUIRE(!thread->running);
+    if (start(&thread->id, name, stack_bytes, PTHREAD_CREATE_JOINABLE, fn, arg, err))
+        return -1;
+    thread->running = true;
+    return 0;
+}
+
+int thread_start_detached(const char *name, size_t stack_bytes, thread_fn *fn, void *arg,
+                          struct err *err)
+{
+    pthread_t id;
+    return start(&id, name, stack_bytes, PTHREAD_CREATE_DETACHED, fn, arg, err);
+}
+
+void thread_join(struct thread *thread)
+{
+    if (!thread->running)
+        return;
+    REQUIRE(!pthread_equal(thread->id, pthread_self()));
+    int rc = pthread_join(thread->id, NULL);
+    REQUIRE(rc == 0);
+    thread->running = false;
+}
+
+bool thread_join_within(struct thread *thread, int64_t timeout_ms)
+{
+    struct timespec until;
+    if (!thread->running)
+        return true;
+    REQUIRE(!pthread_equal(thread->id, pthread_self()));
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += timeout_ms / 1000 + (until.tv_nsec / 1000000 + timeout_ms % 1000) / 1000;
+    until.tv_nsec = (until.tv_nsec + (long)(timeout_ms % 1000) * 1000000) % 1000000000;
+    int rc = pthread_clockjoin_np(thread->id, NULL, CLOCK_MONOTONIC, &until);
+    REQUIRE(rc == 0 || rc == ETIMEDOUT);
+    thread->running = rc != 0;
+    return rc == 0;
+}
