@@ -1,5 +1,6 @@
 /* claude-runner: a table of commands. */
 #include "proc/launch.h"
+#include "runner/box/box.h"
 #include "runner/cli/cli.h"
 #include "runner/daemon/daemon.h"
 #include "runner/repo/helper.h"
@@ -23,6 +24,13 @@ static int git(int argc, char **argv)
     return helper_serve();
 }
 
+static int box(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    return box_serve();
+}
+
 static int version(int argc, char **argv)
 {
     (void)argc;
@@ -43,6 +51,7 @@ static const struct {
     {"version", "say which version this is", version},
     {"launch", NULL, launch},
     {"git", NULL, git},
+    {"box", NULL, box},
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))

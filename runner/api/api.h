@@ -15,6 +15,7 @@
 #include "runner/overflow/overflow.h"
 #include "runner/repo/repos.h"
 #include "runner/store/store.h"
+#include "runner/session/session.h"
 #include "runner/task/engine.h"
 #include "runner/webhook/webhook.h"
 
@@ -44,6 +45,7 @@ struct api {
     struct repos *repos;
     struct overflow *overflow; /* NULL: no cloud is configured */
     struct webhook *webhook;
+    struct sessions *sessions;
     const char *state_dir;
     struct http_server *_Atomic server; /* set once it serves */
     struct api_guard *guard;

@@ -170,17 +170,15 @@ static void send_bytes(struct http_request *req, int fd, int64_t from, int64_t l
     http_end(req, len == 0);
 }
 
-static void send_file(struct http_request *req, int fd, const struct stat *st)
+void send_range(struct http_request *req, int fd, const struct stat *st, const char *etag)
 {
     char text[128];
     int64_t from = 0, len = st->st_size;
     struct err err;
     const char *condition = http_header(req, "If-Range");
-    snprintf(text, sizeof(text), "\"%llx-%llx\"", (unsigned long long)st->st_size,
-             (unsigned long long)st->st_mtim.tv_nsec + (unsigned long long)st->st_mtim.tv_sec);
-    http_add_header(req, "ETag", text);
+    http_add_header(req, "ETag", etag);
     http_add_header(req, "Accept-Ranges", "bytes");
-    bool ranged = !condition || strcmp(condition, text) == 0;
+    bool ranged = !condition || strcmp(condition, etag) == 0;
     int got = ranged ? read_range(http_header(req, "Range"), st->st_size, &from, &len) : 0;
     if (got < 0) {
         snprintf(text, sizeof(text), "bytes */%lld", (long long)st->st_size);
@@ -196,6 +194,14 @@ static void send_file(struct http_request *req, int fd, const struct stat *st)
     }
     if (http_begin_sized(req, got > 0 ? 206 : 200, "application/octet-stream", len) == 0)
         send_bytes(req, fd, from, len);
+}
+
+static void send_output(struct http_request *req, int fd, const struct stat *st)
+{
+    char etag[64];
+    snprintf(etag, sizeof(etag), "\"%llx-%llx\"", (unsigned long long)st->st_size,
+             (unsigned long long)st->st_mtim.tv_nsec + (unsigned long long)st->st_mtim.tv_sec);
+    send_range(req, fd, st, etag);
 }
 
 void output_get(struct http_request *req, void *arg)
@@ -214,7 +220,7 @@ void output_get(struct http_request *req, void *arg)
         return;
     }
     http_add_header(req, "Content-Disposition", "attachment");
-    send_file(req, fd, &st);
+    send_output(req, fd, &st);
 }
 
 /* --- all of them --------------------------------------------------------------------------- */

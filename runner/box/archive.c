@@ -45,13 +45,13 @@ static int add_file(int dir, const char *name, const char *path, const struct st
 }
 
 /* One file, or all below a directory, into a pipe whose other end the runner reads. */
-int archive_pack(const struct work *work, struct err *err)
+int box_archive_pack(const struct work *work, struct err *err)
 {
     int ends[2];
     struct stat st;
     struct err ignored;
-    AUTO(str) char *path = clean_path(json_text(json_get(work->ask, "path")), err);
-    AUTO(fd) int fd = path ? open_inside(work, path, O_RDONLY, 0, err) : -1;
+    AUTO(str) char *path = box_clean_path(json_text(json_get(work->ask, "path")), err);
+    AUTO(fd) int fd = path ? box_open_inside(work, path, O_RDONLY, 0, err) : -1;
     if (fd < 0)
         return -1;
     if (fstat(fd, &st) || (!S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode)))
@@ -62,7 +62,7 @@ int archive_pack(const struct work *work, struct err *err)
     AUTO(tgz) struct tgz *tgz = tgz_new(sink, &out, err);
     if (!tgz)
         return -1;
-    work_answer(work, NULL, ends[0]);
+    box_work_answer(work, NULL, ends[0]);
     close(ends[0]);
     const char *name = strrchr(path, '/') + 1;
     AUTO(fd) int parent = -1;
@@ -70,7 +70,7 @@ int archive_pack(const struct work *work, struct err *err)
     if (S_ISDIR(st.st_mode)) {
         rc = walk_files(fcntl(fd, F_DUPFD_CLOEXEC, 0), add_file, tgz);
     } else {
-        parent = open_parent(work, path, false, &name, &ignored);
+        parent = box_open_parent(work, path, false, &name, &ignored);
         rc = parent < 0 ? -1 : add_file(parent, name, name, &st, tgz);
     }
     if (rc == 0)
@@ -85,18 +85,18 @@ static ssize_t take(void *data, size_t max, void *arg, struct err *err)
 }
 
 /* What the runner writes into the pipe it gets, below a directory that is made when missing. */
-int archive_unpack(const struct work *work, struct err *err)
+int box_archive_unpack(const struct work *work, struct err *err)
 {
     int ends[2];
     const char *name;
     int64_t bytes = INT64_C(1) << 40;
     struct unpack_result result;
-    AUTO(str) char *path = clean_path(json_text(json_get(work->ask, "path")), err);
+    AUTO(str) char *path = box_clean_path(json_text(json_get(work->ask, "path")), err);
     if (!path)
         return -1;
     AUTO(buf) struct buf below = BUF_INIT(PATH_MAX);
     buf_addf(&below, "%s/x", strcmp(path, "/") == 0 ? "" : path);
-    AUTO(fd) int dir = open_parent(work, buf_str(&below), true, &name, err);
+    AUTO(fd) int dir = box_open_parent(work, buf_str(&below), true, &name, err);
     json_int(json_get(work->ask, "bytes"), &bytes);
     if (dir < 0)
         return -1;
@@ -105,14 +105,15 @@ int archive_unpack(const struct work *work, struct err *err)
     AUTO(fd) int in = ends[0];
     AUTO(buf) struct buf more = BUF_INIT(32);
     buf_adds(&more, ",\"more\":true");
-    work_answer(work, &more, ends[1]);
+    box_work_answer(work, &more, ends[1]);
     close(ends[1]);
-    const struct unpack_limits limits = {.bytes = bytes, .entries = ENTRIES_MAX, .ratio = RATIO_MAX};
+    const struct unpack_limits limits = {
+        .bytes = bytes, .entries = ENTRIES_MAX, .ratio = RATIO_MAX};
     if (unpack_below(dir, take, &in, &limits, &result, err))
         return -1;
     AUTO(buf) struct buf members = BUF_INIT(128);
     buf_addf(&members, ",\"bytes\":%lld,\"entries\":%lld", (long long)result.bytes,
              (long long)result.entries);
-    work_answer(work, &members, -1);
+    box_work_answer(work, &members, -1);
     return 0;
 }

@@ -15,14 +15,14 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define LOOK_EVERY_MS 250 /* at shells that run something */
 
-void say(const struct box *box, const struct buf *text, const int *fds, size_t fd_count)
+void box_say(const struct box *box, const struct buf *text, const int *fds, size_t fd_count)
 {
     if (!buf_ok(text))
         return;
@@ -35,7 +35,7 @@ void say(const struct box *box, const struct buf *text, const int *fds, size_t f
     }
 }
 
-void say_error(const struct box *box, int64_t id, const struct err *err)
+void box_say_error(const struct box *box, int64_t id, const struct err *err)
 {
     AUTO(buf) struct buf text = BUF_INIT(4096);
     struct json_writer w;
@@ -45,14 +45,14 @@ void say_error(const struct box *box, int64_t id, const struct err *err)
     json_add_int(&w, "error", err->code);
     json_add_text(&w, "message", err->msg);
     json_close(&w);
-    say(box, &text, NULL, 0);
+    box_say(box, &text, NULL, 0);
 }
 
-void say_ok(const struct box *box, int64_t id)
+void box_say_ok(const struct box *box, int64_t id)
 {
     AUTO(buf) struct buf text = BUF_INIT(64);
     buf_addf(&text, "{\"id\":%lld,\"ok\":true}", (long long)id);
-    say(box, &text, NULL, 0);
+    box_say(box, &text, NULL, 0);
 }
 
 /* --- the first message --------------------------------------------------------------------- */
@@ -62,7 +62,8 @@ static int read_env(struct box *box, const struct json *list)
     for (const struct json *at = json_first(list); at; at = json_next(at))
         if (strlist_add(&box->env, json_text(at)))
             return -1;
-    return strlist_addf(&box->env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    return strlist_addf(&box->env,
+                        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
 }
 
 /* Walls, where the runner has not put any around us and the host allows it. */
@@ -76,7 +77,7 @@ static int settle(struct box *box, const struct json *ask, struct err *err)
     box->states = states ? open(states, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     if (box->states < 0 || read_env(box, json_get(ask, "env")))
         return err_sys(err, "the session's directory");
-    if (walls && enclose(dir, &why)) {
+    if (walls && box_enclose(dir, &why)) {
         if (chdir(dir))
             return err_sys(err, "the session's directory");
         box->outside = strdup(dir);
@@ -94,12 +95,12 @@ static void begin(struct box *box, int64_t id, const struct json *ask)
     struct err err;
     AUTO(buf) struct buf text = BUF_INIT(256);
     if (settle(box, ask, &err)) {
-        say_error(box, id, &err);
+        box_say_error(box, id, &err);
         exit(1);
     }
     buf_addf(&text, "{\"id\":%lld,\"ok\":true,\"enclosed\":%s}", (long long)id,
              box->outside ? "false" : "true");
-    say(box, &text, NULL, 0);
+    box_say(box, &text, NULL, 0);
 }
 
 /* --- requests ------------------------------------------------------------------------------ */
@@ -115,17 +116,17 @@ static void dispatch(struct box *box, const struct json *ask, struct box_message
     if (strcmp(op, "begin") == 0)
         begin(box, id, ask);
     else if (strcmp(op, "exec") == 0)
-        run_start(box, id, ask, message);
+        box_run_start(box, id, ask, message);
     else if (strcmp(op, "kill") == 0)
-        run_kill(box, id, ask);
+        box_run_kill(box, id, ask);
     else if (strcmp(op, "signal") == 0)
-        job_signal(box, id, ask);
+        box_job_signal(box, id, ask);
     else if (strcmp(op, "stdin") == 0)
-        job_stdin(box, id, ask, message);
+        box_job_stdin(box, id, ask, message);
     else if (strcmp(op, "work") == 0)
-        worker_start(box, id, ask, message);
+        box_worker_start(box, id, ask, message);
     else if (err_set(&err, ERR_INVALID, "unknown request '%.40s'", op))
-        say_error(box, id, &err);
+        box_say_error(box, id, &err);
 }
 
 /* False when the runner is gone. */
@@ -151,12 +152,12 @@ static void bury(struct box *box, pid_t pid, int status)
     for (size_t i = 0; i < box->shell_count; i++) {
         if (box->shells[i].pid != pid)
             continue;
-        shell_died(box, &box->shells[i], status);
+        box_shell_died(box, &box->shells[i], status);
         return;
     }
-    struct job *job = job_find(box, pid);
-    if (!worker_died(box, pid, status) && job)
-        job_over(box, job, status);
+    struct job *job = box_job_find(box, pid);
+    if (!box_worker_died(box, pid, status) && job)
+        box_job_over(box, job, status);
 }
 
 static void reap(struct box *box)
@@ -196,7 +197,7 @@ static void see_jobs(struct box *box, const struct pollfd *fds, size_t count)
         while (job && job->pidfd != fds[i].fd)
             job = job->next;
         if (job)
-            job_over(box, job, -1);
+            box_job_over(box, job, -1);
     }
 }
 
@@ -216,12 +217,12 @@ static bool turn(struct box *box)
     int ready = poll(fds, count, any_runs(box) ? LOOK_EVERY_MS : -1);
     if (ready == 0)
         for (size_t i = 0; i < shells; i++)
-            shell_look(box, &box->shells[i]);
+            box_shell_look(box, &box->shells[i]);
     if (ready <= 0)
         return true;
     for (size_t i = 0; i < shells; i++)
         if (fds[FIXED + i].revents && box->shells[i].report == fds[FIXED + i].fd)
-            shell_listen(box, &box->shells[i]);
+            box_shell_listen(box, &box->shells[i]);
     if (fds[1].revents)
         reap(box);
     see_jobs(box, fds + FIXED + shells, count - FIXED - shells);

@@ -122,7 +122,8 @@ static int show_own(const char *dir, struct err *err)
 
 static int build_root(const char *dir, struct err *err)
 {
-    static const char *const places[] = {"usr", "bin", "sbin", "lib", "lib64", "lib32", "etc", "opt"};
+    static const char *const places[] = {"usr",   "bin",   "sbin", "lib",
+                                         "lib64", "lib32", "etc",  "opt"};
     AUTO(str) char *root = path_join(dir, "root");
     if (!root || mount("tmpfs", root, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=755") ||
         chdir(root))
@@ -140,7 +141,7 @@ static int build_root(const char *dir, struct err *err)
         return fail(err, "pivot_root");
     struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
     return syscall(SYS_mount_setattr, AT_FDCWD, "/", 0, &attr, sizeof(attr)) ? fail(err, "root")
-                                                                            : 0;
+                                                                             : 0;
 }
 
 /* Who has more capabilities than his children could not be asked for /proc/AGENT/fd by them. */
@@ -156,7 +157,7 @@ static int drop(struct err *err)
     return prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) ? fail(err, "dumpable") : 0;
 }
 
-int enclose(const char *dir, struct err *err)
+int box_enclose(const char *dir, struct err *err)
 {
     return own_namespaces(err) || build_root(dir, err) || drop(err) ? -1 : 0;
 }

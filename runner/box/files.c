@@ -19,7 +19,7 @@
 
 static char *path_of(const struct work *work, const char *member, struct err *err)
 {
-    return clean_path(json_text(json_get(work->ask, member)), err);
+    return box_clean_path(json_text(json_get(work->ask, member)), err);
 }
 
 static const char *type_name(mode_t mode)
@@ -34,11 +34,11 @@ static const char *type_name(mode_t mode)
 
 /* --- reading ------------------------------------------------------------------------------- */
 
-int file_open(const struct work *work, struct err *err)
+int box_file_open(const struct work *work, struct err *err)
 {
     struct stat st;
     AUTO(str) char *path = path_of(work, "path", err);
-    AUTO(fd) int fd = path ? open_inside(work, path, O_RDONLY, 0, err) : -1;
+    AUTO(fd) int fd = path ? box_open_inside(work, path, O_RDONLY, 0, err) : -1;
     if (fd < 0)
         return -1;
     if (fstat(fd, &st))
@@ -46,7 +46,7 @@ int file_open(const struct work *work, struct err *err)
     if (!S_ISREG(st.st_mode))
         return err_set(err, ERR_CONFLICT, "'%.160s' is a %s, not a file", path,
                        type_name(st.st_mode));
-    work_answer(work, NULL, fd);
+    box_work_answer(work, NULL, fd);
     return 0;
 }
 
@@ -83,7 +83,7 @@ static char *resolve(const struct work *work, const char *path, struct err *err)
 {
     char link[64], real[PATH_MAX + 1];
     struct err ignored;
-    AUTO(fd) int fd = open_inside(work, path, O_PATH, 0, &ignored);
+    AUTO(fd) int fd = box_open_inside(work, path, O_PATH, 0, &ignored);
     if (fd < 0 && ignored.code == ERR_NOT_FOUND)
         return strdup(path);
     if (fd < 0) {
@@ -95,7 +95,7 @@ static char *resolve(const struct work *work, const char *path, struct err *err)
     if (n <= 0 || real[0] != '/')
         return strdup(path);
     real[n] = '\0';
-    return shown_path(work->box, real);
+    return box_shown_path(work->box, real);
 }
 
 /* What is to be written, and where it is to go: the directory and the name in it. */
@@ -107,7 +107,7 @@ static int find_target(const struct work *work, char **ret_path, const char **re
     if (!path)
         return -1;
     const char *name;
-    AUTO(fd) int dir = open_parent(work, path, true, &name, err);
+    AUTO(fd) int dir = box_open_parent(work, path, true, &name, err);
     if (dir < 0 || check_conditions(work, dir, name, err))
         return -1;
     if (fstatat(dir, name, ret_st, AT_SYMLINK_NOFOLLOW))
@@ -123,7 +123,7 @@ static int find_target(const struct work *work, char **ret_path, const char **re
 }
 
 /* Opens what the runner writes to: the file's own end, or a file beside it. */
-int file_create(const struct work *work, struct err *err)
+int box_file_create(const struct work *work, struct err *err)
 {
     bool append = false;
     const char *name;
@@ -136,11 +136,11 @@ int file_create(const struct work *work, struct err *err)
         return -1;
     id_new(id);
     snprintf(fresh, sizeof(fresh), ".%s.part", id);
-    AUTO(fd) int fd =
-        openat(dir, append ? name : fresh,
-               append ? O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC
-                      : O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
-               0644);
+    AUTO(fd)
+    int fd = openat(dir, append ? name : fresh,
+                    append ? O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC
+                           : O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
+                    0644);
     if (fd < 0)
         return errno == EACCES || errno == EROFS || errno == EPERM
                    ? err_set(err, ERR_FORBIDDEN, "'%.160s' may not be written to", path)
@@ -150,12 +150,12 @@ int file_create(const struct work *work, struct err *err)
     str_add_json(&members, path, strlen(path));
     buf_addf(&members, "\",\"fresh\":\"%s\",\"existed\":%s", append ? "" : fresh,
              st.st_mode ? "true" : "false");
-    work_answer(work, &members, fd);
+    box_work_answer(work, &members, fd);
     return 0;
 }
 
 /* Puts it in the file's place. */
-int file_commit(const struct work *work, struct err *err)
+int box_file_commit(const struct work *work, struct err *err)
 {
     const char *name;
     int64_t mode = -1;
@@ -178,22 +178,22 @@ int file_commit(const struct work *work, struct err *err)
     buf_addf(&members, ",\"size\":%lld,\"etag\":\"", (long long)st.st_size);
     str_add_json(&members, etag, strlen(etag));
     buf_addc(&members, '"');
-    work_answer(work, &members, -1);
+    box_work_answer(work, &members, -1);
     return 0;
 }
 
-int file_discard(const struct work *work, struct err *err)
+int box_file_discard(const struct work *work, struct err *err)
 {
     const char *name, *fresh = json_text(json_get(work->ask, "fresh"));
     AUTO(str) char *path = path_of(work, "path", err);
-    AUTO(fd) int dir = path ? open_parent(work, path, false, &name, err) : -1;
+    AUTO(fd) int dir = path ? box_open_parent(work, path, false, &name, err) : -1;
     if (dir >= 0 && fresh && !strchr(fresh, '/'))
         unlinkat(dir, fresh, 0);
-    work_answer(work, NULL, -1);
+    box_work_answer(work, NULL, -1);
     return 0;
 }
 
-int file_remove(const struct work *work, struct err *err)
+int box_file_remove(const struct work *work, struct err *err)
 {
     const char *name;
     struct stat st;
@@ -206,7 +206,7 @@ int file_remove(const struct work *work, struct err *err)
     for (size_t i = 0; i < COUNT_OF(kept); i++)
         if (strcmp(path, kept[i]) == 0)
             return err_set(err, ERR_FORBIDDEN, "'%s' is the session's own and stays", path);
-    AUTO(fd) int dir = open_parent(work, path, false, &name, &why);
+    AUTO(fd) int dir = box_open_parent(work, path, false, &name, &why);
     if (dir < 0 && why.code != ERR_NOT_FOUND) {
         *err = why;
         return -1;
@@ -218,10 +218,11 @@ int file_remove(const struct work *work, struct err *err)
     if (there && S_ISDIR(st.st_mode) && path_remove_tree(place, err))
         return -1;
     if (there && !S_ISDIR(st.st_mode) && unlinkat(dir, name, 0) && errno != ENOENT)
-        return err_set(err, ERR_FORBIDDEN, "'%.140s' may not be deleted: %s", path, strerror(errno));
+        return err_set(err, ERR_FORBIDDEN, "'%.140s' may not be deleted: %s", path,
+                       strerror(errno));
     AUTO(buf) struct buf members = BUF_INIT(64);
     buf_addf(&members, ",\"deleted\":%s", there ? "true" : "false");
-    work_answer(work, &members, -1);
+    box_work_answer(work, &members, -1);
     return 0;
 }
 
@@ -240,9 +241,8 @@ static void list_add(struct list *list, const char *path)
 {
     if (list->paths.count == list->paths.room) {
         size_t room = list->paths.room ? list->paths.room * 2 : 256;
-        char **grown = room <= ENTRIES_MAX * 2
-                           ? realloc(list->paths.items, room * sizeof(*grown))
-                           : NULL;
+        char **grown =
+            room <= ENTRIES_MAX * 2 ? realloc(list->paths.items, room * sizeof(*grown)) : NULL;
         if (!grown) {
             list->failed = true;
             return;
@@ -275,10 +275,10 @@ static void walk(struct list *list, int fd, const char *path, int depth)
         list_add(list, buf_str(&whole));
         if (!list->recursive || depth == DEPTH_MAX)
             continue;
-        int below = entry->d_type == DT_DIR
-                        ? openat(dirfd(dir), entry->d_name,
-                                 O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
-                        : -1;
+        int below =
+            entry->d_type == DT_DIR
+                ? openat(dirfd(dir), entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+                : -1;
         if (below >= 0)
             walk(list, below, buf_str(&whole), depth + 1);
     }
@@ -306,8 +306,7 @@ static void print_entry(struct json_writer *w, int dir, const char *top, const c
     json_add_int(w, "size", st.st_size);
     snprintf(text, sizeof(text), "%04o", (unsigned)st.st_mode & 07777);
     json_add_text(w, "mode", text);
-    json_add_time(w, "mtime",
-                  st.st_mtim.tv_sec * INT64_C(1000) + st.st_mtim.tv_nsec / 1000000);
+    json_add_time(w, "mtime", st.st_mtim.tv_sec * INT64_C(1000) + st.st_mtim.tv_nsec / 1000000);
     ssize_t n = S_ISLNK(st.st_mode) ? readlinkat(dir, path, target, sizeof(target)) : -1;
     if (n > 0)
         json_add_textn(w, "target", target, (size_t)n);
@@ -332,16 +331,17 @@ static void print_page(const struct work *work, struct list *list, int dir, cons
     for (; at < list->paths.count && printed < (size_t)limit; at++, printed++)
         print_entry(&w, dir, top, list->paths.items[at]);
     json_close(&w);
-    json_add_text(&w, "nextCursor", at < list->paths.count && at > 0 ? list->paths.items[at - 1] : NULL);
+    json_add_text(&w, "nextCursor",
+                  at < list->paths.count && at > 0 ? list->paths.items[at - 1] : NULL);
     json_close(&w);
 }
 
-int file_list(const struct work *work, struct err *err)
+int box_file_list(const struct work *work, struct err *err)
 {
     struct list list = {0};
     AUTO(buf) struct buf out = BUF_INIT(LIST_BYTES_MAX);
     AUTO(str) char *path = path_of(work, "path", err);
-    AUTO(fd) int dir = path ? open_inside(work, path, O_RDONLY | O_DIRECTORY, 0, err) : -1;
+    AUTO(fd) int dir = path ? box_open_inside(work, path, O_RDONLY | O_DIRECTORY, 0, err) : -1;
     if (dir < 0)
         return -1;
     json_bool(json_get(work->ask, "recursive"), &list.recursive);
@@ -349,6 +349,6 @@ int file_list(const struct work *work, struct err *err)
     if (list.failed)
         return err_set(err, ERR_TOO_LARGE, "there are more than %d entries", ENTRIES_MAX);
     print_page(work, &list, dir, path, &out);
-    work_body(work, &out);
+    box_work_body(work, &out);
     return 0;
 }

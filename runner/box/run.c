@@ -15,7 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define INLINE_BYTES (16u << 10) /* longer commands are read from a file: pipes are read by bytes */
+#define INLINE_BYTES (16u << 10) /* longer commands are read from a file: pipes are read by bytes \
+                                  */
 #define KILL_ROUNDS 400
 
 static void run_free(struct run *run)
@@ -66,8 +67,8 @@ static int open_ends(struct box *box, struct run *run, bool in_background, int i
         fcntl(run->in_write, F_SETFL, O_NONBLOCK);
         return 0;
     }
-    run->in = input >= 0 ? fcntl(input, F_DUPFD_CLOEXEC, 0)
-                         : open("/dev/null", O_RDONLY | O_CLOEXEC);
+    run->in =
+        input >= 0 ? fcntl(input, F_DUPFD_CLOEXEC, 0) : open("/dev/null", O_RDONLY | O_CLOEXEC);
     if (run->in < 0)
         return err_sys(err, "standard input");
     return one_pipe(&ret[0], &run->out, err) || one_pipe(&ret[1], &run->err, err) ? -1 : 0;
@@ -92,7 +93,7 @@ static void add_eval(struct buf *line, const struct box *box, int command, const
 {
     buf_adds(line, "\\builtin eval ");
     if (text->len <= INLINE_BYTES)
-        add_quoted(line, buf_str(text), text->len);
+        box_add_quoted(line, buf_str(text), text->len);
     else
         buf_addf(line, "\"$(</proc/%d/fd/%d)\"", (int)box->self, command);
 }
@@ -106,9 +107,8 @@ static const char tell[] =
     "\\builtin declare -p; \\builtin declare -f; \\builtin alias -p; \\builtin trap -p; "
     "\\builtin shopt -p; \\builtin umask -p; \\builtin set +o; \\builtin printf '\\0'; }";
 
-
 /* In the background the group is the process's own: job control is on while it starts. The blank
- * line at the end is read when the one before it has run: see shell_look(). */
+ * line at the end is read when the one before it has run: see box_shell_look(). */
 static void add_lines(struct buf *line, const struct box *box, const struct shell *shell,
                       const struct buf *text, int command, const char *cwd)
 {
@@ -122,7 +122,7 @@ static void add_lines(struct buf *line, const struct box *box, const struct shel
         buf_adds(line, "( ");
     if (cwd) {
         buf_adds(line, "\\builtin cd -- ");
-        add_quoted(line, cwd, strlen(cwd));
+        box_add_quoted(line, cwd, strlen(cwd));
         if (!run->background)
             add_redirects(line, box, run);
         buf_adds(line, " && ");
@@ -149,14 +149,14 @@ static int write_lines(struct box *box, struct shell *shell, int command, const 
         return -1;
     snprintf(shell->run->head, sizeof(shell->run->head), "%s", buf_str(&text));
     add_lines(&line, box, shell, &text, command, cwd);
-    return shell_write(shell, &line, err);
+    return box_shell_write(shell, &line, err);
 }
 
 static void answer_started(const struct box *box, const struct run *run, const int ends[2])
 {
     AUTO(buf) struct buf text = BUF_INIT(256);
     buf_addf(&text, "{\"id\":%lld,\"ok\":true}", (long long)run->id);
-    say(box, &text, ends, ends[0] >= 0 ? 2 : 0);
+    box_say(box, &text, ends, ends[0] >= 0 ? 2 : 0);
 }
 
 /* Who asks twice is told what runs. */
@@ -173,8 +173,8 @@ static int start(struct box *box, struct run *owned, const struct json *ask,
     int ends[2] = {-1, -1};
     bool background = false, trailing = false;
     const char *name = json_text(json_get(ask, "shell"));
-    struct shell *shell = message->fd_count > 0 ? shell_take(box, name ? name : "default", err)
-                                                : NULL;
+    struct shell *shell =
+        message->fd_count > 0 ? box_shell_take(box, name ? name : "default", err) : NULL;
     if (!shell)
         return message->fd_count > 0 ? -1 : err_set(err, ERR_INVALID, "no command");
     if (shell->run)
@@ -184,14 +184,14 @@ static int start(struct box *box, struct run *owned, const struct json *ask,
     run->background = background;
     int input = message->fd_count > 1 ? message->fds[1] : -1;
     int rc = open_ends(box, run, background || trailing, input, ends, err) ||
-             shell_wake(box, shell, err);
+             box_shell_wake(box, shell, err);
     if (rc == 0) {
         run->command = fcntl(message->fds[0], F_DUPFD_CLOEXEC, 0);
-        run->tag = tag_new(box);
-        tag_set(shell->pid, run->tag);
+        run->tag = box_tag_new(box);
+        box_tag_set(shell->pid, run->tag);
         shell->run = run;
         const char *place = json_text(json_get(ask, "cwd"));
-        AUTO(str) char *cwd = place ? real_path(box, place) : NULL;
+        AUTO(str) char *cwd = place ? box_real_path(box, place) : NULL;
         rc = write_lines(box, shell, run->command, cwd, err);
     }
     if (rc == 0) {
@@ -207,24 +207,30 @@ static int start(struct box *box, struct run *owned, const struct json *ask,
     return rc ? -1 : 0;
 }
 
-void run_start(struct box *box, int64_t id, const struct json *ask, struct box_message *message)
+void box_run_start(struct box *box, int64_t id, const struct json *ask, struct box_message *message)
 {
     struct err err;
     struct run *run = calloc(1, sizeof(*run));
     if (run) {
-        *run = (struct run){.id = id, .in = -1, .out = -1, .err = -1, .in_write = -1, .log = -1,
-                            .command = -1, .started_ms = clock_real_ms()};
+        *run = (struct run){.id = id,
+                            .in = -1,
+                            .out = -1,
+                            .err = -1,
+                            .in_write = -1,
+                            .log = -1,
+                            .command = -1,
+                            .started_ms = clock_real_ms()};
         if (start(box, run, ask, message, &err) == 0)
             return;
     } else {
         err_sys(&err, "command");
     }
-    say_error(box, id, &err);
+    box_say_error(box, id, &err);
 }
 
 /* --- processes that stay ------------------------------------------------------------------- */
 
-struct job *job_find(struct box *box, pid_t pid)
+struct job *box_job_find(struct box *box, pid_t pid)
 {
     for (struct job *job = box->jobs; job; job = job->next)
         if (job->pid == pid)
@@ -232,7 +238,8 @@ struct job *job_find(struct box *box, pid_t pid)
     return NULL;
 }
 
-static void say_job(const struct box *box, const struct job *job, const struct run *run, bool logged)
+static void say_job(const struct box *box, const struct job *job, const struct run *run,
+                    bool logged)
 {
     AUTO(buf) struct buf text = BUF_INIT(8192);
     struct json_writer w;
@@ -247,7 +254,7 @@ static void say_job(const struct box *box, const struct job *job, const struct r
     json_add_bool(&w, "logged", logged);
     json_add_bool(&w, "input", job->in_write >= 0);
     json_close(&w);
-    say(box, &text, NULL, 0);
+    box_say(box, &text, NULL, 0);
 }
 
 static struct job *job_add(struct box *box, struct shell *shell, struct run *run, pid_t pid)
@@ -255,8 +262,12 @@ static struct job *job_add(struct box *box, struct shell *shell, struct run *run
     struct job *job = box->job_count < JOBS_MAX ? calloc(1, sizeof(*job)) : NULL;
     if (!job)
         return NULL;
-    *job = (struct job){.next = box->jobs, .pid = pid, .run = run->id, .tag = run->tag,
-                        .whole = run->background, .in_write = run->in_write};
+    *job = (struct job){.next = box->jobs,
+                        .pid = pid,
+                        .run = run->id,
+                        .tag = run->tag,
+                        .whole = run->background,
+                        .in_write = run->in_write};
     run->in_write = -1;
     snprintf(job->shell, sizeof(job->shell), "%s", shell->name);
     job->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
@@ -280,10 +291,10 @@ static void name_log(struct box *box, struct run *run, pid_t pid)
 static void adopt_others(struct box *box, struct shell *shell, struct run *run)
 {
     size_t count;
-    struct process *list = processes_list(box, &count);
+    struct process *list = box_processes_list(box, &count);
     for (size_t i = 0; i < count; i++) {
         bool left = list[i].parent == shell->pid && list[i].tag == run->tag;
-        if (!left || job_find(box, list[i].pid))
+        if (!left || box_job_find(box, list[i].pid))
             continue;
         struct job *job = job_add(box, shell, run, list[i].pid);
         if (job)
@@ -296,7 +307,7 @@ static void say_ended(const struct box *box, const struct shell *shell, const st
                       int status, pid_t background)
 {
     AUTO(buf) struct buf text = BUF_INIT(BOX_TEXT_MAX);
-    AUTO(str) char *cwd = shown_path(box, shell->cwd);
+    AUTO(str) char *cwd = box_shown_path(box, shell->cwd);
     struct json_writer w;
     json_write(&w, &text);
     json_open_object(&w, NULL);
@@ -308,10 +319,10 @@ static void say_ended(const struct box *box, const struct shell *shell, const st
     json_add_bool(&w, "killed", run->killed);
     json_add_bool(&w, "alive", shell->pid > 0);
     json_close(&w);
-    say(box, &text, NULL, 0);
+    box_say(box, &text, NULL, 0);
 }
 
-void run_ended(struct box *box, struct shell *shell, int status, pid_t bang)
+void box_run_ended(struct box *box, struct shell *shell, int status, pid_t bang)
 {
     AUTO(run) struct run *run = STEAL_PTR(shell->run);
     pid_t background = 0;
@@ -330,10 +341,10 @@ void run_ended(struct box *box, struct shell *shell, int status, pid_t bang)
     shell->bang = bang;
     if (shell->pid > 0) {
         adopt_others(box, shell, run);
-        tag_set(shell->pid, TAG_NONE);
+        box_tag_set(shell->pid, TAG_NONE);
     }
     say_ended(box, shell, run, status, background);
-    jobs_ask(box, shell);
+    box_jobs_ask(box, shell);
 }
 
 /* Everything with the command's tag, its shell as well, again and again: who forks is caught when
@@ -343,14 +354,14 @@ static void kill_run(struct box *box, struct shell *shell)
     struct run *run = shell->run;
     run->killed = true;
     for (int i = 0; i < KILL_ROUNDS; i++) {
-        int found = tag_signal(box, run->tag, 0, SIGKILL);
+        int found = box_tag_signal(box, run->tag, 0, SIGKILL);
         kill(shell->pid, SIGKILL);
         if (found == 0)
             return;
     }
 }
 
-void run_kill(struct box *box, int64_t id, const struct json *ask)
+void box_run_kill(struct box *box, int64_t id, const struct json *ask)
 {
     int64_t exec = 0;
     json_int(json_get(ask, "exec"), &exec);
@@ -358,11 +369,11 @@ void run_kill(struct box *box, int64_t id, const struct json *ask)
         struct shell *shell = &box->shells[i];
         if (!shell->run || shell->run->id != exec || shell->pid <= 0)
             continue;
-        note_cwd(shell);
+        box_note_cwd(shell);
         kill_run(box, shell);
     }
     if (id > 0)
-        say_ok(box, id);
+        box_say_ok(box, id);
 }
 
 /* --- their ends ---------------------------------------------------------------------------- */
@@ -383,18 +394,19 @@ static void job_remove(struct box *box, struct job *job)
 static void say_exited(const struct box *box, const struct job *job, int exit)
 {
     AUTO(buf) struct buf text = BUF_INIT(512);
-    buf_addf(&text, "{\"event\":\"exited\",\"pid\":%d,\"endedAt\":%lld,\"exitCode\":", (int)job->pid,
+    buf_addf(&text,
+             "{\"event\":\"exited\",\"pid\":%d,\"endedAt\":%lld,\"exitCode\":", (int)job->pid,
              (long long)clock_real_ms());
     if (exit < 0)
         buf_adds(&text, "null}");
     else
         buf_addf(&text, "%d}", exit);
-    say(box, &text, NULL, 0);
+    box_say(box, &text, NULL, 0);
 }
 
-void job_over(struct box *box, struct job *job, int status)
+void box_job_over(struct box *box, struct job *job, int status)
 {
-    struct shell *shell = shell_find(box, job->shell);
+    struct shell *shell = box_shell_find(box, job->shell);
     if (status >= 0) {
         say_exited(box, job, WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
         job_remove(box, job);
@@ -406,11 +418,11 @@ void job_over(struct box *box, struct job *job, int status)
     if (shell && shell->run) /* it may take its time to tell */
         say_exited(box, job, -1);
     if (shell && !shell->run && shell->pid > 0)
-        jobs_ask(box, shell);
+        box_jobs_ask(box, shell);
 }
 
 /* bash remembers how its children have ended, also when it has been asked already. */
-void jobs_ask(struct box *box, struct shell *shell)
+void box_jobs_ask(struct box *box, struct shell *shell)
 {
     struct err ignored;
     AUTO(buf) struct buf line = BUF_INIT(65536);
@@ -426,20 +438,21 @@ void jobs_ask(struct box *box, struct shell *shell)
                  (int)job->pid, (int)job->pid, (int)box->self, shell->report_write);
     }
     if (line.len > 0)
-        shell_write(shell, &line, &ignored);
+        box_shell_write(shell, &line, &ignored);
 }
 
-void job_told(struct box *box, pid_t pid, int status)
+void box_job_told(struct box *box, pid_t pid, int status)
 {
-    struct job *job = job_find(box, pid);
+    struct job *job = box_job_find(box, pid);
     if (!job || !job->asked)
         return;
-    say_exited(box, job, status == 127 ? -1 : status); /* 127: the shell does not know it any more */
+    say_exited(box, job,
+               status == 127 ? -1 : status); /* 127: the shell does not know it any more */
     job_remove(box, job);
 }
 
 /* Their shell has died: what it had not told about is told by the kernel, unless it is too late. */
-void jobs_orphaned(struct box *box, const struct shell *shell)
+void box_jobs_orphaned(struct box *box, const struct shell *shell)
 {
     struct job *next;
     for (struct job *job = box->jobs; job; job = next) {
@@ -456,23 +469,23 @@ void jobs_orphaned(struct box *box, const struct shell *shell)
 
 /* --- what is done to them ------------------------------------------------------------------ */
 
-void job_signal(struct box *box, int64_t id, const struct json *ask)
+void box_job_signal(struct box *box, int64_t id, const struct json *ask)
 {
     int64_t pid = 0, sig = SIGTERM;
     struct err err;
     json_int(json_get(ask, "pid"), &pid);
     json_int(json_get(ask, "signal"), &sig);
-    struct job *job = job_find(box, (pid_t)pid);
+    struct job *job = box_job_find(box, (pid_t)pid);
     if (!job || job->over) {
         err_set(&err, ERR_NOT_FOUND, "process %lld has ended", (long long)pid);
-        say_error(box, id, &err);
+        box_say_error(box, id, &err);
         return;
     }
-    struct shell *shell = shell_find(box, job->shell);
-    branch_signal(box, job->pid, (int)sig);
+    struct shell *shell = box_shell_find(box, job->shell);
+    box_branch_signal(box, job->pid, (int)sig);
     if (job->whole)
-        tag_signal(box, job->tag, shell ? shell->pid : 0, (int)sig);
-    say_ok(box, id);
+        box_tag_signal(box, job->tag, shell ? shell->pid : 0, (int)sig);
+    box_say_ok(box, id);
 }
 
 /* What is written is shown, as a terminal would. */
@@ -485,7 +498,7 @@ static void echo(struct box *box, const struct job *job, const char *text, size_
         (void)!fd_write_all(log, text, len);
 }
 
-void job_stdin(struct box *box, int64_t id, const struct json *ask, struct box_message *message)
+void box_job_stdin(struct box *box, int64_t id, const struct json *ask, struct box_message *message)
 {
     int64_t pid = 0;
     bool end = false;
@@ -493,7 +506,7 @@ void job_stdin(struct box *box, int64_t id, const struct json *ask, struct box_m
     AUTO(buf) struct buf text = BUF_INIT(COMMAND_BYTES_MAX + 2);
     json_int(json_get(ask, "pid"), &pid);
     json_bool(json_get(ask, "end"), &end);
-    struct job *job = job_find(box, (pid_t)pid);
+    struct job *job = box_job_find(box, (pid_t)pid);
     int rc = 0;
     if (!job || job->over)
         rc = err_set(&err, ERR_CONFLICT, "process %lld has ended", (long long)pid);
@@ -513,10 +526,10 @@ void job_stdin(struct box *box, int64_t id, const struct json *ask, struct box_m
                                (long long)pid);
     }
     if (rc) {
-        say_error(box, id, &err);
+        box_say_error(box, id, &err);
         return;
     }
     if (end)
         fd_close(&job->in_write);
-    say_ok(box, id);
+    box_say_ok(box, id);
 }

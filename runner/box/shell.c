@@ -20,11 +20,11 @@
 
 /* Everything that makes another shell like this one; what cannot be set is passed over when it is
  * read. Functions and aliases of the caller's may have any name, so builtins are called as such. */
-#define DUMP \
+#define DUMP                                                                              \
     "\\builtin declare -p; \\builtin declare -f; \\builtin alias -p; \\builtin trap -p; " \
     "\\builtin shopt -p; \\builtin umask -p; \\builtin set +o"
 
-void add_quoted(struct buf *out, const char *text, size_t len)
+void box_add_quoted(struct buf *out, const char *text, size_t len)
 {
     buf_addc(out, '\'');
     while (len > 0) {
@@ -40,7 +40,7 @@ void add_quoted(struct buf *out, const char *text, size_t len)
     buf_addc(out, '\'');
 }
 
-char *shown_path(const struct box *box, const char *path)
+char *box_shown_path(const struct box *box, const char *path)
 {
     size_t n = box->outside ? strlen(box->outside) : 0;
     if (n > 0 && strncmp(path, box->outside, n) == 0 && path[n] == '/')
@@ -48,12 +48,12 @@ char *shown_path(const struct box *box, const char *path)
     return strdup(path);
 }
 
-char *real_path(const struct box *box, const char *path)
+char *box_real_path(const struct box *box, const char *path)
 {
     return box->outside && path[0] == '/' ? path_join(box->outside, path + 1) : strdup(path);
 }
 
-struct shell *shell_find(struct box *box, const char *name)
+struct shell *box_shell_find(struct box *box, const char *name)
 {
     for (size_t i = 0; i < box->shell_count; i++)
         if (strcmp(box->shells[i].name, name) == 0)
@@ -61,9 +61,9 @@ struct shell *shell_find(struct box *box, const char *name)
     return NULL;
 }
 
-struct shell *shell_take(struct box *box, const char *name, struct err *err)
+struct shell *box_shell_take(struct box *box, const char *name, struct err *err)
 {
-    struct shell *shell = shell_find(box, name);
+    struct shell *shell = box_shell_find(box, name);
     if (shell)
         return shell;
     if (box->shell_count == SHELLS_MAX) {
@@ -74,7 +74,7 @@ struct shell *shell_take(struct box *box, const char *name, struct err *err)
     *shell = (struct shell){.script = -1, .report = -1, .report_write = -1, .state = -1};
     buf_init(&shell->told, TOLD_BYTES_MAX);
     snprintf(shell->name, sizeof(shell->name), "%s", name);
-    shell->cwd = real_path(box, HOME_OF_COMMANDS);
+    shell->cwd = box_real_path(box, HOME_OF_COMMANDS);
     if (!shell->cwd) {
         err_sys(err, "shell");
         return NULL;
@@ -92,7 +92,7 @@ static void keep_state(struct box *box, struct shell *shell, const char *dump, s
     AUTO(buf) struct buf head = BUF_INIT(65536);
     snprintf(fresh, sizeof(fresh), ".%s.new", shell->name);
     buf_adds(&head, "\\builtin cd -- ");
-    add_quoted(&head, shell->cwd, strlen(shell->cwd));
+    box_add_quoted(&head, shell->cwd, strlen(shell->cwd));
     buf_adds(&head, "\n");
     AUTO(fd) int fd = openat(box->states, fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0 || !buf_ok(&head) || fd_write_all(fd, head.data, head.len) ||
@@ -101,7 +101,7 @@ static void keep_state(struct box *box, struct shell *shell, const char *dump, s
     renameat(box->states, fresh, box->states, shell->name);
 }
 
-void note_cwd(struct shell *shell)
+void box_note_cwd(struct shell *shell)
 {
     char path[64], now[PATH_MAX + 16];
     snprintf(path, sizeof(path), "/proc/%d/cwd", (int)shell->pid);
@@ -184,15 +184,15 @@ static int greet(struct box *box, struct shell *shell, struct err *err)
              (int)box->self, shell->report_write);
     if (shell->state < 0) {
         buf_adds(&line, "\\builtin cd -- ");
-        add_quoted(&line, shell->cwd, strlen(shell->cwd));
+        box_add_quoted(&line, shell->cwd, strlen(shell->cwd));
         buf_adds(&line, "\n");
     }
     buf_addf(&line, "\\builtin printf 'S\\0' >/proc/%d/fd/%d\n", (int)box->self,
              shell->report_write);
-    return shell_write(shell, &line, err);
+    return box_shell_write(shell, &line, err);
 }
 
-int shell_write(struct shell *shell, const struct buf *line, struct err *err)
+int box_shell_write(struct shell *shell, const struct buf *line, struct err *err)
 {
     if (buf_check(line, "the command", err))
         return -1;
@@ -202,7 +202,7 @@ int shell_write(struct shell *shell, const struct buf *line, struct err *err)
                : 0;
 }
 
-int shell_wake(struct box *box, struct shell *shell, struct err *err)
+int box_shell_wake(struct box *box, struct shell *shell, struct err *err)
 {
     int script = -1;
     if (shell->pid > 0)
@@ -244,7 +244,7 @@ static size_t take_word(struct box *box, struct shell *shell, const char *text, 
     if (text[0] == 'W') {
         char *after;
         long pid = strtol(text + 1, &after, 10);
-        job_told(box, (pid_t)pid, (int)strtol(after, NULL, 10));
+        box_job_told(box, (pid_t)pid, (int)strtol(after, NULL, 10));
         return used;
     }
     const char *dump = text + used, *stop = memchr(dump, '\0', len - used);
@@ -257,11 +257,11 @@ static size_t take_word(struct box *box, struct shell *shell, const char *text, 
         char *after;
         long status = strtol(text + 1, &after, 10);
         long bang = strtol(after, NULL, 10);
-        note_cwd(shell);
+        box_note_cwd(shell);
         shell->monitor = memmem(dump, (size_t)(stop - dump), "set -o monitor", 14) != NULL;
         shell->broken = false;
         keep_state(box, shell, dump, (size_t)(stop - dump));
-        run_ended(box, shell, (int)status, (pid_t)bang);
+        box_run_ended(box, shell, (int)status, (pid_t)bang);
     }
     return (size_t)(stop - text) + 1;
 }
@@ -277,7 +277,7 @@ static void read_report(struct shell *shell)
     }
 }
 
-void shell_listen(struct box *box, struct shell *shell)
+void box_shell_listen(struct box *box, struct shell *shell)
 {
     size_t used;
     read_report(shell);
@@ -291,35 +291,35 @@ void shell_listen(struct box *box, struct shell *shell)
     kill(shell->pid, SIGKILL);
 }
 
-void shell_look(struct box *box, struct shell *shell)
+void box_shell_look(struct box *box, struct shell *shell)
 {
     int unread = 1;
     if (shell->pid <= 0 || !shell->run || ioctl(shell->script, FIONREAD, &unread) || unread > 0)
         return;
-    shell_listen(box, shell);
+    box_shell_listen(box, shell);
     if (!shell->run || shell->told.len > 0)
         return;
-    note_cwd(shell);
+    box_note_cwd(shell);
     kill(shell->pid, SIGKILL); /* it has read past the line that tells, and told nothing */
 }
 
-void shell_died(struct box *box, struct shell *shell, int wait_status)
+void box_shell_died(struct box *box, struct shell *shell, int wait_status)
 {
-    shell_listen(box, shell);
+    box_shell_listen(box, shell);
     shell->pid = 0;
     shell->bang = 0;
     shell->status = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status);
     close_pipes(shell);
     shell->broken = !shell->ready;
-    jobs_orphaned(box, shell);
+    box_jobs_orphaned(box, shell);
     if (shell->run)
-        run_ended(box, shell, shell->status, 0);
+        box_run_ended(box, shell, shell->status, 0);
 }
 
 /* --- the environment ----------------------------------------------------------------------- */
 
 /* What a shell with this state would export: asked of one that is made for it. */
-int shell_env(const struct work *work, struct err *err)
+int box_shell_env(const struct work *work, struct err *err)
 {
     static const char script[] = ". /dev/fd/100 >/dev/null 2>&1; \\builtin exec env -0";
     const char *name = json_text(json_get(work->ask, "shell"));
@@ -329,8 +329,8 @@ int shell_env(const struct work *work, struct err *err)
         return err_sys(err, "environment");
     pid_t pid = fork();
     if (pid == 0) {
-        char *argv[] = {(char[]){"bash"},  (char[]){"--noprofile"}, (char[]){"--norc"},
-                        (char[]){"-c"},    (char *)(uintptr_t)script, NULL};
+        char *argv[] = {(char[]){"bash"}, (char[]){"--noprofile"},   (char[]){"--norc"},
+                        (char[]){"-c"},   (char *)(uintptr_t)script, NULL};
         int state = openat(work->box->states, name ? name : "default", O_RDONLY);
         dup2(ends[1], 1);
         dup2(open("/dev/null", O_RDWR), 0);
@@ -359,6 +359,6 @@ int shell_env(const struct work *work, struct err *err)
         json_add_text(&w, member, equals + 1);
     }
     json_close(&w);
-    work_body(work, &answer);
+    box_work_body(work, &answer);
     return 0;
 }

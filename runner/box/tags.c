@@ -33,9 +33,8 @@ static int look(pid_t pid, struct process *process)
         return -1;
     process->pid = pid;
     process->parent = (pid_t)strtol(at + 3, NULL, 10);
-    process->tag = read_small(pid, "coredump_filter", text, sizeof(text))
-                       ? -1
-                       : (int)strtol(text, NULL, 16);
+    process->tag =
+        read_small(pid, "coredump_filter", text, sizeof(text)) ? -1 : (int)strtol(text, NULL, 16);
     return 0;
 }
 
@@ -62,7 +61,7 @@ static size_t keep_ours(struct process *list, size_t count, pid_t self)
     return kept;
 }
 
-struct process *processes_list(const struct box *box, size_t *ret_count)
+struct process *box_processes_list(const struct box *box, size_t *ret_count)
 {
     struct process *list = NULL;
     struct dirent *entry;
@@ -86,7 +85,7 @@ struct process *processes_list(const struct box *box, size_t *ret_count)
     return list;
 }
 
-void tag_set(pid_t pid, int tag)
+void box_tag_set(pid_t pid, int tag)
 {
     char path[64], text[16];
     snprintf(path, sizeof(path), "/proc/%d/coredump_filter", (int)pid);
@@ -97,7 +96,7 @@ void tag_set(pid_t pid, int tag)
 }
 
 /* In turn; once round, those that somebody still carries are passed over. */
-int tag_new(struct box *box)
+int box_tag_new(struct box *box)
 {
     static bool used[TAG_COUNT];
     static bool again;
@@ -105,7 +104,7 @@ int tag_new(struct box *box)
         box->tag = (box->tag + 1) % TAG_COUNT;
         if (box->tag == 0) {
             size_t count;
-            struct process *list = processes_list(box, &count);
+            struct process *list = box_processes_list(box, &count);
             memset(used, 0, sizeof(used));
             for (size_t i = 0; i < count; i++)
                 if (list[i].tag >= 0 && list[i].tag < TAG_COUNT)
@@ -117,11 +116,11 @@ int tag_new(struct box *box)
     return box->tag;
 }
 
-int tag_signal(const struct box *box, int tag, pid_t spare, int sig)
+int box_tag_signal(const struct box *box, int tag, pid_t spare, int sig)
 {
     size_t count;
     int found = 0;
-    struct process *list = processes_list(box, &count);
+    struct process *list = box_processes_list(box, &count);
     for (size_t i = 0; i < count; i++)
         if (list[i].tag == tag && list[i].pid != spare && list[i].pid > 1)
             found += kill(list[i].pid, sig) == 0;
@@ -129,11 +128,11 @@ int tag_signal(const struct box *box, int tag, pid_t spare, int sig)
     return found;
 }
 
-int branch_signal(const struct box *box, pid_t pid, int sig)
+int box_branch_signal(const struct box *box, pid_t pid, int sig)
 {
     size_t count;
     int found = 0;
-    struct process *list = processes_list(box, &count);
+    struct process *list = box_processes_list(box, &count);
     bool grown = true;
     for (size_t i = 0; i < count; i++)
         list[i].tag = list[i].pid == pid || getpgid(list[i].pid) == pid;

@@ -110,8 +110,8 @@ static int search_bytes(struct search *search, const char *file, const struct by
            (got = match_next(search->match, bytes->data, bytes->len, at, &start, &end, err)) == 1) {
         const char *before = start > 0 ? memrchr(bytes->data, '\n', start) : NULL;
         size_t from = before ? (size_t)(before - bytes->data) + 1 : 0;
-        const char *after = start < bytes->len ? memchr(bytes->data + start, '\n', bytes->len - start)
-                                               : NULL;
+        const char *after =
+            start < bytes->len ? memchr(bytes->data + start, '\n', bytes->len - start) : NULL;
         size_t to = after ? (size_t)(after - bytes->data) : bytes->len;
         if (from == bytes->len && from > 0)
             break; /* past the last line's end there is no line */
@@ -128,8 +128,8 @@ static int search_bytes(struct search *search, const char *file, const struct by
 
 static int search_tree(struct search *search, int fd, const char *path, int depth, struct err *err);
 
-static int search_entry(struct search *search, int dir, const struct dirent *entry, const char *path,
-                        int depth, struct err *err)
+static int search_entry(struct search *search, int dir, const struct dirent *entry,
+                        const char *path, int depth, struct err *err)
 {
     struct bytes bytes;
     AUTO(buf) struct buf whole = BUF_INIT(PATH_MAX);
@@ -205,7 +205,7 @@ static int search_path(struct search *search, int fd, const char *path, struct e
     return rc;
 }
 
-int text_search(const struct work *work, struct err *err)
+int box_text_search(const struct work *work, struct err *err)
 {
     int64_t max = 1000;
     const char *pattern = json_text(json_get(work->ask, "pattern"));
@@ -214,15 +214,15 @@ int text_search(const struct work *work, struct err *err)
                             .files = BUF_INIT(ANSWER_BYTES_MAX),
                             .deadline_ms = clock_mono_ms() + SEARCH_MS};
     AUTO(buf) struct buf out = BUF_INIT(4 * ANSWER_BYTES_MAX);
-    AUTO(str) char *path = clean_path(json_text(json_get(work->ask, "path")), err);
-    AUTO(fd) int fd = path ? open_inside(work, path, O_RDONLY, 0, err) : -1;
+    AUTO(str) char *path = box_clean_path(json_text(json_get(work->ask, "path")), err);
+    AUTO(fd) int fd = path ? box_open_inside(work, path, O_RDONLY, 0, err) : -1;
     json_int(json_get(work->ask, "limit"), &max);
     search.max = max > 0 && max < LINES_MAX ? (size_t)max : LINES_MAX;
     search.match = fd >= 0 ? match_new(pattern ? pattern : "", err) : NULL;
     if (!search.match || search_path(&search, fd, path, err))
         return -1;
     print_search(&search, path, &out);
-    work_body(work, &out);
+    box_work_body(work, &out);
     return 0;
 }
 
@@ -271,10 +271,10 @@ static void find_tree(struct find *find, int fd, const char *below, int depth)
             continue;
         if (glob_match(find->pattern, buf_str(&path)))
             find_add(find, buf_str(&path));
-        int next = entry->d_type == DT_DIR && depth < DEPTH_MAX
-                       ? openat(dirfd(dir), entry->d_name,
-                                O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
-                       : -1;
+        int next =
+            entry->d_type == DT_DIR && depth < DEPTH_MAX
+                ? openat(dirfd(dir), entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+                : -1;
         if (next >= 0)
             find_tree(find, next, buf_str(&path), depth + 1);
     }
@@ -286,13 +286,13 @@ static int by_name(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-int text_find(const struct work *work, struct err *err)
+int box_text_find(const struct work *work, struct err *err)
 {
     struct json_writer w;
     struct find find = {.pattern = json_text(json_get(work->ask, "pattern"))};
     AUTO(buf) struct buf out = BUF_INIT(4 * ANSWER_BYTES_MAX);
-    AUTO(str) char *path = clean_path(json_text(json_get(work->ask, "path")), err);
-    AUTO(fd) int dir = path ? open_inside(work, path, O_RDONLY | O_DIRECTORY, 0, err) : -1;
+    AUTO(str) char *path = box_clean_path(json_text(json_get(work->ask, "path")), err);
+    AUTO(fd) int dir = path ? box_open_inside(work, path, O_RDONLY | O_DIRECTORY, 0, err) : -1;
     if (dir < 0 || !find.pattern)
         return dir < 0 ? -1 : err_set(err, ERR_INVALID, "a pattern is missing");
     find_tree(&find, fcntl(dir, F_DUPFD_CLOEXEC, 0), "", 0);
@@ -310,7 +310,7 @@ int text_find(const struct work *work, struct err *err)
     json_close(&w);
     json_add_bool(&w, "truncated", find.truncated);
     json_close(&w);
-    work_body(work, &out);
+    box_work_body(work, &out);
     return 0;
 }
 
@@ -339,7 +339,7 @@ static int put_back(const struct work *work, const char *path, const struct buf 
 {
     const char *name;
     char fresh[ID_SIZE + 8], id[ID_SIZE];
-    AUTO(fd) int dir = open_parent(work, path, false, &name, err);
+    AUTO(fd) int dir = box_open_parent(work, path, false, &name, err);
     if (dir < 0)
         return -1;
     id_new(id);
@@ -354,7 +354,7 @@ static int put_back(const struct work *work, const char *path, const struct buf 
     return 0;
 }
 
-int text_replace(const struct work *work, struct err *err)
+int box_text_replace(const struct work *work, struct err *err)
 {
     struct stat st;
     bool dry = false;
@@ -363,14 +363,15 @@ int text_replace(const struct work *work, struct err *err)
     AUTO(buf) struct buf text = BUF_INIT(REPLACE_BYTES_MAX), done = BUF_INIT(REPLACE_BYTES_MAX);
     const char *old = json_text(json_get(work->ask, "old"));
     const char *fresh = json_text(json_get(work->ask, "new"));
-    AUTO(str) char *path = clean_path(json_text(json_get(work->ask, "path")), err);
-    AUTO(fd) int fd = path ? open_inside(work, path, O_RDONLY, 0, err) : -1;
+    AUTO(str) char *path = box_clean_path(json_text(json_get(work->ask, "path")), err);
+    AUTO(fd) int fd = path ? box_open_inside(work, path, O_RDONLY, 0, err) : -1;
     json_int(json_get(work->ask, "count"), &max);
     json_bool(json_get(work->ask, "dryRun"), &dry);
     if (fd < 0)
         return -1;
     if (!old || !*old || !fresh)
-        return err_set(err, ERR_INVALID, "'old' must be a text that is not empty, and 'new' a text");
+        return err_set(err, ERR_INVALID,
+                       "'old' must be a text that is not empty, and 'new' a text");
     if (fstat(fd, &st) || !S_ISREG(st.st_mode))
         return err_set(err, ERR_CONFLICT, "'%.160s' is no regular file", path);
     if (fd_read_all(fd, &text, err))
@@ -381,11 +382,11 @@ int text_replace(const struct work *work, struct err *err)
     snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
     ssize_t n = readlink(link, real, sizeof(real) - 1);
     real[n > 0 ? n : 0] = '\0';
-    AUTO(str) char *shown = n > 0 ? shown_path(work->box, real) : NULL;
+    AUTO(str) char *shown = n > 0 ? box_shown_path(work->box, real) : NULL;
     if (count > 0 && !dry && put_back(work, shown ? shown : path, &done, st.st_mode, err))
         return -1;
     AUTO(buf) struct buf members = BUF_INIT(64);
     buf_addf(&members, ",\"replaced\":%lld", (long long)count);
-    work_answer(work, &members, -1);
+    box_work_answer(work, &members, -1);
     return 0;
 }

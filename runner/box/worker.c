@@ -1,4 +1,5 @@
-/* Work on files, each in a child of its own, so that a slow disk holds nobody else: see box_private.h. */
+/* Work on files, each in a child of its own, so that a slow disk holds nobody else: see
+ * box_private.h. */
 #include "runner/box/box_private.h"
 
 #include "base/path.h"
@@ -26,13 +27,12 @@ static const struct {
     int (*run)(const struct work *work, struct err *err);
     unsigned seconds;
 } works[] = {
-    {"open", file_open, WORK_SECONDS},       {"create", file_create, WORK_SECONDS},
-    {"commit", file_commit, WORK_SECONDS},   {"discard", file_discard, WORK_SECONDS},
-    {"remove", file_remove, WORK_SECONDS},   {"list", file_list, WORK_SECONDS},
-    {"search", text_search, WORK_SECONDS},   {"find", text_find, WORK_SECONDS},
-    {"replace", text_replace, WORK_SECONDS},
-    {"pack", archive_pack, ARCHIVE_SECONDS}, {"unpack", archive_unpack, ARCHIVE_SECONDS},
-    {"env", shell_env, WORK_SECONDS},
+    {"open", box_file_open, WORK_SECONDS},           {"create", box_file_create, WORK_SECONDS},
+    {"commit", box_file_commit, WORK_SECONDS},       {"discard", box_file_discard, WORK_SECONDS},
+    {"remove", box_file_remove, WORK_SECONDS},       {"list", box_file_list, WORK_SECONDS},
+    {"search", box_text_search, WORK_SECONDS},       {"find", box_text_find, WORK_SECONDS},
+    {"replace", box_text_replace, WORK_SECONDS},     {"pack", box_archive_pack, ARCHIVE_SECONDS},
+    {"unpack", box_archive_unpack, ARCHIVE_SECONDS}, {"env", box_shell_env, WORK_SECONDS},
 };
 
 /* --- paths --------------------------------------------------------------------------------- */
@@ -53,7 +53,7 @@ static void add_part(struct buf *out, const char *part, size_t len)
     buf_add(out, part, len);
 }
 
-char *clean_path(const char *path, struct err *err)
+char *box_clean_path(const char *path, struct err *err)
 {
     AUTO(buf) struct buf out = BUF_INIT(PATH_BYTES_MAX);
     if (!path) {
@@ -89,7 +89,8 @@ static int path_error(const char *path, struct err *err)
     case EACCES:
     case EPERM:
     case EROFS:
-        return err_set(err, ERR_FORBIDDEN, "'%.160s' may not be used so: %s", path, strerror(errno));
+        return err_set(err, ERR_FORBIDDEN, "'%.160s' may not be used so: %s", path,
+                       strerror(errno));
     case ENAMETOOLONG:
         return err_set(err, ERR_URI_TOO_LONG, "'%.60s…': a name is too long", path);
     case EISDIR:
@@ -101,7 +102,8 @@ static int path_error(const char *path, struct err *err)
     }
 }
 
-int open_inside(const struct work *work, const char *path, int flags, mode_t mode, struct err *err)
+int box_open_inside(const struct work *work, const char *path, int flags, mode_t mode,
+                    struct err *err)
 {
     struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY),
                            .mode = (flags & O_CREAT) ? mode : 0,
@@ -116,11 +118,13 @@ static int make_parents(const struct work *work, char *path, struct err *err)
     for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
         *slash = '\0';
         struct err missing;
-        AUTO(fd) int dir = open_inside(work, path, O_PATH | O_DIRECTORY, 0, &missing);
+        AUTO(fd) int dir = box_open_inside(work, path, O_PATH | O_DIRECTORY, 0, &missing);
         if (dir < 0 && missing.code == ERR_NOT_FOUND) {
             char *last = strrchr(path, '/');
-            AUTO(str) char *above = last == path ? strdup("/") : str_copy(path, (size_t)(last - path));
-            AUTO(fd) int parent = above ? open_inside(work, above, O_PATH | O_DIRECTORY, 0, err) : -1;
+            AUTO(str)
+            char *above = last == path ? strdup("/") : str_copy(path, (size_t)(last - path));
+            AUTO(fd)
+            int parent = above ? box_open_inside(work, above, O_PATH | O_DIRECTORY, 0, err) : -1;
             if (parent < 0)
                 return -1;
             if (mkdirat(parent, last + 1, 0755) && errno != EEXIST)
@@ -134,8 +138,8 @@ static int make_parents(const struct work *work, char *path, struct err *err)
     return 0;
 }
 
-int open_parent(const struct work *work, const char *path, bool make, const char **ret_name,
-                struct err *err)
+int box_open_parent(const struct work *work, const char *path, bool make, const char **ret_name,
+                    struct err *err)
 {
     const char *last = strrchr(path, '/');
     AUTO(str) char *whole = strdup(path);
@@ -147,22 +151,22 @@ int open_parent(const struct work *work, const char *path, bool make, const char
     if (make && make_parents(work, whole, err))
         return -1;
     *ret_name = last + 1;
-    return open_inside(work, above, O_PATH | O_DIRECTORY, 0, err);
+    return box_open_inside(work, above, O_PATH | O_DIRECTORY, 0, err);
 }
 
 /* --- answering ----------------------------------------------------------------------------- */
 
-void work_answer(const struct work *work, const struct buf *members, int fd)
+void box_work_answer(const struct work *work, const struct buf *members, int fd)
 {
     AUTO(buf) struct buf text = BUF_INIT(BOX_TEXT_MAX);
     buf_addf(&text, "{\"id\":%lld,\"ok\":true", (long long)work->id);
     if (members)
         buf_add(&text, members->data, members->len);
     buf_addc(&text, '}');
-    say(work->box, &text, &fd, fd >= 0);
+    box_say(work->box, &text, &fd, fd >= 0);
 }
 
-void work_body(const struct work *work, const struct buf *body)
+void box_work_body(const struct work *work, const struct buf *body)
 {
     struct err err;
     AUTO(fd) int file = memfd_create("answer", MFD_CLOEXEC);
@@ -171,10 +175,10 @@ void work_body(const struct work *work, const struct buf *body)
     else if (file < 0 || fd_write_all(file, body->data, body->len))
         err_sys(&err, "the answer");
     else {
-        work_answer(work, NULL, file);
+        box_work_answer(work, NULL, file);
         return;
     }
-    say_error(work->box, work->id, &err);
+    box_say_error(work->box, work->id, &err);
 }
 
 /* --- the child ----------------------------------------------------------------------------- */
@@ -189,11 +193,12 @@ static _Noreturn void do_work(struct box *box, int64_t id, const struct json *as
     signal(SIGTERM, SIG_DFL);
     alarm(works[which].seconds);
     if (works[which].run(&work, &err))
-        say_error(box, id, &err);
+        box_say_error(box, id, &err);
     _exit(0);
 }
 
-void worker_start(struct box *box, int64_t id, const struct json *ask, struct box_message *message)
+void box_worker_start(struct box *box, int64_t id, const struct json *ask,
+                      struct box_message *message)
 {
     struct err err;
     size_t which = 0, place = 0;
@@ -217,10 +222,10 @@ void worker_start(struct box *box, int64_t id, const struct json *ask, struct bo
         }
         err_sys(&err, "cannot start a process");
     }
-    say_error(box, id, &err);
+    box_say_error(box, id, &err);
 }
 
-bool worker_died(struct box *box, pid_t pid, int wait_status)
+bool box_worker_died(struct box *box, pid_t pid, int wait_status)
 {
     struct err err;
     for (size_t i = 0; i < WORKERS_MAX; i++) {
@@ -231,7 +236,7 @@ bool worker_died(struct box *box, pid_t pid, int wait_status)
                 err_set(&err, ERR_TIMEOUT, "it took too long");
             else
                 err_set(&err, ERR_INTERNAL, "it was ended by signal %d", WTERMSIG(wait_status));
-            say_error(box, box->workers[i].id, &err);
+            box_say_error(box, box->workers[i].id, &err);
         }
         box->workers[i] = (struct worker){0};
         return true;

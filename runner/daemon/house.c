@@ -108,6 +108,18 @@ static int build_cloud(struct house *house, const struct config *config, struct 
     return 0;
 }
 
+static int build_sessions(struct house *house, const struct config *config, struct err *err)
+{
+    const struct sessions_config sessions = {.config = &house->core.config,
+                                             .launcher = house->core.launcher,
+                                             .state_dir = config->state_dir,
+                                             .marker = house->marker,
+                                             .uid = house->core.claude.uid,
+                                             .gid = house->core.claude.gid};
+    house->sessions = sessions_new(&sessions, err);
+    return house->sessions ? 0 : -1;
+}
+
 static int serve_http(struct house *house, const struct config *config, struct err *err)
 {
     size_t count;
@@ -167,6 +179,7 @@ static int build_api(struct house *house, struct err *err)
     api->overflow = house->overflow;
     api->system_prompt_path = house->prompt ? prompt_watch_path(house->prompt) : NULL;
     api->webhook = house->webhook;
+    api->sessions = house->sessions;
     api->state_dir = atomic_load(&house->core.config)->state_dir;
     api->guard = api_guard_new();
     api->visits = visits_new();
@@ -186,7 +199,8 @@ int house_build(struct house *house, struct config *config, struct err *err)
     house->configs[house->config_count++] = config;
     if (core_build(&house->core, config, err) || build_flow(house, err) ||
         build_access(house, config, err) || build_cloud(house, config, err) ||
-        build_webhook(house, err) || build_api(house, err) || core_start(&house->core, err))
+        build_webhook(house, err) || build_sessions(house, config, err) || build_api(house, err) ||
+        core_start(&house->core, err))
         return -1;
     if (start_janitor(house, err) || build_alert(house, config, err) ||
         webhook_start(house->webhook, err))
@@ -200,6 +214,7 @@ void house_take_apart(struct house *house)
     if (house->server)
         http_stop(house->server, 2000);
     alert_free(house->alert);
+    sessions_stop(house->sessions);
     core_stop(&house->core); /* whatever still runs dies … */
     flow_free(house->flow);
     house->flow = NULL;
@@ -208,6 +223,7 @@ void house_take_apart(struct house *house)
     if (!core_settle(&house->core)) /* … and its task's thread stores that */
         return;
     webhook_free(house->webhook);
+    sessions_free(house->sessions);
     overflow_free(house->overflow);
     prompt_watch_stop(house->prompt);
     cloud_close(&house->cloud);

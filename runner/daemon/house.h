@@ -26,6 +26,7 @@ struct house {
     struct janitor *janitor;
     struct alert *alert;
     struct webhook *webhook;
+    struct sessions *sessions;
     struct access *access; /* NULL: not asked for */
     struct http_server *server;
     struct api api;

@@ -40,8 +40,8 @@ static struct plan *make_plan(const struct session *session, const char *box, st
 
 static void add_env(const struct session *session, struct json_writer *w)
 {
-    static const char *const fixed[] = {"USER=user",       "LOGNAME=user",   "SHELL=/bin/bash",
-                                        "LANG=C.UTF-8",    "TERM=dumb",      "PWD=/workspace"};
+    static const char *const fixed[] = {"USER=user",    "LOGNAME=user", "SHELL=/bin/bash",
+                                        "LANG=C.UTF-8", "TERM=dumb",    "PWD=/workspace"};
     json_open_array(w, "env");
     for (size_t i = 0; i < COUNT_OF(fixed); i++)
         json_add_text(w, NULL, fixed[i]);
@@ -75,8 +75,8 @@ static int say_begin(struct session *session, const char *box, struct err *err)
     return said ? 0 : -1;
 }
 
-static int spawn(struct session *session, const char *box, int *ret_control, struct child **ret_child,
-                 struct err *err)
+static int spawn(struct session *session, const char *box, int *ret_control,
+                 struct child **ret_child, struct err *err)
 {
     int ends[2];
     AUTO(plan) struct plan *plan = make_plan(session, box, err);
@@ -158,11 +158,11 @@ void session_lost_locked(struct session *session)
     for (struct call *call = sessions->calls; call; call = call->next)
         if (call->session == session)
             call->lost = true;
-    struct command *next;
-    for (struct command *command = session->commands; command; command = next) {
+    struct exec *next;
+    for (struct exec *command = session->commands; command; command = next) {
         next = command->next;
-        command_lost_locked(command);
+        exec_lost_locked(command);
     }
-    processes_lost_locked(session);
+    detached_lost_locked(session);
     pthread_cond_broadcast(&sessions->changed);
 }

@@ -1,5 +1,6 @@
 /* Processes in the background, as the runner knows them. */
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/path.h"
@@ -10,13 +11,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "base/cond.h"
 
 #define LIST_BYTES_MAX (4u << 20)
 #define END_GRACE_MS 3000
 #define KILLED_MS 3000
 
-void processes_done(struct session *session)
+void detached_done(struct session *session)
 {
     for (size_t i = 0; i < session->process_count; i++)
         free(session->processes[i].command);
@@ -108,7 +108,7 @@ static struct detached *add_locked(struct session *session)
     return process;
 }
 
-void processes_load(struct session *session)
+void detached_load(struct session *session)
 {
     struct err ignored;
     AUTO(str) char *path = path_join(session->dir, "processes.json");
@@ -143,24 +143,27 @@ void processes_load(struct session *session)
 
 /* --- what agents tell ---------------------------------------------------------------------- */
 
-static void wake_waiters_locked(struct session *session, pid_t pid)
+void waiters_wake_locked(struct session *session, pid_t pid, int64_t exec)
 {
-    struct process_waiter **at = &session->sessions->waiters;
+    struct sessions *sessions = session->sessions;
+    struct process_waiter **at = &sessions->waiters;
     while (*at) {
         struct process_waiter *waiter = *at;
-        if (waiter->session != session || (pid && waiter->pid != pid)) {
+        bool meant = (pid == 0 && exec == 0) || (pid > 0 && waiter->pid == pid) ||
+                     (exec > 0 && waiter->exec == exec);
+        if (waiter->session != session || !meant) {
             at = &waiter->next;
             continue;
         }
         *at = waiter->next;
-        waiter->fn(waiter->arg);
-        session_unref_locked(session);
-        free(waiter);
+        waiter->next = sessions->woken;
+        sessions->woken = waiter;
     }
-    pthread_cond_broadcast(&session->sessions->changed);
+    pthread_cond_broadcast(&sessions->changed);
+    hub_ring(sessions);
 }
 
-void process_started_locked(struct session *session, const struct json *event)
+void detached_started_locked(struct session *session, const struct json *event)
 {
     int64_t pid = 0;
     const char *command = json_text(json_get(event, "command"));
@@ -170,7 +173,7 @@ void process_started_locked(struct session *session, const struct json *event)
         return;
     process->pid = (pid_t)pid;
     json_int(json_get(event, "exec"), &process->exec);
-    const struct command *by = command_find_locked(session, process->exec);
+    const struct exec *by = exec_find_locked(session, process->exec);
     process->command = strdup(by ? by->text : command ? command : "");
     snprintf(process->shell, sizeof(process->shell), "%s", shell ? shell : "");
     json_int(json_get(event, "startedAt"), &process->started_ms);
@@ -180,7 +183,7 @@ void process_started_locked(struct session *session, const struct json *event)
     keep_locked(session);
 }
 
-void process_exited_locked(struct session *session, const struct json *event)
+void detached_exited_locked(struct session *session, const struct json *event)
 {
     int64_t pid = 0, exit = 0;
     json_int(json_get(event, "pid"), &pid);
@@ -195,10 +198,10 @@ void process_exited_locked(struct session *session, const struct json *event)
         process->exit_code = (int)exit;
     }
     keep_locked(session);
-    wake_waiters_locked(session, (pid_t)pid);
+    waiters_wake_locked(session, (pid_t)pid, 0);
 }
 
-void processes_lost_locked(struct session *session)
+void detached_lost_locked(struct session *session)
 {
     bool any = false;
     for (size_t i = 0; i < session->process_count; i++) {
@@ -212,13 +215,13 @@ void processes_lost_locked(struct session *session)
     }
     if (any)
         keep_locked(session);
-    wake_waiters_locked(session, 0);
+    waiters_wake_locked(session, 0, 0);
 }
 
 /* --- what callers ask ---------------------------------------------------------------------- */
 
-int processes_print(struct sessions *sessions, const char *id, const char *shell, struct buf *out,
-                    struct err *err)
+int detached_list(struct sessions *sessions, const char *id, const char *shell, struct buf *out,
+                  struct err *err)
 {
     struct json_writer w;
     AUTO(session) struct session *session = session_take(sessions, id, err);
@@ -242,8 +245,8 @@ static int none(pid_t pid, struct err *err)
     return err_set(err, ERR_NOT_FOUND, "the session has no background process %d", (int)pid);
 }
 
-int process_print(struct sessions *sessions, const char *id, pid_t pid, struct buf *out,
-                  bool *ret_running, struct err *err)
+int detached_print(struct sessions *sessions, const char *id, pid_t pid, struct buf *out,
+                   bool *ret_running, struct err *err)
 {
     struct json_writer w;
     AUTO(session) struct session *session = session_take(sessions, id, err);
@@ -260,8 +263,8 @@ int process_print(struct sessions *sessions, const char *id, pid_t pid, struct b
     return process ? 0 : none(pid, err);
 }
 
-int process_watch(struct sessions *sessions, const char *id, pid_t pid, void (*fn)(void *arg),
-                  void *arg, struct err *err)
+int detached_watch(struct sessions *sessions, const char *id, pid_t pid, void (*fn)(void *arg),
+                   void *arg, struct err *err)
 {
     AUTO(session) struct session *session = session_take(sessions, id, err);
     struct process_waiter *waiter = calloc(1, sizeof(*waiter));
@@ -273,7 +276,7 @@ int process_watch(struct sessions *sessions, const char *id, pid_t pid, void (*f
     const struct detached *process = find_locked(session, pid);
     bool waits = process && process->running;
     if (waits) {
-        *waiter = (struct process_waiter){sessions->waiters, session, pid, fn, arg};
+        *waiter = (struct process_waiter){sessions->waiters, session, pid, 0, fn, arg};
         sessions->waiters = waiter;
         session->refs++;
     }
@@ -287,12 +290,14 @@ int process_watch(struct sessions *sessions, const char *id, pid_t pid, void (*f
     return 0;
 }
 
-void process_unwatch(struct sessions *sessions, void *arg)
+bool detached_unwatch(struct sessions *sessions, void *arg)
 {
+    bool found = false;
     pthread_mutex_lock(&sessions->lock);
-    for (struct process_waiter **at = &sessions->waiters; *at;) {
+    for (struct process_waiter **at = &sessions->waiters; *at && !found;) {
         struct process_waiter *waiter = *at;
-        if (waiter->arg != arg) {
+        found = waiter->arg == arg;
+        if (!found) {
             at = &waiter->next;
             continue;
         }
@@ -301,10 +306,34 @@ void process_unwatch(struct sessions *sessions, void *arg)
         free(waiter);
     }
     pthread_mutex_unlock(&sessions->lock);
+    return found;
+}
+
+int exec_watch_end(struct exec *command, void (*fn)(void *arg), void *arg, struct err *err)
+{
+    struct sessions *sessions = command->sessions;
+    struct process_waiter *waiter = calloc(1, sizeof(*waiter));
+    if (!waiter)
+        return err_sys(err, "waiting");
+    pthread_mutex_lock(&sessions->lock);
+    bool ended = command->ended;
+    if (!ended) {
+        *waiter =
+            (struct process_waiter){sessions->waiters, command->session, 0, command->id, fn, arg};
+        sessions->waiters = waiter;
+        command->session->refs++;
+    }
+    pthread_mutex_unlock(&sessions->lock);
+    if (!ended)
+        return 0;
+    free(waiter);
+    fn(arg);
+    return 0;
 }
 
 /* A copy of what is known; -1 with ERR_NOT_FOUND. */
-static int look_up(struct session *session, pid_t pid, struct detached *ret_process, struct err *err)
+static int look_up(struct session *session, pid_t pid, struct detached *ret_process,
+                   struct err *err)
 {
     pthread_mutex_lock(&session->sessions->lock);
     const struct detached *process = find_locked(session, pid);
@@ -314,7 +343,7 @@ static int look_up(struct session *session, pid_t pid, struct detached *ret_proc
     return process ? 0 : none(pid, err);
 }
 
-int process_log(struct sessions *sessions, const char *id, pid_t pid, struct err *err)
+int detached_log(struct sessions *sessions, const char *id, pid_t pid, struct err *err)
 {
     char path[64];
     struct detached process;
@@ -322,8 +351,8 @@ int process_log(struct sessions *sessions, const char *id, pid_t pid, struct err
     if (!session || look_up(session, pid, &process, err))
         return -1;
     if (!process.logged)
-        return err_set(err, ERR_NOT_FOUND, "process %d has no log: it writes to its command's output",
-                       (int)pid);
+        return err_set(err, ERR_NOT_FOUND,
+                       "process %d has no log: it writes to its command's output", (int)pid);
     snprintf(path, sizeof(path), "/tmp/bg_%d.out", (int)pid);
     return session_open(sessions, id, path, err);
 }
@@ -338,8 +367,8 @@ static int ask(struct session *session, const struct buf *members, const int *fd
     return said ? 0 : -1;
 }
 
-int process_input(struct sessions *sessions, const char *id, pid_t pid, const char *text, bool enter,
-                  bool end, struct err *err)
+int detached_input(struct sessions *sessions, const char *id, pid_t pid, const char *text,
+                   bool enter, bool end, struct err *err)
 {
     struct detached process;
     AUTO(buf) struct buf members = BUF_INIT(256), input = BUF_INIT(2u << 20);
@@ -358,7 +387,7 @@ int process_input(struct sessions *sessions, const char *id, pid_t pid, const ch
     return ask(session, &members, &file, 1, err);
 }
 
-int process_signal(struct sessions *sessions, const char *id, pid_t pid, int sig, struct err *err)
+int detached_signal(struct sessions *sessions, const char *id, pid_t pid, int sig, struct err *err)
 {
     struct detached process;
     AUTO(buf) struct buf members = BUF_INIT(256);
@@ -386,8 +415,8 @@ static bool wait_end(struct session *session, pid_t pid, int ms)
     return ended;
 }
 
-int process_end(struct sessions *sessions, const char *id, pid_t pid, bool *ret_running,
-                struct err *err)
+int detached_end(struct sessions *sessions, const char *id, pid_t pid, bool *ret_running,
+                 struct err *err)
 {
     struct detached process;
     AUTO(session) struct session *session = session_take(sessions, id, err);
@@ -396,11 +425,11 @@ int process_end(struct sessions *sessions, const char *id, pid_t pid, bool *ret_
     *ret_running = process.running;
     if (!process.running)
         return 0;
-    if (process_signal(sessions, id, pid, SIGTERM, err))
+    if (detached_signal(sessions, id, pid, SIGTERM, err))
         return -1;
     if (wait_end(session, pid, END_GRACE_MS))
         return 0;
-    if (process_signal(sessions, id, pid, SIGKILL, err))
+    if (detached_signal(sessions, id, pid, SIGKILL, err))
         return -1;
     return wait_end(session, pid, KILLED_MS)
                ? 0
@@ -423,8 +452,9 @@ static pid_t *choose(struct session *session, const char *pattern, const char *s
     return pids;
 }
 
-int processes_end(struct sessions *sessions, const char *id, const char *pattern, const char *shell,
-                  int sig, struct buf *ret_pids, int *ret_count, struct err *err)
+int detached_end_all(struct sessions *sessions, const char *id, const char *pattern,
+                     const char *shell, int sig, struct buf *ret_pids, int *ret_count,
+                     struct err *err)
 {
     AUTO(session) struct session *session = session_take(sessions, id, err);
     pid_t *pids = session ? choose(session, pattern, shell) : NULL;
@@ -434,11 +464,11 @@ int processes_end(struct sessions *sessions, const char *id, const char *pattern
         return session ? err_sys(err, "processes") : -1;
     *ret_count = 0;
     for (size_t i = 0; pids[i]; i++)
-        process_signal(sessions, id, pids[i], sig, &ignored);
+        detached_signal(sessions, id, pids[i], sig, &ignored);
     for (size_t i = 0; pids[i]; i++) {
         int64_t left = deadline - clock_mono_ms();
         if (!wait_end(session, pids[i], left > 0 ? (int)left : 0) && sig == SIGTERM) {
-            process_signal(sessions, id, pids[i], SIGKILL, &ignored);
+            detached_signal(sessions, id, pids[i], SIGKILL, &ignored);
             wait_end(session, pids[i], KILLED_MS);
         }
         buf_addf(ret_pids, "%s%d", i > 0 ? "," : "", (int)pids[i]);

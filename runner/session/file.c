@@ -187,8 +187,8 @@ int session_pack(struct sessions *sessions, const char *id, const char *path, st
 }
 
 /* All that comes goes into the pipe. ERR_NONE in *ret_ours while the sender is not to blame. */
-static int pump(int to, ssize_t (*next)(char *to, size_t max, void *arg, struct err *err), void *arg,
-                struct err *err)
+static int pump(int to, ssize_t (*next)(char *to, size_t max, void *arg, struct err *err),
+                void *arg, struct err *err)
 {
     AUTO(str) char *piece = malloc(PIECE_BYTES);
     ssize_t n = 0;

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #define EVENTS_MAX 64
+#define TICK_MS 200
 
 int text_file(const char *text, size_t len, struct err *err)
 {
@@ -76,13 +77,13 @@ static void on_event_locked(struct session *session, const char *event, const st
     int64_t exec = 0;
     json_int(json_get(said, "exec"), &exec);
     if (strcmp(event, "process") == 0)
-        process_started_locked(session, said);
+        detached_started_locked(session, said);
     else if (strcmp(event, "exited") == 0)
-        process_exited_locked(session, said);
+        detached_exited_locked(session, said);
     else if (strcmp(event, "ended") == 0) {
-        struct command *command = command_find_locked(session, exec);
+        struct exec *command = exec_find_locked(session, exec);
         if (command)
-            command_ended_locked(command, said);
+            exec_ended_locked(command, said);
     }
 }
 
@@ -98,14 +99,14 @@ static void on_answer_locked(struct session *session, int64_t id, const struct j
                              struct box_message *message)
 {
     struct err err;
-    struct command *command = command_find_locked(session, id);
+    struct exec *command = exec_find_locked(session, id);
     if (command) {
         if (json_get(said, "error")) {
             read_error(said, &err);
-            command_refused_locked(command, &err);
+            exec_refused_locked(command, &err);
         } else {
             bool both = message->fd_count == 2;
-            command_started_locked(command, both ? message->fds[0] : -1, both ? message->fds[1] : -1);
+            exec_started_locked(command, both ? message->fds[0] : -1, both ? message->fds[1] : -1);
             if (both)
                 message->fds[0] = message->fds[1] = -1;
         }
@@ -149,21 +150,21 @@ static void hear_locked(struct session *session)
 
 /* --- the thread ---------------------------------------------------------------------------- */
 
-void hub_finish_locked(struct command *command)
+void hub_finish_locked(struct exec *command)
 {
     struct sessions *sessions = command->sessions;
     if (command->told)
         return;
     if (sessions->due_count == sessions->due_room) {
         size_t room = sessions->due_room ? sessions->due_room * 2 : 64;
-        struct command **due = realloc(sessions->due, room * sizeof(struct command *));
+        struct exec **due = realloc(sessions->due, room * sizeof(struct exec *));
         if (!due)
             return; /* its caller's own time limit ends the wait */
         sessions->due = due;
         sessions->due_room = room;
     }
     command->told = true;
-    command_ref_locked(command);
+    exec_ref_locked(command);
     sessions->due[sessions->due_count++] = command;
     hub_ring(sessions);
 }
@@ -171,17 +172,26 @@ void hub_finish_locked(struct command *command)
 /* With the lock held on entry and on return, and not while callbacks run. */
 static void tell_finished(struct sessions *sessions)
 {
+    struct process_waiter *waiter;
+    while ((waiter = sessions->woken)) {
+        sessions->woken = waiter->next;
+        session_unref_locked(waiter->session);
+        pthread_mutex_unlock(&sessions->lock);
+        waiter->fn(waiter->arg);
+        free(waiter);
+        pthread_mutex_lock(&sessions->lock);
+    }
     while (sessions->due_count > 0) {
-        struct command *command = sessions->due[--sessions->due_count];
-        void (*done)(struct command *, void *) = command->watch.done;
+        struct exec *command = sessions->due[--sessions->due_count];
+        void (*done)(struct exec *, void *) = command->watch.done;
         if (done) {
             pthread_mutex_unlock(&sessions->lock);
             done(command, command->watch.arg);
             pthread_mutex_lock(&sessions->lock);
         }
-        command->watch = (struct command_watch){0};
+        command->watch = (struct exec_watch){0};
         pthread_cond_broadcast(&sessions->changed);
-        command_unref_locked(command);
+        exec_unref_locked(command);
     }
 }
 
@@ -199,9 +209,53 @@ static void attend_locked(struct sessions *sessions, struct source *source)
         break;
     case SOURCE_OUT:
     case SOURCE_ERR:
-        command_bytes_locked(source->command, source);
+        exec_bytes_locked(source->command, source);
         break;
     }
+}
+
+int sessions_tick(struct sessions *sessions, void (*fn)(void *arg), void *arg, struct err *err)
+{
+    struct ticker *ticker = calloc(1, sizeof(*ticker));
+    if (!ticker)
+        return err_sys(err, "following");
+    pthread_mutex_lock(&sessions->lock);
+    *ticker = (struct ticker){sessions->tickers, fn, arg};
+    sessions->tickers = ticker;
+    hub_ring(sessions);
+    pthread_mutex_unlock(&sessions->lock);
+    return 0;
+}
+
+void sessions_untick(struct sessions *sessions, void *arg)
+{
+    pthread_mutex_lock(&sessions->lock);
+    struct ticker **at = &sessions->tickers;
+    while (*at && (*at)->arg != arg)
+        at = &(*at)->next;
+    struct ticker *found = *at;
+    if (found)
+        *at = found->next;
+    pthread_mutex_unlock(&sessions->lock);
+    free(found);
+}
+
+/* When the hub has to look up again. */
+static int64_t due_locked(struct sessions *sessions)
+{
+    int64_t due = execs_due_locked(sessions);
+    if (sessions->tickers && sessions->ticked_ms + TICK_MS < due)
+        due = sessions->ticked_ms + TICK_MS;
+    return due;
+}
+
+static void tick_locked(struct sessions *sessions, int64_t now_ms)
+{
+    if (now_ms < sessions->ticked_ms + TICK_MS)
+        return;
+    sessions->ticked_ms = now_ms;
+    for (const struct ticker *at = sessions->tickers; at; at = at->next)
+        at->fn(at->arg);
 }
 
 static int wait_ms(int64_t due_ms)
@@ -216,13 +270,14 @@ static void *hub_run(void *arg)
     struct epoll_event events[EVENTS_MAX];
     pthread_mutex_lock(&sessions->lock);
     while (!sessions->stopping) {
-        int64_t due_ms = commands_due_locked(sessions);
+        int64_t due_ms = due_locked(sessions);
         pthread_mutex_unlock(&sessions->lock);
         int count = epoll_wait(sessions->epoll, events, EVENTS_MAX, wait_ms(due_ms));
         pthread_mutex_lock(&sessions->lock);
         for (int i = 0; i < count; i++)
             attend_locked(sessions, events[i].data.ptr);
-        commands_late_locked(sessions, clock_mono_ms());
+        execs_late_locked(sessions, clock_mono_ms());
+        tick_locked(sessions, clock_mono_ms());
         tell_finished(sessions);
         free_gone_locked(sessions);
     }
@@ -291,7 +346,8 @@ struct json *link_await(struct session *session, struct call *call, int timeout_
     struct json *said = text ? json_parse(text, strlen(text), err) : NULL;
     if (!text)
         err_set(err, lost ? ERR_BUSY : ERR_TIMEOUT,
-                lost ? "the session's processes have just been ended" : "the session did not answer");
+                lost ? "the session's processes have just been ended"
+                     : "the session did not answer");
     if (said && json_get(said, "error")) {
         read_error(said, err);
         json_free(said);
@@ -321,8 +377,8 @@ int link_begin(struct session *session, const struct buf *members, const int *fd
 {
     struct sessions *sessions = session->sessions;
     pthread_mutex_lock(&sessions->lock);
-    *call = (struct call){.next = sessions->calls, .id = ++sessions->next_id, .session = session,
-                          .fd = -1};
+    *call = (struct call){
+        .next = sessions->calls, .id = ++sessions->next_id, .session = session, .fd = -1};
     sessions->calls = call;
     int rc = link_send_locked(session, call->id, members, fds, fd_count, err);
     pthread_mutex_unlock(&sessions->lock);

@@ -25,7 +25,7 @@ void session_unref_locked(struct session *session)
     if (--session->refs > 0)
         return;
     views_done(session);
-    processes_done(session);
+    detached_done(session);
     strlist_wipe(&session->env);
     free(session->dir);
     free(session->metadata);
@@ -152,14 +152,14 @@ static int make_dirs(const struct session *session, struct err *err)
     static const struct {
         const char *name;
         mode_t mode;
-    } dirs[] = {{"box", 0711},       {"box/workspace", 0755}, {"box/tmp", 01777},
-                {"box/home", 0755},  {"box/home/user", 0755}, {"box/shells", 0700},
+    } dirs[] = {{"box", 0711},      {"box/workspace", 0755}, {"box/tmp", 01777},
+                {"box/home", 0755}, {"box/home/user", 0755}, {"box/shells", 0700},
                 {"box/root", 0755}};
     const struct sessions_config *config = &session->sessions->config;
     if (mkdir(session->dir, 0711))
-        return errno == EEXIST ? err_set(err, ERR_CONFLICT, "there is a session '%s' already",
-                                         session->id)
-                               : err_sys(err, "cannot make a session");
+        return errno == EEXIST
+                   ? err_set(err, ERR_CONFLICT, "there is a session '%s' already", session->id)
+                   : err_sys(err, "cannot make a session");
     for (size_t i = 0; i < COUNT_OF(dirs); i++) {
         AUTO(str) char *path = path_join(session->dir, dirs[i].name);
         if (!path || mkdir(path, dirs[i].mode) || chmod(path, dirs[i].mode))
@@ -389,7 +389,7 @@ static void take_up(struct sessions *sessions, const char *id)
         return;
     }
     find_shells(session);
-    processes_load(session);
+    detached_load(session);
     session->next = sessions->list;
     sessions->list = session;
     sessions->count++;

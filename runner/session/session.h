@@ -35,7 +35,7 @@
 #include <stdint.h>
 
 struct sessions;
-struct command;
+struct exec;
 
 struct sessions_config {
     const struct config *_Atomic *config; /* borrowed, as all here */
@@ -56,13 +56,13 @@ void sessions_free(struct sessions *sessions);
 void sessions_tidy(struct sessions *sessions);
 
 struct session_wish {
-    const char *id;             /* NULL: one is made */
-    const struct strlist *env;  /* "NAME=value" */
-    int ttl_minutes;            /* 0: SESSION_TTL_MINUTES */
-    int idle_minutes;           /* 0: never for being idle */
+    const char *id;            /* NULL: one is made */
+    const struct strlist *env; /* "NAME=value" */
+    int ttl_minutes;           /* 0: SESSION_TTL_MINUTES */
+    int idle_minutes;          /* 0: never for being idle */
     int pids_max;
-    int64_t disk_mb;            /* 0: no limit */
-    const char *metadata;       /* JSON, or NULL */
+    int64_t disk_mb;      /* 0: no limit */
+    const char *metadata; /* JSON, or NULL */
 };
 
 /* Makes one and prints it. ERR_CONFLICT: the id is taken. ERR_RATE: there are SESSIONS_MAX. */
@@ -76,70 +76,79 @@ int session_print(struct sessions *sessions, const char *id, struct buf *out, st
 
 /* --- commands ------------------------------------------------------------------------------ */
 
-struct command_wish {
+struct exec_wish {
     const char *text;
     const char *shell; /* NULL: "default" */
     const char *cwd;   /* or NULL */
     const char *input; /* its standard input, or NULL for none */
     bool background;
     int64_t timeout_ms;
-    bool echo; /* its output is only read with command_read() */
 };
 
-struct command_watch {
+struct exec_watch {
     void (*changed)(void *arg); /* there is more output, or its end; may come with a lock held: it
                                    only wakes somebody */
-    void (*done)(struct command *command, void *arg); /* once: it has ended, or could not start */
+    void (*done)(struct exec *command, void *arg); /* once: it has ended, or could not start */
     void *arg;
 };
 
 /* Has it started; done() comes later, or at once. NULL: it was not accepted, and done() does not
- * come. The caller owes command_unref(). */
-struct command *command_start(struct sessions *sessions, const char *id,
-                              const struct command_wish *wish, const struct command_watch *watch,
-                              struct err *err);
-void command_unref(struct command *command);
+ * come. The caller owes exec_unref(). */
+struct exec *exec_start(struct sessions *sessions, const char *id, const struct exec_wish *wish,
+                        const struct exec_watch *watch, struct err *err);
+void exec_unref(struct exec *command);
 /* Ends it with all it has started. */
-void command_kill(struct command *command);
+void exec_kill(struct exec *command);
 /* After done(): whether it could not be started, and why. */
-bool command_failed(const struct command *command, struct err *err);
-/* After done(): the whole answer. */
-void command_print(struct command *command, struct buf *out);
+bool exec_failed(const struct exec *command, struct err *err);
+/* After done(): the whole answer; or the same without the output. */
+void exec_print(struct exec *command, struct buf *out);
+void exec_print_end(struct exec *command, struct buf *out);
 /* Appends output from an offset on, `max` bytes at most; how many. */
-size_t command_read(struct command *command, bool of_err, int64_t from, size_t max, struct buf *out);
-
+size_t exec_read(struct exec *command, bool of_err, int64_t from, size_t max, struct buf *out);
 
 /* --- processes in the background ----------------------------------------------------------- */
 
 /* {"processes":[…]}, of one shell or all (NULL). */
-int processes_print(struct sessions *sessions, const char *id, const char *shell, struct buf *out,
-                    struct err *err);
-int process_print(struct sessions *sessions, const char *id, pid_t pid, struct buf *out,
-                  bool *ret_running, struct err *err);
+int detached_list(struct sessions *sessions, const char *id, const char *shell, struct buf *out,
+                  struct err *err);
+int detached_print(struct sessions *sessions, const char *id, pid_t pid, struct buf *out,
+                   bool *ret_running, struct err *err);
 /* Calls fn once it does not run any more, maybe at once. */
-int process_watch(struct sessions *sessions, const char *id, pid_t pid, void (*fn)(void *arg),
-                  void *arg, struct err *err);
-void process_unwatch(struct sessions *sessions, void *arg);
+int detached_watch(struct sessions *sessions, const char *id, pid_t pid, void (*fn)(void *arg),
+                   void *arg, struct err *err);
+/* True: it was forgotten, fn does not come. */
+bool detached_unwatch(struct sessions *sessions, void *arg);
+/* The same for a command in front; detached_unwatch() takes it back. */
+int exec_watch_end(struct exec *command, void (*fn)(void *arg), void *arg, struct err *err);
+/* Its exit code; false while it runs. */
+bool exec_exit(struct exec *command, int *ret_exit);
 /* Where it writes. -1 with ERR_NOT_FOUND: nowhere (its output went with its command's). */
-int process_log(struct sessions *sessions, const char *id, pid_t pid, struct err *err);
-int process_input(struct sessions *sessions, const char *id, pid_t pid, const char *text, bool enter,
-                  bool end, struct err *err);
-int process_signal(struct sessions *sessions, const char *id, pid_t pid, int sig, struct err *err);
+int detached_log(struct sessions *sessions, const char *id, pid_t pid, struct err *err);
+int detached_input(struct sessions *sessions, const char *id, pid_t pid, const char *text,
+                   bool enter, bool end, struct err *err);
+int detached_signal(struct sessions *sessions, const char *id, pid_t pid, int sig, struct err *err);
 /* TERM, three seconds, KILL. *ret_running: whether it ran. */
-int process_end(struct sessions *sessions, const char *id, pid_t pid, bool *ret_running,
-                struct err *err);
+int detached_end(struct sessions *sessions, const char *id, pid_t pid, bool *ret_running,
+                 struct err *err);
 /* All that run and whose command holds the pattern, of one shell or all: their pids. */
-int processes_end(struct sessions *sessions, const char *id, const char *pattern, const char *shell,
-                  int sig, struct buf *ret_pids, int *ret_count, struct err *err);
+int detached_end_all(struct sessions *sessions, const char *id, const char *pattern,
+                     const char *shell, int sig, struct buf *ret_pids, int *ret_count,
+                     struct err *err);
+
+/* Calls fn again and again, five times a second, until sessions_untick(): for who looks at a file
+ * that tells nobody when it grows. With a lock held: it only wakes somebody. */
+int sessions_tick(struct sessions *sessions, void (*fn)(void *arg), void *arg, struct err *err);
+void sessions_untick(struct sessions *sessions, void *arg);
 
 /* --- shells -------------------------------------------------------------------------------- */
 
-int shell_print(struct sessions *sessions, const char *id, const char *name, bool console,
-                struct buf *out, struct err *err);
+int view_print(struct sessions *sessions, const char *id, const char *name, bool console,
+               struct buf *out, struct err *err);
 /* The process that a shell's wait, stdin and kill mean: its newest in the background. 0 when a
  * command runs in front (*ret_command, to be let go of) or there is none. */
-int shell_current(struct sessions *sessions, const char *id, const char *name, pid_t *ret_pid,
-                  struct command **ret_command, struct err *err);
+int view_current(struct sessions *sessions, const char *id, const char *name, pid_t *ret_pid,
+                 struct exec **ret_command, struct err *err);
 
 /* --- files --------------------------------------------------------------------------------- */
 
@@ -149,8 +158,8 @@ int session_open(struct sessions *sessions, const char *id, const char *path, st
 /* A file that is being written. */
 struct session_write {
     int fd;
-    char *path;      /* where it goes, or what is needed to end it */
-    char fresh[80];  /* "" for an append */
+    char *path;     /* where it goes, or what is needed to end it */
+    char fresh[80]; /* "" for an append */
     bool existed;
 };
 void session_write_done(struct session_write *write);

@@ -2,25 +2,26 @@
 #ifndef SESSION_SESSION_PRIVATE_H
 #define SESSION_SESSION_PRIVATE_H
 
-#include "json/json.h"
 #include "runner/box/wire.h"
 #include "runner/session/session.h"
+#include "json/json.h"
 
 #include <pthread.h>
 
-#define CALL_MS 15000          /* an agent answers within it, unless the work may take long */
+#define CALL_MS 15000 /* an agent answers within it, unless the work may take long */
 #define WORK_MS 150000
-#define KILL_MS 5000           /* a command that was killed has ended within it, or its box is */
+#define KILL_MS 5000 /* a command that was killed has ended within it, or its box is */
 #define SPOOL_MEMORY (64u << 10)
 #define OUTPUT_BYTES_MAX (INT64_C(16) << 20) /* of each stream of a command */
-#define PROCESSES_MAX 1000     /* that a session remembers */
-#define HISTORY_MAX 50         /* commands that a shell shows */
-#define SHOWN_BYTES_MAX 65536  /* of each */
-#define COMMANDS_MAX 256       /* of a session at once */
+#define PROCESSES_MAX 1000                   /* that a session remembers */
+#define HISTORY_MAX 50                       /* commands that a shell shows */
+#define SHOWN_BYTES_MAX 65536                /* of each */
+#define COMMANDS_MAX 256                     /* of a session at once */
 
 /* --- output (spool.c) ---------------------------------------------------------------------- */
 
-/* Bytes that come and are read again: in memory while they are few, then in a file without a name. */
+/* Bytes that come and are read again: in memory while they are few, then in a file without a name.
+ */
 struct spool {
     struct buf head;
     int fd; /* -1 while all is in memory */
@@ -41,7 +42,7 @@ struct source {
     enum source_kind kind;
     int fd;
     struct session *session;
-    struct command *command;
+    struct exec *command;
     bool gone; /* freed when the hub's turn is over */
     struct source *next_gone;
 };
@@ -49,12 +50,12 @@ struct source {
 struct source *source_new_locked(struct sessions *sessions, enum source_kind kind, int fd);
 void source_end_locked(struct sessions *sessions, struct source *source);
 
-/* --- commands (command.c) ------------------------------------------------------------------ */
+/* --- commands (exec.c) ------------------------------------------------------------------ */
 
-struct command {
+struct exec {
     struct sessions *sessions;
     struct session *session; /* holds a reference */
-    struct command *next;    /* of the session's */
+    struct exec *next;       /* of the session's */
     int refs;                /* under the lock */
     int64_t id;
     char shell[ID_SIZE];
@@ -72,20 +73,20 @@ struct command {
     int64_t timeout_ms, began_ms, took_ms;
     int64_t deadline_ms; /* mono; when it is killed, then when its box is; 0: no more */
     struct err failure;  /* code ERR_NONE: none */
-    struct command_watch watch;
+    struct exec_watch watch;
 };
 
-void command_started_locked(struct command *command, int out, int err);
-void command_refused_locked(struct command *command, const struct err *err);
-void command_ended_locked(struct command *command, const struct json *event);
-void command_lost_locked(struct command *command);
-void command_bytes_locked(struct command *command, struct source *source);
-struct command *command_find_locked(struct session *session, int64_t id);
+void exec_started_locked(struct exec *command, int out, int err);
+void exec_refused_locked(struct exec *command, const struct err *err);
+void exec_ended_locked(struct exec *command, const struct json *event);
+void exec_lost_locked(struct exec *command);
+void exec_bytes_locked(struct exec *command, struct source *source);
+struct exec *exec_find_locked(struct session *session, int64_t id);
 /* When the next time limit ends, for the hub; and what is to be done then. */
-int64_t commands_due_locked(struct sessions *sessions);
-void commands_late_locked(struct sessions *sessions, int64_t now_ms);
-void command_ref_locked(struct command *command);
-void command_unref_locked(struct command *command);
+int64_t execs_due_locked(struct sessions *sessions);
+void execs_late_locked(struct sessions *sessions, int64_t now_ms);
+void exec_ref_locked(struct exec *command);
+void exec_unref_locked(struct exec *command);
 
 /* --- processes (detached.c) ---------------------------------------------------------------- */
 
@@ -103,16 +104,19 @@ struct detached {
 struct process_waiter {
     struct process_waiter *next;
     struct session *session;
-    pid_t pid;
+    pid_t pid;    /* whose end is waited for … */
+    int64_t exec; /* … or which command's */
     void (*fn)(void *arg);
     void *arg;
 };
 
-void process_started_locked(struct session *session, const struct json *event);
-void process_exited_locked(struct session *session, const struct json *event);
-void processes_lost_locked(struct session *session);
-void processes_load(struct session *session);
-void processes_done(struct session *session);
+/* What they wait for has come: pid 0 and exec 0 for all of the session. The hub calls them. */
+void waiters_wake_locked(struct session *session, pid_t pid, int64_t exec);
+void detached_started_locked(struct session *session, const struct json *event);
+void detached_exited_locked(struct session *session, const struct json *event);
+void detached_lost_locked(struct session *session);
+void detached_load(struct session *session);
+void detached_done(struct session *session);
 
 /* --- shells (view.c) ----------------------------------------------------------------------- */
 
@@ -124,15 +128,15 @@ struct view {
     struct view *next;
     char name[ID_SIZE];
     char *cwd;
-    struct command *running; /* holds no reference */
-    pid_t pid;               /* the newest in the background */
+    struct exec *running; /* holds no reference */
+    pid_t pid;            /* the newest in the background */
     struct shown history[HISTORY_MAX];
     size_t count;
 };
 
 struct view *view_find_locked(struct session *session, const char *name);
 struct view *view_take_locked(struct session *session, const char *name);
-void view_add_locked(struct view *view, const struct command *command);
+void view_add_locked(struct view *view, const struct exec *command);
 void views_done(struct session *session);
 
 /* --- sessions (registry.c, agent.c) -------------------------------------------------------- */
@@ -156,7 +160,7 @@ struct session {
     bool enclosed;
     struct source *source;
 
-    struct command *commands;
+    struct exec *commands;
     size_t command_count;
     struct detached *processes;
     size_t process_count;
@@ -173,6 +177,12 @@ struct call {
     int fd;     /* that came with it, or -1 */
 };
 
+struct ticker {
+    struct ticker *next;
+    void (*fn)(void *arg);
+    void *arg;
+};
+
 struct sessions {
     struct sessions_config config;
     char *dir;
@@ -182,13 +192,16 @@ struct sessions {
     size_t count;
     struct call *calls;
     struct process_waiter *waiters;
+    struct process_waiter *woken; /* whose fn() is to be called */
+    struct ticker *tickers;
+    int64_t ticked_ms;
     int64_t next_id;
     bool stopping;
     int epoll, bell;
     pthread_t hub;
     bool hub_runs;
     struct source *gone;
-    struct command **due; /* whose done() is to be called */
+    struct exec **due; /* whose done() is to be called */
     size_t due_count, due_room;
 };
 
@@ -213,12 +226,13 @@ int hub_start(struct sessions *sessions, struct err *err);
 void hub_stop(struct sessions *sessions);
 void hub_ring(const struct sessions *sessions);
 /* done() of this command is called by the hub, or who lets go of the lock next. */
-void hub_finish_locked(struct command *command);
+void hub_finish_locked(struct exec *command);
 
 /* Sends `{"id":N` + members + `}` without waiting. */
 int link_send_locked(struct session *session, int64_t id, const struct buf *members, const int *fds,
                      size_t fd_count, struct err *err);
-/* The same, and waits for the answer: json to be freed by the caller, *ret_fd -1 or a descriptor. */
+/* The same, and waits for the answer: json to be freed by the caller, *ret_fd -1 or a descriptor.
+ */
 struct json *link_call(struct session *session, const struct buf *members, const int *fds,
                        size_t fd_count, int timeout_ms, int *ret_fd, struct err *err);
 /* The same in steps, for work that answers more than once: link_forget() is owed. */

@@ -80,7 +80,7 @@ static void add_plain(struct buf *out, const char *text, size_t len)
 }
 
 /* Both streams, one after the other. */
-static char *output_of(const struct command *command)
+static char *output_of(const struct exec *command)
 {
     AUTO(buf) struct buf raw = BUF_INIT(2 * SHOWN_BYTES_MAX + 1);
     AUTO(buf) struct buf plain = BUF_INIT(2 * SHOWN_BYTES_MAX + 1);
@@ -90,7 +90,7 @@ static char *output_of(const struct command *command)
     return strdup(buf_str(&plain));
 }
 
-void view_add_locked(struct view *view, const struct command *command)
+void view_add_locked(struct view *view, const struct exec *command)
 {
     if (view->count == HISTORY_MAX) {
         shown_done(&view->history[0]);
@@ -116,7 +116,7 @@ static void print_view(const struct session *session, const struct view *view, b
                        struct buf *out)
 {
     struct json_writer w;
-    const struct command *running = view->running;
+    const struct exec *running = view->running;
     AUTO(str) char *now = running ? output_of(running) : NULL;
     const char *last = view->count > 0 ? view->history[view->count - 1].output : NULL;
     json_write(&w, out);
@@ -130,7 +130,8 @@ static void print_view(const struct session *session, const struct view *view, b
     if (console) {
         json_open_array(&w, "console");
         for (size_t i = 0; i < view->count; i++)
-            print_shown(&w, view->history[i].ps1, view->history[i].command, view->history[i].output);
+            print_shown(&w, view->history[i].ps1, view->history[i].command,
+                        view->history[i].output);
         if (running)
             print_shown(&w, running->ps1, running->text, now);
         json_close(&w);
@@ -140,8 +141,8 @@ static void print_view(const struct session *session, const struct view *view, b
     json_close(&w);
 }
 
-int shell_print(struct sessions *sessions, const char *id, const char *name, bool console,
-                struct buf *out, struct err *err)
+int view_print(struct sessions *sessions, const char *id, const char *name, bool console,
+               struct buf *out, struct err *err)
 {
     AUTO(session) struct session *session = session_take(sessions, id, err);
     if (!session)
@@ -154,8 +155,8 @@ int shell_print(struct sessions *sessions, const char *id, const char *name, boo
     return view ? 0 : err_set(err, ERR_NOT_FOUND, "the session has no shell '%.64s'", name);
 }
 
-int shell_current(struct sessions *sessions, const char *id, const char *name, pid_t *ret_pid,
-                  struct command **ret_command, struct err *err)
+int view_current(struct sessions *sessions, const char *id, const char *name, pid_t *ret_pid,
+                 struct exec **ret_command, struct err *err)
 {
     AUTO(session) struct session *session = session_take(sessions, id, err);
     *ret_pid = 0;
@@ -166,7 +167,7 @@ int shell_current(struct sessions *sessions, const char *id, const char *name, p
     struct view *view = view_find_locked(session, name);
     if (view && view->running) {
         *ret_command = view->running;
-        command_ref_locked(view->running);
+        exec_ref_locked(view->running);
     } else if (view) {
         *ret_pid = view->pid;
     }

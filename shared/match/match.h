@@ -19,8 +19,8 @@ struct match *match_new(const char *pattern, struct err *err);
 void match_free(struct match *match);
 DEFINE_AUTO(match, struct match *, match_free)
 
-/* The first match at or after `from`: 1, 0 when there is none, -1 with ERR_TIMEOUT when it takes too
- * many steps. Text may hold any bytes. */
+/* The first match at or after `from`: 1, 0 when there is none, -1 with ERR_TIMEOUT when it takes
+ * too many steps. Text may hold any bytes. */
 int match_next(struct match *match, const char *text, size_t len, size_t from, size_t *ret_start,
                size_t *ret_end, struct err *err);
 

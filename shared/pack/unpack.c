@@ -42,7 +42,7 @@ struct unpack {
     int64_t packed;
     unsigned char *in; /* PIECE bytes */
     size_t in_at, in_len;
-    char *piece; /* PIECE bytes */
+    char *piece;                 /* PIECE bytes */
     char *long_name, *long_link; /* of the next entry */
     int64_t long_size;           /* -1: none */
 };
@@ -337,8 +337,8 @@ static int put_file(struct unpack *u, const char *name, unsigned mode, int64_t s
     AUTO(fd) int above = open_above(u->dir, name, &last, err);
     if (above < 0 || make_room(above, last, err))
         return -1;
-    AUTO(fd) int file =
-        openat(above, last, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    AUTO(fd)
+    int file = openat(above, last, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (file < 0)
         return err_sys(err, "cannot unpack '%.100s'", name);
     for (int64_t left = size; left > 0;) {
@@ -387,8 +387,8 @@ static int put_link(const struct unpack *u, const char *name, char *target, bool
     if (source < 0)
         return -1;
     return linkat(source, from_last, above, last, 0)
-               ? err_set(err, ERR_MISMATCH, "the link '%.60s' leads to '%.100s', which is not there",
-                         name, from)
+               ? err_set(err, ERR_MISMATCH,
+                         "the link '%.60s' leads to '%.100s', which is not there", name, from)
                : 0;
 }
 
@@ -410,8 +410,9 @@ static int put_entry(struct unpack *u, const struct header *header, int64_t size
                        (long long)u->limits->entries);
     bool is_file = header->type == '0' || header->type == '\0' || header->type == '7';
     if (!*path)
-        return header->type == '5' ? skip(u, size + padding(size), err)
-                                   : err_set(err, ERR_MISMATCH, "the archive holds a nameless file");
+        return header->type == '5'
+                   ? skip(u, size + padding(size), err)
+                   : err_set(err, ERR_MISMATCH, "the archive holds a nameless file");
     if (is_file)
         return put_file(u, path, mode, size, err);
     if (size > 0 && skip(u, size + padding(size), err))
@@ -470,8 +471,12 @@ static int next_entry(struct unpack *u, struct err *err)
 int unpack_below(int dir, unpack_read_fn *read, void *arg, const struct unpack_limits *limits,
                  struct unpack_result *ret_result, struct err *err)
 {
-    struct unpack u = {.dir = dir, .read = read, .arg = arg, .limits = limits,
-                       .result = ret_result, .long_size = -1};
+    struct unpack u = {.dir = dir,
+                       .read = read,
+                       .arg = arg,
+                       .limits = limits,
+                       .result = ret_result,
+                       .long_size = -1};
     AUTO(str) char *in = malloc(PIECE);
     AUTO(str) char *piece = malloc(PIECE);
     u.in = (unsigned char *)in;
@@ -482,7 +487,8 @@ int unpack_below(int dir, unpack_read_fn *read, void *arg, const struct unpack_l
     int got = begin(&u, err) ? -1 : 1;
     while (got == 1)
         got = next_entry(&u, err);
-    while (got == 0 && (u.zipped ? take_zipped(&u, piece, PIECE, err) : take_raw(&u, piece, PIECE, err)) > 0)
+    while (got == 0 &&
+           (u.zipped ? take_zipped(&u, piece, PIECE, err) : take_raw(&u, piece, PIECE, err)) > 0)
         continue; /* whoever sends is to get rid of it all */
     if (u.zipped)
         inflateEnd(&u.z);

@@ -18,9 +18,9 @@
 #include <sys/types.h>
 
 struct unpack_limits {
-    int64_t bytes;   /* of all files together */
+    int64_t bytes; /* of all files together */
     int64_t entries;
-    int64_t ratio;   /* unpacked bytes for each packed one, past the first 16 MiB; 0: any */
+    int64_t ratio; /* unpacked bytes for each packed one, past the first 16 MiB; 0: any */
 };
 
 struct unpack_result {

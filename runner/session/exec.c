@@ -17,14 +17,14 @@
 
 /* --- life ---------------------------------------------------------------------------------- */
 
-void command_ref_locked(struct command *command)
+void exec_ref_locked(struct exec *command)
 {
     command->refs++;
 }
 
-static void unlist_locked(struct command *command)
+static void unlist_locked(struct exec *command)
 {
-    struct command **at = &command->session->commands;
+    struct exec **at = &command->session->commands;
     if (!command->listed)
         return;
     while (*at && *at != command)
@@ -33,10 +33,10 @@ static void unlist_locked(struct command *command)
         *at = command->next;
     command->session->command_count--;
     command->listed = false;
-    command_unref_locked(command);
+    exec_unref_locked(command);
 }
 
-void command_unref_locked(struct command *command)
+void exec_unref_locked(struct exec *command)
 {
     if (--command->refs > 0)
         return;
@@ -48,19 +48,19 @@ void command_unref_locked(struct command *command)
     free(command);
 }
 
-void command_unref(struct command *command)
+void exec_unref(struct exec *command)
 {
     if (!command)
         return;
     struct sessions *sessions = command->sessions;
     pthread_mutex_lock(&sessions->lock);
-    command_unref_locked(command);
+    exec_unref_locked(command);
     pthread_mutex_unlock(&sessions->lock);
 }
 
-struct command *command_find_locked(struct session *session, int64_t id)
+struct exec *exec_find_locked(struct session *session, int64_t id)
 {
-    struct command *command = session->commands;
+    struct exec *command = session->commands;
     while (command && command->id != id)
         command = command->next;
     return command;
@@ -68,21 +68,21 @@ struct command *command_find_locked(struct session *session, int64_t id)
 
 /* --- output -------------------------------------------------------------------------------- */
 
-static void changed_locked(struct command *command)
+static void changed_locked(struct exec *command)
 {
     if (command->watch.changed)
         command->watch.changed(command->watch.arg);
 }
 
 /* All pipes have ended, or are not listened to any more. */
-static void let_go_locked(struct command *command)
+static void let_go_locked(struct exec *command)
 {
     if (command->ended && !command->sources[0] && !command->sources[1])
         unlist_locked(command);
 }
 
 /* Reads what is there: true when that was the end. */
-static bool drain_locked(struct command *command, struct source *source, int pieces)
+static bool drain_locked(struct exec *command, struct source *source, int pieces)
 {
     static char piece[PIECE_BYTES]; /* the lock protects it */
     struct spool *spool = source->kind == SOURCE_OUT ? &command->out : &command->err;
@@ -99,7 +99,7 @@ static bool drain_locked(struct command *command, struct source *source, int pie
     return false;
 }
 
-void command_bytes_locked(struct command *command, struct source *source)
+void exec_bytes_locked(struct exec *command, struct source *source)
 {
     bool over = drain_locked(command, source, PIECES_A_TURN);
     changed_locked(command);
@@ -112,7 +112,7 @@ void command_bytes_locked(struct command *command, struct source *source)
 
 /* --- what becomes of it -------------------------------------------------------------------- */
 
-static void finish_locked(struct command *command)
+static void finish_locked(struct exec *command)
 {
     command->took_ms = clock_mono_ms() - command->began_ms;
     command->deadline_ms = 0;
@@ -123,11 +123,12 @@ static void finish_locked(struct command *command)
     if (view && command->failure.code == ERR_NONE)
         view_add_locked(view, command);
     hub_finish_locked(command);
+    waiters_wake_locked(command->session, 0, command->id);
     changed_locked(command);
     let_go_locked(command);
 }
 
-static void listen_locked(struct command *command, enum source_kind kind, int fd)
+static void listen_locked(struct exec *command, enum source_kind kind, int fd)
 {
     if (fd < 0)
         return;
@@ -141,24 +142,21 @@ static void listen_locked(struct command *command, enum source_kind kind, int fd
     command->sources[kind == SOURCE_ERR] = source;
 }
 
-void command_started_locked(struct command *command, int out, int err)
+void exec_started_locked(struct exec *command, int out, int err)
 {
-    struct view *view = view_take_locked(command->session, command->shell);
     command->started = true;
-    if (view)
-        view->running = command;
     listen_locked(command, SOURCE_OUT, out);
     listen_locked(command, SOURCE_ERR, err);
 }
 
-void command_refused_locked(struct command *command, const struct err *err)
+void exec_refused_locked(struct exec *command, const struct err *err)
 {
     command->failure = *err;
     finish_locked(command);
 }
 
 /* What it has written before it ended is in the pipes by now. */
-static void drain_all_locked(struct command *command)
+static void drain_all_locked(struct exec *command)
 {
     for (int i = 0; i < 2; i++) {
         struct source *source = command->sources[i];
@@ -169,7 +167,7 @@ static void drain_all_locked(struct command *command)
     }
 }
 
-void command_ended_locked(struct command *command, const struct json *event)
+void exec_ended_locked(struct exec *command, const struct json *event)
 {
     int64_t exit = 0, background = 0;
     struct view *view = view_take_locked(command->session, command->shell);
@@ -198,7 +196,7 @@ void command_ended_locked(struct command *command, const struct json *event)
 }
 
 /* Its agent has gone: what it printed is kept. */
-void command_lost_locked(struct command *command)
+void exec_lost_locked(struct exec *command)
 {
     static const char text[] = "The session's processes were ended.\n";
     struct view *view = view_find_locked(command->session, command->shell);
@@ -220,17 +218,17 @@ void command_lost_locked(struct command *command)
 
 /* --- time limits --------------------------------------------------------------------------- */
 
-int64_t commands_due_locked(struct sessions *sessions)
+int64_t execs_due_locked(struct sessions *sessions)
 {
     int64_t due = INT64_MAX;
     for (struct session *session = sessions->list; session; session = session->next)
-        for (struct command *at = session->commands; at; at = at->next)
+        for (struct exec *at = session->commands; at; at = at->next)
             if (at->deadline_ms > 0 && at->deadline_ms < due)
                 due = at->deadline_ms;
     return due;
 }
 
-static void send_kill_locked(struct command *command)
+static void send_kill_locked(struct exec *command)
 {
     struct err ignored;
     AUTO(buf) struct buf members = BUF_INIT(128);
@@ -243,7 +241,7 @@ static void send_kill_locked(struct command *command)
 /* True when the session has lost its agent: its list is another now. */
 static bool look_late_locked(struct session *session, int64_t now_ms)
 {
-    for (struct command *at = session->commands; at; at = at->next) {
+    for (struct exec *at = session->commands; at; at = at->next) {
         if (at->deadline_ms == 0 || at->deadline_ms > now_ms)
             continue;
         if (at->killed) { /* the agent does not answer, or cannot: a new one */
@@ -256,14 +254,14 @@ static bool look_late_locked(struct session *session, int64_t now_ms)
     return false;
 }
 
-void commands_late_locked(struct sessions *sessions, int64_t now_ms)
+void execs_late_locked(struct sessions *sessions, int64_t now_ms)
 {
     for (struct session *session = sessions->list; session; session = session->next)
         while (look_late_locked(session, now_ms))
             continue;
 }
 
-void command_kill(struct command *command)
+void exec_kill(struct exec *command)
 {
     struct sessions *sessions = command->sessions;
     pthread_mutex_lock(&sessions->lock);
@@ -286,7 +284,7 @@ static bool ends_in_background(const char *text)
     return !strchr("&<>|\\", text[len - 2]);
 }
 
-static void add_members(const struct command *command, const struct command_wish *wish,
+static void add_members(const struct exec *command, const struct exec_wish *wish,
                         struct buf *members)
 {
     buf_addf(members, ",\"op\":\"exec\",\"shell\":\"%s\",\"background\":%s,\"trailing\":%s",
@@ -299,7 +297,7 @@ static void add_members(const struct command *command, const struct command_wish
     }
 }
 
-static void note_ps1_locked(struct command *command)
+static void note_ps1_locked(struct exec *command)
 {
     const struct view *view = view_find_locked(command->session, command->shell);
     const char *cwd = view && view->cwd ? view->cwd : "/workspace";
@@ -308,13 +306,19 @@ static void note_ps1_locked(struct command *command)
              home ? "~" : "", home ? cwd + strlen("/home/user") : cwd);
 }
 
-static int send_locked(struct command *command, const struct command_wish *wish, const int *fds,
+static int send_locked(struct exec *command, const struct exec_wish *wish, const int *fds,
                        struct err *err)
 {
     struct session *session = command->session;
     AUTO(buf) struct buf members = BUF_INIT(BOX_TEXT_MAX);
     if (session->command_count >= COMMANDS_MAX)
         return err_set(err, ERR_RATE, "the session runs %d commands already", COMMANDS_MAX);
+    struct view *view = view_take_locked(session, command->shell);
+    if (!view)
+        return err_sys(err, "shell");
+    if (view->running)
+        return err_set(err, ERR_CONFLICT, "shell '%s' is busy: it runs '%.120s'", command->shell,
+                       view->running->text);
     command->id = ++command->sessions->next_id;
     command->began_ms = clock_mono_ms();
     command->deadline_ms = command->began_ms + command->timeout_ms;
@@ -326,16 +330,17 @@ static int send_locked(struct command *command, const struct command_wish *wish,
     session->commands = command;
     session->command_count++;
     command->listed = true;
-    command_ref_locked(command);
+    exec_ref_locked(command);
+    view->running = command;
     session->used_ms = clock_real_ms();
     hub_ring(command->sessions);
     return 0;
 }
 
-static struct command *command_new(struct session *session, const struct command_wish *wish,
-                                   const struct command_watch *watch)
+static struct exec *exec_new(struct session *session, const struct exec_wish *wish,
+                             const struct exec_watch *watch)
 {
-    struct command *command = calloc(1, sizeof(*command));
+    struct exec *command = calloc(1, sizeof(*command));
     char *text = strdup(wish->text);
     if (!command || !text) {
         free(command);
@@ -356,9 +361,8 @@ static struct command *command_new(struct session *session, const struct command
     return command;
 }
 
-struct command *command_start(struct sessions *sessions, const char *id,
-                              const struct command_wish *wish, const struct command_watch *watch,
-                              struct err *err)
+struct exec *exec_start(struct sessions *sessions, const char *id, const struct exec_wish *wish,
+                        const struct exec_watch *watch, struct err *err)
 {
     AUTO(session) struct session *session = session_take(sessions, id, err);
     AUTO(fd) int text = -1;
@@ -370,7 +374,7 @@ struct command *command_start(struct sessions *sessions, const char *id,
         return NULL;
     if (wish->input && (input = text_file(wish->input, strlen(wish->input), err)) < 0)
         return NULL;
-    struct command *command = command_new(session, wish, watch);
+    struct exec *command = exec_new(session, wish, watch);
     if (!command) {
         err_sys(err, "command");
         return NULL;
@@ -379,14 +383,23 @@ struct command *command_start(struct sessions *sessions, const char *id,
     session->refs++; /* the command's */
     int rc = send_locked(command, wish, (const int[]){text, input}, err);
     if (rc)
-        command_unref_locked(command);
+        exec_unref_locked(command);
     pthread_mutex_unlock(&sessions->lock);
     return rc ? NULL : command;
 }
 
+bool exec_exit(struct exec *command, int *ret_exit)
+{
+    pthread_mutex_lock(&command->sessions->lock);
+    bool ended = command->ended;
+    *ret_exit = command->exit_code;
+    pthread_mutex_unlock(&command->sessions->lock);
+    return ended;
+}
+
 /* --- telling ------------------------------------------------------------------------------- */
 
-bool command_failed(const struct command *command, struct err *err)
+bool exec_failed(const struct exec *command, struct err *err)
 {
     if (command->failure.code == ERR_NONE)
         return false;
@@ -401,15 +414,17 @@ static void add_output(struct json_writer *w, const char *name, const struct spo
     json_add_textn(w, name, buf_str(&text), text.len);
 }
 
-void command_print(struct command *command, struct buf *out)
+static void print(struct exec *command, bool whole, struct buf *out)
 {
     struct json_writer w;
     pthread_mutex_lock(&command->sessions->lock);
     json_write(&w, out);
     json_open_object(&w, NULL);
     json_add_int(&w, "exit_code", command->exit_code);
-    add_output(&w, "stdout", &command->out);
-    add_output(&w, "stderr", &command->err);
+    if (whole) {
+        add_output(&w, "stdout", &command->out);
+        add_output(&w, "stderr", &command->err);
+    }
     json_add_text(&w, "cwd", command->cwd ? command->cwd : "/workspace");
     json_add_text(&w, "session_id", command->session->id);
     json_add_text(&w, "shell", command->shell);
@@ -424,7 +439,17 @@ void command_print(struct command *command, struct buf *out)
     pthread_mutex_unlock(&command->sessions->lock);
 }
 
-size_t command_read(struct command *command, bool of_err, int64_t from, size_t max, struct buf *out)
+void exec_print(struct exec *command, struct buf *out)
+{
+    print(command, true, out);
+}
+
+void exec_print_end(struct exec *command, struct buf *out)
+{
+    print(command, false, out);
+}
+
+size_t exec_read(struct exec *command, bool of_err, int64_t from, size_t max, struct buf *out)
 {
     pthread_mutex_lock(&command->sessions->lock);
     size_t n = spool_read(of_err ? &command->err : &command->out, from, max, out);
