@@ -14,8 +14,8 @@
 #include "runner/oauth/keeper.h"
 #include "runner/overflow/overflow.h"
 #include "runner/repo/repos.h"
-#include "runner/store/store.h"
 #include "runner/session/session.h"
+#include "runner/store/store.h"
 #include "runner/task/engine.h"
 #include "runner/webhook/webhook.h"
 

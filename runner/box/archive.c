@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #define PIECE_BYTES (256u << 10)
+#define PACK_BYTES_MAX (INT64_C(64) << 30)
 #define RATIO_MAX 200
 #define ENTRIES_MAX 1000000
 
@@ -44,6 +45,26 @@ static int add_file(int dir, const char *name, const char *path, const struct st
     return 0;
 }
 
+static int add_size(int dir, const char *name, const char *path, const struct stat *st, void *arg)
+{
+    (void)dir;
+    (void)name;
+    (void)path;
+    *(int64_t *)arg += st->st_size < PACK_BYTES_MAX ? st->st_size : PACK_BYTES_MAX;
+    return *(int64_t *)arg >= PACK_BYTES_MAX;
+}
+
+/* Files with terabytes of holes are as long as they say. */
+static int check_size(int fd, const struct stat *st, const char *path, struct err *err)
+{
+    int64_t total = S_ISREG(st->st_mode) ? st->st_size : 0;
+    if (S_ISDIR(st->st_mode))
+        walk_files(openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), add_size, &total);
+    return total >= PACK_BYTES_MAX ? err_set(err, ERR_TOO_LARGE, "'%.140s' has more than %lld GiB",
+                                             path, (long long)(PACK_BYTES_MAX >> 30))
+                                   : 0;
+}
+
 /* One file, or all below a directory, into a pipe whose other end the runner reads. */
 int box_archive_pack(const struct work *work, struct err *err)
 {
@@ -56,6 +77,8 @@ int box_archive_pack(const struct work *work, struct err *err)
         return -1;
     if (fstat(fd, &st) || (!S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode)))
         return err_set(err, ERR_CONFLICT, "'%.160s' is neither a file nor a directory", path);
+    if (check_size(fd, &st, path, err))
+        return -1;
     if (pipe2(ends, O_CLOEXEC))
         return err_sys(err, "archive");
     AUTO(fd) int out = ends[1];

@@ -83,7 +83,7 @@ static int settle(struct box *box, const struct json *ask, struct err *err)
         box->outside = strdup(dir);
     }
     box->root = open(box->outside ? box->outside : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    AUTO(str) char *home = path_join(box->outside ? box->outside : "/", "home/user");
+    AUTO(str) char *home = box_real_path(box, "/home/user");
     if (box->root < 0 || !home)
         return err_sys(err, "the session's directory");
     mkdirat(box->root, "home/user", 0755);

@@ -215,8 +215,11 @@ int box_file_remove(const struct work *work, struct err *err)
     if (there && check_conditions(work, dir, name, err))
         return -1;
     snprintf(place, sizeof(place), "/proc/self/fd/%d/%s", dir, name);
-    if (there && S_ISDIR(st.st_mode) && path_remove_tree(place, err))
-        return -1;
+    if (there && S_ISDIR(st.st_mode) && path_remove_tree(place, &why)) {
+        bool denied = why.sys == EROFS || why.sys == EACCES || why.sys == EPERM;
+        return err_set(err, denied ? ERR_FORBIDDEN : why.code, "'%.140s' cannot be deleted: %s",
+                       path, strerror(why.sys));
+    }
     if (there && !S_ISDIR(st.st_mode) && unlinkat(dir, name, 0) && errno != ENOENT)
         return err_set(err, ERR_FORBIDDEN, "'%.140s' may not be deleted: %s", path,
                        strerror(errno));

@@ -15,8 +15,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define INLINE_BYTES (16u << 10) /* longer commands are read from a file: pipes are read by bytes \
-                                  */
+#define INLINE_BYTES                                                             \
+    (16u << 10) /* longer commands are read from a file: pipes are read by bytes \
+                 */
 #define KILL_ROUNDS 400
 
 static void run_free(struct run *run)
@@ -114,12 +115,13 @@ static void add_lines(struct buf *line, const struct box *box, const struct shel
 {
     const struct run *run = shell->run;
     bool job_control = run->log >= 0 && !shell->monitor;
+    buf_adds(line, "\\builtin enable eval printf declare alias trap shopt umask set cd wait\n");
     if (job_control)
         buf_adds(line, "\\builtin set -m\n");
     if (!run->background && shell->status != 0 && !cwd)
         buf_addf(line, "(\\builtin exit %d) || ", shell->status);
     if (run->background)
-        buf_adds(line, "( ");
+        buf_adds(line, "{ ( ");
     if (cwd) {
         buf_adds(line, "\\builtin cd -- ");
         box_add_quoted(line, cwd, strlen(cwd));
@@ -129,9 +131,9 @@ static void add_lines(struct buf *line, const struct box *box, const struct shel
     }
     add_eval(line, box, command, text);
     if (run->background)
-        buf_adds(line, " )");
-    add_redirects(line, box, run);
-    buf_adds(line, run->background ? " &\n" : "\n");
+        buf_adds(line, " ) & }");
+    add_redirects(line, box, run); /* by the shell itself, before anything is forked */
+    buf_adds(line, "\n");
     buf_adds(line, "{ \\builtin printf 'R%s %s\\0' \"$?\" \"${!-}\"; ");
     if (job_control)
         buf_adds(line, "\\builtin set +m; ");

@@ -118,10 +118,10 @@ void box_note_cwd(struct shell *shell)
 
 /* --- starting ------------------------------------------------------------------------------ */
 
+/* It reads its script on standard input, and puts it aside when a command gets one of its own. */
 static _Noreturn void become_bash(const struct box *box, int script, const char *place)
 {
-    char path[64];
-    char *argv[] = {(char[]){"bash"}, (char[]){"--noprofile"}, (char[]){"--norc"}, path, NULL};
+    char *argv[] = {(char[]){"bash"}, (char[]){"--noprofile"}, (char[]){"--norc"}, NULL};
     sigset_t none;
     setsid();
     for (int sig = 1; sig < 32; sig++)
@@ -129,14 +129,10 @@ static _Noreturn void become_bash(const struct box *box, int script, const char 
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     int null = open("/dev/null", O_RDWR);
-    int kept = fcntl(script, F_DUPFD, 100); /* bash moves it out of sight */
-    for (int i = 0; i < 3; i++)
-        dup2(null, i);
-    close_range(3, 99, 0);
-    close_range(101, ~0U, 0);
-    if (kept != 100)
-        dup2(kept, 100);
-    snprintf(path, sizeof(path), "/dev/fd/100");
+    dup2(script, 0);
+    dup2(null, 1);
+    dup2(null, 2);
+    close_range(3, ~0U, 0);
     if (chdir(place) && chdir("/workspace") && chdir("/"))
         _exit(127);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -227,6 +223,14 @@ int box_shell_wake(struct box *box, struct shell *shell, struct err *err)
 
 /* --- listening ----------------------------------------------------------------------------- */
 
+/* With extdebug a DEBUG trap can keep every command from being run, ours too: such a state is not
+ * kept, and this bash is the last that has it. */
+static bool is_usable(const char *dump, size_t len)
+{
+    static const char on[] = "shopt -s extdebug", any[] = "shopt -";
+    return memmem(dump, len, any, sizeof(any) - 1) && !memmem(dump, len, on, sizeof(on) - 1);
+}
+
 /* "S": it has read its state. "Wpid status": of a background process. "Rstatus bang" and the state:
  * a command has ended. "Xcwd" and the state: it exits. Returns how much was used, 0 when it is not
  * whole yet. */
@@ -260,7 +264,10 @@ static size_t take_word(struct box *box, struct shell *shell, const char *text, 
         box_note_cwd(shell);
         shell->monitor = memmem(dump, (size_t)(stop - dump), "set -o monitor", 14) != NULL;
         shell->broken = false;
-        keep_state(box, shell, dump, (size_t)(stop - dump));
+        if (is_usable(dump, (size_t)(stop - dump)))
+            keep_state(box, shell, dump, (size_t)(stop - dump));
+        else
+            kill(shell->pid, SIGKILL);
         box_run_ended(box, shell, (int)status, (pid_t)bang);
     }
     return (size_t)(stop - text) + 1;

@@ -105,7 +105,9 @@ static int path_error(const char *path, struct err *err)
 int box_open_inside(const struct work *work, const char *path, int flags, mode_t mode,
                     struct err *err)
 {
-    struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY),
+    if (!(flags & O_PATH)) /* which goes with no others */
+        flags |= O_NONBLOCK | O_NOCTTY;
+    struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC),
                            .mode = (flags & O_CREAT) ? mode : 0,
                            .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
     int fd = (int)syscall(SYS_openat2, work->root, path, &how, sizeof(how));

@@ -293,21 +293,18 @@ int hub_start(struct sessions *sessions, struct err *err)
     if (sessions->epoll < 0 || sessions->bell < 0 ||
         !source_new_locked(sessions, SOURCE_BELL, sessions->bell))
         return err_sys(err, "sessions");
-    errno = pthread_create(&sessions->hub, NULL, hub_run, sessions);
-    sessions->hub_runs = errno == 0;
-    return sessions->hub_runs ? 0 : err_sys(err, "cannot start a thread");
+    return thread_start(&sessions->hub, "sessions", THREAD_STACK_DEFAULT, hub_run, sessions, err);
 }
 
 void hub_stop(struct sessions *sessions)
 {
-    if (!sessions->hub_runs)
-        return;
     pthread_mutex_lock(&sessions->lock);
     sessions->stopping = true;
+    pthread_cond_broadcast(&sessions->changed);
     hub_ring(sessions);
     pthread_mutex_unlock(&sessions->lock);
-    pthread_join(sessions->hub, NULL);
-    sessions->hub_runs = false;
+    thread_join(&sessions->tidier);
+    thread_join(&sessions->hub);
 }
 
 /* --- requests ------------------------------------------------------------------------------ */

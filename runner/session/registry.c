@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #define RECORD_BYTES_MAX (1u << 20)
+#define TIDY_EVERY_MS 15000
 #define USED_EVERY_MS 60000 /* how exactly the last use is known after a crash */
 
 /* --- references ---------------------------------------------------------------------------- */
@@ -413,6 +414,54 @@ static int take_up_all(struct sessions *sessions, struct err *err)
     return 0;
 }
 
+/* --- time ---------------------------------------------------------------------------------- */
+
+static bool is_over_locked(const struct session *session, int64_t now_ms)
+{
+    if (now_ms >= session->created_ms + session->ttl_minutes * INT64_C(60000))
+        return true;
+    return session->idle_minutes > 0 && session->command_count == 0 &&
+           now_ms >= session->used_ms + session->idle_minutes * INT64_C(60000);
+}
+
+static void tidy(struct sessions *sessions)
+{
+    struct err err;
+    bool there;
+    int64_t now_ms = clock_real_ms();
+    AUTO(strlist) struct strlist over = STRLIST_INIT;
+    pthread_mutex_lock(&sessions->lock);
+    for (struct session *at = sessions->list; at; at = at->next) {
+        if (is_over_locked(at, now_ms))
+            strlist_add(&over, at->id);
+        else if (at->used_ms - at->used_written_ms > USED_EVERY_MS && session_save(at, &err))
+            log_warn("session", "%s", err.msg);
+    }
+    pthread_mutex_unlock(&sessions->lock);
+    for (size_t i = 0; i < over.count; i++) {
+        log_info("session", "the time of session '%s' is up", over.items[i]);
+        if (session_delete(sessions, over.items[i], &there, &err))
+            log_warn("session", "%s", err.msg);
+    }
+}
+
+static void *tidy_run(void *arg)
+{
+    struct sessions *sessions = arg;
+    bool stopping = false;
+    while (!stopping) {
+        int64_t until = clock_mono_ms() + TIDY_EVERY_MS, now;
+        tidy(sessions);
+        pthread_mutex_lock(&sessions->lock);
+        while (!(stopping = sessions->stopping) && (now = clock_mono_ms()) < until)
+            cond_wait(&sessions->changed, &sessions->lock, until - now);
+        pthread_mutex_unlock(&sessions->lock);
+    }
+    return NULL;
+}
+
+/* --- all of them --------------------------------------------------------------------------- */
+
 struct sessions *sessions_new(const struct sessions_config *config, struct err *err)
 {
     struct sessions *sessions = calloc(1, sizeof(*sessions));
@@ -426,7 +475,9 @@ struct sessions *sessions_new(const struct sessions_config *config, struct err *
     cond_init(&sessions->changed);
     sessions->dir = path_join(config->state_dir, "sessions");
     if (sessions->dir && path_make_dirs(sessions->dir, 0711, err) == 0 &&
-        take_up_all(sessions, err) == 0 && hub_start(sessions, err) == 0)
+        take_up_all(sessions, err) == 0 && hub_start(sessions, err) == 0 &&
+        thread_start(&sessions->tidier, "sessions-tidy", THREAD_STACK_DEFAULT, tidy_run, sessions,
+                     err) == 0)
         return sessions;
     sessions_free(sessions);
     return NULL;
@@ -470,35 +521,4 @@ void sessions_free(struct sessions *sessions)
     free(sessions->due);
     free(sessions->dir);
     free(sessions);
-}
-
-/* --- time ---------------------------------------------------------------------------------- */
-
-static bool is_over_locked(const struct session *session, int64_t now_ms)
-{
-    if (now_ms >= session->created_ms + session->ttl_minutes * INT64_C(60000))
-        return true;
-    return session->idle_minutes > 0 && session->command_count == 0 &&
-           now_ms >= session->used_ms + session->idle_minutes * INT64_C(60000);
-}
-
-void sessions_tidy(struct sessions *sessions)
-{
-    struct err err;
-    bool there;
-    int64_t now_ms = clock_real_ms();
-    AUTO(strlist) struct strlist over = STRLIST_INIT;
-    pthread_mutex_lock(&sessions->lock);
-    for (struct session *at = sessions->list; at; at = at->next) {
-        if (is_over_locked(at, now_ms))
-            strlist_add(&over, at->id);
-        else if (at->used_ms - at->used_written_ms > USED_EVERY_MS && session_save(at, &err))
-            log_warn("session", "%s", err.msg);
-    }
-    pthread_mutex_unlock(&sessions->lock);
-    for (size_t i = 0; i < over.count; i++) {
-        log_info("session", "the time of session '%s' is up", over.items[i]);
-        if (session_delete(sessions, over.items[i], &there, &err))
-            log_warn("session", "%s", err.msg);
-    }
 }

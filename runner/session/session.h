@@ -52,9 +52,6 @@ struct sessions *sessions_new(const struct sessions_config *config, struct err *
 void sessions_stop(struct sessions *sessions);
 void sessions_free(struct sessions *sessions);
 
-/* Removes those whose time is up. Called now and then. */
-void sessions_tidy(struct sessions *sessions);
-
 struct session_wish {
     const char *id;            /* NULL: one is made */
     const struct strlist *env; /* "NAME=value" */

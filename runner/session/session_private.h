@@ -2,6 +2,7 @@
 #ifndef SESSION_SESSION_PRIVATE_H
 #define SESSION_SESSION_PRIVATE_H
 
+#include "base/thread.h"
 #include "runner/box/wire.h"
 #include "runner/session/session.h"
 #include "json/json.h"
@@ -198,8 +199,8 @@ struct sessions {
     int64_t next_id;
     bool stopping;
     int epoll, bell;
-    pthread_t hub;
-    bool hub_runs;
+    struct thread hub;
+    struct thread tidier; /* removes those whose time is up */
     struct source *gone;
     struct exec **due; /* whose done() is to be called */
     size_t due_count, due_room;

@@ -39,7 +39,7 @@ struct unpack {
     z_stream z;
     bool zipped, raw; /* raw: known to be a bare tar; neither: nothing has come yet */
     bool ended;
-    int64_t packed;
+    int64_t packed, unpacked;
     unsigned char *in; /* PIECE bytes */
     size_t in_at, in_len;
     char *piece;                 /* PIECE bytes */
@@ -136,12 +136,12 @@ static int take(struct unpack *u, char *to, size_t len, struct err *err)
 
 static int count_bytes(struct unpack *u, int64_t more, struct err *err)
 {
-    u->result->bytes += more;
-    if (u->result->bytes > u->limits->bytes)
+    u->unpacked += more;
+    if (u->unpacked > u->limits->bytes)
         return err_set(err, ERR_TOO_LARGE, "unpacked the archive has more than %lld bytes",
                        (long long)u->limits->bytes);
-    if (u->limits->ratio > 0 && u->result->bytes > FREE_RATIO_BYTES &&
-        u->result->bytes / u->limits->ratio > u->packed)
+    if (u->limits->ratio > 0 && u->unpacked > FREE_RATIO_BYTES &&
+        u->unpacked / u->limits->ratio > u->packed)
         return err_set(err, ERR_TOO_LARGE, "the archive unpacks to more than %lld times its size",
                        (long long)u->limits->ratio);
     return 0;
@@ -248,7 +248,7 @@ static int read_extended(struct unpack *u, int64_t size, struct err *err)
 
 static int open_beneath(int dir, const char *path, int flags)
 {
-    struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC | O_NONBLOCK),
+    struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC),
                            .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS};
     return (int)syscall(SYS_openat2, dir, path, &how, sizeof(how));
 }
@@ -332,7 +332,7 @@ static int put_file(struct unpack *u, const char *name, unsigned mode, int64_t s
                     struct err *err)
 {
     const char *last;
-    if (size > u->limits->bytes - u->result->bytes)
+    if (size > u->limits->bytes - u->unpacked)
         return count_bytes(u, size, err);
     AUTO(fd) int above = open_above(u->dir, name, &last, err);
     if (above < 0 || make_room(above, last, err))
@@ -352,6 +352,7 @@ static int put_file(struct unpack *u, const char *name, unsigned mode, int64_t s
             return err_sys(err, "cannot unpack '%.100s'", name);
         left -= (int64_t)n;
     }
+    u->result->bytes += size;
     if (fchmod(file, (mode & 0777) | 0600))
         return err_sys(err, "cannot unpack '%.100s'", name);
     return skip(u, padding(size), err);
