@@ -11,7 +11,7 @@ void account_look(struct api *api, struct account *ret_account)
 {
     keeper_status(api->keeper, &ret_account->login);
     breaker_status(api->breaker, &ret_account->breaker);
-    ret_account->has_key = atomic_load(api->config)->anthropic_api_key != NULL;
+    ret_account->has_key = CONFIG_GET(api->config, anthropic_api_key) != NULL;
 }
 
 /* --- in words ------------------------------------------------------------------------------ */

@@ -64,6 +64,22 @@ void send_json(struct http_request *req, int status, const struct buf *json)
     http_send(req, status, "application/json", buf_str(json), json->len);
 }
 
+bool meets_condition(struct http_request *req, const char *etag)
+{
+    struct err err;
+    int status = http_condition(req, etag);
+    http_add_header(req, "ETag", etag);
+    if (status == 0)
+        return true;
+    if (status == 304) {
+        http_send(req, 304, NULL, NULL, 0);
+    } else {
+        err_set(&err, ERR_PRECONDITION, "it has changed: its ETag is %s now", etag);
+        send_err(req, &err);
+    }
+    return false;
+}
+
 /* What JSON is called, what `curl -d` and fetch() call it when nobody tells them better, with a
  * charset that JSON may have. */
 static bool says_json(const char *type)

@@ -9,7 +9,8 @@
 #include "http/http.h"
 #include "runner/access/access.h"
 #include "runner/claude/claude.h"
-#include "runner/config/config.h"
+#include "runner/config/in_force.h"
+#include "runner/inputs/inputs.h"
 #include "runner/oauth/flow.h"
 #include "runner/oauth/keeper.h"
 #include "runner/overflow/overflow.h"
@@ -32,7 +33,7 @@ struct visits;        /* visits.h: browsers that gave a secret */
 
 /* What handlers work with; all of it borrowed from the daemon. */
 struct api {
-    const struct config *_Atomic *config;
+    struct config_in_force *config;
     struct engine *engine;
     struct store *store;
     struct keeper *keeper;
@@ -46,6 +47,7 @@ struct api {
     struct overflow *overflow; /* NULL: no cloud is configured */
     struct webhook *webhook;
     struct sessions *sessions;
+    struct inputs *inputs;
     const char *state_dir;
     struct http_server *_Atomic server; /* set once it serves */
     struct api_guard *guard;

@@ -53,10 +53,10 @@ static const char *presented(const struct http_request *req)
     return authorization + strspn(authorization, " ");
 }
 
-/* Which configured secret it is. All are compared, so that time tells nothing about the order. */
-const struct config_secret *find_secret(const struct api *api, const char *secret)
+/* Which configured secret it is; NULL for none. All are compared, so that time tells nothing about
+ * the order. */
+static const struct config_secret *find(const struct config *config, const char *secret)
 {
-    const struct config *config = atomic_load(api->config);
     const struct config_secret *found = NULL;
     for (size_t i = 0; secret && i < config->secrets.count; i++) {
         const struct config_secret *one = &config->secrets.items[i];
@@ -66,15 +66,22 @@ const struct config_secret *find_secret(const struct api *api, const char *secre
     return found;
 }
 
-bool is_authorized(const struct api *api, const struct http_request *req)
+bool is_secret(const struct api *api, const char *secret)
 {
-    return find_secret(api, presented(req)) != NULL;
+    AUTO(config_ref) const struct config *config = config_ref(api->config);
+    return find(config, secret) != NULL;
 }
 
-const char *caller_name(const struct api *api, const struct http_request *req)
+bool is_authorized(const struct api *api, const struct http_request *req)
 {
-    const struct config_secret *secret = find_secret(api, presented(req));
-    return secret ? secret->name : "";
+    return is_secret(api, presented(req));
+}
+
+char *caller_name(const struct api *api, const struct http_request *req)
+{
+    AUTO(config_ref) const struct config *config = config_ref(api->config);
+    const struct config_secret *secret = find(config, presented(req));
+    return strdup(secret ? secret->name : "");
 }
 
 /* Behind a tunnel every connection comes from the same place; Cloudflare says who is meant, and
@@ -111,7 +118,7 @@ int note_wrong_secret(struct api *api, const struct http_request *req)
     atomic_fetch_add(&api->auth_failures, 1);
     atomic_store(&api->auth_failed_at, clock_real_ms());
     log_warn("auth", "wrong secret from %s", address);
-    return note_failure(api->guard, address, atomic_load(api->config)->auth_failures_max);
+    return note_failure(api->guard, address, CONFIG_GET(api->config, auth_failures_max));
 }
 
 /* A right secret always passes: who shares an address with an attacker is not locked out, and

@@ -199,7 +199,7 @@ static void wait_for_task(struct http_request *req, struct api *api, const char 
                           bool attached, bool patient, int wait_ms)
 {
     struct err err;
-    const struct config *config = atomic_load(api->config);
+    AUTO(config_ref) const struct config *config = config_ref(api->config);
     struct waiter *waiter = waiter_new(api, req, task_id, attached, patient);
     if (!waiter || !engine_watch(api->engine, task_id, &waiter->watch)) {
         if (waiter)
@@ -236,18 +236,12 @@ static void wait_for_task(struct http_request *req, struct api *api, const char 
 static int preferred_wait_ms(struct http_request *req, struct err *err)
 {
     int64_t seconds = 0;
-    const char *prefer = http_header(req, "Prefer");
-    const char *wait = prefer ? strcasestr(prefer, "wait") : NULL;
-    if (!wait)
+    char wait[48];
+    if (!http_preference(req, "wait", wait, sizeof(wait)))
         return 0;
-    wait += strlen("wait");
-    wait += strspn(wait, " \t");
-    char number[16];
-    size_t n = *wait == '=' ? strcspn(wait + 1, " \t,;") : 0;
-    snprintf(number, sizeof(number), "%.*s", (int)(n < 15 ? n : 15), *wait ? wait + 1 : "");
-    if (n == 0 || str_to_int(number, 0, WAIT_MAX_S, &seconds))
-        return err_set(err, ERR_INVALID, "Prefer: wait must be 0..%d seconds, got '%.40s'",
-                       WAIT_MAX_S, prefer);
+    if (str_to_int(wait, 0, WAIT_MAX_S, &seconds))
+        return err_set(err, ERR_INVALID, "Prefer: wait must be 0..%d seconds, got '%s'", WAIT_MAX_S,
+                       wait);
     return seconds > 0 ? (int)(seconds * 1000 < INT32_MAX ? seconds * 1000 : INT32_MAX) : NO_WAIT;
 }
 
@@ -256,7 +250,7 @@ void execute_post(struct http_request *req, void *arg)
     struct api *api = arg;
     struct err err;
     AUTO(submission) struct submission s = {.where = REQUEST_CLAUDE};
-    s.timeout_minutes = atomic_load(api->config)->execute_timeout_minutes;
+    s.timeout_minutes = CONFIG_GET(api->config, execute_timeout_minutes);
     int wait_ms = preferred_wait_ms(req, &err);
     if (wait_ms < 0) {
         send_err(req, &err);

@@ -29,11 +29,14 @@ http_handler sessions_post, sessions_get, session_get, session_remove_it, sessio
 http_handler processes_get, processes_delete, process_get, process_delete, process_logs;
 http_handler process_stdin, shell_get, shell_wait, shell_stdin, shell_kill;
 http_handler file_get, file_put, file_delete, files_get, files_search, files_find, files_replace;
-http_handler archive_get, archive_put;
+http_handler archive_get, archive_put, input_get, input_upload;
 
 /* Answers 200 with a buffer of JSON, or 500 when the buffer failed. */
 void send_json(struct http_request *req, int status, const struct buf *json);
 void send_err(struct http_request *req, const struct err *err);
+
+/* Adds the ETag, and answers 304 or 412 when If-Match or If-None-Match ask for it: false. */
+bool meets_condition(struct http_request *req, const char *etag);
 
 /* http_body() of a request whose Content-Type, if any, says JSON or nothing against it. */
 int json_body(struct http_request *req, size_t max, struct buf *out, struct err *err);
@@ -46,12 +49,13 @@ int check_query(struct http_request *req, const char *const known[], struct err 
 
 /* True when the request carries one of the secrets (auth.c). */
 bool is_authorized(const struct api *api, const struct http_request *req);
-/* Which of the configured secrets it is, or NULL. */
-const struct config_secret *find_secret(const struct api *api, const char *secret);
+/* True when it is one of the configured secrets. */
+bool is_secret(const struct api *api, const char *secret);
 /* Counts it against the caller's address; seconds to wait when there were too many, else 0. */
 int note_wrong_secret(struct api *api, const struct http_request *req);
-/* The name of the secret that a passed request carried, or "". */
-const char *caller_name(const struct api *api, const struct http_request *req);
+/* The name of the secret that a passed request carried, or "", in fresh memory; NULL when that ran
+ * out. */
+char *caller_name(const struct api *api, const struct http_request *req);
 
 /* A regular file, or the range of it that is asked for. */
 struct stat;

@@ -25,7 +25,7 @@ void note_api_key(const struct api *api, struct keeper_status *login)
     struct breaker_status breaker;
     breaker_status(api->breaker, &breaker);
     login->not_needed =
-        atomic_load(api->config)->anthropic_api_key && breaker.state != BREAKER_LOGIN;
+        CONFIG_GET(api->config, anthropic_api_key) && breaker.state != BREAKER_LOGIN;
 }
 
 static void print_oauth(const struct keeper_status *login, struct json_writer *w)
@@ -125,7 +125,7 @@ static void print_verbose(const struct api *api, struct json_writer *w)
     repos_print(api->repos, &cache);
     if (buf_ok(&cache))
         json_add_raw(w, "repo_cache", cache.data, cache.len);
-    const struct config *config = atomic_load(api->config);
+    AUTO(config_ref) const struct config *config = config_ref(api->config);
     AUTO(buf) struct buf text = BUF_INIT(256u << 10);
     json_open_object(w, "host");
     json_add_text(w, "process_walls", proc_walls_name(launcher_walls(api->launcher)));
@@ -156,7 +156,7 @@ void health_get(struct http_request *req, void *arg)
     char time[CLOCK_TEXT_SIZE];
     AUTO(buf) struct buf out = BUF_INIT(8u << 20);
     int64_t now = clock_real_ms();
-    const struct config *config = atomic_load(api->config);
+    AUTO(config_ref) const struct config *config = config_ref(api->config);
     keeper_status(api->keeper, &login);
     note_api_key(api, &login);
     engine_load(api->engine, &load);

@@ -37,7 +37,7 @@ static void find_visitor(struct http_request *req, struct api *api, struct visit
 {
     char cookie[ID_TOKEN_SIZE];
     unsigned char digest[CRYPTO_SHA256_SIZE];
-    const struct config *config = atomic_load(api->config);
+    AUTO(config_ref) const struct config *config = config_ref(api->config);
     *visitor = (struct visitor){.known = false};
     page_cookie(req, GUEST_COOKIE, visitor->guest, sizeof(visitor->guest));
     page_cookie(req, VISIT_COOKIE, cookie, sizeof(cookie));
@@ -333,7 +333,7 @@ void login_enter(struct http_request *req, void *arg)
     const char *secret = posted_get(&posted, "secret");
     if (!has_token(req, &posted, visitor.guest)) {
         send_enter(req, 403, &visitor, "That form was out of date. Try again.");
-    } else if (!secret || !find_secret(api, secret)) {
+    } else if (!secret || !is_secret(api, secret)) {
         refuse_secret(req, api, &visitor);
     } else {
         visits_add(api->visits, secret, &visitor.visit);

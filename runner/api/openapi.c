@@ -5,6 +5,7 @@
 #include "runner/api/pages/pages.h"
 #include "runner/api/routes.h"
 #include "runner/request/request.h"
+#include "runner/store/webhooks.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -34,6 +35,7 @@ static const struct {
      "with a secret: more, as the configuration in force"},
     {"status", "query", SCHEMA("TaskStatus"), "only tasks in that state"},
     {"kind", "query", "{\"type\":\"string\"}", "only tasks of that kind"},
+    {"webhook", "query", SCHEMA("WebhookStatus"), "only tasks whose webhook is in that state"},
     {"limit", "query", "{\"type\":\"integer\",\"minimum\":1,\"maximum\":1000,\"default\":100}",
      "how many at most"},
     {"cursor", "query", "{\"type\":\"string\"}", "nextCursor of an earlier answer"},
@@ -45,7 +47,7 @@ static const struct {
     {"Prefer", "header", "{\"type\":\"string\"}", "wait=SECONDS: then 202, and the task goes on"},
     {"Range", "header", "{\"type\":\"string\"}", "one range of bytes"},
     {"If-Range", "header", "{\"type\":\"string\"}", "the ETag that the range is meant of"},
-    {"If-Match", "header", "{\"type\":\"string\"}", "the ETag that the file must still have, or *"},
+    {"If-Match", "header", "{\"type\":\"string\"}", "the ETag that it must still have"},
     {"path", "query", "{\"type\":\"string\"}", "absolute, or from /workspace; that is the default"},
     {"recursive", "query", "{\"type\":\"boolean\"}", "what is below its directories as well"},
     {"startLine", "query", "{\"type\":\"integer\",\"minimum\":0}", "the first line, from 0"},
@@ -411,6 +413,7 @@ static void add_words(struct json_writer *w, const char *name, const char *const
 static int add_schemas(struct json_writer *w, struct err *err)
 {
     const char *codes[COUNT_OF(errors)], *states[TASK_STATE_COUNT];
+    const char *webhooks[WEBHOOK_STATE_COUNT];
     AUTO(buf) struct buf text = BUF_INIT(TEXT_BYTES_MAX);
     AUTO(json) struct json *answers = json_parse(page_schemas_json, strlen(page_schemas_json), err);
     for (size_t i = 0; i < COUNT_OF(errors); i++)
@@ -421,6 +424,9 @@ static int add_schemas(struct json_writer *w, struct err *err)
     add_words(w, "ErrorCode", codes + 1,
               COUNT_OF(errors) - 1); /* the first is that there is none */
     add_words(w, "TaskStatus", states, COUNT_OF(states));
+    for (int i = 0; i < WEBHOOK_STATE_COUNT; i++)
+        webhooks[i] = webhook_state_name((enum webhook_state)i);
+    add_words(w, "WebhookStatus", webhooks + 1, COUNT_OF(webhooks) - 1); /* the first: none */
     for (size_t i = 0; i < COUNT_OF(requests); i++) {
         buf_clear(&text);
         request_print_schema(requests[i].where, &text);
@@ -514,16 +520,13 @@ void openapi_get(struct http_request *req, void *arg)
 {
     struct api *api = arg;
     struct err err;
-    const char *etag, *known = http_header(req, "If-None-Match");
+    const char *etag;
     const char *text = openapi_text(api->openapi, &etag, &err);
     if (!text) {
         send_err(req, &err);
         return;
     }
-    http_add_header(req, "ETag", etag);
     http_add_header(req, "Cache-Control", "no-cache");
-    if (known && (strcmp(known, "*") == 0 || strstr(known, etag)))
-        http_send(req, 304, NULL, NULL, 0);
-    else
+    if (meets_condition(req, etag))
         http_send(req, 200, "application/json", text, strlen(text));
 }

@@ -176,7 +176,8 @@ void send_range(struct http_request *req, int fd, const struct stat *st, const c
     int64_t from = 0, len = st->st_size;
     struct err err;
     const char *condition = http_header(req, "If-Range");
-    http_add_header(req, "ETag", etag);
+    if (!meets_condition(req, etag))
+        return;
     http_add_header(req, "Accept-Ranges", "bytes");
     bool ranged = !condition || strcmp(condition, etag) == 0;
     int got = ranged ? read_range(http_header(req, "Range"), st->st_size, &from, &len) : 0;
@@ -199,8 +200,8 @@ void send_range(struct http_request *req, int fd, const struct stat *st, const c
 static void send_output(struct http_request *req, int fd, const struct stat *st)
 {
     char etag[64];
-    snprintf(etag, sizeof(etag), "\"%llx-%llx\"", (unsigned long long)st->st_size,
-             (unsigned long long)st->st_mtim.tv_nsec + (unsigned long long)st->st_mtim.tv_sec);
+    snprintf(etag, sizeof(etag), "\"%llx-%llx-%llx\"", (unsigned long long)st->st_size,
+             (unsigned long long)st->st_mtim.tv_sec, (unsigned long long)st->st_mtim.tv_nsec);
     send_range(req, fd, st, etag);
 }
 

@@ -25,7 +25,8 @@
     X("GET", "/metrics", metrics_get, ROUTE_DRAIN, "service", \
       "Numbers for Prometheus", "", "", "200:Metrics") \
     X("GET", "/openapi.json", openapi_get, ROUTE_OPEN | ROUTE_DRAIN, "service", \
-      "The contract, as an OpenAPI document", "If-None-Match", "", "200:OpenApi 304:Nothing") \
+      "The contract, as an OpenAPI document", "If-Match If-None-Match", "", \
+      "200:OpenApi 304:Nothing 412") \
     X("GET", "/", root_get, ROUTE_DRAIN, "service", \
       "What the service can do", "", "", "200:Capabilities") \
     X("POST", "/execute", execute_post, 0, "run", \
@@ -68,7 +69,7 @@
       "Run Claude, and do not wait", "Idempotency-Key", "RunAsyncRequest", \
       "202:Accepted 409 507") \
     X("GET", "/tasks", tasks_list, ROUTE_DRAIN, "tasks", \
-      "Tasks, the newest first", "status kind limit cursor", "", "200:TaskList") \
+      "Tasks, the newest first", "status kind webhook limit cursor", "", "200:TaskList") \
     X("GET", "/tasks/status", tasks_status, ROUTE_DRAIN, "tasks", \
       "How many tasks there are, and what runs", "", "", "200:TaskCounts") \
     X("GET", "/tasks/{id}", task_get, ROUTE_DRAIN, "tasks", \
@@ -89,7 +90,8 @@
     X("GET", "/tasks/{id}/outputs.tgz", outputs_archive, ROUTE_DRAIN, "tasks", \
       "All of them", "", "", "200:Archive 404") \
     X("GET", "/tasks/{id}/outputs/{path...}", output_get, ROUTE_DRAIN, "tasks", \
-      "One of them", "Range If-Range", "", "200:File 206:File 404 416") \
+      "One of them", "Range If-Range If-Match If-None-Match", "", \
+      "200:File 206:File 304:Nothing 404 412 416") \
     X("GET", "/repos", repos_list, ROUTE_DRAIN, "repos", \
       "Cached repositories", "", "", "200:Repos") \
     X("DELETE", "/repos", repos_remove, ROUTE_DRAIN, "repos", \
@@ -147,6 +149,10 @@
       "A directory as an archive", "path", "", "200:Archive 404 409") \
     X("PUT", "/sessions/{id}/archive", archive_put, 0, "sessions", \
       "Unpack an archive into a directory", "path", "", "200:Object 403 404 422 507") \
+    X("GET", "/inputs/{sha256}", input_get, ROUTE_DRAIN, "inputs", \
+      "Whether an input is there", "", "", "200:Input 404") \
+    X("PUT", "/inputs/{sha256}", input_upload, 0, "inputs", \
+      "Upload an archive to work on, once", "", "", "200:Input 201:Input 413 422 507") \
     X("POST", "/cancel/{id}", task_cancel, ROUTE_DRAIN, "tasks", \
       "Cancel a task", "", "", "200:Cancelled 404 409")
 /* clang-format on */

@@ -13,7 +13,7 @@ void run_post(struct http_request *req, void *arg)
     struct err err;
     struct follow follow = {0};
     AUTO(submission) struct submission s = {.where = REQUEST_CLAUDE | REQUEST_PYTHON};
-    s.timeout_minutes = atomic_load(api->config)->task_timeout_minutes;
+    s.timeout_minutes = CONFIG_GET(api->config, task_timeout_minutes);
     /* before there is a task that would have to be given up */
     if (follow_form(req, &follow.lines, &err) || http_stream_room(req, &err)) {
         send_err(req, &err);
@@ -49,7 +49,7 @@ void run_async_post(struct http_request *req, void *arg)
 {
     struct api *api = arg;
     AUTO(submission) struct submission s = {.where = REQUEST_CLAUDE, .patient = true};
-    s.timeout_minutes = atomic_load(api->config)->task_timeout_minutes;
+    s.timeout_minutes = CONFIG_GET(api->config, task_timeout_minutes);
     if (submit_task(req, api, &s) == 0)
         send_accepted(req, &s.record);
 }

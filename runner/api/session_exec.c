@@ -126,7 +126,7 @@ static void on_connection_done(void *arg)
 static void wait_for_end(struct http_request *req, struct caller *caller)
 {
     struct err err;
-    const struct config *config = atomic_load(caller->api->config);
+    AUTO(config_ref) const struct config *config = config_ref(caller->api->config);
     const struct http_park_config park = {.keepalive_after_ms = config->keepalive_after_ms,
                                           .keepalive_every_ms = config->keepalive_every_ms,
                                           .gone = on_gone,
@@ -241,7 +241,7 @@ static void on_followed_done(struct exec *command, void *arg)
 static void follow(struct http_request *req, struct caller *caller)
 {
     struct err err;
-    const struct config *config = atomic_load(caller->api->config);
+    AUTO(config_ref) const struct config *config = config_ref(caller->api->config);
     const struct http_stream_config stream = {.status = 200,
                                               .type = "text/event-stream",
                                               .headers = SSE_HEADERS,
@@ -411,7 +411,7 @@ void follow_process(struct http_request *req, struct api *api, const char *id, p
                                               .headers = SSE_HEADERS,
                                               .heartbeat = ":\n\n",
                                               .heartbeat_ms =
-                                                  atomic_load(api->config)->keepalive_every_ms,
+                                                  CONFIG_GET(api->config, keepalive_every_ms),
                                               .stuck_ms = STUCK_MS,
                                               .pace_ms = PACE_MS,
                                               .fill = on_log_fill,

@@ -99,24 +99,12 @@ static void send_it(struct http_request *req, int fd)
         return;
     }
     make_etag(&st, etag, sizeof(etag));
-    const char *none = http_header(req, "If-None-Match");
-    if (none && (strcmp(none, "*") == 0 || strstr(none, etag))) {
-        http_add_header(req, "ETag", etag);
-        http_send(req, 304, NULL, NULL, 0);
-        return;
-    }
-    const char *match = http_header(req, "If-Match");
-    if (match && strcmp(match, "*") != 0 && !strstr(match, etag)) {
-        err_set(&err, ERR_PRECONDITION, "the file is not the one that If-Match names");
-        send_err(req, &err);
-        return;
-    }
     if (query_number(req, "startLine", &lines.first) || query_number(req, "endLine", &lines.end) ||
         query_number(req, "maxLength", &max))
         return;
     if (lines.first > 0 || lines.end != INT64_MAX || max >= 0) {
-        http_add_header(req, "ETag", etag);
-        send_lines(req, fd, &lines, max);
+        if (meets_condition(req, etag))
+            send_lines(req, fd, &lines, max);
         buf_done(&lines.text);
         return;
     }
@@ -398,8 +386,8 @@ void archive_put(struct http_request *req, void *arg)
     struct err err;
     AUTO(buf) struct buf out = BUF_INIT(4096);
     const char *path = archive_path(req, &err);
-    if (!path ||
-        session_unpack(api->sessions, http_param(req, "id"), path, next_piece, req, &out, &err))
+    if (!path || session_unpack(api->sessions, http_param(req, "id"), path, false, next_piece, req,
+                                &out, &err))
         send_err(req, &err);
     else
         send_json(req, 200, &out);

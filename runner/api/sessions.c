@@ -1,6 +1,8 @@
 /* Sessions: making, showing, removing; and their background processes and shells. */
+#include "base/path.h"
 #include "base/str.h"
 #include "runner/api/fields.h"
+#include "runner/inputs/inputs.h"
 #include "runner/session/session.h"
 
 #include <ctype.h>
@@ -76,6 +78,61 @@ static bool read_limits(struct http_request *req, const struct json *limits,
     return true;
 }
 
+/* Names of inputs, and which: false after the answer has been sent. */
+static bool check_inputs(struct http_request *req, struct api *api, const struct json *inputs)
+{
+    struct err err;
+    for (const struct json *at = json_first(inputs); at; at = json_next(at)) {
+        char field[128], name[INPUT_NAME_SIZE];
+        int64_t size;
+        snprintf(field, sizeof(field), "inputs.%.100s", json_name(at));
+        if (!path_is_inside(json_name(at)) || strchr(json_name(at), '/')) {
+            send_field_error(req, field, "is no name of a file");
+            return false;
+        }
+        if (!json_text(at) || input_name(json_text(at), name)) {
+            send_field_error(req, field, "must be 'sha256:' and 64 hexadecimal digits");
+            return false;
+        }
+        int fd = input_open(api->inputs, name, &size, &err);
+        if (fd < 0) {
+            send_field_error(req, field, "has not been uploaded (PUT /inputs/{sha256})");
+            return false;
+        }
+        close(fd);
+    }
+    return true;
+}
+
+static ssize_t next_of_file(char *to, size_t max, void *arg, struct err *err)
+{
+    ssize_t n = read(*(int *)arg, to, max);
+    return n < 0 ? err_sys(err, "input") : n;
+}
+
+/* They appear as /workspace/input/NAME. */
+static int unpack_inputs(struct api *api, const char *id, const struct json *inputs,
+                         struct err *err)
+{
+    for (const struct json *at = json_first(inputs); at; at = json_next(at)) {
+        char name[INPUT_NAME_SIZE];
+        int64_t size;
+        AUTO(buf) struct buf path = BUF_INIT(4096), out = BUF_INIT(4096);
+        buf_addf(&path, "/workspace/input/%s", json_name(at));
+        if (input_name(json_text(at), name))
+            return err_set(err, ERR_INVALID, "an input's name is wrong");
+        int fd = input_open(api->inputs, name, &size, err);
+        if (fd < 0)
+            return -1;
+        int rc =
+            session_unpack(api->sessions, id, buf_str(&path), true, next_of_file, &fd, &out, err);
+        close(fd);
+        if (rc)
+            return err_wrap(err, "input '%.60s'", json_name(at));
+    }
+    return 0;
+}
+
 /* What cannot be had is refused by name; false after that. */
 static bool check_words(struct http_request *req, const char *id, const char *executor,
                         const char *egress)
@@ -98,6 +155,20 @@ static bool check_words(struct http_request *req, const char *id, const char *ex
     return true;
 }
 
+/* The session that was just made, and is printed in `made`, gets its inputs, or goes again. */
+static int unpack_made(struct api *api, const struct json *inputs, const struct buf *made,
+                       struct err *err)
+{
+    bool there;
+    struct err ignored;
+    AUTO(json) struct json *session = json_parse(buf_str(made), made->len, err);
+    const char *id = json_text(json_get(session, "id"));
+    if (!session || unpack_inputs(api, id, inputs, err) == 0)
+        return session ? 0 : -1;
+    session_delete(api->sessions, id, &there, &ignored);
+    return -1;
+}
+
 void sessions_post(struct http_request *req, void *arg)
 {
     struct api *api = arg;
@@ -105,7 +176,7 @@ void sessions_post(struct http_request *req, void *arg)
     int64_t ttl = 0, idle = 0;
     struct session_wish wish = {0};
     const char *executor = NULL, *egress = NULL;
-    const struct json *env = NULL, *limits = NULL, *metadata = NULL;
+    const struct json *env = NULL, *limits = NULL, *metadata = NULL, *inputs = NULL;
     AUTO(strlist) struct strlist variables = STRLIST_INIT;
     AUTO(buf) struct buf out = BUF_INIT(LIST_BYTES_MAX), meta = BUF_INIT(API_BODY_MAX);
     const struct field fields[] = {
@@ -127,10 +198,11 @@ void sessions_post(struct http_request *req, void *arg)
          .max = 525600,
          .zero = true},
         {.name = "metadata", .kind = FIELD_NODE, .to = &metadata},
+        {.name = "inputs", .kind = FIELD_NODE, .to = &inputs},
     };
     AUTO(json) struct json *body = fields_read(req, fields, COUNT_OF(fields));
     if (!body || !check_words(req, wish.id, executor, egress) || !read_env(req, env, &variables) ||
-        !read_limits(req, limits, &wish))
+        !read_limits(req, limits, &wish) || !check_inputs(req, api, inputs))
         return;
     wish.env = &variables;
     wish.ttl_minutes = (int)ttl;
@@ -138,7 +210,11 @@ void sessions_post(struct http_request *req, void *arg)
     if (metadata)
         json_print(metadata, &meta);
     wish.metadata = metadata ? buf_str(&meta) : NULL;
-    if (session_create(api->sessions, &wish, &out, &err))
+    if (session_create(api->sessions, &wish, &out, &err)) {
+        send_err(req, &err);
+        return;
+    }
+    if (inputs && unpack_made(api, inputs, &out, &err))
         send_err(req, &err);
     else
         send_json(req, 201, &out);
@@ -317,7 +393,7 @@ static void wait_for(struct http_request *req, struct api *api, struct exec *com
                      int seconds)
 {
     struct err err;
-    const struct config *config = atomic_load(api->config);
+    AUTO(config_ref) const struct config *config = config_ref(api->config);
     struct wait *wait = wait_new(req, api, command, pid);
     if (!wait) {
         err_sys(&err, "waiting");

@@ -245,7 +245,7 @@ static int watch_task(struct follower *f, struct err *err)
 
 static int start_stream(struct http_request *req, struct follower *f, struct err *err)
 {
-    const struct config *config = atomic_load(f->api->config);
+    AUTO(config_ref) const struct config *config = config_ref(f->api->config);
     const struct http_stream_config stream = {.status = 200,
                                               .type = f->lines ? "application/x-ndjson"
                                                                : "text/event-stream",

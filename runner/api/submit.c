@@ -24,7 +24,7 @@ int check_account(struct api *api, struct err *err)
                        clock_format(breaker.until_ms, time));
     if (breaker.state == BREAKER_LOGIN)
         return err_set(err, ERR_LOGIN, "%s",
-                       login.state != LOGIN_OK && !atomic_load(api->config)->anthropic_api_key
+                       login.state != LOGIN_OK && !CONFIG_GET(api->config, anthropic_api_key)
                            ? login_state_sentence(login.state)
                            : "OAuth login or API key is refused by the API");
     return 0;
@@ -89,7 +89,7 @@ static struct task_request *decode(struct http_request *req, struct api *api,
                                    const struct submission *s)
 {
     struct err err;
-    const struct config *config = atomic_load(api->config);
+    AUTO(config_ref) const struct config *config = config_ref(api->config);
     AUTO(request_errors) struct request_errors errors = {0};
     AUTO(str) char *system_prompt = NULL;
     struct err no_prompt;
@@ -133,6 +133,9 @@ static int submit(struct http_request *req, struct api *api, struct submission *
         return -1;
     id_uuid(session);
     const char *resumed = s->request->resume_session_id;
+    AUTO(str) char *caller = caller_name(api, req);
+    if (!caller)
+        return err_sys(err, "the caller");
     const struct task_new task = {.id = s->request->task_id,
                                   .kind = "claude",
                                   .priority = s->request->priority,
@@ -144,7 +147,7 @@ static int submit(struct http_request *req, struct api *api, struct submission *
                                   .resume = resumed != NULL,
                                   .request = buf_str(&request),
                                   .secrets = secrets.len > 0 ? secrets.data : NULL,
-                                  .caller = caller_name(api, req),
+                                  .caller = caller,
                                   .request_id = http_id(req),
                                   .webhook_url = s->request->callback_url,
                                   .webhook_host = host,
@@ -208,7 +211,7 @@ static void check_addresses(const struct api *api, const struct submission *s,
 {
     struct err why;
     const struct task_request *request = s->request;
-    const struct config *config = atomic_load(api->config);
+    AUTO(config_ref) const struct config *config = config_ref(api->config);
     if (request->callback_url && webhook_check_url(request->callback_url, config, &why))
         refuse(errors, err, "callbackUrl", why.msg);
     if (request->repo_url && s->executor != EXECUTOR_CLOUD &&
@@ -223,8 +226,9 @@ static int check_fields(struct http_request *req, struct api *api, struct submis
     struct err err;
     AUTO(request_errors) struct request_errors errors = {0};
     s->executor = (enum task_executor)s->request->executor;
-    s->stays = api->overflow ? overflow_stays(atomic_load(api->config), s->request)
-                             : "Google Cloud is not configured";
+    AUTO(config_ref) const struct config *config = config_ref(api->config);
+    s->stays =
+        api->overflow ? overflow_stays(config, s->request) : "Google Cloud is not configured";
     check_addresses(api, s, &errors, &err);
     const char *wrong_prefix = check_prefix(api, s->request->post_upload_gcs_prefix);
     if (wrong_prefix)
@@ -240,7 +244,7 @@ static int check_fields(struct http_request *req, struct api *api, struct submis
 /* True when the cloud takes it although it cannot run here now. */
 static bool may_leave(const struct api *api, const struct submission *s)
 {
-    int overflow = atomic_load(api->config)->overflow;
+    int overflow = CONFIG_GET(api->config, overflow);
     if (s->stays || s->executor == EXECUTOR_LOCAL)
         return false;
     return s->executor == EXECUTOR_CLOUD || overflow == OVERFLOW_UNAVAILABLE ||
@@ -251,7 +255,7 @@ static bool may_leave(const struct api *api, const struct submission *s)
 static int check_here(struct api *api, struct submission *s, struct err *err)
 {
     bool leaves = may_leave(api, s);
-    if (disk_check(api->state_dir, atomic_load(api->config)->disk_min_free_mb, err)) {
+    if (disk_check(api->state_dir, CONFIG_GET(api->config, disk_min_free_mb), err)) {
         if (!leaves)
             return -1;
         s->executor = EXECUTOR_CLOUD;

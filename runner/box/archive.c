@@ -5,7 +5,9 @@
 #include "pack/tgz.h"
 #include "pack/unpack.h"
 
+#include <dirent.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -107,6 +109,42 @@ static ssize_t take(void *data, size_t max, void *arg, struct err *err)
     return n < 0 ? err_sys(err, "archive") : n;
 }
 
+/* The only entry, when that is a file; false when there is anything else. */
+static bool only_file(int dir, char name[NAME_MAX + 1])
+{
+    struct dirent *entry;
+    struct stat st;
+    size_t count = 0;
+    DIR *list = fdopendir(openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    while (list && (entry = readdir(list))) {
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+            continue;
+        snprintf(name, NAME_MAX + 1, "%s", entry->d_name);
+        count++;
+    }
+    if (list)
+        closedir(list);
+    return count == 1 && fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode);
+}
+
+/* An archive of one file becomes that file. */
+static int settle_single(const struct work *work, const char *path, int dir, struct err *err)
+{
+    char name[NAME_MAX + 1], fresh[ID_SIZE + 8], id[ID_SIZE];
+    const char *last;
+    if (!only_file(dir, name))
+        return 0;
+    AUTO(fd) int above = box_open_parent(work, path, false, &last, err);
+    if (above < 0)
+        return -1;
+    id_new(id);
+    snprintf(fresh, sizeof(fresh), ".%s.part", id);
+    if (renameat(dir, name, above, fresh) || unlinkat(above, last, AT_REMOVEDIR) ||
+        renameat(above, fresh, above, last))
+        return err_sys(err, "cannot unpack '%.100s'", path);
+    return 0;
+}
+
 /* What the runner writes into the pipe it gets, below a directory that is made when missing. */
 int box_archive_unpack(const struct work *work, struct err *err)
 {
@@ -133,6 +171,10 @@ int box_archive_unpack(const struct work *work, struct err *err)
     const struct unpack_limits limits = {
         .bytes = bytes, .entries = ENTRIES_MAX, .ratio = RATIO_MAX};
     if (unpack_below(dir, take, &in, &limits, &result, err))
+        return -1;
+    bool single = false;
+    json_bool(json_get(work->ask, "single"), &single);
+    if (single && settle_single(work, path, dir, err))
         return -1;
     AUTO(buf) struct buf members = BUF_INIT(128);
     buf_addf(&members, ",\"bytes\":%lld,\"entries\":%lld", (long long)result.bytes,

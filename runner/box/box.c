@@ -20,6 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define PIDS_MAX 1024
 #define LOOK_EVERY_MS 250 /* at shells that run something */
 
 void box_say(const struct box *box, const struct buf *text, const int *fds, size_t fd_count)
@@ -66,6 +67,17 @@ static int read_env(struct box *box, const struct json *list)
                         "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
 }
 
+/* How many processes the session may have: counted in its own user namespace, so not with others of
+ * the same user; without one it would be. */
+static void limit_processes(const struct json *ask)
+{
+    int64_t pids = 0;
+    json_int(json_get(ask, "pids"), &pids);
+    const rlim_t max = pids > 0 ? (rlim_t)pids : PIDS_MAX;
+    const struct rlimit limit = {max, max};
+    setrlimit(RLIMIT_NPROC, &limit);
+}
+
 /* Walls, where the runner has not put any around us and the host allows it. */
 static int settle(struct box *box, const struct json *ask, struct err *err)
 {
@@ -81,6 +93,8 @@ static int settle(struct box *box, const struct json *ask, struct err *err)
         if (chdir(dir))
             return err_sys(err, "the session's directory");
         box->outside = strdup(dir);
+    } else if (walls) {
+        limit_processes(ask);
     }
     box->root = open(box->outside ? box->outside : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     AUTO(str) char *home = box_real_path(box, "/home/user");

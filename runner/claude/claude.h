@@ -7,7 +7,7 @@
 #define CLAUDE_CLAUDE_H
 
 #include "proc/launch.h"
-#include "runner/config/config.h"
+#include "runner/config/in_force.h"
 #include "runner/oauth/keeper.h"
 #include "runner/overflow/folder.h"
 #include "runner/proxy/proxy.h"
@@ -18,15 +18,15 @@
 #include <sys/types.h>
 
 struct claude {
-    struct launcher *launcher;            /* borrowed */
-    struct keeper *keeper;                /* borrowed */
-    struct repos *repos;                  /* borrowed */
-    struct breaker *breaker;              /* borrowed */
-    struct proxy *proxy;                  /* borrowed */
-    const struct config *_Atomic *config; /* borrowed: the configuration in force */
-    const struct cloud *cloud;            /* borrowed: whose bucket gcsPrefix means, or NULL */
-    const char *instance;                 /* borrowed: value of TASK_MARKER */
-    uid_t uid;                            /* whom it runs as */
+    struct launcher *launcher;      /* borrowed */
+    struct keeper *keeper;          /* borrowed */
+    struct repos *repos;            /* borrowed */
+    struct breaker *breaker;        /* borrowed */
+    struct proxy *proxy;            /* borrowed */
+    struct config_in_force *config; /* borrowed: the configuration in force */
+    const struct cloud *cloud;      /* borrowed: whose bucket gcsPrefix means, or NULL */
+    const char *instance;           /* borrowed: value of TASK_MARKER */
+    uid_t uid;                      /* whom it runs as */
     gid_t gid;
 };
 

@@ -24,7 +24,7 @@ struct finish {
     struct task_run *run;
     const struct task_request *request;
     struct workspace *workspace;
-    struct call_stop stop;
+    struct work_stop stop;
     char *bundle;  /* outside of the outputs until it has to be one */
     char *outputs; /* directory */
     struct buf *members;
@@ -52,15 +52,22 @@ struct repo_wish finish_wish(const struct task_request *request)
                               .stale_ok = request->stale_ok};
 }
 
+static enum work_cause asked(struct work *work, void *arg)
+{
+    static const enum work_cause causes[] = {
+        [STOP_NO] = WORK_ENDED, [STOP_CANCEL] = WORK_CANCEL, [STOP_INTERRUPT] = WORK_INTERRUPT};
+    (void)work;
+    return causes[task_run_stop(arg)];
+}
+
 static bool is_stopped(void *arg)
 {
     return task_run_stop(arg) != STOP_NO;
 }
 
-struct call_stop finish_stop(struct task_run *run)
+struct work_stop finish_stop(struct task_run *run)
 {
-    return (struct call_stop){
-        .wake_fd = task_run_wake_fd(run), .is_stopped = is_stopped, .arg = run};
+    return (struct work_stop){.wake_fd = task_run_wake_fd(run), .asked = asked, .arg = run};
 }
 
 static void say(const struct finish *finish, const char *what, const struct err *err)

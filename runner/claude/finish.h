@@ -14,8 +14,8 @@ void finish_run(const struct claude *claude, struct task_run *run,
 /* How a request names its repository. */
 struct repo_wish finish_wish(const struct task_request *request);
 
-/* A task_run as somebody who may stop a helper. */
-struct call_stop finish_stop(struct task_run *run);
+/* A task_run as somebody who may end a program: on a cancel, or when the runner stops. */
+struct work_stop finish_stop(struct task_run *run);
 
 /* Names in a workspace that are the runner's own and never committed. */
 extern const char *const finish_own_files[];

@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 /* Variables of the runner's own environment that its tasks get; everything else stays here. */
@@ -122,7 +121,7 @@ struct plan *claude_plan(const struct claude *claude, const struct task_request 
                          const struct lease *lease, const char *dir, struct workspace *workspace,
                          struct redact_set *redact, struct err *err)
 {
-    const struct config *config = atomic_load(claude->config);
+    AUTO(config_ref) const struct config *config = config_ref(claude->config);
     AUTO(plan) struct plan *plan = plan_new();
     if (!plan) {
         err_sys(err, "plan");
@@ -144,14 +143,4 @@ struct plan *claude_plan(const struct claude *claude, const struct task_request 
         return NULL;
     }
     return STEAL_PTR(plan);
-}
-
-int claude_prompt_fd(const char *prompt, struct err *err)
-{
-    AUTO(fd) int fd = memfd_create("prompt", MFD_CLOEXEC);
-    if (fd < 0 || fd_write_all(fd, prompt, strlen(prompt)) || lseek(fd, 0, SEEK_SET) < 0)
-        return err_sys(err, "cannot pass on the prompt");
-    int out = fd;
-    fd = -1;
-    return out;
 }

@@ -13,7 +13,4 @@ struct plan *claude_plan(const struct claude *claude, const struct task_request 
                          const struct lease *lease, const char *dir, struct workspace *workspace,
                          struct redact_set *redact, struct err *err);
 
-/* A file that holds the prompt, for stdin: in memory, so that it leaves no trace. */
-int claude_prompt_fd(const char *prompt, struct err *err);
-
 #endif

@@ -1,19 +1,16 @@
 #include "runner/claude/prepare.h"
 
-#include "base/clock.h"
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/str.h"
 #include "runner/claude/finish.h"
-#include "runner/claude/tail.h"
+#include "runner/work/work.h"
 #include "json/json.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define FILE_BYTES_MAX (4u << 20)
@@ -167,26 +164,6 @@ static struct plan *command_plan(const struct plan *claude, const char *command,
     return STEAL_PTR(plan);
 }
 
-/* 0 once the tree has ended. */
-static int await(struct child *child, struct task_run *run, int64_t deadline_ms, struct err *err)
-{
-    bool ending = false;
-    while (child_read(child) != CHILD_ENDED) {
-        int64_t left = deadline_ms - clock_mono_ms();
-        bool stopped = task_run_stop(run) != STOP_NO;
-        if (!ending && (stopped || left <= 0)) {
-            child_end(child, false);
-            ending = true;
-            err_set(err, stopped ? ERR_BUSY : ERR_TIMEOUT,
-                    stopped ? "stopped" : "preExecutionCommands did not end in time");
-        }
-        struct pollfd fds[] = {{.fd = child_fd(child), .events = POLLIN},
-                               {.fd = ending ? -1 : task_run_wake_fd(run), .events = POLLIN}};
-        poll(fds, 2, !ending && left < 1000 ? (int)(left > 0 ? left : 0) : 1000);
-    }
-    return ending ? -1 : 0;
-}
-
 static void tell(struct task_run *run, const char *command, int out, int code)
 {
     struct json_writer w;
@@ -217,24 +194,29 @@ static int run_command(const struct claude *claude, struct task_run *run, const 
                        struct err *err)
 {
     AUTO(plan) struct plan *plan = command_plan(like, command, workspace, err);
-    AUTO(fd) int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
     AUTO(fd) int out = open_output(run);
-    const int stdio[3] = {null, out, out};
-    if (!plan || null < 0 || out < 0)
+    struct work_result result;
+    if (!plan || out < 0)
         return plan ? err_sys(err, "command") : -1;
-    struct child *child = launcher_spawn(claude->launcher, plan, stdio, err);
-    if (!child)
+    const struct work_order order = {.launcher = claude->launcher,
+                                     .plan = plan,
+                                     .out = {.via = WORK_FD, .fd = out},
+                                     .errors = {.via = WORK_FD, .fd = out},
+                                     .limits = {.until_ms = deadline_ms},
+                                     .stop = finish_stop(run)};
+    if (work_run(&order, &result, err))
         return -1;
-    int rc = await(child, run, deadline_ms, err), status = child_status(child);
-    child_free(child);
-    int code = status < 0 ? 137 : WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    int code = work_exit_code(result.status);
     AUTO(buf) struct buf shown = BUF_INIT(FILE_BYTES_MAX);
     redact_text(task_run_redact(run), command, strlen(command), &shown); /* before it is cut */
     tell(run, buf_str(&shown), out, code);
-    if (rc || code == 0)
-        return rc ? -1 : 0;
-    return err_set(err, ERR_MISMATCH, "preExecutionCommands: '%.100s' ended with %d",
-                   buf_str(&shown), code);
+    if (result.cause == WORK_TIMEOUT)
+        return err_set(err, ERR_TIMEOUT, "preExecutionCommands did not end in time");
+    if (result.cause != WORK_ENDED)
+        return err_set(err, ERR_BUSY, "stopped");
+    return code == 0 ? 0
+                     : err_set(err, ERR_MISMATCH, "preExecutionCommands: '%.100s' ended with %d",
+                               buf_str(&shown), code);
 }
 
 int prepare_commands(const struct claude *claude, struct task_run *run,

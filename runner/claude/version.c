@@ -1,20 +1,20 @@
 #include "runner/claude/version.h"
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/path.h"
+#include "runner/work/work.h"
 
 #include <ctype.h>
-#include <fcntl.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define WAIT_MS 5000
+#define OUTPUT_MAX (1 << 20)
 
 /* What was asked last. */
 static struct {
@@ -41,12 +41,11 @@ static void read_version(int fd, char version[CLI_VERSION_SIZE])
 static void ask(const struct claude *claude, const char *program, char version[CLI_VERSION_SIZE])
 {
     struct err err;
-    const struct config *config = atomic_load(claude->config);
+    AUTO(config_ref) const struct config *config = config_ref(claude->config);
     AUTO(plan) struct plan *plan = plan_new();
-    AUTO(fd) int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    AUTO(fd) int out = memfd_create("version", MFD_CLOEXEC);
-    const int stdio[3] = {null, out, null};
-    if (!plan || null < 0 || out < 0 || !(plan->cwd = path_join(config->state_dir, "run")))
+    AUTO(fd) int out = work_memory_file("version", "", 0, &err);
+    struct work_result result;
+    if (!plan || out < 0 || !(plan->cwd = path_join(config->state_dir, "run")))
         return;
     strlist_add(&plan->argv, program);
     strlist_add(&plan->argv, "--version");
@@ -54,18 +53,13 @@ static void ask(const struct claude *claude, const char *program, char version[C
     strlist_addf(&plan->env, TASK_MARKER "=%s", claude->instance);
     plan->uid = claude->uid;
     plan->gid = claude->gid;
-    struct child *child = launcher_spawn(claude->launcher, plan, stdio, &err);
-    if (!child)
-        return;
-    struct pollfd wait = {.fd = child_fd(child), .events = POLLIN};
-    bool ended;
-    while (!(ended = child_read(child) == CHILD_ENDED) && poll(&wait, 1, WAIT_MS) > 0)
-        continue;
-    if (ended && child_status(child) == 0)
+    const struct work_order order = {.launcher = claude->launcher,
+                                     .plan = plan,
+                                     .out = {.via = WORK_FD, .fd = out, .max_bytes = OUTPUT_MAX},
+                                     .limits = {.until_ms = clock_mono_ms() + WAIT_MS},
+                                     .at_once = true};
+    if (work_run(&order, &result, &err) == 0 && result.cause == WORK_ENDED && result.status == 0)
         read_version(out, version);
-    else if (!ended)
-        child_end(child, true);
-    child_free(child);
 }
 
 static bool is_known(const struct stat *st, char version[CLI_VERSION_SIZE])
@@ -81,7 +75,8 @@ static bool is_known(const struct stat *st, char version[CLI_VERSION_SIZE])
 char *cli_version(const struct claude *claude, char ret_version[CLI_VERSION_SIZE])
 {
     struct stat st;
-    char *program = path_find_program(atomic_load(claude->config)->claude_bin, getenv("PATH"));
+    AUTO(config_ref) const struct config *config = config_ref(claude->config);
+    char *program = path_find_program(config->claude_bin, getenv("PATH"));
     ret_version[0] = '\0';
     if (!program || stat(program, &st) || is_known(&st, ret_version) ||
         pthread_mutex_trylock(&known.asking))

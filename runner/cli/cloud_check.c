@@ -316,7 +316,8 @@ static int open_check(struct check *check, const char *env_file, struct err *err
     AUTO(config_report) struct config_report report = {0};
     if (!env_file && access(".env", R_OK) == 0)
         env_file = ".env";
-    const struct config_source source = {.env = environ, .env_file = env_file, .no_callers = true};
+    const struct config_source source = {
+        .env = environ, .env_files = {env_file}, .no_callers = true};
     check->config = config_load(&source, &report, err);
     if (!check->config)
         return report.errors.count > 0 ? err_set(err, ERR_CONFIG, "%s", report.errors.items[0])

@@ -196,8 +196,8 @@ static struct config *load_all(struct load *load, const struct config_source *so
         return NULL;
     if (vars_read_env(&load->env, source->env))
         return NULL;
-    if (source->env_file)
-        vars_read_file(&load->file, source->env_file, &load->report->errors);
+    for (size_t i = 0; i < CONFIG_ENV_FILES_MAX && source->env_files[i]; i++)
+        vars_read_file(&load->file, source->env_files[i], &load->report->errors);
     for (size_t i = 0; i < config_field_count; i++)
         load_field(load, config, i);
     check_together(load, config);

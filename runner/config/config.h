@@ -45,7 +45,7 @@ struct config_secrets {
  * default; an ENUM is the index of its choice. */
 #define CONFIG_C_INT int
 #define CONFIG_C_TEXT char *
-#define CONFIG_C_ADDRESS char * /* an IPv4 address: the HTTP server has no other */
+#define CONFIG_C_ADDRESS char * /* a list of addresses as in base/place.h */
 #define CONFIG_C_HOST char *    /* a DNS name; "https://" before it and "/" behind are taken off */
 #define CONFIG_C_PATH char *    /* made absolute; "~/" is the home directory */
 #define CONFIG_C_URL char *     /* https, or http to loopback; no '/' at the end */
@@ -76,7 +76,8 @@ enum config_flag {
     X(INT, port, "PORT", NULL, "8787", CONFIG_RANGE(0, 65535), 0, \
       "port to listen on; 0 picks a free one and logs it") \
     X(ADDRESS, bind, "BIND", NULL, "127.0.0.1", CONFIG_ANY, 0, \
-      "address to listen on (0.0.0.0 in a container)") \
+      "addresses to listen on, comma separated: IPv4 (0.0.0.0 in a container), IPv6 (`::1`, or " \
+      "`[::1]:8080` with a port of its own), `unix:/path`, `systemd` (its socket unit's)") \
     X(SECRETS, secrets, "RUNNER_SECRET", NULL, NULL, CONFIG_ANY, \
       CONFIG_SECRET | CONFIG_RELOADABLE | CONFIG_REQUIRED, \
       "shared secret(s) of the callers, comma separated, each optionally `name:secret`; " \
@@ -176,6 +177,8 @@ enum config_flag {
       CONFIG_RELOADABLE, "with less free disk new tasks are answered 507") \
     X(INT, keep_tasks_days, "KEEP_TASKS_DAYS", NULL, "30", CONFIG_RANGE(1, 36500), \
       CONFIG_RELOADABLE, "how long ended tasks are kept") \
+    X(INT, inputs_max_mb, "INPUTS_MAX_MB", NULL, "20480", CONFIG_RANGE(1, 100000000), \
+      CONFIG_RELOADABLE, "size of what callers upload to work on; what was used longest ago goes") \
     X(INT, sessions_max, "SESSIONS_MAX", NULL, "50", CONFIG_RANGE(0, 10000), CONFIG_RELOADABLE, \
       "sessions at once; more are answered 429") \
     X(INT, session_ttl_minutes, "SESSION_TTL_MINUTES", NULL, "1440", CONFIG_RANGE(1, 525600), \
@@ -263,12 +266,16 @@ struct config {
     CONFIG_FIELDS(CONFIG_MEMBER)
 #undef CONFIG_MEMBER
     struct config_value *values; /* config.c's own */
+    _Atomic int more_refs;       /* in_force.c's: references beyond the first */
 };
 
+#define CONFIG_ENV_FILES_MAX 4
+
 struct config_source {
-    char *const *env;     /* borrowed; "NAME=value", …, NULL: what main() got */
-    const char *env_file; /* borrowed; --env-file FILE, or NULL */
-    bool no_callers;      /* nobody calls this program: what is CONFIG_REQUIRED may be missing */
+    char *const *env; /* borrowed; "NAME=value", …, NULL: what main() got */
+    const char *env_files[CONFIG_ENV_FILES_MAX]; /* borrowed; --env-file FILE, up to the first NULL;
+                                                    a later one wins */
+    bool no_callers; /* nobody calls this program: what is CONFIG_REQUIRED may be missing */
 };
 
 /* One line each, for a person; no secrets in them. */

@@ -1,8 +1,8 @@
 #include "base/form.h"
+#include "base/place.h"
 #include "base/str.h"
 #include "runner/config/fields.h"
 
-#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,11 +56,12 @@ static int convert_text(const char *home, const struct config_field *field, cons
 static int convert_address(const char *home, const struct config_field *field, const char *text,
                            void *member, struct err *err)
 {
-    struct in_addr address;
+    struct place places[PLACE_LIST_MAX];
+    struct err why;
     (void)home;
     (void)field;
-    if (inet_pton(AF_INET, text, &address) != 1)
-        return err_set(err, ERR_CONFIG, "must be an IPv4 address");
+    if (place_list_parse(text, places, &why) < 0)
+        return err_set(err, ERR_CONFIG, "must be a list of addresses to listen on (%s)", why.msg);
     return put_text(text, member, err);
 }
 

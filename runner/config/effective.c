@@ -23,7 +23,7 @@ void config_add_takes(const struct config_field *field, struct buf *out)
     static const char *const words[] = {
         [KIND_INT] = "",
         [KIND_TEXT] = "text",
-        [KIND_ADDRESS] = "IPv4 address",
+        [KIND_ADDRESS] = "list of addresses",
         [KIND_HOST] = "host name",
         [KIND_PATH] = "path",
         [KIND_URL] = "https URL",

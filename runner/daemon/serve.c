@@ -3,8 +3,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/path.h"
-#include "runner/core/process.h"
-#include "runner/daemon/house.h"
+#include "runner/parts/process.h"
+#include "runner/parts/runner.h"
 
 #include <getopt.h>
 #include <signal.h>
@@ -20,13 +20,27 @@ static const char usage[] =
     "usage: claude-runner serve [--check] [--env-file FILE]\n"
     "\n"
     "  --check           check the configuration, print it without secrets, and exit\n"
-    "  --env-file FILE   read variables (KEY=VALUE lines) that the environment does not have\n";
+    "  --env-file FILE   read variables (KEY=VALUE lines) that the environment does not have;\n"
+    "                    may be given several times, then the last one that has a variable wins.\n"
+    "                    SIGHUP reads them again\n";
 
 struct options {
     bool check;
     bool help;
-    const char *env_file;
+    const char *env_files[CONFIG_ENV_FILES_MAX];
+    size_t env_file_count;
 };
+
+static int add_env_file(struct options *options, const char *path)
+{
+    if (options->env_file_count == CONFIG_ENV_FILES_MAX) {
+        fprintf(stderr, "claude-runner serve: more than %d times --env-file\n",
+                CONFIG_ENV_FILES_MAX);
+        return -1;
+    }
+    options->env_files[options->env_file_count++] = path;
+    return 0;
+}
 
 static int parse_options(int argc, char **argv, struct options *options)
 {
@@ -34,12 +48,12 @@ static int parse_options(int argc, char **argv, struct options *options)
                                           {"env-file", required_argument, NULL, 'e'},
                                           {"help", no_argument, NULL, 'h'},
                                           {NULL, 0, NULL, 0}};
-    int got;
+    int got, rc = 0;
     while ((got = getopt_long(argc, argv, "h", known, NULL)) != -1) {
         if (got == 'c')
             options->check = true;
         else if (got == 'e')
-            options->env_file = optarg;
+            rc |= add_env_file(options, optarg);
         else if (got == 'h')
             options->help = true;
         else
@@ -47,7 +61,7 @@ static int parse_options(int argc, char **argv, struct options *options)
     }
     if (optind < argc)
         fprintf(stderr, "claude-runner serve: unexpected '%s'\n", argv[optind]);
-    return optind < argc ? -1 : 0;
+    return optind < argc ? -1 : rc;
 }
 
 static void say_all(const char *kind, const struct strlist *lines)
@@ -97,25 +111,26 @@ static void note_missing(const struct config *config, struct strlist *warnings)
         strlist_addf(warnings, "RUNNER_STATE_DIR: everybody may write to '%s'", config->state_dir);
 }
 
-static void reload(struct house *house, const struct config_source *source)
+static void reload(struct runner *runner, const struct config_source *source)
 {
     struct err err;
     AUTO(config_report) struct config_report report = {0};
-    struct config *config = config_reload(atomic_load(&house->core.config), source, &report, &err);
+    AUTO(config_ref) const struct config *now = config_ref(&runner->config);
+    struct config *config = config_reload(now, source, &report, &err);
     for (size_t i = 0; i < report.warnings.count; i++)
         log_warn("config", "%s", report.warnings.items[i]);
-    if (!config || house_reconfigure(house, config, &err))
+    if (!config || runner_reconfigure(runner, config, &err))
         log_error("config", "not reloaded: %s", err.msg);
     else
         log_info("config", "reloaded");
 }
 
 /* True when the tasks have ended by themselves before the time was up and nobody was in a hurry. */
-static bool wait_for_tasks(struct house *house)
+static bool wait_for_tasks(struct runner *runner)
 {
-    int64_t deadline =
-        clock_mono_ms() + (int64_t)atomic_load(&house->core.config)->drain_seconds * 1000;
-    while (!engine_wait_idle(house->core.engine, LOOK_EVERY_MS)) {
+    int64_t drain_ms = (int64_t)CONFIG_GET(&runner->config, drain_seconds) * 1000;
+    int64_t deadline = clock_mono_ms() + drain_ms;
+    while (!engine_wait_idle(runner->engine, LOOK_EVERY_MS)) {
         int signal = process_signal(0);
         if (signal == SIGTERM || signal == SIGINT || clock_mono_ms() >= deadline)
             return false;
@@ -123,48 +138,56 @@ static bool wait_for_tasks(struct house *house)
     return true;
 }
 
-static void drain(struct house *house)
+static void drain(struct runner *runner)
 {
     struct engine_load load;
-    engine_load(house->core.engine, &load);
+    engine_load(runner->engine, &load);
     log_info("daemon", "draining: %d tasks run, %d stay for the next start", load.running,
              load.queued);
-    atomic_store(&house->api.draining, true);
-    engine_drain(house->core.engine);
-    if (wait_for_tasks(house))
+    atomic_store(&runner->api.draining, true);
+    engine_drain(runner->engine);
+    if (wait_for_tasks(runner))
         return;
     log_warn("daemon", "ending the tasks that still run");
-    engine_interrupt(house->core.engine);
-    int64_t deadline = clock_mono_ms() +
-                       (int64_t)atomic_load(&house->core.config)->kill_grace_seconds * 1000 + 5000;
-    while (!engine_wait_idle(house->core.engine, LOOK_EVERY_MS) && clock_mono_ms() < deadline)
+    engine_interrupt(runner->engine);
+    int64_t grace_ms = (int64_t)CONFIG_GET(&runner->config, kill_grace_seconds) * 1000;
+    int64_t deadline = clock_mono_ms() + grace_ms + 5000;
+    while (!engine_wait_idle(runner->engine, LOOK_EVERY_MS) && clock_mono_ms() < deadline)
         if (process_signal(0))
             return;
 }
 
-static int serve(struct house *house, struct config *config, const struct config_source *source)
+/* One line for each address; the first is what programs that start the daemon read. */
+static void log_places(const struct http_server *server)
+{
+    char place[160];
+    for (size_t i = 0; http_place(server, i, place, sizeof(place)); i++)
+        log_info("daemon", "listening on %s", place);
+}
+
+static int serve(struct runner *runner, struct config *config, const struct config_source *source)
 {
     struct err err;
-    if (house_build(house, config, &err)) {
+    if (runner_begin_daemon(runner, config, &err)) {
         log_error("daemon", "cannot start: %s", err.msg);
-        house_take_apart(house);
+        runner_end(runner);
         return err_exit(err.code);
     }
-    log_info("daemon", "listening on http://%s:%d", config->bind, http_port(house->server));
+    log_places(runner->server);
     for (int signal = 0; signal != SIGTERM && signal != SIGINT;) {
         signal = process_signal(-1);
         if (signal == SIGHUP)
-            reload(house, source);
+            reload(runner, source);
     }
-    drain(house);
-    house_take_apart(house);
+    drain(runner);
+    runner_end(runner);
     log_info("daemon", "stopped");
     return 0;
 }
 
 int daemon_serve(int argc, char **argv)
 {
-    static struct house house; /* large, and there is one */
+    static struct runner runner; /* large, and there is one */
     struct err err;
     struct options options = {0};
     AUTO(config_report) struct config_report report = {0};
@@ -174,7 +197,8 @@ int daemon_serve(int argc, char **argv)
     }
     if (options.help)
         return print_help();
-    const struct config_source source = {.env = environ, .env_file = options.env_file};
+    struct config_source source = {.env = environ};
+    memcpy(source.env_files, options.env_files, sizeof(source.env_files));
     struct config *config = config_load(&source, &report, &err);
     say_all("error", &report.errors);
     if (!config && report.errors.count == 0)
@@ -187,13 +211,13 @@ int daemon_serve(int argc, char **argv)
         return print_config(config);
     }
     process_settle();
-    house.core.secrets = redact_new();
-    if (!house.core.secrets || config_redact(config, house.core.secrets))
+    runner.secrets = redact_new();
+    if (!runner.secrets || config_redact(config, runner.secrets))
         return 1;
-    process_open_log(config, house.core.secrets);
+    process_open_log(config, runner.secrets);
     for (size_t i = 0; i < report.warnings.count; i++)
         log_warn("config", "%s", report.warnings.items[i]);
-    int status = serve(&house, config, &source);
-    redact_free(house.core.secrets);
+    int status = serve(&runner, config, &source);
+    redact_free(runner.secrets);
     return status;
 }

@@ -55,7 +55,7 @@ static int remove_task(const char *id, void *arg)
 static void remove_old(struct janitor *janitor)
 {
     struct err err;
-    int days = atomic_load(janitor->config.config)->keep_tasks_days, gone;
+    int days = CONFIG_GET(janitor->config.config, keep_tasks_days), gone;
     int64_t before = clock_real_ms() - days * DAY_MS, all = 0;
     do {
         gone = store_expire(janitor->config.store, before, BATCH, remove_task, janitor, &err);
@@ -122,7 +122,7 @@ static void *work(void *arg)
         remove_orphans(janitor, janitor->sessions_dir, is_session);
         repos_tidy(janitor->config.repos);
         clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_sec += atomic_load(janitor->config.config)->janitor_seconds;
+        until.tv_sec += CONFIG_GET(janitor->config.config, janitor_seconds);
         pthread_mutex_lock(&janitor->lock);
         while (!janitor->stop &&
                pthread_cond_timedwait(&janitor->wake, &janitor->lock, &until) == 0)
@@ -143,12 +143,12 @@ static void release(struct janitor *janitor)
 
 struct janitor *janitor_new(const struct janitor_config *config, struct err *err)
 {
-    const char *state_dir = atomic_load(config->config)->state_dir;
+    AUTO(config_ref) const struct config *now = config_ref(config->config);
     struct janitor *janitor = calloc(1, sizeof(*janitor));
     if (janitor) {
         janitor->config = *config;
-        janitor->tasks_dir = path_join(state_dir, "tasks");
-        janitor->sessions_dir = path_join(state_dir, CONVERSATIONS);
+        janitor->tasks_dir = path_join(now->state_dir, "tasks");
+        janitor->sessions_dir = path_join(now->state_dir, CONVERSATIONS);
     }
     if (!janitor || !janitor->tasks_dir || !janitor->sessions_dir) {
         err_sys(err, "janitor");

@@ -8,14 +8,14 @@
 #ifndef JANITOR_JANITOR_H
 #define JANITOR_JANITOR_H
 
-#include "runner/config/config.h"
+#include "runner/config/in_force.h"
 #include "runner/repo/repos.h"
 #include "runner/store/store.h"
 
 #include <stdatomic.h>
 
 struct janitor_config {
-    const struct config *_Atomic *config; /* borrowed, as all here */
+    struct config_in_force *config; /* borrowed, as all here */
     struct store *store;
     struct repos *repos;
 };

@@ -232,7 +232,7 @@ void alert_look(struct alert *alert)
 {
     struct facts facts;
     struct err err = ERR_INIT;
-    const struct config *config = atomic_load(alert->config.config);
+    AUTO(config_ref) const struct config *config = config_ref(alert->config.config);
     int64_t now = clock_mono_ms();
     gather(alert, config, &facts);
     enum verdict verdict = config->anthropic_api_key ? FINE : judge(&facts);

@@ -21,16 +21,17 @@
 #ifndef OAUTH_ALERT_H
 #define OAUTH_ALERT_H
 
+#include "runner/config/in_force.h"
 #include "runner/oauth/breaker.h"
 #include "runner/oauth/keeper.h"
 
 struct alert;
 
 struct alert_config {
-    const struct config *_Atomic *config; /* borrowed */
-    struct keeper *keeper;                /* borrowed */
-    struct breaker *breaker;              /* borrowed, or NULL */
-    int (*waiting)(void *arg);            /* how many tasks wait */
+    struct config_in_force *config; /* borrowed */
+    struct keeper *keeper;          /* borrowed */
+    struct breaker *breaker;        /* borrowed, or NULL */
+    int (*waiting)(void *arg);      /* how many tasks wait */
     void *arg;
     const char *state_dir;
 };

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/cond.h"
 #include "base/fd.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "base/thread.h"
@@ -25,7 +26,13 @@ struct breaker {
     void (*changed)(const struct breaker_status *status, void *arg);
     void *arg;
     struct thread thread;
-    pthread_mutex_t lock; /* of all that follows */
+
+    /* Held while a change is told, so that the last one told is the last one there was. Taken
+     * before `lock`, never while that is held. */
+    struct lock telling;
+    enum breaker_state told GUARDED_BY_MEMBER(telling);
+
+    struct lock lock; /* of all that follows; never held across I/O or changed() */
     pthread_cond_t turned;
     bool stopping;
     bool login_needed;
@@ -34,10 +41,10 @@ struct breaker {
     int64_t limit_until;   /* mono ms; 0: no limit */
     char *path;            /* where a limit is kept; NULL: nowhere. Set once */
     int64_t kept;          /* the limit_until that is in that file; 0: there is none */
-    struct breaker_status told;
     int64_t limits, auth_refusals;
 };
 
+static struct breaker_status status_locked(const struct breaker *breaker) HOLDS(breaker->lock);
 static struct breaker_status status_locked(const struct breaker *breaker)
 {
     int64_t now = clock_mono_ms(), real = clock_real_ms();
@@ -57,9 +64,9 @@ static struct breaker_status status_locked(const struct breaker *breaker)
 
 void breaker_status(struct breaker *breaker, struct breaker_status *ret_status)
 {
-    pthread_mutex_lock(&breaker->lock);
+    lock_take(&breaker->lock);
     *ret_status = status_locked(breaker);
-    pthread_mutex_unlock(&breaker->lock);
+    lock_drop(&breaker->lock);
 }
 
 static void log_change(const struct breaker_status *status)
@@ -79,39 +86,41 @@ static void log_change(const struct breaker_status *status)
     }
 }
 
-/* Lets the lock go to tell what has changed. */
-static void tell_locked(struct breaker *breaker)
+/* Tells what has changed since the last time, to the end: also what changes meanwhile. When it
+ * returns the queue knows the state that it was called in, or a later one. */
+static void tell(struct breaker *breaker)
 {
-    struct breaker_status now = status_locked(breaker);
-    if (now.state == breaker->told.state)
-        return;
-    breaker->told = now;
-    pthread_mutex_unlock(&breaker->lock);
-    log_change(&now);
-    breaker->changed(&now, breaker->arg);
-    pthread_mutex_lock(&breaker->lock);
+    struct breaker_status now;
+    lock_take(&breaker->telling);
+    for (breaker_status(breaker, &now); now.state != breaker->told; breaker_status(breaker, &now)) {
+        breaker->told = now.state;
+        log_change(&now);
+        breaker->changed(&now, breaker->arg);
+    }
+    lock_drop(&breaker->telling);
 }
 
 void breaker_login(struct breaker *breaker, bool needed)
 {
-    pthread_mutex_lock(&breaker->lock);
+    lock_take(&breaker->lock);
     if (breaker->login_needed && !needed) /* a new login: what the old one was told is over */
         breaker->refusals = 0, breaker->refused_until = 0;
     breaker->login_needed = needed;
-    tell_locked(breaker);
-    pthread_mutex_unlock(&breaker->lock);
+    lock_drop(&breaker->lock);
+    tell(breaker);
 }
 
 void breaker_renewed(struct breaker *breaker)
 {
-    pthread_mutex_lock(&breaker->lock);
+    lock_take(&breaker->lock);
     breaker->refusals = 0;
     breaker->refused_until = breaker->limit_until = 0;
-    tell_locked(breaker);
     pthread_cond_broadcast(&breaker->turned);
-    pthread_mutex_unlock(&breaker->lock);
+    lock_drop(&breaker->lock);
+    tell(breaker);
 }
 
+static void limit_locked(struct breaker *breaker, int64_t until_ms) HOLDS(breaker->lock);
 static void limit_locked(struct breaker *breaker, int64_t until_ms)
 {
     int64_t wait = until_ms - clock_real_ms();
@@ -119,36 +128,36 @@ static void limit_locked(struct breaker *breaker, int64_t until_ms)
     int64_t until = clock_mono_ms() + wait;
     if (until > breaker->limit_until)
         breaker->limit_until = until;
-    tell_locked(breaker);
     pthread_cond_broadcast(&breaker->turned);
 }
 
 void breaker_limit(struct breaker *breaker, int64_t until_ms)
 {
-    pthread_mutex_lock(&breaker->lock);
+    lock_take(&breaker->lock);
     breaker->limits++;
     limit_locked(breaker, until_ms);
-    pthread_mutex_unlock(&breaker->lock);
+    lock_drop(&breaker->lock);
+    tell(breaker);
 }
 
 void breaker_refused(struct breaker *breaker)
 {
-    pthread_mutex_lock(&breaker->lock);
+    lock_take(&breaker->lock);
     breaker->auth_refusals++;
     if (++breaker->refusals >= REFUSALS_MAX)
         breaker->refused_until = clock_mono_ms() + TRY_AGAIN_MS;
-    tell_locked(breaker);
     pthread_cond_broadcast(&breaker->turned);
-    pthread_mutex_unlock(&breaker->lock);
+    lock_drop(&breaker->lock);
+    tell(breaker);
 }
 
 void breaker_accepted(struct breaker *breaker)
 {
-    pthread_mutex_lock(&breaker->lock);
+    lock_take(&breaker->lock);
     breaker->refusals = 0;
     breaker->refused_until = 0;
-    tell_locked(breaker);
-    pthread_mutex_unlock(&breaker->lock);
+    lock_drop(&breaker->lock);
+    tell(breaker);
 }
 
 /* --- over restarts ------------------------------------------------------------------------- */
@@ -170,13 +179,14 @@ int breaker_remember(struct breaker *breaker, const char *path, struct err *err)
     if (!copy)
         return err_sys(err, "breaker");
     int64_t until_ms = read_limit(path);
-    pthread_mutex_lock(&breaker->lock);
+    lock_take(&breaker->lock);
     breaker->path = copy;
     breaker->kept = -1; /* whatever is there is written anew, or removed */
     if (until_ms)
         limit_locked(breaker, until_ms);
     pthread_cond_broadcast(&breaker->turned);
-    pthread_mutex_unlock(&breaker->lock);
+    lock_drop(&breaker->lock);
+    tell(breaker);
     return 0;
 }
 
@@ -194,6 +204,7 @@ static void write_limit(const char *path, int64_t until_ms)
 
 /* Brings the file in line with the limit; true when it let the lock go for that. On the breaker's
  * thread only: two writers could end with the older limit. */
+static bool keep_locked(struct breaker *breaker) HOLDS(breaker->lock);
 static bool keep_locked(struct breaker *breaker)
 {
     int64_t left = breaker->limit_until - clock_mono_ms();
@@ -201,15 +212,16 @@ static bool keep_locked(struct breaker *breaker)
     if (!breaker->path || breaker->kept == wanted)
         return false;
     breaker->kept = wanted;
-    pthread_mutex_unlock(&breaker->lock);
+    lock_drop(&breaker->lock);
     write_limit(breaker->path, wanted ? clock_real_ms() + left : 0);
-    pthread_mutex_lock(&breaker->lock);
+    lock_take(&breaker->lock);
     return true;
 }
 
 /* --- life ---------------------------------------------------------------------------------- */
 
 /* How long until a pause is over, the first of both. */
+static int64_t sleep_ms_locked(const struct breaker *breaker) HOLDS(breaker->lock);
 static int64_t sleep_ms_locked(const struct breaker *breaker)
 {
     const int64_t ends[] = {breaker->refused_until, breaker->limit_until};
@@ -223,14 +235,16 @@ static int64_t sleep_ms_locked(const struct breaker *breaker)
 static void *watch(void *arg)
 {
     struct breaker *breaker = arg;
-    pthread_mutex_lock(&breaker->lock);
+    lock_take(&breaker->lock);
     while (!breaker->stopping) {
-        tell_locked(breaker);
-        if (!keep_locked(breaker))
-            cond_wait(&breaker->turned, &breaker->lock, sleep_ms_locked(breaker));
+        lock_drop(&breaker->lock);
+        tell(breaker); /* a pause has ended by itself */
+        lock_take(&breaker->lock);
+        if (!breaker->stopping && !keep_locked(breaker))
+            lock_wait(&breaker->turned, &breaker->lock, sleep_ms_locked(breaker));
     }
     keep_locked(breaker);
-    pthread_mutex_unlock(&breaker->lock);
+    lock_drop(&breaker->lock);
     return NULL;
 }
 
@@ -244,7 +258,8 @@ struct breaker *breaker_new(void (*changed)(const struct breaker_status *status,
     }
     breaker->changed = changed;
     breaker->arg = arg;
-    pthread_mutex_init(&breaker->lock, NULL);
+    lock_init(&breaker->telling);
+    lock_init(&breaker->lock);
     cond_init(&breaker->turned);
     if (thread_start(&breaker->thread, "breaker", THREAD_STACK_SMALL, watch, breaker, err)) {
         breaker_free(breaker);
@@ -257,13 +272,14 @@ void breaker_free(struct breaker *breaker)
 {
     if (!breaker)
         return;
-    pthread_mutex_lock(&breaker->lock);
+    lock_take(&breaker->lock);
     breaker->stopping = true;
     pthread_cond_broadcast(&breaker->turned);
-    pthread_mutex_unlock(&breaker->lock);
+    lock_drop(&breaker->lock);
     thread_join(&breaker->thread);
     pthread_cond_destroy(&breaker->turned);
-    pthread_mutex_destroy(&breaker->lock);
+    lock_done(&breaker->lock);
+    lock_done(&breaker->telling);
     free(breaker->path);
     free(breaker);
 }

@@ -5,7 +5,8 @@
  * failing one after the other. It closes by itself: at the reset time that the API gave, once a
  * login works, or after a while with one try. A limit outlives the process, in a file.
  *
- * Threads: any. changed() runs on the breaker's own thread or a caller's, without locks.
+ * Threads: any. changed() is told each change in its order, by one thread at a time (the breaker's
+ * own or a caller's); it must not call functions of the breaker that change it.
  */
 #ifndef OAUTH_BREAKER_H
 #define OAUTH_BREAKER_H

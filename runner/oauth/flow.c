@@ -8,7 +8,8 @@
 #include "base/str.h"
 #include "base/thread.h"
 #include "runner/oauth/adopt.h"
-#include "runner/oauth/cli.h"
+#include "runner/oauth/login_cli.h"
+#include "runner/work/work.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -23,7 +24,6 @@
 #define WAITERS_MAX 4  /* each holds a thread of the HTTP server; more are told what is known */
 #define CODES_MAX 10   /* tries of one login */
 #define SETTLE_MS 1000 /* a CLI that complains and then goes on wants another code */
-#define LOST_MS 15000  /* a tree that is still there so long after KILL will not be waited for */
 
 struct flow {
     struct flow_config config;
@@ -59,12 +59,11 @@ bool flow_state_is_active(enum flow_state state)
 /* --- the thread's side --------------------------------------------------------------------- */
 
 /* One login under way. */
-struct work {
+struct login_run {
     struct flow *flow;
-    struct cli cli;
-    int64_t deadline_ms;   /* mono */
-    int64_t ending_ms;     /* mono, since the CLI is being ended; 0: it is not */
-    enum flow_state cause; /* why we end it */
+    struct login_cli cli;
+    struct work_result result;
+    bool gave_up;          /* too many codes were not taken */
     int64_t complained_ms; /* mono, since it wrote an error line after the code; 0: it has not */
     size_t heeded;         /* error bytes that were there when the code was sent */
 };
@@ -82,19 +81,11 @@ static void move(struct flow *flow, enum flow_state state, const char *reason)
     pthread_mutex_unlock(&flow->lock);
 }
 
-static void end_cli(struct work *work, enum flow_state cause)
+/* What callers have asked for: a code goes to the CLI, a cancel ends it. */
+static enum work_cause take_orders(struct work *work, void *arg)
 {
-    if (work->ending_ms)
-        return;
-    work->cause = cause;
-    work->ending_ms = clock_mono_ms();
-    child_end(work->cli.child, true);
-}
-
-/* What callers have asked for. */
-static void take_orders(struct work *work)
-{
-    struct flow *flow = work->flow;
+    struct login_run *run = arg;
+    struct flow *flow = run->flow;
     char code[sizeof(flow->code)];
     uint64_t count;
     (void)!read(flow->wake_fd, &count, sizeof(count));
@@ -103,14 +94,28 @@ static void take_orders(struct work *work)
     memcpy(code, flow->code, sizeof(code));
     explicit_bzero(flow->code, sizeof(flow->code));
     pthread_mutex_unlock(&flow->lock);
-    if (cancel)
-        end_cli(work, FLOW_CANCELLED);
-    if (code[0]) {
-        work->heeded = work->cli.errors.len;
-        work->complained_ms = 0;
-        cli_say(&work->cli, code);
+    if (code[0] && !cancel) {
+        run->heeded = run->cli.errors.len;
+        run->complained_ms = 0;
+        /* far less than a pipe takes without waiting; a CLI that is gone ends by its own event */
+        (void)!work_write(work, code, strlen(code));
     }
     explicit_bzero(code, sizeof(code));
+    return cancel ? WORK_CANCEL : WORK_ENDED;
+}
+
+static void take_said(struct work *work, const char *data, size_t len, void *arg)
+{
+    struct login_run *run = arg;
+    (void)work;
+    login_cli_add(&run->cli.said, data, len);
+}
+
+static void take_errors(struct work *work, const char *data, size_t len, void *arg)
+{
+    struct login_run *run = arg;
+    (void)work;
+    login_cli_add(&run->cli.errors, data, len);
 }
 
 static enum flow_state state_of(struct flow *flow)
@@ -121,13 +126,13 @@ static enum flow_state state_of(struct flow *flow)
     return state;
 }
 
-static void heed_url(struct work *work)
+static void heed_url(struct login_run *run)
 {
-    struct flow *flow = work->flow;
+    struct flow *flow = run->flow;
     char url[sizeof(flow->view.url)];
-    if (!cli_find_url(&work->cli, url, sizeof(url)))
+    if (!login_cli_find_url(&run->cli, url, sizeof(url)))
         return;
-    cli_hide_state(url, flow->config.secrets);
+    login_cli_hide_state(url, flow->config.secrets);
     pthread_mutex_lock(&flow->lock);
     memcpy(flow->view.url, url, sizeof(url));
     pthread_mutex_unlock(&flow->lock);
@@ -136,65 +141,48 @@ static void heed_url(struct work *work)
 
 /* A CLI that has complained ends in a moment, or it asks for the code again. Returns how long to
  * wait before looking again, or -1. */
-static int64_t heed_complaint(struct work *work)
+static int64_t heed_complaint(struct work *work, struct login_run *run)
 {
     char reason[240];
     int64_t now = clock_mono_ms();
-    if (!cli_complaint(&work->cli, work->heeded, reason, sizeof(reason)))
+    if (!login_cli_complaint(&run->cli, run->heeded, reason, sizeof(reason)))
         return -1;
-    if (!work->complained_ms)
-        work->complained_ms = now;
-    if (now - work->complained_ms < SETTLE_MS)
-        return SETTLE_MS - (now - work->complained_ms);
-    work->heeded = work->cli.errors.len;
-    work->complained_ms = 0;
-    pthread_mutex_lock(&work->flow->lock);
-    bool again = work->flow->codes < CODES_MAX;
-    pthread_mutex_unlock(&work->flow->lock);
+    if (!run->complained_ms)
+        run->complained_ms = now;
+    if (now - run->complained_ms < SETTLE_MS)
+        return SETTLE_MS - (now - run->complained_ms);
+    run->heeded = run->cli.errors.len;
+    run->complained_ms = 0;
+    pthread_mutex_lock(&run->flow->lock);
+    bool again = run->flow->codes < CODES_MAX;
+    pthread_mutex_unlock(&run->flow->lock);
     if (again)
-        move(work->flow, FLOW_AWAITING_CODE, reason);
-    else
-        end_cli(work, FLOW_FAILED);
+        move(run->flow, FLOW_AWAITING_CODE, reason);
+    run->gave_up = !again;
+    if (!again)
+        work_end(work, WORK_CANCEL);
     return -1;
 }
 
 /* What the CLI has printed. Returns how long to wait before looking again, or -1. */
-static int64_t heed_output(struct work *work)
+static int64_t heed_output(struct work *work, void *arg)
 {
-    enum flow_state state = state_of(work->flow);
+    struct login_run *run = arg;
+    enum flow_state state = state_of(run->flow);
     if (state == FLOW_STARTING)
-        heed_url(work);
-    else if (state == FLOW_VERIFYING && !work->ending_ms)
-        return heed_complaint(work);
+        heed_url(run);
+    else if (state == FLOW_VERIFYING && !work_is_ending(work))
+        return heed_complaint(work, run);
     return -1;
 }
 
-static void follow(struct work *work)
-{
-    for (;;) {
-        enum child_event event = child_read(work->cli.child);
-        bool more = cli_read(&work->cli);
-        int64_t now = clock_mono_ms();
-        if (event == CHILD_ENDED || (work->ending_ms && now - work->ending_ms > LOST_MS))
-            return;
-        take_orders(work);
-        int64_t wait = heed_output(work);
-        if (now >= work->deadline_ms)
-            end_cli(work, FLOW_EXPIRED);
-        int64_t left = work->ending_ms ? LOST_MS : work->deadline_ms - now;
-        if (!more)
-            cli_wait(&work->cli, work->flow->wake_fd,
-                     wait >= 0 && wait < left ? (int)wait + 1 : (int)left + 1);
-    }
-}
-
 /* The CLI is done: its login becomes the owner's. */
-static int take_over(struct work *work, struct err *err)
+static int take_over(struct login_run *run, struct err *err)
 {
     struct keeper_status status;
-    struct flow *flow = work->flow;
-    const struct config *config = atomic_load(flow->config.config);
-    AUTO(str) char *from = cli_credentials(&work->cli);
+    struct flow *flow = run->flow;
+    AUTO(config_ref) const struct config *config = config_ref(flow->config.config);
+    AUTO(str) char *from = login_cli_credentials(&run->cli);
     AUTO(str) char *to = path_join(config->claude_config_dir, ".credentials.json");
     if (!from || !to)
         return err_sys(err, "login");
@@ -209,19 +197,23 @@ static int take_over(struct work *work, struct err *err)
 }
 
 /* What came of it. */
-static enum flow_state judge(struct work *work, char *reason, size_t size)
+static enum flow_state judge(struct login_run *run, char *reason, size_t size)
 {
     struct err err;
     reason[0] = '\0';
-    if (cli_succeeded(&work->cli)) { /* whatever made us end it: the code is used up */
-        if (take_over(work, &err) == 0)
+    static const enum flow_state ends[] = {
+        [WORK_CANCEL] = FLOW_CANCELLED, [WORK_TIMEOUT] = FLOW_EXPIRED};
+    enum work_cause cause = run->result.cause;
+    /* whatever made us end it: the code is used up */
+    if (login_cli_succeeded(&run->cli, run->result.status)) {
+        if (take_over(run, &err) == 0)
             return FLOW_SUCCEEDED;
         snprintf(reason, size, "%s", err.msg);
         return FLOW_FAILED;
     }
-    if (work->ending_ms && work->cause != FLOW_FAILED)
-        return work->cause;
-    if (!cli_complaint(&work->cli, 0, reason, size))
+    if (cause != WORK_ENDED && !run->gave_up)
+        return ends[cause];
+    if (!login_cli_complaint(&run->cli, 0, reason, size))
         snprintf(reason, size, "the Claude CLI ended without a word");
     return FLOW_FAILED;
 }
@@ -238,28 +230,42 @@ static void end(struct flow *flow, enum flow_state state, const char *reason)
     move(flow, state, reason); /* last: another login may begin */
 }
 
-static void *run(void *arg)
+static int run_cli(struct login_run *run, const struct config *config, struct err *err)
+{
+    struct flow *flow = run->flow;
+    int64_t deadline = clock_mono_ms() + (int64_t)config->login_deadline_seconds * 1000;
+    if (login_cli_prepare(&run->cli, config, flow->config.marker, err))
+        return -1;
+    const struct work_order order = {
+        .launcher = flow->config.launcher,
+        .plan = run->cli.plan,
+        .in = {.via = WORK_PIPE},
+        .out = {.via = WORK_PIPE, .take = take_said},
+        .errors = {.via = WORK_PIPE, .take = take_errors},
+        .limits = {.until_ms = deadline},
+        .stop = {.wake_fd = flow->wake_fd, .asked = take_orders, .arg = run},
+        .at_once = true,
+        .look = heed_output,
+        .arg = run};
+    return work_run(&order, &run->result, err);
+}
+
+static void *run_login(void *arg)
 {
     struct err err;
     char reason[240];
     struct flow *flow = arg;
-    const struct config *config = atomic_load(flow->config.config);
-    struct work work = {.flow = flow,
-                        .deadline_ms =
-                            clock_mono_ms() + (int64_t)config->login_deadline_seconds * 1000};
+    struct login_run run = {.flow = flow};
+    AUTO(config_ref) const struct config *config = config_ref(flow->config.config);
     log_info("oauth", "a login has begun");
-    cli_init(&work.cli);
-    if (cli_start(&work.cli, config, flow->config.launcher, flow->config.marker, &err) == 0) {
-        follow(&work);
-        while (cli_read(&work.cli))
-            continue;
-        enum flow_state state = judge(&work, reason, sizeof(reason));
-        cli_done(&work.cli); /* before anybody hears of the end: nothing is left behind */
-        end(flow, state, reason);
-    } else {
-        cli_done(&work.cli);
-        end(flow, FLOW_FAILED, err.msg);
-    }
+    login_cli_init(&run.cli);
+    enum flow_state state = FLOW_FAILED;
+    if (run_cli(&run, config, &err) == 0)
+        state = judge(&run, reason, sizeof(reason));
+    else
+        snprintf(reason, sizeof(reason), "%s", err.msg);
+    login_cli_done(&run.cli); /* before anybody hears of the end: nothing is left behind */
+    end(flow, state, reason);
     return NULL;
 }
 
@@ -297,7 +303,7 @@ static void wake(struct flow *flow)
 /* Claims the place of the last login, which has ended. */
 static void claim_locked(struct flow *flow)
 {
-    const struct config *config = atomic_load(flow->config.config);
+    AUTO(config_ref) const struct config *config = config_ref(flow->config.config);
     flow->view = (struct flow_view){.state = FLOW_STARTING,
                                     .expires_ms = clock_real_ms() +
                                                   (int64_t)config->login_deadline_seconds * 1000};
@@ -313,7 +319,7 @@ static int start_locked(struct flow *flow, struct err *err)
     claim_locked(flow);
     pthread_mutex_unlock(&flow->lock);
     thread_join(&flow->thread); /* the last login's; it has nothing more to do */
-    int rc = thread_start(&flow->thread, "login", THREAD_STACK_DEFAULT, run, flow, err);
+    int rc = thread_start(&flow->thread, "login", THREAD_STACK_DEFAULT, run_login, flow, err);
     pthread_mutex_lock(&flow->lock);
     if (rc)
         flow->view.state = FLOW_FAILED;
@@ -376,7 +382,7 @@ static int give_code_locked(struct flow *flow, const char *id, const char *code,
     if (flow->view.state != FLOW_AWAITING_CODE)
         return err_set(err, ERR_CONFLICT, "the login does not wait for a code (%s)",
                        flow_state_name(flow->view.state));
-    cli_hide_code(code, flow->config.secrets);
+    login_cli_hide_code(code, flow->config.secrets);
     flow->codes++;
     snprintf(flow->code, sizeof(flow->code), "%s\n", code);
     flow->view.state = FLOW_VERIFYING;

@@ -22,7 +22,7 @@
 #include "base/id.h"
 #include "base/redact.h"
 #include "proc/launch.h"
-#include "runner/config/config.h"
+#include "runner/config/in_force.h"
 #include "runner/oauth/keeper.h"
 
 #include <stdatomic.h>
@@ -52,7 +52,7 @@ bool flow_state_is_active(enum flow_state state);
 struct flow;
 
 struct flow_config {
-    const struct config *_Atomic *config; /* borrowed, and so is all of this */
+    struct config_in_force *config; /* borrowed, and so is all of this */
     struct launcher *launcher;
     struct keeper *keeper;
     struct redact_set *secrets;

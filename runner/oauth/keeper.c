@@ -255,10 +255,9 @@ static void refresh_now_locked(struct keeper *keeper)
     struct err err = ERR_INIT;
     char *refused = NULL;
     char *old_token = keeper->login.access_token ? strdup(keeper->login.access_token) : NULL;
-    const struct refresh refresh = {.config = atomic_load(keeper->config.config),
-                                    .path = keeper->path,
-                                    .old_token = old_token,
-                                    .stop = &keeper->stopping};
+    AUTO(config_ref) const struct config *config = config_ref(keeper->config.config);
+    const struct refresh refresh = {
+        .config = config, .path = keeper->path, .old_token = old_token, .stop = &keeper->stopping};
     keeper->refreshing = true;
     pthread_mutex_unlock(&keeper->lock);
     enum refresh_result result = refresh_login(&refresh, &refused, &err);
@@ -392,7 +391,7 @@ void keeper_look(struct keeper *keeper)
  * of use when that fails, but not in the first half of a life that is shorter. */
 static int64_t early_ms_locked(const struct keeper *keeper)
 {
-    int64_t alert = (int64_t)atomic_load(keeper->config.config)->oauth_alert_hours * 3600000;
+    int64_t alert = (int64_t)CONFIG_GET(keeper->config.config, oauth_alert_hours) * 3600000;
     int64_t early = alert > EARLY_MS ? alert : EARLY_MS;
     int64_t life = keeper->expires_mono_ms - keeper->refreshed_mono_ms;
     return keeper->refreshed_mono_ms && life / 2 < early ? life / 2 : early;
@@ -445,7 +444,8 @@ struct keeper *keeper_new(const struct keeper_config *config, struct err *err)
     keeper->config = *config;
     pthread_mutex_init(&keeper->lock, NULL);
     cond_init(&keeper->turned);
-    keeper->path = path_join(atomic_load(config->config)->claude_config_dir, ".credentials.json");
+    AUTO(config_ref) const struct config *now = config_ref(config->config);
+    keeper->path = path_join(now->claude_config_dir, ".credentials.json");
     if (!keeper->path) {
         err_sys(err, "keeper");
         keeper_free(keeper);

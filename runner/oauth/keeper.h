@@ -19,7 +19,7 @@
 
 #include "base/auto.h"
 #include "base/redact.h"
-#include "runner/config/config.h"
+#include "runner/config/in_force.h"
 #include "runner/oauth/login.h"
 
 #include <stdatomic.h>
@@ -27,9 +27,9 @@
 struct keeper;
 
 struct keeper_config {
-    const struct config *_Atomic *config; /* borrowed */
-    struct redact_set *secrets;           /* borrowed: every token seen is registered */
-    void (*changed)(void *arg);           /* after the login's state may have changed; no locks */
+    struct config_in_force *config; /* borrowed */
+    struct redact_set *secrets;     /* borrowed: every token seen is registered */
+    void (*changed)(void *arg);     /* after the login's state may have changed; no locks */
     void *arg;
 };
 

@@ -21,6 +21,7 @@
 #define OVERFLOW_OVERFLOW_H
 
 #include "base/metric.h"
+#include "runner/config/in_force.h"
 #include "runner/overflow/folder.h"
 #include "runner/repo/repos.h"
 #include "runner/request/request.h"
@@ -32,7 +33,7 @@
 struct overflow;
 
 struct overflow_config {
-    const struct config *_Atomic *config; /* borrowed, as all here */
+    struct config_in_force *config; /* borrowed, as all here */
     const struct cloud *cloud;
     struct store *store;
     struct engine *engine; /* its cloud lane is held when the cloud refuses */

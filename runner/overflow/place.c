@@ -231,7 +231,7 @@ static enum resolution resolve(struct cloud_task *task)
 {
     const int64_t asked = task->placement.asked_ms;
     const int64_t look_ms =
-        INT64_C(1000) * atomic_load(task->overflow->config.config)->cloud_resolve_seconds;
+        INT64_C(1000) * CONFIG_GET(task->overflow->config.config, cloud_resolve_seconds);
     bool revoking = false;
     for (bool first = true;; first = false) {
         if (!first)

@@ -12,7 +12,8 @@
 #define WORKERS 128
 #define HEAD_MS 30000
 #define BODY_IDLE_MS 120000
-#define IDLE_MS 300000 /* the CLI keeps its connections between turns */
+#define SOCKET_MODE 0666 /* see proxy.h */
+#define IDLE_MS 300000   /* the CLI keeps its connections between turns */
 
 /* --- leases -------------------------------------------------------------------------------- */
 
@@ -91,10 +92,15 @@ static void trouble(const char *message, void *arg)
     log_warn("proxy", "%s", message);
 }
 
-static struct http_server *start(struct proxy *proxy, struct err *err)
+static struct http_server *start(struct proxy *proxy, const char *socket, struct err *err)
 {
-    const struct http_config http = {.bind = "127.0.0.1",
+    AUTO(buf) struct buf places = BUF_INIT(256);
+    buf_addf(&places, "127.0.0.1%s%s", socket ? ",unix:" : "", socket ? socket : "");
+    if (buf_check(&places, "the proxy's socket", err))
+        return NULL;
+    const struct http_config http = {.bind = places.data,
                                      .port = 0,
+                                     .unix_mode = SOCKET_MODE,
                                      .workers = WORKERS,
                                      .routes = routes,
                                      .route_count = COUNT_OF(routes),
@@ -117,8 +123,9 @@ struct proxy *proxy_new(const struct proxy_config *config, struct err *err)
         return NULL;
     }
     proxy->config = *config;
+    proxy->config.socket = NULL; /* it was borrowed for this call */
     pthread_mutex_init(&proxy->lock, NULL);
-    proxy->server = start(proxy, err);
+    proxy->server = start(proxy, config->socket, err);
     if (!proxy->server) {
         err_wrap(err, "credential proxy");
         proxy_free(proxy);

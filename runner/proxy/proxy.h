@@ -21,7 +21,7 @@
 #define PROXY_PROXY_H
 
 #include "base/buf.h"
-#include "runner/config/config.h"
+#include "runner/config/in_force.h"
 #include "runner/oauth/breaker.h"
 #include "runner/oauth/keeper.h"
 
@@ -31,12 +31,16 @@ struct proxy;
 struct lease;
 
 struct proxy_config {
-    const struct config *_Atomic *config; /* borrowed */
-    struct keeper *keeper;                /* borrowed */
-    struct breaker *breaker;              /* borrowed */
+    struct config_in_force *config; /* borrowed */
+    struct keeper *keeper;          /* borrowed */
+    struct breaker *breaker;        /* borrowed */
+    /* The path of a unix socket to listen on besides loopback, or NULL (borrowed for the call). For
+     * jails, which have no loopback of ours: anybody who can reach the file may connect, so its
+     * folder decides who that is; a lease's token is asked for all the same. */
+    const char *socket;
 };
 
-/* Listens on a free port of loopback. */
+/* Listens on a free port of loopback, and on config->socket. */
 struct proxy *proxy_new(const struct proxy_config *config, struct err *err);
 /* Ends what is under way. All leases must have ended. */
 void proxy_free(struct proxy *proxy);

@@ -108,7 +108,8 @@ static void copy_request_headers(struct relay *relay)
 static int add_credential(struct relay *relay, struct err *err)
 {
     const struct lease *lease = relay->lease;
-    const char *key = atomic_load(relay->proxy->config.config)->anthropic_api_key;
+    AUTO(config_ref) const struct config *config = config_ref(relay->proxy->config.config);
+    const char *key = config->anthropic_api_key;
     int rc = 0;
     if (lease->secret)
         buf_adds(&relay->token, lease->secret);
@@ -343,7 +344,8 @@ static void count_usage(struct relay *relay)
 static void print_url(const struct relay *relay, struct buf *out)
 {
     const char *name;
-    buf_adds(out, atomic_load(relay->proxy->config.config)->anthropic_upstream);
+    AUTO(config_ref) const struct config *config = config_ref(relay->proxy->config.config);
+    buf_adds(out, config->anthropic_upstream);
     str_add_url(out, http_path(relay->req), "/:@");
     for (size_t i = 0; (name = http_query_name(relay->req, i)); i++) {
         buf_addc(out, i == 0 ? '?' : '&');
@@ -417,10 +419,12 @@ void relay_request(struct http_request *req, void *arg)
     buf_init(&relay.token, TOKEN_BYTES_MAX);
     reader_init(&relay.reader, NULL);
     copy_request_headers(&relay);
-    if (add_credential(&relay, &err) == 0 && !relay.headers.failed)
-        exchange(&relay);
-    else
+    if (add_credential(&relay, &err))
         relay_refuse(req, 401, "authentication_error", err.msg);
+    else if (relay.headers.failed || !buf_ok(&relay.token))
+        relay_refuse(req, 500, "api_error", "the runner has no memory for this request");
+    else
+        exchange(&relay);
     reader_done(&relay.reader);
     buf_wipe(&relay.token);
     strlist_wipe(&relay.headers);

@@ -284,7 +284,7 @@ static int by_worth(const void *a, const void *b)
 static void evict(struct repos *repos, struct survey *survey)
 {
     struct err err;
-    int64_t max = (int64_t)atomic_load(repos->config.config)->repo_cache_max_mb << 20;
+    int64_t max = (int64_t)CONFIG_GET(repos->config.config, repo_cache_max_mb) << 20;
     if (survey->total <= max)
         return;
     qsort(survey->items, survey->count, sizeof(*survey->items), by_worth);

@@ -4,29 +4,15 @@
 #include "base/fd.h"
 #include "runner/task/engine.h"
 
-#include <fcntl.h>
-#include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define ANSWER_BYTES_MAX (16u << 20)
 #define WORDS_BYTES_MAX 4096
 #define SLACK_MS 5000 /* the helper keeps its own time limit; ours is for one that is stuck */
-#define END_MS 15000
-
-struct files {
-    int in;
-    int out;
-    int words;
-};
-
-static int memory_file(const char *name)
-{
-    return memfd_create(name, MFD_CLOEXEC);
-}
 
 static int fill_plan(const struct call *call, struct plan *plan, struct err *err)
 {
@@ -50,36 +36,17 @@ static int fill_plan(const struct call *call, struct plan *plan, struct err *err
                : err_sys(err, "helper");
 }
 
-/* 0 once it has ended; *ret_stopped when it was made to. */
-static int await(const struct call *call, struct child *child, struct err *err)
+/* 0 when it ended by itself. */
+static int judge_end(const struct work_result *result, struct err *err)
 {
-    int64_t deadline = clock_mono_ms() + call->timeout_ms + SLACK_MS;
-    bool stopped = false, late = false;
-    while (child_read(child) != CHILD_ENDED) {
-        int64_t left = deadline - clock_mono_ms();
-        bool stop = call->stop.is_stopped && call->stop.is_stopped(call->stop.arg);
-        if (!stopped && !late && (left <= 0 || stop)) {
-            stopped = stop;
-            late = !stop;
-            child_end(child, true);
-            deadline = clock_mono_ms() + END_MS;
-        } else if (left <= 0) {
-            break;
-        }
-        struct pollfd fds[] = {
-            {.fd = child_fd(child), .events = POLLIN},
-            {.fd = call->stop.is_stopped && !stopped ? call->stop.wake_fd : -1, .events = POLLIN}};
-        poll(fds, 2, left > 0 && left < 1000 ? (int)left : 1000);
-    }
-    if (stopped)
-        return err_set(err, ERR_BUSY, "stopped");
-    return late ? err_set(err, ERR_TIMEOUT, "git did not end in time") : 0;
+    if (result->cause == WORK_TIMEOUT)
+        return err_set(err, ERR_TIMEOUT, "git did not end in time");
+    return result->cause == WORK_ENDED ? 0 : err_set(err, ERR_BUSY, "stopped");
 }
 
-static int fail_without_answer(const struct child *child, int words_fd, struct err *err)
+static int fail_without_answer(int status, int words_fd, struct err *err)
 {
     struct err ignored;
-    int status = child_status(child);
     AUTO(buf) struct buf words = BUF_INIT(WORDS_BYTES_MAX);
     if (lseek(words_fd, 0, SEEK_SET) == 0)
         fd_read_all(words_fd, &words, &ignored);
@@ -108,37 +75,32 @@ static struct json *read_answer(int fd, struct err *err)
     return NULL;
 }
 
-static struct json *run_with(const struct call *call, const struct plan *plan,
-                             const struct files *files, struct err *err)
-{
-    const int stdio[3] = {files->in, files->out, files->words};
-    struct child *child = launcher_spawn(call->launcher, plan, stdio, err);
-    if (!child)
-        return NULL;
-    struct json *answer = NULL;
-    if (await(call, child, err) == 0) {
-        err->code = ERR_NONE;
-        answer = read_answer(files->out, err);
-        if (!answer && err->code == ERR_NONE)
-            fail_without_answer(child, files->words, err);
-    }
-    child_free(child);
-    return answer;
-}
-
 struct json *call_run(const struct call *call, struct err *err)
 {
+    struct work_result result;
     AUTO(plan) struct plan *plan = plan_new();
-    AUTO(fd) int in = memory_file("job");
-    AUTO(fd) int out = memory_file("answer");
-    AUTO(fd) int words = memory_file("words");
-    const struct files files = {in, out, words};
-    if (!plan || in < 0 || out < 0 || words < 0 ||
-        fd_write_all(in, buf_str(call->job), call->job->len) || lseek(in, 0, SEEK_SET) < 0) {
-        err_sys(err, "helper");
+    if (!plan || buf_check(call->job, "the git helper's job", err) || fill_plan(call, plan, err)) {
+        if (!plan)
+            err_sys(err, "helper");
         return NULL;
     }
-    if (buf_check(call->job, "the git helper's job", err) || fill_plan(call, plan, err))
+    AUTO(fd) int in = work_memory_file("job", buf_str(call->job), call->job->len, err);
+    AUTO(fd) int out = in < 0 ? -1 : work_memory_file("answer", "", 0, err);
+    AUTO(fd) int words = out < 0 ? -1 : work_memory_file("words", "", 0, err);
+    const struct work_order order = {
+        .launcher = call->launcher,
+        .plan = plan,
+        .in = {.via = WORK_FD, .fd = in},
+        .out = {.via = WORK_FD, .fd = out},
+        .errors = {.via = WORK_FD, .fd = words},
+        .limits = {.until_ms = clock_mono_ms() + call->timeout_ms + SLACK_MS},
+        .stop = call->stop,
+        .at_once = true};
+    if (words < 0 || work_run(&order, &result, err) || judge_end(&result, err))
         return NULL;
-    return run_with(call, plan, &files, err);
+    err->code = ERR_NONE;
+    struct json *answer = read_answer(out, err);
+    if (!answer && err->code == ERR_NONE)
+        fail_without_answer(result.status, words, err);
+    return answer;
 }

@@ -8,18 +8,10 @@
 #ifndef REPO_CALL_H
 #define REPO_CALL_H
 
-#include "proc/launch.h"
+#include "runner/work/work.h"
 #include "json/json.h"
 
-#include <stdbool.h>
 #include <sys/types.h>
-
-/* Who may want the work to end before its time; zeroed: nobody. */
-struct call_stop {
-    int wake_fd; /* readable when is_stopped() may have changed */
-    bool (*is_stopped)(void *arg);
-    void *arg;
-};
 
 struct call {
     struct launcher *launcher; /* borrowed, as all here */
@@ -30,7 +22,7 @@ struct call {
     const struct strlist *mounts; /* as a plan's, or NULL */
     int timeout_ms;
     int file_mb_max;
-    struct call_stop stop;
+    struct work_stop stop;
 };
 
 /* Does the work and returns its answer's object. The error is the helper's own, or ERR_TIMEOUT, or

@@ -18,10 +18,10 @@
 
 /* A job for the task's own user, who sees the workspace. */
 static struct json *run_as_task(struct repos *repos, struct workspace *workspace,
-                                struct json_writer *w, int timeout_ms, const struct call_stop *stop,
+                                struct json_writer *w, int timeout_ms, const struct work_stop *stop,
                                 struct err *err)
 {
-    const struct config *config = atomic_load(repos->config.config);
+    AUTO(config_ref) const struct config *config = config_ref(repos->config.config);
     AUTO(strlist) struct strlist mounts = STRLIST_INIT;
     if (workspace && workspace_mounts(workspace, &mounts, err))
         return NULL;
@@ -51,19 +51,12 @@ static void add_list(struct json_writer *w, const char *name, const struct strli
 static int adopt(const char *from, const char *to, struct err *err)
 {
     struct stat st;
-    off_t left;
     AUTO(fd) int in = open(from, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     AUTO(fd) int out = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (in < 0 || out < 0 || fstat(in, &st) || !S_ISREG(st.st_mode))
         return err_sys(err, "cannot take over the commits");
-    for (left = st.st_size; left > 0;) {
-        ssize_t n = copy_file_range(in, NULL, out, NULL, (size_t)left, 0);
-        if (n < 0)
-            return err_sys(err, "cannot take over the commits");
-        if (n == 0)
-            break;
-        left -= n;
-    }
+    if (fd_copy(in, out, st.st_size))
+        return err_sys(err, "cannot take over the commits");
     unlink(from);
     return 0;
 }
@@ -75,12 +68,12 @@ static void take_text(const struct json *answer, const char *name, char *to, siz
 }
 
 int harvest_commit(struct workspace *workspace, const struct harvest_commit *wish,
-                   const char *bundle, const struct call_stop *stop,
+                   const char *bundle, const struct work_stop *stop,
                    struct harvested_commit *ret_kept, struct err *err)
 {
     struct json_writer w;
     struct repos *repos = workspace_repos(workspace);
-    int timeout_ms = atomic_load(repos->config.config)->git_timeout_seconds * 1000;
+    int timeout_ms = CONFIG_GET(repos->config.config, git_timeout_seconds) * 1000;
     AUTO(buf) struct buf job = BUF_INIT(4u << 20);
     AUTO(str) char *work = path_join(workspace_dir(workspace), "work");
     AUTO(str) char *raw = path_join(workspace_dir(workspace), "keep/bundle");
@@ -110,13 +103,13 @@ int harvest_commit(struct workspace *workspace, const struct harvest_commit *wis
 
 struct json *harvest_push(struct workspace *workspace, const struct repo_wish *wish,
                           const struct harvested_commit *kept, const char *bundle, bool recover,
-                          const struct call_stop *stop, struct err *err)
+                          const struct work_stop *stop, struct err *err)
 {
     struct json_writer w;
     struct git_url url;
     char place[4200], id[ID_SIZE];
     struct repos *repos = workspace_repos(workspace);
-    int timeout_ms = atomic_load(repos->config.config)->git_timeout_seconds * 1000;
+    int timeout_ms = CONFIG_GET(repos->config.config, git_timeout_seconds) * 1000;
     AUTO(secret) struct repo_secret secret = {.owned = BUF_INIT(131072)};
     AUTO(buf_wipe) struct buf job = BUF_INIT(4u << 20);
     if (git_url_parse(wish->url, &url, err) || secret_choose(repos, wish, &url, &secret, err))
@@ -140,7 +133,7 @@ struct json *harvest_push(struct workspace *workspace, const struct repo_wish *w
 
 struct json *harvest_files(struct repos *repos, struct workspace *workspace, const char *dir,
                            const struct strlist *patterns, const char *to,
-                           const struct call_stop *stop, struct err *err)
+                           const struct work_stop *stop, struct err *err)
 {
     struct json_writer w;
     AUTO(buf) struct buf job = BUF_INIT(4u << 20);

@@ -29,19 +29,19 @@ struct harvested_commit {
 /* Commits in the workspace and writes what is new since it was made to `bundle`, a path in a
  * directory of the runner's own. */
 int harvest_commit(struct workspace *workspace, const struct harvest_commit *wish,
-                   const char *bundle, const struct call_stop *stop,
+                   const char *bundle, const struct work_stop *stop,
                    struct harvested_commit *ret_kept, struct err *err);
 
 /* Pushes a bundle with the wish's credentials. Returns the helper's answer:
  * {"sha"[,"method","remoteSha","conflictFiles"]}. */
 struct json *harvest_push(struct workspace *workspace, const struct repo_wish *wish,
                           const struct harvested_commit *kept, const char *bundle, bool recover,
-                          const struct call_stop *stop, struct err *err);
+                          const struct work_stop *stop, struct err *err);
 
 /* Copies the files of dir/work (a run's; workspace may be NULL) that match to `to`, which must not
  * exist. Returns {"files":[{"path","size"}],"skipped"}. */
 struct json *harvest_files(struct repos *repos, struct workspace *workspace, const char *dir,
                            const struct strlist *patterns, const char *to,
-                           const struct call_stop *stop, struct err *err);
+                           const struct work_stop *stop, struct err *err);
 
 #endif

@@ -1,12 +1,13 @@
 /* What this host can make workspaces of, found out by making some. */
 #include "base/auto.h"
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/path.h"
 #include "runner/repo/repo_private.h"
+#include "runner/work/work.h"
 
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -77,20 +78,15 @@ static bool works(const struct repos *repos, const char *top, const char *option
 {
     struct err err;
     AUTO(plan) struct plan *plan = plan_new();
-    AUTO(fd) int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    const int stdio[3] = {null, null, null};
-    if (path_remove_tree(top, &err) || make_dirs(repos, top, &err) || !plan || null < 0 ||
+    struct work_result result;
+    if (path_remove_tree(top, &err) || make_dirs(repos, top, &err) || !plan ||
         fill_plan(repos, top, options, plan))
         return false;
-    struct child *child = launcher_spawn(repos->config.launcher, plan, stdio, &err);
-    if (!child)
-        return false;
-    struct pollfd wait = {.fd = child_fd(child), .events = POLLIN};
-    while (child_read(child) != CHILD_ENDED && poll(&wait, 1, PROBE_MS) > 0)
-        continue;
-    int status = child_status(child);
-    child_free(child);
-    return status == 0;
+    const struct work_order order = {.launcher = repos->config.launcher,
+                                     .plan = plan,
+                                     .limits = {.until_ms = clock_mono_ms() + PROBE_MS},
+                                     .at_once = true};
+    return work_run(&order, &result, &err) == 0 && result.status == 0;
 }
 
 void overlay_probe(struct repos *repos)

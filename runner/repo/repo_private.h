@@ -72,6 +72,6 @@ void job_add_remote(const struct repos *repos, struct json_writer *w, const char
 
 /* Runs a job as the runner itself, who owns the mirrors. */
 struct json *job_run(const struct repos *repos, struct json_writer *w, int timeout_ms,
-                     const struct call_stop *stop, struct err *err);
+                     const struct work_stop *stop, struct err *err);
 
 #endif

@@ -32,7 +32,7 @@ int repos_probe(struct repos *repos, struct err *err)
 {
     static const char *const names[] = {"auto", "overlay", "reflink", "copy"};
     enum { AUTO_METHOD, OVERLAY, REFLINK, COPY };
-    int asked = atomic_load(repos->config.config)->workspaces;
+    int asked = CONFIG_GET(repos->config.config, workspaces);
     if (asked == AUTO_METHOD || asked == OVERLAY)
         overlay_probe(repos);
     if (!repos->overlay && (asked == AUTO_METHOD || asked == REFLINK))
@@ -85,7 +85,7 @@ const char *repos_method(const struct repos *repos)
 int repos_check_url(struct repos *repos, const char *text, struct err *err)
 {
     struct git_url url;
-    const struct config *config = atomic_load(repos->config.config);
+    AUTO(config_ref) const struct config *config = config_ref(repos->config.config);
     return git_url_parse(text, &url, err) || git_url_check(&url, &config->git_allow, err) ? -1 : 0;
 }
 
@@ -172,10 +172,19 @@ static void name_credential(struct repo_secret *secret)
     snprintf(secret->name, sizeof(secret->name), "%s", buf_str(&name));
 }
 
+/* A copy: the configuration that it is from may be replaced meanwhile. NULL stays NULL. */
+static const char *own_token(struct repo_secret *secret, const char *token)
+{
+    if (!token)
+        return NULL;
+    buf_adds(&secret->owned, token);
+    return buf_ok(&secret->owned) ? buf_str(&secret->owned) : NULL;
+}
+
 int secret_choose(const struct repos *repos, const struct repo_wish *wish,
                   const struct git_url *url, struct repo_secret *secret, struct err *err)
 {
-    const struct config *config = atomic_load(repos->config.config);
+    AUTO(config_ref) const struct config *config = config_ref(repos->config.config);
     secret->key = wish->key;
     secret->token = wish->key ? NULL : wish->token;
     if (!secret->key && !secret->token && url->scheme == GIT_SSH && config->git_ssh_key_file &&
@@ -185,7 +194,7 @@ int secret_choose(const struct repos *repos, const struct repo_wish *wish,
         secret->key = buf_str(&secret->owned);
     }
     if (!secret->key && !secret->token && strcmp(url->host, "github.com") == 0)
-        secret->token = config->github_token;
+        secret->token = own_token(secret, config->github_token);
     name_credential(secret);
     return 0;
 }
@@ -223,7 +232,7 @@ void job_begin(const struct repos *repos, struct json_writer *w, struct buf *out
 void job_add_remote(const struct repos *repos, struct json_writer *w, const char *url,
                     const struct repo_secret *secret)
 {
-    const struct config *config = atomic_load(repos->config.config);
+    AUTO(config_ref) const struct config *config = config_ref(repos->config.config);
     json_add_text(w, "url", url);
     if (secret->token)
         json_add_text(w, "token", secret->token);
@@ -240,9 +249,9 @@ void job_add_remote(const struct repos *repos, struct json_writer *w, const char
 }
 
 struct json *job_run(const struct repos *repos, struct json_writer *w, int timeout_ms,
-                     const struct call_stop *stop, struct err *err)
+                     const struct work_stop *stop, struct err *err)
 {
-    const struct config *config = atomic_load(repos->config.config);
+    AUTO(config_ref) const struct config *config = config_ref(repos->config.config);
     json_close(w);
     const struct call call = {.launcher = repos->config.launcher,
                               .marker = repos->config.marker,
@@ -251,6 +260,6 @@ struct json *job_run(const struct repos *repos, struct json_writer *w, int timeo
                               .gid = getegid(),
                               .timeout_ms = timeout_ms,
                               .file_mb_max = config->repo_cache_max_mb,
-                              .stop = stop ? *stop : (struct call_stop){.wake_fd = -1}};
+                              .stop = stop ? *stop : (struct work_stop){0}};
     return call_run(&call, err);
 }

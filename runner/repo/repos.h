@@ -23,7 +23,7 @@
 
 #include "base/auto.h"
 #include "proc/launch.h"
-#include "runner/config/config.h"
+#include "runner/config/in_force.h"
 #include "runner/repo/call.h"
 
 #include <stdatomic.h>
@@ -34,7 +34,7 @@
 struct repos;
 
 struct repos_config {
-    const struct config *_Atomic *config; /* borrowed, as all here */
+    struct config_in_force *config; /* borrowed, as all here */
     struct launcher *launcher;
     const char *state_dir;
     const char *marker; /* TASK_MARKER's value */
@@ -94,7 +94,7 @@ struct workspace;
  * ERR_NOT_FOUND: no such repository, branch or ref. ERR_FORBIDDEN: a host, a credential or a host
  * key. ERR_UPSTREAM, ERR_TIMEOUT: the remote. ERR_BUSY: stopped. */
 struct workspace *workspace_open(struct repos *repos, const struct repo_wish *wish, const char *dir,
-                                 const struct call_stop *stop, struct err *err);
+                                 const struct work_stop *stop, struct err *err);
 /* Lets go of what it stands on; the files are removed with the run's directory. */
 void workspace_close(struct workspace *workspace);
 DEFINE_AUTO(workspace, struct workspace *, workspace_close)

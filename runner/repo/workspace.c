@@ -138,7 +138,7 @@ static bool try_fresh(struct workspace *workspace, const struct repo_wish *wish,
     struct err ignored;
     struct mirror_state state;
     const struct repos *repos = workspace->repos;
-    int64_t ttl_ms = (int64_t)atomic_load(repos->config.config)->repo_ttl * 1000;
+    int64_t ttl_ms = (int64_t)CONFIG_GET(repos->config.config, repo_ttl) * 1000;
     int64_t now = clock_real_ms();
     if (ttl_ms == 0 || !repos->overlay || mirror_load(workspace->mirror, &state, &ignored) ||
         strcmp(state.credential, secret->name) != 0 || now - state.fetched_ms >= ttl_ms ||
@@ -199,12 +199,12 @@ static void say_what_is_new(const struct workspace *workspace)
 
 /* `place` is where a workspace that stands alone grows. */
 static int ask_helper(struct workspace *workspace, const struct repo_wish *wish, const char *place,
-                      const struct repo_secret *secret, const struct call_stop *stop,
+                      const struct repo_secret *secret, const struct work_stop *stop,
                       struct err *err)
 {
     struct json_writer w;
     const struct repos *repos = workspace->repos;
-    const struct config *config = atomic_load(repos->config.config);
+    AUTO(config_ref) const struct config *config = config_ref(repos->config.config);
     int timeout_ms = config->git_timeout_seconds * 1000;
     if (wish->timeout_ms > 0 && wish->timeout_ms < timeout_ms)
         timeout_ms = wish->timeout_ms;
@@ -339,7 +339,7 @@ static void touch_all(const struct workspace *workspace)
 }
 
 static int stand_on(struct workspace *workspace, const struct repo_wish *wish,
-                    const struct repo_secret *secret, const struct call_stop *stop, struct err *err)
+                    const struct repo_secret *secret, const struct work_stop *stop, struct err *err)
 {
     struct err ignored;
     char id[ID_SIZE], place[4200];
@@ -360,11 +360,11 @@ static int stand_on(struct workspace *workspace, const struct repo_wish *wish,
 }
 
 static int open_parts(struct workspace *workspace, const struct repo_wish *wish,
-                      const struct call_stop *stop, struct err *err)
+                      const struct work_stop *stop, struct err *err)
 {
     char opening[80];
     struct git_url url;
-    const struct config *config = atomic_load(workspace->repos->config.config);
+    AUTO(config_ref) const struct config *config = config_ref(workspace->repos->config.config);
     AUTO(secret) struct repo_secret secret = {.owned = BUF_INIT(131072)};
     if (git_url_parse(wish->url, &url, err) || git_url_check(&url, &config->git_allow, err) ||
         find_mirror(workspace, &url, err) ||
@@ -383,7 +383,7 @@ static int open_parts(struct workspace *workspace, const struct repo_wish *wish,
 }
 
 struct workspace *workspace_open(struct repos *repos, const struct repo_wish *wish, const char *dir,
-                                 const struct call_stop *stop, struct err *err)
+                                 const struct work_stop *stop, struct err *err)
 {
     int64_t start = clock_mono_ms();
     AUTO(workspace) struct workspace *workspace = calloc(1, sizeof(*workspace));

@@ -341,7 +341,8 @@ static int sum_up(const struct request_errors *errors, struct err *err)
 /* Reads one text into r->request. */
 static int read_text(struct reading *r, struct err *err)
 {
-    AUTO(json) struct json *tree = json_parse(r->text, r->len, err);
+    size_t max_values = r->saved ? SIZE_MAX : REQUEST_VALUES_MAX;
+    AUTO(json) struct json *tree = json_parse_within(r->text, r->len, max_values, err);
     if (!tree)
         return -1;
     if (json_type(tree) != JSON_OBJECT)

@@ -21,7 +21,8 @@
 #include <stddef.h>
 
 #define REQUEST_PROMPT_MAX (1 << 20)
-#define REQUEST_ARG_MAX 102400 /* one argument of exec: the kernel's limit is 128 KiB */
+#define REQUEST_VALUES_MAX 100000 /* JSON values of one request: bounds the memory of its tree */
+#define REQUEST_ARG_MAX 102400    /* one argument of exec: the kernel's limit is 128 KiB */
 #define REQUEST_TIMEOUT_MAX_MS (7 * 24 * 3600 * 1000)
 
 /* What a kind of field becomes in struct task_request. Text is NULL, a number 0 and a list empty

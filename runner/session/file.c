@@ -200,7 +200,7 @@ static int pump(int to, ssize_t (*next)(char *to, size_t max, void *arg, struct 
     return n < 0 ? -1 : 0;
 }
 
-int session_unpack(struct sessions *sessions, const char *id, const char *path,
+int session_unpack(struct sessions *sessions, const char *id, const char *path, bool single,
                    ssize_t (*next)(char *to, size_t max, void *arg, struct err *err), void *arg,
                    struct buf *out, struct err *err)
 {
@@ -211,6 +211,8 @@ int session_unpack(struct sessions *sessions, const char *id, const char *path,
     if (!session)
         return -1;
     begin(&members, "unpack", path);
+    if (single)
+        buf_adds(&members, ",\"single\":true");
     int rc = link_begin(session, &members, NULL, 0, &call, err);
     AUTO(json) struct json *ready = rc ? NULL : link_await(session, &call, WORK_MS, &pipe_fd, err);
     if (ready)

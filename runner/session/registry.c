@@ -173,7 +173,7 @@ static int make_dirs(const struct session *session, struct err *err)
 
 static int copy_wish(struct session *session, const struct session_wish *wish, struct err *err)
 {
-    const struct config *config = atomic_load(session->sessions->config.config);
+    AUTO(config_ref) const struct config *config = config_ref(session->sessions->config.config);
     session->ttl_minutes = wish->ttl_minutes > 0 ? wish->ttl_minutes : config->session_ttl_minutes;
     session->idle_minutes = wish->idle_minutes;
     session->pids_max = wish->pids_max;
@@ -190,7 +190,8 @@ static int copy_wish(struct session *session, const struct session_wish *wish, s
 /* Takes the place among the others: from now on the id is taken. */
 static int enter(struct sessions *sessions, struct session *session, struct err *err)
 {
-    int max = atomic_load(sessions->config.config)->sessions_max;
+    AUTO(config_ref) const struct config *config = config_ref(sessions->config.config);
+    int max = config->sessions_max;
     pthread_mutex_lock(&sessions->lock);
     bool taken = find_locked(sessions, session->id) != NULL;
     bool full = sessions->count >= (size_t)max;

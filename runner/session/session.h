@@ -28,9 +28,8 @@
 #include "base/id.h"
 #include "base/strlist.h"
 #include "proc/launch.h"
-#include "runner/config/config.h"
+#include "runner/config/in_force.h"
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -38,7 +37,7 @@ struct sessions;
 struct exec;
 
 struct sessions_config {
-    const struct config *_Atomic *config; /* borrowed, as all here */
+    struct config_in_force *config; /* borrowed, as all here */
     struct launcher *launcher;
     const char *state_dir;
     const char *marker; /* "NAME=VALUE" in the environment of what is started */
@@ -181,8 +180,9 @@ int session_work(struct sessions *sessions, const char *id, const char *work, co
                  struct buf *out, struct err *err);
 /* Where a packed directory can be read from. */
 int session_pack(struct sessions *sessions, const char *id, const char *path, struct err *err);
-/* Unpacks what comes from `next` (as http_read()) and prints {"bytes","entries"}. */
-int session_unpack(struct sessions *sessions, const char *id, const char *path,
+/* Unpacks what comes from `next` (as http_read()) and prints {"bytes","entries"}. `single`: an
+ * archive of one file becomes that file. */
+int session_unpack(struct sessions *sessions, const char *id, const char *path, bool single,
                    ssize_t (*next)(char *to, size_t max, void *arg, struct err *err), void *arg,
                    struct buf *out, struct err *err);
 

@@ -95,8 +95,9 @@ void try_webhook(const struct webhook_config *config, const struct webhook_recor
     struct err err;
     AUTO(net_answer) struct net_answer answer = {0};
     struct webhook_try *noted = &ret_result->noted;
+    AUTO(config_ref) const struct config *in_force = config_ref(config->config);
     struct try try = {.config = config,
-                      .in_force = atomic_load(config->config),
+                      .in_force = in_force,
                       .record = record,
                       .stop = stop,
                       .arg = arg,

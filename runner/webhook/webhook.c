@@ -192,7 +192,7 @@ static bool is_busy(struct webhook *webhook, const char *host)
 static void heed_clock(struct webhook *webhook)
 {
     struct err err;
-    const struct config *config = atomic_load(webhook->config.config);
+    AUTO(config_ref) const struct config *config = config_ref(webhook->config.config);
     int64_t now = clock_real_ms(), ahead = now - clock_mono_ms();
     int64_t far = now + schedule_longest(&config->callback_retry_seconds);
     if (ahead < webhook->ahead_ms - SET_BACK_MS &&

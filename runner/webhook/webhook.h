@@ -19,7 +19,7 @@
 #define WEBHOOK_WEBHOOK_H
 
 #include "base/metric.h"
-#include "runner/config/config.h"
+#include "runner/config/in_force.h"
 #include "runner/store/webhooks.h"
 #include "json/json.h"
 
@@ -32,9 +32,9 @@
 struct webhook;
 
 struct webhook_config {
-    const struct config *_Atomic *config; /* borrowed */
-    struct store *store;                  /* borrowed */
-    const char *version;                  /* borrowed: for the User-Agent */
+    struct config_in_force *config; /* borrowed */
+    struct store *store;            /* borrowed */
+    const char *version;            /* borrowed: for the User-Agent */
 };
 
 /* Also the one whom the store tells: nothing is sent before webhook_start(). */

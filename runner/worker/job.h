@@ -18,9 +18,9 @@
 #define WORKER_JOB_H
 
 #include "base/id.h"
-#include "runner/core/core.h"
 #include "runner/overflow/payload.h"
 #include "runner/overflow/result.h"
+#include "runner/parts/runner.h"
 
 #include <pthread.h>
 
@@ -36,7 +36,7 @@ struct job {
     int64_t started_ms;
     struct payload payload;
     int64_t payload_generation; /* of payload.enc while it has to be deleted; 0: gone */
-    struct core core;
+    struct runner runner;
     struct folder_result result;
 
     pthread_mutex_t lock; /* of all that follows */

@@ -41,7 +41,7 @@ static int split_summary(const char *text, struct task_outcome *outcome, struct 
 
 int outcome_read(struct job *job, struct err *err)
 {
-    struct store *store = job->core.store;
+    struct store *store = job->runner.store;
     struct task_outcome *outcome = &job->result.outcome;
     AUTO(task_record) struct task_record record = {0};
     if (store_get(store, job->id, &record, err))

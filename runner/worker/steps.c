@@ -139,7 +139,7 @@ static int submit(struct job *job, struct err *err)
                                   .secrets = *payload->secrets ? payload->secrets : NULL,
                                   .caller = "cloud",
                                   .request_id = payload->request_id};
-    int rc = engine_submit(job->core.engine, &task, &record, &created, err);
+    int rc = engine_submit(job->runner.engine, &task, &record, &created, err);
     payload_done(&job->payload);
     return rc;
 }
@@ -147,7 +147,7 @@ static int submit(struct job *job, struct err *err)
 /* Runs the submitted task to its end. False when its end does not come in time. */
 static bool follow_task(struct job *job, struct courier *courier)
 {
-    struct engine *engine = job->core.engine;
+    struct engine *engine = job->runner.engine;
     struct follow follow = {.watch = {.ended = on_ended, .grew = on_grew, .patient = true},
                             .job = job,
                             .courier = courier};
@@ -166,7 +166,7 @@ static bool run_task(struct job *job, struct err *err)
     AUTO(str) char *events = NULL;
     if (submit(job, err))
         return false;
-    events = engine_events_path(job->core.engine, job->id);
+    events = engine_events_path(job->runner.engine, job->id);
     struct courier *courier = events ? courier_start(job, events, err) : NULL;
     if (!courier) {
         if (!events)
@@ -220,9 +220,9 @@ static bool prepare(struct job *job, struct err *err)
         return false;
     if (claim_describe(job, &ignored))
         log_warn("job", "metadata: %s", ignored.msg);
-    job->core.claude.cloud = &job->cloud;
-    job->core.one_task = true;
-    return core_build(&job->core, job->config, err) == 0 && core_start(&job->core, err) == 0;
+    job->runner.claude.cloud = &job->cloud;
+    job->runner.one_task = true;
+    return runner_begin_worker(&job->runner, config_share(job->config), err) == 0;
 }
 
 bool steps_run(struct job *job)
@@ -236,11 +236,7 @@ bool steps_run(struct job *job)
             outcome_fail(job, reason_of(&err), err.msg);
         log_error("job", "the task was not run to its end: %s", job->result.outcome.error);
     }
-    core_stop(&job->core);
-    if (!core_settle(&job->core))
-        return false;
-    core_free(&job->core);
-    return true;
+    return runner_end(&job->runner);
 }
 
 /* --- handing in ----------------------------------------------------------------------------- */

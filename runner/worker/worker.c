@@ -4,7 +4,7 @@
 #include "base/path.h"
 #include "base/str.h"
 #include "base/thread.h"
-#include "runner/core/process.h"
+#include "runner/parts/process.h"
 #include "runner/version.h"
 #include "runner/worker/claim.h"
 #include "runner/worker/job.h"
@@ -213,7 +213,7 @@ static void take_apart(struct job *job)
     folder_result_done(&job->result);
     payload_done(&job->payload);
     cloud_close(&job->cloud);
-    config_free(job->config);
+    config_unref(job->config);
     redact_free(job->secrets);
 }
 
@@ -232,7 +232,7 @@ int worker_job(int argc, char **argv)
     if (!job.config)
         return 2;
     process_settle();
-    job.secrets = job.core.secrets = redact_new();
+    job.secrets = job.runner.secrets = redact_new();
     if (!job.secrets || config_redact(job.config, job.secrets))
         return 1;
     process_open_log(job.config, job.secrets);

@@ -22,8 +22,8 @@
     X(ERR_NOT_ACCEPTABLE, "not_acceptable", "Not acceptable", 406, 2)              \
     X(ERR_SLOW, "request_timeout", "Request timeout", 408, 1)                      \
     X(ERR_CONFLICT, "conflict", "Conflict", 409, 1)                                \
-    X(ERR_PRECONDITION, "precondition_failed", "Precondition failed", 412, 1)      \
     X(ERR_LENGTH_REQUIRED, "length_required", "Length required", 411, 2)           \
+    X(ERR_PRECONDITION, "precondition_failed", "Precondition failed", 412, 1)      \
     X(ERR_TOO_LARGE, "too_large", "Content too large", 413, 2)                     \
     X(ERR_URI_TOO_LONG, "uri_too_long", "URI too long", 414, 2)                    \
     X(ERR_MEDIA_TYPE, "unsupported_media_type", "Unsupported media type", 415, 2)  \

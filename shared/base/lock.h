@@ -13,10 +13,10 @@
  * down may be taken while one above it is held, never the other way round (ThreadSanitizer's stage
  * of tests/run reports an inversion, also one that did not block):
  *
- *     breaker.telling        (runner/oauth/breaker.c: one thread delivers changes, in their order)
- *       engine.lock          (runner/task/engine.c)
- *         breaker.lock, keeper.lock
- *           log, metrics     (shared/base: take nothing further)
+ *     breaker.telling          runner/oauth/breaker.c, while a change of the breaker is told
+ *       breaker.lock, engine.lock
+ *     active task's and events' locks come after engine.lock (runner/task/engine_private.h)
+ *     redact, log, metrics     shared/base: last, they take nothing further
  *
  * Threads: any.
  */

@@ -220,16 +220,9 @@ static int copy_link(const struct copying *copying, const char *path)
     return symlinkat(target, copying->to, path);
 }
 
-static int copy_blocks(int from, int to)
+static int copy_blocks(int from, int to, int64_t size)
 {
-    if (ioctl(to, FICLONE, from) == 0)
-        return 0;
-    for (ssize_t n = 1; n > 0;) {
-        n = copy_file_range(from, NULL, to, NULL, 1 << 30, 0);
-        if (n < 0)
-            return -1;
-    }
-    return 0;
+    return ioctl(to, FICLONE, from) == 0 ? 0 : fd_copy(from, to, size);
 }
 
 static int copy_one(const struct copying *copying, const char *path, const struct stat *st,
@@ -239,7 +232,8 @@ static int copy_one(const struct copying *copying, const char *path, const struc
     AUTO(fd) int from = openat(copying->from, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     AUTO(fd)
     int to = openat(copying->to, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, st->st_mode & 0777);
-    return from < 0 || to < 0 || copy_blocks(from, to) || futimens(to, times) || fstat(to, ret_st)
+    return from < 0 || to < 0 || copy_blocks(from, to, st->st_size) || futimens(to, times) ||
+                   fstat(to, ret_st)
                ? -1
                : 1;
 }
@@ -284,8 +278,12 @@ int tree_copy(const char *from, const char *path, uid_t uid, gid_t gid, struct e
         return err_sys(err, "cannot copy '%s'", from);
     if (lib_act_for(uid, gid, err))
         return -1;
+    struct err back;
     int rc = copy_all(&copying, path, err);
-    lib_act_for(0, 0, err);
+    if (lib_act_for(0, 0, &back) && rc == 0) {
+        *err = back;
+        rc = -1;
+    }
     return rc;
 }
 
@@ -295,13 +293,9 @@ static int copy_file(int from_dir, int to_dir, const char *name, struct err *err
 {
     AUTO(fd) int from = openat(from_dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     AUTO(fd) int to = openat(to_dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444);
-    if (from < 0 || to < 0)
+    struct stat st;
+    if (from < 0 || to < 0 || fstat(from, &st) || fd_copy(from, to, st.st_size))
         return err_sys(err, "cannot copy '%s'", name);
-    for (ssize_t n = 1; n > 0;) {
-        n = copy_file_range(from, NULL, to, NULL, 1 << 30, 0);
-        if (n < 0)
-            return err_sys(err, "cannot copy '%s'", name);
-    }
     return 0;
 }
 
@@ -323,8 +317,10 @@ static int link_dir(const char *from, const char *to, uid_t uid, gid_t gid, stru
     AUTO(fd) int from_dir = open(from, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (from_dir < 0 && errno == ENOENT)
         return 0;
-    if (from_dir < 0 || path_make_dirs(to, 0755, err) || path_own(to, uid, gid, err))
+    if (from_dir < 0)
         return err_sys(err, "cannot link '%s'", from);
+    if (path_make_dirs(to, 0755, err) || path_own(to, uid, gid, err))
+        return -1;
     AUTO(fd) int to_dir = open(to, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *list = opendir(from);
     int rc = to_dir < 0 || !list ? err_sys(err, "cannot link '%s'", from) : 0;

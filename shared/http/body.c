@@ -95,7 +95,7 @@ static int read_chunked(struct http_request *req, size_t max, struct buf *out, i
             return err_set(err, ERR_INVALID, "the chunked body ended before its last chunk");
         if (chunk_feed(&chunk, piece, (size_t)n, out) < 0)
             return err_set(err, ERR_INVALID, "the chunked body is malformed");
-        if (!buf_ok(out) || out->len > max)
+        if (!buf_ok(out) || out->len > max || chunk_announced(&chunk) > max - out->len)
             return err_set(err, ERR_TOO_LARGE, "the body is larger than %zu bytes", max);
     }
     return 0;

@@ -93,6 +93,11 @@ ssize_t chunk_feed(struct chunk *chunk, const char *data, size_t len, struct buf
     return (ssize_t)at;
 }
 
+uint64_t chunk_announced(const struct chunk *chunk)
+{
+    return chunk->state == DATA ? chunk->left : 0;
+}
+
 bool chunk_ended(const struct chunk *chunk)
 {
     return chunk->state == ENDED;

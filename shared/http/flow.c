@@ -123,6 +123,11 @@ static bool peer_has_closed(const struct conn *conn)
 {
     struct tcp_info info;
     socklen_t len = sizeof(info);
+    struct pollfd pfd = {.fd = conn->fd};
+    const struct timespec now = {0};
+    if (conn->peer.ss_family == AF_UNIX) /* HUP: both directions are shut, ours to send is not */
+        return !atomic_load(&conn->cut) ||
+               (ppoll(&pfd, 1, &now, NULL) == 1 && pfd.revents & POLLHUP);
     return !atomic_load(&conn->cut) ||
            getsockopt(conn->fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0 ||
            info.tcpi_state != TCP_ESTABLISHED;

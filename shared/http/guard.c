@@ -12,16 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LISTENERS_MAX 16
 #define TICK_MS 250       /* deadlines are kept this exactly */
 #define PRESSED_TICK_MS 5 /* while workers are short */
-
-/* Whose listening descriptor is whose. Before any guard's lock. */
-static struct {
-    int fd;
-    struct guard *guard;
-} listeners[LISTENERS_MAX];
-static pthread_mutex_t listeners_lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* Never on a descriptor that was closed: both ends of a connection's life take the lock. */
 static void cut_locked(struct guard *guard, struct conn *conn)
@@ -179,52 +171,16 @@ struct guard *guard_new(const struct guard_config *config, struct err *err)
     return NULL;
 }
 
-int guard_listen(struct guard *guard, int listen_fd, struct err *err)
-{
-    int rc = -1;
-    pthread_mutex_lock(&listeners_lock);
-    for (size_t i = 0; rc < 0 && i < LISTENERS_MAX; i++) {
-        if (!listeners[i].guard) {
-            listeners[i].fd = listen_fd;
-            listeners[i].guard = guard;
-            rc = 0;
-        }
-    }
-    pthread_mutex_unlock(&listeners_lock);
-    return rc < 0 ? err_set(err, ERR_INTERNAL, "more than %d servers", LISTENERS_MAX) : 0;
-}
-
-struct guard *guard_of_listener(int listen_fd)
-{
-    struct guard *guard = NULL;
-    pthread_mutex_lock(&listeners_lock);
-    for (size_t i = 0; !guard && i < LISTENERS_MAX; i++)
-        if (listeners[i].guard && listeners[i].fd == listen_fd)
-            guard = listeners[i].guard;
-    pthread_mutex_unlock(&listeners_lock);
-    return guard;
-}
-
 void guard_drain(struct guard *guard)
 {
     atomic_store(&guard->draining, true);
     guard_wake(guard);
 }
 
-static void forget_listener(const struct guard *guard)
-{
-    pthread_mutex_lock(&listeners_lock);
-    for (size_t i = 0; i < LISTENERS_MAX; i++)
-        if (listeners[i].guard == guard)
-            listeners[i].guard = NULL;
-    pthread_mutex_unlock(&listeners_lock);
-}
-
 void guard_free(struct guard *guard)
 {
     if (!guard)
         return;
-    forget_listener(guard);
     pthread_mutex_lock(&guard->lock);
     guard->quit = true;
     pthread_cond_signal(&guard->wake);

@@ -3,8 +3,8 @@
  *
  * Theory of operation. CivetWeb gives a connection a worker thread until it closes, so a client
  * that drips its head or body, or idles between requests, holds one. The guard keeps a table of
- * connections by descriptor, filled by our accept() (interpose.c), and a note of what each waits
- * for:
+ * connections by descriptor, filled as they are accepted (interpose.c), and a note of what each
+ * waits for:
  *
  *     accepted --> HEAD --> BUSY --> IDLE --> HEAD --> ...
  *                            | ^
@@ -18,6 +18,8 @@
  * says "end", and the worker answers 408, or nothing where nothing had been asked, and is free.
  *
  * Threads: as each function says; a worker thread finds its connection by guard_here().
+ * Ownership: the server owns the guard, the guard the connections. A connection's descriptor is its
+ * worker's to close, after guard_forget().
  */
 #ifndef HTTP_GUARD_H
 #define HTTP_GUARD_H
@@ -25,10 +27,10 @@
 #include "base/buf.h"
 #include "base/err.h"
 
-#include <netinet/in.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 #define GUARD_MIN_US 15000
 
@@ -39,7 +41,7 @@ struct guard;
 /* One accepted connection. It lives from accept() until its worker is about to close it. */
 struct conn {
     int fd; /* CivetWeb's */
-    struct sockaddr_in peer;
+    struct sockaddr_storage peer;
     _Atomic int state;
     _Atomic int64_t since_us; /* the request began to come, or the connection to idle */
     _Atomic int64_t bytes;    /* received since then */
@@ -61,26 +63,26 @@ struct guard_config {
 /* Starts the guard's thread. */
 struct guard *guard_new(const struct guard_config *config, struct err *err);
 
-/* From now on connections accepted on this descriptor are the guard's. */
-int guard_listen(struct guard *guard, int listen_fd, struct err *err);
-
 /* Cuts off everything that waits, now and from now on. */
 void guard_drain(struct guard *guard);
 
 /* After the last worker ended: closes connections that no worker ever took, and frees. */
 void guard_free(struct guard *guard);
 
-/* A worker takes a connection / has closed it. Its thread's. */
+/* Counts the calling worker as held, before it reads from its connection. Pair with guard_drop(),
+ * which it calls once it has closed that. */
 void guard_take(struct guard *guard);
-void guard_give(struct guard *guard);
+void guard_drop(struct guard *guard);
 
 /* The calling worker's connection, or NULL. */
 struct conn *guard_here(void);
 
-/* The connection of a worker that was stopped before it could touch it, by its peer's port. */
-struct conn *guard_by_port(struct guard *guard, int port);
+/* The connection of a worker that ends it before it has read from it, by its descriptor; NULL when
+ * there is none such. */
+struct conn *guard_untouched(struct guard *guard, int fd);
 
-/* Takes a connection out of the table and frees it. Its worker's, before it closes. */
+/* Takes a connection out of the table and frees it: call on its worker before the descriptor is
+ * closed. */
 void guard_forget(struct guard *guard, struct conn *conn);
 
 /* What the worker waits for from now on. The time counts from the beginning of HEAD or IDLE, also
@@ -102,10 +104,18 @@ bool guard_is_pressed(const struct guard *guard);
 uint64_t guard_cut_count(const struct guard *guard);
 
 /* For interpose.c: what CivetWeb's threads do with sockets. */
-int guard_accepted(int listen_fd, int fd, const struct sockaddr *peer);
-void guard_starved(int listen_fd);
+
+/* Enters a connection that was just accepted. 0, or -1 without memory. */
+int guard_accepted(struct guard *guard, int fd, const struct sockaddr_storage *peer);
+
+/* Called before the calling thread waits for bytes: true when it may. False: the connection is cut
+ * off. On threads that are no workers, and for other descriptors, always true. */
 bool guard_may_wait(int fd);
+
+/* Called before the calling thread receives: false when it is to see an end instead. */
 bool guard_may_receive(int fd);
+
+/* Takes note of bytes that came. Returns len, or 0 when the worker is to see an end instead. */
 size_t guard_received(int fd, const void *data, size_t len);
 
 #endif

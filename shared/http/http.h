@@ -17,6 +17,8 @@
  *
  * Threads: handlers run on workers, callbacks on the epoll threads; every function below may
  * be called from any thread unless it takes a request (then: from its handler).
+ * Ownership: a server is freed by http_stop(); a request is borrowed by its handler until that
+ * returns or hands it over; what http_… returns of a request lives as long as it does.
  */
 #ifndef HTTP_HTTP_H
 #define HTTP_HTTP_H
@@ -48,8 +50,11 @@ struct http_route {
 };
 
 struct http_config {
+    /* Where to listen: a list of addresses as in base/place.h, "127.0.0.1, [::1]:8080,
+     * unix:/run/x.sock, systemd". */
     const char *bind;
-    int port; /* 0: any free one */
+    int port;      /* of addresses that name none; 0: any free one */
+    int unix_mode; /* of the files of unix sockets; 0: 0660 */
     /* Threads. Each costs 20 KiB of memory before and 28 KiB after its first requests (measured),
      * and each connection that is kept or sends slowly holds one until the guard takes it back. An
      * eighth of them, up to 32, is the reserve. 128 fits: cloudflared keeps 100 connections, 16 are
@@ -78,7 +83,11 @@ struct http_config {
 };
 
 struct http_server *http_start(const struct http_config *config, struct err *err);
+/* The port of the first TCP address, or 0 when there is none. */
 int http_port(const struct http_server *server);
+/* Where it listens: the index'th address as a URL, "http://127.0.0.1:8787", "http://[::1]:8787",
+ * "unix:/run/x.sock". Returns false past the last. */
+bool http_place(const struct http_server *server, size_t index, char *text, size_t size);
 
 /* Stops taking connections, gives parked requests that are being answered `linger_ms` to get their
  * bytes out, ends everything else and frees the server. A request that is still parked gets its
@@ -97,8 +106,21 @@ const char *http_method(const struct http_request *req);
 const char *http_path(const struct http_request *req);
 /* The row that serves it; NULL: none does, or it was refused before that was looked for. */
 const struct http_route *http_served_by(const struct http_request *req);
-const char *http_peer(const struct http_request *req); /* address without port */
-const char *http_id(const struct http_request *req);   /* X-Request-ID: the caller's when sane */
+/* Who asks: the address without its port, or "unix:" and the user id of a process of this machine.
+ */
+const char *http_peer(const struct http_request *req);
+/* How near that is. A tunnel or proxy on this machine is LOOPBACK: only from there (and over a unix
+ * socket) is a header like CF-Connecting-IP worth anything. */
+enum http_peer_kind {
+    HTTP_PEER_REMOTE,   /* TCP from another machine */
+    HTTP_PEER_LOOPBACK, /* TCP from 127.0.0.0/8 or ::1 */
+    HTTP_PEER_UNIX,     /* a unix socket: a process that may open its file */
+};
+enum http_peer_kind http_peer_kind(const struct http_request *req);
+/* The user that the process at the other end of a unix socket had when it connected. False for
+ * others. */
+bool http_peer_user(const struct http_request *req, uid_t *ret_uid);
+const char *http_id(const struct http_request *req); /* X-Request-ID: the caller's when sane */
 const char *http_header(const struct http_request *req, const char *name);
 /* The index'th header; false past the last. */
 bool http_header_at(const struct http_request *req, size_t index, const char **ret_name,
@@ -113,6 +135,15 @@ int64_t http_age_us(const struct http_request *req);
 bool http_accepts(const struct http_request *req, const char *type);
 /* True when Accept names the type itself, not by a wildcard. */
 bool http_prefers(const struct http_request *req, const char *type);
+
+/* A preference of the Prefer headers (RFC 7240), "wait" of "wait=10, respond-async": copies its
+ * value, without quotes, "" when it has none, cut to size - 1 bytes. False when it is not there.
+ * Only the whole name counts; the first one of several does. */
+bool http_preference(const struct http_request *req, const char *name, char *value, size_t size);
+
+/* What If-Match and If-None-Match (RFC 9110, 13.2.2) say about a resource whose ETag is `etag`,
+ * with its quotes (NULL: there is no such resource): 0 go on, 304 or 412 to be answered instead. */
+int http_condition(const struct http_request *req, const char *etag);
 
 /* Reads the whole body (Content-Length or chunked), answering Expect: 100-continue first.
  * ERR_TOO_LARGE past max, ERR_SLOW when it stalls, ERR_INVALID when it is cut or malformed.

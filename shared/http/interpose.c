@@ -1,3 +1,9 @@
+/*
+ * See interpose.h for what is replaced, and why. The rule for this file: a definition here decides
+ * by the calling thread's role and calls one function of listen.h or guard.h; nothing else lives
+ * here.
+ */
+
 /* The headers' fortified inline recv() and poll() must not stand in for the ones defined here. */
 #undef _FORTIFY_SOURCE
 
@@ -5,35 +11,72 @@
 
 #include "base/auto.h"
 #include "http/guard.h"
+#include "http/listen.h"
 
+#include <arpa/inet.h>
 #include <dlfcn.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-int accept(int fd, __SOCKADDR_ARG addr, socklen_t *restrict len)
+/* The calling thread's role; a worker's is guard_here(). */
+static _Thread_local bool starts;
+static _Thread_local struct acceptor *accepts;
+
+void interpose_start(bool starting)
 {
-    struct sockaddr_storage peer = {0};
-    socklen_t peer_len = sizeof(peer);
-    int client = accept4(fd, (struct sockaddr *)&peer, &peer_len, SOCK_CLOEXEC);
-    if (client < 0) {
-        if (errno == EMFILE || errno == ENFILE)
-            guard_starved(fd);
+    starts = starting;
+}
+
+void interpose_accept_for(struct acceptor *acceptor)
+{
+    accepts = acceptor;
+}
+
+int interpose_tag(const char *remote_addr)
+{
+    struct in_addr addr;
+    return inet_pton(AF_INET, remote_addr, &addr) == 1 ? (int)ntohl(addr.s_addr) : -1;
+}
+
+int listen(int fd, int backlog)
+{
+    return starts ? 0 : (int)syscall(SYS_listen, fd, backlog);
+}
+
+/* On CivetWeb's accepting thread: the connection that poll() has found. */
+static int accept_for(const struct acceptor *acceptor, struct sockaddr_in *ret_tag)
+{
+    struct sockaddr_storage peer;
+    int client = listen_accept(acceptor->listener, &peer);
+    if (client < 0)
         return -1;
-    }
-    if (addr.__sockaddr__ && len) {
-        memcpy(addr.__sockaddr__, &peer, *len < peer_len ? *len : peer_len);
-        *len = peer_len;
-    }
-    if (guard_accepted(fd, client, (struct sockaddr *)&peer) < 0) {
+    if (guard_accepted(acceptor->guard, client, &peer) < 0) {
         close(client);
         errno = ENOMEM;
         return -1;
+    }
+    *ret_tag =
+        (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl((uint32_t)client)};
+    return client;
+}
+
+int accept(int fd, __SOCKADDR_ARG addr, socklen_t *restrict len)
+{
+    struct sockaddr_in tag;
+    if (!accepts)
+        return accept4(fd, addr.__sockaddr__, len, SOCK_CLOEXEC);
+    int client = accept_for(accepts, &tag);
+    if (client >= 0 && addr.__sockaddr__ && len) {
+        memcpy(addr.__sockaddr__, &tag, *len < sizeof(tag) ? *len : sizeof(tag));
+        *len = sizeof(tag);
     }
     return client;
 }
@@ -44,6 +87,14 @@ int accept(int fd, __SOCKADDR_ARG addr, socklen_t *restrict len)
 int poll(struct pollfd *fds, nfds_t count, int timeout_ms)
 {
     struct timespec wait = {timeout_ms / 1000, (long)(timeout_ms % 1000) * 1000000};
+    if (accepts) {
+        for (nfds_t i = 0; i < count; i++)
+            fds[i].revents = 0;
+        int ready = listen_wait(accepts->listener, timeout_ms);
+        if (ready > 0)
+            fds[0].revents = POLLIN;
+        return ready;
+    }
     if (count == 1 && !guard_may_wait(fds[0].fd)) {
         fds[0].revents = POLLIN; /* recv() will say that this is the end */
         return 1;
@@ -75,6 +126,7 @@ int interpose_check(struct err *err)
         uintptr_t ours;
     } calls[] = {
         {"accept", (uintptr_t)accept},
+        {"listen", (uintptr_t)listen},
         {"poll", (uintptr_t)poll},
         {"recv", (uintptr_t)recv},
         {"pthread_attr_setstacksize", (uintptr_t)pthread_attr_setstacksize},

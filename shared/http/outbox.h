@@ -2,7 +2,8 @@
  * What is to be sent on a socket that may not take it now: a text, a big body, a part of a file, an
  * end.
  *
- * Threads: one at a time. Ownership: the body is the outbox's.
+ * Threads: one at a time. Ownership: the body is the outbox's (free()d); the file and the tail are
+ * borrowed.
  */
 #ifndef HTTP_OUTBOX_H
 #define HTTP_OUTBOX_H

@@ -1,5 +1,6 @@
 #include "http/park.h"
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "http/parked.h"
@@ -300,6 +301,7 @@ static void release(struct http_parked *parked, bool dropped)
     struct park *park = parked->park;
     pthread_mutex_lock(&park->lock);
     bool orphan = parked->orphan;
+    REQUIRE(!parked->released); /* one send or drop is owed, not two */
     parked->released = true;
     parked->dropped = dropped;
     if (!orphan)

@@ -23,6 +23,9 @@
  *
  * LINGERING: closing a socket that holds unread bytes resets the connection and may destroy the
  * answer on its way. So we say that we are done (SHUT_WR) and read what comes until the peer is.
+ *
+ * Threads: any may call the functions below; the park's own thread (parked.h) does the rest.
+ * Ownership: the server owns the park. Each handle that is still held keeps its memory alive.
  */
 #ifndef HTTP_PARK_H
 #define HTTP_PARK_H

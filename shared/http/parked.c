@@ -1,5 +1,6 @@
 #include "http/parked.h"
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "http/reply.h"
@@ -26,6 +27,7 @@ static void close_socket(struct http_parked *parked)
 void parked_free(struct http_parked *parked)
 {
     struct park *park = parked->park;
+    REQUIRE(parked->ticket == 0); /* or epoll would go on to name it */
     fd_close(&parked->fd);
     outbox_done(&parked->out);
     free(parked->answer.type);
@@ -92,6 +94,7 @@ static bool is_in_inbox(struct http_parked *parked)
  * returned, so the inbox is looked at after it. */
 void parked_end(struct http_parked *parked, int status)
 {
+    REQUIRE(parked->phase != PARKED_ENDED);
     bool released = is_released(parked);
     close_socket(parked);
     timer_set(&parked->park->timers, &parked->timer, 0);
@@ -368,6 +371,8 @@ void parked_stop(struct http_parked *parked, bool gently)
     struct http_request *req;
     bool connected;
     if (!orphan(parked, &req, &connected)) {
+        if (parked->phase == PARKED_ENDED)
+            return; /* it is in the inbox, where it is freed */
         if (!gently || parked->phase == PARKED_LINGERING)
             parked_end(parked, 0);
         else if (parked->phase == PARKED_STREAMING)

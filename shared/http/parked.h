@@ -1,7 +1,10 @@
 /*
  * One parked connection: what the park's thread does with it.
  *
- * Threads: the park's, but for the fields that say otherwise.
+ * Threads: the park's, but for the fields and functions that say otherwise.
+ * Ownership: the park's thread frees it once the connection is over and its holder has let go; when
+ * the park stops first, the holder does (orphan). A descriptor is closed after its registration has
+ * ended (watch.h).
  */
 #ifndef HTTP_PARKED_H
 #define HTTP_PARKED_H

@@ -1,7 +1,7 @@
 /*
  * The head of an answer.
  *
- * Threads: any.
+ * Threads: any. Ownership: all strings are borrowed for the call.
  */
 #ifndef HTTP_REPLY_H
 #define HTTP_REPLY_H

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -22,6 +23,40 @@ const char *http_path(const struct http_request *req)
 const char *http_peer(const struct http_request *req)
 {
     return req->peer;
+}
+
+enum http_peer_kind http_peer_kind(const struct http_request *req)
+{
+    return req->peer_kind;
+}
+
+bool http_peer_user(const struct http_request *req, uid_t *ret_uid)
+{
+    if (req->peer_kind != HTTP_PEER_UNIX || req->peer_uid == (uid_t)-1)
+        return false;
+    *ret_uid = req->peer_uid;
+    return true;
+}
+
+/* Asked for once a request: a process may drop its privileges while it is connected, but what it
+ * was when it connected is what counts (and is what the kernel says). */
+void request_name_peer(struct http_request *req, const struct conn *conn)
+{
+    char host[PLACE_TEXT_MAX];
+    struct ucred cred = {.uid = (uid_t)-1};
+    socklen_t len = sizeof(cred);
+    bool is_unix = conn->peer.ss_family == AF_UNIX;
+    req->peer_kind = is_unix                          ? HTTP_PEER_UNIX
+                     : place_is_loopback(&conn->peer) ? HTTP_PEER_LOOPBACK
+                                                      : HTTP_PEER_REMOTE;
+    if (is_unix && getsockopt(conn->fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0)
+        cred.uid = (uid_t)-1;
+    req->peer_uid = cred.uid;
+    place_format_host(&conn->peer, host);
+    if (is_unix)
+        snprintf(req->peer, sizeof(req->peer), "unix:%lld", (long long)(int)cred.uid);
+    else
+        snprintf(req->peer, sizeof(req->peer), "%.45s", host);
 }
 
 const char *http_id(const struct http_request *req)

@@ -2,6 +2,7 @@
  * A request and the server it came to, as the files of this folder see them.
  *
  * Threads: a request belongs to its worker, and to the park's thread once it is parked.
+ * Ownership: the worker keeps one request object and uses it again; parking takes it away.
  */
 #ifndef HTTP_REQUEST_H
 #define HTTP_REQUEST_H
@@ -12,10 +13,13 @@
 #include "http/guard.h"
 #include "http/head.h"
 #include "http/http.h"
+#include "http/interpose.h"
+#include "http/listen.h"
 #include "http/park.h"
 #include "http/route.h"
 
 #include <civetweb.h>
+#include <netinet/in.h>
 
 #define HTTP_PIECE_MAX 65536
 #define REQUEST_ADDED_MAX 16384 /* headers that a handler adds */
@@ -26,9 +30,9 @@ struct http_server {
     struct guard *guard;
     struct park *park;
     struct park *streams;
-    int listen_fd; /* borrowed from CivetWeb */
-    int dummy;     /* takes the place of a socket that CivetWeb shall lose */
-    int port;
+    struct listener *listener;
+    struct acceptor acceptor; /* the listener and the guard, for CivetWeb's accepting thread */
+    int dummy;                /* takes the place of a socket that CivetWeb shall lose */
     _Atomic bool started, stopping;
     _Atomic uint64_t requests, refused;
     char start_message[160]; /* CivetWeb's first complaint while it started */
@@ -50,7 +54,9 @@ struct http_request {
     char *params;     /* their values, one after the other */
     struct buf added; /* header lines */
     char id[ID_SIZE];
-    char peer[INET_ADDRSTRLEN];
+    enum http_peer_kind peer_kind;
+    uid_t peer_uid; /* of a unix socket's */
+    char peer[INET6_ADDRSTRLEN];
 
     bool body_done;
     size_t body_taken;    /* of the body bytes that came with the head */
@@ -67,6 +73,9 @@ struct http_request {
 bool request_keeps(const struct http_request *req);
 /* True when bytes of the body are still to come. */
 bool request_has_unread(const struct http_request *req);
+
+/* Fills in who is at the other end. */
+void request_name_peer(struct http_request *req, const struct conn *conn);
 
 struct http_request *request_new(struct http_server *server);
 void request_free(struct http_request *req);

@@ -4,7 +4,7 @@
  * A row without parameters wins over one with, one with a last "{name...}" comes last; among equals
  * the earlier one wins. Only rows with the winner's path compete for the method.
  *
- * Threads: no shared state.
+ * Threads: no shared state. Ownership: a match points into the table and the path.
  */
 #ifndef HTTP_ROUTE_H
 #define HTTP_ROUTE_H

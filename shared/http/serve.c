@@ -3,7 +3,6 @@
 #include "base/auto.h"
 #include "base/clock.h"
 
-#include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -140,7 +139,7 @@ static struct http_request *open_request(struct http_server *server, struct conn
     req->body_read = 0;
     req->chunk = (struct chunk){0};
     buf_clear(&req->piece);
-    inet_ntop(AF_INET, &conn->peer.sin_addr, req->peer, sizeof(req->peer));
+    request_name_peer(req, conn);
     atomic_fetch_add_explicit(&server->requests, 1, memory_order_relaxed);
     return req;
 }

@@ -2,6 +2,7 @@
  * One request from its head to its answer.
  *
  * Threads: CivetWeb's workers, each its own connection.
+ * Ownership: the connection is the guard's; the request is the worker's, or the park's once parked.
  */
 #ifndef HTTP_SERVE_H
 #define HTTP_SERVE_H

@@ -1,22 +1,21 @@
-/* CivetWeb's side: starting and stopping it, and the moments at which it calls us. */
+/* Starting and stopping a server, and the moments at which CivetWeb calls us. How connections get
+ * to it is described in interpose.h. */
 #include "http/request.h"
 
 #include "base/auto.h"
 #include "base/clock.h"
 #include "base/fd.h"
-#include "http/interpose.h"
 #include "http/serve.h"
 
-#include <arpa/inet.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #define QUEUE_MAX "1024" /* connections that wait for a worker */
+#define START_MS 10000
+#define UNIX_MODE 0660
 #define HEAD_MAX_TEXT "16384"
 _Static_assert(HEAD_MAX == 16384, "CivetWeb's buffer and the copy of it are of one size");
 
@@ -63,7 +62,7 @@ static void on_close(const struct mg_connection *mg)
             serve_refused(server, conn);
     } else {
         const struct mg_request_info *info = mg_get_request_info(mg);
-        conn = info ? guard_by_port(server->guard, info->remote_port) : NULL;
+        conn = info ? guard_untouched(server->guard, interpose_tag(info->remote_addr)) : NULL;
     }
     if (conn)
         guard_forget(server->guard, conn);
@@ -71,7 +70,7 @@ static void on_close(const struct mg_connection *mg)
 
 static void on_closed(const struct mg_connection *mg)
 {
-    guard_give(server_of(mg)->guard);
+    guard_drop(server_of(mg)->guard);
 }
 
 static void on_thread_end(const struct mg_context *ctx, int type, void *pointer)
@@ -97,44 +96,18 @@ static int on_message(const struct mg_connection *mg, const char *message)
     return 1;
 }
 
-static bool listens_here(int fd, const char *bind_to, int port)
-{
-    struct sockaddr_in addr = {0};
-    socklen_t len = sizeof(addr);
-    struct in_addr want;
-    int listening = 0;
-    if (getsockname(fd, (struct sockaddr *)&addr, &len) < 0 || addr.sin_family != AF_INET)
-        return false;
-    len = sizeof(listening);
-    return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) == 0 && listening &&
-           inet_pton(AF_INET, bind_to, &want) == 1 && want.s_addr == addr.sin_addr.s_addr &&
-           ntohs(addr.sin_port) == port;
-}
-
-/* CivetWeb has its listening socket and no thread yet: find the socket, which it does not tell.
- * TCP_NODELAY is inherited by what is accepted from it. */
-static void on_context(const struct mg_context *ctx)
+/* Each thread's first call. Type 0 is the one that accepts. */
+static void *on_thread(const struct mg_context *ctx, int type)
 {
     struct http_server *server = mg_get_user_data(ctx);
-    struct mg_server_port port;
-    struct rlimit limit;
-    struct err err;
-    const int on = 1;
-    if (mg_get_server_ports(ctx, 1, &port) != 1 || getrlimit(RLIMIT_NOFILE, &limit) < 0)
-        return;
-    server->port = port.port;
-    for (int fd = 0; fd < 65536 && (rlim_t)fd < limit.rlim_cur && server->listen_fd < 0; fd++)
-        if (listens_here(fd, server->config.bind, server->port))
-            server->listen_fd = fd;
-    setsockopt(server->listen_fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    if (server->listen_fd >= 0 && guard_listen(server->guard, server->listen_fd, &err) < 0)
-        server->listen_fd = -1;
+    if (type == 0)
+        interpose_accept_for(&server->acceptor);
+    return NULL;
 }
 
 /* The guard keeps the time limits; CivetWeb's are only there for when it could not. No document
  * root: neither files nor CGI nor directories. No CORS answer of its own. */
-static struct mg_context *run_civetweb(struct http_server *server, const char *listen,
-                                       struct mg_error_data *error)
+static struct mg_context *run_civetweb(struct http_server *server, struct mg_error_data *error)
 {
     static const struct mg_callbacks callbacks = {
         .begin_request = on_request,
@@ -142,7 +115,7 @@ static struct mg_context *run_civetweb(struct http_server *server, const char *l
         .connection_close = on_close,
         .connection_closed = on_closed,
         .http_error = on_refusal,
-        .init_context = on_context,
+        .init_thread = on_thread,
         .exit_thread = on_thread_end,
         .init_connection = on_connection,
     };
@@ -152,13 +125,12 @@ static struct mg_context *run_civetweb(struct http_server *server, const char *l
     snprintf(head_ms, sizeof(head_ms), "%d", config->head_ms + 2000);
     snprintf(idle_ms, sizeof(idle_ms), "%d", config->idle_ms + config->head_ms + 2000);
     const char *options[][2] = {
-        {"listening_ports", listen},
+        {"listening_ports", "127.0.0.1:0"}, /* it never listens there: interpose.h */
         {"num_threads", threads},
         {"request_timeout_ms", head_ms},
         {"keep_alive_timeout_ms", idle_ms},
         {"enable_keep_alive", "yes"},
         {"connection_queue", QUEUE_MAX},
-        {"listen_backlog", QUEUE_MAX},
         {"max_request_size", HEAD_MAX_TEXT},
         {"decode_url", "no"},
         {"enable_auth_domain_check", "no"},
@@ -167,29 +139,31 @@ static struct mg_context *run_civetweb(struct http_server *server, const char *l
         {NULL, NULL},
     };
     struct mg_init_data init = {&callbacks, server, options[0]};
-    return mg_start2(&init, error);
+    interpose_start(true);
+    struct mg_context *ctx = mg_start2(&init, error);
+    interpose_start(false);
+    return ctx;
 }
 
 static int start_civetweb(struct http_server *server, struct err *err)
 {
-    char listen[64], text[128] = "";
+    char text[128] = "";
     struct mg_error_data error = {.text = text, .text_buffer_size = sizeof(text)};
-    snprintf(listen, sizeof(listen), "%s:%d", server->config.bind, server->config.port);
-    server->civetweb = run_civetweb(server, listen, &error);
+    server->acceptor = (struct acceptor){server->listener, server->guard};
+    server->civetweb = run_civetweb(server, &error);
     if (!server->civetweb)
-        return err_set(err, ERR_INTERNAL, "cannot listen on %s: %s", listen,
+        return err_set(err, ERR_INTERNAL, "cannot start the HTTP server: %s",
                        server->start_message[0] ? server->start_message : text);
-    if (server->listen_fd < 0)
-        return err_set(err, ERR_INTERNAL, "the listening socket of %s was not found", listen);
+    if (listen_await_use(server->listener, START_MS) < 0)
+        return err_set(err, ERR_INTERNAL,
+                       "this CivetWeb (%s) does not ask for connections as it should",
+                       mg_version());
     atomic_store(&server->started, true);
     return 0;
 }
 
 static int check_config(const struct http_config *config, struct err *err)
 {
-    struct in_addr addr;
-    if (inet_pton(AF_INET, config->bind, &addr) != 1)
-        return err_set(err, ERR_CONFIG, "'%s' is not an IPv4 address to listen on", config->bind);
     if (config->port < 0 || config->port > 65535)
         return err_set(err, ERR_CONFIG, "%d is not a port", config->port);
     if (config->workers < 1 || config->workers > 10000)
@@ -209,11 +183,13 @@ struct http_server *http_start(const struct http_config *config, struct err *err
     struct guard_config guard = {config->workers, config->head_ms, config->idle_ms};
     mg_init_library(0);
     server->config = *config;
-    server->listen_fd = -1;
+    struct listen_config places = {config->bind, config->port,
+                                   config->unix_mode ? config->unix_mode : UNIX_MODE};
     server->dummy = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (server->dummy < 0)
         err_sys(err, "opening a socket");
-    else if ((server->guard = guard_new(&guard, err)) &&
+    else if ((server->listener = listen_open(&places, err)) &&
+             (server->guard = guard_new(&guard, err)) &&
              (server->park = park_new(config->parked_max, "http-park", "waiting requests", err)) &&
              (server->streams =
                   park_new(config->streams_max, "http-streams", "open streams", err)) &&
@@ -225,7 +201,18 @@ struct http_server *http_start(const struct http_config *config, struct err *err
 
 int http_port(const struct http_server *server)
 {
-    return server->port;
+    return listen_port(server->listener);
+}
+
+bool http_place(const struct http_server *server, size_t index, char *text, size_t size)
+{
+    char address[PLACE_TEXT_MAX];
+    const struct sockaddr_storage *place = listen_address(server->listener, index);
+    if (!place)
+        return false;
+    place_format(place, address);
+    snprintf(text, size, "%s%s", place->ss_family == AF_UNIX ? "" : "http://", address);
+    return true;
 }
 
 void http_stop(struct http_server *server, int linger_ms)
@@ -233,11 +220,12 @@ void http_stop(struct http_server *server, int linger_ms)
     if (!server)
         return;
     atomic_store(&server->stopping, true);
-    if (server->listen_fd >= 0)
-        shutdown(server->listen_fd, SHUT_RD); /* wakes CivetWeb's accepting thread */
+    if (server->listener)
+        listen_stop(server->listener); /* wakes CivetWeb's accepting thread */
     if (server->guard)
         guard_drain(server->guard); /* wakes the workers that wait for bytes */
     mg_stop(server->civetweb);
+    listen_close(server->listener);
     guard_free(server->guard);
     int64_t began_ms = clock_mono_ms();
     park_stop(server->streams, linger_ms);

@@ -1,4 +1,5 @@
 /* The life of a stream: pieces of its source, one when its client has taken the one before. */
+#include "base/check.h"
 #include "base/clock.h"
 #include "http/parked.h"
 #include "http/reply.h"
@@ -192,6 +193,7 @@ static void settle_socket(int fd, int stuck_ms)
 struct http_parked *stream_enter(struct http_request *req, const struct http_stream_config *config,
                                  size_t early, struct err *err)
 {
+    REQUIRE(config->fill);
     struct http_parked *parked = park_take(req->server->streams, req, err);
     if (!parked)
         return NULL;

@@ -1,5 +1,8 @@
 /*
- * The guard's table, for the two files that work on it: guard.c judges, tap.c fills.
+ * The guard's table, for the two files that work on it: guard.c judges, conn.c fills.
+ *
+ * Threads: as each field says. Ownership: the table owns its connections, each from accept() until
+ * its worker forgets it.
  */
 #ifndef HTTP_TABLE_H
 #define HTTP_TABLE_H
@@ -26,9 +29,6 @@ struct guard {
     bool quit;
     struct thread thread;
 };
-
-/* The guard whose connections are accepted on that descriptor, or NULL. */
-struct guard *guard_of_listener(int listen_fd);
 
 /* Makes the guard's thread look now. */
 void guard_wake(struct guard *guard);

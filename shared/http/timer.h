@@ -1,5 +1,7 @@
 /*
  * Timers of one thread: a heap of what is due next.
+ *
+ * Threads: one at a time. Ownership: timers are borrowed while they are set.
  */
 #ifndef HTTP_TIMER_H
 #define HTTP_TIMER_H

@@ -1,5 +1,6 @@
 #include "http/watch.h"
 
+#include "base/check.h"
 #include "base/fd.h"
 
 #include <errno.h>
@@ -39,6 +40,7 @@ static int grow(struct watch *watch)
 static void free_slot(struct watch *watch, uint32_t number)
 {
     struct watch_slot *slot = &watch->slots[number - 1];
+    REQUIRE(slot->owner); /* freed once */
     slot->owner = NULL;
     slot->generation++;
     slot->next_free = watch->first_free;
@@ -47,6 +49,7 @@ static void free_slot(struct watch *watch, uint32_t number)
 
 watch_ticket watch_add(struct watch *watch, int fd, uint32_t events, void *owner)
 {
+    REQUIRE(owner && fd >= 0);
     if (grow(watch) < 0)
         return 0;
     uint32_t number = watch->first_free;
@@ -69,6 +72,7 @@ int watch_add_bell(struct watch *watch, int fd)
 void watch_change(struct watch *watch, watch_ticket ticket, int fd, uint32_t events)
 {
     struct epoll_event event = {.events = events, .data.u64 = ticket};
+    REQUIRE(ticket != 0);
     epoll_ctl(watch->epoll, EPOLL_CTL_MOD, fd, &event);
 }
 

@@ -25,6 +25,7 @@ struct scan {
     uint32_t first[JSON_DEPTH_MAX]; /* where its names begin */
     struct names names;
     struct scan_facts facts;
+    size_t max_values;
     struct err *err;
 };
 
@@ -118,6 +119,7 @@ static enum want pass_escape(struct scan *s)
 /* The string at s->at, a quote. */
 static enum want pass_string(struct scan *s)
 {
+    s->facts.strings++;
     for (s->at++;;) {
         s->at = skip_plain(s->text, s->at, s->len);
         if (s->at == s->len)
@@ -226,6 +228,10 @@ static enum want close_container(struct scan *s)
 
 static enum want pass_value(struct scan *s, int c)
 {
+    if (++s->facts.values > s->max_values) {
+        err_set(s->err, ERR_TOO_LARGE, "JSON: more than %zu values", s->max_values);
+        return WRONG;
+    }
     switch (c) {
     case '{':
     case '[':
@@ -297,7 +303,8 @@ static enum want step(struct scan *s, enum want want, int c)
     return WRONG;
 }
 
-int scan_text(const char *text, size_t len, struct scan_facts *ret_facts, struct err *err)
+int scan_text(const char *text, size_t len, size_t max_values, struct scan_facts *ret_facts,
+              struct err *err)
 {
     struct scan s; /* the tables in it are large: names_init() clears what has to be */
     enum want want = WANT_VALUE;
@@ -309,6 +316,7 @@ int scan_text(const char *text, size_t len, struct scan_facts *ret_facts, struct
     s.depth = 0;
     s.objects = 0;
     s.facts = (struct scan_facts){0};
+    s.max_values = max_values;
     s.err = err;
     names_init(&s.names, text);
     do {
@@ -326,5 +334,5 @@ int scan_text(const char *text, size_t len, struct scan_facts *ret_facts, struct
 int json_check(const char *text, size_t len, struct err *err)
 {
     struct scan_facts facts;
-    return scan_text(text, len, &facts, err);
+    return scan_text(text, len, SIZE_MAX, &facts, err);
 }

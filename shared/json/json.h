@@ -31,8 +31,13 @@ enum json_type { JSON_NULL, JSON_BOOL, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSO
  * ERR_INVALID with the reason and the byte offset. Uses little stack and linear time. */
 int json_check(const char *text, size_t len, struct err *err);
 
-/* json_check, then a tree. NULL with ERR_INVALID. */
+/* json_check, then a tree. NULL with ERR_INVALID. A tree takes up to 64 bytes a value, 32 a string,
+ * and the length of the text; json_free() gives all of it back to the kernel. */
 struct json *json_parse(const char *text, size_t len, struct err *err);
+
+/* The same for text of somebody who is not trusted: more than max_values values (members, items,
+ * containers) are ERR_TOO_LARGE before any tree is built. */
+struct json *json_parse_within(const char *text, size_t len, size_t max_values, struct err *err);
 void json_free(struct json *root);
 DEFINE_AUTO(json, struct json *, json_free)
 

@@ -158,7 +158,14 @@ static uint32_t hash_of(uint64_t base, const char *text, size_t len)
         }
     }
     hash = mix(hash, base, bytes); /* no byte is 0: what differs, differs here */
-    return (uint32_t)(hash ^ hash >> 32);
+    /* A name of up to seven bytes is base + bytes so far: names that follow one another would take
+     * slots that do, and search through all of each other's. Every bit is spread over all others
+     * (the finalizer of MurmurHash3; one to one, so nothing new collides but by the cut to 32). */
+    hash ^= hash >> 33;
+    hash *= UINT64_C(0xff51afd7ed558ccd);
+    hash ^= hash >> 33;
+    hash *= UINT64_C(0xc4ceb9fe1a85ec53);
+    return (uint32_t)(hash >> 32);
 }
 
 /* Where the stack's name `index` has its slot, or where it would go. */

@@ -1,3 +1,4 @@
+#include "json/arena.h"
 #include "json/json.h"
 #include "json/names.h"
 #include "json/scan.h"
@@ -31,11 +32,10 @@ static bool is_number_char(char c)
     return (c >= '0' && c <= '9') || c == '-' || c == '+' || c == '.' || c == 'e' || c == 'E';
 }
 
-/* Copies checked text with its over-long numbers in the shortest form that is the same double:
- * cJSON reads 63 bytes of a number and trips over the rest. */
+/* Copies checked text with its over-long numbers in a short form that is the same double: cJSON
+ * reads 63 bytes of a number and trips over the rest. */
 static void shorten_numbers(const char *text, size_t len, struct buf *out)
 {
-    struct json_writer w;
     const char *end = text + len;
     AUTO(buf) struct buf number = BUF_INIT(len);
     for (const char *p = text; p < end;) {
@@ -50,8 +50,7 @@ static void shorten_numbers(const char *text, size_t len, struct buf *out)
             if (p - begin > SCAN_NUMBER_MAX) {
                 buf_clear(&number);
                 buf_add(&number, begin, (size_t)(p - begin));
-                json_write(&w, out);
-                json_add_number(&w, NULL, strtod(buf_str(&number), NULL));
+                buf_addf(out, "%.17g", strtod(buf_str(&number), NULL));
                 continue;
             }
         }
@@ -59,26 +58,58 @@ static void shorten_numbers(const char *text, size_t len, struct buf *out)
     }
 }
 
-struct json *json_parse(const char *text, size_t len, struct err *err)
+#define NUMBER_COPY 256
+
+/* What cJSON takes at most for a checked text: an item for each value, and for each string (values
+ * and names) as many bytes as it has inside its quotes, with its NUL, rounded up; and a copy of the
+ * number that it is at. */
+static size_t tree_size(const struct scan_facts *facts, size_t len)
+{
+    const size_t item = (sizeof(cJSON) + 15) & ~(size_t)15;
+    return facts->values * item + facts->strings * 32 + len + NUMBER_COPY;
+}
+
+/* The tree of checked text, in an arena of its own. */
+static cJSON *build(const char *text, size_t len, const struct scan_facts *facts)
+{
+    struct arena *arena = arena_new(tree_size(facts, len));
+    if (!arena)
+        return NULL;
+    arena_use(arena);
+    cJSON *root = cJSON_ParseWithLength(text, len);
+    arena_use(NULL);
+    if (root && (void *)root == arena_first(arena))
+        return root;
+    arena_free(arena); /* out of memory; or a cJSON that does not begin with the root */
+    return NULL;
+}
+
+struct json *json_parse_within(const char *text, size_t len, size_t max_values, struct err *err)
 {
     struct scan_facts facts;
     AUTO(buf) struct buf shorter = BUF_INIT(len);
-    if (scan_text(text, len, &facts, err))
+    if (scan_text(text, len, max_values, &facts, err))
         return NULL;
     if (facts.long_numbers > 0) {
         shorten_numbers(text, len, &shorter);
         text = buf_str(&shorter);
         len = shorter.len;
     }
-    cJSON *root = buf_ok(&shorter) ? cJSON_ParseWithLength(text, len) : NULL;
+    cJSON *root = buf_ok(&shorter) ? build(text, len, &facts) : NULL;
     if (!root)
         err_set(err, ERR_INTERNAL, "JSON: out of memory");
     return (struct json *)(void *)root;
 }
 
+struct json *json_parse(const char *text, size_t len, struct err *err)
+{
+    return json_parse_within(text, len, SIZE_MAX, err);
+}
+
 void json_free(struct json *root)
 {
-    cJSON_Delete((cJSON *)(void *)root);
+    if (root)
+        arena_free(arena_of(root));
 }
 
 enum json_type json_type(const struct json *node)

@@ -363,6 +363,78 @@ static void an_archive_that_grows_too_much_is_refused(void **state)
     reply_free(bomb);
 }
 
+/* ---- inputs ---- */
+
+static char *hash_of(const char *data, size_t size)
+{
+    char *dir = tmp_dir_new(), *file = textf("%s/data", dir), *out = textf("%s/hash", dir);
+    write_bytes(file, data, size);
+    char *script = textf("sha256sum %s | cut -c1-64 | tr -d '\\n' > %s", file, out);
+    proc_shell(script);
+    char *hash = read_file(out, NULL);
+    tmp_dir_free(dir);
+    free(file), free(out), free(script);
+    return hash;
+}
+
+static void inputs_are_uploaded_once_and_laid_into_sessions(void **state)
+{
+    (void)state;
+    struct tar tree = {0}, single = {0};
+    tar_add(&tree, "dir/a", '0', "aa\n");
+    tar_add(&tree, "b", '0', "bb\n");
+    tar_end(&tree);
+    tar_add(&single, "only.txt", '0', "one\n");
+    tar_end(&single);
+    char *tree_hash = hash_of(tree.data, tree.size), *hash = hash_of(single.data, single.size);
+    char *tree_path = textf("/inputs/%s", tree_hash), *path = textf("/inputs/%s", hash);
+    char *body = textf("{\"id\":\"in\",\"inputs\":{\"t\":\"sha256:%s\",\"s\":\"sha256:%s\"}}",
+                       tree_hash, hash);
+    struct reply *reply = runner_get(get(), path);
+    assert_problem(reply, 404, "not_found");
+    reply_free(reply);
+    reply = session_send(get(), "PUT", path, tree.data, tree.size);
+    assert_problem(reply, 422, "unprocessable");
+    reply_free(reply);
+    reply = runner_post(get(), "/sessions", body);
+    assert_problem(reply, 400, "invalid_request");
+    reply_free(reply);
+    for (int i = 0; i < 2; i++) {
+        reply = session_send(get(), "PUT", path, single.data, single.size);
+        assert_status(reply, i == 0 ? 201 : 200);
+        reply_free(reply);
+    }
+    reply = session_send(get(), "PUT", tree_path, tree.data, tree.size);
+    assert_status(reply, 201);
+    reply_free(reply);
+    assert_status(reply = http_call(get()->base, "HEAD", path, RUNNER_AUTH, NULL), 200);
+    reply_free(reply);
+    reply = runner_post(get(), "/sessions", body);
+    assert_status(reply, 201);
+    reply_free(reply);
+    struct done *done =
+        session_run(get(), "in", "cd input && cat s t/dir/a t/b && touch t/mine", "");
+    assert_string_equal(done->out, "one\naa\nbb\n");
+    assert_int_equal(done->exit_code, 0);
+    done_free(done);
+    reply_free(runner_delete(get(), "/sessions/in"));
+    free(tree.data), free(single.data), free(tree_hash), free(hash);
+    free(tree_path), free(path), free(body);
+}
+
+static void names_of_inputs_are_hashes(void **state)
+{
+    (void)state;
+    static const char *const wrong[] = {"x", "..", "ABCDEF", "sha256:", "0000"};
+    for (size_t i = 0; i < COUNT(wrong); i++) {
+        char *path = textf("/inputs/%s", wrong[i]);
+        struct reply *reply = session_send(get(), "PUT", path, "x", 1);
+        assert_problem(reply, 400, "invalid_request");
+        reply_free(reply);
+        free(path);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -375,6 +447,8 @@ int main(void)
         cmocka_unit_test(archives_go_both_ways),
         cmocka_unit_test(hostile_archives_are_refused),
         cmocka_unit_test(an_archive_that_grows_too_much_is_refused),
+        cmocka_unit_test(inputs_are_uploaded_once_and_laid_into_sessions),
+        cmocka_unit_test(names_of_inputs_are_hashes),
     };
     return cmocka_run_group_tests_name("session_files", tests, start, shared_stop);
 }

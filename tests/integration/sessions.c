@@ -260,6 +260,17 @@ static void a_time_limit_ends_all_that_the_command_started_and_nothing_else(void
            "1 /workspace/t\nsleep 4321\n");
 }
 
+static void a_fork_bomb_ends_with_its_time(void **state)
+{
+    (void)state;
+    fresh("a");
+    expect("a", "export KEPT=1", 0, "");
+    struct done *done = run("a", "b() { b | b & }; b; while :; do sleep 1; done", "\"timeout\":2");
+    assert_true(done->timed_out);
+    done_free(done);
+    expect("a", "echo $KEPT; ps -e | wc -l | grep -c '^[0-9]$\\|^1[0-9]$'", 0, "1\n1\n");
+}
+
 static void one_command_at_a_time_in_a_shell(void **state)
 {
     (void)state;
@@ -510,6 +521,7 @@ int main(void)
         cmocka_unit_test(output_is_whole_and_apart),
         cmocka_unit_test(no_command_bricks_a_shell),
         cmocka_unit_test(a_time_limit_ends_all_that_the_command_started_and_nothing_else),
+        cmocka_unit_test(a_fork_bomb_ends_with_its_time),
         cmocka_unit_test(one_command_at_a_time_in_a_shell),
         cmocka_unit_test(a_caller_that_goes_away_ends_its_command),
         cmocka_unit_test(output_is_followed_as_it_comes),

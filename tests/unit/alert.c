@@ -33,7 +33,6 @@ static bool take(struct loopback_call *call, void *arg)
 struct beside {
     struct world *w;
     struct told told;
-    struct config *with_url;
     struct breaker *breaker;
     struct alert *alert;
     int waiting;
@@ -76,11 +75,10 @@ static void use_config(struct beside *b, const char *form, const char *more)
                    *form ? alert_url : NULL,
                    NULL};
     const struct config_source source = {.env = env};
-    config_free(b->with_url);
-    b->with_url = config_load(&source, &report, &err);
-    if (!b->with_url)
+    struct config *with_url = config_load(&source, &report, &err);
+    if (!with_url)
         fail_msg("%s", err.msg);
-    b->w->in_force = b->with_url;
+    config_replace(&b->w->in_force, with_url);
     free(extra);
 }
 
@@ -112,7 +110,6 @@ static void beside_free(struct beside *b)
     loopback_stop(b->told.http);
     pthread_mutex_destroy(&b->told.lock);
     world_free(b->w);
-    config_free(b->with_url);
     free(b);
 }
 

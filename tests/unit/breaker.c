@@ -2,9 +2,11 @@
  */
 #include "keeper_world.h"
 
+#include "base/thread.h"
 #include "runner/oauth/breaker.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #define DAY_MS (24 * HOUR_MS)
 
@@ -13,11 +15,18 @@ struct scene {
     struct breaker *breaker;
     _Atomic int turns;
     _Atomic int state; /* as last told */
+
+    /* A pause by a limit that is being told, and stays with whoever tells it until `go`. */
+    _Atomic bool held, holding, go;
 };
 
 static void on_turn(const struct breaker_status *status, void *arg)
 {
     struct scene *s = arg;
+    if (s->held && status->state == BREAKER_LIMIT) {
+        s->holding = true;
+        await(20000, s->go);
+    }
     s->state = (int)status->state;
     s->turns++;
 }
@@ -235,6 +244,42 @@ static void a_clock_that_is_set_between_two_lives_pauses_for_days_at_most(void *
     scene_free(s);
 }
 
+static void *set_limit(void *arg)
+{
+    limit(arg, HOUR_MS);
+    return NULL;
+}
+
+static void *lift_limit(void *arg)
+{
+    struct scene *s = arg;
+    breaker_renewed(s->breaker);
+    return NULL;
+}
+
+/* One that is slow to tell its change must not have the last word over a later one: the queue
+ * would be held for ever. */
+static void changes_are_told_in_their_order(void **state)
+{
+    struct err err;
+    struct thread first = {0}, second = {0};
+    (void)state;
+    struct scene *s = scene_new();
+    s->held = true;
+    assert_int_equal(thread_start(&first, "limit", 0, set_limit, s, &err), 0);
+    await(20000, s->holding);
+    assert_int_equal(thread_start(&second, "lift", 0, lift_limit, s, &err), 0);
+    await(20000, now(s).state == BREAKER_CLOSED);
+    /* a second that does not wait for the first has told by then what the first now overwrites */
+    (void)thread_join_within(&second, 300);
+    s->go = true;
+    thread_join(&first);
+    thread_join(&second);
+    assert_int_equal(s->state, BREAKER_CLOSED);
+    assert_int_equal(s->turns, 2);
+    scene_free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -247,6 +292,7 @@ int main(void)
         cmocka_unit_test(a_file_that_makes_no_sense_says_nothing),
         cmocka_unit_test(a_clock_that_is_set_moves_no_pause),
         cmocka_unit_test(a_clock_that_is_set_between_two_lives_pauses_for_days_at_most),
+        cmocka_unit_test(changes_are_told_in_their_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -62,7 +62,7 @@ static void auto_loaded(struct loaded *l)
 static struct loaded load_with(char *const *env, const char *env_file)
 {
     struct loaded l = {0};
-    const struct config_source source = {.env = env, .env_file = env_file};
+    const struct config_source source = {.env = env, .env_files = {env_file}};
     l.config = config_load(&source, &l.report, &l.err);
     return l;
 }
@@ -178,8 +178,9 @@ static void a_wrong_value_is_named_with_what_it_got_and_what_it_takes(void **sta
         {"PORT=65536", "PORT must be 0..65535, got '65536'"},
         {"PORT=80a", "PORT must be 0..65535, got '80a'"},
         {"PORT=-1", "PORT must be 0..65535, got '-1'"},
-        {"BIND=localhost", "BIND must be an IPv4 address, got 'localhost'"},
-        {"BIND=::1", "BIND must be an IPv4 address, got '::1'"},
+        {"BIND=localhost", "BIND must be a list of addresses to listen on ('localhost' is neither"},
+        {"BIND=::g",
+         "BIND must be a list of addresses to listen on ('::g' is not an IPv6 address)"},
         {"JAIL=strong", "JAIL must be one of auto, full, restricted or none, got 'strong'"},
         {"LOG_LEVEL=INFO", "LOG_LEVEL must be one of error, warn, info or debug, got 'INFO'"},
         {"PERMISSION_MODE=yolo", "PERMISSION_MODE must be one of acceptEdits, auto, "
@@ -216,10 +217,23 @@ static void all_wrong_values_are_told_at_once(void **state)
     assert_null(l.config);
     assert_int_equal(l.report.errors.count, 4);
     assert_true(has_line(&l.report.errors, "PORT"));
-    assert_true(has_line(&l.report.errors, "BIND"));
+    assert_true(has_line(&l.report.errors, "BIND must be a list of addresses to listen on ('y'"));
     assert_true(has_line(&l.report.errors, "QUEUE_MAX"));
     assert_true(has_line(&l.report.errors, "RUNNER_SECRET"));
     assert_string_equal(l.err.msg, "PORT must be 0..65535, got 'x' (and 3 more)");
+}
+
+static void takes_several_addresses_to_listen_on(void **state)
+{
+    (void)state;
+    static const char list[] = "127.0.0.1, [::1]:8080,unix:/run/x.sock systemd";
+    AUTO(loaded)
+    struct loaded l = load(SECRET,
+                           "BIND=127.0.0.1, [::1]:8080,unix:/run/x.sock "
+                           "systemd",
+                           "HOME=/h");
+    assert_non_null(l.config);
+    assert_string_equal(l.config->bind, list);
 }
 
 static void reads_an_env_file_and_the_environment_wins(void **state)
@@ -246,6 +260,23 @@ static void reads_an_env_file_and_the_environment_wins(void **state)
     assert_string_equal(l.config->bind, "127.0.0.1");
     assert_int_equal(l.config->allowed_tools.count, 3);
     assert_string_equal(l.config->allowed_tools.items[1], "Bash(git log, -p)");
+}
+
+static void of_several_env_files_the_last_one_wins(void **state)
+{
+    (void)state;
+    static const char first[] = "RUNNER_SECRET=0123456789abcdef\nPORT=1\nQUEUE_MAX=7\n";
+    static const char second[] = "PORT=2\n";
+    AUTO(str) char *one = strdup(file_with("first", first, sizeof(first) - 1));
+    const struct config_source source = {
+        .env = (char *const[]){"HOME=/h", NULL},
+        .env_files = {one, file_with("second", second, sizeof(second) - 1)}};
+    AUTO(loaded) struct loaded l = {0};
+    l.config = config_load(&source, &l.report, &l.err);
+    if (!l.config)
+        fail_msg("%s", l.err.msg);
+    assert_int_equal(l.config->port, 2);
+    assert_int_equal(l.config->queue_max, 7);
 }
 
 static void every_bad_line_of_an_env_file_is_told(void **state)
@@ -462,7 +493,9 @@ int main(void)
         cmocka_unit_test(refuses_bad_secrets_without_telling_them),
         cmocka_unit_test(a_wrong_value_is_named_with_what_it_got_and_what_it_takes),
         cmocka_unit_test(all_wrong_values_are_told_at_once),
+        cmocka_unit_test(takes_several_addresses_to_listen_on),
         cmocka_unit_test(reads_an_env_file_and_the_environment_wins),
+        cmocka_unit_test(of_several_env_files_the_last_one_wins),
         cmocka_unit_test(every_bad_line_of_an_env_file_is_told),
         cmocka_unit_test(reads_a_value_from_the_file_that_NAME_FILE_names),
         cmocka_unit_test(an_alias_counts_and_two_spellings_must_agree),

@@ -372,7 +372,7 @@ static const struct {
     {CHUNKED("ffffffffffffffff\r\n"), 400, "malformed"},
     {CHUNKED("0000000000000000000003\r\nabc\r\n0\r\n\r\n"), 400, "malformed"},
     {CHUNKED("0\r\nT: \x01\r\n\r\n"), 400, "malformed"},
-    {CHUNKED("fffff\r\n"), 400, "last chunk"},
+    {CHUNKED("fffff\r\n"), 413, "too_large"},
     /* others */
     {"HEAD /hello HTTP/1.1\r\n" HOST "\r\n", 200, "Content-Length: 5\r\n"},
     {G("/nothing"), 204, "204 No Content\r\n"},
@@ -594,6 +594,21 @@ static void tells_a_waiting_client_to_continue(void **state)
     close(fd);
 }
 
+/* What a chunk's size line says is enough: none of its bytes has to come. */
+static void refuses_an_announced_chunk_at_once(void **state)
+{
+    static const char *const sizes[] = {"186a1", "fffffff", "fffffffffffffff", "186a1;x=y"};
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(sizes); i++) {
+        AUTO(buf) struct buf answer = BUF_INIT(BODY_MAX), text = BUF_INIT(1000);
+        int fd = peer_connect(http_port(server));
+        buf_addf(&text, P("Transfer-Encoding: chunked\r\n", "%s\r\n"), sizes[i]);
+        peer_send(fd, text.data);
+        assert_int_equal(peer_answer(fd, &answer), 413);
+        close(fd);
+    }
+}
+
 static void ends_bodies_that_come_too_slowly(void **state)
 {
     AUTO(buf) struct buf answer = BUF_INIT(BODY_MAX);
@@ -752,7 +767,7 @@ static void says_why_it_cannot_start(void **state)
     assert_non_null(strstr(err.msg, "in use"));
     config.bind = "localhost";
     assert_null(http_start(&config, &err));
-    assert_non_null(strstr(err.msg, "not an IPv4 address"));
+    assert_non_null(strstr(err.msg, "neither an IPv4"));
 }
 
 static void a_connection_cut_off_too_late_has_not_been_left_by_its_client(void **state)
@@ -854,6 +869,7 @@ int main(void)
         cmocka_unit_test(answers_pipelined_requests_in_order),
         cmocka_unit_test(answers_before_an_unread_body_and_closes),
         cmocka_unit_test(tells_a_waiting_client_to_continue),
+        cmocka_unit_test(refuses_an_announced_chunk_at_once),
         cmocka_unit_test(ends_bodies_that_come_too_slowly),
         cmocka_unit_test(chooses_by_accept),
         cmocka_unit_test(shows_each_request_to_gate_and_done),

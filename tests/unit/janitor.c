@@ -25,8 +25,7 @@ struct house {
     char *dir;
     struct store *store;
     struct repos *repos;
-    struct config *config;
-    const struct config *_Atomic in_force;
+    struct config_in_force in_force;
 };
 
 static struct launcher *launcher; /* of the repositories */
@@ -45,9 +44,9 @@ static int set_up(void **state)
                    state_dir,
                    NULL};
     const struct config_source source = {.env = env};
-    house->config = config_load(&source, &report, &err);
-    OK(house->config, &err);
-    atomic_store(&house->in_force, house->config);
+    struct config *config = config_load(&source, &report, &err);
+    OK(config, &err);
+    config_in_force_init(&house->in_force, config);
     house->store = store_open(house->dir, &err);
     OK(house->store, &err);
     const struct repos_config repos = {
@@ -63,7 +62,7 @@ static int tear_down(void **state)
     struct house *house = *state;
     repos_free(house->repos);
     store_close(house->store);
-    config_free(house->config);
+    config_in_force_done(&house->in_force);
     tmp_dir_free(house->dir);
     free(house);
     return 0;

@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -125,6 +127,112 @@ static void finds_a_twin_among_100000_members_wherever_it_is(void **state)
         assert_non_null(strstr(err.msg, "the same name twice"));
         text.len = len - 1;
         buf_addc(&text, '}');
+    }
+}
+
+/* CPU time of this thread. */
+static int64_t cpu_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+/* How long the check of an object with `count` names takes, the fastest of three times. */
+static int64_t names_cost_us(const char *before, int digits, unsigned count)
+{
+    AUTO(buf) struct buf text = BUF_INIT(64u << 20);
+    int64_t best_us = INT64_MAX;
+    struct err err;
+    buf_addc(&text, '{');
+    for (unsigned i = 0; i < count; i++) {
+        buf_adds(&text, i ? ",\"" : "\"");
+        buf_addf(&text, "%s%0*x\":0", before, digits, i);
+    }
+    buf_addc(&text, '}');
+    for (int i = 0; i < 3; i++) {
+        int64_t began_us = cpu_us();
+        assert_int_equal(json_check(text.data, text.len, &err), 0);
+        int64_t us = cpu_us() - began_us;
+        best_us = us < best_us ? us : best_us;
+    }
+    return best_us;
+}
+
+/* Short names follow one another in the table's first hash: they must not search through each
+ * other. Beside them, in the same run, as many long ones, which never did. */
+static void the_cost_of_names_grows_with_their_number_alone(void **state)
+{
+    static const struct {
+        const char *before;
+        int digits;
+    } names[] = {{"", 1}, {"", 5}, {"", 6}, {"a", 1}, {"ab", 5}, {"", 7}};
+    (void)state;
+    int64_t long_us = names_cost_us("a-name-of-many-bytes-", 8, 100000);
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        int64_t short_us = names_cost_us(names[i].before, names[i].digits, 100000);
+        print_message("100000 names like %s%0*x: x%.2f of long ones\n", names[i].before,
+                      names[i].digits, 7u, (double)short_us / (double)long_us);
+        assert_true(short_us < 4 * long_us);
+    }
+}
+
+static void refuses_more_values_than_it_was_told_to_take(void **state)
+{
+    static const struct {
+        const char *text;
+        size_t values;
+    } cases[] = {
+        {"0", 1},     {"[]", 1}, {"[1,2]", 3}, {"{\"a\":1,\"b\":[null]}", 4}, {" {\"a\":{}} ", 2},
+        {"[[[]]]", 3}};
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        struct err err;
+        size_t len = strlen(cases[i].text);
+        struct json *tree = json_parse_within(cases[i].text, len, cases[i].values, &err);
+        assert_non_null(tree);
+        json_free(tree);
+        assert_null(json_parse_within(cases[i].text, len, cases[i].values - 1, &err));
+        assert_int_equal(err.code, ERR_TOO_LARGE);
+    }
+}
+
+static long resident_bytes(void)
+{
+    char line[128] = "";
+    long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "re");
+    assert_non_null(file);
+    if (fgets(line, sizeof(line), file))
+        pages = strtol(line + strcspn(line, " "), NULL, 10);
+    fclose(file);
+    return pages * sysconf(_SC_PAGESIZE);
+}
+
+/* A tree takes what json.h says, and nothing of it stays. */
+static void gives_the_memory_of_a_tree_back(void **state)
+{
+    static const char *const items[] = {"0,",           "{},",
+                                        "\"\",",        "\"\\u0061\",",
+                                        "{\"a\":[1]},", "\"some text that is not short at all\","};
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(items); i++) {
+        AUTO(buf) struct buf text = BUF_INIT(16u << 20);
+        struct err err;
+        buf_addc(&text, '[');
+        while (text.len < (1u << 20))
+            buf_adds(&text, items[i]);
+        buf_adds(&text, "0]");
+        long before = resident_bytes(), most = 0;
+        for (int round = 0; round < 2; round++) {
+            struct json *tree = json_parse(text.data, text.len, &err);
+            assert_non_null(tree);
+            long now = resident_bytes() - before;
+            most = now > most ? now : most;
+            json_free(tree);
+        }
+        assert_true(resident_bytes() - before < (1 << 20));
+        print_message("1 MiB of %s as a tree: %ld MiB\n", items[i], most >> 20);
     }
 }
 
@@ -333,6 +441,9 @@ int main(void)
         cmocka_unit_test(what_passes_is_parsed_printed_and_passes_again),
         cmocka_unit_test(takes_64_levels_and_not_65),
         cmocka_unit_test(finds_a_twin_among_100000_members_wherever_it_is),
+        cmocka_unit_test(the_cost_of_names_grows_with_their_number_alone),
+        cmocka_unit_test(refuses_more_values_than_it_was_told_to_take),
+        cmocka_unit_test(gives_the_memory_of_a_tree_back),
         cmocka_unit_test(says_what_is_wrong_and_where),
         cmocka_unit_test(numbers_longer_than_a_parser_takes_keep_their_value),
         cmocka_unit_test(gives_values_only_as_the_type_they_have),

@@ -372,9 +372,7 @@ static void no_server_is_an_upstream_error(void **state)
     struct world *w = world_new();
     struct err err = ERR_INIT;
     put_pair(w, 1, -1000);
-    config_free(w->config);
-    w->config = world_config(w->dir, "http://127.0.0.1:1/token");
-    w->in_force = w->config;
+    config_replace(&w->in_force, world_config(w->dir, "http://127.0.0.1:1/token"));
     open_keeper(w);
     assert_int_equal(keeper_prepare(w->keeper, 0, &err), -1);
     assert_int_equal(err.code, ERR_UPSTREAM);

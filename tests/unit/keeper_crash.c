@@ -52,7 +52,8 @@ static int be_victim(char **argv)
 {
     struct err err = ERR_INIT;
     struct config *config = world_config(argv[2], argv[3]);
-    const struct config *_Atomic in_force = config;
+    struct config_in_force in_force;
+    config_in_force_init(&in_force, config);
     const struct keeper_config keeper_config = {.config = &in_force};
     log_set_level(LOG_ERROR);
     struct keeper *keeper = keeper_new(&keeper_config, &err);
@@ -62,7 +63,7 @@ static int be_victim(char **argv)
     int rc = keeper_refresh(keeper, &err);
     last_step = 0;
     keeper_free(keeper);
-    config_free(config);
+    config_in_force_done(&in_force);
     return rc ? 1 : 0;
 }
 

@@ -62,8 +62,7 @@ static inline void pass(int64_t ms)
 struct world {
     char dir[64], path[128], lock[128], spare[140];
     struct token_server server;
-    struct config *config;
-    const struct config *_Atomic in_force;
+    struct config_in_force in_force;
     struct keeper *keeper;
     _Atomic int told;
 };
@@ -159,9 +158,9 @@ static inline struct world *world_new(void)
     assert_non_null(mkdtemp(w->dir));
     world_name(w);
     token_server_start(&w->server);
-    w->config = world_config(w->dir, w->server.url);
-    assert_non_null(w->config);
-    w->in_force = w->config;
+    struct config *config = world_config(w->dir, w->server.url);
+    assert_non_null(config);
+    config_in_force_init(&w->in_force, config);
     return w;
 }
 
@@ -170,7 +169,7 @@ static inline void world_free(struct world *w)
     struct err err;
     keeper_free(w->keeper);
     token_server_stop(&w->server);
-    config_free(w->config);
+    config_in_force_done(&w->in_force);
     assert_false(exists(w->lock));
     assert_int_equal(path_remove_tree(w->dir, &err), 0);
     clock_use(NULL);

@@ -419,13 +419,28 @@ static void a_flood_of_bad_names_ends_early(void **state)
     (void)state;
     AUTO(buf) struct buf body = BUF_INIT(16 << 20);
     buf_addc(&body, '{');
-    for (int i = 0; i < 200000; i++)
+    for (int i = 0; i < REQUEST_VALUES_MAX - 1; i++)
         buf_addf(&body, "%s\"prompt%d\":1", i ? "," : "", i);
     buf_addc(&body, '}');
     AUTO(decoded) struct decoded d = decode(buf_str(&body));
     assert_null(d.request);
     assert_int_equal(d.errors.count, REQUEST_ERRORS_MAX);
     assert_true(d.errors.more > 0);
+}
+
+static void more_values_than_a_request_can_mean_are_refused_unread(void **state)
+{
+    (void)state;
+    AUTO(buf) struct buf body = BUF_INIT(16 << 20);
+    buf_adds(&body, "{\"prompt\":\"x\",\"metadata\":[0");
+    for (int i = 0; i < REQUEST_VALUES_MAX; i++)
+        buf_adds(&body, ",0");
+    buf_adds(&body, "]}");
+    AUTO(decoded) struct decoded d = decode(buf_str(&body));
+    assert_null(d.request);
+    assert_int_equal(d.err.code, ERR_TOO_LARGE);
+    assert_string_equal(d.err.msg, "JSON: more than 100000 values");
+    assert_int_equal(d.errors.count, 0);
 }
 
 static void a_long_name_is_cut_at_a_whole_character(void **state)
@@ -715,6 +730,7 @@ int main(void)
         cmocka_unit_test(refs_follow_the_rules_of_git),
         cmocka_unit_test(what_is_no_object_is_refused_whole),
         cmocka_unit_test(a_flood_of_bad_names_ends_early),
+        cmocka_unit_test(more_values_than_a_request_can_mean_are_refused_unread),
         cmocka_unit_test(a_long_name_is_cut_at_a_whole_character),
         cmocka_unit_test(defaults_hold_where_a_request_does_not_say),
         cmocka_unit_test(arguments_come_from_the_table),

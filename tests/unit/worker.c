@@ -418,10 +418,10 @@ static void open_store(void)
     const struct task_new new_task = {
         .id = "t", .kind = "claude", .request = "{}", .caller = "cloud"};
     finish();
-    job.core.store = store_open(scratch, &err);
-    OK(job.core.store != NULL, &err);
-    OK(store_add(job.core.store, &new_task, &record, &created, &err) == 0, &err);
-    OK(store_claim(job.core.store, "t", PLACE_HERE, 1, &err) == 1, &err);
+    job.runner.store = store_open(scratch, &err);
+    OK(job.runner.store != NULL, &err);
+    OK(store_add(job.runner.store, &new_task, &record, &created, &err) == 0, &err);
+    OK(store_claim(job.runner.store, "t", PLACE_HERE, 1, &err) == 1, &err);
 }
 
 static void the_outcome_is_taken_apart_again(void **state)
@@ -437,7 +437,7 @@ static void the_outcome_is_taken_apart_again(void **state)
         .output = "said",
         .output_len = 4,
         .now_ms = 2};
-    OK(store_end(job.core.store, "t", 1u << TASK_RUNNING, &end, &err) == 1, &err);
+    OK(store_end(job.runner.store, "t", 1u << TASK_RUNNING, &end, &err) == 1, &err);
     OK(outcome_read(&job, &err) == 0, &err);
     const struct task_outcome *outcome = &job.result.outcome;
     assert_int_equal(outcome->state, TASK_FAILED);
@@ -447,7 +447,7 @@ static void the_outcome_is_taken_apart_again(void **state)
     assert_string_equal(outcome->error, "no \"more\"");
     assert_string_equal(buf_str(&outcome->output), "said");
     assert_string_equal(buf_str(&outcome->members), ",\"usage\":{\"a\":1.50},\"num_turns\":2");
-    store_close(job.core.store);
+    store_close(job.runner.store);
 }
 
 static void a_task_whose_end_was_not_stored_is_interrupted(void **state)
@@ -458,7 +458,7 @@ static void a_task_whose_end_was_not_stored_is_interrupted(void **state)
     OK(outcome_read(&job, &err) == 0, &err);
     assert_int_equal(job.result.outcome.state, TASK_FAILED);
     assert_string_equal(job.result.outcome.reason, "interrupted");
-    store_close(job.core.store);
+    store_close(job.runner.store);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)

@@ -7,8 +7,8 @@
  *
  * Threads: one at a time.
  */
-#ifndef CLAUDE_STREAM_H
-#define CLAUDE_STREAM_H
+#ifndef CLAUDE_STREAM_JSON_H
+#define CLAUDE_STREAM_JSON_H
 
 #include "base/buf.h"
 #include "base/lines.h"
@@ -17,11 +17,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-typedef void stream_event_fn(const char *json, size_t len, void *arg);
+typedef void stream_json_event_fn(const char *json, size_t len, void *arg);
 
-struct stream {
+struct stream_json {
     struct redact_set *redact; /* borrowed */
-    stream_event_fn *event;
+    stream_json_event_fn *event;
     void *arg;
     struct lines lines;
     struct buf scratch; /* the line as it is passed on */
@@ -44,10 +44,10 @@ struct stream {
     int64_t limit_reset_ms; /* a usage limit was hit; when it ends, 0: not hit */
 };
 
-void stream_init(struct stream *stream, struct redact_set *redact, stream_event_fn *event,
-                 void *arg);
-void stream_done(struct stream *stream);
-void stream_feed(struct stream *stream, const char *data, size_t len);
-void stream_finish(struct stream *stream);
+void stream_json_init(struct stream_json *stream, struct redact_set *redact,
+                      stream_json_event_fn *event, void *arg);
+void stream_json_done(struct stream_json *stream);
+void stream_json_feed(struct stream_json *stream, const char *data, size_t len);
+void stream_json_finish(struct stream_json *stream);
 
 #endif

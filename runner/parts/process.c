@@ -1,4 +1,4 @@
-#include "runner/core/process.h"
+#include "runner/parts/process.h"
 
 #include "base/log.h"
 

@@ -6,8 +6,8 @@
  *
  * Threads: one at a time.
  */
-#ifndef CLAUDE_TAIL_H
-#define CLAUDE_TAIL_H
+#ifndef WORK_TAIL_H
+#define WORK_TAIL_H
 
 #include "base/err.h"
 #include "base/redact.h"

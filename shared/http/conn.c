@@ -1,13 +1,14 @@
-/* What CivetWeb's threads do with connections, as interpose.c and server.c see it. */
+/* Accepted connections: how they enter and leave the guard's table, and the one that the calling
+ * worker is at. */
 #include "http/table.h"
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "http/head.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 
 #define US_PER_BYTE 15 /* a sender of 64 KiB/s does not wait at all */
 
@@ -63,16 +64,14 @@ static int grow_locked(struct guard *guard, size_t fd)
     return 0;
 }
 
-int guard_accepted(int listen_fd, int fd, const struct sockaddr *peer)
+int guard_accepted(struct guard *guard, int fd, const struct sockaddr_storage *peer)
 {
-    struct guard *guard = guard_of_listener(listen_fd);
-    if (!guard)
-        return 0;
     struct conn *conn = calloc(1, sizeof(*conn));
+    REQUIRE(fd >= 0);
     if (!conn)
         return -1;
     conn->fd = fd;
-    memcpy(&conn->peer, peer, sizeof(conn->peer)); /* listeners are IPv4 */
+    conn->peer = *peer;
     buf_init(&conn->input, HEAD_MAX);
     conn_enter(conn, CONN_HEAD);
     pthread_mutex_lock(&guard->lock);
@@ -89,14 +88,6 @@ int guard_accepted(int listen_fd, int fd, const struct sockaddr *peer)
     return rc;
 }
 
-void guard_starved(int listen_fd)
-{
-    if (guard_of_listener(listen_fd)) { /* CivetWeb would try again at once, for ever */
-        struct timespec pause = {0, 20000000};
-        nanosleep(&pause, NULL);
-    }
-}
-
 void guard_take(struct guard *guard)
 {
     here.guard = guard;
@@ -106,7 +97,7 @@ void guard_take(struct guard *guard)
         guard_wake(guard);
 }
 
-void guard_give(struct guard *guard)
+void guard_drop(struct guard *guard)
 {
     here.guard = NULL;
     here.conn = NULL;
@@ -118,22 +109,22 @@ struct conn *guard_here(void)
     return here.conn;
 }
 
-struct conn *guard_by_port(struct guard *guard, int port)
+struct conn *guard_untouched(struct guard *guard, int fd)
 {
-    struct conn *found = NULL;
+    struct conn *conn = NULL;
     pthread_mutex_lock(&guard->lock);
-    for (size_t fd = 0; fd < guard->table_size; fd++) {
-        struct conn *conn = guard->table[fd];
-        if (conn && !conn->taken && ntohs(conn->peer.sin_port) == port)
-            found = conn;
-    }
+    if (fd >= 0 && (size_t)fd < guard->table_size)
+        conn = guard->table[fd];
+    if (conn && conn->taken)
+        conn = NULL;
     pthread_mutex_unlock(&guard->lock);
-    return found;
+    return conn;
 }
 
 void guard_forget(struct guard *guard, struct conn *conn)
 {
     pthread_mutex_lock(&guard->lock);
+    REQUIRE(guard->table[conn->fd] == conn);
     guard->table[conn->fd] = NULL;
     guard->count--;
     pthread_mutex_unlock(&guard->lock);

@@ -3,8 +3,8 @@
  *
  * Threads: called from main() before there are any; process_signal() by that thread, then, too.
  */
-#ifndef CORE_PROCESS_H
-#define CORE_PROCESS_H
+#ifndef PARTS_PROCESS_H
+#define PARTS_PROCESS_H
 
 #include "base/redact.h"
 #include "runner/config/config.h"

@@ -1,13 +1,9 @@
-#include "runner/oauth/cli.h"
+#include "runner/oauth/login_cli.h"
 
 #include "base/auto.h"
-#include "base/fd.h"
 #include "base/path.h"
 #include "base/str.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,21 +25,18 @@ static const char *const passed_on[] = {
     "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS",
 };
 
-void cli_init(struct cli *cli)
+void login_cli_init(struct login_cli *cli)
 {
-    *cli = (struct cli){.in = -1, .out = -1, .err = -1};
+    *cli = (struct login_cli){0};
     buf_init(&cli->said, OUTPUT_MAX);
     buf_init(&cli->errors, OUTPUT_MAX);
 }
 
-void cli_done(struct cli *cli)
+void login_cli_done(struct login_cli *cli)
 {
     struct err ignored;
-    child_free(cli->child);
-    cli->child = NULL;
-    fd_close(&cli->in);
-    fd_close(&cli->out);
-    fd_close(&cli->err);
+    plan_free(cli->plan);
+    cli->plan = NULL;
     buf_wipe(&cli->said);
     buf_wipe(&cli->errors);
     if (cli->place)
@@ -52,9 +45,9 @@ void cli_done(struct cli *cli)
     cli->place = NULL;
 }
 
-/* --- starting ------------------------------------------------------------------------------ */
+/* --- its plan ------------------------------------------------------------------------------ */
 
-static void add_environment(const struct cli *cli, const char *marker, struct strlist *env)
+static void add_environment(const struct login_cli *cli, const char *marker, struct strlist *env)
 {
     const char *home = getenv("HOME");
     for (size_t i = 0; i < COUNT_OF(passed_on); i++) {
@@ -70,7 +63,7 @@ static void add_environment(const struct cli *cli, const char *marker, struct st
     strlist_add(env, marker);
 }
 
-static struct plan *make_plan(const struct cli *cli, const struct config *config,
+static struct plan *make_plan(const struct login_cli *cli, const struct config *config,
                               const char *marker, struct err *err)
 {
     AUTO(plan) struct plan *plan = plan_new();
@@ -96,7 +89,7 @@ static struct plan *make_plan(const struct cli *cli, const struct config *config
 }
 
 /* A place of the login's own, empty. */
-static int make_place(struct cli *cli, const struct config *config, struct err *err)
+static int make_place(struct login_cli *cli, const struct config *config, struct err *err)
 {
     cli->place = path_join(config->state_dir, "login");
     if (!cli->place)
@@ -106,88 +99,24 @@ static int make_place(struct cli *cli, const struct config *config, struct err *
     return mkdir(cli->place, 0700) ? err_sys(err, "cannot make '%s'", cli->place) : 0;
 }
 
-struct pipes {
-    int in[2], out[2], err[2];
-};
-
-static void close_pipes(struct pipes *pipes)
+int login_cli_prepare(struct login_cli *cli, const struct config *config, const char *marker,
+                      struct err *err)
 {
-    int *ends[] = {&pipes->in[0],  &pipes->in[1],  &pipes->out[0],
-                   &pipes->out[1], &pipes->err[0], &pipes->err[1]};
-    for (size_t i = 0; i < COUNT_OF(ends); i++)
-        fd_close(ends[i]);
-}
-
-static int take_end(int *end)
-{
-    int fd = *end;
-    *end = -1;
-    fcntl(fd, F_SETFL, O_NONBLOCK);
-    return fd;
-}
-
-int cli_start(struct cli *cli, const struct config *config, struct launcher *launcher,
-              const char *marker, struct err *err)
-{
-    struct pipes pipes = {{-1, -1}, {-1, -1}, {-1, -1}};
     if (make_place(cli, config, err))
         return -1;
-    AUTO(plan) struct plan *plan = make_plan(cli, config, marker, err);
-    if (!plan)
-        return -1;
-    if (pipe2(pipes.in, O_CLOEXEC) || pipe2(pipes.out, O_CLOEXEC) || pipe2(pipes.err, O_CLOEXEC)) {
-        close_pipes(&pipes);
-        return err_sys(err, "login");
-    }
-    const int stdio[3] = {pipes.in[0], pipes.out[1], pipes.err[1]};
-    cli->child = launcher_spawn(launcher, plan, stdio, err);
-    if (cli->child) {
-        cli->in = take_end(&pipes.in[1]);
-        cli->out = take_end(&pipes.out[0]);
-        cli->err = take_end(&pipes.err[0]);
-    }
-    close_pipes(&pipes);
-    return cli->child ? 0 : -1;
+    cli->plan = make_plan(cli, config, marker, err);
+    return cli->plan ? 0 : -1;
 }
 
-/* --- talking ------------------------------------------------------------------------------- */
-
-static bool read_some(int *fd, struct buf *to)
+void login_cli_add(struct buf *to, const char *data, size_t len)
 {
-    char piece[4096];
-    ssize_t n = *fd < 0 ? -1 : read(*fd, piece, sizeof(piece));
-    if (n > 0 && to->len + (size_t)n <= to->max)
-        buf_add(to, piece, (size_t)n);
-    if (n == 0)
-        fd_close(fd); /* poll() would report the end again and again */
-    explicit_bzero(piece, sizeof(piece));
-    return n > 0;
-}
-
-bool cli_read(struct cli *cli)
-{
-    bool out = read_some(&cli->out, &cli->said);
-    return read_some(&cli->err, &cli->errors) || out;
-}
-
-void cli_wait(const struct cli *cli, int wake_fd, int timeout_ms)
-{
-    struct pollfd fds[] = {{.fd = child_fd(cli->child), .events = POLLIN},
-                           {.fd = cli->out, .events = POLLIN},
-                           {.fd = cli->err, .events = POLLIN},
-                           {.fd = wake_fd, .events = POLLIN}};
-    poll(fds, COUNT_OF(fds), timeout_ms);
-}
-
-void cli_say(struct cli *cli, const char *line)
-{
-    /* far less than a pipe takes without waiting; a CLI that is gone ends by its own event */
-    (void)!write(cli->in, line, strlen(line));
+    size_t room = to->max - to->len;
+    buf_add(to, data, len < room ? len : room);
 }
 
 /* --- what it says -------------------------------------------------------------------------- */
 
-bool cli_find_url(const struct cli *cli, char *url, size_t size)
+bool login_cli_find_url(const struct login_cli *cli, char *url, size_t size)
 {
     const char *at = strstr(buf_str(&cli->said), "https://");
     size_t len = 0;
@@ -199,7 +128,7 @@ bool cli_find_url(const struct cli *cli, char *url, size_t size)
     return true;
 }
 
-bool cli_complaint(const struct cli *cli, size_t from, char *line, size_t size)
+bool login_cli_complaint(const struct login_cli *cli, size_t from, char *line, size_t size)
 {
     const char *text = buf_str(&cli->errors);
     static const char failed[] = "Login failed: ";
@@ -222,21 +151,20 @@ bool cli_complaint(const struct cli *cli, size_t from, char *line, size_t size)
     return true;
 }
 
-char *cli_credentials(const struct cli *cli)
+char *login_cli_credentials(const struct login_cli *cli)
 {
     return path_join(cli->place, ".credentials.json");
 }
 
-bool cli_succeeded(const struct cli *cli)
+bool login_cli_succeeded(const struct login_cli *cli, int status)
 {
-    int status = child_status(cli->child);
     return status >= 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0 &&
            strstr(buf_str(&cli->said), "Login successful");
 }
 
 /* --- secrets ------------------------------------------------------------------------------- */
 
-void cli_hide_state(const char *url, struct redact_set *secrets)
+void login_cli_hide_state(const char *url, struct redact_set *secrets)
 {
     const char *at = strstr(url, "state=");
     AUTO(str) char *state = at ? strndup(at + 6, strcspn(at + 6, "&#")) : NULL;
@@ -244,7 +172,7 @@ void cli_hide_state(const char *url, struct redact_set *secrets)
         redact_add(secrets, state);
 }
 
-void cli_hide_code(const char *code, struct redact_set *secrets)
+void login_cli_hide_code(const char *code, struct redact_set *secrets)
 {
     size_t n = strcspn(code, "#");
     AUTO(str) char *first = strndup(code, n);

@@ -1,4 +1,4 @@
-#include "runner/claude/tail.h"
+#include "runner/work/tail.h"
 
 #include "base/auto.h"
 #include "base/fd.h"

@@ -1,0 +1,175 @@
+/* What came of a run: from the result line's fields, else from why and how the program ended. */
+#include "base/log.h"
+#include "base/str.h"
+#include "runner/claude/attempt.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#define STDERR_SHOW_BYTES 400
+
+static void set_reason(struct task_outcome *outcome, const char *reason, const char *error)
+{
+    snprintf(outcome->reason, sizeof(outcome->reason), "%s", reason);
+    snprintf(outcome->error, sizeof(outcome->error), "%s", error);
+}
+
+/* The runner ended it. */
+static void judge_cause(enum work_cause cause, struct task_outcome *outcome)
+{
+    char error[sizeof(outcome->error)];
+    work_cause_say(cause, "Claude Code", error, sizeof(error));
+    outcome->state = cause == WORK_CANCEL ? TASK_CANCELLED : TASK_FAILED;
+    set_reason(outcome, work_cause_reason(cause), error);
+}
+
+/* What the fields of an error's result line say, in api.md's words. */
+static const char *reason_of(const struct stream_json *stream)
+{
+    static const struct {
+        const char *subtype;
+        const char *reason;
+    } subtypes[] = {
+        {"error_max_turns", "max_turns"},
+        {"error_max_budget_usd", "budget"},
+        {"error_max_structured_output_retries", "structured_output"},
+    };
+    for (size_t i = 0; i < COUNT_OF(subtypes); i++)
+        if (strcmp(stream->subtype, subtypes[i].subtype) == 0)
+            return subtypes[i].reason;
+    if (stream->api_status == 401 || strcmp(stream->last_error, "authentication_failed") == 0)
+        return "login_required";
+    if (stream->limit_reset_ms > 0 || stream->api_status == 429)
+        return "usage_limit";
+    return stream->api_status > 0 ? "api_error" : "cli_error";
+}
+
+static void judge_result(const struct attempt *attempt, struct task_outcome *outcome)
+{
+    const struct stream_json *stream = &attempt->stream;
+    bool good = !stream->is_error && strcmp(stream->subtype, "success") == 0;
+    outcome->state = good ? TASK_COMPLETED : TASK_FAILED;
+    if (good) {
+        outcome->exit_code = 0;
+        return;
+    }
+    const char *reason = reason_of(stream);
+    const char *said = stream->failure[0] ? stream->failure : stream->subtype;
+    char error[sizeof(outcome->error)];
+    snprintf(error, sizeof(error), "%s%s",
+             strcmp(reason, "login_required") == 0 ? "OAuth or API key refused: " : "", said);
+    set_reason(outcome, reason, error);
+}
+
+/* The end of what it printed to stderr, on one line and without secrets. */
+static void show_stderr(struct attempt *attempt, struct buf *out)
+{
+    AUTO(buf) struct buf clean = BUF_INIT(STDERR_SHOW_BYTES);
+    tail_show(attempt->errors.read_fd, STDERR_SHOW_BYTES, task_run_redact(attempt->run), &clean);
+    while (clean.len > 0 && (unsigned char)clean.data[clean.len - 1] <= ' ')
+        clean.data[--clean.len] = '\0';
+    for (size_t i = 0; i < clean.len; i++)
+        if ((unsigned char)clean.data[i] < 0x20)
+            clean.data[i] = ' ';
+    if (clean.len > 0)
+        buf_adds(out, "; it said: ");
+    str_add_utf8(out, buf_str(&clean), clean.len);
+}
+
+static void judge_without_result(struct attempt *attempt, struct task_outcome *outcome)
+{
+    int status = attempt->result.status;
+    AUTO(buf) struct buf error = BUF_INIT(8 * STDERR_SHOW_BYTES);
+    if (status < 0 || WIFSIGNALED(status))
+        buf_addf(&error, "Claude Code was killed (signal %d) before its result",
+                 status < 0 ? SIGKILL : WTERMSIG(status));
+    else
+        buf_addf(&error, "Claude Code ended (exit status %d) without a result",
+                 WEXITSTATUS(status));
+    show_stderr(attempt, &error);
+    set_reason(outcome, status < 0 || WIFSIGNALED(status) ? "killed" : "cli_error",
+               buf_str(&error));
+}
+
+static void judge_program(struct attempt *attempt, struct task_outcome *outcome)
+{
+    struct stream_json *stream = &attempt->stream;
+    const struct work_result *result = &attempt->result;
+    int code = work_exit_code(result->status);
+    outcome->exit_code = code ? code : 1;
+    outcome->truncated = stream->truncated || result->dropped;
+    if (stream->have_result) {
+        buf_add(&outcome->output, buf_str(&stream->output), stream->output.len);
+        buf_add(&outcome->members, buf_str(&stream->members), stream->members.len);
+    }
+    buf_addf(&outcome->members, ",\"peak_memory_mb\":%lld", (long long)(result->peak_kib / 1024));
+    /* a result that came before we ended the program stands, whatever made us end it */
+    if (stream->have_result && result->cause != WORK_ABORT &&
+        (result->answered || result->cause == WORK_ENDED))
+        judge_result(attempt, outcome);
+    else if (work_cause_reason(result->cause)[0])
+        judge_cause(result->cause, outcome);
+    else
+        judge_without_result(attempt, outcome);
+    if (result->leftover > 0)
+        log_info("claude", "%d processes outlived Claude Code and were ended", result->leftover);
+}
+
+/* A login that broke between the submission and now is no fault of the task's. */
+void judge_failed_start(const struct attempt *attempt, const struct err *err,
+                        struct task_outcome *outcome)
+{
+    enum task_stop stop = task_run_stop(attempt->run);
+    outcome->exit_code = 1;
+    if (stop != STOP_NO) {
+        judge_cause(stop == STOP_CANCEL ? WORK_CANCEL : WORK_INTERRUPT, outcome);
+        return;
+    }
+    set_reason(outcome,
+               err->code == ERR_LOGIN      ? "login_required"
+               : err->code == ERR_NO_SPACE ? "disk_full"
+               : attempt->failed_step      ? attempt->failed_step
+                                           : "cli_error",
+               err->msg);
+    if (err->code == ERR_LOGIN)
+        outcome->state = TASK_WAITING_LOGIN;
+}
+
+/* A usage limit or a refused credential that is everybody's pauses a task that has done nothing
+ * yet: it will run again, from its beginning. */
+static void judge_pause(const struct attempt *attempt, struct task_outcome *outcome)
+{
+    struct lease_use use;
+    struct breaker_status breaker;
+    lease_use(attempt->lease, &use);
+    breaker_status(attempt->claude->breaker, &breaker);
+    if (outcome->state != TASK_FAILED || use.answers > 0 || !task_run_record(attempt->run)->shared)
+        return;
+    if (use.limited && strcmp(outcome->reason, "usage_limit") == 0)
+        outcome->state = TASK_WAITING_LIMIT;
+    else if (use.refused && breaker.state == BREAKER_LOGIN)
+        outcome->state = TASK_WAITING_LOGIN; /* not this task's matter alone */
+}
+
+/* What a run that gave no result has used, as the proxy saw it. */
+static void add_usage(const struct attempt *attempt, struct task_outcome *outcome)
+{
+    struct lease_use use;
+    lease_use(attempt->lease, &use);
+    if (attempt->stream.have_result || use.requests == 0)
+        return;
+    buf_addf(&outcome->members,
+             ",\"usage\":{\"input_tokens\":%lld,\"cache_creation_input_tokens\":%lld,"
+             "\"cache_read_input_tokens\":%lld,\"output_tokens\":%lld}",
+             (long long)use.input_tokens, (long long)use.cache_creation_tokens,
+             (long long)use.cache_read_tokens, (long long)use.output_tokens);
+}
+
+void judge(struct attempt *attempt, struct task_outcome *outcome)
+{
+    judge_program(attempt, outcome);
+    add_usage(attempt, outcome);
+    judge_pause(attempt, outcome);
+}

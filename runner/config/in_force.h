@@ -1,0 +1,53 @@
+/*
+ * The configuration in force, and references to it.
+ *
+ * A configuration does not change once it is in force; another one takes its place (a reload).
+ * Whoever reads one holds a reference for as long as he uses it, or anything that it points to:
+ *
+ *     AUTO(config_ref) const struct config *config = config_ref(in_force);
+ *     int days = CONFIG_GET(in_force, keep_tasks_days);        one value, not a text
+ *
+ * The last reference frees it and wipes its secrets.
+ *
+ * Threads: any, except for init and done.
+ */
+#ifndef CONFIG_IN_FORCE_H
+#define CONFIG_IN_FORCE_H
+
+#include "base/lock.h"
+#include "runner/config/config.h"
+
+struct config_in_force {
+    struct lock lock;
+    struct config *config GUARDED_BY_MEMBER(lock);
+};
+
+/* Takes over the caller's reference to `config`. */
+void config_in_force_init(struct config_in_force *in_force, struct config *config);
+/* Drops it. Others may hold references still. */
+void config_in_force_done(struct config_in_force *in_force);
+
+/* Puts another in its place and takes over the caller's reference to it. */
+void config_replace(struct config_in_force *in_force, struct config *config);
+
+/* Another reference to a configuration that the caller has one to. Returns config. */
+struct config *config_share(struct config *config);
+
+/* A reference to the one in force now. Never NULL. */
+const struct config *config_ref(struct config_in_force *in_force);
+void config_unref(const struct config *config);
+static inline void auto_config_ref(const struct config **config)
+{
+    config_unref(*config);
+}
+
+/* A number or truth of the one in force now. Of a text only whether there is one: it may be freed
+ * by the time that it is looked at. */
+#define CONFIG_GET(in_force, field)                                               \
+    (__extension__({                                                              \
+        AUTO(config_ref) const struct config *config_get_ = config_ref(in_force); \
+        __typeof__(config_get_->field) config_value_ = config_get_->field;        \
+        config_value_;                                                            \
+    }))
+
+#endif

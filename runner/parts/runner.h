@@ -1,0 +1,95 @@
+/*
+ * A runner: everything that a running program of ours consists of, for the daemon and for a cloud
+ * task's worker, and the one table of its parts: what it takes to run tasks (tasks.c, both have
+ * that), then what serves callers (service.c, the daemon).
+ *
+ *     launcher ─┬─ repos ──┐                      ┌─ api ── http
+ *     store ────┤          ├── claude ── engine ──┼─ janitor, webhook, alert
+ *     breaker ─ keeper ─ proxy                    └─ cloud
+ *
+ * A room that has something to build is a row in one of these files and a field here.
+ *
+ * Threads: built and taken apart by one; a thread of its own tries the launcher meanwhile.
+ */
+#ifndef PARTS_RUNNER_H
+#define PARTS_RUNNER_H
+
+#include "base/redact.h"
+#include "base/thread.h"
+#include "runner/api/api.h"
+#include "runner/claude/claude.h"
+#include "runner/config/in_force.h"
+#include "runner/janitor/janitor.h"
+#include "runner/oauth/alert.h"
+#include "runner/parts/parts.h"
+#include "runner/webhook/webhook.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define METRIC_SOURCES_MAX 32
+
+struct runner {
+    struct parts parts;
+    struct config_in_force config;
+    const struct config *first; /* a reference: parts borrow texts from it that no reload changes */
+    struct redact_set *secrets; /* borrowed */
+    bool one_task;              /* it is built for one, and thrown away */
+
+    int lock_fd; /* of the state directory */
+    struct store *store;
+    struct launcher *launcher;
+    struct keeper *keeper;
+    struct repos *repos;
+    struct breaker *breaker;
+    _Atomic int64_t logins; /* as the keeper last counted them */
+    struct proxy *proxy;
+    struct engine *engine;
+    struct claude claude;
+    struct task_kind kinds[2];
+    struct { /* what takes a moment to find out, while the rest is built */
+        struct thread thread;
+        int rc;
+        struct err err;
+    } probe;
+
+    struct flow *flow;
+    char marker[128]; /* in the environment of what we start: TASK_MARKER=… */
+    struct cloud cloud;
+    struct overflow *overflow; /* NULL: no cloud is configured */
+    struct task_kind cloud_kind;
+    struct prompt_watch *prompt; /* NULL: SYSTEM_PROMPT_SECRET is not set */
+    struct metric_source metrics[METRIC_SOURCES_MAX];
+    struct janitor *janitor;
+    struct alert *alert;
+    struct webhook *webhook;
+    struct sessions *sessions;
+    struct inputs *inputs;
+    struct access *access; /* NULL: not asked for */
+    struct http_server *server;
+    struct api api;
+};
+
+/* Builds and starts all parts of a worker or of the daemon, and takes over `config`. *runner is
+ * zeroed before, except for `secrets`, `one_task` and `claude.cloud`. Also after a failure, whose
+ * error names the part, runner_end() is to be called. */
+int runner_begin_worker(struct runner *runner, struct config *config, struct err *err);
+int runner_begin_daemon(struct runner *runner, struct config *config, struct err *err);
+
+/* Ends whatever still runs and frees everything. False when a task's thread is stuck in the
+ * kernel: it needs the rest, which stays. Does nothing for a runner that was never begun. */
+bool runner_end(struct runner *runner);
+
+/* Puts another configuration in force and takes it over; also when it fails, then it is freed and
+ * the old one stays. */
+int runner_reconfigure(struct runner *runner, struct config *config, struct err *err);
+
+/* The two halves of the table. Private to runner/parts. */
+extern const struct part runner_task_parts[], runner_service_parts[];
+extern const size_t runner_task_part_count, runner_service_part_count;
+/* tasks.c: puts `config` in force (taken over) and tells the parts that care. Private to
+ * runner/parts. */
+void runner_replace_config(struct runner *runner, struct config *config);
+
+#endif

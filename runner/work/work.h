@@ -1,0 +1,158 @@
+/*
+ * One way to run a program: launch it, follow its output, heed its clocks, end it.
+ *
+ * Theory of operation.
+ *
+ *     plan ──launcher──▶ program ──files, pipes──▶ take()          what it prints
+ *                           ▲                        │
+ *                           │                   work_began()       what that means
+ *        TERM, grace, KILL  │                   work_answered()    for the clocks
+ *                           │                        │
+ *                         cause ◀── clocks, limits, the caller's wish
+ *
+ * work_run() launches the program and stays until its whole process tree has ended. On the way it
+ * passes on what is printed, and looks at a table of causes (work.c): each says when it ends the
+ * program. The first that comes true decides; the tree then gets TERM, the plan's grace and KILL.
+ * When even init does not answer after that, the tree is given up (work_result.lost), so that no
+ * caller waits for ever.
+ *
+ * A program that was told to end may still print: what it printed is passed on as long as somebody
+ * wants it (after work_answered()), else for a few seconds, and work_result.dropped says when some
+ * was not.
+ *
+ * Threads: any; one run is one thread's, and all callbacks run on it.
+ * Ownership: everything in an order is borrowed until work_run() returns.
+ */
+#ifndef WORK_WORK_H
+#define WORK_WORK_H
+
+#include "base/err.h"
+#include "proc/launch.h"
+#include "runner/work/tail.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* X(name, reason on the wire, whether the sentence begins with the program's name, sentence): why a
+ * program was ended. Without a reason, what the program said or how it ended decides. */
+#define WORK_CAUSES(X)                                                                   \
+    X(WORK_ENDED, "", true, "ended by itself")                                           \
+    X(WORK_CANCEL, "cancelled", false, "the task was cancelled")                         \
+    X(WORK_INTERRUPT, "interrupted", false, "the runner was stopped while the task ran") \
+    X(WORK_TIMEOUT, "timeout", false, "the task did not end within its time limit")      \
+    X(WORK_SILENT, "no_output", true, "printed nothing after it was started")            \
+    X(WORK_IDLE, "idle_timeout", true, "printed nothing for too long")                   \
+    X(WORK_GRACE, "", true, "did not end after its result")                              \
+    X(WORK_FLOOD, "output_limit", true, "printed faster than can be stored")             \
+    X(WORK_LIMIT, "output_limit", true, "printed more than is allowed")                  \
+    X(WORK_ABORT, "", false, "the task's events could not be stored")
+
+enum work_cause {
+#define WORK_CAUSE_ENUM(name, reason, named, sentence) name,
+    WORK_CAUSES(WORK_CAUSE_ENUM)
+#undef WORK_CAUSE_ENUM
+};
+
+const char *work_cause_reason(enum work_cause cause);
+/* The sentence, about a program of that name, cut to `size` with its end. */
+void work_cause_say(enum work_cause cause, const char *program, char *text, size_t size);
+
+struct work; /* a program that runs */
+
+/* Who may want it to end before its time; zeroed: nobody. */
+struct work_stop {
+    int wake_fd; /* readable when asked() may answer something else; only looked at with asked() */
+    enum work_cause (*asked)(struct work *work, void *arg); /* WORK_ENDED: go on */
+    void *arg;
+};
+
+/* What a stream of the program is connected to. */
+enum work_via {
+    WORK_NULL, /* /dev/null */
+    WORK_FD,   /* `fd`, as it is */
+    WORK_TAIL, /* outputs: the file of `tail`, followed while the program appends to it */
+    WORK_PIPE, /* a pipe: work_write(), take() */
+};
+
+struct work_input {
+    enum work_via via; /* not WORK_TAIL */
+    int fd;
+};
+
+/* Gets a piece of what was printed. */
+typedef void work_take_fn(struct work *work, const char *data, size_t len, void *arg);
+
+struct work_output {
+    enum work_via via;
+    int fd;
+    struct tail *tail;  /* opened by the caller, who also frees it; its write_fd is closed here */
+    work_take_fn *take; /* of a tail or pipe. NULL: nobody reads it */
+    int64_t keep_bytes; /* of a tail that nobody reads: only its last bytes stay on the disk */
+    int64_t max_bytes;  /* WORK_LIMIT when it prints more; 0: no limit. Looked at when something
+                           was read, else once a second: a file also wants plan.file_mb_max */
+};
+
+/* Zeroed: none. */
+struct work_limits {
+    int64_t until_ms;      /* mono: WORK_TIMEOUT, unless it has answered */
+    int64_t first_ms;      /* after its launch: WORK_SILENT, unless it has begun */
+    int64_t idle_ms;       /* after it last printed: WORK_IDLE, unless it has answered */
+    int64_t grace_ms;      /* after it has answered: WORK_GRACE (0: at once) */
+    int64_t backlog_bytes; /* printed into tails and not read yet: WORK_FLOOD */
+};
+
+struct work_order {
+    struct launcher *launcher;
+    const struct plan *plan;
+    struct work_input in;
+    struct work_output out, errors;
+    struct work_limits limits;
+    struct work_stop stop;
+    bool at_once; /* when it is ended: KILL, without TERM and grace */
+    /* Called on every round, after what was there has been passed on. Returns after how many ms to
+     * call it again at the latest, or -1. NULL: nobody looks. */
+    int64_t (*look)(struct work *work, void *arg);
+    void *arg; /* take()'s and look()'s */
+};
+
+struct work_result {
+    enum work_cause cause; /* WORK_ENDED: by itself */
+    int status;            /* wait() status of the program; -1: unknown, init was killed or lost */
+    bool answered;         /* work_answered() came before it was told to end */
+    bool lost;             /* init did not answer to the end; what it held may still run */
+    bool dropped;          /* it printed more than was passed on */
+    int64_t peak_kib;      /* of memory */
+    int leftover;          /* processes that outlived the program and were ended */
+};
+
+/* Runs a program to its end. 0 with the result once its tree has ended or was given up; -1 with
+ * *err when it could not be launched (the result stays as it was). */
+int work_run(const struct work_order *order, struct work_result *ret_result, struct err *err);
+
+/* The exit code that a shell would tell: 128 and the signal for a program that was killed. */
+int work_exit_code(int status);
+
+/* --- for the callbacks --------------------------------------------------------------------- */
+
+/* It has shown that it works: WORK_SILENT is off. */
+void work_began(struct work *work);
+/* It has said what it was run for: from now on only the grace counts. */
+void work_answered(struct work *work);
+/* Tells it to end; the first cause stands. WORK_ABORT kills at once. */
+void work_end(struct work *work, enum work_cause cause);
+bool work_is_ending(const struct work *work);
+/* Writes to its standard input (WORK_PIPE) without waiting: returns how many bytes were taken, -1
+ * with errno. It must be small, or the caller must come again. */
+ssize_t work_write(struct work *work, const char *data, size_t len);
+/* Its init, as this process sees it. */
+pid_t work_pid(const struct work *work);
+
+/* --- helpers for orders -------------------------------------------------------------------- */
+
+/* A file in memory, without a name, that holds `data`, for a standard input that leaves no trace.
+ * Returns its descriptor, or -1. */
+int work_memory_file(const char *name, const void *data, size_t len, struct err *err);
+
+#endif

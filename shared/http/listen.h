@@ -1,0 +1,51 @@
+/*
+ * The listening sockets of a server: IPv4, IPv6 and unix sockets, several at once, opened here or
+ * by systemd (socket activation).
+ *
+ * Threads: listen_wait() and listen_accept() on one thread, listen_stop() and listen_await_use() on
+ * any, the rest before and after.
+ * Ownership: the sockets are the listener's. A unix socket's file that it made goes with it.
+ */
+#ifndef HTTP_LISTEN_H
+#define HTTP_LISTEN_H
+
+#include "base/err.h"
+#include "base/place.h"
+
+struct listener;
+
+struct listen_config {
+    const char *places; /* a list of addresses: base/place.h */
+    int port;           /* of those that name none; 0: any free one, the same for all */
+    int unix_mode;      /* of unix sockets' files */
+};
+
+/* Opens all sockets; they take connections from now on. A unix socket's file that nobody listens
+ * at any more is replaced. "systemd" stands for the sockets which that has opened for this process
+ * (LISTEN_PID, LISTEN_FDS); it is an error when there is none. */
+struct listener *listen_open(const struct listen_config *config, struct err *err);
+
+/* Closes them. NULL is fine. */
+void listen_close(struct listener *listener);
+
+/* Waits up to timeout_ms (-1: for ever) for a connection. Returns 1 when there is one, 0 when there
+ * is none or the listener was stopped, -1 with errno. */
+int listen_wait(struct listener *listener, int timeout_ms);
+
+/* Takes the connection that listen_wait() found. Returns its descriptor (close-on-exec), or -1 with
+ * errno: it may have gone. Without descriptors it waits a moment, so that nobody spins. */
+int listen_accept(struct listener *listener, struct sockaddr_storage *ret_peer);
+
+/* From now on listen_wait() returns 0. Wakes it. */
+void listen_stop(struct listener *listener);
+
+/* Waits until listen_wait() was called for the first time. Returns 0, or -1 after timeout_ms. */
+int listen_await_use(struct listener *listener, int timeout_ms);
+
+/* The port of the first TCP socket, or 0. */
+int listen_port(const struct listener *listener);
+
+/* The address of the index'th socket, or NULL past the last. */
+const struct sockaddr_storage *listen_address(const struct listener *listener, size_t index);
+
+#endif
