@@ -150,9 +150,9 @@
     X("PUT", "/sessions/{id}/archive", archive_put, 0, "sessions", \
       "Unpack an archive into a directory", "path", "", "200:Object 403 404 422 507") \
     X("GET", "/inputs/{sha256}", input_get, ROUTE_DRAIN, "inputs", \
-      "Whether an input is there", "", "", "200:Input 404") \
+      "Whether an input is there", "", "", "200:Input 400 404") \
     X("PUT", "/inputs/{sha256}", input_upload, 0, "inputs", \
-      "Upload an archive to work on, once", "", "", "200:Input 201:Input 413 422 507") \
+      "Upload an archive to work on, once", "", "", "200:Input 201:Input 400 413 422 507") \
     X("POST", "/cancel/{id}", task_cancel, ROUTE_DRAIN, "tasks", \
       "Cancel a task", "", "", "200:Cancelled 404 409")
 /* clang-format on */

@@ -256,7 +256,8 @@ static size_t take_word(struct box *box, struct shell *shell, const char *text, 
         return 0;
     if (text[0] == 'X' && text[1] == '/') {
         str_replace(&shell->cwd, text + 1);
-        keep_state(box, shell, dump, (size_t)(stop - dump));
+        if (is_usable(dump, (size_t)(stop - dump)))
+            keep_state(box, shell, dump, (size_t)(stop - dump));
     } else if (text[0] == 'R') {
         char *after;
         long status = strtol(text + 1, &after, 10);

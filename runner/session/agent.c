@@ -129,7 +129,7 @@ int session_wake(struct session *session, struct err *err)
     pthread_mutex_lock(&sessions->lock);
     while (session->waking)
         cond_wait(&sessions->changed, &sessions->lock, START_MS);
-    bool stopping = sessions->stopping || session->deleted;
+    bool stopping = sessions->closing || session->deleted;
     bool awake = session->control >= 0;
     session->waking = !awake && !stopping;
     pthread_mutex_unlock(&sessions->lock);

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #define RECORD_BYTES_MAX (1u << 20)
+#define WAKERS_MS 25000
 #define TIDY_EVERY_MS 15000
 #define USED_EVERY_MS 60000 /* how exactly the last use is known after a crash */
 
@@ -195,14 +196,14 @@ static int enter(struct sessions *sessions, struct session *session, struct err 
     pthread_mutex_lock(&sessions->lock);
     bool taken = find_locked(sessions, session->id) != NULL;
     bool full = sessions->count >= (size_t)max;
-    if (!taken && !full && !sessions->stopping) {
+    if (!taken && !full && !sessions->closing) {
         session->next = sessions->list;
         sessions->list = session;
         sessions->count++;
     }
-    bool stopping = sessions->stopping;
+    bool closing = sessions->closing;
     pthread_mutex_unlock(&sessions->lock);
-    if (stopping)
+    if (closing)
         return err_set(err, ERR_BUSY, "the service is shutting down");
     if (taken)
         return err_set(err, ERR_CONFLICT, "there is a session '%s' already", session->id);
@@ -257,6 +258,38 @@ int session_delete(struct sessions *sessions, const char *id, bool *ret_there, s
     return rc;
 }
 
+static void *wake_run(void *arg)
+{
+    struct session *session = arg;
+    struct sessions *sessions = session->sessions;
+    struct err err;
+    if (session_wake(session, &err))
+        log_warn("session", "%s", err.msg); /* who asks for something is told, too */
+    pthread_mutex_lock(&sessions->lock);
+    session_unref_locked(session);
+    sessions->wakers--;
+    pthread_cond_broadcast(&sessions->changed);
+    pthread_mutex_unlock(&sessions->lock);
+    return NULL;
+}
+
+/* Whoever made it need not wait for its agent. */
+static void wake_soon(struct session *session)
+{
+    struct sessions *sessions = session->sessions;
+    struct err ignored;
+    pthread_mutex_lock(&sessions->lock);
+    session->refs++;
+    sessions->wakers++;
+    pthread_mutex_unlock(&sessions->lock);
+    if (thread_start_detached("session-wake", THREAD_STACK_SMALL, wake_run, session, &ignored) == 0)
+        return;
+    pthread_mutex_lock(&sessions->lock);
+    sessions->wakers--;
+    session_unref_locked(session);
+    pthread_mutex_unlock(&sessions->lock);
+}
+
 int session_create(struct sessions *sessions, const struct session_wish *wish, struct buf *out,
                    struct err *err)
 {
@@ -274,9 +307,10 @@ int session_create(struct sessions *sessions, const struct session_wish *wish, s
         session_unref(session);
         return -1;
     }
-    if (make_dirs(session, err) == 0 && session_save(session, err) == 0 &&
-        session_wake(session, err) == 0)
+    if (make_dirs(session, err) == 0 && session_save(session, err) == 0) {
+        wake_soon(session);
         return session_print(sessions, id, out, err);
+    }
     session_delete(sessions, id, &ignored, &later);
     return -1;
 }
@@ -490,11 +524,16 @@ void sessions_stop(struct sessions *sessions)
     if (!sessions)
         return;
     pthread_mutex_lock(&sessions->lock);
+    sessions->closing = true;
     for (struct session *at = sessions->list; at; at = at->next) {
         session_lost_locked(at);
         if (at->used_ms != at->used_written_ms)
             session_save(at, &ignored);
     }
+    while (sessions->wakers > 0 && cond_wait(&sessions->changed, &sessions->lock, WAKERS_MS))
+        continue;
+    for (struct session *at = sessions->list; at; at = at->next)
+        session_lost_locked(at); /* those that have just woken */
     pthread_mutex_unlock(&sessions->lock);
     hub_stop(sessions);
 }

@@ -197,7 +197,9 @@ struct sessions {
     struct ticker *tickers;
     int64_t ticked_ms;
     int64_t next_id;
-    bool stopping;
+    int wakers;    /* threads that start agents */
+    bool closing;  /* no agent is started any more */
+    bool stopping; /* the hub is to end */
     int epoll, bell;
     struct thread hub;
     struct thread tidier; /* removes those whose time is up */
