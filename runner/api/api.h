@@ -13,6 +13,7 @@
 #include "runner/oauth/flow.h"
 #include "runner/oauth/keeper.h"
 #include "runner/overflow/overflow.h"
+#include "runner/python/python.h"
 #include "runner/repo/repos.h"
 #include "runner/store/store.h"
 #include "runner/task/engine.h"
@@ -25,6 +26,7 @@ struct system_prompt;
 struct api_guard; /* auth.c: who tried wrong secrets, and how often */
 
 struct api_numbers;   /* numbers.h: what was asked and answered */
+struct replay;        /* replay.h: answers by Idempotency-Key */
 struct openapi;       /* openapi.h */
 struct metric_source; /* base/metric.h */
 struct visits;        /* visits.h: browsers that gave a secret */
@@ -44,6 +46,9 @@ struct api {
     struct repos *repos;
     struct overflow *overflow; /* NULL: no cloud is configured */
     struct webhook *webhook;
+    struct python *python;
+    struct replay *replay;
+    _Atomic int python_waits; /* workers that wait a moment for a run */
     const char *state_dir;
     struct http_server *_Atomic server; /* set once it serves */
     struct api_guard *guard;

@@ -72,6 +72,7 @@ struct runner {
     struct janitor *janitor;
     struct alert *alert;
     struct webhook *webhook;
+    struct python *python;
     struct access *access; /* NULL: not asked for */
     struct http_server *server;
     struct api api;
