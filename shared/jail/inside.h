@@ -93,6 +93,7 @@ void group_free(struct group *group);
 void groups_probe(struct jail_host *host);
 int group_open(struct jail *jail, const char *name, struct err *err);
 int group_join(const struct jail *jail, struct err *err);
+int group_limit_memory(const struct group *group, int memory_mb);
 unsigned group_look(const struct group *group);
 bool group_kill(const struct group *group);
 void group_remove(struct group *group);

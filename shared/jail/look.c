@@ -155,6 +155,12 @@ int jail_look_every_ms(const struct jail *jail)
     return jail->group.memory_events >= 0 ? WATCH_EVENTS_MS : -1;
 }
 
+int jail_limit_memory(struct jail *jail, int memory_mb, struct err *err)
+{
+    jail->policy.memory_mb = memory_mb;
+    return group_limit_memory(&jail->group, memory_mb) ? jail_fail(err, "limit of memory") : 0;
+}
+
 bool jail_kill(struct jail *jail)
 {
     return group_kill(&jail->group);
