@@ -125,7 +125,7 @@ int jail_build(struct jail *jail, const struct strlist *mounts, struct err *err)
         return jail_fail(err, "hostname");
     if (jail->tier == JAIL_FULL)
         return root_build(jail, err);
-    if (jail->tier == JAIL_RESTRICTED)
+    if (jail->tier == JAIL_RESTRICTED && !jail->host.no_view)
         return view_build(jail, err);
     if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL))
         return jail_fail(err, "namespaces");

@@ -374,7 +374,8 @@ static int fill(struct jail *jail, const struct jail_policy *policy)
 {
     if (copy_policy(&jail->policy, policy))
         return -1;
-    if (jail->tier == JAIL_RESTRICTED && jail->namespaces) /* over the host's own root */
+    if (jail->tier == JAIL_RESTRICTED && jail->namespaces &&
+        !jail->host.no_view) /* over the host's own root */
         return add_scratch(jail) || add_step(jail, (struct step){.kind = STEP_PROC}, NULL, "/proc")
                    ? -1
                    : 0;
