@@ -106,8 +106,8 @@ static void print_cloud(const struct api *api, struct json_writer *w)
 
 static void print_cli(const struct api *api, struct json_writer *w)
 {
-    char version[CLI_VERSION_SIZE];
-    AUTO(str) char *path = cli_version(api->claude, version);
+    char version[CLAUDE_VERSION_SIZE];
+    AUTO(str) char *path = claude_version(api->claude, version);
     json_open_object(w, "claude");
     json_add_text(w, "path", path);
     json_add_text(w, "version", version[0] ? version : NULL);

@@ -54,8 +54,7 @@ static bool put(struct loopback_call *call, const char *digest)
         fwrite(piece, 1, (size_t)n, file);
     fclose(file);
     AUTO(str)
-    char *command = textf("sha256sum %s >%s.sum", name, name),
-         *sum = textf("%s.sum", name);
+    char *command = textf("sha256sum %s >%s.sum", name, name), *sum = textf("%s.sum", name);
     proc_shell(command);
     AUTO(str) char *text = read_file(sum, NULL);
     snprintf(line, sizeof(line), "%.64s", text);
