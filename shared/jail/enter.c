@@ -1,5 +1,5 @@
 /* In the child: from a fresh clone to a confined process. */
-#include "jail/inside.h"
+#include "jail/jail_private.h"
 
 #include "base/fd.h"
 

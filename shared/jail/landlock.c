@@ -1,5 +1,5 @@
 /* Landlock: the walls of tier restricted, and of tier full for what namespaces don't cover. */
-#include "jail/inside.h"
+#include "jail/jail_private.h"
 
 #include "base/fd.h"
 

@@ -1,5 +1,5 @@
 /* From a policy to a plan: what shall be done, step by step. Touches nothing but memory. */
-#include "jail/inside.h"
+#include "jail/jail_private.h"
 
 #include "base/str.h"
 

@@ -1,5 +1,5 @@
 /* What this host can give, found out by starting a program behind each kind of walls. */
-#include "jail/inside.h"
+#include "jail/jail_private.h"
 
 #include "base/fd.h"
 

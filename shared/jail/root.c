@@ -5,7 +5,7 @@
  * path outside stays reachable until pivot_root(). Places inside are walked part by part without
  * following links: what is bound writable was written by tasks.
  */
-#include "jail/inside.h"
+#include "jail/jail_private.h"
 
 #include "base/fd.h"
 #include "base/str.h"

@@ -1,6 +1,6 @@
-/* What the files of this folder share. */
-#ifndef JAIL_INSIDE_H
-#define JAIL_INSIDE_H
+/* Inside the jail room: what its files share. */
+#ifndef JAIL_PRIVATE_H
+#define JAIL_PRIVATE_H
 
 #include "jail/jail.h"
 
@@ -98,7 +98,7 @@ bool group_kill(const struct group *group);
 void group_remove(struct group *group);
 
 /* look.c: what is counted where there are no control groups. */
-int disk_open(struct jail *jail, struct err *err);
+int counted_open(struct jail *jail, struct err *err);
 
 /* What programs need to run, where the host has it; both end with NULL. */
 extern const char *const system_paths[];
