@@ -126,7 +126,7 @@ int jail_build(struct jail *jail, const struct strlist *mounts, struct err *err)
     if (jail->tier == JAIL_FULL)
         return root_build(jail, err);
     if (jail->tier == JAIL_RESTRICTED && !jail->host.no_view)
-        return view_build(jail, err);
+        return root_cover(jail, err);
     if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL))
         return jail_fail(err, "namespaces");
     return 0;

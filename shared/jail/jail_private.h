@@ -74,7 +74,7 @@ int jail_fail(struct err *err, const char *fmt, ...) __attribute__((format(print
 /* root.c: assembles the new root and makes it the root. */
 int root_build(const struct jail *jail, struct err *err);
 /* root.c: the host's root, read-only but for the binds, with what is private over it. */
-int view_build(const struct jail *jail, struct err *err);
+int root_cover(const struct jail *jail, struct err *err);
 /* A file system that is not attached anywhere: its descriptor. */
 int mount_detached(const char *type);
 
