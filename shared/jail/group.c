@@ -6,7 +6,7 @@
  * the top), on v1 one below our own for each controller. Groups are named after the launcher that
  * made them ("jail-PID-NAME"), so that a later one tells those of the dead.
  */
-#include "jail/inside.h"
+#include "jail/jail_private.h"
 
 #include "base/fd.h"
 #include "base/str.h"

@@ -117,6 +117,7 @@ struct jail_host {
     uid_t uid; /* the launcher's own */
     gid_t gid;
     int groups;   /* enum jail_groups */
+    bool no_view; /* tier restricted can't make the host's root read-only */
     int landlock; /* ABI, 0: none */
     bool has[JAIL_FEATURE_COUNT];
     char why[JAIL_FEATURE_COUNT][96]; /* what is missing, and why; empty where it is there */

@@ -1,5 +1,5 @@
 /* From a policy to a plan: what shall be done, step by step. Touches nothing but memory. */
-#include "jail/inside.h"
+#include "jail/jail_private.h"
 
 #include "base/str.h"
 
@@ -387,7 +387,8 @@ static int fill(struct jail *jail, const struct jail_policy *policy)
 {
     if (copy_policy(&jail->policy, policy))
         return -1;
-    if (jail->tier == JAIL_RESTRICTED && jail->namespaces) /* over the host's own root */
+    if (jail->tier == JAIL_RESTRICTED && jail->namespaces &&
+        !jail->host.no_view) /* over the host's own root */
         return add_scratch(jail) || add_step(jail, (struct step){.kind = STEP_PROC}, NULL, "/proc")
                    ? -1
                    : 0;
