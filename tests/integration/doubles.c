@@ -274,9 +274,10 @@ static void the_real_cli_takes_every_answer_as_written_down(void **state)
         assert_json_text(run.result, "subtype", cases[i].subtype);
         assert_json_bool(run.result, "is_error", cases[i].is_error);
         assert_int_equal(run.status, cases[i].status);
-        /* of a connection that is cut, the CLI's HTTP client may make one more try of its own */
-        bool cut = strncmp(cases[i].prompt, "[[cut", 5) == 0;
-        assert_in_range(run.retries, cases[i].retries, cases[i].retries + cut);
+        /* of a connection that is cut, the CLI's HTTP client may make one more try of its own, and
+         * newer CLIs make one more with a credential that was refused */
+        bool more = strncmp(cases[i].prompt, "[[cut", 5) == 0 || cases[i].api_status == 401;
+        assert_in_range(run.retries, cases[i].retries, cases[i].retries + more);
         if (cases[i].result)
             assert_json_contains(run.result, "result", cases[i].result);
         else

@@ -260,8 +260,10 @@ static void verbose_adds_what_only_the_owner_may_see(void **state)
     runner_free(runner);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_has_the_shape_that_the_edge_worker_reads),
         cmocka_unit_test(every_shape_of_the_file_is_understood),
