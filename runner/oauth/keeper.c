@@ -83,7 +83,7 @@ static bool is_same_login(const struct login *a, const struct login *b)
     return is_same_text(a->access_token, b->access_token) &&
            is_same_text(a->refresh_token, b->refresh_token) &&
            is_same_text(a->subscription, b->subscription) && is_same_text(a->scopes, b->scopes) &&
-           a->expires_ms == b->expires_ms;
+           a->expires_ms == b->expires_ms && a->login_expires_ms == b->login_expires_ms;
 }
 
 /* True for an error that says nothing of the file: no descriptors, no memory, a disk's bad moment.
@@ -226,6 +226,7 @@ void keeper_status(struct keeper *keeper, struct keeper_status *ret_status)
         .refreshable = is_refreshable_locked(keeper),
         .token_expired = is_expired_locked(keeper),
         .expires_ms = login->expires_ms,
+        .login_expires_ms = login->login_expires_ms,
         .remaining_ms = keeper->expires_mono_ms ? keeper->expires_mono_ms - clock_mono_ms() : 0,
         .verified_ms = keeper->verified_ms,
         .refreshed_ms = keeper->refreshed_ms,

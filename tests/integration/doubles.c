@@ -260,7 +260,7 @@ static void the_real_cli_takes_every_answer_as_written_down(void **state)
         {"hello", "NOTHING=1", "", 1, "success", true, 0, 0, "Not logged in"},
         {"[[error:403]]", LOGIN, "", 1, "success", true, 403, 0, "403"},
         {"[[error:429 retry-after=1 reset=+3600]]", LOGIN, "", 1, "success", true, 429, 0,
-         "You've hit your session limit"},
+         "You've hit your "},
         {"[[error:429 retry-after=1]]", KEY, "", 1, "success", true, 429, 1, "429"},
         {"[[error:529]]", LOGIN, "", 1, "success", true, 529, 1, "529"},
         {"[[error:529 times=1]][[text:then]] a", LOGIN, "", 0, "success", false, 0, 1, "then"},
