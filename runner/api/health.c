@@ -106,16 +106,46 @@ static void print_cloud(const struct api *api, struct json_writer *w)
 
 static void print_cli(const struct api *api, struct json_writer *w)
 {
-    char version[CLI_VERSION_SIZE];
-    AUTO(str) char *path = cli_version(api->claude, version);
+    char version[CLAUDE_VERSION_SIZE];
+    AUTO(str) char *path = claude_version(api->claude, version);
     json_open_object(w, "claude");
     json_add_text(w, "path", path);
     json_add_text(w, "version", version[0] ? version : NULL);
-    if (version[0] && !cli_version_is_tested(version))
+    if (version[0] && !claude_version_is_tested(version))
         json_add_text(w, "warning",
                       "this version is not one of those that the runner is tested with "
-                      "(" CLI_OLDEST_TESTED " to " CLI_NEWEST_TESTED ")");
+                      "(" CLAUDE_OLDEST_TESTED " to " CLAUDE_NEWEST_TESTED ")");
     json_close(w);
+}
+
+/* What tasks are confined by, and what of it this host lacks. */
+static void print_jail(const struct api *api, struct json_writer *w)
+{
+    const struct jail_host *host = launcher_host(api->launcher);
+    json_open_object(w, "jail");
+    json_add_text(w, "tier", jail_tier_name(api->claude->walls->tier));
+    json_add_text(w, "host_tier", jail_tier_name((enum jail_tier)host->tier));
+    json_add_text(w, "why_not_full", host->why_tier[0] ? host->why_tier : NULL);
+    json_add_text(w, "cgroups", jail_groups_name((enum jail_groups)host->groups));
+    json_add_int(w, "landlock", host->landlock);
+    json_open_object(w, "features");
+    for (int i = 0; i < JAIL_FEATURE_COUNT; i++)
+        json_add_bool(w, jail_feature_name((enum jail_feature)i), host->has[i]);
+    json_close(w);
+    json_open_object(w, "missing");
+    for (int i = 0; i < JAIL_FEATURE_COUNT; i++)
+        if (!host->has[i])
+            json_add_text(w, jail_feature_name((enum jail_feature)i), host->why[i]);
+    json_close(w);
+    json_close(w);
+}
+
+/* Less than the owner has asked for. */
+static bool is_jail_weak(const struct api *api)
+{
+    AUTO(config_ref) const struct config *config = config_ref(api->config);
+    return (config->jail == CONFIG_JAIL_FULL || config->jail == CONFIG_JAIL_RESTRICTED) &&
+           (int)api->claude->walls->tier < config_jail_most(config);
 }
 
 /* More for those who hold a secret. */
@@ -131,8 +161,8 @@ static void print_verbose(const struct api *api, struct json_writer *w)
         json_add_raw(w, "repo_cache", cache.data, cache.len);
     AUTO(config_ref) const struct config *config = config_ref(api->config);
     AUTO(buf) struct buf text = BUF_INIT(256u << 10);
+    print_jail(api, w);
     json_open_object(w, "host");
-    json_add_text(w, "process_walls", proc_walls_name(launcher_walls(api->launcher)));
     json_add_int(w, "task_uid", api->claude->uid);
     json_close(w);
     http_stats(atomic_load(&api->server), &http);
@@ -158,6 +188,7 @@ enum trouble {
     TROUBLE_CLI,
     TROUBLE_DISK,
     TROUBLE_CLOUD,
+    TROUBLE_JAIL,
     TROUBLES,
 };
 
@@ -175,6 +206,8 @@ static const struct {
     [TROUBLE_DISK] = {"disk_low", "Free space in STATE_DIR, or lower DISK_MIN_FREE_MB."},
     [TROUBLE_CLOUD] = {"cloud_unreachable",
                        "Google Cloud does not answer: run `claude-runner cloud check`."},
+    [TROUBLE_JAIL] = {"jail_weak", "Tasks run with weaker walls than they could: `host` in "
+                                   "/health?verbose=true says what this host lacks."},
 };
 
 static void find_troubles(const struct api *api, const struct config *config,
@@ -190,9 +223,10 @@ static void find_troubles(const struct api *api, const struct config *config,
     found[TROUBLE_LOGIN] =
         breaker.state == BREAKER_LOGIN && (login->not_needed || !keeper_is_cut_off(login));
     found[TROUBLE_LIMIT] = breaker.state == BREAKER_LIMIT;
-    found[TROUBLE_CLI] = !cli_is_there(api->claude);
+    found[TROUBLE_CLI] = !claude_is_there(api->claude);
     found[TROUBLE_DISK] = disk_check(api->state_dir, config->disk_min_free_mb, &ignored) != 0;
     found[TROUBLE_CLOUD] = !cloud.reachable;
+    found[TROUBLE_JAIL] = is_jail_weak(api);
 }
 
 static void print_status(const struct api *api, const struct config *config,
@@ -251,17 +285,38 @@ void health_get(struct http_request *req, void *arg)
     send_json(req, 200, &out);
 }
 
+static void print_capabilities(struct json_writer *w)
+{
+    json_open_object(w, "capabilities");
+    json_open_array(w, "kinds");
+    json_add_text(w, NULL, "claude");
+    json_close(w);
+    json_open_object(w, "limits");
+    json_add_int(w, "bodyBytes", API_BODY_MAX);
+    json_add_int(w, "promptBytes", REQUEST_PROMPT_MAX);
+    json_add_int(w, "timeoutMs", REQUEST_TIMEOUT_MAX_MS);
+    json_close(w);
+    json_close(w);
+}
+
 void root_get(struct http_request *req, void *arg)
 {
     struct api *api = arg;
     struct json_writer w;
     size_t count;
+    http_add_header(req, "Vary", "Accept");
+    if (http_prefers(req, "text/html")) {
+        console_send(req, "index.html");
+        return;
+    }
     const struct http_route *routes = api_routes(&count);
     AUTO(buf) struct buf out = BUF_INIT(16u << 10);
     json_write(&w, &out);
     json_open_object(&w, NULL);
     json_add_text(&w, "service", "claude-runner");
+    json_add_text(&w, "status", atomic_load(&api->draining) ? "draining" : "ready");
     json_add_text(&w, "version", api->version);
+    print_capabilities(&w);
     json_open_array(&w, "endpoints");
     for (size_t i = 0; i < count; i++) {
         json_open_object(&w, NULL);

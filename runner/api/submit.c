@@ -114,6 +114,9 @@ static struct task_request *decode(struct http_request *req, struct api *api,
         .where = s->task_kind->fields | s->where,
         .timeout_minutes = s->timeout_minutes,
         .permission_mode = config->permission_mode ? config->permission_mode : "acceptEdits",
+        .free_mode = !config->permission_mode && api->claude->walls->tier == JAIL_FULL
+                         ? "bypassPermissions" /* a list of tools is meant as one */
+                         : NULL,
         .allowed_tools = &config->allowed_tools,
         .model = config->default_model,
         .system_prompt = system_prompt};
@@ -284,6 +287,18 @@ static void check_addresses(const struct api *api, const struct submission *s,
         refuse(errors, err, "repoUrl", why.msg);
 }
 
+/* Limits that this machine could not keep. */
+static void check_limits(const struct submission *s, struct request_errors *errors, struct err *err)
+{
+    char why[96];
+    int memory_mb = config_machine_memory_mb();
+    if (s->executor == EXECUTOR_CLOUD || s->request->limits_memory_mb <= memory_mb)
+        return;
+    snprintf(why, sizeof(why), "must be at most %d, which is all that this machine has, got %d",
+             memory_mb, s->request->limits_memory_mb);
+    refuse(errors, err, "limits.memoryMb", why);
+}
+
 /* What can be said of the fields by who knows this runner, and where the task may run. -1 after the
  * answer. */
 static int check_fields(struct http_request *req, struct api *api, struct submission *s)
@@ -295,6 +310,7 @@ static int check_fields(struct http_request *req, struct api *api, struct submis
     s->stays = api->overflow ? overflow_stays(config, s->task_kind, s->request)
                              : "Google Cloud is not configured";
     check_addresses(api, s, &errors, &err);
+    check_limits(s, &errors, &err);
     if (s->request->n > 1 && s->streams)
         refuse(&errors, &err, "n",
                "must be 1 here: a stream follows one task; without a stream, `GET /tasks?group=` "

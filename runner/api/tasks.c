@@ -9,6 +9,7 @@
 
 #define LIST_MAX 1000
 #define LIST_DEFAULT 100
+#define TITLE_MAX 240
 #define LIST_BYTES_MAX (32u << 20)
 
 /* --- printing ------------------------------------------------------------------------------ */
@@ -23,6 +24,41 @@ static void add_members(struct json_writer *w, const char *object)
         const char *raw = json_raw_member(object, whole, json_name(at), &len);
         if (raw && strcmp(json_name(at), "reason") != 0)
             json_add_raw(w, json_name(at), raw, len);
+    }
+}
+
+/* What a list says of a task beside its states: the beginning of what was asked, and what came of
+ * it. The texts are JSON already. */
+static void add_sketch(const struct task_record *record, struct json_writer *w)
+{
+    static const char *const asked[] = {"repoUrl", "model"};
+    static const char *const came[] = {"total_cost_usd", "num_turns", "duration_ms", "usage"};
+    size_t len, whole = strlen(record->request);
+    const char *prompt = json_raw_member(record->request, whole, "prompt", &len);
+    if (!prompt)
+        prompt = json_raw_member(record->request, whole, "command", &len);
+    if (!prompt)
+        prompt = json_raw_member(record->request, whole, "code", &len);
+    if (prompt && *prompt == '"') {
+        AUTO(buf) struct buf title = BUF_INIT(TITLE_MAX + 2);
+        size_t end = 1;
+        while (end + 1 < len && end < TITLE_MAX - 12) /* an escape is taken whole */
+            end += prompt[end] != '\\' ? 1 : prompt[end + 1] == 'u' ? 6 : 2;
+        while (end + 1 < len && ((unsigned char)prompt[end] & 0xc0) == 0x80) /* and a character */
+            end++;
+        buf_add(&title, prompt, end);
+        buf_addc(&title, '"');
+        json_add_raw(w, "title", buf_str(&title), title.len);
+    }
+    for (size_t i = 0; i < COUNT_OF(asked); i++) {
+        const char *raw = json_raw_member(record->request, whole, asked[i], &len);
+        if (raw)
+            json_add_raw(w, asked[i], raw, len);
+    }
+    for (size_t i = 0; record->summary && i < COUNT_OF(came); i++) {
+        const char *raw = json_raw_member(record->summary, strlen(record->summary), came[i], &len);
+        if (raw)
+            json_add_raw(w, came[i], raw, len);
     }
 }
 
@@ -54,6 +90,8 @@ void print_task(const struct task_record *record, bool whole, const struct webho
         json_add_text(w, "staysLocal", record->stays); /* why it cannot go to the cloud */
         json_add_raw(w, "request", record->request, request_len);
         add_members(w, record->summary);
+    } else {
+        add_sketch(record, w);
     }
     if (webhook)
         webhook_print(webhook, w);

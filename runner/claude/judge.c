@@ -26,7 +26,7 @@ static void judge_cause(enum work_cause cause, struct task_outcome *outcome)
 }
 
 /* What the fields of an error's result line say, in api.md's words. */
-static const char *reason_of(const struct stream_json *stream)
+static const char *reason_of(const struct claude_output *stream)
 {
     static const struct {
         const char *subtype;
@@ -48,7 +48,7 @@ static const char *reason_of(const struct stream_json *stream)
 
 static void judge_result(const struct attempt *attempt, struct task_outcome *outcome)
 {
-    const struct stream_json *stream = &attempt->stream;
+    const struct claude_output *stream = &attempt->stream;
     bool good = !stream->is_error && strcmp(stream->subtype, "success") == 0;
     outcome->state = good ? TASK_COMPLETED : TASK_FAILED;
     if (good) {
@@ -95,7 +95,7 @@ static void judge_without_result(struct attempt *attempt, struct task_outcome *o
 
 static void judge_program(struct attempt *attempt, struct task_outcome *outcome)
 {
-    struct stream_json *stream = &attempt->stream;
+    struct claude_output *stream = &attempt->stream;
     const struct work_result *result = &attempt->result;
     int code = work_exit_code(result->status);
     outcome->exit_code = code ? code : 1;

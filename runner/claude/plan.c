@@ -39,12 +39,15 @@ static int make_places(const struct claude *claude, const struct task_request *r
             return path ? -1 : err_sys(err, "workspace");
         if (!places[i].variable)
             continue;
+        AUTO(str) char *inside = walls_place(claude->walls, dir, places[i].name);
+        if (!inside)
+            return err_sys(err, "workspace");
         if (strcmp(places[i].name, "work") == 0 && below)
-            strlist_addf(&plan->env, "PWD=%s/%s", path, below);
+            strlist_addf(&plan->env, "PWD=%s/%s", inside, below);
         else
-            strlist_addf(&plan->env, "%s=%s", places[i].variable, path);
+            strlist_addf(&plan->env, "%s=%s", places[i].variable, inside);
     }
-    plan->cwd = path_join(dir, "work");
+    plan->cwd = walls_place(claude->walls, dir, "work");
     return plan->cwd ? 0 : err_sys(err, "workspace");
 }
 
@@ -71,17 +74,19 @@ static void add_memory(const struct task_request *request, struct plan *plan)
 }
 
 static int add_workspace(const struct claude *claude, struct workspace *workspace,
-                         const struct task_request *request, struct plan *plan, struct err *err)
+                         const struct task_request *request, const char *dir, struct plan *plan,
+                         struct err *err)
 {
+    AUTO(str) char *work = path_join(dir, "work");
     if (workspace && workspace_mounts(workspace, &plan->mounts, err))
         return -1;
     if (!request->cwd_relative)
         return 0;
     plan->below = strdup(request->cwd_relative);
-    if (!plan->below)
+    if (!plan->below || !work)
         return err_sys(err, "workspace");
     return workspace ? 0 /* without a repository it is made */
-                     : path_make_owned(plan->cwd, plan->below, claude->uid, claude->gid, err);
+                     : path_make_owned(work, plan->below, claude->uid, claude->gid, err);
 }
 
 static void add_environment(const struct claude *claude, struct plan *plan)
@@ -93,6 +98,8 @@ static void add_environment(const struct claude *claude, struct plan *plan)
     }
     strlist_add(&plan->env, "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1");
     strlist_add(&plan->env, "DISABLE_AUTOUPDATER=1");
+    if (claude->walls->tier == JAIL_FULL)
+        strlist_add(&plan->env, "IS_SANDBOX=1");
     strlist_addf(&plan->env, TASK_MARKER "=%s", claude->instance);
 }
 
@@ -134,8 +141,9 @@ struct plan *claude_plan(const struct claude *claude, const struct task_request 
     plan->gid = claude->gid;
     plan->kill_grace_ms = config->kill_grace_seconds * 1000;
     if (make_places(claude, request, dir, plan, err) || write_identity(claude, dir, err) ||
-        add_workspace(claude, workspace, request, plan, err) ||
-        add_program(config, request, plan, err) || add_lease(lease, plan, redact, err))
+        add_workspace(claude, workspace, request, dir, plan, err) ||
+        add_program(config, request, plan, err) ||
+        walls_build(claude->walls, request, dir, plan, err) || add_lease(lease, plan, redact, err))
         return NULL;
     add_memory(request, plan);
     add_environment(claude, plan);

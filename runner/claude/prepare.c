@@ -89,7 +89,8 @@ static int write_mcp(const struct claude *claude, const struct task_request *req
     if (!request->mcp_config)
         return 0;
     buf_adds(&text, request->mcp_config);
-    strlist_addf(&plan->argv, "--mcp-config=%s/config/mcp.json", dir);
+    AUTO(str) char *inside = walls_place(claude->walls, dir, "config");
+    strlist_addf(&plan->argv, "--mcp-config=%s/mcp.json", inside ? inside : "");
     return config ? write_file(claude, config, "mcp.json", &text, err) : err_sys(err, "mcp");
 }
 
@@ -155,7 +156,7 @@ static struct plan *command_plan(const struct plan *claude, const char *command,
     plan->uid = claude->uid;
     plan->gid = claude->gid;
     plan->kill_grace_ms = claude->kill_grace_ms;
-    if (!plan->cwd || plan->env.failed) {
+    if (!plan->cwd || plan->env.failed || walls_copy(claude, plan)) {
         err_sys(err, "command");
         return NULL;
     }
@@ -191,7 +192,7 @@ static int open_output(struct task_run *run)
 
 static int run_command(const struct claude *claude, struct task_run *run, const char *command,
                        struct workspace *workspace, const struct plan *like, int64_t deadline_ms,
-                       struct err *err)
+                       const char **ret_reason, struct err *err)
 {
     AUTO(plan) struct plan *plan = command_plan(like, command, workspace, err);
     AUTO(fd) int out = open_output(run);
@@ -212,6 +213,13 @@ static int run_command(const struct claude *claude, struct task_run *run, const 
     tell(run, buf_str(&shown), out, code);
     if (result.cause == WORK_TIMEOUT)
         return err_set(err, ERR_TIMEOUT, "preExecutionCommands did not end in time");
+    if (work_cause_is_limit(result.cause)) {
+        char words[120];
+        work_cause_say(result.cause, command, words, sizeof(words));
+        *ret_reason = work_cause_reason(result.cause);
+        return err_set(err, ERR_MISMATCH, "preExecutionCommands: '%.80s': %s", buf_str(&shown),
+                       words);
+    }
     if (result.cause != WORK_ENDED)
         return err_set(err, ERR_BUSY, "stopped");
     return code == 0 ? 0
@@ -221,11 +229,12 @@ static int run_command(const struct claude *claude, struct task_run *run, const 
 
 int prepare_commands(const struct claude *claude, struct task_run *run,
                      const struct task_request *request, struct workspace *workspace,
-                     const struct plan *plan, int64_t deadline_ms, struct err *err)
+                     const struct plan *plan, int64_t deadline_ms, const char **ret_reason,
+                     struct err *err)
 {
     for (size_t i = 0; i < request->pre_execution_commands.count; i++)
         if (run_command(claude, run, request->pre_execution_commands.items[i], workspace, plan,
-                        deadline_ms, err))
+                        deadline_ms, ret_reason, err))
             return -1;
     return 0;
 }

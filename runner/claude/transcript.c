@@ -97,23 +97,48 @@ static int copy_agents(const char *dir, struct redact_set *redact, int to, struc
     return rc;
 }
 
+static int is_project(const struct dirent *entry)
+{
+    return entry->d_name[0] != '.' && entry->d_type == DT_DIR;
+}
+
+/* Copies a conversation and its subagents from one project's folder. */
+static int copy_project(const char *folder, const char *conversation, struct redact_set *redact,
+                        int to, struct err *err)
+{
+    AUTO(str) char *lines = NULL;
+    AUTO(str) char *agents = NULL;
+    if (asprintf(&lines, "%s/%s" SUFFIX, folder, conversation) < 0)
+        lines = NULL;
+    if (asprintf(&agents, "%s/%s/subagents", folder, conversation) < 0)
+        agents = NULL;
+    if (!lines || !agents)
+        return err_sys(err, "transcript");
+    return copy_lines(lines, NULL, redact, to, err) || copy_agents(agents, redact, to, err) ? -1
+                                                                                            : 0;
+}
+
 int transcript_keep(const char *state_dir, const char *conversation, const char *keep_dir,
                     struct redact_set *redact, struct err *err)
 {
-    char *main = NULL, *agents = NULL;
+    struct dirent **projects = NULL;
     AUTO(str) char *path = path_join(keep_dir, TRANSCRIPT_FILE);
-    bool named = asprintf(&main, "%s/" CONVERSATIONS "/%s/%s" SUFFIX, state_dir, conversation,
-                          conversation) > 0 &&
-                 asprintf(&agents, "%s/" CONVERSATIONS "/%s/%s/subagents", state_dir, conversation,
-                          conversation) > 0;
+    AUTO(str) char *place = NULL;
+    if (asprintf(&place, "%s/" CONVERSATIONS "/%s", state_dir, conversation) < 0)
+        place = NULL;
     AUTO(fd)
-    int to = path && named ? open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600)
+    int to = path && place ? open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600)
                            : -1;
-    int rc = to < 0 ? err_sys(err, "cannot write the transcript")
-                    : copy_lines(main, NULL, redact, to, err);
-    if (rc == 0)
-        rc = copy_agents(agents, redact, to, err);
-    free(main);
-    free(agents);
+    if (to < 0)
+        return err_sys(err, "cannot write the transcript");
+    int rc = 0, count = scandir(place, &projects, is_project, alphasort);
+    for (int i = 0; i < count; i++) {
+        AUTO(str) char *folder = path_join(place, projects[i]->d_name);
+        if (rc == 0)
+            rc = folder ? copy_project(folder, conversation, redact, to, err)
+                        : err_sys(err, "transcript");
+        free(projects[i]);
+    }
+    free(projects);
     return rc;
 }

@@ -209,7 +209,11 @@ static void judge(struct job *job)
     outcome->truncated = job->out.truncated || job->errors.truncated;
     buf_addf(&outcome->members, ",\"peak_memory_mb\":%lld",
              (long long)(child_peak_kib(job->child) / 1024));
-    if (job->cause != CAUSE_NONE) {
+    enum work_cause limit = work_cause_of_limits(child_exceeded(job->child), status);
+    if (job->cause == CAUSE_NONE && limit != WORK_ENDED) {
+        work_cause_say(limit, "the command", error, sizeof(error));
+        settle(outcome, TASK_FAILED, work_cause_reason(limit), error);
+    } else if (job->cause != CAUSE_NONE) {
         settle(outcome, causes[job->cause].state, causes[job->cause].reason,
                causes[job->cause].error);
     } else if (signal) {

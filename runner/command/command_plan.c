@@ -34,9 +34,10 @@ static int make_places(const struct command *command, const char *dir, struct pl
             return err_sys(err, "workspace");
         if (path_make_dirs(path, 0700, err) || path_own(path, command->uid, command->gid, err))
             return -1;
-        strlist_addf(&plan->env, "%s=%s", places[i].variable, path);
+        AUTO(str) char *inside = walls_place(command->walls, dir, places[i].name);
+        strlist_addf(&plan->env, "%s=%s", places[i].variable, inside ? inside : "");
     }
-    plan->cwd = path_join(dir, "work");
+    plan->cwd = walls_place(command->walls, dir, "work");
     return plan->cwd ? 0 : err_sys(err, "workspace");
 }
 
@@ -61,12 +62,14 @@ static int add_environment(const struct command *command, const struct task_requ
 
 /* Without a repository the directory to start in is made. */
 static int start_below(const struct command *command, const struct task_request *request,
-                       const struct workspace *workspace, struct plan *plan, struct err *err)
+                       const struct workspace *workspace, const char *dir, struct plan *plan,
+                       struct err *err)
 {
+    AUTO(str) char *work = path_join(dir, "work");
     plan->below = strdup(request->cwd_relative);
-    if (!plan->below)
+    if (!plan->below || !work)
         return err_sys(err, "workspace");
-    return workspace ? 0 : path_make_owned(plan->cwd, plan->below, command->uid, command->gid, err);
+    return workspace ? 0 : path_make_owned(work, plan->below, command->uid, command->gid, err);
 }
 
 struct plan *command_plan(const struct command *command, const struct task_request *request,
@@ -84,9 +87,10 @@ struct plan *command_plan(const struct command *command, const struct task_reque
     strlist_add(&plan->argv, "-c");
     strlist_add(&plan->argv, request->command);
     if (make_places(command, dir, plan, err) || add_environment(command, request, plan, err) ||
-        (workspace && workspace_mounts(workspace, &plan->mounts, err)))
+        (workspace && workspace_mounts(workspace, &plan->mounts, err)) ||
+        walls_build(command->walls, request, dir, plan, err))
         return NULL;
-    if (request->cwd_relative && start_below(command, request, workspace, plan, err))
+    if (request->cwd_relative && start_below(command, request, workspace, dir, plan, err))
         return NULL;
     if (plan->argv.failed || plan->env.failed) {
         err_set(err, ERR_INVALID, "the command and its environment are too long");

@@ -331,8 +331,10 @@ static int fill_defaults(struct reading *r, const struct request_defaults *defau
         for (size_t i = 0; i < defaults->allowed_tools->count; i++)
             if (strlist_add(&request->allowed_tools, defaults->allowed_tools->items[i]))
                 return -1;
-    return copy_default(r, ROW_permission_mode, &request->permission_mode,
-                        defaults->permission_mode) ||
+    const char *mode = defaults->free_mode && request->allowed_tools.count == 0
+                           ? defaults->free_mode
+                           : defaults->permission_mode;
+    return copy_default(r, ROW_permission_mode, &request->permission_mode, mode) ||
                    copy_default(r, ROW_model, &request->model, defaults->model) ||
                    copy_default(r, ROW_system_prompt, &request->system_prompt,
                                 defaults->system_prompt)

@@ -156,16 +156,16 @@ enum request_flag {
       "where it runs: here, in the cloud, or as OVERFLOW says") \
     X(INT, priority, "priority", NULL, REQUEST_RANGE(0, 9), "5", REQUEST_TASK, NULL, \
       "9 is taken from the queue first") \
-    X(GROUP, limits, "limits", NULL, REQUEST_ANY, NULL, REQUEST_TASK | REQUEST_LATER, NULL, \
+    X(GROUP, limits, "limits", NULL, REQUEST_ANY, NULL, REQUEST_TASK, NULL, \
       "resource limits") \
-    X(NUMBER, limits_cpu, "limits.cpu", NULL, REQUEST_RANGE(0.01, 1024), NULL, \
-      REQUEST_TASK | REQUEST_LATER, NULL, "cores") \
-    X(INT, limits_memory_mb, "limits.memoryMb", NULL, REQUEST_RANGE(16, 10000000), NULL, \
-      REQUEST_TASK | REQUEST_LATER, NULL, "memory") \
-    X(INT, limits_pids, "limits.pids", NULL, REQUEST_RANGE(1, 1000000), NULL, \
-      REQUEST_TASK | REQUEST_LATER, NULL, "processes and threads") \
-    X(INT, limits_disk_mb, "limits.diskMb", NULL, REQUEST_RANGE(1, 100000000), NULL, \
-      REQUEST_TASK | REQUEST_LATER, NULL, "disk") \
+    X(NUMBER, limits_cpu, "limits.cpu", NULL, REQUEST_RANGE(0.01, 1024), "TASK_LIMITS", \
+      REQUEST_TASK, NULL, "cores") \
+    X(INT, limits_memory_mb, "limits.memoryMb", NULL, REQUEST_RANGE(16, 10000000), "TASK_LIMITS", \
+      REQUEST_TASK, NULL, "memory of all its processes together") \
+    X(INT, limits_pids, "limits.pids", NULL, REQUEST_RANGE(1, 1000000), "TASK_LIMITS", \
+      REQUEST_TASK, NULL, "processes and threads") \
+    X(INT, limits_disk_mb, "limits.diskMb", NULL, REQUEST_RANGE(1, 100000000), "TASK_LIMITS", \
+      REQUEST_TASK, NULL, "disk that its files take") \
     X(JSON, metadata, "metadata", NULL, REQUEST_RANGE(1, REQUEST_PROMPT_MAX), NULL, REQUEST_TASK, NULL, \
       "any JSON, returned as it is") \
     X(ID, task_id, "taskId", NULL, REQUEST_RANGE(1, 64), NULL, REQUEST_TASK, NULL, \
@@ -229,6 +229,7 @@ struct request_defaults {
     unsigned where;      /* REQUEST_CLAUDE, …: which fields the request may have */
     int timeout_minutes; /* timeout_ms of the request is always set */
     const char *permission_mode;
+    const char *free_mode; /* the same where nobody names tools; NULL: no other */
     const struct strlist *allowed_tools;
     const char *model;
     const char *system_prompt; /* at most REQUEST_ARG_MAX bytes */

@@ -41,7 +41,7 @@ static const char *const runs[] = {
 
 struct heard {
     struct redact_set *redact;
-    struct stream_json stream;
+    struct claude_output stream;
     struct buf events; /* one a line */
 };
 
@@ -56,15 +56,15 @@ static void hear(struct heard *heard, const char *run, const char *secret)
 {
     *heard = (struct heard){.redact = redact_new()};
     buf_init(&heard->events, 1u << 20);
-    stream_json_init(&heard->stream, heard->redact, on_event, heard);
+    claude_output_init(&heard->stream, heard->redact, on_event, heard);
     assert_int_equal(redact_add(heard->redact, secret), 0);
-    stream_json_feed(&heard->stream, run, strlen(run));
-    stream_json_finish(&heard->stream);
+    claude_output_feed(&heard->stream, run, strlen(run));
+    claude_output_finish(&heard->stream);
 }
 
 static void heard_done(struct heard *heard)
 {
-    stream_json_done(&heard->stream);
+    claude_output_done(&heard->stream);
     redact_free(heard->redact);
     buf_done(&heard->events);
 }
@@ -125,7 +125,7 @@ static void assert_nothing_decided(const char *run, const struct heard *plain, c
 {
     struct heard heard;
     hear(&heard, run, secret);
-    const struct stream_json *a = &heard.stream, *b = &plain->stream;
+    const struct claude_output *a = &heard.stream, *b = &plain->stream;
     if (a->have_result != b->have_result || a->is_error != b->is_error ||
         strcmp(a->subtype, b->subtype) != 0 || a->api_status != b->api_status ||
         a->num_turns != b->num_turns || strcmp(a->last_error, b->last_error) != 0 ||

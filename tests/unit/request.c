@@ -354,7 +354,6 @@ static void a_field_whose_time_has_not_come_is_named(void **state)
         "\"inputs\":{\"data\":\"sha256:" HEX64 "\"}",
         "\"egress\":\"none\"",
         "\"egress\":[\"*.github.com\",\"example.org\"]",
-        "\"limits\":{\"cpu\":0.5}",
     };
     for (size_t i = 0; i < COUNT_OF(members); i++) {
         char body[512];
