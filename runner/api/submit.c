@@ -13,6 +13,16 @@
 
 #define KEY_BYTES_MAX 255
 
+int check_token_server(struct api *api, struct err *err)
+{
+    struct keeper_status login;
+    keeper_status(api->keeper, &login);
+    if (CONFIG_GET(api->config, anthropic_api_key) || !keeper_is_cut_off(&login))
+        return 0;
+    return err_set(err, ERR_BUSY, "the login's token could not be refreshed: %s",
+                   login.refresh_error);
+}
+
 int check_account(struct api *api, struct err *err)
 {
     struct breaker_status breaker;
@@ -23,6 +33,8 @@ int check_account(struct api *api, struct err *err)
     if (breaker.state == BREAKER_LIMIT)
         return err_set(err, ERR_RATE, "usage limit: the account may go on at %s",
                        clock_format(breaker.until_ms, time));
+    if (breaker.state == BREAKER_LOGIN && check_token_server(api, err))
+        return -1;
     if (breaker.state == BREAKER_LOGIN)
         return err_set(err, ERR_LOGIN, "%s",
                        login.state != LOGIN_OK && !CONFIG_GET(api->config, anthropic_api_key)

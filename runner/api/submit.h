@@ -41,6 +41,9 @@ static inline void auto_submission(struct submission *s)
 /* Why shared tasks do not start now: ERR_LOGIN or ERR_RATE, both as the contract words them. */
 int check_account(struct api *api, struct err *err);
 
+/* ERR_BUSY while the token has expired and the token server cannot be asked for another. */
+int check_token_server(struct api *api, struct err *err);
+
 /* Seconds until a paused account may go on. */
 int pause_seconds(struct api *api);
 
