@@ -72,15 +72,24 @@ bool is_secret(const struct api *api, const char *secret)
     return find(config, secret) != NULL;
 }
 
+/* Whose request it is: by the secret that it carries, else by the console's session. */
+static const struct config_secret *caller_of(const struct api *api, const struct config *config,
+                                             const struct http_request *req)
+{
+    const char *secret = presented(req);
+    return secret ? find(config, secret) : console_secret(api, config, req);
+}
+
 bool is_authorized(const struct api *api, const struct http_request *req)
 {
-    return is_secret(api, presented(req));
+    AUTO(config_ref) const struct config *config = config_ref(api->config);
+    return caller_of(api, config, req) != NULL;
 }
 
 char *caller_name(const struct api *api, const struct http_request *req)
 {
     AUTO(config_ref) const struct config *config = config_ref(api->config);
-    const struct config_secret *secret = find(config, presented(req));
+    const struct config_secret *secret = caller_of(api, config, req);
     return strdup(secret ? secret->name : "");
 }
 

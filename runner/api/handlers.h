@@ -15,10 +15,10 @@ enum route_flag {
     ROUTE_BARE = 8,  /* asks for no assertion of Cloudflare Access */
 };
 
-http_handler outputs_list, outputs_archive, output_get;
+http_handler outputs_list, outputs_archive, output_get, task_transcript;
 http_handler repos_list, repos_remove;
 http_handler health_get, healthz_get, root_get, metrics_get, openapi_get;
-http_handler execute_post, run_post, run_async_post;
+http_handler execute_post, exec_post, run_post, run_async_post;
 http_handler oauth_status, oauth_refresh;
 http_handler oauth_login_begin, oauth_login_get, oauth_login_code, oauth_login_cancel;
 http_handler tasks_list, tasks_status, task_get, task_result, task_events, task_cancel;
@@ -30,6 +30,7 @@ http_handler processes_get, processes_delete, process_get, process_delete, proce
 http_handler process_stdin, shell_get, shell_wait, shell_stdin, shell_kill;
 http_handler file_get, file_put, file_delete, files_get, files_search, files_find, files_replace;
 http_handler archive_get, archive_put, input_get, input_upload;
+http_handler console_file, console_session_get, console_session_begin, console_session_end;
 
 /* Answers 200 with a buffer of JSON, or 500 when the buffer failed. */
 void send_json(struct http_request *req, int status, const struct buf *json);
@@ -47,10 +48,17 @@ void note_api_key(const struct api *api, struct keeper_status *login);
 /* Unknown query parameters are refused by name; `known` ends with NULL. 0 or -1. */
 int check_query(struct http_request *req, const char *const known[], struct err *err);
 
-/* True when the request carries one of the secrets (auth.c). */
+/* True when the request carries one of the secrets, or the cookie of a session of the console that
+ * was begun with one (auth.c). */
 bool is_authorized(const struct api *api, const struct http_request *req);
 /* True when it is one of the configured secrets. */
 bool is_secret(const struct api *api, const char *secret);
+/* The secret of config with which the request's session of the console was begun, or NULL: there is
+ * none, or the request changes something and lacks the session's token (console.c). */
+const struct config_secret *console_secret(const struct api *api, const struct config *config,
+                                           const struct http_request *req);
+/* Answers with one of the console's files. */
+void console_send(struct http_request *req, const char *name);
 /* Counts it against the caller's address; seconds to wait when there were too many, else 0. */
 int note_wrong_secret(struct api *api, const struct http_request *req);
 /* The name of the secret that a passed request carried, or "", in fresh memory; NULL when that ran
@@ -59,7 +67,8 @@ char *caller_name(const struct api *api, const struct http_request *req);
 
 /* A regular file, or the range of it that is asked for. */
 struct stat;
-void send_range(struct http_request *req, int fd, const struct stat *st, const char *etag);
+void send_range(struct http_request *req, int fd, const struct stat *st, const char *etag,
+                const char *type);
 
 /* A process's log as it grows. */
 void follow_process(struct http_request *req, struct api *api, const char *id, pid_t pid,

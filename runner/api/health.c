@@ -97,7 +97,7 @@ static void print_cloud(const struct api *api, struct json_writer *w)
     json_add_bool(w, "reachable", cloud.reachable);
     json_add_text(w, "error", cloud.error[0] ? cloud.error : NULL);
     json_add_text(w, "since", cloud.reachable ? NULL : clock_format(cloud.since_ms, time));
-    json_add_int(w, "running", load.cloud);
+    json_add_int(w, "running", load.away);
     json_add_int(w, "started", cloud.started);
     json_add_int(w, "lost", cloud.lost);
     json_add_int(w, "refused", cloud.refused);
@@ -106,12 +106,42 @@ static void print_cloud(const struct api *api, struct json_writer *w)
 
 static void print_cli(const struct api *api, struct json_writer *w)
 {
-    char version[CLI_VERSION_SIZE];
-    AUTO(str) char *path = cli_version(api->claude, version);
+    char version[CLAUDE_VERSION_SIZE];
+    AUTO(str) char *path = claude_version(api->claude, version);
     json_open_object(w, "claude");
     json_add_text(w, "path", path);
     json_add_text(w, "version", version[0] ? version : NULL);
     json_close(w);
+}
+
+/* What tasks are confined by, and what of it this host lacks. */
+static void print_jail(const struct api *api, struct json_writer *w)
+{
+    const struct jail_host *host = launcher_host(api->launcher);
+    json_open_object(w, "jail");
+    json_add_text(w, "tier", jail_tier_name(api->claude->tier));
+    json_add_text(w, "host_tier", jail_tier_name((enum jail_tier)host->tier));
+    json_add_text(w, "why_not_full", host->why_tier[0] ? host->why_tier : NULL);
+    json_add_text(w, "cgroups", jail_groups_name((enum jail_groups)host->groups));
+    json_add_int(w, "landlock", host->landlock);
+    json_open_object(w, "features");
+    for (int i = 0; i < JAIL_FEATURE_COUNT; i++)
+        json_add_bool(w, jail_feature_name((enum jail_feature)i), host->has[i]);
+    json_close(w);
+    json_open_object(w, "missing");
+    for (int i = 0; i < JAIL_FEATURE_COUNT; i++)
+        if (!host->has[i])
+            json_add_text(w, jail_feature_name((enum jail_feature)i), host->why[i]);
+    json_close(w);
+    json_close(w);
+}
+
+/* Less than the owner has asked for. */
+static bool is_jail_weak(const struct api *api)
+{
+    AUTO(config_ref) const struct config *config = config_ref(api->config);
+    return (config->jail == CONFIG_JAIL_FULL || config->jail == CONFIG_JAIL_RESTRICTED) &&
+           (int)api->claude->tier < config_jail_most(config);
 }
 
 /* More for those who hold a secret. */
@@ -127,8 +157,8 @@ static void print_verbose(const struct api *api, struct json_writer *w)
         json_add_raw(w, "repo_cache", cache.data, cache.len);
     AUTO(config_ref) const struct config *config = config_ref(api->config);
     AUTO(buf) struct buf text = BUF_INIT(256u << 10);
+    print_jail(api, w);
     json_open_object(w, "host");
-    json_add_text(w, "process_walls", proc_walls_name(launcher_walls(api->launcher)));
     json_add_int(w, "task_uid", api->claude->uid);
     json_close(w);
     http_stats(atomic_load(&api->server), &http);
@@ -166,7 +196,8 @@ void health_get(struct http_request *req, void *arg)
     struct overflow_status cloud = {.reachable = true};
     if (api->overflow)
         overflow_status(api->overflow, &cloud);
-    bool degraded = breaker.state != BREAKER_CLOSED || disk_low || !cloud.reachable;
+    bool jail_weak = is_jail_weak(api);
+    bool degraded = breaker.state != BREAKER_CLOSED || disk_low || !cloud.reachable || jail_weak;
     json_write(&w, &out);
     json_open_object(&w, NULL);
     json_add_text(&w, "status",
@@ -182,6 +213,8 @@ void health_get(struct http_request *req, void *arg)
             json_add_text(&w, NULL, "disk_low");
         if (!cloud.reachable)
             json_add_text(&w, NULL, "cloud_unreachable");
+        if (jail_weak)
+            json_add_text(&w, NULL, "jail_weak");
         json_close(&w);
     }
     json_add_text(&w, "service", "claude-runner");
@@ -199,17 +232,38 @@ void health_get(struct http_request *req, void *arg)
     send_json(req, 200, &out);
 }
 
+static void print_capabilities(struct json_writer *w)
+{
+    json_open_object(w, "capabilities");
+    json_open_array(w, "kinds");
+    json_add_text(w, NULL, "claude");
+    json_close(w);
+    json_open_object(w, "limits");
+    json_add_int(w, "bodyBytes", API_BODY_MAX);
+    json_add_int(w, "promptBytes", REQUEST_PROMPT_MAX);
+    json_add_int(w, "timeoutMs", REQUEST_TIMEOUT_MAX_MS);
+    json_close(w);
+    json_close(w);
+}
+
 void root_get(struct http_request *req, void *arg)
 {
     struct api *api = arg;
     struct json_writer w;
     size_t count;
+    http_add_header(req, "Vary", "Accept");
+    if (http_prefers(req, "text/html")) {
+        console_send(req, "index.html");
+        return;
+    }
     const struct http_route *routes = api_routes(&count);
     AUTO(buf) struct buf out = BUF_INIT(16u << 10);
     json_write(&w, &out);
     json_open_object(&w, NULL);
     json_add_text(&w, "service", "claude-runner");
+    json_add_text(&w, "status", atomic_load(&api->draining) ? "draining" : "ready");
     json_add_text(&w, "version", api->version);
+    print_capabilities(&w);
     json_open_array(&w, "endpoints");
     for (size_t i = 0; i < count; i++) {
         json_open_object(&w, NULL);

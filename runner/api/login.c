@@ -170,7 +170,7 @@ static void send_enter(struct http_request *req, int status, struct visitor *vis
     struct buf nothing = BUF_INIT(0);
     if (strlen(visitor->guest) != ID_TOKEN_SIZE - 1)
         id_token(visitor->guest);
-    page_set_cookie(req, GUEST_COOKIE, visitor->guest, VISIT_MS / 1000);
+    page_set_cookie(req, "/login", GUEST_COOKIE, visitor->guest, VISIT_MS / 1000);
     add_notice("bad", complaint, &notice);
     PAGE_FILL(page_enter_html, &content, {.name = "notice", .part = &notice},
               {.name = "csrf", .text = visitor->guest});
@@ -336,9 +336,9 @@ void login_enter(struct http_request *req, void *arg)
     } else if (!secret || !is_secret(api, secret)) {
         refuse_secret(req, api, &visitor);
     } else {
-        visits_add(api->visits, secret, &visitor.visit);
-        page_set_cookie(req, VISIT_COOKIE, visitor.visit.cookie, VISIT_MS / 1000);
-        page_set_cookie(req, GUEST_COOKIE, "", 0);
+        visits_add(api->visits, secret, 0, &visitor.visit);
+        page_set_cookie(req, "/login", VISIT_COOKIE, visitor.visit.cookie, VISIT_MS / 1000);
+        page_set_cookie(req, "/login", GUEST_COOKIE, "", 0);
         page_redirect(req, "/login");
     }
 }
@@ -352,7 +352,7 @@ void login_leave(struct http_request *req, void *arg)
     if (!take_form(req, api, &body, &posted, &visitor))
         return;
     visits_remove(api->visits, visitor.visit.cookie);
-    page_set_cookie(req, VISIT_COOKIE, "", 0);
+    page_set_cookie(req, "/login", VISIT_COOKIE, "", 0);
     page_redirect(req, "/login");
 }
 

@@ -99,7 +99,7 @@ static void print_service(struct metric_page *page, struct api *api)
     metric_family(page, "claude_runner_build_info", METRIC_GAUGE,
                   "1, with the version and how well process trees are held together.");
     metric_count(page, 1, "version", api->version, "walls",
-                 proc_walls_name(launcher_walls(api->launcher)), NULL);
+                 jail_tier_name(launcher_tier(api->launcher)), NULL);
     metric_gauge(page, "claude_runner_uptime_seconds", (clock_mono_ms() - api->started_ms) / 1000,
                  "Since the start.");
     metric_gauge(page, "claude_runner_draining", atomic_load(&api->draining),

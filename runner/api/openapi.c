@@ -35,6 +35,7 @@ static const struct {
      "with a secret: more, as the configuration in force"},
     {"status", "query", SCHEMA("TaskStatus"), "only tasks in that state"},
     {"kind", "query", "{\"type\":\"string\"}", "only tasks of that kind"},
+    {"group", "query", "{\"type\":\"string\"}", "only tasks of that group"},
     {"webhook", "query", SCHEMA("WebhookStatus"), "only tasks whose webhook is in that state"},
     {"limit", "query", "{\"type\":\"integer\",\"minimum\":1,\"maximum\":1000,\"default\":100}",
      "how many at most"},
@@ -76,9 +77,12 @@ static const struct {
     {"Page", "text/html", "{\"type\":\"string\"}"},
     {"Css", "text/css", "{\"type\":\"string\"}"},
     {"Script", "text/javascript", "{\"type\":\"string\"}"},
+    {"Asset",
+     "text/html text/css text/javascript image/svg+xml image/png application/manifest+json", NULL},
     {"Events", "text/event-stream application/x-ndjson", SCHEMA("Event")},
     {"Log", "text/plain text/event-stream", "{\"type\":\"string\"}"},
     {"File", "application/octet-stream", NULL},
+    {"Lines", "application/x-ndjson", NULL},
     {"Archive", "application/gzip", NULL},
 };
 
@@ -90,6 +94,7 @@ static const struct {
     {"ExecuteRequest", REQUEST_CLAUDE},
     {"RunRequest", REQUEST_CLAUDE | REQUEST_PYTHON},
     {"RunAsyncRequest", REQUEST_CLAUDE},
+    {"ExecRequest", REQUEST_COMMAND},
 };
 
 static const struct {

@@ -170,7 +170,8 @@ static void send_bytes(struct http_request *req, int fd, int64_t from, int64_t l
     http_end(req, len == 0);
 }
 
-void send_range(struct http_request *req, int fd, const struct stat *st, const char *etag)
+void send_range(struct http_request *req, int fd, const struct stat *st, const char *etag,
+                const char *type)
 {
     char text[128];
     int64_t from = 0, len = st->st_size;
@@ -193,16 +194,16 @@ void send_range(struct http_request *req, int fd, const struct stat *st, const c
                  (long long)(from + len - 1), (long long)st->st_size);
         http_add_header(req, "Content-Range", text);
     }
-    if (http_begin_sized(req, got > 0 ? 206 : 200, "application/octet-stream", len) == 0)
+    if (http_begin_sized(req, got > 0 ? 206 : 200, type, len) == 0)
         send_bytes(req, fd, from, len);
 }
 
-static void send_output(struct http_request *req, int fd, const struct stat *st)
+static void send_output(struct http_request *req, int fd, const struct stat *st, const char *type)
 {
     char etag[64];
     snprintf(etag, sizeof(etag), "\"%llx-%llx-%llx\"", (unsigned long long)st->st_size,
              (unsigned long long)st->st_mtim.tv_sec, (unsigned long long)st->st_mtim.tv_nsec);
-    send_range(req, fd, st, etag);
+    send_range(req, fd, st, etag, type);
 }
 
 void output_get(struct http_request *req, void *arg)
@@ -221,7 +222,28 @@ void output_get(struct http_request *req, void *arg)
         return;
     }
     http_add_header(req, "Content-Disposition", "attachment");
-    send_output(req, fd, &st);
+    send_output(req, fd, &st, "application/octet-stream");
+}
+
+void task_transcript(struct http_request *req, void *arg)
+{
+    struct api *api = arg;
+    struct err err;
+    struct stat st;
+    AUTO(str) char *path = NULL;
+    AUTO(task_record) struct task_record record = {0};
+    if (!find_task(req, api, &record))
+        return;
+    if (asprintf(&path, "%s/tasks/%s/" TRANSCRIPT_FILE, api->state_dir, record.id) < 0)
+        path = NULL;
+    AUTO(fd) int fd = path ? open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
+    if (fd < 0 || fstat(fd, &st)) {
+        err_set(&err, ERR_NOT_FOUND, "the task has no transcript%s",
+                task_state_is_active(record.state) ? " yet" : "");
+        send_err(req, &err);
+        return;
+    }
+    send_output(req, fd, &st, "application/x-ndjson");
 }
 
 /* --- all of them --------------------------------------------------------------------------- */

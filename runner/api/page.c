@@ -106,10 +106,11 @@ static bool came_by_tls(const struct http_request *req)
     return proto && str_equal_nocase(proto, "https");
 }
 
-void page_set_cookie(struct http_request *req, const char *name, const char *value, int seconds)
+void page_set_cookie(struct http_request *req, const char *path, const char *name,
+                     const char *value, int seconds)
 {
     char text[256];
-    snprintf(text, sizeof(text), "%s=%s; Path=/login; HttpOnly; SameSite=Strict; Max-Age=%d%s",
-             name, value, *value ? seconds : 0, came_by_tls(req) ? "; Secure" : "");
+    snprintf(text, sizeof(text), "%s=%s; Path=%s; HttpOnly; SameSite=Strict; Max-Age=%d%s", name,
+             value, path, *value ? seconds : 0, came_by_tls(req) ? "; Secure" : "");
     http_add_header(req, "Set-Cookie", text);
 }

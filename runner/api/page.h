@@ -36,7 +36,8 @@ void page_redirect(struct http_request *req, const char *path);
 
 /* A cookie's value (at most size - 1 bytes), or "". */
 void page_cookie(const struct http_request *req, const char *name, char *value, size_t size);
-/* Sets a cookie for /login; a value of "" takes it back. */
-void page_set_cookie(struct http_request *req, const char *name, const char *value, int seconds);
+/* Sets a cookie for the paths below `path`; a value of "" takes it back. */
+void page_set_cookie(struct http_request *req, const char *path, const char *name,
+                     const char *value, int seconds);
 
 #endif

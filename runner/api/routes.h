@@ -27,11 +27,21 @@
     X("GET", "/openapi.json", openapi_get, ROUTE_OPEN | ROUTE_DRAIN, "service", \
       "The contract, as an OpenAPI document", "If-Match If-None-Match", "", \
       "200:OpenApi 304:Nothing 412") \
-    X("GET", "/", root_get, ROUTE_DRAIN, "service", \
-      "What the service can do", "", "", "200:Capabilities") \
+    X("GET", "/", root_get, ROUTE_OPEN | ROUTE_DRAIN, "service", \
+      "The console for a browser (Accept: text/html), else what the service can do", "", "", \
+      "200:Capabilities 304:Nothing 412") \
+    X("GET", "/console/session", console_session_get, ROUTE_OPEN | ROUTE_DRAIN, "pages", \
+      "Who is signed in at the console", "", "", "200:Object") \
+    X("POST", "/console/session", console_session_begin, ROUTE_PAGE | ROUTE_DRAIN, "pages", \
+      "Sign in: a secret for a cookie", "", "ConsoleSignIn", "201:Object 415 429") \
+    X("DELETE", "/console/session", console_session_end, ROUTE_OPEN | ROUTE_DRAIN, "pages", \
+      "Sign out", "", "", "200:Object") \
+    X("GET", "/console/{path...}", console_file, ROUTE_OPEN | ROUTE_DRAIN, "pages", \
+      "A file of the console", "If-Match If-None-Match", "", \
+      "200:Asset 304:Nothing 404 412") \
     X("POST", "/execute", execute_post, 0, "run", \
       "Run Claude and wait for the result", "Idempotency-Key Prefer", "ExecuteRequest", \
-      "200:Result 202:Waiting 401 409 507") \
+      "200:ExecuteAnswer 202:AcceptedAnswer 401 409 507") \
     X("GET", "/oauth/status", oauth_status, ROUTE_DRAIN, "login", \
       "State of the login", "", "", "200:OAuthStatus") \
     X("POST", "/oauth/refresh", oauth_refresh, 0, "login", \
@@ -67,22 +77,28 @@
       "200:Events 401 406 409 507") \
     X("POST", "/run-async", run_async_post, 0, "run", \
       "Run Claude, and do not wait", "Idempotency-Key", "RunAsyncRequest", \
-      "202:Accepted 409 507") \
+      "202:AcceptedAnswer 409 507") \
+    X("POST", "/exec", exec_post, 0, "run", \
+      "Run a shell command and wait for what it prints", "Idempotency-Key Prefer", "ExecRequest", \
+      "200:ExecAnswer 202:AcceptedAnswer 406 409 507") \
     X("GET", "/tasks", tasks_list, ROUTE_DRAIN, "tasks", \
-      "Tasks, the newest first", "status kind webhook limit cursor", "", "200:TaskList") \
+      "Tasks, the newest first", "status kind group webhook limit cursor", "", "200:TaskList") \
     X("GET", "/tasks/status", tasks_status, ROUTE_DRAIN, "tasks", \
       "How many tasks there are, and what runs", "", "", "200:TaskCounts") \
     X("GET", "/tasks/{id}", task_get, ROUTE_DRAIN, "tasks", \
       "One task", "", "", "200:Task 404") \
     X("DELETE", "/tasks/{id}", task_cancel, ROUTE_DRAIN, "tasks", \
-      "Cancel a task", "", "", "200:Cancelled 404 409") \
+      "Cancel a task, or all of a group", "", "", "200:Cancelled 404 409") \
     X("GET", "/tasks/{id}/result", task_result, ROUTE_DRAIN, "tasks", \
-      "What /execute would have answered", "", "", "200:Result 202:Pending 404") \
+      "What /execute would have answered", "", "", "200:TaskResult 202:Pending 404") \
     X("GET", "/tasks/{id}/events", task_events, ROUTE_DRAIN, "tasks", \
       "A task's events, from any one to the last", "from Last-Event-ID", "", \
       "200:Events 204:Nothing 404 406 416") \
+    X("GET", "/tasks/{id}/transcript", task_transcript, ROUTE_DRAIN, "tasks", \
+      "A task's conversation as the CLI keeps it", "Range If-Range", "", \
+      "200:Lines 206:Lines 404 416") \
     X("POST", "/tasks/{id}/cancel", task_cancel, ROUTE_DRAIN, "tasks", \
-      "Cancel a task", "", "", "200:Cancelled 404 409") \
+      "Cancel a task, or all of a group", "", "", "200:Cancelled 404 409") \
     X("POST", "/tasks/{id}/redeliver", task_redeliver, 0, "tasks", \
       "Send a task's webhook again", "", "", "202:Webhook 404 409") \
     X("GET", "/tasks/{id}/outputs", outputs_list, ROUTE_DRAIN, "tasks", \
@@ -154,7 +170,7 @@
     X("PUT", "/inputs/{sha256}", input_upload, 0, "inputs", \
       "Upload an archive to work on, once", "", "", "200:Input 201:Input 400 413 422 507") \
     X("POST", "/cancel/{id}", task_cancel, ROUTE_DRAIN, "tasks", \
-      "Cancel a task", "", "", "200:Cancelled 404 409")
+      "Cancel a task, or all of a group", "", "", "200:Cancelled 404 409")
 /* clang-format on */
 
 /* What a row says beside its route. */

@@ -108,7 +108,7 @@ static void send_it(struct http_request *req, int fd)
         buf_done(&lines.text);
         return;
     }
-    send_range(req, fd, &st, etag);
+    send_range(req, fd, &st, etag, "application/octet-stream");
 }
 
 void file_get(struct http_request *req, void *arg)

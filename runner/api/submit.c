@@ -8,6 +8,7 @@
 #include "runner/janitor/disk.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define KEY_BYTES_MAX 255
@@ -98,9 +99,12 @@ static struct task_request *decode(struct http_request *req, struct api *api,
                                                                 : config->system_prompt_file,
                                         &system_prompt, &no_prompt) < 0;
     const struct request_defaults defaults = {
-        .where = s->where,
+        .where = s->task_kind->fields | s->where,
         .timeout_minutes = s->timeout_minutes,
         .permission_mode = config->permission_mode ? config->permission_mode : "acceptEdits",
+        .free_mode = !config->permission_mode && api->claude->tier == JAIL_FULL
+                         ? "bypassPermissions" /* a list of tools is meant as one */
+                         : NULL,
         .allowed_tools = &config->allowed_tools,
         .model = config->default_model,
         .system_prompt = system_prompt};
@@ -116,52 +120,104 @@ static struct task_request *decode(struct http_request *req, struct api *api,
     return STEAL_PTR(request);
 }
 
-static int submit(struct http_request *req, struct api *api, struct submission *s, struct err *err)
-{
-    bool created;
-    char session[ID_UUID_SIZE];
+/* What the tasks of a submission are made of; alive until they are stored. */
+struct making {
+    struct buf request, secrets;
     unsigned char hash[CRYPTO_SHA256_SIZE];
-    char host[WEBHOOK_HOST_SIZE] = "";
+    char host[WEBHOOK_HOST_SIZE];
+    char group[ID_SIZE];
+    char *caller;
+    char (*conversations)[ID_UUID_SIZE];
+    struct task_new *tasks;
+};
+
+static void making_done(struct making *making)
+{
+    buf_done(&making->request);
+    buf_wipe(&making->secrets);
+    free(making->caller);
+    free(making->conversations);
+    free(making->tasks);
+}
+
+/* The request as it is kept, with its secrets apart. */
+static int save_request(struct http_request *req, const struct submission *s, struct making *making,
+                        struct err *err)
+{
+    buf_init(&making->request, 8u << 20);
+    buf_init(&making->secrets, 4u << 20);
     if (s->request->callback_url)
-        webhook_host(s->request->callback_url, host);
-    AUTO(buf) struct buf request = BUF_INIT(8u << 20);
-    AUTO(buf_wipe) struct buf secrets = BUF_INIT(4u << 20);
-    task_request_save(s->request, &request);
-    task_request_save_secrets(s->request, &secrets);
-    if (buf_check(&request, "the request", err) || buf_check(&secrets, "the secrets", err) ||
-        hash_request(req, &s->body, hash, err))
-        return -1;
-    id_uuid(session);
-    const char *resumed = s->request->resume_session_id;
-    AUTO(str) char *caller = caller_name(api, req);
-    if (!caller)
-        return err_sys(err, "the caller");
-    const struct task_new task = {.id = s->request->task_id,
-                                  .kind = "claude",
-                                  .priority = s->request->priority,
-                                  .retry_interrupted = s->request->retry_interrupted,
-                                  .shared = s->shared && s->executor != EXECUTOR_CLOUD,
-                                  .executor = s->executor,
-                                  .stays = s->stays,
-                                  .conversation = resumed ? resumed : session,
-                                  .resume = resumed != NULL,
-                                  .request = buf_str(&request),
-                                  .secrets = secrets.len > 0 ? secrets.data : NULL,
-                                  .caller = caller,
-                                  .request_id = http_id(req),
-                                  .webhook_url = s->request->callback_url,
-                                  .webhook_host = host,
-                                  .idempotency_key = s->key,
-                                  .body_hash = hash,
-                                  .body_hash_len = sizeof(hash)};
-    if (engine_submit(api->engine, &task, &s->record, &created, err))
-        return -1;
-    if (created) {
-        log_set_task(s->record.id);
-        log_info("api", "task submitted by %s", task.caller);
-        log_set_task(NULL);
+        webhook_host(s->request->callback_url, making->host);
+    task_request_save(s->request, &making->request);
+    task_request_save_secrets(s->request, &making->secrets);
+    return buf_check(&making->request, "the request", err) ||
+                   buf_check(&making->secrets, "the secrets", err) ||
+                   hash_request(req, &s->body, making->hash, err)
+               ? -1
+               : 0;
+}
+
+/* As many tasks as `n` asks for; they differ in what has to be each one's own. */
+static int make_tasks(struct http_request *req, struct api *api, struct submission *s,
+                      struct making *making, struct err *err)
+{
+    const struct task_request *request = s->request;
+    bool alone = s->count == 1;
+    making->tasks = calloc(s->count, sizeof(*making->tasks));
+    making->conversations = calloc(s->count, sizeof(*making->conversations));
+    s->records = calloc(s->count, sizeof(*s->records));
+    making->caller = caller_name(api, req);
+    if (!making->tasks || !making->conversations || !s->records || !making->caller)
+        return err_sys(err, "task");
+    id_new(making->group);
+    if (request->task_id && !alone)
+        snprintf(making->group, sizeof(making->group), "%s", request->task_id);
+    for (size_t i = 0; i < s->count; i++) {
+        const char *resumed = request->resume_session_id;
+        id_uuid(making->conversations[i]);
+        making->tasks[i] =
+            (struct task_new){.id = alone ? request->task_id : NULL,
+                              .kind = s->task_kind->name,
+                              .priority = request->priority,
+                              .retry_interrupted = request->retry_interrupted,
+                              .shared = s->shared && s->executor != EXECUTOR_CLOUD,
+                              .executor = s->executor,
+                              .stays = s->stays,
+                              .conversation = resumed ? resumed : making->conversations[i],
+                              .resume = resumed != NULL,
+                              .request = buf_str(&making->request),
+                              .secrets = making->secrets.len > 0 ? making->secrets.data : NULL,
+                              .caller = making->caller,
+                              .request_id = http_id(req),
+                              .webhook_url = request->callback_url,
+                              .webhook_host = making->host,
+                              .idempotency_key = s->key,
+                              .body_hash = making->hash,
+                              .body_hash_len = sizeof(making->hash),
+                              .group = alone ? NULL : making->group,
+                              .run = (int)i};
     }
     return 0;
+}
+
+static int submit(struct http_request *req, struct api *api, struct submission *s, struct err *err)
+{
+    bool created = false;
+    struct making making = {.tasks = NULL};
+    s->count = s->request->n > 1 ? (size_t)s->request->n : 1;
+    int rc = save_request(req, s, &making, err);
+    if (rc == 0)
+        rc = make_tasks(req, api, s, &making, err);
+    if (rc == 0)
+        rc = engine_submit_group(api->engine, making.tasks, s->count, s->records, &created, err);
+    if (created && rc == 0) {
+        log_set_task(s->records->id);
+        log_info("api", "%zu task%s submitted by %s", s->count, s->count > 1 ? "s" : "",
+                 making.tasks->caller);
+        log_set_task(NULL);
+    }
+    making_done(&making);
+    return rc;
 }
 
 /* What only the store can see of a field. */
@@ -219,6 +275,18 @@ static void check_addresses(const struct api *api, const struct submission *s,
         refuse(errors, err, "repoUrl", why.msg);
 }
 
+/* Limits that this machine could not keep. */
+static void check_limits(const struct submission *s, struct request_errors *errors, struct err *err)
+{
+    char why[96];
+    int memory_mb = config_machine_memory_mb();
+    if (s->executor == EXECUTOR_CLOUD || s->request->limits_memory_mb <= memory_mb)
+        return;
+    snprintf(why, sizeof(why), "must be at most %d, which is all that this machine has, got %d",
+             memory_mb, s->request->limits_memory_mb);
+    refuse(errors, err, "limits.memoryMb", why);
+}
+
 /* What can be said of the fields by who knows this runner, and where the task may run. -1 after the
  * answer. */
 static int check_fields(struct http_request *req, struct api *api, struct submission *s)
@@ -227,9 +295,16 @@ static int check_fields(struct http_request *req, struct api *api, struct submis
     AUTO(request_errors) struct request_errors errors = {0};
     s->executor = (enum task_executor)s->request->executor;
     AUTO(config_ref) const struct config *config = config_ref(api->config);
-    s->stays =
-        api->overflow ? overflow_stays(config, s->request) : "Google Cloud is not configured";
+    s->stays = api->overflow ? overflow_stays(config, s->task_kind, s->request)
+                             : "Google Cloud is not configured";
     check_addresses(api, s, &errors, &err);
+    if (s->request->n > 1 && s->streams)
+        refuse(&errors, &err, "n",
+               "must be 1 here: a stream follows one task; without a stream, `GET /tasks?group=` "
+               "has them all");
+    if (s->request->n > 1 && s->request->resume_session_id)
+        refuse(&errors, &err, "n", "must be 1 with resumeSessionId: one task at a time goes on");
+    check_limits(s, &errors, &err);
     const char *wrong_prefix = check_prefix(api, s->request->post_upload_gcs_prefix);
     if (wrong_prefix)
         refuse(&errors, &err, "postExecutionActions.uploadFiles.gcsPrefix", wrong_prefix);
@@ -267,6 +342,12 @@ int submit_task(struct http_request *req, struct api *api, struct submission *s)
 {
     struct err err;
     buf_init(&s->body, API_BODY_MAX);
+    s->task_kind = engine_kind(api->engine, s->kind);
+    if (!s->task_kind) {
+        err_set(&err, ERR_INTERNAL, "this runner has no tasks of kind '%s'", s->kind);
+        send_err(req, &err);
+        return -1;
+    }
     if (idempotency_key(req, &s->key, &err) || json_body(req, API_BODY_MAX, &s->body, &err)) {
         send_err(req, &err);
         return -1;
@@ -274,7 +355,7 @@ int submit_task(struct http_request *req, struct api *api, struct submission *s)
     s->request = decode(req, api, s);
     if (!s->request || check_fields(req, api, s))
         return -1;
-    s->shared = !s->request->anthropic_api_key && !s->request->anthropic_oauth_token;
+    s->shared = s->task_kind->shares_account && s->task_kind->shares_account(s->request);
     s->patient |= s->request->detach;
     if (check_here(api, s, &err) || submit(req, api, s, &err)) {
         send_refusal(req, api, s, &err);
@@ -286,6 +367,8 @@ int submit_task(struct http_request *req, struct api *api, struct submission *s)
 void submission_done(struct submission *s)
 {
     task_request_free(s->request);
-    task_record_done(&s->record);
+    for (size_t i = 0; s->records && i < s->count; i++)
+        task_record_done(&s->records[i]);
+    free(s->records);
     buf_wipe(&s->body);
 }

@@ -1,5 +1,5 @@
 /*
- * From a request to a stored task: what /execute, /run and /run-async have in common.
+ * From a request to stored tasks: what /execute, /run, /run-async and /exec have in common.
  *
  * Threads: the request's worker.
  */
@@ -10,12 +10,16 @@
 #include "runner/request/request.h"
 
 struct submission {
-    unsigned where;      /* which fields the route takes */
+    const char *kind;    /* of the tasks that the route makes */
+    unsigned where;      /* fields that it takes beside the kind's: REQUEST_PYTHON, … */
     int timeout_minutes; /* when the request does not say */
     bool patient;        /* the caller waits through pauses; set by `detach`, too */
+    bool streams;        /* the caller follows one task: `n` may not ask for more */
 
+    const struct task_kind *task_kind;
     struct task_request *request;
-    struct task_record record;
+    struct task_record *records; /* by index; "" as id of one that was forgotten since */
+    size_t count;                /* more than one is a group */
     struct buf body;
     const char *key;
     bool shared;                 /* it uses the runner's own credential */
@@ -23,8 +27,8 @@ struct submission {
     enum task_executor executor; /* as asked, or where alone it can run now */
 };
 
-/* Everything that can refuse the request, then the task, which is on the disk when this returns 0.
- * -1: the answer has been sent. */
+/* Everything that can refuse the request, then the tasks, which are on the disk when this returns
+ * 0. -1: the answer has been sent. */
 int submit_task(struct http_request *req, struct api *api, struct submission *s);
 
 void submission_done(struct submission *s);

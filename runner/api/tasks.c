@@ -9,6 +9,7 @@
 
 #define LIST_MAX 1000
 #define LIST_DEFAULT 100
+#define TITLE_MAX 240
 #define LIST_BYTES_MAX (32u << 20)
 
 /* --- printing ------------------------------------------------------------------------------ */
@@ -26,6 +27,37 @@ static void add_members(struct json_writer *w, const char *object)
     }
 }
 
+/* What a list says of a task beside its states: the beginning of what was asked, and what came of
+ * it. The texts are JSON already. */
+static void add_sketch(const struct task_record *record, struct json_writer *w)
+{
+    static const char *const asked[] = {"repoUrl", "model"};
+    static const char *const came[] = {"total_cost_usd", "num_turns", "duration_ms", "usage"};
+    size_t len, whole = strlen(record->request);
+    const char *prompt = json_raw_member(record->request, whole, "prompt", &len);
+    if (prompt && *prompt == '"') {
+        AUTO(buf) struct buf title = BUF_INIT(TITLE_MAX + 2);
+        size_t end = 1;
+        while (end + 1 < len && end < TITLE_MAX - 12) /* an escape is taken whole */
+            end += prompt[end] != '\\' ? 1 : prompt[end + 1] == 'u' ? 6 : 2;
+        while (end + 1 < len && ((unsigned char)prompt[end] & 0xc0) == 0x80) /* and a character */
+            end++;
+        buf_add(&title, prompt, end);
+        buf_addc(&title, '"');
+        json_add_raw(w, "title", buf_str(&title), title.len);
+    }
+    for (size_t i = 0; i < COUNT_OF(asked); i++) {
+        const char *raw = json_raw_member(record->request, whole, asked[i], &len);
+        if (raw)
+            json_add_raw(w, asked[i], raw, len);
+    }
+    for (size_t i = 0; record->summary && i < COUNT_OF(came); i++) {
+        const char *raw = json_raw_member(record->summary, strlen(record->summary), came[i], &len);
+        if (raw)
+            json_add_raw(w, came[i], raw, len);
+    }
+}
+
 void print_task(const struct task_record *record, bool whole, const struct webhook_record *webhook,
                 struct json_writer *w)
 {
@@ -37,6 +69,10 @@ void print_task(const struct task_record *record, bool whole, const struct webho
     json_add_text(w, "status", task_state_name(record->state));
     json_add_text(w, "reason", record->reason[0] ? record->reason : NULL);
     json_add_text(w, "executor", task_place_name(record->place));
+    if (record->group[0]) {
+        json_add_text(w, "group", record->group);
+        json_add_int(w, "run", record->run);
+    }
     json_add_int(w, "priority", record->priority);
     json_add_int(w, "attempts", record->attempts);
     json_add_time(w, "createdAt", record->created_ms);
@@ -50,6 +86,8 @@ void print_task(const struct task_record *record, bool whole, const struct webho
         json_add_text(w, "staysLocal", record->stays); /* why it cannot go to the cloud */
         json_add_raw(w, "request", record->request, request_len);
         add_members(w, record->summary);
+    } else {
+        add_sketch(record, w);
     }
     if (webhook)
         webhook_print(webhook, w);
@@ -88,7 +126,8 @@ static int read_filter(struct http_request *req, struct store_filter *filter, st
 {
     enum task_state state;
     int64_t limit = LIST_DEFAULT, cursor = 0;
-    static const char *const parameters[] = {"status", "kind", "webhook", "limit", "cursor", NULL};
+    static const char *const parameters[] = {"status", "kind",   "group", "webhook",
+                                             "limit",  "cursor", NULL};
     enum webhook_state webhook = WEBHOOK_NONE;
     if (check_query(req, parameters, err))
         return -1;
@@ -107,6 +146,7 @@ static int read_filter(struct http_request *req, struct store_filter *filter, st
     if (text && str_to_int(text, 1, INT64_MAX, &cursor))
         return bad_query(err, "cursor", "a nextCursor of an earlier answer", text);
     filter->kind = http_query(req, "kind");
+    filter->group = http_query(req, "group");
     filter->limit = (int)limit + 1; /* one more tells whether there are more */
     filter->before = cursor;
     return 0;
@@ -162,7 +202,10 @@ void tasks_status(struct http_request *req, void *arg)
     json_close(&w);
     json_add_int(&w, "slots", load.slots);
     json_add_int(&w, "queued", load.queued);
+    json_add_int(&w, "active", load.running + load.away);
+    json_add_int(&w, "max", load.slots);
     json_add_raw(&w, "running", buf_str(&running), running.len);
+    json_add_raw(&w, "tasks", buf_str(&running), running.len);
     json_close(&w);
     send_json(req, 200, &out);
 }
@@ -220,24 +263,6 @@ void task_result(struct http_request *req, void *arg)
         send_err(req, &err);
         return;
     }
-    send_json(req, 200, &out);
-}
-
-void task_cancel(struct http_request *req, void *arg)
-{
-    struct api *api = arg;
-    struct err err;
-    enum task_state state;
-    AUTO(task_record) struct task_record record = {0};
-    AUTO(buf) struct buf out = BUF_INIT(1024);
-    if (!find_task(req, api, &record))
-        return;
-    if (engine_cancel(api->engine, record.id, &state, &err)) {
-        send_err(req, &err);
-        return;
-    }
-    buf_addf(&out, "{\"success\":true,\"taskId\":\"%s\",\"status\":\"%s\",\"cancelled\":true}",
-             record.id, task_state_name(state));
     send_json(req, 200, &out);
 }
 

@@ -28,9 +28,10 @@ void visits_free(struct visits *visits)
     free(visits);
 }
 
-void visits_add(struct visits *visits, const char *secret, struct visit *ret_visit)
+void visits_add(struct visits *visits, const char *secret, int64_t idle_ms, struct visit *ret_visit)
 {
-    struct visit visit = {.until_ms = clock_mono_ms() + VISIT_MS};
+    struct visit visit = {.until_ms = clock_mono_ms() + (idle_ms ? idle_ms : VISIT_MS),
+                          .idle_ms = idle_ms};
     id_token(visit.cookie);
     id_token(visit.csrf);
     crypto_sha256(secret, strlen(secret), visit.secret);
@@ -61,9 +62,12 @@ static struct visit *find_locked(struct visits *visits, const char *cookie)
 bool visits_find(struct visits *visits, const char *cookie, struct visit *ret_visit)
 {
     pthread_mutex_lock(&visits->lock);
-    const struct visit *found = find_locked(visits, cookie);
-    if (found)
+    struct visit *found = find_locked(visits, cookie);
+    if (found) {
+        if (found->idle_ms)
+            found->until_ms = clock_mono_ms() + found->idle_ms;
         *ret_visit = *found;
+    }
     pthread_mutex_unlock(&visits->lock);
     return found != NULL;
 }

@@ -1,6 +1,6 @@
 /*
- * Browsers that gave a secret: each holds a random cookie for half an hour. In memory only; a
- * bounded number, the oldest makes room.
+ * Browsers that gave a secret: each holds a random cookie for half an hour, or while it is used. In
+ * memory only; a bounded number, the oldest makes room.
  *
  * Threads: any.
  */
@@ -22,13 +22,16 @@ struct visit {
     unsigned char
         secret[CRYPTO_SHA256_SIZE]; /* digest of what it gave: a secret may be taken back */
     int64_t until_ms;               /* mono */
+    int64_t idle_ms;                /* ends after so long without a look; 0: at until_ms */
 };
 
 struct visits;
 struct visits *visits_new(void);
 void visits_free(struct visits *visits);
 
-void visits_add(struct visits *visits, const char *secret, struct visit *ret_visit);
+/* A visit of VISIT_MS, or one that each visits_find() makes last for another idle_ms. */
+void visits_add(struct visits *visits, const char *secret, int64_t idle_ms,
+                struct visit *ret_visit);
 /* False when there is none, or its time is over. */
 bool visits_find(struct visits *visits, const char *cookie, struct visit *ret_visit);
 void visits_remove(struct visits *visits, const char *cookie);

@@ -9,6 +9,8 @@
 #include "runner/claude/finish.h"
 #include "runner/claude/plan.h"
 #include "runner/claude/prepare.h"
+#include "runner/claude/transcript.h"
+#include "runner/work/walls.h"
 
 #include <string.h>
 
@@ -97,7 +99,8 @@ static int add_session(struct attempt *attempt, struct plan *plan, struct err *e
                              claude->uid, claude->gid, &transcript, err))
         return -1;
     attempt->failed_step = NULL;
-    return add_argument(plan, "--resume", transcript, err);
+    AUTO(str) char *inside = walls_path(claude->tier, task_run_dir(attempt->run), transcript);
+    return inside ? add_argument(plan, "--resume", inside, err) : err_sys(err, "conversation");
 }
 
 /* Everything that is needed before the program can be launched. */
@@ -121,8 +124,10 @@ static int prepare(struct attempt *attempt, struct err *err)
     if (!attempt->plan || add_session(attempt, attempt->plan, err) || open_files(attempt, err))
         return -1;
     if (prepare_commands(attempt->claude, attempt->run, attempt->request, attempt->workspace,
-                         attempt->plan, attempt->started_ms + attempt->request->timeout_ms, err)) {
-        attempt->failed_step = err->code == ERR_TIMEOUT ? "timeout" : "pre_execution";
+                         attempt->plan, attempt->started_ms + attempt->request->timeout_ms,
+                         &attempt->failed_step, err)) {
+        if (!attempt->failed_step)
+            attempt->failed_step = err->code == ERR_TIMEOUT ? "timeout" : "pre_execution";
         return -1;
     }
     return 0;
@@ -133,7 +138,7 @@ static int prepare(struct attempt *attempt, struct err *err)
 static void take_output(struct work *work, const char *data, size_t len, void *arg)
 {
     struct attempt *attempt = arg;
-    stream_json_feed(&attempt->stream, data, len);
+    claude_output_feed(&attempt->stream, data, len);
     attempt->unflushed = true;
     if (attempt->stream.began)
         work_began(work);
@@ -176,7 +181,7 @@ static int run_program(struct attempt *attempt, struct err *err)
     if (in < 0)
         return -1;
     if (work_run(&order, &attempt->result, err) == 0) {
-        stream_json_finish(&attempt->stream);
+        claude_output_finish(&attempt->stream);
         return 0;
     }
     if (attempt->request->cwd_relative)
@@ -199,7 +204,11 @@ static void keep_conversation(struct attempt *attempt, struct task_outcome *outc
                                  task_run_dir(attempt->run), &err);
     if (kept < 0)
         log_warn("claude", "%s", err.msg);
-    outcome->conversation_kept = kept == 1;
+    outcome->resumable = kept == 1;
+    if (kept == 1 &&
+        transcript_keep(config->state_dir, record->conversation, task_run_keep_dir(attempt->run),
+                        task_run_redact(attempt->run), &err))
+        log_warn("claude", "%s", err.msg);
     if (kept == 1 && !attempt->stream.have_result)
         buf_addf(&outcome->members, ",\"sessionId\":\"%s\"", record->conversation);
 }
@@ -210,7 +219,7 @@ static void attempt_done(struct attempt *attempt)
     proxy_end(attempt->lease);
     tail_done(&attempt->out);
     tail_done(&attempt->errors);
-    stream_json_done(&attempt->stream);
+    claude_output_done(&attempt->stream);
     task_request_free(attempt->request);
     workspace_close(attempt->workspace);
     buf_done(&attempt->members);
@@ -222,7 +231,7 @@ void claude_run(struct task_run *run, struct task_outcome *outcome, void *arg)
     struct attempt attempt = {.run = run, .claude = arg};
     attempt.out = attempt.errors = (struct tail){.write_fd = -1, .read_fd = -1, .notify_fd = -1};
     buf_init(&attempt.members, MEMBERS_BYTES_MAX);
-    stream_json_init(&attempt.stream, task_run_redact(run), pass_event, run);
+    claude_output_init(&attempt.stream, task_run_redact(run), pass_event, run);
     if (prepare(&attempt, &err) == 0 && run_program(&attempt, &err) == 0) {
         judge(&attempt, outcome);
         if (outcome->state == TASK_COMPLETED)

@@ -17,6 +17,14 @@
 #include <stdatomic.h>
 #include <sys/types.h>
 
+#define CLAUDE_TOKEN_TYPES 4
+
+/* What ended tasks have used, since the start. */
+struct claude_numbers {
+    _Atomic int64_t tokens[CLAUDE_TOKEN_TYPES];
+    _Atomic int64_t nano_usd;
+};
+
 struct claude {
     struct launcher *launcher;      /* borrowed */
     struct keeper *keeper;          /* borrowed */
@@ -26,11 +34,24 @@ struct claude {
     struct config_in_force *config; /* borrowed: the configuration in force */
     const struct cloud *cloud;      /* borrowed: whose bucket gcsPrefix means, or NULL */
     const char *instance;           /* borrowed: value of TASK_MARKER */
+    enum jail_tier tier;            /* of its tasks' jails */
     uid_t uid;                      /* whom it runs as */
     gid_t gid;
+    struct claude_numbers numbers;
 };
 
-/* A task_kind's run(); arg is a struct claude. */
+/* Beside a task's events: its conversation as JSON lines, without its secrets. */
+#define TRANSCRIPT_FILE "transcript.jsonl"
+
+/* The kind; the row's arg is to be a struct claude. */
+#define CLAUDE_KIND "claude"
+extern const struct task_kind claude_kind;
+
+/* Its run(). */
 void claude_run(struct task_run *run, struct task_outcome *outcome, void *arg);
+
+/* Its count() and metrics(): tokens and cost of ended tasks. */
+void claude_count(const struct buf *summary, void *arg);
+void claude_metrics(struct metric_page *page, void *arg);
 
 #endif

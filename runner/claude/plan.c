@@ -3,6 +3,7 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "runner/claude/prepare.h"
+#include "runner/work/walls.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -39,12 +40,15 @@ static int make_places(const struct claude *claude, const struct task_request *r
             return path ? -1 : err_sys(err, "workspace");
         if (!places[i].variable)
             continue;
+        AUTO(str) char *inside = walls_place(claude->tier, dir, places[i].name);
+        if (!inside)
+            return err_sys(err, "workspace");
         if (strcmp(places[i].name, "work") == 0 && below)
-            strlist_addf(&plan->env, "PWD=%s/%s", path, below);
+            strlist_addf(&plan->env, "PWD=%s/%s", inside, below);
         else
-            strlist_addf(&plan->env, "%s=%s", places[i].variable, path);
+            strlist_addf(&plan->env, "%s=%s", places[i].variable, inside);
     }
-    plan->cwd = path_join(dir, "work");
+    plan->cwd = walls_place(claude->tier, dir, "work");
     return plan->cwd ? 0 : err_sys(err, "workspace");
 }
 
@@ -70,15 +74,22 @@ static void add_memory(const struct task_request *request, struct plan *plan)
         strlist_addf(&plan->argv, "--add-dir=%s/%s", plan->cwd, request->cwd_relative);
 }
 
-static int add_workspace(struct workspace *workspace, const struct task_request *request,
-                         struct plan *plan, struct err *err)
+static int add_workspace(const struct claude *claude, struct workspace *workspace,
+                         const struct task_request *request, const char *dir, struct plan *plan,
+                         struct err *err)
 {
     if (workspace && workspace_mounts(workspace, &plan->mounts, err))
         return -1;
     if (!request->cwd_relative)
         return 0;
     plan->below = strdup(request->cwd_relative);
-    return plan->below ? 0 : err_sys(err, "workspace");
+    if (!plan->below)
+        return err_sys(err, "workspace");
+    if (workspace) /* without a repository it is made */
+        return 0;
+    AUTO(str) char *outside = path_join(dir, "work");
+    return outside ? path_make_owned(outside, plan->below, claude->uid, claude->gid, err)
+                   : err_sys(err, "workspace");
 }
 
 static void add_environment(const struct claude *claude, struct plan *plan)
@@ -90,6 +101,8 @@ static void add_environment(const struct claude *claude, struct plan *plan)
     }
     strlist_add(&plan->env, "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1");
     strlist_add(&plan->env, "DISABLE_AUTOUPDATER=1");
+    if (claude->tier == JAIL_FULL)
+        strlist_add(&plan->env, "IS_SANDBOX=1");
     strlist_addf(&plan->env, TASK_MARKER "=%s", claude->instance);
 }
 
@@ -131,7 +144,9 @@ struct plan *claude_plan(const struct claude *claude, const struct task_request 
     plan->gid = claude->gid;
     plan->kill_grace_ms = config->kill_grace_seconds * 1000;
     if (make_places(claude, request, dir, plan, err) || write_identity(claude, dir, err) ||
-        add_workspace(workspace, request, plan, err) || add_program(config, request, plan, err) ||
+        add_workspace(claude, workspace, request, dir, plan, err) ||
+        add_program(config, request, plan, err) ||
+        walls_build(claude->tier, config, request, dir, plan, err) ||
         add_lease(lease, plan, redact, err))
         return NULL;
     add_memory(request, plan);

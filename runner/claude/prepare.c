@@ -4,6 +4,7 @@
 #include "base/path.h"
 #include "base/str.h"
 #include "runner/claude/finish.h"
+#include "runner/work/walls.h"
 #include "runner/work/work.h"
 #include "json/json.h"
 
@@ -89,7 +90,8 @@ static int write_mcp(const struct claude *claude, const struct task_request *req
     if (!request->mcp_config)
         return 0;
     buf_adds(&text, request->mcp_config);
-    strlist_addf(&plan->argv, "--mcp-config=%s/config/mcp.json", dir);
+    AUTO(str) char *inside = walls_place(claude->tier, dir, "config");
+    strlist_addf(&plan->argv, "--mcp-config=%s/mcp.json", inside ? inside : "");
     return config ? write_file(claude, config, "mcp.json", &text, err) : err_sys(err, "mcp");
 }
 
@@ -155,7 +157,7 @@ static struct plan *command_plan(const struct plan *claude, const char *command,
     plan->uid = claude->uid;
     plan->gid = claude->gid;
     plan->kill_grace_ms = claude->kill_grace_ms;
-    if (!plan->cwd || plan->env.failed) {
+    if (!plan->cwd || plan->env.failed || walls_copy(claude, plan)) {
         err_sys(err, "command");
         return NULL;
     }
@@ -191,7 +193,7 @@ static int open_output(struct task_run *run)
 
 static int run_command(const struct claude *claude, struct task_run *run, const char *command,
                        struct workspace *workspace, const struct plan *like, int64_t deadline_ms,
-                       struct err *err)
+                       const char **ret_reason, struct err *err)
 {
     AUTO(plan) struct plan *plan = command_plan(like, command, workspace, err);
     AUTO(fd) int out = open_output(run);
@@ -206,6 +208,8 @@ static int run_command(const struct claude *claude, struct task_run *run, const 
                                      .stop = finish_stop(run)};
     if (work_run(&order, &result, err))
         return -1;
+    const char *words;
+    const char *limit = walls_reason(result.exceeded, &words);
     int code = work_exit_code(result.status);
     AUTO(buf) struct buf shown = BUF_INIT(FILE_BYTES_MAX);
     redact_text(task_run_redact(run), command, strlen(command), &shown); /* before it is cut */
@@ -214,6 +218,10 @@ static int run_command(const struct claude *claude, struct task_run *run, const 
         return err_set(err, ERR_TIMEOUT, "preExecutionCommands did not end in time");
     if (result.cause != WORK_ENDED)
         return err_set(err, ERR_BUSY, "stopped");
+    *ret_reason = code ? limit : NULL;
+    if (*ret_reason)
+        return err_set(err, ERR_MISMATCH, "preExecutionCommands: '%.60s': %s", buf_str(&shown),
+                       words);
     return code == 0 ? 0
                      : err_set(err, ERR_MISMATCH, "preExecutionCommands: '%.100s' ended with %d",
                                buf_str(&shown), code);
@@ -221,11 +229,12 @@ static int run_command(const struct claude *claude, struct task_run *run, const 
 
 int prepare_commands(const struct claude *claude, struct task_run *run,
                      const struct task_request *request, struct workspace *workspace,
-                     const struct plan *plan, int64_t deadline_ms, struct err *err)
+                     const struct plan *plan, int64_t deadline_ms, const char **ret_reason,
+                     struct err *err)
 {
     for (size_t i = 0; i < request->pre_execution_commands.count; i++)
         if (run_command(claude, run, request->pre_execution_commands.items[i], workspace, plan,
-                        deadline_ms, err))
+                        deadline_ms, ret_reason, err))
             return -1;
     return 0;
 }

@@ -16,9 +16,10 @@ int prepare_files(const struct claude *claude, const struct task_request *reques
 
 /* Runs preExecutionCommands one after the other, as Claude would be run by `plan`; their output
  * becomes events. ERR_MISMATCH when one fails, ERR_TIMEOUT past the deadline (mono), ERR_BUSY when
- * stopped. */
+ * stopped. *ret_reason is the task's reason when it was a limit, else NULL. */
 int prepare_commands(const struct claude *claude, struct task_run *run,
                      const struct task_request *request, struct workspace *workspace,
-                     const struct plan *plan, int64_t deadline_ms, struct err *err);
+                     const struct plan *plan, int64_t deadline_ms, const char **ret_reason,
+                     struct err *err);
 
 #endif

@@ -15,17 +15,17 @@
 
 static void take_line(const char *line, size_t len, size_t whole_len, void *arg);
 
-void stream_json_init(struct stream_json *stream, struct redact_set *redact,
-                      stream_json_event_fn *event, void *arg)
+void claude_output_init(struct claude_output *stream, struct redact_set *redact,
+                        claude_output_event_fn *event, void *arg)
 {
-    *stream = (struct stream_json){.redact = redact, .event = event, .arg = arg, .num_turns = -1};
+    *stream = (struct claude_output){.redact = redact, .event = event, .arg = arg, .num_turns = -1};
     lines_init(&stream->lines, LINE_BYTES_MAX, take_line, stream);
     buf_init(&stream->scratch, 8 * (size_t)LINE_BYTES_MAX);
     buf_init(&stream->output, OUTPUT_BYTES_MAX);
     buf_init(&stream->members, MEMBERS_BYTES_MAX);
 }
 
-void stream_json_done(struct stream_json *stream)
+void claude_output_done(struct claude_output *stream)
 {
     lines_done(&stream->lines);
     buf_done(&stream->scratch);
@@ -33,12 +33,12 @@ void stream_json_done(struct stream_json *stream)
     buf_done(&stream->members);
 }
 
-void stream_json_feed(struct stream_json *stream, const char *data, size_t len)
+void claude_output_feed(struct claude_output *stream, const char *data, size_t len)
 {
     lines_feed(&stream->lines, data, len);
 }
 
-void stream_json_finish(struct stream_json *stream)
+void claude_output_finish(struct claude_output *stream)
 {
     lines_finish(&stream->lines);
 }
@@ -51,7 +51,7 @@ static void copy_text(char *to, size_t size, const char *text)
 }
 
 /* {"type":"rate_limit_event","rate_limit_info":{"status":"rejected","resetsAt":<s>,…}} */
-static void take_rate_limit(struct stream_json *stream, const struct json *line)
+static void take_rate_limit(struct claude_output *stream, const struct json *line)
 {
     int64_t resets_s = 0;
     const struct json *info = json_get(line, "rate_limit_info");
@@ -83,7 +83,7 @@ static bool is_a(const struct json *node, enum json_type type)
     return node && json_type(node) == type;
 }
 
-static void take_members(struct stream_json *stream, const struct json *root, const char *line,
+static void take_members(struct claude_output *stream, const struct json *root, const char *line,
                          size_t len)
 {
     for (size_t i = 0; i < COUNT_OF(members); i++) {
@@ -104,7 +104,7 @@ static void take_members(struct stream_json *stream, const struct json *root, co
 }
 
 /* The CLI says what went wrong in `errors`, or in the result's text. */
-static void take_failure(struct stream_json *stream, const struct json *root, const char *text)
+static void take_failure(struct claude_output *stream, const struct json *root, const char *text)
 {
     const struct json *first = json_first(json_get(root, "errors"));
     const char *said = json_text(first);
@@ -113,7 +113,7 @@ static void take_failure(struct stream_json *stream, const struct json *root, co
     copy_text(stream->failure, sizeof(stream->failure), said ? said : text);
 }
 
-static void take_result(struct stream_json *stream, const struct json *root, const char *line,
+static void take_result(struct claude_output *stream, const struct json *root, const char *line,
                         size_t len)
 {
     const char *text = json_text(json_get(root, "result"));
@@ -155,7 +155,7 @@ static bool may_matter(const char *line, size_t len)
     return begins(line + n, len - n, "result\"") || begins(line + n, len - n, "rate_limit_event\"");
 }
 
-static void understand(struct stream_json *stream, const char *line, size_t len)
+static void understand(struct claude_output *stream, const char *line, size_t len)
 {
     static const char *const wanted[] = {"\"result\"", "\"rate_limit_event\"", "\"assistant\""};
     size_t type_len;
@@ -223,7 +223,7 @@ static void mend_escapes(struct buf *text)
 }
 
 /* True when scratch holds the line as strict JSON: an object on one line. */
-static bool as_json(struct stream_json *stream, const char *line, size_t len)
+static bool as_json(struct claude_output *stream, const char *line, size_t len)
 {
     struct err err;
     struct buf *text = &stream->scratch;
@@ -248,7 +248,7 @@ static bool as_json(struct stream_json *stream, const char *line, size_t len)
 
 /* The whole line's beginning when `cut`. It is redacted before it is cut: half a secret would not
  * be found. */
-static void as_text(struct stream_json *stream, const char *line, size_t len, size_t whole_len,
+static void as_text(struct claude_output *stream, const char *line, size_t len, size_t whole_len,
                     bool cut)
 {
     AUTO(buf) struct buf clean = BUF_INIT(2 * (size_t)LINE_BYTES_MAX);
@@ -268,7 +268,7 @@ static void as_text(struct stream_json *stream, const char *line, size_t len, si
 
 static void take_line(const char *line, size_t len, size_t whole_len, void *arg)
 {
-    struct stream_json *stream = arg;
+    struct claude_output *stream = arg;
     struct buf *text = &stream->scratch;
     stream->began = true;
     if (len == 0)

@@ -2,7 +2,7 @@
 #include "runner/cli/cloud.h"
 #include "base/auto.h"
 #include "runner/cli/cli.h"
-#include "runner/cli/terminal.h"
+#include "runner/client/terminal.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -4,10 +4,10 @@
 #include "base/form.h"
 #include "base/path.h"
 #include "base/str.h"
-#include "google/run.h"
+#include "google/jobs.h"
 #include "google/secret.h"
 #include "runner/cli/cloud.h"
-#include "runner/cli/terminal.h"
+#include "runner/client/terminal.h"
 #include "runner/config/vars.h"
 #include "runner/overflow/folder.h"
 

@@ -181,12 +181,43 @@ static void load_field(struct load *load, struct config *config, size_t index)
         strlist_addf(&load->report->warnings, "%s is set, but nothing uses it yet", field->name);
 }
 
+static bool is_given(const struct config *config, const char *name)
+{
+    for (size_t i = 0; i < config_field_count; i++)
+        if (strcmp(config_fields[i].name, name) == 0)
+            return config->values[i].given;
+    return false;
+}
+
+/* 0 none, 1 restricted, 2 full. */
+static int rank_of(int jail, int automatic)
+{
+    return jail == CONFIG_JAIL_FULL         ? 2
+           : jail == CONFIG_JAIL_RESTRICTED ? 1
+           : jail == CONFIG_JAIL_NONE       ? 0
+                                            : automatic;
+}
+
+int config_jail_most(const struct config *config)
+{
+    return rank_of(config->jail, 2);
+}
+
+/* A JAIL that the owner has set is asked for no more than it says by the default of JAIL_MIN. */
+int config_jail_least(const struct config *config)
+{
+    int least = rank_of(config->jail_min, 0), most = config_jail_most(config);
+    return least > most && !is_given(config, "JAIL_MIN") ? most : least;
+}
+
 /* What no single variable can say. */
 static void check_together(struct load *load, const struct config *config)
 {
     if (!config->cf_access_team_domain != !config->cf_access_aud)
         strlist_add(&load->report->errors,
                     "CF_ACCESS_TEAM_DOMAIN and CF_ACCESS_AUD must be set together");
+    if (config_jail_least(config) > config_jail_most(config))
+        strlist_add(&load->report->errors, "JAIL is weaker than JAIL_MIN");
 }
 
 static struct config *load_all(struct load *load, const struct config_source *source)

@@ -22,6 +22,13 @@
 #include <stddef.h>
 
 enum config_jail { CONFIG_JAIL_AUTO, CONFIG_JAIL_FULL, CONFIG_JAIL_RESTRICTED, CONFIG_JAIL_NONE };
+/* What a task may use when its request doesn't say. */
+struct config_limits {
+    double cpu; /* cores */
+    int memory_mb;
+    int pids;
+    int disk_mb;
+};
 enum config_overflow {
     OVERFLOW_OFF,
     OVERFLOW_FULL,        /* no slot here for so long */
@@ -56,6 +63,8 @@ struct config_secrets {
 #define CONFIG_C_SECONDS struct strlist /* comma separated numbers, each within the range */
 #define CONFIG_C_DOMAINS struct strlist /* "open", "none", or domain names */
 #define CONFIG_C_SECRETS struct config_secrets
+#define CONFIG_C_LIMITS \
+    struct config_limits /* "name=number", comma separated; cores and half are words */
 
 enum config_flag {
     CONFIG_SECRET = 1,     /* never printed */
@@ -151,9 +160,16 @@ enum config_flag {
     X(INT, auth_failures_max, "AUTH_FAILURES_MAX", NULL, "10", CONFIG_RANGE(1, 10000), \
       CONFIG_RELOADABLE, "wrong secrets from one address in a minute before it is answered 429") \
     X(ENUM, jail, "JAIL", NULL, "auto", CONFIG_ONE_OF("auto|full|restricted|none"), \
-      CONFIG_LATER, "how tasks are confined; auto takes the strongest the host can give") \
+      0, "how tasks are confined; auto takes the strongest the host can give") \
     X(ENUM, jail_min, "JAIL_MIN", NULL, "restricted", CONFIG_ONE_OF("auto|full|restricted|none"), \
-      CONFIG_LATER, "the service does not start when the host can't give this (auto: none asked)") \
+      0, "the service does not start when the host can't give this (auto: none asked)") \
+    X(LIST, jail_paths, "JAIL_PATHS", NULL, NULL, CONFIG_ANY, CONFIG_RELOADABLE, \
+      "further paths of this machine that tasks see, comma separated: read-only, or writable with " \
+      "`:rw` behind; toolchains outside of /usr and /opt, shared caches") \
+    X(LIMITS, task_limits, "TASK_LIMITS", NULL, "cpu=cores,memoryMb=half,pids=1024,diskMb=10240", \
+      CONFIG_ANY, CONFIG_RELOADABLE, \
+      "what a task may use when its request doesn't say: `cpu` (cores, or the word), `memoryMb` " \
+      "(or `half` of the machine's), `pids`, `diskMb`; what is left out has its default") \
     X(DOMAINS, egress, "EGRESS", NULL, "open", CONFIG_ANY, CONFIG_RELOADABLE | CONFIG_LATER, \
       "network of tasks when a request doesn't say: open, none, or domains, comma separated") \
     X(TEXT, github_token, "GITHUB_TOKEN", "GITHUB_PAT", NULL, CONFIG_ANY, \
@@ -315,5 +331,12 @@ void config_print_json(const struct config *config, struct buf *out);
 /* The table itself: for `serve --help`, and docs/configuration.md whole. */
 void config_print_help(struct buf *out);
 void config_print_markdown(struct buf *out);
+
+/* Memory of this machine, or of the container that we are in. */
+int config_machine_memory_mb(void);
+
+/* The strongest and the weakest tier of jail that tasks may have: 0 none, 1 restricted, 2 full. */
+int config_jail_most(const struct config *config);
+int config_jail_least(const struct config *config);
 
 #endif

@@ -3,6 +3,7 @@
 #include "base/str.h"
 #include "runner/config/fields.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -212,6 +213,88 @@ static int convert_secrets(const char *home, const struct config_field *field, c
     return 0;
 }
 
+/* What this machine has: a container's share of it where there is a limit. */
+static int machine_memory_mb(void)
+{
+    char text[32] = "";
+    int64_t limit, mb = (int64_t)sysconf(_SC_PHYS_PAGES) / 1024 * (sysconf(_SC_PAGESIZE) / 1024);
+    FILE *file = fopen("/sys/fs/cgroup/memory.max", "re");
+    if (file && fgets(text, sizeof(text), file)) {
+        text[strcspn(text, "\n")] = '\0';
+        if (str_to_int(text, 1, INT64_MAX, &limit) == 0 && limit >> 20 < mb)
+            mb = limit >> 20;
+    }
+    if (file)
+        fclose(file);
+    return mb > INT_MAX ? INT_MAX : (int)mb;
+}
+
+int config_machine_memory_mb(void)
+{
+    static _Atomic int mb;
+    if (mb == 0)
+        mb = machine_memory_mb();
+    return mb;
+}
+
+static int cores(void)
+{
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n > 0 ? (int)n : 1;
+}
+
+/* One "name=number". */
+static int set_limit(const char *item, struct config_limits *limits, struct err *err)
+{
+    const struct {
+        const char *name;
+        int *member;
+        int min, max;
+    } numbers[] = {{"memoryMb=", &limits->memory_mb, 16, 10000000},
+                   {"pids=", &limits->pids, 1, 1000000},
+                   {"diskMb=", &limits->disk_mb, 1, 100000000}};
+    int64_t value;
+    char *end;
+    if (strcmp(item, "cpu=cores") == 0 || strcmp(item, "memoryMb=half") == 0)
+        return 0; /* as it is */
+    if (str_starts(item, "cpu=")) {
+        limits->cpu = strtod(item + 4, &end);
+        return *end == '\0' && item[4] && limits->cpu >= 0.01 && limits->cpu <= 1024
+                   ? 0
+                   : err_set(err, ERR_CONFIG, "must have a cpu of 0.01..1024 or the word cores");
+    }
+    for (size_t i = 0; i < COUNT_OF(numbers); i++) {
+        if (!str_starts(item, numbers[i].name))
+            continue;
+        const char *name = numbers[i].name, *text = item + strlen(name);
+        if (str_to_int(text, numbers[i].min, numbers[i].max, &value))
+            return err_set(err, ERR_CONFIG, "must have %s%d..%d", name, numbers[i].min,
+                           numbers[i].max);
+        *numbers[i].member = (int)value;
+        return 0;
+    }
+    return err_set(err, ERR_CONFIG, "must be name=number of cpu, memoryMb, pids and diskMb");
+}
+
+static int convert_limits(const char *home, const struct config_field *field, const char *text,
+                          void *member, struct err *err)
+{
+    AUTO(strlist) struct strlist items = STRLIST_INIT;
+    struct config_limits limits = {.cpu = cores(),
+                                   .memory_mb = config_machine_memory_mb() / 2,
+                                   .pids = 1024,
+                                   .disk_mb = 10240};
+    (void)home;
+    (void)field;
+    if (strlist_split(&items, text))
+        return err_set(err, ERR_CONFIG, "must be at most %d items", STRLIST_MAX);
+    for (size_t i = 0; i < items.count; i++)
+        if (set_limit(items.items[i], &limits, err))
+            return -1;
+    *(struct config_limits *)member = limits;
+    return 0;
+}
+
 static convert_fn *const converters[] = {
     [KIND_INT] = convert_int,         [KIND_TEXT] = convert_text,
     [KIND_ADDRESS] = convert_address, [KIND_HOST] = convert_host,
@@ -219,7 +302,7 @@ static convert_fn *const converters[] = {
     [KIND_ANY_URL] = convert_url,     [KIND_CHOICE] = convert_choice,
     [KIND_ENUM] = convert_choice,     [KIND_LIST] = convert_list,
     [KIND_SECONDS] = convert_list,    [KIND_DOMAINS] = convert_list,
-    [KIND_SECRETS] = convert_secrets,
+    [KIND_SECRETS] = convert_secrets, [KIND_LIMITS] = convert_limits,
 };
 
 int config_convert(struct config *config, const struct config_field *field, const char *home,
@@ -242,6 +325,7 @@ void config_clear(struct config *config, const struct config_field *field)
     switch (field->kind) {
     case KIND_INT:
     case KIND_ENUM:
+    case KIND_LIMITS:
         return;
     case KIND_LIST:
     case KIND_SECONDS:

@@ -34,6 +34,7 @@ void config_add_takes(const struct config_field *field, struct buf *out)
         [KIND_SECONDS] = "list of ",
         [KIND_DOMAINS] = "open, none, or list of domains",
         [KIND_SECRETS] = "list of secrets",
+        [KIND_LIMITS] = "list of name=number",
     };
     if (field->kind == KIND_INT || field->kind == KIND_SECONDS)
         buf_addf(out, "%s%d..%d", words[field->kind], field->takes.min, field->takes.max);
@@ -49,6 +50,7 @@ static void add_value(const struct config *config, size_t index, struct buf *out
     const struct config_field *field = &config_fields[index];
     const void *member = config_member(config, field);
     const struct config_secrets *secrets = member;
+    const struct config_limits *limits = member;
     if (!config->values[index].text)
         return;
     switch (field->kind) {
@@ -59,6 +61,10 @@ static void add_value(const struct config *config, size_t index, struct buf *out
     case KIND_SECONDS:
     case KIND_DOMAINS:
         strlist_join(member, ",", out);
+        return;
+    case KIND_LIMITS:
+        buf_addf(out, "cpu=%g,memoryMb=%d,pids=%d,diskMb=%d", limits->cpu, limits->memory_mb,
+                 limits->pids, limits->disk_mb);
         return;
     case KIND_SECRETS:
         for (size_t i = 0; i < secrets->count; i++)

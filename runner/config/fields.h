@@ -20,6 +20,7 @@ enum config_kind {
     KIND_SECONDS,
     KIND_DOMAINS,
     KIND_SECRETS,
+    KIND_LIMITS,
 };
 
 struct config_takes {

@@ -104,6 +104,7 @@ static void take_result(struct cloud_task *task, const struct folder_result *res
     to->exit_code = from->exit_code;
     to->truncated = from->truncated || task->holes;
     buf_add(&to->output, buf_str(&from->output), from->output.len);
+    buf_add(&to->errors, buf_str(&from->errors), from->errors.len);
     buf_add(&to->members, buf_str(&from->members), from->members.len);
     bool ended_by_us = strcmp(from->reason, "interrupted") == 0;
     if (ended_by_us && task->cancelled)

@@ -48,16 +48,12 @@ void overflow_status(struct overflow *overflow, struct overflow_status *ret_stat
 
 /* --- who may go ---------------------------------------------------------------------------- */
 
-const char *overflow_stays(const struct config *config, const struct task_request *request)
+const char *overflow_stays(const struct config *config, const struct task_kind *kind,
+                           const struct task_request *request)
 {
     if (!config->cloudrun_job_name || !config->gcs_logs_bucket || !config->kms_key_name)
         return "Google Cloud is not configured (CLOUDRUN_JOB_NAME, GCS_LOGS_BUCKET, KMS_KEY_NAME)";
-    if (request->resume_session_id)
-        return "the session to resume is kept on this machine";
-    if (request->prompt && !request->anthropic_api_key && !request->anthropic_oauth_token &&
-        !config->cloud_api_key_secret)
-        return "the login stays at home: set CLOUD_API_KEY_SECRET, or send anthropicApiKey";
-    return NULL;
+    return kind->stays ? kind->stays(request, config->cloud_api_key_secret != NULL) : NULL;
 }
 
 /* --- how the cloud does -------------------------------------------------------------------- */
@@ -75,7 +71,7 @@ void overflow_note_refusal(struct overflow *overflow, const struct err *err)
     snprintf(overflow->status.error, sizeof(overflow->status.error), "%s", err->msg);
     pthread_mutex_unlock(&overflow->lock);
     log_warn("overflow", "no cloud tasks for %lld s: %s", (long long)(ms / 1000), err->msg);
-    engine_hold_cloud(overflow->config.engine, ms);
+    engine_hold_away(overflow->config.engine, ms);
 }
 
 void overflow_note_success(struct overflow *overflow)

@@ -43,11 +43,12 @@ struct overflow_config {
 struct overflow *overflow_new(const struct overflow_config *config, struct err *err);
 void overflow_free(struct overflow *overflow);
 
-/* A task_kind's run(); arg is a struct overflow. */
+/* An executor's run(), for tasks of any kind; arg is a struct overflow. */
 void overflow_run(struct task_run *run, struct task_outcome *outcome, void *arg);
 
-/* Why a request cannot go to the cloud, or NULL when it can. */
-const char *overflow_stays(const struct config *config, const struct task_request *request);
+/* Why a request of that kind cannot go to the cloud, or NULL when it can. */
+const char *overflow_stays(const struct config *config, const struct task_kind *kind,
+                           const struct task_request *request);
 
 struct overflow_status {
     bool reachable; /* false: the last attempts to use it failed */

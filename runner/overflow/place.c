@@ -84,21 +84,18 @@ static int add_secrets(struct cloud_task *task, struct buf *out, struct err *err
     return buf_check(out, "the secrets", err);
 }
 
-static int upload_payload(struct cloud_task *task, struct err *err)
+static int upload_payload(struct cloud_task *task, const struct buf *secrets, struct err *err)
 {
     char name[FOLDER_NAME_SIZE];
     const struct task_record *record = task_run_record(task->run);
     AUTO(buf) struct buf sealed = BUF_INIT(PAYLOAD_BYTES_MAX);
-    AUTO(buf_wipe) struct buf secrets = BUF_INIT(SECRETS_BYTES_MAX);
-    if (add_secrets(task, &secrets, err))
-        return -1;
     char kind[sizeof(record->kind)], id[ID_SIZE];
     snprintf(kind, sizeof(kind), "%s", record->kind);
     snprintf(id, sizeof(id), "%s", record->id);
     const struct payload payload = {.task_id = id,
                                     .kind = kind,
                                     .request = record->request,
-                                    .secrets = secrets.data,
+                                    .secrets = secrets->data,
                                     .request_id = record->request_id,
                                     .attempt = task->placement.attempt};
     folder_name(task->id, "payload.enc", name);
@@ -261,8 +258,15 @@ static enum step try_once(struct cloud_task *task, bool *ret_again)
 {
     struct err err;
     bool unsure = false;
+    AUTO(buf_wipe) struct buf secrets = BUF_INIT(SECRETS_BYTES_MAX);
     *ret_again = false;
-    if ((task->placement.attempt > 1 && sweep_session(task, &err)) || upload_payload(task, &err))
+    if (add_secrets(task, &secrets, &err)) { /* a failure at home, which is not the cloud's */
+        cloud_task_settle(task, TASK_FAILED, task->request->repo_url ? "repo_error" : "internal",
+                          err.msg);
+        return STEP_OVER;
+    }
+    if ((task->placement.attempt > 1 && sweep_session(task, &err)) ||
+        upload_payload(task, &secrets, &err))
         return refuse(task, &err);
     task->placement.asked_ms = clock_real_ms();
     if (!note_phase(task, PLACEMENT_ASKED)) {

@@ -14,6 +14,7 @@
 #include "base/str.h"
 #include "google/storage.h"
 #include "runner/overflow/cloud_task.h"
+#include "json/json.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -91,12 +92,22 @@ static int open_cursor(struct cloud_task *task, struct err *err)
 
 /* --- pieces -------------------------------------------------------------------------------- */
 
+/* The error that comes before the end of a failed task; a pause's says a status, too. */
+static bool is_last_error(const struct event *event)
+{
+    size_t len;
+    return strcmp(event->name, "error") == 0 &&
+           json_raw_member(event->data, event->data_len, "reason", &len) &&
+           !json_raw_member(event->data, event->data_len, "status", &len);
+}
+
 static void pass_on(struct cloud_task *task, const struct event *event)
 {
     if (strcmp(event->name, "done") == 0)
         task->done = true;
     if (strcmp(event->name, "done") == 0 || strcmp(event->name, "task") == 0 ||
-        strcmp(event->name, "cancelled") == 0) /* ours say these things themselves */
+        strcmp(event->name, "cancelled") == 0 ||
+        is_last_error(event)) /* ours say these things themselves */
         return;
     if (task->skip > 0)
         task->skip--;

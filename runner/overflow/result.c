@@ -16,6 +16,7 @@ void folder_result_init(struct folder_result *result)
 {
     *result = (struct folder_result){.outcome = {.state = TASK_FAILED, .exit_code = 1}};
     buf_init(&result->outcome.output, OUTPUT_BYTES_MAX);
+    buf_init(&result->outcome.errors, OUTPUT_BYTES_MAX);
     buf_init(&result->outcome.members, MEMBERS_BYTES_MAX);
 }
 
@@ -27,6 +28,7 @@ void folder_result_done(struct folder_result *result)
     result->outputs = NULL;
     result->output_count = 0;
     buf_done(&result->outcome.output);
+    buf_done(&result->outcome.errors);
     buf_done(&result->outcome.members);
 }
 
@@ -53,9 +55,10 @@ int folder_result_add_output(struct folder_result *result, const char *path, int
 
 bool folder_result_is_reserved(const char *member)
 {
-    static const char *const names[] = {"success",   "taskId",    "status",     "output",
-                                        "reason",    "error",     "executor",   "metadata",
-                                        "exit_code", "truncated", "duration_ms"};
+    static const char *const names[] = {"success",   "taskId",    "status",      "output",
+                                        "reason",    "error",     "executor",    "metadata",
+                                        "exit_code", "truncated", "duration_ms", "stdout",
+                                        "stderr",    "group",     "run"};
     for (size_t i = 0; i < COUNT_OF(names); i++)
         if (strcmp(names[i], member) == 0)
             return true;
@@ -96,6 +99,8 @@ void folder_result_print(const struct folder_result *result, struct buf *out)
     print_outputs(result, &w);
     json_add_textn(&w, "members", buf_str(&outcome->members), outcome->members.len);
     json_add_textn(&w, "output", buf_str(&outcome->output), outcome->output.len);
+    if (outcome->errors.len > 0)
+        json_add_textn(&w, "errors", outcome->errors.data, outcome->errors.len);
     json_close(&w);
 }
 
@@ -200,7 +205,9 @@ static int take_all(const struct json *root, struct folder_result *result, struc
     return take_outputs(root, result, err) ||
                    take_long_text(root, "members", &outcome->members, err) ||
                    check_members(&outcome->members, err) ||
-                   take_long_text(root, "output", &outcome->output, err)
+                   take_long_text(root, "output", &outcome->output, err) ||
+                   (json_get(root, "errors") &&
+                    take_long_text(root, "errors", &outcome->errors, err))
                ? -1
                : 0;
 }

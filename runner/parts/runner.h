@@ -1,7 +1,7 @@
 /*
  * A runner: everything that a running program of ours consists of, for the daemon and for a cloud
- * task's worker, and the one table of its parts: what it takes to run tasks (tasks.c, both have
- * that), then what serves callers (service.c, the daemon).
+ * task's worker, and the one table of its parts: what it takes to run tasks (task_parts.c, both
+ * have that), then what serves callers (service_parts.c, the daemon).
  *
  *     launcher ─┬─ repos ──┐                      ┌─ api ── http
  *     store ────┤          ├── claude ── engine ──┼─ janitor, webhook, alert
@@ -18,6 +18,7 @@
 #include "base/thread.h"
 #include "runner/api/api.h"
 #include "runner/claude/claude.h"
+#include "runner/command/command.h"
 #include "runner/config/in_force.h"
 #include "runner/janitor/janitor.h"
 #include "runner/oauth/alert.h"
@@ -29,6 +30,11 @@
 #include <stdint.h>
 
 #define METRIC_SOURCES_MAX 32
+
+#define RUNNER_KINDS 2
+
+/* The row of a kind of tasks, without its arg; NULL when there is none of that name. */
+const struct task_kind *runner_kind(const char *name);
 
 struct runner {
     struct parts parts;
@@ -47,7 +53,8 @@ struct runner {
     struct proxy *proxy;
     struct engine *engine;
     struct claude claude;
-    struct task_kind kinds[2];
+    struct command command;
+    struct task_kind kinds[RUNNER_KINDS + 1]; /* ends with a NULL name */
     struct { /* what takes a moment to find out, while the rest is built */
         struct thread thread;
         int rc;
@@ -58,7 +65,7 @@ struct runner {
     char marker[128]; /* in the environment of what we start: TASK_MARKER=… */
     struct cloud cloud;
     struct overflow *overflow; /* NULL: no cloud is configured */
-    struct task_kind cloud_kind;
+    struct executor away;
     struct prompt_watch *prompt; /* NULL: SYSTEM_PROMPT_SECRET is not set */
     struct metric_source metrics[METRIC_SOURCES_MAX];
     struct janitor *janitor;
@@ -88,7 +95,7 @@ int runner_reconfigure(struct runner *runner, struct config *config, struct err 
 /* The two halves of the table. Private to runner/parts. */
 extern const struct part runner_task_parts[], runner_service_parts[];
 extern const size_t runner_task_part_count, runner_service_part_count;
-/* tasks.c: puts `config` in force (taken over) and tells the parts that care. Private to
+/* task_parts.c: puts `config` in force (taken over) and tells the parts that care. Private to
  * runner/parts. */
 void runner_replace_config(struct runner *runner, struct config *config);
 

@@ -21,7 +21,7 @@ static int fill_plan(const struct call *call, struct plan *plan, struct err *err
     plan->uid = call->uid;
     plan->gid = call->gid;
     plan->kill_grace_ms = 1000;
-    plan->file_mb_max = call->file_mb_max;
+    plan->jail.file_mb = call->file_mb_max;
     plan->cwd = strdup("/");
     strlist_add(&plan->argv, PLAN_SELF);
     strlist_add(&plan->argv, "git");

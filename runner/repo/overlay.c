@@ -18,14 +18,14 @@
 /* Best first. volatile: a workspace that dies with its task needs no syncing, and an unmount
  * without it syncs the whole disk. redirect_dir: directories of the tree can be renamed. */
 static const struct {
-    enum proc_walls walls;
+    bool root; /* mounted by root, else in a user namespace */
     const char *options;
 } variants[] = {
-    {PROC_PIDNS, "index=off,redirect_dir=on,metacopy=off,volatile"},
-    {PROC_PIDNS, "index=off,redirect_dir=on,metacopy=off"},
-    {PROC_PIDNS, "index=off"},
-    {PROC_USERNS, "index=off,userxattr,volatile"},
-    {PROC_USERNS, "index=off,userxattr"},
+    {true, "index=off,redirect_dir=on,metacopy=off,volatile"},
+    {true, "index=off,redirect_dir=on,metacopy=off"},
+    {true, "index=off"},
+    {false, "index=off,userxattr,volatile"},
+    {false, "index=off,userxattr"},
 };
 
 void overlay_add_path(struct buf *out, const char *path)
@@ -92,10 +92,11 @@ static bool works(const struct repos *repos, const char *top, const char *option
 void overlay_probe(struct repos *repos)
 {
     struct err ignored;
-    enum proc_walls walls = launcher_walls(repos->config.launcher);
+    const struct jail_host *host = launcher_host(repos->config.launcher);
     AUTO(str) char *top = path_join(repos->config.state_dir, "probe");
     for (size_t i = 0; top && !repos->overlay && i < COUNT_OF(variants); i++)
-        if (variants[i].walls == walls && works(repos, top, variants[i].options))
+        if (host->has[JAIL_HAS_NAMESPACES] && variants[i].root == host->root &&
+            works(repos, top, variants[i].options))
             repos->overlay = variants[i].options;
     if (top)
         path_remove_tree(top, &ignored);

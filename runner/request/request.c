@@ -204,6 +204,27 @@ static void read_group(struct reading *r, const struct request_row *row, const s
     wrong(r, ERR_INVALID, row->name, message);
 }
 
+/* Fields that a request of some kind needs: an empty one is wrong, not absent. */
+static bool is_needed(size_t index)
+{
+    return index == ROW_prompt || index == ROW_command || index == ROW_code;
+}
+
+/* null, "" and, for limits, 0: published callers pass such things on. */
+static bool counts_as_absent(const struct reading *r, size_t index, const struct json *value)
+{
+    double number = 1;
+    const struct request_row *row = &request_rows[index];
+    const char *text = json_text(value);
+    if (json_type(value) == JSON_NULL)
+        return true;
+    if (r->saved) /* what we wrote ourselves means what it says */
+        return false;
+    if (text && *text == '\0')
+        return !is_needed(index) && row->kind != KIND_JSON;
+    return (row->flags & REQUEST_ZERO) && json_number(value, &number) == 0 && number == 0;
+}
+
 static void read_field(struct reading *r, size_t index, const char *spelling,
                        const struct json *value)
 {
@@ -211,7 +232,7 @@ static void read_field(struct reading *r, size_t index, const char *spelling,
     const char *shown = strchr(row->name, '.') ? row->name : spelling;
     struct err err = ERR_INIT;
     char twice[160];
-    if (json_type(value) == JSON_NULL)
+    if (counts_as_absent(r, index, value))
         return;
     if (r->given[index]) {
         snprintf(twice, sizeof(twice), "was also given as '%s'", r->given[index]);
@@ -310,8 +331,10 @@ static int fill_defaults(struct reading *r, const struct request_defaults *defau
         for (size_t i = 0; i < defaults->allowed_tools->count; i++)
             if (strlist_add(&request->allowed_tools, defaults->allowed_tools->items[i]))
                 return -1;
-    return copy_default(r, ROW_permission_mode, &request->permission_mode,
-                        defaults->permission_mode) ||
+    const char *mode = defaults->free_mode && request->allowed_tools.count == 0
+                           ? defaults->free_mode
+                           : defaults->permission_mode;
+    return copy_default(r, ROW_permission_mode, &request->permission_mode, mode) ||
                    copy_default(r, ROW_model, &request->model, defaults->model) ||
                    copy_default(r, ROW_system_prompt, &request->system_prompt,
                                 defaults->system_prompt)

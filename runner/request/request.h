@@ -21,6 +21,7 @@
 #include <stddef.h>
 
 #define REQUEST_PROMPT_MAX (1 << 20)
+#define REQUEST_RUNS_MAX 100      /* of one request */
 #define REQUEST_VALUES_MAX 100000 /* JSON values of one request: bounds the memory of its tree */
 #define REQUEST_ARG_MAX 102400    /* one argument of exec: the kernel's limit is 128 KiB */
 #define REQUEST_TIMEOUT_MAX_MS (7 * 24 * 3600 * 1000)
@@ -45,8 +46,13 @@
 #define REQUEST_C_LINES struct strlist   /* array of strings */
 #define REQUEST_C_DOMAINS struct strlist /* "open", "none", or domain names */
 /* These are kept as JSON text. */
-#define REQUEST_C_SCHEMA char *  /* object, or a string with one in it */
-#define REQUEST_C_OBJECT char *  /* any object */
+#define REQUEST_C_SCHEMA char * /* object, or a string with one in it */
+
+#define REQUEST_C_CONFIG char * /* object, or a string with one in it; an empty one is none */
+#define REQUEST_C_COMMANDS                                                                       \
+    char *                       /* object of texts, or of {frontmatter, content}: kept as texts \
+                                  */
+#define REQUEST_C_AGENTS char *  /* the same, kept as the CLI's --agents has them */
 #define REQUEST_C_STRINGS char * /* object of strings */
 #define REQUEST_C_ENV char *     /* object of strings named as variables */
 #define REQUEST_C_INPUTS char *  /* object of "sha256:<hex>" */
@@ -60,6 +66,7 @@ enum request_flag {
     REQUEST_TASK = REQUEST_CLAUDE | REQUEST_COMMAND | REQUEST_PYTHON,
     REQUEST_SECRET = 16, /* never in task_request_save() */
     REQUEST_LATER = 32,  /* checked, then answered `not_supported_yet` */
+    REQUEST_ZERO = 64,   /* 0 counts as not given */
 };
 
 /* Columns: kind, member, name, aliases ("a|b") or NULL, what it takes, default as documented or
@@ -103,7 +110,7 @@ enum request_flag {
     X(CHOICE, permission_mode, "permissionMode", NULL, \
       REQUEST_ONE_OF("acceptEdits|auto|bypassPermissions|default|dontAsk|plan"), "PERMISSION_MODE", \
       REQUEST_CLAUDE, "--permission-mode", "what Claude may do without asking") \
-    X(INT, max_turns, "maxTurns", "max_turns", REQUEST_RANGE(1, 10000), NULL, REQUEST_CLAUDE, \
+    X(INT, max_turns, "maxTurns", "max_turns", REQUEST_RANGE(1, 10000), NULL, REQUEST_ZERO | REQUEST_CLAUDE, \
       "--max-turns", "ends the run after so many turns") \
     X(TEXT, model, "model", NULL, REQUEST_RANGE(1, 256), "DEFAULT_MODEL", REQUEST_CLAUDE, "--model", \
       "alias or full name of the model") \
@@ -119,18 +126,19 @@ enum request_flag {
       REQUEST_CLAUDE, NULL, "session to go on with: the `sessionId` of an earlier answer") \
     X(BOOL, include_partial_messages, "includePartialMessages", NULL, REQUEST_ANY, "false", \
       REQUEST_CLAUDE, "--include-partial-messages", "events for parts of messages as they come") \
-    X(OBJECT, mcp_config, "mcpConfig", NULL, REQUEST_RANGE(2, REQUEST_ARG_MAX), NULL, \
+    X(CONFIG, mcp_config, "mcpConfig", "mcpConfigJson", REQUEST_RANGE(2, REQUEST_ARG_MAX), NULL, \
       REQUEST_CLAUDE | REQUEST_SECRET, NULL, "MCP servers") \
-    X(STRINGS, slash_commands, "slashCommands", NULL, REQUEST_RANGE(2, REQUEST_PROMPT_MAX), NULL, \
-      REQUEST_CLAUDE, NULL, "slash commands: text by name") \
-    X(OBJECT, subagents, "subagents", NULL, REQUEST_RANGE(2, REQUEST_ARG_MAX), NULL, \
-      REQUEST_CLAUDE, "--agents", "subagents by name") \
+    X(COMMANDS, slash_commands, "slashCommands", NULL, REQUEST_RANGE(2, REQUEST_PROMPT_MAX), NULL, \
+      REQUEST_CLAUDE, NULL, "slash commands by name: a text, or {frontmatter, content}") \
+    X(AGENTS, subagents, "subagents", NULL, REQUEST_RANGE(2, REQUEST_ARG_MAX), NULL, \
+      REQUEST_CLAUDE, "--agents", \
+      "subagents by name: a text, {frontmatter, content}, or as the CLI has them") \
     X(BOOL, use_named_pipe, "useNamedPipe", NULL, REQUEST_ANY, "false", REQUEST_CLAUDE, NULL, \
       "accepted for old clients; prompts always travel by stdin") \
     X(INT, timeout_minutes, "timeoutMinutes", NULL, REQUEST_RANGE(1, 10080), "TASK_TIMEOUT_MINUTES", \
-      REQUEST_CLAUDE | REQUEST_COMMAND, NULL, "time limit (or timeout_ms)") \
+      REQUEST_ZERO | REQUEST_CLAUDE | REQUEST_COMMAND, NULL, "time limit (or timeout_ms)") \
     X(INT, timeout_ms, "timeout_ms", NULL, REQUEST_RANGE(1, REQUEST_TIMEOUT_MAX_MS), NULL, \
-      REQUEST_CLAUDE | REQUEST_COMMAND, NULL, "time limit (or timeoutMinutes)") \
+      REQUEST_ZERO | REQUEST_CLAUDE | REQUEST_COMMAND, NULL, "time limit (or timeoutMinutes)") \
     X(ENV, environment_secrets, "environmentSecrets", NULL, REQUEST_RANGE(2, REQUEST_PROMPT_MAX), NULL, \
       REQUEST_CLAUDE | REQUEST_SECRET, NULL, \
       "environment for Claude and a .env file kept out of git") \
@@ -148,16 +156,16 @@ enum request_flag {
       "where it runs: here, in the cloud, or as OVERFLOW says") \
     X(INT, priority, "priority", NULL, REQUEST_RANGE(0, 9), "5", REQUEST_TASK, NULL, \
       "9 is taken from the queue first") \
-    X(GROUP, limits, "limits", NULL, REQUEST_ANY, NULL, REQUEST_TASK | REQUEST_LATER, NULL, \
+    X(GROUP, limits, "limits", NULL, REQUEST_ANY, NULL, REQUEST_TASK, NULL, \
       "resource limits") \
-    X(NUMBER, limits_cpu, "limits.cpu", NULL, REQUEST_RANGE(0.01, 1024), NULL, \
-      REQUEST_TASK | REQUEST_LATER, NULL, "cores") \
-    X(INT, limits_memory_mb, "limits.memoryMb", NULL, REQUEST_RANGE(16, 10000000), NULL, \
-      REQUEST_TASK | REQUEST_LATER, NULL, "memory") \
-    X(INT, limits_pids, "limits.pids", NULL, REQUEST_RANGE(1, 1000000), NULL, \
-      REQUEST_TASK | REQUEST_LATER, NULL, "processes and threads") \
-    X(INT, limits_disk_mb, "limits.diskMb", NULL, REQUEST_RANGE(1, 100000000), NULL, \
-      REQUEST_TASK | REQUEST_LATER, NULL, "disk") \
+    X(NUMBER, limits_cpu, "limits.cpu", NULL, REQUEST_RANGE(0.01, 1024), "TASK_LIMITS", \
+      REQUEST_TASK, NULL, "cores") \
+    X(INT, limits_memory_mb, "limits.memoryMb", NULL, REQUEST_RANGE(16, 10000000), "TASK_LIMITS", \
+      REQUEST_TASK, NULL, "memory of all its processes together") \
+    X(INT, limits_pids, "limits.pids", NULL, REQUEST_RANGE(1, 1000000), "TASK_LIMITS", \
+      REQUEST_TASK, NULL, "processes and threads") \
+    X(INT, limits_disk_mb, "limits.diskMb", NULL, REQUEST_RANGE(1, 100000000), "TASK_LIMITS", \
+      REQUEST_TASK, NULL, "disk that its files take") \
     X(JSON, metadata, "metadata", NULL, REQUEST_RANGE(1, REQUEST_PROMPT_MAX), NULL, REQUEST_TASK, NULL, \
       "any JSON, returned as it is") \
     X(ID, task_id, "taskId", NULL, REQUEST_RANGE(1, 64), NULL, REQUEST_TASK, NULL, \
@@ -193,11 +201,11 @@ enum request_flag {
       REQUEST_RANGE(1, 512), NULL, REQUEST_CLAUDE, NULL, \
       "also stored in GCS_LOGS_BUCKET, below this") \
     X(TEXT, command, "command", NULL, REQUEST_RANGE(1, REQUEST_PROMPT_MAX), NULL, \
-      REQUEST_COMMAND | REQUEST_LATER, NULL, "shell command") \
+      REQUEST_COMMAND, NULL, "shell command, for bash") \
     X(ENV, env, "env", NULL, REQUEST_RANGE(2, REQUEST_PROMPT_MAX), NULL, \
-      REQUEST_COMMAND | REQUEST_SECRET | REQUEST_LATER, NULL, "environment of the command") \
-    X(INT, n, "n", NULL, REQUEST_RANGE(1, 10000), NULL, REQUEST_COMMAND | REQUEST_LATER, NULL, \
-      "how many times it runs") \
+      REQUEST_COMMAND | REQUEST_SECRET, NULL, "environment of the command") \
+    X(INT, n, "n", NULL, REQUEST_RANGE(1, REQUEST_RUNS_MAX), "1", REQUEST_CLAUDE | REQUEST_COMMAND, NULL, \
+      "how many times it runs: more than once is a group of tasks") \
     X(TEXT, code, "code", NULL, REQUEST_RANGE(1, REQUEST_PROMPT_MAX), NULL, \
       REQUEST_PYTHON | REQUEST_LATER, NULL, "Python source") \
     X(INT, timeout, "timeout", NULL, REQUEST_RANGE(1, 300), NULL, REQUEST_PYTHON | REQUEST_LATER, NULL, \
@@ -205,7 +213,7 @@ enum request_flag {
     X(INT, memory_limit, "memory_limit", NULL, REQUEST_RANGE(64, 2048), NULL, \
       REQUEST_PYTHON | REQUEST_LATER, NULL, "memory of Python code in MB") \
     X(TEXT, stdin_text, "stdin", NULL, REQUEST_RANGE(0, REQUEST_PROMPT_MAX), NULL, \
-      REQUEST_PYTHON | REQUEST_LATER, NULL, "standard input of Python code") \
+      REQUEST_COMMAND, NULL, "standard input of the command") \
     X(STRINGS, files, "files", NULL, REQUEST_RANGE(2, REQUEST_PROMPT_MAX), NULL, \
       REQUEST_PYTHON | REQUEST_LATER, NULL, "files beside Python code: text by name")
 /* clang-format on */
@@ -221,6 +229,7 @@ struct request_defaults {
     unsigned where;      /* REQUEST_CLAUDE, …: which fields the request may have */
     int timeout_minutes; /* timeout_ms of the request is always set */
     const char *permission_mode;
+    const char *free_mode; /* the same where nobody names tools; NULL: no other */
     const struct strlist *allowed_tools;
     const char *model;
     const char *system_prompt; /* at most REQUEST_ARG_MAX bytes */

@@ -26,7 +26,9 @@ enum request_kind {
     KIND_LINES,
     KIND_DOMAINS,
     KIND_SCHEMA,
-    KIND_OBJECT,
+    KIND_CONFIG,
+    KIND_COMMANDS,
+    KIND_AGENTS,
     KIND_STRINGS,
     KIND_ENV,
     KIND_INPUTS,
@@ -77,6 +79,12 @@ bool request_is_set(const struct task_request *request, const struct request_row
  * KIND_GROUP and KIND_JSON. */
 int request_decode_value(const struct request_row *row, const struct json *value, void *member,
                          struct err *err);
+
+/* The decoders of KIND_COMMANDS and KIND_AGENTS (claude_forms.c). */
+int request_decode_commands(const struct request_row *row, const struct json *value, void *member,
+                            struct err *err);
+int request_decode_agents(const struct request_row *row, const struct json *value, void *member,
+                          struct err *err);
 
 #define REQUEST_ITEM_MAX 8192 /* bytes of one string in a list */
 

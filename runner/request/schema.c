@@ -129,6 +129,17 @@ static void add_range(struct json_writer *w, const struct request_row *row, cons
 
 static void add_members(struct json_writer *w, unsigned where, const char *path);
 
+static void add_texts_or_objects(struct json_writer *w)
+{
+    add_type(w, "object", false);
+    json_open_object(w, "additionalProperties");
+    json_open_array(w, "type");
+    json_add_text(w, NULL, "string");
+    json_add_text(w, NULL, "object");
+    json_close(w);
+    json_close(w);
+}
+
 static void add_kind(struct json_writer *w, const struct request_row *row, unsigned where,
                      bool required)
 {
@@ -163,14 +174,16 @@ static void add_kind(struct json_writer *w, const struct request_row *row, unsig
         add_list(w, row);
         return;
     case KIND_SCHEMA:
+    case KIND_CONFIG:
         json_open_array(w, "type");
         json_add_text(w, NULL, "object");
         json_add_text(w, NULL, "string");
         json_add_text(w, NULL, "null");
         json_close(w);
         return;
-    case KIND_OBJECT:
-        add_type(w, "object", false);
+    case KIND_COMMANDS:
+    case KIND_AGENTS:
+        add_texts_or_objects(w);
         return;
     case KIND_STRINGS:
     case KIND_ENV:

@@ -223,6 +223,38 @@ static int decode_string(const struct request_row *row, const struct json *value
     return put_text(text, member, err);
 }
 
+/* "./a/b/" means a/b. */
+static const char *plain_path(const char *text, size_t *ret_len)
+{
+    while (text[0] == '.' && text[1] == '/')
+        for (text++; *text == '/';)
+            text++;
+    size_t len = strlen(text);
+    while (len > 1 && text[len - 1] == '/')
+        len--;
+    *ret_len = len;
+    return text;
+}
+
+static int decode_path(const struct request_row *row, const struct json *value, void *member,
+                       struct err *err)
+{
+    size_t len;
+    const char *text = json_text(value);
+    if (!text)
+        return wrong_type(value, "a string", err);
+    text = plain_path(text, &len);
+    AUTO(str) char *plain = str_copy(text, len);
+    if (!plain)
+        return no_memory(err);
+    if (len == 0 || strcmp(plain, ".") == 0) /* the workspace itself, as without the field */
+        return 0;
+    if (check_length(row, len, err) || checks[row->kind](row, plain, err))
+        return -1;
+    *(char **)member = STEAL_PTR(plain);
+    return 0;
+}
+
 /* "one of a, b or c" */
 static void add_choices(const char *choices, struct buf *out)
 {
@@ -355,20 +387,38 @@ static int put_tree(const struct request_row *row, const struct json *value, voi
     return 0;
 }
 
-static int decode_schema(const struct request_row *row, const struct json *value, void *member,
-                         struct err *err)
+/* An object, or a string with one in it; `what` it is, with its article. */
+static int decode_embedded(const struct request_row *row, const char *what,
+                           const struct json *value, void *member, struct err *err)
 {
     const char *text = json_text(value);
     struct err inner = ERR_INIT;
+    char wanted[60];
+    snprintf(wanted, sizeof(wanted), "%s object", what);
     if (!text && json_type(value) != JSON_OBJECT)
-        return wrong_type(value, "a JSON Schema object", err);
+        return wrong_type(value, wanted, err);
     AUTO(json) struct json *parsed = text ? json_parse(text, strlen(text), &inner) : NULL;
     if (text && !parsed)
-        return err_set(err, ERR_INVALID, "must be a JSON Schema: %s", inner.msg);
+        return err_set(err, ERR_INVALID, "must be %s: %s", what, inner.msg);
     if (text && json_type(parsed) != JSON_OBJECT)
-        return err_set(err, ERR_INVALID, "must be a JSON Schema object, got %s in a string",
+        return err_set(err, ERR_INVALID, "must be %s, got %s in a string", wanted,
                        json_type_name(json_type(parsed)));
-    return put_tree(row, text ? parsed : value, member, err);
+    const struct json *object = text ? parsed : value;
+    if (row->kind == KIND_CONFIG && !json_first(object)) /* none */
+        return 0;
+    return put_tree(row, object, member, err);
+}
+
+static int decode_schema(const struct request_row *row, const struct json *value, void *member,
+                         struct err *err)
+{
+    return decode_embedded(row, "a JSON Schema", value, member, err);
+}
+
+static int decode_config(const struct request_row *row, const struct json *value, void *member,
+                         struct err *err)
+{
+    return decode_embedded(row, "a JSON", value, member, err);
 }
 
 /* What the runner itself tells Claude: two values for one name would leave to chance which holds.
@@ -409,8 +459,7 @@ static int decode_object(const struct request_row *row, const struct json *value
 {
     if (json_type(value) != JSON_OBJECT)
         return wrong_type(value, "an object", err);
-    const struct json *child = row->kind == KIND_OBJECT ? NULL : json_first(value);
-    for (; child; child = json_next(child)) {
+    for (const struct json *child = json_first(value); child; child = json_next(child)) {
         const char *fault = member_fault(row->kind, json_name(child), json_text(child));
         if (fault)
             return err_set(err, ERR_INVALID, "%s, '%.*s' is not right", fault,
@@ -434,7 +483,7 @@ static const struct {
     [KIND_URL] = {decode_string, FORM_STRING, "URL"},
     [KIND_REPO] = {decode_repo, FORM_STRING, "repository"},
     [KIND_REF] = {decode_string, FORM_STRING, "git ref"},
-    [KIND_PATH] = {decode_string, FORM_STRING, "relative path"},
+    [KIND_PATH] = {decode_path, FORM_STRING, "relative path"},
     [KIND_SSH_KEY] = {decode_string, FORM_STRING, "private key"},
     [KIND_CHOICE] = {decode_choice, FORM_STRING, "string"},
     [KIND_ENUM] = {decode_choice, FORM_ENUM, "string"},
@@ -445,7 +494,9 @@ static const struct {
     [KIND_LINES] = {decode_list, FORM_LIST, "array of strings"},
     [KIND_DOMAINS] = {decode_list, FORM_LIST, "open, none, or array of domains"},
     [KIND_SCHEMA] = {decode_schema, FORM_JSON, "object, or a string with one"},
-    [KIND_OBJECT] = {decode_object, FORM_JSON, "object"},
+    [KIND_CONFIG] = {decode_config, FORM_JSON, "object, or a string with one"},
+    [KIND_COMMANDS] = {request_decode_commands, FORM_JSON, "object of texts or objects"},
+    [KIND_AGENTS] = {request_decode_agents, FORM_JSON, "object of texts or objects"},
     [KIND_STRINGS] = {decode_object, FORM_JSON, "object of strings"},
     [KIND_ENV] = {decode_object, FORM_JSON, "object of strings"},
     [KIND_INPUTS] = {decode_object, FORM_JSON, "object of strings"},

@@ -45,7 +45,7 @@ static char *copy_text(struct db_stmt *stmt, int column)
 #define RECORD_COLUMNS                                                                       \
     "seq,id,kind,state,reason,priority,attempts,created_ms,started_ms,ended_ms,"             \
     "retry_interrupted,shared,spec,summary,caller,request_id,session,session_kept,executor," \
-    "place,stays"
+    "place,stays,grp,run"
 
 static void read_record(struct db_stmt *stmt, struct task_record *record)
 {
@@ -67,11 +67,29 @@ static void read_record(struct db_stmt *stmt, struct task_record *record)
         .place = (enum task_place)db_int(stmt, 19),
         .stays = copy_text(stmt, 20),
         .conversation_kept = db_int(stmt, 17) != 0,
+        .run = (int)db_int(stmt, 22),
     };
     snprintf(record->id, sizeof(record->id), "%s", db_text(stmt, 1));
     snprintf(record->kind, sizeof(record->kind), "%s", db_text(stmt, 2));
     snprintf(record->reason, sizeof(record->reason), "%s", db_text(stmt, 4));
     snprintf(record->conversation, sizeof(record->conversation), "%s", db_text(stmt, 16));
+    snprintf(record->group, sizeof(record->group), "%s", db_text(stmt, 21));
+}
+
+int store_read_group(struct db *db, const char *group,
+                     void (*fn)(struct task_record *record, void *arg), void *arg, struct err *err)
+{
+    AUTO(db_stmt)
+    struct db_stmt *stmt = db_query(
+        db, err, "SELECT " RECORD_COLUMNS " FROM tasks WHERE grp=? AND grp<>'' ORDER BY run", "s",
+        group);
+    int got = stmt ? 1 : -1;
+    while (stmt && (got = db_step(stmt, err)) == 1) {
+        struct task_record record;
+        read_record(stmt, &record);
+        fn(&record, arg);
+    }
+    return got < 0 ? -1 : 0;
 }
 
 int store_read_task(struct db *db, const char *id, struct task_record *ret_record, struct err *err)
@@ -128,6 +146,12 @@ int store_secrets(struct store *store, const char *id, struct buf *out, struct e
     return crypto_open(store->key, id, sealed.data, sealed.len, out, err);
 }
 
+int store_unseal(struct store *store, const char *id, const struct buf *sealed, struct buf *out,
+                 struct err *err)
+{
+    return sealed->len == 0 ? 0 : crypto_open(store->key, id, sealed->data, sealed->len, out, err);
+}
+
 /* True when what is in the row was sealed with another key. */
 static bool is_unreadable(const struct store *store, struct db_stmt *stmt)
 {
@@ -177,29 +201,49 @@ int store_output_start(struct store *store, const char *id, size_t max, struct b
     return got < 0 ? -1 : 0;
 }
 
-int store_output(struct store *store, const char *id, struct buf *out, struct err *err)
+static int add_column(struct db_stmt *stmt, int column, struct buf *out, struct err *err)
 {
-    return read_blob(store, "SELECT body FROM outputs WHERE task_id=?", id, out, err);
+    size_t len;
+    const void *data = db_blob(stmt, column, &len);
+    return buf_add(out, data, len) ? buf_check(out, "what the task left", err) : 0;
 }
 
-#define WITH_WEBHOOK \
-    " AND (?6=0 OR EXISTS(SELECT 1 FROM webhooks w WHERE w.task_id=tasks.id AND w.state=?6))"
+int store_output(struct store *store, const char *id, struct buf *output, struct buf *errors,
+                 struct err *err)
+{
+    struct db *db = reader_take(store, err);
+    if (!db)
+        return -1;
+    struct db_stmt *stmt =
+        db_query(db, err, "SELECT body, errors FROM outputs WHERE task_id=?", "s", id);
+    int got = stmt ? db_step(stmt, err) : -1;
+    if (got == 1 &&
+        (add_column(stmt, 0, output, err) || (errors && add_column(stmt, 1, errors, err))))
+        got = -1;
+    db_done(stmt);
+    reader_give(store, db);
+    return got < 0 ? -1 : 0;
+}
+
+#define WITH_MORE                                                                             \
+    " AND (?6=0 OR EXISTS(SELECT 1 FROM webhooks w WHERE w.task_id=tasks.id AND w.state=?6))" \
+    " AND (?7 IS NULL OR (grp=?7 AND grp<>''))"
 
 int store_list(struct store *store, const struct store_filter *filter,
                int (*fn)(const struct task_record *record, void *arg), void *arg, struct err *err)
 {
     static const char newest[] =
         "SELECT " RECORD_COLUMNS " FROM tasks WHERE (?1=0 OR (?1 >> state) & 1)"
-        " AND (?2 IS NULL OR kind=?2) AND (?3=0 OR seq<?3) AND seq>?4" WITH_WEBHOOK
+        " AND (?2 IS NULL OR kind=?2) AND (?3=0 OR seq<?3) AND seq>?4" WITH_MORE
         " ORDER BY seq DESC LIMIT ?5";
     static const char oldest[] =
         "SELECT " RECORD_COLUMNS " FROM tasks WHERE (?1=0 OR (?1 >> state) & 1)"
-        " AND (?2 IS NULL OR kind=?2) AND (?3=0 OR seq<?3) AND seq>?4" WITH_WEBHOOK
+        " AND (?2 IS NULL OR kind=?2) AND (?3=0 OR seq<?3) AND seq>?4" WITH_MORE
         " ORDER BY seq LIMIT ?5";
     static const char active[] =
         "SELECT " RECORD_COLUMNS " FROM tasks INDEXED BY tasks_by_state WHERE " SQL_ACTIVE
         " AND (?1 >> state) & 1"
-        " AND (?2 IS NULL OR kind=?2) AND (?3=0 OR seq<?3) AND seq>?4" WITH_WEBHOOK
+        " AND (?2 IS NULL OR kind=?2) AND (?3=0 OR seq<?3) AND seq>?4" WITH_MORE
         " ORDER BY seq LIMIT ?5";
     const char *sql = !filter->oldest_first                                       ? newest
                       : filter->states && !(filter->states & ~TASK_ACTIVE_STATES) ? active
@@ -208,8 +252,8 @@ int store_list(struct store *store, const struct store_filter *filter,
     if (!db)
         return -1;
     struct db_stmt *stmt =
-        db_query(db, err, sql, "isiiii", (int64_t)filter->states, filter->kind, filter->before,
-                 filter->after, (int64_t)filter->limit, (int64_t)filter->webhook);
+        db_query(db, err, sql, "isiiiis", (int64_t)filter->states, filter->kind, filter->before,
+                 filter->after, (int64_t)filter->limit, (int64_t)filter->webhook, filter->group);
     int got = stmt ? 1 : -1, stop = 0;
     while (!stop && stmt && (got = db_step(stmt, err)) == 1) {
         AUTO(task_record) struct task_record record;

@@ -93,6 +93,11 @@ static const char *const schemas[] = {
     "ALTER TABLE tasks ADD COLUMN session_kept INTEGER NOT NULL DEFAULT 0;"
     "CREATE INDEX tasks_by_session ON tasks(session) WHERE session<>'';"
     "PRAGMA user_version=2;",
+    "ALTER TABLE outputs ADD COLUMN errors TEXT;"
+    "ALTER TABLE tasks ADD COLUMN grp TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE tasks ADD COLUMN run INTEGER NOT NULL DEFAULT 0;"
+    "CREATE INDEX tasks_by_group ON tasks(grp, run) WHERE grp<>'';"
+    "PRAGMA user_version=3;",
 };
 
 #define SCHEMA_VERSION ((int)COUNT_OF(schemas))

@@ -98,6 +98,8 @@ struct task_record {
     char *summary; /* members of the answer besides success and output, or NULL */
     char *caller;  /* name of the secret that submitted it */
     char *request_id;
+    char group[ID_SIZE]; /* what it was submitted with, "" for alone */
+    int run;             /* its index in the group */
 };
 
 void task_record_done(struct task_record *record);
@@ -135,6 +137,8 @@ struct task_new {
     const char *idempotency_key; /* or NULL */
     const void *body_hash;       /* with a key: what "the same body" means */
     size_t body_hash_len;
+    const char *group; /* of tasks that are added together, or NULL */
+    int run;           /* its index there */
 };
 
 /* Adds a pending task and fills *ret_record. *ret_created is false when the key had been used with
@@ -143,6 +147,12 @@ struct task_new {
  * ERR_NOT_FOUND: no task has left that conversation. */
 int store_add(struct store *store, const struct task_new *task, struct task_record *ret_record,
               bool *ret_created, struct err *err);
+
+/* The same for `count` tasks: all of them or none. They share a key and a group, whose name is to
+ * be new. ret_records has room for count; with *ret_created false it holds the tasks of the earlier
+ * group by index, with "" as id where one is gone. */
+int store_add_group(struct store *store, const struct task_new *tasks, size_t count,
+                    struct task_record *ret_records, bool *ret_created, struct err *err);
 
 /* ERR_NOT_FOUND when there is none. */
 int store_get(struct store *store, const char *id, struct task_record *ret_record, struct err *err);
@@ -155,17 +165,24 @@ int store_secrets(struct store *store, const char *id, struct buf *out, struct e
 int store_unreadable(struct store *store, int (*fn)(const char *id, void *arg), void *arg,
                      struct err *err);
 
-/* The text that the task gave as its answer; "" when none. */
-int store_output(struct store *store, const char *id, struct buf *out, struct err *err);
+/* The same of secrets that store_claim() gave. */
+int store_unseal(struct store *store, const char *id, const struct buf *sealed, struct buf *out,
+                 struct err *err);
+
+/* The texts that the task gave as its answer: what it said, and (errors may be NULL) what it said
+ * beside that. "" when none. */
+int store_output(struct store *store, const char *id, struct buf *output, struct buf *errors,
+                 struct err *err);
 
 /* Its first `max` bytes at most, and how long it is. */
 int store_output_start(struct store *store, const char *id, size_t max, struct buf *out,
                        int64_t *ret_whole, struct err *err);
 
 /* Pending (or paused) -> running in that place, which nobody else can take it to from now on.
- * Returns 1, 0 when the task is not pending any more, -1. */
+ * Returns 1, 0 when the task does not wait any more, -1. With 1 it fills *ret_record (NULL: not
+ * wanted) and appends the sealed secrets. */
 int store_claim(struct store *store, const char *id, enum task_place place, int64_t now_ms,
-                struct err *err);
+                struct task_record *ret_record, struct buf *sealed, struct err *err);
 
 /* How far an attempt to run a task in the cloud has come. */
 enum placement_phase {
@@ -193,6 +210,8 @@ struct task_end {
     const char *summary; /* as in task_record */
     const char *output;  /* or NULL */
     size_t output_len;
+    const char *errors; /* or NULL */
+    size_t errors_len;
     bool conversation_kept; /* stays true for a task that resumed one */
     int64_t now_ms;
 };
@@ -211,10 +230,11 @@ int store_requeue(struct store *store, const char *id, enum task_state state, st
 int store_pause(struct store *store, enum task_state state, struct err *err);
 
 struct store_filter {
-    unsigned states;  /* a bit each; 0: all */
-    const char *kind; /* or NULL */
-    int64_t before;   /* only seq below it; 0: from the newest */
-    int64_t after;    /* with oldest_first: only seq above it */
+    unsigned states;   /* a bit each; 0: all */
+    const char *kind;  /* or NULL */
+    const char *group; /* or NULL */
+    int64_t before;    /* only seq below it; 0: from the newest */
+    int64_t after;     /* with oldest_first: only seq above it */
     int limit;
     bool oldest_first;
     int webhook; /* an enum webhook_state (webhooks.h): only tasks with such a webhook; 0: all */

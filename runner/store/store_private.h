@@ -1,5 +1,5 @@
 /*
- * The store's inside, shared by store.c (opening), read.c and write.c. Private to runner/store.
+ * What the store keeps to itself, shared by its files. Private to runner/store.
  */
 #ifndef STORE_INSIDE_H
 #define STORE_INSIDE_H
@@ -48,6 +48,10 @@ struct store {
 
 /* Reads one task through this connection, inside its transaction. ERR_NOT_FOUND. */
 int store_read_task(struct db *db, const char *id, struct task_record *ret_record, struct err *err);
+
+/* Calls fn for each task of a group, by index. */
+int store_read_group(struct db *db, const char *group,
+                     void (*fn)(struct task_record *record, void *arg), void *arg, struct err *err);
 
 /* A connection for reading, and giving it back. They are few and stay open: SQLite keeps the
  * descriptors of closed ones as long as any connection of the process holds a lock. */

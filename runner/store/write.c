@@ -8,15 +8,26 @@
 
 struct add {
     struct store *store;
-    const struct task_new *task;
-    struct task_record *record;
-    bool *created;
+    const struct task_new *tasks;
+    size_t count;
+    struct task_record *records; /* with room for count */
+    bool created;
 };
 
-/* 1 when the key was used before: then the record is that task's. */
-static int find_by_key(struct db *db, const struct add *add, struct err *err)
+/* Puts a task of an earlier group where it was. */
+static void put_record(struct task_record *record, void *arg)
 {
-    const struct task_new *task = add->task;
+    struct add *add = arg;
+    if (record->run >= 0 && (size_t)record->run < add->count && !add->records[record->run].id[0])
+        add->records[record->run] = *record;
+    else
+        task_record_done(record);
+}
+
+/* 1 when the key was used before: then the records are those tasks'. */
+static int find_by_key(struct db *db, struct add *add, struct err *err)
+{
+    const struct task_new *task = add->tasks;
     size_t len;
     AUTO(db_stmt)
     struct db_stmt *stmt =
@@ -29,7 +40,27 @@ static int find_by_key(struct db *db, const struct add *add, struct err *err)
     if (len != task->body_hash_len || memcmp(hash, task->body_hash, len) != 0)
         return err_set(err, ERR_CONFLICT,
                        "this Idempotency-Key was used before with another request");
-    return store_read_task(db, db_text(stmt, 1), add->record, err) ? -1 : 1;
+    struct task_record first;
+    if (!task->group) /* its task is there as long as the key is */
+        return store_read_task(db, db_text(stmt, 1), add->records, err) ? -1 : 1;
+    if (store_read_task(db, db_text(stmt, 1), &first, err))
+        return -1;
+    int rc = store_read_group(db, first.group, put_record, add, err);
+    task_record_done(&first);
+    return rc ? -1 : 1;
+}
+
+/* The name of a group is like a task's id: it is taken once. */
+static int check_group(struct db *db, const char *group, struct err *err)
+{
+    AUTO(db_stmt)
+    struct db_stmt *stmt = db_query(
+        db, err,
+        "SELECT 1 FROM tasks WHERE id=?1 UNION ALL SELECT 1 FROM tasks WHERE grp=?1 AND grp<>''"
+        " LIMIT 1",
+        "s", group);
+    int got = stmt ? db_step(stmt, err) : -1;
+    return got == 1 ? err_set(err, ERR_CONFLICT, "taskId '%s' is taken", group) : got;
 }
 
 /* A conversation belongs to one task at a time, from its submission to its end. */
@@ -52,9 +83,9 @@ static int check_conversation(struct db *db, const char *conversation, struct er
     return 0;
 }
 
-static int insert_task(struct db *db, const struct add *add, const char *id, struct err *err)
+static int insert_task(struct db *db, const struct add *add, const struct task_new *task,
+                       const char *id, struct err *err)
 {
-    const struct task_new *task = add->task;
     AUTO(buf) struct buf sealed = BUF_INIT(SECRETS_BYTES_MAX);
     if (task->secrets &&
         crypto_seal(add->store->key, id, task->secrets, strlen(task->secrets), &sealed, err))
@@ -63,59 +94,80 @@ static int insert_task(struct db *db, const struct add *add, const char *id, str
         return -1;
     if (db_run(db, err,
                "INSERT INTO tasks(id,kind,state,priority,created_ms,retry_interrupted,shared,spec,"
-               "secrets,caller,request_id,session,session_kept,executor,stays)"
-               " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-               "ssiiiiisbsssiis", id, task->kind, (int64_t)TASK_PENDING, (int64_t)task->priority,
+               "secrets,caller,request_id,session,session_kept,executor,stays,grp,run)"
+               " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+               "ssiiiiisbsssiissi", id, task->kind, (int64_t)TASK_PENDING, (int64_t)task->priority,
                clock_real_ms(), (int64_t)task->retry_interrupted, (int64_t)task->shared,
                task->request, sealed.data, sealed.len, task->caller, task->request_id,
                task->conversation ? task->conversation : "", (int64_t)task->resume,
-               (int64_t)task->executor, task->stays)) {
+               (int64_t)task->executor, task->stays, task->group ? task->group : "",
+               (int64_t)task->run)) {
         if (err->code == ERR_CONFLICT)
             err_set(err, ERR_CONFLICT, "taskId '%s' is taken", id);
         return -1;
     }
     if (task->webhook_url && store_owe_webhook(add->store, db, task, id, err))
         return -1;
-    if (!task->idempotency_key)
+    if (!task->idempotency_key || task->run > 0) /* the first one's is the group's */
         return 0;
     return db_run(db, err, "INSERT INTO idempotency VALUES(?,?,?,?)", "sbsi", task->idempotency_key,
                   task->body_hash, task->body_hash_len, id, clock_real_ms());
 }
 
+static int add_one(struct db *db, struct add *add, size_t index, struct err *err)
+{
+    char id[ID_SIZE];
+    const struct task_new *task = &add->tasks[index];
+    if (task->id)
+        snprintf(id, sizeof(id), "%s", task->id);
+    else
+        id_new(id);
+    return insert_task(db, add, task, id, err) || store_read_task(db, id, &add->records[index], err)
+               ? -1
+               : 0;
+}
+
 static int add_in_db(struct db *db, void *arg, struct err *err)
 {
     struct add *add = arg;
-    char id[ID_SIZE];
-    if (add->task->idempotency_key) {
+    if (add->tasks->idempotency_key) {
         int found = find_by_key(db, add, err);
-        if (found != 0) {
-            *add->created = false;
+        if (found != 0)
             return found < 0 ? -1 : 0;
-        }
     }
-    if (add->task->id)
-        snprintf(id, sizeof(id), "%s", add->task->id);
-    else
-        id_new(id);
-    if (insert_task(db, add, id, err))
+    if (add->tasks->group && check_group(db, add->tasks->group, err))
         return -1;
-    *add->created = true;
-    return store_read_task(db, id, add->record, err);
+    for (size_t i = 0; i < add->count; i++)
+        if (add_one(db, add, i, err))
+            return -1;
+    add->created = true;
+    return 0;
+}
+
+int store_add_group(struct store *store, const struct task_new *tasks, size_t count,
+                    struct task_record *ret_records, bool *ret_created, struct err *err)
+{
+    struct add add = {.store = store, .tasks = tasks, .count = count};
+    add.records = calloc(count, sizeof(*add.records));
+    if (!add.records)
+        return err_sys(err, "task");
+    int rc = db_write(store->writer, add_in_db, &add, err);
+    for (size_t i = 0; i < count; i++) {
+        if (rc)
+            task_record_done(&add.records[i]);
+        else
+            ret_records[i] = add.records[i];
+    }
+    free(add.records);
+    if (rc == 0)
+        *ret_created = add.created;
+    return rc;
 }
 
 int store_add(struct store *store, const struct task_new *task, struct task_record *ret_record,
               bool *ret_created, struct err *err)
 {
-    struct task_record record = {0};
-    bool created = false;
-    struct add add = {store, task, &record, &created};
-    if (db_write(store->writer, add_in_db, &add, err)) {
-        task_record_done(&record);
-        return -1;
-    }
-    *ret_record = record;
-    *ret_created = created;
-    return 0;
+    return store_add_group(store, task, 1, ret_record, ret_created, err);
 }
 
 /* One UPDATE on one task; changed says whether it applied. */
@@ -126,6 +178,8 @@ struct change {
     unsigned from;
     enum task_state to;
     enum task_place place;
+    struct task_record *record; /* NULL: not wanted */
+    struct buf *sealed;
     bool changed;
     bool owed; /* a webhook is due now */
 };
@@ -137,6 +191,22 @@ static int run_change(struct store *store, db_write_fn *fn, struct change *chang
     return change->changed ? 1 : 0;
 }
 
+/* The claimed task in the same transaction, which sees it as it is now. */
+static int read_claimed(struct db *db, struct change *change, struct err *err)
+{
+    size_t len;
+    AUTO(db_stmt)
+    struct db_stmt *stmt =
+        db_query(db, err, "SELECT secrets FROM tasks WHERE id=?", "s", change->id);
+    if (!stmt || db_step(stmt, err) < 0)
+        return -1;
+    const void *sealed = db_blob(stmt, 0, &len);
+    buf_clear(change->sealed);
+    if (buf_add(change->sealed, sealed, len))
+        return buf_check(change->sealed, "the task's secrets", err);
+    return store_read_task(db, change->id, change->record, err);
+}
+
 static int claim_in_db(struct db *db, void *arg, struct err *err)
 {
     struct change *change = arg;
@@ -146,14 +216,24 @@ static int claim_in_db(struct db *db, void *arg, struct err *err)
                "iiis", (int64_t)TASK_RUNNING, change->now_ms, (int64_t)change->place, change->id))
         return -1;
     change->changed = db_changes(db) == 1;
-    return 0;
+    return change->changed && change->record ? read_claimed(db, change, err) : 0;
 }
 
 int store_claim(struct store *store, const char *id, enum task_place place, int64_t now_ms,
-                struct err *err)
+                struct task_record *ret_record, struct buf *sealed, struct err *err)
 {
-    struct change change = {.id = id, .place = place, .now_ms = now_ms};
-    return run_change(store, claim_in_db, &change, err);
+    struct task_record record = {0};
+    struct change change = {.id = id,
+                            .place = place,
+                            .now_ms = now_ms,
+                            .record = ret_record ? &record : NULL,
+                            .sealed = sealed};
+    int rc = run_change(store, claim_in_db, &change, err);
+    if (rc == 1 && ret_record)
+        *ret_record = record;
+    else
+        task_record_done(&record);
+    return rc;
 }
 
 static int end_in_db(struct db *db, void *arg, struct err *err)
@@ -174,8 +254,8 @@ static int end_in_db(struct db *db, void *arg, struct err *err)
         return -1;
     if (!end->output)
         return 0;
-    return db_run(db, err, "INSERT OR REPLACE INTO outputs VALUES(?,?)", "sb", change->id,
-                  end->output, end->output_len);
+    return db_run(db, err, "INSERT OR REPLACE INTO outputs(task_id,body,errors) VALUES(?,?,?)",
+                  "sbb", change->id, end->output, end->output_len, end->errors, end->errors_len);
 }
 
 int store_end(struct store *store, const char *id, unsigned from, const struct task_end *end,

@@ -23,7 +23,7 @@ enum active_state {
 enum active_class {
     ACTIVE_SHARED = 1, /* it uses the runner's own credential: pauses concern it */
     ACTIVE_HERE = 2,   /* may run on this machine */
-    ACTIVE_AWAY = 4,   /* may run in the cloud */
+    ACTIVE_AWAY = 4,   /* may run away from it */
     ACTIVE_CLASSES = 8
 };
 

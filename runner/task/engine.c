@@ -45,6 +45,14 @@ struct engine *engine_new(const struct engine_config *config, struct err *err)
     return engine;
 }
 
+const struct task_kind *engine_kind(const struct engine *engine, const char *name)
+{
+    for (const struct task_kind *kind = engine->config.kinds; kind && kind->name; kind++)
+        if (strcmp(kind->name, name) == 0)
+            return kind;
+    return NULL;
+}
+
 void engine_free(struct engine *engine)
 {
     if (!engine)
@@ -62,10 +70,11 @@ void engine_free(struct engine *engine)
     free(engine);
 }
 
-static void tell(struct engine_watch *watch)
+void engine_tell(struct engine_watch *watch, const struct buf *answer)
 {
     while (watch) {
         struct engine_watch *next = watch->next; /* ended() may free it */
+        watch->answer = answer;
         watch->ended(watch);
         watch = next;
     }
@@ -82,12 +91,13 @@ static struct engine_watch *retire_locked(struct engine *engine, struct active_t
     return watches;
 }
 
-void engine_retire(struct engine *engine, struct active_task *active, enum task_state state)
+void engine_retire(struct engine *engine, struct active_task *active, enum task_state state,
+                   const struct buf *answer)
 {
     pthread_mutex_lock(&engine->lock);
     struct engine_watch *watches = retire_locked(engine, active, state);
     pthread_mutex_unlock(&engine->lock);
-    tell(watches);
+    engine_tell(watches, answer);
 }
 
 /* Moves the watches that do not wait through pauses to *impatient. */
@@ -118,7 +128,7 @@ void engine_put_back(struct engine *engine, struct active_task *active)
     active_put_back(&engine->table, active);
     scheduler_schedule_locked(engine);
     pthread_mutex_unlock(&engine->lock);
-    tell(impatient);
+    engine_tell(impatient, NULL);
     if (cancel)
         engine_cancel(engine, id, &state, &ignored);
 }
@@ -136,99 +146,41 @@ static struct engine_watch *hold_locked(struct engine *engine, enum task_state w
     return impatient;
 }
 
-void engine_hold(struct engine *engine, enum task_state why)
+enum task_state engine_held(struct engine *engine)
 {
-    struct err err;
-    pthread_mutex_lock(&engine->lock);
-    struct engine_watch *impatient = hold_locked(engine, why);
-    pthread_mutex_unlock(&engine->lock);
-    if (store_pause(engine->config.store, why, &err))
-        log_error("task", "%s", err.msg); /* what callers see lags behind, nothing else */
-    tell(impatient);
-    pthread_mutex_lock(&engine->lock);
-    scheduler_schedule_locked(engine);
-    pthread_mutex_unlock(&engine->lock);
-}
-
-/* --- submitting ---------------------------------------------------------------------------- */
-
-/* A place for a new task, watchable from now on, so that a second caller with the same
- * Idempotency-Key finds it as soon as the store knows it. NULL with *err when there is none. */
-static struct active_task *arrive(struct engine *engine, const char *id, struct err *err)
-{
-    struct active_task *active = NULL;
-    pthread_mutex_lock(&engine->lock);
-    const struct active_table *table = &engine->table;
-    if (engine->draining)
-        err_set(err, ERR_BUSY, "the runner is shutting down and takes no new tasks");
-    else if ((int)table->count - table->running[PLACE_AWAY] >=
-             engine->config.limits.slots + engine->config.limits.queue_max)
-        err_set(err, ERR_RATE, "the queue is full: %d tasks run and %d wait",
-                table->running[PLACE_HERE], table->queued);
-    else if (active_find(&engine->table, id))
-        err_set(err, ERR_CONFLICT, "taskId '%s' is taken", id);
-    else if (!(active = active_add(&engine->table, id)))
-        err_set(err, ERR_INTERNAL, "out of memory");
-    pthread_mutex_unlock(&engine->lock);
-    return active;
-}
-
-/* With a record: into the queue. Without: away again, and whoever watched already is told. */
-static void settle(struct engine *engine, struct active_task *active,
-                   const struct task_record *record)
-{
-    struct engine_watch *watches = NULL;
-    pthread_mutex_lock(&engine->lock);
-    if (record) {
-        active_enqueue(&engine->table, active, record);
-        scheduler_schedule_locked(engine);
-    } else {
-        watches = active->watches;
-        active_remove(&engine->table, active);
-    }
-    pthread_mutex_unlock(&engine->lock);
-    tell(watches);
-}
-
-/* A task that came during a pause says so, too. */
-static void note_hold(struct engine *engine)
-{
-    struct err err;
     pthread_mutex_lock(&engine->lock);
     enum task_state hold = engine->hold;
     pthread_mutex_unlock(&engine->lock);
-    if (hold != TASK_PENDING && store_pause(engine->config.store, hold, &err))
-        log_error("task", "%s", err.msg);
+    return hold;
 }
 
-int engine_submit(struct engine *engine, const struct task_new *task,
-                  struct task_record *ret_record, bool *ret_created, struct err *err)
+/* Brings the store in line with what memory says. Several threads may do this at once, and their
+ * writes may land in any order: whoever wrote something that is no longer so writes again, so the
+ * last write is the one that memory agrees with. */
+void engine_store_hold(struct engine *engine)
 {
-    struct err ignored;
-    struct task_new with_id = *task;
-    char id[ID_SIZE];
-    id_new(id);
-    if (!task->id)
-        with_id.id = id;
-    *ret_created = false;
-    struct active_task *active = arrive(engine, with_id.id, err);
-    if (!active && err->code != ERR_CONFLICT) /* a taken id may be this very request, sent again */
-        return -1;
-    if (store_add(engine->config.store, &with_id, ret_record, ret_created, err)) {
-        if (active)
-            settle(engine, active, NULL);
-        return -1;
-    }
-    if (*ret_created && !active && !(active = arrive(engine, with_id.id, err)))
-        return -1; /* stored all the same: it runs after the next start */
-    /* the first event may fail now; run_live() makes up for it */
-    if (*ret_created && run_announce(engine, ret_record->id, &ignored))
-        log_warn("task", "%s", ignored.msg);
-    if (active)
-        settle(engine, active, *ret_created ? ret_record : NULL);
-    if (*ret_created && task->shared)
-        note_hold(engine);
-    return 0;
+    struct err err;
+    enum task_state hold = engine_held(engine), written;
+    do {
+        written = hold;
+        if (store_pause(engine->config.store, written, &err)) {
+            log_error("task", "%s", err.msg); /* what callers see lags behind, nothing else */
+            return;
+        }
+        hold = engine_held(engine);
+    } while (hold != written);
+}
+
+void engine_hold(struct engine *engine, enum task_state why)
+{
+    pthread_mutex_lock(&engine->lock);
+    struct engine_watch *impatient = hold_locked(engine, why);
+    pthread_mutex_unlock(&engine->lock);
+    engine_store_hold(engine);
+    engine_tell(impatient, NULL);
+    pthread_mutex_lock(&engine->lock);
+    scheduler_schedule_locked(engine);
+    pthread_mutex_unlock(&engine->lock);
 }
 
 /* --- waiting ------------------------------------------------------------------------------- */
@@ -308,8 +260,10 @@ static bool stop_running(struct engine *engine, const char *id)
 static int cancel_waiting(struct engine *engine, const char *id, struct err *err)
 {
     AUTO(buf) struct buf summary = BUF_INIT(4096);
-    const struct task_outcome outcome = {
-        .state = TASK_CANCELLED, .reason = "cancelled", .error = "cancelled before it started"};
+    const struct task_outcome outcome = {.state = TASK_CANCELLED,
+                                         .reason = "cancelled",
+                                         .error = "cancelled before it started",
+                                         .exit_code = outcome_exit_code("cancelled", 1)};
     run_print_summary(&outcome, 0, &summary);
     const struct task_end end = {.state = TASK_CANCELLED,
                                  .reason = "cancelled",
@@ -326,7 +280,7 @@ static int cancel_waiting(struct engine *engine, const char *id, struct err *err
     if (active && active->state == ACTIVE_QUEUED) /* else its thread finds out by itself */
         watches = retire_locked(engine, active, TASK_CANCELLED);
     pthread_mutex_unlock(&engine->lock);
-    tell(watches);
+    engine_tell(watches, NULL);
     return 1;
 }
 
@@ -362,7 +316,7 @@ void engine_load(struct engine *engine, struct engine_load *ret_load)
 {
     pthread_mutex_lock(&engine->lock);
     *ret_load = (struct engine_load){.running = engine->table.running[PLACE_HERE],
-                                     .cloud = engine->table.running[PLACE_AWAY],
+                                     .away = engine->table.running[PLACE_AWAY],
                                      .queued = engine->table.queued,
                                      .slots = engine->config.limits.slots,
                                      .completed = engine->completed,
@@ -381,9 +335,11 @@ static void print_running_locked(struct engine *engine, struct json_writer *w)
             json_open_object(w, NULL);
             json_add_text(w, "taskId", active->id);
             json_add_text(w, "kind", active->kind);
+            json_add_text(w, "type", active->kind);
             json_add_text(w, "executor", task_place_name(active->place));
             json_add_text(w, "startedAt", clock_format(active->started_ms, time));
             json_add_bool(w, "ending", active->stop != STOP_NO);
+            json_add_bool(w, "cancelling", active->stop == STOP_CANCEL);
             json_close(w);
         }
     }
@@ -425,7 +381,7 @@ void engine_drain(struct engine *engine)
     engine->draining = true;
     struct engine_watch *watches = take_queued_watches_locked(engine);
     pthread_mutex_unlock(&engine->lock);
-    tell(watches);
+    engine_tell(watches, NULL);
 }
 
 bool engine_wait_idle(struct engine *engine, int timeout_ms)

@@ -4,9 +4,10 @@
  * Theory of operation. A task is a row of the store first; the engine keeps a small active-task
  * object for each row that has not ended. A running task is one thread that goes straight down
  * (run.c): claim, prepare, run, store the outcome, tell. active-task objects are found by id,
- * queued by priority and order of submission, and gone once the row has ended.
+ * queued by priority and order of submission, and gone once the row has ended. What a task does is
+ * its kind's business, where it runs an executor's (kind.h).
  *
- *     engine_submit ─▶ store ─▶ queue ─▶ slot free ─▶ thread ─▶ kind->run() ─▶ store ─▶ watchers
+ *     engine_submit ─▶ store ─▶ queue ─▶ slot free ─▶ thread ─▶ executor ─▶ store ─▶ watchers
  *
  * Threads: any. Watch callbacks run on the task's thread; ended() without locks held.
  */
@@ -19,6 +20,7 @@
 #include "runner/config/config.h"
 #include "runner/store/store.h"
 #include "runner/task/events.h"
+#include "runner/task/kind.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -31,40 +33,15 @@
 struct engine;
 struct task_run;
 
-/* What came of a run. `reason` is one of api.md's words; `error` a sentence for a person. */
-struct task_outcome {
-    /* TASK_COMPLETED, TASK_FAILED or TASK_CANCELLED; or TASK_WAITING_LOGIN, TASK_WAITING_LIMIT:
-     * nothing has been done yet, the task is to run again when that pause is over. TASK_PENDING:
-     * back into the queue. TASK_RUNNING: it goes on without this process, which may adopt it again
-     * when it starts next. */
-    enum task_state state;
-    char reason[32];
-    char error[512];
-    int exit_code;
-    struct buf output;  /* the answer's text */
-    struct buf members; /* more members of the answer: ,"k":v,… */
-    bool truncated;
-    bool conversation_kept; /* the record's conversation can be gone on with */
-};
-
-/* A kind of task ("claude"): run() does the work on the task's own thread and fills the outcome,
- * which begins as a failure without a reason. */
-struct task_kind {
-    const char *name;
-    void (*run)(struct task_run *run, struct task_outcome *outcome, void *arg);
-    void *arg;
-};
-
 /* What a run works with. */
 const struct task_record *task_run_record(const struct task_run *run);
 const char *task_run_secrets(const struct task_run *run); /* unsealed JSON, "" for none */
-/* Private, the runner's own; the same for all tasks of a conversation: what Claude remembers of
- * paths holds in the next one. */
+/* Private, the runner's own; named by the kind (task_kind.dir_name). */
 const char *task_run_dir(const struct task_run *run);
 const char *task_run_keep_dir(const struct task_run *run); /* what lasts: events, outputs */
 struct events *task_run_events(const struct task_run *run);
 struct redact_set *task_run_redact(const struct task_run *run);
-/* It ran before this process began: what had been done before is to be found out. */
+/* An earlier process began this run; find out how far it got. */
 bool task_run_adopted(const struct task_run *run);
 /* Readable when task_run_stop() may have changed. */
 int task_run_wake_fd(const struct task_run *run);
@@ -85,9 +62,9 @@ bool task_run_healthy(const struct task_run *run);
 /* What may change while it runs. */
 struct engine_limits {
     int slots;                     /* tasks that run here at once */
-    int cloud_slots;               /* tasks that run in the cloud at once; 0: none */
+    int away_slots;                /* tasks that run away from here at once; 0: none */
     int queue_max;                 /* tasks that wait */
-    enum config_overflow overflow; /* when tasks that may run in either place go to the cloud */
+    enum config_overflow overflow; /* when tasks that may run in either place go away */
     int64_t overflow_after_ms;
 };
 
@@ -95,7 +72,7 @@ struct engine_config {
     struct store *store;           /* borrowed */
     const char *state_dir;         /* borrowed */
     const struct task_kind *kinds; /* borrowed; ends with a NULL name */
-    const struct task_kind *cloud; /* engine_set_cloud() */
+    const struct executor *away;   /* borrowed; NULL: tasks run here only. engine_set_away() */
     uid_t uid;                     /* owner of what tasks may write */
     gid_t gid;
     struct engine_limits limits;
@@ -103,8 +80,11 @@ struct engine_config {
 
 struct engine *engine_new(const struct engine_config *config, struct err *err);
 
-/* Tasks of every kind may run in the cloud, by this kind (borrowed). Before engine_start(). */
-void engine_set_cloud(struct engine *engine, const struct task_kind *kind);
+/* The row of that name, or NULL. */
+const struct task_kind *engine_kind(const struct engine *engine, const char *name);
+
+/* Tasks may run away from this machine, by this executor (borrowed). Before engine_start(). */
+void engine_set_away(struct engine *engine, const struct executor *executor);
 
 /* Brings the store in line with the truth after a restart: ends left-over process trees, fails (or
  * requeues) what was running, loads what is pending. Then starts tasks. */
@@ -113,16 +93,24 @@ int engine_start(struct engine *engine, struct err *err);
 /* From now on. */
 void engine_set_limits(struct engine *engine, const struct engine_limits *limits);
 
-/* The cloud takes nothing for so long: tasks that may run here do. */
-void engine_hold_cloud(struct engine *engine, int64_t ms);
+/* Nothing goes away for so long: tasks that may run here do. */
+void engine_hold_away(struct engine *engine, int64_t ms);
 
 /* Stores and queues a task. ERR_BUSY while draining, ERR_RATE with a full queue, else as
  * store_add(). */
 int engine_submit(struct engine *engine, const struct task_new *task,
                   struct task_record *ret_record, bool *ret_created, struct err *err);
 
+/* The same for tasks that come together (1 <= count <= ENGINE_GROUP_MAX): all of them or none.
+ * ret_records has room for count; when a key gives earlier tasks, for as many as those were. */
+#define ENGINE_GROUP_MAX 100
+int engine_submit_group(struct engine *engine, const struct task_new *tasks, size_t count,
+                        struct task_record *ret_records, bool *ret_created, struct err *err);
+
 /* A caller that waits for a task's end, and may follow its events. The engine calls ended() once,
- * unless engine_unwatch() came first. */
+ * unless engine_unwatch() came first. During that call `answer` is the object that
+ * engine_print_result() would print, or NULL when it is not at hand: the task is only paused, stays
+ * for the next start, or was cancelled while it waited. */
 struct engine_watch {
     void (*ended)(struct engine_watch *watch);
     /* NULL, or called whenever whole events have reached the file, with the offset after them.
@@ -131,6 +119,7 @@ struct engine_watch {
     void (*grew)(struct engine_watch *watch, int64_t end);
     bool patient;  /* waits through pauses; else ended() is called when the task is paused, too */
     bool attached; /* the task is cancelled when its last attached watch goes away */
+    const struct buf *answer;
     struct engine_watch *next; /* the engine's */
 };
 
@@ -142,8 +131,8 @@ int engine_watch(struct engine *engine, const char *id, struct engine_watch *wat
 bool engine_unwatch(struct engine *engine, const char *id, struct engine_watch *watch,
                     bool leaving);
 
-/* Shared tasks wait from now on (TASK_WAITING_LOGIN, TASK_WAITING_LIMIT), or go on (TASK_PENDING).
- */
+/* Shared tasks wait from now on (`why` is a pause, one of TASK_WAITING_STATES), or go on
+ * (TASK_PENDING). Whoever calls last decides, in memory and in the store. */
 void engine_hold(struct engine *engine, enum task_state why);
 
 /* Cancels a task that no attached watch is left of. */
@@ -156,7 +145,7 @@ int engine_cancel(struct engine *engine, const char *id, enum task_state *ret_st
 
 struct engine_load {
     int running, queued, slots;
-    int cloud;                            /* that run there */
+    int away;                             /* that run away from here */
     int64_t completed, failed, cancelled; /* since start */
 };
 void engine_load(struct engine *engine, struct engine_load *ret_load);

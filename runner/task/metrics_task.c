@@ -6,19 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NANO 1e9
-
-/* As the answer's `usage` names them, and as the label does. */
-static const struct {
-    const char *member;
-    const char *label;
-} token_types[TOKEN_TYPES] = {
-    {"input_tokens", "input"},
-    {"output_tokens", "output"},
-    {"cache_read_input_tokens", "cache_read"},
-    {"cache_creation_input_tokens", "cache_creation"},
-};
-
 int numbers_init(struct numbers *numbers, const struct task_kind *kinds, struct err *err)
 {
     while (kinds && kinds[numbers->count].name)
@@ -62,19 +49,10 @@ void numbers_ended(struct engine *engine, const char *kind, enum task_state stat
 
 void numbers_ran(struct engine *engine, const char *kind, int64_t ran_ms, const struct buf *summary)
 {
-    struct err ignored;
-    struct kind_numbers *numbers = find_kind(engine, kind);
-    AUTO(json) struct json *root = json_parse(buf_str(summary), summary->len, &ignored);
-    const struct json *usage = json_get(root, "usage");
-    double usd = 0;
-    histogram_add(&numbers->ran, ran_ms * 1000);
-    for (size_t i = 0; i < TOKEN_TYPES; i++) {
-        int64_t tokens = 0;
-        if (json_int(json_get(usage, token_types[i].member), &tokens) == 0 && tokens > 0)
-            atomic_fetch_add_explicit(&numbers->tokens[i], tokens, memory_order_relaxed);
-    }
-    if (json_number(json_get(root, "total_cost_usd"), &usd) == 0 && usd > 0 && usd < 1e6)
-        atomic_fetch_add_explicit(&numbers->nano_usd, (int64_t)(usd * NANO), memory_order_relaxed);
+    const struct task_kind *row = engine_kind(engine, kind);
+    histogram_add(&find_kind(engine, kind)->ran, ran_ms * 1000);
+    if (row && row->count)
+        row->count(summary, row->arg);
 }
 
 /* --- printing ------------------------------------------------------------------------------ */
@@ -91,21 +69,6 @@ static void print_times(struct metric_page *page, const struct numbers *numbers)
         metric_histogram(page, &numbers->kinds[i].ran, "kind", numbers->kinds[i].name, NULL);
 }
 
-static void print_usage(struct metric_page *page, const struct numbers *numbers)
-{
-    metric_family(page, "claude_runner_tokens_total", METRIC_COUNTER,
-                  "Tokens in the results of ended tasks, by kind and type.");
-    for (size_t i = 0; i < numbers->count; i++)
-        for (size_t k = 0; k < TOKEN_TYPES; k++)
-            metric_count(page, atomic_load(&numbers->kinds[i].tokens[k]), "kind",
-                         numbers->kinds[i].name, "type", token_types[k].label, NULL);
-    metric_family(page, "claude_runner_cost_usd_total", METRIC_COUNTER,
-                  "Cost in the results of ended tasks, as Claude Code reckons it, by kind.");
-    for (size_t i = 0; i < numbers->count; i++)
-        metric_value(page, (double)atomic_load(&numbers->kinds[i].nano_usd) / NANO, "kind",
-                     numbers->kinds[i].name, NULL);
-}
-
 void engine_metrics(struct metric_page *page, void *arg)
 {
     struct engine *engine = arg;
@@ -114,8 +77,8 @@ void engine_metrics(struct metric_page *page, void *arg)
     engine_load(engine, &load);
     metric_family(page, "claude_runner_tasks_running", METRIC_GAUGE,
                   "Tasks that run, by where (executor).");
-    metric_count(page, load.running, "executor", "local", NULL);
-    metric_count(page, load.cloud, "executor", "cloud", NULL);
+    metric_count(page, load.running, "executor", task_place_name(PLACE_HERE), NULL);
+    metric_count(page, load.away, "executor", task_place_name(PLACE_AWAY), NULL);
     metric_gauge(page, "claude_runner_tasks_queued", load.queued,
                  "Tasks that wait for a slot, or for the end of a pause.");
     metric_gauge(page, "claude_runner_task_slots", load.slots, "Tasks that may run here at once.");
@@ -125,7 +88,9 @@ void engine_metrics(struct metric_page *page, void *arg)
         metric_tally(page, &numbers->kinds[i].ended, "status", "reason", "kind",
                      numbers->kinds[i].name, NULL);
     print_times(page, numbers);
-    print_usage(page, numbers);
+    for (const struct task_kind *kind = engine->config.kinds; kind && kind->name; kind++)
+        if (kind->metrics)
+            kind->metrics(page, kind->arg);
     metric_counter(page, "claude_runner_event_bytes_total", atomic_load(&numbers->event_bytes),
                    "Bytes that running tasks have added to their events.");
 }

@@ -75,7 +75,8 @@ static int fail(struct settled *all, const char *id, unsigned from, int64_t dura
 static int settle(const struct task_record *record, void *arg)
 {
     struct settled *all = arg;
-    if (record->place == PLACE_AWAY && all->engine->config.cloud) { /* it never noticed */
+    const struct executor *away = all->engine->config.away;
+    if (record->place == PLACE_AWAY && away && away->outlives) { /* it never noticed */
         all->adopted++;
         scheduler_adopt(all->engine, record);
         return 0;
@@ -101,7 +102,7 @@ static int settle_interrupted(struct engine *engine, struct err *err)
         log_warn("task", "%d tasks were interrupted by the runner's end, %d are run again",
                  all.failed, all.requeued);
     if (all.adopted > 0)
-        log_info("task", "%d tasks run in the cloud and are followed again", all.adopted);
+        log_info("task", "%d tasks run elsewhere and are followed again", all.adopted);
     return 0;
 }
 

@@ -18,8 +18,6 @@
 #include <unistd.h>
 
 #define SECRETS_BYTES_MAX (4u << 20)
-#define OUTPUT_BYTES_MAX (64u << 20)
-#define MEMBERS_BYTES_MAX (4u << 20)
 #define RETRY_MS 1000
 #define PAUSES_MAX 100
 
@@ -27,6 +25,8 @@ struct task_run {
     struct engine *engine;
     struct active_task *active;
     struct task_record record;
+    const struct task_kind *kind; /* NULL: this runner has none of that name */
+    struct buf sealed;            /* its secrets as the store has them */
     struct buf secrets;
     char *dir;
     char *keep_dir;
@@ -34,6 +34,7 @@ struct task_run {
     struct redact_set *redact;
     int wake_fd;        /* borrowed from active */
     int64_t events_end; /* as last told */
+    struct buf answer;  /* of the task once it has ended; empty when it could not be made */
     bool unhealthy;
     struct err trouble; /* why */
 };
@@ -107,164 +108,6 @@ bool task_run_healthy(const struct task_run *run)
     return !run->unhealthy;
 }
 
-/* --- events that the engine itself adds ---------------------------------------------------- */
-
-static struct events *open_events(struct engine *engine, const char *id, struct err *err)
-{
-    AUTO(str) char *path = engine_events_path(engine, id);
-    if (!path) {
-        err_sys(err, "events");
-        return NULL;
-    }
-    char *slash = strrchr(path, '/');
-    *slash = '\0';
-    int rc = mkdir(path, 0700) && errno != EEXIST ? err_sys(err, "cannot make '%s'", path) : 0;
-    *slash = '/';
-    return rc ? NULL : events_open(path, err);
-}
-
-/* Where it is to run, as far as that is known when it comes. */
-static enum task_place likely_place(struct engine *engine, const struct task_record *record)
-{
-    pthread_mutex_lock(&engine->lock);
-    bool always = engine->config.limits.overflow == OVERFLOW_ALWAYS;
-    pthread_mutex_unlock(&engine->lock);
-    if (record->executor == EXECUTOR_CLOUD)
-        return PLACE_AWAY;
-    return always && !record->stays && record->executor == EXECUTOR_AUTO ? PLACE_AWAY
-                                                                         : record->place;
-}
-
-static int add_task_event(struct engine *engine, struct events *events, const char *id,
-                          struct err *err)
-{
-    AUTO(buf) struct buf json = BUF_INIT(1024);
-    AUTO(task_record) struct task_record record = {0};
-    if (store_get(engine->config.store, id, &record, err))
-        return -1;
-    buf_addf(&json, "{\"taskId\":\"%s\",\"status\":\"pending\",\"executor\":\"%s\"}", id,
-             task_place_name(likely_place(engine, &record)));
-    return events_add(events, "task", buf_str(&json), json.len, err);
-}
-
-/* The events of a task, begun. */
-static struct events *begin_events(struct engine *engine, const char *id, struct err *err)
-{
-    AUTO(events) struct events *events = open_events(engine, id, err);
-    if (!events || (events_size(events) == 0 && add_task_event(engine, events, id, err)) ||
-        events_flush(events, err))
-        return NULL;
-    return STEAL_PTR(events);
-}
-
-static pthread_mutex_t *mend_lock(struct engine *engine, const char *id)
-{
-    size_t sum = 0;
-    for (; *id; id++)
-        sum = sum * 31 + (unsigned char)*id;
-    return &engine->mend[sum % MEND_LOCKS];
-}
-
-int run_announce(struct engine *engine, const char *id, struct err *err)
-{
-    pthread_mutex_t *lock = mend_lock(engine, id);
-    pthread_mutex_lock(lock);
-    AUTO(events) struct events *events = begin_events(engine, id, err);
-    pthread_mutex_unlock(lock);
-    return events ? 0 : -1;
-}
-
-void run_print_summary(const struct task_outcome *outcome, int64_t duration_ms, struct buf *out)
-{
-    struct json_writer w;
-    json_write(&w, out);
-    json_open_object(&w, NULL);
-    json_add_int(&w, "exit_code", outcome->exit_code);
-    json_add_int(&w, "duration_ms", duration_ms);
-    json_add_bool(&w, "truncated", outcome->truncated);
-    if (outcome->reason[0])
-        json_add_text(&w, "reason", outcome->reason);
-    if (outcome->error[0])
-        json_add_text(&w, "error", outcome->error);
-    buf_add(out, buf_str(&outcome->members), outcome->members.len);
-    json_close(&w);
-}
-
-static void print_result_parts(const struct task_record *record, const struct buf *output,
-                               struct buf *out)
-{
-    size_t len;
-    size_t request_len = strlen(record->request);
-    const char *metadata = json_raw_member(record->request, request_len, "metadata", &len);
-    buf_addf(out, "{\"success\":%s,\"taskId\":\"%s\",\"status\":\"%s\",\"output\":\"",
-             record->state == TASK_COMPLETED ? "true" : "false", record->id,
-             task_state_name(record->state));
-    str_add_json(out, buf_str(output), output->len);
-    buf_addf(out, "\",\"executor\":\"%s\"", task_place_name(record->place));
-    if (metadata) {
-        buf_adds(out, ",\"metadata\":");
-        buf_add(out, metadata, len);
-    }
-    if (record->summary && record->summary[0] == '{' && record->summary[1] != '}') {
-        buf_addc(out, ',');
-        buf_adds(out, record->summary + 1); /* its closing brace is ours */
-    } else {
-        buf_addc(out, '}');
-    }
-}
-
-int engine_print_result(struct engine *engine, const struct task_record *record, struct buf *out,
-                        struct err *err)
-{
-    AUTO(buf) struct buf output = BUF_INIT(OUTPUT_BYTES_MAX);
-    if (store_output(engine->config.store, record->id, &output, err))
-        return -1;
-    print_result_parts(record, &output, out);
-    return buf_check(out, "the result", err);
-}
-
-static int add_final_events(struct engine *engine, struct events *events,
-                            const struct task_record *record, struct err *err)
-{
-    AUTO(buf) struct buf json = BUF_INIT(2 * OUTPUT_BYTES_MAX);
-    if (engine_print_result(engine, record, &json, err))
-        return -1;
-    if (record->state == TASK_CANCELLED && events_add(events, "cancelled", "{}", 2, err))
-        return -1;
-    if (events_add(events, "done", json.data, json.len, err))
-        return -1;
-    return events_flush(events, err);
-}
-
-static int conclude_events(struct engine *engine, const struct task_record *record, struct err *err)
-{
-    AUTO(events) struct events *events = begin_events(engine, record->id, err);
-    return events ? add_final_events(engine, events, record, err) : -1;
-}
-
-/* Adds what is missing at the end; the task's lock is held. */
-static int mend_locked(struct engine *engine, const char *path, const char *id, struct err *err)
-{
-    AUTO(task_record) struct task_record record = {0};
-    if (events_end_with(path, "done"))
-        return 0;
-    if (store_get(engine->config.store, id, &record, err))
-        return -1;
-    return task_state_is_active(record.state) ? 0 : conclude_events(engine, &record, err);
-}
-
-int engine_mend_events(struct engine *engine, const char *id, struct err *err)
-{
-    pthread_mutex_t *lock = mend_lock(engine, id);
-    AUTO(str) char *path = engine_events_path(engine, id);
-    if (!path)
-        return err_sys(err, "events");
-    pthread_mutex_lock(lock);
-    int rc = mend_locked(engine, path, id, err);
-    pthread_mutex_unlock(lock);
-    return rc;
-}
-
 /* --- one task ------------------------------------------------------------------------------ */
 
 /* Waits a moment, or until somebody wants the task to stop. What he wants is kept elsewhere: the
@@ -277,23 +120,24 @@ static void pause_before_retry(struct task_run *run)
         (void)!read(run->wake_fd, &count, sizeof(count));
 }
 
-/* Pending -> running. A store that cannot write (a full disk) is asked again until it can: the
- * task stays pending meanwhile. False when the task is not to run. */
+/* Pending -> running, with the record and its secrets. A store that cannot write (a full disk) is
+ * asked again until it can: the task stays pending meanwhile. False when the task is not to run. */
 static bool claim(struct task_run *run)
 {
     struct err err;
-    while (!run->active->adopted) {
-        int64_t now = clock_real_ms();
-        int claimed =
-            store_claim(run->engine->config.store, run->active->id, run->active->place, now, &err);
-        if (claimed >= 0)
+    const struct active_task *active = run->active;
+    for (;;) {
+        int claimed = active->adopted /* claimed before */
+                          ? store_get(run->engine->config.store, active->id, &run->record, &err) + 1
+                          : store_claim(run->engine->config.store, active->id, active->place,
+                                        clock_real_ms(), &run->record, &run->sealed, &err);
+        if (active->adopted ? claimed == 1 : claimed >= 0)
             return claimed == 1;
         log_error("task", "cannot start the task: %s", err.msg);
         if (task_run_stop(run) == STOP_INTERRUPT)
             return false;
         pause_before_retry(run);
     }
-    return true;
 }
 
 /* Tells who follows the task that its events have grown. */
@@ -313,7 +157,8 @@ static void tell_followers(int64_t end, void *arg)
 static int make_private_dir(struct task_run *run, struct err *err)
 {
     const struct engine_config *config = &run->engine->config;
-    const char *name = run->record.conversation[0] ? run->record.conversation : run->record.id;
+    const struct task_kind *kind = run->kind;
+    const char *name = kind && kind->dir_name ? kind->dir_name(&run->record) : run->record.id;
     run->dir = path_join(run->engine->run_dir, name);
     run->keep_dir = path_join(run->engine->tasks_dir, run->record.id);
     if (!run->dir || !run->keep_dir)
@@ -329,14 +174,15 @@ static int make_private_dir(struct task_run *run, struct err *err)
 static int prepare(struct task_run *run, struct err *err)
 {
     struct store *store = run->engine->config.store;
-    buf_init(&run->secrets, SECRETS_BYTES_MAX);
+    run->kind = engine_kind(run->engine, run->record.kind);
     run->redact = redact_new();
     if (!run->redact)
         return err_sys(err, "task");
-    if (store_get(store, run->active->id, &run->record, err) ||
-        store_secrets(store, run->active->id, &run->secrets, err))
+    if (run->active->adopted
+            ? store_secrets(store, run->record.id, &run->secrets, err)
+            : store_unseal(store, run->record.id, &run->sealed, &run->secrets, err))
         return -1;
-    run->events = begin_events(run->engine, run->record.id, err);
+    run->events = run_begin_events(run->engine, &run->record, err);
     if (!run->events)
         return -1;
     run->events_end = events_size(run->events);
@@ -362,18 +208,17 @@ static void clean_error(struct task_run *run, struct task_outcome *outcome)
     snprintf(outcome->error, sizeof(outcome->error), "%s", buf_str(&clean));
 }
 
-static void run_kind(struct task_run *run, struct task_outcome *outcome)
+static void execute(struct task_run *run, struct task_outcome *outcome)
 {
     struct err err;
-    bool away = run->active->place == PLACE_AWAY;
-    const struct task_kind *kind = away ? run->engine->config.cloud : run->engine->config.kinds;
-    while (!away && kind->name && strcmp(kind->name, run->record.kind) != 0)
-        kind++;
-    if (kind->name) {
-        kind->run(run, outcome, kind->arg);
-    } else {
+    const struct executor *away = run->engine->config.away;
+    if (!run->kind) {
         err_set(&err, ERR_INTERNAL, "this runner has no tasks of kind '%s'", run->record.kind);
         fail_outcome(outcome, &err);
+    } else if (run->active->place == PLACE_HERE) {
+        run->kind->run(run, outcome, run->kind->arg);
+    } else {
+        away->run(run, outcome, away->arg);
     }
     if (events_flush(run->events, &err))
         task_run_fail(run, &err);
@@ -381,6 +226,24 @@ static void run_kind(struct task_run *run, struct task_outcome *outcome)
         fail_outcome(outcome, &run->trouble);
     clean_error(run, outcome);
     outcome->truncated |= events_truncated(run->events);
+    outcome->exit_code = outcome_exit_code(outcome->reason, outcome->exit_code);
+}
+
+/* The record as the store has it from now on, and the answer, once for everybody who wants it. */
+static void make_answer(struct task_run *run, const struct task_outcome *outcome,
+                        const struct task_end *end)
+{
+    struct err err;
+    struct task_record *record = &run->record;
+    record->state = end->state;
+    record->ended_ms = end->now_ms;
+    record->place = run->active->place;
+    snprintf(record->reason, sizeof(record->reason), "%s", end->reason);
+    free(record->summary);
+    record->summary = strdup(end->summary);
+    if (!record->summary || run_print_answer(run->engine, record, &outcome->output,
+                                             &outcome->errors, &run->answer, &err))
+        buf_clear(&run->answer);
 }
 
 /* Stores the outcome, for as long as that takes: what a task has done must not be lost. */
@@ -395,7 +258,9 @@ static void store_outcome(struct task_run *run, const struct task_outcome *outco
                            .summary = buf_ok(&summary) ? buf_str(&summary) : "{}",
                            .output = buf_str(&outcome->output),
                            .output_len = outcome->output.len,
-                           .conversation_kept = outcome->conversation_kept,
+                           .errors = outcome->errors.len > 0 ? outcome->errors.data : NULL,
+                           .errors_len = outcome->errors.len,
+                           .conversation_kept = outcome->resumable,
                            .now_ms = clock_real_ms()};
     struct store *store = run->engine->config.store;
     int ended;
@@ -409,6 +274,7 @@ static void store_outcome(struct task_run *run, const struct task_outcome *outco
         pause_before_retry(run);
     }
     if (ended == 1) {
+        make_answer(run, outcome, &end);
         numbers_ended(run->engine, run->active->kind, end.state, end.reason);
         numbers_ran(run->engine, run->active->kind, duration_ms, &summary);
     }
@@ -432,7 +298,13 @@ static void leave_dir(struct task_run *run)
 static void conclude(struct task_run *run)
 {
     struct err err = run->trouble;
-    if (run->unhealthy || engine_mend_events(run->engine, run->active->id, &err))
+    struct engine *engine = run->engine;
+    bool at_hand = run->events && run->answer.len > 0;
+    if (run->events)
+        events_tell(run->events, NULL, NULL); /* the watchers are told of the end itself */
+    if (run->unhealthy ||
+        (at_hand ? run_add_last(engine, run->events, &run->record, &run->answer, &err)
+                 : engine_mend_events(engine, run->active->id, &err)))
         log_warn("task", "the last event is missing for now: %s", err.msg);
 }
 
@@ -462,9 +334,9 @@ static void clean_up(struct task_run *run)
         events_tell(run->events, NULL, NULL); /* the active task may be gone */
     events_close(run->events);
     redact_free(run->redact);
-    if (run->secrets.data)
-        explicit_bzero(run->secrets.data, run->secrets.cap);
-    buf_done(&run->secrets);
+    buf_wipe(&run->secrets);
+    buf_done(&run->sealed);
+    buf_done(&run->answer);
     task_record_done(&run->record);
     free(run->dir);
     free(run->keep_dir);
@@ -522,7 +394,7 @@ static void run_claimed(struct task_run *run, struct task_outcome *outcome)
     if (run->record.attempts == 1 && !run->active->adopted)
         numbers_began(run->engine, run->active->kind, began_ms - run->active->created_ms);
     if (prepared)
-        run_kind(run, outcome);
+        execute(run, outcome);
     else
         fail_outcome(outcome, &err);
     int64_t duration =
@@ -541,7 +413,11 @@ void run_live(struct engine *engine, struct active_task *active)
 {
     struct task_run run = {.engine = engine, .active = active};
     struct task_outcome outcome = {.state = TASK_FAILED, .exit_code = 1};
+    buf_init(&run.sealed, SECRETS_BYTES_MAX);
+    buf_init(&run.secrets, SECRETS_BYTES_MAX);
+    buf_init(&run.answer, ANSWER_BYTES_MAX);
     buf_init(&outcome.output, OUTPUT_BYTES_MAX);
+    buf_init(&outcome.errors, OUTPUT_BYTES_MAX);
     buf_init(&outcome.members, MEMBERS_BYTES_MAX);
     log_set_task(active->id);
     int wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -557,10 +433,11 @@ void run_live(struct engine *engine, struct active_task *active)
         clean_up(&run); /* first: it may be taken again at once */
         engine_put_back(engine, active);
     } else {
-        engine_retire(engine, active, outcome.state);
+        engine_retire(engine, active, outcome.state, run.answer.len > 0 ? &run.answer : NULL);
         keep_events(&run);
         clean_up(&run);
     }
     buf_done(&outcome.output);
+    buf_done(&outcome.errors);
     buf_done(&outcome.members);
 }

@@ -1,10 +1,10 @@
 /*
- * Lanes: which task starts when, and where.
+ * Which task starts when, and where.
  *
- * There are two places, this machine and the cloud, each with so many slots. A task says by its
- * class (active.h) which of them may have it. This machine takes first; a task that may go to
- * either goes to the cloud by the rules of enum config_overflow. Some of these rules have to do
- * with time: a thread of its own sleeps until the next such moment.
+ * There are two places, this machine and away from it, each with so many slots. A task says by its
+ * class (active.h) which of them may have it. This machine takes first; a task that may run in
+ * either goes away by the rules of enum config_overflow. Some of these rules depend on time: a
+ * thread of its own sleeps until the next such moment.
  */
 #include "base/clock.h"
 #include "base/cond.h"
@@ -21,10 +21,10 @@
 
 /* --- what may run now ---------------------------------------------------------------------- */
 
-static bool cloud_is_open(const struct engine *engine, int64_t now)
+static bool away_is_open(const struct engine *engine, int64_t now)
 {
-    return engine->config.cloud && engine->config.limits.cloud_slots > 0 &&
-           now >= engine->cloud_held_until;
+    return engine->config.away && engine->config.limits.away_slots > 0 &&
+           now >= engine->away_held_until;
 }
 
 static struct active_task *take_here(struct engine *engine, int64_t now)
@@ -33,7 +33,7 @@ static struct active_task *take_here(struct engine *engine, int64_t now)
     unsigned allowed = CLASS(ACTIVE_HERE), shared = CLASS(ACTIVE_HERE | ACTIVE_SHARED);
     if (engine->table.running[PLACE_HERE] >= limits->slots)
         return NULL;
-    if (limits->overflow != OVERFLOW_ALWAYS || !cloud_is_open(engine, now)) {
+    if (limits->overflow != OVERFLOW_ALWAYS || !away_is_open(engine, now)) {
         allowed |= CLASS(EITHER);
         shared |= CLASS(EITHER | ACTIVE_SHARED);
     }
@@ -45,7 +45,7 @@ static struct active_task *take_here(struct engine *engine, int64_t now)
 bool scheduler_may_leave_locked(const struct engine *engine, unsigned class)
 {
     enum config_overflow mode = engine->config.limits.overflow;
-    if (!engine->config.cloud || !(class & ACTIVE_AWAY))
+    if (!engine->config.away || !(class & ACTIVE_AWAY))
         return false;
     return !(class & ACTIVE_HERE) || mode == OVERFLOW_ALWAYS || mode == OVERFLOW_UNAVAILABLE;
 }
@@ -74,7 +74,7 @@ static unsigned after_a_while(const struct engine *engine)
 static struct active_task *take_away(struct engine *engine, int64_t now)
 {
     const struct engine_limits *limits = &engine->config.limits;
-    if (!cloud_is_open(engine, now) || engine->table.running[PLACE_AWAY] >= limits->cloud_slots)
+    if (!away_is_open(engine, now) || engine->table.running[PLACE_AWAY] >= limits->away_slots)
         return NULL;
     struct active_task *active =
         active_take(&engine->table, at_once(engine), INT64_MAX, PLACE_AWAY);
@@ -174,15 +174,15 @@ void engine_set_limits(struct engine *engine, const struct engine_limits *limits
     pthread_mutex_unlock(&engine->lock);
 }
 
-void engine_set_cloud(struct engine *engine, const struct task_kind *kind)
+void engine_set_away(struct engine *engine, const struct executor *executor)
 {
-    engine->config.cloud = kind;
+    engine->config.away = executor;
 }
 
-void engine_hold_cloud(struct engine *engine, int64_t ms)
+void engine_hold_away(struct engine *engine, int64_t ms)
 {
     pthread_mutex_lock(&engine->lock);
-    engine->cloud_held_until = clock_mono_ms() + ms;
+    engine->away_held_until = clock_mono_ms() + ms;
     scheduler_schedule_locked(engine);
     pthread_mutex_unlock(&engine->lock);
 }
@@ -195,14 +195,13 @@ static int64_t quiet_ms(const struct engine *engine)
     const struct engine_limits *limits = &engine->config.limits;
     int64_t now = clock_mono_ms(), due = now + SLEEP_MS;
     int64_t since = active_waits_since(&engine->table, after_a_while(engine));
-    if (engine->table.running[PLACE_AWAY] >= limits->cloud_slots || engine->table.queued == 0)
+    if (engine->table.running[PLACE_AWAY] >= limits->away_slots || engine->table.queued == 0)
         return SLEEP_MS; /* whoever ends, or comes, looks around */
     if (since >= 0 && since + limits->overflow_after_ms < due)
         due = since + limits->overflow_after_ms;
-    if (engine->cloud_held_until > now &&
-        (due <= engine->cloud_held_until ||
-         active_waits_since(&engine->table, at_once(engine)) >= 0))
-        due = engine->cloud_held_until;
+    if (engine->away_held_until > now && (due <= engine->away_held_until ||
+                                          active_waits_since(&engine->table, at_once(engine)) >= 0))
+        due = engine->away_held_until;
     return due > now ? due - now : 1;
 }
 
@@ -221,7 +220,7 @@ static void *watch_clock(void *arg)
 
 int scheduler_start(struct engine *engine, struct err *err)
 {
-    if (!engine->config.cloud)
+    if (!engine->config.away)
         return 0;
     return thread_start(&engine->clock_thread, "scheduler", CLOCK_STACK_BYTES, watch_clock, engine,
                         err);

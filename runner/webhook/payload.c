@@ -1,6 +1,7 @@
 #include "runner/webhook/payload.h"
 
 #include "base/str.h"
+#include "runner/webhook/stringify.h"
 #include "json/json.h"
 
 #include <stdio.h>
@@ -64,8 +65,8 @@ static int add_result(struct json_writer *w, struct store *store, const struct t
     return 0;
 }
 
-int payload_print(struct store *store, const struct task_record *record, struct buf *out,
-                  struct err *err)
+static int print_plain(struct store *store, const struct task_record *record, struct buf *out,
+                       struct err *err)
 {
     struct json_writer w;
     char logs[ID_SIZE + 32];
@@ -86,7 +87,19 @@ int payload_print(struct store *store, const struct task_record *record, struct 
     json_add_text(&w, "error", json_text(json_get(summary, "error")));
     add_kept(&w, record->request, "metadata", "null");
     add_kept(&w, kept, "uploadedFiles", "[]");
-    add_kept(&w, kept, "gitCommit", "null");
+    if (json_get(summary, "gitCommit")) /* only when something was committed */
+        add_kept(&w, kept, "gitCommit", "null");
+    if (record->state == TASK_CANCELLED)
+        json_add_time(&w, "cancelledAt", record->ended_ms);
     json_close(&w);
     return buf_check(out, "the webhook", err);
+}
+
+int payload_print(struct store *store, const struct task_record *record, struct buf *out,
+                  struct err *err)
+{
+    AUTO(buf) struct buf plain = BUF_INIT(PAYLOAD_BYTES_MAX);
+    if (print_plain(store, record, &plain, err))
+        return -1;
+    return stringify(plain.data, plain.len, out, err);
 }

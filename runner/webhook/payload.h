@@ -12,7 +12,7 @@
 #define PAYLOAD_RESULT_MAX (256u << 10) /* of the answer's text; the whole one is at the runner */
 #define PAYLOAD_BYTES_MAX (8u << 20)
 
-/* Appends the body of the webhook of an ended task. */
+/* Appends the body of the webhook of an ended task, as JavaScript would print it (stringify.h). */
 int payload_print(struct store *store, const struct task_record *record, struct buf *out,
                   struct err *err);
 

@@ -450,6 +450,7 @@ int work_run(const struct work_order *order, struct work_result *ret_result, str
         .lost = !ended,
         .dropped = work.dropped,
         .peak_kib = child_peak_kib(work.child),
+        .exceeded = child_exceeded(work.child),
         .leftover = child_leftover(work.child)};
     work_done(&work);
     return 0;

@@ -124,7 +124,9 @@ struct work_result {
     bool lost;             /* init did not answer to the end; what it held may still run */
     bool dropped;          /* it printed more than was passed on */
     int64_t peak_kib;      /* of memory */
-    int leftover;          /* processes that outlived the program and were ended */
+    unsigned
+        exceeded; /* bits of enum jail_exceeded: what the tree wanted more of than it may have */
+    int leftover; /* processes that outlived the program and were ended */
 };
 
 /* Runs a program to its end. 0 with the result once its tree has ended or was given up; -1 with

@@ -50,7 +50,7 @@ int outcome_read(struct job *job, struct err *err)
         outcome_fail(job, "interrupted", "the worker was stopped while the task ran");
         return 0;
     }
-    if (store_output(store, job->id, &outcome->output, err) ||
+    if (store_output(store, job->id, &outcome->output, &outcome->errors, err) ||
         split_summary(record.summary ? record.summary : "{}", outcome, err))
         return -1;
     outcome->state = record.state;

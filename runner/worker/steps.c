@@ -96,8 +96,8 @@ static int take_credential(struct job *job, struct err *err)
                                                      strlen(payload->secrets), err);
     if (!request || task_request_redact(request, job->secrets))
         return request ? err_sys(err, "secrets") : err_wrap(err, "the task's request");
-    if (strcmp(payload->kind, "claude") != 0 || request->anthropic_api_key ||
-        request->anthropic_oauth_token)
+    const struct task_kind *kind = runner_kind(payload->kind);
+    if (!kind || !kind->shares_account || !kind->shares_account(request))
         return 0;
     if (job->cloud.api_key_secret)
         return take_key(job, err);
@@ -268,6 +268,7 @@ static int print_result(struct job *job, struct buf *text, struct err *err)
         buf_done(text);
         text->failed = false;
         buf_clear(&outcome->output);
+        buf_clear(&outcome->errors);
         outcome->truncated = true;
         folder_result_print(&job->result, text);
     }

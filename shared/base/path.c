@@ -69,6 +69,27 @@ int path_make_dirs(const char *path, mode_t mode, struct err *err)
     return 0;
 }
 
+int path_make_owned(const char *base, const char *below, uid_t uid, gid_t gid, struct err *err)
+{
+    AUTO(str) char *path = path_join(base, below);
+    if (!path)
+        return err_sys(err, "cannot make '%s'", below);
+    for (char *at = path + strlen(base) + 1; at;) {
+        char *slash = strchr(at, '/');
+        if (slash)
+            *slash = '\0';
+        bool made = mkdir(path, 0700) == 0;
+        if (!made && errno != EEXIST)
+            return err_sys(err, "cannot make '%s'", path);
+        if (made && path_own(path, uid, gid, err))
+            return -1;
+        if (slash)
+            *slash = '/';
+        at = slash ? slash + 1 : NULL;
+    }
+    return 0;
+}
+
 static int open_child_dir(int dir, const char *name)
 {
     const int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;

@@ -79,6 +79,7 @@ struct net_relay {
     const char *url;
     const struct strlist *headers;
     int64_t body_len; /* of the request; -1: chunked, 0: none */
+    const void *body; /* all of it, sent together with the head; NULL: read() gives it */
     int connect_ms;
     int silence_ms; /* give up when nothing moves for so long; 0: never */
     int total_ms;   /* of the whole exchange; 0: none */
@@ -99,5 +100,28 @@ struct net_relay {
 };
 
 int net_relay(struct net_link *link, const struct net_relay *relay, struct err *err);
+
+/*
+ * Many relays at once, on one thread: their callbacks are called by net_pool_wait(). Connections
+ * are kept and used again.
+ */
+struct net_pool;
+struct net_flow; /* a relay that is under way */
+
+struct net_pool *net_pool_new(struct err *err);
+/* Ends all that is under way, without a last call. */
+void net_pool_free(struct net_pool *pool);
+DEFINE_AUTO(net_pool, struct net_pool *, net_pool_free)
+
+/* Begins a relay; strings and headers are copied, callbacks and arg are not. done() is the last
+ * call: rc and err are what net_relay() would return. The flow is void then. */
+typedef void net_flow_done(int rc, const struct err *err, void *arg);
+struct net_flow *net_pool_start(struct net_pool *pool, const struct net_relay *relay,
+                                net_flow_done *done, struct err *err);
+/* Breaks it off; no callback follows. Not from one of its own callbacks. */
+void net_pool_cancel(struct net_pool *pool, struct net_flow *flow);
+
+/* Waits until something moves, `wake` (-1: none) can be read, or the time is up; then moves all. */
+int net_pool_wait(struct net_pool *pool, int timeout_ms, int wake, struct err *err);
 
 #endif

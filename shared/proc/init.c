@@ -12,7 +12,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -25,19 +24,6 @@
 #define KILL_WAIT_MS 10000 /* a process in an uninterruptible sleep may keep us no longer */
 #define SWEEP_EVERY_MS 2
 
-unsigned long init_clone_flags(enum proc_walls walls)
-{
-    switch (walls) {
-    case PROC_SWEEP:
-        return 0;
-    case PROC_USERNS:
-        return CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS;
-    case PROC_PIDNS:
-        return CLONE_NEWPID | CLONE_NEWNS;
-    }
-    return 0;
-}
-
 static int write_text(const char *path, const char *text)
 {
     int fd = open(path, O_WRONLY | O_CLOEXEC);
@@ -46,44 +32,6 @@ static int write_text(const char *path, const char *text)
     int rc = fd_write_all(fd, text, strlen(text));
     fd_close(&fd);
     return rc;
-}
-
-/* In the user namespace everyone stays who they are. */
-static int map_self(uid_t uid, gid_t gid)
-{
-    char line[64];
-    if (write_text("/proc/self/setgroups", "deny"))
-        return -1;
-    snprintf(line, sizeof(line), "%u %u 1", (unsigned)uid, (unsigned)uid);
-    if (write_text("/proc/self/uid_map", line))
-        return -1;
-    snprintf(line, sizeof(line), "%u %u 1", (unsigned)gid, (unsigned)gid);
-    return write_text("/proc/self/gid_map", line);
-}
-
-int init_enter(enum proc_walls walls, uid_t uid, gid_t gid)
-{
-    if (walls == PROC_USERNS && map_self(uid, gid))
-        return -1;
-    if (walls == PROC_SWEEP)
-        return prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-    if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL))
-        return -1;
-    return mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
-}
-
-/* Only the tree sees these: the mount namespace is its own. */
-static int make_mounts(const struct plan *plan, enum proc_walls walls)
-{
-    char *const *at = plan->mounts.items;
-    if (plan->mounts.count > 0 && walls == PROC_SWEEP) {
-        errno = ENOSYS;
-        return -1;
-    }
-    for (size_t i = 0; i < plan->mounts.count; i += 3)
-        if (mount(at[i], at[i + 1], at[i], MS_NOSUID | MS_NODEV, at[i + 2]))
-            return -1;
-    return 0;
 }
 
 static void say(int control, enum wire_type type, int value, int64_t extra, const char *text)
@@ -98,30 +46,20 @@ static void say(int control, enum wire_type type, int value, int64_t extra, cons
 /* What a failing step in the program's process tells init before it exits. */
 struct failure {
     int sys;
-    char step[40];
+    char step[sizeof(((struct wire *)0)->text)];
 };
 
-static _Noreturn void fail(int report, const char *step)
+static _Noreturn void fail_with(int report, int sys, const char *step)
 {
-    struct failure failure = {.sys = errno};
+    struct failure failure = {.sys = sys};
     snprintf(failure.step, sizeof(failure.step), "%s", step);
     (void)!write(report, &failure, sizeof(failure));
     _exit(127);
 }
 
-static void set_limits(const struct plan *plan)
+static _Noreturn void fail(int report, const char *step)
 {
-    const struct rlimit none = {0, 0};
-    setrlimit(RLIMIT_CORE, &none);
-    if (plan->pids_max > 0) {
-        const struct rlimit pids = {(rlim_t)plan->pids_max, (rlim_t)plan->pids_max};
-        setrlimit(RLIMIT_NPROC, &pids);
-    }
-    if (plan->file_mb_max > 0) {
-        const rlim_t bytes = (rlim_t)plan->file_mb_max << 20;
-        const struct rlimit size = {bytes, bytes};
-        setrlimit(RLIMIT_FSIZE, &size);
-    }
+    fail_with(report, errno, step);
 }
 
 /* As the program's user: what that one may not enter it does not start in. */
@@ -135,22 +73,6 @@ static int enter_place(const struct plan *plan)
         return 0;
     int below = (int)syscall(SYS_openat2, AT_FDCWD, plan->below, &how, sizeof(how));
     return below < 0 ? -1 : fchdir(below);
-}
-
-static void become(const struct plan *plan, int report)
-{
-    if (geteuid() == 0 && plan->uid != 0) {
-        /* The system calls themselves: libc's wrappers tell threads that it believes to be there
-         * (a sanitizer's, before the clone) by a signal that has no handler here any more. */
-        if (syscall(SYS_setgroups, 0, NULL))
-            fail(report, "setgroups");
-        if (syscall(SYS_setresgid, plan->gid, plan->gid, plan->gid))
-            fail(report, "setresgid");
-        if (syscall(SYS_setresuid, plan->uid, plan->uid, plan->uid))
-            fail(report, "setresuid");
-    }
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-        fail(report, "no_new_privs");
 }
 
 /* By the system call: posix_spawn() leaves the C library's own two signals ignored, and the
@@ -168,25 +90,29 @@ static void reset_signals(void)
 }
 
 /* The program's process, up to exec. `report` is close-on-exec: its end says that all went well. */
-static _Noreturn void program_run(const struct plan *plan, const int fds[WIRE_FDS], int report)
+static _Noreturn void program_run(const struct plan *plan, struct jail *jail,
+                                  const int fds[WIRE_FDS], int report)
 {
+    struct err err;
     setsid();
-    set_limits(plan);
     for (int i = 0; i < 3; i++)
         if (dup2(fds[WIRE_STDIN + i], i) < 0)
             fail(report, "stdio");
-    if (dup2(report, 3) < 0 || fcntl(3, F_SETFD, FD_CLOEXEC) || close_range(4, ~0U, 0))
+    if (dup2(report, 3) < 0 || fcntl(3, F_SETFD, FD_CLOEXEC))
         fail(report, "descriptors");
-    become(plan, 3);
-    reset_signals(); /* not earlier: where there are threads, changing the user takes a signal */
     umask(022);
+    if (jail_shut(jail, &err)) /* its control groups are open descriptors */
+        fail_with(3, err.sys, err.msg);
+    if (close_range(4, ~0U, 0))
+        fail(3, "descriptors");
+    reset_signals(); /* not earlier: where there are threads, changing the user takes a signal */
     if (enter_place(plan))
         fail(3, "working directory");
     execve(plan->argv.items[0], plan->argv.items, plan->env.items);
     fail(3, "exec");
 }
 
-static pid_t program_start(const struct plan *plan, const int fds[WIRE_FDS])
+static pid_t program_start(const struct plan *plan, struct jail *jail, const int fds[WIRE_FDS])
 {
     int ends[2];
     struct failure failure;
@@ -197,7 +123,7 @@ static pid_t program_start(const struct plan *plan, const int fds[WIRE_FDS])
     close(ends[1]);
     pid_t pid = report < 0 ? -1 : fork();
     if (pid == 0)
-        program_run(plan, fds, report);
+        program_run(plan, jail, fds, report);
     close(report);
     ssize_t n = pid < 0 ? -1 : read(ends[0], &failure, sizeof(failure));
     close(ends[0]);
@@ -214,19 +140,22 @@ enum phase { RUNNING, TERMINATING, KILLING };
 
 struct init {
     const struct plan *plan;
-    enum proc_walls walls;
+    struct jail *jail;
     int control;
     int signals;
     pid_t program;
     enum phase phase;
     int64_t deadline_ms; /* of TERMINATING and KILLING */
     int leftover;
-    bool empty; /* nobody left */
+    unsigned met; /* limits, enum jail_exceeded */
+    bool empty;   /* nobody left */
 };
 
 static int signal_tree(struct init *init, int sig)
 {
-    if (init->walls != PROC_SWEEP)
+    if (sig == SIGKILL)
+        jail_kill(init->jail);
+    if (jail_holds_tree(init->jail))
         return kill(-1, sig) == 0;
     if (sig == SIGKILL)
         tree_signal(getpid(), SIGSTOP); /* so that nobody forks away between look and kill */
@@ -276,10 +205,18 @@ static void listen_to_daemon(struct init *init)
     }
 }
 
+/* A tree that uses more memory or disk than it may is at its end. One that may not fork lives. */
+static void heed_limits(struct init *init)
+{
+    init->met |= jail_look(init->jail, getpid());
+    if (init->met & (JAIL_MEMORY | JAIL_DISK))
+        enter_phase(init, KILLING);
+}
+
 static int wait_ms(const struct init *init)
 {
     if (init->phase == RUNNING)
-        return -1;
+        return jail_look_every_ms(init->jail);
     if (init->phase == KILLING)
         return SWEEP_EVERY_MS;
     int64_t left = init->deadline_ms - clock_mono_ms();
@@ -297,6 +234,7 @@ static void supervise(struct init *init)
             return;
         if (fds[1].revents)
             listen_to_daemon(init);
+        heed_limits(init);
         reap(init);
         if (init->phase == KILLING && !init->empty)
             signal_tree(init, SIGKILL);
@@ -329,12 +267,11 @@ static int settle_fds(const int fds[WIRE_FDS], int kept[WIRE_FDS])
     return close_range(3, 31, 0);
 }
 
-_Noreturn void init_run(const struct plan *plan, const int fds[WIRE_FDS], enum proc_walls walls)
+_Noreturn void init_run(const struct plan *plan, struct jail *jail, const int fds[WIRE_FDS])
 {
     int kept[WIRE_FDS];
-    struct init init = {.plan = plan, .walls = walls};
-    uid_t uid = plan->uid;
-    gid_t gid = plan->gid;
+    struct init init = {.plan = plan, .jail = jail};
+    struct err err;
     prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
     prctl(PR_SET_NAME, "task-init", 0, 0, 0);
     setsid();
@@ -344,16 +281,13 @@ _Noreturn void init_run(const struct plan *plan, const int fds[WIRE_FDS], enum p
     }
     init.control = kept[WIRE_CONTROL];
     init.signals = open_signals();
-    if (init.signals < 0 || init_enter(walls, uid, gid)) {
-        say(init.control, WIRE_FAILED, errno, 0, "namespaces");
-        _exit(1);
-    }
-    if (make_mounts(plan, walls)) {
-        say(init.control, WIRE_FAILED, errno, 0, "mounts");
+    if (init.signals < 0 || jail_build(jail, &plan->mounts, &err)) {
+        say(init.control, WIRE_FAILED, init.signals < 0 ? errno : err.sys, 0,
+            init.signals < 0 ? "signals" : err.msg);
         _exit(1);
     }
     (void)!write_text("/proc/self/oom_score_adj", "500");
-    init.program = program_start(plan, kept);
+    init.program = program_start(plan, jail, kept);
     if (init.program < 0)
         _exit(1);
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* same-uid children may not trace us */
@@ -361,7 +295,8 @@ _Noreturn void init_run(const struct plan *plan, const int fds[WIRE_FDS], enum p
         close(kept[i]);
     say(init.control, WIRE_RUNNING, 0, 0, NULL);
     supervise(&init);
+    init.met |= jail_look(jail, getpid());
     if (init.control >= 0)
-        say(init.control, WIRE_ENDED, init.leftover, 0, NULL);
+        say(init.control, WIRE_ENDED, init.leftover, (int64_t)init.met, NULL);
     _exit(0);
 }

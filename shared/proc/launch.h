@@ -9,9 +9,10 @@
  * The daemon has threads, so it never forks. At its start it spawns one launcher, a single-threaded
  * copy of this program (`claude-runner launch`), which clones an init for each request: no exec, no
  * dynamic linking, one millisecond. Init is the parent or grandparent of everything the program
- * starts. How well it can hold that tree depends on the host (enum proc_walls): as pid 1 of a pid
- * namespace nothing escapes it and its death is everybody's; without one it is a sub-reaper that
- * signals its descendants until none is left.
+ * starts. How well it can hold that tree depends on the host: as pid 1 of a pid namespace nothing
+ * escapes it and its death is everybody's; without one it is a sub-reaper that signals its
+ * descendants until none is left. Init builds the plan's jail (jail/jail.h), the program's process
+ * shuts it behind itself.
  *
  * Everyone dies with the daemon: init ends the tree when its control socket closes; init dies with
  * the launcher (PR_SET_PDEATHSIG); orphans of a killed init fall to the launcher, which kills them,
@@ -28,18 +29,12 @@
 
 #include "base/err.h"
 #include "base/metric.h"
+#include "jail/jail.h"
 #include "proc/plan.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
-
-enum proc_walls {
-    PROC_SWEEP,  /* no namespaces: sub-reaper and signals */
-    PROC_USERNS, /* pid and mount namespaces inside a user namespace */
-    PROC_PIDNS,  /* pid and mount namespaces made by root */
-};
-const char *proc_walls_name(enum proc_walls walls);
 
 struct launcher;
 struct child;
@@ -51,7 +46,10 @@ struct launcher *launcher_start(struct err *err);
 void launcher_stop(struct launcher *launcher);
 /* Stops it; after the last child_free(). */
 void launcher_free(struct launcher *launcher);
-enum proc_walls launcher_walls(struct launcher *launcher);
+/* What jails this host can give, and what is missing. Waits for the launcher to be ready; the
+ * tier is none when it did not start. Valid until launcher_free(). */
+const struct jail_host *launcher_host(struct launcher *launcher);
+enum jail_tier launcher_tier(struct launcher *launcher);
 
 /* Starts a program; returns once it has been executed (or could not be). `stdio` stay the
  * caller's. A launcher that died is started again. */
@@ -80,7 +78,8 @@ enum child_event child_read(struct child *child);
 /* wait() status of the program; -1 while unknown (or for ever, when init itself was killed). */
 int child_status(const struct child *child);
 int64_t child_peak_kib(const struct child *child);
-int child_leftover(const struct child *child); /* processes that outlived the program */
+int child_leftover(const struct child *child);      /* processes that outlived the program */
+unsigned child_exceeded(const struct child *child); /* enum jail_exceeded; known at CHILD_ENDED */
 
 /* TERM, the plan's grace, KILL; or KILL at once. The end is told by child_read(). */
 void child_end(struct child *child, bool at_once);

@@ -31,8 +31,9 @@ struct launcher {
     int socket;
     pid_t pid;
     bool stopped;
-    _Atomic bool greeted; /* it has said hello; read without the lock, as what follows */
-    _Atomic int walls;
+    bool greeted;       /* it has said hello */
+    _Atomic bool known; /* host is; it never changes then. Read without the lock */
+    struct jail_host host;
     struct launcher_numbers numbers;
 };
 
@@ -44,16 +45,9 @@ struct child {
     int status;
     int64_t peak_kib;
     int leftover;
+    unsigned exceeded;
     bool ended;
 };
-
-static const char *const walls_names[] = {
-    [PROC_SWEEP] = "sweep", [PROC_USERNS] = "userns", [PROC_PIDNS] = "pidns"};
-
-const char *proc_walls_name(enum proc_walls walls)
-{
-    return walls_names[walls];
-}
 
 /* The launcher gets nothing of the daemon's environment (secrets live there) but what a
  * sanitizer needs to run. */
@@ -117,23 +111,19 @@ static int wait_readable(int fd, int timeout_ms)
     }
 }
 
-/* Waits for one message. 1, 0 at the end of the socket, -1 after timeout_ms. */
-static int wait_wire(int fd, struct wire *wire, int timeout_ms)
-{
-    if (wait_readable(fd, timeout_ms) < 0)
-        return -1;
-    return recv(fd, wire, sizeof(*wire), MSG_DONTWAIT) == (ssize_t)sizeof(*wire) ? 1 : 0;
-}
-
 /* The launcher's first word says what it can give. Nobody waits for it before he needs it. */
 static int greet_locked(struct launcher *launcher, struct err *err)
 {
-    struct wire hello;
+    struct wire_hello hello;
     if (launcher->greeted)
         return 0;
-    if (wait_wire(launcher->socket, &hello, ANSWER_MS) != 1 || hello.type != WIRE_HELLO)
+    if (wait_readable(launcher->socket, ANSWER_MS) < 0 ||
+        recv(launcher->socket, &hello, sizeof(hello), MSG_DONTWAIT) != (ssize_t)sizeof(hello) ||
+        hello.wire.type != WIRE_HELLO)
         return err_set(err, ERR_INTERNAL, "the launcher did not start");
-    launcher->walls = hello.value;
+    if (!launcher->known) /* a later launcher on the same host finds the same */
+        launcher->host = hello.host;
+    launcher->known = true;
     launcher->greeted = true;
     return 0;
 }
@@ -216,16 +206,22 @@ void launcher_free(struct launcher *launcher)
     free(launcher);
 }
 
-enum proc_walls launcher_walls(struct launcher *launcher)
+const struct jail_host *launcher_host(struct launcher *launcher)
 {
+    static const struct jail_host nothing = {.why_tier = "the launcher did not start"};
     struct err ignored;
-    if (!launcher->greeted) {
+    if (!launcher->known) {
         pthread_mutex_lock(&launcher->lock);
         if (launcher->socket >= 0)
             greet_locked(launcher, &ignored);
         pthread_mutex_unlock(&launcher->lock);
     }
-    return (enum proc_walls)launcher->walls;
+    return launcher->known ? &launcher->host : &nothing;
+}
+
+enum jail_tier launcher_tier(struct launcher *launcher)
+{
+    return (enum jail_tier)launcher_host(launcher)->tier;
 }
 
 const struct launcher_numbers *launcher_numbers(const struct launcher *launcher)
@@ -357,7 +353,9 @@ static int await_start(struct child *child, const char *program, struct err *err
         }
         if (wire.type == WIRE_FAILED) {
             errno = wire.value;
-            return err_sys(err, "cannot start '%s': %s", program, wire.text);
+            return wire.value ? err_sys(err, "cannot start '%s': %s", program, wire.text)
+                              : err_set(err, ERR_INTERNAL, "cannot start '%s': %.*s", program,
+                                        (int)sizeof(wire.text), wire.text);
         }
         taken = true;
     } while (wire.type != WIRE_RUNNING);
@@ -440,6 +438,7 @@ enum child_event child_read(struct child *child)
             return CHILD_NOTHING;
         if (n != (ssize_t)sizeof(wire) || wire.type == WIRE_ENDED) {
             child->leftover = n > 0 ? wire.value : 0;
+            child->exceeded = n > 0 ? (unsigned)wire.extra : 0;
             child->ended = true;
             if (n <= 0) /* init was killed, maybe with its launcher */
                 bury_launcher(child->launcher);
@@ -465,6 +464,11 @@ int64_t child_peak_kib(const struct child *child)
 int child_leftover(const struct child *child)
 {
     return child->leftover;
+}
+
+unsigned child_exceeded(const struct child *child)
+{
+    return child->exceeded;
 }
 
 void child_end(struct child *child, bool at_once)

@@ -25,10 +25,17 @@
 
 #define LAST_WAIT_MS 10000
 
+/* An init that is alive, and its jail, to be closed when it has ended. */
+struct alive {
+    pid_t pid;
+    struct jail *jail;
+};
+
 struct serve {
-    enum proc_walls walls;
+    struct jail_host host;
     int signals;
-    pid_t *inits; /* those that are alive */
+    unsigned next; /* names of jails */
+    struct alive *inits;
     size_t count;
     size_t room;
 };
@@ -39,39 +46,18 @@ static pid_t clone_into(unsigned long flags)
     return (pid_t)syscall(SYS_clone, flags | SIGCHLD, 0, 0, 0, 0);
 }
 
-/* Tries for real: the flags may be allowed and the mount not. */
-static bool can_give(enum proc_walls walls)
-{
-    uid_t uid = geteuid();
-    gid_t gid = getegid();
-    int status;
-    pid_t pid = clone_into(init_clone_flags(walls));
-    if (pid == 0) {
-        if (init_enter(walls, uid, gid))
-            _exit(1);
-        pid_t inner = fork();
-        if (inner == 0)
-            _exit(0);
-        _exit(inner > 0 && waitpid(inner, &status, 0) == inner && status == 0 ? 0 : 1);
-    }
-    return pid > 0 && waitpid(pid, &status, 0) == pid && status == 0;
-}
-
-static enum proc_walls probe(void)
-{
-    if (geteuid() == 0 && can_give(PROC_PIDNS))
-        return PROC_PIDNS;
-    if (geteuid() != 0 && can_give(PROC_USERNS))
-        return PROC_USERNS;
-    return PROC_SWEEP;
-}
-
 static void tell(int fd, enum wire_type type, int value, const char *text)
 {
     struct wire wire = {.type = type, .value = value};
     if (text)
         strncpy(wire.text, text, sizeof(wire.text) - 1);
     (void)!send(fd, &wire, sizeof(wire), MSG_NOSIGNAL);
+}
+
+static void greet(const struct jail_host *host)
+{
+    const struct wire_hello hello = {.wire = {.type = WIRE_HELLO}, .host = *host};
+    (void)!send(LAUNCH_FD, &hello, sizeof(hello), MSG_NOSIGNAL);
 }
 
 /* 1 with a request and its descriptors, 0 when the daemon is gone, -1 for a malformed message. */
@@ -112,55 +98,76 @@ static struct plan *read_plan(int fd, struct err *err)
     return plan;
 }
 
-static int remember(struct serve *serve, pid_t pid)
+/* Owns the jail from now on. */
+static int remember(struct serve *serve, pid_t pid, struct jail *jail)
 {
     if (serve->count == serve->room) {
         size_t room = serve->room ? serve->room * 2 : 64;
-        pid_t *inits = realloc(serve->inits, room * sizeof(*inits));
+        struct alive *inits = realloc(serve->inits, room * sizeof(*inits));
         if (!inits)
             return -1;
         serve->inits = inits;
         serve->room = room;
     }
-    serve->inits[serve->count++] = pid;
+    serve->inits[serve->count++] = (struct alive){pid, jail};
     return 0;
+}
+
+/* NULL after closing what has been opened. */
+static struct jail *make_jail(struct serve *serve, const struct plan *plan, struct err *err)
+{
+    char name[16];
+    AUTO(jail)
+    struct jail *jail = jail_new(&plan->jail, &serve->host, plan->uid, plan->gid, err);
+    snprintf(name, sizeof(name), "%u", serve->next++);
+    if (!jail || jail_open(jail, name, err) == 0)
+        return STEAL_PTR(jail);
+    jail_close(jail);
+    return NULL;
+}
+
+/* Clones an init into the jail, which is then ours to close when it has ended. */
+static int start_init(struct serve *serve, const struct plan *plan, struct jail *jail,
+                      const int fds[WIRE_FDS], struct err *err)
+{
+    pid_t pid = clone_into(jail_clone_flags(jail));
+    if (pid == 0)
+        init_run(plan, jail, fds);
+    if (pid < 0)
+        return err_set(err, ERR_INTERNAL, "clone: %s", strerror(errno));
+    if (jail_parent(jail, pid, err) == 0 && remember(serve, pid, jail) == 0)
+        return 0;
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    return -1;
 }
 
 static void launch(struct serve *serve, const int fds[WIRE_FDS])
 {
-    struct err err;
-    uid_t uid = geteuid();
-    gid_t gid = getegid();
+    struct err err = ERR_INIT;
     AUTO(plan) struct plan *plan = read_plan(fds[WIRE_PLAN], &err);
-    if (!plan) {
-        tell(fds[WIRE_CONTROL], WIRE_FAILED, EINVAL, "plan");
+    struct jail *jail = plan ? make_jail(serve, plan, &err) : NULL;
+    if (jail && start_init(serve, plan, jail, fds, &err) == 0) {
+        jail_release(jail);
+        tell(fds[WIRE_CONTROL], WIRE_STARTED, 0, NULL);
         return;
     }
-    if (serve->walls == PROC_USERNS) { /* everyone stays who they are */
-        plan->uid = uid;
-        plan->gid = gid;
-    }
-    pid_t pid = clone_into(init_clone_flags(serve->walls));
-    if (pid == 0)
-        init_run(plan, fds, serve->walls);
-    if (pid < 0 || remember(serve, pid)) {
-        tell(fds[WIRE_CONTROL], WIRE_FAILED, errno, "clone");
-        if (pid > 0)
-            kill(pid, SIGKILL);
-        return;
-    }
-    tell(fds[WIRE_CONTROL], WIRE_STARTED, 0, NULL);
+    tell(fds[WIRE_CONTROL], WIRE_FAILED, err.sys, err.msg);
+    if (jail)
+        jail_close(jail);
+    jail_free(jail);
 }
 
-static bool forget(struct serve *serve, pid_t pid)
+static void forget(struct serve *serve, pid_t pid)
 {
     for (size_t i = 0; i < serve->count; i++) {
-        if (serve->inits[i] == pid) {
+        if (serve->inits[i].pid == pid) {
+            jail_close(serve->inits[i].jail);
+            jail_free(serve->inits[i].jail);
             serve->inits[i] = serve->inits[--serve->count];
-            return true;
+            return;
         }
     }
-    return false;
 }
 
 /* An init that was killed leaves its tree to us, the next sub-reaper. Its processes are told from
@@ -181,7 +188,7 @@ static void end_orphans(const struct serve *serve)
         pid_t pid = (pid_t)strtol(word, NULL, 10);
         bool known = false;
         for (size_t i = 0; i < serve->count; i++)
-            known |= serve->inits[i] == pid;
+            known |= serve->inits[i].pid == pid;
         if (!known && pid > 0)
             kill(pid, SIGKILL);
     }
@@ -196,7 +203,7 @@ static void reap(struct serve *serve)
         continue;
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
         forget(serve, pid);
-    if (serve->walls == PROC_SWEEP)
+    if (!serve->host.has[JAIL_HAS_NAMESPACES])
         end_orphans(serve);
 }
 
@@ -204,7 +211,7 @@ static void reap(struct serve *serve)
  * behind walls of their own they must stay dumpable for a moment, to map their user. */
 static void hide(const struct serve *serve)
 {
-    if (serve->walls != PROC_SWEEP)
+    if (serve->host.has[JAIL_HAS_NAMESPACES])
         return;
     int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC); /* inits cannot, when hidden */
     if (fd >= 0) {
@@ -221,7 +228,8 @@ static int prepare(struct serve *serve)
     sigprocmask(SIG_SETMASK, &set, NULL);
     sigemptyset(&set);
     sigaddset(&set, SIGCHLD);
-    serve->walls = probe();
+    jail_probe(&serve->host);
+    jail_sweep();
     serve->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     prctl(PR_SET_NAME, "launcher", 0, 0, 0);
     hide(serve);
@@ -249,7 +257,7 @@ int launch_serve(void)
     int fds[WIRE_FDS];
     if (prepare(&serve))
         return 1;
-    tell(LAUNCH_FD, WIRE_HELLO, (int)serve.walls, NULL);
+    greet(&serve.host);
     for (;;) {
         struct pollfd wait[] = {{.fd = LAUNCH_FD, .events = POLLIN},
                                 {.fd = serve.signals, .events = POLLIN}};

@@ -23,7 +23,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!plan)
         return 0;
     must(plan->argv.count > 0 && plan->argv.items[0] && plan->cwd);
-    must(plan->kill_grace_ms >= 0 && plan->pids_max >= 0);
+    must(plan->kill_grace_ms >= 0 && plan->jail.pids_max >= 0);
     must(plan_save(plan, &once, &err) == 0);
     AUTO(plan) struct plan *again = plan_load(once.data, once.len, &err);
     must(again && plan_save(again, &twice, &err) == 0);

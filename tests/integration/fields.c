@@ -121,7 +121,8 @@ static bool could_touch(const char *name, const char *more)
 static void tools_need_to_be_allowed(void **state)
 {
     (void)state;
-    assert_false(could_touch("t1", ""));
+    assert_false(could_touch("t1", "\"permissionMode\":\"acceptEdits\""));
+    assert_true(could_touch("t0", ""));
     assert_true(could_touch("t2", BASH));
     assert_true(could_touch("t3", "\"allowed_tools\":\"Read, Bash\""));
     assert_false(could_touch("t4", "\"allowedTools\":[\"Bash(ls *)\"]"));
@@ -413,7 +414,7 @@ static void what_a_repository_brings_along_does_not_run(void **state)
 {
     (void)state;
     char *url = hostile_repo();
-    char *more = textf("\"repoUrl\":\"%s\"", url);
+    char *more = textf("\"repoUrl\":\"%s\",\"permissionMode\":\"acceptEdits\"", url);
     char *prompt = textf("[[tool:Bash {\"command\":\"touch %s/ran-bash\"}]]"
                          "[[tool:Bash {\"command\":\"echo from=$FROM_REPO\"}]][[text:ok]] repomark",
                          runner->shared);
@@ -428,7 +429,7 @@ static void what_a_repository_brings_along_does_not_run(void **state)
     more = textf("\"repoUrl\":\"%s\",\"cwdRelative\":\"sub\"", url);
     reply = runner_succeeded(shared(), "[[tool:Bash {\"command\":\"pwd\"}]][[echo]] cwdmark", more);
     const char *cwd = json_text(reply->json, "output");
-    assert_string_equal(cwd + strlen(cwd) - 9, "/work/sub");
+    assert_string_equal(cwd + strlen(cwd) - 4, "/sub");
     assert_nothing_ran();
     assert_asked(api, "cwdmark", "messages", "Mind the okapi");
     assert_asked(api, "cwdmark", "messages", "Mind the walrus");

@@ -251,7 +251,7 @@ static void verbose_adds_what_only_the_owner_may_see(void **state)
     assert_json_number(verbose->json, "queue.pending", 0);
     assert_json_number(verbose->json, "queue.waiting_login", 0);
     assert_json_number(verbose->json, "queue.waiting_limit", 0);
-    assert_string_not_equal(json_text(verbose->json, "host.process_walls"), "");
+    assert_string_not_equal(json_text(verbose->json, "jail.tier"), "");
     assert_null(strstr(brief->body, runner->cli));
     assert_null(strstr(verbose->body, RUNNER_SECRET));
     assert_null(strstr(verbose->body, API_KEY));

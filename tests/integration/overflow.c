@@ -3,6 +3,7 @@
  * Google's APIs starts `claude-runner job` for each execution.
  */
 #include "cloud.h"
+#include "stream.h"
 #include "testing.h"
 
 #include <signal.h>
@@ -10,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define CANARY "canary-7a1d5e20c3-secret"
 #define RUN "run.projects.locations.jobs.run"
@@ -206,6 +208,36 @@ static void a_cloud_task_is_answered_as_one_at_home_is(void **state)
     reply = runner_get(runner, "/tasks/whole/outputs.tgz");
     assert_status(reply, 200);
     reply_free(reply);
+}
+
+static void a_command_runs_there_as_here(void **state)
+{
+    (void)state;
+    runner_start(runner);
+    static const char *const where[] = {"local", "cloud"};
+    for (size_t i = 0; i < COUNT(where); i++) {
+        char *json = textf("{\"command\":\"echo out; echo \\\"$MINE\\\" | wc -c >&2; exit 3\","
+                           "\"executor\":\"%s\",\"env\":{\"MINE\":\"" CANARY "\"},"
+                           "\"taskId\":\"command-%s\"}",
+                           where[i], where[i]);
+        struct reply *reply = runner_post(runner, "/exec", json);
+        assert_status(reply, 200);
+        assert_json_text(reply->json, "executor", where[i]);
+        assert_json_text(reply->json, "stdout", "out\n");
+        assert_json_text(reply->json, "stderr", "25\n");
+        assert_json_text(reply->json, "reason", "exit_status");
+        assert_json_number(reply->json, "exit_code", 3);
+        char *path = textf("/tasks/command-%s/events", where[i]);
+        struct reply *events = runner_get(runner, path);
+        assert_int_equal(text_count(events->body, "event: stdout"), 1);
+        assert_int_equal(text_count(events->body, "event: stderr"), 1);
+        assert_int_equal(text_count(events->body, "event: error"), 1);
+        reply_free(events);
+        reply_free(reply);
+        free(path);
+        free(json);
+    }
+    assert_int_equal(executions(), 1);
 }
 
 static void outputs_are_stored_where_the_request_wants_them(void **state)
@@ -437,6 +469,32 @@ static void a_set_up_that_is_wrong_is_told_to_who_asks_for_the_cloud(void **stat
     reply_free(reply);
 }
 
+static void a_failure_at_home_is_not_taken_for_the_clouds(void **state)
+{
+    (void)state;
+    char *key = textf("%s/key", runner->dir);
+    write_bytes(key, "-----BEGIN OPENSSH PRIVATE KEY-----\nx\n-----END OPENSSH PRIVATE KEY-----\n",
+                73);
+    runner_set(runner, "GIT_SSH_KEY_FILE", key);
+    runner_start(runner);
+    assert_int_equal(unlink(key), 0);
+    struct reply *reply = runner_execute(runner, "standin: ok x",
+                                         AWAY ",\"repoUrl\":\"git@github.com:owner/name.git\"");
+    assert_status(reply, 200);
+    assert_json_text(reply->json, "reason", "repo_error");
+    assert_non_null(strstr(json_text(reply->json, "error"), "key"));
+    reply_free(reply);
+    assert_int_equal(runs(), 0);
+    reply = runner_execute(runner, "standin: ok x", AWAY); /* nothing holds this one up */
+    assert_json_text(reply->json, "status", "completed");
+    assert_json_text(reply->json, "executor", "cloud");
+    reply_free(reply);
+    reply = runner_get(runner, "/health");
+    assert_null(strstr(reply->body, "cloud_unreachable"));
+    reply_free(reply);
+    free(key);
+}
+
 /* ---- crashes ---- */
 
 static void a_crash_at_home_loses_no_event_and_repeats_none(void **state)
@@ -592,6 +650,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(a_cloud_task_is_answered_as_one_at_home_is),
+        TEST(a_command_runs_there_as_here),
         TEST(outputs_are_stored_where_the_request_wants_them),
         TEST(its_events_stream_as_they_come),
         TEST(what_finds_no_slot_goes_to_the_cloud),
@@ -604,6 +663,7 @@ int main(void)
         TEST(a_request_that_was_lost_is_made_again),
         TEST(a_full_quota_puts_the_task_back),
         TEST(a_set_up_that_is_wrong_is_told_to_who_asks_for_the_cloud),
+        TEST(a_failure_at_home_is_not_taken_for_the_clouds),
         TEST(a_crash_at_home_loses_no_event_and_repeats_none),
         TEST(a_crash_while_placing_starts_nothing_twice),
         TEST(a_runner_that_stops_leaves_its_cloud_tasks_running),

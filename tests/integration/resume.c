@@ -262,9 +262,38 @@ static void a_session_goes_on_in_a_fresh_workspace(void **state)
     free(work);
 }
 
+static void a_transcript_shows_the_conversation_without_secrets(void **state)
+{
+    (void)state;
+    struct reply *reply = runner_ran(shared(), "[[text:I see]] heron7 hush-hush-987654",
+                                     "\"environmentSecrets\":{\"K\":\"hush-hush-987654\"}");
+    char *path = textf("/tasks/%s/transcript", json_text(reply->json, "taskId")), type[80];
+    struct reply *transcript = runner_get(runner, path);
+    assert_status(transcript, 200);
+    assert_true(reply_header(transcript, "Content-Type", type, sizeof type));
+    assert_string_equal(type, "application/x-ndjson");
+    if (!strstr(transcript->body, "heron7 [redacted]"))
+        fail_msg("%s", transcript->body);
+    assert_non_null(strstr(transcript->body, "I see"));
+    assert_null(strstr(transcript->body, "hush-hush"));
+    size_t lines = 0;
+    char *rest;
+    for (char *line = strtok_r(transcript->body, "\n", &rest); line; lines++) {
+        cJSON *json = cJSON_Parse(line);
+        assert_true(cJSON_IsObject(json));
+        cJSON_Delete(json);
+        line = strtok_r(NULL, "\n", &rest);
+    }
+    assert_true(lines >= 2);
+    reply_free(transcript);
+    reply_free(reply);
+    free(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_transcript_shows_the_conversation_without_secrets),
         cmocka_unit_test(a_session_goes_on_also_after_a_restart),
         cmocka_unit_test(a_task_that_failed_can_be_gone_on_with),
         cmocka_unit_test(what_claude_remembers_of_paths_holds),

@@ -209,7 +209,12 @@ static void status_counts_what_runs(void **state)
     runner_await(runner, id, "running", 5000);
     struct reply *reply = runner_get(runner, "/tasks/status");
     assert_status(reply, 200);
-    assert_non_null(strstr(reply->body, id));
+    assert_json_number(reply->json, "active", 1);
+    assert_json_number(reply->json, "max", 4);
+    assert_json_text(reply->json, "tasks.0.taskId", id);
+    assert_json_text(reply->json, "tasks.0.type", "claude");
+    assert_json_has(reply->json, "tasks.0.startedAt");
+    assert_json_bool(reply->json, "tasks.0.cancelling", false);
     reply_free(reply);
     reply = runner_get(runner, "/health");
     assert_true(json_number(reply->json, "tasks.running") >= 1);
@@ -242,12 +247,21 @@ static void cancel_works_in_three_spellings_and_twice(void **state)
         runner_await(runner, id, "cancelled", 10000);
         struct reply *after = http_call(runner->base, method, path, RUNNER_AUTH, body);
         assert_status(after, 200);
+        assert_json_text(after->json, "status", "cancelled");
+        assert_json_text(after->json, "taskId", id);
+        assert_json_text(after->json, "message", "Task cancelled");
         reply_free(after);
         EVENTUALLY(2000, runner_task_processes(runner) == 0);
         struct reply *result = runner_result(runner, id);
         assert_json_bool(result->json, "success", false);
         assert_json_text(result->json, "reason", "cancelled");
+        assert_json_number(result->json, "exit_code", 130);
         reply_free(result);
+        char *events = textf("/tasks/%s/events", id);
+        struct reply *log = runner_get(runner, events);
+        assert_non_null(strstr(log->body, "event: cancelled\ndata: {\"message\":\""));
+        reply_free(log);
+        free(events);
         free(path);
         free(id);
     }

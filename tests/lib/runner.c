@@ -225,6 +225,9 @@ struct runner *runner_new(void)
     runner_set(runner, "RUNNER_STATE_DIR", runner->state);
     runner_set(runner, "CLAUDE_CONFIG_DIR", runner->config);
     runner_set(runner, "CLAUDE_BIN", runner->cli);
+    char *shown = textf("%s:rw", runner->shared);
+    runner_set(runner, "JAIL_PATHS", shown);
+    free(shown);
     return runner;
 }
 

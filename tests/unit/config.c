@@ -27,7 +27,7 @@ static int make_dir(void **state)
 static int remove_dir(void **state)
 {
     (void)state;
-    static const char *const names[] = {"env", "value", "empty", "nul"};
+    static const char *const names[] = {"env", "value", "empty", "nul", "first", "second"};
     for (size_t i = 0; i < COUNT_OF(names); i++) {
         char path[64];
         snprintf(path, sizeof(path), "%s/%s", dir, names[i]);

@@ -242,13 +242,16 @@ static void a_task_runs_and_leaves_its_answer(void **state)
         const char *what;
         enum task_state state;
         const char *answer;
+        const char *events;
     } cases[] = {
         {"good", TASK_COMPLETED,
          "{\"success\":true,\"taskId\":\"good\",\"status\":\"completed\",\"output\":\"said good\","
-         "\"executor\":\"local\",\"exit_code\":0,"},
+         "\"executor\":\"local\",\"exit_code\":0,",
+         "t.d"},
         {"bad", TASK_FAILED,
          "{\"success\":false,\"taskId\":\"bad\",\"status\":\"failed\",\"output\":\"said bad\","
-         "\"executor\":\"local\",\"exit_code\":3,"},
+         "\"executor\":\"local\",\"exit_code\":3,",
+         "t.ed"},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         AUTO(buf) struct buf answer = BUF_INIT(10000);
@@ -261,7 +264,7 @@ static void a_task_runs_and_leaves_its_answer(void **state)
         if (strncmp(buf_str(&answer), cases[i].answer, strlen(cases[i].answer)) != 0)
             fail_msg("%s", buf_str(&answer));
         assert_non_null(strstr(buf_str(&answer), ",\"num_turns\":2}"));
-        expect_events(house, cases[i].what, "t.d");
+        expect_events(house, cases[i].what, cases[i].events);
     }
 }
 
@@ -273,7 +276,7 @@ static void an_unknown_kind_fails_by_name(void **state)
        &err);
     EVENTUALLY(SOON_MS, has_ended(house, "a"));
     assert_true(has_reason(house, "a", "internal"));
-    expect_events(house, "a", "td");
+    expect_events(house, "a", "ted");
 }
 
 static void as_many_run_at_once_as_there_are_slots(void **state)
@@ -409,7 +412,7 @@ static void a_task_that_runs_only_in_the_store_does_not_hang_its_canceller(void 
     AUTO(task_record) struct task_record record = {0};
     const struct task_new task = {.id = "a", .kind = "fake", .request = "{}"};
     OK(store_add(house->store, &task, &record, &created, &err) == 0, &err);
-    OK(store_claim(house->store, "a", PLACE_HERE, 1, &err) == 1, &err);
+    OK(store_claim(house->store, "a", PLACE_HERE, 1, NULL, NULL, &err) == 1, &err);
     assert_int_equal(engine_cancel(house->engine, "a", &now, &err), -1);
     assert_int_equal(err.code, ERR_BUSY);
 }
@@ -596,7 +599,7 @@ static void interrupting_fails_tasks_or_keeps_those_that_may_run_again(void **st
         assert_int_equal(state_of(house, "b"), attempt < 3 ? TASK_PENDING : TASK_FAILED);
     }
     assert_true(has_reason(house, "b", "interrupted"));
-    expect_events(house, "b", "t...d");
+    expect_events(house, "b", "t...ed");
 }
 
 /* Puts tasks into the store as a runner that was killed would have left them. */
@@ -613,12 +616,12 @@ static void a_restart_brings_every_state_to_the_truth(void **state)
         const char *events;
     } rows[] = {
         {"pending", TASK_PENDING, false, 0, TASK_COMPLETED, "t.d"},
-        {"running", TASK_RUNNING, false, 1, TASK_FAILED, "td"},
+        {"running", TASK_RUNNING, false, 1, TASK_FAILED, "ted"},
         {"retry-1", TASK_RUNNING, true, 1, TASK_COMPLETED, "t.d"},
         {"retry-2", TASK_RUNNING, true, 2, TASK_COMPLETED, "t.d"},
-        {"retry-3", TASK_RUNNING, true, 3, TASK_FAILED, "td"},
+        {"retry-3", TASK_RUNNING, true, 3, TASK_FAILED, "ted"},
         {"completed", TASK_COMPLETED, false, 1, TASK_COMPLETED, "td"},
-        {"failed", TASK_FAILED, false, 1, TASK_FAILED, "td"},
+        {"failed", TASK_FAILED, false, 1, TASK_FAILED, "ted"},
         {"cancelled", TASK_CANCELLED, false, 1, TASK_CANCELLED, "tcd"},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
@@ -630,7 +633,7 @@ static void a_restart_brings_every_state_to_the_truth(void **state)
                                       .retry_interrupted = rows[i].retry};
         OK(store_add(house->store, &task, &record, &created, &err) == 0, &err);
         for (int n = 1; n <= rows[i].attempts; n++) {
-            OK(store_claim(house->store, rows[i].id, PLACE_HERE, 1, &err) == 1, &err);
+            OK(store_claim(house->store, rows[i].id, PLACE_HERE, 1, NULL, NULL, &err) == 1, &err);
             if (n < rows[i].attempts)
                 OK(store_requeue(house->store, rows[i].id, TASK_PENDING, &err) == 1, &err);
         }
@@ -655,14 +658,14 @@ static void events_that_cannot_be_written_do_not_keep_the_runner_down(void **sta
     AUTO(task_record) struct task_record record = {0};
     const struct task_new task = {.id = "a", .kind = "fake", .request = "{}"};
     OK(store_add(house->store, &task, &record, &created, &err) == 0, &err);
-    OK(store_claim(house->store, "a", PLACE_HERE, 1, &err) == 1, &err);
+    OK(store_claim(house->store, "a", PLACE_HERE, 1, NULL, NULL, &err) == 1, &err);
     AUTO(str) char *in_the_way = textf("%s/tasks/a", house->dir);
     write_bytes(in_the_way, "", 0); /* a file where its directory should be */
     reopen_house(house, 1);
     assert_int_equal(state_of(house, "a"), TASK_FAILED);
     assert_int_equal(engine_mend_events(house->engine, "a", &err), -1);
     unlink(in_the_way);
-    expect_events(house, "a", "td");
+    expect_events(house, "a", "ted");
 }
 
 static void a_last_event_that_a_crash_swallowed_is_made_up_for(void **state)
@@ -736,7 +739,7 @@ static void tasks_whose_key_was_lost_or_replaced_are_told_at_once(void **state)
             write_bytes(key, wrong, sizeof(wrong));
         open_house(house, 0, 1000); /* nothing runs: it is the start that tells */
         assert_true(has_reason(house, sealed, "secrets_lost"));
-        expect_events(house, sealed, "td");
+        expect_events(house, sealed, "ted");
         assert_int_equal(state_of(house, open), TASK_PENDING);
     }
 }

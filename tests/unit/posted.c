@@ -84,7 +84,7 @@ static void a_visit_ends_and_the_oldest_makes_room(void **state)
     struct visits *visits = visits_new();
     clock_use(&clock);
     now_us = 1000000;
-    visits_add(visits, "secret", &first);
+    visits_add(visits, "secret", 0, &first);
     assert_false(visits_find(visits, "", &found));
     assert_true(visits_find(visits, first.cookie, &found));
     assert_string_equal(found.csrf, first.csrf);
@@ -92,14 +92,14 @@ static void a_visit_ends_and_the_oldest_makes_room(void **state)
     assert_true(visits_find(visits, first.cookie, &found));
     now_us += 1000;
     assert_false(visits_find(visits, first.cookie, &found));
-    visits_add(visits, "secret", &first);
+    visits_add(visits, "secret", 0, &first);
     for (int i = 0; i < VISITS_MAX - 1; i++) {
         now_us += 1000;
-        visits_add(visits, "secret", &visit);
+        visits_add(visits, "secret", 0, &visit);
     }
     assert_true(visits_find(visits, first.cookie, &found));
     now_us += 1000;
-    visits_add(visits, "secret", &visit);
+    visits_add(visits, "secret", 0, &visit);
     assert_false(visits_find(visits, first.cookie, &found));
     visits_remove(visits, visit.cookie);
     assert_false(visits_find(visits, visit.cookie, &found));

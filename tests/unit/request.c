@@ -93,7 +93,7 @@ static void decodes_every_field_that_is_supported(void **state)
 static const struct {
     const char *members, *field, *message;
 } wrong_fields[] = {
-    {"\"timeoutMinutes\":0", "timeoutMinutes", "must be 1..10080, got 0"},
+    {"\"timeoutMinutes\":-1", "timeoutMinutes", "must be 1..10080, got -1"},
     {"\"timeoutMinutes\":10081", "timeoutMinutes", "must be 1..10080, got 10081"},
     {"\"timeoutMinutes\":1.5", "timeoutMinutes", "must be a whole number, got 1.5"},
     {"\"timeoutMinutes\":\"5\"", "timeoutMinutes", "must be a number, got a string"},
@@ -101,10 +101,10 @@ static const struct {
     {"\"timeout_ms\":1e300", "timeout_ms", "must be 1..604800000, got 1e+300"},
     {"\"timeout_ms\":1000,\"timeoutMinutes\":1", "timeout_ms",
      "can't be given together with 'timeoutMinutes'"},
-    {"\"max_turns\":0", "max_turns", "must be 1..10000, got 0"},
+    {"\"max_turns\":-1", "max_turns", "must be 1..10000, got -1"},
     {"\"maxTurns\":1,\"max_turns\":1", "max_turns", "was also given as 'maxTurns'"},
     {"\"gitRepo\":\"o/r\",\"repo_url\":\"o/r\"", "repo_url", "was also given as 'gitRepo'"},
-    {"\"model\":\"\"", "model", "must not be blank"},
+    {"\"model\":\" \"", "model", "must not be blank"},
     {"\"model\":7", "model", "must be a string, got a number"},
     {"\"model\":[]", "model", "must be a string, got an array"},
     {"\"detach\":\"yes\"", "detach", "must be true or false, got a string"},
@@ -190,6 +190,106 @@ static void a_wrong_field_is_told_with_what_it_takes_and_got(void **state)
     }
 }
 
+static void what_published_callers_pass_on_counts_as_absent(void **state)
+{
+    (void)state;
+    AUTO(decoded)
+    struct decoded d = decode(
+        "{\"prompt\":\"p\",\"timeout_ms\":0,\"timeoutMinutes\":60.0,\"max_turns\":0,"
+        "\"model\":\"\",\"repoUrl\":\"\",\"allowedTools\":\"\",\"detach\":\"\",\"priority\":\"\","
+        "\"executor\":\"\",\"jsonSchema\":\"\",\"mcpConfig\":{},\"limits\":\"\","
+        "\"gitBranch\":null,\"metadata\":\"\"}");
+    if (!d.request)
+        fail_msg("%s", d.err.msg);
+    assert_int_equal(d.request->timeout_ms, 60 * 60000);
+    assert_int_equal(d.request->max_turns, 0);
+    assert_int_equal(d.request->priority, 5);
+    assert_null(d.request->model);
+    assert_null(d.request->repo_url);
+    assert_null(d.request->mcp_config);
+    assert_null(d.request->json_schema);
+    assert_int_equal(d.request->allowed_tools.count, 0);
+    assert_string_equal(d.request->metadata, "\"\""); /* data, returned as it came */
+}
+
+static void directories_are_taken_as_callers_write_them(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *given, *kept;
+    } cases[] = {{"./tests", "tests"}, {".", NULL},     {"./", NULL},
+                 {"a/b/", "a/b"},      {".//./a", "a"}, {".hidden", ".hidden"}};
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        char body[128];
+        snprintf(body, sizeof(body), "{\"prompt\":\"p\",\"cwdRelative\":\"%s\"}", cases[i].given);
+        AUTO(decoded) struct decoded d = decode(body);
+        if (!d.request)
+            fail_msg("%s: %s", body, d.err.msg);
+        if (cases[i].kept)
+            assert_string_equal(d.request->cwd_relative, cases[i].kept);
+        else
+            assert_null(d.request->cwd_relative);
+    }
+}
+
+static void commands_and_subagents_come_in_every_published_form(void **state)
+{
+    (void)state;
+    AUTO(decoded)
+    struct decoded d = decode(
+        "{\"prompt\":\"p\",\"mcpConfigJson\":\"{\\\"mcpServers\\\":{}}\","
+        "\"slashCommands\":{\"plain\":\"Do it.\",\"rich\":{\"frontmatter\":{\"description\":\"D: "
+        "x\","
+        "\"allowed-tools\":[\"Read\"]},\"content\":\"Do.\"},\"bare\":{\"content\":\"C\"}},"
+        "\"subagents\":{\"plain\":\"You look.\",\"rich\":{\"frontmatter\":{\"name\":\"rich\","
+        "\"description\":\"Looks\",\"tools\":\"Read, Grep\",\"model\":\"haiku\"},\"content\":"
+        "\"Look.\"},\"own\":{\"description\":\"O\",\"prompt\":\"P\"}}}");
+    if (!d.request)
+        fail_msg("%s", d.err.msg);
+    assert_string_equal(d.request->mcp_config, "{\"mcpServers\":{}}");
+    assert_string_equal(d.request->slash_commands,
+                        "{\"plain\":\"Do it.\",\"rich\":\"---\\ndescription: \\\"D: x\\\"\\n"
+                        "allowed-tools: [\\\"Read\\\"]\\n---\\nDo.\",\"bare\":\"C\"}");
+    assert_string_equal(d.request->subagents,
+                        "{\"plain\":{\"description\":\"plain\",\"prompt\":\"You look.\"},"
+                        "\"rich\":{\"description\":\"Looks\",\"tools\":[\"Read\",\"Grep\"],"
+                        "\"model\":\"haiku\",\"prompt\":\"Look.\"},"
+                        "\"own\":{\"description\":\"O\",\"prompt\":\"P\"}}");
+    AUTO(buf) struct buf saved = BUF_INIT(65536), secrets = BUF_INIT(65536);
+    task_request_save(d.request, &saved);
+    task_request_save_secrets(d.request, &secrets);
+    AUTO(task_request)
+    struct task_request *again =
+        task_request_load(saved.data, saved.len, secrets.data, secrets.len, &d.err);
+    if (!again)
+        fail_msg("%s", d.err.msg);
+    assert_string_equal(again->subagents, d.request->subagents);
+    assert_string_equal(again->slash_commands, d.request->slash_commands);
+    assert_string_equal(again->mcp_config, d.request->mcp_config);
+}
+
+static void forms_that_nobody_means_are_refused(void **state)
+{
+    (void)state;
+    static const char *const bodies[] = {
+        "{\"prompt\":\"p\",\"slashCommands\":{\"a\":{\"text\":\"x\"}}}",
+        "{\"prompt\":\"p\",\"slashCommands\":{\"a\":{\"content\":\"x\",\"frontmatter\":7}}}",
+        "{\"prompt\":\"p\",\"slashCommands\":{\"a\":{\"content\":\"x\",\"frontmatter\":{\"a\\nb\":"
+        "1}}}}",
+        "{\"prompt\":\"p\",\"slashCommands\":{\"../a\":\"x\"}}",
+        "{\"prompt\":\"p\",\"slashCommands\":[\"x\"]}",
+        "{\"prompt\":\"p\",\"subagents\":{\"a\":7}}",
+        "{\"prompt\":\"p\",\"subagents\":{\"a\":{\"frontmatter\":{}}}}",
+        "{\"prompt\":\"p\",\"mcpConfig\":\"[]\"}",
+        "{\"prompt\":\"p\",\"mcpConfig\":{\"a\":1},\"mcpConfigJson\":\"{}\"}",
+    };
+    for (size_t i = 0; i < COUNT_OF(bodies); i++) {
+        AUTO(decoded) struct decoded d = decode(bodies[i]);
+        if (d.request || d.errors.count != 1 || d.err.code != ERR_INVALID)
+            fail_msg("%s: %s", bodies[i], d.err.msg);
+    }
+}
+
 static void a_prompt_must_say_something(void **state)
 {
     (void)state;
@@ -230,16 +330,16 @@ static void all_wrong_fields_are_told_at_once(void **state)
 {
     (void)state;
     AUTO(decoded)
-    struct decoded d = decode("{\"timeoutMinutes\":0,\"promt\":\"x\",\"priority\":\"\","
+    struct decoded d = decode("{\"timeoutMinutes\":-1,\"promt\":\"x\",\"priority\":\"x\","
                               "\"inputs\":{\"a\":\"sha256:" HEX64 "\"},\"effort\":null}");
     AUTO(buf) struct buf json = BUF_INIT(4096);
     assert_null(d.request);
     assert_int_equal(d.err.code, ERR_INVALID);
-    assert_string_equal(d.err.msg, "timeoutMinutes must be 1..10080, got 0 (and 4 more)");
+    assert_string_equal(d.err.msg, "timeoutMinutes must be 1..10080, got -1 (and 4 more)");
     request_errors_print(&d.errors, &json);
     assert_string_equal(
         buf_str(&json),
-        ",\"errors\":[{\"field\":\"timeoutMinutes\",\"message\":\"must be 1..10080, got 0\"},"
+        ",\"errors\":[{\"field\":\"timeoutMinutes\",\"message\":\"must be 1..10080, got -1\"},"
         "{\"field\":\"promt\",\"message\":\"unknown field 'promt'; did you mean 'prompt'?\"},"
         "{\"field\":\"priority\",\"message\":\"must be a number, got a string\"},"
         "{\"field\":\"inputs\",\"message\":\"is not supported "
@@ -254,7 +354,6 @@ static void a_field_whose_time_has_not_come_is_named(void **state)
         "\"inputs\":{\"data\":\"sha256:" HEX64 "\"}",
         "\"egress\":\"none\"",
         "\"egress\":[\"*.github.com\",\"example.org\"]",
-        "\"limits\":{\"cpu\":0.5}",
     };
     for (size_t i = 0; i < COUNT_OF(members); i++) {
         char body[512];
@@ -311,7 +410,6 @@ static void repositories_have_the_forms_that_git_hosts_give(void **state)
         "https://[::1]:1/r",
     };
     static const char *const bad[] = {
-        "",
         "o",
         "/etc/passwd",
         "o/r/s",
@@ -483,13 +581,13 @@ static void defaults_hold_where_a_request_does_not_say(void **state)
     AUTO(decoded)
     struct decoded own = decode_with(
         "{\"prompt\":\"p\",\"permissionMode\":\"plan\",\"allowedTools\":[],\"model\":\"x\","
-        "\"systemPrompt\":\"\",\"timeoutMinutes\":1}",
+        "\"systemPrompt\":\"Be long.\",\"timeoutMinutes\":1}",
         &with);
     assert_int_equal(own.request->timeout_ms, 60000);
     assert_string_equal(own.request->permission_mode, "plan");
     assert_int_equal(own.request->allowed_tools.count, 0);
     assert_string_equal(own.request->model, "x");
-    assert_string_equal(own.request->system_prompt, "");
+    assert_string_equal(own.request->system_prompt, "Be long.");
 }
 
 static void assert_argv(const struct task_request *request, const char *want)
@@ -717,6 +815,10 @@ int main(void)
         cmocka_unit_test(a_prompt_is_all_that_must_be_given),
         cmocka_unit_test(decodes_every_field_that_is_supported),
         cmocka_unit_test(a_wrong_field_is_told_with_what_it_takes_and_got),
+        cmocka_unit_test(what_published_callers_pass_on_counts_as_absent),
+        cmocka_unit_test(directories_are_taken_as_callers_write_them),
+        cmocka_unit_test(commands_and_subagents_come_in_every_published_form),
+        cmocka_unit_test(forms_that_nobody_means_are_refused),
         cmocka_unit_test(a_prompt_must_say_something),
         cmocka_unit_test(a_null_in_another_spelling_gives_nothing),
         cmocka_unit_test(the_schema_has_every_field_by_every_name),

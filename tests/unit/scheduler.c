@@ -19,7 +19,7 @@ struct house {
     struct store *store;
     struct engine *engine;
     struct task_kind kinds[2];
-    struct task_kind cloud;
+    struct executor away;
     struct engine_limits limits;
     _Atomic bool gate;    /* lets what is held go on */
     _Atomic bool refuses; /* the cloud sends tasks back */
@@ -55,7 +55,7 @@ static void run_there(struct task_run *run, struct task_outcome *outcome, void *
     if (house->refuses) {
         outcome->state = TASK_PENDING;
         snprintf(outcome->reason, sizeof(outcome->reason), "cloud_full");
-        engine_hold_cloud(house->engine, LATER_MS);
+        engine_hold_away(house->engine, LATER_MS);
     } else if (task_run_stop(run) == STOP_INTERRUPT) {
         outcome->state = TASK_RUNNING;
     } else if (task_run_stop(run) == STOP_CANCEL) {
@@ -71,11 +71,11 @@ static void open_house(struct house *house)
     house->store = store_open(house->dir, &err);
     OK(house->store, &err);
     house->kinds[0] = (struct task_kind){.name = "fake", .run = run_here, .arg = house};
-    house->cloud = (struct task_kind){.name = "cloud", .run = run_there, .arg = house};
+    house->away = (struct executor){.run = run_there, .arg = house, .outlives = true};
     const struct engine_config config = {.store = house->store,
                                          .state_dir = house->dir,
                                          .kinds = house->kinds,
-                                         .cloud = &house->cloud,
+                                         .away = &house->away,
                                          .uid = geteuid(),
                                          .gid = getegid(),
                                          .limits = house->limits};
@@ -98,7 +98,7 @@ static int set_up(void **state)
     struct house *house = calloc(1, sizeof(*house));
     house->dir = tmp_dir_new();
     house->limits = (struct engine_limits){.slots = 1,
-                                           .cloud_slots = 2,
+                                           .away_slots = 2,
                                            .queue_max = 1000,
                                            .overflow = OVERFLOW_FULL,
                                            .overflow_after_ms = LATER_MS};
@@ -212,7 +212,7 @@ static void the_cloud_takes_no_more_than_its_slots(void **state)
     }
     EVENTUALLY(SOON_MS, house->there == 2);
     engine_load(house->engine, &load);
-    assert_int_equal(load.cloud, 2);
+    assert_int_equal(load.away, 2);
     assert_int_equal(load.running, 0);
     assert_int_equal(load.queued, 3);
     house->gate = true;

@@ -122,7 +122,7 @@ static void only_what_waits_is_claimed(void **state)
     struct err err;
     for (int i = 0; i < TASK_STATE_COUNT; i++) {
         put(place, "t", (enum task_state)i);
-        int claimed = store_claim(place->store, "t", PLACE_HERE, 5, &err);
+        int claimed = store_claim(place->store, "t", PLACE_HERE, 5, NULL, NULL, &err);
         assert_int_equal(claimed, is_waiting((enum task_state)i));
         assert_int_equal(state_of(place, "t"), claimed ? TASK_RUNNING : i);
         remove_all(place);

@@ -122,7 +122,7 @@ static void an_unknown_task_is_not_found(void **state)
     AUTO(buf) struct buf out = BUF_INIT(100);
     assert_int_equal(store_get(place->store, "none", &record, &err), -1);
     assert_int_equal(err.code, ERR_NOT_FOUND);
-    assert_int_equal(store_claim(place->store, "none", PLACE_HERE, 1, &err), 0);
+    assert_int_equal(store_claim(place->store, "none", PLACE_HERE, 1, NULL, NULL, &err), 0);
     assert_int_equal(store_requeue(place->store, "none", TASK_PENDING, &err), 0);
     assert_int_equal(end_as(place, "none", ~0u, TASK_FAILED), 0);
     assert_int_equal(store_secrets(place->store, "none", &out, &err), 0);
@@ -165,10 +165,10 @@ static void moves_between_states_are_those_of_the_contract(void **state)
             AUTO(str) char *id = textf("%s-%d", rows[i].name, move);
             add(place, id);
             if (rows[i].state != TASK_PENDING)
-                assert_int_equal(store_claim(place->store, id, PLACE_HERE, 1, &err), 1);
+                assert_int_equal(store_claim(place->store, id, PLACE_HERE, 1, NULL, NULL, &err), 1);
             if (!task_state_is_active(rows[i].state))
                 assert_int_equal(end_as(place, id, RUN, rows[i].state), 1);
-            int rc = move == CLAIM ? store_claim(place->store, id, PLACE_HERE, 5, &err)
+            int rc = move == CLAIM ? store_claim(place->store, id, PLACE_HERE, 5, NULL, NULL, &err)
                      : move == REQUEUE
                          ? store_requeue(place->store, id, TASK_PENDING, &err)
                          : end_as(place, id, move == END_WAITING ? WAIT : RUN, TASK_CANCELLED);
@@ -184,7 +184,7 @@ static void an_ended_state_is_none_to_end_from(void **state)
     struct place *place = *state;
     struct err err;
     add(place, "a");
-    assert_int_equal(store_claim(place->store, "a", PLACE_HERE, 1, &err), 1);
+    assert_int_equal(store_claim(place->store, "a", PLACE_HERE, 1, NULL, NULL, &err), 1);
     assert_int_equal(end_as(place, "a", ~0u, TASK_COMPLETED), 1);
     assert_int_equal(end_as(place, "a", ~0u, TASK_FAILED), 0);
     assert_int_equal(state_of(place, "a"), TASK_COMPLETED);
@@ -203,7 +203,7 @@ static void the_end_is_kept_with_its_output(void **state)
                                  .output_len = 3,
                                  .now_ms = 42};
     add(place, "a");
-    OK(store_claim(place->store, "a", PLACE_HERE, 40, &err) == 1, &err);
+    OK(store_claim(place->store, "a", PLACE_HERE, 40, NULL, NULL, &err) == 1, &err);
     OK(store_end(place->store, "a", 1u << TASK_RUNNING, &end, &err) == 1, &err);
     reopen(place);
     OK(store_get(place->store, "a", &record, &err) == 0, &err);
@@ -212,7 +212,7 @@ static void the_end_is_kept_with_its_output(void **state)
     assert_int_equal(record.attempts, 1);
     assert_string_equal(record.reason, "timeout");
     assert_string_equal(record.summary, "{\"exit_code\":1}");
-    OK(store_output(place->store, "a", &out, &err) == 0, &err);
+    OK(store_output(place->store, "a", &out, NULL, &err) == 0, &err);
     assert_int_equal(out.len, 3);
     assert_memory_equal(out.data, "a\0b", 3);
 }
@@ -230,7 +230,7 @@ struct race {
 static int race_to_claim(struct store *store, const char *id)
 {
     struct err err;
-    return store_claim(store, id, PLACE_HERE, 1, &err);
+    return store_claim(store, id, PLACE_HERE, 1, NULL, NULL, &err);
 }
 
 static int race_to_end(struct store *store, const char *id)
@@ -411,7 +411,7 @@ static void secrets_outlive_a_claim_and_are_wiped_at_the_end(void **state)
     struct err err;
     AUTO(buf) struct buf out = BUF_INIT(1000);
     add_secret(place, "a");
-    OK(store_claim(place->store, "a", PLACE_HERE, 1, &err) == 1, &err);
+    OK(store_claim(place->store, "a", PLACE_HERE, 1, NULL, NULL, &err) == 1, &err);
     OK(store_secrets(place->store, "a", &out, &err) == 0, &err);
     assert_true(out.len > 0);
     buf_clear(&out);
@@ -635,7 +635,7 @@ static void a_database_of_version_1_is_brought_up_to_date(void **state)
         if (i == 0)
             store_close(place->store);
     }
-    OK(store_output(place->store, "c", &out, &err) == 0, &err);
+    OK(store_output(place->store, "c", &out, NULL, &err) == 0, &err);
     assert_string_equal(buf_str(&out), "kept");
     assert_int_equal(end_as(place, "b", ~0u, TASK_FAILED), 1);
     owe(place, "d", "https://example.com/");
@@ -718,7 +718,7 @@ static void a_session_is_used_by_one_task_at_a_time(void **state)
     assert_int_equal(try_session(place, "second", true, &err), ERR_NONE);
     reopen(place);
     assert_int_equal(try_session(place, "third", true, &err), ERR_CONFLICT);
-    assert_int_equal(store_claim(place->store, "second", PLACE_HERE, 1, &err), 1);
+    assert_int_equal(store_claim(place->store, "second", PLACE_HERE, 1, NULL, NULL, &err), 1);
     assert_int_equal(try_session(place, "third", true, &err), ERR_CONFLICT);
     end_session(place, "second", false); /* what was there before is there still */
     assert_int_equal(try_session(place, "third", true, &err), ERR_NONE);
@@ -816,8 +816,8 @@ static void lists_are_filtered_and_walked_by_cursor(void **state)
         OK(store_add(place->store, &task, &record, &created, &err) == 0, &err);
         assert_int_equal(record.seq, i);
     }
-    store_claim(place->store, "t2", PLACE_HERE, 1, &err);
-    store_claim(place->store, "t3", PLACE_HERE, 1, &err);
+    store_claim(place->store, "t2", PLACE_HERE, 1, NULL, NULL, &err);
+    store_claim(place->store, "t3", PLACE_HERE, 1, NULL, NULL, &err);
     end_as(place, "t3", ~0u, TASK_COMPLETED);
     end_as(place, "t4", ~0u, TASK_CANCELLED);
     const struct {
@@ -860,7 +860,7 @@ static void counts_by_state(void **state)
         AUTO(str) char *id = textf("t%d", i);
         add(place, id);
     }
-    store_claim(place->store, "t0", PLACE_HERE, 1, &err);
+    store_claim(place->store, "t0", PLACE_HERE, 1, NULL, NULL, &err);
     end_as(place, "t1", ~0u, TASK_FAILED);
     OK(store_count(place->store, counts, &err) == 0, &err);
     assert_int_equal(counts[TASK_PENDING], 3);
@@ -896,9 +896,9 @@ static void a_webhook_is_due_in_the_moment_its_task_ends(void **state)
         AUTO(str) char *id = textf("t-%d", i);
         owe(place, id, "https://example.com/" CANARY "?" CANARY);
         if (i < 3) { /* else cancelled while it waited */
-            OK(store_claim(place->store, id, PLACE_HERE, 1, &err) == 1, &err);
+            OK(store_claim(place->store, id, PLACE_HERE, 1, NULL, NULL, &err) == 1, &err);
             OK(store_requeue(place->store, id, TASK_WAITING_LIMIT, &err) == 1, &err);
-            OK(store_claim(place->store, id, PLACE_HERE, 1, &err) == 1, &err);
+            OK(store_claim(place->store, id, PLACE_HERE, 1, NULL, NULL, &err) == 1, &err);
         }
         struct seen_webhook before = webhook_of(place, id);
         assert_int_equal(before.state, WEBHOOK_WAITING); /* a pause is no end */

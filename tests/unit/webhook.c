@@ -418,7 +418,7 @@ static void the_body_says_what_the_contract_says(void **state)
         "{\"taskId\":\"t-1\",\"status\":\"completed\",\"exitCode\":0,"
         "\"logsPath\":\"/tasks/t-1/events\",\"summary\":{\"durationMs\":12,\"turns\":2,"
         "\"errors\":0,\"startedAt\":null,\"completedAt\":\"2027-01-15T08:00:00.000Z\"},"
-        "\"result\":\"done\",\"truncated\":false,\"error\":null,\"metadata\":{\"a\": 1.50},"
+        "\"result\":\"done\",\"truncated\":false,\"error\":null,\"metadata\":{\"a\":1.5},"
         "\"uploadedFiles\":[],\"gitCommit\":{\"sha\":\"abc\",\"pushed\":true}}");
     atomic_fetch_add(&real_ms, 5000);
     OK(payload_print(w->store, &record, &second, &err) == 0, &err);

@@ -421,7 +421,7 @@ static void open_store(void)
     job.runner.store = store_open(scratch, &err);
     OK(job.runner.store != NULL, &err);
     OK(store_add(job.runner.store, &new_task, &record, &created, &err) == 0, &err);
-    OK(store_claim(job.runner.store, "t", PLACE_HERE, 1, &err) == 1, &err);
+    OK(store_claim(job.runner.store, "t", PLACE_HERE, 1, NULL, NULL, &err) == 1, &err);
 }
 
 static void the_outcome_is_taken_apart_again(void **state)

@@ -1,0 +1,203 @@
+/*
+ * The console: its files, and the session of a browser that uses the contract with a cookie.
+ *
+ * A browser gives the secret once (POST /console/session) and then holds a visit (visits.h) in a
+ * cookie that scripts and other sites cannot use. The answer has a token beside it, which anything
+ * but a GET must carry as X-CSRF-Token: a page of another site knows neither.
+ */
+#include "base/str.h"
+#include "runner/api/handlers.h"
+#include "runner/api/page.h"
+#include "runner/api/visits.h"
+#include "runner/web/web.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#define SESSION_COOKIE "runner_session"
+#define SESSION_MS (12 * 3600 * 1000)
+#define BODY_MAX 16384
+
+/* A browser that says where a request comes from must not say: from another site. */
+static bool is_from_here(const struct http_request *req)
+{
+    const char *site = http_header(req, "Sec-Fetch-Site");
+    return !site || strcmp(site, "same-origin") == 0 || strcmp(site, "none") == 0;
+}
+
+static bool is_reading(const struct http_request *req)
+{
+    return strcmp(http_method(req), "GET") == 0 || strcmp(http_method(req), "HEAD") == 0;
+}
+
+/* The configured secret that the visit was begun with; NULL when it was taken back since. */
+static const struct config_secret *secret_of(const struct config *config, const struct visit *visit)
+{
+    unsigned char digest[CRYPTO_SHA256_SIZE];
+    const struct config_secret *found = NULL;
+    for (size_t i = 0; i < config->secrets.count; i++) {
+        const struct config_secret *one = &config->secrets.items[i];
+        crypto_sha256(one->value, strlen(one->value), digest);
+        if (memcmp(digest, visit->secret, sizeof(digest)) == 0)
+            found = one;
+    }
+    return found;
+}
+
+static const struct config_secret *find_session(const struct api *api, const struct config *config,
+                                                const struct http_request *req,
+                                                struct visit *ret_visit)
+{
+    char cookie[ID_TOKEN_SIZE];
+    page_cookie(req, SESSION_COOKIE, cookie, sizeof(cookie));
+    if (!is_from_here(req) || !visits_find(api->visits, cookie, ret_visit))
+        return NULL;
+    return secret_of(config, ret_visit);
+}
+
+static bool has_csrf_token(const struct http_request *req, const struct visit *visit)
+{
+    const char *sent = http_header(req, "X-CSRF-Token");
+    return sent && crypto_equal(sent, strlen(sent), visit->csrf, strlen(visit->csrf));
+}
+
+const struct config_secret *console_secret(const struct api *api, const struct config *config,
+                                           const struct http_request *req)
+{
+    struct visit visit;
+    const struct config_secret *secret = find_session(api, config, req, &visit);
+    return secret && (is_reading(req) || has_csrf_token(req, &visit)) ? secret : NULL;
+}
+
+/* --- the session --------------------------------------------------------------------------- */
+
+static void send_session(struct http_request *req, int status, const struct config_secret *secret,
+                         const struct visit *visit)
+{
+    struct json_writer w;
+    AUTO(buf_wipe) struct buf out = BUF_INIT(1024);
+    json_write(&w, &out);
+    json_open_object(&w, NULL);
+    json_add_text(&w, "caller", secret ? secret->name : NULL);
+    json_add_text(&w, "csrf", visit ? visit->csrf : NULL);
+    json_close(&w);
+    http_add_header(req, "Cache-Control", "no-store");
+    send_json(req, status, &out);
+}
+
+/* A page asks before anybody has signed in: that is no error. */
+void console_session_get(struct http_request *req, void *arg)
+{
+    struct api *api = arg;
+    struct visit visit;
+    AUTO(config_ref) const struct config *config = config_ref(api->config);
+    const struct config_secret *secret = find_session(api, config, req, &visit);
+    send_session(req, 200, secret, secret ? &visit : NULL);
+}
+
+static void refuse_wrong(struct http_request *req, struct api *api)
+{
+    struct err err;
+    char seconds[16];
+    int wait = note_wrong_secret(api, req);
+    if (wait > 0) {
+        snprintf(seconds, sizeof(seconds), "%d", wait);
+        http_add_header(req, "Retry-After", seconds);
+        err_set(&err, ERR_RATE, "too many wrong secrets; try again in %d s", wait);
+    } else {
+        err_set(&err, ERR_FORBIDDEN, "that is not the secret");
+    }
+    http_send_error(req, &err, NULL);
+}
+
+/* JSON only, and never from another site: a form of one cannot sign a browser in. */
+void console_session_begin(struct http_request *req, void *arg)
+{
+    struct api *api = arg;
+    struct err err;
+    struct visit visit;
+    const char *type = http_header(req, "Content-Type");
+    AUTO(buf_wipe) struct buf body = BUF_INIT(BODY_MAX);
+    if (!type || strncasecmp(type, "application/json", 16) != 0 || !is_from_here(req)) {
+        err_set(&err, ERR_MEDIA_TYPE, "this takes application/json from the console itself");
+        send_err(req, &err);
+        return;
+    }
+    if (json_body(req, BODY_MAX, &body, &err)) {
+        send_err(req, &err);
+        return;
+    }
+    AUTO(json) struct json *root = json_parse(body.data, body.len, &err);
+    const char *given = root ? json_text(json_get(root, "secret")) : NULL;
+    if (!given) {
+        err_set(&err, ERR_INVALID, "secret must be a string");
+        send_err(req, &err);
+    } else if (!is_secret(api, given)) {
+        refuse_wrong(req, api);
+    } else {
+        AUTO(config_ref) const struct config *config = config_ref(api->config);
+        visits_add(api->visits, given, SESSION_MS, &visit);
+        page_set_cookie(req, "/", SESSION_COOKIE, visit.cookie, SESSION_MS / 1000);
+        send_session(req, 201, secret_of(config, &visit), &visit);
+    }
+}
+
+void console_session_end(struct http_request *req, void *arg)
+{
+    struct api *api = arg;
+    struct visit visit;
+    AUTO(config_ref) const struct config *config = config_ref(api->config);
+    const struct config_secret *secret = find_session(api, config, req, &visit);
+    if (secret && has_csrf_token(req, &visit)) {
+        visits_remove(api->visits, visit.cookie);
+        page_set_cookie(req, "/", SESSION_COOKIE, "", 0);
+    }
+    send_session(req, 200, NULL, NULL);
+}
+
+/* --- files --------------------------------------------------------------------------------- */
+
+static void add_headers(struct http_request *req, const struct web_file *file)
+{
+    static const char *const headers[][2] = {
+        {"Content-Security-Policy",
+         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+         "img-src 'self' data:; manifest-src 'self'; worker-src 'self'; form-action 'none'; "
+         "base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; "
+         "trusted-types dompurify console"},
+        {"X-Frame-Options", "DENY"},
+        {"Referrer-Policy", "no-referrer"},
+        {"Permissions-Policy", "camera=(), microphone=(), geolocation=()"},
+        {"Cross-Origin-Opener-Policy", "same-origin"},
+        {"Cross-Origin-Resource-Policy", "same-origin"},
+        {"Service-Worker-Allowed", "/"},
+        {"Cache-Control", "no-cache"},
+    };
+    for (size_t i = 0; i < COUNT_OF(headers); i++)
+        http_add_header(req, headers[i][0], headers[i][1]);
+    http_add_header(req, "ETag", file->etag);
+}
+
+void console_send(struct http_request *req, const char *name)
+{
+    struct err err;
+    const struct web_file *file = web_find(name);
+    if (!file) {
+        err_set(&err, ERR_NOT_FOUND, "there is no such file of the console");
+        send_err(req, &err);
+        return;
+    }
+    add_headers(req, file);
+    int condition = http_condition(req, file->etag);
+    if (condition)
+        http_send(req, condition, NULL, NULL, 0);
+    else
+        http_send(req, 200, web_type(file), file->data, (size_t)(file->end - file->data));
+}
+
+void console_file(struct http_request *req, void *arg)
+{
+    (void)arg;
+    console_send(req, http_param(req, "path"));
+}

@@ -1,0 +1,44 @@
+/*
+ * Inputs of tasks: packed once a path, uploaded once a digest.
+ *
+ * Theory of operation. A path is packed into a temporary file while its digest is made; the runner
+ * is asked whether it has that digest, and gets the file when it has not. Who asks for a path that
+ * another thread is at waits for that one's answer.
+ *
+ * Threads: any, for struct inputs.
+ */
+#ifndef CLIENT_INPUTS_H
+#define CLIENT_INPUTS_H
+
+#include "runner/client/client.h"
+#include "json/json.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct inputs;
+
+struct inputs_count {
+    int64_t packed, asked, uploaded, uploaded_bytes;
+};
+
+/* `to` is borrowed. */
+struct inputs *inputs_new(const struct settings *to, bool gitignore, struct err *err);
+void inputs_free(struct inputs *inputs);
+DEFINE_AUTO(inputs, struct inputs *, inputs_free)
+
+/* Makes sure that the runner has what is at `path`; writes "sha256:<hex>" to ret. An answer is kept
+ * for as long as `inputs` lives, a failure too. */
+#define INPUTS_DIGEST_SIZE 72
+int inputs_put(struct inputs *inputs, const char *path, char ret[INPUTS_DIGEST_SIZE],
+               struct err *err);
+void inputs_count(struct inputs *inputs, struct inputs_count *ret_count);
+
+/* "NAME=PATH" or "PATH", whose name is its last part. Returns where the path begins; the name is
+ * copied to fresh memory. NULL with ERR_INVALID. */
+const char *inputs_split(const char *text, char **ret_name, struct err *err);
+
+/* Uploads what --input options name and writes the field `inputs`; nothing without them. */
+int inputs_write(struct call *call, struct json_writer *w, struct err *err);
+
+#endif

@@ -1,0 +1,322 @@
+/* session: a box with shells that remember. */
+#include "base/auto.h"
+#include "base/path.h"
+#include "base/str.h"
+#include "runner/client/commands.h"
+#include "runner/client/download.h"
+#include "runner/client/fields.h"
+#include "runner/client/inputs.h"
+#include "runner/client/screen.h"
+#include "runner/client/terminal.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define BODY_MAX (16u << 20)
+#define LINE_BYTES 65536
+#define EXEC_SECONDS 120
+#define MORE_MS 60000 /* beyond the command's own time limit */
+
+/* --- new, ls, rm --------------------------------------------------------------------------- */
+
+static int write_env(const struct call *call, struct json_writer *w, struct err *err)
+{
+    const char *value;
+    if (!options_value(&call->given, "env"))
+        return 0;
+    json_open_object(w, "env");
+    for (size_t i = 0; (value = options_nth(&call->given, "env", i)); i++) {
+        const char *equals = strchr(value, '=');
+        AUTO(str) char *name = strndup(value, equals ? (size_t)(equals - value) : strlen(value));
+        const char *text = equals ? equals + 1 : name ? getenv(name) : NULL;
+        if (!text)
+            return err_set(err, ERR_INVALID, "--env: '%.60s' is no NAME=VALUE, and not set here",
+                           value);
+        json_add_text(w, name, text);
+    }
+    json_close(w);
+    return 0;
+}
+
+static int write_new(struct call *call, struct json_writer *w, struct err *err)
+{
+    static const struct {
+        const char *option, *field;
+    } texts[] = {{"id", "id"},
+                 {"repo", "repoUrl"},
+                 {"from", "from"},
+                 {"executor", "executor"},
+                 {"egress", "egress"}};
+    const char *ttl = options_value(&call->given, "ttl");
+    int64_t ms = 0;
+    json_open_object(w, NULL);
+    for (size_t i = 0; i < COUNT_OF(texts); i++)
+        if (options_value(&call->given, texts[i].option))
+            json_add_text(w, texts[i].field, options_value(&call->given, texts[i].option));
+    if (ttl && fields_duration(ttl, &ms, err))
+        return err_wrap(err, "--ttl");
+    if (ttl)
+        json_add_int(w, "ttlMinutes", ms < 60000 ? 1 : ms / 60000);
+    if (write_env(call, w, err) || inputs_write(call, w, err))
+        return -1;
+    json_close(w);
+    return 0;
+}
+
+/* The id of a session's own object: `session_id`, or `id`. */
+static const char *id_of(const struct json *session)
+{
+    static const char *const names[] = {"session_id", "sessionId", "id"};
+    const char *id = "";
+    for (size_t i = 0; !*id && i < COUNT_OF(names); i++)
+        id = text_of(session, names[i]);
+    return id;
+}
+
+int client_session_new(struct call *call, struct err *err)
+{
+    struct json_writer w;
+    AUTO(buf_wipe) struct buf body = BUF_INIT(BODY_MAX);
+    json_write(&w, &body);
+    if (settings_find(&call->to, &call->given, err) || write_new(call, &w, err) ||
+        buf_check(&body, "the request", err))
+        return -1;
+    if (call->json)
+        return client_print_json(&call->to, "POST", "/sessions", buf_str(&body), err);
+    AUTO(json)
+    struct json *answer = client_call(&call->to, "POST", "/sessions", buf_str(&body), err);
+    if (answer)
+        puts(id_of(answer));
+    return answer ? 0 : -1;
+}
+
+static void print_files(const struct json *files)
+{
+    for (const struct json *at = json_first(files); at; at = json_next(at)) {
+        AUTO(buf) struct buf line = BUF_INIT(LINE_BYTES);
+        const char *name = text_of(at, "path");
+        screen_add_line(&line, *name ? name : text_of(at, "name"), 4096);
+        printf("%-10s %12lld  %s\n", text_of(at, "type"), number_of(at, "size"), buf_str(&line));
+    }
+}
+
+static int list_files(struct call *call, struct err *err)
+{
+    AUTO(buf) struct buf path = BUF_INIT(LINE_BYTES);
+    buf_adds(&path, "/sessions/");
+    str_add_url(&path, call->args.items[0], "");
+    buf_adds(&path, "/files?path=");
+    str_add_url(&path, call->args.count > 1 ? call->args.items[1] : ".", "/");
+    if (options_value(&call->given, "recursive"))
+        buf_adds(&path, "&recursive=true");
+    if (call->json)
+        return client_print_json(&call->to, "GET", buf_str(&path), NULL, err);
+    AUTO(json) struct json *answer = client_call(&call->to, "GET", buf_str(&path), NULL, err);
+    if (answer)
+        print_files(json_get(answer, json_get(answer, "files") ? "files" : "entries"));
+    return answer ? 0 : -1;
+}
+
+int client_session_ls(struct call *call, struct err *err)
+{
+    AUTO(json) struct json *answer = NULL;
+    if (settings_find(&call->to, &call->given, err))
+        return -1;
+    if (call->args.count > 0)
+        return list_files(call, err);
+    if (call->json)
+        return client_print_json(&call->to, "GET", "/sessions", NULL, err);
+    if (!(answer = client_call(&call->to, "GET", "/sessions", NULL, err)))
+        return -1;
+    const struct json *sessions = json_get(answer, "sessions");
+    for (const struct json *at = json_first(sessions); at; at = json_next(at))
+        printf("%-28s  %-10s  %s\n", id_of(at), text_of(at, "state"), text_of(at, "cwd"));
+    return 0;
+}
+
+int client_session_rm(struct call *call, struct err *err)
+{
+    if (settings_find(&call->to, &call->given, err))
+        return -1;
+    for (size_t i = 0; i < call->args.count; i++) {
+        AUTO(str) char *path = client_path("/sessions/", call->args.items[i], "", err);
+        AUTO(json)
+        struct json *answer = path ? client_call(&call->to, "DELETE", path, NULL, err) : NULL;
+        if (!answer)
+            return err_wrap(err, "%.64s", call->args.items[i]);
+    }
+    return 0;
+}
+
+/* --- exec ---------------------------------------------------------------------------------- */
+
+struct shell_call {
+    const char *session, *shell, *cwd, *command, *input;
+    int64_t seconds;
+    bool background;
+};
+
+static struct json *exec_in(struct settings *to, const struct shell_call *shell, struct err *err)
+{
+    struct json_writer w;
+    AUTO(buf) struct buf body = BUF_INIT(BODY_MAX);
+    AUTO(str) char *path = client_path("/sessions/", shell->session, "/exec", err);
+    json_write(&w, &body);
+    json_open_object(&w, NULL);
+    json_add_text(&w, "command", shell->command);
+    json_add_text(&w, "shell", shell->shell ? shell->shell : "default");
+    if (shell->cwd)
+        json_add_text(&w, "cwd", shell->cwd);
+    if (shell->input)
+        json_add_text(&w, "stdin", shell->input);
+    json_add_int(&w, "timeout", shell->seconds);
+    if (shell->background)
+        json_add_bool(&w, "background", true);
+    json_close(&w);
+    to->answer_ms = (int)(shell->seconds * 1000) + MORE_MS;
+    if (!path || buf_check(&body, "the command", err))
+        return NULL;
+    return client_call(to, "POST", path, buf_str(&body), err);
+}
+
+/* Prints what the command printed; returns the exit status that it stands for. */
+static int print_exec(const struct json *answer)
+{
+    fputs(text_of(answer, "stdout"), stdout);
+    fflush(stdout);
+    fputs(text_of(answer, "stderr"), stderr);
+    long long code = number_of(answer, "exit_code");
+    if (number_of(answer, "background_pid") > 0)
+        fprintf(stderr, "runs as process %lld\n", number_of(answer, "background_pid"));
+    if (is_true(answer, "timed_out")) {
+        fprintf(stderr, "its time was up\n");
+        return 124;
+    }
+    return code >= 0 && code < 256 ? (int)code : 1;
+}
+
+int client_session_exec(struct call *call, struct err *err)
+{
+    AUTO(buf) struct buf command = BUF_INIT(BODY_MAX), input = BUF_INIT(BODY_MAX);
+    const char *timeout = options_value(&call->given, "timeout");
+    const char *stdin_file = options_value(&call->given, "stdin");
+    int64_t ms = EXEC_SECONDS * 1000;
+    for (size_t i = 1; i < call->args.count; i++)
+        buf_addf(&command, "%s%s", i > 1 ? " " : "", call->args.items[i]);
+    if (settings_find(&call->to, &call->given, err) ||
+        (timeout && fields_duration(timeout, &ms, err)) ||
+        (stdin_file && fields_read_file(stdin_file, &input, err)))
+        return -1;
+    const struct shell_call shell = {.session = call->args.items[0],
+                                     .shell = options_value(&call->given, "shell"),
+                                     .cwd = options_value(&call->given, "cwd"),
+                                     .command = buf_str(&command),
+                                     .input = stdin_file ? buf_str(&input) : NULL,
+                                     .seconds = (ms + 999) / 1000,
+                                     .background =
+                                         options_value(&call->given, "background") != NULL};
+    AUTO(json) struct json *answer = exec_in(&call->to, &shell, err);
+    if (!answer)
+        return -1;
+    if (!call->json)
+        return print_exec(answer);
+    AUTO(buf) struct buf json = BUF_INIT(CLIENT_ANSWER_MAX);
+    json_print(answer, &json);
+    puts(buf_str(&json));
+    return 0;
+}
+
+/* A prompt whose lines run in a shell of the session, until "exit" or the end of input. */
+int client_session_attach(struct call *call, struct err *err)
+{
+    char line[LINE_BYTES], cwd[1024] = "/workspace";
+    bool tty = isatty(STDIN_FILENO);
+    int status = 0;
+    if (settings_find(&call->to, &call->given, err))
+        return -1;
+    for (;;) {
+        if (tty)
+            fprintf(stderr, "%s:%s$ ", call->args.items[0], cwd);
+        if (terminal_read_line(line, sizeof(line), false, NULL) || strcmp(line, "exit") == 0)
+            return status;
+        if (str_is_blank(line, strlen(line)))
+            continue;
+        const struct shell_call shell = {.session = call->args.items[0],
+                                         .shell = options_value(&call->given, "shell"),
+                                         .command = line,
+                                         .seconds = EXEC_SECONDS};
+        AUTO(json) struct json *answer = exec_in(&call->to, &shell, err);
+        if (!answer)
+            return -1;
+        status = print_exec(answer);
+        AUTO(buf) struct buf clean = BUF_INIT(LINE_BYTES);
+        screen_add_line(&clean, text_of(answer, "cwd"), 200);
+        snprintf(cwd, sizeof(cwd), "%s", buf_str(&clean));
+    }
+}
+
+/* --- cp ------------------------------------------------------------------------------------ */
+
+/* "ID:PATH" of a session's file; a name with a '/' before the colon is one of ours. */
+static const char *split_remote(const char *text, char **ret_id)
+{
+    const char *colon = strchr(text, ':');
+    if (!colon || colon == text || memchr(text, '/', (size_t)(colon - text)))
+        return NULL;
+    *ret_id = strndup(text, (size_t)(colon - text));
+    return *ret_id ? colon + 1 : NULL;
+}
+
+static char *file_path(const char *id, const char *path)
+{
+    AUTO(buf) struct buf url = BUF_INIT(LINE_BYTES);
+    buf_adds(&url, "/sessions/");
+    str_add_url(&url, id, "");
+    buf_adds(&url, "/files/");
+    str_add_url(&url, path, "/");
+    return buf_steal(&url);
+}
+
+static char *last_part(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return strdup(slash ? slash + 1 : path);
+}
+
+static int copy_up(struct call *call, const char *from, const char *id, const char *to,
+                   struct err *err)
+{
+    AUTO(str) char *name = last_part(from), *below = NULL;
+    size_t n = strlen(to);
+    if (n == 0 || to[n - 1] == '/')
+        if (!name || asprintf(&below, "%s%s", to, name) < 0)
+            return err_sys(err, "a path");
+    AUTO(str) char *url = file_path(id, below ? below : to);
+    return url ? upload_file(&call->to, url, from, err) : err_sys(err, "a path");
+}
+
+static int copy_down(struct call *call, const char *id, const char *from, const char *to,
+                     struct err *err)
+{
+    struct stat st;
+    AUTO(str) char *url = file_path(id, from), *name = last_part(from), *below = NULL;
+    if (strcmp(to, "-") != 0 && stat(to, &st) == 0 && S_ISDIR(st.st_mode) && name)
+        below = path_join(to, name);
+    return url ? download_file(&call->to, url, below ? below : to, NULL, err)
+               : err_sys(err, "a path");
+}
+
+int client_session_cp(struct call *call, struct err *err)
+{
+    AUTO(str) char *from_id = NULL, *to_id = NULL;
+    const char *from = split_remote(call->args.items[0], &from_id);
+    const char *to = split_remote(call->args.items[1], &to_id);
+    if (!from == !to)
+        return err_set(err, ERR_INVALID, "one of the two must be ID:PATH, the other a file here");
+    if (settings_find(&call->to, &call->given, err))
+        return -1;
+    return from ? copy_down(call, from_id, from, call->args.items[1], err)
+                : copy_up(call, call->args.items[0], to_id, to, err);
+}

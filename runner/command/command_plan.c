@@ -1,0 +1,118 @@
+#include "runner/command/command_plan.h"
+
+#include "base/fd.h"
+#include "base/path.h"
+#include "base/str.h"
+#include "runner/work/walls.h"
+#include "json/json.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* Variables of the runner's own environment that commands get; everything else stays here. */
+static const char *const passed_on[] = {
+    "PATH",     "LANG",         "LC_ALL",        "LC_CTYPE",
+    "TZ",       "HTTP_PROXY",   "http_proxy",    "HTTPS_PROXY",
+    "NO_PROXY", "https_proxy",  "no_proxy",      "TERM",
+    "SHELL",    "SSL_CERT_DIR", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS",
+};
+
+/* Directories below a run's own, and the variables that name them. */
+static const struct {
+    const char *name;
+    const char *variable;
+} places[] = {{"home", "HOME"}, {"tmp", "TMPDIR"}, {"work", "PWD"}};
+
+static int make_places(const struct command *command, const char *dir, struct plan *plan,
+                       struct err *err)
+{
+    for (size_t i = 0; i < COUNT_OF(places); i++) {
+        AUTO(str) char *path = path_join(dir, places[i].name);
+        if (!path)
+            return err_sys(err, "workspace");
+        if (path_make_dirs(path, 0700, err) || path_own(path, command->uid, command->gid, err))
+            return -1;
+        AUTO(str) char *inside = walls_place(command->tier, dir, places[i].name);
+        if (!inside)
+            return err_sys(err, "workspace");
+        strlist_addf(&plan->env, "%s=%s", places[i].variable, inside);
+    }
+    plan->cwd = walls_place(command->tier, dir, "work");
+    return plan->cwd ? 0 : err_sys(err, "workspace");
+}
+
+/* The runner's, then the request's own: those win. */
+static int add_environment(const struct command *command, const struct task_request *request,
+                           struct plan *plan, struct err *err)
+{
+    const char *json = request->env;
+    for (size_t i = 0; i < COUNT_OF(passed_on); i++) {
+        const char *value = getenv(passed_on[i]);
+        if (value)
+            strlist_addf(&plan->env, "%s=%s", passed_on[i], value);
+    }
+    AUTO(json) struct json *root = json ? json_parse(json, strlen(json), err) : NULL;
+    if (json && !root)
+        return -1;
+    for (const struct json *at = json_first(root); at; at = json_next(at))
+        strlist_set(&plan->env, json_name(at), json_text(at));
+    strlist_set(&plan->env, TASK_MARKER, command->instance);
+    return 0;
+}
+
+/* Without a repository the directory to start in is made. */
+static int start_below(const struct command *command, const struct task_request *request,
+                       const char *dir, const struct workspace *workspace, struct plan *plan,
+                       struct err *err)
+{
+    plan->below = strdup(request->cwd_relative);
+    if (!plan->below)
+        return err_sys(err, "workspace");
+    AUTO(str) char *outside = path_join(dir, "work");
+    if (workspace || !outside)
+        return workspace ? 0 : err_sys(err, "workspace");
+    return path_make_owned(outside, plan->below, command->uid, command->gid, err);
+}
+
+struct plan *command_plan(const struct command *command, const struct task_request *request,
+                          const char *dir, struct workspace *workspace, struct err *err)
+{
+    AUTO(plan) struct plan *plan = plan_new();
+    if (!plan) {
+        err_sys(err, "plan");
+        return NULL;
+    }
+    plan->uid = command->uid;
+    plan->gid = command->gid;
+    strlist_add(&plan->argv, "/bin/bash");
+    strlist_add(&plan->argv, "-c");
+    strlist_add(&plan->argv, request->command);
+    AUTO(config_ref) const struct config *config = config_ref(command->config);
+    plan->kill_grace_ms = config->kill_grace_seconds * 1000;
+    if (make_places(command, dir, plan, err) ||
+        walls_build(command->tier, config, request, dir, plan, err) ||
+        add_environment(command, request, plan, err) ||
+        (workspace && workspace_mounts(workspace, &plan->mounts, err)))
+        return NULL;
+    if (request->cwd_relative && start_below(command, request, dir, workspace, plan, err))
+        return NULL;
+    if (plan->argv.failed || plan->env.failed) {
+        err_set(err, ERR_INVALID, "the command and its environment are too long");
+        return NULL;
+    }
+    return STEAL_PTR(plan);
+}
+
+int command_stdin_fd(const char *text, struct err *err)
+{
+    AUTO(fd)
+    int fd = text ? memfd_create("stdin", MFD_CLOEXEC) : open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || (text && (fd_write_all(fd, text, strlen(text)) || lseek(fd, 0, SEEK_SET) < 0)))
+        return err_sys(err, "cannot pass on stdin");
+    int out = fd;
+    fd = -1;
+    return out;
+}

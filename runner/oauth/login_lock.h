@@ -1,0 +1,30 @@
+/*
+ * The lock by which Claude Code's CLIs agree who refreshes a login: the directory
+ * .oauth_refresh.lock beside the credentials. Whoever makes it holds it, renews its time stamp
+ * every few seconds, and removes it; one that nobody renews was left by a process that died.
+ * Private to runner/oauth.
+ *
+ * Threads: any; a lock belongs to one. A thread of its own renews it.
+ */
+#ifndef OAUTH_LOGIN_LOCK_H
+#define OAUTH_LOGIN_LOCK_H
+
+#include "base/auto.h"
+#include "base/err.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+struct login_lock;
+
+/* Takes the lock that guards the file `path`, waiting some 40 s for who holds it. NULL with
+ * ERR_BUSY when that was not enough, or when *stop (NULL: none) became true. */
+struct login_lock *login_lock_take(const char *path, const _Atomic bool *stop, struct err *err);
+
+/* False when somebody took it for left over and removed it. */
+bool login_lock_is_ours(const struct login_lock *lock);
+
+void login_lock_drop(struct login_lock *lock);
+DEFINE_AUTO(login_lock, struct login_lock *, login_lock_drop)
+
+#endif

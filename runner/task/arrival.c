@@ -1,0 +1,132 @@
+/*
+ * Tasks on their way in: a place in the table first, the store then, the queue last.
+ *
+ * A task can be watched from the moment it has its place, so whoever sends the same Idempotency-Key
+ * again finds it as soon as the store knows it.
+ */
+#include "base/log.h"
+#include "runner/task/engine_private.h"
+
+#include <stdlib.h>
+
+/* A place for a new task, watchable from now on, so that a second caller with the same
+ * Idempotency-Key finds it as soon as the store knows it. NULL with *err when there is none. */
+static struct active_task *arrive(struct engine *engine, const char *id, struct err *err)
+{
+    struct active_task *active = NULL;
+    pthread_mutex_lock(&engine->lock);
+    const struct active_table *table = &engine->table;
+    if (engine->draining)
+        err_set(err, ERR_BUSY, "the runner is shutting down and takes no new tasks");
+    else if ((int)table->count - table->running[PLACE_AWAY] >=
+             engine->config.limits.slots + engine->config.limits.queue_max)
+        err_set(err, ERR_RATE, "the queue is full: %d tasks run and %d wait",
+                table->running[PLACE_HERE], table->queued);
+    else if (active_find(&engine->table, id))
+        err_set(err, ERR_CONFLICT, "taskId '%s' is taken", id);
+    else if (!(active = active_add(&engine->table, id)))
+        err_set(err, ERR_INTERNAL, "out of memory");
+    pthread_mutex_unlock(&engine->lock);
+    return active;
+}
+
+/* With a record: into the queue. Without: away again, and whoever watched already is told. */
+static void settle(struct engine *engine, struct active_task *active,
+                   const struct task_record *record)
+{
+    struct engine_watch *watches = NULL;
+    pthread_mutex_lock(&engine->lock);
+    if (record) {
+        active_enqueue(&engine->table, active, record);
+        scheduler_schedule_locked(engine);
+    } else {
+        watches = active->watches;
+        active_remove(&engine->table, active);
+    }
+    pthread_mutex_unlock(&engine->lock);
+    engine_tell(watches, NULL);
+}
+
+/* Tasks on their way in; NULL for one whose id is taken, which may be this very request again. */
+struct arrivals {
+    struct active_task *active[ENGINE_GROUP_MAX];
+    struct task_new tasks[ENGINE_GROUP_MAX]; /* with their ids */
+    char ids[ENGINE_GROUP_MAX][ID_SIZE];
+    size_t count;
+};
+
+static void turn_away(struct engine *engine, struct arrivals *arrivals)
+{
+    for (size_t i = 0; i < arrivals->count; i++)
+        if (arrivals->active[i])
+            settle(engine, arrivals->active[i], NULL);
+}
+
+/* Finds a place for each. -1: there is none for all of them. */
+static int let_in(struct engine *engine, const struct task_new *tasks, size_t count,
+                  struct arrivals *arrivals, struct err *err)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct task_new *task = &arrivals->tasks[i];
+        *task = tasks[i];
+        if (!task->id) {
+            id_new(arrivals->ids[i]);
+            task->id = arrivals->ids[i];
+        }
+        arrivals->active[i] = arrive(engine, task->id, err);
+        arrivals->count = i + 1;
+        if (!arrivals->active[i] && err->code != ERR_CONFLICT) {
+            turn_away(engine, arrivals);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* A stored task goes into the queue. Its first event may fail now; run_live() makes up for it. */
+static int take_in(struct engine *engine, struct active_task *active,
+                   const struct task_record *record, struct err *err)
+{
+    struct err ignored;
+    if (!active && !(active = arrive(engine, record->id, err)))
+        return -1; /* stored all the same: it runs after the next start */
+    if (run_announce(engine, record, &ignored))
+        log_warn("task", "%s", ignored.msg);
+    settle(engine, active, record);
+    return 0;
+}
+
+int engine_submit_group(struct engine *engine, const struct task_new *tasks, size_t count,
+                        struct task_record *ret_records, bool *ret_created, struct err *err)
+{
+    int rc = 0;
+    *ret_created = false;
+    struct arrivals *arrivals = calloc(1, sizeof(*arrivals));
+    if (!arrivals)
+        return err_sys(err, "task");
+    if (let_in(engine, tasks, count, arrivals, err)) {
+        free(arrivals);
+        return -1;
+    }
+    if (store_add_group(engine->config.store, arrivals->tasks, count, ret_records, ret_created,
+                        err)) {
+        turn_away(engine, arrivals);
+        rc = -1;
+    } else if (!*ret_created) {
+        turn_away(engine, arrivals);
+    } else {
+        for (size_t i = 0; i < count; i++)
+            rc |= take_in(engine, arrivals->active[i], &ret_records[i], err);
+    }
+    free(arrivals);
+    /* tasks that came during a pause say so, too */
+    if (*ret_created && tasks->shared && engine_held(engine) != TASK_PENDING)
+        engine_store_hold(engine);
+    return rc;
+}
+
+int engine_submit(struct engine *engine, const struct task_new *task,
+                  struct task_record *ret_record, bool *ret_created, struct err *err)
+{
+    return engine_submit_group(engine, task, 1, ret_record, ret_created, err);
+}

@@ -1,0 +1,81 @@
+/*
+ * The two axes of a task: what it is (its kind) and where it runs (a place, by an executor). The
+ * engine joins them; it compares names and knows none.
+ *
+ *     kind      claude   command   …            one row each, made by the kind's own room
+ *     executor  this machine (the engine's own: calls kind->run()), and one for tasks that go away
+ *
+ * Threads: rows do not change while an engine has them. run() is called on the task's own thread,
+ * the other functions on any.
+ * Ownership: everything is borrowed from who made the row.
+ */
+#ifndef TASK_KIND_H
+#define TASK_KIND_H
+
+#include "base/buf.h"
+#include "base/metric.h"
+#include "runner/store/store.h"
+
+#include <stdbool.h>
+
+struct task_request;
+struct task_run;
+
+/* What came of a run. `reason` is one of api.md's words; `error` a sentence for a person. */
+struct task_outcome {
+    /* One of TASK_ENDED_STATES. Or one of TASK_WAITING_STATES: nothing has been done yet, the task
+     * goes back into the queue (TASK_PENDING) or runs again when that pause is over. Or
+     * TASK_RUNNING: it goes on without this process, which may adopt it again when it starts next.
+     */
+    enum task_state state;
+    char reason[32];
+    char error[512];
+    int exit_code;
+    struct buf output;  /* what it said: the answer's text */
+    struct buf errors;  /* what it said beside that (stderr), for kinds that show it */
+    struct buf members; /* more members of the answer: ,"k":v,… */
+    bool truncated;
+    bool resumable; /* a later task can go on from where this one ended */
+};
+
+struct task_kind {
+    const char *name; /* stored with each task; NULL ends a list of rows */
+    unsigned fields;  /* which request fields it has: REQUEST_CLAUDE, … (request.h) */
+
+    /* Does the work on this machine and fills the outcome, which begins as a failure without a
+     * reason. */
+    void (*run)(struct task_run *run, struct task_outcome *outcome, void *arg);
+    void *arg;
+
+    /* True when the request lives on the account that all share: it waits while that is paused, for
+     * a login or for the end of a usage limit. NULL: no pause concerns this kind. */
+    bool (*shares_account)(const struct task_request *request);
+
+    /* Why the request has to stay on this machine, or NULL when it may go away; `key_waits` says
+     * that a credential waits where it would go. NULL: it may always go. */
+    const char *(*stays)(const struct task_request *request, bool key_waits);
+
+    /* The name of a task's private directory; tasks with the same one never run at once. NULL: its
+     * id. */
+    const char *(*dir_name)(const struct task_record *record);
+
+    /* Appends the members of the answer that hold what the task said: "k":"…",… */
+    void (*print_said)(const struct buf *output, const struct buf *errors, struct buf *out);
+
+    /* Counts what an ended task's summary (store.h) says, and prints what was counted. NULL: there
+     * is nothing of its own to count. */
+    void (*count)(const struct buf *summary, void *arg);
+    void (*metrics)(struct metric_page *page, void *arg);
+};
+
+/* An executor: runs tasks of any kind in one place. */
+struct executor {
+    void (*run)(struct task_run *run, struct task_outcome *outcome, void *arg);
+    void *arg;
+    bool outlives; /* what runs there goes on when this process ends: the next one adopts it */
+};
+
+/* print_said() of kinds that give one text: "output":"…" */
+void kind_print_output(const struct buf *output, const struct buf *errors, struct buf *out);
+
+#endif

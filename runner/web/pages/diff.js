@@ -1,0 +1,57 @@
+// What a task changed in its repository, file by file; side by side where there is room.
+import { ask } from "./api.js";
+import { h, notice } from "./ui.js";
+
+const LINES = 2000; // of one file
+
+export async function drawDiff(place, taskId, signal) {
+  let text;
+  try {
+    text = await (await ask("GET", `/tasks/${taskId}/diff`, { headers: { Accept: "text/x-diff, text/plain" }, signal })).text();
+  } catch (error) {
+    if (!signal.aborted) place.append(error.status === 404 ? h("p.none", null, "What it changed is not kept.") : notice("bad", error.message));
+    return;
+  }
+  const files = text.split(/^(?=diff --git )/m).filter((part) => part.startsWith("diff --git "));
+  place.append(...(files.length ? files.map((part) => drawFile(part, files.length < 6)) : [h("p.none", null, "It changed nothing.")]));
+}
+
+function drawFile(part, open) {
+  const lines = part.split("\n");
+  const name = /^\+\+\+ (?:b\/)?(.*)$/m.exec(part)?.[1];
+  const old = /^--- (?:a\/)?(.*)$/m.exec(part)?.[1];
+  const shown = name && name !== "/dev/null" ? name : old ?? lines[0].replace(/^diff --git /, "");
+  const hunks = lines.slice(Math.max(0, lines.findIndex((line) => line.startsWith("@@"))));
+  const added = hunks.filter((line) => line.startsWith("+")).length, removed = hunks.filter((line) => line.startsWith("-")).length;
+  const table = h("table.diff", null, h("tbody", null, pairs(hunks.slice(0, LINES)).map(([left, right]) => drawRow(left, right))));
+  return h("details.file", { open },
+    h("summary", null, h("bdi", null, shown), " ", h("span.added", null, `+${added}`), " ", h("span.removed", null, `−${removed}`)),
+    h("div.scroll", { tabIndex: 0, role: "region", "aria-label": `Changes of ${shown}` }, table),
+    hunks.length > LINES && h("p.none", null, `${hunks.length - LINES} more lines.`));
+}
+
+function drawRow(left, right) {
+  if (left === right && left?.startsWith("@@")) return h("tr.hunk", null, h("td", { colSpan: 2 }, left));
+  const cell = (line, kind) => h(`td${line === undefined ? "" : line.startsWith(kind) ? (kind === "+" ? ".added" : ".removed") : ""}`, { dir: "auto" }, line ?? "");
+  return h("tr", null, cell(left, "-"), cell(right, "+"));
+}
+
+// Lines that went beside those that came.
+function pairs(lines) {
+  const rows = [];
+  let gone = [], came = [];
+  const flush = () => {
+    for (let n = 0; n < Math.max(gone.length, came.length); n++) rows.push([gone[n], came[n]]);
+    gone = [], came = [];
+  };
+  for (const line of lines) {
+    if (line.startsWith("-")) gone.push(line);
+    else if (line.startsWith("+")) came.push(line);
+    else {
+      flush();
+      if (line) rows.push([line, line]);
+    }
+  }
+  flush();
+  return rows;
+}

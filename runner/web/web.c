@@ -1,0 +1,28 @@
+#include "runner/web/web.h"
+
+#include <string.h>
+
+const struct web_file *web_find(const char *name)
+{
+    for (size_t i = 0; i < web_file_count; i++)
+        if (strcmp(web_files[i].name, name) == 0)
+            return &web_files[i];
+    return NULL;
+}
+
+const char *web_type(const struct web_file *file)
+{
+    static const char *const types[][2] = {
+        {".html", "text/html; charset=utf-8"},
+        {".css", "text/css; charset=utf-8"},
+        {".js", "text/javascript; charset=utf-8"},
+        {".svg", "image/svg+xml; charset=utf-8"},
+        {".png", "image/png"},
+        {".webmanifest", "application/manifest+json; charset=utf-8"},
+    };
+    const char *dot = strrchr(file->name, '.');
+    for (size_t i = 0; dot && i < sizeof(types) / sizeof(types[0]); i++)
+        if (strcmp(dot, types[i][0]) == 0)
+            return types[i][1];
+    return "application/octet-stream";
+}

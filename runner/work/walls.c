@@ -1,0 +1,215 @@
+#include "runner/work/walls.h"
+
+#include "base/fd.h"
+#include "base/path.h"
+#include "base/str.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SCRIPT_BYTES 16384
+
+/* Places of a run, and where tier full shows them. */
+static const struct {
+    const char *name;
+    const char *inside;
+} places[] = {
+    {"home", "/home/user"},
+    {"config", "/home/user/.claude"},
+    {"tmp", "/tmp"},
+    {"work", "/workspace"},
+};
+
+char *walls_place(enum jail_tier tier, const char *dir, const char *name)
+{
+    for (size_t i = 0; tier == JAIL_FULL && i < COUNT_OF(places); i++)
+        if (strcmp(places[i].name, name) == 0)
+            return strdup(places[i].inside);
+    return path_join(dir, name);
+}
+
+char *walls_path(enum jail_tier tier, const char *dir, const char *path)
+{
+    size_t len = strlen(dir);
+    if (tier != JAIL_FULL || strncmp(path, dir, len) != 0 || path[len] != '/')
+        return strdup(path);
+    const char *below = path + len + 1;
+    for (size_t i = 0; i < COUNT_OF(places); i++) {
+        size_t n = strlen(places[i].name);
+        char *inside;
+        if (strncmp(below, places[i].name, n) == 0 && (below[n] == '/' || !below[n]))
+            return asprintf(&inside, "%s%s", places[i].inside, below + n) < 0 ? NULL : inside;
+    }
+    return strdup(path);
+}
+
+static void add_bind(struct plan *plan, const char *mode, const char *outside, const char *inside)
+{
+    strlist_add(&plan->jail.binds, mode);
+    strlist_add(&plan->jail.binds, outside);
+    strlist_add(&plan->jail.binds, inside);
+}
+
+static int add_places(enum jail_tier tier, const char *dir, struct plan *plan)
+{
+    for (size_t i = 0; i < COUNT_OF(places); i++) {
+        AUTO(str) char *outside = path_join(dir, places[i].name);
+        AUTO(str) char *inside = walls_place(tier, dir, places[i].name);
+        if (!outside || !inside)
+            return -1;
+        add_bind(plan, "rw?", outside, inside); /* a command has no `config` */
+    }
+    return 0;
+}
+
+static bool is_shown(const char *path)
+{
+    return str_starts(path, "/usr/") || str_starts(path, "/opt/") || str_starts(path, "/bin/");
+}
+
+/* Cuts a path off behind its outermost node_modules; false when it has none. */
+static bool cut_to_modules(char *path)
+{
+    static const char modules[] = "/node_modules/";
+    char *among = strstr(path, modules);
+    if (among)
+        among[sizeof(modules) - 2] = '\0';
+    return among != NULL;
+}
+
+/* One program, alone or with the modules that it is among, by the name `path` also. */
+static void show_file(struct plan *plan, char *path, char *real)
+{
+    bool modules = cut_to_modules(real);
+    if (is_shown(real))
+        return;
+    add_bind(plan, "ro", real, real);
+    /* outside of tier full the path leads there by itself */
+    if (plan->jail.tier == JAIL_FULL && modules == cut_to_modules(path) && strcmp(path, real) != 0)
+        add_bind(plan, "ro", real, path);
+}
+
+/* Programs that a script names by whole paths: a wrapper executes what it wraps. */
+static void show_wrapped(struct plan *plan, const char *script)
+{
+    static const char ends[] = " \t\r\n\"'`;&|<>()${}=";
+    char text[SCRIPT_BYTES + 1], *save = NULL;
+    struct stat st;
+    AUTO(fd) int fd = open(script, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, SCRIPT_BYTES);
+    if (n < 2 || memcmp(text, "#!", 2) != 0)
+        return;
+    text[n] = '\0';
+    for (char *word = strtok_r(text + 2, ends, &save); word; word = strtok_r(NULL, ends, &save)) {
+        AUTO(str) char *real = *word == '/' ? realpath(word, NULL) : NULL;
+        if (!real || stat(real, &st) || !S_ISREG(st.st_mode) || access(real, X_OK))
+            continue;
+        show_file(plan, word, real);
+    }
+}
+
+/* Shows the program where it really is: its own path may lead there by links outside. */
+static int add_program(struct plan *plan, struct err *err)
+{
+    AUTO(str) char *real = realpath(plan->argv.items[0], NULL);
+    if (!real)
+        return err_sys(err, "cannot find '%s'", plan->argv.items[0]);
+    if (!is_shown(plan->argv.items[0]) && str_replace(&plan->argv.items[0], real))
+        return err_sys(err, "arguments");
+    show_wrapped(plan, real);
+    AUTO(str) char *same = strdup(real);
+    if (!same)
+        return err_sys(err, "arguments");
+    show_file(plan, same, real);
+    return 0;
+}
+
+/* What the owner shows to tasks beside that: "path" or "path:rw". */
+static void add_paths(const struct strlist *paths, struct plan *plan)
+{
+    for (size_t i = 0; i < paths->count; i++) {
+        AUTO(str) char *path = strdup(paths->items[i]);
+        size_t len = path ? strlen(path) : 0;
+        bool writable = len > 3 && strcmp(path + len - 3, ":rw") == 0;
+        if (writable)
+            path[len - 3] = '\0';
+        if (path)
+            add_bind(plan, writable ? "rw?" : "ro?", path, path);
+    }
+}
+
+static void set_limits(const struct config *config, const struct task_request *request,
+                       struct jail_policy *jail)
+{
+    const struct config_limits *defaults = &config->task_limits;
+    double cpu = request->limits_cpu > 0 ? request->limits_cpu : defaults->cpu;
+    jail->cpu_percent = cpu * 100 < 1 ? 1 : (int)(cpu * 100);
+    jail->memory_mb = request->limits_memory_mb ? request->limits_memory_mb : defaults->memory_mb;
+    jail->pids_max = request->limits_pids ? request->limits_pids : defaults->pids;
+    jail->disk_mb = request->limits_disk_mb ? request->limits_disk_mb : defaults->disk_mb;
+}
+
+int walls_build(enum jail_tier tier, const struct config *config,
+                const struct task_request *request, const char *dir, struct plan *plan,
+                struct err *err)
+{
+    plan->jail.tier = tier;
+    plan->jail.filter = JAIL_FILTER_TASK;
+    plan->jail.net = JAIL_NET_HOST;
+    set_limits(config, request, &plan->jail);
+    strlist_add(&plan->jail.counted, dir);
+    strlist_add(&plan->jail.hidden, config->state_dir);
+    strlist_add(&plan->jail.hidden, config->claude_config_dir);
+    if (tier == JAIL_NONE)
+        return 0;
+    add_paths(&config->jail_paths, plan);
+    if (add_program(plan, err))
+        return -1;
+    if (add_places(tier, dir, plan))
+        return err_sys(err, "jail");
+    return plan->jail.binds.failed || plan->jail.hidden.failed ? err_sys(err, "jail") : 0;
+}
+
+const char *walls_reason(unsigned exceeded, const char **ret_words)
+{
+    static const struct {
+        unsigned bit;
+        const char *reason, *words;
+    } limits[] = {
+        {JAIL_MEMORY, "memory_exceeded",
+         "the task used more memory than it may have (limits.memoryMb)"},
+        {JAIL_DISK, "disk_exceeded", "the task used more disk than it may have (limits.diskMb)"},
+        {JAIL_PIDS, "pids_exceeded",
+         "the task wanted more processes and threads than it may have (limits.pids)"},
+    };
+    for (size_t i = 0; i < COUNT_OF(limits); i++)
+        if (exceeded & limits[i].bit) {
+            *ret_words = limits[i].words;
+            return limits[i].reason;
+        }
+    return NULL;
+}
+
+int walls_copy(const struct plan *from, struct plan *to)
+{
+    const struct {
+        const struct strlist *from;
+        struct strlist *to;
+    } lists[] = {{&from->jail.binds, &to->jail.binds},
+                 {&from->jail.hidden, &to->jail.hidden},
+                 {&from->jail.counted, &to->jail.counted}};
+    to->jail = from->jail;
+    to->jail.hostname = NULL;
+    for (size_t i = 0; i < COUNT_OF(lists); i++)
+        *lists[i].to = (struct strlist)STRLIST_INIT;
+    for (size_t i = 0; i < COUNT_OF(lists); i++)
+        for (size_t k = 0; k < lists[i].from->count; k++)
+            if (strlist_add(lists[i].to, lists[i].from->items[k]))
+                return -1;
+    return 0;
+}

@@ -1,0 +1,357 @@
+/*
+ * System calls that are denied: whatever is not named here is allowed, as nothing else keeps up
+ * with what programs and C libraries come to use. A denied call fails with EPERM; only another
+ * architecture's calls kill.
+ */
+#include "jail/inside.h"
+
+#include "base/fd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <seccomp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define NEW_NAMESPACES                                                                            \
+    (CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | \
+     CLONE_NEWNET | 0x00000080 /* CLONE_NEWTIME */)
+
+/* By name: those that this machine's architecture lacks are skipped. */
+static const char *const denied[] = {
+    /* other processes' memory, and what the kernel keeps for users */
+    "ptrace",
+    "process_vm_readv",
+    "process_vm_writev",
+    "process_madvise",
+    "process_mrelease",
+    "kcmp",
+    "pidfd_getfd",
+    "keyctl",
+    "add_key",
+    "request_key",
+    "lookup_dcookie",
+    /* large attack surfaces that tasks don't need */
+    "bpf",
+    "perf_event_open",
+    "userfaultfd",
+    "io_uring_setup",
+    "io_uring_enter",
+    "io_uring_register",
+    "fanotify_init",
+    "fanotify_mark",
+    "modify_ldt",
+    "vm86",
+    "vm86old",
+    "remap_file_pages",
+    "mbind",
+    "move_pages",
+    "migrate_pages",
+    "set_mempolicy",
+    "set_mempolicy_home_node",
+    "personality",
+    "vhangup",
+    "uselib",
+    "ustat",
+    "sysfs",
+    "_sysctl",
+    "nfsservctl",
+    "memfd_secret",
+    /* mounts and namespaces */
+    "mount",
+    "umount",
+    "umount2",
+    "pivot_root",
+    "chroot",
+    "unshare",
+    "setns",
+    "open_tree",
+    "open_tree_attr",
+    "move_mount",
+    "fsopen",
+    "fsconfig",
+    "fsmount",
+    "fspick",
+    "mount_setattr",
+    "listmount",
+    "statmount",
+    "open_by_handle_at",
+    "name_to_handle_at",
+    /* the machine */
+    "kexec_load",
+    "kexec_file_load",
+    "init_module",
+    "finit_module",
+    "delete_module",
+    "create_module",
+    "get_kernel_syms",
+    "query_module",
+    "reboot",
+    "swapon",
+    "swapoff",
+    "quotactl",
+    "quotactl_fd",
+    "acct",
+    "settimeofday",
+    "stime",
+    "clock_settime",
+    "clock_settime64",
+    "clock_adjtime",
+    "clock_adjtime64",
+    "adjtimex",
+    "syslog",
+    "iopl",
+    "ioperm",
+    "sethostname",
+    "setdomainname",
+    "lsm_set_self_attr",
+};
+
+/* Python runs start nothing and speak to nobody. */
+static const char *const denied_to_python[] = {
+    "execve",
+    "execveat",
+    "fork",
+    "vfork",
+    "socket",
+    "socketpair",
+    "socketcall",
+    "connect",
+    "bind",
+    "listen",
+    "accept",
+    "accept4",
+    "sendto",
+    "sendmsg",
+    "sendmmsg",
+    "recvfrom",
+    "recvmsg",
+    "recvmmsg",
+    "shutdown",
+    "getsockname",
+    "getpeername",
+    "setsockopt",
+    "getsockopt",
+    "memfd_create",
+    "shmget",
+    "shmat",
+    "shmctl",
+    "shmdt",
+    "semget",
+    "semop",
+    "semctl",
+    "semtimedop",
+    "semtimedop_time64",
+    "msgget",
+    "msgsnd",
+    "msgrcv",
+    "msgctl",
+    "mq_open",
+    "mq_unlink",
+    "mq_timedsend",
+    "mq_timedreceive",
+    "mq_notify",
+    "mq_getsetattr",
+    "ipc",
+    "inotify_init",
+    "inotify_init1",
+    "inotify_add_watch",
+    "setsid",
+    "prctl",
+    "pidfd_open",
+    "pidfd_send_signal",
+};
+
+/* Without an ipc namespace their segments would stay for the next task. */
+static const char *const denied_without_ipc[] = {
+    "shmget", "shmat", "shmctl", "semget", "semctl", "msgget", "msgctl", "mq_open", "ipc",
+};
+
+/* Calls that reach for another process of the same user, which no namespace hides: the argument
+ * that names it must be 0, which is oneself. */
+static const struct {
+    const char *name;
+    unsigned argument;
+} own_only[] = {
+    {"prlimit64", 0},      {"sched_setaffinity", 0}, {"sched_setscheduler", 0},
+    {"sched_setparam", 0}, {"sched_setattr", 0},     {"setpriority", 1},
+    {"ioprio_set", 1},
+};
+
+/* What the filter is for: a program, Python; in which tier; alone in its namespaces or not. */
+enum { KIND_PYTHON = 1, KIND_RESTRICTED = 2, KIND_NOT_ALONE = 4, KINDS = 8 };
+
+static struct {
+    struct sock_filter *code;
+    unsigned short len;
+} compiled[KINDS];
+
+static int deny_all(scmp_filter_ctx ctx, const char *const names[], size_t count, int error)
+{
+    for (size_t i = 0; i < count; i++) {
+        int nr = seccomp_syscall_resolve_name(names[i]);
+        if (nr == __NR_SCMP_ERROR)
+            continue; /* younger than the library, or of another architecture */
+        int rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO((unsigned)error), nr, 0);
+        if (rc && rc != -EDOM && rc != -EEXIST)
+            return rc;
+    }
+    return 0;
+}
+
+/* Numbers of calls that are younger than the library. They are the same on all architectures. */
+static int deny_young(scmp_filter_ctx ctx)
+{
+    static const struct {
+        const char *name;
+        int nr;
+    } young[] = {
+        {"quotactl_fd", 443},
+        {"memfd_secret", 447},
+        {"process_mrelease", 448},
+        {"cachestat", -1},
+        {"set_mempolicy_home_node", 450},
+        {"statmount", 457},
+        {"listmount", 458},
+        {"lsm_set_self_attr", 460},
+        {"open_tree_attr", 467},
+    };
+    for (size_t i = 0; i < COUNT_OF(young); i++) {
+        if (young[i].nr < 0 || seccomp_syscall_resolve_name(young[i].name) != __NR_SCMP_ERROR)
+            continue;
+        int rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), young[i].nr, 0);
+        if (rc && rc != -EDOM)
+            return rc;
+    }
+    return 0;
+}
+
+/* clone() shows its flags; clone3() hides them behind a pointer, so that libc shall use clone(). */
+static int deny_namespaces(scmp_filter_ctx ctx, bool threads_only)
+{
+    int rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
+    for (unsigned bit = 1; rc == 0 && bit; bit <<= 1)
+        if (NEW_NAMESPACES & bit)
+            rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(clone), 1,
+                                  SCMP_A0(SCMP_CMP_MASKED_EQ, bit, bit));
+    if (rc == 0 && threads_only)
+        rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(clone), 1,
+                              SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, 0));
+    return rc;
+}
+
+/* Input for the terminal as if it had been typed; the console's menus. */
+static int deny_terminals(scmp_filter_ctx ctx)
+{
+    static const unsigned long calls[] = {TIOCSTI, TIOCLINUX};
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < COUNT_OF(calls); i++)
+        rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(ioctl), 1,
+                              SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffffUL, calls[i]));
+    return rc;
+}
+
+/* Local and internet sockets only, nothing raw. In tier restricted no local ones but pairs:
+ * Landlock does not keep anybody from connecting to those that have a path. */
+static int deny_sockets(scmp_filter_ctx ctx, bool local_too)
+{
+    int rc = 0;
+    for (unsigned family = 0; rc == 0 && family < AF_MAX; family++)
+        if ((family != AF_UNIX || local_too) && family != AF_INET && family != AF_INET6)
+            rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 1,
+                                  SCMP_A0(SCMP_CMP_EQ, family));
+    if (rc == 0)
+        rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 1,
+                              SCMP_A0(SCMP_CMP_GE, AF_MAX));
+    for (unsigned family = 0; rc == 0 && family < 2; family++)
+        rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 2,
+                              SCMP_A0(SCMP_CMP_EQ, family ? AF_INET6 : AF_INET),
+                              SCMP_A1(SCMP_CMP_MASKED_EQ, 0xf, SOCK_RAW));
+    return rc;
+}
+
+static int deny_others(scmp_filter_ctx ctx)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < COUNT_OF(own_only); i++)
+        rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM),
+                              seccomp_syscall_resolve_name(own_only[i].name), 1,
+                              SCMP_CMP(own_only[i].argument, SCMP_CMP_NE, 0));
+    return rc;
+}
+
+static int add_rules(scmp_filter_ctx ctx, int kind)
+{
+    const bool python = kind & KIND_PYTHON;
+    seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
+    seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2);
+    int rc = deny_all(ctx, denied, COUNT_OF(denied), EPERM);
+    if (rc == 0)
+        rc = deny_young(ctx);
+    if (rc == 0)
+        rc = deny_namespaces(ctx, python);
+    if (rc == 0)
+        rc = deny_terminals(ctx);
+    if (rc == 0 && python)
+        rc = deny_all(ctx, denied_to_python, COUNT_OF(denied_to_python), EPERM);
+    if (rc == 0 && !python)
+        rc = deny_sockets(ctx, kind & KIND_RESTRICTED);
+    if (rc == 0 && kind & KIND_NOT_ALONE)
+        rc = deny_others(ctx);
+    if (rc == 0 && kind & KIND_NOT_ALONE && !python)
+        rc = deny_all(ctx, denied_without_ipc, COUNT_OF(denied_without_ipc), EPERM);
+    return rc;
+}
+
+static int compile(int kind)
+{
+    scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ALLOW);
+    AUTO(fd) int fd = memfd_create("filter", MFD_CLOEXEC);
+    if (!ctx || fd < 0)
+        return -1;
+    int rc = add_rules(ctx, kind);
+    if (rc == 0)
+        rc = seccomp_export_bpf(ctx, fd);
+    seccomp_release(ctx);
+    if (rc) {
+        errno = -rc;
+        return -1;
+    }
+    off_t size = lseek(fd, 0, SEEK_END);
+    compiled[kind].code = malloc((size_t)size);
+    if (!compiled[kind].code ||
+        fd_pread_full(fd, compiled[kind].code, (size_t)size, 0) != (ssize_t)size)
+        return -1;
+    compiled[kind].len = (unsigned short)((size_t)size / sizeof(struct sock_filter));
+    return 0;
+}
+
+static int kind_of(const struct jail *jail)
+{
+    return (jail->filter == JAIL_FILTER_PYTHON ? KIND_PYTHON : 0) |
+           (jail->tier == JAIL_RESTRICTED ? KIND_RESTRICTED : 0) |
+           (jail->namespaces ? 0 : KIND_NOT_ALONE);
+}
+
+int filter_prepare(const struct jail *jail, struct err *err)
+{
+    int kind = kind_of(jail);
+    return compiled[kind].code || compile(kind) == 0 ? 0 : err_sys(err, "jail: system-call filter");
+}
+
+int filter_apply(const struct jail *jail, struct err *err)
+{
+    int kind = kind_of(jail);
+    const struct sock_fprog program = {compiled[kind].len, compiled[kind].code};
+    return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program)
+               ? jail_fail(err, "system-call filter")
+               : 0;
+}

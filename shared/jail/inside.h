@@ -1,0 +1,107 @@
+/* What the files of this folder share. */
+#ifndef JAIL_INSIDE_H
+#define JAIL_INSIDE_H
+
+#include "jail/jail.h"
+
+#include <stddef.h>
+#include <sys/types.h>
+
+/* --- the plan as data ---------------------------------------------------------------------- */
+
+#define GROUP_DIRS 3
+
+enum step_kind {
+    STEP_DIR,    /* to */
+    STEP_LINK,   /* from is the link's text */
+    STEP_FILE,   /* from is the content */
+    STEP_TMPFS,  /* from are the options */
+    STEP_BIND,   /* from outside, to inside, with what is mounted below */
+    STEP_DEVICE, /* the same of one device node */
+    STEP_PROC,
+    STEP_PTS,
+};
+
+struct step {
+    enum step_kind kind;
+    char *from;
+    char *to; /* inside, without the leading '/' */
+    bool read_only;
+    bool optional; /* skipped where `from` is missing */
+};
+
+/* Control groups of one tree. */
+struct group {
+    char *dirs[GROUP_DIRS]; /* one on v2; memory, pids, cpu on v1 */
+    int join[GROUP_DIRS];   /* their cgroup.procs */
+    int memory_events, pids_events, kill;
+    int dir_count;
+};
+
+/* What the disk held when it was last looked at. */
+struct disk {
+    int fds[8]; /* the counted directories */
+    int count;
+    int64_t used_bytes, free_bytes; /* when they were last summed up */
+    bool known;
+};
+
+struct jail {
+    enum jail_tier tier;
+    enum jail_net net;
+    enum jail_filter filter;
+    struct jail_host host;
+    bool namespaces;  /* pid and mount */
+    bool user_first;  /* clone into a user namespace */
+    bool maps_itself; /* the child writes its id maps */
+    bool becomes;     /* jail_shut() changes the user */
+    uid_t uid;
+    gid_t gid;
+    struct jail_policy policy; /* a copy */
+    struct step *steps;
+    size_t step_count, step_room;
+    int handshake[2]; /* the child waits until the parent has written the maps */
+    struct group group;
+    struct disk disk;
+    int64_t memory_at_start_kib;
+};
+
+/* Fills err with errno and the step; -1. */
+int jail_fail(struct err *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* --- the parts ----------------------------------------------------------------------------- */
+
+/* root.c: assembles the new root and makes it the root. */
+int root_build(const struct jail *jail, struct err *err);
+/* root.c: the host's root, read-only but for the binds, with what is private over it. */
+int view_build(const struct jail *jail, struct err *err);
+/* A file system that is not attached anywhere: its descriptor. */
+int mount_detached(const char *type);
+
+/* filter.c: denies system calls from now on. */
+int filter_prepare(const struct jail *jail, struct err *err); /* compiles it, once a process */
+int filter_apply(const struct jail *jail, struct err *err);
+
+/* landlock.c */
+int landlock_abi(void);
+int landlock_apply(const struct jail *jail, struct err *err);
+
+/* group.c */
+void group_init(struct group *group);
+void group_release(struct group *group);
+void group_free(struct group *group);
+void groups_probe(struct jail_host *host);
+int group_open(struct jail *jail, const char *name, struct err *err);
+int group_join(const struct jail *jail, struct err *err);
+unsigned group_look(const struct group *group);
+bool group_kill(const struct group *group);
+void group_remove(struct group *group);
+
+/* look.c: what is counted where there are no control groups. */
+int disk_open(struct jail *jail, struct err *err);
+
+/* What programs need to run, where the host has it; both end with NULL. */
+extern const char *const system_paths[];
+extern const char *const system_devices[];
+
+#endif

@@ -1,0 +1,65 @@
+#include "situation.h"
+
+#include "base/auto.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* As hosts do that deny namespaces: clone() and unshare() with any of their flags fail. */
+static bool deny_namespaces(void)
+{
+    enum { ARG0 = offsetof(struct seccomp_data, args), NR = offsetof(struct seccomp_data, nr) };
+    static const unsigned flags = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS;
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, NR),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 1, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_unshare, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, ARG0),
+        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, flags, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const struct sock_fprog program = {COUNT_OF(filter), filter};
+    return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0 ||
+           (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+            prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+}
+
+static bool become_nobody(void)
+{
+    return geteuid() != 0 ||
+           (setgroups(0, NULL) == 0 && setresgid(NOBODY, NOBODY, NOBODY) == 0 &&
+            setresuid(NOBODY, NOBODY, NOBODY) == 0 && prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) == 0);
+}
+
+const struct situation *situation_find(const char *name)
+{
+    static const struct situation situations[] = {
+        {"root", false, false, true, true},
+        {"user", true, false, true, false},
+        {"denied", false, true, false, false},
+        {"denied-user", true, true, false, false},
+    };
+    for (size_t i = 0; i < COUNT_OF(situations); i++)
+        if (strcmp(situations[i].name, name) == 0)
+            return &situations[i];
+    return NULL;
+}
+
+bool situation_enter(const struct situation *situation)
+{
+    return (!situation->nobody || become_nobody()) && (!situation->denied || deny_namespaces());
+}
+
+bool situation_is(const struct situation *situation, const struct jail_host *host)
+{
+    return host->has[JAIL_HAS_NAMESPACES] == situation->namespaces && host->root == situation->root;
+}

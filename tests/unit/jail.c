@@ -1,0 +1,212 @@
+/*
+ * Jails: what plan a policy becomes, and a process that enters one without a launcher, as a
+ * zygote's children do.
+ */
+#include "testbase.h"
+
+#include "base/buf.h"
+#include "base/fd.h"
+#include "jail/jail.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static struct jail_host host; /* this one */
+
+static struct jail_host full_host(void)
+{
+    struct jail_host made = {.tier = JAIL_FULL, .root = true, .landlock = 7};
+    for (int i = 0; i < JAIL_FEATURE_COUNT; i++)
+        made.has[i] = true;
+    return made;
+}
+
+static void bind_path(struct jail_policy *policy, const char *mode, const char *outside,
+                      const char *inside)
+{
+    strlist_add(&policy->binds, mode);
+    strlist_add(&policy->binds, outside);
+    strlist_add(&policy->binds, inside);
+}
+
+/* The plan as text. */
+static char *print_of(const struct jail_policy *policy, const struct jail_host *of)
+{
+    struct err err;
+    AUTO(buf) struct buf text = BUF_INIT(65536);
+    AUTO(jail) struct jail *jail = jail_new(policy, of, 1000, 1001, &err);
+    OK(jail, &err);
+    jail_print(jail, &text);
+    return strdup(buf_str(&text));
+}
+
+static void a_plan_shows_outer_places_before_those_in_them(void **state)
+{
+    (void)state;
+    const struct jail_host of = full_host();
+    struct jail_policy policy = {.tier = JAIL_FULL};
+    bind_path(&policy, "rw", "/s/run/config", "/home/user/.claude");
+    bind_path(&policy, "rw", "/s/run/home", "/home/user");
+    bind_path(&policy, "ro?", "/usr/lib/x/cli", "/usr/lib/x/cli");
+    strlist_add(&policy.hidden, "/usr/lib/x");
+    AUTO(str) char *text = print_of(&policy, &of);
+    const char *usr = strstr(text, "bind /usr /usr ro optional\n");
+    const char *cover = strstr(text, "tmpfs /usr/lib/x size");
+    const char *cli = strstr(text, "bind /usr/lib/x/cli /usr/lib/x/cli ro optional\n");
+    const char *home = strstr(text, "bind /home/user /s/run/home\n");
+    const char *config = strstr(text, "bind /home/user/.claude /s/run/config\n");
+    assert_true(usr && cover && cli && home && config);
+    assert_true(usr < cover && cover < cli && home < config);
+    assert_non_null(strstr(text, "tier full uid 1000 gid 1001 namespaces\n"));
+    assert_non_null(strstr(text, "proc /proc\n"));
+    assert_non_null(strstr(text, "tmpfs /tmp "));
+    jail_policy_done(&policy);
+}
+
+static void a_place_of_the_policy_takes_that_of_a_private_one(void **state)
+{
+    (void)state;
+    const struct jail_host of = full_host();
+    struct jail_policy policy = {.tier = JAIL_FULL, .no_proc = 1};
+    bind_path(&policy, "rw", "/s/tmp", "/tmp");
+    AUTO(str) char *text = print_of(&policy, &of);
+    assert_null(strstr(text, "tmpfs /tmp "));
+    assert_non_null(strstr(text, "bind /tmp /s/tmp\n"));
+    assert_null(strstr(text, "proc /proc"));
+    jail_policy_done(&policy);
+}
+
+static void a_policy_without_sense_is_refused_by_name(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *mode, *outside, *inside;
+        int tier, memory_mb, net;
+        const char *says;
+    } wrong[] = {
+        {"wr", "/a", "/a", JAIL_FULL, 0, 0, "'wr'"},
+        {"ro", "a", "/a", JAIL_FULL, 0, 0, "'a' is no whole path"},
+        {"ro", "/a", "/a/../b", JAIL_FULL, 0, 0, "no whole path"},
+        {"ro", "/a", "/", JAIL_FULL, 0, 0, "no whole path"},
+        {"ro", "/a", "/b", JAIL_RESTRICTED, 0, 0, "nothing moves"},
+        {"ro", "/a", "/a", JAIL_FULL, -1, 0, "memory_mb"},
+        {"ro", "/a", "/a", 7, 0, 0, "tier"},
+        {"ro", "/a", "/a", JAIL_RESTRICTED, 0, JAIL_NET_OWN, "network of its own"},
+    };
+    const struct jail_host of = full_host();
+    for (size_t i = 0; i < COUNT(wrong); i++) {
+        struct err err;
+        struct jail_policy policy = {
+            .tier = wrong[i].tier, .memory_mb = wrong[i].memory_mb, .net = wrong[i].net};
+        bind_path(&policy, wrong[i].mode, wrong[i].outside, wrong[i].inside);
+        assert_null(jail_new(&policy, &of, 1, 1, &err));
+        if (!strstr(err.msg, wrong[i].says))
+            fail_msg("case %zu: %s", i, err.msg);
+        jail_policy_done(&policy);
+    }
+}
+
+static void a_tier_that_the_host_lacks_is_refused_and_not_weakened(void **state)
+{
+    struct err err;
+    (void)state;
+    const struct jail_policy full = {.tier = JAIL_FULL}, some = {.tier = JAIL_RESTRICTED};
+    const struct jail_host poor = {.why_tier = "namespaces: clone"};
+    assert_null(jail_new(&full, &poor, 1, 1, &err));
+    assert_int_equal(err.code, ERR_BUSY);
+    assert_non_null(strstr(err.msg, "namespaces: clone"));
+    assert_null(jail_new(&some, &poor, 1, 1, &err));
+    assert_int_equal(err.code, ERR_BUSY);
+}
+
+static void what_is_missing_has_a_reason(void **state)
+{
+    (void)state;
+    for (int i = 0; i < JAIL_FEATURE_COUNT; i++) {
+        print_message("%s: %s\n", jail_feature_name((enum jail_feature)i),
+                      host.has[i] ? "there" : host.why[i]);
+        assert_true(host.has[i] || host.why[i][0]);
+    }
+    assert_true(host.tier == JAIL_FULL || host.why_tier[0]);
+}
+
+/* --- a child that enters by itself ---------------------------------------------------------- */
+
+/* Tries what Python runs may not, as one that is not trusted would. */
+static _Noreturn void untrusted(int out)
+{
+    char text[64];
+    long fd = syscall(SYS_socket, AF_INET, SOCK_STREAM, 0);
+    int socket_errno = fd < 0 ? errno : 0;
+    long pid = syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+    if (pid == 0)
+        _exit(0);
+    int fork_errno = pid < 0 ? errno : 0;
+    int house = access("/root", F_OK) == 0 || access("/proc/self", F_OK) == 0;
+    int n = snprintf(text, sizeof(text), "pid %d uid %d socket %d fork %d house %d", (int)getpid(),
+                     (int)getuid(), socket_errno, fork_errno, house);
+    (void)!write(out, text, (size_t)n);
+    _exit(7);
+}
+
+static void a_zygotes_child_enters_by_itself(void **state)
+{
+    struct err err = ERR_INIT;
+    int ends[2], status;
+    char text[128] = "";
+    (void)state;
+    if (host.tier < JAIL_FULL)
+        SKIP_BECAUSE("this host has no tier full: %s", host.why_tier);
+    const struct jail_policy policy = {.tier = JAIL_FULL,
+                                       .net = host.has[JAIL_HAS_NET] ? JAIL_NET_OWN : JAIL_NET_HOST,
+                                       .filter = JAIL_FILTER_PYTHON,
+                                       .no_proc = 1,
+                                       .memory_mb = 128,
+                                       .pids_max = 8};
+    AUTO(jail) struct jail *jail = jail_new(&policy, &host, 65534, 65534, &err);
+    OK(jail, &err);
+    OK(jail_open(jail, "zygote", &err) == 0, &err);
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    pid_t pid = (pid_t)syscall(SYS_clone, jail_clone_flags(jail) | SIGCHLD, 0, 0, 0, 0);
+    if (pid == 0) {
+        if (jail_build(jail, NULL, &err) || jail_shut(jail, &err)) {
+            (void)!write(ends[1], err.msg, strlen(err.msg));
+            _exit(1);
+        }
+        untrusted(ends[1]);
+    }
+    OK(jail_parent(jail, pid, &err) == 0, &err);
+    close(ends[1]);
+    assert_true(read(ends[0], text, sizeof(text) - 1) > 0);
+    close(ends[0]);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    AUTO(str)
+    char *expected = textf("pid 1 uid %d socket %d fork %d house 0",
+                           host.has[JAIL_HAS_USER] ? 65534 : (int)getuid(), EPERM, EPERM);
+    assert_string_equal(text, expected);
+    assert_int_equal(WEXITSTATUS(status), 7);
+    assert_int_equal(jail_look(jail, pid), 0);
+    jail_close(jail);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_plan_shows_outer_places_before_those_in_them),
+        cmocka_unit_test(a_place_of_the_policy_takes_that_of_a_private_one),
+        cmocka_unit_test(a_policy_without_sense_is_refused_by_name),
+        cmocka_unit_test(a_tier_that_the_host_lacks_is_refused_and_not_weakened),
+        cmocka_unit_test(what_is_missing_has_a_reason),
+        cmocka_unit_test(a_zygotes_child_enters_by_itself),
+    };
+    jail_probe(&host);
+    return cmocka_run_group_tests_name("jail", tests, NULL, NULL);
+}
