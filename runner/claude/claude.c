@@ -10,7 +10,6 @@
 #include "runner/claude/plan.h"
 #include "runner/claude/prepare.h"
 #include "runner/claude/transcript.h"
-#include "runner/work/walls.h"
 
 #include <string.h>
 
@@ -99,8 +98,8 @@ static int add_session(struct attempt *attempt, struct plan *plan, struct err *e
                              claude->uid, claude->gid, &transcript, err))
         return -1;
     attempt->failed_step = NULL;
-    AUTO(str) char *inside = walls_path(claude->tier, task_run_dir(attempt->run), transcript);
-    return inside ? add_argument(plan, "--resume", inside, err) : err_sys(err, "conversation");
+    AUTO(str) char *inside = walls_path(claude->walls, task_run_dir(attempt->run), transcript);
+    return inside ? add_argument(plan, "--resume", inside, err) : err_sys(err, "session");
 }
 
 /* Everything that is needed before the program can be launched. */

@@ -2,7 +2,6 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "runner/claude/attempt.h"
-#include "runner/work/walls.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -96,7 +95,6 @@ static void judge_without_result(struct attempt *attempt, struct task_outcome *o
 
 static void judge_program(struct attempt *attempt, struct task_outcome *outcome)
 {
-    const char *limit, *words;
     struct claude_output *stream = &attempt->stream;
     const struct work_result *result = &attempt->result;
     int code = work_exit_code(result->status);
@@ -113,8 +111,6 @@ static void judge_program(struct attempt *attempt, struct task_outcome *outcome)
         judge_result(attempt, outcome);
     else if (work_cause_reason(result->cause)[0])
         judge_cause(result->cause, outcome);
-    else if ((limit = walls_reason(result->exceeded, &words)))
-        set_reason(outcome, limit, words);
     else
         judge_without_result(attempt, outcome);
     if (result->leftover > 0)

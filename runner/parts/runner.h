@@ -53,6 +53,7 @@ struct runner {
     struct proxy *proxy;
     struct engine *engine;
     struct claude claude;
+    struct walls walls; /* once it has been probed */
     struct command command;
     struct task_kind kinds[RUNNER_KINDS + 1]; /* ends with a NULL name */
     struct { /* what takes a moment to find out, while the rest is built */
