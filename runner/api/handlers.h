@@ -28,12 +28,12 @@ http_handler tasks_list, tasks_status, task_get, task_result, task_events, task_
 http_handler task_redeliver;
 http_handler login_page, login_enter, login_leave, login_start, login_code, login_cancel;
 http_handler login_state, login_css, login_js;
-http_handler console_file, console_session_get, console_session_begin, console_session_end;
 http_handler sessions_post, sessions_get, session_get, session_remove_it, session_exec_post;
 http_handler processes_get, processes_delete, process_get, process_delete, process_logs;
 http_handler process_stdin, shell_get, shell_wait, shell_stdin, shell_kill;
 http_handler file_get, file_put, file_delete, files_get, files_search, files_find, files_replace;
 http_handler archive_get, archive_put, input_get, input_upload;
+http_handler console_file, console_session_get, console_session_begin, console_session_end;
 
 /* Answers 200 with a buffer of JSON, or 500 when the buffer failed. */
 void send_json(struct http_request *req, int status, const struct buf *json);

@@ -150,14 +150,14 @@ static int build_inputs(void *whole, struct err *err)
     struct runner *runner = whole;
     const struct inputs_config inputs = {.config = &runner->config,
                                          .state_dir = runner->first->state_dir};
-    runner->inputs = inputs_new(&inputs, err);
+    runner->inputs = input_store_new(&inputs, err);
     return runner->inputs ? 0 : -1;
 }
 
 static void free_inputs(void *whole)
 {
     struct runner *runner = whole;
-    inputs_free(runner->inputs);
+    input_store_free(runner->inputs);
     runner->inputs = NULL;
 }
 
