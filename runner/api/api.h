@@ -10,11 +10,13 @@
 #include "runner/access/access.h"
 #include "runner/claude/claude.h"
 #include "runner/config/in_force.h"
+#include "runner/inputs/inputs.h"
 #include "runner/oauth/flow.h"
 #include "runner/oauth/keeper.h"
 #include "runner/overflow/overflow.h"
 #include "runner/python/python.h"
 #include "runner/repo/repos.h"
+#include "runner/session/session.h"
 #include "runner/store/store.h"
 #include "runner/task/engine.h"
 #include "runner/webhook/webhook.h"
@@ -46,6 +48,8 @@ struct api {
     struct repos *repos;
     struct overflow *overflow; /* NULL: no cloud is configured */
     struct webhook *webhook;
+    struct sessions *sessions;
+    struct inputs *inputs;
     struct python *python;
     struct replay *replay;
     _Atomic int python_waits; /* workers that wait a moment for a run */

@@ -3,7 +3,7 @@
  *
  * Every line becomes one event: the line itself when it is JSON, else {"type":"text","content":…}.
  * The result line decides success, by its fields alone: an exit status or a word in the text never
- * does.
+ * does, and neither does a secret: the line is understood before its secrets are taken out.
  *
  * Threads: one at a time.
  */
@@ -24,7 +24,8 @@ struct claude_output {
     claude_output_event_fn *event;
     void *arg;
     struct lines lines;
-    struct buf scratch; /* the line as it is passed on */
+    struct buf scratch; /* the line, as strict JSON */
+    struct buf clean;   /* and without secrets, when it held some */
 
     bool began;     /* a line has come */
     bool truncated; /* a line was too long */

@@ -72,6 +72,8 @@ struct runner {
     struct janitor *janitor;
     struct alert *alert;
     struct webhook *webhook;
+    struct sessions *sessions;
+    struct inputs *inputs;
     struct python *python;
     struct access *access; /* NULL: not asked for */
     struct http_server *server;
