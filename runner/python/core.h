@@ -202,12 +202,12 @@ void run_conclude(struct run *run, int wait_status, unsigned exceeded, int64_t p
 void outcome_done(struct python_outcome *outcome);
 
 /* sessions.c */
-struct session *session_find(struct python *python, const char *caller, const char *id);
-void session_unlink(struct python *python, struct session *session);
-void pysessions_tick(struct python *python, int64_t now_ms);
-void pysessions_free(struct python *python);
+struct session *python_session_find(struct python *python, const char *caller, const char *id);
+void python_session_unlink(struct python *python, struct session *session);
+void python_sessions_tick(struct python *python, int64_t now_ms);
+void python_sessions_free(struct python *python);
 /* Its child is gone. */
-void session_lost(struct session *session);
-void session_ran(struct session *session);
+void python_session_lost(struct session *session);
+void python_session_ran(struct session *session);
 
 #endif

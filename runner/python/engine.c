@@ -82,7 +82,7 @@ static void tick(struct python *python)
     runs_tick(python, now);
     kids_tick(python, now);
     zygotes_tick(python, now);
-    pysessions_tick(python, now);
+    python_sessions_tick(python, now);
     runs_dispatch(python);
     hand_out(python);
     kids_refill(python);
@@ -178,7 +178,7 @@ void python_free(struct python *python)
     if (!python)
         return;
     python_stop(python);
-    pysessions_free(python);
+    python_sessions_free(python);
     for (int i = 0; i < CALLERS_MAX; i++)
         free(python->callers[i].name);
     fd_close(&python->epoll);

@@ -138,7 +138,7 @@ void kid_free(struct kid *kid)
     *at = kid->next;
     python->kid_count--;
     if (kid->session)
-        session_lost(kid->session);
+        python_session_lost(kid->session);
     if (kid->run)
         kid->run->kid = NULL;
     fd_close(&kid->control); /* closing takes it out of epoll */

@@ -173,7 +173,7 @@ void run_finish(struct run *run)
         struct session *session = run->session;
         run->session = NULL;
         session->run = NULL;
-        session_ran(session);
+        python_session_ran(session);
     }
     struct run **last = &python->finished; /* in the order of their ends */
     while (*last)
@@ -325,7 +325,7 @@ static int check_room(struct python *python, const char *caller, const char *ses
         return err_set(err, ERR_RATE, "%d Python runs wait already", PYTHON_QUEUE_MAX);
     if (!session)
         return 0;
-    run->session = session_find(python, caller, session);
+    run->session = python_session_find(python, caller, session);
     if (!run->session)
         return err_set(err, ERR_NOT_FOUND, "there is no Python session '%.70s'", session);
     if (run->session->run) {

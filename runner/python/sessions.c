@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct session *session_find(struct python *python, const char *caller, const char *id)
+struct session *python_session_find(struct python *python, const char *caller, const char *id)
 {
     for (struct session *session = python->sessions; session; session = session->next)
         if (!session->ending && strcmp(session->shown.id, id) == 0 &&
@@ -21,7 +21,7 @@ static void session_free(struct session *session)
     free(session);
 }
 
-void session_unlink(struct python *python, struct session *session)
+void python_session_unlink(struct python *python, struct session *session)
 {
     struct session **at = &python->sessions;
     while (*at != session)
@@ -36,7 +36,7 @@ void session_unlink(struct python *python, struct session *session)
     session_free(session);
 }
 
-void pysessions_free(struct python *python)
+void python_sessions_free(struct python *python)
 {
     while (python->sessions) {
         struct session *session = python->sessions;
@@ -45,7 +45,7 @@ void pysessions_free(struct python *python)
     }
 }
 
-void session_lost(struct session *session)
+void python_session_lost(struct session *session)
 {
     session->kid = NULL;
     session->shown.restarts++;
@@ -57,17 +57,17 @@ static void touch(struct session *session)
     session->shown.expires_ms = clock_real_ms() + session->shown.ttl_s * INT64_C(1000);
 }
 
-void session_ran(struct session *session)
+void python_session_ran(struct session *session)
 {
     touch(session);
 }
 
-void pysessions_tick(struct python *python, int64_t now_ms)
+void python_sessions_tick(struct python *python, int64_t now_ms)
 {
     for (struct session *session = python->sessions, *next; session; session = next) {
         next = session->next;
         if (!session->run && (session->ending || now_ms > session->expires_ms))
-            session_unlink(python, session);
+            python_session_unlink(python, session);
     }
 }
 
@@ -116,7 +116,7 @@ int python_session_new(struct python *python, const char *caller, int memory_mb,
 static struct session *require(struct python *python, const char *caller, const char *id,
                                struct err *err)
 {
-    struct session *session = session_find(python, caller, id);
+    struct session *session = python_session_find(python, caller, id);
     if (!session)
         err_set(err, ERR_NOT_FOUND, "there is no Python session '%.70s'", id);
     return session;
@@ -169,7 +169,7 @@ int python_session_restart(struct python *python, const char *caller, const char
         struct kid *kid = session->kid;
         if (!kid->run) { /* the next run need not wait for its end */
             kid->session = NULL;
-            session_lost(session);
+            python_session_lost(session);
         }
         kid_kill(kid);
     }
@@ -186,7 +186,7 @@ int python_session_end(struct python *python, const char *caller, const char *id
         if (session->run->kid)
             kid_kill(session->run->kid);
     } else if (session) {
-        session_unlink(python, session);
+        python_session_unlink(python, session);
     }
     pthread_mutex_unlock(&python->lock);
     python_wake(python);
