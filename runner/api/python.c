@@ -301,8 +301,8 @@ static void fail_now(struct http_request *req, struct waiter *waiter, const stru
     unref(waiter);
 }
 
-void answer_python(struct http_request *req, struct api *api, struct python_request *request,
-                   const char *session, enum python_style style, const struct buf *body)
+void api_python_answer(struct http_request *req, struct api *api, struct python_request *request,
+                       const char *session, enum python_style style, const struct buf *body)
 {
     struct err err;
     AUTO(python_request_fields) struct python_request *owned = request;

@@ -229,7 +229,7 @@ static void run(struct http_request *req, struct api *api, const char *session)
         read_int(&fields, "memory_limit", PYTHON_MEMORY_MIN, PYTHON_MEMORY_MAX, &request.memory_mb);
     refuse_others(&fields, session ? in_session : known);
     if (end_fields(req, &fields))
-        answer_python(req, api, &request, session, PYTHON_STYLE_OWN, &body);
+        api_python_answer(req, api, &request, session, PYTHON_STYLE_OWN, &body);
     else
         python_request_done(&request);
 }
