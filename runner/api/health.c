@@ -148,12 +148,20 @@ static bool is_jail_weak(const struct api *api)
            (int)api->claude->walls->tier < config_jail_most(config);
 }
 
+static void print_python(const struct api *api, bool verbose, struct json_writer *w)
+{
+    AUTO(buf) struct buf python = BUF_INIT(16u << 10);
+    python_print(api->python, verbose, &python);
+    json_add_raw(w, "python", buf_str(&python), python.len);
+}
+
 /* More for those who hold a secret. */
 static void print_verbose(const struct api *api, struct json_writer *w)
 {
     struct http_stats http;
     AUTO(buf) struct buf cache = BUF_INIT(4u << 20);
     print_cli(api, w);
+    print_python(api, true, w);
     print_queue(api, w);
     print_disk(api, w);
     repos_print(api->repos, &cache);
@@ -317,6 +325,7 @@ void root_get(struct http_request *req, void *arg)
     json_add_text(&w, "status", atomic_load(&api->draining) ? "draining" : "ready");
     json_add_text(&w, "version", api->version);
     print_capabilities(&w);
+    print_python(api, false, &w);
     json_open_array(&w, "endpoints");
     for (size_t i = 0; i < count; i++) {
         json_open_object(&w, NULL);

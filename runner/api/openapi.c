@@ -77,6 +77,8 @@ static const struct {
     {"Page", "text/html", "{\"type\":\"string\"}"},
     {"Css", "text/css", "{\"type\":\"string\"}"},
     {"Script", "text/javascript", "{\"type\":\"string\"}"},
+    {"RunAnswer", "text/event-stream application/x-ndjson application/json",
+     "{\"anyOf\":[" SCHEMA("PyRunnerResult") "," SCHEMA("Event") "]}"},
     {"Asset",
      "text/html text/css text/javascript image/svg+xml image/png application/manifest+json", NULL},
     {"Events", "text/event-stream application/x-ndjson", SCHEMA("Event")},

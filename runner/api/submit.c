@@ -51,7 +51,7 @@ int pause_seconds(struct api *api)
     return left < 1 ? 1 : left > 604800 ? 604800 : (int)left;
 }
 
-static int idempotency_key(struct http_request *req, const char **ret_key, struct err *err)
+int idempotency_key(struct http_request *req, const char **ret_key, struct err *err)
 {
     const char *key = http_header(req, "Idempotency-Key");
     *ret_key = key;
@@ -353,14 +353,16 @@ static int check_here(struct api *api, struct submission *s, struct err *err)
 int submit_task(struct http_request *req, struct api *api, struct submission *s)
 {
     struct err err;
-    buf_init(&s->body, API_BODY_MAX);
+    if (!s->has_body)
+        buf_init(&s->body, API_BODY_MAX);
     s->task_kind = engine_kind(api->engine, s->kind);
     if (!s->task_kind) {
         err_set(&err, ERR_INTERNAL, "this runner has no tasks of kind '%s'", s->kind);
         send_err(req, &err);
         return -1;
     }
-    if (idempotency_key(req, &s->key, &err) || json_body(req, API_BODY_MAX, &s->body, &err)) {
+    if (idempotency_key(req, &s->key, &err) ||
+        (!s->has_body && json_body(req, API_BODY_MAX, &s->body, &err))) {
         send_err(req, &err);
         return -1;
     }

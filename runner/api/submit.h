@@ -21,6 +21,7 @@ struct submission {
     struct task_record *records; /* by index; "" as id of one that was forgotten since */
     size_t count;                /* more than one is a group */
     struct buf body;
+    bool has_body; /* `body` has been read already */
     const char *key;
     bool shared;                 /* it uses the runner's own credential */
     const char *stays;           /* why it cannot go to the cloud; NULL: it can */

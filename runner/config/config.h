@@ -210,6 +210,10 @@ enum config_flag {
     X(SECONDS, callback_retry_seconds, "CALLBACK_RETRY_SECONDS", NULL, \
       "5,300,1800,7200,18000,36000,36000", CONFIG_RANGE(0, 604800), CONFIG_RELOADABLE, \
       "waits before each further try of a webhook, comma separated; there are as many more tries") \
+    X(INT, python_slots, "PYTHON_SLOTS", NULL, "cores", CONFIG_RANGE(1, 256), CONFIG_RELOADABLE, \
+      "Python runs at once; a caller who has none gets one beyond that") \
+    X(LIST, python_modules, "PYTHON_MODULES", NULL, NULL, CONFIG_ANY, CONFIG_RELOADABLE, \
+      "modules that Python code may import, comma separated; not set: what PyRunner allowed") \
     X(HOST, cf_access_team_domain, "CF_ACCESS_TEAM_DOMAIN", NULL, NULL, CONFIG_ANY, 0, \
       "Cloudflare Access: the team's domain (`team.cloudflareaccess.com`, or `team`)") \
     X(TEXT, cf_access_aud, "CF_ACCESS_AUD", NULL, NULL, CONFIG_ANY, 0, \

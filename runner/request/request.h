@@ -207,15 +207,15 @@ enum request_flag {
     X(INT, n, "n", NULL, REQUEST_RANGE(1, REQUEST_RUNS_MAX), "1", REQUEST_CLAUDE | REQUEST_COMMAND, NULL, \
       "how many times it runs: more than once is a group of tasks") \
     X(TEXT, code, "code", NULL, REQUEST_RANGE(1, REQUEST_PROMPT_MAX), NULL, \
-      REQUEST_PYTHON | REQUEST_LATER, NULL, "Python source") \
-    X(INT, timeout, "timeout", NULL, REQUEST_RANGE(1, 300), NULL, REQUEST_PYTHON | REQUEST_LATER, NULL, \
+      REQUEST_PYTHON, NULL, "Python source") \
+    X(INT, timeout, "timeout", NULL, REQUEST_RANGE(1, 300), NULL, REQUEST_PYTHON, NULL, \
       "time limit of Python code in seconds") \
     X(INT, memory_limit, "memory_limit", NULL, REQUEST_RANGE(64, 2048), NULL, \
-      REQUEST_PYTHON | REQUEST_LATER, NULL, "memory of Python code in MB") \
+      REQUEST_PYTHON, NULL, "memory of Python code in MB") \
+    X(BOOL, auto_print, "auto_print", NULL, REQUEST_ANY, "true", REQUEST_PYTHON, NULL, \
+      "whether a last expression of Python code is printed") \
     X(TEXT, stdin_text, "stdin", NULL, REQUEST_RANGE(0, REQUEST_PROMPT_MAX), NULL, \
-      REQUEST_COMMAND, NULL, "standard input of the command") \
-    X(STRINGS, files, "files", NULL, REQUEST_RANGE(2, REQUEST_PROMPT_MAX), NULL, \
-      REQUEST_PYTHON | REQUEST_LATER, NULL, "files beside Python code: text by name")
+      REQUEST_COMMAND, NULL, "standard input of the command")
 /* clang-format on */
 
 struct task_request {

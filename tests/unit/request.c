@@ -377,13 +377,9 @@ static void an_empty_value_of_such_a_field_asks_for_nothing(void **state)
         fail_msg("%s", d.err.msg);
 }
 
-static void code_is_not_supported_yet_and_excludes_a_prompt(void **state)
+static void code_excludes_a_prompt(void **state)
 {
     (void)state;
-    AUTO(decoded)
-    struct decoded d = decode("{\"code\":\"print(1)\",\"timeout\":30,\"memory_limit\":512}");
-    assert_null(d.request);
-    assert_int_equal(d.err.code, ERR_NOT_SUPPORTED_YET);
     AUTO(decoded) struct decoded both = decode("{\"code\":\"print(1)\",\"prompt\":\"x\"}");
     assert_int_equal(both.err.code, ERR_INVALID);
     assert_non_null(strstr(both.err.msg, "code can't be given together with 'prompt'"));
@@ -826,7 +822,7 @@ int main(void)
         cmocka_unit_test(all_wrong_fields_are_told_at_once),
         cmocka_unit_test(a_field_whose_time_has_not_come_is_named),
         cmocka_unit_test(an_empty_value_of_such_a_field_asks_for_nothing),
-        cmocka_unit_test(code_is_not_supported_yet_and_excludes_a_prompt),
+        cmocka_unit_test(code_excludes_a_prompt),
         cmocka_unit_test(repositories_have_the_forms_that_git_hosts_give),
         cmocka_unit_test(a_password_in_a_repository_url_is_not_kept),
         cmocka_unit_test(refs_follow_the_rules_of_git),
