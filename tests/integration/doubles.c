@@ -265,8 +265,8 @@ static void the_real_cli_takes_every_answer_as_written_down(void **state)
         {"[[error:529]]", LOGIN, "", 1, "success", true, 529, 1, "529"},
         {"[[error:529 times=1]][[text:then]] a", LOGIN, "", 0, "success", false, 0, 1, "then"},
         {"[[error:stream]]", LOGIN, "", 1, "success", true, 529, 1, "529"},
-        {"[[cut]]", LOGIN, "", 1, "success", true, 0, 1, "Unable to connect"},
-        {"[[cut:head]]", LOGIN, "", 1, "success", true, 0, 1, "Unable to connect"},
+        {"[[cut]]", LOGIN, "", 1, "success", true, 0, 1, "ECONNRESET"},
+        {"[[cut:head]]", LOGIN, "", 1, "success", true, 0, 1, "ECONNRESET"},
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
         struct cli_run run = run_cli(cases[i].prompt, cases[i].credential, cases[i].more);
