@@ -18,9 +18,10 @@ enum route_flag {
 http_handler outputs_list, outputs_archive, output_get, task_transcript;
 http_handler repos_list, repos_remove;
 http_handler health_get, healthz_get, root_get, metrics_get, openapi_get;
-http_handler python_post, python_session_create, python_session_list, python_session_show;
-http_handler python_session_exec, python_session_stop_run, python_session_begin_again;
-http_handler python_session_delete;
+http_handler api_python_post, api_python_session_create, api_python_session_list,
+    api_python_session_show;
+http_handler api_python_session_exec, api_python_session_stop_run, api_python_session_begin_again;
+http_handler api_python_session_delete;
 http_handler execute_post, exec_post, run_post, run_async_post;
 http_handler oauth_status, oauth_refresh;
 http_handler oauth_login_begin, oauth_login_get, oauth_login_code, oauth_login_cancel;

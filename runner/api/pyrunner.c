@@ -285,7 +285,7 @@ void pyrunner_run(struct http_request *req, struct api *api, const struct buf *b
     struct details details = {.out = BUF_INIT(DETAIL_MAX)};
     decode(body, &request, &details);
     if (details.count == 0) {
-        python_answer(req, api, &request, NULL, PYTHON_STYLE_PYRUNNER, body);
+        answer_python(req, api, &request, NULL, PYTHON_STYLE_PYRUNNER, body);
     } else {
         json_close(&details.w);
         json_close(&details.w);

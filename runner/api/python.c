@@ -301,7 +301,7 @@ static void fail_now(struct http_request *req, struct waiter *waiter, const stru
     unref(waiter);
 }
 
-void python_answer(struct http_request *req, struct api *api, struct python_request *request,
+void answer_python(struct http_request *req, struct api *api, struct python_request *request,
                    const char *session, enum python_style style, const struct buf *body)
 {
     struct err err;

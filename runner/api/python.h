@@ -16,7 +16,7 @@ enum python_style { PYTHON_STYLE_OWN, PYTHON_STYLE_PYRUNNER };
 
 /* Runs it and answers, now or later: the request must not be touched again. Takes the request's
  * fields over. `body` is what came, for Idempotency-Key. */
-void python_answer(struct http_request *req, struct api *api, struct python_request *request,
+void answer_python(struct http_request *req, struct api *api, struct python_request *request,
                    const char *session, enum python_style style, const struct buf *body);
 
 /* pyrunner.c: true when a body of /run is Python's: it has `code` and no `prompt`, or nothing that

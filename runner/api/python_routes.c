@@ -229,17 +229,17 @@ static void run(struct http_request *req, struct api *api, const char *session)
         read_int(&fields, "memory_limit", PYTHON_MEMORY_MIN, PYTHON_MEMORY_MAX, &request.memory_mb);
     refuse_others(&fields, session ? in_session : known);
     if (end_fields(req, &fields))
-        python_answer(req, api, &request, session, PYTHON_STYLE_OWN, &body);
+        answer_python(req, api, &request, session, PYTHON_STYLE_OWN, &body);
     else
         python_request_done(&request);
 }
 
-void python_post(struct http_request *req, void *arg)
+void api_python_post(struct http_request *req, void *arg)
 {
     run(req, arg, NULL);
 }
 
-void python_session_exec(struct http_request *req, void *arg)
+void api_python_session_exec(struct http_request *req, void *arg)
 {
     char id[ID_SIZE];
     snprintf(id, sizeof(id), "%s", http_param(req, "id"));
@@ -273,7 +273,7 @@ static void send_session(struct http_request *req, int status, const struct pyth
     send_json(req, status, &out);
 }
 
-void python_session_create(struct http_request *req, void *arg)
+void api_python_session_create(struct http_request *req, void *arg)
 {
     static const char *const known[] = {"memory_limit", "ttl", NULL};
     struct api *api = arg;
@@ -304,7 +304,7 @@ static void add_session(const struct python_session *session, void *arg)
     print_session(session, NULL, arg);
 }
 
-void python_session_list(struct http_request *req, void *arg)
+void api_python_session_list(struct http_request *req, void *arg)
 {
     struct api *api = arg;
     struct json_writer w;
@@ -333,22 +333,22 @@ static void act(struct http_request *req, struct api *api, session_act *what)
         send_session(req, 200, &session);
 }
 
-void python_session_show(struct http_request *req, void *arg)
+void api_python_session_show(struct http_request *req, void *arg)
 {
     act(req, arg, NULL);
 }
 
-void python_session_stop_run(struct http_request *req, void *arg)
+void api_python_session_stop_run(struct http_request *req, void *arg)
 {
     act(req, arg, python_session_interrupt);
 }
 
-void python_session_begin_again(struct http_request *req, void *arg)
+void api_python_session_begin_again(struct http_request *req, void *arg)
 {
     act(req, arg, python_session_restart);
 }
 
-void python_session_delete(struct http_request *req, void *arg)
+void api_python_session_delete(struct http_request *req, void *arg)
 {
     struct api *api = arg;
     struct err err;

@@ -75,22 +75,22 @@
     X("POST", "/run", run_post, 0, "run", \
       "Run Claude and follow its events; or Python code", "Idempotency-Key", "RunRequest", \
       "200:RunAnswer 422:PyRunnerRefusal 401 406 409 507") \
-    X("POST", "/python", python_post, 0, "python", \
+    X("POST", "/python", api_python_post, 0, "python", \
       "Run Python code", "Idempotency-Key", "PythonRequest", "200:PythonResult 409") \
-    X("POST", "/python/sessions", python_session_create, 0, "python", \
+    X("POST", "/python/sessions", api_python_session_create, 0, "python", \
       "Open a session: a namespace that lives between runs", "", "PythonSessionRequest", \
       "201:PythonSession") \
-    X("GET", "/python/sessions", python_session_list, ROUTE_DRAIN, "python", \
+    X("GET", "/python/sessions", api_python_session_list, ROUTE_DRAIN, "python", \
       "The caller's sessions", "", "", "200:PythonSessionList") \
-    X("GET", "/python/sessions/{id}", python_session_show, ROUTE_DRAIN, "python", \
+    X("GET", "/python/sessions/{id}", api_python_session_show, ROUTE_DRAIN, "python", \
       "One session", "", "", "200:PythonSession 404") \
-    X("DELETE", "/python/sessions/{id}", python_session_delete, ROUTE_DRAIN, "python", \
+    X("DELETE", "/python/sessions/{id}", api_python_session_delete, ROUTE_DRAIN, "python", \
       "End a session", "", "", "204:Nothing 404") \
-    X("POST", "/python/sessions/{id}/exec", python_session_exec, 0, "python", \
+    X("POST", "/python/sessions/{id}/exec", api_python_session_exec, 0, "python", \
       "Run code in a session", "Idempotency-Key", "PythonSessionCode", "200:PythonResult 404 409") \
-    X("POST", "/python/sessions/{id}/interrupt", python_session_stop_run, ROUTE_DRAIN, "python", \
+    X("POST", "/python/sessions/{id}/interrupt", api_python_session_stop_run, ROUTE_DRAIN, "python", \
       "Interrupt what runs in a session", "", "", "200:PythonSession 404") \
-    X("POST", "/python/sessions/{id}/restart", python_session_begin_again, ROUTE_DRAIN, "python", \
+    X("POST", "/python/sessions/{id}/restart", api_python_session_begin_again, ROUTE_DRAIN, "python", \
       "Empty a session's namespace", "", "", "200:PythonSession 404") \
     X("POST", "/run-async", run_async_post, 0, "run", \
       "Run Claude, and do not wait", "Idempotency-Key", "RunAsyncRequest", \

@@ -4,7 +4,7 @@
 
 #include "base/thread.h"
 #include "runner/python/python.h"
-#include "runner/python/wire.h"
+#include "runner/python/python_wire.h"
 
 #include <pthread.h>
 #include <stdatomic.h>

@@ -7,7 +7,7 @@
 #define INSIDE_CHILDREN_H
 
 #include "base/err.h"
-#include "runner/python/wire.h"
+#include "runner/python/python_wire.h"
 
 #include <stdbool.h>
 #include <sys/types.h>

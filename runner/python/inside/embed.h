@@ -8,7 +8,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
-#include "runner/python/wire.h"
+#include "runner/python/python_wire.h"
 
 #include <stdint.h>
 
