@@ -112,6 +112,11 @@ static int compare(const char *one, const char *other)
     return 0;
 }
 
+bool claude_version_keeps_prompts(const char *version)
+{
+    return isdigit((unsigned char)version[0]) && compare(version, CLAUDE_NEWEST_TESTED) >= 0;
+}
+
 bool claude_version_is_tested(const char *version)
 {
     return isdigit((unsigned char)version[0]) && compare(version, CLAUDE_OLDEST_TESTED) >= 0 &&

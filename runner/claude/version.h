@@ -22,6 +22,10 @@ char *claude_version(const struct claude *claude, char ret_version[CLAUDE_VERSIO
 /* True when CLAUDE_BIN means a program that may be run; it is not started for this. */
 bool claude_is_there(const struct claude *claude);
 
+/* True for a version that keeps a conversation's first system prompt unless it is told not to, by
+ * --system-prompt-snapshot. */
+bool claude_version_keeps_prompts(const char *version);
+
 /* False for a version before the oldest or after the newest one that is tested, or for no version.
  */
 bool claude_version_is_tested(const char *version);

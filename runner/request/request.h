@@ -108,7 +108,7 @@ enum request_flag {
     X(LIST, disallowed_tools, "disallowedTools", NULL, REQUEST_RANGE(0, 256), NULL, REQUEST_CLAUDE, \
       "--disallowedTools", "tools that Claude may not use") \
     X(CHOICE, permission_mode, "permissionMode", NULL, \
-      REQUEST_ONE_OF("acceptEdits|auto|bypassPermissions|default|dontAsk|plan"), "PERMISSION_MODE", \
+      REQUEST_ONE_OF("acceptEdits|auto|bypassPermissions|default|dontAsk|manual|plan"), "PERMISSION_MODE", \
       REQUEST_CLAUDE, "--permission-mode", "what Claude may do without asking") \
     X(INT, max_turns, "maxTurns", "max_turns", REQUEST_RANGE(1, 10000), NULL, REQUEST_ZERO | REQUEST_CLAUDE, \
       "--max-turns", "ends the run after so many turns") \

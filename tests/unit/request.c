@@ -114,7 +114,7 @@ static const struct {
     {"\"effort\":\"huge\"", "effort", "must be one of low, medium, high, xhigh or max, got 'huge'"},
     {"\"effort\":3", "effort", "must be one of low, medium, high, xhigh or max, got a number"},
     {"\"permissionMode\":\"Plan\"", "permissionMode",
-     "must be one of acceptEdits, auto, bypassPermissions, default, dontAsk or plan, got "
+     "must be one of acceptEdits, auto, bypassPermissions, default, dontAsk, manual or plan, got "
      "'Plan'"},
     {"\"executor\":\"gpu\"", "executor", "must be one of auto, local or cloud, got 'gpu'"},
     {"\"allowedTools\":[1]", "allowedTools", "must hold strings only, item 0 is a number"},
