@@ -67,6 +67,8 @@ static const struct {
     {"Events", "text/event-stream application/x-ndjson", SCHEMA("Event")},
     {"File", "application/octet-stream", NULL},
     {"Lines", "application/x-ndjson", NULL},
+    {"Diff", "text/x-diff application/json",
+     "{\"oneOf\":[{\"type\":\"string\"}," SCHEMA("TaskDiff") "]}"},
     {"Archive", "application/gzip", NULL},
 };
 

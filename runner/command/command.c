@@ -2,9 +2,11 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "base/str.h"
 #include "runner/command/capture.h"
 #include "runner/command/command_plan.h"
+#include "runner/repo/harvest.h"
 #include "runner/request/request.h"
 #include "runner/work/walls.h"
 #include "runner/work/work.h"
@@ -198,16 +200,30 @@ static void judge_failed_start(struct job *job, const struct err *err)
                err->msg);
 }
 
+/* Keeps what the command changed beside the task's events. */
+static void keep_changes(struct job *job)
+{
+    struct err err = ERR_INIT;
+    const struct strlist none = STRLIST_INIT;
+    const struct work_stop stop = {
+        .wake_fd = task_run_wake_fd(job->run), .asked = asked, .arg = job->run};
+    if (job->workspace && harvest_diff(job->workspace, &none, task_run_keep_dir(job->run),
+                                       task_run_redact(job->run), &stop, &err))
+        log_warn("command", "cannot keep what was changed: %s", err.msg);
+}
+
 void command_run(struct task_run *run, struct task_outcome *outcome, void *arg)
 {
     struct err err;
     struct job job = {.command = arg, .run = run, .outcome = outcome};
     capture_init(&job.out, run, "stdout", &outcome->output);
     capture_init(&job.errors, run, "stderr", &outcome->errors);
-    if (prepare(&job, &err) == 0 && run_program(&job, &err) == 0)
+    if (prepare(&job, &err) == 0 && run_program(&job, &err) == 0) {
         judge(&job);
-    else
+        keep_changes(&job);
+    } else {
         judge_failed_start(&job, &err);
+    }
     plan_free(job.plan);
     capture_done(&job.out);
     capture_done(&job.errors);
