@@ -490,6 +490,33 @@ static void neither_head_nor_a_planted_place_decides_what_is_kept(void **state)
     free(path);
 }
 
+static void commands_after_claude_run_whatever_came_of_it(void **state)
+{
+    (void)state;
+    need_host();
+    static const char more[] =
+        "\"postCommands\":[\"echo after; exit 5\",\"cat made >again\"],\"postExecutionActions\":"
+        "{\"uploadFiles\":{\"globPatterns\":[\"again\"]}}";
+    struct reply *reply = good(in_repo("echo x >made", more));
+    const cJSON *said = json_at(reply->json, "postCommands");
+    assert_int_equal(cJSON_GetArraySize(said), 2);
+    assert_json_number(cJSON_GetArrayItem(said, 0), "exit_code", 5);
+    assert_json_contains(cJSON_GetArrayItem(said, 0), "error", "ended with 5");
+    assert_json_number(cJSON_GetArrayItem(said, 1), "exit_code", 0);
+    assert_int_equal(cJSON_GetArraySize(json_at(reply->json, "uploadedFiles")), 1);
+    char *path = textf("/tasks/%s/events", json_text(reply->json, "taskId"));
+    reply_free(reply);
+    reply = runner_get(runner, path);
+    assert_non_null(strstr(reply->body, "\"post_execution\""));
+    assert_non_null(strstr(reply->body, "\"output\":\"after\\n\""));
+    reply_free(reply);
+    reply = in_repo("kill -9 $PPID $$", "\"postCommands\":[\"true\"]");
+    assert_json_bool(reply->json, "success", false);
+    assert_int_equal(cJSON_GetArraySize(json_at(reply->json, "postCommands")), 1);
+    reply_free(reply);
+    free(path);
+}
+
 /* ---- trouble ---- */
 
 static void a_damaged_mirror_is_made_anew(void **state)
@@ -642,6 +669,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(outputs_come_back_whole_in_ranges_and_packed),
         cmocka_unit_test(what_a_task_changed_is_told_as_a_patch_and_by_file),
         cmocka_unit_test(a_task_without_a_repository_has_no_diff),
+        cmocka_unit_test(commands_after_claude_run_whatever_came_of_it),
         cmocka_unit_test(neither_head_nor_a_planted_place_decides_what_is_kept),
         cmocka_unit_test(a_damaged_mirror_is_made_anew),
         cmocka_unit_test(what_a_killed_fetch_left_is_swept),
