@@ -102,7 +102,7 @@ static struct task_request *decode(struct http_request *req, struct api *api,
         .where = s->task_kind->fields | s->where,
         .timeout_minutes = s->timeout_minutes,
         .permission_mode = config->permission_mode ? config->permission_mode : "acceptEdits",
-        .free_mode = !config->permission_mode && api->claude->tier == JAIL_FULL
+        .free_mode = !config->permission_mode && api->claude->walls->tier == JAIL_FULL
                          ? "bypassPermissions" /* a list of tools is meant as one */
                          : NULL,
         .allowed_tools = &config->allowed_tools,
@@ -316,13 +316,13 @@ static int check_fields(struct http_request *req, struct api *api, struct submis
     s->stays = api->overflow ? overflow_stays(config, s->task_kind, s->request)
                              : "Google Cloud is not configured";
     check_addresses(api, s, &errors, &err);
+    check_limits(s, &errors, &err);
     if (s->request->n > 1 && s->streams)
         refuse(&errors, &err, "n",
                "must be 1 here: a stream follows one task; without a stream, `GET /tasks?group=` "
                "has them all");
     if (s->request->n > 1 && s->request->resume_session_id)
         refuse(&errors, &err, "n", "must be 1 with resumeSessionId: one task at a time goes on");
-    check_limits(s, &errors, &err);
     const char *wrong_prefix = check_prefix(api, s->request->post_upload_gcs_prefix);
     if (wrong_prefix)
         refuse(&errors, &err, "postExecutionActions.uploadFiles.gcsPrefix", wrong_prefix);

@@ -15,7 +15,7 @@ struct attempt {
     struct plan *plan;
     struct tail out;
     struct tail errors;
-    struct stream_json stream;
+    struct claude_output stream;
     struct lease *lease;
     const char *failed_step; /* the reason when it could not be started; NULL: cli_error */
     struct buf members;      /* of the answer, known before it ran */

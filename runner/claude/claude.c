@@ -10,7 +10,6 @@
 #include "runner/claude/plan.h"
 #include "runner/claude/prepare.h"
 #include "runner/claude/transcript.h"
-#include "runner/work/walls.h"
 
 #include <string.h>
 
@@ -99,8 +98,8 @@ static int add_session(struct attempt *attempt, struct plan *plan, struct err *e
                              claude->uid, claude->gid, &transcript, err))
         return -1;
     attempt->failed_step = NULL;
-    AUTO(str) char *inside = walls_path(claude->tier, task_run_dir(attempt->run), transcript);
-    return inside ? add_argument(plan, "--resume", inside, err) : err_sys(err, "conversation");
+    AUTO(str) char *inside = walls_path(claude->walls, task_run_dir(attempt->run), transcript);
+    return inside ? add_argument(plan, "--resume", inside, err) : err_sys(err, "session");
 }
 
 /* Everything that is needed before the program can be launched. */
@@ -138,7 +137,7 @@ static int prepare(struct attempt *attempt, struct err *err)
 static void take_output(struct work *work, const char *data, size_t len, void *arg)
 {
     struct attempt *attempt = arg;
-    stream_json_feed(&attempt->stream, data, len);
+    claude_output_feed(&attempt->stream, data, len);
     attempt->unflushed = true;
     if (attempt->stream.began)
         work_began(work);
@@ -181,7 +180,7 @@ static int run_program(struct attempt *attempt, struct err *err)
     if (in < 0)
         return -1;
     if (work_run(&order, &attempt->result, err) == 0) {
-        stream_json_finish(&attempt->stream);
+        claude_output_finish(&attempt->stream);
         return 0;
     }
     if (attempt->request->cwd_relative)
@@ -219,7 +218,7 @@ static void attempt_done(struct attempt *attempt)
     proxy_end(attempt->lease);
     tail_done(&attempt->out);
     tail_done(&attempt->errors);
-    stream_json_done(&attempt->stream);
+    claude_output_done(&attempt->stream);
     task_request_free(attempt->request);
     workspace_close(attempt->workspace);
     buf_done(&attempt->members);
@@ -231,7 +230,7 @@ void claude_run(struct task_run *run, struct task_outcome *outcome, void *arg)
     struct attempt attempt = {.run = run, .claude = arg};
     attempt.out = attempt.errors = (struct tail){.write_fd = -1, .read_fd = -1, .notify_fd = -1};
     buf_init(&attempt.members, MEMBERS_BYTES_MAX);
-    stream_json_init(&attempt.stream, task_run_redact(run), pass_event, run);
+    claude_output_init(&attempt.stream, task_run_redact(run), pass_event, run);
     if (prepare(&attempt, &err) == 0 && run_program(&attempt, &err) == 0) {
         judge(&attempt, outcome);
         if (!task_state_is_active(outcome->state))

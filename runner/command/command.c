@@ -8,7 +8,6 @@
 #include "runner/command/command_plan.h"
 #include "runner/repo/harvest.h"
 #include "runner/request/request.h"
-#include "runner/work/walls.h"
 #include "runner/work/work.h"
 
 #include <stdio.h>
@@ -161,7 +160,6 @@ static void settle_cause(struct task_outcome *outcome, enum work_cause cause)
 static void judge(struct job *job)
 {
     char error[120];
-    const char *limit, *words;
     struct task_outcome *outcome = job->outcome;
     const struct work_result *result = &job->result;
     bool killed = result->status < 0 || WIFSIGNALED(result->status);
@@ -172,8 +170,6 @@ static void judge(struct job *job)
         settle_cause(outcome, result->cause);
     } else if (outcome->exit_code == 0) {
         settle(outcome, TASK_COMPLETED, "", "");
-    } else if ((limit = walls_reason(result->exceeded, &words))) {
-        settle(outcome, TASK_FAILED, limit, words);
     } else if (killed) {
         snprintf(error, sizeof(error), "the command was killed (signal %d)",
                  outcome->exit_code - 128);

@@ -74,7 +74,7 @@ static bool may_block(int dir, const struct dirent *entry)
 }
 
 /* Takes `dir` over. */
-static int unblock_below(int dir, int depth)
+static int unblock_below(int dir, int depth, bool in_git)
 {
     struct dirent *entry;
     int count = 0;
@@ -84,7 +84,8 @@ static int unblock_below(int dir, int depth)
         return 0;
     }
     while ((entry = readdir(list))) {
-        if (may_block(dir, entry)) {
+        bool is_git = in_git || strncmp(entry->d_name, ".git", 4) == 0;
+        if (is_git && may_block(dir, entry)) {
             count += unlinkat(dir, entry->d_name, 0) == 0;
             continue;
         }
@@ -93,7 +94,7 @@ static int unblock_below(int dir, int depth)
             strcmp(entry->d_name, "..") == 0)
             continue;
         int below = openat(dir, entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        count += below < 0 ? 0 : unblock_below(below, depth + 1);
+        count += below < 0 ? 0 : unblock_below(below, depth + 1, is_git);
     }
     closedir(list);
     return count;
@@ -102,5 +103,5 @@ static int unblock_below(int dir, int depth)
 int reach_unblock(const char *dir)
 {
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    return fd < 0 ? 0 : unblock_below(fd, 0);
+    return fd < 0 ? 0 : unblock_below(fd, 0, false);
 }

@@ -1,4 +1,4 @@
-#include "runner/work/walls.h"
+#include "runner/walls/walls.h"
 
 #include "base/fd.h"
 #include "base/path.h"
@@ -25,18 +25,18 @@ static const struct {
     {"work", "/workspace"},
 };
 
-char *walls_place(enum jail_tier tier, const char *dir, const char *name)
+char *walls_place(const struct walls *walls, const char *dir, const char *name)
 {
-    for (size_t i = 0; tier == JAIL_FULL && i < COUNT_OF(places); i++)
+    for (size_t i = 0; walls->tier == JAIL_FULL && i < COUNT_OF(places); i++)
         if (strcmp(places[i].name, name) == 0)
             return strdup(places[i].inside);
     return path_join(dir, name);
 }
 
-char *walls_path(enum jail_tier tier, const char *dir, const char *path)
+char *walls_path(const struct walls *walls, const char *dir, const char *path)
 {
     size_t len = strlen(dir);
-    if (tier != JAIL_FULL || strncmp(path, dir, len) != 0 || path[len] != '/')
+    if (walls->tier != JAIL_FULL || strncmp(path, dir, len) != 0 || path[len] != '/')
         return strdup(path);
     const char *below = path + len + 1;
     for (size_t i = 0; i < COUNT_OF(places); i++) {
@@ -55,14 +55,14 @@ static void add_bind(struct plan *plan, const char *mode, const char *outside, c
     strlist_add(&plan->jail.binds, inside);
 }
 
-static int add_places(enum jail_tier tier, const char *dir, struct plan *plan)
+static int add_places(const struct walls *walls, const char *dir, struct plan *plan)
 {
     for (size_t i = 0; i < COUNT_OF(places); i++) {
         AUTO(str) char *outside = path_join(dir, places[i].name);
-        AUTO(str) char *inside = walls_place(tier, dir, places[i].name);
+        AUTO(str) char *inside = walls_place(walls, dir, places[i].name);
         if (!outside || !inside)
             return -1;
-        add_bind(plan, "rw?", outside, inside); /* a command has no `config` */
+        add_bind(plan, "rw?", outside, inside); /* a command has no config */
     }
     return 0;
 }
@@ -119,6 +119,8 @@ static int add_program(struct plan *plan, struct err *err)
     AUTO(str) char *real = realpath(plan->argv.items[0], NULL);
     if (!real)
         return err_sys(err, "cannot find '%s'", plan->argv.items[0]);
+    if (is_shown(plan->argv.items[0]) && is_shown(real))
+        return 0;
     if (str_replace(&plan->argv.items[0], real))
         return err_sys(err, "arguments");
     show_wrapped(plan, real);
@@ -154,45 +156,25 @@ static void set_limits(const struct config *config, const struct task_request *r
     jail->disk_mb = request->limits_disk_mb ? request->limits_disk_mb : defaults->disk_mb;
 }
 
-int walls_build(enum jail_tier tier, const struct config *config,
-                const struct task_request *request, const char *dir, struct plan *plan,
-                struct err *err)
+int walls_build(const struct walls *walls, const struct task_request *request, const char *dir,
+                struct plan *plan, struct err *err)
 {
-    plan->jail.tier = tier;
+    AUTO(config_ref) const struct config *config = config_ref(walls->config);
+    plan->jail.tier = walls->tier;
     plan->jail.filter = JAIL_FILTER_TASK;
     plan->jail.net = JAIL_NET_HOST;
     set_limits(config, request, &plan->jail);
     strlist_add(&plan->jail.counted, dir);
     strlist_add(&plan->jail.hidden, config->state_dir);
     strlist_add(&plan->jail.hidden, config->claude_config_dir);
-    if (tier == JAIL_NONE)
+    if (walls->tier == JAIL_NONE)
         return 0;
     add_paths(&config->jail_paths, plan);
     if (add_program(plan, err))
         return -1;
-    if (add_places(tier, dir, plan))
+    if (add_places(walls, dir, plan))
         return err_sys(err, "jail");
     return plan->jail.binds.failed || plan->jail.hidden.failed ? err_sys(err, "jail") : 0;
-}
-
-const char *walls_reason(unsigned exceeded, const char **ret_words)
-{
-    static const struct {
-        unsigned bit;
-        const char *reason, *words;
-    } limits[] = {
-        {JAIL_MEMORY, "memory_exceeded",
-         "the task used more memory than it may have (limits.memoryMb)"},
-        {JAIL_DISK, "disk_exceeded", "the task used more disk than it may have (limits.diskMb)"},
-        {JAIL_PIDS, "pids_exceeded",
-         "the task wanted more processes and threads than it may have (limits.pids)"},
-    };
-    for (size_t i = 0; i < COUNT_OF(limits); i++)
-        if (exceeded & limits[i].bit) {
-            *ret_words = limits[i].words;
-            return limits[i].reason;
-        }
-    return NULL;
 }
 
 int walls_copy(const struct plan *from, struct plan *to)

@@ -253,6 +253,7 @@ static void build_kinds(struct runner *runner)
                                        .repos = runner->repos,
                                        .config = &runner->config,
                                        .instance = store_instance(runner->store),
+                                       .walls = &runner->walls,
                                        .uid = runner->claude.uid,
                                        .gid = runner->claude.gid};
     for (size_t i = 0; i < RUNNER_KINDS; i++) {
@@ -272,6 +273,7 @@ static int build_engine(void *whole, struct err *err)
     runner->claude.config = &runner->config;
     runner->claude.repos = runner->repos;
     runner->claude.instance = store_instance(runner->store);
+    runner->claude.walls = &runner->walls;
     build_kinds(runner);
     const struct engine_config engine = {.store = runner->store,
                                          .state_dir = config->state_dir,
@@ -309,13 +311,13 @@ static int choose_tier(struct runner *runner, const struct config *config, struc
     const struct jail_host *host = launcher_host(runner->launcher);
     enum jail_tier most = (enum jail_tier)config_jail_most(config);
     enum jail_tier least = (enum jail_tier)config_jail_least(config);
-    enum jail_tier tier = host->tier < (int)most ? (enum jail_tier)host->tier : most;
-    runner->claude.tier = runner->command.tier = tier;
-    if (tier >= least)
+    runner->walls.config = &runner->config;
+    runner->walls.tier = host->tier < (int)most ? (enum jail_tier)host->tier : most;
+    if (runner->walls.tier >= least)
         return 0;
     return err_set(err, ERR_CONFIG,
                    "JAIL_MIN: this host gives a jail of tier '%s' only, '%s' is asked for (%s)",
-                   jail_tier_name(tier), jail_tier_name(least), host->why_tier);
+                   jail_tier_name(runner->walls.tier), jail_tier_name(least), host->why_tier);
 }
 
 /* Starts a program as a task would be started, where a task would be. */
@@ -330,7 +332,7 @@ static int probe_launch(struct runner *runner, const struct config *config, stru
     strlist_add(&plan->argv, "/bin/true");
     plan->uid = runner->claude.uid;
     plan->gid = runner->claude.gid;
-    plan->jail.tier = runner->claude.tier;
+    plan->jail.tier = runner->walls.tier;
     for (int i = 0; i < 3; i++) /* where it is, to be started in */
         strlist_add(&plan->jail.binds, i ? plan->cwd : "ro");
     const struct work_order order = {.launcher = runner->launcher,
