@@ -191,8 +191,7 @@ struct json *harvest_files(struct repos *repos, struct workspace *workspace, con
 
 /* --- what was changed ---------------------------------------------------------------------- */
 
-#define PATCH_BYTES_MAX (64u << 20) /* of all files together, with the marks of redacted secrets \
-                                     */
+#define PATCH_BYTES_MAX (64u << 20) /* of all files, with the marks of secrets */
 
 static void print_path(struct json_writer *w, const struct json *file, const char *name,
                        struct redact_set *redact)

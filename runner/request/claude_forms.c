@@ -72,7 +72,6 @@ static int print_command(const char *name, const struct json *value, struct buf 
 
 bool request_is_command_name(const char *name)
 {
-    name += *name == '/';
     size_t len = strlen(name);
     return len > 0 && len <= NAME_BYTES_MAX && *name != '.' && *name != '-' &&
            strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == len;

@@ -253,7 +253,7 @@ struct request_errors {
     size_t more; /* at least so many were left out */
 };
 
-/* Whether a slash command may have that name: "/" or not, then a plain file name. */
+/* Whether a slash command may have that name: a plain file name. */
 bool request_is_command_name(const char *name);
 
 /* Adds one error; `field` is cut when it is very long. */
