@@ -15,7 +15,7 @@ enum route_flag {
     ROUTE_BARE = 8,  /* asks for no assertion of Cloudflare Access */
 };
 
-http_handler outputs_list, outputs_archive, output_get, task_transcript;
+http_handler outputs_list, outputs_archive, output_get, task_transcript, task_diff;
 http_handler repos_list, repos_remove;
 http_handler health_get, healthz_get, root_get, metrics_get, openapi_get;
 http_handler api_python_post, api_python_session_create, api_python_session_list,

@@ -85,6 +85,8 @@ static const struct {
     {"Log", "text/plain text/event-stream", "{\"type\":\"string\"}"},
     {"File", "application/octet-stream", NULL},
     {"Lines", "application/x-ndjson", NULL},
+    {"Diff", "text/x-diff application/json",
+     "{\"oneOf\":[{\"type\":\"string\"}," SCHEMA("TaskDiff") "]}"},
     {"Archive", "application/gzip", NULL},
 };
 

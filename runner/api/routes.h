@@ -114,6 +114,9 @@
     X("GET", "/tasks/{id}/transcript", task_transcript, ROUTE_DRAIN, "tasks", \
       "A task's conversation as the CLI keeps it", "Range If-Range", "", \
       "200:Lines 206:Lines 404 416") \
+    X("GET", "/tasks/{id}/diff", task_diff, ROUTE_DRAIN, "tasks", \
+      "What a task changed in its repository: a patch, or file by file (Accept: application/json)", \
+      "Range If-Range", "", "200:Diff 206:Diff 404 416") \
     X("POST", "/tasks/{id}/cancel", task_cancel, ROUTE_DRAIN, "tasks", \
       "Cancel a task, or all of a group", "", "", "200:Cancelled 404 409") \
     X("POST", "/tasks/{id}/redeliver", task_redeliver, 0, "tasks", \

@@ -249,6 +249,11 @@ void claude_run(struct task_run *run, struct task_outcome *outcome, void *arg)
     claude_output_init(&attempt.stream, task_run_redact(run), pass_event, run);
     if (prepare(&attempt, &err) == 0 && run_program(&attempt, &err) == 0) {
         judge(&attempt, outcome);
+        if (!task_state_is_active(outcome->state))
+            prepare_post_commands(attempt.claude, run, attempt.request, attempt.workspace,
+                                  attempt.plan, &attempt.members);
+        if (attempt.workspace && !task_state_is_active(outcome->state))
+            finish_changes(run, attempt.workspace);
         if (outcome->state == TASK_COMPLETED)
             finish_run(attempt.claude, run, attempt.request, attempt.workspace, &attempt.members);
     } else {

@@ -59,6 +59,8 @@
 #define REQUEST_C_JSON char *    /* anything, byte for byte */
 #define REQUEST_C_GROUP bool     /* an object of further rows; true when it was given */
 
+#define REQUEST_VARIABLES_MAX 1000 /* of an environment */
+
 enum request_flag {
     REQUEST_CLAUDE = 1, /* which requests have the field */
     REQUEST_COMMAND = 2,
@@ -144,6 +146,8 @@ enum request_flag {
       "environment for Claude and a .env file kept out of git") \
     X(LINES, pre_execution_commands, "preExecutionCommands", NULL, REQUEST_RANGE(0, 100), NULL, \
       REQUEST_CLAUDE, NULL, "shell commands to run in the workspace before") \
+    X(LINES, post_commands, "postCommands", NULL, REQUEST_RANGE(0, 100), NULL, \
+      REQUEST_CLAUDE, NULL, "shell commands to run in the workspace after Claude, whatever came of it") \
     X(INPUTS, inputs, "inputs", NULL, REQUEST_RANGE(2, 65536), NULL, \
       REQUEST_TASK | REQUEST_LATER, NULL, "uploaded inputs by name: \"sha256:…\"") \
     X(TOKEN, anthropic_api_key, "anthropicApiKey", NULL, REQUEST_RANGE(8, 4096), NULL, \
@@ -248,6 +252,9 @@ struct request_errors {
     size_t count;
     size_t more; /* at least so many were left out */
 };
+
+/* Whether a slash command may have that name: a plain file name. */
+bool request_is_command_name(const char *name);
 
 /* Adds one error; `field` is cut when it is very long. */
 void request_errors_add(struct request_errors *errors, enum err_code code, const char *field,

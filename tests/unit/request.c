@@ -277,6 +277,9 @@ static void forms_that_nobody_means_are_refused(void **state)
         "{\"prompt\":\"p\",\"slashCommands\":{\"a\":{\"content\":\"x\",\"frontmatter\":{\"a\\nb\":"
         "1}}}}",
         "{\"prompt\":\"p\",\"slashCommands\":{\"../a\":\"x\"}}",
+        "{\"prompt\":\"p\",\"slashCommands\":{\"a/b\":\"x\"}}",
+        "{\"prompt\":\"p\",\"slashCommands\":{\".hidden\":\"x\"}}",
+        "{\"prompt\":\"p\",\"slashCommands\":{\"\":\"x\"}}",
         "{\"prompt\":\"p\",\"slashCommands\":[\"x\"]}",
         "{\"prompt\":\"p\",\"subagents\":{\"a\":7}}",
         "{\"prompt\":\"p\",\"subagents\":{\"a\":{\"frontmatter\":{}}}}",
@@ -287,6 +290,22 @@ static void forms_that_nobody_means_are_refused(void **state)
         AUTO(decoded) struct decoded d = decode(bodies[i]);
         if (d.request || d.errors.count != 1 || d.err.code != ERR_INVALID)
             fail_msg("%s: %s", bodies[i], d.err.msg);
+    }
+}
+
+static void too_many_variables_are_refused_by_name(void **state)
+{
+    (void)state;
+    for (int count = REQUEST_VARIABLES_MAX; count <= REQUEST_VARIABLES_MAX + 1; count++) {
+        AUTO(buf) struct buf body = BUF_INIT(1 << 20);
+        buf_adds(&body, "{\"prompt\":\"p\",\"environmentSecrets\":{\"V\":\"\"");
+        for (int i = 1; i < count; i++)
+            buf_addf(&body, ",\"V%d\":\"\"", i);
+        buf_adds(&body, "}}");
+        AUTO(decoded) struct decoded d = decode(buf_str(&body));
+        assert_int_equal(d.request != NULL, count == REQUEST_VARIABLES_MAX);
+        if (!d.request)
+            assert_string_equal(d.err.msg, "environmentSecrets must have at most 1000 variables");
     }
 }
 
@@ -815,6 +834,7 @@ int main(void)
         cmocka_unit_test(directories_are_taken_as_callers_write_them),
         cmocka_unit_test(commands_and_subagents_come_in_every_published_form),
         cmocka_unit_test(forms_that_nobody_means_are_refused),
+        cmocka_unit_test(too_many_variables_are_refused_by_name),
         cmocka_unit_test(a_prompt_must_say_something),
         cmocka_unit_test(a_null_in_another_spelling_gives_nothing),
         cmocka_unit_test(the_schema_has_every_field_by_every_name),
