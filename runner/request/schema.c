@@ -24,6 +24,7 @@
 #define SSH_KEY "^-----BEGIN (?=[\\s\\S]*PRIVATE KEY-----)(?=[\\s\\S]*-----END )"
 #define UUID "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 #define ID "^(?!status$)[A-Za-z0-9_~][A-Za-z0-9._~-]*$"
+#define COMMAND_NAME "^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$"
 #define ENV_NAME "^[A-Za-z_][A-Za-z0-9_]*$"
 #define SHA256 "^sha256:[0-9a-f]{64}$"
 #define DOMAIN "^(\\*\\.)?[A-Za-z0-9_-]{1,63}(\\.[A-Za-z0-9_-]{1,63})*$"
@@ -129,9 +130,14 @@ static void add_range(struct json_writer *w, const struct request_row *row, cons
 
 static void add_members(struct json_writer *w, unsigned where, const char *path);
 
-static void add_texts_or_objects(struct json_writer *w)
+static void add_texts_or_objects(struct json_writer *w, const char *names)
 {
     add_type(w, "object", false);
+    if (names) {
+        json_open_object(w, "propertyNames");
+        json_add_text(w, "pattern", names);
+        json_close(w);
+    }
     json_open_object(w, "additionalProperties");
     json_open_array(w, "type");
     json_add_text(w, NULL, "string");
@@ -182,8 +188,10 @@ static void add_kind(struct json_writer *w, const struct request_row *row, unsig
         json_close(w);
         return;
     case KIND_COMMANDS:
+        add_texts_or_objects(w, COMMAND_NAME);
+        return;
     case KIND_AGENTS:
-        add_texts_or_objects(w);
+        add_texts_or_objects(w, NULL);
         return;
     case KIND_STRINGS:
     case KIND_ENV:

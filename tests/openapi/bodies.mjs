@@ -31,7 +31,7 @@ const fields = {
   jsonSchema: [[{ type: "object" }, '{"type":"object"}', null], [3, [], true]],
   effort: [["low", "max", null], ["huge", 3]],
   includePartialMessages: [[true, null], ["yes"]],
-  mcpConfig: [[{}, { mcpServers: {} }, null], ["{}", []]],
+  mcpConfig: [[{}, { mcpServers: {} }, "{}", null], [[]]],
   slashCommands: [[{}, { review: "do it", "b.md": "x" }, null], [{ "../x": "y" }, { "a/b.md": "x" }, { a: 1 }, { "/a": "x" }, []]],
   subagents: [[{ a: { description: "x" } }, null], ["x"]],
   useNamedPipe: [[true, false], [0]],
@@ -57,6 +57,13 @@ const pairs = [
   ["allowedTools", "allowed_tools", []], ["timeoutMinutes", "timeout_ms", 5], ["anthropicApiKey", "anthropicOAuthToken", "12345678"],
 ];
 
+// What counts as not given, although the schemas ask for better: published callers pass such things on.
+const zeroes = ["maxTurns", "max_turns", "timeoutMinutes", "timeout_ms"];
+const loose = ["a/", ".", "./a"]; // paths that are written otherwise
+const absent = (name, value) => (value === "" && name !== "prompt") || (value === 0 && zeroes.includes(name)) ||
+  (name === "cwdRelative" && loose.includes(value));
+
+// Whether the schemas take it, the body, and whether the runner does (when that differs).
 export const bodies = [
   [true, p],
   [false, {}],
@@ -86,7 +93,7 @@ export const bodies = [
   [true, { ...p, metadata: uuid }],
   ...Object.entries(fields).flatMap(([name, [good, bad]]) => [
     ...good.map((value) => [true, { ...p, [name]: value }]),
-    ...bad.map((value) => [false, { ...p, [name]: value }]),
+    ...bad.map((value) => [false, { ...p, [name]: value }, absent(name, value)]),
   ]),
   ...pairs.flatMap(([first, second, value]) => [
     [false, { ...p, [first]: value, [second]: value }],

@@ -146,13 +146,14 @@ async function checkBodies() {
   const ways = [["/run-async", "RunAsyncRequest", {}], ["/execute", "ExecuteRequest", { Prefer: "wait=0" }]];
   for (const [path, schema, headers] of ways) {
     const validate = ajv.getSchema(pointer("components", "schemas", schema));
-    for (const [good, body] of bodies) {
+    for (const [good, body, taken_all_the_same] of bodies) {
       const name = `${path} ${JSON.stringify(body).slice(0, 120)}`;
       const taken = validate(body);
       check(`${name}: the schema ${good ? "takes" : "refuses"} it`, taken === good, validate.errors ?? "");
       const sent = good && body.taskId ? { ...body, taskId: body.taskId + schema } : body; // one is had once
       const answer = await call("post", path, { headers, body: JSON.stringify(sent) });
-      check(`${name}: the runner ${good ? "takes" : "refuses"} it`, answer.status === (good ? 202 : 400), answer.text);
+      const wanted = good || taken_all_the_same;
+      check(`${name}: the runner ${wanted ? "takes" : "refuses"} it`, answer.status === (wanted ? 202 : 400), answer.text);
     }
   }
   const validate = ajv.getSchema(pointer("components", "schemas", "RunRequest"));
