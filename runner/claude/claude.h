@@ -35,6 +35,7 @@ struct claude {
     const struct cloud *cloud;      /* borrowed: whose bucket gcsPrefix means, or NULL */
     const char *instance;           /* borrowed: value of TASK_MARKER */
     enum jail_tier tier;            /* of its tasks' jails */
+    bool gate;                      /* whether the jails have a network behind a gate */
     uid_t uid;                      /* whom it runs as */
     gid_t gid;
     struct claude_numbers numbers;

@@ -192,8 +192,9 @@ static int open_output(struct task_run *run)
 }
 
 static int run_command(const struct claude *claude, struct task_run *run, const char *command,
-                       struct workspace *workspace, const struct plan *like, int64_t deadline_ms,
-                       const char **ret_reason, struct err *err)
+                       struct workspace *workspace, const struct plan *like,
+                       struct egress_gate *gate, int64_t deadline_ms, const char **ret_reason,
+                       struct err *err)
 {
     AUTO(plan) struct plan *plan = command_plan(like, command, workspace, err);
     AUTO(fd) int out = open_output(run);
@@ -202,6 +203,7 @@ static int run_command(const struct claude *claude, struct task_run *run, const 
         return plan ? err_sys(err, "command") : -1;
     const struct work_order order = {.launcher = claude->launcher,
                                      .plan = plan,
+                                     .gate = gate,
                                      .out = {.via = WORK_FD, .fd = out},
                                      .errors = {.via = WORK_FD, .fd = out},
                                      .limits = {.until_ms = deadline_ms},
@@ -229,12 +231,12 @@ static int run_command(const struct claude *claude, struct task_run *run, const 
 
 int prepare_commands(const struct claude *claude, struct task_run *run,
                      const struct task_request *request, struct workspace *workspace,
-                     const struct plan *plan, int64_t deadline_ms, const char **ret_reason,
-                     struct err *err)
+                     const struct plan *plan, struct egress_gate *gate, int64_t deadline_ms,
+                     const char **ret_reason, struct err *err)
 {
     for (size_t i = 0; i < request->pre_execution_commands.count; i++)
         if (run_command(claude, run, request->pre_execution_commands.items[i], workspace, plan,
-                        deadline_ms, ret_reason, err))
+                        gate, deadline_ms, ret_reason, err))
             return -1;
     return 0;
 }

@@ -19,7 +19,7 @@ int prepare_files(const struct claude *claude, const struct task_request *reques
  * stopped. *ret_reason is the task's reason when it was a limit, else NULL. */
 int prepare_commands(const struct claude *claude, struct task_run *run,
                      const struct task_request *request, struct workspace *workspace,
-                     const struct plan *plan, int64_t deadline_ms, const char **ret_reason,
-                     struct err *err);
+                     const struct plan *plan, struct egress_gate *gate, int64_t deadline_ms,
+                     const char **ret_reason, struct err *err);
 
 #endif

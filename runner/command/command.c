@@ -41,7 +41,8 @@ struct job {
     struct workspace *workspace; /* NULL: a task without a repository */
     struct capture out, errors;
     struct child *child;
-    const char *failed_step; /* the reason when it could not be started */
+    struct egress_gate *gate; /* NULL: the jail has the host's network */
+    const char *failed_step;  /* the reason when it could not be started */
     enum cause cause;
     int64_t started_ms; /* mono, as all here */
     int64_t ending_ms;  /* 0: it was not told to end */
@@ -98,12 +99,32 @@ static int load_request(struct job *job, struct err *err)
     return job->request->command ? 0 : err_set(err, ERR_INTERNAL, "the task has no command");
 }
 
+static int open_gate(struct job *job, struct err *err)
+{
+    AUTO(config_ref) const struct config *config = config_ref(job->command->config);
+    if (job->command->gate)
+        job->gate = walls_gate(config, job->request, NULL, err);
+    return job->command->gate && !job->gate ? -1 : 0;
+}
+
+static void serve_network(struct job *job)
+{
+    int sockets[JAIL_GATE_SOCKETS];
+    if (job->gate && child_take_gate(job->child, sockets))
+        egress_gate_serve(job->gate, sockets);
+}
+
+static void tell(const char *event, const char *json, size_t len, void *arg)
+{
+    task_run_event(arg, event, json, len);
+}
+
 static int start(struct job *job, struct err *err)
 {
     AUTO(fd) int out = -1;
     AUTO(fd) int errors = -1;
     job->started_ms = clock_mono_ms();
-    if (load_request(job, err) || open_workspace(job, err))
+    if (load_request(job, err) || open_workspace(job, err) || open_gate(job, err))
         return -1;
     AUTO(plan)
     struct plan *plan =
@@ -114,6 +135,8 @@ static int start(struct job *job, struct err *err)
         return -1;
     const int stdio[3] = {in, out, errors};
     job->child = launcher_spawn(job->command->launcher, plan, stdio, err);
+    if (job->child)
+        serve_network(job);
     if (!job->child && job->request->cwd_relative)
         err_wrap(err, "cwdRelative '%.80s'", job->request->cwd_relative);
     return job->child ? 0 : -1;
@@ -180,6 +203,7 @@ static void follow(struct job *job)
         if (event == CHILD_ENDED || is_lost(job))
             break;
         heed_clock_and_caller(job);
+        walls_tell(job->gate, tell, job->run);
         if (!any && event == CHILD_NOTHING)
             wait_for_something(job);
     }
@@ -188,6 +212,7 @@ static void follow(struct job *job)
         continue;
     capture_finish(&job->out);
     capture_finish(&job->errors);
+    walls_tell(job->gate, tell, job->run);
 }
 
 /* --- the outcome ---------------------------------------------------------------------------- */
@@ -257,6 +282,7 @@ void command_run(struct task_run *run, struct task_outcome *outcome, void *arg)
         judge_failed_start(&job, &err);
     }
     child_free(job.child);
+    egress_gate_free(job.gate);
     capture_done(&job.out);
     capture_done(&job.errors);
     task_request_free(job.request);

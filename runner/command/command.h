@@ -33,6 +33,7 @@ struct command {
     struct config_in_force *config; /* the configuration in force */
     const char *instance;           /* value of TASK_MARKER */
     enum jail_tier tier;            /* of their jails */
+    bool gate;                      /* whether the jails have a network behind a gate */
     uid_t uid;                      /* whom they run as */
     gid_t gid;
 };

@@ -93,7 +93,7 @@ struct plan *command_plan(const struct command *command, const struct task_reque
     AUTO(config_ref) const struct config *config = config_ref(command->config);
     plan->kill_grace_ms = config->kill_grace_seconds * 1000;
     if (make_places(command, dir, plan, err) ||
-        walls_build(command->tier, config, request, dir, plan, err) ||
+        walls_build(command->tier, command->gate, config, request, dir, plan, err) ||
         add_environment(command, request, plan, err) ||
         (workspace && workspace_mounts(workspace, &plan->mounts, err)))
         return NULL;

@@ -5,6 +5,7 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/thread.h"
+#include "runner/egress/rules.h"
 #include "runner/oauth/breaker.h"
 #include "runner/work/work.h"
 
@@ -249,12 +250,13 @@ const struct task_kind *runner_kind(const char *name)
 
 static void build_kinds(struct runner *runner)
 {
-    runner->command = (struct command){.launcher = runner->launcher,
-                                       .repos = runner->repos,
-                                       .config = &runner->config,
-                                       .instance = store_instance(runner->store),
-                                       .uid = runner->claude.uid,
-                                       .gid = runner->claude.gid};
+    /* one by one: the probe's thread may have set the tier already */
+    runner->command.launcher = runner->launcher;
+    runner->command.repos = runner->repos;
+    runner->command.config = &runner->config;
+    runner->command.instance = store_instance(runner->store);
+    runner->command.uid = runner->claude.uid;
+    runner->command.gid = runner->claude.gid;
     for (size_t i = 0; i < RUNNER_KINDS; i++) {
         runner->kinds[i] = *kinds[i].kind;
         runner->kinds[i].arg = (char *)runner + kinds[i].arg;
@@ -303,6 +305,23 @@ static void free_engine(void *whole)
     runner->engine = NULL;
 }
 
+/* What can't be kept is not taken for granted. */
+static int check_egress(const struct config *config, bool gate, const struct jail_host *host,
+                        struct err *err)
+{
+    const char *bad;
+    if (egress_check_lan(&config->egress_lan, &bad))
+        return err_set(err, ERR_CONFIG,
+                       "EGRESS_LAN must be none, or networks like 192.168.1.0/24, got '%.60s'",
+                       bad);
+    if (gate || egress_mode_of(&config->egress) == EGRESS_OPEN)
+        return 0;
+    return err_set(
+        err, ERR_CONFIG,
+        "EGRESS: this runner can't restrict the network of tasks, only 'open' works (%s)",
+        host->why[JAIL_HAS_GATE][0] ? host->why[JAIL_HAS_GATE] : "JAIL is not full");
+}
+
 /* The strongest jail that the host gives and the owner wants. */
 static int choose_tier(struct runner *runner, const struct config *config, struct err *err)
 {
@@ -311,6 +330,9 @@ static int choose_tier(struct runner *runner, const struct config *config, struc
     enum jail_tier least = (enum jail_tier)config_jail_least(config);
     enum jail_tier tier = host->tier < (int)most ? (enum jail_tier)host->tier : most;
     runner->claude.tier = runner->command.tier = tier;
+    runner->claude.gate = runner->command.gate = tier == JAIL_FULL && host->has[JAIL_HAS_GATE];
+    if (check_egress(config, runner->claude.gate, host, err))
+        return -1;
     if (tier >= least)
         return 0;
     return err_set(err, ERR_CONFIG,

@@ -1,6 +1,7 @@
 #include "runner/work/walls.h"
 
 #include "base/fd.h"
+#include "base/form.h"
 #include "base/path.h"
 #include "base/str.h"
 
@@ -154,13 +155,35 @@ static void set_limits(const struct config *config, const struct task_request *r
     jail->disk_mb = request->limits_disk_mb ? request->limits_disk_mb : defaults->disk_mb;
 }
 
-int walls_build(enum jail_tier tier, const struct config *config,
+struct egress_gate *walls_gate(const struct config *config, const struct task_request *request,
+                               const char *proxy_url, struct err *err)
+{
+    struct form_url proxy = {.port = 0};
+    if (proxy_url && form_url(proxy_url, &proxy)) {
+        err_set(err, ERR_INTERNAL, "the credential proxy has no address");
+        return NULL;
+    }
+    return egress_gate_new(request->egress.count > 0 ? &request->egress : &config->egress,
+                           &config->egress_lan, proxy.port, err);
+}
+
+void walls_tell(struct egress_gate *gate, walls_tell_fn *tell, void *arg)
+{
+    for (;;) {
+        AUTO(buf) struct buf json = BUF_INIT(4096);
+        if (!gate || !egress_gate_denial(gate, &json))
+            return;
+        tell("egress_denied", buf_str(&json), json.len, arg);
+    }
+}
+
+int walls_build(enum jail_tier tier, bool gate, const struct config *config,
                 const struct task_request *request, const char *dir, struct plan *plan,
                 struct err *err)
 {
     plan->jail.tier = tier;
     plan->jail.filter = JAIL_FILTER_TASK;
-    plan->jail.net = JAIL_NET_HOST;
+    plan->jail.net = gate ? JAIL_NET_GATE : JAIL_NET_HOST;
     set_limits(config, request, &plan->jail);
     strlist_add(&plan->jail.counted, dir);
     strlist_add(&plan->jail.hidden, config->state_dir);
