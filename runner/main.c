@@ -1,5 +1,6 @@
 /* claude-runner: a table of commands. */
 #include "proc/launch.h"
+#include "runner/box/box.h"
 #include "runner/cli/cli.h"
 #include "runner/client/commands.h"
 #include "runner/daemon/daemon.h"
@@ -24,6 +25,13 @@ static int git(int argc, char **argv)
     return helper_serve();
 }
 
+static int box(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    return box_serve();
+}
+
 static int version(int argc, char **argv)
 {
     (void)argc;
@@ -35,8 +43,8 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
 } commands[] = {
-    {"serve", daemon_serve}, {"cloud", cli_cloud}, {"job", worker_job},
-    {"version", version},    {"launch", launch},   {"git", git},
+    {"serve", daemon_serve}, {"cloud", cli_cloud}, {"job", worker_job}, {"version", version},
+    {"launch", launch},      {"git", git},         {"box", box},
 };
 
 /* Those that a person calls; the client's commands come from its own table. */

@@ -10,10 +10,12 @@
 #include "runner/access/access.h"
 #include "runner/claude/claude.h"
 #include "runner/config/in_force.h"
+#include "runner/inputs/inputs.h"
 #include "runner/oauth/flow.h"
 #include "runner/oauth/keeper.h"
 #include "runner/overflow/overflow.h"
 #include "runner/repo/repos.h"
+#include "runner/session/session.h"
 #include "runner/store/store.h"
 #include "runner/task/engine.h"
 #include "runner/webhook/webhook.h"
@@ -44,6 +46,8 @@ struct api {
     struct repos *repos;
     struct overflow *overflow; /* NULL: no cloud is configured */
     struct webhook *webhook;
+    struct sessions *sessions;
+    struct inputs *inputs;
     const char *state_dir;
     struct http_server *_Atomic server; /* set once it serves */
     struct api_guard *guard;

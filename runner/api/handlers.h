@@ -26,6 +26,11 @@ http_handler task_redeliver;
 http_handler login_page, login_enter, login_leave, login_start, login_code, login_cancel;
 http_handler login_state, login_css, login_js;
 http_handler console_file, console_session_get, console_session_begin, console_session_end;
+http_handler sessions_post, sessions_get, session_get, session_remove_it, session_exec_post;
+http_handler processes_get, processes_delete, process_get, process_delete, process_logs;
+http_handler process_stdin, shell_get, shell_wait, shell_stdin, shell_kill;
+http_handler file_get, file_put, file_delete, files_get, files_search, files_find, files_replace;
+http_handler archive_get, archive_put, input_get, input_upload;
 
 /* Answers 200 with a buffer of JSON, or 500 when the buffer failed. */
 void send_json(struct http_request *req, int status, const struct buf *json);
@@ -59,6 +64,15 @@ int note_wrong_secret(struct api *api, const struct http_request *req);
 /* The name of the secret that a passed request carried, or "", in fresh memory; NULL when that ran
  * out. */
 char *caller_name(const struct api *api, const struct http_request *req);
+
+/* A regular file, or the range of it that is asked for. */
+struct stat;
+void send_range(struct http_request *req, int fd, const struct stat *st, const char *etag,
+                const char *type);
+
+/* A process's log as it grows. */
+void follow_process(struct http_request *req, struct api *api, const char *id, pid_t pid,
+                    int64_t from);
 
 /* The task that the path names; false after the answer has been sent. */
 bool find_task(struct http_request *req, struct api *api, struct task_record *record);

@@ -106,8 +106,8 @@ static void print_cloud(const struct api *api, struct json_writer *w)
 
 static void print_cli(const struct api *api, struct json_writer *w)
 {
-    char version[CLI_VERSION_SIZE];
-    AUTO(str) char *path = cli_version(api->claude, version);
+    char version[CLAUDE_VERSION_SIZE];
+    AUTO(str) char *path = claude_version(api->claude, version);
     json_open_object(w, "claude");
     json_add_text(w, "path", path);
     json_add_text(w, "version", version[0] ? version : NULL);
@@ -119,7 +119,7 @@ static void print_jail(const struct api *api, struct json_writer *w)
 {
     const struct jail_host *host = launcher_host(api->launcher);
     json_open_object(w, "jail");
-    json_add_text(w, "tier", jail_tier_name(api->claude->tier));
+    json_add_text(w, "tier", jail_tier_name(api->claude->walls->tier));
     json_add_text(w, "host_tier", jail_tier_name((enum jail_tier)host->tier));
     json_add_text(w, "why_not_full", host->why_tier[0] ? host->why_tier : NULL);
     json_add_text(w, "cgroups", jail_groups_name((enum jail_groups)host->groups));
@@ -141,7 +141,7 @@ static bool is_jail_weak(const struct api *api)
 {
     AUTO(config_ref) const struct config *config = config_ref(api->config);
     return (config->jail == CONFIG_JAIL_FULL || config->jail == CONFIG_JAIL_RESTRICTED) &&
-           (int)api->claude->tier < config_jail_most(config);
+           (int)api->claude->walls->tier < config_jail_most(config);
 }
 
 /* More for those who hold a secret. */

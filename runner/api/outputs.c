@@ -170,18 +170,17 @@ static void send_bytes(struct http_request *req, int fd, int64_t from, int64_t l
     http_end(req, len == 0);
 }
 
-static void send_file(struct http_request *req, int fd, const struct stat *st, const char *type)
+void send_range(struct http_request *req, int fd, const struct stat *st, const char *etag,
+                const char *type)
 {
     char text[128];
     int64_t from = 0, len = st->st_size;
     struct err err;
     const char *condition = http_header(req, "If-Range");
-    snprintf(text, sizeof(text), "\"%llx-%llx-%llx\"", (unsigned long long)st->st_size,
-             (unsigned long long)st->st_mtim.tv_sec, (unsigned long long)st->st_mtim.tv_nsec);
-    if (!meets_condition(req, text))
+    if (!meets_condition(req, etag))
         return;
     http_add_header(req, "Accept-Ranges", "bytes");
-    bool ranged = !condition || strcmp(condition, text) == 0;
+    bool ranged = !condition || strcmp(condition, etag) == 0;
     int got = ranged ? read_range(http_header(req, "Range"), st->st_size, &from, &len) : 0;
     if (got < 0) {
         snprintf(text, sizeof(text), "bytes */%lld", (long long)st->st_size);
@@ -197,6 +196,14 @@ static void send_file(struct http_request *req, int fd, const struct stat *st, c
     }
     if (http_begin_sized(req, got > 0 ? 206 : 200, type, len) == 0)
         send_bytes(req, fd, from, len);
+}
+
+static void send_output(struct http_request *req, int fd, const struct stat *st, const char *type)
+{
+    char etag[64];
+    snprintf(etag, sizeof(etag), "\"%llx-%llx-%llx\"", (unsigned long long)st->st_size,
+             (unsigned long long)st->st_mtim.tv_sec, (unsigned long long)st->st_mtim.tv_nsec);
+    send_range(req, fd, st, etag, type);
 }
 
 void output_get(struct http_request *req, void *arg)
@@ -215,7 +222,7 @@ void output_get(struct http_request *req, void *arg)
         return;
     }
     http_add_header(req, "Content-Disposition", "attachment");
-    send_file(req, fd, &st, "application/octet-stream");
+    send_output(req, fd, &st, "application/octet-stream");
 }
 
 void task_transcript(struct http_request *req, void *arg)
@@ -236,7 +243,7 @@ void task_transcript(struct http_request *req, void *arg)
         send_err(req, &err);
         return;
     }
-    send_file(req, fd, &st, "application/x-ndjson");
+    send_output(req, fd, &st, "application/x-ndjson");
 }
 
 /* --- all of them --------------------------------------------------------------------------- */

@@ -114,6 +114,61 @@
       "Remove all that no task works on", "", "", "200:Removed 409") \
     X("DELETE", "/repos/{id}", repos_remove, ROUTE_DRAIN, "repos", \
       "Remove one", "", "", "200:Removed 404 409") \
+    X("POST", "/sessions", sessions_post, 0, "sessions", \
+      "Make a session", "", "SessionRequest", "201:Session 409 429 507") \
+    X("GET", "/sessions", sessions_get, ROUTE_DRAIN, "sessions", \
+      "The sessions there are", "", "", "200:Object") \
+    X("GET", "/sessions/{id}", session_get, ROUTE_DRAIN, "sessions", \
+      "One session", "", "", "200:Session 404") \
+    X("DELETE", "/sessions/{id}", session_remove_it, ROUTE_DRAIN, "sessions", \
+      "Remove a session with all it holds", "", "", "200:Object") \
+    X("POST", "/sessions/{id}/exec", session_exec_post, 0, "sessions", \
+      "Run a command in one of its shells", "", "SessionExecRequest", \
+      "200:SessionExec 404 409 507") \
+    X("GET", "/sessions/{id}/processes", processes_get, ROUTE_DRAIN, "sessions", \
+      "Its background processes", "shell", "", "200:Object 404") \
+    X("DELETE", "/sessions/{id}/processes", processes_delete, ROUTE_DRAIN, "sessions", \
+      "End those whose command holds a text", "pattern shell signal", "", "200:Object 404") \
+    X("GET", "/sessions/{id}/processes/{pid}", process_get, ROUTE_DRAIN, "sessions", \
+      "One of them, when it has ended or the wait is over", "wait", "", "200:SessionProcess 404") \
+    X("DELETE", "/sessions/{id}/processes/{pid}", process_delete, ROUTE_DRAIN, "sessions", \
+      "End it, or send it a signal", "signal", "", "200:Object 404 504") \
+    X("GET", "/sessions/{id}/processes/{pid}/logs", process_logs, ROUTE_DRAIN, "sessions", \
+      "What it has written", "from", "", "200:Log 404") \
+    X("POST", "/sessions/{id}/processes/{pid}/stdin", process_stdin, 0, "sessions", \
+      "Write to it", "", "SessionInput", "200:Object 404 409") \
+    X("GET", "/sessions/{id}/shells/{name}", shell_get, ROUTE_DRAIN, "sessions", \
+      "A shell and what its last command printed", "console", "", "200:Object 404") \
+    X("POST", "/sessions/{id}/shells/{name}/wait", shell_wait, 0, "sessions", \
+      "Wait for its current process", "", "SessionWait", "200:Object 404") \
+    X("POST", "/sessions/{id}/shells/{name}/stdin", shell_stdin, 0, "sessions", \
+      "Write to its current process", "", "SessionInput", "200:Object 404 409") \
+    X("POST", "/sessions/{id}/shells/{name}/kill", shell_kill, ROUTE_DRAIN, "sessions", \
+      "End its current process", "", "", "200:Object 404") \
+    X("GET", "/sessions/{id}/files", files_get, ROUTE_DRAIN, "sessions", \
+      "What a directory holds", "path recursive limit cursor", "", "200:Object 403 404") \
+    X("GET", "/sessions/{id}/files/{path...}", file_get, ROUTE_DRAIN, "sessions", \
+      "A file", "startLine endLine maxLength Range If-Range If-Match If-None-Match", "", \
+      "200:File 206:File 304:Nothing 403 404 409 412 416") \
+    X("PUT", "/sessions/{id}/files/{path...}", file_put, 0, "sessions", \
+      "Write a file, or append to it", "append mode If-Match If-None-Match", "", \
+      "200:Object 201:Object 403 404 409 412 507") \
+    X("DELETE", "/sessions/{id}/files/{path...}", file_delete, ROUTE_DRAIN, "sessions", \
+      "Delete a file or a directory", "If-Match", "", "200:Object 403 404 412") \
+    X("POST", "/sessions/{id}/files/search", files_search, ROUTE_DRAIN, "sessions", \
+      "Lines that match a regular expression", "", "SessionSearch", "200:Object 404 504") \
+    X("POST", "/sessions/{id}/files/find", files_find, ROUTE_DRAIN, "sessions", \
+      "Names that match a pattern", "", "SessionFind", "200:Object 404") \
+    X("POST", "/sessions/{id}/files/replace", files_replace, 0, "sessions", \
+      "Replace a text in a file", "", "SessionReplace", "200:Object 403 404 409") \
+    X("GET", "/sessions/{id}/archive", archive_get, ROUTE_DRAIN, "sessions", \
+      "A directory as an archive", "path", "", "200:Archive 404 409") \
+    X("PUT", "/sessions/{id}/archive", archive_put, 0, "sessions", \
+      "Unpack an archive into a directory", "path", "", "200:Object 403 404 422 507") \
+    X("GET", "/inputs/{sha256}", input_get, ROUTE_DRAIN, "inputs", \
+      "Whether an input is there", "", "", "200:Input 400 404") \
+    X("PUT", "/inputs/{sha256}", input_upload, 0, "inputs", \
+      "Upload an archive to work on, once", "", "", "200:Input 201:Input 400 413 422 507") \
     X("POST", "/cancel/{id}", task_cancel, ROUTE_DRAIN, "tasks", \
       "Cancel a task, or all of a group", "", "", "200:Cancelled 404 409")
 /* clang-format on */

@@ -103,7 +103,7 @@ static struct task_request *decode(struct http_request *req, struct api *api,
         .where = s->task_kind->fields | s->where,
         .timeout_minutes = s->timeout_minutes,
         .permission_mode = config->permission_mode ? config->permission_mode : "acceptEdits",
-        .free_mode = !config->permission_mode && api->claude->tier == JAIL_FULL
+        .free_mode = !config->permission_mode && api->claude->walls->tier == JAIL_FULL
                          ? "bypassPermissions" /* a list of tools is meant as one */
                          : NULL,
         .allowed_tools = &config->allowed_tools,
@@ -294,7 +294,7 @@ static void check_egress(const struct api *api, const struct submission *s,
 {
     char why[200];
     const struct jail_host *host = launcher_host(api->launcher);
-    if (api->claude->gate || egress_mode_of(&s->request->egress) == EGRESS_OPEN)
+    if (api->claude->walls->gate || egress_mode_of(&s->request->egress) == EGRESS_OPEN)
         return;
     snprintf(
         why, sizeof(why), "must be open here: this runner can't restrict a task's network (%s)",
@@ -313,13 +313,13 @@ static int check_fields(struct http_request *req, struct api *api, struct submis
     s->stays = api->overflow ? overflow_stays(config, s->task_kind, s->request)
                              : "Google Cloud is not configured";
     check_addresses(api, s, &errors, &err);
+    check_limits(s, &errors, &err);
     if (s->request->n > 1 && s->streams)
         refuse(&errors, &err, "n",
                "must be 1 here: a stream follows one task; without a stream, `GET /tasks?group=` "
                "has them all");
     if (s->request->n > 1 && s->request->resume_session_id)
         refuse(&errors, &err, "n", "must be 1 with resumeSessionId: one task at a time goes on");
-    check_limits(s, &errors, &err);
     check_egress(api, s, &errors, &err);
     const char *wrong_prefix = check_prefix(api, s->request->post_upload_gcs_prefix);
     if (wrong_prefix)

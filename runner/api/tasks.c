@@ -35,6 +35,10 @@ static void add_sketch(const struct task_record *record, struct json_writer *w)
     static const char *const came[] = {"total_cost_usd", "num_turns", "duration_ms", "usage"};
     size_t len, whole = strlen(record->request);
     const char *prompt = json_raw_member(record->request, whole, "prompt", &len);
+    if (!prompt)
+        prompt = json_raw_member(record->request, whole, "command", &len);
+    if (!prompt)
+        prompt = json_raw_member(record->request, whole, "code", &len);
     if (prompt && *prompt == '"') {
         AUTO(buf) struct buf title = BUF_INIT(TITLE_MAX + 2);
         size_t end = 1;

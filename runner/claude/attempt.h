@@ -15,7 +15,7 @@ struct attempt {
     struct plan *plan;
     struct tail out;
     struct tail errors;
-    struct stream_json stream;
+    struct claude_output stream;
     struct lease *lease;
     struct egress_gate *gate; /* NULL: the jails have the host's network */
     const char *failed_step;  /* the reason when it could not be started; NULL: cli_error */

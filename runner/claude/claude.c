@@ -10,7 +10,6 @@
 #include "runner/claude/plan.h"
 #include "runner/claude/prepare.h"
 #include "runner/claude/transcript.h"
-#include "runner/work/walls.h"
 
 #include <string.h>
 
@@ -99,17 +98,8 @@ static int add_session(struct attempt *attempt, struct plan *plan, struct err *e
                              claude->uid, claude->gid, &transcript, err))
         return -1;
     attempt->failed_step = NULL;
-    AUTO(str) char *inside = walls_path(claude->tier, task_run_dir(attempt->run), transcript);
-    return inside ? add_argument(plan, "--resume", inside, err) : err_sys(err, "conversation");
-}
-
-static int open_gate(struct attempt *attempt, struct err *err)
-{
-    const struct claude *claude = attempt->claude;
-    AUTO(config_ref) const struct config *config = config_ref(claude->config);
-    if (claude->gate)
-        attempt->gate = walls_gate(config, attempt->request, lease_url(attempt->lease), err);
-    return claude->gate && !attempt->gate ? -1 : 0;
+    AUTO(str) char *inside = walls_path(claude->walls, task_run_dir(attempt->run), transcript);
+    return inside ? add_argument(plan, "--resume", inside, err) : err_sys(err, "session");
 }
 
 static void tell(const char *event, const char *json, size_t len, void *arg)
@@ -131,7 +121,9 @@ static int prepare(struct attempt *attempt, struct err *err)
     if (task_request_redact(attempt->request, redact))
         return err_sys(err, "secrets");
     attempt->started_ms = clock_mono_ms();
-    if (open_workspace(attempt, err) || take_lease(attempt, err) || open_gate(attempt, err))
+    if (open_workspace(attempt, err) || take_lease(attempt, err) ||
+        walls_gate(attempt->claude->walls, attempt->request, lease_url(attempt->lease),
+                   &attempt->gate, err))
         return -1;
     attempt->plan = claude_plan(attempt->claude, attempt->request, attempt->lease, dir,
                                 attempt->workspace, redact, err);
@@ -153,7 +145,7 @@ static int prepare(struct attempt *attempt, struct err *err)
 static void take_output(struct work *work, const char *data, size_t len, void *arg)
 {
     struct attempt *attempt = arg;
-    stream_json_feed(&attempt->stream, data, len);
+    claude_output_feed(&attempt->stream, data, len);
     attempt->unflushed = true;
     if (attempt->stream.began)
         work_began(work);
@@ -198,7 +190,7 @@ static int run_program(struct attempt *attempt, struct err *err)
     if (in < 0)
         return -1;
     if (work_run(&order, &attempt->result, err) == 0) {
-        stream_json_finish(&attempt->stream);
+        claude_output_finish(&attempt->stream);
         return 0;
     }
     if (attempt->request->cwd_relative)
@@ -237,7 +229,7 @@ static void attempt_done(struct attempt *attempt)
     proxy_end(attempt->lease);
     tail_done(&attempt->out);
     tail_done(&attempt->errors);
-    stream_json_done(&attempt->stream);
+    claude_output_done(&attempt->stream);
     task_request_free(attempt->request);
     workspace_close(attempt->workspace);
     buf_done(&attempt->members);
@@ -249,7 +241,7 @@ void claude_run(struct task_run *run, struct task_outcome *outcome, void *arg)
     struct attempt attempt = {.run = run, .claude = arg};
     attempt.out = attempt.errors = (struct tail){.write_fd = -1, .read_fd = -1, .notify_fd = -1};
     buf_init(&attempt.members, MEMBERS_BYTES_MAX);
-    stream_json_init(&attempt.stream, task_run_redact(run), pass_event, run);
+    claude_output_init(&attempt.stream, task_run_redact(run), pass_event, run);
     if (prepare(&attempt, &err) == 0 && run_program(&attempt, &err) == 0) {
         judge(&attempt, outcome);
         if (outcome->state == TASK_COMPLETED)

@@ -13,6 +13,7 @@
 #include "runner/proxy/proxy.h"
 #include "runner/repo/repos.h"
 #include "runner/task/engine.h"
+#include "runner/walls/walls.h"
 
 #include <stdatomic.h>
 #include <sys/types.h>
@@ -34,8 +35,7 @@ struct claude {
     struct config_in_force *config; /* borrowed: the configuration in force */
     const struct cloud *cloud;      /* borrowed: whose bucket gcsPrefix means, or NULL */
     const char *instance;           /* borrowed: value of TASK_MARKER */
-    enum jail_tier tier;            /* of its tasks' jails */
-    bool gate;                      /* whether the jails have a network behind a gate */
+    const struct walls *walls;      /* borrowed */
     uid_t uid;                      /* whom it runs as */
     gid_t gid;
     struct claude_numbers numbers;

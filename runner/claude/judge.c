@@ -2,7 +2,6 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "runner/claude/attempt.h"
-#include "runner/work/walls.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -27,7 +26,7 @@ static void judge_cause(enum work_cause cause, struct task_outcome *outcome)
 }
 
 /* What the fields of an error's result line say, in api.md's words. */
-static const char *reason_of(const struct stream_json *stream)
+static const char *reason_of(const struct claude_output *stream)
 {
     static const struct {
         const char *subtype;
@@ -49,7 +48,7 @@ static const char *reason_of(const struct stream_json *stream)
 
 static void judge_result(const struct attempt *attempt, struct task_outcome *outcome)
 {
-    const struct stream_json *stream = &attempt->stream;
+    const struct claude_output *stream = &attempt->stream;
     bool good = !stream->is_error && strcmp(stream->subtype, "success") == 0;
     outcome->state = good ? TASK_COMPLETED : TASK_FAILED;
     if (good) {
@@ -96,8 +95,7 @@ static void judge_without_result(struct attempt *attempt, struct task_outcome *o
 
 static void judge_program(struct attempt *attempt, struct task_outcome *outcome)
 {
-    const char *limit, *words;
-    struct stream_json *stream = &attempt->stream;
+    struct claude_output *stream = &attempt->stream;
     const struct work_result *result = &attempt->result;
     int code = work_exit_code(result->status);
     outcome->exit_code = code ? code : 1;
@@ -113,8 +111,6 @@ static void judge_program(struct attempt *attempt, struct task_outcome *outcome)
         judge_result(attempt, outcome);
     else if (work_cause_reason(result->cause)[0])
         judge_cause(result->cause, outcome);
-    else if ((limit = walls_reason(result->exceeded, &words)))
-        set_reason(outcome, limit, words);
     else
         judge_without_result(attempt, outcome);
     if (result->leftover > 0)

@@ -3,7 +3,6 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "runner/claude/prepare.h"
-#include "runner/work/walls.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -40,7 +39,7 @@ static int make_places(const struct claude *claude, const struct task_request *r
             return path ? -1 : err_sys(err, "workspace");
         if (!places[i].variable)
             continue;
-        AUTO(str) char *inside = walls_place(claude->tier, dir, places[i].name);
+        AUTO(str) char *inside = walls_place(claude->walls, dir, places[i].name);
         if (!inside)
             return err_sys(err, "workspace");
         if (strcmp(places[i].name, "work") == 0 && below)
@@ -48,7 +47,7 @@ static int make_places(const struct claude *claude, const struct task_request *r
         else
             strlist_addf(&plan->env, "%s=%s", places[i].variable, inside);
     }
-    plan->cwd = walls_place(claude->tier, dir, "work");
+    plan->cwd = walls_place(claude->walls, dir, "work");
     return plan->cwd ? 0 : err_sys(err, "workspace");
 }
 
@@ -78,18 +77,16 @@ static int add_workspace(const struct claude *claude, struct workspace *workspac
                          const struct task_request *request, const char *dir, struct plan *plan,
                          struct err *err)
 {
+    AUTO(str) char *work = path_join(dir, "work");
     if (workspace && workspace_mounts(workspace, &plan->mounts, err))
         return -1;
     if (!request->cwd_relative)
         return 0;
     plan->below = strdup(request->cwd_relative);
-    if (!plan->below)
+    if (!plan->below || !work)
         return err_sys(err, "workspace");
-    if (workspace) /* without a repository it is made */
-        return 0;
-    AUTO(str) char *outside = path_join(dir, "work");
-    return outside ? path_make_owned(outside, plan->below, claude->uid, claude->gid, err)
-                   : err_sys(err, "workspace");
+    return workspace ? 0 /* without a repository it is made */
+                     : path_make_owned(work, plan->below, claude->uid, claude->gid, err);
 }
 
 static void add_environment(const struct claude *claude, struct plan *plan)
@@ -101,7 +98,7 @@ static void add_environment(const struct claude *claude, struct plan *plan)
     }
     strlist_add(&plan->env, "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1");
     strlist_add(&plan->env, "DISABLE_AUTOUPDATER=1");
-    if (claude->tier == JAIL_FULL)
+    if (claude->walls->tier == JAIL_FULL)
         strlist_add(&plan->env, "IS_SANDBOX=1");
     strlist_addf(&plan->env, TASK_MARKER "=%s", claude->instance);
 }
@@ -146,8 +143,8 @@ struct plan *claude_plan(const struct claude *claude, const struct task_request 
     if (make_places(claude, request, dir, plan, err) || write_identity(claude, dir, err) ||
         add_workspace(claude, workspace, request, dir, plan, err) ||
         add_program(config, request, plan, err) ||
-        walls_build(claude->tier, claude->gate, config, request, dir, plan, err) ||
-        add_lease(lease, claude->gate, plan, redact, err))
+        walls_build(claude->walls, request, dir, plan, err) ||
+        add_lease(lease, claude->walls->gate, plan, redact, err))
         return NULL;
     add_memory(request, plan);
     add_environment(claude, plan);

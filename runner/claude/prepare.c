@@ -4,7 +4,6 @@
 #include "base/path.h"
 #include "base/str.h"
 #include "runner/claude/finish.h"
-#include "runner/work/walls.h"
 #include "runner/work/work.h"
 #include "json/json.h"
 
@@ -90,7 +89,7 @@ static int write_mcp(const struct claude *claude, const struct task_request *req
     if (!request->mcp_config)
         return 0;
     buf_adds(&text, request->mcp_config);
-    AUTO(str) char *inside = walls_place(claude->tier, dir, "config");
+    AUTO(str) char *inside = walls_place(claude->walls, dir, "config");
     strlist_addf(&plan->argv, "--mcp-config=%s/mcp.json", inside ? inside : "");
     return config ? write_file(claude, config, "mcp.json", &text, err) : err_sys(err, "mcp");
 }
@@ -210,20 +209,21 @@ static int run_command(const struct claude *claude, struct task_run *run, const 
                                      .stop = finish_stop(run)};
     if (work_run(&order, &result, err))
         return -1;
-    const char *words;
-    const char *limit = walls_reason(result.exceeded, &words);
     int code = work_exit_code(result.status);
     AUTO(buf) struct buf shown = BUF_INIT(FILE_BYTES_MAX);
     redact_text(task_run_redact(run), command, strlen(command), &shown); /* before it is cut */
     tell(run, buf_str(&shown), out, code);
     if (result.cause == WORK_TIMEOUT)
         return err_set(err, ERR_TIMEOUT, "preExecutionCommands did not end in time");
+    if (work_cause_is_limit(result.cause)) {
+        char words[120];
+        work_cause_say(result.cause, command, words, sizeof(words));
+        *ret_reason = work_cause_reason(result.cause);
+        return err_set(err, ERR_MISMATCH, "preExecutionCommands: '%.80s': %s", buf_str(&shown),
+                       words);
+    }
     if (result.cause != WORK_ENDED)
         return err_set(err, ERR_BUSY, "stopped");
-    *ret_reason = code ? limit : NULL;
-    if (*ret_reason)
-        return err_set(err, ERR_MISMATCH, "preExecutionCommands: '%.60s': %s", buf_str(&shown),
-                       words);
     return code == 0 ? 0
                      : err_set(err, ERR_MISMATCH, "preExecutionCommands: '%.100s' ended with %d",
                                buf_str(&shown), code);

@@ -1,6 +1,7 @@
 #include "runner/claude/stream_json.h"
 
 #include "base/str.h"
+#include "runner/claude/clean_line.h"
 #include "runner/task/events.h"
 #include "json/json.h"
 
@@ -15,30 +16,32 @@
 
 static void take_line(const char *line, size_t len, size_t whole_len, void *arg);
 
-void stream_json_init(struct stream_json *stream, struct redact_set *redact,
-                      stream_json_event_fn *event, void *arg)
+void claude_output_init(struct claude_output *stream, struct redact_set *redact,
+                        claude_output_event_fn *event, void *arg)
 {
-    *stream = (struct stream_json){.redact = redact, .event = event, .arg = arg, .num_turns = -1};
+    *stream = (struct claude_output){.redact = redact, .event = event, .arg = arg, .num_turns = -1};
     lines_init(&stream->lines, LINE_BYTES_MAX, take_line, stream);
     buf_init(&stream->scratch, 8 * (size_t)LINE_BYTES_MAX);
+    buf_init(&stream->clean, 8 * (size_t)LINE_BYTES_MAX);
     buf_init(&stream->output, OUTPUT_BYTES_MAX);
     buf_init(&stream->members, MEMBERS_BYTES_MAX);
 }
 
-void stream_json_done(struct stream_json *stream)
+void claude_output_done(struct claude_output *stream)
 {
     lines_done(&stream->lines);
     buf_done(&stream->scratch);
+    buf_done(&stream->clean);
     buf_done(&stream->output);
     buf_done(&stream->members);
 }
 
-void stream_json_feed(struct stream_json *stream, const char *data, size_t len)
+void claude_output_feed(struct claude_output *stream, const char *data, size_t len)
 {
     lines_feed(&stream->lines, data, len);
 }
 
-void stream_json_finish(struct stream_json *stream)
+void claude_output_finish(struct claude_output *stream)
 {
     lines_finish(&stream->lines);
 }
@@ -51,7 +54,7 @@ static void copy_text(char *to, size_t size, const char *text)
 }
 
 /* {"type":"rate_limit_event","rate_limit_info":{"status":"rejected","resetsAt":<s>,…}} */
-static void take_rate_limit(struct stream_json *stream, const struct json *line)
+static void take_rate_limit(struct claude_output *stream, const struct json *line)
 {
     int64_t resets_s = 0;
     const struct json *info = json_get(line, "rate_limit_info");
@@ -83,7 +86,7 @@ static bool is_a(const struct json *node, enum json_type type)
     return node && json_type(node) == type;
 }
 
-static void take_members(struct stream_json *stream, const struct json *root, const char *line,
+static void take_members(struct claude_output *stream, const struct json *root, const char *line,
                          size_t len)
 {
     for (size_t i = 0; i < COUNT_OF(members); i++) {
@@ -104,7 +107,7 @@ static void take_members(struct stream_json *stream, const struct json *root, co
 }
 
 /* The CLI says what went wrong in `errors`, or in the result's text. */
-static void take_failure(struct stream_json *stream, const struct json *root, const char *text)
+static void take_failure(struct claude_output *stream, const struct json *root, const char *text)
 {
     const struct json *first = json_first(json_get(root, "errors"));
     const char *said = json_text(first);
@@ -113,14 +116,11 @@ static void take_failure(struct stream_json *stream, const struct json *root, co
     copy_text(stream->failure, sizeof(stream->failure), said ? said : text);
 }
 
-static void take_result(struct stream_json *stream, const struct json *root, const char *line,
-                        size_t len)
+/* The fields that decide. */
+static void take_verdict(struct claude_output *stream, const struct json *root)
 {
-    const char *text = json_text(json_get(root, "result"));
-    if (stream->have_result) /* the first is the end; what follows is a mistake */
-        return;
-    stream->have_result = true;
     const struct json *is_error = json_get(root, "is_error");
+    stream->have_result = true;
     stream->is_error =
         is_error && !is_a(is_error, JSON_NULL); /* what is neither true nor false is bad */
     json_bool(is_error, &stream->is_error);
@@ -128,6 +128,13 @@ static void take_result(struct stream_json *stream, const struct json *root, con
     stream->api_status = 0;
     json_int(json_get(root, "api_error_status"), &stream->api_status);
     json_int(json_get(root, "num_turns"), &stream->num_turns);
+}
+
+/* What the line says: the answer and its members. The line is the one without secrets. */
+static void take_words(struct claude_output *stream, const struct json *root, const char *line,
+                       size_t len)
+{
+    const char *text = json_text(json_get(root, "result"));
     buf_clear(&stream->output);
     buf_clear(&stream->members);
     if (text && buf_adds(&stream->output, text))
@@ -155,33 +162,52 @@ static bool may_matter(const char *line, size_t len)
     return begins(line + n, len - n, "result\"") || begins(line + n, len - n, "rate_limit_event\"");
 }
 
-static void understand(struct stream_json *stream, const char *line, size_t len)
+enum wanted { WANT_RESULT, WANT_RATE_LIMIT, WANT_ASSISTANT, WANT_NOTHING };
+
+static enum wanted type_of(const char *line, size_t len)
 {
-    static const char *const wanted[] = {"\"result\"", "\"rate_limit_event\"", "\"assistant\""};
-    size_t type_len;
-    if (!may_matter(line, len))
-        return;
-    const char *type = json_raw_member(line, len, "type", &type_len);
-    size_t which = 0;
-    while (type && which < COUNT_OF(wanted) &&
-           (strlen(wanted[which]) != type_len || memcmp(wanted[which], type, type_len) != 0))
+    static const char *const types[] = {
+        [WANT_RESULT] = "\"result\"",
+        [WANT_RATE_LIMIT] = "\"rate_limit_event\"",
+        [WANT_ASSISTANT] = "\"assistant\"",
+    };
+    size_t type_len, which = 0;
+    const char *type = may_matter(line, len) ? json_raw_member(line, len, "type", &type_len) : NULL;
+    while (type && which < COUNT_OF(types) &&
+           (strlen(types[which]) != type_len || memcmp(types[which], type, type_len) != 0))
         which++;
-    if (!type || which == COUNT_OF(wanted))
-        return;
-    if (which == 2) { /* an assistant's line matters when it stands for an error */
-        size_t error_len;
-        const char *error = json_raw_member(line, len, "error", &error_len);
-        if (error && error_len > 2 && error[0] == '"')
-            snprintf(stream->last_error, sizeof(stream->last_error), "%.*s", (int)error_len - 2,
-                     error + 1);
-        return;
-    }
+    return type ? (enum wanted)which : WANT_NOTHING;
+}
+
+/* An assistant's line matters when it stands for an error. */
+static void take_assistant(struct claude_output *stream, const char *line, size_t len)
+{
+    size_t error_len;
+    const char *error = json_raw_member(line, len, "error", &error_len);
+    if (error && error_len > 2 && error[0] == '"')
+        snprintf(stream->last_error, sizeof(stream->last_error), "%.*s", (int)error_len - 2,
+                 error + 1);
+}
+
+/* `line` as the CLI printed it decides; what callers are told is taken from `clean`, the same line
+ * without secrets. */
+static void understand(struct claude_output *stream, const struct buf *line,
+                       const struct buf *clean)
+{
     struct err err;
-    AUTO(json) struct json *root = json_parse(line, len, &err);
-    if (root && which == 0)
-        take_result(stream, root, line, len);
-    else if (root)
+    enum wanted type = type_of(line->data, line->len);
+    if (type == WANT_ASSISTANT)
+        take_assistant(stream, line->data, line->len);
+    if (type == WANT_ASSISTANT || type == WANT_NOTHING)
+        return;
+    AUTO(json) struct json *root = json_parse(line->data, line->len, &err);
+    if (root && type == WANT_RATE_LIMIT)
         take_rate_limit(stream, root);
+    if (!root || type != WANT_RESULT || stream->have_result)
+        return; /* the first result is the end; what follows is a mistake */
+    take_verdict(stream, root);
+    AUTO(json) struct json *said = json_parse(clean->data, clean->len, &err);
+    take_words(stream, said, clean->data, clean->len);
 }
 
 /* --- lines as events ----------------------------------------------------------------------- */
@@ -222,16 +248,15 @@ static void mend_escapes(struct buf *text)
     }
 }
 
-/* True when scratch holds the line as strict JSON: an object on one line. */
-static bool as_json(struct stream_json *stream, const char *line, size_t len)
+/* True when scratch holds the line as strict JSON, secrets and all: an object on one line. */
+static bool as_json(struct claude_output *stream, const char *line, size_t len)
 {
     struct err err;
     struct buf *text = &stream->scratch;
     if (len == 0 || line[0] != '{')
         return false;
     buf_clear(text);
-    if (!redact_json(stream->redact, line, len, text))
-        buf_add(text, line, len);
+    buf_add(text, line, len);
     if (!buf_ok(text))
         return false;
     if (json_check(text->data, text->len, &err) == 0)
@@ -248,7 +273,7 @@ static bool as_json(struct stream_json *stream, const char *line, size_t len)
 
 /* The whole line's beginning when `cut`. It is redacted before it is cut: half a secret would not
  * be found. */
-static void as_text(struct stream_json *stream, const char *line, size_t len, size_t whole_len,
+static void as_text(struct claude_output *stream, const char *line, size_t len, size_t whole_len,
                     bool cut)
 {
     AUTO(buf) struct buf clean = BUF_INIT(2 * (size_t)LINE_BYTES_MAX);
@@ -266,24 +291,45 @@ static void as_text(struct stream_json *stream, const char *line, size_t len, si
     buf_adds(json, "}");
 }
 
+/* The event of a line of JSON, which scratch holds: without secrets. */
+static struct buf *take_json(struct claude_output *stream)
+{
+    struct buf *line = &stream->scratch, *clean = &stream->clean;
+    clean->failed = false;
+    buf_clear(clean);
+    if (!clean_line(stream->redact, line->data, line->len, clean))
+        clean = line;
+    if (buf_ok(clean))
+        understand(stream, line, clean);
+    return clean;
+}
+
+static void trim(struct buf *buf)
+{
+    buf->failed = false;
+    if (buf->cap > (1u << 20))
+        buf_done(buf);
+}
+
 static void take_line(const char *line, size_t len, size_t whole_len, void *arg)
 {
-    struct stream_json *stream = arg;
+    struct claude_output *stream = arg;
     struct buf *text = &stream->scratch;
     stream->began = true;
     if (len == 0)
         return;
     if (whole_len == len && as_json(stream, line, len))
-        understand(stream, text->data, text->len);
+        text = take_json(stream);
     else
         as_text(stream, line, len, whole_len, whole_len > len);
-    if (!buf_ok(text) || text->len > EVENT_JSON_BYTES_MAX) /* escapes have made it too long */
+    if (!buf_ok(text) || text->len > EVENT_JSON_BYTES_MAX) { /* escapes have made it too long */
+        text = &stream->scratch;
         as_text(stream, line, len, whole_len, true);
+    }
     if (buf_ok(text))
         stream->event(text->data, text->len, stream->arg);
     else
         stream->truncated = true;
-    text->failed = false;
-    if (text->cap > (1u << 20))
-        buf_done(text);
+    trim(&stream->scratch);
+    trim(&stream->clean);
 }

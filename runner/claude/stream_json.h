@@ -3,7 +3,7 @@
  *
  * Every line becomes one event: the line itself when it is JSON, else {"type":"text","content":…}.
  * The result line decides success, by its fields alone: an exit status or a word in the text never
- * does.
+ * does, and neither does a secret: the line is understood before its secrets are taken out.
  *
  * Threads: one at a time.
  */
@@ -17,14 +17,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-typedef void stream_json_event_fn(const char *json, size_t len, void *arg);
+typedef void claude_output_event_fn(const char *json, size_t len, void *arg);
 
-struct stream_json {
+struct claude_output {
     struct redact_set *redact; /* borrowed */
-    stream_json_event_fn *event;
+    claude_output_event_fn *event;
     void *arg;
     struct lines lines;
-    struct buf scratch; /* the line as it is passed on */
+    struct buf scratch; /* the line, as strict JSON */
+    struct buf clean;   /* and without secrets, when it held some */
 
     bool began;     /* a line has come */
     bool truncated; /* a line was too long */
@@ -44,10 +45,10 @@ struct stream_json {
     int64_t limit_reset_ms; /* a usage limit was hit; when it ends, 0: not hit */
 };
 
-void stream_json_init(struct stream_json *stream, struct redact_set *redact,
-                      stream_json_event_fn *event, void *arg);
-void stream_json_done(struct stream_json *stream);
-void stream_json_feed(struct stream_json *stream, const char *data, size_t len);
-void stream_json_finish(struct stream_json *stream);
+void claude_output_init(struct claude_output *stream, struct redact_set *redact,
+                        claude_output_event_fn *event, void *arg);
+void claude_output_done(struct claude_output *stream);
+void claude_output_feed(struct claude_output *stream, const char *data, size_t len);
+void claude_output_finish(struct claude_output *stream);
 
 #endif

@@ -4,6 +4,7 @@
 #include "base/path.h"
 #include "base/str.h"
 #include "runner/claude/claude.h"
+#include "runner/claude/clean_line.h"
 #include "runner/claude/conversation.h"
 #include "json/json.h"
 
@@ -34,7 +35,7 @@ static bool print_line(const char *line, size_t len, const char *agent, struct r
     AUTO(buf) struct buf clean = BUF_INIT(2 * LINE_MAX_BYTES);
     if (len == 0 || len > LINE_MAX_BYTES || json_check(line, len, &ignored))
         return false;
-    if (redact_json(redact, line, len, &clean)) {
+    if (clean_line(redact, line, len, &clean)) {
         line = buf_str(&clean);
         len = clean.len;
     }

@@ -22,23 +22,23 @@ static struct {
     pthread_mutex_t asking;
     struct timespec changed;
     ino_t inode;
-    char version[CLI_VERSION_SIZE];
+    char version[CLAUDE_VERSION_SIZE];
 } known = {.lock = PTHREAD_MUTEX_INITIALIZER, .asking = PTHREAD_MUTEX_INITIALIZER};
 
 /* The first word, when it is printable. */
-static void read_version(int fd, char version[CLI_VERSION_SIZE])
+static void read_version(int fd, char version[CLAUDE_VERSION_SIZE])
 {
-    char text[CLI_VERSION_SIZE] = "";
+    char text[CLAUDE_VERSION_SIZE] = "";
     size_t len = 0;
     if (fd_pread_full(fd, text, sizeof(text) - 1, 0) <= 0)
         return;
     while (isgraph((unsigned char)text[len]))
         len++;
-    snprintf(version, CLI_VERSION_SIZE, "%.*s", (int)len, text);
+    snprintf(version, CLAUDE_VERSION_SIZE, "%.*s", (int)len, text);
 }
 
 /* As a task would start it: its user, nothing of our environment but where programs are. */
-static void ask(const struct claude *claude, const char *program, char version[CLI_VERSION_SIZE])
+static void ask(const struct claude *claude, const char *program, char version[CLAUDE_VERSION_SIZE])
 {
     struct err err;
     AUTO(config_ref) const struct config *config = config_ref(claude->config);
@@ -62,17 +62,17 @@ static void ask(const struct claude *claude, const char *program, char version[C
         read_version(out, version);
 }
 
-static bool is_known(const struct stat *st, char version[CLI_VERSION_SIZE])
+static bool is_known(const struct stat *st, char version[CLAUDE_VERSION_SIZE])
 {
     pthread_mutex_lock(&known.lock);
     bool same = known.inode == st->st_ino && known.changed.tv_sec == st->st_ctim.tv_sec &&
                 known.changed.tv_nsec == st->st_ctim.tv_nsec;
-    snprintf(version, CLI_VERSION_SIZE, "%s", same ? known.version : "");
+    snprintf(version, CLAUDE_VERSION_SIZE, "%s", same ? known.version : "");
     pthread_mutex_unlock(&known.lock);
     return same;
 }
 
-char *cli_version(const struct claude *claude, char ret_version[CLI_VERSION_SIZE])
+char *claude_version(const struct claude *claude, char ret_version[CLAUDE_VERSION_SIZE])
 {
     struct stat st;
     AUTO(config_ref) const struct config *config = config_ref(claude->config);

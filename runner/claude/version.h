@@ -8,11 +8,11 @@
 
 #include "runner/claude/claude.h"
 
-#define CLI_VERSION_SIZE 64
+#define CLAUDE_VERSION_SIZE 64
 
 /* The program's path (free() it), or NULL when there is none, and its version, "" when it does not
  * say it within a few seconds. It is asked again when its file has changed, by one caller at a
  * time; others get what is known. */
-char *cli_version(const struct claude *claude, char ret_version[CLI_VERSION_SIZE]);
+char *claude_version(const struct claude *claude, char ret_version[CLAUDE_VERSION_SIZE]);
 
 #endif

@@ -7,7 +7,7 @@
 #include "base/clock.h"
 #include "base/id.h"
 #include "base/str.h"
-#include "google/run.h"
+#include "google/jobs.h"
 #include "google/storage.h"
 #include "runner/cli/cloud.h"
 #include "runner/overflow/payload.h"

@@ -1,7 +1,7 @@
 /* Comparing what is wished with what is there, and putting the one over the other. */
 #include "base/auto.h"
 #include "base/str.h"
-#include "google/run.h"
+#include "google/jobs.h"
 #include "runner/cli/cloud.h"
 
 #include <stdlib.h>

@@ -4,7 +4,7 @@
 #include "base/form.h"
 #include "base/path.h"
 #include "base/str.h"
-#include "google/run.h"
+#include "google/jobs.h"
 #include "google/secret.h"
 #include "runner/cli/cloud.h"
 #include "runner/client/terminal.h"

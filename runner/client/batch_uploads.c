@@ -25,7 +25,7 @@ struct upload {
 };
 
 struct batch_uploads {
-    struct inputs *inputs;
+    struct client_inputs *inputs;
     struct lock lock;
     pthread_cond_t changed;
     struct upload *all; /* guarded by lock, as `stopping` */
@@ -58,7 +58,7 @@ static void *work(void *arg)
         lock_drop(&u->lock);
         struct err err = ERR_INIT;
         char digest[INPUTS_DIGEST_SIZE];
-        int rc = inputs_put(u->inputs, mine->path, digest, &err);
+        int rc = client_inputs_put(u->inputs, mine->path, digest, &err);
         lock_take(&u->lock);
         mine->state = rc ? UPLOAD_FAILED : UPLOAD_THERE;
         mine->err = err;
@@ -80,7 +80,7 @@ struct batch_uploads *batch_uploads_new(const struct settings *to, bool gitignor
     lock_init(&u->lock);
     cond_init(&u->changed);
     u->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    u->inputs = inputs_new(to, gitignore, err);
+    u->inputs = client_inputs_new(to, gitignore, err);
     if (u->inputs && u->wake >= 0)
         return u;
     batch_uploads_free(u);
@@ -103,7 +103,7 @@ void batch_uploads_free(struct batch_uploads *u)
         free(u->all);
         u->all = next;
     }
-    inputs_free(u->inputs);
+    client_inputs_free(u->inputs);
     fd_close(&u->wake);
     pthread_cond_destroy(&u->changed);
     lock_done(&u->lock);
@@ -163,5 +163,5 @@ int batch_uploads_wake(const struct batch_uploads *u)
 
 void batch_uploads_count(struct batch_uploads *u, struct inputs_count *ret_count)
 {
-    inputs_count(u->inputs, ret_count);
+    client_inputs_count(u->inputs, ret_count);
 }

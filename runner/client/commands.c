@@ -33,6 +33,13 @@ static const struct option_row exec_options[] = {
     {0},
 };
 
+static const struct option_row doctor_options[] = {
+    {"public", 0, "URL", "the address that others use (else the runner's, as for every command)",
+     NULL},
+    {"quick", 0, NULL, "leave out the silence of 105 s", NULL},
+    {0},
+};
+
 static const struct option_row batch_options[] = {
     {"runs", 'n', "N", "runs of each task that does not say itself", NULL},
     {"parallel", 'p', "N", "runs at once, at most (default 50)", NULL},
@@ -180,6 +187,11 @@ static const struct command_row commands[] = {
      client_repos},
     {"status", "", 0, 0, "say how a runner is", "Exit status 0: healthy; 1: not, or away.", NULL, 0,
      false, client_status},
+    {"doctor", "", 0, 0, "try the whole way to a runner, from outside in",
+     "Checks its name, the tunnel, Cloudflare Access, the secret, whether events come as they\n"
+     "happen, and whether a connection lives on over 100 s of silence. Runs two small commands on\n"
+     "the runner. Exit status 0: all is well; 1: not.",
+     doctor_options, 0, false, client_doctor},
     {"login", "", 0, 0, "log Claude in, from this terminal",
      "Prints the address to open in a browser, anywhere, and asks for the code that it shows. The\n"
      "same as the page /login.",

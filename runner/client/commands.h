@@ -38,6 +38,7 @@ int client_complete(struct call *call, struct err *err);
 int client_config_add(struct call *call, struct err *err);
 int client_config_list(struct call *call, struct err *err);
 int client_diff(struct call *call, struct err *err);
+int client_doctor(struct call *call, struct err *err);
 int client_exec(struct call *call, struct err *err);
 int client_login(struct call *call, struct err *err);
 int client_logs(struct call *call, struct err *err);

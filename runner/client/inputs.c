@@ -28,7 +28,7 @@ struct entry {
     char digest[INPUTS_DIGEST_SIZE];
 };
 
-struct inputs {
+struct client_inputs {
     const struct settings *to;
     bool gitignore;
     struct lock lock;
@@ -37,9 +37,9 @@ struct inputs {
     struct inputs_count count;
 };
 
-struct inputs *inputs_new(const struct settings *to, bool gitignore, struct err *err)
+struct client_inputs *client_inputs_new(const struct settings *to, bool gitignore, struct err *err)
 {
-    struct inputs *inputs = calloc(1, sizeof(*inputs));
+    struct client_inputs *inputs = calloc(1, sizeof(*inputs));
     if (!inputs) {
         err_sys(err, "inputs");
         return NULL;
@@ -61,7 +61,7 @@ static void free_entries(struct entry *entry)
     }
 }
 
-void inputs_free(struct inputs *inputs)
+void client_inputs_free(struct client_inputs *inputs)
 {
     if (!inputs)
         return;
@@ -74,7 +74,7 @@ void inputs_free(struct inputs *inputs)
 
 /* The entry of that name. *ret_mine: it is new, and the caller has to make it ready; else it is
  * ready when this returns. NULL when memory ran out. */
-static struct entry *enter(struct inputs *inputs, struct entry **list, const char *name,
+static struct entry *enter(struct client_inputs *inputs, struct entry **list, const char *name,
                            bool *ret_mine)
 {
     lock_take(&inputs->lock);
@@ -98,7 +98,7 @@ static struct entry *enter(struct inputs *inputs, struct entry **list, const cha
     return entry;
 }
 
-static void make_ready(struct inputs *inputs, struct entry *entry, const struct err *err)
+static void make_ready(struct client_inputs *inputs, struct entry *entry, const struct err *err)
 {
     lock_take(&inputs->lock);
     entry->err = *err;
@@ -107,7 +107,7 @@ static void make_ready(struct inputs *inputs, struct entry *entry, const struct 
     lock_drop(&inputs->lock);
 }
 
-static void add(struct inputs *inputs, int64_t *count, int64_t by)
+static void add(struct client_inputs *inputs, int64_t *count, int64_t by)
 {
     lock_take(&inputs->lock);
     *count += by;
@@ -143,7 +143,8 @@ static int on_write(const char *data, size_t len, void *arg)
     return buf_add(&((struct upload *)arg)->problem, data, len);
 }
 
-static int send_file(struct inputs *inputs, const char *url, int fd, int64_t size, struct err *err)
+static int send_file(struct client_inputs *inputs, const char *url, int fd, int64_t size,
+                     struct err *err)
 {
     AUTO(strlist) struct strlist headers = STRLIST_INIT;
     struct upload u = {.fd = fd};
@@ -171,7 +172,8 @@ static int send_file(struct inputs *inputs, const char *url, int fd, int64_t siz
     return rc;
 }
 
-static int upload(struct inputs *inputs, const struct bundle *bundle, int fd, struct err *err)
+static int upload(struct client_inputs *inputs, const struct bundle *bundle, int fd,
+                  struct err *err)
 {
     AUTO(str) char *path = NULL, *url = NULL;
     AUTO(net_answer) struct net_answer answer = {0};
@@ -205,7 +207,7 @@ static int open_temporary(struct err *err)
     return fd < 0 ? err_sys(err, "cannot write below %.100s", dir) : fd;
 }
 
-static int pack(struct inputs *inputs, const char *path, char digest[INPUTS_DIGEST_SIZE],
+static int pack(struct client_inputs *inputs, const char *path, char digest[INPUTS_DIGEST_SIZE],
                 struct err *err)
 {
     const struct bundle_options options = {.gitignore = inputs->gitignore};
@@ -231,8 +233,8 @@ static int pack(struct inputs *inputs, const char *path, char digest[INPUTS_DIGE
     return entry->err.code == ERR_NONE ? 0 : -1;
 }
 
-int inputs_put(struct inputs *inputs, const char *path, char ret[INPUTS_DIGEST_SIZE],
-               struct err *err)
+int client_inputs_put(struct client_inputs *inputs, const char *path, char ret[INPUTS_DIGEST_SIZE],
+                      struct err *err)
 {
     bool mine;
     AUTO(str) char *real = realpath(path, NULL);
@@ -254,7 +256,7 @@ int inputs_put(struct inputs *inputs, const char *path, char ret[INPUTS_DIGEST_S
     return 0;
 }
 
-void inputs_count(struct inputs *inputs, struct inputs_count *ret_count)
+void client_inputs_count(struct client_inputs *inputs, struct inputs_count *ret_count)
 {
     lock_take(&inputs->lock);
     *ret_count = inputs->count;
@@ -263,7 +265,7 @@ void inputs_count(struct inputs *inputs, struct inputs_count *ret_count)
 
 /* --- the option ---------------------------------------------------------------------------- */
 
-const char *inputs_split(const char *text, char **ret_name, struct err *err)
+const char *client_inputs_split(const char *text, char **ret_name, struct err *err)
 {
     const char *equals = strchr(text, '='), *path = equals ? equals + 1 : text;
     AUTO(str) char *real = equals ? NULL : realpath(path, NULL);
@@ -282,22 +284,22 @@ const char *inputs_split(const char *text, char **ret_name, struct err *err)
     return path;
 }
 
-int inputs_write(struct call *call, struct json_writer *w, struct err *err)
+int client_inputs_write(struct call *call, struct json_writer *w, struct err *err)
 {
     const char *text;
     char digest[INPUTS_DIGEST_SIZE];
     if (!options_value(&call->given, "input"))
         return 0;
-    AUTO(inputs)
-    struct inputs *inputs =
-        inputs_new(&call->to, options_value(&call->given, "gitignore") != NULL, err);
+    AUTO(client_inputs)
+    struct client_inputs *inputs =
+        client_inputs_new(&call->to, options_value(&call->given, "gitignore") != NULL, err);
     if (!inputs)
         return -1;
     json_open_object(w, "inputs");
     for (size_t i = 0; (text = options_nth(&call->given, "input", i)); i++) {
         AUTO(str) char *name = NULL;
-        const char *path = inputs_split(text, &name, err);
-        if (!path || inputs_put(inputs, path, digest, err))
+        const char *path = client_inputs_split(text, &name, err);
+        if (!path || client_inputs_put(inputs, path, digest, err))
             return err_wrap(err, "--input");
         json_add_text(w, name, digest);
     }

@@ -5,7 +5,7 @@
  * is asked whether it has that digest, and gets the file when it has not. Who asks for a path that
  * another thread is at waits for that one's answer.
  *
- * Threads: any, for struct inputs.
+ * Threads: any, for struct client_inputs.
  */
 #ifndef CLIENT_INPUTS_H
 #define CLIENT_INPUTS_H
@@ -16,29 +16,29 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct inputs;
+struct client_inputs;
 
 struct inputs_count {
     int64_t packed, asked, uploaded, uploaded_bytes;
 };
 
 /* `to` is borrowed. */
-struct inputs *inputs_new(const struct settings *to, bool gitignore, struct err *err);
-void inputs_free(struct inputs *inputs);
-DEFINE_AUTO(inputs, struct inputs *, inputs_free)
+struct client_inputs *client_inputs_new(const struct settings *to, bool gitignore, struct err *err);
+void client_inputs_free(struct client_inputs *inputs);
+DEFINE_AUTO(client_inputs, struct client_inputs *, client_inputs_free)
 
 /* Makes sure that the runner has what is at `path`; writes "sha256:<hex>" to ret. An answer is kept
  * for as long as `inputs` lives, a failure too. */
 #define INPUTS_DIGEST_SIZE 72
-int inputs_put(struct inputs *inputs, const char *path, char ret[INPUTS_DIGEST_SIZE],
-               struct err *err);
-void inputs_count(struct inputs *inputs, struct inputs_count *ret_count);
+int client_inputs_put(struct client_inputs *inputs, const char *path, char ret[INPUTS_DIGEST_SIZE],
+                      struct err *err);
+void client_inputs_count(struct client_inputs *inputs, struct inputs_count *ret_count);
 
 /* "NAME=PATH" or "PATH", whose name is its last part. Returns where the path begins; the name is
  * copied to fresh memory. NULL with ERR_INVALID. */
-const char *inputs_split(const char *text, char **ret_name, struct err *err);
+const char *client_inputs_split(const char *text, char **ret_name, struct err *err);
 
 /* Uploads what --input options name and writes the field `inputs`; nothing without them. */
-int inputs_write(struct call *call, struct json_writer *w, struct err *err);
+int client_inputs_write(struct call *call, struct json_writer *w, struct err *err);
 
 #endif

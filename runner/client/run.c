@@ -38,7 +38,7 @@ static int write_common(struct call *call, struct json_writer *w, struct err *er
     json_add_bool(w, "detach", true);
     if (fields_write(call, w, err))
         return -1;
-    return inputs_write(call, w, err);
+    return client_inputs_write(call, w, err);
 }
 
 /* The prompt: the arguments, or standard input for "-" or nothing. */

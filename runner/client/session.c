@@ -59,7 +59,7 @@ static int write_new(struct call *call, struct json_writer *w, struct err *err)
         return err_wrap(err, "--ttl");
     if (ttl)
         json_add_int(w, "ttlMinutes", ms < 60000 ? 1 : ms / 60000);
-    if (write_env(call, w, err) || inputs_write(call, w, err))
+    if (write_env(call, w, err) || client_inputs_write(call, w, err))
         return -1;
     json_close(w);
     return 0;

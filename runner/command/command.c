@@ -6,7 +6,6 @@
 #include "runner/command/capture.h"
 #include "runner/command/command_plan.h"
 #include "runner/request/request.h"
-#include "runner/work/walls.h"
 #include "runner/work/work.h"
 
 #include <poll.h>
@@ -99,14 +98,6 @@ static int load_request(struct job *job, struct err *err)
     return job->request->command ? 0 : err_set(err, ERR_INTERNAL, "the task has no command");
 }
 
-static int open_gate(struct job *job, struct err *err)
-{
-    AUTO(config_ref) const struct config *config = config_ref(job->command->config);
-    if (job->command->gate)
-        job->gate = walls_gate(config, job->request, NULL, err);
-    return job->command->gate && !job->gate ? -1 : 0;
-}
-
 static void serve_network(struct job *job)
 {
     int sockets[JAIL_GATE_SOCKETS];
@@ -124,7 +115,8 @@ static int start(struct job *job, struct err *err)
     AUTO(fd) int out = -1;
     AUTO(fd) int errors = -1;
     job->started_ms = clock_mono_ms();
-    if (load_request(job, err) || open_workspace(job, err) || open_gate(job, err))
+    if (load_request(job, err) || open_workspace(job, err) ||
+        walls_gate(job->command->walls, job->request, NULL, &job->gate, err))
         return -1;
     AUTO(plan)
     struct plan *plan =
@@ -228,7 +220,6 @@ static void settle(struct task_outcome *outcome, enum task_state state, const ch
 static void judge(struct job *job)
 {
     char error[120];
-    const char *limit, *words;
     struct task_outcome *outcome = job->outcome;
     int status = child_status(job->child);
     int signal = status < 0 ? SIGKILL : WIFSIGNALED(status) ? WTERMSIG(status) : 0;
@@ -236,12 +227,13 @@ static void judge(struct job *job)
     outcome->truncated = job->out.truncated || job->errors.truncated;
     buf_addf(&outcome->members, ",\"peak_memory_mb\":%lld",
              (long long)(child_peak_kib(job->child) / 1024));
-    if (job->cause != CAUSE_NONE) {
+    enum work_cause limit = work_cause_of_limits(child_exceeded(job->child), status);
+    if (job->cause == CAUSE_NONE && limit != WORK_ENDED) {
+        work_cause_say(limit, "the command", error, sizeof(error));
+        settle(outcome, TASK_FAILED, work_cause_reason(limit), error);
+    } else if (job->cause != CAUSE_NONE) {
         settle(outcome, causes[job->cause].state, causes[job->cause].reason,
                causes[job->cause].error);
-    } else if ((limit = walls_reason(child_exceeded(job->child), &words)) &&
-               (signal || outcome->exit_code != 0)) {
-        settle(outcome, TASK_FAILED, limit, words);
     } else if (signal) {
         snprintf(error, sizeof(error), "the command was killed (signal %d)", signal);
         settle(outcome, TASK_FAILED, "killed", error);

@@ -20,6 +20,7 @@
 #include "runner/config/in_force.h"
 #include "runner/repo/repos.h"
 #include "runner/task/engine.h"
+#include "runner/walls/walls.h"
 
 #include <stdatomic.h>
 #include <sys/types.h>
@@ -32,9 +33,8 @@ struct command {
     struct repos *repos;
     struct config_in_force *config; /* the configuration in force */
     const char *instance;           /* value of TASK_MARKER */
-    enum jail_tier tier;            /* of their jails */
-    bool gate;                      /* whether the jails have a network behind a gate */
-    uid_t uid;                      /* whom they run as */
+    const struct walls *walls;
+    uid_t uid; /* whom they run as */
     gid_t gid;
 };
 

@@ -3,7 +3,6 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/str.h"
-#include "runner/work/walls.h"
 #include "json/json.h"
 
 #include <fcntl.h>
@@ -35,12 +34,10 @@ static int make_places(const struct command *command, const char *dir, struct pl
             return err_sys(err, "workspace");
         if (path_make_dirs(path, 0700, err) || path_own(path, command->uid, command->gid, err))
             return -1;
-        AUTO(str) char *inside = walls_place(command->tier, dir, places[i].name);
-        if (!inside)
-            return err_sys(err, "workspace");
-        strlist_addf(&plan->env, "%s=%s", places[i].variable, inside);
+        AUTO(str) char *inside = walls_place(command->walls, dir, places[i].name);
+        strlist_addf(&plan->env, "%s=%s", places[i].variable, inside ? inside : "");
     }
-    plan->cwd = walls_place(command->tier, dir, "work");
+    plan->cwd = walls_place(command->walls, dir, "work");
     return plan->cwd ? 0 : err_sys(err, "workspace");
 }
 
@@ -65,16 +62,14 @@ static int add_environment(const struct command *command, const struct task_requ
 
 /* Without a repository the directory to start in is made. */
 static int start_below(const struct command *command, const struct task_request *request,
-                       const char *dir, const struct workspace *workspace, struct plan *plan,
+                       const struct workspace *workspace, const char *dir, struct plan *plan,
                        struct err *err)
 {
+    AUTO(str) char *work = path_join(dir, "work");
     plan->below = strdup(request->cwd_relative);
-    if (!plan->below)
+    if (!plan->below || !work)
         return err_sys(err, "workspace");
-    AUTO(str) char *outside = path_join(dir, "work");
-    if (workspace || !outside)
-        return workspace ? 0 : err_sys(err, "workspace");
-    return path_make_owned(outside, plan->below, command->uid, command->gid, err);
+    return workspace ? 0 : path_make_owned(work, plan->below, command->uid, command->gid, err);
 }
 
 struct plan *command_plan(const struct command *command, const struct task_request *request,
@@ -87,17 +82,15 @@ struct plan *command_plan(const struct command *command, const struct task_reque
     }
     plan->uid = command->uid;
     plan->gid = command->gid;
+    plan->kill_grace_ms = CONFIG_GET(command->config, kill_grace_seconds) * 1000;
     strlist_add(&plan->argv, "/bin/bash");
     strlist_add(&plan->argv, "-c");
     strlist_add(&plan->argv, request->command);
-    AUTO(config_ref) const struct config *config = config_ref(command->config);
-    plan->kill_grace_ms = config->kill_grace_seconds * 1000;
-    if (make_places(command, dir, plan, err) ||
-        walls_build(command->tier, command->gate, config, request, dir, plan, err) ||
-        add_environment(command, request, plan, err) ||
-        (workspace && workspace_mounts(workspace, &plan->mounts, err)))
+    if (make_places(command, dir, plan, err) || add_environment(command, request, plan, err) ||
+        (workspace && workspace_mounts(workspace, &plan->mounts, err)) ||
+        walls_build(command->walls, request, dir, plan, err))
         return NULL;
-    if (request->cwd_relative && start_below(command, request, dir, workspace, plan, err))
+    if (request->cwd_relative && start_below(command, request, workspace, dir, plan, err))
         return NULL;
     if (plan->argv.failed || plan->env.failed) {
         err_set(err, ERR_INVALID, "the command and its environment are too long");

@@ -196,6 +196,12 @@ enum config_flag {
       CONFIG_RELOADABLE, "with less free disk new tasks are answered 507") \
     X(INT, keep_tasks_days, "KEEP_TASKS_DAYS", NULL, "30", CONFIG_RANGE(1, 36500), \
       CONFIG_RELOADABLE, "how long ended tasks are kept") \
+    X(INT, inputs_max_mb, "INPUTS_MAX_MB", NULL, "20480", CONFIG_RANGE(1, 100000000), \
+      CONFIG_RELOADABLE, "size of what callers upload to work on; what was used longest ago goes") \
+    X(INT, sessions_max, "SESSIONS_MAX", NULL, "50", CONFIG_RANGE(0, 10000), CONFIG_RELOADABLE, \
+      "sessions at once; more are answered 429") \
+    X(INT, session_ttl_minutes, "SESSION_TTL_MINUTES", NULL, "1440", CONFIG_RANGE(1, 525600), \
+      CONFIG_RELOADABLE, "how long a session is kept when a request doesn't say") \
     X(INT, janitor_seconds, "JANITOR_SECONDS", NULL, "600", CONFIG_RANGE(1, 86400), \
       CONFIG_RELOADABLE, "time between two rounds of the janitor") \
     X(TEXT, callback_secret, "CALLBACK_SECRET", "CLOUDRUN_CALLBACK_SECRET", NULL, CONFIG_ANY, \

@@ -3,8 +3,8 @@
 #include "base/auto.h"
 #include "base/fd.h"
 #include "base/path.h"
-#include "runner/oauth/cli_lock.h"
-#include "runner/oauth/login.h"
+#include "runner/oauth/credentials.h"
+#include "runner/oauth/login_lock.h"
 #include "runner/oauth/spare.h"
 #include "json/json.h"
 
@@ -76,7 +76,7 @@ int adopt_login(const char *from, const char *to, const _Atomic bool *stop, stru
         login_parse(buf_str(&text), text.len, &login);
     if (!login.access_token)
         return err_set(err, ERR_UPSTREAM, "the Claude CLI has written no login");
-    AUTO(cli_lock) struct cli_lock *lock = cli_lock_take(to, stop, err);
+    AUTO(login_lock) struct login_lock *lock = login_lock_take(to, stop, err);
     if (!lock || make_file(to, err))
         return -1;
     AUTO(str) char *real = realpath(to, NULL); /* a link is kept: what it points to is replaced */

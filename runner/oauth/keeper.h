@@ -20,7 +20,7 @@
 #include "base/auto.h"
 #include "base/redact.h"
 #include "runner/config/in_force.h"
-#include "runner/oauth/login.h"
+#include "runner/oauth/credentials.h"
 
 #include <stdatomic.h>
 

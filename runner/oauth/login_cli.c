@@ -128,18 +128,67 @@ bool login_cli_find_url(const struct login_cli *cli, char *url, size_t size)
     return true;
 }
 
+/* What the CLI, or the JavaScript below it, says, and what that means for who logs in. */
+static const struct {
+    const char *part;
+    const char *sentence;
+    bool keep; /* the CLI's words stand behind it: they name a host or a status */
+} meanings[] = {
+    {"full code was copied",
+     "That is not the full code: copy all of it, including the # in the middle.", false},
+    {"look like the full code",
+     "That is not the full code: copy all of it, including the # in the middle.", false},
+    {"Invalid code", "That is not the full code: copy all of it, including the # in the middle.",
+     false},
+    {"status code 400",
+     "The code was not accepted: it may be incomplete, too old, used already, or of an earlier "
+     "login. Begin another login for a new one.",
+     false},
+    {"code wasn't accepted",
+     "The code was not accepted: it may be incomplete, too old, used already, or of an earlier "
+     "login. Begin another login for a new one.",
+     false},
+    {"ENOTFOUND", "Claude's login server cannot be found: is the runner's network down?", true},
+    {"EAI_AGAIN", "Claude's login server cannot be found: is the runner's network down?", true},
+    {"ECONNREFUSED", "Claude's login server cannot be reached", true},
+    {"ECONNRESET", "The connection to Claude's login server broke: try again", true},
+    {"socket hang up", "The connection to Claude's login server broke: try again", true},
+    {"ETIMEDOUT", "Claude's login server does not answer: try again later", true},
+    {"timeout of", "Claude's login server does not answer: try again later", true},
+    {"certificate",
+     "The certificate of Claude's login server is not trusted; behind a proxy that "
+     "opens TLS, set NODE_EXTRA_CA_CERTS",
+     true},
+    {"status code 429", "Claude's login server is busy: try again in a few minutes", true},
+    {"status code 5", "Claude's login server has trouble of its own: try again later", true},
+};
+
+/* Writes the complaint, which is UTF-8 on one line, in words for people. */
+static void say(const char *complaint, char *line, size_t size)
+{
+    for (size_t i = 0; i < COUNT_OF(meanings); i++)
+        if (strstr(complaint, meanings[i].part)) {
+            snprintf(line, size, "%s%s%s%s", meanings[i].sentence, meanings[i].keep ? " (" : "",
+                     meanings[i].keep ? complaint : "", meanings[i].keep ? ")" : "");
+            return;
+        }
+    snprintf(line, size, "%s", complaint);
+}
+
 bool login_cli_complaint(const struct login_cli *cli, size_t from, char *line, size_t size)
 {
     const char *text = buf_str(&cli->errors);
-    static const char failed[] = "Login failed: ";
+    static const char *const failed[] = {"Login failed: ", "Couldn't log in: "};
     size_t end = cli->errors.len;
     while (end > from && (unsigned char)text[end - 1] <= ' ')
         end--;
     size_t begin = end;
     while (begin > from && text[begin - 1] != '\n')
         begin--;
-    if (end - begin > strlen(failed) && strncmp(text + begin, failed, strlen(failed)) == 0)
-        begin += strlen(failed);
+    for (size_t i = 0; i < COUNT_OF(failed); i++)
+        if (end - begin > strlen(failed[i]) &&
+            strncmp(text + begin, failed[i], strlen(failed[i])) == 0)
+            begin += strlen(failed[i]);
     if (end == begin)
         return false;
     AUTO(buf) struct buf clean = BUF_INIT(4 * OUTPUT_MAX);
@@ -147,7 +196,7 @@ bool login_cli_complaint(const struct login_cli *cli, size_t from, char *line, s
     for (size_t i = 0; i < clean.len; i++)
         if ((unsigned char)clean.data[i] < ' ')
             clean.data[i] = ' ';
-    snprintf(line, size, "%s", buf_str(&clean));
+    say(buf_str(&clean), line, size);
     return true;
 }
 
@@ -167,7 +216,7 @@ bool login_cli_succeeded(const struct login_cli *cli, int status)
 void login_cli_hide_state(const char *url, struct redact_set *secrets)
 {
     const char *at = strstr(url, "state=");
-    AUTO(str) char *state = at ? strndup(at + 6, strcspn(at + 6, "&#")) : NULL;
+    AUTO(str) char *state = at ? strndup(at + 6, strcspn(at + 6, "&#")) : NULL; /* newer: none */
     if (state)
         redact_add(secrets, state);
 }

@@ -31,7 +31,7 @@ void login_cli_add(struct buf *to, const char *data, size_t len);
 
 /* The URL that it has printed, once that is whole. */
 bool login_cli_find_url(const struct login_cli *cli, char *url, size_t size);
-/* The last line of its errors from byte `from` on. */
+/* The last line of its errors from byte `from` on, in words for people. */
 bool login_cli_complaint(const struct login_cli *cli, size_t from, char *line, size_t size);
 /* True when it ended with this wait() status and says that the login is done. */
 bool login_cli_succeeded(const struct login_cli *cli, int status);

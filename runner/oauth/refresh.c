@@ -5,7 +5,7 @@
 #include "base/fd.h"
 #include "base/str.h"
 #include "net/net.h"
-#include "runner/oauth/cli_lock.h"
+#include "runner/oauth/login_lock.h"
 #include "runner/oauth/spare.h"
 #include "json/json.h"
 
@@ -145,7 +145,7 @@ static enum refresh_result keep_answer(struct spare *spare, const char *path,
 
 /* --- one refresh --------------------------------------------------------------------------- */
 
-static enum refresh_result exchange(const struct refresh *refresh, const struct cli_lock *lock,
+static enum refresh_result exchange(const struct refresh *refresh, const struct login_lock *lock,
                                     const char *path, const struct login *login, struct buf *text,
                                     struct err *err)
 {
@@ -153,7 +153,7 @@ static enum refresh_result exchange(const struct refresh *refresh, const struct 
     AUTO(net_answer) struct net_answer answer = {0};
     if (spare_make(&spare, path, err))
         return REFRESH_FAILED;
-    if (!cli_lock_is_ours(lock)) {
+    if (!login_lock_is_ours(lock)) {
         err_set(err, ERR_BUSY, "another program has taken the lock of '%s'", path);
         return REFRESH_FAILED;
     }
@@ -175,7 +175,7 @@ static bool is_done(const struct refresh *refresh, const struct login *login)
 }
 
 static enum refresh_result refresh_locked(const struct refresh *refresh,
-                                          const struct cli_lock *lock, const char *path,
+                                          const struct login_lock *lock, const char *path,
                                           char **ret_refused, struct err *err)
 {
     AUTO(buf_wipe) struct buf text = BUF_INIT(LOGIN_FILE_MAX);
@@ -208,7 +208,7 @@ enum refresh_result refresh_login(const struct refresh *refresh, char **ret_refu
         err_sys(err, "cannot find '%s'", refresh->path);
         return REFRESH_FAILED;
     }
-    AUTO(cli_lock) struct cli_lock *lock = cli_lock_take(refresh->path, refresh->stop, err);
+    AUTO(login_lock) struct login_lock *lock = login_lock_take(refresh->path, refresh->stop, err);
     if (!lock)
         return REFRESH_FAILED;
     return refresh_locked(refresh, lock, real, ret_refused, err);

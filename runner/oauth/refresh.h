@@ -3,7 +3,7 @@
 #define OAUTH_REFRESH_H
 
 #include "runner/config/config.h"
-#include "runner/oauth/login.h"
+#include "runner/oauth/credentials.h"
 
 #include <stdatomic.h>
 

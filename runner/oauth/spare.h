@@ -16,7 +16,7 @@
 #ifndef OAUTH_SPARE_H
 #define OAUTH_SPARE_H
 
-#include "runner/oauth/login.h"
+#include "runner/oauth/credentials.h"
 
 #include <limits.h>
 

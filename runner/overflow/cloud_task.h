@@ -5,7 +5,7 @@
 #ifndef OVERFLOW_CLOUD_TASK_H
 #define OVERFLOW_CLOUD_TASK_H
 
-#include "google/run.h"
+#include "google/jobs.h"
 #include "runner/overflow/overflow.h"
 
 #include <pthread.h>

@@ -1,7 +1,7 @@
 /*
  * A runner: everything that a running program of ours consists of, for the daemon and for a cloud
- * task's worker, and the one table of its parts: what it takes to run tasks (tasks.c, both have
- * that), then what serves callers (service.c, the daemon).
+ * task's worker, and the one table of its parts: what it takes to run tasks (task_parts.c, both
+ * have that), then what serves callers (service_parts.c, the daemon).
  *
  *     launcher ─┬─ repos ──┐                      ┌─ api ── http
  *     store ────┤          ├── claude ── engine ──┼─ janitor, webhook, alert
@@ -53,6 +53,7 @@ struct runner {
     struct proxy *proxy;
     struct engine *engine;
     struct claude claude;
+    struct walls walls; /* once it has been probed */
     struct command command;
     struct task_kind kinds[RUNNER_KINDS + 1]; /* ends with a NULL name */
     struct { /* what takes a moment to find out, while the rest is built */
@@ -71,6 +72,8 @@ struct runner {
     struct janitor *janitor;
     struct alert *alert;
     struct webhook *webhook;
+    struct sessions *sessions;
+    struct inputs *inputs;
     struct access *access; /* NULL: not asked for */
     struct http_server *server;
     struct api api;
@@ -93,7 +96,7 @@ int runner_reconfigure(struct runner *runner, struct config *config, struct err 
 /* The two halves of the table. Private to runner/parts. */
 extern const struct part runner_task_parts[], runner_service_parts[];
 extern const size_t runner_task_part_count, runner_service_part_count;
-/* tasks.c: puts `config` in force (taken over) and tells the parts that care. Private to
+/* task_parts.c: puts `config` in force (taken over) and tells the parts that care. Private to
  * runner/parts. */
 void runner_replace_config(struct runner *runner, struct config *config);
 

@@ -453,16 +453,30 @@ int work_run(const struct work_order *order, struct work_result *ret_result, str
     bool ended = follow(&work);
     drain_rest(&work);
     *ret_result = (struct work_result){
-        .cause = work.cause,
+        .cause = work.cause == WORK_ENDED
+                     ? work_cause_of_limits(child_exceeded(work.child), child_status(work.child))
+                     : work.cause,
         .status = child_status(work.child),
         .answered = work.answered_ms && (!work.ending_ms || work.answered_ms <= work.ending_ms),
         .lost = !ended,
         .dropped = work.dropped,
         .peak_kib = child_peak_kib(work.child),
-        .exceeded = child_exceeded(work.child),
         .leftover = child_leftover(work.child)};
     work_done(&work);
     return 0;
+}
+
+bool work_cause_is_limit(enum work_cause cause)
+{
+    return cause == WORK_MEMORY || cause == WORK_DISK || cause == WORK_PIDS;
+}
+
+enum work_cause work_cause_of_limits(unsigned exceeded, int status)
+{
+    return exceeded & JAIL_MEMORY                  ? WORK_MEMORY
+           : exceeded & JAIL_DISK                  ? WORK_DISK
+           : (exceeded & JAIL_PIDS) && status != 0 ? WORK_PIDS
+                                                   : WORK_ENDED;
 }
 
 int work_exit_code(int status)

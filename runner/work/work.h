@@ -48,6 +48,12 @@
     X(WORK_GRACE, "", true, "did not end after its result")                              \
     X(WORK_FLOOD, "output_limit", true, "printed faster than can be stored")             \
     X(WORK_LIMIT, "output_limit", true, "printed more than is allowed")                  \
+    X(WORK_MEMORY, "memory_exceeded", false,                                             \
+      "the task used more memory than it may have (limits.memoryMb)")                    \
+    X(WORK_DISK, "disk_exceeded", false,                                                 \
+      "the task used more disk than it may have (limits.diskMb)")                        \
+    X(WORK_PIDS, "pids_exceeded", false,                                                 \
+      "the task wanted more processes than it may have (limits.pids)")                   \
     X(WORK_ABORT, "", false, "the task's events could not be stored")
 
 enum work_cause {
@@ -57,6 +63,10 @@ enum work_cause {
 };
 
 const char *work_cause_reason(enum work_cause cause);
+/* One of the jail's limits, which init keeps. */
+bool work_cause_is_limit(enum work_cause cause);
+/* The limit that a child was ended for, or failed for (`status`); WORK_ENDED for none. */
+enum work_cause work_cause_of_limits(unsigned exceeded, int status);
 /* The sentence, about a program of that name, cut to `size` with its end. */
 void work_cause_say(enum work_cause cause, const char *program, char *text, size_t size);
 
@@ -126,9 +136,7 @@ struct work_result {
     bool lost;             /* init did not answer to the end; what it held may still run */
     bool dropped;          /* it printed more than was passed on */
     int64_t peak_kib;      /* of memory */
-    unsigned
-        exceeded; /* bits of enum jail_exceeded: what the tree wanted more of than it may have */
-    int leftover; /* processes that outlived the program and were ended */
+    int leftover;          /* processes that outlived the program and were ended */
 };
 
 /* Runs a program to its end. 0 with the result once its tree has ended or was given up; -1 with

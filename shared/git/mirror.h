@@ -21,7 +21,7 @@
 #define GIT_MIRROR_H
 
 #include "git/remote.h"
-#include "git/tree.h"
+#include "git/worktree.h"
 
 #include <stdbool.h>
 #include <stdint.h>

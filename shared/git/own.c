@@ -4,7 +4,7 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "git/refs.h"
-#include "git/tree.h"
+#include "git/worktree.h"
 
 #include <stdio.h>
 #include <unistd.h>

@@ -6,7 +6,7 @@
 #ifndef GOOGLE_EXECUTION_H
 #define GOOGLE_EXECUTION_H
 
-#include "google/run.h"
+#include "google/jobs.h"
 
 int execution_read(const struct json *json, struct run_execution *ret_execution, struct err *err);
 

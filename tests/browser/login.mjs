@@ -42,7 +42,8 @@ async function enter(page, text = secret) {
 // What the person does at Claude: the address of the link, agreed, gives a code.
 async function agree(page) {
   const url = new URL(await page.getByRole("link", { name: "Open claude.com" }).getAttribute("href"));
-  check("the link leads to Claude", url.origin === "https://claude.com" && url.searchParams.has("code_challenge"));
+  check("the link leads to Claude", (url.origin === "https://claude.com" && url.searchParams.has("code_challenge")) ||
+    (url.origin === "https://claude.ai" && /^\?z-[\w-]{43}$/.test(url.search)));
   return (await (await fetch(oauth + url.pathname + url.search)).json()).paste;
 }
 
@@ -96,7 +97,7 @@ async function logIn(browser, kind, options) {
   await picture(page, `${kind}-code`);
   await give(page, "only-half-a-code");
   await page.getByRole("alert").waitFor();
-  check(`${kind}: half a code may be tried again`, (await page.getByRole("alert").innerText()).includes("Invalid code"));
+  check(`${kind}: half a code may be tried again`, (await page.getByRole("alert").innerText()).includes("not the full code"));
   await picture(page, `${kind}-again`);
   await give(page, "wrong#code");
   await page.getByText("The login failed").waitFor();

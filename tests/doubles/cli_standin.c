@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #define SESSION "00000000-0000-4000-8000-000000000000"
-#define VERSION "2.1.197"
+#define VERSION "2.1.332"
 
 enum { PROMPT_MAX = 4 * 1024 * 1024, FORKS_MAX = 200 };
 

@@ -14,7 +14,7 @@
  *   POST   /_control                    {"tokens":[…],"apiKeys":[…],"expired":[…]} replaces those
  *                                       lists that it names; a token listed as expired answers 401
  *
- * What the real CLI (2.1.197, -p --output-format stream-json) does with each answer; tests hold it
+ * What the real CLI (2.1.332, -p --output-format stream-json) does with each answer; tests hold it
  * to this (tests/integration/doubles.c):
  *
  * - Text, tools, 5 MB, drip: exit 0, is_error false, 0.5 to 1 s from start to end. Each content
@@ -259,6 +259,16 @@ static bool has_role(const cJSON *message, const char *role)
     return is && strcmp(is, role) == 0;
 }
 
+/* The last message that a person or a tool has said. The CLI may add one of its own after it, in the
+ * role of the system. */
+static const cJSON *last_said(const cJSON *messages)
+{
+    int at = cJSON_GetArraySize(messages) - 1;
+    while (at > 0 && has_role(cJSON_GetArrayItem(messages, at), "system"))
+        at--;
+    return cJSON_GetArrayItem(messages, at);
+}
+
 /* The text of the last user message with a script in it (else ""), and how often the model has
  * answered since. The caller frees it. */
 static char *find_script(const cJSON *messages, size_t *ret_turn)
@@ -331,7 +341,7 @@ static const struct step *current_step(const struct script *script, const char *
 static int serve_messages(struct server_conn *conn, const struct server_request *req, cJSON *body)
 {
     const cJSON *messages = cJSON_GetObjectItem(body, "messages");
-    const cJSON *last = cJSON_GetArrayItem(messages, cJSON_GetArraySize(messages) - 1);
+    const cJSON *last = last_said(messages);
     size_t turn;
     char *text = find_script(messages, &turn);
     char *echo = message_text(last, true);

@@ -10,6 +10,7 @@
  *
  *   GET  /cai/oauth/authorize?…          what a person does in the browser, agreed: checks the
  *                                        request and answers {"code","state","paste":"CODE#STATE"}
+ *   GET  /oauth/authorize?z-…            the same in the newer CLI's short form
  *   POST /v1/oauth/token                 grant_type authorization_code (PKCE S256, a code is good
  *                                        for one try) or refresh_token (single use)
  *   HEAD /                               200
@@ -99,6 +100,18 @@ static void param(const char *query, const char *name, char out[PARAM_MAX])
         p += escaped ? 2 : 0;
     }
     out[n] = '\0';
+}
+
+/* The address that newer CLIs print: nothing but "z-" and the challenge. */
+static int serve_short(struct server_conn *conn, const struct server_request *req)
+{
+    const char *challenge = req->query + 2;
+    if (strncmp(req->query, "z-", 2) != 0 || strlen(challenge) != 43 ||
+        strspn(challenge, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") != 43)
+        return answer_fault(conn, 400, "invalid_request", "z-");
+    return answer_json(
+        conn, 200,
+        oauth_grant(challenge, "", "user:profile user:inference user:sessions:claude_code"));
 }
 
 static int serve_authorize(struct server_conn *conn, const struct server_request *req)
@@ -220,6 +233,8 @@ static int serve_path(struct server_conn *conn, const struct server_request *req
         return answer_fault(conn, 404, "not_found_error", "Not Found");
     if (strcmp(req->path, "/cai/oauth/authorize") == 0)
         return serve_authorize(conn, req);
+    if (strcmp(req->path, "/oauth/authorize") == 0)
+        return serve_short(conn, req);
     if (strcmp(req->path, "/api/oauth/profile") == 0)
         return serve_account(conn, req, profile);
     if (strcmp(req->path, "/api/oauth/claude_cli/roles") == 0)

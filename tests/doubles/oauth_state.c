@@ -119,21 +119,23 @@ static cJSON *give_tokens(const char *scope)
 cJSON *oauth_grant(const char *challenge, const char *state, const char *scope)
 {
     char *code = random_text("");
+    char *own = *state ? strdup(state) : random_text("");
     char *paste = NULL;
     cJSON *kept = cJSON_CreateObject(), *answer = cJSON_CreateObject();
-    if (asprintf(&paste, "%s#%s", code, state) < 0)
+    if (asprintf(&paste, "%s#%s", code, own) < 0)
         abort();
     cJSON_AddStringToObject(kept, "code", code);
     cJSON_AddStringToObject(kept, "challenge", challenge);
     cJSON_AddStringToObject(kept, "state", state);
     cJSON_AddStringToObject(kept, "scope", scope);
     cJSON_AddStringToObject(answer, "code", code);
-    cJSON_AddStringToObject(answer, "state", state);
+    cJSON_AddStringToObject(answer, "state", own);
     cJSON_AddStringToObject(answer, "paste", paste);
     pthread_mutex_lock(&lock);
     cJSON_AddItemToArray(part("codes"), kept);
     pthread_mutex_unlock(&lock);
     free(code);
+    free(own);
     free(paste);
     return answer;
 }
@@ -151,6 +153,13 @@ static cJSON *take_code(const char *code)
     return NULL;
 }
 
+/* A login whose address had no state is redeemed with the CLI's own, which nobody else knows. */
+static bool has_state(const cJSON *kept, const char *state)
+{
+    const char *wanted = text_of(kept, "state");
+    return *wanted ? strcmp(state, wanted) == 0 : strlen(state) >= 16;
+}
+
 cJSON *oauth_redeem(const cJSON *body, const char **ret_fault)
 {
     cJSON *answer = NULL;
@@ -159,7 +168,7 @@ cJSON *oauth_redeem(const cJSON *body, const char **ret_fault)
     *ret_fault = !kept ? "Invalid 'code'"
                  : strcmp(text_of(body, "redirect_uri"), OAUTH_REDIRECT) != 0
                      ? "Invalid 'redirect_uri'"
-                 : strcmp(text_of(body, "state"), text_of(kept, "state")) != 0 ? "Invalid 'state'"
+                 : !has_state(kept, text_of(body, "state")) ? "Invalid 'state'"
                  : !proves(text_of(body, "code_verifier"), text_of(kept, "challenge"))
                      ? "Invalid 'code_verifier'"
                      : NULL;

@@ -14,7 +14,8 @@
 
 void oauth_state_init(void);
 
-/* A new code for a checked authorization request: {"code","state","paste":"CODE#STATE"}. */
+/* A new code for a checked authorization request: {"code","state","paste":"CODE#STATE"}. With a
+ * state of "" one is made up, and the code is good with any. */
 cJSON *oauth_grant(const char *challenge, const char *state, const char *scope);
 
 /* Uses up the code. NULL and the OAuth error's description in *ret_fault when it is not good. */

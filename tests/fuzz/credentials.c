@@ -1,6 +1,6 @@
 /* Whatever a credentials file holds: what is taken for a token can travel in a header, and a file
  * that is a login stays one when it is rewritten. */
-#include "runner/oauth/login.h"
+#include "runner/oauth/credentials.h"
 #include "json/json.h"
 
 #include <stdint.h>

@@ -30,13 +30,13 @@ static void on_event(const char *json, size_t len, void *arg)
 
 static void run(const char *text, size_t len, size_t piece, struct buf *events, struct buf *output)
 {
-    struct stream_json stream;
+    struct claude_output stream;
     struct redact_set *redact = redact_new();
     must(redact && redact_add(redact, SECRET) == 0);
-    stream_json_init(&stream, redact, on_event, events);
+    claude_output_init(&stream, redact, on_event, events);
     for (size_t at = 0; at < len; at += piece)
-        stream_json_feed(&stream, text + at, len - at < piece ? len - at : piece);
-    stream_json_finish(&stream);
+        claude_output_feed(&stream, text + at, len - at < piece ? len - at : piece);
+    claude_output_finish(&stream);
     if (stream.members.len > 0) {
         struct err err;
         AUTO(buf) struct buf object = BUF_INIT(2u << 20);
@@ -48,7 +48,7 @@ static void run(const char *text, size_t len, size_t piece, struct buf *events, 
     buf_addf(output, "%d %d %s %s %s", stream.have_result, stream.is_error, stream.subtype,
              stream.failure, stream.last_error);
     buf_add(output, buf_str(&stream.output), stream.output.len);
-    stream_json_done(&stream);
+    claude_output_done(&stream);
     redact_free(redact);
 }
 

@@ -7,8 +7,8 @@
  * CREDENTIALS is a file, or "metadata". Faults go to BASE/_control (tests/doubles/google_api.c).
  */
 #include "base/clock.h"
+#include "google/jobs.h"
 #include "google/kms.h"
-#include "google/run.h"
 #include "google/secret.h"
 #include "google/storage.h"
 #include "net/net.h"

@@ -379,8 +379,10 @@ static void the_harness_sees_processes(void **state)
     tmp_dir_free(dir);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_api_refuses_what_the_service_refuses),
         cmocka_unit_test(an_expired_token_is_refused_until_it_is_replaced),

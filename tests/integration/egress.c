@@ -78,7 +78,6 @@ static int close_service(void **state)
     return 0;
 }
 
-
 static struct runner *started(struct runner **runner, const char *const settings[])
 {
     if (!*runner) {
@@ -160,7 +159,7 @@ static void the_hosts_loopback_and_the_runners_ports_stay_closed(void **state)
     (void)state;
     need_gate(closed_lan());
     need_gate(open_lan());
-    const int port = atoi(strrchr(opened->base, ':') + 1);
+    const char *port = strrchr(opened->base, ':') + 1;
     int came = atomic_load(&service.came);
     const struct {
         struct runner *runner;
@@ -168,7 +167,7 @@ static void the_hosts_loopback_and_the_runners_ports_stay_closed(void **state)
         const char *why;
     } cases[] = {
         {closed, textf(CURL "http://%s:%d/", host, service.port), "this machine"},
-        {opened, textf(CURL "http://%s:%d/health", host, port), "a port of the runner"},
+        {opened, textf(CURL "http://%s:%s/health", host, port), "a port of the runner"},
         {closed, textf(CURL "http://169.254.169.254/"), "private or reserved"},
         {closed, textf(CURL "http://167772161/"), "10.0.0.1"},
         {closed, textf(CURL "http://[::ffff:10.0.0.1]/"), "10.0.0.1"},

@@ -511,8 +511,10 @@ static void the_answer_has_the_members_of_the_contract(void **state)
     reply_free(reply);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_system_prompt_replaces_the_clis_and_an_appended_one_joins_it),
         cmocka_unit_test(the_file_with_the_system_prompt_is_read_again),

@@ -244,7 +244,7 @@ static void verbose_adds_what_only_the_owner_may_see(void **state)
     assert_non_null(strstr(verbose->body, runner->cli));
     assert_non_null(strstr(verbose->body, "\"repo_cache\":{\"repos\":[]"));
     assert_json_text(verbose->json, "disk.path", runner->state);
-    assert_json_text(verbose->json, "claude.version", "2.1.197");
+    assert_json_text(verbose->json, "claude.version", "2.1.332");
     assert_json_text(verbose->json, "claude.path", runner->cli);
     assert_true(json_number(verbose->json, "disk.size_mb") >=
                 json_number(verbose->json, "disk.free_mb"));

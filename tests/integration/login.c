@@ -154,7 +154,7 @@ static void a_login_lets_claude_in(void **state)
     internet_free(internet);
 }
 
-static void a_wrong_code_is_refused_in_the_clis_words(void **state)
+static void a_wrong_code_is_refused_in_words_for_people(void **state)
 {
     (void)state;
     struct internet *internet;
@@ -164,7 +164,7 @@ static void a_wrong_code_is_refused_in_the_clis_words(void **state)
     struct reply *reply = give(runner, &begun, "no-real#code");
     assert_status(reply, 200);
     assert_json_text(reply->json, "state", "failed");
-    assert_json_contains(reply->json, "error", "400");
+    assert_json_contains(reply->json, "error", "The code was not accepted");
     reply_free(reply);
     reply = give(runner, &begun, "too-late#code");
     assert_problem(reply, 409, "conflict");
@@ -189,7 +189,7 @@ static void half_a_code_may_be_tried_again(void **state)
     struct begun begun = begin(runner);
     struct reply *reply = give(runner, &begun, "half");
     assert_json_text(reply->json, "state", "awaiting_code");
-    assert_json_contains(reply->json, "error", "Invalid code");
+    assert_json_contains(reply->json, "error", "not the full code");
     reply_free(reply);
     char *code = internet_agree(internet, begun.url);
     char *pasted = textf(" \\t%s \\r\\n", code); /* as people copy it */
@@ -530,7 +530,7 @@ static void a_terminal_can_log_in(void **state)
     command = command_start(runner, "login");
     char *url = printed_url(&command);
     assert_true(dprintf(command.in, "half\n") > 0);
-    EVENTUALLY(15000, has_text(command.err, "Invalid code"));
+    EVENTUALLY(15000, has_text(command.err, "not the full code"));
     char *code = internet_agree(internet, url);
     assert_true(dprintf(command.in, "%s\n", code) > 0);
     assert_int_equal(command_end(&command), 0);
@@ -902,12 +902,14 @@ static void a_cli_outside_and_the_tasks_share_one_refresh(void **state)
     internet_free(internet);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_cli_outside_and_the_tasks_share_one_refresh),
         cmocka_unit_test(a_login_lets_claude_in),
-        cmocka_unit_test(a_wrong_code_is_refused_in_the_clis_words),
+        cmocka_unit_test(a_wrong_code_is_refused_in_words_for_people),
         cmocka_unit_test(half_a_code_may_be_tried_again),
         cmocka_unit_test(what_cannot_be_a_code_is_refused),
         cmocka_unit_test(a_cancelled_login_leaves_no_process),

@@ -352,9 +352,9 @@ static void each_task_has_a_directory_of_its_own(void **state)
 {
     (void)state;
     struct reply *reply =
-        runner_succeeded(shared(), "standin: print x", "\"preExecutionCommands\":[\"touch mine\"]");
+        runner_succeeded(shared(), "standin: env", "\"preExecutionCommands\":[\"touch mine\"]");
     reply_free(reply);
-    reply = runner_succeeded(shared(), "standin: print x",
+    reply = runner_succeeded(shared(), "standin: env",
                              "\"preExecutionCommands\":[\"test ! -e mine\"]");
     reply_free(reply);
     cJSON *one = given("");

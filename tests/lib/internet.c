@@ -111,9 +111,12 @@ void internet_use(struct internet *internet, struct runner *runner)
 
 char *internet_agree(const struct internet *internet, const char *url)
 {
-    static const char site[] = "https://claude.com";
-    assert_memory_equal(url, site, strlen(site));
-    struct reply *reply = http_call(internet->oauth->base, "GET", url + strlen(site), NULL, NULL);
+    static const char *const sites[] = {"https://claude.com/cai/oauth/",
+                                        "https://claude.ai/oauth/"};
+    size_t site = strncmp(url, sites[0], strlen(sites[0])) == 0 ? 0 : 1;
+    assert_memory_equal(url, sites[site], strlen(sites[site]));
+    struct reply *reply =
+        http_call(internet->oauth->base, "GET", strchr(url + strlen("https://"), '/'), NULL, NULL);
     assert_status(reply, 200);
     char *code = strdup(json_text(reply->json, "paste"));
     reply_free(reply);

@@ -96,7 +96,7 @@ static void a_large_buffer_is_given_back(void **state)
 
 struct heard {
     struct redact_set *redact;
-    struct stream_json stream;
+    struct claude_output stream;
     struct buf events; /* one a line */
     size_t count;
     size_t longest;
@@ -118,19 +118,19 @@ static void heard_init(struct heard *heard)
 {
     *heard = (struct heard){.redact = redact_new()};
     buf_init(&heard->events, 200u << 20);
-    stream_json_init(&heard->stream, heard->redact, on_event, heard);
+    claude_output_init(&heard->stream, heard->redact, on_event, heard);
 }
 
 static void heard_done(struct heard *heard)
 {
-    stream_json_done(&heard->stream);
+    claude_output_done(&heard->stream);
     redact_free(heard->redact);
     buf_done(&heard->events);
 }
 
 static void feed(struct heard *heard, const char *text)
 {
-    stream_json_feed(&heard->stream, text, strlen(text));
+    claude_output_feed(&heard->stream, text, strlen(text));
 }
 
 static void what_is_printed_becomes_events_of_strict_json(void **state)
@@ -169,9 +169,9 @@ static void what_is_printed_becomes_events_of_strict_json(void **state)
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         struct heard heard;
         heard_init(&heard);
-        stream_json_feed(&heard.stream, cases[i].line, cases[i].len);
+        claude_output_feed(&heard.stream, cases[i].line, cases[i].len);
         feed(&heard, "\n\n\n"); /* empty lines are none */
-        stream_json_finish(&heard.stream);
+        claude_output_finish(&heard.stream);
         AUTO(buf) struct buf wanted = BUF_INIT(1000);
         buf_addf(&wanted, "%s\n", cases[i].event);
         assert_string_equal(buf_str(&heard.events), buf_str(&wanted));
@@ -253,11 +253,11 @@ static void the_result_line_decides_by_its_fields(void **state)
         size_t len = strlen(result_cases[i].lines);
         for (size_t cut = 0; cut <= len; cut += cut < len && len - cut > 7 ? 7 : 1) {
             struct heard heard;
-            const struct stream_json *stream = &heard.stream;
+            const struct claude_output *stream = &heard.stream;
             heard_init(&heard);
-            stream_json_feed(&heard.stream, result_cases[i].lines, cut);
-            stream_json_feed(&heard.stream, result_cases[i].lines + cut, len - cut);
-            stream_json_finish(&heard.stream);
+            claude_output_feed(&heard.stream, result_cases[i].lines, cut);
+            claude_output_feed(&heard.stream, result_cases[i].lines + cut, len - cut);
+            claude_output_finish(&heard.stream);
             assert_int_equal(stream->have_result, result_cases[i].have);
             assert_int_equal(stream->is_error, result_cases[i].is_error);
             assert_string_equal(stream->subtype, result_cases[i].subtype);
@@ -348,7 +348,7 @@ static void feed_many(struct heard *heard, const char *begin, char c, size_t cou
     memset(block, c, sizeof(block));
     feed(heard, begin);
     for (; count > 0; count -= count < sizeof(block) ? count : sizeof(block))
-        stream_json_feed(&heard->stream, block, count < sizeof(block) ? count : sizeof(block));
+        claude_output_feed(&heard->stream, block, count < sizeof(block) ? count : sizeof(block));
     feed(heard, end);
 }
 
@@ -433,8 +433,8 @@ static void secrets_are_redacted_in_every_form_however_lines_are_split(void **st
         struct heard heard;
         heard_init(&heard);
         assert_int_equal(redact_add(heard.redact, secret), 0);
-        stream_json_feed(&heard.stream, text.data, cut);
-        stream_json_feed(&heard.stream, text.data + cut, text.len - cut);
+        claude_output_feed(&heard.stream, text.data, cut);
+        claude_output_feed(&heard.stream, text.data + cut, text.len - cut);
         assert_int_equal(heard.count, 6);
         assert_null(strstr(buf_str(&heard.events), "0123456789"));
         assert_null(strstr(buf_str(&heard.events), "quoted"));

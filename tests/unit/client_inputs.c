@@ -54,8 +54,7 @@ static bool put(struct loopback_call *call, const char *digest)
         fwrite(piece, 1, (size_t)n, file);
     fclose(file);
     AUTO(str)
-    char *command = textf("sha256sum %s >%s.sum", name, name),
-         *sum = textf("%s.sum", name);
+    char *command = textf("sha256sum %s >%s.sum", name, name), *sum = textf("%s.sum", name);
     proc_shell(command);
     AUTO(str) char *text = read_file(sum, NULL);
     snprintf(line, sizeof(line), "%.64s", text);
@@ -129,19 +128,19 @@ static int tear_down(void **state)
     return 0;
 }
 
-static struct inputs *new_inputs(void)
+static struct client_inputs *new_inputs(void)
 {
     struct err err = ERR_INIT;
-    struct inputs *inputs = inputs_new(&to, false, &err);
+    struct client_inputs *inputs = client_inputs_new(&to, false, &err);
     OK(inputs, &err);
     return inputs;
 }
 
-static void put_one(struct inputs *inputs, const char *name, char digest[INPUTS_DIGEST_SIZE])
+static void put_one(struct client_inputs *inputs, const char *name, char digest[INPUTS_DIGEST_SIZE])
 {
     struct err err = ERR_INIT;
     AUTO(str) char *path = textf("%s/%s", dir, name);
-    OK(inputs_put(inputs, path, digest, &err) == 0, &err);
+    OK(client_inputs_put(inputs, path, digest, &err) == 0, &err);
     assert_memory_equal(digest, "sha256:", 7);
     assert_true(has(digest + 7));
 }
@@ -151,7 +150,7 @@ static void a_path_is_packed_once_and_a_digest_uploaded_once(void **state)
     char first[INPUTS_DIGEST_SIZE], second[INPUTS_DIGEST_SIZE];
     struct inputs_count count;
     (void)state;
-    struct inputs *inputs = new_inputs();
+    struct client_inputs *inputs = new_inputs();
     put_one(inputs, "a", first);
     put_one(inputs, "a", second);
     assert_string_equal(first, second);
@@ -160,21 +159,21 @@ static void a_path_is_packed_once_and_a_digest_uploaded_once(void **state)
     assert_string_equal(first, second);
     put_one(inputs, "b", second);
     assert_string_not_equal(first, second);
-    inputs_count(inputs, &count);
+    client_inputs_count(inputs, &count);
     assert_int_equal(count.packed, 3);
     assert_int_equal(count.asked, 2);
     assert_int_equal(count.uploaded, 2);
-    inputs_free(inputs);
+    client_inputs_free(inputs);
     inputs = new_inputs(); /* another process: the runner has it already */
     put_one(inputs, "a", second);
     put_one(inputs, "file", second);
-    inputs_count(inputs, &count);
+    client_inputs_count(inputs, &count);
     assert_int_equal(count.uploaded, 1);
     assert_int_equal(store.puts, 3);
-    inputs_free(inputs);
+    client_inputs_free(inputs);
 }
 
-static struct inputs *shared;
+static struct client_inputs *shared;
 
 static void *ask(void *arg)
 {
@@ -192,12 +191,12 @@ static void many_at_once_wait_for_one_upload(void **state)
     (void)state;
     shared = new_inputs();
     in_threads(24, ask, NULL);
-    inputs_count(shared, &count);
+    client_inputs_count(shared, &count);
     assert_int_equal(count.packed, 3);
     assert_int_equal(count.uploaded, 2);
     assert_int_equal(store.heads, 2);
     assert_int_equal(store.puts, 2);
-    inputs_free(shared);
+    client_inputs_free(shared);
 }
 
 static void a_failure_is_everybodys_and_says_why(void **state)
@@ -206,18 +205,18 @@ static void a_failure_is_everybodys_and_says_why(void **state)
     char digest[INPUTS_DIGEST_SIZE];
     AUTO(str) char *path = textf("%s/a", dir), *missing = textf("%s/nothing", dir);
     (void)state;
-    struct inputs *inputs = new_inputs();
+    struct client_inputs *inputs = new_inputs();
     store.failures = 1;
-    assert_int_equal(inputs_put(inputs, path, digest, &err), -1);
+    assert_int_equal(client_inputs_put(inputs, path, digest, &err), -1);
     assert_int_equal(err.code, ERR_NO_SPACE);
     assert_non_null(strstr(err.msg, "the disk is full"));
     err = (struct err)ERR_INIT;
-    assert_int_equal(inputs_put(inputs, path, digest, &err), -1);
+    assert_int_equal(client_inputs_put(inputs, path, digest, &err), -1);
     assert_int_equal(err.code, ERR_NO_SPACE);
     assert_int_equal(store.puts, 1);
-    assert_int_equal(inputs_put(inputs, missing, digest, &err), -1);
+    assert_int_equal(client_inputs_put(inputs, missing, digest, &err), -1);
     assert_int_equal(err.code, ERR_NOT_FOUND);
-    inputs_free(inputs);
+    client_inputs_free(inputs);
 }
 
 static void names_come_from_the_option_or_the_path(void **state)
@@ -225,14 +224,14 @@ static void names_come_from_the_option_or_the_path(void **state)
     struct err err = ERR_INIT;
     AUTO(str) char *plain = textf("%s/a", dir), *named = textf("repo=%s", plain), *name = NULL;
     (void)state;
-    assert_string_equal(inputs_split(named, &name, &err), plain);
+    assert_string_equal(client_inputs_split(named, &name, &err), plain);
     assert_string_equal(name, "repo");
     free(name);
-    assert_string_equal(inputs_split(plain, &name, &err), plain);
+    assert_string_equal(client_inputs_split(plain, &name, &err), plain);
     assert_string_equal(name, "a");
     AUTO(str) char *unused = NULL;
-    assert_null(inputs_split("../x=/tmp", &unused, &err));
-    assert_null(inputs_split("x=", &unused, &err));
+    assert_null(client_inputs_split("../x=/tmp", &unused, &err));
+    assert_null(client_inputs_split("x=", &unused, &err));
 }
 
 int main(void)

@@ -4,7 +4,7 @@
  * nothing, pages without items, endpoints below a path.
  */
 #include "base/str.h"
-#include "google/run.h"
+#include "google/jobs.h"
 #include "google/storage.h"
 #include "loopback.h"
 

@@ -1,5 +1,5 @@
 /* Cloud Run, Cloud KMS and Secret Manager. */
-#include "google/run.h"
+#include "google/jobs.h"
 
 #include "base/str.h"
 #include "google/execution.h"

@@ -1,4 +1,4 @@
-#include "runner/oauth/login.h"
+#include "runner/oauth/credentials.h"
 
 #include "base/auto.h"
 #include "json/json.h"

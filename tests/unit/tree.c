@@ -4,7 +4,7 @@
 #include "base/buf.h"
 #include "base/fd.h"
 #include "base/path.h"
-#include "git/tree.h"
+#include "git/worktree.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 // What an event of a task looks like.
-import { h, money, number, plain, span } from "./ui.js";
+import { count, h, money, number, plain, span } from "./ui.js";
 import { markdown } from "./markdown.js";
 
 const SHOWN = 20000; // characters of an output that are there at once
@@ -117,12 +117,12 @@ export class Blocks {
     this.calls.clear();
     if (data.output && this.lastSaid?.text === data.output) this.lastSaid.element.remove(); // it is the result
     const facts = [
-      data.duration_ms && span(data.duration_ms), data.num_turns && `${data.num_turns} turns`, data.total_cost_usd && money(data.total_cost_usd),
+      data.duration_ms && span(data.duration_ms), data.num_turns && count(data.num_turns, "turn"), data.total_cost_usd && money(data.total_cost_usd),
       data.usage && `${number((data.usage.input_tokens ?? 0) + (data.usage.cache_read_input_tokens ?? 0) + (data.usage.cache_creation_input_tokens ?? 0))} tokens in, ${number(data.usage.output_tokens)} out`,
     ].filter(Boolean).join(" · ");
     return [h(`section.end.${data.success ? "good" : "bad"}`, { "aria-label": "Result" },
       h("h2", null, data.success ? "Result" : `Ended: ${(data.reason ?? "failed").replaceAll("_", " ")}`),
-      !data.success && data.error && h("p", { dir: "auto" }, plain(data.error)),
+      !data.success && data.error && data.error !== data.output && h("p", { dir: "auto" }, plain(data.error)),
       data.output && markdown(data.output), facts && h("p.facts", null, facts))];
   }
 }

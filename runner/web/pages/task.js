@@ -28,7 +28,7 @@ export async function show({ main, heading, params: [id], signal }) {
   if (!signal.aborted) await look();
 }
 
-const headline = (task) => plain(task.request?.prompt ?? task.request?.command ?? task.request?.code ?? task.taskId).replace(/\s+/g, " ").trim().replace(/^(.{90}).+/s, "$1…") || task.taskId;
+const headline = (task) => plain(task.request?.prompt ?? task.request?.command ?? task.request?.code ?? task.taskId).replace(/\s+/g, " ").trim().replace(/^(.{120}).+/s, "$1…") || task.taskId;
 
 function said(line, state) {
   const words = { live: "", ended: "", lost: "The connection broke; it goes on where it was." };

@@ -4,8 +4,8 @@
  *
  * Threads: any.
  */
-#ifndef GOOGLE_RUN_H
-#define GOOGLE_RUN_H
+#ifndef GOOGLE_JOBS_H
+#define GOOGLE_JOBS_H
 
 #include "google/google.h"
 

@@ -3,8 +3,8 @@
  *
  * Threads: one at a time.
  */
-#ifndef GIT_TREE_H
-#define GIT_TREE_H
+#ifndef GIT_WORKTREE_H
+#define GIT_WORKTREE_H
 
 #include "base/err.h"
 #include "git/report.h"

@@ -3,8 +3,8 @@
  *
  * Threads: no shared state.
  */
-#ifndef OAUTH_LOGIN_H
-#define OAUTH_LOGIN_H
+#ifndef OAUTH_CREDENTIALS_H
+#define OAUTH_CREDENTIALS_H
 
 #include "base/buf.h"
 #include "base/err.h"

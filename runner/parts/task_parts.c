@@ -250,13 +250,13 @@ const struct task_kind *runner_kind(const char *name)
 
 static void build_kinds(struct runner *runner)
 {
-    /* one by one: the probe's thread may have set the tier already */
-    runner->command.launcher = runner->launcher;
-    runner->command.repos = runner->repos;
-    runner->command.config = &runner->config;
-    runner->command.instance = store_instance(runner->store);
-    runner->command.uid = runner->claude.uid;
-    runner->command.gid = runner->claude.gid;
+    runner->command = (struct command){.launcher = runner->launcher,
+                                       .repos = runner->repos,
+                                       .config = &runner->config,
+                                       .instance = store_instance(runner->store),
+                                       .walls = &runner->walls,
+                                       .uid = runner->claude.uid,
+                                       .gid = runner->claude.gid};
     for (size_t i = 0; i < RUNNER_KINDS; i++) {
         runner->kinds[i] = *kinds[i].kind;
         runner->kinds[i].arg = (char *)runner + kinds[i].arg;
@@ -274,6 +274,7 @@ static int build_engine(void *whole, struct err *err)
     runner->claude.config = &runner->config;
     runner->claude.repos = runner->repos;
     runner->claude.instance = store_instance(runner->store);
+    runner->claude.walls = &runner->walls;
     build_kinds(runner);
     const struct engine_config engine = {.store = runner->store,
                                          .state_dir = config->state_dir,
@@ -328,16 +329,16 @@ static int choose_tier(struct runner *runner, const struct config *config, struc
     const struct jail_host *host = launcher_host(runner->launcher);
     enum jail_tier most = (enum jail_tier)config_jail_most(config);
     enum jail_tier least = (enum jail_tier)config_jail_least(config);
-    enum jail_tier tier = host->tier < (int)most ? (enum jail_tier)host->tier : most;
-    runner->claude.tier = runner->command.tier = tier;
-    runner->claude.gate = runner->command.gate = tier == JAIL_FULL && host->has[JAIL_HAS_GATE];
-    if (check_egress(config, runner->claude.gate, host, err))
+    runner->walls.config = &runner->config;
+    runner->walls.tier = host->tier < (int)most ? (enum jail_tier)host->tier : most;
+    runner->walls.gate = runner->walls.tier == JAIL_FULL && host->has[JAIL_HAS_GATE];
+    if (check_egress(config, runner->walls.gate, host, err))
         return -1;
-    if (tier >= least)
+    if (runner->walls.tier >= least)
         return 0;
     return err_set(err, ERR_CONFIG,
                    "JAIL_MIN: this host gives a jail of tier '%s' only, '%s' is asked for (%s)",
-                   jail_tier_name(tier), jail_tier_name(least), host->why_tier);
+                   jail_tier_name(runner->walls.tier), jail_tier_name(least), host->why_tier);
 }
 
 /* Starts a program as a task would be started, where a task would be. */
@@ -352,7 +353,7 @@ static int probe_launch(struct runner *runner, const struct config *config, stru
     strlist_add(&plan->argv, "/bin/true");
     plan->uid = runner->claude.uid;
     plan->gid = runner->claude.gid;
-    plan->jail.tier = runner->claude.tier;
+    plan->jail.tier = runner->walls.tier;
     for (int i = 0; i < 3; i++) /* where it is, to be started in */
         strlist_add(&plan->jail.binds, i ? plan->cwd : "ro");
     const struct work_order order = {.launcher = runner->launcher,

@@ -129,6 +129,50 @@ static void show_cloud(struct metric_page *page, void *whole)
     overflow_metrics(page, runner->overflow);
 }
 
+/* --- sessions ------------------------------------------------------------------------------ */
+
+static int build_sessions(void *whole, struct err *err)
+{
+    struct runner *runner = whole;
+    const struct sessions_config sessions = {.config = &runner->config,
+                                             .launcher = runner->launcher,
+                                             .state_dir = runner->first->state_dir,
+                                             .marker = runner->marker,
+                                             .uid = runner->claude.uid,
+                                             .gid = runner->claude.gid};
+    runner->sessions = sessions_new(&sessions, err);
+    return runner->sessions ? 0 : -1;
+}
+
+static int build_inputs(void *whole, struct err *err)
+{
+    struct runner *runner = whole;
+    const struct inputs_config inputs = {.config = &runner->config,
+                                         .state_dir = runner->first->state_dir};
+    runner->inputs = inputs_new(&inputs, err);
+    return runner->inputs ? 0 : -1;
+}
+
+static void free_inputs(void *whole)
+{
+    struct runner *runner = whole;
+    inputs_free(runner->inputs);
+    runner->inputs = NULL;
+}
+
+static void stop_sessions(void *whole)
+{
+    struct runner *runner = whole;
+    sessions_stop(runner->sessions);
+}
+
+static void free_sessions(void *whole)
+{
+    struct runner *runner = whole;
+    sessions_free(runner->sessions);
+    runner->sessions = NULL;
+}
+
 /* --- webhooks ------------------------------------------------------------------------------ */
 
 static int build_webhook(void *whole, struct err *err)
@@ -241,6 +285,8 @@ static int build_api(void *whole, struct err *err)
     api->overflow = runner->overflow;
     api->system_prompt_path = runner->prompt ? prompt_watch_path(runner->prompt) : NULL;
     api->webhook = runner->webhook;
+    api->sessions = runner->sessions;
+    api->inputs = runner->inputs;
     api->state_dir = runner->first->state_dir;
     api->guard = api_guard_new();
     api->visits = visits_new();
@@ -311,6 +357,8 @@ const struct part runner_service_parts[] = {
     {"cloud", .build = build_cloud, .free = free_cloud, .metrics = show_cloud},
     {"webhooks", .build = build_webhook, .start = start_webhook, .stop = stop_webhook,
      .free = free_webhook, .metrics = show_webhook},
+    {"inputs", .build = build_inputs, .free = free_inputs},
+    {"sessions", .build = build_sessions, .stop = stop_sessions, .free = free_sessions},
     {"api", .build = build_api, .free = free_api},
     {"janitor", .start = start_janitor, .free = free_janitor},
     {"alert", .build = build_alert, .start = start_alert, .free = free_alert},

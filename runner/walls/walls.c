@@ -1,4 +1,4 @@
-#include "runner/work/walls.h"
+#include "runner/walls/walls.h"
 
 #include "base/fd.h"
 #include "base/form.h"
@@ -26,18 +26,18 @@ static const struct {
     {"work", "/workspace"},
 };
 
-char *walls_place(enum jail_tier tier, const char *dir, const char *name)
+char *walls_place(const struct walls *walls, const char *dir, const char *name)
 {
-    for (size_t i = 0; tier == JAIL_FULL && i < COUNT_OF(places); i++)
+    for (size_t i = 0; walls->tier == JAIL_FULL && i < COUNT_OF(places); i++)
         if (strcmp(places[i].name, name) == 0)
             return strdup(places[i].inside);
     return path_join(dir, name);
 }
 
-char *walls_path(enum jail_tier tier, const char *dir, const char *path)
+char *walls_path(const struct walls *walls, const char *dir, const char *path)
 {
     size_t len = strlen(dir);
-    if (tier != JAIL_FULL || strncmp(path, dir, len) != 0 || path[len] != '/')
+    if (walls->tier != JAIL_FULL || strncmp(path, dir, len) != 0 || path[len] != '/')
         return strdup(path);
     const char *below = path + len + 1;
     for (size_t i = 0; i < COUNT_OF(places); i++) {
@@ -56,14 +56,14 @@ static void add_bind(struct plan *plan, const char *mode, const char *outside, c
     strlist_add(&plan->jail.binds, inside);
 }
 
-static int add_places(enum jail_tier tier, const char *dir, struct plan *plan)
+static int add_places(const struct walls *walls, const char *dir, struct plan *plan)
 {
     for (size_t i = 0; i < COUNT_OF(places); i++) {
         AUTO(str) char *outside = path_join(dir, places[i].name);
-        AUTO(str) char *inside = walls_place(tier, dir, places[i].name);
+        AUTO(str) char *inside = walls_place(walls, dir, places[i].name);
         if (!outside || !inside)
             return -1;
-        add_bind(plan, "rw?", outside, inside); /* a command has no `config` */
+        add_bind(plan, "rw?", outside, inside); /* a command has no config */
     }
     return 0;
 }
@@ -120,6 +120,8 @@ static int add_program(struct plan *plan, struct err *err)
     AUTO(str) char *real = realpath(plan->argv.items[0], NULL);
     if (!real)
         return err_sys(err, "cannot find '%s'", plan->argv.items[0]);
+    if (is_shown(plan->argv.items[0]) && is_shown(real))
+        return 0;
     if (str_replace(&plan->argv.items[0], real))
         return err_sys(err, "arguments");
     show_wrapped(plan, real);
@@ -155,16 +157,19 @@ static void set_limits(const struct config *config, const struct task_request *r
     jail->disk_mb = request->limits_disk_mb ? request->limits_disk_mb : defaults->disk_mb;
 }
 
-struct egress_gate *walls_gate(const struct config *config, const struct task_request *request,
-                               const char *proxy_url, struct err *err)
+int walls_gate(const struct walls *walls, const struct task_request *request, const char *proxy_url,
+               struct egress_gate **ret_gate, struct err *err)
 {
     struct form_url proxy = {.port = 0};
-    if (proxy_url && form_url(proxy_url, &proxy)) {
-        err_set(err, ERR_INTERNAL, "the credential proxy has no address");
-        return NULL;
-    }
-    return egress_gate_new(request->egress.count > 0 ? &request->egress : &config->egress,
-                           &config->egress_lan, proxy.port, err);
+    AUTO(config_ref) const struct config *config = config_ref(walls->config);
+    *ret_gate = NULL;
+    if (!walls->gate)
+        return 0;
+    if (proxy_url && form_url(proxy_url, &proxy))
+        return err_set(err, ERR_INTERNAL, "the credential proxy has no address");
+    *ret_gate = egress_gate_new(request->egress.count > 0 ? &request->egress : &config->egress,
+                                &config->egress_lan, proxy.port, err);
+    return *ret_gate ? 0 : -1;
 }
 
 void walls_tell(struct egress_gate *gate, walls_tell_fn *tell, void *arg)
@@ -177,45 +182,25 @@ void walls_tell(struct egress_gate *gate, walls_tell_fn *tell, void *arg)
     }
 }
 
-int walls_build(enum jail_tier tier, bool gate, const struct config *config,
-                const struct task_request *request, const char *dir, struct plan *plan,
-                struct err *err)
+int walls_build(const struct walls *walls, const struct task_request *request, const char *dir,
+                struct plan *plan, struct err *err)
 {
-    plan->jail.tier = tier;
+    AUTO(config_ref) const struct config *config = config_ref(walls->config);
+    plan->jail.tier = walls->tier;
     plan->jail.filter = JAIL_FILTER_TASK;
-    plan->jail.net = gate ? JAIL_NET_GATE : JAIL_NET_HOST;
+    plan->jail.net = walls->gate ? JAIL_NET_GATE : JAIL_NET_HOST;
     set_limits(config, request, &plan->jail);
     strlist_add(&plan->jail.counted, dir);
     strlist_add(&plan->jail.hidden, config->state_dir);
     strlist_add(&plan->jail.hidden, config->claude_config_dir);
-    if (tier == JAIL_NONE)
+    if (walls->tier == JAIL_NONE)
         return 0;
     add_paths(&config->jail_paths, plan);
     if (add_program(plan, err))
         return -1;
-    if (add_places(tier, dir, plan))
+    if (add_places(walls, dir, plan))
         return err_sys(err, "jail");
     return plan->jail.binds.failed || plan->jail.hidden.failed ? err_sys(err, "jail") : 0;
-}
-
-const char *walls_reason(unsigned exceeded, const char **ret_words)
-{
-    static const struct {
-        unsigned bit;
-        const char *reason, *words;
-    } limits[] = {
-        {JAIL_MEMORY, "memory_exceeded",
-         "the task used more memory than it may have (limits.memoryMb)"},
-        {JAIL_DISK, "disk_exceeded", "the task used more disk than it may have (limits.diskMb)"},
-        {JAIL_PIDS, "pids_exceeded",
-         "the task wanted more processes and threads than it may have (limits.pids)"},
-    };
-    for (size_t i = 0; i < COUNT_OF(limits); i++)
-        if (exceeded & limits[i].bit) {
-            *ret_words = limits[i].words;
-            return limits[i].reason;
-        }
-    return NULL;
 }
 
 int walls_copy(const struct plan *from, struct plan *to)

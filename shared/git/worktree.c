@@ -1,4 +1,4 @@
-#include "git/tree.h"
+#include "git/worktree.h"
 
 #include "base/auto.h"
 #include "base/clock.h"

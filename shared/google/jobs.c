@@ -1,4 +1,4 @@
-#include "google/run.h"
+#include "google/jobs.h"
 
 #include "base/str.h"
 #include "google/execution.h"

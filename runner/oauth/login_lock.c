@@ -1,4 +1,4 @@
-#include "runner/oauth/cli_lock.h"
+#include "runner/oauth/login_lock.h"
 
 #include "base/clock.h"
 #include "base/cond.h"
@@ -22,7 +22,7 @@
 #define LOOK_MS 50
 #define RENEW_MS 2000
 
-struct cli_lock {
+struct login_lock {
     char path[PATH_MAX];
     int fd; /* of our directory: while it is open, no other gets its inode */
     struct thread thread;
@@ -72,7 +72,7 @@ static int make(const char *path, const _Atomic bool *stop, struct err *err)
 
 static void *renew(void *arg)
 {
-    struct cli_lock *lock = arg;
+    struct login_lock *lock = arg;
     pthread_mutex_lock(&lock->mutex);
     while (!lock->done) {
         futimens(lock->fd, NULL);
@@ -82,7 +82,7 @@ static void *renew(void *arg)
     return NULL;
 }
 
-static void start_renewing(struct cli_lock *lock)
+static void start_renewing(struct login_lock *lock)
 {
     struct err ignored;
     pthread_mutex_init(&lock->mutex, NULL);
@@ -99,9 +99,9 @@ static int lock_path_of(const char *path, char lock[PATH_MAX], struct err *err)
     return n > 0 && n < PATH_MAX ? 0 : err_set(err, ERR_INVALID, "path too long: '%.80s'", path);
 }
 
-struct cli_lock *cli_lock_take(const char *path, const _Atomic bool *stop, struct err *err)
+struct login_lock *login_lock_take(const char *path, const _Atomic bool *stop, struct err *err)
 {
-    struct cli_lock *lock = calloc(1, sizeof(*lock));
+    struct login_lock *lock = calloc(1, sizeof(*lock));
     if (!lock) {
         err_sys(err, "lock");
         return NULL;
@@ -121,14 +121,14 @@ struct cli_lock *cli_lock_take(const char *path, const _Atomic bool *stop, struc
     return lock;
 }
 
-bool cli_lock_is_ours(const struct cli_lock *lock)
+bool login_lock_is_ours(const struct login_lock *lock)
 {
     struct stat there, ours;
     return stat(lock->path, &there) == 0 && fstat(lock->fd, &ours) == 0 &&
            there.st_ino == ours.st_ino && there.st_dev == ours.st_dev;
 }
 
-void cli_lock_drop(struct cli_lock *lock)
+void login_lock_drop(struct login_lock *lock)
 {
     if (!lock)
         return;
@@ -137,7 +137,7 @@ void cli_lock_drop(struct cli_lock *lock)
     pthread_cond_signal(&lock->over);
     pthread_mutex_unlock(&lock->mutex);
     thread_join(&lock->thread);
-    if (cli_lock_is_ours(lock))
+    if (login_lock_is_ours(lock))
         rmdir(lock->path);
     fd_close(&lock->fd);
     pthread_cond_destroy(&lock->over);

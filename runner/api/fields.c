@@ -1,0 +1,156 @@
+#include "runner/api/fields.h"
+
+#include "base/str.h"
+
+#include <stdio.h>
+#include <string.h>
+
+struct names {
+    const struct field *fields;
+    size_t count;
+};
+
+static const char *name_at(size_t index, void *arg)
+{
+    const struct names *names = arg;
+    return index < names->count ? names->fields[index].name : NULL;
+}
+
+static void send_errors(struct http_request *req, const struct request_errors *errors)
+{
+    struct err err;
+    AUTO(buf) struct buf members = BUF_INIT(1u << 20);
+    request_errors_print(errors, &members);
+    size_t more = errors->count > 0 ? errors->count - 1 + errors->more : 0;
+    const char *message = errors->count > 0 ? errors->items[0].message : "the body is wrong";
+    const char *field = errors->count > 0 ? errors->items[0].field : "";
+    const char *colon = *field && strncmp(message, "unknown", 7) != 0 ? ": " : "";
+    if (more > 0)
+        err_set(&err, ERR_INVALID, "%s%s%s (and %zu more)", *colon ? field : "", colon, message,
+                more);
+    else
+        err_set(&err, ERR_INVALID, "%s%s%s", *colon ? field : "", colon, message);
+    if (errors->count > 0)
+        err.code = errors->items[0].code;
+    http_send_error(req, &err, buf_ok(&members) ? buf_str(&members) : NULL);
+}
+
+void send_field_error(struct http_request *req, const char *field, const char *message)
+{
+    struct request_errors errors = {0};
+    request_errors_add(&errors, ERR_INVALID, field, message);
+    send_errors(req, &errors);
+    request_errors_done(&errors);
+}
+
+/* The message for a value that does not fit, in text; false when it fits and is stored. */
+static bool refuse(const struct field *field, const struct json *value, char *text, size_t size)
+{
+    int64_t number;
+    const char *string = json_text(value);
+    switch (field->kind) {
+    case FIELD_TEXT:
+    case FIELD_EMPTY:
+        if (!string) {
+            snprintf(text, size, "must be a string, got %s", json_type_name(json_type(value)));
+            return true;
+        }
+        if (field->max > 0 && strlen(string) > (size_t)field->max) {
+            snprintf(text, size, "must have at most %lld bytes", (long long)field->max);
+            return true;
+        }
+        if (*string || field->kind == FIELD_EMPTY)
+            *(const char **)field->to = string;
+        return false;
+    case FIELD_INT:
+        if (json_int(value, &number)) {
+            snprintf(text, size, "must be a whole number, got %s",
+                     json_type_name(json_type(value)));
+            return true;
+        }
+        if (field->zero && number == 0)
+            return false;
+        if (number < field->min || number > field->max) {
+            snprintf(text, size, "must be %lld..%lld, got %lld", (long long)field->min,
+                     (long long)field->max, (long long)number);
+            return true;
+        }
+        *(int64_t *)field->to = number;
+        return false;
+    case FIELD_BOOL:
+        if (json_bool(value, field->to))
+            snprintf(text, size, "must be true or false, got %s", json_type_name(json_type(value)));
+        return json_type(value) != JSON_BOOL;
+    case FIELD_NODE:
+        if (json_type(value) != JSON_OBJECT)
+            snprintf(text, size, "must be an object, got %s", json_type_name(json_type(value)));
+        else
+            *(const struct json **)field->to = value;
+        return json_type(value) != JSON_OBJECT;
+    }
+    return true;
+}
+
+static void read_member(const struct json *member, const struct names *names,
+                        struct request_errors *errors)
+{
+    char text[200];
+    struct names copy = *names;
+    for (size_t i = 0; i < names->count; i++) {
+        if (strcmp(names->fields[i].name, json_name(member)) != 0)
+            continue;
+        if (json_type(member) != JSON_NULL && refuse(&names->fields[i], member, text, sizeof(text)))
+            request_errors_add(errors, ERR_INVALID, json_name(member), text);
+        return;
+    }
+    const char *nearest = str_nearest(json_name(member), name_at, &copy);
+    snprintf(text, sizeof(text), "unknown field '%.60s'%s%s%s", json_name(member),
+             nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
+    request_errors_add(errors, ERR_INVALID, json_name(member), text);
+}
+
+static void miss_required(const struct json *body, const struct names *names,
+                          struct request_errors *errors)
+{
+    for (size_t i = 0; i < names->count; i++) {
+        const struct field *field = &names->fields[i];
+        const struct json *value = json_get(body, field->name);
+        bool blank = field->kind == FIELD_TEXT && json_text(value) && !*json_text(value);
+        if (field->required && (!value || json_type(value) == JSON_NULL || blank))
+            request_errors_add(errors, ERR_INVALID, field->name, "is required");
+    }
+}
+
+struct json *fields_read(struct http_request *req, const struct field *fields, size_t count)
+{
+    struct err err;
+    struct names names = {fields, count};
+    struct request_errors errors = {0};
+    AUTO(buf) struct buf text = BUF_INIT(API_BODY_MAX + 1);
+    if (json_body(req, API_BODY_MAX, &text, &err)) {
+        send_err(req, &err);
+        return NULL;
+    }
+    if (text.len == 0)
+        buf_adds(&text, "{}");
+    struct json *body = json_parse(buf_str(&text), text.len, &err);
+    if (body && json_type(body) != JSON_OBJECT) {
+        err_set(&err, ERR_INVALID, "the body must be a JSON object");
+        json_free(body);
+        body = NULL;
+    }
+    if (!body) {
+        send_err(req, &err);
+        return NULL;
+    }
+    for (const struct json *at = json_first(body); at; at = json_next(at))
+        read_member(at, &names, &errors);
+    miss_required(body, &names, &errors);
+    if (errors.count > 0) {
+        send_errors(req, &errors);
+        json_free(body);
+        body = NULL;
+    }
+    request_errors_done(&errors);
+    return body;
+}

@@ -1,0 +1,37 @@
+/*
+ * Bodies of requests that are not tasks: a short table of fields for each.
+ *
+ * Threads: no shared state.
+ */
+#ifndef API_FIELDS_H
+#define API_FIELDS_H
+
+#include "runner/api/handlers.h"
+#include "runner/request/request.h"
+
+enum field_kind {
+    FIELD_TEXT,  /* const char **: into the body; "" counts as absent */
+    FIELD_EMPTY, /* the same, but "" is a text as others */
+    FIELD_INT,   /* int64_t *: within min..max; 0 counts as absent when `zero` */
+    FIELD_BOOL,  /* bool * */
+    FIELD_NODE,  /* const struct json **: an object */
+};
+
+struct field {
+    const char *name;
+    enum field_kind kind;
+    void *to; /* stays as it was when the field is absent */
+    int64_t min, max;
+    bool required;
+    bool zero;
+};
+
+/* Reads the request's body, an object or nothing, into the fields. Unknown ones are refused by
+ * name. NULL after the answer has been sent; the caller frees the body after the texts' last use.
+ */
+struct json *fields_read(struct http_request *req, const struct field *fields, size_t count);
+
+/* Answers 400 with what is wrong with one field. */
+void send_field_error(struct http_request *req, const char *field, const char *message);
+
+#endif

@@ -1,0 +1,433 @@
+/* POST /sessions/{id}/exec: a command, answered when it has ended, or followed as it goes. */
+#include "base/str.h"
+#include "runner/api/fields.h"
+#include "runner/session/session.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define COMMAND_BYTES_MAX (1 << 20)
+#define INPUT_BYTES_MAX (8 << 20)
+#define TIMEOUT_MAX_S 86400
+#define TIMEOUT_S 120
+#define STUCK_MS 60000
+#define PACE_MS 10
+#define CHUNK_BYTES 8192
+#define SSE_HEADERS "Cache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n"
+
+/* A command's end and a connection, each of which may be over first. */
+struct caller {
+    struct api *api;
+    char request_id[80];
+    _Atomic int refs;
+    pthread_mutex_t lock;
+    struct http_parked *parked; /* or its stream; NULL before there is one and after */
+    struct exec *command;       /* holds a reference */
+    bool over;                  /* the command has ended */
+
+    int64_t at[2];      /* how much of stdout and stderr the stream has had */
+    struct buf held[2]; /* the beginning of a character whose rest has not come */
+    bool told;
+};
+
+static struct caller *caller_new(struct api *api, const struct http_request *req)
+{
+    struct caller *caller = calloc(1, sizeof(*caller));
+    if (!caller)
+        return NULL;
+    caller->api = api;
+    caller->refs = 3; /* and the handler's */
+    snprintf(caller->request_id, sizeof(caller->request_id), "%s", http_id(req));
+    pthread_mutex_init(&caller->lock, NULL);
+    buf_init(&caller->held[0], 2 * CHUNK_BYTES);
+    buf_init(&caller->held[1], 2 * CHUNK_BYTES);
+    return caller;
+}
+
+static void caller_unref(struct caller *caller)
+{
+    if (atomic_fetch_sub(&caller->refs, 1) > 1)
+        return;
+    exec_unref(caller->command);
+    buf_done(&caller->held[0]);
+    buf_done(&caller->held[1]);
+    pthread_mutex_destroy(&caller->lock);
+    free(caller);
+}
+
+/* --- answered at the end ------------------------------------------------------------------- */
+
+/* The whole answer, or a problem; its status. */
+static int print_answer(struct caller *caller, struct exec *command, struct buf *out)
+{
+    struct err err;
+    if (exec_failed(command, &err)) {
+        http_add_problem(out, &err, caller->request_id, 0, NULL);
+        return err_http(err.code);
+    }
+    exec_print(command, out);
+    if (buf_ok(out))
+        return 200;
+    buf_clear(out);
+    out->failed = false;
+    err_set(&err, ERR_TOO_LARGE, "the answer is too large");
+    http_add_problem(out, &err, caller->request_id, 0, NULL);
+    return 500;
+}
+
+static void answer(struct caller *caller, struct exec *command, struct http_parked *parked)
+{
+    AUTO(buf) struct buf out = BUF_INIT(API_RESULT_MAX);
+    int status = print_answer(caller, command, &out);
+    const char *headers = status == 429 || status == 503 ? "Retry-After: 5\r\n" : NULL;
+    http_parked_send(parked, status,
+                     status == 200 ? "application/json" : "application/problem+json", headers,
+                     buf_str(&out), out.len);
+}
+
+static struct http_parked *take_parked(struct caller *caller, bool over)
+{
+    pthread_mutex_lock(&caller->lock);
+    struct http_parked *parked = caller->parked;
+    caller->parked = NULL;
+    caller->over |= over;
+    pthread_mutex_unlock(&caller->lock);
+    return parked;
+}
+
+static void on_command_done(struct exec *command, void *arg)
+{
+    struct caller *caller = arg;
+    struct http_parked *parked = take_parked(caller, true);
+    if (parked)
+        answer(caller, command, parked);
+    caller_unref(caller);
+}
+
+/* Who goes away takes the command along. */
+static void on_gone(void *arg)
+{
+    struct caller *caller = arg;
+    struct http_parked *parked = take_parked(caller, false);
+    exec_kill(caller->command);
+    if (parked)
+        http_parked_drop(parked);
+}
+
+static void on_connection_done(void *arg)
+{
+    caller_unref(arg);
+}
+
+static void wait_for_end(struct http_request *req, struct caller *caller)
+{
+    struct err err;
+    AUTO(config_ref) const struct config *config = config_ref(caller->api->config);
+    const struct http_park_config park = {.keepalive_after_ms = config->keepalive_after_ms,
+                                          .keepalive_every_ms = config->keepalive_every_ms,
+                                          .gone = on_gone,
+                                          .done = on_connection_done,
+                                          .arg = caller};
+    pthread_mutex_lock(&caller->lock); /* gone() may come before we know the handle */
+    struct exec *command = caller->command;
+    struct http_parked *parked = http_park(req, &park, &err);
+    bool over = caller->over;
+    caller->parked = over ? NULL : parked;
+    pthread_mutex_unlock(&caller->lock);
+    if (!parked) {
+        send_err(req, &err);
+        exec_kill(command);
+        caller_unref(caller);
+    } else if (over) {
+        answer(caller, command, parked);
+    }
+}
+
+/* --- followed ------------------------------------------------------------------------------ */
+
+/* How much of the text is whole characters: all, but for a last one that is cut. */
+static size_t whole_characters(const char *text, size_t len)
+{
+    size_t back = 1;
+    while (back < 4 && back <= len && ((unsigned char)text[len - back] & 0xc0) == 0x80)
+        back++;
+    if (back > len || back > 4)
+        return len;
+    unsigned char lead = (unsigned char)text[len - back];
+    size_t wants = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc0 ? 2 : 1;
+    return wants > back ? len - back : len;
+}
+
+static void add_event(struct buf *out, const char *name, const char *text, size_t len)
+{
+    buf_addf(out, "event: %s\ndata: {\"text\":\"", name);
+    str_add_json(out, text, len);
+    buf_adds(out, "\"}\n\n");
+}
+
+/* The next piece of one of the two outputs; false when there is none. */
+static bool fill_output(struct caller *caller, int which, bool last, struct buf *out)
+{
+    struct buf *held = &caller->held[which];
+    size_t n = exec_read(caller->command, which == 1, caller->at[which], CHUNK_BYTES, held);
+    caller->at[which] += (int64_t)n;
+    size_t whole = n == 0 && last ? held->len : whole_characters(buf_str(held), held->len);
+    if (whole > 0)
+        add_event(out, which == 1 ? "stderr" : "stdout", held->data, whole);
+    buf_drop(held, whole);
+    return n > 0 || whole > 0;
+}
+
+static void fill_end(struct caller *caller, struct buf *out)
+{
+    AUTO(buf) struct buf text = BUF_INIT(65536);
+    struct err err;
+    if (exec_failed(caller->command, &err)) {
+        buf_adds(out, "event: error\ndata: {\"error\":\"");
+        str_add_json(out, err.msg, strlen(err.msg));
+        buf_addf(out, "\",\"code\":\"%s\"}\n\n", err_wire(err.code));
+        return;
+    }
+    exec_print_end(caller->command, &text);
+    buf_addf(out, "event: done\ndata: %s\n\n", buf_str(&text));
+}
+
+static enum http_fill on_fill(struct http_piece *piece, void *arg)
+{
+    struct caller *caller = arg;
+    int exit;
+    bool over = exec_exit(caller->command, &exit); /* first: the output is whole then */
+    bool more = fill_output(caller, 0, over, piece->bytes);
+    more |= fill_output(caller, 1, over, piece->bytes);
+    if (more)
+        return HTTP_FILL_MORE;
+    if (!over)
+        return HTTP_FILL_WAIT;
+    fill_end(caller, piece->bytes);
+    caller->told = true;
+    return HTTP_FILL_END;
+}
+
+static void on_stream_done(void *arg)
+{
+    struct caller *caller = arg;
+    take_parked(caller, false);
+    if (!caller->told)
+        exec_kill(caller->command);
+    caller_unref(caller);
+}
+
+/* May come with the sessions' lock held. */
+static void on_command_changed(void *arg)
+{
+    struct caller *caller = arg;
+    pthread_mutex_lock(&caller->lock);
+    if (caller->parked)
+        http_stream_wake(caller->parked);
+    pthread_mutex_unlock(&caller->lock);
+}
+
+static void on_followed_done(struct exec *command, void *arg)
+{
+    (void)command;
+    on_command_changed(arg);
+    caller_unref(arg);
+}
+
+static void follow(struct http_request *req, struct caller *caller)
+{
+    struct err err;
+    AUTO(config_ref) const struct config *config = config_ref(caller->api->config);
+    const struct http_stream_config stream = {.status = 200,
+                                              .type = "text/event-stream",
+                                              .headers = SSE_HEADERS,
+                                              .heartbeat = ":\n\n",
+                                              .heartbeat_ms = config->keepalive_every_ms,
+                                              .stuck_ms = STUCK_MS,
+                                              .pace_ms = PACE_MS,
+                                              .fill = on_fill,
+                                              .done = on_stream_done,
+                                              .arg = caller};
+    pthread_mutex_lock(&caller->lock); /* done() may be called before we know the handle */
+    struct http_parked *parked = http_stream(req, &stream, &err);
+    caller->parked = parked;
+    pthread_mutex_unlock(&caller->lock);
+    if (parked) {
+        http_stream_wake(parked);
+        return;
+    }
+    send_err(req, &err);
+    exec_kill(caller->command);
+    caller_unref(caller);
+}
+
+/* --- the request --------------------------------------------------------------------------- */
+
+static void start(struct http_request *req, struct api *api, const struct exec_wish *wish)
+{
+    struct err err;
+    bool followed = http_prefers(req, "text/event-stream");
+    struct caller *caller = caller_new(api, req);
+    if (!caller) {
+        err_sys(&err, "command");
+        send_err(req, &err);
+        return;
+    }
+    const struct exec_watch watch = {.changed = followed ? on_command_changed : NULL,
+                                     .done = followed ? on_followed_done : on_command_done,
+                                     .arg = caller};
+    caller->command = exec_start(api->sessions, http_param(req, "id"), wish, &watch, &err);
+    if (!caller->command) {
+        send_err(req, &err);
+        caller_unref(caller); /* the command's */
+        caller_unref(caller); /* the connection's */
+    } else if (followed) {
+        follow(req, caller);
+    } else {
+        wait_for_end(req, caller);
+    }
+    caller_unref(caller);
+}
+
+void session_exec_post(struct http_request *req, void *arg)
+{
+    int64_t timeout = TIMEOUT_S;
+    struct exec_wish wish = {0};
+    const struct field fields[] = {
+        {.name = "command",
+         .kind = FIELD_TEXT,
+         .to = &wish.text,
+         .max = COMMAND_BYTES_MAX,
+         .required = true},
+        {.name = "shell", .kind = FIELD_TEXT, .to = &wish.shell},
+        {.name = "cwd", .kind = FIELD_TEXT, .to = &wish.cwd, .max = 4096},
+        {.name = "timeout",
+         .kind = FIELD_INT,
+         .to = &timeout,
+         .min = 1,
+         .max = TIMEOUT_MAX_S,
+         .zero = true},
+        {.name = "stdin", .kind = FIELD_EMPTY, .to = &wish.input, .max = INPUT_BYTES_MAX},
+        {.name = "background", .kind = FIELD_BOOL, .to = &wish.background},
+    };
+    AUTO(json) struct json *body = fields_read(req, fields, COUNT_OF(fields));
+    if (!body)
+        return;
+    if (wish.shell && !id_is_valid(wish.shell)) {
+        send_field_error(req, "shell",
+                         "must be 1..64 of A-Z a-z 0-9 . _ ~ - and not begin with . or -");
+        return;
+    }
+    if (str_is_blank(wish.text, strlen(wish.text))) {
+        send_field_error(req, "command", "is blank");
+        return;
+    }
+    wish.timeout_ms = timeout * 1000;
+    start(req, arg, &wish);
+}
+
+/* --- a process's log, followed ------------------------------------------------------------- */
+
+struct log_stream {
+    struct sessions *sessions;
+    char id[ID_SIZE];
+    pid_t pid;
+    int fd;
+    int64_t at;
+    struct buf held;
+    pthread_mutex_t lock;
+    struct http_parked *stream;
+};
+
+/* The file tells nobody that it grows: it is looked at again and again. */
+static enum http_fill on_log_fill(struct http_piece *piece, void *arg)
+{
+    struct log_stream *log = arg;
+    struct err ignored;
+    bool running = false;
+    AUTO(buf) struct buf process = BUF_INIT(1u << 20);
+    if (detached_print(log->sessions, log->id, log->pid, &process, &running, &ignored))
+        return HTTP_FILL_END;
+    char *to = buf_room(&log->held, CHUNK_BYTES);
+    ssize_t n = to ? pread(log->fd, to, CHUNK_BYTES, log->at) : -1;
+    buf_grew(&log->held, n > 0 ? (size_t)n : 0);
+    log->at += n > 0 ? n : 0;
+    size_t whole =
+        n <= 0 && !running ? log->held.len : whole_characters(buf_str(&log->held), log->held.len);
+    if (whole > 0) {
+        buf_addf(piece->bytes, "id: %lld\n",
+                 (long long)(log->at - (int64_t)(log->held.len - whole)));
+        add_event(piece->bytes, "log", log->held.data, whole);
+        buf_drop(&log->held, whole);
+        return HTTP_FILL_MORE;
+    }
+    if (running)
+        return HTTP_FILL_WAIT;
+    buf_addf(piece->bytes, "event: done\ndata: %s\n\n", buf_str(&process));
+    return HTTP_FILL_END;
+}
+
+static void on_log_done(void *arg)
+{
+    struct log_stream *log = arg;
+    pthread_mutex_lock(&log->lock); /* whoever started it is through */
+    pthread_mutex_unlock(&log->lock);
+    sessions_untick(log->sessions, log);
+    pthread_mutex_destroy(&log->lock);
+    close(log->fd);
+    buf_done(&log->held);
+    free(log);
+}
+
+static void on_tick(void *arg)
+{
+    struct log_stream *log = arg;
+    pthread_mutex_lock(&log->lock);
+    if (log->stream)
+        http_stream_wake(log->stream);
+    pthread_mutex_unlock(&log->lock);
+}
+
+void follow_process(struct http_request *req, struct api *api, const char *id, pid_t pid,
+                    int64_t from)
+{
+    struct err err;
+    struct log_stream *log = calloc(1, sizeof(*log));
+    int fd = log ? detached_log(api->sessions, id, pid, &err) : err_sys(&err, "log");
+    if (fd < 0) {
+        free(log);
+        send_err(req, &err);
+        return;
+    }
+    *log = (struct log_stream){.sessions = api->sessions, .pid = pid, .fd = fd, .at = from};
+    snprintf(log->id, sizeof(log->id), "%s", id);
+    buf_init(&log->held, 4 * CHUNK_BYTES);
+    const struct http_stream_config stream = {.status = 200,
+                                              .type = "text/event-stream",
+                                              .headers = SSE_HEADERS,
+                                              .heartbeat = ":\n\n",
+                                              .heartbeat_ms =
+                                                  CONFIG_GET(api->config, keepalive_every_ms),
+                                              .stuck_ms = STUCK_MS,
+                                              .pace_ms = PACE_MS,
+                                              .fill = on_log_fill,
+                                              .done = on_log_done,
+                                              .arg = log};
+    pthread_mutex_init(&log->lock, NULL);
+    if (sessions_tick(api->sessions, on_tick, log, &err)) {
+        send_err(req, &err);
+        on_log_done(log);
+        return;
+    }
+    pthread_mutex_lock(&log->lock); /* the tick waits until the handle is known; so does done() */
+    bool streams = (log->stream = http_stream(req, &stream, &err)) != NULL;
+    pthread_mutex_unlock(&log->lock);
+    if (streams)
+        return;
+    send_err(req, &err);
+    on_log_done(log);
+}

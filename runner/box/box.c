@@ -1,0 +1,275 @@
+/* The agent's loop: see box.h. */
+#include "runner/box/box.h"
+
+#include "runner/box/box_private.h"
+
+#include "base/path.h"
+#include "base/str.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define PIDS_MAX 1024
+#define LOOK_EVERY_MS 250 /* at shells that run something */
+
+void box_say(const struct box *box, const struct buf *text, const int *fds, size_t fd_count)
+{
+    if (!buf_ok(text))
+        return;
+    /* the runner reads all the time; when its queue is full for long, it is gone */
+    for (int i = 0; i < 200; i++) {
+        if (box_send(box->control, text->data, text->len, fds, fd_count) == 0 || errno != EAGAIN)
+            return;
+        struct pollfd wait = {.fd = box->control, .events = POLLOUT};
+        poll(&wait, 1, 50);
+    }
+}
+
+void box_say_error(const struct box *box, int64_t id, const struct err *err)
+{
+    AUTO(buf) struct buf text = BUF_INIT(4096);
+    struct json_writer w;
+    json_write(&w, &text);
+    json_open_object(&w, NULL);
+    json_add_int(&w, "id", id);
+    json_add_int(&w, "error", err->code);
+    json_add_text(&w, "message", err->msg);
+    json_close(&w);
+    box_say(box, &text, NULL, 0);
+}
+
+void box_say_ok(const struct box *box, int64_t id)
+{
+    AUTO(buf) struct buf text = BUF_INIT(64);
+    buf_addf(&text, "{\"id\":%lld,\"ok\":true}", (long long)id);
+    box_say(box, &text, NULL, 0);
+}
+
+/* --- the first message --------------------------------------------------------------------- */
+
+static int read_env(struct box *box, const struct json *list)
+{
+    for (const struct json *at = json_first(list); at; at = json_next(at))
+        if (strlist_add(&box->env, json_text(at)))
+            return -1;
+    return strlist_addf(&box->env,
+                        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+}
+
+/* How many processes the session may have: counted in its own user namespace, so not with others of
+ * the same user; without one it would be. */
+static void limit_processes(const struct json *ask)
+{
+    int64_t pids = 0;
+    json_int(json_get(ask, "pids"), &pids);
+    const rlim_t max = pids > 0 ? (rlim_t)pids : PIDS_MAX;
+    const struct rlimit limit = {max, max};
+    setrlimit(RLIMIT_NPROC, &limit);
+}
+
+/* Walls, where the runner has not put any around us and the host allows it. */
+static int settle(struct box *box, const struct json *ask, struct err *err)
+{
+    bool walls = true;
+    struct err why;
+    const char *dir = json_text(json_get(ask, "dir"));
+    AUTO(str) char *states = dir ? path_join(dir, "shells") : NULL;
+    json_bool(json_get(ask, "walls"), &walls);
+    box->states = states ? open(states, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (box->states < 0 || read_env(box, json_get(ask, "env")))
+        return err_sys(err, "the session's directory");
+    if (walls && box_enclose(dir, &why)) {
+        if (chdir(dir))
+            return err_sys(err, "the session's directory");
+        box->outside = strdup(dir);
+    } else if (walls) {
+        limit_processes(ask);
+    }
+    box->root = open(box->outside ? box->outside : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    AUTO(str) char *home = box_real_path(box, "/home/user");
+    if (box->root < 0 || !home)
+        return err_sys(err, "the session's directory");
+    mkdirat(box->root, "home/user", 0755);
+    return strlist_addf(&box->env, "HOME=%s", home) ? err_sys(err, "the session's environment") : 0;
+}
+
+static void begin(struct box *box, int64_t id, const struct json *ask)
+{
+    struct err err;
+    AUTO(buf) struct buf text = BUF_INIT(256);
+    if (settle(box, ask, &err)) {
+        box_say_error(box, id, &err);
+        exit(1);
+    }
+    buf_addf(&text, "{\"id\":%lld,\"ok\":true,\"enclosed\":%s}", (long long)id,
+             box->outside ? "false" : "true");
+    box_say(box, &text, NULL, 0);
+}
+
+/* --- requests ------------------------------------------------------------------------------ */
+
+static void dispatch(struct box *box, const struct json *ask, struct box_message *message)
+{
+    struct err err;
+    int64_t id = 0;
+    const char *op = json_text(json_get(ask, "op"));
+    json_int(json_get(ask, "id"), &id);
+    if (!op)
+        return;
+    if (strcmp(op, "begin") == 0)
+        begin(box, id, ask);
+    else if (strcmp(op, "exec") == 0)
+        box_run_start(box, id, ask, message);
+    else if (strcmp(op, "kill") == 0)
+        box_run_kill(box, id, ask);
+    else if (strcmp(op, "signal") == 0)
+        box_job_signal(box, id, ask);
+    else if (strcmp(op, "stdin") == 0)
+        box_job_stdin(box, id, ask, message);
+    else if (strcmp(op, "work") == 0)
+        box_worker_start(box, id, ask, message);
+    else if (err_set(&err, ERR_INVALID, "unknown request '%.40s'", op))
+        box_say_error(box, id, &err);
+}
+
+/* False when the runner is gone. */
+static bool hear(struct box *box)
+{
+    static char text[BOX_TEXT_MAX + 1];
+    struct box_message message = {.text = text};
+    struct err ignored;
+    int got;
+    while ((got = box_receive(box->control, &message)) == 1) {
+        AUTO(json) struct json *ask = json_parse(message.text, message.len, &ignored);
+        if (ask)
+            dispatch(box, ask, &message);
+        box_close_fds(&message);
+    }
+    return got == 0;
+}
+
+/* --- children ------------------------------------------------------------------------------ */
+
+static void bury(struct box *box, pid_t pid, int status)
+{
+    for (size_t i = 0; i < box->shell_count; i++) {
+        if (box->shells[i].pid != pid)
+            continue;
+        box_shell_died(box, &box->shells[i], status);
+        return;
+    }
+    struct job *job = box_job_find(box, pid);
+    if (!box_worker_died(box, pid, status) && job)
+        box_job_over(box, job, status);
+}
+
+static void reap(struct box *box)
+{
+    struct signalfd_siginfo info;
+    int status;
+    pid_t pid;
+    while (read(box->signals, &info, sizeof(info)) > 0)
+        continue;
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+        bury(box, pid, status);
+}
+
+/* --- the loop ------------------------------------------------------------------------------ */
+
+#define FIXED 2 /* control and signals come first */
+
+static size_t list_waits(struct box *box, struct pollfd *fds)
+{
+    size_t count = FIXED;
+    fds[0] = (struct pollfd){.fd = box->control, .events = POLLIN};
+    fds[1] = (struct pollfd){.fd = box->signals, .events = POLLIN};
+    for (size_t i = 0; i < box->shell_count; i++)
+        fds[count++] = (struct pollfd){.fd = box->shells[i].report, .events = POLLIN};
+    for (struct job *job = box->jobs; job; job = job->next)
+        fds[count++] = (struct pollfd){.fd = job->over ? -1 : job->pidfd, .events = POLLIN};
+    return count;
+}
+
+/* Those that have ended are looked for by descriptor: each may take others off the list. */
+static void see_jobs(struct box *box, const struct pollfd *fds, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (!fds[i].revents)
+            continue;
+        struct job *job = box->jobs;
+        while (job && job->pidfd != fds[i].fd)
+            job = job->next;
+        if (job)
+            box_job_over(box, job, -1);
+    }
+}
+
+static bool any_runs(const struct box *box)
+{
+    for (size_t i = 0; i < box->shell_count; i++)
+        if (box->shells[i].run)
+            return true;
+    return false;
+}
+
+static bool turn(struct box *box)
+{
+    static struct pollfd fds[FIXED + SHELLS_MAX + JOBS_MAX];
+    size_t shells = box->shell_count;
+    size_t count = list_waits(box, fds);
+    int ready = poll(fds, count, any_runs(box) ? LOOK_EVERY_MS : -1);
+    if (ready == 0)
+        for (size_t i = 0; i < shells; i++)
+            box_shell_look(box, &box->shells[i]);
+    if (ready <= 0)
+        return true;
+    for (size_t i = 0; i < shells; i++)
+        if (fds[FIXED + i].revents && box->shells[i].report == fds[FIXED + i].fd)
+            box_shell_listen(box, &box->shells[i]);
+    if (fds[1].revents)
+        reap(box);
+    see_jobs(box, fds + FIXED + shells, count - FIXED - shells);
+    return !fds[0].revents || hear(box);
+}
+
+static int prepare(struct box *box)
+{
+    const struct rlimit none = {0, 0};
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    sigprocmask(SIG_SETMASK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGTERM, SIG_IGN); /* a command's `kill -1`; the runner ends us by our socket */
+    signal(SIGINT, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    setrlimit(RLIMIT_CORE, &none);
+    box->self = getpid();
+    box->control = fcntl(0, F_DUPFD_CLOEXEC, 10);
+    box->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null < 0 || box->control < 0 || box->signals < 0 || dup2(null, 0) < 0)
+        return -1;
+    return prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+}
+
+int box_serve(void)
+{
+    static struct box box = {.root = -1, .states = -1};
+    if (prepare(&box))
+        return 1;
+    while (turn(&box))
+        continue;
+    return 0;
+}

@@ -1,0 +1,537 @@
+/* Commands, and the processes that stay of them: see box_private.h. */
+#include "runner/box/box_private.h"
+
+#include "base/clock.h"
+#include "base/str.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define INLINE_BYTES                                                             \
+    (16u << 10) /* longer commands are read from a file: pipes are read by bytes \
+                 */
+#define KILL_ROUNDS 400
+
+static void run_free(struct run *run)
+{
+    if (!run)
+        return;
+    fd_close(&run->in);
+    fd_close(&run->out);
+    fd_close(&run->err);
+    fd_close(&run->in_write);
+    fd_close(&run->log);
+    fd_close(&run->command);
+    free(run);
+}
+DEFINE_AUTO(run, struct run *, run_free)
+
+/* --- starting ------------------------------------------------------------------------------ */
+
+static int one_pipe(int *ret_read, int *ret_write, struct err *err)
+{
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC))
+        return err_sys(err, "pipe");
+    *ret_read = ends[0];
+    *ret_write = ends[1];
+    return 0;
+}
+
+/* A background process writes to a file that commands can read as well. */
+static int open_log(struct box *box, struct run *run, struct err *err)
+{
+    (void)box;
+    snprintf(run->log_path, sizeof(run->log_path), "tmp/.bg_%lld", (long long)run->id);
+    run->log = openat(box->root, run->log_path,
+                      O_RDWR | O_CREAT | O_TRUNC | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0644);
+    if (run->log < 0)
+        return err_sys(err, "cannot write to /tmp");
+    return 0;
+}
+
+/* Descriptors: the command's, and what goes to the runner. */
+static int open_ends(struct box *box, struct run *run, bool in_background, int input, int ret[2],
+                     struct err *err)
+{
+    if (in_background) {
+        if (open_log(box, run, err) || one_pipe(&run->in, &run->in_write, err))
+            return -1;
+        fcntl(run->in_write, F_SETFL, O_NONBLOCK);
+        return 0;
+    }
+    run->in =
+        input >= 0 ? fcntl(input, F_DUPFD_CLOEXEC, 0) : open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (run->in < 0)
+        return err_sys(err, "standard input");
+    return one_pipe(&ret[0], &run->out, err) || one_pipe(&ret[1], &run->err, err) ? -1 : 0;
+}
+
+static void add_fd(struct buf *line, const struct box *box, const char *how, int fd)
+{
+    buf_addf(line, " %s/proc/%d/fd/%d", how, (int)box->self, fd);
+}
+
+static void add_redirects(struct buf *line, const struct box *box, const struct run *run)
+{
+    add_fd(line, box, "<", run->in);
+    add_fd(line, box, run->log >= 0 ? ">>" : ">", run->log >= 0 ? run->log : run->out);
+    if (run->log >= 0)
+        buf_adds(line, " 2>&1");
+    else
+        add_fd(line, box, "2>", run->err);
+}
+
+static void add_eval(struct buf *line, const struct box *box, int command, const struct buf *text)
+{
+    buf_adds(line, "\\builtin eval ");
+    if (text->len <= INLINE_BYTES)
+        box_add_quoted(line, buf_str(text), text->len);
+    else
+        buf_addf(line, "\"$(</proc/%d/fd/%d)\"", (int)box->self, command);
+}
+
+static int read_command(int fd, struct buf *text, struct err *err)
+{
+    return lseek(fd, 0, SEEK_SET) < 0 ? err_sys(err, "command") : fd_read_all(fd, text, err);
+}
+
+static const char tell[] =
+    "\\builtin declare -p; \\builtin declare -f; \\builtin alias -p; \\builtin trap -p; "
+    "\\builtin shopt -p; \\builtin umask -p; \\builtin set +o; \\builtin printf '\\0'; }";
+
+/* In the background the group is the process's own: job control is on while it starts. The blank
+ * line at the end is read when the one before it has run: see box_shell_look(). */
+static void add_lines(struct buf *line, const struct box *box, const struct shell *shell,
+                      const struct buf *text, int command, const char *cwd)
+{
+    const struct run *run = shell->run;
+    bool job_control = run->log >= 0 && !shell->monitor;
+    buf_adds(line, "\\builtin enable eval printf declare alias trap shopt umask set cd wait\n");
+    if (job_control)
+        buf_adds(line, "\\builtin set -m\n");
+    if (!run->background && shell->status != 0 && !cwd)
+        buf_addf(line, "(\\builtin exit %d) || ", shell->status);
+    if (run->background)
+        buf_adds(line, "{ ( ");
+    if (cwd) {
+        buf_adds(line, "\\builtin cd -- ");
+        box_add_quoted(line, cwd, strlen(cwd));
+        if (!run->background)
+            add_redirects(line, box, run);
+        buf_adds(line, " && ");
+    }
+    add_eval(line, box, command, text);
+    if (run->background)
+        buf_adds(line, " ) & }");
+    add_redirects(line, box, run); /* by the shell itself, before anything is forked */
+    buf_adds(line, "\n");
+    buf_adds(line, "{ \\builtin printf 'R%s %s\\0' \"$?\" \"${!-}\"; ");
+    if (job_control)
+        buf_adds(line, "\\builtin set +m; ");
+    buf_adds(line, tell);
+    add_fd(line, box, ">", shell->report_write);
+    buf_adds(line, " 2>/dev/null\n\n");
+}
+
+static int write_lines(struct box *box, struct shell *shell, int command, const char *cwd,
+                       struct err *err)
+{
+    AUTO(buf) struct buf text = BUF_INIT(COMMAND_BYTES_MAX);
+    AUTO(buf) struct buf line = BUF_INIT(4 * COMMAND_BYTES_MAX);
+    if (read_command(command, &text, err))
+        return -1;
+    snprintf(shell->run->head, sizeof(shell->run->head), "%s", buf_str(&text));
+    add_lines(&line, box, shell, &text, command, cwd);
+    return box_shell_write(shell, &line, err);
+}
+
+static void answer_started(const struct box *box, const struct run *run, const int ends[2])
+{
+    AUTO(buf) struct buf text = BUF_INIT(256);
+    buf_addf(&text, "{\"id\":%lld,\"ok\":true}", (long long)run->id);
+    box_say(box, &text, ends, ends[0] >= 0 ? 2 : 0);
+}
+
+/* Who asks twice is told what runs. */
+static int refuse_busy(const struct shell *shell, struct err *err)
+{
+    return err_set(err, ERR_CONFLICT, "shell '%s' is busy: it runs '%.120s'", shell->name,
+                   shell->run->head);
+}
+
+static int start(struct box *box, struct run *owned, const struct json *ask,
+                 const struct box_message *message, struct err *err)
+{
+    AUTO(run) struct run *run = owned;
+    int ends[2] = {-1, -1};
+    bool background = false, trailing = false;
+    const char *name = json_text(json_get(ask, "shell"));
+    struct shell *shell =
+        message->fd_count > 0 ? box_shell_take(box, name ? name : "default", err) : NULL;
+    if (!shell)
+        return message->fd_count > 0 ? -1 : err_set(err, ERR_INVALID, "no command");
+    if (shell->run)
+        return refuse_busy(shell, err);
+    json_bool(json_get(ask, "background"), &background);
+    json_bool(json_get(ask, "trailing"), &trailing);
+    run->background = background;
+    int input = message->fd_count > 1 ? message->fds[1] : -1;
+    int rc = open_ends(box, run, background || trailing, input, ends, err) ||
+             box_shell_wake(box, shell, err);
+    if (rc == 0) {
+        run->command = fcntl(message->fds[0], F_DUPFD_CLOEXEC, 0);
+        run->tag = box_tag_new(box);
+        box_tag_set(shell->pid, run->tag);
+        shell->run = run;
+        const char *place = json_text(json_get(ask, "cwd"));
+        AUTO(str) char *cwd = place ? box_real_path(box, place) : NULL;
+        rc = write_lines(box, shell, run->command, cwd, err);
+    }
+    if (rc == 0) {
+        answer_started(box, run, ends);
+        run = NULL;
+    } else if (shell->run == run) { /* half a line may have been read: not with this shell */
+        shell->run = NULL;
+        if (shell->pid > 0)
+            kill(shell->pid, SIGKILL);
+    }
+    fd_close(&ends[0]);
+    fd_close(&ends[1]);
+    return rc ? -1 : 0;
+}
+
+void box_run_start(struct box *box, int64_t id, const struct json *ask, struct box_message *message)
+{
+    struct err err;
+    struct run *run = calloc(1, sizeof(*run));
+    if (run) {
+        *run = (struct run){.id = id,
+                            .in = -1,
+                            .out = -1,
+                            .err = -1,
+                            .in_write = -1,
+                            .log = -1,
+                            .command = -1,
+                            .started_ms = clock_real_ms()};
+        if (start(box, run, ask, message, &err) == 0)
+            return;
+    } else {
+        err_sys(&err, "command");
+    }
+    box_say_error(box, id, &err);
+}
+
+/* --- processes that stay ------------------------------------------------------------------- */
+
+struct job *box_job_find(struct box *box, pid_t pid)
+{
+    for (struct job *job = box->jobs; job; job = job->next)
+        if (job->pid == pid)
+            return job;
+    return NULL;
+}
+
+static void say_job(const struct box *box, const struct job *job, const struct run *run,
+                    bool logged)
+{
+    AUTO(buf) struct buf text = BUF_INIT(8192);
+    struct json_writer w;
+    json_write(&w, &text);
+    json_open_object(&w, NULL);
+    json_add_text(&w, "event", "process");
+    json_add_int(&w, "pid", job->pid);
+    json_add_int(&w, "exec", job->run);
+    json_add_text(&w, "shell", job->shell);
+    json_add_text(&w, "command", run->head);
+    json_add_int(&w, "startedAt", run->started_ms);
+    json_add_bool(&w, "logged", logged);
+    json_add_bool(&w, "input", job->in_write >= 0);
+    json_close(&w);
+    box_say(box, &text, NULL, 0);
+}
+
+static struct job *job_add(struct box *box, struct shell *shell, struct run *run, pid_t pid)
+{
+    struct job *job = box->job_count < JOBS_MAX ? calloc(1, sizeof(*job)) : NULL;
+    if (!job)
+        return NULL;
+    *job = (struct job){.next = box->jobs,
+                        .pid = pid,
+                        .run = run->id,
+                        .tag = run->tag,
+                        .whole = run->background,
+                        .in_write = run->in_write};
+    run->in_write = -1;
+    snprintf(job->shell, sizeof(job->shell), "%s", shell->name);
+    job->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (job->pidfd >= 0)
+        fcntl(job->pidfd, F_SETFD, FD_CLOEXEC);
+    job->over = job->pidfd < 0;
+    box->jobs = job;
+    box->job_count++;
+    return job;
+}
+
+/* Its log gets the name that commands can find it by. */
+static void name_log(struct box *box, struct run *run, pid_t pid)
+{
+    char name[64];
+    snprintf(name, sizeof(name), "tmp/bg_%d.out", (int)pid);
+    renameat(box->root, run->log_path, box->root, name);
+}
+
+/* Others that the command has left behind: children of its shell that nobody knows yet. */
+static void adopt_others(struct box *box, struct shell *shell, struct run *run)
+{
+    size_t count;
+    struct process *list = box_processes_list(box, &count);
+    for (size_t i = 0; i < count; i++) {
+        bool left = list[i].parent == shell->pid && list[i].tag == run->tag;
+        if (!left || box_job_find(box, list[i].pid))
+            continue;
+        struct job *job = job_add(box, shell, run, list[i].pid);
+        if (job)
+            say_job(box, job, run, false);
+    }
+    free(list);
+}
+
+static void say_ended(const struct box *box, const struct shell *shell, const struct run *run,
+                      int status, pid_t background)
+{
+    AUTO(buf) struct buf text = BUF_INIT(BOX_TEXT_MAX);
+    AUTO(str) char *cwd = box_shown_path(box, shell->cwd);
+    struct json_writer w;
+    json_write(&w, &text);
+    json_open_object(&w, NULL);
+    json_add_text(&w, "event", "ended");
+    json_add_int(&w, "exec", run->id);
+    json_add_int(&w, "exitCode", status);
+    json_add_text(&w, "cwd", cwd);
+    json_add_int(&w, "background", background);
+    json_add_bool(&w, "killed", run->killed);
+    json_add_bool(&w, "alive", shell->pid > 0);
+    json_close(&w);
+    box_say(box, &text, NULL, 0);
+}
+
+void box_run_ended(struct box *box, struct shell *shell, int status, pid_t bang)
+{
+    AUTO(run) struct run *run = STEAL_PTR(shell->run);
+    pid_t background = 0;
+    shell->status = status;
+    if (!run)
+        return;
+    if (bang > 0 && bang != shell->bang && run->log >= 0) {
+        struct job *job = job_add(box, shell, run, bang);
+        name_log(box, run, bang);
+        background = bang;
+        if (job)
+            say_job(box, job, run, true);
+    } else if (run->log >= 0) {
+        unlinkat(box->root, run->log_path, 0);
+    }
+    shell->bang = bang;
+    if (shell->pid > 0) {
+        adopt_others(box, shell, run);
+        box_tag_set(shell->pid, TAG_NONE);
+    }
+    say_ended(box, shell, run, status, background);
+    box_jobs_ask(box, shell);
+}
+
+/* Everything with the command's tag, its shell as well, again and again: who forks is caught when
+ * nobody is left to fork. */
+static void kill_run(struct box *box, struct shell *shell)
+{
+    struct run *run = shell->run;
+    run->killed = true;
+    for (int i = 0; i < KILL_ROUNDS; i++) {
+        int found = box_tag_signal(box, run->tag, 0, SIGKILL);
+        kill(shell->pid, SIGKILL);
+        if (found == 0)
+            return;
+    }
+}
+
+void box_run_kill(struct box *box, int64_t id, const struct json *ask)
+{
+    int64_t exec = 0;
+    json_int(json_get(ask, "exec"), &exec);
+    for (size_t i = 0; i < box->shell_count; i++) {
+        struct shell *shell = &box->shells[i];
+        if (!shell->run || shell->run->id != exec || shell->pid <= 0)
+            continue;
+        box_note_cwd(shell);
+        kill_run(box, shell);
+    }
+    if (id > 0)
+        box_say_ok(box, id);
+}
+
+/* --- their ends ---------------------------------------------------------------------------- */
+
+static void job_remove(struct box *box, struct job *job)
+{
+    struct job **at = &box->jobs;
+    while (*at != job)
+        at = &(*at)->next;
+    *at = job->next;
+    box->job_count--;
+    fd_close(&job->pidfd);
+    fd_close(&job->in_write);
+    free(job);
+}
+
+/* exit < 0: not known. */
+static void say_exited(const struct box *box, const struct job *job, int exit)
+{
+    AUTO(buf) struct buf text = BUF_INIT(512);
+    buf_addf(&text,
+             "{\"event\":\"exited\",\"pid\":%d,\"endedAt\":%lld,\"exitCode\":", (int)job->pid,
+             (long long)clock_real_ms());
+    if (exit < 0)
+        buf_adds(&text, "null}");
+    else
+        buf_addf(&text, "%d}", exit);
+    box_say(box, &text, NULL, 0);
+}
+
+void box_job_over(struct box *box, struct job *job, int status)
+{
+    struct shell *shell = box_shell_find(box, job->shell);
+    if (status >= 0) {
+        say_exited(box, job, WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+        job_remove(box, job);
+        return;
+    }
+    if (job->over)
+        return;
+    job->over = true;
+    if (shell && shell->run) /* it may take its time to tell */
+        say_exited(box, job, -1);
+    if (shell && !shell->run && shell->pid > 0)
+        box_jobs_ask(box, shell);
+}
+
+/* bash remembers how its children have ended, also when it has been asked already. */
+void box_jobs_ask(struct box *box, struct shell *shell)
+{
+    struct err ignored;
+    AUTO(buf) struct buf line = BUF_INIT(65536);
+    if (shell->run || shell->pid <= 0)
+        return;
+    for (struct job *job = box->jobs; job; job = job->next) {
+        if (!job->over || job->asked || strcmp(job->shell, shell->name) != 0)
+            continue;
+        job->asked = true;
+        buf_addf(&line,
+                 "\\builtin wait %d 2>/dev/null; \\builtin printf 'W%d %%s\\0' \"$?\" "
+                 ">/proc/%d/fd/%d 2>/dev/null\n",
+                 (int)job->pid, (int)job->pid, (int)box->self, shell->report_write);
+    }
+    if (line.len > 0)
+        box_shell_write(shell, &line, &ignored);
+}
+
+void box_job_told(struct box *box, pid_t pid, int status)
+{
+    struct job *job = box_job_find(box, pid);
+    if (!job || !job->asked)
+        return;
+    say_exited(box, job,
+               status == 127 ? -1 : status); /* 127: the shell does not know it any more */
+    job_remove(box, job);
+}
+
+/* Their shell has died: what it had not told about is told by the kernel, unless it is too late. */
+void box_jobs_orphaned(struct box *box, const struct shell *shell)
+{
+    struct job *next;
+    for (struct job *job = box->jobs; job; job = next) {
+        next = job->next;
+        if (strcmp(job->shell, shell->name) != 0)
+            continue;
+        job->asked = false;
+        if (!job->over || kill(job->pid, 0) == 0)
+            continue;
+        say_exited(box, job, -1);
+        job_remove(box, job);
+    }
+}
+
+/* --- what is done to them ------------------------------------------------------------------ */
+
+void box_job_signal(struct box *box, int64_t id, const struct json *ask)
+{
+    int64_t pid = 0, sig = SIGTERM;
+    struct err err;
+    json_int(json_get(ask, "pid"), &pid);
+    json_int(json_get(ask, "signal"), &sig);
+    struct job *job = box_job_find(box, (pid_t)pid);
+    if (!job || job->over) {
+        err_set(&err, ERR_NOT_FOUND, "process %lld has ended", (long long)pid);
+        box_say_error(box, id, &err);
+        return;
+    }
+    struct shell *shell = box_shell_find(box, job->shell);
+    box_branch_signal(box, job->pid, (int)sig);
+    if (job->whole)
+        box_tag_signal(box, job->tag, shell ? shell->pid : 0, (int)sig);
+    box_say_ok(box, id);
+}
+
+/* What is written is shown, as a terminal would. */
+static void echo(struct box *box, const struct job *job, const char *text, size_t len)
+{
+    char name[64];
+    snprintf(name, sizeof(name), "tmp/bg_%d.out", (int)job->pid);
+    AUTO(fd) int log = openat(box->root, name, O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC);
+    if (log >= 0)
+        (void)!fd_write_all(log, text, len);
+}
+
+void box_job_stdin(struct box *box, int64_t id, const struct json *ask, struct box_message *message)
+{
+    int64_t pid = 0;
+    bool end = false;
+    struct err err;
+    AUTO(buf) struct buf text = BUF_INIT(COMMAND_BYTES_MAX + 2);
+    json_int(json_get(ask, "pid"), &pid);
+    json_bool(json_get(ask, "end"), &end);
+    struct job *job = box_job_find(box, (pid_t)pid);
+    int rc = 0;
+    if (!job || job->over)
+        rc = err_set(&err, ERR_CONFLICT, "process %lld has ended", (long long)pid);
+    else if (job->in_write < 0)
+        rc = err_set(&err, ERR_CONFLICT, "process %lld takes no input", (long long)pid);
+    else if (message->fd_count > 0)
+        rc = read_command(message->fds[0], &text, &err);
+    if (rc == 0 && text.len > 0) {
+        ssize_t n = write(job->in_write, text.data, text.len);
+        if (n > 0)
+            echo(box, job, text.data, (size_t)n);
+        if (n != (ssize_t)text.len)
+            rc = n < 0 && errno == EPIPE
+                     ? err_set(&err, ERR_CONFLICT, "process %lld reads no input any more",
+                               (long long)pid)
+                     : err_set(&err, ERR_BUSY, "process %lld has not read what was written before",
+                               (long long)pid);
+    }
+    if (rc) {
+        box_say_error(box, id, &err);
+        return;
+    }
+    if (end)
+        fd_close(&job->in_write);
+    box_say_ok(box, id);
+}

@@ -1,0 +1,372 @@
+/* Shells: starting bash, what it reads, what it tells, and its state. See box.h. */
+#include "runner/box/box_private.h"
+
+#include "base/path.h"
+#include "base/str.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define TOLD_BYTES_MAX STATE_BYTES_MAX
+#define HOME_OF_COMMANDS "/workspace"
+
+/* Everything that makes another shell like this one; what cannot be set is passed over when it is
+ * read. Functions and aliases of the caller's may have any name, so builtins are called as such. */
+#define DUMP                                                                              \
+    "\\builtin declare -p; \\builtin declare -f; \\builtin alias -p; \\builtin trap -p; " \
+    "\\builtin shopt -p; \\builtin umask -p; \\builtin set +o"
+
+void box_add_quoted(struct buf *out, const char *text, size_t len)
+{
+    buf_addc(out, '\'');
+    while (len > 0) {
+        const char *quote = memchr(text, '\'', len);
+        size_t n = quote ? (size_t)(quote - text) : len;
+        buf_add(out, text, n);
+        if (quote)
+            buf_adds(out, "'\\''");
+        n += quote != NULL;
+        text += n;
+        len -= n;
+    }
+    buf_addc(out, '\'');
+}
+
+char *box_shown_path(const struct box *box, const char *path)
+{
+    size_t n = box->outside ? strlen(box->outside) : 0;
+    if (n > 0 && strncmp(path, box->outside, n) == 0 && path[n] == '/')
+        return strdup(path + n);
+    return strdup(path);
+}
+
+char *box_real_path(const struct box *box, const char *path)
+{
+    return box->outside && path[0] == '/' ? path_join(box->outside, path + 1) : strdup(path);
+}
+
+struct shell *box_shell_find(struct box *box, const char *name)
+{
+    for (size_t i = 0; i < box->shell_count; i++)
+        if (strcmp(box->shells[i].name, name) == 0)
+            return &box->shells[i];
+    return NULL;
+}
+
+struct shell *box_shell_take(struct box *box, const char *name, struct err *err)
+{
+    struct shell *shell = box_shell_find(box, name);
+    if (shell)
+        return shell;
+    if (box->shell_count == SHELLS_MAX) {
+        err_set(err, ERR_RATE, "the session has %d shells already", SHELLS_MAX);
+        return NULL;
+    }
+    shell = &box->shells[box->shell_count];
+    *shell = (struct shell){.script = -1, .report = -1, .report_write = -1, .state = -1};
+    buf_init(&shell->told, TOLD_BYTES_MAX);
+    snprintf(shell->name, sizeof(shell->name), "%s", name);
+    shell->cwd = box_real_path(box, HOME_OF_COMMANDS);
+    if (!shell->cwd) {
+        err_sys(err, "shell");
+        return NULL;
+    }
+    box->shell_count++;
+    return shell;
+}
+
+/* --- state --------------------------------------------------------------------------------- */
+
+/* Written beside the last one and put in its place, so that there is always a whole one. */
+static void keep_state(struct box *box, struct shell *shell, const char *dump, size_t len)
+{
+    char fresh[ID_SIZE + 8];
+    AUTO(buf) struct buf head = BUF_INIT(65536);
+    snprintf(fresh, sizeof(fresh), ".%s.new", shell->name);
+    buf_adds(&head, "\\builtin cd -- ");
+    box_add_quoted(&head, shell->cwd, strlen(shell->cwd));
+    buf_adds(&head, "\n");
+    AUTO(fd) int fd = openat(box->states, fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0 || !buf_ok(&head) || fd_write_all(fd, head.data, head.len) ||
+        fd_write_all(fd, dump, len))
+        return;
+    renameat(box->states, fresh, box->states, shell->name);
+}
+
+void box_note_cwd(struct shell *shell)
+{
+    char path[64], now[PATH_MAX + 16];
+    snprintf(path, sizeof(path), "/proc/%d/cwd", (int)shell->pid);
+    ssize_t n = shell->pid > 0 ? readlink(path, now, sizeof(now) - 1) : -1;
+    if (n <= 0 || now[0] != '/')
+        return;
+    now[n] = '\0';
+    static const char gone[] = " (deleted)";
+    size_t tail = strlen(gone);
+    if ((size_t)n > tail && strcmp(now + n - tail, gone) == 0)
+        now[(size_t)n - tail] = '\0';
+    str_replace(&shell->cwd, now);
+}
+
+/* --- starting ------------------------------------------------------------------------------ */
+
+/* It reads its script on standard input, and puts it aside when a command gets one of its own. */
+static _Noreturn void become_bash(const struct box *box, int script, const char *place)
+{
+    char *argv[] = {(char[]){"bash"}, (char[]){"--noprofile"}, (char[]){"--norc"}, NULL};
+    sigset_t none;
+    setsid();
+    for (int sig = 1; sig < 32; sig++)
+        signal(sig, SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    int null = open("/dev/null", O_RDWR);
+    dup2(script, 0);
+    dup2(null, 1);
+    dup2(null, 2);
+    close_range(3, ~0U, 0);
+    if (chdir(place) && chdir("/workspace") && chdir("/"))
+        _exit(127);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    execve("/bin/bash", argv, box->env.items);
+    _exit(127);
+}
+
+static int open_pipes(struct shell *shell, int *ret_script, struct err *err)
+{
+    int script[2], report[2];
+    if (pipe2(script, O_CLOEXEC))
+        return err_sys(err, "shell");
+    if (pipe2(report, O_CLOEXEC)) {
+        close(script[0]);
+        close(script[1]);
+        return err_sys(err, "shell");
+    }
+    fcntl(report[0], F_SETFL, O_NONBLOCK);
+    *ret_script = script[0];
+    shell->script = script[1];
+    shell->report = report[0];
+    shell->report_write = report[1];
+    return 0;
+}
+
+static void close_pipes(struct shell *shell)
+{
+    fd_close(&shell->script);
+    fd_close(&shell->report);
+    fd_close(&shell->report_write);
+    fd_close(&shell->state);
+    buf_clear(&shell->told);
+}
+
+/* What a fresh shell reads before anything else. It tells that it is through with the state. */
+static int greet(struct box *box, struct shell *shell, struct err *err)
+{
+    AUTO(buf) struct buf line = BUF_INIT(65536);
+    buf_adds(&line, "\\builtin shopt -s expand_aliases\n");
+    if (shell->state >= 0)
+        buf_addf(&line, "\\builtin . /proc/%d/fd/%d\n", (int)box->self, shell->state);
+    buf_addf(&line,
+             "\\builtin trap '{ \\builtin printf \"X%%s\\0\" \"$PWD\"; " DUMP
+             "; \\builtin printf \"\\0\"; } >/proc/%d/fd/%d 2>/dev/null' EXIT\n",
+             (int)box->self, shell->report_write);
+    if (shell->state < 0) {
+        buf_adds(&line, "\\builtin cd -- ");
+        box_add_quoted(&line, shell->cwd, strlen(shell->cwd));
+        buf_adds(&line, "\n");
+    }
+    buf_addf(&line, "\\builtin printf 'S\\0' >/proc/%d/fd/%d\n", (int)box->self,
+             shell->report_write);
+    return box_shell_write(shell, &line, err);
+}
+
+int box_shell_write(struct shell *shell, const struct buf *line, struct err *err)
+{
+    if (buf_check(line, "the command", err))
+        return -1;
+    /* a pipe holds 64 KiB, and bash reads it on */
+    return fd_write_all(shell->script, line->data, line->len)
+               ? err_sys(err, "cannot reach the shell")
+               : 0;
+}
+
+int box_shell_wake(struct box *box, struct shell *shell, struct err *err)
+{
+    int script = -1;
+    if (shell->pid > 0)
+        return 0;
+    if (open_pipes(shell, &script, err))
+        return -1;
+    pid_t pid = fork();
+    if (pid == 0)
+        become_bash(box, script, shell->cwd);
+    close(script);
+    if (pid < 0) {
+        close_pipes(shell);
+        return err_sys(err, "cannot start a shell");
+    }
+    shell->pid = pid;
+    shell->bang = 0;
+    shell->ready = false;
+    if (!shell->broken)
+        shell->state = openat(box->states, shell->name, O_RDONLY | O_CLOEXEC);
+    return greet(box, shell, err);
+}
+
+/* --- listening ----------------------------------------------------------------------------- */
+
+/* With extdebug a DEBUG trap can keep every command from being run, ours too: such a state is not
+ * kept, and this bash is the last that has it. */
+static bool is_usable(const char *dump, size_t len)
+{
+    static const char on[] = "shopt -s extdebug", any[] = "shopt -";
+    return memmem(dump, len, any, sizeof(any) - 1) && !memmem(dump, len, on, sizeof(on) - 1);
+}
+
+/* "S": it has read its state. "Wpid status": of a background process. "Rstatus bang" and the state:
+ * a command has ended. "Xcwd" and the state: it exits. Returns how much was used, 0 when it is not
+ * whole yet. */
+static size_t take_word(struct box *box, struct shell *shell, const char *text, size_t len)
+{
+    const char *end = memchr(text, '\0', len);
+    if (!end)
+        return 0;
+    size_t used = (size_t)(end - text) + 1;
+    if (text[0] == 'S') {
+        shell->ready = true;
+        fd_close(&shell->state);
+        return used;
+    }
+    if (text[0] == 'W') {
+        char *after;
+        long pid = strtol(text + 1, &after, 10);
+        box_job_told(box, (pid_t)pid, (int)strtol(after, NULL, 10));
+        return used;
+    }
+    const char *dump = text + used, *stop = memchr(dump, '\0', len - used);
+    if (!stop)
+        return 0;
+    if (text[0] == 'X' && text[1] == '/') {
+        str_replace(&shell->cwd, text + 1);
+        if (is_usable(dump, (size_t)(stop - dump)))
+            keep_state(box, shell, dump, (size_t)(stop - dump));
+    } else if (text[0] == 'R') {
+        char *after;
+        long status = strtol(text + 1, &after, 10);
+        long bang = strtol(after, NULL, 10);
+        box_note_cwd(shell);
+        shell->monitor = memmem(dump, (size_t)(stop - dump), "set -o monitor", 14) != NULL;
+        shell->broken = false;
+        if (is_usable(dump, (size_t)(stop - dump)))
+            keep_state(box, shell, dump, (size_t)(stop - dump));
+        else
+            kill(shell->pid, SIGKILL);
+        box_run_ended(box, shell, (int)status, (pid_t)bang);
+    }
+    return (size_t)(stop - text) + 1;
+}
+
+static void read_report(struct shell *shell)
+{
+    for (;;) {
+        char *to = buf_room(&shell->told, 65536);
+        ssize_t n = to ? read(shell->report, to, 65536) : 0;
+        if (n <= 0)
+            return;
+        buf_grew(&shell->told, (size_t)n);
+    }
+}
+
+void box_shell_listen(struct box *box, struct shell *shell)
+{
+    size_t used;
+    read_report(shell);
+    while (shell->told.len > 0 &&
+           (used = take_word(box, shell, shell->told.data, shell->told.len)) > 0)
+        buf_drop(&shell->told, used);
+    if (!shell->told.failed)
+        return;
+    buf_done(&shell->told); /* a state that is too large: the shell goes on with the last one */
+    buf_init(&shell->told, TOLD_BYTES_MAX);
+    kill(shell->pid, SIGKILL);
+}
+
+void box_shell_look(struct box *box, struct shell *shell)
+{
+    int unread = 1;
+    if (shell->pid <= 0 || !shell->run || ioctl(shell->script, FIONREAD, &unread) || unread > 0)
+        return;
+    box_shell_listen(box, shell);
+    if (!shell->run || shell->told.len > 0)
+        return;
+    box_note_cwd(shell);
+    kill(shell->pid, SIGKILL); /* it has read past the line that tells, and told nothing */
+}
+
+void box_shell_died(struct box *box, struct shell *shell, int wait_status)
+{
+    box_shell_listen(box, shell);
+    shell->pid = 0;
+    shell->bang = 0;
+    shell->status = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status);
+    close_pipes(shell);
+    shell->broken = !shell->ready;
+    box_jobs_orphaned(box, shell);
+    if (shell->run)
+        box_run_ended(box, shell, shell->status, 0);
+}
+
+/* --- the environment ----------------------------------------------------------------------- */
+
+/* What a shell with this state would export: asked of one that is made for it. */
+int box_shell_env(const struct work *work, struct err *err)
+{
+    static const char script[] = ". /dev/fd/100 >/dev/null 2>&1; \\builtin exec env -0";
+    const char *name = json_text(json_get(work->ask, "shell"));
+    int ends[2];
+    AUTO(buf) struct buf out = BUF_INIT(4u << 20), answer = BUF_INIT(16u << 20);
+    if (pipe2(ends, O_CLOEXEC))
+        return err_sys(err, "environment");
+    pid_t pid = fork();
+    if (pid == 0) {
+        char *argv[] = {(char[]){"bash"}, (char[]){"--noprofile"},   (char[]){"--norc"},
+                        (char[]){"-c"},   (char *)(uintptr_t)script, NULL};
+        int state = openat(work->box->states, name ? name : "default", O_RDONLY);
+        dup2(ends[1], 1);
+        dup2(open("/dev/null", O_RDWR), 0);
+        dup2(0, 2);
+        if (state < 0)
+            state = open("/dev/null", O_RDONLY);
+        dup2(state, 100);
+        execve("/bin/bash", argv, work->box->env.items);
+        _exit(127);
+    }
+    close(ends[1]);
+    int rc = pid < 0 ? err_sys(err, "environment") : fd_read_all(ends[0], &out, err);
+    close(ends[0]);
+    if (rc)
+        return -1;
+    struct json_writer w;
+    json_write(&w, &answer);
+    json_open_object(&w, NULL);
+    for (size_t at = 0; at < out.len; at += strlen(out.data + at) + 1) {
+        const char *equals = strchr(out.data + at, '=');
+        char member[512];
+        size_t len = equals ? (size_t)(equals - (out.data + at)) : 0;
+        if (len == 0 || len >= sizeof(member) || out.data[at] == '_')
+            continue;
+        snprintf(member, sizeof(member), "%.*s", (int)len, out.data + at);
+        json_add_text(&w, member, equals + 1);
+    }
+    json_close(&w);
+    box_work_body(work, &answer);
+    return 0;
+}

@@ -1,0 +1,47 @@
+/*
+ * What tasks, commands and sessions work on, uploaded once: archives that are named by the SHA-256
+ * of their bytes.
+ *
+ * Theory of operation. An upload is hashed while it is written beside the others and gets its name
+ * when the hash is the one that was promised; so whatever has a name is whole and right. Uploads of
+ * one name at once are one: who comes second waits, and sends nothing more when the first was well.
+ * When there are more bytes than INPUTS_MAX_MB, those go that were used longest ago. Whoever reads
+ * one holds it open, so that it can go at any time.
+ *
+ * Threads: any.
+ */
+#ifndef INPUTS_INPUTS_H
+#define INPUTS_INPUTS_H
+
+#include "base/err.h"
+#include "runner/config/in_force.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define INPUT_NAME_SIZE 65 /* 64 hexadecimal digits in lower case, and a NUL */
+
+struct inputs;
+
+struct inputs_config {
+    struct config_in_force *config; /* borrowed, as all here */
+    const char *state_dir;
+};
+
+struct inputs *inputs_new(const struct inputs_config *config, struct err *err);
+void inputs_free(struct inputs *inputs);
+
+/* Reads a name: with or without "sha256:" before it. 0 or -1. */
+int input_name(const char *text, char ret_name[INPUT_NAME_SIZE]);
+
+/* Opens one for reading and marks it as used; its size. -1 with ERR_NOT_FOUND. */
+int input_open(struct inputs *inputs, const char *name, int64_t *ret_size, struct err *err);
+
+/* Takes an upload from next(), which works as http_read(). *ret_made is false when it was there.
+ * ERR_MISMATCH: the bytes are others than the name says. ERR_TOO_LARGE: more than INPUTS_MAX_MB. */
+int input_put(struct inputs *inputs, const char *name,
+              ssize_t (*next)(char *to, size_t max, void *arg, struct err *err), void *arg,
+              bool *ret_made, int64_t *ret_size, struct err *err);
+
+#endif

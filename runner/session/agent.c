@@ -1,0 +1,168 @@
+/* A session's agent: starting it, and what its end means. */
+#include "base/cond.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/path.h"
+#include "runner/session/session_private.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define START_MS 20000
+#define KILL_GRACE_MS 100
+
+/* What the agent shall be. The one place that says how a session is confined: walls that are put
+ * around the agent by its plan need `walls` to be false in what it is told (say_begin). */
+static struct plan *make_plan(const struct session *session, const char *box, struct err *err)
+{
+    const struct sessions_config *config = &session->sessions->config;
+    AUTO(plan) struct plan *plan = plan_new();
+    if (!plan || !(plan->cwd = strdup(box))) {
+        err_sys(err, "session");
+        return NULL;
+    }
+    strlist_add(&plan->argv, PLAN_SELF);
+    strlist_add(&plan->argv, "box");
+    if (config->marker)
+        strlist_add(&plan->env, config->marker);
+    plan->uid = config->uid;
+    plan->gid = config->gid;
+    plan->kill_grace_ms = KILL_GRACE_MS;
+    if (!plan->argv.failed && !plan->env.failed)
+        return STEAL_PTR(plan);
+    err_sys(err, "session");
+    return NULL;
+}
+
+static void add_env(const struct session *session, struct json_writer *w)
+{
+    static const char *const fixed[] = {"USER=user",    "LOGNAME=user", "SHELL=/bin/bash",
+                                        "LANG=C.UTF-8", "TERM=dumb",    "PWD=/workspace"};
+    json_open_array(w, "env");
+    for (size_t i = 0; i < COUNT_OF(fixed); i++)
+        json_add_text(w, NULL, fixed[i]);
+    for (size_t i = 0; i < session->env.count; i++)
+        json_add_text(w, NULL, session->env.items[i]);
+    json_close(w);
+}
+
+/* Tells the agent where it is; it answers when it is ready. */
+static int say_begin(struct session *session, const char *box, struct err *err)
+{
+    int fd;
+    struct json_writer w;
+    AUTO(buf) struct buf members = BUF_INIT(BOX_TEXT_MAX);
+    AUTO(buf) struct buf object = BUF_INIT(BOX_TEXT_MAX);
+    json_write(&w, &object);
+    json_open_object(&w, NULL);
+    json_add_text(&w, "op", "begin");
+    json_add_text(&w, "dir", box);
+    json_add_bool(&w, "walls", true);
+    json_add_int(&w, "pids", session->pids_max);
+    add_env(session, &w);
+    json_close(&w);
+    buf_addc(&members, ',');
+    if (object.len > 2)
+        buf_add(&members, object.data + 1, object.len - 2);
+    AUTO(json) struct json *said = link_call(session, &members, NULL, 0, START_MS, &fd, err);
+    fd_close(&fd);
+    if (said)
+        json_bool(json_get(said, "enclosed"), &session->enclosed);
+    return said ? 0 : -1;
+}
+
+static int spawn(struct session *session, const char *box, int *ret_control,
+                 struct child **ret_child, struct err *err)
+{
+    int ends[2];
+    AUTO(plan) struct plan *plan = make_plan(session, box, err);
+    AUTO(fd) int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (!plan || null < 0)
+        return plan ? err_sys(err, "session") : -1;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
+        return err_sys(err, "session");
+    AUTO(fd) int theirs = ends[1];
+    const int stdio[3] = {theirs, null, null};
+    *ret_child = launcher_spawn(session->sessions->config.launcher, plan, stdio, err);
+    if (!*ret_child) {
+        close(ends[0]);
+        return -1;
+    }
+    *ret_control = ends[0];
+    return 0;
+}
+
+static int start(struct session *session, struct err *err)
+{
+    struct sessions *sessions = session->sessions;
+    int control = -1;
+    struct child *child = NULL;
+    AUTO(str) char *box = path_join(session->dir, "box");
+    if (!box)
+        return err_sys(err, "session");
+    if (spawn(session, box, &control, &child, err))
+        return -1;
+    pthread_mutex_lock(&sessions->lock);
+    session->control = control;
+    session->child = child;
+    session->source = source_new_locked(sessions, SOURCE_AGENT, control);
+    if (session->source)
+        session->source->session = session;
+    pthread_mutex_unlock(&sessions->lock);
+    if (session->source && say_begin(session, box, err) == 0)
+        return 0;
+    if (!session->source)
+        err_sys(err, "session");
+    pthread_mutex_lock(&sessions->lock);
+    session_lost_locked(session);
+    pthread_mutex_unlock(&sessions->lock);
+    return err_wrap(err, "session '%s' does not start", session->id);
+}
+
+int session_wake(struct session *session, struct err *err)
+{
+    struct sessions *sessions = session->sessions;
+    pthread_mutex_lock(&sessions->lock);
+    while (session->waking)
+        cond_wait(&sessions->changed, &sessions->lock, START_MS);
+    bool stopping = sessions->closing || session->deleted;
+    bool awake = session->control >= 0;
+    session->waking = !awake && !stopping;
+    pthread_mutex_unlock(&sessions->lock);
+    if (stopping)
+        return err_set(err, ERR_BUSY, "the session is being ended");
+    if (awake)
+        return 0;
+    int rc = start(session, err);
+    pthread_mutex_lock(&sessions->lock);
+    session->waking = false;
+    pthread_cond_broadcast(&sessions->changed);
+    pthread_mutex_unlock(&sessions->lock);
+    return rc;
+}
+
+void session_lost_locked(struct session *session)
+{
+    struct sessions *sessions = session->sessions;
+    if (session->control < 0)
+        return;
+    source_end_locked(sessions, session->source); /* closes the socket, too */
+    session->source = NULL;
+    session->control = -1;
+    child_free(session->child); /* kills what is left of the tree */
+    session->child = NULL;
+    for (struct call *call = sessions->calls; call; call = call->next)
+        if (call->session == session)
+            call->lost = true;
+    struct exec *next;
+    for (struct exec *command = session->commands; command; command = next) {
+        next = command->next;
+        exec_lost_locked(command);
+    }
+    detached_lost_locked(session);
+    pthread_cond_broadcast(&sessions->changed);
+}

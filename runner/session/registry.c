@@ -1,0 +1,564 @@
+/* Which sessions there are: see session.h. */
+#include "base/clock.h"
+#include "base/cond.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/path.h"
+#include "base/str.h"
+#include "runner/session/session_private.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define RECORD_BYTES_MAX (1u << 20)
+#define WAKERS_MS 25000
+#define TIDY_EVERY_MS 15000
+#define USED_EVERY_MS 60000 /* how exactly the last use is known after a crash */
+
+/* --- references ---------------------------------------------------------------------------- */
+
+void session_unref_locked(struct session *session)
+{
+    if (--session->refs > 0)
+        return;
+    views_done(session);
+    detached_done(session);
+    strlist_wipe(&session->env);
+    free(session->dir);
+    free(session->metadata);
+    free(session);
+}
+
+void session_unref(struct session *session)
+{
+    struct sessions *sessions = session->sessions;
+    pthread_mutex_lock(&sessions->lock);
+    session_unref_locked(session);
+    pthread_mutex_unlock(&sessions->lock);
+}
+
+static struct session *find_locked(struct sessions *sessions, const char *id)
+{
+    struct session *session = sessions->list;
+    while (session && strcmp(session->id, id) != 0)
+        session = session->next;
+    return session;
+}
+
+struct session *session_take(struct sessions *sessions, const char *id, struct err *err)
+{
+    pthread_mutex_lock(&sessions->lock);
+    struct session *session = find_locked(sessions, id);
+    if (session) {
+        session->refs++;
+        session->used_ms = clock_real_ms();
+    }
+    pthread_mutex_unlock(&sessions->lock);
+    if (!session)
+        err_set(err, ERR_NOT_FOUND, "there is no session '%.64s'", id);
+    return session;
+}
+
+/* --- the record ---------------------------------------------------------------------------- */
+
+static void print_record(const struct session *session, struct buf *out)
+{
+    struct json_writer w;
+    json_write(&w, out);
+    json_open_object(&w, NULL);
+    json_add_text(&w, "id", session->id);
+    json_add_int(&w, "createdMs", session->created_ms);
+    json_add_int(&w, "usedMs", session->used_ms);
+    json_add_int(&w, "ttlMinutes", session->ttl_minutes);
+    json_add_int(&w, "idleMinutes", session->idle_minutes);
+    json_add_int(&w, "pids", session->pids_max);
+    json_add_int(&w, "diskMb", session->disk_mb);
+    if (session->metadata)
+        json_add_raw(&w, "metadata", session->metadata, strlen(session->metadata));
+    json_open_array(&w, "env");
+    for (size_t i = 0; i < session->env.count; i++)
+        json_add_text(&w, NULL, session->env.items[i]);
+    json_close(&w);
+    json_close(&w);
+}
+
+int session_save(struct session *session, struct err *err)
+{
+    AUTO(str) char *path = path_join(session->dir, "session.json");
+    AUTO(buf_wipe) struct buf text = BUF_INIT(RECORD_BYTES_MAX);
+    print_record(session, &text);
+    if (!path || buf_check(&text, "the session's record", err))
+        return path ? -1 : err_sys(err, "session");
+    session->used_written_ms = session->used_ms;
+    return file_replace(path, text.data, text.len, 0600, err);
+}
+
+static int read_record(struct session *session, struct err *err)
+{
+    int64_t ttl = 0, idle = 0, pids = 0;
+    AUTO(str) char *path = path_join(session->dir, "session.json");
+    AUTO(buf_wipe) struct buf text = BUF_INIT(RECORD_BYTES_MAX);
+    if (!path || file_read(path, &text, err))
+        return path ? -1 : err_sys(err, "session");
+    AUTO(json) struct json *record = json_parse(buf_str(&text), text.len, err);
+    if (!record)
+        return -1;
+    json_int(json_get(record, "createdMs"), &session->created_ms);
+    json_int(json_get(record, "usedMs"), &session->used_ms);
+    json_int(json_get(record, "ttlMinutes"), &ttl);
+    json_int(json_get(record, "idleMinutes"), &idle);
+    json_int(json_get(record, "pids"), &pids);
+    json_int(json_get(record, "diskMb"), &session->disk_mb);
+    session->ttl_minutes = (int)ttl;
+    session->idle_minutes = (int)idle;
+    session->pids_max = (int)pids;
+    const struct json *env = json_get(record, "env");
+    for (const struct json *at = json_first(env); at; at = json_next(at))
+        strlist_add(&session->env, json_text(at) ? json_text(at) : "");
+    if (json_get(record, "metadata")) {
+        AUTO(buf) struct buf metadata = BUF_INIT(RECORD_BYTES_MAX);
+        json_print(json_get(record, "metadata"), &metadata);
+        session->metadata = buf_steal(&metadata);
+    }
+    return 0;
+}
+
+/* --- making -------------------------------------------------------------------------------- */
+
+static struct session *session_new(struct sessions *sessions, const char *id)
+{
+    struct session *session = calloc(1, sizeof(*session));
+    char *dir = path_join(sessions->dir, id);
+    if (!session || !dir) {
+        free(session);
+        free(dir);
+        return NULL;
+    }
+    session->sessions = sessions;
+    session->refs = 1;
+    session->control = -1;
+    session->dir = dir;
+    session->created_ms = session->used_ms = clock_real_ms();
+    snprintf(session->id, sizeof(session->id), "%s", id);
+    return session;
+}
+
+/* Its directories; what is below `box` is the session's user's. */
+static int make_dirs(const struct session *session, struct err *err)
+{
+    static const struct {
+        const char *name;
+        mode_t mode;
+    } dirs[] = {{"box", 0711},      {"box/workspace", 0755}, {"box/tmp", 01777},
+                {"box/home", 0755}, {"box/home/user", 0755}, {"box/shells", 0700},
+                {"box/root", 0755}};
+    const struct sessions_config *config = &session->sessions->config;
+    if (mkdir(session->dir, 0711))
+        return errno == EEXIST
+                   ? err_set(err, ERR_CONFLICT, "there is a session '%s' already", session->id)
+                   : err_sys(err, "cannot make a session");
+    for (size_t i = 0; i < COUNT_OF(dirs); i++) {
+        AUTO(str) char *path = path_join(session->dir, dirs[i].name);
+        if (!path || mkdir(path, dirs[i].mode) || chmod(path, dirs[i].mode))
+            return err_sys(err, "cannot make a session");
+        if (geteuid() == 0 && path_own(path, config->uid, config->gid, err))
+            return -1;
+    }
+    return 0;
+}
+
+static int copy_wish(struct session *session, const struct session_wish *wish, struct err *err)
+{
+    AUTO(config_ref) const struct config *config = config_ref(session->sessions->config.config);
+    session->ttl_minutes = wish->ttl_minutes > 0 ? wish->ttl_minutes : config->session_ttl_minutes;
+    session->idle_minutes = wish->idle_minutes;
+    session->pids_max = wish->pids_max;
+    session->disk_mb = wish->disk_mb;
+    for (size_t i = 0; wish->env && i < wish->env->count; i++)
+        strlist_add(&session->env, wish->env->items[i]);
+    if (wish->metadata)
+        session->metadata = strdup(wish->metadata);
+    if (session->env.failed || (wish->metadata && !session->metadata))
+        return err_sys(err, "session");
+    return 0;
+}
+
+/* Takes the place among the others: from now on the id is taken. */
+static int enter(struct sessions *sessions, struct session *session, struct err *err)
+{
+    AUTO(config_ref) const struct config *config = config_ref(sessions->config.config);
+    int max = config->sessions_max;
+    pthread_mutex_lock(&sessions->lock);
+    bool taken = find_locked(sessions, session->id) != NULL;
+    bool full = sessions->count >= (size_t)max;
+    if (!taken && !full && !sessions->closing) {
+        session->next = sessions->list;
+        sessions->list = session;
+        sessions->count++;
+    }
+    bool closing = sessions->closing;
+    pthread_mutex_unlock(&sessions->lock);
+    if (closing)
+        return err_set(err, ERR_BUSY, "the service is shutting down");
+    if (taken)
+        return err_set(err, ERR_CONFLICT, "there is a session '%s' already", session->id);
+    return full ? err_set(err, ERR_RATE, "there are %d sessions already (SESSIONS_MAX)", max) : 0;
+}
+
+/* False when it was not there any more. */
+static bool leave_locked(struct sessions *sessions, struct session *session)
+{
+    struct session **at = &sessions->list;
+    while (*at && *at != session)
+        at = &(*at)->next;
+    if (!*at)
+        return false;
+    *at = session->next;
+    sessions->count--;
+    session->deleted = true;
+    return true;
+}
+
+/* --- removing ------------------------------------------------------------------------------ */
+
+/* Ends its processes and removes the directory, under another name first: what is left of a removal
+ * that is cut off is no session. */
+static int erase(struct sessions *sessions, const struct session *session, struct err *err)
+{
+    char fresh[ID_SIZE], gone[ID_SIZE + 8];
+    id_new(fresh);
+    snprintf(gone, sizeof(gone), ".gone-%s", fresh);
+    AUTO(str) char *to = path_join(sessions->dir, gone);
+    if (!to || (rename(session->dir, to) && errno != ENOENT))
+        return err_sys(err, "cannot remove the session");
+    return path_remove_tree(to, err);
+}
+
+int session_delete(struct sessions *sessions, const char *id, bool *ret_there, struct err *err)
+{
+    pthread_mutex_lock(&sessions->lock);
+    struct session *session = find_locked(sessions, id);
+    *ret_there = session && leave_locked(sessions, session);
+    if (session) {
+        while (session->waking)
+            cond_wait(&sessions->changed, &sessions->lock, 1000);
+        session_lost_locked(session);
+        hub_ring(sessions);
+    }
+    pthread_mutex_unlock(&sessions->lock);
+    if (!session)
+        return 0;
+    int rc = erase(sessions, session, err);
+    session_unref(session);
+    return rc;
+}
+
+static void *wake_run(void *arg)
+{
+    struct session *session = arg;
+    struct sessions *sessions = session->sessions;
+    struct err err;
+    if (session_wake(session, &err))
+        log_warn("session", "%s", err.msg); /* who asks for something is told, too */
+    pthread_mutex_lock(&sessions->lock);
+    session_unref_locked(session);
+    sessions->wakers--;
+    pthread_cond_broadcast(&sessions->changed);
+    pthread_mutex_unlock(&sessions->lock);
+    return NULL;
+}
+
+/* Whoever made it need not wait for its agent. */
+static void wake_soon(struct session *session)
+{
+    struct sessions *sessions = session->sessions;
+    struct err ignored;
+    pthread_mutex_lock(&sessions->lock);
+    session->refs++;
+    sessions->wakers++;
+    pthread_mutex_unlock(&sessions->lock);
+    if (thread_start_detached("session-wake", THREAD_STACK_SMALL, wake_run, session, &ignored) == 0)
+        return;
+    pthread_mutex_lock(&sessions->lock);
+    sessions->wakers--;
+    session_unref_locked(session);
+    pthread_mutex_unlock(&sessions->lock);
+}
+
+int session_create(struct sessions *sessions, const struct session_wish *wish, struct buf *out,
+                   struct err *err)
+{
+    char id[ID_SIZE];
+    bool ignored;
+    struct err later;
+    if (wish->id)
+        snprintf(id, sizeof(id), "%s", wish->id);
+    else
+        id_new(id);
+    struct session *session = session_new(sessions, id);
+    if (!session)
+        return err_sys(err, "session");
+    if (copy_wish(session, wish, err) || enter(sessions, session, err)) {
+        session_unref(session);
+        return -1;
+    }
+    if (make_dirs(session, err) == 0 && session_save(session, err) == 0) {
+        wake_soon(session);
+        return session_print(sessions, id, out, err);
+    }
+    session_delete(sessions, id, &ignored, &later);
+    return -1;
+}
+
+/* --- printing ------------------------------------------------------------------------------ */
+
+static void add_shells_locked(const struct session *session, struct json_writer *w)
+{
+    json_open_array(w, "shells");
+    for (const struct view *view = session->views; view; view = view->next) {
+        json_open_object(w, NULL);
+        json_add_text(w, "name", view->name);
+        json_add_text(w, "cwd", view->cwd ? view->cwd : "/workspace");
+        json_add_bool(w, "running", view->running != NULL);
+        json_add_text(w, "command", view->running ? view->running->text : NULL);
+        json_close(w);
+    }
+    json_close(w);
+}
+
+static size_t count_running_locked(const struct session *session)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < session->process_count; i++)
+        count += session->processes[i].running;
+    return count;
+}
+
+static void add_session_locked(const struct session *session, const struct buf *env,
+                               struct json_writer *w)
+{
+    struct view *view = view_find_locked((struct session *)(uintptr_t)session, "default");
+    json_open_object(w, NULL);
+    json_add_text(w, "id", session->id);
+    json_add_text(w, "session_id", session->id);
+    json_add_text(w, "state", "ready");
+    json_add_bool(w, "awake", session->control >= 0);
+    json_add_text(w, "executor", "local");
+    json_add_text(w, "cwd", view && view->cwd ? view->cwd : "/workspace");
+    if (env)
+        json_add_raw(w, "env", buf_str(env), env->len);
+    add_shells_locked(session, w);
+    json_add_int(w, "running", (int64_t)count_running_locked(session));
+    json_add_time(w, "createdAt", session->created_ms);
+    json_add_time(w, "lastUsedAt", session->used_ms);
+    json_add_time(w, "expiresAt", session->created_ms + session->ttl_minutes * INT64_C(60000));
+    json_add_int(w, "ttlMinutes", session->ttl_minutes);
+    json_add_int(w, "idleMinutes", session->idle_minutes);
+    if (session->metadata)
+        json_add_raw(w, "metadata", session->metadata, strlen(session->metadata));
+    json_close(w);
+}
+
+void sessions_print(struct sessions *sessions, struct buf *out)
+{
+    struct json_writer w;
+    pthread_mutex_lock(&sessions->lock);
+    json_write(&w, out);
+    json_open_object(&w, NULL);
+    json_open_array(&w, "sessions");
+    for (const struct session *at = sessions->list; at; at = at->next)
+        add_session_locked(at, NULL, &w);
+    json_close(&w);
+    json_close(&w);
+    pthread_mutex_unlock(&sessions->lock);
+}
+
+int session_print(struct sessions *sessions, const char *id, struct buf *out, struct err *err)
+{
+    struct json_writer w;
+    struct err ignored;
+    AUTO(buf) struct buf env = BUF_INIT(16u << 20);
+    AUTO(buf) struct buf ask = BUF_INIT(64);
+    AUTO(session) struct session *session = session_take(sessions, id, err);
+    if (!session)
+        return -1;
+    if (session->views && session_work(sessions, id, "env", &ask, &env, &ignored))
+        buf_clear(&env);
+    if (env.len == 0)
+        buf_adds(&env, "{}");
+    pthread_mutex_lock(&sessions->lock);
+    json_write(&w, out);
+    add_session_locked(session, &env, &w);
+    pthread_mutex_unlock(&sessions->lock);
+    return 0;
+}
+
+/* --- what was there before ----------------------------------------------------------------- */
+
+/* Shells that have left a state. */
+static void find_shells(struct session *session)
+{
+    struct dirent *entry;
+    AUTO(str) char *path = path_join(session->dir, "box/shells");
+    DIR *dir = path ? opendir(path) : NULL;
+    while (dir && (entry = readdir(dir)))
+        if (id_is_valid(entry->d_name))
+            view_take_locked(session, entry->d_name);
+    if (dir)
+        closedir(dir);
+}
+
+static void take_up(struct sessions *sessions, const char *id)
+{
+    struct err err;
+    struct session *session = session_new(sessions, id);
+    if (!session)
+        return;
+    if (read_record(session, &err)) {
+        log_warn("session", "the session '%s' cannot be read and is passed over: %s", id, err.msg);
+        session_unref_locked(session);
+        return;
+    }
+    find_shells(session);
+    detached_load(session);
+    session->next = sessions->list;
+    sessions->list = session;
+    sessions->count++;
+}
+
+static int take_up_all(struct sessions *sessions, struct err *err)
+{
+    struct dirent *entry;
+    struct err ignored;
+    DIR *dir = opendir(sessions->dir);
+    if (!dir)
+        return err_sys(err, "sessions");
+    while ((entry = readdir(dir))) {
+        AUTO(str) char *path = path_join(sessions->dir, entry->d_name);
+        if (path && str_starts(entry->d_name, ".gone-"))
+            path_remove_tree(path, &ignored);
+        else if (id_is_valid(entry->d_name))
+            take_up(sessions, entry->d_name);
+    }
+    closedir(dir);
+    return 0;
+}
+
+/* --- time ---------------------------------------------------------------------------------- */
+
+static bool is_over_locked(const struct session *session, int64_t now_ms)
+{
+    if (now_ms >= session->created_ms + session->ttl_minutes * INT64_C(60000))
+        return true;
+    return session->idle_minutes > 0 && session->command_count == 0 &&
+           now_ms >= session->used_ms + session->idle_minutes * INT64_C(60000);
+}
+
+static void tidy(struct sessions *sessions)
+{
+    struct err err;
+    bool there;
+    int64_t now_ms = clock_real_ms();
+    AUTO(strlist) struct strlist over = STRLIST_INIT;
+    pthread_mutex_lock(&sessions->lock);
+    for (struct session *at = sessions->list; at; at = at->next) {
+        if (is_over_locked(at, now_ms))
+            strlist_add(&over, at->id);
+        else if (at->used_ms - at->used_written_ms > USED_EVERY_MS && session_save(at, &err))
+            log_warn("session", "%s", err.msg);
+    }
+    pthread_mutex_unlock(&sessions->lock);
+    for (size_t i = 0; i < over.count; i++) {
+        log_info("session", "the time of session '%s' is up", over.items[i]);
+        if (session_delete(sessions, over.items[i], &there, &err))
+            log_warn("session", "%s", err.msg);
+    }
+}
+
+static void *tidy_run(void *arg)
+{
+    struct sessions *sessions = arg;
+    bool stopping = false;
+    while (!stopping) {
+        int64_t until = clock_mono_ms() + TIDY_EVERY_MS, now;
+        tidy(sessions);
+        pthread_mutex_lock(&sessions->lock);
+        while (!(stopping = sessions->stopping) && (now = clock_mono_ms()) < until)
+            cond_wait(&sessions->changed, &sessions->lock, until - now);
+        pthread_mutex_unlock(&sessions->lock);
+    }
+    return NULL;
+}
+
+/* --- all of them --------------------------------------------------------------------------- */
+
+struct sessions *sessions_new(const struct sessions_config *config, struct err *err)
+{
+    struct sessions *sessions = calloc(1, sizeof(*sessions));
+    if (!sessions) {
+        err_sys(err, "sessions");
+        return NULL;
+    }
+    sessions->config = *config;
+    sessions->epoll = sessions->bell = -1;
+    pthread_mutex_init(&sessions->lock, NULL);
+    cond_init(&sessions->changed);
+    sessions->dir = path_join(config->state_dir, "sessions");
+    if (sessions->dir && path_make_dirs(sessions->dir, 0711, err) == 0 &&
+        take_up_all(sessions, err) == 0 && hub_start(sessions, err) == 0 &&
+        thread_start(&sessions->tidier, "sessions-tidy", THREAD_STACK_DEFAULT, tidy_run, sessions,
+                     err) == 0)
+        return sessions;
+    sessions_free(sessions);
+    return NULL;
+}
+
+void sessions_stop(struct sessions *sessions)
+{
+    struct err ignored;
+    if (!sessions)
+        return;
+    pthread_mutex_lock(&sessions->lock);
+    sessions->closing = true;
+    for (struct session *at = sessions->list; at; at = at->next) {
+        session_lost_locked(at);
+        if (at->used_ms != at->used_written_ms)
+            session_save(at, &ignored);
+    }
+    while (sessions->wakers > 0 && cond_wait(&sessions->changed, &sessions->lock, WAKERS_MS))
+        continue;
+    for (struct session *at = sessions->list; at; at = at->next)
+        session_lost_locked(at); /* those that have just woken */
+    pthread_mutex_unlock(&sessions->lock);
+    hub_stop(sessions);
+}
+
+void sessions_free(struct sessions *sessions)
+{
+    if (!sessions)
+        return;
+    sessions_stop(sessions);
+    pthread_mutex_lock(&sessions->lock);
+    while (sessions->list) {
+        struct session *session = sessions->list;
+        leave_locked(sessions, session);
+        session_unref_locked(session);
+    }
+    pthread_mutex_unlock(&sessions->lock);
+    for (struct source *source; (source = sessions->gone);) {
+        sessions->gone = source->next_gone;
+        free(source);
+    }
+    fd_close(&sessions->epoll);
+    fd_close(&sessions->bell);
+    pthread_cond_destroy(&sessions->changed);
+    pthread_mutex_destroy(&sessions->lock);
+    free(sessions->due);
+    free(sessions->dir);
+    free(sessions);
+}

@@ -1,0 +1,250 @@
+/* What the files of this room share. */
+#ifndef SESSION_SESSION_PRIVATE_H
+#define SESSION_SESSION_PRIVATE_H
+
+#include "base/thread.h"
+#include "runner/box/wire.h"
+#include "runner/session/session.h"
+#include "json/json.h"
+
+#include <pthread.h>
+
+#define CALL_MS 15000 /* an agent answers within it, unless the work may take long */
+#define WORK_MS 150000
+#define KILL_MS 5000 /* a command that was killed has ended within it, or its box is */
+#define SPOOL_MEMORY (64u << 10)
+#define OUTPUT_BYTES_MAX (INT64_C(16) << 20) /* of each stream of a command */
+#define PROCESSES_MAX 1000                   /* that a session remembers */
+#define HISTORY_MAX 50                       /* commands that a shell shows */
+#define SHOWN_BYTES_MAX 65536                /* of each */
+#define COMMANDS_MAX 256                     /* of a session at once */
+
+/* --- output (spool.c) ---------------------------------------------------------------------- */
+
+/* Bytes that come and are read again: in memory while they are few, then in a file without a name.
+ */
+struct spool {
+    struct buf head;
+    int fd; /* -1 while all is in memory */
+    int64_t size;
+    bool truncated;
+};
+void spool_init(struct spool *spool);
+void spool_done(struct spool *spool);
+/* `dir`: where the file is made. */
+void spool_add(struct spool *spool, const char *dir, const char *data, size_t len);
+size_t spool_read(const struct spool *spool, int64_t from, size_t max, struct buf *out);
+
+/* --- what the hub listens to (link.c) ------------------------------------------------------ */
+
+enum source_kind { SOURCE_BELL, SOURCE_AGENT, SOURCE_OUT, SOURCE_ERR };
+
+struct source {
+    enum source_kind kind;
+    int fd;
+    struct session *session;
+    struct exec *command;
+    bool gone; /* freed when the hub's turn is over */
+    struct source *next_gone;
+};
+
+struct source *source_new_locked(struct sessions *sessions, enum source_kind kind, int fd);
+void source_end_locked(struct sessions *sessions, struct source *source);
+
+/* --- commands (exec.c) ------------------------------------------------------------------ */
+
+struct exec {
+    struct sessions *sessions;
+    struct session *session; /* holds a reference */
+    struct exec *next;       /* of the session's */
+    int refs;                /* under the lock */
+    int64_t id;
+    char shell[ID_SIZE];
+    char *text;
+    char ps1[256];
+    bool background, trailing;
+    struct spool out, err;
+    struct source *sources[2];
+    bool started, ended, told; /* told: done() has been or is being called */
+    bool listed;
+    int exit_code;
+    char *cwd;
+    pid_t pid; /* in the background; 0: none */
+    bool timed_out, killed;
+    int64_t timeout_ms, began_ms, took_ms;
+    int64_t deadline_ms; /* mono; when it is killed, then when its box is; 0: no more */
+    struct err failure;  /* code ERR_NONE: none */
+    struct exec_watch watch;
+};
+
+void exec_started_locked(struct exec *command, int out, int err);
+void exec_refused_locked(struct exec *command, const struct err *err);
+void exec_ended_locked(struct exec *command, const struct json *event);
+void exec_lost_locked(struct exec *command);
+void exec_bytes_locked(struct exec *command, struct source *source);
+struct exec *exec_find_locked(struct session *session, int64_t id);
+/* When the next time limit ends, for the hub; and what is to be done then. */
+int64_t execs_due_locked(struct sessions *sessions);
+void execs_late_locked(struct sessions *sessions, int64_t now_ms);
+void exec_ref_locked(struct exec *command);
+void exec_unref_locked(struct exec *command);
+
+/* --- processes (detached.c) ---------------------------------------------------------------- */
+
+struct detached {
+    pid_t pid;
+    char *command;
+    char shell[ID_SIZE];
+    int64_t started_ms, ended_ms;
+    bool running, lost, logged, input;
+    bool exit_known;
+    int exit_code;
+    int64_t exec;
+};
+
+struct process_waiter {
+    struct process_waiter *next;
+    struct session *session;
+    pid_t pid;    /* whose end is waited for … */
+    int64_t exec; /* … or which command's */
+    void (*fn)(void *arg);
+    void *arg;
+};
+
+/* What they wait for has come: pid 0 and exec 0 for all of the session. The hub calls them. */
+void waiters_wake_locked(struct session *session, pid_t pid, int64_t exec);
+void detached_started_locked(struct session *session, const struct json *event);
+void detached_exited_locked(struct session *session, const struct json *event);
+void detached_lost_locked(struct session *session);
+void detached_load(struct session *session);
+void detached_done(struct session *session);
+
+/* --- shells (view.c) ----------------------------------------------------------------------- */
+
+struct shown {
+    char *ps1, *command, *output;
+};
+
+struct view {
+    struct view *next;
+    char name[ID_SIZE];
+    char *cwd;
+    struct exec *running; /* holds no reference */
+    pid_t pid;            /* the newest in the background */
+    struct shown history[HISTORY_MAX];
+    size_t count;
+};
+
+struct view *view_find_locked(struct session *session, const char *name);
+struct view *view_take_locked(struct session *session, const char *name);
+void view_add_locked(struct view *view, const struct exec *command);
+void views_done(struct session *session);
+
+/* --- sessions (registry.c, agent.c) -------------------------------------------------------- */
+
+struct session {
+    struct session *next;
+    struct sessions *sessions;
+    int refs; /* under the lock */
+    bool deleted;
+    char id[ID_SIZE];
+    char *dir;
+    struct strlist env;
+    int ttl_minutes, idle_minutes, pids_max;
+    int64_t disk_mb;
+    char *metadata;
+    int64_t created_ms, used_ms, used_written_ms;
+
+    bool waking;
+    struct child *child;
+    int control; /* -1: asleep */
+    bool enclosed;
+    struct source *source;
+
+    struct exec *commands;
+    size_t command_count;
+    struct detached *processes;
+    size_t process_count;
+    struct view *views;
+};
+
+/* A request that somebody waits for. */
+struct call {
+    struct call *next;
+    int64_t id;
+    struct session *session;
+    bool answered, lost;
+    char *text; /* the answer */
+    int fd;     /* that came with it, or -1 */
+};
+
+struct ticker {
+    struct ticker *next;
+    void (*fn)(void *arg);
+    void *arg;
+};
+
+struct sessions {
+    struct sessions_config config;
+    char *dir;
+    pthread_mutex_t lock; /* of everything below, and of all sessions and commands */
+    pthread_cond_t changed;
+    struct session *list;
+    size_t count;
+    struct call *calls;
+    struct process_waiter *waiters;
+    struct process_waiter *woken; /* whose fn() is to be called */
+    struct ticker *tickers;
+    int64_t ticked_ms;
+    int64_t next_id;
+    int wakers;    /* threads that start agents */
+    bool closing;  /* no agent is started any more */
+    bool stopping; /* the hub is to end */
+    int epoll, bell;
+    struct thread hub;
+    struct thread tidier; /* removes those whose time is up */
+    struct source *gone;
+    struct exec **due; /* whose done() is to be called */
+    size_t due_count, due_room;
+};
+
+/* A reference, or NULL with ERR_NOT_FOUND. */
+struct session *session_take(struct sessions *sessions, const char *id, struct err *err);
+void session_unref_locked(struct session *session);
+void session_unref(struct session *session);
+static inline void auto_session(struct session **session)
+{
+    if (*session)
+        session_unref(*session);
+}
+/* Makes sure that its agent runs. */
+int session_wake(struct session *session, struct err *err);
+/* Its agent has died, or is to: everything that waits for it is told. */
+void session_lost_locked(struct session *session);
+int session_save(struct session *session, struct err *err);
+
+/* --- requests (link.c) --------------------------------------------------------------------- */
+
+int hub_start(struct sessions *sessions, struct err *err);
+void hub_stop(struct sessions *sessions);
+void hub_ring(const struct sessions *sessions);
+/* done() of this command is called by the hub, or who lets go of the lock next. */
+void hub_finish_locked(struct exec *command);
+
+/* Sends `{"id":N` + members + `}` without waiting. */
+int link_send_locked(struct session *session, int64_t id, const struct buf *members, const int *fds,
+                     size_t fd_count, struct err *err);
+/* The same, and waits for the answer: json to be freed by the caller, *ret_fd -1 or a descriptor.
+ */
+struct json *link_call(struct session *session, const struct buf *members, const int *fds,
+                       size_t fd_count, int timeout_ms, int *ret_fd, struct err *err);
+/* The same in steps, for work that answers more than once: link_forget() is owed. */
+int link_begin(struct session *session, const struct buf *members, const int *fds, size_t fd_count,
+               struct call *call, struct err *err);
+struct json *link_await(struct session *session, struct call *call, int timeout_ms, int *ret_fd,
+                        struct err *err);
+void link_forget(struct session *session, struct call *call);
+/* A file without a name that holds the text, at its beginning. -1. */
+int text_file(const char *text, size_t len, struct err *err);
+
+#endif

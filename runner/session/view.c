@@ -1,0 +1,176 @@
+/* Shells as callers see them. */
+#include "base/str.h"
+#include "runner/session/session_private.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct view *view_find_locked(struct session *session, const char *name)
+{
+    struct view *view = session->views;
+    while (view && strcmp(view->name, name) != 0)
+        view = view->next;
+    return view;
+}
+
+struct view *view_take_locked(struct session *session, const char *name)
+{
+    struct view *view = view_find_locked(session, name);
+    if (view || !(view = calloc(1, sizeof(*view))))
+        return view;
+    snprintf(view->name, sizeof(view->name), "%s", name);
+    view->next = session->views;
+    session->views = view;
+    return view;
+}
+
+static void shown_done(struct shown *shown)
+{
+    free(shown->ps1);
+    free(shown->command);
+    free(shown->output);
+    *shown = (struct shown){0};
+}
+
+void views_done(struct session *session)
+{
+    struct view *view;
+    while ((view = session->views)) {
+        session->views = view->next;
+        for (size_t i = 0; i < view->count; i++)
+            shown_done(&view->history[i]);
+        free(view->cwd);
+        free(view);
+    }
+}
+
+/* Length of the escape sequence that begins at text: CSI, OSC, or two bytes. */
+static size_t escape_len(const char *text, size_t len)
+{
+    size_t at = 2;
+    if (len < 2)
+        return len;
+    if (text[1] == '[') {
+        while (at < len && (text[at] < '@' || text[at] > '~'))
+            at++;
+        return at < len ? at + 1 : len;
+    }
+    if (text[1] == ']' || text[1] == 'P') {
+        while (at < len && text[at] != '\a' && !(text[at] == '\033' && at + 1 < len))
+            at++;
+        return at >= len ? len : text[at] == '\a' ? at + 1 : at + 2;
+    }
+    if (strchr("()*+#%", text[1]))
+        return len < 3 ? len : 3;
+    return 2;
+}
+
+static void add_plain(struct buf *out, const char *text, size_t len)
+{
+    for (size_t at = 0; at < len;) {
+        if (text[at] == '\033') {
+            at += escape_len(text + at, len - at);
+            continue;
+        }
+        if (text[at] != '\r' && text[at] != '\b' && text[at] != '\a')
+            buf_addc(out, text[at]);
+        at++;
+    }
+}
+
+/* Both streams, one after the other. */
+static char *output_of(const struct exec *command)
+{
+    AUTO(buf) struct buf raw = BUF_INIT(2 * SHOWN_BYTES_MAX + 1);
+    AUTO(buf) struct buf plain = BUF_INIT(2 * SHOWN_BYTES_MAX + 1);
+    spool_read(&command->out, 0, SHOWN_BYTES_MAX, &raw);
+    spool_read(&command->err, 0, SHOWN_BYTES_MAX, &raw);
+    add_plain(&plain, buf_str(&raw), raw.len);
+    return strdup(buf_str(&plain));
+}
+
+void view_add_locked(struct view *view, const struct exec *command)
+{
+    if (view->count == HISTORY_MAX) {
+        shown_done(&view->history[0]);
+        memmove(&view->history[0], &view->history[1], sizeof(struct shown) * (HISTORY_MAX - 1));
+        view->count--;
+    }
+    view->history[view->count++] = (struct shown){.ps1 = strdup(command->ps1),
+                                                  .command = strdup(command->text),
+                                                  .output = output_of(command)};
+}
+
+static void print_shown(struct json_writer *w, const char *ps1, const char *command,
+                        const char *output)
+{
+    json_open_object(w, NULL);
+    json_add_text(w, "ps1", ps1 ? ps1 : "");
+    json_add_text(w, "command", command ? command : "");
+    json_add_text(w, "output", output ? output : "");
+    json_close(w);
+}
+
+static void print_view(const struct session *session, const struct view *view, bool console,
+                       struct buf *out)
+{
+    struct json_writer w;
+    const struct exec *running = view->running;
+    AUTO(str) char *now = running ? output_of(running) : NULL;
+    const char *last = view->count > 0 ? view->history[view->count - 1].output : NULL;
+    json_write(&w, out);
+    json_open_object(&w, NULL);
+    json_add_text(&w, "session_id", session->id);
+    json_add_text(&w, "shell", view->name);
+    json_add_text(&w, "cwd", view->cwd ? view->cwd : "/workspace");
+    json_add_bool(&w, "running", running != NULL);
+    json_add_text(&w, "command", running ? running->text : NULL);
+    json_add_text(&w, "output", running ? now : last ? last : "");
+    if (console) {
+        json_open_array(&w, "console");
+        for (size_t i = 0; i < view->count; i++)
+            print_shown(&w, view->history[i].ps1, view->history[i].command,
+                        view->history[i].output);
+        if (running)
+            print_shown(&w, running->ps1, running->text, now);
+        json_close(&w);
+    } else {
+        json_add_null(&w, "console");
+    }
+    json_close(&w);
+}
+
+int view_print(struct sessions *sessions, const char *id, const char *name, bool console,
+               struct buf *out, struct err *err)
+{
+    AUTO(session) struct session *session = session_take(sessions, id, err);
+    if (!session)
+        return -1;
+    pthread_mutex_lock(&sessions->lock);
+    const struct view *view = view_find_locked(session, name);
+    if (view)
+        print_view(session, view, console, out);
+    pthread_mutex_unlock(&sessions->lock);
+    return view ? 0 : err_set(err, ERR_NOT_FOUND, "the session has no shell '%.64s'", name);
+}
+
+int view_current(struct sessions *sessions, const char *id, const char *name, pid_t *ret_pid,
+                 struct exec **ret_command, struct err *err)
+{
+    AUTO(session) struct session *session = session_take(sessions, id, err);
+    *ret_pid = 0;
+    *ret_command = NULL;
+    if (!session)
+        return -1;
+    pthread_mutex_lock(&sessions->lock);
+    struct view *view = view_find_locked(session, name);
+    if (view && view->running) {
+        *ret_command = view->running;
+        exec_ref_locked(view->running);
+    } else if (view) {
+        *ret_pid = view->pid;
+    }
+    pthread_mutex_unlock(&sessions->lock);
+    return view ? 0 : err_set(err, ERR_NOT_FOUND, "the session has no shell '%.64s'", name);
+}

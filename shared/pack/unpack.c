@@ -1,0 +1,499 @@
+#include "pack/unpack.h"
+
+#include "base/auto.h"
+#include "base/buf.h"
+#include "base/fd.h"
+#include "base/path.h"
+#include "base/str.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include <zlib.h>
+
+#define BLOCK 512
+#define PIECE (128u << 10)
+#define EXTENDED_MAX (64u << 10)
+#define FREE_RATIO_BYTES (INT64_C(16) << 20)
+
+struct header {
+    char name[100], mode[8], uid[8], gid[8], size[12], mtime[12], checksum[8], type;
+    char link[100], magic[6], version[2], user[32], group[32], major[8], minor[8], prefix[155];
+    char unused[12];
+};
+_Static_assert(sizeof(struct header) == BLOCK, "a header is one block");
+
+struct unpack {
+    int dir;
+    unpack_read_fn *read;
+    void *arg;
+    const struct unpack_limits *limits;
+    struct unpack_result *result;
+    z_stream z;
+    bool zipped, raw; /* raw: known to be a bare tar; neither: nothing has come yet */
+    bool ended;
+    int64_t packed, unpacked;
+    unsigned char *in; /* PIECE bytes */
+    size_t in_at, in_len;
+    char *piece;                 /* PIECE bytes */
+    char *long_name, *long_link; /* of the next entry */
+    int64_t long_size;           /* -1: none */
+};
+
+/* --- bytes --------------------------------------------------------------------------------- */
+
+/* 1, 0 at the end, -1. */
+static int refill(struct unpack *u, struct err *err)
+{
+    ssize_t n = u->read(u->in, PIECE, u->arg, err);
+    if (n <= 0)
+        return (int)n;
+    u->packed += n;
+    u->in_at = 0;
+    u->in_len = (size_t)n;
+    return 1;
+}
+
+/* Which of the two it is, by its first bytes. */
+static int begin(struct unpack *u, struct err *err)
+{
+    int got = refill(u, err);
+    if (got < 0)
+        return -1;
+    if (got == 0)
+        return err_set(err, ERR_MISMATCH, "the archive is empty");
+    u->zipped = u->in_len >= 2 && u->in[0] == 0x1f && u->in[1] == 0x8b;
+    u->raw = !u->zipped;
+    if (u->zipped && inflateInit2(&u->z, 15 + 16) != Z_OK)
+        return err_set(err, ERR_INTERNAL, "cannot start to unpack");
+    return 0;
+}
+
+static ssize_t take_raw(struct unpack *u, char *to, size_t len, struct err *err)
+{
+    if (u->in_at == u->in_len) {
+        int got = refill(u, err);
+        if (got <= 0)
+            return got;
+    }
+    size_t n = u->in_len - u->in_at < len ? u->in_len - u->in_at : len;
+    memcpy(to, u->in + u->in_at, n);
+    u->in_at += n;
+    return (ssize_t)n;
+}
+
+static ssize_t take_zipped(struct unpack *u, char *to, size_t len, struct err *err)
+{
+    u->z.next_out = (unsigned char *)to;
+    u->z.avail_out = (uInt)len;
+    while (u->z.avail_out == len) {
+        if (u->in_at == u->in_len) {
+            int got = refill(u, err);
+            if (got < 0)
+                return -1;
+            if (got == 0)
+                return u->ended ? 0 : err_set(err, ERR_MISMATCH, "the archive is cut off");
+        }
+        if (u->ended && inflateReset(&u->z) != Z_OK)
+            return err_set(err, ERR_INTERNAL, "cannot go on unpacking");
+        u->ended = false;
+        u->z.next_in = u->in + u->in_at;
+        u->z.avail_in = (uInt)(u->in_len - u->in_at);
+        int rc = inflate(&u->z, Z_NO_FLUSH);
+        u->in_at = u->in_len - u->z.avail_in;
+        if (rc != Z_OK && rc != Z_STREAM_END && rc != Z_BUF_ERROR)
+            return err_set(err, ERR_MISMATCH, "the archive is damaged: %s",
+                           u->z.msg ? u->z.msg : "not gzip");
+        u->ended = rc == Z_STREAM_END;
+    }
+    return (ssize_t)(len - u->z.avail_out);
+}
+
+/* Exactly len bytes. 1, 0 when the archive ends before the first, -1. */
+static int take(struct unpack *u, char *to, size_t len, struct err *err)
+{
+    size_t have = 0;
+    while (have < len) {
+        ssize_t n = u->zipped ? take_zipped(u, to + have, len - have, err)
+                              : take_raw(u, to + have, len - have, err);
+        if (n < 0)
+            return -1;
+        if (n == 0 && have == 0)
+            return 0;
+        if (n == 0)
+            return err_set(err, ERR_MISMATCH, "the archive is cut off");
+        have += (size_t)n;
+    }
+    return 1;
+}
+
+static int count_bytes(struct unpack *u, int64_t more, struct err *err)
+{
+    u->unpacked += more;
+    if (u->unpacked > u->limits->bytes)
+        return err_set(err, ERR_TOO_LARGE, "unpacked the archive has more than %lld bytes",
+                       (long long)u->limits->bytes);
+    if (u->limits->ratio > 0 && u->unpacked > FREE_RATIO_BYTES &&
+        u->unpacked / u->limits->ratio > u->packed)
+        return err_set(err, ERR_TOO_LARGE, "the archive unpacks to more than %lld times its size",
+                       (long long)u->limits->ratio);
+    return 0;
+}
+
+static int skip(struct unpack *u, int64_t len, struct err *err)
+{
+    while (len > 0) {
+        size_t n = len < (int64_t)PIECE ? (size_t)len : PIECE;
+        int got = take(u, u->piece, n, err);
+        if (got <= 0)
+            return got < 0 ? -1 : err_set(err, ERR_MISMATCH, "the archive is cut off");
+        if (count_bytes(u, (int64_t)n, err))
+            return -1;
+        len -= (int64_t)n;
+    }
+    return 0;
+}
+
+static int64_t padding(int64_t size)
+{
+    return (BLOCK - size % BLOCK) % BLOCK;
+}
+
+/* --- headers ------------------------------------------------------------------------------- */
+
+/* Octal, or GNU's binary form. -1 when it is neither. */
+static int64_t number(const char *text, size_t len)
+{
+    int64_t value = 0;
+    if ((unsigned char)text[0] == 0x80) {
+        for (size_t i = 1; i < len; i++) {
+            if (value > INT64_MAX >> 9)
+                return -1;
+            value = value << 8 | (unsigned char)text[i];
+        }
+        return value;
+    }
+    size_t at = 0;
+    while (at < len && text[at] == ' ')
+        at++;
+    for (; at < len && text[at] >= '0' && text[at] <= '7'; at++)
+        value = value * 8 + (text[at] - '0');
+    return at < len && text[at] != '\0' && text[at] != ' ' ? -1 : value;
+}
+
+static bool sum_is_right(const struct header *header)
+{
+    const unsigned char *bytes = (const unsigned char *)header;
+    size_t from = offsetof(struct header, checksum);
+    int64_t sum = 0;
+    for (size_t i = 0; i < BLOCK; i++)
+        sum += i >= from && i < from + 8 ? ' ' : bytes[i];
+    return number(header->checksum, sizeof(header->checksum)) == sum;
+}
+
+/* Content of an entry that describes the next one. Fresh memory. */
+static char *take_text(struct unpack *u, int64_t size, struct err *err)
+{
+    if (size < 0 || size > (int64_t)EXTENDED_MAX) {
+        err_set(err, ERR_MISMATCH, "a header of the archive is too long");
+        return NULL;
+    }
+    AUTO(str) char *text = calloc(1, (size_t)size + 1);
+    if (!text) {
+        err_sys(err, "archive");
+        return NULL;
+    }
+    if (size > 0 && take(u, text, (size_t)size, err) != 1)
+        return NULL;
+    return skip(u, padding(size), err) ? NULL : STEAL_PTR(text);
+}
+
+/* "LENGTH KEY=VALUE\n", again and again. */
+static int read_extended(struct unpack *u, int64_t size, struct err *err)
+{
+    AUTO(str) char *text = take_text(u, size, err);
+    if (!text)
+        return -1;
+    for (char *at = text; *at;) {
+        char *key;
+        long len = strtol(at, &key, 10);
+        if (len <= 0 || len > text + size - at || *key != ' ' || at[len - 1] != '\n')
+            return err_set(err, ERR_MISMATCH, "an extended header of the archive is damaged");
+        at[len - 1] = '\0';
+        char *value = strchr(++key, '=');
+        if (!value)
+            return err_set(err, ERR_MISMATCH, "an extended header of the archive is damaged");
+        *value++ = '\0';
+        if (strcmp(key, "path") == 0 && str_replace(&u->long_name, value))
+            return err_sys(err, "archive");
+        if (strcmp(key, "linkpath") == 0 && str_replace(&u->long_link, value))
+            return err_sys(err, "archive");
+        if (strcmp(key, "size") == 0 && str_to_int(value, 0, INT64_MAX, &u->long_size))
+            return err_set(err, ERR_MISMATCH, "a size in the archive is no number");
+        if (strncmp(key, "GNU.sparse", 10) == 0)
+            return err_set(err, ERR_MISMATCH, "the archive holds a sparse file");
+        at += len;
+    }
+    return 0;
+}
+
+/* --- entries ------------------------------------------------------------------------------- */
+
+static int open_beneath(int dir, const char *path, int flags)
+{
+    struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC),
+                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS};
+    return (int)syscall(SYS_openat2, dir, path, &how, sizeof(how));
+}
+
+/* Takes "./" and a last "/" off; NULL with err for a name that is not allowed. "" is the top. */
+static const char *clean_name(char *name, struct err *err)
+{
+    const char *whole = name;
+    while (name[0] == '.' && name[1] == '/') {
+        name += 2;
+        while (*name == '/')
+            name++;
+    }
+    size_t len = strlen(name);
+    while (len > 0 && name[len - 1] == '/')
+        name[--len] = '\0';
+    if (len == 0 || strcmp(name, ".") == 0)
+        return whole[0] == '/' ? (err_set(err, ERR_MISMATCH, "'%.100s' is absolute", whole), NULL)
+                               : "";
+    if (path_is_inside(name) && str_is_utf8(name, len))
+        return name;
+    err_set(err, ERR_MISMATCH, "the archive holds the name '%.100s', which is not allowed", whole);
+    return NULL;
+}
+
+/* The directory that holds `name`, made where it is missing; -1 with err. */
+static int open_above(int dir, const char *name, const char **ret_last, struct err *err)
+{
+    int at = openat(dir, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    const char *slash;
+    while (at >= 0 && (slash = strchr(name, '/'))) {
+        AUTO(str) char *part = str_copy(name, (size_t)(slash - name));
+        if (!part || (mkdirat(at, part, 0755) && errno != EEXIST)) {
+            close(at);
+            return err_sys(err, "cannot unpack '%.100s'", name);
+        }
+        int next = open_beneath(at, part, O_PATH | O_DIRECTORY);
+        int sys = errno;
+        close(at);
+        if (next < 0) {
+            errno = sys;
+            return err_set(err, ERR_MISMATCH, "'%.100s' leads through what is no directory", name);
+        }
+        at = next;
+        name = slash + 1;
+    }
+    *ret_last = name;
+    return at < 0 ? err_sys(err, "cannot unpack") : at;
+}
+
+/* True for a link's target that, seen from where the link is, stays inside. */
+static bool target_is_inside(const char *name, const char *target)
+{
+    int depth = 0;
+    for (const char *at = name; (at = strchr(at, '/')); at++)
+        depth++;
+    if (target[0] == '/' || !target[0])
+        return false;
+    while (*target) {
+        size_t n = strcspn(target, "/");
+        if (n == 2 && target[0] == '.' && target[1] == '.')
+            depth--;
+        else if (n > 0 && !(n == 1 && target[0] == '.'))
+            depth++;
+        if (depth < 0)
+            return false;
+        target += n + (target[n] == '/');
+    }
+    return true;
+}
+
+static int make_room(int dir, const char *name, struct err *err)
+{
+    if (unlinkat(dir, name, 0) == 0 || errno == ENOENT)
+        return 0;
+    return errno == EISDIR ? err_set(err, ERR_CONFLICT, "'%.100s' is a directory already", name)
+                           : err_sys(err, "cannot replace '%.100s'", name);
+}
+
+static int put_file(struct unpack *u, const char *name, unsigned mode, int64_t size,
+                    struct err *err)
+{
+    const char *last;
+    if (size > u->limits->bytes - u->unpacked)
+        return count_bytes(u, size, err);
+    AUTO(fd) int above = open_above(u->dir, name, &last, err);
+    if (above < 0 || make_room(above, last, err))
+        return -1;
+    AUTO(fd)
+    int file = openat(above, last, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (file < 0)
+        return err_sys(err, "cannot unpack '%.100s'", name);
+    for (int64_t left = size; left > 0;) {
+        size_t n = left < (int64_t)PIECE ? (size_t)left : PIECE;
+        int got = take(u, u->piece, n, err);
+        if (got <= 0)
+            return got < 0 ? -1 : err_set(err, ERR_MISMATCH, "the archive is cut off");
+        if (count_bytes(u, (int64_t)n, err))
+            return -1;
+        if (fd_write_all(file, u->piece, n))
+            return err_sys(err, "cannot unpack '%.100s'", name);
+        left -= (int64_t)n;
+    }
+    u->result->bytes += size;
+    if (fchmod(file, (mode & 0777) | 0600))
+        return err_sys(err, "cannot unpack '%.100s'", name);
+    return skip(u, padding(size), err);
+}
+
+static int put_directory(const struct unpack *u, const char *name, unsigned mode, struct err *err)
+{
+    const char *last;
+    AUTO(fd) int above = open_above(u->dir, name, &last, err);
+    if (above < 0)
+        return -1;
+    if (mkdirat(above, last, (mode & 0777) | 0700) && errno != EEXIST)
+        return err_sys(err, "cannot unpack '%.100s'", name);
+    AUTO(fd) int made = open_beneath(above, last, O_PATH | O_DIRECTORY);
+    return made < 0 ? err_set(err, ERR_MISMATCH, "'%.100s' is there and no directory", name) : 0;
+}
+
+static int put_link(const struct unpack *u, const char *name, char *target, bool hard,
+                    struct err *err)
+{
+    const char *last, *from_last;
+    if (!hard && !target_is_inside(name, target))
+        return err_set(err, ERR_MISMATCH, "the link '%.60s' leads out, to '%.100s'", name, target);
+    AUTO(fd) int above = open_above(u->dir, name, &last, err);
+    if (above < 0 || make_room(above, last, err))
+        return -1;
+    if (!hard)
+        return symlinkat(target, above, last) ? err_sys(err, "cannot unpack '%.100s'", name) : 0;
+    const char *from = clean_name(target, err);
+    if (!from || !*from)
+        return err_set(err, ERR_MISMATCH, "the link '%.100s' leads out", name);
+    AUTO(fd) int source = open_above(u->dir, from, &from_last, err);
+    if (source < 0)
+        return -1;
+    return linkat(source, from_last, above, last, 0)
+               ? err_set(err, ERR_MISMATCH,
+                         "the link '%.60s' leads to '%.100s', which is not there", name, from)
+               : 0;
+}
+
+static int put_entry(struct unpack *u, const struct header *header, int64_t size, struct err *err)
+{
+    char name[300], link[101];
+    if (header->prefix[0] && memcmp(header->magic, "ustar\0", 6) == 0)
+        snprintf(name, sizeof(name), "%.155s/%.100s", header->prefix, header->name);
+    else
+        snprintf(name, sizeof(name), "%.100s", header->name);
+    snprintf(link, sizeof(link), "%.100s", header->link);
+    const char *path = clean_name(u->long_name ? u->long_name : name, err);
+    char *target = u->long_link ? u->long_link : link;
+    unsigned mode = (unsigned)number(header->mode, sizeof(header->mode));
+    if (!path)
+        return -1;
+    if (++u->result->entries > u->limits->entries)
+        return err_set(err, ERR_TOO_LARGE, "the archive has more than %lld entries",
+                       (long long)u->limits->entries);
+    bool is_file = header->type == '0' || header->type == '\0' || header->type == '7';
+    if (!*path)
+        return header->type == '5'
+                   ? skip(u, size + padding(size), err)
+                   : err_set(err, ERR_MISMATCH, "the archive holds a nameless file");
+    if (is_file)
+        return put_file(u, path, mode, size, err);
+    if (size > 0 && skip(u, size + padding(size), err))
+        return -1;
+    if (header->type == '5')
+        return put_directory(u, path, mode, err);
+    if (header->type == '1' || header->type == '2')
+        return put_link(u, path, target, header->type == '1', err);
+    return err_set(err, ERR_MISMATCH,
+                   "'%.100s' is neither a file nor a directory nor a link (type '%c')", path,
+                   header->type >= ' ' && header->type < 127 ? header->type : '?');
+}
+
+/* What says more about the next entry. 1: it was that; 0: it was not; -1. */
+static int read_more(struct unpack *u, const struct header *header, int64_t size, struct err *err)
+{
+    char **to = header->type == 'L' ? &u->long_name : header->type == 'K' ? &u->long_link : NULL;
+    if (header->type == 'x')
+        return read_extended(u, size, err) ? -1 : 1;
+    if (header->type == 'g')
+        return skip(u, size + padding(size), err) ? -1 : 1;
+    if (!to)
+        return 0;
+    char *text = take_text(u, size, err);
+    if (!text)
+        return -1;
+    free(*to);
+    *to = text;
+    return 1;
+}
+
+/* 1: go on; 0: the end; -1. */
+static int next_entry(struct unpack *u, struct err *err)
+{
+    struct header header;
+    int got = take(u, (char *)&header, BLOCK, err);
+    if (got <= 0)
+        return got;
+    if (header.name[0] == '\0' && number(header.checksum, sizeof(header.checksum)) == 0)
+        return 0;
+    int64_t size = number(header.size, sizeof(header.size));
+    if (!sum_is_right(&header) || size < 0)
+        return err_set(err, ERR_MISMATCH, "this is no tar archive, or a damaged one");
+    int more = read_more(u, &header, size, err);
+    if (more != 0)
+        return more;
+    if (u->long_size >= 0)
+        size = u->long_size;
+    int rc = put_entry(u, &header, size, err);
+    free(STEAL_PTR(u->long_name));
+    free(STEAL_PTR(u->long_link));
+    u->long_size = -1;
+    return rc ? -1 : 1;
+}
+
+int unpack_below(int dir, unpack_read_fn *read, void *arg, const struct unpack_limits *limits,
+                 struct unpack_result *ret_result, struct err *err)
+{
+    struct unpack u = {.dir = dir,
+                       .read = read,
+                       .arg = arg,
+                       .limits = limits,
+                       .result = ret_result,
+                       .long_size = -1};
+    AUTO(str) char *in = malloc(PIECE);
+    AUTO(str) char *piece = malloc(PIECE);
+    u.in = (unsigned char *)in;
+    u.piece = piece;
+    *ret_result = (struct unpack_result){0};
+    if (!in || !piece)
+        return err_sys(err, "archive");
+    int got = begin(&u, err) ? -1 : 1;
+    while (got == 1)
+        got = next_entry(&u, err);
+    while (got == 0 &&
+           (u.zipped ? take_zipped(&u, piece, PIECE, err) : take_raw(&u, piece, PIECE, err)) > 0)
+        continue; /* whoever sends is to get rid of it all */
+    if (u.zipped)
+        inflateEnd(&u.z);
+    free(u.long_name);
+    free(u.long_link);
+    return got;
+}

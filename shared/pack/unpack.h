@@ -1,0 +1,38 @@
+/*
+ * Unpacks a tar archive, gzipped or not, that comes as a stream from anybody, below a directory.
+ *
+ * What is refused, and ends the unpacking: absolute names and ".." in them; anything but files,
+ * directories, and links that stay inside; a name that leads through a link; more than the limits.
+ * What is there already is replaced, but a directory by a directory only. Owners are the caller's;
+ * set-id bits are dropped.
+ *
+ * Threads: no shared state.
+ */
+#ifndef PACK_UNPACK_H
+#define PACK_UNPACK_H
+
+#include "base/err.h"
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct unpack_limits {
+    int64_t bytes; /* of all files together */
+    int64_t entries;
+    int64_t ratio; /* unpacked bytes for each packed one, past the first 16 MiB; 0: any */
+};
+
+struct unpack_result {
+    int64_t bytes, entries;
+};
+
+/* Reads the next bytes: how many, 0 at the end, -1 with err. */
+typedef ssize_t unpack_read_fn(void *data, size_t max, void *arg, struct err *err);
+
+/* ERR_MISMATCH for what is no archive or holds what it may not, ERR_TOO_LARGE for a limit. What has
+ * been unpacked by then stays. */
+int unpack_below(int dir, unpack_read_fn *read, void *arg, const struct unpack_limits *limits,
+                 struct unpack_result *ret_result, struct err *err);
+
+#endif

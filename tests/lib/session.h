@@ -1,0 +1,38 @@
+/* Sessions of a runner under test. */
+#ifndef TESTLIB_SESSION_H
+#define TESTLIB_SESSION_H
+
+#include "runner.h"
+
+/* What a command answered. */
+struct done {
+    struct reply *reply;
+    int exit_code;
+    const char *out, *err, *cwd;
+    bool timed_out, truncated;
+    int pid; /* background_pid, 0 for null */
+};
+
+/* Makes one; fails the test when that is refused. */
+void session_make(const struct runner *runner, const char *id);
+
+/* Runs a command in the default shell; fails the test unless the answer is 200 and has all members.
+ * `more` is fields (`"timeout":1`) or "". */
+struct done *session_run(const struct runner *runner, const char *id, const char *command,
+                         const char *more);
+void done_free(struct done *done);
+
+/* A request with the secret and a body of any bytes. */
+struct reply *session_send(const struct runner *runner, const char *method, const char *path,
+                           const void *body, size_t size);
+
+/* A tar archive of one entry after another, not compressed. */
+struct tar {
+    char *data;
+    size_t size;
+};
+/* type as in the archive: '0' file, '1' and '2' links to `text`, '5' directory, … */
+void tar_add(struct tar *tar, const char *name, char type, const char *text);
+void tar_end(struct tar *tar);
+
+#endif
