@@ -294,7 +294,10 @@ static void check_egress(const struct api *api, const struct submission *s,
 {
     char why[200];
     const struct jail_host *host = launcher_host(api->launcher);
-    if (api->claude->walls->gate || egress_mode_of(&s->request->egress) == EGRESS_OPEN)
+    AUTO(config_ref) const struct config *config = config_ref(api->config);
+    const struct strlist *egress = &s->request->egress;
+    egress = egress->count > 0 ? egress : &config->egress;
+    if (api->claude->walls->gate || egress_mode_of(egress) == EGRESS_OPEN)
         return;
     snprintf(
         why, sizeof(why), "must be open here: this runner can't restrict a task's network (%s)",

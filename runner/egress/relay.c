@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define CONNECT_MS 15000
@@ -19,6 +20,17 @@
 #define CHUNK_SCARCE (4u << 10)       /* once much is held, */
 #define HELD_PLENTY ((size_t)4 << 20) /* which is this */
 #define PROXY_ADDRESS 0xc0000201u     /* 192.0.2.1 */
+
+/* Connections of all gates: each takes two descriptors, and half of what this process may have is
+ * for other things. */
+static atomic_int everywhere;
+
+static bool is_scarce(void)
+{
+    struct rlimit files;
+    return getrlimit(RLIMIT_NOFILE, &files) == 0 &&
+           (rlim_t)atomic_load(&everywhere) >= files.rlim_cur / 4;
+}
 
 static void close_end(struct end *end, bool reset)
 {
@@ -50,6 +62,7 @@ void conn_close(struct conn *conn, bool reset)
     conn->next = gate->closed; /* events of this round may still name it */
     gate->closed = conn;
     gate->count--;
+    atomic_fetch_sub(&everywhere, 1);
 }
 
 static void watch(struct end *end, unsigned events)
@@ -372,12 +385,13 @@ static void take(struct egress_gate *gate, int fd)
         conn->next->prev = conn;
     gate->conns = conn;
     gate->count++;
+    atomic_fetch_add(&everywhere, 1);
     begin(conn, &to);
 }
 
 void conn_accept(struct egress_gate *gate)
 {
-    while (gate->count < GATE_CONNECTIONS_MAX) {
+    while (gate->count < GATE_CONNECTIONS_MAX && !is_scarce()) {
         int fd = accept4(gate->sockets[0], NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd >= 0) {
             take(gate, fd);
