@@ -14,6 +14,7 @@
 #include "runner/oauth/flow.h"
 #include "runner/oauth/keeper.h"
 #include "runner/overflow/overflow.h"
+#include "runner/python/python.h"
 #include "runner/repo/repos.h"
 #include "runner/session/session.h"
 #include "runner/store/store.h"
@@ -27,6 +28,7 @@ struct system_prompt;
 struct api_guard; /* auth.c: who tried wrong secrets, and how often */
 
 struct api_numbers;   /* numbers.h: what was asked and answered */
+struct replay;        /* replay.h: answers by Idempotency-Key */
 struct openapi;       /* openapi.h */
 struct metric_source; /* base/metric.h */
 struct visits;        /* visits.h: browsers that gave a secret */
@@ -48,6 +50,9 @@ struct api {
     struct webhook *webhook;
     struct sessions *sessions;
     struct inputs *inputs;
+    struct python *python;
+    struct replay *replay;
+    _Atomic int python_waits; /* workers that wait a moment for a run */
     const char *state_dir;
     struct http_server *_Atomic server; /* set once it serves */
     struct api_guard *guard;

@@ -1,6 +1,7 @@
 /* Who may pass. */
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/place.h"
 #include "crypto/crypto.h"
 #include "runner/api/handlers.h"
 
@@ -93,12 +94,26 @@ char *caller_name(const struct api *api, const struct http_request *req)
     return strdup(secret ? secret->name : "");
 }
 
+/* Whose word counts on who is meant: a process of this machine, or TRUSTED_PROXIES. */
+static bool is_proxy(const struct api *api, const struct http_request *req)
+{
+    if (http_peer_kind(req) != HTTP_PEER_REMOTE)
+        return true;
+    AUTO(config_ref) const struct config *config = config_ref(api->config);
+    const struct strlist *networks = &config->trusted_proxies;
+    for (size_t i = 0; i < networks->count; i++)
+        if (place_is_within(http_peer(req), networks->items[i]) == 1)
+            return true;
+    return false;
+}
+
 /* Behind a tunnel every connection comes from the same place; Cloudflare says who is meant, and
- * overwrites what a client claims itself. */
-static const char *address_of(const struct http_request *req)
+ * overwrites what a client claims itself. Anybody else may write what they like there. */
+static const char *address_of(const struct api *api, const struct http_request *req)
 {
     const char *client = http_header(req, "CF-Connecting-IP");
-    return client && *client && strlen(client) < 48 ? client : http_peer(req);
+    bool named = client && *client && strlen(client) < 48 && is_proxy(api, req);
+    return named ? client : http_peer(req);
 }
 
 /* Counts a wrong try; seconds to wait when there were too many, else 0. */
@@ -123,7 +138,7 @@ static int note_failure(struct api_guard *guard, const char *address, int max)
 
 int note_wrong_secret(struct api *api, const struct http_request *req)
 {
-    const char *address = address_of(req);
+    const char *address = address_of(api, req);
     atomic_fetch_add(&api->auth_failures, 1);
     atomic_store(&api->auth_failed_at, clock_real_ms());
     log_warn("auth", "wrong secret from %s", address);
@@ -147,14 +162,15 @@ static void refuse(struct api *api, struct http_request *req)
     http_send_error(req, &err, NULL);
 }
 
-/* Whether the request came through the owner's Cloudflare Access, where that is asked for. */
+/* Whether the request came through the owner's Cloudflare Access, where that is asked for. Who may
+ * open the unix socket is on this machine, by the file's rights. */
 static bool passed_access(const struct api *api, struct http_request *req)
 {
     struct err err;
-    if (!api->access ||
+    if (!api->access || http_peer_kind(req) == HTTP_PEER_UNIX ||
         access_check(api->access, http_header(req, "Cf-Access-Jwt-Assertion"), &err) == 0)
         return true;
-    log_warn("auth", "not through Cloudflare Access, from %s: %s", address_of(req), err.msg);
+    log_warn("auth", "not through Cloudflare Access, from %s: %s", address_of(api, req), err.msg);
     err_set(&err, ERR_FORBIDDEN, "forbidden");
     http_send_error(req, &err, NULL);
     return false;

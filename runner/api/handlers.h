@@ -15,9 +15,13 @@ enum route_flag {
     ROUTE_BARE = 8,  /* asks for no assertion of Cloudflare Access */
 };
 
-http_handler outputs_list, outputs_archive, output_get, task_transcript;
+http_handler outputs_list, outputs_archive, output_get, task_transcript, task_diff;
 http_handler repos_list, repos_remove;
 http_handler health_get, healthz_get, root_get, metrics_get, openapi_get;
+http_handler api_python_post, api_python_session_create, api_python_session_list,
+    api_python_session_show;
+http_handler api_python_session_exec, api_python_session_stop_run, api_python_session_begin_again;
+http_handler api_python_session_delete;
 http_handler execute_post, exec_post, run_post, run_async_post;
 http_handler oauth_status, oauth_refresh;
 http_handler oauth_login_begin, oauth_login_get, oauth_login_code, oauth_login_cancel;
@@ -25,12 +29,12 @@ http_handler tasks_list, tasks_status, task_get, task_result, task_events, task_
 http_handler task_redeliver;
 http_handler login_page, login_enter, login_leave, login_start, login_code, login_cancel;
 http_handler login_state, login_css, login_js;
-http_handler console_file, console_session_get, console_session_begin, console_session_end;
 http_handler sessions_post, sessions_get, session_get, session_remove_it, session_exec_post;
 http_handler processes_get, processes_delete, process_get, process_delete, process_logs;
 http_handler process_stdin, shell_get, shell_wait, shell_stdin, shell_kill;
 http_handler file_get, file_put, file_delete, files_get, files_search, files_find, files_replace;
 http_handler archive_get, archive_put, input_get, input_upload;
+http_handler console_file, console_session_get, console_session_begin, console_session_end;
 
 /* Answers 200 with a buffer of JSON, or 500 when the buffer failed. */
 void send_json(struct http_request *req, int status, const struct buf *json);
@@ -44,6 +48,9 @@ int json_body(struct http_request *req, size_t max, struct buf *out, struct err 
 
 /* "Expired" means that no working credential can be had: not so while an API key works. */
 void note_api_key(const struct api *api, struct keeper_status *login);
+
+/* The Idempotency-Key header, or NULL. -1 when it is none. */
+int idempotency_key(struct http_request *req, const char **ret_key, struct err *err);
 
 /* Unknown query parameters are refused by name; `known` ends with NULL. 0 or -1. */
 int check_query(struct http_request *req, const char *const known[], struct err *err);

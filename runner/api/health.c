@@ -111,6 +111,10 @@ static void print_cli(const struct api *api, struct json_writer *w)
     json_open_object(w, "claude");
     json_add_text(w, "path", path);
     json_add_text(w, "version", version[0] ? version : NULL);
+    if (version[0] && !claude_version_is_tested(version))
+        json_add_text(w, "warning",
+                      "this version is not one of those that the runner is tested with "
+                      "(" CLAUDE_OLDEST_TESTED " to " CLAUDE_NEWEST_TESTED ")");
     json_close(w);
 }
 
@@ -144,12 +148,20 @@ static bool is_jail_weak(const struct api *api)
            (int)api->claude->walls->tier < config_jail_most(config);
 }
 
+static void print_python(const struct api *api, bool verbose, struct json_writer *w)
+{
+    AUTO(buf) struct buf python = BUF_INIT(16u << 10);
+    python_print(api->python, verbose, &python);
+    json_add_raw(w, "python", buf_str(&python), python.len);
+}
+
 /* More for those who hold a secret. */
 static void print_verbose(const struct api *api, struct json_writer *w)
 {
     struct http_stats http;
     AUTO(buf) struct buf cache = BUF_INIT(4u << 20);
     print_cli(api, w);
+    print_python(api, true, w);
     print_queue(api, w);
     print_disk(api, w);
     repos_print(api->repos, &cache);
@@ -176,12 +188,85 @@ static void print_verbose(const struct api *api, struct json_writer *w)
     json_add_raw(w, "config", buf_str(&text), text.len);
 }
 
+/* What can be the matter, and what the owner does about it. */
+enum trouble {
+    TROUBLE_LOGIN,
+    TROUBLE_REFRESH,
+    TROUBLE_LIMIT,
+    TROUBLE_CLI,
+    TROUBLE_DISK,
+    TROUBLE_CLOUD,
+    TROUBLE_JAIL,
+    TROUBLES,
+};
+
+static const struct {
+    const char *reason, *remedy;
+} troubles[TROUBLES] = {
+    [TROUBLE_LOGIN] = {"login_needed", "Log in again: open /login, or run `claude-runner login`."},
+    [TROUBLE_REFRESH] = {"refresh_failed",
+                         "The token server could not be asked for the next token; it is tried "
+                         "again by itself. Check the network and OAUTH_TOKEN_URL."},
+    [TROUBLE_LIMIT] = {"usage_limit", "Nothing to do: tasks go on when the limit ends."},
+    [TROUBLE_CLI] = {"cli_missing",
+                     "There is no program that CLAUDE_BIN means: install Claude Code "
+                     "(runner/install-claude), or set CLAUDE_BIN to its path."},
+    [TROUBLE_DISK] = {"disk_low", "Free space in STATE_DIR, or lower DISK_MIN_FREE_MB."},
+    [TROUBLE_CLOUD] = {"cloud_unreachable",
+                       "Google Cloud does not answer: run `claude-runner cloud check`."},
+    [TROUBLE_JAIL] = {"jail_weak", "Tasks run with weaker walls than they could: `host` in "
+                                   "/health?verbose=true says what this host lacks."},
+};
+
+static void find_troubles(const struct api *api, const struct config *config,
+                          const struct keeper_status *login, bool found[TROUBLES])
+{
+    struct err ignored;
+    struct breaker_status breaker;
+    struct overflow_status cloud = {.reachable = true};
+    breaker_status(api->breaker, &breaker);
+    if (api->overflow)
+        overflow_status(api->overflow, &cloud);
+    found[TROUBLE_REFRESH] = login->refresh_failing && !login->not_needed;
+    found[TROUBLE_LOGIN] =
+        breaker.state == BREAKER_LOGIN && (login->not_needed || !keeper_is_cut_off(login));
+    found[TROUBLE_LIMIT] = breaker.state == BREAKER_LIMIT;
+    found[TROUBLE_CLI] = !claude_is_there(api->claude);
+    found[TROUBLE_DISK] = disk_check(api->state_dir, config->disk_min_free_mb, &ignored) != 0;
+    found[TROUBLE_CLOUD] = !cloud.reachable;
+    found[TROUBLE_JAIL] = is_jail_weak(api);
+}
+
+static void print_status(const struct api *api, const struct config *config,
+                         const struct keeper_status *login, struct json_writer *w)
+{
+    bool found[TROUBLES], degraded = false;
+    find_troubles(api, config, login, found);
+    for (size_t i = 0; i < TROUBLES; i++)
+        degraded |= found[i];
+    json_add_text(w, "status",
+                  atomic_load(&api->draining) ? "draining"
+                  : degraded                  ? "degraded"
+                                              : "healthy");
+    if (!degraded)
+        return;
+    json_open_array(w, "reasons");
+    for (size_t i = 0; i < TROUBLES; i++)
+        if (found[i])
+            json_add_text(w, NULL, troubles[i].reason);
+    json_close(w);
+    json_open_object(w, "remedies");
+    for (size_t i = 0; i < TROUBLES; i++)
+        if (found[i])
+            json_add_text(w, troubles[i].reason, troubles[i].remedy);
+    json_close(w);
+}
+
 void health_get(struct http_request *req, void *arg)
 {
     struct api *api = arg;
     struct keeper_status login;
     struct engine_load load;
-    struct breaker_status breaker;
     struct json_writer w;
     char time[CLOCK_TEXT_SIZE];
     AUTO(buf) struct buf out = BUF_INIT(8u << 20);
@@ -190,33 +275,9 @@ void health_get(struct http_request *req, void *arg)
     keeper_status(api->keeper, &login);
     note_api_key(api, &login);
     engine_load(api->engine, &load);
-    breaker_status(api->breaker, &breaker);
-    struct err full;
-    bool disk_low = disk_check(api->state_dir, config->disk_min_free_mb, &full) != 0;
-    struct overflow_status cloud = {.reachable = true};
-    if (api->overflow)
-        overflow_status(api->overflow, &cloud);
-    bool jail_weak = is_jail_weak(api);
-    bool degraded = breaker.state != BREAKER_CLOSED || disk_low || !cloud.reachable || jail_weak;
     json_write(&w, &out);
     json_open_object(&w, NULL);
-    json_add_text(&w, "status",
-                  atomic_load(&api->draining) ? "draining"
-                  : degraded                  ? "degraded"
-                                              : "healthy");
-    if (degraded) {
-        json_open_array(&w, "reasons");
-        if (breaker.state != BREAKER_CLOSED)
-            json_add_text(&w, NULL,
-                          breaker.state == BREAKER_LOGIN ? "login_needed" : "usage_limit");
-        if (disk_low)
-            json_add_text(&w, NULL, "disk_low");
-        if (!cloud.reachable)
-            json_add_text(&w, NULL, "cloud_unreachable");
-        if (jail_weak)
-            json_add_text(&w, NULL, "jail_weak");
-        json_close(&w);
-    }
+    print_status(api, config, &login, &w);
     json_add_text(&w, "service", "claude-runner");
     json_add_text(&w, "version", api->version);
     json_add_text(&w, "timestamp", clock_format(now, time));
@@ -264,6 +325,7 @@ void root_get(struct http_request *req, void *arg)
     json_add_text(&w, "status", atomic_load(&api->draining) ? "draining" : "ready");
     json_add_text(&w, "version", api->version);
     print_capabilities(&w);
+    print_python(api, false, &w);
     json_open_array(&w, "endpoints");
     for (size_t i = 0; i < count; i++) {
         json_open_object(&w, NULL);

@@ -77,12 +77,16 @@ static const struct {
     {"Page", "text/html", "{\"type\":\"string\"}"},
     {"Css", "text/css", "{\"type\":\"string\"}"},
     {"Script", "text/javascript", "{\"type\":\"string\"}"},
+    {"RunAnswer", "text/event-stream application/x-ndjson application/json",
+     "{\"anyOf\":[" SCHEMA("PyRunnerResult") "," SCHEMA("Event") "]}"},
     {"Asset",
      "text/html text/css text/javascript image/svg+xml image/png application/manifest+json", NULL},
     {"Events", "text/event-stream application/x-ndjson", SCHEMA("Event")},
     {"Log", "text/plain text/event-stream", "{\"type\":\"string\"}"},
     {"File", "application/octet-stream", NULL},
     {"Lines", "application/x-ndjson", NULL},
+    {"Diff", "text/x-diff application/json",
+     "{\"oneOf\":[{\"type\":\"string\"}," SCHEMA("TaskDiff") "]}"},
     {"Archive", "application/gzip", NULL},
 };
 

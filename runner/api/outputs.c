@@ -6,6 +6,7 @@
 #include "base/walk.h"
 #include "pack/tgz.h"
 #include "runner/api/handlers.h"
+#include "runner/repo/harvest.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,6 +20,7 @@
 
 #define PIECE_BYTES (256u << 10)
 #define LIST_BYTES_MAX (16u << 20)
+#define DIFF_BYTES_READ (128u << 20) /* of a patch, its list, and both as JSON */
 
 /* --- finding ------------------------------------------------------------------------------- */
 
@@ -244,6 +246,102 @@ void task_transcript(struct http_request *req, void *arg)
         return;
     }
     send_output(req, fd, &st, "application/x-ndjson");
+}
+
+/* --- what it changed ----------------------------------------------------------------------- */
+
+/* A file that the runner keeps beside the task's events, in out. */
+static int read_kept(const struct api *api, const char *id, const char *name, struct buf *out,
+                     struct err *err)
+{
+    AUTO(str) char *dir = keep_dir(api, id);
+    AUTO(str) char *path = dir ? path_join(dir, name) : NULL;
+    return path ? file_read(path, out, err) : err_sys(err, "diff");
+}
+
+/* One of what the list says of a file. */
+static void add_member(struct json_writer *w, const struct json *member)
+{
+    int64_t number;
+    bool flag;
+    if (json_text(member))
+        json_add_text(w, json_name(member), json_text(member));
+    else if (json_bool(member, &flag) == 0)
+        json_add_bool(w, json_name(member), flag);
+    else if (json_int(member, &number) == 0 && strcmp(json_name(member), "bytes") != 0)
+        json_add_int(w, json_name(member), number);
+}
+
+static int print_diff(const struct api *api, const char *id, struct buf *out, struct err *err)
+{
+    struct json_writer w;
+    bool truncated = false;
+    size_t at = 0;
+    AUTO(buf) struct buf list = BUF_INIT(DIFF_BYTES_READ);
+    AUTO(buf) struct buf patch = BUF_INIT(DIFF_BYTES_READ);
+    if (read_kept(api, id, HARVEST_CHANGES, &list, err) ||
+        read_kept(api, id, HARVEST_PATCH, &patch, err))
+        return -1;
+    AUTO(json) struct json *root = json_parse(buf_str(&list), list.len, err);
+    if (!root)
+        return -1;
+    json_write(&w, out);
+    json_open_object(&w, NULL);
+    json_add_text(&w, "taskId", id);
+    json_open_array(&w, "files");
+    for (const struct json *f = json_first(json_get(root, "files")); f; f = json_next(f)) {
+        int64_t bytes = 0;
+        json_open_object(&w, NULL);
+        for (const struct json *m = json_first(f); m; m = json_next(m))
+            add_member(&w, m);
+        json_int(json_get(f, "bytes"), &bytes);
+        if (bytes < 0 || (size_t)bytes > patch.len - at)
+            return err_set(err, ERR_INTERNAL, "the diff is not what its list says");
+        json_add_textn(&w, "patch", buf_str(&patch) + at, (size_t)bytes);
+        at += (size_t)bytes;
+        json_close(&w);
+    }
+    json_close(&w);
+    json_bool(json_get(root, "truncated"), &truncated);
+    json_add_bool(&w, "truncated", truncated);
+    json_close(&w);
+    return 0;
+}
+
+static void no_diff(struct http_request *req, const struct task_record *record)
+{
+    struct err err;
+    AUTO(json) struct json *request = json_parse(record->request, strlen(record->request), &err);
+    bool in_repository = request && json_text(json_get(request, "repoUrl"));
+    err_set(&err, ERR_NOT_FOUND, "the task has no %s%s", in_repository ? "diff" : "repository",
+            in_repository && task_state_is_active(record->state) ? " yet" : "");
+    send_err(req, &err);
+}
+
+void task_diff(struct http_request *req, void *arg)
+{
+    struct api *api = arg;
+    struct err err;
+    struct stat st;
+    const char *accept = http_header(req, "Accept");
+    AUTO(task_record) struct task_record record = {0};
+    AUTO(buf) struct buf out = BUF_INIT(DIFF_BYTES_READ);
+    if (!find_task(req, api, &record))
+        return;
+    AUTO(str) char *dir = keep_dir(api, record.id);
+    AUTO(str) char *path = dir ? path_join(dir, HARVEST_PATCH) : NULL;
+    AUTO(fd) int fd = path ? open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
+    if (fd < 0 || fstat(fd, &st)) {
+        no_diff(req, &record);
+        return;
+    }
+    http_add_header(req, "Vary", "Accept");
+    if (!accept || !strcasestr(accept, "application/json"))
+        send_output(req, fd, &st, "text/x-diff; charset=utf-8");
+    else if (print_diff(api, record.id, &out, &err))
+        send_err(req, &err);
+    else
+        send_json(req, 200, &out);
 }
 
 /* --- all of them --------------------------------------------------------------------------- */

@@ -73,8 +73,25 @@
     X("POST", "/login/cancel", login_cancel, ROUTE_PAGE | ROUTE_DRAIN, "pages", \
       "Give the login up", "", "Form", "303:Nothing") \
     X("POST", "/run", run_post, 0, "run", \
-      "Run Claude and follow its events", "Idempotency-Key", "RunRequest", \
-      "200:Events 401 406 409 507") \
+      "Run Claude and follow its events; or Python code", "Idempotency-Key", "RunRequest", \
+      "200:RunAnswer 422:PyRunnerRefusal 401 406 409 507") \
+    X("POST", "/python", api_python_post, 0, "python", \
+      "Run Python code", "Idempotency-Key", "PythonRequest", "200:PythonResult 409") \
+    X("POST", "/python/sessions", api_python_session_create, 0, "python", \
+      "Open a session: a namespace that lives between runs", "", "PythonSessionRequest", \
+      "201:PythonSession") \
+    X("GET", "/python/sessions", api_python_session_list, ROUTE_DRAIN, "python", \
+      "The caller's sessions", "", "", "200:PythonSessionList") \
+    X("GET", "/python/sessions/{id}", api_python_session_show, ROUTE_DRAIN, "python", \
+      "One session", "", "", "200:PythonSession 404") \
+    X("DELETE", "/python/sessions/{id}", api_python_session_delete, ROUTE_DRAIN, "python", \
+      "End a session", "", "", "204:Nothing 404") \
+    X("POST", "/python/sessions/{id}/exec", api_python_session_exec, 0, "python", \
+      "Run code in a session", "Idempotency-Key", "PythonSessionCode", "200:PythonResult 404 409") \
+    X("POST", "/python/sessions/{id}/interrupt", api_python_session_stop_run, ROUTE_DRAIN, "python", \
+      "Interrupt what runs in a session", "", "", "200:PythonSession 404") \
+    X("POST", "/python/sessions/{id}/restart", api_python_session_begin_again, ROUTE_DRAIN, "python", \
+      "Empty a session's namespace", "", "", "200:PythonSession 404") \
     X("POST", "/run-async", run_async_post, 0, "run", \
       "Run Claude, and do not wait", "Idempotency-Key", "RunAsyncRequest", \
       "202:AcceptedAnswer 409 507") \
@@ -97,6 +114,9 @@
     X("GET", "/tasks/{id}/transcript", task_transcript, ROUTE_DRAIN, "tasks", \
       "A task's conversation as the CLI keeps it", "Range If-Range", "", \
       "200:Lines 206:Lines 404 416") \
+    X("GET", "/tasks/{id}/diff", task_diff, ROUTE_DRAIN, "tasks", \
+      "What a task changed in its repository: a patch, or file by file (Accept: application/json)", \
+      "Range If-Range", "", "200:Diff 206:Diff 404 416") \
     X("POST", "/tasks/{id}/cancel", task_cancel, ROUTE_DRAIN, "tasks", \
       "Cancel a task, or all of a group", "", "", "200:Cancelled 404 409") \
     X("POST", "/tasks/{id}/redeliver", task_redeliver, 0, "tasks", \

@@ -1,4 +1,5 @@
 /* POST /run: a task and its events in one answer. POST /run-async: a task, and no waiting. */
+#include "runner/api/python.h"
 #include "runner/api/stream.h"
 #include "runner/api/wait.h"
 
@@ -9,6 +10,16 @@ void run_post(struct http_request *req, void *arg)
     struct follow follow = {0};
     AUTO(submission)
     struct submission s = {.kind = CLAUDE_KIND, .where = REQUEST_PYTHON, .streams = true};
+    buf_init(&s.body, API_BODY_MAX);
+    s.has_body = true;
+    if (json_body(req, API_BODY_MAX, &s.body, &err)) {
+        send_err(req, &err);
+        return;
+    }
+    if (pyrunner_takes(&s.body)) {
+        pyrunner_run(req, api, &s.body);
+        return;
+    }
     s.timeout_minutes = CONFIG_GET(api->config, task_timeout_minutes);
     /* before there is a task that would have to be given up */
     if (follow_form(req, &follow.lines, &err) || http_stream_room(req, &err)) {

@@ -1,6 +1,6 @@
 /* POST /sessions/{id}/exec: a command, answered when it has ended, or followed as it goes. */
 #include "base/str.h"
-#include "runner/api/fields.h"
+#include "runner/api/body_fields.h"
 #include "runner/session/session.h"
 
 #include <pthread.h>
@@ -314,7 +314,7 @@ void session_exec_post(struct http_request *req, void *arg)
         {.name = "stdin", .kind = FIELD_EMPTY, .to = &wish.input, .max = INPUT_BYTES_MAX},
         {.name = "background", .kind = FIELD_BOOL, .to = &wish.background},
     };
-    AUTO(json) struct json *body = fields_read(req, fields, COUNT_OF(fields));
+    AUTO(json) struct json *body = body_fields(req, fields, COUNT_OF(fields));
     if (!body)
         return;
     if (wish.shell && !id_is_valid(wish.shell)) {

@@ -1,7 +1,7 @@
 /* Files of a session: one at a time, lists, texts, and whole directories as archives. */
 #include "base/fd.h"
 #include "base/str.h"
-#include "runner/api/fields.h"
+#include "runner/api/body_fields.h"
 #include "runner/session/session.h"
 
 #include <errno.h>
@@ -282,7 +282,7 @@ void files_search(struct http_request *req, void *arg)
         {.name = "pattern", .kind = FIELD_TEXT, .to = &pattern, .max = 4096, .required = true},
         {.name = "limit", .kind = FIELD_INT, .to = &limit, .min = 1, .max = 10000, .zero = true},
     };
-    AUTO(json) struct json *body = fields_read(req, fields, COUNT_OF(fields));
+    AUTO(json) struct json *body = body_fields(req, fields, COUNT_OF(fields));
     if (!body)
         return;
     add_text(&ask, "path", path);
@@ -299,7 +299,7 @@ void files_find(struct http_request *req, void *arg)
         {.name = "path", .kind = FIELD_TEXT, .to = &path, .max = PATH_BYTES_MAX},
         {.name = "pattern", .kind = FIELD_TEXT, .to = &pattern, .max = 4096, .required = true},
     };
-    AUTO(json) struct json *body = fields_read(req, fields, COUNT_OF(fields));
+    AUTO(json) struct json *body = body_fields(req, fields, COUNT_OF(fields));
     if (!body)
         return;
     add_text(&ask, "path", path);
@@ -326,7 +326,7 @@ void files_replace(struct http_request *req, void *arg)
          .zero = true},
         {.name = "dryRun", .kind = FIELD_BOOL, .to = &dry},
     };
-    AUTO(json) struct json *body = fields_read(req, fields, COUNT_OF(fields));
+    AUTO(json) struct json *body = body_fields(req, fields, COUNT_OF(fields));
     if (!body)
         return;
     add_text(&ask, "path", path);

@@ -1,7 +1,7 @@
 /* Sessions: making, showing, removing; and their background processes and shells. */
 #include "base/path.h"
 #include "base/str.h"
-#include "runner/api/fields.h"
+#include "runner/api/body_fields.h"
 #include "runner/inputs/inputs.h"
 #include "runner/session/session.h"
 
@@ -200,7 +200,7 @@ void sessions_post(struct http_request *req, void *arg)
         {.name = "metadata", .kind = FIELD_NODE, .to = &metadata},
         {.name = "inputs", .kind = FIELD_NODE, .to = &inputs},
     };
-    AUTO(json) struct json *body = fields_read(req, fields, COUNT_OF(fields));
+    AUTO(json) struct json *body = body_fields(req, fields, COUNT_OF(fields));
     if (!body || !check_words(req, wish.id, executor, egress) || !read_env(req, env, &variables) ||
         !read_limits(req, limits, &wish) || !check_inputs(req, api, inputs))
         return;
@@ -520,7 +520,7 @@ static void input_to(struct http_request *req, struct api *api, pid_t pid)
         {.name = "pressEnter", .kind = FIELD_BOOL, .to = &enter},
         {.name = "end", .kind = FIELD_BOOL, .to = &end},
     };
-    AUTO(json) struct json *body = fields_read(req, fields, COUNT_OF(fields));
+    AUTO(json) struct json *body = body_fields(req, fields, COUNT_OF(fields));
     if (!body)
         return;
     if (detached_input(api->sessions, http_param(req, "id"), pid, text, enter, end, &err)) {
@@ -648,8 +648,8 @@ void shell_get(struct http_request *req, void *arg)
     const char *console = http_query(req, "console");
     AUTO(buf) struct buf out = BUF_INIT(LIST_BYTES_MAX);
     if (check_query(req, known, &err) ||
-        view_print(api->sessions, http_param(req, "id"), http_param(req, "name"),
-                   console && strcmp(console, "true") == 0, &out, &err))
+        shellview_print(api->sessions, http_param(req, "id"), http_param(req, "name"),
+                        console && strcmp(console, "true") == 0, &out, &err))
         send_err(req, &err);
     else
         send_json(req, 200, &out);
@@ -662,7 +662,8 @@ static bool find_current(struct http_request *req, struct api *api, pid_t *ret_p
 {
     struct err err;
     const char *name = http_param(req, "name");
-    if (view_current(api->sessions, http_param(req, "id"), name, ret_pid, ret_command, &err) == 0) {
+    if (shellview_current(api->sessions, http_param(req, "id"), name, ret_pid, ret_command, &err) ==
+        0) {
         if (*ret_pid > 0 || *ret_command)
             return true;
         err_set(&err, ERR_NOT_FOUND, "shell '%.64s' has no process", name);
@@ -714,7 +715,7 @@ void shell_wait(struct http_request *req, void *arg)
     int64_t seconds = 60;
     const struct field fields[] = {
         {.name = "seconds", .kind = FIELD_INT, .to = &seconds, .min = 0, .max = WAIT_MAX_S}};
-    AUTO(json) struct json *body = fields_read(req, fields, COUNT_OF(fields));
+    AUTO(json) struct json *body = body_fields(req, fields, COUNT_OF(fields));
     if (!body || !find_current(req, api, &pid, &command))
         return;
     if (command) {

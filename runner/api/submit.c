@@ -14,6 +14,16 @@
 
 #define KEY_BYTES_MAX 255
 
+int check_token_server(struct api *api, struct err *err)
+{
+    struct keeper_status login;
+    keeper_status(api->keeper, &login);
+    if (CONFIG_GET(api->config, anthropic_api_key) || !keeper_is_cut_off(&login))
+        return 0;
+    return err_set(err, ERR_BUSY, "the login's token could not be refreshed: %s",
+                   login.refresh_error);
+}
+
 int check_account(struct api *api, struct err *err)
 {
     struct breaker_status breaker;
@@ -24,6 +34,8 @@ int check_account(struct api *api, struct err *err)
     if (breaker.state == BREAKER_LIMIT)
         return err_set(err, ERR_RATE, "usage limit: the account may go on at %s",
                        clock_format(breaker.until_ms, time));
+    if (breaker.state == BREAKER_LOGIN && check_token_server(api, err))
+        return -1;
     if (breaker.state == BREAKER_LOGIN)
         return err_set(err, ERR_LOGIN, "%s",
                        login.state != LOGIN_OK && !CONFIG_GET(api->config, anthropic_api_key)
@@ -40,7 +52,7 @@ int pause_seconds(struct api *api)
     return left < 1 ? 1 : left > 604800 ? 604800 : (int)left;
 }
 
-static int idempotency_key(struct http_request *req, const char **ret_key, struct err *err)
+int idempotency_key(struct http_request *req, const char **ret_key, struct err *err)
 {
     const char *key = http_header(req, "Idempotency-Key");
     *ret_key = key;
@@ -124,6 +136,7 @@ static struct task_request *decode(struct http_request *req, struct api *api,
 /* What the tasks of a submission are made of; alive until they are stored. */
 struct making {
     struct buf request, secrets;
+    struct buf key; /* the caller's and theirs alone, or empty: the request's is it */
     unsigned char hash[CRYPTO_SHA256_SIZE];
     char host[WEBHOOK_HOST_SIZE];
     char group[ID_SIZE];
@@ -136,6 +149,7 @@ static void making_done(struct making *making)
 {
     buf_done(&making->request);
     buf_wipe(&making->secrets);
+    buf_done(&making->key);
     free(making->caller);
     free(making->conversations);
     free(making->tasks);
@@ -147,6 +161,7 @@ static int save_request(struct http_request *req, const struct submission *s, st
 {
     buf_init(&making->request, 8u << 20);
     buf_init(&making->secrets, 4u << 20);
+    buf_init(&making->key, 1024);
     if (s->request->callback_url)
         webhook_host(s->request->callback_url, making->host);
     task_request_save(s->request, &making->request);
@@ -156,6 +171,19 @@ static int save_request(struct http_request *req, const struct submission *s, st
                    hash_request(req, &s->body, making->hash, err)
                ? -1
                : 0;
+}
+
+/* Callers with names of their own share no keys; without names they are one caller, whose secret is
+ * being replaced. A key holds no character as the one that parts it from a name. */
+static int scope_key(struct submission *s, struct making *making, struct err *err)
+{
+    static const char unnamed[] = "secret-";
+    const char *name = making->caller;
+    if (!s->key || (str_starts(name, unnamed) &&
+                    strspn(name + strlen(unnamed), "0123456789") == strlen(name + strlen(unnamed))))
+        return 0;
+    buf_addf(&making->key, "%s\x1f%s", name, s->key);
+    return buf_check(&making->key, "the Idempotency-Key", err);
 }
 
 /* As many tasks as `n` asks for; they differ in what has to be each one's own. */
@@ -170,33 +198,35 @@ static int make_tasks(struct http_request *req, struct api *api, struct submissi
     making->caller = caller_name(api, req);
     if (!making->tasks || !making->conversations || !s->records || !making->caller)
         return err_sys(err, "task");
+    if (scope_key(s, making, err))
+        return -1;
     id_new(making->group);
     if (request->task_id && !alone)
         snprintf(making->group, sizeof(making->group), "%s", request->task_id);
     for (size_t i = 0; i < s->count; i++) {
         const char *resumed = request->resume_session_id;
         id_uuid(making->conversations[i]);
-        making->tasks[i] =
-            (struct task_new){.id = alone ? request->task_id : NULL,
-                              .kind = s->task_kind->name,
-                              .priority = request->priority,
-                              .retry_interrupted = request->retry_interrupted,
-                              .shared = s->shared && s->executor != EXECUTOR_CLOUD,
-                              .executor = s->executor,
-                              .stays = s->stays,
-                              .conversation = resumed ? resumed : making->conversations[i],
-                              .resume = resumed != NULL,
-                              .request = buf_str(&making->request),
-                              .secrets = making->secrets.len > 0 ? making->secrets.data : NULL,
-                              .caller = making->caller,
-                              .request_id = http_id(req),
-                              .webhook_url = request->callback_url,
-                              .webhook_host = making->host,
-                              .idempotency_key = s->key,
-                              .body_hash = making->hash,
-                              .body_hash_len = sizeof(making->hash),
-                              .group = alone ? NULL : making->group,
-                              .run = (int)i};
+        making->tasks[i] = (struct task_new){
+            .id = alone ? request->task_id : NULL,
+            .kind = s->task_kind->name,
+            .priority = request->priority,
+            .retry_interrupted = request->retry_interrupted,
+            .shared = s->shared && s->executor != EXECUTOR_CLOUD,
+            .executor = s->executor,
+            .stays = s->stays,
+            .conversation = resumed ? resumed : making->conversations[i],
+            .resume = resumed != NULL,
+            .request = buf_str(&making->request),
+            .secrets = making->secrets.len > 0 ? making->secrets.data : NULL,
+            .caller = making->caller,
+            .request_id = http_id(req),
+            .webhook_url = request->callback_url,
+            .webhook_host = making->host,
+            .idempotency_key = making->key.len > 0 ? buf_str(&making->key) : s->key,
+            .body_hash = making->hash,
+            .body_hash_len = sizeof(making->hash),
+            .group = alone ? NULL : making->group,
+            .run = (int)i};
     }
     return 0;
 }
@@ -360,14 +390,16 @@ static int check_here(struct api *api, struct submission *s, struct err *err)
 int submit_task(struct http_request *req, struct api *api, struct submission *s)
 {
     struct err err;
-    buf_init(&s->body, API_BODY_MAX);
+    if (!s->has_body)
+        buf_init(&s->body, API_BODY_MAX);
     s->task_kind = engine_kind(api->engine, s->kind);
     if (!s->task_kind) {
         err_set(&err, ERR_INTERNAL, "this runner has no tasks of kind '%s'", s->kind);
         send_err(req, &err);
         return -1;
     }
-    if (idempotency_key(req, &s->key, &err) || json_body(req, API_BODY_MAX, &s->body, &err)) {
+    if (idempotency_key(req, &s->key, &err) ||
+        (!s->has_body && json_body(req, API_BODY_MAX, &s->body, &err))) {
         send_err(req, &err);
         return -1;
     }

@@ -21,6 +21,7 @@ struct submission {
     struct task_record *records; /* by index; "" as id of one that was forgotten since */
     size_t count;                /* more than one is a group */
     struct buf body;
+    bool has_body; /* `body` has been read already */
     const char *key;
     bool shared;                 /* it uses the runner's own credential */
     const char *stays;           /* why it cannot go to the cloud; NULL: it can */
@@ -39,6 +40,9 @@ static inline void auto_submission(struct submission *s)
 
 /* Why shared tasks do not start now: ERR_LOGIN or ERR_RATE, both as the contract words them. */
 int check_account(struct api *api, struct err *err);
+
+/* ERR_BUSY while the token has expired and the token server cannot be asked for another. */
+int check_token_server(struct api *api, struct err *err);
 
 /* Seconds until a paused account may go on. */
 int pause_seconds(struct api *api);

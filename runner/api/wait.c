@@ -13,13 +13,14 @@
 #define NO_WAIT 1           /* as milliseconds: Prefer: wait=0 */
 #define SILENT_MAX_MS 90000 /* a tunnel gives up after 100 s of silence */
 #define ACCEPTED_BYTES_MAX 65536
+#define BUSY_RETRY_S 30
 
 /* --- answers -------------------------------------------------------------------------------- */
 
 /* A task that is paused, to a caller that did not say it would wait. */
 static int explain_pause(struct api *api, enum task_state state, struct err *err)
 {
-    if (check_account(api, err))
+    if (check_account(api, err) || (state == TASK_WAITING_LOGIN && check_token_server(api, err)))
         return -1;
     return state == TASK_WAITING_LIMIT
                ? err_set(err, ERR_RATE, "usage limit: the account was paused")
@@ -203,6 +204,22 @@ static void give_up(struct waiter *waiter)
         engine_abandon(waiter->api->engine, waiter->runs[i].task_id);
 }
 
+/* When a caller that got this status should come again. */
+static int retry_seconds(const struct waiter *waiter, int status)
+{
+    return status == 429 ? pause_seconds(waiter->api) : BUSY_RETRY_S;
+}
+
+/* True for the status of a pause of the account; 503 may also mean that the runner goes down, and
+ * then the task is done later. */
+static bool is_pause(struct waiter *waiter, int status)
+{
+    struct err err;
+    struct api *api = waiter->api;
+    return status == 429 || status == 401 ||
+           (status == 503 && !atomic_load(&api->draining) && check_token_server(api, &err));
+}
+
 /* Sends what the tasks came to; `at_hand` is the answer of the only one, or NULL. The caller holds
  * a reference. */
 static void answer_parked(struct waiter *waiter, struct http_parked *parked,
@@ -215,12 +232,12 @@ static void answer_parked(struct waiter *waiter, struct http_parked *parked,
         return;
     }
     int status = print_answer(waiter, &out);
-    if (status == 429)
-        snprintf(retry, sizeof(retry), "Retry-After: %d\r\n", pause_seconds(waiter->api));
+    if (status == 429 || status == 503)
+        snprintf(retry, sizeof(retry), "Retry-After: %d\r\n", retry_seconds(waiter, status));
     http_parked_send(parked, status,
                      status == 200 ? "application/json" : "application/problem+json", retry,
                      buf_str(&out), out.len);
-    if (status == 429 || status == 401) /* it will ask again itself */
+    if (is_pause(waiter, status)) /* it will ask again itself */
         give_up(waiter);
 }
 
@@ -336,8 +353,8 @@ static void answer_now(struct http_request *req, struct waiter *waiter)
     char retry[16];
     AUTO(buf) struct buf out = BUF_INIT(API_RESULT_MAX);
     int status = print_answer(waiter, &out);
-    snprintf(retry, sizeof(retry), "%d", pause_seconds(waiter->api));
-    if (status == 429)
+    snprintf(retry, sizeof(retry), "%d", retry_seconds(waiter, status));
+    if (status == 429 || status == 503)
         http_add_header(req, "Retry-After", retry);
     http_send(req, status, status == 200 ? "application/json" : "application/problem+json",
               buf_str(&out), out.len);

@@ -8,7 +8,7 @@
  *                                    ├─────▶ bash "other"
  *                                    └─────▶ workers: one for each work on files
  *
- * The control socket is the agent's descriptor 0 (SOCK_SEQPACKET, wire.h): requests with an `id`
+ * The control socket is the agent's descriptor 0 (SOCK_SEQPACKET, message.h): requests with an `id`
  * come in, answers with that id and events go out. Bytes never travel on it: output of commands
  * goes through pipes, files through descriptors, which are passed along.
  *

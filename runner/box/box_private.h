@@ -7,7 +7,7 @@
 #include "base/fd.h"
 #include "base/id.h"
 #include "base/strlist.h"
-#include "runner/box/wire.h"
+#include "runner/box/message.h"
 #include "json/json.h"
 
 #include <limits.h>

@@ -3,7 +3,7 @@
 
 #include "base/clock.h"
 #include "base/glob.h"
-#include "match/match.h"
+#include "regex/regex.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -70,7 +70,7 @@ static bool is_binary(const struct bytes *bytes)
 /* --- search -------------------------------------------------------------------------------- */
 
 struct search {
-    struct match *match;
+    struct regex *match;
     struct json_writer lines; /* three lists that are filled side by side */
     struct buf texts, numbers, files;
     size_t count, max;
@@ -107,7 +107,7 @@ static int search_bytes(struct search *search, const char *file, const struct by
     int64_t number = 0;
     int got = 0;
     while (at <= bytes->len && search->count < search->max &&
-           (got = match_next(search->match, bytes->data, bytes->len, at, &start, &end, err)) == 1) {
+           (got = regex_next(search->match, bytes->data, bytes->len, at, &start, &end, err)) == 1) {
         const char *before = start > 0 ? memrchr(bytes->data, '\n', start) : NULL;
         size_t from = before ? (size_t)(before - bytes->data) + 1 : 0;
         const char *after =
@@ -218,7 +218,7 @@ int box_text_search(const struct work *work, struct err *err)
     AUTO(fd) int fd = path ? box_open_inside(work, path, O_RDONLY, 0, err) : -1;
     json_int(json_get(work->ask, "limit"), &max);
     search.max = max > 0 && max < LINES_MAX ? (size_t)max : LINES_MAX;
-    search.match = fd >= 0 ? match_new(pattern ? pattern : "", err) : NULL;
+    search.match = fd >= 0 ? regex_new(pattern ? pattern : "", err) : NULL;
     if (!search.match || search_path(&search, fd, path, err))
         return -1;
     print_search(&search, path, &out);

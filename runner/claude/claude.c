@@ -10,6 +10,7 @@
 #include "runner/claude/plan.h"
 #include "runner/claude/prepare.h"
 #include "runner/claude/transcript.h"
+#include "runner/claude/version.h"
 
 #include <string.h>
 
@@ -82,6 +83,19 @@ static int add_argument(struct plan *plan, const char *flag, const char *value, 
     return strlist_addf(&plan->argv, "%s=%s", flag, value) ? err_sys(err, "arguments") : 0;
 }
 
+/* A conversation that goes on takes the system prompt of this request, when it has one. */
+static int renew_prompt(struct attempt *attempt, struct plan *plan, struct err *err)
+{
+    char version[CLAUDE_VERSION_SIZE];
+    const struct task_request *request = attempt->request;
+    if (!request->system_prompt && !request->append_system_prompt)
+        return 0;
+    AUTO(str) char *program = claude_version(attempt->claude, version);
+    return program && claude_version_keeps_prompts(version)
+               ? add_argument(plan, "--system-prompt-snapshot", "off", err)
+               : 0;
+}
+
 /* The conversation goes on, or gets the name under which it can be gone on with. */
 static int add_session(struct attempt *attempt, struct plan *plan, struct err *err)
 {
@@ -99,7 +113,9 @@ static int add_session(struct attempt *attempt, struct plan *plan, struct err *e
         return -1;
     attempt->failed_step = NULL;
     AUTO(str) char *inside = walls_path(claude->walls, task_run_dir(attempt->run), transcript);
-    return inside ? add_argument(plan, "--resume", inside, err) : err_sys(err, "session");
+    if (!inside)
+        return err_sys(err, "session");
+    return add_argument(plan, "--resume", inside, err) || renew_prompt(attempt, plan, err) ? -1 : 0;
 }
 
 static void tell(const char *event, const char *json, size_t len, void *arg)
@@ -244,6 +260,11 @@ void claude_run(struct task_run *run, struct task_outcome *outcome, void *arg)
     claude_output_init(&attempt.stream, task_run_redact(run), pass_event, run);
     if (prepare(&attempt, &err) == 0 && run_program(&attempt, &err) == 0) {
         judge(&attempt, outcome);
+        if (!task_state_is_active(outcome->state))
+            prepare_post_commands(attempt.claude, run, attempt.request, attempt.workspace,
+                                  attempt.plan, attempt.gate, &attempt.members);
+        if (attempt.workspace && !task_state_is_active(outcome->state))
+            finish_changes(run, attempt.workspace);
         if (outcome->state == TASK_COMPLETED)
             finish_run(attempt.claude, run, attempt.request, attempt.workspace, &attempt.members);
     } else {

@@ -146,6 +146,15 @@ static void push(struct finish *finish, struct harvested_commit *kept)
     print_recovery(&finish->w, answer);
 }
 
+/* The branch that the request names, or the one that was checked out for it: what HEAD is by now
+ * is Claude's doing. NULL: neither. */
+static const char *push_branch(const struct finish *finish)
+{
+    const char *named = branch_of(finish->request->post_git_branch);
+    const char *made_of = workspace_branch(finish->workspace);
+    return named ? named : *made_of ? made_of : NULL;
+}
+
 static void commit(struct finish *finish)
 {
     struct err err = ERR_INIT;
@@ -158,7 +167,7 @@ static void commit(struct finish *finish)
                                         .message = request->post_git_commit_message,
                                         .files = &request->post_git_files,
                                         .except = &except,
-                                        .branch = branch_of(request->post_git_branch)};
+                                        .branch = push_branch(finish)};
     struct json_writer *w = &finish->w;
     json_open_object(w, "gitCommit");
     if (harvest_commit(finish->workspace, &wish, finish->bundle, &finish->stop, &kept, &err)) {
@@ -181,6 +190,17 @@ static void commit(struct finish *finish)
         harvest_bundle(finish);
     json_add_text(w, "sha", kept.sha[0] ? kept.sha : NULL);
     json_close(w);
+}
+
+void finish_changes(struct task_run *run, struct workspace *workspace)
+{
+    struct err err = ERR_INIT;
+    const struct work_stop stop = finish_stop(run);
+    AUTO(strlist) struct strlist except = STRLIST_INIT;
+    for (size_t i = 0; finish_own_files[i]; i++)
+        strlist_add(&except, finish_own_files[i]);
+    if (harvest_diff(workspace, &except, task_run_keep_dir(run), task_run_redact(run), &stop, &err))
+        log_warn("claude", "cannot keep what was changed: %s", err.msg);
 }
 
 /* --- files --------------------------------------------------------------------------------- */

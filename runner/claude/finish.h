@@ -11,6 +11,9 @@ void finish_run(const struct claude *claude, struct task_run *run,
                 const struct task_request *request, struct workspace *workspace,
                 struct buf *members);
 
+/* Keeps what was changed in the workspace beside the task's events, for who asks for it. */
+void finish_changes(struct task_run *run, struct workspace *workspace);
+
 /* How a request names its repository. */
 struct repo_wish finish_wish(const struct task_request *request);
 

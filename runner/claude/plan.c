@@ -22,8 +22,10 @@ static const struct {
     const char *name;
     const char *variable;
 } places[] = {
-    {"home", "HOME"}, {"config", "CLAUDE_CONFIG_DIR"}, {"tmp", "TMPDIR"}, {"work", "PWD"},
-    {"keep", NULL},
+    {"home", "HOME"},
+    {"config", "CLAUDE_CONFIG_DIR"},
+    {"tmp", "TMPDIR"},
+    {"work", "PWD"},
 };
 
 static int make_places(const struct claude *claude, const struct task_request *request,
@@ -31,14 +33,10 @@ static int make_places(const struct claude *claude, const struct task_request *r
 {
     const char *below = request->cwd_relative;
     for (size_t i = 0; i < COUNT_OF(places); i++) {
-        if (!places[i].variable && !request->post) /* what is kept afterwards, when anything is */
-            continue;
         AUTO(str) char *path = path_join(dir, places[i].name);
         if (!path || path_make_dirs(path, 0700, err) ||
             path_own(path, claude->uid, claude->gid, err))
             return path ? -1 : err_sys(err, "workspace");
-        if (!places[i].variable)
-            continue;
         AUTO(str) char *inside = walls_place(claude->walls, dir, places[i].name);
         if (!inside)
             return err_sys(err, "workspace");

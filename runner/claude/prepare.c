@@ -1,5 +1,6 @@
 #include "runner/claude/prepare.h"
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/str.h"
@@ -16,6 +17,8 @@
 #define FILE_BYTES_MAX (4u << 20)
 #define SHOWN_BYTES (64u << 10) /* of a command's output */
 #define NAME_MAX_BYTES 100
+#define POST_MS 300000 /* for all postCommands together */
+#define POST_REPORT_MAX (256u << 10)
 
 /* --- files --------------------------------------------------------------------------------- */
 
@@ -94,13 +97,6 @@ static int write_mcp(const struct claude *claude, const struct task_request *req
     return config ? write_file(claude, config, "mcp.json", &text, err) : err_sys(err, "mcp");
 }
 
-static bool is_command_name(const char *name)
-{
-    size_t len = strlen(name);
-    return len > 0 && len <= NAME_MAX_BYTES && *name != '.' && *name != '-' &&
-           strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == len;
-}
-
 static int write_commands(const struct claude *claude, const struct task_request *request,
                           const char *dir, struct err *err)
 {
@@ -116,7 +112,7 @@ static int write_commands(const struct claude *claude, const struct task_request
         char name[NAME_MAX_BYTES + 8];
         AUTO(buf) struct buf text = BUF_INIT(FILE_BYTES_MAX);
         const char *given = json_name(at) + (*json_name(at) == '/');
-        if (!is_command_name(given))
+        if (!request_is_command_name(given))
             return err_set(err, ERR_INVALID, "'%.60s' is no name for a slash command", given);
         snprintf(name, sizeof(name), "%s%s", given, strstr(given, ".md") ? "" : ".md");
         buf_adds(&text, json_text(at));
@@ -165,7 +161,7 @@ static struct plan *command_plan(const struct plan *claude, const char *command,
     return STEAL_PTR(plan);
 }
 
-static void tell(struct task_run *run, const char *command, int out, int code)
+static void tell(struct task_run *run, const char *subtype, const char *command, int out, int code)
 {
     struct json_writer w;
     AUTO(buf) struct buf clean = BUF_INIT(SHOWN_BYTES);
@@ -174,7 +170,7 @@ static void tell(struct task_run *run, const char *command, int out, int code)
     json_write(&w, &json);
     json_open_object(&w, NULL);
     json_add_text(&w, "type", "system");
-    json_add_text(&w, "subtype", "pre_execution");
+    json_add_text(&w, "subtype", subtype);
     json_add_text(&w, "command", command);
     json_add_int(&w, "exit_code", code);
     json_add_textn(&w, "output", buf_str(&clean), clean.len);
@@ -190,42 +186,54 @@ static int open_output(struct task_run *run)
     return open(task_run_dir(run), O_TMPFILE | O_RDWR | O_APPEND | O_CLOEXEC, 0600);
 }
 
-static int run_command(const struct claude *claude, struct task_run *run, const char *command,
-                       struct workspace *workspace, const struct plan *like,
-                       struct egress_gate *gate, int64_t deadline_ms, const char **ret_reason,
-                       struct err *err)
+/* Commands that are run as Claude is. */
+struct commands {
+    const struct claude *claude;
+    struct task_run *run;
+    struct workspace *workspace; /* NULL: none */
+    const struct plan *like;     /* Claude's */
+    struct egress_gate *gate;
+    const char *subtype; /* of their events */
+    const char *field;   /* for messages */
+    int64_t deadline_ms;
+    struct work_stop stop;
+};
+
+/* Runs one and tells its event. *ret_code is its exit code also when this fails. */
+static int run_command(const struct commands *all, const char *command, int *ret_code,
+                       const char **ret_reason, struct err *err)
 {
-    AUTO(plan) struct plan *plan = command_plan(like, command, workspace, err);
-    AUTO(fd) int out = open_output(run);
+    AUTO(plan) struct plan *plan = command_plan(all->like, command, all->workspace, err);
+    AUTO(fd) int out = open_output(all->run);
     struct work_result result;
+    *ret_code = 1;
     if (!plan || out < 0)
         return plan ? err_sys(err, "command") : -1;
-    const struct work_order order = {.launcher = claude->launcher,
+    const struct work_order order = {.launcher = all->claude->launcher,
                                      .plan = plan,
-                                     .gate = gate,
+                                     .gate = all->gate,
                                      .out = {.via = WORK_FD, .fd = out},
                                      .errors = {.via = WORK_FD, .fd = out},
-                                     .limits = {.until_ms = deadline_ms},
-                                     .stop = finish_stop(run)};
+                                     .limits = {.until_ms = all->deadline_ms},
+                                     .stop = all->stop};
     if (work_run(&order, &result, err))
         return -1;
-    int code = work_exit_code(result.status);
+    int code = *ret_code = work_exit_code(result.status);
     AUTO(buf) struct buf shown = BUF_INIT(FILE_BYTES_MAX);
-    redact_text(task_run_redact(run), command, strlen(command), &shown); /* before it is cut */
-    tell(run, buf_str(&shown), out, code);
+    redact_text(task_run_redact(all->run), command, strlen(command), &shown); /* before it is cut */
+    tell(all->run, all->subtype, buf_str(&shown), out, code);
     if (result.cause == WORK_TIMEOUT)
-        return err_set(err, ERR_TIMEOUT, "preExecutionCommands did not end in time");
+        return err_set(err, ERR_TIMEOUT, "%s did not end in time", all->field);
     if (work_cause_is_limit(result.cause)) {
         char words[120];
         work_cause_say(result.cause, command, words, sizeof(words));
         *ret_reason = work_cause_reason(result.cause);
-        return err_set(err, ERR_MISMATCH, "preExecutionCommands: '%.80s': %s", buf_str(&shown),
-                       words);
+        return err_set(err, ERR_MISMATCH, "%s: '%.80s': %s", all->field, buf_str(&shown), words);
     }
     if (result.cause != WORK_ENDED)
         return err_set(err, ERR_BUSY, "stopped");
     return code == 0 ? 0
-                     : err_set(err, ERR_MISMATCH, "preExecutionCommands: '%.100s' ended with %d",
+                     : err_set(err, ERR_MISMATCH, "%s: '%.100s' ended with %d", all->field,
                                buf_str(&shown), code);
 }
 
@@ -234,9 +242,62 @@ int prepare_commands(const struct claude *claude, struct task_run *run,
                      const struct plan *plan, struct egress_gate *gate, int64_t deadline_ms,
                      const char **ret_reason, struct err *err)
 {
+    int code;
+    const struct commands all = {.claude = claude,
+                                 .run = run,
+                                 .workspace = workspace,
+                                 .like = plan,
+                                 .gate = gate,
+                                 .subtype = "pre_execution",
+                                 .field = "preExecutionCommands",
+                                 .deadline_ms = deadline_ms,
+                                 .stop = finish_stop(run)};
     for (size_t i = 0; i < request->pre_execution_commands.count; i++)
-        if (run_command(claude, run, request->pre_execution_commands.items[i], workspace, plan,
-                        gate, deadline_ms, ret_reason, err))
+        if (run_command(&all, request->pre_execution_commands.items[i], &code, ret_reason, err))
             return -1;
     return 0;
+}
+
+/* A cancel has been obeyed by now: it is Claude that was to end. */
+static enum work_cause asked_to_go(struct work *work, void *arg)
+{
+    (void)work;
+    return task_run_stop(arg) == STOP_INTERRUPT ? WORK_INTERRUPT : WORK_ENDED;
+}
+
+void prepare_post_commands(const struct claude *claude, struct task_run *run,
+                           const struct task_request *request, struct workspace *workspace,
+                           const struct plan *plan, struct egress_gate *gate, struct buf *members)
+{
+    struct json_writer w;
+    const struct strlist *list = &request->post_commands;
+    AUTO(buf) struct buf said = BUF_INIT(POST_REPORT_MAX);
+    /* no descriptor to wake on: after a cancel it would be readable all the time */
+    const struct commands all = {.claude = claude,
+                                 .run = run,
+                                 .workspace = workspace,
+                                 .like = plan,
+                                 .gate = gate,
+                                 .subtype = "post_execution",
+                                 .field = "postCommands",
+                                 .deadline_ms = clock_mono_ms() + POST_MS,
+                                 .stop = {.wake_fd = -1, .asked = asked_to_go, .arg = run}};
+    if (list->count == 0)
+        return;
+    json_write(&w, &said);
+    json_open_array(&w, NULL);
+    for (size_t i = 0; i < list->count && task_run_stop(run) != STOP_INTERRUPT; i++) {
+        int code;
+        const char *ignored;
+        struct err err = ERR_INIT;
+        bool good = run_command(&all, list->items[i], &code, &ignored, &err) == 0;
+        json_open_object(&w, NULL);
+        json_add_int(&w, "exit_code", code);
+        if (!good)
+            json_add_text(&w, "error", err.msg);
+        json_close(&w);
+    }
+    json_close(&w);
+    if (buf_ok(&said))
+        buf_addf(members, ",\"postCommands\":%s", buf_str(&said));
 }

@@ -22,4 +22,11 @@ int prepare_commands(const struct claude *claude, struct task_run *run,
                      const struct plan *plan, struct egress_gate *gate, int64_t deadline_ms,
                      const char **ret_reason, struct err *err);
 
+/* Runs postCommands, all of them whatever comes of each, in the same way: output in the events,
+ * exit codes and errors in the answer's members. They have five minutes together; a runner that
+ * goes down ends them. */
+void prepare_post_commands(const struct claude *claude, struct task_run *run,
+                           const struct task_request *request, struct workspace *workspace,
+                           const struct plan *plan, struct egress_gate *gate, struct buf *members);
+
 #endif

@@ -90,3 +90,35 @@ char *claude_version(const struct claude *claude, char ret_version[CLAUDE_VERSIO
     pthread_mutex_unlock(&known.asking);
     return program;
 }
+
+bool claude_is_there(const struct claude *claude)
+{
+    AUTO(config_ref) const struct config *config = config_ref(claude->config);
+    AUTO(str) char *program = path_find_program(config->claude_bin, getenv("PATH"));
+    return program && access(program, X_OK) == 0;
+}
+
+/* Compares a.b.c by number; what follows the third number (-beta.1) does not count. */
+static int compare(const char *one, const char *other)
+{
+    for (int part = 0; part < 3; part++) {
+        char *one_end, *other_end;
+        long a = strtol(one, &one_end, 10), b = strtol(other, &other_end, 10);
+        if (a != b)
+            return a < b ? -1 : 1;
+        one = *one_end == '.' ? one_end + 1 : one_end;
+        other = *other_end == '.' ? other_end + 1 : other_end;
+    }
+    return 0;
+}
+
+bool claude_version_keeps_prompts(const char *version)
+{
+    return isdigit((unsigned char)version[0]) && compare(version, CLAUDE_NEWEST_TESTED) >= 0;
+}
+
+bool claude_version_is_tested(const char *version)
+{
+    return isdigit((unsigned char)version[0]) && compare(version, CLAUDE_OLDEST_TESTED) >= 0 &&
+           compare(version, CLAUDE_NEWEST_TESTED) <= 0;
+}

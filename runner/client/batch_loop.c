@@ -54,6 +54,8 @@ static void hold(struct batch *b, int retry_after_s)
 {
     int64_t now = clock_mono_ms();
     int pause = b->pause_ms ? b->pause_ms : PAUSE_FIRST_MS;
+    if (retry_after_s == 0 && now < b->pause_until_ms)
+        return; /* those that were refused together count once */
     int64_t until = now + (retry_after_s > 0 ? retry_after_s * INT64_C(1000) : pause);
     b->pause_ms = pause * 2 < PAUSE_MAX_MS ? pause * 2 : PAUSE_MAX_MS;
     if (until > b->pause_until_ms)
@@ -63,7 +65,6 @@ static void hold(struct batch *b, int retry_after_s)
 void batch_slot_refused(struct batch_slot *s)
 {
     struct batch *b = s->batch;
-    /* Those that were refused together count once. */
     if (clock_mono_ms() >= b->pause_until_ms)
         b->limit = b->limit / 2 > 1 ? b->limit / 2 : 1;
     hold(b, s->retry_after_s);

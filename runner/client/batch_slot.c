@@ -107,7 +107,7 @@ static int on_write(const char *data, size_t len, void *arg)
     struct err err;
     if (s->status == 200 && s->phase == SLOT_STREAM) {
         sse_feed(&s->sse, data, len);
-    } else if (s->status == 200 && s->phase == SLOT_FETCH) {
+    } else if (s->status == 200 && s->phase != SLOT_LIST) {
         if (fd_write_all(s->output_file, data, len) == 0)
             return 0;
         err_sys(&err, "cannot write %.150s", s->output_path);
@@ -156,6 +156,49 @@ static void list_done(struct batch_slot *s)
     next_output(s);
 }
 
+static void ask_for_outputs(struct batch_slot *s)
+{
+    struct err err;
+    fd_close(&s->output_file);
+    free(s->output_path);
+    s->output_path = NULL;
+    s->phase = SLOT_LIST;
+    s->tries = 0;
+    if (slot_connect(s, &err))
+        batch_broke(s->batch, &err);
+}
+
+static void ask_for_transcript(struct batch_slot *s)
+{
+    struct err err = ERR_INIT;
+    s->phase = SLOT_TRANSCRIPT;
+    s->tries = 0;
+    if (asprintf(&s->output_path, "%s/.transcript", s->folder.part) < 0) {
+        s->output_path = NULL;
+        err_sys(&err, "a transcript");
+    }
+    if (!s->output_path || slot_connect(s, &err))
+        batch_broke(s->batch, &err);
+}
+
+/* The conversation replaces the lines of the stream; where there is none (404) those stay. */
+static void transcript_done(struct batch_slot *s)
+{
+    struct err err;
+    AUTO(str) char *to = NULL;
+    if (s->status != 200) {
+        unlink(s->output_path);
+    } else if (asprintf(&to, "%s/transcript.jsonl", s->folder.part) < 0 ||
+               rename(s->output_path, to)) {
+        err_sys(&err, "cannot write %.150s", s->output_path);
+        batch_broke(s->batch, &err);
+        return;
+    } else {
+        s->folder.transcript_bytes++; /* there is one now */
+    }
+    ask_for_outputs(s);
+}
+
 static void outputs_failed(struct batch_slot *s, const struct err *err)
 {
     struct err why = *err;
@@ -164,6 +207,11 @@ static void outputs_failed(struct batch_slot *s, const struct err *err)
         return;
     if (passing && s->tries < TRIES_MAX) {
         try_again(s);
+        return;
+    }
+    if (s->phase == SLOT_TRANSCRIPT) {
+        s->status = 404;
+        transcript_done(s);
         return;
     }
     if (s->status > 299)
@@ -198,11 +246,7 @@ static void stream_done(struct batch_slot *s, int rc, const struct err *err)
     if (s->end && *text_of(s->end, "taskId")) {
         if (!s->task_id[0])
             snprintf(s->task_id, sizeof(s->task_id), "%s", text_of(s->end, "taskId"));
-        s->phase = SLOT_LIST;
-        s->tries = 0;
-        struct err mine;
-        if (slot_connect(s, &mine))
-            batch_broke(s->batch, &mine);
+        (s->task->command ? ask_for_outputs : ask_for_transcript)(s);
     } else if (s->end || s->error[0]) {
         batch_slot_ended(s);
     } else if (rc < 0 && s->status == 0 && err->code == ERR_FORBIDDEN) {
@@ -226,6 +270,9 @@ static void on_done(int rc, const struct err *err, void *arg)
         return;
     if (s->phase == SLOT_STREAM) {
         stream_done(s, rc, err);
+    } else if (rc == 0 && s->phase == SLOT_TRANSCRIPT &&
+               (s->status == 200 || s->status == 404 || s->status == 405)) {
+        transcript_done(s);
     } else if (rc == 0 && s->status == 200) {
         s->tries = 0;
         if (s->phase == SLOT_FETCH)
@@ -242,11 +289,12 @@ static void on_done(int rc, const struct err *err, void *arg)
 
 static int make_url(const struct batch_slot *s, struct buf *url, struct err *err)
 {
+    static const char *const parts[] = {"events", "transcript", "outputs", "outputs"};
     buf_adds(url, s->batch->to->url);
     if (s->phase == SLOT_STREAM && !s->task_id[0])
         buf_adds(url, s->task->command ? "/exec" : "/run");
     else
-        buf_addf(url, "/tasks/%s/%s", s->task_id, s->phase == SLOT_STREAM ? "events" : "outputs");
+        buf_addf(url, "/tasks/%s/%s", s->task_id, parts[s->phase]);
     if (s->phase == SLOT_FETCH) {
         buf_addc(url, '/');
         str_add_url(url, text_of(s->output, "path"), "/");
@@ -256,7 +304,7 @@ static int make_url(const struct batch_slot *s, struct buf *url, struct err *err
 
 static int make_headers(const struct batch_slot *s, struct strlist *headers, struct err *err)
 {
-    static const char *const accepts[] = {"text/event-stream", "application/json", "*/*"};
+    static const char *const accepts[] = {"text/event-stream", "*/*", "application/json", "*/*"};
     char key[BATCH_KEY_SIZE];
     if (client_headers(s->batch->to, accepts[s->phase], headers, err))
         return -1;
@@ -301,7 +349,7 @@ int slot_connect(struct batch_slot *s, struct err *err)
     sse_reset(&s->sse);
     if (s->phase == SLOT_STREAM && !s->last_id[0] && begin_anew(s, err))
         return -1;
-    if (s->phase == SLOT_FETCH && open_output(s, err))
+    if ((s->phase == SLOT_FETCH || s->phase == SLOT_TRANSCRIPT) && open_output(s, err))
         return -1;
     if (make_url(s, &url, err) || make_headers(s, &headers, err))
         return -1;

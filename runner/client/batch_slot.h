@@ -10,9 +10,10 @@
 #include "runner/client/batch.h"
 
 enum slot_phase {
-    SLOT_STREAM, /* follows the task's events */
-    SLOT_LIST,   /* asks which outputs there are */
-    SLOT_FETCH,  /* fetches one after the other */
+    SLOT_STREAM,     /* follows the task's events */
+    SLOT_TRANSCRIPT, /* fetches the conversation, with those of subagents in it */
+    SLOT_LIST,       /* asks which outputs there are */
+    SLOT_FETCH,      /* fetches one after the other */
 };
 
 struct batch_slot {
@@ -33,7 +34,7 @@ struct batch_slot {
     struct json *end;          /* what `done` said; owned */
     struct json *outputs;      /* the list; owned */
     const struct json *output; /* of it: the one that is fetched */
-    char *output_path;
+    char *output_path;         /* what is fetched goes there */
     int output_file;
     char error[240]; /* the run could not be had, or its outputs; "" */
 };

@@ -127,6 +127,13 @@ static int status_of(const struct json *end)
     return code > 0 && code < 256 ? (int)code : 1;
 }
 
+/* True when a command ended by itself, well or not: its own words are enough. */
+static bool is_own_end(const struct json *end)
+{
+    const char *reason = text_of(end, "reason");
+    return !*text_of(end, "error") || !*reason || strcmp(reason, "exit_status") == 0;
+}
+
 static void print_diff(const struct call *call, const struct follow *f, const struct narrate *n)
 {
     struct err ignored;
@@ -198,7 +205,7 @@ static int follow_task(struct call *call, struct follow *f, struct narrate *n, s
         conclude(call, f, n, diff && !call->json);
     else if (!is_true(n->end, "success") && number_of(n->end, "exit_code") <= 0)
         narrate_end(n);
-    else if (*text_of(n->end, "error") && *text_of(n->end, "reason"))
+    else if (!is_own_end(n->end))
         fprintf(stderr, "%s\n", text_of(n->end, "error"));
     return status_of(n->end);
 }

@@ -3,6 +3,7 @@
 #include "base/auto.h"
 #include "base/buf.h"
 #include "base/fd.h"
+#include "base/form.h"
 #include "base/path.h"
 #include "base/str.h"
 #include "runner/client/options.h"
@@ -350,6 +351,13 @@ static int look_here(struct settings *settings, struct err *err)
     return settings->url ? 0 : take_url(settings, "http://127.0.0.1:" DEFAULT_PORT, err);
 }
 
+/* This machine's own secret goes to this machine only. */
+static bool is_here(const char *url)
+{
+    struct form_url form;
+    return form_url(url, &form) == 0 && form.loopback;
+}
+
 int settings_find(struct settings *settings, const struct strlist *given, struct err *err)
 {
     AUTO(vars) struct vars env = {0};
@@ -369,7 +377,7 @@ int settings_find(struct settings *settings, const struct strlist *given, struct
         if (take_url(settings, url ? url : env_url, err) ||
             (file ? read_secret(&settings->secret, file, err) : take_from(settings, &env, err)))
             return -1;
-        return settings->secret ? 0 : look_here(settings, err);
+        return settings->secret || !is_here(settings->url) ? 0 : look_here(settings, err);
     }
     int loaded = load_file(settings, name, err);
     if (loaded < 0)

@@ -1,31 +1,19 @@
 #include "runner/command/capture.h"
 
-#include "base/fd.h"
 #include "base/str.h"
 #include "runner/command/command.h"
 #include "json/json.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
-#define READ_BYTES 65536u
-#define READS_AT_ONCE 16
-#define CLEAN_BYTES_MAX (4u * READ_BYTES + REDACT_MAX_BYTES)
+#define PART_BYTES 16384u /* of an event, but for what secrets' marks add */
+#define CLEAN_BYTES_MAX (16u * PART_BYTES + REDACT_MAX_BYTES)
 #define EVENT_JSON_MAX (6u * CLEAN_BYTES_MAX + 64u) /* a control character takes six bytes */
 
-int capture_open(struct capture *capture, struct task_run *run, const char *event, struct buf *text,
-                 int *ret_write_fd, struct err *err)
+void capture_init(struct capture *capture, struct task_run *run, const char *event,
+                  struct buf *text)
 {
-    int ends[2];
-    *capture = (struct capture){.run = run, .event = event, .text = text, .read_fd = -1};
+    *capture = (struct capture){.run = run, .event = event, .text = text};
     redact_stream_init(&capture->redact, task_run_redact(run));
     buf_init(&capture->clean, CLEAN_BYTES_MAX);
-    if (pipe2(ends, O_CLOEXEC))
-        return err_sys(err, "cannot make a pipe for the command's %s", event);
-    capture->read_fd = ends[0];
-    *ret_write_fd = ends[1];
-    /* only our end: a program may not know what to do with EAGAIN */
-    return fcntl(ends[0], F_SETFL, O_NONBLOCK) ? err_sys(err, "pipe") : 0;
 }
 
 /* Bytes at the beginning that end with a whole character, as far as more could complete it. */
@@ -68,21 +56,15 @@ static void pass_on(struct capture *capture, size_t len)
     buf_drop(&capture->clean, len);
 }
 
-bool capture_read(struct capture *capture)
+void capture_take(struct capture *capture, const char *data, size_t len)
 {
-    char chunk[READ_BYTES / 4];
-    bool any = false;
-    for (int i = 0; i < READS_AT_ONCE && capture->read_fd >= 0; i++) {
-        ssize_t n = read(capture->read_fd, chunk, sizeof(chunk));
-        if (n == 0)
-            fd_close(&capture->read_fd);
-        if (n <= 0)
-            break;
-        redact_feed(&capture->redact, chunk, (size_t)n, &capture->clean);
+    while (len > 0) {
+        size_t part = len < PART_BYTES ? len : PART_BYTES;
+        redact_feed(&capture->redact, data, part, &capture->clean);
         pass_on(capture, whole_characters(&capture->clean));
-        any = true;
+        data += part;
+        len -= part;
     }
-    return any;
 }
 
 void capture_finish(struct capture *capture)
@@ -93,7 +75,6 @@ void capture_finish(struct capture *capture)
 
 void capture_done(struct capture *capture)
 {
-    fd_close(&capture->read_fd);
     redact_stream_done(&capture->redact);
     buf_done(&capture->clean);
 }

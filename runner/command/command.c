@@ -2,35 +2,17 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "base/str.h"
 #include "runner/command/capture.h"
 #include "runner/command/command_plan.h"
+#include "runner/repo/harvest.h"
 #include "runner/request/request.h"
 #include "runner/work/work.h"
 
-#include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
-
-#define LOOK_EVERY_MS 1000
-#define INIT_SLACK_MS 15000 /* beyond the grace: then init itself is lost */
-#define LAST_READ_MS 5000   /* for what is left in the pipes of a tree that has ended */
-
-/* Why the runner ends a command. */
-enum cause { CAUSE_NONE, CAUSE_CANCEL, CAUSE_INTERRUPT, CAUSE_TIMEOUT, CAUSE_UNHEALTHY };
-
-static const struct {
-    enum task_state state;
-    const char *reason;
-    const char *error;
-} causes[] = {
-    [CAUSE_CANCEL] = {TASK_CANCELLED, "cancelled", "the task was cancelled"},
-    [CAUSE_INTERRUPT] = {TASK_FAILED, "interrupted", "the runner was stopped while the task ran"},
-    [CAUSE_TIMEOUT] = {TASK_FAILED, "timeout", "the task did not end within its time limit"},
-    [CAUSE_UNHEALTHY] = {TASK_FAILED, "internal", "the events could not be written"},
-};
 
 struct job {
     const struct command *command;
@@ -39,15 +21,14 @@ struct job {
     struct task_request *request;
     struct workspace *workspace; /* NULL: a task without a repository */
     struct capture out, errors;
-    struct child *child;
+    struct plan *plan;
     struct egress_gate *gate; /* NULL: the jail has the host's network */
-    const char *failed_step;  /* the reason when it could not be started */
-    enum cause cause;
-    int64_t started_ms; /* mono, as all here */
-    int64_t ending_ms;  /* 0: it was not told to end */
+    struct work_result result;
+    const char *failed_step; /* the reason when it could not be started */
+    int64_t started_ms;      /* mono: from here its time limit counts */
 };
 
-/* --- starting ------------------------------------------------------------------------------- */
+/* --- set-up ------------------------------------------------------------------------------- */
 
 static enum work_cause asked(struct work *work, void *arg)
 {
@@ -98,113 +79,72 @@ static int load_request(struct job *job, struct err *err)
     return job->request->command ? 0 : err_set(err, ERR_INTERNAL, "the task has no command");
 }
 
-static void serve_network(struct job *job)
-{
-    int sockets[JAIL_GATE_SOCKETS];
-    if (job->gate && child_take_gate(job->child, sockets))
-        egress_gate_serve(job->gate, sockets);
-}
-
 static void tell(const char *event, const char *json, size_t len, void *arg)
 {
     task_run_event(arg, event, json, len);
 }
 
-static int start(struct job *job, struct err *err)
+static int prepare(struct job *job, struct err *err)
 {
-    AUTO(fd) int out = -1;
-    AUTO(fd) int errors = -1;
     job->started_ms = clock_mono_ms();
     if (load_request(job, err) || open_workspace(job, err) ||
         walls_gate(job->command->walls, job->request, NULL, &job->gate, err))
         return -1;
-    AUTO(plan)
-    struct plan *plan =
+    job->plan =
         command_plan(job->command, job->request, task_run_dir(job->run), job->workspace, err);
-    AUTO(fd) int in = plan ? command_stdin_fd(job->request->stdin_text, err) : -1;
-    if (in < 0 || capture_open(&job->out, job->run, "stdout", &job->outcome->output, &out, err) ||
-        capture_open(&job->errors, job->run, "stderr", &job->outcome->errors, &errors, err))
-        return -1;
-    const int stdio[3] = {in, out, errors};
-    job->child = launcher_spawn(job->command->launcher, plan, stdio, err);
-    if (job->child)
-        serve_network(job);
-    if (!job->child && job->request->cwd_relative)
-        err_wrap(err, "cwdRelative '%.80s'", job->request->cwd_relative);
-    return job->child ? 0 : -1;
+    return job->plan ? 0 : -1;
 }
 
 /* --- while it runs -------------------------------------------------------------------------- */
 
-static void end_tree(struct job *job, enum cause cause)
+static void take_output(struct work *work, const char *data, size_t len, void *arg)
 {
-    if (job->ending_ms > 0)
-        return;
-    job->ending_ms = clock_mono_ms();
-    job->cause = cause;
-    child_end(job->child, cause == CAUSE_UNHEALTHY);
+    (void)work;
+    capture_take(&((struct job *)arg)->out, data, len);
 }
 
-static void heed_clock_and_caller(struct job *job)
+static void take_errors(struct work *work, const char *data, size_t len, void *arg)
 {
-    enum task_stop stop = task_run_stop(job->run);
-    if (stop == STOP_CANCEL)
-        end_tree(job, CAUSE_CANCEL);
-    else if (stop == STOP_INTERRUPT)
-        end_tree(job, CAUSE_INTERRUPT);
-    else if (!task_run_healthy(job->run))
-        end_tree(job, CAUSE_UNHEALTHY);
-    else if (clock_mono_ms() >= job->started_ms + job->request->timeout_ms)
-        end_tree(job, CAUSE_TIMEOUT);
+    (void)work;
+    capture_take(&((struct job *)arg)->errors, data, len);
 }
 
-static void wait_for_something(struct job *job)
+/* A store that takes no events ends the task. */
+static int64_t look(struct work *work, void *arg)
 {
-    int64_t left = job->started_ms + job->request->timeout_ms - clock_mono_ms();
-    struct pollfd fds[] = {
-        {.fd = child_fd(job->child), .events = POLLIN},
-        {.fd = job->out.read_fd, .events = POLLIN},
-        {.fd = job->errors.read_fd, .events = POLLIN},
-        /* once the tree is being ended the caller has nothing to add */
-        {.fd = job->ending_ms > 0 ? -1 : task_run_wake_fd(job->run), .events = POLLIN},
-    };
-    if (left < 0 || left > LOOK_EVERY_MS || job->ending_ms > 0)
-        left = LOOK_EVERY_MS;
-    poll(fds, COUNT_OF(fds), (int)left);
-}
-
-static bool is_lost(const struct job *job)
-{
-    int64_t grace_ms = INT64_C(1000) * CONFIG_GET(job->command->config, kill_grace_seconds);
-    return job->ending_ms > 0 && clock_mono_ms() - job->ending_ms > grace_ms + INIT_SLACK_MS;
-}
-
-static bool read_both(struct job *job)
-{
-    bool any = capture_read(&job->out);
-    return capture_read(&job->errors) || any;
+    const struct job *job = arg;
+    walls_tell(job->gate, tell, job->run);
+    if (!task_run_healthy(job->run))
+        work_end(work, WORK_ABORT);
+    return -1;
 }
 
 /* Until the whole tree has ended: what a command leaves behind is ended with it. */
-static void follow(struct job *job)
+static int run_program(struct job *job, struct err *err)
 {
-    for (;;) {
-        /* look at the child first, read then: what it printed before its end is not missed */
-        enum child_event event = child_read(job->child);
-        bool any = read_both(job);
-        if (event == CHILD_ENDED || is_lost(job))
-            break;
-        heed_clock_and_caller(job);
+    AUTO(fd) int in = command_stdin_fd(job->request->stdin_text, err);
+    const struct work_order order = {
+        .launcher = job->command->launcher,
+        .plan = job->plan,
+        .gate = job->gate,
+        .in = {.via = WORK_FD, .fd = in},
+        .out = {.via = WORK_PIPE, .take = take_output},
+        .errors = {.via = WORK_PIPE, .take = take_errors},
+        .limits = {.until_ms = job->started_ms + job->request->timeout_ms},
+        .stop = {.wake_fd = task_run_wake_fd(job->run), .asked = asked, .arg = job->run},
+        .look = look,
+        .arg = job};
+    if (in < 0)
+        return -1;
+    if (work_run(&order, &job->result, err) == 0) {
+        capture_finish(&job->out);
+        capture_finish(&job->errors);
         walls_tell(job->gate, tell, job->run);
-        if (!any && event == CHILD_NOTHING)
-            wait_for_something(job);
+        return 0;
     }
-    int64_t deadline = clock_mono_ms() + LAST_READ_MS;
-    while (read_both(job) && clock_mono_ms() < deadline)
-        continue;
-    capture_finish(&job->out);
-    capture_finish(&job->errors);
-    walls_tell(job->gate, tell, job->run);
+    if (job->request->cwd_relative)
+        err_wrap(err, "cwdRelative '%.80s'", job->request->cwd_relative);
+    return -1;
 }
 
 /* --- the outcome ---------------------------------------------------------------------------- */
@@ -217,31 +157,36 @@ static void settle(struct task_outcome *outcome, enum task_state state, const ch
     snprintf(outcome->error, sizeof(outcome->error), "%s", error);
 }
 
+/* The runner ended it. */
+static void settle_cause(struct task_outcome *outcome, enum work_cause cause)
+{
+    char error[sizeof(outcome->error)];
+    const char *reason = work_cause_reason(cause);
+    work_cause_say(cause, "the command", error, sizeof(error));
+    settle(outcome, cause == WORK_CANCEL ? TASK_CANCELLED : TASK_FAILED,
+           *reason ? reason : "internal", error);
+}
+
 static void judge(struct job *job)
 {
     char error[120];
     struct task_outcome *outcome = job->outcome;
-    int status = child_status(job->child);
-    int signal = status < 0 ? SIGKILL : WIFSIGNALED(status) ? WTERMSIG(status) : 0;
-    outcome->exit_code = signal ? 128 + signal : WEXITSTATUS(status);
-    outcome->truncated = job->out.truncated || job->errors.truncated;
-    buf_addf(&outcome->members, ",\"peak_memory_mb\":%lld",
-             (long long)(child_peak_kib(job->child) / 1024));
-    enum work_cause limit = work_cause_of_limits(child_exceeded(job->child), status);
-    if (job->cause == CAUSE_NONE && limit != WORK_ENDED) {
-        work_cause_say(limit, "the command", error, sizeof(error));
-        settle(outcome, TASK_FAILED, work_cause_reason(limit), error);
-    } else if (job->cause != CAUSE_NONE) {
-        settle(outcome, causes[job->cause].state, causes[job->cause].reason,
-               causes[job->cause].error);
-    } else if (signal) {
-        snprintf(error, sizeof(error), "the command was killed (signal %d)", signal);
+    const struct work_result *result = &job->result;
+    bool killed = result->status < 0 || WIFSIGNALED(result->status);
+    outcome->exit_code = work_exit_code(result->status);
+    outcome->truncated = job->out.truncated || job->errors.truncated || result->dropped;
+    buf_addf(&outcome->members, ",\"peak_memory_mb\":%lld", (long long)(result->peak_kib / 1024));
+    if (result->cause != WORK_ENDED) {
+        settle_cause(outcome, result->cause);
+    } else if (outcome->exit_code == 0) {
+        settle(outcome, TASK_COMPLETED, "", "");
+    } else if (killed) {
+        snprintf(error, sizeof(error), "the command was killed (signal %d)",
+                 outcome->exit_code - 128);
         settle(outcome, TASK_FAILED, "killed", error);
-    } else if (outcome->exit_code != 0) {
+    } else {
         snprintf(error, sizeof(error), "the command ended with exit status %d", outcome->exit_code);
         settle(outcome, TASK_FAILED, "exit_status", error);
-    } else {
-        settle(outcome, TASK_COMPLETED, "", "");
     }
     if (outcome->state != TASK_COMPLETED && outcome->exit_code == 0)
         outcome->exit_code = 1;
@@ -250,10 +195,9 @@ static void judge(struct job *job)
 static void judge_failed_start(struct job *job, const struct err *err)
 {
     enum task_stop stop = task_run_stop(job->run);
-    const enum cause cause = stop == STOP_CANCEL ? CAUSE_CANCEL : CAUSE_INTERRUPT;
     job->outcome->exit_code = 1;
     if (stop != STOP_NO)
-        settle(job->outcome, causes[cause].state, causes[cause].reason, causes[cause].error);
+        settle_cause(job->outcome, stop == STOP_CANCEL ? WORK_CANCEL : WORK_INTERRUPT);
     else
         settle(job->outcome, TASK_FAILED,
                err->code == ERR_NO_SPACE ? "disk_full"
@@ -262,19 +206,32 @@ static void judge_failed_start(struct job *job, const struct err *err)
                err->msg);
 }
 
+/* Keeps what the command changed beside the task's events. */
+static void keep_changes(struct job *job)
+{
+    struct err err = ERR_INIT;
+    const struct strlist none = STRLIST_INIT;
+    const struct work_stop stop = {
+        .wake_fd = task_run_wake_fd(job->run), .asked = asked, .arg = job->run};
+    if (job->workspace && harvest_diff(job->workspace, &none, task_run_keep_dir(job->run),
+                                       task_run_redact(job->run), &stop, &err))
+        log_warn("command", "cannot keep what was changed: %s", err.msg);
+}
+
 void command_run(struct task_run *run, struct task_outcome *outcome, void *arg)
 {
     struct err err;
     struct job job = {.command = arg, .run = run, .outcome = outcome};
-    job.out.read_fd = job.errors.read_fd = -1;
-    if (start(&job, &err) == 0) {
-        follow(&job);
+    capture_init(&job.out, run, "stdout", &outcome->output);
+    capture_init(&job.errors, run, "stderr", &outcome->errors);
+    if (prepare(&job, &err) == 0 && run_program(&job, &err) == 0) {
         judge(&job);
+        keep_changes(&job);
     } else {
         judge_failed_start(&job, &err);
     }
-    child_free(job.child);
     egress_gate_free(job.gate);
+    plan_free(job.plan);
     capture_done(&job.out);
     capture_done(&job.errors);
     task_request_free(job.request);

@@ -59,9 +59,10 @@ struct config_secrets {
 #define CONFIG_C_ANY_URL char * /* http or https */
 #define CONFIG_C_CHOICE char *  /* one of the choices, as text */
 #define CONFIG_C_ENUM int
-#define CONFIG_C_LIST struct strlist    /* comma separated */
-#define CONFIG_C_SECONDS struct strlist /* comma separated numbers, each within the range */
-#define CONFIG_C_DOMAINS struct strlist /* "open", "none", or domain names */
+#define CONFIG_C_LIST struct strlist     /* comma separated */
+#define CONFIG_C_SECONDS struct strlist  /* comma separated numbers, each within the range */
+#define CONFIG_C_DOMAINS struct strlist  /* "open", "none", or domain names */
+#define CONFIG_C_NETWORKS struct strlist /* addresses, or networks as in base/place.h */
 #define CONFIG_C_SECRETS struct config_secrets
 #define CONFIG_C_LIMITS \
     struct config_limits /* "name=number", comma separated; cores and half are words */
@@ -159,6 +160,9 @@ enum config_flag {
       "threads that read requests and write answers") \
     X(INT, auth_failures_max, "AUTH_FAILURES_MAX", NULL, "10", CONFIG_RANGE(1, 10000), \
       CONFIG_RELOADABLE, "wrong secrets from one address in a minute before it is answered 429") \
+    X(NETWORKS, trusted_proxies, "TRUSTED_PROXIES", NULL, NULL, CONFIG_ANY, CONFIG_RELOADABLE, \
+      "networks (`172.16.0.0/12`, `fd00::/8`) whose `CF-Connecting-IP` says who asks; this " \
+      "machine's own always does") \
     X(ENUM, jail, "JAIL", NULL, "auto", CONFIG_ONE_OF("auto|full|restricted|none"), \
       0, "how tasks are confined; auto takes the strongest the host can give") \
     X(ENUM, jail_min, "JAIL_MIN", NULL, "restricted", CONFIG_ONE_OF("auto|full|restricted|none"), \
@@ -213,6 +217,10 @@ enum config_flag {
     X(SECONDS, callback_retry_seconds, "CALLBACK_RETRY_SECONDS", NULL, \
       "5,300,1800,7200,18000,36000,36000", CONFIG_RANGE(0, 604800), CONFIG_RELOADABLE, \
       "waits before each further try of a webhook, comma separated; there are as many more tries") \
+    X(INT, python_slots, "PYTHON_SLOTS", NULL, "cores", CONFIG_RANGE(1, 256), CONFIG_RELOADABLE, \
+      "Python runs at once; a caller who has none gets one beyond that") \
+    X(LIST, python_modules, "PYTHON_MODULES", NULL, NULL, CONFIG_ANY, CONFIG_RELOADABLE, \
+      "modules that Python code may import, comma separated; not set: what PyRunner allowed") \
     X(HOST, cf_access_team_domain, "CF_ACCESS_TEAM_DOMAIN", NULL, NULL, CONFIG_ANY, 0, \
       "Cloudflare Access: the team's domain (`team.cloudflareaccess.com`, or `team`)") \
     X(TEXT, cf_access_aud, "CF_ACCESS_AUD", NULL, NULL, CONFIG_ANY, 0, \

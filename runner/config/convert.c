@@ -156,6 +156,12 @@ static int convert_list(const char *home, const struct config_field *field, cons
         return err_set(err, ERR_CONFIG, "must be at most %d items", STRLIST_MAX);
     if (field->kind == KIND_DOMAINS && !form_are_domains(list, &bad))
         return err_set(err, ERR_CONFIG, "must be open, none, or domain names separated by commas");
+    for (size_t i = 0; field->kind == KIND_NETWORKS && i < list->count; i++)
+        if (place_is_within("", list->items[i]) < 0)
+            return err_set(err, ERR_CONFIG,
+                           "must be addresses or networks (10.0.0.0/8) separated by commas; "
+                           "'%.60s' is none",
+                           list->items[i]);
     for (size_t i = 0; field->kind == KIND_SECONDS && i < list->count; i++)
         if (str_to_int(list->items[i], field->takes.min, field->takes.max, &seconds))
             return err_set(err, ERR_CONFIG, "must be numbers of %d..%d separated by commas",
@@ -302,7 +308,8 @@ static convert_fn *const converters[] = {
     [KIND_ANY_URL] = convert_url,     [KIND_CHOICE] = convert_choice,
     [KIND_ENUM] = convert_choice,     [KIND_LIST] = convert_list,
     [KIND_SECONDS] = convert_list,    [KIND_DOMAINS] = convert_list,
-    [KIND_SECRETS] = convert_secrets, [KIND_LIMITS] = convert_limits,
+    [KIND_NETWORKS] = convert_list,   [KIND_SECRETS] = convert_secrets,
+    [KIND_LIMITS] = convert_limits,
 };
 
 int config_convert(struct config *config, const struct config_field *field, const char *home,
@@ -330,6 +337,7 @@ void config_clear(struct config *config, const struct config_field *field)
     case KIND_LIST:
     case KIND_SECONDS:
     case KIND_DOMAINS:
+    case KIND_NETWORKS:
         strlist_done(member);
         return;
     case KIND_SECRETS:

@@ -33,6 +33,7 @@ void config_add_takes(const struct config_field *field, struct buf *out)
         [KIND_LIST] = "list",
         [KIND_SECONDS] = "list of ",
         [KIND_DOMAINS] = "open, none, or list of domains",
+        [KIND_NETWORKS] = "list of networks",
         [KIND_SECRETS] = "list of secrets",
         [KIND_LIMITS] = "list of name=number",
     };
@@ -60,6 +61,7 @@ static void add_value(const struct config *config, size_t index, struct buf *out
     case KIND_LIST:
     case KIND_SECONDS:
     case KIND_DOMAINS:
+    case KIND_NETWORKS:
         strlist_join(member, ",", out);
         return;
     case KIND_LIMITS:
@@ -115,7 +117,7 @@ static void write_value(struct json_writer *w, const struct config *config, size
     } else if (field->kind == KIND_INT) {
         json_add_int(w, "value", *(const int *)member);
     } else if (field->kind == KIND_LIST || field->kind == KIND_SECONDS ||
-               field->kind == KIND_DOMAINS) {
+               field->kind == KIND_DOMAINS || field->kind == KIND_NETWORKS) {
         write_list(w, member);
     } else {
         add_value(config, index, &text);

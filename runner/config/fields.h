@@ -19,6 +19,7 @@ enum config_kind {
     KIND_LIST,
     KIND_SECONDS,
     KIND_DOMAINS,
+    KIND_NETWORKS,
     KIND_SECRETS,
     KIND_LIMITS,
 };

@@ -58,7 +58,7 @@ static void remove_parts(int dir)
         closedir(list);
 }
 
-struct inputs *inputs_new(const struct inputs_config *config, struct err *err)
+struct inputs *input_store_new(const struct inputs_config *config, struct err *err)
 {
     AUTO(str) char *path = path_join(config->state_dir, "inputs");
     struct inputs *inputs = calloc(1, sizeof(*inputs));
@@ -77,11 +77,11 @@ struct inputs *inputs_new(const struct inputs_config *config, struct err *err)
         return inputs;
     }
     err_sys(err, "inputs");
-    inputs_free(inputs);
+    input_store_free(inputs);
     return NULL;
 }
 
-void inputs_free(struct inputs *inputs)
+void input_store_free(struct inputs *inputs)
 {
     if (!inputs)
         return;

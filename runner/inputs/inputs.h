@@ -29,8 +29,8 @@ struct inputs_config {
     const char *state_dir;
 };
 
-struct inputs *inputs_new(const struct inputs_config *config, struct err *err);
-void inputs_free(struct inputs *inputs);
+struct inputs *input_store_new(const struct inputs_config *config, struct err *err);
+void input_store_free(struct inputs *inputs);
 
 /* Reads a name: with or without "sha256:" before it. 0 or -1. */
 int input_name(const char *text, char ret_name[INPUT_NAME_SIZE]);

@@ -26,7 +26,9 @@
 #define TEXT_MAX 2048
 #define HOW "Log in again: open /login on the runner, or run `claude auth login` there."
 
-enum verdict { FINE, UNKNOWN, TROUBLE_SOON, TROUBLE_LOGIN };
+#define END_AHEAD_MS (3 * INT64_C(86400000)) /* of the login's own end, which no refresh moves */
+
+enum verdict { FINE, UNKNOWN, TROUBLE_SOON, TROUBLE_END, TROUBLE_LOGIN };
 
 struct facts {
     struct keeper_status login;
@@ -46,6 +48,7 @@ struct alert {
 
     /* Of the thread that looks. */
     bool told;        /* this episode's alert was delivered */
+    enum verdict of;  /* what it said, when that was since the start */
     int64_t since_ms; /* mono: trouble since; 0: none */
     int64_t retry_ms; /* pause after the next failure */
     int64_t next_ms;  /* mono: the next try */
@@ -74,6 +77,8 @@ static enum verdict judge(const struct facts *facts)
         return TROUBLE_LOGIN;
     if (login->state != LOGIN_OK || facts->held)
         return facts->waiting > 0 ? TROUBLE_LOGIN : UNKNOWN;
+    if (login->login_expires_ms > 0 && login->login_expires_ms - clock_real_ms() < END_AHEAD_MS)
+        return TROUBLE_END;
     if (ends_soon && (!login->refreshable || (tried && !login->refresh_ok)))
         return TROUBLE_SOON;
     if (!ends_soon || (tried && login->refresh_ok))
@@ -104,6 +109,16 @@ static void find_words(const struct alert *alert, const struct facts *facts, enu
                  "The Claude login of claude-runner on %s ends in %.1f hours and could not be "
                  "refreshed.%s " HOW,
                  alert->host, hours > 0 ? hours : 0.0, tasks);
+        return;
+    }
+    if (verdict == TROUBLE_END) {
+        char time[CLOCK_TEXT_SIZE];
+        words->event = "login_ends";
+        words->title = "Claude login ends soon";
+        words->priority = "high";
+        snprintf(words->text, sizeof(words->text),
+                 "The Claude login of claude-runner on %s ends at %s.%s " HOW, alert->host,
+                 clock_format(facts->login.login_expires_ms, time), tasks);
         return;
     }
     words->event = "login_needed";
@@ -190,11 +205,12 @@ static int post(const struct alert *alert, const char *url, const struct facts *
                                     : err_set(err, ERR_UPSTREAM, "it answered %d", answer.status);
 }
 
-static void note_delivery(struct alert *alert)
+static void note_delivery(struct alert *alert, enum verdict verdict)
 {
     struct err err;
     char time[CLOCK_TEXT_SIZE];
     alert->told = true;
+    alert->of = verdict;
     log_info("alert", "the owner has been told that the login needs them");
     clock_format(clock_real_ms(), time);
     if (file_replace(alert->path, time, strlen(time), 0600, &err))
@@ -238,17 +254,21 @@ void alert_look(struct alert *alert)
     enum verdict verdict = config->anthropic_api_key ? FINE : judge(&facts);
     if (verdict == FINE)
         end_episode(alert);
+    if (alert->told && alert->of == TROUBLE_END && verdict == TROUBLE_LOGIN) {
+        alert->told = false; /* it has ended now: that is news */
+        alert->since_ms = 0;
+    }
     if (verdict < TROUBLE_SOON || alert->told || !config->alert_url)
         return;
     if (alert->since_ms == 0)
         begin_trouble(alert, now);
-    bool sure = verdict == TROUBLE_LOGIN || now - alert->since_ms >= SURE_MS;
+    bool sure = verdict >= TROUBLE_END || now - alert->since_ms >= SURE_MS;
     if (!sure || now < alert->next_ms || alert->tries == TRIES_MAX)
         return;
     if (post(alert, config->alert_url, &facts, verdict, &err))
         note_failure(alert, &err);
     else
-        note_delivery(alert);
+        note_delivery(alert, verdict);
 }
 
 /* --- life ---------------------------------------------------------------------------------- */

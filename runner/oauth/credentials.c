@@ -79,6 +79,7 @@ void login_parse(const char *text, size_t len, struct login *ret_login)
     const char *subscription = json_text(json_get(object, "subscriptionType"));
     ret_login->refresh_token = copy_token(json_get(object, "refreshToken"));
     ret_login->expires_ms = parse_time(json_get(object, "expiresAt"));
+    ret_login->login_expires_ms = parse_time(json_get(object, "refreshTokenExpiresAt"));
     ret_login->subscription = subscription ? strdup(subscription) : NULL;
     ret_login->scopes = copy_scopes(json_get(object, "scopes"));
 }
@@ -101,22 +102,30 @@ void login_done(struct login *login)
 
 /* --- rewriting ----------------------------------------------------------------------------- */
 
+/* Writes a time as the member that was there had it: whoever wrote text reads text. */
+static void write_time(struct json_writer *w, const struct json *member, int64_t ms)
+{
+    char number[32];
+    snprintf(number, sizeof(number), "%lld", (long long)ms);
+    if (json_type(member) == JSON_STRING)
+        json_add_text(w, json_name(member), number);
+    else
+        json_add_raw(w, json_name(member), number, strlen(number));
+}
+
 /* Writes a member anew when it is one of the tokens; true when it was. */
 static bool replace_member(struct json_writer *w, const struct json *member,
                            const struct login_tokens *tokens)
 {
     const char *name = json_name(member);
-    char number[32];
     if (strcmp(name, "accessToken") == 0) {
         json_add_text(w, name, tokens->access_token);
     } else if (strcmp(name, "refreshToken") == 0 && tokens->refresh_token) {
         json_add_text(w, name, tokens->refresh_token);
     } else if (strcmp(name, "expiresAt") == 0 && tokens->expires_ms > 0) {
-        snprintf(number, sizeof(number), "%lld", (long long)tokens->expires_ms);
-        if (json_type(member) == JSON_STRING) /* whoever wrote text reads text */
-            json_add_text(w, name, number);
-        else
-            json_add_raw(w, name, number, strlen(number));
+        write_time(w, member, tokens->expires_ms);
+    } else if (strcmp(name, "refreshTokenExpiresAt") == 0 && tokens->login_expires_ms > 0) {
+        write_time(w, member, tokens->login_expires_ms);
     } else {
         return false;
     }
@@ -137,6 +146,8 @@ static void rewrite_object(struct json_writer *w, const char *name, const char *
         json_add_text(w, "refreshToken", tokens->refresh_token);
     if (!json_get(object, "expiresAt") && tokens->expires_ms > 0)
         json_add_int(w, "expiresAt", tokens->expires_ms);
+    if (!json_get(object, "refreshTokenExpiresAt") && tokens->login_expires_ms > 0)
+        json_add_int(w, "refreshTokenExpiresAt", tokens->login_expires_ms);
     json_close(w);
 }
 

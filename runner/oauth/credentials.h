@@ -37,7 +37,8 @@ const char *login_state_sentence(enum login_state state);
 struct login {
     char *access_token; /* NULL: the text is malformed */
     char *refresh_token;
-    int64_t expires_ms; /* 0: not said */
+    int64_t expires_ms;       /* 0: not said */
+    int64_t login_expires_ms; /* when the login itself ends, with its refresh token; 0: not said */
     char *subscription;
     char *scopes; /* space separated */
 };
@@ -55,6 +56,7 @@ struct login_tokens {
     const char *access_token;
     const char *refresh_token; /* NULL: the old one stays */
     int64_t expires_ms;        /* 0: not said */
+    int64_t login_expires_ms;  /* 0: not said */
 };
 
 /* Appends the text with the new tokens in it and everything else as it was. */

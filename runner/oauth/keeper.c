@@ -9,6 +9,7 @@
 #include "base/thread.h"
 #include "runner/oauth/refresh.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,6 +53,7 @@ struct keeper {
     int64_t refreshed_ms;
     int64_t refreshed_mono_ms; /* last success */
     bool refresh_ok;
+    bool failing;          /* the last refresh of this login got no answer that could be used */
     int64_t retry_mono_ms; /* not before this after a failure */
     int64_t backoff_ms;
 };
@@ -81,28 +83,47 @@ static bool is_same_login(const struct login *a, const struct login *b)
     return is_same_text(a->access_token, b->access_token) &&
            is_same_text(a->refresh_token, b->refresh_token) &&
            is_same_text(a->subscription, b->subscription) && is_same_text(a->scopes, b->scopes) &&
-           a->expires_ms == b->expires_ms;
+           a->expires_ms == b->expires_ms && a->login_expires_ms == b->login_expires_ms;
 }
 
-static enum login_state read_login(const char *path, struct login *ret_login)
+/* True for an error that says nothing of the file: no descriptors, no memory, a disk's bad moment.
+ */
+static bool is_passing(const struct err *err)
+{
+    static const int lasting[] = {EACCES, EPERM, ELOOP, ENAMETOOLONG, EISDIR, ENXIO, ENODEV};
+    for (size_t i = 0; i < COUNT_OF(lasting); i++)
+        if (err->sys == lasting[i])
+            return false;
+    return err->sys != 0;
+}
+
+/* *ret_passing: the file could not be read now, which says nothing of it. */
+static enum login_state read_login(const char *path, struct login *ret_login, bool *ret_passing)
 {
     struct err err;
     AUTO(buf_wipe) struct buf text = BUF_INIT(LOGIN_FILE_MAX);
     *ret_login = (struct login){0};
-    if (file_read(path, &text, &err))
+    *ret_passing = false;
+    if (file_read(path, &text, &err)) {
+        *ret_passing = is_passing(&err);
         return err.code == ERR_NOT_FOUND ? LOGIN_MISSING : LOGIN_UNREADABLE;
+    }
     login_parse(buf_str(&text), text.len, ret_login);
     return ret_login->access_token ? LOGIN_OK : LOGIN_MALFORMED;
 }
 
 /* What is known of a login (that the API refused it, when it ends by a clock that does not step)
- * stays known until the file says something else. */
-static void read_file_locked(struct keeper *keeper)
+ * stays known until the file says something else. False when it could not be read for a reason
+ * that is not the file's own: what was known stays, and the next look tries again. */
+static bool read_file_locked(struct keeper *keeper)
 {
+    bool passing;
     AUTO(login) struct login login;
-    enum login_state state = read_login(keeper->path, &login);
+    enum login_state state = read_login(keeper->path, &login, &passing);
+    if (passing && keeper->seen_any)
+        return false;
     if (keeper->seen_any && state == keeper->file_state && is_same_login(&login, &keeper->login))
-        return;
+        return true;
     if (state == LOGIN_OK && !keeper->refreshing &&
         !is_same_text(login.access_token, keeper->login.access_token))
         keeper->logins++;
@@ -111,6 +132,7 @@ static void read_file_locked(struct keeper *keeper)
     login = (struct login){0};
     keeper->file_state = state;
     keeper->retry_mono_ms = keeper->backoff_ms = 0;
+    keeper->failing = false;
     keeper->expires_mono_ms = 0;
     if (keeper->login.expires_ms > 0) {
         keeper->expires_mono_ms = clock_mono_ms() + keeper->login.expires_ms - clock_real_ms();
@@ -119,6 +141,7 @@ static void read_file_locked(struct keeper *keeper)
     }
     register_secret(keeper, keeper->login.access_token);
     register_secret(keeper, keeper->login.refresh_token);
+    return !passing;
 }
 
 static bool is_same_file(const struct stat *a, const struct stat *b)
@@ -131,6 +154,7 @@ static bool is_same_file(const struct stat *a, const struct stat *b)
 /* Reads the file again when it has changed: a login made elsewhere counts at once. */
 static void look_locked(struct keeper *keeper, bool now)
 {
+    bool known = true;
     struct stat st = {0};
     int64_t mono = clock_mono_ms();
     if (!now && keeper->seen_any && mono - keeper->looked_ms < LOOK_EVERY_MS)
@@ -139,8 +163,9 @@ static void look_locked(struct keeper *keeper, bool now)
     if (stat(keeper->path, &st))
         st = (struct stat){0}; /* a missing file looks like an empty one */
     if (!keeper->seen_any || !keeper->settled || !is_same_file(&st, &keeper->seen))
-        read_file_locked(keeper);
+        known = read_file_locked(keeper);
     keeper->settled =
+        known &&
         clock_real_ms() - (st.st_ctim.tv_sec * 1000 + st.st_ctim.tv_nsec / 1000000) > SETTLED_MS;
     keeper->seen = st;
     keeper->seen_any = true;
@@ -185,6 +210,11 @@ static int check_state_locked(const struct keeper *keeper, struct err *err)
     return state == LOGIN_OK ? 0 : err_set(err, ERR_LOGIN, "%s", login_state_sentence(state));
 }
 
+bool keeper_is_cut_off(const struct keeper_status *status)
+{
+    return status->state == LOGIN_OK && status->token_expired && status->refresh_failing;
+}
+
 void keeper_status(struct keeper *keeper, struct keeper_status *ret_status)
 {
     pthread_mutex_lock(&keeper->lock);
@@ -196,10 +226,12 @@ void keeper_status(struct keeper *keeper, struct keeper_status *ret_status)
         .refreshable = is_refreshable_locked(keeper),
         .token_expired = is_expired_locked(keeper),
         .expires_ms = login->expires_ms,
+        .login_expires_ms = login->login_expires_ms,
         .remaining_ms = keeper->expires_mono_ms ? keeper->expires_mono_ms - clock_mono_ms() : 0,
         .verified_ms = keeper->verified_ms,
         .refreshed_ms = keeper->refreshed_ms,
         .refresh_ok = keeper->refresh_ok,
+        .refresh_failing = keeper->failing,
         .logins = keeper->logins,
         .refreshes_done = keeper->refreshes_by[REFRESH_DONE],
         .refreshes_refused = keeper->refreshes_by[REFRESH_REFUSED],
@@ -225,6 +257,7 @@ static void note_outcome_locked(struct keeper *keeper, enum refresh_result resul
     keeper->refreshed_ms = clock_real_ms();
     keeper->refresh_ok = result == REFRESH_DONE;
     keeper->outcome = *err;
+    keeper->failing = result == REFRESH_FAILED;
     look_locked(keeper, true);
     if (result == REFRESH_DONE) {
         keeper->refreshed_mono_ms = clock_mono_ms();

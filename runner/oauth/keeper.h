@@ -44,11 +44,13 @@ struct keeper_status {
     bool refreshable;
     bool not_needed; /* another credential works; set by who prints */
     bool token_expired;
-    int64_t expires_ms;      /* 0: not said */
-    int64_t remaining_ms;    /* by a clock that does not step; only with expires_ms */
-    int64_t verified_ms;     /* when the API last took the token; 0: not yet */
-    int64_t refreshed_ms;    /* last try; 0: none */
-    bool refresh_ok;         /* its outcome */
+    int64_t expires_ms;       /* 0: not said */
+    int64_t login_expires_ms; /* when a new login is needed, whatever is refreshed; 0: not said */
+    int64_t remaining_ms;     /* by a clock that does not step; only with expires_ms */
+    int64_t verified_ms;      /* when the API last took the token; 0: not yet */
+    int64_t refreshed_ms;     /* last try; 0: none */
+    bool refresh_ok;          /* its outcome */
+    bool refresh_failing;     /* it failed, and no other login has come since */
     int64_t logins;          /* tokens that others have put into the file, the first one included */
     char refresh_error[160]; /* of the last try */
     int64_t refreshes_done, refreshes_refused, refreshes_failed; /* since the start */
@@ -56,6 +58,10 @@ struct keeper_status {
     char scopes[512];
 };
 void keeper_status(struct keeper *keeper, struct keeper_status *ret_status);
+
+/* True when the token has expired and the token server could not be asked for another: no new login
+ * is needed, only patience (or a network). */
+bool keeper_is_cut_off(const struct keeper_status *status);
 
 /* Makes sure that the token lives for need_ms, refreshing when it would not. 0, or -1 with
  * ERR_LOGIN (a new login is needed; the message begins with "OAuth") or ERR_UPSTREAM, ERR_TIMEOUT

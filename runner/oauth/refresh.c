@@ -84,17 +84,19 @@ static enum refresh_result judge_refusal(const struct net_answer *answer, struct
 
 /* --- the answer ---------------------------------------------------------------------------- */
 
-/* When a token that came with this expires_in ends: a token that says nothing gets an hour, for the
- * old one's end must not stay beside it. */
-static int64_t end_of_life(const struct json *expires_in)
+/* When something that lives for as many seconds as the node says ends; for `assumed_s` when it says
+ * nothing of use. 0 when that is 0. */
+static int64_t end_of_life(const struct json *node, int assumed_s)
 {
-    double seconds = ASSUMED_LIFE_S;
+    double seconds = assumed_s;
     int64_t whole;
-    if (json_text(expires_in) && str_to_int(json_text(expires_in), 0, LIFE_MAX_S, &whole) == 0)
+    if (json_text(node) && str_to_int(json_text(node), 0, LIFE_MAX_S, &whole) == 0)
         seconds = (double)whole;
-    json_number(expires_in, &seconds);
+    json_number(node, &seconds);
     if (!(seconds > 0))
-        seconds = ASSUMED_LIFE_S;
+        seconds = assumed_s;
+    if (!(seconds > 0))
+        return 0;
     return clock_real_ms() + (int64_t)(seconds < LIFE_MAX_S ? seconds : LIFE_MAX_S) * 1000;
 }
 
@@ -128,9 +130,12 @@ static enum refresh_result keep_answer(struct spare *spare, const char *path,
 {
     AUTO(buf_wipe) struct buf next = BUF_INIT(LOGIN_FILE_MAX);
     AUTO(json) struct json *root = json_parse(buf_str(&answer->body), answer->body.len, err);
-    const struct login_tokens tokens = {.access_token = json_text(json_get(root, "access_token")),
-                                        .refresh_token = json_text(json_get(root, "refresh_token")),
-                                        .expires_ms = end_of_life(json_get(root, "expires_in"))};
+    const struct login_tokens tokens = {
+        .access_token = json_text(json_get(root, "access_token")),
+        .refresh_token = json_text(json_get(root, "refresh_token")),
+        /* the old one's end must not stay beside it */
+        .expires_ms = end_of_life(json_get(root, "expires_in"), ASSUMED_LIFE_S),
+        .login_expires_ms = end_of_life(json_get(root, "refresh_token_expires_in"), 0)};
     if (!tokens.access_token) {
         err_set(err, ERR_UPSTREAM, "the token server's answer holds no access_token");
         return REFRESH_FAILED;

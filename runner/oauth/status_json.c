@@ -53,6 +53,7 @@ void keeper_print(const struct keeper_status *status, bool whole, struct buf *ou
         buf_adds(out, ",\"hours_remaining\":null");
     buf_addf(out, ",\"refreshable\":%s", status->refreshable ? "true" : "false");
     print_time("verified_at", status->verified_ms, out);
+    print_time("login_expires_at", status->configured ? status->login_expires_ms : 0, out);
     if (!usable)
         print_text("reason", login_state_name(status->state), out);
     if (whole)

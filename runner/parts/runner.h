@@ -74,6 +74,7 @@ struct runner {
     struct webhook *webhook;
     struct sessions *sessions;
     struct inputs *inputs;
+    struct python *python;
     struct access *access; /* NULL: not asked for */
     struct http_server *server;
     struct api api;

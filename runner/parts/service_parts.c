@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "runner/api/numbers.h"
 #include "runner/api/openapi.h"
+#include "runner/api/replay.h"
 #include "runner/api/system_prompt.h"
 #include "runner/api/visits.h"
 #include "runner/overflow/prompt.h"
@@ -149,14 +150,14 @@ static int build_inputs(void *whole, struct err *err)
     struct runner *runner = whole;
     const struct inputs_config inputs = {.config = &runner->config,
                                          .state_dir = runner->first->state_dir};
-    runner->inputs = inputs_new(&inputs, err);
+    runner->inputs = input_store_new(&inputs, err);
     return runner->inputs ? 0 : -1;
 }
 
 static void free_inputs(void *whole)
 {
     struct runner *runner = whole;
-    inputs_free(runner->inputs);
+    input_store_free(runner->inputs);
     runner->inputs = NULL;
 }
 
@@ -207,6 +208,33 @@ static void show_webhook(struct metric_page *page, void *whole)
 {
     struct runner *runner = whole;
     webhook_metrics(page, runner->webhook);
+}
+
+/* --- Python --------------------------------------------------------------------------------- */
+
+static int build_python(void *whole, struct err *err)
+{
+    struct runner *runner = whole;
+    const struct python_config python = {.config = &runner->config,
+                                         .launcher = runner->launcher,
+                                         .state_dir = runner->first->state_dir,
+                                         .uid = runner->claude.uid,
+                                         .gid = runner->claude.gid};
+    runner->python = python_new(&python, err);
+    return runner->python ? 0 : -1;
+}
+
+static void free_python(void *whole)
+{
+    struct runner *runner = whole;
+    python_free(runner->python);
+    runner->python = NULL;
+}
+
+static void show_python(struct metric_page *page, void *whole)
+{
+    struct runner *runner = whole;
+    python_metrics(page, runner->python);
 }
 
 /* --- the janitor --------------------------------------------------------------------------- */
@@ -287,6 +315,8 @@ static int build_api(void *whole, struct err *err)
     api->webhook = runner->webhook;
     api->sessions = runner->sessions;
     api->inputs = runner->inputs;
+    api->python = runner->python;
+    api->replay = replay_new();
     api->state_dir = runner->first->state_dir;
     api->guard = api_guard_new();
     api->visits = visits_new();
@@ -297,7 +327,8 @@ static int build_api(void *whole, struct err *err)
     parts_metrics(&runner->parts, runner->metrics, COUNT_OF(runner->metrics));
     api->metrics = runner->metrics;
     api->openapi = openapi_new(api->version);
-    bool all = api->guard && api->visits && api->system_prompt && api->numbers && api->openapi;
+    bool all = api->guard && api->visits && api->system_prompt && api->numbers && api->openapi &&
+               api->replay;
     return all ? 0 : err_sys(err, "api");
 }
 
@@ -309,6 +340,7 @@ static void free_api(void *whole)
     system_prompt_free(runner->api.system_prompt);
     api_numbers_free(runner->api.numbers);
     openapi_free(runner->api.openapi);
+    replay_free(runner->api.replay);
 }
 
 /* --- HTTP: last, when all is there that a request may need --------------------------------- */
@@ -345,6 +377,7 @@ static void stop_http(void *whole)
 {
     struct runner *runner = whole;
     flow_stop(runner->flow);
+    python_stop(runner->python); /* its last answers go out by the server */
     if (runner->server)
         http_stop(runner->server, LINGER_MS);
     runner->server = NULL;
@@ -359,6 +392,7 @@ const struct part runner_service_parts[] = {
      .free = free_webhook, .metrics = show_webhook},
     {"inputs", .build = build_inputs, .free = free_inputs},
     {"sessions", .build = build_sessions, .stop = stop_sessions, .free = free_sessions},
+    {"python", .build = build_python, .free = free_python, .metrics = show_python},
     {"api", .build = build_api, .free = free_api},
     {"janitor", .start = start_janitor, .free = free_janitor},
     {"alert", .build = build_alert, .start = start_alert, .free = free_alert},

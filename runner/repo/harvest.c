@@ -3,6 +3,7 @@
 #include "base/fd.h"
 #include "base/id.h"
 #include "base/path.h"
+#include "git/diff.h"
 #include "runner/repo/repo_private.h"
 
 #include <errno.h>
@@ -61,6 +62,34 @@ static int adopt(const char *from, const char *to, struct err *err)
     return 0;
 }
 
+/* A new directory of the task's user below the run's own, for what a helper leaves there. It is
+ * made once the task's programs have ended, under a name that nobody could foresee: nothing can
+ * have been planted in it. In fresh memory; with drop_place() it goes. */
+static char *make_place(const struct repos *repos, const char *dir, struct err *err)
+{
+    char id[ID_SIZE];
+    char *place = NULL;
+    id_new(id);
+    if (asprintf(&place, "%s/harvest-%s", dir, id) < 0)
+        place = NULL;
+    if (place && mkdir(place, 0700) == 0 &&
+        path_own(place, repos->config.uid, repos->config.gid, err) == 0)
+        return place;
+    err_sys(err, "cannot make a place for what the task leaves");
+    free(place);
+    return NULL;
+}
+
+static void drop_place(char **place)
+{
+    struct err ignored;
+    if (*place)
+        path_remove_tree(*place, &ignored);
+    free(*place);
+}
+
+#define PLACE __attribute__((cleanup(drop_place)))
+
 static void take_text(const struct json *answer, const char *name, char *to, size_t size)
 {
     const char *text = json_text(json_get(answer, name));
@@ -76,9 +105,10 @@ int harvest_commit(struct workspace *workspace, const struct harvest_commit *wis
     int timeout_ms = CONFIG_GET(repos->config.config, git_timeout_seconds) * 1000;
     AUTO(buf) struct buf job = BUF_INIT(4u << 20);
     AUTO(str) char *work = path_join(workspace_dir(workspace), "work");
-    AUTO(str) char *raw = path_join(workspace_dir(workspace), "keep/bundle");
+    PLACE char *place = make_place(repos, workspace_dir(workspace), err);
+    AUTO(str) char *raw = place ? path_join(place, "bundle") : NULL;
     if (!work || !raw)
-        return err_sys(err, "commit");
+        return place ? err_sys(err, "commit") : -1;
     job_begin(repos, &w, &job, "commit", timeout_ms);
     json_add_text(&w, "work", work);
     json_add_text(&w, "base", workspace_commit(workspace));
@@ -138,9 +168,11 @@ struct json *harvest_files(struct repos *repos, struct workspace *workspace, con
     struct json_writer w;
     AUTO(buf) struct buf job = BUF_INIT(4u << 20);
     AUTO(str) char *work = path_join(dir, "work");
-    AUTO(str) char *raw = path_join(dir, "keep/outputs");
+    PLACE char *place = make_place(repos, dir, err);
+    AUTO(str) char *raw = place ? path_join(place, "outputs") : NULL;
     if (!work || !raw) {
-        err_sys(err, "outputs");
+        if (place)
+            err_sys(err, "outputs");
         return NULL;
     }
     job_begin(repos, &w, &job, "collect", COLLECT_MS);
@@ -155,4 +187,104 @@ struct json *harvest_files(struct repos *repos, struct workspace *workspace, con
         return NULL;
     }
     return STEAL_PTR(answer);
+}
+
+/* --- what was changed ---------------------------------------------------------------------- */
+
+#define PATCH_BYTES_MAX (64u << 20) /* of all files, with the marks of secrets */
+
+static void print_path(struct json_writer *w, const struct json *file, const char *name,
+                       struct redact_set *redact)
+{
+    AUTO(buf) struct buf clean = BUF_INIT(65536);
+    const char *path = json_text(json_get(file, name));
+    if (!path)
+        return;
+    redact_text(redact, path, strlen(path), &clean);
+    json_add_textn(w, name, buf_str(&clean), clean.len);
+}
+
+static void print_change(struct json_writer *w, const struct json *file, size_t bytes,
+                         struct redact_set *redact)
+{
+    int64_t number = 0;
+    bool binary = false;
+    json_open_object(w, NULL);
+    print_path(w, file, "path", redact);
+    print_path(w, file, "oldPath", redact);
+    json_add_text(w, "status", json_text(json_get(file, "status")));
+    json_int(json_get(file, "additions"), &number);
+    json_add_int(w, "additions", number);
+    json_int(json_get(file, "deletions"), &number);
+    json_add_int(w, "deletions", number);
+    json_bool(json_get(file, "binary"), &binary);
+    json_add_bool(w, "binary", binary);
+    json_add_int(w, "bytes", (int64_t)bytes);
+    json_close(w);
+}
+
+/* File by file: a secret is redacted in each alone, so that their borders stay known. */
+static int redact_changes(const struct json *answer, const struct buf *raw,
+                          struct redact_set *redact, struct buf *patch, struct json_writer *w,
+                          struct err *err)
+{
+    size_t at = 0;
+    bool truncated = false;
+    json_open_object(w, NULL);
+    json_open_array(w, "files");
+    for (const struct json *f = json_first(json_get(answer, "files")); f; f = json_next(f)) {
+        int64_t bytes = 0;
+        size_t before = patch->len;
+        if (json_int(json_get(f, "bytes"), &bytes) || bytes < 0 || (size_t)bytes > raw->len - at)
+            return err_set(err, ERR_INTERNAL, "the diff is not what its list says");
+        redact_text(redact, buf_str(raw) + at, (size_t)bytes, patch);
+        at += (size_t)bytes;
+        print_change(w, f, patch->len - before, redact);
+    }
+    json_close(w);
+    json_bool(json_get(answer, "truncated"), &truncated);
+    json_add_bool(w, "truncated", truncated);
+    json_close(w);
+    return buf_check(patch, "the diff", err) || buf_check(w->out, "the list of changes", err);
+}
+
+static int keep_changes(const struct json *answer, const char *from, const char *keep_dir,
+                        struct redact_set *redact, struct err *err)
+{
+    struct json_writer w;
+    AUTO(buf) struct buf raw = BUF_INIT(DIFF_BYTES_MAX + 1);
+    AUTO(buf) struct buf patch = BUF_INIT(PATCH_BYTES_MAX);
+    AUTO(buf) struct buf list = BUF_INIT(PATCH_BYTES_MAX);
+    AUTO(str) char *patch_path = path_join(keep_dir, HARVEST_PATCH);
+    AUTO(str) char *list_path = path_join(keep_dir, HARVEST_CHANGES);
+    json_write(&w, &list);
+    if (!patch_path || !list_path)
+        return err_sys(err, "diff");
+    if (file_read(from, &raw, err) || redact_changes(answer, &raw, redact, &patch, &w, err))
+        return -1;
+    return file_replace(patch_path, buf_str(&patch), patch.len, 0600, err) ||
+                   file_replace(list_path, buf_str(&list), list.len, 0600, err)
+               ? -1
+               : 0;
+}
+
+int harvest_diff(struct workspace *workspace, const struct strlist *except, const char *keep_dir,
+                 struct redact_set *redact, const struct work_stop *stop, struct err *err)
+{
+    struct json_writer w;
+    struct repos *repos = workspace_repos(workspace);
+    int timeout_ms = CONFIG_GET(repos->config.config, git_timeout_seconds) * 1000;
+    AUTO(buf) struct buf job = BUF_INIT(1u << 20);
+    AUTO(str) char *work = path_join(workspace_dir(workspace), "work");
+    PLACE char *place = make_place(repos, workspace_dir(workspace), err);
+    AUTO(str) char *raw = place ? path_join(place, "patch") : NULL;
+    if (!work || !raw)
+        return place ? err_sys(err, "diff") : -1;
+    job_begin(repos, &w, &job, "diff", timeout_ms);
+    json_add_text(&w, "work", work);
+    json_add_text(&w, "base", workspace_commit(workspace));
+    add_list(&w, "except", except);
+    json_add_text(&w, "patch", raw);
+    AUTO(json) struct json *answer = run_as_task(repos, workspace, &w, timeout_ms, stop, err);
+    return answer ? keep_changes(answer, raw, keep_dir, redact, err) : -1;
 }

@@ -8,6 +8,7 @@
 #ifndef REPO_HARVEST_H
 #define REPO_HARVEST_H
 
+#include "base/redact.h"
 #include "runner/repo/repos.h"
 
 struct harvest_commit {
@@ -15,7 +16,7 @@ struct harvest_commit {
     const char *message;          /* or NULL */
     const struct strlist *files;  /* or NULL */
     const struct strlist *except; /* the runner's own */
-    const char *branch;           /* or NULL */
+    const char *branch;           /* to be pushed to, or NULL */
 };
 
 struct harvested_commit {
@@ -43,5 +44,16 @@ struct json *harvest_push(struct workspace *workspace, const struct repo_wish *w
 struct json *harvest_files(struct repos *repos, struct workspace *workspace, const char *dir,
                            const struct strlist *patterns, const char *to,
                            const struct work_stop *stop, struct err *err);
+
+/* Files beside a task's events: what it changed in its repository as a patch, and the list of its
+ * files, {"files":[…],"truncated"} as in git/diff.h, with "bytes" as the patch kept here has them.
+ */
+#define HARVEST_PATCH "changes.patch"
+#define HARVEST_CHANGES "changes.json"
+
+/* Writes both to `keep_dir`, a directory of the runner's own, without the secrets of `redact`.
+ * `except` are the runner's own files in the workspace. */
+int harvest_diff(struct workspace *workspace, const struct strlist *except, const char *keep_dir,
+                 struct redact_set *redact, const struct work_stop *stop, struct err *err);
 
 #endif

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "git/commit.h"
+#include "git/diff.h"
 #include "git/mirror.h"
 #include "git/push.h"
 #include "runner/repo/collect.h"
@@ -181,12 +182,25 @@ static int do_collect(const struct json *job, struct json_writer *w, struct err 
     return collect_files(work, &patterns, to, w, err);
 }
 
+static int do_diff(const struct json *job, struct json_writer *w, struct err *err)
+{
+    AUTO(strlist) struct strlist except = STRLIST_INIT;
+    list_of(job, "except", &except);
+    const struct diff_job diff = {.work = text_of(job, "work"),
+                                  .base = text_of(job, "base"),
+                                  .except = &except,
+                                  .patch = text_of(job, "patch")};
+    if (!diff.work || !diff.base || !diff.patch)
+        return err_set(err, ERR_INVALID, "the job is not whole");
+    return diff_write(&diff, w, err);
+}
+
 static const struct {
     const char *name;
     int (*run)(const struct json *job, struct json_writer *w, struct err *err);
 } jobs[] = {
     {"prepare", do_prepare}, {"repack", do_repack},   {"commit", do_commit},
-    {"push", do_push},       {"collect", do_collect},
+    {"push", do_push},       {"collect", do_collect}, {"diff", do_diff},
 };
 
 static int run_job(const struct json *job, struct json_writer *w, struct err *err)

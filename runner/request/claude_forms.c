@@ -3,7 +3,6 @@
  * `frontmatter` and `content`; subagents also as the CLI itself takes them. They are kept in one
  * form: commands as the text of a file, subagents as the CLI's --agents.
  */
-#include "base/path.h"
 #include "base/str.h"
 #include "runner/request/rows.h"
 
@@ -11,7 +10,7 @@
 #include <string.h>
 
 #define KEPT_BYTES_MAX (4u << 20)
-#define NAME_BYTES_MAX 255
+#define NAME_BYTES_MAX 100 /* of a slash command */
 
 static int bad_member(const char *name, const char *fault, struct err *err)
 {
@@ -71,6 +70,13 @@ static int print_command(const char *name, const struct json *value, struct buf 
     return buf_check(out, "a command", err);
 }
 
+bool request_is_command_name(const char *name)
+{
+    size_t len = strlen(name);
+    return len > 0 && len <= NAME_BYTES_MAX && *name != '.' && *name != '-' &&
+           strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == len;
+}
+
 int request_decode_commands(const struct request_row *row, const struct json *value, void *member,
                             struct err *err)
 {
@@ -84,8 +90,9 @@ int request_decode_commands(const struct request_row *row, const struct json *va
     for (const struct json *at = json_first(value); at; at = json_next(at)) {
         AUTO(buf) struct buf text = BUF_INIT(KEPT_BYTES_MAX);
         const char *name = json_name(at);
-        if (!path_is_inside(name) || strlen(name) > NAME_BYTES_MAX)
-            return bad_member(name, "must have file names as names", err);
+        if (!request_is_command_name(name))
+            return bad_member(
+                name, "must have names of A-Z a-z 0-9 . _ - that begin with none of . -", err);
         if (json_text(at))
             buf_adds(&text, json_text(at));
         else if (json_type(at) != JSON_OBJECT)

@@ -331,6 +331,12 @@ static int fill_defaults(struct reading *r, const struct request_defaults *defau
         for (size_t i = 0; i < defaults->allowed_tools->count; i++)
             if (strlist_add(&request->allowed_tools, defaults->allowed_tools->items[i]))
                 return -1;
+    if (request->permission_mode && strcmp(request->permission_mode, "manual") == 0) {
+        free(request->permission_mode); /* newer CLIs' name for it; all take the old one */
+        request->permission_mode = strdup("default");
+        if (!request->permission_mode)
+            return -1;
+    }
     const char *mode = defaults->free_mode && request->allowed_tools.count == 0
                            ? defaults->free_mode
                            : defaults->permission_mode;

@@ -59,6 +59,8 @@
 #define REQUEST_C_JSON char *    /* anything, byte for byte */
 #define REQUEST_C_GROUP bool     /* an object of further rows; true when it was given */
 
+#define REQUEST_VARIABLES_MAX 1000 /* of an environment */
+
 enum request_flag {
     REQUEST_CLAUDE = 1, /* which requests have the field */
     REQUEST_COMMAND = 2,
@@ -108,7 +110,7 @@ enum request_flag {
     X(LIST, disallowed_tools, "disallowedTools", NULL, REQUEST_RANGE(0, 256), NULL, REQUEST_CLAUDE, \
       "--disallowedTools", "tools that Claude may not use") \
     X(CHOICE, permission_mode, "permissionMode", NULL, \
-      REQUEST_ONE_OF("acceptEdits|auto|bypassPermissions|default|dontAsk|plan"), "PERMISSION_MODE", \
+      REQUEST_ONE_OF("acceptEdits|auto|bypassPermissions|default|dontAsk|manual|plan"), "PERMISSION_MODE", \
       REQUEST_CLAUDE, "--permission-mode", "what Claude may do without asking") \
     X(INT, max_turns, "maxTurns", "max_turns", REQUEST_RANGE(1, 10000), NULL, REQUEST_ZERO | REQUEST_CLAUDE, \
       "--max-turns", "ends the run after so many turns") \
@@ -144,6 +146,8 @@ enum request_flag {
       "environment for Claude and a .env file kept out of git") \
     X(LINES, pre_execution_commands, "preExecutionCommands", NULL, REQUEST_RANGE(0, 100), NULL, \
       REQUEST_CLAUDE, NULL, "shell commands to run in the workspace before") \
+    X(LINES, post_commands, "postCommands", NULL, REQUEST_RANGE(0, 100), NULL, \
+      REQUEST_CLAUDE, NULL, "shell commands to run in the workspace after Claude, whatever came of it") \
     X(INPUTS, inputs, "inputs", NULL, REQUEST_RANGE(2, 65536), NULL, \
       REQUEST_TASK | REQUEST_LATER, NULL, "uploaded inputs by name: \"sha256:…\"") \
     X(TOKEN, anthropic_api_key, "anthropicApiKey", NULL, REQUEST_RANGE(8, 4096), NULL, \
@@ -208,15 +212,15 @@ enum request_flag {
     X(INT, n, "n", NULL, REQUEST_RANGE(1, REQUEST_RUNS_MAX), "1", REQUEST_CLAUDE | REQUEST_COMMAND, NULL, \
       "how many times it runs: more than once is a group of tasks") \
     X(TEXT, code, "code", NULL, REQUEST_RANGE(1, REQUEST_PROMPT_MAX), NULL, \
-      REQUEST_PYTHON | REQUEST_LATER, NULL, "Python source") \
-    X(INT, timeout, "timeout", NULL, REQUEST_RANGE(1, 300), NULL, REQUEST_PYTHON | REQUEST_LATER, NULL, \
+      REQUEST_PYTHON, NULL, "Python source") \
+    X(INT, timeout, "timeout", NULL, REQUEST_RANGE(1, 300), NULL, REQUEST_PYTHON, NULL, \
       "time limit of Python code in seconds") \
     X(INT, memory_limit, "memory_limit", NULL, REQUEST_RANGE(64, 2048), NULL, \
-      REQUEST_PYTHON | REQUEST_LATER, NULL, "memory of Python code in MB") \
+      REQUEST_PYTHON, NULL, "memory of Python code in MB") \
+    X(BOOL, auto_print, "auto_print", NULL, REQUEST_ANY, "true", REQUEST_PYTHON, NULL, \
+      "whether a last expression of Python code is printed") \
     X(TEXT, stdin_text, "stdin", NULL, REQUEST_RANGE(0, REQUEST_PROMPT_MAX), NULL, \
-      REQUEST_COMMAND, NULL, "standard input of the command") \
-    X(STRINGS, files, "files", NULL, REQUEST_RANGE(2, REQUEST_PROMPT_MAX), NULL, \
-      REQUEST_PYTHON | REQUEST_LATER, NULL, "files beside Python code: text by name")
+      REQUEST_COMMAND, NULL, "standard input of the command")
 /* clang-format on */
 
 struct task_request {
@@ -249,6 +253,9 @@ struct request_errors {
     size_t count;
     size_t more; /* at least so many were left out */
 };
+
+/* Whether a slash command may have that name: a plain file name. */
+bool request_is_command_name(const char *name);
 
 /* Adds one error; `field` is cut when it is very long. */
 void request_errors_add(struct request_errors *errors, enum err_code code, const char *field,

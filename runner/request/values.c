@@ -457,9 +457,13 @@ static const char *member_fault(enum request_kind kind, const char *name, const 
 static int decode_object(const struct request_row *row, const struct json *value, void *member,
                          struct err *err)
 {
+    size_t count = 0;
     if (json_type(value) != JSON_OBJECT)
         return wrong_type(value, "an object", err);
     for (const struct json *child = json_first(value); child; child = json_next(child)) {
+        if (++count > REQUEST_VARIABLES_MAX && row->kind == KIND_ENV)
+            return err_set(err, ERR_INVALID, "must have at most %d variables",
+                           REQUEST_VARIABLES_MAX);
         const char *fault = member_fault(row->kind, json_name(child), json_text(child));
         if (fault)
             return err_set(err, ERR_INVALID, "%s, '%.*s' is not right", fault,

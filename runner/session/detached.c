@@ -380,7 +380,7 @@ int detached_input(struct sessions *sessions, const char *id, pid_t pid, const c
     buf_adds(&input, text);
     if (enter)
         buf_addc(&input, '\n');
-    AUTO(fd) int file = text_file(buf_str(&input), input.len, err);
+    AUTO(fd) int file = link_text_file(buf_str(&input), input.len, err);
     if (file < 0)
         return -1;
     buf_addf(&members, ",\"op\":\"stdin\",\"pid\":%d,\"end\":%s", (int)pid, end ? "true" : "false");

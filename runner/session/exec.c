@@ -117,11 +117,11 @@ static void finish_locked(struct exec *command)
     command->took_ms = clock_mono_ms() - command->began_ms;
     command->deadline_ms = 0;
     command->ended = true;
-    struct view *view = view_find_locked(command->session, command->shell);
+    struct view *view = shellview_find_locked(command->session, command->shell);
     if (view && view->running == command)
         view->running = NULL;
     if (view && command->failure.code == ERR_NONE)
-        view_add_locked(view, command);
+        shellview_add_locked(view, command);
     hub_finish_locked(command);
     waiters_wake_locked(command->session, 0, command->id);
     changed_locked(command);
@@ -170,7 +170,7 @@ static void drain_all_locked(struct exec *command)
 void exec_ended_locked(struct exec *command, const struct json *event)
 {
     int64_t exit = 0, background = 0;
-    struct view *view = view_take_locked(command->session, command->shell);
+    struct view *view = shellview_take_locked(command->session, command->shell);
     const char *cwd = json_text(json_get(event, "cwd"));
     if (command->ended)
         return;
@@ -199,7 +199,7 @@ void exec_ended_locked(struct exec *command, const struct json *event)
 void exec_lost_locked(struct exec *command)
 {
     static const char text[] = "The session's processes were ended.\n";
-    struct view *view = view_find_locked(command->session, command->shell);
+    struct view *view = shellview_find_locked(command->session, command->shell);
     drain_all_locked(command);
     for (int i = 0; i < 2; i++) {
         source_end_locked(command->sessions, command->sources[i]);
@@ -299,7 +299,7 @@ static void add_members(const struct exec *command, const struct exec_wish *wish
 
 static void note_ps1_locked(struct exec *command)
 {
-    const struct view *view = view_find_locked(command->session, command->shell);
+    const struct view *view = shellview_find_locked(command->session, command->shell);
     const char *cwd = view && view->cwd ? view->cwd : "/workspace";
     bool home = str_starts(cwd, "/home/user");
     snprintf(command->ps1, sizeof(command->ps1), "user@%s:%s%s $", command->session->id,
@@ -313,7 +313,7 @@ static int send_locked(struct exec *command, const struct exec_wish *wish, const
     AUTO(buf) struct buf members = BUF_INIT(BOX_TEXT_MAX);
     if (session->command_count >= COMMANDS_MAX)
         return err_set(err, ERR_RATE, "the session runs %d commands already", COMMANDS_MAX);
-    struct view *view = view_take_locked(session, command->shell);
+    struct view *view = shellview_take_locked(session, command->shell);
     if (!view)
         return err_sys(err, "shell");
     if (view->running)
@@ -369,10 +369,10 @@ struct exec *exec_start(struct sessions *sessions, const char *id, const struct 
     AUTO(fd) int input = -1;
     if (!session || session_wake(session, err))
         return NULL;
-    text = text_file(wish->text, strlen(wish->text), err);
+    text = link_text_file(wish->text, strlen(wish->text), err);
     if (text < 0)
         return NULL;
-    if (wish->input && (input = text_file(wish->input, strlen(wish->input), err)) < 0)
+    if (wish->input && (input = link_text_file(wish->input, strlen(wish->input), err)) < 0)
         return NULL;
     struct exec *command = exec_new(session, wish, watch);
     if (!command) {

@@ -17,7 +17,7 @@
 #define EVENTS_MAX 64
 #define TICK_MS 200
 
-int text_file(const char *text, size_t len, struct err *err)
+int link_text_file(const char *text, size_t len, struct err *err)
 {
     AUTO(fd) int fd = memfd_create("text", MFD_CLOEXEC);
     if (fd < 0 || fd_write_all(fd, text, len) || lseek(fd, 0, SEEK_SET) < 0)

@@ -26,7 +26,7 @@ void session_unref_locked(struct session *session)
 {
     if (--session->refs > 0)
         return;
-    views_done(session);
+    shellviews_done(session);
     detached_done(session);
     strlist_wipe(&session->env);
     free(session->dir);
@@ -342,7 +342,7 @@ static size_t count_running_locked(const struct session *session)
 static void add_session_locked(const struct session *session, const struct buf *env,
                                struct json_writer *w)
 {
-    struct view *view = view_find_locked((struct session *)(uintptr_t)session, "default");
+    struct view *view = shellview_find_locked((struct session *)(uintptr_t)session, "default");
     json_open_object(w, NULL);
     json_add_text(w, "id", session->id);
     json_add_text(w, "session_id", session->id);
@@ -408,7 +408,7 @@ static void find_shells(struct session *session)
     DIR *dir = path ? opendir(path) : NULL;
     while (dir && (entry = readdir(dir)))
         if (id_is_valid(entry->d_name))
-            view_take_locked(session, entry->d_name);
+            shellview_take_locked(session, entry->d_name);
     if (dir)
         closedir(dir);
 }

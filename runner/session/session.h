@@ -139,12 +139,12 @@ void sessions_untick(struct sessions *sessions, void *arg);
 
 /* --- shells -------------------------------------------------------------------------------- */
 
-int view_print(struct sessions *sessions, const char *id, const char *name, bool console,
-               struct buf *out, struct err *err);
+int shellview_print(struct sessions *sessions, const char *id, const char *name, bool console,
+                    struct buf *out, struct err *err);
 /* The process that a shell's wait, stdin and kill mean: its newest in the background. 0 when a
  * command runs in front (*ret_command, to be let go of) or there is none. */
-int view_current(struct sessions *sessions, const char *id, const char *name, pid_t *ret_pid,
-                 struct exec **ret_command, struct err *err);
+int shellview_current(struct sessions *sessions, const char *id, const char *name, pid_t *ret_pid,
+                      struct exec **ret_command, struct err *err);
 
 /* --- files --------------------------------------------------------------------------------- */
 

@@ -3,7 +3,7 @@
 #define SESSION_SESSION_PRIVATE_H
 
 #include "base/thread.h"
-#include "runner/box/wire.h"
+#include "runner/box/message.h"
 #include "runner/session/session.h"
 #include "json/json.h"
 
@@ -135,10 +135,10 @@ struct view {
     size_t count;
 };
 
-struct view *view_find_locked(struct session *session, const char *name);
-struct view *view_take_locked(struct session *session, const char *name);
-void view_add_locked(struct view *view, const struct exec *command);
-void views_done(struct session *session);
+struct view *shellview_find_locked(struct session *session, const char *name);
+struct view *shellview_take_locked(struct session *session, const char *name);
+void shellview_add_locked(struct view *view, const struct exec *command);
+void shellviews_done(struct session *session);
 
 /* --- sessions (registry.c, agent.c) -------------------------------------------------------- */
 
@@ -245,6 +245,6 @@ struct json *link_await(struct session *session, struct call *call, int timeout_
                         struct err *err);
 void link_forget(struct session *session, struct call *call);
 /* A file without a name that holds the text, at its beginning. -1. */
-int text_file(const char *text, size_t len, struct err *err);
+int link_text_file(const char *text, size_t len, struct err *err);
 
 #endif

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct view *view_find_locked(struct session *session, const char *name)
+struct view *shellview_find_locked(struct session *session, const char *name)
 {
     struct view *view = session->views;
     while (view && strcmp(view->name, name) != 0)
@@ -14,9 +14,9 @@ struct view *view_find_locked(struct session *session, const char *name)
     return view;
 }
 
-struct view *view_take_locked(struct session *session, const char *name)
+struct view *shellview_take_locked(struct session *session, const char *name)
 {
-    struct view *view = view_find_locked(session, name);
+    struct view *view = shellview_find_locked(session, name);
     if (view || !(view = calloc(1, sizeof(*view))))
         return view;
     snprintf(view->name, sizeof(view->name), "%s", name);
@@ -33,7 +33,7 @@ static void shown_done(struct shown *shown)
     *shown = (struct shown){0};
 }
 
-void views_done(struct session *session)
+void shellviews_done(struct session *session)
 {
     struct view *view;
     while ((view = session->views)) {
@@ -90,7 +90,7 @@ static char *output_of(const struct exec *command)
     return strdup(buf_str(&plain));
 }
 
-void view_add_locked(struct view *view, const struct exec *command)
+void shellview_add_locked(struct view *view, const struct exec *command)
 {
     if (view->count == HISTORY_MAX) {
         shown_done(&view->history[0]);
@@ -141,22 +141,22 @@ static void print_view(const struct session *session, const struct view *view, b
     json_close(&w);
 }
 
-int view_print(struct sessions *sessions, const char *id, const char *name, bool console,
-               struct buf *out, struct err *err)
+int shellview_print(struct sessions *sessions, const char *id, const char *name, bool console,
+                    struct buf *out, struct err *err)
 {
     AUTO(session) struct session *session = session_take(sessions, id, err);
     if (!session)
         return -1;
     pthread_mutex_lock(&sessions->lock);
-    const struct view *view = view_find_locked(session, name);
+    const struct view *view = shellview_find_locked(session, name);
     if (view)
         print_view(session, view, console, out);
     pthread_mutex_unlock(&sessions->lock);
     return view ? 0 : err_set(err, ERR_NOT_FOUND, "the session has no shell '%.64s'", name);
 }
 
-int view_current(struct sessions *sessions, const char *id, const char *name, pid_t *ret_pid,
-                 struct exec **ret_command, struct err *err)
+int shellview_current(struct sessions *sessions, const char *id, const char *name, pid_t *ret_pid,
+                      struct exec **ret_command, struct err *err)
 {
     AUTO(session) struct session *session = session_take(sessions, id, err);
     *ret_pid = 0;
@@ -164,7 +164,7 @@ int view_current(struct sessions *sessions, const char *id, const char *name, pi
     if (!session)
         return -1;
     pthread_mutex_lock(&sessions->lock);
-    struct view *view = view_find_locked(session, name);
+    struct view *view = shellview_find_locked(session, name);
     if (view && view->running) {
         *ret_command = view->running;
         exec_ref_locked(view->running);

@@ -252,8 +252,9 @@ static void drain_rest(struct work *work)
         bool wanted = !work->ending_ms || work->answered_ms;
         if (!wanted && clock_mono_ms() >= deadline) {
             for (size_t i = 0; i < OUTPUTS; i++)
-                work->dropped |= work->outputs[i].order->via == WORK_TAIL &&
-                                 tail_backlog(work->outputs[i].order->tail) > 0;
+                work->dropped |= work->outputs[i].pipe_fd >= 0 ||
+                                 (work->outputs[i].order->via == WORK_TAIL &&
+                                  tail_backlog(work->outputs[i].order->tail) > 0);
             return;
         }
         if (work->order->look)

@@ -175,3 +175,33 @@ bool place_is_loopback(const struct sockaddr_storage *socket)
     return socket->ss_family == AF_INET6 &&
            IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)socket)->sin6_addr);
 }
+
+/* The bytes of an address and their number; 0 when the text is none. */
+static size_t address_bytes(const char *text, unsigned char bytes[16])
+{
+    return inet_pton(AF_INET, text, bytes) == 1    ? 4
+           : inet_pton(AF_INET6, text, bytes) == 1 ? 16
+                                                   : 0;
+}
+
+int place_is_within(const char *host, const char *network)
+{
+    char address[INET6_ADDRSTRLEN];
+    unsigned char ours[16], theirs[16];
+    const char *slash = strchr(network, '/');
+    size_t len = slash ? (size_t)(slash - network) : strlen(network);
+    if (len >= sizeof(address))
+        return -1;
+    memcpy(address, network, len);
+    address[len] = '\0';
+    size_t size = address_bytes(address, theirs);
+    int64_t bits = (int64_t)size * 8;
+    if (size == 0 || (slash && str_to_int(slash + 1, 0, bits, &bits)))
+        return -1;
+    if (address_bytes(host, ours) != size)
+        return 0;
+    size_t whole = (size_t)bits / 8, rest = (size_t)bits % 8;
+    if (memcmp(ours, theirs, whole) != 0)
+        return 0;
+    return rest == 0 || (ours[whole] ^ theirs[whole]) >> (8 - rest) == 0;
+}

@@ -45,4 +45,8 @@ void place_format_host(const struct sockaddr_storage *socket, char text[PLACE_TE
 /* True for 127.0.0.0/8, ::1, and 127.0.0.0/8 mapped into IPv6. */
 bool place_is_loopback(const struct sockaddr_storage *socket);
 
+/* Whether a host (as place_format_host() writes it) is in a network: "10.0.0.0/8", "fd00::/8", or
+ * one address. 1, 0, or -1 when the network is none; a host that is no address is in none. */
+int place_is_within(const char *host, const char *network);
+
 #endif

@@ -323,28 +323,12 @@ static int bundle(git_repository *repo, const struct commit_job *job, struct com
 
 /* --- all of it ----------------------------------------------------------------------------- */
 
-static void find_branch(git_repository *repo, const struct commit_job *job,
-                        struct commit_result *result)
-{
-    static const char heads[] = "refs/heads/";
-    AUTO(git_reference) git_reference *head = NULL;
-    const char *name = NULL;
-    if (job->branch) {
-        snprintf(result->branch, sizeof(result->branch), "%s", job->branch);
-        return;
-    }
-    if (git_reference_lookup(&head, repo, "HEAD") == 0 &&
-        git_reference_type(head) == GIT_REFERENCE_SYMBOLIC)
-        name = git_reference_symbolic_target(head);
-    if (name && str_starts(name, heads))
-        snprintf(result->branch, sizeof(result->branch), "%s", name + strlen(heads));
-}
-
 int commit_make(const struct commit_job *job, struct commit_result *ret_result, struct err *err)
 {
     AUTO(git_repository) git_repository *repo = NULL;
     if (lib_start(err))
         return -1;
+    reach_unblock(job->work);
     if (git_repository_open_ext(&repo, job->work, GIT_REPOSITORY_OPEN_NO_SEARCH, NULL) &&
         (reach_open(job->work) == 0 ||
          git_repository_open_ext(&repo, job->work, GIT_REPOSITORY_OPEN_NO_SEARCH, NULL)))
@@ -354,6 +338,7 @@ int commit_make(const struct commit_job *job, struct commit_result *ret_result, 
     AUTO(git_commit) git_commit *head = head_commit(repo);
     if (head)
         git_oid_tostr(ret_result->sha, sizeof(ret_result->sha), git_commit_id(head));
-    find_branch(repo, job, ret_result);
+    /* what .git/HEAD names is what somebody wrote there */
+    snprintf(ret_result->branch, sizeof(ret_result->branch), "%s", job->branch ? job->branch : "");
     return bundle(repo, job, ret_result, err);
 }

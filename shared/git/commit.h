@@ -21,13 +21,13 @@ struct commit_job {
     const char *message;
     const struct strlist *files;  /* only these files and directories; empty: all */
     const struct strlist *except; /* never these: the runner's own */
-    const char *branch;           /* to be pushed to; NULL: the one that is checked out */
+    const char *branch;           /* to be pushed to, or NULL */
     const char *bundle;           /* path of a bundle to write: base..HEAD, as the branch or HEAD */
 };
 
 struct commit_result {
     char sha[65];     /* HEAD now; "" when there is no commit */
-    char branch[256]; /* "" when neither given nor checked out */
+    char branch[256]; /* the job's, "" for none */
     bool committed;   /* a commit was made */
     bool bundled;     /* there is something beyond base */
     int64_t files;    /* changed in the commit made */

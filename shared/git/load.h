@@ -17,6 +17,7 @@
 /* clang-format off */
 #define GIT_FUNCTIONS(X) \
     X(git_blob_create_from_workdir) \
+    X(git_buf_dispose) \
     X(git_cherrypick_commit) \
     X(git_commit_author) \
     X(git_commit_committer) \
@@ -68,6 +69,11 @@
     X(git_packbuilder_insert_walk) \
     X(git_packbuilder_new) \
     X(git_packbuilder_object_count) \
+    X(git_patch_free) \
+    X(git_patch_from_diff) \
+    X(git_patch_get_delta) \
+    X(git_patch_line_stats) \
+    X(git_patch_to_buf) \
     X(git_reference_create) \
     X(git_reference_free) \
     X(git_reference_lookup) \
@@ -114,6 +120,7 @@ int git_load(struct err *err);
 #ifndef GIT_LOAD_ITSELF
 /* clang-format off */
 #define git_blob_create_from_workdir git_functions.git_blob_create_from_workdir
+#define git_buf_dispose git_functions.git_buf_dispose
 #define git_cherrypick_commit git_functions.git_cherrypick_commit
 #define git_commit_author git_functions.git_commit_author
 #define git_commit_committer git_functions.git_commit_committer
@@ -165,6 +172,11 @@ int git_load(struct err *err);
 #define git_packbuilder_insert_walk git_functions.git_packbuilder_insert_walk
 #define git_packbuilder_new git_functions.git_packbuilder_new
 #define git_packbuilder_object_count git_functions.git_packbuilder_object_count
+#define git_patch_free git_functions.git_patch_free
+#define git_patch_from_diff git_functions.git_patch_from_diff
+#define git_patch_get_delta git_functions.git_patch_get_delta
+#define git_patch_line_stats git_functions.git_patch_line_stats
+#define git_patch_to_buf git_functions.git_patch_to_buf
 #define git_reference_create git_functions.git_reference_create
 #define git_reference_free git_functions.git_reference_free
 #define git_reference_lookup git_functions.git_reference_lookup

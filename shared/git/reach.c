@@ -62,3 +62,46 @@ int reach_open(const char *dir)
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     return fd < 0 ? count : count + open_below(fd, 0);
 }
+
+/* Whether opening it to read may never return. */
+static bool may_block(int dir, const struct dirent *entry)
+{
+    struct stat st;
+    if (entry->d_type == DT_REG || entry->d_type == DT_DIR ||
+        fstatat(dir, entry->d_name, &st, 0) != 0)
+        return false;
+    return S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode) || S_ISCHR(st.st_mode);
+}
+
+/* Takes `dir` over. */
+static int unblock_below(int dir, int depth, bool in_git)
+{
+    struct dirent *entry;
+    int count = 0;
+    DIR *list = fdopendir(dir);
+    if (!list) {
+        fd_close(&dir);
+        return 0;
+    }
+    while ((entry = readdir(list))) {
+        bool is_git = in_git || strncmp(entry->d_name, ".git", 4) == 0;
+        if (is_git && may_block(dir, entry)) {
+            count += unlinkat(dir, entry->d_name, 0) == 0;
+            continue;
+        }
+        bool maybe_dir = entry->d_type == DT_DIR || entry->d_type == DT_UNKNOWN;
+        if (!maybe_dir || depth == DEPTH_MAX || strcmp(entry->d_name, ".") == 0 ||
+            strcmp(entry->d_name, "..") == 0)
+            continue;
+        int below = openat(dir, entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        count += below < 0 ? 0 : unblock_below(below, depth + 1, is_git);
+    }
+    closedir(list);
+    return count;
+}
+
+int reach_unblock(const char *dir)
+{
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return fd < 0 ? 0 : unblock_below(fd, 0, false);
+}

@@ -15,4 +15,9 @@ bool reach_is_hidden(const char *dir, const char *path);
  * itself; of .git only the directory. No link is followed. Returns how many were closed. */
 int reach_open(const char *dir);
 
+/* Removes what would hold a reader of git's own files for ever: fifos, sockets and devices below
+ * `dir` whose names, or a directory's on the way, begin with ".git", and links to such things. None
+ * of them can be in a commit. Returns how many there were. */
+int reach_unblock(const char *dir);
+
 #endif

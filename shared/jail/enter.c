@@ -1,5 +1,5 @@
 /* In the child: from a fresh clone to a confined process. */
-#include "jail/inside.h"
+#include "jail/jail_private.h"
 
 #include "base/fd.h"
 
@@ -127,8 +127,8 @@ int jail_build(struct jail *jail, const struct strlist *mounts, struct err *err)
         return -1;
     if (jail->tier == JAIL_FULL)
         return root_build(jail, err);
-    if (jail->tier == JAIL_RESTRICTED)
-        return view_build(jail, err);
+    if (jail->tier == JAIL_RESTRICTED && !jail->host.no_view)
+        return root_cover(jail, err);
     if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL))
         return jail_fail(err, "namespaces");
     return 0;

@@ -3,7 +3,7 @@
  * with what programs and C libraries come to use. A denied call fails with EPERM; only another
  * architecture's calls kill.
  */
-#include "jail/inside.h"
+#include "jail/jail_private.h"
 
 #include "base/fd.h"
 

@@ -6,7 +6,7 @@
  * the top), on v1 one below our own for each controller. Groups are named after the launcher that
  * made them ("jail-PID-NAME"), so that a later one tells those of the dead.
  */
-#include "jail/inside.h"
+#include "jail/jail_private.h"
 
 #include "base/fd.h"
 #include "base/str.h"
@@ -33,7 +33,13 @@ static char *parents[GROUP_DIRS];
 static const char *const controllers[GROUP_DIRS] = {"memory", "pids", "cpu"};
 static const enum jail_feature features[GROUP_DIRS] = {JAIL_HAS_MEMORY, JAIL_HAS_PIDS,
                                                        JAIL_HAS_CPU};
-static int version; /* enum jail_groups */
+static int version;       /* enum jail_groups */
+static pid_t named_after; /* 0: this process */
+
+void jail_name_after(pid_t pid)
+{
+    named_after = pid;
+}
 
 static int write_at(const char *dir, const char *file, const char *text)
 {
@@ -297,6 +303,26 @@ static int set_v1(int which, const char *dir, const struct jail_policy *policy)
     return 0;
 }
 
+/* v1 wants the limit of memory and swap together never below that of memory. */
+static int limit_v1(const char *dir, int64_t bytes)
+{
+    if (limit(dir, "memory.limit_in_bytes", false, bytes) == 0) {
+        (void)limit(dir, "memory.memsw.limit_in_bytes", true, bytes);
+        return 0;
+    }
+    (void)limit(dir, "memory.memsw.limit_in_bytes", true, bytes);
+    return limit(dir, "memory.limit_in_bytes", false, bytes);
+}
+
+int group_limit_memory(const struct group *group, int memory_mb)
+{
+    int64_t bytes = (int64_t)memory_mb << 20;
+    if (group->memory_events < 0) /* counted by whoever looks */
+        return 0;
+    return version == JAIL_GROUPS_V2 ? limit(group->dirs[0], "memory.max", false, bytes)
+                                     : limit_v1(group->dirs[0], bytes);
+}
+
 static bool is_wanted(int which, const struct jail_policy *policy)
 {
     return which == 0   ? policy->memory_mb > 0
@@ -307,7 +333,7 @@ static bool is_wanted(int which, const struct jail_policy *policy)
 /* Who made it, and which of its own it is. */
 static void add_name(const char *name, char *out, size_t size)
 {
-    snprintf(out, size, PREFIX "%d-%s", (int)getpid(), name);
+    snprintf(out, size, PREFIX "%d-%s", (int)(named_after ? named_after : getpid()), name);
 }
 
 static int make(struct group *group, const char *parent, const char *name, int *ret_at)

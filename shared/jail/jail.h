@@ -82,9 +82,10 @@ struct jail_policy {
     struct strlist hidden;
     /* Directories outside whose use of the disk counts, together, for disk_mb. */
     struct strlist counted;
-    char *hostname;  /* NULL: "jail" */
-    int no_proc;     /* no /proc (tier full) */
-    int tmp_mb;      /* size of the private /tmp and /dev/shm; 0: 64 */
+    char *hostname; /* NULL: "jail" */
+    int no_proc;    /* no /proc (tier full) */
+    int bare;   /* of the system no more than a program that starts no others needs (tier full) */
+    int tmp_mb; /* size of the private /tmp and /dev/shm; 0: 64 */
     int memory_mb;   /* of the tree; 0: no limit, as below */
     int pids_max;    /* processes and threads of the tree */
     int cpu_percent; /* 100 is one core */
@@ -127,6 +128,7 @@ struct jail_host {
     uid_t uid; /* the launcher's own */
     gid_t gid;
     int groups;   /* enum jail_groups */
+    bool no_view; /* tier restricted can't make the host's root read-only */
     int landlock; /* ABI, 0: none */
     bool has[JAIL_FEATURE_COUNT];
     char why[JAIL_FEATURE_COUNT][96]; /* what is missing, and why; empty where it is there */
@@ -162,6 +164,11 @@ bool jail_holds_tree(const struct jail *jail);
  * all close-on-exec and not below 64, which the child inherits by clone(). */
 int jail_open(struct jail *jail, const char *name, struct err *err);
 
+/* Groups are named after the process that makes them, so that others can tell those of the dead.
+ * Who is in a pid namespace of its own says here by what number those outside know it, or somebody
+ * that it lives no longer than. */
+void jail_name_after(pid_t pid);
+
 /* In the parent, right after clone(). On failure kill the child. */
 int jail_parent(struct jail *jail, pid_t pid, struct err *err);
 
@@ -190,6 +197,9 @@ unsigned jail_look(struct jail *jail, pid_t root);
 
 /* How often jail_look() should be called while the tree runs; -1: never needed. */
 int jail_look_every_ms(const struct jail *jail);
+
+/* Another limit of memory for a tree that has one, also while it runs. */
+int jail_limit_memory(struct jail *jail, int memory_mb, struct err *err);
 
 /* Kills everything in the control group (the caller is not in it). False when there is none that
  * can. */

@@ -1,5 +1,5 @@
 /* Landlock: the walls of tier restricted, and of tier full for what namespaces don't cover. */
-#include "jail/inside.h"
+#include "jail/jail_private.h"
 
 #include "base/fd.h"
 
@@ -98,7 +98,7 @@ static int allow_binds(const struct jail *jail, int ruleset, __u64 all, struct e
 {
     static const char *const private[] = {"/tmp", "/dev/shm"};
     char *const *at = jail->policy.binds.items;
-    for (size_t i = 0; jail->namespaces && i < COUNT_OF(private); i++)
+    for (size_t i = 0; jail->namespaces && !jail->host.no_view && i < COUNT_OF(private); i++)
         if (allow(ruleset, private[i], all, true))
             return jail_fail(err, "%s", private[i]);
     for (size_t i = 0; i < jail->policy.binds.count; i += 3)

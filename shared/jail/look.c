@@ -1,5 +1,5 @@
 /* Limits: what a tree uses, where a control group counts it and where we must. */
-#include "jail/inside.h"
+#include "jail/jail_private.h"
 
 #include "base/fd.h"
 
@@ -22,7 +22,7 @@
 
 /* --- disk ---------------------------------------------------------------------------------- */
 
-int disk_open(struct jail *jail, struct err *err)
+int counted_open(struct jail *jail, struct err *err)
 {
     for (size_t i = 0; jail->policy.disk_mb > 0 && i < jail->policy.counted.count; i++) {
         AUTO(fd)
@@ -155,6 +155,12 @@ int jail_look_every_ms(const struct jail *jail)
     return jail->group.memory_events >= 0 ? WATCH_EVENTS_MS : -1;
 }
 
+int jail_limit_memory(struct jail *jail, int memory_mb, struct err *err)
+{
+    jail->policy.memory_mb = memory_mb;
+    return group_limit_memory(&jail->group, memory_mb) ? jail_fail(err, "limit of memory") : 0;
+}
+
 bool jail_kill(struct jail *jail)
 {
     return group_kill(&jail->group);
@@ -178,7 +184,7 @@ int jail_open(struct jail *jail, const char *name, struct err *err)
 {
     if (jail->tier != JAIL_NONE && filter_prepare(jail, err))
         return -1;
-    if (open_handshake(jail, err) || disk_open(jail, err))
+    if (open_handshake(jail, err) || counted_open(jail, err))
         return -1;
     return group_open(jail, name, err);
 }

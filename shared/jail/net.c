@@ -1,5 +1,5 @@
 /* A network of its own behind a gate: whatever a program connects to arrives at one listener. */
-#include "jail/inside.h"
+#include "jail/jail_private.h"
 
 #include "base/fd.h"
 

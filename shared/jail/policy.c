@@ -1,5 +1,5 @@
 /* From a policy to a plan: what shall be done, step by step. Touches nothing but memory. */
-#include "jail/inside.h"
+#include "jail/jail_private.h"
 
 #include "base/str.h"
 
@@ -141,12 +141,23 @@ static int add_step(struct jail *jail, struct step step, const char *from, const
     return step.to && (step.from || !from) ? 0 : -1;
 }
 
+/* Libraries, and what the dynamic linker and the C library look at. */
+static bool is_bare(const char *path)
+{
+    static const char *const etc[] = {"/etc/alternatives", "/etc/ld.so.cache", "/etc/localtime"};
+    for (size_t i = 0; i < COUNT_OF(etc); i++)
+        if (strcmp(path, etc[i]) == 0)
+            return true;
+    return strncmp(path, "/etc/", 5) != 0 && strcmp(path, "/opt") != 0;
+}
+
 static int add_system(struct jail *jail)
 {
     static const char names[] = "/etc/resolv.conf";
     const bool gate = jail->net == JAIL_NET_GATE;
     for (size_t i = 0; system_paths[i]; i++) {
-        if (gate && strcmp(system_paths[i], names) == 0)
+        if ((jail->policy.bare && !is_bare(system_paths[i])) ||
+            (gate && strcmp(system_paths[i], names) == 0))
             continue;
         if (add_step(jail, (struct step){.kind = STEP_BIND, .read_only = true, .optional = true},
                      system_paths[i], system_paths[i]))
@@ -383,7 +394,8 @@ static int fill(struct jail *jail, const struct jail_policy *policy)
 {
     if (copy_policy(&jail->policy, policy))
         return -1;
-    if (jail->tier == JAIL_RESTRICTED && jail->namespaces) /* over the host's own root */
+    if (jail->tier == JAIL_RESTRICTED && jail->namespaces &&
+        !jail->host.no_view) /* over the host's own root */
         return add_scratch(jail) || add_step(jail, (struct step){.kind = STEP_PROC}, NULL, "/proc")
                    ? -1
                    : 0;

@@ -1,5 +1,5 @@
 /* What this host can give, found out by starting a program behind each kind of walls. */
-#include "jail/inside.h"
+#include "jail/jail_private.h"
 
 #include "base/fd.h"
 
@@ -128,6 +128,7 @@ static void probe_user(struct jail_host *host)
 static bool has_restricted(struct jail_host *host)
 {
     const struct jail_policy restricted = {.tier = JAIL_RESTRICTED};
+    char why[96];
     const bool apart = host->has[JAIL_HAS_USER] || host->has[JAIL_HAS_NAMESPACES];
     if (!host->has[JAIL_HAS_FILTER])
         return false;
@@ -141,8 +142,13 @@ static bool has_restricted(struct jail_host *host)
                  "its version %d lets signals through", host->landlock);
     if (host->landlock < 6 && !(host->landlock > 0 ? apart : host->has[JAIL_HAS_USER]))
         return false;
-    return works(&restricted, host, host->why[JAIL_HAS_LANDLOCK],
-                 sizeof(host->why[JAIL_HAS_LANDLOCK]));
+    if (works(&restricted, host, why, sizeof(why)))
+        return true;
+    host->no_view = true; /* an older kernel, or gVisor */
+    if (host->has[JAIL_HAS_NAMESPACES] && works(&restricted, host, why, sizeof(why)))
+        return true;
+    snprintf(host->why_tier, sizeof(host->why_tier), "restricted: %s", why);
+    return false;
 }
 
 static void probe_filter(struct jail_host *host)

@@ -5,7 +5,7 @@
  * path outside stays reachable until pivot_root(). Places inside are walked part by part without
  * following links: what is bound writable was written by tasks.
  */
-#include "jail/inside.h"
+#include "jail/jail_private.h"
 
 #include "base/fd.h"
 #include "base/str.h"
@@ -255,7 +255,7 @@ static int take_trees(const struct jail *jail, int trees[], struct err *err)
     return 0;
 }
 
-int view_build(const struct jail *jail, struct err *err)
+int root_cover(const struct jail *jail, struct err *err)
 {
     size_t count = jail->policy.binds.count / 3;
     int *trees = malloc((count + 1) * sizeof(*trees));

@@ -7,11 +7,13 @@
  *                                            N times POST /execute, spread over CALLERS connections
  *   bench submit N CALLERS PORT SECRET PROMPT
  *                                            the same with POST /run-async
+ *   bench python N CALLERS PORT SECRET CODE  the same with Python code to POST /run
  *   bench start PORT PROGRAM ARG...          starts PROGRAM, waits until /healthz on PORT answers,
  *                                            ends it again
  *   bench port                               prints a port that is free
  *
- * spawn, execute and submit print "p50_us p99_us per_second failures", start prints milliseconds.
+ * spawn, execute, submit and python print "p50_us p99_us per_second failures", start prints
+ * milliseconds.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -214,7 +216,7 @@ __attribute__((format(printf, 1, 2))) static char *format(const char *pattern, .
     return text;
 }
 
-static int do_calls(char **args, const char *path, const char *wanted)
+static int post(char **args, const char *path, const char *body, const char *wanted)
 {
     struct run *run = run_new(number(args[0]));
     long callers = number(args[1]);
@@ -223,7 +225,6 @@ static int do_calls(char **args, const char *path, const char *wanted)
     if (callers > CALLERS_MAX)
         callers = CALLERS_MAX;
     run->port = (uint16_t)number(args[2]);
-    char *body = format("{\"prompt\":\"%s\",\"timeout_ms\":600000}", args[4]);
     run->wanted = wanted;
     run->request = format("POST %s HTTP/1.1\r\nHost: localhost\r\nX-Runner-Secret: %s\r\n"
                           "Content-Type: application/json\r\nConnection: close\r\n"
@@ -238,6 +239,17 @@ static int do_calls(char **args, const char *path, const char *wanted)
         pthread_join(threads[i], NULL);
     print_run(run, now_us() - began);
     return 0;
+}
+
+static int do_calls(char **args, const char *path, const char *wanted)
+{
+    return post(args, path, format("{\"prompt\":\"%s\",\"timeout_ms\":600000}", args[4]), wanted);
+}
+
+/* The code as it stands in JSON. */
+static int do_python(char **args)
+{
+    return post(args, "/run", format("{\"code\":\"%s\"}", args[4]), "\"status\":\"success\"");
 }
 
 static int do_execute(char **args)
@@ -297,15 +309,12 @@ int main(int argc, char **argv)
         const char *name;
         int args; /* at least */
         int (*run)(char **args);
-    } commands[] = {{"spawn", 3, do_spawn},
-                    {"execute", 5, do_execute},
-                    {"submit", 5, do_submit},
-                    {"start", 2, do_start},
-                    {"port", 0, do_port}};
+    } commands[] = {{"spawn", 3, do_spawn},   {"execute", 5, do_execute}, {"submit", 5, do_submit},
+                    {"python", 5, do_python}, {"start", 2, do_start},     {"port", 0, do_port}};
 
     for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++)
         if (argc > 1 && strcmp(argv[1], commands[i].name) == 0 && argc - 2 >= commands[i].args)
             return commands[i].run(argv + 2);
-    fprintf(stderr, "bench spawn|execute|submit|start|port: see the top of bench.c\n");
+    fprintf(stderr, "bench spawn|execute|submit|python|start|port: see the top of bench.c\n");
     return 2;
 }

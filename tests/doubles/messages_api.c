@@ -259,8 +259,8 @@ static bool has_role(const cJSON *message, const char *role)
     return is && strcmp(is, role) == 0;
 }
 
-/* The last message that a person or a tool has said. The CLI may add one of its own after it, in the
- * role of the system. */
+/* The last message that a person or a tool has said. The CLI may add one of its own after it, in
+ * the role of the system. */
 static const cJSON *last_said(const cJSON *messages)
 {
     int at = cJSON_GetArraySize(messages) - 1;

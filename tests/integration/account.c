@@ -301,6 +301,41 @@ static void a_refresh_that_is_refused_asks_for_a_login(void **state)
     api_free(api);
 }
 
+static bool is_healthy(const struct runner *runner)
+{
+    struct reply *reply = runner_get(runner, "/health");
+    bool healthy = strcmp(json_text(reply->json, "status"), "healthy") == 0;
+    reply_free(reply);
+    return healthy;
+}
+
+static void a_token_server_that_is_away_is_no_lost_login(void **state)
+{
+    (void)state;
+    char seconds[16];
+    struct api *api = api_new(), *tokens = token_server_new();
+    struct runner *runner = with_login(api, tokens);
+    write_login(runner, OUTDATED, REFRESH_TOKEN, in_hours(-1));
+    api_control(tokens, "{\"faults\":[{\"path\":\"/v1/oauth/token\",\"times\":99,\"cut\":"
+                        "\"before\"}]}");
+    runner_start(runner);
+    struct reply *reply = runner_execute(runner, "[[text:now]]", "");
+    assert_problem(reply, 503, "unavailable");
+    assert_json_contains(reply->json, "detail", "could not be refreshed");
+    assert_true(reply_header(reply, "Retry-After", seconds, sizeof seconds));
+    reply_free(reply);
+    assert_health(runner, "degraded", "refresh_failed");
+    reply = runner_get(runner, "/health");
+    assert_json_contains(reply->json, "remedies.refresh_failed", "network");
+    assert_null(strstr(reply->body, "login_needed"));
+    reply_free(reply);
+    write_login(runner, API_TOKEN, REFRESH_TOKEN, in_hours(8)); /* also when it comes back */
+    EVENTUALLY(10000, is_healthy(runner));
+    runner_free(runner);
+    api_free(tokens);
+    api_free(api);
+}
+
 /* --- what a task may do with its lease ------------------------------------------------------- */
 
 static const char *variable(const struct reply *reply, const char *name)
@@ -597,8 +632,10 @@ static void what_crashes_leaves_no_core(void **state)
     runner_free(runner);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(many_tasks_at_an_expired_token_cost_one_refresh),
         cmocka_unit_test(a_token_that_is_refused_early_is_refreshed_once),
@@ -608,6 +645,7 @@ int main(void)
         cmocka_unit_test(a_usage_limit_reaches_those_who_stream),
         cmocka_unit_test(a_pause_is_kept_over_a_restart_and_other_credentials_pass),
         cmocka_unit_test(a_refresh_that_is_refused_asks_for_a_login),
+        cmocka_unit_test(a_token_server_that_is_away_is_no_lost_login),
         cmocka_unit_test(a_lease_ends_with_its_task),
         cmocka_unit_test(a_cancelled_task_lets_the_api_go),
         cmocka_unit_test(no_process_and_no_file_has_a_token),

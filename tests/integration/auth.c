@@ -128,6 +128,29 @@ static void a_stranger_is_refused_before_its_body_is_read(void **state)
     }
 }
 
+static void callers_with_names_share_no_idempotency_keys(void **state)
+{
+    (void)state;
+    static const char *const secrets[] = {"laptop-secret-0123456789", "edge-secret-0123456789",
+                                          "laptop-secret-0123456789"};
+    char *ids[COUNT(secrets)];
+    for (size_t i = 0; i < COUNT(secrets); i++) {
+        char *headers = textf("X-Runner-Secret: %s\r\nContent-Type: application/json\r\n"
+                              "Idempotency-Key: everybodys\r\n",
+                              secrets[i]);
+        struct reply *reply =
+            http_call(shared()->base, "POST", "/exec", headers, "{\"command\":\"true\"}");
+        assert_status(reply, 200);
+        ids[i] = strdup(json_text(reply->json, "taskId"));
+        reply_free(reply);
+        free(headers);
+    }
+    assert_string_not_equal(ids[0], ids[1]);
+    assert_string_equal(ids[0], ids[2]);
+    for (size_t i = 0; i < COUNT(secrets); i++)
+        free(ids[i]);
+}
+
 static void too_many_wrong_tries_are_429(void **state)
 {
     (void)state;
@@ -271,6 +294,7 @@ int main(void)
         cmocka_unit_test(each_secret_works_in_both_headers),
         cmocka_unit_test(what_is_nearly_a_secret_is_none),
         cmocka_unit_test(a_stranger_is_refused_before_its_body_is_read),
+        cmocka_unit_test(callers_with_names_share_no_idempotency_keys),
         cmocka_unit_test(too_many_wrong_tries_are_429),
         cmocka_unit_test(a_new_secret_takes_over_on_sighup),
         cmocka_unit_test(it_does_not_start_without_a_good_secret),

@@ -105,6 +105,18 @@ static void a_run_prints_the_answer_and_ends_with_its_status(void **state)
     expect(ARGS("run", "--priority", "12", "hello"), 2, NULL, "0..9");
 }
 
+static void exec_is_the_command_with_its_streams_and_status(void **state)
+{
+    (void)state;
+    struct ran ran = run(ARGS("exec", "--", "echo out; echo err >&2; exit 4"));
+    if (ran.status != 4 || strcmp(ran.out, "out\n") != 0 || strcmp(ran.err, "err\n") != 0)
+        fail_msg("status %d\nstdout: %s\nstderr: %s", ran.status, ran.out, ran.err);
+    ran_free(&ran);
+    expect(ARGS("exec", "printf", "[%s]", "a b", "it's"), 0, "[a b][it's]", "");
+    expect(ARGS("exec", "--timeout", "500ms", "--", "sleep 60"), 124, NULL, NULL);
+    expect(ARGS("exec", "--json", "--", "echo json"), 0, "\"stdout\":\"json\\n\"", NULL);
+}
+
 static void tools_are_folded_to_a_line(void **state)
 {
     (void)state;
@@ -325,6 +337,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_run_prints_the_answer_and_ends_with_its_status),
+        cmocka_unit_test(exec_is_the_command_with_its_streams_and_status),
         cmocka_unit_test(tools_are_folded_to_a_line),
         cmocka_unit_test(interrupt_cancels_and_twice_leaves_alone),
         cmocka_unit_test(a_broken_connection_is_taken_up_again),

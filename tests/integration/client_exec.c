@@ -64,6 +64,19 @@ static bool exec_command(struct loopback_call *call)
     return stream(call, 0);
 }
 
+/* A conversation, whose transcript has more than its stream. */
+static bool talk(struct loopback_call *call)
+{
+    free(loopback_body(call));
+    loopback_text(call, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+                        "Connection: close\r\n\r\n"
+                        "id: 0\nevent: task\ndata: {\"taskId\":\"talk\"}\n\n"
+                        "id: 1\ndata: {\"type\":\"result\"}\n\n"
+                        "id: 2\nevent: done\ndata: {\"success\":true,\"taskId\":\"talk\","
+                        "\"output\":\"said\",\"exit_code\":0}\n\n");
+    return false;
+}
+
 static bool take_input(struct loopback_call *call)
 {
     char piece[4096];
@@ -92,6 +105,12 @@ static bool serve(struct loopback_call *call, void *arg)
         return stream(call, loopback_header(call, "Last-Event-ID", last, sizeof(last))
                                 ? (int)strtol(last, NULL, 10) + 1
                                 : 0);
+    if (strcmp(call->path, "/run") == 0)
+        return talk(call);
+    if (strcmp(call->path, "/tasks/talk/transcript") == 0)
+        return loopback_answer(call, 200, "", "{\"type\":\"user\"}\n{\"type\":\"assistant\"}\n");
+    if (strcmp(call->path, "/tasks/talk/outputs") == 0)
+        return loopback_answer(call, 200, "", "{\"outputs\":[]}");
     if (strcmp(call->path, "/tasks/task-1/outputs") == 0)
         return loopback_answer(call, 200, "",
                                "{\"outputs\":[{\"path\":\"sub/a b\",\"sizeBytes\":3},"
@@ -206,9 +225,30 @@ static void a_batch_of_commands_uploads_once_and_keeps_all(void **state)
     free(tasks);
 }
 
+static void a_transcript_is_the_conversation_itself(void **state)
+{
+    (void)state;
+    char *tasks = textf("%s/tasks.jsonl", dir), *results = textf("%s/out", dir), *out, *err;
+    char *argv[] = {(char[]){TEST_RUNNER}, (char[]){"batch"}, tasks,
+                    (char[]){"--out"},     results,           NULL};
+    write_file(tasks, "{\"id\":\"a\",\"prompt\":\"x\"}", 0644);
+    assert_int_equal(run(argv, &out, &err), 0);
+    char *script = textf("cd %s/out/a/0; test \"$(wc -l <transcript.jsonl)\" = 2;"
+                         " grep -q assistant transcript.jsonl; test \"$(cat response.txt)\" = said;"
+                         " test -z \"$(find . -name '.?*')\"",
+                         dir);
+    proc_shell(script);
+    free(script);
+    free(out);
+    free(err);
+    free(results);
+    free(tasks);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_transcript_is_the_conversation_itself, set_up, tear_down),
         cmocka_unit_test_setup_teardown(exec_is_the_command_itself, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_batch_of_commands_uploads_once_and_keeps_all, set_up,
                                         tear_down),

@@ -260,13 +260,13 @@ static void the_real_cli_takes_every_answer_as_written_down(void **state)
         {"hello", "NOTHING=1", "", 1, "success", true, 0, 0, "Not logged in"},
         {"[[error:403]]", LOGIN, "", 1, "success", true, 403, 0, "403"},
         {"[[error:429 retry-after=1 reset=+3600]]", LOGIN, "", 1, "success", true, 429, 0,
-         "You've hit your session limit"},
+         "You've hit your "},
         {"[[error:429 retry-after=1]]", KEY, "", 1, "success", true, 429, 1, "429"},
         {"[[error:529]]", LOGIN, "", 1, "success", true, 529, 1, "529"},
         {"[[error:529 times=1]][[text:then]] a", LOGIN, "", 0, "success", false, 0, 1, "then"},
         {"[[error:stream]]", LOGIN, "", 1, "success", true, 529, 1, "529"},
-        {"[[cut]]", LOGIN, "", 1, "success", true, 0, 1, "Unable to connect"},
-        {"[[cut:head]]", LOGIN, "", 1, "success", true, 0, 1, "Unable to connect"},
+        {"[[cut]]", LOGIN, "", 1, "success", true, 0, 1, "ECONNRESET"},
+        {"[[cut:head]]", LOGIN, "", 1, "success", true, 0, 1, "ECONNRESET"},
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
         struct cli_run run = run_cli(cases[i].prompt, cases[i].credential, cases[i].more);
@@ -274,9 +274,14 @@ static void the_real_cli_takes_every_answer_as_written_down(void **state)
         assert_json_text(run.result, "subtype", cases[i].subtype);
         assert_json_bool(run.result, "is_error", cases[i].is_error);
         assert_int_equal(run.status, cases[i].status);
-        /* of a connection that is cut, the CLI's HTTP client may make one more try of its own */
+        /* Of a connection that is cut, the CLI's HTTP client may make one more try of its own, and
+         * newer CLIs make one more with a credential that was refused. What breaks in the stream
+         * newer CLIs ask for again without a word. */
         bool cut = strncmp(cases[i].prompt, "[[cut", 5) == 0;
-        assert_in_range(run.retries, cases[i].retries, cases[i].retries + cut);
+        bool silent = strcmp(cases[i].prompt, "[[error:stream]]") == 0 ||
+                      strcmp(cases[i].prompt, "[[cut]]") == 0;
+        assert_in_range(run.retries, cases[i].retries - silent,
+                        cases[i].retries + (cut || cases[i].api_status == 401));
         if (cases[i].result)
             assert_json_contains(run.result, "result", cases[i].result);
         else

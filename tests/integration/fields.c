@@ -134,9 +134,9 @@ static void a_disallowed_tool_is_not_offered(void **state)
 {
     (void)state;
     tell("[[text:ok]] toolmark1", "");
-    tell("[[text:ok]] toolmark2", "\"disallowedTools\":[\"WebSearch\",\"Bash\"]");
-    assert_asked(api, "toolmark1", "tools", "\"name\":\"WebSearch\"");
-    assert_not_asked(api, "toolmark2", "tools", "\"name\":\"WebSearch\"");
+    tell("[[text:ok]] toolmark2", "\"disallowedTools\":[\"Write\",\"Bash\"]");
+    assert_asked(api, "toolmark1", "tools", "\"name\":\"Write\"");
+    assert_not_asked(api, "toolmark2", "tools", "\"name\":\"Write\"");
     assert_not_asked(api, "toolmark2", "tools", "\"name\":\"Bash\"");
     assert_asked(api, "toolmark2", "tools", "\"name\":\"Read\"");
 }
@@ -326,7 +326,7 @@ static void subagents_of_the_request_are_offered_and_work(void **state)
     struct reply *reply = runner_succeeded(
         shared(),
         "[[tool:Agent {\"description\":\"d\",\"prompt\":\"[[text:checked]] submark\","
-        "\"subagent_type\":\"checker\"}]][[echo]] agentmark",
+        "\"subagent_type\":\"checker\",\"run_in_background\":false}]][[echo]] agentmark",
         "\"subagents\":{\"checker\":{\"description\":\"checks zebras\",\"prompt\":"
         "\"You check stripes\"}}");
     assert_json_contains(reply->json, "output", "checked");

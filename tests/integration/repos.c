@@ -415,6 +415,108 @@ static void outputs_come_back_whole_in_ranges_and_packed(void **state)
     free(url);
 }
 
+static void what_a_task_changed_is_told_as_a_patch_and_by_file(void **state)
+{
+    (void)state;
+    need_host();
+    struct reply *reply = good(
+        in_repo("echo changed >d/in; printf 'a\\0b' >bin; echo one >committed; git add committed;"
+                " git commit -qm mine; echo $SEC >new; git checkout -q --detach; mkfifo .gitignore",
+                "\"environmentSecrets\":{\"SEC\":\"s3cr3t-value-9\"}"));
+    char *path = textf("/tasks/%s/diff", json_text(reply->json, "taskId"));
+    reply_free(reply);
+    reply = http_call(runner->base, "GET", path, RUNNER_AUTH "Accept: application/json\r\n", NULL);
+    assert_status(reply, 200);
+    static const char *const expected[][2] = {
+        {"bin", "added"}, {"committed", "added"}, {"d/in", "modified"}, {"new", "added"}};
+    const cJSON *files = json_at(reply->json, "files");
+    assert_int_equal(cJSON_GetArraySize(files), COUNT(expected));
+    for (int i = 0; i < (int)COUNT(expected); i++) {
+        assert_json_text(cJSON_GetArrayItem(files, i), "path", expected[i][0]);
+        assert_json_text(cJSON_GetArrayItem(files, i), "status", expected[i][1]);
+        assert_json_bool(cJSON_GetArrayItem(files, i), "binary", i == 0);
+    }
+    assert_json_contains(cJSON_GetArrayItem(files, 2), "patch", "-in\n+changed\n");
+    assert_json_contains(cJSON_GetArrayItem(files, 3), "patch", "+[redacted]\n");
+    assert_json_bool(reply->json, "truncated", false);
+    reply_free(reply);
+    reply = runner_get(runner, path);
+    assert_status(reply, 200);
+    char *patch = textf("%s/task.patch", host.dir);
+    write_file(patch, reply->body, 0644);
+    assert_true(says(sh("git -C o.git ls-tree main d/in; git clone -q o.git applied; cd applied;"
+                        " git apply --exclude=bin ../task.patch; cat d/in committed; ls -A"),
+                     "changed\none\n"));
+    reply_free(reply);
+    free(patch);
+    free(path);
+}
+
+static void a_task_without_a_repository_has_no_diff(void **state)
+{
+    (void)state;
+    need_host();
+    struct reply *reply = good(runner_execute(runner, "true", ""));
+    char *path = textf("/tasks/%s/diff", json_text(reply->json, "taskId"));
+    reply_free(reply);
+    reply = runner_get(runner, path);
+    assert_status(reply, 404);
+    assert_non_null(strstr(reply->body, "no repository"));
+    reply_free(reply);
+    free(path);
+}
+
+static void neither_head_nor_a_planted_place_decides_what_is_kept(void **state)
+{
+    (void)state;
+    need_host();
+    struct reply *reply = good(
+        in_repo("mkdir -p ../keep/outputs; echo planted >../keep/outputs/planted;"
+                " touch ../keep/bundle; echo x >headless;"
+                " git update-ref refs/heads/--force HEAD; git symbolic-ref HEAD refs/heads/--force",
+                "\"postExecutionActions\":{\"git\":{\"commit\":true,\"push\":true},"
+                "\"uploadFiles\":{\"globPatterns\":[\"headless\"]}}"));
+    const cJSON *commit = json_at(reply->json, "gitCommit");
+    assert_json_text(commit, "branch", "main");
+    assert_int_equal(cJSON_GetArraySize(json_at(reply->json, "uploadedFiles")), 1);
+    char *path = textf("/tasks/%s/outputs", json_text(reply->json, "taskId"));
+    reply_free(reply);
+    reply = runner_get(runner, path);
+    assert_null(strstr(reply->body, "planted"));
+    assert_true(
+        says(sh("git -C o.git for-each-ref --format='<%%(refname)>' refs/heads/-*; echo ."), "."));
+    assert_true(says(sh("git -C o.git for-each-ref | grep -c -e --force || true"), "0"));
+    reply_free(reply);
+    free(path);
+}
+
+static void commands_after_claude_run_whatever_came_of_it(void **state)
+{
+    (void)state;
+    need_host();
+    static const char more[] =
+        "\"postCommands\":[\"echo after; exit 5\",\"cat made >again\"],\"postExecutionActions\":"
+        "{\"uploadFiles\":{\"globPatterns\":[\"again\"]}}";
+    struct reply *reply = good(in_repo("echo x >made", more));
+    const cJSON *said = json_at(reply->json, "postCommands");
+    assert_int_equal(cJSON_GetArraySize(said), 2);
+    assert_json_number(cJSON_GetArrayItem(said, 0), "exit_code", 5);
+    assert_json_contains(cJSON_GetArrayItem(said, 0), "error", "ended with 5");
+    assert_json_number(cJSON_GetArrayItem(said, 1), "exit_code", 0);
+    assert_int_equal(cJSON_GetArraySize(json_at(reply->json, "uploadedFiles")), 1);
+    char *path = textf("/tasks/%s/events", json_text(reply->json, "taskId"));
+    reply_free(reply);
+    reply = runner_get(runner, path);
+    assert_non_null(strstr(reply->body, "\"post_execution\""));
+    assert_non_null(strstr(reply->body, "\"output\":\"after\\n\""));
+    reply_free(reply);
+    reply = in_repo("kill -9 $PPID $$", "\"postCommands\":[\"true\"]");
+    assert_json_bool(reply->json, "success", false);
+    assert_int_equal(cJSON_GetArraySize(json_at(reply->json, "postCommands")), 1);
+    reply_free(reply);
+    free(path);
+}
+
 /* ---- trouble ---- */
 
 static void a_damaged_mirror_is_made_anew(void **state)
@@ -565,6 +667,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(hooks_filters_and_fsmonitor_of_a_workspace_do_not_run),
         cmocka_unit_test(the_runners_own_files_are_not_committed_and_files_limit_a_commit),
         cmocka_unit_test(outputs_come_back_whole_in_ranges_and_packed),
+        cmocka_unit_test(what_a_task_changed_is_told_as_a_patch_and_by_file),
+        cmocka_unit_test(a_task_without_a_repository_has_no_diff),
+        cmocka_unit_test(commands_after_claude_run_whatever_came_of_it),
+        cmocka_unit_test(neither_head_nor_a_planted_place_decides_what_is_kept),
         cmocka_unit_test(a_damaged_mirror_is_made_anew),
         cmocka_unit_test(what_a_killed_fetch_left_is_swept),
         cmocka_unit_test(many_tasks_at_once_on_one_repository_are_all_right),
@@ -574,7 +680,9 @@ int main(int argc, char **argv)
     };
     if (argc > 1)
         method = argv[1];
-    if (argc > 2)
+    if (argc > 2 && *argv[2])
         file_system = argv[2];
+    if (argc > 3)
+        cmocka_set_test_filter(argv[3]);
     return cmocka_run_group_tests_name("repos", tests, start_all, stop_all);
 }

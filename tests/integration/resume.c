@@ -77,6 +77,27 @@ static void a_session_goes_on_also_after_a_restart(void **state)
     runner_free(own);
 }
 
+static void a_session_that_goes_on_takes_the_requests_system_prompt(void **state)
+{
+    (void)state;
+    struct runner *own = runner_new_real(&api);
+    runner_start(own);
+    struct reply *reply =
+        runner_ran(own, "[[text:one]] promptmark1", "\"systemPrompt\":\"You are the first heron\"");
+    char *session = session_of(reply), *resume = resume_of(session);
+    reply_free(reply);
+    char *more = textf("%s,\"systemPrompt\":\"You are the second heron\"", resume);
+    reply = runner_ran(own, "[[text:two]] promptmark2", more);
+    assert_json_bool(reply->json, "success", true);
+    assert_asked(api, "promptmark2", "system", "second heron");
+    assert_not_asked(api, "promptmark2", "system", "first heron");
+    reply_free(reply);
+    free(more);
+    free(resume);
+    free(session);
+    runner_free(own);
+}
+
 static void a_task_that_failed_can_be_gone_on_with(void **state)
 {
     (void)state;
@@ -290,11 +311,14 @@ static void a_transcript_shows_the_conversation_without_secrets(void **state)
     free(path);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_transcript_shows_the_conversation_without_secrets),
         cmocka_unit_test(a_session_goes_on_also_after_a_restart),
+        cmocka_unit_test(a_session_that_goes_on_takes_the_requests_system_prompt),
         cmocka_unit_test(a_task_that_failed_can_be_gone_on_with),
         cmocka_unit_test(what_claude_remembers_of_paths_holds),
         cmocka_unit_test(a_session_is_in_use_by_one_task_at_a_time),

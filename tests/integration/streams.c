@@ -119,9 +119,7 @@ static void run_refuses_before_there_is_a_task(void **state)
         int status;
         const char *code;
     } cases[] = {
-        {"", "{\"code\":\"print(1)\"}", 400, "not_supported_yet"},
         {"", "{\"prompt\":\"a\",\"code\":\"b\"}", 400, "invalid_request"},
-        {"", "{}", 400, "invalid_request"},
         {"", "{\"prompt\":\"a\",\"promt\":1}", 400, "invalid_request"},
         {"", "{\"prompt\":\"a\",\"callbackUrl\":\"https://example.com/\"}", 400, "invalid_request"},
         {"", "{\"prompt\":\"a\",\"egress\":[\"http://a\"]}", 400, "invalid_request"},

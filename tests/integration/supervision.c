@@ -354,8 +354,8 @@ static void each_task_has_a_directory_of_its_own(void **state)
     struct reply *reply =
         runner_succeeded(shared(), "standin: env", "\"preExecutionCommands\":[\"touch mine\"]");
     reply_free(reply);
-    reply = runner_succeeded(shared(), "standin: env",
-                             "\"preExecutionCommands\":[\"test ! -e mine\"]");
+    reply =
+        runner_succeeded(shared(), "standin: env", "\"preExecutionCommands\":[\"test ! -e mine\"]");
     reply_free(reply);
     cJSON *one = given("");
     assert_string_not_equal(json_text(one, "cwd"), "/");

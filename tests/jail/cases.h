@@ -67,7 +67,10 @@ static const struct hostile {
     {"writes a program that others run", BOTH, "echo evil >/bin/true && echo ESCAPED", NULL},
     {"makes the system writable", BOTH, "mount -o remount,rw /usr && echo ESCAPED", NULL},
     {"reads the journal", BOTH, "ls /var/log/journal /var/log/syslog && echo ESCAPED", NULL},
-    {"reads a docker socket", BOTH, "ls /var/run/docker.sock /run/docker.sock && echo ESCAPED",
+    {"reaches a docker socket", BOTH,
+     "for s in /var/run/docker.sock /run/docker.sock /run/dbus/system_bus_socket; do perl "
+     "-MIO::Socket::UNIX -e 'IO::Socket::UNIX->new(Peer => $ARGV[0]) and print \"ESCAPED\\n\"' $s; "
+     "done",
      NULL},
     {"lists the devices", BOTH,
      "cat /dev/mem /dev/kmem /dev/port /dev/sda /dev/vda 2>/dev/null | "

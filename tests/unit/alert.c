@@ -163,6 +163,41 @@ static void one_alert_an_episode(void **state)
     beside_free(b);
 }
 
+/* A login that ends by itself so soon, with a token that is fine. */
+static void put_ending(struct world *w, int n, int64_t left_ms)
+{
+    char text[512];
+    snprintf(text, sizeof(text),
+             "{\"claudeAiOauth\":{\"accessToken\":\"access-%d\",\"refreshToken\":\"refresh-%d\","
+             "\"expiresAt\":%lld,\"refreshTokenExpiresAt\":%lld}}",
+             n, n, (long long)(clock_real_ms() + 8 * HOUR_MS),
+             (long long)(clock_real_ms() + left_ms));
+    put_file(w, text);
+    keeper_look(w->keeper);
+}
+
+static void the_logins_own_end_is_told_three_days_ahead(void **state)
+{
+    (void)state;
+    struct beside *b = beside_new("/hook");
+    open_keeper(b->w);
+    put_ending(b->w, 1, 73 * HOUR_MS);
+    open_alert(b);
+    look(b, 20);
+    assert_int_equal(b->told.count, 0);
+    put_ending(b->w, 2, 71 * HOUR_MS);
+    look(b, 20);
+    assert_int_equal(b->told.count, 1);
+    assert_non_null(strstr(b->told.body, "\"event\":\"login_ends\""));
+    assert_non_null(strstr(b->told.body, "\"login_expires_at\":\""));
+    put_ending(b->w, 3, 700 * HOUR_MS);
+    look(b, 2);
+    put_ending(b->w, 4, 71 * HOUR_MS);
+    look(b, 20);
+    assert_int_equal(b->told.count, 2);
+    beside_free(b);
+}
+
 static void a_hiccup_is_not_told(void **state)
 {
     (void)state;
@@ -425,6 +460,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_alert_an_episode),
+        cmocka_unit_test(the_logins_own_end_is_told_three_days_ahead),
         cmocka_unit_test(a_hiccup_is_not_told),
         cmocka_unit_test(a_login_that_works_is_not_told),
         cmocka_unit_test(a_lost_login_is_told_at_once),

@@ -308,6 +308,34 @@ static void says_why_it_cannot_listen_and_leaves_nothing(void **state)
     assert_int_equal(peer_count("/proc/self/fd"), before);
 }
 
+static void knows_which_addresses_a_network_has(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *host, *network;
+        int within;
+    } cases[] = {
+        {"10.1.2.3", "10.0.0.0/8", 1},
+        {"11.1.2.3", "10.0.0.0/8", 0},
+        {"172.31.255.255", "172.16.0.0/12", 1},
+        {"172.32.0.0", "172.16.0.0/12", 0},
+        {"192.0.2.7", "192.0.2.7", 1},
+        {"192.0.2.8", "192.0.2.7/32", 0},
+        {"203.0.113.9", "0.0.0.0/0", 1},
+        {"fd00::1", "fd00::/8", 1},
+        {"fe00::1", "fd00::/8", 0},
+        {"10.1.2.3", "fd00::/8", 0},
+        {"unix", "0.0.0.0/0", 0},
+        {"10.0.0.1", "10.0.0.0/33", -1},
+        {"10.0.0.1", "10.0.0.0/", -1},
+        {"10.0.0.1", "example.org", -1},
+        {"10.0.0.1", "", -1},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++)
+        if (place_is_within(cases[i].host, cases[i].network) != cases[i].within)
+            fail_msg("%s in %s", cases[i].host, cases[i].network);
+}
+
 static void knows_addresses_of_loopback(void **state)
 {
     static const struct {
@@ -362,6 +390,7 @@ int main(void)
         cmocka_unit_test(serves_sockets_that_systemd_has_opened),
         cmocka_unit_test(refuses_what_is_no_address),
         cmocka_unit_test(says_why_it_cannot_listen_and_leaves_nothing),
+        cmocka_unit_test(knows_which_addresses_a_network_has),
         cmocka_unit_test(knows_addresses_of_loopback),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 
 /* --- one for everybody --------------------------------------------------------------------- */
 
@@ -248,6 +249,42 @@ static void what_is_no_regular_file_is_unreadable(void **state)
     assert_int_equal(rmdir(w->path), 0);
     assert_int_equal(mkfifo(w->path, 0600), 0); /* is not waited for */
     assert_int_equal(status_of(w).state, LOGIN_UNREADABLE);
+    world_free(w);
+}
+
+/* Lets no file be opened any more, or again. */
+static void use_up_descriptors(struct rlimit *before, bool up)
+{
+    if (up)
+        assert_int_equal(getrlimit(RLIMIT_NOFILE, before), 0);
+    const struct rlimit none = {.rlim_cur = 0, .rlim_max = before->rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, up ? &none : before), 0);
+}
+
+static void one_bad_moment_is_not_remembered(void **state)
+{
+    (void)state;
+    struct rlimit before;
+    struct world *w = world_new();
+    put_pair(w, 1, HOUR_MS);
+    use_up_descriptors(&before, true);
+    open_keeper(w);
+    enum login_state first = status_of(w).state;
+    use_up_descriptors(&before, false);
+    assert_int_equal(first, LOGIN_UNREADABLE);
+    keeper_look(w->keeper);
+    assert_int_equal(status_of(w).state, LOGIN_OK);
+    put_pair(w, 2, HOUR_MS);
+    use_up_descriptors(&before, true);
+    keeper_look(w->keeper);
+    enum login_state then = status_of(w).state;
+    use_up_descriptors(&before, false);
+    assert_int_equal(then, LOGIN_OK); /* what was known stays */
+    keeper_look(w->keeper);
+    AUTO(buf) struct buf token = BUF_INIT(100);
+    struct err err;
+    assert_int_equal(keeper_token(w->keeper, &token, &err), 0);
+    assert_string_equal(buf_str(&token), "access-2");
     world_free(w);
 }
 
@@ -1047,6 +1084,7 @@ int main(void)
         cmocka_unit_test(a_refresh_token_that_stays_is_kept),
         cmocka_unit_test(each_state_of_the_file_is_named),
         cmocka_unit_test(what_is_no_regular_file_is_unreadable),
+        cmocka_unit_test(one_bad_moment_is_not_remembered),
         cmocka_unit_test(a_refused_login_stays_refused_until_the_file_changes),
         cmocka_unit_test(a_refusal_by_the_api_marks_the_token_whatever_the_file_says),
         cmocka_unit_test(a_half_written_file_does_not_condemn_the_token),

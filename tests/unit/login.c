@@ -112,12 +112,13 @@ static void no_cut_of_a_file_is_a_login(void **state)
     }
 }
 
-static const struct login_tokens pair = {"a-2", "r-2", 1800000000000};
+static const struct login_tokens pair = {"a-2", "r-2", 1800000000000, 0};
 
 static void a_rewrite_changes_the_tokens_and_nothing_else(void **state)
 {
     (void)state;
-    static const struct login_tokens keep = {"a-2", NULL, 0};
+    static const struct login_tokens ending = {"a-2", "r-2", 1800000000000, 1900000000000};
+    static const struct login_tokens keep = {"a-2", NULL, 0, 0};
     static const struct {
         const char *text, *want;
         const struct login_tokens *tokens;
@@ -142,6 +143,19 @@ static void a_rewrite_changes_the_tokens_and_nothing_else(void **state)
          "\"deep\"},\"accessToken\":\"a-2\",\"refreshToken\":\"r-2\",\"t\":\"\\u00e9\\/\","
          "\"expiresAt\":1800000000000},\"accessToken\":\"other\",\"e\":{}}",
          &pair},
+        /* when the login itself ends */
+        {"{" TOKENS ",\"expiresAt\":1,\"refreshTokenExpiresAt\":7}",
+         "{\"accessToken\":\"a-2\",\"refreshToken\":\"r-2\",\"expiresAt\":1800000000000,"
+         "\"refreshTokenExpiresAt\":7}",
+         &pair},
+        {"{" TOKENS ",\"expiresAt\":1,\"refreshTokenExpiresAt\":\"7\"}",
+         "{\"accessToken\":\"a-2\",\"refreshToken\":\"r-2\",\"expiresAt\":1800000000000,"
+         "\"refreshTokenExpiresAt\":\"1900000000000\"}",
+         &ending},
+        {"{" TOKENS ",\"expiresAt\":1}",
+         "{\"accessToken\":\"a-2\",\"refreshToken\":\"r-2\",\"expiresAt\":1800000000000,"
+         "\"refreshTokenExpiresAt\":1900000000000}",
+         &ending},
         {"{\"access\\u0054oken\":\"a-1\",\"\":1,\" \":[ 1 , 2 ],\"refreshToken\":\"r-1\"}",
          "{\"accessToken\":\"a-2\",\"\":1,\" \":[ 1 , 2 ],\"refreshToken\":\"r-2\","
          "\"expiresAt\":1800000000000}",
@@ -160,7 +174,7 @@ static void a_rewrite_changes_the_tokens_and_nothing_else(void **state)
 static void tokens_are_escaped_on_their_way_into_the_file(void **state)
 {
     (void)state;
-    static const struct login_tokens odd = {"a\"\\2", "r</2>", 1800000000000};
+    static const struct login_tokens odd = {"a\"\\2", "r</2>", 1800000000000, 0};
     static const char text[] = "{" TOKENS "}";
     struct err err = ERR_INIT;
     AUTO(buf) struct buf out = BUF_INIT(4096);

@@ -114,7 +114,7 @@ static const struct {
     {"\"effort\":\"huge\"", "effort", "must be one of low, medium, high, xhigh or max, got 'huge'"},
     {"\"effort\":3", "effort", "must be one of low, medium, high, xhigh or max, got a number"},
     {"\"permissionMode\":\"Plan\"", "permissionMode",
-     "must be one of acceptEdits, auto, bypassPermissions, default, dontAsk or plan, got "
+     "must be one of acceptEdits, auto, bypassPermissions, default, dontAsk, manual or plan, got "
      "'Plan'"},
     {"\"executor\":\"gpu\"", "executor", "must be one of auto, local or cloud, got 'gpu'"},
     {"\"allowedTools\":[1]", "allowedTools", "must hold strings only, item 0 is a number"},
@@ -279,6 +279,9 @@ static void forms_that_nobody_means_are_refused(void **state)
         "{\"prompt\":\"p\",\"slashCommands\":{\"a\":{\"content\":\"x\",\"frontmatter\":{\"a\\nb\":"
         "1}}}}",
         "{\"prompt\":\"p\",\"slashCommands\":{\"../a\":\"x\"}}",
+        "{\"prompt\":\"p\",\"slashCommands\":{\"a/b\":\"x\"}}",
+        "{\"prompt\":\"p\",\"slashCommands\":{\".hidden\":\"x\"}}",
+        "{\"prompt\":\"p\",\"slashCommands\":{\"\":\"x\"}}",
         "{\"prompt\":\"p\",\"slashCommands\":[\"x\"]}",
         "{\"prompt\":\"p\",\"subagents\":{\"a\":7}}",
         "{\"prompt\":\"p\",\"subagents\":{\"a\":{\"frontmatter\":{}}}}",
@@ -289,6 +292,22 @@ static void forms_that_nobody_means_are_refused(void **state)
         AUTO(decoded) struct decoded d = decode(bodies[i]);
         if (d.request || d.errors.count != 1 || d.err.code != ERR_INVALID)
             fail_msg("%s: %s", bodies[i], d.err.msg);
+    }
+}
+
+static void too_many_variables_are_refused_by_name(void **state)
+{
+    (void)state;
+    for (int count = REQUEST_VARIABLES_MAX; count <= REQUEST_VARIABLES_MAX + 1; count++) {
+        AUTO(buf) struct buf body = BUF_INIT(1 << 20);
+        buf_adds(&body, "{\"prompt\":\"p\",\"environmentSecrets\":{\"V\":\"\"");
+        for (int i = 1; i < count; i++)
+            buf_addf(&body, ",\"V%d\":\"\"", i);
+        buf_adds(&body, "}}");
+        AUTO(decoded) struct decoded d = decode(buf_str(&body));
+        assert_int_equal(d.request != NULL, count == REQUEST_VARIABLES_MAX);
+        if (!d.request)
+            assert_string_equal(d.err.msg, "environmentSecrets must have at most 1000 variables");
     }
 }
 
@@ -377,13 +396,9 @@ static void an_empty_value_of_such_a_field_asks_for_nothing(void **state)
         fail_msg("%s", d.err.msg);
 }
 
-static void code_is_not_supported_yet_and_excludes_a_prompt(void **state)
+static void code_excludes_a_prompt(void **state)
 {
     (void)state;
-    AUTO(decoded)
-    struct decoded d = decode("{\"code\":\"print(1)\",\"timeout\":30,\"memory_limit\":512}");
-    assert_null(d.request);
-    assert_int_equal(d.err.code, ERR_NOT_SUPPORTED_YET);
     AUTO(decoded) struct decoded both = decode("{\"code\":\"print(1)\",\"prompt\":\"x\"}");
     assert_int_equal(both.err.code, ERR_INVALID);
     assert_non_null(strstr(both.err.msg, "code can't be given together with 'prompt'"));
@@ -819,6 +834,7 @@ int main(void)
         cmocka_unit_test(directories_are_taken_as_callers_write_them),
         cmocka_unit_test(commands_and_subagents_come_in_every_published_form),
         cmocka_unit_test(forms_that_nobody_means_are_refused),
+        cmocka_unit_test(too_many_variables_are_refused_by_name),
         cmocka_unit_test(a_prompt_must_say_something),
         cmocka_unit_test(a_null_in_another_spelling_gives_nothing),
         cmocka_unit_test(the_schema_has_every_field_by_every_name),
@@ -826,7 +842,7 @@ int main(void)
         cmocka_unit_test(all_wrong_fields_are_told_at_once),
         cmocka_unit_test(a_field_whose_time_has_not_come_is_named),
         cmocka_unit_test(an_empty_value_of_such_a_field_asks_for_nothing),
-        cmocka_unit_test(code_is_not_supported_yet_and_excludes_a_prompt),
+        cmocka_unit_test(code_excludes_a_prompt),
         cmocka_unit_test(repositories_have_the_forms_that_git_hosts_give),
         cmocka_unit_test(a_password_in_a_repository_url_is_not_kept),
         cmocka_unit_test(refs_follow_the_rules_of_git),

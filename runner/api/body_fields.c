@@ -1,4 +1,4 @@
-#include "runner/api/fields.h"
+#include "runner/api/body_fields.h"
 
 #include "base/str.h"
 
@@ -121,7 +121,7 @@ static void miss_required(const struct json *body, const struct names *names,
     }
 }
 
-struct json *fields_read(struct http_request *req, const struct field *fields, size_t count)
+struct json *body_fields(struct http_request *req, const struct field *fields, size_t count)
 {
     struct err err;
     struct names names = {fields, count};

@@ -1,6 +1,6 @@
-/* What the files of this folder share. */
-#ifndef JAIL_INSIDE_H
-#define JAIL_INSIDE_H
+/* Inside the jail room: what its files share. */
+#ifndef JAIL_PRIVATE_H
+#define JAIL_PRIVATE_H
 
 #include "jail/jail.h"
 
@@ -75,7 +75,7 @@ int jail_fail(struct err *err, const char *fmt, ...) __attribute__((format(print
 /* root.c: assembles the new root and makes it the root. */
 int root_build(const struct jail *jail, struct err *err);
 /* root.c: the host's root, read-only but for the binds, with what is private over it. */
-int view_build(const struct jail *jail, struct err *err);
+int root_cover(const struct jail *jail, struct err *err);
 /* A file system that is not attached anywhere: its descriptor. */
 int mount_detached(const char *type);
 
@@ -97,12 +97,13 @@ void group_free(struct group *group);
 void groups_probe(struct jail_host *host);
 int group_open(struct jail *jail, const char *name, struct err *err);
 int group_join(const struct jail *jail, struct err *err);
+int group_limit_memory(const struct group *group, int memory_mb);
 unsigned group_look(const struct group *group);
 bool group_kill(const struct group *group);
 void group_remove(struct group *group);
 
 /* look.c: what is counted where there are no control groups. */
-int disk_open(struct jail *jail, struct err *err);
+int counted_open(struct jail *jail, struct err *err);
 
 /* What programs need to run, where the host has it; both end with NULL. */
 extern const char *const system_paths[];

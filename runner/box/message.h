@@ -4,8 +4,8 @@
  *
  * Threads: no shared state; whole messages may be sent from any thread.
  */
-#ifndef BOX_WIRE_H
-#define BOX_WIRE_H
+#ifndef BOX_MESSAGE_H
+#define BOX_MESSAGE_H
 
 #include "base/buf.h"
 

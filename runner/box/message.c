@@ -1,4 +1,4 @@
-#include "runner/box/wire.h"
+#include "runner/box/message.h"
 
 #include "base/fd.h"
 

@@ -3,8 +3,8 @@
  *
  * Threads: no shared state.
  */
-#ifndef API_FIELDS_H
-#define API_FIELDS_H
+#ifndef API_BODY_FIELDS_H
+#define API_BODY_FIELDS_H
 
 #include "runner/api/handlers.h"
 #include "runner/request/request.h"
@@ -29,7 +29,7 @@ struct field {
 /* Reads the request's body, an object or nothing, into the fields. Unknown ones are refused by
  * name. NULL after the answer has been sent; the caller frees the body after the texts' last use.
  */
-struct json *fields_read(struct http_request *req, const struct field *fields, size_t count);
+struct json *body_fields(struct http_request *req, const struct field *fields, size_t count);
 
 /* Answers 400 with what is wrong with one field. */
 void send_field_error(struct http_request *req, const char *field, const char *message);

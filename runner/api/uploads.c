@@ -1,6 +1,6 @@
 /* Inputs: archives that are uploaded once, by the hash of their bytes. */
-#include "runner/inputs/inputs.h"
 #include "runner/api/handlers.h"
+#include "runner/inputs/inputs.h"
 
 #include <unistd.h>
 

@@ -1,4 +1,4 @@
-#include "match/match.h"
+#include "regex/regex.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
@@ -8,18 +8,18 @@
 #define STEPS_MAX 5000000
 #define HEAP_KIB_MAX 65536
 
-struct match {
+struct regex {
     pcre2_code *code;
     pcre2_match_data *data;
     pcre2_match_context *context;
 };
 
-struct match *match_new(const char *pattern, struct err *err)
+struct regex *regex_new(const char *pattern, struct err *err)
 {
     int error;
     PCRE2_SIZE at;
     PCRE2_UCHAR text[160];
-    struct match *match = calloc(1, sizeof(*match));
+    struct regex *match = calloc(1, sizeof(*match));
     if (!match) {
         err_sys(err, "pattern");
         return NULL;
@@ -32,7 +32,7 @@ struct match *match_new(const char *pattern, struct err *err)
         pcre2_get_error_message(error, text, sizeof(text));
         err_set(err, ERR_INVALID, "the pattern is wrong at character %zu: %s", (size_t)at,
                 (const char *)text);
-        match_free(match);
+        regex_free(match);
         return NULL;
     }
     pcre2_jit_compile(match->code, PCRE2_JIT_COMPLETE); /* where it is not to be had: without */
@@ -44,11 +44,11 @@ struct match *match_new(const char *pattern, struct err *err)
         return match;
     }
     err_sys(err, "pattern");
-    match_free(match);
+    regex_free(match);
     return NULL;
 }
 
-void match_free(struct match *match)
+void regex_free(struct regex *match)
 {
     if (!match)
         return;
@@ -58,7 +58,7 @@ void match_free(struct match *match)
     free(match);
 }
 
-int match_next(struct match *match, const char *text, size_t len, size_t from, size_t *ret_start,
+int regex_next(struct regex *match, const char *text, size_t len, size_t from, size_t *ret_start,
                size_t *ret_end, struct err *err)
 {
     int rc = pcre2_match(match->code, (PCRE2_SPTR)text, len, from, 0, match->data, match->context);

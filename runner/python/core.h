@@ -1,0 +1,213 @@
+/* What the files of this folder share. Private to it; all of it under python's lock. */
+#ifndef PYTHON_CORE_H
+#define PYTHON_CORE_H
+
+#include "base/thread.h"
+#include "runner/python/python.h"
+#include "runner/python/python_wire.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define KIDS_MAX 512
+#define CALLERS_MAX 64
+#define STANDBY_MAX 2
+#define START_FAILURES_MAX 3
+#define HOLD_MS 5000      /* after so many failures nothing is started for so long */
+#define IDLE_MS 900000    /* unused zygotes are ended */
+#define LOAD_MS 120000    /* a zygote has imported its libraries by then, or is given up */
+#define END_MS 10000      /* a child that was killed is gone by then, or its zygote is */
+#define INTERRUPT_MS 2000 /* between an interrupt and a kill */
+#define STOP_MS 100       /* between that and a kill, when time is up */
+#define YOUNG_US 5000
+#define TICK_MS 50 /* how late a clock may be */
+
+struct python;
+struct kid;
+
+/* Who an event is about. */
+enum source_kind { SOURCE_WAKE, SOURCE_ZYGOTE, SOURCE_CONTROL, SOURCE_OUT, SOURCE_ERR };
+struct source {
+    enum source_kind kind;
+    void *owner; /* struct zygote or struct kid */
+};
+
+struct run {
+    struct python *python; /* borrowed */
+    uint64_t ticket;
+    struct python_request request;
+    char *caller;
+    struct session *session; /* NULL: on its own */
+    struct kid *kid;         /* while it runs */
+    enum python_level level;
+    int64_t started_us, deadline_ms,
+        kill_ms; /* kill_ms: when an interrupt was not enough; 0: none */
+    bool begun;  /* the child has said that the code is about to run */
+    bool timed_out, cancelled, retried;
+    bool told_end, told_memory; /* by the child: E */
+    int told_status;
+    size_t frame_bytes;
+    struct python_outcome outcome;
+    python_done_fn *done;
+    void *arg;
+    struct run *next;
+};
+
+enum kid_state {
+    KID_STARTING, /* asked for */
+    KID_STANDBY,
+    KID_LIMITING, /* has a run; its memory is being limited */
+    KID_RUNNING,
+    KID_IDLE,   /* a session's, between runs */
+    KID_ENDING, /* killed */
+};
+
+/* A child, on the daemon's side. */
+struct kid {
+    struct python *python; /* borrowed */
+    uint32_t id;
+    enum python_level level;
+    enum kid_state state;
+    int control, out, err;
+    struct source sources[3];
+    struct run *run;         /* borrowed: in python->running */
+    struct session *session; /* borrowed */
+    struct buf in;           /* frames */
+    struct buf request;      /* what is still to be sent */
+    struct buf words;        /* printed before there was a run: why it failed */
+    int64_t end_by_ms;       /* KID_ENDING */
+    int64_t base_kib;        /* resident before it had a run: the zygote's */
+    struct kid *next;
+};
+
+enum zygote_state { ZYGOTE_OFF, ZYGOTE_LOADING, ZYGOTE_READY };
+struct zygote {
+    struct python *python; /* borrowed */
+    enum python_level level;
+    enum zygote_state state;
+    int control;
+    struct source source;
+    int64_t load_by_ms, used_ms;
+    char missing[200];
+};
+
+struct session {
+    struct python_session shown;
+    char *caller;
+    struct kid *kid;    /* NULL: fresh */
+    struct run *run;    /* NULL: idle */
+    int64_t expires_ms; /* mono */
+    bool ending;        /* freed once its run has ended */
+    struct session *next;
+};
+
+/* One caller's runs that wait, and how many of it run. */
+struct caller {
+    char *name;
+    struct run *first, **last;
+    int running;
+};
+
+struct python {
+    struct python_config config;
+    char *program;
+    char why[160]; /* not available; "" when it is */
+    pthread_mutex_t lock;
+    struct thread thread;
+    bool stopping;
+    int epoll, event;
+    struct source wake;
+    struct zygote zygotes[LEVEL_COUNT];
+    struct child *root; /* the tree of all zygotes */
+    bool wants_root;    /* start it, without the lock */
+    int failures;       /* starts that failed in a row */
+    int64_t hold_until_ms;
+    struct err last_failure;
+    struct kid *kids;
+    int kid_count;
+    uint32_t last_id;
+    uint64_t last_ticket;
+    struct caller callers[CALLERS_MAX];
+    int turn; /* the caller to look at first */
+    struct run *running;
+    int running_count, queued_count;
+    struct run *finished; /* done() is to be called without the lock */
+    struct session *sessions;
+    int session_count;
+    struct { /* for /metrics */
+        _Atomic int64_t ended[PYTHON_STATUS_COUNT];
+        _Atomic int64_t cancelled, again, trees;
+        struct histogram took, waited;
+    } numbers;
+};
+
+/* engine.c */
+void python_wake(struct python *python);
+int python_watch(struct python *python, int fd, struct source *source, unsigned events);
+
+/* zygotes.c */
+void zygotes_init(struct python *python);
+/* Sees to it that this level is there some time. */
+void zygote_want(struct python *python, enum python_level level);
+/* Starts the tree; without the lock. */
+void zygotes_start(struct python *python);
+void zygote_event(struct zygote *zygote);
+int zygote_send(struct zygote *zygote, const struct zygote_wire *wire, const int *fds, int count,
+                struct err *err);
+/* Ends the whole tree; what ran is run again, or fails. */
+void zygotes_end(struct python *python, const char *why);
+void zygotes_tick(struct python *python, int64_t now_ms);
+/* A start has failed; after too many in a row what waits fails, too. */
+void zygotes_failed(struct python *python, const struct err *err);
+
+/* kids.c */
+/* The same for every level, but not while a young run may be over sooner than a fork is. */
+void kids_refill(struct python *python);
+/* Has as many children on standby as this level should. */
+void kids_fill(struct python *python, enum python_level level);
+struct kid *kid_standby(struct python *python, enum python_level level);
+struct kid *kid_find(struct python *python, uint32_t id);
+/* Gives a run to a child on standby, or to its session's. */
+void kid_begin(struct kid *kid, struct run *run);
+void kid_send_request(struct kid *kid);
+void kid_event(struct kid *kid, enum source_kind kind, unsigned events);
+/* Reads what is there. */
+void kid_drain(struct kid *kid);
+void kid_kill(struct kid *kid);
+void kid_interrupt(struct kid *kid);
+/* As kid_kill(), after a moment to print what it has. */
+void kid_stop(struct kid *kid);
+void kid_ended(struct kid *kid, const struct zygote_wire *wire);
+void kid_free(struct kid *kid);
+void kids_tick(struct python *python, int64_t now_ms);
+int kids_count(const struct python *python, enum python_level level, enum kid_state state);
+
+/* runs.c */
+enum python_level run_level(const char *code);
+void runs_dispatch(struct python *python);
+/* A run has ended, well or not: its outcome is complete. */
+void run_finish(struct run *run);
+void run_fail(struct run *run, const struct err *err);
+/* Its child is lost through no fault of its own. */
+void run_lost(struct run *run);
+void runs_tick(struct python *python, int64_t now_ms);
+void runs_fail_all(struct python *python, const struct err *err, bool running_too);
+void run_free(struct run *run);
+void run_print_request(const struct run *run, const struct config *config, struct buf *out);
+
+/* frames.c: one frame of a child's. */
+void run_take_frame(struct run *run, char letter, const char *body, size_t len);
+/* What an ended child makes of its run. */
+void run_conclude(struct run *run, int wait_status, unsigned exceeded, int64_t peak_kib);
+void outcome_done(struct python_outcome *outcome);
+
+/* sessions.c */
+struct session *python_session_find(struct python *python, const char *caller, const char *id);
+void python_session_unlink(struct python *python, struct session *session);
+void python_sessions_tick(struct python *python, int64_t now_ms);
+void python_sessions_free(struct python *python);
+/* Its child is gone. */
+void python_session_lost(struct session *session);
+void python_session_ran(struct session *session);
+
+#endif

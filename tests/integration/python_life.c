@@ -1,0 +1,325 @@
+/*
+ * Python's processes: standby, killed, shared between callers; sessions; what stays after many
+ * runs.
+ */
+#include "testing.h"
+
+#include "python.h"
+
+#include <dirent.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SOON_MS 60000
+#define OTHER_SECRET "other-secret-0123456789"
+#define OTHER_AUTH "X-Runner-Secret: " OTHER_SECRET "\r\n"
+
+static struct runner *the_runner;
+
+static struct runner *shared(void)
+{
+    static const char *const settings[] = {"PYTHON_SLOTS", "2", "RUNNER_SECRET",
+                                           "main:" RUNNER_SECRET ",other:" OTHER_SECRET, NULL};
+    struct runner *runner = runner_shared(&the_runner, settings);
+    python_needed(runner, NULL);
+    return runner;
+}
+
+/* ---- processes --------------------------------------------------------------------------------
+ */
+
+static void nothing_is_started_before_the_first_run(void **state)
+{
+    (void)state;
+    struct runner *own = runner_new();
+    runner_start(own);
+    python_needed(own, NULL);
+    assert_int_equal(python_processes(own, "zygote-", NULL, 0), 0);
+    python_prints(own, "print(1)", "1\n");
+    assert_int_equal(python_processes(own, "zygote-", NULL, 0), 1); /* no more than it takes */
+    EVENTUALLY(SOON_MS, python_processes(own, "python-standby", NULL, 0) >= 1);
+    runner_free(own);
+}
+
+static void a_killed_zygote_is_replaced(void **state)
+{
+    pid_t pid;
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        python_prints(shared(), "print(1)", "1\n");
+        assert_true(python_processes(shared(), "zygote-bare", &pid, 1) >= 1);
+        kill(pid, SIGKILL);
+        python_prints(shared(), "print(2)", "2\n");
+    }
+}
+
+static void a_killed_standby_is_replaced(void **state)
+{
+    pid_t pids[16];
+    (void)state;
+    python_prints(shared(), "print(1)", "1\n");
+    EVENTUALLY(SOON_MS, python_processes(shared(), "python-standby", NULL, 0) >= 2);
+    size_t count = python_processes(shared(), "python-standby", pids, COUNT(pids));
+    for (size_t i = 0; i < count && i < COUNT(pids); i++)
+        kill(pids[i], SIGKILL);
+    python_prints(shared(), "print(3)", "3\n");
+    EVENTUALLY(SOON_MS, python_processes(shared(), "python-standby", NULL, 0) >= 2);
+}
+
+static void a_killed_launcher_is_replaced(void **state)
+{
+    pid_t pid;
+    (void)state;
+    python_prints(shared(), "print(1)", "1\n");
+    assert_int_equal(python_processes(shared(), "launcher", &pid, 1), 1);
+    kill(pid, SIGKILL);
+    python_prints(shared(), "print(4)", "4\n");
+    EVENTUALLY(SOON_MS, python_processes(shared(), "zygote-bare", NULL, 0) == 1);
+}
+
+struct call {
+    const char *headers;
+    char *json;
+    const char *path;
+    struct reply *reply;
+};
+
+static void *do_call(void *arg)
+{
+    struct call *call = arg;
+    call->reply = http_call(the_runner->base, "POST", call->path, call->headers, call->json);
+    return NULL;
+}
+
+static void what_ran_meanwhile_is_run_again(void **state)
+{
+    pid_t pid;
+    pthread_t thread;
+    (void)state;
+    struct call call = {
+        RUNNER_AUTH,
+        python_json("import math\nx = 0\nfor i in range(20000000):\n    x += i\nprint(x)",
+                    "\"timeout\":200"),
+        "/python", NULL};
+    python_prints(shared(), "print(1)", "1\n");
+    pthread_create(&thread, NULL, do_call, &call);
+    struct reply *health = NULL;
+    EVENTUALLY(SOON_MS, (reply_free(health), health = runner_get(shared(), "/health?verbose=true"),
+                         json_number(health->json, "python.running") == 1));
+    reply_free(health);
+    assert_true(python_processes(shared(), "zygote-bare", &pid, 1) >= 1);
+    kill(pid, SIGKILL);
+    pthread_join(thread, NULL);
+    assert_status(call.reply, 200);
+    assert_json_text(call.reply->json, "stdout", "199999990000000\n");
+    reply_free(call.reply);
+    free(call.json);
+}
+
+static void a_client_that_goes_away_ends_its_run(void **state)
+{
+    (void)state;
+    struct reply *health = NULL;
+    char *json = python_json("while True:\n    pass", "\"timeout\":300");
+    int fd = http_begin(shared()->base, "POST", "/python", RUNNER_AUTH, json);
+    EVENTUALLY(SOON_MS, (reply_free(health), health = runner_get(shared(), "/health?verbose=true"),
+                         json_number(health->json, "python.running") == 1));
+    close(fd);
+    EVENTUALLY(SOON_MS, (reply_free(health), health = runner_get(shared(), "/health?verbose=true"),
+                         json_number(health->json, "python.running") == 0));
+    reply_free(health);
+    free(json);
+}
+
+/* ---- callers ----------------------------------------------------------------------------------
+ */
+
+static void one_caller_cannot_starve_another(void **state)
+{
+    enum { GREEDY = 6 };
+    pthread_t threads[GREEDY];
+    struct call calls[GREEDY];
+    (void)state;
+    python_prints(shared(), "print(1)", "1\n");
+    for (int i = 0; i < GREEDY; i++) {
+        calls[i] = (struct call){RUNNER_AUTH, python_json("while True:\n    pass", "\"timeout\":8"),
+                                 "/python", NULL};
+        pthread_create(&threads[i], NULL, do_call, &calls[i]);
+    }
+    struct reply *health = NULL;
+    EVENTUALLY(SOON_MS, (reply_free(health), health = runner_get(shared(), "/health?verbose=true"),
+                         json_number(health->json, "python.queued") >= 3));
+    reply_free(health);
+    struct reply *reply =
+        http_call(shared()->base, "POST", "/python", OTHER_AUTH, "{\"code\":\"print(5)\"}");
+    assert_status(reply, 200);
+    assert_json_text(reply->json, "stdout", "5\n");
+    reply_free(reply);
+    health = runner_get(shared(), "/health?verbose=true");
+    assert_true(json_number(health->json, "python.queued") >= 1); /* the greedy ones still wait */
+    reply_free(health);
+    for (int i = 0; i < GREEDY; i++) {
+        pthread_join(threads[i], NULL);
+        assert_json_text(calls[i].reply->json, "status", "timeout");
+        reply_free(calls[i].reply);
+        free(calls[i].json);
+    }
+}
+
+/* ---- sessions ---------------------------------------------------------------------------------
+ */
+
+static char *open_session(const char *json)
+{
+    struct reply *reply = runner_post(shared(), "/python/sessions", json);
+    assert_status(reply, 201);
+    assert_json_text(reply->json, "state", "ready");
+    assert_json_bool(reply->json, "fresh", true);
+    char *id = strdup(json_text(reply->json, "sessionId"));
+    reply_free(reply);
+    return id;
+}
+
+static struct reply *exec_in(const char *id, const char *code, const char *more)
+{
+    char *path = textf("/python/sessions/%s/exec", id);
+    struct reply *reply = python_at(shared(), path, code, more);
+    free(path);
+    return reply;
+}
+
+static void expect(const char *id, const char *code, const char *out)
+{
+    struct reply *reply = exec_in(id, code, "");
+    assert_json_text(reply->json, "status", "success");
+    assert_json_text(reply->json, "stdout", out);
+    reply_free(reply);
+}
+
+static struct reply *session_post(const char *id, const char *what)
+{
+    char *path = textf("/python/sessions/%s%s", id, what);
+    struct reply *reply = runner_post(shared(), path, "");
+    free(path);
+    return reply;
+}
+
+static void end_session(char *id)
+{
+    char *path = textf("/python/sessions/%s", id);
+    struct reply *reply = runner_delete(shared(), path);
+    assert_status(reply, 204);
+    reply_free(reply);
+    reply = runner_get(shared(), path);
+    assert_problem(reply, 404, "not_found");
+    reply_free(reply);
+    free(path);
+    free(id);
+}
+
+static void a_namespace_lives_between_runs(void **state)
+{
+    (void)state;
+    char *one = open_session(""), *two = open_session("{\"memory_limit\":256,\"ttl\":60}");
+    expect(one, "import math\nx = [1]\ndef f():\n    return x", "");
+    expect(two, "x = 'other'", "");
+    expect(one, "x.append(math.floor(2.5))\nprint(f())", "[1, 2]\n");
+    expect(two, "print(x)", "other\n");
+    struct reply *reply = exec_in(one, "1 / 0", "");
+    assert_json_text(reply->json, "status", "error");
+    reply_free(reply);
+    reply = exec_in(one, "import os", "");
+    assert_json_text(reply->json, "status", "rejected");
+    reply_free(reply);
+    reply = exec_in(one, "raise SystemExit(4)", "");
+    assert_json_number(reply->json, "exit_code", 4);
+    reply_free(reply);
+    reply = exec_in(one, "len(x)", "\"result\":true");
+    assert_json_text(reply->json, "result", "2");
+    reply_free(reply);
+    reply = session_post(one, "/restart");
+    assert_json_bool(reply->json, "fresh", true);
+    reply_free(reply);
+    reply = exec_in(one, "x", "");
+    assert_non_null(strstr(json_text(reply->json, "stderr"), "NameError"));
+    reply_free(reply);
+    reply = http_call(shared()->base, "GET", "/python/sessions", OTHER_AUTH, NULL);
+    assert_int_equal(cJSON_GetArraySize(json_at(reply->json, "sessions")), 0); /* not theirs */
+    reply_free(reply);
+    end_session(one);
+    end_session(two);
+}
+
+static void a_session_outlives_a_timeout_and_an_interrupt(void **state)
+{
+    pthread_t thread;
+    (void)state;
+    char *id = open_session("");
+    expect(id, "x = 1", "");
+    struct reply *reply = exec_in(id, "while True:\n    pass", "\"timeout\":1");
+    assert_json_text(reply->json, "status", "timeout");
+    reply_free(reply);
+    expect(id, "print(x)", "1\n");
+    char *path = textf("/python/sessions/%s/exec", id);
+    struct call call = {RUNNER_AUTH, python_json("x = 2\nwhile True:\n    pass", "\"timeout\":100"),
+                        path, NULL};
+    pthread_create(&thread, NULL, do_call, &call);
+    char *shown = textf("/python/sessions/%s", id);
+    struct reply *session = NULL;
+    EVENTUALLY(SOON_MS, (reply_free(session), session = runner_get(shared(), shown),
+                         strcmp(json_text(session->json, "state"), "busy") == 0));
+    reply_free(session);
+    char *json = python_json("1", "");
+    reply = runner_post(shared(), path, json);
+    assert_problem(reply, 409, "conflict"); /* one at a time */
+    reply_free(reply);
+    free(json);
+    EVENTUALLY(SOON_MS,
+               (reply_free(session_post(id, "/interrupt")), session = runner_get(shared(), shown),
+                reply_free(session), pthread_tryjoin_np(thread, NULL) == 0));
+    assert_json_text(call.reply->json, "status", "error");
+    assert_non_null(strstr(json_text(call.reply->json, "stderr"), "KeyboardInterrupt"));
+    reply_free(call.reply);
+    expect(id, "print(x)", "2\n");
+    reply = exec_in(id, "x = bytearray(10 ** 10)", "");
+    assert_json_text(reply->json, "status", "memory_exceeded");
+    reply_free(reply);
+    free(call.json);
+    free(path);
+    free(shown);
+    end_session(id);
+}
+
+static void an_unused_session_ends(void **state)
+{
+    (void)state;
+    char *id = open_session("{\"ttl\":1}"), *path = textf("/python/sessions/%s", id);
+    struct reply *reply = NULL;
+    EVENTUALLY(SOON_MS,
+               (reply_free(reply), reply = runner_get(shared(), path), reply->status == 404));
+    reply_free(reply);
+    free(path);
+    free(id);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nothing_is_started_before_the_first_run),
+        cmocka_unit_test(a_killed_zygote_is_replaced),
+        cmocka_unit_test(a_killed_standby_is_replaced),
+        cmocka_unit_test(a_killed_launcher_is_replaced),
+        cmocka_unit_test(what_ran_meanwhile_is_run_again),
+        cmocka_unit_test(a_client_that_goes_away_ends_its_run),
+        cmocka_unit_test(one_caller_cannot_starve_another),
+        cmocka_unit_test(a_namespace_lives_between_runs),
+        cmocka_unit_test(a_session_outlives_a_timeout_and_an_interrupt),
+        cmocka_unit_test(an_unused_session_ends),
+    };
+    return cmocka_run_group_tests(tests, NULL, shared_stop);
+}

@@ -1,0 +1,28 @@
+/*
+ * Python code sent to the runner.
+ */
+#ifndef TESTLIB_PYTHON_H
+#define TESTLIB_PYTHON_H
+
+#include "runner.h"
+
+/* A request's body: {"code":…} plus more fields ("" or `"a":1,"b":2`). The caller frees it. */
+char *python_json(const char *code, const char *more);
+
+/* POSTs that to a path; fails the test unless it is answered 200. */
+struct reply *python_at(const struct runner *runner, const char *path, const char *code,
+                        const char *more);
+/* The same to /python. */
+struct reply *python_run(const struct runner *runner, const char *code, const char *more);
+
+/* Fails the test, showing the answer and the code, unless it succeeds with this stdout. */
+void python_prints(const struct runner *runner, const char *code, const char *expected);
+
+/* Skips the test when this runner can't run Python, or lacks a library (NULL: none is asked for).
+ */
+void python_needed(const struct runner *runner, const char *library);
+
+/* The processes below the runner whose name begins so ("zygote-", "python-standby"). */
+size_t python_processes(const struct runner *runner, const char *name, pid_t *pids, size_t max);
+
+#endif
