@@ -5,6 +5,7 @@
 #include "base/str.h"
 #include "crypto/crypto.h"
 #include "runner/api/system_prompt.h"
+#include "runner/egress/rules.h"
 #include "runner/janitor/disk.h"
 
 #include <stdio.h>
@@ -317,6 +318,23 @@ static void check_limits(const struct submission *s, struct request_errors *erro
     refuse(errors, err, "limits.memoryMb", why);
 }
 
+/* A restriction that this runner could not keep is refused, not passed over. */
+static void check_egress(const struct api *api, const struct submission *s,
+                         struct request_errors *errors, struct err *err)
+{
+    char why[200];
+    const struct jail_host *host = launcher_host(api->launcher);
+    AUTO(config_ref) const struct config *config = config_ref(api->config);
+    const struct strlist *egress = &s->request->egress;
+    egress = egress->count > 0 ? egress : &config->egress;
+    if (api->claude->walls->gate || egress_mode_of(egress) == EGRESS_OPEN)
+        return;
+    snprintf(
+        why, sizeof(why), "must be open here: this runner can't restrict a task's network (%s)",
+        host->why[JAIL_HAS_GATE][0] ? host->why[JAIL_HAS_GATE] : "it takes a jail of tier full");
+    refuse(errors, err, "egress", why);
+}
+
 /* What can be said of the fields by who knows this runner, and where the task may run. -1 after the
  * answer. */
 static int check_fields(struct http_request *req, struct api *api, struct submission *s)
@@ -335,6 +353,7 @@ static int check_fields(struct http_request *req, struct api *api, struct submis
                "has them all");
     if (s->request->n > 1 && s->request->resume_session_id)
         refuse(&errors, &err, "n", "must be 1 with resumeSessionId: one task at a time goes on");
+    check_egress(api, s, &errors, &err);
     const char *wrong_prefix = check_prefix(api, s->request->post_upload_gcs_prefix);
     if (wrong_prefix)
         refuse(&errors, &err, "postExecutionActions.uploadFiles.gcsPrefix", wrong_prefix);

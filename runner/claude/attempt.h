@@ -17,10 +17,11 @@ struct attempt {
     struct tail errors;
     struct claude_output stream;
     struct lease *lease;
-    const char *failed_step; /* the reason when it could not be started; NULL: cli_error */
-    struct buf members;      /* of the answer, known before it ran */
-    int64_t started_ms;      /* mono: from here its time limit counts */
-    bool unflushed;          /* events that their readers have not been told of */
+    struct egress_gate *gate; /* NULL: the jails have the host's network */
+    const char *failed_step;  /* the reason when it could not be started; NULL: cli_error */
+    struct buf members;       /* of the answer, known before it ran */
+    int64_t started_ms;       /* mono: from here its time limit counts */
+    bool unflushed;           /* events that their readers have not been told of */
     struct work_result result;
 };
 

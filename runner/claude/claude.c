@@ -118,6 +118,11 @@ static int add_session(struct attempt *attempt, struct plan *plan, struct err *e
     return add_argument(plan, "--resume", inside, err) || renew_prompt(attempt, plan, err) ? -1 : 0;
 }
 
+static void tell(const char *event, const char *json, size_t len, void *arg)
+{
+    task_run_event(arg, event, json, len);
+}
+
 /* Everything that is needed before the program can be launched. */
 static int prepare(struct attempt *attempt, struct err *err)
 {
@@ -132,15 +137,18 @@ static int prepare(struct attempt *attempt, struct err *err)
     if (task_request_redact(attempt->request, redact))
         return err_sys(err, "secrets");
     attempt->started_ms = clock_mono_ms();
-    if (open_workspace(attempt, err) || take_lease(attempt, err))
+    if (open_workspace(attempt, err) || take_lease(attempt, err) ||
+        walls_gate(attempt->claude->walls, attempt->request, lease_url(attempt->lease),
+                   &attempt->gate, err))
         return -1;
     attempt->plan = claude_plan(attempt->claude, attempt->request, attempt->lease, dir,
                                 attempt->workspace, redact, err);
     if (!attempt->plan || add_session(attempt, attempt->plan, err) || open_files(attempt, err))
         return -1;
     if (prepare_commands(attempt->claude, attempt->run, attempt->request, attempt->workspace,
-                         attempt->plan, attempt->started_ms + attempt->request->timeout_ms,
-                         &attempt->failed_step, err)) {
+                         attempt->plan, attempt->gate,
+                         attempt->started_ms + attempt->request->timeout_ms, &attempt->failed_step,
+                         err)) {
         if (!attempt->failed_step)
             attempt->failed_step = err->code == ERR_TIMEOUT ? "timeout" : "pre_execution";
         return -1;
@@ -169,6 +177,7 @@ static int64_t flush_events(struct work *work, void *arg)
     if (attempt->unflushed && events_flush(task_run_events(attempt->run), &err))
         task_run_fail(attempt->run, &err);
     attempt->unflushed = false;
+    walls_tell(attempt->gate, tell, attempt->run);
     if (!task_run_healthy(attempt->run))
         work_end(work, WORK_ABORT);
     return -1;
@@ -182,6 +191,7 @@ static int run_program(struct attempt *attempt, struct err *err)
     const struct work_order order = {
         .launcher = attempt->claude->launcher,
         .plan = attempt->plan,
+        .gate = attempt->gate,
         .in = {.via = WORK_FD, .fd = in},
         .out = {.via = WORK_TAIL, .tail = &attempt->out, .take = take_output},
         .errors = {.via = WORK_TAIL, .tail = &attempt->errors, .keep_bytes = STDERR_KEEP_BYTES},
@@ -231,6 +241,7 @@ static void keep_conversation(struct attempt *attempt, struct task_outcome *outc
 static void attempt_done(struct attempt *attempt)
 {
     plan_free(attempt->plan);
+    egress_gate_free(attempt->gate); /* before the lease, which it leads to */
     proxy_end(attempt->lease);
     tail_done(&attempt->out);
     tail_done(&attempt->errors);
@@ -251,7 +262,7 @@ void claude_run(struct task_run *run, struct task_outcome *outcome, void *arg)
         judge(&attempt, outcome);
         if (!task_state_is_active(outcome->state))
             prepare_post_commands(attempt.claude, run, attempt.request, attempt.workspace,
-                                  attempt.plan, &attempt.members);
+                                  attempt.plan, attempt.gate, &attempt.members);
         if (attempt.workspace && !task_state_is_active(outcome->state))
             finish_changes(run, attempt.workspace);
         if (outcome->state == TASK_COMPLETED)
@@ -259,6 +270,7 @@ void claude_run(struct task_run *run, struct task_outcome *outcome, void *arg)
     } else {
         judge_failed_start(&attempt, &err, outcome);
     }
+    walls_tell(attempt.gate, tell, run);
     keep_conversation(&attempt, outcome);
     buf_add(&outcome->members, buf_str(&attempt.members), attempt.members.len);
     attempt_done(&attempt);

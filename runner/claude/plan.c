@@ -102,15 +102,15 @@ static void add_environment(const struct claude *claude, struct plan *plan)
 }
 
 /* The lease's token in the variable that makes the CLI speak as for the real credential. */
-static int add_lease(const struct lease *lease, struct plan *plan, struct redact_set *redact,
-                     struct err *err)
+static int add_lease(const struct lease *lease, bool gate, struct plan *plan,
+                     struct redact_set *redact, struct err *err)
 {
     const char *variable =
         lease_kind(lease) == LEASE_KEY ? "ANTHROPIC_API_KEY" : "CLAUDE_CODE_OAUTH_TOKEN";
     if (redact_add(redact, lease_token(lease)))
         return err_sys(err, "credential");
     strlist_addf(&plan->env, "%s=%s", variable, lease_token(lease));
-    strlist_addf(&plan->env, "ANTHROPIC_BASE_URL=%s", lease_url(lease));
+    strlist_addf(&plan->env, "ANTHROPIC_BASE_URL=%s", gate ? GATE_PROXY : lease_url(lease));
     return 0;
 }
 
@@ -141,7 +141,8 @@ struct plan *claude_plan(const struct claude *claude, const struct task_request 
     if (make_places(claude, request, dir, plan, err) || write_identity(claude, dir, err) ||
         add_workspace(claude, workspace, request, dir, plan, err) ||
         add_program(config, request, plan, err) ||
-        walls_build(claude->walls, request, dir, plan, err) || add_lease(lease, plan, redact, err))
+        walls_build(claude->walls, request, dir, plan, err) ||
+        add_lease(lease, claude->walls->gate, plan, redact, err))
         return NULL;
     add_memory(request, plan);
     add_environment(claude, plan);

@@ -192,8 +192,9 @@ struct commands {
     struct task_run *run;
     struct workspace *workspace; /* NULL: none */
     const struct plan *like;     /* Claude's */
-    const char *subtype;         /* of their events */
-    const char *field;           /* for messages */
+    struct egress_gate *gate;
+    const char *subtype; /* of their events */
+    const char *field;   /* for messages */
     int64_t deadline_ms;
     struct work_stop stop;
 };
@@ -210,6 +211,7 @@ static int run_command(const struct commands *all, const char *command, int *ret
         return plan ? err_sys(err, "command") : -1;
     const struct work_order order = {.launcher = all->claude->launcher,
                                      .plan = plan,
+                                     .gate = all->gate,
                                      .out = {.via = WORK_FD, .fd = out},
                                      .errors = {.via = WORK_FD, .fd = out},
                                      .limits = {.until_ms = all->deadline_ms},
@@ -237,14 +239,15 @@ static int run_command(const struct commands *all, const char *command, int *ret
 
 int prepare_commands(const struct claude *claude, struct task_run *run,
                      const struct task_request *request, struct workspace *workspace,
-                     const struct plan *plan, int64_t deadline_ms, const char **ret_reason,
-                     struct err *err)
+                     const struct plan *plan, struct egress_gate *gate, int64_t deadline_ms,
+                     const char **ret_reason, struct err *err)
 {
     int code;
     const struct commands all = {.claude = claude,
                                  .run = run,
                                  .workspace = workspace,
                                  .like = plan,
+                                 .gate = gate,
                                  .subtype = "pre_execution",
                                  .field = "preExecutionCommands",
                                  .deadline_ms = deadline_ms,
@@ -264,7 +267,7 @@ static enum work_cause asked_to_go(struct work *work, void *arg)
 
 void prepare_post_commands(const struct claude *claude, struct task_run *run,
                            const struct task_request *request, struct workspace *workspace,
-                           const struct plan *plan, struct buf *members)
+                           const struct plan *plan, struct egress_gate *gate, struct buf *members)
 {
     struct json_writer w;
     const struct strlist *list = &request->post_commands;
@@ -274,6 +277,7 @@ void prepare_post_commands(const struct claude *claude, struct task_run *run,
                                  .run = run,
                                  .workspace = workspace,
                                  .like = plan,
+                                 .gate = gate,
                                  .subtype = "post_execution",
                                  .field = "postCommands",
                                  .deadline_ms = clock_mono_ms() + POST_MS,

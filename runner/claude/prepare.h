@@ -19,14 +19,14 @@ int prepare_files(const struct claude *claude, const struct task_request *reques
  * stopped. *ret_reason is the task's reason when it was a limit, else NULL. */
 int prepare_commands(const struct claude *claude, struct task_run *run,
                      const struct task_request *request, struct workspace *workspace,
-                     const struct plan *plan, int64_t deadline_ms, const char **ret_reason,
-                     struct err *err);
+                     const struct plan *plan, struct egress_gate *gate, int64_t deadline_ms,
+                     const char **ret_reason, struct err *err);
 
 /* Runs postCommands, all of them whatever comes of each, in the same way: output in the events,
  * exit codes and errors in the answer's members. They have five minutes together; a runner that
  * goes down ends them. */
 void prepare_post_commands(const struct claude *claude, struct task_run *run,
                            const struct task_request *request, struct workspace *workspace,
-                           const struct plan *plan, struct buf *members);
+                           const struct plan *plan, struct egress_gate *gate, struct buf *members);
 
 #endif

@@ -22,6 +22,7 @@ struct job {
     struct workspace *workspace; /* NULL: a task without a repository */
     struct capture out, errors;
     struct plan *plan;
+    struct egress_gate *gate; /* NULL: the jail has the host's network */
     struct work_result result;
     const char *failed_step; /* the reason when it could not be started */
     int64_t started_ms;      /* mono: from here its time limit counts */
@@ -78,10 +79,16 @@ static int load_request(struct job *job, struct err *err)
     return job->request->command ? 0 : err_set(err, ERR_INTERNAL, "the task has no command");
 }
 
+static void tell(const char *event, const char *json, size_t len, void *arg)
+{
+    task_run_event(arg, event, json, len);
+}
+
 static int prepare(struct job *job, struct err *err)
 {
     job->started_ms = clock_mono_ms();
-    if (load_request(job, err) || open_workspace(job, err))
+    if (load_request(job, err) || open_workspace(job, err) ||
+        walls_gate(job->command->walls, job->request, NULL, &job->gate, err))
         return -1;
     job->plan =
         command_plan(job->command, job->request, task_run_dir(job->run), job->workspace, err);
@@ -106,6 +113,7 @@ static void take_errors(struct work *work, const char *data, size_t len, void *a
 static int64_t look(struct work *work, void *arg)
 {
     const struct job *job = arg;
+    walls_tell(job->gate, tell, job->run);
     if (!task_run_healthy(job->run))
         work_end(work, WORK_ABORT);
     return -1;
@@ -118,6 +126,7 @@ static int run_program(struct job *job, struct err *err)
     const struct work_order order = {
         .launcher = job->command->launcher,
         .plan = job->plan,
+        .gate = job->gate,
         .in = {.via = WORK_FD, .fd = in},
         .out = {.via = WORK_PIPE, .take = take_output},
         .errors = {.via = WORK_PIPE, .take = take_errors},
@@ -130,6 +139,7 @@ static int run_program(struct job *job, struct err *err)
     if (work_run(&order, &job->result, err) == 0) {
         capture_finish(&job->out);
         capture_finish(&job->errors);
+        walls_tell(job->gate, tell, job->run);
         return 0;
     }
     if (job->request->cwd_relative)
@@ -220,6 +230,7 @@ void command_run(struct task_run *run, struct task_outcome *outcome, void *arg)
     } else {
         judge_failed_start(&job, &err);
     }
+    egress_gate_free(job.gate);
     plan_free(job.plan);
     capture_done(&job.out);
     capture_done(&job.errors);

@@ -174,8 +174,11 @@ enum config_flag {
       CONFIG_ANY, CONFIG_RELOADABLE, \
       "what a task may use when its request doesn't say: `cpu` (cores, or the word), `memoryMb` " \
       "(or `half` of the machine's), `pids`, `diskMb`; what is left out has its default") \
-    X(DOMAINS, egress, "EGRESS", NULL, "open", CONFIG_ANY, CONFIG_RELOADABLE | CONFIG_LATER, \
-      "network of tasks when a request doesn't say: open, none, or domains, comma separated") \
+    X(DOMAINS, egress, "EGRESS", NULL, "open", CONFIG_ANY, CONFIG_RELOADABLE, \
+      "network of tasks when a request doesn't say: open, none, or names, comma separated: `host`, " \
+      "`*.host`, `host:port`") \
+    X(LIST, egress_lan, "EGRESS_LAN", NULL, NULL, CONFIG_ANY, CONFIG_RELOADABLE, \
+      "private networks that tasks may reach, comma separated: `192.168.1.0/24`, `fd00::/8`") \
     X(TEXT, github_token, "GITHUB_TOKEN", "GITHUB_PAT", NULL, CONFIG_ANY, \
       CONFIG_SECRET | CONFIG_RELOADABLE, "the owner's token for github.com") \
     X(PATH, git_ssh_key_file, "GIT_SSH_KEY_FILE", NULL, NULL, CONFIG_ANY, \

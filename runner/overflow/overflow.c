@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "google/storage.h"
+#include "runner/egress/rules.h"
 #include "runner/overflow/cloud_task.h"
 
 #include <poll.h>
@@ -53,6 +54,9 @@ const char *overflow_stays(const struct config *config, const struct task_kind *
 {
     if (!config->cloudrun_job_name || !config->gcs_logs_bucket || !config->kms_key_name)
         return "Google Cloud is not configured (CLOUDRUN_JOB_NAME, GCS_LOGS_BUCKET, KMS_KEY_NAME)";
+    const struct strlist *egress = request->egress.count > 0 ? &request->egress : &config->egress;
+    if (egress_mode_of(egress) != EGRESS_OPEN)
+        return "the network of a task in the cloud can't be restricted (egress)";
     return kind->stays ? kind->stays(request, config->cloud_api_key_secret != NULL) : NULL;
 }
 

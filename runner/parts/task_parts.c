@@ -5,6 +5,7 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/thread.h"
+#include "runner/egress/rules.h"
 #include "runner/oauth/breaker.h"
 #include "runner/work/work.h"
 
@@ -305,6 +306,23 @@ static void free_engine(void *whole)
     runner->engine = NULL;
 }
 
+/* What can't be kept is not taken for granted. */
+static int check_egress(const struct config *config, bool gate, const struct jail_host *host,
+                        struct err *err)
+{
+    const char *bad;
+    if (egress_check_lan(&config->egress_lan, &bad))
+        return err_set(err, ERR_CONFIG,
+                       "EGRESS_LAN must be none, or networks like 192.168.1.0/24, got '%.60s'",
+                       bad);
+    if (gate || egress_mode_of(&config->egress) == EGRESS_OPEN)
+        return 0;
+    return err_set(
+        err, ERR_CONFIG,
+        "EGRESS: this runner can't restrict the network of tasks, only 'open' works (%s)",
+        host->why[JAIL_HAS_GATE][0] ? host->why[JAIL_HAS_GATE] : "JAIL is not full");
+}
+
 /* The strongest jail that the host gives and the owner wants. */
 static int choose_tier(struct runner *runner, const struct config *config, struct err *err)
 {
@@ -313,6 +331,9 @@ static int choose_tier(struct runner *runner, const struct config *config, struc
     enum jail_tier least = (enum jail_tier)config_jail_least(config);
     runner->walls.config = &runner->config;
     runner->walls.tier = host->tier < (int)most ? (enum jail_tier)host->tier : most;
+    runner->walls.gate = runner->walls.tier == JAIL_FULL && host->has[JAIL_HAS_GATE];
+    if (check_egress(config, runner->walls.gate, host, err))
+        return -1;
     if (runner->walls.tier >= least)
         return 0;
     return err_set(err, ERR_CONFIG,

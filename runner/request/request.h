@@ -155,7 +155,8 @@ enum request_flag {
     X(TOKEN, anthropic_oauth_token, "anthropicOAuthToken", NULL, REQUEST_RANGE(8, 4096), NULL, \
       REQUEST_CLAUDE | REQUEST_SECRET, NULL, "this request's own OAuth token") \
     X(DOMAINS, egress, "egress", NULL, REQUEST_RANGE(0, 256), "EGRESS", \
-      REQUEST_CLAUDE | REQUEST_COMMAND | REQUEST_LATER, NULL, "network: open, none, or a list of domains") \
+      REQUEST_CLAUDE | REQUEST_COMMAND, NULL, \
+      "network: open, none, or a list of names: `host`, `*.host`, `host:port`") \
     X(ENUM, executor, "executor", NULL, REQUEST_ONE_OF("auto|local|cloud"), "auto", REQUEST_TASK, NULL, \
       "where it runs: here, in the cloud, or as OVERFLOW says") \
     X(INT, priority, "priority", NULL, REQUEST_RANGE(0, 9), "5", REQUEST_TASK, NULL, \

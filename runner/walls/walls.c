@@ -1,6 +1,7 @@
 #include "runner/walls/walls.h"
 
 #include "base/fd.h"
+#include "base/form.h"
 #include "base/path.h"
 #include "base/str.h"
 
@@ -156,13 +157,38 @@ static void set_limits(const struct config *config, const struct task_request *r
     jail->disk_mb = request->limits_disk_mb ? request->limits_disk_mb : defaults->disk_mb;
 }
 
+int walls_gate(const struct walls *walls, const struct task_request *request, const char *proxy_url,
+               struct egress_gate **ret_gate, struct err *err)
+{
+    struct form_url proxy = {.port = 0};
+    AUTO(config_ref) const struct config *config = config_ref(walls->config);
+    *ret_gate = NULL;
+    if (!walls->gate)
+        return 0;
+    if (proxy_url && form_url(proxy_url, &proxy))
+        return err_set(err, ERR_INTERNAL, "the credential proxy has no address");
+    *ret_gate = egress_gate_new(request->egress.count > 0 ? &request->egress : &config->egress,
+                                &config->egress_lan, proxy.port, err);
+    return *ret_gate ? 0 : -1;
+}
+
+void walls_tell(struct egress_gate *gate, walls_tell_fn *tell, void *arg)
+{
+    for (;;) {
+        AUTO(buf) struct buf json = BUF_INIT(4096);
+        if (!gate || !egress_gate_denial(gate, &json))
+            return;
+        tell("egress_denied", buf_str(&json), json.len, arg);
+    }
+}
+
 int walls_build(const struct walls *walls, const struct task_request *request, const char *dir,
                 struct plan *plan, struct err *err)
 {
     AUTO(config_ref) const struct config *config = config_ref(walls->config);
     plan->jail.tier = walls->tier;
     plan->jail.filter = JAIL_FILTER_TASK;
-    plan->jail.net = JAIL_NET_HOST;
+    plan->jail.net = walls->gate ? JAIL_NET_GATE : JAIL_NET_HOST;
     set_limits(config, request, &plan->jail);
     strlist_add(&plan->jail.counted, dir);
     strlist_add(&plan->jail.hidden, config->state_dir);

@@ -11,11 +11,13 @@
 
 #include "proc/plan.h"
 #include "runner/config/in_force.h"
+#include "runner/egress/gate.h"
 #include "runner/request/request.h"
 
 struct walls {
     struct config_in_force *config; /* borrowed: the configuration in force */
     enum jail_tier tier;            /* of tasks' jails */
+    bool gate;                      /* whether they have a network behind a gate */
 };
 
 /* Where the program sees the place `name` ("home", "config", "tmp", "work") of the run in `dir`, in
@@ -29,6 +31,16 @@ char *walls_path(const struct walls *walls, const char *dir, const char *path);
  * by that. */
 int walls_build(const struct walls *walls, const struct task_request *request, const char *dir,
                 struct plan *plan, struct err *err);
+
+/* The gate of the jails of one task, to be served to each of them: 0 with *ret_gate, which is
+ * NULL where jails have none. `proxy_url` is the credential proxy's on
+ * loopback, or NULL. */
+int walls_gate(const struct walls *walls, const struct task_request *request, const char *proxy_url,
+               struct egress_gate **ret_gate, struct err *err);
+
+/* Tells what the gate has refused since, as events `egress_denied`; NULL has nothing to tell. */
+typedef void walls_tell_fn(const char *event, const char *json, size_t len, void *arg);
+void walls_tell(struct egress_gate *gate, walls_tell_fn *tell, void *arg);
 
 /* Copies the jail of one plan to another of the same run. */
 int walls_copy(const struct plan *from, struct plan *to);

@@ -390,6 +390,13 @@ static int open_output(struct work *work, struct ends *ends, size_t stream, stru
     return err_set(err, ERR_INTERNAL, "no such kind of output");
 }
 
+static void serve_network(struct work *work)
+{
+    int sockets[JAIL_GATE_SOCKETS];
+    if (work->order->gate && child_take_gate(work->child, sockets))
+        egress_gate_serve(work->order->gate, sockets);
+}
+
 static int launch(struct work *work, struct err *err)
 {
     struct ends ends = {.fds = {-1, -1, -1}};
@@ -398,6 +405,8 @@ static int launch(struct work *work, struct err *err)
     work->launched_ms = work->heard_ms = clock_mono_ms();
     if (rc == 0)
         work->child = launcher_spawn(work->order->launcher, work->order->plan, ends.fds, err);
+    if (work->child)
+        serve_network(work);
     close_ends(&ends);
     for (size_t i = 0; i < OUTPUTS; i++)
         if (work->outputs[i].order->via == WORK_TAIL)

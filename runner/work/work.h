@@ -28,6 +28,7 @@
 
 #include "base/err.h"
 #include "proc/launch.h"
+#include "runner/egress/gate.h"
 #include "runner/work/tail.h"
 
 #include <stdbool.h>
@@ -116,6 +117,7 @@ struct work_limits {
 struct work_order {
     struct launcher *launcher;
     const struct plan *plan;
+    struct egress_gate *gate; /* serves the jail's network when the plan has JAIL_NET_GATE */
     struct work_input in;
     struct work_output out, errors;
     struct work_limits limits;

@@ -35,6 +35,19 @@ bool form_is_domain(const char *text)
     }
 }
 
+/* A domain, maybe with a port. */
+static bool is_destination(const char *text)
+{
+    char host[256];
+    int64_t port;
+    size_t len = strcspn(text, ":");
+    if (len >= sizeof(host) || (text[len] && str_to_int(text + len + 1, 1, 65535, &port)))
+        return false;
+    memcpy(host, text, len);
+    host[len] = '\0';
+    return form_is_domain(host);
+}
+
 bool form_are_domains(const struct strlist *list, const char **ret_bad)
 {
     if (list->count == 1 &&
@@ -42,7 +55,7 @@ bool form_are_domains(const struct strlist *list, const char **ret_bad)
         return true;
     for (size_t i = 0; i < list->count; i++) {
         const char *item = list->items[i];
-        if (!form_is_domain(item) || strcmp(item, "open") == 0 || strcmp(item, "none") == 0) {
+        if (!is_destination(item) || strcmp(item, "open") == 0 || strcmp(item, "none") == 0) {
             *ret_bad = item;
             return false;
         }

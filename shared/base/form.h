@@ -13,7 +13,8 @@
 /* A DNS name, at most 253 characters, or "*." and one. */
 bool form_is_domain(const char *text);
 
-/* True for the list ("open") or ("none"), or one of domains only; else *ret_bad is what isn't. */
+/* True for the list ("open") or ("none"), or one of domains only, each
+ * with ":port" behind it or not; else *ret_bad is what isn't. */
 bool form_are_domains(const struct strlist *list, const char **ret_bad);
 
 /* The name of an environment variable: A-Z a-z 0-9 _, not a digit first. */

@@ -123,6 +123,8 @@ int jail_build(struct jail *jail, const struct strlist *mounts, struct err *err)
         return -1;
     if (jail->tier != JAIL_NONE && sethostname(host, strlen(host)))
         return jail_fail(err, "hostname");
+    if (jail->net == JAIL_NET_GATE && net_build(jail, err))
+        return -1;
     if (jail->tier == JAIL_FULL)
         return root_build(jail, err);
     if (jail->tier == JAIL_RESTRICTED && !jail->host.no_view)

@@ -52,7 +52,17 @@ const char *jail_tier_name(enum jail_tier tier);
 enum jail_net {
     JAIL_NET_HOST, /* that of the launcher */
     JAIL_NET_OWN,  /* a namespace with nothing but its own loopback; tier full only */
+    /* The same, where every TCP connection but those to its own loopback, and every question to a
+     * name server, arrives at sockets that whoever holds them serves (jail_gate). Nothing else
+     * leaves: there is no other way out of the namespace. IPv4 only. */
+    JAIL_NET_GATE,
 };
+
+/* The gate's sockets, both on port 53 of the jail's loopback. A connection's SO_ORIGINAL_DST says
+ * where it wanted to go. */
+enum jail_gate_socket { JAIL_GATE_TCP, JAIL_GATE_NAMES, JAIL_GATE_SOCKETS };
+/* What a jail with a gate takes for its name server. */
+#define JAIL_GATE_SERVER "192.0.2.1"
 
 /* Which system calls are denied: see filter.c. */
 enum jail_filter { JAIL_FILTER_TASK, JAIL_FILTER_PYTHON };
@@ -95,6 +105,7 @@ const char *jail_groups_name(enum jail_groups groups);
     X(JAIL_HAS_NAMESPACES, "namespaces") /* pid and mount: trees, mounts */ \
     X(JAIL_HAS_ROOT, "root")             /* mount, pivot_root, /proc */     \
     X(JAIL_HAS_NET, "net")               /* a network namespace */          \
+    X(JAIL_HAS_GATE, "gate")             /* nf_tables in it */              \
     X(JAIL_HAS_USER, "user")             /* another user than ours */       \
     X(JAIL_HAS_FILTER, "seccomp")                                           \
     X(JAIL_HAS_LANDLOCK, "landlock")                                        \
@@ -165,6 +176,10 @@ int jail_parent(struct jail *jail, pid_t pid, struct err *err);
  * `mounts` (or NULL) are seen by the tree only, three each: kind of file system, place, options,
  * with paths outside; they are made before the binds, which can show them inside. */
 int jail_build(struct jail *jail, const struct strlist *mounts, struct err *err);
+
+/* In the child after jail_build(): the JAIL_GATE_SOCKETS listening sockets of JAIL_NET_GATE, to be
+ * handed to whoever serves them, and closed here; else NULL. */
+const int *jail_gate(const struct jail *jail);
 
 /* In the process that is to be confined, last before exec. Leaves the signals and descriptors
  * alone. */

@@ -64,6 +64,7 @@ struct jail {
     struct group group;
     struct disk disk;
     int64_t memory_at_start_kib;
+    int gate[JAIL_GATE_SOCKETS]; /* in the child, once built */
 };
 
 /* Fills err with errno and the step; -1. */
@@ -77,6 +78,9 @@ int root_build(const struct jail *jail, struct err *err);
 int root_cover(const struct jail *jail, struct err *err);
 /* A file system that is not attached anywhere: its descriptor. */
 int mount_detached(const char *type);
+
+/* net.c: the gate of JAIL_NET_GATE, in a fresh network namespace. */
+int net_build(struct jail *jail, struct err *err);
 
 /* filter.c: denies system calls from now on. */
 int filter_prepare(const struct jail *jail, struct err *err); /* compiles it, once a process */

@@ -153,14 +153,19 @@ static bool is_bare(const char *path)
 
 static int add_system(struct jail *jail)
 {
+    static const char names[] = "/etc/resolv.conf";
+    const bool gate = jail->net == JAIL_NET_GATE;
     for (size_t i = 0; system_paths[i]; i++) {
-        if (jail->policy.bare && !is_bare(system_paths[i]))
+        if ((jail->policy.bare && !is_bare(system_paths[i])) ||
+            (gate && strcmp(system_paths[i], names) == 0))
             continue;
         if (add_step(jail, (struct step){.kind = STEP_BIND, .read_only = true, .optional = true},
                      system_paths[i], system_paths[i]))
             return -1;
     }
-    return 0;
+    return gate ? add_step(jail, (struct step){.kind = STEP_FILE},
+                           "nameserver " JAIL_GATE_SERVER "\n", names)
+                : 0;
 }
 
 static int add_text(struct jail *jail, const char *path, const char *fmt, ...)
@@ -328,7 +333,7 @@ static int check_numbers(const struct jail_policy *policy, struct err *err)
         int value, max;
     } numbers[] = {
         {"tier", policy->tier, JAIL_FULL},
-        {"net", policy->net, JAIL_NET_OWN},
+        {"net", policy->net, JAIL_NET_GATE},
         {"filter", policy->filter, JAIL_FILTER_PYTHON},
         {"tmp_mb", policy->tmp_mb, 1 << 20},
         {"memory_mb", policy->memory_mb, 1 << 24},
@@ -354,7 +359,9 @@ static int check(const struct jail_policy *policy, const struct jail_host *host,
     if (policy->tier == JAIL_RESTRICTED && !host->has[JAIL_HAS_FILTER])
         return err_set(err, ERR_BUSY, "jail: this host has no tier restricted: %s",
                        host->why[JAIL_HAS_FILTER]);
-    if (policy->net == JAIL_NET_OWN && (policy->tier != JAIL_FULL || !host->has[JAIL_HAS_NET]))
+    if (policy->net == JAIL_NET_GATE && !host->has[JAIL_HAS_GATE])
+        return err_set(err, ERR_BUSY, "jail: no gate: %s", host->why[JAIL_HAS_GATE]);
+    if (policy->net != JAIL_NET_HOST && (policy->tier != JAIL_FULL || !host->has[JAIL_HAS_NET]))
         return err_set(err, ERR_BUSY, "jail: no network of its own: %s",
                        policy->tier != JAIL_FULL ? "that takes tier full"
                                                  : host->why[JAIL_HAS_NET]);
@@ -419,7 +426,8 @@ struct jail *jail_new(const struct jail_policy *policy, const struct jail_host *
                           .becomes = host->has[JAIL_HAS_USER],
                           .uid = host->has[JAIL_HAS_USER] ? uid : host->uid,
                           .gid = host->has[JAIL_HAS_USER] ? gid : host->gid,
-                          .handshake = {-1, -1}};
+                          .handshake = {-1, -1},
+                          .gate = {-1, -1}};
     group_init(&jail->group);
     jail->user_first = jail->namespaces && !host->root;
     jail->maps_itself = jail->user_first && !host->has[JAIL_HAS_USER];
@@ -455,7 +463,7 @@ unsigned long jail_clone_flags(const struct jail *jail)
         flags |= CLONE_NEWUSER;
     if (jail->tier != JAIL_NONE)
         flags |= CLONE_NEWIPC | CLONE_NEWUTS;
-    if (jail->net == JAIL_NET_OWN)
+    if (jail->net != JAIL_NET_HOST)
         flags |= CLONE_NEWNET;
     return flags;
 }
@@ -473,7 +481,10 @@ void jail_print(const struct jail *jail, struct buf *out)
         [STEP_PROC] = "proc",   [STEP_PTS] = "pts"};
     buf_addf(out, "tier %s uid %u gid %u%s%s%s\n", jail_tier_name(jail->tier), (unsigned)jail->uid,
              (unsigned)jail->gid, jail->namespaces ? " namespaces" : "",
-             jail->user_first ? " user-first" : "", jail->net == JAIL_NET_OWN ? " net" : "");
+             jail->user_first ? " user-first" : "",
+             jail->net == JAIL_NET_OWN    ? " net"
+             : jail->net == JAIL_NET_GATE ? " gate"
+                                          : "");
     for (size_t i = 0; i < jail->step_count; i++) {
         const struct step *step = &jail->steps[i];
         buf_addf(out, "%s /%s", words[step->kind], step->to);

@@ -182,6 +182,8 @@ void jail_probe(struct jail_host *ret_host)
         probe_feature(&host, JAIL_HAS_ROOT, &full)) {
         full.net = JAIL_NET_OWN;
         probe_feature(&host, JAIL_HAS_NET, &full);
+        full.net = JAIL_NET_GATE;
+        probe_feature(&host, JAIL_HAS_GATE, &full);
     } else {
         host.tier = weaker;
         enum jail_feature missing = !host.has[JAIL_HAS_NAMESPACES] ? JAIL_HAS_NAMESPACES
@@ -190,6 +192,7 @@ void jail_probe(struct jail_host *ret_host)
         snprintf(host.why_tier, sizeof(host.why_tier), "%s: %s", jail_feature_name(missing),
                  host.why[missing]);
         snprintf(host.why[JAIL_HAS_NET], sizeof(host.why[0]), "it takes tier full");
+        snprintf(host.why[JAIL_HAS_GATE], sizeof(host.why[0]), "it takes tier full");
     }
     *ret_host = host;
 }

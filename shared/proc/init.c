@@ -112,6 +112,33 @@ static _Noreturn void program_run(const struct plan *plan, struct jail *jail,
     fail(3, "exec");
 }
 
+/* The sockets are served by the daemon from here on: nobody in the jail has them. */
+static int hand_out_gate(int control, const struct jail *jail)
+{
+    struct wire wire = {.type = WIRE_GATE};
+    union {
+        char room[CMSG_SPACE(sizeof(int) * JAIL_GATE_SOCKETS)];
+        struct cmsghdr align;
+    } rights = {{0}};
+    const int *gate = jail_gate(jail);
+    struct iovec part = {&wire, sizeof(wire)};
+    struct msghdr msg = {.msg_iov = &part,
+                         .msg_iovlen = 1,
+                         .msg_control = &rights,
+                         .msg_controllen = sizeof(rights)};
+    struct cmsghdr *head = CMSG_FIRSTHDR(&msg);
+    if (!gate)
+        return 0;
+    head->cmsg_level = SOL_SOCKET;
+    head->cmsg_type = SCM_RIGHTS;
+    head->cmsg_len = CMSG_LEN(sizeof(int) * JAIL_GATE_SOCKETS);
+    memcpy(CMSG_DATA(head), gate, sizeof(int) * JAIL_GATE_SOCKETS);
+    int rc = sendmsg(control, &msg, MSG_NOSIGNAL) < 0 ? -1 : 0;
+    for (int i = 0; i < JAIL_GATE_SOCKETS; i++)
+        close(gate[i]);
+    return rc;
+}
+
 static pid_t program_start(const struct plan *plan, struct jail *jail, const int fds[WIRE_FDS])
 {
     int ends[2];
@@ -287,6 +314,10 @@ _Noreturn void init_run(const struct plan *plan, struct jail *jail, const int fd
         _exit(1);
     }
     (void)!write_text("/proc/self/oom_score_adj", "500");
+    if (hand_out_gate(init.control, jail)) {
+        say(init.control, WIRE_FAILED, errno, 0, "gate");
+        _exit(1);
+    }
     init.program = program_start(plan, jail, kept);
     if (init.program < 0)
         _exit(1);

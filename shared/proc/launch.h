@@ -68,6 +68,10 @@ int child_fd(const struct child *child);
 pid_t child_pid(const struct child *child);          /* init's, as the daemon sees it */
 int64_t child_start_time(const struct child *child); /* init's */
 
+/* The sockets of a jail with a gate (jail.h), the caller's from then on; false when it has none or
+ * they were taken. What connects before somebody serves them waits. */
+bool child_take_gate(struct child *child, int ret_sockets[JAIL_GATE_SOCKETS]);
+
 enum child_event {
     CHILD_NOTHING, /* nothing new */
     CHILD_EXITED,  /* the program has ended: child_status() */

@@ -42,6 +42,7 @@ struct child {
     int control;
     pid_t pid;
     int64_t start_time;
+    int gate[JAIL_GATE_SOCKETS]; /* -1: there is none, or it was taken */
     int status;
     int64_t peak_kib;
     int leftover;
@@ -312,10 +313,10 @@ static int write_plan(const struct plan *plan, struct err *err)
 }
 
 /* One message and who sent it, as wait_wire(). */
-static int wait_words(int fd, struct wire *wire, pid_t *ret_sender)
+static int wait_words(int fd, struct wire *wire, struct child *child)
 {
     union {
-        char room[CMSG_SPACE(sizeof(struct ucred))];
+        char room[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(sizeof(child->gate))];
         struct cmsghdr align;
     } control = {{0}};
     struct iovec part = {wire, sizeof(*wire)};
@@ -324,15 +325,19 @@ static int wait_words(int fd, struct wire *wire, pid_t *ret_sender)
                          .msg_control = &control,
                          .msg_controllen = sizeof(control)};
     struct ucred sender = {0};
+    child->pid = 0;
     int got = wait_readable(fd, ANSWER_MS);
     if (got < 0)
         return -1;
     if (recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) != (ssize_t)sizeof(*wire))
         return 0;
-    const struct cmsghdr *head = CMSG_FIRSTHDR(&msg);
-    if (head && head->cmsg_type == SCM_CREDENTIALS)
-        memcpy(&sender, CMSG_DATA(head), sizeof(sender));
-    *ret_sender = sender.pid;
+    for (struct cmsghdr *head = CMSG_FIRSTHDR(&msg); head; head = CMSG_NXTHDR(&msg, head)) {
+        if (head->cmsg_type == SCM_CREDENTIALS)
+            memcpy(&sender, CMSG_DATA(head), sizeof(sender));
+        else if (head->cmsg_len == CMSG_LEN(sizeof(child->gate)) && child->gate[0] < 0)
+            memcpy(child->gate, CMSG_DATA(head), sizeof(child->gate));
+    }
+    child->pid = sender.pid;
     return 1;
 }
 
@@ -345,7 +350,7 @@ static int await_start(struct child *child, const char *program, struct err *err
     bool taken = false;
     struct wire wire;
     do {
-        int got = wait_words(child->control, &wire, &child->pid);
+        int got = wait_words(child->control, &wire, child);
         if (got != 1) {
             err_set(err, ERR_INTERNAL, "starting '%s': the launcher %s", program,
                     got == 0 ? "died" : "did not answer");
@@ -395,7 +400,7 @@ struct child *launcher_spawn(struct launcher *launcher, const struct plan *plan,
         err_sys(err, "cannot start '%s'", plan->argv.items[0]);
         return NULL;
     }
-    *child = (struct child){.launcher = launcher, .control = -1, .status = -1};
+    *child = (struct child){.launcher = launcher, .control = -1, .gate = {-1, -1}, .status = -1};
     int64_t began_us = clock_mono_us();
     int rc = try_spawn(child, plan, stdio, err);
     if (rc == 1) { /* a launcher that was killed takes requests for another moment */
@@ -415,6 +420,17 @@ struct child *launcher_spawn(struct launcher *launcher, const struct plan *plan,
 int child_fd(const struct child *child)
 {
     return child->control;
+}
+
+bool child_take_gate(struct child *child, int ret_sockets[JAIL_GATE_SOCKETS])
+{
+    if (child->gate[0] < 0)
+        return false;
+    for (int i = 0; i < JAIL_GATE_SOCKETS; i++) {
+        ret_sockets[i] = child->gate[i];
+        child->gate[i] = -1;
+    }
+    return true;
 }
 
 pid_t child_pid(const struct child *child)
@@ -482,5 +498,7 @@ void child_free(struct child *child)
     if (!child)
         return;
     fd_close(&child->control);
+    for (int i = 0; i < JAIL_GATE_SOCKETS; i++)
+        fd_close(&child->gate[i]);
     free(child);
 }

@@ -19,7 +19,8 @@ enum wire_type {
     WIRE_HELLO = 'H',  /* launcher -> daemon, first, followed by a struct jail_host */
     WIRE_LAUNCH = 'L', /* daemon -> launcher, with WIRE_FDS descriptors */
     WIRE_STARTED =
-        'S', /* launcher -> daemon, on the control socket: there is an init; at any time */
+        'S',         /* launcher -> daemon, on the control socket: there is an init; at any time */
+    WIRE_GATE = 'G', /* init -> daemon, before it: with the jail's JAIL_GATE_SOCKETS */
     WIRE_RUNNING = 'R', /* init -> daemon, its first word: the program has been executed */
     WIRE_FAILED = 'F',  /* init or launcher -> daemon: value is errno, text the step */
     WIRE_EXITED = 'X',  /* init -> daemon: value is the program's wait status */

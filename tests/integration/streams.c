@@ -122,7 +122,7 @@ static void run_refuses_before_there_is_a_task(void **state)
         {"", "{\"prompt\":\"a\",\"code\":\"b\"}", 400, "invalid_request"},
         {"", "{\"prompt\":\"a\",\"promt\":1}", 400, "invalid_request"},
         {"", "{\"prompt\":\"a\",\"callbackUrl\":\"https://example.com/\"}", 400, "invalid_request"},
-        {"", "{\"prompt\":\"a\",\"egress\":\"none\"}", 400, "not_supported_yet"},
+        {"", "{\"prompt\":\"a\",\"egress\":[\"http://a\"]}", 400, "invalid_request"},
         {"Accept: application/json\r\n", "{\"prompt\":\"a\"}", 406, "not_acceptable"},
     };
     (void)state;

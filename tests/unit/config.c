@@ -189,6 +189,8 @@ static void a_wrong_value_is_named_with_what_it_got_and_what_it_takes(void **sta
         {"CALLBACK_RETRY_SECONDS=5,x", "CALLBACK_RETRY_SECONDS must be numbers of 0..604800 "
                                        "separated by commas, got '5,x'"},
         {"CALLBACK_RETRY_SECONDS=5,-1", "CALLBACK_RETRY_SECONDS must be numbers of 0..604800"},
+        {"EGRESS=github.com:0", "EGRESS must be open, none, or domain names"},
+        {"EGRESS=open:443,open", "EGRESS must be open, none, or domain names"},
         {"EGRESS=http://x", "EGRESS must be open, none, or domain names"},
         {"OAUTH_TOKEN_URL=http://example.com/t", "OAUTH_TOKEN_URL must be an https URL (http to "
                                                  "loopback only), got 'http://example.com/t'"},
@@ -353,7 +355,7 @@ static void warns_of_names_that_are_near_ours(void **state)
         {"GITHUB_ACTIONS=true", NULL},
         {"CLAUDE_CODE_SIMPLE=1", NULL},
         {"SHELL=/bin/sh", NULL},
-        {"EGRESS=none", "EGRESS is set, but nothing uses it yet"},
+        {"EGRESS=none", NULL},
         {"CLOUDRUN_JOB_NAME=x", NULL},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
@@ -420,7 +422,7 @@ static void printing_shows_everything_but_secrets(void **state)
     assert_int_equal(port, 1);
     assert_int_equal(json_count(json_get(json_get(tree, "ALLOWED_TOOLS"), "value")), 2);
     assert_null(json_get(json_get(tree, "GITHUB_TOKEN"), "notUsedYet"));
-    assert_non_null(json_get(json_get(tree, "EGRESS"), "notUsedYet"));
+    assert_null(json_get(json_get(tree, "EGRESS"), "notUsedYet"));
     assert_string_equal(json_text(json_get(json_get(tree, "BIND"), "from")), "default");
 }
 

@@ -1,0 +1,57 @@
+/*
+ * The gate of a task's jails: decides about every connection that its programs make, and makes it
+ * in their place.
+ *
+ * Theory of operation. A jail with a gate (jail/jail.h) has no way out: what its programs connect
+ * to, and what they ask name servers, arrives at two sockets that its init handed to the runner.
+ * They are sockets of the jail's network namespace, but accept() works on them from here:
+ *
+ *     program ──▶ kernel redirects ──▶ gate's thread ──▶ rules ──▶ connect(), checked ──▶ world
+ *                                          │ no
+ *                                          └──▶ reset, and a denial for the task's events
+ *
+ * Names. A name that may be reached gets an address of 198.18.0.0/15 that stands for it in this
+ * gate, and the gate resolves the name itself. So a connection says by its address which name it is
+ * for, and what is checked is the very address that is connected to: a name server that answers
+ * differently the next time gains nothing. IPv6 addresses are never told; names that have only
+ * those are reached all the same.
+ *
+ * One connection has one destination, for as long as it lives. The credential proxy is GATE_PROXY.
+ *
+ * Threads: any; the gate's own thread serves, lookups have one each for as long as they last.
+ */
+#ifndef EGRESS_GATE_H
+#define EGRESS_GATE_H
+
+#include "base/auto.h"
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/strlist.h"
+
+#include <stdbool.h>
+
+/* Where programs reach the runner's credential proxy. */
+#define GATE_PROXY "http://192.0.2.1"
+
+#define GATE_CONNECTIONS_MAX 512 /* at once; what comes then waits */
+#define GATE_DENIALS_MAX 64      /* different ones that are told of */
+
+struct egress_gate;
+
+/* `egress` and `lan` (see rules.h) are copied. `proxy_port` is that of the credential proxy on
+ * loopback, 0 when the programs get none. */
+struct egress_gate *egress_gate_new(const struct strlist *egress, const struct strlist *lan,
+                                    int proxy_port, struct err *err);
+
+/* Serves a jail's sockets (the TCP listener and the one for names), which it owns from now on,
+ * until the next call or its own end. Connections of the jail before are ended. */
+void egress_gate_serve(struct egress_gate *gate, const int sockets[2]);
+
+/* Appends the next denial that has not been told yet as a JSON object. False when there is none. */
+bool egress_gate_denial(struct egress_gate *gate, struct buf *out);
+
+/* Ends its connections. NULL does nothing. */
+void egress_gate_free(struct egress_gate *gate);
+DEFINE_AUTO(egress_gate, struct egress_gate *, egress_gate_free)
+
+#endif

@@ -1,0 +1,176 @@
+/* Names: which may be known, what stands for them, where they really are. */
+#include "runner/egress/inside.h"
+
+#include "base/clock.h"
+
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define STANDS_FOR 0xc6120000u /* 198.18.0.0/15, which is nobody's */
+#define FRESH_MS 30000
+
+static void resolve(const char *host, struct found *ret)
+{
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+    struct addrinfo *all = NULL;
+    int rc = getaddrinfo(host, NULL, &hints, &all);
+    ret->count = 0;
+    for (const struct addrinfo *at = all; rc == 0 && at; at = at->ai_next)
+        if (ret->count < ADDRESSES_MAX && at->ai_addrlen <= sizeof(ret->at[0]))
+            memcpy(&ret->at[ret->count++], at->ai_addr, at->ai_addrlen);
+    if (all)
+        freeaddrinfo(all);
+    ret->code = ret->count > 0                         ? NAMES_OK
+                : rc == EAI_NONAME || rc == EAI_NODATA ? NAMES_UNKNOWN
+                                                       : NAMES_FAILED;
+}
+
+static void *look_up(void *arg)
+{
+    struct lookup *lookup = arg;
+    struct egress_gate *gate = lookup->gate;
+    resolve(lookup->host, &lookup->found);
+    pthread_mutex_lock(&gate->lock);
+    lookup->next = gate->done;
+    gate->done = lookup;
+    pthread_mutex_unlock(&gate->lock);
+    gate_wake(gate);
+    gate_unref(gate);
+    return NULL;
+}
+
+void lookup_start(struct egress_gate *gate, struct lookup *lookup)
+{
+    struct err ignored;
+    lookup->gate = gate;
+    lookup->serving = gate->serving;
+    lookup->found.code = NAMES_FAILED;
+    if (lookup->conn)
+        lookup->conn->awaited = true;
+    gate_ref(gate);
+    gate->lookups++;
+    if (gate->lookups <= GATE_LOOKUPS_MAX &&
+        thread_start_detached("egress-name", THREAD_STACK_SMALL, look_up, lookup, &ignored) == 0)
+        return;
+    gate_unref(gate);
+    lookup_finish(gate, lookup);
+}
+
+/* The entry of a name, made when it is new; NULL when there are too many. */
+static struct known *know(struct egress_gate *gate, const char *host)
+{
+    for (size_t i = 0; i < gate->known_count; i++)
+        if (strcmp(gate->known[i].host, host) == 0)
+            return &gate->known[i];
+    if (gate->known_count == GATE_NAMES_MAX)
+        return NULL;
+    if ((gate->known_count & (gate->known_count - 1)) == 0) { /* room doubles */
+        size_t room = gate->known_count ? 2 * gate->known_count : 1;
+        struct known *all = realloc(gate->known, room * sizeof(*all));
+        if (!all)
+            return NULL;
+        gate->known = all;
+    }
+    struct known *known = &gate->known[gate->known_count];
+    *known = (struct known){.host = strdup(host)};
+    gate->known_count += known->host != NULL;
+    return known->host ? known : NULL;
+}
+
+struct known *lookup_known(struct egress_gate *gate, const struct in_addr *address)
+{
+    uint32_t index = ntohl(address->s_addr) - STANDS_FOR - 1;
+    return index < gate->known_count ? &gate->known[index] : NULL;
+}
+
+/* --- questions ------------------------------------------------------------------------------ */
+
+static void answer(struct egress_gate *gate, const struct lookup *lookup, enum names_code code,
+                   const void *address)
+{
+    unsigned char text[NAMES_MESSAGE_MAX];
+    size_t len = names_answer(&lookup->question, code, address, text);
+    if (lookup->conn)
+        conn_answer(lookup->conn, text, len);
+    else if (gate->sockets[1] >= 0 && lookup->serving == gate->serving)
+        (void)!sendto(gate->sockets[1], text, len, MSG_DONTWAIT,
+                      (const struct sockaddr *)&lookup->client, sizeof(lookup->client));
+}
+
+static void answer_found(struct egress_gate *gate, struct lookup *lookup, struct known *known)
+{
+    struct in_addr address;
+    if (!known) {
+        answer(gate, lookup, NAMES_FAILED, NULL);
+        return;
+    }
+    address.s_addr = htonl(STANDS_FOR + 1 + (uint32_t)(known - gate->known));
+    answer(gate, lookup, NAMES_OK, &address);
+}
+
+void lookup_finish(struct egress_gate *gate, struct lookup *lookup)
+{
+    struct conn *conn = lookup->conn;
+    struct known *known = lookup->found.code == NAMES_OK ? know(gate, lookup->host) : NULL;
+    gate->lookups--;
+    if (known) {
+        known->found = lookup->found;
+        known->until_ms = clock_mono_ms() + FRESH_MS;
+    }
+    if (conn)
+        conn->awaited = false;
+    if (conn && conn->state == CONN_CLOSED) {
+        ; /* the gate frees it in its next round */
+    } else if (lookup->asks && lookup->found.code == NAMES_OK) {
+        answer_found(gate, lookup, known);
+    } else if (lookup->asks) {
+        answer(gate, lookup, lookup->found.code, NULL);
+    } else if (conn) {
+        conn->found = lookup->found;
+        conn_resolved(conn);
+    }
+    free(lookup);
+}
+
+static bool is_localhost(const char *host)
+{
+    size_t len = strlen(host);
+    return strcmp(host, "localhost") == 0 ||
+           (len > 10 && strcmp(host + len - 10, ".localhost") == 0);
+}
+
+void lookup_question(struct egress_gate *gate, const void *data, size_t len, struct conn *conn,
+                     const struct sockaddr_in *client)
+{
+    struct in_addr own = {.s_addr = htonl(INADDR_LOOPBACK)};
+    struct lookup *lookup = calloc(1, sizeof(*lookup));
+    if (!lookup || names_read(data, len, &lookup->question)) {
+        free(lookup);
+        if (conn)
+            conn_close(conn, true);
+        return;
+    }
+    const char *host = lookup->question.host;
+    memcpy(lookup->host, host, sizeof(lookup->host));
+    lookup->conn = conn;
+    lookup->client = client ? *client : (struct sockaddr_in){0};
+    lookup->asks = true;
+    lookup->serving = gate->serving;
+    bool allowed = egress_allows_name(&gate->egress, host, 0), direct = true;
+    if (is_localhost(host))
+        answer(gate, lookup, NAMES_OK, lookup->question.type == NAMES_A ? &own : NULL);
+    else if (!allowed)
+        answer(gate, lookup, NAMES_UNKNOWN, NULL);
+    else if (lookup->question.type != NAMES_A)
+        answer(gate, lookup, NAMES_OK, NULL);
+    else
+        direct = false;
+    if (!allowed && !is_localhost(host) && lookup->question.type == NAMES_A)
+        gate_deny(gate, host, 0, "its name is not in the task's egress", false);
+    if (direct)
+        free(lookup);
+    else
+        lookup_start(gate, lookup);
+}

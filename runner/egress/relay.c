@@ -1,0 +1,428 @@
+/* Connections: from accept() to their end. */
+#include "runner/egress/inside.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/netfilter_ipv4.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define CONNECT_MS 15000
+#define CHUNK_BYTES (64u << 10)
+#define CHUNK_SCARCE (4u << 10)       /* once much is held, */
+#define HELD_PLENTY ((size_t)4 << 20) /* which is this */
+#define PROXY_ADDRESS 0xc0000201u     /* 192.0.2.1 */
+
+/* Connections of all gates: each takes two descriptors, and half of what this process may have is
+ * for other things. */
+static atomic_int everywhere;
+
+static bool is_scarce(void)
+{
+    struct rlimit files;
+    return getrlimit(RLIMIT_NOFILE, &files) == 0 &&
+           (rlim_t)atomic_load(&everywhere) >= files.rlim_cur / 4;
+}
+
+static void close_end(struct end *end, bool reset)
+{
+    const struct linger at_once = {.l_onoff = 1};
+    if (reset && end->fd >= 0)
+        setsockopt(end->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+    fd_close(&end->fd); /* which takes it out of epoll */
+    end->registered = false;
+    end->conn->gate->held_bytes -= end->len;
+    free(end->held);
+    end->held = NULL;
+    end->len = 0;
+}
+
+void conn_close(struct conn *conn, bool reset)
+{
+    struct egress_gate *gate = conn->gate;
+    if (conn->state == CONN_CLOSED)
+        return;
+    conn->state = CONN_CLOSED;
+    for (int i = 0; i < 2; i++)
+        close_end(&conn->ends[i], reset);
+    if (conn->prev)
+        conn->prev->next = conn->next;
+    else
+        gate->conns = conn->next;
+    if (conn->next)
+        conn->next->prev = conn->prev;
+    conn->next = gate->closed; /* events of this round may still name it */
+    gate->closed = conn;
+    gate->count--;
+    atomic_fetch_sub(&everywhere, 1);
+}
+
+static void watch(struct end *end, unsigned events)
+{
+    struct epoll_event event = {.events = events, .data.ptr = end};
+    if (end->fd < 0 || (end->registered && end->watched == events))
+        return;
+    if (epoll_ctl(end->conn->gate->epoll, end->registered ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, end->fd,
+                  &event)) {
+        conn_close(end->conn, true);
+        return;
+    }
+    end->registered = true;
+    end->watched = events;
+}
+
+static void unwatch(struct end *end)
+{
+    if (end->registered)
+        epoll_ctl(end->conn->gate->epoll, EPOLL_CTL_DEL, end->fd, NULL);
+    end->registered = false;
+}
+
+/* --- relaying ------------------------------------------------------------------------------- */
+
+/* Sends what was held for an end. False when the connection is broken. */
+static bool flush_held(struct end *end)
+{
+    while (end->len > 0) {
+        ssize_t n = send(end->fd, end->held + end->at, end->len, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n < 0)
+            return errno == EAGAIN || errno == EINTR;
+        end->at += (size_t)n;
+        end->len -= (size_t)n;
+        end->conn->gate->held_bytes -= (size_t)n;
+    }
+    free(end->held);
+    end->held = NULL;
+    return true;
+}
+
+static bool pass_on(struct end *to, const char *data, size_t len)
+{
+    ssize_t n = send(to->fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n < 0 && errno != EAGAIN && errno != EINTR)
+        return false;
+    size_t sent = n > 0 ? (size_t)n : 0;
+    if (sent == len)
+        return true;
+    to->held = malloc(len - sent);
+    if (!to->held)
+        return false;
+    memcpy(to->held, data + sent, len - sent);
+    to->at = 0;
+    to->len = len - sent;
+    to->conn->gate->held_bytes += to->len;
+    return true;
+}
+
+/* One piece from an end to the other, that has taken all before. */
+static bool move(struct end *from, struct end *to)
+{
+    struct egress_gate *gate = from->conn->gate;
+    size_t most = gate->held_bytes > HELD_PLENTY ? CHUNK_SCARCE : CHUNK_BYTES;
+    ssize_t n = recv(from->fd, gate->chunk, most, MSG_DONTWAIT);
+    if (n < 0)
+        return errno == EAGAIN || errno == EINTR;
+    if (n == 0)
+        from->ended = true;
+    return n == 0 || pass_on(to, gate->chunk, (size_t)n);
+}
+
+/* Passes an end's end on, and sees what each may do next. */
+static void settle(struct conn *conn)
+{
+    struct end *ends = conn->ends;
+    for (int i = 0; i < 2; i++)
+        if (ends[!i].ended && ends[i].len == 0 && !ends[i].shut) {
+            shutdown(ends[i].fd, SHUT_WR);
+            ends[i].shut = true;
+        }
+    if (ends[0].shut && ends[1].shut) {
+        conn_close(conn, false);
+        return;
+    }
+    for (int i = 0; i < 2 && conn->state == CONN_RELAY; i++) {
+        unsigned events = (!ends[i].ended && ends[!i].len == 0 ? EPOLLIN : 0u) |
+                          (ends[i].len > 0 ? EPOLLOUT : 0u);
+        if (events || !(ends[i].ended && ends[i].shut))
+            watch(&ends[i], events);
+        else
+            unwatch(&ends[i]); /* its hang-up would be told for ever */
+    }
+}
+
+static void relay(struct end *end, unsigned events)
+{
+    struct conn *conn = end->conn;
+    struct end *other = &conn->ends[end == conn->ends];
+    bool fine = !(events & EPOLLERR);
+    if (fine && end->len > 0 && (events & (EPOLLOUT | EPOLLHUP)))
+        fine = flush_held(end);
+    if (fine && !end->ended && other->len == 0 && (events & (EPOLLIN | EPOLLHUP)))
+        fine = move(end, other);
+    if (fine)
+        settle(conn);
+    else
+        conn_close(conn, true);
+}
+
+/* --- connecting ----------------------------------------------------------------------------- */
+
+static void set_port(struct sockaddr_storage *address, unsigned port)
+{
+    struct sockaddr_in in; /* the port has the same place in both families */
+    memcpy(&in, address, sizeof(in));
+    in.sin_port = htons((uint16_t)port);
+    memcpy(address, &in, sizeof(in));
+}
+
+static socklen_t size_of(const struct sockaddr_storage *address)
+{
+    return address->ss_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+}
+
+static void established(struct conn *conn)
+{
+    setsockopt(conn->ends[1].fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+    setsockopt(conn->ends[0].fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+    conn->state = CONN_RELAY;
+    settle(conn);
+}
+
+/* Begins to connect to one address: checked here, so that nothing can come between. */
+static bool try_address(struct conn *conn, struct sockaddr_storage *address, const char **ret_why)
+{
+    struct end *end = &conn->ends[1];
+    set_port(address, conn->port);
+    const char *why =
+        conn->trusted ? NULL : egress_refuses(&conn->gate->lan, (const struct sockaddr *)address);
+    if (why) {
+        *ret_why = why;
+        return false;
+    }
+    end->fd = socket(address->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (end->fd < 0)
+        return false;
+    conn->state = CONN_CONNECT;
+    conn->until_ms = clock_mono_ms() + CONNECT_MS;
+    if (connect(end->fd, (const struct sockaddr *)address, size_of(address)) == 0) {
+        established(conn);
+        return true;
+    }
+    if (errno == EINPROGRESS) {
+        watch(end, EPOLLOUT);
+        return true;
+    }
+    fd_close(&end->fd);
+    return false;
+}
+
+/* The next address of what was found, or the end. */
+static void connect_next(struct conn *conn)
+{
+    const char *why = NULL;
+    close_end(&conn->ends[1], false);
+    while (conn->tried < conn->found.count)
+        if (try_address(conn, &conn->found.at[conn->tried++], &why))
+            return;
+    if (why)
+        gate_deny(conn->gate, conn->host, conn->port, why, true);
+    conn_close(conn, true);
+}
+
+void conn_resolved(struct conn *conn)
+{
+    conn->tried = 0;
+    connect_next(conn);
+}
+
+static void connected(struct conn *conn)
+{
+    int error = 0;
+    socklen_t size = sizeof(error);
+    if (getsockopt(conn->ends[1].fd, SOL_SOCKET, SO_ERROR, &error, &size) || error)
+        connect_next(conn);
+    else
+        established(conn);
+}
+
+void conn_expire(struct egress_gate *gate)
+{
+    int64_t now = clock_mono_ms();
+    for (struct conn *conn = gate->conns, *next; conn; conn = next) {
+        next = conn->next;
+        if (conn->state == CONN_CONNECT && now >= conn->until_ms)
+            connect_next(conn);
+    }
+}
+
+/* --- names by TCP --------------------------------------------------------------------------- */
+
+void conn_answer(struct conn *conn, const unsigned char *answer, size_t len)
+{
+    unsigned char text[2 + NAMES_MESSAGE_MAX] = {(unsigned char)(len >> 8), (unsigned char)len};
+    memcpy(text + 2, answer, len);
+    conn->question_len = 0;
+    if (send(conn->ends[0].fd, text, len + 2, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)(len + 2))
+        conn_close(conn, true);
+    else
+        watch(&conn->ends[0], EPOLLIN);
+}
+
+static void read_question(struct conn *conn)
+{
+    struct end *end = &conn->ends[0];
+    size_t wanted = 2;
+    if (conn->question_len >= 2)
+        wanted += (size_t)conn->question[0] << 8 | conn->question[1];
+    if (wanted > sizeof(conn->question)) {
+        conn_close(conn, true);
+        return;
+    }
+    ssize_t n = recv(end->fd, conn->question + conn->question_len, wanted - conn->question_len,
+                     MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n <= 0) {
+        conn_close(conn, false);
+        return;
+    }
+    conn->question_len += (size_t)n;
+    if (conn->question_len == wanted && wanted > 2) {
+        unwatch(end); /* one at a time */
+        lookup_question(conn->gate, conn->question + 2, wanted - 2, conn, NULL);
+    }
+}
+
+/* --- where to ------------------------------------------------------------------------------- */
+
+static void refuse(struct conn *conn, const char *why)
+{
+    gate_deny(conn->gate, conn->host, conn->port, why, false);
+    conn_close(conn, true);
+}
+
+static void found_one(struct conn *conn, const struct sockaddr_in *to)
+{
+    memcpy(&conn->found.at[0], to, sizeof(*to));
+    conn->found.count = 1;
+    conn_resolved(conn);
+}
+
+static void connect_name(struct conn *conn, const struct known *known)
+{
+    struct egress_gate *gate = conn->gate;
+    snprintf(conn->host, sizeof(conn->host), "%s", known->host);
+    if (!egress_allows_name(&gate->egress, conn->host, conn->port)) {
+        refuse(conn, "it is not in the task's egress");
+        return;
+    }
+    if (clock_mono_ms() < known->until_ms) {
+        conn->found = known->found;
+        conn_resolved(conn);
+        return;
+    }
+    struct lookup *lookup = calloc(1, sizeof(*lookup));
+    if (!lookup) {
+        conn_close(conn, true);
+        return;
+    }
+    memcpy(lookup->host, conn->host, sizeof(conn->host));
+    lookup->conn = conn;
+    lookup_start(gate, lookup);
+}
+
+static void begin(struct conn *conn, const struct sockaddr_in *to)
+{
+    struct egress_gate *gate = conn->gate;
+    const struct known *known = lookup_known(gate, &to->sin_addr);
+    conn->port = ntohs(to->sin_port);
+    inet_ntop(AF_INET, &to->sin_addr, conn->host, sizeof(conn->host));
+    if (conn->port == 53) {
+        conn->state = CONN_NAMES;
+        watch(&conn->ends[0], EPOLLIN);
+    } else if (ntohl(to->sin_addr.s_addr) == PROXY_ADDRESS && conn->port == 80 &&
+               gate->proxy_port > 0) {
+        struct sockaddr_in proxy = {.sin_family = AF_INET};
+        proxy.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        conn->port = (unsigned)gate->proxy_port;
+        conn->trusted = true;
+        found_one(conn, &proxy);
+    } else if (known) {
+        connect_name(conn, known);
+    } else if (!egress_allows_literal(&gate->egress)) {
+        refuse(conn, "the task's egress names hosts, and this is an address");
+    } else {
+        found_one(conn, to);
+    }
+}
+
+static void take(struct egress_gate *gate, int fd)
+{
+    struct sockaddr_in to;
+    socklen_t size = sizeof(to);
+    struct conn *conn = calloc(1, sizeof(*conn));
+    if (!conn || getsockopt(fd, SOL_IP, SO_ORIGINAL_DST, &to, &size)) {
+        size = sizeof(to);
+        if (!conn || getsockname(fd, (struct sockaddr *)&to, &size)) { /* was not redirected */
+            free(conn);
+            close(fd);
+            return;
+        }
+    }
+    conn->gate = gate;
+    for (int i = 0; i < 2; i++)
+        conn->ends[i] = (struct end){.conn = conn, .fd = i ? -1 : fd};
+    conn->next = gate->conns;
+    if (conn->next)
+        conn->next->prev = conn;
+    gate->conns = conn;
+    gate->count++;
+    atomic_fetch_add(&everywhere, 1);
+    begin(conn, &to);
+}
+
+void conn_accept(struct egress_gate *gate)
+{
+    while (gate->count < GATE_CONNECTIONS_MAX && !is_scarce()) {
+        int fd = accept4(gate->sockets[0], NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd >= 0) {
+            take(gate, fd);
+            continue;
+        }
+        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+            break;
+        if (errno != EINTR && errno != ECONNABORTED)
+            return;
+    }
+    /* what waits is taken when another has ended, or in a moment */
+    gate->accepting = false;
+    epoll_ctl(gate->epoll, EPOLL_CTL_DEL, gate->sockets[0], NULL);
+}
+
+void conn_event(struct end *end, unsigned events)
+{
+    struct conn *conn = end->conn;
+    switch (conn->state) {
+    case CONN_RELAY:
+        relay(end, events);
+        break;
+    case CONN_CONNECT:
+        if (end == &conn->ends[1])
+            connected(conn);
+        break;
+    case CONN_NAMES:
+        read_question(conn);
+        break;
+    case CONN_LOOKUP:
+    case CONN_CLOSED:
+        break;
+    }
+}

@@ -1,0 +1,291 @@
+/*
+ * The network of a task: what its programs reach through the gate, and what not.
+ */
+#include "testing.h"
+
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* A service of the host's loopback: greets over HTTP, and counts who came. */
+struct service {
+    int fd, port;
+    atomic_int came;
+    pthread_t thread;
+};
+
+static struct runner *closed, *opened;
+static struct service service;
+static char host[256]; /* a name of this machine that leads to its loopback; "": it has none */
+
+static void *greet(void *arg)
+{
+    struct service *s = arg;
+    static const char answer[] = "HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+    char request[4096];
+    int fd;
+    while ((fd = accept(s->fd, NULL, NULL)) >= 0) {
+        atomic_fetch_add(&s->came, 1);
+        (void)!read(fd, request, sizeof(request));
+        (void)!write(fd, answer, sizeof(answer) - 1);
+        close(fd);
+    }
+    return NULL;
+}
+
+static int open_service(void **state)
+{
+    (void)state;
+    struct sockaddr_in at = {.sin_family = AF_INET};
+    socklen_t size = sizeof(at);
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    service.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (bind(service.fd, (struct sockaddr *)&at, size) || listen(service.fd, 64) ||
+        getsockname(service.fd, (struct sockaddr *)&at, &size))
+        return -1;
+    service.port = ntohs(at.sin_port);
+    const struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM};
+    struct addrinfo *found = NULL;
+    if (gethostname(host, sizeof(host)) || getaddrinfo(host, NULL, &hints, &found))
+        host[0] = '\0';
+    if (found) {
+        memcpy(&at, found->ai_addr, sizeof(at));
+        if (ntohl(at.sin_addr.s_addr) >> 24 != 127)
+            host[0] = '\0';
+        freeaddrinfo(found);
+    }
+    return pthread_create(&service.thread, NULL, greet, &service);
+}
+
+static int close_service(void **state)
+{
+    (void)state;
+    if (closed)
+        runner_free(closed);
+    if (opened)
+        runner_free(opened);
+    shutdown(service.fd, SHUT_RDWR);
+    pthread_join(service.thread, NULL);
+    close(service.fd);
+    return 0;
+}
+
+static struct runner *started(struct runner **runner, const char *const settings[])
+{
+    if (!*runner) {
+        *runner = runner_new_with(settings);
+        runner_start(*runner);
+    }
+    return *runner;
+}
+
+static struct runner *closed_lan(void)
+{
+    static const char *const settings[] = {NULL};
+    return started(&closed, settings);
+}
+
+static struct runner *open_lan(void)
+{
+    static const char *const settings[] = {"EGRESS_LAN", "127.0.0.0/8", NULL};
+    return started(&opened, settings);
+}
+
+static void need_gate(struct runner *runner)
+{
+    struct reply *reply = runner_get(runner, "/health?verbose=true");
+    const cJSON *gate = json_at(reply->json, "jail.features.gate");
+    const char *tier = json_text(reply->json, "jail.tier");
+    bool there = cJSON_IsTrue(gate) && strcmp(tier, "full") == 0;
+    reply_free(reply);
+    if (!there || !host[0]) {
+        print_message("no gate here, or no name for loopback: skipped\n");
+        skip();
+    }
+}
+
+/* Runs a command (no escapes in it) with that egress (JSON), and returns the answer. */
+static struct reply *run(struct runner *runner, const char *command, const char *egress)
+{
+    char *json = textf("{\"command\":\"%s\",\"egress\":%s,\"timeout_ms\":30000}", command, egress);
+    struct reply *reply = runner_post(runner, "/exec", json);
+    free(json);
+    assert_status(reply, 200);
+    return reply;
+}
+
+static void expect_denied(struct runner *runner, const struct reply *reply, const char *word)
+{
+    char *path = textf("/tasks/%s/events", json_text(reply->json, "taskId"));
+    struct reply *events = runner_get(runner, path);
+    if (!strstr(events->body, "egress_denied") || !strstr(events->body, word))
+        fail_msg("no denial with '%s' in %s", word, events->body);
+    reply_free(events);
+    free(path);
+}
+
+#define CURL "curl -s --max-time 10 --noproxy '*' "
+
+static void programs_reach_a_network_that_the_owner_opened(void **state)
+{
+    (void)state;
+    need_gate(open_lan());
+    char *const commands[] = {
+        textf(CURL "http://%s:%d/", host, service.port),
+        textf("python3 -c 'import urllib.request as u; print(u.urlopen(\\\"http://%s:%d/\\\")"
+              ".read().decode(), end=str())'",
+              host, service.port),
+        textf("exec 3<>/dev/tcp/%s/%d; printf 'GET / HTTP/1.0\\\\r\\\\n\\\\r\\\\n' >&3; "
+              "tail -c 5 <&3",
+              host, service.port)};
+    for (size_t i = 0; i < COUNT(commands); i++) {
+        struct reply *reply = run(opened, commands[i], "\"open\"");
+        assert_json_text(reply->json, "stdout", "hello");
+        reply_free(reply);
+        free(commands[i]);
+    }
+}
+
+static void the_hosts_loopback_and_the_runners_ports_stay_closed(void **state)
+{
+    (void)state;
+    need_gate(closed_lan());
+    need_gate(open_lan());
+    const char *port = strrchr(opened->base, ':') + 1;
+    int came = atomic_load(&service.came);
+    const struct {
+        struct runner *runner;
+        char *command;
+        const char *why;
+    } cases[] = {
+        {closed, textf(CURL "http://%s:%d/", host, service.port), "this machine"},
+        {opened, textf(CURL "http://%s:%s/health", host, port), "a port of the runner"},
+        {closed, textf(CURL "http://169.254.169.254/"), "private or reserved"},
+        {closed, textf(CURL "http://167772161/"), "10.0.0.1"},
+        {closed, textf(CURL "http://[::ffff:10.0.0.1]/"), "10.0.0.1"},
+        {closed, textf(CURL "http://100.64.0.1:8080/"), "100.64.0.1"},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct reply *reply = run(cases[i].runner, cases[i].command, "\"open\"");
+        assert_json_bool(reply->json, "success", false);
+        assert_json_text(reply->json, "stdout", "");
+        expect_denied(cases[i].runner, reply, cases[i].why);
+        reply_free(reply);
+        free(cases[i].command);
+    }
+    /* the jail's own loopback is not the host's, however it is written */
+    char *command =
+        textf("for a in 127.0.0.1 2130706433 [::ffff:127.0.0.1] [::1] localhost; do " CURL
+              "http://$a:%d/; done",
+              service.port);
+    struct reply *reply = run(opened, command, "\"open\"");
+    assert_json_text(reply->json, "stdout", "");
+    reply_free(reply);
+    free(command);
+    assert_int_equal(atomic_load(&service.came), came);
+}
+
+static void a_list_holds_for_names_and_ports(void **state)
+{
+    (void)state;
+    need_gate(open_lan());
+    char *command = textf(CURL "http://%s:%d/", host, service.port);
+    char *with_port = textf("[\"%s:%d\"]", host, service.port);
+    char *other_port = textf("[\"%s:%d\"]", host, service.port == 1 ? 2 : 1);
+    const struct {
+        const char *egress, *printed;
+    } cases[] = {{with_port, "hello"},
+                 {other_port, ""},
+                 {"[\"elsewhere.example\",\"*.example\"]", ""},
+                 {"\"none\"", ""}};
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct reply *reply = run(opened, command, cases[i].egress);
+        assert_json_text(reply->json, "stdout", cases[i].printed);
+        if (!cases[i].printed[0])
+            expect_denied(opened, reply, "request's `egress`");
+        reply_free(reply);
+    }
+    free(command);
+    free(with_port);
+    free(other_port);
+}
+
+static void a_name_is_told_only_to_whom_it_is_allowed(void **state)
+{
+    (void)state;
+    need_gate(open_lan());
+    char *command = textf("getent ahostsv4 %s | head -1 | cut -d. -f1,2", host);
+    struct reply *reply = run(opened, command, "\"open\"");
+    assert_json_text(reply->json, "stdout", "198.18\n"); /* what stands for it */
+    reply_free(reply);
+    reply = run(opened, command, "\"none\"");
+    assert_json_text(reply->json, "stdout", "");
+    reply_free(reply);
+    free(command);
+}
+
+static void nothing_but_tcp_leaves(void **state)
+{
+    (void)state;
+    need_gate(open_lan());
+    struct reply *reply = run(
+        opened,
+        "python3 -c 'import socket as s\\nu=s.socket(s.AF_INET,s.SOCK_DGRAM); u.settimeout(0.3)\\n"
+        "u.sendto(b\\\"x\\\",(\\\"8.8.8.8\\\",123))\\ntry: print(u.recv(9))\\n"
+        "except OSError: print(\\\"silent\\\")\\n"
+        "try: s.socket(s.AF_INET,s.SOCK_RAW,1); print(\\\"raw\\\")\\n"
+        "except OSError: print(\\\"no raw\\\")\\n"
+        "try: s.socket(s.AF_INET6,s.SOCK_STREAM).connect((\\\"2001:4860::1\\\",443))\\n"
+        "except OSError: print(\\\"no v6\\\")'",
+        "\"open\"");
+    assert_json_text(reply->json, "stdout", "silent\nno raw\nno v6\n");
+    reply_free(reply);
+}
+
+static void many_connections_at_once_all_come_through(void **state)
+{
+    (void)state;
+    need_gate(open_lan());
+    char *command =
+        textf("seq 200 | xargs -P 40 -I{} " CURL "http://%s:%d/ | wc -c", host, service.port);
+    struct reply *reply = run(opened, command, "\"open\"");
+    assert_json_text(reply->json, "stdout", "1000\n");
+    reply_free(reply);
+    free(command);
+}
+
+static void what_can_not_be_restricted_is_refused(void **state)
+{
+    (void)state;
+    static const char *const settings[] = {"JAIL", "restricted", NULL};
+    struct runner *runner = NULL;
+    struct reply *reply = runner_post(started(&runner, settings), "/exec",
+                                      "{\"command\":\"true\",\"egress\":[\"example.org\"]}");
+    assert_status(reply, 400);
+    assert_non_null(strstr(reply->body, "egress"));
+    assert_non_null(strstr(reply->body, "must be open here"));
+    reply_free(reply);
+    runner_free(runner);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(programs_reach_a_network_that_the_owner_opened),
+        cmocka_unit_test(the_hosts_loopback_and_the_runners_ports_stay_closed),
+        cmocka_unit_test(a_list_holds_for_names_and_ports),
+        cmocka_unit_test(a_name_is_told_only_to_whom_it_is_allowed),
+        cmocka_unit_test(nothing_but_tcp_leaves),
+        cmocka_unit_test(many_connections_at_once_all_come_through),
+        cmocka_unit_test(what_can_not_be_restricted_is_refused),
+    };
+    return cmocka_run_group_tests(tests, open_service, close_service);
+}
