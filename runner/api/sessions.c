@@ -534,7 +534,7 @@ static void input_to(struct http_request *req, struct api *api, pid_t pid)
 
 void process_stdin(struct http_request *req, void *arg)
 {
-    pid_t pid;
+    pid_t pid = 0;
     if (find_pid(req, &pid))
         input_to(req, arg, pid);
 }

@@ -346,7 +346,7 @@ static int look_up(struct session *session, pid_t pid, struct detached *ret_proc
 int detached_log(struct sessions *sessions, const char *id, pid_t pid, struct err *err)
 {
     char path[64];
-    struct detached process;
+    struct detached process = {0};
     AUTO(session) struct session *session = session_take(sessions, id, err);
     if (!session || look_up(session, pid, &process, err))
         return -1;
@@ -370,7 +370,7 @@ static int ask(struct session *session, const struct buf *members, const int *fd
 int detached_input(struct sessions *sessions, const char *id, pid_t pid, const char *text,
                    bool enter, bool end, struct err *err)
 {
-    struct detached process;
+    struct detached process = {0};
     AUTO(buf) struct buf members = BUF_INIT(256), input = BUF_INIT(2u << 20);
     AUTO(session) struct session *session = session_take(sessions, id, err);
     if (!session || look_up(session, pid, &process, err))
@@ -389,7 +389,7 @@ int detached_input(struct sessions *sessions, const char *id, pid_t pid, const c
 
 int detached_signal(struct sessions *sessions, const char *id, pid_t pid, int sig, struct err *err)
 {
-    struct detached process;
+    struct detached process = {0};
     AUTO(buf) struct buf members = BUF_INIT(256);
     AUTO(session) struct session *session = session_take(sessions, id, err);
     if (!session || look_up(session, pid, &process, err))
@@ -418,7 +418,7 @@ static bool wait_end(struct session *session, pid_t pid, int ms)
 int detached_end(struct sessions *sessions, const char *id, pid_t pid, bool *ret_running,
                  struct err *err)
 {
-    struct detached process;
+    struct detached process = {0};
     AUTO(session) struct session *session = session_take(sessions, id, err);
     if (!session || look_up(session, pid, &process, err))
         return -1;

@@ -259,6 +259,12 @@ static int deny_terminals(scmp_filter_ctx ctx)
     return rc;
 }
 
+/* A comparison with one datum; the library's own macros leave a field unset. */
+static struct scmp_arg_cmp compare(unsigned argument, enum scmp_compare op, scmp_datum_t datum)
+{
+    return (struct scmp_arg_cmp){.arg = argument, .op = op, .datum_a = datum, .datum_b = 0};
+}
+
 /* Local and internet sockets only, nothing raw. In tier restricted no local ones but pairs:
  * Landlock does not keep anybody from connecting to those that have a path. */
 static int deny_sockets(scmp_filter_ctx ctx, bool local_too)
@@ -267,13 +273,13 @@ static int deny_sockets(scmp_filter_ctx ctx, bool local_too)
     for (unsigned family = 0; rc == 0 && family < AF_MAX; family++)
         if ((family != AF_UNIX || local_too) && family != AF_INET && family != AF_INET6)
             rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 1,
-                                  SCMP_A0(SCMP_CMP_EQ, family));
+                                  compare(0, SCMP_CMP_EQ, family));
     if (rc == 0)
         rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 1,
-                              SCMP_A0(SCMP_CMP_GE, AF_MAX));
+                              compare(0, SCMP_CMP_GE, AF_MAX));
     for (unsigned family = 0; rc == 0 && family < 2; family++)
         rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 2,
-                              SCMP_A0(SCMP_CMP_EQ, family ? AF_INET6 : AF_INET),
+                              compare(0, SCMP_CMP_EQ, family ? AF_INET6 : AF_INET),
                               SCMP_A1(SCMP_CMP_MASKED_EQ, 0xf, SOCK_RAW));
     return rc;
 }
@@ -284,7 +290,7 @@ static int deny_others(scmp_filter_ctx ctx)
     for (size_t i = 0; rc == 0 && i < COUNT_OF(own_only); i++)
         rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM),
                               seccomp_syscall_resolve_name(own_only[i].name), 1,
-                              SCMP_CMP(own_only[i].argument, SCMP_CMP_NE, 0));
+                              compare(own_only[i].argument, SCMP_CMP_NE, 0));
     return rc;
 }
 

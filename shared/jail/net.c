@@ -251,8 +251,7 @@ static int read_answers(int fd, unsigned wanted)
         if (n <= 0)
             return -1;
         size_t left = (size_t)n;
-        for (const struct nlmsghdr *at = (const void *)data; NLMSG_OK(at, left);
-             at = NLMSG_NEXT(at, left)) {
+        for (struct nlmsghdr *at = (void *)data; NLMSG_OK(at, left); at = NLMSG_NEXT(at, left)) {
             struct nlmsgerr answer;
             if (at->nlmsg_type != NLMSG_ERROR || at->nlmsg_len < NLMSG_LENGTH(sizeof(answer)))
                 continue;

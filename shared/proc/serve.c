@@ -50,7 +50,7 @@ static void tell(int fd, enum wire_type type, int value, const char *text)
 {
     struct wire wire = {.type = type, .value = value};
     if (text)
-        strncpy(wire.text, text, sizeof(wire.text) - 1);
+        snprintf(wire.text, sizeof(wire.text), "%s", text);
     (void)!send(fd, &wire, sizeof(wire), MSG_NOSIGNAL);
 }
 

@@ -29,8 +29,8 @@ static bool stream(struct loopback_call *call, int from)
         "id: 1\nevent: stdout\ndata: {\"text\":\"out 1\\n\"}\n\n",
         "id: 2\nevent: stderr\ndata: {\"text\":\"err 1\\n\"}\n\n",
         "id: 3\nevent: stdout\ndata: {\"text\":\"out 2\\n\"}\n\n",
-        "id: 4\nevent: done\ndata: {\"success\":false,\"taskId\":\"task-1\",\"exit_code\":5,"
-        "\"stdout\":\"out 1\\nout 2\\n\",\"stderr\":\"err 1\\n\",\"duration_ms\":12}\n\n"};
+        ("id: 4\nevent: done\ndata: {\"success\":false,\"taskId\":\"task-1\",\"exit_code\":5,"
+         "\"stdout\":\"out 1\\nout 2\\n\",\"stderr\":\"err 1\\n\",\"duration_ms\":12}\n\n")};
     if (!loopback_text(call, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
                              "Connection: close\r\n\r\n"))
         return false;

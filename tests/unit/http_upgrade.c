@@ -274,6 +274,7 @@ static void is_bounded_and_refused_where_nobody_asked(void **state)
     AUTO(buf) struct buf answer = BUF_INIT(100000);
     (void)state;
     AUTO(fd) int first = take_over("", &answer);
+    (void)first;
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         AUTO(fd) int fd = peer_connect(http_port(server));
         peer_send(fd, cases[i].request);

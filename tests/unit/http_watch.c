@@ -207,6 +207,7 @@ static void forgets_a_refused_sender_whose_file_lives_on(void **state)
         int fd = ask("POST /refused HTTP/1.1\r\n" HOST "Content-Length: 100000\r\n\r\n");
         assert_int_equal(peer_answer(fd, &answer), 403);
         AUTO(fd) int open = leave(fd, how);
+        (void)open; /* stays open to the end of the round */
         peer_wait_for(atomic_load(&done_count) == how + 1);
         expect_forgotten(bells);
     }
@@ -220,6 +221,7 @@ static void forgets_a_parked_client_whose_file_lives_on(void **state)
         int fd = ask("GET /park HTTP/1.1\r\n" HOST "\r\n");
         peer_wait_for(atomic_load(&handle) != NULL);
         AUTO(fd) int open = leave(fd, how);
+        (void)open;            /* stays open to the end of the round */
         if (how != LEAVE_HALF) /* half a close is no end: the answer is still to come */
             peer_wait_for(atomic_load(&done_count) == how + 1);
         http_parked_send(atomic_exchange(&handle, NULL), 200, "text/plain", NULL, "x", 1);
@@ -246,6 +248,7 @@ static void forgets_what_was_parked_when_it_stops(void **state)
 {
     (void)state;
     AUTO(fd) int fd = ask("GET /park HTTP/1.1\r\n" HOST "\r\n");
+    (void)fd;
     peer_wait_for(atomic_load(&handle) != NULL);
     http_stop(server, 0);
     assert_int_equal(registrations(), 1); /* the bell of the park that the handle keeps */

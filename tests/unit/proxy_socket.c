@@ -114,8 +114,8 @@ static void a_path_that_cannot_be_is_told(void **state)
     struct scene *s = scene_new();
     static const char *const wrong[] = {
         "relative", "/nowhere/at/all/x.sock",
-        "/0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567"
-        "8901234567890123456789"};
+        ("/0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567"
+         "8901234567890123456789")};
     for (size_t i = 0; i < COUNT_OF(wrong); i++) {
         const struct proxy_config proxy = {.config = &s->w->in_force,
                                            .keeper = s->w->keeper,

@@ -276,8 +276,8 @@ static void forms_that_nobody_means_are_refused(void **state)
     static const char *const bodies[] = {
         "{\"prompt\":\"p\",\"slashCommands\":{\"a\":{\"text\":\"x\"}}}",
         "{\"prompt\":\"p\",\"slashCommands\":{\"a\":{\"content\":\"x\",\"frontmatter\":7}}}",
-        "{\"prompt\":\"p\",\"slashCommands\":{\"a\":{\"content\":\"x\",\"frontmatter\":{\"a\\nb\":"
-        "1}}}}",
+        ("{\"prompt\":\"p\",\"slashCommands\":{\"a\":{\"content\":\"x\",\"frontmatter\":{\"a\\nb\":"
+         "1}}}}"),
         "{\"prompt\":\"p\",\"slashCommands\":{\"../a\":\"x\"}}",
         "{\"prompt\":\"p\",\"slashCommands\":{\"a/b\":\"x\"}}",
         "{\"prompt\":\"p\",\"slashCommands\":{\".hidden\":\"x\"}}",

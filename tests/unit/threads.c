@@ -147,9 +147,11 @@ static int counted GUARDED_BY(file_lock_here);
 static void *try_it(void *arg)
 {
     bool *got = arg;
-    *got = lock_try(&file_lock_here);
-    if (*got)
+    *got = false;
+    if (lock_try(&file_lock_here)) {
+        *got = true;
         lock_drop(&file_lock_here);
+    }
     return NULL;
 }
 
