@@ -69,11 +69,17 @@ static bool read_limits(struct http_request *req, const struct json *limits,
                                                   : "must be a number above 0");
             return false;
         }
-        json_int(at, &value);
-        if (i == 2)
-            wish->pids_max = (int)value;
-        if (i == 3)
-            wish->disk_mb = value;
+        if (i == 0)
+            wish->cpu = number;
+        else if (json_int(at, &value) || value > INT32_MAX || (i == 1 && value < 16)) {
+            send_field_error(req, field,
+                             i == 1 ? "must be a whole number of at least 16"
+                                    : "must be a whole number");
+            return false;
+        }
+        int *const whole[] = {NULL, &wish->memory_mb, &wish->pids_max, &wish->disk_mb};
+        if (whole[i])
+            *whole[i] = (int)value;
     }
     return true;
 }

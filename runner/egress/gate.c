@@ -1,4 +1,4 @@
-#include "runner/egress/inside.h"
+#include "runner/egress/egress_private.h"
 
 #include "base/fd.h"
 #include "json/json.h"
@@ -129,7 +129,7 @@ static void watch_socket(struct egress_gate *gate, int index)
 static void change_sockets(struct egress_gate *gate, const int sockets[2])
 {
     while (gate->conns)
-        conn_close(gate->conns, true);
+        way_close(gate->conns, true);
     for (int i = 0; i < 2; i++) {
         fd_close(&gate->sockets[i]);
         gate->sockets[i] = sockets[i];
@@ -180,11 +180,11 @@ static bool dispatch(struct egress_gate *gate, const struct epoll_event *event)
     if (event->data.ptr == &gate->wake)
         return heed(gate);
     if (event->data.ptr == &gate->sockets[0])
-        conn_accept(gate);
+        way_accept(gate);
     else if (event->data.ptr == &gate->sockets[1])
         read_questions(gate);
     else
-        conn_event(event->data.ptr, event->events);
+        way_event(event->data.ptr, event->events);
     return true;
 }
 
@@ -201,7 +201,7 @@ static void *serve(void *arg)
                                          : -1);
         for (int i = 0; i < n && on; i++)
             on = dispatch(gate, &events[i]);
-        conn_expire(gate);
+        way_expire(gate);
         free_closed(gate, false);
         if (on && gate->sockets[0] >= 0 && !gate->accepting && gate->count < GATE_CONNECTIONS_MAX) {
             gate->accepting = true;
@@ -209,7 +209,7 @@ static void *serve(void *arg)
         }
     }
     while (gate->conns)
-        conn_close(gate->conns, true);
+        way_close(gate->conns, true);
     return NULL;
 }
 

@@ -1,5 +1,5 @@
 /* Names: which may be known, what stands for them, where they really are. */
-#include "runner/egress/inside.h"
+#include "runner/egress/egress_private.h"
 
 #include "base/clock.h"
 
@@ -87,13 +87,13 @@ struct known *lookup_known(struct egress_gate *gate, const struct in_addr *addre
 
 /* --- questions ------------------------------------------------------------------------------ */
 
-static void answer(struct egress_gate *gate, const struct lookup *lookup, enum names_code code,
+static void answer(struct egress_gate *gate, const struct lookup *lookup, enum dns_code code,
                    const void *address)
 {
     unsigned char text[NAMES_MESSAGE_MAX];
-    size_t len = names_answer(&lookup->question, code, address, text);
+    size_t len = dns_answer(&lookup->question, code, address, text);
     if (lookup->conn)
-        conn_answer(lookup->conn, text, len);
+        way_answer(lookup->conn, text, len);
     else if (gate->sockets[1] >= 0 && lookup->serving == gate->serving)
         (void)!sendto(gate->sockets[1], text, len, MSG_DONTWAIT,
                       (const struct sockaddr *)&lookup->client, sizeof(lookup->client));
@@ -129,7 +129,7 @@ void lookup_finish(struct egress_gate *gate, struct lookup *lookup)
         answer(gate, lookup, lookup->found.code, NULL);
     } else if (conn) {
         conn->found = lookup->found;
-        conn_resolved(conn);
+        way_resolved(conn);
     }
     free(lookup);
 }
@@ -146,10 +146,10 @@ void lookup_question(struct egress_gate *gate, const void *data, size_t len, str
 {
     struct in_addr own = {.s_addr = htonl(INADDR_LOOPBACK)};
     struct lookup *lookup = calloc(1, sizeof(*lookup));
-    if (!lookup || names_read(data, len, &lookup->question)) {
+    if (!lookup || dns_read(data, len, &lookup->question)) {
         free(lookup);
         if (conn)
-            conn_close(conn, true);
+            way_close(conn, true);
         return;
     }
     const char *host = lookup->question.host;

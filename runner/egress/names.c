@@ -33,7 +33,7 @@ static size_t read_host(const unsigned char *data, size_t len, char host[NAMES_H
     return at < len && n > 0 ? at + 1 : 0;
 }
 
-int names_read(const void *message, size_t len, struct names_question *ret_question)
+int dns_read(const void *message, size_t len, struct dns_question *ret_question)
 {
     const unsigned char *data = message;
     char host[NAMES_HOST_SIZE];
@@ -50,8 +50,8 @@ int names_read(const void *message, size_t len, struct names_question *ret_quest
     return 0;
 }
 
-size_t names_answer(const struct names_question *question, enum names_code code,
-                    const void *address, unsigned char *to)
+size_t dns_answer(const struct dns_question *question, enum dns_code code, const void *address,
+                  unsigned char *to)
 {
     const unsigned char record[ANSWER_SIZE - 4] = {0xc0, HEAD, 0, NAMES_A,     0, CLASS_IN,
                                                    0,    0,    0, TTL_SECONDS, 0, 4};

@@ -13,10 +13,10 @@
 #define NAMES_HOST_SIZE 254
 #define NAMES_MESSAGE_MAX 512
 
-enum names_type { NAMES_A = 1, NAMES_AAAA = 28 };
-enum names_code { NAMES_OK = 0, NAMES_FAILED = 2, NAMES_UNKNOWN = 3, NAMES_UNABLE = 4 };
+enum dns_type { NAMES_A = 1, NAMES_AAAA = 28 };
+enum dns_code { NAMES_OK = 0, NAMES_FAILED = 2, NAMES_UNKNOWN = 3, NAMES_UNABLE = 4 };
 
-struct names_question {
+struct dns_question {
     unsigned char text[NAMES_MESSAGE_MAX]; /* the message up to the question's end */
     size_t len;
     char host[NAMES_HOST_SIZE]; /* lower case, without the last dot */
@@ -24,11 +24,11 @@ struct names_question {
 };
 
 /* Reads a message with one question; -1 for what is none: it gets no answer. */
-int names_read(const void *data, size_t len, struct names_question *ret_question);
+int dns_read(const void *data, size_t len, struct dns_question *ret_question);
 
 /* Writes the answer, of at most NAMES_MESSAGE_MAX bytes; with `address` (4 bytes) or without
  * (NULL). Returns its size. */
-size_t names_answer(const struct names_question *question, enum names_code code,
-                    const void *address, unsigned char *to);
+size_t dns_answer(const struct dns_question *question, enum dns_code code, const void *address,
+                  unsigned char *to);
 
 #endif

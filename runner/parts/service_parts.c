@@ -137,6 +137,7 @@ static int build_sessions(void *whole, struct err *err)
     struct runner *runner = whole;
     const struct sessions_config sessions = {.config = &runner->config,
                                              .launcher = runner->launcher,
+                                             .walls = &runner->walls,
                                              .state_dir = runner->first->state_dir,
                                              .marker = runner->marker,
                                              .uid = runner->claude.uid,

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/path.h"
 #include "runner/session/session_private.h"
+#include "runner/walls/walls.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -15,13 +16,13 @@
 #define START_MS 20000
 #define KILL_GRACE_MS 100
 
-/* What the agent shall be. The one place that says how a session is confined: walls that are put
- * around the agent by its plan need `walls` to be false in what it is told (say_begin). */
+/* What the agent shall be. The one place that says how a session is confined: in tier full its jail
+ * is whole, in the others the agent puts up what walls it can by itself (say_begin). */
 static struct plan *make_plan(const struct session *session, const char *box, struct err *err)
 {
     const struct sessions_config *config = &session->sessions->config;
     AUTO(plan) struct plan *plan = plan_new();
-    if (!plan || !(plan->cwd = strdup(box))) {
+    if (!plan || !(plan->cwd = strdup(walls_box_dir(config->walls, box)))) {
         err_sys(err, "session");
         return NULL;
     }
@@ -32,6 +33,12 @@ static struct plan *make_plan(const struct session *session, const char *box, st
     plan->uid = config->uid;
     plan->gid = config->gid;
     plan->kill_grace_ms = KILL_GRACE_MS;
+    const struct task_request limits = {.limits_cpu = session->cpu,
+                                        .limits_memory_mb = session->memory_mb,
+                                        .limits_pids = session->pids_max,
+                                        .limits_disk_mb = session->disk_mb};
+    if (walls_box(config->walls, &limits, box, plan, err))
+        return NULL;
     if (!plan->argv.failed && !plan->env.failed)
         return STEAL_PTR(plan);
     err_sys(err, "session");
@@ -60,8 +67,8 @@ static int say_begin(struct session *session, const char *box, struct err *err)
     json_write(&w, &object);
     json_open_object(&w, NULL);
     json_add_text(&w, "op", "begin");
-    json_add_text(&w, "dir", box);
-    json_add_bool(&w, "walls", true);
+    json_add_text(&w, "dir", walls_box_dir(session->sessions->config.walls, box));
+    json_add_bool(&w, "walls", session->sessions->config.walls->tier != JAIL_FULL);
     json_add_int(&w, "pids", session->pids_max);
     add_env(session, &w);
     json_close(&w);

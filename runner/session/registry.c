@@ -78,6 +78,8 @@ static void print_record(const struct session *session, struct buf *out)
     json_add_int(&w, "idleMinutes", session->idle_minutes);
     json_add_int(&w, "pids", session->pids_max);
     json_add_int(&w, "diskMb", session->disk_mb);
+    json_add_int(&w, "memoryMb", session->memory_mb);
+    json_add_number(&w, "cpu", session->cpu);
     if (session->metadata)
         json_add_raw(&w, "metadata", session->metadata, strlen(session->metadata));
     json_open_array(&w, "env");
@@ -100,7 +102,7 @@ int session_save(struct session *session, struct err *err)
 
 static int read_record(struct session *session, struct err *err)
 {
-    int64_t ttl = 0, idle = 0, pids = 0;
+    int64_t ttl = 0, idle = 0, pids = 0, disk = 0, memory = 0;
     AUTO(str) char *path = path_join(session->dir, "session.json");
     AUTO(buf_wipe) struct buf text = BUF_INIT(RECORD_BYTES_MAX);
     if (!path || file_read(path, &text, err))
@@ -113,7 +115,11 @@ static int read_record(struct session *session, struct err *err)
     json_int(json_get(record, "ttlMinutes"), &ttl);
     json_int(json_get(record, "idleMinutes"), &idle);
     json_int(json_get(record, "pids"), &pids);
-    json_int(json_get(record, "diskMb"), &session->disk_mb);
+    json_int(json_get(record, "diskMb"), &disk);
+    json_int(json_get(record, "memoryMb"), &memory);
+    (void)json_number(json_get(record, "cpu"), &session->cpu);
+    session->disk_mb = (int)disk;
+    session->memory_mb = (int)memory;
     session->ttl_minutes = (int)ttl;
     session->idle_minutes = (int)idle;
     session->pids_max = (int)pids;
@@ -179,6 +185,8 @@ static int copy_wish(struct session *session, const struct session_wish *wish, s
     session->idle_minutes = wish->idle_minutes;
     session->pids_max = wish->pids_max;
     session->disk_mb = wish->disk_mb;
+    session->memory_mb = wish->memory_mb;
+    session->cpu = wish->cpu;
     for (size_t i = 0; wish->env && i < wish->env->count; i++)
         strlist_add(&session->env, wish->env->items[i]);
     if (wish->metadata)

@@ -39,6 +39,7 @@ struct exec;
 struct sessions_config {
     struct config_in_force *config; /* borrowed, as all here */
     struct launcher *launcher;
+    const struct walls *walls; /* of the agents' jails */
     const char *state_dir;
     const char *marker; /* "NAME=VALUE" in the environment of what is started */
     uid_t uid;          /* who sessions run as */
@@ -56,8 +57,8 @@ struct session_wish {
     const struct strlist *env; /* "NAME=value" */
     int ttl_minutes;           /* 0: SESSION_TTL_MINUTES */
     int idle_minutes;          /* 0: never for being idle */
-    int pids_max;
-    int64_t disk_mb;      /* 0: no limit */
+    double cpu;                /* limits; 0: as TASK_LIMITS says */
+    int memory_mb, pids_max, disk_mb;
     const char *metadata; /* JSON, or NULL */
 };
 

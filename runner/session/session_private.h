@@ -150,8 +150,9 @@ struct session {
     char id[ID_SIZE];
     char *dir;
     struct strlist env;
-    int ttl_minutes, idle_minutes, pids_max;
-    int64_t disk_mb;
+    int ttl_minutes, idle_minutes;
+    double cpu;
+    int memory_mb, pids_max, disk_mb;
     char *metadata;
     int64_t created_ms, used_ms, used_written_ms;
 

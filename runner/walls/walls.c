@@ -182,13 +182,13 @@ void walls_tell(struct egress_gate *gate, walls_tell_fn *tell, void *arg)
     }
 }
 
-int walls_build(const struct walls *walls, const struct task_request *request, const char *dir,
-                struct plan *plan, struct err *err)
+/* What all jails have: limits, what is hidden, what the owner shows, the program. */
+static int begin(const struct walls *walls, const struct task_request *request, const char *dir,
+                 struct plan *plan, struct err *err)
 {
     AUTO(config_ref) const struct config *config = config_ref(walls->config);
     plan->jail.tier = walls->tier;
     plan->jail.filter = JAIL_FILTER_TASK;
-    plan->jail.net = walls->gate ? JAIL_NET_GATE : JAIL_NET_HOST;
     set_limits(config, request, &plan->jail);
     strlist_add(&plan->jail.counted, dir);
     strlist_add(&plan->jail.hidden, config->state_dir);
@@ -196,10 +196,42 @@ int walls_build(const struct walls *walls, const struct task_request *request, c
     if (walls->tier == JAIL_NONE)
         return 0;
     add_paths(&config->jail_paths, plan);
-    if (add_program(plan, err))
+    return add_program(plan, err);
+}
+
+int walls_build(const struct walls *walls, const struct task_request *request, const char *dir,
+                struct plan *plan, struct err *err)
+{
+    plan->jail.net = walls->gate ? JAIL_NET_GATE : JAIL_NET_HOST;
+    if (begin(walls, request, dir, plan, err))
         return -1;
-    if (add_places(walls, dir, plan))
+    if (walls->tier != JAIL_NONE && add_places(walls, dir, plan))
         return err_sys(err, "jail");
+    return plan->jail.binds.failed || plan->jail.hidden.failed ? err_sys(err, "jail") : 0;
+}
+
+const char *walls_box_dir(const struct walls *walls, const char *dir)
+{
+    return walls->tier == JAIL_FULL ? "/box" : dir;
+}
+
+int walls_box(const struct walls *walls, const struct task_request *request, const char *dir,
+              struct plan *plan, struct err *err)
+{
+    static const char *const own[] = {"workspace", "home", "tmp"};
+    plan->jail.net = JAIL_NET_HOST;
+    if (begin(walls, request, dir, plan, err))
+        return -1;
+    if (walls->tier != JAIL_NONE)
+        add_bind(plan, "rw", dir, walls_box_dir(walls, dir));
+    for (size_t i = 0; walls->tier == JAIL_FULL && i < COUNT_OF(own); i++) {
+        char inside[16];
+        AUTO(str) char *outside = path_join(dir, own[i]);
+        if (!outside)
+            return err_sys(err, "jail");
+        snprintf(inside, sizeof(inside), "/%s", own[i]);
+        add_bind(plan, "rw", outside, inside);
+    }
     return plan->jail.binds.failed || plan->jail.hidden.failed ? err_sys(err, "jail") : 0;
 }
 

@@ -32,6 +32,13 @@ char *walls_path(const struct walls *walls, const char *dir, const char *path);
 int walls_build(const struct walls *walls, const struct task_request *request, const char *dir,
                 struct plan *plan, struct err *err);
 
+/* The same for the agent of a session whose box is `dir` (workspace, home, tmp); `request` has its
+ * limits. The network is the host's. */
+int walls_box(const struct walls *walls, const struct task_request *request, const char *dir,
+              struct plan *plan, struct err *err);
+/* Where the agent sees its box itself. */
+const char *walls_box_dir(const struct walls *walls, const char *dir);
+
 /* The gate of the jails of one task, to be served to each of them: 0 with *ret_gate, which is
  * NULL where jails have none. `proxy_url` is the credential proxy's on
  * loopback, or NULL. */

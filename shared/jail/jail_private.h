@@ -80,7 +80,7 @@ int root_cover(const struct jail *jail, struct err *err);
 int mount_detached(const char *type);
 
 /* net.c: the gate of JAIL_NET_GATE, in a fresh network namespace. */
-int net_build(struct jail *jail, struct err *err);
+int jail_net_build(struct jail *jail, struct err *err);
 
 /* filter.c: denies system calls from now on. */
 int filter_prepare(const struct jail *jail, struct err *err); /* compiles it, once a process */

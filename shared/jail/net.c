@@ -297,7 +297,7 @@ static int listen_at(int type)
     return fcntl(fd, F_DUPFD_CLOEXEC, 64);
 }
 
-int net_build(struct jail *jail, struct err *err)
+int jail_net_build(struct jail *jail, struct err *err)
 {
     if (raise_loopback(err))
         return -1;

@@ -179,16 +179,16 @@ static void a_question_is_read_and_answered(void **state)
     (void)state;
     static const unsigned char address[4] = {198, 18, 0, 1};
     unsigned char data[600], answer[NAMES_MESSAGE_MAX];
-    struct names_question question;
+    struct dns_question question;
     size_t len = query(data, LABELS, sizeof(LABELS), NAMES_A);
-    assert_int_equal(names_read(data, len, &question), 0);
+    assert_int_equal(dns_read(data, len, &question), 0);
     assert_string_equal(question.host, "www.example.org");
     assert_int_equal(question.type, NAMES_A);
-    assert_int_equal(names_answer(&question, NAMES_OK, address, answer), len + 16);
+    assert_int_equal(dns_answer(&question, NAMES_OK, address, answer), len + 16);
     assert_memory_equal(answer, "\x12\x34\x81\x80\0\1\0\1\0\0\0\0", 12);
     assert_memory_equal(answer + 12, data + 12, len - 12); /* in its own spelling */
     assert_memory_equal(answer + len + 12, address, 4);
-    assert_int_equal(names_answer(&question, NAMES_UNKNOWN, NULL, answer), len);
+    assert_int_equal(dns_answer(&question, NAMES_UNKNOWN, NULL, answer), len);
     assert_memory_equal(answer, "\x12\x34\x81\x83\0\1\0\0\0\0\0\0", 12);
 }
 
@@ -196,30 +196,30 @@ static void what_is_no_question_is_refused_at_every_length(void **state)
 {
     (void)state;
     unsigned char data[600];
-    struct names_question question;
+    struct dns_question question;
     size_t len = query(data, LABELS, sizeof(LABELS), NAMES_A);
     for (size_t cut = 0; cut < len; cut++)
-        assert_int_equal(names_read(data, cut, &question), -1);
+        assert_int_equal(dns_read(data, cut, &question), -1);
     static const struct {
         const char *labels;
         size_t len;
     } wrong[] = {{"\0", 1}, {"\300\14", 2}, {"\100a", 2}, {"\3a.b", 5}, {"\2a\n", 4}, {"\1\0", 3}};
     for (size_t i = 0; i < COUNT_OF_(wrong); i++) {
         len = query(data, wrong[i].labels, wrong[i].len, NAMES_A);
-        assert_int_equal(names_read(data, len, &question), -1);
+        assert_int_equal(dns_read(data, len, &question), -1);
     }
     char many[300];
     for (size_t i = 0; i < sizeof(many); i += 2)
         memcpy(many + i, "\1a", 2);
     many[298] = '\0';
     len = query(data, many, 299, NAMES_A);
-    assert_int_equal(names_read(data, len, &question), -1); /* too long a name */
+    assert_int_equal(dns_read(data, len, &question), -1); /* too long a name */
     len = query(data, LABELS, sizeof(LABELS), NAMES_A);
     data[2] |= 0x80; /* an answer */
-    assert_int_equal(names_read(data, len, &question), -1);
+    assert_int_equal(dns_read(data, len, &question), -1);
     data[2] = 1;
     data[5] = 2; /* two questions */
-    assert_int_equal(names_read(data, len, &question), -1);
+    assert_int_equal(dns_read(data, len, &question), -1);
 }
 
 int main(void)

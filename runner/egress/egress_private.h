@@ -1,6 +1,6 @@
 /* What the files of this folder share. */
-#ifndef EGRESS_INSIDE_H
-#define EGRESS_INSIDE_H
+#ifndef EGRESS_EGRESS_PRIVATE_H
+#define EGRESS_EGRESS_PRIVATE_H
 
 #include "base/thread.h"
 #include "runner/egress/gate.h"
@@ -20,7 +20,7 @@
 struct found {
     struct sockaddr_storage at[ADDRESSES_MAX];
     size_t count;
-    enum names_code code;
+    enum dns_code code;
 };
 
 /* A name that programs were told an address for; its index is that address. */
@@ -44,12 +44,12 @@ struct end {
     size_t at, len;
 };
 
-enum conn_state { CONN_LOOKUP, CONN_CONNECT, CONN_RELAY, CONN_NAMES, CONN_CLOSED };
+enum way_state { CONN_LOOKUP, CONN_CONNECT, CONN_RELAY, CONN_NAMES, CONN_CLOSED };
 
 struct conn {
     struct conn *next, *prev;
     struct egress_gate *gate;
-    enum conn_state state;
+    enum way_state state;
     bool awaited; /* a lookup will come back to it */
     struct end ends[2];
     char host[NAMES_HOST_SIZE]; /* or its address in text */
@@ -69,7 +69,7 @@ struct lookup {
     struct conn *conn;        /* NULL: by UDP */
     struct sockaddr_in client;
     bool asks; /* the question is to be answered */
-    struct names_question question;
+    struct dns_question question;
     char host[NAMES_HOST_SIZE];
     int serving; /* the generation of the sockets */
     struct found found;
@@ -118,12 +118,12 @@ void lookup_question(struct egress_gate *gate, const void *data, size_t len, str
 struct known *lookup_known(struct egress_gate *gate, const struct in_addr *address);
 
 /* relay.c */
-void conn_accept(struct egress_gate *gate);
-void conn_event(struct end *end, unsigned events);
-void conn_resolved(struct conn *conn);
-void conn_answer(struct conn *conn, const unsigned char *answer, size_t len);
-void conn_close(struct conn *conn, bool reset);
+void way_accept(struct egress_gate *gate);
+void way_event(struct end *end, unsigned events);
+void way_resolved(struct conn *conn);
+void way_answer(struct conn *conn, const unsigned char *answer, size_t len);
+void way_close(struct conn *conn, bool reset);
 /* Gives up what takes too long to connect. */
-void conn_expire(struct egress_gate *gate);
+void way_expire(struct egress_gate *gate);
 
 #endif

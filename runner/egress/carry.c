@@ -1,5 +1,5 @@
 /* Connections: from accept() to their end. */
-#include "runner/egress/inside.h"
+#include "runner/egress/egress_private.h"
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -45,7 +45,7 @@ static void close_end(struct end *end, bool reset)
     end->len = 0;
 }
 
-void conn_close(struct conn *conn, bool reset)
+void way_close(struct conn *conn, bool reset)
 {
     struct egress_gate *gate = conn->gate;
     if (conn->state == CONN_CLOSED)
@@ -72,7 +72,7 @@ static void watch(struct end *end, unsigned events)
         return;
     if (epoll_ctl(end->conn->gate->epoll, end->registered ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, end->fd,
                   &event)) {
-        conn_close(end->conn, true);
+        way_close(end->conn, true);
         return;
     }
     end->registered = true;
@@ -145,7 +145,7 @@ static void settle(struct conn *conn)
             ends[i].shut = true;
         }
     if (ends[0].shut && ends[1].shut) {
-        conn_close(conn, false);
+        way_close(conn, false);
         return;
     }
     for (int i = 0; i < 2 && conn->state == CONN_RELAY; i++) {
@@ -170,7 +170,7 @@ static void relay(struct end *end, unsigned events)
     if (fine)
         settle(conn);
     else
-        conn_close(conn, true);
+        way_close(conn, true);
 }
 
 /* --- connecting ----------------------------------------------------------------------------- */
@@ -234,10 +234,10 @@ static void connect_next(struct conn *conn)
             return;
     if (why)
         gate_deny(conn->gate, conn->host, conn->port, why, true);
-    conn_close(conn, true);
+    way_close(conn, true);
 }
 
-void conn_resolved(struct conn *conn)
+void way_resolved(struct conn *conn)
 {
     conn->tried = 0;
     connect_next(conn);
@@ -253,7 +253,7 @@ static void connected(struct conn *conn)
         established(conn);
 }
 
-void conn_expire(struct egress_gate *gate)
+void way_expire(struct egress_gate *gate)
 {
     int64_t now = clock_mono_ms();
     for (struct conn *conn = gate->conns, *next; conn; conn = next) {
@@ -265,13 +265,13 @@ void conn_expire(struct egress_gate *gate)
 
 /* --- names by TCP --------------------------------------------------------------------------- */
 
-void conn_answer(struct conn *conn, const unsigned char *answer, size_t len)
+void way_answer(struct conn *conn, const unsigned char *answer, size_t len)
 {
     unsigned char text[2 + NAMES_MESSAGE_MAX] = {(unsigned char)(len >> 8), (unsigned char)len};
     memcpy(text + 2, answer, len);
     conn->question_len = 0;
     if (send(conn->ends[0].fd, text, len + 2, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)(len + 2))
-        conn_close(conn, true);
+        way_close(conn, true);
     else
         watch(&conn->ends[0], EPOLLIN);
 }
@@ -283,7 +283,7 @@ static void read_question(struct conn *conn)
     if (conn->question_len >= 2)
         wanted += (size_t)conn->question[0] << 8 | conn->question[1];
     if (wanted > sizeof(conn->question)) {
-        conn_close(conn, true);
+        way_close(conn, true);
         return;
     }
     ssize_t n = recv(end->fd, conn->question + conn->question_len, wanted - conn->question_len,
@@ -291,7 +291,7 @@ static void read_question(struct conn *conn)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n <= 0) {
-        conn_close(conn, false);
+        way_close(conn, false);
         return;
     }
     conn->question_len += (size_t)n;
@@ -306,14 +306,14 @@ static void read_question(struct conn *conn)
 static void refuse(struct conn *conn, const char *why)
 {
     gate_deny(conn->gate, conn->host, conn->port, why, false);
-    conn_close(conn, true);
+    way_close(conn, true);
 }
 
 static void found_one(struct conn *conn, const struct sockaddr_in *to)
 {
     memcpy(&conn->found.at[0], to, sizeof(*to));
     conn->found.count = 1;
-    conn_resolved(conn);
+    way_resolved(conn);
 }
 
 static void connect_name(struct conn *conn, const struct known *known)
@@ -326,12 +326,12 @@ static void connect_name(struct conn *conn, const struct known *known)
     }
     if (clock_mono_ms() < known->until_ms) {
         conn->found = known->found;
-        conn_resolved(conn);
+        way_resolved(conn);
         return;
     }
     struct lookup *lookup = calloc(1, sizeof(*lookup));
     if (!lookup) {
-        conn_close(conn, true);
+        way_close(conn, true);
         return;
     }
     memcpy(lookup->host, conn->host, sizeof(conn->host));
@@ -389,7 +389,7 @@ static void take(struct egress_gate *gate, int fd)
     begin(conn, &to);
 }
 
-void conn_accept(struct egress_gate *gate)
+void way_accept(struct egress_gate *gate)
 {
     while (gate->count < GATE_CONNECTIONS_MAX && !is_scarce()) {
         int fd = accept4(gate->sockets[0], NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -407,7 +407,7 @@ void conn_accept(struct egress_gate *gate)
     epoll_ctl(gate->epoll, EPOLL_CTL_DEL, gate->sockets[0], NULL);
 }
 
-void conn_event(struct end *end, unsigned events)
+void way_event(struct end *end, unsigned events)
 {
     struct conn *conn = end->conn;
     switch (conn->state) {
