@@ -463,6 +463,47 @@ static void sessions_are_made_shown_and_removed(void **state)
     }
 }
 
+/* Each prints "no" where the walls hold. */
+static void a_session_is_a_jail(void **state)
+{
+    (void)state;
+    static const char *const tries[] = {
+        "[ $(ls -d /proc/[0-9]* | wc -l) -lt 20 ] && echo no",
+        "cat /etc/shadow 2>/dev/null || echo no",
+        "ls /root /home/runner 2>/dev/null || echo no",
+        "grep -q 'CapEff:.*0000000000000000' /proc/self/status && echo no",
+        "unshare -Ur true 2>/dev/null || echo no",
+        "mount -t tmpfs none /mnt 2>/dev/null || echo no",
+        "touch /usr/canary 2>/dev/null || echo no",
+    };
+    struct reply *health = runner_get(get(), "/health?verbose=true");
+    bool full = strcmp(json_text(health->json, "jail.tier"), "full") == 0;
+    reply_free(health);
+    if (!full)
+        SKIP_BECAUSE("this host gives no whole jail");
+    fresh("walls");
+    for (size_t i = 0; i < COUNT(tries); i++)
+        expect("walls", tries[i], 0, "no\n");
+    done_free(run("walls", "kill -9 $(pgrep -o claude-runner)", "")); /* the session's own agent */
+    expect("walls", "echo well", 0, "well\n");
+}
+
+static void a_session_keeps_its_memory_limit(void **state)
+{
+    (void)state;
+    reply_free(session_send(get(), "DELETE", "/sessions/small", "", 0));
+    struct reply *made =
+        runner_post(get(), "/sessions", "{\"id\":\"small\",\"limits\":{\"memoryMb\":64}}");
+    assert_status(made, 201);
+    reply_free(made);
+    made =
+        runner_post(get(), "/sessions/small/exec",
+                    "{\"command\":\"head -c 300000000 /dev/zero | tail | wc -c\",\"timeout\":20}");
+    assert_string_not_equal(json_text(made->json, "stdout"), "300000000\n");
+    reply_free(made);
+    expect("small", "echo well", 0, "well\n");
+}
+
 static void two_hundred_sessions_do_not_see_each_other(void **state)
 {
     (void)state;
@@ -535,6 +576,8 @@ int main(void)
         cmocka_unit_test(a_process_that_does_not_listen_is_killed),
         cmocka_unit_test(a_shell_shows_its_console),
         cmocka_unit_test(sessions_are_made_shown_and_removed),
+        cmocka_unit_test(a_session_is_a_jail),
+        cmocka_unit_test(a_session_keeps_its_memory_limit),
         cmocka_unit_test(two_hundred_sessions_do_not_see_each_other),
         cmocka_unit_test(a_killed_runner_loses_processes_and_nothing_else),
     };
