@@ -156,7 +156,7 @@ static int read_line(char *line, char **section, bool open, line_fn *fn, void *a
     if (*line == '[' && *end == ']') {
         *end = '\0';
         *section = trim(line + 1);
-        return fn(*section, "", NULL, open, arg, err);
+        return fn(*section, NULL, NULL, open, arg, err);
     }
     char *equals = strchr(line, '=');
     if (!equals)
@@ -198,7 +198,7 @@ static int see_name(const char *section, const char *name, const char *value, bo
 {
     struct names *seen = arg;
     (void)open, (void)err;
-    if (section && !*name)
+    if (!name)
         strlist_add(seen->names, section);
     else if (!section && strcmp(name, "default") == 0)
         str_replace(seen->chosen, value);
@@ -272,7 +272,7 @@ static int see_value(const char *section, const char *name, const char *value, b
 {
     struct wanted *wanted = arg;
     if (!section)
-        return strcmp(name, "default") == 0
+        return !name || strcmp(name, "default") == 0
                    ? 0
                    : err_set(err, ERR_CONFIG, "'%.60s' stands before the first [name]", name);
     if (strcmp(section, wanted->name) != 0)

@@ -55,9 +55,9 @@ async function screens(kind, options, tasks) {
   check(`${kind}: signing in leads to where one wanted to go`, page.url().endsWith("#/tasks"));
   await inspect(page, `${kind}, tasks`);
   await picture(page, `${kind}-tasks`);
-  const hanging = (await post("/run-async", { prompt: "[[tool:Bash {\"command\":\"sleep 600\"} with I wait.]]", allowedTools: ["Bash"] })).taskId;
+  const hanging = (await post("/run-async", { prompt: "[[tool:Bash {\"command\":\"tail -f /dev/null\"} with I wait.]]", allowedTools: ["Bash"] })).taskId;
   await go(page, "/");
-  await page.getByRole("link", { name: "sleep 600" }).first().waitFor();
+  await page.getByRole("link", { name: "tail -f /dev/null" }).first().waitFor();
   await page.getByText("A webhook could not be delivered").waitFor();
   await inspect(page, `${kind}, now`);
   await picture(page, `${kind}-now`);

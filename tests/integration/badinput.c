@@ -67,17 +67,13 @@ static const struct bad_body {
     {"{\"prompt\":\"x\",\"Prompt\":\"y\"}", "Prompt", "unknown"},
     {"{\"prompt\":\"x\",\"\":1}", "", "unknown"},
     {"{\"prompt\":\"x\",\"code\":\"1\"}", "code", "it is for Python"},
-    {"{\"prompt\":\"x\",\"maxTurns\":0}", "maxTurns", "got 0"},
     {"{\"prompt\":\"x\",\"maxTurns\":-1}", "maxTurns", "got -1"},
     {"{\"prompt\":\"x\",\"maxTurns\":1.5}", "maxTurns", ""},
     {"{\"prompt\":\"x\",\"maxTurns\":\"6\"}", "maxTurns", ""},
     {"{\"prompt\":\"x\",\"maxTurns\":true}", "maxTurns", ""},
     {"{\"prompt\":\"x\",\"maxTurns\":1e300}", "maxTurns", ""},
-    {"{\"prompt\":\"x\",\"max_turns\":0}", "max_turns", "got 0"},
     {"{\"prompt\":\"x\",\"maxTurns\":3,\"max_turns\":4}", "max_turns", ""},
-    {"{\"prompt\":\"x\",\"timeoutMinutes\":0}", "timeoutMinutes", "1..10080"},
     {"{\"prompt\":\"x\",\"timeoutMinutes\":10081}", "timeoutMinutes", "1..10080"},
-    {"{\"prompt\":\"x\",\"timeout_ms\":0}", "timeout_ms", ""},
     {"{\"prompt\":\"x\",\"timeout_ms\":604800001}", "timeout_ms", ""},
     {"{\"prompt\":\"x\",\"priority\":10}", "priority", "0..9"},
     {"{\"prompt\":\"x\",\"priority\":-1}", "priority", "0..9"},
@@ -88,7 +84,6 @@ static const struct bad_body {
     {"{\"prompt\":\"x\",\"allowedTools\":[5]}", "allowedTools", ""},
     {"{\"prompt\":\"x\",\"detach\":\"yes\"}", "detach", ""},
     {"{\"prompt\":\"x\",\"detach\":1}", "detach", ""},
-    {"{\"prompt\":\"x\",\"taskId\":\"\"}", "taskId", ""},
     {"{\"prompt\":\"x\",\"taskId\":\"a/b\"}", "taskId", ""},
     {"{\"prompt\":\"x\",\"taskId\":\"..\"}", "taskId", ""},
     {"{\"prompt\":\"x\",\"taskId\":\"a b\"}", "taskId", ""},
@@ -107,7 +102,6 @@ static const struct bad_body {
     {"{\"prompt\":\"x\",\"limits\":{\"cpus\":1}}", "limits.cpus", "did you mean"},
     {"{\"prompt\":\"x\",\"limits\":[]}", "limits", ""},
     {"{\"prompt\":\"x\",\"jsonSchema\":5}", "jsonSchema", ""},
-    {"{\"prompt\":\"x\",\"model\":\"\"}", "model", ""},
 };
 
 static bool names_the_field(const cJSON *problem, const struct bad_body *bad)
@@ -146,7 +140,7 @@ static void all_bad_fields_are_told_at_once(void **state)
 {
     (void)state;
     struct reply *reply = runner_post(shared(), "/execute",
-                                      "{\"prompt\":\"\",\"maxTurns\":0,\"priority\":99,"
+                                      "{\"prompt\":\"\",\"maxTurns\":-1,\"priority\":99,"
                                       "\"effort\":\"x\",\"nonsense\":1}");
     assert_problem(reply, 400, NULL);
     assert_int_equal(cJSON_GetArraySize(json_at(reply->json, "errors")), 5);

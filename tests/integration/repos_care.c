@@ -372,7 +372,6 @@ static void a_commit_that_is_not_pushed_is_kept(void **state)
         const char *prompt, *more, *ref;
     } cases[] = {
         {"echo w >work", COMMIT, "refs/heads/main"},
-        {"git checkout -q --detach; echo w >work", PUSH, "HEAD"},
         {"echo w >work", "\"gitRef\":\"v1\"," PUSH, "HEAD"},
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
