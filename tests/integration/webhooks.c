@@ -445,7 +445,7 @@ static void every_way_a_task_ends_is_told(void **state)
     assert_int_equal(r->count, 5);
     assert_told(r, done, "completed", 0, "");
     assert_told(r, running, "cancelled", 130, "cancelled");
-    assert_told(r, waiting, "cancelled", 0, "cancelled");
+    assert_told(r, waiting, "cancelled", 130, "cancelled");
     assert_told(r, lost, "failed", 1, "the runner stopped");
     assert_non_null(strstr(r->bodies[1], "\"status\":\"failed\""));
     assert_non_null(strstr(r->bodies[1], "signal 6"));
