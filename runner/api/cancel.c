@@ -155,23 +155,21 @@ static void cancel_members(struct http_request *req, struct api *api, const char
 void task_cancel(struct http_request *req, void *arg)
 {
     struct api *api = arg;
-    struct err err, not_found;
+    struct err err;
     struct members members = {.count = 0};
     AUTO(task_record) struct task_record record = {0};
     const char *id = http_param(req, "id");
     const struct store_filter filter = {
         .group = id, .oldest_first = true, .limit = ENGINE_GROUP_MAX};
-    err_set(&not_found, ERR_NOT_FOUND, "there is no such task");
-    if (!id_is_valid(id)) {
-        send_err(req, &not_found);
-    } else if (store_get(api->store, id, &record, &not_found) == 0) {
+    bool valid = id_is_valid(id);
+    err_set(&err, ERR_NOT_FOUND, "there is no such task");
+    if (valid && store_get(api->store, id, &record, &err) == 0) {
         cancel_one(req, api, id);
-    } else if (not_found.code != ERR_NOT_FOUND ||
-               store_list(api->store, &filter, note_member, &members, &err)) {
-        send_err(req, not_found.code != ERR_NOT_FOUND ? &not_found : &err);
-    } else if (members.count > 0) {
-        cancel_members(req, api, id, &members);
-    } else {
-        send_err(req, &not_found);
+        return;
     }
+    if (valid && err.code == ERR_NOT_FOUND &&
+        store_list(api->store, &filter, note_member, &members, &err) == 0 && members.count > 0)
+        cancel_members(req, api, id, &members);
+    else
+        send_err(req, &err);
 }

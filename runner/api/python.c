@@ -89,6 +89,13 @@ static void add_refusal(struct json_writer *w, const struct python_refusal *refu
     json_close(w);
 }
 
+/* value / step, cut to a whole number, as a number of 1 / units. */
+static double rounded(int64_t value, int64_t step, double units)
+{
+    int64_t whole = value / step;
+    return (double)whole / units;
+}
+
 static void print_own(const struct python_outcome *outcome, struct buf *out)
 {
     struct json_writer w;
@@ -102,9 +109,9 @@ static void print_own(const struct python_outcome *outcome, struct buf *out)
     add_items(&w, "images", &outcome->images);
     if (outcome->files.count > 0)
         add_items(&w, "files", &outcome->files);
-    json_add_number(&w, "execution_time", (double)(outcome->took_us / 10) / 1e5);
+    json_add_number(&w, "execution_time", rounded(outcome->took_us, 10, 1e5));
     if (outcome->peak_kib >= 0)
-        json_add_number(&w, "memory_used", (double)(outcome->peak_kib * 100 / 1024) / 100);
+        json_add_number(&w, "memory_used", rounded(outcome->peak_kib * 100, 1024, 100));
     else
         json_add_null(&w, "memory_used");
     if (outcome->exit_code >= 0)

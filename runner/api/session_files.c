@@ -199,11 +199,8 @@ void file_put(struct http_request *req, void *arg)
         send_err(req, &err);
         return;
     }
-    if (take_body(req, write.fd, &bytes, &err)) {
-        session_write_discard(api->sessions, id, &write);
-        send_err(req, &err);
-    } else if (!wish.append &&
-               session_write_commit(api->sessions, id, &wish, &write, &members, &err)) {
+    if (take_body(req, write.fd, &bytes, &err) ||
+        (!wish.append && session_write_commit(api->sessions, id, &wish, &write, &members, &err))) {
         session_write_discard(api->sessions, id, &write);
         send_err(req, &err);
     } else {

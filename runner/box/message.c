@@ -25,6 +25,10 @@ int box_send(int sock, const void *text, size_t len, const int *fds, size_t fd_c
         msg.msg_control = &control;
         msg.msg_controllen = CMSG_SPACE(sizeof(int) * fd_count);
         struct cmsghdr *head = CMSG_FIRSTHDR(&msg);
+        if (!head) {
+            errno = EINVAL;
+            return -1;
+        }
         head->cmsg_level = SOL_SOCKET;
         head->cmsg_type = SCM_RIGHTS;
         head->cmsg_len = CMSG_LEN(sizeof(int) * fd_count);

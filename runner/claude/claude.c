@@ -145,10 +145,7 @@ static int prepare(struct attempt *attempt, struct err *err)
                                 attempt->workspace, redact, err);
     if (!attempt->plan || add_session(attempt, attempt->plan, err) || open_files(attempt, err))
         return -1;
-    if (prepare_commands(attempt->claude, attempt->run, attempt->request, attempt->workspace,
-                         attempt->plan, attempt->gate,
-                         attempt->started_ms + attempt->request->timeout_ms, &attempt->failed_step,
-                         err)) {
+    if (prepare_commands(attempt, err)) {
         if (!attempt->failed_step)
             attempt->failed_step = err->code == ERR_TIMEOUT ? "timeout" : "pre_execution";
         return -1;
@@ -261,8 +258,7 @@ void claude_run(struct task_run *run, struct task_outcome *outcome, void *arg)
     if (prepare(&attempt, &err) == 0 && run_program(&attempt, &err) == 0) {
         judge(&attempt, outcome);
         if (!task_state_is_active(outcome->state))
-            prepare_post_commands(attempt.claude, run, attempt.request, attempt.workspace,
-                                  attempt.plan, attempt.gate, &attempt.members);
+            prepare_post_commands(&attempt);
         if (attempt.workspace && !task_state_is_active(outcome->state))
             finish_changes(run, attempt.workspace);
         if (outcome->state == TASK_COMPLETED)

@@ -237,23 +237,21 @@ static int run_command(const struct commands *all, const char *command, int *ret
                                buf_str(&shown), code);
 }
 
-int prepare_commands(const struct claude *claude, struct task_run *run,
-                     const struct task_request *request, struct workspace *workspace,
-                     const struct plan *plan, struct egress_gate *gate, int64_t deadline_ms,
-                     const char **ret_reason, struct err *err)
+int prepare_commands(struct attempt *attempt, struct err *err)
 {
     int code;
-    const struct commands all = {.claude = claude,
-                                 .run = run,
-                                 .workspace = workspace,
-                                 .like = plan,
-                                 .gate = gate,
+    const struct strlist *list = &attempt->request->pre_execution_commands;
+    const struct commands all = {.claude = attempt->claude,
+                                 .run = attempt->run,
+                                 .workspace = attempt->workspace,
+                                 .like = attempt->plan,
+                                 .gate = attempt->gate,
                                  .subtype = "pre_execution",
                                  .field = "preExecutionCommands",
-                                 .deadline_ms = deadline_ms,
-                                 .stop = finish_stop(run)};
-    for (size_t i = 0; i < request->pre_execution_commands.count; i++)
-        if (run_command(&all, request->pre_execution_commands.items[i], &code, ret_reason, err))
+                                 .deadline_ms = attempt->started_ms + attempt->request->timeout_ms,
+                                 .stop = finish_stop(attempt->run)};
+    for (size_t i = 0; i < list->count; i++)
+        if (run_command(&all, list->items[i], &code, &attempt->failed_step, err))
             return -1;
     return 0;
 }
@@ -265,19 +263,18 @@ static enum work_cause asked_to_go(struct work *work, void *arg)
     return task_run_stop(arg) == STOP_INTERRUPT ? WORK_INTERRUPT : WORK_ENDED;
 }
 
-void prepare_post_commands(const struct claude *claude, struct task_run *run,
-                           const struct task_request *request, struct workspace *workspace,
-                           const struct plan *plan, struct egress_gate *gate, struct buf *members)
+void prepare_post_commands(struct attempt *attempt)
 {
     struct json_writer w;
-    const struct strlist *list = &request->post_commands;
+    struct task_run *run = attempt->run;
+    const struct strlist *list = &attempt->request->post_commands;
     AUTO(buf) struct buf said = BUF_INIT(POST_REPORT_MAX);
     /* no descriptor to wake on: after a cancel it would be readable all the time */
-    const struct commands all = {.claude = claude,
+    const struct commands all = {.claude = attempt->claude,
                                  .run = run,
-                                 .workspace = workspace,
-                                 .like = plan,
-                                 .gate = gate,
+                                 .workspace = attempt->workspace,
+                                 .like = attempt->plan,
+                                 .gate = attempt->gate,
                                  .subtype = "post_execution",
                                  .field = "postCommands",
                                  .deadline_ms = clock_mono_ms() + POST_MS,
@@ -299,5 +296,5 @@ void prepare_post_commands(const struct claude *claude, struct task_run *run,
     }
     json_close(&w);
     if (buf_ok(&said))
-        buf_addf(members, ",\"postCommands\":%s", buf_str(&said));
+        buf_addf(&attempt->members, ",\"postCommands\":%s", buf_str(&said));
 }

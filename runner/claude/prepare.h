@@ -6,7 +6,7 @@
 #define CLAUDE_PREPARE_H
 
 #include "proc/plan.h"
-#include "runner/claude/claude.h"
+#include "runner/claude/attempt.h"
 #include "runner/request/request.h"
 
 /* Writes the files that the request asks for below the run's `dir` and adds to the plan. To be
@@ -16,17 +16,12 @@ int prepare_files(const struct claude *claude, const struct task_request *reques
 
 /* Runs preExecutionCommands one after the other, as Claude would be run by `plan`; their output
  * becomes events. ERR_MISMATCH when one fails, ERR_TIMEOUT past the deadline (mono), ERR_BUSY when
- * stopped. *ret_reason is the task's reason when it was a limit, else NULL. */
-int prepare_commands(const struct claude *claude, struct task_run *run,
-                     const struct task_request *request, struct workspace *workspace,
-                     const struct plan *plan, struct egress_gate *gate, int64_t deadline_ms,
-                     const char **ret_reason, struct err *err);
+ * stopped. attempt->failed_step is the task's reason when it was a limit, else NULL. */
+int prepare_commands(struct attempt *attempt, struct err *err);
 
 /* Runs postCommands, all of them whatever comes of each, in the same way: output in the events,
  * exit codes and errors in the answer's members. They have five minutes together; a runner that
  * goes down ends them. */
-void prepare_post_commands(const struct claude *claude, struct task_run *run,
-                           const struct task_request *request, struct workspace *workspace,
-                           const struct plan *plan, struct egress_gate *gate, struct buf *members);
+void prepare_post_commands(struct attempt *attempt);
 
 #endif

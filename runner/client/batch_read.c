@@ -193,12 +193,12 @@ static int by_id(const void *a, const void *b)
 
 static int check_ids(const struct batch_tasks *tasks, struct err *err)
 {
-    const struct batch_task **sorted = calloc(tasks->count, sizeof(*sorted));
+    const struct batch_task **sorted = calloc(tasks->count, sizeof(struct batch_task *));
     int rc = sorted ? 0 : err_sys(err, "tasks");
     for (size_t i = 0; sorted && i < tasks->count; i++)
         sorted[i] = &tasks->items[i];
     if (sorted)
-        qsort(sorted, tasks->count, sizeof(*sorted), by_id);
+        qsort(sorted, tasks->count, sizeof(struct batch_task *), by_id);
     for (size_t i = 1; rc == 0 && i < tasks->count; i++)
         if (strcmp(sorted[i - 1]->id, sorted[i]->id) == 0)
             rc = err_set(err, ERR_INVALID, "two tasks have the id '%.100s'", sorted[i]->id);

@@ -37,20 +37,20 @@ struct index {
 
 static int index_make(struct index *index, struct batch_tasks *tasks, struct err *err)
 {
-    index->items = calloc(tasks->count + 1, sizeof(*index->items));
+    index->items = calloc(tasks->count + 1, sizeof(struct batch_task *));
     if (!index->items)
         return err_sys(err, "tasks");
     index->count = tasks->count;
     for (size_t i = 0; i < tasks->count; i++)
         index->items[i] = &tasks->items[i];
-    qsort(index->items, index->count, sizeof(*index->items), by_id);
+    qsort(index->items, index->count, sizeof(struct batch_task *), by_id);
     return 0;
 }
 
 static struct batch_task *index_find(const struct index *index, const char *id)
 {
     struct batch_task **found =
-        bsearch(id, index->items, index->count, sizeof(*index->items), compare_id);
+        bsearch(id, index->items, index->count, sizeof(struct batch_task *), compare_id);
     return found ? *found : NULL;
 }
 

@@ -289,6 +289,8 @@ static int copy_up(struct call *call, const char *from, const char *id, const ch
                    struct err *err)
 {
     AUTO(str) char *name = last_part(from), *below = NULL;
+    if (!to)
+        return err_sys(err, "a path");
     size_t n = strlen(to);
     if (n == 0 || to[n - 1] == '/')
         if (!name || asprintf(&below, "%s%s", to, name) < 0)

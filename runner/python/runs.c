@@ -151,7 +151,9 @@ static void unlink_running(struct python *python, struct run *run)
         return;
     *at = run->next;
     python->running_count--;
-    find_caller(python, run->caller)->running--;
+    struct caller *caller = find_caller(python, run->caller);
+    if (caller)
+        caller->running--;
 }
 
 static void log_end(const struct run *run)

@@ -102,14 +102,18 @@ static bool disk_exceeded(struct jail *jail)
 static int64_t resident_kib(const char *pid)
 {
     char path[64], text[128];
-    long size, resident, shared;
+    char *at = text, *end = text;
+    int64_t resident = 0;
     snprintf(path, sizeof(path), "/proc/%.16s/statm", pid);
     AUTO(fd) int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
     text[n > 0 ? n : 0] = '\0';
-    if (sscanf(text, "%ld %ld %ld", &size, &resident, &shared) != 3)
-        return 0;
-    return (int64_t)resident * (sysconf(_SC_PAGESIZE) / 1024);
+    for (int i = 0; i < 2; i++, at = end) {
+        resident = strtoll(at, &end, 10);
+        if (end == at)
+            return 0;
+    }
+    return resident * (sysconf(_SC_PAGESIZE) / 1024);
 }
 
 /* Of all processes below `root`, which are its children's children …: with a pid namespace

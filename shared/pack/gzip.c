@@ -200,7 +200,7 @@ struct gzip *gzip_new(int level, int threads, gzip_sink_fn *sink, void *arg, str
     lock_init(&gzip->lock);
     cond_init(&gzip->changed);
     gzip->ring_size = (size_t)wanted * 2 + 2;
-    gzip->ring = calloc(gzip->ring_size, sizeof(*gzip->ring));
+    gzip->ring = calloc(gzip->ring_size, sizeof(struct block *));
     if (!gzip->ring) {
         err_sys(err, "gzip");
         return NULL;

@@ -65,8 +65,15 @@ static int read_statm(pid_t pid, int64_t *ret_resident_kib, int64_t *ret_data_ki
     AUTO(fd) int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 ? -1 : fd_pread_full(fd, text, sizeof(text) - 1, 0);
     text[n > 0 ? n : 0] = '\0';
-    if (sscanf(text, "%*d %lld %*d %*d %*d %lld", &resident, &data) != 2)
-        return -1;
+    long long fields[6] = {0};
+    char *at = text, *end = text;
+    for (int i = 0; i < 6; i++, at = end) {
+        fields[i] = strtoll(at, &end, 10);
+        if (end == at)
+            return -1;
+    }
+    resident = fields[1];
+    data = fields[5];
     int64_t page_kib = sysconf(_SC_PAGESIZE) / 1024;
     *ret_resident_kib = resident * page_kib;
     *ret_data_kib = data * page_kib;
