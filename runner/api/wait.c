@@ -152,6 +152,7 @@ struct waiter {
 #if !defined(__clang__) /* gcc's analyzer does not follow a count of references */
 #pragma GCC diagnostic ignored "-Wanalyzer-double-free"
 #pragma GCC diagnostic ignored "-Wanalyzer-use-after-free"
+#pragma GCC diagnostic ignored "-Wanalyzer-use-of-uninitialized-value"
 #endif
 
 static void waiter_unref(struct waiter *waiter)
@@ -175,7 +176,7 @@ static struct http_parked *take_parked(struct waiter *waiter)
 /* The answer of tasks that have ended; its status. */
 static int print_answer(struct waiter *waiter, struct buf *out)
 {
-    struct err err;
+    struct err err = ERR_INIT;
     bool success = true;
     AUTO(buf) struct buf runs = BUF_INIT(API_RESULT_MAX);
     size_t i = 0;

@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SECRET "Quiet-secret" /* no escape ends with its first letter */
+/* No escape ends with its first letter, and it can be no word of the protocol: those stay. */
+#define SECRET "Quiet secret"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
