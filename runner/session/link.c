@@ -294,8 +294,9 @@ int hub_start(struct sessions *sessions, struct err *err)
 {
     sessions->epoll = epoll_create1(EPOLL_CLOEXEC);
     sessions->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (sessions->epoll < 0 || sessions->bell < 0 ||
-        !source_new_locked(sessions, SOURCE_BELL, sessions->bell))
+    if (sessions->epoll >= 0 && sessions->bell >= 0)
+        sessions->ringing = source_new_locked(sessions, SOURCE_BELL, sessions->bell);
+    if (!sessions->ringing)
         return err_sys(err, "sessions");
     return thread_start(&sessions->hub, "sessions", THREAD_STACK_DEFAULT, hub_run, sessions, err);
 }

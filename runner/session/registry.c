@@ -566,6 +566,7 @@ void sessions_free(struct sessions *sessions)
     fd_close(&sessions->bell);
     pthread_cond_destroy(&sessions->changed);
     pthread_mutex_destroy(&sessions->lock);
+    free(sessions->ringing);
     free(sessions->due);
     free(sessions->dir);
     free(sessions);

@@ -202,6 +202,7 @@ struct sessions {
     bool closing;  /* no agent is started any more */
     bool stopping; /* the hub is to end */
     int epoll, bell;
+    struct source *ringing; /* the bell's */
     struct thread hub;
     struct thread tidier; /* removes those whose time is up */
     struct source *gone;

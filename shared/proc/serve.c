@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #define LAST_WAIT_MS 10000
+#define CHILDREN_BYTES_MAX (1u << 20)
 
 /* An init that is alive, and its jail, to be closed when it has ended. */
 struct alive {
@@ -174,16 +175,11 @@ static void forget(struct serve *serve, pid_t pid)
  * living inits by not being one; they are killed until none is left. */
 static void end_orphans(const struct serve *serve)
 {
-    char text[4096];
-    int fd = open("/proc/self/task/self/children", O_RDONLY | O_CLOEXEC);
-    AUTO(fd) int by_pid = fd;
-    if (fd < 0) {
-        snprintf(text, sizeof(text), "/proc/self/task/%d/children", (int)getpid());
-        by_pid = open(text, O_RDONLY | O_CLOEXEC);
-    }
-    ssize_t n = by_pid < 0 ? 0 : read(by_pid, text, sizeof(text) - 1);
-    text[n > 0 ? n : 0] = '\0';
-    for (char *save = NULL, *word = strtok_r(text, " ", &save); word;
+    struct err ignored;
+    AUTO(buf) struct buf text = BUF_INIT(CHILDREN_BYTES_MAX);
+    if (file_read("/proc/thread-self/children", &text, &ignored) || text.len == 0)
+        return;
+    for (char *save = NULL, *word = strtok_r(text.data, " ", &save); word;
          word = strtok_r(NULL, " ", &save)) {
         pid_t pid = (pid_t)strtol(word, NULL, 10);
         bool known = false;
@@ -241,14 +237,17 @@ static int prepare(struct serve *serve)
 
 /* The daemon is gone. Inits end their trees by themselves, unless we die before they are through:
  * then without namespaces nobody is left to do it. */
-static void end_all(void)
+static void end_all(struct serve *serve)
 {
     int64_t deadline = clock_mono_ms() + LAST_WAIT_MS;
+    pid_t pid;
     do {
-        while (waitpid(-1, NULL, WNOHANG) > 0)
-            continue;
+        while ((pid = waitpid(-1, NULL, WNOHANG)) > 0)
+            forget(serve, pid);
         poll(NULL, 0, 2);
     } while (tree_signal(getpid(), SIGKILL) > 0 && clock_mono_ms() < deadline);
+    while (serve->count > 0)
+        forget(serve, serve->inits[serve->count - 1].pid);
 }
 
 int launch_serve(void)
@@ -276,7 +275,7 @@ int launch_serve(void)
         for (int i = 0; i < WIRE_FDS; i++)
             close(fds[i]);
     }
-    end_all();
+    end_all(&serve);
     free(serve.inits);
     return 0;
 }

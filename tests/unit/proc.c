@@ -841,7 +841,7 @@ static const struct CMUnitTest for_all[] = {
 
 static int run_all(const struct situation *situation)
 {
-    const struct jail_host *host = launcher_host(launcher);
+    const struct jail_host own = *launcher_host(launcher), *host = &own; /* tests replace it */
     int failed = 0;
     if (!situation_is(situation, host)) {
         printf("SKIPPED: this host has no situation '%s': %s\n", situation->name,
