@@ -33,10 +33,13 @@ static void on_ended(struct engine_watch *watch)
 static void await_end(struct api *api, const char *id, int64_t deadline_ms)
 {
     struct awaited awaited = {.watch = {.ended = on_ended, .patient = true}};
-    if (!engine_watch(api->engine, id, &awaited.watch))
-        return;
-    pthread_mutex_init(&awaited.lock, NULL);
+    pthread_mutex_init(&awaited.lock, NULL); /* before the watch: it may end at once */
     cond_init(&awaited.changed);
+    if (!engine_watch(api->engine, id, &awaited.watch)) {
+        pthread_cond_destroy(&awaited.changed);
+        pthread_mutex_destroy(&awaited.lock);
+        return;
+    }
     pthread_mutex_lock(&awaited.lock);
     int64_t left = deadline_ms - clock_mono_ms();
     while (!awaited.ended && left > 0 && cond_wait(&awaited.changed, &awaited.lock, left))

@@ -119,6 +119,9 @@ static void joining_takes_no_longer_than_allowed(void **state)
     assert_true(thread_join_within(&thread, 60000));
     assert_false(thread.running);
     assert_true(thread_join_within(&thread, 0)); /* there is nothing to wait for */
+    lock_take(&door.lock);
+    assert_true(door.passed);
+    lock_drop(&door.lock);
     lock_done(&door.lock);
     pthread_cond_destroy(&door.moved);
 }
