@@ -1,6 +1,7 @@
 #include "base/thread.h"
 
 #include "base/check.h"
+#include "base/clock.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -82,17 +83,18 @@ void thread_join(struct thread *thread)
     thread->running = false;
 }
 
+/* By looks, a millisecond apart: ThreadSanitizer (gcc 12) does not know pthread_clockjoin_np. */
 bool thread_join_within(struct thread *thread, int64_t timeout_ms)
 {
-    struct timespec until;
+    const struct timespec nap = {.tv_nsec = 1000000};
+    int64_t until = clock_mono_ms() + timeout_ms;
+    int rc;
     if (!thread->running)
         return true;
     REQUIRE(!pthread_equal(thread->id, pthread_self()));
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += timeout_ms / 1000 + (until.tv_nsec / 1000000 + timeout_ms % 1000) / 1000;
-    until.tv_nsec = (until.tv_nsec + (long)(timeout_ms % 1000) * 1000000) % 1000000000;
-    int rc = pthread_clockjoin_np(thread->id, NULL, CLOCK_MONOTONIC, &until);
-    REQUIRE(rc == 0 || rc == ETIMEDOUT);
+    while ((rc = pthread_tryjoin_np(thread->id, NULL)) == EBUSY && clock_mono_ms() < until)
+        nanosleep(&nap, NULL);
+    REQUIRE(rc == 0 || rc == EBUSY);
     thread->running = rc != 0;
     return rc == 0;
 }
