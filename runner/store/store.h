@@ -227,7 +227,8 @@ int store_end(struct store *store, const char *id, unsigned from, const struct t
               struct err *err);
 
 /* Running -> `state` (pending or a pause of it), for a task that will run again. 1, 0, -1 as above.
- */
+ * store_refuse(): the same for one that was not begun, so that it counts as no attempt. */
+int store_refuse(struct store *store, const char *id, struct err *err);
 int store_requeue(struct store *store, const char *id, enum task_state state, struct err *err);
 
 /* Every shared task that waits goes to `state`, one of TASK_WAITING_STATES. */

@@ -193,6 +193,7 @@ struct change {
     enum task_place place;
     struct task_record *record; /* NULL: not wanted */
     struct buf *sealed;
+    bool refused; /* it was not begun */
     bool changed;
     bool owed; /* a webhook is due now */
 };
@@ -281,8 +282,11 @@ int store_end(struct store *store, const char *id, unsigned from, const struct t
 static int requeue_in_db(struct db *db, void *arg, struct err *err)
 {
     struct change *change = arg;
-    if (db_run(db, err, "UPDATE tasks SET state=?, started_ms=0, place=0 WHERE id=? AND state=?",
-               "isi", (int64_t)change->to, change->id, (int64_t)TASK_RUNNING))
+    if (db_run(db, err,
+               "UPDATE tasks SET state=?, started_ms=0, place=0, attempts=attempts-?"
+               " WHERE id=? AND state=?",
+               "iisi", (int64_t)change->to, (int64_t)change->refused, change->id,
+               (int64_t)TASK_RUNNING))
         return -1;
     change->changed = db_changes(db) == 1;
     return 0;
@@ -291,6 +295,12 @@ static int requeue_in_db(struct db *db, void *arg, struct err *err)
 int store_requeue(struct store *store, const char *id, enum task_state state, struct err *err)
 {
     struct change change = {.id = id, .to = state};
+    return run_change(store, requeue_in_db, &change, err);
+}
+
+int store_refuse(struct store *store, const char *id, struct err *err)
+{
+    struct change change = {.id = id, .to = TASK_PENDING, .refused = true};
     return run_change(store, requeue_in_db, &change, err);
 }
 

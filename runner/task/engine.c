@@ -7,6 +7,7 @@
 #include "runner/task/engine_private.h"
 #include "json/json.h"
 
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,6 +32,7 @@ struct engine *engine_new(const struct engine_config *config, struct err *err)
         err_sys(err, "engine");
         return NULL;
     }
+    engine->away_room = INT_MAX;
     engine->config = *config;
     pthread_mutex_init(&engine->lock, NULL);
     for (int i = 0; i < MEND_LOCKS; i++)

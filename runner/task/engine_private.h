@@ -46,6 +46,8 @@ struct engine {
     bool clock_stops;
     struct thread clock_thread;
     int64_t away_held_until; /* mono */
+    int away_room;           /* tasks that the place takes at once, as far as known */
+    const char *away_why;    /* static: why no more */
     struct active_table table;
     int threads; /* task threads, the last clean-up included */
     bool draining;

@@ -381,8 +381,10 @@ static void add_pause_event(struct task_run *run, const struct task_outcome *out
 static bool pause_task(struct task_run *run, struct task_outcome *outcome)
 {
     struct err err;
+    struct store *store = run->engine->config.store;
     if (task_run_stop(run) == STOP_NO && run->record.attempts < PAUSES_MAX &&
-        store_requeue(run->engine->config.store, run->active->id, outcome->state, &err) == 1) {
+        (outcome->refused ? store_refuse(store, run->active->id, &err)
+                          : store_requeue(store, run->active->id, outcome->state, &err)) == 1) {
         log_info("task", "%s: %s", task_state_name(outcome->state), outcome->error);
         add_pause_event(run, outcome);
         return true;

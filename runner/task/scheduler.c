@@ -24,7 +24,13 @@
 static bool away_is_open(const struct engine *engine, int64_t now)
 {
     return engine->config.away && engine->config.limits.away_slots > 0 &&
-           now >= engine->away_held_until;
+           now >= engine->away_held_until && engine->table.running[PLACE_AWAY] < engine->away_room;
+}
+
+static bool away_is_full(const struct engine *engine)
+{
+    const int running = engine->table.running[PLACE_AWAY];
+    return running >= engine->config.limits.away_slots || running >= engine->away_room;
 }
 
 /* The classes that a slot here may be given to now; 0: no slot is free. */
@@ -90,7 +96,7 @@ static unsigned after_a_while(const struct engine *engine)
 static struct active_task *take_away(struct engine *engine, int64_t now)
 {
     const struct engine_limits *limits = &engine->config.limits;
-    if (!away_is_open(engine, now) || engine->table.running[PLACE_AWAY] >= limits->away_slots)
+    if (!away_is_open(engine, now) || away_is_full(engine))
         return NULL;
     struct active_task *active =
         active_take(&engine->table, at_once(engine), INT64_MAX, PLACE_AWAY);
@@ -215,12 +221,31 @@ void engine_set_away(struct engine *engine, const struct executor *executor)
     engine->config.away = executor;
 }
 
-void engine_hold_away(struct engine *engine, int64_t ms)
+void engine_limit_away(struct engine *engine, const struct engine_away *away)
 {
     pthread_mutex_lock(&engine->lock);
-    engine->away_held_until = clock_mono_ms() + ms;
+    engine->away_held_until = away->hold_ms > 0 ? clock_mono_ms() + away->hold_ms : 0;
+    engine->away_room = away->room;
+    engine->away_why = away->why;
     scheduler_schedule_locked(engine);
     pthread_mutex_unlock(&engine->lock);
+}
+
+const char *engine_waits_for(struct engine *engine, const struct task_record *record)
+{
+    const char *why = NULL;
+    if (record->state != TASK_PENDING || record->stays || record->executor == EXECUTOR_LOCAL)
+        return NULL;
+    pthread_mutex_lock(&engine->lock);
+    if (record->executor == EXECUTOR_AUTO && engine->config.limits.overflow == OVERFLOW_OFF)
+        why = NULL;
+    else if (engine->config.away && (clock_mono_ms() < engine->away_held_until ||
+                                     engine->table.running[PLACE_AWAY] >= engine->away_room))
+        why = engine->away_why;
+    else if (engine->config.away && away_is_full(engine))
+        why = "cloud_full";
+    pthread_mutex_unlock(&engine->lock);
+    return why;
 }
 
 /* --- time ---------------------------------------------------------------------------------- */
@@ -231,7 +256,7 @@ static int64_t quiet_ms(const struct engine *engine)
     const struct engine_limits *limits = &engine->config.limits;
     int64_t now = clock_mono_ms(), due = now + SLEEP_MS;
     int64_t since = active_waits_since(&engine->table, after_a_while(engine));
-    if (engine->table.running[PLACE_AWAY] >= limits->away_slots || engine->table.queued == 0)
+    if (away_is_full(engine) || engine->table.queued == 0)
         return SLEEP_MS; /* whoever ends, or comes, looks around */
     if (since >= 0 && since + limits->overflow_after_ms < due)
         due = since + limits->overflow_after_ms;
