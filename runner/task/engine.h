@@ -80,6 +80,9 @@ struct engine_config {
 
 struct engine *engine_new(const struct engine_config *config, struct err *err);
 
+/* All rows; the last has no name. */
+const struct task_kind *engine_kinds(const struct engine *engine);
+
 /* The row of that name, or NULL. */
 const struct task_kind *engine_kind(const struct engine *engine, const char *name);
 

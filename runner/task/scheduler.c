@@ -33,19 +33,35 @@ static bool away_is_full(const struct engine *engine)
     return running >= engine->config.limits.away_slots || running >= engine->away_room;
 }
 
-static struct active_task *take_here(struct engine *engine, int64_t now)
+/* The classes that a slot here may be given to now; 0: no slot is free. */
+static unsigned allowed_here(const struct engine *engine, int64_t now)
 {
     const struct engine_limits *limits = &engine->config.limits;
     unsigned allowed = CLASS(ACTIVE_HERE), shared = CLASS(ACTIVE_HERE | ACTIVE_SHARED);
     if (engine->table.running[PLACE_HERE] >= limits->slots)
-        return NULL;
+        return 0;
     if (limits->overflow != OVERFLOW_ALWAYS || !away_is_open(engine, now)) {
         allowed |= CLASS(EITHER);
         shared |= CLASS(EITHER | ACTIVE_SHARED);
     }
-    if (engine->hold == TASK_PENDING)
-        allowed |= shared;
-    return active_take(&engine->table, allowed, INT64_MAX, PLACE_HERE);
+    return engine->hold == TASK_PENDING ? allowed | shared : allowed;
+}
+
+static struct active_task *take_here(struct engine *engine, int64_t now)
+{
+    return active_take(&engine->table, allowed_here(engine, now), INT64_MAX, PLACE_HERE);
+}
+
+bool scheduler_reserve_locked(struct engine *engine, struct active_task *active,
+                              const struct task_new *task)
+{
+    unsigned class = active_class(task->shared, task->stays, task->executor);
+    if (engine->draining || engine->table.queued > 0 ||
+        !(allowed_here(engine, clock_mono_ms()) & CLASS(class)))
+        return false;
+    active_reserve(&engine->table, active, task);
+    engine->threads++;
+    return true;
 }
 
 bool scheduler_may_leave_locked(const struct engine *engine, unsigned class)
@@ -105,6 +121,12 @@ struct start {
     struct active_task *active;
 };
 
+static void thread_gone_locked(struct engine *engine)
+{
+    if (--engine->threads == 0)
+        pthread_cond_broadcast(&engine->quiet);
+}
+
 /* One thread runs tasks one after the other while there are any for it. */
 static void *task_thread(void *arg)
 {
@@ -118,8 +140,7 @@ static void *task_thread(void *arg)
         pthread_mutex_unlock(&start.engine->lock);
     }
     pthread_mutex_lock(&start.engine->lock);
-    if (--start.engine->threads == 0)
-        pthread_cond_broadcast(&start.engine->quiet);
+    thread_gone_locked(start.engine);
     pthread_mutex_unlock(&start.engine->lock);
     return NULL;
 }
@@ -135,6 +156,21 @@ static int start_thread(struct engine *engine, struct active_task *active)
     if (rc)
         free(start);
     return rc ? -1 : 0;
+}
+
+void scheduler_start_locked(struct engine *engine, struct active_task *active)
+{
+    if (start_thread(engine, active) == 0)
+        return;
+    thread_gone_locked(engine);
+    active_put_back(&engine->table, active);
+    log_error("task", "cannot start a thread; %d tasks wait", engine->table.queued);
+}
+
+void scheduler_give_back_locked(struct engine *engine)
+{
+    thread_gone_locked(engine);
+    scheduler_schedule_locked(engine);
 }
 
 /* Without a thread the task goes back to where it was and waits for the next occasion. */

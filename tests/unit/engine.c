@@ -2,6 +2,8 @@
 
 /* --- running ------------------------------------------------------------------------------- */
 
+static int threads_at_start;
+
 static void a_task_runs_and_leaves_its_answer(void **state)
 {
     struct house *house = *state;

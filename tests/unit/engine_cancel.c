@@ -189,7 +189,6 @@ int main(void)
         TEST(cancelling_races_with_starting),
     };
     in_threads(1, do_nothing, NULL); /* with the first thread comes a sanitizer's own */
-    threads_at_start = proc_threads(getpid());
     log_open(STDERR_FILENO, LOG_ERROR, LOG_TEXT, NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

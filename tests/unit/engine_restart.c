@@ -220,7 +220,6 @@ int main(void)
         TEST(tasks_whose_key_was_lost_or_replaced_are_told_at_once),
     };
     in_threads(1, do_nothing, NULL); /* with the first thread comes a sanitizer's own */
-    threads_at_start = proc_threads(getpid());
     log_open(STDERR_FILENO, LOG_ERROR, LOG_TEXT, NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,8 +20,6 @@
 
 #define SOON_MS 20000
 
-static int threads_at_start;
-
 /* A kind of task that does as its request says. `gate` holds "hold" tasks until it is opened. */
 struct house {
     char *dir;
