@@ -138,8 +138,10 @@ void console_session_begin(struct http_request *req, void *arg)
     } else {
         AUTO(config_ref) const struct config *config = config_ref(api->config);
         visits_add(api->visits, given, SESSION_MS, &visit);
+        const struct config_secret *secret = secret_of(config, &visit);
+        record_action(api, req, "console.enter", secret ? secret->name : "", NULL, NULL);
         page_set_cookie(req, "/", SESSION_COOKIE, visit.cookie, SESSION_MS / 1000);
-        send_session(req, 201, secret_of(config, &visit), &visit);
+        send_session(req, 201, secret, &visit);
     }
 }
 
@@ -150,6 +152,7 @@ void console_session_end(struct http_request *req, void *arg)
     AUTO(config_ref) const struct config *config = config_ref(api->config);
     const struct config_secret *secret = find_session(api, config, req, &visit);
     if (secret && has_csrf_token(req, &visit)) {
+        record_action(api, req, "console.leave", secret->name, NULL, NULL);
         visits_remove(api->visits, visit.cookie);
         page_set_cookie(req, "/", SESSION_COOKIE, "", 0);
     }

@@ -337,6 +337,8 @@ void login_enter(struct http_request *req, void *arg)
         refuse_secret(req, api, &visitor);
     } else {
         visits_add(api->visits, secret, 0, &visitor.visit);
+        AUTO(str) char *name = secret_name(api, secret);
+        record_action(api, req, "login.enter", name, NULL, NULL);
         page_set_cookie(req, "/login", VISIT_COOKIE, visitor.visit.cookie, VISIT_MS / 1000);
         page_set_cookie(req, "/login", GUEST_COOKIE, "", 0);
         page_redirect(req, "/login");

@@ -134,6 +134,11 @@
       "Remove all that no task works on", "", "", "200:Removed 409") \
     X("DELETE", "/repos/{id}", repos_remove, ROUTE_DRAIN, "repos", \
       "Remove one", "", "", "200:Removed 404 409") \
+    X("GET", "/callers", callers_get, ROUTE_DRAIN, "service", \
+      "Whose secrets there are, and when they were last used", "", "", "200:Callers") \
+    X("GET", "/audit", audit_get, ROUTE_DRAIN, "service", \
+      "Who signed in, ran or changed what, the newest first", "action caller limit cursor", "", \
+      "200:Audit") \
     X("POST", "/sessions", sessions_post, 0, "sessions", \
       "Make a session", "", "SessionRequest", "201:Session 409 429 507") \
     X("GET", "/sessions", sessions_get, ROUTE_DRAIN, "sessions", \

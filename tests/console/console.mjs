@@ -95,7 +95,7 @@ async function screens(kind, options, tasks) {
   await page.getByText("Model and limits").click();
   await inspect(page, `${kind}, new, limits`);
   await picture(page, `${kind}-new-whole`);
-  for (const [name, to, ready] of [["usage", "/usage", "By repository"], ["repos", "/repos", "1 repository"], ["sessions", "/sessions", /sessions yet|no session|New session/], ["settings", "/settings", "Settings in force"]]) {
+  for (const [name, to, ready] of [["usage", "/usage", "By repository"], ["repos", "/repos", "1 repository"], ["sessions", "/sessions", /sessions yet|no session|New session/], ["callers", "/callers", "secret-1"], ["settings", "/settings", "signed in"]]) {
     await go(page, to);
     await page.getByText(ready).first().waitFor();
     await inspect(page, `${kind}, ${name}`);
@@ -154,9 +154,13 @@ async function actions(tasks) {
   await page.getByRole("button", { name: "Send again" }).click();
   await page.getByText("The webhook is sent again.").waitFor();
   check("a webhook is sent again", await until(async () => (await get(`/tasks/${tasks.undelivered}`)).webhook.attempts > 1), (await get(`/tasks/${tasks.undelivered}`)).webhook);
+  await Promise.all(Array.from({ length: 60 }, (_, n) => fetch(`${runner}/sessions/nothing-${n}`, { method: "DELETE", headers })));
   await go(page, "/settings");
   await page.getByLabel("Find").fill("max_concurrent");
   check("settings are found", await page.locator("tbody tr:visible").count() === 1);
+  check("who did what is told", (await page.locator(".audit").innerText()).includes("secret-1 ended a session nothing-"));
+  await page.getByRole("button", { name: "More" }).click();
+  check("also what was before", await until(async () => await page.locator(".audit li").count() > 50));
   check("no secret is shown", !(await page.content()).includes(secret));
   await go(page, "/repos");
   await page.getByRole("button", { name: /^Drop / }).click();
@@ -175,11 +179,11 @@ async function keyboard(page) {
   await page.keyboard.press("Tab");
   check("the first key leads past the navigation", await page.evaluate(() => document.activeElement.className) === "skip");
   const reached = new Set();
-  for (let n = 0; n < 14; n++) {
+  for (let n = 0; n < 15; n++) {
     await page.keyboard.press("Tab");
     reached.add(await page.evaluate(() => document.activeElement.textContent));
   }
-  check("the keyboard reaches every screen", ["Now", "New", "Tasks", "Usage", "Repositories", "Sessions", "Settings", "Sign out"].every((name) => reached.has(name)), [...reached]);
+  check("the keyboard reaches every screen", ["Now", "New", "Tasks", "Usage", "Repositories", "Sessions", "Callers", "Settings", "Sign out"].every((name) => reached.has(name)), [...reached]);
 }
 
 // What is said stays text.

@@ -16,9 +16,10 @@ const screens = [
   [/^\/repos$/, "Repositories", () => import("./repos.js")],
   [/^\/sessions$/, "Sessions", () => import("./sessions.js")],
   [/^\/sessions\/([\w.~-]+)(?:\/(files))?$/, "Session", () => import("./session.js")],
+  [/^\/callers$/, "Callers", () => import("./callers.js")],
   [/^\/settings$/, "Settings", () => import("./settings.js")],
 ];
-const links = [["/", "Now"], ["/new", "New"], ["/tasks", "Tasks"], ["/usage", "Usage"], ["/repos", "Repositories"], ["/sessions", "Sessions"], ["/settings", "Settings"]];
+const links = [["/", "Now"], ["/new", "New"], ["/tasks", "Tasks"], ["/usage", "Usage"], ["/repos", "Repositories"], ["/sessions", "Sessions"], ["/callers", "Callers"], ["/settings", "Settings"]];
 
 let leave = new AbortController();
 let shown; // who the page was drawn for
