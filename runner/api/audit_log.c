@@ -30,6 +30,7 @@ static const struct {
     {"POST", "/login/start", "login.begin", NULL},
     {"POST", "/login/code", "login.code", NULL},
     {"POST", "/login/cancel", "login.cancel", NULL},
+    {"POST", "/console/links", "console.link", NULL},
     {"DELETE", "/repos", "repo.remove", NULL},
     {"DELETE", "/repos/{id}", "repo.remove", "id"},
     {"POST", "/python", "python.run", NULL},

@@ -82,8 +82,8 @@ char *secret_name(const struct api *api, const char *secret)
 }
 
 /* Whose request it is: by the secret that it carries, else by the console's session. */
-static const struct config_secret *caller_of(const struct api *api, const struct config *config,
-                                             const struct http_request *req)
+const struct config_secret *caller_secret(const struct api *api, const struct config *config,
+                                          const struct http_request *req)
 {
     const char *secret = presented(req);
     return secret ? find(config, secret) : console_secret(api, config, req);
@@ -92,13 +92,13 @@ static const struct config_secret *caller_of(const struct api *api, const struct
 bool is_authorized(const struct api *api, const struct http_request *req)
 {
     AUTO(config_ref) const struct config *config = config_ref(api->config);
-    return caller_of(api, config, req) != NULL;
+    return caller_secret(api, config, req) != NULL;
 }
 
 char *caller_name(const struct api *api, const struct http_request *req)
 {
     AUTO(config_ref) const struct config *config = config_ref(api->config);
-    const struct config_secret *secret = caller_of(api, config, req);
+    const struct config_secret *secret = caller_secret(api, config, req);
     return strdup(secret ? secret->name : "");
 }
 
@@ -190,7 +190,7 @@ static bool passed_access(const struct api *api, struct http_request *req)
 static bool note_caller(const struct api *api, const struct http_request *req)
 {
     AUTO(config_ref) const struct config *config = config_ref(api->config);
-    const struct config_secret *caller = caller_of(api, config, req);
+    const struct config_secret *caller = caller_secret(api, config, req);
     if (caller)
         callers_note(api->callers, caller->name, caller_address(api, req));
     return caller != NULL;

@@ -35,7 +35,8 @@ http_handler process_stdin, shell_get, shell_wait, shell_stdin, shell_kill;
 http_handler file_get, file_put, file_delete, files_get, files_search, files_find, files_replace;
 http_handler archive_get, archive_put, input_get, input_upload;
 http_handler callers_get, audit_get;
-http_handler console_file, console_session_get, console_session_begin, console_session_end;
+http_handler console_file, console_session_get, console_session_begin, console_session_end,
+    console_link;
 
 /* Answers 200 with a buffer of JSON, or 500 when the buffer failed. */
 void send_json(struct http_request *req, int status, const struct buf *json);
@@ -67,6 +68,9 @@ char *secret_name(const struct api *api, const char *secret);
  * none, or the request changes something and lacks the session's token (console.c). */
 const struct config_secret *console_secret(const struct api *api, const struct config *config,
                                            const struct http_request *req);
+/* The secret of config that the request carries, or the console's session stands for; NULL. */
+const struct config_secret *caller_secret(const struct api *api, const struct config *config,
+                                          const struct http_request *req);
 /* Answers with one of the console's files. */
 void console_send(struct http_request *req, const char *name);
 /* Counts it against the caller's address; seconds to wait when there were too many, else 0. */

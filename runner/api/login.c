@@ -41,8 +41,11 @@ static void find_visitor(struct http_request *req, struct api *api, struct visit
     *visitor = (struct visitor){.known = false};
     page_cookie(req, GUEST_COOKIE, visitor->guest, sizeof(visitor->guest));
     page_cookie(req, VISIT_COOKIE, cookie, sizeof(cookie));
-    if (!visits_find(api->visits, cookie, &visitor->visit))
-        return;
+    if (!visits_find(api->visits, cookie, &visitor->visit)) {
+        page_cookie(req, SESSION_COOKIE, cookie, sizeof(cookie)); /* the console's is good too */
+        if (!visits_find(api->visits, cookie, &visitor->visit))
+            return;
+    }
     for (size_t i = 0; i < config->secrets.count; i++) { /* a secret that was taken back ends it */
         const char *secret = config->secrets.items[i].value;
         crypto_sha256(secret, strlen(secret), digest);

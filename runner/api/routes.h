@@ -36,6 +36,9 @@
       "Sign in: a secret for a cookie", "", "ConsoleSignIn", "201:Object 415 429") \
     X("DELETE", "/console/session", console_session_end, ROUTE_OPEN | ROUTE_DRAIN, "pages", \
       "Sign out", "", "", "200:Object") \
+    X("POST", "/console/links", console_link, ROUTE_DRAIN, "pages", \
+      "Make a link that signs a browser in, once, within five minutes", "", "", \
+      "201:ConsoleLink") \
     X("GET", "/console/{path...}", console_file, ROUTE_OPEN | ROUTE_DRAIN, "pages", \
       "A file of the console", "If-Match If-None-Match", "", \
       "200:Asset 304:Nothing 404 412") \

@@ -252,6 +252,25 @@ async function otherSites() {
   await page.context().close();
 }
 
+// A link, as from a QR code.
+async function byLink() {
+  const { path: to } = await post("/console/links");
+  const page = await open(browser, phone, []);
+  await page.goto(runner + to);
+  await page.getByRole("heading", { name: "Last" }).waitFor();
+  check("a link signs a phone in", !page.url().includes("token") && (await page.context().cookies()).length === 1);
+  await page.goBack().catch(() => {});
+  check("its token stays in no history", !page.url().includes("token"));
+  const other = await open(browser, phone, []);
+  await other.goto(runner + to);
+  await other.getByText("That link has been used").waitFor();
+  check("and is good once", await other.getByLabel("Runner secret").isVisible() && (await other.context().cookies()).length === 0);
+  await page.goto(`${runner}/login`);
+  check("the login page knows the console's session", await page.getByRole("button", { name: /login|Log in/i }).count() > 0 && await page.locator("input[name=secret]").count() === 0);
+  await page.context().close();
+  await other.context().close();
+}
+
 // The runner is away and comes back; a session ends.
 async function away() {
   const page = await open(browser, phone, []);
@@ -330,7 +349,7 @@ async function many() {
   await page.context().close();
 }
 
-const parts = { screens: null, actions, hostile, otherSites, away, many };
+const parts = { screens: null, actions, hostile, otherSites, byLink, away, many };
 const only = process.env.ONLY?.split(",");
 try {
   const tasks = await history();
