@@ -247,6 +247,8 @@ static int submit(struct http_request *req, struct api *api, struct submission *
         log_info("api", "%zu task%s submitted by %s", s->count, s->count > 1 ? "s" : "",
                  making.tasks->caller);
         log_set_task(NULL);
+        record_action(api, req, "task.run", making.tasks->caller,
+                      s->count > 1 ? making.group : s->records->id, s->task_kind->name);
     }
     making_done(&making);
     return rc;
