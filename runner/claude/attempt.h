@@ -12,6 +12,7 @@ struct attempt {
     const struct claude *claude;
     struct task_request *request;
     struct workspace *workspace; /* NULL: a task without a repository */
+    struct gitgate_pass *pass;   /* for its git; NULL without a repository */
     struct plan *plan;
     struct tail out;
     struct tail errors;
