@@ -66,6 +66,7 @@ static const struct behaviour {
     {"stderr-fail", do_stderr_fail, "TEXT on stderr, nothing on stdout, exit 1"},
     {"once", do_once, "PATH: creates it and never ends; result when it is there already"},
     {"touch", do_touch, "PATH: appends one byte to it, result"},
+    {"write", do_write, "PATH BYTES…: files of that many zeros, result"},
 };
 
 /* ---- start ---- */

@@ -99,6 +99,9 @@ int do_trap_term(char *args);
 /* Leaves a marker file, so that a test sees how often a task ran. */
 int do_touch(char *args);
 
+/* Files of zeros. */
+int do_write(char *args);
+
 /* The first run with this file hangs, every later one succeeds. */
 int do_once(char *args);
 
