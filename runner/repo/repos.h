@@ -88,7 +88,7 @@ int repos_lend(struct repos *repos, const struct repo_wish *wish,
                struct err *err);
 
 /* The janitor's round: repacks, removes what nobody needs, keeps to REPO_CACHE_MAX_MB. */
-void repos_tidy(struct repos *repos);
+void repos_maintain(struct repos *repos);
 
 /* Prints what is counted, for a page of metrics; arg is a struct repos. */
 struct metric_page;

@@ -221,7 +221,7 @@ static int ask_helper(struct workspace *workspace, const struct repo_wish *wish,
     if (wish->timeout_ms > 0 && wish->timeout_ms < timeout_ms)
         timeout_ms = wish->timeout_ms;
     AUTO(buf_wipe) struct buf job = BUF_INIT(4u << 20);
-    job_begin(repos, &w, &job, "prepare", timeout_ms);
+    repo_job_begin(repos, &w, &job, "prepare", timeout_ms);
     json_add_text(&w, "dir", workspace->mirror);
     json_add_int(&w, "askedMs", clock_real_ms());
     json_add_int(&w, "ttlMs", (int64_t)config->repo_ttl * 1000);
@@ -237,8 +237,8 @@ static int ask_helper(struct workspace *workspace, const struct repo_wish *wish,
         json_add_text(&w, "into", workspace->upper);
         json_add_text(&w, "place", place);
     }
-    job_add_remote(repos, &w, wish->url, secret);
-    AUTO(json) struct json *answer = job_run(repos, &w, timeout_ms, stop, err);
+    repo_job_add_remote(repos, &w, wish->url, secret);
+    AUTO(json) struct json *answer = repo_job_run(repos, &w, timeout_ms, stop, err);
     if (!answer)
         return -1;
     take_answer(workspace, answer);
@@ -431,7 +431,7 @@ static int open_parts(struct workspace *workspace, const struct repo_wish *wish,
     AUTO(secret) struct repo_secret secret = {.owned = BUF_INIT(131072)};
     if (git_url_parse(wish->url, &url, err) || git_url_check(&url, &config->git_allow, err) ||
         find_mirror(workspace, &url, err) ||
-        secret_choose(workspace->repos, wish, &url, &secret, err))
+        repo_secret_choose(workspace->repos, wish, &url, &secret, err))
         return -1;
     /* between the choice of a tree and its hold the janitor keeps away */
     snprintf(opening, sizeof(opening), "%s/opening", workspace->name);
