@@ -51,6 +51,11 @@ static int read_task(struct job *job, struct err *err)
     if (!number || str_to_int(number, 0, INT_MAX, &attempt))
         return err_set(err, ERR_CONFIG, FOLDER_ENV_ATTEMPT " must be 0..%d, got '%.80s'", INT_MAX,
                        number ? number : "");
+    const char *conversation = getenv(FOLDER_ENV_CONVERSATION);
+    if (conversation && (strlen(conversation) != ID_UUID_SIZE - 1 || !id_is_valid(conversation)))
+        return err_set(err, ERR_CONFIG, FOLDER_ENV_CONVERSATION " must be a UUID, got '%.80s'",
+                       conversation);
+    snprintf(job->conversation, sizeof(job->conversation), "%s", conversation ? conversation : "");
     snprintf(job->id, sizeof(job->id), "%s", id);
     job->attempt = (int)attempt;
     job->execution = execution ? execution : "";
