@@ -7,6 +7,7 @@
 #include "runner/parts/process.h"
 #include "runner/version.h"
 #include "runner/worker/claim.h"
+#include "runner/worker/fixed.h"
 #include "runner/worker/job.h"
 #include "runner/worker/steps.h"
 
@@ -115,6 +116,10 @@ static struct config *load_config(void)
     AUTO(config_report) struct config_report report = {0};
     AUTO(strlist) struct strlist env = STRLIST_INIT;
     take_environment(&env);
+    if (fixed_settle(&env, &err)) {
+        fprintf(stderr, "claude-runner: error: %s\n", err.msg);
+        return NULL;
+    }
     const struct config_source source = {.env = env.items, .no_callers = true};
     struct config *config = config_load(&source, &report, &err);
     for (size_t i = 0; i < report.errors.count; i++)

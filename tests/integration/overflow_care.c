@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define RUN "run.projects.locations.jobs.run"
 #define GET "storage.objects.get"
 #define PUT "storage.objects.insert"
 #define DECRYPT "cloudkms.projects.locations.keyRings.cryptoKeys.decrypt"
@@ -167,6 +168,43 @@ static void a_prompt_that_cannot_be_read_degrades_and_stops_nobody(void **state)
     assert_asked(api, "withprompt", "system", API_KEY);
 }
 
+static bool home_is_held(void)
+{
+    cJSON *json = cloud_state(cloud);
+    bool held = json_number(json, "held") == 1;
+    cJSON_Delete(json);
+    return held;
+}
+
+/* Who holds home's key starts the job as home does, with a variable more. */
+static void an_override_does_not_lead_the_key_elsewhere(void **state)
+{
+    (void)state;
+    struct api *thief = api_new();
+    runner_start(runner);
+    faults("{\"method\":\"" RUN "\",\"hold\":true}");
+    char *id = runner_submit(runner, "[[text:good]] stolenmark", AWAY);
+    EVENTUALLY(END_MS, home_is_held());
+    char *body = textf("{\"overrides\":{\"containerOverrides\":[{\"env\":["
+                       "{\"name\":\"TASK_ID\",\"value\":\"%s\"},"
+                       "{\"name\":\"TASK_ATTEMPT\",\"value\":\"1\"},"
+                       "{\"name\":\"ANTHROPIC_UPSTREAM\",\"value\":\"%s\"}]}]}}",
+                       id, thief->base);
+    struct reply *reply = cloud_call(cloud, "POST", "/v2/" CLOUD_JOB_NAME ":run", body);
+    assert_status(reply, 200);
+    reply_free(reply);
+    EVENTUALLY(END_MS, cloud_count(cloud, PUT, "result.json") > 0);
+    cloud_control(cloud, "{\"release\":1}");
+    runner_await(runner, id, "completed", END_MS);
+    assert_asked(api, "stolenmark", "messages", "stolenmark");
+    cJSON *asked = api_log(thief, "stolenmark");
+    assert_int_equal(cJSON_GetArraySize(asked), 0);
+    cJSON_Delete(asked);
+    free(body);
+    free(id);
+    api_free(thief);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -174,6 +212,7 @@ int main(void)
         TEST(a_session_goes_on_in_either_place),
         TEST(what_arrives_changed_is_asked_for_again),
         TEST(a_payload_that_lands_late_replaces_nothing_and_is_swept),
+        TEST(an_override_does_not_lead_the_key_elsewhere),
         TEST(a_prompt_that_cannot_be_read_degrades_and_stops_nobody),
     };
     return cmocka_run_group_tests_name("overflow_care", tests, NULL, NULL);
