@@ -8,6 +8,7 @@
 #include "runner/egress/rules.h"
 #include "runner/inputs/layers.h"
 #include "runner/janitor/disk.h"
+#include "runner/overflow/prompt.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -108,10 +109,12 @@ static struct task_request *decode(struct http_request *req, struct api *api,
     AUTO(request_errors) struct request_errors errors = {0};
     AUTO(str) char *system_prompt = NULL;
     struct err no_prompt;
-    bool unreadable = system_prompt_get(api->system_prompt,
-                                        api->system_prompt_path ? api->system_prompt_path
-                                                                : config->system_prompt_file,
-                                        &system_prompt, &no_prompt) < 0;
+    /* a secret that could never be read is told by /health: tasks run without */
+    const char *prompt_path = !api->prompt                         ? config->system_prompt_file
+                              : prompt_watch_has_text(api->prompt) ? prompt_watch_path(api->prompt)
+                                                                   : NULL;
+    bool unreadable =
+        system_prompt_get(api->system_prompt, prompt_path, &system_prompt, &no_prompt) < 0;
     const struct request_defaults defaults = {
         .where = s->task_kind->fields | s->where,
         .timeout_minutes = s->timeout_minutes,

@@ -317,7 +317,7 @@ static int build_api(void *whole, struct err *err)
     api->launcher = runner->launcher;
     api->repos = runner->repos;
     api->overflow = runner->overflow;
-    api->system_prompt_path = runner->prompt ? prompt_watch_path(runner->prompt) : NULL;
+    api->prompt = runner->prompt;
     api->webhook = runner->webhook;
     api->sessions = runner->sessions;
     api->inputs = runner->inputs;
