@@ -163,7 +163,7 @@ static void add_headers(struct http_request *req, const struct web_file *file)
     static const char *const headers[][2] = {
         {"Content-Security-Policy",
          "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-         "img-src 'self' data:; manifest-src 'self'; worker-src 'self'; form-action 'none'; "
+         "img-src 'self' data: blob:; manifest-src 'self'; worker-src 'self'; form-action 'none'; "
          "base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; "
          "trusted-types dompurify console"},
         {"X-Frame-Options", "DENY"},

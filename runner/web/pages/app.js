@@ -15,6 +15,7 @@ const screens = [
   [/^\/usage$/, "Usage", () => import("./usage.js")],
   [/^\/repos$/, "Repositories", () => import("./repos.js")],
   [/^\/sessions$/, "Sessions", () => import("./sessions.js")],
+  [/^\/sessions\/([\w.~-]+)(?:\/(files))?$/, "Session", () => import("./session.js")],
   [/^\/settings$/, "Settings", () => import("./settings.js")],
 ];
 const links = [["/", "Now"], ["/new", "New"], ["/tasks", "Tasks"], ["/usage", "Usage"], ["/repos", "Repositories"], ["/sessions", "Sessions"], ["/settings", "Settings"]];

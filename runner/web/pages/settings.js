@@ -40,9 +40,17 @@ function list(facts) {
 
 // What holds tasks in, as /health tells it.
 function walls({ jail, host }) {
-  const facts = jail ?? host ?? {};
-  return list(Object.fromEntries(Object.entries(facts).map(([name, value]) =>
-    [name.replaceAll("_", " "), value && typeof value === "object" ? JSON.stringify(value) : String(value)])));
+  const facts = Object.entries(jail ?? host ?? {}).filter(([, value]) => value !== null && !(typeof value === "object" && !Object.keys(value).length));
+  return list(Object.fromEntries(facts.map(([name, value]) => [name.replaceAll("_", " "), typeof value === "object" ? told(value) : String(value)])));
+}
+
+// What is there and what is not; or why, name by name.
+function told(value) {
+  const entries = Object.entries(value);
+  if (!entries.every(([, one]) => typeof one === "boolean"))
+    return entries.map(([name, one]) => `${name.replaceAll("_", " ")}: ${typeof one === "object" ? JSON.stringify(one) : one}`).join("; ");
+  const names = (wanted) => entries.filter(([, one]) => one === wanted).map(([name]) => name.replaceAll("_", " ")).join(", ");
+  return names(false) ? `${names(true)}; not: ${names(false)}` : names(true);
 }
 
 function settingRow(name, { value, from, secret }) {
