@@ -4,9 +4,9 @@
 #include "base/path.h"
 #include "base/str.h"
 #include "git/lib.h"
+#include "git/offer.h"
 #include "git/pkt.h"
 #include "git/push.h"
-#include "git/offer.h"
 #include "json/json.h"
 
 #include <stdio.h>
