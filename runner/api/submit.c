@@ -312,16 +312,36 @@ static void check_addresses(const struct api *api, const struct submission *s,
         refuse(errors, err, "repoUrl", why.msg);
 }
 
-/* Limits that this machine could not keep. */
-static void check_limits(const struct submission *s, struct request_errors *errors, struct err *err)
+/* The size of the disk that tasks write to; 0: it cannot be told. */
+static int64_t disk_mb(const struct api *api)
 {
-    char why[96];
-    int memory_mb = config_machine_memory_mb();
-    if (s->executor == EXECUTOR_CLOUD || s->request->limits_memory_mb <= memory_mb)
-        return;
-    snprintf(why, sizeof(why), "must be at most %d, which is all that this machine has, got %d",
-             memory_mb, s->request->limits_memory_mb);
-    refuse(errors, err, "limits.memoryMb", why);
+    struct err ignored;
+    int64_t unused, total = 0;
+    AUTO(config_ref) const struct config *config = config_ref(api->config);
+    return disk_space(config->state_dir, &unused, &total, &ignored) ? 0 : total >> 20;
+}
+
+/* Limits that this machine could not keep. */
+static void check_limits(const struct api *api, const struct submission *s,
+                         struct request_errors *errors, struct err *err)
+{
+    const struct {
+        const char *field;
+        int64_t asked, most;
+    } limits[] = {
+        {"limits.memoryMb", s->request->limits_memory_mb, config_machine_memory_mb()},
+        {"limits.diskMb", s->request->limits_disk_mb, disk_mb(api)},
+    };
+    for (size_t i = 0; i < COUNT_OF(limits); i++) {
+        char why[96];
+        if (s->executor == EXECUTOR_CLOUD || limits[i].most == 0 ||
+            limits[i].asked <= limits[i].most)
+            continue;
+        snprintf(why, sizeof(why),
+                 "must be at most %lld, which is all that this machine has, got %lld",
+                 (long long)limits[i].most, (long long)limits[i].asked);
+        refuse(errors, err, limits[i].field, why);
+    }
 }
 
 /* A restriction that this runner could not keep is refused, not passed over. */
@@ -385,7 +405,7 @@ static int check_fields(struct http_request *req, struct api *api, struct submis
     s->stays = api->overflow ? overflow_stays(config, s->task_kind, s->request)
                              : "Google Cloud is not configured";
     check_addresses(api, s, &errors, &err);
-    check_limits(s, &errors, &err);
+    check_limits(api, s, &errors, &err);
     if (s->request->n > 1 && s->streams)
         refuse(&errors, &err, "n",
                "must be 1 here: a stream follows one task; without a stream, `GET /tasks?group=` "
