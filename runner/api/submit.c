@@ -248,6 +248,8 @@ static int submit(struct http_request *req, struct api *api, struct submission *
         log_info("api", "%zu task%s submitted by %s", s->count, s->count > 1 ? "s" : "",
                  making.tasks->caller);
         log_set_task(NULL);
+        record_action(api, req, "task.run", making.tasks->caller,
+                      s->count > 1 ? making.group : s->records->id, s->task_kind->name);
     }
     making_done(&making);
     return rc;
@@ -462,7 +464,7 @@ int submit_task(struct http_request *req, struct api *api, struct submission *s)
         return -1;
     }
     if (idempotency_key(req, &s->key, &err) ||
-        (!s->has_body && json_body(req, API_BODY_MAX, &s->body, &err))) {
+        (!s->has_body && api_json_body(req, API_BODY_MAX, &s->body, &err))) {
         send_err(req, &err);
         return -1;
     }

@@ -14,6 +14,7 @@ struct attempt {
     struct task_request *request;
     struct workspace *workspace; /* NULL: a task without a repository */
     struct input_layers *inputs; /* NULL: none */
+    struct gitgate_pass *pass;   /* for its git; NULL without a repository */
     struct session_guest *guest; /* NULL: it does not work in a session */
     int wake_fd;                 /* borrowed: whoever waits for its programs looks up */
     struct walls_run places;     /* of its files; borrowed from the run and the guest */

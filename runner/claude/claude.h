@@ -8,6 +8,7 @@
 
 #include "proc/launch.h"
 #include "runner/config/in_force.h"
+#include "runner/gitgate/gitgate.h"
 #include "runner/inputs/inputs.h"
 #include "runner/oauth/keeper.h"
 #include "runner/overflow/folder.h"
@@ -33,6 +34,7 @@ struct claude {
     struct keeper *keeper;          /* borrowed */
     struct repos *repos;            /* borrowed */
     struct inputs *inputs;          /* borrowed */
+    struct gitgate *gitgate;        /* borrowed */
     struct sessions *sessions;      /* borrowed; NULL: there are none here */
     struct breaker *breaker;        /* borrowed */
     struct proxy *proxy;            /* borrowed */

@@ -279,7 +279,8 @@ void prepare_post_commands(struct attempt *attempt)
                                  .field = "postCommands",
                                  .deadline_ms = clock_mono_ms() + POST_MS,
                                  .stop = {.wake_fd = -1, .asked = asked_to_go, .arg = run}};
-    if (list->count == 0)
+    bool gone = attempt->guest && session_guest_is_told(attempt->guest);
+    if (list->count == 0 || gone)
         return;
     json_write(&w, &said);
     json_open_array(&w, NULL);
