@@ -9,6 +9,7 @@
 #include "runner/inputs/layers.h"
 #include "runner/janitor/disk.h"
 #include "runner/overflow/prompt.h"
+#include "runner/session/session.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -361,6 +362,32 @@ static void check_egress(const struct api *api, const struct submission *s,
     refuse(errors, err, "egress", why);
 }
 
+/* A task in a session works with what is there. */
+static void check_session(const struct api *api, const struct submission *s,
+                          struct request_errors *errors, struct err *err)
+{
+    struct err why;
+    const struct task_request *request = s->request;
+    const struct {
+        bool given;
+        const char *field, *why;
+    } others[] = {
+        {request->repo_url, "repoUrl", "not with inSession: the session's files are the workspace"},
+        {request->inputs, "inputs", "not with inSession: give them to the session"},
+        {request->n > 1, "n", "must be 1 with inSession: its runs would share their files"},
+        {request->post_git_commit || request->post_git_push, "postExecutionActions.git",
+         "not with inSession: commit in the session"},
+        {s->executor == EXECUTOR_CLOUD, "executor", "the session is on this machine"},
+    };
+    if (!request->in_session)
+        return;
+    if (session_check(api->sessions, request->in_session, &why))
+        refuse(errors, err, "inSession", why.msg);
+    for (size_t i = 0; i < COUNT_OF(others); i++)
+        if (others[i].given)
+            refuse(errors, err, others[i].field, others[i].why);
+}
+
 struct hold {
     struct api *api;
     struct submission *s;
@@ -414,6 +441,7 @@ static int check_fields(struct http_request *req, struct api *api, struct submis
         refuse(&errors, &err, "n", "must be 1 with resumeSessionId: one task at a time goes on");
     check_egress(api, s, &errors, &err);
     hold_inputs(api, s, &errors, &err);
+    check_session(api, s, &errors, &err);
     const char *wrong_prefix = check_prefix(api, s->request->post_upload_gcs_prefix);
     if (wrong_prefix)
         refuse(&errors, &err, "postExecutionActions.uploadFiles.gcsPrefix", wrong_prefix);

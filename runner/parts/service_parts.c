@@ -164,6 +164,7 @@ static int build_sessions(void *whole, struct err *err)
                                              .uid = runner->claude.uid,
                                              .gid = runner->claude.gid};
     runner->sessions = sessions_new(&sessions, err);
+    runner->claude.sessions = runner->sessions; /* before a task is started */
     return runner->sessions ? 0 : -1;
 }
 

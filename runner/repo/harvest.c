@@ -192,12 +192,12 @@ int harvest_make_output(struct repos *repos, struct workspace *workspace, const 
                              : path_own(path, repos->config.uid, repos->config.gid, err);
 }
 
-bool harvest_has_output(struct workspace *workspace, const char *dir)
+bool harvest_has_output(struct workspace *workspace, const char *work)
 {
     struct dirent *entry;
     int count = 0;
-    AUTO(str) char *own = own_files(workspace, dir);
-    AUTO(fd) int top = own ? open(own, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
+    const char *own = workspace ? workspace_upper(workspace) : work;
+    AUTO(fd) int top = open(own, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     DIR *list = top < 0 ? NULL
                         : fdopendir(openat(top, HARVEST_OUTPUT,
                                            O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
@@ -209,15 +209,14 @@ bool harvest_has_output(struct workspace *workspace, const char *dir)
 }
 
 struct json *harvest_files(struct repos *repos, struct workspace *workspace, const char *dir,
-                           const struct harvest_files *wish, const char *to,
+                           const char *work, const struct harvest_files *wish, const char *to,
                            const struct work_stop *stop, struct err *err)
 {
     struct json_writer w;
     AUTO(buf) struct buf job = BUF_INIT(4u << 20);
-    AUTO(str) char *work = path_join(dir, "work");
     PLACE char *place = make_place(repos, dir, err);
     AUTO(str) char *raw = place ? path_join(place, "outputs") : NULL;
-    if (!work || !raw) {
+    if (!raw) {
         if (place)
             err_sys(err, "outputs");
         return NULL;
@@ -236,6 +235,16 @@ struct json *harvest_files(struct repos *repos, struct workspace *workspace, con
         return NULL;
     }
     return STEAL_PTR(answer);
+}
+
+void harvest_print_output(const struct json *answer, struct buf *out)
+{
+    int64_t files = 0, skipped = 0;
+    const struct json *output = json_get(answer, "output");
+    json_int(json_get(output, "files"), &files);
+    json_int(json_get(output, "skipped"), &skipped);
+    if (files + skipped > 0)
+        json_print(output, out);
 }
 
 /* --- what was changed ---------------------------------------------------------------------- */

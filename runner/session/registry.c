@@ -64,6 +64,12 @@ struct session *session_take(struct sessions *sessions, const char *id, struct e
     return session;
 }
 
+int session_check(struct sessions *sessions, const char *id, struct err *err)
+{
+    AUTO(session) struct session *session = session_take(sessions, id, err);
+    return session ? 0 : -1;
+}
+
 /* --- the record ---------------------------------------------------------------------------- */
 
 static void print_record(const struct session *session, struct buf *out)
@@ -255,6 +261,7 @@ int session_delete(struct sessions *sessions, const char *id, bool *ret_there, s
     if (session) {
         while (session->waking)
             cond_wait(&sessions->changed, &sessions->lock, 1000);
+        guests_tell_locked(session);
         session_lost_locked(session);
         hub_ring(sessions);
     }
@@ -462,6 +469,8 @@ static int take_up_all(struct sessions *sessions, struct err *err)
 
 static bool is_over_locked(const struct session *session, int64_t now_ms)
 {
+    if (session->guests)
+        return false;
     if (now_ms >= session->created_ms + session->ttl_minutes * INT64_C(60000))
         return true;
     return session->idle_minutes > 0 && session->command_count == 0 &&

@@ -154,6 +154,20 @@ void ptys_lost_locked(struct session *session);
 bool ptys_watched_locked(const struct session *session);
 void ptys_print_locked(const struct session *session, struct json_writer *w);
 
+/* --- tasks in the box (guest.c) ------------------------------------------------------------ */
+
+struct session_guest {
+    struct session_guest *next;
+    struct session *session; /* holds a reference */
+    char *box;
+    bool told; /* that the session goes */
+    void (*gone)(void *arg);
+    void *arg;
+};
+
+/* Tells them that the session goes, and waits until they have left, but not for ever. */
+void guests_tell_locked(struct session *session);
+
 /* --- sessions (registry.c, agent.c) -------------------------------------------------------- */
 
 struct session {
@@ -183,6 +197,7 @@ struct session {
     struct view *views;
     struct pty *ptys;
     size_t pty_count;
+    struct session_guest *guests;
     bool pty_opening; /* somebody makes one */
 };
 
