@@ -123,6 +123,7 @@ static int build_cloud(void *whole, struct err *err)
     if (cloud_open(config, &runner->cloud, err))
         return -1;
     const struct overflow_config overflow = {.config = &runner->config,
+                                             .inputs = runner->inputs,
                                              .cloud = &runner->cloud,
                                              .store = runner->store,
                                              .repos = runner->repos,
