@@ -44,6 +44,7 @@ static int set_up(void **state)
         "KMS_KEY_RING",   "KMS_KEY_NAME", "GCS_LOGS_BUCKET",   "CLOUD_API_KEY_SECRET"};
     (void)state;
     api = api_new();
+    api_control(api, "{\"apiKeys\":[\"" KEY "\",\"" API_KEY "\"]}");
     admin = runner_new();
     home = runner_new();
     cloud = cloud_new(binary(), NULL);
@@ -619,7 +620,7 @@ static void furnish(void)
 
 static int check(void)
 {
-    return run("check --timeout 1", "");
+    return run("check --timeout 1 --wait 0", "");
 }
 
 static void tries_both_ends(void **state)
@@ -674,6 +675,26 @@ static void check_without(const char *get, const char *path, const char *set, co
     reply_free(before);
     free(get_path);
     free(set_path);
+}
+
+/* What was bound or made a moment ago does not hold everywhere at once. */
+static void waits_until_what_was_granted_holds(void **state)
+{
+    (void)state;
+    furnish();
+    cloud_control(cloud,
+                  "{\"faults\":[{\"method\":\"storage.objects.insert\",\"status\":403,\"times\":2},"
+                  "{\"method\":\"cloudkms.*.decrypt\",\"status\":403,\"times\":1}]}");
+    int status = run("check --timeout 1 --wait 120", "");
+    if (status != 0)
+        fail_msg("%s", said);
+    assert_said("waiting up to");
+    assert_said("within minutes");
+    assert_said("and Anthropic takes it");
+    assert_said("Both ends work.");
+    api_control(api, "{\"apiKeys\":[]}");
+    assert_int_equal(check(), 1);
+    assert_said("Anthropic refuses the API key");
 }
 
 static void says_which_end_is_broken_and_how(void **state)
@@ -894,6 +915,7 @@ int main(void)
         TEST(keeps_the_bindings_of_others),
         TEST(refuses_a_wrong_call),
         TEST(tries_both_ends),
+        TEST(waits_until_what_was_granted_holds),
         TEST(says_which_end_is_broken_and_how),
         TEST(the_runner_works_with_what_was_set_up),
         TEST(down_asks_and_removes_what_is_its_own),
