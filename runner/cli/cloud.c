@@ -49,7 +49,9 @@ static int carry_out(struct site *site, const struct step *step, struct verdict 
     for (int looks = 1; verdict->kind != VERDICT_SAME; looks++) {
         if (step->act(site, step, verdict, err) == 0)
             return 0;
-        if ((err->code != ERR_CONFLICT && err->code != ERR_MISMATCH) || looks == LOOKS_MAX)
+        if (site_awaits_billing(site, err))
+            looks--;
+        else if ((err->code != ERR_CONFLICT && err->code != ERR_MISMATCH) || looks == LOOKS_MAX)
             return -1;
         site_pause(LOOK_AGAIN_MS);
         verdict_done(verdict);
