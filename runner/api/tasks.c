@@ -98,9 +98,21 @@ void print_task(const struct task_record *record, bool whole, const struct webho
     json_close(w);
 }
 
+/* The same; what waits for the place away from here says so. */
+static void print_waiting(struct engine *engine, const struct task_record *record, bool whole,
+                          const struct webhook_record *webhook, struct json_writer *w)
+{
+    struct task_record shown = *record; /* borrows all that it points to */
+    const char *why = engine_waits_for(engine, record);
+    if (why && !shown.reason[0])
+        snprintf(shown.reason, sizeof(shown.reason), "%s", why);
+    print_task(&shown, whole, webhook, w);
+}
+
 /* --- lists --------------------------------------------------------------------------------- */
 
 struct listing {
+    struct engine *engine; /* borrowed */
     struct json_writer w;
     int left;
     int64_t last;
@@ -116,7 +128,7 @@ static int list_one(const struct task_record *record, void *arg)
     }
     listing->left--;
     listing->last = record->seq;
-    print_task(record, false, NULL, &listing->w);
+    print_waiting(listing->engine, record, false, NULL, &listing->w);
     return 0;
 }
 
@@ -162,7 +174,7 @@ void tasks_list(struct http_request *req, void *arg)
     struct err err;
     struct store_filter filter = {0};
     AUTO(buf) struct buf out = BUF_INIT(LIST_BYTES_MAX);
-    struct listing listing = {0};
+    struct listing listing = {.engine = api->engine};
     char cursor[32];
     if (read_filter(req, &filter, &err)) {
         send_err(req, &err);
@@ -244,7 +256,7 @@ void task_get(struct http_request *req, void *arg)
         return;
     }
     json_write(&w, &out);
-    print_task(&record, true, owed ? &webhook : NULL, &w);
+    print_waiting(api->engine, &record, true, owed ? &webhook : NULL, &w);
     send_json(req, 200, &out);
 }
 

@@ -107,7 +107,7 @@ static void take_text(struct attached *a, const char *text, size_t len)
         a->live = true;
     } else if (strcmp(type, "exit") == 0) {
         a->over = true;
-        a->lost = is_true(root, "lost");
+        a->lost = client_is_true(root, "lost");
         json_int(json_get(root, "exitCode"), &exit);
         a->exit_code = exit >= 0 && exit < 256 ? (int)exit : 1;
     }

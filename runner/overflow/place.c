@@ -26,6 +26,7 @@
 #define SECRETS_BYTES_MAX (4u << 20)
 #define CLAIM_BYTES_MAX 4096
 #define TRIES_MAX 10
+#define CLAIM_TRIES 10
 
 /* --- what is kept -------------------------------------------------------------------------- */
 
@@ -130,13 +131,13 @@ static int ask(struct cloud_task *task, bool *ret_unsure, struct err *err)
     char id[ID_SIZE + 16], attempt[48], run[ID_SIZE + 48];
     const char *const env[] = {id, attempt, run, NULL};
     int64_t timeout = task->request->timeout_ms / 1000 + TIMEOUT_MARGIN_S;
-    const struct run_start start = {
+    const struct jobs_start start = {
         .env = env, .timeout_s = (int)(timeout < TIMEOUT_MAX_S ? timeout : TIMEOUT_MAX_S)};
     snprintf(id, sizeof(id), FOLDER_ENV_TASK "=%s", task->id);
     snprintf(attempt, sizeof(attempt), FOLDER_ENV_ATTEMPT "=%d", task->placement.attempt);
     snprintf(run, sizeof(run), CLOUD_TASK_ENV_RUN "=%s/%d", task->id, task->placement.attempt);
-    return run_start(task->cloud->google, task->cloud->job, &start, task->placement.execution,
-                     ret_unsure, err);
+    return jobs_start(task->cloud->google, task->cloud->job, &start, task->placement.execution,
+                      ret_unsure, err);
 }
 
 /* A refusal that is nobody's fault passes; a wrong set-up is told to who asked for the cloud, and
@@ -146,10 +147,9 @@ static enum step refuse(struct cloud_task *task, const struct err *err)
     bool passes = err->code == ERR_RATE || err->code == ERR_UPSTREAM || err->code == ERR_TIMEOUT ||
                   err->code == ERR_BUSY ||
                   err->code == ERR_CONFLICT; /* ABORTED: the job is being changed */
-    overflow_note_refusal(task->overflow, err);
+    overflow_note_refusal(task->overflow, task, err);
     if (passes || task->request->executor == EXECUTOR_AUTO)
-        cloud_task_settle(task, TASK_PENDING,
-                          err->code == ERR_RATE ? "cloud_full" : "cloud_unreachable", err->msg);
+        cloud_task_put_back(task, overflow_reason_of(err), err->msg);
     else
         cloud_task_settle(task, TASK_FAILED, "cloud_error", err->msg);
     return STEP_OVER;
@@ -157,7 +157,7 @@ static enum step refuse(struct cloud_task *task, const struct err *err)
 
 /* --- a lost answer ------------------------------------------------------------------------- */
 
-static int take_name(const struct run_execution *execution, void *arg)
+static int take_name(const struct jobs_execution *execution, void *arg)
 {
     struct cloud_task *task = arg;
     snprintf(task->placement.execution, sizeof(task->placement.execution), "%s", execution->name);
@@ -199,8 +199,8 @@ static bool is_listed(struct cloud_task *task)
     struct err err;
     char run[ID_SIZE + 16];
     snprintf(run, sizeof(run), "%s/%d", task->id, task->placement.attempt);
-    if (run_find(task->cloud->google, task->cloud->job, CLOUD_TASK_ENV_RUN, run,
-                 task->placement.asked_ms - CLOCKS_DIFFER_MS, take_name, task, &err))
+    if (jobs_find(task->cloud->google, task->cloud->job, CLOUD_TASK_ENV_RUN, run,
+                  task->placement.asked_ms - CLOCKS_DIFFER_MS, take_name, task, &err))
         log_warn("overflow", "cannot look for its execution: %s", err.msg);
     return task->placement.execution[0] != '\0';
 }
@@ -218,6 +218,21 @@ static void revoke(struct cloud_task *task)
                     ours, sizeof(ours) - 1, NULL, &err) &&
         err.code != ERR_MISMATCH)
         log_warn("overflow", "cannot settle who has the task: %s", err.msg);
+}
+
+bool cloud_task_is_unclaimed(struct cloud_task *task)
+{
+    char execution[sizeof(task->placement.execution)];
+    snprintf(execution, sizeof(execution), "%s", task->placement.execution);
+    revoke(task); /* whoever has it keeps it */
+    enum claim claim = read_claim(task);
+    for (int i = 0; claim == CLAIM_UNKNOWN && i < CLAIM_TRIES; i++) {
+        cloud_task_wait(task, LOOK_EVERY_MS);
+        claim = read_claim(task);
+    }
+    bool ours = claim == CLAIM_OURS;
+    snprintf(task->placement.execution, sizeof(task->placement.execution), "%s", execution);
+    return ours;
 }
 
 enum resolution { RES_FOUND, RES_NONE, RES_LATER };
@@ -260,6 +275,7 @@ static enum step try_once(struct cloud_task *task, bool *ret_again)
     bool unsure = false;
     AUTO(buf_wipe) struct buf secrets = BUF_INIT(SECRETS_BYTES_MAX);
     *ret_again = false;
+    task->asked_ms = clock_mono_ms();
     if (add_secrets(task, &secrets, &err)) { /* a failure at home, which is not the cloud's */
         cloud_task_settle(task, TASK_FAILED, task->request->repo_url ? "repo_error" : "internal",
                           err.msg);
@@ -350,8 +366,10 @@ static void tell(struct cloud_task *task)
 enum step cloud_task_place(struct cloud_task *task)
 {
     struct store_placement *placement = &task->placement;
-    if (task_run_adopted(task->run) && placement->phase == PLACEMENT_STARTED)
+    if (task_run_adopted(task->run) && placement->phase == PLACEMENT_STARTED) {
+        overflow_note_success(task->overflow, task, true);
         return STEP_ON;
+    }
     bool asked = task_run_adopted(task->run) && placement->phase == PLACEMENT_ASKED;
     if (!asked) {
         if (!task_run_adopted(task->run) || placement->attempt == 0)
@@ -363,7 +381,7 @@ enum step cloud_task_place(struct cloud_task *task)
     enum step step = place_from(task, asked);
     if (step == STEP_OVER)
         return step;
-    overflow_note_success(task->overflow);
+    overflow_note_success(task->overflow, task, false);
     log_info("overflow", "runs as %s", task->placement.execution);
     if (!note_phase(task, PLACEMENT_STARTED)) {
         cloud_task_settle(task, TASK_RUNNING, "", "");

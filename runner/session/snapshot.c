@@ -14,7 +14,7 @@
 #include "base/log.h"
 #include "base/path.h"
 #include "base/str.h"
-#include "runner/session/copy.h"
+#include "runner/session/duplicate.h"
 #include "runner/session/session_private.h"
 #include "runner/walls/walls.h"
 
@@ -267,20 +267,20 @@ static bool is_stopped(void *arg)
 
 /* Adds to *total what it has copied. */
 static int copy_part(struct maker *maker, const char *from, const char *to, bool layer,
-                     struct copy_count *total, struct err *err)
+                     struct duplicate_count *total, struct err *err)
 {
-    struct copy_count count = {.shared = true};
+    struct duplicate_count count = {.shared = true};
     const struct sessions_config *config = &maker->sessions->config;
-    const struct copy_order order = {.from = from,
-                                     .to = to,
-                                     .layer = layer,
-                                     .bytes_max = BYTES_MAX,
-                                     .entries_max = ENTRIES_MAX,
-                                     .uid = config->uid,
-                                     .gid = config->gid,
-                                     .stop = is_stopped,
-                                     .arg = maker};
-    int rc = copy_tree(&order, &count, err);
+    const struct duplicate_order order = {.from = from,
+                                          .to = to,
+                                          .layer = layer,
+                                          .bytes_max = BYTES_MAX,
+                                          .entries_max = ENTRIES_MAX,
+                                          .uid = config->uid,
+                                          .gid = config->gid,
+                                          .stop = is_stopped,
+                                          .arg = maker};
+    int rc = duplicate_tree(&order, &count, err);
     total->bytes += count.bytes;
     total->entries += count.entries;
     total->shared = total->shared && count.shared;
@@ -300,7 +300,7 @@ static int copy_session(struct maker *maker, const struct session *session,
                                            {"box/workspace", "workspace"},
                                            {"box/home", "home"},
                                            {"box/shells", "shells"}};
-    struct copy_count total = {.shared = true};
+    struct duplicate_count total = {.shared = true};
     bool layered = session->base != NULL;
     for (size_t i = 0; i < COUNT_OF(parts); i++) {
         AUTO(str) char *from = path_join(session->dir, parts[i][0]);
@@ -477,7 +477,7 @@ static int replace(struct maker *maker, const struct snapshot *snapshot, const c
                    const char *to, bool layer, struct err *err)
 {
     struct err ignored;
-    struct copy_count count = {.shared = true};
+    struct duplicate_count count = {.shared = true};
     AUTO(str) char *from = path_join(snapshot->dir, part);
     AUTO(str) char *path = path_join(maker->session->dir, to);
     if (!from || !path)

@@ -83,16 +83,21 @@ static struct active_queue *queue_of(struct active_table *table, const struct ac
     return &table->queues[active->priority][active->class];
 }
 
+unsigned active_class(bool shared, const char *stays, enum task_executor executor)
+{
+    bool away = stays == NULL && executor != EXECUTOR_LOCAL;
+    return (shared ? ACTIVE_SHARED : 0u) | (away ? ACTIVE_AWAY : 0u) |
+           (executor != EXECUTOR_CLOUD ? ACTIVE_HERE : 0u);
+}
+
 /* What its row says of it. */
 static void describe(struct active_task *active, const struct task_record *record)
 {
     int priority = record->priority;
-    bool away = record->stays == NULL && record->executor != EXECUTOR_LOCAL;
     snprintf(active->kind, sizeof(active->kind), "%s", record->kind);
     active->priority = priority < 0 ? 0 : priority >= PRIORITIES ? PRIORITIES - 1 : priority;
     active->created_ms = record->created_ms;
-    active->class = (record->shared ? ACTIVE_SHARED : 0u) | (away ? ACTIVE_AWAY : 0u) |
-                    (record->executor != EXECUTOR_CLOUD ? ACTIVE_HERE : 0u);
+    active->class = active_class(record->shared, record->stays, record->executor);
 }
 
 void active_enqueue(struct active_table *table, struct active_task *active,
@@ -104,6 +109,50 @@ void active_enqueue(struct active_table *table, struct active_task *active,
     active->state = ACTIVE_QUEUED;
     TAILQ_INSERT_TAIL(queue_of(table, active), active, queue);
     table->queued++;
+}
+
+struct claimed_task *claimed_new(const struct task_record *record, const char *secrets,
+                                 struct err *err)
+{
+    struct claimed_task *claimed = calloc(1, sizeof(*claimed));
+    if (!claimed) {
+        err_sys(err, "task");
+        return NULL;
+    }
+    size_t len = secrets ? strlen(secrets) : 0;
+    buf_init(&claimed->secrets, len + 1);
+    if (task_record_copy(record, &claimed->record, err) == 0 &&
+        (len == 0 || buf_add(&claimed->secrets, secrets, len) == 0))
+        return claimed;
+    claimed_free(claimed);
+    return NULL;
+}
+
+void claimed_free(struct claimed_task *claimed)
+{
+    if (!claimed)
+        return;
+    task_record_done(&claimed->record);
+    buf_wipe(&claimed->secrets);
+    free(claimed);
+}
+
+void active_reserve(struct active_table *table, struct active_task *active,
+                    const struct task_new *task)
+{
+    active->reserved = true;
+    active->place = PLACE_HERE;
+    snprintf(active->kind, sizeof(active->kind), "%s", task->kind);
+    table->running[active->place]++;
+}
+
+void active_start(struct active_task *active, struct claimed_task *claimed)
+{
+    describe(active, &claimed->record);
+    active->reserved = false;
+    active->state = ACTIVE_RUNNING;
+    active->started_ms = claimed->record.started_ms;
+    active->claimed = claimed;
 }
 
 void active_adopt(struct active_table *table, struct active_task *active,
@@ -134,9 +183,10 @@ void active_remove(struct active_table *table, struct active_task *active)
     if (active->state == ACTIVE_QUEUED) {
         TAILQ_REMOVE(queue_of(table, active), active, queue);
         table->queued--;
-    } else if (active->state == ACTIVE_RUNNING) {
+    } else if (active->state == ACTIVE_RUNNING || active->reserved) {
         table->running[active->place]--;
     }
+    claimed_free(active->claimed);
     if (active->wake_fd >= 0)
         close(active->wake_fd);
     free(active);
