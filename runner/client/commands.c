@@ -188,8 +188,12 @@ static const struct command_row commands[] = {
      session_new_options, 0, false, client_session_new},
     {"session exec", "ID -- COMMAND…", 2, -1, "run a command in a session", NULL,
      session_exec_options, 0, true, client_session_exec},
-    {"session attach", "ID", 1, 1, "a prompt whose lines run in a session", NULL, attach_options, 0,
-     false, client_session_attach},
+    {"session attach", "ID", 1, 1,
+     "a terminal in a session; without a terminal here, lines that run in it",
+     "Leave it with Ctrl-] d (Ctrl-] twice types that key); it goes on, and attaching again shows "
+     "its\n"
+     "last screen. Ends with the status of its shell.",
+     attach_options, 0, false, client_session_attach},
     {"session cp", "FROM TO", 2, 2, "copy a file; ID:PATH is a session's", NULL, NULL, 0, false,
      client_session_cp},
     {"session ls", "[ID [PATH]]", 0, 2, "list sessions, or a session's files", NULL,

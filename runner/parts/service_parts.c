@@ -160,6 +160,7 @@ static int build_sessions(void *whole, struct err *err)
     const struct sessions_config sessions = {.config = &runner->config,
                                              .launcher = runner->launcher,
                                              .walls = &runner->walls,
+                                             .repos = runner->repos,
                                              .state_dir = runner->first->state_dir,
                                              .marker = runner->marker,
                                              .uid = runner->claude.uid,
