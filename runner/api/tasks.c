@@ -62,8 +62,27 @@ static void add_sketch(const struct task_record *record, struct json_writer *w)
     }
 }
 
-void print_task(const struct task_record *record, bool whole, const struct webhook_record *webhook,
-                struct json_writer *w)
+/* Why it waits, and until when, where that is known. */
+static void add_pause(const struct api *api, const struct task_record *record,
+                      struct json_writer *w)
+{
+    struct breaker_status breaker;
+    breaker_status(api->breaker, &breaker);
+    bool limited = record->state == TASK_WAITING_LIMIT && breaker.state == BREAKER_LIMIT;
+    json_add_text(w, "reason",
+                  record->reason[0]                     ? record->reason
+                  : limited && breaker.reserved         ? "usage_reserved"
+                  : limited                             ? "usage_limit"
+                  : record->state == TASK_WAITING_LOGIN ? "login_required"
+                                                        : NULL);
+    if (limited)
+        json_add_time(w, "waitsUntil", breaker.until_ms);
+    if (record->not_before_ms)
+        json_add_time(w, "notBefore", record->not_before_ms);
+}
+
+void print_task(const struct api *api, const struct task_record *record, bool whole,
+                const struct webhook_record *webhook, struct json_writer *w)
 {
     size_t len, request_len = strlen(record->request);
     const char *metadata = json_raw_member(record->request, request_len, "metadata", &len);
@@ -71,7 +90,7 @@ void print_task(const struct task_record *record, bool whole, const struct webho
     json_add_text(w, "taskId", record->id);
     json_add_text(w, "kind", record->kind);
     json_add_text(w, "status", task_state_name(record->state));
-    json_add_text(w, "reason", record->reason[0] ? record->reason : NULL);
+    add_pause(api, record, w);
     json_add_text(w, "executor", task_place_name(record->place));
     if (record->group[0]) {
         json_add_text(w, "group", record->group);
@@ -101,6 +120,7 @@ void print_task(const struct task_record *record, bool whole, const struct webho
 /* --- lists --------------------------------------------------------------------------------- */
 
 struct listing {
+    const struct api *api;
     struct json_writer w;
     int left;
     int64_t last;
@@ -116,7 +136,7 @@ static int list_one(const struct task_record *record, void *arg)
     }
     listing->left--;
     listing->last = record->seq;
-    print_task(record, false, NULL, &listing->w);
+    print_task(listing->api, record, false, NULL, &listing->w);
     return 0;
 }
 
@@ -162,7 +182,7 @@ void tasks_list(struct http_request *req, void *arg)
     struct err err;
     struct store_filter filter = {0};
     AUTO(buf) struct buf out = BUF_INIT(LIST_BYTES_MAX);
-    struct listing listing = {0};
+    struct listing listing = {.api = api};
     char cursor[32];
     if (read_filter(req, &filter, &err)) {
         send_err(req, &err);
@@ -244,7 +264,7 @@ void task_get(struct http_request *req, void *arg)
         return;
     }
     json_write(&w, &out);
-    print_task(&record, true, owed ? &webhook : NULL, &w);
+    print_task(api, &record, true, owed ? &webhook : NULL, &w);
     send_json(req, 200, &out);
 }
 

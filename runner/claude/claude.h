@@ -31,6 +31,7 @@ struct claude {
     struct keeper *keeper;          /* borrowed */
     struct repos *repos;            /* borrowed */
     struct breaker *breaker;        /* borrowed */
+    struct usage_windows *usage;    /* borrowed, or NULL */
     struct proxy *proxy;            /* borrowed */
     struct config_in_force *config; /* borrowed: the configuration in force */
     const struct cloud *cloud;      /* borrowed: whose bucket gcsPrefix means, or NULL */

@@ -3,6 +3,7 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "runner/claude/prepare.h"
+#include "runner/walls/owner_env.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -59,16 +60,6 @@ static int write_identity(const struct claude *claude, const char *dir, struct e
     if (fd < 0 || fd_write_all(fd, text, sizeof(text) - 1) || fchown(fd, claude->uid, claude->gid))
         return err_sys(err, "cannot write the identity for commits");
     return 0;
-}
-
-/* Without the repository's settings (task_request_argv) its CLAUDE.md would not be read either: it
- * is, of directories that are named. */
-static void add_memory(const struct task_request *request, struct plan *plan)
-{
-    strlist_add(&plan->env, "CLAUDE_CODE_ADDITIONAL_DIRECTORIES_CLAUDE_MD=1");
-    strlist_addf(&plan->argv, "--add-dir=%s", plan->cwd);
-    if (request->cwd_relative)
-        strlist_addf(&plan->argv, "--add-dir=%s/%s", plan->cwd, request->cwd_relative);
 }
 
 static int add_workspace(const struct claude *claude, struct workspace *workspace,
@@ -144,9 +135,9 @@ struct plan *claude_plan(const struct claude *claude, const struct task_request 
         walls_build(claude->walls, request, dir, plan, err) ||
         add_lease(lease, claude->walls->gate, plan, redact, err))
         return NULL;
-    add_memory(request, plan);
     add_environment(claude, plan);
-    if (prepare_files(claude, request, workspace, dir, plan, err))
+    if (owner_env_add(config, redact, plan, err) ||
+        prepare_files(claude, request, workspace, dir, plan, err))
         return NULL;
     if (plan->argv.failed || plan->env.failed) {
         err_set(err, ERR_INTERNAL, "too many arguments for Claude Code");

@@ -390,7 +390,7 @@ int site_open(struct site *site, bool down, int argc, char **argv, struct err *e
         return rc;
     vars_read_env(&env, environ);
     if (access(".env", R_OK) == 0)
-        vars_read_file(&file, ".env", &ignored);
+        vars_read_file(&file, "--env-file", ".env", &ignored);
     if (open_google(site, err) || fill_project(site, &given, &env, &file, err) ||
         fill_names(site, &env, &file, err) || fill_rest(site, &given, err))
         return -1;

@@ -90,8 +90,8 @@ static int prepare(struct job *job, struct err *err)
     if (load_request(job, err) || open_workspace(job, err) ||
         walls_gate(job->command->walls, job->request, NULL, &job->gate, err))
         return -1;
-    job->plan =
-        command_plan(job->command, job->request, task_run_dir(job->run), job->workspace, err);
+    job->plan = command_plan(job->command, job->request, task_run_dir(job->run), job->workspace,
+                             task_run_redact(job->run), err);
     return job->plan ? 0 : -1;
 }
 

@@ -11,9 +11,11 @@
 #include "runner/request/request.h"
 
 /* Makes the directories of a run below `dir` and the plan of its process. `workspace` is NULL for a
- * task without a repository. NULL with *err when that failed. */
+ * task without a repository. The owner's variables are registered in `redact`. NULL with *err when
+ * that failed. */
 struct plan *command_plan(const struct command *command, const struct task_request *request,
-                          const char *dir, struct workspace *workspace, struct err *err);
+                          const char *dir, struct workspace *workspace, struct redact_set *redact,
+                          struct err *err);
 
 /* A descriptor to read the command's standard input from, at its end when there is none. */
 int command_stdin_fd(const char *text, struct err *err);

@@ -45,7 +45,7 @@ static char *copy_text(struct db_stmt *stmt, int column)
 #define RECORD_COLUMNS                                                                       \
     "seq,id,kind,state,reason,priority,attempts,created_ms,started_ms,ended_ms,"             \
     "retry_interrupted,shared,spec,summary,caller,request_id,session,session_kept,executor," \
-    "place,stays,grp,run"
+    "place,stays,grp,run,not_before_ms"
 
 static void read_record(struct db_stmt *stmt, struct task_record *record)
 {
@@ -68,6 +68,7 @@ static void read_record(struct db_stmt *stmt, struct task_record *record)
         .stays = copy_text(stmt, 20),
         .conversation_kept = db_int(stmt, 17) != 0,
         .run = (int)db_int(stmt, 22),
+        .not_before_ms = db_int(stmt, 23),
     };
     snprintf(record->id, sizeof(record->id), "%s", db_text(stmt, 1));
     snprintf(record->kind, sizeof(record->kind), "%s", db_text(stmt, 2));

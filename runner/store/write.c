@@ -94,14 +94,14 @@ static int insert_task(struct db *db, const struct add *add, const struct task_n
         return -1;
     if (db_run(db, err,
                "INSERT INTO tasks(id,kind,state,priority,created_ms,retry_interrupted,shared,spec,"
-               "secrets,caller,request_id,session,session_kept,executor,stays,grp,run)"
-               " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-               "ssiiiiisbsssiissi", id, task->kind, (int64_t)TASK_PENDING, (int64_t)task->priority,
+               "secrets,caller,request_id,session,session_kept,executor,stays,grp,run,"
+               "not_before_ms) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+               "ssiiiiisbsssiissii", id, task->kind, (int64_t)TASK_PENDING, (int64_t)task->priority,
                clock_real_ms(), (int64_t)task->retry_interrupted, (int64_t)task->shared,
                task->request, sealed.data, sealed.len, task->caller, task->request_id,
                task->conversation ? task->conversation : "", (int64_t)task->resume,
                (int64_t)task->executor, task->stays, task->group ? task->group : "",
-               (int64_t)task->run)) {
+               (int64_t)task->run, task->not_before_ms)) {
         if (err->code == ERR_CONFLICT)
             err_set(err, ERR_CONFLICT, "taskId '%s' is taken", id);
         return -1;

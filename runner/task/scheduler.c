@@ -3,8 +3,8 @@
  *
  * There are two places, this machine and away from it, each with so many slots. A task says by its
  * class (active.h) which of them may have it. This machine takes first; a task that may run in
- * either goes away by the rules of enum config_overflow. Some of these rules depend on time: a
- * thread of its own sleeps until the next such moment.
+ * either goes away by the rules of enum config_overflow. Some of these rules depend on time, and so
+ * does a task's notBefore: a thread of its own sleeps until the next such moment.
  */
 #include "base/clock.h"
 #include "base/cond.h"
@@ -18,6 +18,7 @@
 #define CLASS(bits) (1u << (bits))
 #define EITHER (ACTIVE_HERE | ACTIVE_AWAY)
 #define SLEEP_MS 3600000
+#define LOOK_MS 15000 /* while tasks sleep: the real clock may have been set */
 
 /* --- what may run now ---------------------------------------------------------------------- */
 
@@ -131,6 +132,18 @@ static int start_thread(struct engine *engine, struct active_task *active)
     return rc ? -1 : 0;
 }
 
+static void *watch_clock(void *arg);
+
+/* Sees to it that somebody looks at the clock: for tasks that sleep. */
+static void need_clock_locked(struct engine *engine)
+{
+    struct err err;
+    if (!engine->clock_thread.running && !engine->clock_stops &&
+        thread_start(&engine->clock_thread, "scheduler", CLOCK_STACK_BYTES, watch_clock, engine,
+                     &err))
+        log_error("task", "tasks with notBefore wait for the next occasion: %s", err.msg);
+}
+
 /* Without a thread the task goes back to where it was and waits for the next occasion. */
 void scheduler_schedule_locked(struct engine *engine)
 {
@@ -144,6 +157,8 @@ void scheduler_schedule_locked(struct engine *engine)
         log_error("task", "cannot start a thread; %d tasks wait", engine->table.queued);
         break;
     }
+    if (!TAILQ_EMPTY(&engine->table.sleeping))
+        need_clock_locked(engine);
     if (engine->clock_thread.running && engine->table.queued > 0)
         pthread_cond_signal(&engine->clock);
 }
@@ -210,7 +225,14 @@ static void *watch_clock(void *arg)
     struct engine *engine = arg;
     pthread_mutex_lock(&engine->lock);
     while (!engine->clock_stops) {
-        (void)cond_wait(&engine->clock, &engine->lock, quiet_ms(engine));
+        int64_t quiet = engine->config.away ? quiet_ms(engine) : SLEEP_MS;
+        int64_t asleep = active_wake(&engine->table, clock_real_ms());
+        if (asleep >= 0 && asleep + 1 < quiet)
+            quiet = asleep + 1;
+        if (asleep >= 0 && quiet > LOOK_MS)
+            quiet = LOOK_MS;
+        (void)cond_wait(&engine->clock, &engine->lock, quiet);
+        active_wake(&engine->table, clock_real_ms());
         if (!engine->clock_stops)
             scheduler_schedule_locked(engine);
     }
