@@ -259,18 +259,18 @@ void health_get(struct http_request *req, void *arg)
     send_json(req, 200, &out);
 }
 
-/* What callers may ask for; nothing about the owner. */
+/* What this runner can do for a caller; nothing about its owner. */
 static void print_capabilities(const struct api *api, struct json_writer *w)
 {
-    static const char *const kinds[] = {"claude", "command", "python", "session"};
+    char why[160];
     json_open_object(w, "capabilities");
     json_open_array(w, "kinds");
-    for (size_t i = 0; i < COUNT_OF(kinds); i++)
-        json_add_text(w, NULL, kinds[i]);
+    for (const struct task_kind *kind = engine_kinds(api->engine); kind->name; kind++)
+        json_add_text(w, NULL, kind->name);
+    if (api->python && python_is_available(api->python, why))
+        json_add_text(w, NULL, "python");
     json_close(w);
-    json_open_object(w, "jail");
-    json_add_text(w, "tier", jail_tier_name(api->claude->walls->tier));
-    json_close(w);
+    json_add_text(w, "jail", jail_tier_name(api->claude->walls->tier));
     python_print_pyrunner(api->python, w);
     json_open_object(w, "limits");
     json_add_int(w, "bodyBytes", API_BODY_MAX);

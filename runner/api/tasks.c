@@ -117,6 +117,17 @@ void print_task(const struct api *api, const struct task_record *record, bool wh
     json_close(w);
 }
 
+/* The same; what waits for the place away from here says so. */
+static void print_waiting(const struct api *api, const struct task_record *record, bool whole,
+                          const struct webhook_record *webhook, struct json_writer *w)
+{
+    struct task_record shown = *record; /* borrows all that it points to */
+    const char *why = engine_waits_for(api->engine, record);
+    if (why && !shown.reason[0])
+        snprintf(shown.reason, sizeof(shown.reason), "%s", why);
+    print_task(api, &shown, whole, webhook, w);
+}
+
 /* --- lists --------------------------------------------------------------------------------- */
 
 struct listing {
@@ -136,7 +147,7 @@ static int list_one(const struct task_record *record, void *arg)
     }
     listing->left--;
     listing->last = record->seq;
-    print_task(listing->api, record, false, NULL, &listing->w);
+    print_waiting(listing->api, record, false, NULL, &listing->w);
     return 0;
 }
 
@@ -264,7 +275,7 @@ void task_get(struct http_request *req, void *arg)
         return;
     }
     json_write(&w, &out);
-    print_task(api, &record, true, owed ? &webhook : NULL, &w);
+    print_waiting(api, &record, true, owed ? &webhook : NULL, &w);
     send_json(req, 200, &out);
 }
 

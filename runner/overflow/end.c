@@ -3,45 +3,91 @@
 #include "base/log.h"
 #include "google/storage.h"
 #include "runner/overflow/cloud_task.h"
+#include "runner/overflow/follow.h"
 #include "runner/overflow/result.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#define RESULT_TRIES 20
 #define RESULT_EVERY_MS 500
-#define INTERRUPTED_MAX 3 /* attempts of a task that may be run again */
+#define ABSENT_TRIES 4       /* after the execution's end: what was written last may be seen late */
+#define MALFORMED_TRIES 20   /* something that is no result lies there */
+#define UNREAD_MS 86400000   /* the bucket cannot be reached: what is in it is not lost */
+#define FORBIDDEN_MS 600000  /* it is reached, and refuses */
+#define INTERRUPTED_MAX 3    /* attempts of a task that may be run again */
+#define UNCLAIMED_MAX 4      /* placements of a task whose executions end before they begin */
+#define EXIT_CONFIGURATION 2 /* of claude-runner job: there is no use in another one */
 
-/* 1: it is there; 0: there is none; -1: it cannot be read. */
-static int get_result(struct cloud_task *task, struct folder_result *result, struct err *err)
+enum result_found {
+    RESULT_FOUND,
+    RESULT_ABSENT,
+    RESULT_MALFORMED,
+    RESULT_UNREAD, /* the bucket could not be asked */
+};
+
+static enum result_found get_result(struct cloud_task *task, struct folder_result *result,
+                                    struct err *err)
 {
     char name[FOLDER_NAME_SIZE];
     AUTO(buf) struct buf text = BUF_INIT(RESULT_BYTES_MAX);
-    folder_name(task->id, "result.json", name);
+    folder_name(task->id, FOLDER_RESULT, name);
     if (storage_get(task->cloud->google, task->cloud->bucket, name, &text, NULL, err))
-        return err->code == ERR_NOT_FOUND ? 0 : -1;
+        return err->code == ERR_NOT_FOUND   ? RESULT_ABSENT
+               : err->code == ERR_TOO_LARGE ? RESULT_MALFORMED
+                                            : RESULT_UNREAD;
     if (folder_result_parse(buf_str(&text), text.len, result, err))
-        return -1;
+        return RESULT_MALFORMED;
     if (result->attempt == task->placement.attempt)
-        return 1;
+        return RESULT_FOUND;
     folder_result_done(result);
     folder_result_init(result);
-    return 0;
+    return RESULT_ABSENT;
 }
 
-/* The result is written after the last event: it may take a moment. */
-static int await_result(struct cloud_task *task, struct folder_result *result, struct err *err)
+/* What has been seen while the result was awaited. */
+struct waiting {
+    int absent;        /* times, since the execution ended */
+    int malformed;     /* times */
+    int64_t unread_ms; /* mono: since when it cannot be read; 0: it can */
+};
+
+/* True when there is no use in waiting on. `over`: the execution was asked to end, and has had its
+ * time. */
+static bool is_hopeless(const struct cloud_task *task, struct waiting *seen, enum result_found got,
+                        bool over, const struct err *err)
 {
-    int got = 0;
-    for (int i = 0; i < RESULT_TRIES; i++) {
-        got = get_result(task, result, err);
-        if (got == 1 || task_run_stop(task->run) == STOP_INTERRUPT)
+    int64_t now = clock_mono_ms();
+    if (got != RESULT_UNREAD)
+        seen->unread_ms = 0;
+    else if (seen->unread_ms == 0)
+        seen->unread_ms = now;
+    if (over && (task->cancelled || got != RESULT_UNREAD))
+        return true;
+    if (got == RESULT_MALFORMED)
+        return ++seen->malformed >= MALFORMED_TRIES;
+    if (got == RESULT_ABSENT)
+        return task->ended && ++seen->absent >= ABSENT_TRIES;
+    return now - seen->unread_ms > (err->code == ERR_FORBIDDEN ? FORBIDDEN_MS : UNREAD_MS);
+}
+
+/* The job hands in its outputs after its last event, then its result: as long as the execution
+ * lives, it may come. */
+static enum result_found await_result(struct cloud_task *task, struct folder_result *result,
+                                      struct err *err)
+{
+    struct waiting seen = {0};
+    int64_t wait_ms = RESULT_EVERY_MS / 2;
+    follow_closely(task);
+    for (;;) {
+        enum result_found got = get_result(task, result, err);
+        if (got == RESULT_FOUND || task_run_stop(task->run) == STOP_INTERRUPT ||
+            !task_run_healthy(task->run))
             return got;
-        if (task->ended && got == 0 && i > 2) /* nothing more will come */
-            return 0;
-        cloud_task_wait(task, RESULT_EVERY_MS);
+        if (is_hopeless(task, &seen, got, follow(task), err))
+            return got;
+        cloud_task_wait(task, wait_ms);
+        wait_ms = task->ended || wait_ms >= RESULT_EVERY_MS * 4 ? wait_ms : wait_ms * 5 / 4;
     }
-    return got;
 }
 
 /* --- cost ---------------------------------------------------------------------------------- */
@@ -91,7 +137,7 @@ static void save_outputs(struct cloud_task *task, const struct folder_result *re
     }
     json_close(&w);
     if (buf_check(&json, "the list of outputs", &err) ||
-        outputs_save(task_run_keep_dir(task->run), json.data, json.len, &err))
+        overflow_save_outputs(task_run_keep_dir(task->run), json.data, json.len, &err))
         log_warn("overflow", "%s", err.msg);
 }
 
@@ -117,7 +163,8 @@ static void take_result(struct cloud_task *task, const struct folder_result *res
 
 /* --- without one --------------------------------------------------------------------------- */
 
-static void explain_loss(struct cloud_task *task, char *text, size_t size)
+/* Why the execution ended without a result. Returns its exit status, -1 when that is unknown. */
+static int explain_loss(struct cloud_task *task, char *text, size_t size)
 {
     struct err err;
     int code = -1;
@@ -128,29 +175,51 @@ static void explain_loss(struct cloud_task *task, char *text, size_t size)
     char status[32] = "";
     if (code >= 0)
         snprintf(status, sizeof(status), ", exit status %d", code);
-    snprintf(text, size, "the Cloud Run execution ended without a result%s%s%s%s%s", status,
+    snprintf(text, size, "the Cloud Run execution ended %s%s%s%s%s%s",
+             task->unclaimed ? "before it began with the task" : "without a result", status,
              execution->reason[0] ? ": " : "", execution->reason, execution->message[0] ? ": " : "",
              execution->message);
+    return code;
+}
+
+/* An execution that ended before it had the claim has done nothing: another one may be asked for.
+ * A wrong configuration would end that one, too. */
+static void settle_end(struct cloud_task *task)
+{
+    char text[400];
+    const struct task_record *record = task_run_record(task->run);
+    struct err err = ERR_INIT;
+    task->unclaimed = task->ended && !task->heard && cloud_task_is_unclaimed(task);
+    int code = explain_loss(task, text, sizeof(text));
+    bool again =
+        task->unclaimed
+            ? code != EXIT_CONFIGURATION && task->placement.attempt < UNCLAIMED_MAX
+            : record->retry_interrupted && record->attempts < INTERRUPTED_MAX && task->ended;
+    if (!task->unclaimed) {
+        cloud_task_settle(task, again ? TASK_PENDING : TASK_FAILED, "interrupted", text);
+        return;
+    }
+    err_set(&err, ERR_UPSTREAM, "%s", text);
+    overflow_note_refusal(task->overflow, task, &err);
+    if (again)
+        cloud_task_put_back(task, "cloud_unreachable", text);
+    else
+        cloud_task_settle(task, TASK_FAILED, "cloud_error", text);
 }
 
 static void settle_loss(struct cloud_task *task, const struct err *unread)
 {
-    char text[400];
-    bool may_again = task_run_record(task->run)->retry_interrupted &&
-                     task_run_record(task->run)->attempts < INTERRUPTED_MAX && task->ended;
     cloud_task_take_rest(task, -1);
-    if (task->cancelled) {
+    if (task->cancelled)
         cloud_task_settle(task, TASK_CANCELLED, "cancelled", "the task was cancelled");
-    } else if (task->timed_out) {
+    else if (task->timed_out)
         cloud_task_settle(task, TASK_FAILED, "timeout",
                           "the task did not end within its time limit");
-    } else if (unread) {
+    else if (unread)
         cloud_task_settle(task, TASK_FAILED, "cloud_error", unread->msg);
-    } else {
-        explain_loss(task, text, sizeof(text));
-        cloud_task_settle(task, may_again ? TASK_PENDING : TASK_FAILED, "interrupted", text);
-    }
-    task->outcome->truncated = true;
+    else
+        settle_end(task);
+    task->outcome->truncated = !task->unclaimed;
     pthread_mutex_lock(&task->overflow->lock);
     task->overflow->status.lost += !task->cancelled;
     pthread_mutex_unlock(&task->overflow->lock);
@@ -161,15 +230,15 @@ void cloud_task_end(struct cloud_task *task)
     struct err err = ERR_INIT;
     AUTO(folder_result) struct folder_result result;
     folder_result_init(&result);
-    int got = await_result(task, &result, &err);
-    if (got != 1 && task_run_stop(task->run) == STOP_INTERRUPT) {
+    enum result_found got = await_result(task, &result, &err);
+    if (got != RESULT_FOUND && task_run_stop(task->run) == STOP_INTERRUPT) {
         cloud_task_settle(task, TASK_RUNNING, "", "");
         return;
     }
-    if (got == 1)
+    if (got == RESULT_FOUND)
         take_result(task, &result);
     else
-        settle_loss(task, got < 0 ? &err : NULL);
+        settle_loss(task, got == RESULT_ABSENT ? NULL : &err);
     if (!task->ended && task->placement.execution[0])
         (void)run_get(task->cloud->google, task->placement.execution, &task->execution, &err);
     add_cost(task, &result);

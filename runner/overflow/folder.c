@@ -111,6 +111,7 @@ struct google *cloud_google(const struct config *config, struct err *err)
         .credentials = config->google_application_credentials,
         .home = getenv("HOME"),
         .metadata_host = config->gce_metadata_host,
+        .at_google = getenv("CLOUD_RUN_JOB") != NULL || getenv("K_SERVICE") != NULL,
         .impersonate = config->google_impersonate_service_account,
         .endpoints = {[GOOGLE_RUN] = config->google_run_endpoint,
                       [GOOGLE_STORAGE] = config->google_storage_endpoint,

@@ -1,4 +1,4 @@
-/* What cloud tasks have left: listed at home, fetched when somebody asks. */
+/* What cloud tasks have left: listed at home, read when somebody asks. */
 #include "base/fd.h"
 #include "base/path.h"
 #include "google/storage.h"
@@ -10,78 +10,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #define LIST_NAME "outputs.cloud"
 #define LIST_BYTES_MAX (16u << 20)
-#define PART ".part" /* beside the outputs: no output is called so */
+#define PART ".part"                         /* beside the outputs: no output is called so */
+#define COPY_LEAVES_BYTES (INT64_C(2) << 30) /* free on the disk: a copy is a convenience */
 
-int outputs_save(const char *keep_dir, const void *json, size_t len, struct err *err)
+int overflow_save_outputs(const char *keep_dir, const void *json, size_t len, struct err *err)
 {
     AUTO(str) char *path = path_join(keep_dir, LIST_NAME);
     return path ? file_replace(path, json, len, 0600, err) : err_sys(err, "outputs");
-}
-
-struct sink {
-    int fd;
-};
-
-static int write_piece(const char *data, size_t len, void *arg)
-{
-    return fd_write_all(((struct sink *)arg)->fd, data, len);
-}
-
-static int make_parents(const char *path, struct err *err)
-{
-    AUTO(str) char *dir = strdup(path);
-    char *slash = dir ? strrchr(dir, '/') : NULL;
-    if (!slash)
-        return err_sys(err, "outputs");
-    *slash = '\0';
-    return path_make_dirs(dir, 0700, err);
-}
-
-/* Aside first: what is there under its name is whole. */
-static int fetch_one(struct overflow *overflow, const char *id, const char *keep_dir,
-                     const char *path, struct err *err)
-{
-    struct stat st;
-    AUTO(buf) struct buf name = BUF_INIT(8192);
-    AUTO(str) char *dir = path_join(keep_dir, "outputs");
-    AUTO(str) char *to = dir ? path_join(dir, path) : NULL;
-    AUTO(str) char *part = path_join(keep_dir, LIST_NAME PART);
-    if (!to || !part)
-        return err_sys(err, "outputs");
-    if (lstat(to, &st) == 0)
-        return 0;
-    folder_output_name(id, path, &name);
-    if (buf_check(&name, "the output's name", err) || make_parents(to, err))
-        return -1;
-    AUTO(fd) int fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-    struct sink sink = {fd};
-    const struct storage_sink into = {.write = write_piece, .arg = &sink};
-    if (fd < 0)
-        return err_sys(err, "cannot make '%s'", part);
-    if (storage_read(overflow->config.cloud->google, overflow->config.cloud->bucket, buf_str(&name),
-                     0, -1, &into, err))
-        return -1;
-    return rename(part, to) ? err_sys(err, "cannot keep '%s'", path) : 0;
-}
-
-static int fetch_listed(struct overflow *overflow, const char *id, const char *keep_dir,
-                        const char *path, const struct json *list, struct err *err)
-{
-    bool found = !path;
-    for (const struct json *at = json_first(list); at; at = json_next(at)) {
-        const char *listed = json_text(json_get(at, "path"));
-        if (!listed || !path_is_inside(listed) || /* a job wrote the list */
-            (path && strcmp(path, listed) != 0))
-            continue;
-        found = true;
-        if (fetch_one(overflow, id, keep_dir, listed, err))
-            return -1;
-    }
-    return found ? 0 : err_set(err, ERR_NOT_FOUND, "the task has no output of that name");
 }
 
 struct json *overflow_outputs(const char *keep_dir, struct err *err)
@@ -95,14 +35,91 @@ struct json *overflow_outputs(const char *keep_dir, struct err *err)
     return file_read(path, &text, err) ? NULL : json_parse(buf_str(&text), text.len, err);
 }
 
-int overflow_fetch(struct overflow *overflow, const char *id, const char *keep_dir,
-                   const char *path, struct err *err)
+int overflow_find_output(const char *keep_dir, const char *path, int64_t *ret_size, struct err *err)
 {
     AUTO(json) struct json *list = overflow_outputs(keep_dir, err);
     if (!list)
-        return err->code == ERR_NOT_FOUND ? 0 : -1; /* it has left nothing */
-    pthread_mutex_lock(&overflow->fetching);
-    int rc = fetch_listed(overflow, id, keep_dir, path, list, err);
-    pthread_mutex_unlock(&overflow->fetching);
-    return rc;
+        return -1;
+    for (const struct json *at = json_first(list); at; at = json_next(at)) {
+        const char *listed = json_text(json_get(at, "path"));
+        if (listed && strcmp(path, listed) == 0 && path_is_inside(listed))
+            return json_int(json_get(at, "size"), ret_size) == 0
+                       ? 0
+                       : err_set(err, ERR_INTERNAL, "the list of outputs is broken");
+    }
+    return err_set(err, ERR_NOT_FOUND, "the task has no output of that name");
+}
+
+int overflow_read(struct overflow *overflow, const char *id, const char *path, int64_t from,
+                  int64_t len, const struct overflow_sink *sink, struct err *err)
+{
+    const struct storage_sink into = {.write = sink->write, .arg = sink->arg};
+    const struct cloud *cloud = overflow->config.cloud;
+    AUTO(buf) struct buf name = BUF_INIT(8192);
+    folder_output_name(id, path, &name);
+    return buf_check(&name, "the output's name", err) ||
+                   storage_read(cloud->google, cloud->bucket, buf_str(&name), from, len, &into, err)
+               ? -1
+               : 0;
+}
+
+/* --- a copy, on the way -------------------------------------------------------------------- */
+
+struct overflow_copy {
+    char *part, *to;
+    int fd;
+    bool failed;
+};
+
+static int make_parents(const char *path, struct err *err)
+{
+    AUTO(str) char *dir = strdup(path);
+    char *slash = dir ? strrchr(dir, '/') : NULL;
+    if (!slash)
+        return err_sys(err, "outputs");
+    *slash = '\0';
+    return path_make_dirs(dir, 0700, err);
+}
+
+static bool has_room(const char *dir, int64_t size)
+{
+    struct statvfs fs;
+    return statvfs(dir, &fs) == 0 &&
+           (int64_t)fs.f_bavail * (int64_t)fs.f_frsize > size + COPY_LEAVES_BYTES;
+}
+
+struct overflow_copy *overflow_copy_new(const char *keep_dir, const char *path, int64_t size)
+{
+    AUTO(str) char *dir = path_join(keep_dir, "outputs");
+    struct overflow_copy *copy = has_room(keep_dir, size) ? calloc(1, sizeof(*copy)) : NULL;
+    if (!copy)
+        return NULL;
+    copy->to = dir ? path_join(dir, path) : NULL;
+    copy->part = path_join(keep_dir, LIST_NAME PART "XXXXXX");
+    copy->fd = copy->to && copy->part ? mkostemp(copy->part, O_CLOEXEC) : -1;
+    if (copy->fd >= 0)
+        return copy;
+    free(copy->to);
+    free(copy->part);
+    free(copy);
+    return NULL;
+}
+
+void overflow_copy_add(struct overflow_copy *copy, const char *data, size_t len)
+{
+    copy->failed |= fd_write_all(copy->fd, data, len) != 0;
+}
+
+/* Aside first: what is there under its name is whole. */
+void overflow_copy_end(struct overflow_copy *copy, bool whole)
+{
+    struct err ignored;
+    if (!copy)
+        return;
+    if (!whole || copy->failed || make_parents(copy->to, &ignored) || rename(copy->part, copy->to))
+        unlink(copy->part);
+    fd_close(&copy->fd);
+    free(copy->to);
+    free(copy->part);
+    free(copy);
 }

@@ -13,9 +13,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define BACKOFF_MIN_MS 5000
-#define BACKOFF_MAX_MS 300000
-
 struct overflow *overflow_new(const struct overflow_config *config, struct err *err)
 {
     struct overflow *overflow = calloc(1, sizeof(*overflow));
@@ -25,9 +22,9 @@ struct overflow *overflow_new(const struct overflow_config *config, struct err *
     }
     overflow->config = *config;
     overflow->status.reachable = true;
-    overflow->backoff_ms = BACKOFF_MIN_MS;
+    window_init(&overflow->window);
+    overflow->why = "cloud_full";
     pthread_mutex_init(&overflow->lock, NULL);
-    pthread_mutex_init(&overflow->fetching, NULL);
     return overflow;
 }
 
@@ -35,7 +32,6 @@ void overflow_free(struct overflow *overflow)
 {
     if (!overflow)
         return;
-    pthread_mutex_destroy(&overflow->fetching);
     pthread_mutex_destroy(&overflow->lock);
     free(overflow);
 }
@@ -57,16 +53,38 @@ const char *overflow_stays(const struct config *config, const struct task_kind *
     const struct strlist *egress = request->egress.count > 0 ? &request->egress : &config->egress;
     if (egress_mode_of(egress) != EGRESS_OPEN)
         return "the network of a task in the cloud can't be restricted (egress)";
+    if (request->inputs)
+        return "its inputs are kept on this machine";
     return kind->stays ? kind->stays(request, config->cloud_api_key_secret != NULL) : NULL;
 }
 
 /* --- how the cloud does -------------------------------------------------------------------- */
 
-void overflow_note_refusal(struct overflow *overflow, const struct err *err)
+const char *overflow_reason_of(const struct err *err)
+{
+    return err->code == ERR_RATE ? "cloud_full" : "cloud_unreachable";
+}
+
+/* The engine knows as much as the window. */
+static void tell_engine(struct overflow *overflow)
 {
     pthread_mutex_lock(&overflow->lock);
-    int64_t ms = overflow->backoff_ms;
-    overflow->backoff_ms = ms * 2 < BACKOFF_MAX_MS ? ms * 2 : BACKOFF_MAX_MS;
+    const struct engine_away away = {.room = overflow->window.room,
+                                     .hold_ms =
+                                         window_closed_ms(&overflow->window, clock_mono_ms()),
+                                     .why = overflow->why};
+    pthread_mutex_unlock(&overflow->lock);
+    engine_limit_away(overflow->config.engine, &away);
+}
+
+void overflow_note_refusal(struct overflow *overflow, const struct cloud_task *task,
+                           const struct err *err)
+{
+    pthread_mutex_lock(&overflow->lock);
+    bool begins = window_refused(&overflow->window, task->asked_ms, clock_mono_ms());
+    int64_t ms = window_closed_ms(&overflow->window, clock_mono_ms());
+    int room = overflow->window.room;
+    overflow->why = overflow_reason_of(err);
     overflow->status.refused++;
     if (err->code != ERR_RATE && overflow->status.reachable) { /* a full quota is no failure */
         overflow->status.reachable = false;
@@ -74,18 +92,37 @@ void overflow_note_refusal(struct overflow *overflow, const struct err *err)
     }
     snprintf(overflow->status.error, sizeof(overflow->status.error), "%s", err->msg);
     pthread_mutex_unlock(&overflow->lock);
-    log_warn("overflow", "no cloud tasks for %lld s: %s", (long long)(ms / 1000), err->msg);
-    engine_hold_away(overflow->config.engine, ms);
+    if (begins)
+        log_warn("overflow", "no cloud tasks for %lld ms, then %d at once at most: %s",
+                 (long long)ms, room, err->msg);
+    tell_engine(overflow);
 }
 
-void overflow_note_success(struct overflow *overflow)
+void overflow_note_success(struct overflow *overflow, struct cloud_task *task, bool adopted)
 {
+    task->in_flight = true;
     pthread_mutex_lock(&overflow->lock);
-    overflow->backoff_ms = BACKOFF_MIN_MS;
-    overflow->status.reachable = true;
-    overflow->status.error[0] = '\0';
-    overflow->status.started++;
+    if (adopted) {
+        window_adopted(&overflow->window);
+    } else {
+        window_granted(&overflow->window, clock_mono_ms());
+        overflow->status.reachable = true;
+        overflow->status.error[0] = '\0';
+        overflow->status.started++;
+    }
     pthread_mutex_unlock(&overflow->lock);
+    tell_engine(overflow);
+}
+
+void overflow_note_end(struct overflow *overflow, struct cloud_task *task)
+{
+    if (!task->in_flight)
+        return;
+    task->in_flight = false;
+    pthread_mutex_lock(&overflow->lock);
+    window_ended(&overflow->window, clock_mono_ms());
+    pthread_mutex_unlock(&overflow->lock);
+    tell_engine(overflow);
 }
 
 void overflow_metrics(struct metric_page *page, void *arg)
@@ -127,6 +164,12 @@ void cloud_task_settle(struct cloud_task *task, enum task_state state, const cha
     snprintf(outcome->error, sizeof(outcome->error), "%s", error);
 }
 
+void cloud_task_put_back(struct cloud_task *task, const char *reason, const char *error)
+{
+    cloud_task_settle(task, TASK_PENDING, reason, error);
+    task->outcome->refused = true;
+}
+
 static int begin(struct cloud_task *task, struct err *err)
 {
     const struct task_record *record = task_run_record(task->run);
@@ -152,6 +195,7 @@ void overflow_run(struct task_run *run, struct task_outcome *outcome, void *arg)
         cloud_task_settle(&task, TASK_FAILED, "internal", err.msg);
     else if (cloud_task_place(&task) == STEP_ON && cloud_task_relay(&task) == STEP_ON)
         cloud_task_end(&task);
+    overflow_note_end(overflow, &task);
     if (!task_state_is_active(outcome->state))
         cloud_task_delete_payload(&task);
     fd_close(&task.cursor_fd);

@@ -65,9 +65,25 @@ void overflow_metrics(struct metric_page *page, void *arg);
  * keep_dir. NULL with ERR_NOT_FOUND when there is none. */
 struct json *overflow_outputs(const char *keep_dir, struct err *err);
 
-/* Gets one of them (all with NULL) into
- * keep_dir/outputs, unless it is there. ERR_NOT_FOUND when it is none of them. */
-int overflow_fetch(struct overflow *overflow, const char *id, const char *keep_dir,
-                   const char *path, struct err *err);
+/* The size of one of them. ERR_NOT_FOUND when it is none. */
+int overflow_find_output(const char *keep_dir, const char *path, int64_t *ret_size,
+                         struct err *err);
+
+/* Reads `len` bytes of one of them (-1: to its end, and checks its checksum then) from the bucket,
+ * in the caller's thread, piece by piece. write() returns -1 to give up. */
+struct overflow_sink {
+    int (*write)(const char *data, size_t len, void *arg);
+    void *arg;
+};
+int overflow_read(struct overflow *overflow, const char *id, const char *path, int64_t from,
+                  int64_t len, const struct overflow_sink *sink, struct err *err);
+
+/* Keeps one of them in keep_dir/outputs while it is sent to somebody else: begun, fed, and ended
+ * with whether it is whole. What goes wrong is nobody's trouble: then there is no copy. NULL when
+ * there is no room. */
+struct overflow_copy;
+struct overflow_copy *overflow_copy_new(const char *keep_dir, const char *path, int64_t size);
+void overflow_copy_add(struct overflow_copy *copy, const char *data, size_t len);
+void overflow_copy_end(struct overflow_copy *copy, bool whole); /* NULL is fine */
 
 #endif

@@ -26,6 +26,7 @@
 #define SECRETS_BYTES_MAX (4u << 20)
 #define CLAIM_BYTES_MAX 4096
 #define TRIES_MAX 10
+#define CLAIM_TRIES 10
 
 /* --- what is kept -------------------------------------------------------------------------- */
 
@@ -146,10 +147,9 @@ static enum step refuse(struct cloud_task *task, const struct err *err)
     bool passes = err->code == ERR_RATE || err->code == ERR_UPSTREAM || err->code == ERR_TIMEOUT ||
                   err->code == ERR_BUSY ||
                   err->code == ERR_CONFLICT; /* ABORTED: the job is being changed */
-    overflow_note_refusal(task->overflow, err);
+    overflow_note_refusal(task->overflow, task, err);
     if (passes || task->request->executor == EXECUTOR_AUTO)
-        cloud_task_settle(task, TASK_PENDING,
-                          err->code == ERR_RATE ? "cloud_full" : "cloud_unreachable", err->msg);
+        cloud_task_put_back(task, overflow_reason_of(err), err->msg);
     else
         cloud_task_settle(task, TASK_FAILED, "cloud_error", err->msg);
     return STEP_OVER;
@@ -220,6 +220,21 @@ static void revoke(struct cloud_task *task)
         log_warn("overflow", "cannot settle who has the task: %s", err.msg);
 }
 
+bool cloud_task_is_unclaimed(struct cloud_task *task)
+{
+    char execution[sizeof(task->placement.execution)];
+    snprintf(execution, sizeof(execution), "%s", task->placement.execution);
+    revoke(task); /* whoever has it keeps it */
+    enum claim claim = read_claim(task);
+    for (int i = 0; claim == CLAIM_UNKNOWN && i < CLAIM_TRIES; i++) {
+        cloud_task_wait(task, LOOK_EVERY_MS);
+        claim = read_claim(task);
+    }
+    bool ours = claim == CLAIM_OURS;
+    snprintf(task->placement.execution, sizeof(task->placement.execution), "%s", execution);
+    return ours;
+}
+
 enum resolution { RES_FOUND, RES_NONE, RES_LATER };
 
 /* The claim decides: an execution that shows up when we have written it runs nothing. One that is
@@ -260,6 +275,7 @@ static enum step try_once(struct cloud_task *task, bool *ret_again)
     bool unsure = false;
     AUTO(buf_wipe) struct buf secrets = BUF_INIT(SECRETS_BYTES_MAX);
     *ret_again = false;
+    task->asked_ms = clock_mono_ms();
     if (add_secrets(task, &secrets, &err)) { /* a failure at home, which is not the cloud's */
         cloud_task_settle(task, TASK_FAILED, task->request->repo_url ? "repo_error" : "internal",
                           err.msg);
@@ -350,8 +366,10 @@ static void tell(struct cloud_task *task)
 enum step cloud_task_place(struct cloud_task *task)
 {
     struct store_placement *placement = &task->placement;
-    if (task_run_adopted(task->run) && placement->phase == PLACEMENT_STARTED)
+    if (task_run_adopted(task->run) && placement->phase == PLACEMENT_STARTED) {
+        overflow_note_success(task->overflow, task, true);
         return STEP_ON;
+    }
     bool asked = task_run_adopted(task->run) && placement->phase == PLACEMENT_ASKED;
     if (!asked) {
         if (!task_run_adopted(task->run) || placement->attempt == 0)
@@ -363,7 +381,7 @@ enum step cloud_task_place(struct cloud_task *task)
     enum step step = place_from(task, asked);
     if (step == STEP_OVER)
         return step;
-    overflow_note_success(task->overflow);
+    overflow_note_success(task->overflow, task, false);
     log_info("overflow", "runs as %s", task->placement.execution);
     if (!note_phase(task, PLACEMENT_STARTED)) {
         cloud_task_settle(task, TASK_RUNNING, "", "");

@@ -14,6 +14,7 @@
 #include "base/str.h"
 #include "google/storage.h"
 #include "runner/overflow/cloud_task.h"
+#include "runner/overflow/follow.h"
 #include "json/json.h"
 
 #include <fcntl.h>
@@ -25,10 +26,6 @@
 #define WAIT_MIN_MS 200
 #define WAIT_MAX_MS 5000
 #define NEXT_MS (FOLDER_CHUNK_MS * 4 / 5) /* no sooner is there a piece after one that is new */
-#define LOOK_EVERY_MS 15000               /* at the execution */
-#define LOOK_AGAIN_MS 2000         /* the same, when there was none: it may be too new to be seen */
-#define COLD_START_MS (15 * 60000) /* beyond its time limit an execution is lost */
-#define END_MS 30000               /* of an execution that was asked to end */
 #define CURSOR_FORMAT "%019lld %019lld\n"
 #define CURSOR_BYTES 40
 #define PIECES_AT_ONCE 64
@@ -154,6 +151,7 @@ int cloud_task_take_pieces(struct cloud_task *task, struct err *err)
         save_cursor(task);
         bool fresh = task->awaited && piece.len < FOLDER_CHUNK_BYTES / 2;
         task->awaited = false;
+        task->heard = true;
         task->rest_ms = fresh ? NEXT_MS : 0;
         if (fresh)
             return 1;
@@ -223,97 +221,33 @@ void cloud_task_take_rest(struct cloud_task *task, int64_t events_bytes)
 
 /* --- following ----------------------------------------------------------------------------- */
 
-struct pace {
-    int64_t wait_ms;
-    int64_t look_ms;   /* mono: when to look at the execution next */
-    int64_t lost_ms;   /* real: then its time is over */
-    int64_t ending_ms; /* mono: when it was asked to end; 0: not yet */
-    bool asked_to_end;
-    bool gone; /* there was none when it was looked for */
-};
-
-static void look(struct cloud_task *task, struct pace *pace)
-{
-    struct err err;
-    struct run_execution execution;
-    if (!task->placement.execution[0])
-        return; /* its name was never told: its time limit ends the wait */
-    if (run_get(task->cloud->google, task->placement.execution, &execution, &err)) {
-        if (err.code == ERR_NOT_FOUND && !pace->gone) {
-            pace->gone = true;
-        } else if (err.code == ERR_NOT_FOUND) {
-            task->ended = true;
-            task->execution = (struct run_execution){.state = RUN_FAILED};
-            snprintf(task->execution.message, sizeof(task->execution.message),
-                     "the execution is gone");
-        }
-        return;
-    }
-    pace->gone = false;
-    task->execution = execution;
-    task->ended = execution.state != RUN_PENDING && execution.state != RUN_RUNNING;
-}
-
-/* Asked until it is heard. */
-static void ask_to_end(struct cloud_task *task, struct pace *pace)
-{
-    struct err err;
-    if (pace->ending_ms == 0)
-        pace->ending_ms = clock_mono_ms();
-    if (pace->asked_to_end)
-        return;
-    pace->asked_to_end = !task->placement.execution[0] ||
-                         run_cancel(task->cloud->google, task->placement.execution, &err) == 0;
-    if (!pace->asked_to_end)
-        log_warn("overflow", "cannot end the execution: %s", err.msg);
-    pace->look_ms = clock_mono_ms() + 1000;
-    pace->wait_ms = WAIT_MIN_MS;
-}
-
-/* True when following is over. */
-static bool heed(struct cloud_task *task, struct pace *pace)
-{
-    task->cancelled = task_run_stop(task->run) == STOP_CANCEL;
-    task->timed_out |= clock_real_ms() > pace->lost_ms;
-    if (task->cancelled || task->timed_out)
-        ask_to_end(task, pace);
-    if (clock_mono_ms() >= pace->look_ms) {
-        look(task, pace);
-        pace->look_ms = clock_mono_ms() + (pace->ending_ms ? 1000
-                                           : pace->gone    ? LOOK_AGAIN_MS
-                                                           : LOOK_EVERY_MS);
-    }
-    return task->done || task->ended || !task_run_healthy(task->run) ||
-           (pace->ending_ms && clock_mono_ms() > pace->ending_ms + END_MS);
-}
-
 enum step cloud_task_relay(struct cloud_task *task)
 {
     struct err err;
-    struct pace pace = {.wait_ms = WAIT_MIN_MS, .look_ms = clock_mono_ms() + LOOK_EVERY_MS};
-    pace.lost_ms = task->placement.asked_ms + task->request->timeout_ms + COLD_START_MS;
+    int64_t wait_ms = WAIT_MIN_MS;
+    follow_begin(task);
     if (open_cursor(task, &err)) {
         task_run_fail(task->run, &err);
         return STEP_ON;
     }
-    if (task_run_adopted(task->run))
-        pace.look_ms = 0;
     for (;;) {
         if (task_run_stop(task->run) == STOP_INTERRUPT) {
             cloud_task_settle(task, TASK_RUNNING, "", ""); /* it goes on, and is adopted */
             return STEP_OVER;
         }
         int got = cloud_task_take_pieces(task, &err);
-        if (heed(task, &pace))
+        if (follow(task) || task->done || task->ended || !task_run_healthy(task->run))
             return STEP_ON;
         if (got > 0) {
-            pace.wait_ms = WAIT_MIN_MS;
-            pace.look_ms = clock_mono_ms() + LOOK_EVERY_MS; /* it lives */
+            wait_ms = WAIT_MIN_MS;
+            follow_alive(task);
             if (task->rest_ms > 0)
                 cloud_task_wait(task, task->rest_ms);
             continue;
         }
-        cloud_task_wait(task, pace.wait_ms);
-        pace.wait_ms = pace.wait_ms * 3 / 2 < WAIT_MAX_MS ? pace.wait_ms * 3 / 2 : WAIT_MAX_MS;
+        if (task->asked_to_end)
+            wait_ms = WAIT_MIN_MS;
+        cloud_task_wait(task, wait_ms);
+        wait_ms = wait_ms * 3 / 2 < WAIT_MAX_MS ? wait_ms * 3 / 2 : WAIT_MAX_MS;
     }
 }

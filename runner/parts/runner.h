@@ -79,6 +79,8 @@ struct runner {
     struct inputs *inputs;
     struct python *python;
     struct access *access; /* NULL: not asked for */
+    struct audit *audit;
+    struct callers *callers;
     struct http_server *server;
     struct api api;
 };

@@ -13,8 +13,9 @@
 #define CALLERS_MAX 64
 #define STANDBY_MAX 2
 #define START_FAILURES_MAX 3
-#define HOLD_MS 5000      /* after so many failures nothing is started for so long */
-#define IDLE_MS 900000    /* unused zygotes are ended */
+#define LOSSES_MAX (2 * STANDBY_MAX) /* of one run: every child on standby may have been killed */
+#define HOLD_MS 5000                 /* after so many failures nothing is started for so long */
+#define IDLE_MS 900000               /* unused zygotes are ended */
 #define LOAD_MS 120000    /* a zygote has imported its libraries by then, or is given up */
 #define END_MS 10000      /* a child that was killed is gone by then, or its zygote is */
 #define INTERRUPT_MS 2000 /* between an interrupt and a kill */
@@ -43,7 +44,9 @@ struct run {
     int64_t started_us, deadline_ms,
         kill_ms; /* kill_ms: when an interrupt was not enough; 0: none */
     bool begun;  /* the child has said that the code is about to run */
-    bool timed_out, cancelled, retried;
+    bool fresh;  /* the child had run nothing before */
+    bool timed_out, cancelled;
+    int losses;                 /* children that were lost under it */
     bool told_end, told_memory; /* by the child: E */
     int told_status;
     size_t frame_bytes;

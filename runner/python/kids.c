@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -203,6 +204,7 @@ void kid_begin(struct kid *kid, struct run *run)
     bool first = kid->state == KID_STANDBY;
     kid->run = run;
     run->kid = kid;
+    run->fresh = first;
     run->started_us = clock_mono_us();
     run->deadline_ms = clock_mono_ms() + run->request.timeout_s * INT64_C(1000);
     if (run->session) {
@@ -368,6 +370,11 @@ static void standby_ended(struct kid *kid, int status)
         zygotes_failed(python, &err);
 }
 
+static bool is_killed(int status)
+{
+    return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+}
+
 void kid_ended(struct kid *kid, const struct zygote_wire *wire)
 {
     struct run *run = kid->run;
@@ -379,7 +386,7 @@ void kid_ended(struct kid *kid, const struct zygote_wire *wire)
     bool ours = run->timed_out || run->cancelled;
     int64_t own_kib = wire->peak_kib - kid->base_kib;
     kid_free(kid);
-    if (!run->begun && !ours && WIFSIGNALED(wire->value) && !wire->exceeded) {
+    if (!run->begun && !ours && is_killed(wire->value) && !wire->exceeded) {
         run_lost(run); /* somebody killed it before there was any code of the caller's */
         return;
     }

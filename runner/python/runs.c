@@ -202,14 +202,16 @@ void run_lost(struct run *run)
     struct err err;
     struct python *python = run->python;
     err_set(&err, ERR_BUSY, "the process that ran the code was killed from outside");
-    if (run->retried || run->cancelled || run->timed_out || run->session || python->stopping) {
+    bool again = run->begun ? run->losses == 0 : run->losses < LOSSES_MAX;
+    if (!again || run->cancelled || run->timed_out || (run->session && !run->fresh) ||
+        python->stopping) {
         run_fail(run, &err);
         return;
     }
     atomic_fetch_add(&python->numbers.again, 1);
     unlink_running(python, run);
     outcome_done(&run->outcome);
-    run->retried = true;
+    run->losses++;
     run->begun = run->told_end = run->told_memory = false;
     run->frame_bytes = 0;
     push(python, run);

@@ -42,12 +42,7 @@ static char *copy_text(struct db_stmt *stmt, int column)
     return text ? strdup(text) : NULL;
 }
 
-#define RECORD_COLUMNS                                                                       \
-    "seq,id,kind,state,reason,priority,attempts,created_ms,started_ms,ended_ms,"             \
-    "retry_interrupted,shared,spec,summary,caller,request_id,session,session_kept,executor," \
-    "place,stays,grp,run,not_before_ms"
-
-static void read_record(struct db_stmt *stmt, struct task_record *record)
+void store_read_record(struct db_stmt *stmt, struct task_record *record)
 {
     *record = (struct task_record){
         .seq = db_int(stmt, 0),
@@ -87,7 +82,7 @@ int store_read_group(struct db *db, const char *group,
     int got = stmt ? 1 : -1;
     while (stmt && (got = db_step(stmt, err)) == 1) {
         struct task_record record;
-        read_record(stmt, &record);
+        store_read_record(stmt, &record);
         fn(&record, arg);
     }
     return got < 0 ? -1 : 0;
@@ -103,7 +98,7 @@ int store_read_task(struct db *db, const char *id, struct task_record *ret_recor
         return -1;
     if (got == 0)
         return err_set(err, ERR_NOT_FOUND, "there is no task '%s'", id);
-    read_record(stmt, ret_record);
+    store_read_record(stmt, ret_record);
     return 0;
 }
 
@@ -258,7 +253,7 @@ int store_list(struct store *store, const struct store_filter *filter,
     int got = stmt ? 1 : -1, stop = 0;
     while (!stop && stmt && (got = db_step(stmt, err)) == 1) {
         AUTO(task_record) struct task_record record;
-        read_record(stmt, &record);
+        store_read_record(stmt, &record);
         stop = fn(&record, arg);
     }
     db_done(stmt);

@@ -46,6 +46,15 @@ struct store {
     void *webhook_arg;
 };
 
+/* The columns that store_read_record() takes, in its order. */
+#define RECORD_COLUMNS                                                                       \
+    "seq,id,kind,state,reason,priority,attempts,created_ms,started_ms,ended_ms,"             \
+    "retry_interrupted,shared,spec,summary,caller,request_id,session,session_kept,executor," \
+    "place,stays,grp,run,not_before_ms"
+#define RECORD_COLUMN_COUNT 24
+
+void store_read_record(struct db_stmt *stmt, struct task_record *record);
+
 /* Reads one task through this connection, inside its transaction. ERR_NOT_FOUND. */
 int store_read_task(struct db *db, const char *id, struct task_record *ret_record, struct err *err);
 

@@ -84,17 +84,22 @@ static struct active_queue *queue_of(struct active_table *table, const struct ac
     return active->sleeps ? &table->sleeping : &table->queues[active->priority][active->class];
 }
 
+unsigned active_class(bool shared, const char *stays, enum task_executor executor)
+{
+    bool away = stays == NULL && executor != EXECUTOR_LOCAL;
+    return (shared ? ACTIVE_SHARED : 0u) | (away ? ACTIVE_AWAY : 0u) |
+           (executor != EXECUTOR_CLOUD ? ACTIVE_HERE : 0u);
+}
+
 /* What its row says of it. */
 static void describe(struct active_task *active, const struct task_record *record)
 {
     int priority = record->priority;
-    bool away = record->stays == NULL && record->executor != EXECUTOR_LOCAL;
     snprintf(active->kind, sizeof(active->kind), "%s", record->kind);
     active->priority = priority < 0 ? 0 : priority >= PRIORITIES ? PRIORITIES - 1 : priority;
     active->created_ms = record->created_ms;
     active->not_before_ms = record->not_before_ms;
-    active->class = (record->shared ? ACTIVE_SHARED : 0u) | (away ? ACTIVE_AWAY : 0u) |
-                    (record->executor != EXECUTOR_CLOUD ? ACTIVE_HERE : 0u);
+    active->class = active_class(record->shared, record->stays, record->executor);
 }
 
 void active_enqueue(struct active_table *table, struct active_task *active,
@@ -105,6 +110,7 @@ void active_enqueue(struct active_table *table, struct active_task *active,
     active->queued_ms = clock_mono_ms();
     active->state = ACTIVE_QUEUED;
     active->sleeps = active->not_before_ms > clock_real_ms();
+    table->asleep += active->sleeps;
     TAILQ_INSERT_TAIL(queue_of(table, active), active, queue);
     table->queued++;
 }
@@ -122,11 +128,56 @@ int64_t active_wake(struct active_table *table, int64_t real_ms)
         }
         TAILQ_REMOVE(&table->sleeping, active, queue);
         active->sleeps = false;
+        table->asleep--;
         active->queued_ms = clock_mono_ms();
         active->order = table->arrivals++;
         TAILQ_INSERT_TAIL(queue_of(table, active), active, queue);
     }
     return next;
+}
+
+struct claimed_task *claimed_new(const struct task_record *record, const char *secrets,
+                                 struct err *err)
+{
+    struct claimed_task *claimed = calloc(1, sizeof(*claimed));
+    if (!claimed) {
+        err_sys(err, "task");
+        return NULL;
+    }
+    size_t len = secrets ? strlen(secrets) : 0;
+    buf_init(&claimed->secrets, len + 1);
+    if (task_record_copy(record, &claimed->record, err) == 0 &&
+        (len == 0 || buf_add(&claimed->secrets, secrets, len) == 0))
+        return claimed;
+    claimed_free(claimed);
+    return NULL;
+}
+
+void claimed_free(struct claimed_task *claimed)
+{
+    if (!claimed)
+        return;
+    task_record_done(&claimed->record);
+    buf_wipe(&claimed->secrets);
+    free(claimed);
+}
+
+void active_reserve(struct active_table *table, struct active_task *active,
+                    const struct task_new *task)
+{
+    active->reserved = true;
+    active->place = PLACE_HERE;
+    snprintf(active->kind, sizeof(active->kind), "%s", task->kind);
+    table->running[active->place]++;
+}
+
+void active_start(struct active_task *active, struct claimed_task *claimed)
+{
+    describe(active, &claimed->record);
+    active->reserved = false;
+    active->state = ACTIVE_RUNNING;
+    active->started_ms = claimed->record.started_ms;
+    active->claimed = claimed;
 }
 
 void active_adopt(struct active_table *table, struct active_task *active,
@@ -157,9 +208,11 @@ void active_remove(struct active_table *table, struct active_task *active)
     if (active->state == ACTIVE_QUEUED) {
         TAILQ_REMOVE(queue_of(table, active), active, queue);
         table->queued--;
-    } else if (active->state == ACTIVE_RUNNING) {
+        table->asleep -= active->sleeps;
+    } else if (active->state == ACTIVE_RUNNING || active->reserved) {
         table->running[active->place]--;
     }
+    claimed_free(active->claimed);
     if (active->wake_fd >= 0)
         close(active->wake_fd);
     free(active);

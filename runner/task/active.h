@@ -39,16 +39,29 @@ struct active_task {
     bool sleeps;           /* queued, and its time has not come: it is in no queue of a class */
     int64_t started_ms;
     enum active_state state;
-    enum task_place place; /* while running */
+    bool reserved;         /* arriving, and a slot is kept for it */
+    enum task_place place; /* while running or reserved */
     bool adopted;          /* it ran before this process began, and still does */
     enum task_stop stop;
     int wake_fd; /* eventfd while running, else -1 */
     struct engine_watch *watches;
+    struct claimed_task *claimed;   /* NULL, or the row that was claimed where it was added */
     TAILQ_ENTRY(active_task) queue; /* while queued */
     struct active_task *next;       /* in its bucket of the table */
 };
 
 TAILQ_HEAD(active_queue, active_task);
+
+/* A row as the store has it, and its secrets in plain text. */
+struct claimed_task {
+    struct task_record record;
+    struct buf secrets;
+};
+
+/* A copy of both; `secrets` may be NULL. */
+struct claimed_task *claimed_new(const struct task_record *record, const char *secrets,
+                                 struct err *err);
+void claimed_free(struct claimed_task *claimed);
 
 struct active_table {
     struct active_task **buckets;
@@ -56,6 +69,7 @@ struct active_table {
     size_t count;
     struct active_queue queues[PRIORITIES][ACTIVE_CLASSES];
     struct active_queue sleeping;
+    int asleep; /* of those queued */
     int64_t arrivals;
     int queued;
     int running[PLACE_COUNT];
@@ -86,11 +100,19 @@ int64_t active_waits_since(const struct active_table *table, unsigned allowed);
  * -1: there is none. */
 int64_t active_wake(struct active_table *table, int64_t real_ms);
 
+/* Keeps a slot here for an arriving task, which active_start() makes a running one. */
+void active_reserve(struct active_table *table, struct active_task *active,
+                    const struct task_new *task);
+void active_start(struct active_task *active, struct claimed_task *claimed);
+
+/* The class of a task that is shared, may leave (`stays` is NULL) and has this executor. */
+unsigned active_class(bool shared, const char *stays, enum task_executor executor);
+
 /* An arriving task that runs already. */
 void active_adopt(struct active_table *table, struct active_task *active,
                   const struct task_record *record);
 
-/* Undoes active_take(): first of its priority again. */
+/* Undoes active_take() or active_start(): first of its priority again. */
 void active_put_back(struct active_table *table, struct active_task *active);
 
 #endif

@@ -7,6 +7,7 @@
 #include "runner/task/engine_private.h"
 #include "json/json.h"
 
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,6 +32,7 @@ struct engine *engine_new(const struct engine_config *config, struct err *err)
         err_sys(err, "engine");
         return NULL;
     }
+    engine->away_room = INT_MAX;
     engine->config = *config;
     pthread_mutex_init(&engine->lock, NULL);
     for (int i = 0; i < MEND_LOCKS; i++)
@@ -43,6 +45,11 @@ struct engine *engine_new(const struct engine_config *config, struct err *err)
         return NULL;
     }
     return engine;
+}
+
+const struct task_kind *engine_kinds(const struct engine *engine)
+{
+    return engine->config.kinds;
 }
 
 const struct task_kind *engine_kind(const struct engine *engine, const char *name)
@@ -400,7 +407,7 @@ void engine_interrupt(struct engine *engine)
     pthread_mutex_lock(&engine->lock);
     for (size_t i = 0; i < engine->table.bucket_count; i++)
         for (struct active_task *active = engine->table.buckets[i]; active; active = active->next)
-            if (active->state == ACTIVE_RUNNING)
+            if (active->state == ACTIVE_RUNNING || active->reserved)
                 stop_locked(active, STOP_INTERRUPT);
     pthread_mutex_unlock(&engine->lock);
 }

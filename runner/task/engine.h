@@ -80,6 +80,9 @@ struct engine_config {
 
 struct engine *engine_new(const struct engine_config *config, struct err *err);
 
+/* All rows; the last has no name. */
+const struct task_kind *engine_kinds(const struct engine *engine);
+
 /* The row of that name, or NULL. */
 const struct task_kind *engine_kind(const struct engine *engine, const char *name);
 
@@ -93,8 +96,18 @@ int engine_start(struct engine *engine, struct err *err);
 /* From now on. */
 void engine_set_limits(struct engine *engine, const struct engine_limits *limits);
 
-/* Nothing goes away for so long: tasks that may run here do. */
-void engine_hold_away(struct engine *engine, int64_t ms);
+/* What the place away from here takes: nothing for hold_ms, then `room` tasks at once. Tasks that
+ * may run here do so meanwhile; the others wait, and `why` is their reason. */
+struct engine_away {
+    int room;
+    int64_t hold_ms;
+    const char *why; /* static */
+};
+void engine_limit_away(struct engine *engine, const struct engine_away *away);
+
+/* Why a pending task is not placed, when that is because the place away from here takes no more;
+ * else NULL. */
+const char *engine_waits_for(struct engine *engine, const struct task_record *record);
 
 /* Stores and queues a task. ERR_BUSY while draining, ERR_RATE with a full queue, else as
  * store_add(). */

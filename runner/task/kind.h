@@ -34,6 +34,7 @@ struct task_outcome {
     struct buf output;  /* what it said: the answer's text */
     struct buf errors;  /* what it said beside that (stderr), for kinds that show it */
     struct buf members; /* more members of the answer: ,"k":v,… */
+    bool refused; /* with TASK_PENDING: its place did not take it; this does not count as a try */
     bool truncated;
     bool resumable; /* a later task can go on from where this one ended */
 };

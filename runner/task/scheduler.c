@@ -25,22 +25,45 @@
 static bool away_is_open(const struct engine *engine, int64_t now)
 {
     return engine->config.away && engine->config.limits.away_slots > 0 &&
-           now >= engine->away_held_until;
+           now >= engine->away_held_until && engine->table.running[PLACE_AWAY] < engine->away_room;
 }
 
-static struct active_task *take_here(struct engine *engine, int64_t now)
+static bool away_is_full(const struct engine *engine)
+{
+    const int running = engine->table.running[PLACE_AWAY];
+    return running >= engine->config.limits.away_slots || running >= engine->away_room;
+}
+
+/* The classes that a slot here may be given to now; 0: no slot is free. */
+static unsigned allowed_here(const struct engine *engine, int64_t now)
 {
     const struct engine_limits *limits = &engine->config.limits;
     unsigned allowed = CLASS(ACTIVE_HERE), shared = CLASS(ACTIVE_HERE | ACTIVE_SHARED);
     if (engine->table.running[PLACE_HERE] >= limits->slots)
-        return NULL;
+        return 0;
     if (limits->overflow != OVERFLOW_ALWAYS || !away_is_open(engine, now)) {
         allowed |= CLASS(EITHER);
         shared |= CLASS(EITHER | ACTIVE_SHARED);
     }
-    if (engine->hold == TASK_PENDING)
-        allowed |= shared;
-    return active_take(&engine->table, allowed, INT64_MAX, PLACE_HERE);
+    return engine->hold == TASK_PENDING ? allowed | shared : allowed;
+}
+
+static struct active_task *take_here(struct engine *engine, int64_t now)
+{
+    return active_take(&engine->table, allowed_here(engine, now), INT64_MAX, PLACE_HERE);
+}
+
+bool scheduler_reserve_locked(struct engine *engine, struct active_task *active,
+                              const struct task_new *task)
+{
+    unsigned class = active_class(task->shared, task->stays, task->executor);
+    if (engine->draining || engine->table.queued > engine->table.asleep ||
+        task->not_before_ms > clock_real_ms() ||
+        !(allowed_here(engine, clock_mono_ms()) & CLASS(class)))
+        return false;
+    active_reserve(&engine->table, active, task);
+    engine->threads++;
+    return true;
 }
 
 bool scheduler_may_leave_locked(const struct engine *engine, unsigned class)
@@ -75,7 +98,7 @@ static unsigned after_a_while(const struct engine *engine)
 static struct active_task *take_away(struct engine *engine, int64_t now)
 {
     const struct engine_limits *limits = &engine->config.limits;
-    if (!away_is_open(engine, now) || engine->table.running[PLACE_AWAY] >= limits->away_slots)
+    if (!away_is_open(engine, now) || away_is_full(engine))
         return NULL;
     struct active_task *active =
         active_take(&engine->table, at_once(engine), INT64_MAX, PLACE_AWAY);
@@ -100,6 +123,12 @@ struct start {
     struct active_task *active;
 };
 
+static void thread_gone_locked(struct engine *engine)
+{
+    if (--engine->threads == 0)
+        pthread_cond_broadcast(&engine->quiet);
+}
+
 /* One thread runs tasks one after the other while there are any for it. */
 static void *task_thread(void *arg)
 {
@@ -113,8 +142,7 @@ static void *task_thread(void *arg)
         pthread_mutex_unlock(&start.engine->lock);
     }
     pthread_mutex_lock(&start.engine->lock);
-    if (--start.engine->threads == 0)
-        pthread_cond_broadcast(&start.engine->quiet);
+    thread_gone_locked(start.engine);
     pthread_mutex_unlock(&start.engine->lock);
     return NULL;
 }
@@ -142,6 +170,21 @@ static void need_clock_locked(struct engine *engine)
         thread_start(&engine->clock_thread, "scheduler", CLOCK_STACK_BYTES, watch_clock, engine,
                      &err))
         log_error("task", "tasks with notBefore wait for the next occasion: %s", err.msg);
+}
+
+void scheduler_start_locked(struct engine *engine, struct active_task *active)
+{
+    if (start_thread(engine, active) == 0)
+        return;
+    thread_gone_locked(engine);
+    active_put_back(&engine->table, active);
+    log_error("task", "cannot start a thread; %d tasks wait", engine->table.queued);
+}
+
+void scheduler_give_back_locked(struct engine *engine)
+{
+    thread_gone_locked(engine);
+    scheduler_schedule_locked(engine);
 }
 
 /* Without a thread the task goes back to where it was and waits for the next occasion. */
@@ -194,12 +237,31 @@ void engine_set_away(struct engine *engine, const struct executor *executor)
     engine->config.away = executor;
 }
 
-void engine_hold_away(struct engine *engine, int64_t ms)
+void engine_limit_away(struct engine *engine, const struct engine_away *away)
 {
     pthread_mutex_lock(&engine->lock);
-    engine->away_held_until = clock_mono_ms() + ms;
+    engine->away_held_until = away->hold_ms > 0 ? clock_mono_ms() + away->hold_ms : 0;
+    engine->away_room = away->room;
+    engine->away_why = away->why;
     scheduler_schedule_locked(engine);
     pthread_mutex_unlock(&engine->lock);
+}
+
+const char *engine_waits_for(struct engine *engine, const struct task_record *record)
+{
+    const char *why = NULL;
+    if (record->state != TASK_PENDING || record->stays || record->executor == EXECUTOR_LOCAL)
+        return NULL;
+    pthread_mutex_lock(&engine->lock);
+    if (record->executor == EXECUTOR_AUTO && engine->config.limits.overflow == OVERFLOW_OFF)
+        why = NULL;
+    else if (engine->config.away && (clock_mono_ms() < engine->away_held_until ||
+                                     engine->table.running[PLACE_AWAY] >= engine->away_room))
+        why = engine->away_why;
+    else if (engine->config.away && away_is_full(engine))
+        why = "cloud_full";
+    pthread_mutex_unlock(&engine->lock);
+    return why;
 }
 
 /* --- time ---------------------------------------------------------------------------------- */
@@ -210,7 +272,7 @@ static int64_t quiet_ms(const struct engine *engine)
     const struct engine_limits *limits = &engine->config.limits;
     int64_t now = clock_mono_ms(), due = now + SLEEP_MS;
     int64_t since = active_waits_since(&engine->table, after_a_while(engine));
-    if (engine->table.running[PLACE_AWAY] >= limits->away_slots || engine->table.queued == 0)
+    if (away_is_full(engine) || engine->table.queued == 0)
         return SLEEP_MS; /* whoever ends, or comes, looks around */
     if (since >= 0 && since + limits->overflow_after_ms < due)
         due = since + limits->overflow_after_ms;

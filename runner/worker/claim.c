@@ -31,12 +31,13 @@ static void open_note(const struct job *job, struct json_writer *w, struct buf *
 }
 
 static int put_note(struct job *job, const char *name, const struct buf *note, int64_t generation,
-                    struct storage_object *ret_object, struct err *err)
+                    const struct storage_stop *stop, struct storage_object *ret_object,
+                    struct err *err)
 {
-    return storage_put(
+    return storage_put_until(
         job->cloud.google,
         &(const struct storage_at){job->cloud.bucket, name, "application/json", generation},
-        note->data, note->len, ret_object, err);
+        note->data, note->len, stop, ret_object, err);
 }
 
 /* Whether the note of that name is ours: 1, 0, -1. */
@@ -61,7 +62,7 @@ int claim_take(struct job *job, struct err *err)
     json_close(&w);
     if (buf_check(&note, "the claim", err))
         return -1;
-    if (put_note(job, name, &note, STORAGE_ABSENT, NULL, err) == 0)
+    if (put_note(job, name, &note, STORAGE_ABSENT, NULL, NULL, err) == 0)
         return 1;
     int ours = err->code == ERR_MISMATCH ? is_ours(job, name, NULL, err) : -1;
     return ours < 0 ? err_wrap(err, "bucket '%s'", job->cloud.bucket) : ours;
@@ -78,7 +79,7 @@ int claim_describe(struct job *job, struct err *err)
     json_add_text(&w, "startedAt", clock_format(job->started_ms, time));
     json_close(&w);
     return buf_check(&note, "the metadata", err) ||
-                   put_note(job, name, &note, STORAGE_ANY, NULL, err)
+                   put_note(job, name, &note, STORAGE_ANY, NULL, NULL, err)
                ? -1
                : 0;
 }
@@ -107,6 +108,16 @@ static void look_whose(struct pulse *pulse, const char *name)
         log_warn("job", "heartbeat: %s", err.msg);
 }
 
+/* A storage_stop's: a beat that hangs must not hold up the end. */
+static bool is_stopped(void *arg)
+{
+    struct pulse *pulse = arg;
+    pthread_mutex_lock(&pulse->lock);
+    bool stop = pulse->stop;
+    pthread_mutex_unlock(&pulse->lock);
+    return stop || job_is_over(pulse->job);
+}
+
 static void beat(struct pulse *pulse)
 {
     struct err err;
@@ -115,15 +126,16 @@ static void beat(struct pulse *pulse)
     struct job *job = pulse->job;
     AUTO(buf) struct buf note = BUF_INIT(NOTE_BYTES_MAX);
     AUTO(storage_object) struct storage_object object = {0};
+    const struct storage_stop until = {.stop = is_stopped, .arg = pulse};
     folder_name(job->id, FOLDER_HEARTBEAT, name);
     open_note(job, &w, &note);
     json_add_int(&w, "beat", ++pulse->beats);
     json_close(&w);
-    if (put_note(job, name, &note, pulse->generation, &object, &err) == 0)
+    if (put_note(job, name, &note, pulse->generation, &until, &object, &err) == 0)
         pulse->generation = object.generation;
     else if (err.code == ERR_MISMATCH || err.code == ERR_NOT_FOUND)
         look_whose(pulse, name);
-    else
+    else if (!is_stopped(pulse))
         log_warn("job", "heartbeat: %s", err.msg);
 }
 

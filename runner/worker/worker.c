@@ -180,8 +180,10 @@ static int work(struct job *job, bool *ret_quiet)
         return fail("cannot begin", &err);
     *ret_quiet = steps_run(job);
     int rc = job_is_lost(job) ? -1 : steps_hand_in_outputs(job, &err);
-    *ret_quiet &= pulse_stop(pulse); /* nothing comes after the result */
-    if (rc || job_is_lost(job) || steps_hand_in_result(job, &err))
+    if (rc == 0 && !job_is_lost(job)) /* home waits as long as the heart beats */
+        rc = steps_hand_in_result(job, &err);
+    *ret_quiet &= pulse_stop(pulse);
+    if (rc || job_is_lost(job))
         return job_is_lost(job) ? EXIT_NOT_OURS : fail("the result is not stored", &err);
     log_info("job", "the result is stored: %s%s%s", task_state_name(job->result.outcome.state),
              job->result.outcome.reason[0] ? ", " : "", job->result.outcome.reason);

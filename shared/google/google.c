@@ -45,7 +45,10 @@ static struct identity *find_identity(const struct google_config *config, const 
             return identity;
     }
     bool named = config->metadata_host && *config->metadata_host;
-    return identity_from_metadata(named ? config->metadata_host : NULL, err);
+    struct identity *identity = identity_from_metadata(named ? config->metadata_host : NULL, err);
+    if (identity && config->at_google)
+        identity->patience_ms = METADATA_PATIENCE_MS;
+    return identity;
 }
 
 struct google *google_new(const struct google_config *config, struct err *err)

@@ -55,6 +55,7 @@ struct google_config {
     const char *credentials;   /* a file: service-account key or authorized user; or NULL */
     const char *home;          /* where gcloud's own file is looked for without one; or NULL */
     const char *metadata_host; /* HOST[:PORT]; NULL: Google's, asked last */
+    bool at_google;            /* we run in a container of Google's: there is a metadata server */
     const char *impersonate;   /* act as this service account, or NULL */
     const char *endpoints[GOOGLE_API_COUNT]; /* NULL: Google's */
 };

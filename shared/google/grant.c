@@ -277,7 +277,8 @@ static int ask_by_impersonation(struct identity *identity, int total_ms, struct 
 /* By address first: where there is no such server, its name costs a resolver's patience. */
 static const char *const metadata_hosts[] = {"169.254.169.254", "metadata.google.internal"};
 
-static int ask_metadata_at(const char *host, struct net_answer *ret_answer, struct err *err)
+static int ask_metadata_at(const struct identity *identity, const char *host,
+                           struct net_answer *ret_answer, struct err *err)
 {
     AUTO(strlist) struct strlist headers = STRLIST_INIT;
     AUTO(net_answer) struct net_answer answer = {0};
@@ -292,13 +293,20 @@ static int ask_metadata_at(const char *host, struct net_answer *ret_answer, stru
                                         .headers = &headers,
                                         .reach = NET_PLAIN,
                                         .connect_ms = METADATA_CONNECT_MS,
-                                        .total_ms = METADATA_MS,
+                                        .total_ms =
+                                            identity->patience_ms ? METADATA_SLOW_MS : METADATA_MS,
                                         .answer_max = TOKEN_ANSWER_MAX};
     if (buf_check(&url, "the address", err) || net_call(&request, &answer, err))
         return -1;
-    if (!net_header(&answer.head, "Metadata-Flavor", flavor, sizeof(flavor)) ||
-        strcmp(flavor, "Google") != 0)
+    bool googles = net_header(&answer.head, "Metadata-Flavor", flavor, sizeof(flavor)) &&
+                   strcmp(flavor, "Google") == 0;
+    if (!googles && answer.status == 200)
         return err_set(err, ERR_NOT_FOUND, "'%s' is no metadata server of Google's", host);
+    if (answer.status == 404 || (!googles && answer.status != 429))
+        return err_set(err, ERR_UPSTREAM, "HTTP %d from the metadata server '%s'", answer.status,
+                       host);
+    if (answer.status != 200)
+        return refused(&answer, err);
     *ret_answer = answer;
     answer = (struct net_answer){0};
     return 0;
@@ -308,9 +316,9 @@ static int find_metadata(const struct identity *identity, struct net_answer *ret
                          struct err *err)
 {
     if (identity->metadata_host)
-        return ask_metadata_at(identity->metadata_host, ret_answer, err);
+        return ask_metadata_at(identity, identity->metadata_host, ret_answer, err);
     for (size_t i = 0; i < COUNT_OF(metadata_hosts); i++)
-        if (ask_metadata_at(metadata_hosts[i], ret_answer, err) == 0)
+        if (ask_metadata_at(identity, metadata_hosts[i], ret_answer, err) == 0)
             return 0;
     return -1;
 }
@@ -322,33 +330,37 @@ static int no_metadata(struct err *err)
                    "there is no metadata server");
 }
 
+/* Where nobody said that there is a metadata server, its silence is an answer. */
 static int ask_metadata_once(struct identity *identity, struct net_answer *ret_answer,
                              struct err *err)
 {
-    AUTO(net_answer) struct net_answer answer = {0};
-    if (find_metadata(identity, &answer, err)) {
-        if (identity->metadata_host)
-            return -1;
-        identity->absent_ms = clock_mono_ms();
-        return no_metadata(err);
+    if (find_metadata(identity, ret_answer, err) == 0) {
+        identity->absent_ms = 0;
+        return 0;
     }
-    identity->absent_ms = 0;
-    if (answer.status != 200)
-        return refused(&answer, err);
-    *ret_answer = answer;
-    answer = (struct net_answer){0};
-    return 0;
+    if (identity->metadata_host || identity->patience_ms > 0)
+        return -1;
+    identity->absent_ms = clock_mono_ms();
+    return no_metadata(err);
 }
 
+static bool may_pass(const struct err *err)
+{
+    return err->code == ERR_UPSTREAM || err->code == ERR_RATE || err->code == ERR_TIMEOUT;
+}
+
+/* A container may be faster than the metadata server beside it, which then does not listen, is
+ * slow, or does not know of the container's account yet. */
 static int ask_metadata(struct identity *identity, int total_ms, struct buf *ret_token,
                         int64_t *ret_life_ms, struct err *err)
 {
     AUTO(net_answer) struct net_answer answer = {0};
-    struct retry retry = retry_begin(total_ms, NULL, NULL);
+    bool patient = total_ms > TOKEN_PATIENCE_MS && identity->patience_ms > total_ms;
+    struct retry retry = retry_begin(patient ? identity->patience_ms : total_ms, NULL, NULL);
     if (identity->absent_ms && clock_mono_ms() - identity->absent_ms < METADATA_ABSENT_MS)
         return no_metadata(err);
     while (ask_metadata_once(identity, &answer, err))
-        if ((err->code != ERR_UPSTREAM && err->code != ERR_RATE) || !retry_pause(&retry, -1))
+        if (!may_pass(err) || !retry_pause(&retry, -1))
             return -1;
     int rc = take_grant(&answer, ret_token, ret_life_ms, err);
     buf_wipe(&answer.body);

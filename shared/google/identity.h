@@ -55,6 +55,7 @@ struct identity {
     struct strlist delegates;                        /* impersonated */
     struct identity *source;
     char *metadata_host;       /* as configured, or NULL for Google's */
+    int patience_ms;           /* metadata: there surely is one; 0: there may be none */
     _Atomic int64_t absent_ms; /* mono: there was no metadata server then; 0: never asked */
     struct token_cache cache;
 };

@@ -23,7 +23,9 @@
 
 #define METADATA_CONNECT_MS 1000
 #define METADATA_MS 10000
-#define METADATA_ABSENT_MS 30000 /* no probe again so soon where there was none */
+#define METADATA_SLOW_MS 25000     /* the same where there surely is one */
+#define METADATA_PATIENCE_MS 55000 /* for the first token of a container */
+#define METADATA_ABSENT_MS 30000   /* no probe again so soon where there was none */
 
 #define ANSWER_BYTES_MAX (8u << 20)
 #define ERROR_BYTES_MAX (64u << 10)

@@ -59,7 +59,7 @@ static void get_root_is_open_and_says_what_there_is(void **state)
     assert_json_text(reply->json, "capabilities.kinds.0", "claude");
     assert_json_text(reply->json, "capabilities.kinds.1", "command");
     assert_json_text(reply->json, "capabilities.kinds.2", "python");
-    assert_string_not_equal(json_text(reply->json, "capabilities.jail.tier"), "");
+    assert_string_not_equal(json_text(reply->json, "capabilities.jail"), "");
     assert_json_has(reply->json, "capabilities.limits.bodyBytes");
     assert_json_has(reply->json, "python");
     reply_free(reply);
@@ -277,6 +277,39 @@ static void a_restart_does_not_start_it_early(void **state)
     runner_free(own);
 }
 
+/* --- outputs --------------------------------------------------------------------------------- */
+
+static void an_output_may_have_any_name(void **state)
+{
+    (void)state;
+    struct reply *reply = runner_post(shared(), "/exec",
+                                      "{\"command\":\"cd output; for n in $'a\\\\nb' $'c\\\\377d' "
+                                      "$'tab\\\\there' 'back\\\\\\\\slash' $'\\u00e9 100%'; do"
+                                      " printf %s \\\"$n\\\" >\\\"$n\\\" || exit 1; done\"}");
+    assert_json_bool(reply->json, "success", true);
+    char *list = textf("/tasks/%s/outputs", json_text(reply->json, "taskId"));
+    struct reply *all = runner_get(shared(), list);
+    assert_status(all, 200);
+    int count = cJSON_GetArraySize(json_at(all->json, "outputs"));
+    assert_int_equal(count, 5);
+    for (int i = 0; i < count; i++) {
+        char *path = textf("outputs.%d.url", i), *size = textf("outputs.%d.sizeBytes", i);
+        struct reply *one = runner_get(shared(), json_text(all->json, path));
+        if (one->status != 200)
+            fail_msg("%s: %d %s", json_text(all->json, path), one->status, one->body);
+        assert_int_equal((int)one->body_size, (int)json_number(all->json, size));
+        reply_free(one);
+        free(size);
+        free(path);
+    }
+    struct reply *elsewhere = runner_get(shared(), "/tasks/a%0Ab");
+    assert_status(elsewhere, 400);
+    reply_free(elsewhere);
+    reply_free(all);
+    free(list);
+    reply_free(reply);
+}
+
 static int stop_all(void **state)
 {
     shared_stop(state);
@@ -299,6 +332,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_task_starts_no_earlier_than_it_is_told_to),
         cmocka_unit_test(a_time_that_is_none_is_refused_by_name),
         cmocka_unit_test(a_restart_does_not_start_it_early),
+        cmocka_unit_test(an_output_may_have_any_name),
     };
     return cmocka_run_group_tests_name("clients", tests, NULL, stop_all);
 }

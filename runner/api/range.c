@@ -1,0 +1,101 @@
+/* Bodies of known size, whole or a part of them (RFC 9110, 14). */
+#include "base/fd.h"
+#include "base/str.h"
+#include "runner/api/handlers.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define PIECE_BYTES (256u << 10)
+
+/* "bytes=a-b", "bytes=a-", "bytes=-n" (one range). 1 with the range, 0 when the header is to be
+ * passed over, -1 when the range lies outside. */
+static int read_range(const char *text, int64_t size, int64_t *ret_from, int64_t *ret_len)
+{
+    int64_t from, to = size - 1;
+    char number[32];
+    if (!text || !str_starts(text, "bytes=") || strchr(text, ','))
+        return 0;
+    text += strlen("bytes=");
+    const char *dash = strchr(text, '-');
+    if (!dash || dash - text >= (int)sizeof(number))
+        return 0;
+    snprintf(number, sizeof(number), "%.*s", (int)(dash - text), text);
+    if (dash == text) { /* the last n */
+        if (str_to_int(dash + 1, 0, INT64_MAX, &to))
+            return 0;
+        from = to < size ? size - to : 0;
+        *ret_from = from;
+        *ret_len = size - from;
+        return to == 0 || size == 0 ? -1 : 1;
+    }
+    if (str_to_int(number, 0, INT64_MAX, &from) ||
+        (dash[1] && (str_to_int(dash + 1, 0, INT64_MAX, &to) || to < from)))
+        return 0;
+    if (from >= size)
+        return -1;
+    *ret_from = from;
+    *ret_len = (to < size ? to : size - 1) - from + 1;
+    return 1;
+}
+
+bool range_plan(struct http_request *req, int64_t size, const char *etag, struct range *ret_range)
+{
+    char text[64];
+    struct err err;
+    const char *condition = http_header(req, "If-Range");
+    struct range range = {.status = 200, .len = size, .size = size};
+    if (!meets_condition(req, etag))
+        return false;
+    bool ranged = !condition || strcmp(condition, etag) == 0;
+    int got = ranged ? read_range(http_header(req, "Range"), size, &range.from, &range.len) : 0;
+    if (got < 0) {
+        snprintf(text, sizeof(text), "bytes */%lld", (long long)size);
+        http_add_header(req, "Accept-Ranges", "bytes");
+        http_add_header(req, "Content-Range", text);
+        err_set(&err, ERR_RANGE, "the file has %lld bytes", (long long)size);
+        send_err(req, &err);
+        return false;
+    }
+    if (got > 0)
+        range.status = 206;
+    *ret_range = range;
+    return true;
+}
+
+int range_begin(struct http_request *req, const struct range *range, const char *type)
+{
+    char text[128];
+    http_add_header(req, "Accept-Ranges", "bytes");
+    if (range->status == 206) {
+        snprintf(text, sizeof(text), "bytes %lld-%lld/%lld", (long long)range->from,
+                 (long long)(range->from + range->len - 1), (long long)range->size);
+        http_add_header(req, "Content-Range", text);
+    }
+    return http_begin_sized(req, range->status, type, range->len);
+}
+
+static void send_bytes(struct http_request *req, int fd, int64_t from, int64_t len)
+{
+    char *piece = malloc(PIECE_BYTES);
+    while (piece && len > 0) {
+        size_t want = len < (int64_t)PIECE_BYTES ? (size_t)len : PIECE_BYTES;
+        ssize_t n = fd_pread_full(fd, piece, want, from);
+        if (n <= 0 || http_write(req, piece, (size_t)n))
+            break;
+        from += n;
+        len -= n;
+    }
+    free(piece);
+    http_end(req, len == 0);
+}
+
+void send_range(struct http_request *req, int fd, const struct stat *st, const char *etag,
+                const char *type)
+{
+    struct range range;
+    if (range_plan(req, st->st_size, etag, &range) && range_begin(req, &range, type) == 0)
+        send_bytes(req, fd, range.from, range.len);
+}

@@ -1,0 +1,32 @@
+/*
+ * Following an execution beside its events: whether it lives, whether its time is over, and asking
+ * it to end. Private to runner/overflow.
+ *
+ * Theory of operation. Three witnesses say that work goes on: the pieces of its events, Cloud Run,
+ * and the heartbeat in the bucket. While Cloud Run says that the execution runs and the heartbeat
+ * moves, whatever is missing is still to come: a job hands in its outputs and its result after its
+ * last event, and that takes as long as it takes. An execution whose heartbeat stands still is
+ * asked to end, which makes it hand in what it has.
+ *
+ * Threads: the task's own.
+ */
+#ifndef OVERFLOW_FOLLOW_H
+#define OVERFLOW_FOLLOW_H
+
+#include "runner/overflow/cloud_task.h"
+
+/* Before the first look. */
+void follow_begin(struct cloud_task *task);
+
+/* Looks where a look is due, and asks the execution to end once nobody wants it any more or its
+ * time is over. True when it was asked to end and has had the time for it; task->ended says that
+ * Cloud Run has told its end. */
+bool follow(struct cloud_task *task);
+
+/* A piece of its events came: it lives. */
+void follow_alive(struct cloud_task *task);
+
+/* The last event has come: from now on only looks tell anything. */
+void follow_closely(struct cloud_task *task);
+
+#endif
