@@ -12,8 +12,8 @@
 #include "runner/config/in_force.h"
 #include "runner/inputs/inputs.h"
 #include "runner/oauth/alert.h"
-#include "runner/oauth/flow.h"
 #include "runner/oauth/keeper.h"
+#include "runner/oauth/login_flow.h"
 #include "runner/oauth/usage.h"
 #include "runner/overflow/overflow.h"
 #include "runner/python/python.h"
@@ -43,7 +43,7 @@ struct api {
     struct engine *engine;
     struct store *store;
     struct keeper *keeper;
-    struct flow *flow;
+    struct login_flow *flow;
     struct breaker *breaker;
     struct proxy *proxy;
     struct usage_windows *usage;
@@ -66,7 +66,7 @@ struct api {
     struct audit *audit;
     struct callers *callers;
     struct system_prompt *system_prompt;
-    const char *system_prompt_path; /* where SYSTEM_PROMPT_SECRET's text is, or NULL */
+    struct prompt_watch *prompt; /* of SYSTEM_PROMPT_SECRET; or NULL */
     struct api_numbers *numbers;
     struct openapi *openapi;
     const struct metric_source *metrics; /* other modules' pages; ends with a NULL print */

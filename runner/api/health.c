@@ -4,6 +4,7 @@
 #include "runner/api/troubles.h"
 #include "runner/claude/version.h"
 #include "runner/janitor/disk.h"
+#include "runner/overflow/prompt.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -2,6 +2,7 @@
 
 #include "runner/claude/version.h"
 #include "runner/janitor/disk.h"
+#include "runner/overflow/prompt.h"
 
 #define WEBHOOKS_MANY 100 /* that wait for another try */
 
@@ -17,6 +18,7 @@ enum which {
     TROUBLE_DISK,
     TROUBLE_CLOUD,
     TROUBLE_JAIL,
+    TROUBLE_PROMPT,
     TROUBLES,
 };
 _Static_assert(TROUBLES <= TROUBLES_MAX, "room for all of them");
@@ -45,6 +47,9 @@ static const struct trouble table[TROUBLES] = {
     [TROUBLE_DISK] = {"disk_low", "Free space in STATE_DIR, or lower DISK_MIN_FREE_MB."},
     [TROUBLE_CLOUD] = {"cloud_unreachable",
                        "Google Cloud does not answer: run `claude-runner cloud check`."},
+    [TROUBLE_PROMPT] = {"system_prompt_unreadable",
+                        "SYSTEM_PROMPT_SECRET cannot be read, the log says why: may the home "
+                        "runner's account read it? `claude-runner cloud setup` grants that."},
     [TROUBLE_JAIL] = {"jail_weak", "Tasks run with weaker walls than they could: `jail` in "
                                    "/health?verbose=true says what this host lacks."},
 };
@@ -81,6 +86,7 @@ void troubles_find(const struct api *api, const struct keeper_status *login,
         [TROUBLE_DISK] = disk_check(api->state_dir, config->disk_min_free_mb, &ignored) != 0,
         [TROUBLE_CLOUD] = !cloud.reachable,
         [TROUBLE_JAIL] = is_jail_weak(api),
+        [TROUBLE_PROMPT] = api->prompt && prompt_watch_fails(api->prompt),
     };
     ret_found->count = 0;
     for (size_t i = 0; i < TROUBLES; i++)

@@ -53,6 +53,7 @@ struct runner {
     struct usage_windows *usage;
     _Atomic int64_t logins; /* as the keeper last counted them */
     struct proxy *proxy;
+    struct gitgate *gitgate;
     struct engine *engine;
     struct claude claude;
     struct walls walls; /* once it has been probed */
@@ -64,7 +65,7 @@ struct runner {
         struct err err;
     } probe;
 
-    struct flow *flow;
+    struct login_flow *flow;
     char marker[128]; /* in the environment of what we start: TASK_MARKER=… */
     struct cloud cloud;
     struct overflow *overflow; /* NULL: no cloud is configured */

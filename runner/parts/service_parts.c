@@ -29,19 +29,19 @@ static int build_login(void *whole, struct err *err)
     struct runner *runner = whole;
     snprintf(runner->marker, sizeof(runner->marker), TASK_MARKER "=%s",
              store_instance(runner->store));
-    const struct flow_config flow = {.config = &runner->config,
-                                     .launcher = runner->launcher,
-                                     .keeper = runner->keeper,
-                                     .secrets = runner->secrets,
-                                     .marker = runner->marker};
-    runner->flow = flow_new(&flow, err);
+    const struct login_flow_config flow = {.config = &runner->config,
+                                           .launcher = runner->launcher,
+                                           .keeper = runner->keeper,
+                                           .secrets = runner->secrets,
+                                           .marker = runner->marker};
+    runner->flow = login_flow_new(&flow, err);
     return runner->flow ? 0 : -1;
 }
 
 static void free_login(void *whole)
 {
     struct runner *runner = whole;
-    flow_free(runner->flow);
+    login_flow_free(runner->flow);
     runner->flow = NULL;
 }
 
@@ -123,6 +123,7 @@ static int build_cloud(void *whole, struct err *err)
     if (cloud_open(config, &runner->cloud, err))
         return -1;
     const struct overflow_config overflow = {.config = &runner->config,
+                                             .inputs = runner->inputs,
                                              .cloud = &runner->cloud,
                                              .store = runner->store,
                                              .repos = runner->repos,
@@ -159,11 +160,13 @@ static int build_sessions(void *whole, struct err *err)
     const struct sessions_config sessions = {.config = &runner->config,
                                              .launcher = runner->launcher,
                                              .walls = &runner->walls,
+                                             .repos = runner->repos,
                                              .state_dir = runner->first->state_dir,
                                              .marker = runner->marker,
                                              .uid = runner->claude.uid,
                                              .gid = runner->claude.gid};
     runner->sessions = sessions_new(&sessions, err);
+    runner->claude.sessions = runner->sessions; /* before a task is started */
     return runner->sessions ? 0 : -1;
 }
 
@@ -335,7 +338,7 @@ static int build_api(void *whole, struct err *err)
     api->launcher = runner->launcher;
     api->repos = runner->repos;
     api->overflow = runner->overflow;
-    api->system_prompt_path = runner->prompt ? prompt_watch_path(runner->prompt) : NULL;
+    api->prompt = runner->prompt;
     api->webhook = runner->webhook;
     api->sessions = runner->sessions;
     api->inputs = runner->inputs;
@@ -402,7 +405,7 @@ static int start_http(void *whole, struct err *err)
 static void stop_http(void *whole)
 {
     struct runner *runner = whole;
-    flow_stop(runner->flow);
+    login_flow_stop(runner->flow);
     python_stop(runner->python); /* its last answers go out by the server */
     if (runner->server)
         http_stop(runner->server, LINGER_MS);

@@ -118,6 +118,7 @@ static int build_repos(void *whole, struct err *err)
     const struct config *config = runner->first;
     const struct repos_config repos = {.config = &runner->config,
                                        .launcher = runner->launcher,
+                                       .walls = &runner->walls,
                                        .state_dir = config->state_dir,
                                        .marker = store_instance(runner->store),
                                        .uid = runner->claude.uid,
@@ -273,6 +274,20 @@ static void free_proxy(void *whole)
     runner->proxy = NULL;
 }
 
+static int build_gitgate(void *whole, struct err *err)
+{
+    struct runner *runner = whole;
+    runner->gitgate = gitgate_new(&runner->config, err);
+    return runner->gitgate ? 0 : -1;
+}
+
+static void free_gitgate(void *whole)
+{
+    struct runner *runner = whole;
+    gitgate_free(runner->gitgate);
+    runner->gitgate = NULL;
+}
+
 static struct engine_limits limits_of(const struct config *config)
 {
     return (struct engine_limits){.slots = config->max_concurrent_tasks,
@@ -304,6 +319,7 @@ static void build_kinds(struct runner *runner)
     runner->command = (struct command){.launcher = runner->launcher,
                                        .repos = runner->repos,
                                        .inputs = runner->inputs,
+                                       .gitgate = runner->gitgate,
                                        .config = &runner->config,
                                        .instance = store_instance(runner->store),
                                        .walls = &runner->walls,
@@ -327,6 +343,7 @@ static int build_engine(void *whole, struct err *err)
     runner->claude.config = &runner->config;
     runner->claude.repos = runner->repos;
     runner->claude.inputs = runner->inputs;
+    runner->claude.gitgate = runner->gitgate;
     runner->claude.instance = store_instance(runner->store);
     runner->claude.walls = &runner->walls;
     build_kinds(runner);
@@ -335,7 +352,8 @@ static int build_engine(void *whole, struct err *err)
                                          .kinds = runner->kinds,
                                          .uid = runner->claude.uid,
                                          .gid = runner->claude.gid,
-                                         .limits = limits_of(config)};
+                                         .limits = limits_of(config),
+                                         .memory = runner->one_task ? NULL : task_memory_read};
     runner->engine = engine_new(&engine, err);
     return runner->engine ? 0 : -1;
 }
@@ -513,6 +531,7 @@ const struct part runner_task_parts[] = {
      .metrics = show_keeper},
     {"pause", .start = start_breaker}, /* once the keeper watches the login */
     {"proxy", .build = build_proxy, .free = free_proxy, .metrics = show_proxy},
+    {"gitgate", .build = build_gitgate, .free = free_gitgate},
     {"engine", .build = build_engine, .start = start_engine, .settle = settle_engine,
      .free = free_engine, .metrics = show_engine},
 };

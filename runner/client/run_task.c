@@ -6,6 +6,7 @@
  */
 #include "base/auto.h"
 #include "base/str.h"
+#include "runner/client/cloud_home.h"
 #include "runner/client/commands.h"
 #include "runner/client/fields.h"
 #include "runner/client/follow.h"
@@ -99,7 +100,7 @@ static int cancel_task(struct follow *f, struct err *err)
 static int follow_to_end(struct follow *f, bool cancels, struct err *err)
 {
     for (bool cancelled = false;;) {
-        int rc = follow_run(f, err);
+        int rc = follower_run(f, err);
         if (rc <= 0)
             return rc;
         if (!f->task_id[0])
@@ -118,7 +119,7 @@ static int status_of(const struct json *end)
 {
     long long code = number_of(end, "exit_code");
     const char *reason = text_of(end, "reason");
-    if (is_true(end, "success"))
+    if (client_is_true(end, "success"))
         return 0;
     if (strcmp(reason, "timeout") == 0)
         return TIMED_OUT;
@@ -196,14 +197,17 @@ static int follow_task(struct call *call, struct follow *f, struct narrate *n, s
     if (rc < 0)
         return -1;
     if (rc == 1) {
-        say_how_to_return(f);
+        if (options_value(&call->given, "cloud"))
+            fprintf(stderr, "\nleft alone; its execution ends by itself\n");
+        else
+            say_how_to_return(f);
         return INTERRUPTED;
     }
     if (!n->end)
         return err_set(err, ERR_UPSTREAM, "the task's events ended without its result");
     if (!n->raw || call->json)
         conclude(call, f, n, diff && !call->json);
-    else if (!is_true(n->end, "success") && number_of(n->end, "exit_code") <= 0)
+    else if (!client_is_true(n->end, "success") && number_of(n->end, "exit_code") <= 0)
         narrate_end(n);
     else if (!is_own_end(n->end))
         fprintf(stderr, "%s\n", text_of(n->end, "error"));
@@ -231,7 +235,7 @@ static int begin(struct call *call, const char *path, const char *body, bool raw
     AUTO(follow) struct follow f;
     struct narrate n;
     begin_story(call, &n, raw);
-    follow_init(&f, &call->to, narrate_event, &n);
+    follower_init(&f, &call->to, narrate_event, &n);
     f.path = path;
     f.body = body;
     int status = follow_task(call, &f, &n, err);
@@ -258,14 +262,13 @@ int client_run_prompt(struct call *call, struct err *err)
                   : begin(call, "/run", buf_str(&body), false, err);
 }
 
-int client_exec(struct call *call, struct err *err)
+static int exec_command(struct call *call, bool cloud, struct err *err)
 {
     struct json_writer w;
     AUTO(buf_wipe) struct buf command = BUF_INIT(BODY_MAX), body = BUF_INIT(BODY_MAX);
     AUTO(buf_wipe) struct buf input = BUF_INIT(BODY_MAX);
     const char *stdin_file = options_value(&call->given, "stdin");
-    if (settings_find(&call->to, &call->given, err) ||
-        (stdin_file && fields_read_file(stdin_file, &input, err)))
+    if (stdin_file && fields_read_file(stdin_file, &input, err))
         return -1;
     add_command(&call->args, &command);
     json_write(&w, &body);
@@ -273,12 +276,28 @@ int client_exec(struct call *call, struct err *err)
     json_add_text(&w, "command", buf_str(&command));
     if (stdin_file)
         json_add_text(&w, "stdin", buf_str(&input));
+    if (cloud && options_value(&call->given, "executor"))
+        return err_set(err, ERR_INVALID, "--cloud runs it in the cloud: no --executor");
+    if (cloud)
+        json_add_text(&w, "executor", "cloud");
     if (write_common(call, &w, err))
         return -1;
     json_close(&w);
     if (buf_check(&body, "the request", err))
         return -1;
     return begin(call, "/exec", buf_str(&body), true, err);
+}
+
+int client_exec(struct call *call, struct err *err)
+{
+    struct cloud_home home = {.pid = 0};
+    bool cloud = options_value(&call->given, "cloud") != NULL;
+    int status = cloud ? cloud_home_open(&home, NULL, &call->to, err)
+                       : settings_find(&call->to, &call->given, err);
+    if (status == 0)
+        status = exec_command(call, cloud, err);
+    cloud_home_close(&home, status >= 0);
+    return status;
 }
 
 /* --- logs ---------------------------------------------------------------------------------- */
@@ -316,7 +335,7 @@ int client_logs(struct call *call, struct err *err)
         return -1;
     narrate_init(&n, stdout, call->colour);
     n.live = follows;
-    follow_init(&f, &call->to, call->json ? print_json_event : narrate_event, &n);
+    follower_init(&f, &call->to, call->json ? print_json_event : narrate_event, &n);
     snprintf(f.task_id, sizeof(f.task_id), "%s", call->args.items[0]);
     client_catch_signals();
     int rc = follows ? follow_to_end(&f, false, err) : print_now(call, &f, err);
