@@ -1,4 +1,4 @@
-#include "runner/client/link.h"
+#include "runner/client/phone.h"
 
 #include "base/form.h"
 #include "qr/qr.h"
@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-bool link_leads_here(const char *address)
+bool phone_reaches(const char *address)
 {
     struct form_url url;
     return form_url(address, &url) == 0 && !url.loopback;
@@ -28,7 +28,7 @@ static int print_code(const char *text, struct err *err)
     return 0;
 }
 
-int link_print(const struct settings *to, const char *address, struct err *err)
+int phone_link(const struct settings *to, const char *address, struct err *err)
 {
     struct form_url parsed;
     AUTO(buf_wipe) struct buf link = BUF_INIT(8192);

@@ -3,16 +3,16 @@
  *
  * Threads: one.
  */
-#ifndef CLIENT_LINK_H
-#define CLIENT_LINK_H
+#ifndef CLIENT_PHONE_H
+#define CLIENT_PHONE_H
 
 #include "runner/client/client.h"
 
 /* Asks the runner for a link and prints it to stdout, on a terminal with its QR code. `address` is
  * how the phone reaches the runner; NULL: as this program does. */
-int link_print(const struct settings *to, const char *address, struct err *err);
+int phone_link(const struct settings *to, const char *address, struct err *err);
 
 /* Whether a phone could open that address: it does not mean this machine alone. */
-bool link_leads_here(const char *address);
+bool phone_reaches(const char *address);
 
 #endif
