@@ -59,7 +59,10 @@ static const struct {
      "bytes; what is longer is cut and says so"},
     {"append", "query", "{\"type\":\"boolean\"}", "add to the file's end"},
     {"mode", "query", "{\"type\":\"string\",\"pattern\":\"^[0-7]{1,4}$\"}", "permissions, octal"},
-    {"shell", "query", "{\"type\":\"string\"}", "only those of that shell"},
+    {"shell", "query", "{\"type\":\"string\"}",
+     "that shell; not given: all of them (a terminal: default)"},
+    {"cols", "query", "{\"type\":\"integer\",\"minimum\":1,\"maximum\":1000}", "columns"},
+    {"rows", "query", "{\"type\":\"integer\",\"minimum\":1,\"maximum\":1000}", "rows"},
     {"pattern", "query", "{\"type\":\"string\"}", "only those whose command holds this text"},
     {"signal", "query", "{\"type\":\"string\"}",
      "TERM, 15, …; not given: TERM, three seconds, KILL"},
@@ -191,7 +194,8 @@ static const char *describe_status(int status)
     static const struct {
         int status;
         const char *text;
-    } good[] = {{200, "It is done, or here it is."},
+    } good[] = {{101, "It goes on in the other protocol."},
+                {200, "It is done, or here it is."},
                 {201, "It has been made."},
                 {202, "It has been accepted."},
                 {204, "There is nothing more."},

@@ -173,6 +173,8 @@
       "Write to its current process", "", "SessionInput", "200:Object 404 409") \
     X("POST", "/sessions/{id}/shells/{name}/kill", shell_kill, ROUTE_DRAIN, "sessions", \
       "End its current process", "", "", "200:Object 404") \
+    X("GET", "/sessions/{id}/terminal", session_terminal, 0, "sessions", \
+      "A terminal in it, as a WebSocket", "shell cols rows", "", "101:Nothing 400 404 426 429") \
     X("GET", "/sessions/{id}/files", files_get, ROUTE_DRAIN, "sessions", \
       "What a directory holds", "path recursive limit cursor", "", "200:Object 403 404") \
     X("GET", "/sessions/{id}/files/{path...}", file_get, ROUTE_DRAIN, "sessions", \

@@ -6,6 +6,7 @@
 #include "crypto/crypto.h"
 #include "runner/api/system_prompt.h"
 #include "runner/egress/rules.h"
+#include "runner/inputs/layers.h"
 #include "runner/janitor/disk.h"
 
 #include <stdio.h>
@@ -337,6 +338,39 @@ static void check_egress(const struct api *api, const struct submission *s,
     refuse(errors, err, "egress", why);
 }
 
+struct hold {
+    struct api *api;
+    struct submission *s;
+    struct request_errors *errors;
+    struct err *err;
+};
+
+static int hold_input(const char *name, const char *hash, void *arg)
+{
+    struct err why;
+    char field[320];
+    struct hold *hold = arg;
+    if (input_hold(hold->api->inputs, hash, &why) == 0)
+        return strlist_add(&hold->s->held, hash);
+    snprintf(field, sizeof(field), "inputs.%.255s", name);
+    refuse(hold->errors, hold->err, field,
+           why.code == ERR_NOT_FOUND
+               ? "has not been uploaded: send the archive by PUT /inputs/{sha256} first"
+               : why.msg);
+    return 0;
+}
+
+/* From now until the task is stored nobody evicts what it names; then the store keeps them. */
+static void hold_inputs(struct api *api, struct submission *s, struct request_errors *errors,
+                        struct err *err)
+{
+    struct err why;
+    struct hold hold = {.api = api, .s = s, .errors = errors, .err = err};
+    s->inputs = api->inputs;
+    if (input_each(s->request->inputs, hold_input, &hold, &why))
+        refuse(errors, err, "inputs", why.msg);
+}
+
 /* What can be said of the fields by who knows this runner, and where the task may run. -1 after the
  * answer. */
 static int check_fields(struct http_request *req, struct api *api, struct submission *s)
@@ -356,6 +390,7 @@ static int check_fields(struct http_request *req, struct api *api, struct submis
     if (s->request->n > 1 && s->request->resume_session_id)
         refuse(&errors, &err, "n", "must be 1 with resumeSessionId: one task at a time goes on");
     check_egress(api, s, &errors, &err);
+    hold_inputs(api, s, &errors, &err);
     const char *wrong_prefix = check_prefix(api, s->request->post_upload_gcs_prefix);
     if (wrong_prefix)
         refuse(&errors, &err, "postExecutionActions.uploadFiles.gcsPrefix", wrong_prefix);
@@ -420,6 +455,9 @@ int submit_task(struct http_request *req, struct api *api, struct submission *s)
 void submission_done(struct submission *s)
 {
     task_request_free(s->request);
+    for (size_t i = 0; i < s->held.count; i++)
+        input_drop(s->inputs, s->held.items[i]);
+    strlist_done(&s->held);
     for (size_t i = 0; s->records && i < s->count; i++)
         task_record_done(&s->records[i]);
     free(s->records);

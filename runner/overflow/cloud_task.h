@@ -107,6 +107,6 @@ bool cloud_task_is_unclaimed(struct cloud_task *task);
 void cloud_task_delete_payload(struct cloud_task *task);
 
 /* The list of outputs beside the events. */
-int outputs_save(const char *keep_dir, const void *json, size_t len, struct err *err);
+int overflow_save_outputs(const char *keep_dir, const void *json, size_t len, struct err *err);
 
 #endif

@@ -137,7 +137,7 @@ static void save_outputs(struct cloud_task *task, const struct folder_result *re
     }
     json_close(&w);
     if (buf_check(&json, "the list of outputs", &err) ||
-        outputs_save(task_run_keep_dir(task->run), json.data, json.len, &err))
+        overflow_save_outputs(task_run_keep_dir(task->run), json.data, json.len, &err))
         log_warn("overflow", "%s", err.msg);
 }
 

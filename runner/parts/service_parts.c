@@ -167,22 +167,6 @@ static int build_sessions(void *whole, struct err *err)
     return runner->sessions ? 0 : -1;
 }
 
-static int build_inputs(void *whole, struct err *err)
-{
-    struct runner *runner = whole;
-    const struct inputs_config inputs = {.config = &runner->config,
-                                         .state_dir = runner->first->state_dir};
-    runner->inputs = input_store_new(&inputs, err);
-    return runner->inputs ? 0 : -1;
-}
-
-static void free_inputs(void *whole)
-{
-    struct runner *runner = whole;
-    input_store_free(runner->inputs);
-    runner->inputs = NULL;
-}
-
 static void stop_sessions(void *whole)
 {
     struct runner *runner = whole;
@@ -415,7 +399,6 @@ const struct part runner_service_parts[] = {
     {"cloud", .build = build_cloud, .free = free_cloud, .metrics = show_cloud},
     {"webhooks", .build = build_webhook, .start = start_webhook, .stop = stop_webhook,
      .free = free_webhook, .metrics = show_webhook},
-    {"inputs", .build = build_inputs, .free = free_inputs},
     {"sessions", .build = build_sessions, .stop = stop_sessions, .free = free_sessions},
     {"python", .build = build_python, .free = free_python, .metrics = show_python},
     {"api", .build = build_api, .free = free_api},

@@ -6,6 +6,7 @@
 #include "git/diff.h"
 #include "runner/repo/repo_private.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -161,8 +162,51 @@ struct json *harvest_push(struct workspace *workspace, const struct repo_wish *w
     return answer;
 }
 
+/* Where the run's own files are: fresh memory. */
+static char *own_files(struct workspace *workspace, const char *dir)
+{
+    return workspace ? strdup(workspace_upper(workspace)) : path_join(dir, "work");
+}
+
+static bool is_there(const char *top, const char *name)
+{
+    struct stat st;
+    AUTO(str) char *path = path_join(top, name);
+    return path && lstat(path, &st) == 0;
+}
+
+int harvest_make_output(struct repos *repos, struct workspace *workspace, const char *dir,
+                        struct err *err)
+{
+    const char *tree = workspace ? workspace_tree(workspace) : NULL;
+    AUTO(str) char *own = own_files(workspace, dir);
+    AUTO(str) char *path = own ? path_join(own, HARVEST_OUTPUT) : NULL;
+    if (!path)
+        return err_sys(err, "outputs");
+    if (is_there(own, HARVEST_OUTPUT) || (tree && is_there(tree, HARVEST_OUTPUT)))
+        return 0;
+    return mkdir(path, 0755) ? err_sys(err, "outputs")
+                             : path_own(path, repos->config.uid, repos->config.gid, err);
+}
+
+bool harvest_has_output(struct workspace *workspace, const char *dir)
+{
+    struct dirent *entry;
+    int count = 0;
+    AUTO(str) char *own = own_files(workspace, dir);
+    AUTO(fd) int top = own ? open(own, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
+    DIR *list = top < 0 ? NULL
+                        : fdopendir(openat(top, HARVEST_OUTPUT,
+                                           O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    while (list && count < 3 && (entry = readdir(list)))
+        count++;
+    if (list)
+        closedir(list);
+    return count == 3; /* more than "." and ".." */
+}
+
 struct json *harvest_files(struct repos *repos, struct workspace *workspace, const char *dir,
-                           const struct strlist *patterns, const char *to,
+                           const struct harvest_files *wish, const char *to,
                            const struct work_stop *stop, struct err *err)
 {
     struct json_writer w;
@@ -178,7 +222,9 @@ struct json *harvest_files(struct repos *repos, struct workspace *workspace, con
     job_begin(repos, &w, &job, "collect", COLLECT_MS);
     json_add_text(&w, "work", work);
     json_add_text(&w, "to", raw);
-    add_list(&w, "patterns", patterns);
+    add_list(&w, "patterns", wish->patterns);
+    json_add_bool(&w, "output", wish->output);
+    json_add_int(&w, "sinceMs", wish->since_ms);
     AUTO(json) struct json *answer = run_as_task(repos, workspace, &w, COLLECT_MS, stop, err);
     if (!answer)
         return NULL;

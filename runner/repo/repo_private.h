@@ -46,9 +46,6 @@ void overlay_probe(struct repos *repos);
 /* Finds out whether the file system can make copies that share their blocks. */
 void reflink_probe(struct repos *repos);
 
-/* Appends text as an overlay option's value. */
-void overlay_add_path(struct buf *out, const char *path);
-
 /* Starts a job: {"op":…,"timeoutMs":…,"uid":…,"gid":… and leaves it open for more. */
 void job_begin(const struct repos *repos, struct json_writer *w, struct buf *out, const char *op,
                int timeout_ms);

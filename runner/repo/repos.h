@@ -52,6 +52,12 @@ void repos_free(struct repos *repos);
 /* "overlay", "reflink" or "copy". */
 const char *repos_method(const struct repos *repos);
 
+/* The options of an overlay that works here, after its directories; NULL when WORKSPACES are none.
+ */
+const char *repos_overlay(const struct repos *repos);
+/* Appends a path as an overlay option's value. */
+void repos_add_overlay_path(struct buf *out, const char *path);
+
 /* What a task asks for; all borrowed, NULL for not given. */
 struct repo_wish {
     const char *url;
@@ -104,6 +110,9 @@ int workspace_mounts(struct workspace *workspace, struct strlist *mounts, struct
 
 /* Where a file of the workspace is written before anybody has mounted it. */
 const char *workspace_upper(const struct workspace *workspace);
+
+/* The shared tree that it stands on, read only; NULL when it has copies or nothing. */
+const char *workspace_tree(const struct workspace *workspace);
 
 /* Appends a JSON object for the task's events and answer. */
 void workspace_print(const struct workspace *workspace, struct buf *out);

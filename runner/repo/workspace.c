@@ -27,6 +27,7 @@ struct workspace {
     char *mirror; /* its directory */
     char *dir;    /* the run's */
     char *upper;  /* where its own files are */
+    char *tree;   /* the shared tree below them, or NULL */
     char *url;    /* as git and people see it */
     char commit[65];
     char branch[256];
@@ -53,6 +54,7 @@ void workspace_close(struct workspace *workspace)
     free(workspace->mirror);
     free(workspace->dir);
     free(workspace->upper);
+    free(workspace->tree);
     free(workspace->url);
     free(workspace);
 }
@@ -60,6 +62,11 @@ void workspace_close(struct workspace *workspace)
 const char *workspace_upper(const struct workspace *workspace)
 {
     return workspace->upper;
+}
+
+const char *workspace_tree(const struct workspace *workspace)
+{
+    return workspace->tree;
 }
 
 struct repos *workspace_repos(const struct workspace *workspace)
@@ -379,6 +386,11 @@ static int open_parts(struct workspace *workspace, const struct repo_wish *wish,
     if (rc)
         return -1;
     touch_all(workspace);
+    if (workspace->repos->overlay && workspace->commit[0] &&
+        asprintf(&workspace->tree, "%s/tree-%s", workspace->mirror, workspace->commit) < 0) {
+        workspace->tree = NULL;
+        return err_sys(err, "workspace");
+    }
     return compose(workspace, err);
 }
 
@@ -410,10 +422,10 @@ static void add_lower(const struct workspace *workspace, struct buf *out)
 {
     buf_adds(out, "lowerdir=");
     if (workspace->commit[0]) {
-        overlay_add_path(out, workspace->mirror);
+        repos_add_overlay_path(out, workspace->mirror);
         buf_addf(out, "/tree-%s:", workspace->commit);
     }
-    overlay_add_path(out, workspace->mirror);
+    repos_add_overlay_path(out, workspace->mirror);
     buf_addf(out, "/refs-%s", workspace->generation);
 }
 
@@ -428,9 +440,9 @@ int workspace_mounts(struct workspace *workspace, struct strlist *mounts, struct
         return -1;
     add_lower(workspace, &options);
     buf_adds(&options, ",upperdir=");
-    overlay_add_path(&options, workspace->upper);
+    repos_add_overlay_path(&options, workspace->upper);
     buf_adds(&options, ",workdir=");
-    overlay_add_path(&options, work);
+    repos_add_overlay_path(&options, work);
     buf_addf(&options, ",%s", workspace->repos->overlay);
     strlist_add(mounts, "overlay");
     strlist_addf(mounts, "%s/work", workspace->dir);
