@@ -98,7 +98,7 @@ static bool says_json(const char *type)
     return n == 0 || (n > 5 && strncasecmp(type + n - 5, "+json", 5) == 0);
 }
 
-int json_body(struct http_request *req, size_t max, struct buf *out, struct err *err)
+int api_json_body(struct http_request *req, size_t max, struct buf *out, struct err *err)
 {
     const char *type = http_header(req, "Content-Type");
     if (type && !says_json(type))

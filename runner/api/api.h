@@ -11,8 +11,8 @@
 #include "runner/claude/claude.h"
 #include "runner/config/in_force.h"
 #include "runner/inputs/inputs.h"
-#include "runner/oauth/flow.h"
 #include "runner/oauth/keeper.h"
+#include "runner/oauth/login_flow.h"
 #include "runner/overflow/overflow.h"
 #include "runner/python/python.h"
 #include "runner/repo/repos.h"
@@ -41,7 +41,7 @@ struct api {
     struct engine *engine;
     struct store *store;
     struct keeper *keeper;
-    struct flow *flow;
+    struct login_flow *flow;
     struct breaker *breaker;
     struct proxy *proxy;
     struct access *access; /* NULL: Cloudflare Access is not asked for */

@@ -154,7 +154,7 @@ void console_session_begin(struct http_request *req, void *arg)
         send_err(req, &err);
         return;
     }
-    if (json_body(req, BODY_MAX, &body, &err)) {
+    if (api_json_body(req, BODY_MAX, &body, &err)) {
         send_err(req, &err);
         return;
     }

@@ -47,7 +47,7 @@ void send_err(struct http_request *req, const struct err *err);
 bool meets_condition(struct http_request *req, const char *etag);
 
 /* http_body() of a request whose Content-Type, if any, says JSON or nothing against it. */
-int json_body(struct http_request *req, size_t max, struct buf *out, struct err *err);
+int api_json_body(struct http_request *req, size_t max, struct buf *out, struct err *err);
 
 /* "Expired" means that no working credential can be had: not so while an API key works. */
 void note_api_key(const struct api *api, struct keeper_status *login);

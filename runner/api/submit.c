@@ -436,7 +436,7 @@ int submit_task(struct http_request *req, struct api *api, struct submission *s)
         return -1;
     }
     if (idempotency_key(req, &s->key, &err) ||
-        (!s->has_body && json_body(req, API_BODY_MAX, &s->body, &err))) {
+        (!s->has_body && api_json_body(req, API_BODY_MAX, &s->body, &err))) {
         send_err(req, &err);
         return -1;
     }

@@ -14,6 +14,7 @@ struct attempt {
     struct task_request *request;
     struct workspace *workspace; /* NULL: a task without a repository */
     struct input_layers *inputs; /* NULL: none */
+    struct gitgate_pass *pass;   /* for its git; NULL without a repository */
     struct plan *plan;
     struct tail out;
     struct tail errors;

@@ -106,6 +106,22 @@ static int open_inputs(struct attempt *attempt, struct err *err)
                : -1;
 }
 
+/* git in the workspace reaches the repository by way of the runner. */
+static int open_gitgate(struct attempt *attempt, struct err *err)
+{
+    const struct claude *claude = attempt->claude;
+    const struct gitgate_wish wish = {.workspace = attempt->workspace,
+                                      .repo = finish_wish(attempt->request),
+                                      .rules = attempt->request->git_push,
+                                      .behind_gate = claude->walls->gate};
+    if (!attempt->workspace)
+        return 0;
+    attempt->pass = gitgate_open(claude->gitgate, &wish, err);
+    if (attempt->pass && redact_add(task_run_redact(attempt->run), gitgate_token(attempt->pass)))
+        return err_sys(err, "secrets");
+    return attempt->pass ? 0 : -1;
+}
+
 static int add_argument(struct plan *plan, const char *flag, const char *value, struct err *err)
 {
     return strlist_addf(&plan->argv, "%s=%s", flag, value) ? err_sys(err, "arguments") : 0;
@@ -164,9 +180,10 @@ static int prepare(struct attempt *attempt, struct err *err)
     if (task_request_redact(attempt->request, redact))
         return err_sys(err, "secrets");
     attempt->started_ms = clock_mono_ms();
-    if (open_workspace(attempt, err) || open_inputs(attempt, err) || take_lease(attempt, err) ||
+    if (open_workspace(attempt, err) || open_gitgate(attempt, err) || open_inputs(attempt, err) ||
+        take_lease(attempt, err) ||
         walls_gate(attempt->claude->walls, attempt->request, lease_url(attempt->lease),
-                   &attempt->gate, err))
+                   gitgate_port(attempt->claude->gitgate), &attempt->gate, err))
         return -1;
     attempt->files_ms = clock_files_ms();
     attempt->plan = claude_plan(attempt, err);
@@ -202,6 +219,7 @@ static int64_t flush_events(struct work *work, void *arg)
         task_run_fail(attempt->run, &err);
     attempt->unflushed = false;
     walls_tell(attempt->gate, tell, attempt->run);
+    gitgate_tell(attempt->pass, tell, attempt->run);
     if (!task_run_healthy(attempt->run))
         work_end(work, WORK_ABORT);
     return -1;
@@ -266,6 +284,7 @@ static void attempt_done(struct attempt *attempt)
 {
     plan_free(attempt->plan);
     egress_gate_free(attempt->gate); /* before the lease, which it leads to */
+    gitgate_close(attempt->pass);
     proxy_end(attempt->lease);
     tail_done(&attempt->out);
     tail_done(&attempt->errors);
@@ -295,6 +314,7 @@ void claude_run(struct task_run *run, struct task_outcome *outcome, void *arg)
         judge_failed_start(&attempt, &err, outcome);
     }
     walls_tell(attempt.gate, tell, run);
+    gitgate_tell(attempt.pass, tell, run);
     keep_conversation(&attempt, outcome);
     buf_add(&outcome->members, buf_str(&attempt.members), attempt.members.len);
     attempt_done(&attempt);

@@ -8,6 +8,7 @@
 
 #include "proc/launch.h"
 #include "runner/config/in_force.h"
+#include "runner/gitgate/gitgate.h"
 #include "runner/inputs/inputs.h"
 #include "runner/oauth/keeper.h"
 #include "runner/overflow/folder.h"
@@ -32,6 +33,7 @@ struct claude {
     struct keeper *keeper;          /* borrowed */
     struct repos *repos;            /* borrowed */
     struct inputs *inputs;          /* borrowed */
+    struct gitgate *gitgate;        /* borrowed */
     struct breaker *breaker;        /* borrowed */
     struct proxy *proxy;            /* borrowed */
     struct config_in_force *config; /* borrowed: the configuration in force */

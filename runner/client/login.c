@@ -7,7 +7,7 @@
 #include "base/clock.h"
 #include "runner/client/client.h"
 #include "runner/client/commands.h"
-#include "runner/client/phone.h"
+#include "runner/client/phone_link.h"
 #include "runner/client/terminal.h"
 
 #include <errno.h>
@@ -135,9 +135,9 @@ static void take_back(struct login_state *login)
 static void offer_link(const struct settings *to, const char *public)
 {
     struct err err;
-    if (!isatty(STDOUT_FILENO) || !phone_reaches(public ? public : to->url))
+    if (!isatty(STDOUT_FILENO) || !phone_link_leads_here(public ? public : to->url))
         return;
-    if (phone_link(to, public, &err) && err.code != ERR_NOT_FOUND)
+    if (phone_link_print(to, public, &err) && err.code != ERR_NOT_FOUND)
         fprintf(stderr, "no link for a phone: %s\n", err.msg);
 }
 
@@ -148,7 +148,7 @@ int client_login(struct call *call, struct err *err)
     if (settings_find(&call->to, &call->given, err))
         return -1;
     if (options_value(&call->given, "console"))
-        return phone_link(&call->to, public, err);
+        return phone_link_print(&call->to, public, err);
     offer_link(&call->to, public);
     client_catch_signals();
     if (run(&login, err)) {

@@ -81,9 +81,9 @@ int overflow_read(struct overflow *overflow, const char *id, const char *path, i
 /* Keeps one of them in keep_dir/outputs while it is sent to somebody else: begun, fed, and ended
  * with whether it is whole. What goes wrong is nobody's trouble: then there is no copy. NULL when
  * there is no room. */
-struct overflow_copy;
-struct overflow_copy *overflow_copy_new(const char *keep_dir, const char *path, int64_t size);
-void overflow_copy_add(struct overflow_copy *copy, const char *data, size_t len);
-void overflow_copy_end(struct overflow_copy *copy, bool whole); /* NULL is fine */
+struct cloud_copy;
+struct cloud_copy *cloud_copy_new(const char *keep_dir, const char *path, int64_t size);
+void cloud_copy_add(struct cloud_copy *copy, const char *data, size_t len);
+void cloud_copy_end(struct cloud_copy *copy, bool whole); /* NULL is fine */
 
 #endif

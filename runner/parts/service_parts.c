@@ -29,19 +29,19 @@ static int build_login(void *whole, struct err *err)
     struct runner *runner = whole;
     snprintf(runner->marker, sizeof(runner->marker), TASK_MARKER "=%s",
              store_instance(runner->store));
-    const struct flow_config flow = {.config = &runner->config,
-                                     .launcher = runner->launcher,
-                                     .keeper = runner->keeper,
-                                     .secrets = runner->secrets,
-                                     .marker = runner->marker};
-    runner->flow = flow_new(&flow, err);
+    const struct login_flow_config flow = {.config = &runner->config,
+                                           .launcher = runner->launcher,
+                                           .keeper = runner->keeper,
+                                           .secrets = runner->secrets,
+                                           .marker = runner->marker};
+    runner->flow = login_flow_new(&flow, err);
     return runner->flow ? 0 : -1;
 }
 
 static void free_login(void *whole)
 {
     struct runner *runner = whole;
-    flow_free(runner->flow);
+    login_flow_free(runner->flow);
     runner->flow = NULL;
 }
 
@@ -384,7 +384,7 @@ static int start_http(void *whole, struct err *err)
 static void stop_http(void *whole)
 {
     struct runner *runner = whole;
-    flow_stop(runner->flow);
+    login_flow_stop(runner->flow);
     python_stop(runner->python); /* its last answers go out by the server */
     if (runner->server)
         http_stop(runner->server, LINGER_MS);

@@ -241,6 +241,20 @@ static void free_proxy(void *whole)
     runner->proxy = NULL;
 }
 
+static int build_gitgate(void *whole, struct err *err)
+{
+    struct runner *runner = whole;
+    runner->gitgate = gitgate_new(&runner->config, err);
+    return runner->gitgate ? 0 : -1;
+}
+
+static void free_gitgate(void *whole)
+{
+    struct runner *runner = whole;
+    gitgate_free(runner->gitgate);
+    runner->gitgate = NULL;
+}
+
 static struct engine_limits limits_of(const struct config *config)
 {
     return (struct engine_limits){.slots = config->max_concurrent_tasks,
@@ -272,6 +286,7 @@ static void build_kinds(struct runner *runner)
     runner->command = (struct command){.launcher = runner->launcher,
                                        .repos = runner->repos,
                                        .inputs = runner->inputs,
+                                       .gitgate = runner->gitgate,
                                        .config = &runner->config,
                                        .instance = store_instance(runner->store),
                                        .walls = &runner->walls,
@@ -294,6 +309,7 @@ static int build_engine(void *whole, struct err *err)
     runner->claude.config = &runner->config;
     runner->claude.repos = runner->repos;
     runner->claude.inputs = runner->inputs;
+    runner->claude.gitgate = runner->gitgate;
     runner->claude.instance = store_instance(runner->store);
     runner->claude.walls = &runner->walls;
     build_kinds(runner);
@@ -479,6 +495,7 @@ const struct part runner_task_parts[] = {
      .metrics = show_keeper},
     {"pause", .start = start_breaker}, /* once the keeper watches the login */
     {"proxy", .build = build_proxy, .free = free_proxy, .metrics = show_proxy},
+    {"gitgate", .build = build_gitgate, .free = free_gitgate},
     {"engine", .build = build_engine, .start = start_engine, .settle = settle_engine,
      .free = free_engine, .metrics = show_engine},
 };

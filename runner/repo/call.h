@@ -22,11 +22,18 @@ struct call {
     const struct strlist *mounts; /* as a plan's, or NULL */
     int timeout_ms;
     int file_mb_max;
+    int memory_mb; /* 0: no limit */
     struct work_stop stop;
 };
 
 /* Does the work and returns its answer's object. The error is the helper's own, or ERR_TIMEOUT, or
  * ERR_BUSY when it was stopped. */
 struct json *call_run(const struct call *call, struct err *err);
+
+/* The same for work whose answer is not JSON: what it prints goes to take() as it comes, as
+ * work_order's, and its words (stderr) to *words. 0 when it ended by itself, whatever its status.
+ */
+int call_stream(const struct call *call, work_take_fn *take, void *arg, struct buf *words,
+                struct err *err);
 
 #endif

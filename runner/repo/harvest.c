@@ -110,7 +110,7 @@ int harvest_commit(struct workspace *workspace, const struct harvest_commit *wis
     AUTO(str) char *raw = place ? path_join(place, "bundle") : NULL;
     if (!work || !raw)
         return place ? err_sys(err, "commit") : -1;
-    job_begin(repos, &w, &job, "commit", timeout_ms);
+    repo_job_begin(repos, &w, &job, "commit", timeout_ms);
     json_add_text(&w, "work", work);
     json_add_text(&w, "base", workspace_commit(workspace));
     json_add_bool(&w, "commit", wish->commit);
@@ -143,11 +143,11 @@ struct json *harvest_push(struct workspace *workspace, const struct repo_wish *w
     int timeout_ms = CONFIG_GET(repos->config.config, git_timeout_seconds) * 1000;
     AUTO(secret) struct repo_secret secret = {.owned = BUF_INIT(131072)};
     AUTO(buf_wipe) struct buf job = BUF_INIT(4u << 20);
-    if (git_url_parse(wish->url, &url, err) || secret_choose(repos, wish, &url, &secret, err))
+    if (git_url_parse(wish->url, &url, err) || repo_secret_choose(repos, wish, &url, &secret, err))
         return NULL;
     id_new(id);
     snprintf(place, sizeof(place), "%s/" REPOS_PUSH "%s", repos->dir, id);
-    job_begin(repos, &w, &job, "push", timeout_ms);
+    repo_job_begin(repos, &w, &job, "push", timeout_ms);
     json_add_text(&w, "dir", workspace_mirror(workspace));
     json_add_text(&w, "place", place);
     json_add_text(&w, "bundle", bundle);
@@ -155,8 +155,8 @@ struct json *harvest_push(struct workspace *workspace, const struct repo_wish *w
     json_add_text(&w, "sha", kept->sha);
     json_add_text(&w, "branch", kept->branch);
     json_add_bool(&w, "recover", recover);
-    job_add_remote(repos, &w, wish->url, &secret);
-    struct json *answer = job_run(repos, &w, timeout_ms, stop, err);
+    repo_job_add_remote(repos, &w, wish->url, &secret);
+    struct json *answer = repo_job_run(repos, &w, timeout_ms, stop, err);
     struct err ignored;
     path_remove_tree(place, &ignored); /* a killed helper leaves it */
     return answer;
@@ -219,7 +219,7 @@ struct json *harvest_files(struct repos *repos, struct workspace *workspace, con
             err_sys(err, "outputs");
         return NULL;
     }
-    job_begin(repos, &w, &job, "collect", COLLECT_MS);
+    repo_job_begin(repos, &w, &job, "collect", COLLECT_MS);
     json_add_text(&w, "work", work);
     json_add_text(&w, "to", raw);
     add_list(&w, "patterns", wish->patterns);
@@ -326,7 +326,7 @@ int harvest_diff(struct workspace *workspace, const struct strlist *except, cons
     AUTO(str) char *raw = place ? path_join(place, "patch") : NULL;
     if (!work || !raw)
         return place ? err_sys(err, "diff") : -1;
-    job_begin(repos, &w, &job, "diff", timeout_ms);
+    repo_job_begin(repos, &w, &job, "diff", timeout_ms);
     json_add_text(&w, "work", work);
     json_add_text(&w, "base", workspace_commit(workspace));
     add_list(&w, "except", except);

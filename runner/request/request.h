@@ -56,6 +56,7 @@
 #define REQUEST_C_STRINGS char * /* object of strings */
 #define REQUEST_C_ENV char *     /* object of strings named as variables */
 #define REQUEST_C_INPUTS char *  /* object of "sha256:<hex>" */
+#define REQUEST_C_PUSH char *    /* true, or {branches, force}; false is none */
 #define REQUEST_C_JSON char *    /* anything, byte for byte */
 #define REQUEST_C_GROUP bool     /* an object of further rows; true when it was given */
 
@@ -98,6 +99,9 @@ enum request_flag {
       REQUEST_CLAUDE | REQUEST_COMMAND | REQUEST_SECRET, NULL, "private key for git over ssh") \
     X(TOKEN, git_token, "gitToken", NULL, REQUEST_RANGE(1, 4096), NULL, \
       REQUEST_CLAUDE | REQUEST_COMMAND | REQUEST_SECRET, NULL, "token for git over https") \
+    X(PUSH, git_push, "gitPush", "git_push", REQUEST_RANGE(0, 100), "false", \
+      REQUEST_CLAUDE | REQUEST_COMMAND, NULL, \
+      "what git in the task may push to `origin`: true, or {branches, force}; without it, it fetches only") \
     X(BOOL, stale_ok, "staleOk", NULL, REQUEST_ANY, "false", REQUEST_CLAUDE | REQUEST_COMMAND, NULL, \
       "when the repository's remote cannot be reached, what is here will do") \
     X(PATH, cwd_relative, "cwdRelative", "working_dir", REQUEST_RANGE(1, 1024), NULL, \

@@ -508,6 +508,7 @@ static const struct {
     [KIND_STRINGS] = {decode_object, FORM_JSON, "object of strings"},
     [KIND_ENV] = {decode_object, FORM_JSON, "object of strings"},
     [KIND_INPUTS] = {decode_object, FORM_JSON, "object of strings"},
+    [KIND_PUSH] = {request_decode_push, FORM_JSON, "boolean, or object"},
     [KIND_JSON] = {NULL, FORM_JSON, "any JSON"},
     [KIND_GROUP] = {NULL, FORM_BOOL, "object"},
 };

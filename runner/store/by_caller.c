@@ -22,7 +22,7 @@ int store_callers(struct store *store, struct caller_tasks *ret_tasks, size_t ma
                   size_t *ret_count, struct err *err)
 {
     size_t count = 0;
-    struct db *db = reader_take(store, err);
+    struct db *db = store_reader_take(store, err);
     if (!db)
         return -1;
     struct db_stmt *stmt =
@@ -38,7 +38,7 @@ int store_callers(struct store *store, struct caller_tasks *ret_tasks, size_t ma
             tasks->counts[state] = db_int(stmt, 2);
     }
     db_done(stmt);
-    reader_give(store, db);
+    store_reader_give(store, db);
     *ret_count = count;
     return got < 0 ? -1 : 0;
 }
