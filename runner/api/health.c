@@ -3,6 +3,7 @@
 #include "runner/api/handlers.h"
 #include "runner/claude/version.h"
 #include "runner/janitor/disk.h"
+#include "runner/webpush/webpush.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -235,6 +236,22 @@ static void find_troubles(const struct api *api, const struct config *config,
     found[TROUBLE_DISK] = disk_check(api->state_dir, config->disk_min_free_mb, &ignored) != 0;
     found[TROUBLE_CLOUD] = !cloud.reachable;
     found[TROUBLE_JAIL] = is_jail_weak(api);
+}
+
+size_t api_troubles(struct push_trouble *ret_troubles, size_t max, void *arg)
+{
+    bool found[TROUBLES];
+    size_t count = 0;
+    struct keeper_status login;
+    const struct api *api = arg;
+    AUTO(config_ref) const struct config *config = config_ref(api->config);
+    keeper_status(api->keeper, &login);
+    note_api_key(api, &login);
+    find_troubles(api, config, &login, found);
+    for (size_t i = 0; i < TROUBLES && count < max; i++)
+        if (found[i])
+            ret_troubles[count++] = (struct push_trouble){troubles[i].reason, troubles[i].remedy};
+    return count;
 }
 
 static void print_status(const struct api *api, const struct config *config,

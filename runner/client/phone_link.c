@@ -1,8 +1,4 @@
-<<<<<<<< HEAD:runner/client/phone.c
-#include "runner/client/phone.h"
-========
 #include "runner/client/phone_link.h"
->>>>>>>> main:runner/client/phone_link.c
 
 #include "base/form.h"
 #include "qr/qr.h"
@@ -12,11 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-<<<<<<<< HEAD:runner/client/phone.c
-bool phone_reaches(const char *address)
-========
 bool phone_link_leads_here(const char *address)
->>>>>>>> main:runner/client/phone_link.c
 {
     struct form_url url;
     return form_url(address, &url) == 0 && !url.loopback;
@@ -36,11 +28,7 @@ static int print_code(const char *text, struct err *err)
     return 0;
 }
 
-<<<<<<<< HEAD:runner/client/phone.c
-int phone_link(const struct settings *to, const char *address, struct err *err)
-========
 int phone_link_print(const struct settings *to, const char *address, struct err *err)
->>>>>>>> main:runner/client/phone_link.c
 {
     struct form_url parsed;
     AUTO(buf_wipe) struct buf link = BUF_INIT(8192);

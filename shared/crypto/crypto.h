@@ -111,7 +111,8 @@ int crypto_p256_agree(const struct crypto_p256 *key,
 int crypto_es256_sign(const struct crypto_p256 *key, const void *data, size_t len,
                       unsigned char ret_signature[CRYPTO_ES256_SIZE], struct err *err);
 
-/* Appends ciphertext and tag by AES-128-GCM. A key and nonce are good for one text. At most 1 MiB. */
+/* Appends ciphertext and tag by AES-128-GCM. A key and nonce are good for one text. At most 1 MiB.
+ */
 int crypto_aes128gcm(const unsigned char key[16], const unsigned char nonce[CRYPTO_NONCE_SIZE],
                      const void *data, size_t len, struct buf *out, struct err *err);
 

@@ -1,4 +1,4 @@
-#include "runner/push/encrypt.h"
+#include "runner/webpush/encrypt.h"
 
 #include "base/str.h"
 #include "json/json.h"
@@ -44,9 +44,9 @@ static int agree(const struct push_peer *peer, const struct crypto_p256 *key,
     return 0;
 }
 
-int push_encrypt(const struct push_peer *peer, const struct crypto_p256 *key,
-                 const unsigned char salt[PUSH_SALT_SIZE], const void *text, size_t len,
-                 struct buf *out, struct err *err)
+int webpush_encrypt(const struct push_peer *peer, const struct crypto_p256 *key,
+                    const unsigned char salt[PUSH_SALT_SIZE], const void *text, size_t len,
+                    struct buf *out, struct err *err)
 {
     static const char key_label[] = "Content-Encoding: aes128gcm"; /* both with their NUL */
     static const char nonce_label[] = "Content-Encoding: nonce";
@@ -73,8 +73,8 @@ int push_encrypt(const struct push_peer *peer, const struct crypto_p256 *key,
     return rc ? -1 : buf_check(out, "the push message", err);
 }
 
-int push_vapid(const struct crypto_p256 *key, const char *audience, const char *contact,
-               int64_t now_s, struct buf *out, struct err *err)
+int webpush_vapid(const struct crypto_p256 *key, const char *audience, const char *contact,
+                  int64_t now_s, struct buf *out, struct err *err)
 {
     static const char head[] = "{\"typ\":\"JWT\",\"alg\":\"ES256\"}";
     struct json_writer w;

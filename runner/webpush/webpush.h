@@ -15,12 +15,12 @@
  *
  * Threads: any, but for starting and stopping.
  */
-#ifndef PUSH_PUSH_H
-#define PUSH_PUSH_H
+#ifndef WEBPUSH_WEBPUSH_H
+#define WEBPUSH_WEBPUSH_H
 
-#include "json/json.h"
 #include "runner/config/in_force.h"
 #include "runner/store/store.h"
+#include "json/json.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -46,10 +46,10 @@ struct push_config {
     void *arg;
 };
 
-struct push *push_new(const struct push_config *config, struct err *err);
-int push_start(struct push *push, struct err *err);
-void push_stop(struct push *push);
-void push_free(struct push *push);
+struct push *webpush_new(const struct push_config *config, struct err *err);
+int webpush_start(struct push *push, struct err *err);
+void webpush_stop(struct push *push);
+void webpush_free(struct push *push);
 
 /* What a browser gives when it subscribes. */
 struct push_wish {
@@ -61,21 +61,21 @@ struct push_wish {
 
 /* Keeps it, in the place of an earlier one with the same endpoint. ERR_INVALID says which part is
  * wrong; ERR_CONFLICT: there are PUSH_SUBSCRIPTIONS_MAX. */
-int push_subscribe(struct push *push, const struct push_wish *wish, char ret_id[ID_SIZE],
-                   struct err *err);
+int webpush_subscribe(struct push *push, const struct push_wish *wish, char ret_id[ID_SIZE],
+                      struct err *err);
 /* *ret_there: whether there was one. */
-int push_unsubscribe(struct push *push, const char *id, bool *ret_there, struct err *err);
+int webpush_unsubscribe(struct push *push, const char *id, bool *ret_there, struct err *err);
 
 /* Adds publicKey and subscriptions to an open object; makes the key when there is none yet. */
-int push_print(struct push *push, struct json_writer *w, struct err *err);
+int webpush_print(struct push *push, struct json_writer *w, struct err *err);
 
 /* Tells the subscriptions that want the event, or (id not NULL) that one alone. `topic` is a short
- * word: a later message of it takes the place of an earlier one. `path` is what a press opens, below
- * the console's address. Returns how many will be told, or -1. */
-int push_tell(struct push *push, enum push_event event, const char *id, const char *topic,
-              const char *title, const char *body, const char *path, struct err *err);
+ * word: a later message of it takes the place of an earlier one. `path` is what a press opens,
+ * below the console's address. Returns how many will be told, or -1. */
+int webpush_tell(struct push *push, enum push_event event, const char *id, const char *topic,
+                 const char *title, const char *body, const char *path, struct err *err);
 
 /* A task has ended. What ends within a few seconds is told together. */
-void push_ended(struct push *push, const char *task_id);
+void webpush_ended(struct push *push, const char *task_id);
 
 #endif
