@@ -64,7 +64,7 @@ struct api {
     struct callers *callers;
     struct push *push;
     struct system_prompt *system_prompt;
-    const char *system_prompt_path; /* where SYSTEM_PROMPT_SECRET's text is, or NULL */
+    struct prompt_watch *prompt; /* of SYSTEM_PROMPT_SECRET; or NULL */
     struct api_numbers *numbers;
     struct openapi *openapi;
     const struct metric_source *metrics; /* other modules' pages; ends with a NULL print */

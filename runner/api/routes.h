@@ -184,6 +184,15 @@
       "End its current process", "", "", "200:Object 404") \
     X("GET", "/sessions/{id}/terminal", session_terminal, 0, "sessions", \
       "A terminal in it, as a WebSocket", "shell cols rows", "", "101:Nothing 400 404 426 429") \
+    X("POST", "/sessions/{id}/snapshot", session_snapshot, 0, "sessions", \
+      "Keep what it is, for others to begin as (from)", "", "SnapshotRequest", \
+      "201:Snapshot 404 409 429 507") \
+    X("GET", "/snapshots", snapshots_get, ROUTE_DRAIN, "sessions", \
+      "The snapshots there are", "", "", "200:Object") \
+    X("GET", "/snapshots/{id}", snapshot_get, ROUTE_DRAIN, "sessions", \
+      "One snapshot", "", "", "200:Snapshot 404") \
+    X("DELETE", "/snapshots/{id}", snapshot_remove_it, ROUTE_DRAIN, "sessions", \
+      "Remove a snapshot", "", "", "200:Object 409") \
     X("GET", "/sessions/{id}/files", files_get, ROUTE_DRAIN, "sessions", \
       "What a directory holds", "path recursive limit cursor", "", "200:Object 403 404") \
     X("GET", "/sessions/{id}/files/{path...}", file_get, ROUTE_DRAIN, "sessions", \

@@ -124,6 +124,7 @@ static int build_cloud(void *whole, struct err *err)
     if (cloud_open(config, &runner->cloud, err))
         return -1;
     const struct overflow_config overflow = {.config = &runner->config,
+                                             .inputs = runner->inputs,
                                              .cloud = &runner->cloud,
                                              .store = runner->store,
                                              .repos = runner->repos,
@@ -160,11 +161,13 @@ static int build_sessions(void *whole, struct err *err)
     const struct sessions_config sessions = {.config = &runner->config,
                                              .launcher = runner->launcher,
                                              .walls = &runner->walls,
+                                             .repos = runner->repos,
                                              .state_dir = runner->first->state_dir,
                                              .marker = runner->marker,
                                              .uid = runner->claude.uid,
                                              .gid = runner->claude.gid};
     runner->sessions = sessions_new(&sessions, err);
+    runner->claude.sessions = runner->sessions; /* before a task is started */
     return runner->sessions ? 0 : -1;
 }
 
@@ -361,7 +364,7 @@ static int build_api(void *whole, struct err *err)
     api->launcher = runner->launcher;
     api->repos = runner->repos;
     api->overflow = runner->overflow;
-    api->system_prompt_path = runner->prompt ? prompt_watch_path(runner->prompt) : NULL;
+    api->prompt = runner->prompt;
     api->webhook = runner->webhook;
     api->sessions = runner->sessions;
     api->inputs = runner->inputs;

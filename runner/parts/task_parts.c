@@ -117,6 +117,7 @@ static int build_repos(void *whole, struct err *err)
     const struct config *config = runner->first;
     const struct repos_config repos = {.config = &runner->config,
                                        .launcher = runner->launcher,
+                                       .walls = &runner->walls,
                                        .state_dir = config->state_dir,
                                        .marker = store_instance(runner->store),
                                        .uid = runner->claude.uid,
@@ -318,7 +319,8 @@ static int build_engine(void *whole, struct err *err)
                                          .kinds = runner->kinds,
                                          .uid = runner->claude.uid,
                                          .gid = runner->claude.gid,
-                                         .limits = limits_of(config)};
+                                         .limits = limits_of(config),
+                                         .memory = runner->one_task ? NULL : task_memory_read};
     runner->engine = engine_new(&engine, err);
     return runner->engine ? 0 : -1;
 }

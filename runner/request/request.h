@@ -156,8 +156,10 @@ enum request_flag {
     X(INPUTS, inputs, "inputs", NULL, REQUEST_RANGE(2, 65536), NULL, \
       REQUEST_CLAUDE | REQUEST_COMMAND, NULL, \
       "uploaded inputs by name, at most 100: {\"data\":\"sha256:…\"} becomes input/data in the workspace") \
-    X(ID, in_session, "inSession", NULL, REQUEST_RANGE(1, 64), NULL, REQUEST_CLAUDE | REQUEST_LATER, NULL, \
-      "session of /sessions in whose box the task works") \
+    X(ID, in_session, "inSession", NULL, REQUEST_RANGE(1, 64), NULL, REQUEST_CLAUDE, NULL, \
+      "session (of /sessions) whose files the task works with, instead of a workspace of its own") \
+    X(CHOICE, permission_prompts, "permissionPrompts", NULL, REQUEST_ONE_OF("deny|ask"), NULL, \
+      REQUEST_CLAUDE | REQUEST_LATER, NULL, "whether somebody is asked what no rule allows") \
     X(TOKEN, anthropic_api_key, "anthropicApiKey", NULL, REQUEST_RANGE(8, 4096), NULL, \
       REQUEST_CLAUDE | REQUEST_SECRET, NULL, "this request's own API key") \
     X(TOKEN, anthropic_oauth_token, "anthropicOAuthToken", NULL, REQUEST_RANGE(8, 4096), NULL, \

@@ -161,11 +161,18 @@ function stylesheet(href) {
 // becomes a sheet of the page's own instead.
 function withOwnStyles(open) {
   document.createElement = (tag, options) => (tag === "style" ? styleElement() : Document.prototype.createElement.call(document, tag, options));
+  HTMLSpanElement.prototype.setAttribute = styleByProperty;
   try {
     open();
   } finally {
     delete document.createElement;
   }
+}
+
+// It gives cells colours of their own by the attribute "style", which is not taken either; by the property it is.
+function styleByProperty(name, value) {
+  if (name === "style") this.style.cssText = value;
+  else Element.prototype.setAttribute.call(this, name, value);
 }
 
 function styleElement() {
