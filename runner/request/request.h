@@ -163,6 +163,8 @@ enum request_flag {
       "network: open, none, or a list of names: `host`, `*.host`, `host:port`") \
     X(ENUM, executor, "executor", NULL, REQUEST_ONE_OF("auto|local|cloud"), "auto", REQUEST_TASK, NULL, \
       "where it runs: here, in the cloud, or as OVERFLOW says") \
+    X(TEXT, image, "image", NULL, REQUEST_RANGE(1, 512), NULL, REQUEST_CLAUDE | REQUEST_COMMAND, NULL, \
+      "container image that it runs in: in the cloud only, with `limits` as its size") \
     X(INT, priority, "priority", NULL, REQUEST_RANGE(0, 9), "5", REQUEST_TASK, NULL, \
       "9 is taken from the queue first") \
     X(GROUP, limits, "limits", NULL, REQUEST_ANY, NULL, REQUEST_TASK, NULL, \
