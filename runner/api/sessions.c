@@ -2,6 +2,7 @@
 #include "base/path.h"
 #include "base/str.h"
 #include "runner/api/body_fields.h"
+#include "runner/egress/rules.h"
 #include "runner/inputs/inputs.h"
 #include "runner/session/session.h"
 
@@ -139,9 +140,40 @@ static int unpack_inputs(struct api *api, const char *id, const struct json *inp
     return 0;
 }
 
+/* As a task's `egress`, by the same rules; false after an answer. */
+static bool read_egress(struct http_request *req, const struct api *api, const struct json *egress,
+                        struct strlist *names)
+{
+    struct err err;
+    AUTO(buf) struct buf text = BUF_INIT(API_BODY_MAX);
+    AUTO(request_errors) struct request_errors errors = {0};
+    const struct request_defaults defaults = {.where = REQUEST_COMMAND};
+    buf_adds(&text, "{\"command\":\"true\",\"egress\":");
+    if (egress)
+        json_print(egress, &text);
+    else
+        buf_adds(&text, "null");
+    buf_addc(&text, '}');
+    AUTO(task_request)
+    struct task_request *request =
+        task_request_decode(buf_str(&text), text.len, &defaults, &errors, &err);
+    if (!request) {
+        send_field_error(req, "egress", errors.count > 0 ? errors.items[0].message : err.msg);
+        return false;
+    }
+    if (!api->claude->walls->gate && egress_mode_of(&request->egress) != EGRESS_OPEN) {
+        send_field_error(req, "egress", "must be open here: this host's sessions have no gate");
+        return false;
+    }
+    for (size_t i = 0; i < request->egress.count; i++)
+        strlist_add(names, request->egress.items[i]);
+    if (names->failed)
+        send_field_error(req, "egress", "is too long");
+    return !names->failed;
+}
+
 /* What cannot be had is refused by name; false after that. */
-static bool check_words(struct http_request *req, const char *id, const char *executor,
-                        const char *egress)
+static bool check_words(struct http_request *req, const char *id, const char *executor)
 {
     if (id && !id_is_valid(id)) {
         send_field_error(req, "id",
@@ -150,12 +182,6 @@ static bool check_words(struct http_request *req, const char *id, const char *ex
     }
     if (executor && strcmp(executor, "auto") != 0 && strcmp(executor, "local") != 0) {
         send_field_error(req, "executor", "sessions run on this machine: auto or local");
-        return false;
-    }
-    if (egress && strcmp(egress, "open") != 0) {
-        send_field_error(req, "egress",
-                         "sessions have the network open: nothing else can be asked for "
-                         "yet");
         return false;
     }
     return true;
@@ -181,15 +207,15 @@ void sessions_post(struct http_request *req, void *arg)
     struct err err;
     int64_t ttl = 0, idle = 0;
     struct session_wish wish = {0};
-    const char *executor = NULL, *egress = NULL;
-    const struct json *env = NULL, *limits = NULL, *metadata = NULL, *inputs = NULL;
-    AUTO(strlist) struct strlist variables = STRLIST_INIT;
+    const char *executor = NULL;
+    const struct json *env = NULL, *limits = NULL, *metadata = NULL, *inputs = NULL, *egress = NULL;
+    AUTO(strlist) struct strlist variables = STRLIST_INIT, names = STRLIST_INIT;
     AUTO(buf) struct buf out = BUF_INIT(LIST_BYTES_MAX), meta = BUF_INIT(API_BODY_MAX);
     const struct field fields[] = {
         {.name = "id", .kind = FIELD_TEXT, .to = &wish.id},
         {.name = "env", .kind = FIELD_NODE, .to = &env},
         {.name = "limits", .kind = FIELD_NODE, .to = &limits},
-        {.name = "egress", .kind = FIELD_TEXT, .to = &egress},
+        {.name = "egress", .kind = FIELD_ANY, .to = &egress},
         {.name = "executor", .kind = FIELD_TEXT, .to = &executor},
         {.name = "ttlMinutes",
          .kind = FIELD_INT,
@@ -207,10 +233,12 @@ void sessions_post(struct http_request *req, void *arg)
         {.name = "inputs", .kind = FIELD_NODE, .to = &inputs},
     };
     AUTO(json) struct json *body = body_fields(req, fields, COUNT_OF(fields));
-    if (!body || !check_words(req, wish.id, executor, egress) || !read_env(req, env, &variables) ||
-        !read_limits(req, limits, &wish) || !check_inputs(req, api, inputs))
+    if (!body || !check_words(req, wish.id, executor) || !read_env(req, env, &variables) ||
+        !read_limits(req, limits, &wish) || !read_egress(req, api, egress, &names) ||
+        !check_inputs(req, api, inputs))
         return;
     wish.env = &variables;
+    wish.egress = &names;
     wish.ttl_minutes = (int)ttl;
     wish.idle_minutes = (int)idle;
     if (metadata)

@@ -6,7 +6,9 @@
 #include "crypto/crypto.h"
 #include "runner/api/system_prompt.h"
 #include "runner/egress/rules.h"
+#include "runner/inputs/layers.h"
 #include "runner/janitor/disk.h"
+#include "runner/overflow/prompt.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -107,10 +109,12 @@ static struct task_request *decode(struct http_request *req, struct api *api,
     AUTO(request_errors) struct request_errors errors = {0};
     AUTO(str) char *system_prompt = NULL;
     struct err no_prompt;
-    bool unreadable = system_prompt_get(api->system_prompt,
-                                        api->system_prompt_path ? api->system_prompt_path
-                                                                : config->system_prompt_file,
-                                        &system_prompt, &no_prompt) < 0;
+    /* a secret that could never be read is told by /health: tasks run without */
+    const char *prompt_path = !api->prompt                         ? config->system_prompt_file
+                              : prompt_watch_has_text(api->prompt) ? prompt_watch_path(api->prompt)
+                                                                   : NULL;
+    bool unreadable =
+        system_prompt_get(api->system_prompt, prompt_path, &system_prompt, &no_prompt) < 0;
     const struct request_defaults defaults = {
         .where = s->task_kind->fields | s->where,
         .timeout_minutes = s->timeout_minutes,
@@ -246,6 +250,8 @@ static int submit(struct http_request *req, struct api *api, struct submission *
         log_info("api", "%zu task%s submitted by %s", s->count, s->count > 1 ? "s" : "",
                  making.tasks->caller);
         log_set_task(NULL);
+        record_action(api, req, "task.run", making.tasks->caller,
+                      s->count > 1 ? making.group : s->records->id, s->task_kind->name);
     }
     making_done(&making);
     return rc;
@@ -355,6 +361,39 @@ static void check_egress(const struct api *api, const struct submission *s,
     refuse(errors, err, "egress", why);
 }
 
+struct hold {
+    struct api *api;
+    struct submission *s;
+    struct request_errors *errors;
+    struct err *err;
+};
+
+static int hold_input(const char *name, const char *hash, void *arg)
+{
+    struct err why;
+    char field[320];
+    struct hold *hold = arg;
+    if (input_hold(hold->api->inputs, hash, &why) == 0)
+        return strlist_add(&hold->s->held, hash);
+    snprintf(field, sizeof(field), "inputs.%.255s", name);
+    refuse(hold->errors, hold->err, field,
+           why.code == ERR_NOT_FOUND
+               ? "has not been uploaded: send the archive by PUT /inputs/{sha256} first"
+               : why.msg);
+    return 0;
+}
+
+/* From now until the task is stored nobody evicts what it names; then the store keeps them. */
+static void hold_inputs(struct api *api, struct submission *s, struct request_errors *errors,
+                        struct err *err)
+{
+    struct err why;
+    struct hold hold = {.api = api, .s = s, .errors = errors, .err = err};
+    s->inputs = api->inputs;
+    if (input_each(s->request->inputs, hold_input, &hold, &why))
+        refuse(errors, err, "inputs", why.msg);
+}
+
 /* What can be said of the fields by who knows this runner, and where the task may run. -1 after the
  * answer. */
 static int check_fields(struct http_request *req, struct api *api, struct submission *s)
@@ -374,6 +413,7 @@ static int check_fields(struct http_request *req, struct api *api, struct submis
     if (s->request->n > 1 && s->request->resume_session_id)
         refuse(&errors, &err, "n", "must be 1 with resumeSessionId: one task at a time goes on");
     check_egress(api, s, &errors, &err);
+    hold_inputs(api, s, &errors, &err);
     const char *wrong_prefix = check_prefix(api, s->request->post_upload_gcs_prefix);
     if (wrong_prefix)
         refuse(&errors, &err, "postExecutionActions.uploadFiles.gcsPrefix", wrong_prefix);
@@ -419,7 +459,7 @@ int submit_task(struct http_request *req, struct api *api, struct submission *s)
         return -1;
     }
     if (idempotency_key(req, &s->key, &err) ||
-        (!s->has_body && json_body(req, API_BODY_MAX, &s->body, &err))) {
+        (!s->has_body && api_json_body(req, API_BODY_MAX, &s->body, &err))) {
         send_err(req, &err);
         return -1;
     }
@@ -438,6 +478,9 @@ int submit_task(struct http_request *req, struct api *api, struct submission *s)
 void submission_done(struct submission *s)
 {
     task_request_free(s->request);
+    for (size_t i = 0; i < s->held.count; i++)
+        input_drop(s->inputs, s->held.items[i]);
+    strlist_done(&s->held);
     for (size_t i = 0; s->records && i < s->count; i++)
         task_record_done(&s->records[i]);
     free(s->records);

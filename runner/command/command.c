@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/path.h"
 #include "base/str.h"
 #include "runner/command/capture.h"
 #include "runner/command/command_plan.h"
@@ -20,6 +21,7 @@ struct job {
     struct task_outcome *outcome;
     struct task_request *request;
     struct workspace *workspace; /* NULL: a task without a repository */
+    struct input_layers *inputs; /* NULL: none */
     struct gitgate_pass *pass;   /* for its git; NULL without a repository */
     struct capture out, errors;
     struct plan *plan;
@@ -27,6 +29,7 @@ struct job {
     struct work_result result;
     const char *failed_step; /* the reason when it could not be started */
     int64_t started_ms;      /* mono: from here its time limit counts */
+    int64_t files_ms;        /* real, as files have it: before it ran */
 };
 
 /* --- set-up ------------------------------------------------------------------------------- */
@@ -86,6 +89,33 @@ static int open_workspace(struct job *job, struct err *err)
     return open_gitgate(job, err);
 }
 
+/* That what is prepared for it is not wanted any more. */
+static bool is_over(void *arg)
+{
+    const struct job *job = arg;
+    return task_run_stop(job->run) != STOP_NO ||
+           clock_mono_ms() >= job->started_ms + job->request->timeout_ms;
+}
+
+static int open_inputs(struct job *job, struct err *err)
+{
+    const struct input_wish wish = {.request = job->request->inputs,
+                                    .repos = job->command->repos,
+                                    .workspace = job->workspace,
+                                    .dir = task_run_dir(job->run),
+                                    .stopped = is_over,
+                                    .arg = job};
+    if (!wish.request)
+        return 0;
+    job->inputs = input_layers_open(job->command->inputs, &wish, err);
+    if (job->inputs)
+        return 0;
+    job->failed_step = err->code == ERR_BUSY ? "timeout" : "input_error";
+    return err->code == ERR_BUSY
+               ? err_set(err, ERR_TIMEOUT, "the task did not end within its time limit")
+               : -1;
+}
+
 static int load_request(struct job *job, struct err *err)
 {
     const struct task_record *record = task_run_record(job->run);
@@ -107,12 +137,13 @@ static void tell(const char *event, const char *json, size_t len, void *arg)
 static int prepare(struct job *job, struct err *err)
 {
     job->started_ms = clock_mono_ms();
-    if (load_request(job, err) || open_workspace(job, err) ||
+    if (load_request(job, err) || open_workspace(job, err) || open_inputs(job, err) ||
         walls_gate(job->command->walls, job->request, NULL, gitgate_port(job->command->gitgate),
                    &job->gate, err))
         return -1;
-    job->plan =
-        command_plan(job->command, job->request, task_run_dir(job->run), job->workspace, err);
+    const struct command_files files = {task_run_dir(job->run), job->workspace, job->inputs};
+    job->files_ms = clock_files_ms();
+    job->plan = command_plan(job->command, job->request, &files, err);
     return job->plan ? 0 : -1;
 }
 
@@ -241,6 +272,35 @@ static void keep_changes(struct job *job)
         log_warn("command", "cannot keep what was changed: %s", err.msg);
 }
 
+/* What it has left in its output folder, whatever came of it. */
+static void keep_output(struct job *job)
+{
+    struct err err;
+    struct task_run *run = job->run;
+    const struct work_stop stop = {.wake_fd = task_run_wake_fd(run), .asked = asked, .arg = run};
+    const struct harvest_files wish = {.output = true,
+                                       .since_ms = job->workspace ? job->files_ms : 0};
+    AUTO(str) char *to = path_join(task_run_keep_dir(run), "outputs");
+    AUTO(buf) struct buf text = BUF_INIT(256);
+    if (!to || !harvest_has_output(job->workspace, task_run_dir(run)))
+        return;
+    AUTO(json)
+    struct json *answer = harvest_files(job->command->repos, job->workspace, task_run_dir(run),
+                                        &wish, to, &stop, &err);
+    const struct json *kept = json_get(answer, "output");
+    if (kept)
+        json_print(kept, &text);
+    if (kept && buf_ok(&text))
+        buf_addf(&job->outcome->members, ",\"outputs\":%s", buf_str(&text));
+    else if (!answer)
+        log_warn("command", "outputs: %s", err.msg);
+    if (!answer) {
+        buf_adds(&job->outcome->members, ",\"uploadError\":\"");
+        str_add_json(&job->outcome->members, err.msg, strlen(err.msg));
+        buf_addc(&job->outcome->members, '"');
+    }
+}
+
 void command_run(struct task_run *run, struct task_outcome *outcome, void *arg)
 {
     struct err err;
@@ -250,6 +310,7 @@ void command_run(struct task_run *run, struct task_outcome *outcome, void *arg)
     if (prepare(&job, &err) == 0 && run_program(&job, &err) == 0) {
         judge(&job);
         keep_changes(&job);
+        keep_output(&job);
     } else {
         judge_failed_start(&job, &err);
     }
@@ -259,6 +320,7 @@ void command_run(struct task_run *run, struct task_outcome *outcome, void *arg)
     capture_done(&job.out);
     capture_done(&job.errors);
     task_request_free(job.request);
+    input_layers_close(job.inputs);
     workspace_close(job.workspace);
 }
 

@@ -134,6 +134,25 @@ static void free_repos(void *whole)
     runner->repos = NULL;
 }
 
+static int build_inputs(void *whole, struct err *err)
+{
+    struct runner *runner = whole;
+    const struct inputs_config inputs = {.config = &runner->config,
+                                         .state_dir = runner->first->state_dir,
+                                         .store = runner->store,
+                                         .uid = runner->claude.uid,
+                                         .gid = runner->claude.gid};
+    runner->inputs = input_store_new(&inputs, err);
+    return runner->inputs ? 0 : -1;
+}
+
+static void free_inputs(void *whole)
+{
+    struct runner *runner = whole;
+    input_store_free(runner->inputs);
+    runner->inputs = NULL;
+}
+
 /* The breaker has changed its mind: tasks wait, or go on. */
 static void on_breaker(const struct breaker_status *status, void *arg)
 {
@@ -267,6 +286,7 @@ static void build_kinds(struct runner *runner)
 {
     runner->command = (struct command){.launcher = runner->launcher,
                                        .repos = runner->repos,
+                                       .inputs = runner->inputs,
                                        .gitgate = runner->gitgate,
                                        .config = &runner->config,
                                        .instance = store_instance(runner->store),
@@ -289,6 +309,7 @@ static int build_engine(void *whole, struct err *err)
     runner->claude.proxy = runner->proxy;
     runner->claude.config = &runner->config;
     runner->claude.repos = runner->repos;
+    runner->claude.inputs = runner->inputs;
     runner->claude.gitgate = runner->gitgate;
     runner->claude.instance = store_instance(runner->store);
     runner->claude.walls = &runner->walls;
@@ -468,6 +489,7 @@ const struct part runner_task_parts[] = {
     {"user", .build = build_user},
     {"store", .build = build_store, .free = free_store},
     {"repos", .build = build_repos, .free = free_repos, .metrics = show_repos},
+    {"inputs", .build = build_inputs, .free = free_inputs},
     /* it takes a moment: it tries while the rest is built */
     {"probe", .build = build_probe, .start = start_probe, .free = free_probe},
     {"breaker", .build = build_breaker, .free = free_breaker, .metrics = show_breaker},

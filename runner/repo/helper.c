@@ -184,7 +184,11 @@ static int do_collect(const struct json *job, struct json_writer *w, struct err 
     const char *work = text_of(job, "work"), *to = text_of(job, "to");
     if (!work || !to)
         return err_set(err, ERR_INVALID, "the job is not whole");
-    return collect_files(work, &patterns, to, w, err);
+    return collect_files(work, &patterns, to, w, err) ||
+                   (bool_of(job, "output") &&
+                    collect_output(work, int_of(job, "sinceMs"), to, w, err))
+               ? -1
+               : 0;
 }
 
 static int do_diff(const struct json *job, struct json_writer *w, struct err *err)

@@ -39,9 +39,9 @@ int workspace_serve(struct workspace *workspace, const struct passage_request *r
     AUTO(secret) struct repo_secret secret = {.owned = BUF_INIT(131072)};
     AUTO(buf_wipe) struct buf job = BUF_INIT(4u << 20);
     if (git_url_parse(request->wish->url, &url, err) ||
-        secret_choose(repos, request->wish, &url, &secret, err))
+        repo_secret_choose(repos, request->wish, &url, &secret, err))
         return -1;
-    job_begin(repos, &w, &job, "serve", timeout_ms);
+    repo_job_begin(repos, &w, &job, "serve", timeout_ms);
     json_add_text(&w, "dir", workspace_mirror(workspace));
     json_add_bool(&w, "push", request->push);
     json_add_text(&w, "protocol", request->protocol ? request->protocol : "");
@@ -49,7 +49,7 @@ int workspace_serve(struct workspace *workspace, const struct passage_request *r
         json_add_text(&w, "body", request->body);
     if (request->push)
         add_push(request, &w);
-    job_add_remote(repos, &w, request->wish->url, &secret);
+    repo_job_add_remote(repos, &w, request->wish->url, &secret);
     json_close(&w);
     const struct call call = {.launcher = repos->config.launcher,
                               .marker = repos->config.marker,

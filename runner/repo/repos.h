@@ -53,6 +53,12 @@ void repos_free(struct repos *repos);
 /* "overlay", "reflink" or "copy". */
 const char *repos_method(const struct repos *repos);
 
+/* The options of an overlay that works here, after its directories; NULL when WORKSPACES are none.
+ */
+const char *repos_overlay(const struct repos *repos);
+/* Appends a path as an overlay option's value. */
+void repos_add_overlay_path(struct buf *out, const char *path);
+
 /* What a task asks for; all borrowed, NULL for not given. */
 struct repo_wish {
     const char *url;
@@ -83,7 +89,7 @@ int repos_lend(struct repos *repos, const struct repo_wish *wish,
                struct err *err);
 
 /* The janitor's round: repacks, removes what nobody needs, keeps to REPO_CACHE_MAX_MB. */
-void repos_tidy(struct repos *repos);
+void repos_maintain(struct repos *repos);
 
 /* Prints what is counted, for a page of metrics; arg is a struct repos. */
 struct metric_page;
@@ -106,6 +112,8 @@ int workspace_mounts(struct workspace *workspace, struct strlist *mounts, struct
 /* Where a file of the workspace is written before anybody has mounted it. */
 const char *workspace_upper(const struct workspace *workspace);
 
+/* The shared tree that it stands on, read only; NULL when it has copies or nothing. */
+const char *workspace_tree(const struct workspace *workspace);
 /* Its URL, as git and people see it, without secrets. */
 const char *workspace_url(const struct workspace *workspace);
 

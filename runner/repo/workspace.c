@@ -27,6 +27,7 @@ struct workspace {
     char *mirror; /* its directory */
     char *dir;    /* the run's */
     char *upper;  /* where its own files are */
+    char *tree;   /* the shared tree below them, or NULL */
     char *url;    /* as git and people see it */
     char commit[65];
     char branch[256];
@@ -53,6 +54,7 @@ void workspace_close(struct workspace *workspace)
     free(workspace->mirror);
     free(workspace->dir);
     free(workspace->upper);
+    free(workspace->tree);
     free(workspace->url);
     free(workspace);
 }
@@ -60,6 +62,11 @@ void workspace_close(struct workspace *workspace)
 const char *workspace_upper(const struct workspace *workspace)
 {
     return workspace->upper;
+}
+
+const char *workspace_tree(const struct workspace *workspace)
+{
+    return workspace->tree;
 }
 
 struct repos *workspace_repos(const struct workspace *workspace)
@@ -214,7 +221,7 @@ static int ask_helper(struct workspace *workspace, const struct repo_wish *wish,
     if (wish->timeout_ms > 0 && wish->timeout_ms < timeout_ms)
         timeout_ms = wish->timeout_ms;
     AUTO(buf_wipe) struct buf job = BUF_INIT(4u << 20);
-    job_begin(repos, &w, &job, "prepare", timeout_ms);
+    repo_job_begin(repos, &w, &job, "prepare", timeout_ms);
     json_add_text(&w, "dir", workspace->mirror);
     json_add_int(&w, "askedMs", clock_real_ms());
     json_add_int(&w, "ttlMs", (int64_t)config->repo_ttl * 1000);
@@ -230,8 +237,8 @@ static int ask_helper(struct workspace *workspace, const struct repo_wish *wish,
         json_add_text(&w, "into", workspace->upper);
         json_add_text(&w, "place", place);
     }
-    job_add_remote(repos, &w, wish->url, secret);
-    AUTO(json) struct json *answer = job_run(repos, &w, timeout_ms, stop, err);
+    repo_job_add_remote(repos, &w, wish->url, secret);
+    AUTO(json) struct json *answer = repo_job_run(repos, &w, timeout_ms, stop, err);
     if (!answer)
         return -1;
     take_answer(workspace, answer);
@@ -424,7 +431,7 @@ static int open_parts(struct workspace *workspace, const struct repo_wish *wish,
     AUTO(secret) struct repo_secret secret = {.owned = BUF_INIT(131072)};
     if (git_url_parse(wish->url, &url, err) || git_url_check(&url, &config->git_allow, err) ||
         find_mirror(workspace, &url, err) ||
-        secret_choose(workspace->repos, wish, &url, &secret, err))
+        repo_secret_choose(workspace->repos, wish, &url, &secret, err))
         return -1;
     /* between the choice of a tree and its hold the janitor keeps away */
     snprintf(opening, sizeof(opening), "%s/opening", workspace->name);
@@ -435,6 +442,11 @@ static int open_parts(struct workspace *workspace, const struct repo_wish *wish,
     if (rc)
         return -1;
     touch_all(workspace);
+    if (workspace->repos->overlay && workspace->commit[0] &&
+        asprintf(&workspace->tree, "%s/tree-%s", workspace->mirror, workspace->commit) < 0) {
+        workspace->tree = NULL;
+        return err_sys(err, "workspace");
+    }
     return compose(workspace, err);
 }
 
@@ -466,10 +478,10 @@ static void add_lower(const struct workspace *workspace, struct buf *out)
 {
     buf_adds(out, "lowerdir=");
     if (workspace->commit[0]) {
-        overlay_add_path(out, workspace->mirror);
+        repos_add_overlay_path(out, workspace->mirror);
         buf_addf(out, "/tree-%s:", workspace->commit);
     }
-    overlay_add_path(out, workspace->mirror);
+    repos_add_overlay_path(out, workspace->mirror);
     buf_addf(out, "/refs-%s", workspace->generation);
 }
 
@@ -484,9 +496,9 @@ int workspace_mounts(struct workspace *workspace, struct strlist *mounts, struct
         return -1;
     add_lower(workspace, &options);
     buf_adds(&options, ",upperdir=");
-    overlay_add_path(&options, workspace->upper);
+    repos_add_overlay_path(&options, workspace->upper);
     buf_adds(&options, ",workdir=");
-    overlay_add_path(&options, work);
+    repos_add_overlay_path(&options, work);
     buf_addf(&options, ",%s", workspace->repos->overlay);
     strlist_add(mounts, "overlay");
     strlist_addf(mounts, "%s/work", workspace->dir);

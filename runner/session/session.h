@@ -59,7 +59,8 @@ struct session_wish {
     int idle_minutes;          /* 0: never for being idle */
     double cpu;                /* limits; 0: as TASK_LIMITS says */
     int memory_mb, pids_max, disk_mb;
-    const char *metadata; /* JSON, or NULL */
+    const struct strlist *egress; /* as a request's; NULL or empty: as EGRESS says */
+    const char *metadata;         /* JSON, or NULL */
 };
 
 /* Makes one and prints it. ERR_CONFLICT: the id is taken. ERR_RATE: there are SESSIONS_MAX. */

@@ -64,8 +64,8 @@ int store_read_group(struct db *db, const char *group,
 
 /* A connection for reading, and giving it back. They are few and stay open: SQLite keeps the
  * descriptors of closed ones as long as any connection of the process holds a lock. */
-struct db *reader_take(struct store *store, struct err *err);
-void reader_give(struct store *store, struct db *db);
+struct db *store_reader_take(struct store *store, struct err *err);
+void store_reader_give(struct store *store, struct db *db);
 
 /* A webhook that a new task owes, inside its transaction: it waits for the task's end. */
 int store_owe_webhook(struct store *store, struct db *db, const struct task_new *task,

@@ -31,6 +31,10 @@
  * restarted runner finds what a killed one left behind. */
 #define TASK_MARKER "CLAUDE_RUNNER_INSTANCE"
 
+/* Below the state directory: what lasts of conversations, each in a directory of its name
+ * (task_record.conversation). */
+#define CONVERSATIONS "conversations"
+
 struct engine;
 struct task_run;
 
