@@ -11,8 +11,10 @@
 #include "runner/claude/claude.h"
 #include "runner/config/in_force.h"
 #include "runner/inputs/inputs.h"
+#include "runner/oauth/alert.h"
 #include "runner/oauth/keeper.h"
 #include "runner/oauth/login_flow.h"
+#include "runner/oauth/usage.h"
 #include "runner/overflow/overflow.h"
 #include "runner/python/python.h"
 #include "runner/repo/repos.h"
@@ -44,6 +46,8 @@ struct api {
     struct login_flow *flow;
     struct breaker *breaker;
     struct proxy *proxy;
+    struct usage_windows *usage;
+    struct alert *alert;
     struct access *access; /* NULL: Cloudflare Access is not asked for */
     const struct claude *claude;
     struct launcher *launcher;
@@ -62,7 +66,7 @@ struct api {
     struct audit *audit;
     struct callers *callers;
     struct system_prompt *system_prompt;
-    const char *system_prompt_path; /* where SYSTEM_PROMPT_SECRET's text is, or NULL */
+    struct prompt_watch *prompt; /* of SYSTEM_PROMPT_SECRET; or NULL */
     struct api_numbers *numbers;
     struct openapi *openapi;
     const struct metric_source *metrics; /* other modules' pages; ends with a NULL print */

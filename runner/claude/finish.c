@@ -5,6 +5,7 @@
 #include "base/path.h"
 #include "base/str.h"
 #include "google/storage.h"
+#include "runner/repo/collect.h"
 #include "runner/repo/harvest.h"
 #include "json/json.h"
 
@@ -255,6 +256,20 @@ static void print_file(struct finish *finish, const struct json *file)
     json_close(w);
 }
 
+/* In a container at Google files are memory. */
+static void print_trouble(struct finish *finish, const struct err *err)
+{
+    char text[1024];
+    bool away = finish->claude->cloud && getenv("CLOUD_RUN_JOB") &&
+                (err->code == ERR_NO_SPACE || err->code == ERR_TOO_LARGE);
+    snprintf(text, sizeof(text), "%s%s", err->msg,
+             away
+                 ? "; what a task writes in the cloud counts against its memory: give it more with "
+                   "--memory of claude-runner cloud setup"
+                 : "");
+    json_add_text(&finish->w, "uploadError", text);
+}
+
 static void upload(struct finish *finish, const struct harvest_files *wish)
 {
     struct err err;
@@ -267,7 +282,7 @@ static void upload(struct finish *finish, const struct harvest_files *wish)
                       finish->work, wish, finish->outputs, &finish->stop, &err);
     if (!answer) {
         say(finish, "outputs", &err);
-        json_add_text(w, "uploadError", err.msg);
+        print_trouble(finish, &err);
         return;
     }
     harvest_print_output(answer, &kept);
@@ -283,6 +298,15 @@ static void upload(struct finish *finish, const struct harvest_files *wish)
     json_int(json_get(answer, "skipped"), &skipped);
     if (skipped > 0)
         json_add_int(w, "uploadsSkipped", skipped);
+    const char *left = json_text(json_get(answer, "leftPath"));
+    int64_t left_bytes = 0;
+    json_int(json_get(answer, "leftBytes"), &left_bytes);
+    if (left) {
+        err_set(&err, ERR_TOO_LARGE,
+                "'%.120s' has %lld bytes: a task keeps %d files and %d GiB at most", left,
+                (long long)left_bytes, COLLECT_FILES_MAX, (int)(COLLECT_BYTES_MAX >> 30));
+        print_trouble(finish, &err);
+    }
 }
 
 /* --- all of it ----------------------------------------------------------------------------- */

@@ -6,6 +6,7 @@
 #include "google/storage.h"
 #include "runner/egress/rules.h"
 #include "runner/overflow/cloud_task.h"
+#include "runner/overflow/sweep.h"
 
 #include <poll.h>
 #include <stdio.h>
@@ -25,6 +26,11 @@ struct overflow *overflow_new(const struct overflow_config *config, struct err *
     window_init(&overflow->window);
     overflow->why = "cloud_full";
     pthread_mutex_init(&overflow->lock, NULL);
+    overflow->sweep = sweep_start(config->cloud, config->store, err);
+    if (!overflow->sweep) {
+        overflow_free(overflow);
+        return NULL;
+    }
     return overflow;
 }
 
@@ -32,6 +38,7 @@ void overflow_free(struct overflow *overflow)
 {
     if (!overflow)
         return;
+    sweep_stop(overflow->sweep);
     pthread_mutex_destroy(&overflow->lock);
     free(overflow);
 }
@@ -53,8 +60,6 @@ const char *overflow_stays(const struct config *config, const struct task_kind *
     const struct strlist *egress = request->egress.count > 0 ? &request->egress : &config->egress;
     if (egress_mode_of(egress) != EGRESS_OPEN)
         return "the network of a task in the cloud can't be restricted (egress)";
-    if (request->inputs)
-        return "its inputs are kept on this machine";
     return kind->stays ? kind->stays(request, config->cloud_api_key_secret != NULL) : NULL;
 }
 

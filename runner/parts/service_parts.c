@@ -123,6 +123,7 @@ static int build_cloud(void *whole, struct err *err)
     if (cloud_open(config, &runner->cloud, err))
         return -1;
     const struct overflow_config overflow = {.config = &runner->config,
+                                             .inputs = runner->inputs,
                                              .cloud = &runner->cloud,
                                              .store = runner->store,
                                              .repos = runner->repos,
@@ -159,6 +160,7 @@ static int build_sessions(void *whole, struct err *err)
     const struct sessions_config sessions = {.config = &runner->config,
                                              .launcher = runner->launcher,
                                              .walls = &runner->walls,
+                                             .repos = runner->repos,
                                              .state_dir = runner->first->state_dir,
                                              .marker = runner->marker,
                                              .uid = runner->claude.uid,
@@ -298,6 +300,22 @@ static void free_alert(void *whole)
     runner->alert = NULL;
 }
 
+/* --- the CLI ------------------------------------------------------------------------------- */
+
+static int start_cli(void *whole, struct err *err)
+{
+    struct runner *runner = whole;
+    runner->cli = claude_watch_start(&runner->claude, err);
+    return runner->cli ? 0 : -1;
+}
+
+static void stop_cli(void *whole)
+{
+    struct runner *runner = whole;
+    claude_watch_stop(runner->cli);
+    runner->cli = NULL;
+}
+
 /* --- the API ------------------------------------------------------------------------------- */
 
 static int build_api(void *whole, struct err *err)
@@ -313,12 +331,14 @@ static int build_api(void *whole, struct err *err)
     api->flow = runner->flow;
     api->breaker = runner->breaker;
     api->proxy = runner->proxy;
+    api->usage = runner->usage;
+    api->alert = runner->alert;
     api->access = runner->access;
     api->claude = &runner->claude;
     api->launcher = runner->launcher;
     api->repos = runner->repos;
     api->overflow = runner->overflow;
-    api->system_prompt_path = runner->prompt ? prompt_watch_path(runner->prompt) : NULL;
+    api->prompt = runner->prompt;
     api->webhook = runner->webhook;
     api->sessions = runner->sessions;
     api->inputs = runner->inputs;
@@ -402,9 +422,10 @@ const struct part runner_service_parts[] = {
      .free = free_webhook, .metrics = show_webhook},
     {"sessions", .build = build_sessions, .stop = stop_sessions, .free = free_sessions},
     {"python", .build = build_python, .free = free_python, .metrics = show_python},
+    {"alert", .build = build_alert, .start = start_alert, .free = free_alert},
     {"api", .build = build_api, .free = free_api},
     {"janitor", .start = start_janitor, .free = free_janitor},
-    {"alert", .build = build_alert, .start = start_alert, .free = free_alert},
+    {"cli", .start = start_cli, .stop = stop_cli, .free = stop_cli},
     {"http", .start = start_http, .stop = stop_http},
 };
 const size_t runner_service_part_count = COUNT_OF(runner_service_parts);
