@@ -1,5 +1,6 @@
 /* The login: its state, a refresh, and a new one from anywhere. */
 #include "base/clock.h"
+#include "base/str.h"
 #include "runner/api/handlers.h"
 
 #include <stdio.h>
@@ -8,21 +9,36 @@
 #define REFRESHING_MAX 4 /* workers; a refresh may take as long as the token server does */
 #define LOGIN_BODY_MAX 16384
 
-static void send_status(struct http_request *req, struct api *api)
+/* Appends the status, without braces. */
+static void add_status(const struct api *api, struct buf *out)
 {
     struct keeper_status status;
-    AUTO(buf) struct buf out = BUF_INIT(16384);
     keeper_status(api->keeper, &status);
     note_api_key(api, &status);
-    buf_addc(&out, '{');
-    keeper_print(&status, true, &out);
-    buf_addc(&out, '}');
-    send_json(req, 200, &out);
+    keeper_print(&status, true, out);
+    buf_adds(out, ",\"usage\":");
+    usage_print(api->usage, out);
 }
 
 void oauth_status(struct http_request *req, void *arg)
 {
-    send_status(req, arg);
+    AUTO(buf) struct buf out = BUF_INIT(16384);
+    buf_addc(&out, '{');
+    add_status(arg, &out);
+    buf_addc(&out, '}');
+    send_json(req, 200, &out);
+}
+
+/* What published clients read beside the problem: the message, and how the login is. */
+static void send_failure(struct http_request *req, const struct api *api, const struct err *err)
+{
+    AUTO(buf) struct buf members = BUF_INIT(32768);
+    buf_adds(&members, ",\"refreshed\":false,\"message\":\"");
+    str_add_json(&members, err->msg, strlen(err->msg));
+    buf_adds(&members, "\",\"oauth_status\":{");
+    add_status(api, &members);
+    buf_addc(&members, '}');
+    http_send_error(req, err, buf_ok(&members) ? members.data : NULL);
 }
 
 void oauth_refresh(struct http_request *req, void *arg)
@@ -33,15 +49,20 @@ void oauth_refresh(struct http_request *req, void *arg)
                  ? keeper_refresh(api->keeper, &err)
                  : err_set(&err, ERR_BUSY, "others wait for a refresh already");
     atomic_fetch_sub(&api->refreshing, 1);
-    if (rc)
-        send_err(req, &err);
-    else
-        send_status(req, api);
+    if (rc) {
+        send_failure(req, api, &err);
+        return;
+    }
+    AUTO(buf) struct buf out = BUF_INIT(16384);
+    buf_adds(&out, "{\"refreshed\":true,");
+    add_status(api, &out);
+    buf_addc(&out, '}');
+    send_json(req, 200, &out);
 }
 
 /* --- a login ------------------------------------------------------------------------------- */
 
-static void send_view(struct http_request *req, int status, const struct flow_view *view)
+static void send_view(struct http_request *req, int status, const struct login_flow_view *view)
 {
     struct json_writer w;
     char time[CLOCK_TEXT_SIZE];
@@ -49,7 +70,7 @@ static void send_view(struct http_request *req, int status, const struct flow_vi
     json_write(&w, &out);
     json_open_object(&w, NULL);
     json_add_text(&w, "loginId", view->id);
-    json_add_text(&w, "state", flow_state_name(view->state));
+    json_add_text(&w, "state", login_flow_state_name(view->state));
     if (view->url[0])
         json_add_text(&w, "url", view->url);
     if (view->reason[0])
@@ -62,13 +83,13 @@ static void send_view(struct http_request *req, int status, const struct flow_vi
 void oauth_login_begin(struct http_request *req, void *arg)
 {
     struct api *api = arg;
-    struct flow_view view;
+    struct login_flow_view view;
     struct err err;
-    if (flow_begin(api->flow, &view, &err)) {
+    if (login_flow_begin(api->flow, &view, &err)) {
         send_err(req, &err);
         return;
     }
-    if (view.state == FLOW_FAILED) { /* the CLI did not get as far as its URL */
+    if (view.state == LOGIN_FLOW_FAILED) { /* the CLI did not get as far as its URL */
         err_set(&err, ERR_UPSTREAM, "no login could be begun: %s", view.reason);
         send_err(req, &err);
         return;
@@ -79,9 +100,9 @@ void oauth_login_begin(struct http_request *req, void *arg)
 void oauth_login_get(struct http_request *req, void *arg)
 {
     struct api *api = arg;
-    struct flow_view view;
+    struct login_flow_view view;
     struct err err;
-    if (flow_get(api->flow, http_param(req, "id"), &view, &err))
+    if (login_flow_get(api->flow, http_param(req, "id"), &view, &err))
         send_err(req, &err);
     else
         send_view(req, 200, &view);
@@ -90,9 +111,9 @@ void oauth_login_get(struct http_request *req, void *arg)
 void oauth_login_cancel(struct http_request *req, void *arg)
 {
     struct api *api = arg;
-    struct flow_view view;
+    struct login_flow_view view;
     struct err err;
-    if (flow_cancel(api->flow, http_param(req, "id"), &view, &err))
+    if (login_flow_cancel(api->flow, http_param(req, "id"), &view, &err))
         send_err(req, &err);
     else
         send_view(req, 200, &view);
@@ -136,14 +157,14 @@ static void refuse_field(struct http_request *req, const char *field, const char
 
 static void give_code(struct http_request *req, struct api *api, const struct json *root)
 {
-    struct flow_view view;
+    struct login_flow_view view;
     struct err err;
     char field[64];
     const char *fault = find_fault(root, field);
     if (fault)
         refuse_field(req, field, fault);
-    else if (flow_code(api->flow, http_param(req, "id"), json_text(json_get(root, "code")), &view,
-                       &err))
+    else if (login_flow_code(api->flow, http_param(req, "id"), json_text(json_get(root, "code")),
+                             &view, &err))
         send_err(req, &err);
     else
         send_view(req, 200, &view);
@@ -153,7 +174,7 @@ void oauth_login_code(struct http_request *req, void *arg)
 {
     struct err err;
     AUTO(buf_wipe) struct buf body = BUF_INIT(LOGIN_BODY_MAX);
-    if (json_body(req, LOGIN_BODY_MAX, &body, &err)) {
+    if (api_json_body(req, LOGIN_BODY_MAX, &body, &err)) {
         send_err(req, &err);
         return;
     }

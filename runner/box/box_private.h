@@ -133,7 +133,8 @@ char *box_shown_path(const struct box *box, const char *path);
 /* The other way round. */
 char *box_real_path(const struct box *box, const char *path);
 
-/* --- commands (run.c) ---------------------------------------------------------------------- */
+/* --- commands (commands.c) ---------------------------------------------------------------------
+ */
 
 /* {"op":"exec"} with the command's descriptor, and one for its input. */
 void box_run_start(struct box *box, int64_t id, const struct json *ask,

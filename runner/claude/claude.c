@@ -13,6 +13,7 @@
 #include "runner/claude/version.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #define MEMBERS_BYTES_MAX (1u << 20)
 #define BACKLOG_BYTES_MAX (INT64_C(1) << 30) /* of output on the disk that we have not read yet */
@@ -55,7 +56,10 @@ static int take_lease(struct attempt *attempt, struct err *err)
         return -1;
     }
     attempt->lease = proxy_lease(claude->proxy, kind, own, err);
-    return attempt->lease ? 0 : -1;
+    if (!attempt->lease)
+        return -1;
+    lease_name(attempt->lease, task_run_record(attempt->run)->id);
+    return 0;
 }
 
 /* The repository that the task works in, if it names one. */
@@ -76,6 +80,46 @@ static int open_workspace(struct attempt *attempt, struct err *err)
     task_run_event(attempt->run, "repo", buf_str(&json), json.len);
     buf_addf(&attempt->members, ",\"repo\":%s", buf_str(&json));
     return 0;
+}
+
+static void on_session_gone(void *arg)
+{
+    static const uint64_t one = 1;
+    (void)!write(*(const int *)arg, &one, sizeof(one));
+}
+
+static int enter_session(struct attempt *attempt, struct err *err)
+{
+    const struct claude *claude = attempt->claude;
+    const char *id = attempt->request->in_session;
+    attempt->places = (struct walls_run){.dir = task_run_dir(attempt->run)};
+    if (!id)
+        return 0;
+    attempt->failed_step = "session_error";
+    attempt->wake_fd = task_run_wake_fd(attempt->run);
+    if (!claude->sessions)
+        return err_set(err, ERR_NOT_FOUND, "there are no sessions here");
+    attempt->guest = session_enter(claude->sessions, id, on_session_gone, &attempt->wake_fd, err);
+    if (!attempt->guest)
+        return -1;
+    attempt->places.box = session_guest_box(attempt->guest);
+    attempt->failed_step = NULL;
+    return 0;
+}
+
+static enum work_cause asked(struct work *work, void *arg)
+{
+    const struct attempt *attempt = arg;
+    const struct work_stop run = finish_stop(attempt->run);
+    enum work_cause cause = run.asked(work, run.arg);
+    bool gone = cause == WORK_ENDED && attempt->guest && session_guest_is_told(attempt->guest);
+    return gone ? WORK_CANCEL : cause;
+}
+
+struct work_stop attempt_stop(struct attempt *attempt)
+{
+    return (struct work_stop){
+        .wake_fd = task_run_wake_fd(attempt->run), .asked = asked, .arg = attempt};
 }
 
 /* That what is prepared for it is not wanted any more. */
@@ -104,6 +148,22 @@ static int open_inputs(struct attempt *attempt, struct err *err)
     return err->code == ERR_BUSY
                ? err_set(err, ERR_TIMEOUT, "the task did not end within its time limit")
                : -1;
+}
+
+/* git in the workspace reaches the repository by way of the runner. */
+static int open_gitgate(struct attempt *attempt, struct err *err)
+{
+    const struct claude *claude = attempt->claude;
+    const struct gitgate_wish wish = {.workspace = attempt->workspace,
+                                      .repo = finish_wish(attempt->request),
+                                      .rules = attempt->request->git_push,
+                                      .behind_gate = claude->walls->gate};
+    if (!attempt->workspace)
+        return 0;
+    attempt->pass = gitgate_open(claude->gitgate, &wish, err);
+    if (attempt->pass && redact_add(task_run_redact(attempt->run), gitgate_token(attempt->pass)))
+        return err_sys(err, "secrets");
+    return attempt->pass ? 0 : -1;
 }
 
 static int add_argument(struct plan *plan, const char *flag, const char *value, struct err *err)
@@ -140,7 +200,7 @@ static int add_session(struct attempt *attempt, struct plan *plan, struct err *e
                              claude->uid, claude->gid, &transcript, err))
         return -1;
     attempt->failed_step = NULL;
-    AUTO(str) char *inside = walls_path(claude->walls, task_run_dir(attempt->run), transcript);
+    AUTO(str) char *inside = walls_path(claude->walls, &attempt->places, transcript);
     if (!inside)
         return err_sys(err, "session");
     return add_argument(plan, "--resume", inside, err) || renew_prompt(attempt, plan, err) ? -1 : 0;
@@ -163,10 +223,13 @@ static int prepare(struct attempt *attempt, struct err *err)
         return -1;
     if (task_request_redact(attempt->request, redact))
         return err_sys(err, "secrets");
+    if (attempt->request->prompt)
+        claude_output_command(&attempt->stream, attempt->request->prompt);
     attempt->started_ms = clock_mono_ms();
-    if (open_workspace(attempt, err) || open_inputs(attempt, err) || take_lease(attempt, err) ||
+    if (enter_session(attempt, err) || open_workspace(attempt, err) || open_gitgate(attempt, err) ||
+        open_inputs(attempt, err) || take_lease(attempt, err) ||
         walls_gate(attempt->claude->walls, attempt->request, lease_url(attempt->lease),
-                   &attempt->gate, err))
+                   gitgate_port(attempt->claude->gitgate), &attempt->gate, err))
         return -1;
     attempt->files_ms = clock_files_ms();
     attempt->plan = claude_plan(attempt, err);
@@ -189,6 +252,10 @@ static void take_output(struct work *work, const char *data, size_t len, void *a
     attempt->unflushed = true;
     if (attempt->stream.began)
         work_began(work);
+    if (attempt->stream.have_windows && attempt->claude->usage &&
+        lease_kind(attempt->lease) == LEASE_LOGIN) /* nobody else's account */
+        usage_note(attempt->claude->usage, attempt->stream.windows);
+    attempt->stream.have_windows = false;
     if (attempt->stream.have_result)
         work_answered(work);
 }
@@ -202,6 +269,7 @@ static int64_t flush_events(struct work *work, void *arg)
         task_run_fail(attempt->run, &err);
     attempt->unflushed = false;
     walls_tell(attempt->gate, tell, attempt->run);
+    gitgate_tell(attempt->pass, tell, attempt->run);
     if (!task_run_healthy(attempt->run))
         work_end(work, WORK_ABORT);
     return -1;
@@ -224,7 +292,7 @@ static int run_program(struct attempt *attempt, struct err *err)
                    .idle_ms = (int64_t)config->idle_seconds * 1000,
                    .grace_ms = (int64_t)config->result_grace_seconds * 1000,
                    .backlog_bytes = BACKLOG_BYTES_MAX},
-        .stop = finish_stop(attempt->run),
+        .stop = attempt_stop(attempt),
         .look = flush_events,
         .arg = attempt};
     if (in < 0)
@@ -266,12 +334,14 @@ static void attempt_done(struct attempt *attempt)
 {
     plan_free(attempt->plan);
     egress_gate_free(attempt->gate); /* before the lease, which it leads to */
+    gitgate_close(attempt->pass);
     proxy_end(attempt->lease);
     tail_done(&attempt->out);
     tail_done(&attempt->errors);
     claude_output_done(&attempt->stream);
     task_request_free(attempt->request);
     input_layers_close(attempt->inputs);
+    session_leave(attempt->guest);
     workspace_close(attempt->workspace);
     buf_done(&attempt->members);
 }
@@ -295,6 +365,7 @@ void claude_run(struct task_run *run, struct task_outcome *outcome, void *arg)
         judge_failed_start(&attempt, &err, outcome);
     }
     walls_tell(attempt.gate, tell, run);
+    gitgate_tell(attempt.pass, tell, run);
     keep_conversation(&attempt, outcome);
     buf_add(&outcome->members, buf_str(&attempt.members), attempt.members.len);
     attempt_done(&attempt);

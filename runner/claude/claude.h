@@ -8,11 +8,13 @@
 
 #include "proc/launch.h"
 #include "runner/config/in_force.h"
+#include "runner/gitgate/gitgate.h"
 #include "runner/inputs/inputs.h"
 #include "runner/oauth/keeper.h"
 #include "runner/overflow/folder.h"
 #include "runner/proxy/proxy.h"
 #include "runner/repo/repos.h"
+#include "runner/session/session.h"
 #include "runner/task/engine.h"
 #include "runner/walls/walls.h"
 
@@ -32,7 +34,10 @@ struct claude {
     struct keeper *keeper;          /* borrowed */
     struct repos *repos;            /* borrowed */
     struct inputs *inputs;          /* borrowed */
+    struct gitgate *gitgate;        /* borrowed */
+    struct sessions *sessions;      /* borrowed; NULL: there are none here */
     struct breaker *breaker;        /* borrowed */
+    struct usage_windows *usage;    /* borrowed, or NULL */
     struct proxy *proxy;            /* borrowed */
     struct config_in_force *config; /* borrowed: the configuration in force */
     const struct cloud *cloud;      /* borrowed: whose bucket gcsPrefix means, or NULL */

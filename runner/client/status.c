@@ -20,14 +20,15 @@ static void print_login(const struct json *oauth)
 {
     double hours = 0;
     const char *verified = text_of(oauth, "verified_at");
-    if (!is_true(oauth, "configured")) {
+    if (!client_is_true(oauth, "configured")) {
         printf("login    none\n");
         return;
     }
-    printf("login    %s", is_true(oauth, "expired") ? "expired" : "ok");
+    printf("login    %s", client_is_true(oauth, "expired") ? "expired" : "ok");
     if (json_number(json_get(oauth, "hours_remaining"), &hours) == 0)
         printf(", %.1f h left", hours);
-    printf("%s", is_true(oauth, "refreshable") ? ", renewed by itself" : ", cannot be renewed");
+    printf("%s",
+           client_is_true(oauth, "refreshable") ? ", renewed by itself" : ", cannot be renewed");
     if (*verified)
         printf(", confirmed %s", verified);
     putchar('\n');
@@ -56,10 +57,10 @@ static void print_health(const struct call *call, const struct json *health)
     print_login(json_get(health, "oauth"));
     printf("tasks    %lld running, %lld waiting, %lld slots\n", number_of(tasks, "running"),
            number_of(tasks, "queued"), number_of(tasks, "slots"));
-    long long wrong = number_of(json_get(health, "auth_failures"), "count");
+    long long wrong = number_of(json_get(health, "refused_callers"), "count");
     if (wrong > 0)
         printf("refused  %lld wrong secrets, last %s\n", wrong,
-               text_of(json_get(health, "auth_failures"), "last"));
+               text_of(json_get(health, "refused_callers"), "last"));
 }
 
 int client_status(struct call *call, struct err *err)

@@ -13,11 +13,14 @@
 
 #define CLOUD_TASK_ENV_RUN "TASK_RUN" /* ID/ATTEMPT: by it an execution is found again */
 
+struct sweep;
+
 struct overflow {
     struct overflow_config config;
     pthread_mutex_t lock; /* of what follows */
     struct overflow_status status;
     struct window window;
+    struct sweep *sweep;
     const char *why; /* static: of the last refusal, for tasks that wait */
 };
 
@@ -55,7 +58,7 @@ struct cloud_task {
                      */
     bool ended;     /* the execution has */
     struct follow follow;
-    struct run_execution execution;
+    struct jobs_execution execution;
     bool asked_to_end;
     bool cancelled; /* so that was because somebody cancelled it */
     bool timed_out; /* or because its time was over */
@@ -108,6 +111,6 @@ bool cloud_task_is_unclaimed(struct cloud_task *task);
 void cloud_task_delete_payload(struct cloud_task *task);
 
 /* The list of outputs beside the events. */
-int outputs_save(const char *keep_dir, const void *json, size_t len, struct err *err);
+int cloud_task_save_outputs(const char *keep_dir, const void *json, size_t len, struct err *err);
 
 #endif

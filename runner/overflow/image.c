@@ -265,18 +265,18 @@ int image_job_ensure(const struct cloud *cloud, const struct task_request *reque
         return 0;
     if (request->image && kit_publish(cloud, err))
         return err_wrap(err, "the worker for the image");
-    if (run_job_get(cloud->google, name, &there, err) == 0)
+    if (jobs_job_get(cloud->google, name, &there, err) == 0)
         return 0;
     if (err->code != ERR_NOT_FOUND)
         return -1;
     if (!find_size(request, &size))
         return err_set(err, ERR_INVALID, "%s", image_refuses(request));
-    if (run_job_get(cloud->google, cloud->job, &base, err))
+    if (jobs_job_get(cloud->google, cloud->job, &base, err))
         return -1;
     write_job(&definition, cloud, base, request, &size);
     if (buf_check(&definition, "a job", err))
         return -1;
-    if (run_job_put(cloud->google, name, buf_str(&definition), definition.len, false, err) &&
+    if (jobs_job_put(cloud->google, name, buf_str(&definition), definition.len, false, err) &&
         err->code != ERR_CONFLICT) /* another task has made it */
         return err_wrap(err, "a job for the image or the size");
     log_info("overflow", "made the job %s", name);

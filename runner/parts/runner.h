@@ -5,7 +5,7 @@
  *
  *     launcher ─┬─ repos ──┐                      ┌─ api ── http
  *     store ────┤          ├── claude ── engine ──┼─ janitor, webhook, alert
- *     breaker ─ keeper ─ proxy                    └─ cloud
+ *     breaker ─ usage ─ keeper ─ proxy            └─ cloud
  *
  * A room that has something to build is a row in one of these files and a field here.
  *
@@ -18,6 +18,7 @@
 #include "base/thread.h"
 #include "runner/api/api.h"
 #include "runner/claude/claude.h"
+#include "runner/claude/version.h"
 #include "runner/command/command.h"
 #include "runner/config/in_force.h"
 #include "runner/janitor/janitor.h"
@@ -49,8 +50,10 @@ struct runner {
     struct keeper *keeper;
     struct repos *repos;
     struct breaker *breaker;
+    struct usage_windows *usage;
     _Atomic int64_t logins; /* as the keeper last counted them */
     struct proxy *proxy;
+    struct gitgate *gitgate;
     struct engine *engine;
     struct claude claude;
     struct walls walls; /* once it has been probed */
@@ -62,7 +65,7 @@ struct runner {
         struct err err;
     } probe;
 
-    struct flow *flow;
+    struct login_flow *flow;
     char marker[128]; /* in the environment of what we start: TASK_MARKER=… */
     struct cloud cloud;
     struct overflow *overflow; /* NULL: no cloud is configured */
@@ -71,11 +74,15 @@ struct runner {
     struct metric_source metrics[METRIC_SOURCES_MAX];
     struct janitor *janitor;
     struct alert *alert;
+    struct claude_watch *cli;
     struct webhook *webhook;
     struct sessions *sessions;
     struct inputs *inputs;
     struct python *python;
     struct access *access; /* NULL: not asked for */
+    struct audit *audit;
+    struct callers *callers;
+    struct push *push;
     struct http_server *server;
     struct api api;
 };

@@ -186,23 +186,23 @@ void kids_tick(struct python *python, int64_t now_ms);
 int kids_count(const struct python *python, enum python_level level, enum kid_state state);
 
 /* runs.c */
-enum python_level run_level(const char *code);
+enum python_level python_run_level(const char *code);
 void runs_dispatch(struct python *python);
 /* A run has ended, well or not: its outcome is complete. */
-void run_finish(struct run *run);
-void run_fail(struct run *run, const struct err *err);
+void python_run_finish(struct run *run);
+void python_run_fail(struct run *run, const struct err *err);
 /* Its child is lost through no fault of its own. */
-void run_lost(struct run *run);
+void python_run_lost(struct run *run);
 void runs_tick(struct python *python, int64_t now_ms);
 void runs_fail_all(struct python *python, const struct err *err, bool running_too);
-void run_free(struct run *run);
-void run_print_request(const struct run *run, const struct config *config, struct buf *out);
+void python_run_free(struct run *run);
+void python_run_print_request(const struct run *run, const struct config *config, struct buf *out);
 
 /* frames.c: one frame of a child's. */
-void run_take_frame(struct run *run, char letter, const char *body, size_t len);
+void python_run_take_frame(struct run *run, char letter, const char *body, size_t len);
 /* What an ended child makes of its run. */
-void run_conclude(struct run *run, int wait_status, unsigned exceeded, int64_t peak_kib);
-void outcome_done(struct python_outcome *outcome);
+void python_run_conclude(struct run *run, int wait_status, unsigned exceeded, int64_t peak_kib);
+void python_outcome_done(struct python_outcome *outcome);
 
 /* sessions.c */
 struct session *python_session_find(struct python *python, const char *caller, const char *id);

@@ -184,7 +184,7 @@ void kid_send_request(struct kid *kid)
     kid->state = KID_RUNNING;
     buf_clear(&kid->request);
     buf_add(&kid->request, head, sizeof(head));
-    run_print_request(run, config, &kid->request);
+    python_run_print_request(run, config, &kid->request);
     if (!buf_ok(&kid->request)) {
         kid_kill(kid);
         return;
@@ -294,7 +294,8 @@ static void take_frames(struct kid *kid)
             kid->python->failures = 0;
         }
         if (kid->run)
-            run_take_frame(kid->run, (char)head[4], (const char *)head + FRAME_HEAD, len - 1);
+            python_run_take_frame(kid->run, (char)head[4], (const char *)head + FRAME_HEAD,
+                                  len - 1);
         at += 4 + len;
     }
     buf_drop(&kid->in, at);
@@ -344,8 +345,8 @@ static void end_session_run(struct kid *kid)
     kid->run = NULL;
     run->kid = NULL;
     kid->state = KID_IDLE;
-    run_conclude(run, run->told_status << 8, 0, -1);
-    run_finish(run);
+    python_run_conclude(run, run->told_status << 8, 0, -1);
+    python_run_finish(run);
 }
 
 void kid_event(struct kid *kid, enum source_kind kind, unsigned events)
@@ -387,11 +388,11 @@ void kid_ended(struct kid *kid, const struct zygote_wire *wire)
     int64_t own_kib = wire->peak_kib - kid->base_kib;
     kid_free(kid);
     if (!run->begun && !ours && is_killed(wire->value) && !wire->exceeded) {
-        run_lost(run); /* somebody killed it before there was any code of the caller's */
+        python_run_lost(run); /* somebody killed it before there was any code of the caller's */
         return;
     }
-    run_conclude(run, wire->value, wire->exceeded, own_kib > 0 ? own_kib : 0);
-    run_finish(run);
+    python_run_conclude(run, wire->value, wire->exceeded, own_kib > 0 ? own_kib : 0);
+    python_run_finish(run);
 }
 
 void kids_tick(struct python *python, int64_t now_ms)

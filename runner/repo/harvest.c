@@ -3,6 +3,7 @@
 #include "base/fd.h"
 #include "base/id.h"
 #include "base/path.h"
+#include "base/str.h"
 #include "git/diff.h"
 #include "runner/repo/repo_private.h"
 
@@ -18,10 +19,11 @@
 #define MESSAGE "Changes made by Claude Code"
 #define COLLECT_MS 300000
 
-/* A job for the task's own user, who sees the workspace. */
-static struct json *run_as_task(struct repos *repos, struct workspace *workspace,
-                                struct json_writer *w, int timeout_ms, const struct work_stop *stop,
-                                struct err *err)
+/* A job for the task's own user, in a jail that shows it the run's directory, and `reads` unless it
+ * is NULL. */
+static struct json *run_as_task(struct repos *repos, struct workspace *workspace, const char *dir,
+                                const char *reads, struct json_writer *w, int timeout_ms,
+                                const struct work_stop *stop, struct err *err)
 {
     AUTO(config_ref) const struct config *config = config_ref(repos->config.config);
     AUTO(strlist) struct strlist mounts = STRLIST_INIT;
@@ -34,6 +36,9 @@ static struct json *run_as_task(struct repos *repos, struct workspace *workspace
                               .uid = repos->config.uid,
                               .gid = repos->config.gid,
                               .mounts = &mounts,
+                              .walls = repos->config.walls,
+                              .dir = dir,
+                              .reads = reads,
                               .timeout_ms = timeout_ms,
                               .file_mb_max = config->repo_cache_max_mb,
                               .stop = *stop};
@@ -110,7 +115,7 @@ int harvest_commit(struct workspace *workspace, const struct harvest_commit *wis
     AUTO(str) char *raw = place ? path_join(place, "bundle") : NULL;
     if (!work || !raw)
         return place ? err_sys(err, "commit") : -1;
-    job_begin(repos, &w, &job, "commit", timeout_ms);
+    repo_job_begin(repos, &w, &job, "commit", timeout_ms);
     json_add_text(&w, "work", work);
     json_add_text(&w, "base", workspace_commit(workspace));
     json_add_bool(&w, "commit", wish->commit);
@@ -121,7 +126,8 @@ int harvest_commit(struct workspace *workspace, const struct harvest_commit *wis
         json_add_text(&w, "branch", wish->branch);
     json_add_text(&w, "bundle", raw);
     AUTO(json)
-    struct json *answer = run_as_task(repos, workspace, &w, timeout_ms, stop, err);
+    struct json *answer =
+        run_as_task(repos, workspace, workspace_dir(workspace), NULL, &w, timeout_ms, stop, err);
     if (!answer)
         return -1;
     take_text(answer, "sha", ret_kept->sha, sizeof(ret_kept->sha));
@@ -143,11 +149,11 @@ struct json *harvest_push(struct workspace *workspace, const struct repo_wish *w
     int timeout_ms = CONFIG_GET(repos->config.config, git_timeout_seconds) * 1000;
     AUTO(secret) struct repo_secret secret = {.owned = BUF_INIT(131072)};
     AUTO(buf_wipe) struct buf job = BUF_INIT(4u << 20);
-    if (git_url_parse(wish->url, &url, err) || secret_choose(repos, wish, &url, &secret, err))
+    if (git_url_parse(wish->url, &url, err) || repo_secret_choose(repos, wish, &url, &secret, err))
         return NULL;
     id_new(id);
     snprintf(place, sizeof(place), "%s/" REPOS_PUSH "%s", repos->dir, id);
-    job_begin(repos, &w, &job, "push", timeout_ms);
+    repo_job_begin(repos, &w, &job, "push", timeout_ms);
     json_add_text(&w, "dir", workspace_mirror(workspace));
     json_add_text(&w, "place", place);
     json_add_text(&w, "bundle", bundle);
@@ -155,8 +161,8 @@ struct json *harvest_push(struct workspace *workspace, const struct repo_wish *w
     json_add_text(&w, "sha", kept->sha);
     json_add_text(&w, "branch", kept->branch);
     json_add_bool(&w, "recover", recover);
-    job_add_remote(repos, &w, wish->url, &secret);
-    struct json *answer = job_run(repos, &w, timeout_ms, stop, err);
+    repo_job_add_remote(repos, &w, wish->url, &secret);
+    struct json *answer = repo_job_run(repos, &w, timeout_ms, stop, err);
     struct err ignored;
     path_remove_tree(place, &ignored); /* a killed helper leaves it */
     return answer;
@@ -189,12 +195,12 @@ int harvest_make_output(struct repos *repos, struct workspace *workspace, const 
                              : path_own(path, repos->config.uid, repos->config.gid, err);
 }
 
-bool harvest_has_output(struct workspace *workspace, const char *dir)
+bool harvest_has_output(struct workspace *workspace, const char *work)
 {
     struct dirent *entry;
     int count = 0;
-    AUTO(str) char *own = own_files(workspace, dir);
-    AUTO(fd) int top = own ? open(own, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
+    const char *own = workspace ? workspace_upper(workspace) : work;
+    AUTO(fd) int top = open(own, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     DIR *list = top < 0 ? NULL
                         : fdopendir(openat(top, HARVEST_OUTPUT,
                                            O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
@@ -206,26 +212,28 @@ bool harvest_has_output(struct workspace *workspace, const char *dir)
 }
 
 struct json *harvest_files(struct repos *repos, struct workspace *workspace, const char *dir,
-                           const struct harvest_files *wish, const char *to,
+                           const char *work, const struct harvest_files *wish, const char *to,
                            const struct work_stop *stop, struct err *err)
 {
     struct json_writer w;
     AUTO(buf) struct buf job = BUF_INIT(4u << 20);
-    AUTO(str) char *work = path_join(dir, "work");
     PLACE char *place = make_place(repos, dir, err);
     AUTO(str) char *raw = place ? path_join(place, "outputs") : NULL;
-    if (!work || !raw) {
+    AUTO(str)
+    char *box = str_starts(work, dir) ? NULL : strndup(work, (size_t)(strrchr(work, '/') - work));
+    if (!raw) {
         if (place)
             err_sys(err, "outputs");
         return NULL;
     }
-    job_begin(repos, &w, &job, "collect", COLLECT_MS);
+    repo_job_begin(repos, &w, &job, "collect", COLLECT_MS);
     json_add_text(&w, "work", work);
     json_add_text(&w, "to", raw);
     add_list(&w, "patterns", wish->patterns);
     json_add_bool(&w, "output", wish->output);
     json_add_int(&w, "sinceMs", wish->since_ms);
-    AUTO(json) struct json *answer = run_as_task(repos, workspace, &w, COLLECT_MS, stop, err);
+    AUTO(json)
+    struct json *answer = run_as_task(repos, workspace, dir, box, &w, COLLECT_MS, stop, err);
     if (!answer)
         return NULL;
     if (rename(raw, to)) {
@@ -233,6 +241,16 @@ struct json *harvest_files(struct repos *repos, struct workspace *workspace, con
         return NULL;
     }
     return STEAL_PTR(answer);
+}
+
+void harvest_print_output(const struct json *answer, struct buf *out)
+{
+    int64_t files = 0, skipped = 0;
+    const struct json *output = json_get(answer, "output");
+    json_int(json_get(output, "files"), &files);
+    json_int(json_get(output, "skipped"), &skipped);
+    if (files + skipped > 0)
+        json_print(output, out);
 }
 
 /* --- what was changed ---------------------------------------------------------------------- */
@@ -326,11 +344,13 @@ int harvest_diff(struct workspace *workspace, const struct strlist *except, cons
     AUTO(str) char *raw = place ? path_join(place, "patch") : NULL;
     if (!work || !raw)
         return place ? err_sys(err, "diff") : -1;
-    job_begin(repos, &w, &job, "diff", timeout_ms);
+    repo_job_begin(repos, &w, &job, "diff", timeout_ms);
     json_add_text(&w, "work", work);
     json_add_text(&w, "base", workspace_commit(workspace));
     add_list(&w, "except", except);
     json_add_text(&w, "patch", raw);
-    AUTO(json) struct json *answer = run_as_task(repos, workspace, &w, timeout_ms, stop, err);
+    AUTO(json)
+    struct json *answer =
+        run_as_task(repos, workspace, workspace_dir(workspace), NULL, &w, timeout_ms, stop, err);
     return answer ? keep_changes(answer, raw, keep_dir, redact, err) : -1;
 }

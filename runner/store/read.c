@@ -7,7 +7,7 @@
 #include <string.h>
 
 /* Whoever has waited long gets one more all the same: he may hold one himself. */
-struct db *reader_take(struct store *store, struct err *err)
+struct db *store_reader_take(struct store *store, struct err *err)
 {
     struct db *db = NULL;
     bool patient = true;
@@ -19,11 +19,11 @@ struct db *reader_take(struct store *store, struct err *err)
         db = store->readers[--store->reader_count];
     pthread_mutex_unlock(&store->lock);
     if (!db && !(db = db_open(store->path, DB_READ, err)))
-        reader_give(store, NULL);
+        store_reader_give(store, NULL);
     return db;
 }
 
-void reader_give(struct store *store, struct db *db)
+void store_reader_give(struct store *store, struct db *db)
 {
     pthread_mutex_lock(&store->lock);
     store->taken--;
@@ -63,6 +63,7 @@ void store_read_record(struct db_stmt *stmt, struct task_record *record)
         .stays = copy_text(stmt, 20),
         .conversation_kept = db_int(stmt, 17) != 0,
         .run = (int)db_int(stmt, 22),
+        .not_before_ms = db_int(stmt, 23),
     };
     snprintf(record->id, sizeof(record->id), "%s", db_text(stmt, 1));
     snprintf(record->kind, sizeof(record->kind), "%s", db_text(stmt, 2));
@@ -103,11 +104,11 @@ int store_read_task(struct db *db, const char *id, struct task_record *ret_recor
 
 int store_get(struct store *store, const char *id, struct task_record *ret_record, struct err *err)
 {
-    struct db *db = reader_take(store, err);
+    struct db *db = store_reader_take(store, err);
     if (!db)
         return -1;
     int rc = store_read_task(db, id, ret_record, err);
-    reader_give(store, db);
+    store_reader_give(store, db);
     return rc;
 }
 
@@ -115,7 +116,7 @@ int store_get(struct store *store, const char *id, struct task_record *ret_recor
 static int read_blob(struct store *store, const char *sql, const char *id, struct buf *out,
                      struct err *err)
 {
-    struct db *db = reader_take(store, err);
+    struct db *db = store_reader_take(store, err);
     if (!db)
         return -1;
     struct db_stmt *stmt = db_query(db, err, sql, "s", id);
@@ -127,7 +128,7 @@ static int read_blob(struct store *store, const char *sql, const char *id, struc
             got = buf_check(out, "what the task left", err);
     }
     db_done(stmt);
-    reader_give(store, db);
+    store_reader_give(store, db);
     return got < 0 ? -1 : 0;
 }
 
@@ -161,7 +162,7 @@ static bool is_unreadable(const struct store *store, struct db_stmt *stmt)
 int store_unreadable(struct store *store, int (*fn)(const char *id, void *arg), void *arg,
                      struct err *err)
 {
-    struct db *db = reader_take(store, err);
+    struct db *db = store_reader_take(store, err);
     if (!db)
         return -1;
     struct db_stmt *stmt = db_query(
@@ -170,7 +171,7 @@ int store_unreadable(struct store *store, int (*fn)(const char *id, void *arg), 
     while (!stop && stmt && (got = db_step(stmt, err)) == 1)
         stop = is_unreadable(store, stmt) && fn(db_text(stmt, 0), arg);
     db_done(stmt);
-    reader_give(store, db);
+    store_reader_give(store, db);
     return got < 0 ? -1 : 0;
 }
 
@@ -178,7 +179,7 @@ int store_output_start(struct store *store, const char *id, size_t max, struct b
                        int64_t *ret_whole, struct err *err)
 {
     int64_t rowid = 0;
-    struct db *db = reader_take(store, err);
+    struct db *db = store_reader_take(store, err);
     if (!db)
         return -1;
     struct db_stmt *stmt =
@@ -192,7 +193,7 @@ int store_output_start(struct store *store, const char *id, size_t max, struct b
     db_done(stmt);
     if (got == 1 && db_read_start(db, "outputs", "body", rowid, max, out, err))
         got = -1;
-    reader_give(store, db);
+    store_reader_give(store, db);
     return got < 0 ? -1 : 0;
 }
 
@@ -206,7 +207,7 @@ static int add_column(struct db_stmt *stmt, int column, struct buf *out, struct 
 int store_output(struct store *store, const char *id, struct buf *output, struct buf *errors,
                  struct err *err)
 {
-    struct db *db = reader_take(store, err);
+    struct db *db = store_reader_take(store, err);
     if (!db)
         return -1;
     struct db_stmt *stmt =
@@ -216,7 +217,7 @@ int store_output(struct store *store, const char *id, struct buf *output, struct
         (add_column(stmt, 0, output, err) || (errors && add_column(stmt, 1, errors, err))))
         got = -1;
     db_done(stmt);
-    reader_give(store, db);
+    store_reader_give(store, db);
     return got < 0 ? -1 : 0;
 }
 
@@ -243,7 +244,7 @@ int store_list(struct store *store, const struct store_filter *filter,
     const char *sql = !filter->oldest_first                                       ? newest
                       : filter->states && !(filter->states & ~TASK_ACTIVE_STATES) ? active
                                                                                   : oldest;
-    struct db *db = reader_take(store, err);
+    struct db *db = store_reader_take(store, err);
     if (!db)
         return -1;
     struct db_stmt *stmt =
@@ -256,26 +257,26 @@ int store_list(struct store *store, const struct store_filter *filter,
         stop = fn(&record, arg);
     }
     db_done(stmt);
-    reader_give(store, db);
+    store_reader_give(store, db);
     return got < 0 ? -1 : 0;
 }
 
 int store_has_conversation(struct store *store, const char *conversation, struct err *err)
 {
-    struct db *db = reader_take(store, err);
+    struct db *db = store_reader_take(store, err);
     if (!db)
         return -1;
     struct db_stmt *stmt = db_query(
         db, err, "SELECT 1 FROM tasks WHERE session=? AND session<>'' LIMIT 1", "s", conversation);
     int got = stmt ? db_step(stmt, err) : -1;
     db_done(stmt);
-    reader_give(store, db);
+    store_reader_give(store, db);
     return got;
 }
 
 int store_count(struct store *store, int64_t ret_counts[TASK_STATE_COUNT], struct err *err)
 {
-    struct db *db = reader_take(store, err);
+    struct db *db = store_reader_take(store, err);
     if (!db)
         return -1;
     struct db_stmt *stmt = db_query(db, err, "SELECT state,count(*) FROM tasks GROUP BY state", "");
@@ -287,6 +288,6 @@ int store_count(struct store *store, int64_t ret_counts[TASK_STATE_COUNT], struc
             ret_counts[state] = db_int(stmt, 1);
     }
     db_done(stmt);
-    reader_give(store, db);
+    store_reader_give(store, db);
     return got < 0 ? -1 : 0;
 }

@@ -44,14 +44,16 @@ struct store {
     int taken;
     void (*webhook_due)(void *arg); /* of store_on_webhook() */
     void *webhook_arg;
+    void (*ended)(const char *id, void *arg); /* of store_on_end() */
+    void *ended_arg;
 };
 
 /* The columns that store_read_record() takes, in its order. */
 #define RECORD_COLUMNS                                                                       \
     "seq,id,kind,state,reason,priority,attempts,created_ms,started_ms,ended_ms,"             \
     "retry_interrupted,shared,spec,summary,caller,request_id,session,session_kept,executor," \
-    "place,stays,grp,run"
-#define RECORD_COLUMN_COUNT 23
+    "place,stays,grp,run,not_before_ms"
+#define RECORD_COLUMN_COUNT 24
 
 void store_read_record(struct db_stmt *stmt, struct task_record *record);
 
@@ -64,8 +66,8 @@ int store_read_group(struct db *db, const char *group,
 
 /* A connection for reading, and giving it back. They are few and stay open: SQLite keeps the
  * descriptors of closed ones as long as any connection of the process holds a lock. */
-struct db *reader_take(struct store *store, struct err *err);
-void reader_give(struct store *store, struct db *db);
+struct db *store_reader_take(struct store *store, struct err *err);
+void store_reader_give(struct store *store, struct db *db);
 
 /* A webhook that a new task owes, inside its transaction: it waits for the task's end. */
 int store_owe_webhook(struct store *store, struct db *db, const struct task_new *task,

@@ -11,7 +11,7 @@ static _Thread_local struct http_request *spare;
 
 void serve_thread_ends(void)
 {
-    request_free(spare);
+    http_request_free(spare);
     spare = NULL;
 }
 
@@ -79,6 +79,11 @@ static void dispatch(struct http_request *req)
     struct conn *conn = req->conn;
     struct err err;
     route_find(config->routes, config->route_count, req->head.method, req->head.path, &req->match);
+    if (req->head.odd && !(req->match.route && req->match.route->flags & HTTP_ANY_BYTES)) {
+        err_set(&err, ERR_INVALID, "the path %s", req->head.odd);
+        http_send_error(req, &err, NULL);
+        return;
+    }
     if (keep_params(req) < 0) {
         err_set(&err, ERR_INTERNAL, "out of memory");
         http_send_error(req, &err, NULL);
@@ -122,7 +127,7 @@ static struct http_request *open_request(struct http_server *server, struct conn
                                          struct mg_connection *mg)
 {
     if (!spare)
-        spare = request_new(server);
+        spare = http_request_new(server);
     struct http_request *req = spare;
     if (!req)
         return NULL;
@@ -139,7 +144,7 @@ static struct http_request *open_request(struct http_server *server, struct conn
     req->body_read = 0;
     req->chunk = (struct chunk){0};
     buf_clear(&req->piece);
-    request_name_peer(req, conn);
+    http_request_name_peer(req, conn);
     atomic_fetch_add_explicit(&server->requests, 1, memory_order_relaxed);
     return req;
 }
@@ -182,7 +187,7 @@ static size_t serve(struct http_server *server, struct conn *conn, struct mg_con
     if (conn->parked)
         spare = NULL;
     else
-        request_end(req, req->status);
+        http_request_end(req, req->status);
     return used;
 }
 

@@ -179,7 +179,7 @@ static void the_body_says_what_the_contract_says(void **state)
     AUTO(buf) struct buf first = BUF_INIT(4096), second = BUF_INIT(4096);
     owe(w, "t-1");
     OK(store_get(w->store, "t-1", &record, &err) == 0, &err);
-    OK(payload_print(w->store, &record, &first, &err) == 0, &err);
+    OK(webhook_print_payload(w->store, &record, &first, &err) == 0, &err);
     assert_string_equal(
         buf_str(&first),
         "{\"taskId\":\"t-1\",\"status\":\"completed\",\"exitCode\":0,"
@@ -188,7 +188,7 @@ static void the_body_says_what_the_contract_says(void **state)
         "\"result\":\"done\",\"truncated\":false,\"error\":null,\"metadata\":{\"a\":1.5},"
         "\"uploadedFiles\":[],\"gitCommit\":{\"sha\":\"abc\",\"pushed\":true}}");
     atomic_fetch_add(&real_ms, 5000);
-    OK(payload_print(w->store, &record, &second, &err) == 0, &err);
+    OK(webhook_print_payload(w->store, &record, &second, &err) == 0, &err);
     assert_string_equal(buf_str(&first), buf_str(&second));
     world_free(w);
 }
@@ -211,7 +211,7 @@ static void a_long_result_is_cut_between_two_characters(void **state)
         add_task(w, id, "https://example.com/");
         end_task(w, id, text, size);
         OK(store_get(w->store, id, &record, &err) == 0, &err);
-        OK(payload_print(w->store, &record, &body, &err) == 0, &err);
+        OK(webhook_print_payload(w->store, &record, &body, &err) == 0, &err);
         AUTO(json) struct json *root = json_parse(buf_str(&body), body.len, &err);
         OK(root, &err);
         const char *result = json_text(json_get(root, "result"));
