@@ -48,7 +48,7 @@ static int put_one(const char *input, const char *hash, void *arg)
     return err_wrap(m->err, "inputs.%.100s", input);
 }
 
-int bucket_inputs_put(const struct cloud *cloud, struct inputs *inputs, const char *request,
+int cached_inputs_put(const struct cloud *cloud, struct inputs *inputs, const char *request,
                       const struct storage_stop *stop, struct err *err)
 {
     struct moving m = {.cloud = cloud, .inputs = inputs, .stop = stop, .err = err};
@@ -110,7 +110,7 @@ static int get_one(const char *input, const char *hash, void *arg)
     return 0;
 }
 
-int bucket_inputs_get(const struct cloud *cloud, struct inputs *inputs, const char *request,
+int cached_inputs_get(const struct cloud *cloud, struct inputs *inputs, const char *request,
                       const char *dir, const struct storage_stop *stop, struct err *err)
 {
     struct moving m = {.cloud = cloud, .inputs = inputs, .dir = dir, .stop = stop, .err = err};

@@ -358,7 +358,7 @@ static enum step try_once(struct cloud_task *task, bool *ret_again)
         return STEP_OVER;
     }
     if (sent < 0 ||
-        bucket_inputs_put(task->cloud, task->overflow->config.inputs, task->request->inputs,
+        cached_inputs_put(task->cloud, task->overflow->config.inputs, task->request->inputs,
                           &given_up, &err) ||
         ensure_job(task, &err) || upload_payload(task, &secrets, &err))
         return refuse(task, &err);

@@ -155,7 +155,7 @@ static int fetch_inputs(struct job *job, struct err *err)
     struct task_request *request = task_request_load(payload->request, strlen(payload->request),
                                                      *payload->secrets ? payload->secrets : NULL,
                                                      strlen(payload->secrets), err);
-    return request ? bucket_inputs_get(&job->cloud, job->runner.inputs, request->inputs,
+    return request ? cached_inputs_get(&job->cloud, job->runner.inputs, request->inputs,
                                        job->state_dir, &stop, err)
                    : -1;
 }
