@@ -11,8 +11,10 @@
 #include "runner/claude/claude.h"
 #include "runner/config/in_force.h"
 #include "runner/inputs/inputs.h"
+#include "runner/oauth/alert.h"
 #include "runner/oauth/keeper.h"
 #include "runner/oauth/login_flow.h"
+#include "runner/oauth/usage.h"
 #include "runner/overflow/overflow.h"
 #include "runner/python/python.h"
 #include "runner/repo/repos.h"
@@ -45,6 +47,8 @@ struct api {
     struct login_flow *flow;
     struct breaker *breaker;
     struct proxy *proxy;
+    struct usage_windows *usage;
+    struct alert *alert;
     struct access *access; /* NULL: Cloudflare Access is not asked for */
     const struct claude *claude;
     struct launcher *launcher;

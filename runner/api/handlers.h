@@ -126,7 +126,7 @@ bool find_task(struct http_request *req, struct api *api, struct task_record *re
 
 /* Appends a task as callers see it; `whole` adds what was asked, `webhook` (or NULL) what is owed.
  */
-void print_task(const struct task_record *record, bool whole, const struct webhook_record *webhook,
-                struct json_writer *w);
+void print_task(const struct api *api, const struct task_record *record, bool whole,
+                const struct webhook_record *webhook, struct json_writer *w);
 
 #endif

@@ -128,7 +128,7 @@
       "The files that a task has left", "", "", "200:Outputs 404") \
     X("GET", "/tasks/{id}/outputs.tgz", outputs_archive, ROUTE_DRAIN, "tasks", \
       "All of them", "", "", "200:Archive 404") \
-    X("GET", "/tasks/{id}/outputs/{path...}", output_get, ROUTE_DRAIN, "tasks", \
+    X("GET", "/tasks/{id}/outputs/{path...}", output_get, ROUTE_DRAIN | HTTP_ANY_BYTES, "tasks", \
       "One of them", "Range If-Range If-Match If-None-Match", "", \
       "200:File 206:File 304:Nothing 404 412 416") \
     X("GET", "/repos", repos_list, ROUTE_DRAIN, "repos", \

@@ -344,6 +344,22 @@ static void free_alert(void *whole)
     runner->alert = NULL;
 }
 
+/* --- the CLI ------------------------------------------------------------------------------- */
+
+static int start_cli(void *whole, struct err *err)
+{
+    struct runner *runner = whole;
+    runner->cli = claude_watch_start(&runner->claude, err);
+    return runner->cli ? 0 : -1;
+}
+
+static void stop_cli(void *whole)
+{
+    struct runner *runner = whole;
+    claude_watch_stop(runner->cli);
+    runner->cli = NULL;
+}
+
 /* --- the API ------------------------------------------------------------------------------- */
 
 static int build_api(void *whole, struct err *err)
@@ -359,6 +375,8 @@ static int build_api(void *whole, struct err *err)
     api->flow = runner->flow;
     api->breaker = runner->breaker;
     api->proxy = runner->proxy;
+    api->usage = runner->usage;
+    api->alert = runner->alert;
     api->access = runner->access;
     api->claude = &runner->claude;
     api->launcher = runner->launcher;
@@ -450,9 +468,10 @@ const struct part runner_service_parts[] = {
     {"push", .build = build_push, .start = start_push, .stop = stop_push, .free = free_push},
     {"sessions", .build = build_sessions, .stop = stop_sessions, .free = free_sessions},
     {"python", .build = build_python, .free = free_python, .metrics = show_python},
+    {"alert", .build = build_alert, .start = start_alert, .free = free_alert},
     {"api", .build = build_api, .free = free_api},
     {"janitor", .start = start_janitor, .free = free_janitor},
-    {"alert", .build = build_alert, .start = start_alert, .free = free_alert},
+    {"cli", .start = start_cli, .stop = stop_cli, .free = stop_cli},
     {"http", .start = start_http, .stop = stop_http},
 };
 const size_t runner_service_part_count = COUNT_OF(runner_service_parts);

@@ -85,8 +85,9 @@ struct task_record {
     int priority;
     int attempts;
     int64_t created_ms;
-    int64_t started_ms; /* 0: not yet */
-    int64_t ended_ms;   /* 0: not yet */
+    int64_t not_before_ms; /* real: it is not to start earlier; 0: at once */
+    int64_t started_ms;    /* 0: not yet */
+    int64_t ended_ms;      /* 0: not yet */
     bool retry_interrupted;
     char conversation[ID_UUID_SIZE]; /* the CLI's, "" for none */
     bool conversation_kept;          /* it can be gone on with */
@@ -125,6 +126,7 @@ struct task_new {
     const char *id; /* NULL: one is made */
     const char *kind;
     int priority;
+    int64_t not_before_ms; /* as in task_record */
     bool retry_interrupted;
     bool shared;
     enum task_executor executor;

@@ -56,6 +56,9 @@ struct webhook_numbers {
 
 int webhook_numbers(struct webhook *webhook, struct webhook_numbers *ret_numbers, struct err *err);
 
+/* How many wait that were tried in vain, as was counted some seconds ago; nothing is waited for. */
+int64_t webhook_retrying(const struct webhook *webhook);
+
 /* A source of /metrics; arg is a struct webhook. */
 void webhook_metrics(struct metric_page *page, void *arg);
 

@@ -167,7 +167,7 @@ async function actions(tasks) {
   await page.getByRole("button", { name: /^Drop / }).click();
   await page.getByRole("button", { name: "Drop", exact: true }).click();
   await page.getByText("No repository is kept").waitFor();
-  check("a repository is dropped", (await get("/repos")).repos.length === 0);
+  check("a repository is dropped", (await get("/repos")).mirrors.length === 0);
   await keyboard(page);
   await page.context().close();
 }

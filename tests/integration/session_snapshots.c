@@ -161,7 +161,8 @@ static void a_snapshot_is_what_has_changed_and_begins_others(void **state)
     prints("copy",
            "stat -c %s hole; tail -c 4 hole; test $(stat -c %b hole) -lt 100 && echo sparse",
            "1099511627780\nend\nsparse\n");
-    prints("copy", "git status --short | sort | head -3", " D dir/two.txt\n D one.txt\n?? dir/new\n");
+    prints("copy", "git status --short | sort | head -3",
+           " D dir/two.txt\n D one.txt\n?? dir/new\n");
     prints("base", "cat moved.txt", "later\n");
     /* a snapshot of one that began as a snapshot; it needs neither the first nor its session */
     prints("copy", "echo third >third; echo ok", "ok\n");
