@@ -11,8 +11,8 @@
 #include "runner/claude/claude.h"
 #include "runner/config/in_force.h"
 #include "runner/inputs/inputs.h"
-#include "runner/oauth/flow.h"
 #include "runner/oauth/keeper.h"
+#include "runner/oauth/login_flow.h"
 #include "runner/overflow/overflow.h"
 #include "runner/python/python.h"
 #include "runner/repo/repos.h"
@@ -31,6 +31,8 @@ struct api_numbers;   /* numbers.h: what was asked and answered */
 struct replay;        /* replay.h: answers by Idempotency-Key */
 struct openapi;       /* openapi.h */
 struct metric_source; /* base/metric.h */
+struct audit;         /* access/audit.h: who did what */
+struct callers;       /* access/callers.h: who was here when */
 struct visits;        /* visits.h: browsers that gave a secret */
 
 /* What handlers work with; all of it borrowed from the daemon. */
@@ -39,7 +41,7 @@ struct api {
     struct engine *engine;
     struct store *store;
     struct keeper *keeper;
-    struct flow *flow;
+    struct login_flow *flow;
     struct breaker *breaker;
     struct proxy *proxy;
     struct access *access; /* NULL: Cloudflare Access is not asked for */
@@ -57,6 +59,8 @@ struct api {
     struct http_server *_Atomic server; /* set once it serves */
     struct api_guard *guard;
     struct visits *visits;
+    struct audit *audit;
+    struct callers *callers;
     struct system_prompt *system_prompt;
     struct prompt_watch *prompt; /* of SYSTEM_PROMPT_SECRET; or NULL */
     struct api_numbers *numbers;

@@ -127,7 +127,7 @@ struct json *body_fields(struct http_request *req, const struct field *fields, s
     struct names names = {fields, count};
     struct request_errors errors = {0};
     AUTO(buf) struct buf text = BUF_INIT(API_BODY_MAX + 1);
-    if (json_body(req, API_BODY_MAX, &text, &err)) {
+    if (api_json_body(req, API_BODY_MAX, &text, &err)) {
         send_err(req, &err);
         return NULL;
     }

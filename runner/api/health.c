@@ -299,12 +299,18 @@ void health_get(struct http_request *req, void *arg)
     send_json(req, 200, &out);
 }
 
-static void print_capabilities(struct json_writer *w)
+/* What this runner can do for a caller; nothing about its owner. */
+static void print_capabilities(const struct api *api, struct json_writer *w)
 {
+    char why[160];
     json_open_object(w, "capabilities");
     json_open_array(w, "kinds");
-    json_add_text(w, NULL, "claude");
+    for (const struct task_kind *kind = engine_kinds(api->engine); kind->name; kind++)
+        json_add_text(w, NULL, kind->name);
+    if (api->python && python_is_available(api->python, why))
+        json_add_text(w, NULL, "python");
     json_close(w);
+    json_add_text(w, "jail", jail_tier_name(api->claude->walls->tier));
     json_open_object(w, "limits");
     json_add_int(w, "bodyBytes", API_BODY_MAX);
     json_add_int(w, "promptBytes", REQUEST_PROMPT_MAX);
@@ -330,7 +336,7 @@ void root_get(struct http_request *req, void *arg)
     json_add_text(&w, "service", "claude-runner");
     json_add_text(&w, "status", atomic_load(&api->draining) ? "draining" : "ready");
     json_add_text(&w, "version", api->version);
-    print_capabilities(&w);
+    print_capabilities(api, &w);
     print_python(api, false, &w);
     json_open_array(&w, "endpoints");
     for (size_t i = 0; i < count; i++) {

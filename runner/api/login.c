@@ -41,8 +41,11 @@ static void find_visitor(struct http_request *req, struct api *api, struct visit
     *visitor = (struct visitor){.known = false};
     page_cookie(req, GUEST_COOKIE, visitor->guest, sizeof(visitor->guest));
     page_cookie(req, VISIT_COOKIE, cookie, sizeof(cookie));
-    if (!visits_find(api->visits, cookie, &visitor->visit))
-        return;
+    if (!visits_find(api->visits, cookie, &visitor->visit)) {
+        page_cookie(req, SESSION_COOKIE, cookie, sizeof(cookie)); /* the console's is good too */
+        if (!visits_find(api->visits, cookie, &visitor->visit))
+            return;
+    }
     for (size_t i = 0; i < config->secrets.count; i++) { /* a secret that was taken back ends it */
         const char *secret = config->secrets.items[i].value;
         crypto_sha256(secret, strlen(secret), digest);
@@ -61,27 +64,27 @@ static void add_notice(const char *kind, const char *text, struct buf *out)
 }
 
 /* How the last login ended. */
-static void add_outcome(const struct flow_view *flow, struct buf *out)
+static void add_outcome(const struct login_flow_view *flow, struct buf *out)
 {
     char text[400];
     switch (flow->state) {
-    case FLOW_SUCCEEDED:
+    case LOGIN_FLOW_SUCCEEDED:
         add_notice("good", "Logged in. Tasks that waited for it go on.", out);
         break;
-    case FLOW_FAILED:
+    case LOGIN_FLOW_FAILED:
         snprintf(text, sizeof(text),
                  "The login failed: %s. A code is good once, and for a few minutes.", flow->reason);
         add_notice("bad", text, out);
         break;
-    case FLOW_CANCELLED:
+    case LOGIN_FLOW_CANCELLED:
         add_notice("warm", "The login was cancelled.", out);
         break;
-    case FLOW_EXPIRED:
+    case LOGIN_FLOW_EXPIRED:
         add_notice("warm", "The login took too long and was ended.", out);
         break;
-    case FLOW_STARTING:
-    case FLOW_AWAITING_CODE:
-    case FLOW_VERIFYING:
+    case LOGIN_FLOW_STARTING:
+    case LOGIN_FLOW_AWAITING_CODE:
+    case LOGIN_FLOW_VERIFYING:
         break;
     }
 }
@@ -99,7 +102,8 @@ static void add_start(const struct visitor *visitor, bool again, bool fine, stru
               {.name = "button", .text = "Start a login"});
 }
 
-static void add_code(const struct visitor *visitor, const struct flow_view *flow, struct buf *out)
+static void add_code(const struct visitor *visitor, const struct login_flow_view *flow,
+                     struct buf *out)
 {
     AUTO(buf) struct buf notice = BUF_INIT(4096);
     char time[CLOCK_TEXT_SIZE], until[16];
@@ -112,12 +116,13 @@ static void add_code(const struct visitor *visitor, const struct flow_view *flow
               {.name = "until", .text = until});
 }
 
-static void add_wait(const struct visitor *visitor, const struct flow_view *flow, struct buf *out)
+static void add_wait(const struct visitor *visitor, const struct login_flow_view *flow,
+                     struct buf *out)
 {
-    PAGE_FILL(
-        page_wait_html, out,
-        {.name = "text", .text = flow->state == FLOW_STARTING ? "Starting…" : "Checking the code…"},
-        {.name = "csrf", .text = visitor->visit.csrf}, {.name = "id", .text = flow->id});
+    PAGE_FILL(page_wait_html, out,
+              {.name = "text",
+               .text = flow->state == LOGIN_FLOW_STARTING ? "Starting…" : "Checking the code…"},
+              {.name = "csrf", .text = visitor->visit.csrf}, {.name = "id", .text = flow->id});
 }
 
 /* --- the page ------------------------------------------------------------------------------ */
@@ -125,9 +130,9 @@ static void add_wait(const struct visitor *visitor, const struct flow_view *flow
 /* How things stand. */
 struct scene {
     struct account account;
-    struct flow_view flow; /* id "": there was none */
-    bool busy;             /* a login is starting or being verified */
-    char key[128];         /* differs when the page has to */
+    struct login_flow_view flow; /* id "": there was none */
+    bool busy;                   /* a login is starting or being verified */
+    char key[128];               /* differs when the page has to */
 };
 
 static void look(struct api *api, struct scene *scene)
@@ -135,13 +140,13 @@ static void look(struct api *api, struct scene *scene)
     struct err ignored;
     *scene = (struct scene){.busy = false};
     account_look(api, &scene->account);
-    if (flow_get(api->flow, NULL, &scene->flow, &ignored))
+    if (login_flow_get(api->flow, NULL, &scene->flow, &ignored))
         scene->flow.id[0] = '\0';
     bool any = scene->flow.id[0] != '\0';
-    scene->busy =
-        any && (scene->flow.state == FLOW_STARTING || scene->flow.state == FLOW_VERIFYING);
+    scene->busy = any && (scene->flow.state == LOGIN_FLOW_STARTING ||
+                          scene->flow.state == LOGIN_FLOW_VERIFYING);
     snprintf(scene->key, sizeof(scene->key), "%s %s %s %d", scene->flow.id,
-             any ? flow_state_name(scene->flow.state) : "",
+             any ? login_flow_state_name(scene->flow.state) : "",
              login_state_name(scene->account.login.state), (int)scene->account.breaker.state);
 }
 
@@ -188,10 +193,10 @@ static void send_home(struct http_request *req, struct api *api, int status,
         add_outcome(&scene.flow, &content);
     if (scene.busy)
         add_wait(visitor, &scene.flow, &content);
-    else if (scene.flow.id[0] && scene.flow.state == FLOW_AWAITING_CODE)
+    else if (scene.flow.id[0] && scene.flow.state == LOGIN_FLOW_AWAITING_CODE)
         add_code(visitor, &scene.flow, &content);
     account_print(&scene.account, &content);
-    if (!scene.flow.id[0] || !flow_state_is_active(scene.flow.state))
+    if (!scene.flow.id[0] || !login_flow_state_is_active(scene.flow.state))
         add_start(visitor, scene.account.login.state == LOGIN_OK, account_is_fine(&scene.account),
                   &content);
     buf_addf(&leave,
@@ -337,6 +342,8 @@ void login_enter(struct http_request *req, void *arg)
         refuse_secret(req, api, &visitor);
     } else {
         visits_add(api->visits, secret, 0, &visitor.visit);
+        AUTO(str) char *name = secret_name(api, secret);
+        record_action(api, req, "login.enter", name, NULL, NULL);
         page_set_cookie(req, "/login", VISIT_COOKIE, visitor.visit.cookie, VISIT_MS / 1000);
         page_set_cookie(req, "/login", GUEST_COOKIE, "", 0);
         page_redirect(req, "/login");
@@ -371,11 +378,11 @@ void login_start(struct http_request *req, void *arg)
     struct api *api = arg;
     struct posted posted;
     struct visitor visitor;
-    struct flow_view view;
+    struct login_flow_view view;
     struct err err;
     AUTO(buf_wipe) struct buf body = BUF_INIT(FORM_MAX);
     if (take_form(req, api, &body, &posted, &visitor))
-        finish(req, api, &visitor, flow_begin(api->flow, &view, &err), &err);
+        finish(req, api, &visitor, login_flow_begin(api->flow, &view, &err), &err);
 }
 
 void login_code(struct http_request *req, void *arg)
@@ -383,14 +390,14 @@ void login_code(struct http_request *req, void *arg)
     struct api *api = arg;
     struct posted posted;
     struct visitor visitor;
-    struct flow_view view;
+    struct login_flow_view view;
     struct err err;
     AUTO(buf_wipe) struct buf body = BUF_INIT(FORM_MAX);
     if (!take_form(req, api, &body, &posted, &visitor))
         return;
     const char *id = posted_get(&posted, "login"), *code = posted_get(&posted, "code");
-    finish(req, api, &visitor, flow_code(api->flow, id ? id : "", code ? code : "", &view, &err),
-           &err);
+    finish(req, api, &visitor,
+           login_flow_code(api->flow, id ? id : "", code ? code : "", &view, &err), &err);
 }
 
 void login_cancel(struct http_request *req, void *arg)
@@ -398,11 +405,11 @@ void login_cancel(struct http_request *req, void *arg)
     struct api *api = arg;
     struct posted posted;
     struct visitor visitor;
-    struct flow_view view;
+    struct login_flow_view view;
     struct err err;
     AUTO(buf_wipe) struct buf body = BUF_INIT(FORM_MAX);
     if (!take_form(req, api, &body, &posted, &visitor))
         return;
     const char *id = posted_get(&posted, "login");
-    finish(req, api, &visitor, flow_cancel(api->flow, id ? id : "", &view, &err), &err);
+    finish(req, api, &visitor, login_flow_cancel(api->flow, id ? id : "", &view, &err), &err);
 }

@@ -161,7 +161,7 @@ void metrics_get(struct http_request *req, void *arg)
     print_disk(&page, api->state_dir);
     for (const struct metric_source *source = api->metrics; source && source->print; source++)
         source->print(&page, source->arg);
-    process_print(&page);
+    api_print_process(&page);
     if (buf_check(&out, "the page of metrics", &err)) {
         err.code = ERR_INTERNAL;
         send_err(req, &err);

@@ -22,6 +22,6 @@ void api_numbers_add(struct api_numbers *numbers, const struct http_route *route
 void api_numbers_print(const struct api_numbers *numbers, struct metric_page *page);
 
 /* The process's own: memory, threads, descriptors, processor time (process.c). */
-void process_print(struct metric_page *page);
+void api_print_process(struct metric_page *page);
 
 #endif

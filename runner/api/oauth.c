@@ -41,7 +41,7 @@ void oauth_refresh(struct http_request *req, void *arg)
 
 /* --- a login ------------------------------------------------------------------------------- */
 
-static void send_view(struct http_request *req, int status, const struct flow_view *view)
+static void send_view(struct http_request *req, int status, const struct login_flow_view *view)
 {
     struct json_writer w;
     char time[CLOCK_TEXT_SIZE];
@@ -49,7 +49,7 @@ static void send_view(struct http_request *req, int status, const struct flow_vi
     json_write(&w, &out);
     json_open_object(&w, NULL);
     json_add_text(&w, "loginId", view->id);
-    json_add_text(&w, "state", flow_state_name(view->state));
+    json_add_text(&w, "state", login_flow_state_name(view->state));
     if (view->url[0])
         json_add_text(&w, "url", view->url);
     if (view->reason[0])
@@ -62,13 +62,13 @@ static void send_view(struct http_request *req, int status, const struct flow_vi
 void oauth_login_begin(struct http_request *req, void *arg)
 {
     struct api *api = arg;
-    struct flow_view view;
+    struct login_flow_view view;
     struct err err;
-    if (flow_begin(api->flow, &view, &err)) {
+    if (login_flow_begin(api->flow, &view, &err)) {
         send_err(req, &err);
         return;
     }
-    if (view.state == FLOW_FAILED) { /* the CLI did not get as far as its URL */
+    if (view.state == LOGIN_FLOW_FAILED) { /* the CLI did not get as far as its URL */
         err_set(&err, ERR_UPSTREAM, "no login could be begun: %s", view.reason);
         send_err(req, &err);
         return;
@@ -79,9 +79,9 @@ void oauth_login_begin(struct http_request *req, void *arg)
 void oauth_login_get(struct http_request *req, void *arg)
 {
     struct api *api = arg;
-    struct flow_view view;
+    struct login_flow_view view;
     struct err err;
-    if (flow_get(api->flow, http_param(req, "id"), &view, &err))
+    if (login_flow_get(api->flow, http_param(req, "id"), &view, &err))
         send_err(req, &err);
     else
         send_view(req, 200, &view);
@@ -90,9 +90,9 @@ void oauth_login_get(struct http_request *req, void *arg)
 void oauth_login_cancel(struct http_request *req, void *arg)
 {
     struct api *api = arg;
-    struct flow_view view;
+    struct login_flow_view view;
     struct err err;
-    if (flow_cancel(api->flow, http_param(req, "id"), &view, &err))
+    if (login_flow_cancel(api->flow, http_param(req, "id"), &view, &err))
         send_err(req, &err);
     else
         send_view(req, 200, &view);
@@ -136,14 +136,14 @@ static void refuse_field(struct http_request *req, const char *field, const char
 
 static void give_code(struct http_request *req, struct api *api, const struct json *root)
 {
-    struct flow_view view;
+    struct login_flow_view view;
     struct err err;
     char field[64];
     const char *fault = find_fault(root, field);
     if (fault)
         refuse_field(req, field, fault);
-    else if (flow_code(api->flow, http_param(req, "id"), json_text(json_get(root, "code")), &view,
-                       &err))
+    else if (login_flow_code(api->flow, http_param(req, "id"), json_text(json_get(root, "code")),
+                             &view, &err))
         send_err(req, &err);
     else
         send_view(req, 200, &view);
@@ -153,7 +153,7 @@ void oauth_login_code(struct http_request *req, void *arg)
 {
     struct err err;
     AUTO(buf_wipe) struct buf body = BUF_INIT(LOGIN_BODY_MAX);
-    if (json_body(req, LOGIN_BODY_MAX, &body, &err)) {
+    if (api_json_body(req, LOGIN_BODY_MAX, &body, &err)) {
         send_err(req, &err);
         return;
     }

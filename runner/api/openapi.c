@@ -39,6 +39,8 @@ static const struct {
     {"webhook", "query", SCHEMA("WebhookStatus"), "only tasks whose webhook is in that state"},
     {"limit", "query", "{\"type\":\"integer\",\"minimum\":1,\"maximum\":1000,\"default\":100}",
      "how many at most"},
+    {"action", "query", "{\"type\":\"string\"}", "only these: task.run, or task for all of them"},
+    {"caller", "query", "{\"type\":\"string\"}", "only what this caller did"},
     {"cursor", "query", "{\"type\":\"string\"}", "nextCursor of an earlier answer"},
     {"from", "query", "{\"type\":\"integer\",\"minimum\":0}", "the id of the first event"},
     {"Last-Event-ID", "header", "{\"type\":\"integer\",\"minimum\":0}",
@@ -57,7 +59,10 @@ static const struct {
      "bytes; what is longer is cut and says so"},
     {"append", "query", "{\"type\":\"boolean\"}", "add to the file's end"},
     {"mode", "query", "{\"type\":\"string\",\"pattern\":\"^[0-7]{1,4}$\"}", "permissions, octal"},
-    {"shell", "query", "{\"type\":\"string\"}", "only those of that shell"},
+    {"shell", "query", "{\"type\":\"string\"}",
+     "that shell; not given: all of them (a terminal: default)"},
+    {"cols", "query", "{\"type\":\"integer\",\"minimum\":1,\"maximum\":1000}", "columns"},
+    {"rows", "query", "{\"type\":\"integer\",\"minimum\":1,\"maximum\":1000}", "rows"},
     {"pattern", "query", "{\"type\":\"string\"}", "only those whose command holds this text"},
     {"signal", "query", "{\"type\":\"string\"}",
      "TERM, 15, …; not given: TERM, three seconds, KILL"},
@@ -189,7 +194,8 @@ static const char *describe_status(int status)
     static const struct {
         int status;
         const char *text;
-    } good[] = {{200, "It is done, or here it is."},
+    } good[] = {{101, "It goes on in the other protocol."},
+                {200, "It is done, or here it is."},
                 {201, "It has been made."},
                 {202, "It has been accepted."},
                 {204, "There is nothing more."},

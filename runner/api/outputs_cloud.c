@@ -22,9 +22,9 @@ struct passing {
     struct range range;
     int64_t passed;
     bool begun;
-    bool failed;               /* the caller is gone, or too much comes */
-    struct buf held;           /* the last piece */
-    struct outputs_copy *copy; /* or NULL */
+    bool failed;             /* the caller is gone, or too much comes */
+    struct buf held;         /* the last piece */
+    struct cloud_copy *copy; /* or NULL */
 };
 
 static int begin_answer(struct passing *passing)
@@ -46,7 +46,7 @@ static int pass_on(const char *data, size_t len, void *arg)
         return -1;
     passing->passed += (int64_t)len;
     if (passing->copy)
-        outputs_copy_add(passing->copy, data, len);
+        cloud_copy_add(passing->copy, data, len);
     passing->failed = passing->passed == passing->range.len
                           ? buf_add(&passing->held, data, len) != 0
                           : http_write(passing->req, data, len) != 0;
@@ -85,11 +85,11 @@ static void send_from_bucket(struct http_request *req, const struct api *api,
         return;
     }
     if (all && keep)
-        passing.copy = outputs_copy_new(keep, path, range->size);
+        passing.copy = cloud_copy_new(keep, path, range->size);
     const struct overflow_sink sink = {.write = pass_on, .arg = &passing};
     int rc = overflow_read(api->overflow, record->id, path, range->from, all ? -1 : range->len,
                            &sink, &err);
-    outputs_copy_end(passing.copy, rc == 0 && passing.passed == range->size);
+    cloud_copy_end(passing.copy, rc == 0 && passing.passed == range->size);
     finish(&passing, rc, &err);
     buf_done(&passing.held);
 }

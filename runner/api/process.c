@@ -85,7 +85,7 @@ static double start_time(int64_t ticks)
     return now - up + (double)ticks / (double)sysconf(_SC_CLK_TCK);
 }
 
-void process_print(struct metric_page *page)
+void api_print_process(struct metric_page *page)
 {
     int64_t fields[FIELD_RSS + 1] = {0};
     print_use(page);

@@ -169,7 +169,7 @@ static void refuse_others(struct fields *fields, const char *const known[])
 static bool begin_fields(struct http_request *req, struct fields *fields, struct buf *body,
                          bool optional)
 {
-    if (json_body(req, PYTHON_BODY_MAX, body, &fields->err)) {
+    if (api_json_body(req, PYTHON_BODY_MAX, body, &fields->err)) {
         send_err(req, &fields->err);
         return false;
     }

@@ -36,6 +36,9 @@
       "Sign in: a secret for a cookie", "", "ConsoleSignIn", "201:Object 415 429") \
     X("DELETE", "/console/session", console_session_end, ROUTE_OPEN | ROUTE_DRAIN, "pages", \
       "Sign out", "", "", "200:Object") \
+    X("POST", "/console/links", console_link, ROUTE_DRAIN, "pages", \
+      "Make a link that signs a browser in, once, within five minutes", "", "", \
+      "201:ConsoleLink") \
     X("GET", "/console/{path...}", console_file, ROUTE_OPEN | ROUTE_DRAIN, "pages", \
       "A file of the console", "If-Match If-None-Match", "", \
       "200:Asset 304:Nothing 404 412") \
@@ -134,6 +137,11 @@
       "Remove all that no task works on", "", "", "200:Removed 409") \
     X("DELETE", "/repos/{id}", repos_remove, ROUTE_DRAIN, "repos", \
       "Remove one", "", "", "200:Removed 404 409") \
+    X("GET", "/callers", callers_get, ROUTE_DRAIN, "service", \
+      "Whose secrets there are, and when they were last used", "", "", "200:Callers") \
+    X("GET", "/audit", audit_get, ROUTE_DRAIN, "service", \
+      "Who signed in, ran or changed what, the newest first", "action caller limit cursor", "", \
+      "200:Audit") \
     X("POST", "/sessions", sessions_post, 0, "sessions", \
       "Make a session", "", "SessionRequest", "201:Session 409 429 507") \
     X("GET", "/sessions", sessions_get, ROUTE_DRAIN, "sessions", \
@@ -165,6 +173,8 @@
       "Write to its current process", "", "SessionInput", "200:Object 404 409") \
     X("POST", "/sessions/{id}/shells/{name}/kill", shell_kill, ROUTE_DRAIN, "sessions", \
       "End its current process", "", "", "200:Object 404") \
+    X("GET", "/sessions/{id}/terminal", session_terminal, 0, "sessions", \
+      "A terminal in it, as a WebSocket", "shell cols rows", "", "101:Nothing 400 404 426 429") \
     X("GET", "/sessions/{id}/files", files_get, ROUTE_DRAIN, "sessions", \
       "What a directory holds", "path recursive limit cursor", "", "200:Object 403 404") \
     X("GET", "/sessions/{id}/files/{path...}", file_get, ROUTE_DRAIN, "sessions", \

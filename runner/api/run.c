@@ -12,7 +12,7 @@ void run_post(struct http_request *req, void *arg)
     struct submission s = {.kind = CLAUDE_KIND, .where = REQUEST_PYTHON, .streams = true};
     buf_init(&s.body, API_BODY_MAX);
     s.has_body = true;
-    if (json_body(req, API_BODY_MAX, &s.body, &err)) {
+    if (api_json_body(req, API_BODY_MAX, &s.body, &err)) {
         send_err(req, &err);
         return;
     }

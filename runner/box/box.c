@@ -137,6 +137,8 @@ static void dispatch(struct box *box, const struct json *ask, struct box_message
         box_job_signal(box, id, ask);
     else if (strcmp(op, "stdin") == 0)
         box_job_stdin(box, id, ask, message);
+    else if (strcmp(op, "pty") == 0)
+        box_pty_start(box, id, ask);
     else if (strcmp(op, "work") == 0)
         box_worker_start(box, id, ask, message);
     else if (err_set(&err, ERR_INVALID, "unknown request '%.40s'", op))
@@ -169,6 +171,8 @@ static void bury(struct box *box, pid_t pid, int status)
         box_shell_died(box, &box->shells[i], status);
         return;
     }
+    if (box_pty_died(box, pid, status))
+        return;
     struct job *job = box_job_find(box, pid);
     if (!box_worker_died(box, pid, status) && job)
         box_job_over(box, job, status);

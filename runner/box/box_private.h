@@ -16,6 +16,7 @@
 #include <sys/types.h>
 
 #define SHELLS_MAX 64
+#define PTYS_MAX 16
 #define JOBS_MAX 1024  /* that are alive */
 #define WORKERS_MAX 32 /* at once */
 #define STATE_BYTES_MAX (64u << 20)
@@ -89,6 +90,7 @@ struct box {
     struct job *jobs;
     size_t job_count;
     struct worker workers[WORKERS_MAX];
+    pid_t ptys[PTYS_MAX]; /* of terminals; 0: free */
     int tag;
 };
 
@@ -131,7 +133,8 @@ char *box_shown_path(const struct box *box, const char *path);
 /* The other way round. */
 char *box_real_path(const struct box *box, const char *path);
 
-/* --- commands (run.c) ---------------------------------------------------------------------- */
+/* --- commands (commands.c) ---------------------------------------------------------------------
+ */
 
 /* {"op":"exec"} with the command's descriptor, and one for its input. */
 void box_run_start(struct box *box, int64_t id, const struct json *ask,
@@ -153,6 +156,13 @@ void box_jobs_ask(struct box *box, struct shell *shell);
 void box_jobs_orphaned(struct box *box, const struct shell *shell);
 /* It has answered. */
 void box_job_told(struct box *box, pid_t pid, int status);
+
+/* --- terminals (pty.c) --------------------------------------------------------------------- */
+
+/* {"op":"pty"}: a bash on a new pty, like the shell that it names; answers with the pty's end. */
+void box_pty_start(struct box *box, int64_t id, const struct json *ask);
+/* True when the child was one. */
+bool box_pty_died(struct box *box, pid_t pid, int wait_status);
 
 /* --- processes (tags.c) -------------------------------------------------------------------- */
 

@@ -4,6 +4,7 @@
 
 #include "runner/claude/claude.h"
 #include "runner/claude/stream_json.h"
+#include "runner/inputs/layers.h"
 #include "runner/request/request.h"
 #include "runner/work/work.h"
 
@@ -12,6 +13,8 @@ struct attempt {
     const struct claude *claude;
     struct task_request *request;
     struct workspace *workspace; /* NULL: a task without a repository */
+    struct input_layers *inputs; /* NULL: none */
+    struct gitgate_pass *pass;   /* for its git; NULL without a repository */
     struct plan *plan;
     struct tail out;
     struct tail errors;
@@ -21,6 +24,7 @@ struct attempt {
     const char *failed_step;  /* the reason when it could not be started; NULL: cli_error */
     struct buf members;       /* of the answer, known before it ran */
     int64_t started_ms;       /* mono: from here its time limit counts */
+    int64_t files_ms;         /* real, as files have it: before any of its programs ran */
     bool unflushed;           /* events that their readers have not been told of */
     struct work_result result;
 };

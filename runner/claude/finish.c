@@ -28,7 +28,6 @@ struct finish {
     struct work_stop stop;
     char *bundle;  /* outside of the outputs until it has to be one */
     char *outputs; /* directory */
-    struct buf *members;
     struct json_writer w;
 };
 
@@ -270,20 +269,33 @@ static void print_trouble(struct finish *finish, const struct err *err)
     json_add_text(&finish->w, "uploadError", text);
 }
 
-static void upload(struct finish *finish)
+/* How much of the output folder was kept. */
+static void print_output(struct json_writer *w, const struct json *output)
 {
-    struct err err = ERR_INIT;
+    AUTO(buf) struct buf text = BUF_INIT(256);
+    if (output)
+        json_print(output, &text);
+    if (text.len > 0 && buf_ok(&text))
+        json_add_raw(w, "outputs", buf_str(&text), text.len);
+}
+
+static void upload(struct finish *finish, const struct harvest_files *wish)
+{
+    struct err err;
     int64_t skipped = 0;
     struct json_writer *w = &finish->w;
     AUTO(json)
-    struct json *answer = harvest_files(
-        finish->claude->repos, finish->workspace, task_run_dir(finish->run),
-        &finish->request->post_upload_glob_patterns, finish->outputs, &finish->stop, &err);
+    struct json *answer =
+        harvest_files(finish->claude->repos, finish->workspace, task_run_dir(finish->run), wish,
+                      finish->outputs, &finish->stop, &err);
     if (!answer) {
         say(finish, "outputs", &err);
         print_trouble(finish, &err);
         return;
     }
+    print_output(w, json_get(answer, "output"));
+    if (!wish->patterns)
+        return;
     json_open_array(w, "uploadedFiles");
     const struct json *at = json_first(json_get(answer, "files"));
     for (; at; at = json_next(at))
@@ -305,35 +317,40 @@ static void upload(struct finish *finish)
 
 /* --- all of it ----------------------------------------------------------------------------- */
 
-void finish_run(const struct claude *claude, struct task_run *run,
-                const struct task_request *request, struct workspace *workspace,
-                struct buf *members)
+void finish_run(struct attempt *attempt, bool success)
 {
+    struct task_run *run = attempt->run;
+    struct workspace *workspace = attempt->workspace;
+    const struct task_request *request = attempt->request;
     AUTO(buf) struct buf out = BUF_INIT(REPORT_BYTES_MAX);
     AUTO(str) char *bundle = path_join(task_run_keep_dir(run), "bundle");
     AUTO(str) char *outputs = path_join(task_run_keep_dir(run), "outputs");
-    struct finish finish = {.claude = claude,
+    struct finish finish = {.claude = attempt->claude,
                             .run = run,
                             .request = request,
                             .workspace = workspace,
                             .stop = finish_stop(run),
                             .bundle = bundle,
-                            .outputs = outputs,
-                            .members = members};
+                            .outputs = outputs};
+    bool patterns = success && request->post_upload_glob_patterns.count > 0;
+    const struct harvest_files files = {.patterns =
+                                            patterns ? &request->post_upload_glob_patterns : NULL,
+                                        .output = harvest_has_output(workspace, task_run_dir(run)),
+                                        .since_ms = workspace ? attempt->files_ms : 0};
     if (!bundle || !outputs)
         return;
     json_write(&finish.w, &out);
     json_open_object(&finish.w, NULL);
     /* files first: a commit that cannot be pushed adds its bundle to them */
-    if (request->post_upload_glob_patterns.count > 0)
-        upload(&finish);
-    if (workspace && (request->post_git_commit || request->post_git_push))
+    if (patterns || files.output)
+        upload(&finish, &files);
+    if (success && workspace && (request->post_git_commit || request->post_git_push))
         commit(&finish);
     json_close(&finish.w);
     unlink(bundle);
     if (!buf_ok(&out) || out.len <= 2)
         return;
     task_run_event(run, "finish", buf_str(&out), out.len);
-    buf_addc(members, ',');
-    buf_add(members, out.data + 1, out.len - 2);
+    buf_addc(&attempt->members, ',');
+    buf_add(&attempt->members, out.data + 1, out.len - 2);
 }

@@ -3,6 +3,7 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "runner/claude/prepare.h"
+#include "runner/repo/harvest.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -71,12 +72,16 @@ static void add_memory(const struct task_request *request, struct plan *plan)
         strlist_addf(&plan->argv, "--add-dir=%s/%s", plan->cwd, request->cwd_relative);
 }
 
-static int add_workspace(const struct claude *claude, struct workspace *workspace,
-                         const struct task_request *request, const char *dir, struct plan *plan,
+static int add_workspace(const struct attempt *attempt, const char *dir, struct plan *plan,
                          struct err *err)
 {
+    const struct claude *claude = attempt->claude;
+    const struct task_request *request = attempt->request;
+    struct workspace *workspace = attempt->workspace;
     AUTO(str) char *work = path_join(dir, "work");
-    if (workspace && workspace_mounts(workspace, &plan->mounts, err))
+    if (prepare_mounts(attempt, &plan->mounts, err) ||
+        ((!workspace || attempt->inputs) &&
+         harvest_make_output(claude->repos, workspace, dir, err)))
         return -1;
     if (!request->cwd_relative)
         return 0;
@@ -125,10 +130,25 @@ static int add_program(const struct config *config, const struct task_request *r
     return task_request_argv(request, &plan->argv, err);
 }
 
-struct plan *claude_plan(const struct claude *claude, const struct task_request *request,
-                         const struct lease *lease, const char *dir, struct workspace *workspace,
-                         struct redact_set *redact, struct err *err)
+/* What the input .claude may not bring: the credential is the runner's business, and conversations
+ * are the requests' that they began with. */
+static bool is_not_seeded(const char *name)
 {
+    return strcmp(name, ".credentials.json") == 0 || strcmp(name, "projects") == 0;
+}
+
+static int seed_config(const struct attempt *attempt, const char *dir, struct err *err)
+{
+    AUTO(str) char *config = path_join(dir, "config");
+    return config ? input_layers_seed(attempt->inputs, config, is_not_seeded, err)
+                  : err_sys(err, "workspace");
+}
+
+struct plan *claude_plan(const struct attempt *attempt, struct err *err)
+{
+    const struct claude *claude = attempt->claude;
+    const struct task_request *request = attempt->request;
+    const char *dir = task_run_dir(attempt->run);
     AUTO(config_ref) const struct config *config = config_ref(claude->config);
     AUTO(plan) struct plan *plan = plan_new();
     if (!plan) {
@@ -139,14 +159,14 @@ struct plan *claude_plan(const struct claude *claude, const struct task_request 
     plan->gid = claude->gid;
     plan->kill_grace_ms = config->kill_grace_seconds * 1000;
     if (make_places(claude, request, dir, plan, err) || write_identity(claude, dir, err) ||
-        add_workspace(claude, workspace, request, dir, plan, err) ||
+        seed_config(attempt, dir, err) || add_workspace(attempt, dir, plan, err) ||
         add_program(config, request, plan, err) ||
         walls_build(claude->walls, request, dir, plan, err) ||
-        add_lease(lease, claude->walls->gate, plan, redact, err))
+        add_lease(attempt->lease, claude->walls->gate, plan, task_run_redact(attempt->run), err))
         return NULL;
     add_memory(request, plan);
     add_environment(claude, plan);
-    if (prepare_files(claude, request, workspace, dir, plan, err))
+    if (prepare_files(claude, request, attempt->workspace, dir, plan, err))
         return NULL;
     if (plan->argv.failed || plan->env.failed) {
         err_set(err, ERR_INTERNAL, "too many arguments for Claude Code");

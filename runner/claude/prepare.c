@@ -134,9 +134,18 @@ int prepare_files(const struct claude *claude, const struct task_request *reques
 
 /* --- commands ------------------------------------------------------------------------------ */
 
-static struct plan *command_plan(const struct plan *claude, const char *command,
-                                 struct workspace *workspace, struct err *err)
+int prepare_mounts(const struct attempt *attempt, struct strlist *mounts, struct err *err)
 {
+    return (attempt->workspace && workspace_mounts(attempt->workspace, mounts, err)) ||
+                   input_layers_mounts(attempt->inputs, mounts, err)
+               ? -1
+               : 0;
+}
+
+static struct plan *command_plan(const struct attempt *attempt, const char *command,
+                                 struct err *err)
+{
+    const struct plan *claude = attempt->plan;
     AUTO(plan) struct plan *plan = plan_new();
     if (!plan) {
         err_sys(err, "command");
@@ -156,9 +165,7 @@ static struct plan *command_plan(const struct plan *claude, const char *command,
         err_sys(err, "command");
         return NULL;
     }
-    if (workspace && workspace_mounts(workspace, &plan->mounts, err))
-        return NULL;
-    return STEAL_PTR(plan);
+    return prepare_mounts(attempt, &plan->mounts, err) ? NULL : STEAL_PTR(plan);
 }
 
 static void tell(struct task_run *run, const char *subtype, const char *command, int out, int code)
@@ -188,11 +195,8 @@ static int open_output(struct task_run *run)
 
 /* Commands that are run as Claude is. */
 struct commands {
-    const struct claude *claude;
+    const struct attempt *attempt;
     struct task_run *run;
-    struct workspace *workspace; /* NULL: none */
-    const struct plan *like;     /* Claude's */
-    struct egress_gate *gate;
     const char *subtype; /* of their events */
     const char *field;   /* for messages */
     int64_t deadline_ms;
@@ -203,15 +207,15 @@ struct commands {
 static int run_command(const struct commands *all, const char *command, int *ret_code,
                        const char **ret_reason, struct err *err)
 {
-    AUTO(plan) struct plan *plan = command_plan(all->like, command, all->workspace, err);
+    AUTO(plan) struct plan *plan = command_plan(all->attempt, command, err);
     AUTO(fd) int out = open_output(all->run);
     struct work_result result;
     *ret_code = 1;
     if (!plan || out < 0)
         return plan ? err_sys(err, "command") : -1;
-    const struct work_order order = {.launcher = all->claude->launcher,
+    const struct work_order order = {.launcher = all->attempt->claude->launcher,
                                      .plan = plan,
-                                     .gate = all->gate,
+                                     .gate = all->attempt->gate,
                                      .out = {.via = WORK_FD, .fd = out},
                                      .errors = {.via = WORK_FD, .fd = out},
                                      .limits = {.until_ms = all->deadline_ms},
@@ -241,11 +245,8 @@ int prepare_commands(struct attempt *attempt, struct err *err)
 {
     int code;
     const struct strlist *list = &attempt->request->pre_execution_commands;
-    const struct commands all = {.claude = attempt->claude,
+    const struct commands all = {.attempt = attempt,
                                  .run = attempt->run,
-                                 .workspace = attempt->workspace,
-                                 .like = attempt->plan,
-                                 .gate = attempt->gate,
                                  .subtype = "pre_execution",
                                  .field = "preExecutionCommands",
                                  .deadline_ms = attempt->started_ms + attempt->request->timeout_ms,
@@ -270,11 +271,8 @@ void prepare_post_commands(struct attempt *attempt)
     const struct strlist *list = &attempt->request->post_commands;
     AUTO(buf) struct buf said = BUF_INIT(POST_REPORT_MAX);
     /* no descriptor to wake on: after a cancel it would be readable all the time */
-    const struct commands all = {.claude = attempt->claude,
+    const struct commands all = {.attempt = attempt,
                                  .run = run,
-                                 .workspace = attempt->workspace,
-                                 .like = attempt->plan,
-                                 .gate = attempt->gate,
                                  .subtype = "post_execution",
                                  .field = "postCommands",
                                  .deadline_ms = clock_mono_ms() + POST_MS,

@@ -14,6 +14,9 @@
 int prepare_files(const struct claude *claude, const struct task_request *request,
                   struct workspace *workspace, const char *dir, struct plan *plan, struct err *err);
 
+/* Appends the mounts of the workspace and of the inputs: anew for each process tree. */
+int prepare_mounts(const struct attempt *attempt, struct strlist *mounts, struct err *err);
+
 /* Runs preExecutionCommands one after the other, as Claude would be run by `plan`; their output
  * becomes events. ERR_MISMATCH when one fails, ERR_TIMEOUT past the deadline (mono), ERR_BUSY when
  * stopped. attempt->failed_step is the task's reason when it was a limit, else NULL. */

@@ -35,7 +35,7 @@ static struct verdict verdict_new(void)
 static int look(struct site *site, const struct step *step, struct verdict *verdict,
                 struct err *err)
 {
-    if (!site_is_off(site, step->api) || step->look == key_file_look)
+    if (!site_is_off(site, step->api) || step->look == setup_key_look)
         return step->look(site, step, verdict, err);
     verdict->kind = step->act ? VERDICT_CREATE : VERDICT_SAME;
     return 0;
@@ -112,7 +112,7 @@ static void print_next(const struct site *site)
         printf("GOOGLE_IMPERSONATE_SERVICE_ACCOUNT=%s\n", site->home_account);
     if (!site->image_given)
         printf("\nThe job's image, from the runner's sources:\n\n"
-               "docker build --platform linux/amd64 --target job -t %s -f runner/Dockerfile .\n"
+               "docker build --target job --platform linux/amd64 -t %s -f runner/Dockerfile .\n"
                "gcloud auth configure-docker %s-docker.pkg.dev\n"
                "docker push %s\n",
                site->image, site->region, site->image);
@@ -139,7 +139,7 @@ static int run_steps(struct site *site)
     return status ? status : fflush(stdout) ? 1 : 0;
 }
 
-int cloud_setup(int argc, char **argv)
+int setup_setup(int argc, char **argv)
 {
     struct err err;
     AUTO(site) struct site site = {0};
@@ -243,7 +243,7 @@ static int take_down(struct site *site, struct removals *removals, struct err *e
     return 0;
 }
 
-int cloud_down(int argc, char **argv)
+int setup_down(int argc, char **argv)
 {
     struct err err;
     AUTO(site) struct site site = {0};
@@ -282,9 +282,9 @@ static const struct {
     const char *help;
     int (*run)(int argc, char **argv);
 } commands[] = {
-    {"setup", "make at Google Cloud what tasks need that run there", cloud_setup},
-    {"check", "try it, from both ends, by running a trivial task", cloud_check},
-    {"down", "remove what set-up has made", cloud_down},
+    {"setup", "make at Google Cloud what tasks need that run there", setup_setup},
+    {"check", "try it, from both ends, by running a trivial task", setup_check},
+    {"down", "remove what set-up has made", setup_down},
 };
 
 int cli_cloud(int argc, char **argv)

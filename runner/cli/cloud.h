@@ -194,15 +194,15 @@ enum place {
     ON_JOB,
     ON_PROMPT,
 };
-void access_name(const struct site *site, int place, struct buf *out);
-int access_look(struct site *site, const struct step *step, struct verdict *verdict,
-                struct err *err);
-int access_act(struct site *site, const struct step *step, struct verdict *verdict,
-               struct err *err);
-int access_survey(struct site *site, const struct step *step, struct verdict *verdict,
-                  struct buf *what, struct err *err);
-int access_undo(struct site *site, const struct step *step, struct verdict *verdict,
-                struct err *err);
+void setup_access_name(const struct site *site, int place, struct buf *out);
+int setup_access_look(struct site *site, const struct step *step, struct verdict *verdict,
+                      struct err *err);
+int setup_access_act(struct site *site, const struct step *step, struct verdict *verdict,
+                     struct err *err);
+int setup_access_survey(struct site *site, const struct step *step, struct verdict *verdict,
+                        struct buf *what, struct err *err);
+int setup_access_undo(struct site *site, const struct step *step, struct verdict *verdict,
+                      struct err *err);
 
 /* Those that are not things: one file each, or in cloud_special.c. */
 int services_look(struct site *site, const struct step *step, struct verdict *verdict,
@@ -223,7 +223,8 @@ int bucket_undo(struct site *site, const struct step *step, struct verdict *verd
 int role_act(struct site *site, const struct step *step, struct verdict *verdict, struct err *err);
 int role_survey(struct site *site, const struct step *step, struct verdict *verdict,
                 struct buf *what, struct err *err);
-int job_act(struct site *site, const struct step *step, struct verdict *verdict, struct err *err);
+int setup_job_act(struct site *site, const struct step *step, struct verdict *verdict,
+                  struct err *err);
 int keys_survey(struct site *site, const struct step *step, struct verdict *verdict,
                 struct buf *what, struct err *err);
 int keys_undo(struct site *site, const struct step *step, struct verdict *verdict, struct err *err);
@@ -237,18 +238,18 @@ int firewall_survey(struct site *site, const struct step *step, struct verdict *
                     struct buf *what, struct err *err);
 int firewall_undo(struct site *site, const struct step *step, struct verdict *verdict,
                   struct err *err);
-int key_file_look(struct site *site, const struct step *step, struct verdict *verdict,
+int setup_key_look(struct site *site, const struct step *step, struct verdict *verdict,
+                   struct err *err);
+int setup_key_act(struct site *site, const struct step *step, struct verdict *verdict,
                   struct err *err);
-int key_file_act(struct site *site, const struct step *step, struct verdict *verdict,
-                 struct err *err);
-int key_file_survey(struct site *site, const struct step *step, struct verdict *verdict,
-                    struct buf *what, struct err *err);
-int key_file_undo(struct site *site, const struct step *step, struct verdict *verdict,
-                  struct err *err);
+int setup_key_survey(struct site *site, const struct step *step, struct verdict *verdict,
+                     struct buf *what, struct err *err);
+int setup_key_undo(struct site *site, const struct step *step, struct verdict *verdict,
+                   struct err *err);
 
 /* The sub-commands. */
-int cloud_setup(int argc, char **argv);
-int cloud_down(int argc, char **argv);
-int cloud_check(int argc, char **argv);
+int setup_setup(int argc, char **argv);
+int setup_down(int argc, char **argv);
+int setup_check(int argc, char **argv);
 
 #endif

@@ -110,7 +110,7 @@ static const struct {
 #undef SET
 };
 
-void access_name(const struct site *site, int place, struct buf *out)
+void setup_access_name(const struct site *site, int place, struct buf *out)
 {
     (void)site;
     buf_adds(out, places[place].title);
@@ -358,8 +358,8 @@ static int rewrite(struct site *site, const struct step *step, bool add, struct 
 
 /* --- the steps ------------------------------------------------------------------------------ */
 
-int access_look(struct site *site, const struct step *step, struct verdict *verdict,
-                struct err *err)
+int setup_access_look(struct site *site, const struct step *step, struct verdict *verdict,
+                      struct err *err)
 {
     AUTO(json) struct json *policy = NULL;
     if (read_policy(site, step, &policy, err) && err->code != ERR_NOT_FOUND)
@@ -369,14 +369,15 @@ int access_look(struct site *site, const struct step *step, struct verdict *verd
     return 0;
 }
 
-int access_act(struct site *site, const struct step *step, struct verdict *verdict, struct err *err)
+int setup_access_act(struct site *site, const struct step *step, struct verdict *verdict,
+                     struct err *err)
 {
     (void)verdict;
     return rewrite(site, step, true, err);
 }
 
-int access_survey(struct site *site, const struct step *step, struct verdict *verdict,
-                  struct buf *what, struct err *err)
+int setup_access_survey(struct site *site, const struct step *step, struct verdict *verdict,
+                        struct buf *what, struct err *err)
 {
     AUTO(json) struct json *policy = NULL;
     if (read_policy(site, step, &policy, err) && err->code != ERR_NOT_FOUND)
@@ -389,8 +390,8 @@ int access_survey(struct site *site, const struct step *step, struct verdict *ve
     return 0;
 }
 
-int access_undo(struct site *site, const struct step *step, struct verdict *verdict,
-                struct err *err)
+int setup_access_undo(struct site *site, const struct step *step, struct verdict *verdict,
+                      struct err *err)
 {
     (void)verdict;
     return rewrite(site, step, false, err);

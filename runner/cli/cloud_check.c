@@ -69,7 +69,7 @@ static int try_credentials(struct check *check, struct buf *detail, struct err *
 static int try_job(struct check *check, struct buf *detail, struct err *err)
 {
     buf_adds(detail, check->cloud.job);
-    return run_job_get(check->cloud.google, check->cloud.job, NULL, err);
+    return jobs_job_get(check->cloud.google, check->cloud.job, NULL, err);
 }
 
 static int try_bucket(struct check *check, struct buf *detail, struct err *err)
@@ -121,16 +121,16 @@ static int start(struct check *check, struct buf *detail, struct err *err)
     bool unsure;
     char task[ID_SIZE + 16];
     const char *const env[] = {task, FOLDER_ENV_ATTEMPT "=1", NULL};
-    const struct run_start wish = {.env = env};
+    const struct jobs_start wish = {.env = env};
     snprintf(task, sizeof(task), FOLDER_ENV_TASK "=%s", check->id);
-    if (run_start(check->cloud.google, check->cloud.job, &wish, check->execution, &unsure, err))
+    if (jobs_start(check->cloud.google, check->cloud.job, &wish, check->execution, &unsure, err))
         return -1;
     const char *slash = strrchr(check->execution, '/');
     buf_adds(detail, slash ? slash + 1 : check->execution);
     return 0;
 }
 
-static int note_found(const struct run_execution *execution, void *arg)
+static int note_found(const struct jobs_execution *execution, void *arg)
 {
     struct check *check = arg;
     return strcmp(execution->name, check->execution) == 0;
@@ -139,8 +139,8 @@ static int note_found(const struct run_execution *execution, void *arg)
 static int try_list(struct check *check, struct buf *detail, struct err *err)
 {
     (void)detail;
-    return run_find(check->cloud.google, check->cloud.job, FOLDER_ENV_TASK, check->id, 0,
-                    note_found, check, err);
+    return jobs_find(check->cloud.google, check->cloud.job, FOLDER_ENV_TASK, check->id, 0,
+                     note_found, check, err);
 }
 
 /* --- the job's end -------------------------------------------------------------------------- */
@@ -157,7 +157,7 @@ static int fetch_result(struct check *check, struct folder_result *ret_result, s
 }
 
 /* What Google and the kernel say of an image that was built for other processors. */
-static bool is_foreign_image(const struct run_execution *execution)
+static bool is_foreign_image(const struct jobs_execution *execution)
 {
     static const char *const words[] = {"exec format error", "amd64", "manifest type",
                                         "architecture"};
@@ -167,7 +167,7 @@ static bool is_foreign_image(const struct run_execution *execution)
     return false;
 }
 
-static int explain_end(struct check *check, const struct run_execution *execution, struct err *err)
+static int explain_end(struct check *check, const struct jobs_execution *execution, struct err *err)
 {
     struct err ignored;
     int code = -1;
@@ -176,7 +176,7 @@ static int explain_end(struct check *check, const struct run_execution *executio
                        "the image is not for Cloud Run's processors: build it with --platform "
                        "linux/amd64. %.100s",
                        execution->message);
-    run_exit_code(check->cloud.google, check->execution, &code, &ignored);
+    jobs_exit_code(check->cloud.google, check->execution, &code, &ignored);
     if (code >= 0)
         return err_set(
             err, ERR_UPSTREAM,
@@ -189,14 +189,14 @@ static int explain_end(struct check *check, const struct run_execution *executio
 static int await_result(struct check *check, struct folder_result *ret_result, struct err *err)
 {
     int64_t end = clock_mono_ms() + check->timeout_ms, ended_ms = 0;
-    struct run_execution execution = {.state = RUN_PENDING};
+    struct jobs_execution execution = {.state = RUN_PENDING};
     while (!interrupted) {
         int got = fetch_result(check, ret_result, err);
         if (got)
             return got > 0 ? 0 : -1;
         if (ended_ms && clock_mono_ms() >= ended_ms)
             return explain_end(check, &execution, err);
-        if (run_get(check->cloud.google, check->execution, &execution, err))
+        if (jobs_get(check->cloud.google, check->execution, &execution, err))
             return err_wrap(err, "following the execution");
         if (!ended_ms && execution.state >= RUN_SUCCEEDED)
             ended_ms = clock_mono_ms() + (execution.state == RUN_SUCCEEDED ? ANSWER_MS : 0);
@@ -241,7 +241,7 @@ static int follow(struct check *check, struct buf *detail, struct err *err)
 static int try_cancel(struct check *check, struct buf *detail, struct err *err)
 {
     (void)detail;
-    return run_cancel(check->cloud.google, check->execution, err);
+    return jobs_cancel(check->cloud.google, check->execution, err);
 }
 
 /* --- the command ---------------------------------------------------------------------------- */
@@ -395,7 +395,7 @@ static int open_check(struct check *check, const char *env_file, struct err *err
     return cloud_open(check->config, &check->cloud, err);
 }
 
-int cloud_check(int argc, char **argv)
+int setup_check(int argc, char **argv)
 {
     struct err err = ERR_INIT;
     struct check check = {0};

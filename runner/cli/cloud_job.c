@@ -141,7 +141,8 @@ const struct thing cloud_job_thing = {.permissions = "run.jobs",
                                       .patch = job_patch};
 
 /* Google takes a job whose image is not there yet, and says so. */
-int job_act(struct site *site, const struct step *step, struct verdict *verdict, struct err *err)
+int setup_job_act(struct site *site, const struct step *step, struct verdict *verdict,
+                  struct err *err)
 {
     struct err why;
     AUTO(verdict) struct verdict now = {.note = BUF_INIT(1024)};

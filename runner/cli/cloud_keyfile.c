@@ -71,8 +71,8 @@ static void count_others(struct site *site, struct verdict *verdict)
                  count == 1 ? "" : "s");
 }
 
-int key_file_look(struct site *site, const struct step *step, struct verdict *verdict,
-                  struct err *err)
+int setup_key_look(struct site *site, const struct step *step, struct verdict *verdict,
+                   struct err *err)
 {
     bool exists = false;
     struct stat st;
@@ -120,8 +120,8 @@ static int store(const struct site *site, const struct json *answer, struct err 
     return file_replace(site->key_file, text.data, text.len, 0600, err);
 }
 
-int key_file_act(struct site *site, const struct step *step, struct verdict *verdict,
-                 struct err *err)
+int setup_key_act(struct site *site, const struct step *step, struct verdict *verdict,
+                  struct err *err)
 {
     AUTO(json) struct json *answer = NULL;
     AUTO(buf) struct buf path = BUF_INIT(CLOUD_PATH_MAX), body = BUF_INIT(256);
@@ -149,8 +149,8 @@ int key_file_act(struct site *site, const struct step *step, struct verdict *ver
 
 /* --- down ----------------------------------------------------------------------------------- */
 
-int key_file_survey(struct site *site, const struct step *step, struct verdict *verdict,
-                    struct buf *what, struct err *err)
+int setup_key_survey(struct site *site, const struct step *step, struct verdict *verdict,
+                     struct buf *what, struct err *err)
 {
     AUTO(buf) struct buf id = BUF_INIT(256);
     int is = read_file(site, &id, err);
@@ -162,8 +162,8 @@ int key_file_survey(struct site *site, const struct step *step, struct verdict *
     return 0;
 }
 
-int key_file_undo(struct site *site, const struct step *step, struct verdict *verdict,
-                  struct err *err)
+int setup_key_undo(struct site *site, const struct step *step, struct verdict *verdict,
+                   struct err *err)
 {
     AUTO(buf) struct buf id = BUF_INIT(256), path = BUF_INIT(CLOUD_PATH_MAX);
     (void)verdict;

@@ -23,7 +23,7 @@ static bool amount(const struct json *node, double *ret_value)
         *ret_value = strtod(digits, &end);
         return !*end && strspn(digits, "0123456789.") == len - 1;
     }
-    return run_quantity(text, ret_value) == 0;
+    return jobs_quantity(text, ret_value) == 0;
 }
 
 /* Google gives names back as whole addresses. */

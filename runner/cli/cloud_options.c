@@ -125,7 +125,7 @@ struct given {
 static int take_quantity(char **to, const char *name, const char *text, struct err *err)
 {
     double value;
-    if (run_quantity(text, &value) || value <= 0)
+    if (jobs_quantity(text, &value) || value <= 0)
         return err_set(err, ERR_INVALID, "--%s: '%.40s' is no amount like 2, 1000m, 2Gi", name,
                        text);
     return put(to, text, err);

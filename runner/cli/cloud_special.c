@@ -271,7 +271,7 @@ static bool is_current(struct site *site)
     char name[512];
     AUTO(buf_wipe) struct buf now = BUF_INIT(SECRET_BYTES_MAX);
     snprintf(name, sizeof(name), "projects/%s/secrets/%s", site->project, site->secret);
-    return secret_access(site->google, name, &now, NULL, &ignored) == 0 &&
+    return google_secret(site->google, name, &now, NULL, &ignored) == 0 &&
            now.len == site->value.len && memcmp(now.data, site->value.data, now.len) == 0;
 }
 

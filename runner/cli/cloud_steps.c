@@ -435,9 +435,10 @@ static bool wants_key_file(const struct site *site)
     {                                                                                    \
         what, api, NULL, name, thing_look, thing_act, thing_survey, thing_undo, thing, 0 \
     }
-#define ACCESS(what, api, wanted, name, place)                                                    \
-    {                                                                                             \
-        what, api, wanted, name, access_look, access_act, access_survey, access_undo, NULL, place \
+#define ACCESS(what, api, wanted, name, place)                                             \
+    {                                                                                      \
+        what, api, wanted, name, setup_access_look, setup_access_act, setup_access_survey, \
+            setup_access_undo, NULL, place                                                 \
     }
 
 /* clang-format off */
@@ -462,9 +463,9 @@ const struct step cloud_steps[] = {
     ACCESS("access to account", GOOGLE_IAM, wants_impersonation, name_home_account, ON_HOME_ACCOUNT),
     {"network", GOOGLE_COMPUTE, wants_network, name_network, network_look, NULL, NULL, NULL, NULL, 0},
     {"firewall of", GOOGLE_COMPUTE, wants_firewall, name_network, firewall_look, firewall_act, firewall_survey, firewall_undo, NULL, 0},
-    {"job", GOOGLE_RUN, NULL, name_job, thing_look, job_act, thing_survey, thing_undo, &cloud_job_thing, 0},
+    {"job", GOOGLE_RUN, NULL, name_job, thing_look, setup_job_act, thing_survey, thing_undo, &cloud_job_thing, 0},
     ACCESS("access to job", GOOGLE_RUN, NULL, name_job, ON_JOB),
-    {"key file", GOOGLE_IAM, wants_key_file, name_key_file, key_file_look, key_file_act, key_file_survey, key_file_undo, NULL, 0},
+    {"key file", GOOGLE_IAM, wants_key_file, name_key_file, setup_key_look, setup_key_act, setup_key_survey, setup_key_undo, NULL, 0},
     {0},
 };
 /* clang-format on */

@@ -32,7 +32,7 @@
 #define BATCH_TASK_MAX (12u << 20) /* bytes of one task */
 #define BATCH_KEY_SIZE 128
 
-enum run_state { RUN_READY, RUN_UNDER_WAY, RUN_OK, RUN_FAILED, RUN_SKIPPED };
+enum jobs_state { RUN_READY, RUN_UNDER_WAY, RUN_OK, RUN_FAILED, RUN_SKIPPED };
 
 /* One run; kept small, there may be millions. */
 struct batch_run {

@@ -107,7 +107,7 @@ struct outcome {
 static void find_outcome(struct batch_slot *s, struct outcome *o)
 {
     const struct json *end = s->end;
-    *o = (struct outcome){.ok = end && !s->error[0] && is_true(end, "success"),
+    *o = (struct outcome){.ok = end && !s->error[0] && client_is_true(end, "success"),
                           .code = end ? number_of(end, "exit_code") : 1,
                           .seconds = end ? (double)number_of(end, "duration_ms") / 1000
                                          : (double)(clock_mono_ms() - s->begun_ms) / 1000,

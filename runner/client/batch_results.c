@@ -76,7 +76,7 @@ static void recall_run(struct recalling *r, struct batch_run *run, struct batch_
     } else if (run->state == RUN_OK) {
         return;
     }
-    bool ok = is_true(line, "success");
+    bool ok = client_is_true(line, "success");
     run->state = ok ? RUN_OK : RUN_FAILED;
     run->cost += (float)real_of(line, "cost_usd");
     run->seconds = (float)real_of(line, "duration_seconds");

@@ -214,7 +214,7 @@ double real_of(const struct json *object, const char *name)
     return value;
 }
 
-bool is_true(const struct json *object, const char *name)
+bool client_is_true(const struct json *object, const char *name)
 {
     bool value = false;
     json_bool(json_get(object, name), &value);

@@ -69,6 +69,6 @@ void client_catch_signals(void);
 const char *text_of(const struct json *object, const char *name);
 long long number_of(const struct json *object, const char *name);
 double real_of(const struct json *object, const char *name);
-bool is_true(const struct json *object, const char *name);
+bool client_is_true(const struct json *object, const char *name);
 
 #endif

@@ -33,6 +33,11 @@ static const struct option_row exec_options[] = {
     {0},
 };
 
+static const struct option_row login_options[] = {
+    {"public", 0, "URL", "the address by which a phone reaches the runner", NULL},
+    {"console", 0, NULL, "only print the link (and QR code) that signs a browser in", NULL},
+    {NULL}};
+
 static const struct option_row doctor_options[] = {
     {"public", 0, "URL", "the address that others use (else the runner's, as for every command)",
      NULL},
@@ -192,10 +197,12 @@ static const struct command_row commands[] = {
      "happen, and whether a connection lives on over 100 s of silence. Runs two small commands on\n"
      "the runner. Exit status 0: all is well; 1: not.",
      doctor_options, 0, false, client_doctor},
-    {"login", "", 0, 0, "log Claude in, from this terminal",
+    {"login", "", 0, 0, "log Claude in, from this terminal or a phone",
      "Prints the address to open in a browser, anywhere, and asks for the code that it shows. The\n"
-     "same as the page /login.",
-     NULL, 0, false, client_login},
+     "same as the page /login. On a terminal, and when the runner's address is one that a phone "
+     "can\n"
+     "reach (or --public names one), also a link with its QR code that signs a phone in, once.",
+     login_options, 0, false, client_login},
     {"config add", "NAME", 1, 1, "add a runner to the configuration file, and try it", NULL,
      config_add_options, 0, false, client_config_add},
     {"config list", "", 0, 0, "list the runners of the configuration file", NULL, NULL, 0, false,

@@ -164,10 +164,10 @@ static void on_event(const char *id, const char *name, const char *data, size_t 
 static int listen_to(struct doctor *doctor, const char *body, struct heard *heard, struct err *err)
 {
     AUTO(follow) struct follow follow;
-    follow_init(&follow, doctor->to, on_event, heard);
+    follower_init(&follow, doctor->to, on_event, heard);
     follow.path = "/exec";
     follow.body = body;
-    return follow_run(&follow, err);
+    return follower_run(&follow, err);
 }
 
 static bool check_flow(struct doctor *doctor)

@@ -32,7 +32,7 @@ static void on_event(const char *id, const char *name, const char *data, size_t 
     f->event(id, name, data, len, f->arg);
 }
 
-void follow_init(struct follow *f, const struct settings *to, sse_fn *event, void *arg)
+void follower_init(struct follow *f, const struct settings *to, sse_fn *event, void *arg)
 {
     *f = (struct follow){.to = to, .event = event, .arg = arg};
     sse_init(&f->sse, on_event, f);
@@ -40,7 +40,7 @@ void follow_init(struct follow *f, const struct settings *to, sse_fn *event, voi
     id_uuid(f->key);
 }
 
-void follow_done(struct follow *f)
+void follower_done(struct follow *f)
 {
     sse_done(&f->sse);
     buf_done(&f->problem);
@@ -132,7 +132,7 @@ static int refused(const struct follow *f, struct err *err)
     return client_explain(f->to, f->status, buf_str(&f->problem), f->problem.len, err);
 }
 
-int follow_run(struct follow *f, struct err *err)
+int follower_run(struct follow *f, struct err *err)
 {
     int64_t seen_ms = clock_mono_ms();
     int pause_ms = FIRST_PAUSE_MS;

@@ -34,16 +34,16 @@ struct follow {
     bool done, moved;
 };
 
-void follow_init(struct follow *follow, const struct settings *to, sse_fn *event, void *arg);
-void follow_done(struct follow *follow);
+void follower_init(struct follow *follow, const struct settings *to, sse_fn *event, void *arg);
+void follower_done(struct follow *follow);
 static inline void auto_follow(struct follow *follow)
 {
-    follow_done(follow);
+    follower_done(follow);
 }
 
 /* Follows until the last event (0) or a signal (1, client_signals); may be called again. A runner
  * that goes away is asked again for FOLLOW_PATIENCE_MS. */
 #define FOLLOW_PATIENCE_MS 600000
-int follow_run(struct follow *follow, struct err *err);
+int follower_run(struct follow *follow, struct err *err);
 
 #endif

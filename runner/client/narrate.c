@@ -115,7 +115,7 @@ static void end_tool(struct narrate *n, const struct json *block)
 {
     AUTO(buf) struct buf line = BUF_INIT(LINE_MAX_BYTES), cut = BUF_INIT(LINE_MAX_BYTES);
     const char *id = text_of(block, "tool_use_id");
-    bool failed = is_true(block, "is_error");
+    bool failed = client_is_true(block, "is_error");
     char time[40] = "";
     size_t i = 0;
     while (i < n->tool_count && strcmp(n->tools[i].id, id) != 0)
@@ -215,7 +215,7 @@ void narrate_event(const char *id, const char *name, const char *data, size_t le
 void narrate_end(struct narrate *n)
 {
     AUTO(buf) struct buf line = BUF_INIT(LINE_MAX_BYTES);
-    bool success = is_true(n->end, "success");
+    bool success = client_is_true(n->end, "success");
     const char *reason = text_of(n->end, "reason");
     clear_pending(n);
     buf_addf(&line, "%s in ", success ? "done" : *reason ? reason : "failed");

@@ -190,7 +190,7 @@ static int print_exec(const struct json *answer)
     long long code = number_of(answer, "exit_code");
     if (number_of(answer, "background_pid") > 0)
         fprintf(stderr, "runs as process %lld\n", number_of(answer, "background_pid"));
-    if (is_true(answer, "timed_out")) {
+    if (client_is_true(answer, "timed_out")) {
         fprintf(stderr, "its time was up\n");
         return 124;
     }

@@ -20,14 +20,15 @@ static void print_login(const struct json *oauth)
 {
     double hours = 0;
     const char *verified = text_of(oauth, "verified_at");
-    if (!is_true(oauth, "configured")) {
+    if (!client_is_true(oauth, "configured")) {
         printf("login    none\n");
         return;
     }
-    printf("login    %s", is_true(oauth, "expired") ? "expired" : "ok");
+    printf("login    %s", client_is_true(oauth, "expired") ? "expired" : "ok");
     if (json_number(json_get(oauth, "hours_remaining"), &hours) == 0)
         printf(", %.1f h left", hours);
-    printf("%s", is_true(oauth, "refreshable") ? ", renewed by itself" : ", cannot be renewed");
+    printf("%s",
+           client_is_true(oauth, "refreshable") ? ", renewed by itself" : ", cannot be renewed");
     if (*verified)
         printf(", confirmed %s", verified);
     putchar('\n');

@@ -174,9 +174,9 @@ int client_result(struct call *call, struct err *err)
     const char *output = text_of(root, *text_of(root, "output") ? "output" : "stdout");
     if (!call->json)
         puts(output);
-    if (!is_true(root, "success") && !call->json)
+    if (!client_is_true(root, "success") && !call->json)
         fprintf(stderr, "claude-runner result: %s\n", text_of(root, "error"));
-    return is_true(root, "success") ? 0 : 1;
+    return client_is_true(root, "success") ? 0 : 1;
 }
 
 int client_diff(struct call *call, struct err *err)

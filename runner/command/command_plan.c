@@ -3,6 +3,7 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "runner/repo/harvest.h"
 #include "json/json.h"
 
 #include <fcntl.h>
@@ -73,8 +74,10 @@ static int start_below(const struct command *command, const struct task_request 
 }
 
 struct plan *command_plan(const struct command *command, const struct task_request *request,
-                          const char *dir, struct workspace *workspace, struct err *err)
+                          const struct command_files *files, struct err *err)
 {
+    const char *dir = files->dir;
+    struct workspace *workspace = files->workspace;
     AUTO(plan) struct plan *plan = plan_new();
     if (!plan) {
         err_sys(err, "plan");
@@ -87,7 +90,10 @@ struct plan *command_plan(const struct command *command, const struct task_reque
     strlist_add(&plan->argv, "-c");
     strlist_add(&plan->argv, request->command);
     if (make_places(command, dir, plan, err) || add_environment(command, request, plan, err) ||
+        ((!workspace || files->inputs) &&
+         harvest_make_output(command->repos, workspace, dir, err)) ||
         (workspace && workspace_mounts(workspace, &plan->mounts, err)) ||
+        input_layers_mounts(files->inputs, &plan->mounts, err) ||
         walls_build(command->walls, request, dir, plan, err))
         return NULL;
     if (request->cwd_relative && start_below(command, request, workspace, dir, plan, err))

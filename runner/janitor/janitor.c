@@ -120,7 +120,7 @@ static void *work(void *arg)
         remove_old(janitor);
         remove_orphans(janitor, janitor->tasks_dir, is_task);
         remove_orphans(janitor, janitor->sessions_dir, is_session);
-        repos_tidy(janitor->config.repos);
+        repos_maintain(janitor->config.repos);
         clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_sec += CONFIG_GET(janitor->config.config, janitor_seconds);
         pthread_mutex_lock(&janitor->lock);

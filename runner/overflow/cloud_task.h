@@ -57,7 +57,7 @@ struct cloud_task {
                      */
     bool ended;     /* the execution has */
     struct follow follow;
-    struct run_execution execution;
+    struct jobs_execution execution;
     bool asked_to_end;
     bool cancelled; /* so that was because somebody cancelled it */
     bool timed_out; /* or because its time was over */
@@ -110,6 +110,6 @@ bool cloud_task_is_unclaimed(struct cloud_task *task);
 void cloud_task_delete_payload(struct cloud_task *task);
 
 /* The list of outputs beside the events. */
-int outputs_save(const char *keep_dir, const void *json, size_t len, struct err *err);
+int cloud_task_save_outputs(const char *keep_dir, const void *json, size_t len, struct err *err);
 
 #endif

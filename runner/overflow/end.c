@@ -78,13 +78,13 @@ static enum result_found await_result(struct cloud_task *task, struct folder_res
 {
     struct waiting seen = {0};
     int64_t wait_ms = RESULT_EVERY_MS / 2;
-    follow_closely(task);
+    cloud_task_follow_closely(task);
     for (;;) {
         enum result_found got = get_result(task, result, err);
         if (got == RESULT_FOUND || task_run_stop(task->run) == STOP_INTERRUPT ||
             !task_run_healthy(task->run))
             return got;
-        if (is_hopeless(task, &seen, got, follow(task), err))
+        if (is_hopeless(task, &seen, got, cloud_task_look(task), err))
             return got;
         cloud_task_wait(task, wait_ms);
         wait_ms = task->ended || wait_ms >= RESULT_EVERY_MS * 4 ? wait_ms : wait_ms * 5 / 4;
@@ -98,7 +98,7 @@ static void add_cost(struct cloud_task *task, const struct folder_result *result
 {
     struct json_writer w;
     AUTO(buf) struct buf json = BUF_INIT(4096);
-    const struct run_execution *execution = &task->execution;
+    const struct jobs_execution *execution = &task->execution;
     int64_t from = execution->started_ms ? execution->started_ms : result->started_ms;
     int64_t to = execution->ended_ms ? execution->ended_ms : result->ended_ms;
     double seconds = from > 0 && to > from ? (double)(to - from) / 1000 : 0;
@@ -138,7 +138,7 @@ static void save_outputs(struct cloud_task *task, const struct folder_result *re
     }
     json_close(&w);
     if (buf_check(&json, "the list of outputs", &err) ||
-        outputs_save(task_run_keep_dir(task->run), json.data, json.len, &err))
+        cloud_task_save_outputs(task_run_keep_dir(task->run), json.data, json.len, &err))
         log_warn("overflow", "%s", err.msg);
 }
 
@@ -191,9 +191,9 @@ static int explain_loss(struct cloud_task *task, char *text, size_t size)
 {
     struct err err;
     int code = -1;
-    const struct run_execution *execution = &task->execution;
+    const struct jobs_execution *execution = &task->execution;
     if (task->placement.execution[0] &&
-        run_exit_code(task->cloud->google, task->placement.execution, &code, &err))
+        jobs_exit_code(task->cloud->google, task->placement.execution, &code, &err))
         code = -1;
     char status[32] = "";
     if (code >= 0)
@@ -263,6 +263,6 @@ void cloud_task_end(struct cloud_task *task)
     else
         settle_loss(task, got == RESULT_ABSENT ? NULL : &err);
     if (!task->ended && task->placement.execution[0])
-        (void)run_get(task->cloud->google, task->placement.execution, &task->execution, &err);
+        (void)jobs_get(task->cloud->google, task->placement.execution, &task->execution, &err);
     add_cost(task, &result);
 }

@@ -13,7 +13,7 @@
 #define END_MS 30000               /* of an execution that was asked to end */
 #define HEARTBEAT_LOST_MS (10 * FOLDER_HEARTBEAT_MS)
 
-void follow_begin(struct cloud_task *task)
+void cloud_task_follow(struct cloud_task *task)
 {
     struct follow *at = &task->follow;
     *at = (struct follow){.look_ms = clock_mono_ms() + LOOK_SOON_MS};
@@ -23,14 +23,14 @@ void follow_begin(struct cloud_task *task)
         at->look_ms = 0;
 }
 
-void follow_alive(struct cloud_task *task)
+void cloud_task_seen_alive(struct cloud_task *task)
 {
     int64_t now = clock_mono_ms();
     task->follow.look_ms = now + LOOK_EVERY_MS;
     task->follow.beat_ms = now;
 }
 
-void follow_closely(struct cloud_task *task)
+void cloud_task_follow_closely(struct cloud_task *task)
 {
     if (task->follow.look_ms > clock_mono_ms() + LOOK_SOON_MS)
         task->follow.look_ms = clock_mono_ms() + LOOK_SOON_MS;
@@ -43,17 +43,17 @@ static void note_gone(struct cloud_task *task)
         return;
     }
     task->ended = true;
-    task->execution = (struct run_execution){.state = RUN_FAILED};
+    task->execution = (struct jobs_execution){.state = RUN_FAILED};
     snprintf(task->execution.message, sizeof(task->execution.message), "the execution is gone");
 }
 
 static void look_at_execution(struct cloud_task *task)
 {
     struct err err;
-    struct run_execution execution;
+    struct jobs_execution execution;
     if (!task->placement.execution[0])
         return; /* its name was never told: its time limit ends the wait */
-    if (run_get(task->cloud->google, task->placement.execution, &execution, &err)) {
+    if (jobs_get(task->cloud->google, task->placement.execution, &execution, &err)) {
         if (err.code == ERR_NOT_FOUND)
             note_gone(task);
         return;
@@ -108,13 +108,13 @@ static void ask_to_end(struct cloud_task *task)
     if (task->asked_to_end)
         return;
     task->asked_to_end = !task->placement.execution[0] ||
-                         run_cancel(task->cloud->google, task->placement.execution, &err) == 0;
+                         jobs_cancel(task->cloud->google, task->placement.execution, &err) == 0;
     if (!task->asked_to_end)
         log_warn("overflow", "cannot end the execution: %s", err.msg);
     at->look_ms = clock_mono_ms() + 1000;
 }
 
-bool follow(struct cloud_task *task)
+bool cloud_task_look(struct cloud_task *task)
 {
     struct follow *at = &task->follow;
     task->cancelled = task_run_stop(task->run) == STOP_CANCEL;

@@ -16,17 +16,17 @@
 #include "runner/overflow/cloud_task.h"
 
 /* Before the first look. */
-void follow_begin(struct cloud_task *task);
+void cloud_task_follow(struct cloud_task *task);
 
 /* Looks where a look is due, and asks the execution to end once nobody wants it any more or its
  * time is over. True when it was asked to end and has had the time for it; task->ended says that
  * Cloud Run has told its end. */
-bool follow(struct cloud_task *task);
+bool cloud_task_look(struct cloud_task *task);
 
 /* A piece of its events came: it lives. */
-void follow_alive(struct cloud_task *task);
+void cloud_task_seen_alive(struct cloud_task *task);
 
 /* The last event has come: from now on only looks tell anything. */
-void follow_closely(struct cloud_task *task);
+void cloud_task_follow_closely(struct cloud_task *task);
 
 #endif

@@ -81,9 +81,9 @@ int overflow_read(struct overflow *overflow, const char *id, const char *path, i
 /* Keeps one of them in keep_dir/outputs while it is sent to somebody else: begun, fed, and ended
  * with whether it is whole. What goes wrong is nobody's trouble: then there is no copy. NULL when
  * there is no room. */
-struct outputs_copy;
-struct outputs_copy *outputs_copy_new(const char *keep_dir, const char *path, int64_t size);
-void outputs_copy_add(struct outputs_copy *copy, const char *data, size_t len);
-void outputs_copy_end(struct outputs_copy *copy, bool whole); /* NULL is fine */
+struct cloud_copy;
+struct cloud_copy *cloud_copy_new(const char *keep_dir, const char *path, int64_t size);
+void cloud_copy_add(struct cloud_copy *copy, const char *data, size_t len);
+void cloud_copy_end(struct cloud_copy *copy, bool whole); /* NULL is fine */
 
 #endif

@@ -177,15 +177,15 @@ static int ask(struct cloud_task *task, bool *ret_unsure, struct err *err)
     const char *const env[] = {id, attempt, run, record->conversation[0] ? conversation : NULL,
                                NULL};
     int64_t timeout = task->request->timeout_ms / 1000 + TIMEOUT_MARGIN_S;
-    const struct run_start start = {
+    const struct jobs_start start = {
         .env = env, .timeout_s = (int)(timeout < TIMEOUT_MAX_S ? timeout : TIMEOUT_MAX_S)};
     snprintf(id, sizeof(id), FOLDER_ENV_TASK "=%s", task->id);
     snprintf(attempt, sizeof(attempt), FOLDER_ENV_ATTEMPT "=%d", task->placement.attempt);
     snprintf(conversation, sizeof(conversation), FOLDER_ENV_CONVERSATION "=%s",
              record->conversation);
     snprintf(run, sizeof(run), CLOUD_TASK_ENV_RUN "=%s/%d", task->id, task->placement.attempt);
-    return run_start(task->cloud->google, task->cloud->job, &start, task->placement.execution,
-                     ret_unsure, err);
+    return jobs_start(task->cloud->google, task->cloud->job, &start, task->placement.execution,
+                      ret_unsure, err);
 }
 
 /* A refusal that is nobody's fault passes; a wrong set-up is told to who asked for the cloud, and
@@ -205,7 +205,7 @@ static enum step refuse(struct cloud_task *task, const struct err *err)
 
 /* --- a lost answer ------------------------------------------------------------------------- */
 
-static int take_name(const struct run_execution *execution, void *arg)
+static int take_name(const struct jobs_execution *execution, void *arg)
 {
     struct cloud_task *task = arg;
     snprintf(task->placement.execution, sizeof(task->placement.execution), "%s", execution->name);
@@ -247,8 +247,8 @@ static bool is_listed(struct cloud_task *task)
     struct err err;
     char run[ID_SIZE + 16];
     snprintf(run, sizeof(run), "%s/%d", task->id, task->placement.attempt);
-    if (run_find(task->cloud->google, task->cloud->job, CLOUD_TASK_ENV_RUN, run,
-                 task->placement.asked_ms - CLOCKS_DIFFER_MS, take_name, task, &err))
+    if (jobs_find(task->cloud->google, task->cloud->job, CLOUD_TASK_ENV_RUN, run,
+                  task->placement.asked_ms - CLOCKS_DIFFER_MS, take_name, task, &err))
         log_warn("overflow", "cannot look for its execution: %s", err.msg);
     return task->placement.execution[0] != '\0';
 }

@@ -54,7 +54,7 @@ static int fetch(struct prompt_watch *watch, struct err *err)
 {
     char version[SECRET_VERSION_SIZE];
     AUTO(buf_wipe) struct buf text = BUF_INIT(SECRET_BYTES_MAX);
-    if (secret_access(watch->google, watch->name, &text, version, err))
+    if (google_secret(watch->google, watch->name, &text, version, err))
         return -1;
     const char *data = buf_str(&text);
     uint32_t crc = google_crc32c(0, data, text.len);

@@ -225,7 +225,7 @@ enum step cloud_task_relay(struct cloud_task *task)
 {
     struct err err;
     int64_t wait_ms = WAIT_MIN_MS;
-    follow_begin(task);
+    cloud_task_follow(task);
     if (open_cursor(task, &err)) {
         task_run_fail(task->run, &err);
         return STEP_ON;
@@ -236,11 +236,11 @@ enum step cloud_task_relay(struct cloud_task *task)
             return STEP_OVER;
         }
         int got = cloud_task_take_pieces(task, &err);
-        if (follow(task) || task->done || task->ended || !task_run_healthy(task->run))
+        if (cloud_task_look(task) || task->done || task->ended || !task_run_healthy(task->run))
             return STEP_ON;
         if (got > 0) {
             wait_ms = WAIT_MIN_MS;
-            follow_alive(task);
+            cloud_task_seen_alive(task);
             if (task->rest_ms > 0)
                 cloud_task_wait(task, task->rest_ms);
             continue;

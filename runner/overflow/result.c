@@ -55,10 +55,10 @@ int folder_result_add_output(struct folder_result *result, const char *path, int
 
 bool folder_result_is_reserved(const char *member)
 {
-    static const char *const names[] = {"success",   "taskId",    "status",      "output",
-                                        "reason",    "error",     "executor",    "metadata",
-                                        "exit_code", "truncated", "duration_ms", "stdout",
-                                        "stderr",    "group",     "run"};
+    static const char *const names[] = {
+        "success",  "taskId",   "status",    "output",         "reason",      "error",
+        "executor", "metadata", "exit_code", "truncated",      "duration_ms", "stdout",
+        "stderr",   "group",    "run",       "has_transcript", "has_outputs"};
     for (size_t i = 0; i < COUNT_OF(names); i++)
         if (strcmp(names[i], member) == 0)
             return true;

@@ -51,6 +51,7 @@ struct runner {
     struct breaker *breaker;
     _Atomic int64_t logins; /* as the keeper last counted them */
     struct proxy *proxy;
+    struct gitgate *gitgate;
     struct engine *engine;
     struct claude claude;
     struct walls walls; /* once it has been probed */
@@ -62,7 +63,7 @@ struct runner {
         struct err err;
     } probe;
 
-    struct flow *flow;
+    struct login_flow *flow;
     char marker[128]; /* in the environment of what we start: TASK_MARKER=… */
     struct cloud cloud;
     struct overflow *overflow; /* NULL: no cloud is configured */
@@ -76,6 +77,8 @@ struct runner {
     struct inputs *inputs;
     struct python *python;
     struct access *access; /* NULL: not asked for */
+    struct audit *audit;
+    struct callers *callers;
     struct http_server *server;
     struct api api;
 };

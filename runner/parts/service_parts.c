@@ -1,5 +1,7 @@
 /* The second half of the table: what serves callers. */
 #include "base/clock.h"
+#include "runner/access/audit.h"
+#include "runner/access/callers.h"
 #include "runner/api/numbers.h"
 #include "runner/api/openapi.h"
 #include "runner/api/replay.h"
@@ -27,19 +29,19 @@ static int build_login(void *whole, struct err *err)
     struct runner *runner = whole;
     snprintf(runner->marker, sizeof(runner->marker), TASK_MARKER "=%s",
              store_instance(runner->store));
-    const struct flow_config flow = {.config = &runner->config,
-                                     .launcher = runner->launcher,
-                                     .keeper = runner->keeper,
-                                     .secrets = runner->secrets,
-                                     .marker = runner->marker};
-    runner->flow = flow_new(&flow, err);
+    const struct login_flow_config flow = {.config = &runner->config,
+                                           .launcher = runner->launcher,
+                                           .keeper = runner->keeper,
+                                           .secrets = runner->secrets,
+                                           .marker = runner->marker};
+    runner->flow = login_flow_new(&flow, err);
     return runner->flow ? 0 : -1;
 }
 
 static void free_login(void *whole)
 {
     struct runner *runner = whole;
-    flow_free(runner->flow);
+    login_flow_free(runner->flow);
     runner->flow = NULL;
 }
 
@@ -70,6 +72,25 @@ static void free_access(void *whole)
     struct runner *runner = whole;
     access_free(runner->access);
     runner->access = NULL;
+}
+
+/* --- who was here, and what they did ------------------------------------------------------- */
+
+static int build_audit(void *whole, struct err *err)
+{
+    struct runner *runner = whole;
+    runner->audit = audit_open(runner->first->state_dir, err);
+    runner->callers = runner->audit ? callers_new(runner->first->state_dir, err) : NULL;
+    return runner->callers ? 0 : -1;
+}
+
+static void free_audit(void *whole)
+{
+    struct runner *runner = whole;
+    callers_free(runner->callers);
+    audit_close(runner->audit);
+    runner->callers = NULL;
+    runner->audit = NULL;
 }
 
 /* --- the system prompt from Secret Manager, where it is configured ------------------------- */
@@ -144,22 +165,6 @@ static int build_sessions(void *whole, struct err *err)
                                              .gid = runner->claude.gid};
     runner->sessions = sessions_new(&sessions, err);
     return runner->sessions ? 0 : -1;
-}
-
-static int build_inputs(void *whole, struct err *err)
-{
-    struct runner *runner = whole;
-    const struct inputs_config inputs = {.config = &runner->config,
-                                         .state_dir = runner->first->state_dir};
-    runner->inputs = input_store_new(&inputs, err);
-    return runner->inputs ? 0 : -1;
-}
-
-static void free_inputs(void *whole)
-{
-    struct runner *runner = whole;
-    input_store_free(runner->inputs);
-    runner->inputs = NULL;
 }
 
 static void stop_sessions(void *whole)
@@ -321,6 +326,8 @@ static int build_api(void *whole, struct err *err)
     api->state_dir = runner->first->state_dir;
     api->guard = api_guard_new();
     api->visits = visits_new();
+    api->audit = runner->audit;
+    api->callers = runner->callers;
     api->version = RUNNER_VERSION;
     api->started_ms = clock_mono_ms();
     api->system_prompt = system_prompt_new();
@@ -377,7 +384,7 @@ static int start_http(void *whole, struct err *err)
 static void stop_http(void *whole)
 {
     struct runner *runner = whole;
-    flow_stop(runner->flow);
+    login_flow_stop(runner->flow);
     python_stop(runner->python); /* its last answers go out by the server */
     if (runner->server)
         http_stop(runner->server, LINGER_MS);
@@ -387,11 +394,11 @@ static void stop_http(void *whole)
 const struct part runner_service_parts[] = {
     {"login", .build = build_login, .free = free_login},
     {"access", .build = build_access, .start = start_access, .free = free_access},
+    {"audit log", .build = build_audit, .free = free_audit},
     {"system prompt", .build = build_prompt, .free = free_prompt},
     {"cloud", .build = build_cloud, .free = free_cloud, .metrics = show_cloud},
     {"webhooks", .build = build_webhook, .start = start_webhook, .stop = stop_webhook,
      .free = free_webhook, .metrics = show_webhook},
-    {"inputs", .build = build_inputs, .free = free_inputs},
     {"sessions", .build = build_sessions, .stop = stop_sessions, .free = free_sessions},
     {"python", .build = build_python, .free = free_python, .metrics = show_python},
     {"api", .build = build_api, .free = free_api},

@@ -13,8 +13,9 @@
 #define CALLERS_MAX 64
 #define STANDBY_MAX 2
 #define START_FAILURES_MAX 3
-#define HOLD_MS 5000      /* after so many failures nothing is started for so long */
-#define IDLE_MS 900000    /* unused zygotes are ended */
+#define LOSSES_MAX (2 * STANDBY_MAX) /* of one run: every child on standby may have been killed */
+#define HOLD_MS 5000                 /* after so many failures nothing is started for so long */
+#define IDLE_MS 900000               /* unused zygotes are ended */
 #define LOAD_MS 120000    /* a zygote has imported its libraries by then, or is given up */
 #define END_MS 10000      /* a child that was killed is gone by then, or its zygote is */
 #define INTERRUPT_MS 2000 /* between an interrupt and a kill */
@@ -43,7 +44,9 @@ struct run {
     int64_t started_us, deadline_ms,
         kill_ms; /* kill_ms: when an interrupt was not enough; 0: none */
     bool begun;  /* the child has said that the code is about to run */
-    bool timed_out, cancelled, retried;
+    bool fresh;  /* the child had run nothing before */
+    bool timed_out, cancelled;
+    int losses;                 /* children that were lost under it */
     bool told_end, told_memory; /* by the child: E */
     int told_status;
     size_t frame_bytes;
@@ -183,23 +186,23 @@ void kids_tick(struct python *python, int64_t now_ms);
 int kids_count(const struct python *python, enum python_level level, enum kid_state state);
 
 /* runs.c */
-enum python_level run_level(const char *code);
+enum python_level python_run_level(const char *code);
 void runs_dispatch(struct python *python);
 /* A run has ended, well or not: its outcome is complete. */
-void run_finish(struct run *run);
-void run_fail(struct run *run, const struct err *err);
+void python_run_finish(struct run *run);
+void python_run_fail(struct run *run, const struct err *err);
 /* Its child is lost through no fault of its own. */
-void run_lost(struct run *run);
+void python_run_lost(struct run *run);
 void runs_tick(struct python *python, int64_t now_ms);
 void runs_fail_all(struct python *python, const struct err *err, bool running_too);
-void run_free(struct run *run);
-void run_print_request(const struct run *run, const struct config *config, struct buf *out);
+void python_run_free(struct run *run);
+void python_run_print_request(const struct run *run, const struct config *config, struct buf *out);
 
 /* frames.c: one frame of a child's. */
-void run_take_frame(struct run *run, char letter, const char *body, size_t len);
+void python_run_take_frame(struct run *run, char letter, const char *body, size_t len);
 /* What an ended child makes of its run. */
-void run_conclude(struct run *run, int wait_status, unsigned exceeded, int64_t peak_kib);
-void outcome_done(struct python_outcome *outcome);
+void python_run_conclude(struct run *run, int wait_status, unsigned exceeded, int64_t peak_kib);
+void python_outcome_done(struct python_outcome *outcome);
 
 /* sessions.c */
 struct session *python_session_find(struct python *python, const char *caller, const char *id);

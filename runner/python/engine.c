@@ -71,7 +71,7 @@ static void hand_out(struct python *python)
         python->finished = run->next;
         pthread_mutex_unlock(&python->lock);
         run->done(&run->outcome, run->arg);
-        run_free(run);
+        python_run_free(run);
         pthread_mutex_lock(&python->lock);
     }
 }

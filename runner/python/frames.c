@@ -9,7 +9,7 @@
 
 #define ITEMS_MAX 64
 
-void outcome_done(struct python_outcome *outcome)
+void python_outcome_done(struct python_outcome *outcome)
 {
     buf_done(&outcome->out);
     buf_done(&outcome->errors);
@@ -71,7 +71,7 @@ static void take_end(struct run *run, const struct json *body)
     run->told_status = (int)(status & 0xff);
 }
 
-void run_take_frame(struct run *run, char letter, const char *data, size_t len)
+void python_run_take_frame(struct run *run, char letter, const char *data, size_t len)
 {
     struct err ignored;
     AUTO(json) struct json *body = len > 0 ? json_parse(data, len, &ignored) : NULL;
@@ -124,7 +124,7 @@ static enum python_status judge(const struct run *run, int status, unsigned exce
     return status == 0 && run->begun ? PYTHON_SUCCESS : PYTHON_ERROR;
 }
 
-void run_conclude(struct run *run, int wait_status, unsigned exceeded, int64_t peak_kib)
+void python_run_conclude(struct run *run, int wait_status, unsigned exceeded, int64_t peak_kib)
 {
     struct python_outcome *outcome = &run->outcome;
     outcome->status = judge(run, wait_status, exceeded);

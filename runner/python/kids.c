@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -183,7 +184,7 @@ void kid_send_request(struct kid *kid)
     kid->state = KID_RUNNING;
     buf_clear(&kid->request);
     buf_add(&kid->request, head, sizeof(head));
-    run_print_request(run, config, &kid->request);
+    python_run_print_request(run, config, &kid->request);
     if (!buf_ok(&kid->request)) {
         kid_kill(kid);
         return;
@@ -203,6 +204,7 @@ void kid_begin(struct kid *kid, struct run *run)
     bool first = kid->state == KID_STANDBY;
     kid->run = run;
     run->kid = kid;
+    run->fresh = first;
     run->started_us = clock_mono_us();
     run->deadline_ms = clock_mono_ms() + run->request.timeout_s * INT64_C(1000);
     if (run->session) {
@@ -292,7 +294,8 @@ static void take_frames(struct kid *kid)
             kid->python->failures = 0;
         }
         if (kid->run)
-            run_take_frame(kid->run, (char)head[4], (const char *)head + FRAME_HEAD, len - 1);
+            python_run_take_frame(kid->run, (char)head[4], (const char *)head + FRAME_HEAD,
+                                  len - 1);
         at += 4 + len;
     }
     buf_drop(&kid->in, at);
@@ -342,8 +345,8 @@ static void end_session_run(struct kid *kid)
     kid->run = NULL;
     run->kid = NULL;
     kid->state = KID_IDLE;
-    run_conclude(run, run->told_status << 8, 0, -1);
-    run_finish(run);
+    python_run_conclude(run, run->told_status << 8, 0, -1);
+    python_run_finish(run);
 }
 
 void kid_event(struct kid *kid, enum source_kind kind, unsigned events)
@@ -368,6 +371,11 @@ static void standby_ended(struct kid *kid, int status)
         zygotes_failed(python, &err);
 }
 
+static bool is_killed(int status)
+{
+    return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+}
+
 void kid_ended(struct kid *kid, const struct zygote_wire *wire)
 {
     struct run *run = kid->run;
@@ -379,12 +387,12 @@ void kid_ended(struct kid *kid, const struct zygote_wire *wire)
     bool ours = run->timed_out || run->cancelled;
     int64_t own_kib = wire->peak_kib - kid->base_kib;
     kid_free(kid);
-    if (!run->begun && !ours && WIFSIGNALED(wire->value) && !wire->exceeded) {
-        run_lost(run); /* somebody killed it before there was any code of the caller's */
+    if (!run->begun && !ours && is_killed(wire->value) && !wire->exceeded) {
+        python_run_lost(run); /* somebody killed it before there was any code of the caller's */
         return;
     }
-    run_conclude(run, wire->value, wire->exceeded, own_kib > 0 ? own_kib : 0);
-    run_finish(run);
+    python_run_conclude(run, wire->value, wire->exceeded, own_kib > 0 ? own_kib : 0);
+    python_run_finish(run);
 }
 
 void kids_tick(struct python *python, int64_t now_ms)

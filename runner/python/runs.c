@@ -22,10 +22,10 @@ void python_request_done(struct python_request *request)
     *request = (struct python_request){0};
 }
 
-void run_free(struct run *run)
+void python_run_free(struct run *run)
 {
     python_request_done(&run->request);
-    outcome_done(&run->outcome);
+    python_outcome_done(&run->outcome);
     free(run->caller);
     free(run);
 }
@@ -44,7 +44,7 @@ static bool has_word(const char *text, const char *word)
 }
 
 /* A hint, no more: a library that is not warm is imported by the child. */
-enum python_level run_level(const char *code)
+enum python_level python_run_level(const char *code)
 {
     static const struct {
         const char *word;
@@ -70,7 +70,7 @@ static void add_modules(struct json_writer *w, const struct config *config)
 }
 
 /* What run.py's one() reads. */
-void run_print_request(const struct run *run, const struct config *config, struct buf *out)
+void python_run_print_request(const struct run *run, const struct config *config, struct buf *out)
 {
     struct json_writer w;
     const struct python_request *request = &run->request;
@@ -168,7 +168,7 @@ static void log_end(const struct run *run)
              (long long)outcome->peak_kib);
 }
 
-void run_finish(struct run *run)
+void python_run_finish(struct run *run)
 {
     struct python *python = run->python;
     unlink_running(python, run);
@@ -189,27 +189,29 @@ void run_finish(struct run *run)
     python_wake(python);
 }
 
-void run_fail(struct run *run, const struct err *err)
+void python_run_fail(struct run *run, const struct err *err)
 {
     run->outcome.status = PYTHON_FAILED;
     run->outcome.err = *err;
     run->outcome.exit_code = -1;
-    run_finish(run);
+    python_run_finish(run);
 }
 
-void run_lost(struct run *run)
+void python_run_lost(struct run *run)
 {
     struct err err;
     struct python *python = run->python;
     err_set(&err, ERR_BUSY, "the process that ran the code was killed from outside");
-    if (run->retried || run->cancelled || run->timed_out || run->session || python->stopping) {
-        run_fail(run, &err);
+    bool again = run->begun ? run->losses == 0 : run->losses < LOSSES_MAX;
+    if (!again || run->cancelled || run->timed_out || (run->session && !run->fresh) ||
+        python->stopping) {
+        python_run_fail(run, &err);
         return;
     }
     atomic_fetch_add(&python->numbers.again, 1);
     unlink_running(python, run);
-    outcome_done(&run->outcome);
-    run->retried = true;
+    python_outcome_done(&run->outcome);
+    run->losses++;
     run->begun = run->told_end = run->told_memory = false;
     run->frame_bytes = 0;
     push(python, run);
@@ -223,14 +225,14 @@ void runs_fail_all(struct python *python, const struct err *err, bool running_to
         while (caller->first) {
             struct run *run = caller->first;
             take_out(python, caller, &caller->first);
-            run_fail(run, err);
+            python_run_fail(run, err);
         }
     }
     while (running_too && python->running) {
         struct run *run = python->running;
         if (run->kid)
             run->kid->run = NULL;
-        run_fail(run, err);
+        python_run_fail(run, err);
     }
 }
 
@@ -355,7 +357,7 @@ static struct run *run_new(struct python *python, struct python_request *request
     run->caller = name;
     run->request = *request;
     *request = (struct python_request){0};
-    run->level = run_level(run->request.code);
+    run->level = python_run_level(run->request.code);
     run->started_us = clock_mono_us();
     buf_init(&run->outcome.out, PYTHON_OUTPUT_MAX + 1);
     buf_init(&run->outcome.errors, PYTHON_OUTPUT_MAX + 1);
@@ -376,7 +378,7 @@ uint64_t python_run(struct python *python, struct python_request *request, const
     pthread_mutex_lock(&python->lock);
     if (check_room(python, caller, session, run, err)) {
         pthread_mutex_unlock(&python->lock);
-        run_free(run);
+        python_run_free(run);
         return 0;
     }
     uint64_t ticket = run->ticket = ++python->last_ticket;
@@ -413,7 +415,7 @@ void python_cancel(struct python *python, uint64_t ticket)
                 struct run *run = *at;
                 atomic_fetch_add(&python->numbers.cancelled, 1);
                 take_out(python, &python->callers[i], at);
-                run_fail(run, &err);
+                python_run_fail(run, &err);
                 i = CALLERS_MAX;
                 break;
             }

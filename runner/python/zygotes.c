@@ -282,7 +282,7 @@ void zygotes_end(struct python *python, const char *why)
         struct run *run = kid->run;
         kid_free(kid);
         if (run)
-            run_lost(run);
+            python_run_lost(run);
     }
 }
 

@@ -308,9 +308,9 @@ static void repack(struct repos *repos, const char *mirror)
     AUTO(str) char *packs = path_join(repos->dir, mirror);
     if (!path || !packs || hold_take(repos, mirror, &err))
         return;
-    job_begin(repos, &w, &job, "repack", REPACK_MS);
+    repo_job_begin(repos, &w, &job, "repack", REPACK_MS);
     json_add_text(&w, "dir", path);
-    AUTO(json) struct json *answer = job_run(repos, &w, REPACK_MS, NULL, &err);
+    AUTO(json) struct json *answer = repo_job_run(repos, &w, REPACK_MS, NULL, &err);
     if (!answer)
         log_warn("repo", "repacking: %s", err.msg);
     hold_drop(repos, mirror);
@@ -326,7 +326,7 @@ static bool has_many_packs(const struct repos *repos, const char *mirror)
     return names.count > MIRROR_PACKS_MAX * 2;
 }
 
-void repos_tidy(struct repos *repos)
+void repos_maintain(struct repos *repos)
 {
     struct err err;
     struct survey survey = {0};

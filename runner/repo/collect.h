@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #define COLLECT_FILES_MAX 1000
+#define COLLECT_OUTPUT_MAX 100000 /* files of an output folder */
 #define COLLECT_BYTES_MAX (INT64_C(4) << 30)
 
 /* Links are not followed and not kept; .git is passed over. Adds "files":[{"path","size"}] and
@@ -22,5 +23,11 @@
  * and "leftBytes". */
 int collect_files(const char *work, const struct strlist *patterns, const char *to,
                   struct json_writer *w, struct err *err);
+
+/* The same for all files below work/HARVEST_OUTPUT, by their paths below it, that changed since
+ * (real; 0: all), but for those that are in `to` already. Adds "output":{"files":N,"bytes":N,
+ * "skipped":N}. */
+int collect_output(const char *work, int64_t since_ms, const char *to, struct json_writer *w,
+                   struct err *err);
 
 #endif

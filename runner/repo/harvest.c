@@ -6,6 +6,7 @@
 #include "git/diff.h"
 #include "runner/repo/repo_private.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -17,8 +18,8 @@
 #define MESSAGE "Changes made by Claude Code"
 #define COLLECT_MS 300000
 
-/* A job for the task's own user, who sees the workspace. */
-static struct json *run_as_task(struct repos *repos, struct workspace *workspace,
+/* A job for the task's own user, in a jail that shows it the run's directory. */
+static struct json *run_as_task(struct repos *repos, struct workspace *workspace, const char *dir,
                                 struct json_writer *w, int timeout_ms, const struct work_stop *stop,
                                 struct err *err)
 {
@@ -33,6 +34,8 @@ static struct json *run_as_task(struct repos *repos, struct workspace *workspace
                               .uid = repos->config.uid,
                               .gid = repos->config.gid,
                               .mounts = &mounts,
+                              .walls = repos->config.walls,
+                              .dir = dir,
                               .timeout_ms = timeout_ms,
                               .file_mb_max = config->repo_cache_max_mb,
                               .stop = *stop};
@@ -109,7 +112,7 @@ int harvest_commit(struct workspace *workspace, const struct harvest_commit *wis
     AUTO(str) char *raw = place ? path_join(place, "bundle") : NULL;
     if (!work || !raw)
         return place ? err_sys(err, "commit") : -1;
-    job_begin(repos, &w, &job, "commit", timeout_ms);
+    repo_job_begin(repos, &w, &job, "commit", timeout_ms);
     json_add_text(&w, "work", work);
     json_add_text(&w, "base", workspace_commit(workspace));
     json_add_bool(&w, "commit", wish->commit);
@@ -120,7 +123,8 @@ int harvest_commit(struct workspace *workspace, const struct harvest_commit *wis
         json_add_text(&w, "branch", wish->branch);
     json_add_text(&w, "bundle", raw);
     AUTO(json)
-    struct json *answer = run_as_task(repos, workspace, &w, timeout_ms, stop, err);
+    struct json *answer =
+        run_as_task(repos, workspace, workspace_dir(workspace), &w, timeout_ms, stop, err);
     if (!answer)
         return -1;
     take_text(answer, "sha", ret_kept->sha, sizeof(ret_kept->sha));
@@ -142,11 +146,11 @@ struct json *harvest_push(struct workspace *workspace, const struct repo_wish *w
     int timeout_ms = CONFIG_GET(repos->config.config, git_timeout_seconds) * 1000;
     AUTO(secret) struct repo_secret secret = {.owned = BUF_INIT(131072)};
     AUTO(buf_wipe) struct buf job = BUF_INIT(4u << 20);
-    if (git_url_parse(wish->url, &url, err) || secret_choose(repos, wish, &url, &secret, err))
+    if (git_url_parse(wish->url, &url, err) || repo_secret_choose(repos, wish, &url, &secret, err))
         return NULL;
     id_new(id);
     snprintf(place, sizeof(place), "%s/" REPOS_PUSH "%s", repos->dir, id);
-    job_begin(repos, &w, &job, "push", timeout_ms);
+    repo_job_begin(repos, &w, &job, "push", timeout_ms);
     json_add_text(&w, "dir", workspace_mirror(workspace));
     json_add_text(&w, "place", place);
     json_add_text(&w, "bundle", bundle);
@@ -154,15 +158,58 @@ struct json *harvest_push(struct workspace *workspace, const struct repo_wish *w
     json_add_text(&w, "sha", kept->sha);
     json_add_text(&w, "branch", kept->branch);
     json_add_bool(&w, "recover", recover);
-    job_add_remote(repos, &w, wish->url, &secret);
-    struct json *answer = job_run(repos, &w, timeout_ms, stop, err);
+    repo_job_add_remote(repos, &w, wish->url, &secret);
+    struct json *answer = repo_job_run(repos, &w, timeout_ms, stop, err);
     struct err ignored;
     path_remove_tree(place, &ignored); /* a killed helper leaves it */
     return answer;
 }
 
+/* Where the run's own files are: fresh memory. */
+static char *own_files(struct workspace *workspace, const char *dir)
+{
+    return workspace ? strdup(workspace_upper(workspace)) : path_join(dir, "work");
+}
+
+static bool is_there(const char *top, const char *name)
+{
+    struct stat st;
+    AUTO(str) char *path = path_join(top, name);
+    return path && lstat(path, &st) == 0;
+}
+
+int harvest_make_output(struct repos *repos, struct workspace *workspace, const char *dir,
+                        struct err *err)
+{
+    const char *tree = workspace ? workspace_tree(workspace) : NULL;
+    AUTO(str) char *own = own_files(workspace, dir);
+    AUTO(str) char *path = own ? path_join(own, HARVEST_OUTPUT) : NULL;
+    if (!path)
+        return err_sys(err, "outputs");
+    if (is_there(own, HARVEST_OUTPUT) || (tree && is_there(tree, HARVEST_OUTPUT)))
+        return 0;
+    return mkdir(path, 0755) ? err_sys(err, "outputs")
+                             : path_own(path, repos->config.uid, repos->config.gid, err);
+}
+
+bool harvest_has_output(struct workspace *workspace, const char *dir)
+{
+    struct dirent *entry;
+    int count = 0;
+    AUTO(str) char *own = own_files(workspace, dir);
+    AUTO(fd) int top = own ? open(own, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
+    DIR *list = top < 0 ? NULL
+                        : fdopendir(openat(top, HARVEST_OUTPUT,
+                                           O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    while (list && count < 3 && (entry = readdir(list)))
+        count++;
+    if (list)
+        closedir(list);
+    return count == 3; /* more than "." and ".." */
+}
+
 struct json *harvest_files(struct repos *repos, struct workspace *workspace, const char *dir,
-                           const struct strlist *patterns, const char *to,
+                           const struct harvest_files *wish, const char *to,
                            const struct work_stop *stop, struct err *err)
 {
     struct json_writer w;
@@ -175,11 +222,13 @@ struct json *harvest_files(struct repos *repos, struct workspace *workspace, con
             err_sys(err, "outputs");
         return NULL;
     }
-    job_begin(repos, &w, &job, "collect", COLLECT_MS);
+    repo_job_begin(repos, &w, &job, "collect", COLLECT_MS);
     json_add_text(&w, "work", work);
     json_add_text(&w, "to", raw);
-    add_list(&w, "patterns", patterns);
-    AUTO(json) struct json *answer = run_as_task(repos, workspace, &w, COLLECT_MS, stop, err);
+    add_list(&w, "patterns", wish->patterns);
+    json_add_bool(&w, "output", wish->output);
+    json_add_int(&w, "sinceMs", wish->since_ms);
+    AUTO(json) struct json *answer = run_as_task(repos, workspace, dir, &w, COLLECT_MS, stop, err);
     if (!answer)
         return NULL;
     if (rename(raw, to)) {
@@ -280,11 +329,13 @@ int harvest_diff(struct workspace *workspace, const struct strlist *except, cons
     AUTO(str) char *raw = place ? path_join(place, "patch") : NULL;
     if (!work || !raw)
         return place ? err_sys(err, "diff") : -1;
-    job_begin(repos, &w, &job, "diff", timeout_ms);
+    repo_job_begin(repos, &w, &job, "diff", timeout_ms);
     json_add_text(&w, "work", work);
     json_add_text(&w, "base", workspace_commit(workspace));
     add_list(&w, "except", except);
     json_add_text(&w, "patch", raw);
-    AUTO(json) struct json *answer = run_as_task(repos, workspace, &w, timeout_ms, stop, err);
+    AUTO(json)
+    struct json *answer =
+        run_as_task(repos, workspace, workspace_dir(workspace), &w, timeout_ms, stop, err);
     return answer ? keep_changes(answer, raw, keep_dir, redact, err) : -1;
 }

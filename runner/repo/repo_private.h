@@ -22,7 +22,7 @@ struct repos {
     bool reflink;         /* when there is no overlay: files can share blocks */
     pthread_mutex_t lock; /* of what follows; never held across I/O but a rename or unlink */
     struct hold *holds;
-    _Atomic int64_t mirrors, bytes; /* as of the last repos_tidy(); -1: there was none yet */
+    _Atomic int64_t mirrors, bytes; /* as of the last repos_maintain(); -1: there was none yet */
 };
 
 int hold_take(struct repos *repos, const char *name, struct err *err);
@@ -46,12 +46,9 @@ void overlay_probe(struct repos *repos);
 /* Finds out whether the file system can make copies that share their blocks. */
 void reflink_probe(struct repos *repos);
 
-/* Appends text as an overlay option's value. */
-void overlay_add_path(struct buf *out, const char *path);
-
 /* Starts a job: {"op":…,"timeoutMs":…,"uid":…,"gid":… and leaves it open for more. */
-void job_begin(const struct repos *repos, struct json_writer *w, struct buf *out, const char *op,
-               int timeout_ms);
+void repo_job_begin(const struct repos *repos, struct json_writer *w, struct buf *out,
+                    const char *op, int timeout_ms);
 
 /* Adds what a remote needs: URL, credentials, known hosts. */
 struct repo_secret {
@@ -60,18 +57,18 @@ struct repo_secret {
     struct buf owned;
     char name[65]; /* of the credential, for the mirror's state */
 };
-int secret_choose(const struct repos *repos, const struct repo_wish *wish,
-                  const struct git_url *url, struct repo_secret *secret, struct err *err);
-void secret_done(struct repo_secret *secret);
+int repo_secret_choose(const struct repos *repos, const struct repo_wish *wish,
+                       const struct git_url *url, struct repo_secret *secret, struct err *err);
+void repo_secret_done(struct repo_secret *secret);
 static inline void auto_secret(struct repo_secret *secret)
 {
-    secret_done(secret);
+    repo_secret_done(secret);
 }
-void job_add_remote(const struct repos *repos, struct json_writer *w, const char *url,
-                    const struct repo_secret *secret);
+void repo_job_add_remote(const struct repos *repos, struct json_writer *w, const char *url,
+                         const struct repo_secret *secret);
 
 /* Runs a job as the runner itself, who owns the mirrors. */
-struct json *job_run(const struct repos *repos, struct json_writer *w, int timeout_ms,
-                     const struct work_stop *stop, struct err *err);
+struct json *repo_job_run(const struct repos *repos, struct json_writer *w, int timeout_ms,
+                          const struct work_stop *stop, struct err *err);
 
 #endif

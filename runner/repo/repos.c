@@ -82,6 +82,11 @@ const char *repos_method(const struct repos *repos)
     return repos->overlay ? "overlay" : repos->reflink ? "reflink" : "copy";
 }
 
+const char *repos_overlay(const struct repos *repos)
+{
+    return repos->overlay;
+}
+
 int repos_check_url(struct repos *repos, const char *text, struct err *err)
 {
     struct git_url url;
@@ -181,8 +186,8 @@ static const char *own_token(struct repo_secret *secret, const char *token)
     return buf_ok(&secret->owned) ? buf_str(&secret->owned) : NULL;
 }
 
-int secret_choose(const struct repos *repos, const struct repo_wish *wish,
-                  const struct git_url *url, struct repo_secret *secret, struct err *err)
+int repo_secret_choose(const struct repos *repos, const struct repo_wish *wish,
+                       const struct git_url *url, struct repo_secret *secret, struct err *err)
 {
     AUTO(config_ref) const struct config *config = config_ref(repos->config.config);
     secret->key = wish->key;
@@ -199,7 +204,7 @@ int secret_choose(const struct repos *repos, const struct repo_wish *wish,
     return 0;
 }
 
-void secret_done(struct repo_secret *secret)
+void repo_secret_done(struct repo_secret *secret)
 {
     buf_wipe(&secret->owned);
 }
@@ -210,7 +215,7 @@ int repos_lend(struct repos *repos, const struct repo_wish *wish,
 {
     struct git_url url;
     AUTO(secret) struct repo_secret secret = {.owned = BUF_INIT(1u << 20)};
-    if (git_url_parse(wish->url, &url, err) || secret_choose(repos, wish, &url, &secret, err))
+    if (git_url_parse(wish->url, &url, err) || repo_secret_choose(repos, wish, &url, &secret, err))
         return -1;
     use(secret.key, secret.token, arg);
     return 0;
@@ -218,8 +223,8 @@ int repos_lend(struct repos *repos, const struct repo_wish *wish,
 
 /* --- jobs ---------------------------------------------------------------------------------- */
 
-void job_begin(const struct repos *repos, struct json_writer *w, struct buf *out, const char *op,
-               int timeout_ms)
+void repo_job_begin(const struct repos *repos, struct json_writer *w, struct buf *out,
+                    const char *op, int timeout_ms)
 {
     json_write(w, out);
     json_open_object(w, NULL);
@@ -229,8 +234,8 @@ void job_begin(const struct repos *repos, struct json_writer *w, struct buf *out
     json_add_int(w, "gid", repos->config.gid);
 }
 
-void job_add_remote(const struct repos *repos, struct json_writer *w, const char *url,
-                    const struct repo_secret *secret)
+void repo_job_add_remote(const struct repos *repos, struct json_writer *w, const char *url,
+                         const struct repo_secret *secret)
 {
     AUTO(config_ref) const struct config *config = config_ref(repos->config.config);
     json_add_text(w, "url", url);
@@ -248,8 +253,8 @@ void job_add_remote(const struct repos *repos, struct json_writer *w, const char
     json_close(w);
 }
 
-struct json *job_run(const struct repos *repos, struct json_writer *w, int timeout_ms,
-                     const struct work_stop *stop, struct err *err)
+struct json *repo_job_run(const struct repos *repos, struct json_writer *w, int timeout_ms,
+                          const struct work_stop *stop, struct err *err)
 {
     AUTO(config_ref) const struct config *config = config_ref(repos->config.config);
     json_close(w);

@@ -27,6 +27,7 @@ struct workspace {
     char *mirror; /* its directory */
     char *dir;    /* the run's */
     char *upper;  /* where its own files are */
+    char *tree;   /* the shared tree below them, or NULL */
     char *url;    /* as git and people see it */
     char commit[65];
     char branch[256];
@@ -53,6 +54,7 @@ void workspace_close(struct workspace *workspace)
     free(workspace->mirror);
     free(workspace->dir);
     free(workspace->upper);
+    free(workspace->tree);
     free(workspace->url);
     free(workspace);
 }
@@ -60,6 +62,11 @@ void workspace_close(struct workspace *workspace)
 const char *workspace_upper(const struct workspace *workspace)
 {
     return workspace->upper;
+}
+
+const char *workspace_tree(const struct workspace *workspace)
+{
+    return workspace->tree;
 }
 
 struct repos *workspace_repos(const struct workspace *workspace)
@@ -80,6 +87,11 @@ const char *workspace_mirror(const struct workspace *workspace)
 const char *workspace_commit(const struct workspace *workspace)
 {
     return workspace->commit;
+}
+
+const char *workspace_url(const struct workspace *workspace)
+{
+    return workspace->url;
 }
 
 const char *workspace_branch(const struct workspace *workspace)
@@ -209,7 +221,7 @@ static int ask_helper(struct workspace *workspace, const struct repo_wish *wish,
     if (wish->timeout_ms > 0 && wish->timeout_ms < timeout_ms)
         timeout_ms = wish->timeout_ms;
     AUTO(buf_wipe) struct buf job = BUF_INIT(4u << 20);
-    job_begin(repos, &w, &job, "prepare", timeout_ms);
+    repo_job_begin(repos, &w, &job, "prepare", timeout_ms);
     json_add_text(&w, "dir", workspace->mirror);
     json_add_int(&w, "askedMs", clock_real_ms());
     json_add_int(&w, "ttlMs", (int64_t)config->repo_ttl * 1000);
@@ -225,8 +237,8 @@ static int ask_helper(struct workspace *workspace, const struct repo_wish *wish,
         json_add_text(&w, "into", workspace->upper);
         json_add_text(&w, "place", place);
     }
-    job_add_remote(repos, &w, wish->url, secret);
-    AUTO(json) struct json *answer = job_run(repos, &w, timeout_ms, stop, err);
+    repo_job_add_remote(repos, &w, wish->url, secret);
+    AUTO(json) struct json *answer = repo_job_run(repos, &w, timeout_ms, stop, err);
     if (!answer)
         return -1;
     take_answer(workspace, answer);
@@ -281,7 +293,8 @@ static void print_config(const struct workspace *workspace, struct buf *out)
     buf_adds(out, "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n"
                   "\tlogallrefupdates = true\n[remote \"origin\"]\n\turl = ");
     add_value(out, workspace->url);
-    buf_adds(out, "\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n");
+    buf_adds(out, "\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n"
+                  "[include]\n\tpath = runner\n"); /* see workspace_lead() */
     char merge[300];
     if (!workspace->branch[0])
         return;
@@ -314,6 +327,56 @@ static int write_git_files(const struct workspace *workspace, struct err *err)
     snprintf(name, sizeof(name), "refs/heads/%s", workspace->branch);
     snprintf(line, sizeof(line), "%s\n", workspace->commit);
     return write_git_file(workspace, name, line, err);
+}
+
+/* --- the way through the git gate ---------------------------------------------------------- */
+
+/* `from` is a URL or the beginning of one; it leads to `to`. */
+static void add_lead(struct buf *out, const char *to, const char *from, const char *more)
+{
+    char text[4200];
+    buf_adds(out, "[url ");
+    add_value(out, to);
+    snprintf(text, sizeof(text), "%s%s", from, more);
+    buf_adds(out, "]\n\tinsteadOf = ");
+    add_value(out, text);
+    buf_addc(out, '\n');
+}
+
+/* git replaces beginnings of URLs: those of repositories whose names are longer stay as they are.
+ */
+static void add_others(struct buf *out, const char *base)
+{
+    static const char following[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
+    for (const char *p = following; *p; p++) {
+        char text[4200];
+        snprintf(text, sizeof(text), "%s%c", base, *p);
+        add_lead(out, text, text, "");
+    }
+}
+
+int workspace_lead(struct workspace *workspace, const char *origin, const char *url,
+                   const char *token, struct err *err)
+{
+    char base[2600];
+    AUTO(buf_wipe) struct buf text = BUF_INIT(1u << 20);
+    size_t len = (size_t)snprintf(base, sizeof(base), "%s", workspace->url);
+    while (len > 1 && base[len - 1] == '/')
+        base[--len] = '\0';
+    if (len > 4 && strcmp(base + len - 4, ".git") == 0)
+        base[len - 4] = '\0';
+    buf_adds(&text, "# How git reaches the repository from in here: by way of claude-runner, which"
+                    " has the\n# credentials. It ends with the task.\n[http ");
+    add_value(&text, origin);
+    buf_addf(&text, "]\n\textraHeader = \"Authorization: Bearer %s\"\n\tproxy = \"\"\n", token);
+    add_lead(&text, url, base, "");
+    add_lead(&text, url, base, ".git");
+    add_lead(&text, url, base, ".git/");
+    add_others(&text, base);
+    return buf_check(&text, "the workspace's configuration", err)
+               ? -1
+               : write_git_file(workspace, "runner", buf_str(&text), err);
 }
 
 /* The workspace's own files; `keep` is where a helper that is the task's user puts things. */
@@ -368,7 +431,7 @@ static int open_parts(struct workspace *workspace, const struct repo_wish *wish,
     AUTO(secret) struct repo_secret secret = {.owned = BUF_INIT(131072)};
     if (git_url_parse(wish->url, &url, err) || git_url_check(&url, &config->git_allow, err) ||
         find_mirror(workspace, &url, err) ||
-        secret_choose(workspace->repos, wish, &url, &secret, err))
+        repo_secret_choose(workspace->repos, wish, &url, &secret, err))
         return -1;
     /* between the choice of a tree and its hold the janitor keeps away */
     snprintf(opening, sizeof(opening), "%s/opening", workspace->name);
@@ -379,6 +442,11 @@ static int open_parts(struct workspace *workspace, const struct repo_wish *wish,
     if (rc)
         return -1;
     touch_all(workspace);
+    if (workspace->repos->overlay && workspace->commit[0] &&
+        asprintf(&workspace->tree, "%s/tree-%s", workspace->mirror, workspace->commit) < 0) {
+        workspace->tree = NULL;
+        return err_sys(err, "workspace");
+    }
     return compose(workspace, err);
 }
 
@@ -410,10 +478,10 @@ static void add_lower(const struct workspace *workspace, struct buf *out)
 {
     buf_adds(out, "lowerdir=");
     if (workspace->commit[0]) {
-        overlay_add_path(out, workspace->mirror);
+        repos_add_overlay_path(out, workspace->mirror);
         buf_addf(out, "/tree-%s:", workspace->commit);
     }
-    overlay_add_path(out, workspace->mirror);
+    repos_add_overlay_path(out, workspace->mirror);
     buf_addf(out, "/refs-%s", workspace->generation);
 }
 
@@ -428,9 +496,9 @@ int workspace_mounts(struct workspace *workspace, struct strlist *mounts, struct
         return -1;
     add_lower(workspace, &options);
     buf_adds(&options, ",upperdir=");
-    overlay_add_path(&options, workspace->upper);
+    repos_add_overlay_path(&options, workspace->upper);
     buf_adds(&options, ",workdir=");
-    overlay_add_path(&options, work);
+    repos_add_overlay_path(&options, work);
     buf_addf(&options, ",%s", workspace->repos->overlay);
     strlist_add(mounts, "overlay");
     strlist_addf(mounts, "%s/work", workspace->dir);

@@ -171,5 +171,6 @@ void session_lost_locked(struct session *session)
         exec_lost_locked(command);
     }
     detached_lost_locked(session);
+    ptys_lost_locked(session);
     pthread_cond_broadcast(&sessions->changed);
 }

@@ -47,6 +47,12 @@ struct source *source_new_locked(struct sessions *sessions, enum source_kind kin
     return NULL;
 }
 
+void source_wait_locked(struct sessions *sessions, struct source *source, uint32_t waits)
+{
+    struct epoll_event event = {.events = waits, .data.ptr = source};
+    epoll_ctl(sessions->epoll, EPOLL_CTL_MOD, source->fd, &event);
+}
+
 /* The hub may hold it in its hands: it is freed when that turn is over. */
 void source_end_locked(struct sessions *sessions, struct source *source)
 {
@@ -84,6 +90,8 @@ static void on_event_locked(struct session *session, const char *event, const st
         detached_started_locked(session, said);
     else if (strcmp(event, "exited") == 0)
         detached_exited_locked(session, said);
+    else if (strcmp(event, "pty") == 0)
+        pty_exited_locked(session, said);
     else if (strcmp(event, "ended") == 0) {
         struct exec *command = exec_find_locked(session, exec);
         if (command)
@@ -215,6 +223,9 @@ static void attend_locked(struct sessions *sessions, struct source *source)
     case SOURCE_ERR:
         exec_bytes_locked(source->command, source);
         break;
+    case SOURCE_PTY:
+        pty_bytes_locked(source->pty);
+        break;
     }
 }
 
@@ -247,7 +258,8 @@ void sessions_untick(struct sessions *sessions, void *arg)
 /* When the hub has to look up again. */
 static int64_t due_locked(struct sessions *sessions)
 {
-    int64_t due = execs_due_locked(sessions);
+    int64_t due = execs_due_locked(sessions), late = ptys_late_locked(sessions, clock_mono_ms());
+    due = late < due ? late : due;
     if (sessions->tickers && sessions->ticked_ms + TICK_MS < due)
         due = sessions->ticked_ms + TICK_MS;
     return due;

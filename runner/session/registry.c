@@ -361,6 +361,7 @@ static void add_session_locked(const struct session *session, const struct buf *
     if (env)
         json_add_raw(w, "env", buf_str(env), env->len);
     add_shells_locked(session, w);
+    ptys_print_locked(session, w);
     json_add_int(w, "running", (int64_t)count_running_locked(session));
     json_add_time(w, "createdAt", session->created_ms);
     json_add_time(w, "lastUsedAt", session->used_ms);
@@ -464,6 +465,7 @@ static bool is_over_locked(const struct session *session, int64_t now_ms)
     if (now_ms >= session->created_ms + session->ttl_minutes * INT64_C(60000))
         return true;
     return session->idle_minutes > 0 && session->command_count == 0 &&
+           !ptys_watched_locked(session) &&
            now_ms >= session->used_ms + session->idle_minutes * INT64_C(60000);
 }
 

@@ -147,6 +147,58 @@ int shellview_print(struct sessions *sessions, const char *id, const char *name,
 int shellview_current(struct sessions *sessions, const char *id, const char *name, pid_t *ret_pid,
                       struct exec **ret_command, struct err *err);
 
+/* --- terminals (pty.c) --------------------------------------------------------------------- */
+
+#define PTY_SIZE_MAX 1000
+#define PTY_WRITE_MAX (16u << 10)
+
+struct pty_viewer;
+
+struct pty_wish {
+    const char *shell; /* whose state it begins with, and its name */
+    int cols, rows;    /* 1..PTY_SIZE_MAX, of one that is made */
+};
+
+/* Both may come with a lock held, from any thread: they only wake somebody. */
+struct pty_watch {
+    void (*changed)(void *arg); /* there is something to read */
+    void (*drained)(void *arg); /* after pty_write() has said no: go on */
+    void *arg;
+};
+
+struct pty_state {
+    pid_t pid;
+    int cols, rows;
+    bool fresh;     /* it was made for this viewer */
+    int64_t replay; /* how much of what comes first was written before */
+};
+
+/* What pty_read() tells beside the bytes. */
+struct pty_news {
+    int64_t skipped; /* bytes before these that the viewer was too slow for */
+    bool more;
+    bool resized; /* by somebody else */
+    int cols, rows;
+    bool over; /* nothing comes after these bytes */
+    bool lost; /* it has ended with its session */
+    int exit_code;
+};
+
+/* Opens the terminal of that name, making one where there is none, for somebody who looks at it.
+ * pty_leave() is owed. Waits for the agent. ERR_RATE: too many. */
+int pty_open(struct sessions *sessions, const char *id, const struct pty_wish *wish,
+             const struct pty_watch *watch, struct pty_viewer **ret_viewer,
+             struct pty_state *ret_state, struct err *err);
+/* No callback is called after it, and the terminal goes on. */
+void pty_leave(struct pty_viewer *viewer);
+/* Appends what comes next, `max` bytes at most; how many. */
+size_t pty_read(struct pty_viewer *viewer, size_t max, struct buf *out, struct pty_news *ret_news);
+/* Types PTY_WRITE_MAX bytes at most. False: taken, but no more before drained(). */
+bool pty_write(struct pty_viewer *viewer, const char *data, size_t len);
+void pty_resize(struct pty_viewer *viewer, int cols, int rows);
+/* Ends the terminal, as closing its window would. */
+void pty_hang_up(struct pty_viewer *viewer);
+
 /* --- files --------------------------------------------------------------------------------- */
 
 /* A regular file, opened for reading, or -1. */

@@ -37,18 +37,21 @@ size_t spool_read(const struct spool *spool, int64_t from, size_t max, struct bu
 
 /* --- what the hub listens to (link.c) ------------------------------------------------------ */
 
-enum source_kind { SOURCE_BELL, SOURCE_AGENT, SOURCE_OUT, SOURCE_ERR };
+enum source_kind { SOURCE_BELL, SOURCE_AGENT, SOURCE_OUT, SOURCE_ERR, SOURCE_PTY };
 
 struct source {
     enum source_kind kind;
     int fd;
     struct session *session;
     struct exec *command;
+    struct pty *pty;
     bool gone; /* freed when the hub's turn is over */
     struct source *next_gone;
 };
 
 struct source *source_new_locked(struct sessions *sessions, enum source_kind kind, int fd);
+/* What of EPOLLIN and EPOLLOUT the hub waits for there; EPOLLIN at first. */
+void source_wait_locked(struct sessions *sessions, struct source *source, uint32_t waits);
 void source_end_locked(struct sessions *sessions, struct source *source);
 
 /* --- commands (exec.c) ------------------------------------------------------------------ */
@@ -140,6 +143,17 @@ struct view *shellview_take_locked(struct session *session, const char *name);
 void shellview_add_locked(struct view *view, const struct exec *command);
 void shellviews_done(struct session *session);
 
+/* --- terminals (pty.c) --------------------------------------------------------------------- */
+
+struct pty;
+void pty_bytes_locked(struct pty *pty);
+void pty_exited_locked(struct session *session, const struct json *event);
+/* Ends those that are late; when the next one will be. */
+int64_t ptys_late_locked(struct sessions *sessions, int64_t now_ms);
+void ptys_lost_locked(struct session *session);
+bool ptys_watched_locked(const struct session *session);
+void ptys_print_locked(const struct session *session, struct json_writer *w);
+
 /* --- sessions (registry.c, agent.c) -------------------------------------------------------- */
 
 struct session {
@@ -167,6 +181,9 @@ struct session {
     struct detached *processes;
     size_t process_count;
     struct view *views;
+    struct pty *ptys;
+    size_t pty_count;
+    bool pty_opening; /* somebody makes one */
 };
 
 /* A request that somebody waits for. */
@@ -198,9 +215,10 @@ struct sessions {
     struct ticker *tickers;
     int64_t ticked_ms;
     int64_t next_id;
-    int wakers;    /* threads that start agents */
-    bool closing;  /* no agent is started any more */
-    bool stopping; /* the hub is to end */
+    int wakers;          /* threads that start agents */
+    bool closing;        /* no agent is started any more */
+    bool stopping;       /* the hub is to end */
+    size_t ptys_exiting; /* whose shell has ended, and that are not over */
     int epoll, bell;
     struct source *ringing; /* the bell's */
     struct thread hub;

@@ -6,7 +6,7 @@
 static int list_ended(struct store *store, int64_t before_ms, int limit, struct strlist *ids,
                       struct err *err)
 {
-    struct db *db = reader_take(store, err);
+    struct db *db = store_reader_take(store, err);
     if (!db)
         return -1;
     struct db_stmt *stmt = db_query(
@@ -19,7 +19,7 @@ static int list_ended(struct store *store, int64_t before_ms, int limit, struct 
     while (stmt && (got = db_step(stmt, err)) == 1)
         strlist_add(ids, db_text(stmt, 0));
     db_done(stmt);
-    reader_give(store, db);
+    store_reader_give(store, db);
     return got < 0 ? -1 : 0;
 }
 

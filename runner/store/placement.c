@@ -24,11 +24,11 @@ static int read_placement(struct db *db, const char *id, struct store_placement 
 int store_placement(struct store *store, const char *id, struct store_placement *ret_placement,
                     struct err *err)
 {
-    struct db *db = reader_take(store, err);
+    struct db *db = store_reader_take(store, err);
     if (!db)
         return -1;
     int rc = read_placement(db, id, ret_placement, err);
-    reader_give(store, db);
+    store_reader_give(store, db);
     return rc;
 }
 

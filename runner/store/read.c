@@ -7,7 +7,7 @@
 #include <string.h>
 
 /* Whoever has waited long gets one more all the same: he may hold one himself. */
-struct db *reader_take(struct store *store, struct err *err)
+struct db *store_reader_take(struct store *store, struct err *err)
 {
     struct db *db = NULL;
     bool patient = true;
@@ -19,11 +19,11 @@ struct db *reader_take(struct store *store, struct err *err)
         db = store->readers[--store->reader_count];
     pthread_mutex_unlock(&store->lock);
     if (!db && !(db = db_open(store->path, DB_READ, err)))
-        reader_give(store, NULL);
+        store_reader_give(store, NULL);
     return db;
 }
 
-void reader_give(struct store *store, struct db *db)
+void store_reader_give(struct store *store, struct db *db)
 {
     pthread_mutex_lock(&store->lock);
     store->taken--;
@@ -42,12 +42,7 @@ static char *copy_text(struct db_stmt *stmt, int column)
     return text ? strdup(text) : NULL;
 }
 
-#define RECORD_COLUMNS                                                                       \
-    "seq,id,kind,state,reason,priority,attempts,created_ms,started_ms,ended_ms,"             \
-    "retry_interrupted,shared,spec,summary,caller,request_id,session,session_kept,executor," \
-    "place,stays,grp,run"
-
-static void read_record(struct db_stmt *stmt, struct task_record *record)
+void store_read_record(struct db_stmt *stmt, struct task_record *record)
 {
     *record = (struct task_record){
         .seq = db_int(stmt, 0),
@@ -86,7 +81,7 @@ int store_read_group(struct db *db, const char *group,
     int got = stmt ? 1 : -1;
     while (stmt && (got = db_step(stmt, err)) == 1) {
         struct task_record record;
-        read_record(stmt, &record);
+        store_read_record(stmt, &record);
         fn(&record, arg);
     }
     return got < 0 ? -1 : 0;
@@ -102,17 +97,17 @@ int store_read_task(struct db *db, const char *id, struct task_record *ret_recor
         return -1;
     if (got == 0)
         return err_set(err, ERR_NOT_FOUND, "there is no task '%s'", id);
-    read_record(stmt, ret_record);
+    store_read_record(stmt, ret_record);
     return 0;
 }
 
 int store_get(struct store *store, const char *id, struct task_record *ret_record, struct err *err)
 {
-    struct db *db = reader_take(store, err);
+    struct db *db = store_reader_take(store, err);
     if (!db)
         return -1;
     int rc = store_read_task(db, id, ret_record, err);
-    reader_give(store, db);
+    store_reader_give(store, db);
     return rc;
 }
 
@@ -120,7 +115,7 @@ int store_get(struct store *store, const char *id, struct task_record *ret_recor
 static int read_blob(struct store *store, const char *sql, const char *id, struct buf *out,
                      struct err *err)
 {
-    struct db *db = reader_take(store, err);
+    struct db *db = store_reader_take(store, err);
     if (!db)
         return -1;
     struct db_stmt *stmt = db_query(db, err, sql, "s", id);
@@ -132,7 +127,7 @@ static int read_blob(struct store *store, const char *sql, const char *id, struc
             got = buf_check(out, "what the task left", err);
     }
     db_done(stmt);
-    reader_give(store, db);
+    store_reader_give(store, db);
     return got < 0 ? -1 : 0;
 }
 
@@ -166,7 +161,7 @@ static bool is_unreadable(const struct store *store, struct db_stmt *stmt)
 int store_unreadable(struct store *store, int (*fn)(const char *id, void *arg), void *arg,
                      struct err *err)
 {
-    struct db *db = reader_take(store, err);
+    struct db *db = store_reader_take(store, err);
     if (!db)
         return -1;
     struct db_stmt *stmt = db_query(
@@ -175,7 +170,7 @@ int store_unreadable(struct store *store, int (*fn)(const char *id, void *arg), 
     while (!stop && stmt && (got = db_step(stmt, err)) == 1)
         stop = is_unreadable(store, stmt) && fn(db_text(stmt, 0), arg);
     db_done(stmt);
-    reader_give(store, db);
+    store_reader_give(store, db);
     return got < 0 ? -1 : 0;
 }
 
@@ -183,7 +178,7 @@ int store_output_start(struct store *store, const char *id, size_t max, struct b
                        int64_t *ret_whole, struct err *err)
 {
     int64_t rowid = 0;
-    struct db *db = reader_take(store, err);
+    struct db *db = store_reader_take(store, err);
     if (!db)
         return -1;
     struct db_stmt *stmt =
@@ -197,7 +192,7 @@ int store_output_start(struct store *store, const char *id, size_t max, struct b
     db_done(stmt);
     if (got == 1 && db_read_start(db, "outputs", "body", rowid, max, out, err))
         got = -1;
-    reader_give(store, db);
+    store_reader_give(store, db);
     return got < 0 ? -1 : 0;
 }
 
@@ -211,7 +206,7 @@ static int add_column(struct db_stmt *stmt, int column, struct buf *out, struct 
 int store_output(struct store *store, const char *id, struct buf *output, struct buf *errors,
                  struct err *err)
 {
-    struct db *db = reader_take(store, err);
+    struct db *db = store_reader_take(store, err);
     if (!db)
         return -1;
     struct db_stmt *stmt =
@@ -221,7 +216,7 @@ int store_output(struct store *store, const char *id, struct buf *output, struct
         (add_column(stmt, 0, output, err) || (errors && add_column(stmt, 1, errors, err))))
         got = -1;
     db_done(stmt);
-    reader_give(store, db);
+    store_reader_give(store, db);
     return got < 0 ? -1 : 0;
 }
 
@@ -248,7 +243,7 @@ int store_list(struct store *store, const struct store_filter *filter,
     const char *sql = !filter->oldest_first                                       ? newest
                       : filter->states && !(filter->states & ~TASK_ACTIVE_STATES) ? active
                                                                                   : oldest;
-    struct db *db = reader_take(store, err);
+    struct db *db = store_reader_take(store, err);
     if (!db)
         return -1;
     struct db_stmt *stmt =
@@ -257,30 +252,30 @@ int store_list(struct store *store, const struct store_filter *filter,
     int got = stmt ? 1 : -1, stop = 0;
     while (!stop && stmt && (got = db_step(stmt, err)) == 1) {
         AUTO(task_record) struct task_record record;
-        read_record(stmt, &record);
+        store_read_record(stmt, &record);
         stop = fn(&record, arg);
     }
     db_done(stmt);
-    reader_give(store, db);
+    store_reader_give(store, db);
     return got < 0 ? -1 : 0;
 }
 
 int store_has_conversation(struct store *store, const char *conversation, struct err *err)
 {
-    struct db *db = reader_take(store, err);
+    struct db *db = store_reader_take(store, err);
     if (!db)
         return -1;
     struct db_stmt *stmt = db_query(
         db, err, "SELECT 1 FROM tasks WHERE session=? AND session<>'' LIMIT 1", "s", conversation);
     int got = stmt ? db_step(stmt, err) : -1;
     db_done(stmt);
-    reader_give(store, db);
+    store_reader_give(store, db);
     return got;
 }
 
 int store_count(struct store *store, int64_t ret_counts[TASK_STATE_COUNT], struct err *err)
 {
-    struct db *db = reader_take(store, err);
+    struct db *db = store_reader_take(store, err);
     if (!db)
         return -1;
     struct db_stmt *stmt = db_query(db, err, "SELECT state,count(*) FROM tasks GROUP BY state", "");
@@ -292,6 +287,6 @@ int store_count(struct store *store, int64_t ret_counts[TASK_STATE_COUNT], struc
             ret_counts[state] = db_int(stmt, 1);
     }
     db_done(stmt);
-    reader_give(store, db);
+    store_reader_give(store, db);
     return got < 0 ? -1 : 0;
 }

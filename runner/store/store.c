@@ -46,6 +46,25 @@ int task_state_parse(const char *name, enum task_state *ret_state)
     return -1;
 }
 
+int task_record_copy(const struct task_record *record, struct task_record *ret_copy,
+                     struct err *err)
+{
+    AUTO(task_record) struct task_record copy = *record;
+    char **const texts[] = {&copy.stays, &copy.request, &copy.summary, &copy.caller,
+                            &copy.request_id};
+    bool whole = true;
+    for (size_t i = 0; i < COUNT_OF(texts); i++) {
+        const char *text = *texts[i];
+        *texts[i] = text ? strdup(text) : NULL;
+        whole &= !text || *texts[i];
+    }
+    if (!whole)
+        return err_sys(err, "task");
+    *ret_copy = copy;
+    memset(&copy, 0, sizeof(copy));
+    return 0;
+}
+
 void task_record_done(struct task_record *record)
 {
     free(record->stays);

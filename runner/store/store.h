@@ -102,6 +102,9 @@ struct task_record {
     int run;             /* its index in the group */
 };
 
+/* Makes *ret_copy hold the same with texts of its own. */
+int task_record_copy(const struct task_record *record, struct task_record *ret_copy,
+                     struct err *err);
 void task_record_done(struct task_record *record);
 static inline void auto_task_record(struct task_record *record)
 {
@@ -139,12 +142,13 @@ struct task_new {
     size_t body_hash_len;
     const char *group; /* of tasks that are added together, or NULL */
     int run;           /* its index there */
+    bool claimed;      /* it is added as store_claim() would leave it, running here */
 };
 
-/* Adds a pending task and fills *ret_record. *ret_created is false when the key had been used with
- * the same body: then the record is the earlier task's. ERR_CONFLICT: the id is taken, or the key
- * was used with another body, or a task that has not ended uses the conversation to resume.
- * ERR_NOT_FOUND: no task has left that conversation. */
+/* Adds a task, pending or claimed, and fills *ret_record. *ret_created is false when the key had
+ * been used with the same body: then the record is the earlier task's. ERR_CONFLICT: the id is
+ * taken, or the key was used with another body, or a task that has not ended uses the conversation
+ * to resume. ERR_NOT_FOUND: no task has left that conversation. */
 int store_add(struct store *store, const struct task_new *task, struct task_record *ret_record,
               bool *ret_created, struct err *err);
 
@@ -254,6 +258,15 @@ int store_expire(struct store *store, int64_t before_ms, int limit,
 
 /* Whether any task has this conversation. 1, 0, -1. */
 int store_has_conversation(struct store *store, const char *conversation, struct err *err);
+
+struct caller_tasks {
+    char name[64]; /* cut where it is longer */
+    int64_t counts[TASK_STATE_COUNT];
+};
+
+/* Of the last 20,000 tasks, how many are whose, by state. Callers beyond `max` are left out. */
+int store_callers(struct store *store, struct caller_tasks *ret_tasks, size_t max,
+                  size_t *ret_count, struct err *err);
 
 /* Tasks by state. */
 int store_count(struct store *store, int64_t ret_counts[TASK_STATE_COUNT], struct err *err);

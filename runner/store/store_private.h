@@ -46,6 +46,15 @@ struct store {
     void *webhook_arg;
 };
 
+/* The columns that store_read_record() takes, in its order. */
+#define RECORD_COLUMNS                                                                       \
+    "seq,id,kind,state,reason,priority,attempts,created_ms,started_ms,ended_ms,"             \
+    "retry_interrupted,shared,spec,summary,caller,request_id,session,session_kept,executor," \
+    "place,stays,grp,run"
+#define RECORD_COLUMN_COUNT 23
+
+void store_read_record(struct db_stmt *stmt, struct task_record *record);
+
 /* Reads one task through this connection, inside its transaction. ERR_NOT_FOUND. */
 int store_read_task(struct db *db, const char *id, struct task_record *ret_record, struct err *err);
 
@@ -55,8 +64,8 @@ int store_read_group(struct db *db, const char *group,
 
 /* A connection for reading, and giving it back. They are few and stay open: SQLite keeps the
  * descriptors of closed ones as long as any connection of the process holds a lock. */
-struct db *reader_take(struct store *store, struct err *err);
-void reader_give(struct store *store, struct db *db);
+struct db *store_reader_take(struct store *store, struct err *err);
+void store_reader_give(struct store *store, struct db *db);
 
 /* A webhook that a new task owes, inside its transaction: it waits for the task's end. */
 int store_owe_webhook(struct store *store, struct db *db, const struct task_new *task,

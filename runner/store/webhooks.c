@@ -126,13 +126,13 @@ static int read_one(const struct store *store, struct db_stmt *stmt, struct webh
 int store_webhook(struct store *store, const char *task_id, struct webhook_record *ret_record,
                   struct err *err)
 {
-    struct db *db = reader_take(store, err);
+    struct db *db = store_reader_take(store, err);
     if (!db)
         return -1;
     struct db_stmt *stmt =
         db_query(db, err, "SELECT " WEBHOOK_COLUMNS " FROM webhooks WHERE task_id=?", "s", task_id);
     int got = read_one(store, stmt, ret_record, err);
-    reader_give(store, db);
+    store_reader_give(store, db);
     if (got == 0)
         return err_set(err, ERR_NOT_FOUND, "the task has no callbackUrl");
     return got < 0 ? -1 : 0;
@@ -141,7 +141,7 @@ int store_webhook(struct store *store, const char *task_id, struct webhook_recor
 int store_webhook_due(struct store *store, const char *host, int64_t now_ms,
                       struct webhook_record *ret_record, struct err *err)
 {
-    struct db *db = reader_take(store, err);
+    struct db *db = store_reader_take(store, err);
     if (!db)
         return -1;
     struct db_stmt *stmt =
@@ -150,7 +150,7 @@ int store_webhook_due(struct store *store, const char *host, int64_t now_ms,
                  " WHERE state=? AND host=? AND next_ms<=? ORDER BY next_ms, seq LIMIT 1",
                  "isi", (int64_t)WEBHOOK_PENDING, host, now_ms);
     int got = read_one(store, stmt, ret_record, err);
-    reader_give(store, db);
+    store_reader_give(store, db);
     return got;
 }
 
@@ -165,7 +165,7 @@ int store_webhook_hosts(struct store *store, int64_t now_ms, struct webhook_host
         " SELECT host, (SELECT min(next_ms) FROM webhooks w WHERE w.state=?1 AND w.host=h.host)"
         " AS due, (SELECT max(tried_ms) FROM webhooks w WHERE w.host=h.host) AS tried"
         " FROM h WHERE host IS NOT NULL ORDER BY max(due, ?2), tried LIMIT ?3";
-    struct db *db = reader_take(store, err);
+    struct db *db = store_reader_take(store, err);
     if (!db)
         return -1;
     struct db_stmt *stmt =
@@ -177,14 +177,14 @@ int store_webhook_hosts(struct store *store, int64_t now_ms, struct webhook_host
         host->due_ms = db_int(stmt, 1);
     }
     db_done(stmt);
-    reader_give(store, db);
+    store_reader_give(store, db);
     return got < 0 ? -1 : count;
 }
 
 int store_webhook_count(struct store *store, int64_t ret_counts[WEBHOOK_STATE_COUNT],
                         struct err *err)
 {
-    struct db *db = reader_take(store, err);
+    struct db *db = store_reader_take(store, err);
     if (!db)
         return -1;
     struct db_stmt *stmt =
@@ -197,7 +197,7 @@ int store_webhook_count(struct store *store, int64_t ret_counts[WEBHOOK_STATE_CO
             ret_counts[state] = db_int(stmt, 1);
     }
     db_done(stmt);
-    reader_give(store, db);
+    store_reader_give(store, db);
     return got < 0 ? -1 : 0;
 }
 

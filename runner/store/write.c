@@ -83,8 +83,32 @@ static int check_conversation(struct db *db, const char *conversation, struct er
     return 0;
 }
 
+static int insert_row(struct db *db, const struct task_new *task, const char *id,
+                      const struct buf *sealed, struct task_record *ret_record, struct err *err)
+{
+    int64_t now_ms = clock_real_ms();
+    AUTO(db_stmt)
+    struct db_stmt *stmt = db_query(
+        db, err,
+        "INSERT INTO tasks(id,kind,state,priority,created_ms,retry_interrupted,shared,spec,"
+        "secrets,caller,request_id,session,session_kept,executor,stays,grp,run,attempts,"
+        "started_ms,place) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+        " RETURNING " RECORD_COLUMNS,
+        "ssiiiiisbsssiissiiii", id, task->kind,
+        (int64_t)(task->claimed ? TASK_RUNNING : TASK_PENDING), (int64_t)task->priority, now_ms,
+        (int64_t)task->retry_interrupted, (int64_t)task->shared, task->request, sealed->data,
+        sealed->len, task->caller, task->request_id, task->conversation ? task->conversation : "",
+        (int64_t)task->resume, (int64_t)task->executor, task->stays, task->group ? task->group : "",
+        (int64_t)task->run, (int64_t)task->claimed, task->claimed ? now_ms : INT64_C(0),
+        (int64_t)PLACE_HERE);
+    if (!stmt || db_step(stmt, err) != 1)
+        return -1;
+    store_read_record(stmt, ret_record);
+    return 0;
+}
+
 static int insert_task(struct db *db, const struct add *add, const struct task_new *task,
-                       const char *id, struct err *err)
+                       const char *id, struct task_record *ret_record, struct err *err)
 {
     AUTO(buf) struct buf sealed = BUF_INIT(SECRETS_BYTES_MAX);
     if (task->secrets &&
@@ -92,16 +116,7 @@ static int insert_task(struct db *db, const struct add *add, const struct task_n
         return -1;
     if (task->resume && check_conversation(db, task->conversation, err))
         return -1;
-    if (db_run(db, err,
-               "INSERT INTO tasks(id,kind,state,priority,created_ms,retry_interrupted,shared,spec,"
-               "secrets,caller,request_id,session,session_kept,executor,stays,grp,run)"
-               " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-               "ssiiiiisbsssiissi", id, task->kind, (int64_t)TASK_PENDING, (int64_t)task->priority,
-               clock_real_ms(), (int64_t)task->retry_interrupted, (int64_t)task->shared,
-               task->request, sealed.data, sealed.len, task->caller, task->request_id,
-               task->conversation ? task->conversation : "", (int64_t)task->resume,
-               (int64_t)task->executor, task->stays, task->group ? task->group : "",
-               (int64_t)task->run)) {
+    if (insert_row(db, task, id, &sealed, ret_record, err)) {
         if (err->code == ERR_CONFLICT)
             err_set(err, ERR_CONFLICT, "taskId '%s' is taken", id);
         return -1;
@@ -122,9 +137,7 @@ static int add_one(struct db *db, struct add *add, size_t index, struct err *err
         snprintf(id, sizeof(id), "%s", task->id);
     else
         id_new(id);
-    return insert_task(db, add, task, id, err) || store_read_task(db, id, &add->records[index], err)
-               ? -1
-               : 0;
+    return insert_task(db, add, task, id, &add->records[index], err);
 }
 
 static int add_in_db(struct db *db, void *arg, struct err *err)
@@ -192,32 +205,29 @@ static int run_change(struct store *store, db_write_fn *fn, struct change *chang
     return change->changed ? 1 : 0;
 }
 
-/* The claimed task in the same transaction, which sees it as it is now. */
-static int read_claimed(struct db *db, struct change *change, struct err *err)
+/* The row and its secrets come with the change: nobody has to look for them again. */
+static int claim_in_db(struct db *db, void *arg, struct err *err)
 {
     size_t len;
+    struct change *change = arg;
     AUTO(db_stmt)
     struct db_stmt *stmt =
-        db_query(db, err, "SELECT secrets FROM tasks WHERE id=?", "s", change->id);
-    if (!stmt || db_step(stmt, err) < 0)
+        db_query(db, err,
+                 "UPDATE tasks SET state=?, started_ms=?, attempts=attempts+1, place=?"
+                 " WHERE id=? AND " SQL_WAITING " RETURNING " RECORD_COLUMNS ",secrets",
+                 "iiis", (int64_t)TASK_RUNNING, change->now_ms, (int64_t)change->place, change->id);
+    int got = stmt ? db_step(stmt, err) : -1;
+    if (got < 0)
         return -1;
-    const void *sealed = db_blob(stmt, 0, &len);
+    change->changed = got == 1;
+    if (!change->changed || !change->record)
+        return 0;
+    const void *sealed = db_blob(stmt, RECORD_COLUMN_COUNT, &len);
     buf_clear(change->sealed);
     if (buf_add(change->sealed, sealed, len))
         return buf_check(change->sealed, "the task's secrets", err);
-    return store_read_task(db, change->id, change->record, err);
-}
-
-static int claim_in_db(struct db *db, void *arg, struct err *err)
-{
-    struct change *change = arg;
-    if (db_run(db, err,
-               "UPDATE tasks SET state=?, started_ms=?, attempts=attempts+1, place=?"
-               " WHERE id=? AND " SQL_WAITING,
-               "iiis", (int64_t)TASK_RUNNING, change->now_ms, (int64_t)change->place, change->id))
-        return -1;
-    change->changed = db_changes(db) == 1;
-    return change->changed && change->record ? read_claimed(db, change, err) : 0;
+    store_read_record(stmt, change->record);
+    return 0;
 }
 
 int store_claim(struct store *store, const char *id, enum task_place place, int64_t now_ms,

@@ -83,16 +83,23 @@ static struct active_queue *queue_of(struct active_table *table, const struct ac
     return &table->queues[active->priority][active->class];
 }
 
+unsigned active_class(bool shared, const char *stays, enum task_executor executor)
+{
+    bool away = stays == NULL && executor != EXECUTOR_LOCAL;
+    return (shared ? ACTIVE_SHARED : 0u) | (away ? ACTIVE_AWAY : 0u) |
+           (executor != EXECUTOR_CLOUD ? ACTIVE_HERE : 0u);
+}
+
 /* What its row says of it. */
 static void describe(struct active_task *active, const struct task_record *record)
 {
     int priority = record->priority;
-    bool away = record->stays == NULL && record->executor != EXECUTOR_LOCAL;
     snprintf(active->kind, sizeof(active->kind), "%s", record->kind);
     active->priority = priority < 0 ? 0 : priority >= PRIORITIES ? PRIORITIES - 1 : priority;
     active->created_ms = record->created_ms;
-    active->class = (record->shared ? ACTIVE_SHARED : 0u) | (away ? ACTIVE_AWAY : 0u) |
-                    (record->executor != EXECUTOR_CLOUD ? ACTIVE_HERE : 0u);
+    active->class = active_class(record->shared, record->stays, record->executor);
+    active->memory_mb =
+        record->request ? task_memory_asked(record->request, strlen(record->request)) : 0;
 }
 
 void active_enqueue(struct active_table *table, struct active_task *active,
@@ -104,6 +111,50 @@ void active_enqueue(struct active_table *table, struct active_task *active,
     active->state = ACTIVE_QUEUED;
     TAILQ_INSERT_TAIL(queue_of(table, active), active, queue);
     table->queued++;
+}
+
+struct claimed_task *claimed_new(const struct task_record *record, const char *secrets,
+                                 struct err *err)
+{
+    struct claimed_task *claimed = calloc(1, sizeof(*claimed));
+    if (!claimed) {
+        err_sys(err, "task");
+        return NULL;
+    }
+    size_t len = secrets ? strlen(secrets) : 0;
+    buf_init(&claimed->secrets, len + 1);
+    if (task_record_copy(record, &claimed->record, err) == 0 &&
+        (len == 0 || buf_add(&claimed->secrets, secrets, len) == 0))
+        return claimed;
+    claimed_free(claimed);
+    return NULL;
+}
+
+void claimed_free(struct claimed_task *claimed)
+{
+    if (!claimed)
+        return;
+    task_record_done(&claimed->record);
+    buf_wipe(&claimed->secrets);
+    free(claimed);
+}
+
+void active_reserve(struct active_table *table, struct active_task *active,
+                    const struct task_new *task)
+{
+    active->reserved = true;
+    active->place = PLACE_HERE;
+    snprintf(active->kind, sizeof(active->kind), "%s", task->kind);
+    table->running[active->place]++;
+}
+
+void active_start(struct active_task *active, struct claimed_task *claimed)
+{
+    describe(active, &claimed->record);
+    active->reserved = false;
+    active->state = ACTIVE_RUNNING;
+    active->started_ms = claimed->record.started_ms;
+    active->claimed = claimed;
 }
 
 void active_adopt(struct active_table *table, struct active_task *active,
@@ -134,32 +185,47 @@ void active_remove(struct active_table *table, struct active_task *active)
     if (active->state == ACTIVE_QUEUED) {
         TAILQ_REMOVE(queue_of(table, active), active, queue);
         table->queued--;
-    } else if (active->state == ACTIVE_RUNNING) {
+    } else if (active->state == ACTIVE_RUNNING || active->reserved) {
         table->running[active->place]--;
     }
+    claimed_free(active->claimed);
     if (active->wake_fd >= 0)
         close(active->wake_fd);
     free(active);
 }
 
+/* The first of a queue that fits: the first of all, or behind it one that names no memory. */
+static struct active_task *first_fitting(const struct active_queue *queue, struct active_fit *fit)
+{
+    struct active_task *active = TAILQ_FIRST(queue);
+    for (bool first = true; fit && active; active = TAILQ_NEXT(active, queue), first = false) {
+        if ((first || active->memory_mb == 0) &&
+            task_memory_fits(&fit->memory, fit->promised_mb, active->memory_mb))
+            return active;
+        fit->left_some = true;
+    }
+    return active;
+}
+
 /* The oldest of one priority among the classes in `allowed`, or NULL. */
 static struct active_task *first_of(const struct active_table *table, int priority,
-                                    unsigned allowed)
+                                    unsigned allowed, struct active_fit *fit)
 {
     struct active_task *first = NULL;
     for (unsigned class = 0; class < ACTIVE_CLASSES; class ++) {
-        struct active_task *active = TAILQ_FIRST(&table->queues[priority][class]);
-        if (active && (allowed >> class & 1) && (!first || active->order < first->order))
+        struct active_task *active =
+            allowed >> class & 1 ? first_fitting(&table->queues[priority][class], fit) : NULL;
+        if (active && (!first || active->order < first->order))
             first = active;
     }
     return first;
 }
 
 struct active_task *active_take(struct active_table *table, unsigned allowed, int64_t waits_since,
-                                enum task_place place)
+                                enum task_place place, struct active_fit *fit)
 {
     for (int i = PRIORITIES - 1; i >= 0; i--) {
-        struct active_task *active = first_of(table, i, allowed);
+        struct active_task *active = first_of(table, i, allowed, fit);
         if (!active || active->queued_ms > waits_since)
             continue;
         TAILQ_REMOVE(queue_of(table, active), active, queue);
@@ -172,11 +238,21 @@ struct active_task *active_take(struct active_table *table, unsigned allowed, in
     return NULL;
 }
 
+int64_t active_promised_mb(const struct active_table *table)
+{
+    int64_t sum = 0;
+    for (size_t i = 0; i < table->bucket_count; i++)
+        for (const struct active_task *at = table->buckets[i]; at; at = at->next)
+            if (at->state == ACTIVE_RUNNING && at->place == PLACE_HERE)
+                sum += at->memory_mb;
+    return sum;
+}
+
 int64_t active_waits_since(const struct active_table *table, unsigned allowed)
 {
     int64_t since = -1;
     for (int i = 0; i < PRIORITIES; i++) {
-        const struct active_task *active = first_of(table, i, allowed);
+        const struct active_task *active = first_of(table, i, allowed, NULL);
         if (active && (since < 0 || active->queued_ms < since))
             since = active->queued_ms;
     }

@@ -3,6 +3,13 @@
  *
  * A task can be watched from the moment it has its place, so whoever sends the same Idempotency-Key
  * again finds it as soon as the store knows it.
+ *
+ * A task that comes alone and finds nobody waiting and a slot free keeps that slot while it is
+ * stored, and is stored as claimed: one transaction, one sync to disk for both. Its program starts
+ * after that. A claim must be on disk before the program may do anything: if the power failed and
+ * the claim were lost, the next start would take the task for one that never ran and do a second
+ * time what it had done outside (a push, a message, a purchase). So a task that had to wait pays
+ * for its claim with a sync of its own, which the store shares among all who write at that moment.
  */
 #include "base/log.h"
 #include "runner/task/engine_private.h"
@@ -40,11 +47,41 @@ static void settle(struct engine *engine, struct active_task *active,
         active_enqueue(&engine->table, active, record);
         scheduler_schedule_locked(engine);
     } else {
+        bool reserved = active->reserved;
         watches = active->watches;
         active_remove(&engine->table, active);
+        if (reserved)
+            scheduler_give_back_locked(engine);
     }
     pthread_mutex_unlock(&engine->lock);
     engine_tell(watches, NULL);
+}
+
+/* A slot for a task that comes alone, if there is one for it; then it is stored as claimed. */
+static void reserve(struct engine *engine, struct active_task *active, struct task_new *task)
+{
+    pthread_mutex_lock(&engine->lock);
+    task->claimed = scheduler_reserve_locked(engine, active, task);
+    pthread_mutex_unlock(&engine->lock);
+}
+
+/* The store has it running: its thread starts, with all that the store would say. */
+static int start(struct engine *engine, struct active_task *active, const struct task_new *task,
+                 const struct task_record *record, struct err *err)
+{
+    struct claimed_task *claimed = claimed_new(record, task->secrets, err);
+    if (!claimed) {
+        struct err ignored;
+        if (store_requeue(engine->config.store, record->id, TASK_PENDING, &ignored) != 1)
+            log_error("task", "%s", ignored.msg);
+        settle(engine, active, NULL); /* stored all the same: it runs after the next start */
+        return -1;
+    }
+    pthread_mutex_lock(&engine->lock);
+    active_start(active, claimed);
+    scheduler_start_locked(engine, active);
+    pthread_mutex_unlock(&engine->lock);
+    return 0;
 }
 
 /* Tasks on their way in; NULL for one whose id is taken, which may be this very request again. */
@@ -84,14 +121,19 @@ static int let_in(struct engine *engine, const struct task_new *tasks, size_t co
 }
 
 /* A stored task goes into the queue. Its first event may fail now; run_live() makes up for it. */
-static int take_in(struct engine *engine, struct active_task *active,
-                   const struct task_record *record, struct err *err)
+static int take_in(struct engine *engine, struct active_task *active, const struct task_new *task,
+                   struct task_record *record, struct err *err)
 {
     struct err ignored;
     if (!active && !(active = arrive(engine, record->id, err)))
         return -1; /* stored all the same: it runs after the next start */
     if (run_announce(engine, record, &ignored))
         log_warn("task", "%s", ignored.msg);
+    if (task->claimed) {
+        int rc = start(engine, active, task, record, err);
+        record->state = TASK_PENDING; /* what a caller is told of any task that was accepted */
+        return rc;
+    }
     settle(engine, active, record);
     return 0;
 }
@@ -108,6 +150,8 @@ int engine_submit_group(struct engine *engine, const struct task_new *tasks, siz
         free(arrivals);
         return -1;
     }
+    if (count == 1 && arrivals->active[0])
+        reserve(engine, arrivals->active[0], &arrivals->tasks[0]);
     if (store_add_group(engine->config.store, arrivals->tasks, count, ret_records, ret_created,
                         err)) {
         turn_away(engine, arrivals);
@@ -116,7 +160,7 @@ int engine_submit_group(struct engine *engine, const struct task_new *tasks, siz
         turn_away(engine, arrivals);
     } else {
         for (size_t i = 0; i < count; i++)
-            rc |= take_in(engine, arrivals->active[i], &ret_records[i], err);
+            rc |= take_in(engine, arrivals->active[i], &arrivals->tasks[i], &ret_records[i], err);
     }
     free(arrivals);
     /* tasks that came during a pause say so, too */

@@ -47,6 +47,11 @@ struct engine *engine_new(const struct engine_config *config, struct err *err)
     return engine;
 }
 
+const struct task_kind *engine_kinds(const struct engine *engine)
+{
+    return engine->config.kinds;
+}
+
 const struct task_kind *engine_kind(const struct engine *engine, const char *name)
 {
     for (const struct task_kind *kind = engine->config.kinds; kind && kind->name; kind++)
@@ -402,7 +407,7 @@ void engine_interrupt(struct engine *engine)
     pthread_mutex_lock(&engine->lock);
     for (size_t i = 0; i < engine->table.bucket_count; i++)
         for (struct active_task *active = engine->table.buckets[i]; active; active = active->next)
-            if (active->state == ACTIVE_RUNNING)
+            if (active->state == ACTIVE_RUNNING || active->reserved)
                 stop_locked(active, STOP_INTERRUPT);
     pthread_mutex_unlock(&engine->lock);
 }

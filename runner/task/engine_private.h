@@ -51,6 +51,7 @@ struct engine {
     struct active_table table;
     int threads; /* task threads, the last clean-up included */
     bool draining;
+    bool memory_awaited;  /* a task waits for memory only */
     enum task_state hold; /* TASK_PENDING: shared tasks may start; else why they wait */
     int64_t completed, failed, cancelled;
 
@@ -64,6 +65,13 @@ struct engine {
 
 /* scheduler.c: starts whatever may run now. */
 void scheduler_schedule_locked(struct engine *engine);
+/* Keeps a slot here, and a thread's place, for an arriving task; false when it has to queue. Ended
+ * by scheduler_start_locked() for a task that active_start() has made a running one, or by
+ * scheduler_give_back_locked() once the task is out of the table. */
+bool scheduler_reserve_locked(struct engine *engine, struct active_task *active,
+                              const struct task_new *task);
+void scheduler_start_locked(struct engine *engine, struct active_task *active);
+void scheduler_give_back_locked(struct engine *engine);
 /* True when a task of that class may go away although a pause keeps it from running here. */
 bool scheduler_may_leave_locked(const struct engine *engine, unsigned class);
 /* Starts a task that is running already. */

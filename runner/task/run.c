@@ -26,7 +26,8 @@ struct task_run {
     struct active_task *active;
     struct task_record record;
     const struct task_kind *kind; /* NULL: this runner has none of that name */
-    struct buf sealed;            /* its secrets as the store has them */
+    struct buf sealed;            /* its secrets as the store has them; unused when `open` */
+    bool open;                    /* `secrets` came with the task */
     struct buf secrets;
     char *dir;
     char *keep_dir;
@@ -120,12 +121,31 @@ static void pause_before_retry(struct task_run *run)
         (void)!read(run->wake_fd, &count, sizeof(count));
 }
 
+/* What the submitter has handed over; false when the row is still to be claimed. */
+static bool take_claimed(struct task_run *run)
+{
+    struct claimed_task *claimed = run->active->claimed;
+    if (!claimed)
+        return false;
+    run->active->claimed = NULL; /* only this thread looks at it */
+    run->record = claimed->record;
+    memset(&claimed->record, 0, sizeof(claimed->record));
+    buf_wipe(&run->secrets);
+    run->secrets = claimed->secrets;
+    buf_init(&claimed->secrets, 1);
+    run->open = true;
+    claimed_free(claimed);
+    return true;
+}
+
 /* Pending -> running, with the record and its secrets. A store that cannot write (a full disk) is
  * asked again until it can: the task stays pending meanwhile. False when the task is not to run. */
 static bool claim(struct task_run *run)
 {
     struct err err;
     const struct active_task *active = run->active;
+    if (take_claimed(run))
+        return true;
     for (;;) {
         int claimed = active->adopted /* claimed before */
                           ? store_get(run->engine->config.store, active->id, &run->record, &err) + 1
@@ -178,9 +198,9 @@ static int prepare(struct task_run *run, struct err *err)
     run->redact = redact_new();
     if (!run->redact)
         return err_sys(err, "task");
-    if (run->active->adopted
-            ? store_secrets(store, run->record.id, &run->secrets, err)
-            : store_unseal(store, run->record.id, &run->sealed, &run->secrets, err))
+    if (!run->open && (run->active->adopted
+                           ? store_secrets(store, run->record.id, &run->secrets, err)
+                           : store_unseal(store, run->record.id, &run->sealed, &run->secrets, err)))
         return -1;
     run->events = run_begin_events(run->engine, &run->record, err);
     if (!run->events)
@@ -208,6 +228,25 @@ static void clean_error(struct task_run *run, struct task_outcome *outcome)
     snprintf(outcome->error, sizeof(outcome->error), "%s", buf_str(&clean));
 }
 
+static bool is_kept(const struct task_run *run, const char *const names[])
+{
+    for (; *names; names++) {
+        AUTO(str) char *path = path_join(run->keep_dir, *names);
+        if (!path || access(path, F_OK) == 0) /* not known counts as there */
+            return true;
+    }
+    return false;
+}
+
+/* Which of the task's leavings there are: who wants them need not ask for what is not there. */
+static void note_kept(const struct task_run *run, struct task_outcome *outcome)
+{
+    static const char *const transcript[] = {"transcript.jsonl", NULL};
+    static const char *const outputs[] = {"outputs", "outputs.cloud", NULL};
+    buf_addf(&outcome->members, ",\"has_transcript\":%s,\"has_outputs\":%s",
+             is_kept(run, transcript) ? "true" : "false", is_kept(run, outputs) ? "true" : "false");
+}
+
 static void execute(struct task_run *run, struct task_outcome *outcome)
 {
     struct err err;
@@ -227,6 +266,7 @@ static void execute(struct task_run *run, struct task_outcome *outcome)
     clean_error(run, outcome);
     outcome->truncated |= events_truncated(run->events);
     outcome->exit_code = outcome_exit_code(outcome->reason, outcome->exit_code);
+    note_kept(run, outcome);
 }
 
 /* The record as the store has it from now on, and the answer, once for everybody who wants it. */
@@ -426,6 +466,8 @@ void run_live(struct engine *engine, struct active_task *active)
     pthread_mutex_lock(&engine->lock);
     active->wake_fd = run.wake_fd = wake_fd;
     active->started_ms = clock_real_ms();
+    if (active->stop != STOP_NO) /* asked for when there was nothing to wake yet */
+        (void)!write(wake_fd, &(const uint64_t){1}, sizeof(uint64_t));
     pthread_mutex_unlock(&engine->lock);
     if (claim(&run))
         run_claimed(&run, &outcome);

@@ -12,12 +12,14 @@
 #include "runner/task/engine_private.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define TASK_STACK_BYTES (512u << 10)
 #define CLOCK_STACK_BYTES (128u << 10)
 #define CLASS(bits) (1u << (bits))
 #define EITHER (ACTIVE_HERE | ACTIVE_AWAY)
 #define SLEEP_MS 3600000
+#define MEMORY_LOOK_MS 500 /* nobody says when there is more */
 
 /* --- what may run now ---------------------------------------------------------------------- */
 
@@ -33,19 +35,63 @@ static bool away_is_full(const struct engine *engine)
     return running >= engine->config.limits.away_slots || running >= engine->away_room;
 }
 
-static struct active_task *take_here(struct engine *engine, int64_t now)
+/* The classes that a slot here may be given to now; 0: no slot is free. */
+static unsigned allowed_here(const struct engine *engine, int64_t now)
 {
     const struct engine_limits *limits = &engine->config.limits;
     unsigned allowed = CLASS(ACTIVE_HERE), shared = CLASS(ACTIVE_HERE | ACTIVE_SHARED);
     if (engine->table.running[PLACE_HERE] >= limits->slots)
-        return NULL;
+        return 0;
     if (limits->overflow != OVERFLOW_ALWAYS || !away_is_open(engine, now)) {
         allowed |= CLASS(EITHER);
         shared |= CLASS(EITHER | ACTIVE_SHARED);
     }
-    if (engine->hold == TASK_PENDING)
-        allowed |= shared;
-    return active_take(&engine->table, allowed, INT64_MAX, PLACE_HERE);
+    return engine->hold == TASK_PENDING ? allowed | shared : allowed;
+}
+
+/* How much memory there is; false when nobody asks. */
+static bool see_memory(const struct engine *engine, struct active_fit *ret_fit)
+{
+    if (!engine->config.memory)
+        return false;
+    *ret_fit = (struct active_fit){.promised_mb = active_promised_mb(&engine->table)};
+    engine->config.memory(&ret_fit->memory);
+    return true;
+}
+
+static struct active_task *take_here(struct engine *engine, int64_t now)
+{
+    struct active_fit fit;
+    unsigned allowed = allowed_here(engine, now);
+    engine->memory_awaited = false;
+    if (!allowed || engine->table.queued == 0)
+        return NULL;
+    bool matters = see_memory(engine, &fit);
+    struct active_task *active =
+        active_take(&engine->table, allowed, INT64_MAX, PLACE_HERE, matters ? &fit : NULL);
+    engine->memory_awaited = matters && fit.left_some;
+    return active;
+}
+
+/* True when a new task need not wait for its memory. */
+static bool fits_now(const struct engine *engine, const struct task_new *task)
+{
+    struct active_fit fit;
+    return !see_memory(engine, &fit) ||
+           task_memory_fits(&fit.memory, fit.promised_mb,
+                            task_memory_asked(task->request, strlen(task->request)));
+}
+
+bool scheduler_reserve_locked(struct engine *engine, struct active_task *active,
+                              const struct task_new *task)
+{
+    unsigned class = active_class(task->shared, task->stays, task->executor);
+    if (engine->draining || engine->table.queued > 0 ||
+        !(allowed_here(engine, clock_mono_ms()) & CLASS(class)) || !fits_now(engine, task))
+        return false;
+    active_reserve(&engine->table, active, task);
+    engine->threads++;
+    return true;
 }
 
 bool scheduler_may_leave_locked(const struct engine *engine, unsigned class)
@@ -83,10 +129,10 @@ static struct active_task *take_away(struct engine *engine, int64_t now)
     if (!away_is_open(engine, now) || away_is_full(engine))
         return NULL;
     struct active_task *active =
-        active_take(&engine->table, at_once(engine), INT64_MAX, PLACE_AWAY);
+        active_take(&engine->table, at_once(engine), INT64_MAX, PLACE_AWAY, NULL);
     return active ? active
                   : active_take(&engine->table, after_a_while(engine),
-                                now - limits->overflow_after_ms, PLACE_AWAY);
+                                now - limits->overflow_after_ms, PLACE_AWAY, NULL);
 }
 
 static struct active_task *next_locked(struct engine *engine)
@@ -105,6 +151,12 @@ struct start {
     struct active_task *active;
 };
 
+static void thread_gone_locked(struct engine *engine)
+{
+    if (--engine->threads == 0)
+        pthread_cond_broadcast(&engine->quiet);
+}
+
 /* One thread runs tasks one after the other while there are any for it. */
 static void *task_thread(void *arg)
 {
@@ -118,8 +170,7 @@ static void *task_thread(void *arg)
         pthread_mutex_unlock(&start.engine->lock);
     }
     pthread_mutex_lock(&start.engine->lock);
-    if (--start.engine->threads == 0)
-        pthread_cond_broadcast(&start.engine->quiet);
+    thread_gone_locked(start.engine);
     pthread_mutex_unlock(&start.engine->lock);
     return NULL;
 }
@@ -135,6 +186,21 @@ static int start_thread(struct engine *engine, struct active_task *active)
     if (rc)
         free(start);
     return rc ? -1 : 0;
+}
+
+void scheduler_start_locked(struct engine *engine, struct active_task *active)
+{
+    if (start_thread(engine, active) == 0)
+        return;
+    thread_gone_locked(engine);
+    active_put_back(&engine->table, active);
+    log_error("task", "cannot start a thread; %d tasks wait", engine->table.queued);
+}
+
+void scheduler_give_back_locked(struct engine *engine)
+{
+    thread_gone_locked(engine);
+    scheduler_schedule_locked(engine);
 }
 
 /* Without a thread the task goes back to where it was and waits for the next occasion. */
@@ -195,13 +261,29 @@ void engine_limit_away(struct engine *engine, const struct engine_away *away)
     pthread_mutex_unlock(&engine->lock);
 }
 
+/* True when a slot here is free and the task's memory is not, or that of one before it. */
+static bool waits_for_memory(struct engine *engine, const struct task_record *record)
+{
+    struct active_fit fit;
+    const struct active_task *active = active_find(&engine->table, record->id);
+    return active && active->state == ACTIVE_QUEUED &&
+           (allowed_here(engine, clock_mono_ms()) & CLASS(active->class)) &&
+           see_memory(engine, &fit) &&
+           ((engine->memory_awaited && active->memory_mb > 0) ||
+            !task_memory_fits(&fit.memory, fit.promised_mb, active->memory_mb));
+}
+
 const char *engine_waits_for(struct engine *engine, const struct task_record *record)
 {
     const char *why = NULL;
-    if (record->state != TASK_PENDING || record->stays || record->executor == EXECUTOR_LOCAL)
+    if (record->state != TASK_PENDING)
         return NULL;
     pthread_mutex_lock(&engine->lock);
-    if (record->executor == EXECUTOR_AUTO && engine->config.limits.overflow == OVERFLOW_OFF)
+    if (waits_for_memory(engine, record))
+        why = "memory_full";
+    else if (record->stays || record->executor == EXECUTOR_LOCAL)
+        why = NULL;
+    else if (record->executor == EXECUTOR_AUTO && engine->config.limits.overflow == OVERFLOW_OFF)
         why = NULL;
     else if (engine->config.away && (clock_mono_ms() < engine->away_held_until ||
                                      engine->table.running[PLACE_AWAY] >= engine->away_room))
@@ -220,6 +302,8 @@ static int64_t quiet_ms(const struct engine *engine)
     const struct engine_limits *limits = &engine->config.limits;
     int64_t now = clock_mono_ms(), due = now + SLEEP_MS;
     int64_t since = active_waits_since(&engine->table, after_a_while(engine));
+    if (engine->memory_awaited && engine->table.queued > 0)
+        return MEMORY_LOOK_MS;
     if (away_is_full(engine) || engine->table.queued == 0)
         return SLEEP_MS; /* whoever ends, or comes, looks around */
     if (since >= 0 && since + limits->overflow_after_ms < due)
@@ -245,7 +329,7 @@ static void *watch_clock(void *arg)
 
 int scheduler_start(struct engine *engine, struct err *err)
 {
-    if (!engine->config.away)
+    if (!engine->config.away && !engine->config.memory)
         return 0;
     return thread_start(&engine->clock_thread, "scheduler", CLOCK_STACK_BYTES, watch_clock, engine,
                         err);

@@ -158,7 +158,7 @@ static void set_limits(const struct config *config, const struct task_request *r
 }
 
 int walls_gate(const struct walls *walls, const struct task_request *request, const char *proxy_url,
-               struct egress_gate **ret_gate, struct err *err)
+               int git_port, struct egress_gate **ret_gate, struct err *err)
 {
     struct form_url proxy = {.port = 0};
     AUTO(config_ref) const struct config *config = config_ref(walls->config);
@@ -167,8 +167,9 @@ int walls_gate(const struct walls *walls, const struct task_request *request, co
         return 0;
     if (proxy_url && form_url(proxy_url, &proxy))
         return err_set(err, ERR_INTERNAL, "the credential proxy has no address");
+    const struct egress_ours ours = {.proxy = proxy.port, .git = git_port};
     *ret_gate = egress_gate_new(request->egress.count > 0 ? &request->egress : &config->egress,
-                                &config->egress_lan, proxy.port, err);
+                                &config->egress_lan, &ours, err);
     return *ret_gate ? 0 : -1;
 }
 
@@ -232,6 +233,18 @@ int walls_box(const struct walls *walls, const struct task_request *request, con
         snprintf(inside, sizeof(inside), "/%s", own[i]);
         add_bind(plan, "rw", outside, inside);
     }
+    return plan->jail.binds.failed || plan->jail.hidden.failed ? err_sys(err, "jail") : 0;
+}
+
+int walls_helper(const struct walls *walls, const char *dir, struct plan *plan, struct err *err)
+{
+    const struct task_request request = {0};
+    plan->jail.net = walls->gate ? JAIL_NET_OWN : JAIL_NET_HOST;
+    if (begin(walls, &request, dir, plan, err))
+        return -1;
+    plan->jail.disk_mb = 0; /* the task may have used all of it */
+    if (walls->tier != JAIL_NONE)
+        add_bind(plan, "rw", dir, dir);
     return plan->jail.binds.failed || plan->jail.hidden.failed ? err_sys(err, "jail") : 0;
 }
 

@@ -39,11 +39,16 @@ int walls_box(const struct walls *walls, const struct task_request *request, con
 /* Where the agent sees its box itself. */
 const char *walls_box_dir(const struct walls *walls, const char *dir);
 
+/* The same for a helper of the runner's own that reads what a task has left in `dir`, a run's: it
+ * sees that directory under its own path, has no network where jails have one of their own, and no
+ * limit of disk. */
+int walls_helper(const struct walls *walls, const char *dir, struct plan *plan, struct err *err);
+
 /* The gate of the jails of one task, to be served to each of them: 0 with *ret_gate, which is
- * NULL where jails have none. `proxy_url` is the credential proxy's on
- * loopback, or NULL. */
+ * NULL where jails have none. `proxy_url` is the credential proxy's on loopback, or NULL;
+ * `git_port` the git gate's, or 0. */
 int walls_gate(const struct walls *walls, const struct task_request *request, const char *proxy_url,
-               struct egress_gate **ret_gate, struct err *err);
+               int git_port, struct egress_gate **ret_gate, struct err *err);
 
 /* Tells what the gate has refused since, as events `egress_denied`; NULL has nothing to tell. */
 typedef void walls_tell_fn(const char *event, const char *json, size_t len, void *arg);

@@ -95,8 +95,8 @@ static int print_plain(struct store *store, const struct task_record *record, st
     return buf_check(out, "the webhook", err);
 }
 
-int payload_print(struct store *store, const struct task_record *record, struct buf *out,
-                  struct err *err)
+int webhook_print_payload(struct store *store, const struct task_record *record, struct buf *out,
+                          struct err *err)
 {
     AUTO(buf) struct buf plain = BUF_INIT(PAYLOAD_BYTES_MAX);
     if (print_plain(store, record, &plain, err))

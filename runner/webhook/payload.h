@@ -13,7 +13,7 @@
 #define PAYLOAD_BYTES_MAX (8u << 20)
 
 /* Appends the body of the webhook of an ended task, as JavaScript would print it (stringify.h). */
-int payload_print(struct store *store, const struct task_record *record, struct buf *out,
-                  struct err *err);
+int webhook_print_payload(struct store *store, const struct task_record *record, struct buf *out,
+                          struct err *err);
 
 #endif

@@ -46,7 +46,7 @@ static int make_request(struct try *try, int64_t now_ms, struct err *err)
         return err_set(err, ERR_INTERNAL, "its URL cannot be read with this secret.key");
     try->named = allow_names(&try->in_force->callback_allow, url.host, url.port);
     if (store_get(try->config->store, try->record->task_id, &task, err) ||
-        payload_print(try->config->store, &task, &try->body, err) ||
+        webhook_print_payload(try->config->store, &task, &try->body, err) ||
         sign_webhook(secret, try->record->id, now_ms / 1000, &try->body, &try->headers, err))
         return -1;
     strlist_add(&try->headers, "Content-Type: application/json");

@@ -146,7 +146,7 @@ static struct json *fetch_definition(const struct strlist *env, struct err *err)
                                          .endpoints = {[GOOGLE_RUN] = usable ? endpoint : NULL}};
     AUTO(google) struct google *google = google_new(&config, err);
     snprintf(name, sizeof(name), "projects/%s/locations/%s/jobs/%s", project, region, job);
-    return google && run_job_get(google, name, &definition, err) == 0 ? definition : NULL;
+    return google && jobs_job_get(google, name, &definition, err) == 0 ? definition : NULL;
 }
 
 /* What the definition says of a variable, or NULL. */

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-void outcome_fail(struct job *job, const char *reason, const char *error)
+void job_outcome_fail(struct job *job, const char *reason, const char *error)
 {
     struct task_outcome *outcome = &job->result.outcome;
     outcome->state = TASK_FAILED;
@@ -39,7 +39,7 @@ static int split_summary(const char *text, struct task_outcome *outcome, struct 
     return buf_check(&outcome->members, "the task's summary", err);
 }
 
-int outcome_read(struct job *job, struct err *err)
+int job_outcome_read(struct job *job, struct err *err)
 {
     struct store *store = job->runner.store;
     struct task_outcome *outcome = &job->result.outcome;
@@ -47,7 +47,7 @@ int outcome_read(struct job *job, struct err *err)
     if (store_get(store, job->id, &record, err))
         return -1;
     if (task_state_is_active(record.state)) { /* the end could not be stored */
-        outcome_fail(job, "interrupted", "the worker was stopped while the task ran");
+        job_outcome_fail(job, "interrupted", "the worker was stopped while the task ran");
         return 0;
     }
     if (store_output(store, job->id, &outcome->output, &outcome->errors, err) ||

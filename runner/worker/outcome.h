@@ -9,9 +9,9 @@
 #include "runner/worker/job.h"
 
 /* Fills the job's outcome from the ended task's row. */
-int outcome_read(struct job *job, struct err *err);
+int job_outcome_read(struct job *job, struct err *err);
 
 /* The task failed outside of itself: the outcome says so, instead of what it said before. */
-void outcome_fail(struct job *job, const char *reason, const char *error);
+void job_outcome_fail(struct job *job, const char *reason, const char *error);
 
 #endif

@@ -83,7 +83,7 @@ static int open_payload(struct job *job, struct err *err)
 static int take_key(struct job *job, struct err *err)
 {
     AUTO(buf_wipe) struct buf key = BUF_INIT(SECRET_BYTES_MAX);
-    if (secret_access(job->cloud.google, job->cloud.api_key_secret, &key, NULL, err))
+    if (google_secret(job->cloud.google, job->cloud.api_key_secret, &key, NULL, err))
         return err_wrap(err, "CLOUD_API_KEY_SECRET");
     while (key.len > 0 && strchr(" \t\r\n", key.data[key.len - 1]))
         key.data[--key.len] = '\0';
@@ -197,7 +197,7 @@ static bool run_task(struct job *job, struct err *err)
     bool ended = follow_task(job, courier);
     job->result.events_bytes = courier_finish(courier);
     if (ended)
-        return outcome_read(job, err) == 0;
+        return job_outcome_read(job, err) == 0;
     err_set(err, ERR_BUSY, "the task could not be ended in time");
     return false;
 }
@@ -302,9 +302,9 @@ bool steps_run(struct job *job)
     if (!prepare(job, &err) || job_is_hurried(job) ||
         !(is_check(job) ? run_check : run_task)(job, &err)) {
         if (job_is_hurried(job) && !job_is_lost(job))
-            outcome_fail(job, "interrupted", "the execution was stopped while the task ran");
+            job_outcome_fail(job, "interrupted", "the execution was stopped while the task ran");
         else
-            outcome_fail(job, reason_of(&err), err.msg);
+            job_outcome_fail(job, reason_of(&err), err.msg);
         log_error("job", "the task was not run to its end: %s", job->result.outcome.error);
     }
     return runner_end(&job->runner);
@@ -339,7 +339,7 @@ int steps_hand_in_outputs(struct job *job, struct err *err)
     log_error("job", "outputs: %s", err->msg);
     buf_addf(&why, "its outputs could not be stored: %s", err->msg);
     if (outcome->state == TASK_COMPLETED)
-        outcome_fail(job, job_is_hurried(job) ? "interrupted" : "cloud_error", buf_str(&why));
+        job_outcome_fail(job, job_is_hurried(job) ? "interrupted" : "cloud_error", buf_str(&why));
     return 0;
 }
 

@@ -30,6 +30,7 @@
     X(ERR_RANGE, "range_not_satisfiable", "Range not satisfiable", 416, 2)         \
     X(ERR_EXPECTATION, "expectation_failed", "Expectation failed", 417, 2)         \
     X(ERR_MISMATCH, "unprocessable", "Unprocessable content", 422, 1)              \
+    X(ERR_UPGRADE, "upgrade_required", "Upgrade required", 426, 2)                 \
     X(ERR_RATE, "too_many_requests", "Too many requests", 429, 1)                  \
     X(ERR_HEADERS, "headers_too_large", "Request header fields too large", 431, 2) \
     X(ERR_INTERNAL, "internal", "Internal error", 500, 1)                          \

@@ -188,7 +188,7 @@ int mirror_make_generation(const struct mirror_job *job, const char *git_dir,
     snprintf(git, sizeof(git), "%s/.git", fresh);
     if (path_make_dirs(git, 0755, err) || path_own(fresh, job->uid, job->gid, err) ||
         path_own(git, job->uid, job->gid, err) ||
-        tree_link_objects(git_dir, git, job->uid, job->gid, err) ||
+        worktree_link_objects(git_dir, git, job->uid, job->gid, err) ||
         refs_write(git, refs, state->head, job->uid, job->gid, err) ||
         refs_copy_shallow(git_dir, git, job->uid, job->gid, err))
         return -1;
@@ -354,7 +354,7 @@ static int build_tree(struct work *work, struct err *err)
                                   .uid = job->uid,
                                   .gid = job->gid,
                                   .deadline_ms = job->remote.deadline_ms};
-    if (tree_build(&tree, &result->report, err) ||
+    if (worktree_build(&tree, &result->report, err) ||
         tree_report_save(job->dir, result->commit, &result->report, err))
         return -1;
     return rename(fresh, whole) ? err_sys(err, "cannot publish the tree") : 0;

@@ -23,7 +23,7 @@ int own_begin(const struct mirror_job *job, const char *git_dir, const struct mi
         refs_write(git, &text, result->state.head, job->uid, job->gid, err) ||
         refs_copy_shallow(git_dir, git, job->uid, job->gid, err))
         return -1;
-    return tree_link_objects(git_dir, git, job->uid, job->gid, err);
+    return worktree_link_objects(git_dir, git, job->uid, job->gid, err);
 }
 
 static int make_files(const struct mirror_job *job, const char *git_dir, const char *path,
@@ -33,7 +33,7 @@ static int make_files(const struct mirror_job *job, const char *git_dir, const c
     snprintf(shared, sizeof(shared), "%s/tree-%s", job->dir, result->commit);
     snprintf(objects, sizeof(objects), "%s/.git/objects", path);
     if (job->share)
-        return tree_copy(shared, path, job->uid, job->gid, err);
+        return worktree_copy(shared, path, job->uid, job->gid, err);
     const struct tree_job tree = {.git_dir = git_dir,
                                   .objects = objects,
                                   .commit = result->commit,
@@ -41,7 +41,7 @@ static int make_files(const struct mirror_job *job, const char *git_dir, const c
                                   .uid = job->uid,
                                   .gid = job->gid,
                                   .deadline_ms = job->remote.deadline_ms};
-    return tree_build(&tree, &result->report, err);
+    return worktree_build(&tree, &result->report, err);
 }
 
 int own_finish(const struct mirror_job *job, const char *git_dir, struct mirror_result *result,

@@ -165,7 +165,7 @@ static int make_dirs(const char *path, uid_t uid, gid_t gid, struct err *err)
                : 0;
 }
 
-int tree_build(const struct tree_job *job, struct tree_report *report, struct err *err)
+int worktree_build(const struct tree_job *job, struct tree_report *report, struct err *err)
 {
     int64_t when = 0;
     return make_dirs(job->path, job->uid, job->gid, err) || find_time(job, &when, err) ||
@@ -267,7 +267,7 @@ static int copy_all(struct copying *copying, const char *path, struct err *err)
     return index_rewrite(index, copy_entry, copying, err);
 }
 
-int tree_copy(const char *from, const char *path, uid_t uid, gid_t gid, struct err *err)
+int worktree_copy(const char *from, const char *path, uid_t uid, gid_t gid, struct err *err)
 {
     if (make_dirs(path, uid, gid, err))
         return -1;
@@ -338,8 +338,8 @@ static int link_dir(const char *from, const char *to, uid_t uid, gid_t gid, stru
     return rc;
 }
 
-int tree_link_objects(const char *git_dir, const char *to_git, uid_t uid, gid_t gid,
-                      struct err *err)
+int worktree_link_objects(const char *git_dir, const char *to_git, uid_t uid, gid_t gid,
+                          struct err *err)
 {
     static const char *const always[] = {"objects", "objects/pack", "objects/info"};
     char from[4096], to[4096];

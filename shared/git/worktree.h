@@ -25,15 +25,15 @@ struct tree_job {
 /* Checks a commit out: the files, and .git/index that knows them, so that git need not read a file
  * to see that nothing has changed. `path` is made unless it is there and empty. ERR_MISMATCH when
  * objects are damaged or missing, ERR_INVALID when the tree holds names that git refuses. */
-int tree_build(const struct tree_job *job, struct tree_report *report, struct err *err);
+int worktree_build(const struct tree_job *job, struct tree_report *report, struct err *err);
 
 /* The same from a tree that tree_build made: `path` becomes a copy that shares its blocks, where
  * the file system can, and has its own index. */
-int tree_copy(const char *from, const char *path, uid_t uid, gid_t gid, struct err *err);
+int worktree_copy(const char *from, const char *path, uid_t uid, gid_t gid, struct err *err);
 
 /* Hard links (or copies, where that is impossible) of a repository's objects, below to_git/objects.
  * Directories belong to uid. */
-int tree_link_objects(const char *git_dir, const char *to_git, uid_t uid, gid_t gid,
-                      struct err *err);
+int worktree_link_objects(const char *git_dir, const char *to_git, uid_t uid, gid_t gid,
+                          struct err *err);
 
 #endif

@@ -8,7 +8,7 @@
 
 /* --- quantities ----------------------------------------------------------------------------- */
 
-int run_quantity(const char *text, double *ret_value)
+int jobs_quantity(const char *text, double *ret_value)
 {
     static const struct {
         const char *suffix;
@@ -30,16 +30,16 @@ int run_quantity(const char *text, double *ret_value)
     return -1;
 }
 
-static void read_limits(const struct json *json, struct run_execution *execution)
+static void read_limits(const struct json *json, struct jobs_execution *execution)
 {
     const struct json *container = json_first(json_get(json_get(json, "template"), "containers"));
     const struct json *limits = json_get(json_get(container, "resources"), "limits");
     const char *cpu = json_text(json_get(limits, "cpu"));
     const char *memory = json_text(json_get(limits, "memory"));
     double value;
-    if (cpu && run_quantity(cpu, &value) == 0)
+    if (cpu && jobs_quantity(cpu, &value) == 0)
         execution->cpu = value;
-    if (memory && run_quantity(memory, &value) == 0 && value < 1e18)
+    if (memory && jobs_quantity(memory, &value) == 0 && value < 1e18)
         execution->memory_bytes = (int64_t)value;
 }
 
@@ -70,8 +70,8 @@ static int64_t count(const struct json *json, const char *name)
 }
 
 /* Its condition speaks first; a completion without one is told by the counts. */
-static enum run_state state_of(const struct json *json, const struct json *completed,
-                               const struct run_execution *execution)
+static enum jobs_state state_of(const struct json *json, const struct json *completed,
+                                const struct jobs_execution *execution)
 {
     bool cancelled = count(json, "cancelledCount") > 0;
     if (is_text(completed, "state", "CONDITION_SUCCEEDED"))
@@ -93,7 +93,7 @@ static enum run_state state_of(const struct json *json, const struct json *compl
     return started ? RUN_RUNNING : RUN_PENDING;
 }
 
-static void read_reason(const struct json *completed, struct run_execution *execution)
+static void read_reason(const struct json *completed, struct jobs_execution *execution)
 {
     static const char *const names[] = {"executionReason", "reason", "revisionReason"};
     for (size_t i = 0; i < COUNT_OF(names) && !*execution->reason; i++) {
@@ -105,11 +105,11 @@ static void read_reason(const struct json *completed, struct run_execution *exec
                       json_text(json_get(completed, "message")));
 }
 
-int execution_read(const struct json *json, struct run_execution *ret_execution, struct err *err)
+int execution_read(const struct json *json, struct jobs_execution *ret_execution, struct err *err)
 {
-    struct run_execution execution = {.created_ms = answer_time(json, "createTime"),
-                                      .started_ms = answer_time(json, "startTime"),
-                                      .ended_ms = answer_time(json, "completionTime")};
+    struct jobs_execution execution = {.created_ms = answer_time(json, "createTime"),
+                                       .started_ms = answer_time(json, "startTime"),
+                                       .ended_ms = answer_time(json, "completionTime")};
     const struct json *completed = find_condition(json, "Completed");
     const char *name = json_text(json_get(json, "name"));
     if (!name || strlen(name) >= sizeof(execution.name))

@@ -8,7 +8,7 @@
 
 #include "google/jobs.h"
 
-int execution_read(const struct json *json, struct run_execution *ret_execution, struct err *err);
+int execution_read(const struct json *json, struct jobs_execution *ret_execution, struct err *err);
 
 /* True when the environment of one of its containers has NAME=VALUE. */
 bool execution_has_env(const struct json *json, const char *name, const char *value);

@@ -38,7 +38,7 @@ static void add_env(struct json_writer *w, const char *pair)
     json_close(w);
 }
 
-static void add_overrides(struct buf *body, const struct run_start *start)
+static void add_overrides(struct buf *body, const struct jobs_start *start)
 {
     struct json_writer w;
     json_write(&w, body);
@@ -93,8 +93,8 @@ static int take_name(const struct json *operation, const char *job, char ret_nam
     return err_set(err, ERR_UPSTREAM, "Cloud Run: the answer does not name the execution");
 }
 
-int run_start(struct google *google, const char *job, const struct run_start *start,
-              char ret_name[RUN_NAME_SIZE], bool *ret_unsure, struct err *err)
+int jobs_start(struct google *google, const char *job, const struct jobs_start *start,
+               char ret_name[RUN_NAME_SIZE], bool *ret_unsure, struct err *err)
 {
     AUTO(buf) struct buf path = BUF_INIT(PATH_MAX_BYTES);
     AUTO(buf) struct buf body = BUF_INIT(BODY_MAX);
@@ -137,8 +137,8 @@ static int get(struct google *google, const char *what, const char *name, const 
     return google_call(google, &call, ret_json, NULL, err);
 }
 
-int run_get(struct google *google, const char *execution, struct run_execution *ret_execution,
-            struct err *err)
+int jobs_get(struct google *google, const char *execution, struct jobs_execution *ret_execution,
+             struct err *err)
 {
     AUTO(json) struct json *json = NULL;
     return get(google, "an execution", execution, "", &json, err) ||
@@ -148,18 +148,18 @@ int run_get(struct google *google, const char *execution, struct run_execution *
 }
 
 struct matches {
-    struct run_execution *items;
+    struct jobs_execution *items;
     size_t count, room;
 };
 
-static int add_match(struct matches *matches, const struct run_execution *execution,
+static int add_match(struct matches *matches, const struct jobs_execution *execution,
                      struct err *err)
 {
     if (matches->count == MATCHES_MAX)
         return err_set(err, ERR_TOO_LARGE, "Cloud Run: more than %d executions match", MATCHES_MAX);
     if (matches->count == matches->room) {
         size_t room = matches->room ? 2 * matches->room : 4;
-        struct run_execution *items = realloc(matches->items, room * sizeof(*items));
+        struct jobs_execution *items = realloc(matches->items, room * sizeof(*items));
         if (!items)
             return err_sys(err, "executions");
         matches->items = items;
@@ -171,8 +171,8 @@ static int add_match(struct matches *matches, const struct run_execution *execut
 
 static int newest_first(const void *a, const void *b)
 {
-    int64_t x = ((const struct run_execution *)a)->created_ms;
-    int64_t y = ((const struct run_execution *)b)->created_ms;
+    int64_t x = ((const struct jobs_execution *)a)->created_ms;
+    int64_t y = ((const struct jobs_execution *)b)->created_ms;
     return x < y ? 1 : x > y ? -1 : 0;
 }
 
@@ -181,7 +181,7 @@ static int match_page(const struct json *page, const char *job, const char *name
 {
     const struct json *all = json_get(page, "executions");
     for (const struct json *one = json_first(all); one; one = json_next(one)) {
-        struct run_execution execution;
+        struct jobs_execution execution;
         if (!execution_has_env(one, name, value))
             continue;
         char own[RUN_NAME_SIZE];
@@ -221,9 +221,9 @@ static int collect(struct google *google, const char *job, const char *name, con
     return err_set(err, ERR_UPSTREAM, "Cloud Run: the list does not end");
 }
 
-int run_find(struct google *google, const char *job, const char *name, const char *value,
-             int64_t since_ms, int (*fn)(const struct run_execution *execution, void *arg),
-             void *arg, struct err *err)
+int jobs_find(struct google *google, const char *job, const char *name, const char *value,
+              int64_t since_ms, int (*fn)(const struct jobs_execution *execution, void *arg),
+              void *arg, struct err *err)
 {
     struct matches matches = {0};
     int rc = collect(google, job, name, value, since_ms, &matches, err);
@@ -236,10 +236,10 @@ int run_find(struct google *google, const char *job, const char *name, const cha
     return rc;
 }
 
-int run_cancel(struct google *google, const char *execution, struct err *err)
+int jobs_cancel(struct google *google, const char *execution, struct err *err)
 {
     AUTO(buf) struct buf path = BUF_INIT(PATH_MAX_BYTES);
-    struct run_execution now;
+    struct jobs_execution now;
     struct err ignored = ERR_INIT;
     if (make_path(&path, "an execution", execution, ":cancel", err))
         return -1;
@@ -248,12 +248,12 @@ int run_cancel(struct google *google, const char *execution, struct err *err)
     if (google_call(google, &call, NULL, NULL, err) == 0)
         return 0;
     bool refused = err->code == ERR_INVALID || err->code == ERR_CONFLICT;
-    return refused && run_get(google, execution, &now, &ignored) == 0 && now.state >= RUN_SUCCEEDED
+    return refused && jobs_get(google, execution, &now, &ignored) == 0 && now.state >= RUN_SUCCEEDED
                ? 0
                : -1;
 }
 
-int run_exit_code(struct google *google, const char *execution, int *ret_code, struct err *err)
+int jobs_exit_code(struct google *google, const char *execution, int *ret_code, struct err *err)
 {
     AUTO(json) struct json *json = NULL;
     int64_t code = -1, status = 0;
@@ -271,7 +271,7 @@ int run_exit_code(struct google *google, const char *execution, int *ret_code, s
 
 /* --- jobs ----------------------------------------------------------------------------------- */
 
-int run_job_get(struct google *google, const char *job, struct json **ret_job, struct err *err)
+int jobs_job_get(struct google *google, const char *job, struct json **ret_job, struct err *err)
 {
     return get(google, "a job", job, "", ret_job, err);
 }
@@ -291,8 +291,8 @@ static int make_create_path(struct buf *path, const char *job, struct err *err)
     return buf_check(path, "the request's path", err);
 }
 
-int run_job_put(struct google *google, const char *job, const char *definition, size_t len,
-                bool exists, struct err *err)
+int jobs_job_put(struct google *google, const char *job, const char *definition, size_t len,
+                 bool exists, struct err *err)
 {
     AUTO(buf) struct buf path = BUF_INIT(PATH_MAX_BYTES);
     AUTO(buf) struct buf wait = BUF_INIT(PATH_MAX_BYTES);
@@ -308,7 +308,7 @@ int run_job_put(struct google *google, const char *job, const char *definition, 
     if (google_call(google, &call, &operation, &answer, err)) {
         /* made by a try whose answer was lost */
         bool made = !exists && err->code == ERR_CONFLICT && answer.unsure;
-        return made ? run_job_put(google, job, definition, len, true, err) : -1;
+        return made ? jobs_job_put(google, job, definition, len, true, err) : -1;
     }
     const char *name = json_text(json_get(operation, "name"));
     if (!name)

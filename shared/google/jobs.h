@@ -12,20 +12,20 @@
 #define RUN_NAME_SIZE 512
 
 /* jobs.run has no request id: asked twice it runs twice. So it is never asked again by itself. */
-struct run_start {
+struct jobs_start {
     const char *const *env; /* NAME=VALUE, ends with NULL; merged over the job's own */
     int timeout_s;          /* 0: the job's */
 };
 /* Starts an execution; its name goes to ret_name. After a failure *ret_unsure says that it may have
- * been started all the same: look with run_find(). */
-int run_start(struct google *google, const char *job, const struct run_start *start,
-              char ret_name[RUN_NAME_SIZE], bool *ret_unsure, struct err *err);
+ * been started all the same: look with jobs_find(). */
+int jobs_start(struct google *google, const char *job, const struct jobs_start *start,
+               char ret_name[RUN_NAME_SIZE], bool *ret_unsure, struct err *err);
 
-enum run_state { RUN_PENDING, RUN_RUNNING, RUN_SUCCEEDED, RUN_FAILED, RUN_CANCELLED };
+enum jobs_state { RUN_PENDING, RUN_RUNNING, RUN_SUCCEEDED, RUN_FAILED, RUN_CANCELLED };
 
-struct run_execution {
+struct jobs_execution {
     char name[RUN_NAME_SIZE];
-    enum run_state state;
+    enum jobs_state state;
     char reason[64];    /* of its Completed condition: NON_ZERO_EXIT_CODE, … or "" */
     char message[240];  /* the same's words */
     int64_t created_ms; /* 0: not said; so the next two */
@@ -35,28 +35,28 @@ struct run_execution {
     int64_t memory_bytes;
 };
 
-int run_get(struct google *google, const char *execution, struct run_execution *ret_execution,
-            struct err *err);
+int jobs_get(struct google *google, const char *execution, struct jobs_execution *ret_execution,
+             struct err *err);
 
 /* The executions of a job whose environment has NAME=VALUE, newest first: calls fn for each until
  * it returns non-zero. Those created before since_ms are not looked at (0: all). */
-int run_find(struct google *google, const char *job, const char *name, const char *value,
-             int64_t since_ms, int (*fn)(const struct run_execution *execution, void *arg),
-             void *arg, struct err *err);
+int jobs_find(struct google *google, const char *job, const char *name, const char *value,
+              int64_t since_ms, int (*fn)(const struct jobs_execution *execution, void *arg),
+              void *arg, struct err *err);
 
 /* Asks an execution to end. 0 also when it has already. */
-int run_cancel(struct google *google, const char *execution, struct err *err);
+int jobs_cancel(struct google *google, const char *execution, struct err *err);
 
 /* The exit code of an execution's task, or -1 when it is not said. */
-int run_exit_code(struct google *google, const char *execution, int *ret_code, struct err *err);
+int jobs_exit_code(struct google *google, const char *execution, int *ret_code, struct err *err);
 
 /* The job's definition as JSON. ERR_NOT_FOUND. */
-int run_job_get(struct google *google, const char *job, struct json **ret_job, struct err *err);
+int jobs_job_get(struct google *google, const char *job, struct json **ret_job, struct err *err);
 /* Creates it, or changes what is there, and waits until that is done. */
-int run_job_put(struct google *google, const char *job, const char *definition, size_t len,
-                bool exists, struct err *err);
+int jobs_job_put(struct google *google, const char *job, const char *definition, size_t len,
+                 bool exists, struct err *err);
 
 /* Kubernetes' quantities: "1", "500m", "2Gi", "512M", "1e3". -1 for something else. */
-int run_quantity(const char *text, double *ret_value);
+int jobs_quantity(const char *text, double *ret_value);
 
 #endif

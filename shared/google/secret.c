@@ -25,7 +25,7 @@ static int take_payload(const struct json *answer, struct buf *out, struct err *
     return buf_add(out, buf_str(&data), data.len) ? buf_check(out, "the secret", err) : 0;
 }
 
-int secret_access(struct google *google, const char *name, struct buf *out,
+int google_secret(struct google *google, const char *name, struct buf *out,
                   char ret_version[SECRET_VERSION_SIZE], struct err *err)
 {
     AUTO(buf) struct buf path = BUF_INIT(PATH_MAX_BYTES);

@@ -13,7 +13,7 @@
 
 /* Appends the payload of projects/P/secrets/S (its newest version) or …/versions/V, checksum
  * checked; the number of the version goes to ret_version (or NULL). */
-int secret_access(struct google *google, const char *name, struct buf *out,
+int google_secret(struct google *google, const char *name, struct buf *out,
                   char ret_version[SECRET_VERSION_SIZE], struct err *err);
 
 #endif

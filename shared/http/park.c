@@ -234,7 +234,7 @@ struct http_parked *park_take(struct park *park, struct http_request *req, struc
         err_set(err, ERR_INTERNAL, "out of memory");
         return NULL;
     }
-    parked->fd = request_detach(req);
+    parked->fd = http_request_detach(req);
     if (parked->fd < 0) {
         err_sys(err, "taking a connection off its worker");
         err->code = ERR_BUSY;
@@ -249,7 +249,7 @@ struct http_parked *park_take(struct park *park, struct http_request *req, struc
 
 void park_enter(struct http_parked *parked)
 {
-    request_leave(parked->req);
+    http_request_leave(parked->req);
     park_put_in(parked);
 }
 

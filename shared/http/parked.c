@@ -58,8 +58,8 @@ static void report(struct park *park, struct http_request **req, int status)
 {
     if (!*req)
         return;
-    request_end(*req, status);
-    request_free(*req);
+    http_request_end(*req, status);
+    http_request_free(*req);
     *req = NULL;
     atomic_fetch_sub(&park->count, 1);
 }

@@ -45,6 +45,7 @@ static const struct {
     {416, "Range Not Satisfiable"},
     {417, "Expectation Failed"},
     {422, "Unprocessable Content"},
+    {426, "Upgrade Required"},
     {429, "Too Many Requests"},
     {431, "Request Header Fields Too Large"},
     {500, "Internal Server Error"},
@@ -137,7 +138,7 @@ static void hand_over(struct http_request *req, const struct buf *head, const vo
     }
     if (len > 0)
         buf_add(&rest, (const char *)body + (sent - head->len), len - (sent - head->len));
-    int fd = buf_ok(&rest) ? request_detach(req) : -1;
+    int fd = buf_ok(&rest) ? http_request_detach(req) : -1;
     if (fd >= 0)
         park_rest(req->server->park, fd, &rest);
 }
@@ -149,9 +150,9 @@ static void close_after(struct http_request *req)
     req->conn->closing = true;
     if (req->mg)
         mg_disable_connection_keep_alive(req->mg);
-    if (!request_has_unread(req))
+    if (!http_request_has_unread(req))
         return;
-    int fd = request_detach(req);
+    int fd = http_request_detach(req);
     if (fd >= 0)
         park_rest(req->server->park, fd, &nothing);
 }
@@ -161,7 +162,7 @@ void http_send(struct http_request *req, int status, const char *type, const voi
     if (req->state != REQUEST_OPEN)
         return;
     AUTO(buf) struct buf head = BUF_INIT(REPLY_HEAD_MAX);
-    bool keep = request_keeps(req);
+    bool keep = http_request_keeps(req);
     if (!reply_has_body(status))
         type = NULL, len = 0;
     reply_add_head(&head, &(struct reply){.status = status,

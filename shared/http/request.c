@@ -40,7 +40,7 @@ bool http_peer_user(const struct http_request *req, uid_t *ret_uid)
 
 /* Asked for once a request: a process may drop its privileges while it is connected, but what it
  * was when it connected is what counts (and is what the kernel says). */
-void request_name_peer(struct http_request *req, const struct conn *conn)
+void http_request_name_peer(struct http_request *req, const struct conn *conn)
 {
     char host[PLACE_TEXT_MAX];
     struct ucred cred = {.uid = (uid_t)-1};
@@ -122,19 +122,19 @@ bool http_prefers(const struct http_request *req, const char *type)
     return accept_names(&req->head, type);
 }
 
-bool request_has_unread(const struct http_request *req)
+bool http_request_has_unread(const struct http_request *req)
 {
     return !req->body_done && (req->head.chunked || req->head.length > (int64_t)req->body_buffered);
 }
 
-bool request_keeps(const struct http_request *req)
+bool http_request_keeps(const struct http_request *req)
 {
-    return req->mg && req->head.keep_alive && !req->head.chunked && !request_has_unread(req) &&
+    return req->mg && req->head.keep_alive && !req->head.chunked && !http_request_has_unread(req) &&
            !req->conn->closing && !atomic_load(&req->conn->cut) &&
            !atomic_load(&req->server->stopping) && !guard_is_pressed(req->server->guard);
 }
 
-struct http_request *request_new(struct http_server *server)
+struct http_request *http_request_new(struct http_server *server)
 {
     struct http_request *req = calloc(1, sizeof(*req));
     if (!req)
@@ -145,7 +145,7 @@ struct http_request *request_new(struct http_server *server)
     return req;
 }
 
-void request_free(struct http_request *req)
+void http_request_free(struct http_request *req)
 {
     if (!req)
         return;
@@ -156,7 +156,7 @@ void request_free(struct http_request *req)
     free(req);
 }
 
-void request_leave(struct http_request *req)
+void http_request_leave(struct http_request *req)
 {
     struct conn *conn = req->conn;
     req->state = REQUEST_PARKED;
@@ -167,7 +167,7 @@ void request_leave(struct http_request *req)
     req->mg = NULL;
 }
 
-int request_detach(struct http_request *req)
+int http_request_detach(struct http_request *req)
 {
     int fd = fcntl(req->conn->fd, F_DUPFD_CLOEXEC, 0);
     if (fd < 0)
@@ -184,7 +184,7 @@ int request_detach(struct http_request *req)
     return fd;
 }
 
-void request_end(struct http_request *req, int status)
+void http_request_end(struct http_request *req, int status)
 {
     const struct http_config *config = &req->server->config;
     if (config->done)

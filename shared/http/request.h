@@ -70,24 +70,24 @@ struct http_request {
 };
 
 /* True when the connection goes on after this request. */
-bool request_keeps(const struct http_request *req);
+bool http_request_keeps(const struct http_request *req);
 /* True when bytes of the body are still to come. */
-bool request_has_unread(const struct http_request *req);
+bool http_request_has_unread(const struct http_request *req);
 
 /* Fills in who is at the other end. */
-void request_name_peer(struct http_request *req, const struct conn *conn);
+void http_request_name_peer(struct http_request *req, const struct conn *conn);
 
-struct http_request *request_new(struct http_server *server);
-void request_free(struct http_request *req);
+struct http_request *http_request_new(struct http_server *server);
+void http_request_free(struct http_request *req);
 
 /* Makes the request independent of its worker and connection. */
-void request_leave(struct http_request *req);
+void http_request_leave(struct http_request *req);
 
 /* Takes the client's socket away from CivetWeb, which goes on with a dummy; the caller owns the
  * result. -1 with errno. */
-int request_detach(struct http_request *req);
+int http_request_detach(struct http_request *req);
 
 /* Reports to config.done and empties the request for the next one. */
-void request_end(struct http_request *req, int status);
+void http_request_end(struct http_request *req, int status);
 
 #endif

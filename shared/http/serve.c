@@ -11,7 +11,7 @@ static _Thread_local struct http_request *spare;
 
 void serve_thread_ends(void)
 {
-    request_free(spare);
+    http_request_free(spare);
     spare = NULL;
 }
 
@@ -122,7 +122,7 @@ static struct http_request *open_request(struct http_server *server, struct conn
                                          struct mg_connection *mg)
 {
     if (!spare)
-        spare = request_new(server);
+        spare = http_request_new(server);
     struct http_request *req = spare;
     if (!req)
         return NULL;
@@ -139,7 +139,7 @@ static struct http_request *open_request(struct http_server *server, struct conn
     req->body_read = 0;
     req->chunk = (struct chunk){0};
     buf_clear(&req->piece);
-    request_name_peer(req, conn);
+    http_request_name_peer(req, conn);
     atomic_fetch_add_explicit(&server->requests, 1, memory_order_relaxed);
     return req;
 }
@@ -182,7 +182,7 @@ static size_t serve(struct http_server *server, struct conn *conn, struct mg_con
     if (conn->parked)
         spare = NULL;
     else
-        request_end(req, req->status);
+        http_request_end(req, req->status);
     return used;
 }
 

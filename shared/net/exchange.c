@@ -289,6 +289,8 @@ void exchange_set_relay(struct exchange *x)
     } else {
         exchange_set_body(x, relay->method, relay->body_len);
     }
+    if (relay->proxy)
+        set(curl, x->handle, CURLOPT_PROXY, relay->proxy);
     set(curl, x->handle, CURLOPT_BUFFERSIZE, buffer);
     set(curl, x->handle, CURLOPT_UPLOAD_BUFFERSIZE, buffer);
     set(curl, x->handle, CURLOPT_HTTP_VERSION,

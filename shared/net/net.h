@@ -81,9 +81,12 @@ struct net_relay {
     int64_t body_len; /* of the request; -1: chunked, 0: none */
     const void *body; /* all of it, sent together with the head; NULL: read() gives it */
     int connect_ms;
-    int silence_ms; /* give up when nothing moves for so long; 0: never */
-    int total_ms;   /* of the whole exchange; 0: none */
-    int buffer;     /* bytes of a piece, about; 0: 128 KiB */
+    int silence_ms;    /* give up when nothing moves for so long; 0: never */
+    int total_ms;      /* of the whole exchange; 0: none */
+    int buffer;        /* bytes of a piece, about; 0: 128 KiB */
+    const char *pin;   /* "host:port:address": where the URL's host is; NULL: it is looked up */
+    const char *proxy; /* to go through, or NULL */
+    bool plain;     /* by http to any address, not to loopback alone: what is sent is no secret */
     bool http2;     /* where TLS offers it; else HTTP/1.1 */
     bool fresh;     /* by a new connection: on a kept one that turns out to be dead libcurl sends a
                        request again by itself */

@@ -132,35 +132,42 @@ static int put_link(struct packing *p, int dir, const char *name, const struct s
 
 /* --- directories --------------------------------------------------------------------------- */
 
+struct name {
+    char *text;
+    unsigned char type; /* DT_REG, … as the directory says; DT_UNKNOWN */
+};
+
 static int by_bytes(const void *a, const void *b)
 {
-    return strcmp(*(char *const *)a, *(char *const *)b);
+    return strcmp(((const struct name *)a)->text, ((const struct name *)b)->text);
 }
 
 struct names {
-    char **items;
+    struct name *items;
     size_t count, room;
 };
 
 static void auto_names(struct names *names)
 {
     for (size_t i = 0; i < names->count; i++)
-        free(names->items[i]);
+        free(names->items[i].text);
     free(names->items);
 }
 
-static int add_name(struct names *names, const char *name)
+static int add_name(struct names *names, const struct dirent *entry)
 {
     if (names->count == names->room) {
         size_t room = names->room ? names->room * 2 : NAMES_GROW;
-        char **items = realloc(names->items, room * sizeof(*items));
+        struct name *items = realloc(names->items, room * sizeof(*items));
         if (!items)
             return -1;
         names->items = items;
         names->room = room;
     }
-    names->items[names->count] = strdup(name);
-    return names->items[names->count++] ? 0 : -1;
+    struct name *name = &names->items[names->count];
+    *name = (struct name){strdup(entry->d_name), entry->d_type};
+    names->count += name->text != NULL;
+    return name->text ? 0 : -1;
 }
 
 static int read_names(int dir, struct names *names, struct err *err)
@@ -178,7 +185,7 @@ static int read_names(int dir, struct names *names, struct err *err)
         if (!entry)
             break;
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-            rc |= add_name(names, entry->d_name);
+            rc |= add_name(names, entry);
     }
     if (errno || rc)
         rc = err_sys(err, "cannot read a directory");
@@ -202,20 +209,21 @@ static int put_directory(struct packing *p, int dir, const char *name, const str
     return put_tree(p, below, depth + 1, err);
 }
 
-/* One entry; p->path names it. */
-static int put_entry(struct packing *p, int dir, const char *name, int depth, struct err *err)
+/* One entry; p->path names it. What the directory says to be a file is opened at once. */
+static int put_entry(struct packing *p, int dir, const struct name *name, int depth,
+                     struct err *err)
 {
-    struct stat st;
-    if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW))
+    struct stat st = {.st_mode = name->type == DT_REG ? S_IFREG : 0};
+    if (!S_ISREG(st.st_mode) && fstatat(dir, name->text, &st, AT_SYMLINK_NOFOLLOW))
         return err_sys(err, "cannot read %.150s", buf_str(&p->path));
     if (p->gitignore && ignore_match(&p->ignore, buf_str(&p->path), S_ISDIR(st.st_mode)))
         return 0;
     if (S_ISDIR(st.st_mode))
-        return put_directory(p, dir, name, &st, depth, err);
+        return put_directory(p, dir, name->text, &st, depth, err);
     if (S_ISREG(st.st_mode))
-        return put_file(p, dir, name, err);
+        return put_file(p, dir, name->text, err);
     if (S_ISLNK(st.st_mode))
-        return put_link(p, dir, name, &st, err);
+        return put_link(p, dir, name->text, &st, err);
     p->bundle->skipped++;
     return 0;
 }
@@ -224,7 +232,7 @@ static int put_entry(struct packing *p, int dir, const char *name, int depth, st
 static bool is_lone_file(int dir, const struct names *names)
 {
     struct stat st;
-    return names->count == 1 && fstatat(dir, names->items[0], &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+    return names->count == 1 && fstatat(dir, names->items[0].text, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
            S_ISREG(st.st_mode);
 }
 
@@ -255,9 +263,9 @@ static int put_tree(struct packing *p, int dir, int depth, struct err *err)
         return -1;
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < names.count; i++) {
-        buf_adds(&p->path, names.items[i]);
+        buf_adds(&p->path, names.items[i].text);
         rc = buf_check(&p->path, "a path of the archive", err) ||
-                     put_entry(p, dir, names.items[i], depth, err)
+                     put_entry(p, dir, &names.items[i], depth, err)
                  ? -1
                  : 0;
         p->path.len = len;

@@ -4,36 +4,31 @@
 #include "base/lock.h"
 #include "base/thread.h"
 
+#include <libdeflate.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include <zlib.h>
 
-#define DICTIONARY (32u << 10)
 #define THREADS_MAX 64
-#define OUT_BYTES                                                                  \
-    (GZIP_BLOCK + (GZIP_BLOCK >> 6) + 1024) /* stored blocks add 5 bytes in 64 KiB \
-                                             */
+#define SPARE_MAX 8 /* blocks beyond one a thread, so that a slow one holds nobody up */
 #define SAMPLE 16384u
-#define RAW (-15)
 
 enum block_state { BLOCK_FREE, BLOCK_FULL, BLOCK_BUSY, BLOCK_DONE };
 
 struct block {
     enum block_state state;
     bool last, failed;
-    size_t len, out_len, dictionary_len;
-    uLong crc;
-    unsigned char dictionary[DICTIONARY];
+    size_t len, out_len;
     unsigned char in[GZIP_BLOCK];
-    unsigned char out[OUT_BYTES];
+    unsigned char out[]; /* gzip->bound bytes */
 };
 
 struct gzip {
     int level;
+    size_t bound; /* bytes that a block can become */
     gzip_sink_fn *sink;
     void *arg;
     struct lock lock;
@@ -51,6 +46,13 @@ struct gzip {
 static struct block *block_at(const struct gzip *gzip, uint64_t number)
 {
     return gzip->ring[number % gzip->ring_size];
+}
+
+static void clear_block(struct block *block)
+{
+    block->state = BLOCK_FREE;
+    block->len = 0;
+    block->last = block->failed = false;
 }
 
 /* --- workers ------------------------------------------------------------------------------- */
@@ -73,20 +75,12 @@ static bool is_noise(const unsigned char *data, size_t len)
     return squares > even + 150 * unit && squares < even + 700 * unit;
 }
 
-static void compress_block(z_stream *deflating, z_stream *storing, struct block *block)
+static void compress_block(const struct gzip *gzip, struct libdeflate_compressor *deflating,
+                           struct libdeflate_compressor *storing, struct block *block)
 {
-    z_stream *z = is_noise(block->in, block->len) ? storing : deflating;
-    deflateReset(z);
-    if (block->dictionary_len > 0 && z == deflating)
-        deflateSetDictionary(z, block->dictionary, (uInt)block->dictionary_len);
-    z->next_in = block->in;
-    z->avail_in = (uInt)block->len;
-    z->next_out = block->out;
-    z->avail_out = OUT_BYTES;
-    int rc = deflate(z, block->last ? Z_FINISH : Z_SYNC_FLUSH);
-    block->failed = rc != (block->last ? Z_STREAM_END : Z_OK) || z->avail_in > 0;
-    block->out_len = OUT_BYTES - z->avail_out;
-    block->crc = crc32(0, block->in, (uInt)block->len);
+    block->out_len = libdeflate_gzip_compress(is_noise(block->in, block->len) ? storing : deflating,
+                                              block->in, block->len, block->out, gzip->bound);
+    block->failed = block->out_len == 0;
 }
 
 static struct block *take_block(struct gzip *gzip)
@@ -106,14 +100,12 @@ static struct block *take_block(struct gzip *gzip)
 static void *work(void *arg)
 {
     struct gzip *gzip = arg;
-    z_stream deflating = {0}, storing = {0};
+    struct libdeflate_compressor *deflating = libdeflate_alloc_compressor(gzip->level);
+    struct libdeflate_compressor *storing = libdeflate_alloc_compressor(0);
     struct block *block;
-    bool ready =
-        deflateInit2(&deflating, gzip->level, Z_DEFLATED, RAW, 8, Z_DEFAULT_STRATEGY) == Z_OK;
-    ready &= deflateInit2(&storing, 0, Z_DEFLATED, RAW, 8, Z_DEFAULT_STRATEGY) == Z_OK;
     while ((block = take_block(gzip))) {
-        if (ready)
-            compress_block(&deflating, &storing, block);
+        if (deflating && storing)
+            compress_block(gzip, deflating, storing, block);
         else
             block->failed = true;
         lock_take(&gzip->lock);
@@ -121,44 +113,25 @@ static void *work(void *arg)
         pthread_cond_broadcast(&gzip->changed);
         lock_drop(&gzip->lock);
     }
-    deflateEnd(&deflating);
-    deflateEnd(&storing);
+    libdeflate_free_compressor(deflating);
+    libdeflate_free_compressor(storing);
     return NULL;
 }
 
 /* --- the writer ---------------------------------------------------------------------------- */
 
-struct tail {
-    uLong crc;
-    uint32_t len;
-};
-
-static int write_block(struct gzip *gzip, const struct block *block, struct tail *tail)
+static int write_block(struct gzip *gzip, const struct block *block)
 {
-    static const unsigned char head[10] = {0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255};
     if (block->failed)
         return err_set(&gzip->err, ERR_INTERNAL, "cannot compress");
-    if (gzip->writing == 0 && gzip->sink(head, sizeof(head), gzip->arg, &gzip->err))
-        return -1;
-    tail->crc =
-        gzip->writing == 0 ? block->crc : crc32_combine(tail->crc, block->crc, (z_off_t)block->len);
-    tail->len += (uint32_t)block->len;
-    if (gzip->sink(block->out, block->out_len, gzip->arg, &gzip->err))
-        return -1;
-    if (!block->last)
+    if (block->len == 0 && gzip->writing > 0) /* the end fell on the end of a block */
         return 0;
-    unsigned char end[8];
-    for (int i = 0; i < 4; i++) {
-        end[i] = (unsigned char)(tail->crc >> (8 * i));
-        end[4 + i] = (unsigned char)(tail->len >> (8 * i));
-    }
-    return gzip->sink(end, sizeof(end), gzip->arg, &gzip->err);
+    return gzip->sink(block->out, block->out_len, gzip->arg, &gzip->err);
 }
 
 static void *write_all(void *arg)
 {
     struct gzip *gzip = arg;
-    struct tail tail = {0};
     bool last = false;
     while (!last) {
         lock_take(&gzip->lock);
@@ -171,11 +144,11 @@ static void *write_all(void *arg)
             break;
         last = block->last;
         if (!broken)
-            broken = write_block(gzip, block, &tail) != 0;
+            broken = write_block(gzip, block) != 0;
         lock_take(&gzip->lock);
         gzip->broken = broken;
         gzip->writing++;
-        block->state = BLOCK_FREE;
+        clear_block(block);
         gzip->ended |= last;
         pthread_cond_broadcast(&gzip->changed);
         lock_drop(&gzip->lock);
@@ -199,21 +172,21 @@ struct gzip *gzip_new(int level, int threads, gzip_sink_fn *sink, void *arg, str
     gzip->arg = arg;
     lock_init(&gzip->lock);
     cond_init(&gzip->changed);
-    gzip->ring_size = (size_t)wanted * 2 + 2;
+    gzip->bound = libdeflate_gzip_compress_bound(NULL, GZIP_BLOCK);
+    gzip->ring_size = (size_t)(wanted + 2 + (wanted < SPARE_MAX ? wanted : SPARE_MAX));
     gzip->ring = calloc(gzip->ring_size, sizeof(struct block *));
     if (!gzip->ring) {
         err_sys(err, "gzip");
         return NULL;
     }
     for (size_t i = 0; i < gzip->ring_size; i++) {
-        gzip->ring[i] = malloc(sizeof(struct block)); /* pages are touched as they are used */
+        gzip->ring[i] =
+            malloc(sizeof(struct block) + gzip->bound); /* pages are touched as they are used */
         if (!gzip->ring[i]) {
             err_sys(err, "gzip");
             return NULL;
         }
-        gzip->ring[i]->state = BLOCK_FREE;
-        gzip->ring[i]->len = gzip->ring[i]->dictionary_len = 0;
-        gzip->ring[i]->last = gzip->ring[i]->failed = false;
+        clear_block(gzip->ring[i]);
     }
     if (thread_start(&gzip->writer, "gzip-write", THREAD_STACK_SMALL, write_all, gzip, err))
         return NULL;
@@ -261,19 +234,6 @@ static struct block *free_block(struct gzip *gzip, struct err *err)
 /* Hands the block that is filled to the workers. */
 static void hand_over(struct gzip *gzip, struct block *block, bool last)
 {
-    struct block *next = last ? NULL : block_at(gzip, gzip->filling + 1);
-    size_t keep = block->len < DICTIONARY ? block->len : DICTIONARY;
-    lock_take(&gzip->lock);
-    /* The dictionary goes into the next block once that is free; it is the caller who waits. */
-    while (next && !gzip->broken && next->state != BLOCK_FREE)
-        lock_wait(&gzip->changed, &gzip->lock, 60000);
-    lock_drop(&gzip->lock);
-    if (next) {
-        memcpy(next->dictionary, block->in + block->len - keep, keep);
-        next->dictionary_len = keep;
-        next->len = 0;
-        next->last = next->failed = false;
-    }
     lock_take(&gzip->lock);
     block->last = last;
     block->state = BLOCK_FULL;

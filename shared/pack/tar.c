@@ -16,6 +16,13 @@ struct header {
 };
 _Static_assert(sizeof(struct header) == TAR_BLOCK, "a header is one block");
 
+/* Digits in base 8 before a NUL, as many as the field has room for. */
+static void put_octal(char *field, size_t size, uint64_t value)
+{
+    for (size_t i = size - 1; i > 0; i--, value >>= 3)
+        field[i - 1] = (char)('0' + (value & 7));
+}
+
 static void add_block(struct buf *out, const char *name, const struct tar_member *member,
                       int64_t size, char type)
 {
@@ -24,13 +31,13 @@ static void add_block(struct buf *out, const char *name, const struct tar_member
     size_t len = strlen(name), link = member->link ? strlen(member->link) : 0;
     memset(&header, 0, sizeof(header));
     memcpy(header.name, name, len < NAME_MAX_USTAR ? len : NAME_MAX_USTAR);
-    snprintf(header.mode, sizeof(header.mode), "%07o", member->mode & 07777);
-    snprintf(header.uid, sizeof(header.uid), "%07o", 0);
-    snprintf(header.gid, sizeof(header.gid), "%07o", 0);
-    snprintf(header.size, sizeof(header.size), "%011llo",
-             (unsigned long long)(size > SIZE_MAX_USTAR ? SIZE_MAX_USTAR : size));
-    snprintf(header.mtime, sizeof(header.mtime), "%011llo",
-             (unsigned long long)(member->mtime_s > 0 ? member->mtime_s : 0));
+    put_octal(header.mode, sizeof(header.mode), member->mode & 07777);
+    put_octal(header.uid, sizeof(header.uid), 0);
+    put_octal(header.gid, sizeof(header.gid), 0);
+    put_octal(header.size, sizeof(header.size),
+              (uint64_t)(size > SIZE_MAX_USTAR ? SIZE_MAX_USTAR : size));
+    put_octal(header.mtime, sizeof(header.mtime),
+              (uint64_t)(member->mtime_s > 0 ? member->mtime_s : 0));
     header.type = type;
     if (type == TAR_LINK)
         memcpy(header.link, member->link, link < NAME_MAX_USTAR ? link : NAME_MAX_USTAR);
@@ -39,7 +46,7 @@ static void add_block(struct buf *out, const char *name, const struct tar_member
     memset(header.checksum, ' ', sizeof(header.checksum));
     for (size_t i = 0; i < TAR_BLOCK; i++)
         sum += ((const unsigned char *)&header)[i];
-    snprintf(header.checksum, sizeof(header.checksum), "%06o", sum);
+    put_octal(header.checksum, sizeof(header.checksum) - 1, sum); /* NUL, then a space */
     buf_add(out, &header, TAR_BLOCK);
 }
 

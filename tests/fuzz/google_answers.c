@@ -51,7 +51,7 @@ static void check_texts(const char *text)
         object_add_crc(&again, crc);
         must(strcmp(buf_str(&again), text) == 0);
     }
-    if (run_quantity(text, &value) == 0)
+    if (jobs_quantity(text, &value) == 0)
         must(value >= 0);
 }
 
@@ -61,7 +61,7 @@ static void check_json(const struct wire_answer *answer)
     AUTO(json) struct json *json = NULL;
     AUTO(str) char *token = NULL;
     AUTO(storage_object) struct storage_object object = {0};
-    struct run_execution execution;
+    struct jobs_execution execution;
     if (answer_json(GOOGLE_RUN, answer, &json, &err) || !json)
         return;
     if (object_read(json, &object, &err) == 0)

@@ -232,7 +232,7 @@ static int read_secret(struct world *w, struct err *err)
 {
     char version[SECRET_VERSION_SIZE];
     AUTO(buf) struct buf out = BUF_INIT(SECRET_BYTES_MAX);
-    if (secret_access(w->google, w->secret, &out, version, err))
+    if (google_secret(w->google, w->secret, &out, version, err))
         return -1;
     CHECK(strcmp(buf_str(&out), "a secret key") == 0 && strcmp(version, "1") == 0);
     return 0;
@@ -243,12 +243,12 @@ static int read_secret(struct world *w, struct err *err)
 static int start(struct world *w, struct err *err)
 {
     static const char *const env[] = {"TASK_ID=adapters", "SLEEP=30", NULL};
-    const struct run_start wish = {.env = env, .timeout_s = 600};
+    const struct jobs_start wish = {.env = env, .timeout_s = 600};
     bool unsure;
-    return run_start(w->google, w->job, &wish, w->execution, &unsure, err);
+    return jobs_start(w->google, w->job, &wish, w->execution, &unsure, err);
 }
 
-static int count_found(const struct run_execution *execution, void *arg)
+static int count_found(const struct jobs_execution *execution, void *arg)
 {
     struct world *w = ((void **)arg)[0];
     int *count = ((void **)arg)[1];
@@ -261,7 +261,7 @@ static int find(struct world *w, struct err *err)
     int count = 0;
     void *arg[2] = {w, &count};
     int64_t since_ms = clock_real_ms() - 3600000;
-    if (run_find(w->google, w->job, "TASK_ID", "adapters", since_ms, count_found, arg, err))
+    if (jobs_find(w->google, w->job, "TASK_ID", "adapters", since_ms, count_found, arg, err))
         return -1;
     CHECK(count == 1);
     return 0;
@@ -276,16 +276,16 @@ static int start_lost(struct world *w, struct err *err)
     int count = 0;
     void *arg[2] = {w, &count};
     struct err why = ERR_INIT;
-    const struct run_start wish = {.env = env};
-    CHECK(run_start(w->google, w->job, &wish, name, &unsure, &why) == -1 && unsure);
-    return run_find(w->google, w->job, "TASK_ID", "lost", 0, count_found, arg, err);
+    const struct jobs_start wish = {.env = env};
+    CHECK(jobs_start(w->google, w->job, &wish, name, &unsure, &why) == -1 && unsure);
+    return jobs_find(w->google, w->job, "TASK_ID", "lost", 0, count_found, arg, err);
 }
 
-static int await_state(struct world *w, enum run_state state, struct err *err)
+static int await_state(struct world *w, enum jobs_state state, struct err *err)
 {
-    struct run_execution execution;
+    struct jobs_execution execution;
     for (int64_t end = clock_mono_ms() + 30000; clock_mono_ms() < end; usleep(50000)) {
-        if (run_get(w->google, w->execution, &execution, err))
+        if (jobs_get(w->google, w->execution, &execution, err))
             return -1;
         if (execution.state == state)
             return 0;
@@ -295,8 +295,8 @@ static int await_state(struct world *w, enum run_state state, struct err *err)
 
 static int cancel(struct world *w, struct err *err)
 {
-    return await_state(w, RUN_RUNNING, err) || run_cancel(w->google, w->execution, err) ||
-                   await_state(w, RUN_CANCELLED, err) || run_cancel(w->google, w->execution, err)
+    return await_state(w, RUN_RUNNING, err) || jobs_cancel(w->google, w->execution, err) ||
+                   await_state(w, RUN_CANCELLED, err) || jobs_cancel(w->google, w->execution, err)
                ? -1
                : 0;
 }
@@ -304,13 +304,13 @@ static int cancel(struct world *w, struct err *err)
 static int fail_with_code(struct world *w, struct err *err)
 {
     static const char *const env[] = {"TASK_ID=fails", "EXIT=3", NULL};
-    const struct run_start wish = {.env = env};
+    const struct jobs_start wish = {.env = env};
     bool unsure;
     int code = -2;
-    struct run_execution execution;
-    if (run_start(w->google, w->job, &wish, w->execution, &unsure, err) ||
-        await_state(w, RUN_FAILED, err) || run_get(w->google, w->execution, &execution, err) ||
-        run_exit_code(w->google, w->execution, &code, err))
+    struct jobs_execution execution;
+    if (jobs_start(w->google, w->job, &wish, w->execution, &unsure, err) ||
+        await_state(w, RUN_FAILED, err) || jobs_get(w->google, w->execution, &execution, err) ||
+        jobs_exit_code(w->google, w->execution, &code, err))
         return -1;
     CHECK(code == 3 && execution.ended_ms >= execution.created_ms && execution.created_ms > 0);
     CHECK(execution.cpu > 0 && execution.memory_bytes > 0);
@@ -329,12 +329,12 @@ static int put_job(struct world *w, struct err *err)
     struct err why = ERR_INIT;
     snprintf(name, sizeof(name), "%.*s/jobs/adapters-%d", (int)(strstr(w->job, "/jobs/") - w->job),
              w->job, (int)getpid());
-    CHECK(run_job_get(w->google, name, &job, &why) == -1 && why.code == ERR_NOT_FOUND);
-    if (run_job_put(w->google, name, definition, strlen(definition), false, err) ||
-        run_job_get(w->google, name, &job, err))
+    CHECK(jobs_job_get(w->google, name, &job, &why) == -1 && why.code == ERR_NOT_FOUND);
+    if (jobs_job_put(w->google, name, definition, strlen(definition), false, err) ||
+        jobs_job_get(w->google, name, &job, err))
         return -1;
     CHECK(strcmp(json_text(json_get(job, "name")), name) == 0);
-    return run_job_put(w->google, name, definition, strlen(definition), true, err);
+    return jobs_job_put(w->google, name, definition, strlen(definition), true, err);
 }
 
 /* --- steps ---------------------------------------------------------------------------------- */

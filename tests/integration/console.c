@@ -82,6 +82,17 @@ static void every_screen_and_action_works_for_everybody(void **state)
     api_free(api);
 }
 
+/* Sessions, their shells and files. */
+static void sessions_are_used_by_everybody(void **state)
+{
+    (void)state;
+    skip_without_browser();
+    struct runner *runner = runner_new();
+    runner_start(runner);
+    run_script(runner, "sessions.mjs", "-");
+    runner_free(runner);
+}
+
 /* No task starts without a credential: thousands can wait. */
 static void the_console_is_quick(void **state)
 {
@@ -99,6 +110,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_screen_and_action_works_for_everybody),
+        cmocka_unit_test(sessions_are_used_by_everybody),
         cmocka_unit_test(the_console_is_quick),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -262,6 +262,28 @@ static void verbose_adds_what_only_the_owner_may_see(void **state)
     runner_free(runner);
 }
 
+static void the_root_says_what_can_be_asked_of_it(void **state)
+{
+    (void)state;
+    struct runner *runner = runner_new();
+    runner_start(runner);
+    struct reply *owner = runner_get(runner, "/health?verbose=true");
+    struct reply *reply = http_call(runner->base, "GET", "/", NULL, NULL);
+    assert_status(reply, 200);
+    const cJSON *can = json_at(reply->json, "capabilities"), *kinds = json_at(can, "kinds");
+    bool python = cJSON_IsTrue(json_at(reply->json, "python.available"));
+    assert_string_equal(cJSON_GetArrayItem(kinds, 0)->valuestring, "claude");
+    assert_string_equal(cJSON_GetArrayItem(kinds, 1)->valuestring, "command");
+    assert_int_equal(cJSON_GetArraySize(kinds), python ? 3 : 2);
+    if (python)
+        assert_string_equal(cJSON_GetArrayItem(kinds, 2)->valuestring, "python");
+    assert_json_text(can, "jail", json_text(owner->json, "jail.tier"));
+    assert_null(strstr(reply->body, runner->state));
+    reply_free(owner);
+    reply_free(reply);
+    runner_free(runner);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1)
@@ -272,6 +294,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(missing_unreadable_malformed_and_expired_have_their_own_words),
         cmocka_unit_test(a_login_is_noticed_without_a_restart),
         cmocka_unit_test(hours_remaining_is_what_is_left),
+        cmocka_unit_test(the_root_says_what_can_be_asked_of_it),
         cmocka_unit_test(verbose_adds_what_only_the_owner_may_see),
     };
     return cmocka_run_group_tests_name("health", tests, NULL, NULL);

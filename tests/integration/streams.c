@@ -2,46 +2,10 @@
  * Events as they come: /run, /run-async and GET /tasks/{id}/events, cut off and taken up again, and
  * through the proxies that stand in front of servers.
  */
-#include "testing.h"
-
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
+#include "streams_scene.h"
 
 #define LINES_TYPE "Accept: application/x-ndjson\r\n"
 #define CUTS 200
-
-static struct runner *runner;
-
-static const char *const settings[] = {"KEEPALIVE_EVERY_MS", "300", NULL};
-
-static struct runner *shared(void)
-{
-    return runner_shared(&runner, settings);
-}
-
-static struct stream *run(const char *base, const char *prompt, const char *more)
-{
-    char *json = prompt_json(prompt, more);
-    struct stream *stream = stream_open(base, "POST", "/run", RUNNER_AUTH, json);
-    free(json);
-    return stream;
-}
-
-static struct stream *follow(const char *base, const char *id, const char *headers)
-{
-    char *path = textf("/tasks/%s/events", id);
-    char *all = textf("%s%s", RUNNER_AUTH, headers);
-    struct stream *stream = stream_open(base, "GET", path, all, NULL);
-    free(all);
-    free(path);
-    return stream;
-}
 
 static char *submit_async(const struct runner *to, const char *prompt, const char *more)
 {
@@ -52,15 +16,6 @@ static char *submit_async(const struct runner *to, const char *prompt, const cha
     reply_free(reply);
     free(json);
     return id;
-}
-
-/* The id of the task whose stream this is. */
-static char *task_of(struct stream *stream)
-{
-    stream_until(stream, "\"taskId\":\"", 10000);
-    stream_until(stream, "\n\n", 10000);
-    const char *id = strstr(stream->body, "\"taskId\":\"") + strlen("\"taskId\":\"");
-    return strndup(id, strcspn(id, "\""));
 }
 
 /* What the task's file holds. */
@@ -193,22 +148,6 @@ static void who_goes_away_cancels_what_run_started_and_nothing_else(void **state
     for (size_t i = 0; i < COUNT(ids); i++)
         free(ids[i]);
     stream_free(witness);
-}
-
-/* Offset after the last whole event in text[0..size), and that event's id. */
-static size_t whole_part(const char *text, size_t size, long *ret_id)
-{
-    size_t end = size;
-    while (end > 1 && !(text[end - 1] == '\n' && text[end - 2] == '\n'))
-        end--;
-    *ret_id = -1;
-    if (end <= 1)
-        return 0;
-    size_t from = end - 2;
-    while (from > 0 && !(text[from] == '\n' && text[from - 1] == '\n'))
-        from--;
-    assert_int_equal(sscanf(text + (from ? from + 1 : 0), "id: %ld", ret_id), 1);
-    return end;
 }
 
 /* Reads `cut` bytes of the task's stream, goes away, and comes back with the last id it has seen:
@@ -435,174 +374,6 @@ static void a_reader_that_stops_slows_nobody_and_misses_nothing(void **state)
     free(id);
 }
 
-/* ---- proxies ---- */
-
-static int free_port(void)
-{
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof at;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)&at, len), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &len), 0);
-    close(fd);
-    return ntohs(at.sin_port);
-}
-
-/* A first event that is not there at once was held back. */
-static void through(const char *base)
-{
-    struct stream *stream = run(base, "standin: tick 4 700", "");
-    stream_until(stream, "tick 0", 1500);
-    assert_int_equal(stream_count(stream, "tick 3"), 0);
-    stream_until(stream, "tick 1", 1500);
-    char *id = task_of(stream);
-    long last;
-    char headers[80];
-    size_t have = whole_part(stream->body, stream->body_size, &last);
-    (void)have;
-    snprintf(headers, sizeof headers, "Last-Event-ID: %ld\r\n", last);
-    struct stream *second = follow(base, id, headers);
-    int64_t end = now_ms() + 15000;
-    while (!strstr(second->body, "\nevent: done\n") && now_ms() < end)
-        stream_read(second, 100);
-    assert_int_equal(stream_count(second, "\nevent: done\n"), 1);
-    assert_int_equal(stream_count(second, "tick 0"), 0);
-    assert_int_equal(stream_count(second, "tick 3"), 1);
-    stream_free(second);
-    stream_free(stream);
-    /* who goes away from the proxy goes away from us */
-    stream = run(base, "standin: hang-middle", "");
-    free(id);
-    id = task_of(stream);
-    stream_free(stream);
-    runner_await(runner, id, "cancelled", 10000);
-    free(id);
-}
-
-static void with_proxy(const char *program, char *const argv[], const char *base, const char *log)
-{
-    pid_t pid =
-        proc_start(argv, (char *[]){(char[]){"PATH=/usr/sbin:/usr/bin:/bin"}, NULL}, log, log);
-    int status = 0, fd = -1;
-    struct sockaddr_in to = {.sin_family = AF_INET,
-                             .sin_port = htons((uint16_t)strtol(strrchr(base, ':') + 1, NULL, 10)),
-                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    for (int64_t end = now_ms() + 10000; now_ms() < end && proc_alive(pid); poll_pause()) {
-        fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (connect(fd, (struct sockaddr *)&to, sizeof to) == 0)
-            break;
-        close(fd);
-        fd = -1;
-    }
-    if (fd < 0) {
-        char *said = read_file(log, NULL);
-        fail_msg("%s does not listen: %s", program, said);
-    }
-    close(fd);
-    through(base);
-    kill(pid, SIGTERM);
-    if (!proc_wait(pid, 10000, &status))
-        kill(pid, SIGKILL);
-}
-
-static void streams_pass_through_nginx(void **state)
-{
-    (void)state;
-    if (access("/usr/sbin/nginx", X_OK))
-        SKIP_BECAUSE("nginx is not installed");
-    char *dir = tmp_dir_new(), *log = textf("%s/log", dir), *file = textf("%s/conf", dir);
-    int port = free_port();
-    char *base = textf("http://127.0.0.1:%d", port);
-    char *conf = textf("daemon off; pid %s/pid; error_log %s/log; worker_processes 1;\n"
-                       "events { worker_connections 64; }\n"
-                       "http { access_log off; client_body_temp_path %s; proxy_temp_path %s;\n"
-                       "fastcgi_temp_path %s; uwsgi_temp_path %s; scgi_temp_path %s;\n"
-                       "gzip on; gzip_types *; gzip_proxied any;\n"
-                       "server { listen 127.0.0.1:%d; location / { proxy_pass %s; } } }\n",
-                       dir, dir, dir, dir, dir, dir, dir, port, shared()->base);
-    write_file(file, conf, 0644);
-    char *const argv[] = {
-        (char[]){"/usr/sbin/nginx"}, (char[]){"-e"}, log, (char[]){"-c"}, file, NULL};
-    with_proxy("nginx", argv, base, log);
-    free(conf);
-    free(base);
-    free(file);
-    free(log);
-    tmp_dir_free(dir);
-}
-
-static void streams_pass_through_haproxy(void **state)
-{
-    (void)state;
-    if (access("/usr/sbin/haproxy", X_OK))
-        SKIP_BECAUSE("haproxy is not installed");
-    char *dir = tmp_dir_new(), *log = textf("%s/log", dir), *file = textf("%s/conf", dir);
-    int port = free_port();
-    char *base = textf("http://127.0.0.1:%d", port);
-    char *conf = textf("defaults\n mode http\n timeout connect 2s\n timeout client 2s\n"
-                       " timeout server 2s\n"
-                       "frontend in\n bind 127.0.0.1:%d\n default_backend out\n"
-                       "backend out\n server one %s\n",
-                       port, shared()->base + strlen("http://"));
-    write_file(file, conf, 0644);
-    char *const argv[] = {(char[]){"/usr/sbin/haproxy"}, (char[]){"-db"}, (char[]){"-f"}, file,
-                          NULL};
-    with_proxy("haproxy", argv, base, log);
-    free(conf);
-    free(base);
-    free(file);
-    free(log);
-    tmp_dir_free(dir);
-}
-
-/* ---- the system prompt ---- */
-
-/* What the task was started with as its system prompt. */
-static void assert_system_prompt(const struct runner *own, const char *more, const char *expected)
-{
-    struct reply *reply = runner_execute(own, "standin: env", more);
-    assert_status(reply, 200);
-    char *argument = textf("--system-prompt=%s\\\"", expected);
-    if (!strstr(reply->body, argument))
-        fail_msg("no '%s' in %.1500s", argument, reply->body);
-    free(argument);
-    reply_free(reply);
-}
-
-static void the_system_prompt_follows_its_file(void **state)
-{
-    (void)state;
-    struct runner *own = runner_new();
-    char *path = textf("%s/prompt.md", own->dir), *next = textf("%s/next", own->dir);
-    runner_set(own, "SYSTEM_PROMPT_FILE", path);
-    runner_start(own);
-    struct reply *reply = runner_execute(own, "standin: env", "");
-    assert_problem(reply, 500, "configuration");
-    reply_free(reply);
-    assert_system_prompt(own, "\"systemPrompt\":\"mine\"", "mine");
-    write_file(path, "be brief", 0644);
-    assert_system_prompt(own, "", "be brief");
-    write_file(next, "be kind", 0644);
-    assert_int_equal(rename(next, path), 0);
-    assert_system_prompt(own, "", "be kind");
-    char *big = malloc(102402);
-    memset(big, 'x', 102401);
-    big[102401] = '\0';
-    write_file(path, big, 0644);
-    assert_system_prompt(own, "", "be kind");
-    assert_int_equal(unlink(path), 0);
-    assert_system_prompt(own, "", "be kind");
-    char *log = runner_log(own);
-    assert_int_equal(text_count(log, "the last good text stays in force"), 2);
-    write_file(path, "be back", 0644);
-    assert_system_prompt(own, "", "be back");
-    free(log);
-    free(big);
-    free(next);
-    free(path);
-    runner_free(own);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -617,9 +388,6 @@ int main(void)
         cmocka_unit_test(a_restart_of_the_runner_loses_nothing),
         cmocka_unit_test(a_stopping_runner_ends_its_streams),
         cmocka_unit_test(a_reader_that_stops_slows_nobody_and_misses_nothing),
-        cmocka_unit_test(streams_pass_through_nginx),
-        cmocka_unit_test(streams_pass_through_haproxy),
-        cmocka_unit_test(the_system_prompt_follows_its_file),
     };
     return cmocka_run_group_tests(tests, NULL, shared_stop);
 }

@@ -9,7 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { START_MS = 10000, STOP_MS = 20000 };
+enum { START_MS = 60000, STOP_MS = 20000 };
 
 static const char *const passed_on[] = {"ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS",
                                         "LSAN_OPTIONS", "LLVM_PROFILE_FILE"};

@@ -265,7 +265,7 @@ static int add_name(const struct storage_object *object, void *arg)
     return 0;
 }
 
-static int take_name(const struct run_execution *execution, void *arg)
+static int take_name(const struct jobs_execution *execution, void *arg)
 {
     snprintf(arg, RUN_NAME_SIZE, "%s", execution->name);
     return 1;
@@ -279,7 +279,7 @@ static void members_that_say_nothing_may_be_missing(void **state)
     static const struct habit plain = {0};
     struct err err = ERR_INIT;
     struct server s = {.habit = &plain};
-    struct run_execution execution;
+    struct jobs_execution execution;
     char name[RUN_NAME_SIZE] = "";
     bool unsure;
     AUTO(buf) struct buf names = BUF_INIT(1024);
@@ -296,16 +296,16 @@ static void members_that_say_nothing_may_be_missing(void **state)
     if (storage_list(google, "b", &all, add_name, &names, &err))
         fail_msg("%s", err.msg);
     assert_string_equal(buf_str(&names), "x:5:7:1767323045000,");
-    if (run_start(google, JOB, &(struct run_start){0}, name, &unsure, &err))
+    if (jobs_start(google, JOB, &(struct jobs_start){0}, name, &unsure, &err))
         fail_msg("%s", err.msg);
     assert_string_equal(name, JOB "/executions/e1");
-    assert_int_equal(run_find(google, JOB, "K", "v", 0, take_name, name, &err), 0);
+    assert_int_equal(jobs_find(google, JOB, "K", "v", 0, take_name, name, &err), 0);
     assert_string_equal(name, JOB "/executions/e2");
-    assert_int_equal(run_get(google, JOB "/executions/e3", &execution, &err), 0);
+    assert_int_equal(jobs_get(google, JOB "/executions/e3", &execution, &err), 0);
     assert_int_equal(execution.state, RUN_RUNNING);
     assert_int_equal(execution.started_ms - execution.created_ms, 877);
     assert_int_equal(execution.ended_ms, 0);
-    if (run_job_put(google, JOB, "{}", 2, true, &err))
+    if (jobs_job_put(google, JOB, "{}", 2, true, &err))
         fail_msg("%s", err.msg);
     end(&s);
 }

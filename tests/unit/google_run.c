@@ -134,11 +134,11 @@ static void an_execution_is_started_with_its_environment_and_time(void **state)
     char name[RUN_NAME_SIZE];
     bool unsure = true;
     static const char *const env[] = {"TASK_ID=t1", "EMPTY=", "TWO==\"x\"", NULL};
-    const struct run_start start = {.env = env, .timeout_s = 3300};
+    const struct jobs_start start = {.env = env, .timeout_s = 3300};
     answer(w, "POST /v2/" JOB ":run", 200,
            "{\"name\":\"projects/p/locations/l/operations/o\",\"metadata\":{\"@type\":"
            "\"type.googleapis.com/google.cloud.run.v2.Execution\",\"name\":\"" EXECUTION "\"}}");
-    if (run_start(w->google, JOB, &start, name, &unsure, &err))
+    if (jobs_start(w->google, JOB, &start, name, &unsure, &err))
         fail_msg("%s", err.msg);
     assert_string_equal(name, EXECUTION);
     assert_false(unsure);
@@ -149,7 +149,7 @@ static void an_execution_is_started_with_its_environment_and_time(void **state)
               "\\\"\"}]}],\"timeout\":\"3300s\"}}");
     answer(w, ":run", 200,
            "{\"name\":\"o\",\"done\":true,\"response\":{\"name\":\"" EXECUTION "\"}}");
-    assert_int_equal(run_start(w->google, JOB, &(struct run_start){0}, name, &unsure, &err), 0);
+    assert_int_equal(jobs_start(w->google, JOB, &(struct jobs_start){0}, name, &unsure, &err), 0);
     AUTO(str) char *plain = last_body(w);
     assert_string_equal(plain, "{\"overrides\":{}}");
 }
@@ -187,7 +187,7 @@ static void a_start_that_fails_says_whether_it_may_have_happened(void **state)
         bool unsure = !cases[i].unsure;
         int before = google_peer_count(w->peer, ":run");
         google_peer_fault(w->peer, &cases[i].fault);
-        int rc = run_start(w->google, JOB, &(struct run_start){0}, name, &unsure, &err);
+        int rc = jobs_start(w->google, JOB, &(struct jobs_start){0}, name, &unsure, &err);
         if (rc == 0 || err.code != cases[i].code || unsure != cases[i].unsure ||
             google_peer_count(w->peer, ":run") - before != cases[i].asked)
             fail_msg("%zu: %d %d %s", i, rc, unsure, err.msg);
@@ -202,21 +202,22 @@ static void names_that_lead_elsewhere_are_refused(void **state)
     char name[RUN_NAME_SIZE];
     bool unsure;
     AUTO(buf) struct buf out = BUF_INIT(100);
-    struct run_execution execution;
+    struct jobs_execution execution;
     struct json *job;
     int code;
     for (size_t i = 0; i < COUNT_OF(names); i++) {
         struct err err = ERR_INIT;
         const char *n = names[i];
-        assert_int_equal(run_start(w->google, n, &(struct run_start){0}, name, &unsure, &err), -1);
+        assert_int_equal(jobs_start(w->google, n, &(struct jobs_start){0}, name, &unsure, &err),
+                         -1);
         assert_int_equal(err.code, ERR_INVALID);
         assert_false(unsure);
-        assert_int_equal(run_get(w->google, n, &execution, &err), -1);
-        assert_int_equal(run_cancel(w->google, n, &err), -1);
-        assert_int_equal(run_exit_code(w->google, n, &code, &err), -1);
-        assert_int_equal(run_job_get(w->google, n, &job, &err), -1);
+        assert_int_equal(jobs_get(w->google, n, &execution, &err), -1);
+        assert_int_equal(jobs_cancel(w->google, n, &err), -1);
+        assert_int_equal(jobs_exit_code(w->google, n, &code, &err), -1);
+        assert_int_equal(jobs_job_get(w->google, n, &job, &err), -1);
         assert_int_equal(kms_encrypt(w->google, n, "x", 1, NULL, &out, &err), -1);
-        assert_int_equal(secret_access(w->google, n, &out, NULL, &err), -1);
+        assert_int_equal(google_secret(w->google, n, &out, NULL, &err), -1);
         assert_int_equal(err.code, ERR_INVALID);
     }
     assert_int_equal(google_peer_count(w->peer, "/"), 0);
@@ -233,7 +234,7 @@ static void the_state_of_an_execution_is_told_by_its_condition_and_counts(void *
     struct world *w = *state;
     static const struct {
         const char *json;
-        enum run_state state;
+        enum jobs_state state;
         const char *reason;
     } cases[] = {
         {"\"reconciling\":true", RUN_PENDING, ""},
@@ -264,11 +265,11 @@ static void the_state_of_an_execution_is_told_by_its_condition_and_counts(void *
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         struct err err = ERR_INIT;
-        struct run_execution execution;
+        struct jobs_execution execution;
         char body[1024];
         snprintf(body, sizeof(body), "{\"name\":\"" EXECUTION "\",%s}", cases[i].json);
         answer(w, "GET /v2/" EXECUTION, 200, body);
-        if (run_get(w->google, EXECUTION, &execution, &err))
+        if (jobs_get(w->google, EXECUTION, &execution, &err))
             fail_msg("%s: %s", cases[i].json, err.msg);
         if (execution.state != cases[i].state || strcmp(execution.reason, cases[i].reason) != 0)
             fail_msg("%s: %d %s", cases[i].json, execution.state, execution.reason);
@@ -279,13 +280,13 @@ static void an_execution_has_its_times_limits_and_words(void **state)
 {
     struct world *w = *state;
     struct err err = ERR_INIT;
-    struct run_execution execution;
+    struct jobs_execution execution;
     answer(w, "GET ", 200,
            "{\"name\":\"" EXECUTION "\",\"createTime\":\"1970-01-01T00:00:01.5Z\",\"startTime\":"
            "\"1970-01-01T00:00:02.000000001Z\",\"completionTime\":\"1970-01-01T01:00:03+01:00\","
            "\"template\":{\"containers\":[{\"resources\":{\"limits\":{\"cpu\":\"1500m\",\"memory\":"
            "\"2Gi\"}}}]}," COMPLETED("CONDITION_FAILED", ",\"message\":\"a\\nb\"") "}");
-    if (run_get(w->google, EXECUTION, &execution, &err))
+    if (jobs_get(w->google, EXECUTION, &execution, &err))
         fail_msg("%s", err.msg);
     assert_string_equal(execution.name, EXECUTION);
     assert_int_equal(execution.created_ms, 1500);
@@ -295,9 +296,9 @@ static void an_execution_has_its_times_limits_and_words(void **state)
     assert_int_equal(execution.memory_bytes, INT64_C(2) << 30);
     assert_string_equal(execution.message, "a b");
     answer(w, "GET ", 200, "{\"name\":5}");
-    assert_int_equal(run_get(w->google, EXECUTION, &execution, &err), -1);
+    assert_int_equal(jobs_get(w->google, EXECUTION, &execution, &err), -1);
     assert_int_equal(err.code, ERR_UPSTREAM);
-    assert_int_equal(run_get(w->google, EXECUTION, &execution, &err), -1);
+    assert_int_equal(jobs_get(w->google, EXECUTION, &execution, &err), -1);
     assert_int_equal(err.code, ERR_NOT_FOUND);
 }
 
@@ -325,14 +326,14 @@ static void quantities_are_read_as_kubernetes_writes_them(void **state)
                  {"9999999999999999", -1}};
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         double value = -1;
-        int rc = run_quantity(cases[i].text, &value);
+        int rc = jobs_quantity(cases[i].text, &value);
         if ((rc == 0) != (cases[i].value >= 0) ||
             (rc == 0 && (value > cases[i].value + 1e-9 || value < cases[i].value - 1e-9)))
             fail_msg("%s: %d %f", cases[i].text, rc, value);
     }
 }
 
-static int add_name(const struct run_execution *execution, void *arg)
+static int add_name(const struct jobs_execution *execution, void *arg)
 {
     buf_addf(arg, "%s,", strrchr(execution->name, '/') + 1);
     return strcmp(strrchr(execution->name, '/'), "/stop") == 0;
@@ -365,20 +366,20 @@ static void executions_are_found_by_their_environment_newest_first(void **state)
         AUTO(buf) struct buf got = BUF_INIT(100);
         answer(w, "GET /v2/" JOB "/executions?pageSize=100", 200, page1);
         answer(w, "&pageToken=n%261", 200, page2);
-        if (run_find(w->google, JOB, "TASK_ID", cases[i].value, cases[i].since_ms, add_name, &got,
-                     &err))
+        if (jobs_find(w->google, JOB, "TASK_ID", cases[i].value, cases[i].since_ms, add_name, &got,
+                      &err))
             fail_msg("%s", err.msg);
         assert_string_equal(buf_str(&got), cases[i].want);
     }
     AUTO(buf) struct buf got = BUF_INIT(100);
     answer(w, "GET ", 200,
            "{\"executions\":[" FOUND("old", "01", "t") "," FOUND("stop", "02", "t") "]}");
-    assert_int_equal(run_find(w->google, JOB, "TASK_ID", "t", 0, add_name, &got, &err), 0);
+    assert_int_equal(jobs_find(w->google, JOB, "TASK_ID", "t", 0, add_name, &got, &err), 0);
     assert_string_equal(buf_str(&got), "stop,");
     /* half a list is none */
     answer(w, "GET ", 200, page1);
     answer(w, "GET ", 403, NULL);
-    assert_int_equal(run_find(w->google, JOB, "TASK_ID", "t1", 0, add_name, &got, &err), -1);
+    assert_int_equal(jobs_find(w->google, JOB, "TASK_ID", "t1", 0, add_name, &got, &err), -1);
     assert_int_equal(err.code, ERR_FORBIDDEN);
     assert_string_equal(buf_str(&got), "stop,");
 }
@@ -388,17 +389,17 @@ static void a_cancel_of_what_has_ended_is_fine(void **state)
     struct world *w = *state;
     struct err err = ERR_INIT;
     answer(w, "POST /v2/" EXECUTION ":cancel", 200, "{\"name\":\"o\"}");
-    assert_int_equal(run_cancel(w->google, EXECUTION, &err), 0);
+    assert_int_equal(jobs_cancel(w->google, EXECUTION, &err), 0);
     AUTO(str) char *body = last_body(w);
     assert_string_equal(body, "{}");
     answer(w, ":cancel", 400, "{\"error\":{\"status\":\"FAILED_PRECONDITION\"}}");
     answer(w, "GET ", 200, "{\"name\":\"" EXECUTION "\"," COMPLETED("CONDITION_SUCCEEDED", "") "}");
-    assert_int_equal(run_cancel(w->google, EXECUTION, &err), 0);
+    assert_int_equal(jobs_cancel(w->google, EXECUTION, &err), 0);
     answer(w, ":cancel", 400, "{\"error\":{\"status\":\"FAILED_PRECONDITION\"}}");
     answer(w, "GET ", 200, "{\"name\":\"" EXECUTION "\",\"runningCount\":1}");
-    assert_int_equal(run_cancel(w->google, EXECUTION, &err), -1);
+    assert_int_equal(jobs_cancel(w->google, EXECUTION, &err), -1);
     assert_int_equal(err.code, ERR_INVALID);
-    assert_int_equal(run_cancel(w->google, EXECUTION, &err), -1);
+    assert_int_equal(jobs_cancel(w->google, EXECUTION, &err), -1);
     assert_int_equal(err.code, ERR_NOT_FOUND);
 }
 
@@ -424,7 +425,7 @@ static void the_exit_code_is_its_tasks(void **state)
         int code = 77;
         snprintf(body, sizeof(body), "{\"tasks\":%s}", cases[i].tasks);
         answer(w, "GET /v2/" EXECUTION "/tasks", 200, body);
-        assert_int_equal(run_exit_code(w->google, EXECUTION, &code, &err), 0);
+        assert_int_equal(jobs_exit_code(w->google, EXECUTION, &code, &err), 0);
         if (code != cases[i].code)
             fail_msg("%s: %d", cases[i].tasks, code);
     }
@@ -437,7 +438,7 @@ static void the_exit_code_is_its_tasks(void **state)
 
 static int put_job(struct world *w, bool exists, struct err *err)
 {
-    return run_job_put(w->google, JOB, DEFINITION, strlen(DEFINITION), exists, err);
+    return jobs_job_put(w->google, JOB, DEFINITION, strlen(DEFINITION), exists, err);
 }
 
 static void a_job_is_created_or_changed_and_waited_for(void **state)
@@ -445,7 +446,7 @@ static void a_job_is_created_or_changed_and_waited_for(void **state)
     struct world *w = *state;
     struct err err = ERR_INIT;
     AUTO(json) struct json *job = NULL;
-    assert_int_equal(run_job_get(w->google, JOB, &job, &err), -1);
+    assert_int_equal(jobs_job_get(w->google, JOB, &job, &err), -1);
     assert_int_equal(err.code, ERR_NOT_FOUND);
     answer(w, "POST /v2/projects/p/locations/us-central1/jobs?jobId=j", 200,
            "{\"name\":\"" OPERATION "\"}");
@@ -469,7 +470,7 @@ static void a_job_is_created_or_changed_and_waited_for(void **state)
     answer(w, "GET ", 200, "{\"done\":true}");
     if (put_job(w, false, &err))
         fail_msg("%s", err.msg);
-    assert_int_equal(run_job_put(w->google, "projects/p", "{}", 2, false, &err), -1);
+    assert_int_equal(jobs_job_put(w->google, "projects/p", "{}", 2, false, &err), -1);
     assert_int_equal(err.code, ERR_INVALID);
 }
 
@@ -549,23 +550,23 @@ static void a_secret_is_read_with_its_version(void **state)
     answer(w, "GET /v1/projects/p/secrets/s/versions/latest:access", 200,
            "{\"name\":\"projects/1/secrets/s/versions/12\",\"payload\":{\"data\":\"YWJj\","
            "\"dataCrc32c\":\"910901175\"}}");
-    if (secret_access(w->google, "projects/p/secrets/s", &out, version, &err))
+    if (google_secret(w->google, "projects/p/secrets/s", &out, version, &err))
         fail_msg("%s", err.msg);
     assert_string_equal(buf_str(&out), "abc");
     assert_string_equal(version, "12");
     answer(w, "GET /v1/projects/p/secrets/s/versions/3:access", 200, "{\"payload\":{}}");
-    assert_int_equal(secret_access(w->google, "projects/p/secrets/s/versions/3", &out, NULL, &err),
+    assert_int_equal(google_secret(w->google, "projects/p/secrets/s/versions/3", &out, NULL, &err),
                      0);
     assert_string_equal(buf_str(&out), "abc");
     static const char *const bad[] = {"{}", "{\"payload\":5}", "{\"payload\":{\"data\":\"*\"}}",
                                       "{\"payload\":{\"data\":\"YWJj\",\"dataCrc32c\":\"1\"}}"};
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
         answer(w, ":access", 200, bad[i]);
-        if (secret_access(w->google, "projects/p/secrets/s", &out, NULL, &err) == 0)
+        if (google_secret(w->google, "projects/p/secrets/s", &out, NULL, &err) == 0)
             fail_msg("%s", bad[i]);
         assert_int_equal(err.code, ERR_UPSTREAM);
     }
-    assert_int_equal(secret_access(w->google, "projects/p/secrets/none", &out, NULL, &err), -1);
+    assert_int_equal(google_secret(w->google, "projects/p/secrets/none", &out, NULL, &err), -1);
     assert_int_equal(err.code, ERR_NOT_FOUND);
     assert_string_equal(buf_str(&out), "abc");
 }

@@ -49,7 +49,7 @@ static void objects_are_copied_to_another_file_system(void **state)
     put(here, "objects/ab/01234567890123456789012345678901234567", "loose");
     put(here, "objects/pack/pack-1.pack", "packed");
     put(here, "objects/pack/tmp_pack", "half");
-    int rc = tree_link_objects(here, there, geteuid(), getegid(), &err);
+    int rc = worktree_link_objects(here, there, geteuid(), getegid(), &err);
     if (!same) {
         OK(rc == 0, &err);
         assert_has(there, "objects/ab/01234567890123456789012345678901234567", "loose");
@@ -70,7 +70,7 @@ static void a_directory_that_cannot_be_made_is_what_the_error_names(void **state
     char *from = tmp_dir_new(), *to = tmp_dir_new();
     put(from, "objects/00/01234567890123456789012345678901234567", "loose");
     put(to, "objects/00", "a file");
-    assert_int_equal(tree_link_objects(from, to, geteuid(), getegid(), &err), -1);
+    assert_int_equal(worktree_link_objects(from, to, geteuid(), getegid(), &err), -1);
     AUTO(str) char *at_fault = path_join(to, "objects/00");
     assert_non_null(strstr(err.msg, at_fault));
     tmp_dir_free(from);

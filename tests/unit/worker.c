@@ -438,7 +438,7 @@ static void the_outcome_is_taken_apart_again(void **state)
         .output_len = 4,
         .now_ms = 2};
     OK(store_end(job.runner.store, "t", 1u << TASK_RUNNING, &end, &err) == 1, &err);
-    OK(outcome_read(&job, &err) == 0, &err);
+    OK(job_outcome_read(&job, &err) == 0, &err);
     const struct task_outcome *outcome = &job.result.outcome;
     assert_int_equal(outcome->state, TASK_FAILED);
     assert_int_equal(outcome->exit_code, 3);
@@ -455,7 +455,7 @@ static void a_task_whose_end_was_not_stored_is_interrupted(void **state)
     (void)state;
     struct err err;
     open_store();
-    OK(outcome_read(&job, &err) == 0, &err);
+    OK(job_outcome_read(&job, &err) == 0, &err);
     assert_int_equal(job.result.outcome.state, TASK_FAILED);
     assert_string_equal(job.result.outcome.reason, "interrupted");
     store_close(job.runner.store);

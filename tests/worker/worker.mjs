@@ -234,6 +234,12 @@ async function streams() {
   const list = events(plain.text);
   check("run: events from the first to the last", plain.response.headers.get("Content-Type").startsWith("text/event-stream") && list[0].event === "task" &&
     list.at(-1).event === "done" && JSON.parse(list.at(-1).data).output === "Streamed", plain.text.slice(0, 300));
+  const wrong = await stream({ promt: "x" });
+  check("run: a wrong request is said as the runner says it", wrong.response.status === 400 && /did you mean 'prompt'/.test(wrong.text), wrong.text);
+  const code = await stream({ code: "print(6 * 7)" });
+  check("run: Python code is answered as the runner answers it", code.response.status === 200 && JSON.parse(code.text).stdout === "42\n" && !code.response.headers.get("X-Edge-Task"), code.text);
+  const strange = await stream({ code: "1", colour: "red" });
+  check("run: and refused as the runner refuses it", strange.response.status === 422 && JSON.parse(strange.text).detail[0].loc[1] === "colour", strange.text);
   Object.assign(way, { mode: "cut", cutAfter: 3000 });
   const broken = await stream({ prompt: "[[drip:40]][[text:a long answer that is cut somewhere in the middle, and goes on as if nothing had been, to its very end]]", includePartialMessages: true });
   const got = events(broken.text);

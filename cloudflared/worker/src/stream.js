@@ -15,13 +15,19 @@ export async function run(call) {
   if (body.taskId !== undefined)
     return failure(call, 400, "INVALID_REQUEST", "taskId is the worker's to give; send an Idempotency-Key");
   await prepare(call, body);
+  // Code is answered at once and leaves no task: it gets no name, and its fields are the runner's to judge.
+  const isCode = body.prompt === undefined && body.code !== undefined;
+  if (isCode) {
+    call.detached = true;
+    call.post.body = JSON.stringify(body);
+  }
   const taken = await deliver(call, "/run");
   if (!taken) {
     const { status, body: said } = unreachable(call);
     return Response.json({ ...said, edge: { request_id: call.id, taskId: call.taskId, tried: call.tried } }, { status });
   }
-  const { runner, response } = taken;
-  const headers = { "X-Edge-Runner": runner.name, "X-Edge-Task": call.taskId };
+  const { runner, response, done } = taken;
+  const headers = { "X-Edge-Runner": runner.name, ...(!isCode && { "X-Edge-Task": call.taskId }) };
   const type = response.headers.get("Content-Type") ?? "application/json";
   if (!type.startsWith("text/event-stream") && response.status !== 202)
     return done(), new Response(response.body, { status: response.status, headers: { ...headers, "Content-Type": type } });

@@ -25,9 +25,10 @@ function setOnline(online) {
   changed();
 }
 
-// fetch() of a path of the runner's. Throws a Failure: status 0 when it cannot be reached.
-export async function ask(method, path, { body, headers, signal, timeoutMs = 30000 } = {}) {
-  const init = { method, headers: { ...headers }, credentials: "same-origin", cache: "no-store" };
+// fetch() of a path of the runner's, with a body as JSON, or `raw` as it is. Throws a Failure: status 0 when it cannot be
+// reached.
+export async function ask(method, path, { body, raw, headers, signal, timeoutMs = 30000 } = {}) {
+  const init = { method, headers: { ...headers }, credentials: "same-origin", cache: "no-store", ...(raw !== undefined && { body: raw }) };
   if (body !== undefined) {
     init.body = JSON.stringify(body);
     init.headers["Content-Type"] = "application/json";
@@ -76,6 +77,12 @@ export async function begin() {
 
 export async function signIn(secret) {
   Object.assign(session, await send("POST", "/console/session", { secret }));
+  changed();
+}
+
+// By the token of a link, which is good once.
+export async function signInByLink(token) {
+  Object.assign(session, await send("POST", "/console/session", { token }));
   changed();
 }
 

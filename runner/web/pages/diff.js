@@ -1,4 +1,4 @@
-// What a task changed in its repository, file by file; side by side where there is room.
+// What a task changed in its repository, file by file: side by side where there is room, else one column.
 import { ask } from "./api.js";
 import { h, notice } from "./ui.js";
 
@@ -13,17 +13,26 @@ export async function drawDiff(place, taskId, signal) {
     return;
   }
   const files = text.split(/^(?=diff --git )/m).filter((part) => part.startsWith("diff --git "));
-  place.append(...(files.length ? files.map((part) => drawFile(part, files.length < 6)) : [h("p.none", null, "It changed nothing.")]));
+  if (!files.length) return place.append(h("p.none", null, "It changed nothing."));
+  const room = matchMedia("(min-width: 56rem)"), list = h("div");
+  const draw = () => {
+    const open = [...list.children].map((one) => one.open);
+    list.replaceChildren(...files.map((part, n) => drawFile(part, open[n] ?? files.length < 6, room.matches)));
+  };
+  room.addEventListener("change", draw, { signal });
+  place.append(list);
+  draw();
 }
 
-function drawFile(part, open) {
+function drawFile(part, open, wide) {
   const lines = part.split("\n");
   const name = /^\+\+\+ (?:b\/)?(.*)$/m.exec(part)?.[1];
   const old = /^--- (?:a\/)?(.*)$/m.exec(part)?.[1];
   const shown = name && name !== "/dev/null" ? name : old ?? lines[0].replace(/^diff --git /, "");
   const hunks = lines.slice(Math.max(0, lines.findIndex((line) => line.startsWith("@@"))));
   const added = hunks.filter((line) => line.startsWith("+")).length, removed = hunks.filter((line) => line.startsWith("-")).length;
-  const table = h("table.diff", null, h("tbody", null, pairs(hunks.slice(0, LINES)).map(([left, right]) => drawRow(left, right))));
+  const rows = wide ? pairs(hunks.slice(0, LINES)).map(([left, right]) => drawRow(left, right)) : hunks.slice(0, LINES).filter(Boolean).map(drawLine);
+  const table = h(`table.diff${wide ? ".wide" : ""}`, null, h("tbody", null, rows));
   return h("details.file", { open },
     h("summary", null, h("bdi", null, shown), " ", h("span.added", null, `+${added}`), " ", h("span.removed", null, `−${removed}`)),
     h("div.scroll", { tabIndex: 0, role: "region", "aria-label": `Changes of ${shown}` }, table),
@@ -34,6 +43,11 @@ function drawRow(left, right) {
   if (left === right && left?.startsWith("@@")) return h("tr.hunk", null, h("td", { colSpan: 2 }, left));
   const cell = (line, kind) => h(`td${line === undefined ? "" : line.startsWith(kind) ? (kind === "+" ? ".added" : ".removed") : ""}`, { dir: "auto" }, line ?? "");
   return h("tr", null, cell(left, "-"), cell(right, "+"));
+}
+
+function drawLine(line) {
+  const kind = line.startsWith("+") ? ".added" : line.startsWith("-") ? ".removed" : "";
+  return h(line.startsWith("@@") ? "tr.hunk" : "tr", null, h(`td${kind}`, { dir: "auto" }, line));
 }
 
 // Lines that went beside those that came.

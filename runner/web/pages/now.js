@@ -21,7 +21,7 @@ export async function show({ main, signal }) {
     if (print === before) return;
     before = print;
     replace(needs, needed(health), webhooks.tasks.map(undelivered));
-    replace(state, summary(health));
+    replace(state, summary(health, webhooks.tasks.length > 0));
     const ended = recent.tasks.filter((task) => task.endedAt);
     replace(running, h("h2", null, "Running"), rows(tasks[0], "Nothing runs."));
     const waits = tasks.slice(1).flat();
@@ -31,14 +31,14 @@ export async function show({ main, signal }) {
 }
 
 // What of /health is shown; the rest changes all the time.
-function essence({ status, reasons, oauth, tasks, queue, disk, auth_failures, cloud, usage, version }) {
-  return { status, reasons, expired: oauth?.expired, tasks, queue, low: reasons && disk, auth_failures, cloud: cloud?.error, usage, version };
+function essence({ status, reasons, remedies, oauth, tasks, queue, disk, auth_failures, cloud, usage, version }) {
+  return { status, reasons, remedies, expired: oauth?.expired, tasks, queue, low: reasons && disk, auth_failures, cloud: cloud?.error, usage, version };
 }
 
-function summary(health) {
+function summary(health, undelivered) {
   const { running, slots, queued } = health.tasks;
   const words = { healthy: "All is well.", degraded: "Something needs you.", draining: "The runner is shutting down: it takes no new tasks." };
-  return [`${words[health.status] ?? health.status} `, `${running} of ${count(slots, "slot")} in use`, queued ? `, ${queued} waiting.` : "."];
+  return [`${(undelivered && health.status === "healthy" ? words.degraded : words[health.status]) ?? health.status} `, `${running} of ${count(slots, "slot")} in use`, queued ? `, ${queued} waiting.` : "."];
 }
 
 const actions = {
@@ -51,8 +51,11 @@ const actions = {
   cloud_unreachable: (health) => [`Google Cloud cannot be reached: ${health.cloud?.error ?? "no answer"}`, h("a.button", { href: "#/settings" }, "See settings")],
 };
 
+// What the runner itself says of a reason that has no action here.
+const told = (health, reason) => `${reason.replaceAll("_", " ").replace(/^./, (first) => first.toUpperCase())}: ${health.remedies?.[reason] ?? "see the settings."}`;
+
 function needed(health) {
-  const list = (health.reasons ?? []).map((reason) => notice("warm", actions[reason]?.(health) ?? reason));
+  const list = (health.reasons ?? []).map((reason) => notice("warm", actions[reason]?.(health) ?? told(health, reason)));
   if (health.credential === "none" && !health.reasons?.includes("login_needed"))
     list.push(notice("warm", "Claude has no login yet.", h("a.button", { href: "/login" }, "Log in")));
   if (health.status === "draining") list.push(notice("warm", "The runner is shutting down. Running tasks may end; new ones are refused."));

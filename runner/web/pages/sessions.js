@@ -1,6 +1,6 @@
-// Sessions: boxes with shells that remember.
+// Sessions: boxes with shells that remember. One of them is session.js.
 import { every, get, has, send } from "./api.js";
-import { confirm, h, notice, replace, toast, when } from "./ui.js";
+import { confirm, count, h, notice, replace, toast, when } from "./ui.js";
 
 export async function show({ main, signal }) {
   if (!await has("/sessions")) {
@@ -8,7 +8,12 @@ export async function show({ main, signal }) {
     return;
   }
   const list = h("div"), make = h("button.primary", null, "New session");
-  make.addEventListener("click", () => tried(async () => { await send("POST", "/sessions", {}); await draw(); }));
+  make.addEventListener("click", async () => {
+    make.disabled = true;
+    const made = await tried(() => send("POST", "/sessions", {}));
+    make.disabled = false;
+    if (made && !signal.aborted) location.hash = `#/sessions/${made.id}`;
+  });
   main.append(list, make);
   let before = "";
   async function draw() {
@@ -16,41 +21,43 @@ export async function show({ main, signal }) {
     const print = JSON.stringify(sessions);
     if (print === before) return;
     before = print;
-    replace(list, sessions.length ? h("ul.repos", null, sessions.map(row)) : h("p.none", null, "There is no session."));
+    replace(list, sessions.length ? h("ul.repos", null, sessions.map((one) => row(one, draw))) : h("p.none", null, "There is no session."));
   }
-  const row = (one) => {
-    const id = one.session_id ?? one.id;
-    return h("li.repo", null, h("span.title", null, h("bdi", null, id)),
-      h("span.facts", null, h("span", null, one.state ?? ""), h("bdi", null, one.cwd ?? ""), one.created_at && h("span", null, when(one.created_at))),
-      h("button.quiet", { "data-key": id, onclick: async () => {
-        if (!await confirm(`End the session ${id}? Its files go with it.`, "End it")) return;
-        await tried(() => send("DELETE", `/sessions/${id}`));
-        await draw();
-      } }, "End"),
-      shell(id));
-  };
   await every(5000, signal, draw);
 }
 
-// One command at a time, as the API runs it.
-function shell(id) {
-  const command = h("input", { type: "text", autocomplete: "off", spellcheck: false, "aria-label": `Command in ${id}`, "data-key": `command-${id}` });
-  const said = h("pre.output", { hidden: true, tabIndex: 0 });
-  return h("form.shell", { onsubmit: async (event) => {
-    event.preventDefault();
-    said.hidden = false;
-    said.textContent = "…";
-    await tried(async () => {
-      const answer = await send("POST", `/sessions/${id}/exec`, { command: command.value }, { timeoutMs: 150000 });
-      said.textContent = `${answer.stdout}${answer.stderr}${answer.exit_code ? `\n[exit ${answer.exit_code}]` : ""}`;
-    });
-  } }, command, h("button", { type: "submit" }, "Run"), said);
+function row(one, draw) {
+  return h("li.repo", null, h("a.title", { href: `#/sessions/${one.id}`, "data-key": one.id }, h("bdi", null, one.id)),
+    facts(one),
+    h("button.quiet", { "data-key": `end-${one.id}`, "aria-label": `End ${one.id}`, onclick: async () => {
+      if (await endSession(one.id)) await tried(draw);
+    } }, "End"));
 }
 
-async function tried(action) {
+// What is worth knowing of a session.
+export function facts(one) {
+  return h("span.facts", null, [
+    h("span", null, one.state),
+    h("bdi", null, one.cwd),
+    one.shells.length > 0 && h("span", null, count(one.shells.length, "shell")),
+    one.running > 0 && h("span", null, `${count(one.running, "process", "processes")} running`),
+    one.lastUsedAt && h("span", null, "used ", when(one.lastUsedAt)),
+    one.expiresAt && h("span", null, `ends ${new Date(one.expiresAt).toLocaleString()}`),
+  ].filter(Boolean));
+}
+
+// Asks, and ends it. True when it has ended.
+export async function endSession(id) {
+  if (!await confirm(`End the session ${id}? Its files go with it.`, "End it")) return false;
+  return Boolean(await tried(() => send("DELETE", `/sessions/${id}`)));
+}
+
+// Does it, or says why not.
+export async function tried(action) {
   try {
-    await action();
+    return await action() ?? true;
   } catch (error) {
-    toast(error.message);
+    if (error.name !== "AbortError") toast(error.message);
+    return undefined;
   }
 }

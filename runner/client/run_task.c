@@ -99,7 +99,7 @@ static int cancel_task(struct follow *f, struct err *err)
 static int follow_to_end(struct follow *f, bool cancels, struct err *err)
 {
     for (bool cancelled = false;;) {
-        int rc = follow_run(f, err);
+        int rc = follower_run(f, err);
         if (rc <= 0)
             return rc;
         if (!f->task_id[0])
@@ -118,7 +118,7 @@ static int status_of(const struct json *end)
 {
     long long code = number_of(end, "exit_code");
     const char *reason = text_of(end, "reason");
-    if (is_true(end, "success"))
+    if (client_is_true(end, "success"))
         return 0;
     if (strcmp(reason, "timeout") == 0)
         return TIMED_OUT;
@@ -203,7 +203,7 @@ static int follow_task(struct call *call, struct follow *f, struct narrate *n, s
         return err_set(err, ERR_UPSTREAM, "the task's events ended without its result");
     if (!n->raw || call->json)
         conclude(call, f, n, diff && !call->json);
-    else if (!is_true(n->end, "success") && number_of(n->end, "exit_code") <= 0)
+    else if (!client_is_true(n->end, "success") && number_of(n->end, "exit_code") <= 0)
         narrate_end(n);
     else if (!is_own_end(n->end))
         fprintf(stderr, "%s\n", text_of(n->end, "error"));
@@ -231,7 +231,7 @@ static int begin(struct call *call, const char *path, const char *body, bool raw
     AUTO(follow) struct follow f;
     struct narrate n;
     begin_story(call, &n, raw);
-    follow_init(&f, &call->to, narrate_event, &n);
+    follower_init(&f, &call->to, narrate_event, &n);
     f.path = path;
     f.body = body;
     int status = follow_task(call, &f, &n, err);
@@ -316,7 +316,7 @@ int client_logs(struct call *call, struct err *err)
         return -1;
     narrate_init(&n, stdout, call->colour);
     n.live = follows;
-    follow_init(&f, &call->to, call->json ? print_json_event : narrate_event, &n);
+    follower_init(&f, &call->to, call->json ? print_json_event : narrate_event, &n);
     snprintf(f.task_id, sizeof(f.task_id), "%s", call->args.items[0]);
     client_catch_signals();
     int rc = follows ? follow_to_end(&f, false, err) : print_now(call, &f, err);

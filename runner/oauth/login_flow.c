@@ -1,4 +1,4 @@
-#include "runner/oauth/flow.h"
+#include "runner/oauth/login_flow.h"
 
 #include "base/clock.h"
 #include "base/cond.h"
@@ -25,42 +25,43 @@
 #define CODES_MAX 10   /* tries of one login */
 #define SETTLE_MS 1000 /* a CLI that complains and then goes on wants another code */
 
-struct flow {
-    struct flow_config config;
+struct login_flow {
+    struct login_flow_config config;
     int wake_fd; /* eventfd: there is an order */
 
     pthread_mutex_t lock; /* of all that follows; never held across I/O */
     pthread_cond_t moved; /* the state has changed */
-    struct flow_view view;
+    struct login_flow_view view;
     struct thread thread;
     int waiters;
     int codes;
-    char code[FLOW_CODE_MAX + 2]; /* an order: with its line end; "" for none */
-    bool cancel;                  /* an order */
-    _Atomic bool stopping;        /* also read without the lock */
+    char code[LOGIN_FLOW_CODE_MAX + 2]; /* an order: with its line end; "" for none */
+    bool cancel;                        /* an order */
+    _Atomic bool stopping;              /* also read without the lock */
 };
 
 static const char *const state_names[] = {
-#define FLOW_STATE_WIRE(name, wire) wire,
-    FLOW_STATES(FLOW_STATE_WIRE)
-#undef FLOW_STATE_WIRE
+#define LOGIN_FLOW_STATE_WIRE(name, wire) wire,
+    LOGIN_FLOW_STATES(LOGIN_FLOW_STATE_WIRE)
+#undef LOGIN_FLOW_STATE_WIRE
 };
 
-const char *flow_state_name(enum flow_state state)
+const char *login_flow_state_name(enum login_flow_state state)
 {
     return state_names[state];
 }
 
-bool flow_state_is_active(enum flow_state state)
+bool login_flow_state_is_active(enum login_flow_state state)
 {
-    return state == FLOW_STARTING || state == FLOW_AWAITING_CODE || state == FLOW_VERIFYING;
+    return state == LOGIN_FLOW_STARTING || state == LOGIN_FLOW_AWAITING_CODE ||
+           state == LOGIN_FLOW_VERIFYING;
 }
 
 /* --- the thread's side --------------------------------------------------------------------- */
 
 /* One login under way. */
 struct login_run {
-    struct flow *flow;
+    struct login_flow *flow;
     struct login_cli cli;
     struct work_result result;
     bool gave_up;          /* too many codes were not taken */
@@ -68,14 +69,14 @@ struct login_run {
     size_t heeded;         /* error bytes that were there when the code was sent */
 };
 
-static void move(struct flow *flow, enum flow_state state, const char *reason)
+static void move(struct login_flow *flow, enum login_flow_state state, const char *reason)
 {
     AUTO(buf) struct buf clean = BUF_INIT(sizeof(flow->view.reason) * 4);
     redact_text(flow->config.secrets, reason, strlen(reason), &clean);
     pthread_mutex_lock(&flow->lock);
     flow->view.state = state;
     snprintf(flow->view.reason, sizeof(flow->view.reason), "%s", buf_str(&clean));
-    if (!flow_state_is_active(state))
+    if (!login_flow_state_is_active(state))
         flow->view.url[0] = '\0';
     pthread_cond_broadcast(&flow->moved);
     pthread_mutex_unlock(&flow->lock);
@@ -85,7 +86,7 @@ static void move(struct flow *flow, enum flow_state state, const char *reason)
 static enum work_cause take_orders(struct work *work, void *arg)
 {
     struct login_run *run = arg;
-    struct flow *flow = run->flow;
+    struct login_flow *flow = run->flow;
     char code[sizeof(flow->code)];
     uint64_t count;
     (void)!read(flow->wake_fd, &count, sizeof(count));
@@ -118,17 +119,17 @@ static void take_errors(struct work *work, const char *data, size_t len, void *a
     login_cli_add(&run->cli.errors, data, len);
 }
 
-static enum flow_state state_of(struct flow *flow)
+static enum login_flow_state state_of(struct login_flow *flow)
 {
     pthread_mutex_lock(&flow->lock);
-    enum flow_state state = flow->view.state;
+    enum login_flow_state state = flow->view.state;
     pthread_mutex_unlock(&flow->lock);
     return state;
 }
 
 static void heed_url(struct login_run *run)
 {
-    struct flow *flow = run->flow;
+    struct login_flow *flow = run->flow;
     char url[sizeof(flow->view.url)];
     if (!login_cli_find_url(&run->cli, url, sizeof(url)))
         return;
@@ -136,7 +137,7 @@ static void heed_url(struct login_run *run)
     pthread_mutex_lock(&flow->lock);
     memcpy(flow->view.url, url, sizeof(url));
     pthread_mutex_unlock(&flow->lock);
-    move(flow, FLOW_AWAITING_CODE, "");
+    move(flow, LOGIN_FLOW_AWAITING_CODE, "");
 }
 
 /* A CLI that has complained ends in a moment, or it asks for the code again. Returns how long to
@@ -157,7 +158,7 @@ static int64_t heed_complaint(struct work *work, struct login_run *run)
     bool again = run->flow->codes < CODES_MAX;
     pthread_mutex_unlock(&run->flow->lock);
     if (again)
-        move(run->flow, FLOW_AWAITING_CODE, reason);
+        move(run->flow, LOGIN_FLOW_AWAITING_CODE, reason);
     run->gave_up = !again;
     if (!again)
         work_end(work, WORK_CANCEL);
@@ -168,10 +169,10 @@ static int64_t heed_complaint(struct work *work, struct login_run *run)
 static int64_t heed_output(struct work *work, void *arg)
 {
     struct login_run *run = arg;
-    enum flow_state state = state_of(run->flow);
-    if (state == FLOW_STARTING)
+    enum login_flow_state state = state_of(run->flow);
+    if (state == LOGIN_FLOW_STARTING)
         heed_url(run);
-    else if (state == FLOW_VERIFYING && !work_is_ending(work))
+    else if (state == LOGIN_FLOW_VERIFYING && !work_is_ending(work))
         return heed_complaint(work, run);
     return -1;
 }
@@ -180,7 +181,7 @@ static int64_t heed_output(struct work *work, void *arg)
 static int take_over(struct login_run *run, struct err *err)
 {
     struct keeper_status status;
-    struct flow *flow = run->flow;
+    struct login_flow *flow = run->flow;
     AUTO(config_ref) const struct config *config = config_ref(flow->config.config);
     AUTO(str) char *from = login_cli_credentials(&run->cli);
     AUTO(str) char *to = path_join(config->claude_config_dir, ".credentials.json");
@@ -197,42 +198,42 @@ static int take_over(struct login_run *run, struct err *err)
 }
 
 /* What came of it. */
-static enum flow_state judge(struct login_run *run, char *reason, size_t size)
+static enum login_flow_state judge(struct login_run *run, char *reason, size_t size)
 {
     struct err err;
     reason[0] = '\0';
-    static const enum flow_state ends[] = {
-        [WORK_CANCEL] = FLOW_CANCELLED, [WORK_TIMEOUT] = FLOW_EXPIRED};
+    static const enum login_flow_state ends[] = {
+        [WORK_CANCEL] = LOGIN_FLOW_CANCELLED, [WORK_TIMEOUT] = LOGIN_FLOW_EXPIRED};
     enum work_cause cause = run->result.cause;
     /* whatever made us end it: the code is used up */
     if (login_cli_succeeded(&run->cli, run->result.status)) {
         if (take_over(run, &err) == 0)
-            return FLOW_SUCCEEDED;
+            return LOGIN_FLOW_SUCCEEDED;
         snprintf(reason, size, "%s", err.msg);
-        return FLOW_FAILED;
+        return LOGIN_FLOW_FAILED;
     }
     if (cause != WORK_ENDED && !run->gave_up)
         return ends[cause];
     if (!login_cli_complaint(&run->cli, 0, reason, size))
         snprintf(reason, size, "the Claude CLI ended without a word");
-    return FLOW_FAILED;
+    return LOGIN_FLOW_FAILED;
 }
 
-static void end(struct flow *flow, enum flow_state state, const char *reason)
+static void end(struct login_flow *flow, enum login_flow_state state, const char *reason)
 {
-    if (state == FLOW_FAILED)
+    if (state == LOGIN_FLOW_FAILED)
         log_warn("oauth", "the login failed: %s", reason);
     else
         log_info("oauth", "the login %s",
-                 state == FLOW_SUCCEEDED   ? "succeeded"
-                 : state == FLOW_CANCELLED ? "was cancelled"
-                                           : "took too long");
+                 state == LOGIN_FLOW_SUCCEEDED   ? "succeeded"
+                 : state == LOGIN_FLOW_CANCELLED ? "was cancelled"
+                                                 : "took too long");
     move(flow, state, reason); /* last: another login may begin */
 }
 
 static int run_cli(struct login_run *run, const struct config *config, struct err *err)
 {
-    struct flow *flow = run->flow;
+    struct login_flow *flow = run->flow;
     int64_t deadline = clock_mono_ms() + (int64_t)config->login_deadline_seconds * 1000;
     if (login_cli_prepare(&run->cli, config, flow->config.marker, err))
         return -1;
@@ -254,12 +255,12 @@ static void *run_login(void *arg)
 {
     struct err err;
     char reason[240];
-    struct flow *flow = arg;
+    struct login_flow *flow = arg;
     struct login_run run = {.flow = flow};
     AUTO(config_ref) const struct config *config = config_ref(flow->config.config);
     log_info("oauth", "a login has begun");
     login_cli_init(&run.cli);
-    enum flow_state state = FLOW_FAILED;
+    enum login_flow_state state = LOGIN_FLOW_FAILED;
     if (run_cli(&run, config, &err) == 0)
         state = judge(&run, reason, sizeof(reason));
     else
@@ -272,7 +273,8 @@ static void *run_login(void *arg)
 /* --- the callers' side --------------------------------------------------------------------- */
 
 /* Waits while the state is this one. */
-static void wait_locked(struct flow *flow, bool (*is_waiting)(enum flow_state state), int64_t ms)
+static void wait_locked(struct login_flow *flow, bool (*is_waiting)(enum login_flow_state state),
+                        int64_t ms)
 {
     int64_t deadline = clock_mono_ms() + ms, left;
     if (flow->waiters >= WAITERS_MAX)
@@ -284,29 +286,29 @@ static void wait_locked(struct flow *flow, bool (*is_waiting)(enum flow_state st
     flow->waiters--;
 }
 
-static bool is_starting(enum flow_state state)
+static bool is_starting(enum login_flow_state state)
 {
-    return state == FLOW_STARTING;
+    return state == LOGIN_FLOW_STARTING;
 }
 
-static bool is_verifying(enum flow_state state)
+static bool is_verifying(enum login_flow_state state)
 {
-    return state == FLOW_VERIFYING;
+    return state == LOGIN_FLOW_VERIFYING;
 }
 
-static void wake(struct flow *flow)
+static void wake(struct login_flow *flow)
 {
     const uint64_t one = 1;
     (void)!write(flow->wake_fd, &one, sizeof(one));
 }
 
 /* Claims the place of the last login, which has ended. */
-static void claim_locked(struct flow *flow)
+static void claim_locked(struct login_flow *flow)
 {
     AUTO(config_ref) const struct config *config = config_ref(flow->config.config);
-    flow->view = (struct flow_view){.state = FLOW_STARTING,
-                                    .expires_ms = clock_real_ms() +
-                                                  (int64_t)config->login_deadline_seconds * 1000};
+    flow->view = (struct login_flow_view){
+        .state = LOGIN_FLOW_STARTING,
+        .expires_ms = clock_real_ms() + (int64_t)config->login_deadline_seconds * 1000};
     id_new(flow->view.id);
     flow->cancel = false;
     flow->codes = 0;
@@ -314,7 +316,7 @@ static void claim_locked(struct flow *flow)
 }
 
 /* Nobody else comes here before the state has moved on. */
-static int start_locked(struct flow *flow, struct err *err)
+static int start_locked(struct login_flow *flow, struct err *err)
 {
     claim_locked(flow);
     pthread_mutex_unlock(&flow->lock);
@@ -322,17 +324,17 @@ static int start_locked(struct flow *flow, struct err *err)
     int rc = thread_start(&flow->thread, "login", THREAD_STACK_DEFAULT, run_login, flow, err);
     pthread_mutex_lock(&flow->lock);
     if (rc)
-        flow->view.state = FLOW_FAILED;
+        flow->view.state = LOGIN_FLOW_FAILED;
     return rc;
 }
 
-int flow_begin(struct flow *flow, struct flow_view *ret_view, struct err *err)
+int login_flow_begin(struct login_flow *flow, struct login_flow_view *ret_view, struct err *err)
 {
     int rc = 0;
     pthread_mutex_lock(&flow->lock);
     if (flow->stopping)
         rc = err_set(err, ERR_BUSY, "the runner is shutting down");
-    else if (!flow->view.id[0] || !flow_state_is_active(flow->view.state))
+    else if (!flow->view.id[0] || !login_flow_state_is_active(flow->view.state))
         rc = start_locked(flow, err);
     if (rc == 0) {
         wait_locked(flow, is_starting, URL_WAIT_MS);
@@ -342,14 +344,15 @@ int flow_begin(struct flow *flow, struct flow_view *ret_view, struct err *err)
     return rc;
 }
 
-static int find_locked(const struct flow *flow, const char *id, struct err *err)
+static int find_locked(const struct login_flow *flow, const char *id, struct err *err)
 {
     if (flow->view.id[0] && (!id || strcmp(id, flow->view.id) == 0))
         return 0;
     return err_set(err, ERR_NOT_FOUND, "there is no such login");
 }
 
-int flow_get(struct flow *flow, const char *id, struct flow_view *ret_view, struct err *err)
+int login_flow_get(struct login_flow *flow, const char *id, struct login_flow_view *ret_view,
+                   struct err *err)
 {
     pthread_mutex_lock(&flow->lock);
     int rc = find_locked(flow, id, err);
@@ -369,35 +372,36 @@ static char *trim_code(const char *code)
     for (size_t i = 0; i < len; i++)
         if ((unsigned char)code[i] <= ' ' || (unsigned char)code[i] > '~')
             return NULL;
-    return len > 0 && len <= FLOW_CODE_MAX ? strndup(code, len) : NULL;
+    return len > 0 && len <= LOGIN_FLOW_CODE_MAX ? strndup(code, len) : NULL;
 }
 
-static int give_code_locked(struct flow *flow, const char *id, const char *code, struct err *err)
+static int give_code_locked(struct login_flow *flow, const char *id, const char *code,
+                            struct err *err)
 {
     if (find_locked(flow, id, err))
         return -1;
-    if (!flow_state_is_active(flow->view.state))
+    if (!login_flow_state_is_active(flow->view.state))
         return err_set(err, ERR_CONFLICT, "the login has ended (%s); begin another",
-                       flow_state_name(flow->view.state));
-    if (flow->view.state != FLOW_AWAITING_CODE)
+                       login_flow_state_name(flow->view.state));
+    if (flow->view.state != LOGIN_FLOW_AWAITING_CODE)
         return err_set(err, ERR_CONFLICT, "the login does not wait for a code (%s)",
-                       flow_state_name(flow->view.state));
+                       login_flow_state_name(flow->view.state));
     login_cli_hide_code(code, flow->config.secrets);
     flow->codes++;
     snprintf(flow->code, sizeof(flow->code), "%s\n", code);
-    flow->view.state = FLOW_VERIFYING;
+    flow->view.state = LOGIN_FLOW_VERIFYING;
     flow->view.reason[0] = '\0';
     wake(flow);
     return 0;
 }
 
-int flow_code(struct flow *flow, const char *id, const char *code, struct flow_view *ret_view,
-              struct err *err)
+int login_flow_code(struct login_flow *flow, const char *id, const char *code,
+                    struct login_flow_view *ret_view, struct err *err)
 {
     AUTO(str) char *trimmed = trim_code(code);
     if (!trimmed)
         return err_set(err, ERR_INVALID, "code must be 1..%d printable characters without spaces",
-                       FLOW_CODE_MAX);
+                       LOGIN_FLOW_CODE_MAX);
     pthread_mutex_lock(&flow->lock);
     int rc = give_code_locked(flow, id, trimmed, err);
     if (rc == 0) {
@@ -409,14 +413,15 @@ int flow_code(struct flow *flow, const char *id, const char *code, struct flow_v
     return rc;
 }
 
-int flow_cancel(struct flow *flow, const char *id, struct flow_view *ret_view, struct err *err)
+int login_flow_cancel(struct login_flow *flow, const char *id, struct login_flow_view *ret_view,
+                      struct err *err)
 {
     pthread_mutex_lock(&flow->lock);
     int rc = find_locked(flow, id, err);
-    if (rc == 0 && flow_state_is_active(flow->view.state)) {
+    if (rc == 0 && login_flow_state_is_active(flow->view.state)) {
         flow->cancel = true;
         wake(flow);
-        wait_locked(flow, flow_state_is_active, CANCEL_WAIT_MS);
+        wait_locked(flow, login_flow_state_is_active, CANCEL_WAIT_MS);
     }
     if (rc == 0)
         *ret_view = flow->view;
@@ -426,9 +431,9 @@ int flow_cancel(struct flow *flow, const char *id, struct flow_view *ret_view, s
 
 /* --- life ---------------------------------------------------------------------------------- */
 
-struct flow *flow_new(const struct flow_config *config, struct err *err)
+struct login_flow *login_flow_new(const struct login_flow_config *config, struct err *err)
 {
-    struct flow *flow = calloc(1, sizeof(*flow));
+    struct login_flow *flow = calloc(1, sizeof(*flow));
     if (!flow) {
         err_sys(err, "login");
         return NULL;
@@ -439,13 +444,13 @@ struct flow *flow_new(const struct flow_config *config, struct err *err)
     flow->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (flow->wake_fd < 0) {
         err_sys(err, "login");
-        flow_free(flow);
+        login_flow_free(flow);
         return NULL;
     }
     return flow;
 }
 
-void flow_stop(struct flow *flow)
+void login_flow_stop(struct login_flow *flow)
 {
     if (!flow)
         return;
@@ -456,11 +461,11 @@ void flow_stop(struct flow *flow)
     pthread_mutex_unlock(&flow->lock);
 }
 
-void flow_free(struct flow *flow)
+void login_flow_free(struct login_flow *flow)
 {
     if (!flow)
         return;
-    flow_stop(flow);
+    login_flow_stop(flow);
     thread_join(&flow->thread);
     fd_close(&flow->wake_fd);
     explicit_bzero(&flow->view, sizeof(flow->view));

@@ -18,7 +18,7 @@
 #define PART ".part"                         /* beside the outputs: no output is called so */
 #define COPY_LEAVES_BYTES (INT64_C(2) << 30) /* free on the disk: a copy is a convenience */
 
-int outputs_save(const char *keep_dir, const void *json, size_t len, struct err *err)
+int cloud_task_save_outputs(const char *keep_dir, const void *json, size_t len, struct err *err)
 {
     AUTO(str) char *path = path_join(keep_dir, LIST_NAME);
     return path ? file_replace(path, json, len, 0600, err) : err_sys(err, "outputs");
@@ -65,7 +65,7 @@ int overflow_read(struct overflow *overflow, const char *id, const char *path, i
 
 /* --- a copy, on the way -------------------------------------------------------------------- */
 
-struct outputs_copy {
+struct cloud_copy {
     char *part, *to;
     int fd;
     bool failed;
@@ -88,10 +88,10 @@ static bool has_room(const char *dir, int64_t size)
            (int64_t)fs.f_bavail * (int64_t)fs.f_frsize > size + COPY_LEAVES_BYTES;
 }
 
-struct outputs_copy *outputs_copy_new(const char *keep_dir, const char *path, int64_t size)
+struct cloud_copy *cloud_copy_new(const char *keep_dir, const char *path, int64_t size)
 {
     AUTO(str) char *dir = path_join(keep_dir, "outputs");
-    struct outputs_copy *copy = has_room(keep_dir, size) ? calloc(1, sizeof(*copy)) : NULL;
+    struct cloud_copy *copy = has_room(keep_dir, size) ? calloc(1, sizeof(*copy)) : NULL;
     if (!copy)
         return NULL;
     copy->to = dir ? path_join(dir, path) : NULL;
@@ -105,13 +105,13 @@ struct outputs_copy *outputs_copy_new(const char *keep_dir, const char *path, in
     return NULL;
 }
 
-void outputs_copy_add(struct outputs_copy *copy, const char *data, size_t len)
+void cloud_copy_add(struct cloud_copy *copy, const char *data, size_t len)
 {
     copy->failed |= fd_write_all(copy->fd, data, len) != 0;
 }
 
 /* Aside first: what is there under its name is whole. */
-void outputs_copy_end(struct outputs_copy *copy, bool whole)
+void cloud_copy_end(struct cloud_copy *copy, bool whole)
 {
     struct err ignored;
     if (!copy)

@@ -16,8 +16,8 @@
  *
  * Threads: any.
  */
-#ifndef OAUTH_FLOW_H
-#define OAUTH_FLOW_H
+#ifndef OAUTH_LOGIN_FLOW_H
+#define OAUTH_LOGIN_FLOW_H
 
 #include "base/id.h"
 #include "base/redact.h"
@@ -27,31 +27,31 @@
 
 #include <stdatomic.h>
 
-#define FLOW_CODE_MAX 2048 /* bytes */
+#define LOGIN_FLOW_CODE_MAX 2048 /* bytes */
 
 /* X(name, wire name) */
-#define FLOW_STATES(X)                     \
-    X(FLOW_STARTING, "starting")           \
-    X(FLOW_AWAITING_CODE, "awaiting_code") \
-    X(FLOW_VERIFYING, "verifying")         \
-    X(FLOW_SUCCEEDED, "succeeded")         \
-    X(FLOW_FAILED, "failed")               \
-    X(FLOW_CANCELLED, "cancelled")         \
-    X(FLOW_EXPIRED, "expired")
+#define LOGIN_FLOW_STATES(X)                     \
+    X(LOGIN_FLOW_STARTING, "starting")           \
+    X(LOGIN_FLOW_AWAITING_CODE, "awaiting_code") \
+    X(LOGIN_FLOW_VERIFYING, "verifying")         \
+    X(LOGIN_FLOW_SUCCEEDED, "succeeded")         \
+    X(LOGIN_FLOW_FAILED, "failed")               \
+    X(LOGIN_FLOW_CANCELLED, "cancelled")         \
+    X(LOGIN_FLOW_EXPIRED, "expired")
 
-enum flow_state {
-#define FLOW_STATE_ENUM(name, wire) name,
-    FLOW_STATES(FLOW_STATE_ENUM)
-#undef FLOW_STATE_ENUM
+enum login_flow_state {
+#define LOGIN_FLOW_STATE_ENUM(name, wire) name,
+    LOGIN_FLOW_STATES(LOGIN_FLOW_STATE_ENUM)
+#undef LOGIN_FLOW_STATE_ENUM
 };
 
-const char *flow_state_name(enum flow_state state);
+const char *login_flow_state_name(enum login_flow_state state);
 /* True until it has ended. */
-bool flow_state_is_active(enum flow_state state);
+bool login_flow_state_is_active(enum login_flow_state state);
 
-struct flow;
+struct login_flow;
 
-struct flow_config {
+struct login_flow_config {
     struct config_in_force *config; /* borrowed, and so is all of this */
     struct launcher *launcher;
     struct keeper *keeper;
@@ -61,31 +61,33 @@ struct flow_config {
 };
 
 /* A login as it stands. */
-struct flow_view {
+struct login_flow_view {
     char id[ID_SIZE];
-    enum flow_state state;
+    enum login_flow_state state;
     char url[2048];     /* "" before the CLI has said it, and once the login has ended */
     char reason[240];   /* why it failed, or why the last code was not taken; else "" */
     int64_t expires_ms; /* real time */
 };
 
-struct flow *flow_new(const struct flow_config *config, struct err *err);
+struct login_flow *login_flow_new(const struct login_flow_config *config, struct err *err);
 /* Cancels what runs. Those who wait return at once. */
-void flow_stop(struct flow *flow);
-void flow_free(struct flow *flow);
+void login_flow_stop(struct login_flow *flow);
+void login_flow_free(struct login_flow *flow);
 
 /* Begins a login, or joins the one that has not ended; waits a bounded time for its URL. */
-int flow_begin(struct flow *flow, struct flow_view *ret_view, struct err *err);
+int login_flow_begin(struct login_flow *flow, struct login_flow_view *ret_view, struct err *err);
 
 /* ERR_NOT_FOUND when `id` is not the last login. An id of NULL stands for the last. */
-int flow_get(struct flow *flow, const char *id, struct flow_view *ret_view, struct err *err);
+int login_flow_get(struct login_flow *flow, const char *id, struct login_flow_view *ret_view,
+                   struct err *err);
 
 /* Hands the code to the CLI and waits a bounded time for what it says. ERR_INVALID for what cannot
  * be a code, ERR_CONFLICT when the login does not wait for one. */
-int flow_code(struct flow *flow, const char *id, const char *code, struct flow_view *ret_view,
-              struct err *err);
+int login_flow_code(struct login_flow *flow, const char *id, const char *code,
+                    struct login_flow_view *ret_view, struct err *err);
 
 /* Ends the CLI and waits a bounded time for that. Fine on a login that has ended. */
-int flow_cancel(struct flow *flow, const char *id, struct flow_view *ret_view, struct err *err);
+int login_flow_cancel(struct login_flow *flow, const char *id, struct login_flow_view *ret_view,
+                      struct err *err);
 
 #endif

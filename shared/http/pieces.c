@@ -65,7 +65,7 @@ static int begin(struct http_request *req, int status, const char *type, int64_t
     if (req->state != REQUEST_OPEN)
         return -1;
     bool chunked = len < 0 && req->head.minor >= 1 && reply_has_body(status);
-    req->flow_keeps = request_keeps(req) && (chunked || len >= 0 || !reply_has_body(status));
+    req->flow_keeps = http_request_keeps(req) && (chunked || len >= 0 || !reply_has_body(status));
     req->flow_chunked = chunked && strcmp(req->head.method, "HEAD") != 0;
     reply_add_head(&head, &(struct reply){.status = status,
                                           .type = type,

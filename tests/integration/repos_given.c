@@ -1,0 +1,114 @@
+#include "repos_hostile_scene.h"
+
+#include <errno.h>
+#include <string.h>
+
+static void uploads_are_plain_files_and_bounded(void **state)
+{
+    (void)state;
+    need_host();
+    struct reply *reply = good(in(
+        runner, "o.git",
+        "mkdir -p up/a/b; for i in $(seq 1010); do echo $i >up/a/b/$i.txt; done; mkfifo up/p.txt;"
+        " ln -s /etc up/etc.txt; ln -s ../d/in up/in.txt; ln -s a up/dir; mkdir up/d.txt",
+        "\"postExecutionActions\":{\"uploadFiles\":{\"globPatterns\":[\"up/**/*.txt\"]}}"));
+    assert_int_equal(cJSON_GetArraySize(json_at(reply->json, "uploadedFiles")), 1000);
+    assert_int_equal((int)json_at(reply->json, "uploadsSkipped")->valuedouble, 10 + 3);
+    reply_free(reply);
+}
+
+/* ---- before Claude ---- */
+
+static void secrets_are_what_they_were_and_never_in_git(void **state)
+{
+    (void)state;
+    need_host();
+    free(sh(
+        "git clone -q o.git envw; cd envw; echo OLD=1 >.env; git add -f .env; git commit -qm env;"
+        " cd ..; git clone -q --bare envw env.git"));
+    struct reply *reply = good(in(runner, "env.git",
+                                  "printenv NL | wc -l; [ \"$Q\" = \"a'b\\\"c\" ] && echo q; [ "
+                                  "\"$D\" = '$(touch x) `y` ${Z} \\' ] &&"
+                                  " echo d; q=$Q d=$D; unset Q D; . ./.env; [ \"$Q\" = \"$q\" ] && "
+                                  "[ \"$D\" = \"$d\" ] && echo same;"
+                                  " ls x 2>/dev/null; stat -c %a .env; echo 1 >done",
+                                  "\"environmentSecrets\":{\"NL\":\"line-one\\nline-two\\n\",\"Q\":"
+                                  "\"a'b\\\"c\",\"D\":\"$(touch x)"
+                                  " `y` ${Z} \\\\\"}," PUSH));
+    assert_json_text(reply->json, "output", "3\nq\nd\nsame\n600");
+    assert_json_bool(json_at(reply->json, "gitCommit"), "pushed", true);
+    reply_free(reply);
+    assert_true(
+        says(sh("git -C env.git show --format= --name-only main; git -C env.git show main:.env"),
+             "done\nOLD=1\n"));
+}
+
+static void commands_before_are_shown_and_end_with_their_whole_tree(void **state)
+{
+    (void)state;
+    need_host();
+    struct reply *reply = in(runner, "o.git", "true",
+                             "\"timeout_ms\":3000,\"preExecutionCommands\":[\"echo so far >&2;"
+                             " setsid sleep 7531 & sleep 7532\"]");
+    assert_failed(reply, "timeout", "preExecutionCommands");
+    assert_int_equal(proc_with_argument("7531") + proc_with_argument("7532"), 0);
+    char *fields =
+        textf("\"repoUrl\":\"file://%s\",\"preExecutionCommands\":[\"echo one\",\"echo two;"
+              " exit 7\",\"touch %s/three\"]",
+              host.remote, runner->shared);
+    char *id = runner_submit(runner, "true", fields);
+    EVENTUALLY(20000, runner_has_ended(runner, id));
+    reply = runner_result(runner, id);
+    assert_failed(reply, "pre_execution", "ended with 7");
+    char *path = textf("/tasks/%s/events", id);
+    reply = runner_get(runner, path);
+    assert_non_null(strstr(reply->body, "\"output\":\"one\\n\""));
+    assert_non_null(strstr(reply->body, "\"output\":\"two\\n\""));
+    reply_free(reply);
+    char *third = textf("%s/three", runner->shared);
+    assert_int_equal(file_size(third), -1);
+    free(third);
+    free(path);
+    free(id);
+    free(fields);
+}
+
+static void what_claude_is_given_is_where_it_looks_and_not_in_the_repository(void **state)
+{
+    (void)state;
+    need_host();
+    struct reply *reply = good(
+        in(runner, "o.git",
+           "cat $CLAUDE_CONFIG_DIR/commands/hi.md; grep -c mcpServers $CLAUDE_CONFIG_DIR/mcp.json;"
+           " git status --porcelain --ignored; ls -A | grep -v -e '^f' -e '^n$'",
+           "\"slashCommands\":{\"hi\":\"say hi\"},\"mcpConfig\":{\"mcpServers\":{}},\"subagents\":"
+           "{\"x\":{\"description\":\"d\",\"prompt\":\"p\"}}"));
+    assert_json_contains(reply->json, "output", "say hi1\n");
+    assert_null(strstr(json_text(reply->json, "output"), "!!"));
+    assert_null(strstr(json_text(reply->json, "output"), "??"));
+    reply_free(reply);
+    static const char *const names[] = {"../out", "/etc/x", "a/b", "..", "-x", ".hidden", ""};
+    for (size_t i = 0; i < COUNT(names); i++) {
+        char *more = textf("\"slashCommands\":{\"%s\":\"x\"}", names[i]);
+        char *fields = textf("\"repoUrl\":\"file://%s\",%s", host.remote, more);
+        reply = runner_execute(runner, "true", fields);
+        if (reply->status != 400 && !cJSON_IsFalse(json_at(reply->json, "success")))
+            fail_msg("%s: %s", names[i], reply->body);
+        reply_free(reply);
+        free(fields);
+        free(more);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(uploads_are_plain_files_and_bounded),
+        cmocka_unit_test(secrets_are_what_they_were_and_never_in_git),
+        cmocka_unit_test(commands_before_are_shown_and_end_with_their_whole_tree),
+        cmocka_unit_test(what_claude_is_given_is_where_it_looks_and_not_in_the_repository),
+    };
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
+    return cmocka_run_group_tests_name("repos_given", tests, start_all, stop_all);
+}
