@@ -13,11 +13,14 @@
 
 #define CLOUD_TASK_ENV_RUN "TASK_RUN" /* ID/ATTEMPT: by it an execution is found again */
 
+struct sweep;
+
 struct overflow {
     struct overflow_config config;
     pthread_mutex_t lock; /* of what follows */
     struct overflow_status status;
     struct window window;
+    struct sweep *sweep;
     const char *why; /* static: of the last refusal, for tasks that wait */
 };
 
@@ -39,6 +42,7 @@ struct cloud_task {
     struct task_outcome *outcome;
     const char *id; /* borrowed from the record */
     struct task_request *request;
+    char job[RUN_NAME_SIZE]; /* the configured one, or that of its image and size */
     struct store_placement placement;
     int64_t offset;   /* relay: of the job's events, what has been passed on */
     int64_t skip;     /* relay: events after it that had been passed on before */

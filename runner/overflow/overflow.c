@@ -6,6 +6,8 @@
 #include "google/storage.h"
 #include "runner/egress/rules.h"
 #include "runner/overflow/cloud_task.h"
+#include "runner/overflow/image.h"
+#include "runner/overflow/sweep.h"
 
 #include <poll.h>
 #include <stdio.h>
@@ -25,6 +27,11 @@ struct overflow *overflow_new(const struct overflow_config *config, struct err *
     window_init(&overflow->window);
     overflow->why = "cloud_full";
     pthread_mutex_init(&overflow->lock, NULL);
+    overflow->sweep = sweep_start(config->cloud, config->store, err);
+    if (!overflow->sweep) {
+        overflow_free(overflow);
+        return NULL;
+    }
     return overflow;
 }
 
@@ -32,6 +39,7 @@ void overflow_free(struct overflow *overflow)
 {
     if (!overflow)
         return;
+    sweep_stop(overflow->sweep);
     pthread_mutex_destroy(&overflow->lock);
     free(overflow);
 }
@@ -53,8 +61,8 @@ const char *overflow_stays(const struct config *config, const struct task_kind *
     const struct strlist *egress = request->egress.count > 0 ? &request->egress : &config->egress;
     if (egress_mode_of(egress) != EGRESS_OPEN)
         return "the network of a task in the cloud can't be restricted (egress)";
-    if (request->inputs)
-        return "its inputs are kept on this machine";
+    if (image_refuses(request))
+        return image_refuses(request);
     return kind->stays ? kind->stays(request, config->cloud_api_key_secret != NULL) : NULL;
 }
 
@@ -177,7 +185,7 @@ static int begin(struct cloud_task *task, struct err *err)
     task->id = record->id;
     task->request = task_request_load(record->request, strlen(record->request),
                                       *secrets ? secrets : NULL, strlen(secrets), err);
-    if (!task->request ||
+    if (!task->request || image_job_name(task->cloud, task->request, task->job, err) ||
         store_placement(task->overflow->config.store, task->id, &task->placement, err))
         return -1;
     return task_request_redact(task->request, task_run_redact(task->run)) ? err_sys(err, "secrets")

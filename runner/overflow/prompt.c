@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define STACK_BYTES (256u << 10)
 #define FIRST_MS 5000 /* the service does not wait longer for a Secret Manager that is away */
@@ -26,7 +27,8 @@ struct prompt_watch {
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t wake;
     bool stop;
-    bool asked; /* at least once */
+    bool asked;  /* at least once */
+    bool failed; /* the last time */
 
     /* The thread's: what the file has, as far as known, and what was told last. */
     bool known;
@@ -43,7 +45,9 @@ static void tell(struct prompt_watch *watch, const char *trouble)
         return;
     snprintf(watch->trouble, sizeof(watch->trouble), "%s", trouble);
     if (*trouble)
-        log_error("config", "SYSTEM_PROMPT_SECRET: %s; the last good text stays in force", trouble);
+        log_error("config", "SYSTEM_PROMPT_SECRET: %s; %s", trouble,
+                  prompt_watch_has_text(watch) ? "the last good text stays in force"
+                                               : "tasks run without it until it can be read");
 }
 
 static int fetch(struct prompt_watch *watch, struct err *err)
@@ -75,8 +79,10 @@ static void *work(void *arg)
     pthread_mutex_lock(&watch->lock);
     while (!watch->stop) {
         pthread_mutex_unlock(&watch->lock);
-        tell(watch, fetch(watch, &err) ? err.msg : "");
+        bool failed = fetch(watch, &err) != 0;
+        tell(watch, failed ? err.msg : "");
         pthread_mutex_lock(&watch->lock);
+        watch->failed = failed;
         watch->asked = true;
         pthread_cond_broadcast(&watch->wake);
         if (!watch->stop)
@@ -150,4 +156,17 @@ void prompt_watch_stop(struct prompt_watch *watch)
 const char *prompt_watch_path(const struct prompt_watch *watch)
 {
     return watch->path;
+}
+
+bool prompt_watch_has_text(const struct prompt_watch *watch)
+{
+    return access(watch->path, F_OK) == 0;
+}
+
+bool prompt_watch_fails(struct prompt_watch *watch)
+{
+    pthread_mutex_lock(&watch->lock);
+    bool failed = watch->failed;
+    pthread_mutex_unlock(&watch->lock);
+    return failed;
 }

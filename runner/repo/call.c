@@ -21,11 +21,14 @@ static int fill_plan(const struct call *call, struct plan *plan, struct err *err
     plan->uid = call->uid;
     plan->gid = call->gid;
     plan->kill_grace_ms = 1000;
-    plan->jail.file_mb = call->file_mb_max;
-    plan->jail.memory_mb = call->memory_mb;
     plan->cwd = strdup("/");
     strlist_add(&plan->argv, PLAN_SELF);
     strlist_add(&plan->argv, "git");
+    if (call->walls && walls_helper(call->walls, call->dir, call->reads, plan, err))
+        return -1;
+    plan->jail.file_mb = call->file_mb_max;
+    if (call->memory_mb > 0)
+        plan->jail.memory_mb = call->memory_mb;
     for (size_t i = 0; i < COUNT_OF(passed_on); i++)
         if (getenv(passed_on[i]))
             strlist_addf(&plan->env, "%s=%s", passed_on[i], getenv(passed_on[i]));

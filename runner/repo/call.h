@@ -8,6 +8,7 @@
 #ifndef REPO_CALL_H
 #define REPO_CALL_H
 
+#include "runner/walls/walls.h"
 #include "runner/work/work.h"
 #include "json/json.h"
 
@@ -20,6 +21,9 @@ struct call {
     uid_t uid;
     gid_t gid;
     const struct strlist *mounts; /* as a plan's, or NULL */
+    const struct walls *walls;    /* its jail, which shows it `dir`; NULL: none */
+    const char *dir;
+    const char *reads; /* shown to it as well, read only; NULL: nothing */
     int timeout_ms;
     int file_mb_max;
     int memory_mb; /* 0: no limit */

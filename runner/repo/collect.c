@@ -29,6 +29,8 @@ struct collect {
     int64_t files;
     int64_t bytes;
     int64_t skipped;
+    char left[512]; /* of those that are past a limit the largest; "" for none */
+    int64_t left_bytes;
 };
 
 /* The file with the request's secrets is taken only by its name: who asks for all there is does not
@@ -66,6 +68,44 @@ static void add_name(struct buf *out, const char *path)
     }
 }
 
+/* The file itself under a second name, without a copy: where a task's files are memory, as in a
+ * Cloud Run container, there may be no room for one. Only a file that is nobody else's, and only
+ * when the name still is the file that was opened. */
+static bool keep_by_link(int dir, const char *name, const struct stat *st, const char *place)
+{
+    struct stat linked;
+    if (st->st_nlink != 1 || st->st_uid != geteuid() || linkat(dir, name, AT_FDCWD, place, 0) != 0)
+        return false;
+    if (lstat(place, &linked) == 0 && linked.st_dev == st->st_dev && linked.st_ino == st->st_ino)
+        return true;
+    unlink(place);
+    return false;
+}
+
+/* 1 when something has that name already. */
+static int keep_by_copy(int from, const struct stat *st, const char *path, const char *place,
+                        struct err *err)
+{
+    AUTO(fd) int to = open(place, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (to < 0 && errno == EEXIST)
+        return 1;
+    if (to >= 0 && fd_copy(from, to, st->st_size) == 0)
+        return 0;
+    err_sys(err, "cannot keep '%s' (%lld bytes)", path, (long long)st->st_size);
+    unlink(place);
+    return -1;
+}
+
+/* One that is past a limit is named, the largest of those. */
+static int pass_over(struct collect *collect, const char *path, int64_t size)
+{
+    if (size >= collect->left_bytes) {
+        collect->left_bytes = size;
+        snprintf(collect->left, sizeof(collect->left), "%s", path);
+    }
+    return 0;
+}
+
 /* 1 when it was kept. */
 static int keep(struct collect *collect, int dir, const char *name, const char *path,
                 struct err *err)
@@ -76,7 +116,7 @@ static int keep(struct collect *collect, int dir, const char *name, const char *
     if (from < 0 || fstat(from, &st) || !S_ISREG(st.st_mode))
         return 0;
     if (collect->files >= collect->files_max || collect->bytes + st.st_size > COLLECT_BYTES_MAX)
-        return 0;
+        return pass_over(collect, path, st.st_size);
     buf_addf(&named, "%s/", collect->to);
     if (collect->patterns)
         buf_adds(&named, path);
@@ -89,11 +129,9 @@ static int keep(struct collect *collect, int dir, const char *name, const char *
     if (path_make_dirs(place, 0700, err))
         return -1;
     *slash = '/';
-    AUTO(fd) int to = open(place, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    if (to < 0 && errno == EEXIST)
-        return 0;
-    if (to < 0 || fd_copy(from, to, st.st_size))
-        return err_sys(err, "cannot keep '%s'", path);
+    int rc = keep_by_link(dir, name, &st, place) ? 0 : keep_by_copy(from, &st, path, place, err);
+    if (rc)
+        return rc < 0 ? -1 : 0;
     collect->files++;
     collect->bytes += st.st_size;
     if (!collect->w)
@@ -162,13 +200,17 @@ int collect_files(const char *work, const struct strlist *patterns, const char *
         .patterns = patterns, .to = to, .w = w, .files_max = COLLECT_FILES_MAX};
     if (path_make_dirs(to, 0700, err))
         return -1;
-    int dir = open(work, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int dir = open(work, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (dir < 0)
         return err_sys(err, "cannot open the workspace");
     json_open_array(w, "files");
     int rc = walk(&collect, dir, "", 0, err);
     json_close(w);
     json_add_int(w, "skipped", collect.skipped);
+    if (collect.left[0]) {
+        json_add_text(w, "leftPath", collect.left);
+        json_add_int(w, "leftBytes", collect.left_bytes);
+    }
     return rc;
 }
 
@@ -176,7 +218,7 @@ int collect_output(const char *work, int64_t since_ms, const char *to, struct js
                    struct err *err)
 {
     struct collect collect = {.since_ms = since_ms, .to = to, .files_max = COLLECT_OUTPUT_MAX};
-    AUTO(fd) int top = open(work, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    AUTO(fd) int top = open(work, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     int dir = openat(top, HARVEST_OUTPUT, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (dir >= 0 && walk(&collect, dir, "", 0, err))
         return -1;

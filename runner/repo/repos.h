@@ -37,6 +37,7 @@ struct repos;
 struct repos_config {
     struct config_in_force *config; /* borrowed, as all here */
     struct launcher *launcher;
+    const struct walls *walls; /* of helpers that read what tasks have written */
     const char *state_dir;
     const char *marker; /* TASK_MARKER's value */
     uid_t uid;          /* who tasks run as */

@@ -69,6 +69,7 @@ struct session_wish {
     int idle_minutes;          /* 0: never for being idle */
     double cpu;                /* limits; 0: as TASK_LIMITS says */
     int memory_mb, pids_max, disk_mb;
+    const struct strlist *egress; /* as a request's; NULL or empty: as EGRESS says */
     const char *metadata;         /* JSON, or NULL */
     const struct repo_wish *repo; /* what /workspace begins with; or NULL */
     const char *from;             /* the snapshot that it begins as; or NULL */
@@ -83,6 +84,24 @@ int session_delete(struct sessions *sessions, const char *id, bool *ret_there, s
 /* {"sessions":[…]} */
 void sessions_print(struct sessions *sessions, struct buf *out);
 int session_print(struct sessions *sessions, const char *id, struct buf *out, struct err *err);
+
+/* --- tasks in the box ---------------------------------------------------------------------- */
+
+/* A task that works with the session's files, in a jail of its own. As long as it is there the
+ * session's time is not up. */
+struct session_guest;
+/* gone() comes when the session is deleted, with a lock held: it only wakes the task, which is to
+ * leave soon. NULL with ERR_NOT_FOUND. */
+struct session_guest *session_enter(struct sessions *sessions, const char *id,
+                                    void (*gone)(void *arg), void *arg, struct err *err);
+/* The directory with the session's own: workspace, home, tmp. Who looks below may meet links that
+ * the session has put there. */
+const char *session_guest_box(const struct session_guest *guest);
+/* Whether gone() has come. */
+bool session_guest_is_told(struct session_guest *guest);
+void session_leave(struct session_guest *guest);
+/* ERR_NOT_FOUND when there is none of that name. */
+int session_check(struct sessions *sessions, const char *id, struct err *err);
 
 /* --- snapshots (snapshot.c) ----------------------------------------------------------------- */
 

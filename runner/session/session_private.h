@@ -4,6 +4,7 @@
 
 #include "base/thread.h"
 #include "runner/box/message.h"
+#include "runner/egress/gate.h"
 #include "runner/session/session.h"
 #include "json/json.h"
 
@@ -154,6 +155,20 @@ void ptys_lost_locked(struct session *session);
 bool ptys_watched_locked(const struct session *session);
 void ptys_print_locked(const struct session *session, struct json_writer *w);
 
+/* --- tasks in the box (guest.c) ------------------------------------------------------------ */
+
+struct session_guest {
+    struct session_guest *next;
+    struct session *session; /* holds a reference */
+    char *box;
+    bool told; /* that the session goes */
+    void (*gone)(void *arg);
+    void *arg;
+};
+
+/* Tells them that the session goes, and waits until they have left, but not for ever. */
+void guests_tell_locked(struct session *session);
+
 /* --- sessions (registry.c, agent.c) -------------------------------------------------------- */
 
 struct session {
@@ -167,6 +182,9 @@ struct session {
     int ttl_minutes, idle_minutes;
     double cpu;
     int memory_mb, pids_max, disk_mb;
+    struct strlist egress;
+    struct egress_gate *gate; /* of its network, from its first start on; or NULL */
+    struct strlist denied;    /* what that has refused, as JSON */
     char *metadata;
     int64_t created_ms, used_ms, used_written_ms;
 
@@ -191,6 +209,7 @@ struct session {
     struct view *views;
     struct pty *ptys;
     size_t pty_count;
+    struct session_guest *guests;
     bool pty_opening; /* somebody makes one */
 };
 

@@ -17,6 +17,7 @@ int active_init(struct active_table *table)
     for (int i = 0; i < PRIORITIES; i++)
         for (int class = 0; class < ACTIVE_CLASSES; class ++)
             TAILQ_INIT(&table->queues[i][class]);
+    TAILQ_INIT(&table->sleeping);
     return table->buckets ? 0 : -1;
 }
 
@@ -80,7 +81,7 @@ struct active_task *active_add(struct active_table *table, const char *id)
 
 static struct active_queue *queue_of(struct active_table *table, const struct active_task *active)
 {
-    return &table->queues[active->priority][active->class];
+    return active->sleeps ? &table->sleeping : &table->queues[active->priority][active->class];
 }
 
 unsigned active_class(bool shared, const char *stays, enum task_executor executor)
@@ -97,7 +98,10 @@ static void describe(struct active_task *active, const struct task_record *recor
     snprintf(active->kind, sizeof(active->kind), "%s", record->kind);
     active->priority = priority < 0 ? 0 : priority >= PRIORITIES ? PRIORITIES - 1 : priority;
     active->created_ms = record->created_ms;
+    active->not_before_ms = record->not_before_ms;
     active->class = active_class(record->shared, record->stays, record->executor);
+    active->memory_mb =
+        record->request ? task_memory_asked(record->request, strlen(record->request)) : 0;
 }
 
 void active_enqueue(struct active_table *table, struct active_task *active,
@@ -107,8 +111,31 @@ void active_enqueue(struct active_table *table, struct active_task *active,
     active->order = table->arrivals++;
     active->queued_ms = clock_mono_ms();
     active->state = ACTIVE_QUEUED;
+    active->sleeps = active->not_before_ms > clock_real_ms();
+    table->asleep += active->sleeps;
     TAILQ_INSERT_TAIL(queue_of(table, active), active, queue);
     table->queued++;
+}
+
+int64_t active_wake(struct active_table *table, int64_t real_ms)
+{
+    int64_t next = -1;
+    struct active_task *active = TAILQ_FIRST(&table->sleeping), *after;
+    for (; active; active = after) {
+        int64_t left = active->not_before_ms - real_ms;
+        after = TAILQ_NEXT(active, queue);
+        if (left > 0) {
+            next = next < 0 || left < next ? left : next;
+            continue;
+        }
+        TAILQ_REMOVE(&table->sleeping, active, queue);
+        active->sleeps = false;
+        table->asleep--;
+        active->queued_ms = clock_mono_ms();
+        active->order = table->arrivals++;
+        TAILQ_INSERT_TAIL(queue_of(table, active), active, queue);
+    }
+    return next;
 }
 
 struct claimed_task *claimed_new(const struct task_record *record, const char *secrets,
@@ -183,6 +210,7 @@ void active_remove(struct active_table *table, struct active_task *active)
     if (active->state == ACTIVE_QUEUED) {
         TAILQ_REMOVE(queue_of(table, active), active, queue);
         table->queued--;
+        table->asleep -= active->sleeps;
     } else if (active->state == ACTIVE_RUNNING || active->reserved) {
         table->running[active->place]--;
     }
@@ -192,24 +220,38 @@ void active_remove(struct active_table *table, struct active_task *active)
     free(active);
 }
 
+/* The first of a queue that fits: the first of all, or behind it one that names no memory. */
+static struct active_task *first_fitting(const struct active_queue *queue, struct active_fit *fit)
+{
+    struct active_task *active = TAILQ_FIRST(queue);
+    for (bool first = true; fit && active; active = TAILQ_NEXT(active, queue), first = false) {
+        if ((first || active->memory_mb == 0) &&
+            task_memory_fits(&fit->memory, fit->promised_mb, active->memory_mb))
+            return active;
+        fit->left_some = true;
+    }
+    return active;
+}
+
 /* The oldest of one priority among the classes in `allowed`, or NULL. */
 static struct active_task *first_of(const struct active_table *table, int priority,
-                                    unsigned allowed)
+                                    unsigned allowed, struct active_fit *fit)
 {
     struct active_task *first = NULL;
     for (unsigned class = 0; class < ACTIVE_CLASSES; class ++) {
-        struct active_task *active = TAILQ_FIRST(&table->queues[priority][class]);
-        if (active && (allowed >> class & 1) && (!first || active->order < first->order))
+        struct active_task *active =
+            allowed >> class & 1 ? first_fitting(&table->queues[priority][class], fit) : NULL;
+        if (active && (!first || active->order < first->order))
             first = active;
     }
     return first;
 }
 
 struct active_task *active_take(struct active_table *table, unsigned allowed, int64_t waits_since,
-                                enum task_place place)
+                                enum task_place place, struct active_fit *fit)
 {
     for (int i = PRIORITIES - 1; i >= 0; i--) {
-        struct active_task *active = first_of(table, i, allowed);
+        struct active_task *active = first_of(table, i, allowed, fit);
         if (!active || active->queued_ms > waits_since)
             continue;
         TAILQ_REMOVE(queue_of(table, active), active, queue);
@@ -222,11 +264,21 @@ struct active_task *active_take(struct active_table *table, unsigned allowed, in
     return NULL;
 }
 
+int64_t active_promised_mb(const struct active_table *table)
+{
+    int64_t sum = 0;
+    for (size_t i = 0; i < table->bucket_count; i++)
+        for (const struct active_task *at = table->buckets[i]; at; at = at->next)
+            if (at->state == ACTIVE_RUNNING && at->place == PLACE_HERE)
+                sum += at->memory_mb;
+    return sum;
+}
+
 int64_t active_waits_since(const struct active_table *table, unsigned allowed)
 {
     int64_t since = -1;
     for (int i = 0; i < PRIORITIES; i++) {
-        const struct active_task *active = first_of(table, i, allowed);
+        const struct active_task *active = first_of(table, i, allowed, NULL);
         if (active && (since < 0 || active->queued_ms < since))
             since = active->queued_ms;
     }

@@ -6,6 +6,7 @@
 #define TASK_ACTIVE_H
 
 #include "runner/task/engine.h"
+#include "runner/task/memory.h"
 
 #include <pthread.h>
 #include <sys/queue.h>
@@ -34,7 +35,10 @@ struct active_task {
     unsigned class; /* bits of enum active_class */
     int64_t order;  /* of arrival */
     int64_t created_ms;
-    int64_t queued_ms; /* mono: since when it waits */
+    int64_t memory_mb;     /* that its request names, 0: none */
+    int64_t queued_ms;     /* mono: since when it waits */
+    int64_t not_before_ms; /* real; 0: at once */
+    bool sleeps;           /* queued, and its time has not come: it is in no queue of a class */
     int64_t started_ms;
     enum active_state state;
     bool reserved;         /* arriving, and a slot is kept for it */
@@ -66,9 +70,18 @@ struct active_table {
     size_t bucket_count; /* a power of two */
     size_t count;
     struct active_queue queues[PRIORITIES][ACTIVE_CLASSES];
+    struct active_queue sleeping;
+    int asleep; /* of those queued */
     int64_t arrivals;
     int queued;
     int running[PLACE_COUNT];
+};
+
+/* Which of the tasks that wait may be taken by their memory; NULL: all. */
+struct active_fit {
+    struct task_memory memory;
+    int64_t promised_mb; /* to those that run here */
+    bool left_some;      /* is set when one had to be left for want of memory */
 };
 
 int active_init(struct active_table *table);
@@ -84,13 +97,20 @@ struct active_task *active_find(struct active_table *table, const char *id);
 void active_remove(struct active_table *table, struct active_task *active);
 
 /* The next to run in a place: highest priority, then oldest, among the classes in `allowed` (a bit,
- * 1 << class, each) and those that wait since before `waits_since` (mono ms). It is taken from the
- * queue and is running. */
+ * 1 << class, each) and those that wait since before `waits_since` (mono ms), that fits. Tasks that
+ * name no memory pass those that wait for theirs. It is taken from the queue and is running. */
 struct active_task *active_take(struct active_table *table, unsigned allowed, int64_t waits_since,
-                                enum task_place place);
+                                enum task_place place, struct active_fit *fit);
+
+/* What the tasks that run here were promised together. */
+int64_t active_promised_mb(const struct active_table *table);
 
 /* When the first of the tasks of these classes began to wait; -1: there is none. */
 int64_t active_waits_since(const struct active_table *table, unsigned allowed);
+
+/* Queues those whose time has come by the real clock. Returns how long until the next one's does;
+ * -1: there is none. */
+int64_t active_wake(struct active_table *table, int64_t real_ms);
 
 /* Keeps a slot here for an arriving task, which active_start() makes a running one. */
 void active_reserve(struct active_table *table, struct active_task *active,

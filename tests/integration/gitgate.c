@@ -374,8 +374,8 @@ static const struct {
     {"head -c 200000000 /dev/zero | gzip -1 | c -X POST -H 'Content-Encoding: gzip'"
      " --data-binary @- $url/git-upload-pack",
      "too large"},
-    {"c -X DELETE -o /dev/null -w '%{http_code}' $url/info/refs", "405"},
-    {"c -X PUT -d x -o /dev/null -w '%{http_code}' $url/git-receive-pack", "405"},
+    {"c -X DELETE -o /dev/null -w '%{http_code}' $url/info/refs", "404"},
+    {"c -X PUT -d x -o /dev/null -w '%{http_code}' $url/git-receive-pack", "404"},
 };
 
 static void what_no_client_of_git_sends_is_refused(void **state)
