@@ -1,13 +1,13 @@
 #include "runner/api/visits.h"
 
 #include "base/clock.h"
+#include "base/lock.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct visits {
-    pthread_mutex_t lock;
+    struct lock lock;
     struct visit items[VISITS_MAX]; /* a free one has ended: until_ms 0 */
 };
 
@@ -15,7 +15,7 @@ struct visits *visits_new(void)
 {
     struct visits *visits = calloc(1, sizeof(*visits));
     if (visits)
-        pthread_mutex_init(&visits->lock, NULL);
+        lock_init(&visits->lock);
     return visits;
 }
 
@@ -23,7 +23,7 @@ void visits_free(struct visits *visits)
 {
     if (!visits)
         return;
-    pthread_mutex_destroy(&visits->lock);
+    lock_done(&visits->lock);
     explicit_bzero(visits->items, sizeof(visits->items));
     free(visits);
 }
@@ -35,17 +35,18 @@ void visits_add(struct visits *visits, const char *secret, int64_t idle_ms, stru
     id_token(visit.cookie);
     id_token(visit.csrf);
     crypto_sha256(secret, strlen(secret), visit.secret);
-    pthread_mutex_lock(&visits->lock);
+    lock_take(&visits->lock);
     struct visit *place = &visits->items[0];
     for (size_t i = 1; i < VISITS_MAX; i++)
         if (visits->items[i].until_ms < place->until_ms)
             place = &visits->items[i];
     *place = visit;
-    pthread_mutex_unlock(&visits->lock);
+    lock_drop(&visits->lock);
     *ret_visit = visit;
 }
 
 /* All are compared, so that time tells nothing. */
+static struct visit *find_locked(struct visits *visits, const char *cookie) HOLDS(visits->lock);
 static struct visit *find_locked(struct visits *visits, const char *cookie)
 {
     struct visit *found = NULL;
@@ -61,22 +62,22 @@ static struct visit *find_locked(struct visits *visits, const char *cookie)
 
 bool visits_find(struct visits *visits, const char *cookie, struct visit *ret_visit)
 {
-    pthread_mutex_lock(&visits->lock);
+    lock_take(&visits->lock);
     struct visit *found = find_locked(visits, cookie);
     if (found) {
         if (found->idle_ms)
             found->until_ms = clock_mono_ms() + found->idle_ms;
         *ret_visit = *found;
     }
-    pthread_mutex_unlock(&visits->lock);
+    lock_drop(&visits->lock);
     return found != NULL;
 }
 
 void visits_remove(struct visits *visits, const char *cookie)
 {
-    pthread_mutex_lock(&visits->lock);
+    lock_take(&visits->lock);
     struct visit *found = find_locked(visits, cookie);
     if (found)
         explicit_bzero(found, sizeof(*found));
-    pthread_mutex_unlock(&visits->lock);
+    lock_drop(&visits->lock);
 }

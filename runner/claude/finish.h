@@ -1,4 +1,8 @@
-/* What follows a success: postExecutionActions. Private to runner/claude. */
+/*
+ * What follows a success: postExecutionActions. Private to runner/claude.
+ *
+ * Threads: the task's own.
+ */
 #ifndef CLAUDE_FINISH_H
 #define CLAUDE_FINISH_H
 

@@ -2,11 +2,11 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/lock.h"
 #include "base/path.h"
 #include "runner/work/work.h"
 
 #include <ctype.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,12 +18,12 @@
 
 /* What was asked last. */
 static struct {
-    pthread_mutex_t lock; /* of what follows */
-    pthread_mutex_t asking;
+    struct lock lock; /* of what follows */
+    struct lock asking;
     struct timespec changed;
     ino_t inode;
     char version[CLAUDE_VERSION_SIZE];
-} known = {.lock = PTHREAD_MUTEX_INITIALIZER, .asking = PTHREAD_MUTEX_INITIALIZER};
+} known = {.lock = LOCK_INIT, .asking = LOCK_INIT};
 
 /* The first word, when it is printable. */
 static void read_version(int fd, char version[CLAUDE_VERSION_SIZE])
@@ -64,11 +64,11 @@ static void ask(const struct claude *claude, const char *program, char version[C
 
 static bool is_known(const struct stat *st, char version[CLAUDE_VERSION_SIZE])
 {
-    pthread_mutex_lock(&known.lock);
+    lock_take(&known.lock);
     bool same = known.inode == st->st_ino && known.changed.tv_sec == st->st_ctim.tv_sec &&
                 known.changed.tv_nsec == st->st_ctim.tv_nsec;
     snprintf(version, CLAUDE_VERSION_SIZE, "%s", same ? known.version : "");
-    pthread_mutex_unlock(&known.lock);
+    lock_drop(&known.lock);
     return same;
 }
 
@@ -78,16 +78,15 @@ char *claude_version(const struct claude *claude, char ret_version[CLAUDE_VERSIO
     AUTO(config_ref) const struct config *config = config_ref(claude->config);
     char *program = path_find_program(config->claude_bin, getenv("PATH"));
     ret_version[0] = '\0';
-    if (!program || stat(program, &st) || is_known(&st, ret_version) ||
-        pthread_mutex_trylock(&known.asking))
+    if (!program || stat(program, &st) || is_known(&st, ret_version) || !lock_try(&known.asking))
         return program;
     ask(claude, program, ret_version);
-    pthread_mutex_lock(&known.lock);
+    lock_take(&known.lock);
     known.inode = st.st_ino;
     known.changed = st.st_ctim;
     snprintf(known.version, sizeof(known.version), "%s", ret_version);
-    pthread_mutex_unlock(&known.lock);
-    pthread_mutex_unlock(&known.asking);
+    lock_drop(&known.lock);
+    lock_drop(&known.asking);
     return program;
 }
 

@@ -4,6 +4,7 @@
 #include "base/cond.h"
 #include "base/fd.h"
 #include "base/id.h"
+#include "base/lock.h"
 #include "base/path.h"
 #include "base/str.h"
 #include "crypto/crypto.h"
@@ -30,7 +31,7 @@ struct upload {
 struct inputs {
     struct inputs_config config;
     int dir;
-    pthread_mutex_t lock; /* of the uploads, and while room is made */
+    struct lock lock; /* of the uploads, and while room is made */
     pthread_cond_t changed;
     struct upload *uploads;
 };
@@ -68,7 +69,7 @@ struct inputs *input_store_new(const struct inputs_config *config, struct err *e
         return NULL;
     }
     inputs->config = *config;
-    pthread_mutex_init(&inputs->lock, NULL);
+    lock_init(&inputs->lock);
     cond_init(&inputs->changed);
     inputs->dir =
         path_make_dirs(path, 0700, err) ? -1 : open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -87,7 +88,7 @@ void input_store_free(struct inputs *inputs)
         return;
     fd_close(&inputs->dir);
     pthread_cond_destroy(&inputs->changed);
-    pthread_mutex_destroy(&inputs->lock);
+    lock_done(&inputs->lock);
     free(inputs);
 }
 
@@ -137,11 +138,11 @@ static void make_room(struct inputs *inputs, const char *spare)
 {
     char oldest[INPUT_NAME_SIZE];
     int64_t max = (int64_t)CONFIG_GET(inputs->config.config, inputs_max_mb) << 20;
-    pthread_mutex_lock(&inputs->lock);
+    lock_take(&inputs->lock);
     while (survey(inputs->dir, spare, oldest) > max && oldest[0])
         if (unlinkat(inputs->dir, oldest, 0))
             break;
-    pthread_mutex_unlock(&inputs->lock);
+    lock_drop(&inputs->lock);
 }
 
 /* --- uploads ------------------------------------------------------------------------------- */
@@ -156,6 +157,8 @@ static bool is_there(const struct inputs *inputs, const char *name, int64_t *ret
 }
 
 static struct upload *find_locked(const struct inputs *inputs, const char *name)
+    HOLDS(inputs->lock);
+static struct upload *find_locked(const struct inputs *inputs, const char *name)
 {
     struct upload *upload = inputs->uploads;
     while (upload && strcmp(upload->name, name) != 0)
@@ -166,27 +169,27 @@ static struct upload *find_locked(const struct inputs *inputs, const char *name)
 /* 1: this upload is the one to take; 0: it is there by now. */
 static int enter(struct inputs *inputs, struct upload *upload, int64_t *ret_size)
 {
-    pthread_mutex_lock(&inputs->lock);
-    while (find_locked(inputs, upload->name) && cond_wait(&inputs->changed, &inputs->lock, WAIT_MS))
+    lock_take(&inputs->lock);
+    while (find_locked(inputs, upload->name) && lock_wait(&inputs->changed, &inputs->lock, WAIT_MS))
         continue;
     bool there = is_there(inputs, upload->name, ret_size);
     if (!there) {
         upload->next = inputs->uploads;
         inputs->uploads = upload;
     }
-    pthread_mutex_unlock(&inputs->lock);
+    lock_drop(&inputs->lock);
     return !there;
 }
 
 static void leave(struct inputs *inputs, struct upload *upload)
 {
-    pthread_mutex_lock(&inputs->lock);
+    lock_take(&inputs->lock);
     struct upload **at = &inputs->uploads;
     while (*at != upload)
         at = &(*at)->next;
     *at = upload->next;
     pthread_cond_broadcast(&inputs->changed);
-    pthread_mutex_unlock(&inputs->lock);
+    lock_drop(&inputs->lock);
 }
 
 typedef ssize_t next_fn(char *to, size_t max, void *arg, struct err *err);

@@ -27,8 +27,8 @@ struct collect {
     int64_t skipped;
 };
 
-/* The file with the request's secrets is taken only by its name: who asks for all there is does not
- * mean them. */
+/* The file with the request's secrets is collected only when a pattern names it: a pattern for
+ * everything does not mean it. */
 static bool is_wanted(const struct collect *collect, const char *path)
 {
     bool secrets = strcmp(path, SECRETS_FILE) == 0;

@@ -1,6 +1,6 @@
 /* A session's agent: starting it, and what its end means. */
-#include "base/cond.h"
 #include "base/fd.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/path.h"
 #include "runner/session/session_private.h"
@@ -113,42 +113,42 @@ static int start(struct session *session, struct err *err)
         return err_sys(err, "session");
     if (spawn(session, box, &control, &child, err))
         return -1;
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     session->control = control;
     session->child = child;
     session->source = source_new_locked(sessions, SOURCE_AGENT, control);
     if (session->source)
         session->source->session = session;
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     if (session->source && say_begin(session, box, err) == 0)
         return 0;
     if (!session->source)
         err_sys(err, "session");
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     session_lost_locked(session);
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     return err_wrap(err, "session '%s' does not start", session->id);
 }
 
 int session_wake(struct session *session, struct err *err)
 {
     struct sessions *sessions = session->sessions;
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     while (session->waking)
-        cond_wait(&sessions->changed, &sessions->lock, START_MS);
+        lock_wait(&sessions->changed, &sessions->lock, START_MS);
     bool stopping = sessions->closing || session->deleted;
     bool awake = session->control >= 0;
     session->waking = !awake && !stopping;
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     if (stopping)
         return err_set(err, ERR_BUSY, "the session is being ended");
     if (awake)
         return 0;
     int rc = start(session, err);
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     session->waking = false;
     pthread_cond_broadcast(&sessions->changed);
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     return rc;
 }
 

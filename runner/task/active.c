@@ -1,5 +1,6 @@
 #include "runner/task/active.h"
 
+#include "base/check.h"
 #include "base/clock.h"
 
 #include <stdint.h>
@@ -103,6 +104,7 @@ static void describe(struct active_task *active, const struct task_record *recor
 void active_enqueue(struct active_table *table, struct active_task *active,
                     const struct task_record *record)
 {
+    REQUIRE(active->state == ACTIVE_ARRIVING && !active->reserved);
     describe(active, record);
     active->order = table->arrivals++;
     active->queued_ms = clock_mono_ms();
@@ -140,6 +142,7 @@ void claimed_free(struct claimed_task *claimed)
 void active_reserve(struct active_table *table, struct active_task *active,
                     const struct task_new *task)
 {
+    REQUIRE(active->state == ACTIVE_ARRIVING && !active->reserved);
     active->reserved = true;
     active->place = PLACE_HERE;
     snprintf(active->kind, sizeof(active->kind), "%s", task->kind);
@@ -148,6 +151,7 @@ void active_reserve(struct active_table *table, struct active_task *active,
 
 void active_start(struct active_task *active, struct claimed_task *claimed)
 {
+    REQUIRE(active->reserved && claimed);
     describe(active, &claimed->record);
     active->reserved = false;
     active->state = ACTIVE_RUNNING;
@@ -158,6 +162,7 @@ void active_start(struct active_task *active, struct claimed_task *claimed)
 void active_adopt(struct active_table *table, struct active_task *active,
                   const struct task_record *record)
 {
+    REQUIRE(active->state == ACTIVE_ARRIVING && !active->reserved);
     describe(active, record);
     active->state = ACTIVE_RUNNING;
     active->place = record->place;
@@ -235,6 +240,7 @@ int64_t active_waits_since(const struct active_table *table, unsigned allowed)
 
 void active_put_back(struct active_table *table, struct active_task *active)
 {
+    REQUIRE(active->state == ACTIVE_RUNNING);
     TAILQ_INSERT_HEAD(queue_of(table, active), active, queue);
     active->state = ACTIVE_QUEUED;
     active->adopted = false;

@@ -55,9 +55,8 @@ static void run_there(struct task_run *run, struct task_outcome *outcome, void *
     if (house->refuses) {
         outcome->state = TASK_PENDING;
         snprintf(outcome->reason, sizeof(outcome->reason), "cloud_full");
-        engine_limit_away(house->engine, &(struct engine_away){.room = 1,
-                                                               .hold_ms = LATER_MS,
-                                                               .why = "cloud_full"});
+        engine_limit_away(house->engine, &(struct engine_away){
+                                             .room = 1, .hold_ms = LATER_MS, .why = "cloud_full"});
     } else if (task_run_stop(run) == STOP_INTERRUPT) {
         outcome->state = TASK_RUNNING;
     } else if (task_run_stop(run) == STOP_CANCEL) {
