@@ -31,6 +31,8 @@ struct api_numbers;   /* numbers.h: what was asked and answered */
 struct replay;        /* replay.h: answers by Idempotency-Key */
 struct openapi;       /* openapi.h */
 struct metric_source; /* base/metric.h */
+struct audit;         /* access/audit.h: who did what */
+struct callers;       /* access/callers.h: who was here when */
 struct visits;        /* visits.h: browsers that gave a secret */
 
 /* What handlers work with; all of it borrowed from the daemon. */
@@ -57,8 +59,10 @@ struct api {
     struct http_server *_Atomic server; /* set once it serves */
     struct api_guard *guard;
     struct visits *visits;
+    struct audit *audit;
+    struct callers *callers;
     struct system_prompt *system_prompt;
-    const char *system_prompt_path; /* where SYSTEM_PROMPT_SECRET's text is, or NULL */
+    struct prompt_watch *prompt; /* of SYSTEM_PROMPT_SECRET; or NULL */
     struct api_numbers *numbers;
     struct openapi *openapi;
     const struct metric_source *metrics; /* other modules' pages; ends with a NULL print */

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/place.h"
 #include "crypto/crypto.h"
+#include "runner/access/callers.h"
 #include "runner/api/handlers.h"
 
 #include <stdio.h>
@@ -73,9 +74,16 @@ bool is_secret(const struct api *api, const char *secret)
     return find(config, secret) != NULL;
 }
 
+char *secret_name(const struct api *api, const char *secret)
+{
+    AUTO(config_ref) const struct config *config = config_ref(api->config);
+    const struct config_secret *found = find(config, secret);
+    return strdup(found ? found->name : "");
+}
+
 /* Whose request it is: by the secret that it carries, else by the console's session. */
-static const struct config_secret *caller_of(const struct api *api, const struct config *config,
-                                             const struct http_request *req)
+const struct config_secret *caller_secret(const struct api *api, const struct config *config,
+                                          const struct http_request *req)
 {
     const char *secret = presented(req);
     return secret ? find(config, secret) : console_secret(api, config, req);
@@ -84,13 +92,13 @@ static const struct config_secret *caller_of(const struct api *api, const struct
 bool is_authorized(const struct api *api, const struct http_request *req)
 {
     AUTO(config_ref) const struct config *config = config_ref(api->config);
-    return caller_of(api, config, req) != NULL;
+    return caller_secret(api, config, req) != NULL;
 }
 
 char *caller_name(const struct api *api, const struct http_request *req)
 {
     AUTO(config_ref) const struct config *config = config_ref(api->config);
-    const struct config_secret *secret = caller_of(api, config, req);
+    const struct config_secret *secret = caller_secret(api, config, req);
     return strdup(secret ? secret->name : "");
 }
 
@@ -109,7 +117,7 @@ static bool is_proxy(const struct api *api, const struct http_request *req)
 
 /* Behind a tunnel every connection comes from the same place; Cloudflare says who is meant, and
  * overwrites what a client claims itself. Anybody else may write what they like there. */
-static const char *address_of(const struct api *api, const struct http_request *req)
+const char *caller_address(const struct api *api, const struct http_request *req)
 {
     const char *client = http_header(req, "CF-Connecting-IP");
     bool named = client && *client && strlen(client) < 48 && is_proxy(api, req);
@@ -138,7 +146,8 @@ static int note_failure(struct api_guard *guard, const char *address, int max)
 
 int note_wrong_secret(struct api *api, const struct http_request *req)
 {
-    const char *address = address_of(api, req);
+    const char *address = caller_address(api, req);
+    record_refusal(api, address);
     atomic_fetch_add(&api->auth_failures, 1);
     atomic_store(&api->auth_failed_at, clock_real_ms());
     log_warn("auth", "wrong secret from %s", address);
@@ -170,10 +179,21 @@ static bool passed_access(const struct api *api, struct http_request *req)
     if (!api->access || http_peer_kind(req) == HTTP_PEER_UNIX ||
         access_check(api->access, http_header(req, "Cf-Access-Jwt-Assertion"), &err) == 0)
         return true;
-    log_warn("auth", "not through Cloudflare Access, from %s: %s", address_of(api, req), err.msg);
+    log_warn("auth", "not through Cloudflare Access, from %s: %s", caller_address(api, req),
+             err.msg);
     err_set(&err, ERR_FORBIDDEN, "forbidden");
     http_send_error(req, &err, NULL);
     return false;
+}
+
+/* False when nobody's secret or session comes with the request; else that they were here. */
+static bool note_caller(const struct api *api, const struct http_request *req)
+{
+    AUTO(config_ref) const struct config *config = config_ref(api->config);
+    const struct config_secret *caller = caller_secret(api, config, req);
+    if (caller)
+        callers_note(api->callers, caller->name, caller_address(api, req));
+    return caller != NULL;
 }
 
 bool api_gate(struct http_request *req, const struct http_route *route, void *arg)
@@ -184,7 +204,7 @@ bool api_gate(struct http_request *req, const struct http_route *route, void *ar
     unsigned flags = route ? route->flags : 0;
     if (!(flags & ROUTE_BARE) && !passed_access(api, req))
         return false;
-    if (!(flags & (ROUTE_OPEN | ROUTE_PAGE)) && !is_authorized(api, req)) {
+    if (!(flags & (ROUTE_OPEN | ROUTE_PAGE)) && !note_caller(api, req)) {
         refuse(api, req);
         return false;
     }

@@ -1,10 +1,13 @@
 /*
  * The console: its files, and the session of a browser that uses the contract with a cookie.
  *
- * A browser gives the secret once (POST /console/session) and then holds a visit (visits.h) in a
- * cookie that scripts and other sites cannot use. The answer has a token beside it, which anything
- * but a GET must carry as X-CSRF-Token: a page of another site knows neither.
+ * A browser gives the secret once (POST /console/session), or the token of a link that somebody
+ * with the secret has made for it (POST /console/links: single use, five minutes), and then holds a
+ * visit (visits.h) in a cookie that scripts and other sites cannot use. The answer has a token
+ * beside it, which anything but a GET must carry as X-CSRF-Token: a page of another site knows
+ * neither.
  */
+#include "base/clock.h"
 #include "base/str.h"
 #include "runner/api/handlers.h"
 #include "runner/api/page.h"
@@ -15,7 +18,6 @@
 #include <string.h>
 #include <strings.h>
 
-#define SESSION_COOKIE "runner_session"
 #define SESSION_MS (12 * 3600 * 1000)
 #define BODY_MAX 16384
 
@@ -111,12 +113,40 @@ static void refuse_wrong(struct http_request *req, struct api *api)
     http_send_error(req, &err, NULL);
 }
 
+/* The digest of the secret that stands in the body, or that a link's token in it stands for: 1, 0
+ * when it is wrong, -1 when there is neither. */
+static int read_given(struct api *api, const struct json *body,
+                      unsigned char ret_digest[CRYPTO_SHA256_SIZE], struct err *err)
+{
+    const char *secret = json_text(json_get(body, "secret"));
+    const char *token = json_text(json_get(body, "token"));
+    if (!secret == !token)
+        return err_set(err, ERR_INVALID, "one of secret and token must be there, as a string");
+    if (token)
+        return visits_take_link(api->visits, token, ret_digest);
+    crypto_sha256(secret, strlen(secret), ret_digest);
+    return is_secret(api, secret);
+}
+
+/* Which of the two it was is in the audit log. */
+static void begin_session(struct http_request *req, struct api *api, bool linked,
+                          const unsigned char digest[CRYPTO_SHA256_SIZE])
+{
+    struct visit visit;
+    AUTO(config_ref) const struct config *config = config_ref(api->config);
+    visits_add_digest(api->visits, digest, SESSION_MS, &visit);
+    const struct config_secret *secret = secret_of(config, &visit);
+    record_action(api, req, "console.enter", secret ? secret->name : "", NULL,
+                  linked ? "by a link" : NULL);
+    page_set_cookie(req, "/", SESSION_COOKIE, visit.cookie, SESSION_MS / 1000);
+    send_session(req, 201, secret, &visit);
+}
+
 /* JSON only, and never from another site: a form of one cannot sign a browser in. */
 void console_session_begin(struct http_request *req, void *arg)
 {
     struct api *api = arg;
     struct err err;
-    struct visit visit;
     const char *type = http_header(req, "Content-Type");
     AUTO(buf_wipe) struct buf body = BUF_INIT(BODY_MAX);
     if (!type || strncasecmp(type, "application/json", 16) != 0 || !is_from_here(req)) {
@@ -129,18 +159,36 @@ void console_session_begin(struct http_request *req, void *arg)
         return;
     }
     AUTO(json) struct json *root = json_parse(body.data, body.len, &err);
-    const char *given = root ? json_text(json_get(root, "secret")) : NULL;
-    if (!given) {
-        err_set(&err, ERR_INVALID, "secret must be a string");
+    unsigned char digest[CRYPTO_SHA256_SIZE];
+    int given = root ? read_given(api, root, digest, &err) : -1;
+    if (given < 0)
         send_err(req, &err);
-    } else if (!is_secret(api, given)) {
+    else if (given == 0)
         refuse_wrong(req, api);
-    } else {
-        AUTO(config_ref) const struct config *config = config_ref(api->config);
-        visits_add(api->visits, given, SESSION_MS, &visit);
-        page_set_cookie(req, "/", SESSION_COOKIE, visit.cookie, SESSION_MS / 1000);
-        send_session(req, 201, secret_of(config, &visit), &visit);
-    }
+    else
+        begin_session(req, api, json_get(root, "token") != NULL, digest);
+}
+
+/* A link for a phone: whoever opens it first is signed in as who asked for it. */
+void console_link(struct http_request *req, void *arg)
+{
+    struct api *api = arg;
+    struct json_writer w;
+    char token[ID_TOKEN_SIZE];
+    AUTO(buf_wipe) struct buf out = BUF_INIT(1024);
+    AUTO(config_ref) const struct config *config = config_ref(api->config);
+    const struct config_secret *secret = caller_secret(api, config, req);
+    visits_link(api->visits, secret ? secret->value : "", token);
+    json_write(&w, &out);
+    json_open_object(&w, NULL);
+    json_add_text(&w, "token", token);
+    AUTO(buf_wipe) struct buf path = BUF_INIT(256);
+    buf_addf(&path, "/#/enter?token=%s", token);
+    json_add_text(&w, "path", buf_str(&path));
+    json_add_time(&w, "expiresAt", clock_real_ms() + LINK_MS);
+    json_close(&w);
+    http_add_header(req, "Cache-Control", "no-store");
+    send_json(req, 201, &out);
 }
 
 void console_session_end(struct http_request *req, void *arg)
@@ -150,6 +198,7 @@ void console_session_end(struct http_request *req, void *arg)
     AUTO(config_ref) const struct config *config = config_ref(api->config);
     const struct config_secret *secret = find_session(api, config, req, &visit);
     if (secret && has_csrf_token(req, &visit)) {
+        record_action(api, req, "console.leave", secret->name, NULL, NULL);
         visits_remove(api->visits, visit.cookie);
         page_set_cookie(req, "/", SESSION_COOKIE, "", 0);
     }

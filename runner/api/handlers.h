@@ -35,12 +35,14 @@ http_handler task_redeliver;
 http_handler login_page, login_enter, login_leave, login_start, login_code, login_cancel;
 http_handler login_state, login_css, login_js;
 http_handler sessions_post, sessions_get, session_get, session_remove_it, session_exec_post;
-http_handler session_terminal;
+http_handler session_terminal, session_snapshot, snapshots_get, snapshot_get, snapshot_remove_it;
 http_handler processes_get, processes_delete, process_get, process_delete, process_logs;
 http_handler process_stdin, shell_get, shell_wait, shell_stdin, shell_kill;
 http_handler file_get, file_put, file_delete, files_get, files_search, files_find, files_replace;
 http_handler archive_get, archive_put, input_get, input_upload;
-http_handler console_file, console_session_get, console_session_begin, console_session_end;
+http_handler callers_get, audit_get;
+http_handler console_file, console_session_get, console_session_begin, console_session_end,
+    console_link;
 
 /* Answers 200 with a buffer of JSON, or 500 when the buffer failed. */
 void send_json(struct http_request *req, int status, const struct buf *json);
@@ -66,10 +68,15 @@ int check_query(struct http_request *req, const char *const known[], struct err 
 bool is_authorized(const struct api *api, const struct http_request *req);
 /* True when it is one of the configured secrets. */
 bool is_secret(const struct api *api, const char *secret);
+/* The name of a configured secret, in fresh memory; "" for none. */
+char *secret_name(const struct api *api, const char *secret);
 /* The secret of config with which the request's session of the console was begun, or NULL: there is
  * none, or the request changes something and lacks the session's token (console.c). */
 const struct config_secret *console_secret(const struct api *api, const struct config *config,
                                            const struct http_request *req);
+/* The secret of config that the request carries, or the console's session stands for; NULL. */
+const struct config_secret *caller_secret(const struct api *api, const struct config *config,
+                                          const struct http_request *req);
 /* Answers with one of the console's files. */
 void console_send(struct http_request *req, const char *name);
 /* Counts it against the caller's address; seconds to wait when there were too many, else 0. */
@@ -78,6 +85,16 @@ int note_wrong_secret(struct api *api, const struct http_request *req);
  * out. */
 char *caller_name(const struct api *api, const struct http_request *req);
 
+/* Where a request comes from: what Cloudflare says where its word counts, else the peer. */
+const char *caller_address(const struct api *api, const struct http_request *req);
+
+/* audit_log.c. A request that has been answered: an entry when it changed something. */
+void record_request(struct api *api, const struct http_request *req, int status);
+/* What `caller` (NULL: whom the request names) has done to `target`. */
+void record_action(struct api *api, const struct http_request *req, const char *action,
+                   const char *caller, const char *target, const char *detail);
+/* A wrong secret; of a flood of them only some. */
+void record_refusal(struct api *api, const char *address);
 /* What of a body a request wants. */
 struct range {
     int status; /* 200 or 206 */

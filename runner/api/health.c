@@ -3,6 +3,7 @@
 #include "runner/api/handlers.h"
 #include "runner/claude/version.h"
 #include "runner/janitor/disk.h"
+#include "runner/overflow/prompt.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -197,6 +198,7 @@ enum trouble {
     TROUBLE_DISK,
     TROUBLE_CLOUD,
     TROUBLE_JAIL,
+    TROUBLE_PROMPT,
     TROUBLES,
 };
 
@@ -214,6 +216,9 @@ static const struct {
     [TROUBLE_DISK] = {"disk_low", "Free space in STATE_DIR, or lower DISK_MIN_FREE_MB."},
     [TROUBLE_CLOUD] = {"cloud_unreachable",
                        "Google Cloud does not answer: run `claude-runner cloud check`."},
+    [TROUBLE_PROMPT] = {"system_prompt_unreadable",
+                        "SYSTEM_PROMPT_SECRET cannot be read, the log says why: may the home "
+                        "runner's account read it? `claude-runner cloud setup` grants that."},
     [TROUBLE_JAIL] = {"jail_weak", "Tasks run with weaker walls than they could: `host` in "
                                    "/health?verbose=true says what this host lacks."},
 };
@@ -235,6 +240,7 @@ static void find_troubles(const struct api *api, const struct config *config,
     found[TROUBLE_DISK] = disk_check(api->state_dir, config->disk_min_free_mb, &ignored) != 0;
     found[TROUBLE_CLOUD] = !cloud.reachable;
     found[TROUBLE_JAIL] = is_jail_weak(api);
+    found[TROUBLE_PROMPT] = api->prompt && prompt_watch_fails(api->prompt);
 }
 
 static void print_status(const struct api *api, const struct config *config,

@@ -41,8 +41,11 @@ static void find_visitor(struct http_request *req, struct api *api, struct visit
     *visitor = (struct visitor){.known = false};
     page_cookie(req, GUEST_COOKIE, visitor->guest, sizeof(visitor->guest));
     page_cookie(req, VISIT_COOKIE, cookie, sizeof(cookie));
-    if (!visits_find(api->visits, cookie, &visitor->visit))
-        return;
+    if (!visits_find(api->visits, cookie, &visitor->visit)) {
+        page_cookie(req, SESSION_COOKIE, cookie, sizeof(cookie)); /* the console's is good too */
+        if (!visits_find(api->visits, cookie, &visitor->visit))
+            return;
+    }
     for (size_t i = 0; i < config->secrets.count; i++) { /* a secret that was taken back ends it */
         const char *secret = config->secrets.items[i].value;
         crypto_sha256(secret, strlen(secret), digest);
@@ -339,6 +342,8 @@ void login_enter(struct http_request *req, void *arg)
         refuse_secret(req, api, &visitor);
     } else {
         visits_add(api->visits, secret, 0, &visitor.visit);
+        AUTO(str) char *name = secret_name(api, secret);
+        record_action(api, req, "login.enter", name, NULL, NULL);
         page_set_cookie(req, "/login", VISIT_COOKIE, visitor.visit.cookie, VISIT_MS / 1000);
         page_set_cookie(req, "/login", GUEST_COOKIE, "", 0);
         page_redirect(req, "/login");

@@ -39,6 +39,8 @@ static const struct {
     {"webhook", "query", SCHEMA("WebhookStatus"), "only tasks whose webhook is in that state"},
     {"limit", "query", "{\"type\":\"integer\",\"minimum\":1,\"maximum\":1000,\"default\":100}",
      "how many at most"},
+    {"action", "query", "{\"type\":\"string\"}", "only these: task.run, or task for all of them"},
+    {"caller", "query", "{\"type\":\"string\"}", "only what this caller did"},
     {"cursor", "query", "{\"type\":\"string\"}", "nextCursor of an earlier answer"},
     {"from", "query", "{\"type\":\"integer\",\"minimum\":0}", "the id of the first event"},
     {"Last-Event-ID", "header", "{\"type\":\"integer\",\"minimum\":0}",

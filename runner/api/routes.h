@@ -38,6 +38,9 @@
       "Sign in: a secret for a cookie", "", "ConsoleSignIn", "201:Object 415 429") \
     X("DELETE", "/console/session", console_session_end, ROUTE_OPEN | ROUTE_DRAIN, "pages", \
       "Sign out", "", "", "200:Object") \
+    X("POST", "/console/links", console_link, ROUTE_DRAIN, "pages", \
+      "Make a link that signs a browser in, once, within five minutes", "", "", \
+      "201:ConsoleLink") \
     X("GET", "/console/{path...}", console_file, ROUTE_OPEN | ROUTE_DRAIN, "pages", \
       "A file of the console", "If-Match If-None-Match", "", \
       "200:Asset 304:Nothing 404 412") \
@@ -136,6 +139,11 @@
       "Remove all that no task works on", "", "", "200:Removed 409") \
     X("DELETE", "/repos/{id}", repos_remove, ROUTE_DRAIN, "repos", \
       "Remove one", "", "", "200:Removed 404 409") \
+    X("GET", "/callers", callers_get, ROUTE_DRAIN, "service", \
+      "Whose secrets there are, and when they were last used", "", "", "200:Callers") \
+    X("GET", "/audit", audit_get, ROUTE_DRAIN, "service", \
+      "Who signed in, ran or changed what, the newest first", "action caller limit cursor", "", \
+      "200:Audit") \
     X("POST", "/sessions", sessions_post, 0, "sessions", \
       "Make a session", "", "SessionRequest", "201:Session 409 429 507") \
     X("GET", "/sessions", sessions_get, ROUTE_DRAIN, "sessions", \
@@ -169,6 +177,15 @@
       "End its current process", "", "", "200:Object 404") \
     X("GET", "/sessions/{id}/terminal", session_terminal, 0, "sessions", \
       "A terminal in it, as a WebSocket", "shell cols rows", "", "101:Nothing 400 404 426 429") \
+    X("POST", "/sessions/{id}/snapshot", session_snapshot, 0, "sessions", \
+      "Keep what it is, for others to begin as (from)", "", "SnapshotRequest", \
+      "201:Snapshot 404 409 429 507") \
+    X("GET", "/snapshots", snapshots_get, ROUTE_DRAIN, "sessions", \
+      "The snapshots there are", "", "", "200:Object") \
+    X("GET", "/snapshots/{id}", snapshot_get, ROUTE_DRAIN, "sessions", \
+      "One snapshot", "", "", "200:Snapshot 404") \
+    X("DELETE", "/snapshots/{id}", snapshot_remove_it, ROUTE_DRAIN, "sessions", \
+      "Remove a snapshot", "", "", "200:Object 409") \
     X("GET", "/sessions/{id}/files", files_get, ROUTE_DRAIN, "sessions", \
       "What a directory holds", "path recursive limit cursor", "", "200:Object 403 404") \
     X("GET", "/sessions/{id}/files/{path...}", file_get, ROUTE_DRAIN, "sessions", \

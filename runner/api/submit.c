@@ -6,7 +6,10 @@
 #include "crypto/crypto.h"
 #include "runner/api/system_prompt.h"
 #include "runner/egress/rules.h"
+#include "runner/inputs/layers.h"
 #include "runner/janitor/disk.h"
+#include "runner/overflow/prompt.h"
+#include "runner/session/session.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -107,10 +110,12 @@ static struct task_request *decode(struct http_request *req, struct api *api,
     AUTO(request_errors) struct request_errors errors = {0};
     AUTO(str) char *system_prompt = NULL;
     struct err no_prompt;
-    bool unreadable = system_prompt_get(api->system_prompt,
-                                        api->system_prompt_path ? api->system_prompt_path
-                                                                : config->system_prompt_file,
-                                        &system_prompt, &no_prompt) < 0;
+    /* a secret that could never be read is told by /health: tasks run without */
+    const char *prompt_path = !api->prompt                         ? config->system_prompt_file
+                              : prompt_watch_has_text(api->prompt) ? prompt_watch_path(api->prompt)
+                                                                   : NULL;
+    bool unreadable =
+        system_prompt_get(api->system_prompt, prompt_path, &system_prompt, &no_prompt) < 0;
     const struct request_defaults defaults = {
         .where = s->task_kind->fields | s->where,
         .timeout_minutes = s->timeout_minutes,
@@ -246,6 +251,8 @@ static int submit(struct http_request *req, struct api *api, struct submission *
         log_info("api", "%zu task%s submitted by %s", s->count, s->count > 1 ? "s" : "",
                  making.tasks->caller);
         log_set_task(NULL);
+        record_action(api, req, "task.run", making.tasks->caller,
+                      s->count > 1 ? making.group : s->records->id, s->task_kind->name);
     }
     making_done(&making);
     return rc;
@@ -306,16 +313,36 @@ static void check_addresses(const struct api *api, const struct submission *s,
         refuse(errors, err, "repoUrl", why.msg);
 }
 
-/* Limits that this machine could not keep. */
-static void check_limits(const struct submission *s, struct request_errors *errors, struct err *err)
+/* The size of the disk that tasks write to; 0: it cannot be told. */
+static int64_t disk_mb(const struct api *api)
 {
-    char why[96];
-    int memory_mb = config_machine_memory_mb();
-    if (s->executor == EXECUTOR_CLOUD || s->request->limits_memory_mb <= memory_mb)
-        return;
-    snprintf(why, sizeof(why), "must be at most %d, which is all that this machine has, got %d",
-             memory_mb, s->request->limits_memory_mb);
-    refuse(errors, err, "limits.memoryMb", why);
+    struct err ignored;
+    int64_t unused, total = 0;
+    AUTO(config_ref) const struct config *config = config_ref(api->config);
+    return disk_space(config->state_dir, &unused, &total, &ignored) ? 0 : total >> 20;
+}
+
+/* Limits that this machine could not keep. */
+static void check_limits(const struct api *api, const struct submission *s,
+                         struct request_errors *errors, struct err *err)
+{
+    const struct {
+        const char *field;
+        int64_t asked, most;
+    } limits[] = {
+        {"limits.memoryMb", s->request->limits_memory_mb, config_machine_memory_mb()},
+        {"limits.diskMb", s->request->limits_disk_mb, disk_mb(api)},
+    };
+    for (size_t i = 0; i < COUNT_OF(limits); i++) {
+        char why[96];
+        if (s->executor == EXECUTOR_CLOUD || limits[i].most == 0 ||
+            limits[i].asked <= limits[i].most)
+            continue;
+        snprintf(why, sizeof(why),
+                 "must be at most %lld, which is all that this machine has, got %lld",
+                 (long long)limits[i].most, (long long)limits[i].asked);
+        refuse(errors, err, limits[i].field, why);
+    }
 }
 
 /* A restriction that this runner could not keep is refused, not passed over. */
@@ -335,6 +362,65 @@ static void check_egress(const struct api *api, const struct submission *s,
     refuse(errors, err, "egress", why);
 }
 
+/* A task in a session works with what is there. */
+static void check_session(const struct api *api, const struct submission *s,
+                          struct request_errors *errors, struct err *err)
+{
+    struct err why;
+    const struct task_request *request = s->request;
+    const struct {
+        bool given;
+        const char *field, *why;
+    } others[] = {
+        {request->repo_url, "repoUrl", "not with inSession: the session's files are the workspace"},
+        {request->inputs, "inputs", "not with inSession: give them to the session"},
+        {request->n > 1, "n", "must be 1 with inSession: its runs would share their files"},
+        {request->post_git_commit || request->post_git_push, "postExecutionActions.git",
+         "not with inSession: commit in the session"},
+        {s->executor == EXECUTOR_CLOUD, "executor", "the session is on this machine"},
+    };
+    if (!request->in_session)
+        return;
+    if (session_check(api->sessions, request->in_session, &why))
+        refuse(errors, err, "inSession", why.msg);
+    for (size_t i = 0; i < COUNT_OF(others); i++)
+        if (others[i].given)
+            refuse(errors, err, others[i].field, others[i].why);
+}
+
+struct hold {
+    struct api *api;
+    struct submission *s;
+    struct request_errors *errors;
+    struct err *err;
+};
+
+static int hold_input(const char *name, const char *hash, void *arg)
+{
+    struct err why;
+    char field[320];
+    struct hold *hold = arg;
+    if (input_hold(hold->api->inputs, hash, &why) == 0)
+        return strlist_add(&hold->s->held, hash);
+    snprintf(field, sizeof(field), "inputs.%.255s", name);
+    refuse(hold->errors, hold->err, field,
+           why.code == ERR_NOT_FOUND
+               ? "has not been uploaded: send the archive by PUT /inputs/{sha256} first"
+               : why.msg);
+    return 0;
+}
+
+/* From now until the task is stored nobody evicts what it names; then the store keeps them. */
+static void hold_inputs(struct api *api, struct submission *s, struct request_errors *errors,
+                        struct err *err)
+{
+    struct err why;
+    struct hold hold = {.api = api, .s = s, .errors = errors, .err = err};
+    s->inputs = api->inputs;
+    if (input_each(s->request->inputs, hold_input, &hold, &why))
+        refuse(errors, err, "inputs", why.msg);
+}
+
 /* What can be said of the fields by who knows this runner, and where the task may run. -1 after the
  * answer. */
 static int check_fields(struct http_request *req, struct api *api, struct submission *s)
@@ -346,7 +432,7 @@ static int check_fields(struct http_request *req, struct api *api, struct submis
     s->stays = api->overflow ? overflow_stays(config, s->task_kind, s->request)
                              : "Google Cloud is not configured";
     check_addresses(api, s, &errors, &err);
-    check_limits(s, &errors, &err);
+    check_limits(api, s, &errors, &err);
     if (s->request->n > 1 && s->streams)
         refuse(&errors, &err, "n",
                "must be 1 here: a stream follows one task; without a stream, `GET /tasks?group=` "
@@ -354,6 +440,8 @@ static int check_fields(struct http_request *req, struct api *api, struct submis
     if (s->request->n > 1 && s->request->resume_session_id)
         refuse(&errors, &err, "n", "must be 1 with resumeSessionId: one task at a time goes on");
     check_egress(api, s, &errors, &err);
+    hold_inputs(api, s, &errors, &err);
+    check_session(api, s, &errors, &err);
     const char *wrong_prefix = check_prefix(api, s->request->post_upload_gcs_prefix);
     if (wrong_prefix)
         refuse(&errors, &err, "postExecutionActions.uploadFiles.gcsPrefix", wrong_prefix);
@@ -418,6 +506,9 @@ int submit_task(struct http_request *req, struct api *api, struct submission *s)
 void submission_done(struct submission *s)
 {
     task_request_free(s->request);
+    for (size_t i = 0; i < s->held.count; i++)
+        input_drop(s->inputs, s->held.items[i]);
+    strlist_done(&s->held);
     for (size_t i = 0; s->records && i < s->count; i++)
         task_record_done(&s->records[i]);
     free(s->records);

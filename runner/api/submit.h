@@ -24,6 +24,8 @@ struct submission {
     bool has_body; /* `body` has been read already */
     const char *key;
     bool shared;                 /* it uses the runner's own credential */
+    struct inputs *inputs;       /* borrowed */
+    struct strlist held;         /* inputs that stay for it until it is stored */
     const char *stays;           /* why it cannot go to the cloud; NULL: it can */
     enum task_executor executor; /* as asked, or where alone it can run now */
 };

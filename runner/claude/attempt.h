@@ -8,6 +8,7 @@
 
 #include "runner/claude/claude.h"
 #include "runner/claude/stream_json.h"
+#include "runner/inputs/layers.h"
 #include "runner/request/request.h"
 #include "runner/work/work.h"
 
@@ -16,6 +17,11 @@ struct attempt {
     const struct claude *claude;
     struct task_request *request;
     struct workspace *workspace; /* NULL: a task without a repository */
+    struct input_layers *inputs; /* NULL: none */
+    struct gitgate_pass *pass;   /* for its git; NULL without a repository */
+    struct session_guest *guest; /* NULL: it does not work in a session */
+    int wake_fd;                 /* borrowed: whoever waits for its programs looks up */
+    struct walls_run places;     /* of its files; borrowed from the run and the guest */
     struct plan *plan;
     struct tail out;
     struct tail errors;
@@ -25,9 +31,13 @@ struct attempt {
     const char *failed_step;  /* the reason when it could not be started; NULL: cli_error */
     struct buf members;       /* of the answer, known before it ran */
     int64_t started_ms;       /* mono: from here its time limit counts */
+    int64_t files_ms;         /* real, as files have it: before any of its programs ran */
     bool unflushed;           /* events that their readers have not been told of */
     struct work_result result;
 };
+
+/* claude.c: who may end its programs: a cancel, the runner, or the end of its session. */
+struct work_stop attempt_stop(struct attempt *attempt);
 
 /* judge.c: says in *outcome what came of a run that was launched … */
 void judge(struct attempt *attempt, struct task_outcome *outcome);

@@ -13,6 +13,7 @@
 #include "runner/claude/version.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #define MEMBERS_BYTES_MAX (1u << 20)
 #define BACKLOG_BYTES_MAX (INT64_C(1) << 30) /* of output on the disk that we have not read yet */
@@ -78,6 +79,90 @@ static int open_workspace(struct attempt *attempt, struct err *err)
     return 0;
 }
 
+static void on_session_gone(void *arg)
+{
+    static const uint64_t one = 1;
+    (void)!write(*(const int *)arg, &one, sizeof(one));
+}
+
+static int enter_session(struct attempt *attempt, struct err *err)
+{
+    const struct claude *claude = attempt->claude;
+    const char *id = attempt->request->in_session;
+    attempt->places = (struct walls_run){.dir = task_run_dir(attempt->run)};
+    if (!id)
+        return 0;
+    attempt->failed_step = "session_error";
+    attempt->wake_fd = task_run_wake_fd(attempt->run);
+    if (!claude->sessions)
+        return err_set(err, ERR_NOT_FOUND, "there are no sessions here");
+    attempt->guest = session_enter(claude->sessions, id, on_session_gone, &attempt->wake_fd, err);
+    if (!attempt->guest)
+        return -1;
+    attempt->places.box = session_guest_box(attempt->guest);
+    attempt->failed_step = NULL;
+    return 0;
+}
+
+static enum work_cause asked(struct work *work, void *arg)
+{
+    const struct attempt *attempt = arg;
+    const struct work_stop run = finish_stop(attempt->run);
+    enum work_cause cause = run.asked(work, run.arg);
+    bool gone = cause == WORK_ENDED && attempt->guest && session_guest_is_told(attempt->guest);
+    return gone ? WORK_CANCEL : cause;
+}
+
+struct work_stop attempt_stop(struct attempt *attempt)
+{
+    return (struct work_stop){
+        .wake_fd = task_run_wake_fd(attempt->run), .asked = asked, .arg = attempt};
+}
+
+/* That what is prepared for it is not wanted any more. */
+static bool is_over(void *arg)
+{
+    const struct attempt *attempt = arg;
+    return task_run_stop(attempt->run) != STOP_NO ||
+           clock_mono_ms() >= attempt->started_ms + attempt->request->timeout_ms;
+}
+
+static int open_inputs(struct attempt *attempt, struct err *err)
+{
+    const struct claude *claude = attempt->claude;
+    const struct input_wish wish = {.request = attempt->request->inputs,
+                                    .repos = claude->repos,
+                                    .workspace = attempt->workspace,
+                                    .dir = task_run_dir(attempt->run),
+                                    .stopped = is_over,
+                                    .arg = attempt};
+    if (!wish.request)
+        return 0;
+    attempt->inputs = input_layers_open(claude->inputs, &wish, err);
+    if (attempt->inputs)
+        return 0;
+    attempt->failed_step = err->code == ERR_BUSY ? "timeout" : "input_error";
+    return err->code == ERR_BUSY
+               ? err_set(err, ERR_TIMEOUT, "the task did not end within its time limit")
+               : -1;
+}
+
+/* git in the workspace reaches the repository by way of the runner. */
+static int open_gitgate(struct attempt *attempt, struct err *err)
+{
+    const struct claude *claude = attempt->claude;
+    const struct gitgate_wish wish = {.workspace = attempt->workspace,
+                                      .repo = finish_wish(attempt->request),
+                                      .rules = attempt->request->git_push,
+                                      .behind_gate = claude->walls->gate};
+    if (!attempt->workspace)
+        return 0;
+    attempt->pass = gitgate_open(claude->gitgate, &wish, err);
+    if (attempt->pass && redact_add(task_run_redact(attempt->run), gitgate_token(attempt->pass)))
+        return err_sys(err, "secrets");
+    return attempt->pass ? 0 : -1;
+}
+
 static int add_argument(struct plan *plan, const char *flag, const char *value, struct err *err)
 {
     return strlist_addf(&plan->argv, "%s=%s", flag, value) ? err_sys(err, "arguments") : 0;
@@ -112,7 +197,7 @@ static int add_session(struct attempt *attempt, struct plan *plan, struct err *e
                              claude->uid, claude->gid, &transcript, err))
         return -1;
     attempt->failed_step = NULL;
-    AUTO(str) char *inside = walls_path(claude->walls, task_run_dir(attempt->run), transcript);
+    AUTO(str) char *inside = walls_path(claude->walls, &attempt->places, transcript);
     if (!inside)
         return err_sys(err, "session");
     return add_argument(plan, "--resume", inside, err) || renew_prompt(attempt, plan, err) ? -1 : 0;
@@ -129,7 +214,6 @@ static int prepare(struct attempt *attempt, struct err *err)
     const struct task_record *record = task_run_record(attempt->run);
     const char *secrets = task_run_secrets(attempt->run);
     struct redact_set *redact = task_run_redact(attempt->run);
-    const char *dir = task_run_dir(attempt->run);
     attempt->request = task_request_load(record->request, strlen(record->request),
                                          *secrets ? secrets : NULL, strlen(secrets), err);
     if (!attempt->request)
@@ -137,12 +221,13 @@ static int prepare(struct attempt *attempt, struct err *err)
     if (task_request_redact(attempt->request, redact))
         return err_sys(err, "secrets");
     attempt->started_ms = clock_mono_ms();
-    if (open_workspace(attempt, err) || take_lease(attempt, err) ||
+    if (enter_session(attempt, err) || open_workspace(attempt, err) || open_gitgate(attempt, err) ||
+        open_inputs(attempt, err) || take_lease(attempt, err) ||
         walls_gate(attempt->claude->walls, attempt->request, lease_url(attempt->lease),
-                   &attempt->gate, err))
+                   gitgate_port(attempt->claude->gitgate), &attempt->gate, err))
         return -1;
-    attempt->plan = claude_plan(attempt->claude, attempt->request, attempt->lease, dir,
-                                attempt->workspace, redact, err);
+    attempt->files_ms = clock_files_ms();
+    attempt->plan = claude_plan(attempt, err);
     if (!attempt->plan || add_session(attempt, attempt->plan, err) || open_files(attempt, err))
         return -1;
     if (prepare_commands(attempt, err)) {
@@ -175,6 +260,7 @@ static int64_t flush_events(struct work *work, void *arg)
         task_run_fail(attempt->run, &err);
     attempt->unflushed = false;
     walls_tell(attempt->gate, tell, attempt->run);
+    gitgate_tell(attempt->pass, tell, attempt->run);
     if (!task_run_healthy(attempt->run))
         work_end(work, WORK_ABORT);
     return -1;
@@ -197,7 +283,7 @@ static int run_program(struct attempt *attempt, struct err *err)
                    .idle_ms = (int64_t)config->idle_seconds * 1000,
                    .grace_ms = (int64_t)config->result_grace_seconds * 1000,
                    .backlog_bytes = BACKLOG_BYTES_MAX},
-        .stop = finish_stop(attempt->run),
+        .stop = attempt_stop(attempt),
         .look = flush_events,
         .arg = attempt};
     if (in < 0)
@@ -239,11 +325,14 @@ static void attempt_done(struct attempt *attempt)
 {
     plan_free(attempt->plan);
     egress_gate_free(attempt->gate); /* before the lease, which it leads to */
+    gitgate_close(attempt->pass);
     proxy_end(attempt->lease);
     tail_done(&attempt->out);
     tail_done(&attempt->errors);
     claude_output_done(&attempt->stream);
     task_request_free(attempt->request);
+    input_layers_close(attempt->inputs);
+    session_leave(attempt->guest);
     workspace_close(attempt->workspace);
     buf_done(&attempt->members);
 }
@@ -261,12 +350,13 @@ void claude_run(struct task_run *run, struct task_outcome *outcome, void *arg)
             prepare_post_commands(&attempt);
         if (attempt.workspace && !task_state_is_active(outcome->state))
             finish_changes(run, attempt.workspace);
-        if (outcome->state == TASK_COMPLETED)
-            finish_run(attempt.claude, run, attempt.request, attempt.workspace, &attempt.members);
+        if (!task_state_is_active(outcome->state))
+            finish_run(&attempt, outcome->state == TASK_COMPLETED);
     } else {
         judge_failed_start(&attempt, &err, outcome);
     }
     walls_tell(attempt.gate, tell, run);
+    gitgate_tell(attempt.pass, tell, run);
     keep_conversation(&attempt, outcome);
     buf_add(&outcome->members, buf_str(&attempt.members), attempt.members.len);
     attempt_done(&attempt);

@@ -8,10 +8,13 @@
 
 #include "proc/launch.h"
 #include "runner/config/in_force.h"
+#include "runner/gitgate/gitgate.h"
+#include "runner/inputs/inputs.h"
 #include "runner/oauth/keeper.h"
 #include "runner/overflow/folder.h"
 #include "runner/proxy/proxy.h"
 #include "runner/repo/repos.h"
+#include "runner/session/session.h"
 #include "runner/task/engine.h"
 #include "runner/walls/walls.h"
 
@@ -30,6 +33,9 @@ struct claude {
     struct launcher *launcher;      /* borrowed */
     struct keeper *keeper;          /* borrowed */
     struct repos *repos;            /* borrowed */
+    struct inputs *inputs;          /* borrowed */
+    struct gitgate *gitgate;        /* borrowed */
+    struct sessions *sessions;      /* borrowed; NULL: there are none here */
     struct breaker *breaker;        /* borrowed */
     struct proxy *proxy;            /* borrowed */
     struct config_in_force *config; /* borrowed: the configuration in force */

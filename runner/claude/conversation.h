@@ -19,11 +19,10 @@
 #define CLAUDE_CONVERSATION_H
 
 #include "base/err.h"
+#include "runner/task/engine.h"
 
 #include <stdbool.h>
 #include <sys/types.h>
-
-#define CONVERSATIONS "conversations" /* below the state directory */
 
 #define CONVERSATION_TRANSCRIPT_MAX (64 << 20) /* bytes; a longer one is not kept */
 #define CONVERSATION_BYTES_MAX (128 << 20)     /* with what is beside it, else without */

@@ -5,6 +5,7 @@
 #include "base/path.h"
 #include "base/str.h"
 #include "google/storage.h"
+#include "runner/repo/collect.h"
 #include "runner/repo/harvest.h"
 #include "json/json.h"
 
@@ -25,9 +26,9 @@ struct finish {
     const struct task_request *request;
     struct workspace *workspace;
     struct work_stop stop;
+    char *work;    /* where the workspace is */
     char *bundle;  /* outside of the outputs until it has to be one */
     char *outputs; /* directory */
-    struct buf *members;
     struct json_writer w;
 };
 
@@ -255,20 +256,40 @@ static void print_file(struct finish *finish, const struct json *file)
     json_close(w);
 }
 
-static void upload(struct finish *finish)
+/* In a container at Google files are memory. */
+static void print_trouble(struct finish *finish, const struct err *err)
 {
-    struct err err = ERR_INIT;
+    char text[1024];
+    bool away = finish->claude->cloud && getenv("CLOUD_RUN_JOB") &&
+                (err->code == ERR_NO_SPACE || err->code == ERR_TOO_LARGE);
+    snprintf(text, sizeof(text), "%s%s", err->msg,
+             away
+                 ? "; what a task writes in the cloud counts against its memory: give it more with "
+                   "--memory of claude-runner cloud setup"
+                 : "");
+    json_add_text(&finish->w, "uploadError", text);
+}
+
+static void upload(struct finish *finish, const struct harvest_files *wish)
+{
+    struct err err;
     int64_t skipped = 0;
     struct json_writer *w = &finish->w;
+    AUTO(buf) struct buf kept = BUF_INIT(256);
     AUTO(json)
-    struct json *answer = harvest_files(
-        finish->claude->repos, finish->workspace, task_run_dir(finish->run),
-        &finish->request->post_upload_glob_patterns, finish->outputs, &finish->stop, &err);
+    struct json *answer =
+        harvest_files(finish->claude->repos, finish->workspace, task_run_dir(finish->run),
+                      finish->work, wish, finish->outputs, &finish->stop, &err);
     if (!answer) {
         say(finish, "outputs", &err);
-        json_add_text(w, "uploadError", err.msg);
+        print_trouble(finish, &err);
         return;
     }
+    harvest_print_output(answer, &kept);
+    if (kept.len > 0)
+        json_add_raw(w, "outputs", buf_str(&kept), kept.len);
+    if (!wish->patterns)
+        return;
     json_open_array(w, "uploadedFiles");
     const struct json *at = json_first(json_get(answer, "files"));
     for (; at; at = json_next(at))
@@ -277,39 +298,55 @@ static void upload(struct finish *finish)
     json_int(json_get(answer, "skipped"), &skipped);
     if (skipped > 0)
         json_add_int(w, "uploadsSkipped", skipped);
+    const char *left = json_text(json_get(answer, "leftPath"));
+    int64_t left_bytes = 0;
+    json_int(json_get(answer, "leftBytes"), &left_bytes);
+    if (left) {
+        err_set(&err, ERR_TOO_LARGE,
+                "'%.120s' has %lld bytes: a task keeps %d files and %d GiB at most", left,
+                (long long)left_bytes, COLLECT_FILES_MAX, (int)(COLLECT_BYTES_MAX >> 30));
+        print_trouble(finish, &err);
+    }
 }
 
 /* --- all of it ----------------------------------------------------------------------------- */
 
-void finish_run(const struct claude *claude, struct task_run *run,
-                const struct task_request *request, struct workspace *workspace,
-                struct buf *members)
+void finish_run(struct attempt *attempt, bool success)
 {
+    struct task_run *run = attempt->run;
+    struct workspace *workspace = attempt->workspace;
+    const struct task_request *request = attempt->request;
     AUTO(buf) struct buf out = BUF_INIT(REPORT_BYTES_MAX);
     AUTO(str) char *bundle = path_join(task_run_keep_dir(run), "bundle");
     AUTO(str) char *outputs = path_join(task_run_keep_dir(run), "outputs");
-    struct finish finish = {.claude = claude,
+    AUTO(str) char *work = walls_outside(&attempt->places, "work");
+    struct finish finish = {.claude = attempt->claude,
                             .run = run,
                             .request = request,
                             .workspace = workspace,
                             .stop = finish_stop(run),
+                            .work = work,
                             .bundle = bundle,
-                            .outputs = outputs,
-                            .members = members};
-    if (!bundle || !outputs)
+                            .outputs = outputs};
+    if (!bundle || !outputs || !work)
         return;
+    bool patterns = success && request->post_upload_glob_patterns.count > 0;
+    const struct harvest_files files = {
+        .patterns = patterns ? &request->post_upload_glob_patterns : NULL,
+        .output = harvest_has_output(workspace, work),
+        .since_ms = workspace || attempt->guest ? attempt->files_ms : 0};
     json_write(&finish.w, &out);
     json_open_object(&finish.w, NULL);
     /* files first: a commit that cannot be pushed adds its bundle to them */
-    if (request->post_upload_glob_patterns.count > 0)
-        upload(&finish);
-    if (workspace && (request->post_git_commit || request->post_git_push))
+    if (patterns || files.output)
+        upload(&finish, &files);
+    if (success && workspace && (request->post_git_commit || request->post_git_push))
         commit(&finish);
     json_close(&finish.w);
     unlink(bundle);
     if (!buf_ok(&out) || out.len <= 2)
         return;
     task_run_event(run, "finish", buf_str(&out), out.len);
-    buf_addc(members, ',');
-    buf_add(members, out.data + 1, out.len - 2);
+    buf_addc(&attempt->members, ',');
+    buf_add(&attempt->members, out.data + 1, out.len - 2);
 }

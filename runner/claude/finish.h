@@ -1,19 +1,16 @@
 /*
- * What follows a success: postExecutionActions. Private to runner/claude.
+ * What follows a run: outputs, and after a success postExecutionActions. Private to runner/claude.
  *
  * Threads: the task's own.
  */
 #ifndef CLAUDE_FINISH_H
 #define CLAUDE_FINISH_H
 
-#include "runner/claude/claude.h"
-#include "runner/request/request.h"
+#include "runner/claude/attempt.h"
 
-/* Does what the request asks for and appends what came of it to the answer's members. A failure is
- * reported there and fails nothing. `workspace` is NULL for a task without a repository. */
-void finish_run(const struct claude *claude, struct task_run *run,
-                const struct task_request *request, struct workspace *workspace,
-                struct buf *members);
+/* Keeps the output folder and, after a success, does what the request asks for; appends what came
+ * of it to the answer's members. A failure is reported there and fails nothing. */
+void finish_run(struct attempt *attempt, bool success);
 
 /* Keeps what was changed in the workspace beside the task's events, for who asks for it. */
 void finish_changes(struct task_run *run, struct workspace *workspace);

@@ -3,6 +3,7 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "runner/claude/prepare.h"
+#include "runner/repo/harvest.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -28,31 +29,41 @@ static const struct {
     {"work", "PWD"},
 };
 
-static int make_places(const struct claude *claude, const struct task_request *request,
-                       const char *dir, struct plan *plan, struct err *err)
+/* One of them, and its variable. A session's own are there already. */
+static int make_place(const struct attempt *attempt, const char *name, const char *variable,
+                      struct plan *plan, struct err *err)
 {
-    const char *below = request->cwd_relative;
-    for (size_t i = 0; i < COUNT_OF(places); i++) {
-        AUTO(str) char *path = path_join(dir, places[i].name);
-        if (!path || path_make_dirs(path, 0700, err) ||
-            path_own(path, claude->uid, claude->gid, err))
-            return path ? -1 : err_sys(err, "workspace");
-        AUTO(str) char *inside = walls_place(claude->walls, dir, places[i].name);
-        if (!inside)
-            return err_sys(err, "workspace");
-        if (strcmp(places[i].name, "work") == 0 && below)
-            strlist_addf(&plan->env, "PWD=%s/%s", inside, below);
-        else
-            strlist_addf(&plan->env, "%s=%s", places[i].variable, inside);
-    }
-    plan->cwd = walls_place(claude->walls, dir, "work");
+    const struct claude *claude = attempt->claude;
+    const char *below = attempt->request->cwd_relative;
+    bool config = strcmp(name, "config") == 0;
+    AUTO(str) char *path = path_join(attempt->places.dir, name);
+    AUTO(str) char *inside = walls_place(claude->walls, &attempt->places, name);
+    if (!path || !inside)
+        return err_sys(err, "workspace");
+    if ((!attempt->guest || config) &&
+        (path_make_dirs(path, 0700, err) || path_own(path, claude->uid, claude->gid, err)))
+        return -1;
+    bool deeper = strcmp(name, "work") == 0 && below;
+    strlist_addf(&plan->env, "%s=%s%s%s", variable, inside, deeper ? "/" : "", deeper ? below : "");
+    return 0;
+}
+
+static int make_places(const struct attempt *attempt, struct plan *plan, struct err *err)
+{
+    for (size_t i = 0; i < COUNT_OF(places); i++)
+        if (make_place(attempt, places[i].name, places[i].variable, plan, err))
+            return -1;
+    plan->cwd = walls_place(attempt->claude->walls, &attempt->places, "work");
     return plan->cwd ? 0 : err_sys(err, "workspace");
 }
 
 /* Who Claude commits as, where the repository says nothing. */
-static int write_identity(const struct claude *claude, const char *dir, struct err *err)
+static int write_identity(const struct attempt *attempt, const char *dir, struct err *err)
 {
     static const char text[] = "[user]\n\tname = Claude Code\n\temail = noreply@anthropic.com\n";
+    const struct claude *claude = attempt->claude;
+    if (attempt->guest) /* the session's home is its user's */
+        return 0;
     AUTO(str) char *path = path_join(dir, "home/.gitconfig");
     AUTO(fd)
     int fd = path ? open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644) : -1;
@@ -71,20 +82,25 @@ static void add_memory(const struct task_request *request, struct plan *plan)
         strlist_addf(&plan->argv, "--add-dir=%s/%s", plan->cwd, request->cwd_relative);
 }
 
-static int add_workspace(const struct claude *claude, struct workspace *workspace,
-                         const struct task_request *request, const char *dir, struct plan *plan,
+static int add_workspace(const struct attempt *attempt, const char *dir, struct plan *plan,
                          struct err *err)
 {
+    const struct claude *claude = attempt->claude;
+    const struct task_request *request = attempt->request;
+    struct workspace *workspace = attempt->workspace;
     AUTO(str) char *work = path_join(dir, "work");
-    if (workspace && workspace_mounts(workspace, &plan->mounts, err))
+    if (prepare_mounts(attempt, &plan->mounts, err) ||
+        (((!workspace && !attempt->guest) || attempt->inputs) &&
+         harvest_make_output(claude->repos, workspace, dir, err)))
         return -1;
     if (!request->cwd_relative)
         return 0;
     plan->below = strdup(request->cwd_relative);
     if (!plan->below || !work)
         return err_sys(err, "workspace");
-    return workspace ? 0 /* without a repository it is made */
-                     : path_make_owned(work, plan->below, claude->uid, claude->gid, err);
+    return workspace || attempt->guest
+               ? 0 /* without a repository it is made */
+               : path_make_owned(work, plan->below, claude->uid, claude->gid, err);
 }
 
 static void add_environment(const struct claude *claude, struct plan *plan)
@@ -125,10 +141,25 @@ static int add_program(const struct config *config, const struct task_request *r
     return task_request_argv(request, &plan->argv, err);
 }
 
-struct plan *claude_plan(const struct claude *claude, const struct task_request *request,
-                         const struct lease *lease, const char *dir, struct workspace *workspace,
-                         struct redact_set *redact, struct err *err)
+/* What the input .claude may not bring: the credential is the runner's business, and conversations
+ * are the requests' that they began with. */
+static bool is_not_seeded(const char *name)
 {
+    return strcmp(name, ".credentials.json") == 0 || strcmp(name, "projects") == 0;
+}
+
+static int seed_config(const struct attempt *attempt, const char *dir, struct err *err)
+{
+    AUTO(str) char *config = path_join(dir, "config");
+    return config ? input_layers_seed(attempt->inputs, config, is_not_seeded, err)
+                  : err_sys(err, "workspace");
+}
+
+struct plan *claude_plan(const struct attempt *attempt, struct err *err)
+{
+    const struct claude *claude = attempt->claude;
+    const struct task_request *request = attempt->request;
+    const char *dir = task_run_dir(attempt->run);
     AUTO(config_ref) const struct config *config = config_ref(claude->config);
     AUTO(plan) struct plan *plan = plan_new();
     if (!plan) {
@@ -138,15 +169,15 @@ struct plan *claude_plan(const struct claude *claude, const struct task_request 
     plan->uid = claude->uid;
     plan->gid = claude->gid;
     plan->kill_grace_ms = config->kill_grace_seconds * 1000;
-    if (make_places(claude, request, dir, plan, err) || write_identity(claude, dir, err) ||
-        add_workspace(claude, workspace, request, dir, plan, err) ||
+    if (make_places(attempt, plan, err) || write_identity(attempt, dir, err) ||
+        seed_config(attempt, dir, err) || add_workspace(attempt, dir, plan, err) ||
         add_program(config, request, plan, err) ||
-        walls_build(claude->walls, request, dir, plan, err) ||
-        add_lease(lease, claude->walls->gate, plan, redact, err))
+        walls_build(claude->walls, request, &attempt->places, plan, err) ||
+        add_lease(attempt->lease, claude->walls->gate, plan, task_run_redact(attempt->run), err))
         return NULL;
     add_memory(request, plan);
     add_environment(claude, plan);
-    if (prepare_files(claude, request, workspace, dir, plan, err))
+    if (prepare_files(attempt, plan, err))
         return NULL;
     if (plan->argv.failed || plan->env.failed) {
         err_set(err, ERR_INTERNAL, "too many arguments for Claude Code");

@@ -63,13 +63,14 @@ static int exclude(const struct workspace *workspace, struct err *err)
     return 0;
 }
 
-static int write_secrets(const struct claude *claude, const struct task_request *request,
-                         struct workspace *workspace, const char *dir, struct plan *plan,
-                         struct err *err)
+/* A session's files stay there: they get no file with secrets. */
+static int write_secrets(const struct attempt *attempt, struct plan *plan, struct err *err)
 {
-    const char *json = request->environment_secrets;
+    const struct claude *claude = attempt->claude;
+    const char *json = attempt->request->environment_secrets;
+    struct workspace *workspace = attempt->workspace;
     AUTO(buf_wipe) struct buf text = BUF_INIT(FILE_BYTES_MAX);
-    AUTO(str) char *work = path_join(dir, "work");
+    AUTO(str) char *work = path_join(attempt->places.dir, "work");
     AUTO(json) struct json *root = json ? json_parse(json, strlen(json), err) : NULL;
     if (!json)
         return 0;
@@ -79,20 +80,23 @@ static int write_secrets(const struct claude *claude, const struct task_request 
         strlist_set(&plan->env, json_name(at), json_text(at));
         add_assignment(&text, json_name(at), json_text(at));
     }
+    if (attempt->guest)
+        return 0;
     if (workspace && exclude(workspace, err))
         return -1;
     return write_file(claude, workspace ? workspace_upper(workspace) : work, ".env", &text, err);
 }
 
-static int write_mcp(const struct claude *claude, const struct task_request *request,
-                     const char *dir, struct plan *plan, struct err *err)
+static int write_mcp(const struct attempt *attempt, struct plan *plan, struct err *err)
 {
+    const struct claude *claude = attempt->claude;
+    const struct task_request *request = attempt->request;
     AUTO(buf_wipe) struct buf text = BUF_INIT(FILE_BYTES_MAX);
-    AUTO(str) char *config = path_join(dir, "config");
+    AUTO(str) char *config = path_join(attempt->places.dir, "config");
     if (!request->mcp_config)
         return 0;
     buf_adds(&text, request->mcp_config);
-    AUTO(str) char *inside = walls_place(claude->walls, dir, "config");
+    AUTO(str) char *inside = walls_place(claude->walls, &attempt->places, "config");
     strlist_addf(&plan->argv, "--mcp-config=%s/mcp.json", inside ? inside : "");
     return config ? write_file(claude, config, "mcp.json", &text, err) : err_sys(err, "mcp");
 }
@@ -122,21 +126,28 @@ static int write_commands(const struct claude *claude, const struct task_request
     return 0;
 }
 
-int prepare_files(const struct claude *claude, const struct task_request *request,
-                  struct workspace *workspace, const char *dir, struct plan *plan, struct err *err)
+int prepare_files(const struct attempt *attempt, struct plan *plan, struct err *err)
 {
-    return write_secrets(claude, request, workspace, dir, plan, err) ||
-                   write_mcp(claude, request, dir, plan, err) ||
-                   write_commands(claude, request, dir, err)
+    return write_secrets(attempt, plan, err) || write_mcp(attempt, plan, err) ||
+                   write_commands(attempt->claude, attempt->request, attempt->places.dir, err)
                ? -1
                : 0;
 }
 
 /* --- commands ------------------------------------------------------------------------------ */
 
-static struct plan *command_plan(const struct plan *claude, const char *command,
-                                 struct workspace *workspace, struct err *err)
+int prepare_mounts(const struct attempt *attempt, struct strlist *mounts, struct err *err)
 {
+    return (attempt->workspace && workspace_mounts(attempt->workspace, mounts, err)) ||
+                   input_layers_mounts(attempt->inputs, mounts, err)
+               ? -1
+               : 0;
+}
+
+static struct plan *command_plan(const struct attempt *attempt, const char *command,
+                                 struct err *err)
+{
+    const struct plan *claude = attempt->plan;
     AUTO(plan) struct plan *plan = plan_new();
     if (!plan) {
         err_sys(err, "command");
@@ -156,9 +167,7 @@ static struct plan *command_plan(const struct plan *claude, const char *command,
         err_sys(err, "command");
         return NULL;
     }
-    if (workspace && workspace_mounts(workspace, &plan->mounts, err))
-        return NULL;
-    return STEAL_PTR(plan);
+    return prepare_mounts(attempt, &plan->mounts, err) ? NULL : STEAL_PTR(plan);
 }
 
 static void tell(struct task_run *run, const char *subtype, const char *command, int out, int code)
@@ -188,11 +197,8 @@ static int open_output(struct task_run *run)
 
 /* Commands that are run as Claude is. */
 struct commands {
-    const struct claude *claude;
+    const struct attempt *attempt;
     struct task_run *run;
-    struct workspace *workspace; /* NULL: none */
-    const struct plan *like;     /* Claude's */
-    struct egress_gate *gate;
     const char *subtype; /* of their events */
     const char *field;   /* for messages */
     int64_t deadline_ms;
@@ -203,15 +209,15 @@ struct commands {
 static int run_command(const struct commands *all, const char *command, int *ret_code,
                        const char **ret_reason, struct err *err)
 {
-    AUTO(plan) struct plan *plan = command_plan(all->like, command, all->workspace, err);
+    AUTO(plan) struct plan *plan = command_plan(all->attempt, command, err);
     AUTO(fd) int out = open_output(all->run);
     struct work_result result;
     *ret_code = 1;
     if (!plan || out < 0)
         return plan ? err_sys(err, "command") : -1;
-    const struct work_order order = {.launcher = all->claude->launcher,
+    const struct work_order order = {.launcher = all->attempt->claude->launcher,
                                      .plan = plan,
-                                     .gate = all->gate,
+                                     .gate = all->attempt->gate,
                                      .out = {.via = WORK_FD, .fd = out},
                                      .errors = {.via = WORK_FD, .fd = out},
                                      .limits = {.until_ms = all->deadline_ms},
@@ -241,15 +247,12 @@ int prepare_commands(struct attempt *attempt, struct err *err)
 {
     int code;
     const struct strlist *list = &attempt->request->pre_execution_commands;
-    const struct commands all = {.claude = attempt->claude,
+    const struct commands all = {.attempt = attempt,
                                  .run = attempt->run,
-                                 .workspace = attempt->workspace,
-                                 .like = attempt->plan,
-                                 .gate = attempt->gate,
                                  .subtype = "pre_execution",
                                  .field = "preExecutionCommands",
                                  .deadline_ms = attempt->started_ms + attempt->request->timeout_ms,
-                                 .stop = finish_stop(attempt->run)};
+                                 .stop = attempt_stop(attempt)};
     for (size_t i = 0; i < list->count; i++)
         if (run_command(&all, list->items[i], &code, &attempt->failed_step, err))
             return -1;
@@ -270,16 +273,14 @@ void prepare_post_commands(struct attempt *attempt)
     const struct strlist *list = &attempt->request->post_commands;
     AUTO(buf) struct buf said = BUF_INIT(POST_REPORT_MAX);
     /* no descriptor to wake on: after a cancel it would be readable all the time */
-    const struct commands all = {.claude = attempt->claude,
+    const struct commands all = {.attempt = attempt,
                                  .run = run,
-                                 .workspace = attempt->workspace,
-                                 .like = attempt->plan,
-                                 .gate = attempt->gate,
                                  .subtype = "post_execution",
                                  .field = "postCommands",
                                  .deadline_ms = clock_mono_ms() + POST_MS,
                                  .stop = {.wake_fd = -1, .asked = asked_to_go, .arg = run}};
-    if (list->count == 0)
+    bool gone = attempt->guest && session_guest_is_told(attempt->guest);
+    if (list->count == 0 || gone)
         return;
     json_write(&w, &said);
     json_open_array(&w, NULL);

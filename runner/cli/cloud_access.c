@@ -14,7 +14,7 @@
 #define PAUSE_MIN_MS 200
 #define PAUSE_MAX_MS 5000
 
-enum who { THE_JOB, THE_HOME, THE_IMPERSONATOR };
+enum who { THE_JOB, THE_HOME, THE_IMPERSONATOR, THE_JOB_OF_ITSELF };
 
 /*
  * All that is granted. The job's account gets no more than a task needs, since a task may act as
@@ -36,6 +36,8 @@ static const struct grant {
     {ON_JOB_ACCOUNT, "roles/iam.serviceAccountUser", THE_HOME},
     {ON_HOME_ACCOUNT, "roles/iam.serviceAccountTokenCreator", THE_IMPERSONATOR},
     {ON_JOB, NULL, THE_HOME},
+    {ON_PROMPT, "roles/secretmanager.secretAccessor", THE_HOME},
+    {ON_JOB, "roles/run.viewer", THE_JOB_OF_ITSELF}, /* what of its variables is meant */
 };
 
 /* --- places --------------------------------------------------------------------------------- */
@@ -54,6 +56,11 @@ static void key_base(const struct site *site, struct buf *out)
 static void secret_base(const struct site *site, struct buf *out)
 {
     buf_addf(out, "/v1/projects/%s/secrets/%s", site->project, site->secret);
+}
+
+static void prompt_base(const struct site *site, struct buf *out)
+{
+    buf_addf(out, "/v1/projects/%s/secrets/%s", site->project, site->prompt_secret);
 }
 
 static void project_base(const struct site *site, struct buf *out)
@@ -98,6 +105,7 @@ static const struct {
     [ON_HOME_ACCOUNT] = {"the home runner's account", "iam.serviceAccounts", home_account_base,
                          "POST", ":getIamPolicy?options.requestedPolicyVersion=3", NULL, SET},
     [ON_JOB] = {"the job", "run.jobs", job_base, GET, SET},
+    [ON_PROMPT] = {"the system prompt's secret", "secretmanager.secrets", prompt_base, GET, SET},
 #undef GET
 #undef SET
 };
@@ -118,16 +126,29 @@ static void add_role(const struct site *site, const struct grant *grant, struct 
         buf_addf(out, "projects/%s/roles/%s", site->project, site->role);
 }
 
+/* The job takes addresses that are not Google's or Anthropic's own from its definition only. */
+static bool has_own_addresses(const struct site *site)
+{
+    for (size_t i = 0; i < site->env.count; i++)
+        if (str_starts(site->env.items[i], "ANTHROPIC_UPSTREAM=") ||
+            str_starts(site->env.items[i], "HTTPS_PROXY=") ||
+            str_starts(site->env.items[i], "SSL_CERT_"))
+            return true;
+    return false;
+}
+
 /* False when nobody is meant. */
 static bool add_member(const struct site *site, const struct grant *grant, struct buf *out)
 {
     if (grant->who == THE_IMPERSONATOR && !site->impersonator)
         return false;
+    if (grant->who == THE_JOB_OF_ITSELF && !has_own_addresses(site))
+        return false;
     if (grant->who == THE_IMPERSONATOR)
         buf_adds(out, site->impersonator);
     else
         buf_addf(out, "serviceAccount:%s",
-                 grant->who == THE_JOB ? site->job_account : site->home_account);
+                 grant->who != THE_HOME ? site->job_account : site->home_account);
     return true;
 }
 

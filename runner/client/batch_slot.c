@@ -101,6 +101,14 @@ static int on_head(int status, const struct buf *head, void *arg)
     return 0;
 }
 
+/* What is fetched is a file once something comes of it. */
+static int open_output(struct batch_slot *s, struct err *err)
+{
+    fd_close(&s->output_file);
+    s->output_file = open(s->output_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    return s->output_file < 0 ? err_sys(err, "cannot write %.150s", s->output_path) : 0;
+}
+
 static int on_write(const char *data, size_t len, void *arg)
 {
     struct batch_slot *s = arg;
@@ -108,9 +116,11 @@ static int on_write(const char *data, size_t len, void *arg)
     if (s->status == 200 && s->phase == SLOT_STREAM) {
         sse_feed(&s->sse, data, len);
     } else if (s->status == 200 && s->phase != SLOT_LIST) {
-        if (fd_write_all(s->output_file, data, len) == 0)
+        if ((s->output_file >= 0 || open_output(s, &err) == 0) &&
+            fd_write_all(s->output_file, data, len) == 0)
             return 0;
-        err_sys(&err, "cannot write %.150s", s->output_path);
+        if (s->output_file >= 0)
+            err_sys(&err, "cannot write %.150s", s->output_path);
         batch_broke(s->batch, &err);
         return -1;
     } else {
@@ -156,6 +166,13 @@ static void list_done(struct batch_slot *s)
     next_output(s);
 }
 
+static bool says_no(const struct json *end, const char *member)
+{
+    bool value = true;
+    json_bool(json_get(end, member), &value);
+    return !value;
+}
+
 static void ask_for_outputs(struct batch_slot *s)
 {
     struct err err;
@@ -166,6 +183,15 @@ static void ask_for_outputs(struct batch_slot *s)
     s->tries = 0;
     if (slot_connect(s, &err))
         batch_broke(s->batch, &err);
+}
+
+/* What the task has left, unless the runner says that there is none. */
+static void ask_for_outputs_if_any(struct batch_slot *s)
+{
+    if (says_no(s->end, "has_outputs"))
+        batch_slot_ended(s);
+    else
+        ask_for_outputs(s);
 }
 
 static void ask_for_transcript(struct batch_slot *s)
@@ -186,8 +212,9 @@ static void transcript_done(struct batch_slot *s)
 {
     struct err err;
     AUTO(str) char *to = NULL;
-    if (s->status != 200) {
-        unlink(s->output_path);
+    if (s->status != 200 || s->output_file < 0) {
+        if (s->output_file >= 0)
+            unlink(s->output_path);
     } else if (asprintf(&to, "%s/transcript.jsonl", s->folder.part) < 0 ||
                rename(s->output_path, to)) {
         err_sys(&err, "cannot write %.150s", s->output_path);
@@ -196,7 +223,15 @@ static void transcript_done(struct batch_slot *s)
     } else {
         s->folder.transcript_bytes++; /* there is one now */
     }
-    ask_for_outputs(s);
+    ask_for_outputs_if_any(s);
+}
+
+static void fetch_rest(struct batch_slot *s)
+{
+    if (s->task->command || says_no(s->end, "has_transcript"))
+        ask_for_outputs_if_any(s);
+    else
+        ask_for_transcript(s);
 }
 
 static void outputs_failed(struct batch_slot *s, const struct err *err)
@@ -246,7 +281,7 @@ static void stream_done(struct batch_slot *s, int rc, const struct err *err)
     if (s->end && *text_of(s->end, "taskId")) {
         if (!s->task_id[0])
             snprintf(s->task_id, sizeof(s->task_id), "%s", text_of(s->end, "taskId"));
-        (s->task->command ? ask_for_outputs : ask_for_transcript)(s);
+        fetch_rest(s);
     } else if (s->end || s->error[0]) {
         batch_slot_ended(s);
     } else if (rc < 0 && s->status == 0 && err->code == ERR_FORBIDDEN) {
@@ -265,6 +300,7 @@ static void stream_done(struct batch_slot *s, int rc, const struct err *err)
 static void on_done(int rc, const struct err *err, void *arg)
 {
     struct batch_slot *s = arg;
+    struct err file = ERR_INIT;
     s->flow = NULL;
     if (s->batch->fatal.code != ERR_NONE)
         return;
@@ -275,6 +311,10 @@ static void on_done(int rc, const struct err *err, void *arg)
         transcript_done(s);
     } else if (rc == 0 && s->status == 200) {
         s->tries = 0;
+        if (s->phase == SLOT_FETCH && s->output_file < 0 && open_output(s, &file)) {
+            batch_broke(s->batch, &file); /* an empty one */
+            return;
+        }
         if (s->phase == SLOT_FETCH)
             s->output = json_next(s->output);
         (s->phase == SLOT_LIST ? list_done : next_output)(s);
@@ -332,13 +372,6 @@ static int begin_anew(struct batch_slot *s, struct err *err)
     return 0;
 }
 
-static int open_output(struct batch_slot *s, struct err *err)
-{
-    fd_close(&s->output_file);
-    s->output_file = open(s->output_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    return s->output_file < 0 ? err_sys(err, "cannot write %.150s", s->output_path) : 0;
-}
-
 int slot_connect(struct batch_slot *s, struct err *err)
 {
     AUTO(buf) struct buf url = BUF_INIT(65536);
@@ -349,8 +382,7 @@ int slot_connect(struct batch_slot *s, struct err *err)
     sse_reset(&s->sse);
     if (s->phase == SLOT_STREAM && !s->last_id[0] && begin_anew(s, err))
         return -1;
-    if ((s->phase == SLOT_FETCH || s->phase == SLOT_TRANSCRIPT) && open_output(s, err))
-        return -1;
+    fd_close(&s->output_file); /* of a try before */
     if (make_url(s, &url, err) || make_headers(s, &headers, err))
         return -1;
     const struct net_relay relay = {.method = begins ? "POST" : "GET",

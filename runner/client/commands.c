@@ -17,6 +17,11 @@ static const struct command_note *others;
         "gitignore", 0, NULL, "leave out what .gitignore files say, and .git", NULL          \
     }
 
+#define CLOUD_OPTION                                                                             \
+    {                                                                                            \
+        "cloud", 0, NULL, "straight to Cloud Run Jobs: needs no runner, but its variables", NULL \
+    }
+
 static const struct option_row run_options[] = {
     INPUT_OPTIONS,
     {"repo", 0, "URL", "repository to work in (the same as --repo-url)", NULL},
@@ -30,8 +35,14 @@ static const struct option_row exec_options[] = {
     {"repo", 0, "URL", "repository to work in (the same as --repo-url)", NULL},
     {"timeout", 0, "TIME", "time limit: 90s, 10m, 2h", NULL},
     {"stdin", 0, "FILE", "what the command reads; - for standard input", "@file"},
+    CLOUD_OPTION,
     {0},
 };
+
+static const struct option_row login_options[] = {
+    {"public", 0, "URL", "the address by which a phone reaches the runner", NULL},
+    {"console", 0, NULL, "only print the link (and QR code) that signs a browser in", NULL},
+    {NULL}};
 
 static const struct option_row doctor_options[] = {
     {"public", 0, "URL", "the address that others use (else the runner's, as for every command)",
@@ -53,6 +64,7 @@ static const struct option_row batch_options[] = {
     {"model", 0, "NAME", "model of each task that does not say itself", NULL},
     {"prompt", 0, "TEXT", "prompt of each task that has none; {{column}} is its member", NULL},
     {"command", 0, "TEXT", "command of each task that has neither, the same way", NULL},
+    CLOUD_OPTION,
     {"title", 0, "TEXT", "heading of the report", NULL},
     {"quiet", 'q', NULL, "no display: errors and the summary only", NULL},
     {"gitignore", 0, NULL, "leave out of inputs what .gitignore files say, and .git", NULL},
@@ -176,8 +188,12 @@ static const struct command_row commands[] = {
      session_new_options, 0, false, client_session_new},
     {"session exec", "ID -- COMMAND…", 2, -1, "run a command in a session", NULL,
      session_exec_options, 0, true, client_session_exec},
-    {"session attach", "ID", 1, 1, "a prompt whose lines run in a session", NULL, attach_options, 0,
-     false, client_session_attach},
+    {"session attach", "ID", 1, 1,
+     "a terminal in a session; without a terminal here, lines that run in it",
+     "Leave it with Ctrl-] d (Ctrl-] twice types that key); it goes on, and attaching again shows "
+     "its\n"
+     "last screen. Ends with the status of its shell.",
+     attach_options, 0, false, client_session_attach},
     {"session cp", "FROM TO", 2, 2, "copy a file; ID:PATH is a session's", NULL, NULL, 0, false,
      client_session_cp},
     {"session ls", "[ID [PATH]]", 0, 2, "list sessions, or a session's files", NULL,
@@ -192,10 +208,12 @@ static const struct command_row commands[] = {
      "happen, and whether a connection lives on over 100 s of silence. Runs two small commands on\n"
      "the runner. Exit status 0: all is well; 1: not.",
      doctor_options, 0, false, client_doctor},
-    {"login", "", 0, 0, "log Claude in, from this terminal",
+    {"login", "", 0, 0, "log Claude in, from this terminal or a phone",
      "Prints the address to open in a browser, anywhere, and asks for the code that it shows. The\n"
-     "same as the page /login.",
-     NULL, 0, false, client_login},
+     "same as the page /login. On a terminal, and when the runner's address is one that a phone "
+     "can\n"
+     "reach (or --public names one), also a link with its QR code that signs a phone in, once.",
+     login_options, 0, false, client_login},
     {"config add", "NAME", 1, 1, "add a runner to the configuration file, and try it", NULL,
      config_add_options, 0, false, client_config_add},
     {"config list", "", 0, 0, "list the runners of the configuration file", NULL, NULL, 0, false,

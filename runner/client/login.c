@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "runner/client/client.h"
 #include "runner/client/commands.h"
+#include "runner/client/phone_link.h"
 #include "runner/client/terminal.h"
 
 #include <errno.h>
@@ -129,11 +130,26 @@ static void take_back(struct login_state *login)
         answer = client_call(login->to, "DELETE", login->path, NULL, &ignored);
 }
 
+/* A phone may take it from here, where it can reach the runner. A runner that knows no links is
+ * none to fail for. */
+static void offer_link(const struct settings *to, const char *public)
+{
+    struct err err;
+    if (!isatty(STDOUT_FILENO) || !phone_link_leads_here(public ? public : to->url))
+        return;
+    if (phone_link_print(to, public, &err) && err.code != ERR_NOT_FOUND)
+        fprintf(stderr, "no link for a phone: %s\n", err.msg);
+}
+
 int client_login(struct call *call, struct err *err)
 {
     struct login_state login = {.to = &call->to};
+    const char *public = options_value(&call->given, "public");
     if (settings_find(&call->to, &call->given, err))
         return -1;
+    if (options_value(&call->given, "console"))
+        return phone_link_print(&call->to, public, err);
+    offer_link(&call->to, public);
     client_catch_signals();
     if (run(&login, err)) {
         take_back(&login);

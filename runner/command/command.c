@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/path.h"
 #include "base/str.h"
 #include "runner/command/capture.h"
 #include "runner/command/command_plan.h"
@@ -20,12 +21,15 @@ struct job {
     struct task_outcome *outcome;
     struct task_request *request;
     struct workspace *workspace; /* NULL: a task without a repository */
+    struct input_layers *inputs; /* NULL: none */
+    struct gitgate_pass *pass;   /* for its git; NULL without a repository */
     struct capture out, errors;
     struct plan *plan;
     struct egress_gate *gate; /* NULL: the jail has the host's network */
     struct work_result result;
     const char *failed_step; /* the reason when it could not be started */
     int64_t started_ms;      /* mono: from here its time limit counts */
+    int64_t files_ms;        /* real, as files have it: before it ran */
 };
 
 /* --- set-up ------------------------------------------------------------------------------- */
@@ -38,20 +42,39 @@ static enum work_cause asked(struct work *work, void *arg)
     return wishes[task_run_stop(arg)];
 }
 
+static struct repo_wish wish_of(const struct task_request *request)
+{
+    return (struct repo_wish){.url = request->repo_url,
+                              .branch = request->git_branch,
+                              .ref = request->git_ref,
+                              .key = request->ssh_key,
+                              .token = request->git_token,
+                              .timeout_ms = request->timeout_ms,
+                              .depth = request->git_depth,
+                              .stale_ok = request->stale_ok};
+}
+
+/* git in the workspace reaches the repository by way of the runner. */
+static int open_gitgate(struct job *job, struct err *err)
+{
+    const struct command *command = job->command;
+    const struct gitgate_wish wish = {.workspace = job->workspace,
+                                      .repo = wish_of(job->request),
+                                      .rules = job->request->git_push,
+                                      .behind_gate = command->walls->gate};
+    job->pass = gitgate_open(command->gitgate, &wish, err);
+    if (!job->pass)
+        return -1;
+    return redact_add(task_run_redact(job->run), gitgate_token(job->pass)) ? err_sys(err, "secrets")
+                                                                           : 0;
+}
+
 /* The repository that the command works in, if it names one. */
 static int open_workspace(struct job *job, struct err *err)
 {
-    const struct task_request *request = job->request;
+    const struct repo_wish wish = wish_of(job->request);
     const struct work_stop stop = {
         .wake_fd = task_run_wake_fd(job->run), .asked = asked, .arg = job->run};
-    const struct repo_wish wish = {.url = request->repo_url,
-                                   .branch = request->git_branch,
-                                   .ref = request->git_ref,
-                                   .key = request->ssh_key,
-                                   .token = request->git_token,
-                                   .timeout_ms = request->timeout_ms,
-                                   .depth = request->git_depth,
-                                   .stale_ok = request->stale_ok};
     AUTO(buf) struct buf json = BUF_INIT(1u << 20);
     if (!wish.url)
         return 0;
@@ -63,7 +86,34 @@ static int open_workspace(struct job *job, struct err *err)
     workspace_print(job->workspace, &json);
     task_run_event(job->run, "repo", buf_str(&json), json.len);
     buf_addf(&job->outcome->members, ",\"repo\":%s", buf_str(&json));
-    return 0;
+    return open_gitgate(job, err);
+}
+
+/* That what is prepared for it is not wanted any more. */
+static bool is_over(void *arg)
+{
+    const struct job *job = arg;
+    return task_run_stop(job->run) != STOP_NO ||
+           clock_mono_ms() >= job->started_ms + job->request->timeout_ms;
+}
+
+static int open_inputs(struct job *job, struct err *err)
+{
+    const struct input_wish wish = {.request = job->request->inputs,
+                                    .repos = job->command->repos,
+                                    .workspace = job->workspace,
+                                    .dir = task_run_dir(job->run),
+                                    .stopped = is_over,
+                                    .arg = job};
+    if (!wish.request)
+        return 0;
+    job->inputs = input_layers_open(job->command->inputs, &wish, err);
+    if (job->inputs)
+        return 0;
+    job->failed_step = err->code == ERR_BUSY ? "timeout" : "input_error";
+    return err->code == ERR_BUSY
+               ? err_set(err, ERR_TIMEOUT, "the task did not end within its time limit")
+               : -1;
 }
 
 static int load_request(struct job *job, struct err *err)
@@ -87,11 +137,13 @@ static void tell(const char *event, const char *json, size_t len, void *arg)
 static int prepare(struct job *job, struct err *err)
 {
     job->started_ms = clock_mono_ms();
-    if (load_request(job, err) || open_workspace(job, err) ||
-        walls_gate(job->command->walls, job->request, NULL, &job->gate, err))
+    if (load_request(job, err) || open_workspace(job, err) || open_inputs(job, err) ||
+        walls_gate(job->command->walls, job->request, NULL, gitgate_port(job->command->gitgate),
+                   &job->gate, err))
         return -1;
-    job->plan =
-        command_plan(job->command, job->request, task_run_dir(job->run), job->workspace, err);
+    const struct command_files files = {task_run_dir(job->run), job->workspace, job->inputs};
+    job->files_ms = clock_files_ms();
+    job->plan = command_plan(job->command, job->request, &files, err);
     return job->plan ? 0 : -1;
 }
 
@@ -114,6 +166,7 @@ static int64_t look(struct work *work, void *arg)
 {
     const struct job *job = arg;
     walls_tell(job->gate, tell, job->run);
+    gitgate_tell(job->pass, tell, job->run);
     if (!task_run_healthy(job->run))
         work_end(work, WORK_ABORT);
     return -1;
@@ -140,6 +193,7 @@ static int run_program(struct job *job, struct err *err)
         capture_finish(&job->out);
         capture_finish(&job->errors);
         walls_tell(job->gate, tell, job->run);
+        gitgate_tell(job->pass, tell, job->run);
         return 0;
     }
     if (job->request->cwd_relative)
@@ -218,6 +272,34 @@ static void keep_changes(struct job *job)
         log_warn("command", "cannot keep what was changed: %s", err.msg);
 }
 
+/* What it has left in its output folder, whatever came of it. */
+static void keep_output(struct job *job)
+{
+    struct err err;
+    struct task_run *run = job->run;
+    const struct work_stop stop = {.wake_fd = task_run_wake_fd(run), .asked = asked, .arg = run};
+    const struct harvest_files wish = {.output = true,
+                                       .since_ms = job->workspace ? job->files_ms : 0};
+    AUTO(str) char *to = path_join(task_run_keep_dir(run), "outputs");
+    AUTO(str) char *work = path_join(task_run_dir(run), "work");
+    AUTO(buf) struct buf text = BUF_INIT(256);
+    if (!to || !work || !harvest_has_output(job->workspace, work))
+        return;
+    AUTO(json)
+    struct json *answer = harvest_files(job->command->repos, job->workspace, task_run_dir(run),
+                                        work, &wish, to, &stop, &err);
+    if (answer) {
+        harvest_print_output(answer, &text);
+        if (text.len > 0)
+            buf_addf(&job->outcome->members, ",\"outputs\":%s", buf_str(&text));
+    } else {
+        log_warn("command", "outputs: %s", err.msg);
+        buf_adds(&job->outcome->members, ",\"uploadError\":\"");
+        str_add_json(&job->outcome->members, err.msg, strlen(err.msg));
+        buf_addc(&job->outcome->members, '"');
+    }
+}
+
 void command_run(struct task_run *run, struct task_outcome *outcome, void *arg)
 {
     struct err err;
@@ -227,14 +309,17 @@ void command_run(struct task_run *run, struct task_outcome *outcome, void *arg)
     if (prepare(&job, &err) == 0 && run_program(&job, &err) == 0) {
         judge(&job);
         keep_changes(&job);
+        keep_output(&job);
     } else {
         judge_failed_start(&job, &err);
     }
     egress_gate_free(job.gate);
+    gitgate_close(job.pass);
     plan_free(job.plan);
     capture_done(&job.out);
     capture_done(&job.errors);
     task_request_free(job.request);
+    input_layers_close(job.inputs);
     workspace_close(job.workspace);
 }
 

@@ -18,6 +18,8 @@
 
 #include "proc/launch.h"
 #include "runner/config/in_force.h"
+#include "runner/gitgate/gitgate.h"
+#include "runner/inputs/inputs.h"
 #include "runner/repo/repos.h"
 #include "runner/task/engine.h"
 #include "runner/walls/walls.h"
@@ -31,6 +33,8 @@
 struct command {
     struct launcher *launcher;
     struct repos *repos;
+    struct inputs *inputs;
+    struct gitgate *gitgate;
     struct config_in_force *config; /* the configuration in force */
     const char *instance;           /* value of TASK_MARKER */
     const struct walls *walls;

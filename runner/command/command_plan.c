@@ -3,6 +3,7 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "runner/repo/harvest.h"
 #include "json/json.h"
 
 #include <fcntl.h>
@@ -28,16 +29,17 @@ static const struct {
 static int make_places(const struct command *command, const char *dir, struct plan *plan,
                        struct err *err)
 {
+    const struct walls_run run = {.dir = dir};
     for (size_t i = 0; i < COUNT_OF(places); i++) {
         AUTO(str) char *path = path_join(dir, places[i].name);
         if (!path)
             return err_sys(err, "workspace");
         if (path_make_dirs(path, 0700, err) || path_own(path, command->uid, command->gid, err))
             return -1;
-        AUTO(str) char *inside = walls_place(command->walls, dir, places[i].name);
+        AUTO(str) char *inside = walls_place(command->walls, &run, places[i].name);
         strlist_addf(&plan->env, "%s=%s", places[i].variable, inside ? inside : "");
     }
-    plan->cwd = walls_place(command->walls, dir, "work");
+    plan->cwd = walls_place(command->walls, &run, "work");
     return plan->cwd ? 0 : err_sys(err, "workspace");
 }
 
@@ -73,8 +75,11 @@ static int start_below(const struct command *command, const struct task_request 
 }
 
 struct plan *command_plan(const struct command *command, const struct task_request *request,
-                          const char *dir, struct workspace *workspace, struct err *err)
+                          const struct command_files *files, struct err *err)
 {
+    const char *dir = files->dir;
+    const struct walls_run run = {.dir = dir};
+    struct workspace *workspace = files->workspace;
     AUTO(plan) struct plan *plan = plan_new();
     if (!plan) {
         err_sys(err, "plan");
@@ -87,8 +92,11 @@ struct plan *command_plan(const struct command *command, const struct task_reque
     strlist_add(&plan->argv, "-c");
     strlist_add(&plan->argv, request->command);
     if (make_places(command, dir, plan, err) || add_environment(command, request, plan, err) ||
+        ((!workspace || files->inputs) &&
+         harvest_make_output(command->repos, workspace, dir, err)) ||
         (workspace && workspace_mounts(workspace, &plan->mounts, err)) ||
-        walls_build(command->walls, request, dir, plan, err))
+        input_layers_mounts(files->inputs, &plan->mounts, err) ||
+        walls_build(command->walls, request, &run, plan, err))
         return NULL;
     if (request->cwd_relative && start_below(command, request, workspace, dir, plan, err))
         return NULL;

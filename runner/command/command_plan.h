@@ -8,12 +8,19 @@
 
 #include "proc/plan.h"
 #include "runner/command/command.h"
+#include "runner/inputs/layers.h"
 #include "runner/request/request.h"
 
-/* Makes the directories of a run below `dir` and the plan of its process. `workspace` is NULL for a
- * task without a repository. NULL with *err when that failed. */
+/* What a command works on. */
+struct command_files {
+    const char *dir;             /* the run's own */
+    struct workspace *workspace; /* NULL: a task without a repository */
+    struct input_layers *inputs; /* NULL: none */
+};
+
+/* Makes the directories of a run and the plan of its process. NULL with *err when that failed. */
 struct plan *command_plan(const struct command *command, const struct task_request *request,
-                          const char *dir, struct workspace *workspace, struct err *err);
+                          const struct command_files *files, struct err *err);
 
 /* A descriptor to read the command's standard input from, at its end when there is none. */
 int command_stdin_fd(const char *text, struct err *err);

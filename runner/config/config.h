@@ -189,6 +189,8 @@ enum config_flag {
       "hosts or `file:` paths that git may use although they are private") \
     X(INT, git_timeout_seconds, "GIT_TIMEOUT_SECONDS", NULL, "900", CONFIG_RANGE(1, 86400), \
       CONFIG_RELOADABLE, "time limit of one clone, fetch or push") \
+    X(INT, git_push_max_mb, "GIT_PUSH_MAX_MB", NULL, "2048", CONFIG_RANGE(1, 1000000), \
+      CONFIG_RELOADABLE, "size of one push of a task (`gitPush`)") \
     X(INT, repo_ttl, "REPO_TTL", NULL, "0", CONFIG_RANGE(0, 31536000), CONFIG_RELOADABLE, \
       "seconds for which a fetched repository is taken for current; 0: the remote is always asked") \
     X(INT, repo_cache_max_mb, "REPO_CACHE_MAX_MB", NULL, "20480", CONFIG_RANGE(0, 100000000), \

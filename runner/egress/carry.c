@@ -19,7 +19,7 @@
 #define CHUNK_BYTES (64u << 10)
 #define CHUNK_SCARCE (4u << 10)       /* once much is held, */
 #define HELD_PLENTY ((size_t)4 << 20) /* which is this */
-#define PROXY_ADDRESS 0xc0000201u     /* 192.0.2.1 */
+#define OUR_ADDRESS 0xc0000201u       /* 192.0.2.1 */
 
 /* Connections of all gates: each takes two descriptors, and half of what this process may have is
  * for other things. */
@@ -339,6 +339,15 @@ static void connect_name(struct conn *conn, const struct known *known)
     lookup_start(gate, lookup);
 }
 
+/* The port of loopback that one of our own addresses stands for; 0: it is none. */
+static int our_port(const struct egress_gate *gate, const struct conn *conn,
+                    const struct sockaddr_in *to)
+{
+    if (ntohl(to->sin_addr.s_addr) != OUR_ADDRESS)
+        return 0;
+    return conn->port == 80 ? gate->ours.proxy : conn->port == GATE_GIT_PORT ? gate->ours.git : 0;
+}
+
 static void begin(struct conn *conn, const struct sockaddr_in *to)
 {
     struct egress_gate *gate = conn->gate;
@@ -348,13 +357,12 @@ static void begin(struct conn *conn, const struct sockaddr_in *to)
     if (conn->port == 53) {
         conn->state = CONN_NAMES;
         watch(&conn->ends[0], EPOLLIN);
-    } else if (ntohl(to->sin_addr.s_addr) == PROXY_ADDRESS && conn->port == 80 &&
-               gate->proxy_port > 0) {
-        struct sockaddr_in proxy = {.sin_family = AF_INET};
-        proxy.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        conn->port = (unsigned)gate->proxy_port;
+    } else if (our_port(gate, conn, to) > 0) {
+        struct sockaddr_in here = {.sin_family = AF_INET};
+        here.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        conn->port = (unsigned)our_port(gate, conn, to);
         conn->trusted = true;
-        found_one(conn, &proxy);
+        found_one(conn, &here);
     } else if (known) {
         connect_name(conn, known);
     } else if (!egress_allows_literal(&gate->egress)) {

@@ -59,7 +59,7 @@ struct conn {
     struct end ends[2];
     char host[NAMES_HOST_SIZE]; /* or its address in text */
     unsigned port;
-    bool trusted; /* the credential proxy */
+    bool trusted; /* the credential proxy, the git gate */
     struct found found;
     size_t tried;
     int64_t until_ms;                              /* CONN_CONNECT */
@@ -85,7 +85,7 @@ struct egress_gate {
     struct thread thread;
     int epoll, wake;
     struct strlist egress, lan;
-    int proxy_port;
+    struct egress_ours ours;
 
     struct lock lock; /* of what follows, up to the next remark */
     bool stopping;

@@ -237,7 +237,7 @@ static int open_gate(struct egress_gate *gate)
 }
 
 struct egress_gate *egress_gate_new(const struct strlist *egress, const struct strlist *lan,
-                                    int proxy_port, struct err *err)
+                                    const struct egress_ours *ours, struct err *err)
 {
     struct egress_gate *gate = calloc(1, sizeof(*gate));
     if (!gate) {
@@ -245,7 +245,7 @@ struct egress_gate *egress_gate_new(const struct strlist *egress, const struct s
         return NULL;
     }
     gate->refs = 1;
-    gate->proxy_port = proxy_port;
+    gate->ours = *ours;
     gate->epoll = gate->wake = -1;
     for (int i = 0; i < 2; i++)
         gate->sockets[i] = gate->next_sockets[i] = -1;

@@ -16,7 +16,8 @@
  * differently the next time gains nothing. IPv6 addresses are never told; names that have only
  * those are reached all the same.
  *
- * One connection has one destination, for as long as it lives. The credential proxy is GATE_PROXY.
+ * One connection has one destination, for as long as it lives. The credential proxy is GATE_PROXY,
+ * the git gate GATE_GIT.
  *
  * Threads: any; the gate's own thread serves, lookups have one each for as long as they last.
  */
@@ -33,15 +34,25 @@
 /* Where programs reach the runner's credential proxy. */
 #define GATE_PROXY "http://192.0.2.1"
 
+/* Where git in a jail reaches the git gate. */
+#define GATE_GIT_PORT 9418
+#define GATE_GIT "http://192.0.2.1:9418"
+
 #define GATE_CONNECTIONS_MAX 512 /* at once; what comes then waits */
 #define GATE_DENIALS_MAX 64      /* different ones that are told of */
 
 struct egress_gate;
 
-/* `egress` and `lan` (see rules.h) are copied. `proxy_port` is that of the credential proxy on
- * loopback, 0 when the programs get none. */
+/* Ports of loopback that programs reach by addresses of their own, whatever `egress` says; 0: that
+ * one is not there. */
+struct egress_ours {
+    int proxy; /* the credential proxy: GATE_PROXY */
+    int git;   /* the git gate: GATE_GIT */
+};
+
+/* `egress` and `lan` (see rules.h) are copied. */
 struct egress_gate *egress_gate_new(const struct strlist *egress, const struct strlist *lan,
-                                    int proxy_port, struct err *err);
+                                    const struct egress_ours *ours, struct err *err);
 
 /* Serves a jail's sockets (the TCP listener and the one for names), which it owns from now on,
  * until the next call or its own end. Connections of the jail before are ended. */

@@ -1,6 +1,7 @@
-#include "runner/inputs/inputs.h"
+#include "runner/inputs/inputs_private.h"
 
 #include "base/auto.h"
+#include "base/clock.h"
 #include "base/cond.h"
 #include "base/fd.h"
 #include "base/id.h"
@@ -9,10 +10,8 @@
 #include "base/str.h"
 #include "crypto/crypto.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,21 +19,9 @@
 #include <unistd.h>
 
 #define PIECE_BYTES (256u << 10)
-#define WAIT_MS 600000 /* for the same upload by somebody else */
-#define PART ".part"
-
-struct upload {
-    struct upload *next;
-    char name[INPUT_NAME_SIZE];
-};
-
-struct inputs {
-    struct inputs_config config;
-    int dir;
-    struct lock lock; /* of the uploads, and while room is made */
-    pthread_cond_t changed;
-    struct upload *uploads;
-};
+#define DISK_LOOK_BYTES (INT64_C(64) << 20) /* after so many: whether there is room for more */
+#define WAIT_MS 600000                      /* for the same job by somebody else */
+#define LOOK_MS 200                         /* meanwhile: whether it is still wanted */
 
 int input_name(const char *text, char ret_name[INPUT_NAME_SIZE])
 {
@@ -47,34 +34,22 @@ int input_name(const char *text, char ret_name[INPUT_NAME_SIZE])
     return 0;
 }
 
-/* What an upload that was cut off has left. */
-static void remove_parts(int dir)
-{
-    struct dirent *entry;
-    DIR *list = fdopendir(openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    while (list && (entry = readdir(list)))
-        if (str_starts(entry->d_name, PART))
-            unlinkat(dir, entry->d_name, 0);
-    if (list)
-        closedir(list);
-}
-
 struct inputs *input_store_new(const struct inputs_config *config, struct err *err)
 {
-    AUTO(str) char *path = path_join(config->state_dir, "inputs");
     struct inputs *inputs = calloc(1, sizeof(*inputs));
-    if (!inputs || !path) {
-        free(inputs);
+    if (!inputs) {
         err_sys(err, "inputs");
         return NULL;
     }
     inputs->config = *config;
+    inputs->dir = -1;
     lock_init(&inputs->lock);
     cond_init(&inputs->changed);
-    inputs->dir =
-        path_make_dirs(path, 0700, err) ? -1 : open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    inputs->path = path_join(config->state_dir, "inputs");
+    if (inputs->path && path_make_dirs(inputs->path, 0700, err) == 0)
+        inputs->dir = open(inputs->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (inputs->dir >= 0) {
-        remove_parts(inputs->dir);
+        inputs_sweep(inputs);
         return inputs;
     }
     err_sys(err, "inputs");
@@ -89,6 +64,7 @@ void input_store_free(struct inputs *inputs)
     fd_close(&inputs->dir);
     pthread_cond_destroy(&inputs->changed);
     lock_done(&inputs->lock);
+    free(inputs->path);
     free(inputs);
 }
 
@@ -106,91 +82,99 @@ int input_open(struct inputs *inputs, const char *name, int64_t *ret_size, struc
     return out;
 }
 
-/* --- room ---------------------------------------------------------------------------------- */
+/* --- use ----------------------------------------------------------------------------------- */
 
-/* How many bytes there are, and which was used longest ago ("" for none, never `spare`). */
-static int64_t survey(int dir, const char *spare, char ret_oldest[INPUT_NAME_SIZE])
+static struct input_use **find_use_locked(struct inputs *inputs, const char *name)
+    HOLDS(inputs->lock);
+static struct input_use **find_use_locked(struct inputs *inputs, const char *name)
 {
-    struct dirent *entry;
-    struct stat st;
-    int64_t total = 0;
-    struct timespec oldest = {0};
-    DIR *list = fdopendir(openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    ret_oldest[0] = '\0';
-    while (list && (entry = readdir(list))) {
-        char name[INPUT_NAME_SIZE];
-        if (input_name(entry->d_name, name) || fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW))
-            continue;
-        total += st.st_size;
-        bool older = st.st_atim.tv_sec < oldest.tv_sec ||
-                     (st.st_atim.tv_sec == oldest.tv_sec && st.st_atim.tv_nsec < oldest.tv_nsec);
-        if (strcmp(name, spare) == 0 || (ret_oldest[0] && !older))
-            continue;
-        oldest = st.st_atim;
-        memcpy(ret_oldest, name, INPUT_NAME_SIZE);
-    }
-    if (list)
-        closedir(list);
-    return total;
+    struct input_use **at = &inputs->uses;
+    while (*at && strcmp((*at)->name, name) != 0)
+        at = &(*at)->next;
+    return at;
 }
 
-static void make_room(struct inputs *inputs, const char *spare)
+int input_hold(struct inputs *inputs, const char *name, struct err *err)
 {
-    char oldest[INPUT_NAME_SIZE];
-    int64_t max = (int64_t)CONFIG_GET(inputs->config.config, inputs_max_mb) << 20;
+    struct input_use *fresh = calloc(1, sizeof(*fresh));
+    static const struct timespec now[] = {{.tv_nsec = UTIME_NOW}, {.tv_nsec = UTIME_OMIT}};
+    if (!fresh)
+        return err_sys(err, "input");
+    snprintf(fresh->name, sizeof(fresh->name), "%s", name);
     lock_take(&inputs->lock);
-    while (survey(inputs->dir, spare, oldest) > max && oldest[0])
-        if (unlinkat(inputs->dir, oldest, 0))
-            break;
+    /* marked under the lock: who evicts looks at the time again under it (room.c) */
+    int rc = utimensat(inputs->dir, name, now, AT_SYMLINK_NOFOLLOW) ? errno : 0;
+    struct input_use **at = find_use_locked(inputs, name);
+    if (rc == 0 && !*at)
+        *at = STEAL_PTR(fresh);
+    if (rc == 0)
+        (*at)->count++;
+    lock_drop(&inputs->lock);
+    free(fresh);
+    errno = rc;
+    return rc == 0        ? 0
+           : rc == ENOENT ? err_set(err, ERR_NOT_FOUND, "there is no input '%s'", name)
+                          : err_sys(err, "input '%.16s…'", name);
+}
+
+void input_drop(struct inputs *inputs, const char *name)
+{
+    struct input_use *gone = NULL;
+    lock_take(&inputs->lock);
+    struct input_use **at = find_use_locked(inputs, name);
+    if (*at && --(*at)->count == 0) {
+        gone = *at;
+        *at = gone->next;
+    }
+    lock_drop(&inputs->lock);
+    free(gone);
+}
+
+/* --- jobs ---------------------------------------------------------------------------------- */
+
+static bool is_under_way_locked(const struct inputs *inputs, const char *what) HOLDS(inputs->lock);
+static bool is_under_way_locked(const struct inputs *inputs, const char *what)
+{
+    const struct input_job *job = inputs->jobs;
+    while (job && strcmp(job->what, what) != 0)
+        job = job->next;
+    return job != NULL;
+}
+
+int input_job_enter(struct inputs *inputs, struct input_job *job, bool (*stopped)(void *arg),
+                    void *arg, struct err *err)
+{
+    struct stat st;
+    bool stop = false;
+    int64_t until = clock_mono_ms() + WAIT_MS;
+    lock_take(&inputs->lock);
+    while (is_under_way_locked(inputs, job->what) && !stop && clock_mono_ms() < until) {
+        lock_wait(&inputs->changed, &inputs->lock, LOOK_MS);
+        lock_drop(&inputs->lock);
+        stop = stopped && stopped(arg);
+        lock_take(&inputs->lock);
+    }
+    bool there = fstatat(inputs->dir, job->what, &st, AT_SYMLINK_NOFOLLOW) == 0;
+    if (!there && !stop) {
+        job->next = inputs->jobs;
+        inputs->jobs = job;
+    }
+    lock_drop(&inputs->lock);
+    return there ? 0 : stop ? err_set(err, ERR_BUSY, "stopped") : 1;
+}
+
+void input_job_leave(struct inputs *inputs, struct input_job *job)
+{
+    lock_take(&inputs->lock);
+    struct input_job **at = &inputs->jobs;
+    while (*at != job)
+        at = &(*at)->next;
+    *at = job->next;
+    pthread_cond_broadcast(&inputs->changed);
     lock_drop(&inputs->lock);
 }
 
 /* --- uploads ------------------------------------------------------------------------------- */
-
-static bool is_there(const struct inputs *inputs, const char *name, int64_t *ret_size)
-{
-    struct stat st;
-    if (fstatat(inputs->dir, name, &st, AT_SYMLINK_NOFOLLOW))
-        return false;
-    *ret_size = st.st_size;
-    return true;
-}
-
-static struct upload *find_locked(const struct inputs *inputs, const char *name)
-    HOLDS(inputs->lock);
-static struct upload *find_locked(const struct inputs *inputs, const char *name)
-{
-    struct upload *upload = inputs->uploads;
-    while (upload && strcmp(upload->name, name) != 0)
-        upload = upload->next;
-    return upload;
-}
-
-/* 1: this upload is the one to take; 0: it is there by now. */
-static int enter(struct inputs *inputs, struct upload *upload, int64_t *ret_size)
-{
-    lock_take(&inputs->lock);
-    while (find_locked(inputs, upload->name) && lock_wait(&inputs->changed, &inputs->lock, WAIT_MS))
-        continue;
-    bool there = is_there(inputs, upload->name, ret_size);
-    if (!there) {
-        upload->next = inputs->uploads;
-        inputs->uploads = upload;
-    }
-    lock_drop(&inputs->lock);
-    return !there;
-}
-
-static void leave(struct inputs *inputs, struct upload *upload)
-{
-    lock_take(&inputs->lock);
-    struct upload **at = &inputs->uploads;
-    while (*at != upload)
-        at = &(*at)->next;
-    *at = upload->next;
-    pthread_cond_broadcast(&inputs->changed);
-    lock_drop(&inputs->lock);
-}
 
 typedef ssize_t next_fn(char *to, size_t max, void *arg, struct err *err);
 
@@ -202,7 +186,7 @@ static int take(struct inputs *inputs, const char *name, int fd, next_fn *next, 
     AUTO(str) char *piece = malloc(PIECE_BYTES);
     AUTO(crypto_hash) struct crypto_hash *hash = crypto_hash_new();
     AUTO(buf) struct buf hex = BUF_INIT(2 * CRYPTO_SHA256_SIZE + 1);
-    int64_t max = (int64_t)CONFIG_GET(inputs->config.config, inputs_max_mb) << 20;
+    int64_t max = inputs_bytes_max(inputs);
     ssize_t n;
     if (!piece || !hash)
         return err_sys(err, "input");
@@ -213,6 +197,9 @@ static int take(struct inputs *inputs, const char *name, int fd, next_fn *next, 
             return err_set(err, ERR_TOO_LARGE, "an input may have %lld MB (INPUTS_MAX_MB)",
                            (long long)(max >> 20));
         crypto_hash_add(hash, piece, (size_t)n);
+        if (*ret_size / DISK_LOOK_BYTES != (*ret_size - n) / DISK_LOOK_BYTES &&
+            inputs_check_disk(inputs, err))
+            return -1;
         if (fd_write_all(fd, piece, (size_t)n))
             return err_sys(err, "cannot keep the input");
     }
@@ -230,11 +217,13 @@ static int put(struct inputs *inputs, const char *name, next_fn *next, void *arg
 {
     char part[ID_SIZE + 8], id[ID_SIZE];
     id_new(id);
-    snprintf(part, sizeof(part), PART "%s", id);
+    snprintf(part, sizeof(part), INPUTS_PART "%s", id);
     AUTO(fd) int fd = openat(inputs->dir, part, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0)
         return err_sys(err, "cannot keep an input");
     int rc = take(inputs, name, fd, next, arg, ret_size, err);
+    if (rc == 0)
+        rc = inputs_make_room(inputs, *ret_size, name, err);
     if (rc == 0 && (fsync(fd) || renameat(inputs->dir, part, inputs->dir, name)))
         rc = err_sys(err, "cannot keep the input");
     if (rc)
@@ -245,14 +234,16 @@ static int put(struct inputs *inputs, const char *name, next_fn *next, void *arg
 int input_put(struct inputs *inputs, const char *name, next_fn *next, void *arg, bool *ret_made,
               int64_t *ret_size, struct err *err)
 {
-    struct upload upload = {0};
-    snprintf(upload.name, sizeof(upload.name), "%s", name);
-    *ret_made = enter(inputs, &upload, ret_size) == 1;
-    if (!*ret_made)
-        return 0;
-    int rc = put(inputs, name, next, arg, ret_size, err);
-    leave(inputs, &upload);
-    if (rc == 0)
-        make_room(inputs, name);
+    struct stat st;
+    struct input_job job = {0};
+    snprintf(job.what, sizeof(job.what), "%s", name);
+    int mine = input_job_enter(inputs, &job, NULL, NULL, err);
+    *ret_made = mine == 1;
+    if (mine != 1) {
+        *ret_size = fstatat(inputs->dir, name, &st, AT_SYMLINK_NOFOLLOW) ? 0 : st.st_size;
+        return mine;
+    }
+    int rc = inputs_check_disk(inputs, err) || put(inputs, name, next, arg, ret_size, err) ? -1 : 0;
+    input_job_leave(inputs, &job);
     return rc;
 }

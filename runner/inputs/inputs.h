@@ -5,8 +5,14 @@
  * Theory of operation. An upload is hashed while it is written beside the others and gets its name
  * when the hash is the one that was promised; so whatever has a name is whole and right. Uploads of
  * one name at once are one: who comes second waits, and sends nothing more when the first was well.
- * When there are more bytes than INPUTS_MAX_MB, those go that were used longest ago. Whoever reads
- * one holds it open, so that it can go at any time.
+ *
+ *     inputs/HASH            the archive as it came
+ *     inputs/tree-HASH/      the same unpacked, made when the first task wants it (unpacked.c)
+ *     inputs/.part…          what is not whole yet
+ *
+ * When there is more than INPUTS_MAX_MB, those go that were used longest ago (room.c). Never one
+ * that is in use now (input_hold()), or that a task which waits or runs names in its request: those
+ * are read from the store whenever room is made, so that a restart forgets none.
  *
  * Threads: any.
  */
@@ -15,6 +21,7 @@
 
 #include "base/err.h"
 #include "runner/config/in_force.h"
+#include "runner/store/store.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -27,6 +34,9 @@ struct inputs;
 struct inputs_config {
     struct config_in_force *config; /* borrowed, as all here */
     const char *state_dir;
+    struct store *store; /* whose tasks need theirs; NULL: there are none */
+    uid_t uid;           /* who tasks run as */
+    gid_t gid;
 };
 
 struct inputs *input_store_new(const struct inputs_config *config, struct err *err);
@@ -38,8 +48,13 @@ int input_name(const char *text, char ret_name[INPUT_NAME_SIZE]);
 /* Opens one for reading and marks it as used; its size. -1 with ERR_NOT_FOUND. */
 int input_open(struct inputs *inputs, const char *name, int64_t *ret_size, struct err *err);
 
+/* Keeps one from being evicted until input_drop(), and marks it as used. ERR_NOT_FOUND. */
+int input_hold(struct inputs *inputs, const char *name, struct err *err);
+void input_drop(struct inputs *inputs, const char *name);
+
 /* Takes an upload from next(), which works as http_read(). *ret_made is false when it was there.
- * ERR_MISMATCH: the bytes are others than the name says. ERR_TOO_LARGE: more than INPUTS_MAX_MB. */
+ * ERR_MISMATCH: the bytes are others than the name says. ERR_TOO_LARGE: more than INPUTS_MAX_MB.
+ * ERR_NO_SPACE: what tasks need leaves no room for it, or the disk is full. */
 int input_put(struct inputs *inputs, const char *name,
               ssize_t (*next)(char *to, size_t max, void *arg, struct err *err), void *arg,
               bool *ret_made, int64_t *ret_size, struct err *err);

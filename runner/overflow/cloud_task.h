@@ -15,11 +15,14 @@
 
 #define CLOUD_TASK_ENV_RUN "TASK_RUN" /* ID/ATTEMPT: by it an execution is found again */
 
+struct sweep;
+
 struct overflow {
     struct overflow_config config;
     struct lock lock; /* of what follows */
     struct overflow_status status;
     struct window window;
+    struct sweep *sweep;
     const char *why; /* static: of the last refusal, for tasks that wait */
 };
 

@@ -6,6 +6,7 @@
 #include "runner/overflow/cloud_task.h"
 #include "runner/overflow/follow.h"
 #include "runner/overflow/result.h"
+#include "runner/overflow/travel.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -142,6 +143,26 @@ static void save_outputs(struct cloud_task *task, const struct folder_result *re
         log_warn("overflow", "%s", err.msg);
 }
 
+/* Once it is here nobody needs the one in the bucket. */
+static void take_conversation(struct cloud_task *task)
+{
+    struct err err;
+    char name[FOLDER_NAME_SIZE];
+    const struct task_record *record = task_run_record(task->run);
+    if (!record->conversation[0])
+        return;
+    AUTO(config_ref)
+    const struct config *config = config_ref(task->overflow->config.config);
+    folder_name(task->id, FOLDER_CONVERSATION, name);
+    if (travel_take(task->cloud, config->state_dir, record->conversation, name, &err)) {
+        log_warn("overflow", "the session stays as it was before: %s", err.msg);
+        return;
+    }
+    task->outcome->resumable = true;
+    if (storage_delete(task->cloud->google, task->cloud->bucket, name, STORAGE_ANY, &err))
+        log_warn("overflow", "%s", err.msg);
+}
+
 static void take_result(struct cloud_task *task, const struct folder_result *result)
 {
     const struct task_outcome *from = &result->outcome;
@@ -160,6 +181,8 @@ static void take_result(struct cloud_task *task, const struct folder_result *res
         cloud_task_settle(task, TASK_FAILED, "timeout",
                           "the task did not end within its time limit");
     save_outputs(task, result);
+    if (result->conversation)
+        take_conversation(task);
 }
 
 /* --- without one --------------------------------------------------------------------------- */

@@ -13,7 +13,9 @@
  *         events/OFFSET      pieces of the job's own events file, whole events, each named by the
  *                            offset at which it begins (20 digits): so the next name is known
  *         outputs/PATH       what is kept of its files
- *         result.json        how it ended (result.h); nothing comes after it
+ *         before.tgz         the conversation that the task goes on with (travel.h)
+ *         conversation.tgz   what it was at the task's end; gone once home has it
+ *         result.json        how it ended (result.h); no output comes after it
  *
  * Attempts of one task share these names: whoever starts attempt N+1 deletes first what attempt N
  * has left, and only after its execution has ended.
@@ -40,10 +42,13 @@
 #define FOLDER_METADATA "metadata.json"
 #define FOLDER_HEARTBEAT "heartbeat.json"
 #define FOLDER_RESULT "result.json"
+#define FOLDER_BEFORE "before.tgz"
+#define FOLDER_CONVERSATION "conversation.tgz"
 
 /* In the environment of an execution: all that it gets from home without the payload. */
 #define FOLDER_ENV_TASK "TASK_ID"
 #define FOLDER_ENV_ATTEMPT "TASK_ATTEMPT"
+#define FOLDER_ENV_CONVERSATION "TASK_CONVERSATION" /* its name; missing: none is kept */
 
 /* `id` is one that id_is_valid(). With "" for `what` it is the prefix of all names of a task. */
 void folder_name(const char *id, const char *what, char ret_name[FOLDER_NAME_SIZE]);

@@ -7,6 +7,7 @@
 #include "google/storage.h"
 #include "runner/egress/rules.h"
 #include "runner/overflow/cloud_task.h"
+#include "runner/overflow/sweep.h"
 
 #include <poll.h>
 #include <stdio.h>
@@ -26,6 +27,11 @@ struct overflow *overflow_new(const struct overflow_config *config, struct err *
     window_init(&overflow->window);
     overflow->why = "cloud_full";
     lock_init(&overflow->lock);
+    overflow->sweep = sweep_start(config->cloud, config->store, err);
+    if (!overflow->sweep) {
+        overflow_free(overflow);
+        return NULL;
+    }
     return overflow;
 }
 
@@ -33,6 +39,7 @@ void overflow_free(struct overflow *overflow)
 {
     if (!overflow)
         return;
+    sweep_stop(overflow->sweep);
     lock_done(&overflow->lock);
     free(overflow);
 }

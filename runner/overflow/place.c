@@ -12,8 +12,11 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "google/storage.h"
+#include "runner/overflow/bucket_inputs.h"
 #include "runner/overflow/cloud_task.h"
 #include "runner/overflow/payload.h"
+#include "runner/overflow/sweep.h"
+#include "runner/overflow/travel.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +30,7 @@
 #define CLAIM_BYTES_MAX 4096
 #define TRIES_MAX 10
 #define CLAIM_TRIES 10
+#define SURE_MS 5000 /* an upload that has taken no longer was made once */
 
 /* --- what is kept -------------------------------------------------------------------------- */
 
@@ -85,9 +89,42 @@ static int add_secrets(struct cloud_task *task, struct buf *out, struct err *err
     return buf_check(out, "the secrets", err);
 }
 
-static int upload_payload(struct cloud_task *task, const struct buf *secrets, struct err *err)
+/* Over nothing, or over what is seen to be there: an upload of an earlier attempt that arrives late
+ * finds its place taken, and replaces nothing. */
+static int put_over(struct cloud_task *task, const struct buf *sealed, struct err *err)
 {
     char name[FOLDER_NAME_SIZE];
+    struct google *google = task->cloud->google;
+    struct storage_at at = {task->cloud->bucket, name, "application/octet-stream", STORAGE_ABSENT};
+    folder_name(task->id, FOLDER_PAYLOAD, name);
+    for (int tries = 1;; tries++) {
+        if (storage_put(google, &at, sealed->data, sealed->len, NULL, err) == 0)
+            return 0;
+        if (err->code != ERR_MISMATCH || tries == TRIES_MAX)
+            return -1;
+        AUTO(storage_object) struct storage_object object = {0};
+        if (storage_stat(google, at.bucket, name, &object, err) == 0)
+            at.generation = object.generation;
+        else if (err->code == ERR_NOT_FOUND)
+            at.generation = STORAGE_ABSENT;
+        else
+            return -1;
+    }
+}
+
+/* An upload that failed, or took so long that it was tried again, may be carried out once more when
+ * nobody expects it. */
+static int put_payload(struct cloud_task *task, const struct buf *sealed, struct err *err)
+{
+    int64_t begin = clock_mono_ms();
+    int rc = put_over(task, sealed, err);
+    if (rc || clock_mono_ms() - begin > SURE_MS)
+        sweep_note(task->overflow->sweep, task->id);
+    return rc;
+}
+
+static int upload_payload(struct cloud_task *task, const struct buf *secrets, struct err *err)
+{
     const struct task_record *record = task_run_record(task->run);
     AUTO(buf) struct buf sealed = BUF_INIT(PAYLOAD_BYTES_MAX);
     char kind[sizeof(record->kind)], id[ID_SIZE];
@@ -99,14 +136,22 @@ static int upload_payload(struct cloud_task *task, const struct buf *secrets, st
                                     .secrets = secrets->data,
                                     .request_id = record->request_id,
                                     .attempt = task->placement.attempt};
-    folder_name(task->id, "payload.enc", name);
-    return payload_seal(task->cloud, &payload, &sealed, err) ||
-                   storage_put(task->cloud->google,
-                               &(const struct storage_at){task->cloud->bucket, name,
-                                                          "application/octet-stream", STORAGE_ANY},
-                               sealed.data, sealed.len, NULL, err)
-               ? -1
-               : 0;
+    return payload_seal(task->cloud, &payload, &sealed, err) || put_payload(task, &sealed, err) ? -1
+                                                                                                : 0;
+}
+
+/* The conversation that the task goes on with travels along. Returns 0 when there is nothing left
+ * of it. */
+static int send_conversation(struct cloud_task *task, struct err *err)
+{
+    char name[FOLDER_NAME_SIZE];
+    const struct task_record *record = task_run_record(task->run);
+    if (!task->request->resume_session_id || !record->conversation[0])
+        return 1;
+    AUTO(config_ref)
+    const struct config *config = config_ref(task->overflow->config.config);
+    folder_name(task->id, FOLDER_BEFORE, name);
+    return travel_send(task->cloud, config->state_dir, record->conversation, name, err);
 }
 
 static bool is_no_claim(const char *name, void *claims)
@@ -128,13 +173,17 @@ static int sweep_session(struct cloud_task *task, struct err *err)
 
 static int ask(struct cloud_task *task, bool *ret_unsure, struct err *err)
 {
-    char id[ID_SIZE + 16], attempt[48], run[ID_SIZE + 48];
-    const char *const env[] = {id, attempt, run, NULL};
+    char id[ID_SIZE + 16], attempt[48], run[ID_SIZE + 48], conversation[ID_UUID_SIZE + 32];
+    const struct task_record *record = task_run_record(task->run);
+    const char *const env[] = {id, attempt, run, record->conversation[0] ? conversation : NULL,
+                               NULL};
     int64_t timeout = task->request->timeout_ms / 1000 + TIMEOUT_MARGIN_S;
     const struct jobs_start start = {
         .env = env, .timeout_s = (int)(timeout < TIMEOUT_MAX_S ? timeout : TIMEOUT_MAX_S)};
     snprintf(id, sizeof(id), FOLDER_ENV_TASK "=%s", task->id);
     snprintf(attempt, sizeof(attempt), FOLDER_ENV_ATTEMPT "=%d", task->placement.attempt);
+    snprintf(conversation, sizeof(conversation), FOLDER_ENV_CONVERSATION "=%s",
+             record->conversation);
     snprintf(run, sizeof(run), CLOUD_TASK_ENV_RUN "=%s/%d", task->id, task->placement.attempt);
     return jobs_start(task->cloud->google, task->cloud->job, &start, task->placement.execution,
                       ret_unsure, err);
@@ -268,11 +317,17 @@ static enum resolution resolve(struct cloud_task *task)
 
 /* --- all of it ----------------------------------------------------------------------------- */
 
+static bool is_stopped(void *run)
+{
+    return task_run_stop(run) != STOP_NO;
+}
+
 /* Called with an attempt of which nothing has been asked yet. */
 static enum step try_once(struct cloud_task *task, bool *ret_again)
 {
     struct err err;
     bool unsure = false;
+    const struct storage_stop given_up = {is_stopped, task->run};
     AUTO(buf_wipe) struct buf secrets = BUF_INIT(SECRETS_BYTES_MAX);
     *ret_again = false;
     task->asked_ms = clock_mono_ms();
@@ -281,7 +336,16 @@ static enum step try_once(struct cloud_task *task, bool *ret_again)
                           err.msg);
         return STEP_OVER;
     }
-    if ((task->placement.attempt > 1 && sweep_session(task, &err)) ||
+    if (task->placement.attempt > 1 && sweep_session(task, &err))
+        return refuse(task, &err);
+    int sent = send_conversation(task, &err);
+    if (sent == 0) {
+        cloud_task_settle(task, TASK_FAILED, "session_error", "nothing is left of the session");
+        return STEP_OVER;
+    }
+    if (sent < 0 ||
+        cloud_inputs_put(task->cloud, task->overflow->config.inputs, task->request->inputs,
+                         &given_up, &err) ||
         upload_payload(task, &secrets, &err))
         return refuse(task, &err);
     task->placement.asked_ms = clock_real_ms();

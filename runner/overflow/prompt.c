@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define STACK_BYTES (256u << 10)
 #define FIRST_MS 5000 /* the service does not wait longer for a Secret Manager that is away */
@@ -27,7 +28,8 @@ struct prompt_watch {
     struct lock lock; /* of what follows */
     pthread_cond_t wake;
     bool stop;
-    bool asked; /* at least once */
+    bool asked;  /* at least once */
+    bool failed; /* the last time */
 
     /* The thread's: what the file has, as far as known, and what was told last. */
     bool known;
@@ -44,7 +46,9 @@ static void tell(struct prompt_watch *watch, const char *trouble)
         return;
     snprintf(watch->trouble, sizeof(watch->trouble), "%s", trouble);
     if (*trouble)
-        log_error("config", "SYSTEM_PROMPT_SECRET: %s; the last good text stays in force", trouble);
+        log_error("config", "SYSTEM_PROMPT_SECRET: %s; %s", trouble,
+                  prompt_watch_has_text(watch) ? "the last good text stays in force"
+                                               : "tasks run without it until it can be read");
 }
 
 static int fetch(struct prompt_watch *watch, struct err *err)
@@ -76,8 +80,10 @@ static void *work(void *arg)
     lock_take(&watch->lock);
     while (!watch->stop) {
         lock_drop(&watch->lock);
-        tell(watch, fetch(watch, &err) ? err.msg : "");
+        bool failed = fetch(watch, &err) != 0;
+        tell(watch, failed ? err.msg : "");
         lock_take(&watch->lock);
+        watch->failed = failed;
         watch->asked = true;
         pthread_cond_broadcast(&watch->wake);
         if (!watch->stop)
@@ -151,4 +157,17 @@ void prompt_watch_stop(struct prompt_watch *watch)
 const char *prompt_watch_path(const struct prompt_watch *watch)
 {
     return watch->path;
+}
+
+bool prompt_watch_has_text(const struct prompt_watch *watch)
+{
+    return access(watch->path, F_OK) == 0;
+}
+
+bool prompt_watch_fails(struct prompt_watch *watch)
+{
+    lock_take(&watch->lock);
+    bool failed = watch->failed;
+    lock_drop(&watch->lock);
+    return failed;
 }

@@ -19,5 +19,9 @@ void prompt_watch_stop(struct prompt_watch *watch);
 
 /* Where the text is, or will be. */
 const char *prompt_watch_path(const struct prompt_watch *watch);
+/* True once there is one, of this start or an earlier one. */
+bool prompt_watch_has_text(const struct prompt_watch *watch);
+/* True when Secret Manager did not give a usable one when it was last asked. */
+bool prompt_watch_fails(struct prompt_watch *watch);
 
 #endif

@@ -55,10 +55,10 @@ int folder_result_add_output(struct folder_result *result, const char *path, int
 
 bool folder_result_is_reserved(const char *member)
 {
-    static const char *const names[] = {"success",   "taskId",    "status",      "output",
-                                        "reason",    "error",     "executor",    "metadata",
-                                        "exit_code", "truncated", "duration_ms", "stdout",
-                                        "stderr",    "group",     "run"};
+    static const char *const names[] = {
+        "success",  "taskId",   "status",    "output",         "reason",      "error",
+        "executor", "metadata", "exit_code", "truncated",      "duration_ms", "stdout",
+        "stderr",   "group",    "run",       "has_transcript", "has_outputs"};
     for (size_t i = 0; i < COUNT_OF(names); i++)
         if (strcmp(names[i], member) == 0)
             return true;
@@ -96,6 +96,8 @@ void folder_result_print(const struct folder_result *result, struct buf *out)
     json_add_int(&w, "startedMs", result->started_ms);
     json_add_int(&w, "endedMs", result->ended_ms);
     json_add_int(&w, "eventsBytes", result->events_bytes);
+    if (result->conversation)
+        json_add_bool(&w, "conversation", true);
     print_outputs(result, &w);
     json_add_textn(&w, "members", buf_str(&outcome->members), outcome->members.len);
     json_add_textn(&w, "output", buf_str(&outcome->output), outcome->output.len);
@@ -202,6 +204,9 @@ static int take_all(const struct json *root, struct folder_result *result, struc
     result->attempt = (int)attempt;
     if (json_bool(json_get(root, "truncated"), &outcome->truncated))
         return wrong("truncated", err);
+    if (json_get(root, "conversation") &&
+        json_bool(json_get(root, "conversation"), &result->conversation))
+        return wrong("conversation", err);
     return take_outputs(root, result, err) ||
                    take_long_text(root, "members", &outcome->members, err) ||
                    check_members(&outcome->members, err) ||

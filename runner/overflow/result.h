@@ -23,6 +23,7 @@ struct folder_result {
     int64_t events_bytes; /* of the job's events: all pieces together */
     int64_t started_ms;   /* of the job */
     int64_t ended_ms;
+    bool conversation; /* it has left one to go on with */
     struct folder_output *outputs;
     size_t output_count;
 };

@@ -51,6 +51,7 @@ struct runner {
     struct breaker *breaker;
     _Atomic int64_t logins; /* as the keeper last counted them */
     struct proxy *proxy;
+    struct gitgate *gitgate;
     struct engine *engine;
     struct claude claude;
     struct walls walls; /* once it has been probed */
@@ -76,6 +77,8 @@ struct runner {
     struct inputs *inputs;
     struct python *python;
     struct access *access; /* NULL: not asked for */
+    struct audit *audit;
+    struct callers *callers;
     struct http_server *server;
     struct api api;
 };

@@ -1,5 +1,7 @@
 /* The second half of the table: what serves callers. */
 #include "base/clock.h"
+#include "runner/access/audit.h"
+#include "runner/access/callers.h"
 #include "runner/api/numbers.h"
 #include "runner/api/openapi.h"
 #include "runner/api/replay.h"
@@ -72,6 +74,25 @@ static void free_access(void *whole)
     runner->access = NULL;
 }
 
+/* --- who was here, and what they did ------------------------------------------------------- */
+
+static int build_audit(void *whole, struct err *err)
+{
+    struct runner *runner = whole;
+    runner->audit = audit_open(runner->first->state_dir, err);
+    runner->callers = runner->audit ? callers_new(runner->first->state_dir, err) : NULL;
+    return runner->callers ? 0 : -1;
+}
+
+static void free_audit(void *whole)
+{
+    struct runner *runner = whole;
+    callers_free(runner->callers);
+    audit_close(runner->audit);
+    runner->callers = NULL;
+    runner->audit = NULL;
+}
+
 /* --- the system prompt from Secret Manager, where it is configured ------------------------- */
 
 static int build_prompt(void *whole, struct err *err)
@@ -102,6 +123,7 @@ static int build_cloud(void *whole, struct err *err)
     if (cloud_open(config, &runner->cloud, err))
         return -1;
     const struct overflow_config overflow = {.config = &runner->config,
+                                             .inputs = runner->inputs,
                                              .cloud = &runner->cloud,
                                              .store = runner->store,
                                              .repos = runner->repos,
@@ -138,28 +160,14 @@ static int build_sessions(void *whole, struct err *err)
     const struct sessions_config sessions = {.config = &runner->config,
                                              .launcher = runner->launcher,
                                              .walls = &runner->walls,
+                                             .repos = runner->repos,
                                              .state_dir = runner->first->state_dir,
                                              .marker = runner->marker,
                                              .uid = runner->claude.uid,
                                              .gid = runner->claude.gid};
     runner->sessions = sessions_new(&sessions, err);
+    runner->claude.sessions = runner->sessions; /* before a task is started */
     return runner->sessions ? 0 : -1;
-}
-
-static int build_inputs(void *whole, struct err *err)
-{
-    struct runner *runner = whole;
-    const struct inputs_config inputs = {.config = &runner->config,
-                                         .state_dir = runner->first->state_dir};
-    runner->inputs = input_store_new(&inputs, err);
-    return runner->inputs ? 0 : -1;
-}
-
-static void free_inputs(void *whole)
-{
-    struct runner *runner = whole;
-    input_store_free(runner->inputs);
-    runner->inputs = NULL;
 }
 
 static void stop_sessions(void *whole)
@@ -312,7 +320,7 @@ static int build_api(void *whole, struct err *err)
     api->launcher = runner->launcher;
     api->repos = runner->repos;
     api->overflow = runner->overflow;
-    api->system_prompt_path = runner->prompt ? prompt_watch_path(runner->prompt) : NULL;
+    api->prompt = runner->prompt;
     api->webhook = runner->webhook;
     api->sessions = runner->sessions;
     api->inputs = runner->inputs;
@@ -321,6 +329,8 @@ static int build_api(void *whole, struct err *err)
     api->state_dir = runner->first->state_dir;
     api->guard = api_guard_new();
     api->visits = visits_new();
+    api->audit = runner->audit;
+    api->callers = runner->callers;
     api->version = RUNNER_VERSION;
     api->started_ms = clock_mono_ms();
     api->system_prompt = system_prompt_new();
@@ -387,11 +397,11 @@ static void stop_http(void *whole)
 const struct part runner_service_parts[] = {
     {"login", .build = build_login, .free = free_login},
     {"access", .build = build_access, .start = start_access, .free = free_access},
+    {"audit log", .build = build_audit, .free = free_audit},
     {"system prompt", .build = build_prompt, .free = free_prompt},
     {"cloud", .build = build_cloud, .free = free_cloud, .metrics = show_cloud},
     {"webhooks", .build = build_webhook, .start = start_webhook, .stop = stop_webhook,
      .free = free_webhook, .metrics = show_webhook},
-    {"inputs", .build = build_inputs, .free = free_inputs},
     {"sessions", .build = build_sessions, .stop = stop_sessions, .free = free_sessions},
     {"python", .build = build_python, .free = free_python, .metrics = show_python},
     {"api", .build = build_api, .free = free_api},

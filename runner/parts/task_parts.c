@@ -117,6 +117,7 @@ static int build_repos(void *whole, struct err *err)
     const struct config *config = runner->first;
     const struct repos_config repos = {.config = &runner->config,
                                        .launcher = runner->launcher,
+                                       .walls = &runner->walls,
                                        .state_dir = config->state_dir,
                                        .marker = store_instance(runner->store),
                                        .uid = runner->claude.uid,
@@ -131,6 +132,25 @@ static void free_repos(void *whole)
     struct runner *runner = whole;
     repos_free(runner->repos);
     runner->repos = NULL;
+}
+
+static int build_inputs(void *whole, struct err *err)
+{
+    struct runner *runner = whole;
+    const struct inputs_config inputs = {.config = &runner->config,
+                                         .state_dir = runner->first->state_dir,
+                                         .store = runner->store,
+                                         .uid = runner->claude.uid,
+                                         .gid = runner->claude.gid};
+    runner->inputs = input_store_new(&inputs, err);
+    return runner->inputs ? 0 : -1;
+}
+
+static void free_inputs(void *whole)
+{
+    struct runner *runner = whole;
+    input_store_free(runner->inputs);
+    runner->inputs = NULL;
 }
 
 /* The breaker has changed its mind: tasks wait, or go on. */
@@ -222,6 +242,20 @@ static void free_proxy(void *whole)
     runner->proxy = NULL;
 }
 
+static int build_gitgate(void *whole, struct err *err)
+{
+    struct runner *runner = whole;
+    runner->gitgate = gitgate_new(&runner->config, err);
+    return runner->gitgate ? 0 : -1;
+}
+
+static void free_gitgate(void *whole)
+{
+    struct runner *runner = whole;
+    gitgate_free(runner->gitgate);
+    runner->gitgate = NULL;
+}
+
 static struct engine_limits limits_of(const struct config *config)
 {
     return (struct engine_limits){.slots = config->max_concurrent_tasks,
@@ -252,6 +286,8 @@ static void build_kinds(struct runner *runner)
 {
     runner->command = (struct command){.launcher = runner->launcher,
                                        .repos = runner->repos,
+                                       .inputs = runner->inputs,
+                                       .gitgate = runner->gitgate,
                                        .config = &runner->config,
                                        .instance = store_instance(runner->store),
                                        .walls = &runner->walls,
@@ -273,6 +309,8 @@ static int build_engine(void *whole, struct err *err)
     runner->claude.proxy = runner->proxy;
     runner->claude.config = &runner->config;
     runner->claude.repos = runner->repos;
+    runner->claude.inputs = runner->inputs;
+    runner->claude.gitgate = runner->gitgate;
     runner->claude.instance = store_instance(runner->store);
     runner->claude.walls = &runner->walls;
     build_kinds(runner);
@@ -281,7 +319,8 @@ static int build_engine(void *whole, struct err *err)
                                          .kinds = runner->kinds,
                                          .uid = runner->claude.uid,
                                          .gid = runner->claude.gid,
-                                         .limits = limits_of(config)};
+                                         .limits = limits_of(config),
+                                         .memory = runner->one_task ? NULL : task_memory_read};
     runner->engine = engine_new(&engine, err);
     return runner->engine ? 0 : -1;
 }
@@ -450,6 +489,7 @@ const struct part runner_task_parts[] = {
     {"user", .build = build_user},
     {"store", .build = build_store, .free = free_store},
     {"repos", .build = build_repos, .free = free_repos, .metrics = show_repos},
+    {"inputs", .build = build_inputs, .free = free_inputs},
     /* it takes a moment: it tries while the rest is built */
     {"probe", .build = build_probe, .start = start_probe, .free = free_probe},
     {"breaker", .build = build_breaker, .free = free_breaker, .metrics = show_breaker},
@@ -457,6 +497,7 @@ const struct part runner_task_parts[] = {
      .metrics = show_keeper},
     {"pause", .start = start_breaker}, /* once the keeper watches the login */
     {"proxy", .build = build_proxy, .free = free_proxy, .metrics = show_proxy},
+    {"gitgate", .build = build_gitgate, .free = free_gitgate},
     {"engine", .build = build_engine, .start = start_engine, .settle = settle_engine,
      .free = free_engine, .metrics = show_engine},
 };

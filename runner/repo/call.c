@@ -21,10 +21,14 @@ static int fill_plan(const struct call *call, struct plan *plan, struct err *err
     plan->uid = call->uid;
     plan->gid = call->gid;
     plan->kill_grace_ms = 1000;
-    plan->jail.file_mb = call->file_mb_max;
     plan->cwd = strdup("/");
     strlist_add(&plan->argv, PLAN_SELF);
     strlist_add(&plan->argv, "git");
+    if (call->walls && walls_helper(call->walls, call->dir, plan, err))
+        return -1;
+    plan->jail.file_mb = call->file_mb_max;
+    if (call->memory_mb > 0)
+        plan->jail.memory_mb = call->memory_mb;
     for (size_t i = 0; i < COUNT_OF(passed_on); i++)
         if (getenv(passed_on[i]))
             strlist_addf(&plan->env, "%s=%s", passed_on[i], getenv(passed_on[i]));
@@ -41,6 +45,8 @@ static int judge_end(const struct work_result *result, struct err *err)
 {
     if (result->cause == WORK_TIMEOUT)
         return err_set(err, ERR_TIMEOUT, "git did not end in time");
+    if (work_cause_is_limit(result->cause))
+        return err_set(err, ERR_TOO_LARGE, "git needed more memory than it may have");
     return result->cause == WORK_ENDED ? 0 : err_set(err, ERR_BUSY, "stopped");
 }
 
@@ -73,6 +79,32 @@ static struct json *read_answer(int fd, struct err *err)
     json_int(json_get(root, "code"), &code);
     err_set(err, (enum err_code)code, "%s", message);
     return NULL;
+}
+
+int call_stream(const struct call *call, work_take_fn *take, void *arg, struct buf *words,
+                struct err *err)
+{
+    struct work_result result;
+    AUTO(plan) struct plan *plan = plan_new();
+    if (!plan)
+        return err_sys(err, "helper");
+    if (buf_check(call->job, "the git helper's job", err) || fill_plan(call, plan, err))
+        return -1;
+    AUTO(fd) int in = work_memory_file("job", buf_str(call->job), call->job->len, err);
+    AUTO(fd) int said = in < 0 ? -1 : work_memory_file("words", "", 0, err);
+    const struct work_order order = {
+        .launcher = call->launcher,
+        .plan = plan,
+        .in = {.via = WORK_FD, .fd = in},
+        .out = {.via = WORK_PIPE, .take = take},
+        .errors = {.via = WORK_FD, .fd = said},
+        .limits = {.until_ms = clock_mono_ms() + call->timeout_ms + SLACK_MS},
+        .stop = call->stop,
+        .arg = arg,
+        .at_once = true};
+    if (said < 0 || work_run(&order, &result, err) || judge_end(&result, err))
+        return -1;
+    return lseek(said, 0, SEEK_SET) < 0 ? err_sys(err, "helper") : fd_read_all(said, words, err);
 }
 
 struct json *call_run(const struct call *call, struct err *err)

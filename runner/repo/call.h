@@ -8,6 +8,7 @@
 #ifndef REPO_CALL_H
 #define REPO_CALL_H
 
+#include "runner/walls/walls.h"
 #include "runner/work/work.h"
 #include "json/json.h"
 
@@ -20,13 +21,22 @@ struct call {
     uid_t uid;
     gid_t gid;
     const struct strlist *mounts; /* as a plan's, or NULL */
+    const struct walls *walls;    /* its jail, which shows it `dir`; NULL: none */
+    const char *dir;
     int timeout_ms;
     int file_mb_max;
+    int memory_mb; /* 0: no limit */
     struct work_stop stop;
 };
 
 /* Does the work and returns its answer's object. The error is the helper's own, or ERR_TIMEOUT, or
  * ERR_BUSY when it was stopped. */
 struct json *call_run(const struct call *call, struct err *err);
+
+/* The same for work whose answer is not JSON: what it prints goes to take() as it comes, as
+ * work_order's, and its words (stderr) to *words. 0 when it ended by itself, whatever its status.
+ */
+int call_stream(const struct call *call, work_take_fn *take, void *arg, struct buf *words,
+                struct err *err);
 
 #endif

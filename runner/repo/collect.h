@@ -1,6 +1,7 @@
 /*
- * Copies the files of a workspace that match patterns to a place of their own. Called in a helper
- * process, as the task's user: what that one may not read is not kept.
+ * Keeps the files of a workspace that match patterns, at a place of their own: by a second name
+ * where that is possible, else as a copy. Called in a helper process, as the task's user: what that
+ * one may not read is not kept.
  *
  * Threads: one at a time.
  */
@@ -14,11 +15,19 @@
 #include <stdint.h>
 
 #define COLLECT_FILES_MAX 1000
+#define COLLECT_OUTPUT_MAX 100000 /* files of an output folder */
 #define COLLECT_BYTES_MAX (INT64_C(4) << 30)
 
 /* Links are not followed and not kept; .git is passed over. Adds "files":[{"path","size"}] and
- * "skipped":N (past a limit, or unreadable) to w. */
+ * "skipped":N (past a limit, or unreadable) to w; of those past a limit the largest as "leftPath"
+ * and "leftBytes". */
 int collect_files(const char *work, const struct strlist *patterns, const char *to,
                   struct json_writer *w, struct err *err);
+
+/* The same for all files below work/HARVEST_OUTPUT, by their paths below it, that changed since
+ * (real; 0: all), but for those that are in `to` already. Adds "output":{"files":N,"bytes":N,
+ * "skipped":N}. */
+int collect_output(const char *work, int64_t since_ms, const char *to, struct json_writer *w,
+                   struct err *err);
 
 #endif

@@ -6,6 +6,7 @@
 #include "git/diff.h"
 #include "runner/repo/repo_private.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -17,8 +18,8 @@
 #define MESSAGE "Changes made by Claude Code"
 #define COLLECT_MS 300000
 
-/* Runs a job as the task's own user, with the workspace mounted. */
-static struct json *run_as_task(struct repos *repos, struct workspace *workspace,
+/* Runs a job as the task's own user, in a jail that shows it the run's directory. */
+static struct json *run_as_task(struct repos *repos, struct workspace *workspace, const char *dir,
                                 struct json_writer *w, int timeout_ms, const struct work_stop *stop,
                                 struct err *err)
 {
@@ -33,6 +34,8 @@ static struct json *run_as_task(struct repos *repos, struct workspace *workspace
                               .uid = repos->config.uid,
                               .gid = repos->config.gid,
                               .mounts = &mounts,
+                              .walls = repos->config.walls,
+                              .dir = dir,
                               .timeout_ms = timeout_ms,
                               .file_mb_max = config->repo_cache_max_mb,
                               .stop = *stop};
@@ -150,7 +153,8 @@ int harvest_commit(struct workspace *workspace, const struct harvest_commit *wis
         json_add_text(w, "branch", wish->branch);
     json_add_text(w, "bundle", asked.raw);
     AUTO(json)
-    struct json *answer = run_as_task(repos, workspace, w, asked.timeout_ms, stop, err);
+    struct json *answer =
+        run_as_task(repos, workspace, workspace_dir(workspace), w, asked.timeout_ms, stop, err);
     if (!answer)
         return -1;
     take_text(answer, "sha", ret_kept->sha, sizeof(ret_kept->sha));
@@ -191,16 +195,58 @@ struct json *harvest_push(struct workspace *workspace, const struct repo_wish *w
     return answer;
 }
 
+/* Where the run's own files are: fresh memory. */
+static char *own_files(struct workspace *workspace, const char *dir)
+{
+    return workspace ? strdup(workspace_upper(workspace)) : path_join(dir, "work");
+}
+
+static bool is_there(const char *top, const char *name)
+{
+    struct stat st;
+    AUTO(str) char *path = path_join(top, name);
+    return path && lstat(path, &st) == 0;
+}
+
+int harvest_make_output(struct repos *repos, struct workspace *workspace, const char *dir,
+                        struct err *err)
+{
+    const char *tree = workspace ? workspace_tree(workspace) : NULL;
+    AUTO(str) char *own = own_files(workspace, dir);
+    AUTO(str) char *path = own ? path_join(own, HARVEST_OUTPUT) : NULL;
+    if (!path)
+        return err_sys(err, "outputs");
+    if (is_there(own, HARVEST_OUTPUT) || (tree && is_there(tree, HARVEST_OUTPUT)))
+        return 0;
+    return mkdir(path, 0755) ? err_sys(err, "outputs")
+                             : path_own(path, repos->config.uid, repos->config.gid, err);
+}
+
+bool harvest_has_output(struct workspace *workspace, const char *work)
+{
+    struct dirent *entry;
+    int count = 0;
+    const char *own = workspace ? workspace_upper(workspace) : work;
+    AUTO(fd) int top = open(own, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *list = top < 0 ? NULL
+                        : fdopendir(openat(top, HARVEST_OUTPUT,
+                                           O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    while (list && count < 3 && (entry = readdir(list)))
+        count++;
+    if (list)
+        closedir(list);
+    return count == 3; /* more than "." and ".." */
+}
+
 struct json *harvest_files(struct repos *repos, struct workspace *workspace, const char *dir,
-                           const struct strlist *patterns, const char *to,
+                           const char *work, const struct harvest_files *wish, const char *to,
                            const struct work_stop *stop, struct err *err)
 {
     struct json_writer w;
     AUTO(buf) struct buf job = BUF_INIT(4u << 20);
-    AUTO(str) char *work = path_join(dir, "work");
     PLACE char *place = make_place(repos, dir, err);
     AUTO(str) char *raw = place ? path_join(place, "outputs") : NULL;
-    if (!work || !raw) {
+    if (!raw) {
         if (place)
             err_sys(err, "outputs");
         return NULL;
@@ -208,8 +254,10 @@ struct json *harvest_files(struct repos *repos, struct workspace *workspace, con
     repo_job_begin(repos, &w, &job, "collect", COLLECT_MS);
     json_add_text(&w, "work", work);
     json_add_text(&w, "to", raw);
-    add_list(&w, "patterns", patterns);
-    AUTO(json) struct json *answer = run_as_task(repos, workspace, &w, COLLECT_MS, stop, err);
+    add_list(&w, "patterns", wish->patterns);
+    json_add_bool(&w, "output", wish->output);
+    json_add_int(&w, "sinceMs", wish->since_ms);
+    AUTO(json) struct json *answer = run_as_task(repos, workspace, dir, &w, COLLECT_MS, stop, err);
     if (!answer)
         return NULL;
     if (rename(raw, to)) {
@@ -217,6 +265,16 @@ struct json *harvest_files(struct repos *repos, struct workspace *workspace, con
         return NULL;
     }
     return STEAL_PTR(answer);
+}
+
+void harvest_print_output(const struct json *answer, struct buf *out)
+{
+    int64_t files = 0, skipped = 0;
+    const struct json *output = json_get(answer, "output");
+    json_int(json_get(output, "files"), &files);
+    json_int(json_get(output, "skipped"), &skipped);
+    if (files + skipped > 0)
+        json_print(output, out);
 }
 
 /* --- what was changed ---------------------------------------------------------------------- */
@@ -308,6 +366,7 @@ int harvest_diff(struct workspace *workspace, const struct strlist *except, cons
     json_add_text(&asked.w, "patch", asked.raw);
     AUTO(json)
     struct json *answer =
-        run_as_task(workspace_repos(workspace), workspace, &asked.w, asked.timeout_ms, stop, err);
+        run_as_task(workspace_repos(workspace), workspace, workspace_dir(workspace), &asked.w,
+                    asked.timeout_ms, stop, err);
     return answer ? keep_changes(answer, asked.raw, keep_dir, redact, err) : -1;
 }

@@ -5,14 +5,19 @@
 #include "git/commit.h"
 #include "git/diff.h"
 #include "git/mirror.h"
+#include "git/offer.h"
 #include "git/push.h"
+#include "git/receive.h"
 #include "runner/repo/collect.h"
 #include "json/json.h"
 
+#include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define JOB_BYTES_MAX (16u << 20)
@@ -179,7 +184,11 @@ static int do_collect(const struct json *job, struct json_writer *w, struct err 
     const char *work = text_of(job, "work"), *to = text_of(job, "to");
     if (!work || !to)
         return err_set(err, ERR_INVALID, "the job is not whole");
-    return collect_files(work, &patterns, to, w, err);
+    return collect_files(work, &patterns, to, w, err) ||
+                   (bool_of(job, "output") &&
+                    collect_output(work, int_of(job, "sinceMs"), to, w, err))
+               ? -1
+               : 0;
 }
 
 static int do_diff(const struct json *job, struct json_writer *w, struct err *err)
@@ -220,12 +229,76 @@ static struct json *read_job(struct err *err)
     return json_parse(buf_str(&text), text.len, err);
 }
 
+/* --- the git gate -------------------------------------------------------------------------- */
+
+static int serve_fetch(const struct json *job, const struct strlist *allow, int body,
+                       bool *ret_begun, struct err *err)
+{
+    struct stat st = {.st_size = 0};
+    if (body >= 0 && fstat(body, &st))
+        return err_sys(err, "the request");
+    const struct offer_job offer = {.remote = remote_of(job, allow),
+                                    .protocol =
+                                        text_of(job, "protocol") ? text_of(job, "protocol") : "",
+                                    .body_fd = body,
+                                    .body_len = st.st_size,
+                                    .out_fd = STDOUT_FILENO};
+    return offer_run(&offer, ret_begun, err);
+}
+
+static int serve_receive(const struct json *job, const struct strlist *allow, int body,
+                         bool *ret_begun, struct err *err)
+{
+    AUTO(strlist) struct strlist branches = STRLIST_INIT;
+    AUTO(buf) struct buf told = BUF_INIT(ANSWER_BYTES_MAX);
+    list_of(job, "branches", &branches);
+    const struct receive_job receive = {
+        .remote = remote_of(job, allow),
+        .mirror = text_of(job, "dir"),
+        .place = text_of(job, "place"),
+        .rules = {.any = bool_of(job, "any"),
+                  .branches = &branches,
+                  .force = bool_of(job, "force")},
+        .body_fd = body,
+        .cut = bool_of(job, "cut"),
+        .most_mb = int_of(job, "mostMb"),
+        .out_fd = STDOUT_FILENO,
+        .told = &told,
+    };
+    if (!receive.mirror || !receive.place)
+        return err_set(err, ERR_INVALID, "the job is not whole");
+    int rc = receive_run(&receive, ret_begun, err);
+    (void)!fd_write_all(STDERR_FILENO, buf_str(&told), told.len);
+    return rc;
+}
+
+/* Its answer is what the client of git gets: no JSON. */
+static int serve_client(const struct json *job)
+{
+    struct err err = ERR_INIT;
+    bool begun = false;
+    const char *path = text_of(job, "body");
+    AUTO(strlist) struct strlist allow = STRLIST_INIT;
+    AUTO(fd) int body = path ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
+    list_of(job, "allow", &allow);
+    signal(SIGPIPE, SIG_IGN); /* a server, or the client, that leaves is told by EPIPE */
+    int rc = path && body < 0       ? err_sys(&err, "the request")
+             : bool_of(job, "push") ? serve_receive(job, &allow, body, &begun, &err)
+                                    : serve_fetch(job, &allow, body, &begun, &err);
+    if (rc && !begun && offer_head(STDOUT_FILENO, err_http(err.code), "text/plain", &err) == 0)
+        dprintf(STDOUT_FILENO, "claude-runner: %s\n", err.msg);
+    return rc ? 1 : 0;
+}
+
 int helper_serve(void)
 {
     struct err err = ERR_INIT;
     struct json_writer w;
     AUTO(buf) struct buf out = BUF_INIT(ANSWER_BYTES_MAX);
     AUTO(json) struct json *job = read_job(&err);
+    const char *op = job ? text_of(job, "op") : NULL;
+    if (op && strcmp(op, "serve") == 0)
+        return serve_client(job);
     json_write(&w, &out);
     json_open_object(&w, NULL);
     int rc = job ? run_job(job, &w, &err) : -1;

@@ -28,7 +28,7 @@ static const struct {
     {false, "index=off,userxattr"},
 };
 
-void overlay_add_path(struct buf *out, const char *path)
+void repos_add_overlay_path(struct buf *out, const char *path)
 {
     for (; *path; path++) {
         if (strchr("\\:,", *path))
@@ -59,7 +59,7 @@ static int fill_plan(const struct repos *repos, const char *top, const char *opt
     for (size_t i = 0; i < COUNT_OF(parts); i++) {
         buf_adds(&data, parts[i]);
         if (i + 1 < COUNT_OF(parts))
-            overlay_add_path(&data, top);
+            repos_add_overlay_path(&data, top);
     }
     buf_adds(&data, options);
     plan->uid = repos->config.uid;

@@ -7,9 +7,9 @@
 #ifndef REPO_INSIDE_H
 #define REPO_INSIDE_H
 
-#include "git/mirror.h"
-
 #include "base/lock.h"
+#include "git/mirror.h"
+#include "runner/repo/call.h"
 #include "runner/repo/repos.h"
 
 /* A mirror, tree or refs directory that a workspace uses. */
@@ -50,9 +50,6 @@ void overlay_probe(struct repos *repos);
 
 /* Finds out whether the file system can make copies that share their blocks. */
 void reflink_probe(struct repos *repos);
-
-/* Appends text as an overlay option's value. */
-void overlay_add_path(struct buf *out, const char *path);
 
 /* Starts a job: {"op":…,"timeoutMs":…,"uid":…,"gid":… and leaves it open for more. */
 void repo_job_begin(const struct repos *repos, struct json_writer *w, struct buf *out,

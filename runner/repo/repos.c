@@ -83,6 +83,11 @@ const char *repos_method(const struct repos *repos)
     return repos->overlay ? "overlay" : repos->reflink ? "reflink" : "copy";
 }
 
+const char *repos_overlay(const struct repos *repos)
+{
+    return repos->overlay;
+}
+
 int repos_check_url(struct repos *repos, const char *text, struct err *err)
 {
     struct git_url url;

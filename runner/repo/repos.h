@@ -24,7 +24,8 @@
 #include "base/auto.h"
 #include "proc/launch.h"
 #include "runner/config/in_force.h"
-#include "runner/repo/call.h"
+#include "runner/work/work.h"
+#include "json/json.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -36,6 +37,7 @@ struct repos;
 struct repos_config {
     struct config_in_force *config; /* borrowed, as all here */
     struct launcher *launcher;
+    const struct walls *walls; /* of helpers that read what tasks have written */
     const char *state_dir;
     const char *marker; /* TASK_MARKER's value */
     uid_t uid;          /* who tasks run as */
@@ -51,6 +53,12 @@ void repos_free(struct repos *repos);
 
 /* "overlay", "reflink" or "copy". */
 const char *repos_method(const struct repos *repos);
+
+/* The options of an overlay that works here, after its directories; NULL when WORKSPACES are none.
+ */
+const char *repos_overlay(const struct repos *repos);
+/* Appends a path as an overlay option's value. */
+void repos_add_overlay_path(struct buf *out, const char *path);
 
 /* What a task asks for; all borrowed, NULL for not given. */
 struct repo_wish {
@@ -103,8 +111,54 @@ DEFINE_AUTO(workspace, struct workspace *, workspace_close)
 /* Appends the mounts that show it (for struct plan): anew for each process tree, one at a time. */
 int workspace_mounts(struct workspace *workspace, struct strlist *mounts, struct err *err);
 
+/* The same, to be seen at `place` instead of dir/work. */
+int workspace_mounts_at(struct workspace *workspace, const char *place, struct strlist *mounts,
+                        struct err *err);
+/* True when its files are what it stands on and its own ones together: who keeps the latter, and
+ * what workspace_save() adds to the open object, has all of it. Else they are all in dir/work. */
+bool workspace_is_layered(const struct workspace *workspace);
+void workspace_save(const struct workspace *workspace, struct json_writer *w);
+/* Stands on the same again, for the own files in dir/upper, which are the caller's to fill. Never
+ * asks the remote. ERR_NOT_FOUND: what it stood on is gone. */
+struct workspace *workspace_load(struct repos *repos, const struct json *saved, const char *dir,
+                                 struct err *err);
+
 /* Where a file of the workspace is written before anybody has mounted it. */
 const char *workspace_upper(const struct workspace *workspace);
+
+/* The shared tree that it stands on, read only; NULL when it has copies or nothing. */
+const char *workspace_tree(const struct workspace *workspace);
+/* Its URL, as git and people see it, without secrets. */
+const char *workspace_url(const struct workspace *workspace);
+
+/* Before anybody has mounted it: git in the workspace goes to `url`, below `origin`, for its
+ * repository, with this token. */
+int workspace_lead(struct workspace *workspace, const char *origin, const char *url,
+                   const char *token, struct err *err);
+
+/* A request of a client of git in the workspace, for its repository; all borrowed. */
+struct passage_request {
+    const struct repo_wish *wish;
+    bool push;            /* else it fetches */
+    const char *protocol; /* its Git-Protocol header, or NULL */
+    const char *body;     /* a file with its body; NULL: it asks for the refs */
+    bool cut;             /* push: the body was longer than it may be */
+    int64_t most_mb;      /* what it may be */
+    const char *place;    /* push: a directory to be made, and removed */
+    bool any, force;      /* push: rules as in git/wishes.h */
+    const struct strlist *branches;
+};
+
+/* Passes it on in a helper process, with the credentials of this moment. take() gets the answer as
+ * it comes: a line with the status and the type, then the body; *words what became of each ref that
+ * was to be pushed, a JSON object a line. */
+int workspace_serve(struct workspace *workspace, const struct passage_request *request,
+                    const struct work_stop *stop, work_take_fn *take, void *arg, struct buf *words,
+                    struct err *err);
+
+/* A new name below the repositories' directory, for such a body or place: what an earlier life left
+ * there is removed. */
+void workspace_new_place(const struct workspace *workspace, char *path, size_t size);
 
 /* Appends a JSON object for the task's events and answer. */
 void workspace_print(const struct workspace *workspace, struct buf *out);

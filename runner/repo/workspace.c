@@ -27,6 +27,7 @@ struct workspace {
     char *mirror; /* its directory */
     char *dir;    /* the run's */
     char *upper;  /* where its own files are */
+    char *tree;   /* the shared tree below them, or NULL */
     char *url;    /* as git and people see it */
     char commit[65];
     char branch[256];
@@ -53,6 +54,7 @@ void workspace_close(struct workspace *workspace)
     free(workspace->mirror);
     free(workspace->dir);
     free(workspace->upper);
+    free(workspace->tree);
     free(workspace->url);
     free(workspace);
 }
@@ -60,6 +62,11 @@ void workspace_close(struct workspace *workspace)
 const char *workspace_upper(const struct workspace *workspace)
 {
     return workspace->upper;
+}
+
+const char *workspace_tree(const struct workspace *workspace)
+{
+    return workspace->tree;
 }
 
 struct repos *workspace_repos(const struct workspace *workspace)
@@ -80,6 +87,11 @@ const char *workspace_mirror(const struct workspace *workspace)
 const char *workspace_commit(const struct workspace *workspace)
 {
     return workspace->commit;
+}
+
+const char *workspace_url(const struct workspace *workspace)
+{
+    return workspace->url;
 }
 
 const char *workspace_branch(const struct workspace *workspace)
@@ -281,7 +293,8 @@ static void print_config(const struct workspace *workspace, struct buf *out)
     buf_adds(out, "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n"
                   "\tlogallrefupdates = true\n[remote \"origin\"]\n\turl = ");
     add_value(out, workspace->url);
-    buf_adds(out, "\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n");
+    buf_adds(out, "\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n"
+                  "[include]\n\tpath = runner\n"); /* see workspace_lead() */
     char merge[300];
     if (!workspace->branch[0])
         return;
@@ -314,6 +327,56 @@ static int write_git_files(const struct workspace *workspace, struct err *err)
     snprintf(name, sizeof(name), "refs/heads/%s", workspace->branch);
     snprintf(line, sizeof(line), "%s\n", workspace->commit);
     return write_git_file(workspace, name, line, err);
+}
+
+/* --- the way through the git gate ---------------------------------------------------------- */
+
+/* `from` is a URL or the beginning of one; it leads to `to`. */
+static void add_lead(struct buf *out, const char *to, const char *from, const char *more)
+{
+    char text[4200];
+    buf_adds(out, "[url ");
+    add_value(out, to);
+    snprintf(text, sizeof(text), "%s%s", from, more);
+    buf_adds(out, "]\n\tinsteadOf = ");
+    add_value(out, text);
+    buf_addc(out, '\n');
+}
+
+/* git replaces beginnings of URLs: those of repositories whose names are longer stay as they are.
+ */
+static void add_others(struct buf *out, const char *base)
+{
+    static const char following[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
+    for (const char *p = following; *p; p++) {
+        char text[4200];
+        snprintf(text, sizeof(text), "%s%c", base, *p);
+        add_lead(out, text, text, "");
+    }
+}
+
+int workspace_lead(struct workspace *workspace, const char *origin, const char *url,
+                   const char *token, struct err *err)
+{
+    char base[2600];
+    AUTO(buf_wipe) struct buf text = BUF_INIT(1u << 20);
+    size_t len = (size_t)snprintf(base, sizeof(base), "%s", workspace->url);
+    while (len > 1 && base[len - 1] == '/')
+        base[--len] = '\0';
+    if (len > 4 && strcmp(base + len - 4, ".git") == 0)
+        base[len - 4] = '\0';
+    buf_adds(&text, "# How git reaches the repository from in here: by way of claude-runner, which"
+                    " has the\n# credentials. It ends with the task.\n[http ");
+    add_value(&text, origin);
+    buf_addf(&text, "]\n\textraHeader = \"Authorization: Bearer %s\"\n\tproxy = \"\"\n", token);
+    add_lead(&text, url, base, "");
+    add_lead(&text, url, base, ".git");
+    add_lead(&text, url, base, ".git/");
+    add_others(&text, base);
+    return buf_check(&text, "the workspace's configuration", err)
+               ? -1
+               : write_git_file(workspace, "runner", buf_str(&text), err);
 }
 
 /* The workspace's own files; `keep` is where a helper that is the task's user puts things. */
@@ -379,6 +442,11 @@ static int open_parts(struct workspace *workspace, const struct repo_wish *wish,
     if (rc)
         return -1;
     touch_all(workspace);
+    if (workspace->repos->overlay && workspace->commit[0] &&
+        asprintf(&workspace->tree, "%s/tree-%s", workspace->mirror, workspace->commit) < 0) {
+        workspace->tree = NULL;
+        return err_sys(err, "workspace");
+    }
     return compose(workspace, err);
 }
 
@@ -410,14 +478,21 @@ static void add_lower(const struct workspace *workspace, struct buf *out)
 {
     buf_adds(out, "lowerdir=");
     if (workspace->commit[0]) {
-        overlay_add_path(out, workspace->mirror);
+        repos_add_overlay_path(out, workspace->mirror);
         buf_addf(out, "/tree-%s:", workspace->commit);
     }
-    overlay_add_path(out, workspace->mirror);
+    repos_add_overlay_path(out, workspace->mirror);
     buf_addf(out, "/refs-%s", workspace->generation);
 }
 
 int workspace_mounts(struct workspace *workspace, struct strlist *mounts, struct err *err)
+{
+    AUTO(str) char *place = path_join(workspace->dir, "work");
+    return place ? workspace_mounts_at(workspace, place, mounts, err) : err_sys(err, "workspace");
+}
+
+int workspace_mounts_at(struct workspace *workspace, const char *place, struct strlist *mounts,
+                        struct err *err)
 {
     char work[4200];
     AUTO(buf) struct buf options = BUF_INIT(4000); /* the kernel takes one page */
@@ -428,14 +503,91 @@ int workspace_mounts(struct workspace *workspace, struct strlist *mounts, struct
         return -1;
     add_lower(workspace, &options);
     buf_adds(&options, ",upperdir=");
-    overlay_add_path(&options, workspace->upper);
+    repos_add_overlay_path(&options, workspace->upper);
     buf_adds(&options, ",workdir=");
-    overlay_add_path(&options, work);
+    repos_add_overlay_path(&options, work);
     buf_addf(&options, ",%s", workspace->repos->overlay);
     strlist_add(mounts, "overlay");
-    strlist_addf(mounts, "%s/work", workspace->dir);
+    strlist_add(mounts, place);
     strlist_add(mounts, buf_str(&options));
     return buf_check(&options, "the workspace's mount options", err);
+}
+
+/* --- standing on the same again ------------------------------------------------------------- */
+
+bool workspace_is_layered(const struct workspace *workspace)
+{
+    return workspace->repos->overlay != NULL;
+}
+
+void workspace_save(const struct workspace *workspace, struct json_writer *w)
+{
+    json_add_text(w, "mirror", workspace->name);
+    json_add_text(w, "url", workspace->url);
+    json_add_text(w, "commit", workspace->commit);
+    json_add_text(w, "branch", workspace->branch);
+    json_add_text(w, "generation", workspace->generation);
+}
+
+static bool is_plain(const char *text)
+{
+    return *text && text[strspn(text, "0123456789abcdefghijklmnopqrstuvwxyz-")] == '\0';
+}
+
+static int take_saved(struct workspace *workspace, const struct json *saved, const char *dir,
+                      struct err *err)
+{
+    const char *url = json_text(json_get(saved, "url"));
+    take_text(saved, "mirror", workspace->name, sizeof(workspace->name));
+    take_text(saved, "commit", workspace->commit, sizeof(workspace->commit));
+    take_text(saved, "branch", workspace->branch, sizeof(workspace->branch));
+    take_text(saved, "generation", workspace->generation, sizeof(workspace->generation));
+    if (!is_plain(workspace->name) || !is_plain(workspace->generation) ||
+        (workspace->commit[0] && !is_plain(workspace->commit)))
+        return err_set(err, ERR_INVALID, "what is kept of the repository is no such record");
+    workspace->url = strdup(url ? url : "");
+    workspace->dir = strdup(dir);
+    workspace->upper = path_join(dir, "upper");
+    workspace->mirror = path_join(workspace->repos->dir, workspace->name);
+    if (!workspace->url || !workspace->dir || !workspace->upper || !workspace->mirror)
+        return err_sys(err, "workspace");
+    return hold(workspace, "", "", err) || hold(workspace, "/refs-", workspace->generation, err) ||
+                   hold(workspace, "/tree-", workspace->commit, err)
+               ? -1
+               : 0;
+}
+
+/* Work directories of mounts of an earlier life. */
+static void remove_work_dirs(const struct workspace *workspace)
+{
+    struct err ignored;
+    for (int i = 1, left = 0; left < 64; i++) {
+        char path[4200];
+        snprintf(path, sizeof(path), "%s/overlay.%d", workspace->dir, i);
+        left = access(path, F_OK) == 0 ? 0 : left + 1;
+        if (left == 0)
+            path_remove_tree(path, &ignored);
+    }
+}
+
+struct workspace *workspace_load(struct repos *repos, const struct json *saved, const char *dir,
+                                 struct err *err)
+{
+    AUTO(workspace) struct workspace *workspace = calloc(1, sizeof(*workspace));
+    if (!workspace) {
+        err_sys(err, "workspace");
+        return NULL;
+    }
+    workspace->repos = repos;
+    if (take_saved(workspace, saved, dir, err))
+        return NULL;
+    if ((workspace->commit[0] && !is_there(workspace, "tree", workspace->commit, "index")) ||
+        !is_there(workspace, "refs", workspace->generation, "objects/pack")) {
+        err_set(err, ERR_NOT_FOUND, "the mirror of '%.150s' is gone", workspace->url);
+        return NULL;
+    }
+    remove_work_dirs(workspace);
+    return STEAL_PTR(workspace);
 }
 
 void workspace_print(const struct workspace *workspace, struct buf *out)

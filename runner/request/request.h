@@ -56,10 +56,12 @@
 #define REQUEST_C_STRINGS char * /* object of strings */
 #define REQUEST_C_ENV char *     /* object of strings named as variables */
 #define REQUEST_C_INPUTS char *  /* object of "sha256:<hex>" */
+#define REQUEST_C_PUSH char *    /* true, or {branches, force}; false is none */
 #define REQUEST_C_JSON char *    /* anything, byte for byte */
 #define REQUEST_C_GROUP bool     /* an object of further rows; true when it was given */
 
 #define REQUEST_VARIABLES_MAX 1000 /* of an environment */
+#define REQUEST_INPUTS_MAX 100
 
 enum request_flag {
     REQUEST_CLAUDE = 1, /* which requests have the field */
@@ -97,6 +99,9 @@ enum request_flag {
       REQUEST_CLAUDE | REQUEST_COMMAND | REQUEST_SECRET, NULL, "private key for git over ssh") \
     X(TOKEN, git_token, "gitToken", NULL, REQUEST_RANGE(1, 4096), NULL, \
       REQUEST_CLAUDE | REQUEST_COMMAND | REQUEST_SECRET, NULL, "token for git over https") \
+    X(PUSH, git_push, "gitPush", "git_push", REQUEST_RANGE(0, 100), "false", \
+      REQUEST_CLAUDE | REQUEST_COMMAND, NULL, \
+      "what git in the task may push to `origin`: true, or {branches, force}; without it, it fetches only") \
     X(BOOL, stale_ok, "staleOk", NULL, REQUEST_ANY, "false", REQUEST_CLAUDE | REQUEST_COMMAND, NULL, \
       "when the repository's remote cannot be reached, what is here will do") \
     X(PATH, cwd_relative, "cwdRelative", "working_dir", REQUEST_RANGE(1, 1024), NULL, \
@@ -149,7 +154,12 @@ enum request_flag {
     X(LINES, post_commands, "postCommands", NULL, REQUEST_RANGE(0, 100), NULL, \
       REQUEST_CLAUDE, NULL, "shell commands to run in the workspace after Claude, whatever came of it") \
     X(INPUTS, inputs, "inputs", NULL, REQUEST_RANGE(2, 65536), NULL, \
-      REQUEST_TASK | REQUEST_LATER, NULL, "uploaded inputs by name: \"sha256:…\"") \
+      REQUEST_CLAUDE | REQUEST_COMMAND, NULL, \
+      "uploaded inputs by name, at most 100: {\"data\":\"sha256:…\"} becomes input/data in the workspace") \
+    X(ID, in_session, "inSession", NULL, REQUEST_RANGE(1, 64), NULL, REQUEST_CLAUDE, NULL, \
+      "session (of /sessions) whose files the task works with, instead of a workspace of its own") \
+    X(CHOICE, permission_prompts, "permissionPrompts", NULL, REQUEST_ONE_OF("deny|ask"), NULL, \
+      REQUEST_CLAUDE | REQUEST_LATER, NULL, "whether somebody is asked what no rule allows") \
     X(TOKEN, anthropic_api_key, "anthropicApiKey", NULL, REQUEST_RANGE(8, 4096), NULL, \
       REQUEST_CLAUDE | REQUEST_SECRET, NULL, "this request's own API key") \
     X(TOKEN, anthropic_oauth_token, "anthropicOAuthToken", NULL, REQUEST_RANGE(8, 4096), NULL, \

@@ -35,6 +35,7 @@ enum request_kind {
     KIND_STRINGS,
     KIND_ENV,
     KIND_INPUTS,
+    KIND_PUSH,
     KIND_JSON,
     KIND_GROUP,
 };
@@ -88,6 +89,10 @@ int request_decode_commands(const struct request_row *row, const struct json *va
                             struct err *err);
 int request_decode_agents(const struct request_row *row, const struct json *value, void *member,
                           struct err *err);
+
+/* The decoder of KIND_PUSH (git_push.c). */
+int request_decode_push(const struct request_row *row, const struct json *value, void *member,
+                        struct err *err);
 
 #define REQUEST_ITEM_MAX 8192 /* bytes of one string in a list */
 

@@ -21,6 +21,7 @@
 #define REF                                                                      \
     "^(?![-/.])(?!@$)(?!.*(\\.\\.|//|/\\.|@\\{|\\.lock/))(?!.*(/|\\.|\\.lock)$)" \
     "[^\\u0000-\\u0020\\u007f~^:?*\\[\\\\]+$"
+#define BRANCHES "^(?![-/])(?!.*(\\.\\.|//|@\\{))(?!.*/$)[^\\u0000-\\u0020\\u007f~^:\\\\]+$"
 #define SSH_KEY "^-----BEGIN (?=[\\s\\S]*PRIVATE KEY-----)(?=[\\s\\S]*-----END )"
 #define UUID "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 #define ID "^(?!status$)[A-Za-z0-9_~][A-Za-z0-9._~-]*$"
@@ -121,6 +122,31 @@ static void add_strings(struct json_writer *w, const struct request_row *row)
     json_close(w);
 }
 
+/* true, or which branches and whether by force. */
+static void add_push(struct json_writer *w, const struct request_row *row)
+{
+    json_open_array(w, "type");
+    json_add_text(w, NULL, "boolean");
+    json_add_text(w, NULL, "object");
+    json_add_text(w, NULL, "null");
+    json_close(w);
+    json_add_bool(w, "additionalProperties", false);
+    json_open_object(w, "properties");
+    json_open_object(w, "branches");
+    json_add_text(w, "type", "array");
+    json_add_int(w, "maxItems", (int64_t)row->takes.max);
+    json_open_object(w, "items");
+    json_add_text(w, "type", "string");
+    json_add_text(w, "pattern", BRANCHES);
+    json_add_int(w, "maxLength", 255);
+    json_close(w);
+    json_close(w);
+    json_open_object(w, "force");
+    json_add_text(w, "type", "boolean");
+    json_close(w);
+    json_close(w);
+}
+
 static void add_range(struct json_writer *w, const struct request_row *row, const char *type)
 {
     add_type(w, type, false);
@@ -144,6 +170,13 @@ static void add_texts_or_objects(struct json_writer *w, const char *names)
     json_add_text(w, NULL, "object");
     json_close(w);
     json_close(w);
+}
+
+static void add_group(struct json_writer *w, const struct request_row *row, unsigned where)
+{
+    add_type(w, "object", false);
+    json_add_bool(w, "additionalProperties", false);
+    add_members(w, where, row->name);
 }
 
 static void add_kind(struct json_writer *w, const struct request_row *row, unsigned where,
@@ -198,12 +231,13 @@ static void add_kind(struct json_writer *w, const struct request_row *row, unsig
     case KIND_INPUTS:
         add_strings(w, row);
         return;
+    case KIND_PUSH:
+        add_push(w, row);
+        return;
     case KIND_JSON:
         return;
     case KIND_GROUP:
-        add_type(w, "object", false);
-        json_add_bool(w, "additionalProperties", false);
-        add_members(w, where, row->name);
+        add_group(w, row, where);
         return;
     }
 }

@@ -436,6 +436,8 @@ static const char *member_fault(enum request_kind kind, const char *name, const 
         return "must have values of at most 100 KiB";
     if (kind != KIND_ENV && (!path_is_inside(name) || strlen(name) > 255))
         return "must have file names as names";
+    if (kind == KIND_INPUTS && strchr(name, '/'))
+        return "must have file names without '/' as names";
     if (kind == KIND_INPUTS && (!str_starts(text, "sha256:") || strlen(text) != 7 + 64 ||
                                 strspn(text + 7, "0123456789abcdef") != 64))
         return "must hold \"sha256:\" and 64 lower-case hex digits";
@@ -452,6 +454,8 @@ static int decode_object(const struct request_row *row, const struct json *value
         if (++count > REQUEST_VARIABLES_MAX && row->kind == KIND_ENV)
             return err_set(err, ERR_INVALID, "must have at most %d variables",
                            REQUEST_VARIABLES_MAX);
+        if (count > REQUEST_INPUTS_MAX && row->kind == KIND_INPUTS)
+            return err_set(err, ERR_INVALID, "must have at most %d inputs", REQUEST_INPUTS_MAX);
         const char *fault = member_fault(row->kind, json_name(child), json_text(child));
         if (fault)
             return err_set(err, ERR_INVALID, "%s, '%.*s' is not right", fault,
@@ -492,6 +496,7 @@ static const struct {
     [KIND_STRINGS] = {decode_object, FORM_JSON, "object of strings"},
     [KIND_ENV] = {decode_object, FORM_JSON, "object of strings"},
     [KIND_INPUTS] = {decode_object, FORM_JSON, "object of strings"},
+    [KIND_PUSH] = {request_decode_push, FORM_JSON, "boolean, or object"},
     [KIND_JSON] = {NULL, FORM_JSON, "any JSON"},
     [KIND_GROUP] = {NULL, FORM_BOOL, "object"},
 };

@@ -259,6 +259,15 @@ int store_expire(struct store *store, int64_t before_ms, int limit,
 /* Whether any task has this conversation. 1, 0, -1. */
 int store_has_conversation(struct store *store, const char *conversation, struct err *err);
 
+struct caller_tasks {
+    char name[64]; /* cut where it is longer */
+    int64_t counts[TASK_STATE_COUNT];
+};
+
+/* Of the last 20,000 tasks, how many are whose, by state. Callers beyond `max` are left out. */
+int store_callers(struct store *store, struct caller_tasks *ret_tasks, size_t max,
+                  size_t *ret_count, struct err *err);
+
 /* Tasks by state. */
 int store_count(struct store *store, int64_t ret_counts[TASK_STATE_COUNT], struct err *err);
 

@@ -99,6 +99,8 @@ static void describe(struct active_task *active, const struct task_record *recor
     active->priority = priority < 0 ? 0 : priority >= PRIORITIES ? PRIORITIES - 1 : priority;
     active->created_ms = record->created_ms;
     active->class = active_class(record->shared, record->stays, record->executor);
+    active->memory_mb =
+        record->request ? task_memory_asked(record->request, strlen(record->request)) : 0;
 }
 
 void active_enqueue(struct active_table *table, struct active_task *active,
@@ -146,6 +148,7 @@ void active_reserve(struct active_table *table, struct active_task *active,
     active->reserved = true;
     active->place = PLACE_HERE;
     snprintf(active->kind, sizeof(active->kind), "%s", task->kind);
+    active->memory_mb = task_memory_asked(task->request, strlen(task->request));
     table->running[active->place]++;
 }
 
@@ -197,24 +200,38 @@ void active_remove(struct active_table *table, struct active_task *active)
     free(active);
 }
 
+/* The first of a queue that fits: the first of all, or behind it one that names no memory. */
+static struct active_task *first_fitting(const struct active_queue *queue, struct active_fit *fit)
+{
+    struct active_task *active = TAILQ_FIRST(queue);
+    for (bool first = true; fit && active; active = TAILQ_NEXT(active, queue), first = false) {
+        if ((first || active->memory_mb == 0) &&
+            task_memory_fits(&fit->memory, fit->promised_mb, active->memory_mb))
+            return active;
+        fit->left_some = true;
+    }
+    return active;
+}
+
 /* The oldest of one priority among the classes in `allowed`, or NULL. */
 static struct active_task *first_of(const struct active_table *table, int priority,
-                                    unsigned allowed)
+                                    unsigned allowed, struct active_fit *fit)
 {
     struct active_task *first = NULL;
     for (unsigned class = 0; class < ACTIVE_CLASSES; class ++) {
-        struct active_task *active = TAILQ_FIRST(&table->queues[priority][class]);
-        if (active && (allowed >> class & 1) && (!first || active->order < first->order))
+        struct active_task *active =
+            allowed >> class & 1 ? first_fitting(&table->queues[priority][class], fit) : NULL;
+        if (active && (!first || active->order < first->order))
             first = active;
     }
     return first;
 }
 
 struct active_task *active_take(struct active_table *table, unsigned allowed, int64_t waits_since,
-                                enum task_place place)
+                                enum task_place place, struct active_fit *fit)
 {
     for (int i = PRIORITIES - 1; i >= 0; i--) {
-        struct active_task *active = first_of(table, i, allowed);
+        struct active_task *active = first_of(table, i, allowed, fit);
         if (!active || active->queued_ms > waits_since)
             continue;
         TAILQ_REMOVE(queue_of(table, active), active, queue);
@@ -227,11 +244,21 @@ struct active_task *active_take(struct active_table *table, unsigned allowed, in
     return NULL;
 }
 
+int64_t active_promised_mb(const struct active_table *table)
+{
+    int64_t sum = 0;
+    for (size_t i = 0; i < table->bucket_count; i++)
+        for (const struct active_task *at = table->buckets[i]; at; at = at->next)
+            if ((at->state == ACTIVE_RUNNING || at->reserved) && at->place == PLACE_HERE)
+                sum += at->memory_mb;
+    return sum;
+}
+
 int64_t active_waits_since(const struct active_table *table, unsigned allowed)
 {
     int64_t since = -1;
     for (int i = 0; i < PRIORITIES; i++) {
-        const struct active_task *active = first_of(table, i, allowed);
+        const struct active_task *active = first_of(table, i, allowed, NULL);
         if (active && (since < 0 || active->queued_ms < since))
             since = active->queued_ms;
     }

@@ -8,6 +8,7 @@
 #define TASK_ACTIVE_H
 
 #include "runner/task/engine.h"
+#include "runner/task/memory.h"
 
 #include <pthread.h>
 #include <sys/queue.h>
@@ -36,6 +37,7 @@ struct active_task {
     unsigned class; /* bits of enum active_class */
     int64_t order;  /* of arrival */
     int64_t created_ms;
+    int64_t memory_mb; /* that its request names, 0: none */
     int64_t queued_ms; /* mono: since when it waits */
     int64_t started_ms;
     enum active_state state;
@@ -73,6 +75,13 @@ struct active_table {
     int running[PLACE_COUNT];
 };
 
+/* Which of the tasks that wait may be taken by their memory; NULL: all. */
+struct active_fit {
+    struct task_memory memory;
+    int64_t promised_mb; /* to those that run here */
+    bool left_some;      /* is set when one had to be left for want of memory */
+};
+
 int active_init(struct active_table *table);
 void active_done(struct active_table *table);
 
@@ -86,10 +95,13 @@ struct active_task *active_find(struct active_table *table, const char *id);
 void active_remove(struct active_table *table, struct active_task *active);
 
 /* The next to run in a place: highest priority, then oldest, among the classes in `allowed` (a bit,
- * 1 << class, each) and those that wait since before `waits_since` (mono ms). It is taken from the
- * queue and is running. */
+ * 1 << class, each) and those that wait since before `waits_since` (mono ms), that fits. Tasks that
+ * name no memory pass those that wait for theirs. It is taken from the queue and is running. */
 struct active_task *active_take(struct active_table *table, unsigned allowed, int64_t waits_since,
-                                enum task_place place);
+                                enum task_place place, struct active_fit *fit);
+
+/* What the tasks that run here were promised together. */
+int64_t active_promised_mb(const struct active_table *table);
 
 /* When the first of the tasks of these classes began to wait; -1: there is none. */
 int64_t active_waits_since(const struct active_table *table, unsigned allowed);

@@ -21,6 +21,7 @@
 #include "runner/store/store.h"
 #include "runner/task/events.h"
 #include "runner/task/kind.h"
+#include "runner/task/memory.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -29,6 +30,10 @@
 /* In the environment of all that a task starts, with store_instance() as its value: by it a
  * restarted runner finds what a killed one left behind. */
 #define TASK_MARKER "CLAUDE_RUNNER_INSTANCE"
+
+/* Below the state directory: what lasts of conversations, each in a directory of its name
+ * (task_record.conversation). */
+#define CONVERSATIONS "conversations"
 
 struct engine;
 struct task_run;
@@ -76,6 +81,9 @@ struct engine_config {
     uid_t uid;                     /* owner of what tasks may write */
     gid_t gid;
     struct engine_limits limits;
+    /* How much memory there is (memory.h), asked before each start and told again when a task waits
+     * for it; must not block. NULL: tasks start whatever there is. */
+    void (*memory)(struct task_memory *ret_memory);
 };
 
 struct engine *engine_new(const struct engine_config *config, struct err *err);
@@ -105,8 +113,8 @@ struct engine_away {
 };
 void engine_limit_away(struct engine *engine, const struct engine_away *away);
 
-/* Why a pending task is not placed, when that is because the place away from here takes no more;
- * else NULL. */
+/* Why a pending task is not placed, when that is for want of memory here ("memory_full") or because
+ * the place away from here takes no more; else NULL. */
 const char *engine_waits_for(struct engine *engine, const struct task_record *record);
 
 /* Stores and queues a task. ERR_BUSY while draining, ERR_RATE with a full queue, else as

@@ -52,6 +52,7 @@ struct engine {
     struct active_table table;
     int threads; /* task threads, the last clean-up included */
     bool draining;
+    bool memory_awaited;  /* a task waits for memory only */
     enum task_state hold; /* TASK_PENDING: shared tasks may start; else why they wait */
     int64_t completed, failed, cancelled;
 

@@ -229,6 +229,25 @@ static void clean_error(struct task_run *run, struct task_outcome *outcome)
     snprintf(outcome->error, sizeof(outcome->error), "%s", buf_str(&clean));
 }
 
+static bool is_kept(const struct task_run *run, const char *const names[])
+{
+    for (; *names; names++) {
+        AUTO(str) char *path = path_join(run->keep_dir, *names);
+        if (!path || access(path, F_OK) == 0) /* not known counts as there */
+            return true;
+    }
+    return false;
+}
+
+/* Which of the task's leavings there are: who wants them need not ask for what is not there. */
+static void note_kept(const struct task_run *run, struct task_outcome *outcome)
+{
+    static const char *const transcript[] = {"transcript.jsonl", NULL};
+    static const char *const outputs[] = {"outputs", "outputs.cloud", NULL};
+    buf_addf(&outcome->members, ",\"has_transcript\":%s,\"has_outputs\":%s",
+             is_kept(run, transcript) ? "true" : "false", is_kept(run, outputs) ? "true" : "false");
+}
+
 static void execute(struct task_run *run, struct task_outcome *outcome)
 {
     struct err err;
@@ -248,6 +267,7 @@ static void execute(struct task_run *run, struct task_outcome *outcome)
     clean_error(run, outcome);
     outcome->truncated |= events_truncated(run->events);
     outcome->exit_code = outcome_exit_code(outcome->reason, outcome->exit_code);
+    note_kept(run, outcome);
 }
 
 /* The record as the store has it from now on, and the answer, once for everybody who wants it. */

@@ -12,12 +12,14 @@
 #include "runner/task/engine_private.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define TASK_STACK_BYTES (512u << 10)
 #define CLOCK_STACK_BYTES (128u << 10)
 #define CLASS(bits) (1u << (bits))
 #define EITHER (ACTIVE_HERE | ACTIVE_AWAY)
 #define SLEEP_MS 3600000
+#define MEMORY_LOOK_MS 500 /* nobody says when there is more */
 
 /* --- what may run now ---------------------------------------------------------------------- */
 
@@ -47,9 +49,37 @@ static unsigned allowed_here(const struct engine *engine, int64_t now)
     return engine->hold == TASK_PENDING ? allowed | shared : allowed;
 }
 
+/* How much memory there is; false when nobody asks. */
+static bool see_memory(const struct engine *engine, struct active_fit *ret_fit)
+{
+    if (!engine->config.memory)
+        return false;
+    *ret_fit = (struct active_fit){.promised_mb = active_promised_mb(&engine->table)};
+    engine->config.memory(&ret_fit->memory);
+    return true;
+}
+
 static struct active_task *take_here(struct engine *engine, int64_t now)
 {
-    return active_take(&engine->table, allowed_here(engine, now), INT64_MAX, PLACE_HERE);
+    struct active_fit fit;
+    unsigned allowed = allowed_here(engine, now);
+    engine->memory_awaited = false;
+    if (!allowed || engine->table.queued == 0)
+        return NULL;
+    bool matters = see_memory(engine, &fit);
+    struct active_task *active =
+        active_take(&engine->table, allowed, INT64_MAX, PLACE_HERE, matters ? &fit : NULL);
+    engine->memory_awaited = matters && fit.left_some;
+    return active;
+}
+
+/* True when a new task need not wait for its memory. */
+static bool fits_now(const struct engine *engine, const struct task_new *task)
+{
+    struct active_fit fit;
+    return !see_memory(engine, &fit) ||
+           task_memory_fits(&fit.memory, fit.promised_mb,
+                            task_memory_asked(task->request, strlen(task->request)));
 }
 
 bool scheduler_reserve_locked(struct engine *engine, struct active_task *active,
@@ -57,7 +87,7 @@ bool scheduler_reserve_locked(struct engine *engine, struct active_task *active,
 {
     unsigned class = active_class(task->shared, task->stays, task->executor);
     if (engine->draining || engine->table.queued > 0 ||
-        !(allowed_here(engine, clock_mono_ms()) & CLASS(class)))
+        !(allowed_here(engine, clock_mono_ms()) & CLASS(class)) || !fits_now(engine, task))
         return false;
     active_reserve(&engine->table, active, task);
     engine->threads++;
@@ -99,10 +129,10 @@ static struct active_task *take_away(struct engine *engine, int64_t now)
     if (!away_is_open(engine, now) || away_is_full(engine))
         return NULL;
     struct active_task *active =
-        active_take(&engine->table, at_once(engine), INT64_MAX, PLACE_AWAY);
+        active_take(&engine->table, at_once(engine), INT64_MAX, PLACE_AWAY, NULL);
     return active ? active
                   : active_take(&engine->table, after_a_while(engine),
-                                now - limits->overflow_after_ms, PLACE_AWAY);
+                                now - limits->overflow_after_ms, PLACE_AWAY, NULL);
 }
 
 static struct active_task *next_locked(struct engine *engine) HOLDS(engine->lock);
@@ -233,13 +263,29 @@ void engine_limit_away(struct engine *engine, const struct engine_away *away)
     lock_drop(&engine->lock);
 }
 
+/* True when a slot here is free and the task's memory is not, or that of one before it. */
+static bool waits_for_memory(struct engine *engine, const struct task_record *record)
+{
+    struct active_fit fit;
+    const struct active_task *active = active_find(&engine->table, record->id);
+    return active && active->state == ACTIVE_QUEUED &&
+           (allowed_here(engine, clock_mono_ms()) & CLASS(active->class)) &&
+           see_memory(engine, &fit) &&
+           ((engine->memory_awaited && active->memory_mb > 0) ||
+            !task_memory_fits(&fit.memory, fit.promised_mb, active->memory_mb));
+}
+
 const char *engine_waits_for(struct engine *engine, const struct task_record *record)
 {
     const char *why = NULL;
-    if (record->state != TASK_PENDING || record->stays || record->executor == EXECUTOR_LOCAL)
+    if (record->state != TASK_PENDING)
         return NULL;
     lock_take(&engine->lock);
-    if (record->executor == EXECUTOR_AUTO && engine->config.limits.overflow == OVERFLOW_OFF)
+    if (waits_for_memory(engine, record))
+        why = "memory_full";
+    else if (record->stays || record->executor == EXECUTOR_LOCAL)
+        why = NULL;
+    else if (record->executor == EXECUTOR_AUTO && engine->config.limits.overflow == OVERFLOW_OFF)
         why = NULL;
     else if (engine->config.away && (clock_mono_ms() < engine->away_held_until ||
                                      engine->table.running[PLACE_AWAY] >= engine->away_room))
@@ -258,6 +304,8 @@ static int64_t quiet_ms(const struct engine *engine)
     const struct engine_limits *limits = &engine->config.limits;
     int64_t now = clock_mono_ms(), due = now + SLEEP_MS;
     int64_t since = active_waits_since(&engine->table, after_a_while(engine));
+    if (engine->memory_awaited && engine->table.queued > 0)
+        return MEMORY_LOOK_MS;
     if (away_is_full(engine) || engine->table.queued == 0)
         return SLEEP_MS; /* whoever ends, or comes, looks around */
     if (since >= 0 && since + limits->overflow_after_ms < due)
@@ -283,7 +331,7 @@ static void *watch_clock(void *arg)
 
 int scheduler_start(struct engine *engine, struct err *err)
 {
-    if (!engine->config.away)
+    if (!engine->config.away && !engine->config.memory)
         return 0;
     return thread_start(&engine->clock_thread, "scheduler", CLOCK_STACK_BYTES, watch_clock, engine,
                         err);

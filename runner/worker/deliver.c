@@ -136,10 +136,12 @@ static int deliver_output(int dir, const char *name, const char *path, const str
                                   .type = "application/octet-stream",
                                   .fd = fd,
                                   .size = st->st_size};
-    return deliver(job, &parcel, OUTPUT_GIVE_UP_MS, outputs->err) ||
-                   folder_result_add_output(&job->result, path, st->st_size, outputs->err)
-               ? -1
-               : 0;
+    if (deliver(job, &parcel, OUTPUT_GIVE_UP_MS, outputs->err)) {
+        err_wrap(outputs->err, "%lld bytes", (long long)st->st_size);
+        return -1;
+    }
+    unlinkat(dir, name, 0); /* it may be memory */
+    return folder_result_add_output(&job->result, path, st->st_size, outputs->err);
 }
 
 int deliver_outputs(struct job *job, const char *dir, struct err *err)

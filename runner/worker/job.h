@@ -31,8 +31,11 @@ struct job {
     struct redact_set *secrets; /* of the log */
     char id[ID_SIZE];
     int attempt;
-    char owner[ID_UUID_SIZE]; /* in what we write: that it was us */
-    const char *execution;    /* as Cloud Run calls it, or "" */
+    char owner[ID_UUID_SIZE];        /* in what we write: that it was us */
+    const char *execution;           /* as Cloud Run calls it, or "" */
+    char conversation[ID_UUID_SIZE]; /* its name; "": none is kept */
+    bool resumes;                    /* the task goes on with one that lies in the bucket */
+    bool resumable;                  /* it has left one */
     char *state_dir;
     int64_t started_ms;
     struct payload payload;

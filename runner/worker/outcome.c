@@ -53,6 +53,7 @@ int job_outcome_read(struct job *job, struct err *err)
     if (store_output(store, job->id, &outcome->output, &outcome->errors, err) ||
         split_summary(record.summary ? record.summary : "{}", outcome, err))
         return -1;
+    job->resumable = record.conversation_kept;
     outcome->state = record.state;
     snprintf(outcome->reason, sizeof(outcome->reason), "%s", record.reason);
     return 0;

@@ -7,6 +7,9 @@
 #include "base/str.h"
 #include "google/secret.h"
 #include "google/storage.h"
+#include "net/net.h"
+#include "runner/overflow/bucket_inputs.h"
+#include "runner/overflow/travel.h"
 #include "runner/request/request.h"
 #include "runner/version.h"
 #include "runner/worker/claim.h"
@@ -22,6 +25,9 @@
 
 #define RESULT_GIVE_UP_MS (10 * 60 * 1000)
 #define IDLE_MS 2000
+#define KEY_MS 30000
+#define PAYLOAD_TRIES 4
+#define PAYLOAD_PAUSE_MS 500
 
 /* --- the payload ---------------------------------------------------------------------------- */
 
@@ -41,15 +47,29 @@ static void delete_payload(struct job *job)
     job->payload_generation = 0;
 }
 
-static int open_payload(struct job *job, struct err *err)
+static int read_payload(struct job *job, int64_t *ret_generation, struct err *err)
 {
-    int64_t generation;
     char name[FOLDER_NAME_SIZE];
     AUTO(buf) struct buf sealed = BUF_INIT(PAYLOAD_BYTES_MAX);
     folder_name(job->id, FOLDER_PAYLOAD, name);
-    if (storage_get(job->cloud.google, job->cloud.bucket, name, &sealed, &generation, err) ||
-        payload_open(&job->cloud, job->id, sealed.data, sealed.len, &job->payload, err))
-        return -1;
+    return storage_get(job->cloud.google, job->cloud.bucket, name, &sealed, ret_generation, err) ||
+                   payload_open(&job->cloud, job->id, sealed.data, sealed.len, &job->payload, err)
+               ? -1
+               : 0;
+}
+
+/* What arrives changed, or not at all, is asked for again. */
+static int open_payload(struct job *job, struct err *err)
+{
+    int64_t generation = 0;
+    for (int tries = 1; read_payload(job, &generation, err); tries++) {
+        bool may_pass = err->code == ERR_UPSTREAM || err->code == ERR_MISMATCH ||
+                        err->code == ERR_TIMEOUT || err->code == ERR_RATE;
+        if (!may_pass || tries == PAYLOAD_TRIES || job_is_over(job))
+            return -1;
+        log_warn("job", "the payload is asked for again: %s", err->msg);
+        job_pause(job, PAYLOAD_PAUSE_MS);
+    }
     if (job->payload.attempt != job->attempt)
         return err_set(err, ERR_MISMATCH, "the payload is attempt %d's, this is attempt %d",
                        job->payload.attempt, job->attempt);
@@ -96,6 +116,7 @@ static int take_credential(struct job *job, struct err *err)
                                                      strlen(payload->secrets), err);
     if (!request || task_request_redact(request, job->secrets))
         return request ? err_sys(err, "secrets") : err_wrap(err, "the task's request");
+    job->resumes = request->resume_session_id != NULL;
     const struct task_kind *kind = runner_kind(payload->kind);
     if (!kind || !kind->shares_account || !kind->shares_account(request))
         return 0;
@@ -126,11 +147,26 @@ static void on_grew(struct engine_watch *watch, int64_t end)
     courier_grew(((struct follow *)watch)->courier, end);
 }
 
+static int fetch_inputs(struct job *job, struct err *err)
+{
+    const struct payload *payload = &job->payload;
+    const struct storage_stop stop = {job_is_over, job};
+    AUTO(task_request)
+    struct task_request *request = task_request_load(payload->request, strlen(payload->request),
+                                                     *payload->secrets ? payload->secrets : NULL,
+                                                     strlen(payload->secrets), err);
+    return request ? cloud_inputs_get(&job->cloud, job->runner.inputs, request->inputs,
+                                      job->state_dir, &stop, err)
+                   : -1;
+}
+
 static int submit(struct job *job, struct err *err)
 {
     bool created;
     AUTO(task_record) struct task_record record = {0};
     const struct payload *payload = &job->payload;
+    if (fetch_inputs(job, err))
+        return -1;
     /* not `shared`: nobody here will log in, or wait for a limit to pass */
     const struct task_new task = {.id = job->id,
                                   .kind = payload->kind,
@@ -138,6 +174,7 @@ static int submit(struct job *job, struct err *err)
                                   .request = payload->request,
                                   .secrets = *payload->secrets ? payload->secrets : NULL,
                                   .caller = "cloud",
+                                  .conversation = job->conversation,
                                   .request_id = payload->request_id};
     int rc = engine_submit(job->runner.engine, &task, &record, &created, err);
     payload_done(&job->payload);
@@ -181,6 +218,54 @@ static bool run_task(struct job *job, struct err *err)
     return false;
 }
 
+/* The conversation to go on with, from where home has put it. */
+static int take_conversation(struct job *job, struct err *err)
+{
+    char name[FOLDER_NAME_SIZE];
+    if (!job->resumes)
+        return 0;
+    if (!job->conversation[0])
+        return err_set(err, ERR_CONFIG, FOLDER_ENV_CONVERSATION " is not set");
+    folder_name(job->id, FOLDER_BEFORE, name);
+    return travel_take(&job->cloud, job->state_dir, job->conversation, name, err)
+               ? err_wrap(err, "the session to resume")
+               : 0;
+}
+
+/* Asks Anthropic to count the tokens of a word, which costs nothing. 0 when the key is taken, or
+ * when that cannot be said; *ret_words says which. */
+static int try_key(struct job *job, const char **ret_words, struct err *err)
+{
+    static const char body[] = "{\"model\":\"claude-haiku-4-5\",\"messages\":[{\"role\":\"user\","
+                               "\"content\":\"x\"}]}";
+    AUTO(buf) struct buf url = BUF_INIT(4096);
+    AUTO(net_answer) struct net_answer answer = {0};
+    struct strlist headers = STRLIST_INIT;
+    buf_addf(&url, "%s/v1/messages/count_tokens", job->config->anthropic_upstream);
+    strlist_addf(&headers, "x-api-key: %s", job->config->anthropic_api_key);
+    strlist_add(&headers, "anthropic-version: 2023-06-01");
+    strlist_add(&headers, "Content-Type: application/json");
+    const struct net_request request = {.method = "POST",
+                                        .url = buf_str(&url),
+                                        .headers = &headers,
+                                        .body = body,
+                                        .body_len = sizeof(body) - 1,
+                                        .reach = NET_TRUSTED,
+                                        .total_ms = KEY_MS,
+                                        .answer_max = 1u << 20};
+    int rc = buf_check(&url, "the address", err) || headers.failed
+                 ? -1
+                 : net_call(&request, &answer, err);
+    strlist_wipe(&headers);
+    if (rc == 0 && (answer.status == 401 || answer.status == 403))
+        return err_set(err, ERR_CONFIG,
+                       "Anthropic refuses the API key of CLOUD_API_KEY_SECRET (%d)", answer.status);
+    *ret_words = rc                    ? "read the API key; Anthropic could not be asked about it"
+                 : answer.status < 500 ? "read the API key, and Anthropic takes it"
+                                       : "read the API key; Anthropic was not able to say more";
+    return 0;
+}
+
 /* That there is this much to say says most: the payload was opened, the engine stands. */
 static bool run_check(struct job *job, struct err *err)
 {
@@ -191,10 +276,12 @@ static bool run_check(struct job *job, struct err *err)
         err_set(err, ERR_CONFIG, "the image has no '%.100s'", claude);
         return false;
     }
-    buf_addf(
-        &outcome->output, "opened the payload\n%s\nfound %s\nis claude-runner " RUNNER_VERSION "\n",
-        job->cloud.api_key_secret ? "read the API key" : "has no API key: requests bring their own",
-        program);
+    const char *words = "has no API key: requests bring their own";
+    if (job->cloud.api_key_secret && try_key(job, &words, err))
+        return false;
+    buf_addf(&outcome->output,
+             "opened the payload\n%s\nfound %s\nis claude-runner " RUNNER_VERSION "\n", words,
+             program);
     outcome->state = TASK_COMPLETED;
     outcome->exit_code = 0;
     payload_done(&job->payload);
@@ -216,7 +303,7 @@ static const char *reason_of(const struct err *err)
 static bool prepare(struct job *job, struct err *err)
 {
     struct err ignored;
-    if (open_payload(job, err) || take_credential(job, err))
+    if (open_payload(job, err) || take_credential(job, err) || take_conversation(job, err))
         return false;
     if (claim_describe(job, &ignored))
         log_warn("job", "metadata: %s", ignored.msg);
@@ -241,11 +328,26 @@ bool steps_run(struct job *job)
 
 /* --- handing in ----------------------------------------------------------------------------- */
 
+/* Without it the task is what it is; it only cannot be gone on with. */
+static void hand_in_conversation(struct job *job)
+{
+    struct err err;
+    char name[FOLDER_NAME_SIZE];
+    if (!job->resumable || !job->conversation[0] || job_is_over(job))
+        return;
+    folder_name(job->id, FOLDER_CONVERSATION, name);
+    int sent = travel_send(&job->cloud, job->state_dir, job->conversation, name, &err);
+    job->result.conversation = sent == 1;
+    if (sent < 0)
+        log_warn("job", "the session cannot be gone on with: %s", err.msg);
+}
+
 int steps_hand_in_outputs(struct job *job, struct err *err)
 {
     struct task_outcome *outcome = &job->result.outcome;
     AUTO(buf) struct buf dir = BUF_INIT(8192), why = BUF_INIT(1024);
     buf_addf(&dir, "%s/tasks/%s/outputs", job->state_dir, job->id);
+    hand_in_conversation(job);
     if (!buf_ok(&dir) || deliver_outputs(job, buf_str(&dir), err) == 0)
         return 0;
     if (job_is_lost(job))

@@ -7,6 +7,7 @@
 #include "runner/parts/process.h"
 #include "runner/version.h"
 #include "runner/worker/claim.h"
+#include "runner/worker/fixed.h"
 #include "runner/worker/job.h"
 #include "runner/worker/steps.h"
 
@@ -51,6 +52,11 @@ static int read_task(struct job *job, struct err *err)
     if (!number || str_to_int(number, 0, INT_MAX, &attempt))
         return err_set(err, ERR_CONFIG, FOLDER_ENV_ATTEMPT " must be 0..%d, got '%.80s'", INT_MAX,
                        number ? number : "");
+    const char *conversation = getenv(FOLDER_ENV_CONVERSATION);
+    if (conversation && (strlen(conversation) != ID_UUID_SIZE - 1 || !id_is_valid(conversation)))
+        return err_set(err, ERR_CONFIG, FOLDER_ENV_CONVERSATION " must be a UUID, got '%.80s'",
+                       conversation);
+    snprintf(job->conversation, sizeof(job->conversation), "%s", conversation ? conversation : "");
     snprintf(job->id, sizeof(job->id), "%s", id);
     job->attempt = (int)attempt;
     job->execution = execution ? execution : "";
@@ -110,6 +116,10 @@ static struct config *load_config(void)
     AUTO(config_report) struct config_report report = {0};
     AUTO(strlist) struct strlist env = STRLIST_INIT;
     take_environment(&env);
+    if (fixed_settle(&env, &err)) {
+        fprintf(stderr, "claude-runner: error: %s\n", err.msg);
+        return NULL;
+    }
     const struct config_source source = {.env = env.items, .no_callers = true};
     struct config *config = config_load(&source, &report, &err);
     for (size_t i = 0; i < report.errors.count; i++)

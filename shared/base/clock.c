@@ -40,6 +40,13 @@ int64_t clock_real_ms(void)
     return current->real_ms(current->arg);
 }
 
+int64_t clock_files_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME_COARSE, &now);
+    return now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
+}
+
 void clock_use(const struct clock *clock)
 {
     current = clock ? clock : &system_clock;

@@ -18,6 +18,8 @@ struct clock {
 int64_t clock_mono_us(void);
 int64_t clock_mono_ms(void);
 int64_t clock_real_ms(void);
+/* Real time as file systems stamp files with it: not after the time of a file that changes next. */
+int64_t clock_files_ms(void);
 
 /* Puts `clock` (borrowed, NULL for the system's) in place. */
 void clock_use(const struct clock *clock);

@@ -122,7 +122,7 @@ static const char *telling_line(const char *words)
     return last && last[1] ? last + 1 : words;
 }
 
-static int explain(const char *verb, struct buf *words, struct err *err)
+int program_explain(const char *verb, struct buf *words, struct err *err)
 {
     while (words->len > 0 && words->data[words->len - 1] == '\n')
         words->data[--words->len] = '\0';
@@ -147,7 +147,10 @@ static int spawn(const struct program *program, const struct pipes *pipes, pid_t
     sigset_t all;
     posix_spawn_file_actions_init(&files);
     posix_spawnattr_init(&attr);
-    posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+    if (program->input_fd > 0)
+        posix_spawn_file_actions_adddup2(&files, program->input_fd, STDIN_FILENO);
+    else
+        posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
     posix_spawn_file_actions_adddup2(&files, pipes->out[1], STDOUT_FILENO);
     posix_spawn_file_actions_adddup2(&files, pipes->words[1], STDERR_FILENO);
     if (program->secret_fd >= 0)
@@ -233,13 +236,15 @@ static int run_with(const struct program *program, struct pipes *pipes, struct b
         return err_sys(err, "cannot start git");
     bool in_time = collect(program, pipes, out, &words);
     int status = wait_for(pid, in_time);
+    if (program->words && words.len < program->words->max - program->words->len)
+        buf_add(program->words, buf_str(&words), words.len);
     if (!in_time)
         return err_set(err, ERR_TIMEOUT, "git %s did not end in time", verb_of(program));
     if (status == 0)
         return 0;
     if (WIFSIGNALED(status) && words.len == 0)
         buf_addf(&words, "killed by signal %d", WTERMSIG(status));
-    return explain(verb_of(program), &words, err);
+    return program_explain(verb_of(program), &words, err);
 }
 
 int program_run(const struct program *program, struct buf *out, struct err *err)

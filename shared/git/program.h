@@ -20,6 +20,8 @@ struct program {
     struct strlist argv;
     struct strlist env;
     int secret_fd;       /* handed down as descriptor PROGRAM_SECRET_FD; -1: none */
+    int input_fd;        /* its standard input; 0: /dev/null */
+    struct buf *words;   /* gets what it says on stderr (as much as fits), or NULL */
     int64_t deadline_ms; /* mono */
 };
 
@@ -30,6 +32,9 @@ struct program {
  * network or the other side, ERR_CONFLICT a rejected push, ERR_MISMATCH a damaged repository here,
  * ERR_TIMEOUT, ERR_NO_SPACE, else ERR_INTERNAL. */
 int program_run(const struct program *program, struct buf *out, struct err *err);
+
+/* What a program's words on stderr mean, as above; cuts them at their end. Returns -1. */
+int program_explain(const char *verb, struct buf *words, struct err *err);
 
 /* The environment of every git we run. */
 void program_add_environment(struct strlist *env);

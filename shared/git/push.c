@@ -43,21 +43,21 @@ static int run_quietly(const struct push *push, const char *const words[], struc
 
 /* --- our repository ------------------------------------------------------------------------ */
 
-static int make_place(const struct push *push, struct err *err)
+int push_make_place(const char *mirror, const char *place, struct err *err)
 {
     char path[4300], git_dir[4200];
     git_repository *repo = NULL;
     AUTO(buf) struct buf text = BUF_INIT(8192);
-    snprintf(git_dir, sizeof(git_dir), "%s/git", push->job->mirror);
-    if (path_make_dirs(push->job->place, 0700, err))
+    snprintf(git_dir, sizeof(git_dir), "%s/git", mirror);
+    if (path_make_dirs(place, 0700, err))
         return -1;
-    if (git_repository_init(&repo, push->job->place, 1))
+    if (git_repository_init(&repo, place, 1))
         return lib_err(err, "cannot make a repository to push from");
     git_repository_free(repo);
     buf_addf(&text, "%s/objects\n", git_dir);
-    snprintf(path, sizeof(path), "%s/objects/info/alternates", push->job->place);
+    snprintf(path, sizeof(path), "%s/objects/info/alternates", place);
     return file_replace(path, buf_str(&text), text.len, 0600, err) ||
-                   refs_copy_shallow(git_dir, push->job->place, geteuid(), getegid(), err)
+                   refs_copy_shallow(git_dir, place, geteuid(), getegid(), err)
                ? -1
                : 0;
 }
@@ -320,7 +320,7 @@ static int recover(struct push *push, struct err *err)
 
 static int push_from_place(struct push *push, struct err *err)
 {
-    if (make_place(push, err) || unbundle(push, err))
+    if (push_make_place(push->job->mirror, push->job->place, err) || unbundle(push, err))
         return -1;
     if (push_ours(push, NULL, err) == 0)
         return 0;

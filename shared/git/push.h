@@ -34,6 +34,10 @@ struct push_result {
     struct strlist conflict_files; /* where both sides had changed the same */
 };
 
+/* Makes a repository at `place` that borrows the objects of a mirror, and has no refs. After
+ * lib_start(). */
+int push_make_place(const char *mirror, const char *place, struct err *err);
+
 int push_run(const struct push_job *job, struct push_result *ret_result, struct err *err);
 void push_result_done(struct push_result *result);
 static inline void auto_push_result(struct push_result *result)

@@ -40,17 +40,37 @@ static const char *token_user(const char *host)
     return "x-access-token";
 }
 
+/* A token is "user:password", or a password. */
+static const char *split_token(const struct remote *remote, const char **ret_user, int *ret_len)
+{
+    const char *token = remote->config->token, *colon = strchr(token, ':');
+    *ret_user = colon ? token : token_user(remote->url.host);
+    *ret_len = colon ? (int)(colon - token) : (int)strlen(*ret_user);
+    return colon ? colon + 1 : token;
+}
+
+void remote_add_authorization(const struct remote *remote, struct buf *out)
+{
+    const char *user;
+    int len;
+    AUTO(buf_wipe) struct buf text = BUF_INIT(SECRET_BYTES_MAX);
+    if (remote->token_fd < 0)
+        return;
+    const char *password = split_token(remote, &user, &len);
+    buf_addf(&text, "%.*s:%s", len, user, password);
+    buf_adds(out, "Authorization: Basic ");
+    str_add_base64(out, BASE64_STD, buf_str(&text), text.len);
+}
+
 static int prepare_token(struct remote *remote, struct err *err)
 {
-    const char *token = remote->config->token;
+    const char *user;
+    int len;
     AUTO(buf_wipe) struct buf text = BUF_INIT(SECRET_BYTES_MAX);
-    const char *colon = strchr(token, ':');
-    if (strpbrk(token, "\r\n"))
+    if (strpbrk(remote->config->token, "\r\n"))
         return err_set(err, ERR_INVALID, "the git token holds a line end");
-    if (colon)
-        buf_addf(&text, "username=%.*s\npassword=%s\n", (int)(colon - token), token, colon + 1);
-    else
-        buf_addf(&text, "username=%s\npassword=%s\n", token_user(remote->url.host), token);
+    const char *password = split_token(remote, &user, &len);
+    buf_addf(&text, "username=%.*s\npassword=%s\n", len, user, password);
     remote->token_fd = buf_check(&text, "the git token", err) ? -1 : secret_file(&text, err);
     return remote->token_fd < 0 ? -1 : 0;
 }
@@ -243,18 +263,26 @@ static void add_setting(struct program *program, const char *fmt, ...)
     strlist_add(&program->argv, buf_str(&text));
 }
 
-static void add_http_settings(const struct remote *remote, struct program *program)
+void remote_pin(const struct remote *remote, struct buf *out)
 {
     const struct git_url *url = &remote->url;
     int port = url->port ? url->port : url->scheme == GIT_HTTPS ? 443 : 80;
     bool six = strchr(remote->address, ':') != NULL;
+    if (remote->address[0])
+        buf_addf(out, "%s:%d:%s%s%s", url->host, port, six ? "[" : "", remote->address,
+                 six ? "]" : "");
+}
+
+static void add_http_settings(const struct remote *remote, struct program *program)
+{
+    AUTO(buf) struct buf pin = BUF_INIT(1024);
+    remote_pin(remote, &pin);
     add_setting(program, "http.followRedirects=false");
     add_setting(program, "http.lowSpeedLimit=1");
     add_setting(program, "http.lowSpeedTime=60");
     add_setting(program, "credential.helper=");
-    if (remote->address[0])
-        add_setting(program, "http.curloptResolve=%s:%d:%s%s%s", url->host, port, six ? "[" : "",
-                    remote->address, six ? "]" : "");
+    if (pin.len > 0)
+        add_setting(program, "http.curloptResolve=%s", buf_str(&pin));
     if (remote->config->ca_file)
         add_setting(program, "http.sslCAInfo=%s", remote->config->ca_file);
     if (remote->token_fd >= 0)

@@ -54,6 +54,11 @@ static inline void auto_remote(struct remote *remote)
     remote_close(remote);
 }
 
+/* Appends the credentials of a remote with a token as a header line; nothing for others. */
+void remote_add_authorization(const struct remote *remote, struct buf *out);
+/* "host:port:address", which says where an http(s) remote's host is, or "" behind a proxy. */
+void remote_pin(const struct remote *remote, struct buf *out);
+
 /* Appends "git", the options for this remote, and its environment; what to do follows. */
 void remote_program(const struct remote *remote, const char *git_dir, struct program *program);
 

@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#define WHOLE_TRIES 4 /* at an answer that arrives changed */
 #define PATH_MAX_BYTES 4096
 #define BYTES_MAX 65536 /* of plain text and of aad, by KMS */
 #define BODY_MAX (400u << 10)
@@ -82,31 +83,43 @@ static bool is_verified(const struct json *answer, const char *name)
     return verified;
 }
 
+/* Asks, and asks again for an answer that arrived changed: asking twice changes nothing. */
+static int ask_whole(struct google *google, const char *key, const struct question *q,
+                     const char *name, const char *crc_name, struct buf *out, struct err *err)
+{
+    for (int tries = 1;; tries++) {
+        AUTO(json) struct json *answer = NULL;
+        if (ask(google, key, q, &answer, err))
+            return -1;
+        bool sealed = strcmp(q->verb, "encrypt") == 0;
+        bool verified = !sealed || (is_verified(answer, "verifiedPlaintextCrc32c") &&
+                                    (!q->aad || !*q->aad ||
+                                     is_verified(answer, "verifiedAdditionalAuthenticatedData"
+                                                         "Crc32c")));
+        int rc = verified ? take_bytes(answer, name, crc_name, out, err)
+                          : err_set(err, ERR_UPSTREAM,
+                                    "Cloud KMS: the request's checksums were not verified");
+        if (rc == 0 || err->code != ERR_UPSTREAM || tries == WHOLE_TRIES)
+            return rc;
+    }
+}
+
 int kms_encrypt(struct google *google, const char *key, const void *plain, size_t plain_len,
                 const char *aad, struct buf *out, struct err *err)
 {
-    AUTO(json) struct json *answer = NULL;
     if (plain_len > BYTES_MAX || (aad && strlen(aad) > BYTES_MAX))
         return err_set(err, ERR_TOO_LARGE, "Cloud KMS wraps %d bytes at most", BYTES_MAX);
     const struct question question = {"encrypt", "plaintext", "plaintextCrc32c",
                                       plain,     plain_len,   aad};
-    if (ask(google, key, &question, &answer, err))
-        return -1;
-    if (!is_verified(answer, "verifiedPlaintextCrc32c") ||
-        (aad && *aad && !is_verified(answer, "verifiedAdditionalAuthenticatedDataCrc32c")))
-        return err_set(err, ERR_UPSTREAM, "Cloud KMS: the request's checksums were not verified");
-    return take_bytes(answer, "ciphertext", "ciphertextCrc32c", out, err);
+    return ask_whole(google, key, &question, "ciphertext", "ciphertextCrc32c", out, err);
 }
 
 int kms_decrypt(struct google *google, const char *key, const void *sealed, size_t sealed_len,
                 const char *aad, struct buf *out, struct err *err)
 {
-    AUTO(json) struct json *answer = NULL;
     if (sealed_len > BYTES_MAX + 4096)
         return err_set(err, ERR_INVALID, "no text that Cloud KMS has wrapped is so long");
     const struct question question = {"decrypt", "ciphertext", "ciphertextCrc32c",
                                       sealed,    sealed_len,   aad};
-    if (ask(google, key, &question, &answer, err))
-        return -1;
-    return take_bytes(answer, "plaintext", "plaintextCrc32c", out, err);
+    return ask_whole(google, key, &question, "plaintext", "plaintextCrc32c", out, err);
 }

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#define WHOLE_TRIES 4 /* at an answer that arrives changed */
 #define PATH_MAX_BYTES 4096
 
 static int take_payload(const struct json *answer, struct buf *out, struct err *err)
@@ -36,9 +37,18 @@ int google_secret(struct google *google, const char *name, struct buf *out,
     buf_adds(&path, strstr(name, "/versions/") ? ":access" : "/versions/latest:access");
     const struct google_call call = {
         .api = GOOGLE_SECRETS, .method = "GET", .path = buf_str(&path)};
-    if (buf_check(&path, "the request's path", err) ||
-        google_call(google, &call, &answer, NULL, err) || take_payload(answer, out, err))
+    if (buf_check(&path, "the request's path", err))
         return -1;
+    for (int tries = 1;; tries++) {
+        if (google_call(google, &call, &answer, NULL, err))
+            return -1;
+        if (take_payload(answer, out, err) == 0)
+            break;
+        if (err->code != ERR_UPSTREAM || tries == WHOLE_TRIES)
+            return -1;
+        json_free(answer);
+        answer = NULL;
+    }
     const char *full = json_text(json_get(answer, "name"));
     const char *version = full ? strrchr(full, '/') : NULL;
     if (ret_version)

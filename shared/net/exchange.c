@@ -239,7 +239,10 @@ void exchange_set(struct exchange *x, const char *method, const char *url)
     set(curl, h, CURLOPT_CUSTOMREQUEST, method);
     set(curl, h, CURLOPT_PROTOCOLS_STR, "http,https");
     set(curl, h, CURLOPT_FOLLOWLOCATION, 0L);
-    set(curl, h, CURLOPT_PROXY, ""); /* a proxy would hide the address from open_socket() */
+    /* The owner's proxy (HTTPS_PROXY, NO_PROXY) is for the owner's own addresses: elsewhere it
+     * would hide from open_socket() who is talked to. */
+    if (x->plain || x->reach == NET_PUBLIC)
+        set(curl, h, CURLOPT_PROXY, "");
     set(curl, h, CURLOPT_NOSIGNAL, 1L);
     set(curl, h, CURLOPT_ERRORBUFFER, x->message);
     set(curl, h, CURLOPT_OPENSOCKETFUNCTION, open_socket);
@@ -286,6 +289,8 @@ void exchange_set_relay(struct exchange *x)
     } else {
         exchange_set_body(x, relay->method, relay->body_len);
     }
+    if (relay->proxy)
+        set(curl, x->handle, CURLOPT_PROXY, relay->proxy);
     set(curl, x->handle, CURLOPT_BUFFERSIZE, buffer);
     set(curl, x->handle, CURLOPT_UPLOAD_BUFFERSIZE, buffer);
     set(curl, x->handle, CURLOPT_HTTP_VERSION,

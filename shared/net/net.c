@@ -118,13 +118,19 @@ int net_relay(struct net_link *link, const struct net_relay *relay, struct err *
                          .handle = link->handle,
                          .relay = relay,
                          .head = &head,
-                         .reach = NET_TRUSTED,
+                         .reach = relay->plain ? NET_PLAIN : NET_TRUSTED,
                          .moved_ms = clock_mono_ms()};
+    struct curl_slist *pins = NULL;
+    if (relay->pin && !(pins = curl->curl_slist_append(NULL, relay->pin)))
+        return err_sys(err, "an address");
     exchange_set_relay(&x);
+    if (pins)
+        curl->curl_easy_setopt(x.handle, CURLOPT_RESOLVE, pins);
     buf_init(&x.gathered, EXCHANGE_GATHER_MAX);
     int rc = exchange_perform(&x, relay->headers, relay->url, err);
     int passed = exchange_pass_gathered(&x); /* of an answer that broke off, too */
     buf_done(&x.gathered);
+    curl->curl_slist_free_all(pins);
     long sent = 0;
     curl->curl_easy_getinfo(x.handle, CURLINFO_REQUEST_SIZE, &sent);
     if (relay->ret_sent)

@@ -95,7 +95,7 @@ async function screens(kind, options, tasks) {
   await page.getByText("Model and limits").click();
   await inspect(page, `${kind}, new, limits`);
   await picture(page, `${kind}-new-whole`);
-  for (const [name, to, ready] of [["usage", "/usage", "By repository"], ["repos", "/repos", "1 repository"], ["sessions", "/sessions", /sessions yet|no session|New session/], ["settings", "/settings", "Settings in force"]]) {
+  for (const [name, to, ready] of [["usage", "/usage", "By repository"], ["repos", "/repos", "1 repository"], ["sessions", "/sessions", /sessions yet|no session|New session/], ["callers", "/callers", "secret-1"], ["settings", "/settings", "signed in"]]) {
     await go(page, to);
     await page.getByText(ready).first().waitFor();
     await inspect(page, `${kind}, ${name}`);
@@ -154,9 +154,13 @@ async function actions(tasks) {
   await page.getByRole("button", { name: "Send again" }).click();
   await page.getByText("The webhook is sent again.").waitFor();
   check("a webhook is sent again", await until(async () => (await get(`/tasks/${tasks.undelivered}`)).webhook.attempts > 1), (await get(`/tasks/${tasks.undelivered}`)).webhook);
+  await Promise.all(Array.from({ length: 60 }, (_, n) => fetch(`${runner}/sessions/nothing-${n}`, { method: "DELETE", headers })));
   await go(page, "/settings");
   await page.getByLabel("Find").fill("max_concurrent");
   check("settings are found", await page.locator("tbody tr:visible").count() === 1);
+  check("who did what is told", (await page.locator(".audit").innerText()).includes("secret-1 ended a session nothing-"));
+  await page.getByRole("button", { name: "More" }).click();
+  check("also what was before", await until(async () => await page.locator(".audit li").count() > 50));
   check("no secret is shown", !(await page.content()).includes(secret));
   await go(page, "/repos");
   await page.getByRole("button", { name: /^Drop / }).click();
@@ -175,11 +179,11 @@ async function keyboard(page) {
   await page.keyboard.press("Tab");
   check("the first key leads past the navigation", await page.evaluate(() => document.activeElement.className) === "skip");
   const reached = new Set();
-  for (let n = 0; n < 14; n++) {
+  for (let n = 0; n < 15; n++) {
     await page.keyboard.press("Tab");
     reached.add(await page.evaluate(() => document.activeElement.textContent));
   }
-  check("the keyboard reaches every screen", ["Now", "New", "Tasks", "Usage", "Repositories", "Sessions", "Settings", "Sign out"].every((name) => reached.has(name)), [...reached]);
+  check("the keyboard reaches every screen", ["Now", "New", "Tasks", "Usage", "Repositories", "Sessions", "Callers", "Settings", "Sign out"].every((name) => reached.has(name)), [...reached]);
 }
 
 // What is said stays text.
@@ -246,6 +250,25 @@ async function otherSites() {
     /frame-ancestors 'none'/.test(policy.get("Content-Security-Policy")) && policy.get("X-Frame-Options") === "DENY");
   check("programs get JSON at /", (await (await fetch(`${runner}/`)).json()).service === "claude-runner");
   await page.context().close();
+}
+
+// A link, as from a QR code.
+async function byLink() {
+  const { path: to } = await post("/console/links");
+  const page = await open(browser, phone, []);
+  await page.goto(runner + to);
+  await page.getByRole("heading", { name: "Last" }).waitFor();
+  check("a link signs a phone in", !page.url().includes("token") && (await page.context().cookies()).length === 1);
+  await page.goBack().catch(() => {});
+  check("its token stays in no history", !page.url().includes("token"));
+  const other = await open(browser, phone, []);
+  await other.goto(runner + to);
+  await other.getByText("That link has been used").waitFor();
+  check("and is good once", await other.getByLabel("Runner secret").isVisible() && (await other.context().cookies()).length === 0);
+  await page.goto(`${runner}/login`);
+  check("the login page knows the console's session", await page.getByRole("button", { name: /login|Log in/i }).count() > 0 && await page.locator("input[name=secret]").count() === 0);
+  await page.context().close();
+  await other.context().close();
 }
 
 // The runner is away and comes back; a session ends.
@@ -326,7 +349,7 @@ async function many() {
   await page.context().close();
 }
 
-const parts = { screens: null, actions, hostile, otherSites, away, many };
+const parts = { screens: null, actions, hostile, otherSites, byLink, away, many };
 const only = process.env.ONLY?.split(",");
 try {
   const tasks = await history();

@@ -116,6 +116,62 @@ static void signing_in_takes_json_with_the_secret_from_here(void **state)
     }
 }
 
+/* The token of a new link; the caller frees it. */
+static char *make_link(void)
+{
+    struct reply *reply = ask("POST", "/console/links", RUNNER_AUTH, "");
+    assert_status(reply, 201);
+    assert_json_has(reply->json, "expiresAt");
+    char *token = textf("%s", json_text(reply->json, "token"));
+    char *path = textf("/#/enter?token=%s", token);
+    assert_json_text(reply->json, "path", path);
+    free(path);
+    reply_free(reply);
+    return token;
+}
+
+static int enter_by(const char *token, const char *more)
+{
+    char *body = textf("{\"token\":\"%s\"%s}", token, more);
+    int status = status_of("POST", "/console/session", JSON_TYPE, body);
+    free(body);
+    return status;
+}
+
+static void a_link_signs_in_once(void **state)
+{
+    (void)state;
+    char *token = make_link(), *other = make_link();
+    assert_int_equal(enter_by(token, ",\"secret\":\"" RUNNER_SECRET "\""), 400);
+    assert_int_equal(enter_by(token, ""), 201);
+    assert_int_equal(enter_by(token, ""), 403);
+    assert_int_equal(enter_by(other, ""), 201);
+    assert_int_equal(enter_by("", ""), 403);
+    assert_int_equal(enter_by("x", ""), 403);
+    assert_int_equal(status_of("POST", "/console/links", "", ""), 403);
+    free(other);
+    for (int i = 0; i < 8; i++) /* more links than there are places: the oldest ends */
+        free(make_link());
+    free(token);
+    token = make_link();
+    assert_int_equal(enter_by(token, ""), 201);
+    free(token);
+}
+
+static void the_login_page_takes_the_consoles_session(void **state)
+{
+    (void)state;
+    struct session session = begin();
+    struct reply *reply = ask("GET", "/login", session.cookie, NULL);
+    assert_status(reply, 200);
+    assert_null(strstr(reply->body, "name=\"secret\""));
+    reply_free(reply);
+    reply = ask("GET", "/login", "", NULL);
+    assert_non_null(strstr(reply->body, "name=\"secret\""));
+    reply_free(reply);
+    end(&session);
+}
+
 static void guessing_is_slowed_down(void **state)
 {
     (void)state;
@@ -191,6 +247,8 @@ int main(void)
         cmocka_unit_test(a_session_reads_with_its_cookie_and_changes_with_its_token),
         cmocka_unit_test(another_site_gets_nothing_by_a_session),
         cmocka_unit_test(signing_in_takes_json_with_the_secret_from_here),
+        cmocka_unit_test(a_link_signs_in_once),
+        cmocka_unit_test(the_login_page_takes_the_consoles_session),
         cmocka_unit_test(guessing_is_slowed_down),
         cmocka_unit_test(signing_out_takes_the_token_and_ends_the_session),
         cmocka_unit_test(a_restart_ends_sessions),

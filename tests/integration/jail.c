@@ -188,6 +188,7 @@ static void limits_are_refused_by_name(void **state)
         {"{\"cpu\":0}", "limits.cpu"},
         {"{\"pids\":-1}", "limits.pids"},
         {"{\"diskMb\":\"much\"}", "limits.diskMb"},
+        {"{\"diskMb\":99999999}", "limits.diskMb: must be at most"},
         {"[]", "limits"},
     };
     for (size_t i = 0; i < COUNT(cases_of); i++) {

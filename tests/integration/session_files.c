@@ -365,18 +365,6 @@ static void an_archive_that_grows_too_much_is_refused(void **state)
 
 /* ---- inputs ---- */
 
-static char *hash_of(const char *data, size_t size)
-{
-    char *dir = tmp_dir_new(), *file = textf("%s/data", dir), *out = textf("%s/hash", dir);
-    write_bytes(file, data, size);
-    char *script = textf("sha256sum %s | cut -c1-64 | tr -d '\\n' > %s", file, out);
-    proc_shell(script);
-    char *hash = read_file(out, NULL);
-    tmp_dir_free(dir);
-    free(file), free(out), free(script);
-    return hash;
-}
-
 static void inputs_are_uploaded_once_and_laid_into_sessions(void **state)
 {
     (void)state;
@@ -386,7 +374,7 @@ static void inputs_are_uploaded_once_and_laid_into_sessions(void **state)
     tar_end(&tree);
     tar_add(&single, "only.txt", '0', "one\n");
     tar_end(&single);
-    char *tree_hash = hash_of(tree.data, tree.size), *hash = hash_of(single.data, single.size);
+    char *tree_hash = sha256_of(tree.data, tree.size), *hash = sha256_of(single.data, single.size);
     char *tree_path = textf("/inputs/%s", tree_hash), *path = textf("/inputs/%s", hash);
     char *body = textf("{\"id\":\"in\",\"inputs\":{\"t\":\"sha256:%s\",\"s\":\"sha256:%s\"}}",
                        tree_hash, hash);

@@ -119,3 +119,28 @@ void tar_end(struct tar *tar)
     const char none[1024] = {0};
     tar_block(tar, none, sizeof(none));
 }
+
+char *sha256_of(const void *data, size_t size)
+{
+    char *dir = tmp_dir_new(), *file = textf("%s/data", dir), *out = textf("%s/hash", dir);
+    write_bytes(file, data, size);
+    char *script = textf("sha256sum %s | cut -c1-64 | tr -d '\\n' > %s", file, out);
+    proc_shell(script);
+    char *hash = read_file(out, NULL);
+    tmp_dir_free(dir);
+    free(file), free(out), free(script);
+    return hash;
+}
+
+char *input_upload(const struct runner *runner, const void *data, size_t size)
+{
+    char *hash = sha256_of(data, size), *path = textf("/inputs/%s", hash);
+    struct reply *reply = session_send(runner, "PUT", path, data, size);
+    if (reply->status != 200)
+        assert_status(reply, 201);
+    char *name = textf("sha256:%s", hash);
+    reply_free(reply);
+    free(hash);
+    free(path);
+    return name;
+}

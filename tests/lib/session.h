@@ -35,4 +35,11 @@ struct tar {
 void tar_add(struct tar *tar, const char *name, char type, const char *text);
 void tar_end(struct tar *tar);
 
+/* The SHA-256 of these bytes in hex. The caller frees it. */
+char *sha256_of(const void *data, size_t size);
+
+/* Uploads an archive as an input; fails the test unless it is there then: "sha256:…". The caller
+ * frees it. */
+char *input_upload(const struct runner *runner, const void *data, size_t size);
+
 #endif

@@ -129,6 +129,8 @@ static const struct {
      "must hold strings only, 'A' is not right"},
     {"\"inputs\":{\"a\":\"sha256:x\"}", "inputs", NULL},
     {"\"inputs\":{\"../a\":\"sha256:" HEX64 "\"}", "inputs", NULL},
+    {"\"inputs\":{\"a/b\":\"sha256:" HEX64 "\"}", "inputs",
+     "must have file names without '/' as names, 'a/b' is not right"},
     {"\"egress\":[\"open\",\"x.org\"]", "egress",
      "must be open, none, or domain names, got 'open'"},
     {"\"egress\":[\"x.org:65536\"]", "egress",
@@ -314,7 +316,7 @@ static void all_wrong_fields_are_told_at_once(void **state)
     (void)state;
     AUTO(decoded)
     struct decoded d = decode("{\"timeoutMinutes\":-1,\"promt\":\"x\",\"priority\":\"x\","
-                              "\"inputs\":{\"a\":\"sha256:" HEX64 "\"},\"effort\":null}");
+                              "\"permissionPrompts\":\"ask\",\"effort\":null}");
     AUTO(buf) struct buf json = BUF_INIT(4096);
     assert_null(d.request);
     assert_int_equal(d.err.code, ERR_INVALID);
@@ -325,7 +327,7 @@ static void all_wrong_fields_are_told_at_once(void **state)
         ",\"errors\":[{\"field\":\"timeoutMinutes\",\"message\":\"must be 1..10080, got -1\"},"
         "{\"field\":\"promt\",\"message\":\"unknown field 'promt'; did you mean 'prompt'?\"},"
         "{\"field\":\"priority\",\"message\":\"must be a number, got a string\"},"
-        "{\"field\":\"inputs\",\"message\":\"is not supported "
+        "{\"field\":\"permissionPrompts\",\"message\":\"is not supported "
         "yet\",\"code\":\"not_supported_yet\"},"
         "{\"field\":\"prompt\",\"message\":\"is required\"}]");
 }
@@ -334,7 +336,7 @@ static void a_field_whose_time_has_not_come_is_named(void **state)
 {
     (void)state;
     static const char *const members[] = {
-        "\"inputs\":{\"data\":\"sha256:" HEX64 "\"}",
+        "\"permissionPrompts\":\"ask\"",
     };
     for (size_t i = 0; i < COUNT_OF(members); i++) {
         char body[512];

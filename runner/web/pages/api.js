@@ -80,6 +80,12 @@ export async function signIn(secret) {
   changed();
 }
 
+// By the token of a link, which is good once.
+export async function signInByLink(token) {
+  Object.assign(session, await send("POST", "/console/session", { token }));
+  changed();
+}
+
 export async function signOut() {
   await send("DELETE", "/console/session");
   Object.assign(session, { caller: null, csrf: null });

@@ -1,5 +1,5 @@
 // The console: what is shown at which address, who is signed in, and whether the runner is there.
-import { begin, session, signIn, signOut, watch } from "./api.js";
+import { begin, session, signIn, signInByLink, signOut, watch } from "./api.js";
 import { field, h, notice } from "./ui.js";
 
 const main = document.getElementById("main");
@@ -16,9 +16,10 @@ const screens = [
   [/^\/repos$/, "Repositories", () => import("./repos.js")],
   [/^\/sessions$/, "Sessions", () => import("./sessions.js")],
   [/^\/sessions\/([\w.~-]+)(?:\/(files))?$/, "Session", () => import("./session.js")],
+  [/^\/callers$/, "Callers", () => import("./callers.js")],
   [/^\/settings$/, "Settings", () => import("./settings.js")],
 ];
-const links = [["/", "Now"], ["/new", "New"], ["/tasks", "Tasks"], ["/usage", "Usage"], ["/repos", "Repositories"], ["/sessions", "Sessions"], ["/settings", "Settings"]];
+const links = [["/", "Now"], ["/new", "New"], ["/tasks", "Tasks"], ["/usage", "Usage"], ["/repos", "Repositories"], ["/sessions", "Sessions"], ["/callers", "Callers"], ["/settings", "Settings"]];
 
 let leave = new AbortController();
 let shown; // who the page was drawn for
@@ -111,7 +112,21 @@ async function start() {
     setTimeout(start, 2000);
     return;
   }
+  await byLink();
   if (shown === undefined) show({ focus: false });
+}
+
+// A link of `claude-runner login`: its token signs this browser in, once, and stays in no history.
+async function byLink() {
+  const token = /^#\/enter\?token=([\w-]+)$/.exec(location.hash)?.[1];
+  if (!token) return;
+  history.replaceState(null, "", "#/");
+  if (session.caller !== null) return;
+  try {
+    await signInByLink(token);
+  } catch (error) {
+    say(error.status === 403 ? "That link has been used, or is over. Make another, or give the secret." : error.message);
+  }
 }
 await start();
 

@@ -1,5 +1,6 @@
 // Settings: what is in force, and how the parts are. Read only: they are changed where the runner is started.
 import { get } from "./api.js";
+import { drawAudit } from "./audit.js";
 import { h, span, when } from "./ui.js";
 
 export async function show({ main, signal }) {
@@ -10,9 +11,11 @@ export async function show({ main, signal }) {
   search.addEventListener("input", () => {
     for (const { name, row } of rows) row.hidden = !name.toLowerCase().includes(search.value.trim().toLowerCase());
   });
+  const audit = h("section", null, h("h2", null, "Audit log"));
   main.append(
     h("section", null, h("h2", null, "Runner"), list({
-      Version: rest.version, State: [rest.status, rest.reasons?.length ? ` (${rest.reasons.join(", ").replaceAll("_", " ")})` : ""],
+      Version: rest.version, State: rest.status,
+      ...Object.fromEntries((rest.reasons ?? []).map((reason) => [reason.replaceAll("_", " ").replace(/^./, (first) => first.toUpperCase()), rest.remedies?.[reason] ?? ""])),
       "Up for": span(rest.uptime_seconds * 1000),
       "Claude CLI": `${rest.claude?.version ?? "not found"} at ${rest.claude?.path ?? "no path"}`,
       Disk: rest.disk && `${Math.round(rest.disk.free_mb / 1024)} of ${Math.round(rest.disk.size_mb / 1024)} GB free at ${rest.disk.path}`,
@@ -26,11 +29,13 @@ export async function show({ main, signal }) {
       "Last refresh": oauth.last_refresh_at ? when(oauth.last_refresh_at) : null,
     }), h("a.button", { href: "/login" }, "Login page")),
     h("section", null, h("h2", null, "Jail"), walls(rest)),
+    audit,
     h("section", null, h("h2", null, "Settings in force"), h("label", null, "Find ", search),
       h("div.scroll", { tabIndex: 0, role: "region", "aria-label": "Settings in force" }, h("table", null,
         h("thead", null, h("tr", null, ["Name", "Value", "From"].map((name) => h("th", { scope: "col" }, name)))),
         h("tbody", null, rows.map(({ row }) => row))))),
     h("p", null, h("a", { href: "/openapi.json" }, "OpenAPI document")));
+  await drawAudit(audit, signal);
 }
 
 function list(facts) {

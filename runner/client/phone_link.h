@@ -1,0 +1,18 @@
+/*
+ * The link, and its QR code, that signs a phone's browser in at the runner's console.
+ *
+ * Threads: one.
+ */
+#ifndef CLIENT_PHONE_LINK_H
+#define CLIENT_PHONE_LINK_H
+
+#include "runner/client/client.h"
+
+/* Asks the runner for a link and prints it to stdout, on a terminal with its QR code. `address` is
+ * how the phone reaches the runner; NULL: as this program does. */
+int phone_link_print(const struct settings *to, const char *address, struct err *err);
+
+/* Whether a phone could open that address: it does not mean this machine alone. */
+bool phone_link_leads_here(const char *address);
+
+#endif

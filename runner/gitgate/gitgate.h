@@ -1,0 +1,59 @@
+/*
+ * The git gate: git in a task reaches the task's repository without a key of its own.
+ *
+ * Theory of operation. A task with a repository gets a pass: a random token that is worth something
+ * only here, while the task lives, for that one repository. git in its workspace is told (in
+ * .git/runner, see workspace_lead()) to go to the gate instead of to the repository's host, and
+ * speaks smart HTTP to it:
+ *
+ *     git ──(token)──▶ gate ──▶ helper process ──(credentials)──▶ the repository's host
+ *                       │          fetch: passed on (git/offer.h)
+ *                       │          push: checked by `gitPush`, passed on (git/receive.h)
+ *                       └── body kept in a file first: its size is checked as it comes
+ *
+ * A jail with a network of its own reaches the gate by GATE_GIT (egress/gate.h), others by a port
+ * of loopback.
+ *
+ * What is refused is told in git's own lines, "remote: …", with what would allow it.
+ *
+ * Threads: any. Each request has a worker of the gate's own HTTP server.
+ */
+#ifndef GITGATE_GITGATE_H
+#define GITGATE_GITGATE_H
+
+#include "runner/config/in_force.h"
+#include "runner/repo/repos.h"
+
+#include <stdbool.h>
+
+struct gitgate;
+struct gitgate_pass;
+
+/* Listens on a free port of loopback. `config` is borrowed. */
+struct gitgate *gitgate_new(struct config_in_force *config, struct err *err);
+/* All passes must have been closed. NULL does nothing. */
+void gitgate_free(struct gitgate *gate);
+
+int gitgate_port(const struct gitgate *gate);
+
+struct gitgate_wish {
+    struct workspace *workspace; /* borrowed, as all here, until the pass is closed */
+    struct repo_wish repo;
+    const char *rules; /* the request's `gitPush` as JSON, or NULL */
+    bool behind_gate;  /* the jail has a network of its own */
+};
+
+/* Leads the workspace's git to the gate, before anybody has mounted it. */
+struct gitgate_pass *gitgate_open(struct gitgate *gate, const struct gitgate_wish *wish,
+                                  struct err *err);
+/* The token is dead at once; what is under way is ended and has ended when this returns. NULL does
+ * nothing. */
+void gitgate_close(struct gitgate_pass *pass);
+
+const char *gitgate_token(const struct gitgate_pass *pass);
+
+/* Tells what has been pushed or refused since, as events `git_push`. NULL has nothing to tell. */
+typedef void gitgate_tell_fn(const char *event, const char *json, size_t len, void *arg);
+void gitgate_tell(struct gitgate_pass *pass, gitgate_tell_fn *tell, void *arg);
+
+#endif

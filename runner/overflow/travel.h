@@ -1,0 +1,27 @@
+/*
+ * Conversations on their way: what the CLI keeps of one (claude/conversation.h) goes with a task to
+ * the cloud, and comes home with its result, as one archive each.
+ *
+ *     home   conversations/ID/ ── travel_send ──▶ before.tgz ── travel_take ──▶ conversations/ID/
+ *     home   conversations/ID/ ◀── travel_take ── conversation.tgz ◀── travel_send ──   job
+ *
+ * Threads: any, one at a time for a conversation.
+ */
+#ifndef OVERFLOW_TRAVEL_H
+#define OVERFLOW_TRAVEL_H
+
+#include "runner/overflow/folder.h"
+
+#define TRAVEL_BYTES_MAX (INT64_C(192) << 20) /* unpacked */
+
+/* Stores state_dir's conversation as the object. 1; 0: there is none; -1 */
+int travel_send(const struct cloud *cloud, const char *state_dir, const char *conversation,
+                const char *object, struct err *err);
+
+/* Puts the object in the place of state_dir's conversation. What is there stays unless all has
+ * come. ERR_NOT_FOUND when there is no object; ERR_MISMATCH, ERR_TOO_LARGE when it is no
+ * conversation. */
+int travel_take(const struct cloud *cloud, const char *state_dir, const char *conversation,
+                const char *object, struct err *err);
+
+#endif
