@@ -351,7 +351,7 @@ void sessions_post(struct http_request *req, void *arg)
         return;
     }
     if (making->wish.repo || making->wish.from || making->inputs) {
-        api_answer_later(req, &making->later);
+        later_answer(req, &making->later);
         return;
     }
     if (make_session(&making->later, &out, &status, &err))

@@ -35,7 +35,11 @@ int check_account(struct api *api, struct err *err)
     breaker_status(api->breaker, &breaker);
     keeper_status(api->keeper, &login);
     if (breaker.state == BREAKER_LIMIT)
-        return err_set(err, ERR_RATE, "usage limit: the account may go on at %s",
+        return err_set(err, ERR_RATE, "usage limit: %s at %s",
+                       breaker.reserved
+                           ? "the rest of the window is kept for the owner (USAGE_KEEP_PERCENT); "
+                             "tasks go on"
+                           : "the account may go on",
                        clock_format(breaker.until_ms, time));
     if (breaker.state == BREAKER_LOGIN && check_token_server(api, err))
         return -1;
@@ -197,6 +201,9 @@ static int make_tasks(struct http_request *req, struct api *api, struct submissi
 {
     const struct task_request *request = s->request;
     bool alone = s->count == 1;
+    int64_t not_before_ms = 0;
+    if (request->not_before) /* it has been checked */
+        (void)clock_parse(request->not_before, &not_before_ms);
     making->tasks = calloc(s->count, sizeof(*making->tasks));
     making->conversations = calloc(s->count, sizeof(*making->conversations));
     s->records = calloc(s->count, sizeof(*s->records));
@@ -215,6 +222,7 @@ static int make_tasks(struct http_request *req, struct api *api, struct submissi
             .id = alone ? request->task_id : NULL,
             .kind = s->task_kind->name,
             .priority = request->priority,
+            .not_before_ms = not_before_ms,
             .retry_interrupted = request->retry_interrupted,
             .shared = s->shared && s->executor != EXECUTOR_CLOUD,
             .executor = s->executor,
@@ -428,6 +436,10 @@ static int check_fields(struct http_request *req, struct api *api, struct submis
     struct err err;
     AUTO(request_errors) struct request_errors errors = {0};
     s->executor = (enum task_executor)s->request->executor;
+    if (s->request->image && s->executor == EXECUTOR_LOCAL)
+        refuse(&errors, &err, "image", "runs in the cloud only, and executor says local");
+    else if (s->request->image)
+        s->executor = EXECUTOR_CLOUD;
     AUTO(config_ref) const struct config *config = config_ref(api->config);
     s->stays = api->overflow ? overflow_stays(config, s->task_kind, s->request)
                              : "Google Cloud is not configured";

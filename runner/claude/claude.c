@@ -56,7 +56,10 @@ static int take_lease(struct attempt *attempt, struct err *err)
         return -1;
     }
     attempt->lease = proxy_lease(claude->proxy, kind, own, err);
-    return attempt->lease ? 0 : -1;
+    if (!attempt->lease)
+        return -1;
+    lease_name(attempt->lease, task_run_record(attempt->run)->id);
+    return 0;
 }
 
 /* The repository that the task works in, if it names one. */
@@ -220,6 +223,8 @@ static int prepare(struct attempt *attempt, struct err *err)
         return -1;
     if (task_request_redact(attempt->request, redact))
         return err_sys(err, "secrets");
+    if (attempt->request->prompt)
+        claude_output_command(&attempt->stream, attempt->request->prompt);
     attempt->started_ms = clock_mono_ms();
     if (enter_session(attempt, err) || open_workspace(attempt, err) || open_gitgate(attempt, err) ||
         open_inputs(attempt, err) || take_lease(attempt, err) ||
@@ -247,6 +252,10 @@ static void take_output(struct work *work, const char *data, size_t len, void *a
     attempt->unflushed = true;
     if (attempt->stream.began)
         work_began(work);
+    if (attempt->stream.have_windows && attempt->claude->usage &&
+        lease_kind(attempt->lease) == LEASE_LOGIN) /* nobody else's account */
+        usage_note(attempt->claude->usage, attempt->stream.windows);
+    attempt->stream.have_windows = false;
     if (attempt->stream.have_result)
         work_answered(work);
 }

@@ -37,6 +37,7 @@ struct claude {
     struct gitgate *gitgate;        /* borrowed */
     struct sessions *sessions;      /* borrowed; NULL: there are none here */
     struct breaker *breaker;        /* borrowed */
+    struct usage_windows *usage;    /* borrowed, or NULL */
     struct proxy *proxy;            /* borrowed */
     struct config_in_force *config; /* borrowed: the configuration in force */
     const struct cloud *cloud;      /* borrowed: whose bucket gcsPrefix means, or NULL */

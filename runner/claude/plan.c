@@ -4,6 +4,7 @@
 #include "base/path.h"
 #include "runner/claude/prepare.h"
 #include "runner/repo/harvest.h"
+#include "runner/walls/owner_env.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -70,16 +71,6 @@ static int write_identity(const struct attempt *attempt, const char *dir, struct
     if (fd < 0 || fd_write_all(fd, text, sizeof(text) - 1) || fchown(fd, claude->uid, claude->gid))
         return err_sys(err, "cannot write the identity for commits");
     return 0;
-}
-
-/* Without the repository's settings (task_request_argv) its CLAUDE.md would not be read either: it
- * is, of directories that are named. */
-static void add_memory(const struct task_request *request, struct plan *plan)
-{
-    strlist_add(&plan->env, "CLAUDE_CODE_ADDITIONAL_DIRECTORIES_CLAUDE_MD=1");
-    strlist_addf(&plan->argv, "--add-dir=%s", plan->cwd);
-    if (request->cwd_relative)
-        strlist_addf(&plan->argv, "--add-dir=%s/%s", plan->cwd, request->cwd_relative);
 }
 
 static int add_workspace(const struct attempt *attempt, const char *dir, struct plan *plan,
@@ -175,9 +166,9 @@ struct plan *claude_plan(const struct attempt *attempt, struct err *err)
         walls_build(claude->walls, request, &attempt->places, plan, err) ||
         add_lease(attempt->lease, claude->walls->gate, plan, task_run_redact(attempt->run), err))
         return NULL;
-    add_memory(request, plan);
     add_environment(claude, plan);
-    if (prepare_files(attempt, plan, err))
+    if (owner_env_add(config, task_run_redact(attempt->run), plan, err) ||
+        prepare_files(attempt, plan, err))
         return NULL;
     if (plan->argv.failed || plan->env.failed) {
         err_set(err, ERR_INTERNAL, "too many arguments for Claude Code");

@@ -126,9 +126,41 @@ static int write_commands(const struct claude *claude, const struct task_request
     return 0;
 }
 
+static void trust(struct json_writer *w, const char *path)
+{
+    json_open_object(w, path);
+    json_add_bool(w, "hasTrustDialogAccepted", true);
+    json_add_bool(w, "hasClaudeMdExternalIncludesApproved", true);
+    json_close(w);
+}
+
+/* The request vouches for the repository: without that the CLI reads its CLAUDE.md, and passes over
+ * its hooks. */
+static int write_trust(const struct attempt *attempt, const struct plan *plan, struct err *err)
+{
+    struct json_writer w;
+    const struct task_request *request = attempt->request;
+    AUTO(buf) struct buf text = BUF_INIT(FILE_BYTES_MAX), below = BUF_INIT(8192);
+    AUTO(str) char *config = path_join(attempt->places.dir, "config");
+    if (!request->project_settings)
+        return 0;
+    json_write(&w, &text);
+    json_open_object(&w, NULL);
+    json_open_object(&w, "projects");
+    trust(&w, plan->cwd);
+    buf_addf(&below, "%s/%s", plan->cwd, request->cwd_relative ? request->cwd_relative : "");
+    if (request->cwd_relative)
+        trust(&w, buf_str(&below));
+    json_close(&w);
+    json_close(&w);
+    return config ? write_file(attempt->claude, config, ".claude.json", &text, err)
+                  : err_sys(err, "trust");
+}
+
 int prepare_files(const struct attempt *attempt, struct plan *plan, struct err *err)
 {
     return write_secrets(attempt, plan, err) || write_mcp(attempt, plan, err) ||
+                   write_trust(attempt, plan, err) ||
                    write_commands(attempt->claude, attempt->request, attempt->places.dir, err)
                ? -1
                : 0;

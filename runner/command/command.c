@@ -141,7 +141,8 @@ static int prepare(struct job *job, struct err *err)
         walls_gate(job->command->walls, job->request, NULL, gitgate_port(job->command->gitgate),
                    &job->gate, err))
         return -1;
-    const struct command_files files = {task_run_dir(job->run), job->workspace, job->inputs};
+    const struct command_files files = {task_run_dir(job->run), job->workspace, job->inputs,
+                                        task_run_redact(job->run)};
     job->files_ms = clock_files_ms();
     job->plan = command_plan(job->command, job->request, &files, err);
     return job->plan ? 0 : -1;

@@ -4,6 +4,7 @@
 #include "base/path.h"
 #include "base/str.h"
 #include "runner/repo/harvest.h"
+#include "runner/walls/owner_env.h"
 #include "json/json.h"
 
 #include <fcntl.h>
@@ -43,16 +44,19 @@ static int make_places(const struct command *command, const char *dir, struct pl
     return plan->cwd ? 0 : err_sys(err, "workspace");
 }
 
-/* The runner's, then the request's own: those win. */
+/* The runner's, the owner's, then the request's own: the last wins. */
 static int add_environment(const struct command *command, const struct task_request *request,
-                           struct plan *plan, struct err *err)
+                           struct redact_set *redact, struct plan *plan, struct err *err)
 {
     const char *json = request->env;
+    AUTO(config_ref) const struct config *config = config_ref(command->config);
     for (size_t i = 0; i < COUNT_OF(passed_on); i++) {
         const char *value = getenv(passed_on[i]);
         if (value)
             strlist_addf(&plan->env, "%s=%s", passed_on[i], value);
     }
+    if (owner_env_add(config, redact, plan, err))
+        return -1;
     AUTO(json) struct json *root = json ? json_parse(json, strlen(json), err) : NULL;
     if (json && !root)
         return -1;
@@ -91,7 +95,8 @@ struct plan *command_plan(const struct command *command, const struct task_reque
     strlist_add(&plan->argv, "/bin/bash");
     strlist_add(&plan->argv, "-c");
     strlist_add(&plan->argv, request->command);
-    if (make_places(command, dir, plan, err) || add_environment(command, request, plan, err) ||
+    if (make_places(command, dir, plan, err) ||
+        add_environment(command, request, files->redact, plan, err) ||
         ((!workspace || files->inputs) &&
          harvest_make_output(command->repos, workspace, dir, err)) ||
         (workspace && workspace_mounts(workspace, &plan->mounts, err)) ||

@@ -3,6 +3,7 @@
 #include "base/fd.h"
 #include "base/id.h"
 #include "base/path.h"
+#include "base/str.h"
 #include "git/diff.h"
 #include "runner/repo/repo_private.h"
 
@@ -18,10 +19,11 @@
 #define MESSAGE "Changes made by Claude Code"
 #define COLLECT_MS 300000
 
-/* Runs a job as the task's own user, in a jail that shows it the run's directory. */
+/* Runs a job as the task's own user, in a jail that shows it the run's directory, and `reads`
+ * unless it is NULL. */
 static struct json *run_as_task(struct repos *repos, struct workspace *workspace, const char *dir,
-                                struct json_writer *w, int timeout_ms, const struct work_stop *stop,
-                                struct err *err)
+                                const char *reads, struct json_writer *w, int timeout_ms,
+                                const struct work_stop *stop, struct err *err)
 {
     AUTO(config_ref) const struct config *config = config_ref(repos->config.config);
     AUTO(strlist) struct strlist mounts = STRLIST_INIT;
@@ -36,6 +38,7 @@ static struct json *run_as_task(struct repos *repos, struct workspace *workspace
                               .mounts = &mounts,
                               .walls = repos->config.walls,
                               .dir = dir,
+                              .reads = reads,
                               .timeout_ms = timeout_ms,
                               .file_mb_max = config->repo_cache_max_mb,
                               .stop = *stop};
@@ -153,8 +156,8 @@ int harvest_commit(struct workspace *workspace, const struct harvest_commit *wis
         json_add_text(w, "branch", wish->branch);
     json_add_text(w, "bundle", asked.raw);
     AUTO(json)
-    struct json *answer =
-        run_as_task(repos, workspace, workspace_dir(workspace), w, asked.timeout_ms, stop, err);
+    struct json *answer = run_as_task(repos, workspace, workspace_dir(workspace), NULL, w,
+                                      asked.timeout_ms, stop, err);
     if (!answer)
         return -1;
     take_text(answer, "sha", ret_kept->sha, sizeof(ret_kept->sha));
@@ -246,6 +249,8 @@ struct json *harvest_files(struct repos *repos, struct workspace *workspace, con
     AUTO(buf) struct buf job = BUF_INIT(4u << 20);
     PLACE char *place = make_place(repos, dir, err);
     AUTO(str) char *raw = place ? path_join(place, "outputs") : NULL;
+    AUTO(str)
+    char *box = str_starts(work, dir) ? NULL : strndup(work, (size_t)(strrchr(work, '/') - work));
     if (!raw) {
         if (place)
             err_sys(err, "outputs");
@@ -257,7 +262,8 @@ struct json *harvest_files(struct repos *repos, struct workspace *workspace, con
     add_list(&w, "patterns", wish->patterns);
     json_add_bool(&w, "output", wish->output);
     json_add_int(&w, "sinceMs", wish->since_ms);
-    AUTO(json) struct json *answer = run_as_task(repos, workspace, dir, &w, COLLECT_MS, stop, err);
+    AUTO(json)
+    struct json *answer = run_as_task(repos, workspace, dir, box, &w, COLLECT_MS, stop, err);
     if (!answer)
         return NULL;
     if (rename(raw, to)) {
@@ -366,7 +372,7 @@ int harvest_diff(struct workspace *workspace, const struct strlist *except, cons
     json_add_text(&asked.w, "patch", asked.raw);
     AUTO(json)
     struct json *answer =
-        run_as_task(workspace_repos(workspace), workspace, workspace_dir(workspace), &asked.w,
+        run_as_task(workspace_repos(workspace), workspace, workspace_dir(workspace), NULL, &asked.w,
                     asked.timeout_ms, stop, err);
     return answer ? keep_changes(answer, asked.raw, keep_dir, redact, err) : -1;
 }

@@ -269,7 +269,8 @@ int walls_box(const struct walls *walls, const struct task_request *request, con
     return plan->jail.binds.failed || plan->jail.hidden.failed ? err_sys(err, "jail") : 0;
 }
 
-int walls_helper(const struct walls *walls, const char *dir, struct plan *plan, struct err *err)
+int walls_helper(const struct walls *walls, const char *dir, const char *reads, struct plan *plan,
+                 struct err *err)
 {
     const struct task_request request = {0};
     plan->jail.net = walls->gate ? JAIL_NET_OWN : JAIL_NET_HOST;
@@ -278,6 +279,8 @@ int walls_helper(const struct walls *walls, const char *dir, struct plan *plan, 
     plan->jail.disk_mb = 0; /* the task may have used all of it */
     if (walls->tier != JAIL_NONE)
         add_bind(plan, "rw", dir, dir);
+    if (walls->tier != JAIL_NONE && reads)
+        add_bind(plan, "ro", reads, reads);
     return plan->jail.binds.failed || plan->jail.hidden.failed ? err_sys(err, "jail") : 0;
 }
 

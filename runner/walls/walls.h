@@ -48,9 +48,10 @@ int walls_box(const struct walls *walls, const struct task_request *request, con
 const char *walls_box_dir(const struct walls *walls, const char *dir);
 
 /* The same for a helper of the runner's own that reads what a task has left in `dir`, a run's: it
- * sees that directory under its own path, has no network where jails have one of their own, and no
- * limit of disk. */
-int walls_helper(const struct walls *walls, const char *dir, struct plan *plan, struct err *err);
+ * sees that directory under its own path, and `reads` (NULL: nothing) read only, has no network
+ * where jails have one of their own, and no limit of disk. */
+int walls_helper(const struct walls *walls, const char *dir, const char *reads, struct plan *plan,
+                 struct err *err);
 
 /* The gate of the jails of one task, to be served to each of them: 0 with *ret_gate, which is
  * NULL where jails have none. `proxy_url` is the credential proxy's on loopback, or NULL;

@@ -8,7 +8,7 @@
 #include "google/secret.h"
 #include "google/storage.h"
 #include "net/net.h"
-#include "runner/overflow/bucket_inputs.h"
+#include "runner/overflow/cloud_inputs.h"
 #include "runner/overflow/travel.h"
 #include "runner/request/request.h"
 #include "runner/version.h"

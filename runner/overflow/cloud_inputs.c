@@ -1,4 +1,4 @@
-#include "runner/overflow/bucket_inputs.h"
+#include "runner/overflow/cloud_inputs.h"
 
 #include "base/fd.h"
 #include "base/path.h"
