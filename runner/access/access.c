@@ -3,6 +3,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/path.h"
 #include "base/thread.h"
@@ -22,7 +23,7 @@
 #define CALL_MS 5000
 #define TICK_MS 1000
 #define EVERY_MS (6 * 3600000) /* Cloudflare rotates every six weeks; the old key lives a week */
-#define UNKNOWN_EVERY_MS 30000 /* however many tokens name keys that there are not */
+#define UNKNOWN_EVERY_MS 30000 /* between two fetches for unknown keys */
 #define RETRY_MIN_MS 5000
 #define RETRY_MAX_MS 600000
 #define WAIT_MS 2000
@@ -32,7 +33,7 @@ struct access {
     char *iss, *aud, *url, *path;
     struct thread thread;
 
-    pthread_mutex_t lock; /* of all that follows; not held across I/O */
+    struct lock lock; /* guards all that follows; not held across I/O */
     pthread_cond_t turned;
     bool stopping, wanted, fetching;
     struct jwks *keys;
@@ -47,9 +48,9 @@ struct access {
 
 static struct jwks *keys_of(struct access *access)
 {
-    pthread_mutex_lock(&access->lock);
+    lock_take(&access->lock);
     struct jwks *keys = jwks_ref(access->keys);
-    pthread_mutex_unlock(&access->lock);
+    lock_drop(&access->lock);
     return keys;
 }
 
@@ -102,6 +103,7 @@ static struct jwks *fetch(const struct access *access, struct err *err)
 /* --- the thread ---------------------------------------------------------------------------- */
 
 /* Takes over `keys`. */
+static void note_fetch_locked(struct access *access, struct jwks *keys) HOLDS(access->lock);
 static void note_fetch_locked(struct access *access, struct jwks *keys)
 {
     int64_t now = clock_mono_ms();
@@ -121,18 +123,19 @@ static void note_fetch_locked(struct access *access, struct jwks *keys)
     pthread_cond_broadcast(&access->turned);
 }
 
+static void fetch_now_locked(struct access *access) HOLDS(access->lock);
 static void fetch_now_locked(struct access *access)
 {
     struct err err = ERR_INIT;
     access->wanted = false;
     access->fetching = true;
-    pthread_mutex_unlock(&access->lock);
+    lock_drop(&access->lock);
     struct jwks *keys = fetch(access, &err);
     if (keys)
         log_info("access", "%zu keys from '%s'", jwks_count(keys), access->url);
     else
         log_warn("access", "no keys from '%s': %s", access->url, err.msg);
-    pthread_mutex_lock(&access->lock);
+    lock_take(&access->lock);
     note_fetch_locked(access, keys);
 }
 
@@ -140,7 +143,7 @@ static void *keep_keys(void *arg)
 {
     struct access *access = arg;
     struct timespec until;
-    pthread_mutex_lock(&access->lock);
+    lock_take(&access->lock);
     while (!access->stopping) {
         if (access->wanted || clock_mono_ms() >= access->fetch_mono_ms) {
             fetch_now_locked(access);
@@ -148,9 +151,9 @@ static void *keep_keys(void *arg)
         }
         clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_sec += TICK_MS / 1000;
-        pthread_cond_timedwait(&access->turned, &access->lock, &until);
+        pthread_cond_timedwait(&access->turned, &access->lock.mutex, &until);
     }
-    pthread_mutex_unlock(&access->lock);
+    lock_drop(&access->lock);
     return NULL;
 }
 
@@ -162,7 +165,7 @@ static void want_keys(struct access *access)
     int64_t now = clock_mono_ms();
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += WAIT_MS / 1000;
-    pthread_mutex_lock(&access->lock);
+    lock_take(&access->lock);
     uint64_t seen = access->fetches;
     bool soon = access->asked_mono_ms != 0 && now - access->asked_mono_ms < UNKNOWN_EVERY_MS;
     bool coming = access->fetching || access->wanted || now >= access->fetch_mono_ms;
@@ -174,11 +177,11 @@ static void want_keys(struct access *access)
     if (coming && access->waiters < WAITERS_MAX) {
         access->waiters++;
         while (access->fetches == seen && !access->stopping &&
-               pthread_cond_timedwait(&access->turned, &access->lock, &until) == 0)
+               pthread_cond_timedwait(&access->turned, &access->lock.mutex, &until) == 0)
             continue;
         access->waiters--;
     }
-    pthread_mutex_unlock(&access->lock);
+    lock_drop(&access->lock);
 }
 
 /* --- checking ------------------------------------------------------------------------------ */
@@ -236,7 +239,7 @@ struct access *access_new(const struct access_config *config, struct err *err)
         err_sys(err, "access");
         return NULL;
     }
-    pthread_mutex_init(&access->lock, NULL);
+    lock_init(&access->lock);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&access->turned, &attr);
@@ -262,14 +265,14 @@ void access_free(struct access *access)
 {
     if (!access)
         return;
-    pthread_mutex_lock(&access->lock);
+    lock_take(&access->lock);
     access->stopping = true;
     pthread_cond_broadcast(&access->turned);
-    pthread_mutex_unlock(&access->lock);
+    lock_drop(&access->lock);
     thread_join(&access->thread);
     jwks_unref(access->keys);
     pthread_cond_destroy(&access->turned);
-    pthread_mutex_destroy(&access->lock);
+    lock_done(&access->lock);
     free(access->iss);
     free(access->aud);
     free(access->url);

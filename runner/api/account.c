@@ -1,4 +1,5 @@
 #include "runner/api/account.h"
+#include "base/str.h"
 
 #include "base/clock.h"
 #include "runner/api/handlers.h"
@@ -79,9 +80,9 @@ bool account_is_fine(const struct account *account)
 static void add_fact(const char *name, const char *value, struct buf *out)
 {
     buf_adds(out, "<dt>");
-    page_escape(name, out);
+    str_add_html(out, name);
     buf_adds(out, "</dt><dd>");
-    page_escape(value, out);
+    str_add_html(out, value);
     buf_adds(out, "</dd>\n");
 }
 

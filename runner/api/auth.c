@@ -1,12 +1,12 @@
 /* Who may pass. */
 #include "base/clock.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/place.h"
 #include "crypto/crypto.h"
 #include "runner/access/callers.h"
 #include "runner/api/handlers.h"
 
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +22,7 @@ struct tries {
 };
 
 struct api_guard {
-    pthread_mutex_t lock;
+    struct lock lock;
     struct tries tries[ADDRESSES];
 };
 
@@ -30,7 +30,7 @@ struct api_guard *api_guard_new(void)
 {
     struct api_guard *guard = calloc(1, sizeof(*guard));
     if (guard)
-        pthread_mutex_init(&guard->lock, NULL);
+        lock_init(&guard->lock);
     return guard;
 }
 
@@ -38,7 +38,7 @@ void api_guard_free(struct api_guard *guard)
 {
     if (!guard)
         return;
-    pthread_mutex_destroy(&guard->lock);
+    lock_done(&guard->lock);
     free(guard);
 }
 
@@ -134,7 +134,7 @@ static int note_failure(struct api_guard *guard, const char *address, int max)
         hash = hash * 33 + (unsigned char)*p;
     int64_t now = clock_mono_ms();
     int wait = 0;
-    pthread_mutex_lock(&guard->lock);
+    lock_take(&guard->lock);
     struct tries *tries = &guard->tries[hash % ADDRESSES];
     if (strcmp(tries->address, address) != 0 || now - tries->since_ms >= WINDOW_MS) {
         *tries = (struct tries){.since_ms = now};
@@ -142,7 +142,7 @@ static int note_failure(struct api_guard *guard, const char *address, int max)
     }
     if (++tries->count > max)
         wait = (int)((WINDOW_MS - (now - tries->since_ms)) / 1000) + 1;
-    pthread_mutex_unlock(&guard->lock);
+    lock_drop(&guard->lock);
     return wait;
 }
 

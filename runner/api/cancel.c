@@ -1,6 +1,7 @@
 /* Cancelling a task, or all tasks of a group. */
 #include "base/clock.h"
 #include "base/cond.h"
+#include "base/lock.h"
 #include "runner/api/handlers.h"
 
 #include <limits.h>
@@ -15,7 +16,7 @@
 
 struct awaited {
     struct engine_watch watch; /* first: ended() gets this */
-    pthread_mutex_t lock;
+    struct lock lock;
     pthread_cond_t changed;
     bool ended;
 };
@@ -23,37 +24,37 @@ struct awaited {
 static void on_ended(struct engine_watch *watch)
 {
     struct awaited *awaited = (struct awaited *)(void *)watch;
-    pthread_mutex_lock(&awaited->lock);
+    lock_take(&awaited->lock);
     awaited->ended = true;
     pthread_cond_signal(&awaited->changed);
-    pthread_mutex_unlock(&awaited->lock);
+    lock_drop(&awaited->lock);
 }
 
 /* Waits for a task that was asked to end, until `deadline_ms` (mono). */
 static void await_end(struct api *api, const char *id, int64_t deadline_ms)
 {
     struct awaited awaited = {.watch = {.ended = on_ended, .patient = true}};
-    pthread_mutex_init(&awaited.lock, NULL); /* before the watch: it may end at once */
+    lock_init(&awaited.lock); /* before the watch: it may end at once */
     cond_init(&awaited.changed);
     if (!engine_watch(api->engine, id, &awaited.watch)) {
         pthread_cond_destroy(&awaited.changed);
-        pthread_mutex_destroy(&awaited.lock);
+        lock_done(&awaited.lock);
         return;
     }
-    pthread_mutex_lock(&awaited.lock);
+    lock_take(&awaited.lock);
     int64_t left = deadline_ms - clock_mono_ms();
-    while (!awaited.ended && left > 0 && cond_wait(&awaited.changed, &awaited.lock, left))
+    while (!awaited.ended && left > 0 && lock_wait(&awaited.changed, &awaited.lock, left))
         left = deadline_ms - clock_mono_ms();
     bool ended = awaited.ended;
-    pthread_mutex_unlock(&awaited.lock);
+    lock_drop(&awaited.lock);
     if (!ended && !engine_unwatch(api->engine, id, &awaited.watch, false)) {
-        pthread_mutex_lock(&awaited.lock); /* it is being told just now: it needs the watch */
+        lock_take(&awaited.lock); /* it is being told just now: it needs the watch */
         while (!awaited.ended)
-            pthread_cond_wait(&awaited.changed, &awaited.lock);
-        pthread_mutex_unlock(&awaited.lock);
+            pthread_cond_wait(&awaited.changed, &awaited.lock.mutex);
+        lock_drop(&awaited.lock);
     }
     pthread_cond_destroy(&awaited.changed);
-    pthread_mutex_destroy(&awaited.lock);
+    lock_done(&awaited.lock);
 }
 
 /* "cancelled", or what else it ended as in that moment, or "cancelling". */

@@ -1,4 +1,9 @@
-/* The handlers behind the routes, and what they share. Private to runner/api. */
+/*
+ * The handlers behind the routes, and what they share. Private to runner/api.
+ *
+ * Threads: a handler runs on the HTTP worker that has its request; the shared functions may be
+ * called from any thread. Ownership: a handler borrows the request and the api for the call.
+ */
 #ifndef API_HANDLERS_H
 #define API_HANDLERS_H
 

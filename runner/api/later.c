@@ -1,8 +1,8 @@
 #include "runner/api/later.h"
 
+#include "base/lock.h"
 #include "base/thread.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +14,7 @@ struct answer {
     struct later *later;
     char request_id[80];
     _Atomic int refs;
-    pthread_mutex_t lock;
+    struct lock lock;
     struct http_parked *parked; /* NULL once somebody answers */
 };
 
@@ -22,16 +22,16 @@ static void answer_unref(struct answer *answer)
 {
     if (atomic_fetch_sub(&answer->refs, 1) > 1)
         return;
-    pthread_mutex_destroy(&answer->lock);
+    lock_done(&answer->lock);
     free(answer);
 }
 
 static struct http_parked *take_parked(struct answer *answer)
 {
-    pthread_mutex_lock(&answer->lock);
+    lock_take(&answer->lock);
     struct http_parked *parked = answer->parked;
     answer->parked = NULL;
-    pthread_mutex_unlock(&answer->lock);
+    lock_drop(&answer->lock);
     return parked;
 }
 
@@ -99,16 +99,16 @@ void later_answer(struct http_request *req, struct later *later)
     }
     answer->later = later;
     answer->refs = 2;
-    pthread_mutex_init(&answer->lock, NULL);
+    lock_init(&answer->lock);
     snprintf(answer->request_id, sizeof(answer->request_id), "%s", http_id(req));
     const struct http_park_config park = {.keepalive_after_ms = config->keepalive_after_ms,
                                           .keepalive_every_ms = config->keepalive_every_ms,
                                           .gone = on_gone,
                                           .done = on_done,
                                           .arg = answer};
-    pthread_mutex_lock(&answer->lock); /* gone() may come before we know the handle */
+    lock_take(&answer->lock); /* gone() may come before we know the handle */
     struct http_parked *parked = answer->parked = http_park(req, &park, &err);
-    pthread_mutex_unlock(&answer->lock);
+    lock_drop(&answer->lock);
     if (!parked) {
         refuse(req, later, &err);
         answer_unref(answer);

@@ -1,5 +1,6 @@
 #include "runner/api/openapi.h"
 
+#include "base/lock.h"
 #include "base/str.h"
 #include "crypto/crypto.h"
 #include "runner/api/pages/pages.h"
@@ -7,7 +8,6 @@
 #include "runner/request/request.h"
 #include "runner/store/webhooks.h"
 
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,8 +19,8 @@
 #define SCHEMA(name) "{\"$ref\":\"#/components/schemas/" name "\"}"
 
 struct openapi {
-    const char *version;  /* borrowed */
-    pthread_mutex_t lock; /* while it is made */
+    const char *version; /* borrowed */
+    struct lock lock;    /* while it is made */
     char *text;
     char etag[ETAG_SIZE];
 };
@@ -493,7 +493,7 @@ struct openapi *openapi_new(const char *version)
     if (!openapi)
         return NULL;
     openapi->version = version;
-    pthread_mutex_init(&openapi->lock, NULL);
+    lock_init(&openapi->lock);
     return openapi;
 }
 
@@ -501,11 +501,12 @@ void openapi_free(struct openapi *openapi)
 {
     if (!openapi)
         return;
-    pthread_mutex_destroy(&openapi->lock);
+    lock_done(&openapi->lock);
     free(openapi->text);
     free(openapi);
 }
 
+static void make_locked(struct openapi *openapi, struct err *err) HOLDS(openapi->lock);
 static void make_locked(struct openapi *openapi, struct err *err)
 {
     unsigned char digest[CRYPTO_SHA256_SIZE];
@@ -521,11 +522,11 @@ static void make_locked(struct openapi *openapi, struct err *err)
 
 const char *openapi_text(struct openapi *openapi, const char **ret_etag, struct err *err)
 {
-    pthread_mutex_lock(&openapi->lock);
+    lock_take(&openapi->lock);
     if (!openapi->text)
         make_locked(openapi, err);
     const char *text = openapi->text; /* it stays once it is there */
-    pthread_mutex_unlock(&openapi->lock);
+    lock_drop(&openapi->lock);
     if (text && ret_etag)
         *ret_etag = openapi->etag;
     return text;

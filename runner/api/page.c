@@ -6,31 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-void page_escape(const char *text, struct buf *out)
-{
-    for (; *text; text++) {
-        switch (*text) {
-        case '&':
-            buf_adds(out, "&amp;");
-            break;
-        case '<':
-            buf_adds(out, "&lt;");
-            break;
-        case '>':
-            buf_adds(out, "&gt;");
-            break;
-        case '"':
-            buf_adds(out, "&quot;");
-            break;
-        case '\'':
-            buf_adds(out, "&#39;");
-            break;
-        default:
-            buf_addc(out, *text);
-        }
-    }
-}
-
 static void add_value(const char *name, size_t len, const struct page_value *values, size_t count,
                       struct buf *out)
 {
@@ -40,7 +15,7 @@ static void add_value(const char *name, size_t len, const struct page_value *val
         if (values[i].part)
             buf_add(out, buf_str(values[i].part), values[i].part->len);
         else if (values[i].text)
-            page_escape(values[i].text, out);
+            str_add_html(out, values[i].text);
         return;
     }
 }

@@ -27,9 +27,6 @@ void page_fill(const char *template, const struct page_value *values, size_t cou
     page_fill((template), (const struct page_value[]){__VA_ARGS__}, \
               sizeof((const struct page_value[]){__VA_ARGS__}) / sizeof(struct page_value), (out))
 
-/* Appends text so that it can stand between tags and in quoted attributes. */
-void page_escape(const char *text, struct buf *out);
-
 void page_send(struct http_request *req, int status, const char *type, const struct buf *body);
 /* 303 to a path of ours: POST, redirect, GET. */
 void page_redirect(struct http_request *req, const char *path);

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/cond.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "crypto/crypto.h"
@@ -31,7 +32,7 @@ struct waiter {
     char *caller, *key; /* of Idempotency-Key; NULL: none */
     _Atomic int refs;   /* the run's, and the worker's or the connection's */
     uint64_t ticket;
-    pthread_mutex_t lock;
+    struct lock lock;
     pthread_cond_t changed;
     struct http_parked *parked; /* NULL before it is parked, and once it was answered */
     bool ended;
@@ -48,7 +49,7 @@ static void unref(struct waiter *waiter)
 {
     if (atomic_fetch_sub(&waiter->refs, 1) != 1)
         return;
-    pthread_mutex_destroy(&waiter->lock);
+    lock_done(&waiter->lock);
     pthread_cond_destroy(&waiter->changed);
     buf_done(&waiter->answer);
     free(waiter->caller);
@@ -175,12 +176,12 @@ static void on_done(const struct python_outcome *outcome, void *arg)
     if (waiter->key)
         replay_end(waiter->api->replay, waiter->caller, waiter->key,
                    waiter->status == 200 ? 200 : 0, buf_str(&waiter->answer), waiter->answer.len);
-    pthread_mutex_lock(&waiter->lock);
+    lock_take(&waiter->lock);
     struct http_parked *parked = waiter->parked;
     waiter->parked = NULL;
     waiter->ended = true;
     pthread_cond_signal(&waiter->changed);
-    pthread_mutex_unlock(&waiter->lock);
+    lock_drop(&waiter->lock);
     if (parked)
         http_parked_send(parked, waiter->status, type_of(waiter),
                          waiter->status == 503 ? "Retry-After: 5\r\n" : NULL,
@@ -213,11 +214,11 @@ static bool wait_briefly(struct waiter *waiter)
     struct api *api = waiter->api;
     bool ended, room = atomic_fetch_add(&api->python_waits, 1) < BRIEF_WORKERS;
     int64_t until = clock_mono_ms() + BRIEF_MS;
-    pthread_mutex_lock(&waiter->lock);
+    lock_take(&waiter->lock);
     while (room && !waiter->ended && clock_mono_ms() < until)
-        cond_wait(&waiter->changed, &waiter->lock, until - clock_mono_ms());
+        lock_wait(&waiter->changed, &waiter->lock, until - clock_mono_ms());
     ended = waiter->ended;
-    pthread_mutex_unlock(&waiter->lock);
+    lock_drop(&waiter->lock);
     atomic_fetch_sub(&api->python_waits, 1);
     return ended;
 }
@@ -231,11 +232,11 @@ static void park(struct http_request *req, struct waiter *waiter)
                                          .gone = on_gone,
                                          .done = on_parked_done,
                                          .arg = waiter};
-    pthread_mutex_lock(&waiter->lock); /* on_done() may come before we know the handle */
+    lock_take(&waiter->lock); /* on_done() may come before we know the handle */
     struct http_parked *parked = waiter->ended ? NULL : http_park(req, &how, &err);
     bool ended = waiter->ended;
     waiter->parked = parked;
-    pthread_mutex_unlock(&waiter->lock);
+    lock_drop(&waiter->lock);
     if (parked)
         return; /* the connection's reference is on_parked_done()'s */
     if (ended) {
@@ -265,7 +266,7 @@ static struct waiter *waiter_new(struct api *api, const struct http_request *req
     waiter->key = copy;
     waiter->refs = 2;
     snprintf(waiter->request_id, sizeof(waiter->request_id), "%s", http_id(req));
-    pthread_mutex_init(&waiter->lock, NULL);
+    lock_init(&waiter->lock);
     cond_init(&waiter->changed);
     buf_init(&waiter->answer, ANSWER_MAX);
     return waiter;

@@ -2,9 +2,9 @@
 
 #include "base/auto.h"
 #include "base/clock.h"
+#include "base/lock.h"
 #include "base/str.h"
 
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,7 +25,7 @@ struct entry {
 };
 
 struct replay {
-    pthread_mutex_t lock;
+    struct lock lock;
     struct entry entries[REPLAY_ENTRIES];
     size_t bytes;
 };
@@ -34,7 +34,7 @@ struct replay *replay_new(void)
 {
     struct replay *replay = calloc(1, sizeof(*replay));
     if (replay)
-        pthread_mutex_init(&replay->lock, NULL);
+        lock_init(&replay->lock);
     return replay;
 }
 
@@ -52,7 +52,7 @@ void replay_free(struct replay *replay)
         return;
     for (size_t i = 0; i < REPLAY_ENTRIES; i++)
         drop(replay, &replay->entries[i]);
-    pthread_mutex_destroy(&replay->lock);
+    lock_done(&replay->lock);
     free(replay);
 }
 
@@ -129,9 +129,9 @@ int replay_begin(struct replay *replay, const char *caller, const char *key,
     AUTO(str) char *name = name_of(caller, key);
     if (!name)
         return err_sys(err, "Idempotency-Key");
-    pthread_mutex_lock(&replay->lock);
+    lock_take(&replay->lock);
     int rc = look(replay, name, hash, ret_state, ret_status, out, err);
-    pthread_mutex_unlock(&replay->lock);
+    lock_drop(&replay->lock);
     return rc;
 }
 
@@ -139,7 +139,7 @@ void replay_end(struct replay *replay, const char *caller, const char *key, int 
                 const char *body, size_t len)
 {
     AUTO(str) char *name = name_of(caller, key);
-    pthread_mutex_lock(&replay->lock);
+    lock_take(&replay->lock);
     struct entry *entry = name ? find(replay, name) : NULL;
     if (entry && status && len < REPLAY_BYTES_MAX / 4 && (entry->body = str_copy(body, len))) {
         entry->status = status;
@@ -150,5 +150,5 @@ void replay_end(struct replay *replay, const char *caller, const char *key, int 
     }
     while (replay->bytes > REPLAY_BYTES_MAX && (entry = oldest(replay)))
         drop(replay, entry);
-    pthread_mutex_unlock(&replay->lock);
+    lock_drop(&replay->lock);
 }

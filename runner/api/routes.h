@@ -10,6 +10,8 @@
  * or parameters, 503 while draining) needs no mention.
  *
  * Private to runner/api.
+ *
+ * Threads: constants.
  */
 #ifndef API_ROUTES_H
 #define API_ROUTES_H

@@ -1,9 +1,9 @@
 /* POST /sessions/{id}/exec: a command, answered when it has ended, or followed as it goes. */
+#include "base/lock.h"
 #include "base/str.h"
 #include "runner/api/body_fields.h"
 #include "runner/session/session.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,7 +24,7 @@ struct caller {
     struct api *api;
     char request_id[80];
     _Atomic int refs;
-    pthread_mutex_t lock;
+    struct lock lock;
     struct http_parked *parked; /* or its stream; NULL before there is one and after */
     struct exec *command;       /* holds a reference */
     bool over;                  /* the command has ended */
@@ -47,7 +47,7 @@ static struct caller *caller_new(struct api *api, const struct http_request *req
     caller->api = api;
     caller->refs = 3; /* and the handler's */
     snprintf(caller->request_id, sizeof(caller->request_id), "%s", http_id(req));
-    pthread_mutex_init(&caller->lock, NULL);
+    lock_init(&caller->lock);
     buf_init(&caller->held[0], 2 * CHUNK_BYTES);
     buf_init(&caller->held[1], 2 * CHUNK_BYTES);
     return caller;
@@ -60,7 +60,7 @@ static void caller_unref(struct caller *caller)
     exec_unref(caller->command);
     buf_done(&caller->held[0]);
     buf_done(&caller->held[1]);
-    pthread_mutex_destroy(&caller->lock);
+    lock_done(&caller->lock);
     free(caller);
 }
 
@@ -96,11 +96,11 @@ static void answer(struct caller *caller, struct exec *command, struct http_park
 
 static struct http_parked *take_parked(struct caller *caller, bool over)
 {
-    pthread_mutex_lock(&caller->lock);
+    lock_take(&caller->lock);
     struct http_parked *parked = caller->parked;
     caller->parked = NULL;
     caller->over |= over;
-    pthread_mutex_unlock(&caller->lock);
+    lock_drop(&caller->lock);
     return parked;
 }
 
@@ -137,12 +137,12 @@ static void wait_for_end(struct http_request *req, struct caller *caller)
                                           .gone = on_gone,
                                           .done = on_connection_done,
                                           .arg = caller};
-    pthread_mutex_lock(&caller->lock); /* gone() may come before we know the handle */
+    lock_take(&caller->lock); /* gone() may come before we know the handle */
     struct exec *command = caller->command;
     struct http_parked *parked = http_park(req, &park, &err);
     bool over = caller->over;
     caller->parked = over ? NULL : parked;
-    pthread_mutex_unlock(&caller->lock);
+    lock_drop(&caller->lock);
     if (!parked) {
         send_err(req, &err);
         exec_kill(command);
@@ -230,10 +230,10 @@ static void on_stream_done(void *arg)
 static void on_command_changed(void *arg)
 {
     struct caller *caller = arg;
-    pthread_mutex_lock(&caller->lock);
+    lock_take(&caller->lock);
     if (caller->parked)
         http_stream_wake(caller->parked);
-    pthread_mutex_unlock(&caller->lock);
+    lock_drop(&caller->lock);
 }
 
 static void on_followed_done(struct exec *command, void *arg)
@@ -257,10 +257,10 @@ static void follow(struct http_request *req, struct caller *caller)
                                               .fill = on_fill,
                                               .done = on_stream_done,
                                               .arg = caller};
-    pthread_mutex_lock(&caller->lock); /* done() may be called before we know the handle */
+    lock_take(&caller->lock); /* done() may be called before we know the handle */
     struct http_parked *parked = http_stream(req, &stream, &err);
     caller->parked = parked;
-    pthread_mutex_unlock(&caller->lock);
+    lock_drop(&caller->lock);
     if (parked) {
         http_stream_wake(parked);
         return;
@@ -344,7 +344,7 @@ struct log_stream {
     int fd;
     int64_t at;
     struct buf held;
-    pthread_mutex_t lock;
+    struct lock lock;
     struct http_parked *stream;
 };
 
@@ -379,10 +379,10 @@ static enum http_fill on_log_fill(struct http_piece *piece, void *arg)
 static void on_log_done(void *arg)
 {
     struct log_stream *log = arg;
-    pthread_mutex_lock(&log->lock); /* whoever started it is through */
-    pthread_mutex_unlock(&log->lock);
+    lock_take(&log->lock); /* whoever started it is through */
+    lock_drop(&log->lock);
     sessions_untick(log->sessions, log);
-    pthread_mutex_destroy(&log->lock);
+    lock_done(&log->lock);
     close(log->fd);
     buf_done(&log->held);
     free(log);
@@ -391,10 +391,10 @@ static void on_log_done(void *arg)
 static void on_tick(void *arg)
 {
     struct log_stream *log = arg;
-    pthread_mutex_lock(&log->lock);
+    lock_take(&log->lock);
     if (log->stream)
         http_stream_wake(log->stream);
-    pthread_mutex_unlock(&log->lock);
+    lock_drop(&log->lock);
 }
 
 void follow_process(struct http_request *req, struct api *api, const char *id, pid_t pid,
@@ -422,15 +422,15 @@ void follow_process(struct http_request *req, struct api *api, const char *id, p
                                               .fill = on_log_fill,
                                               .done = on_log_done,
                                               .arg = log};
-    pthread_mutex_init(&log->lock, NULL);
+    lock_init(&log->lock);
     if (sessions_tick(api->sessions, on_tick, log, &err)) {
         send_err(req, &err);
         on_log_done(log);
         return;
     }
-    pthread_mutex_lock(&log->lock); /* the tick waits until the handle is known; so does done() */
+    lock_take(&log->lock); /* the tick waits until the handle is known; so does done() */
     bool streams = (log->stream = http_stream(req, &stream, &err)) != NULL;
-    pthread_mutex_unlock(&log->lock);
+    lock_drop(&log->lock);
     if (streams)
         return;
     send_err(req, &err);

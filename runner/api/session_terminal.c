@@ -2,12 +2,12 @@
  * A session's terminal over a WebSocket: binary messages are what the pty prints and what is typed,
  * text messages are JSON (runner/docs/http.md has their forms).
  */
+#include "base/lock.h"
 #include "base/str.h"
 #include "runner/api/handlers.h"
 #include "runner/session/session.h"
 #include "websocket/websocket.h"
 
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +31,7 @@ struct terminal {
     int code;        /* what it is closed with */
     const char *why; /* static */
     bool client_gone;
-    pthread_mutex_t lock; /* of the handle: the hub wakes it */
+    struct lock lock; /* of the handle: the hub wakes it */
     struct http_parked *stream;
 };
 
@@ -200,19 +200,19 @@ static const char *why(int code)
 static void wake(void *arg)
 {
     struct terminal *terminal = arg;
-    pthread_mutex_lock(&terminal->lock);
+    lock_take(&terminal->lock);
     if (terminal->stream)
         http_stream_wake(terminal->stream);
-    pthread_mutex_unlock(&terminal->lock);
+    lock_drop(&terminal->lock);
 }
 
 static void resume(void *arg)
 {
     struct terminal *terminal = arg;
-    pthread_mutex_lock(&terminal->lock);
+    lock_take(&terminal->lock);
     if (terminal->stream)
         http_stream_resume(terminal->stream);
-    pthread_mutex_unlock(&terminal->lock);
+    lock_drop(&terminal->lock);
 }
 
 static enum http_receive on_receive(const char *data, size_t len, void *arg)
@@ -297,13 +297,13 @@ static enum http_fill on_fill(struct http_piece *piece, void *arg)
 static void on_done(void *arg)
 {
     struct terminal *terminal = arg;
-    pthread_mutex_lock(&terminal->lock); /* whoever started it is through */
+    lock_take(&terminal->lock); /* whoever started it is through */
     terminal->stream = NULL;
-    pthread_mutex_unlock(&terminal->lock);
+    lock_drop(&terminal->lock);
     if (terminal->viewer)
         pty_leave(terminal->viewer);
     websocket_reader_done(&terminal->reader);
-    pthread_mutex_destroy(&terminal->lock);
+    lock_done(&terminal->lock);
     buf_done(&terminal->out);
     buf_done(&terminal->pong);
     free(terminal);
@@ -379,7 +379,7 @@ static struct terminal *terminal_new(void)
     if (!terminal)
         return NULL;
     websocket_reader_init(&terminal->reader, true, TEXT_MAX);
-    pthread_mutex_init(&terminal->lock, NULL);
+    lock_init(&terminal->lock);
     buf_init(&terminal->out, OUT_MAX);
     buf_init(&terminal->pong, 256);
     return terminal;
@@ -432,11 +432,10 @@ void session_terminal(struct http_request *req, void *arg)
                                               .fill = on_fill,
                                               .done = on_done,
                                               .arg = terminal};
-    pthread_mutex_lock(
-        &terminal->lock); /* the hub waits until the handle is known; so does done() */
+    lock_take(&terminal->lock); /* the hub waits until the handle is known; so does done() */
     terminal->stream = http_upgrade(req, &stream, &err);
     bool streams = terminal->stream != NULL;
-    pthread_mutex_unlock(&terminal->lock);
+    lock_drop(&terminal->lock);
     if (streams)
         return;
     send_err(req, &err);

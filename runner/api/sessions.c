@@ -1,4 +1,5 @@
 /* Sessions: making, showing, removing; and their background processes and shells. */
+#include "base/lock.h"
 #include "base/path.h"
 #include "base/str.h"
 #include "runner/api/body_fields.h"
@@ -8,7 +9,6 @@
 #include "runner/session/session.h"
 
 #include <ctype.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -470,7 +470,7 @@ struct wait {
     pid_t pid;
     struct exec *command; /* NULL: a process is waited for */
     _Atomic int refs;     /* the process's, the connection's, the handler's */
-    pthread_mutex_t lock;
+    struct lock lock;
     struct http_parked *parked; /* NULL before it is parked, and once somebody answers */
     bool over;
 };
@@ -479,7 +479,7 @@ static void wait_unref(struct wait *wait)
 {
     if (atomic_fetch_sub(&wait->refs, 1) > 1)
         return;
-    pthread_mutex_destroy(&wait->lock);
+    lock_done(&wait->lock);
     exec_unref(wait->command);
     free(wait);
 }
@@ -508,11 +508,11 @@ static void answer_wait(struct wait *wait, struct http_parked *parked)
 
 static struct http_parked *take_parked(struct wait *wait, bool over)
 {
-    pthread_mutex_lock(&wait->lock);
+    lock_take(&wait->lock);
     struct http_parked *parked = wait->parked;
     wait->parked = NULL;
     wait->over |= over;
-    pthread_mutex_unlock(&wait->lock);
+    lock_drop(&wait->lock);
     return parked;
 }
 
@@ -559,7 +559,7 @@ static struct wait *wait_new(struct http_request *req, struct api *api, struct e
         return NULL;
     }
     *wait = (struct wait){.sessions = api->sessions, .pid = pid, .command = command, .refs = 3};
-    pthread_mutex_init(&wait->lock, NULL);
+    lock_init(&wait->lock);
     snprintf(wait->id, sizeof(wait->id), "%s", http_param(req, "id"));
     snprintf(wait->request_id, sizeof(wait->request_id), "%s", http_id(req));
     return wait;
@@ -591,11 +591,11 @@ static void wait_for(struct http_request *req, struct api *api, struct exec *com
                                           .waited = on_waited,
                                           .done = on_done,
                                           .arg = wait};
-    pthread_mutex_lock(&wait->lock); /* gone() may come before we know the handle */
+    lock_take(&wait->lock); /* gone() may come before we know the handle */
     struct http_parked *parked = http_park(req, &park, &err);
     bool over = wait->over;
     wait->parked = over ? NULL : parked;
-    pthread_mutex_unlock(&wait->lock);
+    lock_drop(&wait->lock);
     if (!parked) {
         send_err(req, &err);
         on_done(wait);

@@ -1,10 +1,10 @@
 #include "runner/api/stream.h"
 
 #include "base/fd.h"
+#include "base/lock.h"
 #include "base/str.h"
 
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,7 +27,7 @@ struct follower {
     bool lines;
     _Atomic int64_t end; /* of the whole events */
     _Atomic bool ended;  /* there will be no others */
-    pthread_mutex_t lock;
+    struct lock lock;
     struct http_parked *stream; /* NULL before it streams, and afterwards */
 
     int64_t at;    /* the streams' thread's: what comes next */
@@ -45,7 +45,7 @@ static void follower_unref(struct follower *f)
     if (atomic_fetch_sub(&f->refs, 1) > 1)
         return;
     fd_close(&f->fd);
-    pthread_mutex_destroy(&f->lock);
+    lock_done(&f->lock);
     free(f);
 }
 
@@ -53,10 +53,10 @@ static void follower_unref(struct follower *f)
 
 static void wake(struct follower *f)
 {
-    pthread_mutex_lock(&f->lock);
+    lock_take(&f->lock);
     if (f->stream)
         http_stream_wake(f->stream);
-    pthread_mutex_unlock(&f->lock);
+    lock_drop(&f->lock);
 }
 
 static void note_end(struct follower *f, int64_t end)
@@ -191,9 +191,9 @@ static enum http_fill on_fill(struct http_piece *piece, void *arg)
 static void on_done(void *arg)
 {
     struct follower *f = arg;
-    pthread_mutex_lock(&f->lock);
+    lock_take(&f->lock);
     f->stream = NULL;
-    pthread_mutex_unlock(&f->lock);
+    lock_drop(&f->lock);
     leave(f, !f->finished);
     follower_unref(f);
 }
@@ -219,7 +219,7 @@ static struct follower *follower_new(struct api *api, const char *task_id,
     f->lines = follow->lines;
     f->at = follow->from;
     snprintf(f->task_id, sizeof(f->task_id), "%s", task_id);
-    pthread_mutex_init(&f->lock, NULL);
+    lock_init(&f->lock);
     f->fd = open(path, O_RDONLY | O_CLOEXEC);
     if (f->fd >= 0)
         return f;
@@ -258,10 +258,10 @@ static int start_stream(struct http_request *req, struct follower *f, struct err
                                               .done = on_done,
                                               .arg = f};
     atomic_fetch_add(&f->refs, 1);
-    pthread_mutex_lock(&f->lock); /* done() may be called before we know the handle */
+    lock_take(&f->lock); /* done() may be called before we know the handle */
     f->stream = http_stream(req, &stream, err);
     bool streams = f->stream != NULL;
-    pthread_mutex_unlock(&f->lock);
+    lock_drop(&f->lock);
     if (!streams)
         atomic_fetch_sub(&f->refs, 1);
     return streams ? 0 : -1;

@@ -3,11 +3,11 @@
 #include "base/auto.h"
 #include "base/buf.h"
 #include "base/fd.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "runner/request/request.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -21,8 +21,8 @@ struct version {
 };
 
 struct system_prompt {
-    pthread_mutex_t lock; /* of all that follows; not held while the file is read */
-    char *path;           /* whose text it is; NULL: nothing was read yet */
+    struct lock lock; /* of all that follows; not held while the file is read */
+    char *path;       /* whose text it is; NULL: nothing was read yet */
     struct version version;
     char *text; /* the last good one */
 };
@@ -31,7 +31,7 @@ struct system_prompt *system_prompt_new(void)
 {
     struct system_prompt *prompt = calloc(1, sizeof(*prompt));
     if (prompt)
-        pthread_mutex_init(&prompt->lock, NULL);
+        lock_init(&prompt->lock);
     return prompt;
 }
 
@@ -39,7 +39,7 @@ void system_prompt_free(struct system_prompt *prompt)
 {
     if (!prompt)
         return;
-    pthread_mutex_destroy(&prompt->lock);
+    lock_done(&prompt->lock);
     free(prompt->path);
     free(prompt->text);
     free(prompt);
@@ -76,6 +76,8 @@ static char *read_text(const char *path, struct err *err)
 
 /* A new version has been read (text NULL: it is no good). True when that is news. */
 static bool install_locked(struct system_prompt *prompt, const char *path,
+                           const struct version *version, char *text) HOLDS(prompt->lock);
+static bool install_locked(struct system_prompt *prompt, const char *path,
                            const struct version *version, char *text)
 {
     bool moved = !prompt->path || strcmp(prompt->path, path) != 0;
@@ -92,6 +94,8 @@ static bool install_locked(struct system_prompt *prompt, const char *path,
     return news;
 }
 
+static int copy_locked(const struct system_prompt *prompt, char **ret_text, struct err *err)
+    HOLDS(prompt->lock);
 static int copy_locked(const struct system_prompt *prompt, char **ret_text, struct err *err)
 {
     if (!prompt->text)
@@ -111,13 +115,13 @@ int system_prompt_get(struct system_prompt *prompt, const char *path, char **ret
     if (!path)
         return 0;
     struct version version = look_at(path);
-    pthread_mutex_lock(&prompt->lock);
+    lock_take(&prompt->lock);
     bool known =
         prompt->path && strcmp(prompt->path, path) == 0 && is_same(&prompt->version, &version);
     if (!known) {
-        pthread_mutex_unlock(&prompt->lock);
+        lock_drop(&prompt->lock);
         char *text = read_text(path, &trouble);
-        pthread_mutex_lock(&prompt->lock);
+        lock_take(&prompt->lock);
         bool news = install_locked(prompt, path, &version, text);
         if (news && !text)
             log_error("config", "system prompt: %s%s", trouble.msg,
@@ -126,6 +130,6 @@ int system_prompt_get(struct system_prompt *prompt, const char *path, char **ret
             log_info("config", "system prompt read from '%s'", path);
     }
     int rc = copy_locked(prompt, ret_text, err);
-    pthread_mutex_unlock(&prompt->lock);
+    lock_drop(&prompt->lock);
     return rc;
 }

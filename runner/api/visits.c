@@ -1,8 +1,8 @@
 #include "runner/api/visits.h"
 
 #include "base/clock.h"
+#include "base/lock.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,7 +13,7 @@ struct link {
 };
 
 struct visits {
-    pthread_mutex_t lock;
+    struct lock lock;
     struct link links[LINKS_MAX];
     struct visit items[VISITS_MAX]; /* a free one has ended: until_ms 0 */
 };
@@ -22,7 +22,7 @@ struct visits *visits_new(void)
 {
     struct visits *visits = calloc(1, sizeof(*visits));
     if (visits)
-        pthread_mutex_init(&visits->lock, NULL);
+        lock_init(&visits->lock);
     return visits;
 }
 
@@ -30,7 +30,7 @@ void visits_free(struct visits *visits)
 {
     if (!visits)
         return;
-    pthread_mutex_destroy(&visits->lock);
+    lock_done(&visits->lock);
     explicit_bzero(visits->items, sizeof(visits->items));
     explicit_bzero(visits->links, sizeof(visits->links));
     free(visits);
@@ -44,13 +44,13 @@ void visits_add_digest(struct visits *visits, const unsigned char secret[CRYPTO_
     id_token(visit.cookie);
     id_token(visit.csrf);
     memcpy(visit.secret, secret, sizeof(visit.secret));
-    pthread_mutex_lock(&visits->lock);
+    lock_take(&visits->lock);
     struct visit *place = &visits->items[0];
     for (size_t i = 1; i < VISITS_MAX; i++)
         if (visits->items[i].until_ms < place->until_ms)
             place = &visits->items[i];
     *place = visit;
-    pthread_mutex_unlock(&visits->lock);
+    lock_drop(&visits->lock);
     *ret_visit = visit;
 }
 
@@ -68,13 +68,13 @@ void visits_link(struct visits *visits, const char *secret, char ret_token[ID_TO
     struct link link = {.until_ms = clock_mono_ms() + LINK_MS};
     id_token(link.token);
     crypto_sha256(secret, strlen(secret), link.secret);
-    pthread_mutex_lock(&visits->lock);
+    lock_take(&visits->lock);
     struct link *place = &visits->links[0];
     for (size_t i = 1; i < LINKS_MAX; i++)
         if (visits->links[i].until_ms < place->until_ms)
             place = &visits->links[i];
     *place = link;
-    pthread_mutex_unlock(&visits->lock);
+    lock_drop(&visits->lock);
     memcpy(ret_token, link.token, sizeof(link.token));
 }
 
@@ -83,7 +83,7 @@ bool visits_take_link(struct visits *visits, const char *token,
 {
     bool found = false;
     int64_t now = clock_mono_ms();
-    pthread_mutex_lock(&visits->lock);
+    lock_take(&visits->lock);
     for (size_t i = 0; i < LINKS_MAX; i++) {
         struct link *link = &visits->links[i];
         if (!crypto_equal(token, strlen(token), link->token, ID_TOKEN_SIZE - 1) ||
@@ -93,13 +93,14 @@ bool visits_take_link(struct visits *visits, const char *token,
         explicit_bzero(link, sizeof(*link));
         found = true;
     }
-    pthread_mutex_unlock(&visits->lock);
+    lock_drop(&visits->lock);
     return found;
 }
 
 /* --- visits -------------------------------------------------------------------------------- */
 
 /* All are compared, so that time tells nothing. */
+static struct visit *find_locked(struct visits *visits, const char *cookie) HOLDS(visits->lock);
 static struct visit *find_locked(struct visits *visits, const char *cookie)
 {
     struct visit *found = NULL;
@@ -115,22 +116,22 @@ static struct visit *find_locked(struct visits *visits, const char *cookie)
 
 bool visits_find(struct visits *visits, const char *cookie, struct visit *ret_visit)
 {
-    pthread_mutex_lock(&visits->lock);
+    lock_take(&visits->lock);
     struct visit *found = find_locked(visits, cookie);
     if (found) {
         if (found->idle_ms)
             found->until_ms = clock_mono_ms() + found->idle_ms;
         *ret_visit = *found;
     }
-    pthread_mutex_unlock(&visits->lock);
+    lock_drop(&visits->lock);
     return found != NULL;
 }
 
 void visits_remove(struct visits *visits, const char *cookie)
 {
-    pthread_mutex_lock(&visits->lock);
+    lock_take(&visits->lock);
     struct visit *found = find_locked(visits, cookie);
     if (found)
         explicit_bzero(found, sizeof(*found));
-    pthread_mutex_unlock(&visits->lock);
+    lock_drop(&visits->lock);
 }

@@ -1,9 +1,10 @@
 #include "runner/api/wait.h"
 
+#include "base/check.h"
 #include "base/clock.h"
+#include "base/lock.h"
 #include "base/str.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -117,6 +118,7 @@ static void print_location(const struct task_record *record, size_t count, char 
 
 void wait_send_accepted(struct http_request *req, const struct submission *s)
 {
+    REQUIRE(s->count > 0);
     char location[ID_SIZE + 32];
     AUTO(buf) struct buf out = BUF_INIT(ACCEPTED_BYTES_MAX);
     print_location(s->records, s->count, location, sizeof(location));
@@ -142,7 +144,7 @@ struct waiter {
     struct buf accepted; /* what a 202 says */
     char location[ID_SIZE + 32];
     _Atomic int refs; /* one of each watch, one of the parked connection */
-    pthread_mutex_t lock;
+    struct lock lock;
     size_t left;                /* watches whose task has not ended; under the lock */
     struct http_parked *parked; /* NULL before it is parked, and once somebody answers; so, too */
     size_t count;
@@ -160,16 +162,16 @@ static void waiter_unref(struct waiter *waiter)
     if (atomic_fetch_sub(&waiter->refs, 1) > 1)
         return;
     buf_done(&waiter->accepted);
-    pthread_mutex_destroy(&waiter->lock);
+    lock_done(&waiter->lock);
     free(waiter);
 }
 
 static struct http_parked *take_parked(struct waiter *waiter)
 {
-    pthread_mutex_lock(&waiter->lock);
+    lock_take(&waiter->lock);
     struct http_parked *parked = waiter->parked;
     waiter->parked = NULL;
-    pthread_mutex_unlock(&waiter->lock);
+    lock_drop(&waiter->lock);
     return parked;
 }
 
@@ -247,12 +249,12 @@ static void on_ended(struct engine_watch *watch)
 {
     struct waiter *waiter = ((struct waiting *)(void *)watch)->waiter;
     struct http_parked *parked = NULL;
-    pthread_mutex_lock(&waiter->lock);
+    lock_take(&waiter->lock);
     if (--waiter->left == 0) {
         parked = waiter->parked;
         waiter->parked = NULL;
     }
-    pthread_mutex_unlock(&waiter->lock);
+    lock_drop(&waiter->lock);
     if (parked)
         answer_parked(waiter, parked, watch->answer);
     waiter_unref(waiter);
@@ -306,7 +308,7 @@ static struct waiter *waiter_new(struct api *api, struct http_request *req,
         return NULL;
     waiter->api = api;
     waiter->refs = 1;
-    pthread_mutex_init(&waiter->lock, NULL);
+    lock_init(&waiter->lock);
     buf_init(&waiter->accepted, ACCEPTED_BYTES_MAX);
     snprintf(waiter->request_id, sizeof(waiter->request_id), "%s", http_id(req));
     if (s->count > 1)
@@ -335,17 +337,17 @@ static void watch_all(struct waiter *waiter)
         if (engine_watch(waiter->api->engine, waiter->runs[i].task_id, &waiter->runs[i].watch))
             continue;
         waiter_unref(waiter);
-        pthread_mutex_lock(&waiter->lock);
+        lock_take(&waiter->lock);
         waiter->left--;
-        pthread_mutex_unlock(&waiter->lock);
+        lock_drop(&waiter->lock);
     }
 }
 
 static bool all_ended(struct waiter *waiter)
 {
-    pthread_mutex_lock(&waiter->lock);
+    lock_take(&waiter->lock);
     bool ended = waiter->left == 0;
-    pthread_mutex_unlock(&waiter->lock);
+    lock_drop(&waiter->lock);
     return ended;
 }
 
@@ -377,11 +379,11 @@ static void park(struct http_request *req, struct waiter *waiter, int wait_ms)
         .done = on_done,
         .arg = waiter};
     atomic_fetch_add(&waiter->refs, 1);
-    pthread_mutex_lock(&waiter->lock); /* gone() may be called before we know the handle */
+    lock_take(&waiter->lock); /* gone() may be called before we know the handle */
     struct http_parked *parked = http_park(req, &how, &err);
     bool ended = waiter->left == 0;
     waiter->parked = ended ? NULL : parked;
-    pthread_mutex_unlock(&waiter->lock);
+    lock_drop(&waiter->lock);
     if (!parked) {
         send_err(req, &err);
         leave(waiter, true);
@@ -394,6 +396,7 @@ static void park(struct http_request *req, struct waiter *waiter, int wait_ms)
 void wait_for_tasks(struct http_request *req, struct api *api, const struct submission *s,
                     int wait_ms)
 {
+    REQUIRE(s->count > 0);
     struct err err;
     if (wait_ms == NO_WAIT) {
         http_add_header(req, "Preference-Applied", "wait");

@@ -1,4 +1,9 @@
-/* What the files of the agent share. Private to runner/box. */
+/*
+ * What the files of the agent share: the agent is the process inside a session's jail that runs its
+ * shells and serves its files. Private to runner/box.
+ *
+ * Threads: none; the agent has one thread.
+ */
 #ifndef BOX_BOX_PRIVATE_H
 #define BOX_BOX_PRIVATE_H
 

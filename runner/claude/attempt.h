@@ -1,4 +1,8 @@
-/* One run of a task of kind "claude", from its set-up to its outcome. Private to runner/claude. */
+/*
+ * One run of a task of kind "claude", from its set-up to its outcome. Private to runner/claude.
+ *
+ * Threads: the task's own. Ownership: an attempt owns what its fields do not call borrowed.
+ */
 #ifndef CLAUDE_ATTEMPT_H
 #define CLAUDE_ATTEMPT_H
 

@@ -1,4 +1,7 @@
-/* What follows a run: outputs, and after a success postExecutionActions. Private to runner/claude.
+/*
+ * What follows a run: outputs, and after a success postExecutionActions. Private to runner/claude.
+ *
+ * Threads: the task's own.
  */
 #ifndef CLAUDE_FINISH_H
 #define CLAUDE_FINISH_H

@@ -1,4 +1,8 @@
-/* What a claude task's process shall be. Private to runner/claude. */
+/*
+ * Makes the plan of the process that runs Claude for a task. Private to runner/claude.
+ *
+ * Threads: the task's own.
+ */
 #ifndef CLAUDE_PLAN_H
 #define CLAUDE_PLAN_H
 

@@ -1,6 +1,8 @@
 /*
  * What a task finds before Claude starts: secrets in its environment, MCP servers, commands, and
  * what its own commands have made of the workspace. Private to runner/claude.
+ *
+ * Threads: the task's own.
  */
 #ifndef CLAUDE_PREPARE_H
 #define CLAUDE_PREPARE_H

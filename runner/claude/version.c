@@ -3,12 +3,12 @@
 #include "base/clock.h"
 #include "base/cond.h"
 #include "base/fd.h"
+#include "base/lock.h"
 #include "base/path.h"
 #include "base/thread.h"
 #include "runner/work/work.h"
 
 #include <ctype.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,13 +23,13 @@
 
 /* What was asked last. */
 static struct {
-    pthread_mutex_t lock; /* of what follows */
-    pthread_mutex_t asking;
+    struct lock lock; /* of what follows */
+    struct lock asking;
     struct timespec changed;
     ino_t inode;
     int64_t asked_ms; /* mono */
     char version[CLAUDE_VERSION_SIZE];
-} known = {.lock = PTHREAD_MUTEX_INITIALIZER, .asking = PTHREAD_MUTEX_INITIALIZER};
+} known = {.lock = LOCK_INIT, .asking = LOCK_INIT};
 
 /* The first word, when it is printable. */
 static void read_version(int fd, char version[CLAUDE_VERSION_SIZE])
@@ -71,12 +71,12 @@ static void ask(const struct claude *claude, const char *program, char version[C
 /* *ret_stale: it did not start, and may be asked again. */
 static bool is_known(const struct stat *st, char version[CLAUDE_VERSION_SIZE], bool *ret_stale)
 {
-    pthread_mutex_lock(&known.lock);
+    lock_take(&known.lock);
     bool same = known.inode == st->st_ino && known.changed.tv_sec == st->st_ctim.tv_sec &&
                 known.changed.tv_nsec == st->st_ctim.tv_nsec;
     snprintf(version, CLAUDE_VERSION_SIZE, "%s", same ? known.version : "");
     *ret_stale = same && !known.version[0] && clock_mono_ms() - known.asked_ms >= AGAIN_MS;
-    pthread_mutex_unlock(&known.lock);
+    lock_drop(&known.lock);
     return same;
 }
 
@@ -88,16 +88,16 @@ char *claude_version(const struct claude *claude, char ret_version[CLAUDE_VERSIO
     bool stale = false;
     ret_version[0] = '\0';
     if (!program || stat(program, &st) || (is_known(&st, ret_version, &stale) && !stale) ||
-        pthread_mutex_trylock(&known.asking))
+        !lock_try(&known.asking))
         return program;
     ask(claude, program, ret_version);
-    pthread_mutex_lock(&known.lock);
+    lock_take(&known.lock);
     known.inode = st.st_ino;
     known.changed = st.st_ctim;
     known.asked_ms = clock_mono_ms();
     snprintf(known.version, sizeof(known.version), "%s", ret_version);
-    pthread_mutex_unlock(&known.lock);
-    pthread_mutex_unlock(&known.asking);
+    lock_drop(&known.lock);
+    lock_drop(&known.asking);
     return program;
 }
 
@@ -120,7 +120,7 @@ enum claude_cli_state claude_cli_state(const struct claude *claude)
 struct claude_watch {
     const struct claude *claude;
     struct thread thread;
-    pthread_mutex_t lock; /* of stopping */
+    struct lock lock; /* of stopping */
     pthread_cond_t stop;
     bool stopping;
 };
@@ -129,20 +129,20 @@ static void *look_often(void *arg)
 {
     struct claude_watch *watch = arg;
     int64_t pause_ms = FIRST_LOOK_MS;
-    pthread_mutex_lock(&watch->lock);
+    lock_take(&watch->lock);
     while (!watch->stopping) {
         int64_t until = clock_mono_ms() + pause_ms, left;
         while (!watch->stopping && (left = until - clock_mono_ms()) > 0)
-            cond_wait(&watch->stop, &watch->lock, left);
+            lock_wait(&watch->stop, &watch->lock, left);
         if (watch->stopping)
             break;
-        pthread_mutex_unlock(&watch->lock);
+        lock_drop(&watch->lock);
         char version[CLAUDE_VERSION_SIZE];
         AUTO(str) char *program = claude_version(watch->claude, version);
         pause_ms = LOOK_EVERY_MS;
-        pthread_mutex_lock(&watch->lock);
+        lock_take(&watch->lock);
     }
-    pthread_mutex_unlock(&watch->lock);
+    lock_drop(&watch->lock);
     return NULL;
 }
 
@@ -154,7 +154,7 @@ struct claude_watch *claude_watch_start(const struct claude *claude, struct err 
         return NULL;
     }
     watch->claude = claude;
-    pthread_mutex_init(&watch->lock, NULL);
+    lock_init(&watch->lock);
     cond_init(&watch->stop);
     if (thread_start(&watch->thread, "cli", THREAD_STACK_DEFAULT, look_often, watch, err)) {
         claude_watch_stop(watch);
@@ -167,13 +167,13 @@ void claude_watch_stop(struct claude_watch *watch)
 {
     if (!watch)
         return;
-    pthread_mutex_lock(&watch->lock);
+    lock_take(&watch->lock);
     watch->stopping = true;
     pthread_cond_broadcast(&watch->stop);
-    pthread_mutex_unlock(&watch->lock);
+    lock_drop(&watch->lock);
     thread_join(&watch->thread);
     pthread_cond_destroy(&watch->stop);
-    pthread_mutex_destroy(&watch->lock);
+    lock_done(&watch->lock);
     free(watch);
 }
 

@@ -1,4 +1,8 @@
-/* Set-up at Google Cloud, as a command. Returns the exit status. */
+/*
+ * Set-up at Google Cloud, as a command.
+ *
+ * Threads: the program's only one. Returns the exit status.
+ */
 #ifndef CLI_CLI_H
 #define CLI_CLI_H
 

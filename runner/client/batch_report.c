@@ -145,27 +145,6 @@ static void write_markdown(const struct batch *b, struct buf *out)
 
 /* --- HTML ---------------------------------------------------------------------------------- */
 
-static void add_html(struct buf *out, const char *text)
-{
-    for (; *text; text++)
-        switch (*text) {
-        case '<':
-            buf_adds(out, "&lt;");
-            break;
-        case '>':
-            buf_adds(out, "&gt;");
-            break;
-        case '&':
-            buf_adds(out, "&amp;");
-            break;
-        case '"':
-            buf_adds(out, "&quot;");
-            break;
-        default:
-            buf_addc(out, *text);
-        }
-}
-
 /* How a quantity is spread over all runs, as bars. */
 static void add_histogram(const struct batch *b, const char *title, enum quantity what,
                           struct buf *out)
@@ -234,9 +213,9 @@ static void write_html(const struct batch *b, struct buf *out)
 {
     const char *title = b->options.title ? b->options.title : "Batch";
     buf_adds(out, html_head);
-    add_html(out, title);
+    str_add_html(out, title);
     buf_adds(out, "</title></head><body>\n<h1>");
-    add_html(out, title);
+    str_add_html(out, title);
     buf_adds(out, "</h1>\n<p>");
     add_totals(b, out);
     buf_adds(out, "</p>\n");
@@ -250,7 +229,7 @@ static void write_html(const struct batch *b, struct buf *out)
         struct spread s = spread_of(b, t->first, t->count, SECONDS);
         struct spread c = spread_of(b, t->first, t->count, COST);
         buf_adds(out, "<tr><td>");
-        add_html(out, t->id);
+        str_add_html(out, t->id);
         buf_addf(out, "<td>%u/%u<td%s>%u<td>", t->ok, t->count, t->failed ? " class=\"bad\"" : "",
                  t->failed);
         screen_add_cost(out, c.sum);

@@ -200,6 +200,13 @@ const char *text_of(const struct json *object, const char *name)
     return text ? text : "";
 }
 
+void client_print_answer(const struct json *answer)
+{
+    AUTO(buf) struct buf json = BUF_INIT(CLIENT_ANSWER_MAX * 2);
+    json_print(answer, &json);
+    puts(buf_str(&json));
+}
+
 long long number_of(const struct json *object, const char *name)
 {
     int64_t value = 0;

@@ -67,6 +67,9 @@ void client_catch_signals(void);
 
 /* Member access for printing: "" or 0 when it is not there. */
 const char *text_of(const struct json *object, const char *name);
+
+/* Prints an answer to stdout as one line of JSON. */
+void client_print_answer(const struct json *answer);
 long long number_of(const struct json *object, const char *name);
 double real_of(const struct json *object, const char *name);
 bool client_is_true(const struct json *object, const char *name);

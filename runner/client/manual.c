@@ -23,17 +23,21 @@ static void each_command(each_fn *fn, void *arg)
         fn(note->name, note->summary, NULL, arg);
 }
 
+/* The same for ours only. */
+static void each_row(void (*fn)(const struct command_row *row))
+{
+    const struct command_row *row;
+    for (size_t i = 0; (row = commands_at(i)); i++)
+        fn(row);
+}
+
 /* --- bash ---------------------------------------------------------------------------------- */
 
-static void bash_case(const char *name, const char *summary, const struct command_row *row,
-                      void *arg)
+static void bash_case(const struct command_row *row)
 {
     struct option_row scratch;
     const struct option_row *option;
-    (void)summary, (void)arg;
-    if (!row)
-        return;
-    printf("    '%s') words='", name);
+    printf("    '%s') words='", row->name);
     for (size_t i = 0; (option = options_at(row, i, &scratch)); i++)
         printf("--%s ", option->name);
     puts("' ;;");
@@ -83,7 +87,7 @@ static void print_bash(void)
          "fi\n"
          "    [[ $subs ]] && first=\"$first $second\"\n"
          "    case $first in");
-    each_command(bash_case, NULL);
+    each_row(bash_case);
     puts("    esac\n"
          "    if [[ $cur == -* ]]; then\n"
          "        mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$cur\")\n"
@@ -119,15 +123,11 @@ static void zsh_command(const char *name, const char *summary, const struct comm
     puts("'");
 }
 
-static void zsh_options(const char *name, const char *summary, const struct command_row *row,
-                        void *arg)
+static void zsh_options(const struct command_row *row)
 {
     struct option_row scratch;
     const struct option_row *option;
-    (void)summary, (void)arg;
-    if (!row)
-        return;
-    printf("        '%s') options=(", name);
+    printf("        '%s') options=(", row->name);
     for (size_t i = 0; (option = options_at(row, i, &scratch)); i++) {
         printf("'--%s%s[", option->name, option->value ? "=" : "");
         print_escaped(option->help, ":[]");
@@ -146,7 +146,7 @@ static void print_zsh(void)
          "        _describe command commands\n        return\n    fi\n"
          "    [[ ${(M)commands:#\"$command $words[3]:\"*} ]] && command=\"$command $words[3]\"\n"
          "    case $command in");
-    each_command(zsh_options, NULL);
+    each_row(zsh_options);
     puts("    esac\n    _arguments $options '*:file:_files'\n}\n_claude_runner \"$@\"");
 }
 

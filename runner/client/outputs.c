@@ -25,9 +25,7 @@ int client_outputs(struct call *call, struct err *err)
     if (!answer)
         return -1;
     if (call->json) {
-        AUTO(buf) struct buf json = BUF_INIT(CLIENT_ANSWER_MAX);
-        json_print(answer, &json);
-        puts(buf_str(&json));
+        client_print_answer(answer);
         return 0;
     }
     const struct json *outputs = json_get(answer, "outputs");

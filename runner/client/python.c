@@ -104,9 +104,7 @@ int client_python(struct call *call, struct err *err)
         return -1;
     const char *status = text_of(answer, "status");
     if (call->json) {
-        AUTO(buf) struct buf json = BUF_INIT(CLIENT_ANSWER_MAX * 2);
-        json_print(answer, &json);
-        puts(buf_str(&json));
+        client_print_answer(answer);
     } else {
         fputs(text_of(answer, "stdout"), stdout);
         fflush(stdout);

@@ -165,9 +165,7 @@ static void conclude(const struct call *call, const struct follow *f, struct nar
 {
     const char *output = text_of(n->end, "output");
     if (call->json) {
-        AUTO(buf) struct buf json = BUF_INIT(CLIENT_ANSWER_MAX * 2);
-        json_print(n->end, &json);
-        puts(buf_str(&json));
+        client_print_answer(n->end);
         return;
     }
     if (diff)
@@ -221,9 +219,7 @@ static int submit(struct call *call, const char *path, const char *body, struct 
     if (!answer)
         return -1;
     if (call->json) {
-        AUTO(buf) struct buf json = BUF_INIT(CLIENT_ANSWER_MAX);
-        json_print(answer, &json);
-        puts(buf_str(&json));
+        client_print_answer(answer);
     } else {
         puts(text_of(answer, "taskId"));
     }

@@ -223,9 +223,7 @@ int client_session_exec(struct call *call, struct err *err)
         return -1;
     if (!call->json)
         return print_exec(answer);
-    AUTO(buf) struct buf json = BUF_INIT(CLIENT_ANSWER_MAX);
-    json_print(answer, &json);
-    puts(buf_str(&json));
+    client_print_answer(answer);
     return 0;
 }
 

@@ -203,7 +203,7 @@ int config_jail_most(const struct config *config)
     return rank_of(config->jail, 2);
 }
 
-/* A JAIL that the owner has set is asked for no more than it says by the default of JAIL_MIN. */
+/* When the owner has set JAIL, the default of JAIL_MIN does not ask for more than that. */
 int config_jail_least(const struct config *config)
 {
     int least = rank_of(config->jail_min, 0), most = config_jail_most(config);

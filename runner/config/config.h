@@ -53,9 +53,9 @@ struct config_secrets {
 #define CONFIG_C_INT int
 #define CONFIG_C_TEXT char *
 #define CONFIG_C_ADDRESS char * /* a list of addresses as in base/place.h */
-#define CONFIG_C_HOST char *    /* a DNS name; "https://" before it and "/" behind are taken off */
-#define CONFIG_C_PATH char *    /* made absolute; "~/" is the home directory */
-#define CONFIG_C_URL char *     /* https, or http to loopback; no '/' at the end */
+#define CONFIG_C_HOST char * /* a DNS name; a leading "https://" and a trailing "/" are removed */
+#define CONFIG_C_PATH char * /* made absolute; "~/" is the home directory */
+#define CONFIG_C_URL char *  /* https, or http to loopback; no '/' at the end */
 #define CONFIG_C_ANY_URL char * /* http or https */
 #define CONFIG_C_CHOICE char *  /* one of the choices, as text */
 #define CONFIG_C_ENUM int
@@ -313,7 +313,8 @@ struct config_source {
     char *const *env; /* borrowed; "NAME=value", …, NULL: what main() got */
     const char *env_files[CONFIG_ENV_FILES_MAX]; /* borrowed; --env-file FILE, up to the first NULL;
                                                     a later one wins */
-    bool no_callers; /* nobody calls this program: what is CONFIG_REQUIRED may be missing */
+    bool no_callers; /* no caller reaches this program, so settings marked CONFIG_REQUIRED may be
+                        missing */
 };
 
 /* One line each, for a person; no secrets in them. */

@@ -13,7 +13,7 @@
 #define TEXT_MAX 4096
 #define SECRET_MAX 1024
 
-/* One function a kind. Each gets where the member is and the home directory. */
+/* One function for each kind. Each gets the member's address and the home directory. */
 typedef int convert_fn(const char *home, const struct config_field *field, const char *text,
                        void *member, struct err *err);
 

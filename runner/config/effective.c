@@ -5,19 +5,6 @@
 
 #include <string.h>
 
-/* The choices as "one of a, b or c". */
-static void add_choices(const char *choices, struct buf *out)
-{
-    buf_adds(out, "one of ");
-    for (bool first = true; choices; first = false) {
-        size_t n = strcspn(choices, "|");
-        if (!first)
-            buf_adds(out, choices[n] ? ", " : " or ");
-        buf_add(out, choices, n);
-        choices = choices[n] ? choices + n + 1 : NULL;
-    }
-}
-
 void config_add_takes(const struct config_field *field, struct buf *out)
 {
     static const char *const words[] = {
@@ -37,12 +24,14 @@ void config_add_takes(const struct config_field *field, struct buf *out)
         [KIND_SECRETS] = "list of secrets",
         [KIND_LIMITS] = "list of name=number",
     };
-    if (field->kind == KIND_INT || field->kind == KIND_SECONDS)
+    if (field->kind == KIND_INT || field->kind == KIND_SECONDS) {
         buf_addf(out, "%s%d..%d", words[field->kind], field->takes.min, field->takes.max);
-    else if (field->takes.choices)
-        add_choices(field->takes.choices, out);
-    else
+    } else if (field->takes.choices) {
+        buf_adds(out, "one of ");
+        str_add_choices(out, field->takes.choices);
+    } else {
         buf_adds(out, words[field->kind]);
+    }
 }
 
 /* The value in force as text; "" when there is none, never a secret. */

@@ -1,5 +1,7 @@
 /*
- * Inside the config module: the table as rows, and the texts that a load has found.
+ * The table of settings as rows, and the texts that a load has found. Private to runner/config.
+ *
+ * Threads: no shared state.
  */
 #ifndef CONFIG_FIELDS_H
 #define CONFIG_FIELDS_H

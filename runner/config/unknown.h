@@ -1,5 +1,7 @@
 /*
- * Inside the config module: variables that look like ours and are not.
+ * Finds variables that look like settings of ours and are none. Private to runner/config.
+ *
+ * Threads: no shared state.
  */
 #ifndef CONFIG_UNKNOWN_H
 #define CONFIG_UNKNOWN_H

@@ -1,14 +1,19 @@
-/* What the files of this folder share. */
+/*
+ * The gate's connections and their table, shared by its files. Private to runner/egress.
+ *
+ * Threads: connections are the gate's own thread's; names that lookups have found are kept under
+ * the gate's lock.
+ */
 #ifndef EGRESS_EGRESS_PRIVATE_H
 #define EGRESS_EGRESS_PRIVATE_H
 
+#include "base/lock.h"
 #include "base/thread.h"
 #include "runner/egress/gate.h"
 #include "runner/egress/names.h"
 #include "runner/egress/rules.h"
 
 #include <netinet/in.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
 
@@ -82,7 +87,7 @@ struct egress_gate {
     struct strlist egress, lan;
     struct egress_ours ours;
 
-    pthread_mutex_t lock; /* of what follows, up to the next remark */
+    struct lock lock; /* of what follows, up to the next remark */
     bool stopping;
     int next_sockets[2]; /* to be served from now on; -1: no change */
     struct lookup *done;

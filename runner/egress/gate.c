@@ -1,6 +1,7 @@
 #include "runner/egress/egress_private.h"
 
 #include "base/fd.h"
+#include "base/lock.h"
 #include "json/json.h"
 
 #include <errno.h>
@@ -47,20 +48,20 @@ void gate_deny(struct egress_gate *gate, const char *host, unsigned port, const 
     snprintf(key, sizeof(key), "%s:%u", host, port);
     AUTO(buf) struct buf json = BUF_INIT(DENIAL_BYTES);
     print_denial(host, port, why, by_address, &json);
-    pthread_mutex_lock(&gate->lock);
+    lock_take(&gate->lock);
     if (gate->told.count < GATE_DENIALS_MAX && !strlist_has(&gate->told, key) &&
         strlist_add(&gate->told, key) == 0)
         strlist_add(&gate->denials, buf_str(&json));
-    pthread_mutex_unlock(&gate->lock);
+    lock_drop(&gate->lock);
 }
 
 bool egress_gate_denial(struct egress_gate *gate, struct buf *out)
 {
-    pthread_mutex_lock(&gate->lock);
+    lock_take(&gate->lock);
     bool any = gate->denials_told < gate->denials.count;
     if (any)
         buf_adds(out, gate->denials.items[gate->denials_told++]);
-    pthread_mutex_unlock(&gate->lock);
+    lock_drop(&gate->lock);
     return any;
 }
 
@@ -107,7 +108,7 @@ void gate_unref(struct egress_gate *gate)
     strlist_done(&gate->denials);
     strlist_done(&gate->told);
     free(gate->chunk);
-    pthread_mutex_destroy(&gate->lock);
+    lock_done(&gate->lock);
     free(gate);
 }
 
@@ -145,13 +146,13 @@ static bool heed(struct egress_gate *gate)
     uint64_t ignored;
     int sockets[2];
     (void)!read(gate->wake, &ignored, sizeof(ignored));
-    pthread_mutex_lock(&gate->lock);
+    lock_take(&gate->lock);
     struct lookup *done = gate->done;
     bool stopping = gate->stopping;
     gate->done = NULL;
     memcpy(sockets, gate->next_sockets, sizeof(sockets));
     gate->next_sockets[0] = gate->next_sockets[1] = -1;
-    pthread_mutex_unlock(&gate->lock);
+    lock_drop(&gate->lock);
     for (struct lookup *next; done; done = next) {
         next = done->next;
         lookup_finish(gate, done);
@@ -248,7 +249,7 @@ struct egress_gate *egress_gate_new(const struct strlist *egress, const struct s
     gate->epoll = gate->wake = -1;
     for (int i = 0; i < 2; i++)
         gate->sockets[i] = gate->next_sockets[i] = -1;
-    pthread_mutex_init(&gate->lock, NULL);
+    lock_init(&gate->lock);
     if (copy(&gate->egress, egress) || copy(&gate->lan, lan) || open_gate(gate)) {
         err_sys(err, "gate");
         gate_unref(gate);
@@ -263,12 +264,12 @@ struct egress_gate *egress_gate_new(const struct strlist *egress, const struct s
 
 void egress_gate_serve(struct egress_gate *gate, const int sockets[2])
 {
-    pthread_mutex_lock(&gate->lock);
+    lock_take(&gate->lock);
     for (int i = 0; i < 2; i++) {
         fd_close(&gate->next_sockets[i]);
         gate->next_sockets[i] = sockets[i];
     }
-    pthread_mutex_unlock(&gate->lock);
+    lock_drop(&gate->lock);
     gate_wake(gate);
 }
 
@@ -276,9 +277,9 @@ void egress_gate_free(struct egress_gate *gate)
 {
     if (!gate)
         return;
-    pthread_mutex_lock(&gate->lock);
+    lock_take(&gate->lock);
     gate->stopping = true;
-    pthread_mutex_unlock(&gate->lock);
+    lock_drop(&gate->lock);
     gate_wake(gate);
     thread_join(&gate->thread);
     gate_unref(gate);

@@ -2,6 +2,7 @@
 #include "runner/egress/egress_private.h"
 
 #include "base/clock.h"
+#include "base/lock.h"
 
 #include <arpa/inet.h>
 #include <netdb.h>
@@ -36,10 +37,10 @@ static void *look_up(void *arg)
     struct lookup *lookup = arg;
     struct egress_gate *gate = lookup->gate;
     resolve(lookup->host, &lookup->found);
-    pthread_mutex_lock(&gate->lock);
+    lock_take(&gate->lock);
     lookup->next = gate->done;
     gate->done = lookup;
-    pthread_mutex_unlock(&gate->lock);
+    lock_drop(&gate->lock);
     gate_wake(gate);
     gate_unref(gate);
     return NULL;

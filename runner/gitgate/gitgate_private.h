@@ -1,4 +1,8 @@
-/* What the files of this folder share. */
+/*
+ * Gates, their pushes and the rules, shared by the files of this room. Private to runner/gitgate.
+ *
+ * Threads: any; what a gate's lock guards is said beside it.
+ */
 #ifndef GITGATE_PRIVATE_H
 #define GITGATE_PRIVATE_H
 

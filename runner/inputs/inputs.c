@@ -5,6 +5,7 @@
 #include "base/cond.h"
 #include "base/fd.h"
 #include "base/id.h"
+#include "base/lock.h"
 #include "base/path.h"
 #include "base/str.h"
 #include "crypto/crypto.h"
@@ -42,7 +43,7 @@ struct inputs *input_store_new(const struct inputs_config *config, struct err *e
     }
     inputs->config = *config;
     inputs->dir = -1;
-    pthread_mutex_init(&inputs->lock, NULL);
+    lock_init(&inputs->lock);
     cond_init(&inputs->changed);
     inputs->path = path_join(config->state_dir, "inputs");
     if (inputs->path && path_make_dirs(inputs->path, 0700, err) == 0)
@@ -62,7 +63,7 @@ void input_store_free(struct inputs *inputs)
         return;
     fd_close(&inputs->dir);
     pthread_cond_destroy(&inputs->changed);
-    pthread_mutex_destroy(&inputs->lock);
+    lock_done(&inputs->lock);
     free(inputs->path);
     free(inputs);
 }
@@ -84,6 +85,8 @@ int input_open(struct inputs *inputs, const char *name, int64_t *ret_size, struc
 /* --- use ----------------------------------------------------------------------------------- */
 
 static struct input_use **find_use_locked(struct inputs *inputs, const char *name)
+    HOLDS(inputs->lock);
+static struct input_use **find_use_locked(struct inputs *inputs, const char *name)
 {
     struct input_use **at = &inputs->uses;
     while (*at && strcmp((*at)->name, name) != 0)
@@ -98,7 +101,7 @@ int input_hold(struct inputs *inputs, const char *name, struct err *err)
     if (!fresh)
         return err_sys(err, "input");
     snprintf(fresh->name, sizeof(fresh->name), "%s", name);
-    pthread_mutex_lock(&inputs->lock);
+    lock_take(&inputs->lock);
     /* marked under the lock: who evicts looks at the time again under it (room.c) */
     int rc = utimensat(inputs->dir, name, now, AT_SYMLINK_NOFOLLOW) ? errno : 0;
     struct input_use **at = find_use_locked(inputs, name);
@@ -106,7 +109,7 @@ int input_hold(struct inputs *inputs, const char *name, struct err *err)
         *at = STEAL_PTR(fresh);
     if (rc == 0)
         (*at)->count++;
-    pthread_mutex_unlock(&inputs->lock);
+    lock_drop(&inputs->lock);
     free(fresh);
     errno = rc;
     return rc == 0        ? 0
@@ -117,18 +120,19 @@ int input_hold(struct inputs *inputs, const char *name, struct err *err)
 void input_drop(struct inputs *inputs, const char *name)
 {
     struct input_use *gone = NULL;
-    pthread_mutex_lock(&inputs->lock);
+    lock_take(&inputs->lock);
     struct input_use **at = find_use_locked(inputs, name);
     if (*at && --(*at)->count == 0) {
         gone = *at;
         *at = gone->next;
     }
-    pthread_mutex_unlock(&inputs->lock);
+    lock_drop(&inputs->lock);
     free(gone);
 }
 
 /* --- jobs ---------------------------------------------------------------------------------- */
 
+static bool is_under_way_locked(const struct inputs *inputs, const char *what) HOLDS(inputs->lock);
 static bool is_under_way_locked(const struct inputs *inputs, const char *what)
 {
     const struct input_job *job = inputs->jobs;
@@ -143,31 +147,31 @@ int input_job_enter(struct inputs *inputs, struct input_job *job, bool (*stopped
     struct stat st;
     bool stop = false;
     int64_t until = clock_mono_ms() + WAIT_MS;
-    pthread_mutex_lock(&inputs->lock);
+    lock_take(&inputs->lock);
     while (is_under_way_locked(inputs, job->what) && !stop && clock_mono_ms() < until) {
-        cond_wait(&inputs->changed, &inputs->lock, LOOK_MS);
-        pthread_mutex_unlock(&inputs->lock);
+        lock_wait(&inputs->changed, &inputs->lock, LOOK_MS);
+        lock_drop(&inputs->lock);
         stop = stopped && stopped(arg);
-        pthread_mutex_lock(&inputs->lock);
+        lock_take(&inputs->lock);
     }
     bool there = fstatat(inputs->dir, job->what, &st, AT_SYMLINK_NOFOLLOW) == 0;
     if (!there && !stop) {
         job->next = inputs->jobs;
         inputs->jobs = job;
     }
-    pthread_mutex_unlock(&inputs->lock);
+    lock_drop(&inputs->lock);
     return there ? 0 : stop ? err_set(err, ERR_BUSY, "stopped") : 1;
 }
 
 void input_job_leave(struct inputs *inputs, struct input_job *job)
 {
-    pthread_mutex_lock(&inputs->lock);
+    lock_take(&inputs->lock);
     struct input_job **at = &inputs->jobs;
     while (*at != job)
         at = &(*at)->next;
     *at = job->next;
     pthread_cond_broadcast(&inputs->changed);
-    pthread_mutex_unlock(&inputs->lock);
+    lock_drop(&inputs->lock);
 }
 
 /* --- uploads ------------------------------------------------------------------------------- */

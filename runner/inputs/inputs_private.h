@@ -1,8 +1,15 @@
-/* What the files of runner/inputs share. Private to runner/inputs. */
+/*
+ * The inputs that are kept, those in use and the jobs on them, shared by the files of this room.
+ * Private to runner/inputs.
+ *
+ * Threads: any; `_locked` expects the lock of struct inputs held.
+ */
 #ifndef INPUTS_PRIVATE_H
 #define INPUTS_PRIVATE_H
 
 #include "runner/inputs/inputs.h"
+
+#include "base/lock.h"
 
 #include <limits.h>
 #include <pthread.h>
@@ -28,7 +35,7 @@ struct inputs {
     struct inputs_config config;
     char *path;
     int dir;
-    pthread_mutex_t lock; /* of what follows; held across no I/O but a stat or a rename */
+    struct lock lock; /* of what follows; held across no I/O but a stat or a rename */
     pthread_cond_t changed;
     struct input_job *jobs;
     struct input_use *uses;

@@ -4,6 +4,7 @@
 #include "base/auto.h"
 #include "base/fd.h"
 #include "base/id.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/path.h"
 #include "base/str.h"
@@ -157,7 +158,7 @@ static bool put_aside(struct inputs *inputs, const struct entry *entry, const ch
     char tree[INPUTS_TREE_SIZE];
     bool gone = false;
     snprintf(tree, sizeof(tree), INPUTS_TREE "%s", entry->name);
-    pthread_mutex_lock(&inputs->lock);
+    lock_take(&inputs->lock);
     const struct input_use *use = inputs->uses;
     while (use && strcmp(use->name, entry->name) != 0)
         use = use->next;
@@ -166,7 +167,7 @@ static bool put_aside(struct inputs *inputs, const struct entry *entry, const ch
         gone = renameat(inputs->dir, entry->name, inputs->dir, aside) == 0;
     if (gone)
         renameat(inputs->dir, tree, inputs->dir, tree_aside);
-    pthread_mutex_unlock(&inputs->lock);
+    lock_drop(&inputs->lock);
     return gone;
 }
 

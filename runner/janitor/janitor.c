@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/cond.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/path.h"
 #include "base/thread.h"
@@ -24,16 +25,16 @@ struct janitor {
     char *tasks_dir;
     char *sessions_dir;
     struct thread thread;
-    pthread_mutex_t lock;
+    struct lock lock;
     pthread_cond_t wake;
     bool stop;
 };
 
 static bool is_stopping(struct janitor *janitor)
 {
-    pthread_mutex_lock(&janitor->lock);
+    lock_take(&janitor->lock);
     bool stop = janitor->stop;
-    pthread_mutex_unlock(&janitor->lock);
+    lock_drop(&janitor->lock);
     return stop;
 }
 
@@ -123,11 +124,11 @@ static void *work(void *arg)
         repos_maintain(janitor->config.repos);
         clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_sec += CONFIG_GET(janitor->config.config, janitor_seconds);
-        pthread_mutex_lock(&janitor->lock);
+        lock_take(&janitor->lock);
         while (!janitor->stop &&
-               pthread_cond_timedwait(&janitor->wake, &janitor->lock, &until) == 0)
+               pthread_cond_timedwait(&janitor->wake, &janitor->lock.mutex, &until) == 0)
             continue;
-        pthread_mutex_unlock(&janitor->lock);
+        lock_drop(&janitor->lock);
     }
     return NULL;
 }
@@ -155,7 +156,7 @@ struct janitor *janitor_new(const struct janitor_config *config, struct err *err
         release(janitor);
         return NULL;
     }
-    pthread_mutex_init(&janitor->lock, NULL);
+    lock_init(&janitor->lock);
     cond_init(&janitor->wake);
     if (thread_start(&janitor->thread, "janitor", THREAD_STACK_DEFAULT, work, janitor, err) == 0)
         return janitor;
@@ -167,12 +168,12 @@ void janitor_free(struct janitor *janitor)
 {
     if (!janitor)
         return;
-    pthread_mutex_lock(&janitor->lock);
+    lock_take(&janitor->lock);
     janitor->stop = true;
     pthread_cond_signal(&janitor->wake);
-    pthread_mutex_unlock(&janitor->lock);
+    lock_drop(&janitor->lock);
     thread_join(&janitor->thread);
     pthread_cond_destroy(&janitor->wake);
-    pthread_mutex_destroy(&janitor->lock);
+    lock_done(&janitor->lock);
     release(janitor);
 }

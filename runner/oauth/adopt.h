@@ -1,9 +1,11 @@
 /*
- * Putting a new login in the place of the old one. Private to runner/oauth.
+ * Puts a new login in the place of the old one. Private to runner/oauth.
  *
  * The CLI forgets the old login as soon as it has a token, and only then finds out what else it
  * needs: what fails in between, or is killed, leaves nobody logged in. So it logs in at a place of
  * its own, and what it wrote there is taken over whole.
+ *
+ * Threads: any; the CLI's lock lets one at a time through.
  */
 #ifndef OAUTH_ADOPT_H
 #define OAUTH_ADOPT_H

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/path.h"
 #include "base/str.h"
@@ -19,7 +20,7 @@
 
 #define FILE_NAME "alerted"
 #define TICK_S 1
-#define SURE_MS 10000 /* a failed refresh is mended by the next one most of the time */
+#define SURE_MS 10000 /* the next refresh usually succeeds where one has failed */
 #define CONNECT_MS 3000
 #define CALL_MS 5000
 #define RETRY_MIN_MS 5000
@@ -29,7 +30,8 @@
 #define URL_MAX 8192
 #define HOW "Log in again: open /login on the runner, or run `claude auth login` there."
 
-#define END_AHEAD_MS (3 * INT64_C(86400000)) /* of the login's own end, which no refresh moves */
+#define END_AHEAD_MS \
+    (3 * INT64_C(86400000)) /* before the login's own end, which no refresh moves */
 
 enum verdict { FINE, UNKNOWN, TROUBLE_SOON, TROUBLE_END, TROUBLE_LOGIN };
 
@@ -46,7 +48,7 @@ struct alert {
     char host[64];
     _Atomic int64_t sent_ms; /* real: the last that was delivered; 0: none */
     struct thread thread;
-    pthread_mutex_t lock; /* of stopping */
+    struct lock lock; /* of stopping */
     pthread_cond_t stop;
     bool stopping;
 
@@ -295,17 +297,17 @@ static void *look_often(void *arg)
 {
     struct alert *alert = arg;
     struct timespec until;
-    pthread_mutex_lock(&alert->lock);
+    lock_take(&alert->lock);
     while (!alert->stopping) {
-        pthread_mutex_unlock(&alert->lock);
+        lock_drop(&alert->lock);
         alert_look(alert);
-        pthread_mutex_lock(&alert->lock);
+        lock_take(&alert->lock);
         clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_sec += TICK_S;
         if (!alert->stopping)
-            pthread_cond_timedwait(&alert->stop, &alert->lock, &until);
+            pthread_cond_timedwait(&alert->stop, &alert->lock.mutex, &until);
     }
-    pthread_mutex_unlock(&alert->lock);
+    lock_drop(&alert->lock);
     return NULL;
 }
 
@@ -324,7 +326,7 @@ struct alert *alert_new(const struct alert_config *config, struct err *err)
     alert->path = path;
     if (gethostname(alert->host, sizeof(alert->host) - 1))
         snprintf(alert->host, sizeof(alert->host), "this machine");
-    pthread_mutex_init(&alert->lock, NULL);
+    lock_init(&alert->lock);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&alert->stop, &attr);
@@ -351,13 +353,13 @@ void alert_free(struct alert *alert)
 {
     if (!alert)
         return;
-    pthread_mutex_lock(&alert->lock);
+    lock_take(&alert->lock);
     alert->stopping = true;
     pthread_cond_broadcast(&alert->stop);
-    pthread_mutex_unlock(&alert->lock);
+    lock_drop(&alert->lock);
     thread_join(&alert->thread);
     pthread_cond_destroy(&alert->stop);
-    pthread_mutex_destroy(&alert->lock);
+    lock_done(&alert->lock);
     free(alert->path);
     free(alert);
 }

@@ -16,8 +16,8 @@
 #include <unistd.h>
 
 #define REFUSALS_MAX 3
-#define TRY_AGAIN_MS 60000            /* a refused key may have been allowed again */
-#define LIMIT_MAX_MS (8LL * 86400000) /* nothing that the API says pauses us for longer */
+#define TRY_AGAIN_MS 60000 /* a key that was refused may work again: try after this time */
+#define LIMIT_MAX_MS (8LL * 86400000) /* the longest pause, whatever time the API says */
 #define LIMIT_MIN_MS 1000
 #define IDLE_MS 60000
 #define KEPT_BYTES 32 /* of the file: a time, as text */
@@ -32,7 +32,7 @@ struct breaker {
     struct lock telling;
     enum breaker_state told GUARDED_BY_MEMBER(telling);
 
-    struct lock lock; /* of all that follows; never held across I/O or changed() */
+    struct lock lock; /* guards all that follows; never held across I/O or changed() */
     pthread_cond_t turned;
     bool stopping;
     bool login_needed;
@@ -96,8 +96,8 @@ static void log_change(const struct breaker_status *status)
     }
 }
 
-/* Tells what has changed since the last time, to the end: also what changes meanwhile. When it
- * returns the queue knows the state that it was called in, or a later one. */
+/* Tells the queue of changes until there are none left, those made meanwhile included. When it
+ * returns, the queue knows the state at the call or a later one. */
 static void tell(struct breaker *breaker)
 {
     struct breaker_status now;
@@ -113,7 +113,7 @@ static void tell(struct breaker *breaker)
 void breaker_login(struct breaker *breaker, bool needed)
 {
     lock_take(&breaker->lock);
-    if (breaker->login_needed && !needed) /* a new login: what the old one was told is over */
+    if (breaker->login_needed && !needed) /* a new login: forget what the API said of the old one */
         breaker->refusals = 0, breaker->refused_until = 0;
     breaker->login_needed = needed;
     lock_drop(&breaker->lock);
@@ -215,7 +215,7 @@ int breaker_remember(struct breaker *breaker, const char *path, struct err *err)
     int64_t until_ms = read_limit(path);
     lock_take(&breaker->lock);
     breaker->path = copy;
-    breaker->kept = -1; /* whatever is there is written anew, or removed */
+    breaker->kept = -1; /* unknown what the file holds: write or remove it */
     if (until_ms)
         limit_locked(breaker, until_ms);
     pthread_cond_broadcast(&breaker->turned);

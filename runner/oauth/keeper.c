@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/cond.h"
 #include "base/fd.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/path.h"
 #include "base/str.h"
@@ -18,12 +19,11 @@
 
 #define LOOK_EVERY_MS 250     /* /health must not cost a stat() each time */
 #define TICK_MS 1000          /* of the background thread */
-#define MARGIN_MS (5 * 60000) /* a token is prepared to live so much longer than its task */
-#define EARLY_MS \
-    (10 * 60000) /* in the background it is refreshed at least so long before its end */
-#define FRESH_MS (10 * 60000) /* one so young gets no older by another refresh */
-#define PAUSE_MS 60000        /* between two in the background, however short a token lives */
-#define SETTLED_MS 100        /* files change without a new time stamp within one tick of theirs */
+#define MARGIN_MS (5 * 60000) /* a token must outlive its task by this */
+#define EARLY_MS (10 * 60000) /* background: at least so long before the end */
+#define FRESH_MS (10 * 60000) /* younger: a refresh would gain nothing */
+#define PAUSE_MS 60000        /* between two background refreshes, at least */
+#define SETTLED_MS 100        /* a file may change twice within one tick of its time stamp */
 #define BACKOFF_MIN_MS 5000
 #define BACKOFF_MAX_MS 300000
 
@@ -32,7 +32,7 @@ struct keeper {
     char *path;
     struct thread thread;
 
-    pthread_mutex_t lock;  /* of all that follows; never held across I/O but a stat() and a read */
+    struct lock lock; /* guards all that follows; never held across I/O but a stat() and a read */
     pthread_cond_t turned; /* a refresh has ended, or stopping */
     _Atomic bool stopping;
     bool refreshing;
@@ -42,13 +42,13 @@ struct keeper {
 
     int64_t looked_ms;
     bool seen_any;
-    int64_t logins; /* that came into the file from somewhere else */
-    bool settled;   /* what was read then cannot change without a trace */
+    int64_t logins; /* tokens that somebody else wrote into the file */
+    bool settled;   /* the file was old enough when read: a later change shows in its time stamp */
     struct stat seen;
     struct login login;
     enum login_state file_state; /* of the file as such: MISSING, UNREADABLE, MALFORMED or OK */
     int64_t expires_mono_ms;     /* the end by a clock that does not step; 0: not said */
-    char *refused_token;         /* a refresh token that is of no use any more */
+    char *refused_token;         /* a refresh token that the server has refused; never sent again */
     int64_t verified_ms;
     int64_t refreshed_ms;
     int64_t refreshed_mono_ms; /* last success */
@@ -115,6 +115,7 @@ static enum login_state read_login(const char *path, struct login *ret_login, bo
 /* What is known of a login (that the API refused it, when it ends by a clock that does not step)
  * stays known until the file says something else. False when it could not be read for a reason
  * that is not the file's own: what was known stays, and the next look tries again. */
+static bool read_file_locked(struct keeper *keeper) HOLDS(keeper->lock);
 static bool read_file_locked(struct keeper *keeper)
 {
     bool passing;
@@ -152,6 +153,7 @@ static bool is_same_file(const struct stat *a, const struct stat *b)
 }
 
 /* Reads the file again when it has changed: a login made elsewhere counts at once. */
+static void look_locked(struct keeper *keeper, bool now) HOLDS(keeper->lock);
 static void look_locked(struct keeper *keeper, bool now)
 {
     bool known = true;
@@ -173,13 +175,16 @@ static void look_locked(struct keeper *keeper, bool now)
 
 /* --- what it is worth ---------------------------------------------------------------------- */
 
+static bool is_expired_locked(const struct keeper *keeper) HOLDS(keeper->lock);
 static bool is_expired_locked(const struct keeper *keeper)
 {
     return keeper->expires_mono_ms != 0 && keeper->expires_mono_ms <= clock_mono_ms();
 }
 
-/* What is left of the token, by the clock that says less: one stands still while the machine
- * sleeps, the other can be set. A hint only: a token is not called expired for it. */
+/* What is left of the token's life, in ms, by the clock that says less: one stands still while
+ * the machine sleeps, the other can be set. A hint for refreshing early; is_expired_locked()
+ * decides. */
+static int64_t least_left_locked(const struct keeper *keeper) HOLDS(keeper->lock);
 static int64_t least_left_locked(const struct keeper *keeper)
 {
     int64_t mono = keeper->expires_mono_ms - clock_mono_ms();
@@ -189,12 +194,14 @@ static int64_t least_left_locked(const struct keeper *keeper)
     return keeper->login.expires_ms > 0 && real < mono ? real : mono;
 }
 
+static bool is_refreshable_locked(const struct keeper *keeper) HOLDS(keeper->lock);
 static bool is_refreshable_locked(const struct keeper *keeper)
 {
     const char *token = keeper->login.refresh_token;
     return token && (!keeper->refused_token || strcmp(token, keeper->refused_token) != 0);
 }
 
+static enum login_state state_locked(const struct keeper *keeper) HOLDS(keeper->lock);
 static enum login_state state_locked(const struct keeper *keeper)
 {
     if (keeper->file_state != LOGIN_OK)
@@ -204,6 +211,7 @@ static enum login_state state_locked(const struct keeper *keeper)
     return keeper->login.refresh_token ? LOGIN_REFUSED : LOGIN_EXPIRED;
 }
 
+static int check_state_locked(const struct keeper *keeper, struct err *err) HOLDS(keeper->lock);
 static int check_state_locked(const struct keeper *keeper, struct err *err)
 {
     enum login_state state = state_locked(keeper);
@@ -217,7 +225,7 @@ bool keeper_is_cut_off(const struct keeper_status *status)
 
 void keeper_status(struct keeper *keeper, struct keeper_status *ret_status)
 {
-    pthread_mutex_lock(&keeper->lock);
+    lock_take(&keeper->lock);
     look_locked(keeper, false);
     const struct login *login = &keeper->login;
     *ret_status = (struct keeper_status){
@@ -244,12 +252,14 @@ void keeper_status(struct keeper *keeper, struct keeper_status *ret_status)
              login->subscription ? login->subscription : "");
     snprintf(ret_status->scopes, sizeof(ret_status->scopes), "%s",
              login->scopes ? login->scopes : "");
-    pthread_mutex_unlock(&keeper->lock);
+    lock_drop(&keeper->lock);
 }
 
 /* --- refreshing ---------------------------------------------------------------------------- */
 
 /* Takes over `refused`. */
+static void note_outcome_locked(struct keeper *keeper, enum refresh_result result, char *refused,
+                                const struct err *err) HOLDS(keeper->lock);
 static void note_outcome_locked(struct keeper *keeper, enum refresh_result result, char *refused,
                                 const struct err *err)
 {
@@ -283,6 +293,7 @@ static void log_outcome(enum refresh_result result, const struct err *err)
 }
 
 /* Does it; the lock is let go meanwhile. */
+static void refresh_now_locked(struct keeper *keeper) HOLDS(keeper->lock);
 static void refresh_now_locked(struct keeper *keeper)
 {
     struct err err = ERR_INIT;
@@ -292,11 +303,11 @@ static void refresh_now_locked(struct keeper *keeper)
     const struct refresh refresh = {
         .config = config, .path = keeper->path, .old_token = old_token, .stop = &keeper->stopping};
     keeper->refreshing = true;
-    pthread_mutex_unlock(&keeper->lock);
+    lock_drop(&keeper->lock);
     enum refresh_result result = refresh_login(&refresh, &refused, &err);
     log_outcome(result, &err);
     wipe(old_token);
-    pthread_mutex_lock(&keeper->lock);
+    lock_take(&keeper->lock);
     note_outcome_locked(keeper, result, refused, &err);
     keeper->refreshing = false;
     keeper->refreshes++;
@@ -304,13 +315,14 @@ static void refresh_now_locked(struct keeper *keeper)
 }
 
 /* One flight for everybody: joins the refresh that is under way, else begins one. */
+static int refresh_locked(struct keeper *keeper, struct err *err) HOLDS(keeper->lock);
 static int refresh_locked(struct keeper *keeper, struct err *err)
 {
     uint64_t seen = keeper->refreshes;
     if (!keeper->refreshing)
         refresh_now_locked(keeper);
     while (keeper->refreshes == seen && !keeper->stopping)
-        pthread_cond_wait(&keeper->turned, &keeper->lock);
+        pthread_cond_wait(&keeper->turned, &keeper->lock.mutex);
     if (keeper->refreshes == seen)
         return err_set(err, ERR_BUSY, "the runner is shutting down");
     if (keeper->refresh_ok)
@@ -328,7 +340,7 @@ static void tell(const struct keeper *keeper)
 int keeper_prepare(struct keeper *keeper, int64_t need_ms, struct err *err)
 {
     bool tried = false;
-    pthread_mutex_lock(&keeper->lock);
+    lock_take(&keeper->lock);
     look_locked(keeper, true);
     int rc = check_state_locked(keeper, err);
     int64_t now = clock_mono_ms();
@@ -345,7 +357,7 @@ int keeper_prepare(struct keeper *keeper, int64_t need_ms, struct err *err)
         *err = keeper->outcome;
         rc = -1;
     }
-    pthread_mutex_unlock(&keeper->lock);
+    lock_drop(&keeper->lock);
     if (tried)
         tell(keeper);
     return rc;
@@ -355,13 +367,14 @@ int keeper_token(struct keeper *keeper, struct buf *out, struct err *err)
 {
     if (keeper_prepare(keeper, -MARGIN_MS, err)) /* not expired is enough */
         return -1;
-    pthread_mutex_lock(&keeper->lock);
+    lock_take(&keeper->lock);
     int rc = keeper->login.access_token ? buf_adds(out, keeper->login.access_token)
                                         : check_state_locked(keeper, err);
-    pthread_mutex_unlock(&keeper->lock);
+    lock_drop(&keeper->lock);
     return rc;
 }
 
+static bool is_current_locked(const struct keeper *keeper, const char *token) HOLDS(keeper->lock);
 static bool is_current_locked(const struct keeper *keeper, const char *token)
 {
     return keeper->login.access_token && strcmp(keeper->login.access_token, token) == 0;
@@ -370,7 +383,7 @@ static bool is_current_locked(const struct keeper *keeper, const char *token)
 int keeper_refused(struct keeper *keeper, const char *token, struct err *err)
 {
     int rc = 0;
-    pthread_mutex_lock(&keeper->lock);
+    lock_take(&keeper->lock);
     look_locked(keeper, true);
     if (is_current_locked(keeper, token)) {
         if (!is_refreshable_locked(keeper))
@@ -382,22 +395,22 @@ int keeper_refused(struct keeper *keeper, const char *token, struct err *err)
         if (rc && is_current_locked(keeper, token) && err->code == ERR_LOGIN)
             keeper->expires_mono_ms = clock_mono_ms() - 1; /* whatever the file says */
     }
-    pthread_mutex_unlock(&keeper->lock);
+    lock_drop(&keeper->lock);
     tell(keeper);
     return rc;
 }
 
 void keeper_verified(struct keeper *keeper, const char *token)
 {
-    pthread_mutex_lock(&keeper->lock);
+    lock_take(&keeper->lock);
     if (is_current_locked(keeper, token))
         keeper->verified_ms = clock_real_ms();
-    pthread_mutex_unlock(&keeper->lock);
+    lock_drop(&keeper->lock);
 }
 
 int keeper_refresh(struct keeper *keeper, struct err *err)
 {
-    pthread_mutex_lock(&keeper->lock);
+    lock_take(&keeper->lock);
     look_locked(keeper, true);
     int rc = keeper->file_state == LOGIN_MISSING
                  ? err_set(err, ERR_NOT_FOUND, "there is no login to refresh")
@@ -405,16 +418,16 @@ int keeper_refresh(struct keeper *keeper, struct err *err)
              : !is_refreshable_locked(keeper)
                  ? err_set(err, ERR_LOGIN, "OAuth login needed: it cannot be refreshed")
                  : refresh_locked(keeper, err);
-    pthread_mutex_unlock(&keeper->lock);
+    lock_drop(&keeper->lock);
     tell(keeper);
     return rc;
 }
 
 void keeper_look(struct keeper *keeper)
 {
-    pthread_mutex_lock(&keeper->lock);
+    lock_take(&keeper->lock);
     look_locked(keeper, true);
-    pthread_mutex_unlock(&keeper->lock);
+    lock_drop(&keeper->lock);
     tell(keeper);
 }
 
@@ -422,6 +435,7 @@ void keeper_look(struct keeper *keeper)
 
 /* How long before its end a token is refreshed in the background: early enough for an alert to be
  * of use when that fails, but not in the first half of a life that is shorter. */
+static int64_t early_ms_locked(const struct keeper *keeper) HOLDS(keeper->lock);
 static int64_t early_ms_locked(const struct keeper *keeper)
 {
     int64_t alert = (int64_t)CONFIG_GET(keeper->config.config, oauth_alert_hours) * 3600000;
@@ -430,6 +444,7 @@ static int64_t early_ms_locked(const struct keeper *keeper)
     return keeper->refreshed_mono_ms && life / 2 < early ? life / 2 : early;
 }
 
+static bool is_due_locked(const struct keeper *keeper) HOLDS(keeper->lock);
 static bool is_due_locked(const struct keeper *keeper)
 {
     int64_t now = clock_mono_ms(), left = least_left_locked(keeper);
@@ -444,7 +459,7 @@ static void *watch(void *arg)
 {
     struct keeper *keeper = arg;
     struct err ignored;
-    pthread_mutex_lock(&keeper->lock);
+    lock_take(&keeper->lock);
     enum login_state told = state_locked(keeper);
     int64_t told_logins = keeper->logins;
     while (!keeper->stopping) {
@@ -455,13 +470,13 @@ static void *watch(void *arg)
         if (state != told || keeper->logins != told_logins) {
             told = state;
             told_logins = keeper->logins;
-            pthread_mutex_unlock(&keeper->lock);
+            lock_drop(&keeper->lock);
             tell(keeper);
-            pthread_mutex_lock(&keeper->lock);
+            lock_take(&keeper->lock);
         }
-        cond_wait(&keeper->turned, &keeper->lock, TICK_MS);
+        lock_wait(&keeper->turned, &keeper->lock, TICK_MS);
     }
-    pthread_mutex_unlock(&keeper->lock);
+    lock_drop(&keeper->lock);
     return NULL;
 }
 
@@ -475,7 +490,7 @@ struct keeper *keeper_new(const struct keeper_config *config, struct err *err)
         return NULL;
     }
     keeper->config = *config;
-    pthread_mutex_init(&keeper->lock, NULL);
+    lock_init(&keeper->lock);
     cond_init(&keeper->turned);
     AUTO(config_ref) const struct config *now = config_ref(config->config);
     keeper->path = path_join(now->claude_config_dir, ".credentials.json");
@@ -484,9 +499,9 @@ struct keeper *keeper_new(const struct keeper_config *config, struct err *err)
         keeper_free(keeper);
         return NULL;
     }
-    pthread_mutex_lock(&keeper->lock);
+    lock_take(&keeper->lock);
     look_locked(keeper, true);
-    pthread_mutex_unlock(&keeper->lock);
+    lock_drop(&keeper->lock);
     return keeper;
 }
 
@@ -499,15 +514,15 @@ void keeper_free(struct keeper *keeper)
 {
     if (!keeper)
         return;
-    pthread_mutex_lock(&keeper->lock);
+    lock_take(&keeper->lock);
     keeper->stopping = true;
     pthread_cond_broadcast(&keeper->turned);
-    pthread_mutex_unlock(&keeper->lock);
+    lock_drop(&keeper->lock);
     thread_join(&keeper->thread);
     login_done(&keeper->login);
     wipe(keeper->refused_token);
     pthread_cond_destroy(&keeper->turned);
-    pthread_mutex_destroy(&keeper->lock);
+    lock_done(&keeper->lock);
     free(keeper->path);
     free(keeper);
 }

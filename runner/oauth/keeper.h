@@ -1,5 +1,5 @@
 /*
- * The keeper: the one who reads, refreshes and writes the owner's login.
+ * The keeper reads, refreshes and writes the owner's login; nothing else in the runner does.
  *
  * Theory of operation. The CLI's refresh tokens are good for one use, so whoever loses the answer
  * of a refresh, or lets two of them run at once, logs the owner out. Therefore:

@@ -57,7 +57,7 @@ static void add_environment(const struct login_cli *cli, const char *marker, str
     }
     strlist_addf(env, "HOME=%s", home && *home == '/' ? home : cli->place);
     strlist_addf(env, "CLAUDE_CONFIG_DIR=%s", cli->place);
-    strlist_add(env, "BROWSER=true"); /* nobody sits here: the URL goes to who asked for it */
+    strlist_add(env, "BROWSER=true"); /* no browser here: the URL goes to the caller */
     strlist_add(env, "DISABLE_AUTOUPDATER=1");
     strlist_add(env, "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1");
     strlist_add(env, marker);
@@ -132,7 +132,7 @@ bool login_cli_find_url(const struct login_cli *cli, char *url, size_t size)
 static const struct {
     const char *part;
     const char *sentence;
-    bool keep; /* the CLI's words stand behind it: they name a host or a status */
+    bool keep; /* the CLI's own words follow, because they name a host or a status */
 } meanings[] = {
     {"full code was copied",
      "That is not the full code: copy all of it, including the # in the middle.", false},

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/cond.h"
 #include "base/fd.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/path.h"
 #include "base/str.h"
@@ -21,15 +22,15 @@
 #define URL_WAIT_MS 10000
 #define CODE_WAIT_MS 8000
 #define CANCEL_WAIT_MS 5000
-#define WAITERS_MAX 4  /* each holds a thread of the HTTP server; more are told what is known */
+#define WAITERS_MAX 4  /* each holds an HTTP worker; more get the state as it is */
 #define CODES_MAX 10   /* tries of one login */
-#define SETTLE_MS 1000 /* a CLI that complains and then goes on wants another code */
+#define SETTLE_MS 1000 /* still alive so long after a complaint: it wants another code */
 
 struct login_flow {
     struct login_flow_config config;
     int wake_fd; /* eventfd: there is an order */
 
-    pthread_mutex_t lock; /* of all that follows; never held across I/O */
+    struct lock lock;     /* guards all that follows; never held across I/O */
     pthread_cond_t moved; /* the state has changed */
     struct login_flow_view view;
     struct thread thread;
@@ -73,13 +74,13 @@ static void move(struct login_flow *flow, enum login_flow_state state, const cha
 {
     AUTO(buf) struct buf clean = BUF_INIT(sizeof(flow->view.reason) * 4);
     redact_text(flow->config.secrets, reason, strlen(reason), &clean);
-    pthread_mutex_lock(&flow->lock);
+    lock_take(&flow->lock);
     flow->view.state = state;
     snprintf(flow->view.reason, sizeof(flow->view.reason), "%s", buf_str(&clean));
     if (!login_flow_state_is_active(state))
         flow->view.url[0] = '\0';
     pthread_cond_broadcast(&flow->moved);
-    pthread_mutex_unlock(&flow->lock);
+    lock_drop(&flow->lock);
 }
 
 /* What callers have asked for: a code goes to the CLI, a cancel ends it. */
@@ -90,15 +91,16 @@ static enum work_cause take_orders(struct work *work, void *arg)
     char code[sizeof(flow->code)];
     uint64_t count;
     (void)!read(flow->wake_fd, &count, sizeof(count));
-    pthread_mutex_lock(&flow->lock);
+    lock_take(&flow->lock);
     bool cancel = flow->cancel || flow->stopping;
     memcpy(code, flow->code, sizeof(code));
     explicit_bzero(flow->code, sizeof(flow->code));
-    pthread_mutex_unlock(&flow->lock);
+    lock_drop(&flow->lock);
     if (code[0] && !cancel) {
         run->heeded = run->cli.errors.len;
         run->complained_ms = 0;
-        /* far less than a pipe takes without waiting; a CLI that is gone ends by its own event */
+        /* far less than a pipe's buffer, so it does not block; a CLI that is gone is noticed
+         * by its own event */
         (void)!work_write(work, code, strlen(code));
     }
     explicit_bzero(code, sizeof(code));
@@ -121,9 +123,9 @@ static void take_errors(struct work *work, const char *data, size_t len, void *a
 
 static enum login_flow_state state_of(struct login_flow *flow)
 {
-    pthread_mutex_lock(&flow->lock);
+    lock_take(&flow->lock);
     enum login_flow_state state = flow->view.state;
-    pthread_mutex_unlock(&flow->lock);
+    lock_drop(&flow->lock);
     return state;
 }
 
@@ -134,9 +136,9 @@ static void heed_url(struct login_run *run)
     if (!login_cli_find_url(&run->cli, url, sizeof(url)))
         return;
     login_cli_hide_state(url, flow->config.secrets);
-    pthread_mutex_lock(&flow->lock);
+    lock_take(&flow->lock);
     memcpy(flow->view.url, url, sizeof(url));
-    pthread_mutex_unlock(&flow->lock);
+    lock_drop(&flow->lock);
     move(flow, LOGIN_FLOW_AWAITING_CODE, "");
 }
 
@@ -154,9 +156,9 @@ static int64_t heed_complaint(struct work *work, struct login_run *run)
         return SETTLE_MS - (now - run->complained_ms);
     run->heeded = run->cli.errors.len;
     run->complained_ms = 0;
-    pthread_mutex_lock(&run->flow->lock);
+    lock_take(&run->flow->lock);
     bool again = run->flow->codes < CODES_MAX;
-    pthread_mutex_unlock(&run->flow->lock);
+    lock_drop(&run->flow->lock);
     if (again)
         move(run->flow, LOGIN_FLOW_AWAITING_CODE, reason);
     run->gave_up = !again;
@@ -205,7 +207,7 @@ static enum login_flow_state judge(struct login_run *run, char *reason, size_t s
     static const enum login_flow_state ends[] = {
         [WORK_CANCEL] = LOGIN_FLOW_CANCELLED, [WORK_TIMEOUT] = LOGIN_FLOW_EXPIRED};
     enum work_cause cause = run->result.cause;
-    /* whatever made us end it: the code is used up */
+    /* whatever ended it, the code is used up */
     if (login_cli_succeeded(&run->cli, run->result.status)) {
         if (take_over(run, &err) == 0)
             return LOGIN_FLOW_SUCCEEDED;
@@ -265,7 +267,7 @@ static void *run_login(void *arg)
         state = judge(&run, reason, sizeof(reason));
     else
         snprintf(reason, sizeof(reason), "%s", err.msg);
-    login_cli_done(&run.cli); /* before anybody hears of the end: nothing is left behind */
+    login_cli_done(&run.cli); /* clean up before anybody is told of the end */
     end(flow, state, reason);
     return NULL;
 }
@@ -273,6 +275,8 @@ static void *run_login(void *arg)
 /* --- the callers' side --------------------------------------------------------------------- */
 
 /* Waits while the state is this one. */
+static void wait_locked(struct login_flow *flow, bool (*is_waiting)(enum login_flow_state state),
+                        int64_t ms) HOLDS(flow->lock);
 static void wait_locked(struct login_flow *flow, bool (*is_waiting)(enum login_flow_state state),
                         int64_t ms)
 {
@@ -282,7 +286,7 @@ static void wait_locked(struct login_flow *flow, bool (*is_waiting)(enum login_f
     flow->waiters++;
     while (is_waiting(flow->view.state) && !flow->stopping &&
            (left = deadline - clock_mono_ms()) > 0)
-        cond_wait(&flow->moved, &flow->lock, left);
+        lock_wait(&flow->moved, &flow->lock, left);
     flow->waiters--;
 }
 
@@ -303,6 +307,7 @@ static void wake(struct login_flow *flow)
 }
 
 /* Claims the place of the last login, which has ended. */
+static void claim_locked(struct login_flow *flow) HOLDS(flow->lock);
 static void claim_locked(struct login_flow *flow)
 {
     AUTO(config_ref) const struct config *config = config_ref(flow->config.config);
@@ -315,14 +320,15 @@ static void claim_locked(struct login_flow *flow)
     explicit_bzero(flow->code, sizeof(flow->code));
 }
 
-/* Nobody else comes here before the state has moved on. */
+/* Starts the login's thread. The state is STARTING, so no other caller gets here meanwhile. */
+static int start_locked(struct login_flow *flow, struct err *err) HOLDS(flow->lock);
 static int start_locked(struct login_flow *flow, struct err *err)
 {
     claim_locked(flow);
-    pthread_mutex_unlock(&flow->lock);
+    lock_drop(&flow->lock);
     thread_join(&flow->thread); /* the last login's; it has nothing more to do */
     int rc = thread_start(&flow->thread, "login", THREAD_STACK_DEFAULT, run_login, flow, err);
-    pthread_mutex_lock(&flow->lock);
+    lock_take(&flow->lock);
     if (rc)
         flow->view.state = LOGIN_FLOW_FAILED;
     return rc;
@@ -331,7 +337,7 @@ static int start_locked(struct login_flow *flow, struct err *err)
 int login_flow_begin(struct login_flow *flow, struct login_flow_view *ret_view, struct err *err)
 {
     int rc = 0;
-    pthread_mutex_lock(&flow->lock);
+    lock_take(&flow->lock);
     if (flow->stopping)
         rc = err_set(err, ERR_BUSY, "the runner is shutting down");
     else if (!flow->view.id[0] || !login_flow_state_is_active(flow->view.state))
@@ -340,10 +346,12 @@ int login_flow_begin(struct login_flow *flow, struct login_flow_view *ret_view, 
         wait_locked(flow, is_starting, URL_WAIT_MS);
         *ret_view = flow->view;
     }
-    pthread_mutex_unlock(&flow->lock);
+    lock_drop(&flow->lock);
     return rc;
 }
 
+static int find_locked(const struct login_flow *flow, const char *id, struct err *err)
+    HOLDS(flow->lock);
 static int find_locked(const struct login_flow *flow, const char *id, struct err *err)
 {
     if (flow->view.id[0] && (!id || strcmp(id, flow->view.id) == 0))
@@ -354,11 +362,11 @@ static int find_locked(const struct login_flow *flow, const char *id, struct err
 int login_flow_get(struct login_flow *flow, const char *id, struct login_flow_view *ret_view,
                    struct err *err)
 {
-    pthread_mutex_lock(&flow->lock);
+    lock_take(&flow->lock);
     int rc = find_locked(flow, id, err);
     if (rc == 0)
         *ret_view = flow->view;
-    pthread_mutex_unlock(&flow->lock);
+    lock_drop(&flow->lock);
     return rc;
 }
 
@@ -375,6 +383,8 @@ static char *trim_code(const char *code)
     return len > 0 && len <= LOGIN_FLOW_CODE_MAX ? strndup(code, len) : NULL;
 }
 
+static int give_code_locked(struct login_flow *flow, const char *id, const char *code,
+                            struct err *err) HOLDS(flow->lock);
 static int give_code_locked(struct login_flow *flow, const char *id, const char *code,
                             struct err *err)
 {
@@ -402,13 +412,13 @@ int login_flow_code(struct login_flow *flow, const char *id, const char *code,
     if (!trimmed)
         return err_set(err, ERR_INVALID, "code must be 1..%d printable characters without spaces",
                        LOGIN_FLOW_CODE_MAX);
-    pthread_mutex_lock(&flow->lock);
+    lock_take(&flow->lock);
     int rc = give_code_locked(flow, id, trimmed, err);
     if (rc == 0) {
         wait_locked(flow, is_verifying, CODE_WAIT_MS);
         *ret_view = flow->view;
     }
-    pthread_mutex_unlock(&flow->lock);
+    lock_drop(&flow->lock);
     explicit_bzero(trimmed, strlen(trimmed));
     return rc;
 }
@@ -416,7 +426,7 @@ int login_flow_code(struct login_flow *flow, const char *id, const char *code,
 int login_flow_cancel(struct login_flow *flow, const char *id, struct login_flow_view *ret_view,
                       struct err *err)
 {
-    pthread_mutex_lock(&flow->lock);
+    lock_take(&flow->lock);
     int rc = find_locked(flow, id, err);
     if (rc == 0 && login_flow_state_is_active(flow->view.state)) {
         flow->cancel = true;
@@ -425,7 +435,7 @@ int login_flow_cancel(struct login_flow *flow, const char *id, struct login_flow
     }
     if (rc == 0)
         *ret_view = flow->view;
-    pthread_mutex_unlock(&flow->lock);
+    lock_drop(&flow->lock);
     return rc;
 }
 
@@ -439,7 +449,7 @@ struct login_flow *login_flow_new(const struct login_flow_config *config, struct
         return NULL;
     }
     flow->config = *config;
-    pthread_mutex_init(&flow->lock, NULL);
+    lock_init(&flow->lock);
     cond_init(&flow->moved);
     flow->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (flow->wake_fd < 0) {
@@ -454,11 +464,11 @@ void login_flow_stop(struct login_flow *flow)
 {
     if (!flow)
         return;
-    pthread_mutex_lock(&flow->lock);
+    lock_take(&flow->lock);
     flow->stopping = true;
     wake(flow);
     pthread_cond_broadcast(&flow->moved);
-    pthread_mutex_unlock(&flow->lock);
+    lock_drop(&flow->lock);
 }
 
 void login_flow_free(struct login_flow *flow)
@@ -470,6 +480,6 @@ void login_flow_free(struct login_flow *flow)
     fd_close(&flow->wake_fd);
     explicit_bzero(&flow->view, sizeof(flow->view));
     pthread_cond_destroy(&flow->moved);
-    pthread_mutex_destroy(&flow->lock);
+    lock_done(&flow->lock);
     free(flow);
 }

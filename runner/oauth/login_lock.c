@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/cond.h"
 #include "base/fd.h"
+#include "base/lock.h"
 #include "base/thread.h"
 
 #include <errno.h>
@@ -18,15 +19,15 @@
 
 #define NAME ".oauth_refresh.lock"
 #define STALE_MS 30000 /* holders renew it every few seconds */
-#define WAIT_MS 40000  /* longer than that, or a clock that steps could bar us for ever */
+#define WAIT_MS 40000  /* a clock that steps must not block us for ever */
 #define LOOK_MS 50
 #define RENEW_MS 2000
 
 struct login_lock {
     char path[PATH_MAX];
-    int fd; /* of our directory: while it is open, no other gets its inode */
+    int fd; /* descriptor of our directory; while it is open its inode number is not reused */
     struct thread thread;
-    pthread_mutex_t mutex;
+    struct lock mutex;
     pthread_cond_t over;
     bool done;
 };
@@ -73,19 +74,19 @@ static int make(const char *path, const _Atomic bool *stop, struct err *err)
 static void *renew(void *arg)
 {
     struct login_lock *lock = arg;
-    pthread_mutex_lock(&lock->mutex);
+    lock_take(&lock->mutex);
     while (!lock->done) {
         futimens(lock->fd, NULL);
-        cond_wait(&lock->over, &lock->mutex, RENEW_MS);
+        lock_wait(&lock->over, &lock->mutex, RENEW_MS);
     }
-    pthread_mutex_unlock(&lock->mutex);
+    lock_drop(&lock->mutex);
     return NULL;
 }
 
 static void start_renewing(struct login_lock *lock)
 {
     struct err ignored;
-    pthread_mutex_init(&lock->mutex, NULL);
+    lock_init(&lock->mutex);
     cond_init(&lock->over);
     /* Without the thread the lock still lasts for longer than a refresh may take. */
     (void)thread_start(&lock->thread, "login-lock", THREAD_STACK_SMALL, renew, lock, &ignored);
@@ -132,15 +133,15 @@ void login_lock_drop(struct login_lock *lock)
 {
     if (!lock)
         return;
-    pthread_mutex_lock(&lock->mutex);
+    lock_take(&lock->mutex);
     lock->done = true;
     pthread_cond_signal(&lock->over);
-    pthread_mutex_unlock(&lock->mutex);
+    lock_drop(&lock->mutex);
     thread_join(&lock->thread);
     if (login_lock_is_ours(lock))
         rmdir(lock->path);
     fd_close(&lock->fd);
     pthread_cond_destroy(&lock->over);
-    pthread_mutex_destroy(&lock->mutex);
+    lock_done(&lock->mutex);
     free(lock);
 }

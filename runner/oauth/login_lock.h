@@ -4,7 +4,7 @@
  * every few seconds, and removes it; one that nobody renews was left by a process that died.
  * Private to runner/oauth.
  *
- * Threads: any; a lock belongs to one. A thread of its own renews it.
+ * Threads: any; a lock is used by the thread that took it. A thread of its own renews it.
  */
 #ifndef OAUTH_LOGIN_LOCK_H
 #define OAUTH_LOGIN_LOCK_H

@@ -116,7 +116,7 @@ static int read_again(const char *path, const struct login *sent, struct buf *te
                    ? 0
                    : err_set(err, ERR_LOGIN, "OAuth login needed: it was removed meanwhile");
     login_parse(buf_str(&now), now.len, &login);
-    if (!login.access_token) /* somebody is writing it, or has spoilt it */
+    if (!login.access_token) /* it is being written, or damaged */
         return 0;
     if (!is_same(login.refresh_token, sent->refresh_token))
         return 1;
@@ -133,7 +133,7 @@ static enum refresh_result keep_answer(struct spare *spare, const char *path,
     const struct login_tokens tokens = {
         .access_token = json_text(json_get(root, "access_token")),
         .refresh_token = json_text(json_get(root, "refresh_token")),
-        /* the old one's end must not stay beside it */
+        /* the old token's expiry must not stay beside the new token */
         .expires_ms = end_of_life(json_get(root, "expires_in"), ASSUMED_LIFE_S),
         .login_expires_ms = end_of_life(json_get(root, "refresh_token_expires_in"), 0)};
     if (!tokens.access_token) {

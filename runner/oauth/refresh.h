@@ -1,4 +1,9 @@
-/* One refresh: the CLI's lock, the request, the file. Private to runner/oauth. */
+/*
+ * One refresh of the login: takes the CLI's lock, asks the token server, writes the file. Private
+ * to runner/oauth.
+ *
+ * Threads: one refresh at a time; the keeper sees to that.
+ */
 #ifndef OAUTH_REFRESH_H
 #define OAUTH_REFRESH_H
 

@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define GROWTH_MAX 131072 /* more than a pair of tokens can grow by */
+#define GROWTH_MAX 131072 /* room for the new pair to be longer than the old one */
 
 static int path_of(struct spare *spare, const char *path, struct err *err)
 {
@@ -112,7 +112,8 @@ static bool is_newer(const char *spare, const char *path)
            left.st_uid == there.st_uid && !is_older(&left.st_mtim, &there.st_mtim);
 }
 
-/* Without the zeros that were not cut off any more. */
+/* True when the spare holds a whole login. Cuts off the zeros that a killed process has left behind
+ * the text. */
 static bool holds_login(const char *path)
 {
     struct err ignored;

@@ -1,15 +1,17 @@
 /*
  * One task's way through the cloud, shared by overflow.c, place.c, relay.c, follow.c and end.c.
  * Private to runner/overflow.
+ *
+ * Threads: the task's own. Ownership: a cloud_task owns what its fields do not call borrowed.
  */
 #ifndef OVERFLOW_CLOUD_TASK_H
 #define OVERFLOW_CLOUD_TASK_H
 
 #include "google/jobs.h"
+
+#include "base/lock.h"
 #include "runner/overflow/overflow.h"
 #include "runner/overflow/window.h"
-
-#include <pthread.h>
 
 #define CLOUD_TASK_ENV_RUN "TASK_RUN" /* ID/ATTEMPT: by it an execution is found again */
 
@@ -17,7 +19,7 @@ struct sweep;
 
 struct overflow {
     struct overflow_config config;
-    pthread_mutex_t lock; /* of what follows */
+    struct lock lock; /* of what follows */
     struct overflow_status status;
     struct window window;
     struct sweep *sweep;

@@ -1,5 +1,6 @@
 /* Ending: what a cloud task came to. */
 #include "base/clock.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "google/storage.h"
 #include "runner/overflow/cloud_task.h"
@@ -243,9 +244,9 @@ static void settle_loss(struct cloud_task *task, const struct err *unread)
     else
         settle_end(task);
     task->outcome->truncated = !task->unclaimed;
-    pthread_mutex_lock(&task->overflow->lock);
+    lock_take(&task->overflow->lock);
     task->overflow->status.lost += !task->cancelled;
-    pthread_mutex_unlock(&task->overflow->lock);
+    lock_drop(&task->overflow->lock);
 }
 
 void cloud_task_end(struct cloud_task *task)

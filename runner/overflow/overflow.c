@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "google/storage.h"
 #include "runner/egress/rules.h"
@@ -26,7 +27,7 @@ struct overflow *overflow_new(const struct overflow_config *config, struct err *
     overflow->status.reachable = true;
     window_init(&overflow->window);
     overflow->why = "cloud_full";
-    pthread_mutex_init(&overflow->lock, NULL);
+    lock_init(&overflow->lock);
     overflow->sweep = sweep_start(config->cloud, config->store, err);
     if (!overflow->sweep) {
         overflow_free(overflow);
@@ -40,15 +41,15 @@ void overflow_free(struct overflow *overflow)
     if (!overflow)
         return;
     sweep_stop(overflow->sweep);
-    pthread_mutex_destroy(&overflow->lock);
+    lock_done(&overflow->lock);
     free(overflow);
 }
 
 void overflow_status(struct overflow *overflow, struct overflow_status *ret_status)
 {
-    pthread_mutex_lock(&overflow->lock);
+    lock_take(&overflow->lock);
     *ret_status = overflow->status;
-    pthread_mutex_unlock(&overflow->lock);
+    lock_drop(&overflow->lock);
 }
 
 /* --- who may go ---------------------------------------------------------------------------- */
@@ -76,19 +77,19 @@ const char *overflow_reason_of(const struct err *err)
 /* The engine knows as much as the window. */
 static void tell_engine(struct overflow *overflow)
 {
-    pthread_mutex_lock(&overflow->lock);
+    lock_take(&overflow->lock);
     const struct engine_away away = {.room = overflow->window.room,
                                      .hold_ms =
                                          window_closed_ms(&overflow->window, clock_mono_ms()),
                                      .why = overflow->why};
-    pthread_mutex_unlock(&overflow->lock);
+    lock_drop(&overflow->lock);
     engine_limit_away(overflow->config.engine, &away);
 }
 
 void overflow_note_refusal(struct overflow *overflow, const struct cloud_task *task,
                            const struct err *err)
 {
-    pthread_mutex_lock(&overflow->lock);
+    lock_take(&overflow->lock);
     bool begins = window_refused(&overflow->window, task->asked_ms, clock_mono_ms());
     int64_t ms = window_closed_ms(&overflow->window, clock_mono_ms());
     int room = overflow->window.room;
@@ -99,7 +100,7 @@ void overflow_note_refusal(struct overflow *overflow, const struct cloud_task *t
         overflow->status.since_ms = clock_real_ms();
     }
     snprintf(overflow->status.error, sizeof(overflow->status.error), "%s", err->msg);
-    pthread_mutex_unlock(&overflow->lock);
+    lock_drop(&overflow->lock);
     if (begins)
         log_warn("overflow", "no cloud tasks for %lld ms, then %d at once at most: %s",
                  (long long)ms, room, err->msg);
@@ -109,7 +110,7 @@ void overflow_note_refusal(struct overflow *overflow, const struct cloud_task *t
 void overflow_note_success(struct overflow *overflow, struct cloud_task *task, bool adopted)
 {
     task->in_flight = true;
-    pthread_mutex_lock(&overflow->lock);
+    lock_take(&overflow->lock);
     if (adopted) {
         window_adopted(&overflow->window);
     } else {
@@ -118,7 +119,7 @@ void overflow_note_success(struct overflow *overflow, struct cloud_task *task, b
         overflow->status.error[0] = '\0';
         overflow->status.started++;
     }
-    pthread_mutex_unlock(&overflow->lock);
+    lock_drop(&overflow->lock);
     tell_engine(overflow);
 }
 
@@ -127,9 +128,9 @@ void overflow_note_end(struct overflow *overflow, struct cloud_task *task)
     if (!task->in_flight)
         return;
     task->in_flight = false;
-    pthread_mutex_lock(&overflow->lock);
+    lock_take(&overflow->lock);
     window_ended(&overflow->window, clock_mono_ms());
-    pthread_mutex_unlock(&overflow->lock);
+    lock_drop(&overflow->lock);
     tell_engine(overflow);
 }
 

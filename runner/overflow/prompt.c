@@ -2,6 +2,7 @@
 
 #include "base/cond.h"
 #include "base/fd.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/path.h"
 #include "base/str.h"
@@ -24,7 +25,7 @@ struct prompt_watch {
     char *path;
     int64_t every_ms;
     struct thread thread;
-    pthread_mutex_t lock; /* of what follows */
+    struct lock lock; /* of what follows */
     pthread_cond_t wake;
     bool stop;
     bool asked;  /* at least once */
@@ -76,19 +77,19 @@ static void *work(void *arg)
 {
     struct err err;
     struct prompt_watch *watch = arg;
-    pthread_mutex_lock(&watch->lock);
+    lock_take(&watch->lock);
     while (!watch->stop) {
-        pthread_mutex_unlock(&watch->lock);
+        lock_drop(&watch->lock);
         bool failed = fetch(watch, &err) != 0;
         tell(watch, failed ? err.msg : "");
-        pthread_mutex_lock(&watch->lock);
+        lock_take(&watch->lock);
         watch->failed = failed;
         watch->asked = true;
         pthread_cond_broadcast(&watch->wake);
         if (!watch->stop)
-            (void)cond_wait(&watch->wake, &watch->lock, watch->every_ms);
+            (void)lock_wait(&watch->wake, &watch->lock, watch->every_ms);
     }
-    pthread_mutex_unlock(&watch->lock);
+    lock_drop(&watch->lock);
     return NULL;
 }
 
@@ -112,10 +113,10 @@ static int start(struct prompt_watch *watch, struct err *err)
 {
     if (thread_start(&watch->thread, "system-prompt", STACK_BYTES, work, watch, err))
         return -1;
-    pthread_mutex_lock(&watch->lock);
+    lock_take(&watch->lock);
     if (!watch->asked)
-        (void)cond_wait(&watch->wake, &watch->lock, FIRST_MS);
-    pthread_mutex_unlock(&watch->lock);
+        (void)lock_wait(&watch->wake, &watch->lock, FIRST_MS);
+    lock_drop(&watch->lock);
     return 0;
 }
 
@@ -126,7 +127,7 @@ struct prompt_watch *prompt_watch_start(const struct config *config, struct err 
         err_sys(err, "system prompt");
         return NULL;
     }
-    pthread_mutex_init(&watch->lock, NULL);
+    lock_init(&watch->lock);
     cond_init(&watch->wake);
     watch->google = cloud_google(config, err);
     if (!watch->google || name_parts(watch, config, err) || start(watch, err)) {
@@ -140,14 +141,14 @@ void prompt_watch_stop(struct prompt_watch *watch)
 {
     if (!watch)
         return;
-    pthread_mutex_lock(&watch->lock);
+    lock_take(&watch->lock);
     watch->stop = true;
     pthread_cond_broadcast(&watch->wake);
-    pthread_mutex_unlock(&watch->lock);
+    lock_drop(&watch->lock);
     thread_join(&watch->thread);
     google_free(watch->google);
     pthread_cond_destroy(&watch->wake);
-    pthread_mutex_destroy(&watch->lock);
+    lock_done(&watch->lock);
     free(watch->name);
     free(watch->path);
     free(watch);
@@ -165,8 +166,8 @@ bool prompt_watch_has_text(const struct prompt_watch *watch)
 
 bool prompt_watch_fails(struct prompt_watch *watch)
 {
-    pthread_mutex_lock(&watch->lock);
+    lock_take(&watch->lock);
     bool failed = watch->failed;
-    pthread_mutex_unlock(&watch->lock);
+    lock_drop(&watch->lock);
     return failed;
 }

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/cond.h"
 #include "base/id.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/thread.h"
 #include "google/google.h"
@@ -28,7 +29,7 @@ struct sweep {
     const struct cloud *cloud;
     struct store *store;
     struct thread thread;
-    pthread_mutex_t lock; /* of what follows */
+    struct lock lock; /* of what follows */
     pthread_cond_t wake;
     bool stop;
     struct late tasks[TASKS_MAX];
@@ -37,7 +38,7 @@ struct sweep {
 
 void sweep_note(struct sweep *sweep, const char *id)
 {
-    pthread_mutex_lock(&sweep->lock);
+    lock_take(&sweep->lock);
     size_t at = 0;
     while (at < sweep->count && strcmp(sweep->tasks[at].id, id) != 0)
         at++;
@@ -46,7 +47,7 @@ void sweep_note(struct sweep *sweep, const char *id)
     if (at < TASKS_MAX)
         sweep->tasks[at].until_ms = 0;
     pthread_cond_signal(&sweep->wake);
-    pthread_mutex_unlock(&sweep->lock);
+    lock_drop(&sweep->lock);
 }
 
 static bool has_ended(struct sweep *sweep, const char *id)
@@ -61,9 +62,9 @@ static bool has_ended(struct sweep *sweep, const char *id)
 static bool is_stopped(void *arg)
 {
     struct sweep *sweep = arg;
-    pthread_mutex_lock(&sweep->lock);
+    lock_take(&sweep->lock);
     bool stop = sweep->stop;
-    pthread_mutex_unlock(&sweep->lock);
+    lock_drop(&sweep->lock);
     return stop;
 }
 
@@ -105,14 +106,15 @@ static bool look_after(struct sweep *sweep, struct late *task)
 }
 
 /* Takes one out and puts it back at the end, until each was looked at once. */
+static void round_locked(struct sweep *sweep) HOLDS(sweep->lock);
 static void round_locked(struct sweep *sweep)
 {
     for (size_t left = sweep->count; left > 0 && sweep->count > 0 && !sweep->stop; left--) {
         struct late task = sweep->tasks[0];
         memmove(sweep->tasks, sweep->tasks + 1, --sweep->count * sizeof(sweep->tasks[0]));
-        pthread_mutex_unlock(&sweep->lock);
+        lock_drop(&sweep->lock);
         bool over = look_after(sweep, &task);
-        pthread_mutex_lock(&sweep->lock);
+        lock_take(&sweep->lock);
         if (!over && sweep->count < TASKS_MAX)
             sweep->tasks[sweep->count++] = task;
     }
@@ -121,13 +123,13 @@ static void round_locked(struct sweep *sweep)
 static void *work(void *arg)
 {
     struct sweep *sweep = arg;
-    pthread_mutex_lock(&sweep->lock);
+    lock_take(&sweep->lock);
     while (!sweep->stop) {
         round_locked(sweep);
         if (!sweep->stop)
-            (void)cond_wait(&sweep->wake, &sweep->lock, sweep->count > 0 ? EVERY_MS : INT32_MAX);
+            (void)lock_wait(&sweep->wake, &sweep->lock, sweep->count > 0 ? EVERY_MS : INT32_MAX);
     }
-    pthread_mutex_unlock(&sweep->lock);
+    lock_drop(&sweep->lock);
     return NULL;
 }
 
@@ -140,12 +142,12 @@ struct sweep *sweep_start(const struct cloud *cloud, struct store *store, struct
     }
     sweep->cloud = cloud;
     sweep->store = store;
-    pthread_mutex_init(&sweep->lock, NULL);
+    lock_init(&sweep->lock);
     cond_init(&sweep->wake);
     if (thread_start(&sweep->thread, "cloud-sweep", STACK_BYTES, work, sweep, err) == 0)
         return sweep;
     pthread_cond_destroy(&sweep->wake);
-    pthread_mutex_destroy(&sweep->lock);
+    lock_done(&sweep->lock);
     free(sweep);
     return NULL;
 }
@@ -154,12 +156,12 @@ void sweep_stop(struct sweep *sweep)
 {
     if (!sweep)
         return;
-    pthread_mutex_lock(&sweep->lock);
+    lock_take(&sweep->lock);
     sweep->stop = true;
     pthread_cond_broadcast(&sweep->wake);
-    pthread_mutex_unlock(&sweep->lock);
+    lock_drop(&sweep->lock);
     thread_join(&sweep->thread);
     pthread_cond_destroy(&sweep->wake);
-    pthread_mutex_destroy(&sweep->lock);
+    lock_done(&sweep->lock);
     free(sweep);
 }

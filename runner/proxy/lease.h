@@ -1,13 +1,17 @@
-/* Leases as the proxy's own files see them. Private to runner/proxy. */
+/*
+ * Leases as the proxy's own files see them. Private to runner/proxy.
+ *
+ * Threads: any. Ownership: a lease is counted; each request in flight holds a reference.
+ */
 #ifndef PROXY_LEASE_H
 #define PROXY_LEASE_H
 
 #include "base/id.h"
+#include "base/lock.h"
 #include "http/http.h"
 #include "net/net.h"
 #include "runner/proxy/proxy.h"
 
-#include <pthread.h>
 #include <stdbool.h>
 
 #define LINKS_MAX 32           /* connections to upstream that are kept */
@@ -24,7 +28,7 @@ struct lease {
     _Atomic bool retried; /* a refused login was refreshed, and has not been taken since */
     _Atomic int refs;     /* the task's, and one of each request */
     struct lease *next;
-    pthread_mutex_t lock; /* of use */
+    struct lock lock; /* of use */
     struct lease_use use;
 };
 
@@ -38,7 +42,7 @@ struct figure {
 struct proxy {
     struct proxy_config config;
     struct http_server *server;
-    pthread_mutex_t lock; /* of all that follows */
+    struct lock lock; /* of all that follows */
     struct lease *leases;
     struct net_link *links[LINKS_MAX];
     size_t link_count;

@@ -1,6 +1,7 @@
 #include "runner/proxy/proxy.h"
 
 #include "base/clock.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "crypto/crypto.h"
 #include "runner/proxy/lease.h"
@@ -28,7 +29,7 @@ void lease_unref(struct lease *lease)
         explicit_bzero(lease->secret, strlen(lease->secret));
     explicit_bzero(lease->token, sizeof(lease->token));
     free(lease->secret);
-    pthread_mutex_destroy(&lease->lock);
+    lock_done(&lease->lock);
     free(lease);
 }
 
@@ -36,13 +37,13 @@ void lease_unref(struct lease *lease)
 struct lease *lease_find(struct proxy *proxy, const char *token)
 {
     struct lease *found = NULL;
-    pthread_mutex_lock(&proxy->lock);
+    lock_take(&proxy->lock);
     for (struct lease *lease = proxy->leases; lease; lease = lease->next)
         if (crypto_equal(lease->token, strlen(lease->token), token, strlen(token)))
             found = lease;
     if (found)
         atomic_fetch_add(&found->refs, 1);
-    pthread_mutex_unlock(&proxy->lock);
+    lock_drop(&proxy->lock);
     return found;
 }
 
@@ -68,9 +69,9 @@ enum lease_kind lease_kind(const struct lease *lease)
 
 void lease_use(struct lease *lease, struct lease_use *ret_use)
 {
-    pthread_mutex_lock(&lease->lock);
+    lock_take(&lease->lock);
     *ret_use = lease->use;
-    pthread_mutex_unlock(&lease->lock);
+    lock_drop(&lease->lock);
 }
 
 /* --- the server ---------------------------------------------------------------------------- */
@@ -78,7 +79,7 @@ void lease_use(struct lease *lease, struct lease_use *ret_use)
 /* What passes: Claude's conversations, and what the CLI asks to prepare them. Nothing by which a
  * borrowed credential could be turned into a lasting one. */
 static const struct http_route routes[] = {
-    {"GET", "/", relay_request, 0}, /* the CLI's HEAD: is anybody there? */
+    {"GET", "/", relay_request, 0}, /* the CLI's HEAD request, to see whether the API answers */
     {"POST", "/v1/messages", relay_request, 0},
     {"POST", "/v1/messages/count_tokens", relay_request, 0},
     {"GET", "/v1/models", relay_request, 0},
@@ -131,8 +132,8 @@ struct proxy *proxy_new(const struct proxy_config *config, struct err *err)
         return NULL;
     }
     proxy->config = *config;
-    proxy->config.socket = NULL; /* it was borrowed for this call */
-    pthread_mutex_init(&proxy->lock, NULL);
+    proxy->config.socket = NULL; /* the path was borrowed for this call only */
+    lock_init(&proxy->lock);
     proxy->server = start(proxy, config->socket, err);
     if (!proxy->server) {
         err_wrap(err, "credential proxy");
@@ -150,7 +151,7 @@ void proxy_free(struct proxy *proxy)
         http_stop(proxy->server, 0);
     for (size_t i = 0; i < proxy->link_count; i++)
         net_link_free(proxy->links[i]);
-    pthread_mutex_destroy(&proxy->lock);
+    lock_done(&proxy->lock);
     free(proxy);
 }
 
@@ -166,15 +167,15 @@ struct lease *proxy_lease(struct proxy *proxy, enum lease_kind kind, const char 
     }
     id_token(random);
     snprintf(lease->token, sizeof(lease->token), "runner-task-%s", random);
-    pthread_mutex_init(&lease->lock, NULL);
+    lock_init(&lease->lock);
     lease->proxy = proxy;
     lease->kind = kind;
     lease->refs = 1;
     snprintf(lease->url, sizeof(lease->url), "http://127.0.0.1:%d", http_port(proxy->server));
-    pthread_mutex_lock(&proxy->lock);
+    lock_take(&proxy->lock);
     lease->next = proxy->leases;
     proxy->leases = lease;
-    pthread_mutex_unlock(&proxy->lock);
+    lock_drop(&proxy->lock);
     return lease;
 }
 
@@ -184,27 +185,27 @@ void proxy_end(struct lease *lease)
         return;
     struct proxy *proxy = lease->proxy;
     atomic_store(&lease->dead, true);
-    pthread_mutex_lock(&proxy->lock);
+    lock_take(&proxy->lock);
     struct lease **at = &proxy->leases;
     while (*at != lease)
         at = &(*at)->next;
     *at = lease->next;
-    pthread_mutex_unlock(&proxy->lock);
+    lock_drop(&proxy->lock);
     lease_unref(lease);
 }
 
 bool proxy_is_cut_off(struct proxy *proxy)
 {
-    pthread_mutex_lock(&proxy->lock);
+    lock_take(&proxy->lock);
     bool off = proxy->unreached >= UNREACHED_MIN &&
                clock_mono_ms() - proxy->unreached_ms < UNREACHED_FOR_MS;
-    pthread_mutex_unlock(&proxy->lock);
+    lock_drop(&proxy->lock);
     return off;
 }
 
 void proxy_stats(struct proxy *proxy, struct proxy_stats *ret_stats)
 {
-    pthread_mutex_lock(&proxy->lock);
+    lock_take(&proxy->lock);
     *ret_stats = proxy->stats;
-    pthread_mutex_unlock(&proxy->lock);
+    lock_drop(&proxy->lock);
 }

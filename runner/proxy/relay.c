@@ -1,5 +1,6 @@
 /* One request of a task's CLI, passed on. */
 #include "base/clock.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "runner/proxy/lease.h"
@@ -13,7 +14,7 @@
 #define TOKEN_BYTES_MAX 16384
 #define SILENCE_MS (20 * 60000) /* the model may think for long; the API sends pings */
 #define LOOK_EVERY_MS 250
-#define LIMIT_RETRY_S 60        /* a Retry-After from here on is the account's, not the moment's */
+#define LIMIT_RETRY_S 60        /* a Retry-After of this or more means the account's limit */
 #define UNNAMED_LIMIT_MS 300000 /* a limit without a reset time */
 /* With a login the CLI takes every 429 for the account's limit and gives up; this it tries again,
  * after Retry-After. With a key it tries a 429 again as well. */
@@ -128,7 +129,8 @@ static int add_credential(struct relay *relay, struct err *err)
 
 /* --- what the API says of the account ------------------------------------------------------ */
 
-/* True when the lease uses the runner's own credential: then it is everybody's matter. */
+/* True when the lease uses the runner's own credential: then what the API says concerns all
+ * tasks. */
 static bool is_shared(const struct lease *lease)
 {
     return !lease->secret;
@@ -158,13 +160,14 @@ static bool heed_limit(struct relay *relay, const struct buf *head)
 {
     char status[32];
     int64_t end_ms = limit_end_ms(head);
-    /* too many at this moment is no limit, though windows and their ends are told all the same */
+    /* a momentary rate limit also carries the windows and their ends: do not take it for the
+     * account's limit */
     bool told = net_header(head, "anthropic-ratelimit-unified-status", status, sizeof(status));
     if (told ? strcmp(status, "rejected") != 0 : end_ms == 0)
         return false;
-    pthread_mutex_lock(&relay->lease->lock);
+    lock_take(&relay->lease->lock);
     relay->lease->use.limited = true;
-    pthread_mutex_unlock(&relay->lease->lock);
+    lock_drop(&relay->lease->lock);
     if (is_shared(relay->lease))
         breaker_limit(relay->proxy->config.breaker,
                       end_ms ? end_ms : clock_real_ms() + UNNAMED_LIMIT_MS);
@@ -174,10 +177,10 @@ static bool heed_limit(struct relay *relay, const struct buf *head)
 /* True for the first refusal that a lease's requests meet in a row. */
 static bool note_refusal(struct lease *lease)
 {
-    pthread_mutex_lock(&lease->lock);
+    lock_take(&lease->lock);
     bool first = !lease->use.refused;
     lease->use.refused = true;
-    pthread_mutex_unlock(&lease->lock);
+    lock_drop(&lease->lock);
     return first;
 }
 
@@ -200,11 +203,11 @@ static void heed_refusal(struct relay *relay)
 
 static void heed_success(struct relay *relay)
 {
-    pthread_mutex_lock(&relay->lease->lock);
+    lock_take(&relay->lease->lock);
     relay->lease->use.answers++;
     relay->lease->use.refused = false;
     relay->lease->retried = false;
-    pthread_mutex_unlock(&relay->lease->lock);
+    lock_drop(&relay->lease->lock);
     if (relay->lease->kind == LEASE_LOGIN && is_shared(relay->lease))
         keeper_verified(relay->proxy->config.keeper, buf_str(&relay->token));
     if (is_shared(relay->lease))
@@ -299,12 +302,12 @@ static bool on_stop(void *arg)
 static struct net_link *take_link(struct proxy *proxy)
 {
     struct net_link *link = NULL;
-    pthread_mutex_lock(&proxy->lock);
+    lock_take(&proxy->lock);
     if (proxy->link_count > 0)
         link = proxy->links[--proxy->link_count];
     proxy->stats.requests++;
     proxy->stats.in_flight++;
-    pthread_mutex_unlock(&proxy->lock);
+    lock_drop(&proxy->lock);
     return link ? link : net_link_new();
 }
 
@@ -314,7 +317,7 @@ static void give_link(struct relay *relay, struct net_link *link, bool usable)
     const struct usage *usage = &relay->reader.usage;
     int class = relay->status / 100;
     bool unreached = !usable && !relay->began && !on_stop(relay);
-    pthread_mutex_lock(&proxy->lock);
+    lock_take(&proxy->lock);
     proxy->unreached = unreached ? proxy->unreached + 1 : relay->began ? 0 : proxy->unreached;
     if (unreached)
         proxy->unreached_ms = clock_mono_ms();
@@ -328,7 +331,7 @@ static void give_link(struct relay *relay, struct net_link *link, bool usable)
         proxy->links[proxy->link_count++] = link;
         link = NULL;
     }
-    pthread_mutex_unlock(&proxy->lock);
+    lock_drop(&proxy->lock);
     net_link_free(link);
 }
 
@@ -337,13 +340,13 @@ static void count_usage(struct relay *relay)
     const struct usage *usage = &relay->reader.usage;
     struct lease_use *use = &relay->lease->use;
     reader_finish(&relay->reader);
-    pthread_mutex_lock(&relay->lease->lock);
+    lock_take(&relay->lease->lock);
     use->requests++;
     use->input_tokens += usage->input_tokens;
     use->output_tokens += usage->output_tokens;
     use->cache_read_tokens += usage->cache_read_tokens;
     use->cache_creation_tokens += usage->cache_creation_tokens;
-    pthread_mutex_unlock(&relay->lease->lock);
+    lock_drop(&relay->lease->lock);
 }
 
 /* The upstream's address with this request's path and query. */

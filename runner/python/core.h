@@ -1,12 +1,16 @@
-/* What the files of this folder share. Private to it; all of it under python's lock. */
+/*
+ * Runs, children, zygotes and sessions, shared by the files of this room. Private to runner/python.
+ *
+ * Threads: any, with python's lock held.
+ */
 #ifndef PYTHON_CORE_H
 #define PYTHON_CORE_H
 
+#include "base/lock.h"
 #include "base/thread.h"
 #include "runner/python/python.h"
 #include "runner/python/python_wire.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 
 #define KIDS_MAX 512
@@ -115,7 +119,7 @@ struct python {
     struct python_config config;
     char *program;
     char why[160]; /* not available; "" when it is */
-    pthread_mutex_t lock;
+    struct lock lock;
     struct thread thread;
     bool stopping;
     int epoll, event;

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/lock.h"
 #include "base/path.h"
 
 #include <errno.h>
@@ -64,18 +65,20 @@ static void handle(const struct epoll_event *event)
 }
 
 /* Calls done() for what has ended. The lock is held, and let go meanwhile. */
+static void hand_out(struct python *python) HOLDS(python->lock);
 static void hand_out(struct python *python)
 {
     while (python->finished) {
         struct run *run = python->finished;
         python->finished = run->next;
-        pthread_mutex_unlock(&python->lock);
+        lock_drop(&python->lock);
         run->done(&run->outcome, run->arg);
         python_run_free(run);
-        pthread_mutex_lock(&python->lock);
+        lock_take(&python->lock);
     }
 }
 
+static void tick(struct python *python) HOLDS(python->lock);
 static void tick(struct python *python)
 {
     int64_t now = clock_mono_ms();
@@ -88,9 +91,9 @@ static void tick(struct python *python)
     kids_refill(python);
     if (python->wants_root && !python->stopping) {
         python->wants_root = false;
-        pthread_mutex_unlock(&python->lock);
+        lock_drop(&python->lock);
         zygotes_start(python);
-        pthread_mutex_lock(&python->lock);
+        lock_take(&python->lock);
         runs_dispatch(python);
         hand_out(python);
     }
@@ -101,19 +104,19 @@ static void *engine_thread(void *arg)
 {
     struct python *python = arg;
     struct epoll_event event;
-    pthread_mutex_lock(&python->lock);
+    lock_take(&python->lock);
     while (!python->stopping) {
         bool active = python->kid_count > 0 || python->queued_count > 0 || python->root;
         bool urgent = python->running_count > 0 || python->queued_count > 0;
         int wait_ms = urgent ? TICK_MS : active || python->session_count > 0 ? 1000 : -1;
-        pthread_mutex_unlock(&python->lock);
+        lock_drop(&python->lock);
         int count = epoll_wait(python->epoll, &event, 1, wait_ms);
-        pthread_mutex_lock(&python->lock);
+        lock_take(&python->lock);
         if (count > 0)
             handle(&event);
         tick(python);
     }
-    pthread_mutex_unlock(&python->lock);
+    lock_drop(&python->lock);
     return NULL;
 }
 
@@ -143,7 +146,7 @@ struct python *python_new(const struct python_config *config, struct err *err)
         return NULL;
     }
     python->config = *config;
-    pthread_mutex_init(&python->lock, NULL);
+    lock_init(&python->lock);
     python->epoll = python->event = -1;
     for (int i = 0; i < CALLERS_MAX; i++)
         python->callers[i].last = &python->callers[i].first;
@@ -160,17 +163,17 @@ void python_stop(struct python *python)
     struct err err;
     if (!python || !python->thread.running)
         return;
-    pthread_mutex_lock(&python->lock);
+    lock_take(&python->lock);
     python->stopping = true;
-    pthread_mutex_unlock(&python->lock);
+    lock_drop(&python->lock);
     python_wake(python);
     thread_join(&python->thread);
-    pthread_mutex_lock(&python->lock);
+    lock_take(&python->lock);
     err_set(&err, ERR_BUSY, "the runner is shutting down");
     runs_fail_all(python, &err, true);
     zygotes_end(python, "the runner is shutting down");
     hand_out(python);
-    pthread_mutex_unlock(&python->lock);
+    lock_drop(&python->lock);
 }
 
 void python_free(struct python *python)
@@ -183,7 +186,7 @@ void python_free(struct python *python)
         free(python->callers[i].name);
     fd_close(&python->epoll);
     fd_close(&python->event);
-    pthread_mutex_destroy(&python->lock);
+    lock_done(&python->lock);
     free(python->program);
     free(python);
 }

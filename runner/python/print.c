@@ -1,6 +1,8 @@
 /* What Python says of itself: capability, health, metrics. */
 #include "runner/python/core.h"
 
+#include "base/lock.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -88,7 +90,7 @@ void python_print(struct python *python, bool verbose, struct buf *out)
     print_libraries(&w);
     print_limits(&w);
     if (verbose) {
-        pthread_mutex_lock(&python->lock);
+        lock_take(&python->lock);
         json_add_int(&w, "slots", CONFIG_GET(python->config.config, python_slots));
         json_add_int(&w, "running", python->running_count);
         json_add_int(&w, "queued", python->queued_count);
@@ -96,7 +98,7 @@ void python_print(struct python *python, bool verbose, struct buf *out)
         print_zygotes(python, &w);
         if (python->last_failure.msg[0])
             json_add_text(&w, "last_failure", python->last_failure.msg);
-        pthread_mutex_unlock(&python->lock);
+        lock_drop(&python->lock);
     }
     json_close(&w);
 }
@@ -104,10 +106,10 @@ void python_print(struct python *python, bool verbose, struct buf *out)
 void python_metrics(struct metric_page *page, void *arg)
 {
     struct python *python = arg;
-    pthread_mutex_lock(&python->lock);
+    lock_take(&python->lock);
     const int running = python->running_count, queued = python->queued_count;
     const int sessions = python->session_count, processes = python->kid_count;
-    pthread_mutex_unlock(&python->lock);
+    lock_drop(&python->lock);
     metric_family(page, "claude_runner_python_runs_total", METRIC_COUNTER,
                   "Python runs that ended, by status.");
     for (int i = 0; i < PYTHON_STATUS_COUNT; i++)

@@ -7,6 +7,8 @@
  *
  * With a zygote: one SOCK_SEQPACKET message each, fixed size, descriptors beside it. With a child:
  * frames on a stream socket, described in inside/run.py.
+ *
+ * Threads: no shared state.
  */
 #ifndef PYTHON_WIRE_H
 #define PYTHON_WIRE_H

@@ -2,6 +2,7 @@
 #include "runner/python/core.h"
 
 #include "base/clock.h"
+#include "base/lock.h"
 #include "base/log.h"
 
 #include <stdio.h>
@@ -375,9 +376,9 @@ uint64_t python_run(struct python *python, struct python_request *request, const
     }
     run->done = done;
     run->arg = arg;
-    pthread_mutex_lock(&python->lock);
+    lock_take(&python->lock);
     if (check_room(python, caller, session, run, err)) {
-        pthread_mutex_unlock(&python->lock);
+        lock_drop(&python->lock);
         python_run_free(run);
         return 0;
     }
@@ -390,7 +391,7 @@ uint64_t python_run(struct python *python, struct python_request *request, const
     bool first = python->running_count + python->queued_count == 0;
     push(python, run);
     runs_dispatch(python);
-    pthread_mutex_unlock(&python->lock);
+    lock_drop(&python->lock);
     if (first)
         python_wake(python); /* it waits without a clock */
     return ticket;
@@ -400,7 +401,7 @@ void python_cancel(struct python *python, uint64_t ticket)
 {
     struct err err;
     err_set(&err, ERR_CONFLICT, "cancelled");
-    pthread_mutex_lock(&python->lock);
+    lock_take(&python->lock);
     for (struct run *run = python->running; run; run = run->next)
         if (run->ticket == ticket) {
             run->cancelled = true;
@@ -419,5 +420,5 @@ void python_cancel(struct python *python, uint64_t ticket)
                 i = CALLERS_MAX;
                 break;
             }
-    pthread_mutex_unlock(&python->lock);
+    lock_drop(&python->lock);
 }

@@ -2,6 +2,7 @@
 #include "runner/python/core.h"
 
 #include "base/clock.h"
+#include "base/lock.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -96,7 +97,7 @@ int python_session_new(struct python *python, const char *caller, int memory_mb,
     session->shown.ttl_s = ttl_s;
     session->shown.created_ms = clock_real_ms();
     touch(session);
-    pthread_mutex_lock(&python->lock);
+    lock_take(&python->lock);
     int rc = 0;
     if (python->stopping || python->session_count >= PYTHON_SESSIONS_MAX) {
         rc = err_set(err, ERR_RATE, "there are %d Python sessions already", python->session_count);
@@ -107,7 +108,7 @@ int python_session_new(struct python *python, const char *caller, int memory_mb,
         python->session_count++;
         show(session, ret_session);
     }
-    pthread_mutex_unlock(&python->lock);
+    lock_drop(&python->lock);
     python_wake(python); /* a clock runs from now on */
     return rc;
 }
@@ -125,11 +126,11 @@ static struct session *require(struct python *python, const char *caller, const 
 int python_session_get(struct python *python, const char *caller, const char *id,
                        struct python_session *ret_session, struct err *err)
 {
-    pthread_mutex_lock(&python->lock);
+    lock_take(&python->lock);
     struct session *session = require(python, caller, id, err);
     if (session)
         show(session, ret_session);
-    pthread_mutex_unlock(&python->lock);
+    lock_drop(&python->lock);
     return session ? 0 : -1;
 }
 
@@ -137,33 +138,33 @@ void python_session_each(struct python *python, const char *caller,
                          void (*each)(const struct python_session *session, void *arg), void *arg)
 {
     struct python_session shown;
-    pthread_mutex_lock(&python->lock);
+    lock_take(&python->lock);
     for (const struct session *session = python->sessions; session; session = session->next) {
         if (session->ending || strcmp(session->caller, caller) != 0)
             continue;
         show(session, &shown);
         each(&shown, arg);
     }
-    pthread_mutex_unlock(&python->lock);
+    lock_drop(&python->lock);
 }
 
 int python_session_interrupt(struct python *python, const char *caller, const char *id,
                              struct err *err)
 {
-    pthread_mutex_lock(&python->lock);
+    lock_take(&python->lock);
     struct session *session = require(python, caller, id, err);
     if (session && session->run && session->run->kid) {
         kid_interrupt(session->run->kid);
         session->run->kill_ms = clock_mono_ms() + INTERRUPT_MS;
     }
-    pthread_mutex_unlock(&python->lock);
+    lock_drop(&python->lock);
     return session ? 0 : -1;
 }
 
 int python_session_restart(struct python *python, const char *caller, const char *id,
                            struct err *err)
 {
-    pthread_mutex_lock(&python->lock);
+    lock_take(&python->lock);
     struct session *session = require(python, caller, id, err);
     if (session && session->kid) {
         struct kid *kid = session->kid;
@@ -173,13 +174,13 @@ int python_session_restart(struct python *python, const char *caller, const char
         }
         kid_kill(kid);
     }
-    pthread_mutex_unlock(&python->lock);
+    lock_drop(&python->lock);
     return session ? 0 : -1;
 }
 
 int python_session_end(struct python *python, const char *caller, const char *id, struct err *err)
 {
-    pthread_mutex_lock(&python->lock);
+    lock_take(&python->lock);
     struct session *session = require(python, caller, id, err);
     if (session && session->run) {
         session->ending = true; /* it goes once its run has ended */
@@ -188,7 +189,7 @@ int python_session_end(struct python *python, const char *caller, const char *id
     } else if (session) {
         python_session_unlink(python, session);
     }
-    pthread_mutex_unlock(&python->lock);
+    lock_drop(&python->lock);
     python_wake(python);
     return session ? 0 : -1;
 }

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/path.h"
 
@@ -130,7 +131,7 @@ void zygotes_start(struct python *python)
     struct err err;
     int control = -1;
     struct child *child = spawn_tree(python, &control, &err);
-    pthread_mutex_lock(&python->lock);
+    lock_take(&python->lock);
     if (child) {
         atomic_fetch_add(&python->numbers.trees, 1);
         python->root = child;
@@ -140,7 +141,7 @@ void zygotes_start(struct python *python)
     } else {
         zygotes_failed(python, &err);
     }
-    pthread_mutex_unlock(&python->lock);
+    lock_drop(&python->lock);
 }
 
 static void grow(struct zygote *from, struct zygote *next)

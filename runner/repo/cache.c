@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/id.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/metric.h"
 #include "base/path.h"
@@ -26,7 +27,8 @@
 
 /* --- sizes --------------------------------------------------------------------------------- */
 
-/* A file of n names counts an n'th: over all of its names it counts once. Takes over dir. */
+/* Sums up file sizes. A file with n hard links counts 1/n at each, so that it counts once in
+ * all. Takes over dir. */
 static int64_t usage_of(int dir, int depth)
 {
     struct dirent *entry;
@@ -87,11 +89,11 @@ static void list_dir(const char *path, struct strlist *names)
 static int holds_of(struct repos *repos, const char *name)
 {
     int count = 0;
-    pthread_mutex_lock(&repos->lock);
+    lock_take(&repos->lock);
     for (const struct hold *at = repos->holds; at; at = at->next)
         if (strcmp(at->name, name) == 0)
             count = at->count;
-    pthread_mutex_unlock(&repos->lock);
+    lock_drop(&repos->lock);
     return count;
 }
 
@@ -154,7 +156,8 @@ void repos_print(struct repos *repos, struct buf *out)
 
 /* --- taking away --------------------------------------------------------------------------- */
 
-/* A tree's note goes with it: while nobody is opening, nobody writes one. */
+/* Removes a tree's note with the tree. Notes are written only while `opening` is held, so this
+ * is safe. */
 static void remove_note(const struct repos *repos, const char *name)
 {
     static const char mark[] = "/tree-";
@@ -167,8 +170,9 @@ static void remove_note(const struct repos *repos, const char *name)
     unlink(note);
 }
 
-/* Puts something aside unless somebody stands on it, then removes it. 1 when it went, 0 when it is
- * held. The name is held by whoever opens a workspace on it, so looking and renaming are one. */
+/* Renames a mirror, tree or refs directory aside unless a workspace uses it, then removes it.
+ * Returns 1 when it is gone, 0 when it is in use. The check and the rename happen under one
+ * lock, which whoever opens a workspace takes too. */
 static int take_away(struct repos *repos, const char *name, const char *also, struct err *err)
 {
     char id[ID_SIZE];
@@ -177,13 +181,13 @@ static int take_away(struct repos *repos, const char *name, const char *also, st
     AUTO(str) char *to = NULL;
     if (!from || asprintf(&to, "%s/" GONE "%s", repos->dir, id) < 0)
         return err_sys(err, "repository");
-    pthread_mutex_lock(&repos->lock);
+    lock_take(&repos->lock);
     bool held = hold_is_taken_locked(repos, name) || hold_is_taken_locked(repos, also);
     int rc = held ? 0 : rename(from, to);
     int sys = errno;
     if (!held && rc == 0)
         remove_note(repos, name);
-    pthread_mutex_unlock(&repos->lock);
+    lock_drop(&repos->lock);
     errno = sys;
     if (held)
         return 0;
@@ -254,7 +258,7 @@ static void remove_one(struct repos *repos, const char *name, const char *openin
         log_warn("repo", "%s", err.msg);
 }
 
-/* One mirror: what no fetch and no task needs any more goes, the rest is surveyed. */
+/* Looks at one mirror: removes what neither a fetch nor a task needs, and measures the rest. */
 static void survey_mirror(struct repos *repos, const char *mirror, struct survey *survey)
 {
     struct err ignored;
@@ -292,7 +296,8 @@ static void survey_mirror(struct repos *repos, const char *mirror, struct survey
     add_candidate(survey, &whole);
 }
 
-/* Trees can be made again without asking anybody: they go first. Then the least recently used. */
+/* Trees go first, because they can be made again without the network; then the mirrors that
+ * were not used for longest. */
 static int by_worth(const void *a, const void *b)
 {
     const struct candidate *x = a, *y = b;

@@ -1,7 +1,7 @@
 /*
- * One piece of work in a process of its own (`claude-runner git`): killable, limited, as whichever
- * user the work is fit for. The job goes in as JSON through a memory file, the answer comes out the
- * same way; secrets are in neither arguments nor environment nor on disk.
+ * Runs one piece of work in a process of its own (`claude-runner git`): killable, limited, and
+ * as the user that the work calls for. The job goes in as JSON through a memory file, the answer
+ * comes out the same way; secrets are in neither arguments nor environment nor on disk.
  *
  * Threads: any.
  */

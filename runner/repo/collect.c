@@ -33,8 +33,8 @@ struct collect {
     int64_t left_bytes;
 };
 
-/* The file with the request's secrets is taken only by its name: who asks for all there is does not
- * mean them. */
+/* The file with the request's secrets is collected only when a pattern names it: a pattern for
+ * everything does not mean it. */
 static bool is_wanted(const struct collect *collect, const char *path, const struct stat *st)
 {
     if (!collect->patterns)

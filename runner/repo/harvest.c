@@ -19,8 +19,8 @@
 #define MESSAGE "Changes made by Claude Code"
 #define COLLECT_MS 300000
 
-/* A job for the task's own user, in a jail that shows it the run's directory, and `reads` unless it
- * is NULL. */
+/* Runs a job as the task's own user, in a jail that shows it the run's directory, and `reads`
+ * unless it is NULL. */
 static struct json *run_as_task(struct repos *repos, struct workspace *workspace, const char *dir,
                                 const char *reads, struct json_writer *w, int timeout_ms,
                                 const struct work_stop *stop, struct err *err)
@@ -53,8 +53,8 @@ static void add_list(struct json_writer *w, const char *name, const struct strli
     json_close(w);
 }
 
-/* Takes a file that the task's user made over to a place of the runner's: a plain file and no
- * link, as a copy that nobody else can change. */
+/* Copies a plain file (no link) that the task's user made to a place of the runner's, where
+ * nobody else can change it. */
 static int adopt(const char *from, const char *to, struct err *err)
 {
     struct stat st;
@@ -68,9 +68,9 @@ static int adopt(const char *from, const char *to, struct err *err)
     return 0;
 }
 
-/* A new directory of the task's user below the run's own, for what a helper leaves there. It is
- * made once the task's programs have ended, under a name that nobody could foresee: nothing can
- * have been planted in it. In fresh memory; with drop_place() it goes. */
+/* Makes a new directory of the task's user below the run's own, for what a helper leaves. It
+ * is made after the task's programs have ended and under a random name, so nothing can have
+ * been planted in it. Returns its path in fresh memory; drop_place() removes it. */
 static char *make_place(const struct repos *repos, const char *dir, struct err *err)
 {
     char id[ID_SIZE];
@@ -102,32 +102,62 @@ static void take_text(const struct json *answer, const char *name, char *to, siz
     snprintf(to, size, "%s", text ? text : "");
 }
 
+/* What a helper is asked to do in a workspace, and where it leaves what comes of it. */
+struct asked_of_helper {
+    struct json_writer w;
+    struct buf job;
+    char *place; /* a fresh directory; removed at the end */
+    char *raw;   /* the file in it */
+    int timeout_ms;
+};
+
+static void auto_asked_of_helper(struct asked_of_helper *asked)
+{
+    drop_place(&asked->place);
+    free(asked->raw);
+    buf_done(&asked->job);
+}
+
+/* Begins a job on the workspace's tree; its file will be `name` in a place of its own. */
+static int ask_helper(struct workspace *workspace, const char *what, const char *name,
+                      struct asked_of_helper *asked, struct err *err)
+{
+    struct repos *repos = workspace_repos(workspace);
+    AUTO(str) char *work = path_join(workspace_dir(workspace), "work");
+    *asked = (struct asked_of_helper){
+        .job = BUF_INIT(4u << 20),
+        .timeout_ms = CONFIG_GET(repos->config.config, git_timeout_seconds) * 1000};
+    asked->place = make_place(repos, workspace_dir(workspace), err);
+    if (!asked->place)
+        return -1;
+    asked->raw = path_join(asked->place, name);
+    if (!work || !asked->raw)
+        return err_sys(err, "%s", what);
+    repo_job_begin(repos, &asked->w, &asked->job, what, asked->timeout_ms);
+    json_add_text(&asked->w, "work", work);
+    json_add_text(&asked->w, "base", workspace_commit(workspace));
+    return 0;
+}
+
 int harvest_commit(struct workspace *workspace, const struct harvest_commit *wish,
                    const char *bundle, const struct work_stop *stop,
                    struct harvested_commit *ret_kept, struct err *err)
 {
-    struct json_writer w;
+    AUTO(asked_of_helper) struct asked_of_helper asked;
+    if (ask_helper(workspace, "commit", "bundle", &asked, err))
+        return -1;
+    struct json_writer *w = &asked.w;
     struct repos *repos = workspace_repos(workspace);
-    int timeout_ms = CONFIG_GET(repos->config.config, git_timeout_seconds) * 1000;
-    AUTO(buf) struct buf job = BUF_INIT(4u << 20);
-    AUTO(str) char *work = path_join(workspace_dir(workspace), "work");
-    PLACE char *place = make_place(repos, workspace_dir(workspace), err);
-    AUTO(str) char *raw = place ? path_join(place, "bundle") : NULL;
-    if (!work || !raw)
-        return place ? err_sys(err, "commit") : -1;
-    repo_job_begin(repos, &w, &job, "commit", timeout_ms);
-    json_add_text(&w, "work", work);
-    json_add_text(&w, "base", workspace_commit(workspace));
-    json_add_bool(&w, "commit", wish->commit);
-    json_add_text(&w, "message", wish->message ? wish->message : MESSAGE);
-    add_list(&w, "files", wish->files);
-    add_list(&w, "except", wish->except);
+    json_add_bool(w, "commit", wish->commit);
+    json_add_text(w, "message", wish->message ? wish->message : MESSAGE);
+    add_list(w, "files", wish->files);
+    add_list(w, "except", wish->except);
     if (wish->branch)
-        json_add_text(&w, "branch", wish->branch);
-    json_add_text(&w, "bundle", raw);
+        json_add_text(w, "branch", wish->branch);
+    json_add_text(w, "bundle", asked.raw);
     AUTO(json)
-    struct json *answer =
-        run_as_task(repos, workspace, workspace_dir(workspace), NULL, &w, timeout_ms, stop, err);
+    struct json *answer = run_as_task(repos, workspace, workspace_dir(workspace), NULL, w,
+                                      asked.timeout_ms, stop, err);
     if (!answer)
         return -1;
     take_text(answer, "sha", ret_kept->sha, sizeof(ret_kept->sha));
@@ -135,7 +165,7 @@ int harvest_commit(struct workspace *workspace, const struct harvest_commit *wis
     json_bool(json_get(answer, "committed"), &ret_kept->committed);
     json_bool(json_get(answer, "bundled"), &ret_kept->bundled);
     json_int(json_get(answer, "files"), &ret_kept->files);
-    return ret_kept->bundled ? adopt(raw, bundle, err) : 0;
+    return ret_kept->bundled ? adopt(asked.raw, bundle, err) : 0;
 }
 
 struct json *harvest_push(struct workspace *workspace, const struct repo_wish *wish,
@@ -287,7 +317,7 @@ static void print_change(struct json_writer *w, const struct json *file, size_t 
     json_close(w);
 }
 
-/* File by file: a secret is redacted in each alone, so that their borders stay known. */
+/* Redacts each file alone, so that the offsets of the files in the patch stay known. */
 static int redact_changes(const struct json *answer, const struct buf *raw,
                           struct redact_set *redact, struct buf *patch, struct json_writer *w,
                           struct err *err)
@@ -335,22 +365,14 @@ static int keep_changes(const struct json *answer, const char *from, const char 
 int harvest_diff(struct workspace *workspace, const struct strlist *except, const char *keep_dir,
                  struct redact_set *redact, const struct work_stop *stop, struct err *err)
 {
-    struct json_writer w;
-    struct repos *repos = workspace_repos(workspace);
-    int timeout_ms = CONFIG_GET(repos->config.config, git_timeout_seconds) * 1000;
-    AUTO(buf) struct buf job = BUF_INIT(1u << 20);
-    AUTO(str) char *work = path_join(workspace_dir(workspace), "work");
-    PLACE char *place = make_place(repos, workspace_dir(workspace), err);
-    AUTO(str) char *raw = place ? path_join(place, "patch") : NULL;
-    if (!work || !raw)
-        return place ? err_sys(err, "diff") : -1;
-    repo_job_begin(repos, &w, &job, "diff", timeout_ms);
-    json_add_text(&w, "work", work);
-    json_add_text(&w, "base", workspace_commit(workspace));
-    add_list(&w, "except", except);
-    json_add_text(&w, "patch", raw);
+    AUTO(asked_of_helper) struct asked_of_helper asked;
+    if (ask_helper(workspace, "diff", "patch", &asked, err))
+        return -1;
+    add_list(&asked.w, "except", except);
+    json_add_text(&asked.w, "patch", asked.raw);
     AUTO(json)
     struct json *answer =
-        run_as_task(repos, workspace, workspace_dir(workspace), NULL, &w, timeout_ms, stop, err);
-    return answer ? keep_changes(answer, raw, keep_dir, redact, err) : -1;
+        run_as_task(workspace_repos(workspace), workspace, workspace_dir(workspace), NULL, &asked.w,
+                    asked.timeout_ms, stop, err);
+    return answer ? keep_changes(answer, asked.raw, keep_dir, redact, err) : -1;
 }

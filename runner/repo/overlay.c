@@ -1,4 +1,4 @@
-/* What this host can make workspaces of, found out by making some. */
+/* Finds out how this host can make workspaces, by making some. */
 #include "base/auto.h"
 #include "base/clock.h"
 #include "base/fd.h"

@@ -1,14 +1,18 @@
-/* What the files of runner/repo share. Private to runner/repo. */
+/*
+ * Mirrors, their leases and the helper's jobs, shared by the files of this room. Private to
+ * runner/repo.
+ *
+ * Threads: any; `_locked` expects the lock of struct repos held.
+ */
 #ifndef REPO_INSIDE_H
 #define REPO_INSIDE_H
 
+#include "base/lock.h"
 #include "git/mirror.h"
 #include "runner/repo/call.h"
 #include "runner/repo/repos.h"
 
-#include <pthread.h>
-
-/* A mirror, tree or refs directory that somebody stands on. */
+/* A mirror, tree or refs directory that a workspace uses. */
 struct hold {
     char *name; /* relative to the repos directory */
     int count;
@@ -19,16 +23,16 @@ struct repos {
     struct repos_config config;
     char *dir;
     char *known_hosts;
-    const char *overlay;  /* mount options that work here, or NULL */
-    bool reflink;         /* when there is no overlay: files can share blocks */
-    pthread_mutex_t lock; /* of what follows; never held across I/O but a rename or unlink */
+    const char *overlay; /* mount options that work here, or NULL */
+    bool reflink;        /* when there is no overlay: files can share blocks */
+    struct lock lock;    /* guards what follows; never held across I/O but a rename or unlink */
     struct hold *holds;
     _Atomic int64_t mirrors, bytes; /* as of the last repos_maintain(); -1: there was none yet */
 };
 
 int hold_take(struct repos *repos, const char *name, struct err *err);
 void hold_drop(struct repos *repos, const char *name);
-bool hold_is_taken_locked(const struct repos *repos, const char *name);
+bool hold_is_taken_locked(const struct repos *repos, const char *name) HOLDS(repos->lock);
 
 struct repos *workspace_repos(const struct workspace *workspace);
 const char *workspace_dir(const struct workspace *workspace);    /* the run's */
@@ -38,7 +42,7 @@ const char *workspace_mirror(const struct workspace *workspace); /* the mirror's
 #define REPOS_PUSH "push-"
 #define REPOS_GROWING "growing-"
 
-/* Removes what an earlier life left of these. */
+/* Removes what an earlier process left of these. */
 void repos_sweep(struct repos *repos);
 
 /* Finds out which overlay options work here, by mounting one as a task would. */

@@ -1,6 +1,7 @@
 #include "runner/repo/repos.h"
 
 #include "base/fd.h"
+#include "base/lock.h"
 #include "base/path.h"
 #include "base/str.h"
 #include "crypto/crypto.h"
@@ -52,7 +53,7 @@ struct repos *repos_new(const struct repos_config *config, struct err *err)
     }
     repos->config = *config;
     repos->mirrors = repos->bytes = -1;
-    pthread_mutex_init(&repos->lock, NULL);
+    lock_init(&repos->lock);
     if (make_places(repos, err)) {
         repos_free(repos);
         return NULL;
@@ -71,7 +72,7 @@ void repos_free(struct repos *repos)
         free(hold->name);
         free(hold);
     }
-    pthread_mutex_destroy(&repos->lock);
+    lock_done(&repos->lock);
     free(repos->dir);
     free(repos->known_hosts);
     free(repos);
@@ -96,6 +97,7 @@ int repos_check_url(struct repos *repos, const char *text, struct err *err)
 
 /* --- holds -------------------------------------------------------------------------------- */
 
+static struct hold **find_locked(struct repos *repos, const char *name) HOLDS(repos->lock);
 static struct hold **find_locked(struct repos *repos, const char *name)
 {
     struct hold **at = &repos->holds;
@@ -116,26 +118,26 @@ static struct hold *hold_new(const char *name)
 
 int hold_take(struct repos *repos, const char *name, struct err *err)
 {
-    pthread_mutex_lock(&repos->lock);
+    lock_take(&repos->lock);
     struct hold **at = find_locked(repos, name);
     if (!*at)
         *at = hold_new(name);
     if (*at)
         (*at)->count++;
     bool ok = *at != NULL;
-    pthread_mutex_unlock(&repos->lock);
+    lock_drop(&repos->lock);
     return ok ? 0 : err_sys(err, "repository");
 }
 
 void hold_drop(struct repos *repos, const char *name)
 {
-    pthread_mutex_lock(&repos->lock);
+    lock_take(&repos->lock);
     struct hold **at = find_locked(repos, name), *gone = NULL;
     if (*at && --(*at)->count == 0) {
         gone = *at;
         *at = gone->next;
     }
-    pthread_mutex_unlock(&repos->lock);
+    lock_drop(&repos->lock);
     if (gone)
         free(gone->name);
     free(gone);
@@ -158,7 +160,8 @@ static bool file_names_host(const char *path, const char *host)
     return path && file_read(path, &text, &ignored) == 0 && strstr(buf_str(&text), host) != NULL;
 }
 
-/* The owner's key is offered to hosts that the owner has named, not to whoever a caller names. */
+/* The owner's key is offered only to hosts that the owner has named, never to a host that only
+ * a caller names. */
 static bool is_owners_host(const struct config *config, const struct git_url *url)
 {
     return git_host_is_forge(url->host) || git_url_is_allowed(url, &config->git_allow) ||

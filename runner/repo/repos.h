@@ -42,7 +42,7 @@ struct repos_config {
     const char *marker; /* TASK_MARKER's value */
     uid_t uid;          /* who tasks run as */
     gid_t gid;
-    bool one_task; /* nobody after it will want more of a history than it asks for */
+    bool one_task; /* no later task will want more history than this one asks for */
 };
 
 struct repos *repos_new(const struct repos_config *config, struct err *err);
@@ -103,7 +103,8 @@ struct workspace;
  * key. ERR_UPSTREAM, ERR_TIMEOUT: the remote. ERR_BUSY: stopped. */
 struct workspace *workspace_open(struct repos *repos, const struct repo_wish *wish, const char *dir,
                                  const struct work_stop *stop, struct err *err);
-/* Lets go of what it stands on; the files are removed with the run's directory. */
+/* Releases the mirror and the tree that it uses; the files are removed with the run's
+ * directory. */
 void workspace_close(struct workspace *workspace);
 DEFINE_AUTO(workspace, struct workspace *, workspace_close)
 

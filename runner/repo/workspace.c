@@ -17,7 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define NAME_BYTES 20 /* of a mirror's hash: enough that two never meet */
+#define NAME_BYTES 20 /* bytes of a mirror's hash; enough that two never collide */
 #define HOLDS_MAX 3
 #define FILE_BYTES_MAX 65536
 
@@ -392,7 +392,7 @@ static int compose(struct workspace *workspace, struct err *err)
 
 /* --- opening ------------------------------------------------------------------------------- */
 
-/* A tree is as young as its last use. */
+/* A tree's age counts from its last use: touch it. */
 static void touch_all(const struct workspace *workspace)
 {
     char tree[4200];
@@ -433,7 +433,7 @@ static int open_parts(struct workspace *workspace, const struct repo_wish *wish,
         find_mirror(workspace, &url, err) ||
         repo_secret_choose(workspace->repos, wish, &url, &secret, err))
         return -1;
-    /* between the choice of a tree and its hold the janitor keeps away */
+    /* keeps the janitor away between choosing a tree and registering its use */
     snprintf(opening, sizeof(opening), "%s/opening", workspace->name);
     if (hold_take(workspace->repos, opening, err))
         return -1;

@@ -77,16 +77,25 @@ bool request_is_command_name(const char *name)
            strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == len;
 }
 
+/* What is printed of an object begins; -1 for what is none. */
+static int begin_object(const struct json *value, struct json_writer *w, struct buf *out,
+                        struct err *err)
+{
+    if (json_type(value) != JSON_OBJECT)
+        return err_set(err, ERR_INVALID, "must be an object, got %s",
+                       json_type_name(json_type(value)));
+    json_write(w, out);
+    json_open_object(w, NULL);
+    return 0;
+}
+
 int request_decode_commands(const struct request_row *row, const struct json *value, void *member,
                             struct err *err)
 {
     struct json_writer w;
     AUTO(buf) struct buf out = BUF_INIT(KEPT_BYTES_MAX);
-    if (json_type(value) != JSON_OBJECT)
-        return err_set(err, ERR_INVALID, "must be an object, got %s",
-                       json_type_name(json_type(value)));
-    json_write(&w, &out);
-    json_open_object(&w, NULL);
+    if (begin_object(value, &w, &out, err))
+        return -1;
     for (const struct json *at = json_first(value); at; at = json_next(at)) {
         AUTO(buf) struct buf text = BUF_INIT(KEPT_BYTES_MAX);
         const char *name = json_name(at);
@@ -142,11 +151,8 @@ int request_decode_agents(const struct request_row *row, const struct json *valu
 {
     struct json_writer w;
     AUTO(buf) struct buf out = BUF_INIT(KEPT_BYTES_MAX);
-    if (json_type(value) != JSON_OBJECT)
-        return err_set(err, ERR_INVALID, "must be an object, got %s",
-                       json_type_name(json_type(value)));
-    json_write(&w, &out);
-    json_open_object(&w, NULL);
+    if (begin_object(value, &w, &out, err))
+        return -1;
     for (const struct json *at = json_first(value); at; at = json_next(at)) {
         AUTO(buf) struct buf own = BUF_INIT(KEPT_BYTES_MAX);
         const struct json *front;

@@ -1,4 +1,8 @@
-/* Where a task may run, as its caller asked. The numbers are stored. */
+/*
+ * Where a task may run, as its caller asked. The numbers are stored.
+ *
+ * Threads: constants.
+ */
 #ifndef REQUEST_EXECUTOR_H
 #define REQUEST_EXECUTOR_H
 

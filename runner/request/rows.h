@@ -1,5 +1,8 @@
 /*
- * Inside the request module: the table as rows, and what its files share.
+ * The table of request fields as rows, and the functions that read and print one value. Private to
+ * runner/request.
+ *
+ * Threads: no shared state.
  */
 #ifndef REQUEST_ROWS_H
 #define REQUEST_ROWS_H

@@ -268,18 +268,6 @@ static int decode_path(const struct request_row *row, const struct json *value, 
     return 0;
 }
 
-/* "one of a, b or c" */
-static void add_choices(const char *choices, struct buf *out)
-{
-    for (bool first = true; choices; first = false) {
-        size_t n = strcspn(choices, "|");
-        if (!first)
-            buf_adds(out, choices[n] ? ", " : " or ");
-        buf_add(out, choices, n);
-        choices = choices[n] ? choices + n + 1 : NULL;
-    }
-}
-
 static int decode_repo(const struct request_row *row, const struct json *value, void *member,
                        struct err *err)
 {
@@ -296,7 +284,7 @@ static int decode_choice(const struct request_row *row, const struct json *value
     int index = text ? form_choice(row->takes.choices, text) : -1;
     if (index < 0) {
         AUTO(buf) struct buf list = BUF_INIT(512);
-        add_choices(row->takes.choices, &list);
+        str_add_choices(&list, row->takes.choices);
         if (!text)
             return err_set(err, ERR_INVALID, "must be one of %s, got %s", buf_str(&list),
                            json_type_name(json_type(value)));

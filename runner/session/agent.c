@@ -1,6 +1,6 @@
 /* A session's agent: starting it, and what its end means. */
-#include "base/cond.h"
 #include "base/fd.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/path.h"
 #include "runner/session/session_private.h"
@@ -138,33 +138,33 @@ static int start(struct session *session, struct err *err)
         child_free(child);
         return -1;
     }
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     session->control = control;
     session->child = child;
     session->source = source_new_locked(sessions, SOURCE_AGENT, control);
     if (session->source)
         session->source->session = session;
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     if (session->source && say_begin(session, box, err) == 0)
         return 0;
     if (!session->source)
         err_sys(err, "session");
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     session_lost_locked(session);
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     return err_wrap(err, "session '%s' does not start", session->id);
 }
 
 int session_wake(struct session *session, struct err *err)
 {
     struct sessions *sessions = session->sessions;
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     while (session->waking)
-        cond_wait(&sessions->changed, &sessions->lock, START_MS);
+        lock_wait(&sessions->changed, &sessions->lock, START_MS);
     bool stopping = sessions->closing || session->deleted;
     bool awake = session->control >= 0, making = session->making;
     session->waking = !awake && !stopping && !making;
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     if (making && !stopping)
         return err_set(err, ERR_CONFLICT, "session '%s' is being made", session->id);
     if (stopping)
@@ -172,10 +172,10 @@ int session_wake(struct session *session, struct err *err)
     if (awake)
         return 0;
     int rc = start(session, err);
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     session->waking = false;
     pthread_cond_broadcast(&sessions->changed);
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     return rc;
 }
 

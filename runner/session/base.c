@@ -1,5 +1,6 @@
 /* What a session's workspace begins with: a repository, or a snapshot. */
 #include "base/fd.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/path.h"
 #include "runner/session/session_private.h"
@@ -13,9 +14,9 @@
 
 bool base_is_stopped(struct sessions *sessions, const struct session *session)
 {
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     bool stopped = sessions->closing || (session && session->deleted);
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     return stopped;
 }
 

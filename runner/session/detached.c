@@ -1,7 +1,7 @@
 /* Processes in the background, as the runner knows them. */
 #include "base/clock.h"
-#include "base/cond.h"
 #include "base/fd.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/path.h"
 #include "runner/session/session_private.h"
@@ -234,7 +234,7 @@ int detached_list(struct sessions *sessions, const char *id, const char *shell, 
     AUTO(session) struct session *session = session_take(sessions, id, err);
     if (!session)
         return -1;
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     json_write(&w, out);
     json_open_object(&w, NULL);
     json_open_array(&w, "processes");
@@ -243,7 +243,7 @@ int detached_list(struct sessions *sessions, const char *id, const char *shell, 
             print_locked(session, &session->processes[i], &w);
     json_close(&w);
     json_close(&w);
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     return 0;
 }
 
@@ -259,14 +259,14 @@ int detached_print(struct sessions *sessions, const char *id, pid_t pid, struct 
     AUTO(session) struct session *session = session_take(sessions, id, err);
     if (!session)
         return -1;
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     const struct detached *process = find_locked(session, pid);
     if (process) {
         json_write(&w, out);
         print_locked(session, process, &w);
         *ret_running = process->running;
     }
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     return process ? 0 : none(pid, err);
 }
 
@@ -279,7 +279,7 @@ int detached_watch(struct sessions *sessions, const char *id, pid_t pid, void (*
         free(waiter);
         return session ? err_sys(err, "waiting") : -1;
     }
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     const struct detached *process = find_locked(session, pid);
     bool waits = process && process->running;
     if (waits) {
@@ -287,7 +287,7 @@ int detached_watch(struct sessions *sessions, const char *id, pid_t pid, void (*
         sessions->waiters = waiter;
         session->refs++;
     }
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     if (waits)
         return 0;
     free(waiter);
@@ -300,7 +300,7 @@ int detached_watch(struct sessions *sessions, const char *id, pid_t pid, void (*
 bool detached_unwatch(struct sessions *sessions, void *arg)
 {
     bool found = false;
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     for (struct process_waiter **at = &sessions->waiters; *at && !found;) {
         struct process_waiter *waiter = *at;
         found = waiter->arg == arg;
@@ -312,7 +312,7 @@ bool detached_unwatch(struct sessions *sessions, void *arg)
         session_unref_locked(waiter->session);
         free(waiter);
     }
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     return found;
 }
 
@@ -322,7 +322,7 @@ int exec_watch_end(struct exec *command, void (*fn)(void *arg), void *arg, struc
     struct process_waiter *waiter = calloc(1, sizeof(*waiter));
     if (!waiter)
         return err_sys(err, "waiting");
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     bool ended = command->ended;
     if (!ended) {
         *waiter =
@@ -330,7 +330,7 @@ int exec_watch_end(struct exec *command, void (*fn)(void *arg), void *arg, struc
         sessions->waiters = waiter;
         command->session->refs++;
     }
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     if (!ended)
         return 0;
     free(waiter);
@@ -342,11 +342,11 @@ int exec_watch_end(struct exec *command, void (*fn)(void *arg), void *arg, struc
 static int look_up(struct session *session, pid_t pid, struct detached *ret_process,
                    struct err *err)
 {
-    pthread_mutex_lock(&session->sessions->lock);
+    lock_take(&session->sessions->lock);
     const struct detached *process = find_locked(session, pid);
     if (process)
         *ret_process = *process;
-    pthread_mutex_unlock(&session->sessions->lock);
+    lock_drop(&session->sessions->lock);
     return process ? 0 : none(pid, err);
 }
 
@@ -412,13 +412,13 @@ static bool wait_end(struct session *session, pid_t pid, int ms)
 {
     struct sessions *sessions = session->sessions;
     int64_t deadline = clock_mono_ms() + ms, now;
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     const struct detached *process;
     while ((process = find_locked(session, pid)) && process->running &&
            (now = clock_mono_ms()) < deadline)
-        cond_wait(&sessions->changed, &sessions->lock, deadline - now);
+        lock_wait(&sessions->changed, &sessions->lock, deadline - now);
     bool ended = !process || !process->running;
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     return ended;
 }
 
@@ -447,7 +447,7 @@ int detached_end(struct sessions *sessions, const char *id, pid_t pid, bool *ret
 static pid_t *choose(struct session *session, const char *pattern, const char *shell)
 {
     size_t count = 0;
-    pthread_mutex_lock(&session->sessions->lock);
+    lock_take(&session->sessions->lock);
     pid_t *pids = calloc(session->process_count + 1, sizeof(*pids));
     for (size_t i = 0; pids && i < session->process_count; i++) {
         const struct detached *at = &session->processes[i];
@@ -455,7 +455,7 @@ static pid_t *choose(struct session *session, const char *pattern, const char *s
             (!shell || strcmp(at->shell, shell) == 0))
             pids[count++] = at->pid;
     }
-    pthread_mutex_unlock(&session->sessions->lock);
+    lock_drop(&session->sessions->lock);
     return pids;
 }
 

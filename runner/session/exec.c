@@ -1,6 +1,8 @@
 /* Commands: from the request to the whole answer. */
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/lock.h"
 #include "base/str.h"
 #include "runner/session/session_private.h"
 
@@ -38,6 +40,7 @@ static void unlist_locked(struct exec *command)
 
 void exec_unref_locked(struct exec *command)
 {
+    REQUIRE(command->refs > 0);
     if (--command->refs > 0)
         return;
     session_unref_locked(command->session);
@@ -53,9 +56,9 @@ void exec_unref(struct exec *command)
     if (!command)
         return;
     struct sessions *sessions = command->sessions;
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     exec_unref_locked(command);
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
 }
 
 struct exec *exec_find_locked(struct session *session, int64_t id)
@@ -264,11 +267,11 @@ void execs_late_locked(struct sessions *sessions, int64_t now_ms)
 void exec_kill(struct exec *command)
 {
     struct sessions *sessions = command->sessions;
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     if (!command->ended && !command->killed)
         send_kill_locked(command);
     hub_ring(sessions);
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
 }
 
 /* --- starting ------------------------------------------------------------------------------ */
@@ -379,21 +382,21 @@ struct exec *exec_start(struct sessions *sessions, const char *id, const struct 
         err_sys(err, "command");
         return NULL;
     }
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     session->refs++; /* the command's */
     int rc = send_locked(command, wish, (const int[]){text, input}, err);
     if (rc)
         exec_unref_locked(command);
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     return rc ? NULL : command;
 }
 
 bool exec_exit(struct exec *command, int *ret_exit)
 {
-    pthread_mutex_lock(&command->sessions->lock);
+    lock_take(&command->sessions->lock);
     bool ended = command->ended;
     *ret_exit = command->exit_code;
-    pthread_mutex_unlock(&command->sessions->lock);
+    lock_drop(&command->sessions->lock);
     return ended;
 }
 
@@ -417,7 +420,7 @@ static void add_output(struct json_writer *w, const char *name, const struct spo
 static void print(struct exec *command, bool whole, struct buf *out)
 {
     struct json_writer w;
-    pthread_mutex_lock(&command->sessions->lock);
+    lock_take(&command->sessions->lock);
     json_write(&w, out);
     json_open_object(&w, NULL);
     json_add_int(&w, "exit_code", command->exit_code);
@@ -436,7 +439,7 @@ static void print(struct exec *command, bool whole, struct buf *out)
     json_add_bool(&w, "truncated", command->out.truncated || command->err.truncated);
     json_add_bool(&w, "timed_out", command->timed_out);
     json_close(&w);
-    pthread_mutex_unlock(&command->sessions->lock);
+    lock_drop(&command->sessions->lock);
 }
 
 void exec_print(struct exec *command, struct buf *out)
@@ -451,8 +454,8 @@ void exec_print_end(struct exec *command, struct buf *out)
 
 size_t exec_read(struct exec *command, bool of_err, int64_t from, size_t max, struct buf *out)
 {
-    pthread_mutex_lock(&command->sessions->lock);
+    lock_take(&command->sessions->lock);
     size_t n = spool_read(of_err ? &command->err : &command->out, from, max, out);
-    pthread_mutex_unlock(&command->sessions->lock);
+    lock_drop(&command->sessions->lock);
     return n;
 }

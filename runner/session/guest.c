@@ -1,6 +1,6 @@
 /* Tasks that work in a session's box, beside its shells and in a jail of their own. */
 #include "base/clock.h"
-#include "base/cond.h"
+#include "base/lock.h"
 #include "base/path.h"
 #include "runner/session/session_private.h"
 
@@ -24,11 +24,11 @@ struct session_guest *session_enter(struct sessions *sessions, const char *id,
         return NULL;
     }
     *guest = (struct session_guest){.session = session, .box = box, .gone = gone, .arg = arg};
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     guest->told = session->deleted;
     guest->next = session->guests;
     session->guests = guest;
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     return guest;
 }
 
@@ -40,9 +40,9 @@ const char *session_guest_box(const struct session_guest *guest)
 bool session_guest_is_told(struct session_guest *guest)
 {
     struct sessions *sessions = guest->session->sessions;
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     bool told = guest->told;
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     return told;
 }
 
@@ -52,7 +52,7 @@ void session_leave(struct session_guest *guest)
         return;
     struct session *session = guest->session;
     struct sessions *sessions = session->sessions;
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     struct session_guest **at = &session->guests;
     while (*at != guest)
         at = &(*at)->next;
@@ -60,7 +60,7 @@ void session_leave(struct session_guest *guest)
     session->used_ms = clock_real_ms();
     pthread_cond_broadcast(&sessions->changed);
     session_unref_locked(session);
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     free(guest->box);
     free(guest);
 }
@@ -73,5 +73,5 @@ void guests_tell_locked(struct session *session)
         at->gone(at->arg);
     }
     while (session->guests && (now = clock_mono_ms()) < until)
-        cond_wait(&session->sessions->changed, &session->sessions->lock, until - now);
+        lock_wait(&session->sessions->changed, &session->sessions->lock, until - now);
 }

@@ -1,7 +1,7 @@
 /* The hub, and requests to agents: see session.h. */
 #include "base/clock.h"
-#include "base/cond.h"
 #include "base/fd.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "runner/session/session_private.h"
 
@@ -65,6 +65,7 @@ void source_end_locked(struct sessions *sessions, struct source *source)
     sessions->gone = source;
 }
 
+static void free_gone_locked(struct sessions *sessions) HOLDS(sessions->lock);
 static void free_gone_locked(struct sessions *sessions)
 {
     struct source *source;
@@ -182,24 +183,25 @@ void hub_finish_locked(struct exec *command)
 }
 
 /* With the lock held on entry and on return, and not while callbacks run. */
+static void tell_finished(struct sessions *sessions) HOLDS(sessions->lock);
 static void tell_finished(struct sessions *sessions)
 {
     struct process_waiter *waiter;
     while ((waiter = sessions->woken)) {
         sessions->woken = waiter->next;
         session_unref_locked(waiter->session);
-        pthread_mutex_unlock(&sessions->lock);
+        lock_drop(&sessions->lock);
         waiter->fn(waiter->arg);
         free(waiter);
-        pthread_mutex_lock(&sessions->lock);
+        lock_take(&sessions->lock);
     }
     while (sessions->due_count > 0) {
         struct exec *command = sessions->due[--sessions->due_count];
         void (*done)(struct exec *, void *) = command->watch.done;
         if (done) {
-            pthread_mutex_unlock(&sessions->lock);
+            lock_drop(&sessions->lock);
             done(command, command->watch.arg);
-            pthread_mutex_lock(&sessions->lock);
+            lock_take(&sessions->lock);
         }
         command->watch = (struct exec_watch){0};
         pthread_cond_broadcast(&sessions->changed);
@@ -207,6 +209,7 @@ static void tell_finished(struct sessions *sessions)
     }
 }
 
+static void attend_locked(struct sessions *sessions, struct source *source) HOLDS(sessions->lock);
 static void attend_locked(struct sessions *sessions, struct source *source)
 {
     uint64_t rung;
@@ -234,28 +237,29 @@ int sessions_tick(struct sessions *sessions, void (*fn)(void *arg), void *arg, s
     struct ticker *ticker = calloc(1, sizeof(*ticker));
     if (!ticker)
         return err_sys(err, "following");
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     *ticker = (struct ticker){sessions->tickers, fn, arg};
     sessions->tickers = ticker;
     hub_ring(sessions);
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     return 0;
 }
 
 void sessions_untick(struct sessions *sessions, void *arg)
 {
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     struct ticker **at = &sessions->tickers;
     while (*at && (*at)->arg != arg)
         at = &(*at)->next;
     struct ticker *found = *at;
     if (found)
         *at = found->next;
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     free(found);
 }
 
 /* When the hub has to look up again. */
+static int64_t due_locked(struct sessions *sessions) HOLDS(sessions->lock);
 static int64_t due_locked(struct sessions *sessions)
 {
     int64_t due = execs_due_locked(sessions), late = ptys_late_locked(sessions, clock_mono_ms());
@@ -265,6 +269,7 @@ static int64_t due_locked(struct sessions *sessions)
     return due;
 }
 
+static void tick_locked(struct sessions *sessions, int64_t now_ms) HOLDS(sessions->lock);
 static void tick_locked(struct sessions *sessions, int64_t now_ms)
 {
     if (now_ms < sessions->ticked_ms + TICK_MS)
@@ -284,12 +289,12 @@ static void *hub_run(void *arg)
 {
     struct sessions *sessions = arg;
     struct epoll_event events[EVENTS_MAX];
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     while (!sessions->stopping) {
         int64_t due_ms = due_locked(sessions);
-        pthread_mutex_unlock(&sessions->lock);
+        lock_drop(&sessions->lock);
         int count = epoll_wait(sessions->epoll, events, EVENTS_MAX, wait_ms(due_ms));
-        pthread_mutex_lock(&sessions->lock);
+        lock_take(&sessions->lock);
         for (int i = 0; i < count; i++)
             attend_locked(sessions, events[i].data.ptr);
         execs_late_locked(sessions, clock_mono_ms());
@@ -298,7 +303,7 @@ static void *hub_run(void *arg)
         free_gone_locked(sessions);
     }
     tell_finished(sessions);
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     return NULL;
 }
 
@@ -315,11 +320,11 @@ int hub_start(struct sessions *sessions, struct err *err)
 
 void hub_stop(struct sessions *sessions)
 {
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     sessions->stopping = true;
     pthread_cond_broadcast(&sessions->changed);
     hub_ring(sessions);
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     thread_join(&sessions->tidier);
     thread_join(&sessions->hub);
 }
@@ -348,15 +353,15 @@ struct json *link_await(struct session *session, struct call *call, int timeout_
 {
     struct sessions *sessions = session->sessions;
     int64_t deadline = clock_mono_ms() + timeout_ms;
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     while (!call->answered && !call->lost && clock_mono_ms() < deadline)
-        cond_wait(&sessions->changed, &sessions->lock, deadline - clock_mono_ms());
+        lock_wait(&sessions->changed, &sessions->lock, deadline - clock_mono_ms());
     AUTO(str) char *text = call->answered ? STEAL_PTR(call->text) : NULL;
     *ret_fd = call->fd;
     call->fd = -1;
     bool lost = call->lost;
     call->answered = false;
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     struct json *said = text ? json_parse(text, strlen(text), err) : NULL;
     if (!text)
         err_set(err, lost ? ERR_BUSY : ERR_TIMEOUT,
@@ -375,13 +380,13 @@ struct json *link_await(struct session *session, struct call *call, int timeout_
 void link_forget(struct session *session, struct call *call)
 {
     struct sessions *sessions = session->sessions;
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     struct call **at = &sessions->calls;
     while (*at && *at != call)
         at = &(*at)->next;
     if (*at)
         *at = call->next;
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     free(call->text);
     fd_close(&call->fd);
 }
@@ -390,12 +395,12 @@ int link_begin(struct session *session, const struct buf *members, const int *fd
                struct call *call, struct err *err)
 {
     struct sessions *sessions = session->sessions;
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     *call = (struct call){
         .next = sessions->calls, .id = ++sessions->next_id, .session = session, .fd = -1};
     sessions->calls = call;
     int rc = link_send_locked(session, call->id, members, fds, fd_count, err);
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     return rc;
 }
 

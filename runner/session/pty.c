@@ -13,8 +13,8 @@
  * buffer; who sends more is held back.
  */
 #include "base/clock.h"
-#include "base/cond.h"
 #include "base/fd.h"
+#include "base/lock.h"
 #include "base/str.h"
 #include "runner/session/session_private.h"
 
@@ -320,9 +320,9 @@ static int start(struct session *session, const struct pty_wish *wish, struct er
     if (fd < 0)
         return err_set(err, ERR_INTERNAL, "the session gave no terminal");
     json_int(json_get(said, "pid"), &pid);
-    pthread_mutex_lock(&session->sessions->lock);
+    lock_take(&session->sessions->lock);
     int rc = enter_locked(session, wish, (pid_t)pid, fd, err);
-    pthread_mutex_unlock(&session->sessions->lock);
+    lock_drop(&session->sessions->lock);
     return rc;
 }
 
@@ -369,15 +369,15 @@ int pty_open(struct sessions *sessions, const char *id, const struct pty_wish *w
     if (!session || session_wake(session, err))
         return -1;
     int rc = 0;
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     while (session->pty_opening)
-        cond_wait(&sessions->changed, &sessions->lock, OPENING_MS);
+        lock_wait(&sessions->changed, &sessions->lock, OPENING_MS);
     bool fresh = !find_locked(session, wish->shell);
     if (fresh) {
         session->pty_opening = true;
-        pthread_mutex_unlock(&sessions->lock);
+        lock_drop(&sessions->lock);
         rc = start(session, wish, err);
-        pthread_mutex_lock(&sessions->lock);
+        lock_take(&sessions->lock);
         session->pty_opening = false;
         pthread_cond_broadcast(&sessions->changed);
     }
@@ -392,7 +392,7 @@ int pty_open(struct sessions *sessions, const char *id, const struct pty_wish *w
                                         .fresh = fresh,
                                         .replay = pty->end - (*ret_viewer)->at};
     }
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     return rc;
 }
 
@@ -402,7 +402,7 @@ void pty_leave(struct pty_viewer *viewer)
 {
     struct sessions *sessions = viewer->sessions;
     struct pty *pty = viewer->pty;
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     struct pty_viewer **at = &pty->viewers;
     while (*at != viewer)
         at = &(*at)->next;
@@ -412,14 +412,14 @@ void pty_leave(struct pty_viewer *viewer)
         wait_locked(pty);
     else if (!pty->viewers)
         pty_free(pty);
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     free(viewer);
 }
 
 size_t pty_read(struct pty_viewer *viewer, size_t max, struct buf *out, struct pty_news *ret_news)
 {
     struct pty *pty = viewer->pty;
-    pthread_mutex_lock(&viewer->sessions->lock);
+    lock_take(&viewer->sessions->lock);
     int64_t oldest = pty->end > RING_BYTES ? pty->end - RING_BYTES : 0;
     *ret_news = (struct pty_news){.skipped = viewer->at < oldest ? oldest - viewer->at : 0};
     if (viewer->at < oldest)
@@ -440,14 +440,14 @@ size_t pty_read(struct pty_viewer *viewer, size_t max, struct buf *out, struct p
     ret_news->exit_code = pty->exit_code;
     if (!pty->over)
         wait_locked(pty);
-    pthread_mutex_unlock(&viewer->sessions->lock);
+    lock_drop(&viewer->sessions->lock);
     return len;
 }
 
 bool pty_write(struct pty_viewer *viewer, const char *data, size_t len)
 {
     struct pty *pty = viewer->pty;
-    pthread_mutex_lock(&viewer->sessions->lock);
+    lock_take(&viewer->sessions->lock);
     if (!pty->over) {
         buf_add(&pty->input, data, len);
         pty->session->used_ms = clock_real_ms();
@@ -456,14 +456,14 @@ bool pty_write(struct pty_viewer *viewer, const char *data, size_t len)
         viewer->held = pty->input.len > INPUT_BYTES / 2;
     }
     bool held = viewer->held;
-    pthread_mutex_unlock(&viewer->sessions->lock);
+    lock_drop(&viewer->sessions->lock);
     return !held;
 }
 
 void pty_resize(struct pty_viewer *viewer, int cols, int rows)
 {
     struct pty *pty = viewer->pty;
-    pthread_mutex_lock(&viewer->sessions->lock);
+    lock_take(&viewer->sessions->lock);
     const struct winsize size = {.ws_col = (unsigned short)cols, .ws_row = (unsigned short)rows};
     viewer->cols = cols;
     viewer->rows = rows;
@@ -472,13 +472,13 @@ void pty_resize(struct pty_viewer *viewer, int cols, int rows)
         pty->rows = rows;
         tell_locked(pty);
     }
-    pthread_mutex_unlock(&viewer->sessions->lock);
+    lock_drop(&viewer->sessions->lock);
 }
 
 void pty_hang_up(struct pty_viewer *viewer)
 {
-    pthread_mutex_lock(&viewer->sessions->lock);
+    lock_take(&viewer->sessions->lock);
     if (!viewer->pty->over)
         close_locked(viewer->pty); /* SIGHUP; the agent tells of its end */
-    pthread_mutex_unlock(&viewer->sessions->lock);
+    lock_drop(&viewer->sessions->lock);
 }

@@ -1,7 +1,9 @@
 /* Which sessions there are: see session.h. */
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/cond.h"
 #include "base/fd.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/path.h"
 #include "base/str.h"
@@ -25,6 +27,7 @@
 
 void session_unref_locked(struct session *session)
 {
+    REQUIRE(session->refs > 0);
     if (--session->refs > 0)
         return;
     shellviews_done(session);
@@ -42,11 +45,12 @@ void session_unref_locked(struct session *session)
 void session_unref(struct session *session)
 {
     struct sessions *sessions = session->sessions;
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     session_unref_locked(session);
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
 }
 
+static struct session *find_locked(struct sessions *sessions, const char *id) HOLDS(sessions->lock);
 static struct session *find_locked(struct sessions *sessions, const char *id)
 {
     struct session *session = sessions->list;
@@ -57,13 +61,13 @@ static struct session *find_locked(struct sessions *sessions, const char *id)
 
 struct session *session_take(struct sessions *sessions, const char *id, struct err *err)
 {
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     struct session *session = find_locked(sessions, id);
     if (session) {
         session->refs++;
         session->used_ms = clock_real_ms();
     }
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     if (!session)
         err_set(err, ERR_NOT_FOUND, "there is no session '%.64s'", id);
     return session;
@@ -238,7 +242,7 @@ static int enter(struct sessions *sessions, struct session *session, struct err 
 {
     AUTO(config_ref) const struct config *config = config_ref(sessions->config.config);
     int max = config->sessions_max;
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     bool taken = find_locked(sessions, session->id) != NULL;
     bool full = sessions->count >= (size_t)max;
     if (!taken && !full && !sessions->closing) {
@@ -250,7 +254,7 @@ static int enter(struct sessions *sessions, struct session *session, struct err 
         session->refs++; /* its maker's */
     }
     bool closing = sessions->closing;
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     if (closing)
         return err_set(err, ERR_BUSY, "the service is shutting down");
     if (taken)
@@ -259,6 +263,7 @@ static int enter(struct sessions *sessions, struct session *session, struct err 
 }
 
 /* False when it was not there any more. */
+static bool leave_locked(struct sessions *sessions, struct session *session) HOLDS(sessions->lock);
 static bool leave_locked(struct sessions *sessions, struct session *session)
 {
     struct session **at = &sessions->list;
@@ -289,17 +294,17 @@ static int erase(struct sessions *sessions, const struct session *session, struc
 
 int session_delete(struct sessions *sessions, const char *id, bool *ret_there, struct err *err)
 {
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     struct session *session = find_locked(sessions, id);
     *ret_there = session && leave_locked(sessions, session);
     if (session) {
         while (session->waking || session->making)
-            cond_wait(&sessions->changed, &sessions->lock, 1000);
+            lock_wait(&sessions->changed, &sessions->lock, 1000);
         guests_tell_locked(session);
         session_lost_locked(session);
         hub_ring(sessions);
     }
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     if (!session)
         return 0;
     int rc = erase(sessions, session, err);
@@ -314,11 +319,11 @@ static void *wake_run(void *arg)
     struct err err;
     if (session_wake(session, &err))
         log_warn("session", "%s", err.msg); /* who asks for something is told, too */
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     session_unref_locked(session);
     sessions->wakers--;
     pthread_cond_broadcast(&sessions->changed);
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     return NULL;
 }
 
@@ -327,16 +332,16 @@ static void wake_soon(struct session *session)
 {
     struct sessions *sessions = session->sessions;
     struct err ignored;
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     session->refs++;
     sessions->wakers++;
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     if (thread_start_detached("session-wake", THREAD_STACK_SMALL, wake_run, session, &ignored) == 0)
         return;
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     sessions->wakers--;
     session_unref_locked(session);
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
 }
 
 int session_create(struct sessions *sessions, const struct session_wish *wish, struct buf *out,
@@ -359,13 +364,13 @@ int session_create(struct sessions *sessions, const struct session_wish *wish, s
     int rc = make_dirs(session, err) || base_fill(session, wish, err) || session_save(session, err);
     if (rc == 0 && wish->from)
         session_find_shells(session);
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     if (session->deleted && rc == 0)
         rc = err_set(err, ERR_CONFLICT, "session '%s' has been removed while it was made", id);
     session->making = false;
     sessions->makers--;
     pthread_cond_broadcast(&sessions->changed);
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     bool deleted = session->deleted;
     if (rc == 0)
         wake_soon(session);
@@ -459,7 +464,7 @@ static void add_session_locked(const struct session *session, const struct buf *
 void sessions_print(struct sessions *sessions, struct buf *out)
 {
     struct json_writer w;
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     json_write(&w, out);
     json_open_object(&w, NULL);
     json_open_array(&w, "sessions");
@@ -467,7 +472,7 @@ void sessions_print(struct sessions *sessions, struct buf *out)
         add_session_locked(at, NULL, &w);
     json_close(&w);
     json_close(&w);
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
 }
 
 int session_print(struct sessions *sessions, const char *id, struct buf *out, struct err *err)
@@ -483,11 +488,11 @@ int session_print(struct sessions *sessions, const char *id, struct buf *out, st
         buf_clear(&env);
     if (env.len == 0)
         buf_adds(&env, "{}");
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     learn_denials_locked(session);
     json_write(&w, out);
     add_session_locked(session, &env, &w);
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     return 0;
 }
 
@@ -523,14 +528,14 @@ void session_find_shells(struct session *session)
     struct dirent *entry;
     AUTO(str) char *path = path_join(session->dir, "box/shells");
     DIR *dir = path ? opendir(path) : NULL;
-    pthread_mutex_lock(&session->sessions->lock);
+    lock_take(&session->sessions->lock);
     while (dir && (entry = readdir(dir))) {
         struct view *view =
             id_is_valid(entry->d_name) ? shellview_take_locked(session, entry->d_name) : NULL;
         if (view && !view->cwd)
             view->cwd = read_cwd(session, path, entry->d_name);
     }
-    pthread_mutex_unlock(&session->sessions->lock);
+    lock_drop(&session->sessions->lock);
     if (dir)
         closedir(dir);
 }
@@ -592,14 +597,14 @@ static void tidy(struct sessions *sessions)
     int64_t now_ms = clock_real_ms();
     AUTO(strlist) struct strlist over = STRLIST_INIT;
     snapshots_tidy(sessions, now_ms);
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     for (struct session *at = sessions->list; at; at = at->next) {
         if (is_over_locked(at, now_ms))
             strlist_add(&over, at->id);
         else if (at->used_ms - at->used_written_ms > USED_EVERY_MS && session_save(at, &err))
             log_warn("session", "%s", err.msg);
     }
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     for (size_t i = 0; i < over.count; i++) {
         log_info("session", "the time of session '%s' is up", over.items[i]);
         if (session_delete(sessions, over.items[i], &there, &err))
@@ -614,10 +619,10 @@ static void *tidy_run(void *arg)
     while (!stopping) {
         int64_t until = clock_mono_ms() + TIDY_EVERY_MS, now;
         tidy(sessions);
-        pthread_mutex_lock(&sessions->lock);
+        lock_take(&sessions->lock);
         while (!(stopping = sessions->stopping) && (now = clock_mono_ms()) < until)
-            cond_wait(&sessions->changed, &sessions->lock, until - now);
-        pthread_mutex_unlock(&sessions->lock);
+            lock_wait(&sessions->changed, &sessions->lock, until - now);
+        lock_drop(&sessions->lock);
     }
     return NULL;
 }
@@ -633,7 +638,7 @@ struct sessions *sessions_new(const struct sessions_config *config, struct err *
     }
     sessions->config = *config;
     sessions->epoll = sessions->bell = -1;
-    pthread_mutex_init(&sessions->lock, NULL);
+    lock_init(&sessions->lock);
     cond_init(&sessions->changed);
     sessions->dir = path_join(config->state_dir, "sessions");
     if (sessions->dir && path_make_dirs(sessions->dir, 0711, err) == 0 &&
@@ -648,19 +653,19 @@ struct sessions *sessions_new(const struct sessions_config *config, struct err *
 
 int sessions_hold(struct sessions *sessions, struct err *err)
 {
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     bool closing = sessions->closing;
     sessions->makers += !closing;
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     return closing ? err_set(err, ERR_BUSY, "the service is shutting down") : 0;
 }
 
 void sessions_let_go(struct sessions *sessions)
 {
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     sessions->makers--;
     pthread_cond_broadcast(&sessions->changed);
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
 }
 
 void sessions_stop(struct sessions *sessions)
@@ -668,7 +673,7 @@ void sessions_stop(struct sessions *sessions)
     struct err ignored;
     if (!sessions)
         return;
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     sessions->closing = true;
     for (struct session *at = sessions->list; at; at = at->next) {
         session_lost_locked(at);
@@ -676,11 +681,11 @@ void sessions_stop(struct sessions *sessions)
             session_save(at, &ignored);
     }
     while (sessions->wakers + sessions->makers > 0 &&
-           cond_wait(&sessions->changed, &sessions->lock, WAKERS_MS))
+           lock_wait(&sessions->changed, &sessions->lock, WAKERS_MS))
         continue;
     for (struct session *at = sessions->list; at; at = at->next)
         session_lost_locked(at); /* those that have just woken */
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     hub_stop(sessions);
 }
 
@@ -689,13 +694,13 @@ void sessions_free(struct sessions *sessions)
     if (!sessions)
         return;
     sessions_stop(sessions);
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     while (sessions->list) {
         struct session *session = sessions->list;
         leave_locked(sessions, session);
         session_unref_locked(session);
     }
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     snapshots_free(sessions);
     for (struct source *source; (source = sessions->gone);) {
         sessions->gone = source->next_gone;
@@ -704,7 +709,7 @@ void sessions_free(struct sessions *sessions)
     fd_close(&sessions->epoll);
     fd_close(&sessions->bell);
     pthread_cond_destroy(&sessions->changed);
-    pthread_mutex_destroy(&sessions->lock);
+    lock_done(&sessions->lock);
     free(sessions->ringing);
     free(sessions->due);
     free(sessions->dir);

@@ -1,7 +1,13 @@
-/* What the files of this room share. */
+/*
+ * Sessions, their commands and the hub that follows them, shared by the files of this room. Private
+ * to runner/session.
+ *
+ * Threads: any; `_locked` expects the lock of struct sessions held.
+ */
 #ifndef SESSION_SESSION_PRIVATE_H
 #define SESSION_SESSION_PRIVATE_H
 
+#include "base/lock.h"
 #include "base/thread.h"
 #include "runner/box/message.h"
 #include "runner/egress/gate.h"
@@ -247,7 +253,7 @@ struct ticker {
 struct sessions {
     struct sessions_config config;
     char *dir;
-    pthread_mutex_t lock; /* of everything below, and of all sessions and commands */
+    struct lock lock; /* of everything below, and of all sessions and commands */
     pthread_cond_t changed;
     struct session *list;
     size_t count;

@@ -9,8 +9,8 @@
  * file system can do that. The repository below is shared, and held.
  */
 #include "base/clock.h"
-#include "base/cond.h"
 #include "base/fd.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/path.h"
 #include "base/str.h"
@@ -45,6 +45,8 @@ static void snapshot_free(struct snapshot *snapshot)
 }
 
 static struct snapshot *find_locked(const struct sessions *sessions, const char *id)
+    HOLDS(sessions->lock);
+static struct snapshot *find_locked(const struct sessions *sessions, const char *id)
 {
     struct snapshot *at = sessions->snapshots;
     while (at && strcmp(at->id, id) != 0)
@@ -52,6 +54,8 @@ static struct snapshot *find_locked(const struct sessions *sessions, const char 
     return at;
 }
 
+static void unlist_locked(struct sessions *sessions, struct snapshot *snapshot)
+    HOLDS(sessions->lock);
 static void unlist_locked(struct sessions *sessions, struct snapshot *snapshot)
 {
     struct snapshot **at = &sessions->snapshots;
@@ -90,25 +94,25 @@ void snapshots_print(struct sessions *sessions, struct buf *out)
 {
     struct json_writer w;
     json_write(&w, out);
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     json_open_object(&w, NULL);
     json_open_array(&w, "snapshots");
     for (const struct snapshot *at = sessions->snapshots; at; at = at->next)
         print_one(at, &w);
     json_close(&w);
     json_close(&w);
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
 }
 
 int snapshot_print(struct sessions *sessions, const char *id, struct buf *out, struct err *err)
 {
     struct json_writer w;
     json_write(&w, out);
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     const struct snapshot *snapshot = find_locked(sessions, id);
     if (snapshot)
         print_one(snapshot, &w);
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     return snapshot ? 0 : err_set(err, ERR_NOT_FOUND, "there is no snapshot '%.64s'", id);
 }
 
@@ -324,7 +328,7 @@ static int copy_session(struct maker *maker, const struct session *session,
 static int enter(struct sessions *sessions, struct snapshot *snapshot, struct err *err)
 {
     int max = CONFIG_GET(sessions->config.config, sessions_max) * PER_SESSION;
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     bool taken = find_locked(sessions, snapshot->id) != NULL, closing = sessions->closing;
     bool full = sessions->snapshot_count >= (size_t)max;
     if (!taken && !full && !closing) {
@@ -333,7 +337,7 @@ static int enter(struct sessions *sessions, struct snapshot *snapshot, struct er
         sessions->snapshot_count++;
         sessions->makers++;
     }
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     if (closing)
         return err_set(err, ERR_BUSY, "the service is shutting down");
     if (taken)
@@ -397,7 +401,7 @@ int snapshot_create(struct sessions *sessions, const char *session_id,
         return -1;
     }
     int rc = make(sessions, session, snapshot, err);
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     snapshot->making = false;
     sessions->makers--;
     if (rc) {
@@ -407,7 +411,7 @@ int snapshot_create(struct sessions *sessions, const char *session_id,
         print_one(snapshot, &w);
     }
     pthread_cond_broadcast(&sessions->changed);
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     if (rc)
         snapshot_free(snapshot);
     return rc;
@@ -423,13 +427,13 @@ int snapshot_delete(struct sessions *sessions, const char *id, bool *ret_there, 
     AUTO(str) char *to = path_join(sessions->snapshots_dir, gone);
     if (!to)
         return err_sys(err, "snapshot");
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     struct snapshot *snapshot = find_locked(sessions, id);
     bool busy = snapshot && (snapshot->making || snapshot->used > 0);
     *ret_there = snapshot != NULL;
     if (snapshot && !busy)
         unlist_locked(sessions, snapshot);
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     if (busy)
         return err_set(err, ERR_CONFLICT, "the snapshot '%.64s' is being used", id);
     if (!snapshot)
@@ -445,11 +449,11 @@ void snapshots_tidy(struct sessions *sessions, int64_t now_ms)
     struct err err;
     bool there;
     AUTO(strlist) struct strlist over = STRLIST_INIT;
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     for (const struct snapshot *at = sessions->snapshots; at; at = at->next)
         if (!at->making && at->used == 0 && now_ms >= at->expires_ms)
             strlist_add(&over, at->id);
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     for (size_t i = 0; i < over.count; i++)
         if (snapshot_delete(sessions, over.items[i], &there, &err))
             log_warn("session", "%s", err.msg);
@@ -510,18 +514,18 @@ static int unfold(struct session *session, const struct snapshot *snapshot, stru
 int snapshot_unfold(struct session *session, const char *id, struct err *err)
 {
     struct sessions *sessions = session->sessions;
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     struct snapshot *snapshot = find_locked(sessions, id);
     bool ready = snapshot && !snapshot->making;
     if (ready)
         snapshot->used++;
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     if (!ready)
         return err_set(err, snapshot ? ERR_CONFLICT : ERR_NOT_FOUND, "%s snapshot '%.64s'%s",
                        snapshot ? "the" : "there is no", id, snapshot ? " is being made" : "");
     int rc = unfold(session, snapshot, err);
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     snapshot->used--;
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     return rc;
 }

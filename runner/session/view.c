@@ -1,4 +1,5 @@
 /* Shells as callers see them. */
+#include "base/lock.h"
 #include "base/str.h"
 #include "runner/session/session_private.h"
 
@@ -147,11 +148,11 @@ int shellview_print(struct sessions *sessions, const char *id, const char *name,
     AUTO(session) struct session *session = session_take(sessions, id, err);
     if (!session)
         return -1;
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     const struct view *view = shellview_find_locked(session, name);
     if (view)
         print_view(session, view, console, out);
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     return view ? 0 : err_set(err, ERR_NOT_FOUND, "the session has no shell '%.64s'", name);
 }
 
@@ -163,7 +164,7 @@ int shellview_current(struct sessions *sessions, const char *id, const char *nam
     *ret_command = NULL;
     if (!session)
         return -1;
-    pthread_mutex_lock(&sessions->lock);
+    lock_take(&sessions->lock);
     struct view *view = shellview_find_locked(session, name);
     if (view && view->running) {
         *ret_command = view->running;
@@ -171,6 +172,6 @@ int shellview_current(struct sessions *sessions, const char *id, const char *nam
     } else if (view) {
         *ret_pid = view->pid;
     }
-    pthread_mutex_unlock(&sessions->lock);
+    lock_drop(&sessions->lock);
     return view ? 0 : err_set(err, ERR_NOT_FOUND, "the session has no shell '%.64s'", name);
 }

@@ -1,6 +1,8 @@
 /* How far each task has come on its way into the cloud. */
 #include "runner/store/store_private.h"
 
+#include "base/check.h"
+
 #include <stdio.h>
 
 static int read_placement(struct db *db, const char *id, struct store_placement *placement,
@@ -49,6 +51,7 @@ static int set_in_db(struct db *db, void *arg, struct err *err)
 int store_set_placement(struct store *store, const char *id,
                         const struct store_placement *placement, struct err *err)
 {
+    REQUIRE(placement->phase <= PLACEMENT_STARTED);
     struct placing placing = {id, placement};
     return db_write(store->writer, set_in_db, &placing, err);
 }

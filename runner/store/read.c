@@ -1,23 +1,24 @@
 /* Reading, on connections of its own. */
-#include "base/cond.h"
+#include "base/lock.h"
 #include "runner/store/store_private.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Whoever has waited long gets one more all the same: he may hold one himself. */
+/* A caller that has waited READER_WAIT_MS gets an extra connection: it may hold one itself,
+ * and waiting on would be a deadlock. */
 struct db *store_reader_take(struct store *store, struct err *err)
 {
     struct db *db = NULL;
     bool patient = true;
-    pthread_mutex_lock(&store->lock);
+    lock_take(&store->lock);
     while (store->taken >= READERS_MAX && patient)
-        patient = cond_wait(&store->returned, &store->lock, READER_WAIT_MS);
+        patient = lock_wait(&store->returned, &store->lock, READER_WAIT_MS);
     store->taken++;
     if (store->reader_count > 0)
         db = store->readers[--store->reader_count];
-    pthread_mutex_unlock(&store->lock);
+    lock_drop(&store->lock);
     if (!db && !(db = db_open(store->path, DB_READ, err)))
         store_reader_give(store, NULL);
     return db;
@@ -25,14 +26,14 @@ struct db *store_reader_take(struct store *store, struct err *err)
 
 void store_reader_give(struct store *store, struct db *db)
 {
-    pthread_mutex_lock(&store->lock);
+    lock_take(&store->lock);
     store->taken--;
     if (db && store->reader_count < READERS_MAX) {
         store->readers[store->reader_count++] = db;
         db = NULL;
     }
     pthread_cond_signal(&store->returned);
-    pthread_mutex_unlock(&store->lock);
+    lock_drop(&store->lock);
     db_close(db);
 }
 

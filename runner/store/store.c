@@ -1,7 +1,9 @@
 /* The store's states, and opening it. */
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/cond.h"
 #include "base/fd.h"
+#include "base/lock.h"
 #include "base/path.h"
 #include "base/str.h"
 #include "runner/store/store_private.h"
@@ -21,6 +23,7 @@ _Static_assert(COUNT_OF(state_names) == TASK_STATE_COUNT &&
 
 const char *task_state_name(enum task_state state)
 {
+    REQUIRE(state < TASK_STATE_COUNT);
     return state_names[state];
 }
 
@@ -31,6 +34,7 @@ bool task_state_is_active(enum task_state state)
 
 const char *task_place_name(enum task_place place)
 {
+    REQUIRE(place < PLACE_COUNT);
     static const char *const names[PLACE_COUNT] = {[PLACE_HERE] = "local", [PLACE_AWAY] = "cloud"};
     return names[place];
 }
@@ -211,7 +215,7 @@ struct store *store_open(const char *dir, struct err *err)
         err_sys(err, "store");
         return NULL;
     }
-    pthread_mutex_init(&store->lock, NULL);
+    lock_init(&store->lock);
     cond_init(&store->returned);
     if (open_parts(store, dir, err)) {
         store_close(store);
@@ -229,7 +233,7 @@ void store_close(struct store *store)
     db_writer_free(store->writer);
     explicit_bzero(store->key, sizeof(store->key));
     pthread_cond_destroy(&store->returned);
-    pthread_mutex_destroy(&store->lock);
+    lock_done(&store->lock);
     free(store->path);
     free(store);
 }

@@ -1,10 +1,15 @@
 /*
- * What the store keeps to itself, shared by its files. Private to runner/store.
+ * The open store and its connections, shared by its files. Private to runner/store.
+ *
+ * Threads: any for what takes a struct store; what takes a struct db runs inside that connection's
+ * transaction, on the thread that has it.
  */
 #ifndef STORE_INSIDE_H
 #define STORE_INSIDE_H
 
 #include "crypto/crypto.h"
+
+#include "base/lock.h"
 #include "db/db.h"
 #include "runner/store/store.h"
 
@@ -37,7 +42,7 @@ struct store {
     char *path;
     char instance[ID_SIZE];
     unsigned char key[CRYPTO_KEY_SIZE];
-    pthread_mutex_t lock; /* of the readers */
+    struct lock lock; /* of the readers */
     pthread_cond_t returned;
     struct db *readers[READERS_MAX]; /* those that nobody uses */
     size_t reader_count;

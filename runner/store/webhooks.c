@@ -89,7 +89,7 @@ static int read_url(const struct store *store, struct db_stmt *stmt, struct webh
     struct err ignored;
     const void *sealed = db_blob(stmt, 3, &len);
     if (crypto_open(store->key, record->id, sealed, len, &url, &ignored))
-        return 0; /* the key file is another's: what else there is to say can be said */
+        return 0; /* sealed under another key file: the URL is lost, everything else can be told */
     record->url = strdup(buf_str(&url));
     return record->url ? 0 : err_sys(err, "webhook");
 }
@@ -157,7 +157,8 @@ int store_webhook_due(struct store *store, const char *host, int64_t now_ms,
 int store_webhook_hosts(struct store *store, int64_t now_ms, struct webhook_host *ret_hosts,
                         int max, struct err *err)
 {
-    /* from one host to the next in the index: 10,000 rows to one host cost no more than one */
+    /* steps from host to host in the index, so that 10,000 rows to one host cost no more than
+     * one */
     static const char sql[] =
         "WITH RECURSIVE h(host) AS (SELECT min(host) FROM webhooks WHERE state=?1 UNION ALL"
         " SELECT (SELECT min(w.host) FROM webhooks w WHERE w.state=?1 AND w.host>h.host) FROM h"

@@ -1,4 +1,5 @@
 /* Writing, each change in a transaction that is on disk when the function returns. */
+#include "base/check.h"
 #include "base/clock.h"
 #include "runner/store/store_private.h"
 
@@ -160,6 +161,7 @@ static int add_in_db(struct db *db, void *arg, struct err *err)
 int store_add_group(struct store *store, const struct task_new *tasks, size_t count,
                     struct task_record *ret_records, bool *ret_created, struct err *err)
 {
+    REQUIRE(count > 0);
     struct add add = {.store = store, .tasks = tasks, .count = count};
     add.records = calloc(count, sizeof(*add.records));
     if (!add.records)
@@ -233,6 +235,7 @@ static int claim_in_db(struct db *db, void *arg, struct err *err)
 int store_claim(struct store *store, const char *id, enum task_place place, int64_t now_ms,
                 struct task_record *ret_record, struct buf *sealed, struct err *err)
 {
+    REQUIRE(place < PLACE_COUNT && (sealed || !ret_record));
     struct task_record record = {0};
     struct change change = {.id = id,
                             .place = place,
@@ -272,6 +275,7 @@ static int end_in_db(struct db *db, void *arg, struct err *err)
 int store_end(struct store *store, const char *id, unsigned from, const struct task_end *end,
               struct err *err)
 {
+    REQUIRE(task_state_in(end->state, TASK_ENDED_STATES));
     struct change change = {.id = id, .from = from, .end = end};
     int rc = run_change(store, end_in_db, &change, err);
     if (rc == 1 && change.owed)
@@ -296,6 +300,7 @@ static int requeue_in_db(struct db *db, void *arg, struct err *err)
 
 int store_requeue(struct store *store, const char *id, enum task_state state, struct err *err)
 {
+    REQUIRE(task_state_in(state, TASK_WAITING_STATES));
     struct change change = {.id = id, .to = state};
     return run_change(store, requeue_in_db, &change, err);
 }
@@ -316,6 +321,7 @@ static int pause_in_db(struct db *db, void *arg, struct err *err)
 
 int store_pause(struct store *store, enum task_state state, struct err *err)
 {
+    REQUIRE(task_state_in(state, TASK_WAITING_STATES));
     struct change change = {.to = state};
     return db_write(store->writer, pause_in_db, &change, err);
 }

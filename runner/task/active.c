@@ -1,5 +1,6 @@
 #include "runner/task/active.h"
 
+#include "base/check.h"
 #include "base/clock.h"
 
 #include <stdint.h>
@@ -107,6 +108,7 @@ static void describe(struct active_task *active, const struct task_record *recor
 void active_enqueue(struct active_table *table, struct active_task *active,
                     const struct task_record *record)
 {
+    REQUIRE(active->state == ACTIVE_ARRIVING && !active->reserved);
     describe(active, record);
     active->order = table->arrivals++;
     active->queued_ms = clock_mono_ms();
@@ -167,14 +169,17 @@ void claimed_free(struct claimed_task *claimed)
 void active_reserve(struct active_table *table, struct active_task *active,
                     const struct task_new *task)
 {
+    REQUIRE(active->state == ACTIVE_ARRIVING && !active->reserved);
     active->reserved = true;
     active->place = PLACE_HERE;
     snprintf(active->kind, sizeof(active->kind), "%s", task->kind);
+    active->memory_mb = task_memory_asked(task->request, strlen(task->request));
     table->running[active->place]++;
 }
 
 void active_start(struct active_task *active, struct claimed_task *claimed)
 {
+    REQUIRE(active->reserved && claimed);
     describe(active, &claimed->record);
     active->reserved = false;
     active->state = ACTIVE_RUNNING;
@@ -185,6 +190,7 @@ void active_start(struct active_task *active, struct claimed_task *claimed)
 void active_adopt(struct active_table *table, struct active_task *active,
                   const struct task_record *record)
 {
+    REQUIRE(active->state == ACTIVE_ARRIVING && !active->reserved);
     describe(active, record);
     active->state = ACTIVE_RUNNING;
     active->place = record->place;
@@ -269,7 +275,7 @@ int64_t active_promised_mb(const struct active_table *table)
     int64_t sum = 0;
     for (size_t i = 0; i < table->bucket_count; i++)
         for (const struct active_task *at = table->buckets[i]; at; at = at->next)
-            if (at->state == ACTIVE_RUNNING && at->place == PLACE_HERE)
+            if ((at->state == ACTIVE_RUNNING || at->reserved) && at->place == PLACE_HERE)
                 sum += at->memory_mb;
     return sum;
 }
@@ -287,6 +293,7 @@ int64_t active_waits_since(const struct active_table *table, unsigned allowed)
 
 void active_put_back(struct active_table *table, struct active_task *active)
 {
+    REQUIRE(active->state == ACTIVE_RUNNING);
     TAILQ_INSERT_HEAD(queue_of(table, active), active, queue);
     active->state = ACTIVE_QUEUED;
     active->adopted = false;

@@ -1,6 +1,8 @@
 /*
  * active tasks: the engine's objects, its table of them by id, and its queue. Private to
  * runner/task; everything here expects the engine's lock held.
+ *
+ * Threads: any, with the engine's lock held. Ownership: the table owns its tasks.
  */
 #ifndef TASK_ACTIVE_H
 #define TASK_ACTIVE_H

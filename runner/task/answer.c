@@ -1,4 +1,5 @@
 /* What the engine itself says of a task: its first and last events, and the answer. */
+#include "base/lock.h"
 #include "base/str.h"
 #include "runner/task/engine_private.h"
 #include "json/json.h"
@@ -26,9 +27,9 @@ static struct events *open_events(struct engine *engine, const char *id, struct 
 /* Where it is to run, as far as that is known when it comes. */
 static enum task_place likely_place(struct engine *engine, const struct task_record *record)
 {
-    pthread_mutex_lock(&engine->lock);
+    lock_take(&engine->lock);
     bool always = engine->config.limits.overflow == OVERFLOW_ALWAYS;
-    pthread_mutex_unlock(&engine->lock);
+    lock_drop(&engine->lock);
     if (record->executor == EXECUTOR_CLOUD)
         return PLACE_AWAY;
     return always && !record->stays && record->executor == EXECUTOR_AUTO ? PLACE_AWAY
@@ -63,7 +64,7 @@ struct events *run_begin_events(struct engine *engine, const struct task_record 
     return STEAL_PTR(events);
 }
 
-static pthread_mutex_t *mend_lock(struct engine *engine, const char *id)
+static struct lock *mend_lock(struct engine *engine, const char *id)
 {
     size_t sum = 0;
     for (; *id; id++)
@@ -73,10 +74,10 @@ static pthread_mutex_t *mend_lock(struct engine *engine, const char *id)
 
 int run_announce(struct engine *engine, const struct task_record *record, struct err *err)
 {
-    pthread_mutex_t *lock = mend_lock(engine, record->id);
-    pthread_mutex_lock(lock);
+    struct lock *lock = mend_lock(engine, record->id);
+    lock_take(lock);
     AUTO(events) struct events *events = run_begin_events(engine, record, err);
-    pthread_mutex_unlock(lock);
+    lock_drop(lock);
     return events ? 0 : -1;
 }
 
@@ -220,25 +221,25 @@ static int mend_locked(struct engine *engine, const char *path, const char *id, 
 
 int engine_mend_events(struct engine *engine, const char *id, struct err *err)
 {
-    pthread_mutex_t *lock = mend_lock(engine, id);
+    struct lock *lock = mend_lock(engine, id);
     AUTO(str) char *path = engine_events_path(engine, id);
     if (!path)
         return err_sys(err, "events");
-    pthread_mutex_lock(lock);
+    lock_take(lock);
     int rc = mend_locked(engine, path, id, err);
-    pthread_mutex_unlock(lock);
+    lock_drop(lock);
     return rc;
 }
 
 int run_add_last(struct engine *engine, struct events *events, const struct task_record *record,
                  const struct buf *answer, struct err *err)
 {
-    pthread_mutex_t *lock = mend_lock(engine, record->id);
+    struct lock *lock = mend_lock(engine, record->id);
     AUTO(str) char *path = engine_events_path(engine, record->id);
     if (!path)
         return err_sys(err, "events");
-    pthread_mutex_lock(lock);
+    lock_take(lock);
     int rc = events_end_with(path, "done") ? 0 : add_final_events(events, record, answer, err);
-    pthread_mutex_unlock(lock);
+    lock_drop(lock);
     return rc;
 }

@@ -11,6 +11,8 @@
  * time what it had done outside (a push, a message, a purchase). So a task that had to wait pays
  * for its claim with a sync of its own, which the store shares among all who write at that moment.
  */
+#include "base/check.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "runner/task/engine_private.h"
 
@@ -21,7 +23,7 @@
 static struct active_task *arrive(struct engine *engine, const char *id, struct err *err)
 {
     struct active_task *active = NULL;
-    pthread_mutex_lock(&engine->lock);
+    lock_take(&engine->lock);
     const struct active_table *table = &engine->table;
     if (engine->draining)
         err_set(err, ERR_BUSY, "the runner is shutting down and takes no new tasks");
@@ -33,7 +35,7 @@ static struct active_task *arrive(struct engine *engine, const char *id, struct 
         err_set(err, ERR_CONFLICT, "taskId '%s' is taken", id);
     else if (!(active = active_add(&engine->table, id)))
         err_set(err, ERR_INTERNAL, "out of memory");
-    pthread_mutex_unlock(&engine->lock);
+    lock_drop(&engine->lock);
     return active;
 }
 
@@ -42,7 +44,7 @@ static void settle(struct engine *engine, struct active_task *active,
                    const struct task_record *record)
 {
     struct engine_watch *watches = NULL;
-    pthread_mutex_lock(&engine->lock);
+    lock_take(&engine->lock);
     if (record) {
         active_enqueue(&engine->table, active, record);
         scheduler_schedule_locked(engine);
@@ -53,16 +55,16 @@ static void settle(struct engine *engine, struct active_task *active,
         if (reserved)
             scheduler_give_back_locked(engine);
     }
-    pthread_mutex_unlock(&engine->lock);
+    lock_drop(&engine->lock);
     engine_tell(watches, NULL);
 }
 
 /* A slot for a task that comes alone, if there is one for it; then it is stored as claimed. */
 static void reserve(struct engine *engine, struct active_task *active, struct task_new *task)
 {
-    pthread_mutex_lock(&engine->lock);
+    lock_take(&engine->lock);
     task->claimed = scheduler_reserve_locked(engine, active, task);
-    pthread_mutex_unlock(&engine->lock);
+    lock_drop(&engine->lock);
 }
 
 /* The store has it running: its thread starts, with all that the store would say. */
@@ -77,10 +79,10 @@ static int start(struct engine *engine, struct active_task *active, const struct
         settle(engine, active, NULL); /* stored all the same: it runs after the next start */
         return -1;
     }
-    pthread_mutex_lock(&engine->lock);
+    lock_take(&engine->lock);
     active_start(active, claimed);
     scheduler_start_locked(engine, active);
-    pthread_mutex_unlock(&engine->lock);
+    lock_drop(&engine->lock);
     return 0;
 }
 
@@ -141,6 +143,7 @@ static int take_in(struct engine *engine, struct active_task *active, const stru
 int engine_submit_group(struct engine *engine, const struct task_new *tasks, size_t count,
                         struct task_record *ret_records, bool *ret_created, struct err *err)
 {
+    REQUIRE(count >= 1 && count <= ENGINE_GROUP_MAX);
     int rc = 0;
     *ret_created = false;
     struct arrivals *arrivals = calloc(1, sizeof(*arrivals));

@@ -1,7 +1,9 @@
 #include "runner/task/engine.h"
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/cond.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/path.h"
 #include "runner/task/engine_private.h"
@@ -34,9 +36,9 @@ struct engine *engine_new(const struct engine_config *config, struct err *err)
     }
     engine->away_room = INT_MAX;
     engine->config = *config;
-    pthread_mutex_init(&engine->lock, NULL);
+    lock_init(&engine->lock);
     for (int i = 0; i < MEND_LOCKS; i++)
-        pthread_mutex_init(&engine->mend[i], NULL);
+        lock_init(&engine->mend[i]);
     cond_init(&engine->quiet);
     cond_init(&engine->clock);
     if (active_init(&engine->table) || numbers_init(&engine->numbers, config->kinds, err) ||
@@ -70,8 +72,8 @@ void engine_free(struct engine *engine)
     pthread_cond_destroy(&engine->quiet);
     pthread_cond_destroy(&engine->clock);
     for (int i = 0; i < MEND_LOCKS; i++)
-        pthread_mutex_destroy(&engine->mend[i]);
-    pthread_mutex_destroy(&engine->lock);
+        lock_done(&engine->mend[i]);
+    lock_done(&engine->lock);
     free(engine->tasks_dir);
     free(engine->run_dir);
     free(engine);
@@ -88,6 +90,8 @@ void engine_tell(struct engine_watch *watch, const struct buf *answer)
 }
 
 static struct engine_watch *retire_locked(struct engine *engine, struct active_task *active,
+                                          enum task_state state) HOLDS(engine->lock);
+static struct engine_watch *retire_locked(struct engine *engine, struct active_task *active,
                                           enum task_state state)
 {
     struct engine_watch *watches = active->watches;
@@ -101,9 +105,9 @@ static struct engine_watch *retire_locked(struct engine *engine, struct active_t
 void engine_retire(struct engine *engine, struct active_task *active, enum task_state state,
                    const struct buf *answer)
 {
-    pthread_mutex_lock(&engine->lock);
+    lock_take(&engine->lock);
     struct engine_watch *watches = retire_locked(engine, active, state);
-    pthread_mutex_unlock(&engine->lock);
+    lock_drop(&engine->lock);
     engine_tell(watches, answer);
 }
 
@@ -128,18 +132,20 @@ void engine_put_back(struct engine *engine, struct active_task *active)
     struct err ignored;
     enum task_state state;
     char id[ID_SIZE];
-    pthread_mutex_lock(&engine->lock);
+    lock_take(&engine->lock);
     bool cancel = active->stop == STOP_CANCEL; /* it came too late for the run */
     snprintf(id, sizeof(id), "%s", active->id);
     split_watches(active, &impatient);
     active_put_back(&engine->table, active);
     scheduler_schedule_locked(engine);
-    pthread_mutex_unlock(&engine->lock);
+    lock_drop(&engine->lock);
     engine_tell(impatient, NULL);
     if (cancel)
         engine_cancel(engine, id, &state, &ignored);
 }
 
+static struct engine_watch *hold_locked(struct engine *engine, enum task_state why)
+    HOLDS(engine->lock);
 static struct engine_watch *hold_locked(struct engine *engine, enum task_state why)
 {
     struct engine_watch *impatient = NULL;
@@ -155,9 +161,9 @@ static struct engine_watch *hold_locked(struct engine *engine, enum task_state w
 
 enum task_state engine_held(struct engine *engine)
 {
-    pthread_mutex_lock(&engine->lock);
+    lock_take(&engine->lock);
     enum task_state hold = engine->hold;
-    pthread_mutex_unlock(&engine->lock);
+    lock_drop(&engine->lock);
     return hold;
 }
 
@@ -180,28 +186,29 @@ void engine_store_hold(struct engine *engine)
 
 void engine_hold(struct engine *engine, enum task_state why)
 {
-    pthread_mutex_lock(&engine->lock);
+    REQUIRE(task_state_in(why, TASK_WAITING_STATES));
+    lock_take(&engine->lock);
     struct engine_watch *impatient = hold_locked(engine, why);
-    pthread_mutex_unlock(&engine->lock);
+    lock_drop(&engine->lock);
     engine_store_hold(engine);
     engine_tell(impatient, NULL);
-    pthread_mutex_lock(&engine->lock);
+    lock_take(&engine->lock);
     scheduler_schedule_locked(engine);
-    pthread_mutex_unlock(&engine->lock);
+    lock_drop(&engine->lock);
 }
 
 /* --- waiting ------------------------------------------------------------------------------- */
 
 int engine_watch(struct engine *engine, const char *id, struct engine_watch *watch)
 {
-    pthread_mutex_lock(&engine->lock);
+    lock_take(&engine->lock);
     struct active_task *active = active_find(&engine->table, id);
     bool will_end = active && !(engine->draining && active->state == ACTIVE_QUEUED);
     if (will_end) {
         watch->next = active->watches;
         active->watches = watch;
     }
-    pthread_mutex_unlock(&engine->lock);
+    lock_drop(&engine->lock);
     return will_end ? 1 : 0;
 }
 
@@ -210,7 +217,7 @@ bool engine_unwatch(struct engine *engine, const char *id, struct engine_watch *
     struct err ignored;
     enum task_state state;
     bool found = false, attached = false;
-    pthread_mutex_lock(&engine->lock);
+    lock_take(&engine->lock);
     struct active_task *active = active_find(&engine->table, id);
     for (struct engine_watch **at = active ? &active->watches : NULL; at && *at;) {
         if (*at == watch) {
@@ -221,7 +228,7 @@ bool engine_unwatch(struct engine *engine, const char *id, struct engine_watch *
         attached |= (*at)->attached;
         at = &(*at)->next;
     }
-    pthread_mutex_unlock(&engine->lock);
+    lock_drop(&engine->lock);
     if (leaving && found && watch->attached && !attached)
         engine_cancel(engine, id, &state, &ignored);
     return found;
@@ -232,11 +239,11 @@ void engine_abandon(struct engine *engine, const char *id)
     struct err ignored;
     enum task_state state;
     bool attached = false;
-    pthread_mutex_lock(&engine->lock);
+    lock_take(&engine->lock);
     struct active_task *active = active_find(&engine->table, id);
     for (struct engine_watch *at = active ? active->watches : NULL; at; at = at->next)
         attached |= at->attached;
-    pthread_mutex_unlock(&engine->lock);
+    lock_drop(&engine->lock);
     if (!attached)
         engine_cancel(engine, id, &state, &ignored);
 }
@@ -254,12 +261,12 @@ static void stop_locked(struct active_task *active, enum task_stop stop)
 
 static bool stop_running(struct engine *engine, const char *id)
 {
-    pthread_mutex_lock(&engine->lock);
+    lock_take(&engine->lock);
     struct active_task *active = active_find(&engine->table, id);
     bool running = active && active->state == ACTIVE_RUNNING;
     if (running)
         stop_locked(active, STOP_CANCEL);
-    pthread_mutex_unlock(&engine->lock);
+    lock_drop(&engine->lock);
     return running;
 }
 
@@ -282,11 +289,11 @@ static int cancel_waiting(struct engine *engine, const char *id, struct err *err
     if (engine_mend_events(engine, id, err))
         log_warn("task", "%s", err->msg);
     struct engine_watch *watches = NULL;
-    pthread_mutex_lock(&engine->lock);
+    lock_take(&engine->lock);
     struct active_task *active = active_find(&engine->table, id);
     if (active && active->state == ACTIVE_QUEUED) /* else its thread finds out by itself */
         watches = retire_locked(engine, active, TASK_CANCELLED);
-    pthread_mutex_unlock(&engine->lock);
+    lock_drop(&engine->lock);
     engine_tell(watches, NULL);
     return 1;
 }
@@ -321,7 +328,7 @@ int engine_cancel(struct engine *engine, const char *id, enum task_state *ret_st
 
 void engine_load(struct engine *engine, struct engine_load *ret_load)
 {
-    pthread_mutex_lock(&engine->lock);
+    lock_take(&engine->lock);
     *ret_load = (struct engine_load){.running = engine->table.running[PLACE_HERE],
                                      .away = engine->table.running[PLACE_AWAY],
                                      .queued = engine->table.queued,
@@ -329,9 +336,10 @@ void engine_load(struct engine *engine, struct engine_load *ret_load)
                                      .completed = engine->completed,
                                      .failed = engine->failed,
                                      .cancelled = engine->cancelled};
-    pthread_mutex_unlock(&engine->lock);
+    lock_drop(&engine->lock);
 }
 
+static void print_running_locked(struct engine *engine, struct json_writer *w) HOLDS(engine->lock);
 static void print_running_locked(struct engine *engine, struct json_writer *w)
 {
     char time[CLOCK_TEXT_SIZE];
@@ -357,15 +365,16 @@ void engine_print_running(struct engine *engine, struct buf *out)
     struct json_writer w;
     json_write(&w, out);
     json_open_array(&w, NULL);
-    pthread_mutex_lock(&engine->lock);
+    lock_take(&engine->lock);
     print_running_locked(engine, &w);
-    pthread_mutex_unlock(&engine->lock);
+    lock_drop(&engine->lock);
     json_close(&w);
 }
 
 /* --- going down ---------------------------------------------------------------------------- */
 
 /* Takes every watch of every queued task: those tasks will not run before the next start. */
+static struct engine_watch *take_queued_watches_locked(struct engine *engine) HOLDS(engine->lock);
 static struct engine_watch *take_queued_watches_locked(struct engine *engine)
 {
     struct engine_watch *all = NULL, **end = &all;
@@ -384,32 +393,32 @@ static struct engine_watch *take_queued_watches_locked(struct engine *engine)
 
 void engine_drain(struct engine *engine)
 {
-    pthread_mutex_lock(&engine->lock);
+    lock_take(&engine->lock);
     engine->draining = true;
     struct engine_watch *watches = take_queued_watches_locked(engine);
-    pthread_mutex_unlock(&engine->lock);
+    lock_drop(&engine->lock);
     engine_tell(watches, NULL);
 }
 
 bool engine_wait_idle(struct engine *engine, int timeout_ms)
 {
     int64_t deadline = clock_mono_ms() + timeout_ms, left = timeout_ms;
-    pthread_mutex_lock(&engine->lock);
-    while (engine->threads > 0 && left > 0 && cond_wait(&engine->quiet, &engine->lock, left))
+    lock_take(&engine->lock);
+    while (engine->threads > 0 && left > 0 && lock_wait(&engine->quiet, &engine->lock, left))
         left = deadline - clock_mono_ms();
     bool idle = engine->threads == 0;
-    pthread_mutex_unlock(&engine->lock);
+    lock_drop(&engine->lock);
     return idle;
 }
 
 void engine_interrupt(struct engine *engine)
 {
-    pthread_mutex_lock(&engine->lock);
+    lock_take(&engine->lock);
     for (size_t i = 0; i < engine->table.bucket_count; i++)
         for (struct active_task *active = engine->table.buckets[i]; active; active = active->next)
             if (active->state == ACTIVE_RUNNING || active->reserved)
                 stop_locked(active, STOP_INTERRUPT);
-    pthread_mutex_unlock(&engine->lock);
+    lock_drop(&engine->lock);
 }
 
 char *engine_events_path(const struct engine *engine, const char *id)

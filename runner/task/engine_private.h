@@ -9,6 +9,7 @@
 #ifndef TASK_CORE_H
 #define TASK_CORE_H
 
+#include "base/lock.h"
 #include "base/metric.h"
 #include "base/thread.h"
 #include "runner/task/active.h"
@@ -40,7 +41,7 @@ struct engine {
     char *tasks_dir;
     char *run_dir;
 
-    pthread_mutex_t lock; /* of all that follows; never held across I/O */
+    struct lock lock;     /* of all that follows; never held across I/O */
     pthread_cond_t quiet; /* threads became 0 */
     pthread_cond_t clock; /* what waits to go away has changed */
     bool clock_stops;
@@ -60,20 +61,20 @@ struct engine {
     /* Held while a task's events are begun or concluded, which its thread, its canceller and any
      * reader may want to do at once; which of them by the task's id. Taken alone, and across I/O.
      */
-    pthread_mutex_t mend[MEND_LOCKS];
+    struct lock mend[MEND_LOCKS];
 };
 
 /* scheduler.c: starts whatever may run now. */
-void scheduler_schedule_locked(struct engine *engine);
+void scheduler_schedule_locked(struct engine *engine) HOLDS(engine->lock);
 /* Keeps a slot here, and a thread's place, for an arriving task; false when it has to queue. Ended
  * by scheduler_start_locked() for a task that active_start() has made a running one, or by
  * scheduler_give_back_locked() once the task is out of the table. */
 bool scheduler_reserve_locked(struct engine *engine, struct active_task *active,
-                              const struct task_new *task);
-void scheduler_start_locked(struct engine *engine, struct active_task *active);
-void scheduler_give_back_locked(struct engine *engine);
+                              const struct task_new *task) HOLDS(engine->lock);
+void scheduler_start_locked(struct engine *engine, struct active_task *active) HOLDS(engine->lock);
+void scheduler_give_back_locked(struct engine *engine) HOLDS(engine->lock);
 /* True when a task of that class may go away although a pause keeps it from running here. */
-bool scheduler_may_leave_locked(const struct engine *engine, unsigned class);
+bool scheduler_may_leave_locked(const struct engine *engine, unsigned class) HOLDS(engine->lock);
 /* Starts a task that is running already. */
 void scheduler_adopt(struct engine *engine, const struct task_record *record);
 /* The thread that lets tasks go away when they have waited long enough. */

@@ -1,5 +1,6 @@
 /* Bringing the store in line with the truth after a restart. */
 #include "base/clock.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/path.h"
 #include "proc/tree.h"
@@ -177,8 +178,8 @@ int engine_start(struct engine *engine, struct err *err)
         settle_interrupted(engine, err) || settle_sealed(engine, err) ||
         load_pending(engine, err) || scheduler_start(engine, err))
         return -1;
-    pthread_mutex_lock(&engine->lock);
+    lock_take(&engine->lock);
     scheduler_schedule_locked(engine);
-    pthread_mutex_unlock(&engine->lock);
+    lock_drop(&engine->lock);
     return 0;
 }

@@ -1,6 +1,7 @@
 /* The life of one task: straight down, on its own thread. */
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/path.h"
 #include "base/str.h"
@@ -82,9 +83,9 @@ int task_run_wake_fd(const struct task_run *run)
 
 enum task_stop task_run_stop(struct task_run *run)
 {
-    pthread_mutex_lock(&run->engine->lock);
+    lock_take(&run->engine->lock);
     enum task_stop stop = run->active->stop;
-    pthread_mutex_unlock(&run->engine->lock);
+    lock_drop(&run->engine->lock);
     return stop;
 }
 
@@ -167,11 +168,11 @@ static void tell_followers(int64_t end, void *arg)
     atomic_fetch_add_explicit(&run->engine->numbers.event_bytes, end - run->events_end,
                               memory_order_relaxed);
     run->events_end = end;
-    pthread_mutex_lock(&run->engine->lock);
+    lock_take(&run->engine->lock);
     for (struct engine_watch *watch = run->active->watches; watch; watch = watch->next)
         if (watch->grew)
             watch->grew(watch, end);
-    pthread_mutex_unlock(&run->engine->lock);
+    lock_drop(&run->engine->lock);
 }
 
 static int make_private_dir(struct task_run *run, struct err *err)
@@ -463,12 +464,12 @@ void run_live(struct engine *engine, struct active_task *active)
     buf_init(&outcome.members, MEMBERS_BYTES_MAX);
     log_set_task(active->id);
     int wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    pthread_mutex_lock(&engine->lock);
+    lock_take(&engine->lock);
     active->wake_fd = run.wake_fd = wake_fd;
     active->started_ms = clock_real_ms();
     if (active->stop != STOP_NO) /* asked for when there was nothing to wake yet */
         (void)!write(wake_fd, &(const uint64_t){1}, sizeof(uint64_t));
-    pthread_mutex_unlock(&engine->lock);
+    lock_drop(&engine->lock);
     if (claim(&run))
         run_claimed(&run, &outcome);
     else /* it was cancelled before, or stays for the next start */

@@ -7,7 +7,7 @@
  * does a task's notBefore: a thread of its own sleeps until the next such moment.
  */
 #include "base/clock.h"
-#include "base/cond.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "runner/task/engine_private.h"
 
@@ -137,6 +137,7 @@ static struct active_task *take_away(struct engine *engine, int64_t now)
                                 now - limits->overflow_after_ms, PLACE_AWAY, NULL);
 }
 
+static struct active_task *next_locked(struct engine *engine) HOLDS(engine->lock);
 static struct active_task *next_locked(struct engine *engine)
 {
     int64_t now = clock_mono_ms();
@@ -153,6 +154,7 @@ struct start {
     struct active_task *active;
 };
 
+static void thread_gone_locked(struct engine *engine) HOLDS(engine->lock);
 static void thread_gone_locked(struct engine *engine)
 {
     if (--engine->threads == 0)
@@ -167,13 +169,13 @@ static void *task_thread(void *arg)
     while (start.active) {
         run_live(start.engine, start.active);
         log_set_task(NULL);
-        pthread_mutex_lock(&start.engine->lock);
+        lock_take(&start.engine->lock);
         start.active = next_locked(start.engine);
-        pthread_mutex_unlock(&start.engine->lock);
+        lock_drop(&start.engine->lock);
     }
-    pthread_mutex_lock(&start.engine->lock);
+    lock_take(&start.engine->lock);
     thread_gone_locked(start.engine);
-    pthread_mutex_unlock(&start.engine->lock);
+    lock_drop(&start.engine->lock);
     return NULL;
 }
 
@@ -193,6 +195,7 @@ static int start_thread(struct engine *engine, struct active_task *active)
 static void *watch_clock(void *arg);
 
 /* Sees to it that somebody looks at the clock: for tasks that sleep. */
+static void need_clock_locked(struct engine *engine) HOLDS(engine->lock);
 static void need_clock_locked(struct engine *engine)
 {
     struct err err;
@@ -238,7 +241,7 @@ void scheduler_schedule_locked(struct engine *engine)
 
 void scheduler_adopt(struct engine *engine, const struct task_record *record)
 {
-    pthread_mutex_lock(&engine->lock);
+    lock_take(&engine->lock);
     struct active_task *active = active_add(&engine->table, record->id);
     if (active) {
         active_adopt(&engine->table, active, record);
@@ -249,17 +252,17 @@ void scheduler_adopt(struct engine *engine, const struct task_record *record)
             active = NULL;
         }
     }
-    pthread_mutex_unlock(&engine->lock);
+    lock_drop(&engine->lock);
     if (!active)
         log_error("task", "out of memory; task '%s' waits for the next start", record->id);
 }
 
 void engine_set_limits(struct engine *engine, const struct engine_limits *limits)
 {
-    pthread_mutex_lock(&engine->lock);
+    lock_take(&engine->lock);
     engine->config.limits = *limits;
     scheduler_schedule_locked(engine);
-    pthread_mutex_unlock(&engine->lock);
+    lock_drop(&engine->lock);
 }
 
 void engine_set_away(struct engine *engine, const struct executor *executor)
@@ -269,12 +272,12 @@ void engine_set_away(struct engine *engine, const struct executor *executor)
 
 void engine_limit_away(struct engine *engine, const struct engine_away *away)
 {
-    pthread_mutex_lock(&engine->lock);
+    lock_take(&engine->lock);
     engine->away_held_until = away->hold_ms > 0 ? clock_mono_ms() + away->hold_ms : 0;
     engine->away_room = away->room;
     engine->away_why = away->why;
     scheduler_schedule_locked(engine);
-    pthread_mutex_unlock(&engine->lock);
+    lock_drop(&engine->lock);
 }
 
 /* True when a slot here is free and the task's memory is not, or that of one before it. */
@@ -294,7 +297,7 @@ const char *engine_waits_for(struct engine *engine, const struct task_record *re
     const char *why = NULL;
     if (record->state != TASK_PENDING)
         return NULL;
-    pthread_mutex_lock(&engine->lock);
+    lock_take(&engine->lock);
     if (waits_for_memory(engine, record))
         why = "memory_full";
     else if (record->stays || record->executor == EXECUTOR_LOCAL)
@@ -306,7 +309,7 @@ const char *engine_waits_for(struct engine *engine, const struct task_record *re
         why = engine->away_why;
     else if (engine->config.away && away_is_full(engine))
         why = "cloud_full";
-    pthread_mutex_unlock(&engine->lock);
+    lock_drop(&engine->lock);
     return why;
 }
 
@@ -333,7 +336,7 @@ static int64_t quiet_ms(const struct engine *engine)
 static void *watch_clock(void *arg)
 {
     struct engine *engine = arg;
-    pthread_mutex_lock(&engine->lock);
+    lock_take(&engine->lock);
     while (!engine->clock_stops) {
         int64_t quiet = engine->config.away || engine->config.memory ? quiet_ms(engine) : SLEEP_MS;
         int64_t asleep = active_wake(&engine->table, clock_real_ms());
@@ -341,12 +344,12 @@ static void *watch_clock(void *arg)
             quiet = asleep + 1;
         if (asleep >= 0 && quiet > LOOK_MS)
             quiet = LOOK_MS;
-        (void)cond_wait(&engine->clock, &engine->lock, quiet);
+        (void)lock_wait(&engine->clock, &engine->lock, quiet);
         active_wake(&engine->table, clock_real_ms());
         if (!engine->clock_stops)
             scheduler_schedule_locked(engine);
     }
-    pthread_mutex_unlock(&engine->lock);
+    lock_drop(&engine->lock);
     return NULL;
 }
 
@@ -362,9 +365,9 @@ void scheduler_stop(struct engine *engine)
 {
     if (!engine->clock_thread.running)
         return;
-    pthread_mutex_lock(&engine->lock);
+    lock_take(&engine->lock);
     engine->clock_stops = true;
     pthread_cond_signal(&engine->clock);
-    pthread_mutex_unlock(&engine->lock);
+    lock_drop(&engine->lock);
     thread_join(&engine->clock_thread);
 }

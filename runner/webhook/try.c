@@ -91,7 +91,7 @@ static int post(struct try *try, struct net_answer *answer, struct err *err)
     return webhook_send(&request, answer, err);
 }
 
-/* When the next one is. What a receiver asks for holds for all that it is owed. */
+/* When to try again. A Retry-After holds for all webhooks to that host. */
 static void postpone(const struct try *try, const struct net_answer *answer,
                      struct webhook_try *noted)
 {

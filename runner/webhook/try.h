@@ -1,5 +1,7 @@
 /*
- * One try of one webhook. Private to runner/webhook.
+ * One try to deliver one webhook. Private to runner/webhook.
+ *
+ * Threads: the worker that has the webhook's host.
  */
 #ifndef WEBHOOK_TRY_H
 #define WEBHOOK_TRY_H

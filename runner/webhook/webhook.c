@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/cond.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/thread.h"
 #include "runner/webhook/schedule.h"
@@ -17,16 +18,16 @@
 #define TROUBLE_MS 1000       /* until the store is asked again when it could not answer */
 #define COUNT_EVERY_MS 5000
 #define TURN 64           /* webhooks to one host before others have a chance */
-#define SET_BACK_MS 60000 /* a real clock that lost so much against the other was set */
+#define SET_BACK_MS 60000 /* real clock so far behind: it was set back */
 
 struct webhook {
     struct webhook_config config;
     struct thread thread;
-    pthread_mutex_t lock; /* of what follows; never held across I/O */
+    struct lock lock; /* guards what follows; never held across I/O */
     pthread_cond_t changed;
     bool woken;
     bool stopping;
-    int64_t ahead_ms; /* of the thread that looks: the real clock, of the one that does not step */
+    int64_t ahead_ms; /* how far the real clock is ahead of the monotonic one */
     int workers;
     char busy[WEBHOOK_WORKERS][WEBHOOK_HOST_SIZE]; /* "" for a free place */
     _Atomic int64_t delivered, failed, dead;
@@ -37,18 +38,18 @@ struct webhook {
 static bool is_stopping(void *arg)
 {
     struct webhook *webhook = arg;
-    pthread_mutex_lock(&webhook->lock);
+    lock_take(&webhook->lock);
     bool stopping = webhook->stopping;
-    pthread_mutex_unlock(&webhook->lock);
+    lock_drop(&webhook->lock);
     return stopping;
 }
 
 void webhook_wake(struct webhook *webhook)
 {
-    pthread_mutex_lock(&webhook->lock);
+    lock_take(&webhook->lock);
     webhook->woken = true;
     pthread_cond_broadcast(&webhook->changed);
-    pthread_mutex_unlock(&webhook->lock);
+    lock_drop(&webhook->lock);
 }
 
 static void on_due(void *arg)
@@ -61,13 +62,14 @@ static void on_due(void *arg)
 static void pause_a_moment(struct webhook *webhook)
 {
     int64_t until = clock_mono_ms() + TROUBLE_MS, left;
-    pthread_mutex_lock(&webhook->lock);
+    lock_take(&webhook->lock);
     while (!webhook->stopping && (left = until - clock_mono_ms()) > 0)
-        cond_wait(&webhook->changed, &webhook->lock, left);
-    pthread_mutex_unlock(&webhook->lock);
+        lock_wait(&webhook->changed, &webhook->lock, left);
+    lock_drop(&webhook->lock);
 }
 
-/* For as long as it takes: what was delivered and is not noted would be sent again. */
+/* Notes the outcome, trying until the store takes it: a delivery that is not noted would be
+ * sent again. */
 static void note(struct webhook *webhook, const char *id, const struct webhook_try *try)
 {
     struct err err;
@@ -136,15 +138,16 @@ static void *work(void *arg)
     struct webhook *webhook = errand.webhook;
     free(arg);
     send_to_host(webhook, webhook->busy[errand.place]); /* ours until we clear it */
-    pthread_mutex_lock(&webhook->lock);
+    lock_take(&webhook->lock);
     webhook->busy[errand.place][0] = '\0';
     webhook->workers--;
     webhook->woken = true;
     pthread_cond_broadcast(&webhook->changed);
-    pthread_mutex_unlock(&webhook->lock);
+    lock_drop(&webhook->lock);
     return NULL;
 }
 
+static int free_place_locked(const struct webhook *webhook) HOLDS(webhook->lock);
 static int free_place_locked(const struct webhook *webhook)
 {
     int place = 0;
@@ -160,7 +163,7 @@ static int start_worker(struct webhook *webhook, const char *host)
     struct errand *errand = malloc(sizeof(*errand));
     if (!errand)
         return -1;
-    pthread_mutex_lock(&webhook->lock);
+    lock_take(&webhook->lock);
     int place = free_place_locked(webhook), started = 0;
     if (place < WEBHOOK_WORKERS && !webhook->stopping) {
         *errand = (struct errand){webhook, place};
@@ -172,7 +175,7 @@ static int start_worker(struct webhook *webhook, const char *host)
         else
             webhook->workers++;
     }
-    pthread_mutex_unlock(&webhook->lock);
+    lock_drop(&webhook->lock);
     if (started != 1)
         free(errand);
     return started;
@@ -183,10 +186,10 @@ static int start_worker(struct webhook *webhook, const char *host)
 static bool is_busy(struct webhook *webhook, const char *host)
 {
     bool busy = false;
-    pthread_mutex_lock(&webhook->lock);
+    lock_take(&webhook->lock);
     for (int i = 0; i < WEBHOOK_WORKERS; i++)
         busy |= strcmp(webhook->busy[i], host) == 0;
-    pthread_mutex_unlock(&webhook->lock);
+    lock_drop(&webhook->lock);
     return busy;
 }
 
@@ -204,7 +207,8 @@ static void heed_clock(struct webhook *webhook)
     webhook->ahead_ms = ahead;
 }
 
-/* Starts what is due. Returns how long nothing else will be: a worker's end wakes us anyhow. */
+/* Starts workers for what is due. Returns how long until something else is; a worker that ends
+ * wakes this thread anyway. */
 static int64_t look(struct webhook *webhook)
 {
     struct err err;
@@ -246,18 +250,18 @@ static void *look_and_sleep(void *arg)
 {
     struct webhook *webhook = arg;
     webhook->ahead_ms = INT64_MAX; /* nobody knows what it was before */
-    pthread_mutex_lock(&webhook->lock);
+    lock_take(&webhook->lock);
     while (!webhook->stopping) {
         webhook->woken = false;
-        pthread_mutex_unlock(&webhook->lock);
+        lock_drop(&webhook->lock);
         heed_clock(webhook);
         int64_t good_ms = count(webhook), quiet_ms = look(webhook), left;
         int64_t until = clock_mono_ms() + (good_ms < quiet_ms ? good_ms : quiet_ms);
-        pthread_mutex_lock(&webhook->lock);
+        lock_take(&webhook->lock);
         while (!webhook->stopping && !webhook->woken && (left = until - clock_mono_ms()) > 0)
-            cond_wait(&webhook->changed, &webhook->lock, left);
+            lock_wait(&webhook->changed, &webhook->lock, left);
     }
-    pthread_mutex_unlock(&webhook->lock);
+    lock_drop(&webhook->lock);
     return NULL;
 }
 
@@ -271,7 +275,7 @@ struct webhook *webhook_new(const struct webhook_config *config, struct err *err
         return NULL;
     }
     webhook->config = *config;
-    pthread_mutex_init(&webhook->lock, NULL);
+    lock_init(&webhook->lock);
     cond_init(&webhook->changed);
     store_on_webhook(config->store, on_due, webhook);
     return webhook;
@@ -286,12 +290,12 @@ void webhook_stop(struct webhook *webhook)
 {
     if (!webhook)
         return;
-    pthread_mutex_lock(&webhook->lock);
+    lock_take(&webhook->lock);
     webhook->stopping = true;
     pthread_cond_broadcast(&webhook->changed);
     while (webhook->workers > 0) /* each asks once a second whether it is to stop */
-        cond_wait(&webhook->changed, &webhook->lock, LOOK_AGAIN_MS);
-    pthread_mutex_unlock(&webhook->lock);
+        lock_wait(&webhook->changed, &webhook->lock, LOOK_AGAIN_MS);
+    lock_drop(&webhook->lock);
     thread_join(&webhook->thread);
 }
 
@@ -302,7 +306,7 @@ void webhook_free(struct webhook *webhook)
     webhook_stop(webhook);
     store_on_webhook(webhook->config.store, NULL, NULL);
     pthread_cond_destroy(&webhook->changed);
-    pthread_mutex_destroy(&webhook->lock);
+    lock_done(&webhook->lock);
     free(webhook);
 }
 

@@ -1,5 +1,6 @@
 /* One letter on its way. */
 #include "base/clock.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "net/net.h"
@@ -19,9 +20,9 @@ static const int waits_s[] = {5, 30, 120, 600}; /* after each failed try; then i
 static bool is_stopping(void *arg)
 {
     struct push *push = arg;
-    pthread_mutex_lock(&push->lock);
+    lock_take(&push->lock);
     bool stopping = push->stopping;
-    pthread_mutex_unlock(&push->lock);
+    lock_drop(&push->lock);
     return stopping;
 }
 
@@ -87,6 +88,8 @@ static int send_letter(struct push *push, const struct subscription *to,
 }
 
 static void note_locked(struct push *push, struct letter *letter, const char *id, int status,
+                        const char *why) HOLDS(push->lock);
+static void note_locked(struct push *push, struct letter *letter, const char *id, int status,
                         const char *why)
 {
     struct subscription *one = webpush_find_locked(push, id);
@@ -118,7 +121,7 @@ void webpush_deliver_locked(struct push *push, struct letter *letter)
         return;
     }
     to = *found;
-    pthread_mutex_unlock(&push->lock);
+    lock_drop(&push->lock);
     int status = send_letter(push, &to, &copy, &err);
     bool gone =
         status == 404 || status == 410 || (status / 100 != 2 && to.failures + 1 >= FAILURES_MAX);
@@ -133,7 +136,7 @@ void webpush_deliver_locked(struct push *push, struct letter *letter)
         if (webpush_unsubscribe(push, to.id, &there, &err))
             log_error("push", "%s", err.msg);
     }
-    pthread_mutex_lock(&push->lock);
+    lock_take(&push->lock);
     /* while it was under way a later one of its topic may have taken its place */
     if (letter->text && letter->made_ms == copy.made_ms &&
         strcmp(letter->subscription, copy.subscription) == 0)

@@ -1,6 +1,7 @@
 /* Who is told: subscriptions and the runner's key, in memory and in the store. */
 #include "base/clock.h"
 #include "base/form.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "runner/store/sealed.h"
@@ -122,19 +123,19 @@ static int keep_key(struct push *push, const struct crypto_p256 *key, struct err
 /* Two that come at once make one key: the first that is there stays, and is written last. */
 struct crypto_p256 *webpush_key(struct push *push, struct err *err)
 {
-    pthread_mutex_lock(&push->lock);
+    lock_take(&push->lock);
     struct crypto_p256 *key = push->key;
-    pthread_mutex_unlock(&push->lock);
+    lock_drop(&push->lock);
     if (key)
         return key;
     AUTO(crypto_p256) struct crypto_p256 *fresh = crypto_p256_new(err);
     if (!fresh)
         return NULL;
-    pthread_mutex_lock(&push->lock);
+    lock_take(&push->lock);
     if (!push->key)
         push->key = STEAL_PTR(fresh);
     key = push->key;
-    pthread_mutex_unlock(&push->lock);
+    lock_drop(&push->lock);
     return keep_key(push, key, err) ? NULL : key;
 }
 
@@ -186,14 +187,14 @@ int webpush_subscribe(struct push *push, const struct push_wish *wish, char ret_
     AUTO(buf_wipe) struct buf text = BUF_INIT(8192);
     if (read_wish(push, wish, &one, err))
         return -1;
-    pthread_mutex_lock(&push->lock);
+    lock_take(&push->lock);
     struct subscription *place = webpush_find_locked(push, one.id);
     if (!place && push->count < PUSH_SUBSCRIPTIONS_MAX)
         place = &push->subscriptions[push->count++];
     if (place)
         *place = one;
     pthread_cond_broadcast(&push->changed);
-    pthread_mutex_unlock(&push->lock);
+    lock_drop(&push->lock);
     if (!place)
         return err_set(err, ERR_CONFLICT, "there are %d subscriptions already; take one away",
                        PUSH_SUBSCRIPTIONS_MAX);
@@ -208,12 +209,12 @@ int webpush_subscribe(struct push *push, const struct push_wish *wish, char ret_
 int webpush_unsubscribe(struct push *push, const char *id, bool *ret_there, struct err *err)
 {
     char name[128];
-    pthread_mutex_lock(&push->lock);
+    lock_take(&push->lock);
     struct subscription *one = webpush_find_locked(push, id);
     *ret_there = one != NULL;
     if (one)
         *one = push->subscriptions[--push->count];
-    pthread_mutex_unlock(&push->lock);
+    lock_drop(&push->lock);
     if (!*ret_there)
         return 0;
     snprintf(name, sizeof(name), PREFIX "%s", id);
@@ -246,10 +247,10 @@ int webpush_print(struct push *push, struct json_writer *w, struct err *err)
         return -1;
     add_bytes(w, "publicKey", point, sizeof(point));
     json_open_array(w, "subscriptions");
-    pthread_mutex_lock(&push->lock);
+    lock_take(&push->lock);
     for (size_t i = 0; i < push->count; i++)
         print_one(&push->subscriptions[i], w);
-    pthread_mutex_unlock(&push->lock);
+    lock_drop(&push->lock);
     json_close(w);
     return 0;
 }

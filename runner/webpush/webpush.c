@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/cond.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "base/thread.h"
@@ -22,6 +23,8 @@
 /* --- the queue ----------------------------------------------------------------------------- */
 
 static struct letter *free_letter_locked(struct push *push, const char *subscription,
+                                         const char *topic) HOLDS(push->lock);
+static struct letter *free_letter_locked(struct push *push, const char *subscription,
                                          const char *topic)
 {
     struct letter *place = NULL, *oldest = &push->letters[0];
@@ -39,6 +42,8 @@ static struct letter *free_letter_locked(struct push *push, const char *subscrip
     return place ? place : oldest;
 }
 
+static void put_letter_locked(struct push *push, const char *subscription, const char *topic,
+                              bool urgent, const char *text) HOLDS(push->lock);
 static void put_letter_locked(struct push *push, const char *subscription, const char *topic,
                               bool urgent, const char *text)
 {
@@ -75,7 +80,7 @@ int webpush_tell(struct push *push, enum push_event event, const char *id, const
     AUTO(buf) struct buf text = BUF_INIT(PUSH_TEXT_MAX);
     if (print_text(topic, title, body, path, &text, err))
         return -1;
-    pthread_mutex_lock(&push->lock);
+    lock_take(&push->lock);
     for (size_t i = 0; i < push->count; i++) {
         const struct subscription *one = &push->subscriptions[i];
         if (id ? strcmp(one->id, id) != 0 : !(one->events & (unsigned)event))
@@ -84,10 +89,11 @@ int webpush_tell(struct push *push, enum push_event event, const char *id, const
         count++;
     }
     pthread_cond_broadcast(&push->changed);
-    pthread_mutex_unlock(&push->lock);
+    lock_drop(&push->lock);
     return count;
 }
 
+static bool anybody_wants_locked(const struct push *push, enum push_event event) HOLDS(push->lock);
 static bool anybody_wants_locked(const struct push *push, enum push_event event)
 {
     for (size_t i = 0; i < push->count; i++)
@@ -101,7 +107,7 @@ static bool anybody_wants_locked(const struct push *push, enum push_event event)
 void webpush_ended(struct push *push, const char *task_id)
 {
     int64_t now = clock_mono_ms();
-    pthread_mutex_lock(&push->lock);
+    lock_take(&push->lock);
     if (anybody_wants_locked(push, PUSH_DONE)) {
         if (push->ended++ == 0) {
             int64_t earliest = push->told_ms ? push->told_ms + PAUSE_MS : 0;
@@ -110,7 +116,7 @@ void webpush_ended(struct push *push, const char *task_id)
         snprintf(push->ended_id, sizeof(push->ended_id), "%s", task_id);
         pthread_cond_broadcast(&push->changed);
     }
-    pthread_mutex_unlock(&push->lock);
+    lock_drop(&push->lock);
 }
 
 /* The start of what was asked, cut between characters. */
@@ -196,6 +202,7 @@ static void look(struct push *push)
 
 /* --- the thread ---------------------------------------------------------------------------- */
 
+static struct letter *first_letter_locked(struct push *push) HOLDS(push->lock);
 static struct letter *first_letter_locked(struct push *push)
 {
     struct letter *first = NULL;
@@ -206,6 +213,7 @@ static struct letter *first_letter_locked(struct push *push)
 }
 
 /* Does one thing that is due, without the lock; how long nothing else is otherwise. */
+static int64_t step_locked(struct push *push) HOLDS(push->lock);
 static int64_t step_locked(struct push *push)
 {
     int64_t now = clock_mono_ms(), wait = REST_MS;
@@ -222,9 +230,9 @@ static int64_t step_locked(struct push *push)
         snprintf(id, sizeof(id), "%s", push->ended_id);
         push->ended = 0;
         push->told_ms = now;
-        pthread_mutex_unlock(&push->lock);
+        lock_drop(&push->lock);
         tell_ended(push, count, id);
-        pthread_mutex_lock(&push->lock);
+        lock_take(&push->lock);
         return 0;
     }
     if (push->ended > 0 && push->ended_due_ms - now < wait)
@@ -233,9 +241,9 @@ static int64_t step_locked(struct push *push)
         return wait;
     if (now >= push->look_ms) {
         push->look_ms = now + LOOK_MS;
-        pthread_mutex_unlock(&push->lock);
+        lock_drop(&push->lock);
         look(push);
-        pthread_mutex_lock(&push->lock);
+        lock_take(&push->lock);
         return 0;
     }
     return push->look_ms - now < wait ? push->look_ms - now : wait;
@@ -244,13 +252,13 @@ static int64_t step_locked(struct push *push)
 static void *work(void *arg)
 {
     struct push *push = arg;
-    pthread_mutex_lock(&push->lock);
+    lock_take(&push->lock);
     while (!push->stopping) {
         int64_t wait = step_locked(push);
         if (wait > 0 && !push->stopping)
-            cond_wait(&push->changed, &push->lock, wait);
+            lock_wait(&push->changed, &push->lock, wait);
     }
-    pthread_mutex_unlock(&push->lock);
+    lock_drop(&push->lock);
     return NULL;
 }
 
@@ -264,7 +272,7 @@ struct push *webpush_new(const struct push_config *config, struct err *err)
         return NULL;
     }
     push->config = *config;
-    pthread_mutex_init(&push->lock, NULL);
+    lock_init(&push->lock);
     cond_init(&push->changed);
     if (webpush_load(push, err)) {
         webpush_free(push);
@@ -282,10 +290,10 @@ void webpush_stop(struct push *push)
 {
     if (!push)
         return;
-    pthread_mutex_lock(&push->lock);
+    lock_take(&push->lock);
     push->stopping = true;
     pthread_cond_broadcast(&push->changed);
-    pthread_mutex_unlock(&push->lock);
+    lock_drop(&push->lock);
     thread_join(&push->thread);
 }
 
@@ -298,6 +306,6 @@ void webpush_free(struct push *push)
         free(push->letters[i].text);
     crypto_p256_free(push->key);
     pthread_cond_destroy(&push->changed);
-    pthread_mutex_destroy(&push->lock);
+    lock_done(&push->lock);
     free(push);
 }

@@ -6,6 +6,7 @@
 #ifndef WEBPUSH_PRIVATE_H
 #define WEBPUSH_PRIVATE_H
 
+#include "base/lock.h"
 #include "base/thread.h"
 #include "runner/webpush/encrypt.h"
 #include "runner/webpush/webpush.h"
@@ -48,7 +49,7 @@ struct push {
     struct push_config config;
     struct thread thread;
     struct told told[PUSH_TOLD_MAX];
-    pthread_mutex_t lock; /* of what follows; never held across I/O */
+    struct lock lock; /* of what follows; never held across I/O */
     pthread_cond_t changed;
     bool stopping;
     struct crypto_p256 *key; /* NULL until it is needed; stays once it is there */
@@ -65,9 +66,9 @@ int webpush_load(struct push *push, struct err *err);
 /* The runner's key, made and kept when there is none. Not with the lock. */
 struct crypto_p256 *webpush_key(struct push *push, struct err *err);
 /* The subscription of that id, or NULL. */
-struct subscription *webpush_find_locked(struct push *push, const char *id);
+struct subscription *webpush_find_locked(struct push *push, const char *id) HOLDS(push->lock);
 
 /* deliver.c. Sends a letter (the lock is dropped meanwhile), and frees it or puts it off. */
-void webpush_deliver_locked(struct push *push, struct letter *letter);
+void webpush_deliver_locked(struct push *push, struct letter *letter) HOLDS(push->lock);
 
 #endif

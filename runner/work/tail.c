@@ -2,10 +2,10 @@
 
 #include "base/auto.h"
 #include "base/fd.h"
+#include "base/lock.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -18,29 +18,29 @@
  * kernel waits until no CPU can be looking at it. To take its watch away takes none.
  */
 static struct {
-    pthread_mutex_t lock;
+    struct lock lock;
     size_t count;
     int fds[SPARE_MAX];
-} spare = {.lock = PTHREAD_MUTEX_INITIALIZER};
+} spare = {.lock = LOCK_INIT};
 
 static int notify_take(void)
 {
     int fd = -1;
-    pthread_mutex_lock(&spare.lock);
+    lock_take(&spare.lock);
     if (spare.count)
         fd = spare.fds[--spare.count];
-    pthread_mutex_unlock(&spare.lock);
+    lock_drop(&spare.lock);
     return fd >= 0 ? fd : inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 }
 
 static void notify_give_back(int *fd)
 {
-    pthread_mutex_lock(&spare.lock);
+    lock_take(&spare.lock);
     if (spare.count < SPARE_MAX) {
         spare.fds[spare.count++] = *fd;
         *fd = -1;
     }
-    pthread_mutex_unlock(&spare.lock);
+    lock_drop(&spare.lock);
     fd_close(fd);
 }
 

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/cond.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/thread.h"
 #include "google/storage.h"
@@ -89,7 +90,7 @@ int claim_describe(struct job *job, struct err *err)
 struct pulse {
     struct job *job;
     struct thread thread;
-    pthread_mutex_t lock; /* of stop */
+    struct lock lock; /* of stop */
     pthread_cond_t wake;
     bool stop;
     int64_t generation; /* of our last heartbeat; STORAGE_ANY before the first */
@@ -112,9 +113,9 @@ static void look_whose(struct pulse *pulse, const char *name)
 static bool is_stopped(void *arg)
 {
     struct pulse *pulse = arg;
-    pthread_mutex_lock(&pulse->lock);
+    lock_take(&pulse->lock);
     bool stop = pulse->stop;
-    pthread_mutex_unlock(&pulse->lock);
+    lock_drop(&pulse->lock);
     return stop || job_is_over(pulse->job);
 }
 
@@ -143,16 +144,16 @@ static void *pulse_thread(void *arg)
 {
     struct pulse *pulse = arg;
     log_set_task(pulse->job->id);
-    pthread_mutex_lock(&pulse->lock);
+    lock_take(&pulse->lock);
     while (!pulse->stop) {
-        pthread_mutex_unlock(&pulse->lock);
+        lock_drop(&pulse->lock);
         if (!job_is_over(pulse->job))
             beat(pulse);
-        pthread_mutex_lock(&pulse->lock);
+        lock_take(&pulse->lock);
         if (!pulse->stop)
-            cond_wait(&pulse->wake, &pulse->lock, FOLDER_HEARTBEAT_MS);
+            lock_wait(&pulse->wake, &pulse->lock, FOLDER_HEARTBEAT_MS);
     }
-    pthread_mutex_unlock(&pulse->lock);
+    lock_drop(&pulse->lock);
     return NULL;
 }
 
@@ -164,7 +165,7 @@ struct pulse *pulse_start(struct job *job, struct err *err)
         return NULL;
     }
     *pulse = (struct pulse){.job = job, .generation = STORAGE_ANY};
-    pthread_mutex_init(&pulse->lock, NULL);
+    lock_init(&pulse->lock);
     cond_init(&pulse->wake);
     if (thread_start(&pulse->thread, "heartbeat", THREAD_STACK_DEFAULT, pulse_thread, pulse, err)) {
         free(pulse);
@@ -177,13 +178,13 @@ bool pulse_stop(struct pulse *pulse)
 {
     if (!pulse)
         return true;
-    pthread_mutex_lock(&pulse->lock);
+    lock_take(&pulse->lock);
     pulse->stop = true;
     pthread_cond_signal(&pulse->wake);
-    pthread_mutex_unlock(&pulse->lock);
+    lock_drop(&pulse->lock);
     if (!thread_join_within(&pulse->thread, job_is_hurried(pulse->job) ? HURRIED_STOP_MS : STOP_MS))
         return false;
-    pthread_mutex_destroy(&pulse->lock);
+    lock_done(&pulse->lock);
     pthread_cond_destroy(&pulse->wake);
     free(pulse);
     return true;

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/cond.h"
 #include "base/fd.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/thread.h"
 #include "runner/worker/deliver.h"
@@ -27,7 +28,7 @@ struct courier {
     int64_t punched;
     struct thread thread;
 
-    pthread_mutex_t lock; /* of all that follows */
+    struct lock lock; /* of all that follows */
     pthread_cond_t wake;
     int64_t end;
     int64_t born_ms; /* when the oldest that was not sent came */
@@ -36,14 +37,14 @@ struct courier {
 
 void courier_grew(struct courier *courier, int64_t end)
 {
-    pthread_mutex_lock(&courier->lock);
+    lock_take(&courier->lock);
     if (end > courier->end) {
         if (courier->born_ms == 0)
             courier->born_ms = clock_mono_ms();
         courier->end = end;
         pthread_cond_signal(&courier->wake);
     }
-    pthread_mutex_unlock(&courier->lock);
+    lock_drop(&courier->lock);
 }
 
 /* --- cutting ---------------------------------------------------------------------------------- */
@@ -124,6 +125,7 @@ static int send_piece(struct courier *courier, int64_t end, struct err *err)
 /* --- the thread ------------------------------------------------------------------------------- */
 
 /* How long the next piece has to wait; the lock is held. */
+static int64_t wait_locked(const struct courier *courier) HOLDS(courier->lock);
 static int64_t wait_locked(const struct courier *courier)
 {
     int64_t now = clock_mono_ms();
@@ -139,27 +141,27 @@ static int64_t wait_locked(const struct courier *courier)
 static bool await_piece(struct courier *courier, int64_t *ret_end)
 {
     bool any = false;
-    pthread_mutex_lock(&courier->lock);
+    lock_take(&courier->lock);
     for (;;) {
         any = courier->end > courier->sent;
         int64_t wait = any ? wait_locked(courier) : INT32_MAX;
         if ((any && wait == 0) || (!any && courier->closing))
             break;
-        cond_wait(&courier->wake, &courier->lock, wait);
+        lock_wait(&courier->wake, &courier->lock, wait);
     }
     *ret_end = courier->end;
     /* what is left behind by this piece has waited as long */
     courier->born_ms = 0;
-    pthread_mutex_unlock(&courier->lock);
+    lock_drop(&courier->lock);
     return any;
 }
 
 static void note_rest(struct courier *courier)
 {
-    pthread_mutex_lock(&courier->lock);
+    lock_take(&courier->lock);
     if (courier->end > courier->sent && courier->born_ms == 0)
         courier->born_ms = clock_mono_ms();
-    pthread_mutex_unlock(&courier->lock);
+    lock_drop(&courier->lock);
 }
 
 static void *courier_thread(void *arg)
@@ -192,7 +194,7 @@ struct courier *courier_start(struct job *job, const char *path, struct err *err
         return NULL;
     }
     courier->job = job;
-    pthread_mutex_init(&courier->lock, NULL);
+    lock_init(&courier->lock);
     cond_init(&courier->wake);
     courier->fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
     int rc = courier->fd < 0 ? err_sys(err, "cannot follow the events '%s'", path)
@@ -211,13 +213,13 @@ int64_t courier_finish(struct courier *courier)
 {
     int64_t end = events_end(courier->fd);
     courier_grew(courier, end);
-    pthread_mutex_lock(&courier->lock);
+    lock_take(&courier->lock);
     courier->closing = true;
     pthread_cond_signal(&courier->wake);
-    pthread_mutex_unlock(&courier->lock);
+    lock_drop(&courier->lock);
     thread_join(&courier->thread);
     int64_t sent = courier->sent;
-    pthread_mutex_destroy(&courier->lock);
+    lock_done(&courier->lock);
     pthread_cond_destroy(&courier->wake);
     fd_close(&courier->fd);
     free(courier->chunk);

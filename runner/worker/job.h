@@ -18,6 +18,7 @@
 #define WORKER_JOB_H
 
 #include "base/id.h"
+#include "base/lock.h"
 #include "runner/overflow/payload.h"
 #include "runner/overflow/result.h"
 #include "runner/parts/runner.h"
@@ -42,7 +43,7 @@ struct job {
     struct runner runner;
     struct folder_result result;
 
-    pthread_mutex_t lock; /* of all that follows */
+    struct lock lock; /* of all that follows */
     pthread_cond_t changed;
     struct engine *engine; /* NULL: nothing to end */
     int64_t deadline_ms;   /* mono; 0: no hurry */

@@ -7,6 +7,8 @@
  *
  * AUTO(kind) runs auto_kind(&variable). A module that has an owning type offers an auto_ function
  * beside its free function; DEFINE_AUTO makes one from `void type_free(struct type *)`.
+ *
+ * Threads: no shared state.
  */
 #ifndef BASE_AUTO_H
 #define BASE_AUTO_H

@@ -9,14 +9,9 @@
  * clang checks it for variables at file scope, and for members of a struct where the compiler can
  * (GUARDED_BY_MEMBER; C needs clang 20 and -fexperimental-late-parse-attributes).
  *
- * Order of locks. A thread holds one lock at a time. The exceptions are listed here; a lock further
- * down may be taken while one above it is held, never the other way round (ThreadSanitizer's stage
- * of tests/run reports an inversion, also one that did not block):
- *
- *     breaker.telling          runner/oauth/breaker.c, while a change of the breaker is told
- *       breaker.lock, engine.lock
- *     active task's and events' locks come after engine.lock (runner/task/engine_private.h)
- *     redact, log, metrics     shared/base: last, they take nothing further
+ * Order of locks. A thread holds one lock at a time; runner/docs/hacking.md lists the exceptions
+ * and their order. ThreadSanitizer's stage of tests/run reports an inversion, also one that did not
+ * block.
  *
  * Threads: any.
  */

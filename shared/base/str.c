@@ -1,5 +1,7 @@
 #include "base/str.h"
 
+#include "base/auto.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -319,6 +321,37 @@ int str_read_base64(const char *text, size_t len, struct buf *out)
     for (int i = 0; i < 2 && len > 0 && text[len - 1] == '='; i++)
         len--;
     return read_base64(text, len, BASE64_STD, out);
+}
+
+void str_add_html(struct buf *out, const char *text)
+{
+    static const struct {
+        char c;
+        const char *entity;
+    } entities[] = {{'&', "&amp;"}, {'<', "&lt;"}, {'>', "&gt;"}, {'"', "&quot;"}, {'\'', "&#39;"}};
+    while (*text) {
+        size_t plain = strcspn(text, "&<>\"'");
+        buf_add(out, text, plain);
+        text += plain;
+        for (size_t i = 0; *text && i < COUNT_OF(entities); i++) {
+            if (*text == entities[i].c) {
+                buf_adds(out, entities[i].entity);
+                text++;
+                break;
+            }
+        }
+    }
+}
+
+void str_add_choices(struct buf *out, const char *choices)
+{
+    for (bool first = true; choices; first = false) {
+        size_t n = strcspn(choices, "|");
+        if (!first)
+            buf_adds(out, choices[n] ? ", " : " or ");
+        buf_add(out, choices, n);
+        choices = choices[n] ? choices + n + 1 : NULL;
+    }
 }
 
 void str_add_json(struct buf *out, const char *text, size_t len)

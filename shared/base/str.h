@@ -55,6 +55,12 @@ int str_read_base64(const char *text, size_t len, struct buf *out);
 /* Appends text percent-encoded: all but unreserved characters (RFC 3986) and those in `keep`. */
 void str_add_url(struct buf *out, const char *text, const char *keep);
 
+/* Appends text so that it can stand between tags and in quoted attributes of HTML. */
+void str_add_html(struct buf *out, const char *text);
+
+/* Appends "a, b or c" for "a|b|c"; NULL is nothing. */
+void str_add_choices(struct buf *out, const char *choices);
+
 /* Appends text as the inside of a JSON string (no quotes), invalid UTF-8 replaced. */
 void str_add_json(struct buf *out, const char *text, size_t len);
 

@@ -1,5 +1,6 @@
 #include "crypto/crypto.h"
 
+#include "base/check.h"
 #include "base/id.h"
 
 #include <limits.h>
@@ -196,6 +197,7 @@ int crypto_seal_pieces(const struct crypto_fresh *fresh, const char *aad,
                        const struct crypto_piece *pieces, size_t count, struct buf *out,
                        struct err *err)
 {
+    REQUIRE(aad);
     return seal(fresh->key, fresh->nonce, aad, pieces, count, out, err);
 }
 

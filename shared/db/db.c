@@ -1,5 +1,6 @@
 #include "db/db.h"
 
+#include "base/check.h"
 #include "base/fd.h"
 
 #include <errno.h>
@@ -166,6 +167,7 @@ struct db_stmt *db_query(struct db *db, struct err *err, const char *sql, const 
 
 int db_step(struct db_stmt *stmt, struct err *err)
 {
+    REQUIRE(stmt->busy);
     int rc = sqlite3_step(stmt->handle);
     if (rc == SQLITE_ROW)
         return 1;

@@ -1,5 +1,8 @@
 #include "db/db.h"
 
+#include "base/check.h"
+#include "base/lock.h"
+
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -16,7 +19,7 @@ struct job {
 
 struct db_writer {
     struct db *db;
-    pthread_mutex_t lock;
+    struct lock lock;
     pthread_cond_t changed;
     struct job *first;
     struct job **end;
@@ -30,7 +33,7 @@ struct db_writer *db_writer_new(struct db *db)
         return NULL;
     writer->db = db;
     writer->end = &writer->first;
-    pthread_mutex_init(&writer->lock, NULL);
+    lock_init(&writer->lock);
     pthread_cond_init(&writer->changed, NULL);
     return writer;
 }
@@ -41,7 +44,7 @@ void db_writer_free(struct db_writer *writer)
         return;
     db_close(writer->db);
     pthread_cond_destroy(&writer->changed);
-    pthread_mutex_destroy(&writer->lock);
+    lock_done(&writer->lock);
     free(writer);
 }
 
@@ -93,6 +96,7 @@ static void run_batch(struct db *db, struct job *batch)
     }
 }
 
+static struct job *take_batch_locked(struct db_writer *writer) HOLDS(writer->lock);
 static struct job *take_batch_locked(struct db_writer *writer)
 {
     struct job *batch = writer->first, **cut = &writer->first;
@@ -105,13 +109,14 @@ static struct job *take_batch_locked(struct db_writer *writer)
     return batch;
 }
 
+static void lead_locked(struct db_writer *writer) HOLDS(writer->lock);
 static void lead_locked(struct db_writer *writer)
 {
     struct job *batch = take_batch_locked(writer);
     writer->leading = true;
-    pthread_mutex_unlock(&writer->lock);
+    lock_drop(&writer->lock);
     run_batch(writer->db, batch);
-    pthread_mutex_lock(&writer->lock);
+    lock_take(&writer->lock);
     writer->leading = false;
     while (batch) {
         struct job *next = batch->next; /* a done job's owner may return and free it */
@@ -123,16 +128,17 @@ static void lead_locked(struct db_writer *writer)
 
 int db_write(struct db_writer *writer, db_write_fn *fn, void *arg, struct err *err)
 {
+    REQUIRE(fn);
     struct job job = {.fn = fn, .arg = arg, .err = err};
-    pthread_mutex_lock(&writer->lock);
+    lock_take(&writer->lock);
     *writer->end = &job;
     writer->end = &job.next;
     while (!job.done) {
         if (writer->leading)
-            pthread_cond_wait(&writer->changed, &writer->lock);
+            pthread_cond_wait(&writer->changed, &writer->lock.mutex);
         else
             lead_locked(writer);
     }
-    pthread_mutex_unlock(&writer->lock);
+    lock_drop(&writer->lock);
     return job.rc;
 }

@@ -65,7 +65,7 @@ static bool is_excepted(const struct commit_job *job, const char *path)
     return false;
 }
 
-/* One changed path: into the index as it is in the workspace now. */
+/* Updates one changed path in the index to what the workspace has now. */
 static int take_delta(git_repository *repo, git_index *index, const git_diff_delta *delta,
                       struct err *err)
 {
@@ -98,7 +98,7 @@ static bool is_taken(const struct commit_job *job, const git_diff_delta *delta)
            !git_oid_is_zero(&delta->new_file.id);
 }
 
-/* What differs from HEAD in the files that count, staged or not. */
+/* Lists what differs from HEAD in the files that count, staged or not. */
 static git_diff *find_changes(git_repository *repo, git_tree *head, const struct commit_job *job,
                               struct err *err)
 {
@@ -115,14 +115,15 @@ static git_diff *find_changes(git_repository *repo, git_tree *head, const struct
     return diff;
 }
 
-/* A file in a directory that is closed is not gone, whatever it looks like. */
+/* A file below an unreadable directory looks deleted and is not. */
 static bool is_hidden(const struct commit_job *job, const git_diff_delta *delta)
 {
     return delta->status == GIT_DELTA_UNREADABLE ||
            (delta->status == GIT_DELTA_DELETED && reach_is_hidden(job->work, delta->old_file.path));
 }
 
-/* The tree of HEAD with the changes; *ret_files of them, *ret_hidden more cannot be seen. */
+/* Makes the tree of HEAD with the changes. *ret_files counts them, *ret_hidden what could not
+ * be read. */
 static int try_tree(git_repository *repo, git_tree *head, const struct commit_job *job,
                     git_oid *ret_tree, int64_t *ret_files, int64_t *ret_hidden, struct err *err)
 {
@@ -145,7 +146,7 @@ static int try_tree(git_repository *repo, git_tree *head, const struct commit_jo
     return git_index_write_tree_to(ret_tree, index, repo) ? lib_err(err, "cannot write a tree") : 0;
 }
 
-/* What Claude has closed to itself is opened when it turns out to be in the way. */
+/* Files and directories that Claude made unreadable are opened when a commit fails on them. */
 static int write_tree(git_repository *repo, git_tree *head, const struct commit_job *job,
                       git_oid *ret_tree, int64_t *ret_files, struct err *err)
 {
@@ -215,7 +216,8 @@ static int is_known(const git_oid *id, void *arg)
     return strcmp(text, known->base) == 0 || strstr(buf_str(&known->shallow), text) != NULL;
 }
 
-/* Puts in what a tree has and another (NULL: an empty one) has not at the same place. */
+/* Adds the objects of `tree` that the other tree (NULL: an empty one) does not have at the
+ * same path. */
 static int insert_difference(git_packbuilder *pack, git_repository *repo, const git_oid *id,
                              const git_tree *before)
 {
@@ -243,7 +245,7 @@ static int insert_difference(git_packbuilder *pack, git_repository *repo, const 
     return rc;
 }
 
-/* A commit and what it has that its first parent has not. */
+/* Adds a commit and the objects that its first parent does not have. */
 static int insert_commit(git_packbuilder *pack, git_repository *repo, const git_oid *id)
 {
     AUTO(git_commit) git_commit *commit = NULL;
@@ -267,7 +269,7 @@ static int insert_unknown(git_packbuilder *pack, git_repository *repo, git_revwa
     return rc == GIT_ITEROVER ? 0 : -1;
 }
 
-/* The commits that the remote has not. */
+/* Adds the commits that the remote does not have. */
 static int insert_commits(git_packbuilder *pack, git_repository *repo, const struct commit_job *job)
 {
     struct err ignored;

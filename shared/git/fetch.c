@@ -83,7 +83,7 @@ static int ask_head(const struct remote *remote, const char *git_dir, char head[
     return 0;
 }
 
-/* A shallow repository becomes a whole one first. */
+/* A shallow repository is completed first. */
 static int fetch_whole(const struct remote *remote, const char *git_dir, struct mirror_state *state,
                        struct err *err)
 {
@@ -121,8 +121,8 @@ static bool find_ref(const struct buf *listed, const char *kind, const char *nam
     return n < NAME_SIZE && is_listed(listed, ret_ref);
 }
 
-/* What has to be fetched for the job's branch and ref: one or two refspecs. False when that takes
- * a closer look than the list of refs. */
+/* Finds the one or two refspecs that the job's branch and ref need. False when the list of
+ * refs is not enough to tell. */
 static bool choose_specs(const struct mirror_job *job, const struct buf *listed, const char *head,
                          char specs[2][NAME_SIZE * 2 + 2])
 {

@@ -1,4 +1,8 @@
-/* What the files that make a mirror share. Private to shared/git. */
+/*
+ * What the files that make a mirror share. Private to shared/git.
+ *
+ * Threads: one at a time for each mirror.
+ */
 #ifndef GIT_INSIDE_H
 #define GIT_INSIDE_H
 

@@ -1,4 +1,8 @@
-/* What all of shared/git that uses libgit2 shares. Private to shared/git. */
+/*
+ * What all of shared/git that uses libgit2 shares. Private to shared/git.
+ *
+ * Threads: any, after lib_start().
+ */
 #ifndef GIT_LIB_H
 #define GIT_LIB_H
 

@@ -1,5 +1,6 @@
 #include "git/mirror.h"
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/id.h"
@@ -123,7 +124,7 @@ static bool is_left_over(const char *name)
     return ends_with(name, ".lock") || str_starts(name, "tmp_") || str_starts(name, ".tmp-");
 }
 
-/* Only with the lock held are these nobody's. */
+/* With the lock held nobody else can be using these. */
 static int sweep_all(const char *dir, struct err *err)
 {
     static const char *const places[] = {"git", "git/objects/pack", "git/refs/runner"};
@@ -154,7 +155,7 @@ static int init_bare(const char *path, int64_t deadline_ms, struct err *err)
     return program_run(&program, &out, err);
 }
 
-/* A new mirror beside, then in the place of the old one, if there is one. */
+/* Makes a new mirror beside the old one, if there is one, and then puts it in its place. */
 static int clone(const struct mirror_job *job, const struct remote *remote, const char *git_dir,
                  struct mirror_state *state, struct err *err)
 {
@@ -206,7 +207,7 @@ static bool file_is(const char *path, const struct buf *text)
            memcmp(buf_str(&found), buf_str(text), text->len) == 0;
 }
 
-/* A new generation when refs are not what they were. */
+/* Begins a new generation of refs when they have changed. */
 static int renew_generation(const struct mirror_job *job, const char *git_dir,
                             struct mirror_state *state, struct err *err)
 {
@@ -246,7 +247,7 @@ static int open_remote(struct work *work, struct err *err)
     return 0;
 }
 
-/* A fetch from the future was before somebody set the clock back. */
+/* A fetch time in the future means that the clock was set back since: treat it as old. */
 static bool is_fresh(const struct mirror_job *job, const struct mirror_state *state,
                      const char *git_dir)
 {
@@ -360,7 +361,7 @@ static int build_tree(struct work *work, struct err *err)
     return rename(fresh, whole) ? err_sys(err, "cannot publish the tree") : 0;
 }
 
-/* A state that cannot be read makes room for one that can. */
+/* A state file that cannot be read is replaced. */
 static int forget_state(const char *dir, struct err *err)
 {
     AUTO(str) char *path = path_join(dir, "state");
@@ -395,8 +396,9 @@ static int prepare(struct work *work, bool anew, struct err *err)
                : 0;
 }
 
-/* What git says of a repository that is not whole has many forms. The new one takes the old one's
- * place only when it is whole, so that a remote that is to blame costs nothing but a try. */
+/* git describes a damaged repository in many ways, so any failure may mean one: clone again.
+ * The clone replaces the mirror only when it is whole, so a remote that is to blame costs one
+ * try. */
 static bool is_damage(const struct err *err)
 {
     return err->code == ERR_MISMATCH || err->code == ERR_INTERNAL;
@@ -404,6 +406,7 @@ static bool is_damage(const struct err *err)
 
 int mirror_prepare(const struct mirror_job *job, struct mirror_result *ret_result, struct err *err)
 {
+    REQUIRE(!job->into || job->place);
     struct work work = {.job = job, .result = ret_result, .remote = REMOTE_INIT};
     snprintf(work.git_dir, sizeof(work.git_dir), "%s/git", job->dir);
     if (lib_start(err) || path_make_dirs(job->dir, 0700, err))

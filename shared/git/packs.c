@@ -160,7 +160,7 @@ static void remove_pack(const struct repack *repack, const char *name)
     }
 }
 
-/* The index last: a pack counts once it has one. */
+/* Writes the index last: git takes up a pack once its index is there. */
 static int move_in(const struct repack *repack, const char *name, struct err *err)
 {
     static const char *const tails[] = {".pack", ".rev", ".bitmap", ".idx"};

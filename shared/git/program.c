@@ -165,7 +165,7 @@ static int spawn(const struct program *program, const struct pipes *pipes, pid_t
     return sys;
 }
 
-/* Reads what is there; false at the end. What does not fit is thrown away. */
+/* Reads what is there and drops what does not fit; false at the end of the stream. */
 static bool drain(int fd, struct buf *to)
 {
     char chunk[16384];

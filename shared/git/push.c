@@ -92,7 +92,8 @@ static int push_ours(const struct push *push, const char *lease, struct err *err
     return run_quietly(push, words, err);
 }
 
-/* The other side moved on, or is about to: not a branch that is protected, nor a hook that says no.
+/* True when the push was refused because the remote moved on or is locked right now; false for
+ * a protected branch or a hook's refusal.
  */
 static bool was_overtaken(const struct err *err)
 {
@@ -154,7 +155,8 @@ static int settle_first(git_index *index)
     return stays ? git_index_add(index, &entry) : 0;
 }
 
-/* What merging by lines cannot decide: deleted here and changed there, … */
+/* True for conflicts that have no lines to merge, as when one side deleted what the other
+ * changed. */
 static int settle_conflicts(git_index *index, struct err *err)
 {
     while (git_index_has_conflicts(index))
@@ -181,7 +183,7 @@ static int list_conflicts(struct push *push, git_repository *repo, git_commit *c
     return 0;
 }
 
-/* One commit on top of another; *ret is the new one. */
+/* Applies one commit on top of another; *ret is the new commit. */
 static int replay(struct push *push, git_repository *repo, git_commit *commit, git_commit *onto,
                   git_oid *ret, struct err *err)
 {
@@ -225,7 +227,8 @@ static int replay_all(struct push *push, git_repository *repo, char *commits, gi
     return 0;
 }
 
-/* What we have and they have not, oldest first. git itself looks, who knows shallow histories. */
+/* Lists the commits that we have and the remote does not, oldest first. The git program does
+ * it, because it understands shallow histories. */
 static int list_ours(struct push *push, struct buf *commits, struct err *err)
 {
     AUTO(buf) struct buf base = BUF_INIT(PROGRAM_OUTPUT_MAX);
@@ -237,7 +240,7 @@ static int list_ours(struct push *push, struct buf *commits, struct err *err)
     return run(push, list, commits, err);
 }
 
-/* Where the histories part may lie before the part of them that is here. */
+/* In a shallow mirror the histories may have parted before the oldest commit that is here. */
 static int find_ours(struct push *push, struct buf *commits, struct err *err)
 {
     const char *const words[] = {
@@ -288,14 +291,15 @@ static int restore_ours(struct push *push, struct err *err)
 
 /* --- all of it ----------------------------------------------------------------------------- */
 
-/* Somebody else is always a little faster: wait a moment, not the same one as they. */
+/* Another pusher may keep overtaking us: waits a random moment, so that the two do not meet
+ * again. */
 static void step_aside(int round)
 {
     poll(NULL, 0, (int)(clock_mono_us() % (uint64_t)(20 * (round + 1))));
 }
 
-/* Who is overtaken once more fetches and rebases once more. What cannot be rebased takes the place
- * of what it has seen, and of nothing newer. */
+/* When the remote has moved again, fetches and rebases again. Commits that cannot be rebased
+ * replace only the remote state that was fetched (force-with-lease), nothing newer. */
 static int recover(struct push *push, struct err *err)
 {
     for (int i = 0; i < REBASES_MAX; i++) {

@@ -1,5 +1,6 @@
 /*
- * What its owner has closed to himself: a commit shall hold it all the same.
+ * Makes files that their owner has made unreadable committable, and removes what would block a
+ * reader.
  *
  * Threads: one at a time.
  */

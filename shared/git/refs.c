@@ -200,7 +200,7 @@ int refs_resolve(const char *git_dir, const char *head, const char *branch, cons
 
 /* --- from a packed-refs file --------------------------------------------------------------- */
 
-/* The commit that a line of the file gives a name; a tag's is on the line after it. */
+/* The commit that a line names; for an annotated tag it is on the line after it. */
 static int find_line(const char *text, const char *name, char commit[65])
 {
     char line[512];

@@ -1,4 +1,8 @@
-/* The refs of a mirror. Private to shared/git, but for mirror_resolve(). */
+/*
+ * The refs of a mirror. Private to shared/git, but for mirror_resolve().
+ *
+ * Threads: no shared state; who changes a mirror holds its lock.
+ */
 #ifndef GIT_REFS_H
 #define GIT_REFS_H
 

@@ -27,7 +27,7 @@ static int secret_file(const struct buf *text, struct err *err)
     return out;
 }
 
-/* The name that forges want beside a token; other hosts take any. */
+/* The user name that a forge expects beside a token; other hosts accept any. */
 static const char *token_user(const char *host)
 {
     static const struct {

@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define AGE_S 10 /* how long before now the files are said to be from, at least */
+#define AGE_S 10 /* the files' times are at least so long before now */
 #define SUBMODULES_LISTED 200
 #define LFS_POINTER_MAX 1024
 #define CHECKOUT_WORKERS 2
@@ -182,7 +182,7 @@ struct copying {
     char parent[4096]; /* the directory that was made last */
 };
 
-/* The index lists a directory's files together: most find theirs made. */
+/* The index lists a directory's files together, so the directory is usually there already. */
 static int make_parents(struct copying *copying, const char *path)
 {
     char part[4096];

@@ -1,6 +1,7 @@
 #include "base/cond.h"
 #include "base/fd.h"
 #include "base/form.h"
+#include "base/lock.h"
 #include "base/str.h"
 #include "google/google.h"
 #include "google/identity.h"
@@ -32,7 +33,7 @@ void identity_free(struct identity *identity)
     crypto_rsa_free(identity->key);
     identity_free(identity->source);
     pthread_cond_destroy(&identity->cache.changed);
-    pthread_mutex_destroy(&identity->cache.lock);
+    lock_done(&identity->cache.lock);
     free(identity);
 }
 
@@ -44,7 +45,7 @@ static struct identity *identity_new(enum identity_kind kind, struct err *err)
         return NULL;
     }
     identity->kind = kind;
-    pthread_mutex_init(&identity->cache.lock, NULL);
+    lock_init(&identity->cache.lock);
     cond_init(&identity->cache.changed);
     return identity;
 }

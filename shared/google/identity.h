@@ -19,6 +19,7 @@
 #include "base/auto.h"
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/lock.h"
 #include "base/strlist.h"
 #include "crypto/crypto.h"
 
@@ -35,7 +36,7 @@ enum identity_kind {
 };
 
 struct token_cache {
-    pthread_mutex_t lock;
+    struct lock lock;
     pthread_cond_t changed;
     char *text;               /* or NULL */
     int64_t early_ms, end_ms; /* mono */

@@ -1,6 +1,7 @@
 /*
- * How long and how much: the limits of all that goes to Google, in one place. Private to
- * shared/google.
+ * The limits of all that goes to Google, in time and size, in one place. Private to shared/google.
+ *
+ * Threads: constants.
  */
 #ifndef GOOGLE_LIMITS_H
 #define GOOGLE_LIMITS_H

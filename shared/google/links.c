@@ -1,12 +1,13 @@
 #include "google/links.h"
 
 #include "base/clock.h"
+#include "base/lock.h"
 
 #include <string.h>
 
 void links_init(struct links *links)
 {
-    pthread_mutex_init(&links->lock, NULL);
+    lock_init(&links->lock);
     links->count = 0;
 }
 
@@ -14,9 +15,10 @@ void links_done(struct links *links)
 {
     for (size_t i = 0; i < links->count; i++)
         net_link_free(links->idle[i].link);
-    pthread_mutex_destroy(&links->lock);
+    lock_done(&links->lock);
 }
 
+static struct net_link *remove_locked(struct links *links, size_t i) HOLDS(links->lock);
 static struct net_link *remove_locked(struct links *links, size_t i)
 {
     struct net_link *link = links->idle[i].link;
@@ -27,6 +29,8 @@ static struct net_link *remove_locked(struct links *links, size_t i)
 
 /* Those that nobody wanted for long, and one more when there is no room; closed without the lock:
  * it takes a moment. */
+static size_t remove_old_locked(struct links *links, struct net_link *old[LINKS_MAX])
+    HOLDS(links->lock);
 static size_t remove_old_locked(struct links *links, struct net_link *old[LINKS_MAX])
 {
     size_t count = 0;
@@ -39,12 +43,12 @@ static size_t remove_old_locked(struct links *links, struct net_link *old[LINKS_
 struct net_link *links_take(struct links *links, int to)
 {
     struct net_link *link = NULL, *old[LINKS_MAX];
-    pthread_mutex_lock(&links->lock);
+    lock_take(&links->lock);
     for (size_t i = links->count; i-- > 0 && !link;) /* the latest: it lives most likely */
         if (links->idle[i].to == to)
             link = remove_locked(links, i);
     size_t count = remove_old_locked(links, old);
-    pthread_mutex_unlock(&links->lock);
+    lock_drop(&links->lock);
     while (count > 0)
         net_link_free(old[--count]);
     return link ? link : net_link_new();
@@ -53,11 +57,11 @@ struct net_link *links_take(struct links *links, int to)
 void links_put(struct links *links, int to, struct net_link *link)
 {
     struct net_link *old[LINKS_MAX];
-    pthread_mutex_lock(&links->lock);
+    lock_take(&links->lock);
     size_t count = remove_old_locked(links, old);
     links->idle[links->count++] =
         (struct links_idle){.link = link, .to = to, .since_ms = clock_mono_ms()};
-    pthread_mutex_unlock(&links->lock);
+    lock_drop(&links->lock);
     while (count > 0)
         net_link_free(old[--count]);
 }

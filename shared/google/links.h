@@ -7,14 +7,15 @@
 #define GOOGLE_LINKS_H
 
 #include "google/limits.h"
+
+#include "base/lock.h"
 #include "net/net.h"
 
-#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 
 struct links {
-    pthread_mutex_t lock;
+    struct lock lock;
     size_t count;
     struct links_idle {
         struct net_link *link;

@@ -1,15 +1,17 @@
 #include "base/clock.h"
-#include "base/cond.h"
+#include "base/lock.h"
 #include "google/identity.h"
 #include "google/limits.h"
 
 #include <string.h>
 
+static bool is_alive_locked(const struct token_cache *cache) HOLDS(cache->lock);
 static bool is_alive_locked(const struct token_cache *cache)
 {
     return cache->text && clock_mono_ms() < cache->end_ms;
 }
 
+static void forget_locked(struct token_cache *cache) HOLDS(cache->lock);
 static void forget_locked(struct token_cache *cache)
 {
     if (cache->text)
@@ -18,6 +20,8 @@ static void forget_locked(struct token_cache *cache)
     cache->text = NULL;
 }
 
+static void keep_locked(struct token_cache *cache, struct buf *token, int64_t life_ms)
+    HOLDS(cache->lock);
 static void keep_locked(struct token_cache *cache, struct buf *token, int64_t life_ms)
 {
     int64_t now = clock_mono_ms();
@@ -30,21 +34,22 @@ static void keep_locked(struct token_cache *cache, struct buf *token, int64_t li
 }
 
 /* Asks without the lock, for everybody. */
+static void refresh_locked(struct identity *identity) HOLDS(identity->cache.lock);
 static void refresh_locked(struct identity *identity)
 {
     struct token_cache *cache = &identity->cache;
     struct err err = ERR_INIT;
     int64_t life_ms = 0;
     AUTO(buf_wipe) struct buf token = BUF_INIT(TOKEN_BYTES_MAX);
-    int total_ms = is_alive_locked(cache) ? TOKEN_PATIENCE_MS : TOKEN_MS;
+    int total_ms = is_alive_locked(&identity->cache) ? TOKEN_PATIENCE_MS : TOKEN_MS;
     cache->asking = true;
-    pthread_mutex_unlock(&cache->lock);
+    lock_drop(&identity->cache.lock);
     int rc = identity_ask(identity, total_ms, &token, &life_ms, &err);
-    pthread_mutex_lock(&cache->lock);
+    lock_take(&identity->cache.lock);
     cache->asking = false;
     cache->round++;
     if (rc == 0) {
-        keep_locked(cache, &token, life_ms);
+        keep_locked(&identity->cache, &token, life_ms);
     } else {
         cache->failure = err;
         cache->early_ms = clock_mono_ms() + TOKEN_PAUSE_MS; /* counts while the old one lives */
@@ -53,22 +58,24 @@ static void refresh_locked(struct identity *identity)
 }
 
 /* Until the one who asks has an answer, whatever it is. */
+static void await_locked(struct token_cache *cache) HOLDS(cache->lock);
 static void await_locked(struct token_cache *cache)
 {
     unsigned round = cache->round;
     while (cache->asking && cache->round == round)
-        if (!cond_wait(&cache->changed, &cache->lock, 2 * TOKEN_MS))
+        if (!lock_wait(&cache->changed, &cache->lock, 2 * TOKEN_MS))
             return;
 }
 
 /* Brings about a token or a failure. A token that nobody could use yet may have been refused and
  * dropped by a faster caller, so once more. */
+static void obtain_locked(struct identity *identity) HOLDS(identity->cache.lock);
 static void obtain_locked(struct identity *identity)
 {
     struct token_cache *cache = &identity->cache;
     for (int tries = 0; tries < 3 && !cache->text; tries++) {
         if (cache->asking)
-            await_locked(cache);
+            await_locked(&identity->cache);
         else
             refresh_locked(identity);
         if (cache->failure.code != ERR_NONE)
@@ -80,9 +87,9 @@ int identity_token(struct identity *identity, struct buf *out, struct err *err)
 {
     struct token_cache *cache = &identity->cache;
     int rc = -1;
-    pthread_mutex_lock(&cache->lock);
-    if (!is_alive_locked(cache)) {
-        forget_locked(cache);
+    lock_take(&identity->cache.lock);
+    if (!is_alive_locked(&identity->cache)) {
+        forget_locked(&identity->cache);
         obtain_locked(identity); /* used even when its life is over at once */
     } else if (clock_mono_ms() >= cache->early_ms && !cache->asking) {
         refresh_locked(identity);
@@ -93,16 +100,16 @@ int identity_token(struct identity *identity, struct buf *out, struct err *err)
         *err = cache->failure;
     else
         err_set(err, ERR_TIMEOUT, "no access token came in time");
-    pthread_mutex_unlock(&cache->lock);
+    lock_drop(&identity->cache.lock);
     return rc;
 }
 
 void identity_drop(struct identity *identity, const char *token)
 {
     struct token_cache *cache = &identity->cache;
-    pthread_mutex_lock(&cache->lock);
+    lock_take(&cache->lock);
     bool same = cache->text && strcmp(cache->text, token) == 0;
     if (same)
         forget_locked(cache);
-    pthread_mutex_unlock(&cache->lock);
+    lock_drop(&cache->lock);
 }

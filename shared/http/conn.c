@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/lock.h"
 #include "http/head.h"
 
 #include <stdlib.h>
@@ -50,6 +51,7 @@ void conn_free(struct conn *conn)
 }
 
 /* Room for a descriptor. Returns 0 or -1. */
+static int grow_locked(struct guard *guard, size_t fd) HOLDS(guard->lock);
 static int grow_locked(struct guard *guard, size_t fd)
 {
     if (fd < guard->table_size)
@@ -74,7 +76,7 @@ int guard_accepted(struct guard *guard, int fd, const struct sockaddr_storage *p
     conn->peer = *peer;
     buf_init(&conn->input, HEAD_MAX);
     conn_enter(conn, CONN_HEAD);
-    pthread_mutex_lock(&guard->lock);
+    lock_take(&guard->lock);
     int rc = grow_locked(guard, (size_t)fd);
     if (rc == 0) {
         guard->table[fd] = conn;
@@ -82,7 +84,7 @@ int guard_accepted(struct guard *guard, int fd, const struct sockaddr_storage *p
         if (guard->asleep)
             pthread_cond_signal(&guard->wake);
     }
-    pthread_mutex_unlock(&guard->lock);
+    lock_drop(&guard->lock);
     if (rc < 0)
         conn_free(conn);
     return rc;
@@ -112,22 +114,22 @@ struct conn *guard_here(void)
 struct conn *guard_untouched(struct guard *guard, int fd)
 {
     struct conn *conn = NULL;
-    pthread_mutex_lock(&guard->lock);
+    lock_take(&guard->lock);
     if (fd >= 0 && (size_t)fd < guard->table_size)
         conn = guard->table[fd];
     if (conn && conn->taken)
         conn = NULL;
-    pthread_mutex_unlock(&guard->lock);
+    lock_drop(&guard->lock);
     return conn;
 }
 
 void guard_forget(struct guard *guard, struct conn *conn)
 {
-    pthread_mutex_lock(&guard->lock);
+    lock_take(&guard->lock);
     REQUIRE(guard->table[conn->fd] == conn);
     guard->table[conn->fd] = NULL;
     guard->count--;
-    pthread_mutex_unlock(&guard->lock);
+    lock_drop(&guard->lock);
     here.conn = NULL;
     conn_free(conn);
 }
@@ -136,12 +138,12 @@ void guard_forget(struct guard *guard, struct conn *conn)
 static struct conn *bind_here(int fd)
 {
     struct guard *guard = here.guard;
-    pthread_mutex_lock(&guard->lock);
+    lock_take(&guard->lock);
     if ((size_t)fd < guard->table_size && guard->table[fd]) {
         here.conn = guard->table[fd];
         here.conn->taken = true;
     }
-    pthread_mutex_unlock(&guard->lock);
+    lock_drop(&guard->lock);
     return here.conn;
 }
 

@@ -1,6 +1,7 @@
 #include "http/guard.h"
 
 #include "base/clock.h"
+#include "base/lock.h"
 #include "http/table.h"
 
 #include <errno.h>
@@ -16,6 +17,7 @@
 #define PRESSED_TICK_MS 5 /* while workers are short */
 
 /* Never on a descriptor that was closed: both ends of a connection's life take the lock. */
+static void cut_locked(struct guard *guard, struct conn *conn) HOLDS(guard->lock);
 static void cut_locked(struct guard *guard, struct conn *conn)
 {
     atomic_store(&conn->cut, true);
@@ -43,6 +45,8 @@ static int longest_first(const void *a, const void *b)
 }
 
 static void cut_longest_locked(struct guard *guard, struct candidate *found, size_t count, int need)
+    HOLDS(guard->lock);
+static void cut_longest_locked(struct guard *guard, struct candidate *found, size_t count, int need)
 {
     qsort(found, count, sizeof(*found), longest_first);
     for (size_t i = 0; i < count && need > 0; i++, need--)
@@ -50,6 +54,7 @@ static void cut_longest_locked(struct guard *guard, struct candidate *found, siz
 }
 
 /* Looks at one connection; returns true when it may be cut to free a worker. */
+static bool judge_locked(struct guard *guard, struct conn *conn, int64_t now_us) HOLDS(guard->lock);
 static bool judge_locked(struct guard *guard, struct conn *conn, int64_t now_us)
 {
     int state = atomic_load_explicit(&conn->state, memory_order_acquire);
@@ -69,6 +74,7 @@ static bool judge_locked(struct guard *guard, struct conn *conn, int64_t now_us)
 }
 
 /* How many workers are to be had back: the reserve's, and one for each connection that waits. */
+static int needed_locked(const struct guard *guard) HOLDS(guard->lock);
 static int needed_locked(const struct guard *guard)
 {
     int idle = guard_free_workers(guard);
@@ -76,6 +82,7 @@ static int needed_locked(const struct guard *guard)
     return guard->reserve - idle + (idle <= 0 && queued > 0 ? queued : 0);
 }
 
+static void sweep_locked(struct guard *guard) HOLDS(guard->lock);
 static void sweep_locked(struct guard *guard)
 {
     int64_t now_us = clock_mono_us();
@@ -109,12 +116,13 @@ static int tick_ms(const struct guard *guard)
     return tick < PRESSED_TICK_MS ? PRESSED_TICK_MS : tick;
 }
 
+static void sleep_locked(struct guard *guard) HOLDS(guard->lock);
 static void sleep_locked(struct guard *guard)
 {
     struct timespec until;
     if (guard->count == 0) {
         guard->asleep = true;
-        pthread_cond_wait(&guard->wake, &guard->lock);
+        pthread_cond_wait(&guard->wake, &guard->lock.mutex);
         guard->asleep = false;
         return;
     }
@@ -123,26 +131,26 @@ static void sleep_locked(struct guard *guard)
     at_us += until.tv_nsec / 1000;
     until.tv_sec += at_us / 1000000;
     until.tv_nsec = at_us % 1000000 * 1000;
-    pthread_cond_timedwait(&guard->wake, &guard->lock, &until);
+    pthread_cond_timedwait(&guard->wake, &guard->lock.mutex, &until);
 }
 
 static void *guard_main(void *arg)
 {
     struct guard *guard = arg;
-    pthread_mutex_lock(&guard->lock);
+    lock_take(&guard->lock);
     while (!guard->quit) {
         sleep_locked(guard);
         sweep_locked(guard);
     }
-    pthread_mutex_unlock(&guard->lock);
+    lock_drop(&guard->lock);
     return NULL;
 }
 
 void guard_wake(struct guard *guard)
 {
-    pthread_mutex_lock(&guard->lock);
+    lock_take(&guard->lock);
     pthread_cond_signal(&guard->wake);
-    pthread_mutex_unlock(&guard->lock);
+    lock_drop(&guard->lock);
 }
 
 struct guard *guard_new(const struct guard_config *config, struct err *err)
@@ -157,7 +165,7 @@ struct guard *guard_new(const struct guard_config *config, struct err *err)
     guard->reserve = config->workers / 8 < 1    ? 1
                      : config->workers / 8 > 32 ? 32
                                                 : config->workers / 8;
-    pthread_mutex_init(&guard->lock, NULL);
+    lock_init(&guard->lock);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&guard->wake, &attr);
@@ -166,7 +174,7 @@ struct guard *guard_new(const struct guard_config *config, struct err *err)
         0)
         return guard;
     pthread_cond_destroy(&guard->wake);
-    pthread_mutex_destroy(&guard->lock);
+    lock_done(&guard->lock);
     free(guard);
     return NULL;
 }
@@ -181,10 +189,10 @@ void guard_free(struct guard *guard)
 {
     if (!guard)
         return;
-    pthread_mutex_lock(&guard->lock);
+    lock_take(&guard->lock);
     guard->quit = true;
     pthread_cond_signal(&guard->wake);
-    pthread_mutex_unlock(&guard->lock);
+    lock_drop(&guard->lock);
     thread_join(&guard->thread);
     for (size_t fd = 0; fd < guard->table_size; fd++) {
         if (guard->table[fd]) {
@@ -194,7 +202,7 @@ void guard_free(struct guard *guard)
     }
     free(guard->table);
     pthread_cond_destroy(&guard->wake);
-    pthread_mutex_destroy(&guard->lock);
+    lock_done(&guard->lock);
     free(guard);
 }
 

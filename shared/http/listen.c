@@ -3,6 +3,7 @@
 #include "base/auto.h"
 #include "base/check.h"
 #include "base/fd.h"
+#include "base/lock.h"
 #include "base/str.h"
 
 #include <errno.h>
@@ -42,7 +43,7 @@ struct listener {
     int ready;                             /* what listen_wait() found; -1: nothing */
     int bell;                              /* rings once the listener was stopped */
     _Atomic bool stopped;
-    pthread_mutex_t lock; /* in_use */
+    struct lock lock; /* in_use */
     pthread_cond_t used;
     bool in_use;
 };
@@ -235,7 +236,7 @@ static struct listener *listener_new(struct err *err)
         return NULL;
     }
     listener->ready = -1;
-    pthread_mutex_init(&listener->lock, NULL);
+    lock_init(&listener->lock);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&listener->used, &attr);
@@ -278,7 +279,7 @@ void listen_close(struct listener *listener)
     close_sockets(listener);
     fd_close(&listener->bell);
     pthread_cond_destroy(&listener->used);
-    pthread_mutex_destroy(&listener->lock);
+    lock_done(&listener->lock);
     free(listener);
 }
 
@@ -286,10 +287,10 @@ void listen_close(struct listener *listener)
 
 static void note_use(struct listener *listener)
 {
-    pthread_mutex_lock(&listener->lock);
+    lock_take(&listener->lock);
     listener->in_use = true;
     pthread_cond_broadcast(&listener->used);
-    pthread_mutex_unlock(&listener->lock);
+    lock_drop(&listener->lock);
 }
 
 int listen_await_use(struct listener *listener, int timeout_ms)
@@ -298,11 +299,11 @@ int listen_await_use(struct listener *listener, int timeout_ms)
     int rc = 0;
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += timeout_ms / 1000;
-    pthread_mutex_lock(&listener->lock);
+    lock_take(&listener->lock);
     while (!listener->in_use && rc == 0)
-        rc = pthread_cond_timedwait(&listener->used, &listener->lock, &until);
+        rc = pthread_cond_timedwait(&listener->used, &listener->lock.mutex, &until);
     bool in_use = listener->in_use;
-    pthread_mutex_unlock(&listener->lock);
+    lock_drop(&listener->lock);
     return in_use ? 0 : -1;
 }
 

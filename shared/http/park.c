@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/lock.h"
 #include "http/parked.h"
 #include "http/reply.h"
 #include "http/request.h"
@@ -25,6 +26,7 @@ static void ring(const struct park *park)
 
 /* Puts a connection into the inbox, behind the others. The bell is rung under the lock: once that
  * is let go, the thread may end the connection, and the last one the park. */
+static void push_locked(struct park *park, struct http_parked *parked) HOLDS(park->lock);
 static void push_locked(struct park *park, struct http_parked *parked)
 {
     if (parked->in_inbox)
@@ -43,7 +45,7 @@ void park_unref(struct park *park)
 {
     if (atomic_fetch_sub(&park->refs, 1) > 1)
         return;
-    pthread_mutex_destroy(&park->lock);
+    lock_done(&park->lock);
     timers_done(&park->timers);
     buf_done(&park->piece);
     watch_done(&park->watch);
@@ -55,18 +57,18 @@ void park_unref(struct park *park)
  * meanwhile waits for the next round, or a busy source would keep the sockets waiting. */
 static void empty_inbox(struct park *park)
 {
-    pthread_mutex_lock(&park->lock);
+    lock_take(&park->lock);
     struct http_parked *parked = park->inbox;
     park->inbox = NULL;
     while (parked) {
         struct http_parked *next = parked->inbox_next;
         parked->in_inbox = false;
-        pthread_mutex_unlock(&park->lock);
+        lock_drop(&park->lock);
         parked_attend(parked);
         parked = next;
-        pthread_mutex_lock(&park->lock);
+        lock_take(&park->lock);
     }
-    pthread_mutex_unlock(&park->lock);
+    lock_drop(&park->lock);
 }
 
 static void stop_all(struct park *park, bool gently)
@@ -80,10 +82,10 @@ static void stop_all(struct park *park, bool gently)
 /* Returns true when the thread may end. */
 static bool look_at_stop(struct park *park)
 {
-    pthread_mutex_lock(&park->lock);
+    lock_take(&park->lock);
     bool stopping = park->stopping;
     int linger_ms = park->linger_ms;
-    pthread_mutex_unlock(&park->lock);
+    lock_drop(&park->lock);
     if (!stopping)
         return false;
     if (park->stop_us == 0) {
@@ -169,7 +171,7 @@ struct park *park_new(size_t max, const char *name, const char *what, struct err
     park->max = max;
     park->name = name;
     park->what = what;
-    pthread_mutex_init(&park->lock, NULL);
+    lock_init(&park->lock);
     buf_init(&park->piece, HTTP_PIECE_BYTES);
     if (open_park(park, err) == 0)
         return park;
@@ -181,10 +183,10 @@ void park_stop(struct park *park, int linger_ms)
 {
     if (!park)
         return;
-    pthread_mutex_lock(&park->lock);
+    lock_take(&park->lock);
     park->stopping = true;
     park->linger_ms = linger_ms;
-    pthread_mutex_unlock(&park->lock);
+    lock_drop(&park->lock);
     ring(park);
     thread_join(&park->thread);
     park_unref(park);
@@ -198,9 +200,9 @@ int park_count(const struct park *park)
 void park_put_in(struct http_parked *parked)
 {
     struct park *park = parked->park;
-    pthread_mutex_lock(&park->lock);
+    lock_take(&park->lock);
     push_locked(park, parked);
-    pthread_mutex_unlock(&park->lock);
+    lock_drop(&park->lock);
 }
 
 static struct http_parked *parked_new(struct park *park, int fd)
@@ -299,14 +301,14 @@ int parked_answer_copy(struct parked_answer *to, int status, const char *type, c
 static void release(struct http_parked *parked, bool dropped)
 {
     struct park *park = parked->park;
-    pthread_mutex_lock(&park->lock);
+    lock_take(&park->lock);
     bool orphan = parked->orphan;
     REQUIRE(!parked->released); /* one send or drop is owed, not two */
     parked->released = true;
     parked->dropped = dropped;
     if (!orphan)
         push_locked(park, parked);
-    pthread_mutex_unlock(&park->lock);
+    lock_drop(&park->lock);
     if (orphan)
         parked_free(parked);
 }

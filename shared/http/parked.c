@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/lock.h"
 #include "http/reply.h"
 #include "http/request.h"
 
@@ -76,17 +77,17 @@ static void call_done(struct http_parked *parked)
 
 static bool is_released(struct http_parked *parked)
 {
-    pthread_mutex_lock(&parked->park->lock);
+    lock_take(&parked->park->lock);
     bool released = parked->released;
-    pthread_mutex_unlock(&parked->park->lock);
+    lock_drop(&parked->park->lock);
     return released;
 }
 
 static bool is_in_inbox(struct http_parked *parked)
 {
-    pthread_mutex_lock(&parked->park->lock);
+    lock_take(&parked->park->lock);
     bool in_inbox = parked->in_inbox;
-    pthread_mutex_unlock(&parked->park->lock);
+    lock_drop(&parked->park->lock);
     return in_inbox;
 }
 
@@ -351,7 +352,7 @@ void parked_due(struct http_parked *parked)
 static bool orphan(struct http_parked *parked, struct http_request **ret_req, bool *ret_connected)
 {
     struct park *park = parked->park;
-    pthread_mutex_lock(&park->lock);
+    lock_take(&park->lock);
     bool mine = parked->released;
     if (!mine) {
         *ret_req = parked->req;
@@ -360,7 +361,7 @@ static bool orphan(struct http_parked *parked, struct http_request **ret_req, bo
         disown(parked);
         parked->orphan = true;
     }
-    pthread_mutex_unlock(&park->lock);
+    lock_drop(&park->lock);
     return !mine;
 }
 

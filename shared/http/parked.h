@@ -9,13 +9,13 @@
 #ifndef HTTP_PARKED_H
 #define HTTP_PARKED_H
 
+#include "base/lock.h"
 #include "base/thread.h"
 #include "http/outbox.h"
 #include "http/park.h"
 #include "http/timer.h"
 #include "http/watch.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 
 enum parked_phase {
@@ -47,7 +47,7 @@ struct park {
     size_t owned;              /* the thread's */
     int64_t stop_us;           /* the thread's: when all must have ended; 0: not stopping */
     struct buf piece;          /* the thread's: of the stream whose turn it is */
-    pthread_mutex_t lock;      /* the fields below, and the last ones of each http_parked */
+    struct lock lock;          /* the fields below, and the last ones of each http_parked */
     struct http_parked *inbox, **inbox_end;
     bool stopping;
     int linger_ms;

@@ -7,6 +7,7 @@
 #ifndef HTTP_TABLE_H
 #define HTTP_TABLE_H
 
+#include "base/lock.h"
 #include "base/thread.h"
 #include "http/guard.h"
 
@@ -20,7 +21,7 @@ struct guard {
     _Atomic bool draining;
     _Atomic uint64_t cut_count;
 
-    pthread_mutex_t lock; /* the fields below; held for no I/O but shutdown and ioctl */
+    struct lock lock; /* the fields below; held for no I/O but shutdown and ioctl */
     pthread_cond_t wake;
     struct conn **table; /* by descriptor */
     size_t table_size;

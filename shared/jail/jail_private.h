@@ -1,4 +1,8 @@
-/* Inside the jail room: what its files share. */
+/*
+ * The steps that build a jail, shared by the files of this room. Private to shared/jail.
+ *
+ * Threads: none; a jail is built by a process with one thread, between clone() and exec().
+ */
 #ifndef JAIL_PRIVATE_H
 #define JAIL_PRIVATE_H
 

@@ -1,3 +1,4 @@
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/str.h"
 #include "json/json.h"
@@ -10,6 +11,7 @@
 
 void json_write(struct json_writer *w, struct buf *out)
 {
+    REQUIRE(out);
     *w = (struct json_writer){.out = out};
 }
 

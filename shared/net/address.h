@@ -1,4 +1,8 @@
-/* Which addresses are public. */
+/*
+ * Tells public addresses from those of the machine and its network.
+ *
+ * Threads: no shared state.
+ */
 #ifndef NET_ADDRESS_H
 #define NET_ADDRESS_H
 

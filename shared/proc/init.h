@@ -1,6 +1,8 @@
 /*
  * The first process of a task's tree: it starts the program, reaps, and ends the tree. It runs
  * between the launcher's clone() and its own _exit(), single-threaded. Private to shared/proc.
+ *
+ * Threads: none.
  */
 #ifndef PROC_INIT_H
 #define PROC_INIT_H

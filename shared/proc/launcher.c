@@ -2,8 +2,10 @@
 #include "proc/launch.h"
 
 #include "base/auto.h"
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/lock.h"
 #include "base/str.h"
 #include "proc/tree.h"
 #include "proc/wire.h"
@@ -11,7 +13,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -27,7 +28,7 @@
 #define ANSWER_MS 20000 /* how long a launch may take before it counts as failed */
 
 struct launcher {
-    pthread_mutex_t lock; /* of what follows: a launcher that died is replaced */
+    struct lock lock; /* of what follows: a launcher that died is replaced */
     int socket;
     pid_t pid;
     bool stopped;
@@ -113,6 +114,7 @@ static int wait_readable(int fd, int timeout_ms)
 }
 
 /* The launcher's first word says what it can give. Nobody waits for it before he needs it. */
+static int greet_locked(struct launcher *launcher, struct err *err) HOLDS(launcher->lock);
 static int greet_locked(struct launcher *launcher, struct err *err)
 {
     struct wire_hello hello;
@@ -129,6 +131,7 @@ static int greet_locked(struct launcher *launcher, struct err *err)
     return 0;
 }
 
+static int start_locked(struct launcher *launcher, struct err *err) HOLDS(launcher->lock);
 static int start_locked(struct launcher *launcher, struct err *err)
 {
     int ends[2];
@@ -160,6 +163,7 @@ static void end_orphans(void)
     }
 }
 
+static void end_locked(struct launcher *launcher) HOLDS(launcher->lock);
 static void end_locked(struct launcher *launcher)
 {
     fd_close(&launcher->socket);
@@ -178,10 +182,13 @@ struct launcher *launcher_start(struct err *err)
         err_sys(err, "launcher");
         return NULL;
     }
-    pthread_mutex_init(&launcher->lock, NULL);
+    lock_init(&launcher->lock);
     launcher->socket = -1;
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-    if (start_locked(launcher, err)) {
+    lock_take(&launcher->lock);
+    int rc = start_locked(launcher, err);
+    lock_drop(&launcher->lock);
+    if (rc) {
         launcher_free(launcher);
         return NULL;
     }
@@ -192,10 +199,10 @@ void launcher_stop(struct launcher *launcher)
 {
     if (!launcher)
         return;
-    pthread_mutex_lock(&launcher->lock);
+    lock_take(&launcher->lock);
     launcher->stopped = true;
     end_locked(launcher);
-    pthread_mutex_unlock(&launcher->lock);
+    lock_drop(&launcher->lock);
 }
 
 void launcher_free(struct launcher *launcher)
@@ -203,7 +210,7 @@ void launcher_free(struct launcher *launcher)
     if (!launcher)
         return;
     launcher_stop(launcher);
-    pthread_mutex_destroy(&launcher->lock);
+    lock_done(&launcher->lock);
     free(launcher);
 }
 
@@ -212,10 +219,10 @@ const struct jail_host *launcher_host(struct launcher *launcher)
     static const struct jail_host nothing = {.why_tier = "the launcher did not start"};
     struct err ignored;
     if (!launcher->known) {
-        pthread_mutex_lock(&launcher->lock);
+        lock_take(&launcher->lock);
         if (launcher->socket >= 0)
             greet_locked(launcher, &ignored);
-        pthread_mutex_unlock(&launcher->lock);
+        lock_drop(&launcher->lock);
     }
     return launcher->known ? &launcher->host : &nothing;
 }
@@ -262,12 +269,13 @@ static bool has_died(pid_t pid)
 /* Ends what a dead launcher has left behind; the next request starts a new one. */
 static void bury_launcher(struct launcher *launcher)
 {
-    pthread_mutex_lock(&launcher->lock);
+    lock_take(&launcher->lock);
     if (launcher->pid > 0 && has_died(launcher->pid))
         end_locked(launcher);
-    pthread_mutex_unlock(&launcher->lock);
+    lock_drop(&launcher->lock);
 }
 
+static int replace_locked(struct launcher *launcher, struct err *err) HOLDS(launcher->lock);
 static int replace_locked(struct launcher *launcher, struct err *err)
 {
     end_locked(launcher);
@@ -280,7 +288,7 @@ static int replace_locked(struct launcher *launcher, struct err *err)
 /* Hands the request over, to a new launcher when the old one has died. */
 static int request(struct launcher *launcher, const int fds[WIRE_FDS], struct err *err)
 {
-    pthread_mutex_lock(&launcher->lock);
+    lock_take(&launcher->lock);
     if (launcher->socket >= 0 && greet_locked(launcher, err))
         end_locked(launcher);
     int rc = launcher->socket >= 0 ? send_request(launcher->socket, fds) : -1;
@@ -293,7 +301,7 @@ static int request(struct launcher *launcher, const int fds[WIRE_FDS], struct er
     } else if (rc) {
         err_sys(err, "cannot reach the launcher");
     }
-    pthread_mutex_unlock(&launcher->lock);
+    lock_drop(&launcher->lock);
     return rc;
 }
 
@@ -395,6 +403,7 @@ static int try_spawn(struct child *child, const struct plan *plan, const int std
 struct child *launcher_spawn(struct launcher *launcher, const struct plan *plan, const int stdio[3],
                              struct err *err)
 {
+    REQUIRE(stdio[0] >= 0 && stdio[1] >= 0 && stdio[2] >= 0);
     struct child *child = calloc(1, sizeof(*child));
     if (!child) {
         err_sys(err, "cannot start '%s'", plan->argv.items[0]);

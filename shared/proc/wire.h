@@ -1,6 +1,8 @@
 /*
  * What the daemon, the launcher and a task's init say to each other: one SOCK_SEQPACKET message
  * each, fixed size. Private to shared/proc.
+ *
+ * Threads: no shared state.
  */
 #ifndef PROC_WIRE_H
 #define PROC_WIRE_H

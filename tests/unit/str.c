@@ -366,6 +366,28 @@ static void reads_base64_with_its_padding(void **state)
     }
 }
 
+static void html_is_escaped_for_text_and_quoted_attributes(void **state)
+{
+    (void)state;
+    AUTO(buf) struct buf out = BUF_INIT(256);
+    str_add_html(&out, "");
+    assert_string_equal(buf_str(&out), "");
+    str_add_html(&out, "a<b>&\"c\"'d' \xc3\xa9");
+    assert_string_equal(buf_str(&out), "a&lt;b&gt;&amp;&quot;c&quot;&#39;d&#39; \xc3\xa9");
+}
+
+static void choices_are_listed_as_people_say_them(void **state)
+{
+    static const char *const cases[][2] = {
+        {NULL, ""}, {"a", "a"}, {"a|b", "a or b"}, {"a|b|c", "a, b or c"}};
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        AUTO(buf) struct buf out = BUF_INIT(256);
+        str_add_choices(&out, cases[i][0]);
+        assert_string_equal(buf_str(&out), cases[i][1]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -384,6 +406,8 @@ int main(void)
         cmocka_unit_test(a_list_has_a_variable_once),
         cmocka_unit_test(lists_split_at_commas_outside_parentheses),
         cmocka_unit_test(lists_have_a_maximum),
+        cmocka_unit_test(html_is_escaped_for_text_and_quoted_attributes),
+        cmocka_unit_test(choices_are_listed_as_people_say_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

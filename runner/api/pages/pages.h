@@ -1,4 +1,9 @@
-/* The files of this folder as texts, made by embed.cmake. {{name}} stands for a value, escaped. */
+/*
+ * The files of this folder as texts, made by shared/embed.cmake. {{name}} stands for a value, which
+ * is escaped when it is filled in. Private to runner/api.
+ *
+ * Threads: constants.
+ */
 #ifndef API_PAGES_H
 #define API_PAGES_H
 

@@ -1,4 +1,8 @@
-/* The Python sources of this folder, which CMake puts into the program. Private to it. */
+/*
+ * The Python sources of this folder, which CMake puts into the program. Private to it.
+ *
+ * Threads: constants.
+ */
 #ifndef INSIDE_SOURCES_H
 #define INSIDE_SOURCES_H
 
