@@ -29,9 +29,7 @@ static inline struct runner *make(const char *name, const char *value)
 
 static inline struct runner *get(void)
 {
-    if (!runner)
-        runner = make(NULL, NULL);
-    return runner;
+    return runner ? runner : (runner = make(NULL, NULL));
 }
 
 static inline int stop(void **state)
