@@ -2,65 +2,12 @@
  * Inputs of tasks and what they leave in their output folder, for commands and for Claude, in every
  * jail that this host gives and with every kind of workspace.
  */
-#include "githost.h"
-#include "session.h"
+#include "task_inputs_scene.h"
+
 #include "small_disk.h"
-#include "testing.h"
 
 #include <dirent.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
-
-static struct runner *runner;
-static const char *const settings[] = {
-    "KILL_GRACE_SECONDS", "1", "GIT_ALLOW", "file:/tmp", "INPUTS_MAX_MB", "40",
-    "DISK_MIN_FREE_MB",   "1", NULL};
-
-static struct runner *make(const char *name, const char *value)
-{
-    struct runner *made = runner_new_with(settings);
-    unlink(made->cli);
-    write_file(made->cli, githost_cli, 0755);
-    if (name)
-        runner_set(made, name, value);
-    runner_start(made);
-    return made;
-}
-
-static struct runner *get(void)
-{
-    return runner ? runner : (runner = make(NULL, NULL));
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    runner_free(runner);
-    runner = NULL;
-    return 0;
-}
-
-/* {"FIELD":"TEXT", more} with the text as JSON. */
-static struct reply *post(const struct runner *to, const char *path, const char *field,
-                          const char *text, const char *more)
-{
-    cJSON *json = cJSON_CreateString(text);
-    char *quoted = cJSON_PrintUnformatted(json);
-    char *body = textf("{\"%s\":%s%s%s}", field, quoted, *more ? "," : "", more);
-    struct reply *reply = runner_post(to, path, body);
-    cJSON_Delete(json);
-    free(quoted);
-    free(body);
-    return reply;
-}
-
-static struct reply *command(const struct runner *to, const char *text, const char *more)
-{
-    return post(to, "/exec", "command", text, more);
-}
 
 static void prints(const struct runner *to, const char *text, const char *more, const char *out)
 {
@@ -85,24 +32,6 @@ static char *two_inputs(const struct runner *to)
     char *field = textf("\"inputs\":{\"tree\":\"%s\",\"one\":\"%s\"}", t, o);
     free(t), free(o), free(tree.data), free(one.data);
     return field;
-}
-
-/* The output of that path; "" for none. The caller frees it. */
-static char *output(const struct runner *to, const char *id, const char *path)
-{
-    char *url = textf("/tasks/%s/outputs%s%s", id, *path ? "/" : "", path);
-    struct reply *reply = runner_get(to, url);
-    char *body = strdup(reply->status == 200 ? reply->body : "");
-    reply_free(reply);
-    free(url);
-    return body;
-}
-
-static void has_output(const struct runner *to, const char *id, const char *path, const char *text)
-{
-    char *body = output(to, id, path);
-    assert_string_equal(body, text);
-    free(body);
 }
 
 /* ---- where they appear ---- */
@@ -520,81 +449,6 @@ static void a_full_disk_refuses_uploads_and_fails_tasks_by_name(void **state)
     free(input), free(more), free(data), free(hash), free(path), free(parts);
 }
 
-/* ---- outputs ---- */
-
-static void all_of_the_output_folder_comes_back(void **state)
-{
-    (void)state;
-    struct reply *reply = command(
-        get(),
-        "cd output && mkdir -p sub/deep && echo 1 >r.txt && echo 2 >sub/deep/two && printf 3 >"
-        "$'new\\nline' && printf 4 >$'byte\\xff' && ln -s /etc/passwd link && ln -s r.txt inner && "
-        "mkfifo pipe && "
-        "truncate -s 1T sparse && : >empty && exit 7",
-        "");
-    assert_status(reply, 200);
-    assert_int_equal(json_at(reply->json, "exit_code")->valueint, 7);
-    assert_json_number(reply->json, "outputs.files", 5);
-    assert_json_number(reply->json, "outputs.skipped", 4);
-    const char *id = json_text(reply->json, "taskId");
-    has_output(get(), id, "r.txt", "1\n");
-    has_output(get(), id, "sub/deep/two", "2\n");
-    has_output(get(), id, "new%250Aline", "3");
-    has_output(get(), id, "byte%25FF", "4");
-    char *list = output(get(), id, "");
-    assert_non_null(strstr(list, "\"new%0Aline\""));
-    assert_null(strstr(list, "link"));
-    free(list);
-    reply_free(reply);
-}
-
-static void each_run_of_a_group_has_its_own(void **state)
-{
-    (void)state;
-    struct reply *reply = command(get(), "echo $RANDOM >output/x; cat output/x", "\"n\":3");
-    for (int i = 0; i < 3; i++) {
-        const cJSON *run = cJSON_GetArrayItem(json_at(reply->json, "runs"), i);
-        has_output(get(), json_text(run, "taskId"), "x", json_text(run, "stdout"));
-    }
-    reply_free(reply);
-}
-
-static void of_a_repository_only_what_changed_is_an_output(void **state)
-{
-    (void)state;
-    char *script = textf("cd %s && git init -q -b main o && cd o && mkdir output && "
-                         "echo old >output/old && echo was >output/was && git add . && git -c "
-                         "user.name=A -c user.email=a@b commit -qm 1 && chmod -R a+rX .",
-                         get()->shared);
-    proc_shell(script);
-    char *more = textf("\"repoUrl\":\"file://%s/o\",\"timeout_ms\":60000", get()->shared);
-    struct reply *reply = command(get(), "echo is >output/was; echo n >output/new", more);
-    assert_json_number(reply->json, "outputs.files", 2);
-    const char *id = json_text(reply->json, "taskId");
-    has_output(get(), id, "was", "is\n");
-    has_output(get(), id, "new", "n\n");
-    has_output(get(), id, "old", "");
-    reply_free(reply);
-    free(script), free(more);
-}
-
-static void a_stream_and_a_timeout_keep_them_too(void **state)
-{
-    (void)state;
-    struct reply *reply = command(get(), "echo p >output/p; sleep 600", "\"timeout_ms\":1500");
-    assert_json_text(reply->json, "reason", "timeout");
-    has_output(get(), json_text(reply->json, "taskId"), "p", "p\n");
-    reply_free(reply);
-    struct stream *stream =
-        stream_open(get()->base, "POST", "/exec",
-                    RUNNER_AUTH "Content-Type: application/json\r\nAccept: text/event-stream\r\n",
-                    "{\"command\":\"echo s >output/s\",\"taskId\":\"streamed\"}");
-    stream_until_end(stream, 20000);
-    assert_non_null(strstr(stream->body, "\"outputs\":{\"files\":1,\"bytes\":2,\"skipped\":0}"));
-    has_output(get(), "streamed", "s", "s\n");
-    stream_free(stream);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -612,10 +466,6 @@ int main(void)
         cmocka_unit_test(a_cut_upload_leaves_nothing),
         cmocka_unit_test(uploads_of_one_hash_at_once_are_one),
         cmocka_unit_test(a_full_disk_refuses_uploads_and_fails_tasks_by_name),
-        cmocka_unit_test(all_of_the_output_folder_comes_back),
-        cmocka_unit_test(each_run_of_a_group_has_its_own),
-        cmocka_unit_test(of_a_repository_only_what_changed_is_an_output),
-        cmocka_unit_test(a_stream_and_a_timeout_keep_them_too),
     };
     return cmocka_run_group_tests_name("task_inputs", tests, NULL, stop);
 }
