@@ -49,7 +49,9 @@ static int carry_out(struct site *site, const struct step *step, struct verdict 
     for (int looks = 1; verdict->kind != VERDICT_SAME; looks++) {
         if (step->act(site, step, verdict, err) == 0)
             return 0;
-        if ((err->code != ERR_CONFLICT && err->code != ERR_MISMATCH) || looks == LOOKS_MAX)
+        if (site_awaits_billing(site, err))
+            looks--;
+        else if ((err->code != ERR_CONFLICT && err->code != ERR_MISMATCH) || looks == LOOKS_MAX)
             return -1;
         site_pause(LOOK_AGAIN_MS);
         verdict_done(verdict);
@@ -110,7 +112,7 @@ static void print_next(const struct site *site)
         printf("GOOGLE_IMPERSONATE_SERVICE_ACCOUNT=%s\n", site->home_account);
     if (!site->image_given)
         printf("\nThe job's image, from the runner's sources:\n\n"
-               "docker build --target job -t %s -f runner/Dockerfile .\n"
+               "docker build --target job --platform linux/amd64 -t %s -f runner/Dockerfile .\n"
                "gcloud auth configure-docker %s-docker.pkg.dev\n"
                "docker push %s\n",
                site->image, site->region, site->image);

@@ -39,6 +39,7 @@ struct site {
     char *project, *region, *bucket, *kms_location, *ring, *key, *secret, *repository, *job, *role;
     char *job_account, *home_account; /* e-mail addresses */
     char *image;
+    char *prompt_secret;    /* SYSTEM_PROMPT_SECRET, when it is one of this project, or NULL */
     char *network, *subnet; /* NULL: no Direct VPC egress is asked for */
     char *key_file;         /* absolute; NULL: the home runner needs none */
     char *impersonator;     /* who may act as the home runner's account, or NULL */
@@ -50,9 +51,10 @@ struct site {
     struct buf value;     /* of the secret; empty: none was given */
     bool has_value;       /* the secret has one */
     bool down, dry_run, yes, force, destroy_key;
-    struct strlist off; /* services that are not enabled: "run.googleapis.com" */
-    bool just_enabled;  /* services were a moment ago: their APIs may not know yet */
-    char number[32];    /* of the project */
+    struct strlist off;    /* services that are not enabled: "run.googleapis.com" */
+    int64_t billing_until; /* mono: billing is waited for; 0: it was not missing yet */
+    bool just_enabled;     /* services were a moment ago: their APIs may not know yet */
+    char number[32];       /* of the project */
 };
 
 /* --- options (cloud_options.c) -------------------------------------------------------------- */
@@ -93,6 +95,10 @@ int site_ask(struct site *site, const struct ask *ask, struct json **ret_json, s
 /* Lists all pages of GET path (which has a query): calls fn for each of `field`. */
 int site_list(struct site *site, const struct ask *ask, const char *field,
               int (*fn)(const struct json *item, void *arg), void *arg, struct err *err);
+
+/* True after a pause, when that was refused because the project has no billing yet and somebody may
+ * be about to switch it on: says where, once. */
+bool site_awaits_billing(struct site *site, struct err *err);
 
 bool site_is_off(const struct site *site, enum google_api api);
 void site_pause(int64_t ms);
@@ -186,6 +192,7 @@ enum place {
     ON_JOB_ACCOUNT,
     ON_HOME_ACCOUNT,
     ON_JOB,
+    ON_PROMPT,
 };
 void setup_access_name(const struct site *site, int place, struct buf *out);
 int setup_access_look(struct site *site, const struct step *step, struct verdict *verdict,

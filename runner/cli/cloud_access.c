@@ -36,6 +36,7 @@ static const struct grant {
     {ON_JOB_ACCOUNT, "roles/iam.serviceAccountUser", THE_HOME},
     {ON_HOME_ACCOUNT, "roles/iam.serviceAccountTokenCreator", THE_IMPERSONATOR},
     {ON_JOB, NULL, THE_HOME},
+    {ON_PROMPT, "roles/secretmanager.secretAccessor", THE_HOME},
     {ON_JOB, "roles/run.viewer", THE_JOB_OF_ITSELF}, /* what of its variables is meant */
 };
 
@@ -55,6 +56,11 @@ static void key_base(const struct site *site, struct buf *out)
 static void secret_base(const struct site *site, struct buf *out)
 {
     buf_addf(out, "/v1/projects/%s/secrets/%s", site->project, site->secret);
+}
+
+static void prompt_base(const struct site *site, struct buf *out)
+{
+    buf_addf(out, "/v1/projects/%s/secrets/%s", site->project, site->prompt_secret);
 }
 
 static void project_base(const struct site *site, struct buf *out)
@@ -99,6 +105,7 @@ static const struct {
     [ON_HOME_ACCOUNT] = {"the home runner's account", "iam.serviceAccounts", home_account_base,
                          "POST", ":getIamPolicy?options.requestedPolicyVersion=3", NULL, SET},
     [ON_JOB] = {"the job", "run.jobs", job_base, GET, SET},
+    [ON_PROMPT] = {"the system prompt's secret", "secretmanager.secrets", prompt_base, GET, SET},
 #undef GET
 #undef SET
 };

@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define OPERATION_MS 600000
 #define ENABLING_MS 180000 /* until an API knows that it has been enabled */
@@ -55,6 +56,32 @@ static void name_permission(const char *expected, struct err *err)
     }
     if (*named)
         err_wrap(err, "the permission %s is missing", named);
+}
+
+#define BILLING_MS 1800000 /* somebody at a terminal has a card to find */
+#define BILLING_SHORT_MS 15000
+#define BILLING_EVERY_MS 5000
+
+bool site_awaits_billing(struct site *site, struct err *err)
+{
+    bool missing = strcasestr(err->msg, "billing") != NULL;
+    int64_t now = clock_mono_ms();
+    if (!missing)
+        return false;
+    if (site->billing_until == 0) {
+        site->billing_until = now + (isatty(STDIN_FILENO) ? BILLING_MS : BILLING_SHORT_MS);
+        fprintf(stderr,
+                "Project %s has no billing account. Switch it on here, this goes on by itself:\n"
+                "https://console.cloud.google.com/billing/linkedaccount?project=%s\n",
+                site->project, site->project);
+    }
+    if (now >= site->billing_until) {
+        err_wrap(err, "billing is not switched on "
+                      "(https://console.cloud.google.com/billing/linkedaccount)");
+        return false;
+    }
+    site_pause(BILLING_EVERY_MS);
+    return true;
 }
 
 /* --- operations ----------------------------------------------------------------------------- */

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #define LOOK_EVERY_MS 1000
+#define WAIT_EVERY_MS 3000
 #define ANSWER_MS 30000 /* from the execution's end to its result */
 
 static const char usage[] =
@@ -30,6 +31,8 @@ static const char usage[] =
     "\n"
     "  --env-file FILE    instead of ./.env\n"
     "  --timeout MINUTES  for the execution, 1..60 (10)\n"
+    "  --wait SECONDS     for what was granted a moment ago, 0..900: Google needs minutes until\n"
+    "                     new rights and keys hold everywhere (300 at a terminal, else 15)\n"
     "  --home-only        no execution\n";
 
 struct check {
@@ -37,6 +40,8 @@ struct check {
     struct cloud cloud;
     char id[ID_SIZE];
     int64_t timeout_ms;
+    int64_t wait_until; /* mono: refusals may pass before */
+    bool told;          /* that it waits */
     bool home_only, failed;
     char execution[RUN_NAME_SIZE];
 };
@@ -151,10 +156,26 @@ static int fetch_result(struct check *check, struct folder_result *ret_result, s
     return folder_result_parse(buf_str(&text), text.len, ret_result, err) ? -1 : 1;
 }
 
+/* What Google and the kernel say of an image that was built for other processors. */
+static bool is_foreign_image(const struct jobs_execution *execution)
+{
+    static const char *const words[] = {"exec format error", "amd64", "manifest type",
+                                        "architecture"};
+    for (size_t i = 0; i < COUNT_OF(words); i++)
+        if (strcasestr(execution->message, words[i]))
+            return true;
+    return false;
+}
+
 static int explain_end(struct check *check, const struct jobs_execution *execution, struct err *err)
 {
     struct err ignored;
     int code = -1;
+    if (is_foreign_image(execution))
+        return err_set(err, ERR_UPSTREAM,
+                       "the image is not for Cloud Run's processors: build it with --platform "
+                       "linux/amd64. %.100s",
+                       execution->message);
     jobs_exit_code(check->cloud.google, check->execution, &code, &ignored);
     if (code >= 0)
         return err_set(
@@ -241,12 +262,66 @@ static const struct probe {
     {"home", "job: cancel it", try_cancel, true, true},
 };
 
-static void run_probe(struct check *check, const struct probe *probe)
+static void tidy(struct check *check)
 {
     struct err err;
+    char prefix[FOLDER_NAME_SIZE];
+    folder_name(check->id, "", prefix);
+    if (storage_sweep(check->cloud.google, check->cloud.bucket, prefix, NULL, NULL, &err))
+        fprintf(stderr, "claude-runner cloud check: what it left in the bucket stays there: %s\n",
+                err.msg);
+}
+
+/* A refusal of somebody's rights, at home or in the words of the job. */
+static bool is_refusal(const struct err *err)
+{
+    static const char *const words[] = {"PERMISSION_DENIED", "UNAUTHENTICATED", "forbidden",
+                                        "invalid_grant", "does not have permission"};
+    for (size_t i = 0; i < COUNT_OF(words); i++)
+        if (strcasestr(err->msg, words[i]))
+            return true;
+    return err->code == ERR_FORBIDDEN;
+}
+
+/* True after a pause, when a refusal may be because what was granted does not hold yet. */
+static bool waits(struct check *check, const struct probe *probe, const struct err *err)
+{
+    int64_t left = check->wait_until - clock_mono_ms();
+    if (!is_refusal(err) || left <= 0 || interrupted || (probe->always && probe->run != follow))
+        return false;
+    if (!check->told)
+        printf("waiting up to %lld s: %s: %s: what was granted, or made, a moment ago holds at "
+               "Google's within minutes\n",
+               (long long)(left + 999) / 1000, probe->end, probe->what);
+    check->told = true;
+    fflush(stdout);
+    site_pause(left < WAIT_EVERY_MS ? left : WAIT_EVERY_MS);
+    return !interrupted;
+}
+
+/* The job's end again is an execution again, of a payload of its own. */
+static int run_again(struct check *check, const struct probe *probe, struct buf *detail,
+                     struct err *err)
+{
+    buf_clear(detail);
+    if (probe->run != follow)
+        return probe->run(check, detail, err);
+    tidy(check);
+    id_new(check->id);
+    if (put_payload(check, detail, err) || start(check, detail, err))
+        return -1;
+    buf_clear(detail);
+    return follow(check, detail, err);
+}
+
+static void run_probe(struct check *check, const struct probe *probe)
+{
+    struct err err = ERR_INIT;
     AUTO(buf) struct buf detail = BUF_INIT(4096);
     int64_t begin = clock_mono_ms();
     int rc = probe->run(check, &detail, &err);
+    while (rc && waits(check, probe, &err))
+        rc = run_again(check, probe, &detail, &err);
     long long ms = (long long)(clock_mono_ms() - begin);
     if (rc) {
         check->failed = true;
@@ -256,16 +331,6 @@ static void run_probe(struct check *check, const struct probe *probe)
                buf_str(&detail));
     }
     fflush(stdout);
-}
-
-static void tidy(struct check *check)
-{
-    struct err err;
-    char prefix[FOLDER_NAME_SIZE];
-    folder_name(check->id, "", prefix);
-    if (storage_sweep(check->cloud.google, check->cloud.bucket, prefix, NULL, NULL, &err))
-        fprintf(stderr, "claude-runner cloud check: what it left in the bucket stays there: %s\n",
-                err.msg);
 }
 
 static int run_check(struct check *check)
@@ -288,12 +353,11 @@ static int run_check(struct check *check)
 static int read_options(struct check *check, const char **ret_env_file, int argc, char **argv,
                         struct err *err)
 {
-    static const struct option known[] = {{"env-file", required_argument, NULL, 'e'},
-                                          {"timeout", required_argument, NULL, 't'},
-                                          {"home-only", no_argument, NULL, 'o'},
-                                          {"help", no_argument, NULL, 'h'},
-                                          {NULL, 0, NULL, 0}};
-    int64_t minutes = 10;
+    static const struct option known[] = {
+        {"env-file", required_argument, NULL, 'e'}, {"timeout", required_argument, NULL, 't'},
+        {"home-only", no_argument, NULL, 'o'},      {"wait", required_argument, NULL, 'w'},
+        {"help", no_argument, NULL, 'h'},           {NULL, 0, NULL, 0}};
+    int64_t minutes = 10, wait_s = isatty(STDOUT_FILENO) ? 300 : 15;
     int got;
     while ((got = getopt_long(argc, argv, "h", known, NULL)) != -1) {
         if (got == 'h')
@@ -302,12 +366,17 @@ static int read_options(struct check *check, const char **ret_env_file, int argc
             *ret_env_file = optarg;
         else if (got == 'o')
             check->home_only = true;
+        else if (got == 'w' && str_to_int(optarg, 0, 900, &wait_s))
+            return err_set(err, ERR_INVALID, "--wait: '%.40s' is not 0..900 seconds", optarg);
+        else if (got == 'w')
+            continue;
         else if (got != 't')
             return err_set(err, ERR_INVALID, "see claude-runner cloud check --help");
         else if (str_to_int(optarg, 1, 60, &minutes))
             return err_set(err, ERR_INVALID, "--timeout: '%.40s' is not 1..60 minutes", optarg);
     }
     check->timeout_ms = minutes * 60000;
+    check->wait_until = clock_mono_ms() + wait_s * 1000;
     return optind < argc ? err_set(err, ERR_INVALID, "unexpected '%.80s'", argv[optind]) : 0;
 }
 

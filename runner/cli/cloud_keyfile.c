@@ -137,7 +137,14 @@ int setup_key_act(struct site *site, const struct step *step, struct verdict *ve
                             .body = &body,
                             .permission = "iam.serviceAccountKeys.create",
                             .once = true};
-    return site_ask(site, &ask, &answer, err) || store(site, answer, err) ? -1 : 0;
+    if (site_ask(site, &ask, &answer, err) == 0)
+        return store(site, answer, err);
+    bool policy = strcasestr(err->msg, "disableServiceAccountKeyCreation") ||
+                  strcasestr(err->msg, "key creation is not allowed");
+    return policy
+               ? err_wrap(err, "a policy of the organisation allows no keys: run this again with "
+                               "--impersonate user:YOU and log in at home as YOU")
+               : -1;
 }
 
 /* --- down ----------------------------------------------------------------------------------- */

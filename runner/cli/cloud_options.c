@@ -16,6 +16,7 @@
 #include <poll.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -305,7 +306,9 @@ static int fill_project(struct site *site, const struct given *given, const stru
     if (!project)
         project = google_project(site->google);
     if (!project)
-        return err_set(err, ERR_CONFIG, "which project? --project, or GCP_PROJECT_ID");
+        return err_set(err, ERR_CONFIG,
+                       "which project? --project ID, or GCP_PROJECT_ID; a new one is made at "
+                       "https://console.cloud.google.com/projectcreate");
     return check_name("the project", project, err) || put(&site->project, project, err) ? -1 : 0;
 }
 
@@ -330,6 +333,24 @@ static int fill_names(struct site *site, const struct vars *env, const struct va
             return -1;
     }
     return 0;
+}
+
+/* The secret with the system prompt, of this project only. */
+static int fill_prompt(struct site *site, const struct vars *env, const struct vars *file,
+                       struct err *err)
+{
+    const char *name = find(env, file, "SYSTEM_PROMPT_SECRET");
+    const char *slash = name && str_starts(name, "projects/") ? strstr(name, "/secrets/") : NULL;
+    if (slash) {
+        size_t len = strlen(site->project);
+        bool ours = strncmp(name + strlen("projects/"), site->project, len) == 0 &&
+                    name[strlen("projects/") + len] == '/';
+        name = ours ? slash + strlen("/secrets/") : NULL;
+    }
+    return name && (check_name("SYSTEM_PROMPT_SECRET", name, err) ||
+                    put(&site->prompt_secret, name, err))
+               ? -1
+               : 0;
 }
 
 /* ID becomes ID@PROJECT.iam.gserviceaccount.com; a project of a domain is turned round there. */
@@ -366,6 +387,40 @@ static int fill_rest(struct site *site, const struct given *given, struct err *e
     return 0;
 }
 
+/* A login, where Google's libraries find none: the two ways to one are named, and the second is
+ * gone at once, where somebody is at the terminal. */
+static int find_token(struct site *site, struct err *err)
+{
+    char line[4096] = "";
+    struct err none;
+    const char *token = getenv("CLOUDSDK_AUTH_ACCESS_TOKEN"); /* gcloud's own name for it */
+    if (!token && google_login(site->google, &none) == 0)
+        return 0;
+    if (!token && none.code != ERR_FORBIDDEN) {
+        *err = none;
+        return -1;
+    }
+    if (!token && isatty(STDIN_FILENO)) {
+        fputs("No login of Google's is here. Either:\n"
+              "  - gcloud auth application-default login, where gcloud is installed; then this "
+              "again\n"
+              "  - in a browser, where nothing is to be installed: https://shell.cloud.google.com\n"
+              "      gcloud auth print-access-token\n"
+              "Paste what that prints (it is good for an hour; empty: leave): ",
+              stderr);
+        if (terminal_read_line(line, sizeof(line), true, NULL) == 0 && form_is_token(line))
+            token = line;
+    }
+    if (!token)
+        return err_set(err, ERR_CONFIG,
+                       "no login of Google's is here: `gcloud auth application-default login`, or "
+                       "`gcloud auth print-access-token` at https://shell.cloud.google.com and "
+                       "CLOUDSDK_AUTH_ACCESS_TOKEN=<what it prints> here");
+    int rc = google_use_token(site->google, token, err);
+    explicit_bzero(line, sizeof(line));
+    return rc;
+}
+
 /* Not those of ./.env: they are the home runner's. */
 static int open_google(struct site *site, struct err *err)
 {
@@ -376,7 +431,8 @@ static int open_google(struct site *site, struct err *err)
         return report.errors.count > 0 ? err_set(err, ERR_CONFIG, "%s", report.errors.items[0])
                                        : -1;
     site->google = cloud_google(config, err);
-    return site->google ? 0 : -1;
+    bool named = config->google_application_credentials || config->gce_metadata_host;
+    return site->google && (named || find_token(site, err) == 0) ? 0 : -1;
 }
 
 int site_open(struct site *site, bool down, int argc, char **argv, struct err *err)
@@ -390,9 +446,10 @@ int site_open(struct site *site, bool down, int argc, char **argv, struct err *e
         return rc;
     vars_read_env(&env, environ);
     if (access(".env", R_OK) == 0)
-        vars_read_file(&file, ".env", &ignored);
+        vars_read_file(&file, "--env-file", ".env", &ignored);
     if (open_google(site, err) || fill_project(site, &given, &env, &file, err) ||
-        fill_names(site, &env, &file, err) || fill_rest(site, &given, err))
+        google_charge(site->google, site->project, err) || fill_names(site, &env, &file, err) ||
+        fill_prompt(site, &env, &file, err) || fill_rest(site, &given, err))
         return -1;
     return down ? 0 : site_read_value(site, given.secret_file, err);
 }
@@ -400,10 +457,10 @@ int site_open(struct site *site, bool down, int argc, char **argv, struct err *e
 void site_close(struct site *site)
 {
     char *const owned[] = {
-        site->project,  site->region,  site->bucket,       site->kms_location, site->ring,
-        site->key,      site->secret,  site->repository,   site->job,          site->role,
-        site->image,    site->network, site->job_account,  site->home_account, site->subnet,
-        site->key_file, site->cpu,     site->impersonator, site->memory,
+        site->project,       site->region,   site->bucket,      site->kms_location, site->ring,
+        site->key,           site->secret,   site->repository,  site->job,          site->role,
+        site->image,         site->network,  site->job_account, site->home_account, site->subnet,
+        site->prompt_secret, site->key_file, site->cpu,         site->impersonator, site->memory,
     };
     for (size_t i = 0; i < COUNT_OF(owned); i++)
         free(owned[i]);

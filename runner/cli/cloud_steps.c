@@ -1,5 +1,6 @@
 /* The table of all that set-up makes, in order; down goes through it from its end. */
 #include "base/auto.h"
+#include "base/clock.h"
 #include "base/str.h"
 #include "runner/cli/cloud.h"
 
@@ -136,8 +137,13 @@ static void key_create_path(const struct site *site, struct buf *out)
 
 static void key_create(const struct site *site, struct json_writer *w)
 {
+    char next[CLOCK_TEXT_SIZE];
     (void)site;
     json_add_text(w, "purpose", "ENCRYPT_DECRYPT");
+    json_add_text(w, "rotationPeriod",
+                  "7776000s"); /* 90 days: what was sealed before still opens */
+    json_add_text(w, "nextRotationTime",
+                  clock_format(clock_real_ms() + INT64_C(7776000) * 1000, next));
     thing_add_mark(w);
 }
 
@@ -198,9 +204,31 @@ static void repository_wish(const struct site *site, const struct json *found,
     json_add_text(w, "format", "DOCKER");
 }
 
+/* Images pile up with each build: those older than 30 days go, but for the last five. */
+static void write_cleanup(struct json_writer *w)
+{
+    json_open_object(w, "cleanupPolicies");
+    json_open_object(w, "keep-the-last");
+    json_add_text(w, "id", "keep-the-last");
+    json_add_text(w, "action", "KEEP");
+    json_open_object(w, "mostRecentVersions");
+    json_add_int(w, "keepCount", 5);
+    json_close(w);
+    json_close(w);
+    json_open_object(w, "delete-the-old");
+    json_add_text(w, "id", "delete-the-old");
+    json_add_text(w, "action", "DELETE");
+    json_open_object(w, "condition");
+    json_add_text(w, "olderThan", "2592000s");
+    json_close(w);
+    json_close(w);
+    json_close(w);
+}
+
 static void repository_create(const struct site *site, struct json_writer *w)
 {
     repository_wish(site, NULL, w);
+    write_cleanup(w);
     thing_add_mark(w);
 }
 
@@ -364,6 +392,7 @@ NAMED(bucket)
 NAMED(ring)
 NAMED(key)
 NAMED(secret)
+NAMED(prompt_secret)
 NAMED(repository)
 NAMED(job_account)
 NAMED(home_account)
@@ -390,6 +419,11 @@ static bool wants_network(const struct site *site)
 static bool wants_impersonation(const struct site *site)
 {
     return site->impersonator != NULL;
+}
+
+static bool wants_prompt(const struct site *site)
+{
+    return site->prompt_secret != NULL;
 }
 
 static bool wants_key_file(const struct site *site)
@@ -423,6 +457,7 @@ const struct step cloud_steps[] = {
     ACCESS("access to bucket", GOOGLE_STORAGE, NULL, name_bucket, ON_BUCKET),
     ACCESS("access to key", GOOGLE_KMS, NULL, name_key, ON_KEY),
     ACCESS("access to secret", GOOGLE_SECRETS, NULL, name_secret, ON_SECRET),
+    ACCESS("access to secret", GOOGLE_SECRETS, wants_prompt, name_prompt_secret, ON_PROMPT),
     ACCESS("access to project", GOOGLE_PROJECTS, NULL, name_project, ON_PROJECT),
     ACCESS("access to account", GOOGLE_IAM, NULL, name_job_account, ON_JOB_ACCOUNT),
     ACCESS("access to account", GOOGLE_IAM, wants_impersonation, name_home_account, ON_HOME_ACCOUNT),

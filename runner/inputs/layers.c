@@ -19,7 +19,7 @@
 struct layer {
     char hash[INPUT_NAME_SIZE];
     bool held;
-    char *name;
+    char name[NAME_MAX + 1];
     struct input_tree tree;
 };
 
@@ -47,7 +47,7 @@ int input_each(const char *request, int (*fn)(const char *name, const char *hash
             return err_set(err, ERR_INVALID, "input '%.60s' has no name", json_name(at));
         rc = fn(json_name(at), hash, arg);
     }
-    return rc;
+    return rc ? err_set(err, ERR_INTERNAL, "there are too many inputs") : 0;
 }
 
 /* --- what is wanted ------------------------------------------------------------------------ */
@@ -56,8 +56,9 @@ static int note_layer(const char *name, const char *hash, void *arg)
 {
     struct input_layers *layers = arg;
     struct layer *layer = &layers->items[layers->count];
-    if (layers->count == INPUTS_COUNT_MAX || !(layer->name = strdup(name)))
+    if (layers->count == INPUTS_COUNT_MAX || strlen(name) >= sizeof(layer->name))
         return -1;
+    snprintf(layer->name, sizeof(layer->name), "%s", name);
     memcpy(layer->hash, hash, INPUT_NAME_SIZE);
     layers->count++;
     return 0;
@@ -263,7 +264,6 @@ void input_layers_close(struct input_layers *layers)
         if (layers->items[i].held)
             input_drop(layers->inputs, layers->items[i].hash);
         input_tree_done(&layers->items[i].tree);
-        free(layers->items[i].name);
     }
     free(layers->items);
     free(layers->own);

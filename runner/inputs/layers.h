@@ -36,7 +36,8 @@ struct input_wish {
     void *arg;
 };
 
-/* Calls fn for each input of a request that has passed its decoder, until fn returns non-zero. */
+/* Calls fn for each input of a request that has passed its decoder, until fn returns non-zero, for
+ * which this fails. */
 int input_each(const char *request, int (*fn)(const char *name, const char *hash, void *arg),
                void *arg, struct err *err);
 

@@ -15,7 +15,7 @@
  *         outputs/PATH       what is kept of its files
  *         before.tgz         the conversation that the task goes on with (travel.h)
  *         conversation.tgz   what it was at the task's end; gone once home has it
- *         result.json        how it ended (result.h); nothing comes after it
+ *         result.json        how it ended (result.h); no output comes after it
  *
  * Attempts of one task share these names: whoever starts attempt N+1 deletes first what attempt N
  * has left, and only after its execution has ended.

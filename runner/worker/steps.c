@@ -7,6 +7,8 @@
 #include "base/str.h"
 #include "google/secret.h"
 #include "google/storage.h"
+#include "net/net.h"
+#include "runner/overflow/cloud_inputs.h"
 #include "runner/overflow/travel.h"
 #include "runner/request/request.h"
 #include "runner/version.h"
@@ -23,6 +25,7 @@
 
 #define RESULT_GIVE_UP_MS (10 * 60 * 1000)
 #define IDLE_MS 2000
+#define KEY_MS 30000
 #define PAYLOAD_TRIES 4
 #define PAYLOAD_PAUSE_MS 500
 
@@ -144,11 +147,26 @@ static void on_grew(struct engine_watch *watch, int64_t end)
     courier_grew(((struct follow *)watch)->courier, end);
 }
 
+static int fetch_inputs(struct job *job, struct err *err)
+{
+    const struct payload *payload = &job->payload;
+    const struct storage_stop stop = {job_is_over, job};
+    AUTO(task_request)
+    struct task_request *request = task_request_load(payload->request, strlen(payload->request),
+                                                     *payload->secrets ? payload->secrets : NULL,
+                                                     strlen(payload->secrets), err);
+    return request ? cloud_inputs_get(&job->cloud, job->runner.inputs, request->inputs,
+                                      job->state_dir, &stop, err)
+                   : -1;
+}
+
 static int submit(struct job *job, struct err *err)
 {
     bool created;
     AUTO(task_record) struct task_record record = {0};
     const struct payload *payload = &job->payload;
+    if (fetch_inputs(job, err))
+        return -1;
     /* not `shared`: nobody here will log in, or wait for a limit to pass */
     const struct task_new task = {.id = job->id,
                                   .kind = payload->kind,
@@ -214,6 +232,40 @@ static int take_conversation(struct job *job, struct err *err)
                : 0;
 }
 
+/* Asks Anthropic to count the tokens of a word, which costs nothing. 0 when the key is taken, or
+ * when that cannot be said; *ret_words says which. */
+static int try_key(struct job *job, const char **ret_words, struct err *err)
+{
+    static const char body[] = "{\"model\":\"claude-haiku-4-5\",\"messages\":[{\"role\":\"user\","
+                               "\"content\":\"x\"}]}";
+    AUTO(buf) struct buf url = BUF_INIT(4096);
+    AUTO(net_answer) struct net_answer answer = {0};
+    struct strlist headers = STRLIST_INIT;
+    buf_addf(&url, "%s/v1/messages/count_tokens", job->config->anthropic_upstream);
+    strlist_addf(&headers, "x-api-key: %s", job->config->anthropic_api_key);
+    strlist_add(&headers, "anthropic-version: 2023-06-01");
+    strlist_add(&headers, "Content-Type: application/json");
+    const struct net_request request = {.method = "POST",
+                                        .url = buf_str(&url),
+                                        .headers = &headers,
+                                        .body = body,
+                                        .body_len = sizeof(body) - 1,
+                                        .reach = NET_TRUSTED,
+                                        .total_ms = KEY_MS,
+                                        .answer_max = 1u << 20};
+    int rc = buf_check(&url, "the address", err) || headers.failed
+                 ? -1
+                 : net_call(&request, &answer, err);
+    strlist_wipe(&headers);
+    if (rc == 0 && (answer.status == 401 || answer.status == 403))
+        return err_set(err, ERR_CONFIG,
+                       "Anthropic refuses the API key of CLOUD_API_KEY_SECRET (%d)", answer.status);
+    *ret_words = rc                    ? "read the API key; Anthropic could not be asked about it"
+                 : answer.status < 500 ? "read the API key, and Anthropic takes it"
+                                       : "read the API key; Anthropic was not able to say more";
+    return 0;
+}
+
 /* That there is this much to say says most: the payload was opened, the engine stands. */
 static bool run_check(struct job *job, struct err *err)
 {
@@ -224,10 +276,12 @@ static bool run_check(struct job *job, struct err *err)
         err_set(err, ERR_CONFIG, "the image has no '%.100s'", claude);
         return false;
     }
-    buf_addf(
-        &outcome->output, "opened the payload\n%s\nfound %s\nis claude-runner " RUNNER_VERSION "\n",
-        job->cloud.api_key_secret ? "read the API key" : "has no API key: requests bring their own",
-        program);
+    const char *words = "has no API key: requests bring their own";
+    if (job->cloud.api_key_secret && try_key(job, &words, err))
+        return false;
+    buf_addf(&outcome->output,
+             "opened the payload\n%s\nfound %s\nis claude-runner " RUNNER_VERSION "\n", words,
+             program);
     outcome->state = TASK_COMPLETED;
     outcome->exit_code = 0;
     payload_done(&job->payload);

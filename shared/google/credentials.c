@@ -17,7 +17,7 @@ void identity_free(struct identity *identity)
     if (!identity)
         return;
     char *const secrets[] = {identity->client_secret, identity->refresh_token,
-                             identity->cache.text};
+                             identity->given_token, identity->cache.text};
     for (size_t i = 0; i < COUNT_OF(secrets); i++) {
         if (secrets[i])
             explicit_bzero(secrets[i], strlen(secrets[i]));
@@ -236,6 +236,19 @@ struct identity *identity_from_metadata(const char *host, struct err *err)
     if (!identity || set_name(identity, "the metadata server's service account", "", err))
         return NULL;
     if (host && !(identity->metadata_host = strdup(host))) {
+        err_sys(err, "credentials");
+        return NULL;
+    }
+    return STEAL_PTR(identity);
+}
+
+struct identity *identity_from_token(const char *token, struct err *err)
+{
+    AUTO(identity) struct identity *identity = identity_new(IDENTITY_TOKEN, err);
+    if (!identity || set_name(identity, "an access token that was given", "", err))
+        return NULL;
+    identity->given_token = strdup(token);
+    if (!identity->given_token) {
         err_sys(err, "credentials");
         return NULL;
     }

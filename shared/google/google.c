@@ -83,6 +83,30 @@ void google_free(struct google *google)
     free(google);
 }
 
+int google_use_token(struct google *google, const char *token, struct err *err)
+{
+    struct identity *identity = identity_from_token(token, err);
+    if (!identity)
+        return -1;
+    identity_free(google->identity);
+    google->identity = identity;
+    return 0;
+}
+
+int google_charge(struct google *google, const char *project, struct err *err)
+{
+    struct identity *identity = google->identity;
+    bool person = identity->kind == IDENTITY_USER || identity->kind == IDENTITY_TOKEN;
+    char *copy = person ? strdup(project) : NULL;
+    if (person && !copy)
+        return err_sys(err, "credentials");
+    if (person) {
+        free(identity->quota_project);
+        identity->quota_project = copy;
+    }
+    return 0;
+}
+
 const char *google_identity(const struct google *google)
 {
     const struct identity *identity = google->identity;

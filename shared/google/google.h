@@ -67,6 +67,12 @@ struct google *google_new(const struct google_config *config, struct err *err);
 void google_free(struct google *google);
 DEFINE_AUTO(google, struct google *, google_free)
 
+/* From now on this access token is who we are, as long as it lives. Before the first call. */
+int google_use_token(struct google *google, const char *token, struct err *err);
+/* A person's calls are charged to, and limited by, this project. Before the first call; credentials
+ * that belong to a project of their own are left alone. */
+int google_charge(struct google *google, const char *project, struct err *err);
+
 /* What the credentials are, for a person: "service account a@b", "metadata server", …; or NULL when
  * none were found (then every call fails with ERR_FORBIDDEN). */
 const char *google_identity(const struct google *google);

@@ -9,13 +9,15 @@
 #include "json/json.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define SCOPE "https://www.googleapis.com/auth/cloud-platform"
 #define JWT_GRANT "urn:ietf:params:oauth:grant-type:jwt-bearer"
 #define JWT_SECONDS 3600
 #define LIFE_MAX_S 86400
-#define LIFE_UNSAID_S 3600 /* Google's own */
+#define GIVEN_LIFE_MS 3600000 /* at most; it is refused when it is over */
+#define LIFE_UNSAID_S 3600    /* Google's own */
 
 /* --- one question to a token endpoint ------------------------------------------------------- */
 
@@ -367,14 +369,30 @@ static int ask_metadata(struct identity *identity, int total_ms, struct buf *ret
     return rc;
 }
 
+/* It cannot be renewed: who has given it gives another. */
+static int take_given(struct identity *identity, int total_ms, struct buf *ret_token,
+                      int64_t *ret_life_ms, struct err *err)
+{
+    (void)total_ms;
+    if (!identity->given_token)
+        return err_set(err, ERR_FORBIDDEN, "the access token is over, or was refused");
+    int rc = buf_adds(ret_token, identity->given_token)
+                 ? buf_check(ret_token, "the access token", err)
+                 : 0;
+    explicit_bzero(identity->given_token, strlen(identity->given_token));
+    free(identity->given_token);
+    identity->given_token = NULL;
+    *ret_life_ms = GIVEN_LIFE_MS;
+    return rc;
+}
+
 int identity_ask(struct identity *identity, int total_ms, struct buf *ret_token,
                  int64_t *ret_life_ms, struct err *err)
 {
     static int (*const ways[])(struct identity *, int, struct buf *, int64_t *, struct err *) = {
-        [IDENTITY_KEY] = ask_by_key,
-        [IDENTITY_USER] = ask_by_refresh,
-        [IDENTITY_METADATA] = ask_metadata,
-        [IDENTITY_IMPERSONATED] = ask_by_impersonation,
+        [IDENTITY_KEY] = ask_by_key,        [IDENTITY_USER] = ask_by_refresh,
+        [IDENTITY_METADATA] = ask_metadata, [IDENTITY_IMPERSONATED] = ask_by_impersonation,
+        [IDENTITY_TOKEN] = take_given,
     };
     if (ways[identity->kind](identity, total_ms, ret_token, ret_life_ms, err) == 0)
         return 0;

@@ -31,6 +31,7 @@ enum identity_kind {
     IDENTITY_USER,         /* a person's refresh token */
     IDENTITY_METADATA,     /* the machine's service account */
     IDENTITY_IMPERSONATED, /* a service account that `source` may act as */
+    IDENTITY_TOKEN,        /* an access token that somebody else has got */
 };
 
 struct token_cache {
@@ -54,6 +55,7 @@ struct identity {
     char *client_id, *client_secret, *refresh_token; /* user */
     struct strlist delegates;                        /* impersonated */
     struct identity *source;
+    char *given_token;         /* token */
     char *metadata_host;       /* as configured, or NULL for Google's */
     int patience_ms;           /* metadata: there surely is one; 0: there may be none */
     _Atomic int64_t absent_ms; /* mono: there was no metadata server then; 0: never asked */
@@ -63,6 +65,7 @@ struct identity {
 /* Reads a credentials file. `iam` is the endpoint of the IAM Credentials API. NULL with ERR_CONFIG
  * (ERR_NOT_FOUND: no such file); messages hold nothing secret. */
 struct identity *identity_from_file(const char *path, const char *iam, struct err *err);
+struct identity *identity_from_token(const char *token, struct err *err);
 struct identity *identity_from_metadata(const char *host, struct err *err);
 /* Takes `source`, also on failure. */
 struct identity *identity_impersonate(struct identity *source, const char *email, const char *iam,

@@ -39,6 +39,7 @@ static inline int set_up(void **state)
         "KMS_KEY_RING",   "KMS_KEY_NAME", "GCS_LOGS_BUCKET",   "CLOUD_API_KEY_SECRET"};
     (void)state;
     api = api_new();
+    api_control(api, "{\"apiKeys\":[\"" KEY "\",\"" API_KEY "\"]}");
     admin = runner_new();
     home = runner_new();
     cloud = cloud_new(binary(), NULL);

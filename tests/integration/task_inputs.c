@@ -4,6 +4,7 @@
  */
 #include "githost.h"
 #include "session.h"
+#include "small_disk.h"
 #include "testing.h"
 
 #include <dirent.h>
@@ -31,9 +32,7 @@ static struct runner *make(const char *name, const char *value)
 
 static struct runner *get(void)
 {
-    if (!runner)
-        runner = make(NULL, NULL);
-    return runner;
+    return runner ? runner : (runner = make(NULL, NULL));
 }
 
 static int stop(void **state)
@@ -450,6 +449,77 @@ static void a_cut_upload_leaves_nothing(void **state)
     free(hash), free(path), free(head), free(parts);
 }
 
+static void uploads_of_one_hash_at_once_are_one(void **state)
+{
+    (void)state;
+    const size_t size = 32u << 10; /* who waits is not read from: sockets hold that much */
+    char *data = calloc(1, size);
+    memset(data, 'x', size);
+    char *hash = sha256_of(data, size), *path = textf("/inputs/%s", hash);
+    char *head = textf("PUT %s HTTP/1.1\r\nHost: x\r\n" RUNNER_AUTH "Content-Length: %zu\r\n\r\n",
+                       path, size);
+    for (int cut = 0; cut < 2; cut++) { /* the first is whole in the end, or cut off */
+        int first = http_connect(get()->base), second = http_connect(get()->base);
+        http_send_text(first, head);
+        http_send(first, data, size / 2);
+        char *parts = textf("%s/inputs", runner->state);
+        EVENTUALLY(10000, has_parts(parts));
+        http_send_text(second, head);
+        http_send(second, data, size / 2);
+        if (cut)
+            close(first);
+        else
+            http_send(first, data + size / 2, size - size / 2);
+        http_send(second, data + size / 2, size - size / 2);
+        struct reply *reply = http_read(second, HTTP_DEADLINE_MS);
+        assert_status(reply, cut ? 201 : 200);
+        reply_free(reply);
+        if (!cut) {
+            reply = http_read(first, HTTP_DEADLINE_MS);
+            assert_status(reply, 201);
+            reply_free(reply);
+            close(first);
+            char *gone = textf("rm %s/%s", parts, hash);
+            proc_shell(gone);
+            free(gone);
+        }
+        close(second);
+        free(parts);
+    }
+    free(data), free(hash), free(path), free(head);
+}
+
+static void a_full_disk_refuses_uploads_and_fails_tasks_by_name(void **state)
+{
+    (void)state;
+    struct runner *own = runner_new_with(settings);
+    mkdir(own->state, 0711);
+    if (!small_disk_mount(own->state, 24u << 20)) {
+        runner_free(own);
+        SKIP_BECAUSE("needs root to mount a small file system");
+    }
+    chmod(own->state, 0711);
+    runner_start(own);
+    char *input = big_input(own), *more = textf("\"inputs\":{\"in\":\"%s\"}", input);
+    struct reply *reply = command(own, "true", more); /* 15 MB more than there are */
+    assert_status(reply, 200);
+    assert_json_text(reply->json, "reason", "disk_full");
+    reply_free(reply);
+    char *data = calloc(1, 20u << 20), *hash = sha256_of(data, 20u << 20);
+    char *path = textf("/inputs/%s", hash), *parts = textf("%s/inputs", own->state);
+    reply = session_send(own, "PUT", path, data, 20u << 20);
+    assert_problem(reply, 507, "insufficient_storage");
+    EVENTUALLY(10000, !has_parts(parts));
+    reply_free(reply);
+    reply = command(own, "echo well", "");
+    assert_json_text(reply->json, "stdout", "well\n");
+    reply_free(reply);
+    runner_stop(own, 20000);
+    small_disk_unmount(own->state);
+    runner_free(own);
+    free(input), free(more), free(data), free(hash), free(path), free(parts);
+}
+
 /* ---- outputs ---- */
 
 static void all_of_the_output_folder_comes_back(void **state)
@@ -540,6 +610,8 @@ int main(void)
         cmocka_unit_test(an_upload_that_has_no_room_beside_what_is_needed_is_refused),
         cmocka_unit_test(one_archive_is_unpacked_once_for_all),
         cmocka_unit_test(a_cut_upload_leaves_nothing),
+        cmocka_unit_test(uploads_of_one_hash_at_once_are_one),
+        cmocka_unit_test(a_full_disk_refuses_uploads_and_fails_tasks_by_name),
         cmocka_unit_test(all_of_the_output_folder_comes_back),
         cmocka_unit_test(each_run_of_a_group_has_its_own),
         cmocka_unit_test(of_a_repository_only_what_changed_is_an_output),
