@@ -36,6 +36,10 @@ bool runner_end(struct runner *runner)
 
 int runner_reconfigure(struct runner *runner, struct config *config, struct err *err)
 {
+    if (runner_check_network(runner, config, err)) {
+        config_free(config);
+        return -1;
+    }
     if (config_redact(config, runner->secrets)) {
         config_free(config);
         return err_sys(err, "configuration");

@@ -104,6 +104,9 @@ int runner_reconfigure(struct runner *runner, struct config *config, struct err 
 /* The two halves of the table. Private to runner/parts. */
 extern const struct part runner_task_parts[], runner_service_parts[];
 extern const size_t runner_task_part_count, runner_service_part_count;
+/* task_parts.c: refuses what a configuration says of the network of tasks and can't be kept.
+ * Private to runner/parts. */
+int runner_check_network(const struct runner *runner, const struct config *config, struct err *err);
 /* task_parts.c: puts `config` in force (taken over) and tells the parts that care. Private to
  * runner/parts. */
 void runner_replace_config(struct runner *runner, struct config *config);

@@ -473,6 +473,11 @@ static void free_probe(void *whole)
     thread_join(&runner->probe.thread);
 }
 
+int runner_check_network(const struct runner *runner, const struct config *config, struct err *err)
+{
+    return check_egress(config, runner->walls.gate, launcher_host(runner->launcher), err);
+}
+
 void runner_replace_config(struct runner *runner, struct config *config)
 {
     const struct engine_limits limits = limits_of(config);
