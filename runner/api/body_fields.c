@@ -81,6 +81,9 @@ static bool refuse(const struct field *field, const struct json *value, char *te
         if (json_bool(value, field->to))
             snprintf(text, size, "must be true or false, got %s", json_type_name(json_type(value)));
         return json_type(value) != JSON_BOOL;
+    case FIELD_ANY:
+        *(const struct json **)field->to = value;
+        return false;
     case FIELD_NODE:
         if (json_type(value) != JSON_OBJECT)
             snprintf(text, size, "must be an object, got %s", json_type_name(json_type(value)));

@@ -15,6 +15,7 @@ enum field_kind {
     FIELD_INT,   /* int64_t *: within min..max; 0 counts as absent when `zero` */
     FIELD_BOOL,  /* bool * */
     FIELD_NODE,  /* const struct json **: an object */
+    FIELD_ANY,   /* the same, whatever it is */
 };
 
 struct field {

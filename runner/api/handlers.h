@@ -36,6 +36,7 @@ http_handler process_stdin, shell_get, shell_wait, shell_stdin, shell_kill;
 http_handler file_get, file_put, file_delete, files_get, files_search, files_find, files_replace;
 http_handler archive_get, archive_put, input_get, input_upload;
 http_handler callers_get, audit_get;
+http_handler push_get, push_subscription_add, push_subscription_remove, push_test;
 http_handler console_file, console_session_get, console_session_begin, console_session_end,
     console_link;
 

@@ -5,6 +5,7 @@
 #include "runner/claude/version.h"
 #include "runner/janitor/disk.h"
 #include "runner/overflow/prompt.h"
+#include "runner/webpush/webpush.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -205,6 +206,21 @@ static void print_verbose(const struct api *api, struct json_writer *w)
     print_cloud(api, w);
     config_print_json(config, &text);
     json_add_raw(w, "config", buf_str(&text), text.len);
+}
+
+size_t api_troubles(struct push_trouble *ret_troubles, size_t max, void *arg)
+{
+    struct troubles found;
+    size_t count = 0;
+    struct keeper_status login;
+    const struct api *api = arg;
+    keeper_status(api->keeper, &login);
+    note_api_key(api, &login);
+    troubles_find(api, &login, &found);
+    for (size_t i = 0; i < found.count && count < max; i++)
+        ret_troubles[count++] =
+            (struct push_trouble){found.items[i]->reason, found.items[i]->remedy};
+    return count;
 }
 
 static void print_status(const struct api *api, const struct keeper_status *login,

@@ -87,7 +87,7 @@ static void refuse(struct http_request *req, struct later *later, const struct e
     later->done(later);
 }
 
-void answer_later(struct http_request *req, struct later *later)
+void later_answer(struct http_request *req, struct later *later)
 {
     struct err err;
     struct answer *answer = calloc(1, sizeof(*answer));

@@ -18,6 +18,6 @@ struct later {
 
 /* Begins it. The handler must touch neither the request nor `later` afterwards. A client that goes
  * away does not end it. */
-void answer_later(struct http_request *req, struct later *later);
+void later_answer(struct http_request *req, struct later *later);
 
 #endif

@@ -142,6 +142,15 @@
     X("GET", "/audit", audit_get, ROUTE_DRAIN, "service", \
       "Who signed in, ran or changed what, the newest first", "action caller limit cursor", "", \
       "200:Audit") \
+    X("GET", "/push", push_get, ROUTE_DRAIN, "push", \
+      "The key for Web Push, and the browsers that are told", "", "", "200:Push") \
+    X("POST", "/push/subscriptions", push_subscription_add, 0, "push", \
+      "Tell a browser what needs the owner and what is done", "", "PushSubscription", \
+      "201:PushSubscribed 409") \
+    X("DELETE", "/push/subscriptions/{id}", push_subscription_remove, ROUTE_DRAIN, "push", \
+      "Tell it no more", "", "", "200:Object") \
+    X("POST", "/push/test", push_test, 0, "push", \
+      "Send a message to try it", "", "PushTest", "202:Object 404") \
     X("POST", "/sessions", sessions_post, 0, "sessions", \
       "Make a session", "", "SessionRequest", "201:Session 409 429 507") \
     X("GET", "/sessions", sessions_get, ROUTE_DRAIN, "sessions", \

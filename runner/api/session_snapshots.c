@@ -87,7 +87,7 @@ void session_snapshot(struct http_request *req, void *arg)
     buf_init(&taking->metadata, API_BODY_MAX);
     snprintf(taking->session, sizeof(taking->session), "%s", http_param(req, "id"));
     if (read_taking(req, arg, taking))
-        answer_later(req, &taking->later);
+        later_answer(req, &taking->later);
     else
         taking_free(&taking->later);
 }

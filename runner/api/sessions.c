@@ -3,6 +3,7 @@
 #include "base/str.h"
 #include "runner/api/body_fields.h"
 #include "runner/api/later.h"
+#include "runner/egress/rules.h"
 #include "runner/inputs/inputs.h"
 #include "runner/session/session.h"
 
@@ -140,9 +141,41 @@ static int unpack_inputs(struct api *api, const char *id, const struct json *inp
     return 0;
 }
 
+/* As a task's `egress`, by the same rules; false after an answer. */
+static bool read_egress(struct http_request *req, const struct api *api, const struct json *egress,
+                        struct strlist *names)
+{
+    struct err err;
+    AUTO(buf) struct buf text = BUF_INIT(API_BODY_MAX);
+    AUTO(request_errors) struct request_errors errors = {0};
+    const struct request_defaults defaults = {.where = REQUEST_COMMAND};
+    buf_adds(&text, "{\"command\":\"true\",\"egress\":");
+    if (egress)
+        json_print(egress, &text);
+    else
+        buf_adds(&text, "null");
+    buf_addc(&text, '}');
+    AUTO(task_request)
+    struct task_request *request =
+        task_request_decode(buf_str(&text), text.len, &defaults, &errors, &err);
+    if (!request) {
+        send_field_error(req, "egress", errors.count > 0 ? errors.items[0].message : err.msg);
+        return false;
+    }
+    if (!api->claude->walls->gate && egress_mode_of(&request->egress) != EGRESS_OPEN) {
+        send_field_error(req, "egress", "must be open here: this host's sessions have no gate");
+        return false;
+    }
+    for (size_t i = 0; i < request->egress.count; i++)
+        strlist_add(names, request->egress.items[i]);
+    if (names->failed)
+        send_field_error(req, "egress", "is too long");
+    return !names->failed;
+}
+
 /* What cannot be had is refused by name; false after that. */
 static bool check_words(struct http_request *req, const struct session_wish *wish,
-                        const char *executor, const char *egress)
+                        const char *executor)
 {
     const char *wrong = wish->id && !id_is_valid(wish->id)       ? "id"
                         : wish->from && !id_is_valid(wish->from) ? "from"
@@ -154,12 +187,6 @@ static bool check_words(struct http_request *req, const struct session_wish *wis
     }
     if (executor && strcmp(executor, "auto") != 0 && strcmp(executor, "local") != 0) {
         send_field_error(req, "executor", "sessions run on this machine: auto or local");
-        return false;
-    }
-    if (egress && strcmp(egress, "open") != 0) {
-        send_field_error(req, "egress",
-                         "sessions have the network open: nothing else can be asked for "
-                         "yet");
         return false;
     }
     return true;
@@ -184,7 +211,7 @@ struct making {
     struct later later;
     struct json *body;
     struct session_wish wish;
-    struct strlist variables;
+    struct strlist variables, egress;
     struct buf metadata;
     const struct json *inputs;
     struct task_request *request; /* the fields of its repository, checked; NULL: none */
@@ -197,6 +224,7 @@ static void making_free(struct later *later)
     task_request_free(making->request);
     json_free(making->body);
     strlist_wipe(&making->variables);
+    strlist_done(&making->egress);
     buf_done(&making->metadata);
     free(making);
 }
@@ -284,15 +312,15 @@ static bool read_making(struct http_request *req, struct api *api, struct making
 {
     int64_t ttl = 0, idle = 0;
     struct session_wish *wish = &making->wish;
-    const char *executor = NULL, *egress = NULL, *text = NULL;
-    const struct json *env = NULL, *limits = NULL, *metadata = NULL;
+    const char *executor = NULL, *text = NULL;
+    const struct json *env = NULL, *limits = NULL, *metadata = NULL, *egress = NULL;
     bool stale;
     const struct field fields[] = {
         {.name = "id", .kind = FIELD_TEXT, .to = &wish->id},
         {.name = "from", .kind = FIELD_TEXT, .to = &wish->from},
         {.name = "env", .kind = FIELD_NODE, .to = &env},
         {.name = "limits", .kind = FIELD_NODE, .to = &limits},
-        {.name = "egress", .kind = FIELD_TEXT, .to = &egress},
+        {.name = "egress", .kind = FIELD_ANY, .to = &egress},
         {.name = "executor", .kind = FIELD_TEXT, .to = &executor},
         {.name = "ttlMinutes",
          .kind = FIELD_INT,
@@ -318,12 +346,14 @@ static bool read_making(struct http_request *req, struct api *api, struct making
         {.name = "staleOk", .kind = FIELD_BOOL, .to = &stale},
     };
     making->body = body_fields(req, fields, COUNT_OF(fields));
-    if (!making->body || !check_words(req, wish, executor, egress) ||
+    if (!making->body || !check_words(req, wish, executor) ||
         !read_env(req, env, &making->variables) || !read_limits(req, limits, wish) ||
+        !read_egress(req, api, egress, &making->egress) ||
         !check_inputs(req, api, making->inputs) || !read_repo(req, making) ||
         !check_base(req, api, making))
         return false;
     wish->env = &making->variables;
+    wish->egress = &making->egress;
     wish->ttl_minutes = (int)ttl;
     wish->idle_minutes = (int)idle;
     if (metadata)
@@ -351,7 +381,7 @@ void sessions_post(struct http_request *req, void *arg)
         return;
     }
     if (making->wish.repo || making->wish.from || making->inputs) {
-        answer_later(req, &making->later);
+        later_answer(req, &making->later);
         return;
     }
     if (make_session(&making->later, &out, &status, &err))

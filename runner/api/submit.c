@@ -436,6 +436,10 @@ static int check_fields(struct http_request *req, struct api *api, struct submis
     struct err err;
     AUTO(request_errors) struct request_errors errors = {0};
     s->executor = (enum task_executor)s->request->executor;
+    if (s->request->image && s->executor == EXECUTOR_LOCAL)
+        refuse(&errors, &err, "image", "runs in the cloud only, and executor says local");
+    else if (s->request->image)
+        s->executor = EXECUTOR_CLOUD;
     AUTO(config_ref) const struct config *config = config_ref(api->config);
     s->stays = api->overflow ? overflow_stays(config, s->task_kind, s->request)
                              : "Google Cloud is not configured";

@@ -31,6 +31,8 @@ enum member {
     MEMBER_N,
     MEMBER_INPUTS,
     MEMBER_TIMEOUT,
+    MEMBER_CPU,
+    MEMBER_MEMORY,
     MEMBER_FIELD,
     MEMBER_COMMANDS,
     MEMBER_OTHER
@@ -46,6 +48,8 @@ static const struct {
     {"n", MEMBER_N, NULL},
     {"inputs", MEMBER_INPUTS, NULL},
     {"timeout", MEMBER_TIMEOUT, NULL},
+    {"cpu", MEMBER_CPU, NULL},
+    {"memory", MEMBER_MEMORY, NULL},
     {"task", MEMBER_FIELD, "prompt"},
     {"system_prompt", MEMBER_FIELD, "systemPrompt"},
     {"append_system_prompt", MEMBER_FIELD, "appendSystemPrompt"},
@@ -241,7 +245,7 @@ static int write_inputs(struct filling *f, struct json_writer *w, const struct j
 
 /* What the members of a task have said so far. */
 struct members {
-    const struct json *id, *n, *inputs;
+    const struct json *id, *n, *inputs, *cpu, *memory;
     bool prompt, command, model, timeout, executor;
     const char *other; /* the first that no request has */
 };
@@ -275,6 +279,12 @@ static int write_member(struct filling *f, struct json_writer *w, struct members
     case MEMBER_INPUTS:
         m->inputs = at;
         return 0;
+    case MEMBER_CPU:
+        m->cpu = at;
+        return 0;
+    case MEMBER_MEMORY:
+        m->memory = at;
+        return 0;
     case MEMBER_TIMEOUT:
         m->timeout = true;
         return write_timeout(w, at, err);
@@ -294,6 +304,49 @@ static int write_member(struct filling *f, struct json_writer *w, struct members
         m->other = m->other ? m->other : json_name(at);
         return 0;
     }
+    return 0;
+}
+
+/* Megabytes: a number, or a text as "512Mi" and "2Gi". */
+static int read_memory(const struct json *value, int64_t *ret_mb)
+{
+    static const struct {
+        const char *unit;
+        double mb;
+    } units[] = {{"Ki", 1 / 1024.0}, {"Mi", 1}, {"Gi", 1024}, {"", 1}};
+    const char *text = json_text(value);
+    char *rest = NULL;
+    double number = text ? strtod(text, &rest) : 0;
+    if (!text)
+        return json_int(value, ret_mb);
+    for (size_t i = 0; rest != text && number > 0 && number < 1e9 && i < COUNT_OF(units); i++)
+        if (strcmp(rest, units[i].unit) == 0) {
+            *ret_mb = (int64_t)(number * units[i].mb);
+            return 0;
+        }
+    return -1;
+}
+
+/* The module's users say a task's size so; a table's columns may have such names. */
+static int write_size(struct json_writer *w, const struct members *m, struct err *err)
+{
+    double cpu = 0;
+    int64_t mb = 0;
+    const char *text = json_text(m->cpu);
+    char *rest = NULL;
+    if (m->cpu &&
+        (text ? (cpu = strtod(text, &rest), *rest || rest == text) : json_number(m->cpu, &cpu)))
+        return err_set(err, ERR_INVALID, "'cpu' must be a number of cores");
+    if (m->memory && read_memory(m->memory, &mb))
+        return err_set(err, ERR_INVALID, "'memory' must be as \"2Gi\", or megabytes");
+    if (!m->cpu && !m->memory)
+        return 0;
+    json_open_object(w, "limits");
+    if (m->cpu)
+        json_add_number(w, "cpu", cpu);
+    if (m->memory)
+        json_add_int(w, "memoryMb", mb);
+    json_close(w);
     return 0;
 }
 
@@ -386,7 +439,7 @@ static int read_task(struct batch_reading *reading, struct batch_task *task,
         if (write_member(&f, &w, &m, at, err))
             return -1;
     if (write_defaults(&f, &w, &m, reading->defaults, err) ||
-        check_other(reading, &m, object, err) ||
+        (!reading->table && write_size(&w, &m, err)) || check_other(reading, &m, object, err) ||
         take_id(task, m.id, reading->tasks->count + 1, err) ||
         take_runs(task, m.n, reading->defaults->runs, err))
         return -1;

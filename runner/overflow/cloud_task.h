@@ -42,6 +42,7 @@ struct cloud_task {
     struct task_outcome *outcome;
     const char *id; /* borrowed from the record */
     struct task_request *request;
+    char job[RUN_NAME_SIZE]; /* the configured one, or that of its image and size */
     struct store_placement placement;
     int64_t offset;   /* relay: of the job's events, what has been passed on */
     int64_t skip;     /* relay: events after it that had been passed on before */

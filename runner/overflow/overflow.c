@@ -6,6 +6,7 @@
 #include "google/storage.h"
 #include "runner/egress/rules.h"
 #include "runner/overflow/cloud_task.h"
+#include "runner/overflow/image.h"
 #include "runner/overflow/sweep.h"
 
 #include <poll.h>
@@ -60,6 +61,8 @@ const char *overflow_stays(const struct config *config, const struct task_kind *
     const struct strlist *egress = request->egress.count > 0 ? &request->egress : &config->egress;
     if (egress_mode_of(egress) != EGRESS_OPEN)
         return "the network of a task in the cloud can't be restricted (egress)";
+    if (image_refuses(request))
+        return image_refuses(request);
     return kind->stays ? kind->stays(request, config->cloud_api_key_secret != NULL) : NULL;
 }
 
@@ -182,7 +185,7 @@ static int begin(struct cloud_task *task, struct err *err)
     task->id = record->id;
     task->request = task_request_load(record->request, strlen(record->request),
                                       *secrets ? secrets : NULL, strlen(secrets), err);
-    if (!task->request ||
+    if (!task->request || image_job_name(task->cloud, task->request, task->job, err) ||
         store_placement(task->overflow->config.store, task->id, &task->placement, err))
         return -1;
     return task_request_redact(task->request, task_run_redact(task->run)) ? err_sys(err, "secrets")

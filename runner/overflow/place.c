@@ -12,8 +12,9 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "google/storage.h"
-#include "runner/overflow/bucket_inputs.h"
+#include "runner/overflow/cloud_inputs.h"
 #include "runner/overflow/cloud_task.h"
+#include "runner/overflow/image.h"
 #include "runner/overflow/payload.h"
 #include "runner/overflow/sweep.h"
 #include "runner/overflow/travel.h"
@@ -185,8 +186,8 @@ static int ask(struct cloud_task *task, bool *ret_unsure, struct err *err)
     snprintf(conversation, sizeof(conversation), FOLDER_ENV_CONVERSATION "=%s",
              record->conversation);
     snprintf(run, sizeof(run), CLOUD_TASK_ENV_RUN "=%s/%d", task->id, task->placement.attempt);
-    return jobs_start(task->cloud->google, task->cloud->job, &start, task->placement.execution,
-                      ret_unsure, err);
+    return jobs_start(task->cloud->google, task->job, &start, task->placement.execution, ret_unsure,
+                      err);
 }
 
 /* A refusal that is nobody's fault passes; a wrong set-up is told to who asked for the cloud, and
@@ -237,7 +238,7 @@ static enum claim read_claim(struct cloud_task *task)
         return CLAIM_OURS;
     if (execution && *execution)
         snprintf(task->placement.execution, sizeof(task->placement.execution), "%s%s%s",
-                 strchr(execution, '/') ? "" : cloud->job,
+                 strchr(execution, '/') ? "" : task->job,
                  strchr(execution, '/') ? "" : "/executions/", execution);
     return CLAIM_JOBS;
 }
@@ -248,7 +249,7 @@ static bool is_listed(struct cloud_task *task)
     struct err err;
     char run[ID_SIZE + 16];
     snprintf(run, sizeof(run), "%s/%d", task->id, task->placement.attempt);
-    if (jobs_find(task->cloud->google, task->cloud->job, CLOUD_TASK_ENV_RUN, run,
+    if (jobs_find(task->cloud->google, task->job, CLOUD_TASK_ENV_RUN, run,
                   task->placement.asked_ms - CLOCKS_DIFFER_MS, take_name, task, &err))
         log_warn("overflow", "cannot look for its execution: %s", err.msg);
     return task->placement.execution[0] != '\0';
@@ -317,6 +318,19 @@ static enum resolution resolve(struct cloud_task *task)
 
 /* --- all of it ----------------------------------------------------------------------------- */
 
+/* A size is a wish: where the account may make no jobs, the configured one has to do. */
+static int ensure_job(struct cloud_task *task, struct err *err)
+{
+    const struct task_request *request = task->request;
+    if (image_job_ensure(task->cloud, request, task->job, err) == 0)
+        return 0;
+    if (request->image || err->code != ERR_FORBIDDEN)
+        return -1;
+    log_warn("overflow", "no job of that size, the usual one instead: %s", err->msg);
+    snprintf(task->job, sizeof(task->job), "%s", task->cloud->job);
+    return 0;
+}
+
 static bool is_stopped(void *run)
 {
     return task_run_stop(run) != STOP_NO;
@@ -344,9 +358,9 @@ static enum step try_once(struct cloud_task *task, bool *ret_again)
         return STEP_OVER;
     }
     if (sent < 0 ||
-        bucket_inputs_put(task->cloud, task->overflow->config.inputs, task->request->inputs,
-                          &given_up, &err) ||
-        upload_payload(task, &secrets, &err))
+        cloud_inputs_put(task->cloud, task->overflow->config.inputs, task->request->inputs,
+                         &given_up, &err) ||
+        ensure_job(task, &err) || upload_payload(task, &secrets, &err))
         return refuse(task, &err);
     task->placement.asked_ms = clock_real_ms();
     if (!note_phase(task, PLACEMENT_ASKED)) {

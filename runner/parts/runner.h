@@ -82,6 +82,7 @@ struct runner {
     struct access *access; /* NULL: not asked for */
     struct audit *audit;
     struct callers *callers;
+    struct push *push;
     struct http_server *server;
     struct api api;
 };

@@ -10,6 +10,7 @@
 #include "runner/overflow/prompt.h"
 #include "runner/parts/runner.h"
 #include "runner/version.h"
+#include "runner/webpush/webpush.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -219,6 +220,49 @@ static void show_webhook(struct metric_page *page, void *whole)
     webhook_metrics(page, runner->webhook);
 }
 
+/* --- Web Push ------------------------------------------------------------------------------- */
+
+static void on_end(const char *task_id, void *arg)
+{
+    webpush_ended(arg, task_id);
+}
+
+static int build_push(void *whole, struct err *err)
+{
+    struct runner *runner = whole;
+    const struct push_config push = {.config = &runner->config,
+                                     .store = runner->store,
+                                     .version = RUNNER_VERSION,
+                                     .troubles = api_troubles,
+                                     .arg = &runner->api};
+    runner->push = webpush_new(&push, err);
+    if (!runner->push)
+        return -1;
+    store_on_end(runner->store, on_end, runner->push);
+    return 0;
+}
+
+/* Its thread asks the API what is the matter: that has been built by now. */
+static int start_push(void *whole, struct err *err)
+{
+    struct runner *runner = whole;
+    return webpush_start(runner->push, err);
+}
+
+static void stop_push(void *whole)
+{
+    struct runner *runner = whole;
+    webpush_stop(runner->push);
+}
+
+static void free_push(void *whole)
+{
+    struct runner *runner = whole;
+    store_on_end(runner->store, NULL, NULL);
+    webpush_free(runner->push);
+    runner->push = NULL;
+}
+
 /* --- Python --------------------------------------------------------------------------------- */
 
 static int build_python(void *whole, struct err *err)
@@ -349,6 +393,7 @@ static int build_api(void *whole, struct err *err)
     api->visits = visits_new();
     api->audit = runner->audit;
     api->callers = runner->callers;
+    api->push = runner->push;
     api->version = RUNNER_VERSION;
     api->started_ms = clock_mono_ms();
     api->system_prompt = system_prompt_new();
@@ -420,6 +465,7 @@ const struct part runner_service_parts[] = {
     {"cloud", .build = build_cloud, .free = free_cloud, .metrics = show_cloud},
     {"webhooks", .build = build_webhook, .start = start_webhook, .stop = stop_webhook,
      .free = free_webhook, .metrics = show_webhook},
+    {"push", .build = build_push, .start = start_push, .stop = stop_push, .free = free_push},
     {"sessions", .build = build_sessions, .stop = stop_sessions, .free = free_sessions},
     {"python", .build = build_python, .free = free_python, .metrics = show_python},
     {"alert", .build = build_alert, .start = start_alert, .free = free_alert},

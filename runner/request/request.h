@@ -173,6 +173,8 @@ enum request_flag {
       "network: open, none, or a list of names: `host`, `*.host`, `host:port`") \
     X(ENUM, executor, "executor", NULL, REQUEST_ONE_OF("auto|local|cloud"), "auto", REQUEST_TASK, NULL, \
       "where it runs: here, in the cloud, or as OVERFLOW says") \
+    X(TEXT, image, "image", NULL, REQUEST_RANGE(1, 512), NULL, REQUEST_CLAUDE | REQUEST_COMMAND, NULL, \
+      "container image that it runs in: in the cloud only, with `limits` as its size") \
     X(TIME, not_before, "notBefore", NULL, REQUEST_RANGE(1, 64), NULL, \
       REQUEST_CLAUDE | REQUEST_COMMAND, NULL, \
       "when it may start at the earliest, as RFC 3339 (`2026-01-02T03:04:05Z`); it is `pending` until " \

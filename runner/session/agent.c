@@ -103,6 +103,26 @@ static int spawn(struct session *session, const char *box, int *ret_control,
     return 0;
 }
 
+/* The session's network is served by one gate for all of its life. */
+static int serve_network(struct session *session, struct child *child, struct err *err)
+{
+    int sockets[JAIL_GATE_SOCKETS];
+    const struct task_request request = {.egress = session->egress}; /* borrowed */
+    if (!child_take_gate(child, sockets))
+        return 0;
+    if (!session->gate &&
+        walls_gate(session->sessions->config.walls, &request, NULL, 0, &session->gate, err) == 0 &&
+        !session->gate)
+        err_set(err, ERR_INTERNAL, "a network without a gate");
+    if (session->gate) {
+        egress_gate_serve(session->gate, sockets);
+        return 0;
+    }
+    for (size_t i = 0; i < JAIL_GATE_SOCKETS; i++)
+        fd_close(&sockets[i]);
+    return -1;
+}
+
 static int start(struct session *session, struct err *err)
 {
     struct sessions *sessions = session->sessions;
@@ -113,6 +133,11 @@ static int start(struct session *session, struct err *err)
         return err_sys(err, "session");
     if (spawn(session, box, &control, &child, err))
         return -1;
+    if (serve_network(session, child, err)) {
+        close(control);
+        child_free(child);
+        return -1;
+    }
     pthread_mutex_lock(&sessions->lock);
     session->control = control;
     session->child = child;

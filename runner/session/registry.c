@@ -31,6 +31,9 @@ void session_unref_locked(struct session *session)
     detached_done(session);
     base_done(session);
     strlist_wipe(&session->env);
+    strlist_done(&session->egress);
+    strlist_done(&session->denied);
+    egress_gate_free(session->gate); /* its thread takes no lock of ours */
     free(session->dir);
     free(session->metadata);
     free(session);
@@ -94,6 +97,10 @@ static void print_record(const struct session *session, struct buf *out)
     json_add_int(&w, "diskMb", session->disk_mb);
     json_add_int(&w, "memoryMb", session->memory_mb);
     json_add_number(&w, "cpu", session->cpu);
+    json_open_array(&w, "egress");
+    for (size_t i = 0; i < session->egress.count; i++)
+        json_add_text(&w, NULL, session->egress.items[i]);
+    json_close(&w);
     json_add_text(&w, "from", session->from);
     add_raw(&w, "base", session->base);
     add_raw(&w, "repo", session->repo);
@@ -151,6 +158,9 @@ static int read_record(struct session *session, struct err *err)
     const struct json *env = json_get(record, "env");
     for (const struct json *at = json_first(env); at; at = json_next(at))
         strlist_add(&session->env, json_text(at) ? json_text(at) : "");
+    const struct json *egress = json_get(record, "egress");
+    for (const struct json *at = json_first(egress); at; at = json_next(at))
+        strlist_add(&session->egress, json_text(at) ? json_text(at) : "none");
     const char *from = json_text(json_get(record, "from"));
     session->from = from ? strdup(from) : NULL;
     session->base = raw_of(record, "base");
@@ -214,9 +224,11 @@ static int copy_wish(struct session *session, const struct session_wish *wish, s
     session->cpu = wish->cpu;
     for (size_t i = 0; wish->env && i < wish->env->count; i++)
         strlist_add(&session->env, wish->env->items[i]);
+    for (size_t i = 0; wish->egress && i < wish->egress->count; i++)
+        strlist_add(&session->egress, wish->egress->items[i]);
     if (wish->metadata)
         session->metadata = strdup(wish->metadata);
-    if (session->env.failed || (wish->metadata && !session->metadata))
+    if (session->env.failed || session->egress.failed || (wish->metadata && !session->metadata))
         return err_sys(err, "session");
     return 0;
 }
@@ -387,6 +399,33 @@ static size_t count_running_locked(const struct session *session)
     return count;
 }
 
+/* What it may reach, where it says so, and what was refused. */
+static void add_network(const struct session *session, struct json_writer *w)
+{
+    if (session->egress.count > 0) {
+        json_open_array(w, "egress");
+        for (size_t i = 0; i < session->egress.count; i++)
+            json_add_text(w, NULL, session->egress.items[i]);
+        json_close(w);
+    }
+    if (session->denied.count > 0) {
+        json_open_array(w, "egressDenied");
+        for (size_t i = 0; i < session->denied.count; i++)
+            json_add_raw(w, NULL, session->denied.items[i], strlen(session->denied.items[i]));
+        json_close(w);
+    }
+}
+
+static void learn_denials_locked(struct session *session)
+{
+    for (;;) {
+        AUTO(buf) struct buf json = BUF_INIT(4096);
+        if (!session->gate || !egress_gate_denial(session->gate, &json))
+            return;
+        strlist_add(&session->denied, buf_str(&json));
+    }
+}
+
 static void add_session_locked(const struct session *session, const struct buf *env,
                                struct json_writer *w)
 {
@@ -408,6 +447,7 @@ static void add_session_locked(const struct session *session, const struct buf *
     json_add_time(w, "expiresAt", session->created_ms + session->ttl_minutes * INT64_C(60000));
     json_add_int(w, "ttlMinutes", session->ttl_minutes);
     json_add_int(w, "idleMinutes", session->idle_minutes);
+    add_network(session, w);
     json_add_text(w, "from", session->from);
     add_raw(w, "repo", session->repo);
     add_raw(w, "metadata", session->metadata);
@@ -444,6 +484,7 @@ int session_print(struct sessions *sessions, const char *id, struct buf *out, st
     if (env.len == 0)
         buf_adds(&env, "{}");
     pthread_mutex_lock(&sessions->lock);
+    learn_denials_locked(session);
     json_write(&w, out);
     add_session_locked(session, &env, &w);
     pthread_mutex_unlock(&sessions->lock);

@@ -69,6 +69,7 @@ struct session_wish {
     int idle_minutes;          /* 0: never for being idle */
     double cpu;                /* limits; 0: as TASK_LIMITS says */
     int memory_mb, pids_max, disk_mb;
+    const struct strlist *egress; /* as a request's; NULL or empty: as EGRESS says */
     const char *metadata;         /* JSON, or NULL */
     const struct repo_wish *repo; /* what /workspace begins with; or NULL */
     const char *from;             /* the snapshot that it begins as; or NULL */

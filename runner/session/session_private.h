@@ -4,6 +4,7 @@
 
 #include "base/thread.h"
 #include "runner/box/message.h"
+#include "runner/egress/gate.h"
 #include "runner/session/session.h"
 #include "json/json.h"
 
@@ -181,6 +182,9 @@ struct session {
     int ttl_minutes, idle_minutes;
     double cpu;
     int memory_mb, pids_max, disk_mb;
+    struct strlist egress;
+    struct egress_gate *gate; /* of its network, from its first start on; or NULL */
+    struct strlist denied;    /* what that has refused, as JSON */
     char *metadata;
     int64_t created_ms, used_ms, used_written_ms;
 

@@ -228,6 +228,10 @@ struct task_end {
 int store_end(struct store *store, const char *id, unsigned from, const struct task_end *end,
               struct err *err);
 
+/* From now on ended(id, arg) is called when a task has ended; NULL for no more. It may only take
+ * note. Set while no other thread uses the store. */
+void store_on_end(struct store *store, void (*ended)(const char *id, void *arg), void *arg);
+
 /* Running -> `state` (pending or a pause of it), for a task that will run again. 1, 0, -1 as above.
  * store_refuse(): the same for one that was not begun, so that it counts as no attempt. */
 int store_refuse(struct store *store, const char *id, struct err *err);

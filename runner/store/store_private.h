@@ -44,6 +44,8 @@ struct store {
     int taken;
     void (*webhook_due)(void *arg); /* of store_on_webhook() */
     void *webhook_arg;
+    void (*ended)(const char *id, void *arg); /* of store_on_end() */
+    void *ended_arg;
 };
 
 /* The columns that store_read_record() takes, in its order. */

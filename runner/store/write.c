@@ -276,6 +276,8 @@ int store_end(struct store *store, const char *id, unsigned from, const struct t
     int rc = run_change(store, end_in_db, &change, err);
     if (rc == 1 && change.owed)
         store_tell_webhook(store);
+    if (rc == 1 && store->ended)
+        store->ended(id, store->ended_arg);
     return rc;
 }
 

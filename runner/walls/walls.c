@@ -253,7 +253,7 @@ int walls_box(const struct walls *walls, const struct task_request *request, con
               struct plan *plan, struct err *err)
 {
     static const char *const own[] = {"workspace", "home", "tmp"};
-    plan->jail.net = JAIL_NET_HOST;
+    plan->jail.net = walls->gate ? JAIL_NET_GATE : JAIL_NET_HOST;
     if (begin(walls, request, dir, plan, err))
         return -1;
     if (walls->tier != JAIL_NONE)

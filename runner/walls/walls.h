@@ -41,7 +41,7 @@ int walls_build(const struct walls *walls, const struct task_request *request,
                 const struct walls_run *run, struct plan *plan, struct err *err);
 
 /* The same for the agent of a session whose box is `dir` (workspace, home, tmp); `request` has its
- * limits. The network is the host's. */
+ * limits. */
 int walls_box(const struct walls *walls, const struct task_request *request, const char *dir,
               struct plan *plan, struct err *err);
 /* Where the agent sees its box itself. */

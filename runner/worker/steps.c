@@ -8,7 +8,7 @@
 #include "google/secret.h"
 #include "google/storage.h"
 #include "net/net.h"
-#include "runner/overflow/bucket_inputs.h"
+#include "runner/overflow/cloud_inputs.h"
 #include "runner/overflow/travel.h"
 #include "runner/request/request.h"
 #include "runner/version.h"
@@ -155,8 +155,8 @@ static int fetch_inputs(struct job *job, struct err *err)
     struct task_request *request = task_request_load(payload->request, strlen(payload->request),
                                                      *payload->secrets ? payload->secrets : NULL,
                                                      strlen(payload->secrets), err);
-    return request ? bucket_inputs_get(&job->cloud, job->runner.inputs, request->inputs,
-                                       job->state_dir, &stop, err)
+    return request ? cloud_inputs_get(&job->cloud, job->runner.inputs, request->inputs,
+                                      job->state_dir, &stop, err)
                    : -1;
 }
 

@@ -42,8 +42,10 @@ int gunzip_add(struct gunzip *gunzip, const void *data, size_t len, struct err *
     z->next_in = data;
     z->avail_in = (uInt)len;
     do {
-        if (gunzip->ended)
-            return 0;
+        if (gunzip->ended && z->avail_in > 0) { /* another one follows */
+            inflateReset(z);
+            gunzip->ended = false;
+        }
         z->next_out = gunzip->chunk;
         z->avail_out = CHUNK_BYTES;
         int rc = inflate(z, Z_NO_FLUSH);
@@ -53,7 +55,7 @@ int gunzip_add(struct gunzip *gunzip, const void *data, size_t len, struct err *
         size_t n = CHUNK_BYTES - z->avail_out;
         if (n > 0 && gunzip->sink(gunzip->chunk, n, gunzip->arg, err))
             return -1;
-    } while (z->avail_in > 0 || z->avail_out == 0);
+    } while (z->avail_in > 0 || (z->avail_out == 0 && !gunzip->ended));
     return 0;
 }
 

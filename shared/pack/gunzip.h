@@ -20,7 +20,7 @@ struct gunzip *gunzip_new(gunzip_sink_fn *sink, void *arg, struct err *err);
 void gunzip_free(struct gunzip *gunzip);
 DEFINE_AUTO(gunzip, struct gunzip *, gunzip_free)
 
-/* ERR_INVALID for what is no gzip. What follows its end is ignored. */
+/* ERR_INVALID for what is no gzip, or several one after the other. */
 int gunzip_add(struct gunzip *gunzip, const void *data, size_t len, struct err *err);
 /* ERR_INVALID when it was cut short. */
 int gunzip_end(const struct gunzip *gunzip, struct err *err);

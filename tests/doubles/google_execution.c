@@ -103,11 +103,27 @@ static cJSON *base_env(const char *job, const char *id, int64_t tasks, int port)
     return list;
 }
 
+/* True when the container's shell runs a script out of a mounted volume: in any image it is the job
+ * program that such a script starts. */
+static bool runs_from_volume(const cJSON *container)
+{
+    const cJSON *mount, *script = cJSON_GetArrayItem(cJSON_GetObjectItem(container, "command"), 1);
+    cJSON_ArrayForEach(mount, cJSON_GetObjectItem(container, "volumeMounts"))
+    {
+        const char *path = json_string(mount, "mountPath");
+        if (*path && cJSON_IsString(script) &&
+            strncmp(script->valuestring, path, strlen(path)) == 0)
+            return true;
+    }
+    return false;
+}
+
 /* The command of the container, the program standing for its image; its entry point is what a
  * `command` would replace. */
 static cJSON *arguments(const cJSON *container)
 {
-    const cJSON *command = cJSON_GetObjectItem(container, "command");
+    const cJSON *command =
+        runs_from_volume(container) ? NULL : cJSON_GetObjectItem(container, "command");
     const cJSON *args = cJSON_GetObjectItem(container, "args"), *item;
     bool own = cJSON_GetArraySize(command) > 0 || cJSON_GetArraySize(args) > 0;
     cJSON *list = cJSON_CreateArray();

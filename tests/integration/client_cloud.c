@@ -72,14 +72,14 @@ static void write_tasks(const char *text)
 }
 
 /* The line of a task; cJSON_Delete() it. */
-static cJSON *result_of(const char *id)
+static cJSON *result_of_run(const char *id, int run)
 {
     cJSON *found = NULL;
     char *text = text_of("out/results.jsonl"), *save = NULL;
     for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
         cJSON *json = cJSON_Parse(line);
         assert_non_null(json);
-        if (strcmp(json_text(json, "id"), id) != 0) {
+        if (strcmp(json_text(json, "id"), id) != 0 || json_number(json, "run") != run) {
             cJSON_Delete(json);
             continue;
         }
@@ -89,6 +89,11 @@ static cJSON *result_of(const char *id)
     free(text);
     assert_non_null(found);
     return found;
+}
+
+static cJSON *result_of(const char *id)
+{
+    return result_of_run(id, 0);
 }
 
 static void a_command_in_the_cloud_is_as_one_at_home(void **state)
@@ -153,14 +158,37 @@ static void killed_and_resumed_nothing_runs_twice(void **state)
     free(out);
 }
 
-static size_t objects_below(const char *prefix)
+/* All items of a list, page by page; cJSON_Delete() it. */
+static cJSON *list_all(const char *path, const char *member)
+{
+    cJSON *all = cJSON_CreateArray(), *item;
+    char token[300] = "";
+    do {
+        char *page = textf("%s%s%s", path, *token ? "&pageToken=" : "", token);
+        struct reply *reply = cloud_call(cloud, "GET", page, NULL);
+        assert_status(reply, 200);
+        while ((item = cJSON_DetachItemFromArray(cJSON_GetObjectItem(reply->json, member), 0)))
+            cJSON_AddItemToArray(all, item);
+        snprintf(token, sizeof token, "%s", json_text(reply->json, "nextPageToken"));
+        reply_free(reply);
+        free(page);
+    } while (*token);
+    return all;
+}
+
+static cJSON *objects(const char *prefix)
 {
     char *path = textf("/storage/v1/b/" CLOUD_BUCKET "/o?prefix=%s", prefix);
-    struct reply *reply = cloud_call(cloud, "GET", path, NULL);
-    assert_status(reply, 200);
-    size_t count = (size_t)cJSON_GetArraySize(cJSON_GetObjectItem(reply->json, "items"));
-    reply_free(reply);
+    cJSON *all = list_all(path, "items");
     free(path);
+    return all;
+}
+
+static size_t objects_below(const char *prefix)
+{
+    cJSON *all = objects(prefix);
+    size_t count = (size_t)cJSON_GetArraySize(all);
+    cJSON_Delete(all);
     return count;
 }
 
@@ -179,17 +207,118 @@ static void inputs_are_cached_in_the_bucket_and_outputs_leave_it(void **state)
     assert_string_equal(copy, "what it says\n");
     assert_string_equal(said, "what it says\n");
     assert_int_equal(objects_below("inputs%2F"), 1);
-    struct reply *reply =
-        cloud_call(cloud, "GET",
-                   "/storage/v1/b/" CLOUD_BUCKET "/o?prefix=sessions%2F&fields=items(name)", NULL);
-    assert_null(strstr(reply->body, "outputs/copy"));
-    reply_free(reply);
+    cJSON *left = objects("sessions%2F"), *object;
+    cJSON_ArrayForEach(object, left) assert_null(strstr(json_text(object, "name"), "outputs/copy"));
+    cJSON_Delete(left);
     free(copy);
     free(said);
     free(json);
     free(file);
     free(tasks);
     free(out);
+}
+
+/* The jobs that were made for images and sizes. */
+static cJSON *made_jobs(void)
+{
+    cJSON *jobs = list_all("/v2/" CLOUD_LOCATION "/jobs?pageSize=100", "jobs"), *job;
+    for (int i = cJSON_GetArraySize(jobs) - 1; i >= 0; i--) {
+        job = cJSON_GetArrayItem(jobs, i);
+        if (strcmp(json_text(job, "name"), CLOUD_JOB_NAME) == 0)
+            cJSON_DeleteItemFromArray(jobs, i);
+    }
+    return jobs;
+}
+
+static void each_image_and_size_has_a_job_that_is_used_again(void **state)
+{
+    (void)state;
+    char *tasks = textf("%s/tasks.jsonl", dir), *out = textf("%s/out", dir);
+    write_tasks("{\"id\":\"a\",\"command\":\"echo a\",\"image\":\"alpine:3\",\"cpu\":2,"
+                "\"memory\":\"8Gi\",\"n\":2}\n"
+                "{\"id\":\"b\",\"command\":\"echo b\",\"cpu\":\"4\",\"memory\":\"2Gi\"}\n"
+                "{\"id\":\"c\",\"command\":\"echo c\",\"memory\":\"33Gi\"}\n");
+    expect(ARGS("batch", tasks, "--cloud", "--out", out, "-q", "-p", "1"), 1, NULL, NULL);
+    cJSON *a = result_of_run("a", 1), *b = result_of("b"), *c = result_of("c"), *jobs = made_jobs();
+    assert_json_text(a, "response", "a\n");
+    assert_json_text(b, "response", "b\n");
+    assert_non_null(strstr(json_text(c, "error"), "32768"));
+    assert_int_equal(cJSON_GetArraySize(jobs), 2);
+    const char *made = "template.template.containers.0.resources.limits.cpu";
+    int foreign = strcmp(json_text(cJSON_GetArrayItem(jobs, 0), made), "2") == 0 ? 0 : 1;
+    cJSON *job = cJSON_GetArrayItem(jobs, foreign), *sized = cJSON_GetArrayItem(jobs, 1 - foreign);
+    assert_json_text(job, "template.template.containers.0.image", "alpine:3");
+    assert_json_text(job, "template.template.containers.0.resources.limits.memory", "8192Mi");
+    assert_json_text(job, "template.template.containers.0.command.1", "/claude-runner/start");
+    assert_json_text(job, "template.template.volumes.0.gcs.bucket", CLOUD_BUCKET);
+    assert_json_text(sized, made, "4");
+    assert_null(json_at(sized, "template.template.volumes"));
+    assert_true(objects_below("worker%2F") > 5);
+    cJSON_Delete(a);
+    cJSON_Delete(b);
+    cJSON_Delete(c);
+    cJSON_Delete(jobs);
+    free(tasks);
+    free(out);
+}
+
+/* A '/' is a part of an object's name. */
+static char *escape_path(const char *name)
+{
+    char *escaped = calloc(3 * strlen(name) + 1, 1), *to = escaped;
+    for (; *name; name++)
+        if (*name == '/') {
+            memcpy(to, "%2F", 3);
+            to += 3;
+        } else if (*name == '+') {
+            memcpy(to, "%2B", 3);
+            to += 3;
+        } else {
+            *to++ = *name;
+        }
+    return escaped;
+}
+
+/* Downloads worker/…/X to root/claude-runner/X. */
+static void lay_out_bucket(const char *root)
+{
+    cJSON *kit = objects("worker%2F");
+    const cJSON *item;
+    cJSON_ArrayForEach(item, kit)
+    {
+        const char *name = json_text(item, "name"), *rest = strchr(name + 7, '/') + 1;
+        char *escaped = escape_path(name);
+        char *script = textf(
+            "mkdir -p '%s/claude-runner/lib' && curl -fsS -H 'Authorization: Bearer " CLOUD_TOKEN
+            "' -o '%s/claude-runner/%s' "
+            "'%s/storage/v1/b/" CLOUD_BUCKET "/o/%s?alt=media' && "
+            "chmod 555 '%s/claude-runner/%s'",
+            root, root, rest, cloud->base, escaped, root, rest);
+        proc_shell(script);
+        free(script);
+        free(escaped);
+    }
+    cJSON_Delete(kit);
+}
+
+/* What lies in the bucket runs in a file system that has a shell and nothing else: no C library of
+ * its own. */
+static void the_worker_travels_into_a_foreign_image(void **state)
+{
+    (void)state;
+    if (geteuid() != 0 || access("/usr/bin/busybox", X_OK) != 0)
+        SKIP_BECAUSE("needs root and busybox");
+    expect(ARGS("exec", "--cloud", "--image", "alpine:3", "--", "echo there"), 0, "there\n", NULL);
+    char *root = textf("%s/root", dir);
+    lay_out_bucket(root);
+    char *script =
+        textf("mkdir -p '%s/bin' '%s/proc' '%s/tmp' && cp /usr/bin/busybox '%s/bin/sh' && "
+              "/usr/sbin/chroot '%s' /bin/sh /claude-runner/start --help >'%s/help' && "
+              "grep -q 'claude-runner job' '%s/help'",
+              root, root, root, root, root, dir, dir);
+    proc_shell(script);
+    free(script);
+    free(root);
 }
 
 static void what_is_missing_is_named(void **state)
@@ -207,6 +336,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(killed_and_resumed_nothing_runs_twice, begin, end),
         cmocka_unit_test_setup_teardown(inputs_are_cached_in_the_bucket_and_outputs_leave_it, begin,
                                         end),
+        cmocka_unit_test_setup_teardown(each_image_and_size_has_a_job_that_is_used_again, begin,
+                                        end),
+        cmocka_unit_test_setup_teardown(the_worker_travels_into_a_foreign_image, begin, end),
         cmocka_unit_test_setup_teardown(what_is_missing_is_named, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

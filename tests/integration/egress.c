@@ -262,6 +262,75 @@ static void many_connections_at_once_all_come_through(void **state)
     free(command);
 }
 
+/* One connection has one destination: what it says is not looked at. */
+static void a_connection_leads_to_one_place_whatever_it_says(void **state)
+{
+    (void)state;
+    need_gate(open_lan());
+    int before = atomic_load(&service.came);
+    char *command = textf("exec 3<>/dev/tcp/%s/%d; printf 'CONNECT other.example:22 HTTP/1.1"
+                          "\\r\\n\\r\\n' >&3; tail -c 5 <&3",
+                          host, service.port);
+    char *egress = textf("[\"%s:%d\"]", host, service.port);
+    struct reply *reply = run(opened, command, egress);
+    assert_json_text(reply->json, "stdout", "hello");
+    assert_int_equal(atomic_load(&service.came), before + 1);
+    reply_free(reply);
+    free(command);
+    free(egress);
+}
+
+/* ---- sessions ---- */
+
+/* Runs a command in a session: what it printed. */
+static char *in_session(const char *id, const char *command)
+{
+    char *path = textf("/sessions/%s/exec", id);
+    char *json = textf("{\"command\":\"%s\"}", command);
+    struct reply *reply = runner_post(opened, path, json);
+    assert_status(reply, 200);
+    char *said = strdup(json_text(reply->json, "stdout"));
+    reply_free(reply);
+    free(path);
+    free(json);
+    return said;
+}
+
+static void sessions_have_the_same_gate(void **state)
+{
+    (void)state;
+    need_gate(open_lan());
+    char *get = textf(CURL "http://%s:%d/ || echo no", host, service.port);
+    for (int i = 0; i < 3; i++) {
+        char *egress = i == 0   ? strdup("\"none\"")
+                       : i == 1 ? strdup("[\"other.example\"]")
+                                : textf("[\"%s:%d\"]", host, service.port);
+        char *id = textf("net%d", i), *path = textf("/sessions/%s", id);
+        char *json = textf("{\"id\":\"%s\",\"egress\":%s}", id, egress);
+        struct reply *reply = runner_post(opened, "/sessions", json);
+        assert_status(reply, 201);
+        reply_free(reply);
+        char *said = in_session(id, get);
+        assert_string_equal(said, i < 2 ? "no\n" : "hello");
+        reply = runner_get(opened, path);
+        assert_int_equal(strstr(reply->body, "egressDenied") != NULL, i < 2);
+        reply_free(reply);
+        free(said);
+        free(egress);
+        free(json);
+        free(path);
+        free(id);
+    }
+    runner_stop(opened, 10000); /* the rules are kept */
+    runner_start(opened);
+    char *closed_one = in_session("net0", get), *open_one = in_session("net2", get);
+    assert_string_equal(closed_one, "no\n");
+    assert_string_equal(open_one, "hello");
+    free(closed_one);
+    free(open_one);
+    free(get);
+}
+
 static void what_can_not_be_restricted_is_refused(void **state)
 {
     (void)state;
@@ -271,6 +340,10 @@ static void what_can_not_be_restricted_is_refused(void **state)
                                       "{\"command\":\"true\",\"egress\":[\"example.org\"]}");
     assert_status(reply, 400);
     assert_non_null(strstr(reply->body, "egress"));
+    assert_non_null(strstr(reply->body, "must be open here"));
+    reply_free(reply);
+    reply = runner_post(runner, "/sessions", "{\"egress\":\"none\"}");
+    assert_status(reply, 400);
     assert_non_null(strstr(reply->body, "must be open here"));
     reply_free(reply);
     runner_free(runner);
@@ -285,6 +358,8 @@ int main(void)
         cmocka_unit_test(a_name_is_told_only_to_whom_it_is_allowed),
         cmocka_unit_test(nothing_but_tcp_leaves),
         cmocka_unit_test(many_connections_at_once_all_come_through),
+        cmocka_unit_test(a_connection_leads_to_one_place_whatever_it_says),
+        cmocka_unit_test(sessions_have_the_same_gate),
         cmocka_unit_test(what_can_not_be_restricted_is_refused),
     };
     return cmocka_run_group_tests(tests, open_service, close_service);

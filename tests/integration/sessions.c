@@ -456,7 +456,9 @@ static void sessions_are_made_shown_and_removed(void **state)
                                         "{\"ttlMinutes\":-1}",
                                         "{\"executor\":\"cloud\"}",
                                         "[]",
-                                        "{\"egress\":\"none\"}"};
+                                        "{\"egress\":\"no name\"}",
+                                        "{\"egress\":[\"a/b\"]}",
+                                        "{\"egress\":7}"};
     for (size_t i = 0; i < COUNT(wrong); i++) {
         assert_problem(reply = runner_post(get(), "/sessions", wrong[i]), 400, "invalid_request");
         reply_free(reply);

@@ -4,6 +4,7 @@ The environment says where: CLAUDE_RUNNER_BIN, RUNNER_URL, RUNNER_SECRET. Run by
 tests/integration/client_python.c.
 """
 
+import concurrent.futures
 import os
 import pathlib
 import tempfile
@@ -104,6 +105,41 @@ class Commands(unittest.TestCase):
             CloudRunTask(id="c", command="ls", inputs=(("in", "/tmp"),), timeout=5))
         self.assertEqual(request, {"id": "c", "n": 1, "command": "ls", "timeout_ms": 5000,
                                    "inputs": {"in": "/tmp"}})
+
+    def test_inputs_come_as_they_are_and_outputs_come_back(self):
+        with tempfile.TemporaryDirectory() as folder, CloudRunClient() as client:
+            source = pathlib.Path(folder) / "source"
+            (source / "below").mkdir(parents=True)
+            (source / "below" / "a").write_text("one")
+            (source / "run.sh").write_text("#!/bin/sh\necho ran\n")
+            (source / "run.sh").chmod(0o755)
+            single = pathlib.Path(folder) / "single"
+            single.write_text("two")
+            tasks = [CloudRunTask(
+                id=f"t{i}", n=2, inputs=(("source", source), ("one", single)),
+                command="input/source/run.sh; cat input/source/below/a input/one >output/both")
+                for i in range(4)]
+            results = client.run(tasks, max_workers=8)
+            for runs in results.values():
+                for result in runs:
+                    self.assertEqual((result.success, result.stdout), (True, "ran\n"), result)
+                    self.assertEqual((result.output_dir / "both").read_text(), "onetwo")
+
+    def test_clients_work_beside_each_other(self):
+        def work(number):
+            with CloudRunClient() as client:
+                result = client.run_single(CloudRunTask(id=f"t{number}", command=f"echo {number}"))
+                return result.stdout
+        with concurrent.futures.ThreadPoolExecutor(6) as pool:
+            self.assertEqual(list(pool.map(work, range(6))), [f"{i}\n" for i in range(6)])
+
+    def test_streams_status_and_time_are_a_results(self):
+        with CloudRunClient() as client:
+            result = client.run_single(CloudRunTask(id="c", command="echo out; echo err >&2; exit 3"))
+            self.assertEqual((result.stdout, result.stderr, result.returncode, result.success),
+                             ("out\n", "err\n", 3, False))
+            late = client.run_single(CloudRunTask(id="late", command="sleep 60", timeout=1))
+            self.assertEqual((late.returncode, late.success), (124, False))
 
     def test_sizes_are_read(self):
         self.assertEqual([claude_runner._megabytes(t) for t in ("512Mi", "2Gi", "1G", "1073741824")],

@@ -1,4 +1,4 @@
-#include "runner/overflow/bucket_inputs.h"
+#include "runner/overflow/cloud_inputs.h"
 
 #include "base/fd.h"
 #include "base/path.h"
@@ -48,8 +48,8 @@ static int put_one(const char *input, const char *hash, void *arg)
     return err_wrap(m->err, "inputs.%.100s", input);
 }
 
-int bucket_inputs_put(const struct cloud *cloud, struct inputs *inputs, const char *request,
-                      const struct storage_stop *stop, struct err *err)
+int cloud_inputs_put(const struct cloud *cloud, struct inputs *inputs, const char *request,
+                     const struct storage_stop *stop, struct err *err)
 {
     struct moving m = {.cloud = cloud, .inputs = inputs, .stop = stop, .err = err};
     return request ? input_each(request, put_one, &m, err) : 0;
@@ -110,8 +110,8 @@ static int get_one(const char *input, const char *hash, void *arg)
     return 0;
 }
 
-int bucket_inputs_get(const struct cloud *cloud, struct inputs *inputs, const char *request,
-                      const char *dir, const struct storage_stop *stop, struct err *err)
+int cloud_inputs_get(const struct cloud *cloud, struct inputs *inputs, const char *request,
+                     const char *dir, const struct storage_stop *stop, struct err *err)
 {
     struct moving m = {.cloud = cloud, .inputs = inputs, .dir = dir, .stop = stop, .err = err};
     return request ? input_each(request, get_one, &m, err) : 0;

@@ -13,10 +13,10 @@
 #include "runner/overflow/folder.h"
 
 /* `request` is the field `inputs` of a request, or NULL: then there is nothing to do. */
-int bucket_inputs_put(const struct cloud *cloud, struct inputs *inputs, const char *request,
-                      const struct storage_stop *stop, struct err *err);
+int cloud_inputs_put(const struct cloud *cloud, struct inputs *inputs, const char *request,
+                     const struct storage_stop *stop, struct err *err);
 /* Fetches them into `inputs`; `dir` is for files that are gone at the end. */
-int bucket_inputs_get(const struct cloud *cloud, struct inputs *inputs, const char *request,
-                      const char *dir, const struct storage_stop *stop, struct err *err);
+int cloud_inputs_get(const struct cloud *cloud, struct inputs *inputs, const char *request,
+                     const char *dir, const struct storage_stop *stop, struct err *err);
 
 #endif
