@@ -76,7 +76,12 @@ struct session *session_take(struct sessions *sessions, const char *id, struct e
 int session_check(struct sessions *sessions, const char *id, struct err *err)
 {
     AUTO(session) struct session *session = session_take(sessions, id, err);
-    return session ? 0 : -1;
+    if (!session)
+        return -1;
+    return session->base ? err_set(err, ERR_CONFLICT,
+                                   "the session stands on a repository, which only its own shells "
+                                   "see: tasks cannot work in it yet")
+                         : 0;
 }
 
 /* --- the record ---------------------------------------------------------------------------- */

@@ -100,7 +100,7 @@ const char *session_guest_box(const struct session_guest *guest);
 /* Whether gone() has come. */
 bool session_guest_is_told(struct session_guest *guest);
 void session_leave(struct session_guest *guest);
-/* ERR_NOT_FOUND when there is none of that name. */
+/* Whether a task can enter it. ERR_NOT_FOUND: there is none. ERR_CONFLICT: it has a repository. */
 int session_check(struct sessions *sessions, const char *id, struct err *err);
 
 /* --- snapshots (snapshot.c) ----------------------------------------------------------------- */

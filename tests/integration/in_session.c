@@ -164,12 +164,13 @@ static void what_makes_no_sense_is_refused_by_name(void **state)
         const char *fields, *field;
     } cases[] = {
         {"\"inSession\":\"no-such\"", "inSession"},
-        {"\"inSession\":\"side\",\"repoUrl\":\"o/r\"", "repoUrl"},
-        {"\"inSession\":\"side\",\"n\":2", "n"},
-        {"\"inSession\":\"side\",\"postExecutionActions\":{\"git\":{\"commit\":true}}",
+        {"\"inSession\":\"sense\",\"repoUrl\":\"o/r\"", "repoUrl"},
+        {"\"inSession\":\"sense\",\"n\":2", "n"},
+        {"\"inSession\":\"sense\",\"postExecutionActions\":{\"git\":{\"commit\":true}}",
          "postExecutionActions.git"},
         {"\"inSession\":\"../x\"", "inSession"},
     };
+    session_make(get(), "sense");
     for (size_t i = 0; i < COUNT(cases); i++) {
         struct reply *reply = runner_execute(get(), "true", cases[i].fields);
         assert_problem(reply, 400, "invalid_request");

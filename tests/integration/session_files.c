@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static struct runner *shared;
 
@@ -423,6 +424,60 @@ static void names_of_inputs_are_hashes(void **state)
     }
 }
 
+static void a_cut_upload_leaves_nothing(void **state)
+{
+    (void)state;
+    char *hash = sha256_of("whole", 5), *path = textf("/inputs/%s", hash);
+    int fd = http_connect(get()->base);
+    char *head =
+        textf("PUT %s HTTP/1.1\r\nHost: x\r\n" RUNNER_AUTH "Content-Length: 5\r\n\r\nwh", path);
+    http_send_text(fd, head);
+    close(fd);
+    EVENTUALLY(10000, !inputs_have_parts(shared));
+    struct reply *reply = session_send(get(), "PUT", path, "whole", 5);
+    assert_status(reply, 201);
+    reply_free(reply);
+    free(hash), free(path), free(head);
+}
+
+static void uploads_of_one_hash_at_once_are_one(void **state)
+{
+    (void)state;
+    const size_t size = 32u << 10; /* who waits is not read from: sockets hold that much */
+    char *data = calloc(1, size);
+    memset(data, 'x', size);
+    char *hash = sha256_of(data, size), *path = textf("/inputs/%s", hash);
+    char *head = textf("PUT %s HTTP/1.1\r\nHost: x\r\n" RUNNER_AUTH "Content-Length: %zu\r\n\r\n",
+                       path, size);
+    for (int cut = 0; cut < 2; cut++) { /* the first is whole in the end, or cut off */
+        int first = http_connect(get()->base), second = http_connect(get()->base);
+        http_send_text(first, head);
+        http_send(first, data, size / 2);
+        EVENTUALLY(10000, inputs_have_parts(shared));
+        http_send_text(second, head);
+        http_send(second, data, size / 2);
+        if (cut)
+            close(first);
+        else
+            http_send(first, data + size / 2, size - size / 2);
+        http_send(second, data + size / 2, size - size / 2);
+        struct reply *reply = http_read(second, HTTP_DEADLINE_MS);
+        assert_status(reply, cut ? 201 : 200);
+        reply_free(reply);
+        if (!cut) {
+            reply = http_read(first, HTTP_DEADLINE_MS);
+            assert_status(reply, 201);
+            reply_free(reply);
+            close(first);
+            char *gone = textf("rm %s/inputs/%s", shared->state, hash);
+            proc_shell(gone);
+            free(gone);
+        }
+        close(second);
+    }
+    free(data), free(hash), free(path), free(head);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -437,6 +492,8 @@ int main(void)
         cmocka_unit_test(an_archive_that_grows_too_much_is_refused),
         cmocka_unit_test(inputs_are_uploaded_once_and_laid_into_sessions),
         cmocka_unit_test(names_of_inputs_are_hashes),
+        cmocka_unit_test(a_cut_upload_leaves_nothing),
+        cmocka_unit_test(uploads_of_one_hash_at_once_are_one),
     };
     return cmocka_run_group_tests_name("session_files", tests, start, shared_stop);
 }

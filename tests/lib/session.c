@@ -2,6 +2,7 @@
 
 #include "testing.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -143,4 +144,17 @@ char *input_upload(const struct runner *runner, const void *data, size_t size)
     free(hash);
     free(path);
     return name;
+}
+
+bool inputs_have_parts(const struct runner *runner)
+{
+    bool some = false;
+    char *path = textf("%s/inputs", runner->state);
+    DIR *list = opendir(path);
+    for (struct dirent *entry; list && (entry = readdir(list));)
+        some |= strncmp(entry->d_name, ".part", 5) == 0;
+    if (list)
+        closedir(list);
+    free(path);
+    return some;
 }

@@ -42,4 +42,7 @@ char *sha256_of(const void *data, size_t size);
  * frees it. */
 char *input_upload(const struct runner *runner, const void *data, size_t size);
 
+/* Whether there is an upload, or an input, that is not whole. */
+bool inputs_have_parts(const struct runner *runner);
+
 #endif
