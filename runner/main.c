@@ -8,8 +8,11 @@
 #include "runner/version.h"
 #include "runner/worker/worker.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
 
 static int launch(int argc, char **argv)
 {
@@ -32,6 +35,15 @@ static int box(int argc, char **argv)
     return box_serve();
 }
 
+/* serve, for as long as the thread lives that has started us (runner/client/cloud_home.h). */
+static int attached(int argc, char **argv)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() == 1)
+        return 1; /* it was faster */
+    return daemon_serve(argc, argv);
+}
+
 static int version(int argc, char **argv)
 {
     (void)argc;
@@ -43,8 +55,8 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
 } commands[] = {
-    {"serve", daemon_serve}, {"cloud", cli_cloud}, {"job", worker_job}, {"version", version},
-    {"launch", launch},      {"git", git},         {"box", box},
+    {"serve", daemon_serve}, {"cloud", cli_cloud},   {"job", worker_job}, {"version", version},
+    {"launch", launch},      {"attached", attached}, {"git", git},        {"box", box},
 };
 
 /* Those that a person calls; the client's commands come from its own table. */

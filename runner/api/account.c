@@ -11,6 +11,7 @@ void account_look(struct api *api, struct account *ret_account)
 {
     keeper_status(api->keeper, &ret_account->login);
     breaker_status(api->breaker, &ret_account->breaker);
+    usage_read(api->usage, ret_account->usage);
     ret_account->has_key = CONFIG_GET(api->config, anthropic_api_key) != NULL;
 }
 
@@ -43,6 +44,11 @@ struct verdict {
 static struct verdict judge(const struct account *account)
 {
     bool key = account->has_key, works = account->login.state == LOGIN_OK;
+    if (account->breaker.state == BREAKER_LIMIT && account->breaker.reserved)
+        return (struct verdict){"warm", "waiting",
+                                "Tasks have used their share of the account. The rest of it is "
+                                "kept for you; they go on when the window ends.",
+                                true};
     if (account->breaker.state == BREAKER_LIMIT)
         return (struct verdict){"warm", "usage limit",
                                 key ? "The API key's usage limit is reached. Tasks wait."
@@ -107,12 +113,32 @@ static void add_login(const struct keeper_status *login, struct buf *out)
         add_fact("Last renewal", login->refresh_error, out);
 }
 
+/* How much of each window is used, as a bar. */
+static void add_usage(const struct account *account, struct buf *out)
+{
+    static const char *const names[USAGE_WINDOWS] = {
+        [USAGE_FIVE_HOUR] = "Used of five hours", [USAGE_SEVEN_DAY] = "Used of seven days"};
+    char time[CLOCK_TEXT_SIZE];
+    for (int i = 0; i < USAGE_WINDOWS; i++) {
+        const struct usage_reading *one = &account->usage[i];
+        if (!one->known)
+            continue;
+        clock_format(one->resets_ms, time);
+        buf_addf(out,
+                 "<dt>%s</dt><dd><meter min=\"0\" max=\"100\" high=\"80\" value=\"%.0f\"></meter> "
+                 "%.0f %%, until <time datetime=\"%s\" data-when>%.10s %.5s UTC</time></dd>\n",
+                 names[i], one->ratio * 100.0, one->ratio * 100.0, time, time, time + 11);
+    }
+}
+
 void account_print(const struct account *account, struct buf *out)
 {
     AUTO(buf) struct buf rows = BUF_INIT(16384), facts = BUF_INIT(17000);
     const struct verdict verdict = judge(account);
     if (account->breaker.state == BREAKER_LIMIT)
-        add_time("Limit ends", account->breaker.until_ms, &rows);
+        add_time(account->breaker.reserved ? "Tasks go on" : "Limit ends",
+                 account->breaker.until_ms, &rows);
+    add_usage(account, &rows);
     add_login(&account->login, &rows);
     if (rows.len > 0)
         buf_addf(&facts, "<dl>\n%s</dl>\n", buf_str(&rows));

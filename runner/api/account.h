@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "runner/oauth/breaker.h"
 #include "runner/oauth/keeper.h"
+#include "runner/oauth/usage.h"
 
 #include <stdbool.h>
 
@@ -19,6 +20,7 @@ struct account {
     struct keeper_status login;
     struct breaker_status breaker;
     bool has_key; /* tasks use an API key */
+    struct usage_reading usage[USAGE_WINDOWS];
 };
 
 void account_look(struct api *api, struct account *ret_account);

@@ -11,8 +11,10 @@
 #include "runner/claude/claude.h"
 #include "runner/config/in_force.h"
 #include "runner/inputs/inputs.h"
+#include "runner/oauth/alert.h"
 #include "runner/oauth/keeper.h"
 #include "runner/oauth/login_flow.h"
+#include "runner/oauth/usage.h"
 #include "runner/overflow/overflow.h"
 #include "runner/python/python.h"
 #include "runner/repo/repos.h"
@@ -32,6 +34,7 @@ struct replay;        /* replay.h: answers by Idempotency-Key */
 struct openapi;       /* openapi.h */
 struct metric_source; /* base/metric.h */
 struct audit;         /* access/audit.h: who did what */
+struct push;          /* webpush/webpush.h: browsers that are told */
 struct callers;       /* access/callers.h: who was here when */
 struct visits;        /* visits.h: browsers that gave a secret */
 
@@ -44,6 +47,8 @@ struct api {
     struct login_flow *flow;
     struct breaker *breaker;
     struct proxy *proxy;
+    struct usage_windows *usage;
+    struct alert *alert;
     struct access *access; /* NULL: Cloudflare Access is not asked for */
     const struct claude *claude;
     struct launcher *launcher;
@@ -61,6 +66,7 @@ struct api {
     struct visits *visits;
     struct audit *audit;
     struct callers *callers;
+    struct push *push;
     struct system_prompt *system_prompt;
     struct prompt_watch *prompt; /* of SYSTEM_PROMPT_SECRET; or NULL */
     struct api_numbers *numbers;
@@ -81,6 +87,10 @@ const struct http_route *api_routes(size_t *ret_count);
 bool api_gate(struct http_request *req, const struct http_route *route, void *arg);
 void api_done(const struct http_request *req, int status, int64_t duration_us, void *arg);
 void api_trouble(const char *message, void *arg);
+
+/* What needs the owner, as /health tells it: for push_config. */
+struct push_trouble;
+size_t api_troubles(struct push_trouble *ret_troubles, size_t max, void *arg);
 
 struct api_guard *api_guard_new(void);
 void api_guard_free(struct api_guard *guard);

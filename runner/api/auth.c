@@ -46,6 +46,8 @@ void api_guard_free(struct api_guard *guard)
 static const char *presented(const struct http_request *req)
 {
     const char *secret = http_header(req, "X-Runner-Secret");
+    if (!secret)
+        secret = http_header(req, "X-API-Key");
     if (secret)
         return secret;
     const char *authorization = http_header(req, "Authorization");

@@ -30,12 +30,13 @@ http_handler task_redeliver;
 http_handler login_page, login_enter, login_leave, login_start, login_code, login_cancel;
 http_handler login_state, login_css, login_js;
 http_handler sessions_post, sessions_get, session_get, session_remove_it, session_exec_post;
-http_handler session_terminal;
+http_handler session_terminal, session_snapshot, snapshots_get, snapshot_get, snapshot_remove_it;
 http_handler processes_get, processes_delete, process_get, process_delete, process_logs;
 http_handler process_stdin, shell_get, shell_wait, shell_stdin, shell_kill;
 http_handler file_get, file_put, file_delete, files_get, files_search, files_find, files_replace;
 http_handler archive_get, archive_put, input_get, input_upload;
 http_handler callers_get, audit_get;
+http_handler push_get, push_subscription_add, push_subscription_remove, push_test;
 http_handler console_file, console_session_get, console_session_begin, console_session_end,
     console_link;
 
@@ -125,7 +126,7 @@ bool find_task(struct http_request *req, struct api *api, struct task_record *re
 
 /* Appends a task as callers see it; `whole` adds what was asked, `webhook` (or NULL) what is owed.
  */
-void print_task(const struct task_record *record, bool whole, const struct webhook_record *webhook,
-                struct json_writer *w);
+void print_task(const struct api *api, const struct task_record *record, bool whole,
+                const struct webhook_record *webhook, struct json_writer *w);
 
 #endif

@@ -1,9 +1,11 @@
 /* What the service says of itself. */
 #include "base/clock.h"
 #include "runner/api/handlers.h"
+#include "runner/api/troubles.h"
 #include "runner/claude/version.h"
 #include "runner/janitor/disk.h"
 #include "runner/overflow/prompt.h"
+#include "runner/webpush/webpush.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -38,11 +40,28 @@ static void print_oauth(const struct keeper_status *login, struct json_writer *w
     json_add_raw(w, "oauth", buf_str(&members), members.len);
 }
 
+/* Refusals by Anthropic. */
 static void print_failures(const struct api *api, struct json_writer *w)
 {
     char time[CLOCK_TEXT_SIZE];
-    int64_t last = atomic_load(&api->auth_failed_at);
+    struct breaker_status breaker;
+    int64_t alerted = api->alert ? alert_last_ms(api->alert) : 0;
+    breaker_status(api->breaker, &breaker);
     json_open_object(w, "auth_failures");
+    json_add_int(w, "failure_count", breaker.auth_refusals);
+    json_add_text(w, "last_failure",
+                  breaker.refused_ms ? clock_format(breaker.refused_ms, time) : NULL);
+    json_add_text(w, "last_task", breaker.refused_task[0] ? breaker.refused_task : NULL);
+    json_add_text(w, "last_alert_sent", alerted ? clock_format(alerted, time) : NULL);
+    json_close(w);
+}
+
+/* Wrong secrets. */
+static void print_refused(const struct api *api, struct json_writer *w)
+{
+    char time[CLOCK_TEXT_SIZE];
+    int64_t last = atomic_load(&api->auth_failed_at);
+    json_open_object(w, "refused_callers");
     json_add_int(w, "count", atomic_load(&api->auth_failures));
     json_add_text(w, "last", last ? clock_format(last, time) : NULL);
     json_close(w);
@@ -141,19 +160,18 @@ static void print_jail(const struct api *api, struct json_writer *w)
     json_close(w);
 }
 
-/* Less than the owner has asked for. */
-static bool is_jail_weak(const struct api *api)
-{
-    AUTO(config_ref) const struct config *config = config_ref(api->config);
-    return (config->jail == CONFIG_JAIL_FULL || config->jail == CONFIG_JAIL_RESTRICTED) &&
-           (int)api->claude->walls->tier < config_jail_most(config);
-}
-
 static void print_python(const struct api *api, bool verbose, struct json_writer *w)
 {
     AUTO(buf) struct buf python = BUF_INIT(16u << 10);
     python_print(api->python, verbose, &python);
     json_add_raw(w, "python", buf_str(&python), python.len);
+}
+
+static void print_usage(const struct api *api, struct json_writer *w)
+{
+    AUTO(buf) struct buf usage = BUF_INIT(1024);
+    usage_print(api->usage, &usage);
+    json_add_raw(w, "usage", buf_str(&usage), usage.len);
 }
 
 /* More for those who hold a secret. */
@@ -162,6 +180,7 @@ static void print_verbose(const struct api *api, struct json_writer *w)
     struct http_stats http;
     AUTO(buf) struct buf cache = BUF_INIT(4u << 20);
     print_cli(api, w);
+    print_usage(api, w);
     print_python(api, true, w);
     print_queue(api, w);
     print_disk(api, w);
@@ -189,82 +208,39 @@ static void print_verbose(const struct api *api, struct json_writer *w)
     json_add_raw(w, "config", buf_str(&text), text.len);
 }
 
-/* What can be the matter, and what the owner does about it. */
-enum trouble {
-    TROUBLE_LOGIN,
-    TROUBLE_REFRESH,
-    TROUBLE_LIMIT,
-    TROUBLE_CLI,
-    TROUBLE_DISK,
-    TROUBLE_CLOUD,
-    TROUBLE_JAIL,
-    TROUBLE_PROMPT,
-    TROUBLES,
-};
-
-static const struct {
-    const char *reason, *remedy;
-} troubles[TROUBLES] = {
-    [TROUBLE_LOGIN] = {"login_needed", "Log in again: open /login, or run `claude-runner login`."},
-    [TROUBLE_REFRESH] = {"refresh_failed",
-                         "The token server could not be asked for the next token; it is tried "
-                         "again by itself. Check the network and OAUTH_TOKEN_URL."},
-    [TROUBLE_LIMIT] = {"usage_limit", "Nothing to do: tasks go on when the limit ends."},
-    [TROUBLE_CLI] = {"cli_missing",
-                     "There is no program that CLAUDE_BIN means: install Claude Code "
-                     "(runner/install-claude), or set CLAUDE_BIN to its path."},
-    [TROUBLE_DISK] = {"disk_low", "Free space in STATE_DIR, or lower DISK_MIN_FREE_MB."},
-    [TROUBLE_CLOUD] = {"cloud_unreachable",
-                       "Google Cloud does not answer: run `claude-runner cloud check`."},
-    [TROUBLE_PROMPT] = {"system_prompt_unreadable",
-                        "SYSTEM_PROMPT_SECRET cannot be read, the log says why: may the home "
-                        "runner's account read it? `claude-runner cloud setup` grants that."},
-    [TROUBLE_JAIL] = {"jail_weak", "Tasks run with weaker walls than they could: `host` in "
-                                   "/health?verbose=true says what this host lacks."},
-};
-
-static void find_troubles(const struct api *api, const struct config *config,
-                          const struct keeper_status *login, bool found[TROUBLES])
+size_t api_troubles(struct push_trouble *ret_troubles, size_t max, void *arg)
 {
-    struct err ignored;
-    struct breaker_status breaker;
-    struct overflow_status cloud = {.reachable = true};
-    breaker_status(api->breaker, &breaker);
-    if (api->overflow)
-        overflow_status(api->overflow, &cloud);
-    found[TROUBLE_REFRESH] = login->refresh_failing && !login->not_needed;
-    found[TROUBLE_LOGIN] =
-        breaker.state == BREAKER_LOGIN && (login->not_needed || !keeper_is_cut_off(login));
-    found[TROUBLE_LIMIT] = breaker.state == BREAKER_LIMIT;
-    found[TROUBLE_CLI] = !claude_is_there(api->claude);
-    found[TROUBLE_DISK] = disk_check(api->state_dir, config->disk_min_free_mb, &ignored) != 0;
-    found[TROUBLE_CLOUD] = !cloud.reachable;
-    found[TROUBLE_JAIL] = is_jail_weak(api);
-    found[TROUBLE_PROMPT] = api->prompt && prompt_watch_fails(api->prompt);
+    struct troubles found;
+    size_t count = 0;
+    struct keeper_status login;
+    const struct api *api = arg;
+    keeper_status(api->keeper, &login);
+    note_api_key(api, &login);
+    troubles_find(api, &login, &found);
+    for (size_t i = 0; i < found.count && count < max; i++)
+        ret_troubles[count++] =
+            (struct push_trouble){found.items[i]->reason, found.items[i]->remedy};
+    return count;
 }
 
-static void print_status(const struct api *api, const struct config *config,
-                         const struct keeper_status *login, struct json_writer *w)
+static void print_status(const struct api *api, const struct keeper_status *login,
+                         struct json_writer *w)
 {
-    bool found[TROUBLES], degraded = false;
-    find_troubles(api, config, login, found);
-    for (size_t i = 0; i < TROUBLES; i++)
-        degraded |= found[i];
+    struct troubles found;
+    troubles_find(api, login, &found);
     json_add_text(w, "status",
                   atomic_load(&api->draining) ? "draining"
-                  : degraded                  ? "degraded"
+                  : found.count > 0           ? "degraded"
                                               : "healthy");
-    if (!degraded)
+    if (found.count == 0)
         return;
     json_open_array(w, "reasons");
-    for (size_t i = 0; i < TROUBLES; i++)
-        if (found[i])
-            json_add_text(w, NULL, troubles[i].reason);
+    for (size_t i = 0; i < found.count; i++)
+        json_add_text(w, NULL, found.items[i]->reason);
     json_close(w);
     json_open_object(w, "remedies");
-    for (size_t i = 0; i < TROUBLES; i++)
-        if (found[i])
-            json_add_text(w, troubles[i].reason, troubles[i].remedy);
+    for (size_t i = 0; i < found.count; i++)
+        json_add_text(w, found.items[i]->reason, found.items[i]->remedy);
     json_close(w);
 }
 
@@ -283,7 +259,7 @@ void health_get(struct http_request *req, void *arg)
     engine_load(api->engine, &load);
     json_write(&w, &out);
     json_open_object(&w, NULL);
-    print_status(api, config, &login, &w);
+    print_status(api, &login, &w);
     json_add_text(&w, "service", "claude-runner");
     json_add_text(&w, "version", api->version);
     json_add_text(&w, "timestamp", clock_format(now, time));
@@ -291,6 +267,7 @@ void health_get(struct http_request *req, void *arg)
     json_add_text(&w, "credential", credential_of(config, &login));
     print_oauth(&login, &w);
     print_failures(api, &w);
+    print_refused(api, &w);
     print_tasks(&load, &w);
     const char *verbose = http_query(req, "verbose");
     if (verbose && strcmp(verbose, "true") == 0 && is_authorized(api, req))
@@ -311,6 +288,7 @@ static void print_capabilities(const struct api *api, struct json_writer *w)
         json_add_text(w, NULL, "python");
     json_close(w);
     json_add_text(w, "jail", jail_tier_name(api->claude->walls->tier));
+    python_print_pyrunner(api->python, w);
     json_open_object(w, "limits");
     json_add_int(w, "bodyBytes", API_BODY_MAX);
     json_add_int(w, "promptBytes", REQUEST_PROMPT_MAX);

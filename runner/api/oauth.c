@@ -1,5 +1,6 @@
 /* The login: its state, a refresh, and a new one from anywhere. */
 #include "base/clock.h"
+#include "base/str.h"
 #include "runner/api/handlers.h"
 
 #include <stdio.h>
@@ -8,21 +9,36 @@
 #define REFRESHING_MAX 4 /* workers; a refresh may take as long as the token server does */
 #define LOGIN_BODY_MAX 16384
 
-static void send_status(struct http_request *req, struct api *api)
+/* Appends the status, without braces. */
+static void add_status(const struct api *api, struct buf *out)
 {
     struct keeper_status status;
-    AUTO(buf) struct buf out = BUF_INIT(16384);
     keeper_status(api->keeper, &status);
     note_api_key(api, &status);
-    buf_addc(&out, '{');
-    keeper_print(&status, true, &out);
-    buf_addc(&out, '}');
-    send_json(req, 200, &out);
+    keeper_print(&status, true, out);
+    buf_adds(out, ",\"usage\":");
+    usage_print(api->usage, out);
 }
 
 void oauth_status(struct http_request *req, void *arg)
 {
-    send_status(req, arg);
+    AUTO(buf) struct buf out = BUF_INIT(16384);
+    buf_addc(&out, '{');
+    add_status(arg, &out);
+    buf_addc(&out, '}');
+    send_json(req, 200, &out);
+}
+
+/* What published clients read beside the problem: the message, and how the login is. */
+static void send_failure(struct http_request *req, const struct api *api, const struct err *err)
+{
+    AUTO(buf) struct buf members = BUF_INIT(32768);
+    buf_adds(&members, ",\"refreshed\":false,\"message\":\"");
+    str_add_json(&members, err->msg, strlen(err->msg));
+    buf_adds(&members, "\",\"oauth_status\":{");
+    add_status(api, &members);
+    buf_addc(&members, '}');
+    http_send_error(req, err, buf_ok(&members) ? members.data : NULL);
 }
 
 void oauth_refresh(struct http_request *req, void *arg)
@@ -33,10 +49,15 @@ void oauth_refresh(struct http_request *req, void *arg)
                  ? keeper_refresh(api->keeper, &err)
                  : err_set(&err, ERR_BUSY, "others wait for a refresh already");
     atomic_fetch_sub(&api->refreshing, 1);
-    if (rc)
-        send_err(req, &err);
-    else
-        send_status(req, api);
+    if (rc) {
+        send_failure(req, api, &err);
+        return;
+    }
+    AUTO(buf) struct buf out = BUF_INIT(16384);
+    buf_adds(&out, "{\"refreshed\":true,");
+    add_status(api, &out);
+    buf_addc(&out, '}');
+    send_json(req, 200, &out);
 }
 
 /* --- a login ------------------------------------------------------------------------------- */

@@ -48,21 +48,33 @@ int outputs_open(const struct api *api, const char *id)
 
 /* --- the list ------------------------------------------------------------------------------ */
 
-static void add_output(struct json_writer *w, const char *path, int64_t size, int64_t modified_ms)
+/* The URL has the name byte for byte, the path has what of it is text. */
+static void add_output(struct json_writer *w, const char *task, const char *path, int64_t size,
+                       int64_t modified_ms)
 {
     char time[CLOCK_TEXT_SIZE];
+    AUTO(buf) struct buf url = BUF_INIT(16384);
+    buf_addf(&url, "/tasks/%s/outputs/", task);
+    str_add_url(&url, path, "/");
     json_open_object(w, NULL);
     json_add_text(w, "path", path);
+    json_add_text(w, "url", buf_str(&url));
     json_add_int(w, "sizeBytes", size);
     json_add_text(w, "modifiedAt", clock_format(modified_ms, time));
     json_close(w);
 }
 
+struct output_list {
+    struct json_writer *w;
+    const char *task;
+};
+
 static int list_file(int dir, const char *name, const char *path, const struct stat *st, void *arg)
 {
     (void)dir;
     (void)name;
-    add_output(arg, path, st->st_size, st->st_mtim.tv_sec * INT64_C(1000));
+    const struct output_list *list = arg;
+    add_output(list->w, list->task, path, st->st_size, st->st_mtim.tv_sec * INT64_C(1000));
     return 0;
 }
 
@@ -75,14 +87,15 @@ static void list_all(const struct api *api, const struct task_record *record, st
     struct json *cloud = path && record->place == PLACE_AWAY ? overflow_outputs(path, &err) : NULL;
     if (!cloud) {
         int dir = outputs_open(api, record->id);
+        struct output_list list = {w, record->id};
         if (dir >= 0)
-            walk_files(dir, list_file, w);
+            walk_files(dir, list_file, &list);
         return;
     }
     for (const struct json *at = json_first(cloud); at; at = json_next(at)) {
         int64_t size = 0;
         json_int(json_get(at, "size"), &size);
-        add_output(w, json_text(json_get(at, "path")), size, record->ended_ms);
+        add_output(w, record->id, json_text(json_get(at, "path")), size, record->ended_ms);
     }
 }
 
@@ -123,7 +136,7 @@ void output_get(struct http_request *req, void *arg)
         return;
     AUTO(fd) int dir = outputs_open(arg, record.id);
     AUTO(fd)
-    int fd = dir >= 0 && path_is_inside(path) ? outputs_open_below(dir, path, O_RDONLY) : -1;
+    int fd = dir >= 0 ? outputs_open_below(dir, path, O_RDONLY) : -1;
     if (fd < 0 || fstat(fd, &st) || !S_ISREG(st.st_mode)) {
         err_set(&err, ERR_NOT_FOUND, "the task has no such output");
         send_err(req, &err);

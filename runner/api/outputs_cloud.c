@@ -89,9 +89,11 @@ static void send_from_bucket(struct http_request *req, const struct api *api,
     const struct overflow_sink sink = {.write = pass_on, .arg = &passing};
     int rc = overflow_read(api->overflow, record->id, path, range->from, all ? -1 : range->len,
                            &sink, &err);
-    cloud_copy_end(passing.copy, rc == 0 && passing.passed == range->size);
+    bool kept = cloud_copy_end(passing.copy, rc == 0 && passing.passed == range->size);
     finish(&passing, rc, &err);
     buf_done(&passing.held);
+    if (kept)
+        overflow_drop(api->overflow, record->id, path);
 }
 
 bool outputs_cloud_get(struct http_request *req, const struct api *api,

@@ -25,6 +25,6 @@ void repos_remove(struct http_request *req, void *arg)
         send_err(req, &err);
         return;
     }
-    buf_addf(&out, "{\"success\":true,\"removed\":%d}", gone);
+    buf_addf(&out, "{\"success\":true,\"cleared\":true,\"removed\":%d}", gone);
     send_json(req, 200, &out);
 }

@@ -128,7 +128,7 @@
       "The files that a task has left", "", "", "200:Outputs 404") \
     X("GET", "/tasks/{id}/outputs.tgz", outputs_archive, ROUTE_DRAIN, "tasks", \
       "All of them", "", "", "200:Archive 404") \
-    X("GET", "/tasks/{id}/outputs/{path...}", output_get, ROUTE_DRAIN, "tasks", \
+    X("GET", "/tasks/{id}/outputs/{path...}", output_get, ROUTE_DRAIN | HTTP_ANY_BYTES, "tasks", \
       "One of them", "Range If-Range If-Match If-None-Match", "", \
       "200:File 206:File 304:Nothing 404 412 416") \
     X("GET", "/repos", repos_list, ROUTE_DRAIN, "repos", \
@@ -142,6 +142,15 @@
     X("GET", "/audit", audit_get, ROUTE_DRAIN, "service", \
       "Who signed in, ran or changed what, the newest first", "action caller limit cursor", "", \
       "200:Audit") \
+    X("GET", "/push", push_get, ROUTE_DRAIN, "push", \
+      "The key for Web Push, and the browsers that are told", "", "", "200:Push") \
+    X("POST", "/push/subscriptions", push_subscription_add, 0, "push", \
+      "Tell a browser what needs the owner and what is done", "", "PushSubscription", \
+      "201:PushSubscribed 409") \
+    X("DELETE", "/push/subscriptions/{id}", push_subscription_remove, ROUTE_DRAIN, "push", \
+      "Tell it no more", "", "", "200:Object") \
+    X("POST", "/push/test", push_test, 0, "push", \
+      "Send a message to try it", "", "PushTest", "202:Object 404") \
     X("POST", "/sessions", sessions_post, 0, "sessions", \
       "Make a session", "", "SessionRequest", "201:Session 409 429 507") \
     X("GET", "/sessions", sessions_get, ROUTE_DRAIN, "sessions", \
@@ -175,6 +184,15 @@
       "End its current process", "", "", "200:Object 404") \
     X("GET", "/sessions/{id}/terminal", session_terminal, 0, "sessions", \
       "A terminal in it, as a WebSocket", "shell cols rows", "", "101:Nothing 400 404 426 429") \
+    X("POST", "/sessions/{id}/snapshot", session_snapshot, 0, "sessions", \
+      "Keep what it is, for others to begin as (from)", "", "SnapshotRequest", \
+      "201:Snapshot 404 409 429 507") \
+    X("GET", "/snapshots", snapshots_get, ROUTE_DRAIN, "sessions", \
+      "The snapshots there are", "", "", "200:Object") \
+    X("GET", "/snapshots/{id}", snapshot_get, ROUTE_DRAIN, "sessions", \
+      "One snapshot", "", "", "200:Snapshot 404") \
+    X("DELETE", "/snapshots/{id}", snapshot_remove_it, ROUTE_DRAIN, "sessions", \
+      "Remove a snapshot", "", "", "200:Object 409") \
     X("GET", "/sessions/{id}/files", files_get, ROUTE_DRAIN, "sessions", \
       "What a directory holds", "path recursive limit cursor", "", "200:Object 403 404") \
     X("GET", "/sessions/{id}/files/{path...}", file_get, ROUTE_DRAIN, "sessions", \

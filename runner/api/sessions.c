@@ -2,6 +2,7 @@
 #include "base/path.h"
 #include "base/str.h"
 #include "runner/api/body_fields.h"
+#include "runner/api/later.h"
 #include "runner/inputs/inputs.h"
 #include "runner/session/session.h"
 
@@ -140,11 +141,14 @@ static int unpack_inputs(struct api *api, const char *id, const struct json *inp
 }
 
 /* What cannot be had is refused by name; false after that. */
-static bool check_words(struct http_request *req, const char *id, const char *executor,
-                        const char *egress)
+static bool check_words(struct http_request *req, const struct session_wish *wish,
+                        const char *executor, const char *egress)
 {
-    if (id && !id_is_valid(id)) {
-        send_field_error(req, "id",
+    const char *wrong = wish->id && !id_is_valid(wish->id)       ? "id"
+                        : wish->from && !id_is_valid(wish->from) ? "from"
+                                                                 : NULL;
+    if (wrong) {
+        send_field_error(req, wrong,
                          "must be 1..64 of A-Z a-z 0-9 . _ ~ - and not begin with . or -");
         return false;
     }
@@ -175,18 +179,117 @@ static int unpack_made(struct api *api, const struct json *inputs, const struct 
     return -1;
 }
 
-void sessions_post(struct http_request *req, void *arg)
+/* A session that is asked for. */
+struct making {
+    struct later later;
+    struct json *body;
+    struct session_wish wish;
+    struct strlist variables;
+    struct buf metadata;
+    const struct json *inputs;
+    struct task_request *request; /* the fields of its repository, checked; NULL: none */
+    struct repo_wish repo;
+};
+
+static void making_free(struct later *later)
 {
-    struct api *api = arg;
+    struct making *making = (struct making *)later;
+    task_request_free(making->request);
+    json_free(making->body);
+    strlist_wipe(&making->variables);
+    buf_done(&making->metadata);
+    free(making);
+}
+
+static int make_session(struct later *later, struct buf *out, int *ret_status, struct err *err)
+{
+    struct making *making = (struct making *)later;
+    struct sessions *sessions = later->api->sessions;
+    *ret_status = 201;
+    if (sessions_hold(sessions, err))
+        return -1;
+    int rc = session_create(sessions, &making->wish, out, err);
+    if (rc == 0 && making->inputs)
+        rc = unpack_made(later->api, making->inputs, out, err);
+    sessions_let_go(sessions);
+    return rc;
+}
+
+static const char *const repo_fields[] = {"repoUrl", "gitRepo", "repo_url", "gitBranch",
+                                          "gitRef",  "sshKey",  "gitToken", "staleOk"};
+
+/* The repository's fields, as a command's would be read. False after the answer has been sent. */
+static bool read_repo(struct http_request *req, struct making *making)
+{
     struct err err;
+    struct json_writer w;
+    struct request_errors errors = {0};
+    const struct request_defaults defaults = {.where = REQUEST_COMMAND};
+    AUTO(buf_wipe) struct buf text = BUF_INIT(API_BODY_MAX);
+    json_write(&w, &text);
+    json_open_object(&w, NULL);
+    json_add_text(&w, "command", "true");
+    for (size_t i = 0; i < COUNT_OF(repo_fields); i++) {
+        AUTO(buf_wipe) struct buf value = BUF_INIT(API_BODY_MAX);
+        const struct json *given = json_get(making->body, repo_fields[i]);
+        if (given)
+            json_print(given, &value);
+        if (given)
+            json_add_raw(&w, repo_fields[i], buf_str(&value), value.len);
+    }
+    json_close(&w);
+    making->request = task_request_decode(buf_str(&text), text.len, &defaults, &errors, &err);
+    if (!making->request && errors.count > 0)
+        send_field_error(req, errors.items[0].field, errors.items[0].message);
+    else if (!making->request)
+        send_err(req, &err);
+    request_errors_done(&errors);
+    return making->request != NULL;
+}
+
+/* False after the answer has been sent. */
+static bool check_base(struct http_request *req, struct api *api, struct making *making)
+{
+    struct err err;
+    const struct task_request *request = making->request;
+    const char *needs_repo = request->git_branch  ? "gitBranch"
+                             : request->git_ref   ? "gitRef"
+                             : request->git_token ? "gitToken"
+                             : request->ssh_key   ? "sshKey"
+                                                  : NULL;
+    if (!request->repo_url && needs_repo) {
+        send_field_error(req, needs_repo, "needs repoUrl");
+        return false;
+    }
+    if (request->repo_url && making->wish.from) {
+        send_field_error(req, "from", "a session begins as a snapshot or with repoUrl, not both");
+        return false;
+    }
+    if (request->repo_url && repos_check_url(api->repos, request->repo_url, &err)) {
+        send_field_error(req, "repoUrl", err.msg);
+        return false;
+    }
+    making->repo = (struct repo_wish){.url = request->repo_url,
+                                      .branch = request->git_branch,
+                                      .ref = request->git_ref,
+                                      .key = request->ssh_key,
+                                      .token = request->git_token,
+                                      .stale_ok = request->stale_ok};
+    making->wish.repo = request->repo_url ? &making->repo : NULL;
+    return true;
+}
+
+/* Reads and checks the request; false after the answer has been sent. */
+static bool read_making(struct http_request *req, struct api *api, struct making *making)
+{
     int64_t ttl = 0, idle = 0;
-    struct session_wish wish = {0};
-    const char *executor = NULL, *egress = NULL;
-    const struct json *env = NULL, *limits = NULL, *metadata = NULL, *inputs = NULL;
-    AUTO(strlist) struct strlist variables = STRLIST_INIT;
-    AUTO(buf) struct buf out = BUF_INIT(LIST_BYTES_MAX), meta = BUF_INIT(API_BODY_MAX);
+    struct session_wish *wish = &making->wish;
+    const char *executor = NULL, *egress = NULL, *text = NULL;
+    const struct json *env = NULL, *limits = NULL, *metadata = NULL;
+    bool stale;
     const struct field fields[] = {
-        {.name = "id", .kind = FIELD_TEXT, .to = &wish.id},
+        {.name = "id", .kind = FIELD_TEXT, .to = &wish->id},
+        {.name = "from", .kind = FIELD_TEXT, .to = &wish->from},
         {.name = "env", .kind = FIELD_NODE, .to = &env},
         {.name = "limits", .kind = FIELD_NODE, .to = &limits},
         {.name = "egress", .kind = FIELD_TEXT, .to = &egress},
@@ -204,26 +307,58 @@ void sessions_post(struct http_request *req, void *arg)
          .max = 525600,
          .zero = true},
         {.name = "metadata", .kind = FIELD_NODE, .to = &metadata},
-        {.name = "inputs", .kind = FIELD_NODE, .to = &inputs},
+        {.name = "inputs", .kind = FIELD_NODE, .to = &making->inputs},
+        {.name = "repoUrl", .kind = FIELD_TEXT, .to = &text}, /* these: see read_repo() */
+        {.name = "gitRepo", .kind = FIELD_TEXT, .to = &text},
+        {.name = "repo_url", .kind = FIELD_TEXT, .to = &text},
+        {.name = "gitBranch", .kind = FIELD_TEXT, .to = &text},
+        {.name = "gitRef", .kind = FIELD_TEXT, .to = &text},
+        {.name = "sshKey", .kind = FIELD_TEXT, .to = &text},
+        {.name = "gitToken", .kind = FIELD_TEXT, .to = &text},
+        {.name = "staleOk", .kind = FIELD_BOOL, .to = &stale},
     };
-    AUTO(json) struct json *body = body_fields(req, fields, COUNT_OF(fields));
-    if (!body || !check_words(req, wish.id, executor, egress) || !read_env(req, env, &variables) ||
-        !read_limits(req, limits, &wish) || !check_inputs(req, api, inputs))
-        return;
-    wish.env = &variables;
-    wish.ttl_minutes = (int)ttl;
-    wish.idle_minutes = (int)idle;
+    making->body = body_fields(req, fields, COUNT_OF(fields));
+    if (!making->body || !check_words(req, wish, executor, egress) ||
+        !read_env(req, env, &making->variables) || !read_limits(req, limits, wish) ||
+        !check_inputs(req, api, making->inputs) || !read_repo(req, making) ||
+        !check_base(req, api, making))
+        return false;
+    wish->env = &making->variables;
+    wish->ttl_minutes = (int)ttl;
+    wish->idle_minutes = (int)idle;
     if (metadata)
-        json_print(metadata, &meta);
-    wish.metadata = metadata ? buf_str(&meta) : NULL;
-    if (session_create(api->sessions, &wish, &out, &err)) {
+        json_print(metadata, &making->metadata);
+    wish->metadata = metadata ? buf_str(&making->metadata) : NULL;
+    return true;
+}
+
+/* What takes its time is made while no worker waits. */
+void sessions_post(struct http_request *req, void *arg)
+{
+    struct err err;
+    int status;
+    AUTO(buf) struct buf out = BUF_INIT(LIST_BYTES_MAX);
+    struct making *making = calloc(1, sizeof(*making));
+    if (!making) {
+        err_sys(&err, "session");
         send_err(req, &err);
         return;
     }
-    if (inputs && unpack_made(api, inputs, &out, &err))
+    making->later = (struct later){.api = arg, .make = make_session, .done = making_free};
+    buf_init(&making->metadata, API_BODY_MAX);
+    if (!read_making(req, arg, making)) {
+        making_free(&making->later);
+        return;
+    }
+    if (making->wish.repo || making->wish.from || making->inputs) {
+        later_answer(req, &making->later);
+        return;
+    }
+    if (make_session(&making->later, &out, &status, &err))
         send_err(req, &err);
     else
-        send_json(req, 201, &out);
+        send_json(req, status, &out);
+    making_free(&making->later);
 }
 
 /* --- showing and removing ------------------------------------------------------------------ */

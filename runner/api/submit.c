@@ -9,6 +9,7 @@
 #include "runner/inputs/layers.h"
 #include "runner/janitor/disk.h"
 #include "runner/overflow/prompt.h"
+#include "runner/session/session.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,7 +35,11 @@ int check_account(struct api *api, struct err *err)
     breaker_status(api->breaker, &breaker);
     keeper_status(api->keeper, &login);
     if (breaker.state == BREAKER_LIMIT)
-        return err_set(err, ERR_RATE, "usage limit: the account may go on at %s",
+        return err_set(err, ERR_RATE, "usage limit: %s at %s",
+                       breaker.reserved
+                           ? "the rest of the window is kept for the owner (USAGE_KEEP_PERCENT); "
+                             "tasks go on"
+                           : "the account may go on",
                        clock_format(breaker.until_ms, time));
     if (breaker.state == BREAKER_LOGIN && check_token_server(api, err))
         return -1;
@@ -196,6 +201,9 @@ static int make_tasks(struct http_request *req, struct api *api, struct submissi
 {
     const struct task_request *request = s->request;
     bool alone = s->count == 1;
+    int64_t not_before_ms = 0;
+    if (request->not_before) /* it has been checked */
+        (void)clock_parse(request->not_before, &not_before_ms);
     making->tasks = calloc(s->count, sizeof(*making->tasks));
     making->conversations = calloc(s->count, sizeof(*making->conversations));
     s->records = calloc(s->count, sizeof(*s->records));
@@ -214,6 +222,7 @@ static int make_tasks(struct http_request *req, struct api *api, struct submissi
             .id = alone ? request->task_id : NULL,
             .kind = s->task_kind->name,
             .priority = request->priority,
+            .not_before_ms = not_before_ms,
             .retry_interrupted = request->retry_interrupted,
             .shared = s->shared && s->executor != EXECUTOR_CLOUD,
             .executor = s->executor,
@@ -361,6 +370,32 @@ static void check_egress(const struct api *api, const struct submission *s,
     refuse(errors, err, "egress", why);
 }
 
+/* A task in a session works with what is there. */
+static void check_session(const struct api *api, const struct submission *s,
+                          struct request_errors *errors, struct err *err)
+{
+    struct err why;
+    const struct task_request *request = s->request;
+    const struct {
+        bool given;
+        const char *field, *why;
+    } others[] = {
+        {request->repo_url, "repoUrl", "not with inSession: the session's files are the workspace"},
+        {request->inputs, "inputs", "not with inSession: give them to the session"},
+        {request->n > 1, "n", "must be 1 with inSession: its runs would share their files"},
+        {request->post_git_commit || request->post_git_push, "postExecutionActions.git",
+         "not with inSession: commit in the session"},
+        {s->executor == EXECUTOR_CLOUD, "executor", "the session is on this machine"},
+    };
+    if (!request->in_session)
+        return;
+    if (session_check(api->sessions, request->in_session, &why))
+        refuse(errors, err, "inSession", why.msg);
+    for (size_t i = 0; i < COUNT_OF(others); i++)
+        if (others[i].given)
+            refuse(errors, err, others[i].field, others[i].why);
+}
+
 struct hold {
     struct api *api;
     struct submission *s;
@@ -414,6 +449,7 @@ static int check_fields(struct http_request *req, struct api *api, struct submis
         refuse(&errors, &err, "n", "must be 1 with resumeSessionId: one task at a time goes on");
     check_egress(api, s, &errors, &err);
     hold_inputs(api, s, &errors, &err);
+    check_session(api, s, &errors, &err);
     const char *wrong_prefix = check_prefix(api, s->request->post_upload_gcs_prefix);
     if (wrong_prefix)
         refuse(&errors, &err, "postExecutionActions.uploadFiles.gcsPrefix", wrong_prefix);

@@ -62,8 +62,27 @@ static void add_sketch(const struct task_record *record, struct json_writer *w)
     }
 }
 
-void print_task(const struct task_record *record, bool whole, const struct webhook_record *webhook,
-                struct json_writer *w)
+/* Why it waits, and until when, where that is known. */
+static void add_pause(const struct api *api, const struct task_record *record,
+                      struct json_writer *w)
+{
+    struct breaker_status breaker;
+    breaker_status(api->breaker, &breaker);
+    bool limited = record->state == TASK_WAITING_LIMIT && breaker.state == BREAKER_LIMIT;
+    json_add_text(w, "reason",
+                  record->reason[0]                     ? record->reason
+                  : limited && breaker.reserved         ? "usage_reserved"
+                  : limited                             ? "usage_limit"
+                  : record->state == TASK_WAITING_LOGIN ? "login_required"
+                                                        : NULL);
+    if (limited)
+        json_add_time(w, "waitsUntil", breaker.until_ms);
+    if (record->not_before_ms)
+        json_add_time(w, "notBefore", record->not_before_ms);
+}
+
+void print_task(const struct api *api, const struct task_record *record, bool whole,
+                const struct webhook_record *webhook, struct json_writer *w)
 {
     size_t len, request_len = strlen(record->request);
     const char *metadata = json_raw_member(record->request, request_len, "metadata", &len);
@@ -71,7 +90,7 @@ void print_task(const struct task_record *record, bool whole, const struct webho
     json_add_text(w, "taskId", record->id);
     json_add_text(w, "kind", record->kind);
     json_add_text(w, "status", task_state_name(record->state));
-    json_add_text(w, "reason", record->reason[0] ? record->reason : NULL);
+    add_pause(api, record, w);
     json_add_text(w, "executor", task_place_name(record->place));
     if (record->group[0]) {
         json_add_text(w, "group", record->group);
@@ -99,20 +118,20 @@ void print_task(const struct task_record *record, bool whole, const struct webho
 }
 
 /* The same; what waits for the place away from here says so. */
-static void print_waiting(struct engine *engine, const struct task_record *record, bool whole,
+static void print_waiting(const struct api *api, const struct task_record *record, bool whole,
                           const struct webhook_record *webhook, struct json_writer *w)
 {
     struct task_record shown = *record; /* borrows all that it points to */
-    const char *why = engine_waits_for(engine, record);
+    const char *why = engine_waits_for(api->engine, record);
     if (why && !shown.reason[0])
         snprintf(shown.reason, sizeof(shown.reason), "%s", why);
-    print_task(&shown, whole, webhook, w);
+    print_task(api, &shown, whole, webhook, w);
 }
 
 /* --- lists --------------------------------------------------------------------------------- */
 
 struct listing {
-    struct engine *engine; /* borrowed */
+    const struct api *api;
     struct json_writer w;
     int left;
     int64_t last;
@@ -128,7 +147,7 @@ static int list_one(const struct task_record *record, void *arg)
     }
     listing->left--;
     listing->last = record->seq;
-    print_waiting(listing->engine, record, false, NULL, &listing->w);
+    print_waiting(listing->api, record, false, NULL, &listing->w);
     return 0;
 }
 
@@ -174,7 +193,7 @@ void tasks_list(struct http_request *req, void *arg)
     struct err err;
     struct store_filter filter = {0};
     AUTO(buf) struct buf out = BUF_INIT(LIST_BYTES_MAX);
-    struct listing listing = {.engine = api->engine};
+    struct listing listing = {.api = api};
     char cursor[32];
     if (read_filter(req, &filter, &err)) {
         send_err(req, &err);
@@ -256,7 +275,7 @@ void task_get(struct http_request *req, void *arg)
         return;
     }
     json_write(&w, &out);
-    print_waiting(api->engine, &record, true, owed ? &webhook : NULL, &w);
+    print_waiting(api, &record, true, owed ? &webhook : NULL, &w);
     send_json(req, 200, &out);
 }
 

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -495,9 +496,30 @@ static void echo(struct box *box, const struct job *job, const char *text, size_
 {
     char name[64];
     snprintf(name, sizeof(name), "tmp/bg_%d.out", (int)job->pid);
-    AUTO(fd) int log = openat(box->root, name, O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC);
-    if (log >= 0)
+    struct stat st;
+    AUTO(fd)
+    int log = openat(box->root, name, O_WRONLY | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (log >= 0 && fstat(log, &st) == 0 &&
+        S_ISREG(st.st_mode)) /* a command may have made another */
         (void)!fd_write_all(log, text, len);
+}
+
+/* Shown first, as long as the pipe is sure to take it whole: what the process answers comes after.
+ */
+static int type_in(struct box *box, const struct job *job, const struct buf *text, struct err *err)
+{
+    struct pollfd room = {.fd = job->in_write, .events = POLLOUT};
+    bool first = text->len <= PIPE_BUF && poll(&room, 1, 0) == 1 && room.revents == POLLOUT;
+    if (first)
+        echo(box, job, text->data, text->len);
+    ssize_t n = write(job->in_write, text->data, text->len);
+    if (n > 0 && !first)
+        echo(box, job, text->data, (size_t)n);
+    if (n == (ssize_t)text->len)
+        return 0;
+    if (n < 0 && errno == EPIPE)
+        return err_set(err, ERR_CONFLICT, "process %d reads no input any more", (int)job->pid);
+    return err_set(err, ERR_BUSY, "process %d has not read what was written before", (int)job->pid);
 }
 
 void box_job_stdin(struct box *box, int64_t id, const struct json *ask, struct box_message *message)
@@ -516,17 +538,8 @@ void box_job_stdin(struct box *box, int64_t id, const struct json *ask, struct b
         rc = err_set(&err, ERR_CONFLICT, "process %lld takes no input", (long long)pid);
     else if (message->fd_count > 0)
         rc = read_command(message->fds[0], &text, &err);
-    if (rc == 0 && text.len > 0) {
-        ssize_t n = write(job->in_write, text.data, text.len);
-        if (n > 0)
-            echo(box, job, text.data, (size_t)n);
-        if (n != (ssize_t)text.len)
-            rc = n < 0 && errno == EPIPE
-                     ? err_set(&err, ERR_CONFLICT, "process %lld reads no input any more",
-                               (long long)pid)
-                     : err_set(&err, ERR_BUSY, "process %lld has not read what was written before",
-                               (long long)pid);
-    }
+    if (rc == 0 && text.len > 0)
+        rc = type_in(box, job, &text, &err);
     if (rc) {
         box_say_error(box, id, &err);
         return;

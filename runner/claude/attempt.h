@@ -15,6 +15,9 @@ struct attempt {
     struct workspace *workspace; /* NULL: a task without a repository */
     struct input_layers *inputs; /* NULL: none */
     struct gitgate_pass *pass;   /* for its git; NULL without a repository */
+    struct session_guest *guest; /* NULL: it does not work in a session */
+    int wake_fd;                 /* borrowed: whoever waits for its programs looks up */
+    struct walls_run places;     /* of its files; borrowed from the run and the guest */
     struct plan *plan;
     struct tail out;
     struct tail errors;
@@ -28,6 +31,9 @@ struct attempt {
     bool unflushed;           /* events that their readers have not been told of */
     struct work_result result;
 };
+
+/* claude.c: who may end its programs: a cancel, the runner, or the end of its session. */
+struct work_stop attempt_stop(struct attempt *attempt);
 
 /* judge.c: says in *outcome what came of a run that was launched … */
 void judge(struct attempt *attempt, struct task_outcome *outcome);

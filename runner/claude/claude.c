@@ -13,6 +13,7 @@
 #include "runner/claude/version.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #define MEMBERS_BYTES_MAX (1u << 20)
 #define BACKLOG_BYTES_MAX (INT64_C(1) << 30) /* of output on the disk that we have not read yet */
@@ -55,7 +56,10 @@ static int take_lease(struct attempt *attempt, struct err *err)
         return -1;
     }
     attempt->lease = proxy_lease(claude->proxy, kind, own, err);
-    return attempt->lease ? 0 : -1;
+    if (!attempt->lease)
+        return -1;
+    lease_name(attempt->lease, task_run_record(attempt->run)->id);
+    return 0;
 }
 
 /* The repository that the task works in, if it names one. */
@@ -76,6 +80,46 @@ static int open_workspace(struct attempt *attempt, struct err *err)
     task_run_event(attempt->run, "repo", buf_str(&json), json.len);
     buf_addf(&attempt->members, ",\"repo\":%s", buf_str(&json));
     return 0;
+}
+
+static void on_session_gone(void *arg)
+{
+    static const uint64_t one = 1;
+    (void)!write(*(const int *)arg, &one, sizeof(one));
+}
+
+static int enter_session(struct attempt *attempt, struct err *err)
+{
+    const struct claude *claude = attempt->claude;
+    const char *id = attempt->request->in_session;
+    attempt->places = (struct walls_run){.dir = task_run_dir(attempt->run)};
+    if (!id)
+        return 0;
+    attempt->failed_step = "session_error";
+    attempt->wake_fd = task_run_wake_fd(attempt->run);
+    if (!claude->sessions)
+        return err_set(err, ERR_NOT_FOUND, "there are no sessions here");
+    attempt->guest = session_enter(claude->sessions, id, on_session_gone, &attempt->wake_fd, err);
+    if (!attempt->guest)
+        return -1;
+    attempt->places.box = session_guest_box(attempt->guest);
+    attempt->failed_step = NULL;
+    return 0;
+}
+
+static enum work_cause asked(struct work *work, void *arg)
+{
+    const struct attempt *attempt = arg;
+    const struct work_stop run = finish_stop(attempt->run);
+    enum work_cause cause = run.asked(work, run.arg);
+    bool gone = cause == WORK_ENDED && attempt->guest && session_guest_is_told(attempt->guest);
+    return gone ? WORK_CANCEL : cause;
+}
+
+struct work_stop attempt_stop(struct attempt *attempt)
+{
+    return (struct work_stop){
+        .wake_fd = task_run_wake_fd(attempt->run), .asked = asked, .arg = attempt};
 }
 
 /* That what is prepared for it is not wanted any more. */
@@ -156,7 +200,7 @@ static int add_session(struct attempt *attempt, struct plan *plan, struct err *e
                              claude->uid, claude->gid, &transcript, err))
         return -1;
     attempt->failed_step = NULL;
-    AUTO(str) char *inside = walls_path(claude->walls, task_run_dir(attempt->run), transcript);
+    AUTO(str) char *inside = walls_path(claude->walls, &attempt->places, transcript);
     if (!inside)
         return err_sys(err, "session");
     return add_argument(plan, "--resume", inside, err) || renew_prompt(attempt, plan, err) ? -1 : 0;
@@ -179,9 +223,11 @@ static int prepare(struct attempt *attempt, struct err *err)
         return -1;
     if (task_request_redact(attempt->request, redact))
         return err_sys(err, "secrets");
+    if (attempt->request->prompt)
+        claude_output_command(&attempt->stream, attempt->request->prompt);
     attempt->started_ms = clock_mono_ms();
-    if (open_workspace(attempt, err) || open_gitgate(attempt, err) || open_inputs(attempt, err) ||
-        take_lease(attempt, err) ||
+    if (enter_session(attempt, err) || open_workspace(attempt, err) || open_gitgate(attempt, err) ||
+        open_inputs(attempt, err) || take_lease(attempt, err) ||
         walls_gate(attempt->claude->walls, attempt->request, lease_url(attempt->lease),
                    gitgate_port(attempt->claude->gitgate), &attempt->gate, err))
         return -1;
@@ -206,6 +252,10 @@ static void take_output(struct work *work, const char *data, size_t len, void *a
     attempt->unflushed = true;
     if (attempt->stream.began)
         work_began(work);
+    if (attempt->stream.have_windows && attempt->claude->usage &&
+        lease_kind(attempt->lease) == LEASE_LOGIN) /* nobody else's account */
+        usage_note(attempt->claude->usage, attempt->stream.windows);
+    attempt->stream.have_windows = false;
     if (attempt->stream.have_result)
         work_answered(work);
 }
@@ -242,7 +292,7 @@ static int run_program(struct attempt *attempt, struct err *err)
                    .idle_ms = (int64_t)config->idle_seconds * 1000,
                    .grace_ms = (int64_t)config->result_grace_seconds * 1000,
                    .backlog_bytes = BACKLOG_BYTES_MAX},
-        .stop = finish_stop(attempt->run),
+        .stop = attempt_stop(attempt),
         .look = flush_events,
         .arg = attempt};
     if (in < 0)
@@ -291,6 +341,7 @@ static void attempt_done(struct attempt *attempt)
     claude_output_done(&attempt->stream);
     task_request_free(attempt->request);
     input_layers_close(attempt->inputs);
+    session_leave(attempt->guest);
     workspace_close(attempt->workspace);
     buf_done(&attempt->members);
 }

@@ -14,6 +14,7 @@
 #include "runner/overflow/folder.h"
 #include "runner/proxy/proxy.h"
 #include "runner/repo/repos.h"
+#include "runner/session/session.h"
 #include "runner/task/engine.h"
 #include "runner/walls/walls.h"
 
@@ -34,7 +35,9 @@ struct claude {
     struct repos *repos;            /* borrowed */
     struct inputs *inputs;          /* borrowed */
     struct gitgate *gitgate;        /* borrowed */
+    struct sessions *sessions;      /* borrowed; NULL: there are none here */
     struct breaker *breaker;        /* borrowed */
+    struct usage_windows *usage;    /* borrowed, or NULL */
     struct proxy *proxy;            /* borrowed */
     struct config_in_force *config; /* borrowed: the configuration in force */
     const struct cloud *cloud;      /* borrowed: whose bucket gcsPrefix means, or NULL */

@@ -26,6 +26,7 @@ struct finish {
     const struct task_request *request;
     struct workspace *workspace;
     struct work_stop stop;
+    char *work;    /* where the workspace is */
     char *bundle;  /* outside of the outputs until it has to be one */
     char *outputs; /* directory */
     struct json_writer w;
@@ -269,31 +270,24 @@ static void print_trouble(struct finish *finish, const struct err *err)
     json_add_text(&finish->w, "uploadError", text);
 }
 
-/* How much of the output folder was kept. */
-static void print_output(struct json_writer *w, const struct json *output)
-{
-    AUTO(buf) struct buf text = BUF_INIT(256);
-    if (output)
-        json_print(output, &text);
-    if (text.len > 0 && buf_ok(&text))
-        json_add_raw(w, "outputs", buf_str(&text), text.len);
-}
-
 static void upload(struct finish *finish, const struct harvest_files *wish)
 {
     struct err err;
     int64_t skipped = 0;
     struct json_writer *w = &finish->w;
+    AUTO(buf) struct buf kept = BUF_INIT(256);
     AUTO(json)
     struct json *answer =
-        harvest_files(finish->claude->repos, finish->workspace, task_run_dir(finish->run), wish,
-                      finish->outputs, &finish->stop, &err);
+        harvest_files(finish->claude->repos, finish->workspace, task_run_dir(finish->run),
+                      finish->work, wish, finish->outputs, &finish->stop, &err);
     if (!answer) {
         say(finish, "outputs", &err);
         print_trouble(finish, &err);
         return;
     }
-    print_output(w, json_get(answer, "output"));
+    harvest_print_output(answer, &kept);
+    if (kept.len > 0)
+        json_add_raw(w, "outputs", buf_str(&kept), kept.len);
     if (!wish->patterns)
         return;
     json_open_array(w, "uploadedFiles");
@@ -325,20 +319,22 @@ void finish_run(struct attempt *attempt, bool success)
     AUTO(buf) struct buf out = BUF_INIT(REPORT_BYTES_MAX);
     AUTO(str) char *bundle = path_join(task_run_keep_dir(run), "bundle");
     AUTO(str) char *outputs = path_join(task_run_keep_dir(run), "outputs");
+    AUTO(str) char *work = walls_outside(&attempt->places, "work");
     struct finish finish = {.claude = attempt->claude,
                             .run = run,
                             .request = request,
                             .workspace = workspace,
                             .stop = finish_stop(run),
+                            .work = work,
                             .bundle = bundle,
                             .outputs = outputs};
-    bool patterns = success && request->post_upload_glob_patterns.count > 0;
-    const struct harvest_files files = {.patterns =
-                                            patterns ? &request->post_upload_glob_patterns : NULL,
-                                        .output = harvest_has_output(workspace, task_run_dir(run)),
-                                        .since_ms = workspace ? attempt->files_ms : 0};
-    if (!bundle || !outputs)
+    if (!bundle || !outputs || !work)
         return;
+    bool patterns = success && request->post_upload_glob_patterns.count > 0;
+    const struct harvest_files files = {
+        .patterns = patterns ? &request->post_upload_glob_patterns : NULL,
+        .output = harvest_has_output(workspace, work),
+        .since_ms = workspace || attempt->guest ? attempt->files_ms : 0};
     json_write(&finish.w, &out);
     json_open_object(&finish.w, NULL);
     /* files first: a commit that cannot be pushed adds its bundle to them */

@@ -46,11 +46,27 @@ static const char *reason_of(const struct claude_output *stream)
     return stream->api_status > 0 ? "api_error" : "cli_error";
 }
 
+/* The CLI has no such slash command: the oldest tested one says so and succeeds, the newest gives
+ * the line to the model as if it were a prompt. */
+static bool is_command_unknown(const struct claude_output *stream)
+{
+    return stream->command_unknown &&
+           (stream->num_turns > 0 || str_starts(buf_str(&stream->output), "Unknown "));
+}
+
 static void judge_result(const struct attempt *attempt, struct task_outcome *outcome)
 {
     const struct claude_output *stream = &attempt->stream;
     bool good = !stream->is_error && strcmp(stream->subtype, "success") == 0;
     outcome->state = good ? TASK_COMPLETED : TASK_FAILED;
+    if (good && is_command_unknown(stream)) {
+        char unknown[160];
+        snprintf(unknown, sizeof(unknown), "Claude Code knows no command '/%s'", stream->command);
+        outcome->state = TASK_FAILED;
+        outcome->exit_code = 1;
+        set_reason(outcome, "unknown_command", unknown);
+        return;
+    }
     if (good) {
         outcome->exit_code = 0;
         return;

@@ -52,6 +52,8 @@ static bool shares_account(const struct task_request *request)
 
 static const char *stays(const struct task_request *request, bool key_waits)
 {
+    if (request->in_session)
+        return "its session is on this machine";
     if (shares_account(request) && !key_waits)
         return "the login stays at home: set CLOUD_API_KEY_SECRET, or send anthropicApiKey";
     return NULL;

@@ -4,6 +4,7 @@
 #include "base/path.h"
 #include "runner/claude/prepare.h"
 #include "runner/repo/harvest.h"
+#include "runner/walls/owner_env.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -29,47 +30,47 @@ static const struct {
     {"work", "PWD"},
 };
 
-static int make_places(const struct claude *claude, const struct task_request *request,
-                       const char *dir, struct plan *plan, struct err *err)
+/* One of them, and its variable. A session's own are there already. */
+static int make_place(const struct attempt *attempt, const char *name, const char *variable,
+                      struct plan *plan, struct err *err)
 {
-    const char *below = request->cwd_relative;
-    for (size_t i = 0; i < COUNT_OF(places); i++) {
-        AUTO(str) char *path = path_join(dir, places[i].name);
-        if (!path || path_make_dirs(path, 0700, err) ||
-            path_own(path, claude->uid, claude->gid, err))
-            return path ? -1 : err_sys(err, "workspace");
-        AUTO(str) char *inside = walls_place(claude->walls, dir, places[i].name);
-        if (!inside)
-            return err_sys(err, "workspace");
-        if (strcmp(places[i].name, "work") == 0 && below)
-            strlist_addf(&plan->env, "PWD=%s/%s", inside, below);
-        else
-            strlist_addf(&plan->env, "%s=%s", places[i].variable, inside);
-    }
-    plan->cwd = walls_place(claude->walls, dir, "work");
+    const struct claude *claude = attempt->claude;
+    const char *below = attempt->request->cwd_relative;
+    bool config = strcmp(name, "config") == 0;
+    AUTO(str) char *path = path_join(attempt->places.dir, name);
+    AUTO(str) char *inside = walls_place(claude->walls, &attempt->places, name);
+    if (!path || !inside)
+        return err_sys(err, "workspace");
+    if ((!attempt->guest || config) &&
+        (path_make_dirs(path, 0700, err) || path_own(path, claude->uid, claude->gid, err)))
+        return -1;
+    bool deeper = strcmp(name, "work") == 0 && below;
+    strlist_addf(&plan->env, "%s=%s%s%s", variable, inside, deeper ? "/" : "", deeper ? below : "");
+    return 0;
+}
+
+static int make_places(const struct attempt *attempt, struct plan *plan, struct err *err)
+{
+    for (size_t i = 0; i < COUNT_OF(places); i++)
+        if (make_place(attempt, places[i].name, places[i].variable, plan, err))
+            return -1;
+    plan->cwd = walls_place(attempt->claude->walls, &attempt->places, "work");
     return plan->cwd ? 0 : err_sys(err, "workspace");
 }
 
 /* Who Claude commits as, where the repository says nothing. */
-static int write_identity(const struct claude *claude, const char *dir, struct err *err)
+static int write_identity(const struct attempt *attempt, const char *dir, struct err *err)
 {
     static const char text[] = "[user]\n\tname = Claude Code\n\temail = noreply@anthropic.com\n";
+    const struct claude *claude = attempt->claude;
+    if (attempt->guest) /* the session's home is its user's */
+        return 0;
     AUTO(str) char *path = path_join(dir, "home/.gitconfig");
     AUTO(fd)
     int fd = path ? open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644) : -1;
     if (fd < 0 || fd_write_all(fd, text, sizeof(text) - 1) || fchown(fd, claude->uid, claude->gid))
         return err_sys(err, "cannot write the identity for commits");
     return 0;
-}
-
-/* Without the repository's settings (task_request_argv) its CLAUDE.md would not be read either: it
- * is, of directories that are named. */
-static void add_memory(const struct task_request *request, struct plan *plan)
-{
-    strlist_add(&plan->env, "CLAUDE_CODE_ADDITIONAL_DIRECTORIES_CLAUDE_MD=1");
-    strlist_addf(&plan->argv, "--add-dir=%s", plan->cwd);
-    if (request->cwd_relative)
-        strlist_addf(&plan->argv, "--add-dir=%s/%s", plan->cwd, request->cwd_relative);
 }
 
 static int add_workspace(const struct attempt *attempt, const char *dir, struct plan *plan,
@@ -80,7 +81,7 @@ static int add_workspace(const struct attempt *attempt, const char *dir, struct 
     struct workspace *workspace = attempt->workspace;
     AUTO(str) char *work = path_join(dir, "work");
     if (prepare_mounts(attempt, &plan->mounts, err) ||
-        ((!workspace || attempt->inputs) &&
+        (((!workspace && !attempt->guest) || attempt->inputs) &&
          harvest_make_output(claude->repos, workspace, dir, err)))
         return -1;
     if (!request->cwd_relative)
@@ -88,8 +89,9 @@ static int add_workspace(const struct attempt *attempt, const char *dir, struct 
     plan->below = strdup(request->cwd_relative);
     if (!plan->below || !work)
         return err_sys(err, "workspace");
-    return workspace ? 0 /* without a repository it is made */
-                     : path_make_owned(work, plan->below, claude->uid, claude->gid, err);
+    return workspace || attempt->guest
+               ? 0 /* without a repository it is made */
+               : path_make_owned(work, plan->below, claude->uid, claude->gid, err);
 }
 
 static void add_environment(const struct claude *claude, struct plan *plan)
@@ -158,15 +160,15 @@ struct plan *claude_plan(const struct attempt *attempt, struct err *err)
     plan->uid = claude->uid;
     plan->gid = claude->gid;
     plan->kill_grace_ms = config->kill_grace_seconds * 1000;
-    if (make_places(claude, request, dir, plan, err) || write_identity(claude, dir, err) ||
+    if (make_places(attempt, plan, err) || write_identity(attempt, dir, err) ||
         seed_config(attempt, dir, err) || add_workspace(attempt, dir, plan, err) ||
         add_program(config, request, plan, err) ||
-        walls_build(claude->walls, request, dir, plan, err) ||
+        walls_build(claude->walls, request, &attempt->places, plan, err) ||
         add_lease(attempt->lease, claude->walls->gate, plan, task_run_redact(attempt->run), err))
         return NULL;
-    add_memory(request, plan);
     add_environment(claude, plan);
-    if (prepare_files(claude, request, attempt->workspace, dir, plan, err))
+    if (owner_env_add(config, task_run_redact(attempt->run), plan, err) ||
+        prepare_files(attempt, plan, err))
         return NULL;
     if (plan->argv.failed || plan->env.failed) {
         err_set(err, ERR_INTERNAL, "too many arguments for Claude Code");

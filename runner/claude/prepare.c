@@ -63,13 +63,14 @@ static int exclude(const struct workspace *workspace, struct err *err)
     return 0;
 }
 
-static int write_secrets(const struct claude *claude, const struct task_request *request,
-                         struct workspace *workspace, const char *dir, struct plan *plan,
-                         struct err *err)
+/* A session's files stay there: they get no file with secrets. */
+static int write_secrets(const struct attempt *attempt, struct plan *plan, struct err *err)
 {
-    const char *json = request->environment_secrets;
+    const struct claude *claude = attempt->claude;
+    const char *json = attempt->request->environment_secrets;
+    struct workspace *workspace = attempt->workspace;
     AUTO(buf_wipe) struct buf text = BUF_INIT(FILE_BYTES_MAX);
-    AUTO(str) char *work = path_join(dir, "work");
+    AUTO(str) char *work = path_join(attempt->places.dir, "work");
     AUTO(json) struct json *root = json ? json_parse(json, strlen(json), err) : NULL;
     if (!json)
         return 0;
@@ -79,20 +80,23 @@ static int write_secrets(const struct claude *claude, const struct task_request 
         strlist_set(&plan->env, json_name(at), json_text(at));
         add_assignment(&text, json_name(at), json_text(at));
     }
+    if (attempt->guest)
+        return 0;
     if (workspace && exclude(workspace, err))
         return -1;
     return write_file(claude, workspace ? workspace_upper(workspace) : work, ".env", &text, err);
 }
 
-static int write_mcp(const struct claude *claude, const struct task_request *request,
-                     const char *dir, struct plan *plan, struct err *err)
+static int write_mcp(const struct attempt *attempt, struct plan *plan, struct err *err)
 {
+    const struct claude *claude = attempt->claude;
+    const struct task_request *request = attempt->request;
     AUTO(buf_wipe) struct buf text = BUF_INIT(FILE_BYTES_MAX);
-    AUTO(str) char *config = path_join(dir, "config");
+    AUTO(str) char *config = path_join(attempt->places.dir, "config");
     if (!request->mcp_config)
         return 0;
     buf_adds(&text, request->mcp_config);
-    AUTO(str) char *inside = walls_place(claude->walls, dir, "config");
+    AUTO(str) char *inside = walls_place(claude->walls, &attempt->places, "config");
     strlist_addf(&plan->argv, "--mcp-config=%s/mcp.json", inside ? inside : "");
     return config ? write_file(claude, config, "mcp.json", &text, err) : err_sys(err, "mcp");
 }
@@ -122,12 +126,42 @@ static int write_commands(const struct claude *claude, const struct task_request
     return 0;
 }
 
-int prepare_files(const struct claude *claude, const struct task_request *request,
-                  struct workspace *workspace, const char *dir, struct plan *plan, struct err *err)
+static void trust(struct json_writer *w, const char *path)
 {
-    return write_secrets(claude, request, workspace, dir, plan, err) ||
-                   write_mcp(claude, request, dir, plan, err) ||
-                   write_commands(claude, request, dir, err)
+    json_open_object(w, path);
+    json_add_bool(w, "hasTrustDialogAccepted", true);
+    json_add_bool(w, "hasClaudeMdExternalIncludesApproved", true);
+    json_close(w);
+}
+
+/* The request vouches for the repository: without that the CLI reads its CLAUDE.md, and passes over
+ * its hooks. */
+static int write_trust(const struct attempt *attempt, const struct plan *plan, struct err *err)
+{
+    struct json_writer w;
+    const struct task_request *request = attempt->request;
+    AUTO(buf) struct buf text = BUF_INIT(FILE_BYTES_MAX), below = BUF_INIT(8192);
+    AUTO(str) char *config = path_join(attempt->places.dir, "config");
+    if (!request->project_settings)
+        return 0;
+    json_write(&w, &text);
+    json_open_object(&w, NULL);
+    json_open_object(&w, "projects");
+    trust(&w, plan->cwd);
+    buf_addf(&below, "%s/%s", plan->cwd, request->cwd_relative ? request->cwd_relative : "");
+    if (request->cwd_relative)
+        trust(&w, buf_str(&below));
+    json_close(&w);
+    json_close(&w);
+    return config ? write_file(attempt->claude, config, ".claude.json", &text, err)
+                  : err_sys(err, "trust");
+}
+
+int prepare_files(const struct attempt *attempt, struct plan *plan, struct err *err)
+{
+    return write_secrets(attempt, plan, err) || write_mcp(attempt, plan, err) ||
+                   write_trust(attempt, plan, err) ||
+                   write_commands(attempt->claude, attempt->request, attempt->places.dir, err)
                ? -1
                : 0;
 }
@@ -250,7 +284,7 @@ int prepare_commands(struct attempt *attempt, struct err *err)
                                  .subtype = "pre_execution",
                                  .field = "preExecutionCommands",
                                  .deadline_ms = attempt->started_ms + attempt->request->timeout_ms,
-                                 .stop = finish_stop(attempt->run)};
+                                 .stop = attempt_stop(attempt)};
     for (size_t i = 0; i < list->count; i++)
         if (run_command(&all, list->items[i], &code, &attempt->failed_step, err))
             return -1;
@@ -277,7 +311,8 @@ void prepare_post_commands(struct attempt *attempt)
                                  .field = "postCommands",
                                  .deadline_ms = clock_mono_ms() + POST_MS,
                                  .stop = {.wake_fd = -1, .asked = asked_to_go, .arg = run}};
-    if (list->count == 0)
+    bool gone = attempt->guest && session_guest_is_told(attempt->guest);
+    if (list->count == 0 || gone)
         return;
     json_write(&w, &said);
     json_open_array(&w, NULL);

@@ -9,10 +9,9 @@
 #include "runner/claude/attempt.h"
 #include "runner/request/request.h"
 
-/* Writes the files that the request asks for below the run's `dir` and adds to the plan. To be
- * called before any process of the task has run. */
-int prepare_files(const struct claude *claude, const struct task_request *request,
-                  struct workspace *workspace, const char *dir, struct plan *plan, struct err *err);
+/* Writes the files that the request asks for among the run's own and adds to the plan. To be called
+ * before any process of the task has run. */
+int prepare_files(const struct attempt *attempt, struct plan *plan, struct err *err);
 
 /* Appends the mounts of the workspace and of the inputs: anew for each process tree. */
 int prepare_mounts(const struct attempt *attempt, struct strlist *mounts, struct err *err);

@@ -53,16 +53,76 @@ static void copy_text(char *to, size_t size, const char *text)
     snprintf(to, size, "%s", text ? text : "");
 }
 
+/* "unifiedWindows":{"five_hour":{"utilization":0.42,"resetsAt":<s>,…},…} */
+static void take_windows(struct claude_output *stream, const struct json *windows)
+{
+    for (int i = 0; windows && i < USAGE_WINDOWS; i++) {
+        int64_t resets_s;
+        struct usage_reading *reading = &stream->windows[i];
+        const struct json *window = json_get(windows, usage_window_name((enum usage_window)i));
+        reading->known = json_number(json_get(window, "utilization"), &reading->ratio) == 0 &&
+                         json_int(json_get(window, "resetsAt"), &resets_s) == 0 && resets_s > 0 &&
+                         resets_s < INT64_MAX / 1000;
+        if (reading->known)
+            reading->resets_ms = resets_s * 1000;
+        stream->have_windows |= reading->known;
+    }
+}
+
 /* {"type":"rate_limit_event","rate_limit_info":{"status":"rejected","resetsAt":<s>,…}} */
 static void take_rate_limit(struct claude_output *stream, const struct json *line)
 {
     int64_t resets_s = 0;
     const struct json *info = json_get(line, "rate_limit_info");
+    take_windows(stream, json_get(info, "unifiedWindows"));
     const char *status = json_text(json_get(info, "status"));
     if (!status || strcmp(status, "rejected") != 0)
         return;
     json_int(json_get(info, "resetsAt"), &resets_s);
     stream->limit_reset_ms = resets_s > 0 ? resets_s * 1000 : 1;
+}
+
+/* {"type":"system","subtype":"init","slash_commands":["compact",…],…} */
+static void take_init(struct claude_output *stream, const struct json *line)
+{
+    const char *subtype = json_text(json_get(line, "subtype"));
+    const struct json *list = json_get(line, "slash_commands");
+    if (!subtype || strcmp(subtype, "init") != 0 || json_type(list) != JSON_ARRAY)
+        return;
+    stream->command_unknown = true;
+    for (const struct json *at = json_first(list); at; at = json_next(at))
+        if (json_text(at) && strcmp(json_text(at), stream->command) == 0)
+            stream->command_unknown = false;
+}
+
+void claude_output_command(struct claude_output *stream, const char *prompt)
+{
+    const char *at = prompt + strspn(prompt, " \t\r\n");
+    size_t len = *at == '/' ? strcspn(at + 1, " \t\r\n") : 0;
+    bool is_name = len > 0 && len < sizeof(stream->command) && isalpha((unsigned char)at[1]);
+    for (size_t i = 0; i < len && is_name; i++)
+        is_name = isalnum((unsigned char)at[1 + i]) || strchr("_:-", at[1 + i]);
+    if (is_name)
+        snprintf(stream->command, sizeof(stream->command), "%.*s", (int)len, at + 1);
+}
+
+/* The tools that Claude was not allowed to use, in a sentence. */
+static void warn_of_denials(struct claude_output *stream, const struct json *root)
+{
+    AUTO(buf) struct buf names = BUF_INIT(1024);
+    const struct json *at = json_first(json_get(root, "permission_denials"));
+    size_t count = 0;
+    for (; at; at = json_next(at), count++) {
+        const char *name = json_text(json_get(at, "tool_name"));
+        if (name && !strstr(buf_str(&names), name))
+            buf_addf(&names, "%s%.60s", names.len > 0 ? ", " : "", name);
+    }
+    if (count == 0)
+        return;
+    buf_addf(&stream->members, ",\"warning\":\"%zu tool call%s denied (", count,
+             count == 1 ? " was" : "s were");
+    str_add_json(&stream->members, buf_str(&names), names.len);
+    buf_adds(&stream->members, "): allowedTools or permissionMode would allow more\"");
 }
 
 /* Members that the answer takes over as they are, when they are what callers are told to expect. */
@@ -99,6 +159,7 @@ static void take_members(struct claude_output *stream, const struct json *root, 
         buf_addf(&stream->members, ",\"%s\":", members[i].to);
         buf_add(&stream->members, value, value_len);
     }
+    warn_of_denials(stream, root);
     if (!buf_ok(&stream->members)) {
         buf_done(&stream->members);
         buf_init(&stream->members, MEMBERS_BYTES_MAX);
@@ -151,7 +212,7 @@ static bool begins(const char *text, size_t len, const char *with)
 }
 
 /* False for nearly every line, and cheaply: the CLI puts the type first. */
-static bool may_matter(const char *line, size_t len)
+static bool may_matter(const struct claude_output *stream, const char *line, size_t len)
 {
     static const char first[] = "{\"type\":\"";
     const size_t n = sizeof(first) - 1;
@@ -159,20 +220,24 @@ static bool may_matter(const char *line, size_t len)
         return true;
     if (begins(line + n, len - n, "assistant\""))
         return memmem(line, len, "\"error\"", 7) != NULL;
+    if (begins(line + n, len - n, "system\""))
+        return stream->command[0] && memmem(line, len, "\"slash_commands\"", 16) != NULL;
     return begins(line + n, len - n, "result\"") || begins(line + n, len - n, "rate_limit_event\"");
 }
 
-enum wanted { WANT_RESULT, WANT_RATE_LIMIT, WANT_ASSISTANT, WANT_NOTHING };
+enum wanted { WANT_RESULT, WANT_RATE_LIMIT, WANT_ASSISTANT, WANT_SYSTEM, WANT_NOTHING };
 
-static enum wanted type_of(const char *line, size_t len)
+static enum wanted type_of(const struct claude_output *stream, const char *line, size_t len)
 {
     static const char *const types[] = {
         [WANT_RESULT] = "\"result\"",
         [WANT_RATE_LIMIT] = "\"rate_limit_event\"",
         [WANT_ASSISTANT] = "\"assistant\"",
+        [WANT_SYSTEM] = "\"system\"",
     };
     size_t type_len, which = 0;
-    const char *type = may_matter(line, len) ? json_raw_member(line, len, "type", &type_len) : NULL;
+    const char *type =
+        may_matter(stream, line, len) ? json_raw_member(line, len, "type", &type_len) : NULL;
     while (type && which < COUNT_OF(types) &&
            (strlen(types[which]) != type_len || memcmp(types[which], type, type_len) != 0))
         which++;
@@ -195,12 +260,15 @@ static void understand(struct claude_output *stream, const struct buf *line,
                        const struct buf *clean)
 {
     struct err err;
-    enum wanted type = type_of(line->data, line->len);
+    enum wanted type = type_of(stream, line->data, line->len);
     if (type == WANT_ASSISTANT)
         take_assistant(stream, line->data, line->len);
-    if (type == WANT_ASSISTANT || type == WANT_NOTHING)
+    if (type == WANT_ASSISTANT || type == WANT_NOTHING ||
+        (type == WANT_SYSTEM && !stream->command[0]))
         return;
     AUTO(json) struct json *root = json_parse(line->data, line->len, &err);
+    if (root && type == WANT_SYSTEM)
+        take_init(stream, root);
     if (root && type == WANT_RATE_LIMIT)
         take_rate_limit(stream, root);
     if (!root || type != WANT_RESULT || stream->have_result)

@@ -13,6 +13,7 @@
 #include "base/buf.h"
 #include "base/lines.h"
 #include "base/redact.h"
+#include "runner/oauth/usage.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -40,14 +41,22 @@ struct claude_output {
     struct buf members; /* ,"sessionId":…,"usage":… as the answer has them */
     char failure[512];  /* what the CLI says of an error */
 
+    char command[64];     /* the slash command that the prompt is, set by the owner; "": none */
+    bool command_unknown; /* the CLI says that it has no such command */
+
     /* from lines before it */
     char last_error[48];    /* "authentication_failed", "rate_limit", … */
     int64_t limit_reset_ms; /* a usage limit was hit; when it ends, 0: not hit */
+    bool have_windows;      /* the account's windows were told; the reader may set it back */
+    struct usage_reading windows[USAGE_WINDOWS];
 };
 
 void claude_output_init(struct claude_output *stream, struct redact_set *redact,
                         claude_output_event_fn *event, void *arg);
 void claude_output_done(struct claude_output *stream);
+/* Notes the slash command that a prompt begins with, if it is one. Before the first line. */
+void claude_output_command(struct claude_output *stream, const char *prompt);
+
 void claude_output_feed(struct claude_output *stream, const char *data, size_t len);
 void claude_output_finish(struct claude_output *stream);
 

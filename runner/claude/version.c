@@ -1,8 +1,10 @@
 #include "runner/claude/version.h"
 
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/fd.h"
 #include "base/path.h"
+#include "base/thread.h"
 #include "runner/work/work.h"
 
 #include <ctype.h>
@@ -15,6 +17,9 @@
 
 #define WAIT_MS 5000
 #define OUTPUT_MAX (1 << 20)
+#define AGAIN_MS 15000     /* a CLI that did not start may do so now */
+#define FIRST_LOOK_MS 5000 /* a start has better things to do */
+#define LOOK_EVERY_MS 20000
 
 /* What was asked last. */
 static struct {
@@ -22,6 +27,7 @@ static struct {
     pthread_mutex_t asking;
     struct timespec changed;
     ino_t inode;
+    int64_t asked_ms; /* mono */
     char version[CLAUDE_VERSION_SIZE];
 } known = {.lock = PTHREAD_MUTEX_INITIALIZER, .asking = PTHREAD_MUTEX_INITIALIZER};
 
@@ -62,12 +68,14 @@ static void ask(const struct claude *claude, const char *program, char version[C
         read_version(out, version);
 }
 
-static bool is_known(const struct stat *st, char version[CLAUDE_VERSION_SIZE])
+/* *ret_stale: it did not start, and may be asked again. */
+static bool is_known(const struct stat *st, char version[CLAUDE_VERSION_SIZE], bool *ret_stale)
 {
     pthread_mutex_lock(&known.lock);
     bool same = known.inode == st->st_ino && known.changed.tv_sec == st->st_ctim.tv_sec &&
                 known.changed.tv_nsec == st->st_ctim.tv_nsec;
     snprintf(version, CLAUDE_VERSION_SIZE, "%s", same ? known.version : "");
+    *ret_stale = same && !known.version[0] && clock_mono_ms() - known.asked_ms >= AGAIN_MS;
     pthread_mutex_unlock(&known.lock);
     return same;
 }
@@ -77,26 +85,99 @@ char *claude_version(const struct claude *claude, char ret_version[CLAUDE_VERSIO
     struct stat st;
     AUTO(config_ref) const struct config *config = config_ref(claude->config);
     char *program = path_find_program(config->claude_bin, getenv("PATH"));
+    bool stale = false;
     ret_version[0] = '\0';
-    if (!program || stat(program, &st) || is_known(&st, ret_version) ||
+    if (!program || stat(program, &st) || (is_known(&st, ret_version, &stale) && !stale) ||
         pthread_mutex_trylock(&known.asking))
         return program;
     ask(claude, program, ret_version);
     pthread_mutex_lock(&known.lock);
     known.inode = st.st_ino;
     known.changed = st.st_ctim;
+    known.asked_ms = clock_mono_ms();
     snprintf(known.version, sizeof(known.version), "%s", ret_version);
     pthread_mutex_unlock(&known.lock);
     pthread_mutex_unlock(&known.asking);
     return program;
 }
 
-bool claude_is_there(const struct claude *claude)
+enum claude_cli_state claude_cli_state(const struct claude *claude)
 {
+    struct stat st;
+    bool ignored;
+    char version[CLAUDE_VERSION_SIZE];
     AUTO(config_ref) const struct config *config = config_ref(claude->config);
     AUTO(str) char *program = path_find_program(config->claude_bin, getenv("PATH"));
-    return program && access(program, X_OK) == 0;
+    if (!program || access(program, X_OK) || stat(program, &st))
+        return CLAUDE_CLI_MISSING;
+    if (!is_known(&st, version, &ignored))
+        return CLAUDE_CLI_UNKNOWN;
+    return version[0] ? CLAUDE_CLI_WORKS : CLAUDE_CLI_BROKEN;
 }
+
+/* --- the watch ----------------------------------------------------------------------------- */
+
+struct claude_watch {
+    const struct claude *claude;
+    struct thread thread;
+    pthread_mutex_t lock; /* of stopping */
+    pthread_cond_t stop;
+    bool stopping;
+};
+
+static void *look_often(void *arg)
+{
+    struct claude_watch *watch = arg;
+    int64_t pause_ms = FIRST_LOOK_MS;
+    pthread_mutex_lock(&watch->lock);
+    while (!watch->stopping) {
+        int64_t until = clock_mono_ms() + pause_ms, left;
+        while (!watch->stopping && (left = until - clock_mono_ms()) > 0)
+            cond_wait(&watch->stop, &watch->lock, left);
+        if (watch->stopping)
+            break;
+        pthread_mutex_unlock(&watch->lock);
+        char version[CLAUDE_VERSION_SIZE];
+        AUTO(str) char *program = claude_version(watch->claude, version);
+        pause_ms = LOOK_EVERY_MS;
+        pthread_mutex_lock(&watch->lock);
+    }
+    pthread_mutex_unlock(&watch->lock);
+    return NULL;
+}
+
+struct claude_watch *claude_watch_start(const struct claude *claude, struct err *err)
+{
+    struct claude_watch *watch = calloc(1, sizeof(*watch));
+    if (!watch) {
+        err_sys(err, "watch of the CLI");
+        return NULL;
+    }
+    watch->claude = claude;
+    pthread_mutex_init(&watch->lock, NULL);
+    cond_init(&watch->stop);
+    if (thread_start(&watch->thread, "cli", THREAD_STACK_DEFAULT, look_often, watch, err)) {
+        claude_watch_stop(watch);
+        return NULL;
+    }
+    return watch;
+}
+
+void claude_watch_stop(struct claude_watch *watch)
+{
+    if (!watch)
+        return;
+    pthread_mutex_lock(&watch->lock);
+    watch->stopping = true;
+    pthread_cond_broadcast(&watch->stop);
+    pthread_mutex_unlock(&watch->lock);
+    thread_join(&watch->thread);
+    pthread_cond_destroy(&watch->stop);
+    pthread_mutex_destroy(&watch->lock);
+    free(watch);
+}
+
+/* --- versions ------------------------------------------------------------------------------ */
 
 /* Compares a.b.c by number; what follows the third number (-beta.1) does not count. */
 static int compare(const char *one, const char *other)

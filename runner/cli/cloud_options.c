@@ -446,7 +446,7 @@ int site_open(struct site *site, bool down, int argc, char **argv, struct err *e
         return rc;
     vars_read_env(&env, environ);
     if (access(".env", R_OK) == 0)
-        vars_read_file(&file, ".env", &ignored);
+        vars_read_file(&file, "--env-file", ".env", &ignored);
     if (open_google(site, err) || fill_project(site, &given, &env, &file, err) ||
         google_charge(site->google, site->project, err) || fill_names(site, &env, &file, err) ||
         fill_prompt(site, &env, &file, err) || fill_rest(site, &given, err))

@@ -4,6 +4,7 @@
 #include "base/auto.h"
 #include "base/clock.h"
 #include "base/str.h"
+#include "runner/client/cloud_home.h"
 #include "runner/client/commands.h"
 #include "runner/client/fields.h"
 
@@ -55,10 +56,12 @@ static int take_options(const struct call *call, struct batch_options *o,
 {
     int64_t parallel = PARALLEL, retries = 0;
     const char *timeout = options_value(&call->given, "timeout");
-    *defaults = (struct batch_defaults){.prompt = options_value(&call->given, "prompt"),
-                                        .command = options_value(&call->given, "command"),
-                                        .model = options_value(&call->given, "model"),
-                                        .runs = 1};
+    *defaults =
+        (struct batch_defaults){.prompt = options_value(&call->given, "prompt"),
+                                .command = options_value(&call->given, "command"),
+                                .model = options_value(&call->given, "model"),
+                                .executor = options_value(&call->given, "cloud") ? "cloud" : NULL,
+                                .runs = 1};
     if (take_int(call, "parallel", 1, PARALLEL_MAX, &parallel, err) ||
         take_int(call, "retries", 0, 100, &retries, err) ||
         take_int(call, "runs", 1, 10000, &defaults->runs, err) || take_limits(call, o, err))
@@ -98,10 +101,10 @@ static int status_of(const struct batch *b)
     return too_many || b->sums.skipped > 0 ? 1 : 0;
 }
 
-static int run_batch(struct call *call, struct batch *b, struct err *err)
+static int run_batch(struct call *call, struct batch *b, const char *runner, struct err *err)
 {
     struct err later = ERR_INIT;
-    if (batch_results_open(&b->results, &b->options, b->to->url, &b->tasks, &b->sums, err))
+    if (batch_results_open(&b->results, &b->options, runner, &b->tasks, &b->sums, err))
         return -1;
     client_catch_signals();
     b->display = batch_display_new(b);
@@ -123,17 +126,22 @@ int client_batch(struct call *call, struct err *err)
     char dir[64];
     time_t now = (time_t)(clock_real_ms() / 1000);
     struct tm tm;
+    struct cloud_home home = {.pid = 0};
+    bool cloud = options_value(&call->given, "cloud") != NULL;
     if (take_options(call, &b.options, &defaults, err) ||
-        settings_find(&call->to, &call->given, err))
+        (!cloud && settings_find(&call->to, &call->given, err)))
         return -1;
     gmtime_r(&now, &tm);
     strftime(dir, sizeof(dir), "batch-%Y%m%d-%H%M%S", &tm);
     b.options.out = b.options.out ? b.options.out : dir;
     int rc = batch_tasks_read(&b.tasks, call->args.items[0], &defaults, err);
+    if (rc == 0 && cloud)
+        rc = cloud_home_open(&home, b.options.out, &call->to, err);
     if (rc == 0) {
         resolve_share(call, &b);
-        rc = run_batch(call, &b, err);
+        rc = run_batch(call, &b, cloud ? home.name : b.to->url, err);
     }
+    cloud_home_close(&home, rc >= 0 && b.sums.skipped == 0);
     batch_results_close(&b.results);
     batch_tasks_done(&b.tasks);
     return rc;

@@ -63,8 +63,8 @@ struct batch_tasks {
 
 /* What is said once for all tasks. */
 struct batch_defaults {
-    const char *prompt, *command, *model; /* or NULL */
-    int64_t timeout_ms;                   /* 0: none */
+    const char *prompt, *command, *model, *executor; /* or NULL */
+    int64_t timeout_ms;                              /* 0: none */
     int64_t runs;
 };
 

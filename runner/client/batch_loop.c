@@ -95,11 +95,19 @@ static int64_t tokens_in(const struct json *end)
            number_of(usage, "cache_read_input_tokens");
 }
 
+/* What Cloud Run bills for an execution: its list prices in USD (jobs, tier 1), without free
+ * quotas.
+ */
+static double cloud_cost(const struct json *cloud)
+{
+    return real_of(cloud, "vcpuSeconds") * 0.000018 + real_of(cloud, "gibSeconds") * 0.000002;
+}
+
 /* What a run came to. */
 struct outcome {
     bool ok;
     long long code;
-    double seconds, cost;
+    double seconds, cost, cloud_cost; /* the cloud's is in the cost */
     int64_t in, out;
     const char *error;
 };
@@ -114,6 +122,8 @@ static void find_outcome(struct batch_slot *s, struct outcome *o)
                           .cost = real_of(end, "total_cost_usd"),
                           .in = tokens_in(end),
                           .out = number_of(json_get(end, "usage"), "output_tokens")};
+    o->cloud_cost = cloud_cost(json_get(end, "cloud"));
+    o->cost += o->cloud_cost;
     o->error = s->error[0] ? s->error : o->ok ? "" : text_of(end, "error");
     if (!o->ok && o->code == 0)
         o->code = 1;
@@ -150,6 +160,8 @@ static void write_line(const struct batch_slot *s, const struct outcome *o,
     json_add_int(&w, "returncode", o->code);
     json_add_number(&w, "duration_seconds", o->seconds);
     json_add_number(&w, "cost_usd", o->cost);
+    if (o->cloud_cost > 0)
+        json_add_number(&w, "cloud_cost_usd", o->cloud_cost);
     add_path(&w, "output_dir", s, "outputs", s->folder.outputs);
     add_path(&w, "transcript", s, "transcript.jsonl", s->folder.transcript_bytes > 0);
     json_add_textn(&w, "stderr", buf_str(&s->folder.stderr_text), s->folder.stderr_text.len);

@@ -242,7 +242,7 @@ static int write_inputs(struct filling *f, struct json_writer *w, const struct j
 /* What the members of a task have said so far. */
 struct members {
     const struct json *id, *n, *inputs;
-    bool prompt, command, model, timeout;
+    bool prompt, command, model, timeout, executor;
     const char *other; /* the first that no request has */
 };
 
@@ -251,6 +251,7 @@ static void note_field(struct members *m, const char *field)
     m->prompt |= strcmp(field, "prompt") == 0;
     m->command |= strcmp(field, "command") == 0;
     m->model |= strcmp(field, "model") == 0;
+    m->executor |= strcmp(field, "executor") == 0;
     m->timeout |= strcmp(field, "timeout_ms") == 0 || strcmp(field, "timeoutMinutes") == 0;
 }
 
@@ -320,6 +321,10 @@ static int write_defaults(struct filling *f, struct json_writer *w, struct membe
                                  : "has neither a prompt nor a command");
     if (!m->model && m->prompt && defaults->model)
         json_add_text(w, "model", defaults->model);
+    if (m->executor && defaults->executor)
+        return err_set(err, ERR_INVALID, "has an executor; with --cloud all run there");
+    if (defaults->executor)
+        json_add_text(w, "executor", defaults->executor);
     if (!m->timeout && defaults->timeout_ms)
         json_add_int(w, "timeout_ms", defaults->timeout_ms);
     json_add_bool(w, "detach", true);           /* a connection that breaks ends no task */

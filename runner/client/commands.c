@@ -17,6 +17,11 @@ static const struct command_note *others;
         "gitignore", 0, NULL, "leave out what .gitignore files say, and .git", NULL          \
     }
 
+#define CLOUD_OPTION                                                                             \
+    {                                                                                            \
+        "cloud", 0, NULL, "straight to Cloud Run Jobs: needs no runner, but its variables", NULL \
+    }
+
 static const struct option_row run_options[] = {
     INPUT_OPTIONS,
     {"repo", 0, "URL", "repository to work in (the same as --repo-url)", NULL},
@@ -30,6 +35,7 @@ static const struct option_row exec_options[] = {
     {"repo", 0, "URL", "repository to work in (the same as --repo-url)", NULL},
     {"timeout", 0, "TIME", "time limit: 90s, 10m, 2h", NULL},
     {"stdin", 0, "FILE", "what the command reads; - for standard input", "@file"},
+    CLOUD_OPTION,
     {0},
 };
 
@@ -58,6 +64,7 @@ static const struct option_row batch_options[] = {
     {"model", 0, "NAME", "model of each task that does not say itself", NULL},
     {"prompt", 0, "TEXT", "prompt of each task that has none; {{column}} is its member", NULL},
     {"command", 0, "TEXT", "command of each task that has neither, the same way", NULL},
+    CLOUD_OPTION,
     {"title", 0, "TEXT", "heading of the report", NULL},
     {"quiet", 'q', NULL, "no display: errors and the summary only", NULL},
     {"gitignore", 0, NULL, "leave out of inputs what .gitignore files say, and .git", NULL},
@@ -181,8 +188,12 @@ static const struct command_row commands[] = {
      session_new_options, 0, false, client_session_new},
     {"session exec", "ID -- COMMAND…", 2, -1, "run a command in a session", NULL,
      session_exec_options, 0, true, client_session_exec},
-    {"session attach", "ID", 1, 1, "a prompt whose lines run in a session", NULL, attach_options, 0,
-     false, client_session_attach},
+    {"session attach", "ID", 1, 1,
+     "a terminal in a session; without a terminal here, lines that run in it",
+     "Leave it with Ctrl-] d (Ctrl-] twice types that key); it goes on, and attaching again shows "
+     "its\n"
+     "last screen. Ends with the status of its shell.",
+     attach_options, 0, false, client_session_attach},
     {"session cp", "FROM TO", 2, 2, "copy a file; ID:PATH is a session's", NULL, NULL, 0, false,
      client_session_cp},
     {"session ls", "[ID [PATH]]", 0, 2, "list sessions, or a session's files", NULL,

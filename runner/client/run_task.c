@@ -6,6 +6,7 @@
  */
 #include "base/auto.h"
 #include "base/str.h"
+#include "runner/client/cloud_home.h"
 #include "runner/client/commands.h"
 #include "runner/client/fields.h"
 #include "runner/client/follow.h"
@@ -196,7 +197,10 @@ static int follow_task(struct call *call, struct follow *f, struct narrate *n, s
     if (rc < 0)
         return -1;
     if (rc == 1) {
-        say_how_to_return(f);
+        if (options_value(&call->given, "cloud"))
+            fprintf(stderr, "\nleft alone; its execution ends by itself\n");
+        else
+            say_how_to_return(f);
         return INTERRUPTED;
     }
     if (!n->end)
@@ -258,14 +262,13 @@ int client_run_prompt(struct call *call, struct err *err)
                   : begin(call, "/run", buf_str(&body), false, err);
 }
 
-int client_exec(struct call *call, struct err *err)
+static int exec_command(struct call *call, bool cloud, struct err *err)
 {
     struct json_writer w;
     AUTO(buf_wipe) struct buf command = BUF_INIT(BODY_MAX), body = BUF_INIT(BODY_MAX);
     AUTO(buf_wipe) struct buf input = BUF_INIT(BODY_MAX);
     const char *stdin_file = options_value(&call->given, "stdin");
-    if (settings_find(&call->to, &call->given, err) ||
-        (stdin_file && fields_read_file(stdin_file, &input, err)))
+    if (stdin_file && fields_read_file(stdin_file, &input, err))
         return -1;
     add_command(&call->args, &command);
     json_write(&w, &body);
@@ -273,12 +276,28 @@ int client_exec(struct call *call, struct err *err)
     json_add_text(&w, "command", buf_str(&command));
     if (stdin_file)
         json_add_text(&w, "stdin", buf_str(&input));
+    if (cloud && options_value(&call->given, "executor"))
+        return err_set(err, ERR_INVALID, "--cloud runs it in the cloud: no --executor");
+    if (cloud)
+        json_add_text(&w, "executor", "cloud");
     if (write_common(call, &w, err))
         return -1;
     json_close(&w);
     if (buf_check(&body, "the request", err))
         return -1;
     return begin(call, "/exec", buf_str(&body), true, err);
+}
+
+int client_exec(struct call *call, struct err *err)
+{
+    struct cloud_home home = {.pid = 0};
+    bool cloud = options_value(&call->given, "cloud") != NULL;
+    int status = cloud ? cloud_home_open(&home, NULL, &call->to, err)
+                       : settings_find(&call->to, &call->given, err);
+    if (status == 0)
+        status = exec_command(call, cloud, err);
+    cloud_home_close(&home, status >= 0);
+    return status;
 }
 
 /* --- logs ---------------------------------------------------------------------------------- */

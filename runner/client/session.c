@@ -7,6 +7,7 @@
 #include "runner/client/fields.h"
 #include "runner/client/inputs.h"
 #include "runner/client/screen.h"
+#include "runner/client/session_attach.h"
 #include "runner/client/terminal.h"
 
 #include <stdlib.h>
@@ -228,19 +229,12 @@ int client_session_exec(struct call *call, struct err *err)
     return 0;
 }
 
-/* A prompt whose lines run in a shell of the session, until "exit" or the end of input. */
-int client_session_attach(struct call *call, struct err *err)
+/* Lines of standard input run in a shell of the session, until "exit" or the end of input. */
+static int run_lines(struct call *call, struct err *err)
 {
-    char line[LINE_BYTES], cwd[1024] = "/workspace";
-    bool tty = isatty(STDIN_FILENO);
+    char line[LINE_BYTES];
     int status = 0;
-    if (settings_find(&call->to, &call->given, err))
-        return -1;
-    for (;;) {
-        if (tty)
-            fprintf(stderr, "%s:%s$ ", call->args.items[0], cwd);
-        if (terminal_read_line(line, sizeof(line), false, NULL) || strcmp(line, "exit") == 0)
-            return status;
+    while (terminal_read_line(line, sizeof(line), false, NULL) == 0 && strcmp(line, "exit") != 0) {
         if (str_is_blank(line, strlen(line)))
             continue;
         const struct shell_call shell = {.session = call->args.items[0],
@@ -251,10 +245,18 @@ int client_session_attach(struct call *call, struct err *err)
         if (!answer)
             return -1;
         status = print_exec(answer);
-        AUTO(buf) struct buf clean = BUF_INIT(LINE_BYTES);
-        screen_add_line(&clean, text_of(answer, "cwd"), 200);
-        snprintf(cwd, sizeof(cwd), "%s", buf_str(&clean));
     }
+    return status;
+}
+
+int client_session_attach(struct call *call, struct err *err)
+{
+    if (settings_find(&call->to, &call->given, err))
+        return -1;
+    if (isatty(STDIN_FILENO) && isatty(STDOUT_FILENO))
+        return attach_terminal(&call->to, call->args.items[0], options_value(&call->given, "shell"),
+                               err);
+    return run_lines(call, err);
 }
 
 /* --- cp ------------------------------------------------------------------------------------ */

@@ -336,7 +336,7 @@ static int look_here(struct settings *settings, struct err *err)
     for (size_t i = 0; i < COUNT_OF(files) && !settings->secret; i++) {
         AUTO(vars) struct vars vars = {0};
         AUTO(strlist) struct strlist ignored = STRLIST_INIT;
-        if (access(files[i], R_OK) || vars_read_file(&vars, files[i], &ignored))
+        if (access(files[i], R_OK) || vars_read_file(&vars, "--env-file", files[i], &ignored))
             continue;
         const char *port = vars_get(&vars, "PORT"), *said = vars_get(&vars, "RUNNER_URL");
         if (!has_url && said && take_url(settings, said, err))

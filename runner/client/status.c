@@ -57,10 +57,10 @@ static void print_health(const struct call *call, const struct json *health)
     print_login(json_get(health, "oauth"));
     printf("tasks    %lld running, %lld waiting, %lld slots\n", number_of(tasks, "running"),
            number_of(tasks, "queued"), number_of(tasks, "slots"));
-    long long wrong = number_of(json_get(health, "auth_failures"), "count");
+    long long wrong = number_of(json_get(health, "refused_callers"), "count");
     if (wrong > 0)
         printf("refused  %lld wrong secrets, last %s\n", wrong,
-               text_of(json_get(health, "auth_failures"), "last"));
+               text_of(json_get(health, "refused_callers"), "last"));
 }
 
 int client_status(struct call *call, struct err *err)

@@ -214,13 +214,11 @@ int client_repos(struct call *call, struct err *err)
     if (!(answer = client_call(&call->to, "GET", "/repos", NULL, err)))
         return -1;
     const struct json *mirrors = json_get(answer, "mirrors");
-    if (!mirrors)
-        mirrors = json_get(answer, "repos");
     for (const struct json *at = json_first(mirrors); at; at = json_next(at)) {
         AUTO(buf) struct buf age = BUF_INIT(LINE_BYTES), url = BUF_INIT(LINE_BYTES);
-        const char *id = text_of(at, "id"), *fetched = text_of(at, "fetchedAt");
+        const char *id = text_of(at, "id"), *fetched = text_of(at, "lastFetchedAt");
         screen_add_line(&url, json_text(at) ? json_text(at) : text_of(at, "url"), 200);
-        add_age(&age, *fetched ? fetched : text_of(at, "lastFetch"));
+        add_age(&age, fetched);
         printf("%-16s  %8.1f MB  %-12s  %s\n", id, real_of(at, "sizeBytes") / 1e6, buf_str(&age),
                buf_str(&url));
     }

@@ -141,7 +141,8 @@ static int prepare(struct job *job, struct err *err)
         walls_gate(job->command->walls, job->request, NULL, gitgate_port(job->command->gitgate),
                    &job->gate, err))
         return -1;
-    const struct command_files files = {task_run_dir(job->run), job->workspace, job->inputs};
+    const struct command_files files = {task_run_dir(job->run), job->workspace, job->inputs,
+                                        task_run_redact(job->run)};
     job->files_ms = clock_files_ms();
     job->plan = command_plan(job->command, job->request, &files, err);
     return job->plan ? 0 : -1;
@@ -281,20 +282,19 @@ static void keep_output(struct job *job)
     const struct harvest_files wish = {.output = true,
                                        .since_ms = job->workspace ? job->files_ms : 0};
     AUTO(str) char *to = path_join(task_run_keep_dir(run), "outputs");
+    AUTO(str) char *work = path_join(task_run_dir(run), "work");
     AUTO(buf) struct buf text = BUF_INIT(256);
-    if (!to || !harvest_has_output(job->workspace, task_run_dir(run)))
+    if (!to || !work || !harvest_has_output(job->workspace, work))
         return;
     AUTO(json)
     struct json *answer = harvest_files(job->command->repos, job->workspace, task_run_dir(run),
-                                        &wish, to, &stop, &err);
-    const struct json *kept = json_get(answer, "output");
-    if (kept)
-        json_print(kept, &text);
-    if (kept && buf_ok(&text))
-        buf_addf(&job->outcome->members, ",\"outputs\":%s", buf_str(&text));
-    else if (!answer)
+                                        work, &wish, to, &stop, &err);
+    if (answer) {
+        harvest_print_output(answer, &text);
+        if (text.len > 0)
+            buf_addf(&job->outcome->members, ",\"outputs\":%s", buf_str(&text));
+    } else {
         log_warn("command", "outputs: %s", err.msg);
-    if (!answer) {
         buf_adds(&job->outcome->members, ",\"uploadError\":\"");
         str_add_json(&job->outcome->members, err.msg, strlen(err.msg));
         buf_addc(&job->outcome->members, '"');

@@ -4,6 +4,7 @@
 #include "base/path.h"
 #include "base/str.h"
 #include "runner/repo/harvest.h"
+#include "runner/walls/owner_env.h"
 #include "json/json.h"
 
 #include <fcntl.h>
@@ -29,29 +30,33 @@ static const struct {
 static int make_places(const struct command *command, const char *dir, struct plan *plan,
                        struct err *err)
 {
+    const struct walls_run run = {.dir = dir};
     for (size_t i = 0; i < COUNT_OF(places); i++) {
         AUTO(str) char *path = path_join(dir, places[i].name);
         if (!path)
             return err_sys(err, "workspace");
         if (path_make_dirs(path, 0700, err) || path_own(path, command->uid, command->gid, err))
             return -1;
-        AUTO(str) char *inside = walls_place(command->walls, dir, places[i].name);
+        AUTO(str) char *inside = walls_place(command->walls, &run, places[i].name);
         strlist_addf(&plan->env, "%s=%s", places[i].variable, inside ? inside : "");
     }
-    plan->cwd = walls_place(command->walls, dir, "work");
+    plan->cwd = walls_place(command->walls, &run, "work");
     return plan->cwd ? 0 : err_sys(err, "workspace");
 }
 
-/* The runner's, then the request's own: those win. */
+/* The runner's, the owner's, then the request's own: the last wins. */
 static int add_environment(const struct command *command, const struct task_request *request,
-                           struct plan *plan, struct err *err)
+                           struct redact_set *redact, struct plan *plan, struct err *err)
 {
     const char *json = request->env;
+    AUTO(config_ref) const struct config *config = config_ref(command->config);
     for (size_t i = 0; i < COUNT_OF(passed_on); i++) {
         const char *value = getenv(passed_on[i]);
         if (value)
             strlist_addf(&plan->env, "%s=%s", passed_on[i], value);
     }
+    if (owner_env_add(config, redact, plan, err))
+        return -1;
     AUTO(json) struct json *root = json ? json_parse(json, strlen(json), err) : NULL;
     if (json && !root)
         return -1;
@@ -77,6 +82,7 @@ struct plan *command_plan(const struct command *command, const struct task_reque
                           const struct command_files *files, struct err *err)
 {
     const char *dir = files->dir;
+    const struct walls_run run = {.dir = dir};
     struct workspace *workspace = files->workspace;
     AUTO(plan) struct plan *plan = plan_new();
     if (!plan) {
@@ -89,12 +95,13 @@ struct plan *command_plan(const struct command *command, const struct task_reque
     strlist_add(&plan->argv, "/bin/bash");
     strlist_add(&plan->argv, "-c");
     strlist_add(&plan->argv, request->command);
-    if (make_places(command, dir, plan, err) || add_environment(command, request, plan, err) ||
+    if (make_places(command, dir, plan, err) ||
+        add_environment(command, request, files->redact, plan, err) ||
         ((!workspace || files->inputs) &&
          harvest_make_output(command->repos, workspace, dir, err)) ||
         (workspace && workspace_mounts(workspace, &plan->mounts, err)) ||
         input_layers_mounts(files->inputs, &plan->mounts, err) ||
-        walls_build(command->walls, request, dir, plan, err))
+        walls_build(command->walls, request, &run, plan, err))
         return NULL;
     if (request->cwd_relative && start_below(command, request, workspace, dir, plan, err))
         return NULL;

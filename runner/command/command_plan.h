@@ -16,6 +16,7 @@ struct command_files {
     const char *dir;             /* the run's own */
     struct workspace *workspace; /* NULL: a task without a repository */
     struct input_layers *inputs; /* NULL: none */
+    struct redact_set *redact;   /* the owner's variables are registered there */
 };
 
 /* Makes the directories of a run and the plan of its process. NULL with *err when that failed. */

@@ -228,7 +228,7 @@ static struct config *load_all(struct load *load, const struct config_source *so
     if (vars_read_env(&load->env, source->env))
         return NULL;
     for (size_t i = 0; i < CONFIG_ENV_FILES_MAX && source->env_files[i]; i++)
-        vars_read_file(&load->file, source->env_files[i], &load->report->errors);
+        vars_read_file(&load->file, "--env-file", source->env_files[i], &load->report->errors);
     for (size_t i = 0; i < config_field_count; i++)
         load_field(load, config, i);
     check_together(load, config);

@@ -119,6 +119,12 @@ enum config_flag {
       CONFIG_SECRET | CONFIG_RELOADABLE, \
       "where alerts are posted: as ntfy takes them when the host has `ntfy` in its name or the URL " \
       "ends with `#ntfy`, else as JSON") \
+    X(TEXT, ntfy_topic, "NTFY_TOPIC", NULL, NULL, CONFIG_ANY, CONFIG_SECRET | CONFIG_RELOADABLE, \
+      "a topic at ntfy.sh that alerts go to when ALERT_URL is not set") \
+    X(INT, usage_keep_percent, "USAGE_KEEP_PERCENT", NULL, "0", CONFIG_RANGE(0, 99), \
+      CONFIG_RELOADABLE, \
+      "of each usage window of the login's account (five hours, seven days), left to the owner: " \
+      "beyond the rest, tasks wait until the window ends") \
     X(INT, max_concurrent_tasks, "MAX_CONCURRENT_TASKS", NULL, "cores", CONFIG_RANGE(1, 1024), \
       CONFIG_RELOADABLE, "tasks that run here at once") \
     X(INT, queue_max, "QUEUE_MAX", NULL, "1000", CONFIG_RANGE(0, 1000000), CONFIG_RELOADABLE, \
@@ -135,7 +141,7 @@ enum config_flag {
       "the same from Secret Manager: the secret's name") \
     X(INT, system_prompt_poll_seconds, "SYSTEM_PROMPT_POLL_SECONDS", NULL, "60", \
       CONFIG_RANGE(1, 86400), 0, "time between two looks for a newer version of that secret") \
-    X(TEXT, default_model, "DEFAULT_MODEL", NULL, NULL, CONFIG_ANY, CONFIG_RELOADABLE, \
+    X(TEXT, default_model, "DEFAULT_MODEL", "CLAUDE_MODEL", NULL, CONFIG_ANY, CONFIG_RELOADABLE, \
       "model when a request doesn't say") \
     X(INT, task_timeout_minutes, "TASK_TIMEOUT_MINUTES", NULL, "55", CONFIG_RANGE(1, 10080), \
       CONFIG_RELOADABLE, "time limit of /run and /run-async when a request doesn't say") \
@@ -174,6 +180,9 @@ enum config_flag {
       CONFIG_ANY, CONFIG_RELOADABLE, \
       "what a task may use when its request doesn't say: `cpu` (cores, or the word), `memoryMb` " \
       "(or `half` of the machine's), `pids`, `diskMb`; what is left out has its default") \
+    X(PATH, task_env_file, "TASK_ENV_FILE", NULL, NULL, CONFIG_ANY, CONFIG_RELOADABLE, \
+      "the owner's variables for tasks on this machine, in a file of NAME=VALUE lines that is read as " \
+      "each begins; the values are struck out of what tasks print") \
     X(DOMAINS, egress, "EGRESS", NULL, "open", CONFIG_ANY, CONFIG_RELOADABLE, \
       "network of tasks when a request doesn't say: open, none, or names, comma separated: `host`, " \
       "`*.host`, `host:port`") \

@@ -120,16 +120,16 @@ static const char *read_line(struct vars *vars, const char *line)
     return wrong;
 }
 
-int vars_read_file(struct vars *vars, const char *path, struct strlist *errors)
+int vars_read_file(struct vars *vars, const char *what, const char *path, struct strlist *errors)
 {
     struct err err = ERR_INIT;
     AUTO(buf_wipe) struct buf text = BUF_INIT(VARS_FILE_MAX);
     if (file_read(path, &text, &err)) {
-        strlist_addf(errors, "--env-file: %s", err.msg);
+        strlist_addf(errors, "%s: %s", what, err.msg);
         return -1;
     }
     if (strlen(buf_str(&text)) != text.len || !str_is_utf8(buf_str(&text), text.len)) {
-        strlist_addf(errors, "--env-file: '%s' is not UTF-8 text", path);
+        strlist_addf(errors, "%s: '%s' is not UTF-8 text", what, path);
         return -1;
     }
     char *rest = text.data;

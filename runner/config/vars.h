@@ -27,8 +27,8 @@ int vars_read_env(struct vars *vars, char *const *env);
 
 /* Reads an env-file: NAME=VALUE lines, `export` before them, comments, quotes. Every line that is
  * wrong adds one to errors, and costs itself only. -1 when the file can't be read or memory ran
- * out. */
-int vars_read_file(struct vars *vars, const char *path, struct strlist *errors);
+ * out; `what` stands before those. */
+int vars_read_file(struct vars *vars, const char *what, const char *path, struct strlist *errors);
 
 /* The value of the last one of that name, or NULL; an empty value counts as none. */
 const char *vars_get(const struct vars *vars, const char *name);

@@ -5,6 +5,7 @@
 #include "base/path.h"
 #include "runner/parts/process.h"
 #include "runner/parts/runner.h"
+#include "runner/walls/owner_env.h"
 
 #include <getopt.h>
 #include <signal.h>
@@ -107,6 +108,8 @@ static void note_missing(const struct config *config, struct strlist *warnings)
         err_sys(&err, "%s: cannot read '%s'", files[i].name, files[i].path);
         strlist_add(warnings, err.msg);
     }
+    if (owner_env_check(config, &err))
+        strlist_add(warnings, err.msg);
     if (stat(config->state_dir, &st) == 0 && (st.st_mode & (S_IWOTH | S_ISVTX)) == S_IWOTH)
         strlist_addf(warnings, "RUNNER_STATE_DIR: everybody may write to '%s'", config->state_dir);
 }

@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/path.h"
+#include "base/str.h"
 #include "base/thread.h"
 #include "net/net.h"
 #include "json/json.h"
@@ -12,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -24,6 +26,7 @@
 #define RETRY_MAX_MS 900000
 #define TRIES_MAX 100 /* about a day */
 #define TEXT_MAX 2048
+#define URL_MAX 8192
 #define HOW "Log in again: open /login on the runner, or run `claude auth login` there."
 
 #define END_AHEAD_MS (3 * INT64_C(86400000)) /* of the login's own end, which no refresh moves */
@@ -41,6 +44,7 @@ struct alert {
     struct alert_config config;
     char *path;
     char host[64];
+    _Atomic int64_t sent_ms; /* real: the last that was delivered; 0: none */
     struct thread thread;
     pthread_mutex_t lock; /* of stopping */
     pthread_cond_t stop;
@@ -179,6 +183,18 @@ static void print_message(const struct alert *alert, const struct facts *facts,
     }
 }
 
+/* Where alerts go: ALERT_URL, else the topic at ntfy.sh. False: nowhere. */
+static bool find_url(const struct config *config, struct buf *out)
+{
+    if (config->alert_url)
+        buf_adds(out, config->alert_url);
+    else if (config->ntfy_topic) {
+        buf_adds(out, "https://ntfy.sh/");
+        str_add_url(out, config->ntfy_topic, "");
+    }
+    return out->len > 0 && buf_ok(out);
+}
+
 static int post(const struct alert *alert, const char *url, const struct facts *facts,
                 enum verdict verdict, struct err *err)
 {
@@ -211,6 +227,7 @@ static void note_delivery(struct alert *alert, enum verdict verdict)
     char time[CLOCK_TEXT_SIZE];
     alert->told = true;
     alert->of = verdict;
+    alert->sent_ms = clock_real_ms();
     log_info("alert", "the owner has been told that the login needs them");
     clock_format(clock_real_ms(), time);
     if (file_replace(alert->path, time, strlen(time), 0600, &err))
@@ -258,14 +275,15 @@ void alert_look(struct alert *alert)
         alert->told = false; /* it has ended now: that is news */
         alert->since_ms = 0;
     }
-    if (verdict < TROUBLE_SOON || alert->told || !config->alert_url)
+    AUTO(buf_wipe) struct buf url = BUF_INIT(URL_MAX);
+    if (verdict < TROUBLE_SOON || alert->told || !find_url(config, &url))
         return;
     if (alert->since_ms == 0)
         begin_trouble(alert, now);
     bool sure = verdict >= TROUBLE_END || now - alert->since_ms >= SURE_MS;
     if (!sure || now < alert->next_ms || alert->tries == TRIES_MAX)
         return;
-    if (post(alert, config->alert_url, &facts, verdict, &err))
+    if (post(alert, buf_str(&url), &facts, verdict, &err))
         note_failure(alert, &err);
     else
         note_delivery(alert, verdict);
@@ -311,8 +329,17 @@ struct alert *alert_new(const struct alert_config *config, struct err *err)
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&alert->stop, &attr);
     pthread_condattr_destroy(&attr);
-    alert->told = access(path, F_OK) == 0;
+    struct stat st;
+    if (stat(path, &st) == 0) {
+        alert->told = true;
+        alert->sent_ms = st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000;
+    }
     return alert;
+}
+
+int64_t alert_last_ms(const struct alert *alert)
+{
+    return alert->sent_ms;
 }
 
 int alert_start(struct alert *alert, struct err *err)

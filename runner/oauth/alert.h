@@ -40,6 +40,9 @@ struct alert *alert_new(const struct alert_config *config, struct err *err);
 int alert_start(struct alert *alert, struct err *err);
 void alert_free(struct alert *alert);
 
+/* When an alert was last delivered, real ms; 0: never, as far as is known. */
+int64_t alert_last_ms(const struct alert *alert);
+
 /* Looks at the login, and sends what is due. */
 void alert_look(struct alert *alert);
 

@@ -39,9 +39,12 @@ struct breaker {
     int refusals;          /* in a row */
     int64_t refused_until; /* mono ms; 0: not refused */
     int64_t limit_until;   /* mono ms; 0: no limit */
+    int64_t reserve_until; /* mono ms; 0: tasks have a share left */
     char *path;            /* where a limit is kept; NULL: nowhere. Set once */
     int64_t kept;          /* the limit_until that is in that file; 0: there is none */
     int64_t limits, auth_refusals;
+    int64_t denied_ms; /* real ms of the last refusal by the API */
+    char denied_task[ID_SIZE];
 };
 
 static struct breaker_status status_locked(const struct breaker *breaker) HOLDS(breaker->lock);
@@ -49,15 +52,20 @@ static struct breaker_status status_locked(const struct breaker *breaker)
 {
     int64_t now = clock_mono_ms(), real = clock_real_ms();
     struct breaker_status status = {.limits = breaker->limits,
-                                    .auth_refusals = breaker->auth_refusals};
+                                    .auth_refusals = breaker->auth_refusals,
+                                    .refused_ms = breaker->denied_ms};
+    snprintf(status.refused_task, sizeof(status.refused_task), "%s", breaker->denied_task);
     if (breaker->login_needed) {
         status.state = BREAKER_LOGIN;
     } else if (breaker->refused_until > now) {
         status.state = BREAKER_LOGIN;
         status.until_ms = real + breaker->refused_until - now;
-    } else if (breaker->limit_until > now) {
+    } else if (breaker->limit_until > now || breaker->reserve_until > now) {
+        int64_t last = breaker->limit_until > breaker->reserve_until ? breaker->limit_until
+                                                                     : breaker->reserve_until;
         status.state = BREAKER_LIMIT;
-        status.until_ms = real + breaker->limit_until - now;
+        status.until_ms = real + last - now;
+        status.reserved = breaker->limit_until <= now;
     }
     return status;
 }
@@ -80,7 +88,9 @@ static void log_change(const struct breaker_status *status)
         log_warn("oauth", "Claude tasks wait for a working login");
         break;
     case BREAKER_LIMIT:
-        log_warn("oauth", "usage limit: Claude tasks wait until %s",
+        log_warn("oauth", "%s: Claude tasks wait until %s",
+                 status->reserved ? "the rest of a usage window is kept for the owner"
+                                  : "usage limit",
                  clock_format(status->until_ms, time));
         break;
     }
@@ -120,12 +130,18 @@ void breaker_renewed(struct breaker *breaker)
     tell(breaker);
 }
 
-static void limit_locked(struct breaker *breaker, int64_t until_ms) HOLDS(breaker->lock);
-static void limit_locked(struct breaker *breaker, int64_t until_ms)
+/* A real time as one of the clock that does not step, within bounds. */
+static int64_t mono_of(int64_t until_ms)
 {
     int64_t wait = until_ms - clock_real_ms();
     wait = wait < LIMIT_MIN_MS ? LIMIT_MIN_MS : wait > LIMIT_MAX_MS ? LIMIT_MAX_MS : wait;
-    int64_t until = clock_mono_ms() + wait;
+    return clock_mono_ms() + wait;
+}
+
+static void limit_locked(struct breaker *breaker, int64_t until_ms) HOLDS(breaker->lock);
+static void limit_locked(struct breaker *breaker, int64_t until_ms)
+{
+    int64_t until = mono_of(until_ms);
     if (until > breaker->limit_until)
         breaker->limit_until = until;
     pthread_cond_broadcast(&breaker->turned);
@@ -140,15 +156,33 @@ void breaker_limit(struct breaker *breaker, int64_t until_ms)
     tell(breaker);
 }
 
+void breaker_reserve(struct breaker *breaker, int64_t until_ms)
+{
+    lock_take(&breaker->lock);
+    breaker->reserve_until = until_ms > 0 ? mono_of(until_ms) : 0;
+    pthread_cond_broadcast(&breaker->turned);
+    lock_drop(&breaker->lock);
+    tell(breaker);
+}
+
 void breaker_refused(struct breaker *breaker)
 {
     lock_take(&breaker->lock);
-    breaker->auth_refusals++;
     if (++breaker->refusals >= REFUSALS_MAX)
         breaker->refused_until = clock_mono_ms() + TRY_AGAIN_MS;
     pthread_cond_broadcast(&breaker->turned);
     lock_drop(&breaker->lock);
     tell(breaker);
+}
+
+void breaker_denied(struct breaker *breaker, const char *task)
+{
+    lock_take(&breaker->lock);
+    breaker->auth_refusals++;
+    breaker->denied_ms = clock_real_ms();
+    snprintf(breaker->denied_task, sizeof(breaker->denied_task), "%s", task);
+    lock_drop(&breaker->lock);
+    breaker_refused(breaker);
 }
 
 void breaker_accepted(struct breaker *breaker)
@@ -220,11 +254,11 @@ static bool keep_locked(struct breaker *breaker)
 
 /* --- life ---------------------------------------------------------------------------------- */
 
-/* How long until a pause is over, the first of both. */
+/* How long until the first pause is over. */
 static int64_t sleep_ms_locked(const struct breaker *breaker) HOLDS(breaker->lock);
 static int64_t sleep_ms_locked(const struct breaker *breaker)
 {
-    const int64_t ends[] = {breaker->refused_until, breaker->limit_until};
+    const int64_t ends[] = {breaker->refused_until, breaker->limit_until, breaker->reserve_until};
     int64_t now = clock_mono_ms(), sleep = IDLE_MS;
     for (size_t i = 0; i < COUNT_OF(ends); i++)
         if (ends[i] > now && ends[i] - now + 5 < sleep)

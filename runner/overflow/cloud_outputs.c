@@ -1,5 +1,6 @@
 /* What cloud tasks have left: listed at home, read when somebody asks. */
 #include "base/fd.h"
+#include "base/log.h"
 #include "base/path.h"
 #include "google/storage.h"
 #include "runner/overflow/cloud_task.h"
@@ -111,15 +112,29 @@ void cloud_copy_add(struct cloud_copy *copy, const char *data, size_t len)
 }
 
 /* Aside first: what is there under its name is whole. */
-void cloud_copy_end(struct cloud_copy *copy, bool whole)
+bool cloud_copy_end(struct cloud_copy *copy, bool whole)
 {
     struct err ignored;
     if (!copy)
-        return;
-    if (!whole || copy->failed || make_parents(copy->to, &ignored) || rename(copy->part, copy->to))
+        return false;
+    bool kept = whole && !copy->failed && make_parents(copy->to, &ignored) == 0 &&
+                rename(copy->part, copy->to) == 0;
+    if (!kept)
         unlink(copy->part);
     fd_close(&copy->fd);
     free(copy->to);
     free(copy->part);
     free(copy);
+    return kept;
+}
+
+void overflow_drop(struct overflow *overflow, const char *id, const char *path)
+{
+    struct err err = ERR_INIT;
+    AUTO(buf) struct buf name = BUF_INIT(8192);
+    const struct cloud *cloud = overflow->config.cloud;
+    folder_output_name(id, path, &name);
+    if (buf_ok(&name) &&
+        storage_delete(cloud->google, cloud->bucket, buf_str(&name), STORAGE_ANY, &err))
+        log_warn("overflow", "an output stays in the bucket until it expires: %s", err.msg);
 }

@@ -60,8 +60,6 @@ const char *overflow_stays(const struct config *config, const struct task_kind *
     const struct strlist *egress = request->egress.count > 0 ? &request->egress : &config->egress;
     if (egress_mode_of(egress) != EGRESS_OPEN)
         return "the network of a task in the cloud can't be restricted (egress)";
-    if (request->inputs)
-        return "its inputs are kept on this machine";
     return kind->stays ? kind->stays(request, config->cloud_api_key_secret != NULL) : NULL;
 }
 

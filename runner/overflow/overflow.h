@@ -22,6 +22,7 @@
 
 #include "base/metric.h"
 #include "runner/config/in_force.h"
+#include "runner/inputs/inputs.h"
 #include "runner/overflow/folder.h"
 #include "runner/repo/repos.h"
 #include "runner/request/request.h"
@@ -37,6 +38,7 @@ struct overflow_config {
     const struct cloud *cloud;
     struct store *store;
     struct engine *engine; /* its cloud lane is held when the cloud refuses */
+    struct inputs *inputs; /* of tasks; uploaded on their way */
     struct repos *repos;   /* lends the owner's credentials for a task's repository */
 };
 
@@ -84,6 +86,9 @@ int overflow_read(struct overflow *overflow, const char *id, const char *path, i
 struct cloud_copy;
 struct cloud_copy *cloud_copy_new(const char *keep_dir, const char *path, int64_t size);
 void cloud_copy_add(struct cloud_copy *copy, const char *data, size_t len);
-void cloud_copy_end(struct cloud_copy *copy, bool whole); /* NULL is fine */
+/* True when it is kept here now. NULL is fine. */
+bool cloud_copy_end(struct cloud_copy *copy, bool whole);
+/* Deletes an output from the bucket: it is kept here. */
+void overflow_drop(struct overflow *overflow, const char *id, const char *path);
 
 #endif

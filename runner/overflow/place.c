@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "google/storage.h"
+#include "runner/overflow/bucket_inputs.h"
 #include "runner/overflow/cloud_task.h"
 #include "runner/overflow/payload.h"
 #include "runner/overflow/sweep.h"
@@ -316,11 +317,17 @@ static enum resolution resolve(struct cloud_task *task)
 
 /* --- all of it ----------------------------------------------------------------------------- */
 
+static bool is_stopped(void *run)
+{
+    return task_run_stop(run) != STOP_NO;
+}
+
 /* Called with an attempt of which nothing has been asked yet. */
 static enum step try_once(struct cloud_task *task, bool *ret_again)
 {
     struct err err;
     bool unsure = false;
+    const struct storage_stop given_up = {is_stopped, task->run};
     AUTO(buf_wipe) struct buf secrets = BUF_INIT(SECRETS_BYTES_MAX);
     *ret_again = false;
     task->asked_ms = clock_mono_ms();
@@ -336,7 +343,10 @@ static enum step try_once(struct cloud_task *task, bool *ret_again)
         cloud_task_settle(task, TASK_FAILED, "session_error", "nothing is left of the session");
         return STEP_OVER;
     }
-    if (sent < 0 || upload_payload(task, &secrets, &err))
+    if (sent < 0 ||
+        bucket_inputs_put(task->cloud, task->overflow->config.inputs, task->request->inputs,
+                          &given_up, &err) ||
+        upload_payload(task, &secrets, &err))
         return refuse(task, &err);
     task->placement.asked_ms = clock_real_ms();
     if (!note_phase(task, PLACEMENT_ASKED)) {

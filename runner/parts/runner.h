@@ -5,7 +5,7 @@
  *
  *     launcher ─┬─ repos ──┐                      ┌─ api ── http
  *     store ────┤          ├── claude ── engine ──┼─ janitor, webhook, alert
- *     breaker ─ keeper ─ proxy                    └─ cloud
+ *     breaker ─ usage ─ keeper ─ proxy            └─ cloud
  *
  * A room that has something to build is a row in one of these files and a field here.
  *
@@ -18,6 +18,7 @@
 #include "base/thread.h"
 #include "runner/api/api.h"
 #include "runner/claude/claude.h"
+#include "runner/claude/version.h"
 #include "runner/command/command.h"
 #include "runner/config/in_force.h"
 #include "runner/janitor/janitor.h"
@@ -49,6 +50,7 @@ struct runner {
     struct keeper *keeper;
     struct repos *repos;
     struct breaker *breaker;
+    struct usage_windows *usage;
     _Atomic int64_t logins; /* as the keeper last counted them */
     struct proxy *proxy;
     struct gitgate *gitgate;
@@ -72,6 +74,7 @@ struct runner {
     struct metric_source metrics[METRIC_SOURCES_MAX];
     struct janitor *janitor;
     struct alert *alert;
+    struct claude_watch *cli;
     struct webhook *webhook;
     struct sessions *sessions;
     struct inputs *inputs;
@@ -79,6 +82,7 @@ struct runner {
     struct access *access; /* NULL: not asked for */
     struct audit *audit;
     struct callers *callers;
+    struct push *push;
     struct http_server *server;
     struct api api;
 };

@@ -10,6 +10,7 @@
 #include "runner/overflow/prompt.h"
 #include "runner/parts/runner.h"
 #include "runner/version.h"
+#include "runner/webpush/webpush.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -123,6 +124,7 @@ static int build_cloud(void *whole, struct err *err)
     if (cloud_open(config, &runner->cloud, err))
         return -1;
     const struct overflow_config overflow = {.config = &runner->config,
+                                             .inputs = runner->inputs,
                                              .cloud = &runner->cloud,
                                              .store = runner->store,
                                              .repos = runner->repos,
@@ -159,11 +161,13 @@ static int build_sessions(void *whole, struct err *err)
     const struct sessions_config sessions = {.config = &runner->config,
                                              .launcher = runner->launcher,
                                              .walls = &runner->walls,
+                                             .repos = runner->repos,
                                              .state_dir = runner->first->state_dir,
                                              .marker = runner->marker,
                                              .uid = runner->claude.uid,
                                              .gid = runner->claude.gid};
     runner->sessions = sessions_new(&sessions, err);
+    runner->claude.sessions = runner->sessions; /* before a task is started */
     return runner->sessions ? 0 : -1;
 }
 
@@ -214,6 +218,49 @@ static void show_webhook(struct metric_page *page, void *whole)
 {
     struct runner *runner = whole;
     webhook_metrics(page, runner->webhook);
+}
+
+/* --- Web Push ------------------------------------------------------------------------------- */
+
+static void on_end(const char *task_id, void *arg)
+{
+    webpush_ended(arg, task_id);
+}
+
+static int build_push(void *whole, struct err *err)
+{
+    struct runner *runner = whole;
+    const struct push_config push = {.config = &runner->config,
+                                     .store = runner->store,
+                                     .version = RUNNER_VERSION,
+                                     .troubles = api_troubles,
+                                     .arg = &runner->api};
+    runner->push = webpush_new(&push, err);
+    if (!runner->push)
+        return -1;
+    store_on_end(runner->store, on_end, runner->push);
+    return 0;
+}
+
+/* Its thread asks the API what is the matter: that has been built by now. */
+static int start_push(void *whole, struct err *err)
+{
+    struct runner *runner = whole;
+    return webpush_start(runner->push, err);
+}
+
+static void stop_push(void *whole)
+{
+    struct runner *runner = whole;
+    webpush_stop(runner->push);
+}
+
+static void free_push(void *whole)
+{
+    struct runner *runner = whole;
+    store_on_end(runner->store, NULL, NULL);
+    webpush_free(runner->push);
+    runner->push = NULL;
 }
 
 /* --- Python --------------------------------------------------------------------------------- */
@@ -297,6 +344,22 @@ static void free_alert(void *whole)
     runner->alert = NULL;
 }
 
+/* --- the CLI ------------------------------------------------------------------------------- */
+
+static int start_cli(void *whole, struct err *err)
+{
+    struct runner *runner = whole;
+    runner->cli = claude_watch_start(&runner->claude, err);
+    return runner->cli ? 0 : -1;
+}
+
+static void stop_cli(void *whole)
+{
+    struct runner *runner = whole;
+    claude_watch_stop(runner->cli);
+    runner->cli = NULL;
+}
+
 /* --- the API ------------------------------------------------------------------------------- */
 
 static int build_api(void *whole, struct err *err)
@@ -312,6 +375,8 @@ static int build_api(void *whole, struct err *err)
     api->flow = runner->flow;
     api->breaker = runner->breaker;
     api->proxy = runner->proxy;
+    api->usage = runner->usage;
+    api->alert = runner->alert;
     api->access = runner->access;
     api->claude = &runner->claude;
     api->launcher = runner->launcher;
@@ -328,6 +393,7 @@ static int build_api(void *whole, struct err *err)
     api->visits = visits_new();
     api->audit = runner->audit;
     api->callers = runner->callers;
+    api->push = runner->push;
     api->version = RUNNER_VERSION;
     api->started_ms = clock_mono_ms();
     api->system_prompt = system_prompt_new();
@@ -399,11 +465,13 @@ const struct part runner_service_parts[] = {
     {"cloud", .build = build_cloud, .free = free_cloud, .metrics = show_cloud},
     {"webhooks", .build = build_webhook, .start = start_webhook, .stop = stop_webhook,
      .free = free_webhook, .metrics = show_webhook},
+    {"push", .build = build_push, .start = start_push, .stop = stop_push, .free = free_push},
     {"sessions", .build = build_sessions, .stop = stop_sessions, .free = free_sessions},
     {"python", .build = build_python, .free = free_python, .metrics = show_python},
+    {"alert", .build = build_alert, .start = start_alert, .free = free_alert},
     {"api", .build = build_api, .free = free_api},
     {"janitor", .start = start_janitor, .free = free_janitor},
-    {"alert", .build = build_alert, .start = start_alert, .free = free_alert},
+    {"cli", .start = start_cli, .stop = stop_cli, .free = stop_cli},
     {"http", .start = start_http, .stop = stop_http},
 };
 const size_t runner_service_part_count = COUNT_OF(runner_service_parts);

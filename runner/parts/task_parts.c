@@ -7,6 +7,7 @@
 #include "base/thread.h"
 #include "runner/egress/rules.h"
 #include "runner/oauth/breaker.h"
+#include "runner/oauth/usage.h"
 #include "runner/work/work.h"
 
 #include <errno.h>
@@ -169,9 +170,12 @@ static void look_at_login(struct runner *runner)
 {
     struct keeper_status status;
     keeper_status(runner->keeper, &status);
-    if (atomic_exchange(&runner->logins, status.logins) != status.logins)
+    if (atomic_exchange(&runner->logins, status.logins) != status.logins) {
         breaker_renewed(runner->breaker);
+        usage_forget(runner->usage);
+    }
     bool has_key = CONFIG_GET(&runner->config, anthropic_api_key) != NULL;
+    usage_keep(runner->usage, has_key ? 0 : CONFIG_GET(&runner->config, usage_keep_percent));
     breaker_login(runner->breaker, status.state != LOGIN_OK && !has_key);
 }
 
@@ -193,8 +197,14 @@ static int start_breaker(void *whole, struct err *err)
     struct runner *runner = whole;
     const struct config *config = runner->first;
     AUTO(str) char *path = path_join(config->state_dir, "usage-limit");
+    AUTO(str) char *windows = path_join(config->state_dir, "usage-windows");
     look_at_login(runner);
-    return path ? breaker_remember(runner->breaker, path, err) : err_sys(err, "breaker");
+    if (!path || !windows)
+        return err_sys(err, "breaker");
+    return breaker_remember(runner->breaker, path, err) ||
+                   usage_remember(runner->usage, windows, err)
+               ? -1
+               : 0;
 }
 
 static void free_breaker(void *whole)
@@ -202,6 +212,26 @@ static void free_breaker(void *whole)
     struct runner *runner = whole;
     breaker_free(runner->breaker);
     runner->breaker = NULL;
+}
+
+static int build_usage(void *whole, struct err *err)
+{
+    struct runner *runner = whole;
+    runner->usage = usage_new(runner->breaker, err);
+    return runner->usage ? 0 : -1;
+}
+
+static void free_usage(void *whole)
+{
+    struct runner *runner = whole;
+    usage_free(runner->usage);
+    runner->usage = NULL;
+}
+
+static void show_usage(struct metric_page *page, void *whole)
+{
+    struct runner *runner = whole;
+    usage_metrics(page, runner->usage);
 }
 
 static int build_keeper(void *whole, struct err *err)
@@ -229,8 +259,10 @@ static void free_keeper(void *whole)
 static int build_proxy(void *whole, struct err *err)
 {
     struct runner *runner = whole;
-    const struct proxy_config proxy = {
-        .config = &runner->config, .keeper = runner->keeper, .breaker = runner->breaker};
+    const struct proxy_config proxy = {.config = &runner->config,
+                                       .keeper = runner->keeper,
+                                       .breaker = runner->breaker,
+                                       .usage = runner->usage};
     runner->proxy = proxy_new(&proxy, err);
     return runner->proxy ? 0 : -1;
 }
@@ -306,6 +338,7 @@ static int build_engine(void *whole, struct err *err)
     runner->claude.launcher = runner->launcher;
     runner->claude.keeper = runner->keeper;
     runner->claude.breaker = runner->breaker;
+    runner->claude.usage = runner->usage;
     runner->claude.proxy = runner->proxy;
     runner->claude.config = &runner->config;
     runner->claude.repos = runner->repos;
@@ -493,6 +526,7 @@ const struct part runner_task_parts[] = {
     /* it takes a moment: it tries while the rest is built */
     {"probe", .build = build_probe, .start = start_probe, .free = free_probe},
     {"breaker", .build = build_breaker, .free = free_breaker, .metrics = show_breaker},
+    {"usage", .build = build_usage, .free = free_usage, .metrics = show_usage},
     {"keeper", .build = build_keeper, .start = start_keeper, .free = free_keeper,
      .metrics = show_keeper},
     {"pause", .start = start_breaker}, /* once the keeper watches the login */

@@ -18,7 +18,8 @@ struct lease {
     enum lease_kind kind;
     char token[ID_TOKEN_SIZE + 16];
     char url[64];
-    char *secret; /* NULL: the runner's own */
+    char task[ID_SIZE]; /* whose it is; "": not said */
+    char *secret;       /* NULL: the runner's own */
     _Atomic bool dead;
     _Atomic bool retried; /* a refused login was refreshed, and has not been taken since */
     _Atomic int refs;     /* the task's, and one of each request */
@@ -28,7 +29,7 @@ struct lease {
 };
 
 /* What the API said of the runner's own account, as it last said it (numbers.c). */
-#define FIGURES 10
+#define FIGURES 6
 struct figure {
     _Atomic bool known;
     _Atomic double value;
@@ -42,11 +43,16 @@ struct proxy {
     struct net_link *links[LINKS_MAX];
     size_t link_count;
     struct proxy_stats stats;
+    int unreached;                  /* tries in a row that did not get as far as an answer */
+    int64_t unreached_ms;           /* mono: the last of them */
     struct figure figures[FIGURES]; /* not under the lock */
 };
 
 /* Takes the figures out of the head of an API's answer. */
 void figures_read(struct proxy *proxy, const struct buf *head);
+
+/* Takes the windows of the login's account out of it. */
+void windows_read(struct proxy *proxy, const struct buf *head);
 
 /* The living lease of a token, referenced, or NULL. */
 struct lease *lease_find(struct proxy *proxy, const char *token);

@@ -11,10 +11,6 @@ static const struct {
     const char *help;
     const char *label;
 } families[] = {
-    {"claude_runner_account_utilization_ratio",
-     "How much of a subscription's window is used, as the API last said (1: all).", "window"},
-    {"claude_runner_account_reset_timestamp_seconds",
-     "When a subscription's window ends, as the API last said.", "window"},
     {"claude_runner_api_limit", "An API key's limit a minute, as the API last said.", "resource"},
     {"claude_runner_api_limit_remaining", "What is left of it, as the API last said.", "resource"},
 };
@@ -25,26 +21,49 @@ static const struct {
     size_t family;
     const char *label;
 } rows[FIGURES] = {
-    {"anthropic-ratelimit-unified-5h-utilization", 0, "5h"},
-    {"anthropic-ratelimit-unified-7d-utilization", 0, "7d"},
-    {"anthropic-ratelimit-unified-5h-reset", 1, "5h"},
-    {"anthropic-ratelimit-unified-7d-reset", 1, "7d"},
-    {"anthropic-ratelimit-requests-limit", 2, "requests"},
-    {"anthropic-ratelimit-input-tokens-limit", 2, "input_tokens"},
-    {"anthropic-ratelimit-output-tokens-limit", 2, "output_tokens"},
-    {"anthropic-ratelimit-requests-remaining", 3, "requests"},
-    {"anthropic-ratelimit-input-tokens-remaining", 3, "input_tokens"},
-    {"anthropic-ratelimit-output-tokens-remaining", 3, "output_tokens"},
+    {"anthropic-ratelimit-requests-limit", 0, "requests"},
+    {"anthropic-ratelimit-input-tokens-limit", 0, "input_tokens"},
+    {"anthropic-ratelimit-output-tokens-limit", 0, "output_tokens"},
+    {"anthropic-ratelimit-requests-remaining", 1, "requests"},
+    {"anthropic-ratelimit-input-tokens-remaining", 1, "input_tokens"},
+    {"anthropic-ratelimit-output-tokens-remaining", 1, "output_tokens"},
 };
+
+/* A header's number, which is finite and not below 0; false when there is none. */
+static bool read_number(const struct buf *head, const char *header, double *ret_value)
+{
+    char text[64], *end;
+    if (!net_header(head, header, text, sizeof(text)))
+        return false;
+    *ret_value = strtod(text, &end);
+    return end != text && !*end && isfinite(*ret_value) && *ret_value >= 0;
+}
+
+void windows_read(struct proxy *proxy, const struct buf *head)
+{
+    static const char *const names[USAGE_WINDOWS] = {
+        [USAGE_FIVE_HOUR] = "5h", [USAGE_SEVEN_DAY] = "7d"};
+    struct usage_reading readings[USAGE_WINDOWS] = {0};
+    for (int i = 0; i < USAGE_WINDOWS; i++) {
+        char used[64], reset[64];
+        double reset_s;
+        snprintf(used, sizeof(used), "anthropic-ratelimit-unified-%s-utilization", names[i]);
+        snprintf(reset, sizeof(reset), "anthropic-ratelimit-unified-%s-reset", names[i]);
+        if (!read_number(head, used, &readings[i].ratio) || !read_number(head, reset, &reset_s) ||
+            reset_s > 1e12)
+            continue;
+        readings[i].resets_ms = (int64_t)(reset_s * 1000.0);
+        readings[i].known = true;
+    }
+    if (proxy->config.usage)
+        usage_note(proxy->config.usage, readings);
+}
 
 void figures_read(struct proxy *proxy, const struct buf *head)
 {
-    char text[64], *end;
     for (size_t i = 0; i < FIGURES; i++) {
-        if (!net_header(head, rows[i].header, text, sizeof(text)))
-            continue;
-        double value = strtod(text, &end);
-        if (end == text || *end || !isfinite(value) || value < 0)
+        double value;
+        if (!read_number(head, rows[i].header, &value))
             continue;
         atomic_store(&proxy->figures[i].value, value);
         atomic_store(&proxy->figures[i].known, true);

@@ -1,5 +1,6 @@
 #include "runner/proxy/proxy.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "crypto/crypto.h"
 #include "runner/proxy/lease.h"
@@ -12,8 +13,10 @@
 #define WORKERS 128
 #define HEAD_MS 30000
 #define BODY_IDLE_MS 120000
-#define SOCKET_MODE 0666 /* see proxy.h */
-#define IDLE_MS 300000   /* the CLI keeps its connections between turns */
+#define SOCKET_MODE 0666        /* see proxy.h */
+#define UNREACHED_MIN 2         /* one may have been an accident */
+#define UNREACHED_FOR_MS 600000 /* nobody has tried since: it may be over */
+#define IDLE_MS 300000          /* the CLI keeps its connections between turns */
 
 /* --- leases -------------------------------------------------------------------------------- */
 
@@ -41,6 +44,11 @@ struct lease *lease_find(struct proxy *proxy, const char *token)
         atomic_fetch_add(&found->refs, 1);
     pthread_mutex_unlock(&proxy->lock);
     return found;
+}
+
+void lease_name(struct lease *lease, const char *task)
+{
+    snprintf(lease->task, sizeof(lease->task), "%s", task);
 }
 
 const char *lease_token(const struct lease *lease)
@@ -183,6 +191,15 @@ void proxy_end(struct lease *lease)
     *at = lease->next;
     pthread_mutex_unlock(&proxy->lock);
     lease_unref(lease);
+}
+
+bool proxy_is_cut_off(struct proxy *proxy)
+{
+    pthread_mutex_lock(&proxy->lock);
+    bool off = proxy->unreached >= UNREACHED_MIN &&
+               clock_mono_ms() - proxy->unreached_ms < UNREACHED_FOR_MS;
+    pthread_mutex_unlock(&proxy->lock);
+    return off;
 }
 
 void proxy_stats(struct proxy *proxy, struct proxy_stats *ret_stats)

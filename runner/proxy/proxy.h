@@ -24,6 +24,7 @@
 #include "runner/config/in_force.h"
 #include "runner/oauth/breaker.h"
 #include "runner/oauth/keeper.h"
+#include "runner/oauth/usage.h"
 
 #include <stdatomic.h>
 
@@ -34,6 +35,7 @@ struct proxy_config {
     struct config_in_force *config; /* borrowed */
     struct keeper *keeper;          /* borrowed */
     struct breaker *breaker;        /* borrowed */
+    struct usage_windows *usage;    /* borrowed, or NULL */
     /* The path of a unix socket to listen on besides loopback, or NULL (borrowed for the call). For
      * jails, which have no loopback of ours: anybody who can reach the file may connect, so its
      * folder decides who that is; a lease's token is asked for all the same. */
@@ -55,6 +57,9 @@ enum lease_kind {
  * NULL with *err when memory ran out. */
 struct lease *proxy_lease(struct proxy *proxy, enum lease_kind kind, const char *secret,
                           struct err *err);
+
+/* Says whose it is; before the token is given away. */
+void lease_name(struct lease *lease, const char *task);
 
 /* The token is dead at once, and so are its requests. */
 void proxy_end(struct lease *lease);
@@ -80,6 +85,10 @@ struct proxy_stats {
     int64_t input_tokens, output_tokens;
 };
 void proxy_stats(struct proxy *proxy, struct proxy_stats *ret_stats);
+
+/* True when the last tries to reach the API, of the last few minutes, all found nobody there: the
+ * network is down, or ANTHROPIC_UPSTREAM is wrong. */
+bool proxy_is_cut_off(struct proxy *proxy);
 
 /* Prints that, and what the API last said of the account, for a page of metrics; arg is a struct
  * proxy. */

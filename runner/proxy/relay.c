@@ -195,7 +195,7 @@ static void heed_refusal(struct relay *relay)
     }
     http_add_header(relay->req, "x-should-retry", "false");
     if (note_refusal(lease) && is_shared(lease))
-        breaker_refused(config->breaker);
+        breaker_denied(config->breaker, lease->task);
 }
 
 static void heed_success(struct relay *relay)
@@ -260,6 +260,8 @@ static int on_head(int status, const struct buf *head, void *arg)
     relay->began = true;
     if (is_shared(relay->lease))
         figures_read(relay->proxy, head);
+    if (is_shared(relay->lease) && relay->lease->kind == LEASE_LOGIN)
+        windows_read(relay->proxy, head);
     if (status == 429 && !heed_limit(relay, head) && relay->lease->kind != LEASE_KEY)
         status = OVERLOADED;
     else if (status == 401)
@@ -311,7 +313,11 @@ static void give_link(struct relay *relay, struct net_link *link, bool usable)
     struct proxy *proxy = relay->proxy;
     const struct usage *usage = &relay->reader.usage;
     int class = relay->status / 100;
+    bool unreached = !usable && !relay->began && !on_stop(relay);
     pthread_mutex_lock(&proxy->lock);
+    proxy->unreached = unreached ? proxy->unreached + 1 : relay->began ? 0 : proxy->unreached;
+    if (unreached)
+        proxy->unreached_ms = clock_mono_ms();
     proxy->stats.in_flight--;
     proxy->stats.failed += !usable;
     proxy->stats.input_tokens += usage->input_tokens;

@@ -68,6 +68,14 @@ static void print_zygotes(struct python *python, struct json_writer *w)
     json_close(w);
 }
 
+void python_print_pyrunner(const struct python *python, struct json_writer *w)
+{
+    json_add_int(w, "max_timeout", PYTHON_TIMEOUT_MAX);
+    json_add_int(w, "max_memory_mb", PYTHON_MEMORY_MAX);
+    if (python->why[0] == '\0')
+        print_libraries(w);
+}
+
 void python_print(struct python *python, bool verbose, struct buf *out)
 {
     struct json_writer w;

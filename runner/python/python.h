@@ -157,6 +157,10 @@ bool python_is_available(const struct python *python, char why[160]);
  * `verbose` also what is running. */
 void python_print(struct python *python, bool verbose, struct buf *out);
 
+/* Adds "max_timeout", "max_memory_mb" and "libraries", as PyRunner's `GET /` has them. */
+struct json_writer;
+void python_print_pyrunner(const struct python *python, struct json_writer *w);
+
 void python_metrics(struct metric_page *page, void *python);
 
 #endif

@@ -95,7 +95,22 @@ static int holds_of(struct repos *repos, const char *name)
     return count;
 }
 
-static void print_mirror(struct repos *repos, const char *name, struct json_writer *w)
+/* What a person calls the repository of this URL: "owner/name". */
+static void add_name(const char *url, struct strlist *names)
+{
+    size_t len = strlen(url), parts = 0;
+    while (len > 0 && url[len - 1] == '/')
+        len--;
+    if (len > 4 && strncmp(url + len - 4, ".git", 4) == 0)
+        len -= 4;
+    size_t from = len;
+    while (from > 0 && url[from - 1] != ':' && (url[from - 1] != '/' || ++parts < 2))
+        from--;
+    strlist_addf(names, "%.*s", (int)(len - from), url + from);
+}
+
+static void print_mirror(struct repos *repos, const char *name, struct strlist *names,
+                         struct json_writer *w)
 {
     char time[CLOCK_TEXT_SIZE];
     struct err ignored;
@@ -104,6 +119,7 @@ static void print_mirror(struct repos *repos, const char *name, struct json_writ
     if (!path || mirror_load(path, &state, &ignored))
         return;
     int holds = holds_of(repos, name);
+    add_name(state.url, names);
     json_open_object(w, NULL);
     json_add_text(w, "id", name);
     json_add_text(w, "url", state.url);
@@ -119,14 +135,18 @@ static void print_mirror(struct repos *repos, const char *name, struct json_writ
 void repos_print(struct repos *repos, struct buf *out)
 {
     struct json_writer w;
-    AUTO(strlist) struct strlist names = STRLIST_INIT;
+    AUTO(strlist) struct strlist names = STRLIST_INIT, called = STRLIST_INIT;
     list_dir(repos->dir, &names);
     json_write(&w, out);
     json_open_object(&w, NULL);
-    json_open_array(&w, "repos");
+    json_open_array(&w, "mirrors");
     for (size_t i = 0; i < names.count; i++)
         if (is_mirror(names.items[i]))
-            print_mirror(repos, names.items[i], &w);
+            print_mirror(repos, names.items[i], &called, &w);
+    json_close(&w);
+    json_open_array(&w, "repos"); /* as the first runner named them */
+    for (size_t i = 0; i < called.count; i++)
+        json_add_text(&w, NULL, called.items[i]);
     json_close(&w);
     json_add_text(&w, "method", repos_method(repos));
     json_close(&w);

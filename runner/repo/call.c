@@ -24,7 +24,7 @@ static int fill_plan(const struct call *call, struct plan *plan, struct err *err
     plan->cwd = strdup("/");
     strlist_add(&plan->argv, PLAN_SELF);
     strlist_add(&plan->argv, "git");
-    if (call->walls && walls_helper(call->walls, call->dir, plan, err))
+    if (call->walls && walls_helper(call->walls, call->dir, call->reads, plan, err))
         return -1;
     plan->jail.file_mb = call->file_mb_max;
     if (call->memory_mb > 0)

@@ -23,6 +23,7 @@ struct call {
     const struct strlist *mounts; /* as a plan's, or NULL */
     const struct walls *walls;    /* its jail, which shows it `dir`; NULL: none */
     const char *dir;
+    const char *reads; /* shown to it as well, read only; NULL: nothing */
     int timeout_ms;
     int file_mb_max;
     int memory_mb; /* 0: no limit */

@@ -200,7 +200,7 @@ int collect_files(const char *work, const struct strlist *patterns, const char *
         .patterns = patterns, .to = to, .w = w, .files_max = COLLECT_FILES_MAX};
     if (path_make_dirs(to, 0700, err))
         return -1;
-    int dir = open(work, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int dir = open(work, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (dir < 0)
         return err_sys(err, "cannot open the workspace");
     json_open_array(w, "files");
@@ -218,7 +218,7 @@ int collect_output(const char *work, int64_t since_ms, const char *to, struct js
                    struct err *err)
 {
     struct collect collect = {.since_ms = since_ms, .to = to, .files_max = COLLECT_OUTPUT_MAX};
-    AUTO(fd) int top = open(work, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    AUTO(fd) int top = open(work, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     int dir = openat(top, HARVEST_OUTPUT, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (dir >= 0 && walk(&collect, dir, "", 0, err))
         return -1;

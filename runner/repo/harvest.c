@@ -3,6 +3,7 @@
 #include "base/fd.h"
 #include "base/id.h"
 #include "base/path.h"
+#include "base/str.h"
 #include "git/diff.h"
 #include "runner/repo/repo_private.h"
 
@@ -18,10 +19,11 @@
 #define MESSAGE "Changes made by Claude Code"
 #define COLLECT_MS 300000
 
-/* A job for the task's own user, in a jail that shows it the run's directory. */
+/* A job for the task's own user, in a jail that shows it the run's directory, and `reads` unless it
+ * is NULL. */
 static struct json *run_as_task(struct repos *repos, struct workspace *workspace, const char *dir,
-                                struct json_writer *w, int timeout_ms, const struct work_stop *stop,
-                                struct err *err)
+                                const char *reads, struct json_writer *w, int timeout_ms,
+                                const struct work_stop *stop, struct err *err)
 {
     AUTO(config_ref) const struct config *config = config_ref(repos->config.config);
     AUTO(strlist) struct strlist mounts = STRLIST_INIT;
@@ -36,6 +38,7 @@ static struct json *run_as_task(struct repos *repos, struct workspace *workspace
                               .mounts = &mounts,
                               .walls = repos->config.walls,
                               .dir = dir,
+                              .reads = reads,
                               .timeout_ms = timeout_ms,
                               .file_mb_max = config->repo_cache_max_mb,
                               .stop = *stop};
@@ -124,7 +127,7 @@ int harvest_commit(struct workspace *workspace, const struct harvest_commit *wis
     json_add_text(&w, "bundle", raw);
     AUTO(json)
     struct json *answer =
-        run_as_task(repos, workspace, workspace_dir(workspace), &w, timeout_ms, stop, err);
+        run_as_task(repos, workspace, workspace_dir(workspace), NULL, &w, timeout_ms, stop, err);
     if (!answer)
         return -1;
     take_text(answer, "sha", ret_kept->sha, sizeof(ret_kept->sha));
@@ -192,12 +195,12 @@ int harvest_make_output(struct repos *repos, struct workspace *workspace, const 
                              : path_own(path, repos->config.uid, repos->config.gid, err);
 }
 
-bool harvest_has_output(struct workspace *workspace, const char *dir)
+bool harvest_has_output(struct workspace *workspace, const char *work)
 {
     struct dirent *entry;
     int count = 0;
-    AUTO(str) char *own = own_files(workspace, dir);
-    AUTO(fd) int top = own ? open(own, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
+    const char *own = workspace ? workspace_upper(workspace) : work;
+    AUTO(fd) int top = open(own, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     DIR *list = top < 0 ? NULL
                         : fdopendir(openat(top, HARVEST_OUTPUT,
                                            O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
@@ -209,15 +212,16 @@ bool harvest_has_output(struct workspace *workspace, const char *dir)
 }
 
 struct json *harvest_files(struct repos *repos, struct workspace *workspace, const char *dir,
-                           const struct harvest_files *wish, const char *to,
+                           const char *work, const struct harvest_files *wish, const char *to,
                            const struct work_stop *stop, struct err *err)
 {
     struct json_writer w;
     AUTO(buf) struct buf job = BUF_INIT(4u << 20);
-    AUTO(str) char *work = path_join(dir, "work");
     PLACE char *place = make_place(repos, dir, err);
     AUTO(str) char *raw = place ? path_join(place, "outputs") : NULL;
-    if (!work || !raw) {
+    AUTO(str)
+    char *box = str_starts(work, dir) ? NULL : strndup(work, (size_t)(strrchr(work, '/') - work));
+    if (!raw) {
         if (place)
             err_sys(err, "outputs");
         return NULL;
@@ -228,7 +232,8 @@ struct json *harvest_files(struct repos *repos, struct workspace *workspace, con
     add_list(&w, "patterns", wish->patterns);
     json_add_bool(&w, "output", wish->output);
     json_add_int(&w, "sinceMs", wish->since_ms);
-    AUTO(json) struct json *answer = run_as_task(repos, workspace, dir, &w, COLLECT_MS, stop, err);
+    AUTO(json)
+    struct json *answer = run_as_task(repos, workspace, dir, box, &w, COLLECT_MS, stop, err);
     if (!answer)
         return NULL;
     if (rename(raw, to)) {
@@ -236,6 +241,16 @@ struct json *harvest_files(struct repos *repos, struct workspace *workspace, con
         return NULL;
     }
     return STEAL_PTR(answer);
+}
+
+void harvest_print_output(const struct json *answer, struct buf *out)
+{
+    int64_t files = 0, skipped = 0;
+    const struct json *output = json_get(answer, "output");
+    json_int(json_get(output, "files"), &files);
+    json_int(json_get(output, "skipped"), &skipped);
+    if (files + skipped > 0)
+        json_print(output, out);
 }
 
 /* --- what was changed ---------------------------------------------------------------------- */
@@ -336,6 +351,6 @@ int harvest_diff(struct workspace *workspace, const struct strlist *except, cons
     json_add_text(&w, "patch", raw);
     AUTO(json)
     struct json *answer =
-        run_as_task(repos, workspace, workspace_dir(workspace), &w, timeout_ms, stop, err);
+        run_as_task(repos, workspace, workspace_dir(workspace), NULL, &w, timeout_ms, stop, err);
     return answer ? keep_changes(answer, raw, keep_dir, redact, err) : -1;
 }

@@ -46,8 +46,9 @@ struct json *harvest_push(struct workspace *workspace, const struct repo_wish *w
  * the workspace has something there. */
 int harvest_make_output(struct repos *repos, struct workspace *workspace, const char *dir,
                         struct err *err);
-/* Whether there may be something in it. Cheap. */
-bool harvest_has_output(struct workspace *workspace, const char *dir);
+/* Whether there may be something in the one of this workspace, or (NULL) of the directory `work`.
+ * Cheap. */
+bool harvest_has_output(struct workspace *workspace, const char *work);
 
 struct harvest_files {
     const struct strlist *patterns; /* of the workspace's files, by their paths; NULL: none */
@@ -55,11 +56,16 @@ struct harvest_files {
     int64_t since_ms;               /* … that changed since (real; 0: all) */
 };
 
-/* Copies those files of dir/work (a run's; workspace may be NULL) to `to`, which must not exist.
- * Returns {"files":[{"path","size"}],"skipped"[,"output":{"files":N,"bytes":N,"skipped":N}]}. */
+/* Copies those files of `work` (a run's; workspace may be NULL) to `to`, which must not exist;
+ * `dir` is the run's own. Returns
+ * {"files":[{"path","size"}],"skipped"[,"output":{"files":N,"bytes":N,"skipped":N}]}. */
 struct json *harvest_files(struct repos *repos, struct workspace *workspace, const char *dir,
-                           const struct harvest_files *wish, const char *to,
+                           const char *work, const struct harvest_files *wish, const char *to,
                            const struct work_stop *stop, struct err *err);
+
+/* Appends what the answer says of the output folder, as an object; nothing when nothing was kept or
+ * skipped. */
+void harvest_print_output(const struct json *answer, struct buf *out);
 
 /* Files beside a task's events: what it changed in its repository as a patch, and the list of its
  * files, {"files":[…],"truncated"} as in git/diff.h, with "bytes" as the patch kept here has them.

@@ -3,6 +3,7 @@
 #define REPO_INSIDE_H
 
 #include "git/mirror.h"
+#include "runner/repo/call.h"
 #include "runner/repo/repos.h"
 
 #include <pthread.h>

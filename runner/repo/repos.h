@@ -24,7 +24,8 @@
 #include "base/auto.h"
 #include "proc/launch.h"
 #include "runner/config/in_force.h"
-#include "runner/repo/call.h"
+#include "runner/work/work.h"
+#include "json/json.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -108,6 +109,18 @@ DEFINE_AUTO(workspace, struct workspace *, workspace_close)
 
 /* Appends the mounts that show it (for struct plan): anew for each process tree, one at a time. */
 int workspace_mounts(struct workspace *workspace, struct strlist *mounts, struct err *err);
+
+/* The same, to be seen at `place` instead of dir/work. */
+int workspace_mounts_at(struct workspace *workspace, const char *place, struct strlist *mounts,
+                        struct err *err);
+/* True when its files are what it stands on and its own ones together: who keeps the latter, and
+ * what workspace_save() adds to the open object, has all of it. Else they are all in dir/work. */
+bool workspace_is_layered(const struct workspace *workspace);
+void workspace_save(const struct workspace *workspace, struct json_writer *w);
+/* Stands on the same again, for the own files in dir/upper, which are the caller's to fill. Never
+ * asks the remote. ERR_NOT_FOUND: what it stood on is gone. */
+struct workspace *workspace_load(struct repos *repos, const struct json *saved, const char *dir,
+                                 struct err *err);
 
 /* Where a file of the workspace is written before anybody has mounted it. */
 const char *workspace_upper(const struct workspace *workspace);

@@ -487,6 +487,13 @@ static void add_lower(const struct workspace *workspace, struct buf *out)
 
 int workspace_mounts(struct workspace *workspace, struct strlist *mounts, struct err *err)
 {
+    AUTO(str) char *place = path_join(workspace->dir, "work");
+    return place ? workspace_mounts_at(workspace, place, mounts, err) : err_sys(err, "workspace");
+}
+
+int workspace_mounts_at(struct workspace *workspace, const char *place, struct strlist *mounts,
+                        struct err *err)
+{
     char work[4200];
     AUTO(buf) struct buf options = BUF_INIT(4000); /* the kernel takes one page */
     if (!workspace->repos->overlay)
@@ -501,9 +508,86 @@ int workspace_mounts(struct workspace *workspace, struct strlist *mounts, struct
     repos_add_overlay_path(&options, work);
     buf_addf(&options, ",%s", workspace->repos->overlay);
     strlist_add(mounts, "overlay");
-    strlist_addf(mounts, "%s/work", workspace->dir);
+    strlist_add(mounts, place);
     strlist_add(mounts, buf_str(&options));
     return buf_check(&options, "the workspace's mount options", err);
+}
+
+/* --- standing on the same again ------------------------------------------------------------- */
+
+bool workspace_is_layered(const struct workspace *workspace)
+{
+    return workspace->repos->overlay != NULL;
+}
+
+void workspace_save(const struct workspace *workspace, struct json_writer *w)
+{
+    json_add_text(w, "mirror", workspace->name);
+    json_add_text(w, "url", workspace->url);
+    json_add_text(w, "commit", workspace->commit);
+    json_add_text(w, "branch", workspace->branch);
+    json_add_text(w, "generation", workspace->generation);
+}
+
+static bool is_plain(const char *text)
+{
+    return *text && text[strspn(text, "0123456789abcdefghijklmnopqrstuvwxyz-")] == '\0';
+}
+
+static int take_saved(struct workspace *workspace, const struct json *saved, const char *dir,
+                      struct err *err)
+{
+    const char *url = json_text(json_get(saved, "url"));
+    take_text(saved, "mirror", workspace->name, sizeof(workspace->name));
+    take_text(saved, "commit", workspace->commit, sizeof(workspace->commit));
+    take_text(saved, "branch", workspace->branch, sizeof(workspace->branch));
+    take_text(saved, "generation", workspace->generation, sizeof(workspace->generation));
+    if (!is_plain(workspace->name) || !is_plain(workspace->generation) ||
+        (workspace->commit[0] && !is_plain(workspace->commit)))
+        return err_set(err, ERR_INVALID, "what is kept of the repository is no such record");
+    workspace->url = strdup(url ? url : "");
+    workspace->dir = strdup(dir);
+    workspace->upper = path_join(dir, "upper");
+    workspace->mirror = path_join(workspace->repos->dir, workspace->name);
+    if (!workspace->url || !workspace->dir || !workspace->upper || !workspace->mirror)
+        return err_sys(err, "workspace");
+    return hold(workspace, "", "", err) || hold(workspace, "/refs-", workspace->generation, err) ||
+                   hold(workspace, "/tree-", workspace->commit, err)
+               ? -1
+               : 0;
+}
+
+/* Work directories of mounts of an earlier life. */
+static void remove_work_dirs(const struct workspace *workspace)
+{
+    struct err ignored;
+    for (int i = 1, left = 0; left < 64; i++) {
+        char path[4200];
+        snprintf(path, sizeof(path), "%s/overlay.%d", workspace->dir, i);
+        left = access(path, F_OK) == 0 ? 0 : left + 1;
+        if (left == 0)
+            path_remove_tree(path, &ignored);
+    }
+}
+
+struct workspace *workspace_load(struct repos *repos, const struct json *saved, const char *dir,
+                                 struct err *err)
+{
+    AUTO(workspace) struct workspace *workspace = calloc(1, sizeof(*workspace));
+    if (!workspace) {
+        err_sys(err, "workspace");
+        return NULL;
+    }
+    workspace->repos = repos;
+    if (take_saved(workspace, saved, dir, err))
+        return NULL;
+    if ((workspace->commit[0] && !is_there(workspace, "tree", workspace->commit, "index")) ||
+        !is_there(workspace, "refs", workspace->generation, "objects/pack")) {
+        err_set(err, ERR_NOT_FOUND, "the mirror of '%.150s' is gone", workspace->url);
+        return NULL;
+    }
+    remove_work_dirs(workspace);
+    return STEAL_PTR(workspace);
 }
 
 void workspace_print(const struct workspace *workspace, struct buf *out)

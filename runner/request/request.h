@@ -36,6 +36,7 @@
 #define REQUEST_C_REPO char *
 #define REQUEST_C_REF char *
 #define REQUEST_C_PATH char * /* relative, stays inside */
+#define REQUEST_C_TIME char * /* RFC 3339 */
 #define REQUEST_C_SSH_KEY char *
 #define REQUEST_C_CHOICE char *
 #define REQUEST_C_ENUM int
@@ -140,6 +141,9 @@ enum request_flag {
     X(AGENTS, subagents, "subagents", NULL, REQUEST_RANGE(2, REQUEST_ARG_MAX), NULL, \
       REQUEST_CLAUDE, "--agents", \
       "subagents by name: a text, {frontmatter, content}, or as the CLI has them") \
+    X(BOOL, project_settings, "projectSettings", NULL, REQUEST_ANY, "false", REQUEST_CLAUDE, NULL, \
+      "whether what the repository brings along counts: `CLAUDE.md`, `.claude/` with its hooks, " \
+      "`.mcp.json`") \
     X(BOOL, use_named_pipe, "useNamedPipe", NULL, REQUEST_ANY, "false", REQUEST_CLAUDE, NULL, \
       "accepted for old clients; prompts always travel by stdin") \
     X(INT, timeout_minutes, "timeoutMinutes", NULL, REQUEST_RANGE(1, 10080), "TASK_TIMEOUT_MINUTES", \
@@ -156,8 +160,10 @@ enum request_flag {
     X(INPUTS, inputs, "inputs", NULL, REQUEST_RANGE(2, 65536), NULL, \
       REQUEST_CLAUDE | REQUEST_COMMAND, NULL, \
       "uploaded inputs by name, at most 100: {\"data\":\"sha256:…\"} becomes input/data in the workspace") \
-    X(ID, in_session, "inSession", NULL, REQUEST_RANGE(1, 64), NULL, REQUEST_CLAUDE | REQUEST_LATER, NULL, \
-      "session of /sessions in whose box the task works") \
+    X(ID, in_session, "inSession", NULL, REQUEST_RANGE(1, 64), NULL, REQUEST_CLAUDE, NULL, \
+      "session (of /sessions) whose files the task works with, instead of a workspace of its own") \
+    X(CHOICE, permission_prompts, "permissionPrompts", NULL, REQUEST_ONE_OF("deny|ask"), NULL, \
+      REQUEST_CLAUDE | REQUEST_LATER, NULL, "whether somebody is asked what no rule allows") \
     X(TOKEN, anthropic_api_key, "anthropicApiKey", NULL, REQUEST_RANGE(8, 4096), NULL, \
       REQUEST_CLAUDE | REQUEST_SECRET, NULL, "this request's own API key") \
     X(TOKEN, anthropic_oauth_token, "anthropicOAuthToken", NULL, REQUEST_RANGE(8, 4096), NULL, \
@@ -167,6 +173,10 @@ enum request_flag {
       "network: open, none, or a list of names: `host`, `*.host`, `host:port`") \
     X(ENUM, executor, "executor", NULL, REQUEST_ONE_OF("auto|local|cloud"), "auto", REQUEST_TASK, NULL, \
       "where it runs: here, in the cloud, or as OVERFLOW says") \
+    X(TIME, not_before, "notBefore", NULL, REQUEST_RANGE(1, 64), NULL, \
+      REQUEST_CLAUDE | REQUEST_COMMAND, NULL, \
+      "when it may start at the earliest, as RFC 3339 (`2026-01-02T03:04:05Z`); it is `pending` until " \
+      "then") \
     X(INT, priority, "priority", NULL, REQUEST_RANGE(0, 9), "5", REQUEST_TASK, NULL, \
       "9 is taken from the queue first") \
     X(GROUP, limits, "limits", NULL, REQUEST_ANY, NULL, REQUEST_TASK, NULL, \
@@ -264,6 +274,9 @@ struct request_errors {
 
 /* Whether a slash command may have that name: a plain file name. */
 bool request_is_command_name(const char *name);
+
+/* Whether tasks get that variable from the runner itself: nobody else may set it. */
+bool request_is_runners_variable(const char *name);
 
 /* Adds one error; `field` is cut when it is very long. */
 void request_errors_add(struct request_errors *errors, enum err_code code, const char *field,

@@ -16,6 +16,7 @@ enum request_kind {
     KIND_REPO,
     KIND_REF,
     KIND_PATH,
+    KIND_TIME,
     KIND_SSH_KEY,
     KIND_CHOICE,
     KIND_ENUM,

@@ -169,12 +169,18 @@ static void add_argument(const struct task_request *request, const struct reques
 
 int task_request_argv(const struct task_request *request, struct strlist *argv, struct err *err)
 {
-    /* MCP servers, hooks and helpers that a repository brings along do not start by themselves. */
-    static const char *const always[] = {
-        "-p",        "--output-format",     "stream-json",
-        "--verbose", "--strict-mcp-config", "--setting-sources=user"};
+    static const char *const always[] = {"-p", "--output-format", "stream-json", "--verbose"};
     for (size_t i = 0; i < COUNT_OF(always); i++)
         strlist_add(argv, always[i]);
+    if (request->project_settings) {
+        strlist_add(argv, "--setting-sources=user,project,local");
+        strlist_add(argv, "--settings={\"enableAllProjectMcpServers\":true}");
+    } else {
+        /* MCP servers, hooks and helpers that a repository brings along do not start by themselves
+         */
+        strlist_add(argv, "--strict-mcp-config");
+        strlist_add(argv, "--setting-sources=user");
+    }
     for (size_t i = 0; i < REQUEST_ROWS; i++)
         if (request_rows[i].cli && request_is_set(request, &request_rows[i]))
             add_argument(request, &request_rows[i], argv);

@@ -21,6 +21,7 @@
 #define REF                                                                      \
     "^(?![-/.])(?!@$)(?!.*(\\.\\.|//|/\\.|@\\{|\\.lock/))(?!.*(/|\\.|\\.lock)$)" \
     "[^\\u0000-\\u0020\\u007f~^:?*\\[\\\\]+$"
+#define RFC3339 "^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}"
 #define BRANCHES "^(?![-/])(?!.*(\\.\\.|//|@\\{))(?!.*/$)[^\\u0000-\\u0020\\u007f~^:\\\\]+$"
 #define SSH_KEY "^-----BEGIN (?=[\\s\\S]*PRIVATE KEY-----)(?=[\\s\\S]*-----END )"
 #define UUID "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
@@ -57,6 +58,7 @@ static const char *pattern_of(const struct request_row *row)
         [KIND_REPO] = "^(?!-)[!-~]*[/:][!-~]+$",
         [KIND_REF] = REF,
         [KIND_PATH] = INSIDE,
+        [KIND_TIME] = RFC3339,
         [KIND_SSH_KEY] = SSH_KEY,
     };
     return row->kind == KIND_TEXT && row->takes.min < 1 ? NULL : patterns[row->kind];
@@ -191,6 +193,7 @@ static void add_kind(struct json_writer *w, const struct request_row *row, unsig
     case KIND_REPO:
     case KIND_REF:
     case KIND_PATH:
+    case KIND_TIME:
     case KIND_SSH_KEY:
         add_text(w, row, required);
         return;

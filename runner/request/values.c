@@ -1,4 +1,5 @@
 /* One decoder a kind: JSON value in, member out, or what is wrong with it. */
+#include "base/clock.h"
 #include "base/form.h"
 #include "base/id.h"
 #include "base/path.h"
@@ -204,12 +205,24 @@ static int check_ssh_key(const struct request_row *row, const char *text, struct
     return 0;
 }
 
+static int check_time(const struct request_row *row, const char *text, struct err *err)
+{
+    int64_t ms;
+    (void)row;
+    if (clock_parse(text, &ms))
+        return err_set(err, ERR_INVALID,
+                       "must be a time as in RFC 3339 (2026-01-02T03:04:05Z), got '%.*s'",
+                       (int)request_cut(text, 40), text);
+    return 0;
+}
+
 typedef int check_fn(const struct request_row *row, const char *text, struct err *err);
 
 static check_fn *const checks[] = {
     [KIND_TEXT] = check_text, [KIND_TOKEN] = check_token, [KIND_ID] = check_id,
     [KIND_UUID] = check_uuid, [KIND_URL] = check_url,     [KIND_REPO] = check_repo,
     [KIND_REF] = check_ref,   [KIND_PATH] = check_path,   [KIND_SSH_KEY] = check_ssh_key,
+    [KIND_TIME] = check_time,
 };
 
 static int decode_string(const struct request_row *row, const struct json *value, void *member,
@@ -423,7 +436,7 @@ static int decode_config(const struct request_row *row, const struct json *value
 
 /* What the runner itself tells Claude: two values for one name would leave to chance which holds.
  */
-static bool is_runners_variable(const char *name)
+bool request_is_runners_variable(const char *name)
 {
     static const char *const names[] = {
         "ANTHROPIC_API_KEY",       "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL",
@@ -442,7 +455,7 @@ static const char *member_fault(enum request_kind kind, const char *name, const 
         return "must hold strings only";
     if (kind == KIND_ENV && (!form_is_env_name(name) || strlen(name) > 255))
         return "must have names of A-Z a-z 0-9 _ that do not begin with a digit";
-    if (kind == KIND_ENV && is_runners_variable(name))
+    if (kind == KIND_ENV && request_is_runners_variable(name))
         return "must not set what the runner sets (a credential has a field of its own)";
     if (kind == KIND_ENV && strlen(text) + strlen(name) > REQUEST_ARG_MAX)
         return "must have values of at most 100 KiB";
@@ -492,6 +505,7 @@ static const struct {
     [KIND_REPO] = {decode_repo, FORM_STRING, "repository"},
     [KIND_REF] = {decode_string, FORM_STRING, "git ref"},
     [KIND_PATH] = {decode_path, FORM_STRING, "relative path"},
+    [KIND_TIME] = {decode_string, FORM_STRING, "time"},
     [KIND_SSH_KEY] = {decode_string, FORM_STRING, "private key"},
     [KIND_CHOICE] = {decode_choice, FORM_STRING, "string"},
     [KIND_ENUM] = {decode_choice, FORM_ENUM, "string"},

@@ -18,7 +18,7 @@
 
 /* What the agent shall be. The one place that says how a session is confined: in tier full its jail
  * is whole, in the others the agent puts up what walls it can by itself (say_begin). */
-static struct plan *make_plan(const struct session *session, const char *box, struct err *err)
+static struct plan *make_plan(struct session *session, const char *box, struct err *err)
 {
     const struct sessions_config *config = &session->sessions->config;
     AUTO(plan) struct plan *plan = plan_new();
@@ -37,7 +37,7 @@ static struct plan *make_plan(const struct session *session, const char *box, st
                                         .limits_memory_mb = session->memory_mb,
                                         .limits_pids = session->pids_max,
                                         .limits_disk_mb = session->disk_mb};
-    if (walls_box(config->walls, &limits, box, plan, err))
+    if (walls_box(config->walls, &limits, box, plan, err) || base_show(session, box, plan, err))
         return NULL;
     if (!plan->argv.failed && !plan->env.failed)
         return STEAL_PTR(plan);
@@ -137,9 +137,11 @@ int session_wake(struct session *session, struct err *err)
     while (session->waking)
         cond_wait(&sessions->changed, &sessions->lock, START_MS);
     bool stopping = sessions->closing || session->deleted;
-    bool awake = session->control >= 0;
-    session->waking = !awake && !stopping;
+    bool awake = session->control >= 0, making = session->making;
+    session->waking = !awake && !stopping && !making;
     pthread_mutex_unlock(&sessions->lock);
+    if (making && !stopping)
+        return err_set(err, ERR_CONFLICT, "session '%s' is being made", session->id);
     if (stopping)
         return err_set(err, ERR_BUSY, "the session is being ended");
     if (awake)

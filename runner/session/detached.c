@@ -48,10 +48,13 @@ static void print_locked(const struct session *session, const struct detached *p
     json_add_text(w, "shell", process->shell);
     json_add_text(w, "session_id", session->id);
     json_add_bool(w, "running", process->running);
-    if (process->exit_known)
-        json_add_int(w, "exit_code", process->exit_code);
-    else
-        json_add_null(w, "exit_code");
+    static const char *const names[] = {"exit_code", "returncode"}; /* as a shell's wait says it */
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        if (process->exit_known)
+            json_add_int(w, names[i], process->exit_code);
+        else
+            json_add_null(w, names[i]);
+    }
     json_add_time(w, "started_at", process->started_ms);
     json_add_time(w, "ended_at", process->ended_ms);
     json_add_bool(w, "lost", process->lost);

@@ -9,6 +9,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +29,7 @@ void session_unref_locked(struct session *session)
         return;
     shellviews_done(session);
     detached_done(session);
+    base_done(session);
     strlist_wipe(&session->env);
     free(session->dir);
     free(session->metadata);
@@ -64,7 +66,19 @@ struct session *session_take(struct sessions *sessions, const char *id, struct e
     return session;
 }
 
+int session_check(struct sessions *sessions, const char *id, struct err *err)
+{
+    AUTO(session) struct session *session = session_take(sessions, id, err);
+    return session ? 0 : -1;
+}
+
 /* --- the record ---------------------------------------------------------------------------- */
+
+static void add_raw(struct json_writer *w, const char *name, const char *json)
+{
+    if (json)
+        json_add_raw(w, name, json, strlen(json));
+}
 
 static void print_record(const struct session *session, struct buf *out)
 {
@@ -80,8 +94,10 @@ static void print_record(const struct session *session, struct buf *out)
     json_add_int(&w, "diskMb", session->disk_mb);
     json_add_int(&w, "memoryMb", session->memory_mb);
     json_add_number(&w, "cpu", session->cpu);
-    if (session->metadata)
-        json_add_raw(&w, "metadata", session->metadata, strlen(session->metadata));
+    json_add_text(&w, "from", session->from);
+    add_raw(&w, "base", session->base);
+    add_raw(&w, "repo", session->repo);
+    add_raw(&w, "metadata", session->metadata);
     json_open_array(&w, "env");
     for (size_t i = 0; i < session->env.count; i++)
         json_add_text(&w, NULL, session->env.items[i]);
@@ -98,6 +114,15 @@ int session_save(struct session *session, struct err *err)
         return path ? -1 : err_sys(err, "session");
     session->used_written_ms = session->used_ms;
     return file_replace(path, text.data, text.len, 0600, err);
+}
+
+static char *raw_of(const struct json *record, const char *name)
+{
+    AUTO(buf) struct buf text = BUF_INIT(RECORD_BYTES_MAX);
+    if (!json_get(record, name))
+        return NULL;
+    json_print(json_get(record, name), &text);
+    return buf_steal(&text);
 }
 
 static int read_record(struct session *session, struct err *err)
@@ -126,11 +151,11 @@ static int read_record(struct session *session, struct err *err)
     const struct json *env = json_get(record, "env");
     for (const struct json *at = json_first(env); at; at = json_next(at))
         strlist_add(&session->env, json_text(at) ? json_text(at) : "");
-    if (json_get(record, "metadata")) {
-        AUTO(buf) struct buf metadata = BUF_INIT(RECORD_BYTES_MAX);
-        json_print(json_get(record, "metadata"), &metadata);
-        session->metadata = buf_steal(&metadata);
-    }
+    const char *from = json_text(json_get(record, "from"));
+    session->from = from ? strdup(from) : NULL;
+    session->base = raw_of(record, "base");
+    session->repo = raw_of(record, "repo");
+    session->metadata = raw_of(record, "metadata");
     return 0;
 }
 
@@ -208,6 +233,9 @@ static int enter(struct sessions *sessions, struct session *session, struct err 
         session->next = sessions->list;
         sessions->list = session;
         sessions->count++;
+        sessions->makers++;
+        session->making = true;
+        session->refs++; /* its maker's */
     }
     bool closing = sessions->closing;
     pthread_mutex_unlock(&sessions->lock);
@@ -253,8 +281,9 @@ int session_delete(struct sessions *sessions, const char *id, bool *ret_there, s
     struct session *session = find_locked(sessions, id);
     *ret_there = session && leave_locked(sessions, session);
     if (session) {
-        while (session->waking)
+        while (session->waking || session->making)
             cond_wait(&sessions->changed, &sessions->lock, 1000);
+        guests_tell_locked(session);
         session_lost_locked(session);
         hub_ring(sessions);
     }
@@ -315,12 +344,23 @@ int session_create(struct sessions *sessions, const struct session_wish *wish, s
         session_unref(session);
         return -1;
     }
-    if (make_dirs(session, err) == 0 && session_save(session, err) == 0) {
+    int rc = make_dirs(session, err) || base_fill(session, wish, err) || session_save(session, err);
+    if (rc == 0 && wish->from)
+        session_find_shells(session);
+    pthread_mutex_lock(&sessions->lock);
+    if (session->deleted && rc == 0)
+        rc = err_set(err, ERR_CONFLICT, "session '%s' has been removed while it was made", id);
+    session->making = false;
+    sessions->makers--;
+    pthread_cond_broadcast(&sessions->changed);
+    pthread_mutex_unlock(&sessions->lock);
+    bool deleted = session->deleted;
+    if (rc == 0)
         wake_soon(session);
-        return session_print(sessions, id, out, err);
-    }
-    session_delete(sessions, id, &ignored, &later);
-    return -1;
+    else if (!deleted)
+        session_delete(sessions, id, &ignored, &later);
+    session_unref(session);
+    return rc ? -1 : session_print(sessions, id, out, err);
 }
 
 /* --- printing ------------------------------------------------------------------------------ */
@@ -354,7 +394,7 @@ static void add_session_locked(const struct session *session, const struct buf *
     json_open_object(w, NULL);
     json_add_text(w, "id", session->id);
     json_add_text(w, "session_id", session->id);
-    json_add_text(w, "state", "ready");
+    json_add_text(w, "state", session->making ? "making" : session->trouble ? "failed" : "ready");
     json_add_bool(w, "awake", session->control >= 0);
     json_add_text(w, "executor", "local");
     json_add_text(w, "cwd", view && view->cwd ? view->cwd : "/workspace");
@@ -368,8 +408,11 @@ static void add_session_locked(const struct session *session, const struct buf *
     json_add_time(w, "expiresAt", session->created_ms + session->ttl_minutes * INT64_C(60000));
     json_add_int(w, "ttlMinutes", session->ttl_minutes);
     json_add_int(w, "idleMinutes", session->idle_minutes);
-    if (session->metadata)
-        json_add_raw(w, "metadata", session->metadata, strlen(session->metadata));
+    json_add_text(w, "from", session->from);
+    add_raw(w, "repo", session->repo);
+    add_raw(w, "metadata", session->metadata);
+    if (session->trouble)
+        json_add_text(w, "error", session->trouble);
     json_close(w);
 }
 
@@ -409,15 +452,44 @@ int session_print(struct sessions *sessions, const char *id, struct buf *out, st
 
 /* --- what was there before ----------------------------------------------------------------- */
 
+/* Where a shell was, as the first line of its state says: "\\builtin cd -- 'PATH'". NULL: it says
+ * nothing of use. The file is the session's user's. */
+static char *read_cwd(const struct session *session, const char *dir, const char *name)
+{
+    static const char head[] = "\\builtin cd -- '";
+    char text[4608] = "";
+    AUTO(str) char *path = path_join(dir, name);
+    AUTO(str) char *box = path_join(session->dir, "box");
+    AUTO(buf) struct buf cwd = BUF_INIT(sizeof(text));
+    AUTO(fd) int fd = path ? open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC) : -1;
+    ssize_t n = fd < 0 ? -1 : pread(fd, text, sizeof(text) - 1, 0);
+    if (n <= 0 || !box || !str_starts(text, head))
+        return NULL;
+    for (const char *at = text + sizeof(head) - 1; *at && *at != '\n'; at++) {
+        if (*at == '\'' && strncmp(at, "'\\''", 4) != 0)
+            break;
+        buf_addc(&cwd, *at);
+        at += *at == '\'' ? 3 : 0;
+    }
+    size_t skip = str_starts(buf_str(&cwd), box) ? strlen(box) : 0;
+    const char *shown = buf_str(&cwd) + skip;
+    return *shown == '/' && str_is_utf8(shown, strlen(shown)) ? strdup(shown) : NULL;
+}
+
 /* Shells that have left a state. */
-static void find_shells(struct session *session)
+void session_find_shells(struct session *session)
 {
     struct dirent *entry;
     AUTO(str) char *path = path_join(session->dir, "box/shells");
     DIR *dir = path ? opendir(path) : NULL;
-    while (dir && (entry = readdir(dir)))
-        if (id_is_valid(entry->d_name))
-            shellview_take_locked(session, entry->d_name);
+    pthread_mutex_lock(&session->sessions->lock);
+    while (dir && (entry = readdir(dir))) {
+        struct view *view =
+            id_is_valid(entry->d_name) ? shellview_take_locked(session, entry->d_name) : NULL;
+        if (view && !view->cwd)
+            view->cwd = read_cwd(session, path, entry->d_name);
+    }
+    pthread_mutex_unlock(&session->sessions->lock);
     if (dir)
         closedir(dir);
 }
@@ -433,7 +505,8 @@ static void take_up(struct sessions *sessions, const char *id)
         session_unref_locked(session);
         return;
     }
-    find_shells(session);
+    base_load(session);
+    session_find_shells(session);
     detached_load(session);
     session->next = sessions->list;
     sessions->list = session;
@@ -462,6 +535,8 @@ static int take_up_all(struct sessions *sessions, struct err *err)
 
 static bool is_over_locked(const struct session *session, int64_t now_ms)
 {
+    if (session->guests)
+        return false;
     if (now_ms >= session->created_ms + session->ttl_minutes * INT64_C(60000))
         return true;
     return session->idle_minutes > 0 && session->command_count == 0 &&
@@ -475,6 +550,7 @@ static void tidy(struct sessions *sessions)
     bool there;
     int64_t now_ms = clock_real_ms();
     AUTO(strlist) struct strlist over = STRLIST_INIT;
+    snapshots_tidy(sessions, now_ms);
     pthread_mutex_lock(&sessions->lock);
     for (struct session *at = sessions->list; at; at = at->next) {
         if (is_over_locked(at, now_ms))
@@ -520,12 +596,30 @@ struct sessions *sessions_new(const struct sessions_config *config, struct err *
     cond_init(&sessions->changed);
     sessions->dir = path_join(config->state_dir, "sessions");
     if (sessions->dir && path_make_dirs(sessions->dir, 0711, err) == 0 &&
-        take_up_all(sessions, err) == 0 && hub_start(sessions, err) == 0 &&
+        snapshots_load(sessions, err) == 0 && take_up_all(sessions, err) == 0 &&
+        hub_start(sessions, err) == 0 &&
         thread_start(&sessions->tidier, "sessions-tidy", THREAD_STACK_DEFAULT, tidy_run, sessions,
                      err) == 0)
         return sessions;
     sessions_free(sessions);
     return NULL;
+}
+
+int sessions_hold(struct sessions *sessions, struct err *err)
+{
+    pthread_mutex_lock(&sessions->lock);
+    bool closing = sessions->closing;
+    sessions->makers += !closing;
+    pthread_mutex_unlock(&sessions->lock);
+    return closing ? err_set(err, ERR_BUSY, "the service is shutting down") : 0;
+}
+
+void sessions_let_go(struct sessions *sessions)
+{
+    pthread_mutex_lock(&sessions->lock);
+    sessions->makers--;
+    pthread_cond_broadcast(&sessions->changed);
+    pthread_mutex_unlock(&sessions->lock);
 }
 
 void sessions_stop(struct sessions *sessions)
@@ -540,7 +634,8 @@ void sessions_stop(struct sessions *sessions)
         if (at->used_ms != at->used_written_ms)
             session_save(at, &ignored);
     }
-    while (sessions->wakers > 0 && cond_wait(&sessions->changed, &sessions->lock, WAKERS_MS))
+    while (sessions->wakers + sessions->makers > 0 &&
+           cond_wait(&sessions->changed, &sessions->lock, WAKERS_MS))
         continue;
     for (struct session *at = sessions->list; at; at = at->next)
         session_lost_locked(at); /* those that have just woken */
@@ -560,6 +655,7 @@ void sessions_free(struct sessions *sessions)
         session_unref_locked(session);
     }
     pthread_mutex_unlock(&sessions->lock);
+    snapshots_free(sessions);
     for (struct source *source; (source = sessions->gone);) {
         sessions->gone = source->next_gone;
         free(source);

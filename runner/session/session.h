@@ -7,6 +7,9 @@
  *     sessions/ID/session.json     what it is: made, changed and removed with the directory
  *     sessions/ID/processes.json   its background processes, so that a restart knows what it lost
  *     sessions/ID/box/…            the session's own: workspace, tmp, home, the shells' states
+ *     sessions/ID/upper            of one with a repository, where the host has overlays: the files
+ *                                  that differ from it; all are seen at box/workspace by its tree
+ *     snapshots/ID/…               copies of such: workspace (or upper), home, shells
  *
  * One thread, the hub, owns all traffic with agents: answers and events from their sockets, and the
  * output of commands, which comes through pipes that agents pass on. Handlers send requests and
@@ -29,6 +32,7 @@
 #include "base/strlist.h"
 #include "proc/launch.h"
 #include "runner/config/in_force.h"
+#include "runner/repo/repos.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -40,6 +44,7 @@ struct sessions_config {
     struct config_in_force *config; /* borrowed, as all here */
     struct launcher *launcher;
     const struct walls *walls; /* of the agents' jails */
+    struct repos *repos;
     const char *state_dir;
     const char *marker; /* "NAME=VALUE" in the environment of what is started */
     uid_t uid;          /* who sessions run as */
@@ -52,6 +57,11 @@ struct sessions *sessions_new(const struct sessions_config *config, struct err *
 void sessions_stop(struct sessions *sessions);
 void sessions_free(struct sessions *sessions);
 
+/* Keeps them from being freed for as long as a thread of the caller's works with them: owes
+ * sessions_let_go(). ERR_BUSY: they are ending. */
+int sessions_hold(struct sessions *sessions, struct err *err);
+void sessions_let_go(struct sessions *sessions);
+
 struct session_wish {
     const char *id;            /* NULL: one is made */
     const struct strlist *env; /* "NAME=value" */
@@ -59,10 +69,13 @@ struct session_wish {
     int idle_minutes;          /* 0: never for being idle */
     double cpu;                /* limits; 0: as TASK_LIMITS says */
     int memory_mb, pids_max, disk_mb;
-    const char *metadata; /* JSON, or NULL */
+    const char *metadata;         /* JSON, or NULL */
+    const struct repo_wish *repo; /* what /workspace begins with; or NULL */
+    const char *from;             /* the snapshot that it begins as; or NULL */
 };
 
-/* Makes one and prints it. ERR_CONFLICT: the id is taken. ERR_RATE: there are SESSIONS_MAX. */
+/* Makes one and prints it. With a repository or a snapshot it takes its time. ERR_CONFLICT: the id
+ * is taken. ERR_RATE: there are SESSIONS_MAX. */
 int session_create(struct sessions *sessions, const struct session_wish *wish, struct buf *out,
                    struct err *err);
 /* Removes it with all it holds. One that is not there is fine; *ret_there says whether it was. */
@@ -70,6 +83,42 @@ int session_delete(struct sessions *sessions, const char *id, bool *ret_there, s
 /* {"sessions":[…]} */
 void sessions_print(struct sessions *sessions, struct buf *out);
 int session_print(struct sessions *sessions, const char *id, struct buf *out, struct err *err);
+
+/* --- tasks in the box ---------------------------------------------------------------------- */
+
+/* A task that works with the session's files, in a jail of its own. As long as it is there the
+ * session's time is not up. */
+struct session_guest;
+/* gone() comes when the session is deleted, with a lock held: it only wakes the task, which is to
+ * leave soon. NULL with ERR_NOT_FOUND. */
+struct session_guest *session_enter(struct sessions *sessions, const char *id,
+                                    void (*gone)(void *arg), void *arg, struct err *err);
+/* The directory with the session's own: workspace, home, tmp. Who looks below may meet links that
+ * the session has put there. */
+const char *session_guest_box(const struct session_guest *guest);
+/* Whether gone() has come. */
+bool session_guest_is_told(struct session_guest *guest);
+void session_leave(struct session_guest *guest);
+/* ERR_NOT_FOUND when there is none of that name. */
+int session_check(struct sessions *sessions, const char *id, struct err *err);
+
+/* --- snapshots (snapshot.c) ----------------------------------------------------------------- */
+
+struct snapshot_wish {
+    const char *id;  /* NULL: one is made */
+    int ttl_minutes; /* 0: thirty days */
+    const char *metadata;
+};
+
+/* Copies what a session is: its files, home and shells, and prints the snapshot. Of a workspace
+ * with a repository only what differs from that. Takes its time. ERR_RATE: there are too many. */
+int snapshot_create(struct sessions *sessions, const char *session,
+                    const struct snapshot_wish *wish, struct buf *out, struct err *err);
+/* {"snapshots":[…]}; one. */
+void snapshots_print(struct sessions *sessions, struct buf *out);
+int snapshot_print(struct sessions *sessions, const char *id, struct buf *out, struct err *err);
+/* One that is not there is fine. ERR_CONFLICT: a session is being made of it. */
+int snapshot_delete(struct sessions *sessions, const char *id, bool *ret_there, struct err *err);
 
 /* --- commands ------------------------------------------------------------------------------ */
 

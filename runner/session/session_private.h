@@ -154,6 +154,20 @@ void ptys_lost_locked(struct session *session);
 bool ptys_watched_locked(const struct session *session);
 void ptys_print_locked(const struct session *session, struct json_writer *w);
 
+/* --- tasks in the box (guest.c) ------------------------------------------------------------ */
+
+struct session_guest {
+    struct session_guest *next;
+    struct session *session; /* holds a reference */
+    char *box;
+    bool told; /* that the session goes */
+    void (*gone)(void *arg);
+    void *arg;
+};
+
+/* Tells them that the session goes, and waits until they have left, but not for ever. */
+void guests_tell_locked(struct session *session);
+
 /* --- sessions (registry.c, agent.c) -------------------------------------------------------- */
 
 struct session {
@@ -170,6 +184,14 @@ struct session {
     char *metadata;
     int64_t created_ms, used_ms, used_written_ms;
 
+    bool making;                 /* its files are not there yet: nobody wakes it */
+    struct workspace *workspace; /* that /workspace stands on; NULL: none */
+    char *base;                  /* its record, JSON; or NULL */
+    char *repo;                  /* what callers are shown of it, JSON; or NULL */
+    char *from;                  /* the snapshot that it began as; or NULL */
+    char *trouble;               /* why it can't be woken; NULL: it can */
+    int mounted;                 /* how often */
+
     bool waking;
     struct child *child;
     int control; /* -1: asleep */
@@ -183,6 +205,7 @@ struct session {
     struct view *views;
     struct pty *ptys;
     size_t pty_count;
+    struct session_guest *guests;
     bool pty_opening; /* somebody makes one */
 };
 
@@ -194,6 +217,21 @@ struct call {
     bool answered, lost;
     char *text; /* the answer */
     int fd;     /* that came with it, or -1 */
+};
+
+struct snapshot {
+    struct snapshot *next;
+    char id[ID_SIZE], session[ID_SIZE];
+    char *dir;
+    struct workspace *workspace; /* that it stands on: held for it; NULL: none */
+    char *base, *repo;           /* as a session's */
+    char *metadata;
+    struct strlist env;
+    int64_t created_ms, expires_ms, took_ms;
+    int64_t bytes, entries;
+    bool shared;
+    bool making;
+    int used; /* by sessions that are being made of it */
 };
 
 struct ticker {
@@ -215,9 +253,13 @@ struct sessions {
     struct ticker *tickers;
     int64_t ticked_ms;
     int64_t next_id;
-    int wakers;          /* threads that start agents */
-    bool closing;        /* no agent is started any more */
-    bool stopping;       /* the hub is to end */
+    int wakers;    /* threads that start agents */
+    bool closing;  /* no agent is started any more */
+    bool stopping; /* the hub is to end */
+    char *snapshots_dir;
+    struct snapshot *snapshots;
+    size_t snapshot_count;
+    int makers;          /* threads that make sessions and snapshots */
     size_t ptys_exiting; /* whose shell has ended, and that are not over */
     int epoll, bell;
     struct source *ringing; /* the bell's */
@@ -229,6 +271,7 @@ struct sessions {
 };
 
 /* A reference, or NULL with ERR_NOT_FOUND. */
+void session_find_shells(struct session *session);
 struct session *session_take(struct sessions *sessions, const char *id, struct err *err);
 void session_unref_locked(struct session *session);
 void session_unref(struct session *session);
@@ -242,6 +285,24 @@ int session_wake(struct session *session, struct err *err);
 /* Its agent has died, or is to: everything that waits for it is told. */
 void session_lost_locked(struct session *session);
 int session_save(struct session *session, struct err *err);
+
+/* --- what a workspace begins with (base.c, snapshot.c) --------------------------------------- */
+
+/* Puts the wish's repository or snapshot into a session that is being made. */
+int base_fill(struct session *session, const struct session_wish *wish, struct err *err);
+/* Stands on the same again, by session->base; else says why not in session->trouble. */
+void base_load(struct session *session);
+/* The part of the agent's plan that shows it. */
+int base_show(struct session *session, const char *box, struct plan *plan, struct err *err);
+void base_done(struct session *session);
+/* Whether what makes `session` (NULL: a snapshot) is to give up. */
+bool base_is_stopped(struct sessions *sessions, const struct session *session);
+
+int snapshots_load(struct sessions *sessions, struct err *err);
+void snapshots_tidy(struct sessions *sessions, int64_t now_ms);
+void snapshots_free(struct sessions *sessions);
+/* Copies a snapshot into a session that is being made. */
+int snapshot_unfold(struct session *session, const char *id, struct err *err);
 
 /* --- requests (link.c) --------------------------------------------------------------------- */
 

@@ -18,6 +18,12 @@ static struct caller_tasks *find(struct caller_tasks *all, size_t max, size_t *c
     return fresh;
 }
 
+void store_on_end(struct store *store, void (*ended)(const char *id, void *arg), void *arg)
+{
+    store->ended = ended;
+    store->ended_arg = arg;
+}
+
 int store_callers(struct store *store, struct caller_tasks *ret_tasks, size_t max,
                   size_t *ret_count, struct err *err)
 {

@@ -63,6 +63,7 @@ void store_read_record(struct db_stmt *stmt, struct task_record *record)
         .stays = copy_text(stmt, 20),
         .conversation_kept = db_int(stmt, 17) != 0,
         .run = (int)db_int(stmt, 22),
+        .not_before_ms = db_int(stmt, 23),
     };
     snprintf(record->id, sizeof(record->id), "%s", db_text(stmt, 1));
     snprintf(record->kind, sizeof(record->kind), "%s", db_text(stmt, 2));

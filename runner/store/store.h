@@ -85,8 +85,9 @@ struct task_record {
     int priority;
     int attempts;
     int64_t created_ms;
-    int64_t started_ms; /* 0: not yet */
-    int64_t ended_ms;   /* 0: not yet */
+    int64_t not_before_ms; /* real: it is not to start earlier; 0: at once */
+    int64_t started_ms;    /* 0: not yet */
+    int64_t ended_ms;      /* 0: not yet */
     bool retry_interrupted;
     char conversation[ID_UUID_SIZE]; /* the CLI's, "" for none */
     bool conversation_kept;          /* it can be gone on with */
@@ -125,6 +126,7 @@ struct task_new {
     const char *id; /* NULL: one is made */
     const char *kind;
     int priority;
+    int64_t not_before_ms; /* as in task_record */
     bool retry_interrupted;
     bool shared;
     enum task_executor executor;
@@ -225,6 +227,10 @@ struct task_end {
  * task was in none of them, -1. */
 int store_end(struct store *store, const char *id, unsigned from, const struct task_end *end,
               struct err *err);
+
+/* From now on ended(id, arg) is called when a task has ended; NULL for no more. It may only take
+ * note. Set while no other thread uses the store. */
+void store_on_end(struct store *store, void (*ended)(const char *id, void *arg), void *arg);
 
 /* Running -> `state` (pending or a pause of it), for a task that will run again. 1, 0, -1 as above.
  * store_refuse(): the same for one that was not begun, so that it counts as no attempt. */

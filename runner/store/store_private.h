@@ -44,14 +44,16 @@ struct store {
     int taken;
     void (*webhook_due)(void *arg); /* of store_on_webhook() */
     void *webhook_arg;
+    void (*ended)(const char *id, void *arg); /* of store_on_end() */
+    void *ended_arg;
 };
 
 /* The columns that store_read_record() takes, in its order. */
 #define RECORD_COLUMNS                                                                       \
     "seq,id,kind,state,reason,priority,attempts,created_ms,started_ms,ended_ms,"             \
     "retry_interrupted,shared,spec,summary,caller,request_id,session,session_kept,executor," \
-    "place,stays,grp,run"
-#define RECORD_COLUMN_COUNT 23
+    "place,stays,grp,run,not_before_ms"
+#define RECORD_COLUMN_COUNT 24
 
 void store_read_record(struct db_stmt *stmt, struct task_record *record);
 

@@ -201,6 +201,22 @@ int store_webhook_count(struct store *store, int64_t ret_counts[WEBHOOK_STATE_CO
     return got < 0 ? -1 : 0;
 }
 
+int store_webhook_retrying(struct store *store, int64_t *ret_count, struct err *err)
+{
+    struct db *db = store_reader_take(store, err);
+    if (!db)
+        return -1;
+    struct db_stmt *stmt =
+        db_query(db, err, "SELECT count(*) FROM webhooks WHERE state=? AND tries>0", "i",
+                 (int64_t)WEBHOOK_PENDING);
+    int got = stmt ? db_step(stmt, err) : -1;
+    if (got == 1)
+        *ret_count = db_int(stmt, 0);
+    db_done(stmt);
+    store_reader_give(store, db);
+    return got == 1 ? 0 : -1;
+}
+
 /* --- tries --------------------------------------------------------------------------------- */
 
 struct noted {

@@ -102,6 +102,9 @@ int store_webhook_pull(struct store *store, int64_t now_ms, int64_t far_ms, stru
 int store_webhook_count(struct store *store, int64_t ret_counts[WEBHOOK_STATE_COUNT],
                         struct err *err);
 
+/* How many are pending that were tried before. */
+int store_webhook_retrying(struct store *store, int64_t *ret_count, struct err *err);
+
 /* From now on due(arg) is called when one has become due; NULL for no more. Set while no other
  * thread uses the store. */
 void store_on_webhook(struct store *store, void (*due)(void *arg), void *arg);

@@ -92,15 +92,15 @@ static int insert_row(struct db *db, const struct task_new *task, const char *id
         db, err,
         "INSERT INTO tasks(id,kind,state,priority,created_ms,retry_interrupted,shared,spec,"
         "secrets,caller,request_id,session,session_kept,executor,stays,grp,run,attempts,"
-        "started_ms,place) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+        "started_ms,place,not_before_ms) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
         " RETURNING " RECORD_COLUMNS,
-        "ssiiiiisbsssiissiiii", id, task->kind,
+        "ssiiiiisbsssiissiiiii", id, task->kind,
         (int64_t)(task->claimed ? TASK_RUNNING : TASK_PENDING), (int64_t)task->priority, now_ms,
         (int64_t)task->retry_interrupted, (int64_t)task->shared, task->request, sealed->data,
         sealed->len, task->caller, task->request_id, task->conversation ? task->conversation : "",
         (int64_t)task->resume, (int64_t)task->executor, task->stays, task->group ? task->group : "",
         (int64_t)task->run, (int64_t)task->claimed, task->claimed ? now_ms : INT64_C(0),
-        (int64_t)PLACE_HERE);
+        (int64_t)PLACE_HERE, task->not_before_ms);
     if (!stmt || db_step(stmt, err) != 1)
         return -1;
     store_read_record(stmt, ret_record);
@@ -276,6 +276,8 @@ int store_end(struct store *store, const char *id, unsigned from, const struct t
     int rc = run_change(store, end_in_db, &change, err);
     if (rc == 1 && change.owed)
         store_tell_webhook(store);
+    if (rc == 1 && store->ended)
+        store->ended(id, store->ended_arg);
     return rc;
 }
 

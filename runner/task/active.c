@@ -17,6 +17,7 @@ int active_init(struct active_table *table)
     for (int i = 0; i < PRIORITIES; i++)
         for (int class = 0; class < ACTIVE_CLASSES; class ++)
             TAILQ_INIT(&table->queues[i][class]);
+    TAILQ_INIT(&table->sleeping);
     return table->buckets ? 0 : -1;
 }
 
@@ -80,7 +81,7 @@ struct active_task *active_add(struct active_table *table, const char *id)
 
 static struct active_queue *queue_of(struct active_table *table, const struct active_task *active)
 {
-    return &table->queues[active->priority][active->class];
+    return active->sleeps ? &table->sleeping : &table->queues[active->priority][active->class];
 }
 
 unsigned active_class(bool shared, const char *stays, enum task_executor executor)
@@ -97,6 +98,7 @@ static void describe(struct active_task *active, const struct task_record *recor
     snprintf(active->kind, sizeof(active->kind), "%s", record->kind);
     active->priority = priority < 0 ? 0 : priority >= PRIORITIES ? PRIORITIES - 1 : priority;
     active->created_ms = record->created_ms;
+    active->not_before_ms = record->not_before_ms;
     active->class = active_class(record->shared, record->stays, record->executor);
     active->memory_mb =
         record->request ? task_memory_asked(record->request, strlen(record->request)) : 0;
@@ -109,8 +111,31 @@ void active_enqueue(struct active_table *table, struct active_task *active,
     active->order = table->arrivals++;
     active->queued_ms = clock_mono_ms();
     active->state = ACTIVE_QUEUED;
+    active->sleeps = active->not_before_ms > clock_real_ms();
+    table->asleep += active->sleeps;
     TAILQ_INSERT_TAIL(queue_of(table, active), active, queue);
     table->queued++;
+}
+
+int64_t active_wake(struct active_table *table, int64_t real_ms)
+{
+    int64_t next = -1;
+    struct active_task *active = TAILQ_FIRST(&table->sleeping), *after;
+    for (; active; active = after) {
+        int64_t left = active->not_before_ms - real_ms;
+        after = TAILQ_NEXT(active, queue);
+        if (left > 0) {
+            next = next < 0 || left < next ? left : next;
+            continue;
+        }
+        TAILQ_REMOVE(&table->sleeping, active, queue);
+        active->sleeps = false;
+        table->asleep--;
+        active->queued_ms = clock_mono_ms();
+        active->order = table->arrivals++;
+        TAILQ_INSERT_TAIL(queue_of(table, active), active, queue);
+    }
+    return next;
 }
 
 struct claimed_task *claimed_new(const struct task_record *record, const char *secrets,
@@ -185,6 +210,7 @@ void active_remove(struct active_table *table, struct active_task *active)
     if (active->state == ACTIVE_QUEUED) {
         TAILQ_REMOVE(queue_of(table, active), active, queue);
         table->queued--;
+        table->asleep -= active->sleeps;
     } else if (active->state == ACTIVE_RUNNING || active->reserved) {
         table->running[active->place]--;
     }

@@ -35,8 +35,10 @@ struct active_task {
     unsigned class; /* bits of enum active_class */
     int64_t order;  /* of arrival */
     int64_t created_ms;
-    int64_t memory_mb; /* that its request names, 0: none */
-    int64_t queued_ms; /* mono: since when it waits */
+    int64_t memory_mb;     /* that its request names, 0: none */
+    int64_t queued_ms;     /* mono: since when it waits */
+    int64_t not_before_ms; /* real; 0: at once */
+    bool sleeps;           /* queued, and its time has not come: it is in no queue of a class */
     int64_t started_ms;
     enum active_state state;
     bool reserved;         /* arriving, and a slot is kept for it */
@@ -68,6 +70,8 @@ struct active_table {
     size_t bucket_count; /* a power of two */
     size_t count;
     struct active_queue queues[PRIORITIES][ACTIVE_CLASSES];
+    struct active_queue sleeping;
+    int asleep; /* of those queued */
     int64_t arrivals;
     int queued;
     int running[PLACE_COUNT];
@@ -103,6 +107,10 @@ int64_t active_promised_mb(const struct active_table *table);
 
 /* When the first of the tasks of these classes began to wait; -1: there is none. */
 int64_t active_waits_since(const struct active_table *table, unsigned allowed);
+
+/* Queues those whose time has come by the real clock. Returns how long until the next one's does;
+ * -1: there is none. */
+int64_t active_wake(struct active_table *table, int64_t real_ms);
 
 /* Keeps a slot here for an arriving task, which active_start() makes a running one. */
 void active_reserve(struct active_table *table, struct active_task *active,

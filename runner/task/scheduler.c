@@ -3,8 +3,8 @@
  *
  * There are two places, this machine and away from it, each with so many slots. A task says by its
  * class (active.h) which of them may have it. This machine takes first; a task that may run in
- * either goes away by the rules of enum config_overflow. Some of these rules depend on time: a
- * thread of its own sleeps until the next such moment.
+ * either goes away by the rules of enum config_overflow. Some of these rules depend on time, and so
+ * does a task's notBefore: a thread of its own sleeps until the next such moment.
  */
 #include "base/clock.h"
 #include "base/cond.h"
@@ -19,6 +19,7 @@
 #define CLASS(bits) (1u << (bits))
 #define EITHER (ACTIVE_HERE | ACTIVE_AWAY)
 #define SLEEP_MS 3600000
+#define LOOK_MS 15000      /* while tasks sleep: the real clock may have been set */
 #define MEMORY_LOOK_MS 500 /* nobody says when there is more */
 
 /* --- what may run now ---------------------------------------------------------------------- */
@@ -86,7 +87,8 @@ bool scheduler_reserve_locked(struct engine *engine, struct active_task *active,
                               const struct task_new *task)
 {
     unsigned class = active_class(task->shared, task->stays, task->executor);
-    if (engine->draining || engine->table.queued > 0 ||
+    if (engine->draining || engine->table.queued > engine->table.asleep ||
+        task->not_before_ms > clock_real_ms() ||
         !(allowed_here(engine, clock_mono_ms()) & CLASS(class)) || !fits_now(engine, task))
         return false;
     active_reserve(&engine->table, active, task);
@@ -188,6 +190,18 @@ static int start_thread(struct engine *engine, struct active_task *active)
     return rc ? -1 : 0;
 }
 
+static void *watch_clock(void *arg);
+
+/* Sees to it that somebody looks at the clock: for tasks that sleep. */
+static void need_clock_locked(struct engine *engine)
+{
+    struct err err;
+    if (!engine->clock_thread.running && !engine->clock_stops &&
+        thread_start(&engine->clock_thread, "scheduler", CLOCK_STACK_BYTES, watch_clock, engine,
+                     &err))
+        log_error("task", "tasks with notBefore wait for the next occasion: %s", err.msg);
+}
+
 void scheduler_start_locked(struct engine *engine, struct active_task *active)
 {
     if (start_thread(engine, active) == 0)
@@ -216,6 +230,8 @@ void scheduler_schedule_locked(struct engine *engine)
         log_error("task", "cannot start a thread; %d tasks wait", engine->table.queued);
         break;
     }
+    if (!TAILQ_EMPTY(&engine->table.sleeping))
+        need_clock_locked(engine);
     if (engine->clock_thread.running && engine->table.queued > 0)
         pthread_cond_signal(&engine->clock);
 }
@@ -319,7 +335,14 @@ static void *watch_clock(void *arg)
     struct engine *engine = arg;
     pthread_mutex_lock(&engine->lock);
     while (!engine->clock_stops) {
-        (void)cond_wait(&engine->clock, &engine->lock, quiet_ms(engine));
+        int64_t quiet = engine->config.away || engine->config.memory ? quiet_ms(engine) : SLEEP_MS;
+        int64_t asleep = active_wake(&engine->table, clock_real_ms());
+        if (asleep >= 0 && asleep + 1 < quiet)
+            quiet = asleep + 1;
+        if (asleep >= 0 && quiet > LOOK_MS)
+            quiet = LOOK_MS;
+        (void)cond_wait(&engine->clock, &engine->lock, quiet);
+        active_wake(&engine->table, clock_real_ms());
         if (!engine->clock_stops)
             scheduler_schedule_locked(engine);
     }

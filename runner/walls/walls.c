@@ -19,32 +19,47 @@
 static const struct {
     const char *name;
     const char *inside;
+    const char *boxed;  /* with a session's box: its name there, or NULL for the run's own … */
+    const char *beside; /* … which is shown here then, where the session's files are not touched */
 } places[] = {
-    {"home", "/home/user"},
-    {"config", "/home/user/.claude"},
-    {"tmp", "/tmp"},
-    {"work", "/workspace"},
+    {"home", "/home/user", "home/user", NULL},
+    {"config", "/home/user/.claude", NULL, "/claude"},
+    {"tmp", "/tmp", "tmp", NULL},
+    {"work", "/workspace", "workspace", NULL},
 };
 
-char *walls_place(const struct walls *walls, const char *dir, const char *name)
+static const char *inside_of(const struct walls_run *run, size_t place)
+{
+    return run->box && places[place].beside ? places[place].beside : places[place].inside;
+}
+
+char *walls_outside(const struct walls_run *run, const char *name)
+{
+    for (size_t i = 0; run->box && i < COUNT_OF(places); i++)
+        if (strcmp(places[i].name, name) == 0 && places[i].boxed)
+            return path_join(run->box, places[i].boxed);
+    return path_join(run->dir, name);
+}
+
+char *walls_place(const struct walls *walls, const struct walls_run *run, const char *name)
 {
     for (size_t i = 0; walls->tier == JAIL_FULL && i < COUNT_OF(places); i++)
         if (strcmp(places[i].name, name) == 0)
-            return strdup(places[i].inside);
-    return path_join(dir, name);
+            return strdup(inside_of(run, i));
+    return walls_outside(run, name);
 }
 
-char *walls_path(const struct walls *walls, const char *dir, const char *path)
+char *walls_path(const struct walls *walls, const struct walls_run *run, const char *path)
 {
-    size_t len = strlen(dir);
-    if (walls->tier != JAIL_FULL || strncmp(path, dir, len) != 0 || path[len] != '/')
+    size_t len = strlen(run->dir);
+    if (walls->tier != JAIL_FULL || strncmp(path, run->dir, len) != 0 || path[len] != '/')
         return strdup(path);
     const char *below = path + len + 1;
     for (size_t i = 0; i < COUNT_OF(places); i++) {
         size_t n = strlen(places[i].name);
         char *inside;
         if (strncmp(below, places[i].name, n) == 0 && (below[n] == '/' || !below[n]))
-            return asprintf(&inside, "%s%s", places[i].inside, below + n) < 0 ? NULL : inside;
+            return asprintf(&inside, "%s%s", inside_of(run, i), below + n) < 0 ? NULL : inside;
     }
     return strdup(path);
 }
@@ -56,13 +71,29 @@ static void add_bind(struct plan *plan, const char *mode, const char *outside, c
     strlist_add(&plan->jail.binds, inside);
 }
 
-static int add_places(const struct walls *walls, const char *dir, struct plan *plan)
+/* A session's home is shown by its upper directory: whoever works in the session can put a link in
+ * the place of anything below, and the last name of a path is not followed. */
+static int add_home(const struct walls *walls, const struct walls_run *run, struct plan *plan)
+{
+    AUTO(str) char *outside = path_join(run->box, "home");
+    if (!outside)
+        return -1;
+    add_bind(plan, "rw", outside, walls->tier == JAIL_FULL ? "/home" : outside);
+    return 0;
+}
+
+static int add_places(const struct walls *walls, const struct walls_run *run, struct plan *plan)
 {
     for (size_t i = 0; i < COUNT_OF(places); i++) {
-        AUTO(str) char *outside = path_join(dir, places[i].name);
-        AUTO(str) char *inside = walls_place(walls, dir, places[i].name);
+        AUTO(str) char *outside = walls_outside(run, places[i].name);
+        AUTO(str) char *inside = walls_place(walls, run, places[i].name);
         if (!outside || !inside)
             return -1;
+        if (run->box && strcmp(places[i].name, "home") == 0) {
+            if (add_home(walls, run, plan))
+                return -1;
+            continue;
+        }
         add_bind(plan, "rw?", outside, inside); /* a command has no config */
     }
     return 0;
@@ -200,13 +231,15 @@ static int begin(const struct walls *walls, const struct task_request *request, 
     return add_program(plan, err);
 }
 
-int walls_build(const struct walls *walls, const struct task_request *request, const char *dir,
-                struct plan *plan, struct err *err)
+int walls_build(const struct walls *walls, const struct task_request *request,
+                const struct walls_run *run, struct plan *plan, struct err *err)
 {
     plan->jail.net = walls->gate ? JAIL_NET_GATE : JAIL_NET_HOST;
-    if (begin(walls, request, dir, plan, err))
+    if (begin(walls, request, run->dir, plan, err))
         return -1;
-    if (walls->tier != JAIL_NONE && add_places(walls, dir, plan))
+    if (run->box)
+        strlist_add(&plan->jail.counted, run->box);
+    if (walls->tier != JAIL_NONE && add_places(walls, run, plan))
         return err_sys(err, "jail");
     return plan->jail.binds.failed || plan->jail.hidden.failed ? err_sys(err, "jail") : 0;
 }
@@ -236,7 +269,8 @@ int walls_box(const struct walls *walls, const struct task_request *request, con
     return plan->jail.binds.failed || plan->jail.hidden.failed ? err_sys(err, "jail") : 0;
 }
 
-int walls_helper(const struct walls *walls, const char *dir, struct plan *plan, struct err *err)
+int walls_helper(const struct walls *walls, const char *dir, const char *reads, struct plan *plan,
+                 struct err *err)
 {
     const struct task_request request = {0};
     plan->jail.net = walls->gate ? JAIL_NET_OWN : JAIL_NET_HOST;
@@ -245,6 +279,8 @@ int walls_helper(const struct walls *walls, const char *dir, struct plan *plan, 
     plan->jail.disk_mb = 0; /* the task may have used all of it */
     if (walls->tier != JAIL_NONE)
         add_bind(plan, "rw", dir, dir);
+    if (walls->tier != JAIL_NONE && reads)
+        add_bind(plan, "ro", reads, reads);
     return plan->jail.binds.failed || plan->jail.hidden.failed ? err_sys(err, "jail") : 0;
 }
 

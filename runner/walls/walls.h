@@ -20,17 +20,25 @@ struct walls {
     bool gate;                      /* whether they have a network behind a gate */
 };
 
-/* Where the program sees the place `name` ("home", "config", "tmp", "work") of the run in `dir`, in
+/* The run in `dir`; with a session's box, whose workspace, home and tmp are the run's (NULL: none).
+ */
+struct walls_run {
+    const char *dir;
+    const char *box;
+};
+
+/* Where a place of the run ("home", "config", "tmp", "work") is, and where the program sees it, in
  * fresh memory; NULL when memory ran out. */
-char *walls_place(const struct walls *walls, const char *dir, const char *name);
+char *walls_outside(const struct walls_run *run, const char *name);
+char *walls_place(const struct walls *walls, const struct walls_run *run, const char *name);
 
-/* The same of any path below such a place. */
-char *walls_path(const struct walls *walls, const char *dir, const char *path);
+/* Where the program sees a path below such a place that is the run's own. */
+char *walls_path(const struct walls *walls, const struct walls_run *run, const char *path);
 
-/* Fills plan->jail for the run in `dir`, and shows the program argv[0] in it, whose path may change
- * by that. */
-int walls_build(const struct walls *walls, const struct task_request *request, const char *dir,
-                struct plan *plan, struct err *err);
+/* Fills plan->jail for the run, and shows the program argv[0] in it, whose path may change by that.
+ */
+int walls_build(const struct walls *walls, const struct task_request *request,
+                const struct walls_run *run, struct plan *plan, struct err *err);
 
 /* The same for the agent of a session whose box is `dir` (workspace, home, tmp); `request` has its
  * limits. The network is the host's. */
@@ -40,9 +48,10 @@ int walls_box(const struct walls *walls, const struct task_request *request, con
 const char *walls_box_dir(const struct walls *walls, const char *dir);
 
 /* The same for a helper of the runner's own that reads what a task has left in `dir`, a run's: it
- * sees that directory under its own path, has no network where jails have one of their own, and no
- * limit of disk. */
-int walls_helper(const struct walls *walls, const char *dir, struct plan *plan, struct err *err);
+ * sees that directory under its own path, and `reads` (NULL: nothing) read only, has no network
+ * where jails have one of their own, and no limit of disk. */
+int walls_helper(const struct walls *walls, const char *dir, const char *reads, struct plan *plan,
+                 struct err *err);
 
 /* The gate of the jails of one task, to be served to each of them: 0 with *ret_gate, which is
  * NULL where jails have none. `proxy_url` is the credential proxy's on loopback, or NULL;

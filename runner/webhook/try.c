@@ -16,23 +16,49 @@ try {
     const struct webhook_config *config;
     const struct config *in_force;
     const struct webhook_record *record;
-    bool named; /* CALLBACK_ALLOW names the host */
     bool (*stop)(void *arg);
     void *arg;
     struct buf body;
     struct strlist headers;
 };
 
+struct reach {
+    const struct webhook_post *post;
+    bool named; /* CALLBACK_ALLOW names the host */
+};
+
 static bool may_reach(const struct sockaddr *address, void *arg)
 {
-    const struct try *try = arg;
-    return try->named || allow_has(&try->in_force->callback_allow, address);
+    const struct reach *reach = arg;
+    return reach->named || allow_has(&reach->post->config->callback_allow, address);
 }
 
 static bool is_stopped(void *arg)
 {
-    const struct try *try = arg;
-    return try->stop(try->arg);
+    const struct reach *reach = arg;
+    return reach->post->stop(reach->post->arg);
+}
+
+int webhook_send(const struct webhook_post *post, struct net_answer *ret_answer, struct err *err)
+{
+    struct form_url url;
+    struct reach reach = {.post = post};
+    if (form_url(post->url, &url))
+        return err_set(err, ERR_INVALID, "that is no URL");
+    reach.named = allow_names(&post->config->callback_allow, url.host, url.port);
+    const struct net_request request = {.method = "POST",
+                                        .url = post->url,
+                                        .headers = post->headers,
+                                        .body = post->body,
+                                        .body_len = post->body_len,
+                                        .reach = NET_PUBLIC,
+                                        .total_ms = WEBHOOK_TRY_MS,
+                                        .answer_max = WEBHOOK_ANSWER_MAX,
+                                        .head_enough = true,
+                                        .arg = &reach,
+                                        .allow = may_reach,
+                                        .stop = is_stopped};
+    return net_call(&request, ret_answer, err);
 }
 
 static int make_request(struct try *try, int64_t now_ms, struct err *err)
@@ -44,7 +70,6 @@ static int make_request(struct try *try, int64_t now_ms, struct err *err)
         return err_set(err, ERR_CONFIG, "CALLBACK_SECRET is not set: it cannot be signed");
     if (!try->record->url || form_url(try->record->url, &url))
         return err_set(err, ERR_INTERNAL, "its URL cannot be read with this secret.key");
-    try->named = allow_names(&try->in_force->callback_allow, url.host, url.port);
     if (store_get(try->config->store, try->record->task_id, &task, err) ||
         webhook_print_payload(try->config->store, &task, &try->body, err) ||
         sign_webhook(secret, try->record->id, now_ms / 1000, &try->body, &try->headers, err))
@@ -56,19 +81,14 @@ static int make_request(struct try *try, int64_t now_ms, struct err *err)
 
 static int post(struct try *try, struct net_answer *answer, struct err *err)
 {
-    const struct net_request request = {.method = "POST",
-                                        .url = try->record->url,
-                                        .headers = &try->headers,
-                                        .body = try->body.data,
-                                        .body_len = try->body.len,
-                                        .reach = NET_PUBLIC,
-                                        .total_ms = WEBHOOK_TRY_MS,
-                                        .answer_max = WEBHOOK_ANSWER_MAX,
-                                        .head_enough = true,
-                                        .arg = try,
-                                        .allow = may_reach,
-                                        .stop = is_stopped};
-    return net_call(&request, answer, err);
+    const struct webhook_post request = {.config = try->in_force,
+                                         .url = try->record->url,
+                                         .headers = &try->headers,
+                                         .body = try->body.data,
+                                         .body_len = try->body.len,
+                                         .stop = try->stop,
+                                         .arg = try->arg};
+    return webhook_send(&request, answer, err);
 }
 
 /* When the next one is. What a receiver asks for holds for all that it is owed. */

@@ -17,12 +17,17 @@ static bool is_local_name(const char *host)
 
 int webhook_check_url(const char *text, const struct config *config, struct err *err)
 {
-    struct form_url url;
-    struct sockaddr_storage address;
-    const struct strlist *allow = &config->callback_allow;
     if (!config->callback_secret)
         return err_set(err, ERR_INVALID,
                        "needs CALLBACK_SECRET to be set on the runner: webhooks are signed");
+    return webhook_check_place(text, config, err);
+}
+
+int webhook_check_place(const char *text, const struct config *config, struct err *err)
+{
+    struct form_url url;
+    struct sockaddr_storage address;
+    const struct strlist *allow = &config->callback_allow;
     if (form_url(text, &url) || url.has_user)
         return err_set(err, ERR_INVALID, "must be an https URL without user and password");
     if (allow_names(allow, url.host, url.port))

@@ -15,8 +15,9 @@
 #define STACK_BYTES (512u << 10)
 #define LOOK_AGAIN_MS 3600000 /* at the latest: the real clock may have been set */
 #define TROUBLE_MS 1000       /* until the store is asked again when it could not answer */
-#define TURN 64               /* webhooks to one host before others have a chance */
-#define SET_BACK_MS 60000     /* a real clock that lost so much against the other was set */
+#define COUNT_EVERY_MS 5000
+#define TURN 64           /* webhooks to one host before others have a chance */
+#define SET_BACK_MS 60000 /* a real clock that lost so much against the other was set */
 
 struct webhook {
     struct webhook_config config;
@@ -29,6 +30,8 @@ struct webhook {
     int workers;
     char busy[WEBHOOK_WORKERS][WEBHOOK_HOST_SIZE]; /* "" for a free place */
     _Atomic int64_t delivered, failed, dead;
+    _Atomic int64_t retrying; /* that were tried in vain and wait, as last counted */
+    int64_t counted_ms;       /* mono: when; of the thread that looks */
 };
 
 static bool is_stopping(void *arg)
@@ -224,6 +227,21 @@ static int64_t look(struct webhook *webhook)
     return LOOK_AGAIN_MS;
 }
 
+/* Counts those that pile up, now and then. Returns how long the count is good for. */
+static int64_t count(struct webhook *webhook)
+{
+    struct err err;
+    int64_t retrying, now = clock_mono_ms();
+    if (webhook->counted_ms && now - webhook->counted_ms < COUNT_EVERY_MS)
+        return webhook->counted_ms + COUNT_EVERY_MS - now;
+    webhook->counted_ms = now;
+    if (store_webhook_retrying(webhook->config.store, &retrying, &err))
+        log_error("webhook", "%s", err.msg);
+    else
+        webhook->retrying = retrying;
+    return webhook->retrying > 0 ? COUNT_EVERY_MS : LOOK_AGAIN_MS;
+}
+
 static void *look_and_sleep(void *arg)
 {
     struct webhook *webhook = arg;
@@ -233,7 +251,8 @@ static void *look_and_sleep(void *arg)
         webhook->woken = false;
         pthread_mutex_unlock(&webhook->lock);
         heed_clock(webhook);
-        int64_t until = clock_mono_ms() + look(webhook), left;
+        int64_t good_ms = count(webhook), quiet_ms = look(webhook), left;
+        int64_t until = clock_mono_ms() + (good_ms < quiet_ms ? good_ms : quiet_ms);
         pthread_mutex_lock(&webhook->lock);
         while (!webhook->stopping && !webhook->woken && (left = until - clock_mono_ms()) > 0)
             cond_wait(&webhook->changed, &webhook->lock, left);
@@ -285,6 +304,11 @@ void webhook_free(struct webhook *webhook)
     pthread_cond_destroy(&webhook->changed);
     pthread_mutex_destroy(&webhook->lock);
     free(webhook);
+}
+
+int64_t webhook_retrying(const struct webhook *webhook)
+{
+    return webhook->retrying;
 }
 
 int webhook_numbers(struct webhook *webhook, struct webhook_numbers *ret_numbers, struct err *err)

@@ -56,8 +56,28 @@ struct webhook_numbers {
 
 int webhook_numbers(struct webhook *webhook, struct webhook_numbers *ret_numbers, struct err *err);
 
+/* How many wait that were tried in vain, as was counted some seconds ago; nothing is waited for. */
+int64_t webhook_retrying(const struct webhook *webhook);
+
 /* A source of /metrics; arg is a struct webhook. */
 void webhook_metrics(struct metric_page *page, void *arg);
+
+/* One POST under the rules for callbacks on whom may be reached: what CALLBACK_ALLOW names, else
+ * public addresses, by https. `stop` (with arg) breaks it off. 0 whenever an answer came. */
+struct net_answer;
+struct webhook_post {
+    const struct config *config;
+    const char *url;
+    const struct strlist *headers;
+    const void *body;
+    size_t body_len;
+    bool (*stop)(void *arg);
+    void *arg;
+};
+int webhook_send(const struct webhook_post *post, struct net_answer *ret_answer, struct err *err);
+
+/* The same as webhook_check_url() for what is not signed with CALLBACK_SECRET. */
+int webhook_check_place(const char *url, const struct config *config, struct err *err);
 
 /* Why a request may not name this URL: ERR_INVALID with the message's rest ("must be …"). What a
  * name resolves to is seen when it is connected to. */

@@ -8,6 +8,7 @@
 #include "google/secret.h"
 #include "google/storage.h"
 #include "net/net.h"
+#include "runner/overflow/bucket_inputs.h"
 #include "runner/overflow/travel.h"
 #include "runner/request/request.h"
 #include "runner/version.h"
@@ -146,11 +147,26 @@ static void on_grew(struct engine_watch *watch, int64_t end)
     courier_grew(((struct follow *)watch)->courier, end);
 }
 
+static int fetch_inputs(struct job *job, struct err *err)
+{
+    const struct payload *payload = &job->payload;
+    const struct storage_stop stop = {job_is_over, job};
+    AUTO(task_request)
+    struct task_request *request = task_request_load(payload->request, strlen(payload->request),
+                                                     *payload->secrets ? payload->secrets : NULL,
+                                                     strlen(payload->secrets), err);
+    return request ? bucket_inputs_get(&job->cloud, job->runner.inputs, request->inputs,
+                                       job->state_dir, &stop, err)
+                   : -1;
+}
+
 static int submit(struct job *job, struct err *err)
 {
     bool created;
     AUTO(task_record) struct task_record record = {0};
     const struct payload *payload = &job->payload;
+    if (fetch_inputs(job, err))
+        return -1;
     /* not `shared`: nobody here will log in, or wait for a limit to pass */
     const struct task_new task = {.id = job->id,
                                   .kind = payload->kind,

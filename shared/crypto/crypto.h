@@ -16,6 +16,7 @@
 #define CRYPTO_SHA256_SIZE 32
 #define CRYPTO_KEY_SIZE 32
 #define CRYPTO_NONCE_SIZE 12
+#define CRYPTO_TAG_SIZE 16
 
 void crypto_sha256(const void *data, size_t len, unsigned char digest[CRYPTO_SHA256_SIZE]);
 
@@ -81,5 +82,38 @@ bool crypto_rs256_is_valid(const struct crypto_rsa *key, const void *data, size_
 /* Appends the RS256 signature of the data by a private key. */
 int crypto_rs256_sign(const struct crypto_rsa *key, const void *data, size_t len, struct buf *out,
                       struct err *err);
+
+/* A key pair on the curve P-256. Its point, the public half, is 65 bytes that begin with 4. */
+#define CRYPTO_P256_POINT_SIZE 65
+#define CRYPTO_ES256_SIZE 64
+struct crypto_p256;
+struct crypto_p256 *crypto_p256_new(struct err *err);
+/* One that was exported. ERR_INVALID when the two halves are no key. */
+struct crypto_p256 *crypto_p256_load(const unsigned char secret[CRYPTO_KEY_SIZE],
+                                     const unsigned char point[CRYPTO_P256_POINT_SIZE],
+                                     struct err *err);
+void crypto_p256_free(struct crypto_p256 *key);
+DEFINE_AUTO(crypto_p256, struct crypto_p256 *, crypto_p256_free)
+
+/* Both halves; ret_secret may be NULL. */
+int crypto_p256_export(const struct crypto_p256 *key, unsigned char ret_secret[CRYPTO_KEY_SIZE],
+                       unsigned char ret_point[CRYPTO_P256_POINT_SIZE], struct err *err);
+
+/* Whether the bytes are a point of the curve. */
+bool crypto_p256_is_point(const unsigned char *point, size_t len);
+
+/* The secret that the key shares with whose point it is (ECDH). ERR_INVALID: it is no point. */
+int crypto_p256_agree(const struct crypto_p256 *key,
+                      const unsigned char point[CRYPTO_P256_POINT_SIZE],
+                      unsigned char ret_shared[CRYPTO_KEY_SIZE], struct err *err);
+
+/* The ES256 signature (ECDSA with SHA-256) as JWTs have it: both numbers, one after the other. */
+int crypto_es256_sign(const struct crypto_p256 *key, const void *data, size_t len,
+                      unsigned char ret_signature[CRYPTO_ES256_SIZE], struct err *err);
+
+/* Appends ciphertext and tag by AES-128-GCM. A key and nonce are good for one text. At most 1 MiB.
+ */
+int crypto_aes128gcm(const unsigned char key[16], const unsigned char nonce[CRYPTO_NONCE_SIZE],
+                     const void *data, size_t len, struct buf *out, struct err *err);
 
 #endif

@@ -28,6 +28,7 @@ struct head_pair {
 struct head {
     const char *method;
     const char *path; /* decoded; "*" for OPTIONS * */
+    const char *odd;  /* why the path is no plain text ("has a control character"), or NULL */
     int minor;        /* HTTP/1.minor */
     struct head_pair fields[HEAD_FIELDS_MAX];
     size_t field_count;

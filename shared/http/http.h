@@ -39,6 +39,10 @@ struct http_route;
 
 typedef void http_handler(struct http_request *req, void *arg);
 
+/* A flag of a route whose path may hold control characters and what is no UTF-8, as names of files
+ * may. */
+#define HTTP_ANY_BYTES 0x80000000u
+
 /* One row of the routing table. `path` is exact; a part in braces, "/tasks/{id}", takes one
  * non-empty segment (percent-decoded); a last part "{path...}" takes the rest, slashes included.
  * HEAD is served by GET's row, OPTIONS by the table itself. */
@@ -46,7 +50,7 @@ struct http_route {
     const char *method;
     const char *path;
     http_handler *handle;
-    unsigned flags; /* the owner's */
+    unsigned flags; /* the owner's, but for HTTP_ANY_BYTES */
 };
 
 struct http_config {

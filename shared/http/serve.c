@@ -79,6 +79,11 @@ static void dispatch(struct http_request *req)
     struct conn *conn = req->conn;
     struct err err;
     route_find(config->routes, config->route_count, req->head.method, req->head.path, &req->match);
+    if (req->head.odd && !(req->match.route && req->match.route->flags & HTTP_ANY_BYTES)) {
+        err_set(&err, ERR_INVALID, "the path %s", req->head.odd);
+        http_send_error(req, &err, NULL);
+        return;
+    }
     if (keep_params(req) < 0) {
         err_set(&err, ERR_INTERNAL, "out of memory");
         http_send_error(req, &err, NULL);

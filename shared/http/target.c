@@ -14,12 +14,13 @@ static int hex_digit(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* Decodes text in place. What may not come out: control characters, broken UTF-8, and bytes of
- * `forbidden` that were written as %XX. */
+/* Decodes text in place. What may not come out: NUL, and bytes of `forbidden` that were written as
+ * %XX. *ret_odd says why it is no plain text, NULL for text: control characters, broken UTF-8. */
 static int decode(char *text, bool plus_is_space, const char *forbidden, const char *what,
-                  struct err *err)
+                  const char **ret_odd, struct err *err)
 {
     char *to = text;
+    *ret_odd = NULL;
     for (const char *from = text; *from; from++) {
         char c = *from;
         if (c == '%') {
@@ -34,19 +35,26 @@ static int decode(char *text, bool plus_is_space, const char *forbidden, const c
         } else if (c == '+' && plus_is_space) {
             c = ' ';
         }
-        if ((unsigned char)c < 0x20 || c == 0x7f)
+        if (c == '\\' && from[-2] == '%')
+            *ret_odd = "has an encoded backslash";
+        if (c == '\0')
             return err_set(err, ERR_INVALID, "the %s has a control character", what);
+        if ((unsigned char)c < 0x20 || c == 0x7f)
+            *ret_odd = "has a control character";
         *to++ = c;
     }
     *to = '\0';
     if (!str_is_utf8(text, (size_t)(to - text)))
-        return err_set(err, ERR_INVALID, "the %s is not valid UTF-8", what);
+        *ret_odd = "is not valid UTF-8";
     return 0;
 }
 
 int target_decode(char *text, const char *what, struct err *err)
 {
-    return decode(text, true, "", what, err);
+    const char *odd;
+    if (decode(text, true, "", what, &odd, err))
+        return -1;
+    return odd ? err_set(err, ERR_INVALID, "the %s %s", what, odd) : 0;
 }
 
 static int check_segments(const char *path, struct err *err)
@@ -107,7 +115,7 @@ int target_parse(char *target, struct head *head, struct err *err)
     char *query = strchr(path, '?');
     if (query)
         *query++ = '\0';
-    if (decode(path, false, "/\\", "path", err) < 0 || check_segments(path, err) < 0)
+    if (decode(path, false, "/", "path", &head->odd, err) < 0 || check_segments(path, err) < 0)
         return -1;
     head->path = *path ? path : "/";
     return query ? parse_query(query, head, err) : 0;

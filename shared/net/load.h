@@ -19,6 +19,8 @@
     X(curl_easy_getinfo)        \
     X(curl_easy_strerror)       \
     X(curl_easy_cleanup)        \
+    X(curl_easy_send)           \
+    X(curl_easy_recv)           \
     X(curl_slist_append)        \
     X(curl_slist_free_all)      \
     X(curl_multi_init)          \

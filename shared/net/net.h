@@ -105,6 +105,23 @@ struct net_relay {
 int net_relay(struct net_link *link, const struct net_relay *relay, struct err *err);
 
 /*
+ * A connection to a URL's host, with TLS for https, on which the caller speaks as it likes: for
+ * what begins as HTTP and goes on as something else. Addresses as with NET_TRUSTED.
+ */
+struct net_wire;
+struct net_wire *net_wire_open(const char *url, int connect_ms, struct err *err);
+void net_wire_free(struct net_wire *wire);
+DEFINE_AUTO(net_wire, struct net_wire *, net_wire_free)
+/* To be polled for reading; read until there is nothing before the next poll, TLS keeps bytes back.
+ */
+int net_wire_fd(const struct net_wire *wire);
+/* 1 with bytes, 0 when there are none now, -1 when the connection is over. Never blocks. */
+int net_wire_read(struct net_wire *wire, char *to, size_t size, size_t *ret_len, struct err *err);
+/* Sends all. */
+int net_wire_write(struct net_wire *wire, const char *data, size_t len, int timeout_ms,
+                   struct err *err);
+
+/*
  * Many relays at once, on one thread: their callbacks are called by net_pool_wait(). Connections
  * are kept and used again.
  */

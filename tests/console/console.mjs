@@ -3,6 +3,7 @@
 // is no browser.
 //   node console.mjs RUNNER SECRET REPOSITORY PICTURES
 // RUNNER's CALLBACK_ALLOW takes 127.0.0.1.
+import crypto from "node:crypto";
 import http from "node:http";
 import { check, desktop, failures, inspect, launch, longTask, open, phone, until, way } from "./support.mjs";
 
@@ -166,7 +167,7 @@ async function actions(tasks) {
   await page.getByRole("button", { name: /^Drop / }).click();
   await page.getByRole("button", { name: "Drop", exact: true }).click();
   await page.getByText("No repository is kept").waitFor();
-  check("a repository is dropped", (await get("/repos")).repos.length === 0);
+  check("a repository is dropped", (await get("/repos")).mirrors.length === 0);
   await keyboard(page);
   await page.context().close();
 }
@@ -271,6 +272,40 @@ async function byLink() {
   await other.context().close();
 }
 
+// Notifications: the browser's push service is not to be had here, so subscribing is played; the worker's part is real.
+async function told() {
+  const keys = crypto.createECDH("prime256v1");
+  keys.generateKeys();
+  const endpoint = "https://push.example.org/console-test";
+  const page = await open(browser, { ...phone, permissions: ["notifications"] }, seen);
+  await page.addInitScript(({ endpoint, p256dh, auth }) => {
+    let made = null;
+    PushManager.prototype.getSubscription = async () => made;
+    PushManager.prototype.subscribe = async (options) => {
+      globalThis.asked = options.applicationServerKey.length;
+      return made = { endpoint, options, toJSON: () => ({ endpoint, keys: { p256dh, auth } }), unsubscribe: async () => { made = null; return true; } };
+    };
+    Notification.requestPermission = async () => "granted";
+    Object.defineProperty(Notification, "permission", { get: () => "granted" });
+  }, { endpoint, p256dh: keys.getPublicKey("base64url"), auth: crypto.randomBytes(16).toString("base64url") });
+  await page.goto(`${runner}/#/settings`);
+  await page.getByLabel("Runner secret").fill(secret);
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await page.getByRole("button", { name: "Turn on here" }).waitFor();
+  await page.getByLabel("What is done").uncheck();
+  await page.getByRole("button", { name: "Turn on here" }).click();
+  await page.getByText("(this one)").waitFor();
+  const { subscriptions } = await get("/push");
+  check("a browser turns notifications on", subscriptions.length === 1 && subscriptions[0].needsYou && !subscriptions[0].done && await page.evaluate(() => asked) === 65, subscriptions);
+  await page.getByRole("heading", { name: "Notifications" }).scrollIntoViewIfNeeded();
+  await inspect(page, "phone, notifications");
+  await picture(page, "phone-notifications");
+  await page.getByRole("button", { name: "Turn off here" }).click();
+  await page.getByRole("button", { name: "Turn on here" }).waitFor();
+  check("and off", (await get("/push")).subscriptions.length === 0);
+  await page.context().close();
+}
+
 // The runner is away and comes back; a session ends.
 async function away() {
   const page = await open(browser, phone, []);
@@ -349,7 +384,7 @@ async function many() {
   await page.context().close();
 }
 
-const parts = { screens: null, actions, hostile, otherSites, byLink, away, many };
+const parts = { screens: null, actions, hostile, otherSites, byLink, told, away, many };
 const only = process.env.ONLY?.split(",");
 try {
   const tasks = await history();

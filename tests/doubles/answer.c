@@ -202,6 +202,19 @@ static cJSON *message_json(const struct answer *answer, const struct step *step,
     return message;
 }
 
+/* What an answer tells of one of the account's windows. */
+static int window_headers(const struct step *step, const char *name, const char *used, char *out,
+                          size_t size)
+{
+    if (!*used)
+        return 0;
+    return snprintf(out, size,
+                    "anthropic-ratelimit-unified-%s-status: allowed\r\n"
+                    "anthropic-ratelimit-unified-%s-utilization: %s\r\n"
+                    "anthropic-ratelimit-unified-%s-reset: %lld\r\n",
+                    name, name, used, name, (long long)time(NULL) + step->windows_end);
+}
+
 static void stream_start(const struct answer *answer, const struct step *step)
 {
     char headers[1024];
@@ -211,11 +224,15 @@ static void stream_start(const struct answer *answer, const struct step *step)
                      "request-id: req_%024lu\r\n",
                      next_id());
     if (answer->oauth)
-        snprintf(headers + n, sizeof headers - (size_t)n,
-                 "anthropic-ratelimit-unified-status: allowed\r\n"
-                 "anthropic-ratelimit-unified-reset: %lld\r\n"
-                 "anthropic-ratelimit-unified-representative-claim: five_hour\r\n",
-                 reset);
+        n += snprintf(headers + n, sizeof headers - (size_t)n,
+                      "anthropic-ratelimit-unified-status: allowed\r\n"
+                      "anthropic-ratelimit-unified-reset: %lld\r\n"
+                      "anthropic-ratelimit-unified-representative-claim: five_hour\r\n",
+                      reset);
+    if (answer->oauth) {
+        n += window_headers(step, "5h", step->used_5h, headers + n, sizeof headers - (size_t)n);
+        window_headers(step, "7d", step->used_7d, headers + n, sizeof headers - (size_t)n);
+    }
     server_begin(answer->conn, 200, headers);
     cJSON *start = jsonf("{\"type\":\"message_start\"}");
     cJSON_AddItemToObject(start, "message", message_json(answer, step, 0));

@@ -5,17 +5,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum directive_kind { IS_STEP, IS_DRIP, IS_USAGE };
+enum directive_kind { IS_STEP, IS_DRIP, IS_USAGE, IS_WINDOWS };
 
 static const struct directive {
     const char *name;
     enum directive_kind kind;
     enum step_kind step;
 } directives[] = {
-    {"text", IS_STEP, STEP_TEXT},   {"repeat", IS_STEP, STEP_REPEAT}, {"echo", IS_STEP, STEP_ECHO},
-    {"tool", IS_STEP, STEP_TOOL},   {"error", IS_STEP, STEP_ERROR},   {"cut", IS_STEP, STEP_CUT},
-    {"hang", IS_STEP, STEP_HANG},   {"stop", IS_STEP, STEP_STOP},     {"drip", IS_DRIP, STEP_TEXT},
-    {"usage", IS_USAGE, STEP_TEXT},
+    {"text", IS_STEP, STEP_TEXT},       {"repeat", IS_STEP, STEP_REPEAT},
+    {"echo", IS_STEP, STEP_ECHO},       {"tool", IS_STEP, STEP_TOOL},
+    {"error", IS_STEP, STEP_ERROR},     {"cut", IS_STEP, STEP_CUT},
+    {"hang", IS_STEP, STEP_HANG},       {"stop", IS_STEP, STEP_STOP},
+    {"drip", IS_DRIP, STEP_TEXT},       {"usage", IS_USAGE, STEP_TEXT},
+    {"windows", IS_WINDOWS, STEP_TEXT},
 };
 
 /* The directive that starts at `at` ("[[name…"), or NULL. */
@@ -117,6 +119,10 @@ static const char *parse_directive(struct script *script, struct step *pace,
         pace->usage_in = arg_number(step.arg, "input", 0);
         pace->usage_out = arg_number(step.arg, "output", 0);
         pace->usage_cached = arg_number(step.arg, "cache_read", 0);
+    } else if (directive->kind == IS_WINDOWS) {
+        script_arg(step.arg, "5h", pace->used_5h, sizeof pace->used_5h);
+        script_arg(step.arg, "7d", pace->used_7d, sizeof pace->used_7d);
+        pace->windows_end = arg_number(step.arg, "reset", 3600);
     } else {
         after = NULL;
     }

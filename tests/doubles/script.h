@@ -23,6 +23,8 @@
  *   [[drip:MS]]                no step: from here on, MS milliseconds between SSE events, and text
  *                              in pieces of 16 bytes
  *   [[usage:input=10 output=20 cache_read=5]]  no step: the usage that answers report
+ *   [[windows:5h=0.42 7d=0.1 reset=3600]]  no step: what answers to a login tell of its windows,
+ *                              which end so many seconds from now
  */
 #ifndef DOUBLES_SCRIPT_H
 #define DOUBLES_SCRIPT_H
@@ -51,6 +53,8 @@ struct step {
     long times;  /* how often it happens before the script goes on; 0: always */
     int drip_ms;
     long usage_in, usage_out, usage_cached; /* 0: made up from the sizes */
+    char used_5h[16], used_7d[16];          /* of the account's windows, as text; "": not told */
+    long windows_end;                       /* seconds from now */
 };
 
 struct script {

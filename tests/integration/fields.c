@@ -422,8 +422,7 @@ static void what_a_repository_brings_along_does_not_run(void **state)
     assert_json_text(reply->json, "permission_denials.0.tool_name", "Bash");
     assert_nothing_ran();
     assert_not_asked(api, "repomark", "messages", "from=yes");
-    assert_asked(api, "repomark", "messages", "Mind the walrus"); /* it is read all the same */
-    assert_asked(api, "repomark", "messages", "and the tapir");
+    assert_not_asked(api, "repomark", "messages", "Mind the walrus");
     reply_free(reply);
     free(more);
     more = textf("\"repoUrl\":\"%s\",\"cwdRelative\":\"sub\"", url);
@@ -431,8 +430,7 @@ static void what_a_repository_brings_along_does_not_run(void **state)
     const char *cwd = json_text(reply->json, "output");
     assert_string_equal(cwd + strlen(cwd) - 4, "/sub");
     assert_nothing_ran();
-    assert_asked(api, "cwdmark", "messages", "Mind the okapi");
-    assert_asked(api, "cwdmark", "messages", "Mind the walrus");
+    assert_not_asked(api, "cwdmark", "messages", "Mind the okapi");
     reply_free(reply);
     free(more);
     free(prompt);
@@ -509,6 +507,33 @@ static void the_answer_has_the_members_of_the_contract(void **state)
     reply_free(reply);
 }
 
+static void what_a_repository_brings_along_counts_when_the_request_says_so(void **state)
+{
+    (void)state;
+    char *work = textf("%s/ours", shared()->shared);
+    char *script =
+        textf("set -e; mkdir -p %s/.claude %s/sub; cd %s; git init -q -b main .;"
+              " H='[{\"hooks\":[{\"type\":\"command\",\"command\":\"echo the hook has run\"}]}]';"
+              " echo \"{\\\"hooks\\\":{\\\"UserPromptSubmit\\\":$H}}\" >.claude/settings.json;"
+              " echo 'Mind the walrus. @more.md' >CLAUDE.md;"
+              " echo 'and the tapir' >more.md; echo 'Mind the okapi.' >sub/CLAUDE.md;"
+              " git add -A; git -c user.name=t -c user.email=t@e commit -qm one;"
+              " chmod -R a+rX .",
+              work, work, work);
+    proc_shell(script);
+    char *url = textf("file://%s", work);
+    char *more = textf("\"repoUrl\":\"%s\",\"projectSettings\":true", url);
+    struct reply *reply = runner_succeeded(shared(), "[[text:ok]] ownmark", more);
+    assert_asked(api, "ownmark", "messages", "the hook has run");
+    assert_asked(api, "ownmark", "messages", "Mind the walrus");
+    assert_asked(api, "ownmark", "messages", "and the tapir");
+    reply_free(reply);
+    free(more);
+    free(url);
+    free(script);
+    free(work);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1)
@@ -532,6 +557,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(secrets_are_in_the_environment_and_in_a_file_and_not_in_the_answer),
         cmocka_unit_test(commands_run_before_claude_does),
         cmocka_unit_test(what_a_repository_brings_along_does_not_run),
+        cmocka_unit_test(what_a_repository_brings_along_counts_when_the_request_says_so),
         cmocka_unit_test(a_task_keeps_the_callers_id_and_words),
         cmocka_unit_test(a_directory_to_start_in_is_inside),
         cmocka_unit_test(the_highest_priority_goes_first),

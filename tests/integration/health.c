@@ -217,7 +217,8 @@ static void it_has_the_shape_that_the_edge_worker_reads(void **state)
     assert_json_bool(reply->json, "oauth.configured", false); /* and not needed, with a key */
     assert_json_bool(reply->json, "oauth.expired", false);
     assert_null(json_at(reply->json, "oauth.reason"));
-    assert_json_number(reply->json, "auth_failures.count", 0);
+    assert_json_number(reply->json, "auth_failures.failure_count", 0);
+    assert_json_number(reply->json, "refused_callers.count", 0);
     assert_json_number(reply->json, "tasks.running", 0);
     assert_json_number(reply->json, "tasks.queued", 0);
     assert_json_number(reply->json, "tasks.slots", 4);
@@ -244,7 +245,7 @@ static void verbose_adds_what_only_the_owner_may_see(void **state)
     assert_status(verbose, 200);
     assert_true(verbose->body_size > brief->body_size);
     assert_non_null(strstr(verbose->body, runner->cli));
-    assert_non_null(strstr(verbose->body, "\"repo_cache\":{\"repos\":[]"));
+    assert_non_null(strstr(verbose->body, "\"repo_cache\":{\"mirrors\":[],\"repos\":[]"));
     assert_json_text(verbose->json, "disk.path", runner->state);
     assert_json_text(verbose->json, "claude.version", "2.1.332");
     assert_json_text(verbose->json, "claude.path", runner->cli);

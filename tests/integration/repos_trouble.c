@@ -108,7 +108,9 @@ static void mirrors_are_listed_held_and_removed(void **state)
     reply = runner_get(runner, "/repos");
     assert_status(reply, 200);
     assert_null(strstr(reply->body, TOKEN));
-    assert_true(cJSON_GetArraySize(json_at(reply->json, "repos")) >= 1);
+    assert_true(cJSON_GetArraySize(json_at(reply->json, "mirrors")) >= 1);
+    assert_json_has(reply->json, "mirrors.0.url");
+    assert_non_null(strchr(json_text(reply->json, "repos.0"), '/')); /* owner/name */
     reply_free(reply);
     reply = runner_delete(runner, "/repos");
     assert_status(reply, 200);

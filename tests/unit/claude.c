@@ -273,6 +273,30 @@ static void the_result_line_decides_by_its_fields(void **state)
     }
 }
 
+static void the_accounts_windows_are_taken_from_their_events(void **state)
+{
+    (void)state;
+    struct heard heard;
+    const struct usage_reading *windows = heard.stream.windows;
+    heard_init(&heard);
+    feed(&heard, "{\"type\":\"rate_limit_event\",\"rate_limit_info\":{\"status\":\"allowed\","
+                 "\"unifiedWindows\":{\"five_hour\":{\"utilization\":0.42,\"resetsAt\":1795245960,"
+                 "\"status\":\"allowed\"},\"seven_day\":{\"utilization\":\"much\","
+                 "\"resetsAt\":1795245960},\"other\":{}}}}\n");
+    assert_true(heard.stream.have_windows);
+    assert_true(windows[USAGE_FIVE_HOUR].known);
+    assert_true(windows[USAGE_FIVE_HOUR].ratio > 0.419 && windows[USAGE_FIVE_HOUR].ratio < 0.421);
+    assert_int_equal(windows[USAGE_FIVE_HOUR].resets_ms, INT64_C(1795245960000));
+    assert_false(windows[USAGE_SEVEN_DAY].known);
+    assert_int_equal(heard.stream.limit_reset_ms, 0);
+    heard.stream.have_windows = false;
+    feed(&heard, "{\"type\":\"rate_limit_event\",\"rate_limit_info\":{\"unifiedWindows\":[1]}}\n"
+                 "{\"type\":\"rate_limit_event\",\"rate_limit_info\":7}\n"
+                 "{\"type\":\"rate_limit_event\"}\n");
+    assert_false(heard.stream.have_windows);
+    heard_done(&heard);
+}
+
 static void members_of_the_result_are_taken_as_they_are(void **state)
 {
     (void)state;
@@ -525,6 +549,7 @@ int main(void)
         cmocka_unit_test(a_large_buffer_is_given_back),
         cmocka_unit_test(what_is_printed_becomes_events_of_strict_json),
         cmocka_unit_test(the_result_line_decides_by_its_fields),
+        cmocka_unit_test(the_accounts_windows_are_taken_from_their_events),
         cmocka_unit_test(members_of_the_result_are_taken_as_they_are),
         cmocka_unit_test(members_of_another_type_are_left_out),
         cmocka_unit_test(what_is_no_clear_success_is_an_error),

@@ -316,7 +316,7 @@ static void all_wrong_fields_are_told_at_once(void **state)
     (void)state;
     AUTO(decoded)
     struct decoded d = decode("{\"timeoutMinutes\":-1,\"promt\":\"x\",\"priority\":\"x\","
-                              "\"inSession\":\"s\",\"effort\":null}");
+                              "\"permissionPrompts\":\"ask\",\"effort\":null}");
     AUTO(buf) struct buf json = BUF_INIT(4096);
     assert_null(d.request);
     assert_int_equal(d.err.code, ERR_INVALID);
@@ -327,7 +327,7 @@ static void all_wrong_fields_are_told_at_once(void **state)
         ",\"errors\":[{\"field\":\"timeoutMinutes\",\"message\":\"must be 1..10080, got -1\"},"
         "{\"field\":\"promt\",\"message\":\"unknown field 'promt'; did you mean 'prompt'?\"},"
         "{\"field\":\"priority\",\"message\":\"must be a number, got a string\"},"
-        "{\"field\":\"inSession\",\"message\":\"is not supported "
+        "{\"field\":\"permissionPrompts\",\"message\":\"is not supported "
         "yet\",\"code\":\"not_supported_yet\"},"
         "{\"field\":\"prompt\",\"message\":\"is required\"}]");
 }
@@ -336,7 +336,7 @@ static void a_field_whose_time_has_not_come_is_named(void **state)
 {
     (void)state;
     static const char *const members[] = {
-        "\"inSession\":\"s\"",
+        "\"permissionPrompts\":\"ask\"",
     };
     for (size_t i = 0; i < COUNT_OF(members); i++) {
         char body[512];

@@ -132,5 +132,10 @@ await start();
 
 if ("serviceWorker" in navigator && isSecureContext) {
   const url = globalThis.trustedTypes?.createPolicy("console", { createScriptURL: (text) => text }).createScriptURL("/console/sw.js") ?? "/console/sw.js";
+  // A press on a notification.
+  navigator.serviceWorker.addEventListener("message", ({ data }) => {
+    const url = new URL(data?.go ?? "/", location.origin);
+    if (url.origin === location.origin) location.hash = url.hash || "#/";
+  });
   navigator.serviceWorker.register(url, { scope: "/" }).catch(() => {}); // a private window has none
 }

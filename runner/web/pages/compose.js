@@ -7,7 +7,7 @@ const DRAFT = "draft";
 
 export async function show({ main, heading, signal }) {
   const continued = new URLSearchParams(location.hash.split("?")[1]).get("continue");
-  const [takes, { mirrors, repos }, earlier] = await Promise.all([
+  const [takes, { mirrors }, earlier] = await Promise.all([
     fieldsOf("RunAsyncRequest"), get("/repos", { signal }), continued ? get(`/tasks/${continued}`, { signal }) : null]);
   const place = continued ? `${DRAFT}-${continued}` : DRAFT;
   const draft = read(place);
@@ -49,7 +49,7 @@ export async function show({ main, heading, signal }) {
     field(continued ? "Message" : "Prompt", input.prompt, "Ctrl+Enter, or ⌘ Enter, runs it."),
     !continued && [
       field("Repository", input.repoUrl),
-      h("datalist", { id: "repos" }, (mirrors ?? repos ?? []).filter((one) => one.url).map((one) => h("option", { value: one.url }, repoName(one.url)))),
+      h("datalist", { id: "repos" }, (mirrors ?? []).map((one) => h("option", { value: one.url }, repoName(one.url)))),
       field("Branch", input.gitBranch, "Empty: the repository's own."),
     ],
     h("details", null, h("summary", null, "Model and limits"), h("div.grid", null,

@@ -4,8 +4,8 @@ import { tried } from "./sessions.js";
 import { confirm, count, h, notice, plain, size, toast, when } from "./ui.js";
 
 const HOME = "/workspace";
-const TEXT_MAX = 1 << 20; // bytes that are shown
-const EDIT_MAX = 256 << 10;
+const TEXT_MAX = 256 << 10; // bytes that are shown
+const EDIT_MAX = TEXT_MAX;
 const IMAGE_MAX = 20 << 20;
 const images = { png: "image/png", jpg: "image/jpeg", jpeg: "image/jpeg", gif: "image/gif", webp: "image/webp", avif: "image/avif", bmp: "image/bmp", ico: "image/x-icon", svg: "image/svg+xml" };
 

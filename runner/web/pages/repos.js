@@ -8,7 +8,7 @@ export async function show({ main, signal }) {
   let before = "";
   const draw = async () => {
     const answer = await get("/repos", { signal });
-    const mirrors = answer.mirrors ?? answer.repos.filter((one) => one.url);
+    const mirrors = answer.mirrors;
     const print = JSON.stringify(mirrors);
     if (print === before) return;
     before = print;

@@ -1,6 +1,7 @@
 // Settings: what is in force, and how the parts are. Read only: they are changed where the runner is started.
 import { get } from "./api.js";
 import { drawAudit } from "./audit.js";
+import { drawPush } from "./push.js";
 import { h, span, when } from "./ui.js";
 
 export async function show({ main, signal }) {
@@ -11,6 +12,7 @@ export async function show({ main, signal }) {
   search.addEventListener("input", () => {
     for (const { name, row } of rows) row.hidden = !name.toLowerCase().includes(search.value.trim().toLowerCase());
   });
+  const push = h("section", null, h("h2", null, "Notifications"));
   const audit = h("section", null, h("h2", null, "Audit log"));
   main.append(
     h("section", null, h("h2", null, "Runner"), list({
@@ -29,13 +31,14 @@ export async function show({ main, signal }) {
       "Last refresh": oauth.last_refresh_at ? when(oauth.last_refresh_at) : null,
     }), h("a.button", { href: "/login" }, "Login page")),
     h("section", null, h("h2", null, "Jail"), walls(rest)),
+    push,
     audit,
     h("section", null, h("h2", null, "Settings in force"), h("label", null, "Find ", search),
       h("div.scroll", { tabIndex: 0, role: "region", "aria-label": "Settings in force" }, h("table", null,
         h("thead", null, h("tr", null, ["Name", "Value", "From"].map((name) => h("th", { scope: "col" }, name)))),
         h("tbody", null, rows.map(({ row }) => row))))),
     h("p", null, h("a", { href: "/openapi.json" }, "OpenAPI document")));
-  await drawAudit(audit, signal);
+  await Promise.all([drawPush(push, signal), drawAudit(audit, signal)]);
 }
 
 function list(facts) {

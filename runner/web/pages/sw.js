@@ -23,3 +23,38 @@ async function networkFirst(request) {
     throw error;
   }
 }
+
+// What the runner tells by Web Push. A browser shows each message, or it takes the permission back.
+self.addEventListener("push", (event) => {
+  let said = {};
+  try {
+    said = event.data?.json() ?? {};
+  } catch { /* shown without its words */ }
+  event.waitUntil(self.registration.showNotification(String(said.title ?? "Claude Runner"), {
+    body: String(said.body ?? ""), tag: String(said.tag ?? "runner"), renotify: true, icon: "/console/icon.svg", data: { path: String(said.path ?? "/") },
+  }));
+});
+
+self.addEventListener("notificationclick", (event) => {
+  event.notification.close();
+  const path = event.notification.data?.path ?? "/";
+  const url = new URL(path.startsWith("/") ? path : "/", location.origin).href;
+  event.waitUntil((async () => {
+    const [open] = await self.clients.matchAll({ type: "window", includeUncontrolled: true });
+    if (!open) return self.clients.openWindow(url);
+    await open.focus();
+    open.postMessage({ go: url });
+  })());
+});
+
+// The browser has given the subscription another address: the runner is told, with the session that is there.
+self.addEventListener("pushsubscriptionchange", (event) => {
+  event.waitUntil((async () => {
+    const options = event.oldSubscription?.options;
+    const fresh = event.newSubscription ?? (options && await self.registration.pushManager.subscribe(options));
+    const { csrf } = await (await fetch("/console/session")).json();
+    if (!fresh || !csrf) return;
+    const { endpoint, keys } = fresh.toJSON();
+    await fetch("/push/subscriptions", { method: "POST", headers: { "Content-Type": "application/json", "X-CSRF-Token": csrf }, body: JSON.stringify({ endpoint, keys, label: "a browser" }) });
+  })());
+});

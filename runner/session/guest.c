@@ -1,0 +1,77 @@
+/* Tasks that work in a session's box, beside its shells and in a jail of their own. */
+#include "base/clock.h"
+#include "base/cond.h"
+#include "base/path.h"
+#include "runner/session/session_private.h"
+
+#include <stdlib.h>
+
+#define LEAVE_MS 30000 /* a guest that was told has ended its programs within it */
+
+struct session_guest *session_enter(struct sessions *sessions, const char *id,
+                                    void (*gone)(void *arg), void *arg, struct err *err)
+{
+    struct session *session = session_take(sessions, id, err);
+    struct session_guest *guest = session ? calloc(1, sizeof(*guest)) : NULL;
+    char *box = session ? path_join(session->dir, "box") : NULL;
+    if (!guest || !box) {
+        if (session) {
+            err_sys(err, "session");
+            session_unref(session);
+        }
+        free(guest);
+        free(box);
+        return NULL;
+    }
+    *guest = (struct session_guest){.session = session, .box = box, .gone = gone, .arg = arg};
+    pthread_mutex_lock(&sessions->lock);
+    guest->told = session->deleted;
+    guest->next = session->guests;
+    session->guests = guest;
+    pthread_mutex_unlock(&sessions->lock);
+    return guest;
+}
+
+const char *session_guest_box(const struct session_guest *guest)
+{
+    return guest->box;
+}
+
+bool session_guest_is_told(struct session_guest *guest)
+{
+    struct sessions *sessions = guest->session->sessions;
+    pthread_mutex_lock(&sessions->lock);
+    bool told = guest->told;
+    pthread_mutex_unlock(&sessions->lock);
+    return told;
+}
+
+void session_leave(struct session_guest *guest)
+{
+    if (!guest)
+        return;
+    struct session *session = guest->session;
+    struct sessions *sessions = session->sessions;
+    pthread_mutex_lock(&sessions->lock);
+    struct session_guest **at = &session->guests;
+    while (*at != guest)
+        at = &(*at)->next;
+    *at = guest->next;
+    session->used_ms = clock_real_ms();
+    pthread_cond_broadcast(&sessions->changed);
+    session_unref_locked(session);
+    pthread_mutex_unlock(&sessions->lock);
+    free(guest->box);
+    free(guest);
+}
+
+void guests_tell_locked(struct session *session)
+{
+    int64_t until = clock_mono_ms() + LEAVE_MS, now;
+    for (struct session_guest *at = session->guests; at; at = at->next) {
+        at->told = true;
+        at->gone(at->arg);
+    }
+    while (session->guests && (now = clock_mono_ms()) < until)
+        cond_wait(&session->sessions->changed, &session->sessions->lock, until - now);
+}

@@ -1,0 +1,73 @@
+/*
+ * What the files of runner/webpush share. Private to runner/webpush.
+ *
+ * Threads: functions whose name ends in _locked are called with push->lock held.
+ */
+#ifndef WEBPUSH_PRIVATE_H
+#define WEBPUSH_PRIVATE_H
+
+#include "base/thread.h"
+#include "runner/webpush/encrypt.h"
+#include "runner/webpush/webpush.h"
+
+#include <pthread.h>
+
+#define PUSH_LETTERS_MAX 128
+#define PUSH_TOLD_MAX 16
+#define PUSH_ENDPOINT_SIZE 1024
+#define PUSH_TOPIC_SIZE 33 /* a service takes 32 characters */
+
+struct subscription {
+    char id[ID_SIZE];
+    char endpoint[PUSH_ENDPOINT_SIZE];
+    char origin[300], label[80];
+    struct push_peer peer;
+    unsigned events;
+    int64_t created_ms, sent_ms;
+    int failures; /* in a row */
+    char error[160];
+};
+
+/* A message to one subscription. */
+struct letter {
+    char subscription[ID_SIZE], topic[PUSH_TOPIC_SIZE];
+    char *text; /* NULL: a free place */
+    bool urgent;
+    int tries;
+    int64_t made_ms, due_ms; /* mono */
+};
+
+/* A trouble that is the matter. Of the thread alone. */
+struct told {
+    char reason[PUSH_TOPIC_SIZE];
+    int64_t since_ms;
+    bool told, seen;
+};
+
+struct push {
+    struct push_config config;
+    struct thread thread;
+    struct told told[PUSH_TOLD_MAX];
+    pthread_mutex_t lock; /* of what follows; never held across I/O */
+    pthread_cond_t changed;
+    bool stopping;
+    struct crypto_p256 *key; /* NULL until it is needed; stays once it is there */
+    struct subscription subscriptions[PUSH_SUBSCRIPTIONS_MAX];
+    size_t count;
+    struct letter letters[PUSH_LETTERS_MAX];
+    int ended; /* tasks that are to be told */
+    char ended_id[ID_SIZE];
+    int64_t ended_due_ms, told_ms, look_ms;
+};
+
+/* subscriptions.c. Reads the key and the subscriptions that the store has. */
+int webpush_load(struct push *push, struct err *err);
+/* The runner's key, made and kept when there is none. Not with the lock. */
+struct crypto_p256 *webpush_key(struct push *push, struct err *err);
+/* The subscription of that id, or NULL. */
+struct subscription *webpush_find_locked(struct push *push, const char *id);
+
+/* deliver.c. Sends a letter (the lock is dropped meanwhile), and frees it or puts it off. */
+void webpush_deliver_locked(struct push *push, struct letter *letter);
+
+#endif

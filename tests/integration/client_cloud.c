@@ -1,0 +1,213 @@
+/*
+ * The client straight to Cloud Run, with no runner at home: the stand-in for Google's APIs starts
+ * the real job worker for each execution.
+ */
+#include "overflow_scene.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#define ARGS(...) ((const char *const[]){__VA_ARGS__, NULL})
+
+static char *dir; /* of one test */
+
+static int begin(void **state)
+{
+    dir = tmp_dir_new();
+    return set_up(state);
+}
+
+static int end(void **state)
+{
+    tmp_dir_free(dir);
+    return tear_down(state);
+}
+
+/* Starts the client with the variables of Google, and none of a runner's. */
+static pid_t start(const char *const args[])
+{
+    char *argv[24] = {(char[]){TEST_RUNNER}}, *env[RUNNER_ENV_MAX + 3];
+    size_t count = 0;
+    for (size_t i = 0; args[i]; i++)
+        argv[1 + i] = (char *)(uintptr_t)args[i];
+    for (size_t i = 0; runner->env[i]; i++)
+        if (strncmp(runner->env[i], "RUNNER_", 7) != 0)
+            env[count++] = runner->env[i];
+    char *tmp = textf("TMPDIR=%s", dir), *out = textf("%s/stdout", dir),
+         *err = textf("%s/stderr", dir);
+    env[count++] = tmp;
+    env[count] = NULL;
+    unlink(out);
+    unlink(err);
+    pid_t pid = proc_start(argv, env, out, err);
+    free(tmp);
+    free(out);
+    free(err);
+    return pid;
+}
+
+static char *text_of(const char *name)
+{
+    char *path = textf("%s/%s", dir, name), *text = read_file(path, NULL);
+    free(path);
+    return text ? text : strdup("");
+}
+
+static void expect(const char *const args[], int status, const char *out, const char *err)
+{
+    int got = -1;
+    assert_true(proc_wait(start(args), SLOW_MS, &got));
+    char *said = text_of("stdout"), *told = text_of("stderr");
+    if (got != status || (out && strcmp(said, out) != 0) || (err && !strstr(told, err)))
+        fail_msg("%s: status %d\nstdout: %s\nstderr: %s", args[0], got, said, told);
+    free(said);
+    free(told);
+}
+
+static void write_tasks(const char *text)
+{
+    char *path = textf("%s/tasks.jsonl", dir);
+    write_file(path, text, 0600);
+    free(path);
+}
+
+/* The line of a task; cJSON_Delete() it. */
+static cJSON *result_of(const char *id)
+{
+    cJSON *found = NULL;
+    char *text = text_of("out/results.jsonl"), *save = NULL;
+    for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        cJSON *json = cJSON_Parse(line);
+        assert_non_null(json);
+        if (strcmp(json_text(json, "id"), id) != 0) {
+            cJSON_Delete(json);
+            continue;
+        }
+        assert_null(found); /* one line a run */
+        found = json;
+    }
+    free(text);
+    assert_non_null(found);
+    return found;
+}
+
+static void a_command_in_the_cloud_is_as_one_at_home(void **state)
+{
+    (void)state;
+    expect(ARGS("exec", "--cloud", "--", "echo out; echo err >&2; exit 3"), 3, "out\n", "err\n");
+    assert_int_equal(executions(), 1);
+    char *command =
+        textf("ls -d '%s'/claude-runner-cloud-* >/dev/null 2>&1 && exit 1 || exit 0", dir);
+    proc_shell(command); /* nothing is left behind */
+    free(command);
+}
+
+static void a_batch_has_the_results_of_any_other(void **state)
+{
+    (void)state;
+    char *tasks = textf("%s/tasks.jsonl", dir), *out = textf("%s/out", dir);
+    write_tasks("{\"id\":\"p\",\"prompt\":\"standin: ok hello\"}\n"
+                "{\"id\":\"c\",\"command\":\"echo said; echo bad >&2; mkdir -p output && echo kept "
+                ">output/file; exit 4\"}\n"
+                "{\"id\":\"l\",\"command\":\"true\",\"egress\":\"none\"}\n");
+    expect(ARGS("batch", tasks, "--cloud", "--out", out, "-q"), 1, NULL, NULL);
+    cJSON *p = result_of("p"), *c = result_of("c"), *l = result_of("l");
+    assert_true(cJSON_IsTrue(json_at(p, "success")));
+    assert_json_text(p, "response", "hello");
+    assert_true(json_number(p, "cloud_cost_usd") > 0);
+    assert_true(json_number(p, "cost_usd") > 0);
+    assert_json_number(c, "returncode", 4);
+    assert_json_text(c, "response", "said\n");
+    assert_json_text(c, "stderr", "bad\n");
+    assert_non_null(strstr(json_text(l, "error"), "egress")); /* refused, not run at home */
+    assert_int_equal(executions(), 2);
+    char *left = textf("%s/.cloud", out);
+    assert_int_not_equal(access(left, F_OK), 0);
+    free(left);
+    cJSON_Delete(p);
+    cJSON_Delete(c);
+    cJSON_Delete(l);
+    free(tasks);
+    free(out);
+}
+
+static void killed_and_resumed_nothing_runs_twice(void **state)
+{
+    (void)state;
+    int status = -1;
+    char *tasks = textf("%s/tasks.jsonl", dir), *out = textf("%s/out", dir);
+    write_tasks("{\"id\":\"a\",\"command\":\"sleep 3; echo a\"}\n"
+                "{\"id\":\"b\",\"command\":\"sleep 3; echo b\"}\n");
+    pid_t pid = start(ARGS("batch", tasks, "--cloud", "--out", out, "-q"));
+    EVENTUALLY(END_MS, runs() >= 1);
+    kill(pid, SIGKILL);
+    assert_true(proc_wait(pid, END_MS, &status));
+    expect(ARGS("batch", tasks, "--cloud", "--out", out, "--resume", "-q"), 0, NULL, NULL);
+    cJSON *a = result_of("a"), *b = result_of("b");
+    assert_json_text(a, "response", "a\n");
+    assert_json_text(b, "response", "b\n");
+    assert_int_equal(executions(), 2);
+    cJSON_Delete(a);
+    cJSON_Delete(b);
+    free(tasks);
+    free(out);
+}
+
+static size_t objects_below(const char *prefix)
+{
+    char *path = textf("/storage/v1/b/" CLOUD_BUCKET "/o?prefix=%s", prefix);
+    struct reply *reply = cloud_call(cloud, "GET", path, NULL);
+    assert_status(reply, 200);
+    size_t count = (size_t)cJSON_GetArraySize(cJSON_GetObjectItem(reply->json, "items"));
+    reply_free(reply);
+    free(path);
+    return count;
+}
+
+static void inputs_are_cached_in_the_bucket_and_outputs_leave_it(void **state)
+{
+    (void)state;
+    char *tasks = textf("%s/tasks.jsonl", dir), *out = textf("%s/out", dir),
+         *file = textf("%s/notes", dir), *json;
+    write_file(file, "what it says\n", 0644);
+    json = textf("{\"id\":\"a\",\"command\":\"cat input/notes; cp input/notes output/copy\","
+                 "\"inputs\":{\"notes\":\"%s\"},\"n\":2}\n",
+                 file);
+    write_tasks(json);
+    expect(ARGS("batch", tasks, "--cloud", "--out", out, "-q"), 0, NULL, NULL);
+    char *copy = text_of("out/a/1/outputs/copy"), *said = text_of("out/a/0/stdout.txt");
+    assert_string_equal(copy, "what it says\n");
+    assert_string_equal(said, "what it says\n");
+    assert_int_equal(objects_below("inputs%2F"), 1);
+    struct reply *reply =
+        cloud_call(cloud, "GET",
+                   "/storage/v1/b/" CLOUD_BUCKET "/o?prefix=sessions%2F&fields=items(name)", NULL);
+    assert_null(strstr(reply->body, "outputs/copy"));
+    reply_free(reply);
+    free(copy);
+    free(said);
+    free(json);
+    free(file);
+    free(tasks);
+    free(out);
+}
+
+static void what_is_missing_is_named(void **state)
+{
+    (void)state;
+    runner_set(runner, "GCS_LOGS_BUCKET", NULL);
+    expect(ARGS("exec", "--cloud", "--", "true"), 2, "", "--cloud needs GCS_LOGS_BUCKET in");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_command_in_the_cloud_is_as_one_at_home, begin, end),
+        cmocka_unit_test_setup_teardown(a_batch_has_the_results_of_any_other, begin, end),
+        cmocka_unit_test_setup_teardown(killed_and_resumed_nothing_runs_twice, begin, end),
+        cmocka_unit_test_setup_teardown(inputs_are_cached_in_the_bucket_and_outputs_leave_it, begin,
+                                        end),
+        cmocka_unit_test_setup_teardown(what_is_missing_is_named, begin, end),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,338 @@
+/*
+ * What published clients of the replaced systems send and read (runner/docs/clients.md), where no
+ * other suite holds it.
+ */
+#include "testing.h"
+
+#include "asked.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static struct runner *runner; /* with the stand-in CLI */
+static struct runner *real;   /* with the real one */
+static struct api *api;
+
+static struct runner *shared(void)
+{
+    static const char *const settings[] = {NULL};
+    return runner_shared(&runner, settings);
+}
+
+static struct runner *shared_real(void)
+{
+    static const char *const settings[] = {"CLAUDE_MODEL", "claude-haiku-4-5", NULL};
+    return runner_shared_real(&real, &api, settings);
+}
+
+/* --- who may ask ----------------------------------------------------------------------------- */
+
+static void the_secret_may_come_as_x_api_key(void **state)
+{
+    (void)state;
+    const char *base = shared()->base;
+    struct reply *reply =
+        http_call(base, "GET", "/tasks", "X-API-Key: " RUNNER_SECRET "\r\n", NULL);
+    assert_status(reply, 200);
+    reply_free(reply);
+    reply = http_call(base, "GET", "/tasks", "X-API-Key: wrong-wrong-wrong-wrong\r\n", NULL);
+    assert_status(reply, 403);
+    reply_free(reply);
+    reply = http_call(base, "GET", "/health", NULL, NULL);
+    assert_true(json_number(reply->json, "refused_callers.count") >= 1);
+    assert_string_not_equal(json_text(reply->json, "refused_callers.last"), "");
+    assert_json_number(reply->json, "auth_failures.failure_count", 0);
+    assert_true(cJSON_IsNull(json_at(reply->json, "auth_failures.last_failure")));
+    reply_free(reply);
+}
+
+static void get_root_is_open_and_says_what_there_is(void **state)
+{
+    (void)state;
+    struct reply *reply = http_call(shared()->base, "GET", "/", NULL, NULL);
+    assert_status(reply, 200);
+    assert_json_text(reply->json, "service", "claude-runner");
+    assert_json_has(reply->json, "status");
+    assert_json_has(reply->json, "version");
+    assert_json_text(reply->json, "capabilities.kinds.0", "claude");
+    assert_json_text(reply->json, "capabilities.kinds.1", "command");
+    assert_json_text(reply->json, "capabilities.kinds.2", "python");
+    assert_string_not_equal(json_text(reply->json, "capabilities.jail"), "");
+    assert_json_has(reply->json, "capabilities.limits.bodyBytes");
+    assert_json_has(reply->json, "python");
+    reply_free(reply);
+}
+
+/* --- the login ------------------------------------------------------------------------------- */
+
+static void a_refused_credential_is_counted_with_its_task(void **state)
+{
+    (void)state;
+    struct runner *own = runner_new();
+    struct api *strict = api_new();
+    runner_use_real_cli(own, strict);
+    api_control(strict, "{\"tokens\":[],\"apiKeys\":[]}");
+    runner_start(own);
+    struct reply *ran = runner_ran(own, "[[text:never]]", "");
+    assert_json_bool(ran->json, "success", false);
+    struct reply *reply = http_call(own->base, "GET", "/health", NULL, NULL);
+    assert_json_number(reply->json, "auth_failures.failure_count", 1);
+    assert_json_text(reply->json, "auth_failures.last_task", json_text(ran->json, "taskId"));
+    assert_string_not_equal(json_text(reply->json, "auth_failures.last_failure"), "");
+    assert_true(cJSON_IsNull(json_at(reply->json, "auth_failures.last_alert_sent")));
+    assert_json_number(reply->json, "refused_callers.count", 0);
+    reply_free(reply);
+    reply_free(ran);
+    runner_free(own);
+    api_free(strict);
+}
+
+static void a_refresh_says_whether_it_refreshed_and_how_the_login_is(void **state)
+{
+    (void)state;
+    struct runner *own = runner_new();
+    struct api *tokens = token_server_new();
+    char *url = textf("%s/v1/oauth/token", tokens->base);
+    char *path = textf("%s/.credentials.json", own->config);
+    char *text = textf("{\"claudeAiOauth\":{\"accessToken\":\"" API_TOKEN
+                       "\",\"refreshToken\":\"" REFRESH_TOKEN "\",\"expiresAt\":%lld}}",
+                       ((long long)time(NULL) + 3600) * 1000);
+    runner_set(own, "ANTHROPIC_API_KEY", NULL);
+    runner_set(own, "OAUTH_TOKEN_URL", url);
+    write_file(path, text, 0600);
+    runner_start(own);
+    struct reply *reply = runner_post(own, "/oauth/refresh", "");
+    assert_status(reply, 200);
+    assert_json_bool(reply->json, "refreshed", true);
+    assert_json_bool(reply->json, "configured", true);
+    assert_json_has(reply->json, "usage");
+    reply_free(reply);
+    api_control(tokens, "{\"faults\":[{\"grant\":\"refresh_token\",\"status\":400,"
+                        "\"body\":\"{\\\"error\\\":\\\"invalid_grant\\\"}\"}]}");
+    reply = runner_post(own, "/oauth/refresh", "");
+    assert_status(reply, 401);
+    if (strncmp(json_text(reply->json, "error"), "OAuth", 5) != 0)
+        fail_msg("%s", reply->body);
+    assert_json_bool(reply->json, "refreshed", false);
+    assert_string_not_equal(json_text(reply->json, "message"), "");
+    assert_json_has(reply->json, "oauth_status.configured");
+    assert_json_has(reply->json, "oauth_status.refreshable");
+    assert_null(strstr(reply->body, "sk-ant"));
+    reply_free(reply);
+    free(text);
+    free(path);
+    free(url);
+    runner_free(own);
+    api_free(tokens);
+}
+
+/* --- what the owner gives to tasks ----------------------------------------------------------- */
+
+static void the_owners_variables_reach_tasks_and_are_struck_out(void **state)
+{
+    (void)state;
+    struct runner *own = runner_new();
+    char *path = textf("%s/task.env", own->dir);
+    write_file(path, "# for all\nexport CLOUDFLARE_API_TOKEN='cf-token-123456'\nPLAIN=x y\n", 0600);
+    runner_set(own, "TASK_ENV_FILE", path);
+    runner_start(own);
+    struct reply *reply = runner_post(
+        own, "/exec",
+        "{\"command\":\"echo $PLAIN ${#CLOUDFLARE_API_TOKEN} $CLOUDFLARE_API_TOKEN $MINE\","
+        "\"env\":{\"MINE\":\"own\"}}");
+    assert_json_contains(reply->json, "stdout", "x y 15 ");
+    assert_null(strstr(reply->body, "cf-token-123456"));
+    reply_free(reply);
+    write_file(path, "PLAIN=new\n", 0600); /* read as each task begins */
+    reply = runner_post(own, "/exec", "{\"command\":\"echo $PLAIN\"}");
+    assert_json_text(reply->json, "stdout", "new\n");
+    reply_free(reply);
+    write_file(path, "ANTHROPIC_API_KEY=sk-other\n", 0600);
+    reply = runner_post(own, "/exec", "{\"command\":\"true\"}");
+    assert_json_bool(reply->json, "success", false);
+    assert_json_contains(reply->json, "error", "TASK_ENV_FILE");
+    assert_json_contains(reply->json, "error", "ANTHROPIC_API_KEY");
+    reply_free(reply);
+    free(path);
+    runner_free(own);
+}
+
+static void claude_model_is_the_default_model(void **state)
+{
+    (void)state;
+    reply_free(runner_succeeded(shared_real(), "[[text:fine]] modelmark", ""));
+    assert_asked(api, "modelmark", "model", "claude-haiku-4-5");
+}
+
+/* --- what comes of a run --------------------------------------------------------------------- */
+
+static void a_slash_command_that_does_not_exist_fails_the_task(void **state)
+{
+    (void)state;
+    struct reply *reply = runner_ran(shared_real(), "/nosuch [[text:hm]]", "");
+    assert_json_bool(reply->json, "success", false);
+    assert_json_text(reply->json, "reason", "unknown_command");
+    assert_json_contains(reply->json, "error", "'/nosuch'");
+    reply_free(reply);
+    reply = runner_succeeded(shared_real(), "/greet you",
+                             "\"slashCommands\":{\"greet\":\"[[text:hi]]\"}");
+    reply_free(reply);
+    reply_free(runner_succeeded(shared_real(), "/usr/bin is a folder [[text:yes]]", ""));
+}
+
+static void tools_that_were_denied_are_warned_of(void **state)
+{
+    (void)state;
+    struct reply *reply =
+        runner_succeeded(shared_real(), "[[tool:Bash {\"command\":\"touch /etc/x\"}]][[text:well]]",
+                         "\"permissionMode\":\"plan\",\"allowedTools\":[\"Read\"]");
+    if (json_at(reply->json, "permission_denials.0")) {
+        assert_json_text(reply->json, "permission_denials.0.tool_name", "Bash");
+        assert_json_contains(reply->json, "warning", "1 tool call was denied (Bash)");
+    } else {
+        fail_msg("nothing was denied: %s", reply->body);
+    }
+    reply_free(reply);
+    reply = runner_succeeded(shared_real(), "[[text:no tools]]", "");
+    assert_null(json_at(reply->json, "warning"));
+    reply_free(reply);
+}
+
+/* --- notBefore ------------------------------------------------------------------------------- */
+
+static char *in_seconds(int seconds)
+{
+    char text[32];
+    time_t at = time(NULL) + seconds;
+    struct tm tm;
+    gmtime_r(&at, &tm);
+    strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &tm);
+    return textf("\"notBefore\":\"%s\"", text);
+}
+
+static void a_task_starts_no_earlier_than_it_is_told_to(void **state)
+{
+    (void)state;
+    char *soon = in_seconds(4), *past = in_seconds(-100);
+    int64_t begin = now_ms();
+    char *id = runner_submit(shared(), "[[hello]]", soon);
+    char *shown = runner_task_text(shared(), id, "notBefore");
+    char *was = runner_task_state(shared(), id);
+    assert_string_equal(was, "pending");
+    assert_string_not_equal(shown, "");
+    reply_free(runner_ran(shared(), "others go first", ""));
+    assert_false(runner_has_ended(shared(), id) && now_ms() - begin < 2500);
+    runner_await(shared(), id, "completed", 30000);
+    assert_true(now_ms() - begin > 2500);
+    reply_free(runner_ran(shared(), "at once", past));
+    free(was);
+    free(shown);
+    free(id);
+    free(past);
+    free(soon);
+}
+
+static void a_time_that_is_none_is_refused_by_name(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"tomorrow", "2026-13-01T00:00:00Z", "1795245960",
+                                      "2026-01-02"};
+    for (size_t i = 0; i < COUNT(bad); i++) {
+        char *more = textf("\"notBefore\":\"%s\"", bad[i]);
+        struct reply *reply = runner_execute(shared(), "never", more);
+        assert_status(reply, 400);
+        assert_json_text(reply->json, "errors.0.field", "notBefore");
+        assert_json_contains(reply->json, "errors.0.message", "RFC 3339");
+        reply_free(reply);
+        free(more);
+    }
+}
+
+static void a_restart_does_not_start_it_early(void **state)
+{
+    (void)state;
+    struct runner *own = runner_new();
+    char *soon = in_seconds(8), *far = in_seconds(86400);
+    runner_start(own);
+    char *id = runner_submit(own, "later", soon), *other = runner_submit(own, "tomorrow", far);
+    runner_crash(own);
+    runner_start(own);
+    char *was = runner_task_state(own, id);
+    assert_string_equal(was, "pending");
+    runner_await(own, id, "completed", 30000);
+    char *waits = runner_task_state(own, other);
+    assert_string_equal(waits, "pending");
+    char *path = textf("/tasks/%s", other);
+    reply_free(runner_delete(own, path));
+    runner_await(own, other, "cancelled", 5000);
+    free(path);
+    free(waits);
+    free(was);
+    free(other);
+    free(id);
+    free(far);
+    free(soon);
+    runner_free(own);
+}
+
+/* --- outputs --------------------------------------------------------------------------------- */
+
+static void an_output_may_have_any_name(void **state)
+{
+    (void)state;
+    struct reply *reply = runner_post(shared(), "/exec",
+                                      "{\"command\":\"cd output; for n in $'a\\\\nb' $'c\\\\377d' "
+                                      "$'tab\\\\there' 'back\\\\\\\\slash' $'\\u00e9 100%'; do"
+                                      " printf %s \\\"$n\\\" >\\\"$n\\\" || exit 1; done\"}");
+    assert_json_bool(reply->json, "success", true);
+    char *list = textf("/tasks/%s/outputs", json_text(reply->json, "taskId"));
+    struct reply *all = runner_get(shared(), list);
+    assert_status(all, 200);
+    int count = cJSON_GetArraySize(json_at(all->json, "outputs"));
+    assert_int_equal(count, 5);
+    for (int i = 0; i < count; i++) {
+        char *path = textf("outputs.%d.url", i), *size = textf("outputs.%d.sizeBytes", i);
+        struct reply *one = runner_get(shared(), json_text(all->json, path));
+        if (one->status != 200)
+            fail_msg("%s: %d %s", json_text(all->json, path), one->status, one->body);
+        assert_int_equal((int)one->body_size, (int)json_number(all->json, size));
+        reply_free(one);
+        free(size);
+        free(path);
+    }
+    struct reply *elsewhere = runner_get(shared(), "/tasks/a%0Ab");
+    assert_status(elsewhere, 400);
+    reply_free(elsewhere);
+    reply_free(all);
+    free(list);
+    reply_free(reply);
+}
+
+static int stop_all(void **state)
+{
+    shared_stop(state);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_secret_may_come_as_x_api_key),
+        cmocka_unit_test(get_root_is_open_and_says_what_there_is),
+        cmocka_unit_test(a_refused_credential_is_counted_with_its_task),
+        cmocka_unit_test(a_refresh_says_whether_it_refreshed_and_how_the_login_is),
+        cmocka_unit_test(the_owners_variables_reach_tasks_and_are_struck_out),
+        cmocka_unit_test(claude_model_is_the_default_model),
+        cmocka_unit_test(a_slash_command_that_does_not_exist_fails_the_task),
+        cmocka_unit_test(tools_that_were_denied_are_warned_of),
+        cmocka_unit_test(a_task_starts_no_earlier_than_it_is_told_to),
+        cmocka_unit_test(a_time_that_is_none_is_refused_by_name),
+        cmocka_unit_test(a_restart_does_not_start_it_early),
+        cmocka_unit_test(an_output_may_have_any_name),
+    };
+    return cmocka_run_group_tests_name("clients", tests, NULL, stop_all);
+}
