@@ -95,6 +95,26 @@ static void check_without(const char *get, const char *path, const char *set, co
     free(set_path);
 }
 
+/* What was bound or made a moment ago does not hold everywhere at once. */
+static void waits_until_what_was_granted_holds(void **state)
+{
+    (void)state;
+    furnish();
+    cloud_control(cloud,
+                  "{\"faults\":[{\"method\":\"storage.objects.insert\",\"status\":403,\"times\":2},"
+                  "{\"method\":\"cloudkms.*.decrypt\",\"status\":403,\"times\":1}]}");
+    int status = run("check --timeout 1 --wait 120", "");
+    if (status != 0)
+        fail_msg("%s", said);
+    assert_said("waiting up to");
+    assert_said("within minutes");
+    assert_said("and Anthropic takes it");
+    assert_said("Both ends work.");
+    api_control(api, "{\"apiKeys\":[]}");
+    assert_int_equal(check(), 1);
+    assert_said("Anthropic refuses the API key");
+}
+
 static void says_which_end_is_broken_and_how(void **state)
 {
     (void)state;
@@ -144,25 +164,6 @@ static void the_runner_works_with_what_was_set_up(void **state)
     reply_free(reply);
     free(text);
     free(path);
-}
-
-/* What was bound or made a moment ago does not hold everywhere at once. */
-static void waits_until_what_was_granted_holds(void **state)
-{
-    (void)state;
-    furnish();
-    cloud_control(cloud, "{\"faults\":[{\"method\":\"storage.objects.insert\",\"status\":403,"
-                         "\"times\":2},{\"method\":\"cloudkms.*.decrypt\",\"status\":403}]}");
-    int status = run("check --timeout 1 --wait 120", "");
-    if (status != 0)
-        fail_msg("%s", said);
-    assert_said("waiting up to");
-    assert_said("within minutes");
-    assert_said("and Anthropic takes it");
-    assert_said("Both ends work.");
-    api_control(api, "{\"apiKeys\":[]}");
-    assert_int_equal(check(), 1);
-    assert_said("Anthropic refuses the API key");
 }
 
 /* Nobody has logged in here: a token from elsewhere is a login, and whose project pays is said. */
