@@ -112,7 +112,7 @@ static void print_next(const struct site *site)
         printf("GOOGLE_IMPERSONATE_SERVICE_ACCOUNT=%s\n", site->home_account);
     if (!site->image_given)
         printf("\nThe job's image, from the runner's sources:\n\n"
-               "docker build --platform linux/amd64 --target job -t %s -f runner/Dockerfile .\n"
+               "docker build --target job --platform linux/amd64 -t %s -f runner/Dockerfile .\n"
                "gcloud auth configure-docker %s-docker.pkg.dev\n"
                "docker push %s\n",
                site->image, site->region, site->image);

@@ -7,6 +7,7 @@
 #include "runner/overflow/kit.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define BASE_CPU 1
@@ -15,6 +16,7 @@
 #define LABEL "claude-runner-base"
 #define HASH_BYTES 5
 #define JOB_ID_MAX 63
+#define PAGES_MAX 100
 #define DAY_MS (INT64_C(86400) * 1000)
 
 /* --- sizes --------------------------------------------------------------------------------- */
@@ -201,28 +203,53 @@ static void delete_job(const struct cloud *cloud, const char *name)
         log_warn("overflow", "a job that nobody uses stays: %s", err.msg);
 }
 
-/* The first page is enough: it is done whenever a job is made. */
-static void delete_old_jobs(const struct cloud *cloud)
+/* Deletes those of a page; the next one's token goes to ret_token, NULL after the last. */
+static int delete_old_of(const struct cloud *cloud, const char *place, const char *token,
+                         char **ret_token, struct err *err)
 {
-    struct err err;
     AUTO(json) struct json *page = NULL;
-    AUTO(buf) struct buf path = BUF_INIT(2048);
-    const char *jobs = strstr(cloud->job, "/jobs/"), *id = strrchr(cloud->job, '/') + 1;
-    AUTO(str) char *place = jobs ? str_copy(cloud->job, (size_t)(jobs - cloud->job)) : NULL;
-    if (!place)
-        return;
+    AUTO(buf) struct buf path = BUF_INIT(4096);
+    const char *id = strrchr(cloud->job, '/') + 1;
     buf_adds(&path, "/v2/");
     str_add_url(&path, place, "/");
     buf_adds(&path, "/jobs?pageSize=100");
+    if (token) {
+        buf_adds(&path, "&pageToken=");
+        google_add_escaped(&path, token);
+    }
     const struct google_call call = {.api = GOOGLE_RUN, .method = "GET", .path = buf_str(&path)};
-    if (!buf_ok(&path) || google_call(cloud->google, &call, &page, NULL, &err))
-        return;
+    if (buf_check(&path, "a list of jobs", err) ||
+        google_call(cloud->google, &call, &page, NULL, err))
+        return -1;
     const struct json *all = json_get(page, "jobs");
     for (const struct json *job = json_first(all); job; job = json_next(job)) {
         const char *base = json_text(json_get(json_get(job, "labels"), LABEL));
         const char *name = json_text(json_get(job, "name"));
         if (base && name && strcmp(base, id) == 0 && is_old(job))
             delete_job(cloud, name);
+    }
+    const char *next = json_text(json_get(page, "nextPageToken"));
+    *ret_token = next && *next ? strdup(next) : NULL;
+    return 0;
+}
+
+/* Done whenever a job is made. */
+static void delete_old_jobs(const struct cloud *cloud)
+{
+    struct err err;
+    AUTO(str) char *token = NULL;
+    const char *jobs = strstr(cloud->job, "/jobs/");
+    AUTO(str) char *place = jobs ? str_copy(cloud->job, (size_t)(jobs - cloud->job)) : NULL;
+    for (int pages = 0; place && pages < PAGES_MAX; pages++) {
+        char *next = NULL;
+        if (delete_old_of(cloud, place, token, &next, &err)) {
+            log_warn("overflow", "cannot look for jobs that nobody uses: %s", err.msg);
+            return;
+        }
+        free(token);
+        token = next;
+        if (!token)
+            return;
     }
 }
 

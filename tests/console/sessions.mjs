@@ -138,8 +138,9 @@ async function terminal(kind, options) {
   check(`${kind}: the terminal is a shell`, await shows(page, "$"), await screen(page));
   await page.keyboard.type("echo $((6*7))'<b>'; pwd; printf '\\033[31mred\\033[0m Größe שלום\\n'\n");
   check(`${kind}: what is typed runs`, await shows(page, "42<b>") && await shows(page, "/workspace") && await shows(page, "Größe"), await screen(page));
-  check(`${kind}: colours are drawn`, await page.locator(".xterm-rows .xterm-fg-1").count() > 0 &&
-    await page.locator(".xterm-rows .xterm-fg-1").first().evaluate((one) => getComputedStyle(one).color !== getComputedStyle(document.body).color));
+  const red = page.locator(".xterm-rows span", { hasText: /^red$/ });
+  check(`${kind}: colours are drawn`, await until(async () => await red.count() > 0) &&
+    await red.first().evaluate((one) => getComputedStyle(one).color !== getComputedStyle(document.querySelector(".xterm-rows")).color));
   const size = await page.evaluate(() => [document.querySelector(".xterm-rows").childElementCount, document.querySelector(".tty").clientHeight]);
   await page.keyboard.type("stty size\n");
   check(`${kind}: its size is the screen's`, await shows(page, `${size[0]} `), [size, await screen(page)]);

@@ -158,14 +158,37 @@ static void killed_and_resumed_nothing_runs_twice(void **state)
     free(out);
 }
 
-static size_t objects_below(const char *prefix)
+/* All items of a list, page by page; cJSON_Delete() it. */
+static cJSON *list_all(const char *path, const char *member)
+{
+    cJSON *all = cJSON_CreateArray(), *item;
+    char token[300] = "";
+    do {
+        char *page = textf("%s%s%s", path, *token ? "&pageToken=" : "", token);
+        struct reply *reply = cloud_call(cloud, "GET", page, NULL);
+        assert_status(reply, 200);
+        while ((item = cJSON_DetachItemFromArray(cJSON_GetObjectItem(reply->json, member), 0)))
+            cJSON_AddItemToArray(all, item);
+        snprintf(token, sizeof token, "%s", json_text(reply->json, "nextPageToken"));
+        reply_free(reply);
+        free(page);
+    } while (*token);
+    return all;
+}
+
+static cJSON *objects(const char *prefix)
 {
     char *path = textf("/storage/v1/b/" CLOUD_BUCKET "/o?prefix=%s", prefix);
-    struct reply *reply = cloud_call(cloud, "GET", path, NULL);
-    assert_status(reply, 200);
-    size_t count = (size_t)cJSON_GetArraySize(cJSON_GetObjectItem(reply->json, "items"));
-    reply_free(reply);
+    cJSON *all = list_all(path, "items");
     free(path);
+    return all;
+}
+
+static size_t objects_below(const char *prefix)
+{
+    cJSON *all = objects(prefix);
+    size_t count = (size_t)cJSON_GetArraySize(all);
+    cJSON_Delete(all);
     return count;
 }
 
@@ -184,11 +207,9 @@ static void inputs_are_cached_in_the_bucket_and_outputs_leave_it(void **state)
     assert_string_equal(copy, "what it says\n");
     assert_string_equal(said, "what it says\n");
     assert_int_equal(objects_below("inputs%2F"), 1);
-    struct reply *reply =
-        cloud_call(cloud, "GET",
-                   "/storage/v1/b/" CLOUD_BUCKET "/o?prefix=sessions%2F&fields=items(name)", NULL);
-    assert_null(strstr(reply->body, "outputs/copy"));
-    reply_free(reply);
+    cJSON *left = objects("sessions%2F"), *object;
+    cJSON_ArrayForEach(object, left) assert_null(strstr(json_text(object, "name"), "outputs/copy"));
+    cJSON_Delete(left);
     free(copy);
     free(said);
     free(json);
@@ -200,16 +221,12 @@ static void inputs_are_cached_in_the_bucket_and_outputs_leave_it(void **state)
 /* The jobs that were made for images and sizes. */
 static cJSON *made_jobs(void)
 {
-    struct reply *reply =
-        cloud_call(cloud, "GET", "/v2/" CLOUD_LOCATION "/jobs?pageSize=100", NULL);
-    assert_status(reply, 200);
-    cJSON *jobs = cJSON_DetachItemFromObject(reply->json, "jobs"), *job;
+    cJSON *jobs = list_all("/v2/" CLOUD_LOCATION "/jobs?pageSize=100", "jobs"), *job;
     for (int i = cJSON_GetArraySize(jobs) - 1; i >= 0; i--) {
         job = cJSON_GetArrayItem(jobs, i);
         if (strcmp(json_text(job, "name"), CLOUD_JOB_NAME) == 0)
             cJSON_DeleteItemFromArray(jobs, i);
     }
-    reply_free(reply);
     return jobs;
 }
 
@@ -265,11 +282,9 @@ static char *escape_path(const char *name)
 /* Downloads worker/…/X to root/claude-runner/X. */
 static void lay_out_bucket(const char *root)
 {
-    struct reply *reply =
-        cloud_call(cloud, "GET", "/storage/v1/b/" CLOUD_BUCKET "/o?prefix=worker%2F", NULL);
+    cJSON *kit = objects("worker%2F");
     const cJSON *item;
-    assert_status(reply, 200);
-    cJSON_ArrayForEach(item, cJSON_GetObjectItem(reply->json, "items"))
+    cJSON_ArrayForEach(item, kit)
     {
         const char *name = json_text(item, "name"), *rest = strchr(name + 7, '/') + 1;
         char *escaped = escape_path(name);
@@ -283,7 +298,7 @@ static void lay_out_bucket(const char *root)
         free(script);
         free(escaped);
     }
-    reply_free(reply);
+    cJSON_Delete(kit);
 }
 
 /* What lies in the bucket runs in a file system that has a shell and nothing else: no C library of
@@ -298,7 +313,7 @@ static void the_worker_travels_into_a_foreign_image(void **state)
     lay_out_bucket(root);
     char *script =
         textf("mkdir -p '%s/bin' '%s/proc' '%s/tmp' && cp /usr/bin/busybox '%s/bin/sh' && "
-              "chroot '%s' /bin/sh /claude-runner/start --help >'%s/help' && "
+              "/usr/sbin/chroot '%s' /bin/sh /claude-runner/start --help >'%s/help' && "
               "grep -q 'claude-runner job' '%s/help'",
               root, root, root, root, root, dir, dir);
     proc_shell(script);

@@ -95,26 +95,6 @@ static void check_without(const char *get, const char *path, const char *set, co
     free(set_path);
 }
 
-/* What was bound or made a moment ago does not hold everywhere at once. */
-static void waits_until_what_was_granted_holds(void **state)
-{
-    (void)state;
-    furnish();
-    cloud_control(cloud,
-                  "{\"faults\":[{\"method\":\"storage.objects.insert\",\"status\":403,\"times\":2},"
-                  "{\"method\":\"cloudkms.*.decrypt\",\"status\":403,\"times\":1}]}");
-    int status = run("check --timeout 1 --wait 120", "");
-    if (status != 0)
-        fail_msg("%s", said);
-    assert_said("waiting up to");
-    assert_said("within minutes");
-    assert_said("and Anthropic takes it");
-    assert_said("Both ends work.");
-    api_control(api, "{\"apiKeys\":[]}");
-    assert_int_equal(check(), 1);
-    assert_said("Anthropic refuses the API key");
-}
-
 static void says_which_end_is_broken_and_how(void **state)
 {
     (void)state;
@@ -166,10 +146,46 @@ static void the_runner_works_with_what_was_set_up(void **state)
     free(path);
 }
 
+/* What was bound or made a moment ago does not hold everywhere at once. */
+static void waits_until_what_was_granted_holds(void **state)
+{
+    (void)state;
+    furnish();
+    cloud_control(cloud, "{\"faults\":[{\"method\":\"storage.objects.insert\",\"status\":403,"
+                         "\"times\":2},{\"method\":\"cloudkms.*.decrypt\",\"status\":403}]}");
+    int status = run("check --timeout 1 --wait 120", "");
+    if (status != 0)
+        fail_msg("%s", said);
+    assert_said("waiting up to");
+    assert_said("within minutes");
+    assert_said("and Anthropic takes it");
+    assert_said("Both ends work.");
+    api_control(api, "{\"apiKeys\":[]}");
+    assert_int_equal(check(), 1);
+    assert_said("Anthropic refuses the API key");
+}
+
+/* Nobody has logged in here: a token from elsewhere is a login, and whose project pays is said. */
+static void a_token_from_elsewhere_is_a_login(void **state)
+{
+    (void)state;
+    runner_set(admin, "GOOGLE_APPLICATION_CREDENTIALS", NULL);
+    runner_set(admin, "HOME", dir);
+    runner_set(admin, "CLOUDSDK_AUTH_ACCESS_TOKEN", CLOUD_TOKEN);
+    int status = run("setup --project " CLOUD_PROJECT " --no-key", "");
+    if (status != 0)
+        fail_msg("%s", said);
+    assert_true(cloud_count(cloud, "serviceusage.services.list",
+                            "\"X-Goog-User-Project\":\"" CLOUD_PROJECT "\"") > 0);
+    runner_set(admin, "CLOUDSDK_AUTH_ACCESS_TOKEN", "ya29.over");
+    assert_int_not_equal(run("setup --project " CLOUD_PROJECT " --no-key", ""), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(tries_both_ends),
+        TEST(a_token_from_elsewhere_is_a_login),
         TEST(waits_until_what_was_granted_holds),
         TEST(says_which_end_is_broken_and_how),
         TEST(the_runner_works_with_what_was_set_up),

@@ -32,9 +32,7 @@ static struct runner *make(const char *name, const char *value)
 
 static struct runner *get(void)
 {
-    if (!runner)
-        runner = make(NULL, NULL);
-    return runner;
+    return runner ? runner : (runner = make(NULL, NULL));
 }
 
 static int stop(void **state)

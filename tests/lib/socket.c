@@ -159,10 +159,15 @@ void socket_raw(struct socket *socket, const void *data, size_t size)
     http_send(socket->fd, data, size);
 }
 
+/* What has been looked through is not looked through again. */
 static void until(struct socket *socket, char *const *where, const char *text)
 {
     int64_t end = now_ms() + (int64_t)DEADLINE_MS * slowness();
-    while (!*where || !strstr(*where, text)) {
+    for (size_t from = 0;;) {
+        size_t size = !*where ? 0 : where == &socket->binary ? socket->binary_size : strlen(*where);
+        if (size > from && memmem(*where + from, size - from, text, strlen(text)))
+            return;
+        from = size > strlen(text) ? size - strlen(text) : 0;
         if (now_ms() > end || (socket->ended && !socket_read(socket, 0)))
             fail_msg("'%s' did not come; text '%s', binary '%s'", text,
                      socket->text ? socket->text : "", socket->binary ? socket->binary : "");

@@ -159,6 +159,47 @@ static void who_is_no_metadata_server_of_googles_is_not_believed(void **state)
     loopback_stop(server);
 }
 
+/* As a container may find it at its start: nothing of it yet, then too busy, then there. */
+static bool late(struct loopback_call *call, void *arg)
+{
+    _Atomic int *asked = arg;
+    int turn = (*asked)++;
+    if (turn == 0)
+        return loopback_answer(call, 404, "", "Not Found");
+    if (turn == 1)
+        return loopback_answer(call, 503, "Metadata-Flavor: Google\r\n", "");
+    return loopback_answer(call, 200, "Metadata-Flavor: Google\r\n",
+                           "{\"access_token\":\"a\",\"expires_in\":3600}");
+}
+
+static void a_metadata_server_that_is_late_is_waited_for(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    _Atomic int asked = 0;
+    struct loopback *server = loopback_start(late, &asked);
+    AUTO(str) char *url = loopback_url(server, "");
+    struct google_config config = {.metadata_host = url + 7, .at_google = true};
+    AUTO(google) struct google *google = google_new(&config, &err);
+    if (!google || google_login(google, &err))
+        fail_msg("%s", err.msg);
+    assert_int_equal(asked, 3);
+    loopback_stop(server);
+}
+
+static void a_token_that_was_given_is_used_once_and_never_renewed(void **state)
+{
+    struct world *w = *state;
+    struct err err = ERR_INIT;
+    struct google_config config = {.metadata_host = google_peer_url(w->peer) + 7};
+    AUTO(google) struct google *google = google_new(&config, &err);
+    if (!google || google_use_token(google, "ya29.given", &err) || google_login(google, &err) ||
+        google_login(google, &err))
+        fail_msg("%s", err.msg);
+    assert_string_equal(google_identity(google), "an access token that was given");
+    assert_int_equal(google_peer_tokens(w->peer), 0);
+}
+
 static void gclouds_own_login_is_found(void **state)
 {
     struct world *w = *state;
@@ -278,6 +319,8 @@ int main(void)
         TEST(a_persons_login_is_refreshed_and_pays_with_its_project),
         TEST(a_service_account_is_impersonated_by_file_and_by_configuration),
         TEST(the_metadata_server_gives_a_token_when_there_is_no_file),
+        TEST(a_metadata_server_that_is_late_is_waited_for),
+        TEST(a_token_that_was_given_is_used_once_and_never_renewed),
         TEST(who_is_no_metadata_server_of_googles_is_not_believed),
         TEST(gclouds_own_login_is_found),
         TEST(a_malformed_file_is_refused_with_what_is_wrong_and_no_secret),

@@ -8,6 +8,7 @@
 #include "google/storage.h"
 #include "runner/worker/courier.h"
 #include "runner/worker/deliver.h"
+#include "runner/worker/fixed.h"
 #include "runner/worker/outcome.h"
 
 #include <fcntl.h>
@@ -463,9 +464,39 @@ static void a_task_whose_end_was_not_stored_is_interrupted(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
+/* Where a stranger's override could send the key, or our token. */
+static void only_googles_and_anthropics_own_addresses_are_harmless(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *value;
+        bool harmless;
+    } cases[] = {
+        {"ANTHROPIC_UPSTREAM", "https://api.anthropic.com", true},
+        {"ANTHROPIC_UPSTREAM", "https://API.anthropic.com/", true},
+        {"ANTHROPIC_UPSTREAM", "https://api.anthropic.com.evil.example", false},
+        {"ANTHROPIC_UPSTREAM", "https://api.anthropic.com@evil.example", false},
+        {"ANTHROPIC_UPSTREAM", "https://evil.example/api.anthropic.com", false},
+        {"ANTHROPIC_UPSTREAM", "http://api.anthropic.com", false},
+        {"ANTHROPIC_UPSTREAM", "http://127.0.0.1:1", false},
+        {"GOOGLE_STORAGE_ENDPOINT", "https://storage.googleapis.com", true},
+        {"GOOGLE_STORAGE_ENDPOINT", "https://storage-x.p.googleapis.com", true},
+        {"GOOGLE_STORAGE_ENDPOINT", "https://googleapis.com.evil.example", false},
+        {"GOOGLE_STORAGE_ENDPOINT", "https://evilgoogleapis.com", false},
+        {"GOOGLE_KMS_ENDPOINT", "https://evil.example#.googleapis.com", false},
+        {"SSL_CERT_FILE", "/tmp/ca.pem", false},
+        {"HTTPS_PROXY", "http://proxy", false},
+        {"GIT_ALLOW", "anything", true},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++)
+        if (fixed_is_harmless(cases[i].name, cases[i].value) != cases[i].harmless)
+            fail_msg("%s=%s", cases[i].name, cases[i].value);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(only_googles_and_anthropics_own_addresses_are_harmless),
         TEST(pieces_are_whole_events_and_not_too_long),
         TEST(one_event_may_be_longer_than_a_piece),
         TEST(the_first_piece_does_not_wait_for_more),
