@@ -128,6 +128,60 @@ static void a_refresh_says_whether_it_refreshed_and_how_the_login_is(void **stat
     api_free(tokens);
 }
 
+/* --- health that is honest ------------------------------------------------------------------- */
+
+static bool is_reason(const struct runner *own, const char *reason)
+{
+    struct reply *reply = http_call(own->base, "GET", "/health", NULL, NULL);
+    char *remedy = textf("remedies.%s", reason);
+    bool is = json_at(reply->json, remedy) != NULL;
+    if (is)
+        assert_json_text(reply->json, "status", "degraded");
+    free(remedy);
+    reply_free(reply);
+    return is;
+}
+
+static void a_cli_that_does_not_start_is_a_reason_until_it_does(void **state)
+{
+    (void)state;
+    struct runner *own = runner_new();
+    char *path = textf("%s/claude", own->shared);
+    write_file(path, "#!/bin/sh\nexit 3\n", 0755);
+    runner_set(own, "CLAUDE_BIN", path);
+    runner_start(own);
+    assert_false(is_reason(own, "cli_broken")); /* nobody has asked it */
+    reply_free(runner_get(own, "/health?verbose=true"));
+    assert_true(is_reason(own, "cli_broken"));
+    assert_int_equal(unlink(path), 0);
+    assert_true(is_reason(own, "cli_missing"));
+    write_file(path, "#!/bin/sh\necho 2.1.332\n", 0755);
+    struct reply *reply = runner_get(own, "/health?verbose=true");
+    assert_json_text(reply->json, "claude.version", "2.1.332");
+    reply_free(reply);
+    assert_false(is_reason(own, "cli_broken"));
+    free(path);
+    runner_free(own);
+}
+
+static void a_network_that_is_down_is_a_reason(void **state)
+{
+    (void)state;
+    struct runner *own = runner_new();
+    struct api *gone = api_new();
+    runner_use_real_cli(own, gone);
+    runner_start(own);
+    api_free(gone);
+    struct reply *ran = runner_ran(own, "[[text:never]]", "");
+    assert_json_bool(ran->json, "success", false);
+    assert_true(is_reason(own, "network_down"));
+    struct reply *reply = http_call(own->base, "GET", "/health", NULL, NULL);
+    assert_json_number(reply->json, "auth_failures.failure_count", 0); /* nobody has refused */
+    reply_free(reply);
+    reply_free(ran);
+    runner_free(own);
+}
+
 /* --- what the owner gives to tasks ----------------------------------------------------------- */
 
 static void the_owners_variables_reach_tasks_and_are_struck_out(void **state)
@@ -325,6 +379,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(get_root_is_open_and_says_what_there_is),
         cmocka_unit_test(a_refused_credential_is_counted_with_its_task),
         cmocka_unit_test(a_refresh_says_whether_it_refreshed_and_how_the_login_is),
+        cmocka_unit_test(a_cli_that_does_not_start_is_a_reason_until_it_does),
+        cmocka_unit_test(a_network_that_is_down_is_a_reason),
         cmocka_unit_test(the_owners_variables_reach_tasks_and_are_struck_out),
         cmocka_unit_test(claude_model_is_the_default_model),
         cmocka_unit_test(a_slash_command_that_does_not_exist_fails_the_task),
