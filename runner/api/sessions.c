@@ -314,7 +314,7 @@ static bool read_making(struct http_request *req, struct api *api, struct making
     struct session_wish *wish = &making->wish;
     const char *executor = NULL, *text = NULL;
     const struct json *env = NULL, *limits = NULL, *metadata = NULL, *egress = NULL;
-    bool stale;
+    bool stale, layered = false;
     const struct field fields[] = {
         {.name = "id", .kind = FIELD_TEXT, .to = &wish->id},
         {.name = "from", .kind = FIELD_TEXT, .to = &wish->from},
@@ -344,6 +344,7 @@ static bool read_making(struct http_request *req, struct api *api, struct making
         {.name = "sshKey", .kind = FIELD_TEXT, .to = &text},
         {.name = "gitToken", .kind = FIELD_TEXT, .to = &text},
         {.name = "staleOk", .kind = FIELD_BOOL, .to = &stale},
+        {.name = "layered", .kind = FIELD_BOOL, .to = &layered},
     };
     making->body = body_fields(req, fields, COUNT_OF(fields));
     if (!making->body || !check_words(req, wish, executor) ||
@@ -352,8 +353,13 @@ static bool read_making(struct http_request *req, struct api *api, struct making
         !check_inputs(req, api, making->inputs) || !read_repo(req, making) ||
         !check_base(req, api, making))
         return false;
+    if (layered && !wish->repo) {
+        send_field_error(req, "layered", "needs repoUrl");
+        return false;
+    }
     wish->env = &making->variables;
     wish->egress = &making->egress;
+    making->repo.own_files = !layered;
     wish->ttl_minutes = (int)ttl;
     wish->idle_minutes = (int)idle;
     if (metadata)

@@ -70,6 +70,7 @@ struct repo_wish {
     int timeout_ms; /* 0: GIT_TIMEOUT_SECONDS alone */
     int depth;      /* so many commits would do; 0: all */
     bool stale_ok;
+    bool own_files; /* all files in dir/work, also where they could be laid over shared ones */
 };
 
 /* ERR_FORBIDDEN for a repository that GIT_ALLOW does not let us go to, as far as its URL says; a

@@ -24,11 +24,12 @@
 struct workspace {
     struct repos *repos; /* borrowed */
     char name[2 * NAME_BYTES + 1];
-    char *mirror; /* its directory */
-    char *dir;    /* the run's */
-    char *upper;  /* where its own files are */
-    char *tree;   /* the shared tree below them, or NULL */
-    char *url;    /* as git and people see it */
+    char *mirror;   /* its directory */
+    char *dir;      /* the run's */
+    char *upper;    /* where its own files are */
+    char *tree;     /* the shared tree below them, or NULL */
+    bool own_files; /* all of its files are in dir/work, also where there are overlays */
+    char *url;      /* as git and people see it */
     char commit[65];
     char branch[256];
     char generation[40];
@@ -41,6 +42,12 @@ struct workspace {
     char *holds[HOLDS_MAX];
     size_t hold_count;
 };
+
+/* The options of its mounts; NULL: it has none. */
+static const char *overlay_of(const struct workspace *workspace)
+{
+    return workspace->own_files ? NULL : workspace->repos->overlay;
+}
 
 void workspace_close(struct workspace *workspace)
 {
@@ -152,7 +159,7 @@ static bool try_fresh(struct workspace *workspace, const struct repo_wish *wish,
     const struct repos *repos = workspace->repos;
     int64_t ttl_ms = (int64_t)CONFIG_GET(repos->config.config, repo_ttl) * 1000;
     int64_t now = clock_real_ms();
-    if (ttl_ms == 0 || !repos->overlay || mirror_load(workspace->mirror, &state, &ignored) ||
+    if (ttl_ms == 0 || !overlay_of(workspace) || mirror_load(workspace->mirror, &state, &ignored) ||
         strcmp(state.credential, secret->name) != 0 || now - state.fetched_ms >= ttl_ms ||
         now < state.fetched_ms)
         return false;
@@ -232,8 +239,8 @@ static int ask_helper(struct workspace *workspace, const struct repo_wish *wish,
         json_add_text(&w, "ref", wish->ref);
     if (repos->config.one_task)
         json_add_int(&w, "depth", wish->depth);
-    json_add_bool(&w, "share", repos->overlay || repos->reflink);
-    if (!repos->overlay) {
+    json_add_bool(&w, "share", overlay_of(workspace) || repos->reflink);
+    if (!overlay_of(workspace)) {
         json_add_text(&w, "into", workspace->upper);
         json_add_text(&w, "place", place);
     }
@@ -442,7 +449,7 @@ static int open_parts(struct workspace *workspace, const struct repo_wish *wish,
     if (rc)
         return -1;
     touch_all(workspace);
-    if (workspace->repos->overlay && workspace->commit[0] &&
+    if (overlay_of(workspace) && workspace->commit[0] &&
         asprintf(&workspace->tree, "%s/tree-%s", workspace->mirror, workspace->commit) < 0) {
         workspace->tree = NULL;
         return err_sys(err, "workspace");
@@ -460,8 +467,9 @@ struct workspace *workspace_open(struct repos *repos, const struct repo_wish *wi
         return NULL;
     }
     workspace->repos = repos;
+    workspace->own_files = wish->own_files;
     workspace->dir = strdup(dir);
-    workspace->upper = path_join(dir, repos->overlay ? "upper" : "work");
+    workspace->upper = path_join(dir, overlay_of(workspace) ? "upper" : "work");
     if (!workspace->dir || !workspace->upper) {
         err_sys(err, "workspace");
         return NULL;
@@ -496,7 +504,7 @@ int workspace_mounts_at(struct workspace *workspace, const char *place, struct s
 {
     char work[4200];
     AUTO(buf) struct buf options = BUF_INIT(4000); /* the kernel takes one page */
-    if (!workspace->repos->overlay)
+    if (!overlay_of(workspace))
         return 0;
     snprintf(work, sizeof(work), "%s/overlay.%d", workspace->dir, ++workspace->mounted);
     if (path_make_dirs(work, 0700, err))
@@ -506,7 +514,7 @@ int workspace_mounts_at(struct workspace *workspace, const char *place, struct s
     repos_add_overlay_path(&options, workspace->upper);
     buf_adds(&options, ",workdir=");
     repos_add_overlay_path(&options, work);
-    buf_addf(&options, ",%s", workspace->repos->overlay);
+    buf_addf(&options, ",%s", overlay_of(workspace));
     strlist_add(mounts, "overlay");
     strlist_add(mounts, place);
     strlist_add(mounts, buf_str(&options));
@@ -517,7 +525,7 @@ int workspace_mounts_at(struct workspace *workspace, const char *place, struct s
 
 bool workspace_is_layered(const struct workspace *workspace)
 {
-    return workspace->repos->overlay != NULL;
+    return overlay_of(workspace) != NULL;
 }
 
 void workspace_save(const struct workspace *workspace, struct json_writer *w)

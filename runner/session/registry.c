@@ -79,8 +79,8 @@ int session_check(struct sessions *sessions, const char *id, struct err *err)
     if (!session)
         return -1;
     return session->base ? err_set(err, ERR_CONFLICT,
-                                   "the session stands on a repository, which only its own shells "
-                                   "see: tasks cannot work in it yet")
+                                   "the files of a session that was made with `layered` are seen "
+                                   "by its own shells only: make it without")
                          : 0;
 }
 

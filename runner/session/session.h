@@ -71,7 +71,8 @@ struct session_wish {
     int memory_mb, pids_max, disk_mb;
     const struct strlist *egress; /* as a request's; NULL or empty: as EGRESS says */
     const char *metadata;         /* JSON, or NULL */
-    const struct repo_wish *repo; /* what /workspace begins with; or NULL */
+    const struct repo_wish *repo; /* what /workspace begins with; or NULL. With own_files tasks can
+                                   * work in the session */
     const char *from;             /* the snapshot that it begins as; or NULL */
 };
 
@@ -100,7 +101,8 @@ const char *session_guest_box(const struct session_guest *guest);
 /* Whether gone() has come. */
 bool session_guest_is_told(struct session_guest *guest);
 void session_leave(struct session_guest *guest);
-/* Whether a task can enter it. ERR_NOT_FOUND: there is none. ERR_CONFLICT: it has a repository. */
+/* Whether a task can enter it. ERR_NOT_FOUND: there is none. ERR_CONFLICT: it is
+ * layered. */
 int session_check(struct sessions *sessions, const char *id, struct err *err);
 
 /* --- snapshots (snapshot.c) ----------------------------------------------------------------- */

@@ -13,7 +13,8 @@
 
 static struct runner *make(const char *name, const char *value)
 {
-    static const char *const settings[] = {"KILL_GRACE_SECONDS", "1", "SESSIONS_MAX", "9", NULL};
+    static const char *const settings[] = {
+        "KILL_GRACE_SECONDS", "1", "SESSIONS_MAX", "9", "GIT_ALLOW", "file:/tmp", NULL};
     struct runner *made = runner_new_with(settings);
     unlink(made->cli);
     write_file(made->cli, githost_cli, 0755);
@@ -146,7 +147,8 @@ static void deleting_the_session_cancels_its_task(void **state)
 {
     (void)state;
     session_make(get(), "gone");
-    char *id = started(get(), "gone", "sleep 600");
+    char *id = started(get(), "gone", "touch began; sleep 600");
+    EVENTUALLY(20000, has_file("gone", "began"));
     struct reply *reply = runner_delete(get(), "/sessions/gone");
     assert_status(reply, 200);
     reply_free(reply);
@@ -155,6 +157,38 @@ static void deleting_the_session_cancels_its_task(void **state)
     assert_int_equal(runner_task_processes(get()), 0);
     reply_free(reply);
     free(id);
+}
+
+static void make_with_repository(const char *id, const char *more)
+{
+    char *json = textf("{\"id\":\"%s\",\"repoUrl\":\"file://%s/o\"%s}", id, get()->shared, more);
+    struct reply *reply = runner_post(get(), "/sessions", json);
+    assert_status(reply, 201);
+    reply_free(reply);
+    free(json);
+}
+
+static void a_session_may_have_a_repository(void **state)
+{
+    (void)state;
+    char *script =
+        textf("cd %s && git init -q -b main o && cd o && echo was >f && git add . && git "
+              "-c user.name=A -c user.email=a@b commit -qm 1 && chmod -R a+rX .",
+              get()->shared);
+    proc_shell(script);
+    make_with_repository("repo", "");
+    shell_says(get(), "repo", "cat f; ls new 2>&1; git status --short",
+               "was\nls: cannot access 'new': No such file or directory\n");
+    reply_free(ran(get(), "repo", "git log --oneline | wc -l; echo is >f; echo new >new", ""));
+    shell_says(get(), "repo", "cat f new; git status --short", "is\nnew\n M f\n?? new\n");
+    make_with_repository("layers", ",\"layered\":true");
+    struct reply *reply = runner_execute(get(), "true", "\"inSession\":\"layers\"");
+    if (reply->status != 200) { /* a host without overlays has no layers */
+        assert_problem(reply, 400, "invalid_request");
+        assert_json_text(reply->json, "errors.0.field", "inSession");
+    }
+    reply_free(reply);
+    free(script);
 }
 
 static void what_makes_no_sense_is_refused_by_name(void **state)
@@ -234,6 +268,7 @@ int main(void)
         cmocka_unit_test(in_weaker_jails_as_well),
         cmocka_unit_test(shells_go_on_while_a_task_runs_and_its_end_is_its_own),
         cmocka_unit_test(deleting_the_session_cancels_its_task),
+        cmocka_unit_test(a_session_may_have_a_repository),
         cmocka_unit_test(what_makes_no_sense_is_refused_by_name),
         cmocka_unit_test(a_link_that_the_session_plants_leads_nowhere),
         cmocka_unit_test(a_waiting_task_finds_its_session_after_a_crash),

@@ -115,7 +115,7 @@ static void removes(const char *path, bool there)
 static void a_session_begins_with_a_repository(void **state)
 {
     (void)state;
-    struct reply *reply = make("{\"id\":\"repo\",\"repoUrl\":\"%s\"}", url);
+    struct reply *reply = make("{\"id\":\"repo\",\"repoUrl\":\"%s\",\"layered\":true}", url);
     assert_status(reply, 201);
     const cJSON *repo = cJSON_GetObjectItem(reply->json, "repo");
     assert_json_text(repo, "branch", "main");
@@ -137,7 +137,7 @@ static void a_session_begins_with_a_repository(void **state)
 static void a_snapshot_is_what_has_changed_and_begins_others(void **state)
 {
     (void)state;
-    makes("{\"id\":\"base\",\"repoUrl\":\"%s\"}", url);
+    makes("{\"id\":\"base\",\"repoUrl\":\"%s\",\"layered\":true}", url);
     prints("base",
            "rm -r dir; mkdir dir; echo new >dir/new; mv one.txt moved.txt; ln moved.txt same; "
            "chmod 750 moved.txt; mkfifo pipe; truncate -s 1T hole; echo end >>hole; touch -d @1000 "
@@ -240,6 +240,7 @@ static void what_cannot_be_had_is_refused(void **state)
     refuses("POST", "/sessions", "{\"from\":\"../x\"}", 400, "from");
     refuses("POST", "/sessions", "{\"from\":\"plain\",\"repoUrl\":\"o/r\"}", 400, "not both");
     refuses("POST", "/sessions", "{\"gitRef\":\"x\"}", 400, "needs repoUrl");
+    refuses("POST", "/sessions", "{\"layered\":true}", 400, "needs repoUrl");
     refuses("POST", "/sessions", "{\"repoUrl\":\"ext::sh\"}", 400, "repoUrl");
     refuses("POST", "/sessions", "{\"repoUrl\":\"https://127.0.0.1/x\"}", 400, "repoUrl");
     refuses("POST", "/sessions", "{\"repoUrl\":\"o/r\",\"gitBranch\":\"a..b\"}", 400, "gitBranch");
