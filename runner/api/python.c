@@ -252,7 +252,7 @@ static struct waiter *waiter_new(struct api *api, const struct http_request *req
                                  enum python_style style, const char *key)
 {
     struct waiter *waiter = calloc(1, sizeof(*waiter));
-    char *caller = strdup(caller_name(api, req));
+    char *caller = caller_name(api, req);
     char *copy = key ? strdup(key) : NULL;
     if (!waiter || !caller || (key && !copy)) {
         free(waiter);
@@ -284,12 +284,13 @@ static int replay(struct http_request *req, struct api *api, const char *key,
     AUTO(buf) struct buf answer = BUF_INIT(REPLAY_BYTES_MAX);
     AUTO(crypto_hash) struct crypto_hash *h = crypto_hash_new();
     _Static_assert(CRYPTO_SHA256_SIZE == REPLAY_HASH_SIZE, "the same hash");
-    if (!h)
+    AUTO(str) char *caller = caller_name(api, req);
+    if (!h || !caller)
         return err_sys(err, "hash");
     crypto_hash_add(h, http_path(req), strlen(http_path(req)) + 1);
     crypto_hash_add(h, buf_str(body), body->len);
     crypto_hash_end(h, hash);
-    if (replay_begin(api->replay, caller_name(api, req), key, hash, &state, &status, &answer, err))
+    if (replay_begin(api->replay, caller, key, hash, &state, &status, &answer, err))
         return -1;
     if (state == REPLAY_NEW)
         return 0;

@@ -273,6 +273,18 @@ static void send_session(struct http_request *req, int status, const struct pyth
     send_json(req, status, &out);
 }
 
+/* The caller's name, to be freed; NULL after an answer. */
+static char *require_caller(struct http_request *req, const struct api *api)
+{
+    struct err err;
+    char *name = caller_name(api, req);
+    if (!name) {
+        err_sys(&err, "session");
+        send_err(req, &err);
+    }
+    return name;
+}
+
 void api_python_session_create(struct http_request *req, void *arg)
 {
     static const char *const known[] = {"memory_limit", "ttl", NULL};
@@ -290,7 +302,10 @@ void api_python_session_create(struct http_request *req, void *arg)
     refuse_others(&fields, known);
     if (!end_fields(req, &fields))
         return;
-    if (python_session_new(api->python, caller_name(api, req), memory_mb, ttl_s, &session, &err)) {
+    AUTO(str) char *caller = require_caller(req, api);
+    if (!caller)
+        return;
+    if (python_session_new(api->python, caller, memory_mb, ttl_s, &session, &err)) {
         send_err(req, &err);
         return;
     }
@@ -309,10 +324,13 @@ void api_python_session_list(struct http_request *req, void *arg)
     struct api *api = arg;
     struct json_writer w;
     AUTO(buf) struct buf out = BUF_INIT(1u << 20);
+    AUTO(str) char *caller = require_caller(req, api);
+    if (!caller)
+        return;
     json_write(&w, &out);
     json_open_object(&w, NULL);
     json_open_array(&w, "sessions");
-    python_session_each(api->python, caller_name(api, req), add_session, &w);
+    python_session_each(api->python, caller, add_session, &w);
     json_close(&w);
     json_close(&w);
     send_json(req, 200, &out);
@@ -325,7 +343,10 @@ static void act(struct http_request *req, struct api *api, session_act *what)
 {
     struct err err;
     struct python_session session;
-    const char *caller = caller_name(api, req), *id = http_param(req, "id");
+    const char *id = http_param(req, "id");
+    AUTO(str) char *caller = require_caller(req, api);
+    if (!caller)
+        return;
     if ((what && what(api->python, caller, id, &err)) ||
         python_session_get(api->python, caller, id, &session, &err))
         send_err(req, &err);
@@ -352,7 +373,10 @@ void api_python_session_delete(struct http_request *req, void *arg)
 {
     struct api *api = arg;
     struct err err;
-    if (python_session_end(api->python, caller_name(api, req), http_param(req, "id"), &err))
+    AUTO(str) char *caller = require_caller(req, api);
+    if (!caller)
+        return;
+    if (python_session_end(api->python, caller, http_param(req, "id"), &err))
         send_err(req, &err);
     else
         http_send(req, 204, NULL, "", 0);
