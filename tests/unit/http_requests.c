@@ -80,7 +80,7 @@ static const struct {
     {G("/hello%7f"), 400, "control character"},
     {G("/things%2fx"), 400, "encoded slash"},
     {G("/things%2Fx"), 400, "encoded slash"},
-    {G("/things/%5cx"), 400, "encoded slash"},
+    {G("/things/%5cx"), 400, "encoded backslash"},
     {G("/things\\x"), 400, "backslash"},
     {G("/hello#part"), 400, "'#'"},
     {G("/hello%"), 400, "hex digits"},
