@@ -1,11 +1,11 @@
 #include "google/kms.h"
+#include "google/limits.h"
 
 #include "base/str.h"
 #include "google/wire.h"
 
 #include <string.h>
 
-#define WHOLE_TRIES 4 /* at an answer that arrives changed */
 #define PATH_MAX_BYTES 4096
 #define BYTES_MAX 65536 /* of plain text and of aad, by KMS */
 #define BODY_MAX (400u << 10)
@@ -99,7 +99,7 @@ static int ask_whole(struct google *google, const char *key, const struct questi
         int rc = verified ? take_bytes(answer, name, crc_name, out, err)
                           : err_set(err, ERR_UPSTREAM,
                                     "Cloud KMS: the request's checksums were not verified");
-        if (rc == 0 || err->code != ERR_UPSTREAM || tries == WHOLE_TRIES)
+        if (rc == 0 || err->code != ERR_UPSTREAM || tries == GOOGLE_WHOLE_TRIES)
             return rc;
     }
 }

@@ -6,6 +6,7 @@
 #ifndef GOOGLE_LIMITS_H
 #define GOOGLE_LIMITS_H
 
+#define GOOGLE_WHOLE_TRIES 4 /* at an answer of KMS or of secrets that arrives changed */
 #define CONNECT_MS 10000
 #define CALL_MS 60000          /* one call with its retries, unless the caller says otherwise */
 #define TRY_SILENCE_MS 20000   /* of one try that may be followed by another */

@@ -1,4 +1,5 @@
 #include "google/secret.h"
+#include "google/limits.h"
 
 #include "base/str.h"
 #include "google/wire.h"
@@ -6,7 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define WHOLE_TRIES 4 /* at an answer that arrives changed */
 #define PATH_MAX_BYTES 4096
 
 static int take_payload(const struct json *answer, struct buf *out, struct err *err)
@@ -44,7 +44,7 @@ int google_secret(struct google *google, const char *name, struct buf *out,
             return -1;
         if (take_payload(answer, out, err) == 0)
             break;
-        if (err->code != ERR_UPSTREAM || tries == WHOLE_TRIES)
+        if (err->code != ERR_UPSTREAM || tries == GOOGLE_WHOLE_TRIES)
             return -1;
         json_free(answer);
         answer = NULL;
