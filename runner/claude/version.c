@@ -138,7 +138,7 @@ static void *look_often(void *arg)
             break;
         lock_drop(&watch->lock);
         char version[CLAUDE_VERSION_SIZE];
-        AUTO(str) char *program = claude_version(watch->claude, version);
+        free(claude_version(watch->claude, version));
         pause_ms = LOOK_EVERY_MS;
         lock_take(&watch->lock);
     }

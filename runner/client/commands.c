@@ -42,7 +42,8 @@ static const struct option_row exec_options[] = {
 static const struct option_row login_options[] = {
     {"public", 0, "URL", "the address by which a phone reaches the runner", NULL},
     {"console", 0, NULL, "only print the link (and QR code) that signs a browser in", NULL},
-    {NULL}};
+    {0},
+};
 
 static const struct option_row doctor_options[] = {
     {"public", 0, "URL", "the address that others use (else the runner's, as for every command)",

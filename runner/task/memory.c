@@ -5,6 +5,7 @@
 #include "json/json.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 void task_memory_read(struct task_memory *ret_memory)
@@ -14,8 +15,8 @@ void task_memory_read(struct task_memory *ret_memory)
     long long kib = -1;
     FILE *file = fopen("/proc/meminfo", "re");
     while (file && kib < 0 && fgets(line, sizeof(line), file))
-        if (str_starts(line, name) && sscanf(line + sizeof(name) - 1, "%lld", &kib) != 1)
-            kib = -1;
+        if (str_starts(line, name))
+            kib = strtoll(line + sizeof(name) - 1, NULL, 10);
     if (file)
         fclose(file);
     ret_memory->total_mb = config_machine_memory_mb();

@@ -300,9 +300,8 @@ const char *engine_waits_for(struct engine *engine, const struct task_record *re
     lock_take(&engine->lock);
     if (waits_for_memory(engine, record))
         why = "memory_full";
-    else if (record->stays || record->executor == EXECUTOR_LOCAL)
-        why = NULL;
-    else if (record->executor == EXECUTOR_AUTO && engine->config.limits.overflow == OVERFLOW_OFF)
+    else if (record->stays || record->executor == EXECUTOR_LOCAL ||
+             (record->executor == EXECUTOR_AUTO && engine->config.limits.overflow == OVERFLOW_OFF))
         why = NULL;
     else if (engine->config.away && (clock_mono_ms() < engine->away_held_until ||
                                      engine->table.running[PLACE_AWAY] >= engine->away_room))

@@ -173,7 +173,7 @@ struct gzip *gzip_new(int level, int threads, gzip_sink_fn *sink, void *arg, str
     lock_init(&gzip->lock);
     cond_init(&gzip->changed);
     gzip->bound = libdeflate_gzip_compress_bound(NULL, GZIP_BLOCK);
-    gzip->ring_size = (size_t)(wanted + 2 + (wanted < SPARE_MAX ? wanted : SPARE_MAX));
+    gzip->ring_size = (size_t)wanted + 2 + (size_t)(wanted < SPARE_MAX ? wanted : SPARE_MAX);
     gzip->ring = calloc(gzip->ring_size, sizeof(struct block *));
     if (!gzip->ring) {
         err_sys(err, "gzip");
