@@ -246,7 +246,7 @@ static void delete_old_jobs(const struct cloud *cloud)
             log_warn("overflow", "cannot look for jobs that nobody uses: %s", err.msg);
             return;
         }
-        free(token);
+        AUTO(str) char *used = token;
         token = next;
         if (!token)
             return;
