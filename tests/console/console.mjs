@@ -149,8 +149,10 @@ async function actions(tasks) {
   await page.getByText("1 listed.").waitFor();
   await page.getByLabel("State").selectOption("");
   await page.getByLabel("Search").fill("größe");
-  await until(async () => await page.locator(".task").count() === 1);
-  check("tasks are found", (await page.locator(".task").innerText()).includes("Überprüfe"));
+  check("tasks are found", await until(async () => {
+    const found = await page.locator(".task").allInnerTexts();
+    return found.length === 1 && found[0].includes("Überprüfe");
+  }));
   await go(page, "/");
   await page.getByRole("button", { name: "Send again" }).click();
   await page.getByText("The webhook is sent again.").waitFor();
