@@ -203,9 +203,10 @@ static void delete_job(const struct cloud *cloud, const char *name)
         log_warn("overflow", "a job that nobody uses stays: %s", err.msg);
 }
 
-/* Deletes those of a page; the next one's token goes to ret_token, NULL after the last. */
-static int delete_old_of(const struct cloud *cloud, const char *place, const char *token,
-                         char **ret_token, struct err *err)
+/* Deletes those of the page that *token names (empty: the first), which then names the next one and
+ * is empty after the last. */
+static int delete_old_of(const struct cloud *cloud, const char *place, struct buf *token,
+                         struct err *err)
 {
     AUTO(json) struct json *page = NULL;
     AUTO(buf) struct buf path = BUF_INIT(4096);
@@ -213,9 +214,9 @@ static int delete_old_of(const struct cloud *cloud, const char *place, const cha
     buf_adds(&path, "/v2/");
     str_add_url(&path, place, "/");
     buf_adds(&path, "/jobs?pageSize=100");
-    if (token) {
+    if (token->len > 0) {
         buf_adds(&path, "&pageToken=");
-        google_add_escaped(&path, token);
+        google_add_escaped(&path, buf_str(token));
     }
     const struct google_call call = {.api = GOOGLE_RUN, .method = "GET", .path = buf_str(&path)};
     if (buf_check(&path, "a list of jobs", err) ||
@@ -229,28 +230,27 @@ static int delete_old_of(const struct cloud *cloud, const char *place, const cha
             delete_job(cloud, name);
     }
     const char *next = json_text(json_get(page, "nextPageToken"));
-    *ret_token = next && *next ? strdup(next) : NULL;
-    return 0;
+    buf_clear(token);
+    buf_adds(token, next ? next : "");
+    return buf_check(token, "a page's token", err);
 }
 
 /* Done whenever a job is made. */
 static void delete_old_jobs(const struct cloud *cloud)
 {
     struct err err;
-    AUTO(str) char *token = NULL;
+    int pages = 0;
+    AUTO(buf) struct buf token = BUF_INIT(2048);
     const char *jobs = strstr(cloud->job, "/jobs/");
     AUTO(str) char *place = jobs ? str_copy(cloud->job, (size_t)(jobs - cloud->job)) : NULL;
-    for (int pages = 0; place && pages < PAGES_MAX; pages++) {
-        char *next = NULL;
-        if (delete_old_of(cloud, place, token, &next, &err)) {
+    if (!place)
+        return;
+    do {
+        if (delete_old_of(cloud, place, &token, &err)) {
             log_warn("overflow", "cannot look for jobs that nobody uses: %s", err.msg);
             return;
         }
-        AUTO(str) char *used = token;
-        token = next;
-        if (!token)
-            return;
-    }
+    } while (token.len > 0 && ++pages < PAGES_MAX);
 }
 
 /* --- making it ----------------------------------------------------------------------------- */
