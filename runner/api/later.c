@@ -111,8 +111,8 @@ void later_answer(struct http_request *req, struct later *later)
     lock_drop(&answer->lock);
     if (!parked) {
         refuse(req, later, &err);
-        answer_unref(answer);
-        answer_unref(answer);
+        lock_done(&answer->lock); /* nobody else has it */
+        free(answer);
         return;
     }
     if (thread_start_detached("later", THREAD_STACK_DEFAULT, run, answer, &err) == 0)
