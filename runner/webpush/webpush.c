@@ -47,12 +47,9 @@ static void put_letter_locked(struct push *push, const char *subscription, const
 static void put_letter_locked(struct push *push, const char *subscription, const char *topic,
                               bool urgent, const char *text)
 {
-    char *copy = strdup(text);
     struct letter *letter = free_letter_locked(push, subscription, topic);
-    if (!copy)
-        return;
     free(letter->text);
-    *letter = (struct letter){.text = copy, .urgent = urgent, .made_ms = clock_mono_ms()};
+    *letter = (struct letter){.text = strdup(text), .urgent = urgent, .made_ms = clock_mono_ms()};
     letter->due_ms = letter->made_ms;
     snprintf(letter->subscription, sizeof(letter->subscription), "%s", subscription);
     snprintf(letter->topic, sizeof(letter->topic), "%s", topic);
