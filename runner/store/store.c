@@ -122,7 +122,6 @@ static const char *const schemas[] = {
     "CREATE INDEX tasks_by_group ON tasks(grp, run) WHERE grp<>'';"
     "PRAGMA user_version=3;",
     "ALTER TABLE tasks ADD COLUMN not_before_ms INTEGER NOT NULL DEFAULT 0;"
-    "ALTER TABLE webhooks ADD COLUMN receiver INTEGER NOT NULL DEFAULT 0;"
     "PRAGMA user_version=4;",
 };
 
