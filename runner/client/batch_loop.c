@@ -77,8 +77,11 @@ void batch_slot_unanswered(struct batch_slot *s)
     struct batch *b = s->batch;
     struct err err;
     int64_t now = clock_mono_ms();
-    if (b->away_since_ms == 0)
+    if (b->away_since_ms == 0) {
         b->away_since_ms = now;
+        batch_display_clear(b->display);
+        fprintf(stderr, "%s does not answer: trying for %d minutes\n", b->to->url, AWAY_MS / 60000);
+    }
     hold(b, 0);
     if (now - b->away_since_ms > AWAY_MS) {
         err_set(&err, ERR_UPSTREAM, "%s has been away for too long", b->to->url);
@@ -365,7 +368,8 @@ static void connect_again(struct batch *b)
     }
 }
 
-/* The first Ctrl-C begins no more, the second leaves. True: leave. */
+/* The first Ctrl-C begins no more, the second leaves, as does the first while the runner is away.
+ * True: leave. */
 static bool heed_signals(struct batch *b)
 {
     if (client_signals == 0)
@@ -374,13 +378,14 @@ static bool heed_signals(struct batch *b)
         b->stopping = true;
         b->why = "interrupted";
         batch_display_clear(b->display);
-        fprintf(stderr,
-                "\nwaiting for %zu runs that are under way; press Ctrl-C again to leave "
-                "them (--resume finds them)\n",
-                b->sums.under_way);
+        if (!b->away_since_ms)
+            fprintf(stderr,
+                    "\nwaiting for %zu runs that are under way; press Ctrl-C again to leave "
+                    "them (--resume finds them)\n",
+                    b->sums.under_way);
         client_signals = 1;
     }
-    return client_signals > 1;
+    return client_signals > 1 || b->away_since_ms > 0;
 }
 
 static int prepare(struct batch *b, struct err *err)
