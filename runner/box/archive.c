@@ -127,7 +127,7 @@ static bool only_file(int dir, char name[NAME_MAX + 1])
     return count == 1 && fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode);
 }
 
-/* An archive of one file becomes that file. */
+/* An archive of one file, and of no directory ("./"), becomes that file. */
 static int settle_single(const struct work *work, const char *path, int dir, struct err *err)
 {
     char name[NAME_MAX + 1], fresh[ID_SIZE + 8], id[ID_SIZE];
@@ -174,7 +174,7 @@ int box_archive_unpack(const struct work *work, struct err *err)
         return -1;
     bool single = false;
     json_bool(json_get(work->ask, "single"), &single);
-    if (single && settle_single(work, path, dir, err))
+    if (single && result.entries == 1 && settle_single(work, path, dir, err))
         return -1;
     AUTO(buf) struct buf members = BUF_INIT(128);
     buf_addf(&members, ",\"bytes\":%lld,\"entries\":%lld", (long long)result.bytes,

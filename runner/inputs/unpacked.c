@@ -25,6 +25,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define SEVERAL "several" /* beside the files: the archive had more than one entry */
 #define RATIO_MAX 200
 #define ENTRIES_MAX 1000000
 #define ENTRY_BYTES 4096 /* that the smallest file takes */
@@ -76,18 +77,16 @@ static ssize_t take(void *data, size_t max, void *arg, struct err *err)
 }
 
 static int unpack(struct inputs *inputs, const char *name, int files, bool (*stopped)(void *arg),
-                  void *arg, int64_t *ret_bytes, struct err *err)
+                  void *arg, struct unpack_result *ret_result, struct err *err)
 {
     int64_t size;
-    struct unpack_result result;
     AUTO(fd) int fd = input_open(inputs, name, &size, err);
     struct reading reading = {.inputs = inputs, .fd = fd, .stopped = stopped, .arg = arg};
     const struct unpack_limits limits = {
         .bytes = inputs_bytes_max(inputs), .entries = ENTRIES_MAX, .ratio = RATIO_MAX};
     if (fd < 0 || inputs_check_disk(inputs, err) ||
-        unpack_below(files, take, &reading, &limits, &result, err))
+        unpack_below(files, take, &reading, &limits, ret_result, err))
         return -1;
-    *ret_bytes = result.bytes + result.entries * ENTRY_BYTES;
     return copy_own(files, inputs->config.uid, inputs->config.gid, err);
 }
 
@@ -96,23 +95,27 @@ static int grow(struct inputs *inputs, const char *name, const char *part,
                 bool (*stopped)(void *arg), void *arg, struct err *err)
 {
     char text[32];
-    int64_t bytes = 0;
+    struct unpack_result result;
     AUTO(fd) int dir = -1;
     AUTO(fd) int files = -1;
     AUTO(fd) int note = -1;
+    AUTO(fd) int several = -1;
     if (mkdirat(inputs->dir, part, 0755))
         return err_sys(err, "cannot unpack the input");
     dir = openat(inputs->dir, part, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir < 0 || mkdirat(dir, "files", 0755) ||
         (files = openat(dir, "files", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
         return err_sys(err, "cannot unpack the input");
-    if (unpack(inputs, name, files, stopped, arg, &bytes, err))
+    if (unpack(inputs, name, files, stopped, arg, &result, err))
         return -1;
-    int n = snprintf(text, sizeof(text), "%lld", (long long)bytes);
+    int n = snprintf(text, sizeof(text), "%lld",
+                     (long long)(result.bytes + result.entries * ENTRY_BYTES));
     note = openat(dir, "bytes", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (note < 0 || fd_write_all(note, text, (size_t)n))
         return err_sys(err, "cannot unpack the input");
-    return 0;
+    if (result.entries != 1)
+        several = openat(dir, SEVERAL, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    return result.entries == 1 || several >= 0 ? 0 : err_sys(err, "cannot unpack the input");
 }
 
 static int make_tree(struct inputs *inputs, const char *name, const char *tree,
@@ -135,12 +138,17 @@ static int make_tree(struct inputs *inputs, const char *name, const char *tree,
     return rc;
 }
 
-/* The only entry, when that is a file; "" when there is anything else. */
+/* The only entry, when that is a file; "" when there is anything else, and when the archive had
+ * more entries: one that begins with the directory itself ("./") is of a directory. */
 static void find_single(const char *files, char name[NAME_MAX + 1])
 {
     struct dirent *entry;
     struct stat st;
     size_t count = 0;
+    AUTO(str) char *several = NULL;
+    name[0] = '\0';
+    if (asprintf(&several, "%s/../" SEVERAL, files) < 0 || access(several, F_OK) == 0)
+        return;
     DIR *list = opendir(files);
     while (list && count < 2 && (entry = readdir(list))) {
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)

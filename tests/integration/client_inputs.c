@@ -75,6 +75,8 @@ static void exec_works_on_what_it_was_given(void **state)
            "a\nb\none\n");
     expect("$C exec -i data=./in 'ls input/data; echo no >&2; exit 3'", 3, "a\nsub\n");
     expect("$C exec -i data=./nothing -- true", 1, "");
+    expect("mkdir one && echo o >one/f && $C exec -i data=./one -- cat input/data/f", 0, "o\n");
+    expect("$C exec -i data=./one/f -- cat input/data", 0, "o\n");
 }
 
 static void run_works_on_it_too_and_outputs_come_back(void **state)
