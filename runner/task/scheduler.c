@@ -354,18 +354,19 @@ static void *watch_clock(void *arg)
 
 int scheduler_start(struct engine *engine, struct err *err)
 {
-    if (!engine->config.away && !engine->config.memory)
-        return 0;
-    return thread_start(&engine->clock_thread, "scheduler", CLOCK_STACK_BYTES, watch_clock, engine,
-                        err);
+    int rc = 0;
+    lock_take(&engine->lock); /* tasks that were adopted run already */
+    if ((engine->config.away || engine->config.memory) && !engine->clock_thread.running)
+        rc = thread_start(&engine->clock_thread, "scheduler", CLOCK_STACK_BYTES, watch_clock,
+                          engine, err);
+    lock_drop(&engine->lock);
+    return rc;
 }
 
 void scheduler_stop(struct engine *engine)
 {
-    if (!engine->clock_thread.running)
-        return;
     lock_take(&engine->lock);
-    engine->clock_stops = true;
+    engine->clock_stops = true; /* nobody starts it any more */
     pthread_cond_signal(&engine->clock);
     lock_drop(&engine->lock);
     thread_join(&engine->clock_thread);
