@@ -121,8 +121,8 @@ static const char *const schemas[] = {
     "ALTER TABLE tasks ADD COLUMN run INTEGER NOT NULL DEFAULT 0;"
     "CREATE INDEX tasks_by_group ON tasks(grp, run) WHERE grp<>'';"
     "PRAGMA user_version=3;",
-    "ALTER TABLE tasks ADD COLUMN not_before_ms INTEGER NOT NULL DEFAULT 0;"
-    "PRAGMA user_version=4;",
+    ("ALTER TABLE tasks ADD COLUMN not_before_ms INTEGER NOT NULL DEFAULT 0;"
+     "PRAGMA user_version=4;"),
 };
 
 #define SCHEMA_VERSION ((int)COUNT_OF(schemas))
