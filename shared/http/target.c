@@ -23,7 +23,8 @@ static int decode(char *text, bool plus_is_space, const char *forbidden, const c
     *ret_odd = NULL;
     for (const char *from = text; *from; from++) {
         char c = *from;
-        if (c == '%') {
+        bool encoded = c == '%';
+        if (encoded) {
             int high = hex_digit(from[1]);
             int low = high < 0 ? -1 : hex_digit(from[2]);
             if (low < 0)
@@ -35,7 +36,7 @@ static int decode(char *text, bool plus_is_space, const char *forbidden, const c
         } else if (c == '+' && plus_is_space) {
             c = ' ';
         }
-        if (c == '\\' && from[-2] == '%')
+        if (c == '\\' && encoded)
             *ret_odd = "has an encoded backslash";
         if (c == '\0')
             return err_set(err, ERR_INVALID, "the %s has a control character", what);
