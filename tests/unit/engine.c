@@ -32,7 +32,8 @@ static void a_task_runs_and_leaves_its_answer(void **state)
         assert_int_equal(record.state, cases[i].state);
         OK(engine_print_result(house->engine, &record, &answer, &err) == 0, &err);
         if (strncmp(buf_str(&answer), cases[i].answer, strlen(cases[i].answer)) != 0 ||
-            !strstr(buf_str(&answer), ",\"num_turns\":2"))
+            !strstr(buf_str(&answer),
+                    ",\"num_turns\":2,\"has_transcript\":false,\"has_outputs\":false}"))
             fail_msg("%s", buf_str(&answer));
         expect_events(house, cases[i].what, cases[i].events);
     }
