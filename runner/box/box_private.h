@@ -96,6 +96,7 @@ struct box {
     size_t job_count;
     struct worker workers[WORKERS_MAX];
     pid_t ptys[PTYS_MAX]; /* of terminals; 0: free */
+    bool swept;           /* all that was left running has been ended to make room */
     int tag;
 };
 
@@ -113,6 +114,13 @@ void box_say_ok(const struct box *box, int64_t id);
  * programs beside them, and lets go of every privilege. -1: the host does not allow it. */
 int box_enclose(const char *dir, struct err *err);
 
+/* --- children (box.c) ---------------------------------------------------------------------- */
+
+/* fork() that waits for a while, when there is no room for another process. */
+pid_t box_fork(struct box *box);
+/* Looks who has ended: anybody's shell, process, terminal or worker may be another afterwards. */
+void box_reap(struct box *box);
+
 /* --- shells (shell.c) ---------------------------------------------------------------------- */
 
 struct shell *box_shell_find(struct box *box, const char *name);
@@ -120,10 +128,20 @@ struct shell *box_shell_find(struct box *box, const char *name);
 struct shell *box_shell_take(struct box *box, const char *name, struct err *err);
 /* Starts its bash, when that is dead. */
 int box_shell_wake(struct box *box, struct shell *shell, struct err *err);
+/* The state that it left, for reading; -1: none. Whatever else a command has put there is removed.
+ */
+int box_state_open(const struct box *box, const char *name);
 /* Gives it a line to read. */
 int box_shell_write(struct shell *shell, const struct buf *line, struct err *err);
 /* Something has come on its report. */
 void box_shell_listen(struct box *box, struct shell *shell);
+/* In a fresh child: becomes a bash in `place`, with these descriptors under these numbers, which
+ * rise, and no others. Descriptor 0 is its terminal when it is one. */
+struct bash_fd {
+    int from, to;
+};
+_Noreturn void box_become_bash(const struct box *box, char *const argv[], const struct bash_fd *fds,
+                               size_t count, const char *place);
 /* Its bash has ended. */
 void box_shell_died(struct box *box, struct shell *shell, int wait_status);
 /* Looks whether it reads on without having told anything: `set -n` and the like. */
@@ -174,6 +192,7 @@ bool box_pty_died(struct box *box, pid_t pid, int wait_status);
 struct process {
     pid_t pid, parent;
     int tag; /* -1: unknown */
+    bool stopped;
 };
 
 /* Everybody below the agent; free() it. */
@@ -181,8 +200,11 @@ struct process *box_processes_list(const struct box *box, size_t *ret_count);
 /* A tag that nobody carries; and giving one. */
 int box_tag_new(struct box *box);
 void box_tag_set(pid_t pid, int tag);
-/* Sends `sig` to everybody with the tag but `spare`; how many there were. */
+/* Sends `sig` to everybody with the tag but `spare`; how many there were. Who is stopped already is
+ * passed over by SIGSTOP. */
 int box_tag_signal(const struct box *box, int tag, pid_t spare, int sig);
+/* The same for everybody but the session's shells, terminals and workers. */
+int box_others_signal(const struct box *box, int sig);
 /* The same for a process, its group, and its descendants. */
 int box_branch_signal(const struct box *box, pid_t pid, int sig);
 
@@ -210,6 +232,8 @@ int box_open_inside(const struct work *work, const char *path, int flags, mode_t
  */
 int box_open_parent(const struct work *work, const char *path, bool make, const char **ret_name,
                     struct err *err);
+/* What went wrong with a path (errno), as a caller can use it; -1. */
+int box_path_error(const char *path, struct err *err);
 /* A caller's path, absolute and without "." and "..". NULL with err when it is none. */
 char *box_clean_path(const char *path, struct err *err);
 

@@ -47,6 +47,7 @@ struct disk {
     int fds[8]; /* the counted directories */
     int count;
     int64_t used_bytes, free_bytes; /* when they were last summed up */
+    int64_t limit_bytes;            /* above that of the policy while there was more at the start */
     bool known;
 };
 
@@ -67,7 +68,6 @@ struct jail {
     int handshake[2]; /* the child waits until the parent has written the maps */
     struct group group;
     struct disk disk;
-    int64_t memory_at_start_kib;
     int gate[JAIL_GATE_SOCKETS]; /* in the child, once built */
 };
 
