@@ -89,7 +89,8 @@ char *caller_name(const struct api *api, const struct http_request *req);
 /* Where a request comes from: what Cloudflare says where its word counts, else the peer. */
 const char *caller_address(const struct api *api, const struct http_request *req);
 
-/* audit_log.c. A request that has been answered: an entry when it changed something. */
+/* audit_log.c. A request that is being answered, or that its client left after it was taken
+ * (status 0): an entry when it changed something. */
 void record_request(struct api *api, const struct http_request *req, int status);
 /* What `caller` (NULL: whom the request names) has done to `target`. */
 void record_action(struct api *api, const struct http_request *req, const char *action,

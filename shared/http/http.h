@@ -70,6 +70,10 @@ struct http_config {
     /* Sees every well-formed request before its handler; route is NULL when none matches. Returns
      * false after it has answered (403, 429, 503 …). */
     bool (*gate)(struct http_request *req, const struct http_route *route, void *arg);
+    /* Once before the head of an answer leaves, so that what is noted here can be read by whoever
+     * got the answer; status 0 when the client of a parked request left without one. May be NULL.
+     * Called on the worker or the epoll thread. */
+    void (*answering)(const struct http_request *req, int status, void *arg);
     /* After each answer, for the log and the counters; status 0 when the connection ended without a
      * whole one. Also for requests that were refused before a handler saw them: their method and
      * path may be "". Called on the worker or the epoll thread. */
