@@ -43,6 +43,9 @@ void alert_free(struct alert *alert);
 /* When an alert was last delivered, real ms; 0: never, as far as is known. */
 int64_t alert_last_ms(const struct alert *alert);
 
+/* Sends one alert that says it is a test; it needs no struct alert. */
+int alert_test(const struct config *config, struct err *err);
+
 /* Looks at the login, and sends what is due. */
 void alert_look(struct alert *alert);
 
