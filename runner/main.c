@@ -11,6 +11,7 @@
 
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -36,13 +37,14 @@ static int box(int argc, char **argv)
     return box_serve();
 }
 
-/* serve, for as long as the thread lives that has started us (runner/client/cloud_home.h). */
+/* `attached PID`: serve, for as long as the thread lives that has started us, which is of that
+ * process (runner/client/cloud_home.h). */
 static int attached(int argc, char **argv)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() == 1)
-        return 1; /* it was faster */
-    return daemon_serve(argc, argv);
+    if (argc < 2 || strtol(argv[1], NULL, 10) != getppid())
+        return 1; /* its end was faster */
+    return daemon_serve(argc - 1, argv + 1);
 }
 
 static int version(int argc, char **argv)

@@ -104,7 +104,9 @@ struct batch_results {
     char name[ID_UUID_SIZE];
 };
 
-/* Makes the folder, or takes up the one that is there; then reads which runs are kept already. */
+/* Makes the folder, or takes up the one that is there, and keeps other batches out of it. */
+int batch_results_lock(struct batch_results *results, const char *dir, struct err *err);
+/* Begins the batch in the locked folder, or goes on with it: reads which runs are kept already. */
 int batch_results_open(struct batch_results *results, const struct batch_options *options,
                        const char *runner, struct batch_tasks *tasks, struct batch_sums *sums,
                        struct err *err);
