@@ -318,10 +318,12 @@ _Noreturn void init_run(const struct plan *plan, struct jail *jail, const int fd
         say(init.control, WIRE_FAILED, errno, 0, "gate");
         _exit(1);
     }
+    /* Before there is anybody of our user who could look at us: a program may run before we do
+     * again after its exec, which makes it dumpable itself. */
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     init.program = program_start(plan, jail, kept);
     if (init.program < 0)
         _exit(1);
-    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* same-uid children may not trace us */
     for (int i = WIRE_PLAN; i < WIRE_CONTROL; i++)
         close(kept[i]);
     say(init.control, WIRE_RUNNING, 0, 0, NULL);
