@@ -64,18 +64,24 @@ static inline void auto_webhook_record(struct webhook_record *record)
 int store_webhook(struct store *store, const char *task_id, struct webhook_record *ret_record,
                   struct err *err);
 
-struct webhook_host {
-    char host[WEBHOOK_HOST_SIZE];
+#define WEBHOOK_HOST_RECEIVERS 3
+
+/* Who takes webhooks: a URL without its query. Receivers of one host are told apart by a number
+ * made of the URL; a few of very many may share one. */
+struct webhook_receiver {
+    char host[WEBHOOK_HOST_SIZE]; /* "host:port" */
+    int number;
     int64_t due_ms; /* of its first pending webhook */
 };
 
-/* The hosts that webhooks are pending for: first those with one that is due, the longest not tried
- * first, then the others by when one will be. Returns how many, at most `max`, or -1. */
-int store_webhook_hosts(struct store *store, int64_t now_ms, struct webhook_host *ret_hosts,
-                        int max, struct err *err);
+/* The receivers that webhooks are pending for, at most WEBHOOK_HOST_RECEIVERS of one host: first
+ * those with one that is due, the longest not tried first, then the others by when one will be.
+ * Returns how many, at most `max`, or -1. */
+int store_webhook_receivers(struct store *store, int64_t now_ms, struct webhook_receiver *ret_found,
+                            int max, struct err *err);
 
-/* The webhook of a host that has been due the longest. 1, 0 when none is due, -1. */
-int store_webhook_due(struct store *store, const char *host, int64_t now_ms,
+/* The webhook of a receiver that has been due the longest. 1, 0 when none is due, -1. */
+int store_webhook_due(struct store *store, const struct webhook_receiver *receiver, int64_t now_ms,
                       struct webhook_record *ret_record, struct err *err);
 
 struct webhook_try {
@@ -84,7 +90,7 @@ struct webhook_try {
     const char *error;        /* "" for none */
     int64_t now_ms;
     int64_t next_ms; /* while pending */
-    int64_t rest_ms; /* nothing to this host before; 0: it asked for no rest */
+    int64_t rest_ms; /* nothing to this host before, whoever receives; 0: it asked for no rest */
 };
 
 /* Notes what came of a try. */
