@@ -17,5 +17,6 @@ extern const char page_notice_html[];
 extern const char page_login_css[];
 extern const char page_login_js[];
 extern const char page_schemas_json[]; /* what answers look like; for no browser (openapi.c) */
+extern const char page_examples_json[]; /* one of each, by schema or by "method /path" (openapi.c) */
 
 #endif
