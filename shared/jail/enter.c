@@ -107,6 +107,7 @@ static int make_mounts(const struct strlist *mounts, struct err *err)
 int jail_build(struct jail *jail, const struct strlist *mounts, struct err *err)
 {
     const char *host = jail->policy.hostname ? jail->policy.hostname : "jail";
+    common_forget(jail);
     if (!jail->namespaces) {
         if (mounts && mounts->count > 0) {
             errno = ENOSYS;

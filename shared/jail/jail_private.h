@@ -32,6 +32,7 @@ struct step {
     char *to; /* inside, without the leading '/' */
     bool read_only;
     bool optional; /* skipped where `from` is missing */
+    bool common;   /* of the system: many jails have the same */
 };
 
 /* Control groups of one tree. */
@@ -69,6 +70,7 @@ struct jail {
     struct disk disk;
     int64_t memory_at_start_kib;
     int gate[JAIL_GATE_SOCKETS]; /* in the child, once built */
+    const struct common *common; /* borrowed: what the common steps make; NULL: not made yet */
 };
 
 /* Fills err with errno and the step; -1. */
@@ -82,6 +84,19 @@ int root_build(const struct jail *jail, struct err *err);
 int root_cover(const struct jail *jail, struct err *err);
 /* A file system that is not attached anywhere: its descriptor. */
 int mount_detached(const char *type);
+/* One step; `top` is the root that is being assembled. */
+int root_step(int top, const struct step *step);
+/* A directory inside, made when it is missing: its descriptor. */
+int root_place(int top, const char *path);
+/* Puts a mount that is attached nowhere at `path`, on a directory or a file that is made for it. */
+int root_attach(int mount, int top, const char *path, bool directory);
+
+/* common.c: the common steps, taken once. Sets jail->common, or leaves it where it can't be had. */
+void common_prepare(struct jail *jail);
+/* In the child: 0 when the common steps are done, 1 when they have to be taken. */
+int common_attach(const struct jail *jail, int top);
+/* In the child: closes what it has inherited, but for what this jail needs (NULL: all of it). */
+void common_forget(const struct jail *jail);
 
 /* net.c: the gate of JAIL_NET_GATE, in a fresh network namespace. */
 int jail_net_build(struct jail *jail, struct err *err);

@@ -159,11 +159,12 @@ static int add_system(struct jail *jail)
         if ((jail->policy.bare && !is_bare(system_paths[i])) ||
             (gate && strcmp(system_paths[i], names) == 0))
             continue;
-        if (add_step(jail, (struct step){.kind = STEP_BIND, .read_only = true, .optional = true},
-                     system_paths[i], system_paths[i]))
+        const struct step step = {
+            .kind = STEP_BIND, .read_only = true, .optional = true, .common = true};
+        if (add_step(jail, step, system_paths[i], system_paths[i]))
             return -1;
     }
-    return gate ? add_step(jail, (struct step){.kind = STEP_FILE},
+    return gate ? add_step(jail, (struct step){.kind = STEP_FILE, .common = true},
                            "nameserver " JAIL_GATE_SERVER "\n", names)
                 : 0;
 }
@@ -178,7 +179,7 @@ static int add_text(struct jail *jail, const char *path, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
-    return add_step(jail, (struct step){.kind = STEP_FILE}, text, path);
+    return add_step(jail, (struct step){.kind = STEP_FILE, .common = true}, text, path);
 }
 
 /* Who there is: the task's user, and who owns the rest. */
@@ -210,11 +211,13 @@ static int add_devices(struct jail *jail)
                                            {"pts/ptmx", "/dev/ptmx"}};
     for (size_t i = 0; system_devices[i]; i++) {
         snprintf(outside, sizeof(outside), "/dev/%s", system_devices[i]);
-        if (add_step(jail, (struct step){.kind = STEP_DEVICE, .optional = true}, outside, outside))
+        const struct step step = {.kind = STEP_DEVICE, .optional = true, .common = true};
+        if (add_step(jail, step, outside, outside))
             return -1;
     }
     for (size_t i = 0; i < COUNT_OF(links); i++)
-        if (add_step(jail, (struct step){.kind = STEP_LINK}, links[i][0], links[i][1]))
+        if (add_step(jail, (struct step){.kind = STEP_LINK, .common = true}, links[i][0],
+                     links[i][1]))
             return -1;
     return jail->filter == JAIL_FILTER_PYTHON
                ? 0

@@ -67,7 +67,12 @@ static int open_place(int top, const char *path, bool directory)
     return openat(parent, name, PLACE);
 }
 
-static int attach(int mount, int top, const char *path, bool directory)
+int root_place(int top, const char *path)
+{
+    return open_place(top, path, true);
+}
+
+int root_attach(int mount, int top, const char *path, bool directory)
 {
     AUTO(fd) int place = open_place(top, path, directory);
     if (place < 0)
@@ -123,7 +128,7 @@ static int mount_fs(int top, const struct step *step, const char *type, const ch
                     unsigned attributes)
 {
     AUTO(fd) int fs = make_fs(type, options, attributes);
-    return fs < 0 ? -1 : attach(fs, top, step->to, true);
+    return fs < 0 ? -1 : root_attach(fs, top, step->to, true);
 }
 
 /* True when a link of the system's leads to what is shown at the same place inside. */
@@ -145,7 +150,7 @@ static int copy_link(int top, const struct step *step)
     if (len < 0)
         return 0;
     text[len] = '\0';
-    const struct step link = {STEP_LINK, text, step->to, false, false};
+    const struct step link = {.kind = STEP_LINK, .from = text, .to = step->to};
     if (!stays_shown(text))
         return 0;
     return make_link(top, &link) ? -1 : 1;
@@ -155,7 +160,8 @@ static int bind(int top, const struct step *step)
 {
     struct stat st;
     const unsigned follow = step->read_only || step->kind == STEP_DEVICE ? 0 : AT_SYMLINK_NOFOLLOW;
-    struct mount_attr attr = {.attr_set = step->kind == STEP_DEVICE ? MOUNT_ATTR_NOSUID : GUARDED};
+    struct mount_attr attr = {.attr_set = step->kind == STEP_DEVICE ? MOUNT_ATTR_NOSUID : GUARDED,
+                              .propagation = MS_PRIVATE};
     int link = copy_link(top, step);
     if (link)
         return link < 0 ? -1 : 0;
@@ -169,7 +175,7 @@ static int bind(int top, const struct step *step)
     if (fstat(tree, &st) ||
         mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr)))
         return -1;
-    return attach(tree, top, step->to, S_ISDIR(st.st_mode));
+    return root_attach(tree, top, step->to, S_ISDIR(st.st_mode));
 }
 
 /* Hides a directory of the system's, when there is one. */
@@ -185,7 +191,7 @@ static int make_tmpfs(int top, const struct step *step)
     return rc && step->optional && (errno == ELOOP || errno == ENOTDIR) ? 0 : rc;
 }
 
-static int take_step(int top, const struct step *step)
+int root_step(int top, const struct step *step)
 {
     switch (step->kind) {
     case STEP_DIR: {
@@ -220,7 +226,7 @@ static int put_back(int top, const struct jail *jail, int trees[], struct err *e
         const char *path = jail->policy.binds.items[3 * i + 2];
         if (trees[i] < 0)
             continue;
-        if (fstat(trees[i], &st) || attach(trees[i], top, path + 1, S_ISDIR(st.st_mode)))
+        if (fstat(trees[i], &st) || root_attach(trees[i], top, path + 1, S_ISDIR(st.st_mode)))
             return jail_fail(err, "%s", path);
     }
     return 0;
@@ -232,7 +238,7 @@ static int cover(int top, const struct jail *jail, int trees[], struct err *err)
     if (mount_setattr(AT_FDCWD, "/", AT_RECURSIVE, &attr, sizeof(attr)))
         return jail_fail(err, "making the system read-only");
     for (size_t i = 0; i < jail->step_count; i++)
-        if (take_step(top, &jail->steps[i]))
+        if (root_step(top, &jail->steps[i]))
             return jail_fail(err, "/%s", jail->steps[i].to);
     return put_back(top, jail, trees, err);
 }
@@ -297,8 +303,12 @@ int root_build(const struct jail *jail, struct err *err)
     AUTO(fd) int top = open(TOP, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (top < 0)
         return jail_fail(err, "a root in memory");
+    int left = common_attach(jail, top);
+    common_forget(NULL);
+    if (left < 0)
+        return jail_fail(err, "the system");
     for (size_t i = 0; i < jail->step_count; i++)
-        if (take_step(top, &jail->steps[i]))
+        if ((left || !jail->steps[i].common) && root_step(top, &jail->steps[i]))
             return jail_fail(err, "/%s", jail->steps[i].to);
     umask(mask);
     return enter(top, err);

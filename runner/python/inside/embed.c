@@ -70,7 +70,8 @@ int embed_start(struct err *err)
 
 int embed_load(enum python_level level, struct buf *ret_missing, struct err *err)
 {
-    PyObject *missing = PyObject_CallMethod(run_module, "load", "s", embed_level_name(level));
+    PyObject *missing =
+        PyObject_CallMethod(run_module, "load", "sO", embed_level_name(level), policy_module);
     const char *text = missing ? PyUnicode_AsUTF8(missing) : NULL;
     if (!text) {
         Py_XDECREF(missing);
@@ -98,8 +99,8 @@ void embed_after_clone_child(void)
 
 _Noreturn void embed_serve(int control, int64_t data_bytes, const char *scratch)
 {
-    PyObject *done =
-        PyObject_CallMethod(run_module, "ready", "iLs", control, (long long)data_bytes, scratch);
+    PyObject *done = PyObject_CallMethod(run_module, "ready", "iLsO", control,
+                                         (long long)data_bytes, scratch, policy_module);
     if (done)
         done = PyObject_CallMethod(run_module, "serve", "O", policy_module);
     if (!done)
