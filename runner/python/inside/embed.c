@@ -2,6 +2,7 @@
 #include <Python.h>
 
 #include "runner/python/inside/embed.h"
+#include "runner/python/inside/pages.h"
 #include "runner/python/inside/sources.h"
 
 #include <string.h>
@@ -46,6 +47,8 @@ static PyObject *load_source(const char *name, const char *source, const char *f
 static PyStatus initialize(void)
 {
     PyConfig config;
+    PyObjectArenaAllocator arenas = {.ctx = NULL, .alloc = pages_take, .free = pages_give};
+    PyObject_SetArenaAllocator(&arenas);
     PyConfig_InitIsolatedConfig(&config);
     config.install_signal_handlers = 1;
     config.write_bytecode = 0;
@@ -79,6 +82,7 @@ int embed_load(enum python_level level, struct buf *ret_missing, struct err *err
     }
     buf_adds(ret_missing, text);
     Py_DECREF(missing);
+    pages_join();
     return 0;
 }
 
