@@ -32,7 +32,7 @@ struct step {
     char *to; /* inside, without the leading '/' */
     bool read_only;
     bool optional; /* skipped where `from` is missing */
-    bool common;   /* of the system: many jails have the same */
+    bool common;   /* many jails have the same: see template.c */
 };
 
 /* Control groups of one tree. */
@@ -70,7 +70,7 @@ struct jail {
     struct disk disk;
     int64_t memory_at_start_kib;
     int gate[JAIL_GATE_SOCKETS]; /* in the child, once built */
-    const struct common *common; /* borrowed: what the common steps make; NULL: not made yet */
+    int template_ns;             /* borrowed: where the common steps have been taken; -1: nowhere */
 };
 
 /* Fills err with errno and the step; -1. */
@@ -84,19 +84,17 @@ int root_build(const struct jail *jail, struct err *err);
 int root_cover(const struct jail *jail, struct err *err);
 /* A file system that is not attached anywhere: its descriptor. */
 int mount_detached(const char *type);
-/* One step; `top` is the root that is being assembled. */
-int root_step(int top, const struct step *step);
-/* A directory inside, made when it is missing: its descriptor. */
-int root_place(int top, const char *path);
-/* Puts a mount that is attached nowhere at `path`, on a directory or a file that is made for it. */
-int root_attach(int mount, int top, const char *path, bool directory);
+/* root.c: in a fresh mount namespace: the root that a template has. */
+int root_make_template(const struct jail *jail, struct err *err);
+/* root.c: enters a copy of the template, and adds what is the jail's own. */
+int root_join(const struct jail *jail, struct err *err);
+/* root.c: true for a bind that becomes a link. */
+bool root_makes_link(const struct step *step);
 
-/* common.c: the common steps, taken once. Sets jail->common, or leaves it where it can't be had. */
-void common_prepare(struct jail *jail);
-/* In the child: 0 when the common steps are done, 1 when they have to be taken. */
-int common_attach(const struct jail *jail, int top);
+/* template.c: sets jail->template_ns where there is one for this plan. */
+void template_prepare(struct jail *jail);
 /* In the child: closes what it has inherited, but for what this jail needs (NULL: all of it). */
-void common_forget(const struct jail *jail);
+void template_forget(const struct jail *jail);
 
 /* net.c: the gate of JAIL_NET_GATE, in a fresh network namespace. */
 int jail_net_build(struct jail *jail, struct err *err);

@@ -245,8 +245,8 @@ static int add_scratch(struct jail *jail)
             return -1;
     if (jail->tier != JAIL_FULL)
         return 0;
-    return add_step(jail, (struct step){.kind = STEP_LINK}, "/tmp", "/var/tmp") ||
-                   add_step(jail, (struct step){.kind = STEP_DIR}, NULL, "/run")
+    return add_step(jail, (struct step){.kind = STEP_LINK, .common = true}, "/tmp", "/var/tmp") ||
+                   add_step(jail, (struct step){.kind = STEP_DIR, .common = true}, NULL, "/run")
                ? -1
                : 0;
 }
@@ -429,6 +429,7 @@ struct jail *jail_new(const struct jail_policy *policy, const struct jail_host *
                           .becomes = host->has[JAIL_HAS_USER],
                           .uid = host->has[JAIL_HAS_USER] ? uid : host->uid,
                           .gid = host->has[JAIL_HAS_USER] ? gid : host->gid,
+                          .template_ns = -1,
                           .handshake = {-1, -1},
                           .gate = {-1, -1}};
     group_init(&jail->group);
@@ -461,7 +462,9 @@ unsigned long jail_clone_flags(const struct jail *jail)
     unsigned long flags = 0;
     if (!jail->namespaces)
         return 0;
-    flags |= CLONE_NEWPID | CLONE_NEWNS;
+    flags |= CLONE_NEWPID;
+    if (jail->template_ns < 0)
+        flags |= CLONE_NEWNS; /* else jail_build() enters one */
     if (jail->user_first)
         flags |= CLONE_NEWUSER;
     if (jail->tier != JAIL_NONE)
@@ -482,9 +485,9 @@ void jail_print(const struct jail *jail, struct buf *out)
         [STEP_DIR] = "dir",     [STEP_LINK] = "link", [STEP_FILE] = "file",
         [STEP_TMPFS] = "tmpfs", [STEP_BIND] = "bind", [STEP_DEVICE] = "device",
         [STEP_PROC] = "proc",   [STEP_PTS] = "pts"};
-    buf_addf(out, "tier %s uid %u gid %u%s%s%s\n", jail_tier_name(jail->tier), (unsigned)jail->uid,
-             (unsigned)jail->gid, jail->namespaces ? " namespaces" : "",
-             jail->user_first ? " user-first" : "",
+    buf_addf(out, "tier %s uid %u gid %u%s%s%s%s\n", jail_tier_name(jail->tier),
+             (unsigned)jail->uid, (unsigned)jail->gid, jail->namespaces ? " namespaces" : "",
+             jail->user_first ? " user-first" : "", jail->template_ns >= 0 ? " template" : "",
              jail->net == JAIL_NET_OWN    ? " net"
              : jail->net == JAIL_NET_GATE ? " gate"
                                           : "");
