@@ -32,6 +32,7 @@ struct step {
     char *to; /* inside, without the leading '/' */
     bool read_only;
     bool optional; /* skipped where `from` is missing */
+    bool common;   /* many jails have the same: see template.c */
 };
 
 /* Control groups of one tree. */
@@ -69,6 +70,7 @@ struct jail {
     struct disk disk;
     int64_t memory_at_start_kib;
     int gate[JAIL_GATE_SOCKETS]; /* in the child, once built */
+    int template_ns;             /* borrowed: where the common steps have been taken; -1: nowhere */
 };
 
 /* Fills err with errno and the step; -1. */
@@ -82,6 +84,17 @@ int root_build(const struct jail *jail, struct err *err);
 int root_cover(const struct jail *jail, struct err *err);
 /* A file system that is not attached anywhere: its descriptor. */
 int mount_detached(const char *type);
+/* root.c: in a fresh mount namespace: the root that a template has. */
+int root_make_template(const struct jail *jail, struct err *err);
+/* root.c: enters a copy of the template, and adds what is the jail's own. */
+int root_join(const struct jail *jail, struct err *err);
+/* root.c: true for a bind that becomes a link. */
+bool root_makes_link(const struct step *step);
+
+/* template.c: sets jail->template_ns where there is one for this plan. */
+void template_prepare(struct jail *jail);
+/* In the child: closes what it has inherited, but for what this jail needs (NULL: all of it). */
+void template_forget(const struct jail *jail);
 
 /* net.c: the gate of JAIL_NET_GATE, in a fresh network namespace. */
 int jail_net_build(struct jail *jail, struct err *err);
