@@ -18,6 +18,7 @@ struct walls {
     struct config_in_force *config; /* borrowed: the configuration in force */
     enum jail_tier tier;            /* of tasks' jails */
     bool gate;                      /* whether they have a network behind a gate */
+    struct users *users;            /* one for each task (work/users.h), or NULL */
 };
 
 /* The run in `dir`; with a session's box, whose workspace, home and tmp are the run's (NULL: none).

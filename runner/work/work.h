@@ -30,6 +30,7 @@
 #include "proc/launch.h"
 #include "runner/egress/gate.h"
 #include "runner/work/tail.h"
+#include "runner/work/users.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -117,6 +118,10 @@ struct work_limits {
 struct work_order {
     struct launcher *launcher;
     const struct plan *plan;
+    /* With both, and a plan without mounts: the program runs as a user of its own of these instead
+     * of the plan's, and what the plan's user has in the directory is that user's meanwhile. */
+    struct users *users;
+    const char *given;
     struct egress_gate *gate; /* serves the jail's network when the plan has JAIL_NET_GATE */
     struct work_input in;
     struct work_output out, errors;
