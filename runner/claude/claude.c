@@ -16,7 +16,9 @@
 #include <unistd.h>
 
 #define MEMBERS_BYTES_MAX (1u << 20)
-#define BACKLOG_BYTES_MAX (INT64_C(1) << 30) /* of output on the disk that we have not read yet */
+#define BACKLOG_BYTES_MAX                                                 \
+    (INT64_C(1) << 30) /* bytes of output on disk that have not been read \
+                        * yet */
 #define STDERR_KEEP_BYTES (64 << 10)
 
 /* --- set-up -------------------------------------------------------------------------------- */
@@ -39,7 +41,8 @@ static int open_files(struct attempt *attempt, struct err *err)
                : 0;
 }
 
-/* The request's own credential, else the configured key, else the login, which is made to last. */
+/* Takes the request's own credential, else the configured key, else the login, which is refreshed
+ * to last long enough. */
 static int take_lease(struct attempt *attempt, struct err *err)
 {
     const struct claude *claude = attempt->claude;
@@ -52,7 +55,8 @@ static int take_lease(struct attempt *attempt, struct err *err)
                                                      : request->anthropic_api_key;
     if (kind == LEASE_LOGIN && keeper_prepare(claude->keeper, request->timeout_ms, err)) {
         breaker_refused(claude->breaker);
-        err->code = ERR_LOGIN; /* a token server that is away is no fault of the task's, either */
+        err->code = ERR_LOGIN; /* The task is not to blame for an unreachable token server,
+                                * either. */
         return -1;
     }
     attempt->lease = proxy_lease(claude->proxy, kind, own, err);
@@ -62,7 +66,7 @@ static int take_lease(struct attempt *attempt, struct err *err)
     return 0;
 }
 
-/* The repository that the task works in, if it names one. */
+/* Prepares the repository that the task works in, if it names one. */
 static int open_workspace(struct attempt *attempt, struct err *err)
 {
     const struct repo_wish wish = finish_wish(attempt->request);
@@ -122,7 +126,7 @@ struct work_stop attempt_stop(struct attempt *attempt)
         .wake_fd = task_run_wake_fd(attempt->run), .asked = asked, .arg = attempt};
 }
 
-/* That what is prepared for it is not wanted any more. */
+/* True when what is being prepared is not wanted any more. */
 static bool is_over(void *arg)
 {
     const struct attempt *attempt = arg;
@@ -150,7 +154,7 @@ static int open_inputs(struct attempt *attempt, struct err *err)
                : -1;
 }
 
-/* git in the workspace reaches the repository by way of the runner. */
+/* Lets git in the workspace reach the repository through the runner. */
 static int open_gitgate(struct attempt *attempt, struct err *err)
 {
     const struct claude *claude = attempt->claude;
@@ -171,7 +175,7 @@ static int add_argument(struct plan *plan, const char *flag, const char *value, 
     return strlist_addf(&plan->argv, "%s=%s", flag, value) ? err_sys(err, "arguments") : 0;
 }
 
-/* A conversation that goes on takes the system prompt of this request, when it has one. */
+/* Gives a continued conversation the system prompt of this request, when it has one. */
 static int renew_prompt(struct attempt *attempt, struct plan *plan, struct err *err)
 {
     char version[CLAUDE_VERSION_SIZE];
@@ -184,13 +188,13 @@ static int renew_prompt(struct attempt *attempt, struct plan *plan, struct err *
                : 0;
 }
 
-/* The conversation goes on, or gets the name under which it can be gone on with. */
+/* Continues the conversation, or gives it the name by which it can be continued. */
 static int add_session(struct attempt *attempt, struct plan *plan, struct err *err)
 {
     const struct claude *claude = attempt->claude;
     const char *conversation = task_run_record(attempt->run)->conversation;
     AUTO(str) char *transcript = NULL;
-    if (!conversation[0]) /* it was submitted to a runner that kept none */
+    if (!conversation[0]) /* It was submitted to a runner that kept no conversations. */
         return 0;
     if (!attempt->request->resume_session_id)
         return add_argument(plan, "--session-id", conversation, err);
@@ -211,7 +215,7 @@ static void tell(const char *event, const char *json, size_t len, void *arg)
     task_run_event(arg, event, json, len);
 }
 
-/* Everything that is needed before the program can be launched. */
+/* Does everything that is needed before the program can be launched. */
 static int prepare(struct attempt *attempt, struct err *err)
 {
     const struct task_record *record = task_run_record(attempt->run);
@@ -253,14 +257,15 @@ static void take_output(struct work *work, const char *data, size_t len, void *a
     if (attempt->stream.began)
         work_began(work);
     if (attempt->stream.have_windows && attempt->claude->usage &&
-        lease_kind(attempt->lease) == LEASE_LOGIN) /* nobody else's account */
+        lease_kind(attempt->lease) == LEASE_LOGIN) /* Another credential belongs to another
+                                                    * account. */
         usage_note(attempt->claude->usage, attempt->stream.windows);
     attempt->stream.have_windows = false;
     if (attempt->stream.have_result)
         work_answered(work);
 }
 
-/* Tells readers of new events; a store that takes none ends the task. */
+/* Tells readers of new events; when the store accepts none, ends the task. */
 static int64_t flush_events(struct work *work, void *arg)
 {
     struct err err;
@@ -308,7 +313,8 @@ static int run_program(struct attempt *attempt, struct err *err)
 
 /* --- the end ------------------------------------------------------------------------------- */
 
-/* A task that will run again, from its beginning, must find the conversation as it was. */
+/* Keeps the conversation. A task that will run again, from its beginning, must find it
+ * unchanged. */
 static void keep_conversation(struct attempt *attempt, struct task_outcome *outcome)
 {
     struct err err = ERR_INIT;
@@ -333,7 +339,7 @@ static void keep_conversation(struct attempt *attempt, struct task_outcome *outc
 static void attempt_done(struct attempt *attempt)
 {
     plan_free(attempt->plan);
-    egress_gate_free(attempt->gate); /* before the lease, which it leads to */
+    egress_gate_free(attempt->gate); /* Before the lease, because the gate uses it. */
     gitgate_close(attempt->pass);
     proxy_end(attempt->lease);
     tail_done(&attempt->out);

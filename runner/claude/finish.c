@@ -26,13 +26,13 @@ struct finish {
     const struct task_request *request;
     struct workspace *workspace;
     struct work_stop stop;
-    char *work;    /* where the workspace is */
-    char *bundle;  /* outside of the outputs until it has to be one */
+    char *work;    /* directory of the workspace */
+    char *bundle;  /* kept outside of the outputs until it has to be one of them */
     char *outputs; /* directory */
     struct json_writer w;
 };
 
-/* Other systems name branches in full, and "HEAD" for what is the default here. */
+/* The branch that a name means: some callers write full names, and "HEAD" for the default. */
 static const char *branch_of(const char *name)
 {
     static const char heads[] = "refs/heads/";
@@ -79,7 +79,7 @@ static void say(const struct finish *finish, const char *what, const struct err 
 
 /* --- commit and push ----------------------------------------------------------------------- */
 
-/* A commit that is not pushed is not lost: its bundle becomes an output. */
+/* Makes the bundle of a commit an output, so that a commit that was not pushed is not lost. */
 static void harvest_bundle(struct finish *finish)
 {
     char url[256];
@@ -120,7 +120,7 @@ static void print_lost_push(struct finish *finish, const struct err *err)
     harvest_bundle(finish);
 }
 
-/* Returns the id of what is on the remote now. */
+/* Pushes, and notes the id that the remote has now. */
 static void push(struct finish *finish, struct harvested_commit *kept)
 {
     struct err err = ERR_INIT;
@@ -147,8 +147,8 @@ static void push(struct finish *finish, struct harvested_commit *kept)
     print_recovery(&finish->w, answer);
 }
 
-/* The branch that the request names, or the one that was checked out for it: what HEAD is by now
- * is Claude's doing. NULL: neither. */
+/* The branch that the request names, or that was checked out for it; NULL when there is neither.
+ * HEAD does not count, because Claude may have changed it. */
 static const char *push_branch(const struct finish *finish)
 {
     const char *named = branch_of(finish->request->post_git_branch);
@@ -206,7 +206,7 @@ void finish_changes(struct task_run *run, struct workspace *workspace)
 
 /* --- files --------------------------------------------------------------------------------- */
 
-/* Stores one of the outputs in the bucket too, and says where. */
+/* Stores one of the outputs in the bucket as well, and reports where. */
 static void store_file(struct finish *finish, const char *path, int64_t size)
 {
     struct err err = ERR_INIT;
@@ -256,7 +256,7 @@ static void print_file(struct finish *finish, const struct json *file)
     json_close(w);
 }
 
-/* In a container at Google files are memory. */
+/* In a container at Google files use memory. */
 static void print_trouble(struct finish *finish, const struct err *err)
 {
     char text[1024];
@@ -337,7 +337,7 @@ void finish_run(struct attempt *attempt, bool success)
         .since_ms = workspace || attempt->guest ? attempt->files_ms : 0};
     json_write(&finish.w, &out);
     json_open_object(&finish.w, NULL);
-    /* files first: a commit that cannot be pushed adds its bundle to them */
+    /* Files first, because a commit that cannot be pushed adds its bundle to them. */
     if (patterns || files.output)
         upload(&finish, &files);
     if (success && workspace && (request->post_git_commit || request->post_git_push))

@@ -10,7 +10,7 @@
 #include "runner/claude/attempt.h"
 
 /* Makes the directories of a run (below `dir`) and the plan of its process, which gets the lease's
- * token for a credential. */
+ * token as its credential. The caller frees the plan. */
 struct plan *claude_plan(const struct attempt *attempt, struct err *err);
 
 #endif
