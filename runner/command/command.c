@@ -22,14 +22,14 @@ struct job {
     struct task_request *request;
     struct workspace *workspace; /* NULL: a task without a repository */
     struct input_layers *inputs; /* NULL: none */
-    struct gitgate_pass *pass;   /* for its git; NULL without a repository */
+    struct gitgate_pass *pass;   /* for git in the workspace; NULL without a repository */
     struct capture out, errors;
     struct plan *plan;
     struct egress_gate *gate; /* NULL: the jail has the host's network */
     struct work_result result;
-    const char *failed_step; /* the reason when it could not be started */
-    int64_t started_ms;      /* mono: from here its time limit counts */
-    int64_t files_ms;        /* real, as files have it: before it ran */
+    const char *failed_step; /* the task's reason when it could not be started */
+    int64_t started_ms;      /* mono: its time limit counts from here */
+    int64_t files_ms;        /* real, by the file system's clock: before it ran */
 };
 
 /* --- set-up ------------------------------------------------------------------------------- */
@@ -54,7 +54,7 @@ static struct repo_wish wish_of(const struct task_request *request)
                               .stale_ok = request->stale_ok};
 }
 
-/* git in the workspace reaches the repository by way of the runner. */
+/* Lets git in the workspace reach the repository through the runner. */
 static int open_gitgate(struct job *job, struct err *err)
 {
     const struct command *command = job->command;
@@ -69,7 +69,7 @@ static int open_gitgate(struct job *job, struct err *err)
                                                                            : 0;
 }
 
-/* The repository that the command works in, if it names one. */
+/* Prepares the repository that the command works in, if it names one. */
 static int open_workspace(struct job *job, struct err *err)
 {
     const struct repo_wish wish = wish_of(job->request);
@@ -89,7 +89,7 @@ static int open_workspace(struct job *job, struct err *err)
     return open_gitgate(job, err);
 }
 
-/* That what is prepared for it is not wanted any more. */
+/* True when what is being prepared is not wanted any more. */
 static bool is_over(void *arg)
 {
     const struct job *job = arg;
@@ -162,7 +162,7 @@ static void take_errors(struct work *work, const char *data, size_t len, void *a
     capture_take(&((struct job *)arg)->errors, data, len);
 }
 
-/* A store that takes no events ends the task. */
+/* Tells readers of new events; when the store accepts none, ends the task. */
 static int64_t look(struct work *work, void *arg)
 {
     const struct job *job = arg;
@@ -173,7 +173,7 @@ static int64_t look(struct work *work, void *arg)
     return -1;
 }
 
-/* Until the whole tree has ended: what a command leaves behind is ended with it. */
+/* Runs until the whole tree has ended: what a command leaves behind is ended with it. */
 static int run_program(struct job *job, struct err *err)
 {
     AUTO(fd) int in = command_stdin_fd(job->request->stdin_text, err);
@@ -212,7 +212,7 @@ static void settle(struct task_outcome *outcome, enum task_state state, const ch
     snprintf(outcome->error, sizeof(outcome->error), "%s", error);
 }
 
-/* The runner ended it. */
+/* The outcome when the runner ended the command. */
 static void settle_cause(struct task_outcome *outcome, enum work_cause cause)
 {
     char error[sizeof(outcome->error)];
@@ -261,7 +261,7 @@ static void judge_failed_start(struct job *job, const struct err *err)
                err->msg);
 }
 
-/* Keeps what the command changed beside the task's events. */
+/* Stores the command's changes with the task's events. */
 static void keep_changes(struct job *job)
 {
     struct err err = ERR_INIT;
@@ -273,7 +273,7 @@ static void keep_changes(struct job *job)
         log_warn("command", "cannot keep what was changed: %s", err.msg);
 }
 
-/* What it has left in its output folder, whatever came of it. */
+/* Keeps its output folder, whatever the outcome. */
 static void keep_output(struct job *job)
 {
     struct err err;
