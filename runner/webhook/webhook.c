@@ -14,25 +14,25 @@
 #include <string.h>
 
 #define STACK_BYTES (512u << 10)
-#define LOOK_AGAIN_MS 3600000 /* at the latest: the real clock may have been set */
-#define TROUBLE_MS 1000       /* until the store is asked again when it could not answer */
+#define LOOK_AGAIN_MS 3600000 /* longest sleep, because the real clock may have been set */
+#define TROUBLE_MS 1000       /* wait before the store is asked again after an error */
 #define COUNT_EVERY_MS 5000
-#define TURN 64           /* webhooks to one host before others have a chance */
-#define SET_BACK_MS 60000 /* real clock so far behind: it was set back */
+#define TURN 64           /* webhooks to one host before other hosts get a turn */
+#define SET_BACK_MS 60000 /* a real clock that is this far behind was set back */
 
 struct webhook {
     struct webhook_config config;
     struct thread thread;
-    struct lock lock; /* guards what follows; never held across I/O */
+    struct lock lock; /* guards the fields below; never held across I/O */
     pthread_cond_t changed;
     bool woken;
     bool stopping;
-    int64_t ahead_ms; /* how far the real clock is ahead of the monotonic one */
+    int64_t ahead_ms; /* difference of the real clock to the monotonic one */
     int workers;
     char busy[WEBHOOK_WORKERS][WEBHOOK_HOST_SIZE]; /* "" for a free place */
     _Atomic int64_t delivered, failed, dead;
-    _Atomic int64_t retrying; /* that were tried in vain and wait, as last counted */
-    int64_t counted_ms;       /* mono: when; of the thread that looks */
+    _Atomic int64_t retrying; /* webhooks that failed and wait, at the last count */
+    int64_t counted_ms;       /* mono: time of that count; used by the looking thread */
 };
 
 static bool is_stopping(void *arg)
@@ -68,8 +68,8 @@ static void pause_a_moment(struct webhook *webhook)
     lock_drop(&webhook->lock);
 }
 
-/* Notes the outcome, trying until the store takes it: a delivery that is not noted would be
- * sent again. */
+/* Stores the outcome, with as many tries as it takes: a delivery that is not stored would be sent
+ * again. */
 static void note(struct webhook *webhook, const char *id, const struct webhook_try *try)
 {
     struct err err;
@@ -95,7 +95,7 @@ static void count_and_log(struct webhook *webhook, const struct webhook_record *
              try->error, try->state == WEBHOOK_DEAD ? "; given up" : "");
 }
 
-/* True when it was taken. */
+/* Sends one webhook. True when the receiver took it. */
 static bool send_one(struct webhook *webhook, const struct webhook_record *record)
 {
     struct try_result result;
@@ -114,7 +114,7 @@ static bool send_one(struct webhook *webhook, const struct webhook_record *recor
 
 struct errand {
     struct webhook *webhook;
-    int place; /* in busy */
+    int place; /* index in `busy` */
 };
 
 static void send_to_host(struct webhook *webhook, const char *host)
@@ -137,7 +137,8 @@ static void *work(void *arg)
     struct errand errand = *(struct errand *)arg;
     struct webhook *webhook = errand.webhook;
     free(arg);
-    send_to_host(webhook, webhook->busy[errand.place]); /* ours until we clear it */
+    send_to_host(webhook, webhook->busy[errand.place]); /* It belongs to this worker until the
+                                                         * worker clears it. */
     lock_take(&webhook->lock);
     webhook->busy[errand.place][0] = '\0';
     webhook->workers--;
@@ -156,7 +157,7 @@ static int free_place_locked(const struct webhook *webhook)
     return place;
 }
 
-/* 1, 0 when all are at work, -1 when there is no thread to be had. */
+/* Starts a worker. Returns 1, 0 when all are at work, -1 when no thread can be started. */
 static int start_worker(struct webhook *webhook, const char *host)
 {
     struct err ignored;
@@ -193,8 +194,8 @@ static bool is_busy(struct webhook *webhook, const char *host)
     return busy;
 }
 
-/* While the clock was wrong (or before we ran) it may have been later than it is now. Nothing waits
- * for longer than the longest of the waits. */
+/* Corrects times after a wrong clock: it may have been later than now, also before this process
+ * ran. No webhook waits longer than the longest wait. */
 static void heed_clock(struct webhook *webhook)
 {
     struct err err;
@@ -207,12 +208,12 @@ static void heed_clock(struct webhook *webhook)
     webhook->ahead_ms = ahead;
 }
 
-/* Starts workers for what is due. Returns how long until something else is; a worker that ends
- * wakes this thread anyway. */
+/* Starts workers for due webhooks. Returns the time until another is due; a worker that ends wakes
+ * this thread anyway. */
 static int64_t look(struct webhook *webhook)
 {
     struct err err;
-    struct webhook_host hosts[2 * WEBHOOK_WORKERS]; /* half of them may be at work */
+    struct webhook_host hosts[2 * WEBHOOK_WORKERS]; /* Half of them may be at work. */
     int64_t now = clock_real_ms();
     int count = store_webhook_hosts(webhook->config.store, now, hosts, 2 * WEBHOOK_WORKERS, &err);
     if (count < 0) {
@@ -231,7 +232,7 @@ static int64_t look(struct webhook *webhook)
     return LOOK_AGAIN_MS;
 }
 
-/* Counts those that pile up, now and then. Returns how long the count is good for. */
+/* Counts failed webhooks now and then. Returns for how long the count is valid. */
 static int64_t count(struct webhook *webhook)
 {
     struct err err;
@@ -249,7 +250,7 @@ static int64_t count(struct webhook *webhook)
 static void *look_and_sleep(void *arg)
 {
     struct webhook *webhook = arg;
-    webhook->ahead_ms = INT64_MAX; /* nobody knows what it was before */
+    webhook->ahead_ms = INT64_MAX; /* The earlier difference is unknown. */
     lock_take(&webhook->lock);
     while (!webhook->stopping) {
         webhook->woken = false;
@@ -293,7 +294,7 @@ void webhook_stop(struct webhook *webhook)
     lock_take(&webhook->lock);
     webhook->stopping = true;
     pthread_cond_broadcast(&webhook->changed);
-    while (webhook->workers > 0) /* each asks once a second whether it is to stop */
+    while (webhook->workers > 0) /* Each worker asks once a second whether it must stop. */
         lock_wait(&webhook->changed, &webhook->lock, LOOK_AGAIN_MS);
     lock_drop(&webhook->lock);
     thread_join(&webhook->thread);
