@@ -26,13 +26,17 @@ const struct http_route *api_routes(size_t *ret_count)
     return routes;
 }
 
+void api_answering(const struct http_request *req, int status, void *arg)
+{
+    record_request(arg, req, status);
+}
+
 void api_done(const struct http_request *req, int status, int64_t duration_us, void *arg)
 {
     struct api *api = arg;
     bool ours = status >= 500 && status != 501 && status != 505; /* Those are caused by the
                                                                   * caller. */
     enum log_level level = ours ? LOG_WARN : LOG_DEBUG;
-    record_request(api, req, status);
     api_numbers_add(api->numbers, http_served_by(req), status, duration_us);
     log_set_request(http_id(req));
     log_at(level, "http", "%s %s %d %lld us", http_method(req), http_path(req), status,

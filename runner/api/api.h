@@ -83,8 +83,9 @@ struct api {
 /* The table of routes, for http_config. */
 const struct http_route *api_routes(size_t *ret_count);
 
-/* http_config's gate, done and trouble; arg is a struct api. */
+/* http_config's gate, answering, done and trouble; arg is a struct api. */
 bool api_gate(struct http_request *req, const struct http_route *route, void *arg);
+void api_answering(const struct http_request *req, int status, void *arg);
 void api_done(const struct http_request *req, int status, int64_t duration_us, void *arg);
 void api_trouble(const char *message, void *arg);
 

@@ -65,7 +65,7 @@ void record_action(struct api *api, const struct http_request *req, const char *
 void record_request(struct api *api, const struct http_request *req, int status)
 {
     const struct http_route *route = http_served_by(req);
-    if (!route || status < 100 || status >= 400)
+    if (!route || status >= 400)
         return;
     for (size_t i = 0; i < COUNT_OF(actions); i++) {
         if (strcmp(actions[i].path, route->path) != 0 ||

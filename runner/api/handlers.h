@@ -92,7 +92,8 @@ char *caller_name(const struct api *api, const struct http_request *req);
 /* The client's address: Cloudflare's header where the peer is trusted, else the peer's address. */
 const char *caller_address(const struct api *api, const struct http_request *req);
 
-/* audit_log.c. Records an answered request when it changed something. */
+/* audit_log.c. Records a request that changed something: one that is being answered, or (status 0)
+ * one whose client left after it was accepted. */
 void record_request(struct api *api, const struct http_request *req, int status);
 /* Records an action of `caller` (NULL: the request's) on `target`. */
 void record_action(struct api *api, const struct http_request *req, const char *action,

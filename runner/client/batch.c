@@ -136,6 +136,10 @@ int client_batch(struct call *call, struct err *err)
     b.options.out = b.options.out ? b.options.out : dir;
     int rc = batch_tasks_read(&b.tasks, call->args.items[0], &defaults, err);
     if (rc == 0 && cloud)
+        rc = cloud_home_check(err);
+    if (rc == 0)
+        rc = batch_results_lock(&b.results, b.options.out, err);
+    if (rc == 0 && cloud)
         rc = cloud_home_open(&home, b.options.out, &call->to, err);
     if (rc == 0) {
         resolve_share(call, &b);

@@ -106,7 +106,9 @@ struct batch_results {
     char name[ID_UUID_SIZE];
 };
 
-/* Makes the folder, or uses an existing one and reads which runs are finished. */
+/* Makes the folder, or opens an existing one, and locks it against other batches. */
+int batch_results_lock(struct batch_results *results, const char *dir, struct err *err);
+/* Begins the batch in the locked folder, or continues it: reads which runs are finished. */
 int batch_results_open(struct batch_results *results, const struct batch_options *options,
                        const char *runner, struct batch_tasks *tasks, struct batch_sums *sums,
                        struct err *err);

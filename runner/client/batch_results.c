@@ -186,6 +186,22 @@ static int read_meta(struct batch_results *results, const struct batch_options *
     return 0;
 }
 
+int batch_results_lock(struct batch_results *results, const char *dir, struct err *err)
+{
+    *results = (struct batch_results){.lock = -1, .file = -1};
+    if (path_make_dirs(dir, 0777, err))
+        return -1;
+    results->dir = realpath(dir, NULL);
+    AUTO(str) char *lock = results->dir ? path_join(results->dir, ".lock") : NULL;
+    if (!lock)
+        return err_sys(err, "%s", dir);
+    if ((results->lock = file_lock(lock, err)) >= 0)
+        return 0;
+    return err->code == ERR_CONFLICT
+               ? err_set(err, ERR_CONFLICT, "another batch is at work in %.100s", results->dir)
+               : -1;
+}
+
 int batch_results_open(struct batch_results *results, const struct batch_options *options,
                        const char *runner, struct batch_tasks *tasks, struct batch_sums *sums,
                        struct err *err)
@@ -193,18 +209,9 @@ int batch_results_open(struct batch_results *results, const struct batch_options
     struct index index = {0};
     struct recalling r = {
         .tasks = tasks, .sums = sums, .index = &index, .retry_failed = options->retry_failed};
-    *results = (struct batch_results){.lock = -1, .file = -1};
-    if (path_make_dirs(options->out, 0777, err))
-        return -1;
-    results->dir = realpath(options->out, NULL);
-    AUTO(str) char *lock = results->dir ? path_join(results->dir, ".lock") : NULL;
-    AUTO(str) char *file = results->dir ? path_join(results->dir, "results.jsonl") : NULL;
-    if (!lock || !file)
+    AUTO(str) char *file = path_join(results->dir, "results.jsonl");
+    if (!file)
         return err_sys(err, "%s", options->out);
-    if ((results->lock = file_lock(lock, err)) < 0)
-        return err->code == ERR_CONFLICT
-                   ? err_set(err, ERR_CONFLICT, "another batch is at work in %.100s", results->dir)
-                   : -1;
     if (read_meta(results, options, runner, err))
         return -1;
     results->file = open(file, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0666);

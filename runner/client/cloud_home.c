@@ -24,6 +24,7 @@
 #define START_MS 60000
 #define END_MS 5000
 #define LOOK_MS 10
+#define BEFORE_MS 30000 /* a runner whose client was killed ends by itself */
 #define SHARED_TMP "/var/tmp"
 #define LOG_MAX (64u << 20)
 
@@ -44,10 +45,9 @@ static char *env_file(void)
     return NULL;
 }
 
-/* Checks the required names. Without a file all must be in the environment; with one the runner
- * itself reports what is missing. */
-static int check_names(const char *file, struct err *err)
+int cloud_home_check(struct err *err)
 {
+    AUTO(str) char *file = env_file();
     static const char *const wanted[][2] = {{"GCP_PROJECT_ID", "GCS_PROJECT_ID"},
                                             {"CLOUDRUN_JOB_NAME", NULL},
                                             {"GCS_LOGS_BUCKET", NULL},
@@ -115,10 +115,16 @@ static int start(struct cloud_home *home, const char *secret, const char *log, c
                  struct err *err)
 {
     AUTO(strlist) struct strlist env = STRLIST_INIT;
-    char *argv[] = {(char[]){"claude-runner"}, (char[]){"attached"},
-                    file ? (char[]){"--env-file"} : NULL, (char *)(uintptr_t)file, NULL};
+    char us[16];
+    char *argv[] = {(char[]){"claude-runner"},
+                    (char[]){"attached"},
+                    us,
+                    file ? (char[]){"--env-file"} : NULL,
+                    (char *)(uintptr_t)file,
+                    NULL};
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
+    snprintf(us, sizeof(us), "%d", (int)getpid());
     make_environment(home, secret, &env);
     strlist_add(&env, "");
     if (env.failed)
@@ -139,6 +145,28 @@ static int start(struct cloud_home *home, const char *secret, const char *log, c
         return 0;
     home->pid = 0;
     return err_sys(err, "--cloud: cannot start");
+}
+
+/* Waits for the runner of a client that was killed: it may live a moment longer, and holds the lock
+ * of the state until it has ended. */
+static int await_the_one_before(const struct cloud_home *home, struct err *err)
+{
+    int64_t end = clock_mono_ms() + BEFORE_MS;
+    AUTO(str) char *path = path_join(home->dir, "lock");
+    for (bool said = false;;) {
+        AUTO(fd) int lock = path ? file_lock(path, err) : err_sys(err, "a path");
+        if (lock >= 0)
+            return 0;
+        if (err->code != ERR_CONFLICT)
+            return -1;
+        if (client_signals > 0 || clock_mono_ms() >= end)
+            return err_set(err, ERR_CONFLICT, "--cloud: another runner is still at work in %.150s",
+                           home->dir);
+        if (!said)
+            fprintf(stderr, "waiting for the runner of the client before to end\n");
+        said = true;
+        poll(NULL, 0, LOOK_MS);
+    }
 }
 
 /* The address on which the runner listens, which the caller frees; NULL before the runner has
@@ -239,7 +267,7 @@ int cloud_home_open(struct cloud_home *home, const char *dir, struct settings *t
     const char *job = getenv("CLOUDRUN_JOB_NAME"), *project = getenv("GCP_PROJECT_ID");
     *home = (struct cloud_home){.pid = 0};
     id_uuid(secret);
-    if (check_names(file, err) || make_dir(home, dir, err))
+    if (cloud_home_check(err) || make_dir(home, dir, err) || await_the_one_before(home, err))
         return -1;
     AUTO(str) char *log = path_join(home->dir, "log");
     snprintf(home->name, sizeof(home->name), "cloud:%.90s/%.90s", project ? project : "",

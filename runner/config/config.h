@@ -294,7 +294,7 @@ enum config_flag {
     X(ENUM, log_level, "LOG_LEVEL", NULL, "info", CONFIG_ONE_OF("error|warn|info|debug"), \
       CONFIG_RELOADABLE, "what is logged, to stderr (an enum log_level)") \
     X(ENUM, log_format, "LOG_FORMAT", NULL, "auto", CONFIG_ONE_OF("auto|json|text"), 0, \
-      "auto: json on a pipe and text on a terminal")
+      "auto: text on a terminal and to journald (there with priorities), else json")
 /* clang-format on */
 
 struct config_value; /* a variable's text and where it came from */

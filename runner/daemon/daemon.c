@@ -15,7 +15,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define LOOK_EVERY_MS 50 /* how often signals and running tasks are looked at while draining */
+#define LOG_EVERY_MS 60000 /* how often the log's size is checked */
+#define LOOK_EVERY_MS 50   /* how often signals and running tasks are checked while draining */
 
 static const char usage[] =
     "usage: claude-runner serve [--check] [--env-file FILE]\n"
@@ -178,9 +179,10 @@ static int serve(struct runner *runner, struct config *config, const struct conf
     }
     log_places(runner->server);
     for (int signal = 0; signal != SIGTERM && signal != SIGINT;) {
-        signal = process_signal(-1);
+        signal = process_signal(LOG_EVERY_MS);
         if (signal == SIGHUP)
             reload(runner, source);
+        process_rotate_log(PROCESS_LOG_BYTES);
     }
     drain(runner);
     runner_end(runner);

@@ -43,6 +43,9 @@ void alert_free(struct alert *alert);
 /* When an alert was last delivered, in real ms; 0: never, as far as is known. */
 int64_t alert_last_ms(const struct alert *alert);
 
+/* Sends one alert that says that it is a test. Needs no struct alert. */
+int alert_test(const struct config *config, struct err *err);
+
 /* Looks at the login, and sends an alert when one is due. */
 void alert_look(struct alert *alert);
 

@@ -16,7 +16,13 @@ void process_settle(void);
 /* The next of those signals within timeout_ms (-1: no limit), or 0. */
 int process_signal(int timeout_ms);
 
-/* Opens the log on stderr, in the configured form or the one that fits its reader. */
+/* Opens the log on stderr, in the configured form or the one that fits its reader: text on a
+ * terminal, text with priorities for journald, else JSON. */
 void process_open_log(const struct config *config, struct redact_set *secrets);
+
+#define PROCESS_LOG_BYTES (16 << 20)
+/* Rotates the log when stderr is a file that is appended to and is larger than `max_bytes`: renames
+ * it to "NAME.1", which replaces an earlier one, and begins a new file. Nobody else rotates it. */
+void process_rotate_log(int64_t max_bytes);
 
 #endif

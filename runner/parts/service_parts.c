@@ -432,6 +432,7 @@ static int start_http(void *whole, struct err *err)
                                      .routes = routes,
                                      .route_count = count,
                                      .gate = api_gate,
+                                     .answering = api_answering,
                                      .done = api_done,
                                      .trouble = api_trouble,
                                      .arg = &runner->api,

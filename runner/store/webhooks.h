@@ -65,20 +65,25 @@ static inline void auto_webhook_record(struct webhook_record *record)
 int store_webhook(struct store *store, const char *task_id, struct webhook_record *ret_record,
                   struct err *err);
 
-struct webhook_host {
-    char host[WEBHOOK_HOST_SIZE];
+#define WEBHOOK_HOST_RECEIVERS 3
+
+/* A receiver of webhooks: a URL without its query. Receivers of one host are distinguished by a
+ * number made from the URL; of very many receivers a few may share one. */
+struct webhook_receiver {
+    char host[WEBHOOK_HOST_SIZE]; /* "host:port" */
+    int number;
     int64_t due_ms; /* when its first pending webhook is due */
 };
 
-/* Lists the hosts with pending webhooks: first those with one that is due, the one that was not
- * tried for longest first; then the others by when they are due. Returns how many, at most `max`,
- * or -1. */
-int store_webhook_hosts(struct store *store, int64_t now_ms, struct webhook_host *ret_hosts,
-                        int max, struct err *err);
+/* Lists the receivers with pending webhooks, at most WEBHOOK_HOST_RECEIVERS of one host: first
+ * those with one that is due, the one that was not tried for longest first; then the others by when
+ * they are due. Returns how many, at most `max`, or -1. */
+int store_webhook_receivers(struct store *store, int64_t now_ms, struct webhook_receiver *ret_found,
+                            int max, struct err *err);
 
-/* Reads the webhook of a host that has been due for longest. Returns 1, 0 when none is due, or
+/* Reads the webhook of a receiver that has been due for longest. Returns 1, 0 when none is due, or
  * -1. */
-int store_webhook_due(struct store *store, const char *host, int64_t now_ms,
+int store_webhook_due(struct store *store, const struct webhook_receiver *receiver, int64_t now_ms,
                       struct webhook_record *ret_record, struct err *err);
 
 struct webhook_try {

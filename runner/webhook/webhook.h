@@ -2,12 +2,14 @@
  * Sends webhooks: what the store's outbox owes, until it has been taken or tried for long enough.
  *
  * Theory of operation. One thread looks at the outbox and sleeps until the first webhook is due or
- * somebody wakes it: there is no polling. For each host that has one due it starts a worker, up to
- * WEBHOOK_WORKERS, and never two for one host; the host that has not been tried for longest goes
- * first, so that dead ones do not keep the others waiting. A worker goes on with its host while
- * that takes what it is sent. Nothing is kept in memory but the names of the hosts at work.
+ * somebody wakes it: there is no polling. For each receiver (a URL without its query) that has one
+ * due it starts a worker, up to WEBHOOK_WORKERS, of which at most WEBHOOK_HOST_WORKERS for one host
+ * and never two for one receiver; who has not been tried for longest goes first. So a receiver that
+ * does not answer keeps neither the others of its host waiting nor those of other hosts. A worker
+ * goes on with its receiver while that takes what it is sent. Nothing is kept in memory but the
+ * names of the receivers at work.
  *
- *     store ──due──▶ thread ──a host──▶ worker: record ─▶ payload ─▶ signature ─▶ POST ─▶ store
+ *     store ──due──▶ thread ──a receiver──▶ worker: record ─▶ payload ─▶ signature ─▶ POST ─▶ store
  *
  * A try is one exchange of at most WEBHOOK_TRY_MS on a connection of its own: the name is resolved
  * once, each address is checked as it is connected to, redirects are answers like any other. 2xx
@@ -26,6 +28,7 @@
 #include <stdatomic.h>
 
 #define WEBHOOK_WORKERS 8
+#define WEBHOOK_HOST_WORKERS WEBHOOK_HOST_RECEIVERS
 #define WEBHOOK_TRY_MS 15000
 #define WEBHOOK_ANSWER_MAX 65536 /* of an answer's body; the rest is not read */
 

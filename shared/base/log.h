@@ -18,6 +18,7 @@
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 enum log_format {
     LOG_TEXT,
+    LOG_JOURNAL, /* text with a priority and without a time, as journald takes it */
     LOG_JSON,
     LOG_GOOGLE, /* JSON with the names that Google's Cloud Logging knows */
 };

@@ -98,6 +98,14 @@ int db_exec(struct db *db, const char *sql, struct err *err)
     return 0;
 }
 
+int db_copy(struct db *db, const char *to, struct err *err)
+{
+    /* It is the other file that is written. */
+    if (db_exec(db, "PRAGMA query_only=OFF", err) || db_run(db, err, "VACUUM INTO ?", "s", to))
+        return -1;
+    return db_exec(db, "PRAGMA query_only=ON", err);
+}
+
 /* The cached statement of this SQL, or a free place for it. */
 static struct db_stmt *find_slot(struct db *db, const char *sql)
 {

@@ -37,6 +37,9 @@ DEFINE_AUTO(db, struct db *, db_close)
 /* Runs statements without arguments or rows. */
 int db_exec(struct db *db, const char *sql, struct err *err);
 
+/* Writes what a DB_READ connection sees into a new database file, while others write. */
+int db_copy(struct db *db, const char *to, struct err *err);
+
 /* Prepares (once per connection: `sql` must be a string literal) and binds. `types` has a letter
  * per argument: i int64_t, s text (NULL is null), b blob (const void *, size_t; NULL is null).
  * Text and blobs must live until the statement is done. The statement must be ended by

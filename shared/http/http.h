@@ -70,6 +70,10 @@ struct http_config {
     /* Sees every well-formed request before its handler; route is NULL when none matches. Returns
      * false after it has answered (403, 429, 503 …). */
     bool (*gate)(struct http_request *req, const struct http_route *route, void *arg);
+    /* Called once before the head of an answer is sent, so that a client that has the answer can
+     * read what was noted here; status 0 when the client of a parked request left without an
+     * answer. May be NULL. Runs on the worker or the epoll thread. */
+    void (*answering)(const struct http_request *req, int status, void *arg);
     /* Called after each answer, for the log and the counters; status 0 when the connection ended
      * without a whole answer. Also called for requests that were refused before a handler saw them:
      * their method and path may be "". Runs on the worker or the epoll thread. */

@@ -177,6 +177,7 @@ void parked_flush(struct http_parked *parked)
 void parked_add_head(struct http_parked *parked, const struct parked_answer *answer, bool open)
 {
     struct http_request *req = parked->req;
+    http_request_announce(req, answer ? answer->status : 200);
     if (answer && answer->headers)
         buf_adds(&req->added, answer->headers);
     if (!buf_ok(&req->added))

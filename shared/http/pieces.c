@@ -77,6 +77,7 @@ static int begin(struct http_request *req, int status, const char *type, int64_t
                                           .keep = req->flow_keeps});
     req->state = REQUEST_ANSWERED;
     req->status = status;
+    http_request_announce(req, status);
     struct iovec part = {head.data, head.len};
     return buf_ok(&head) && send_parts(req->conn->fd, &part, 1) == 0 ? 0 : lose_client(req);
 }

@@ -174,6 +174,7 @@ void http_send(struct http_request *req, int status, const char *type, const voi
     if (strcmp(req->head.method, "HEAD") == 0)
         len = 0;
     req->state = REQUEST_ANSWERED;
+    http_request_announce(req, status);
     ssize_t sent = buf_ok(&head) ? send_now(req->conn->fd, &head, body, len) : -1;
     req->status = sent < 0 ? 0 : status;
     if (sent >= 0 && (size_t)sent < head.len + len) {

@@ -184,13 +184,24 @@ int http_request_detach(struct http_request *req)
     return fd;
 }
 
+void http_request_announce(struct http_request *req, int status)
+{
+    const struct http_config *config = &req->server->config;
+    if (!req->announced && config->answering)
+        config->answering(req, status, config->arg);
+    req->announced = true;
+}
+
 void http_request_end(struct http_request *req, int status)
 {
     const struct http_config *config = &req->server->config;
+    if (req->state == REQUEST_PARKED)
+        http_request_announce(req, 0);
     if (config->done)
         config->done(req, status, http_age_us(req), config->arg);
     free(req->params);
     req->params = NULL;
+    req->announced = false;
     buf_done(&req->raw);
     buf_clear(&req->added);
     req->added.failed = false;

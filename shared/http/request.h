@@ -45,7 +45,8 @@ struct http_request {
     struct conn *conn;        /* NULL once parked */
     struct mg_connection *mg; /* NULL when CivetWeb refused the head: it cannot read the body */
     enum request_state state;
-    int status; /* answered; 0: not */
+    int status;     /* answered; 0: not */
+    bool announced; /* answering() was called */
     int64_t start_us;
     struct head head;
     size_t head_size;
@@ -68,6 +69,9 @@ struct http_request {
     bool flow_chunked; /* http_begin() */
     bool flow_keeps;
 };
+
+/* Calls answering(), at most once for each request. */
+void http_request_announce(struct http_request *req, int status);
 
 /* True when the connection goes on after this request. */
 bool http_request_keeps(const struct http_request *req);

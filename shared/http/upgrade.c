@@ -30,8 +30,9 @@ bool http_wants_upgrade(const struct http_request *req, const char *protocol)
 
 void upgrade_add_head(struct http_parked *parked)
 {
-    const struct http_request *req = parked->req;
+    struct http_request *req = parked->req;
     struct buf *out = &parked->out.lead;
+    http_request_announce(req, 101);
     if (!buf_ok(&req->added))
         out->failed = true;
     buf_addf(out,

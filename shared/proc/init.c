@@ -325,10 +325,12 @@ _Noreturn void init_run(const struct plan *plan, struct jail *jail, const int fd
         say(init.control, WIRE_FAILED, errno, 0, "gate");
         _exit(1);
     }
+    /* Before any program of our user exists that could trace this process: after its exec, which
+     * makes it dumpable, the program may run before this process runs again. */
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     init.program = program_start(plan, jail, kept);
     if (init.program < 0)
         _exit(1);
-    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* Children of the same user must not trace this process. */
     for (int i = WIRE_PLAN; i < WIRE_CONTROL; i++)
         close(kept[i]);
     say(init.control, WIRE_RUNNING, 0, 0, NULL);
