@@ -11,6 +11,7 @@
  *                                 └ no: wakes the thread, waits a moment, looks again
  *
  * Threads: any.
+ * Ownership: the caller of access_new() frees it by access_free().
  */
 #ifndef ACCESS_ACCESS_H
 #define ACCESS_ACCESS_H

@@ -2,6 +2,7 @@
  * The HTTP contract on top of the engine: one table of routes, one file per resource.
  *
  * Threads: handlers run on the HTTP server's workers.
+ * Ownership: the daemon owns everything that struct api names; api_guard_free() frees a guard.
  */
 #ifndef API_API_H
 #define API_API_H

@@ -9,8 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define PATIENCE_MS 2000 /* time for the process tree to end; after it the answer is "cancelling" \
-                          */
+#define PATIENCE_MS 2000 /* for the process tree to end; then it is "cancelling" */
 #define CANCEL_BYTES_MAX (1u << 20)
 
 /* --- one task's end ------------------------------------------------------------------------ */

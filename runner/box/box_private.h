@@ -3,6 +3,8 @@
  * shells and serves its files. Private to runner/box.
  *
  * Threads: none; the agent has one thread.
+ * Ownership: struct box owns its shells and jobs; returned texts and lists are the caller's to
+ * free.
  */
 #ifndef BOX_BOX_PRIVATE_H
 #define BOX_BOX_PRIVATE_H

@@ -11,6 +11,7 @@
 #include "runner/claude/prepare.h"
 #include "runner/claude/transcript.h"
 #include "runner/claude/version.h"
+#include "runner/material/material.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -69,21 +70,11 @@ static int take_lease(struct attempt *attempt, struct err *err)
 /* Prepares the repository that the task works in, if it names one. */
 static int open_workspace(struct attempt *attempt, struct err *err)
 {
-    const struct repo_wish wish = finish_wish(attempt->request);
-    const struct work_stop stop = finish_stop(attempt->run);
-    AUTO(buf) struct buf json = BUF_INIT(1u << 20);
-    if (!wish.url)
-        return 0;
-    attempt->workspace =
-        workspace_open(attempt->claude->repos, &wish, task_run_dir(attempt->run), &stop, err);
-    if (!attempt->workspace) {
+    int rc = material_open_repo(attempt->claude->repos, attempt->run, attempt->request,
+                                &attempt->members, &attempt->workspace, err);
+    if (rc)
         attempt->failed_step = "repo_error";
-        return -1;
-    }
-    workspace_print(attempt->workspace, &json);
-    task_run_event(attempt->run, "repo", buf_str(&json), json.len);
-    buf_addf(&attempt->members, ",\"repo\":%s", buf_str(&json));
-    return 0;
+    return rc;
 }
 
 static void on_session_gone(void *arg)
@@ -114,7 +105,7 @@ static int enter_session(struct attempt *attempt, struct err *err)
 static enum work_cause asked(struct work *work, void *arg)
 {
     const struct attempt *attempt = arg;
-    const struct work_stop run = finish_stop(attempt->run);
+    const struct work_stop run = material_stop(attempt->run);
     enum work_cause cause = run.asked(work, run.arg);
     bool gone = cause == WORK_ENDED && attempt->guest && session_guest_is_told(attempt->guest);
     return gone ? WORK_CANCEL : cause;
@@ -126,48 +117,23 @@ struct work_stop attempt_stop(struct attempt *attempt)
         .wake_fd = task_run_wake_fd(attempt->run), .asked = asked, .arg = attempt};
 }
 
-/* True when what is being prepared is not wanted any more. */
-static bool is_over(void *arg)
-{
-    const struct attempt *attempt = arg;
-    return task_run_stop(attempt->run) != STOP_NO ||
-           clock_mono_ms() >= attempt->started_ms + attempt->request->timeout_ms;
-}
-
 static int open_inputs(struct attempt *attempt, struct err *err)
 {
-    const struct claude *claude = attempt->claude;
-    const struct input_wish wish = {.request = attempt->request->inputs,
-                                    .repos = claude->repos,
-                                    .workspace = attempt->workspace,
-                                    .dir = task_run_dir(attempt->run),
-                                    .stopped = is_over,
-                                    .arg = attempt};
-    if (!wish.request)
-        return 0;
-    attempt->inputs = input_layers_open(claude->inputs, &wish, err);
-    if (attempt->inputs)
-        return 0;
-    attempt->failed_step = err->code == ERR_BUSY ? "timeout" : "input_error";
-    return err->code == ERR_BUSY
-               ? err_set(err, ERR_TIMEOUT, "the task did not end within its time limit")
-               : -1;
+    const struct material_inputs order = {.inputs = attempt->claude->inputs,
+                                          .repos = attempt->claude->repos,
+                                          .run = attempt->run,
+                                          .request = attempt->request,
+                                          .workspace = attempt->workspace,
+                                          .until_ms =
+                                              attempt->started_ms + attempt->request->timeout_ms};
+    return material_open_inputs(&order, &attempt->inputs, &attempt->failed_step, err);
 }
 
-/* Lets git in the workspace reach the repository through the runner. */
 static int open_gitgate(struct attempt *attempt, struct err *err)
 {
     const struct claude *claude = attempt->claude;
-    const struct gitgate_wish wish = {.workspace = attempt->workspace,
-                                      .repo = finish_wish(attempt->request),
-                                      .rules = attempt->request->git_push,
-                                      .behind_gate = claude->walls->gate};
-    if (!attempt->workspace)
-        return 0;
-    attempt->pass = gitgate_open(claude->gitgate, &wish, err);
-    if (attempt->pass && redact_add(task_run_redact(attempt->run), gitgate_token(attempt->pass)))
-        return err_sys(err, "secrets");
-    return attempt->pass ? 0 : -1;
+    return material_open_gitgate(claude->gitgate, attempt->run, attempt->request,
+                                 attempt->workspace, claude->walls->gate, &attempt->pass, err);
 }
 
 static int add_argument(struct plan *plan, const char *flag, const char *value, struct err *err)

@@ -5,6 +5,7 @@
 #include "base/path.h"
 #include "base/str.h"
 #include "google/storage.h"
+#include "runner/material/material.h"
 #include "runner/repo/collect.h"
 #include "runner/repo/harvest.h"
 #include "json/json.h"
@@ -32,43 +33,9 @@ struct finish {
     struct json_writer w;
 };
 
-/* The branch that a name means: some callers write full names, and "HEAD" for the default. */
-static const char *branch_of(const char *name)
-{
-    static const char heads[] = "refs/heads/";
-    bool full = name && strncmp(name, heads, strlen(heads)) == 0;
-    return full ? name + strlen(heads) : name && strcmp(name, "HEAD") == 0 ? NULL : name;
-}
-
-struct repo_wish finish_wish(const struct task_request *request)
-{
-    bool head = request->git_ref && strcmp(request->git_ref, "HEAD") == 0;
-    return (struct repo_wish){.url = request->repo_url,
-                              .branch = branch_of(request->git_branch),
-                              .ref = head ? NULL : request->git_ref,
-                              .key = request->ssh_key,
-                              .token = request->git_token,
-                              .timeout_ms = request->timeout_ms,
-                              .depth = request->git_depth,
-                              .stale_ok = request->stale_ok};
-}
-
-static enum work_cause asked(struct work *work, void *arg)
-{
-    static const enum work_cause causes[] = {
-        [STOP_NO] = WORK_ENDED, [STOP_CANCEL] = WORK_CANCEL, [STOP_INTERRUPT] = WORK_INTERRUPT};
-    (void)work;
-    return causes[task_run_stop(arg)];
-}
-
 static bool is_stopped(void *arg)
 {
     return task_run_stop(arg) != STOP_NO;
-}
-
-struct work_stop finish_stop(struct task_run *run)
-{
-    return (struct work_stop){.wake_fd = task_run_wake_fd(run), .asked = asked, .arg = run};
 }
 
 static void say(const struct finish *finish, const char *what, const struct err *err)
@@ -125,7 +92,7 @@ static void push(struct finish *finish, struct harvested_commit *kept)
 {
     struct err err = ERR_INIT;
     const struct task_request *request = finish->request;
-    const struct repo_wish wish = finish_wish(request);
+    const struct repo_wish wish = material_wish(request);
     const char *strategy = request->post_git_conflict_strategy;
     bool recover = !strategy || strcmp(strategy, "auto") == 0;
     if (!kept->branch[0]) {
@@ -151,7 +118,7 @@ static void push(struct finish *finish, struct harvested_commit *kept)
  * HEAD does not count, because Claude may have changed it. */
 static const char *push_branch(const struct finish *finish)
 {
-    const char *named = branch_of(finish->request->post_git_branch);
+    const char *named = material_branch(finish->request->post_git_branch);
     const char *made_of = workspace_branch(finish->workspace);
     return named ? named : *made_of ? made_of : NULL;
 }
@@ -196,7 +163,7 @@ static void commit(struct finish *finish)
 void finish_changes(struct task_run *run, struct workspace *workspace)
 {
     struct err err = ERR_INIT;
-    const struct work_stop stop = finish_stop(run);
+    const struct work_stop stop = material_stop(run);
     AUTO(strlist) struct strlist except = STRLIST_INIT;
     for (size_t i = 0; finish_own_files[i]; i++)
         strlist_add(&except, finish_own_files[i]);
@@ -324,7 +291,7 @@ void finish_run(struct attempt *attempt, bool success)
                             .run = run,
                             .request = request,
                             .workspace = workspace,
-                            .stop = finish_stop(run),
+                            .stop = material_stop(run),
                             .work = work,
                             .bundle = bundle,
                             .outputs = outputs};

@@ -16,12 +16,6 @@ void finish_run(struct attempt *attempt, bool success);
 /* Stores the changes in the workspace with the task's events, for callers that ask for them. */
 void finish_changes(struct task_run *run, struct workspace *workspace);
 
-/* The repository that a request names. */
-struct repo_wish finish_wish(const struct task_request *request);
-
-/* The stop conditions of a task_run: a cancel, or a runner that stops. */
-struct work_stop finish_stop(struct task_run *run);
-
 /* Names in a workspace that belong to the runner and are never committed. */
 extern const char *const finish_own_files[];
 

@@ -2,6 +2,7 @@
  * Makes the plan of the process that runs Claude for a task. Private to runner/claude.
  *
  * Threads: the task's own.
+ * Ownership: the caller frees the plan by plan_free(); the attempt is borrowed.
  */
 #ifndef CLAUDE_PLAN_H
 #define CLAUDE_PLAN_H

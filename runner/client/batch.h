@@ -16,6 +16,8 @@
  * its line is added to DIR/results.jsonl; a run counts as kept once its line is there.
  *
  * Threads: one, but batch_uploads.
+ * Ownership: struct batch owns its parts; what a _new function returns is freed by the _free
+ * function of the same name, and returned paths are the caller's to free.
  */
 #ifndef CLIENT_BATCH_H
 #define CLIENT_BATCH_H

@@ -135,7 +135,7 @@ static int refused(const struct follow *f, struct err *err)
 
 int follower_run(struct follow *f, struct err *err)
 {
-    REQUIRE(follow->path || follow->task_id[0]);
+    REQUIRE(f->path || f->task_id[0]);
     int64_t seen_ms = clock_mono_ms();
     int pause_ms = FIRST_PAUSE_MS;
     bool answered = f->task_id[0] != '\0', said = false;

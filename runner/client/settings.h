@@ -17,6 +17,8 @@
  *     access_client_secret_file = …                          or access_client_secret
  *
  * Threads: one.
+ * Ownership: struct settings owns its texts; settings_done() frees them. Returned paths are the
+ * caller's to free.
  */
 #ifndef CLIENT_SETTINGS_H
 #define CLIENT_SETTINGS_H

@@ -8,6 +8,8 @@
  *     the same two in the --env-file, the default.
  *
  * Threads: a config does not change after config_load(); share it freely. Nothing is kept outside.
+ * Ownership: a load returns a configuration that the caller frees by config_free(), or hands to
+ * in_force.h.
  */
 #ifndef CONFIG_CONFIG_H
 #define CONFIG_CONFIG_H

@@ -10,6 +10,7 @@
  * The last reference frees it and wipes its secrets.
  *
  * Threads: any, except for init and done.
+ * Ownership: configurations are counted references; who gets one drops it by config_unref().
  */
 #ifndef CONFIG_IN_FORCE_H
 #define CONFIG_IN_FORCE_H

@@ -20,6 +20,8 @@
  * the git gate GATE_GIT.
  *
  * Threads: any; the gate's own thread serves, lookups have one each for as long as they last.
+ * Ownership: the caller of egress_gate_new() frees it by egress_gate_free(); the gate owns the
+ * sockets that it serves.
  */
 #ifndef EGRESS_GATE_H
 #define EGRESS_GATE_H

@@ -17,6 +17,8 @@
  * What is refused is told in git's own lines, "remote: …", with what would allow it.
  *
  * Threads: any. Each request has a worker of the gate's own HTTP server.
+ * Ownership: the caller of gitgate_new() frees the gate, and the caller of gitgate_open() closes
+ * the pass.
  */
 #ifndef GITGATE_GITGATE_H
 #define GITGATE_GITGATE_H

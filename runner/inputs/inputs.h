@@ -15,6 +15,7 @@
  * are read from the store whenever room is made, so that a restart forgets none.
  *
  * Threads: any.
+ * Ownership: the caller of input_store_new() frees it by input_store_free().
  */
 #ifndef INPUTS_INPUTS_H
 #define INPUTS_INPUTS_H

@@ -17,6 +17,7 @@
  * allowed.
  *
  * Threads: alert_look() from one at a time; its own calls it every second.
+ * Ownership: the caller of alert_new() frees it by alert_free().
  */
 #ifndef OAUTH_ALERT_H
 #define OAUTH_ALERT_H

@@ -13,6 +13,7 @@
  * again: from then on the login is LOGIN_REFUSED until the file holds another.
  *
  * Threads: any.
+ * Ownership: the caller of keeper_new() frees it by keeper_free().
  */
 #ifndef OAUTH_KEEPER_H
 #define OAUTH_KEEPER_H

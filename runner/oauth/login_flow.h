@@ -15,6 +15,7 @@
  * code and the URL's state never reach the log.
  *
  * Threads: any.
+ * Ownership: the caller of login_flow_new() frees it by login_flow_free(); a view is a copy.
  */
 #ifndef OAUTH_LOGIN_FLOW_H
 #define OAUTH_LOGIN_FLOW_H

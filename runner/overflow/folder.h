@@ -21,6 +21,7 @@
  * has left, and only after its execution has ended.
  *
  * Threads: no state.
+ * Ownership: struct cloud owns its members; returned names are the caller's to free.
  */
 #ifndef OVERFLOW_FOLDER_H
 #define OVERFLOW_FOLDER_H

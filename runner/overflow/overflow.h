@@ -16,6 +16,8 @@
  * placing had come, a file beside the events how far relaying.
  *
  * Threads: any.
+ * Ownership: the caller of overflow_new() frees it by overflow_free(), and the tree of
+ * overflow_outputs() by json_free(); cloud_copy_end() frees a copy.
  */
 #ifndef OVERFLOW_OVERFLOW_H
 #define OVERFLOW_OVERFLOW_H

@@ -25,8 +25,9 @@
 
 #define WAIT_MIN_MS 200
 #define WAIT_MAX_MS 5000
-#define NEXT_MS (FOLDER_CHUNK_MS * 4 / 5) /* the next piece cannot exist earlier after a new one \
-                                           */
+#define NEXT_MS                                                                      \
+    (FOLDER_CHUNK_MS * 4 / 5) /* the next piece cannot exist earlier after a new one \
+                               */
 #define CURSOR_FORMAT "%019lld %019lld\n"
 #define CURSOR_BYTES 40
 #define PIECES_AT_ONCE 64

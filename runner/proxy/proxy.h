@@ -16,6 +16,7 @@
  * Each request in flight has a worker of the proxy's own HTTP server.
  *
  * Threads: any.
+ * Ownership: the caller of proxy_new() frees it by proxy_free(); proxy_end() gives up a lease.
  */
 #ifndef PROXY_PROXY_H
 #define PROXY_PROXY_H

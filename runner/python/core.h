@@ -2,6 +2,7 @@
  * Runs, children, zygotes and sessions, shared by the files of this room. Private to runner/python.
  *
  * Threads: any, with python's lock held.
+ * Ownership: struct python owns everything here; pointers that a function returns are borrowed.
  */
 #ifndef PYTHON_CORE_H
 #define PYTHON_CORE_H

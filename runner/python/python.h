@@ -17,6 +17,8 @@
  *
  * Threads: every function from any. One thread of its own owns the descriptors' events; done() is
  * called on it, or on the thread of python_stop(), without a lock held.
+ * Ownership: the caller of python_new() frees it by python_free(); python_run() takes over the
+ * members of a request.
  */
 #ifndef PYTHON_PYTHON_H
 #define PYTHON_PYTHON_H

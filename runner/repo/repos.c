@@ -91,7 +91,7 @@ const char *repos_overlay(const struct repos *repos)
 
 int repos_check_url(struct repos *repos, const char *text, struct err *err)
 {
-    REQUIRE(url);
+    REQUIRE(text);
     struct git_url url;
     AUTO(config_ref) const struct config *config = config_ref(repos->config.config);
     return git_url_parse(text, &url, err) || git_url_check(&url, &config->git_allow, err) ? -1 : 0;

@@ -17,6 +17,8 @@
  * What a workspace stands on is held, so that neither the janitor nor DELETE /repos takes it.
  *
  * Threads: any; a workspace belongs to its task's.
+ * Ownership: the caller of repos_new() frees it by repos_free(); a workspace is freed by
+ * workspace_close() and owns the texts that its functions return.
  */
 #ifndef REPO_REPOS_H
 #define REPO_REPOS_H

@@ -6,7 +6,7 @@
 
 int request_field_at(size_t index, struct request_field *ret_field)
 {
-    REQUIRE(index >= 0 && ret_field);
+    REQUIRE(ret_field);
     if (index >= REQUEST_ROWS)
         return -1;
     const struct request_row *row = &request_rows[index];

@@ -6,6 +6,7 @@
  * object has its path as name ("limits.cpu"); its object is a GROUP row.
  *
  * Threads: no shared state; a request that nobody changes may be read from any thread.
+ * Ownership: a request is freed by task_request_free(), which wipes its secrets.
  */
 #ifndef REQUEST_SPEC_H
 #define REQUEST_SPEC_H

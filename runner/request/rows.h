@@ -3,6 +3,7 @@
  * runner/request.
  *
  * Threads: no shared state.
+ * Ownership: rows are static; a member belongs to its request.
  */
 #ifndef REQUEST_ROWS_H
 #define REQUEST_ROWS_H

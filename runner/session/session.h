@@ -21,6 +21,8 @@
  *
  * Threads: any, unless said otherwise. Callbacks come on the hub's thread or on the caller's, with
  * no lock held; they must not block.
+ * Ownership: the caller of sessions_new() frees it by sessions_free(); commands are counted
+ * references, guests are freed by session_leave() and viewers by pty_leave().
  */
 #ifndef SESSION_SESSION_H
 #define SESSION_SESSION_H

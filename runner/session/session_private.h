@@ -3,6 +3,8 @@
  * to runner/session.
  *
  * Threads: any; `_locked` expects the lock of struct sessions held.
+ * Ownership: sessions and commands are counted references; answers of agents are the caller's to
+ * free; everything else belongs to its session.
  */
 #ifndef SESSION_SESSION_PRIVATE_H
 #define SESSION_SESSION_PRIVATE_H

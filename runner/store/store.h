@@ -6,6 +6,8 @@
  * races. Secrets of a task that waits are sealed under a key file and wiped when it ends.
  *
  * Threads: any. Functions that write return after the change is on disk.
+ * Ownership: the caller of store_open() closes it by store_close(); records that a function fills
+ * in are ended by task_record_done().
  */
 #ifndef STORE_STORE_H
 #define STORE_STORE_H

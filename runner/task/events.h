@@ -10,6 +10,7 @@
  * holds events in memory.
  *
  * Threads: one writer a file; any number of readers.
+ * Ownership: the caller of events_open() closes it by events_close().
  */
 #ifndef TASK_EVENTS_H
 #define TASK_EVENTS_H

@@ -16,6 +16,7 @@
  * ends it, 410 ends it, everything else is tried again.
  *
  * Threads: any, but for starting and stopping.
+ * Ownership: the caller of webhook_new() frees it by webhook_free().
  */
 #ifndef WEBHOOK_WEBHOOK_H
 #define WEBHOOK_WEBHOOK_H

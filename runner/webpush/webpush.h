@@ -14,6 +14,7 @@
  * Messages are news, not records: what was not delivered before a restart is not told any more.
  *
  * Threads: any, but for starting and stopping.
+ * Ownership: the caller of webpush_new() frees it by webpush_free().
  */
 #ifndef WEBPUSH_WEBPUSH_H
 #define WEBPUSH_WEBPUSH_H

@@ -2,6 +2,7 @@
  * What the files of runner/webpush share. Private to runner/webpush.
  *
  * Threads: functions whose name ends in _locked are called with push->lock held.
+ * Ownership: struct push owns its key, subscriptions and letters; returned pointers are borrowed.
  */
 #ifndef WEBPUSH_PRIVATE_H
 #define WEBPUSH_PRIVATE_H

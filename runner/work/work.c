@@ -18,9 +18,8 @@
 
 #define READ_BYTES (256u << 10)
 #define READS_AT_ONCE 16
-#define LAST_READ_MS 5000   /* time to read output that nobody needs, after the program was ended */
-#define LOOK_EVERY_MS 1000  /* longest interval, for sizes of files, and where inotify is missing \
-                             */
+#define LAST_READ_MS 5000   /* for output that nobody needs, after the end */
+#define LOOK_EVERY_MS 1000  /* for sizes of files, and without inotify */
 #define TAIL_EVERY_MS 20    /* where inotify is missing */
 #define INIT_SLACK_MS 15000 /* beyond the grace time; after it init itself counts as lost */
 #define NEVER INT64_MAX

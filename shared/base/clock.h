@@ -3,6 +3,7 @@
  * put its own clock in place and needs no sleeping.
  *
  * Threads: reading from any; clock_use() only while no other thread runs.
+ * Ownership: nothing is allocated.
  */
 #ifndef BASE_CLOCK_H
 #define BASE_CLOCK_H

@@ -2,6 +2,7 @@
  * Checks of text that users write: host names, URLs, tokens, ids.
  *
  * Threads: no shared state.
+ * Ownership: the caller frees the text of form_choice_at().
  */
 #ifndef BASE_FORM_H
 #define BASE_FORM_H

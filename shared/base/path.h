@@ -2,6 +2,7 @@
  * Paths: joining, checking, making and removing trees.
  *
  * Threads: no shared state.
+ * Ownership: the caller frees returned paths.
  */
 #ifndef BASE_PATH_H
 #define BASE_PATH_H

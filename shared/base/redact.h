@@ -10,6 +10,7 @@
  * needles. A stream holds back what could still become a needle (at most the longest one).
  *
  * Threads: a set is locked inside; a stream belongs to one thread.
+ * Ownership: the caller of redact_new() frees it by redact_free(); a stream borrows its set.
  */
 #ifndef BASE_REDACT_H
 #define BASE_REDACT_H

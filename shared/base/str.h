@@ -2,6 +2,7 @@
  * Text: checks, numbers, encodings, and the nearest name to a misspelt one.
  *
  * Threads: no shared state.
+ * Ownership: the caller frees the text of str_copy(); buffers are borrowed.
  */
 #ifndef BASE_STR_H
 #define BASE_STR_H

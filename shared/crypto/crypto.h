@@ -2,6 +2,7 @@
  * The cryptography that the runner needs, from OpenSSL's libcrypto.
  *
  * Threads: any.
+ * Ownership: keys and hashes are freed by the _free function of their name.
  */
 #ifndef CRYPTO_CRYPTO_H
 #define CRYPTO_CRYPTO_H

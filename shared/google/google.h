@@ -19,6 +19,7 @@
  * in time ERR_TIMEOUT.
  *
  * Threads: any.
+ * Ownership: the caller of google_new() frees it by google_free().
  */
 #ifndef GOOGLE_GOOGLE_H
 #define GOOGLE_GOOGLE_H

@@ -16,8 +16,7 @@
 #define JWT_GRANT "urn:ietf:params:oauth:grant-type:jwt-bearer"
 #define JWT_SECONDS 3600
 #define LIFE_MAX_S 86400
-#define GIVEN_LIFE_MS 3600000 /* longest life that is asked for; at its end the token is refused \
-                               */
+#define GIVEN_LIFE_MS 3600000 /* at most; at its end the token is refused */
 #define LIFE_UNSAID_S 3600    /* Google's default */
 
 /* --- one question to a token endpoint ------------------------------------------------------- */

@@ -12,6 +12,7 @@
  *                                                    └───────────────────┘
  *
  * Threads: any, once made.
+ * Ownership: the caller frees an identity by identity_free(); an impersonating one owns its source.
  */
 #ifndef GOOGLE_IDENTITY_H
 #define GOOGLE_IDENTITY_H

@@ -2,6 +2,8 @@
  * Cloud Storage: objects in buckets. CRC32C is checked both ways; names are any UTF-8.
  *
  * Threads: any.
+ * Ownership: an object that a call fills in is ended by storage_object_done(), an upload freed by
+ * storage_upload_free().
  */
 #ifndef GOOGLE_STORAGE_H
 #define GOOGLE_STORAGE_H

@@ -31,6 +31,7 @@
  * child does.
  *
  * Threads: one at a time; the calling process has no other threads when it clones.
+ * Ownership: the caller of jail_new() frees the plan by jail_free().
  */
 #ifndef JAIL_JAIL_H
 #define JAIL_JAIL_H

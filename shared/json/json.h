@@ -6,6 +6,7 @@
  * foreign goes through json_parse(). Numbers are written by us: cJSON loses digits above 2^53.
  *
  * Threads: no shared state. A tree belongs to one thread.
+ * Ownership: the caller frees a tree by json_free(); nodes and texts belong to their tree.
  */
 #ifndef JSON_JSON_H
 #define JSON_JSON_H

@@ -23,6 +23,7 @@
  * read, for ever, outlives KILL_WAIT_MS.
  *
  * Threads: launcher_* and child_* from any; a child belongs to one thread at a time.
+ * Ownership: launcher_free() frees the launcher, child_free() a child.
  */
 #ifndef PROC_LAUNCH_H
 #define PROC_LAUNCH_H

@@ -2,6 +2,8 @@
  * The children of a zygote.
  *
  * Threads: one.
+ * Ownership: children_new() is freed by children_forget() in a fork, and else lives as long as the
+ * process.
  */
 #ifndef INSIDE_CHILDREN_H
 #define INSIDE_CHILDREN_H

@@ -2,6 +2,7 @@
  * The jail of a child: no network, no files but its own scratch, one process.
  *
  * Threads: one.
+ * Ownership: the caller of walls_open() frees it by walls_free().
  */
 #ifndef INSIDE_WALLS_H
 #define INSIDE_WALLS_H
