@@ -21,14 +21,14 @@
 
 struct openapi {
     const char *version; /* borrowed */
-    struct lock lock;    /* while it is made */
+    struct lock lock;    /* held while the document is made */
     char *text;
     char etag[ETAG_SIZE];
 };
 
 /* --- tables -------------------------------------------------------------------------------- */
 
-/* Parameters that a row of routes.h may name. */
+/* Parameters that a row of routes.h can name. */
 static const struct {
     const char *name, *in, *schema, *help;
 } parameters[] = {
@@ -73,7 +73,7 @@ static const struct {
     {"If-None-Match", "header", "{\"type\":\"string\"}", "the ETag that is here already"},
 };
 
-/* What comes with a status, where it is not a schema as application/json. */
+/* Contents of an answer that are not a schema as application/json. */
 static const struct {
     const char *name, *types, *schema;
 } contents[] = {
@@ -96,7 +96,7 @@ static const struct {
     {"Archive", "application/gzip", NULL},
 };
 
-/* Schemas that come of the table of request fields. */
+/* Schemas that are made from the table of request fields. */
 static const struct {
     const char *name;
     unsigned where;
@@ -160,7 +160,7 @@ static void add_ref(struct json_writer *w, const char *kind, const char *name)
     json_add_text(w, "$ref", buf_str(&ref));
 }
 
-/* "{id}" and "{path...}" of the pattern. */
+/* Adds the pattern's "{id}" and "{path...}". */
 static void add_path_parameters(struct json_writer *w, const char *path)
 {
     while ((path = strchr(path, '{'))) {
@@ -286,7 +286,7 @@ static void add_answer(struct json_writer *w, const struct json *examples,
     json_close(w);
 }
 
-/* What a route may answer beside what its row says. */
+/* Adds the answers that any route may give besides those in its row. */
 static void add_common_answers(const struct http_route *route, const struct route_text *text,
                                struct buf *answers)
 {
@@ -323,7 +323,7 @@ static void add_answers(struct json_writer *w, const struct json *examples,
 
 /* --- operations ---------------------------------------------------------------------------- */
 
-/* "get_tasks_id_events": what generators name their functions after. */
+/* Adds an id such as "get_tasks_id_events", from which generators name their functions. */
 static void add_operation_id(struct json_writer *w, const struct http_route *route)
 {
     AUTO(buf) struct buf id = BUF_INIT(256);
@@ -371,7 +371,7 @@ static void add_paths(struct json_writer *w, const struct json *examples)
         while (strcmp(routes[first].path, routes[i].path) != 0)
             first++;
         if (first < i)
-            continue; /* it went with the first of its path */
+            continue; /* It was printed with the first route of its path. */
         json_open_object(w, plain_path(routes[i].path, path));
         for (size_t k = i; k < count; k++)
             if (strcmp(routes[k].path, routes[i].path) == 0)
@@ -410,7 +410,7 @@ static void add_error_response(struct json_writer *w, const char *name, const ch
     json_close(w);
 }
 
-/* A response for each status that the table of errors has. */
+/* Adds a response for each status in the table of errors. */
 static void add_responses(struct json_writer *w)
 {
     char name[32];
@@ -463,7 +463,7 @@ static int add_schemas(struct json_writer *w, struct err *err)
         states[i] = task_state_name((enum task_state)i);
     json_open_object(w, "schemas");
     add_words(w, "ErrorCode", codes + 1,
-              COUNT_OF(errors) - 1); /* the first is that there is none */
+              COUNT_OF(errors) - 1); /* The first code means that there is no error. */
     add_words(w, "TaskStatus", states, COUNT_OF(states));
     for (int i = 0; i < WEBHOOK_STATE_COUNT; i++)
         webhooks[i] = webhook_state_name((enum webhook_state)i);
@@ -555,7 +555,7 @@ const char *openapi_text(struct openapi *openapi, const char **ret_etag, struct 
     lock_take(&openapi->lock);
     if (!openapi->text)
         make_locked(openapi, err);
-    const char *text = openapi->text; /* it stays once it is there */
+    const char *text = openapi->text; /* The document does not change once it is made. */
     lock_drop(&openapi->lock);
     if (text && ret_etag)
         *ret_etag = openapi->etag;

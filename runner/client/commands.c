@@ -245,7 +245,7 @@ const struct command_note *commands_other(size_t index)
 
 /* --- finding ------------------------------------------------------------------------------- */
 
-/* Words of the command line that the row's name takes up; 0 when it is another's. */
+/* How many words of the command line are the row's name; 0 when they are not. */
 static int words_matched(const struct command_row *row, int argc, char **argv)
 {
     const char *space = strchr(row->name, ' ');
@@ -280,7 +280,7 @@ static const char *next_command(size_t index, void *arg)
     return note ? note->name : NULL;
 }
 
-/* "session" alone: its commands. */
+/* For "session" alone: prints its commands. */
 static bool say_group(const char *word)
 {
     size_t n = strlen(word);

@@ -1,7 +1,7 @@
 /*
- * `claude-runner doctor [--public URL]`: the whole way to a runner, from outside in: its name, the
- * tunnel, Cloudflare Access, the secret, whether events come as they happen, and whether a
- * connection lives on over 100 s without an answer; then what the runner says of itself.
+ * `claude-runner doctor [--public URL]`: tests the whole way to a runner from outside: its name,
+ * the tunnel, Cloudflare Access, the secret, whether events arrive as they happen, and whether a
+ * connection survives 100 s without an answer; then prints what the runner reports about itself.
  */
 #include "runner/client/doctor.h"
 #include "base/auto.h"
@@ -62,7 +62,7 @@ static bool check_name(struct doctor *doctor)
     return doctor_say(doctor, true, "name", found, NULL);
 }
 
-/* GET of a path with these header lines. 0, or -1 after it was said that nobody answers. */
+/* Makes a GET with these header lines. Returns 0, or -1 after reporting that nobody answers. */
 static int ask(struct doctor *doctor, const char *what, const char *path,
                const struct strlist *headers, struct net_answer *answer)
 {
@@ -101,7 +101,7 @@ static const char *hint_of(int status)
     }
 }
 
-/* Access answers strangers with a redirect to its login, or 403. */
+/* True for Access's answer to strangers: a redirect to its login, or 403. */
 static bool is_access(const struct net_answer *answer)
 {
     char value[1024];
@@ -152,7 +152,7 @@ static bool check_secret(struct doctor *doctor, const struct strlist *headers)
                           : hint_of(answer.status));
 }
 
-/* When the first and the last output of a command came. */
+/* When the first and the last output of a command arrived. */
 struct heard {
     int64_t first_ms, last_ms;
     bool ended;

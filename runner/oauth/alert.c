@@ -20,7 +20,7 @@
 
 #define FILE_NAME "alerted"
 #define TICK_S 1
-#define SURE_MS 10000 /* the next refresh usually succeeds where one has failed */
+#define SURE_MS 10000 /* After one failed refresh, the next usually succeeds. */
 #define CONNECT_MS 3000
 #define CALL_MS 5000
 #define RETRY_MIN_MS 5000
@@ -31,13 +31,13 @@
 #define HOW "Log in again: open /login on the runner, or run `claude auth login` there."
 
 #define END_AHEAD_MS \
-    (3 * INT64_C(86400000)) /* before the login's own end, which no refresh moves */
+    (3 * INT64_C(86400000)) /* before the end of the login itself, which no refresh extends */
 
 enum verdict { FINE, UNKNOWN, TROUBLE_SOON, TROUBLE_END, TROUBLE_LOGIN };
 
 struct facts {
     struct keeper_status login;
-    bool held; /* the breaker waits for a login */
+    bool held; /* the breaker holds tasks until there is a login */
     int waiting;
     int64_t limit_ms;
 };
@@ -46,15 +46,15 @@ struct alert {
     struct alert_config config;
     char *path;
     char host[64];
-    _Atomic int64_t sent_ms; /* real: the last that was delivered; 0: none */
+    _Atomic int64_t sent_ms; /* real: when the last alert was delivered; 0: none */
     struct thread thread;
-    struct lock lock; /* of stopping */
+    struct lock lock; /* guards the stop flag */
     pthread_cond_t stop;
     bool stopping;
 
-    /* Of the thread that looks. */
+    /* Used by the looking thread only: */
     bool told;        /* this episode's alert was delivered */
-    enum verdict of;  /* what it said, when that was since the start */
+    enum verdict of;  /* what it said, when it was sent since the start */
     int64_t since_ms; /* mono: trouble since; 0: none */
     int64_t retry_ms; /* pause after the next failure */
     int64_t next_ms;  /* mono: the next try */
@@ -196,7 +196,7 @@ static void find_host(char *host, size_t size)
         snprintf(host, size, "this machine");
 }
 
-/* Where alerts go: ALERT_URL, else the topic at ntfy.sh. False: nowhere. */
+/* The URL for alerts: ALERT_URL, else the topic at ntfy.sh. False when there is neither. */
 static bool find_url(const struct config *config, struct buf *out)
 {
     if (config->alert_url)
@@ -308,7 +308,7 @@ void alert_look(struct alert *alert)
     if (verdict == FINE)
         end_episode(alert);
     if (alert->told && alert->of == TROUBLE_END && verdict == TROUBLE_LOGIN) {
-        alert->told = false; /* it has ended now: that is news */
+        alert->told = false; /* The login has ended since, which is news. */
         alert->since_ms = 0;
     }
     AUTO(buf_wipe) struct buf url = BUF_INIT(URL_MAX);

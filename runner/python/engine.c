@@ -1,4 +1,4 @@
-/* The engine's thread, and what others ask of it. */
+/* The engine's thread, and the functions for other rooms. */
 #include "runner/python/core.h"
 
 #include "base/clock.h"
@@ -29,7 +29,7 @@ int python_watch(struct python *python, int fd, struct source *source, unsigned 
     return epoll_ctl(python->epoll, EPOLL_CTL_ADD, fd, &event);
 }
 
-/* claude-python beside this program's own file. */
+/* The path of claude-python next to this program's own file, which the caller frees. */
 static char *find_program(const char *given)
 {
     char self[PATH_MAX];
@@ -64,7 +64,7 @@ static void handle(const struct epoll_event *event)
     }
 }
 
-/* Calls done() for what has ended. The lock is held, and let go meanwhile. */
+/* Calls done() for ended runs. The lock is held, and released meanwhile. */
 static void hand_out(struct python *python) HOLDS(python->lock);
 static void hand_out(struct python *python)
 {
@@ -100,7 +100,7 @@ static void tick(struct python *python)
     }
 }
 
-/* One event at a time: what an event is about may go with the one before it. */
+/* Handles one event at a time, because an event may free the subject of the next one. */
 static void *engine_thread(void *arg)
 {
     struct python *python = arg;

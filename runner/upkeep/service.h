@@ -2,7 +2,8 @@
  * The service's settings, as a command beside the service finds them: the files that --env-file
  * names, else those of the installed service, else ./.env; the environment above them.
  *
- * Threads: one. Private to runner/upkeep.
+ * Threads: one. Private to runner/upkeep. Ownership: the caller frees the settings by
+ * config_free().
  */
 #ifndef UPKEEP_SERVICE_H
 #define UPKEEP_SERVICE_H

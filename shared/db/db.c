@@ -29,7 +29,8 @@ static int db_err(struct db *db, const char *what, struct err *err)
 {
     int code = sqlite3_extended_errcode(db->handle);
     enum err_code mine = ERR_INTERNAL;
-    int sys = sqlite3_system_errno(db->handle); /* only SQLITE_FULL says it by itself */
+    int sys = sqlite3_system_errno(db->handle); /* Only SQLITE_FULL names a full disk; other codes
+                                                 * need errno. */
     bool full = (code & 0xff) == SQLITE_IOERR || (code & 0xff) == SQLITE_CANTOPEN;
     if (code == SQLITE_FULL || (full && (sys == ENOSPC || sys == EDQUOT)))
         mine = ERR_NO_SPACE;

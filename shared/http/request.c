@@ -38,8 +38,8 @@ bool http_peer_user(const struct http_request *req, uid_t *ret_uid)
     return true;
 }
 
-/* Asked for once a request: a process may drop its privileges while it is connected, but what it
- * was when it connected is what counts (and is what the kernel says). */
+/* Asks for the peer's user once per request. A process may drop its privileges while it is
+ * connected, but the kernel reports the user it had when it connected, and that one counts. */
 void http_request_name_peer(struct http_request *req, const struct conn *conn)
 {
     char host[PLACE_TEXT_MAX];

@@ -43,11 +43,11 @@ struct group {
     int dir_count;
 };
 
-/* What the disk held when it was last looked at. */
+/* Disk usage when it was last measured. */
 struct disk {
     int fds[8]; /* the counted directories */
     int count;
-    int64_t used_bytes, free_bytes; /* when they were last summed up */
+    int64_t used_bytes, free_bytes; /* at the last measurement */
     bool known;
 };
 
@@ -80,9 +80,9 @@ int jail_fail(struct err *err, const char *fmt, ...) __attribute__((format(print
 
 /* root.c: assembles the new root and makes it the root. */
 int root_build(const struct jail *jail, struct err *err);
-/* root.c: the host's root, read-only but for the binds, with what is private over it. */
+/* root.c: makes the host's root read-only except for the binds, and covers what must be private. */
 int root_cover(const struct jail *jail, struct err *err);
-/* A file system that is not attached anywhere: its descriptor. */
+/* Makes a file system that is mounted nowhere. Returns its descriptor. */
 int mount_detached(const char *type);
 /* root.c: in a fresh mount namespace: the root that a template has. */
 int root_make_template(const struct jail *jail, struct err *err);
@@ -100,7 +100,7 @@ void template_forget(const struct jail *jail);
 int jail_net_build(struct jail *jail, struct err *err);
 
 /* filter.c: denies system calls from now on. */
-int filter_prepare(const struct jail *jail, struct err *err); /* compiles it, once a process */
+int filter_prepare(const struct jail *jail, struct err *err); /* compiles it, once per process */
 int filter_apply(const struct jail *jail, struct err *err);
 
 /* landlock.c */
@@ -119,7 +119,7 @@ unsigned group_look(const struct group *group);
 bool group_kill(const struct group *group);
 void group_remove(struct group *group);
 
-/* look.c: what is counted where there are no control groups. */
+/* look.c: counts where there are no control groups. */
 int counted_open(struct jail *jail, struct err *err);
 
 /* What programs need to run, where the host has it; both end with NULL. */

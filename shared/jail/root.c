@@ -28,7 +28,8 @@
 
 /* --- places inside ------------------------------------------------------------------------- */
 
-/* Opens the directory that `path` is in, making what is missing; *ret_name is its last part. */
+/* Opens the directory that contains `path` and makes what is missing; *ret_name is the last
+ * part. */
 static int open_parent(int top, const char *path, const char **ret_name)
 {
     int at = fcntl(top, F_DUPFD_CLOEXEC, 0);
@@ -94,7 +95,7 @@ static int make_file(int top, const struct step *step)
     return fd < 0 ? -1 : fd_write_all(fd, step->from, strlen(step->from));
 }
 
-/* A file system of its own with options "name=value,name". */
+/* Makes a file system with options "name=value,name". */
 static int make_fs(const char *type, const char *options, unsigned attributes)
 {
     char text[128], *save = NULL;
@@ -127,7 +128,7 @@ static int mount_fs(int top, const struct step *step, const char *type, const ch
     return fs < 0 ? -1 : attach(fs, top, step->to, true);
 }
 
-/* True when a link of the system's leads to what is shown at the same place inside. */
+/* True when a link of the system leads to something that is shown at the same place inside. */
 static bool stays_shown(const char *text)
 {
     static const char *const begins[] = {"usr/", "/usr/", "../usr/", "/etc/alternatives/"};
@@ -137,7 +138,7 @@ static bool stays_shown(const char *text)
     return false;
 }
 
-/* 1 when `from` is such a link and has been made again. */
+/* Returns 1 when `from` is such a link and was recreated inside. */
 static int copy_link(int top, const struct step *step)
 {
     char text[PATH_MAX];
@@ -193,7 +194,7 @@ static int bind(int top, const struct step *step)
     return there <= 0 ? there : attach_tree(tree, top, step);
 }
 
-/* Hides a directory of the system's, when there is one. */
+/* Hides a directory of the system, when it exists. */
 static int make_tmpfs(int top, const struct step *step)
 {
     struct stat st;
@@ -202,7 +203,7 @@ static int make_tmpfs(int top, const struct step *step)
         return 0;
     int rc = mount_fs(top, step, "tmpfs", step->from,
                       GUARDED | (step->read_only ? MOUNT_ATTR_RDONLY : 0));
-    /* a link of a task's on the way to it: then it isn't shown here */
+    /* A task has put a link on the way to it: then it is not shown here. */
     return rc && step->optional && (errno == ELOOP || errno == ENOTDIR) ? 0 : rc;
 }
 
@@ -233,7 +234,7 @@ static int take_step(int top, const struct step *step)
 
 /* --- the host's own root, seen through ------------------------------------------------------ */
 
-/* Puts the binds of a tier that has no root of its own back over what has become read-only. */
+/* In a tier without a root of its own: puts the binds back on top of what has become read-only. */
 static int put_back(int top, const struct jail *jail, int trees[], struct err *err)
 {
     for (size_t i = 0; i < jail->policy.binds.count / 3; i++) {

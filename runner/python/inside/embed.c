@@ -1,6 +1,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "base/check.h"
 #include "runner/python/inside/embed.h"
 #include "runner/python/inside/pages.h"
 #include "runner/python/inside/sources.h"
@@ -8,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static PyObject *run_module, *policy_module; /* borrowed: sys.modules holds them */
+static PyObject *run_module, *policy_module; /* borrowed: sys.modules owns them */
 
 const char *embed_level_name(enum python_level level)
 {
@@ -16,7 +17,7 @@ const char *embed_level_name(enum python_level level)
     return names[level];
 }
 
-/* Fills err with the exception that is set. */
+/* Fills err with the current exception. */
 static int fail(struct err *err, const char *what)
 {
     PyObject *kind, *value, *trace;
@@ -43,7 +44,8 @@ static PyObject *load_source(const char *name, const char *source, const char *f
     return module ? PyImport_AddModule(name) : NULL;
 }
 
-/* The system's Python and its libraries, whatever the environment and the user's home say. */
+/* Starts the system's Python and its libraries, whatever the environment and the user's home
+ * contain. */
 static PyStatus initialize(void)
 {
     PyConfig config;
@@ -73,6 +75,7 @@ int embed_start(struct err *err)
 
 int embed_load(enum python_level level, struct buf *ret_missing, struct err *err)
 {
+    REQUIRE(level < LEVEL_COUNT);
     PyObject *missing =
         PyObject_CallMethod(run_module, "load", "sO", embed_level_name(level), policy_module);
     const char *text = missing ? PyUnicode_AsUTF8(missing) : NULL;
@@ -109,5 +112,5 @@ _Noreturn void embed_serve(int control, int64_t data_bytes, const char *scratch)
         done = PyObject_CallMethod(run_module, "serve", "O", policy_module);
     if (!done)
         PyErr_Print();
-    _exit(70); /* serve() does not return */
+    _exit(70); /* serve() does not return. */
 }
