@@ -16,7 +16,7 @@
 #define WAIT_MAX_S 3600
 #define INPUT_BYTES_MAX (1 << 20)
 
-/* The process that the path names; false after the answer has been sent. */
+/* Reads the process that the path names. False after the answer has been sent. */
 static bool find_pid(struct http_request *req, pid_t *ret_pid)
 {
     int64_t pid;
@@ -49,15 +49,15 @@ void processes_get(struct http_request *req, void *arg)
 #pragma GCC diagnostic ignored "-Wanalyzer-use-after-free"
 #endif
 
-/* Somebody who waits for a process's end. */
+/* A request that waits for the end of a process. */
 struct wait {
     struct sessions *sessions;
     char id[ID_SIZE], request_id[80];
     pid_t pid;
-    struct exec *command; /* NULL: a process is waited for */
-    _Atomic int refs;     /* the process's, the connection's, the handler's */
+    struct exec *command; /* NULL: it waits for a background process */
+    _Atomic int refs;     /* of the process, the connection and the handler */
     struct lock lock;
-    struct http_parked *parked; /* NULL before it is parked, and once somebody answers */
+    struct http_parked *parked; /* NULL before it is parked, and once one side answers */
     bool over;
 };
 
@@ -126,7 +126,7 @@ static void on_gone(void *arg)
         http_parked_drop(parked);
 }
 
-/* The connection's end; the process may outlive it by far. */
+/* The connection has ended; the process may run on for long. */
 static void on_done(void *arg)
 {
     struct wait *wait = arg;
@@ -135,7 +135,7 @@ static void on_done(void *arg)
     wait_unref(wait);
 }
 
-/* Takes over `command`, when there is one: else a process is waited for. */
+/* Takes ownership of `command`; NULL means that a background process is waited for. */
 static struct wait *wait_new(struct http_request *req, struct api *api, struct exec *command,
                              pid_t pid)
 {
@@ -177,7 +177,7 @@ static void wait_for(struct http_request *req, struct api *api, struct exec *com
                                           .waited = on_waited,
                                           .done = on_done,
                                           .arg = wait};
-    lock_take(&wait->lock); /* gone() may come before we know the handle */
+    lock_take(&wait->lock); /* gone() may be called before the handle is stored. */
     struct http_parked *parked = http_park(req, &park, &err);
     bool over = wait->over;
     wait->parked = over ? NULL : parked;
@@ -191,7 +191,7 @@ static void wait_for(struct http_request *req, struct api *api, struct exec *com
     wait_unref(wait);
 }
 
-/* -1 when there is none, -2 after the answer has been sent. */
+/* Reads `wait`: -1 when it is absent, -2 after the answer has been sent. */
 static int read_wait(struct http_request *req)
 {
     int64_t seconds;
@@ -229,7 +229,7 @@ void process_get(struct http_request *req, void *arg)
         send_json(req, 200, &out);
 }
 
-/* All of a file from an offset to where it ends now. */
+/* Sends a file from an offset to its present end. */
 static void send_log(struct http_request *req, int fd, int64_t from)
 {
     AUTO(str) char *piece = malloc(PIECE_BYTES);
@@ -301,7 +301,7 @@ void process_stdin(struct http_request *req, void *arg)
         input_to(req, arg, pid);
 }
 
-/* "TERM", "SIGTERM" or "15"; 0 when it is none. */
+/* Reads "TERM", "SIGTERM" or "15"; 0 for anything else. */
 static int signal_of(const char *text)
 {
     static const struct {
@@ -417,8 +417,8 @@ void shell_get(struct http_request *req, void *arg)
         send_json(req, 200, &out);
 }
 
-/* What the shell's calls mean: false after the answer has been sent. A command in front is to be
- * let go of. */
+/* Finds what the shell's calls refer to. False after the answer has been sent. The caller drops the
+ * reference to a foreground command. */
 static bool find_current(struct http_request *req, struct api *api, pid_t *ret_pid,
                          struct exec **ret_command)
 {

@@ -26,7 +26,7 @@ static bool is_name(const char *name)
     return !*name;
 }
 
-/* False after the answer has been sent. */
+/* Reads the environment. False after the answer has been sent. */
 static bool read_env(struct http_request *req, const struct json *env, struct strlist *out)
 {
     for (const struct json *at = json_first(env); at; at = json_next(at)) {
@@ -45,7 +45,7 @@ static bool read_env(struct http_request *req, const struct json *env, struct st
     return true;
 }
 
-/* False after the answer has been sent. */
+/* Reads the limits. False after the answer has been sent. */
 static bool read_limits(struct http_request *req, struct api *api, const struct json *limits,
                         struct session_wish *wish)
 {
@@ -85,7 +85,7 @@ static bool read_limits(struct http_request *req, struct api *api, const struct 
     return true;
 }
 
-/* Names of inputs, and which: false after the answer has been sent. */
+/* Checks the names and hashes of inputs. False after the answer has been sent. */
 static bool check_inputs(struct http_request *req, struct api *api, const struct json *inputs)
 {
     struct err err;
@@ -117,7 +117,7 @@ static ssize_t next_of_file(char *to, size_t max, void *arg, struct err *err)
     return n < 0 ? err_sys(err, "input") : n;
 }
 
-/* They appear as /workspace/input/NAME. */
+/* Unpacks the inputs to /workspace/input/NAME. */
 static int unpack_inputs(struct api *api, const char *id, const struct json *inputs,
                          struct err *err)
 {
@@ -140,7 +140,7 @@ static int unpack_inputs(struct api *api, const char *id, const struct json *inp
     return 0;
 }
 
-/* As a task's `egress`, by the same rules; false after an answer. */
+/* Reads `egress` by the rules of a task's. False after an answer. */
 static bool read_egress(struct http_request *req, const struct api *api, const struct json *egress,
                         struct strlist *names)
 {
@@ -172,7 +172,7 @@ static bool read_egress(struct http_request *req, const struct api *api, const s
     return !names->failed;
 }
 
-/* What cannot be had is refused by name; false after that. */
+/* Refuses by name what this runner cannot do. False after an answer. */
 static bool check_words(struct http_request *req, const struct session_wish *wish,
                         const char *executor)
 {
@@ -191,7 +191,8 @@ static bool check_words(struct http_request *req, const struct session_wish *wis
     return true;
 }
 
-/* The session that was just made, and is printed in `made`, gets its inputs, or goes again. */
+/* Unpacks the inputs of the new session, which `made` describes; removes the session when that
+ * fails. */
 static int unpack_made(struct api *api, const struct json *inputs, const struct buf *made,
                        struct err *err)
 {
@@ -205,7 +206,7 @@ static int unpack_made(struct api *api, const struct json *inputs, const struct 
     return -1;
 }
 
-/* A session that is asked for. */
+/* A session that a request asks for. */
 struct making {
     struct later later;
     struct json *body;
@@ -213,7 +214,7 @@ struct making {
     struct strlist variables, egress;
     struct buf metadata;
     const struct json *inputs;
-    struct task_request *request; /* the fields of its repository, checked; NULL: none */
+    struct task_request *request; /* the checked fields of its repository; NULL: none */
     struct repo_wish repo;
 };
 
@@ -245,7 +246,7 @@ static int make_session(struct later *later, struct buf *out, int *ret_status, s
 static const char *const repo_fields[] = {"repoUrl", "gitRepo", "repo_url", "gitBranch",
                                           "gitRef",  "sshKey",  "gitToken", "staleOk"};
 
-/* The repository's fields, as a command's would be read. False after the answer has been sent. */
+/* Reads the repository's fields as a command's. False after the answer has been sent. */
 static bool read_repo(struct http_request *req, struct making *making)
 {
     struct err err;
@@ -274,7 +275,7 @@ static bool read_repo(struct http_request *req, struct making *making)
     return making->request != NULL;
 }
 
-/* False after the answer has been sent. */
+/* Reads what the session is made from. False after the answer has been sent. */
 static bool check_base(struct http_request *req, struct api *api, struct making *making)
 {
     struct err err;
@@ -335,7 +336,7 @@ static bool read_making(struct http_request *req, struct api *api, struct making
          .zero = true},
         {.name = "metadata", .kind = FIELD_NODE, .to = &metadata},
         {.name = "inputs", .kind = FIELD_NODE, .to = &making->inputs},
-        {.name = "repoUrl", .kind = FIELD_TEXT, .to = &text}, /* these: see read_repo() */
+        {.name = "repoUrl", .kind = FIELD_TEXT, .to = &text}, /* read_repo() reads these. */
         {.name = "gitRepo", .kind = FIELD_TEXT, .to = &text},
         {.name = "repo_url", .kind = FIELD_TEXT, .to = &text},
         {.name = "gitBranch", .kind = FIELD_TEXT, .to = &text},
@@ -367,7 +368,7 @@ static bool read_making(struct http_request *req, struct api *api, struct making
     return true;
 }
 
-/* What takes its time is made while no worker waits. */
+/* A session that takes time to make is made on another thread, so that no worker waits. */
 void sessions_post(struct http_request *req, void *arg)
 {
     struct err err;

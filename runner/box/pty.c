@@ -13,10 +13,10 @@
 #include <termios.h>
 #include <unistd.h>
 
-#define RC_FD 100    /* what it reads first */
-#define STATE_FD 101 /* the state of the shell that it begins like */
+#define RC_FD 100    /* descriptor of the script that it reads first */
+#define STATE_FD 101 /* descriptor of the state that it begins with */
 
-/* What interactive use needs is put back: the state is that of a shell that reads a script. */
+/* Restores what interactive use needs, because the state comes from a shell that reads a script. */
 static const char rc_text[] =
     "\\builtin . /dev/fd/101 >/dev/null 2>&1\n"
     "\\exec 100<&- 101<&-\n"
@@ -49,7 +49,7 @@ static _Noreturn void interact(const struct box *box, int slave, int rc, int sta
     box_become_bash(box, argv, fds, COUNT_OF(fds), place);
 }
 
-/* Both ends; the runner reads without waiting. */
+/* Opens both ends; the runner's end does not block. */
 static int open_ends(const struct json *ask, int *ret_master, int *ret_slave, struct err *err)
 {
     int64_t cols = 80, rows = 24;
@@ -60,7 +60,7 @@ static int open_ends(const struct json *ask, int *ret_master, int *ret_slave, st
     AUTO(fd) int master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
     if (master < 0 || ioctl(master, TIOCSPTLCK, &unlock) || ioctl(master, TIOCSWINSZ, &size))
         return err_sys(err, "cannot open a terminal");
-    /* by the descriptor: the name may be another's in this mount namespace */
+    /* By descriptor, because in this mount namespace the name may belong to another pty. */
     *ret_slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
     if (*ret_slave < 0)
         return err_sys(err, "cannot open a terminal");

@@ -18,8 +18,8 @@
 #define KILL_GRACE_MS 100
 #define ENDING_MS 5000
 
-/* What the agent shall be. The one place that says how a session is confined: in tier full its jail
- * is whole, in the others the agent puts up what walls it can by itself (say_begin). */
+/* Makes the agent's plan: the one place that says how a session is confined. In tier full it has a
+ * complete jail; in the others the agent builds the walls that it can (say_begin). */
 static struct plan *make_plan(struct session *session, const char *box, struct err *err)
 {
     const struct sessions_config *config = &session->sessions->config;
@@ -59,7 +59,7 @@ static void add_env(const struct session *session, struct json_writer *w)
     json_close(w);
 }
 
-/* Tells the agent where it is; it answers when it is ready. */
+/* Tells the agent its directories; it answers when it is ready. */
 static int say_begin(struct session *session, const char *box, struct err *err)
 {
     int fd;
@@ -105,7 +105,7 @@ static int spawn(struct session *session, const char *box, int *ret_control,
     return 0;
 }
 
-/* The session's network is served by one gate for all of its life. */
+/* Gives the session's network a gate, which serves it as long as the session exists. */
 static int serve_network(struct session *session, struct child *child, struct err *err)
 {
     int sockets[JAIL_GATE_SOCKETS];
