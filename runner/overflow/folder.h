@@ -48,6 +48,7 @@
 /* In the environment of an execution: all that it gets from home without the payload. */
 #define FOLDER_ENV_TASK "TASK_ID"
 #define FOLDER_ENV_ATTEMPT "TASK_ATTEMPT"
+#define FOLDER_ENV_WEBHOOK "TASK_WEBHOOK" /* "1": the execution hands its webhook in */
 #define FOLDER_ENV_CONVERSATION "TASK_CONVERSATION" /* its name; missing: none is kept */
 
 /* `id` is one that id_is_valid(). With "" for `what` it is the prefix of all names of a task. */
