@@ -119,10 +119,17 @@ void batch_key(const struct batch_results *results, const struct batch_task *tas
 
 /* --- one run's folder (batch_folder.c) --- */
 
+/* A file of it: its beginning is held, so that a short one is written at once. */
+struct batch_file {
+    const char *name;
+    int fd; /* -1: it is not there yet */
+    int64_t bytes;
+    struct buf held;
+};
+
 struct batch_folder {
-    char *part, *final;          /* where it is made, and where it goes */
-    int transcript, out, errors; /* files that are open; -1 */
-    int64_t transcript_bytes, out_bytes, error_bytes;
+    char *part, *final; /* where it is made, and where it goes */
+    struct batch_file transcript, out, errors;
     bool outputs;                     /* files were put below outputs/ */
     bool kept;                        /* it is in its place */
     struct buf response, stderr_text; /* what goes into the line, bounded */
@@ -134,6 +141,8 @@ int batch_folder_begin(struct batch_folder *folder, const char *dir, const char 
 int batch_folder_line(struct batch_folder *folder, const char *json, size_t len, struct err *err);
 int batch_folder_text(struct batch_folder *folder, bool is_stderr, const char *text, size_t len,
                       struct err *err);
+/* Forgets what came of the task's events: they come again from the first one. */
+int batch_folder_again(struct batch_folder *folder, struct err *err);
 /* Where an output of that name goes: its directories are made. NULL with *err. */
 char *batch_folder_output(struct batch_folder *folder, const char *name, struct err *err);
 /* Writes what is left and puts the folder in its place. */
@@ -170,8 +179,9 @@ struct batch {
     double limit; /* how many may be under way now */
     int64_t begun_ms, pause_until_ms, away_since_ms;
     int pause_ms;
-    bool stopping;   /* begins no more */
-    const char *why; /* it stops, or NULL */
+    int gather_ms, moved; /* pieces that have come since the last look */
+    bool stopping;        /* begins no more */
+    const char *why;      /* it stops, or NULL */
     struct err fatal;
     bool awaits_inputs; /* the next run has inputs that are not there yet */
 };
@@ -197,6 +207,8 @@ void batch_display_tick(struct batch_display *display, const struct batch *batch
 void batch_display_ended(struct batch_display *display, const struct batch *batch,
                          const struct batch_task *task, size_t run, bool ok, double seconds,
                          double cost, const char *error);
+/* True when it draws again and again. */
+bool batch_display_lives(const struct batch_display *display);
 /* Takes the drawing away. */
 void batch_display_clear(struct batch_display *display);
 
