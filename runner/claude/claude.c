@@ -254,6 +254,8 @@ static int run_program(struct attempt *attempt, struct err *err)
     const struct work_order order = {
         .launcher = attempt->claude->launcher,
         .plan = attempt->plan,
+        .users = attempt->claude->walls->users,
+        .given = attempt->places.box ? NULL : attempt->places.dir,
         .gate = attempt->gate,
         .in = {.via = WORK_FD, .fd = in},
         .out = {.via = WORK_TAIL, .tail = &attempt->out, .take = take_output},

@@ -249,6 +249,9 @@ static int run_command(const struct commands *all, const char *command, int *ret
         return plan ? err_sys(err, "command") : -1;
     const struct work_order order = {.launcher = all->attempt->claude->launcher,
                                      .plan = plan,
+                                     .users = all->attempt->claude->walls->users,
+                                     .given =
+                                         all->attempt->places.box ? NULL : all->attempt->places.dir,
                                      .gate = all->attempt->gate,
                                      .out = {.via = WORK_FD, .fd = out},
                                      .errors = {.via = WORK_FD, .fd = out},

@@ -123,6 +123,8 @@ static int run_program(struct job *job, struct err *err)
     const struct work_order order = {
         .launcher = job->command->launcher,
         .plan = job->plan,
+        .users = job->command->walls->users,
+        .given = task_run_dir(job->run),
         .gate = job->gate,
         .in = {.via = WORK_FD, .fd = in},
         .out = {.via = WORK_PIPE, .take = take_output},

@@ -211,6 +211,28 @@ int config_jail_least(const struct config *config)
     return least > most && !is_given(config, "JAIL_MIN") ? most : least;
 }
 
+bool config_uids(const struct config *config, unsigned *ret_first, unsigned *ret_last)
+{
+    char rest;
+    return config->uids && sscanf(config->uids, "%9u-%9u%c", ret_first, ret_last, &rest) == 2;
+}
+
+static void check_uids(struct load *load, const struct config *config)
+{
+    unsigned first, last;
+    struct strlist *errors = &load->report->errors;
+    if (!config->uids)
+        return;
+    if (!config_uids(config, &first, &last) || first == 0 || last < first ||
+        last - first >= CONFIG_UIDS_MAX)
+        strlist_addf(errors,
+                     "RUNNER_UIDS must be first-last, at most %d numbers without 0, got '%.40s'",
+                     CONFIG_UIDS_MAX, config->uids);
+    else if (last - first + 1 < (unsigned)config->max_concurrent_tasks)
+        strlist_addf(errors, "RUNNER_UIDS has %u users, MAX_CONCURRENT_TASKS is %d",
+                     last - first + 1, config->max_concurrent_tasks);
+}
+
 /* Checks settings that must fit together. */
 static void check_together(struct load *load, const struct config *config)
 {
@@ -219,6 +241,7 @@ static void check_together(struct load *load, const struct config *config)
                     "CF_ACCESS_TEAM_DOMAIN and CF_ACCESS_AUD must be set together");
     if (config_jail_least(config) > config_jail_most(config))
         strlist_add(&load->report->errors, "JAIL is weaker than JAIL_MIN");
+    check_uids(load, config);
 }
 
 static struct config *load_all(struct load *load, const struct config_source *source)

@@ -99,6 +99,10 @@ enum config_flag {
     X(TEXT, user, "RUNNER_USER", NULL, NULL, CONFIG_ANY, 0, \
       "who tasks run as when the runner itself is root: `claude-runner` if that user exists, " \
       "else `nobody`") \
+    X(TEXT, uids, "RUNNER_UIDS", NULL, NULL, CONFIG_ANY, 0, \
+      "users for tasks, `first-last`, that nobody else has: where the runner is root and there are " \
+      "no namespaces (a container), each task runs as one of its own; at least " \
+      "MAX_CONCURRENT_TASKS of them") \
     X(TEXT, claude_bin, "CLAUDE_BIN", NULL, "claude", CONFIG_ANY, 0, \
       "the Claude Code CLI: a path, or a name to find on PATH") \
     X(PATH, claude_config_dir, "CLAUDE_CONFIG_DIR", NULL, "~/.claude", CONFIG_ANY, 0, \
@@ -360,6 +364,10 @@ void config_print_markdown(struct buf *out);
 
 /* The memory of this machine, or of the container that this process runs in. */
 int config_machine_memory_mb(void);
+
+/* RUNNER_UIDS: false when it is not set. */
+bool config_uids(const struct config *config, unsigned *ret_first, unsigned *ret_last);
+#define CONFIG_UIDS_MAX 4096
 
 /* The strongest and the weakest tier of jail that tasks may have: 0 none, 1 restricted, 2 full. */
 int config_jail_most(const struct config *config);

@@ -78,6 +78,8 @@ static void free_launcher(void *whole)
     struct runner *runner = whole;
     launcher_free(runner->launcher);
     runner->launcher = NULL;
+    users_free(runner->walls.users);
+    runner->walls.users = NULL;
 }
 
 static int build_user(void *whole, struct err *err)
@@ -395,6 +397,18 @@ static int check_egress(const struct config *config, bool gate, const struct jai
         host->why[JAIL_HAS_GATE][0] ? host->why[JAIL_HAS_GATE] : "JAIL is not full");
 }
 
+/* A user for each task, where there are no namespaces to keep them apart. */
+static int make_users(struct runner *runner, const struct config *config,
+                      const struct jail_host *host, struct err *err)
+{
+    unsigned first, last;
+    if (!host->has[JAIL_HAS_USER] || host->has[JAIL_HAS_NAMESPACES] ||
+        !config_uids(config, &first, &last))
+        return 0;
+    runner->walls.users = users_new(first, last, err);
+    return runner->walls.users ? 0 : err_wrap(err, "RUNNER_UIDS");
+}
+
 /* Chooses the strongest jail that the host can give and the owner wants. */
 static int choose_tier(struct runner *runner, const struct config *config, struct err *err)
 {
@@ -404,6 +418,8 @@ static int choose_tier(struct runner *runner, const struct config *config, struc
     runner->walls.config = &runner->config;
     runner->walls.tier = host->tier < (int)most ? (enum jail_tier)host->tier : most;
     runner->walls.gate = runner->walls.tier == JAIL_FULL && host->has[JAIL_HAS_GATE];
+    if (make_users(runner, config, host, err))
+        return -1;
     if (check_egress(config, runner->walls.gate, host, err))
         return -1;
     if (runner->walls.tier >= least)

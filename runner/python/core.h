@@ -16,7 +16,10 @@
 
 #define KIDS_MAX 512
 #define CALLERS_MAX 64
-#define STANDBY_MAX 2
+#define STANDBY_MIN 2 /* made at once */
+#define STANDBY_MAX 8 /* of one level; the others are made while nobody asks for anything */
+#define QUIET_MS 15   /* nobody does: no run has begun or ended for so long */
+#define LATELY_MS 60000
 #define START_FAILURES_MAX 3
 #define LOSSES_MAX (2 * STANDBY_MAX) /* of one run: every child on standby may have been killed */
 #define HOLD_MS 5000                 /* after too many failures nothing is started for this long */
@@ -98,6 +101,7 @@ struct zygote {
     int control;
     struct source source;
     int64_t load_by_ms, used_ms;
+    int64_t ran_ms; /* when a child of it was last given a run; 0: never */
     char missing[200];
 };
 
@@ -128,8 +132,9 @@ struct python {
     int epoll, event;
     struct source wake;
     struct zygote zygotes[LEVEL_COUNT];
-    struct child *root; /* process tree of all zygotes */
-    bool wants_root;    /* it must be started, without the lock */
+    struct child *root; /* the tree of all zygotes */
+    bool wants_root;    /* start it, without the lock */
+    int64_t busy_ms;    /* when a run has last begun or ended */
     int failures;       /* starts that failed in a row */
     int64_t hold_until_ms;
     struct err last_failure;
@@ -173,8 +178,12 @@ void zygotes_failed(struct python *python, const struct err *err);
 /* kids.c */
 /* Calls kids_fill() for every level, except while a young run may end sooner than a fork. */
 void kids_refill(struct python *python);
-/* Starts as many children on standby as this level should have. */
+/* Has as many children on standby as this level needs at least. */
 void kids_fill(struct python *python, enum python_level level);
+/* Whether some level that was used lately is to have more of them, once it is quiet. */
+bool kids_lack(const struct python *python);
+/* Starts one of those when it is quiet. */
+void kids_stock(struct python *python, int64_t now_ms);
 struct kid *kid_standby(struct python *python, enum python_level level);
 struct kid *kid_find(struct python *python, uint32_t id);
 /* Gives a run to a child on standby, or to its session's child. */

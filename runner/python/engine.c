@@ -89,6 +89,7 @@ static void tick(struct python *python)
     runs_dispatch(python);
     hand_out(python);
     kids_refill(python);
+    kids_stock(python, now);
     if (python->wants_root && !python->stopping) {
         python->wants_root = false;
         lock_drop(&python->lock);
@@ -108,7 +109,10 @@ static void *engine_thread(void *arg)
     while (!python->stopping) {
         bool active = python->kid_count > 0 || python->queued_count > 0 || python->root;
         bool urgent = python->running_count > 0 || python->queued_count > 0;
-        int wait_ms = urgent ? TICK_MS : active || python->session_count > 0 ? 1000 : -1;
+        int wait_ms = urgent                                ? TICK_MS
+                      : kids_lack(python)                   ? QUIET_MS
+                      : active || python->session_count > 0 ? 1000
+                                                            : -1;
         lock_drop(&python->lock);
         int count = epoll_wait(python->epoll, &event, 1, wait_ms);
         lock_take(&python->lock);

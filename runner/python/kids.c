@@ -114,7 +114,7 @@ void kids_fill(struct python *python, enum python_level level)
     if (python->zygotes[level].state != ZYGOTE_READY || python->stopping)
         return;
     int have = kids_count(python, level, KID_STANDBY) + kids_count(python, level, KID_STARTING);
-    for (; have < STANDBY_MAX && python->kid_count < KIDS_MAX; have++)
+    for (; have < STANDBY_MIN && python->kid_count < KIDS_MAX; have++)
         if (start_one(python, level, &err)) {
             python->last_failure = err;
             return;
@@ -129,6 +129,45 @@ void kids_refill(struct python *python)
             return;
     for (int level = 0; level < LEVEL_COUNT; level++)
         kids_fill(python, (enum python_level)level);
+}
+
+/* A zygote with more libraries needs more memory for each child. */
+static const int stock[LEVEL_COUNT] = {STANDBY_MAX, 4, 3, STANDBY_MIN};
+
+static bool lacks(const struct python *python, enum python_level level)
+{
+    const struct zygote *zygote = &python->zygotes[level];
+    return zygote->state == ZYGOTE_READY && zygote->ran_ms > 0 &&
+           clock_mono_ms() - zygote->ran_ms < LATELY_MS &&
+           kids_count(python, level, KID_STANDBY) < stock[level];
+}
+
+bool kids_lack(const struct python *python)
+{
+    if (python->failures > 0 || python->stopping || python->kid_count == KIDS_MAX)
+        return false;
+    for (int level = 0; level < LEVEL_COUNT; level++)
+        if (lacks(python, (enum python_level)level))
+            return true;
+    return false;
+}
+
+/* One child at a time, so that a run that is asked for meanwhile has the other processors. */
+void kids_stock(struct python *python, int64_t now_ms)
+{
+    struct err err;
+    if (python->running_count + python->queued_count > 0 || now_ms - python->busy_ms < QUIET_MS ||
+        !kids_lack(python))
+        return;
+    for (int level = 0; level < LEVEL_COUNT; level++)
+        if (kids_count(python, (enum python_level)level, KID_STARTING) > 0)
+            return;
+    for (int level = 0; level < LEVEL_COUNT; level++)
+        if (lacks(python, (enum python_level)level)) {
+            if (start_one(python, (enum python_level)level, &err))
+                python->last_failure = err;
+            return;
+        }
 }
 
 void kid_free(struct kid *kid)

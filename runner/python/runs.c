@@ -176,6 +176,7 @@ void python_run_finish(struct run *run)
 {
     struct python *python = run->python;
     unlink_running(python, run);
+    python->busy_ms = clock_mono_ms();
     atomic_fetch_add(&python->numbers.ended[run->outcome.status], 1);
     histogram_add(&python->numbers.took, run->outcome.took_us);
     log_end(run);
@@ -258,7 +259,8 @@ static void start(struct python *python, struct caller *caller, struct run **at,
     python->running = run;
     python->running_count++;
     caller->running++;
-    python->zygotes[level].used_ms = clock_mono_ms();
+    python->busy_ms = python->zygotes[level].used_ms = python->zygotes[level].ran_ms =
+        clock_mono_ms();
     histogram_add(&python->numbers.waited, clock_mono_us() - run->started_us);
     kid_begin(kid, run);
     if (!kid_standby(python, level))

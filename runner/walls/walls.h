@@ -17,7 +17,8 @@
 struct walls {
     struct config_in_force *config; /* borrowed: the configuration in force */
     enum jail_tier tier;            /* of tasks' jails */
-    bool gate;                      /* tasks' jails have a network behind a gate */
+    bool gate;                      /* whether they have a network behind a gate */
+    struct users *users;            /* one for each task (work/users.h), or NULL */
 };
 
 /* The run in `dir`; with a session, `box` is the directory whose workspace, home and tmp the run

@@ -35,6 +35,8 @@ struct output {
 
 struct work {
     const struct work_order *order;
+    struct plan plan; /* the order's plan, whose parts it borrows, with another user */
+    bool lent;        /* plan.uid is a user of order->users */
     struct child *child;
     int in_fd; /* our end of its standard input, else -1 */
     struct output outputs[OUTPUTS];
@@ -397,6 +399,38 @@ static void serve_network(struct work *work)
         egress_gate_serve(work->order->gate, sockets);
 }
 
+static struct owner owner_of(const struct plan *plan)
+{
+    return (struct owner){plan->uid, plan->gid};
+}
+
+/* Gives the program a user of its own, where the order asks for one. */
+static int lend_user(struct work *work, struct err *err)
+{
+    const struct work_order *order = work->order;
+    work->plan = *order->plan;
+    if (!order->users || !order->given || order->plan->mounts.count > 0)
+        return 0;
+    uid_t uid = users_take(order->users);
+    if (uid == 0)
+        return err_set(err, ERR_BUSY, "every user of RUNNER_UIDS runs a program already");
+    work->lent = true;
+    work->plan.uid = uid;
+    work->plan.gid = uid;
+    return users_hand_over(order->given, owner_of(order->plan), owner_of(&work->plan), err);
+}
+
+/* Gives the user back. Keeps a user whose files could not be taken back, or whose program may still
+ * run: the next program would have access to them. */
+static void take_user_back(struct work *work, bool ended)
+{
+    struct err ignored;
+    const struct work_order *order = work->order;
+    if (work->lent && ended &&
+        users_hand_over(order->given, owner_of(&work->plan), owner_of(order->plan), &ignored) == 0)
+        users_give(order->users, work->plan.uid);
+}
+
 static int launch(struct work *work, struct err *err)
 {
     struct ends ends = {.fds = {-1, -1, -1}};
@@ -404,7 +438,7 @@ static int launch(struct work *work, struct err *err)
              open_output(work, &ends, 2, err);
     work->launched_ms = work->heard_ms = clock_mono_ms();
     if (rc == 0)
-        work->child = launcher_spawn(work->order->launcher, work->order->plan, ends.fds, err);
+        work->child = launcher_spawn(work->order->launcher, &work->plan, ends.fds, err);
     if (work->child)
         serve_network(work);
     close_ends(&ends);
@@ -447,7 +481,8 @@ int work_run(const struct work_order *order, struct work_result *ret_result, str
                  order->errors.via == WORK_PIPE;
     if (reads && !(work.chunk = malloc(READ_BYTES)))
         return err_sys(err, "cannot follow a program");
-    if (launch(&work, err)) {
+    if (lend_user(&work, err) || launch(&work, err)) {
+        take_user_back(&work, true);
         work_done(&work);
         return -1;
     }
@@ -463,6 +498,7 @@ int work_run(const struct work_order *order, struct work_result *ret_result, str
         .dropped = work.dropped,
         .peak_kib = child_peak_kib(work.child),
         .leftover = child_leftover(work.child)};
+    take_user_back(&work, ended);
     work_done(&work);
     return 0;
 }

@@ -30,6 +30,7 @@
 #include "proc/launch.h"
 #include "runner/egress/gate.h"
 #include "runner/work/tail.h"
+#include "runner/work/users.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -118,6 +119,10 @@ struct work_limits {
 struct work_order {
     struct launcher *launcher;
     const struct plan *plan;
+    /* When both are set and the plan has no mounts, the program runs as a user of its own out of
+     * `users`. While it runs, that user owns what the plan's user owns in the directory `given`. */
+    struct users *users;
+    const char *given;
     struct egress_gate *gate; /* serves the jail's network when the plan has JAIL_NET_GATE */
     struct work_input in;
     struct work_output out, errors;

@@ -106,9 +106,22 @@ static int make_mounts(const struct strlist *mounts, struct err *err)
     return 0;
 }
 
+/* From here on what is mounted is nobody else's: whoever joins a template still has the launcher's
+ * mounts. Tier none sees what is mounted outside later; the others nothing. */
+static int leave_mounts(const struct jail *jail, bool joins, struct err *err)
+{
+    if (joins && unshare(CLONE_NEWNS))
+        return jail_fail(err, "a mount namespace");
+    if (mount(NULL, "/", NULL, MS_REC | (jail->tier == JAIL_NONE ? MS_SLAVE : MS_PRIVATE), NULL))
+        return jail_fail(err, "private mounts");
+    return 0;
+}
+
 int jail_build(struct jail *jail, const struct strlist *mounts, struct err *err)
 {
     const char *host = jail->policy.hostname ? jail->policy.hostname : "jail";
+    const bool joins = jail->template_ns >= 0;
+    template_forget(jail);
     if (!jail->namespaces) {
         if (mounts && mounts->count > 0) {
             errno = ENOSYS;
@@ -118,17 +131,18 @@ int jail_build(struct jail *jail, const struct strlist *mounts, struct err *err)
     }
     if (jail->user_first && settle_user(jail, err))
         return -1;
-    /* Tier none sees what is mounted outside later; the other tiers do not. */
-    if (mount(NULL, "/", NULL, MS_REC | (jail->tier == JAIL_NONE ? MS_SLAVE : MS_PRIVATE), NULL))
-        return jail_fail(err, "private mounts");
-    if (make_mounts(mounts, err))
-        return -1;
+    if (!joins || (mounts && mounts->count > 0))
+        if (leave_mounts(jail, joins, err) || make_mounts(mounts, err))
+            return -1;
     if (jail->tier != JAIL_NONE && sethostname(host, strlen(host)))
         return jail_fail(err, "hostname");
     if (jail->net == JAIL_NET_GATE && jail_net_build(jail, err))
         return -1;
-    if (jail->tier == JAIL_FULL)
-        return root_build(jail, err);
+    if (jail->tier == JAIL_FULL) {
+        int rc = joins ? root_join(jail, err) : root_build(jail, err);
+        template_forget(NULL);
+        return rc;
+    }
     if (jail->tier == JAIL_RESTRICTED && !jail->host.no_view)
         return root_cover(jail, err);
     if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL))

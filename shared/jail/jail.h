@@ -156,7 +156,7 @@ DEFINE_AUTO(jail, struct jail *, jail_free)
 /* Appends one line per step, for tests and for people. */
 void jail_print(const struct jail *jail, struct buf *out);
 
-/* The flags for clone(), without a signal. */
+/* For clone(), without a signal; after jail_open(). */
 unsigned long jail_clone_flags(const struct jail *jail);
 
 /* True when the tree is in a pid namespace: it dies with its first process. */

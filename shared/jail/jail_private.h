@@ -32,6 +32,7 @@ struct step {
     char *to; /* inside, without the leading '/' */
     bool read_only;
     bool optional; /* skipped where `from` is missing */
+    bool common;   /* the same in many jails: see template.c */
 };
 
 /* Control groups of one tree. */
@@ -69,6 +70,7 @@ struct jail {
     struct disk disk;
     int64_t memory_at_start_kib;
     int gate[JAIL_GATE_SOCKETS]; /* in the child, once built */
+    int template_ns;             /* borrowed: a namespace with the common steps; -1: none */
 };
 
 /* Fills err with errno and the step; -1. */
@@ -82,6 +84,17 @@ int root_build(const struct jail *jail, struct err *err);
 int root_cover(const struct jail *jail, struct err *err);
 /* Makes a file system that is mounted nowhere. Returns its descriptor. */
 int mount_detached(const char *type);
+/* root.c. Makes a template's root in a new mount namespace. */
+int root_make_template(const struct jail *jail, struct err *err);
+/* root.c. Enters a copy of the template, and adds the jail's own mounts. */
+int root_join(const struct jail *jail, struct err *err);
+/* root.c. True for a bind that becomes a link. */
+bool root_makes_link(const struct step *step);
+
+/* template.c. Sets jail->template_ns when there is a template for this plan. */
+void template_prepare(struct jail *jail);
+/* In the child: closes the inherited templates, except the one that this jail needs (NULL: all). */
+void template_forget(const struct jail *jail);
 
 /* net.c: the gate of JAIL_NET_GATE, in a fresh network namespace. */
 int jail_net_build(struct jail *jail, struct err *err);

@@ -193,6 +193,7 @@ int jail_open(struct jail *jail, const char *name, struct err *err)
         return -1;
     if (open_handshake(jail, err) || counted_open(jail, err))
         return -1;
+    template_prepare(jail);
     return group_open(jail, name, err);
 }
 

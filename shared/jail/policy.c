@@ -162,11 +162,12 @@ static int add_system(struct jail *jail)
         if ((jail->policy.bare && !is_bare(system_paths[i])) ||
             (gate && strcmp(system_paths[i], names) == 0))
             continue;
-        if (add_step(jail, (struct step){.kind = STEP_BIND, .read_only = true, .optional = true},
-                     system_paths[i], system_paths[i]))
+        const struct step step = {
+            .kind = STEP_BIND, .read_only = true, .optional = true, .common = true};
+        if (add_step(jail, step, system_paths[i], system_paths[i]))
             return -1;
     }
-    return gate ? add_step(jail, (struct step){.kind = STEP_FILE},
+    return gate ? add_step(jail, (struct step){.kind = STEP_FILE, .common = true},
                            "nameserver " JAIL_GATE_SERVER "\n", names)
                 : 0;
 }
@@ -181,7 +182,7 @@ static int add_text(struct jail *jail, const char *path, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
-    return add_step(jail, (struct step){.kind = STEP_FILE}, text, path);
+    return add_step(jail, (struct step){.kind = STEP_FILE, .common = true}, text, path);
 }
 
 /* Adds the user database: the task's user, and the owner of everything else. */
@@ -213,11 +214,13 @@ static int add_devices(struct jail *jail)
                                            {"pts/ptmx", "/dev/ptmx"}};
     for (size_t i = 0; system_devices[i]; i++) {
         snprintf(outside, sizeof(outside), "/dev/%s", system_devices[i]);
-        if (add_step(jail, (struct step){.kind = STEP_DEVICE, .optional = true}, outside, outside))
+        const struct step step = {.kind = STEP_DEVICE, .optional = true, .common = true};
+        if (add_step(jail, step, outside, outside))
             return -1;
     }
     for (size_t i = 0; i < COUNT_OF(links); i++)
-        if (add_step(jail, (struct step){.kind = STEP_LINK}, links[i][0], links[i][1]))
+        if (add_step(jail, (struct step){.kind = STEP_LINK, .common = true}, links[i][0],
+                     links[i][1]))
             return -1;
     return jail->filter == JAIL_FILTER_PYTHON
                ? 0
@@ -245,8 +248,8 @@ static int add_scratch(struct jail *jail)
             return -1;
     if (jail->tier != JAIL_FULL)
         return 0;
-    return add_step(jail, (struct step){.kind = STEP_LINK}, "/tmp", "/var/tmp") ||
-                   add_step(jail, (struct step){.kind = STEP_DIR}, NULL, "/run")
+    return add_step(jail, (struct step){.kind = STEP_LINK, .common = true}, "/tmp", "/var/tmp") ||
+                   add_step(jail, (struct step){.kind = STEP_DIR, .common = true}, NULL, "/run")
                ? -1
                : 0;
 }
@@ -429,6 +432,7 @@ struct jail *jail_new(const struct jail_policy *policy, const struct jail_host *
                           .becomes = host->has[JAIL_HAS_USER],
                           .uid = host->has[JAIL_HAS_USER] ? uid : host->uid,
                           .gid = host->has[JAIL_HAS_USER] ? gid : host->gid,
+                          .template_ns = -1,
                           .handshake = {-1, -1},
                           .gate = {-1, -1}};
     group_init(&jail->group);
@@ -461,7 +465,9 @@ unsigned long jail_clone_flags(const struct jail *jail)
     unsigned long flags = 0;
     if (!jail->namespaces)
         return 0;
-    flags |= CLONE_NEWPID | CLONE_NEWNS;
+    flags |= CLONE_NEWPID;
+    if (jail->template_ns < 0)
+        flags |= CLONE_NEWNS; /* else jail_build() enters one */
     if (jail->user_first)
         flags |= CLONE_NEWUSER;
     if (jail->tier != JAIL_NONE)
@@ -483,9 +489,9 @@ void jail_print(const struct jail *jail, struct buf *out)
         [STEP_DIR] = "dir",     [STEP_LINK] = "link", [STEP_FILE] = "file",
         [STEP_TMPFS] = "tmpfs", [STEP_BIND] = "bind", [STEP_DEVICE] = "device",
         [STEP_PROC] = "proc",   [STEP_PTS] = "pts"};
-    buf_addf(out, "tier %s uid %u gid %u%s%s%s\n", jail_tier_name(jail->tier), (unsigned)jail->uid,
-             (unsigned)jail->gid, jail->namespaces ? " namespaces" : "",
-             jail->user_first ? " user-first" : "",
+    buf_addf(out, "tier %s uid %u gid %u%s%s%s%s\n", jail_tier_name(jail->tier),
+             (unsigned)jail->uid, (unsigned)jail->gid, jail->namespaces ? " namespaces" : "",
+             jail->user_first ? " user-first" : "", jail->template_ns >= 0 ? " template" : "",
              jail->net == JAIL_NET_OWN    ? " net"
              : jail->net == JAIL_NET_GATE ? " gate"
                                           : "");

@@ -16,7 +16,7 @@ extern const char page_wait_html[];
 extern const char page_notice_html[];
 extern const char page_login_css[];
 extern const char page_login_js[];
-extern const char page_schemas_json[]; /* schemas of answers, used by openapi.c and not sent to
-                                        * browsers */
+extern const char page_schemas_json[];  /* schemas of answers, for openapi.c */
+extern const char page_examples_json[]; /* their examples, by schema or "method /path" */
 
 #endif

@@ -3,6 +3,7 @@
 
 #include "base/check.h"
 #include "runner/python/inside/embed.h"
+#include "runner/python/inside/pages.h"
 #include "runner/python/inside/sources.h"
 
 #include <string.h>
@@ -48,6 +49,8 @@ static PyObject *load_source(const char *name, const char *source, const char *f
 static PyStatus initialize(void)
 {
     PyConfig config;
+    PyObjectArenaAllocator arenas = {.ctx = NULL, .alloc = pages_take, .free = pages_give};
+    PyObject_SetArenaAllocator(&arenas);
     PyConfig_InitIsolatedConfig(&config);
     config.install_signal_handlers = 1;
     config.write_bytecode = 0;
@@ -73,7 +76,8 @@ int embed_start(struct err *err)
 int embed_load(enum python_level level, struct buf *ret_missing, struct err *err)
 {
     REQUIRE(level < LEVEL_COUNT);
-    PyObject *missing = PyObject_CallMethod(run_module, "load", "s", embed_level_name(level));
+    PyObject *missing =
+        PyObject_CallMethod(run_module, "load", "sO", embed_level_name(level), policy_module);
     const char *text = missing ? PyUnicode_AsUTF8(missing) : NULL;
     if (!text) {
         Py_XDECREF(missing);
@@ -81,6 +85,7 @@ int embed_load(enum python_level level, struct buf *ret_missing, struct err *err
     }
     buf_adds(ret_missing, text);
     Py_DECREF(missing);
+    pages_join();
     return 0;
 }
 
@@ -101,8 +106,8 @@ void embed_after_clone_child(void)
 
 _Noreturn void embed_serve(int control, int64_t data_bytes, const char *scratch)
 {
-    PyObject *done =
-        PyObject_CallMethod(run_module, "ready", "iLs", control, (long long)data_bytes, scratch);
+    PyObject *done = PyObject_CallMethod(run_module, "ready", "iLsO", control,
+                                         (long long)data_bytes, scratch, policy_module);
     if (done)
         done = PyObject_CallMethod(run_module, "serve", "O", policy_module);
     if (!done)
