@@ -46,7 +46,7 @@
 #include <sys/types.h>
 
 enum jail_tier { JAIL_NONE, JAIL_RESTRICTED, JAIL_FULL };
-/* "none", "restricted", "full"; what jail_tier_of() reads. */
+/* "none", "restricted" or "full". */
 const char *jail_tier_name(enum jail_tier tier);
 
 /* The network. */

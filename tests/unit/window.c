@@ -1,4 +1,4 @@
-/* How many executions may be in flight: refusals, grants and ends, on a clock of the test's own. */
+/* How many executions may run at once: refusals, grants and ends, on the test's own clock. */
 #include "testbase.h"
 
 #include "runner/overflow/window.h"
@@ -22,7 +22,7 @@ static void a_burst_of_refusals_is_one_episode(void **state)
     assert_true(window_refused(&window, 1000, 1100));
     int64_t closed = window_closed_ms(&window, 1100);
     assert_true(closed > 0 && closed <= 1000);
-    for (int i = 0; i < 20; i++) /* all were sent before it began */
+    for (int i = 0; i < 20; i++) /* all were sent before the refusal */
         assert_false(window_refused(&window, 1000 + i, 1200 + i));
     assert_int_equal(window_closed_ms(&window, 1100), closed);
     assert_int_equal(window.room, 1);
@@ -45,7 +45,8 @@ static void probes_that_are_refused_wait_longer_up_to_a_minute(void **state)
     assert_int_equal(last, 60000);
     window_granted(&window, now);
     assert_true(window_refused(&window, now + 1, now + 2));
-    assert_true(window_closed_ms(&window, now + 2) <= 1000); /* a grant makes it short again */
+    assert_true(window_closed_ms(&window, now + 2) <= 1000); /* a grant makes the pause short
+                                                              * again */
 }
 
 static void it_widens_to_what_is_granted(void **state)
@@ -62,7 +63,7 @@ static void it_widens_to_what_is_granted(void **state)
     assert_int_equal(window.room, 4); /* three, and a probe */
     window_ended(&window, 3100);
     assert_int_equal(window.in_flight, 2);
-    assert_true(window_closed_ms(&window, 3100) <= 300); /* a place is free: soon */
+    assert_true(window_closed_ms(&window, 3100) <= 300); /* a place is free: the pause is short */
 }
 
 static void long_after_the_last_refusal_it_is_open_again(void **state)
