@@ -4,7 +4,7 @@
 #include "runner/janitor/disk.h"
 #include "runner/overflow/prompt.h"
 
-#define WEBHOOKS_MANY 100 /* that wait for another try */
+#define WEBHOOKS_MANY 100 /* webhooks that wait for another try */
 
 enum which {
     TROUBLE_LOGIN,
@@ -54,8 +54,12 @@ static const struct trouble table[TROUBLES] = {
                                    "/health?verbose=true says what this host lacks."},
 };
 
+<<<<<<< HEAD
 /* Less than the owner has asked for; or none at all, which JAIL_MIN=none accepts and nobody asks
  * for but by JAIL=none. */
+=======
+/* True when the jail is weaker than the owner has asked for. */
+>>>>>>> main
 static bool is_jail_weak(const struct api *api)
 {
     AUTO(config_ref) const struct config *config = config_ref(api->config);

@@ -18,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* What we wait for, instead of being interrupted by it. */
+/* The signals that this process waits for instead of being interrupted by them. */
 static void our_signals(sigset_t *set)
 {
     sigemptyset(set);
@@ -27,7 +27,7 @@ static void our_signals(sigset_t *set)
     sigaddset(set, SIGHUP);
 }
 
-/* Else the next thing that is opened becomes somebody's standard output. */
+/* Otherwise the next opened file would become somebody's standard output. */
 static void open_streams(void)
 {
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
@@ -41,23 +41,24 @@ void process_settle(void)
     struct rlimit files;
     sigset_t set;
     open_streams();
-    /* a core dump would hold secrets */
+    /* A core dump would hold secrets. */
     setrlimit(RLIMIT_CORE, &none);
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
         files.rlim_cur = files.rlim_max;
         setrlimit(RLIMIT_NOFILE, &files);
     }
-    /* hundreds of small threads must not have a heap each */
+    /* Hundreds of small threads must not have a heap each. */
     mallopt(M_ARENA_MAX, 2);
     mallopt(M_MMAP_THRESHOLD, 128 << 10);
     mallopt(M_TRIM_THRESHOLD, 128 << 10);
     our_signals(&set);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
-    signal(SIGUSR1, SIG_IGN); /* mean nothing here, and are no reason to end */
+    signal(SIGUSR1, SIG_IGN); /* These have no meaning here, and must not end the process. */
     signal(SIGUSR2, SIG_IGN);
-    umask(022); /* tasks pass through our directories; what is secret is made with its own mode */
+    umask(022); /* Tasks walk through our directories; secret files are made with a mode of their
+                 * own. */
 }
 
 int process_signal(int timeout_ms)

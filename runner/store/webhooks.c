@@ -120,7 +120,7 @@ static int read_url(const struct store *store, struct db_stmt *stmt, struct webh
     struct err ignored;
     const void *sealed = db_blob(stmt, 3, &len);
     if (crypto_open(store->key, record->id, sealed, len, &url, &ignored))
-        return 0; /* sealed under another key file: the URL is lost, everything else can be told */
+        return 0; /* It was sealed under another key file: the URL is lost, but nothing else. */
     record->url = strdup(buf_str(&url));
     return record->url ? 0 : err_sys(err, "webhook");
 }
@@ -143,7 +143,7 @@ static int read_webhook(const struct store *store, struct db_stmt *stmt,
     return read_url(store, stmt, record, err);
 }
 
-/* The one row of a statement that was just bound. 1, 0, -1. */
+/* Reads the only row of a bound statement. Returns 1, 0 or -1. */
 static int read_one(const struct store *store, struct db_stmt *stmt, struct webhook_record *record,
                     struct err *err)
 {
@@ -190,8 +190,8 @@ int store_webhook_due(struct store *store, const struct webhook_receiver *receiv
 int store_webhook_receivers(struct store *store, int64_t now_ms, struct webhook_receiver *ret_found,
                             int max, struct err *err)
 {
-    /* steps from receiver to receiver in the index, so that 10,000 rows to one cost no more than
-     * one row */
+    /* Goes from receiver to receiver in the index, so that 10,000 rows for one cost no more than
+     * one row. */
     static const char sql[] =
         "WITH RECURSIVE h(host) AS (SELECT min(host) FROM webhooks WHERE state=?1 UNION ALL"
         " SELECT (SELECT min(w.host) FROM webhooks w WHERE w.state=?1 AND w.host>h.host) FROM h"

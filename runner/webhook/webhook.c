@@ -14,28 +14,28 @@
 #include <string.h>
 
 #define STACK_BYTES (512u << 10)
-#define LOOK_AGAIN_MS 3600000 /* at the latest: the real clock may have been set */
-#define TROUBLE_MS 1000       /* until the store is asked again when it could not answer */
+#define LOOK_AGAIN_MS 3600000 /* longest sleep, because the real clock may have been set */
+#define TROUBLE_MS 1000       /* wait before the store is asked again after an error */
 #define COUNT_EVERY_MS 5000
-#define TURN 64 /* webhooks to one receiver before others have a chance */
-/* Enough to find one that may be started where there is one: some of these are at work, and of
- * hosts that have all their workers the others may not be. */
+#define TURN 64 /* webhooks to one receiver before others get a turn */
+/* Enough to find one that can be started, if there is one: some of them are at work, and others
+ * belong to hosts that have all their workers already. */
 #define FOUND_MAX (4 * WEBHOOK_WORKERS)
-#define SET_BACK_MS 60000 /* real clock so far behind: it was set back */
+#define SET_BACK_MS 60000 /* a real clock that is this far behind was set back */
 
 struct webhook {
     struct webhook_config config;
     struct thread thread;
-    struct lock lock; /* guards what follows; never held across I/O */
+    struct lock lock; /* guards the fields below; never held across I/O */
     pthread_cond_t changed;
     bool woken;
     bool stopping;
-    int64_t ahead_ms; /* how far the real clock is ahead of the monotonic one */
+    int64_t ahead_ms; /* difference of the real clock to the monotonic one */
     int workers;
     struct webhook_receiver busy[WEBHOOK_WORKERS]; /* host "" for a free place */
     _Atomic int64_t delivered, failed, dead;
-    _Atomic int64_t retrying; /* that were tried in vain and wait, as last counted */
-    int64_t counted_ms;       /* mono: when; of the thread that looks */
+    _Atomic int64_t retrying; /* webhooks that failed and wait, at the last count */
+    int64_t counted_ms;       /* mono: time of that count; used by the looking thread */
 };
 
 static bool is_stopping(void *arg)
@@ -71,8 +71,8 @@ static void pause_a_moment(struct webhook *webhook)
     lock_drop(&webhook->lock);
 }
 
-/* Notes the outcome, trying until the store takes it: a delivery that is not noted would be
- * sent again. */
+/* Stores the outcome, with as many tries as it takes: a delivery that is not stored would be sent
+ * again. */
 static void note(struct webhook *webhook, const char *id, const struct webhook_try *try)
 {
     struct err err;
@@ -98,7 +98,7 @@ static void count_and_log(struct webhook *webhook, const struct webhook_record *
              try->error, try->state == WEBHOOK_DEAD ? "; given up" : "");
 }
 
-/* True when it was taken. */
+/* Sends one webhook. True when the receiver took it. */
 static bool send_one(struct webhook *webhook, const struct webhook_record *record)
 {
     struct try_result result;
@@ -117,7 +117,7 @@ static bool send_one(struct webhook *webhook, const struct webhook_record *recor
 
 struct errand {
     struct webhook *webhook;
-    int place; /* in busy */
+    int place; /* index in `busy` */
 };
 
 static void send_to(struct webhook *webhook, const struct webhook_receiver *receiver)
@@ -203,8 +203,8 @@ static bool is_busy(struct webhook *webhook, const struct webhook_receiver *rece
     return busy || of_host >= WEBHOOK_HOST_WORKERS;
 }
 
-/* While the clock was wrong (or before we ran) it may have been later than it is now. Nothing waits
- * for longer than the longest of the waits. */
+/* Corrects times after a wrong clock: it may have been later than now, also before this process
+ * ran. No webhook waits longer than the longest wait. */
 static void heed_clock(struct webhook *webhook)
 {
     struct err err;
@@ -217,8 +217,8 @@ static void heed_clock(struct webhook *webhook)
     webhook->ahead_ms = ahead;
 }
 
-/* Starts workers for what is due. Returns how long until something else is; a worker that ends
- * wakes this thread anyway. */
+/* Starts workers for due webhooks. Returns the time until another is due; a worker that ends wakes
+ * this thread anyway. */
 static int64_t look(struct webhook *webhook)
 {
     struct err err;
@@ -241,7 +241,7 @@ static int64_t look(struct webhook *webhook)
     return LOOK_AGAIN_MS;
 }
 
-/* Counts those that pile up, now and then. Returns how long the count is good for. */
+/* Counts failed webhooks now and then. Returns for how long the count is valid. */
 static int64_t count(struct webhook *webhook)
 {
     struct err err;
@@ -259,7 +259,7 @@ static int64_t count(struct webhook *webhook)
 static void *look_and_sleep(void *arg)
 {
     struct webhook *webhook = arg;
-    webhook->ahead_ms = INT64_MAX; /* nobody knows what it was before */
+    webhook->ahead_ms = INT64_MAX; /* The earlier difference is unknown. */
     lock_take(&webhook->lock);
     while (!webhook->stopping) {
         webhook->woken = false;
@@ -303,7 +303,7 @@ void webhook_stop(struct webhook *webhook)
     lock_take(&webhook->lock);
     webhook->stopping = true;
     pthread_cond_broadcast(&webhook->changed);
-    while (webhook->workers > 0) /* each asks once a second whether it is to stop */
+    while (webhook->workers > 0) /* Each worker asks once a second whether it must stop. */
         lock_wait(&webhook->changed, &webhook->lock, LOOK_AGAIN_MS);
     lock_drop(&webhook->lock);
     thread_join(&webhook->thread);

@@ -53,7 +53,8 @@ void log_set_task(const char *task_id)
     snprintf(task, sizeof(task), "%s", task_id ? task_id : "");
 }
 
-/* How many lines of this site were held back before this one, or -1 when this one is too. */
+/* How many lines of this site were suppressed before this one, or -1 when this one is suppressed
+ * too. */
 static int admit(struct log_site *site)
 {
     int64_t now = clock_mono_ms();
@@ -141,5 +142,5 @@ void log_line(struct log_site *site, enum log_level level, const char *module, c
         redact_text(redacted, buf_str(&line), line.len, &clean);
     const struct buf *say = clean.len > 0 || !buf_ok(&clean) ? &clean : &line;
     if (buf_ok(say) && fd_write_all(out_fd, buf_str(say), say->len))
-        return; /* nowhere left to say so */
+        return; /* There is no other place to report this. */
 }
