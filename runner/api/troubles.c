@@ -54,12 +54,8 @@ static const struct trouble table[TROUBLES] = {
                                    "/health?verbose=true says what this host lacks."},
 };
 
-<<<<<<< HEAD
-/* Less than the owner has asked for; or none at all, which JAIL_MIN=none accepts and nobody asks
- * for but by JAIL=none. */
-=======
-/* True when the jail is weaker than the owner has asked for. */
->>>>>>> main
+/* True when the jail is weaker than the owner has asked for; or none at all, which JAIL_MIN=none
+ * accepts and nobody asks for but by JAIL=none. */
 static bool is_jail_weak(const struct api *api)
 {
     AUTO(config_ref) const struct config *config = config_ref(api->config);
