@@ -21,7 +21,8 @@
  * finds open/ID. Two instances may ask for an execution of the same attempt: the claim lets one of
  * them run, and both follow that one.
  *
- * Threads: any.
+ * Threads: any. Ownership: service_new()'s caller ends it with service_free(); the rest is
+ * borrowed.
  */
 #ifndef SERVICE_SERVICE_H
 #define SERVICE_SERVICE_H
