@@ -2,6 +2,7 @@
  * A task as it lies in the bucket. Private to runner/service.
  *
  * Threads: no shared state.
+ * Ownership: the caller of promised_parse() frees what it returns.
  */
 #ifndef SERVICE_PROMISED_H
 #define SERVICE_PROMISED_H

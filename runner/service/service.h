@@ -22,6 +22,8 @@
  * them run, and both follow that one.
  *
  * Threads: any.
+ * Ownership: the caller of service_new() frees the service by service_free(). service_shared() is
+ * borrowed, for as long as the service lives.
  */
 #ifndef SERVICE_SERVICE_H
 #define SERVICE_SERVICE_H
