@@ -1,5 +1,7 @@
 #include "runner/upkeep/machine.h"
 
+#include "base/check.h"
+
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
@@ -57,6 +59,7 @@ static void find_files(struct upkeep_options *options)
 struct config *upkeep_settings(int argc, char **argv, struct upkeep_options *options,
                                int *ret_status)
 {
+    REQUIRE(options->usage && ret_status);
     struct err err = ERR_INIT;
     struct config_source source = {.env = environ, .no_callers = true};
     AUTO(config_report) struct config_report report = {0};
