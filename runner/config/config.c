@@ -1,5 +1,7 @@
 #include "runner/config/config.h"
 
+#include "runner/config/caller_limits.h"
+
 #include "base/fd.h"
 #include "runner/config/fields.h"
 #include "runner/config/unknown.h"
@@ -218,6 +220,7 @@ static void check_together(struct load *load, const struct config *config)
                     "CF_ACCESS_TEAM_DOMAIN and CF_ACCESS_AUD must be set together");
     if (config_jail_least(config) > config_jail_most(config))
         strlist_add(&load->report->errors, "JAIL is weaker than JAIL_MIN");
+    caller_limits_check(config, &load->report->errors);
 }
 
 static struct config *load_all(struct load *load, const struct config_source *source)
