@@ -5,6 +5,7 @@
 #include "runner/client/commands.h"
 #include "runner/daemon/daemon.h"
 #include "runner/repo/helper.h"
+#include "runner/upkeep/upkeep.h"
 #include "runner/version.h"
 #include "runner/worker/worker.h"
 
@@ -57,8 +58,17 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
 } commands[] = {
-    {"serve", daemon_serve}, {"cloud", cli_cloud},   {"job", worker_job}, {"version", version},
-    {"launch", launch},      {"attached", attached}, {"git", git},        {"box", box},
+    {"serve", daemon_serve},
+    {"cloud", cli_cloud},
+    {"job", worker_job},
+    {"version", version},
+    {"backup", upkeep_backup},
+    {"restore", upkeep_restore},
+    {"alert", upkeep_alert},
+    {"launch", launch},
+    {"attached", attached},
+    {"git", git},
+    {"box", box},
 };
 
 /* Those that a person calls; the client's commands come from its own table. */
@@ -66,6 +76,9 @@ static const struct command_note notes[] = {
     {"serve", "run the service"},
     {"cloud", "set up, try and remove what runs at Google Cloud"},
     {"job", "run one task inside a Cloud Run execution"},
+    {"backup", "copy what lasts, also while the runner runs"},
+    {"restore", "put a backup back, where there is no state yet"},
+    {"alert", "send a test to where alerts go"},
     {"version", "say which version this is"},
     {NULL, NULL},
 };

@@ -1,5 +1,6 @@
-/* A run's folder: made beside its place, then renamed. */
+/* A run's folder: made under a temporary name, then renamed. */
 #include "base/auto.h"
+#include "base/check.h"
 #include "base/fd.h"
 #include "base/path.h"
 #include "runner/client/batch.h"
@@ -45,11 +46,11 @@ int batch_folder_begin(struct batch_folder *f, const char *dir, const char *task
         return err_sys(err, "a folder");
     char *slash = strrchr(f->part, '/');
     *slash = '\0';
-    int rc = mkdir(f->part, 0777) && errno != EEXIST; /* the task's, shared by its runs */
+    int rc = mkdir(f->part, 0777) && errno != EEXIST; /* The task's folder, which its runs share. */
     *slash = '/';
     if (rc == 0 && mkdir(f->part, 0777) == 0)
         return 0;
-    if (errno != EEXIST || path_remove_tree(f->part, err)) /* of a client that was killed */
+    if (errno != EEXIST || path_remove_tree(f->part, err)) /* Left by a client that was killed. */
         return err_sys(err, "cannot make %.150s", f->part);
     return mkdir(f->part, 0777) ? err_sys(err, "cannot make %.150s", f->part) : 0;
 }
@@ -84,7 +85,7 @@ int batch_folder_line(struct batch_folder *f, const char *json, size_t len, stru
                                                                                                 : 0;
 }
 
-/* The beginning of a text, for the line of results. */
+/* Keeps the beginning of a text, for the line of results. */
 static void keep_beginning(struct buf *to, const char *text, size_t len)
 {
     size_t room = TEXT_KEPT - to->len;
@@ -144,7 +145,7 @@ static int write_file(const struct batch_folder *f, const char *name, const void
     return 0;
 }
 
-/* Puts the folder in its place; one that is there (an earlier attempt's) goes. */
+/* Renames the folder to its final name, and removes an earlier attempt's. */
 static int put_in_place(struct batch_folder *f, struct err *err)
 {
     AUTO(str) char *old = NULL;

@@ -1,4 +1,4 @@
-/* DIR/batch.json and DIR/results.jsonl: which batch this is, and what of it is kept. */
+/* DIR/batch.json and DIR/results.jsonl: which batch this is, and which runs are finished. */
 #include "base/auto.h"
 #include "base/clock.h"
 #include "base/fd.h"
@@ -61,11 +61,11 @@ struct recalling {
     struct batch_sums *sums;
     const struct index *index;
     bool retry_failed;
-    int64_t whole; /* bytes of whole lines */
-    bool foreign;  /* a line that is none of ours */
+    int64_t whole; /* bytes of complete lines */
+    bool foreign;  /* there is a line that is not ours */
 };
 
-/* A later line of the same run replaces what an earlier one said. */
+/* Reads a line about a run; a later line replaces an earlier one. */
 static void recall_run(struct recalling *r, struct batch_run *run, struct batch_task *task,
                        const struct json *line)
 {
@@ -102,7 +102,7 @@ static void recall_line(const char *text, size_t len, size_t whole_len, void *ar
         recall_run(r, &r->tasks->runs[task->first + (size_t)index], task, line);
 }
 
-/* Failed runs are ready again, as the next generation. */
+/* Makes failed runs ready again, as the next generation. */
 static void forget_failed(struct recalling *r)
 {
     for (size_t i = 0; i < r->tasks->count; i++) {
@@ -119,7 +119,7 @@ static void forget_failed(struct recalling *r)
     }
 }
 
-/* What a kill left of a last line is cut off. */
+/* Reads the lines. An incomplete last line, left by a kill, is cut off. */
 static int recall(struct batch_results *results, struct recalling *r, struct err *err)
 {
     char piece[65536];

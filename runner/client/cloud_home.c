@@ -69,7 +69,7 @@ int cloud_home_check(struct err *err)
                    buf_str(&missing));
 }
 
-/* Ours, with what is different for a runner that nobody but us talks to. */
+/* Makes the runner's environment: ours, with changes for a runner that only this program uses. */
 static void make_environment(const struct cloud_home *home, const char *secret, struct strlist *env)
 {
     static const char *const ours[] = {"PORT=",
@@ -100,7 +100,7 @@ static void make_environment(const struct cloud_home *home, const char *secret, 
     strlist_addf(env, "RUNNER_STATE_DIR=%s", home->dir);
     strlist_addf(env, "CLAUDE_CONFIG_DIR=%s/no-login", home->dir);
     strlist_add(env, "OVERFLOW=always");
-    strlist_add(env, "JAIL=none"); /* nothing of a task runs here */
+    strlist_add(env, "JAIL=none"); /* No program of a task runs here. */
     strlist_add(env, "JAIL_MIN=none");
     strlist_add(env, "QUEUE_MAX=100000");
     strlist_add(env, "MAX_CONCURRENT_TASKS=1");
@@ -137,7 +137,7 @@ static int start(struct cloud_home *home, const char *secret, const char *log, c
                                      0600);
     posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDOUT_FILENO);
     posix_spawnattr_init(&attributes);
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP); /* a Ctrl-C is ours to take */
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP); /* This program handles Ctrl-C. */
     errno = posix_spawn(&home->pid, "/proc/self/exe", &actions, &attributes, argv, env.items);
     posix_spawnattr_destroy(&attributes);
     posix_spawn_file_actions_destroy(&actions);
@@ -147,8 +147,8 @@ static int start(struct cloud_home *home, const char *secret, const char *log, c
     return err_sys(err, "--cloud: cannot start");
 }
 
-/* The runner of a client that was killed may live a moment longer than it: it holds the lock of the
- * state until it is gone. */
+/* Waits for the runner of a client that was killed: it may live a moment longer, and holds the lock
+ * of the state until it has ended. */
 static int await_the_one_before(const struct cloud_home *home, struct err *err)
 {
     int64_t end = clock_mono_ms() + BEFORE_MS;
@@ -169,7 +169,8 @@ static int await_the_one_before(const struct cloud_home *home, struct err *err)
     }
 }
 
-/* Where it listens, in fresh memory; NULL when it has not said so yet. */
+/* The address on which the runner listens, which the caller frees; NULL before the runner has
+ * logged it. */
 static char *read_address(const char *log)
 {
     struct err ignored;
@@ -181,7 +182,7 @@ static char *read_address(const char *log)
     return at ? str_copy(at, strcspn(at, " \",\r\n")) : NULL;
 }
 
-/* Why it did not start: the last line that it said. */
+/* Reports why the runner did not start: the last line of its log. */
 static int explain(struct cloud_home *home, const char *log, struct err *err)
 {
     struct err ignored;
@@ -214,8 +215,9 @@ static int await_address(struct cloud_home *home, const char *log, struct settin
     return err_set(err, ERR_TIMEOUT, "--cloud: its runner did not start in time (%.150s)", log);
 }
 
-/* Root's runner tries itself out as another user, who may not be able to enter where results go:
- * its state is in a folder that anybody can pass through, named after them. */
+/* A directory for root's runner: it tests launches as another user, who may not be able to enter
+ * the results' directory. So its state is in a directory that everybody can enter, named after the
+ * results'. */
 static char *place_for_root(const char *real)
 {
     unsigned char digest[CRYPTO_SHA256_SIZE];
@@ -226,7 +228,7 @@ static char *place_for_root(const char *real)
     return buf_ok(&name) ? buf_steal(&name) : NULL;
 }
 
-/* Makes it, or takes up one that is ours and nobody else's to write. */
+/* Makes the directory, or uses an existing one that is ours and that nobody else can write to. */
 static int take_up(const char *dir, mode_t mode, struct err *err)
 {
     struct stat st;
@@ -273,7 +275,7 @@ int cloud_home_open(struct cloud_home *home, const char *dir, struct settings *t
     to->secret = strdup(secret);
     if (!log || !to->secret)
         return err_sys(err, "--cloud");
-    unlink(log); /* of the one before */
+    unlink(log); /* Left by the previous runner. */
     return start(home, secret, log, file, err) || await_address(home, log, to, err) ? -1 : 0;
 }
 
@@ -283,7 +285,8 @@ void cloud_home_close(struct cloud_home *home, bool over)
     int status;
     int64_t end = clock_mono_ms() + END_MS;
     if (home->pid > 0) {
-        kill(home->pid, over ? SIGTERM : SIGKILL); /* it survives that; its tasks go on */
+        kill(home->pid, over ? SIGTERM : SIGKILL); /* Its state survives the kill, and its tasks go
+                                                    * on. */
         while (waitpid(home->pid, &status, WNOHANG) == 0 && clock_mono_ms() < end)
             poll(NULL, 0, LOOK_MS);
         kill(home->pid, SIGKILL);

@@ -28,17 +28,18 @@
 
 struct cloud_home {
     pid_t pid; /* 0: none */
-    char *dir; /* its state */
-    bool ours; /* dir goes when it is closed */
+    char *dir; /* directory of its state */
+    bool ours; /* dir is removed when it is closed */
     char name[200];
 };
 
-/* ERR_CONFIG names the variables that are missing. With a cloud.env the runner says what is. */
+/* Checks that Google's variables are set. ERR_CONFIG names the missing ones; with a cloud.env the
+ * runner itself reports them. */
 int cloud_home_check(struct err *err);
-/* Starts it with its state in dir/.cloud (dir NULL: a temporary one), and fills to->url and
- * to->secret. */
+/* Starts the runner with its state in dir/.cloud (dir NULL: a temporary directory), and fills
+ * to->url and to->secret. */
 int cloud_home_open(struct cloud_home *home, const char *dir, struct settings *to, struct err *err);
-/* Ends it. over: nothing is left to go on with, its state is removed. */
+/* Ends the runner. over: everything is done, so its state is removed. */
 void cloud_home_close(struct cloud_home *home, bool over);
 
 #endif

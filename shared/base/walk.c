@@ -1,4 +1,5 @@
 #include "base/walk.h"
+#include "base/check.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -44,10 +45,12 @@ static int walk(int dir, const char *prefix, int depth, const struct walking *w)
 
 int walk_files(int dir, walk_fn *fn, void *arg)
 {
+    REQUIRE(dir >= 0 && fn);
     return walk(dir, "", 0, &(struct walking){.fn = fn, .arg = arg});
 }
 
 int walk_tree(int dir, walk_fn *fn, void *arg)
 {
+    REQUIRE(dir >= 0 && fn);
     return walk(dir, "", 0, &(struct walking){.all = true, .fn = fn, .arg = arg});
 }
