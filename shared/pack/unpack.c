@@ -301,8 +301,8 @@ static int open_above(int dir, const char *name, const char **ret_last, struct e
     return at < 0 ? err_sys(err, "cannot unpack") : at;
 }
 
-/* True when a link's target, relative to the link, stays inside. */
-static bool target_is_inside(const char *name, const char *target)
+/* Seen from where the link is. */
+bool unpack_takes_link(const char *name, const char *target)
 {
     int depth = 0;
     for (const char *at = name; (at = strchr(at, '/')); at++)
@@ -376,7 +376,7 @@ static int put_link(const struct unpack *u, const char *name, char *target, bool
                     struct err *err)
 {
     const char *last, *from_last;
-    if (!hard && !target_is_inside(name, target))
+    if (!hard && !unpack_takes_link(name, target))
         return err_set(err, ERR_MISMATCH, "the link '%.60s' leads out, to '%.100s'", name, target);
     AUTO(fd) int above = open_above(u->dir, name, &last, err);
     if (above < 0 || make_room(above, last, err))
