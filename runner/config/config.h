@@ -373,6 +373,10 @@ void config_print_markdown(struct buf *out);
 /* The memory of this machine, or of the container that this process runs in. */
 int config_machine_memory_mb(void);
 
+/* The names of those that come from the environment, which a reload finds as it was; "" for none.
+ */
+void config_print_unchanging(const struct config *config, struct buf *out);
+
 /* RUNNER_UIDS: false when it is not set. */
 bool config_uids(const struct config *config, unsigned *ret_first, unsigned *ret_last);
 #define CONFIG_UIDS_MAX 4096
