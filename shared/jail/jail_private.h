@@ -38,7 +38,7 @@ struct step {
 /* Control groups of one tree. */
 struct group {
     char *dirs[GROUP_DIRS]; /* one on v2; memory, pids, cpu on v1 */
-    int join[GROUP_DIRS];   /* their cgroup.procs */
+    int join[GROUP_DIRS];   /* where who is to be in them writes */
     int memory_events, pids_events, kill;
     int dir_count;
 };
