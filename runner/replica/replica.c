@@ -323,8 +323,8 @@ static int add_row(struct replica *service, const char *id, struct err *err)
     struct json *json = promised_parse(buf_str(&text), text.len, &task, &created_ms, &secrets, err);
     if (!json)
         return -1;
-    if (strcmp(task.id, id) != 0)
-        return err_set(err, ERR_MISMATCH, "that is another task's record");
+    if (strcmp(task.id, id) != 0 || !engine_kind(service->config.engine, task.kind))
+        return err_set(err, ERR_MISMATCH, "that is no record of this task");
     task.created_ms = created_ms;
     note_adopted(service, id, created_ms, secrets);
     if (engine_submit(service->config.engine, &task, &record, &created, err))
