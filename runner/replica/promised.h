@@ -1,10 +1,10 @@
 /*
- * A task as it lies in the bucket. Private to runner/service.
+ * A task as it lies in the bucket. Private to runner/replica.
  *
- * Threads: no shared state. Ownership: as promised_parse() says.
+ * Threads: no shared state. Ownership: the caller frees the tree that is returned.
  */
-#ifndef SERVICE_PROMISED_H
-#define SERVICE_PROMISED_H
+#ifndef REPLICA_PROMISED_H
+#define REPLICA_PROMISED_H
 
 #include "base/buf.h"
 #include "base/err.h"
