@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/fd.h"
+#include "runner/config/caller_limits.h"
 #include "runner/config/fields.h"
 #include "runner/config/unknown.h"
 #include "runner/config/vars.h"
@@ -211,6 +212,13 @@ int config_jail_least(const struct config *config)
     return least > most && !is_given(config, "JAIL_MIN") ? most : least;
 }
 
+void config_print_unchanging(const struct config *config, struct buf *out)
+{
+    for (size_t i = 0; i < config_field_count; i++)
+        if (config->values[i].given && strcmp(config->values[i].from, "environment") == 0)
+            buf_addf(out, "%s%s", out->len > 0 ? ", " : "", config_fields[i].name);
+}
+
 bool config_uids(const struct config *config, unsigned *ret_first, unsigned *ret_last)
 {
     char rest;
@@ -242,6 +250,7 @@ static void check_together(struct load *load, const struct config *config)
     if (config_jail_least(config) > config_jail_most(config))
         strlist_add(&load->report->errors, "JAIL is weaker than JAIL_MIN");
     check_uids(load, config);
+    caller_limits_check(config, &load->report->errors);
 }
 
 static struct config *load_all(struct load *load, const struct config_source *source)

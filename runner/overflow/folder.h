@@ -51,6 +51,7 @@
 /* Variables of an execution: all that it gets from home besides the payload. */
 #define FOLDER_ENV_TASK "TASK_ID"
 #define FOLDER_ENV_ATTEMPT "TASK_ATTEMPT"
+#define FOLDER_ENV_WEBHOOK "TASK_WEBHOOK" /* "1": the execution hands its webhook in */
 #define FOLDER_ENV_CONVERSATION                                      \
     "TASK_CONVERSATION" /* the conversation's name; missing: none is \
                          * kept */

@@ -338,8 +338,8 @@ static int find_above(struct unpack *u, const char *name, const char **ret_last,
     return u->above;
 }
 
-/* True for a link's target that, seen from where the link is, stays inside. */
-static bool target_is_inside(const char *name, const char *target)
+/* Seen from where the link is. */
+bool unpack_takes_link(const char *name, const char *target)
 {
     int depth = 0;
     for (const char *at = name; (at = strchr(at, '/')); at++)
@@ -424,7 +424,7 @@ static int put_directory(struct unpack *u, const char *name, unsigned mode, stru
 static int put_link(struct unpack *u, const char *name, char *target, bool hard, struct err *err)
 {
     const char *last, *from_last;
-    if (!hard && !target_is_inside(name, target))
+    if (!hard && !unpack_takes_link(name, target))
         return err_set(err, ERR_MISMATCH, "the link '%.60s' leads out, to '%.100s'", name, target);
     int above = find_above(u, name, &last, err);
     if (above < 0 || make_room(above, last, err))
