@@ -152,6 +152,8 @@ static int add_in_db(struct db *db, void *arg, struct err *err)
     }
     if (add->tasks->group && check_group(db, add->tasks->group, err))
         return -1;
+    if (add->tasks->room && store_check_room(db, add->tasks, add->count, err))
+        return -1;
     for (size_t i = 0; i < add->count; i++)
         if (add_one(db, add, i, err))
             return -1;
