@@ -356,6 +356,7 @@ static int check_numbers(const struct jail_policy *policy, struct err *err)
         {"pids_max", policy->pids_max, 1 << 22},
         {"cpu_percent", policy->cpu_percent, 1 << 20},
         {"disk_mb", policy->disk_mb, 1 << 30},
+        {"disk_more_mb", policy->disk_more_mb, 1 << 30},
         {"file_mb", policy->file_mb, 1 << 30},
         {"files_max", policy->files_max, 1 << 20},
     };
