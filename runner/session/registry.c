@@ -232,8 +232,9 @@ int session_mend_dirs(const struct session *session, struct err *err)
     AUTO(str) char *path = path_join(session->dir, "box");
     AUTO(fd)
     int box = path ? open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
-    /* where we are root nobody else can replace what is in it */
-    if (box < 0 || (geteuid() == 0 && fchown(box, 0, 0)) || fchmod(box, dirs[0].mode))
+    /* Where we are root nobody else can replace what is in it; its user still reads it. */
+    if (box < 0 || (geteuid() == 0 && fchown(box, 0, 0)) ||
+        fchmod(box, geteuid() == 0 ? 0755 : dirs[0].mode))
         return err_sys(err, "the session's directory");
     for (size_t i = 1; i < COUNT_OF(dirs); i++) {
         const char *name = dirs[i].name + strlen("box/");
