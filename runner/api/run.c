@@ -16,12 +16,18 @@ void run_post(struct http_request *req, void *arg)
         send_err(req, &err);
         return;
     }
+    if (pyrunner_takes(&s.body) && api->service) {
+        err_set(&err, ERR_NOT_IMPLEMENTED,
+                "code: not at the service at Google: Python runs at home");
+        send_err(req, &err);
+        return;
+    }
     if (pyrunner_takes(&s.body)) {
         pyrunner_run(req, api, &s.body);
         return;
     }
     s.timeout_minutes = CONFIG_GET(api->config, task_timeout_minutes);
-    /* before there is a task that would have to be given up */
+    /* Before there is a task that would have to be cancelled. */
     if (follow_form(req, &follow.lines, &err) || http_stream_room(req, &err)) {
         send_err(req, &err);
         return;

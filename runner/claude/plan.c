@@ -1,5 +1,6 @@
 #include "runner/claude/plan.h"
 
+#include "base/check.h"
 #include "base/fd.h"
 #include "base/path.h"
 #include "runner/claude/prepare.h"
@@ -10,14 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-/* Variables of the runner's own environment that its tasks get; everything else stays here. */
-static const char *const passed_on[] = {
-    "PATH",        "LANG",          "LC_ALL",       "LC_CTYPE",
-    "TZ",          "HTTP_PROXY",    "http_proxy",   "NO_PROXY",
-    "HTTPS_PROXY", "https_proxy",   "no_proxy",     "TERM",
-    "SHELL",       "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS",
-};
 
 /* Directories below a run's own, and the variables that name them. */
 static const struct {
@@ -30,7 +23,7 @@ static const struct {
     {"work", "PWD"},
 };
 
-/* One of them, and its variable. A session's own are there already. */
+/* Makes one of these directories and its variable. A session's directories exist already. */
 static int make_place(const struct attempt *attempt, const char *name, const char *variable,
                       struct plan *plan, struct err *err)
 {
@@ -58,12 +51,12 @@ static int make_places(const struct attempt *attempt, struct plan *plan, struct 
     return plan->cwd ? 0 : err_sys(err, "workspace");
 }
 
-/* Who Claude commits as, where the repository says nothing. */
+/* Writes the identity that Claude commits with, where the repository names none. */
 static int write_identity(const struct attempt *attempt, const char *dir, struct err *err)
 {
     static const char text[] = "[user]\n\tname = Claude Code\n\temail = noreply@anthropic.com\n";
     const struct claude *claude = attempt->claude;
-    if (attempt->guest) /* the session's home is its user's */
+    if (attempt->guest) /* The home of a session belongs to its user. */
         return 0;
     AUTO(str) char *path = path_join(dir, "home/.gitconfig");
     AUTO(fd)
@@ -90,17 +83,13 @@ static int add_workspace(const struct attempt *attempt, const char *dir, struct 
     if (!plan->below || !work)
         return err_sys(err, "workspace");
     return workspace || attempt->guest
-               ? 0 /* without a repository it is made */
+               ? 0 /* Without a repository the directory must be made. */
                : path_make_owned(work, plan->below, claude->uid, claude->gid, err);
 }
 
 static void add_environment(const struct claude *claude, struct plan *plan)
 {
-    for (size_t i = 0; i < COUNT_OF(passed_on); i++) {
-        const char *value = getenv(passed_on[i]);
-        if (value)
-            strlist_addf(&plan->env, "%s=%s", passed_on[i], value);
-    }
+    owner_env_inherit(plan);
     strlist_add(&plan->env, "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1");
     strlist_add(&plan->env, "DISABLE_AUTOUPDATER=1");
     if (claude->walls->tier == JAIL_FULL)
@@ -108,7 +97,7 @@ static void add_environment(const struct claude *claude, struct plan *plan)
     strlist_addf(&plan->env, TASK_MARKER "=%s", claude->instance);
 }
 
-/* The lease's token in the variable that makes the CLI speak as for the real credential. */
+/* Sets the lease's token in the variable that makes the CLI treat it like the real credential. */
 static int add_lease(const struct lease *lease, bool gate, struct plan *plan,
                      struct redact_set *redact, struct err *err)
 {
@@ -132,8 +121,8 @@ static int add_program(const struct config *config, const struct task_request *r
     return task_request_argv(request, &plan->argv, err);
 }
 
-/* What the input .claude may not bring: the credential is the runner's business, and conversations
- * are the requests' that they began with. */
+/* Names that the input .claude may not contain: the runner manages the credential, and
+ * conversations belong to the requests that began them. */
 static bool is_not_seeded(const char *name)
 {
     return strcmp(name, ".credentials.json") == 0 || strcmp(name, "projects") == 0;
@@ -148,6 +137,7 @@ static int seed_config(const struct attempt *attempt, const char *dir, struct er
 
 struct plan *claude_plan(const struct attempt *attempt, struct err *err)
 {
+    REQUIRE(attempt->lease);
     const struct claude *claude = attempt->claude;
     const struct task_request *request = attempt->request;
     const char *dir = task_run_dir(attempt->run);

@@ -1,6 +1,6 @@
 /*
- * Who may do what: bindings in IAM policies. Each policy is read, added to and written back with
- * the etag that it had, until nobody has been in between; what others have bound stays.
+ * Grants: bindings in IAM policies. Each policy is read, extended and written back with its etag,
+ * again until nobody has changed it in between; other bindings are kept.
  */
 #include "base/auto.h"
 #include "base/clock.h"
@@ -10,21 +10,29 @@
 #include <stdio.h>
 #include <string.h>
 
-#define WAIT_MS 180000 /* until a policy knows an account that was just made */
+#define WAIT_MS 180000 /* time until a policy accepts an account that was just made */
 #define PAUSE_MIN_MS 200
 #define PAUSE_MAX_MS 5000
 
-enum who { THE_JOB, THE_HOME, THE_IMPERSONATOR, THE_JOB_OF_ITSELF };
+enum who {
+    THE_JOB,
+    THE_HOME,
+    THE_IMPERSONATOR,
+    THE_JOB_OF_ITSELF,
+    THE_BUILDER,
+    THE_HOME_WITH_IMAGES,
+    EVERYBODY
+};
 
 /*
- * All that is granted. The job's account gets no more than a task needs, since a task may act as
- * it. To run a job with overrides Google asks, besides the job's permissions, that the caller may
- * act as the account that the job runs as: without iam.serviceAccounts.actAs jobs.run is refused
- * in some projects. It gives home nothing that running the job does not.
+ * Everything that is granted. The job's account gets only what a task needs, since a task may act
+ * as it. To run a job with overrides Google requires, besides the job's permissions, that the
+ * caller may act as the job's account: without iam.serviceAccounts.actAs jobs.run is refused in
+ * some projects. That gives home nothing that running the job does not.
  */
 static const struct grant {
     int place;
-    const char *role; /* NULL: the project's own, for home */
+    const char *role; /* NULL: the project's own role, for home */
     enum who who;
 } grants[] = {
     {ON_BUCKET, "roles/storage.objectUser", THE_JOB},
@@ -37,7 +45,13 @@ static const struct grant {
     {ON_HOME_ACCOUNT, "roles/iam.serviceAccountTokenCreator", THE_IMPERSONATOR},
     {ON_JOB, NULL, THE_HOME},
     {ON_PROMPT, "roles/secretmanager.secretAccessor", THE_HOME},
+    {ON_PROJECT, "", THE_HOME_WITH_IMAGES},
+    {ON_DOOR, "roles/secretmanager.secretAccessor", THE_HOME},
+    {ON_SERVICE, "roles/run.invoker", EVERYBODY},
     {ON_JOB, "roles/run.viewer", THE_JOB_OF_ITSELF}, /* what of its variables is meant */
+    {ON_BUCKET, "roles/storage.objectViewer", THE_BUILDER},
+    {ON_PROJECT, "roles/logging.logWriter", THE_BUILDER},
+    {ON_REPOSITORY, "roles/artifactregistry.writer", THE_BUILDER},
 };
 
 /* --- places --------------------------------------------------------------------------------- */
@@ -78,6 +92,23 @@ static void home_account_base(const struct site *site, struct buf *out)
     buf_addf(out, "/v1/projects/%s/serviceAccounts/%s", site->project, site->home_account);
 }
 
+static void repository_base(const struct site *site, struct buf *out)
+{
+    buf_addf(out, "/v1/projects/%s/locations/%s/repositories/%s", site->project, site->region,
+             site->repository);
+}
+
+static void service_base(const struct site *site, struct buf *out)
+{
+    buf_addf(out, "/v2/projects/%s/locations/%s/services/%s", site->project, site->region,
+             site->job);
+}
+
+static void door_base(const struct site *site, struct buf *out)
+{
+    buf_addf(out, "/v1/projects/%s/secrets/%s-service", site->project, site->job);
+}
+
 static void job_base(const struct site *site, struct buf *out)
 {
     buf_adds(out, "/v2/");
@@ -90,7 +121,7 @@ static const struct {
     void (*base)(const struct site *site, struct buf *out);
     const char *get_method, *get, *get_body;
     const char *set_method, *set;
-    bool bare; /* the body is the policy itself */
+    bool bare; /* the body is the policy itself, without an object around it */
 } places[] = {
 #define GET "GET", ":getIamPolicy?options.requestedPolicyVersion=3", NULL
 #define SET "POST", ":setIamPolicy", false
@@ -105,6 +136,10 @@ static const struct {
     [ON_HOME_ACCOUNT] = {"the home runner's account", "iam.serviceAccounts", home_account_base,
                          "POST", ":getIamPolicy?options.requestedPolicyVersion=3", NULL, SET},
     [ON_JOB] = {"the job", "run.jobs", job_base, GET, SET},
+    [ON_REPOSITORY] = {"the repository", "artifactregistry.repositories", repository_base, GET,
+                       SET},
+    [ON_SERVICE] = {"the service", "run.services", service_base, GET, SET},
+    [ON_DOOR] = {"the service's secret", "secretmanager.secrets", door_base, GET, SET},
     [ON_PROMPT] = {"the system prompt's secret", "secretmanager.secrets", prompt_base, GET, SET},
 #undef GET
 #undef SET
@@ -120,13 +155,16 @@ void setup_access_name(const struct site *site, int place, struct buf *out)
 
 static void add_role(const struct site *site, const struct grant *grant, struct buf *out)
 {
-    if (grant->role)
+    if (grant->role && *grant->role)
         buf_adds(out, grant->role);
+    else if (grant->role)
+        buf_addf(out, "projects/%s/roles/%sImages", site->project, site->role);
     else
         buf_addf(out, "projects/%s/roles/%s", site->project, site->role);
 }
 
-/* The job takes addresses that are not Google's or Anthropic's own from its definition only. */
+/* True when the job needs addresses other than Google's and Anthropic's own, which it takes from
+ * its definition only. */
 static bool has_own_addresses(const struct site *site)
 {
     for (size_t i = 0; i < site->env.count; i++)
@@ -137,18 +175,30 @@ static bool has_own_addresses(const struct site *site)
     return false;
 }
 
-/* False when nobody is meant. */
+/* Appends the grant's member. False when there is none. */
 static bool add_member(const struct site *site, const struct grant *grant, struct buf *out)
 {
     if (grant->who == THE_IMPERSONATOR && !site->impersonator)
         return false;
     if (grant->who == THE_JOB_OF_ITSELF && !has_own_addresses(site))
         return false;
+    if (grant->who == THE_HOME_WITH_IMAGES && !site->images && !site->down)
+        return false;
+    if (grant->who == EVERYBODY && !site->public && !site->down)
+        return false;
+    if (grant->who == EVERYBODY) {
+        buf_adds(out, "allUsers");
+        return true;
+    }
+    if (grant->who == THE_BUILDER && !site_builds(site))
+        return false;
     if (grant->who == THE_IMPERSONATOR)
         buf_adds(out, site->impersonator);
     else
         buf_addf(out, "serviceAccount:%s",
-                 grant->who != THE_HOME ? site->job_account : site->home_account);
+                 grant->who == THE_HOME || grant->who == THE_HOME_WITH_IMAGES ? site->home_account
+                 : grant->who == THE_BUILDER                                  ? site->build_account
+                                                                              : site->job_account);
     return true;
 }
 
@@ -167,7 +217,7 @@ static bool has_member(const struct json *binding, const char *member)
     return false;
 }
 
-/* A binding with a condition is not the same: it may not hold. */
+/* Finds a binding. One with a condition does not count, because the condition may be false. */
 static const struct json *find_binding(const struct json *policy, const char *role,
                                        const char *member)
 {
@@ -179,7 +229,7 @@ static const struct json *find_binding(const struct json *policy, const char *ro
     return NULL;
 }
 
-/* The grants of a place that are there (or are not), "ROLE for WHOM". */
+/* Lists the grants of a place that exist (or do not), as "ROLE for WHOM". */
 static void collect(const struct site *site, int place, const struct json *policy, bool there,
                     struct strlist *names)
 {
@@ -191,7 +241,8 @@ static void collect(const struct site *site, int place, const struct json *polic
         const char *words = strrchr(buf_str(&role), '/');
         if ((find_binding(policy, buf_str(&role), buf_str(&member)) != NULL) == there)
             strlist_addf(names, "%s for %s", words ? words + 1 : buf_str(&role),
-                         strchr(buf_str(&member), ':') + 1);
+                         strchr(buf_str(&member), ':') ? strchr(buf_str(&member), ':') + 1
+                                                       : buf_str(&member));
     }
 }
 
@@ -215,7 +266,7 @@ static int read_policy(struct site *site, const struct step *step, struct json *
     return site_ask(site, &ask, ret_policy, err);
 }
 
-/* The members of a binding: those that are there, but one; and one more. NULL: none such. */
+/* Writes the members of a binding: the present ones without one, plus one more. NULL: none. */
 static void add_members(struct json_writer *w, const struct json *binding,
                         const struct strlist *without, const struct strlist *more)
 {
@@ -230,7 +281,7 @@ static void add_members(struct json_writer *w, const struct json *binding,
     json_close(w);
 }
 
-/* Those of our members that the place grants this role to. */
+/* Lists our members that should have this role at the place. */
 static void members_of(const struct site *site, int place, const char *role, struct strlist *list)
 {
     for (size_t i = 0; i < COUNT_OF(grants); i++) {
@@ -326,7 +377,8 @@ static int write_policy(struct site *site, const struct step *step, const struct
     return site_ask(site, &ask, NULL, err);
 }
 
-/* Somebody else was in between, or the account is so new that it is not known there yet. */
+/* True for errors that pass: somebody else changed the policy, or the account is so new that it is
+ * not known there yet. */
 static bool passes(const struct err *err)
 {
     return err->code == ERR_CONFLICT || err->code == ERR_MISMATCH ||
@@ -373,6 +425,7 @@ int setup_access_act(struct site *site, const struct step *step, struct verdict 
                      struct err *err)
 {
     (void)verdict;
+    site->just_granted = true;
     return rewrite(site, step, true, err);
 }
 

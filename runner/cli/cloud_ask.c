@@ -1,5 +1,6 @@
-/* One call at Google, with what set-up knows besides: which permission it takes. */
+/* One call at Google, with what set-up knows besides: the permission that it needs. */
 #include "base/auto.h"
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/str.h"
 #include "runner/cli/cloud.h"
@@ -10,7 +11,7 @@
 #include <unistd.h>
 
 #define OPERATION_MS 600000
-#define ENABLING_MS 180000 /* until an API knows that it has been enabled */
+#define ENABLING_MS 180000 /* time until an API knows that it has been enabled */
 #define PAGES_MAX 10000
 
 static const char *const services[GOOGLE_API_COUNT] = {
@@ -22,6 +23,9 @@ static const char *const services[GOOGLE_API_COUNT] = {
     [GOOGLE_PROJECTS] = "cloudresourcemanager.googleapis.com",
     [GOOGLE_ARTIFACTS] = "artifactregistry.googleapis.com",
     [GOOGLE_COMPUTE] = "compute.googleapis.com",
+    [GOOGLE_BUILD] = "cloudbuild.googleapis.com",
+    [GOOGLE_BILLING] = "cloudbilling.googleapis.com",
+    [GOOGLE_LOGGING] = "logging.googleapis.com",
 };
 
 bool site_is_off(const struct site *site, enum google_api api)
@@ -42,7 +46,7 @@ static bool is_disabled(const struct google_answer *answer, const struct err *er
                                      strstr(err->msg, "has not been used in project"));
 }
 
-/* Google's words say which one, most of the time; that counts more than what we think. */
+/* Names the missing permission: from Google's message when it names one, else the expected one. */
 static void name_permission(const char *expected, struct err *err)
 {
     char named[80];
@@ -58,9 +62,9 @@ static void name_permission(const char *expected, struct err *err)
         err_wrap(err, "the permission %s is missing", named);
 }
 
-#define BILLING_MS 1800000 /* somebody at a terminal has a card to find */
+#define BILLING_MS 1800000 /* A person must enter the details of a card. */
 #define BILLING_SHORT_MS 15000
-#define BILLING_EVERY_MS 5000
+#define BILLING_EVERY_MS 2000
 
 bool site_awaits_billing(struct site *site, struct err *err)
 {
@@ -100,7 +104,7 @@ static bool add_operation(const struct site *site, enum google_api api, const st
     }
     if (!name || !(str_starts(name, "operations/") || strstr(name, "/operations/")))
         return false;
-    buf_addf(path, "/%s/", api == GOOGLE_RUN ? "v2" : "v1");
+    buf_addf(path, "/%s/", api == GOOGLE_RUN ? "v2" : api == GOOGLE_PROJECTS ? "v3" : "v1");
     str_add_url(path, name, "/");
     return true;
 }
@@ -124,6 +128,7 @@ static int settle(struct site *site, const struct ask *ask, const struct json *a
 
 int site_ask(struct site *site, const struct ask *ask, struct json **ret_json, struct err *err)
 {
+    REQUIRE(ask->method && ask->path);
     AUTO(json) struct json *json = NULL;
     struct google_answer answer = {0};
     if (buf_check(ask->path, "a path", err) || (ask->body && buf_check(ask->body, "a body", err)))
@@ -147,7 +152,7 @@ int site_ask(struct site *site, const struct ask *ask, struct json **ret_json, s
             name_permission(ask->permission, err);
         return -1;
     }
-    if (settle(site, ask, json, err))
+    if (!ask->leave && settle(site, ask, json, err))
         return -1;
     if (ret_json)
         *ret_json = STEAL_PTR(json);

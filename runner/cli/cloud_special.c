@@ -1,4 +1,5 @@
-/* Steps that are no plain things: services, project, bucket, keys, the secret's value, the role. */
+/* Steps that are not plain things: services, project, bucket, keys, the secret's value, the
+ * role. */
 #include "base/auto.h"
 #include "base/str.h"
 #include "google/secret.h"
@@ -12,23 +13,27 @@
 
 static const struct {
     const char *name;
-    bool network_only, impersonation_only;
+    bool network_only, impersonation_only, build_only;
 } services[] = {
-    {"run.googleapis.com", false, false},
-    {"storage.googleapis.com", false, false},
-    {"cloudkms.googleapis.com", false, false},
-    {"secretmanager.googleapis.com", false, false},
-    {"iam.googleapis.com", false, false},
-    {"artifactregistry.googleapis.com", false, false},
-    {"cloudresourcemanager.googleapis.com", false, false},
-    {"iamcredentials.googleapis.com", false, true},
-    {"compute.googleapis.com", true, false},
+    {"run.googleapis.com", false, false, false},
+    {"storage.googleapis.com", false, false, false},
+    {"cloudkms.googleapis.com", false, false, false},
+    {"secretmanager.googleapis.com", false, false, false},
+    {"iam.googleapis.com", false, false, false},
+    {"artifactregistry.googleapis.com", false, false, false},
+    {"cloudresourcemanager.googleapis.com", false, false, false},
+    {"cloudbilling.googleapis.com", false, false, false},
+    {"cloudbuild.googleapis.com", false, false, true},
+    {"logging.googleapis.com", false, false, true},
+    {"iamcredentials.googleapis.com", false, true, false},
+    {"compute.googleapis.com", true, false, false},
 };
 
 static bool wants_service(const struct site *site, size_t i)
 {
     return (!services[i].network_only || site->network) &&
-           (!services[i].impersonation_only || site->impersonator);
+           (!services[i].impersonation_only || site->impersonator) &&
+           (!services[i].build_only || site_builds(site));
 }
 
 static int take_enabled(const struct json *service, void *on)
@@ -41,7 +46,7 @@ static int take_enabled(const struct json *service, void *on)
     return 0;
 }
 
-/* site->off is what is off, wanted or not; the verdict's names are those to enable. */
+/* Fills site->off with all disabled services, wanted or not; the verdict names those to enable. */
 int services_look(struct site *site, const struct step *step, struct verdict *verdict,
                   struct err *err)
 {
@@ -114,10 +119,40 @@ int project_look(struct site *site, const struct step *step, struct verdict *ver
     return 0;
 }
 
+/* --- billing -------------------------------------------------------------------------------- */
+
+int billing_look(struct site *site, const struct step *step, struct verdict *verdict,
+                 struct err *err)
+{
+    bool on = false;
+    AUTO(json) struct json *info = NULL;
+    AUTO(buf) struct buf path = BUF_INIT(CLOUD_PATH_MAX);
+    buf_addf(&path, "/v1/projects/%s/billingInfo", site->project);
+    const struct ask ask = {.api = step->api,
+                            .method = "GET",
+                            .path = &path,
+                            .permission = "resourcemanager.projects.get"};
+    if (site_ask(site, &ask, &info, err))
+        return -1;
+    json_bool(json_get(info, "billingEnabled"), &on);
+    verdict->kind = on ? VERDICT_SAME : VERDICT_CHANGE;
+    return 0;
+}
+
+/* A person switches it on; whoever looks again sees it. */
+int billing_act(struct site *site, const struct step *step, struct verdict *verdict,
+                struct err *err)
+{
+    (void)site;
+    (void)step;
+    (void)verdict;
+    return err_set(err, ERR_CONFIG, "the project has no billing account");
+}
+
 /* --- bucket --------------------------------------------------------------------------------- */
 
-/* A bucket's name is the whole world's: one of that name may be a stranger's, who would read what
- * is put there. */
+/* Checks who owns the bucket: bucket names are global, so one with this name may belong to a
+ * stranger, who could read what is stored there. */
 static int check_owner(const struct site *site, const struct json *found, struct err *err)
 {
     const char *number = json_text(json_get(found, "projectNumber"));
@@ -136,7 +171,8 @@ int bucket_look(struct site *site, const struct step *step, struct verdict *verd
 static int find_foreign(const struct storage_object *object, void *arg)
 {
     struct buf *foreign = arg;
-    if (str_starts(object->name, CLOUD_SESSIONS) || str_starts(object->name, CLOUD_INPUTS))
+    if (str_starts(object->name, CLOUD_SESSIONS) || str_starts(object->name, CLOUD_INPUTS) ||
+        str_starts(object->name, CLOUD_BUILDS))
         return 0;
     buf_adds(foreign, object->name);
     return 1;
@@ -163,11 +199,12 @@ int bucket_survey(struct site *site, const struct step *step, struct verdict *ve
     return 0;
 }
 
-/* What came after we had looked stays, and the bucket for it. */
+/* False for objects that appeared after the survey: they stay, and so does the bucket. */
 static bool may_go(const char *name, void *arg)
 {
     const struct site *site = arg;
-    return site->force || str_starts(name, CLOUD_SESSIONS) || str_starts(name, CLOUD_INPUTS);
+    return site->force || str_starts(name, CLOUD_SESSIONS) || str_starts(name, CLOUD_INPUTS) ||
+           str_starts(name, CLOUD_BUILDS);
 }
 
 int bucket_undo(struct site *site, const struct step *step, struct verdict *verdict,
@@ -264,7 +301,8 @@ static int has_version(struct site *site, const struct step *step, bool *ret_has
     return 0;
 }
 
-/* Who may not read it adds a version that may be the same. */
+/* True when the secret has this value. A caller who may not read it adds a version, which may be
+ * the same. */
 static bool is_current(struct site *site)
 {
     struct err ignored;
@@ -327,7 +365,7 @@ static bool is_deleted(const struct json *role)
     return deleted;
 }
 
-/* A deleted role can be had back for a week; its name is taken for longer. */
+/* A deleted role can be restored for a week; its name stays reserved for longer. */
 int role_act(struct site *site, const struct step *step, struct verdict *verdict, struct err *err)
 {
     AUTO(buf) struct buf path = BUF_INIT(CLOUD_PATH_MAX), body = BUF_INIT(16);

@@ -15,7 +15,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define LOOK_EVERY_MS 50 /* at signals and at running tasks, while draining */
+#define LOG_EVERY_MS 60000 /* how often the log's size is checked */
+#define LOOK_EVERY_MS 50   /* how often signals and running tasks are checked while draining */
 
 static const char usage[] =
     "usage: claude-runner serve [--check] [--env-file FILE]\n"
@@ -88,7 +89,7 @@ static int print_config(struct config *config)
     return fputs(buf_str(&text), stdout) < 0 ? 1 : 0;
 }
 
-/* What is named and not there: the first task should not be who finds out. */
+/* Logs what is configured but missing, so that the first task need not find out. */
 static void note_missing(const struct config *config, struct strlist *warnings)
 {
     struct err err;
@@ -114,6 +115,18 @@ static void note_missing(const struct config *config, struct strlist *warnings)
         strlist_addf(warnings, "RUNNER_STATE_DIR: everybody may write to '%s'", config->state_dir);
 }
 
+/* What a reload could not have changed is said, so that nobody waits for it. */
+static void log_reloaded(const struct config *config)
+{
+    AUTO(buf) struct buf names = BUF_INIT(4096);
+    config_print_unchanging(config, &names);
+    if (names.len > 0)
+        log_info("config", "reloaded; from the environment, where no reload changes them: %s",
+                 buf_str(&names));
+    else
+        log_info("config", "reloaded");
+}
+
 static void reload(struct runner *runner, const struct config_source *source)
 {
     struct err err;
@@ -125,10 +138,10 @@ static void reload(struct runner *runner, const struct config_source *source)
     if (!config || runner_reconfigure(runner, config, &err))
         log_error("config", "not reloaded: %s", err.msg);
     else
-        log_info("config", "reloaded");
+        log_reloaded(config);
 }
 
-/* True when the tasks have ended by themselves before the time was up and nobody was in a hurry. */
+/* True when the tasks have ended by themselves before the time was up and no second signal came. */
 static bool wait_for_tasks(struct runner *runner)
 {
     int64_t drain_ms = (int64_t)CONFIG_GET(&runner->config, drain_seconds) * 1000;
@@ -160,7 +173,7 @@ static void drain(struct runner *runner)
             return;
 }
 
-/* One line for each address; the first is what programs that start the daemon read. */
+/* Logs one line per address; programs that start the daemon read the first. */
 static void log_places(const struct http_server *server)
 {
     char place[160];
@@ -178,9 +191,10 @@ static int serve(struct runner *runner, struct config *config, const struct conf
     }
     log_places(runner->server);
     for (int signal = 0; signal != SIGTERM && signal != SIGINT;) {
-        signal = process_signal(-1);
+        signal = process_signal(LOG_EVERY_MS);
         if (signal == SIGHUP)
             reload(runner, source);
+        process_rotate_log(PROCESS_LOG_BYTES);
     }
     drain(runner);
     runner_end(runner);
@@ -190,7 +204,7 @@ static int serve(struct runner *runner, struct config *config, const struct conf
 
 int daemon_serve(int argc, char **argv)
 {
-    static struct runner runner; /* large, and there is one */
+    static struct runner runner; /* Static, because it is large and there is only one. */
     struct err err;
     struct options options = {0};
     AUTO(config_report) struct config_report report = {0};

@@ -1,6 +1,7 @@
-/* Which addresses may be connected to, whoever asks. */
+/* Which addresses may be connected to, whatever the task's rules say. */
 #include "runner/egress/rules.h"
 
+#include "base/check.h"
 #include "base/str.h"
 #include "net/address.h"
 
@@ -104,8 +105,8 @@ int egress_check_lan(const struct strlist *lan, const char **ret_bad)
     return 0;
 }
 
-/* Loopback, "any", or an address of one of this machine's interfaces. When they can't be listed,
- * any might be. */
+/* True for loopback, "any", and addresses of this machine's interfaces. When these cannot be
+ * listed, true for every address. */
 static bool is_ours(const struct plain *plain)
 {
     struct ifaddrs *all = NULL;
@@ -124,7 +125,7 @@ static bool is_ours(const struct plain *plain)
 
 static unsigned port_of(const struct sockaddr *address)
 {
-    struct sockaddr_in in; /* the port has the same place in both */
+    struct sockaddr_in in; /* The port is at the same offset in both families. */
     memcpy(&in, address, sizeof(in));
     return ntohs(in.sin_port);
 }
@@ -144,7 +145,8 @@ static bool listens(int fd, unsigned port)
            port_of((const struct sockaddr *)&at) == port;
 }
 
-/* The runner's own ports are closed whatever networks are open. */
+/* True for a port that the runner itself listens on: these are closed whatever networks are
+ * open. */
 static bool is_runners(unsigned port)
 {
     DIR *dir = opendir("/proc/self/fd");
@@ -159,6 +161,7 @@ static bool is_runners(unsigned port)
 
 const char *egress_refuses(const struct strlist *lan, const struct sockaddr *address)
 {
+    REQUIRE(address);
     struct plain plain;
     if (!read_plain(address, &plain))
         return "it is no address of the internet";

@@ -45,6 +45,11 @@ void overflow_free(struct overflow *overflow)
     free(overflow);
 }
 
+void overflow_share(struct overflow *overflow, const struct overflow_shared *shared)
+{
+    overflow->config.shared = shared;
+}
+
 void overflow_status(struct overflow *overflow, struct overflow_status *ret_status)
 {
     lock_take(&overflow->lock);
@@ -74,7 +79,7 @@ const char *overflow_reason_of(const struct err *err)
     return err->code == ERR_RATE ? "cloud_full" : "cloud_unreachable";
 }
 
-/* The engine knows as much as the window. */
+/* Tells the engine what the window allows. */
 static void tell_engine(struct overflow *overflow)
 {
     lock_take(&overflow->lock);
@@ -95,7 +100,8 @@ void overflow_note_refusal(struct overflow *overflow, const struct cloud_task *t
     int room = overflow->window.room;
     overflow->why = overflow_reason_of(err);
     overflow->status.refused++;
-    if (err->code != ERR_RATE && overflow->status.reachable) { /* a full quota is no failure */
+    if (err->code != ERR_RATE && overflow->status.reachable) { /* An exhausted quota is no
+                                                                * failure. */
         overflow->status.reachable = false;
         overflow->status.since_ms = clock_real_ms();
     }
@@ -160,7 +166,8 @@ void cloud_task_wait(struct cloud_task *task, int64_t ms)
     uint64_t count;
     struct pollfd wait = {.fd = task_run_wake_fd(task->run), .events = POLLIN};
     if (poll(&wait, 1, (int)ms) > 0)
-        (void)!read(wait.fd, &count, sizeof(count)); /* what is wanted is kept elsewhere */
+        (void)!read(wait.fd, &count, sizeof(count)); /* The request itself is stored elsewhere; this
+                                                      * only empties the descriptor. */
 }
 
 void cloud_task_settle(struct cloud_task *task, enum task_state state, const char *reason,
@@ -189,8 +196,18 @@ static int begin(struct cloud_task *task, struct err *err)
     if (!task->request || image_job_name(task->cloud, task->request, task->job, err) ||
         store_placement(task->overflow->config.store, task->id, &task->placement, err))
         return -1;
+    const struct overflow_shared *shared = task->overflow->config.shared;
+    task->others = shared && shared->adopted(task->id, &task->taken_ms, &task->sealed, shared->arg);
     return task_request_redact(task->request, task_run_redact(task->run)) ? err_sys(err, "secrets")
                                                                           : 0;
+}
+
+static enum step relay(struct cloud_task *task)
+{
+    enum step step = cloud_task_relay(task);
+    while (step == STEP_ON && task->overflow->config.shared && cloud_task_follow_claim(task))
+        step = cloud_task_relay(task);
+    return step;
 }
 
 void overflow_run(struct task_run *run, struct task_outcome *outcome, void *arg)
@@ -202,7 +219,7 @@ void overflow_run(struct task_run *run, struct task_outcome *outcome, void *arg)
     task.cursor_fd = -1;
     if (begin(&task, &err))
         cloud_task_settle(&task, TASK_FAILED, "internal", err.msg);
-    else if (cloud_task_place(&task) == STEP_ON && cloud_task_relay(&task) == STEP_ON)
+    else if (cloud_task_place(&task) == STEP_ON && relay(&task) == STEP_ON)
         cloud_task_end(&task);
     overflow_note_end(overflow, &task);
     if (!task_state_is_active(outcome->state))

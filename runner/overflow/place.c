@@ -24,18 +24,20 @@
 #include <string.h>
 
 #define LOOK_EVERY_MS 2000
-#define CLOCKS_DIFFER_MS 300000 /* ours and Google's */
-#define TIMEOUT_MARGIN_S 120    /* for what is done before and after Claude */
+#define OTHERS_MS 20000         /* that another instance takes to ask for an execution */
+#define CLOCKS_DIFFER_MS 300000 /* allowed difference between our clock and Google's */
+#define TIMEOUT_MARGIN_S 120    /* for steps before and after Claude */
 #define TIMEOUT_MAX_S (7 * 24 * 3600)
 #define SECRETS_BYTES_MAX (4u << 20)
 #define CLAIM_BYTES_MAX 4096
 #define TRIES_MAX 10
 #define CLAIM_TRIES 10
-#define SURE_MS 5000 /* an upload that has taken no longer was made once */
+#define SURE_MS 5000 /* an upload that took no longer was made only once */
 
 /* --- what is kept -------------------------------------------------------------------------- */
 
-/* As often as it takes: what comes next depends on it. False when the process ends first. */
+/* Stores the phase, with as many tries as it takes, because the next step depends on it. False when
+ * the process must end first. */
 static bool note_phase(struct cloud_task *task, enum placement_phase phase)
 {
     struct err err;
@@ -56,7 +58,7 @@ struct lending {
     struct buf *out;
 };
 
-/* The request's secrets, with the owner's credential for the repository among them. */
+/* Adds the owner's credential for the repository to the request's secrets. */
 static void add_credential(const char *key, const char *token, void *arg)
 {
     struct lending *lending = arg;
@@ -68,7 +70,7 @@ static void add_credential(const char *key, const char *token, void *arg)
     json_open_object(&w, NULL);
     json_add_text(&w, key ? "sshKey" : "gitToken", key ? key : token);
     json_close(&w);
-    if (lending->out->len > 2) { /* {…} and {…} become one */
+    if (lending->out->len > 2) { /* Joins {…} and {…} into one object. */
         lending->out->data[--lending->out->len] = '\0';
         buf_addc(lending->out, ',');
         buf_adds(lending->out, buf_str(&more) + 1);
@@ -90,8 +92,8 @@ static int add_secrets(struct cloud_task *task, struct buf *out, struct err *err
     return buf_check(out, "the secrets", err);
 }
 
-/* Over nothing, or over what is seen to be there: an upload of an earlier attempt that arrives late
- * finds its place taken, and replaces nothing. */
+/* Writes the payload only over nothing, or over the object that is seen there: a late upload of an
+ * earlier attempt then finds its place taken and replaces nothing. */
 static int put_over(struct cloud_task *task, const struct buf *sealed, struct err *err)
 {
     char name[FOLDER_NAME_SIZE];
@@ -113,8 +115,8 @@ static int put_over(struct cloud_task *task, const struct buf *sealed, struct er
     }
 }
 
-/* An upload that failed, or took so long that it was tried again, may be carried out once more when
- * nobody expects it. */
+/* Uploads the payload. An upload that failed, or was tried twice, may still be carried out
+ * later. */
 static int put_payload(struct cloud_task *task, const struct buf *sealed, struct err *err)
 {
     int64_t begin = clock_mono_ms();
@@ -141,8 +143,7 @@ static int upload_payload(struct cloud_task *task, const struct buf *secrets, st
                                                                                                 : 0;
 }
 
-/* The conversation that the task goes on with travels along. Returns 0 when there is nothing left
- * of it. */
+/* Uploads the conversation that the task continues. Returns 0 when nothing is left of it. */
 static int send_conversation(struct cloud_task *task, struct err *err)
 {
     char name[FOLDER_NAME_SIZE];
@@ -160,7 +161,7 @@ static bool is_no_claim(const char *name, void *claims)
     return !str_starts(name, claims);
 }
 
-/* What an earlier attempt has left would be taken for this one's. */
+/* Removes what an earlier attempt has left, which would be taken for this one's. */
 static int sweep_session(struct cloud_task *task, struct err *err)
 {
     char prefix[FOLDER_NAME_SIZE], claims[FOLDER_NAME_SIZE];
@@ -176,8 +177,12 @@ static int ask(struct cloud_task *task, bool *ret_unsure, struct err *err)
 {
     char id[ID_SIZE + 16], attempt[48], run[ID_SIZE + 48], conversation[ID_UUID_SIZE + 32];
     const struct task_record *record = task_run_record(task->run);
-    const char *const env[] = {id, attempt, run, record->conversation[0] ? conversation : NULL,
-                               NULL};
+    const char *env[6] = {id, attempt, run};
+    size_t count = 3;
+    if (record->conversation[0])
+        env[count++] = conversation;
+    if (task->overflow->config.shared)
+        env[count++] = FOLDER_ENV_WEBHOOK "=1";
     int64_t timeout = task->request->timeout_ms / 1000 + TIMEOUT_MARGIN_S;
     const struct jobs_start start = {
         .env = env, .timeout_s = (int)(timeout < TIMEOUT_MAX_S ? timeout : TIMEOUT_MAX_S)};
@@ -190,8 +195,8 @@ static int ask(struct cloud_task *task, bool *ret_unsure, struct err *err)
                       err);
 }
 
-/* A refusal that is nobody's fault passes; a wrong set-up is told to who asked for the cloud, and
- * keeps nobody else from running here. */
+/* Handles a refusal. A temporary one makes the task wait; a wrong set-up fails tasks that asked for
+ * the cloud, and lets others run locally. */
 static enum step refuse(struct cloud_task *task, const struct err *err)
 {
     bool passes = err->code == ERR_RATE || err->code == ERR_UPSTREAM || err->code == ERR_TIMEOUT ||
@@ -215,9 +220,9 @@ static int take_name(const struct jobs_execution *execution, void *arg)
 }
 
 enum claim {
-    CLAIM_NONE,    /* nobody has it */
+    CLAIM_NONE,    /* nobody has the claim */
     CLAIM_OURS,    /* no job will ever run the attempt */
-    CLAIM_JOBS,    /* an execution runs it; its name is in the placement when the claim says it */
+    CLAIM_JOBS,    /* an execution runs it; the placement has its name when the claim names it */
     CLAIM_UNKNOWN, /* it cannot be read now */
 };
 
@@ -243,7 +248,7 @@ static enum claim read_claim(struct cloud_task *task)
     return CLAIM_JOBS;
 }
 
-/* Looks among the executions. */
+/* True when the attempt's execution is listed. */
 static bool is_listed(struct cloud_task *task)
 {
     struct err err;
@@ -255,7 +260,7 @@ static bool is_listed(struct cloud_task *task)
     return task->placement.execution[0] != '\0';
 }
 
-/* Writes the claim, so that no job can have it. Whoever was first is read back. */
+/* Writes the claim, so that no job can have it, and reads back who was first. */
 static void revoke(struct cloud_task *task)
 {
     static const char ours[] = "{\"revoked\":true}";
@@ -274,7 +279,7 @@ bool cloud_task_is_unclaimed(struct cloud_task *task)
 {
     char execution[sizeof(task->placement.execution)];
     snprintf(execution, sizeof(execution), "%s", task->placement.execution);
-    revoke(task); /* whoever has it keeps it */
+    revoke(task); /* The first one keeps it. */
     enum claim claim = read_claim(task);
     for (int i = 0; claim == CLAIM_UNKNOWN && i < CLAIM_TRIES; i++) {
         cloud_task_wait(task, LOOK_EVERY_MS);
@@ -285,10 +290,15 @@ bool cloud_task_is_unclaimed(struct cloud_task *task)
     return ours;
 }
 
-enum resolution { RES_FOUND, RES_NONE, RES_LATER };
+enum resolution {
+    RES_FOUND,
+    RES_NONE,  /* the attempt is over */
+    RES_ASK,   /* it is to be asked for again */
+    RES_LATER, /* somebody wants us to stop */
+};
 
-/* The claim decides: an execution that shows up when we have written it runs nothing. One that is
- * seen before will run the attempt. */
+/* Finds out what a lost answer meant. The claim decides: an execution that appears after we have
+ * written it runs nothing; one that is seen before will run the attempt. */
 static enum resolution resolve(struct cloud_task *task)
 {
     const int64_t asked = task->placement.asked_ms;
@@ -308,7 +318,8 @@ static enum resolution resolve(struct cloud_task *task)
         if (claim == CLAIM_JOBS || (listed && claim == CLAIM_NONE && !revoking))
             return RES_FOUND;
         int64_t now = clock_real_ms();
-        bool waits = now < asked + look_ms && now > asked - look_ms; /* a clock may have stepped */
+        bool waits = now < asked + look_ms && now > asked - look_ms; /* A clock may have been
+                                                                      * set. */
         if (claim == CLAIM_NONE && (!waits || task_run_stop(task->run) == STOP_CANCEL)) {
             revoking = true;
             revoke(task);
@@ -316,9 +327,43 @@ static enum resolution resolve(struct cloud_task *task)
     }
 }
 
+/* A task that another instance took: it may have asked, or be about to. When it shows nothing for
+ * long enough we ask, for the same attempt: the claim lets one execution run it. */
+static enum resolution resolve_others(struct cloud_task *task)
+{
+    const int64_t until = task->placement.asked_ms + OTHERS_MS;
+    for (;;) {
+        task->placement.execution[0] = '\0';
+        enum claim claim = read_claim(task);
+        if (claim == CLAIM_JOBS || is_listed(task))
+            return RES_FOUND;
+        if (claim == CLAIM_OURS)
+            return RES_NONE;
+        if (claim == CLAIM_NONE && clock_real_ms() > until)
+            return RES_ASK;
+        if (task_run_stop(task->run) != STOP_NO)
+            return RES_LATER;
+        cloud_task_wait(task, LOOK_EVERY_MS);
+    }
+}
+
+bool cloud_task_follow_claim(struct cloud_task *task)
+{
+    char ours[sizeof(task->placement.execution)];
+    snprintf(ours, sizeof(ours), "%s", task->placement.execution);
+    if (!task->ended || task->done || read_claim(task) != CLAIM_JOBS ||
+        strcmp(ours, task->placement.execution) == 0) {
+        snprintf(task->placement.execution, sizeof(task->placement.execution), "%s", ours);
+        return false;
+    }
+    task->ended = false;
+    return true;
+}
+
 /* --- all of it ----------------------------------------------------------------------------- */
 
-/* A size is a wish: where the account may make no jobs, the configured one has to do. */
+/* Makes the job for the request's size. Where the account may not make jobs, the configured one is
+ * used. */
 static int ensure_job(struct cloud_task *task, struct err *err)
 {
     const struct task_request *request = task->request;
@@ -336,7 +381,7 @@ static bool is_stopped(void *run)
     return task_run_stop(run) != STOP_NO;
 }
 
-/* Called with an attempt of which nothing has been asked yet. */
+/* Places an attempt for which nothing has been asked yet. */
 static enum step try_once(struct cloud_task *task, bool *ret_again)
 {
     struct err err;
@@ -345,7 +390,8 @@ static enum step try_once(struct cloud_task *task, bool *ret_again)
     AUTO(buf_wipe) struct buf secrets = BUF_INIT(SECRETS_BYTES_MAX);
     *ret_again = false;
     task->asked_ms = clock_mono_ms();
-    if (add_secrets(task, &secrets, &err)) { /* a failure at home, which is not the cloud's */
+    if (add_secrets(task, &secrets, &err)) { /* A failure at home, which does not count against the
+                                              * cloud. */
         cloud_task_settle(task, TASK_FAILED, task->request->repo_url ? "repo_error" : "internal",
                           err.msg);
         return STEP_OVER;
@@ -357,10 +403,17 @@ static enum step try_once(struct cloud_task *task, bool *ret_again)
         cloud_task_settle(task, TASK_FAILED, "session_error", "nothing is left of the session");
         return STEP_OVER;
     }
+    if (task->sealed && task->placement.attempt > 1) {
+        cloud_task_settle(task, TASK_FAILED, "interrupted",
+                          "it was never started, and its secrets went with the instance that took "
+                          "it");
+        return STEP_OVER;
+    }
+    bool has_payload = task->overflow->config.shared && task->placement.attempt == 1;
     if (sent < 0 ||
         cloud_inputs_put(task->cloud, task->overflow->config.inputs, task->request->inputs,
                          &given_up, &err) ||
-        ensure_job(task, &err) || upload_payload(task, &secrets, &err))
+        ensure_job(task, &err) || (!has_payload && upload_payload(task, &secrets, &err)))
         return refuse(task, &err);
     task->placement.asked_ms = clock_real_ms();
     if (!note_phase(task, PLACEMENT_ASKED)) {
@@ -371,7 +424,8 @@ static enum step try_once(struct cloud_task *task, bool *ret_again)
         return STEP_ON;
     if (!unsure) {
         note_phase(task, PLACEMENT_NONE);
-        cloud_task_delete_payload(task);
+        if (!task->overflow->config.shared) /* others may ask for it */
+            cloud_task_delete_payload(task);
         return refuse(task, &err);
     }
     log_warn("overflow", "no answer when asked for an execution, looking for it: %s", err.msg);
@@ -381,6 +435,7 @@ static enum step try_once(struct cloud_task *task, bool *ret_again)
     case RES_NONE:
         *ret_again = true;
         return STEP_ON;
+    case RES_ASK:
     case RES_LATER:
         break;
     }
@@ -393,8 +448,19 @@ static enum step stop_before(struct cloud_task *task, enum task_stop stop)
     if (stop == STOP_CANCEL)
         cloud_task_settle(task, TASK_CANCELLED, "cancelled", "cancelled before it started");
     else
-        cloud_task_settle(task, TASK_RUNNING, "", ""); /* the next start goes on from here */
+        cloud_task_settle(task, TASK_RUNNING, "", ""); /* The next start of the runner continues
+                                                        * from here. */
     return STEP_OVER;
+}
+
+/* A cancelled task whose execution nobody has seen: the claim settles that there will be none. */
+static enum task_stop stop_of(struct cloud_task *task)
+{
+    enum task_stop stop = task_run_stop(task->run);
+    if (!task->others || stop != STOP_CANCEL)
+        return STOP_INTERRUPT;
+    revoke(task);
+    return STOP_CANCEL;
 }
 
 /* From the store's word to an execution's name. */
@@ -404,12 +470,15 @@ static enum step place_from(struct cloud_task *task, bool asked)
         enum task_stop stop = task_run_stop(task->run);
         bool again = false;
         if (asked) {
-            enum resolution found_out = resolve(task);
+            enum resolution found_out = task->others ? resolve_others(task) : resolve(task);
             if (found_out == RES_FOUND)
                 return STEP_ON;
             if (found_out == RES_LATER)
-                return stop_before(task, STOP_INTERRUPT);
-            again = true;
+                return stop_before(task, stop_of(task));
+            asked = false;
+            again = found_out == RES_NONE;
+            if (!again)
+                continue;
         } else if (stop != STOP_NO) {
             return stop_before(task, stop);
         } else {
@@ -449,6 +518,13 @@ enum step cloud_task_place(struct cloud_task *task)
         return STEP_ON;
     }
     bool asked = task_run_adopted(task->run) && placement->phase == PLACEMENT_ASKED;
+    if (task->others && placement->attempt == 0) {
+        placement->attempt = 1;
+        placement->asked_ms = task->taken_ms;
+        asked = true;
+        if (!note_phase(task, PLACEMENT_ASKED))
+            return stop_before(task, STOP_INTERRUPT);
+    }
     if (!asked) {
         if (!task_run_adopted(task->run) || placement->attempt == 0)
             placement->attempt++;
@@ -465,6 +541,8 @@ enum step cloud_task_place(struct cloud_task *task)
         cloud_task_settle(task, TASK_RUNNING, "", "");
         return STEP_OVER;
     }
+    if (task->overflow->config.shared)
+        task->overflow->config.shared->placed(task->id, task->overflow->config.shared->arg);
     tell(task);
     return STEP_ON;
 }

@@ -1,4 +1,4 @@
-/* The second half of the table: what serves callers. */
+/* The second half of the table: parts that serve callers. */
 #include "base/clock.h"
 #include "runner/access/audit.h"
 #include "runner/access/callers.h"
@@ -18,7 +18,9 @@
 #define HEAD_MS 30000
 #define BODY_IDLE_MS 30000
 #define BODY_TOTAL_MS 300000
-#define IDLE_MS 100000 /* longer than cloudflared keeps an idle connection: it closes first */
+#define IDLE_MS                                                                   \
+    100000 /* longer than cloudflared keeps an idle connection, so that it closes \
+            * first */
 #define PARKED_MAX 4096
 #define STREAMS_MAX 8192
 #define LINGER_MS 2000
@@ -153,6 +155,46 @@ static void show_cloud(struct metric_page *page, void *whole)
     overflow_metrics(page, runner->overflow);
 }
 
+/* --- an instance of the service at Google --------------------------------------------------- */
+
+static int build_service(void *whole, struct err *err)
+{
+    struct runner *runner = whole;
+    if (!runner->first->cloud_service)
+        return 0;
+    if (!runner->overflow)
+        return err_set(err, ERR_CONFIG,
+                       "CLOUD_SERVICE needs CLOUDRUN_JOB_NAME, GCS_LOGS_BUCKET and KMS_KEY_NAME");
+    const struct service_config service = {.config = &runner->config,
+                                           .cloud = &runner->cloud,
+                                           .store = runner->store,
+                                           .engine = runner->engine};
+    runner->service = service_new(&service, err);
+    if (!runner->service)
+        return -1;
+    overflow_share(runner->overflow, service_shared(runner->service));
+    return 0;
+}
+
+static int start_service(void *whole, struct err *err)
+{
+    struct runner *runner = whole;
+    return runner->service ? service_start(runner->service, err) : 0;
+}
+
+static void stop_service(void *whole)
+{
+    struct runner *runner = whole;
+    service_stop(runner->service);
+}
+
+static void free_service(void *whole)
+{
+    struct runner *runner = whole;
+    service_free(runner->service);
+    runner->service = NULL;
+}
+
 /* --- sessions ------------------------------------------------------------------------------ */
 
 static int build_sessions(void *whole, struct err *err)
@@ -167,7 +209,7 @@ static int build_sessions(void *whole, struct err *err)
                                              .uid = runner->claude.uid,
                                              .gid = runner->claude.gid};
     runner->sessions = sessions_new(&sessions, err);
-    runner->claude.sessions = runner->sessions; /* before a task is started */
+    runner->claude.sessions = runner->sessions; /* Set before a task is started. */
     return runner->sessions ? 0 : -1;
 }
 
@@ -242,7 +284,7 @@ static int build_push(void *whole, struct err *err)
     return 0;
 }
 
-/* Its thread asks the API what is the matter: that has been built by now. */
+/* Its thread asks the API for troubles; the API has been built by now. */
 static int start_push(void *whole, struct err *err)
 {
     struct runner *runner = whole;
@@ -382,6 +424,7 @@ static int build_api(void *whole, struct err *err)
     api->launcher = runner->launcher;
     api->repos = runner->repos;
     api->overflow = runner->overflow;
+    api->service = runner->service;
     api->prompt = runner->prompt;
     api->webhook = runner->webhook;
     api->sessions = runner->sessions;
@@ -430,6 +473,7 @@ static int start_http(void *whole, struct err *err)
                                      .routes = routes,
                                      .route_count = count,
                                      .gate = api_gate,
+                                     .answering = api_answering,
                                      .done = api_done,
                                      .trouble = api_trouble,
                                      .arg = &runner->api,
@@ -446,12 +490,12 @@ static int start_http(void *whole, struct err *err)
     return 0;
 }
 
-/* Those who wait for a login hold workers: they are woken first. */
+/* Callers that wait for a login hold workers, so they are woken first. */
 static void stop_http(void *whole)
 {
     struct runner *runner = whole;
     login_flow_stop(runner->flow);
-    python_stop(runner->python); /* its last answers go out by the server */
+    python_stop(runner->python); /* The server sends its last answers. */
     if (runner->server)
         http_stop(runner->server, LINGER_MS);
     runner->server = NULL;
@@ -463,6 +507,8 @@ const struct part runner_service_parts[] = {
     {"audit log", .build = build_audit, .free = free_audit},
     {"system prompt", .build = build_prompt, .free = free_prompt},
     {"cloud", .build = build_cloud, .free = free_cloud, .metrics = show_cloud},
+    {"service", .build = build_service, .start = start_service, .stop = stop_service,
+     .free = free_service},
     {"webhooks", .build = build_webhook, .start = start_webhook, .stop = stop_webhook,
      .free = free_webhook, .metrics = show_webhook},
     {"push", .build = build_push, .start = start_push, .stop = stop_push, .free = free_push},

@@ -1,5 +1,6 @@
 #include "runner/webhook/schedule.h"
 
+#include "base/check.h"
 #include "base/str.h"
 
 #include <string.h>
@@ -10,7 +11,7 @@
 static int64_t wait_ms(const char *seconds)
 {
     int64_t value = 0;
-    str_to_int(seconds, 0, INT32_MAX, &value); /* the configuration has checked it */
+    str_to_int(seconds, 0, INT32_MAX, &value); /* The configuration has checked it. */
     return value * 1000;
 }
 

@@ -7,10 +7,12 @@
 #include "base/str.h"
 #include "google/secret.h"
 #include "google/storage.h"
+#include "jail/jail.h"
 #include "net/net.h"
 #include "runner/overflow/cloud_inputs.h"
 #include "runner/overflow/travel.h"
 #include "runner/request/request.h"
+#include "runner/service/owed.h"
 #include "runner/version.h"
 #include "runner/worker/claim.h"
 #include "runner/worker/courier.h"
@@ -28,6 +30,8 @@
 #define KEY_MS 30000
 #define PAYLOAD_TRIES 4
 #define PAYLOAD_PAUSE_MS 500
+#define WEBHOOK_MS 8000 /* of an execution for the tries of its own webhook */
+#define WEBHOOK_EVERY_MS 1000
 
 /* --- the payload ---------------------------------------------------------------------------- */
 
@@ -40,7 +44,8 @@ static void delete_payload(struct job *job)
     if (job->payload_generation == 0)
         return;
     if (storage_delete(job->cloud.google, job->cloud.bucket, name, job->payload_generation, &err) &&
-        err.code != ERR_MISMATCH) { /* another lies there by now: not ours to delete */
+        err.code != ERR_MISMATCH) { /* Another payload is there by now, which is not ours to
+                                     * delete. */
         log_warn("job", "the payload could not be deleted: %s", err.msg);
         return;
     }
@@ -58,7 +63,7 @@ static int read_payload(struct job *job, int64_t *ret_generation, struct err *er
                : 0;
 }
 
-/* What arrives changed, or not at all, is asked for again. */
+/* Opens the payload. One that arrives corrupted, or not at all, is asked for again. */
 static int open_payload(struct job *job, struct err *err)
 {
     int64_t generation = 0;
@@ -80,7 +85,7 @@ static int open_payload(struct job *job, struct err *err)
 
 /* --- the credential ------------------------------------------------------------------------- */
 
-/* The key becomes the configured one: in memory only, and known to the proxy only. */
+/* Makes the key the configured one, in memory only; only the proxy knows it. */
 static int take_key(struct job *job, struct err *err)
 {
     AUTO(buf_wipe) struct buf key = BUF_INIT(SECRET_BYTES_MAX);
@@ -91,7 +96,7 @@ static int take_key(struct job *job, struct err *err)
     if (key.len == 0 || strlen(key.data) != key.len || !form_is_token(key.data))
         return err_set(err, ERR_CONFIG,
                        "CLOUD_API_KEY_SECRET holds no key: printable ASCII, one line");
-    /* nobody else has seen the configuration yet */
+    /* No other thread has seen the configuration yet. */
     if (redact_add(job->secrets, key.data) ||
         str_replace(&job->config->anthropic_api_key, key.data))
         return err_sys(err, "CLOUD_API_KEY_SECRET");
@@ -103,8 +108,8 @@ static bool is_check(const struct job *job)
     return job->payload.kind && strcmp(job->payload.kind, PAYLOAD_CHECK) == 0;
 }
 
-/* What the task's request tells us: its secrets, which no line of the log may hold, and whether it
- * brings a credential. */
+/* Reads from the task's request its secrets, which must not be logged, and whether it brings a
+ * credential. */
 static int take_credential(struct job *job, struct err *err)
 {
     const struct payload *payload = &job->payload;
@@ -132,7 +137,7 @@ static int take_credential(struct job *job, struct err *err)
 /* --- the task ------------------------------------------------------------------------------- */
 
 struct follow {
-    struct engine_watch watch; /* first */
+    struct engine_watch watch; /* first member */
     struct job *job;
     struct courier *courier;
 };
@@ -155,6 +160,9 @@ static int fetch_inputs(struct job *job, struct err *err)
     struct task_request *request = task_request_load(payload->request, strlen(payload->request),
                                                      *payload->secrets ? payload->secrets : NULL,
                                                      strlen(payload->secrets), err);
+    if (request && request->callback_url && getenv(FOLDER_ENV_WEBHOOK) &&
+        str_replace(&job->callback_url, request->callback_url))
+        return err_sys(err, "the webhook");
     return request ? cloud_inputs_get(&job->cloud, job->runner.inputs, request->inputs,
                                       job->state_dir, &stop, err)
                    : -1;
@@ -167,7 +175,7 @@ static int submit(struct job *job, struct err *err)
     const struct payload *payload = &job->payload;
     if (fetch_inputs(job, err))
         return -1;
-    /* not `shared`: nobody here will log in, or wait for a limit to pass */
+    /* Not `shared`: nobody will log in here, or wait for a limit to pass. */
     const struct task_new task = {.id = job->id,
                                   .kind = payload->kind,
                                   .executor = EXECUTOR_LOCAL,
@@ -181,7 +189,7 @@ static int submit(struct job *job, struct err *err)
     return rc;
 }
 
-/* Runs the submitted task to its end. False when its end does not come in time. */
+/* Runs the submitted task to its end. False when that does not come in time. */
 static bool follow_task(struct job *job, struct courier *courier)
 {
     struct engine *engine = job->runner.engine;
@@ -198,6 +206,17 @@ static bool follow_task(struct job *job, struct courier *courier)
     return ended && engine_wait_idle(engine, IDLE_MS);
 }
 
+/* While the store is there: it has what the webhook says. */
+static void make_webhook(struct job *job)
+{
+    struct err err;
+    buf_init(&job->webhook, OWED_BODY_MAX);
+    if (job->callback_url && owed_print(job->runner.store, job->id, &job->webhook, &err)) {
+        log_error("job", "its webhook cannot be made: %s", err.msg);
+        buf_clear(&job->webhook);
+    }
+}
+
 static bool run_task(struct job *job, struct err *err)
 {
     AUTO(str) char *events = NULL;
@@ -212,13 +231,15 @@ static bool run_task(struct job *job, struct err *err)
     }
     bool ended = follow_task(job, courier);
     job->result.events_bytes = courier_finish(courier);
-    if (ended)
+    if (ended) {
+        make_webhook(job);
         return job_outcome_read(job, err) == 0;
+    }
     err_set(err, ERR_BUSY, "the task could not be ended in time");
     return false;
 }
 
-/* The conversation to go on with, from where home has put it. */
+/* Fetches the conversation to continue from where home has put it. */
 static int take_conversation(struct job *job, struct err *err)
 {
     char name[FOLDER_NAME_SIZE];
@@ -232,8 +253,8 @@ static int take_conversation(struct job *job, struct err *err)
                : 0;
 }
 
-/* Asks Anthropic to count the tokens of a word, which costs nothing. 0 when the key is taken, or
- * when that cannot be said; *ret_words says which. */
+/* Asks Anthropic to count the tokens of a word, which is free. Returns 0 when the key is accepted,
+ * or when that is unknown; *ret_words says which. */
 static int try_key(struct job *job, const char **ret_words, struct err *err)
 {
     static const char body[] = "{\"model\":\"claude-haiku-4-5\",\"messages\":[{\"role\":\"user\","
@@ -266,7 +287,7 @@ static int try_key(struct job *job, const char **ret_words, struct err *err)
     return 0;
 }
 
-/* That there is this much to say says most: the payload was opened, the engine stands. */
+/* Answers a check. That it can answer says most: the payload was opened, and the engine works. */
 static bool run_check(struct job *job, struct err *err)
 {
     struct task_outcome *outcome = &job->result.outcome;
@@ -280,8 +301,10 @@ static bool run_check(struct job *job, struct err *err)
     if (job->cloud.api_key_secret && try_key(job, &words, err))
         return false;
     buf_addf(&outcome->output,
-             "opened the payload\n%s\nfound %s\nis claude-runner " RUNNER_VERSION "\n", words,
-             program);
+             "opened the payload\n%s\nfound %s\nis claude-runner " RUNNER_VERSION "\n"
+             "runs tasks in a jail of tier %s; they %s ask the metadata server\n",
+             words, program, jail_tier_name(job->runner.walls.tier),
+             job->fenced ? "cannot" : "can");
     outcome->state = TASK_COMPLETED;
     outcome->exit_code = 0;
     payload_done(&job->payload);
@@ -300,6 +323,21 @@ static const char *reason_of(const struct err *err)
     }
 }
 
+/* The metadata server gives tokens of the job's account to whoever asks: tasks, which run as
+ * another user, are kept from it where the kernel can. Not where it is somebody else's: that is a
+ * test. */
+static void fence(struct job *job)
+{
+    struct err err;
+    uid_t uid = job->runner.claude.uid;
+    if (!getenv("CLOUD_RUN_EXECUTION") || getenv("GCE_METADATA_HOST"))
+        return;
+    job->fenced = uid != geteuid() && jail_fence(uid, &err) == 0;
+    if (!job->fenced)
+        log_warn("job", "tasks can ask the metadata server: %s",
+                 uid == geteuid() ? "they run as the job's user" : err.msg);
+}
+
 static bool prepare(struct job *job, struct err *err)
 {
     struct err ignored;
@@ -309,7 +347,10 @@ static bool prepare(struct job *job, struct err *err)
         log_warn("job", "metadata: %s", ignored.msg);
     job->runner.claude.cloud = &job->cloud;
     job->runner.one_task = true;
-    return runner_begin_worker(&job->runner, config_share(job->config), err) == 0;
+    if (runner_begin_worker(&job->runner, config_share(job->config), err))
+        return false;
+    fence(job);
+    return true;
 }
 
 bool steps_run(struct job *job)
@@ -328,7 +369,7 @@ bool steps_run(struct job *job)
 
 /* --- handing in ----------------------------------------------------------------------------- */
 
-/* Without it the task is what it is; it only cannot be gone on with. */
+/* Uploads the conversation. Without it the task is unchanged, but cannot be continued. */
 static void hand_in_conversation(struct job *job)
 {
     struct err err;
@@ -366,7 +407,7 @@ static int print_result(struct job *job, struct buf *text, struct err *err)
     job->result.started_ms = job->started_ms;
     job->result.ended_ms = clock_real_ms();
     folder_result_print(&job->result, text);
-    if (!buf_ok(text)) { /* an answer of control characters: six bytes each */
+    if (!buf_ok(text)) { /* An answer of control characters: six bytes each. */
         buf_done(text);
         text->failed = false;
         buf_clear(&outcome->output);
@@ -375,6 +416,28 @@ static int print_result(struct job *job, struct buf *text, struct err *err)
         folder_result_print(&job->result, text);
     }
     return buf_check(text, FOLDER_RESULT, err);
+}
+
+/* The result is stored: now its receiver hears of it, and those of others that wait. What is not
+ * taken at once is tried again by whoever runs next. */
+void steps_hand_in_webhook(struct job *job)
+{
+    struct err err;
+    int rc = 0;
+    if (job->webhook.len == 0)
+        return;
+    if (owed_put(&job->cloud, job->id, job->callback_url, &job->webhook, &err)) {
+        log_error("job", "its webhook is not handed in: %s", err.msg);
+        return;
+    }
+    for (int64_t end = clock_mono_ms() + WEBHOOK_MS; rc == 0 && !job_is_over(job);) {
+        rc = owed_try(&job->cloud, job->config, job->id, job_is_over, job, &err);
+        if (clock_mono_ms() > end)
+            break;
+        if (rc == 0)
+            job_pause(job, WEBHOOK_EVERY_MS);
+    }
+    owed_sweep(&job->cloud, job->config, job_is_over, job);
 }
 
 int steps_hand_in_result(struct job *job, struct err *err)

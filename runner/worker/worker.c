@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 #define EXIT_NOT_OURS 3
-#define KILL_GRACE_S 2 /* Cloud Run itself gives ten seconds for everything */
+#define KILL_GRACE_S 2 /* Cloud Run gives ten seconds for everything. */
 
 static const char usage[] =
     "usage: claude-runner job\n"
@@ -63,7 +63,7 @@ static int read_task(struct job *job, struct err *err)
     return 0;
 }
 
-/* A directory of this attempt's own. Everything that lasts is in the bucket. */
+/* Makes a directory for this attempt. Everything that must last is in the bucket. */
 static int make_state_dir(struct job *job, struct err *err)
 {
     const char *base = getenv("RUNNER_STATE_DIR");
@@ -83,7 +83,8 @@ static int make_state_dir(struct job *job, struct err *err)
     return 0;
 }
 
-/* What is different here from home: one task, a private place, no login whatever lies around. */
+/* Changes settings that differ from home: one task, a private directory, and no login, whatever
+ * files exist. */
 static int adapt_config(struct job *job, struct err *err)
 {
     struct config *config = job->config;
@@ -99,8 +100,8 @@ static int adapt_config(struct job *job, struct err *err)
     return 0;
 }
 
-/* Where a login would be does not matter, and must not keep a container without HOME from starting:
- * adapt_config() says where there is none. */
+/* Takes the environment. The place of a login does not matter, and must not keep a container
+ * without HOME from starting: adapt_config() says that there is none. */
 static void take_environment(struct strlist *env)
 {
     static const char login[] = "CLAUDE_CONFIG_DIR=";
@@ -160,7 +161,7 @@ static int start_listening(struct listener *listener, struct err *err)
 static void stop_listening(struct listener *listener)
 {
     atomic_store(&listener->stop, true);
-    pthread_kill(listener->thread.id, SIGHUP); /* it wakes for that, too */
+    pthread_kill(listener->thread.id, SIGHUP); /* The signal wakes it to end, too. */
     thread_join(&listener->thread);
 }
 
@@ -172,7 +173,7 @@ static int fail(const char *what, const struct err *err)
     return err_exit(err->code);
 }
 
-/* From the claim to the result. *ret_quiet: no thread of ours runs any more. */
+/* Does everything from the claim to the result. *ret_quiet: none of our threads runs any more. */
 static int work(struct job *job, bool *ret_quiet)
 {
     struct err err;
@@ -190,11 +191,12 @@ static int work(struct job *job, bool *ret_quiet)
         return fail("cannot begin", &err);
     *ret_quiet = steps_run(job);
     int rc = job_is_lost(job) ? -1 : steps_hand_in_outputs(job, &err);
-    if (rc == 0 && !job_is_lost(job)) /* home waits as long as the heart beats */
+    if (rc == 0 && !job_is_lost(job)) /* Home waits as long as heartbeats are written. */
         rc = steps_hand_in_result(job, &err);
     *ret_quiet &= pulse_stop(pulse);
     if (rc || job_is_lost(job))
         return job_is_lost(job) ? EXIT_NOT_OURS : fail("the result is not stored", &err);
+    steps_hand_in_webhook(job);
     log_info("job", "the result is stored: %s%s%s", task_state_name(job->result.outcome.state),
              job->result.outcome.reason[0] ? ", " : "", job->result.outcome.reason);
     return 0;
@@ -222,6 +224,8 @@ static void take_apart(struct job *job)
     if (job->state_dir && path_remove_tree(job->state_dir, &err))
         log_warn("job", "%s", err.msg);
     free(job->state_dir);
+    free(job->callback_url);
+    buf_done(&job->webhook);
     folder_result_done(&job->result);
     payload_done(&job->payload);
     cloud_close(&job->cloud);
@@ -231,7 +235,7 @@ static void take_apart(struct job *job)
 
 int worker_job(int argc, char **argv)
 {
-    static struct job job; /* large, and there is one */
+    static struct job job; /* Static, because it is large and there is only one. */
     struct err err;
     bool quiet = true;
     if (argc > 1) {
@@ -252,7 +256,7 @@ int worker_job(int argc, char **argv)
         return fail("cannot begin", &err);
     log_set_task(job.id);
     int status = run_job(&job, &quiet);
-    if (!quiet) /* a thread that cannot be ended needs what we would take away */
+    if (!quiet) /* A thread that cannot be ended needs what would be freed. */
         _exit(status);
     take_apart(&job);
     return status;

@@ -1,5 +1,8 @@
-/* Keys on the curve P-256: signatures (ES256), shared secrets, and AES-128-GCM that they key. */
+/* Keys on the curve P-256: signatures (ES256) and shared secrets; and AES-128-GCM, which uses such
+ * secrets as keys. */
 #include "crypto/crypto.h"
+
+#include "crypto/crypto_private.h"
 
 #include <openssl/bn.h>
 #include <openssl/core_names.h>
@@ -17,48 +20,6 @@ struct crypto_p256 {
     EVP_PKEY *pkey;
 };
 
-static void free_number(BIGNUM *number)
-{
-    BN_clear_free(number);
-}
-DEFINE_AUTO(number, BIGNUM *, free_number)
-
-static void free_builder(OSSL_PARAM_BLD *builder)
-{
-    OSSL_PARAM_BLD_free(builder);
-}
-DEFINE_AUTO(builder, OSSL_PARAM_BLD *, free_builder)
-
-static void free_params(OSSL_PARAM *params)
-{
-    OSSL_PARAM_free(params);
-}
-DEFINE_AUTO(params, OSSL_PARAM *, free_params)
-
-static void free_pkey(EVP_PKEY *pkey)
-{
-    EVP_PKEY_free(pkey);
-}
-DEFINE_AUTO(pkey, EVP_PKEY *, free_pkey)
-
-static void free_pkey_ctx(EVP_PKEY_CTX *ctx)
-{
-    EVP_PKEY_CTX_free(ctx);
-}
-DEFINE_AUTO(pkey_ctx, EVP_PKEY_CTX *, free_pkey_ctx)
-
-static void free_md_ctx(EVP_MD_CTX *ctx)
-{
-    EVP_MD_CTX_free(ctx);
-}
-DEFINE_AUTO(md_ctx, EVP_MD_CTX *, free_md_ctx)
-
-static void free_cipher(EVP_CIPHER_CTX *ctx)
-{
-    EVP_CIPHER_CTX_free(ctx);
-}
-DEFINE_AUTO(cipher, EVP_CIPHER_CTX *, free_cipher)
-
 static void free_signature(ECDSA_SIG *signature)
 {
     ECDSA_SIG_free(signature);
@@ -67,13 +28,13 @@ DEFINE_AUTO(signature, ECDSA_SIG *, free_signature)
 
 static int failed(struct err *err, const char *what)
 {
-    ERR_clear_error(); /* its words may hold parts of a key */
+    ERR_clear_error(); /* OpenSSL's messages may hold parts of a key. */
     return err_set(err, ERR_INTERNAL, "%s failed", what);
 }
 
 /* --- keys ---------------------------------------------------------------------------------- */
 
-/* A key of its public point, and of its secret number when that is not NULL. */
+/* Makes a key from its public point, and from its secret number when that is not NULL. */
 static EVP_PKEY *make_pkey(const unsigned char *point, const BIGNUM *secret)
 {
     EVP_PKEY *pkey = NULL;

@@ -1,5 +1,7 @@
 #include "crypto/crypto.h"
 
+#include "crypto/crypto_private.h"
+
 #include <openssl/bn.h>
 #include <openssl/core_names.h>
 #include <openssl/err.h>
@@ -12,43 +14,13 @@
 
 #define BITS_MIN 2048
 #define BITS_MAX 8192
-#define EXPONENT_BYTES_MAX 8 /* in use are 3 and 65537; long ones only cost time */
+#define EXPONENT_BYTES_MAX 8 /* Exponents in use are 3 and 65537; long ones only cost time. */
 #define PEM_BYTES_MAX 65536
 
 struct crypto_rsa {
     EVP_PKEY *pkey;
     size_t size; /* bytes of a signature */
 };
-
-static void free_number(BIGNUM *number)
-{
-    BN_free(number);
-}
-DEFINE_AUTO(number, BIGNUM *, free_number)
-
-static void free_builder(OSSL_PARAM_BLD *builder)
-{
-    OSSL_PARAM_BLD_free(builder);
-}
-DEFINE_AUTO(builder, OSSL_PARAM_BLD *, free_builder)
-
-static void free_params(OSSL_PARAM *params)
-{
-    OSSL_PARAM_free(params);
-}
-DEFINE_AUTO(params, OSSL_PARAM *, free_params)
-
-static void free_pkey_ctx(EVP_PKEY_CTX *ctx)
-{
-    EVP_PKEY_CTX_free(ctx);
-}
-DEFINE_AUTO(pkey_ctx, EVP_PKEY_CTX *, free_pkey_ctx)
-
-static void free_md_ctx(EVP_MD_CTX *ctx)
-{
-    EVP_MD_CTX_free(ctx);
-}
-DEFINE_AUTO(md_ctx, EVP_MD_CTX *, free_md_ctx)
 
 static void free_bio(BIO *bio)
 {
@@ -94,7 +66,7 @@ struct crypto_rsa *crypto_rsa_new(const void *n, size_t n_len, const void *e, si
     return STEAL_PTR(key);
 }
 
-/* Without it libcrypto would ask the terminal. */
+/* Without this callback libcrypto would ask on the terminal. */
 static int no_password(char *to, int size, int writing, void *arg)
 {
     (void)to, (void)size, (void)writing, (void)arg;

@@ -2,6 +2,7 @@
 
 #include "base/fd.h"
 #include "base/str.h"
+#include "git/git_private.h"
 #include "git/key.h"
 
 #include <stdio.h>
@@ -16,7 +17,7 @@
 
 /* --- secrets ------------------------------------------------------------------------------- */
 
-/* A file in memory that only we can read. */
+/* Makes a file in memory that only we can read. Returns its descriptor. */
 static int secret_file(const struct buf *text, struct err *err)
 {
     AUTO(fd) int fd = memfd_create("secret", MFD_CLOEXEC);
@@ -27,7 +28,7 @@ static int secret_file(const struct buf *text, struct err *err)
     return out;
 }
 
-/* The user name that a forge expects beside a token; other hosts accept any. */
+/* The user name that a forge expects with a token; other hosts accept any. */
 static const char *token_user(const char *host)
 {
     static const struct {
@@ -40,7 +41,7 @@ static const char *token_user(const char *host)
     return "x-access-token";
 }
 
-/* A token is "user:password", or a password. */
+/* Splits a token "user:password", or one that is only a password. */
 static const char *split_token(const struct remote *remote, const char **ret_user, int *ret_len)
 {
     const char *token = remote->config->token, *colon = strchr(token, ':');
@@ -86,7 +87,7 @@ static int prepare_key(struct remote *remote, struct err *err)
 
 /* --- host keys ----------------------------------------------------------------------------- */
 
-/* As known_hosts names it. */
+/* The host's name in the form of known_hosts. */
 static void host_alias(const struct git_url *url, char *alias, size_t size)
 {
     if (url->port)
@@ -95,7 +96,7 @@ static void host_alias(const struct git_url *url, char *alias, size_t size)
         snprintf(alias, size, "%s", url->host);
 }
 
-/* What ssh-keygen says of the host in a file: -F finds, -l gives fingerprints. */
+/* Asks ssh-keygen about the host in a file: -F finds it, -l gives fingerprints. */
 static int ask_keygen(const struct remote *remote, const char *file, bool fingerprint,
                       struct buf *out)
 {
@@ -141,8 +142,7 @@ void remote_learnt_key(const struct remote *remote, struct buf *out)
 
 /* --- ssh ----------------------------------------------------------------------------------- */
 
-/* 'text' for the shell that git passes the ssh command to. */
-static void add_quoted(struct buf *out, const char *text)
+void git_add_quoted(struct buf *out, const char *text)
 {
     buf_addc(out, '\'');
     for (; *text; text++) {
@@ -163,11 +163,12 @@ static void add_option(struct buf *out, const char *fmt, ...)
     buf_addv(&text, fmt, ap);
     va_end(ap);
     buf_adds(out, " -o ");
-    add_quoted(out, buf_str(&text));
+    git_add_quoted(out, buf_str(&text));
 }
 
-/* The address is the one that was checked; the key is looked up under the name. ssh closes what it
- * inherits, so it opens its key as a file of this very process. */
+/* Makes the ssh command. It connects to the address that was checked and looks the host key up
+ * under the name. ssh closes inherited descriptors, so it opens its key as a file of this
+ * process. */
 static int make_ssh_command(struct remote *remote, struct err *err)
 {
     static const char *const fixed[] = {

@@ -1,21 +1,26 @@
-/* The table of parts, and configurations that come and go while a runner runs. */
+/* The table of parts, and configurations that are replaced while a runner runs. */
 #include "testbase.h"
 
 #include "base/buf.h"
+#include "base/log.h"
 #include "runner/config/in_force.h"
 #include "runner/parts/parts.h"
+#include "runner/parts/process.h"
 #include "runner/parts/runner.h"
 
+#include <fcntl.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 /* --- the mechanism ------------------------------------------------------------------------- */
 
 #define ROWS 4
 
-/* A whole of four parts that write down what is done to them: "b0 b1 … s0 …". */
+/* Four parts that record what is done to them: "b0 b1 … s0 …". */
 struct whole {
     struct parts parts;
     struct buf said;
@@ -89,12 +94,12 @@ static void parts_come_in_order_and_go_in_reverse(void **state)
     struct whole whole;
     (void)state;
     whole_init(&whole);
-    assert_true(parts_end(&whole.parts)); /* nothing was begun */
+    assert_true(parts_end(&whole.parts)); /* no part had begun */
     OK(parts_begin(&whole.parts, &err) == 0, &err);
     assert_string_equal(buf_str(&whole.said), "b0 b1 b3 s0 s2 s3 ");
     assert_true(parts_end(&whole.parts));
     assert_string_equal(buf_str(&whole.said), "b0 b1 b3 s0 s2 s3 x3 x2 x0 q3 q2 q0 f3 f1 f0 ");
-    assert_true(parts_end(&whole.parts)); /* once */
+    assert_true(parts_end(&whole.parts)); /* it happens once */
     assert_string_equal(buf_str(&whole.said), "b0 b1 b3 s0 s2 s3 x3 x2 x0 q3 q2 q0 f3 f1 f0 ");
     buf_done(&whole.said);
 }
@@ -155,7 +160,7 @@ static void parts_show_their_metrics(void **state)
 
 /* --- configurations in force --------------------------------------------------------------- */
 
-#define SLACK_BYTES (256u << 10) /* what malloc keeps; a hundred configurations are megabytes */
+#define SLACK_BYTES (256u << 10) /* memory that malloc keeps; 100 configurations take megabytes */
 
 static struct config *config_of(const char *secret)
 {
@@ -237,6 +242,95 @@ static void a_reload_that_fails_frees_its_configuration(void **state)
     redact_free(runner.secrets);
 }
 
+/* --- the log ------------------------------------------------------------------------------- */
+
+/* Makes `fd` the standard error; returns the one before. */
+static int swap_stderr(int fd)
+{
+    int before = dup(STDERR_FILENO);
+    assert_true(before >= 0 && dup2(fd, STDERR_FILENO) == STDERR_FILENO);
+    close(fd);
+    return before;
+}
+
+static void a_log_that_nobody_rotates_is_rotated(void **state)
+{
+    (void)state;
+    struct stat st;
+    AUTO(str) char *dir = tmp_dir_new();
+    AUTO(str) char *path = textf("%s/runner.log", dir);
+    AUTO(str) char *old = textf("%s/runner.log.1", dir);
+    int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    int before = swap_stderr(fd);
+    for (int i = 0; i < 3; i++) {
+        dprintf(STDERR_FILENO, "line %d\n", i);
+        process_rotate_log(100);
+        assert_int_equal(access(old, F_OK), -1);
+        process_rotate_log(7);
+        dprintf(STDERR_FILENO, "next\n");
+        AUTO(str) char *was = read_file(old, NULL);
+        AUTO(str) char *expected = textf("%sline %d\n", i ? "next\n" : "", i);
+        assert_string_equal(was, expected);
+        unlink(old);
+    }
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+    /* what others have moved stays theirs */
+    assert_int_equal(rename(path, old), 0);
+    process_rotate_log(1);
+    assert_int_equal(access(path, F_OK), -1);
+    close(swap_stderr(before));
+    tmp_dir_free(strdup(dir));
+}
+
+static struct config *config_with_format(const char *format)
+{
+    struct err err;
+    AUTO(config_report) struct config_report report = {0};
+    AUTO(str) char *line = textf("LOG_FORMAT=%s", format);
+    char *env[] = {(char[]){"RUNNER_SECRET=0123456789abcdef"}, (char[]){"HOME=/tmp"}, line, NULL};
+    const struct config_source source = {.env = env};
+    struct config *config = config_load(&source, &report, &err);
+    assert_non_null(config);
+    return config;
+}
+
+static void journald_gets_priorities(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *format;
+        bool journal;
+        const char *begins;
+    } cases[] = {{"auto", true, "<3>test: said"},
+                 {"text", true, "<3>test: said"},
+                 {"json", true, "{\"time\""},
+                 {"auto", false, "{\"time\""}};
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        int ends[2];
+        char said[200] = "";
+        struct stat st;
+        AUTO(config) struct config *config = config_with_format(cases[i].format);
+        assert_int_equal(pipe(ends), 0);
+        assert_int_equal(fstat(ends[1], &st), 0);
+        AUTO(str)
+        char *stream = textf("%llu:%llu", (unsigned long long)st.st_dev,
+                             (unsigned long long)st.st_ino + !cases[i].journal);
+        setenv("JOURNAL_STREAM", stream, 1);
+        int before = swap_stderr(ends[1]);
+        process_open_log(config, NULL);
+        log_error("test", "said");
+        close(swap_stderr(before));
+        assert_true(read(ends[0], said, sizeof(said) - 1) > 0);
+        close(ends[0]);
+        if (strncmp(said, cases[i].begins, strlen(cases[i].begins)) != 0)
+            fail_msg("case %zu: %s", i, said);
+    }
+    unsetenv("JOURNAL_STREAM");
+    log_open(STDERR_FILENO, LOG_INFO, LOG_TEXT, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -247,6 +341,8 @@ int main(void)
         cmocka_unit_test(a_configuration_lasts_as_long_as_somebody_uses_it),
         cmocka_unit_test(a_thousand_configurations_leave_nothing_behind),
         cmocka_unit_test(a_reload_that_fails_frees_its_configuration),
+        cmocka_unit_test(a_log_that_nobody_rotates_is_rotated),
+        cmocka_unit_test(journald_gets_priorities),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

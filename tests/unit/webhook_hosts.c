@@ -1,6 +1,6 @@
 #include "webhook_scene.h"
 
-/* Comes back when the outbox has been looked at: another receiver has been served. */
+/* Returns when the outbox has been looked at, that is, when another receiver has been served. */
 static void look_around(struct world *w, const char *id)
 {
     struct world other = {.status = 200};
@@ -53,7 +53,7 @@ static void private_addresses_are_refused_when_they_are_connected_to(void **stat
     world_free(w);
 }
 
-static void one_host_gets_one_at_a_time(void **state)
+static void one_receiver_gets_one_at_a_time(void **state)
 {
     (void)state;
     struct world *w = world_new();
@@ -62,19 +62,59 @@ static void one_host_gets_one_at_a_time(void **state)
         owe(w, id);
     }
     open_webhook(w);
-    /* however often it looks */
+    /* however often the outbox is looked at */
     EVENTUALLY(30000, (webhook_wake(w->webhook), state_of(w, "t-49") == WEBHOOK_DELIVERED));
     webhook_stop(w->webhook);
     assert_int_equal(w->count, 50);
     assert_int_equal(w->crowd, 1);
-    for (int i = 0; i < 50; i++) { /* in the order of their ends */
+    for (int i = 0; i < 50; i++) { /* in the order in which the tasks ended */
         AUTO(str) char *id = textf("\"taskId\":\"t-%d\"", i);
         assert_non_null(strstr(w->seen[i].body, id));
     }
     world_free(w);
 }
 
-/* More dead hosts than workers, with much to say to each. */
+static void one_silent_receiver_does_not_delay_the_others_of_its_host(void **state)
+{
+    (void)state;
+    struct world *w = world_new();
+    for (int i = 0; i < 5; i++) {
+        AUTO(str) char *id = textf("silent-%d", i);
+        owe_at(w, id, "/silent");
+    }
+    for (int i = 0; i < 5; i++) {
+        AUTO(str) char *id = textf("t-%d", i);
+        AUTO(str) char *path = textf("/hook-%d?token=hunter2", i);
+        owe_at(w, id, path);
+    }
+    open_webhook(w);
+    for (int i = 0; i < 5; i++) {
+        AUTO(str) char *id = textf("t-%d", i);
+        EVENTUALLY(10000, state_of(w, id) == WEBHOOK_DELIVERED);
+        assert_int_equal(tries_of(w, "silent-0"), 0); /* it still waits for its answer */
+    }
+    assert_int_equal(tries_of(w, "silent-1"), 0);
+    world_free(w);
+}
+
+/* Each with a URL of its own: they take some of the workers and leave the others to other hosts. */
+static void silent_receivers_of_one_host_do_not_take_every_worker(void **state)
+{
+    (void)state;
+    struct world *w = world_new();
+    for (int i = 0; i < 50; i++) {
+        AUTO(str) char *id = textf("silent-%d", i);
+        AUTO(str) char *path = textf("/silent/%d", i);
+        owe_at(w, id, path);
+    }
+    open_webhook(w);
+    EVENTUALLY(10000, w->count == WEBHOOK_HOST_WORKERS);
+    look_around(w, "t");
+    assert_int_equal(w->count, WEBHOOK_HOST_WORKERS);
+    world_free(w);
+}
+
+/* More dead hosts than workers, with many webhooks for each. */
 static void hosts_that_hang_do_not_keep_others_waiting(void **state)
 {
     (void)state;
@@ -82,7 +122,7 @@ static void hosts_that_hang_do_not_keep_others_waiting(void **state)
     struct world *w = world_new(), dead[DEAD] = {0};
     for (int i = 0; i < DEAD; i++) {
         pthread_mutex_init(&dead[i].lock, NULL);
-        dead[i].http = loopback_start(receive, &dead[i]); /* closes at once */
+        dead[i].http = loopback_start(receive, &dead[i]); /* closes the connection at once */
         for (int k = 0; k < EACH; k++) {
             AUTO(str) char *url = loopback_url(dead[i].http, "/");
             AUTO(str) char *id = textf("dead-%d-%d", i, k);
@@ -91,13 +131,13 @@ static void hosts_that_hang_do_not_keep_others_waiting(void **state)
         }
     }
     atomic_fetch_add(&real_ms, 1);
-    owe(w, "t"); /* due last of all */
+    owe(w, "t"); /* due last */
     open_webhook(w);
     EVENTUALLY(30000, state_of(w, "t") == WEBHOOK_DELIVERED);
     int wasted = 0;
     for (int i = 0; i < DEAD; i++)
         wasted += dead[i].count;
-    if (wasted > DEAD * EACH / 2) /* by due time alone it would be all of them */
+    if (wasted > DEAD * EACH / 2) /* by due time alone all attempts would go there */
         fail_msg("%d tries to dead hosts came first", wasted);
     webhook_stop(w->webhook);
     for (int i = 0; i < DEAD; i++) {
@@ -177,13 +217,13 @@ static void *owe_many(void *arg)
     return NULL;
 }
 
-/* None is due: the clock stands before all of their ends. */
+/* None is due: the clock is before the end of every task. */
 static void ten_thousand_that_wait_cost_no_memory_and_no_time(void **state)
 {
     (void)state;
     struct world *w = world_new();
     struct err err;
-    struct webhook_host hosts[16];
+    struct webhook_receiver hosts[16];
     struct webhook_numbers numbers;
     in_threads(16, owe_many, w);
     atomic_fetch_sub(&real_ms, 1000);
@@ -192,7 +232,7 @@ static void ten_thousand_that_wait_cost_no_memory_and_no_time(void **state)
     for (int i = 0; i < 20; i++)
         webhook_wake(w->webhook);
     int64_t begun = now_ms();
-    assert_int_equal(store_webhook_hosts(w->store, clock_real_ms(), hosts, 16, &err), 16);
+    assert_int_equal(store_webhook_receivers(w->store, clock_real_ms(), hosts, 16, &err), 16);
     assert_true(now_ms() - begun < 1000);
     OK(webhook_numbers(w->webhook, &numbers, &err) == 0, &err);
     assert_int_equal(numbers.pending, 10000);
@@ -211,7 +251,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_receiver_may_ask_for_rest),
         cmocka_unit_test(private_addresses_are_refused_when_they_are_connected_to),
-        cmocka_unit_test(one_host_gets_one_at_a_time),
+        cmocka_unit_test(one_receiver_gets_one_at_a_time),
+        cmocka_unit_test(one_silent_receiver_does_not_delay_the_others_of_its_host),
+        cmocka_unit_test(silent_receivers_of_one_host_do_not_take_every_worker),
         cmocka_unit_test(hosts_that_hang_do_not_keep_others_waiting),
         cmocka_unit_test(stopping_breaks_a_try_off_and_it_is_made_again),
         cmocka_unit_test(a_lost_key_file_ends_in_dead_webhooks_not_in_a_loop),

@@ -1,4 +1,4 @@
-/* One way to run a program: output, clocks, causes and ends, with real processes. */
+/* The one way to run a program: output, clocks, causes and ends, with real processes. */
 #include "testbase.h"
 
 #include "base/buf.h"
@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -24,7 +25,7 @@ static char *scratch;
 
 /* --- a clock that can run fast ------------------------------------------------------------- */
 
-static _Atomic int64_t ahead_us; /* of the system's */
+static _Atomic int64_t ahead_us; /* microseconds ahead of the system's clock */
 
 static int64_t ahead_mono_us(void *arg)
 {
@@ -39,7 +40,7 @@ static int64_t ahead_real_ms(void *arg)
     return ahead_mono_us(arg) / 1000;
 }
 
-/* From now on it is so much later. */
+/* Moves the clock ahead by that time. */
 static void pass_ms(int64_t ms)
 {
     atomic_fetch_add(&ahead_us, ms * 1000);
@@ -62,7 +63,7 @@ static struct plan *shell(const char *script)
     return plan;
 }
 
-/* A program under test: what it printed, and what the test does meanwhile. */
+/* A program under test: what it printed, and what the test does while it runs. */
 struct program {
     struct plan *plan;
     struct work_order order;
@@ -190,7 +191,8 @@ static void a_program_that_is_not_there_is_an_error(void **state)
 
 /* --- clocks and causes --------------------------------------------------------------------- */
 
-/* Once the program has said "ready" an hour passes with every round, until it is being ended. */
+/* Once the program has printed "ready", each round lasts an hour, until the program is being
+ * ended. */
 static int64_t hurry_when_ready(struct work *work, void *arg)
 {
     struct program *program = arg;
@@ -204,7 +206,7 @@ static void each_clock_ends_it_with_its_cause(void **state)
 {
     static const struct {
         const char *script;
-        struct work_limits limits; /* until_ms: from now on */
+        struct work_limits limits; /* until_ms: from the start of the case */
         enum work_cause cause;
         const char *reason;
         bool answered;
@@ -240,7 +242,7 @@ static void each_clock_ends_it_with_its_cause(void **state)
     }
 }
 
-/* Asks for the end once the program is ready. */
+/* Asks for the end when the program is ready. */
 static enum work_cause asked(struct work *work, void *arg)
 {
     struct program *program = arg;
@@ -316,7 +318,7 @@ static void what_it_left_behind_is_ended_and_counted(void **state)
     program_done(&program);
 }
 
-/* Stops init, which then answers nothing, and lets the time pass. */
+/* Stops init, which then answers nothing, and lets time pass. */
 static int64_t lose_init(struct work *work, void *arg)
 {
     struct program *program = arg;
@@ -330,7 +332,7 @@ static int64_t lose_init(struct work *work, void *arg)
     return 0;
 }
 
-/* A command whose init is lost used to be waited for without a bound. */
+/* A command whose init does not answer is waited for with a bound. */
 static void a_lost_init_is_not_waited_for(void **state)
 {
     struct program program;
@@ -343,7 +345,7 @@ static void a_lost_init_is_not_waited_for(void **state)
     assert_true(program.result.lost);
     assert_int_equal(program.result.status, -1);
     assert_int_equal(work_exit_code(program.result.status), 128 + SIGKILL);
-    assert_int_equal(kill(program.rounds, SIGCONT), 0); /* it finds that its socket has closed */
+    assert_int_equal(kill(program.rounds, SIGCONT), 0); /* it finds its socket closed */
     program_done(&program);
 }
 
@@ -369,6 +371,114 @@ static int tear_down(void **state)
     return 0;
 }
 
+/* --- users of their own --------------------------------------------------------------------- */
+
+#define LENT_UID 54321
+#define BASE_UID 54320
+
+/* A directory with what a task's user has: files, a link, a directory that it has closed; and a
+ * file that is not its own. */
+static char *dir_of_base(void)
+{
+    char *dir = textf("%s/given", scratch);
+    const char *const names[] = {"closed", "mine", "link", "theirs"};
+    assert_int_equal(chmod(scratch, 0711), 0);
+    assert_int_equal(mkdir(dir, 0755), 0);
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        AUTO(str) char *path = textf("%s/%s", dir, names[i]);
+        if (i == 0)
+            assert_int_equal(mkdir(path, 0), 0);
+        else if (i == 2)
+            assert_int_equal(symlink("/etc/passwd", path), 0);
+        else
+            write_file(path, "x", 0600);
+        assert_int_equal(lchown(path, i == 3 ? 0 : BASE_UID, i == 3 ? 0 : BASE_UID), 0);
+    }
+    assert_int_equal(chown(dir, BASE_UID, BASE_UID), 0);
+    return dir;
+}
+
+static uid_t owner_in(const char *dir, const char *name)
+{
+    struct stat st;
+    AUTO(str) char *path = textf("%s/%s", dir, name);
+    assert_int_equal(lstat(path, &st), 0);
+    return st.st_uid;
+}
+
+/* Starts another one while it runs: there is no user left for it. */
+static void take_and_start_another(struct work *work, const char *data, size_t len, void *arg)
+{
+    struct work_order *other = arg;
+    struct work_result result;
+    struct err err;
+    (void)work;
+    (void)data;
+    if (len == 0 || !other->users)
+        return;
+    assert_int_equal(work_run(other, &result, &err), -1);
+    assert_int_equal(err.code, ERR_BUSY);
+    other->users = NULL;
+    assert_int_equal(owner_in(other->given, "mine"), LENT_UID);
+    assert_int_equal(owner_in(other->given, "theirs"), 0);
+}
+
+static void a_program_has_a_user_of_its_own(void **state)
+{
+    (void)state;
+    struct err err;
+    struct stat st;
+    struct work_result result;
+    struct users *users;
+    if (geteuid() != 0)
+        SKIP_BECAUSE("only root can become somebody else");
+    AUTO(str) char *dir = dir_of_base();
+    AUTO(str)
+    char *script = textf("cd %s && test $(id -u) = %d && test $(id -g) = %d && echo y >new && "
+                         "mkdir deep && echo z >deep/z && chmod 0 deep && rm mine && echo x >mine "
+                         "&& ! cat theirs 2>/dev/null && echo done",
+                         dir, LENT_UID, LENT_UID);
+    AUTO(plan) struct plan *plan = shell(script);
+    plan->uid = plan->gid = BASE_UID;
+    users = users_new(LENT_UID, LENT_UID, &err);
+    assert_non_null(users);
+    struct work_order other = {.launcher = launcher, .plan = plan, .users = users, .given = dir};
+    struct work_order order = other;
+    order.out = (struct work_output){.via = WORK_PIPE, .take = take_and_start_another};
+    order.arg = &other;
+    OK(work_run(&order, &result, &err) == 0, &err);
+    assert_int_equal(result.status, 0);
+    assert_null(other.users); /* it was tried */
+    static const char *const names[] = {"closed", "mine", "link", "new", "deep", "deep/z"};
+    for (size_t i = 0; i < COUNT_OF(names); i++)
+        assert_int_equal(owner_in(dir, names[i]), BASE_UID);
+    assert_int_equal(owner_in(dir, "theirs"), 0);
+    assert_int_equal(stat("/etc/passwd", &st), 0);
+    assert_int_equal(st.st_uid, 0);
+    assert_int_equal(users_take(users), LENT_UID); /* it was given back */
+    assert_int_equal(users_take(users), 0);
+    users_free(users);
+}
+
+static void users_are_a_range_without_root(void **state)
+{
+    (void)state;
+    struct err err;
+    static const uid_t ranges[][2] = {{0, 5}, {9, 8}, {10, 10 + USERS_MAX}};
+    for (size_t i = 0; i < COUNT_OF(ranges); i++)
+        assert_null(users_new(ranges[i][0], ranges[i][1], &err));
+    struct users *users = users_new(10, 12, &err);
+    assert_non_null(users);
+    assert_int_equal(users_take(users), 10);
+    users_give(users, 10);
+    users_give(users, 99);                   /* nobody's */
+    assert_int_equal(users_take(users), 11); /* not the one that has just been somebody */
+    assert_int_equal(users_take(users), 12);
+    assert_int_equal(users_take(users), 10);
+    assert_int_equal(users_take(users), 0);
+    users_free(users);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -383,6 +493,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(too_much_output_ends_it),
         cmocka_unit_test(what_it_left_behind_is_ended_and_counted),
         cmocka_unit_test(a_lost_init_is_not_waited_for),
+        cmocka_unit_test(a_program_has_a_user_of_its_own),
+        cmocka_unit_test(users_are_a_range_without_root),
     };
     if (argc > 1 && strcmp(argv[1], "launch") == 0)
         return launch_serve();
