@@ -213,13 +213,14 @@ static int own(const struct session *session, int fd)
     return geteuid() == 0 ? fchown(fd, config->uid, config->gid) : 0;
 }
 
-/* One of the directories in `box`, as it was made, with whatever stands in its place removed. */
+/* One of the directories in `box`: whatever stands in its place is removed, and its owner may use
+ * it. */
 static int mend_dir(const struct session *session, int box, const char *name, mode_t mode)
 {
     struct stat st;
     const int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
     if (fstatat(box, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode))
-        return mode == 0700 && (st.st_mode & 0700) != 0700 ? fchmodat(box, name, mode, 0) : 0;
+        return (st.st_mode & 0700) == 0700 ? 0 : fchmodat(box, name, st.st_mode | 0700, 0);
     unlinkat(box, name, 0);
     if (mkdirat(box, name, mode))
         return -1;
