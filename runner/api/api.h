@@ -56,6 +56,7 @@ struct api {
     struct overflow *overflow; /* NULL: no cloud is configured */
     struct webhook *webhook;
     struct sessions *sessions;
+    struct cloudbox *cloudbox; /* NULL: no cloud is configured */
     struct inputs *inputs;
     struct python *python;
     struct replay *replay;

@@ -4,6 +4,7 @@
 #include "base/str.h"
 #include "runner/api/body_fields.h"
 #include "runner/api/later.h"
+#include "runner/api/session_cloud.h"
 #include "runner/egress/rules.h"
 #include "runner/inputs/inputs.h"
 #include "runner/session/session.h"
@@ -185,8 +186,9 @@ static bool check_words(struct http_request *req, const struct session_wish *wis
                          "must be 1..64 of A-Z a-z 0-9 . _ ~ - and not begin with . or -");
         return false;
     }
-    if (executor && strcmp(executor, "auto") != 0 && strcmp(executor, "local") != 0) {
-        send_field_error(req, "executor", "sessions run on this machine: auto or local");
+    if (executor && strcmp(executor, "auto") != 0 && strcmp(executor, "local") != 0 &&
+        strcmp(executor, "cloud") != 0) {
+        send_field_error(req, "executor", "must be auto, local or cloud");
         return false;
     }
     return true;
@@ -214,6 +216,8 @@ struct making {
     struct strlist variables, egress;
     struct buf metadata;
     const struct json *inputs;
+    bool away; /* in the cloud */
+    char id[ID_SIZE];
     struct task_request *request; /* the fields of its repository, checked; NULL: none */
     struct repo_wish repo;
 };
@@ -229,6 +233,31 @@ static void making_free(struct later *later)
     free(making);
 }
 
+/* Made here as any, then it goes into the bucket. */
+static int make_away(struct making *making, struct buf *out, struct err *err)
+{
+    bool there;
+    struct err ignored;
+    struct api *api = making->later.api;
+    AUTO(buf) struct buf made = BUF_INIT(LIST_BYTES_MAX);
+    if (sessions_has(api->sessions, making->id))
+        return err_set(err, ERR_CONFLICT, "there is a session '%s' already", making->id);
+    if (cloudbox_announce(api->cloudbox, making->id, &making->wish, err))
+        return -1;
+    int rc = session_create(api->sessions, &making->wish, &made, err);
+    if (rc == 0 && making->inputs)
+        rc = unpack_inputs(api, making->id, making->inputs, err);
+    if (rc == 0)
+        rc = cloudbox_publish(api->cloudbox, making->id, err);
+    if (rc) {
+        session_delete(api->sessions, making->id, &there, &ignored);
+        cloudbox_drop(api->cloudbox, making->id);
+        return -1;
+    }
+    cloudbox_print(api->cloudbox, &made, out);
+    return 0;
+}
+
 static int make_session(struct later *later, struct buf *out, int *ret_status, struct err *err)
 {
     struct making *making = (struct making *)later;
@@ -236,8 +265,9 @@ static int make_session(struct later *later, struct buf *out, int *ret_status, s
     *ret_status = 201;
     if (sessions_hold(sessions, err))
         return -1;
-    int rc = session_create(sessions, &making->wish, out, err);
-    if (rc == 0 && making->inputs)
+    int rc = making->away ? make_away(making, out, err)
+                          : session_create(sessions, &making->wish, out, err);
+    if (rc == 0 && making->inputs && !making->away)
         rc = unpack_made(later->api, making->inputs, out, err);
     sessions_let_go(sessions);
     return rc;
@@ -307,6 +337,19 @@ static bool check_base(struct http_request *req, struct api *api, struct making 
     return true;
 }
 
+/* One that is to be in the cloud has its name before it is made. */
+static bool read_away(struct http_request *req, struct api *api, struct making *making,
+                      bool layered)
+{
+    struct session_wish *wish = &making->wish;
+    if (wish->id)
+        snprintf(making->id, sizeof(making->id), "%s", wish->id);
+    else
+        id_new(making->id);
+    wish->id = making->id;
+    return away_may(req, api, wish, layered);
+}
+
 /* Reads and checks the request; false after the answer has been sent. */
 static bool read_making(struct http_request *req, struct api *api, struct making *making)
 {
@@ -365,7 +408,8 @@ static bool read_making(struct http_request *req, struct api *api, struct making
     if (metadata)
         json_print(metadata, &making->metadata);
     wish->metadata = metadata ? buf_str(&making->metadata) : NULL;
-    return true;
+    making->away = executor && strcmp(executor, "cloud") == 0;
+    return !making->away || read_away(req, api, making, layered);
 }
 
 /* What takes its time is made while no worker waits. */
@@ -386,7 +430,7 @@ void sessions_post(struct http_request *req, void *arg)
         making_free(&making->later);
         return;
     }
-    if (making->wish.repo || making->wish.from || making->inputs) {
+    if (making->wish.repo || making->wish.from || making->inputs || making->away) {
         later_answer(req, &making->later);
         return;
     }
@@ -402,8 +446,9 @@ void sessions_post(struct http_request *req, void *arg)
 void sessions_get(struct http_request *req, void *arg)
 {
     struct api *api = arg;
-    AUTO(buf) struct buf out = BUF_INIT(LIST_BYTES_MAX);
-    sessions_print(api->sessions, &out);
+    AUTO(buf) struct buf all = BUF_INIT(LIST_BYTES_MAX), out = BUF_INIT(2 * LIST_BYTES_MAX);
+    sessions_print(api->sessions, &all);
+    cloudbox_print(api->cloudbox, &all, &out);
     send_json(req, 200, &out);
 }
 
@@ -411,8 +456,11 @@ void session_get(struct http_request *req, void *arg)
 {
     struct api *api = arg;
     struct err err;
-    AUTO(buf) struct buf out = BUF_INIT(LIST_BYTES_MAX);
-    if (session_print(api->sessions, http_param(req, "id"), &out, &err))
+    const char *id = http_param(req, "id");
+    AUTO(buf) struct buf out = BUF_INIT(2 * LIST_BYTES_MAX);
+    int rc = cloudbox_has(api->cloudbox, id) ? cloudbox_print_one(api->cloudbox, id, &out, &err)
+                                             : session_print(api->sessions, id, &out, &err);
+    if (rc)
         send_err(req, &err);
     else
         send_json(req, 200, &out);
@@ -428,6 +476,7 @@ void session_remove_it(struct http_request *req, void *arg)
         send_err(req, &err);
         return;
     }
+    cloudbox_drop(api->cloudbox, http_param(req, "id"));
     buf_adds(&out, "{\"success\":true,\"id\":\"");
     str_add_json(&out, http_param(req, "id"), strlen(http_param(req, "id")));
     buf_addf(&out, "\",\"deleted\":%s}", there ? "true" : "false");
@@ -717,7 +766,7 @@ static void input_to(struct http_request *req, struct api *api, pid_t pid)
 void process_stdin(struct http_request *req, void *arg)
 {
     pid_t pid = 0;
-    if (find_pid(req, &pid))
+    if (!away_refuses(req, arg, "standard input") && find_pid(req, &pid))
         input_to(req, arg, pid);
 }
 
@@ -785,6 +834,8 @@ void process_delete(struct http_request *req, void *arg)
         send_err(req, &err);
         return;
     }
+    if (text && away_refuses(req, api, "a signal"))
+        return;
     if (!find_pid(req, &pid))
         return;
     if (!text) {
@@ -859,7 +910,7 @@ void shell_stdin(struct http_request *req, void *arg)
     struct err err;
     pid_t pid;
     struct exec *command;
-    if (!find_current(req, arg, &pid, &command))
+    if (away_refuses(req, arg, "standard input") || !find_current(req, arg, &pid, &command))
         return;
     if (!command) {
         input_to(req, arg, pid);
@@ -871,10 +922,28 @@ void shell_stdin(struct http_request *req, void *arg)
     send_err(req, &err);
 }
 
+/* The execution of what runs there is ended, without waiting for it. */
+static void kill_away(struct http_request *req, struct api *api)
+{
+    struct err err;
+    AUTO(buf) struct buf out = BUF_INIT(64);
+    if (cloudbox_kill(api->cloudbox, http_param(req, "id"), http_param(req, "name"), &err)) {
+        send_err(req, &err);
+        return;
+    }
+    buf_adds(&out, "{\"status\":\"terminated\",\"returncode\":137}");
+    send_json(req, 200, &out);
+}
+
 void shell_kill(struct http_request *req, void *arg)
 {
     pid_t pid;
     struct exec *command;
+    struct api *api = arg;
+    if (cloudbox_has(api->cloudbox, http_param(req, "id"))) {
+        kill_away(req, api);
+        return;
+    }
     if (!find_current(req, arg, &pid, &command))
         return;
     if (!command) {
@@ -898,7 +967,8 @@ void shell_wait(struct http_request *req, void *arg)
     const struct field fields[] = {
         {.name = "seconds", .kind = FIELD_INT, .to = &seconds, .min = 0, .max = WAIT_MAX_S}};
     AUTO(json) struct json *body = body_fields(req, fields, COUNT_OF(fields));
-    if (!body || !find_current(req, api, &pid, &command))
+    if (!body || away_refuses(req, api, "waiting for a process") ||
+        !find_current(req, api, &pid, &command))
         return;
     if (command) {
         wait_for(req, api, command, 0, seconds > 0 ? (int)seconds : 1);

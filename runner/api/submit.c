@@ -5,6 +5,7 @@
 #include "base/str.h"
 #include "crypto/crypto.h"
 #include "runner/api/system_prompt.h"
+#include "runner/cloudbox/cloudbox.h"
 #include "runner/egress/rules.h"
 #include "runner/inputs/layers.h"
 #include "runner/janitor/disk.h"
@@ -386,6 +387,8 @@ static void check_session(const struct api *api, const struct submission *s,
         {request->post_git_commit || request->post_git_push, "postExecutionActions.git",
          "not with inSession: commit in the session"},
         {s->executor == EXECUTOR_CLOUD, "executor", "the session is on this machine"},
+        {request->in_session && cloudbox_has(api->cloudbox, request->in_session), "inSession",
+         "that session is in the cloud: tasks work in sessions of this machine"},
     };
     if (!request->in_session)
         return;

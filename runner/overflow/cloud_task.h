@@ -23,6 +23,8 @@ struct overflow {
     struct overflow_status status;
     struct window window;
     struct sweep *sweep;
+    struct warm *warm; /* executions that stay (warm.h) */
+    int warm_count;
     const char *why; /* static: of the last refusal, for tasks that wait */
 };
 
@@ -61,6 +63,7 @@ struct cloud_task {
     bool ended;     /* the execution has */
     struct follow follow;
     struct jobs_execution execution;
+    bool reuses; /* an execution that has run another task before */
     bool asked_to_end;
     bool cancelled; /* so that was because somebody cancelled it */
     bool timed_out; /* or because its time was over */

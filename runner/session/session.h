@@ -82,6 +82,8 @@ int session_create(struct sessions *sessions, const struct session_wish *wish, s
                    struct err *err);
 /* Removes it with all it holds. One that is not there is fine; *ret_there says whether it was. */
 int session_delete(struct sessions *sessions, const char *id, bool *ret_there, struct err *err);
+/* Whether there is one of that name; asking is no use of it. */
+bool sessions_has(struct sessions *sessions, const char *id);
 /* {"sessions":[…]} */
 void sessions_print(struct sessions *sessions, struct buf *out);
 int session_print(struct sessions *sessions, const char *id, struct buf *out, struct err *err);
@@ -194,6 +196,13 @@ void sessions_untick(struct sessions *sessions, void *arg);
 
 int shellview_print(struct sessions *sessions, const char *id, const char *name, bool console,
                     struct buf *out, struct err *err);
+/* A command that ran elsewhere, as one of the shell's history. */
+struct shellview_note {
+    const char *shell, *text, *cwd;
+    const char *output, *errors;
+};
+int shellview_note(struct sessions *sessions, const char *id, const struct shellview_note *note,
+                   struct err *err);
 /* The process that a shell's wait, stdin and kill mean: its newest in the background. 0 when a
  * command runs in front (*ret_command, to be let go of) or there is none. */
 int shellview_current(struct sessions *sessions, const char *id, const char *name, pid_t *ret_pid,

@@ -31,11 +31,13 @@ struct job {
     struct redact_set *secrets; /* of the log */
     char id[ID_SIZE];
     int attempt;
-    char owner[ID_UUID_SIZE];        /* in what we write: that it was us */
-    const char *execution;           /* as Cloud Run calls it, or "" */
-    char conversation[ID_UUID_SIZE]; /* its name; "": none is kept */
-    bool resumes;                    /* the task goes on with one that lies in the bucket */
-    bool resumable;                  /* it has left one */
+    char owner[ID_UUID_SIZE];          /* in what we write: that it was us */
+    const char *execution;             /* as Cloud Run calls it, or "" */
+    char conversation[ID_UUID_SIZE];   /* its name; "": none is kept */
+    char session[ID_SIZE];             /* whose command the task is; "": no session's */
+    int64_t idle_ms, life_ms, born_ms; /* how long the execution stays, lives; mono: since when */
+    bool resumes;                      /* the task goes on with one that lies in the bucket */
+    bool resumable;                    /* it has left one */
     char *state_dir;
     int64_t started_ms;
     struct payload payload;
@@ -52,6 +54,8 @@ struct job {
 };
 
 void job_init(struct job *job);
+/* Another task of the same execution: all but what is the execution's is as after job_init(). */
+void job_begin_again(struct job *job);
 
 /* The environment asks us to go: the task is ended, and all has to be handed in until then. */
 void job_hurry(struct job *job);
