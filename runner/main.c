@@ -5,11 +5,13 @@
 #include "runner/client/commands.h"
 #include "runner/daemon/daemon.h"
 #include "runner/repo/helper.h"
+#include "runner/upkeep/upkeep.h"
 #include "runner/version.h"
 #include "runner/worker/worker.h"
 
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -35,13 +37,14 @@ static int box(int argc, char **argv)
     return box_serve();
 }
 
-/* serve, for as long as the thread lives that has started us (runner/client/cloud_home.h). */
+/* `attached PID`: serve, for as long as the thread lives that has started us, which is of that
+ * process (runner/client/cloud_home.h). */
 static int attached(int argc, char **argv)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() == 1)
-        return 1; /* it was faster */
-    return daemon_serve(argc, argv);
+    if (argc < 2 || strtol(argv[1], NULL, 10) != getppid())
+        return 1; /* its end was faster */
+    return daemon_serve(argc - 1, argv + 1);
 }
 
 static int version(int argc, char **argv)
@@ -55,8 +58,17 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
 } commands[] = {
-    {"serve", daemon_serve}, {"cloud", cli_cloud},   {"job", worker_job}, {"version", version},
-    {"launch", launch},      {"attached", attached}, {"git", git},        {"box", box},
+    {"serve", daemon_serve},
+    {"cloud", cli_cloud},
+    {"job", worker_job},
+    {"version", version},
+    {"backup", upkeep_backup},
+    {"restore", upkeep_restore},
+    {"alert", upkeep_alert},
+    {"launch", launch},
+    {"attached", attached},
+    {"git", git},
+    {"box", box},
 };
 
 /* Those that a person calls; the client's commands come from its own table. */
@@ -64,6 +76,9 @@ static const struct command_note notes[] = {
     {"serve", "run the service"},
     {"cloud", "set up, try and remove what runs at Google Cloud"},
     {"job", "run one task inside a Cloud Run execution"},
+    {"backup", "copy what lasts, also while the runner runs"},
+    {"restore", "put a backup back, where there is no state yet"},
+    {"alert", "send a test to where alerts go"},
     {"version", "say which version this is"},
     {NULL, NULL},
 };

@@ -1,6 +1,7 @@
 #include "runner/access/access.h"
 
 #include "base/buf.h"
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/lock.h"
@@ -22,25 +23,27 @@
 #define FILE_NAME "access-keys"
 #define CALL_MS 5000
 #define TICK_MS 1000
-#define EVERY_MS (6 * 3600000) /* Cloudflare rotates every six weeks; the old key lives a week */
+#define EVERY_MS                                                                                 \
+    (6 * 3600000)              /* Cloudflare rotates its keys every six weeks; the old key stays \
+                                * valid for a week. */
 #define UNKNOWN_EVERY_MS 30000 /* between two fetches for unknown keys */
 #define RETRY_MIN_MS 5000
 #define RETRY_MAX_MS 600000
 #define WAIT_MS 2000
-#define WAITERS_MAX 4 /* HTTP workers that may wait for a key at once */
+#define WAITERS_MAX 4 /* HTTP workers that may wait for a key at the same time */
 
 struct access {
     char *iss, *aud, *url, *path;
     struct thread thread;
 
-    struct lock lock; /* guards all that follows; not held across I/O */
+    struct lock lock; /* guards the fields below; not held across I/O */
     pthread_cond_t turned;
     bool stopping, wanted, fetching;
     struct jwks *keys;
-    uint64_t fetches; /* how many have ended */
+    uint64_t fetches; /* counts finished fetches */
     int waiters;
-    int64_t fetch_mono_ms; /* the next is due */
-    int64_t asked_mono_ms; /* a token last made us fetch; 0: never */
+    int64_t fetch_mono_ms; /* when the next fetch is due */
+    int64_t asked_mono_ms; /* when a token last caused a fetch; 0: never */
     int64_t retry_ms;      /* 0: the last fetch succeeded */
 };
 
@@ -54,7 +57,7 @@ static struct jwks *keys_of(struct access *access)
     return keys;
 }
 
-/* The file is the URL, a line end, and what came from there: another URL's keys are not ours. */
+/* The file holds the URL, a line end, and the keys from there. Keys of another URL are not used. */
 static struct jwks *read_file(const struct access *access, struct err *err)
 {
     size_t url_len = strlen(access->url);
@@ -102,7 +105,7 @@ static struct jwks *fetch(const struct access *access, struct err *err)
 
 /* --- the thread ---------------------------------------------------------------------------- */
 
-/* Takes over `keys`. */
+/* Takes ownership of `keys`. */
 static void note_fetch_locked(struct access *access, struct jwks *keys) HOLDS(access->lock);
 static void note_fetch_locked(struct access *access, struct jwks *keys)
 {
@@ -157,8 +160,8 @@ static void *keep_keys(void *arg)
     return NULL;
 }
 
-/* A token names a key that is not there: has the keys fetched, and waits for that, when it is not
- * too soon and not too many wait already. */
+/* A token names an unknown key: has the keys fetched and waits for that, unless the last fetch was
+ * too recent or too many callers wait already. */
 static void want_keys(struct access *access)
 {
     struct timespec until;
@@ -232,6 +235,7 @@ static int fill(struct access *access, const struct access_config *config, struc
 
 struct access *access_new(const struct access_config *config, struct err *err)
 {
+    REQUIRE(config->team_domain && config->aud && config->state_dir);
     pthread_condattr_t attr;
     struct err reason = ERR_INIT;
     struct access *access = calloc(1, sizeof(*access));

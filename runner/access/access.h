@@ -11,6 +11,7 @@
  *                                 └ no: wakes the thread, waits a moment, looks again
  *
  * Threads: any.
+ * Ownership: the caller of access_new() frees it by access_free().
  */
 #ifndef ACCESS_ACCESS_H
 #define ACCESS_ACCESS_H
@@ -29,15 +30,16 @@ struct access_config {
     const char *state_dir;
 };
 
-/* Copies the configuration and reads the keys that the disk has. */
+/* Copies the configuration and reads the keys that are stored on disk. The caller frees the result
+ * by access_free(). */
 struct access *access_new(const struct access_config *config, struct err *err);
-/* Begins to fetch. */
+/* Starts the thread that fetches keys. */
 int access_start(struct access *access, struct err *err);
 void access_free(struct access *access);
 DEFINE_AUTO(access, struct access *, access_free)
 
-/* 0 when the assertion (NULL: there is none) is good; else ERR_FORBIDDEN with the reason, which is
- * for the log alone and holds nothing of the token. Waits at most two seconds. */
+/* Returns 0 when the assertion (NULL: there is none) is valid; else ERR_FORBIDDEN with the reason,
+ * which is for the log only and contains nothing of the token. Waits at most two seconds. */
 int access_check(struct access *access, const char *assertion, struct err *err);
 
 #endif

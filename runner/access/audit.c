@@ -1,5 +1,6 @@
 #include "runner/access/audit.h"
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/lock.h"
@@ -24,13 +25,13 @@ struct audit {
     char *path, *old;
     struct lock lock;
     int fd;
-    int64_t size; /* of the file */
+    int64_t size; /* size of the file */
     int64_t last; /* the number of the last entry */
 };
 
 /* --- reading ------------------------------------------------------------------------------- */
 
-/* What a file holds, "" when there is none. */
+/* Reads a whole file; a missing one is "". */
 static int read_whole(const char *path, struct buf *out, struct err *err)
 {
     struct err why;
@@ -40,7 +41,7 @@ static int read_whole(const char *path, struct buf *out, struct err *err)
     return -1;
 }
 
-/* The line before *end, which becomes its beginning; NULL when there is none. */
+/* The line before *end; *end becomes its beginning. NULL when there is none. */
 static const char *line_before(const struct buf *text, size_t *end, size_t *ret_len)
 {
     size_t from = *end;
@@ -54,7 +55,7 @@ static const char *line_before(const struct buf *text, size_t *end, size_t *ret_
     return text->data + from;
 }
 
-/* The entry in a line, or NULL: it was cut. */
+/* The entry in a line, which the caller frees; NULL when the line is incomplete. */
 static struct json *parse_entry(const char *line, size_t len, int64_t *ret_id)
 {
     struct err ignored;
@@ -158,6 +159,7 @@ static int write_locked(struct audit *audit, const struct buf *line, struct err 
 
 void audit_add(struct audit *audit, const struct audit_entry *entry)
 {
+    REQUIRE(entry->action);
     struct err err;
     struct json_writer w;
     AUTO(buf) struct buf line = BUF_INIT(LINE_MAX_BYTES);
@@ -187,8 +189,8 @@ struct search {
     int64_t before;
     int left;
     const char *action, *caller;
-    int64_t lowest; /* of what was added */
-    bool more;      /* one more would have matched */
+    int64_t lowest; /* number of the oldest entry that was added */
+    bool more;      /* at least one more entry matches */
 };
 
 static bool is_action(const char *action, const char *wanted)
@@ -225,10 +227,11 @@ static void search_text(struct search *search, const struct buf *text, struct js
 int audit_print(struct audit *audit, int64_t before, int limit, const char *action,
                 const char *caller, struct json_writer *w, int64_t *ret_next, struct err *err)
 {
+    REQUIRE(limit > 0);
     AUTO(buf) struct buf text = BUF_INIT(4 * AUDIT_FILE_BYTES);
     AUTO(buf) struct buf old = BUF_INIT(4 * AUDIT_FILE_BYTES);
     struct search search = {.before = before, .left = limit, .action = action, .caller = caller};
-    lock_take(&audit->lock); /* no file is renamed between the two */
+    lock_take(&audit->lock); /* Held so that no file is renamed between the two reads. */
     int rc = read_whole(audit->path, &text, err) || read_whole(audit->old, &old, err) ? -1 : 0;
     lock_drop(&audit->lock);
     if (rc)

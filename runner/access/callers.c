@@ -75,7 +75,7 @@ static void print_locked(struct callers *callers, struct buf *out) HOLDS(callers
     json_close(&w);
 }
 
-/* The lock is not held while the file is written. */
+/* Writes the file. The lock is not held meanwhile. */
 static void save(struct callers *callers)
 {
     struct err err;
@@ -149,7 +149,7 @@ void callers_note(struct callers *callers, const char *name, const char *address
     callers->changed = true;
     bool due = now - callers->saved_ms >= SAVE_EVERY_MS;
     if (due)
-        callers->saved_ms = now; /* this thread writes it */
+        callers->saved_ms = now; /* Only this thread writes it. */
     lock_drop(&callers->lock);
     if (due)
         save(callers);

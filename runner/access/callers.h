@@ -1,10 +1,10 @@
 /*
- * Callers: when the holders of each secret were last here, and how often.
+ * Callers: when each secret was last used, and how often. The numbers are kept in memory and in
+ * callers.json of the state directory, which is written at most once a minute and at the end: a
+ * crash loses up to a minute. Their number is bounded; a new caller replaces the one that was
+ * unused for longest.
  *
- * In memory, and in callers.json of the state directory, which is written at most once a minute and
- * at the end: a crash forgets a minute. A bounded number; the one not seen for longest makes room.
- *
- * Threads: any.
+ * Threads: any. Ownership: the caller of callers_new() frees it by callers_free().
  */
 #ifndef ACCESS_CALLERS_H
 #define ACCESS_CALLERS_H
@@ -19,22 +19,22 @@
 
 struct callers;
 
-/* A file that cannot be read is begun anew, and said in the log. NULL with *err. */
+/* Reads the file; one that cannot be read is replaced, and the log says so. NULL with *err. */
 struct callers *callers_new(const char *state_dir, struct err *err);
 void callers_free(struct callers *callers);
 DEFINE_AUTO(callers, struct callers *, callers_free)
 
-/* A request of that caller's, from there. */
+/* Notes a request of that caller from that address. */
 void callers_note(struct callers *callers, const char *name, const char *address);
 
 struct caller_use {
     char name[64];
-    char address[64]; /* of the last */
+    char address[64]; /* address of the last request */
     int64_t first_ms, last_ms;
     int64_t requests;
 };
 
-/* Copies up to `max`; returns how many. */
+/* Copies up to `max` callers; returns their number. */
 size_t callers_copy(struct callers *callers, struct caller_use *ret_uses, size_t max);
 
 #endif

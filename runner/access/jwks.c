@@ -1,5 +1,6 @@
 #include "runner/access/jwks.h"
 
+#include "base/check.h"
 #include "base/str.h"
 #include "json/json.h"
 
@@ -27,6 +28,7 @@ struct jwks *jwks_ref(struct jwks *jwks)
 
 void jwks_unref(struct jwks *jwks)
 {
+    REQUIRE(!jwks || jwks->refs > 0);
     if (!jwks || atomic_fetch_sub(&jwks->refs, 1) > 1)
         return;
     for (size_t i = 0; i < jwks->count; i++) {

@@ -1,7 +1,9 @@
 /*
- * A set of public keys (RFC 7517), as Cloudflare publishes the ones it signs with.
+ * A set of public keys (RFC 7517), in the form in which Cloudflare publishes its signing keys.
  *
- * Threads: a set does not change; it is counted, so that it can be replaced while it is in use.
+ * Threads: a set is immutable and reference-counted, so that it can be replaced while it is in use.
+ * Ownership: jwks_parse() and jwks_ref() return a reference that the caller gives up by
+ * jwks_unref().
  */
 #ifndef ACCESS_JWKS_H
 #define ACCESS_JWKS_H
@@ -17,15 +19,15 @@
 
 struct jwks;
 
-/* Reads a set. Keys that are not for RS256 are passed over; of two of one name the first counts.
- * NULL with ERR_INVALID when no key is left. */
+/* Reads a set. Keys that are not for RS256 are skipped; of two with one name the first counts. NULL
+ * with ERR_INVALID when no key is left. */
 struct jwks *jwks_parse(const char *text, size_t len, struct err *err);
 
 struct jwks *jwks_ref(struct jwks *jwks);
 void jwks_unref(struct jwks *jwks);
 DEFINE_AUTO(jwks, struct jwks *, jwks_unref)
 
-/* NULL when there is none of that name. */
+/* The key of that name, which the set owns; NULL when there is none. */
 const struct crypto_rsa *jwks_find(const struct jwks *jwks, const char *kid);
 size_t jwks_count(const struct jwks *jwks);
 

@@ -1,5 +1,6 @@
 #include "runner/access/jwt.h"
 
+#include "base/check.h"
 #include "base/str.h"
 #include "json/json.h"
 
@@ -76,7 +77,7 @@ static bool names_us(const struct json *aud, const char *us)
     return false;
 }
 
-/* Whether a time that may be absent has come. */
+/* True when a time that may be absent has passed. */
 static bool has_come(const struct json *time, double now_s)
 {
     double value;
@@ -86,6 +87,7 @@ static bool has_come(const struct json *time, double now_s)
 int jwt_check_claims(const char *claims, size_t len, const char *iss, const char *aud,
                      int64_t now_ms, struct err *err)
 {
+    REQUIRE(claims && iss && aud);
     struct err ignored;
     double exp, now_s = (double)now_ms / 1000;
     AUTO(json) struct json *root = json_parse(claims, len, &ignored);

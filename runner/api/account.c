@@ -18,7 +18,7 @@ void account_look(struct api *api, struct account *ret_account)
 
 /* --- in words ------------------------------------------------------------------------------ */
 
-/* The state of the login, in a person's words. */
+/* Describes the state of the login for a person. */
 static const char *describe(enum login_state state)
 {
     switch (state) {
@@ -36,10 +36,10 @@ static const char *describe(enum login_state state)
     return "";
 }
 
-/* The account, in a badge and a sentence. */
+/* The account's state, as a badge and a sentence. */
 struct verdict {
     const char *kind, *badge, *sentence;
-    bool fine; /* a new login would change nothing for the better */
+    bool fine; /* a new login would not improve anything */
 };
 
 static struct verdict judge(const struct account *account)
@@ -114,7 +114,7 @@ static void add_login(const struct keeper_status *login, struct buf *out)
         add_fact("Last renewal", login->refresh_error, out);
 }
 
-/* How much of each window is used, as a bar. */
+/* Appends a bar for each window that shows how much of it is used. */
 static void add_usage(const struct account *account, struct buf *out)
 {
     static const char *const names[USAGE_WINDOWS] = {

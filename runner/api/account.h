@@ -1,8 +1,8 @@
 /*
  * The account that tasks run under, as the login page shows it: whether it works, and what a person
- * may do about it.
+ * can do about it.
  *
- * Threads: any.
+ * Threads: any. Ownership: struct account owns nothing.
  */
 #ifndef API_ACCOUNT_H
 #define API_ACCOUNT_H
@@ -25,10 +25,10 @@ struct account {
 
 void account_look(struct api *api, struct account *ret_account);
 
-/* True when a new login would change nothing for the better. */
+/* True when a new login would not improve anything. */
 bool account_is_fine(const struct account *account);
 
-/* Appends it as HTML. */
+/* Appends the account as HTML. */
 void account_print(const struct account *account, struct buf *out);
 
 #endif

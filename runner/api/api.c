@@ -26,12 +26,17 @@ const struct http_route *api_routes(size_t *ret_count)
     return routes;
 }
 
+void api_answering(const struct http_request *req, int status, void *arg)
+{
+    record_request(arg, req, status);
+}
+
 void api_done(const struct http_request *req, int status, int64_t duration_us, void *arg)
 {
     struct api *api = arg;
-    bool ours = status >= 500 && status != 501 && status != 505; /* those are the caller's doing */
+    bool ours = status >= 500 && status != 501 && status != 505; /* Those are caused by the
+                                                                  * caller. */
     enum log_level level = ours ? LOG_WARN : LOG_DEBUG;
-    record_request(api, req, status);
     api_numbers_add(api->numbers, http_served_by(req), status, duration_us);
     log_set_request(http_id(req));
     log_at(level, "http", "%s %s %d %lld us", http_method(req), http_path(req), status,
@@ -81,8 +86,8 @@ bool meets_condition(struct http_request *req, const char *etag)
     return false;
 }
 
-/* What JSON is called, what `curl -d` and fetch() call it when nobody tells them better, with a
- * charset that JSON may have. */
+/* True for JSON's media type with an allowed charset, and for the types that `curl -d` and fetch()
+ * send by default. */
 static bool says_json(const char *type)
 {
     size_t n = strcspn(type, "; \t");

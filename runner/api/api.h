@@ -2,6 +2,7 @@
  * The HTTP contract on top of the engine: one table of routes, one file per resource.
  *
  * Threads: handlers run on the HTTP server's workers.
+ * Ownership: the daemon owns everything that struct api names; api_guard_free() frees a guard.
  */
 #ifndef API_API_H
 #define API_API_H
@@ -38,7 +39,7 @@ struct push;          /* webpush/webpush.h: browsers that are told */
 struct callers;       /* access/callers.h: who was here when */
 struct visits;        /* visits.h: browsers that gave a secret */
 
-/* What handlers work with; all of it borrowed from the daemon. */
+/* What handlers work with. The daemon owns all of it. */
 struct api {
     struct config_in_force *config;
     struct engine *engine;
@@ -60,7 +61,7 @@ struct api {
     struct inputs *inputs;
     struct python *python;
     struct replay *replay;
-    _Atomic int python_waits; /* workers that wait a moment for a run */
+    _Atomic int python_waits; /* workers that wait a moment for a Python run */
     const char *state_dir;
     struct http_server *_Atomic server; /* set once it serves */
     struct api_guard *guard;
@@ -81,15 +82,16 @@ struct api {
     _Atomic int64_t auth_failed_at; /* real ms of the last; 0: never */
 };
 
-/* The routes, for http_config. */
+/* The table of routes, for http_config. */
 const struct http_route *api_routes(size_t *ret_count);
 
-/* http_config's gate, done and trouble; arg is a struct api. */
+/* http_config's gate, answering, done and trouble; arg is a struct api. */
 bool api_gate(struct http_request *req, const struct http_route *route, void *arg);
+void api_answering(const struct http_request *req, int status, void *arg);
 void api_done(const struct http_request *req, int status, int64_t duration_us, void *arg);
 void api_trouble(const char *message, void *arg);
 
-/* What needs the owner, as /health tells it: for push_config. */
+/* What needs the owner's attention, as in /health: for push_config. */
 struct push_trouble;
 size_t api_troubles(struct push_trouble *ret_troubles, size_t max, void *arg);
 

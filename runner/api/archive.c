@@ -1,4 +1,4 @@
-/* All that a task has left, as one archive, made while it is sent. */
+/* All outputs of a task as one archive, which is made while it is sent. */
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/path.h"
@@ -54,12 +54,12 @@ static int add_piece(const char *data, size_t len, void *arg)
     struct archive *archive = arg;
     struct err ignored;
     if ((int64_t)len > archive->cloud_left)
-        return -1; /* the list said less: a job wrote it */
+        return -1; /* The object is longer than the list said: the job has rewritten it. */
     archive->cloud_left -= (int64_t)len;
     return tgz_data(archive->tgz, data, len, &ignored);
 }
 
-/* Those that were fetched before are here; the others come through. */
+/* Adds outputs from the bucket. Those that were fetched before are local. */
 static int add_cloud(struct archive *archive, const struct api *api,
                      const struct task_record *record, int dir)
 {
@@ -99,7 +99,7 @@ static bool add_all(struct archive *archive, const struct api *api,
 {
     struct err err;
     int dir = outputs_open(api, record->id);
-    if (record->place != PLACE_AWAY || !api->overflow) /* the walk takes the directory */
+    if (record->place != PLACE_AWAY || !api->overflow) /* The walk closes the directory. */
         return (dir < 0 || walk_files(dir, add_file, archive) == 0) &&
                tgz_end(archive->tgz, &err) == 0;
     bool whole = add_cloud(archive, api, record, dir) == 0 && tgz_end(archive->tgz, &err) == 0;

@@ -1,4 +1,4 @@
-/* What goes into the audit log of a request, and showing it. */
+/* Writes requests to the audit log, and shows it. */
 #include "base/clock.h"
 #include "base/str.h"
 #include "runner/access/audit.h"
@@ -13,8 +13,8 @@
 #define LIST_MAX 1000
 #define REFUSALS_A_MINUTE 10
 
-/* Requests that change or run something, and the part of the path that says what. Tasks that are
- * made, and who comes and goes at the console, are noted where they are known (submit.c,
+/* Requests that change or run something, and the part of the path that names their target. New
+ * tasks, and signing in and out of the console, are recorded where more is known (submit.c,
  * console.c, login.c). */
 static const struct {
     const char *method, *path, *action, *target;
@@ -65,7 +65,7 @@ void record_action(struct api *api, const struct http_request *req, const char *
 void record_request(struct api *api, const struct http_request *req, int status)
 {
     const struct http_route *route = http_served_by(req);
-    if (!route || status < 100 || status >= 400)
+    if (!route || status >= 400)
         return;
     for (size_t i = 0; i < COUNT_OF(actions); i++) {
         if (strcmp(actions[i].path, route->path) != 0 ||
@@ -77,7 +77,7 @@ void record_request(struct api *api, const struct http_request *req, int status)
     }
 }
 
-/* Whoever guesses must not push out of the log what it is for. */
+/* Limited, so that somebody who guesses secrets cannot push everything else out of the log. */
 void record_refusal(struct api *api, const char *address)
 {
     static _Atomic int64_t minute;

@@ -1,4 +1,4 @@
-/* Who may pass. */
+/* Who may call: secrets, the console's session, and Cloudflare Access. */
 #include "base/clock.h"
 #include "base/lock.h"
 #include "base/log.h"
@@ -13,7 +13,9 @@
 #include <strings.h>
 
 #define WINDOW_MS 60000
-#define ADDRESSES 1024 /* remembered at once; one that shares a place replaces the older */
+#define ADDRESSES                                                                  \
+    1024 /* addresses that are remembered; a new one replaces the older one of its \
+          * slot */
 
 struct tries {
     char address[64];
@@ -57,8 +59,8 @@ static const char *presented(const struct http_request *req)
     return authorization + strspn(authorization, " ");
 }
 
-/* Which configured secret it is; NULL for none. All are compared, so that time tells nothing about
- * the order. */
+/* Finds the configured secret that this is; NULL for none. All are compared, so that the time taken
+ * tells nothing about the order. */
 static const struct config_secret *find(const struct config *config, const char *secret)
 {
     const struct config_secret *found = NULL;
@@ -83,7 +85,8 @@ char *secret_name(const struct api *api, const char *secret)
     return strdup(found ? found->name : "");
 }
 
-/* Whose request it is: by the secret that it carries, else by the console's session. */
+/* The secret of the request's caller: the one in the request, else that of the console's
+ * session. */
 const struct config_secret *caller_secret(const struct api *api, const struct config *config,
                                           const struct http_request *req)
 {
@@ -104,7 +107,8 @@ char *caller_name(const struct api *api, const struct http_request *req)
     return strdup(secret ? secret->name : "");
 }
 
-/* Whose word counts on who is meant: a process of this machine, or TRUSTED_PROXIES. */
+/* True when the peer may say on whose behalf it asks: a process of this machine, or one of
+ * TRUSTED_PROXIES. */
 static bool is_proxy(const struct api *api, const struct http_request *req)
 {
     if (http_peer_kind(req) != HTTP_PEER_REMOTE)
@@ -117,8 +121,9 @@ static bool is_proxy(const struct api *api, const struct http_request *req)
     return false;
 }
 
-/* Behind a tunnel every connection comes from the same place; Cloudflare says who is meant, and
- * overwrites what a client claims itself. Anybody else may write what they like there. */
+/* The caller's address. Behind a tunnel every connection comes from the same peer; Cloudflare's
+ * header names the client and replaces what the client claims itself. From any other peer the
+ * header is ignored. */
 const char *caller_address(const struct api *api, const struct http_request *req)
 {
     const char *client = http_header(req, "CF-Connecting-IP");
@@ -126,7 +131,7 @@ const char *caller_address(const struct api *api, const struct http_request *req
     return named ? client : http_peer(req);
 }
 
-/* Counts a wrong try; seconds to wait when there were too many, else 0. */
+/* Counts a wrong secret. Returns the seconds to wait when there were too many, else 0. */
 static int note_failure(struct api_guard *guard, const char *address, int max)
 {
     size_t hash = 5381;
@@ -156,8 +161,9 @@ int note_wrong_secret(struct api *api, const struct http_request *req)
     return note_failure(api->guard, address, CONFIG_GET(api->config, auth_failures_max));
 }
 
-/* A right secret always passes: who shares an address with an attacker is not locked out, and
- * secrets of 16 characters and more are not guessed. */
+/* Refuses a request with a wrong secret. A right secret is always accepted: whoever shares an
+ * address with an attacker is not locked out, and secrets of 16 characters and more cannot be
+ * guessed. */
 static void refuse(struct api *api, struct http_request *req)
 {
     struct err err;
@@ -173,8 +179,8 @@ static void refuse(struct api *api, struct http_request *req)
     http_send_error(req, &err, NULL);
 }
 
-/* Whether the request came through the owner's Cloudflare Access, where that is asked for. Who may
- * open the unix socket is on this machine, by the file's rights. */
+/* True when the request passed the owner's Cloudflare Access, or needs not. Requests over the unix
+ * socket come from this machine, by the file's permissions. */
 static bool passed_access(const struct api *api, struct http_request *req)
 {
     struct err err;
@@ -188,7 +194,7 @@ static bool passed_access(const struct api *api, struct http_request *req)
     return false;
 }
 
-/* False when nobody's secret or session comes with the request; else that they were here. */
+/* Notes the caller's visit. False when the request carries neither a secret nor a session. */
 static bool note_caller(const struct api *api, const struct http_request *req)
 {
     AUTO(config_ref) const struct config *config = config_ref(api->config);

@@ -1,5 +1,6 @@
 #include "runner/api/body_fields.h"
 
+#include "base/check.h"
 #include "base/str.h"
 
 #include <stdio.h>
@@ -43,7 +44,7 @@ void send_field_error(struct http_request *req, const char *field, const char *m
     request_errors_done(&errors);
 }
 
-/* The message for a value that does not fit, in text; false when it fits and is stored. */
+/* Stores a value. True, with the message in text, when the value does not fit the field. */
 static bool refuse(const struct field *field, const struct json *value, char *text, size_t size)
 {
     int64_t number;
@@ -126,6 +127,7 @@ static void miss_required(const struct json *body, const struct names *names,
 
 struct json *body_fields(struct http_request *req, const struct field *fields, size_t count)
 {
+    REQUIRE(fields);
     struct err err;
     struct names names = {fields, count};
     struct request_errors errors = {0};

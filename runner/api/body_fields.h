@@ -1,7 +1,8 @@
 /*
- * Bodies of requests that are not tasks: a short table of fields for each.
+ * Bodies of requests that do not make tasks: a short table of fields for each.
  *
- * Threads: no shared state.
+ * Threads: no shared state. Ownership: body_fields() returns the parsed body, which the caller
+ * frees; texts and nodes point into it.
  */
 #ifndef API_BODY_FIELDS_H
 #define API_BODY_FIELDS_H
@@ -21,15 +22,15 @@ enum field_kind {
 struct field {
     const char *name;
     enum field_kind kind;
-    void *to; /* stays as it was when the field is absent */
+    void *to; /* unchanged when the field is absent */
     int64_t min, max;
     bool required;
     bool zero;
 };
 
-/* Reads the request's body, an object or nothing, into the fields. Unknown ones are refused by
- * name. NULL after the answer has been sent; the caller frees the body after the texts' last use.
- */
+/* Reads the request's body, an object or nothing, into the fields. Unknown fields are refused by
+ * name. NULL after the answer has been sent; else the caller frees the body after the last use of
+ * its texts. */
 struct json *body_fields(struct http_request *req, const struct field *fields, size_t count);
 
 /* Answers 400 with what is wrong with one field. */

@@ -1,4 +1,4 @@
-/* GET /callers: whose secrets there are, and what was done with them. */
+/* GET /callers: which secrets exist, and how they were used. */
 #include "runner/access/callers.h"
 #include "runner/api/handlers.h"
 
@@ -7,7 +7,7 @@
 
 #define LIST_BYTES_MAX (1u << 20)
 
-/* What is known of all callers, to be printed one by one. */
+/* The data about all callers, from which entries are printed. */
 struct listing {
     struct json_writer w;
     struct caller_use uses[CALLERS_MAX];
@@ -62,7 +62,7 @@ static bool is_configured(const struct config *config, const struct caller_use *
     return false;
 }
 
-/* First those of the configuration, in its order; then those that were here before. */
+/* Prints the configured callers in their order, then former ones. */
 static void print_all(struct api *api, struct listing *listing)
 {
     AUTO(config_ref) const struct config *config = config_ref(api->config);

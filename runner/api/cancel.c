@@ -9,13 +9,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#define PATIENCE_MS 2000 /* for the process tree; then the answer is "cancelling" */
+#define PATIENCE_MS 2000 /* for the process tree to end; then it is "cancelling" */
 #define CANCEL_BYTES_MAX (1u << 20)
 
 /* --- one task's end ------------------------------------------------------------------------ */
 
 struct awaited {
-    struct engine_watch watch; /* first: ended() gets this */
+    struct engine_watch watch; /* first member: ended() receives its address */
     struct lock lock;
     pthread_cond_t changed;
     bool ended;
@@ -34,7 +34,7 @@ static void on_ended(struct engine_watch *watch)
 static void await_end(struct api *api, const char *id, int64_t deadline_ms)
 {
     struct awaited awaited = {.watch = {.ended = on_ended, .patient = true}};
-    lock_init(&awaited.lock); /* before the watch: it may end at once */
+    lock_init(&awaited.lock); /* Set before the watch, which may end at once. */
     cond_init(&awaited.changed);
     if (!engine_watch(api->engine, id, &awaited.watch)) {
         pthread_cond_destroy(&awaited.changed);
@@ -48,7 +48,7 @@ static void await_end(struct api *api, const char *id, int64_t deadline_ms)
     bool ended = awaited.ended;
     lock_drop(&awaited.lock);
     if (!ended && !engine_unwatch(api->engine, id, &awaited.watch, false)) {
-        lock_take(&awaited.lock); /* it is being told just now: it needs the watch */
+        lock_take(&awaited.lock); /* ended() is running right now and still needs the watch. */
         while (!awaited.ended)
             pthread_cond_wait(&awaited.changed, &awaited.lock.mutex);
         lock_drop(&awaited.lock);
@@ -57,7 +57,7 @@ static void await_end(struct api *api, const char *id, int64_t deadline_ms)
     lock_done(&awaited.lock);
 }
 
-/* "cancelled", or what else it ended as in that moment, or "cancelling". */
+/* "cancelled", another final state that the task reached just then, or "cancelling". */
 static const char *status_of(struct api *api, const char *id, struct err *err)
 {
     AUTO(task_record) struct task_record record = {0};
@@ -122,7 +122,8 @@ static int note_member(const struct task_record *record, void *arg)
     return members->count == ENGINE_GROUP_MAX;
 }
 
-/* All are asked to end before any is waited for. Those that had ended stay as they are. */
+/* Cancels the members of a group. All are asked to end before any is waited for; those that had
+ * ended stay as they are. */
 static void cancel_members(struct http_request *req, struct api *api, const char *group,
                            const struct members *members)
 {

@@ -21,7 +21,7 @@
 #define SESSION_MS (12 * 3600 * 1000)
 #define BODY_MAX 16384
 
-/* A browser that says where a request comes from must not say: from another site. */
+/* True unless the browser says that the request comes from another site. */
 static bool is_from_here(const struct http_request *req)
 {
     const char *site = http_header(req, "Sec-Fetch-Site");
@@ -33,7 +33,7 @@ static bool is_reading(const struct http_request *req)
     return strcmp(http_method(req), "GET") == 0 || strcmp(http_method(req), "HEAD") == 0;
 }
 
-/* The configured secret that the visit was begun with; NULL when it was taken back since. */
+/* The configured secret of the visit; NULL when it was removed since. */
 static const struct config_secret *secret_of(const struct config *config, const struct visit *visit)
 {
     unsigned char digest[CRYPTO_SHA256_SIZE];
@@ -88,7 +88,7 @@ static void send_session(struct http_request *req, int status, const struct conf
     send_json(req, status, &out);
 }
 
-/* A page asks before anybody has signed in: that is no error. */
+/* A page asks this before anybody has signed in, so that is no error. */
 void console_session_get(struct http_request *req, void *arg)
 {
     struct api *api = arg;
@@ -113,8 +113,8 @@ static void refuse_wrong(struct http_request *req, struct api *api)
     http_send_error(req, &err, NULL);
 }
 
-/* The digest of the secret that stands in the body, or that a link's token in it stands for: 1, 0
- * when it is wrong, -1 when there is neither. */
+/* Finds the digest of the secret in the body, or of the secret that a link's token stands for.
+ * Returns 1, 0 when it is wrong, -1 when the body has neither. */
 static int read_given(struct api *api, const struct json *body,
                       unsigned char ret_digest[CRYPTO_SHA256_SIZE], struct err *err)
 {
@@ -128,7 +128,7 @@ static int read_given(struct api *api, const struct json *body,
     return is_secret(api, secret);
 }
 
-/* Which of the two it was is in the audit log. */
+/* Begins a session. The audit log says whether a secret or a link was used. */
 static void begin_session(struct http_request *req, struct api *api, bool linked,
                           const unsigned char digest[CRYPTO_SHA256_SIZE])
 {
@@ -142,7 +142,8 @@ static void begin_session(struct http_request *req, struct api *api, bool linked
     send_session(req, 201, secret, &visit);
 }
 
-/* JSON only, and never from another site: a form of one cannot sign a browser in. */
+/* Accepts JSON only, and nothing from another site, so that another site's form cannot sign a
+ * browser in. */
 void console_session_begin(struct http_request *req, void *arg)
 {
     struct api *api = arg;
@@ -169,7 +170,7 @@ void console_session_begin(struct http_request *req, void *arg)
         begin_session(req, api, json_get(root, "token") != NULL, digest);
 }
 
-/* A link for a phone: whoever opens it first is signed in as who asked for it. */
+/* Makes a link for a phone. Whoever opens it first is signed in as the caller of this request. */
 void console_link(struct http_request *req, void *arg)
 {
     struct api *api = arg;

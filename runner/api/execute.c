@@ -24,7 +24,7 @@ void execute_post(struct http_request *req, void *arg)
         wait_for_tasks(req, api, &s, wait_ms);
 }
 
-/* A stream is what the caller names, and JSON what it gets without a word. */
+/* True when the caller's Accept header names a stream; the default is JSON. */
 static bool wants_stream(const struct http_request *req)
 {
     const char *accept = http_header(req, "Accept");

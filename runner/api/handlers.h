@@ -11,7 +11,7 @@
 #include "json/json.h"
 
 #define API_BODY_MAX (10u << 20)
-#define API_RESULT_MAX (160u << 20) /* an answer of 64 MiB, escaped */
+#define API_RESULT_MAX (160u << 20) /* an answer of 64 MiB with every byte escaped */
 
 enum route_flag {
     ROUTE_OPEN = 1,  /* needs no secret */
@@ -49,88 +49,95 @@ http_handler console_file, console_session_get, console_session_begin, console_s
 void send_json(struct http_request *req, int status, const struct buf *json);
 void send_err(struct http_request *req, const struct err *err);
 
-/* Adds the ETag, and answers 304 or 412 when If-Match or If-None-Match ask for it: false. */
+/* Adds the ETag. False after answering 304 or 412 because of If-Match or If-None-Match. */
 bool meets_condition(struct http_request *req, const char *etag);
 
-/* http_body() of a request whose Content-Type, if any, says JSON or nothing against it. */
+/* Reads the body of a request whose Content-Type, if any, is JSON or a default type of common
+ * clients. */
 int api_json_body(struct http_request *req, size_t max, struct buf *out, struct err *err);
 
-/* "Expired" means that no working credential can be had: not so while an API key works. */
+/* Corrects `login`: "expired" means that there is no working credential, which is false while an
+ * API key works. */
 void note_api_key(const struct api *api, struct keeper_status *login);
 
-/* The Idempotency-Key header, or NULL. -1 when it is none. */
+/* The Idempotency-Key header, or NULL. Returns -1 when it is malformed. */
 int idempotency_key(struct http_request *req, const char **ret_key, struct err *err);
 
-/* Unknown query parameters are refused by name; `known` ends with NULL. 0 or -1. */
+/* Refuses unknown query parameters by name; `known` ends with NULL. Returns 0 or -1. */
 int check_query(struct http_request *req, const char *const known[], struct err *err);
 
-/* True when the request carries one of the secrets, or the cookie of a session of the console that
- * was begun with one (auth.c). */
+/* True when the request carries one of the secrets, or the cookie of a console session that began
+ * with one (auth.c). */
 bool is_authorized(const struct api *api, const struct http_request *req);
 /* True when it is one of the configured secrets. */
 bool is_secret(const struct api *api, const char *secret);
-/* The name of a configured secret, in fresh memory; "" for none. */
+/* The name of a configured secret, "" for none. The caller frees it. */
 char *secret_name(const struct api *api, const char *secret);
-/* The secret of config with which the request's session of the console was begun, or NULL: there is
- * none, or the request changes something and lacks the session's token (console.c). */
+/* The secret of config with which the request's console session began. NULL when there is no
+ * session, or when the request changes something and lacks the session's token (console.c). */
 const struct config_secret *console_secret(const struct api *api, const struct config *config,
                                            const struct http_request *req);
-/* The secret of config that the request carries, or the console's session stands for; NULL. */
+/* The secret of config that the request carries or whose console session it uses; NULL for none. */
 const struct config_secret *caller_secret(const struct api *api, const struct config *config,
                                           const struct http_request *req);
 /* Answers with one of the console's files. */
 void console_send(struct http_request *req, const char *name);
-/* Counts it against the caller's address; seconds to wait when there were too many, else 0. */
+/* Counts a wrong secret against the caller's address. Returns the seconds to wait when there were
+ * too many, else 0. */
 int note_wrong_secret(struct api *api, const struct http_request *req);
-/* The name of the secret that a passed request carried, or "", in fresh memory; NULL when that ran
- * out. */
+/* The name of the secret that an accepted request carried, or "". The caller frees it; NULL when
+ * memory ran out. */
 char *caller_name(const struct api *api, const struct http_request *req);
 
-/* Where a request comes from: what Cloudflare says where its word counts, else the peer. */
+/* The client's address: Cloudflare's header where the peer is trusted, else the peer's address. */
 const char *caller_address(const struct api *api, const struct http_request *req);
 
-/* audit_log.c. A request that has been answered: an entry when it changed something. */
+/* audit_log.c. Records a request that changed something: one that is being answered, or (status 0)
+ * one whose client left after it was accepted. */
 void record_request(struct api *api, const struct http_request *req, int status);
-/* What `caller` (NULL: whom the request names) has done to `target`. */
+/* Records an action of `caller` (NULL: the request's) on `target`. */
 void record_action(struct api *api, const struct http_request *req, const char *action,
                    const char *caller, const char *target, const char *detail);
-/* A wrong secret; of a flood of them only some. */
+/* Records a wrong secret; of a flood of them only some. */
 void record_refusal(struct api *api, const char *address);
-/* What of a body a request wants. */
+/* The part of a body that a request asks for. */
 struct range {
     int status; /* 200 or 206 */
     int64_t from, len;
-    int64_t size; /* of all */
+    int64_t size; /* of the whole body */
 };
-/* By Range, If-Range and the conditions. False after the answer has been sent: it wants nothing. */
+/* Decides by Range, If-Range and the conditions. False when the answer has been sent and no body is
+ * wanted. */
 bool range_plan(struct http_request *req, int64_t size, const char *etag, struct range *ret_range);
-/* http_begin_sized() with what a range's answer says. */
+/* http_begin_sized() with the headers of a range. */
 int range_begin(struct http_request *req, const struct range *range, const char *type);
 
-/* A regular file, or the range of it that is asked for. */
+/* Sends a regular file, or the range that is asked for. */
 struct stat;
 void send_range(struct http_request *req, int fd, const struct stat *st, const char *etag,
                 const char *type);
 
-/* Where a task's events and outputs are; NULL when memory ran out. */
+/* The directory of a task's events and outputs. The caller frees the text; NULL when memory ran
+ * out. */
 char *outputs_keep_dir(const struct api *api, const char *id);
-/* The directory of a task's outputs; -1 when there are none. */
+/* Opens the directory of a task's outputs; -1 when there are none. The caller closes it. */
 int outputs_open(const struct api *api, const char *id);
-/* Opens what a task wrote: no link is followed, and nothing outside is reached. */
+/* Opens a file that a task wrote, without following links or leaving `dir`. */
 int outputs_open_below(int dir, const char *path, int flags);
-/* Answers for an output of a task that ran in the cloud; false when it is none of those. */
+/* Answers for an output of a task that ran in the cloud. False, without an answer, when it has no
+ * such output. */
 bool outputs_cloud_get(struct http_request *req, const struct api *api,
                        const struct task_record *record, const char *path);
 
-/* A process's log as it grows. */
+/* Streams a process's log as it grows. */
 void follow_process(struct http_request *req, struct api *api, const char *id, pid_t pid,
                     int64_t from);
 
-/* The task that the path names; false after the answer has been sent. */
+/* Reads the task that the path names. False after the answer has been sent. */
 bool find_task(struct http_request *req, struct api *api, struct task_record *record);
 
-/* Appends a task as callers see it; `whole` adds what was asked, `webhook` (or NULL) what is owed.
- */
+/* Appends a task as callers see it. `whole` adds the request; `webhook` (or NULL) is its
+ * delivery. */
 void print_task(const struct api *api, const struct task_record *record, bool whole,
                 const struct webhook_record *webhook, struct json_writer *w);
 

@@ -1,4 +1,4 @@
-/* What the service says of itself. */
+/* GET /health: how the service is. */
 #include "base/clock.h"
 #include "runner/api/handlers.h"
 #include "runner/api/troubles.h"
@@ -40,7 +40,7 @@ static void print_oauth(const struct keeper_status *login, struct json_writer *w
     json_add_raw(w, "oauth", buf_str(&members), members.len);
 }
 
-/* Refusals by Anthropic. */
+/* Prints the last refusals by Anthropic. */
 static void print_failures(const struct api *api, struct json_writer *w)
 {
     char time[CLOCK_TEXT_SIZE];
@@ -56,7 +56,7 @@ static void print_failures(const struct api *api, struct json_writer *w)
     json_close(w);
 }
 
-/* Wrong secrets. */
+/* Prints how many wrong secrets were refused. */
 static void print_refused(const struct api *api, struct json_writer *w)
 {
     char time[CLOCK_TEXT_SIZE];
@@ -76,7 +76,7 @@ static void print_tasks(const struct engine_load *load, struct json_writer *w)
     json_close(w);
 }
 
-/* How many tasks wait, and for what. */
+/* Prints how many tasks wait, and for what. */
 static void print_queue(const struct api *api, struct json_writer *w)
 {
     struct err ignored;
@@ -103,7 +103,7 @@ static void print_disk(const struct api *api, struct json_writer *w)
     json_close(w);
 }
 
-/* The engine past this machine, where one is configured. */
+/* Prints the state of the cloud, where one is configured. */
 static void print_cloud(const struct api *api, struct json_writer *w)
 {
     char time[CLOCK_TEXT_SIZE];
@@ -138,7 +138,7 @@ static void print_cli(const struct api *api, struct json_writer *w)
     json_close(w);
 }
 
-/* What tasks are confined by, and what of it this host lacks. */
+/* Prints what confines tasks, and which parts of it this host lacks. */
 static void print_jail(const struct api *api, struct json_writer *w)
 {
     const struct jail_host *host = launcher_host(api->launcher);
@@ -174,7 +174,7 @@ static void print_usage(const struct api *api, struct json_writer *w)
     json_add_raw(w, "usage", buf_str(&usage), usage.len);
 }
 
-/* More for those who hold a secret. */
+/* Prints details for callers that hold a secret. */
 static void print_verbose(const struct api *api, struct json_writer *w)
 {
     struct http_stats http;
@@ -192,6 +192,8 @@ static void print_verbose(const struct api *api, struct json_writer *w)
     print_jail(api, w);
     json_open_object(w, "host");
     json_add_int(w, "task_uid", api->claude->uid);
+    if (api->claude->walls->users) /* each task has its own */
+        json_add_text(w, "task_uids", config->uids);
     json_close(w);
     http_stats(atomic_load(&api->server), &http);
     json_open_object(w, "http");
@@ -276,7 +278,7 @@ void health_get(struct http_request *req, void *arg)
     send_json(req, 200, &out);
 }
 
-/* What this runner can do for a caller; nothing about its owner. */
+/* Prints what this runner can do for a caller; nothing about its owner. */
 static void print_capabilities(const struct api *api, struct json_writer *w)
 {
     char why[160];

@@ -9,13 +9,13 @@
 
 #define OUT_MAX (16u << 20)
 
-/* The connection and the thread, each of which may be over first. */
+/* What the connection and the thread share; either may end first. */
 struct answer {
     struct later *later;
     char request_id[80];
     _Atomic int refs;
     struct lock lock;
-    struct http_parked *parked; /* NULL once somebody answers */
+    struct http_parked *parked; /* NULL once one of them answers */
 };
 
 static void answer_unref(struct answer *answer)
@@ -80,7 +80,7 @@ static void *run(void *arg)
     return NULL;
 }
 
-/* The request can still be answered. */
+/* Answers an error; the request has not been parked. */
 static void refuse(struct http_request *req, struct later *later, const struct err *err)
 {
     send_err(req, err);
@@ -106,12 +106,12 @@ void later_answer(struct http_request *req, struct later *later)
                                           .gone = on_gone,
                                           .done = on_done,
                                           .arg = answer};
-    lock_take(&answer->lock); /* gone() may come before we know the handle */
+    lock_take(&answer->lock); /* gone() may be called before the handle is stored. */
     struct http_parked *parked = answer->parked = http_park(req, &park, &err);
     lock_drop(&answer->lock);
     if (!parked) {
         refuse(req, later, &err);
-        lock_done(&answer->lock); /* nobody else has it */
+        lock_done(&answer->lock); /* No other thread has it. */
         free(answer);
         return;
     }

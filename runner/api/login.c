@@ -23,14 +23,14 @@
 #define GUEST_COOKIE "runner_guest"
 #define FORM_MAX 16384
 #define HTML "text/html; charset=utf-8"
-#define PACE_FAST "1000" /* ms between two looks of the page's script */
+#define PACE_FAST "1000" /* ms between two requests of the page's script */
 #define PACE_SLOW "4000"
 
-/* Who asks. */
+/* The browser that asks. */
 struct visitor {
     bool known; /* has given a secret */
     struct visit visit;
-    char guest[ID_TOKEN_SIZE]; /* the forms' token before that */
+    char guest[ID_TOKEN_SIZE]; /* the forms' token before a secret was given */
 };
 
 static void find_visitor(struct http_request *req, struct api *api, struct visitor *visitor)
@@ -42,11 +42,12 @@ static void find_visitor(struct http_request *req, struct api *api, struct visit
     page_cookie(req, GUEST_COOKIE, visitor->guest, sizeof(visitor->guest));
     page_cookie(req, VISIT_COOKIE, cookie, sizeof(cookie));
     if (!visits_find(api->visits, cookie, &visitor->visit)) {
-        page_cookie(req, SESSION_COOKIE, cookie, sizeof(cookie)); /* the console's is good too */
+        page_cookie(req, SESSION_COOKIE, cookie, sizeof(cookie)); /* A session of the console is
+                                                                   * accepted as well. */
         if (!visits_find(api->visits, cookie, &visitor->visit))
             return;
     }
-    for (size_t i = 0; i < config->secrets.count; i++) { /* a secret that was taken back ends it */
+    for (size_t i = 0; i < config->secrets.count; i++) { /* Removing its secret ends the visit. */
         const char *secret = config->secrets.items[i].value;
         crypto_sha256(secret, strlen(secret), digest);
         visitor->known |= memcmp(digest, visitor->visit.secret, sizeof(digest)) == 0;
@@ -63,7 +64,7 @@ static void add_notice(const char *kind, const char *text, struct buf *out)
                   {.name = "text", .text = text});
 }
 
-/* How the last login ended. */
+/* Appends how the last login ended. */
 static void add_outcome(const struct login_flow_view *flow, struct buf *out)
 {
     char text[400];
@@ -127,12 +128,12 @@ static void add_wait(const struct visitor *visitor, const struct login_flow_view
 
 /* --- the page ------------------------------------------------------------------------------ */
 
-/* How things stand. */
+/* The state that the page shows. */
 struct scene {
     struct account account;
-    struct login_flow_view flow; /* id "": there was none */
+    struct login_flow_view flow; /* id "": there was no login */
     bool busy;                   /* a login is starting or being verified */
-    char key[128];               /* differs when the page has to */
+    char key[128];               /* changes when the page must change */
 };
 
 static void look(struct api *api, struct scene *scene)
@@ -266,14 +267,14 @@ static bool is_form(const struct http_request *req)
     return n == strlen(wanted) && strncasecmp(type, wanted, n) == 0;
 }
 
-/* A browser that says where the request comes from must not say: from another site. */
+/* True unless the browser says that the request comes from another site. */
 static bool is_from_here(const struct http_request *req)
 {
     const char *site = http_header(req, "Sec-Fetch-Site");
     return !site || strcmp(site, "same-origin") == 0 || strcmp(site, "none") == 0;
 }
 
-/* The form in the body, split; false after an error was sent. */
+/* Reads and splits the form in the body. False after an error was sent. */
 static bool read_form(struct http_request *req, struct buf *body, struct posted *posted)
 {
     struct err err;
@@ -294,7 +295,7 @@ static bool has_token(const struct http_request *req, const struct posted *poste
            crypto_equal(sent, strlen(sent), token, strlen(token));
 }
 
-/* The form of a browser that may send it; false after the page was sent instead. */
+/* Reads the form of a browser that may send it. False after the page was sent instead. */
 static bool take_form(struct http_request *req, struct api *api, struct buf *body,
                       struct posted *posted, struct visitor *visitor)
 {
@@ -363,7 +364,7 @@ void login_leave(struct http_request *req, void *arg)
     page_redirect(req, "/login");
 }
 
-/* What came of it is on the page; what could not be done is said on it. */
+/* Redirects to the page, which shows the outcome, or shows the page with the error. */
 static void finish(struct http_request *req, struct api *api, const struct visitor *visitor, int rc,
                    const struct err *err)
 {

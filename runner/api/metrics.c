@@ -9,7 +9,7 @@
 
 #define PAGE_BYTES_MAX (4u << 20)
 #define TYPE "text/plain; version=0.0.4; charset=utf-8"
-#define CLASSES 6 /* of status: 0 for none, 2xx, … */
+#define CLASSES 6 /* classes of status: 0 for none, 2xx, … */
 
 /* --- requests ------------------------------------------------------------------------------ */
 
@@ -21,7 +21,7 @@ struct route_numbers {
 struct api_numbers {
     const struct http_route *routes; /* borrowed */
     size_t count;
-    struct route_numbers rows[]; /* theirs, and one for requests that no route served */
+    struct route_numbers rows[]; /* one for each route, and one for requests that no route served */
 };
 
 struct api_numbers *api_numbers_new(const struct http_route *routes, size_t count)

@@ -6,7 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define REFRESHING_MAX 4 /* workers; a refresh may take as long as the token server does */
+#define REFRESHING_MAX                                                          \
+    4 /* workers that may refresh at once; a refresh takes as long as the token \
+       * server needs */
 #define LOGIN_BODY_MAX 16384
 
 /* Appends the status, without braces. */
@@ -29,7 +31,7 @@ void oauth_status(struct http_request *req, void *arg)
     send_json(req, 200, &out);
 }
 
-/* What published clients read beside the problem: the message, and how the login is. */
+/* Adds to the problem what published clients read: the message, and the login's state. */
 static void send_failure(struct http_request *req, const struct api *api, const struct err *err)
 {
     AUTO(buf) struct buf members = BUF_INIT(32768);
@@ -89,7 +91,7 @@ void oauth_login_begin(struct http_request *req, void *arg)
         send_err(req, &err);
         return;
     }
-    if (view.state == LOGIN_FLOW_FAILED) { /* the CLI did not get as far as its URL */
+    if (view.state == LOGIN_FLOW_FAILED) { /* The CLI has not printed its URL. */
         err_set(&err, ERR_UPSTREAM, "no login could be begun: %s", view.reason);
         send_err(req, &err);
         return;
@@ -119,7 +121,7 @@ void oauth_login_cancel(struct http_request *req, void *arg)
         send_view(req, 200, &view);
 }
 
-/* What is wrong with the body's members; NULL when there is nothing but a code. */
+/* Says what is wrong with the body's members; NULL when there is only a code. */
 static const char *find_fault(const struct json *root, char field[64])
 {
     const struct json *code = json_get(root, "code");

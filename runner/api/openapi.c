@@ -15,19 +15,20 @@
 
 #define TEXT_BYTES_MAX (4u << 20)
 #define ETAG_SIZE 40
-#define ANSWERS_MAX 24
+#define METHOD_SIZE 16
+#define PATH_SIZE 160
 #define SCHEMA(name) "{\"$ref\":\"#/components/schemas/" name "\"}"
 
 struct openapi {
     const char *version; /* borrowed */
-    struct lock lock;    /* while it is made */
+    struct lock lock;    /* held while the document is made */
     char *text;
     char etag[ETAG_SIZE];
 };
 
 /* --- tables -------------------------------------------------------------------------------- */
 
-/* Parameters that a row of routes.h may name. */
+/* Parameters that a row of routes.h can name. */
 static const struct {
     const char *name, *in, *schema, *help;
 } parameters[] = {
@@ -72,7 +73,7 @@ static const struct {
     {"If-None-Match", "header", "{\"type\":\"string\"}", "the ETag that is here already"},
 };
 
-/* What comes with a status, where it is not a schema as application/json. */
+/* Contents of an answer that are not a schema as application/json. */
 static const struct {
     const char *name, *types, *schema;
 } contents[] = {
@@ -95,7 +96,7 @@ static const struct {
     {"Archive", "application/gzip", NULL},
 };
 
-/* Schemas that come of the table of request fields. */
+/* Schemas that are made from the table of request fields. */
 static const struct {
     const char *name;
     unsigned where;
@@ -132,6 +133,24 @@ static bool next_word(const char **at, char *word, size_t size)
     return n > 0;
 }
 
+static const char *lower(const char *method, char to[METHOD_SIZE])
+{
+    size_t n = 0;
+    for (; method[n] && n + 1 < METHOD_SIZE; n++)
+        to[n] = (char)(method[n] - 'A' + 'a');
+    to[n] = '\0';
+    return to;
+}
+
+/* "{path...}" is "{path}" in the document. */
+static const char *plain_path(const char *path, char to[PATH_SIZE])
+{
+    const char *dots = strstr(path, "...}");
+    snprintf(to, PATH_SIZE, "%.*s%s", (int)(dots ? dots - path : (ptrdiff_t)strlen(path)), path,
+             dots ? dots + 3 : "");
+    return to;
+}
+
 /* --- parameters and body ------------------------------------------------------------------- */
 
 static void add_ref(struct json_writer *w, const char *kind, const char *name)
@@ -141,7 +160,7 @@ static void add_ref(struct json_writer *w, const char *kind, const char *name)
     json_add_text(w, "$ref", buf_str(&ref));
 }
 
-/* "{id}" and "{path...}" of the pattern. */
+/* Adds the pattern's "{id}" and "{path...}". */
 static void add_path_parameters(struct json_writer *w, const char *path)
 {
     while ((path = strchr(path, '{'))) {
@@ -170,7 +189,18 @@ static void add_parameters(struct json_writer *w, const char *path, const char *
     json_close(w);
 }
 
-static void add_body(struct json_writer *w, const char *schema)
+/* The example of that name (examples.json), where there is one. */
+static void add_example(struct json_writer *w, const struct json *examples, const char *name)
+{
+    AUTO(buf) struct buf text = BUF_INIT(TEXT_BYTES_MAX);
+    const struct json *example = json_get(examples, name);
+    if (!example)
+        return;
+    json_print(example, &text);
+    json_add_raw(w, "example", buf_str(&text), text.len);
+}
+
+static void add_body(struct json_writer *w, const struct json *examples, const char *schema)
 {
     bool form = strcmp(schema, "Form") == 0;
     if (!*schema)
@@ -182,6 +212,7 @@ static void add_body(struct json_writer *w, const char *schema)
     json_open_object(w, "schema");
     add_ref(w, "schemas", schema);
     json_close(w);
+    add_example(w, examples, schema);
     json_close(w);
     json_close(w);
     json_close(w);
@@ -208,8 +239,14 @@ static const char *describe_status(int status)
     return "";
 }
 
-static void add_content(struct json_writer *w, const char *name)
+/* Answers that have no schema of their own are shown by "method /path". */
+static void add_content(struct json_writer *w, const struct json *examples,
+                        const struct http_route *route, const char *name)
 {
+    char path[PATH_SIZE], key[PATH_SIZE + METHOD_SIZE];
+    char method[METHOD_SIZE];
+    snprintf(key, sizeof(key), "%s %s", lower(route->method, method),
+             plain_path(route->path, path));
     char type[64];
     AUTO(buf) struct buf schema = BUF_INIT(256);
     const char *types = "application/json";
@@ -227,19 +264,21 @@ static void add_content(struct json_writer *w, const char *name)
         json_open_object(w, type);
         if (schema.len > 0)
             json_add_raw(w, "schema", buf_str(&schema), schema.len);
+        add_example(w, examples, json_get(examples, key) ? key : name);
         json_close(w);
     }
     json_close(w);
 }
 
-static void add_answer(struct json_writer *w, int status, const char *content)
+static void add_answer(struct json_writer *w, const struct json *examples,
+                       const struct http_route *route, int status, const char *content)
 {
     char text[32];
     snprintf(text, sizeof(text), "%d", status);
     json_open_object(w, text);
     if (*content) {
         json_add_text(w, "description", describe_status(status));
-        add_content(w, content);
+        add_content(w, examples, route, content);
     } else {
         snprintf(text, sizeof(text), "Error%d", status);
         add_ref(w, "responses", text);
@@ -247,7 +286,7 @@ static void add_answer(struct json_writer *w, int status, const char *content)
     json_close(w);
 }
 
-/* What a route may answer beside what its row says. */
+/* Adds the answers that any route may give besides those in its row. */
 static void add_common_answers(const struct http_route *route, const struct route_text *text,
                                struct buf *answers)
 {
@@ -263,8 +302,8 @@ static void add_common_answers(const struct http_route *route, const struct rout
         buf_adds(answers, " 503");
 }
 
-static void add_answers(struct json_writer *w, const struct http_route *route,
-                        const struct route_text *text)
+static void add_answers(struct json_writer *w, const struct json *examples,
+                        const struct http_route *route, const struct route_text *text)
 {
     char word[64];
     AUTO(buf) struct buf all = BUF_INIT(1024);
@@ -274,7 +313,7 @@ static void add_answers(struct json_writer *w, const struct http_route *route,
     json_open_object(w, "responses");
     while (next_word(&at, word, sizeof(word))) {
         const char *colon = strchr(word, ':');
-        add_answer(w, (int)strtol(word, NULL, 10), colon ? colon + 1 : "");
+        add_answer(w, examples, route, (int)strtol(word, NULL, 10), colon ? colon + 1 : "");
     }
     json_open_object(w, "default");
     add_ref(w, "responses", "Error");
@@ -284,7 +323,7 @@ static void add_answers(struct json_writer *w, const struct http_route *route,
 
 /* --- operations ---------------------------------------------------------------------------- */
 
-/* "get_tasks_id_events": what generators name their functions after. */
+/* Adds an id such as "get_tasks_id_events", from which generators name their functions. */
 static void add_operation_id(struct json_writer *w, const struct http_route *route)
 {
     AUTO(buf) struct buf id = BUF_INIT(256);
@@ -301,15 +340,11 @@ static void add_operation_id(struct json_writer *w, const struct http_route *rou
     json_add_textn(w, "operationId", buf_str(&id), len);
 }
 
-static void add_operation(struct json_writer *w, const struct http_route *route,
-                          const struct route_text *text)
+static void add_operation(struct json_writer *w, const struct json *examples,
+                          const struct http_route *route, const struct route_text *text)
 {
-    char method[16];
-    size_t n = 0;
-    for (; route->method[n] && n + 1 < sizeof(method); n++)
-        method[n] = (char)(route->method[n] - 'A' + 'a');
-    method[n] = '\0';
-    json_open_object(w, method);
+    char method[METHOD_SIZE];
+    json_open_object(w, lower(route->method, method));
     add_operation_id(w, route);
     json_open_array(w, "tags");
     json_add_text(w, NULL, text->tag);
@@ -320,24 +355,15 @@ static void add_operation(struct json_writer *w, const struct http_route *route,
         json_close(w);
     }
     add_parameters(w, route->path, text->parameters);
-    add_body(w, text->body);
-    add_answers(w, route, text);
+    add_body(w, examples, text->body);
+    add_answers(w, examples, route, text);
     json_close(w);
 }
 
-/* "{path...}" is "{path}" there. */
-static void open_path(struct json_writer *w, const char *path)
-{
-    char plain[160];
-    const char *dots = strstr(path, "...}");
-    snprintf(plain, sizeof(plain), "%.*s%s", (int)(dots ? dots - path : (ptrdiff_t)strlen(path)),
-             path, dots ? dots + 3 : "");
-    json_open_object(w, plain);
-}
-
-static void add_paths(struct json_writer *w)
+static void add_paths(struct json_writer *w, const struct json *examples)
 {
     size_t count;
+    char path[PATH_SIZE];
     const struct http_route *routes = api_routes(&count);
     json_open_object(w, "paths");
     for (size_t i = 0; i < count; i++) {
@@ -345,11 +371,11 @@ static void add_paths(struct json_writer *w)
         while (strcmp(routes[first].path, routes[i].path) != 0)
             first++;
         if (first < i)
-            continue; /* it went with the first of its path */
-        open_path(w, routes[i].path);
+            continue; /* It was printed with the first route of its path. */
+        json_open_object(w, plain_path(routes[i].path, path));
         for (size_t k = i; k < count; k++)
             if (strcmp(routes[k].path, routes[i].path) == 0)
-                add_operation(w, &routes[k], &api_route_texts[k]);
+                add_operation(w, examples, &routes[k], &api_route_texts[k]);
         json_close(w);
     }
     json_close(w);
@@ -384,7 +410,7 @@ static void add_error_response(struct json_writer *w, const char *name, const ch
     json_close(w);
 }
 
-/* A response for each status that the table of errors has. */
+/* Adds a response for each status in the table of errors. */
 static void add_responses(struct json_writer *w)
 {
     char name[32];
@@ -437,7 +463,7 @@ static int add_schemas(struct json_writer *w, struct err *err)
         states[i] = task_state_name((enum task_state)i);
     json_open_object(w, "schemas");
     add_words(w, "ErrorCode", codes + 1,
-              COUNT_OF(errors) - 1); /* the first is that there is none */
+              COUNT_OF(errors) - 1); /* The first code means that there is no error. */
     add_words(w, "TaskStatus", states, COUNT_OF(states));
     for (int i = 0; i < WEBHOOK_STATE_COUNT; i++)
         webhooks[i] = webhook_state_name((enum webhook_state)i);
@@ -462,6 +488,10 @@ static int print_document(const char *version, struct buf *out, struct err *err)
 {
     static const char security[] = "[{\"secret\":[]},{\"bearer\":[]}]";
     struct json_writer w;
+    AUTO(json)
+    struct json *examples = json_parse(page_examples_json, strlen(page_examples_json), err);
+    if (!examples)
+        return err_wrap(err, "examples.json");
     json_write(&w, out);
     json_open_object(&w, NULL);
     json_add_text(&w, "openapi", "3.1.0");
@@ -476,7 +506,7 @@ static int print_document(const char *version, struct buf *out, struct err *err)
     json_close(&w);
     json_close(&w);
     json_add_raw(&w, "security", security, sizeof(security) - 1);
-    add_paths(&w);
+    add_paths(&w, examples);
     json_open_object(&w, "components");
     int rc = add_schemas(&w, err);
     add_parameter_table(&w);
@@ -525,7 +555,7 @@ const char *openapi_text(struct openapi *openapi, const char **ret_etag, struct 
     lock_take(&openapi->lock);
     if (!openapi->text)
         make_locked(openapi, err);
-    const char *text = openapi->text; /* it stays once it is there */
+    const char *text = openapi->text; /* The document does not change once it is made. */
     lock_drop(&openapi->lock);
     if (text && ret_etag)
         *ret_etag = openapi->etag;

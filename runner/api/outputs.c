@@ -1,4 +1,4 @@
-/* What a task has left: a list, or one file of it (with ranges). */
+/* Outputs of a task: the list, or one file (with ranges). */
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/path.h"
@@ -18,11 +18,12 @@
 #include <unistd.h>
 
 #define LIST_BYTES_MAX (16u << 20)
-#define DIFF_BYTES_READ (128u << 20) /* of a patch, its list, and both as JSON */
+#define DIFF_BYTES_READ (128u << 20) /* limit for a patch, its list, and both as JSON */
 
 /* --- finding ------------------------------------------------------------------------------- */
 
-/* A task wrote what is below: no link is followed, and nothing outside is reached. */
+/* Opens a path below dir. A task wrote what is there: no link is followed, and nothing outside is
+ * reached. */
 int outputs_open_below(int dir, const char *path, int flags)
 {
     struct open_how how = {.flags = (uint64_t)(flags | O_NONBLOCK | O_CLOEXEC),
@@ -48,7 +49,7 @@ int outputs_open(const struct api *api, const char *id)
 
 /* --- the list ------------------------------------------------------------------------------ */
 
-/* The URL has the name byte for byte, the path has what of it is text. */
+/* Adds one output. The URL has its name byte for byte; the path has the part of it that is text. */
 static void add_output(struct json_writer *w, const char *task, const char *path, int64_t size,
                        int64_t modified_ms)
 {
@@ -78,7 +79,7 @@ static int list_file(int dir, const char *name, const char *path, const struct s
     return 0;
 }
 
-/* Those that are in the cloud still are listed all the same. */
+/* Lists all outputs, also those that are still in the cloud. */
 static void list_all(const struct api *api, const struct task_record *record, struct json_writer *w)
 {
     struct err err;
@@ -169,7 +170,7 @@ void task_transcript(struct http_request *req, void *arg)
 
 /* --- what it changed ----------------------------------------------------------------------- */
 
-/* A file that the runner keeps beside the task's events, in out. */
+/* Reads a file that the runner keeps next to the task's events. */
 static int read_kept(const struct api *api, const char *id, const char *name, struct buf *out,
                      struct err *err)
 {
@@ -178,7 +179,7 @@ static int read_kept(const struct api *api, const char *id, const char *name, st
     return path ? file_read(path, out, err) : err_sys(err, "diff");
 }
 
-/* One of what the list says of a file. */
+/* Adds one member of a file's entry in the list. */
 static void add_member(struct json_writer *w, const struct json *member)
 {
     int64_t number;

@@ -1,9 +1,8 @@
 /*
- * An output that is in the bucket, sent on as it comes.
- *
- * The answer begins with the first byte, so that what cannot be had is an error and not an answer
- * cut short. The last bytes are held back until the checksum of all is known to be right. A whole
- * output is kept here on its way: who asks for it again gets it from the disk.
+ * Passes on an output from the bucket as it arrives. The answer begins with the first byte, so that
+ * a missing output gives an error and not a truncated answer. The last bytes are held back until
+ * the checksum of the whole is verified. A whole output is also stored here, so that the next
+ * request gets it from the disk.
  */
 #include "base/fd.h"
 #include "base/path.h"
@@ -15,14 +14,14 @@
 #include <sys/stat.h>
 
 #define TYPE "application/octet-stream"
-#define HELD_MAX (4u << 20) /* one piece, as it comes from the network */
+#define HELD_MAX (4u << 20) /* one piece, as it arrives from the network */
 
 struct passing {
     struct http_request *req;
     struct range range;
     int64_t passed;
     bool begun;
-    bool failed;             /* the caller is gone, or too much comes */
+    bool failed;             /* the caller is gone, or the object is too long */
     struct buf held;         /* the last piece */
     struct cloud_copy *copy; /* or NULL */
 };
@@ -41,7 +40,8 @@ static int pass_on(const char *data, size_t len, void *arg)
 {
     struct passing *passing = arg;
     if ((int64_t)len > passing->range.len - passing->passed)
-        passing->failed = true; /* the list said less: a job wrote it */
+        passing->failed = true; /* The object is longer than the list said: the job has rewritten
+                                 * it. */
     if (passing->failed || begin_answer(passing))
         return -1;
     passing->passed += (int64_t)len;
@@ -108,7 +108,7 @@ bool outputs_cloud_get(struct http_request *req, const struct api *api,
         return false;
     AUTO(str) char *keep = outputs_keep_dir(api, record->id);
     if (!keep || !path_is_inside(path) || overflow_find_output(keep, path, &size, &err))
-        return false; /* it is not there: said as of any other task */
+        return false; /* It does not exist: the caller answers as for any other task. */
     snprintf(etag, sizeof(etag), "\"cloud-%llx-%llx\"", (unsigned long long)size,
              (unsigned long long)record->ended_ms);
     AUTO(fd) int dir = outputs_open(api, record->id);

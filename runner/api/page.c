@@ -1,6 +1,7 @@
 #include "runner/api/page.h"
 
 #include "base/auto.h"
+#include "base/check.h"
 #include "base/str.h"
 
 #include <stdio.h>
@@ -22,6 +23,7 @@ static void add_value(const char *name, size_t len, const struct page_value *val
 
 void page_fill(const char *template, const struct page_value *values, size_t count, struct buf *out)
 {
+    REQUIRE(template && (values || count == 0));
     for (const char *at; (at = strstr(template, "{{"));) {
         const char *end = strstr(at, "}}");
         if (!end)
@@ -74,7 +76,7 @@ void page_cookie(const struct http_request *req, const char *name, char *value, 
     }
 }
 
-/* A tunnel or a reverse proxy says how the browser came to it. */
+/* True when a tunnel or reverse proxy says that the browser came by https. */
 static bool came_by_tls(const struct http_request *req)
 {
     const char *proto = http_header(req, "X-Forwarded-Proto");

@@ -1,4 +1,4 @@
-/* What the kernel says of this process, under the names that Prometheus' own clients use. */
+/* The kernel's numbers about this process, under the names that Prometheus' own clients use. */
 #include "base/clock.h"
 #include "base/fd.h"
 #include "runner/api/numbers.h"
@@ -26,7 +26,7 @@ static int read_stat(int64_t fields[FIELD_RSS + 1])
     if (n <= 0)
         return -1;
     text[n] = '\0';
-    at = strrchr(text, ')'); /* the name may hold anything */
+    at = strrchr(text, ')'); /* The name may contain any character. */
     at = at && at[1] == ' ' ? at + 2 : NULL;
     for (int i = FIELD_FIRST; at && i <= FIELD_RSS; i++) {
         fields[i] = strtoll(at, NULL, 10);
@@ -36,7 +36,7 @@ static int read_stat(int64_t fields[FIELD_RSS + 1])
     return at ? 0 : -1;
 }
 
-/* Newer kernels say it in the size of the directory; others let us count. */
+/* Counts open descriptors: newer kernels give the number as the directory's size. */
 static int64_t count_fds(void)
 {
     struct stat st;
@@ -50,7 +50,7 @@ static int64_t count_fds(void)
     while ((entry = readdir(list)))
         count += entry->d_name[0] != '.';
     closedir(list);
-    return count - 1; /* the one that looked */
+    return count - 1; /* Without the descriptor that was used to count. */
 }
 
 static double seconds(const struct timeval *time)
@@ -75,7 +75,7 @@ static void print_use(struct metric_page *page)
         metric_value(page, (double)limit.rlim_cur, NULL);
 }
 
-/* When it started, as the kernel counts: ticks since the boot. */
+/* The start time, which the kernel counts in ticks since boot. */
 static double start_time(int64_t ticks)
 {
     struct timespec boot;

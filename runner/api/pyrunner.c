@@ -75,7 +75,7 @@ static int refuse(struct details *details, const char *type, const char *field, 
     return -1;
 }
 
-/* The same with a limit that was passed. */
+/* As refuse(), with the limit that was exceeded. */
 static int refuse_limit(struct details *details, const char *type, const char *field,
                         const char *message, const struct json *input, const char *name,
                         int64_t limit)
@@ -119,7 +119,7 @@ static void read_code(const struct json *root, char **ret_code, struct details *
         *ret_code = strdup(text);
 }
 
-/* "30", " +30 ", "30.0": a whole number in text. */
+/* Reads a whole number in text: "30", " +30 ", "30.0". */
 static int text_to_int(const char *text, int64_t *ret_value)
 {
     char digits[32];
@@ -189,7 +189,7 @@ static void read_int(const struct json *root, const char *field, int low, int hi
     }
 }
 
-/* -1 when the text is none of pydantic's words. */
+/* Reads one of pydantic's words for a boolean; -1 for any other text. */
 static int word_to_bool(const char *text)
 {
     static const char *const yes[] = {"1", "true", "t", "yes", "y", "on"};
@@ -304,7 +304,7 @@ static void add_rounded(struct json_writer *w, const char *name, double value, i
     json_add_raw(w, name, text, (size_t)n);
 }
 
-/* Appends stderr; returns what is the error, or NULL. */
+/* Appends stderr; returns the part that is the error, or NULL. */
 static const char *print_errors(const struct python_outcome *outcome, int timeout_s,
                                 struct buf *text)
 {

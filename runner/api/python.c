@@ -1,12 +1,13 @@
 /*
  * POST /python, its sessions, and how any Python run is waited for.
  *
- * A quick run is waited for on the request's own worker, for BRIEF_MS at most and only while few do
- * so; then, or when many do, the request is parked. A waiter joins the two sides that may each end
- * first, as in execute.c.
+ * A quick run is waited for on the request's own worker, for BRIEF_MS at most and only while few
+ * workers do so; after that, or when many do, the request is parked. A waiter joins the run and the
+ * connection, which may each end first, as in wait.c.
  */
 #include "runner/api/python.h"
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/cond.h"
 #include "base/lock.h"
@@ -29,8 +30,8 @@ struct waiter {
     enum python_style style;
     int timeout_s;
     char request_id[80];
-    char *caller, *key; /* of Idempotency-Key; NULL: none */
-    _Atomic int refs;   /* the run's, and the worker's or the connection's */
+    char *caller, *key; /* the key of Idempotency-Key; NULL: none */
+    _Atomic int refs;   /* of the run, and of the worker or the connection */
     uint64_t ticket;
     struct lock lock;
     pthread_cond_t changed;
@@ -90,7 +91,7 @@ static void add_refusal(struct json_writer *w, const struct python_refusal *refu
     json_close(w);
 }
 
-/* value / step, cut to a whole number, as a number of 1 / units. */
+/* value / step, rounded down, in units of 1 / units. */
 static double rounded(int64_t value, int64_t step, double units)
 {
     int64_t whole = value / step;
@@ -125,7 +126,7 @@ static void print_own(const struct python_outcome *outcome, struct buf *out)
     json_close(&w);
 }
 
-/* The answer to what could not be run. */
+/* Answers for a run that could not be started. */
 static void print_failure(const struct waiter *waiter, const struct err *err, struct buf *out)
 {
     struct json_writer w;
@@ -189,7 +190,7 @@ static void on_done(const struct python_outcome *outcome, void *arg)
     unref(waiter);
 }
 
-/* The client went away: so does the run. */
+/* The client went away: ends the run. */
 static void on_gone(void *arg)
 {
     struct waiter *waiter = arg;
@@ -208,7 +209,7 @@ static void send_now(struct http_request *req, const struct waiter *waiter)
     http_send(req, waiter->status, type_of(waiter), buf_str(&waiter->answer), waiter->answer.len);
 }
 
-/* Waits a moment on this worker; true when it has ended. */
+/* Waits a moment on this worker; true when the run has ended. */
 static bool wait_briefly(struct waiter *waiter)
 {
     struct api *api = waiter->api;
@@ -232,13 +233,13 @@ static void park(struct http_request *req, struct waiter *waiter)
                                          .gone = on_gone,
                                          .done = on_parked_done,
                                          .arg = waiter};
-    lock_take(&waiter->lock); /* on_done() may come before we know the handle */
+    lock_take(&waiter->lock); /* on_done() may be called before the handle is stored. */
     struct http_parked *parked = waiter->ended ? NULL : http_park(req, &how, &err);
     bool ended = waiter->ended;
     waiter->parked = parked;
     lock_drop(&waiter->lock);
     if (parked)
-        return; /* the connection's reference is on_parked_done()'s */
+        return; /* on_parked_done() drops the connection's reference. */
     if (ended) {
         send_now(req, waiter);
     } else {
@@ -274,7 +275,7 @@ static struct waiter *waiter_new(struct api *api, const struct http_request *req
 
 /* --- Idempotency-Key ----------------------------------------------------------------------- */
 
-/* 1 when it was answered from memory. */
+/* Returns 1 when the request was answered from memory. */
 static int replay(struct http_request *req, struct api *api, const char *key,
                   const struct buf *body, struct err *err)
 {
@@ -313,6 +314,7 @@ static void fail_now(struct http_request *req, struct waiter *waiter, const stru
 void api_python_answer(struct http_request *req, struct api *api, struct python_request *request,
                        const char *session, enum python_style style, const struct buf *body)
 {
+    REQUIRE(request && body);
     struct err err;
     AUTO(python_request_fields) struct python_request *owned = request;
     const char *key;

@@ -1,4 +1,4 @@
-/* The routes of Python: what they take. */
+/* The routes of Python, and the fields they accept. */
 #include "base/str.h"
 #include "runner/api/python.h"
 
@@ -17,8 +17,8 @@
 struct fields {
     struct json *root;
     struct request_errors errors;
-    struct err err; /* the first of them */
-    unsigned seen;  /* bits of names that were asked for */
+    struct err err; /* the first error */
+    unsigned seen;  /* a bit for each name that was asked for */
 };
 
 static void wrong(struct fields *fields, const char *field, const char *message)
@@ -106,7 +106,7 @@ static bool is_file_name(const char *name)
     return true;
 }
 
-/* "text", {"text":"…"} or {"base64":"…"}, as base64. */
+/* Reads "text", {"text":"…"} or {"base64":"…"}, into base64. */
 static int add_file(const char *name, const struct json *node, struct strlist *files, size_t *bytes)
 {
     AUTO(buf) struct buf out = BUF_INIT(FILES_BYTES_MAX * 2);
@@ -128,7 +128,7 @@ static int add_file(const char *name, const struct json *node, struct strlist *f
     return buf_ok(&out) ? strlist_add(files, buf_str(&out)) : -1;
 }
 
-/* An object (name: content) or an array of {"name","text"|"base64"}. */
+/* Reads an object (name: content) or an array of {"name","text"|"base64"}. */
 static void read_files(struct fields *fields, struct python_request *request)
 {
     size_t bytes = 0;
@@ -165,7 +165,7 @@ static void refuse_others(struct fields *fields, const char *const known[])
     }
 }
 
-/* Reads the body; false after the answer. An empty one is an empty object when `optional`. */
+/* Reads the body. False after the answer. When `optional`, an empty body is an empty object. */
 static bool begin_fields(struct http_request *req, struct fields *fields, struct buf *body,
                          bool optional)
 {
@@ -186,7 +186,7 @@ static bool begin_fields(struct http_request *req, struct fields *fields, struct
     return false;
 }
 
-/* Frees what was read; false after the answer that says what is wrong. */
+/* Frees the body. False after an answer that says what is wrong. */
 static bool end_fields(struct http_request *req, struct fields *fields)
 {
     bool good = fields->errors.count == 0;
@@ -273,7 +273,7 @@ static void send_session(struct http_request *req, int status, const struct pyth
     send_json(req, status, &out);
 }
 
-/* The caller's name, to be freed; NULL after an answer. */
+/* The caller's name, which the caller of this function frees; NULL after an answer. */
 static char *require_caller(struct http_request *req, const struct api *api)
 {
     struct err err;
@@ -338,7 +338,7 @@ void api_python_session_list(struct http_request *req, void *arg)
 
 typedef int session_act(struct python *python, const char *caller, const char *id, struct err *err);
 
-/* Does something to the path's session, and shows it when it is still there. */
+/* Applies an action to the path's session, and shows it when it still exists. */
 static void act(struct http_request *req, struct api *api, session_act *what)
 {
     struct err err;

@@ -1,4 +1,4 @@
-/* Bodies of known size, whole or a part of them (RFC 9110, 14). */
+/* Bodies of known size, whole or in part (RFC 9110, 14). */
 #include "base/fd.h"
 #include "base/str.h"
 #include "runner/api/handlers.h"
@@ -10,8 +10,8 @@
 
 #define PIECE_BYTES (256u << 10)
 
-/* "bytes=a-b", "bytes=a-", "bytes=-n" (one range). 1 with the range, 0 when the header is to be
- * passed over, -1 when the range lies outside. */
+/* Reads "bytes=a-b", "bytes=a-" or "bytes=-n" (one range). Returns 1 with the range, 0 when the
+ * header must be ignored, -1 when the range lies outside. */
 static int read_range(const char *text, int64_t size, int64_t *ret_from, int64_t *ret_len)
 {
     int64_t from, to = size - 1;
@@ -23,7 +23,7 @@ static int read_range(const char *text, int64_t size, int64_t *ret_from, int64_t
     if (!dash || dash - text >= (int)sizeof(number))
         return 0;
     snprintf(number, sizeof(number), "%.*s", (int)(dash - text), text);
-    if (dash == text) { /* the last n */
+    if (dash == text) { /* the last n bytes */
         if (str_to_int(dash + 1, 0, INT64_MAX, &to))
             return 0;
         from = to < size ? size - to : 0;

@@ -1,6 +1,7 @@
 #include "runner/api/replay.h"
 
 #include "base/auto.h"
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/lock.h"
 #include "base/str.h"
@@ -19,7 +20,7 @@ struct entry {
     char *name; /* caller and key; NULL: free */
     unsigned char hash[REPLAY_HASH_SIZE];
     int64_t since_ms;
-    int status; /* 0: under way */
+    int status; /* 0: not answered yet */
     char *body;
     size_t len;
 };
@@ -64,7 +65,7 @@ static struct entry *find(struct replay *replay, const char *name)
     return NULL;
 }
 
-/* The oldest that is done. */
+/* The oldest entry that has an answer. */
 static struct entry *oldest(struct replay *replay)
 {
     struct entry *found = NULL;
@@ -138,6 +139,7 @@ int replay_begin(struct replay *replay, const char *caller, const char *key,
 void replay_end(struct replay *replay, const char *caller, const char *key, int status,
                 const char *body, size_t len)
 {
+    REQUIRE(caller && key);
     AUTO(str) char *name = name_of(caller, key);
     lock_take(&replay->lock);
     struct entry *entry = name ? find(replay, name) : NULL;

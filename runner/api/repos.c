@@ -14,7 +14,7 @@ void repos_list(struct http_request *req, void *arg)
     send_json(req, 200, &out);
 }
 
-/* One, or all. */
+/* Removes one repository, or all. */
 void repos_remove(struct http_request *req, void *arg)
 {
     struct api *api = arg;

@@ -223,7 +223,7 @@
       "Cancel a task, or all of a group", "", "", "200:Cancelled 404 409")
 /* clang-format on */
 
-/* What a row says beside its route. */
+/* The texts of a row. */
 struct route_text {
     const char *tag, *summary, *parameters, *body, *answers;
 };

@@ -21,7 +21,7 @@ void run_post(struct http_request *req, void *arg)
         return;
     }
     s.timeout_minutes = CONFIG_GET(api->config, task_timeout_minutes);
-    /* before there is a task that would have to be given up */
+    /* Before there is a task that would have to be cancelled. */
     if (follow_form(req, &follow.lines, &err) || http_stream_room(req, &err)) {
         send_err(req, &err);
         return;

@@ -27,18 +27,19 @@ struct running {
     struct cloudexec *away;
 };
 
-/* A command's end and a connection, each of which may be over first. */
+/* What a command and a connection share; either may end first. */
 struct caller {
     struct api *api;
     char request_id[80];
     _Atomic int refs;
     struct lock lock;
-    struct http_parked *parked; /* or its stream; NULL before there is one and after */
+    struct http_parked *parked; /* the parked request or the stream; NULL before and after it
+                                 * exists */
     struct running command;     /* holds a reference */
     bool over;                  /* the command has ended */
 
-    int64_t at[2];      /* how much of stdout and stderr the stream has had */
-    struct buf held[2]; /* the beginning of a character whose rest has not come */
+    int64_t at[2];      /* how much of stdout and stderr the stream has sent */
+    struct buf held[2]; /* the beginning of a character whose rest has not arrived */
     bool told;
 };
 
@@ -78,7 +79,7 @@ static struct caller *caller_new(struct api *api, const struct http_request *req
     if (!caller)
         return NULL;
     caller->api = api;
-    caller->refs = 3; /* and the handler's */
+    caller->refs = 3; /* of the command, the connection and the handler */
     snprintf(caller->request_id, sizeof(caller->request_id), "%s", http_id(req));
     lock_init(&caller->lock);
     buf_init(&caller->held[0], 2 * CHUNK_BYTES);
@@ -99,7 +100,7 @@ static void caller_unref(struct caller *caller)
 
 /* --- answered at the end ------------------------------------------------------------------- */
 
-/* The whole answer, or a problem; its status. */
+/* Makes the whole answer, or a problem; returns its status. */
 static int print_answer(struct caller *caller, struct running command, struct buf *out)
 {
     struct err err;
@@ -158,7 +159,7 @@ static void on_away_done(struct cloudexec *command, void *arg)
     finish(arg, (struct running){.away = command});
 }
 
-/* Who goes away takes the command along. */
+/* The client went away: ends the command. */
 static void on_gone(void *arg)
 {
     struct caller *caller = arg;
@@ -182,7 +183,7 @@ static void wait_for_end(struct http_request *req, struct caller *caller)
                                           .gone = on_gone,
                                           .done = on_connection_done,
                                           .arg = caller};
-    lock_take(&caller->lock); /* gone() may come before we know the handle */
+    lock_take(&caller->lock); /* gone() may be called before the handle is stored. */
     struct running command = caller->command;
     struct http_parked *parked = http_park(req, &park, &err);
     bool over = caller->over;
@@ -199,7 +200,7 @@ static void wait_for_end(struct http_request *req, struct caller *caller)
 
 /* --- followed ------------------------------------------------------------------------------ */
 
-/* How much of the text is whole characters: all, but for a last one that is cut. */
+/* How many bytes of the text are whole characters: all, except for a last one that is cut off. */
 static size_t whole_characters(const char *text, size_t len)
 {
     size_t back = 1;
@@ -219,7 +220,7 @@ static void add_event(struct buf *out, const char *name, const char *text, size_
     buf_adds(out, "\"}\n\n");
 }
 
-/* The next piece of one of the two outputs; false when there is none. */
+/* Takes the next piece of one of the two outputs; false when there is none. */
 static bool fill_output(struct caller *caller, int which, bool last, struct buf *out)
 {
     struct buf *held = &caller->held[which];
@@ -255,7 +256,8 @@ static void fill_end(struct caller *caller, struct buf *out)
 static enum http_fill on_fill(struct http_piece *piece, void *arg)
 {
     struct caller *caller = arg;
-    bool over = running_ended(caller->command); /* first: the output is whole then */
+    bool over = running_ended(caller->command); /* Asked first: once the command has ended, its
+                                                 * output is complete. */
     bool more = fill_output(caller, 0, over, piece->bytes);
     more |= fill_output(caller, 1, over, piece->bytes);
     if (more)
@@ -276,7 +278,7 @@ static void on_stream_done(void *arg)
     caller_unref(caller);
 }
 
-/* May come with the sessions' lock held. */
+/* May be called with the sessions' lock held. */
 static void on_command_changed(void *arg)
 {
     struct caller *caller = arg;
@@ -314,7 +316,7 @@ static void follow(struct http_request *req, struct caller *caller)
                                               .fill = on_fill,
                                               .done = on_stream_done,
                                               .arg = caller};
-    lock_take(&caller->lock); /* done() may be called before we know the handle */
+    lock_take(&caller->lock); /* done() may be called before the handle is stored. */
     struct http_parked *parked = http_stream(req, &stream, &err);
     caller->parked = parked;
     lock_drop(&caller->lock);
@@ -367,8 +369,8 @@ static void start(struct http_request *req, struct api *api, const struct exec_w
         caller->command.here = start_here(caller, id, wish, followed, &err);
     if (!caller->command.here && !caller->command.away) {
         send_err(req, &err);
-        caller_unref(caller); /* the command's */
-        caller_unref(caller); /* the connection's */
+        caller_unref(caller); /* the command's reference */
+        caller_unref(caller); /* the connection's reference */
     } else if (followed) {
         follow(req, caller);
     } else {
@@ -456,7 +458,7 @@ struct log_stream {
     struct http_parked *stream;
 };
 
-/* The file tells nobody that it grows: it is looked at again and again. */
+/* Looks at the file again and again: nothing reports that it grows. */
 static enum http_fill on_log_fill(struct http_piece *piece, void *arg)
 {
     struct log_stream *log = arg;
@@ -487,7 +489,7 @@ static enum http_fill on_log_fill(struct http_piece *piece, void *arg)
 static void on_log_done(void *arg)
 {
     struct log_stream *log = arg;
-    lock_take(&log->lock); /* whoever started it is through */
+    lock_take(&log->lock); /* Wait until the code that started the stream is done with it. */
     lock_drop(&log->lock);
     sessions_untick(log->sessions, log);
     lock_done(&log->lock);
@@ -536,7 +538,7 @@ void follow_process(struct http_request *req, struct api *api, const char *id, p
         on_log_done(log);
         return;
     }
-    lock_take(&log->lock); /* the tick waits until the handle is known; so does done() */
+    lock_take(&log->lock); /* The timer and done() wait for this lock until the handle is stored. */
     bool streams = (log->stream = http_stream(req, &stream, &err)) != NULL;
     lock_drop(&log->lock);
     if (streams)

@@ -1,4 +1,4 @@
-/* Files of a session: one at a time, lists, texts, and whole directories as archives. */
+/* Files of a session: single files, lists, texts, and whole directories as archives. */
 #include "base/fd.h"
 #include "base/str.h"
 #include "runner/api/body_fields.h"
@@ -28,7 +28,7 @@ static void make_etag(const struct stat *st, char *text, size_t size)
 
 /* --- reading ------------------------------------------------------------------------------- */
 
-/* Numbers of a query; -1 after the answer has been sent. */
+/* Reads a number of the query; -1 after the answer has been sent. */
 static int query_number(struct http_request *req, const char *name, int64_t *ret_value)
 {
     struct err err;
@@ -41,12 +41,12 @@ static int query_number(struct http_request *req, const char *name, int64_t *ret
 }
 
 struct lines {
-    int64_t first, end; /* 0-based; `end` is past the last */
-    int64_t at;         /* the line that is being read */
+    int64_t first, end; /* from 0; `end` is the line after the last */
+    int64_t at;         /* number of the line that is being read */
     struct buf text;
 };
 
-/* Keeps what is inside of the lines asked for; false once all of them are there. */
+/* Keeps the part that belongs to the wanted lines; false once all of them have been read. */
 static bool keep_lines(struct lines *lines, const char *piece, size_t len)
 {
     for (size_t at = 0; at < len && lines->at < lines->end;) {
@@ -60,7 +60,7 @@ static bool keep_lines(struct lines *lines, const char *piece, size_t len)
     return lines->at < lines->end;
 }
 
-/* ?startLine=&endLine=&maxLength=: text, cut where it is too long. */
+/* Answers ?startLine=&endLine=&maxLength=: text, cut where it is too long. */
 static void send_lines(struct http_request *req, int fd, struct lines *lines, int64_t max)
 {
     struct err err;
@@ -82,7 +82,7 @@ static void send_lines(struct http_request *req, int fd, struct lines *lines, in
         buf_adds(&lines->text, "(truncated)");
     } else if (lines->end != INT64_MAX && lines->text.len > 0 &&
                lines->text.data[lines->text.len - 1] == '\n') {
-        lines->text.len--; /* lines are what is between the ends */
+        lines->text.len--; /* The last line's end does not count. */
     }
     http_send(req, 200, "text/plain; charset=utf-8", buf_str(&lines->text), lines->text.len);
 }
@@ -136,7 +136,7 @@ void file_get(struct http_request *req, void *arg)
 
 /* --- writing ------------------------------------------------------------------------------- */
 
-/* The body, piece by piece. */
+/* Reads the body, piece by piece. */
 static int take_body(struct http_request *req, int fd, int64_t *ret_bytes, struct err *err)
 {
     ssize_t n;

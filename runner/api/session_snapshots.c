@@ -45,7 +45,7 @@ static int take_snapshot(struct later *later, struct buf *out, int *ret_status, 
     return rc;
 }
 
-/* False after the answer has been sent. */
+/* Reads the request. False after the answer has been sent. */
 static bool read_taking(struct http_request *req, struct api *api, struct taking *taking)
 {
     struct err err;

@@ -1,6 +1,6 @@
 /*
- * A session's terminal over a WebSocket: binary messages are what the pty prints and what is typed,
- * text messages are JSON (runner/docs/http.md has their forms).
+ * A session's terminal over a WebSocket: binary messages carry the pty's output and the input, text
+ * messages are JSON (runner/docs/http.md describes them).
  */
 #include "base/lock.h"
 #include "base/str.h"
@@ -13,8 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TEXT_MAX (64u << 10) /* a message of the client's */
-#define OUT_MAX (128u << 10) /* of what waits to be sent, besides the terminal's output */
+#define TEXT_MAX (64u << 10) /* limit of a client's message */
+#define OUT_MAX (128u << 10) /* limit of what waits to be sent, besides the terminal's output */
 #define PIECE_BYTES (16u << 10)
 #define STUCK_MS 60000
 #define COLS 80
@@ -24,15 +24,15 @@ struct terminal {
     struct pty_viewer *viewer;
     struct pty_state state;
     struct websocket_reader reader;
-    struct buf out;  /* frames that go before the next output */
+    struct buf out;  /* frames to send before the next output */
     struct buf pong; /* the answer to the last ping */
-    int64_t replay;  /* bytes left of what was there before; -1: told */
+    int64_t replay;  /* bytes left of the earlier output; -1: its end was announced */
     bool pong_due, held;
-    bool closing;    /* nothing is taken from the client any more */
-    int code;        /* what it is closed with */
+    bool closing;    /* the client's messages are ignored from now on */
+    int code;        /* the close frame's code */
     const char *why; /* static */
     bool client_gone;
-    struct lock lock; /* of the handle: the hub wakes it */
+    struct lock lock; /* guards the handle, through which the hub wakes the stream */
     struct http_parked *stream;
 };
 
@@ -118,7 +118,7 @@ static int read_size(const struct json *size, int *ret_cols, int *ret_rows)
     return 0;
 }
 
-/* One member of a text message. */
+/* Applies one member of a text message. */
 static int obey(struct terminal *terminal, const struct json *member, struct err *err)
 {
     int cols, rows;
@@ -173,7 +173,7 @@ static int take(enum websocket_kind kind, int code, const char *data, size_t len
         buf_add(&terminal->pong, data, len);
         terminal->pong_due = true;
         break;
-    case WEBSOCKET_CLOSE: /* the same code goes back */
+    case WEBSOCKET_CLOSE: /* Answer with the same code. */
         terminal->closing = true;
         terminal->code = code;
         break;
@@ -242,8 +242,8 @@ static enum http_fill close_now(struct terminal *terminal, struct buf *out)
     return HTTP_FILL_END;
 }
 
-/* What was there before ends here: a screen that answers questions of the terminal may do so from
- * now on. */
+/* Announces the end of the earlier output: from now on a screen may answer questions of the
+ * terminal. */
 static void end_replay(struct terminal *terminal, size_t len)
 {
     if (terminal->replay < 0 || (terminal->replay -= (int64_t)len) > 0)
@@ -298,7 +298,7 @@ static enum http_fill on_fill(struct http_piece *piece, void *arg)
 static void on_done(void *arg)
 {
     struct terminal *terminal = arg;
-    lock_take(&terminal->lock); /* whoever started it is through */
+    lock_take(&terminal->lock); /* Wait until the code that started the stream is done with it. */
     terminal->stream = NULL;
     lock_drop(&terminal->lock);
     if (terminal->viewer)
@@ -312,7 +312,8 @@ static void on_done(void *arg)
 
 /* --- the request --------------------------------------------------------------------------- */
 
-/* A browser says whose page asks. Other sites' pages would come with our cookie. */
+/* True when the browser says that another site's page asks: that request carries our cookie,
+ * too. */
 static bool is_from_another_site(const struct http_request *req)
 {
     const char *origin = http_header(req, "Origin"), *host = http_header(req, "Host");
@@ -322,7 +323,7 @@ static bool is_from_another_site(const struct http_request *req)
     return !place || !host || strcasecmp(place + 3, host) != 0;
 }
 
-/* The handshake's answer; false after another has been sent. */
+/* Checks the handshake. False after another answer has been sent. */
 static bool check_handshake(struct http_request *req, char accept[WEBSOCKET_ACCEPT_SIZE])
 {
     struct err err;
@@ -433,7 +434,8 @@ void session_terminal(struct http_request *req, void *arg)
                                               .fill = on_fill,
                                               .done = on_done,
                                               .arg = terminal};
-    lock_take(&terminal->lock); /* the hub waits until the handle is known; so does done() */
+    lock_take(&terminal->lock); /* The hub and done() wait for this lock until the handle is
+                                 * stored. */
     terminal->stream = http_upgrade(req, &stream, &err);
     bool streams = terminal->stream != NULL;
     lock_drop(&terminal->lock);

@@ -1,4 +1,4 @@
-/* Sessions: making, showing, removing; and their background processes and shells. */
+/* Sessions: makes, shows and removes them; and their background processes and shells. */
 #include "base/lock.h"
 #include "base/path.h"
 #include "base/str.h"
@@ -33,7 +33,7 @@ static bool is_name(const char *name)
     return !*name;
 }
 
-/* False after the answer has been sent. */
+/* Reads the environment. False after the answer has been sent. */
 static bool read_env(struct http_request *req, const struct json *env, struct strlist *out)
 {
     for (const struct json *at = json_first(env); at; at = json_next(at)) {
@@ -52,7 +52,7 @@ static bool read_env(struct http_request *req, const struct json *env, struct st
     return true;
 }
 
-/* False after the answer has been sent. */
+/* Reads the limits. False after the answer has been sent. */
 static bool read_limits(struct http_request *req, const struct json *limits,
                         struct session_wish *wish)
 {
@@ -87,7 +87,7 @@ static bool read_limits(struct http_request *req, const struct json *limits,
     return true;
 }
 
-/* Names of inputs, and which: false after the answer has been sent. */
+/* Checks the names and hashes of inputs. False after the answer has been sent. */
 static bool check_inputs(struct http_request *req, struct api *api, const struct json *inputs)
 {
     struct err err;
@@ -119,7 +119,7 @@ static ssize_t next_of_file(char *to, size_t max, void *arg, struct err *err)
     return n < 0 ? err_sys(err, "input") : n;
 }
 
-/* They appear as /workspace/input/NAME. */
+/* Unpacks the inputs to /workspace/input/NAME. */
 static int unpack_inputs(struct api *api, const char *id, const struct json *inputs,
                          struct err *err)
 {
@@ -142,7 +142,7 @@ static int unpack_inputs(struct api *api, const char *id, const struct json *inp
     return 0;
 }
 
-/* As a task's `egress`, by the same rules; false after an answer. */
+/* Reads `egress` by the rules of a task's. False after an answer. */
 static bool read_egress(struct http_request *req, const struct api *api, const struct json *egress,
                         struct strlist *names)
 {
@@ -174,7 +174,7 @@ static bool read_egress(struct http_request *req, const struct api *api, const s
     return !names->failed;
 }
 
-/* What cannot be had is refused by name; false after that. */
+/* Refuses by name what this runner cannot do. False after an answer. */
 static bool check_words(struct http_request *req, const struct session_wish *wish,
                         const char *executor)
 {
@@ -194,7 +194,8 @@ static bool check_words(struct http_request *req, const struct session_wish *wis
     return true;
 }
 
-/* The session that was just made, and is printed in `made`, gets its inputs, or goes again. */
+/* Unpacks the inputs of the new session, which `made` describes; removes the session when that
+ * fails. */
 static int unpack_made(struct api *api, const struct json *inputs, const struct buf *made,
                        struct err *err)
 {
@@ -208,7 +209,7 @@ static int unpack_made(struct api *api, const struct json *inputs, const struct 
     return -1;
 }
 
-/* A session that is asked for. */
+/* A session that a request asks for. */
 struct making {
     struct later later;
     struct json *body;
@@ -218,7 +219,7 @@ struct making {
     const struct json *inputs;
     bool away; /* in the cloud */
     char id[ID_SIZE];
-    struct task_request *request; /* the fields of its repository, checked; NULL: none */
+    struct task_request *request; /* the checked fields of its repository; NULL: none */
     struct repo_wish repo;
 };
 
@@ -276,7 +277,7 @@ static int make_session(struct later *later, struct buf *out, int *ret_status, s
 static const char *const repo_fields[] = {"repoUrl", "gitRepo", "repo_url", "gitBranch",
                                           "gitRef",  "sshKey",  "gitToken", "staleOk"};
 
-/* The repository's fields, as a command's would be read. False after the answer has been sent. */
+/* Reads the repository's fields as a command's. False after the answer has been sent. */
 static bool read_repo(struct http_request *req, struct making *making)
 {
     struct err err;
@@ -305,7 +306,7 @@ static bool read_repo(struct http_request *req, struct making *making)
     return making->request != NULL;
 }
 
-/* False after the answer has been sent. */
+/* Reads what the session is made from. False after the answer has been sent. */
 static bool check_base(struct http_request *req, struct api *api, struct making *making)
 {
     struct err err;
@@ -379,7 +380,7 @@ static bool read_making(struct http_request *req, struct api *api, struct making
          .zero = true},
         {.name = "metadata", .kind = FIELD_NODE, .to = &metadata},
         {.name = "inputs", .kind = FIELD_NODE, .to = &making->inputs},
-        {.name = "repoUrl", .kind = FIELD_TEXT, .to = &text}, /* these: see read_repo() */
+        {.name = "repoUrl", .kind = FIELD_TEXT, .to = &text}, /* read_repo() reads these. */
         {.name = "gitRepo", .kind = FIELD_TEXT, .to = &text},
         {.name = "repo_url", .kind = FIELD_TEXT, .to = &text},
         {.name = "gitBranch", .kind = FIELD_TEXT, .to = &text},
@@ -412,7 +413,7 @@ static bool read_making(struct http_request *req, struct api *api, struct making
     return !making->away || read_away(req, api, making, layered);
 }
 
-/* What takes its time is made while no worker waits. */
+/* A session that takes time to make is made on another thread, so that no worker waits. */
 void sessions_post(struct http_request *req, void *arg)
 {
     struct err err;
@@ -485,7 +486,7 @@ void session_remove_it(struct http_request *req, void *arg)
 
 /* --- processes ----------------------------------------------------------------------------- */
 
-/* The process that the path names; false after the answer has been sent. */
+/* Reads the process that the path names. False after the answer has been sent. */
 static bool find_pid(struct http_request *req, pid_t *ret_pid)
 {
     int64_t pid;
@@ -518,15 +519,15 @@ void processes_get(struct http_request *req, void *arg)
 #pragma GCC diagnostic ignored "-Wanalyzer-use-after-free"
 #endif
 
-/* Somebody who waits for a process's end. */
+/* A request that waits for the end of a process. */
 struct wait {
     struct sessions *sessions;
     char id[ID_SIZE], request_id[80];
     pid_t pid;
-    struct exec *command; /* NULL: a process is waited for */
-    _Atomic int refs;     /* the process's, the connection's, the handler's */
+    struct exec *command; /* NULL: it waits for a background process */
+    _Atomic int refs;     /* of the process, the connection and the handler */
     struct lock lock;
-    struct http_parked *parked; /* NULL before it is parked, and once somebody answers */
+    struct http_parked *parked; /* NULL before it is parked, and once one side answers */
     bool over;
 };
 
@@ -595,7 +596,7 @@ static void on_gone(void *arg)
         http_parked_drop(parked);
 }
 
-/* The connection's end; the process may outlive it by far. */
+/* The connection has ended; the process may run on for long. */
 static void on_done(void *arg)
 {
     struct wait *wait = arg;
@@ -604,7 +605,7 @@ static void on_done(void *arg)
     wait_unref(wait);
 }
 
-/* Takes over `command`, when there is one: else a process is waited for. */
+/* Takes ownership of `command`; NULL means that a background process is waited for. */
 static struct wait *wait_new(struct http_request *req, struct api *api, struct exec *command,
                              pid_t pid)
 {
@@ -646,7 +647,7 @@ static void wait_for(struct http_request *req, struct api *api, struct exec *com
                                           .waited = on_waited,
                                           .done = on_done,
                                           .arg = wait};
-    lock_take(&wait->lock); /* gone() may come before we know the handle */
+    lock_take(&wait->lock); /* gone() may be called before the handle is stored. */
     struct http_parked *parked = http_park(req, &park, &err);
     bool over = wait->over;
     wait->parked = over ? NULL : parked;
@@ -660,7 +661,7 @@ static void wait_for(struct http_request *req, struct api *api, struct exec *com
     wait_unref(wait);
 }
 
-/* -1 when there is none, -2 after the answer has been sent. */
+/* Reads `wait`: -1 when it is absent, -2 after the answer has been sent. */
 static int read_wait(struct http_request *req)
 {
     int64_t seconds;
@@ -698,7 +699,7 @@ void process_get(struct http_request *req, void *arg)
         send_json(req, 200, &out);
 }
 
-/* All of a file from an offset to where it ends now. */
+/* Sends a file from an offset to its present end. */
 static void send_log(struct http_request *req, int fd, int64_t from)
 {
     AUTO(str) char *piece = malloc(PIECE_BYTES);
@@ -770,7 +771,7 @@ void process_stdin(struct http_request *req, void *arg)
         input_to(req, arg, pid);
 }
 
-/* "TERM", "SIGTERM" or "15"; 0 when it is none. */
+/* Reads "TERM", "SIGTERM" or "15"; 0 for anything else. */
 static int signal_of(const char *text)
 {
     static const struct {
@@ -888,8 +889,8 @@ void shell_get(struct http_request *req, void *arg)
         send_json(req, 200, &out);
 }
 
-/* What the shell's calls mean: false after the answer has been sent. A command in front is to be
- * let go of. */
+/* Finds what the shell's calls refer to. False after the answer has been sent. The caller drops the
+ * reference to a foreground command. */
 static bool find_current(struct http_request *req, struct api *api, pid_t *ret_pid,
                          struct exec **ret_command)
 {

@@ -1,5 +1,6 @@
 #include "runner/api/stream.h"
 
+#include "base/check.h"
 #include "base/fd.h"
 #include "base/lock.h"
 #include "base/str.h"
@@ -11,28 +12,32 @@
 #include <string.h>
 #include <unistd.h>
 
-#define COPY_BYTES 16384         /* more goes from file to socket without a copy */
-#define RANGE_BYTES (256u << 10) /* of it at once */
-#define LINES_BYTES 16384        /* of events; as lines they are at most three times as long */
-#define STUCK_MS 60000 /* a stopped client comes back within that, or with Last-Event-ID */
-#define PACE_MS 5      /* lines that come faster travel together */
+#define COPY_BYTES 16384         /* more than this goes from file to socket without a copy */
+#define RANGE_BYTES (256u << 10) /* most of it at once */
+#define LINES_BYTES                                                      \
+    16384 /* bytes of events in one step; as JSON lines they are at most \
+           * three times as long */
+#define STUCK_MS                                                                            \
+    60000         /* a client that stopped reads again within this time, or comes back with \
+                   * Last-Event-ID */
+#define PACE_MS 5 /* lines that follow within this time are sent together */
 #define HEADERS "Cache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n"
 
 struct follower {
-    struct engine_watch watch; /* first: the engine's callbacks get this */
+    struct engine_watch watch; /* first member: the engine's callbacks receive its address */
     struct api *api;           /* borrowed */
     char task_id[ID_SIZE];
     _Atomic int refs; /* of the worker, the engine's watch and the stream */
     int fd;
     bool lines;
-    _Atomic int64_t end; /* of the whole events */
-    _Atomic bool ended;  /* there will be no others */
+    _Atomic int64_t end; /* end of the complete events */
+    _Atomic bool ended;  /* no more events will follow */
     struct lock lock;
     struct http_parked *stream; /* NULL before it streams, and afterwards */
 
-    int64_t at;    /* the streams' thread's: what comes next */
-    bool in_data;  /* the same: in the middle of a line */
-    bool finished; /* the same: all was handed out */
+    int64_t at;    /* the streams' thread's: offset of the next byte */
+    bool in_data;  /* the streams' thread's: it is in the middle of a line */
+    bool finished; /* the streams' thread's: everything was handed out */
 };
 
 #if !defined(__clang__) /* gcc's analyzer does not follow a count of references */
@@ -73,7 +78,7 @@ static void on_grew(struct engine_watch *watch, int64_t end)
     wake(f);
 }
 
-/* A paused task whose caller did not say it would wait is given up, as /execute does. */
+/* Cancels a paused task whose caller did not say that it would wait, as /execute does. */
 static void give_up_paused(struct follower *f)
 {
     struct err ignored;
@@ -95,7 +100,7 @@ static void on_ended(struct engine_watch *watch)
     follower_unref(f);
 }
 
-/* Takes the watch back. */
+/* Ends the watch. */
 static void leave(struct follower *f, bool leaving)
 {
     if (engine_unwatch(f->api->engine, f->task_id, &f->watch, leaving))
@@ -121,7 +126,7 @@ static int fill_copy(struct follower *f, int64_t end, struct http_piece *piece)
     return 0;
 }
 
-/* The value after `field` up to the line's end; NULL when it is not there, or not whole. */
+/* The value after `field`, up to the line's end; NULL when it is absent or incomplete. */
 static const char *take_field(const char **at, const char *stop, const char *field, size_t *ret_len)
 {
     size_t len = strlen(field);
@@ -135,8 +140,8 @@ static const char *take_field(const char **at, const char *stop, const char *fie
     return value;
 }
 
-/* Turns "id: N\nevent: NAME\ndata: " into the beginning of a line. Returns where the data begins,
- * or NULL when all that is not there. */
+/* Turns "id: N\nevent: NAME\ndata: " into the beginning of a JSON line. Returns where the data
+ * begins, or NULL when the three lines are incomplete. */
 static const char *begin_line(const char *at, const char *stop, struct buf *out)
 {
     size_t id_len, name_len = strlen("message"), data = strlen("data: ");
@@ -149,7 +154,7 @@ static const char *begin_line(const char *at, const char *stop, struct buf *out)
     return at + data;
 }
 
-/* The next events, or parts of one, as JSON lines. */
+/* Makes JSON lines of the next events, or of parts of one. */
 static int fill_lines(struct follower *f, int64_t end, struct http_piece *piece)
 {
     char chunk[LINES_BYTES];
@@ -160,13 +165,13 @@ static int fill_lines(struct follower *f, int64_t end, struct http_piece *piece)
     while (at < stop) {
         const char *data = f->in_data ? at : begin_line(at, stop, piece->bytes);
         if (!data)
-            break; /* it lies across the chunk's end */
+            break; /* The line crosses the chunk's end. */
         f->in_data = true;
         const char *newline = memchr(data, '\n', (size_t)(stop - data));
         at = newline ? newline : stop;
         buf_add(piece->bytes, data, (size_t)(at - data));
         if (stop - at < 2)
-            break; /* the event's end comes with the next chunk */
+            break; /* The event's end comes with the next chunk. */
         buf_adds(piece->bytes, "}\n");
         f->in_data = false;
         at += 2;
@@ -178,7 +183,8 @@ static int fill_lines(struct follower *f, int64_t end, struct http_piece *piece)
 static enum http_fill on_fill(struct http_piece *piece, void *arg)
 {
     struct follower *f = arg;
-    bool ended = atomic_load(&f->ended); /* first: the end is final then */
+    bool ended = atomic_load(&f->ended); /* Read first: once the task has ended, the end is
+                                          * final. */
     int64_t end = atomic_load(&f->end);
     if (f->at < end && (f->lines ? fill_lines(f, end, piece) : fill_copy(f, end, piece)))
         return HTTP_FILL_BROKEN;
@@ -228,7 +234,8 @@ static struct follower *follower_new(struct api *api, const char *task_id,
     return NULL;
 }
 
-/* From here on the follower hears of everything; what came before is found in the file. */
+/* Begins the watch: from here on the follower hears of every change; earlier events are in the
+ * file. */
 static int watch_task(struct follower *f, struct err *err)
 {
     atomic_fetch_add(&f->refs, 1);
@@ -258,7 +265,7 @@ static int start_stream(struct http_request *req, struct follower *f, struct err
                                               .done = on_done,
                                               .arg = f};
     atomic_fetch_add(&f->refs, 1);
-    lock_take(&f->lock); /* done() may be called before we know the handle */
+    lock_take(&f->lock); /* done() may be called before the handle is stored. */
     f->stream = http_stream(req, &stream, err);
     bool streams = f->stream != NULL;
     lock_drop(&f->lock);
@@ -270,6 +277,7 @@ static int start_stream(struct http_request *req, struct follower *f, struct err
 int follow_task(struct http_request *req, struct api *api, const char *task_id,
                 const struct follow *follow, struct err *err)
 {
+    REQUIRE(task_id && follow);
     struct follower *f = follower_new(api, task_id, follow, err);
     int rc = f ? watch_task(f, err) || start_stream(req, f, err) : -1;
     if (f && rc)
@@ -292,7 +300,7 @@ int follow_form(const struct http_request *req, bool *ret_lines, struct err *err
 
 /* --- GET /tasks/{id}/events ---------------------------------------------------------------- */
 
-/* Where to begin: after the event that Last-Event-ID names, at the one that ?from= does. */
+/* Where to begin: after the event that Last-Event-ID names, or at the one that ?from= names. */
 static int find_start(struct http_request *req, int fd, int64_t *ret_from, struct err *err)
 {
     struct event event;
@@ -314,7 +322,7 @@ static int find_start(struct http_request *req, int fd, int64_t *ret_from, struc
     return got < 0 ? -1 : 0;
 }
 
-/* 1: the task has ended and the client has its last event already. */
+/* Returns 1 when the task has ended and the client already has its last event. */
 static int find_place(struct http_request *req, struct api *api, const struct task_record *record,
                       int64_t *ret_from, struct err *err)
 {
@@ -343,7 +351,7 @@ void task_events(struct http_request *req, void *arg)
                  ? -1
                  : find_place(req, api, &record, &follow.from, &err);
     if (rc == 1 && !follow.lines)
-        http_send(req, 204, NULL, NULL, 0); /* tells an EventSource not to come again */
+        http_send(req, 204, NULL, NULL, 0); /* This tells an EventSource not to connect again. */
     else if (rc < 0 || follow_task(req, api, record.id, &follow, &err))
         send_err(req, &err);
 }

@@ -21,14 +21,14 @@ struct follow {
     int64_t from;  /* the offset of an event, or the end */
     bool lines;    /* JSON lines */
     bool attached; /* the task is cancelled when the client goes away */
-    bool patient;  /* through pauses; else a pause cancels the task */
+    bool patient;  /* wait through pauses; else a pause cancels the task */
 };
 
-/* Reads the Accept header: 0, or -1 with ERR_NOT_ACCEPTABLE. */
+/* Reads the Accept header. Returns 0, or -1 with ERR_NOT_ACCEPTABLE. */
 int follow_form(const struct http_request *req, bool *ret_lines, struct err *err);
 
-/* Hands the request over to a stream of the task's events. -1: nothing was sent; an attached task
- * has been given up. */
+/* Turns the request into a stream of the task's events. When it returns -1 nothing was sent; an
+ * attached task has been cancelled. */
 int follow_task(struct http_request *req, struct api *api, const char *task_id,
                 const struct follow *follow, struct err *err);
 

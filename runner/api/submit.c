@@ -1,5 +1,6 @@
 #include "runner/api/submit.h"
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -76,7 +77,7 @@ int idempotency_key(struct http_request *req, const char **ret_key, struct err *
     return 0;
 }
 
-/* "The same request" is the same path with the same bytes. */
+/* Hashes the request: "the same request" means the same path with the same bytes. */
 static int hash_request(struct http_request *req, const struct buf *body,
                         unsigned char hash[CRYPTO_SHA256_SIZE], struct err *err)
 {
@@ -89,7 +90,7 @@ static int hash_request(struct http_request *req, const struct buf *body,
     return 0;
 }
 
-/* Answers with what is wrong with the fields; err is the first of it. */
+/* Answers with the errors of all fields; err is the first of them. */
 static void send_errors(struct http_request *req, const struct request_errors *errors,
                         const struct err *err)
 {
@@ -98,7 +99,7 @@ static void send_errors(struct http_request *req, const struct request_errors *e
     http_send_error(req, err, members.len > 0 && buf_ok(&members) ? members.data : NULL);
 }
 
-/* One more field that is wrong; the first is the answer's detail. */
+/* Adds one more wrong field; the first is the answer's detail. */
 static void refuse(struct request_errors *errors, struct err *err, const char *field,
                    const char *why)
 {
@@ -115,7 +116,7 @@ static struct task_request *decode(struct http_request *req, struct api *api,
     AUTO(request_errors) struct request_errors errors = {0};
     AUTO(str) char *system_prompt = NULL;
     struct err no_prompt;
-    /* a secret that could never be read is told by /health: tasks run without */
+    /* When the secret could never be read, /health says so, and tasks run without the prompt. */
     const char *prompt_path = !api->prompt                         ? config->system_prompt_file
                               : prompt_watch_has_text(api->prompt) ? prompt_watch_path(api->prompt)
                                                                    : NULL;
@@ -126,7 +127,7 @@ static struct task_request *decode(struct http_request *req, struct api *api,
         .timeout_minutes = s->timeout_minutes,
         .permission_mode = config->permission_mode ? config->permission_mode : "acceptEdits",
         .free_mode = !config->permission_mode && api->claude->walls->tier == JAIL_FULL
-                         ? "bypassPermissions" /* a list of tools is meant as one */
+                         ? "bypassPermissions" /* An explicit list of tools restricts the task. */
                          : NULL,
         .allowed_tools = &config->allowed_tools,
         .model = config->default_model,
@@ -143,10 +144,11 @@ static struct task_request *decode(struct http_request *req, struct api *api,
     return STEAL_PTR(request);
 }
 
-/* What the tasks of a submission are made of; alive until they are stored. */
+/* The values that the tasks of a submission are made of; they live until the tasks are stored. */
 struct making {
     struct buf request, secrets;
-    struct buf key; /* the caller's and theirs alone, or empty: the request's is it */
+    struct buf key; /* the idempotency key with its caller's name; or empty when the request's own
+                     * key is used */
     unsigned char hash[CRYPTO_SHA256_SIZE];
     char host[WEBHOOK_HOST_SIZE];
     char group[ID_SIZE];
@@ -165,7 +167,7 @@ static void making_done(struct making *making)
     free(making->tasks);
 }
 
-/* The request as it is kept, with its secrets apart. */
+/* Serializes the request for the store, with its secrets apart. */
 static int save_request(struct http_request *req, const struct submission *s, struct making *making,
                         struct err *err)
 {
@@ -183,8 +185,9 @@ static int save_request(struct http_request *req, const struct submission *s, st
                : 0;
 }
 
-/* Callers with names of their own share no keys; without names they are one caller, whose secret is
- * being replaced. A key holds no character as the one that parts it from a name. */
+/* Makes the key unique to its caller: callers with names share no keys. Callers without names are
+ * one caller, whose secret is being replaced. A key cannot contain the character that separates it
+ * from the name. */
 static int scope_key(struct submission *s, struct making *making, struct err *err)
 {
     static const char unnamed[] = "secret-";
@@ -196,14 +199,14 @@ static int scope_key(struct submission *s, struct making *making, struct err *er
     return buf_check(&making->key, "the Idempotency-Key", err);
 }
 
-/* As many tasks as `n` asks for; they differ in what has to be each one's own. */
+/* Makes as many tasks as `n` asks for; they differ only in what must be unique. */
 static int make_tasks(struct http_request *req, struct api *api, struct submission *s,
                       struct making *making, struct err *err)
 {
     const struct task_request *request = s->request;
     bool alone = s->count == 1;
     int64_t not_before_ms = 0;
-    if (request->not_before) /* it has been checked */
+    if (request->not_before) /* It was checked before. */
         (void)clock_parse(request->not_before, &not_before_ms);
     making->tasks = calloc(s->count, sizeof(*making->tasks));
     making->conversations = calloc(s->count, sizeof(*making->conversations));
@@ -267,7 +270,7 @@ static int submit(struct http_request *req, struct api *api, struct submission *
     return rc;
 }
 
-/* What only the store can see of a field. */
+/* Answers for a field that only the store could check. */
 static void send_bad_field(struct http_request *req, const char *field, const struct err *why)
 {
     struct err err;
@@ -276,7 +279,7 @@ static void send_bad_field(struct http_request *req, const char *field, const st
     send_errors(req, &errors, &err);
 }
 
-/* A full queue, or a paused account, says when to come again. */
+/* Answers for a full queue or a paused account, with the time to try again. */
 static void send_refusal(struct http_request *req, struct api *api, const struct submission *s,
                          const struct err *err)
 {
@@ -295,7 +298,7 @@ static void send_refusal(struct http_request *req, struct api *api, const struct
     http_send_error(req, err, NULL);
 }
 
-/* What is wrong with a place in the bucket, or NULL. */
+/* Says what is wrong with a place in the bucket, or returns NULL. */
 static const char *check_prefix(const struct api *api, const char *prefix)
 {
     if (!prefix)
@@ -307,8 +310,8 @@ static const char *check_prefix(const struct api *api, const char *prefix)
     return NULL;
 }
 
-/* Addresses that the configuration does not let us go to. Those of a cloud task's repository are
- * its worker's to judge. */
+/* Refuses addresses that the configuration does not allow. The worker judges those of a cloud
+ * task's repository. */
 static void check_addresses(const struct api *api, const struct submission *s,
                             struct request_errors *errors, struct err *err)
 {
@@ -322,7 +325,7 @@ static void check_addresses(const struct api *api, const struct submission *s,
         refuse(errors, err, "repoUrl", why.msg);
 }
 
-/* The size of the disk that tasks write to; 0: it cannot be told. */
+/* The size of the disk that tasks write to, in MB; 0 when it is unknown. */
 static int64_t disk_mb(const struct api *api)
 {
     struct err ignored;
@@ -331,7 +334,7 @@ static int64_t disk_mb(const struct api *api)
     return disk_space(config->state_dir, &unused, &total, &ignored) ? 0 : total >> 20;
 }
 
-/* Limits that this machine could not keep. */
+/* Refuses limits that this machine could not keep. */
 static void check_limits(const struct api *api, const struct submission *s,
                          struct request_errors *errors, struct err *err)
 {
@@ -354,7 +357,7 @@ static void check_limits(const struct api *api, const struct submission *s,
     }
 }
 
-/* A restriction that this runner could not keep is refused, not passed over. */
+/* Refuses a network restriction that this runner could not enforce. */
 static void check_egress(const struct api *api, const struct submission *s,
                          struct request_errors *errors, struct err *err)
 {
@@ -371,7 +374,7 @@ static void check_egress(const struct api *api, const struct submission *s,
     refuse(errors, err, "egress", why);
 }
 
-/* A task in a session works with what is there. */
+/* Refuses what a task in a session cannot have: it works with the session's files. */
 static void check_session(const struct api *api, const struct submission *s,
                           struct request_errors *errors, struct err *err)
 {
@@ -421,7 +424,7 @@ static int hold_input(const char *name, const char *hash, void *arg)
     return 0;
 }
 
-/* From now until the task is stored nobody evicts what it names; then the store keeps them. */
+/* Holds the inputs that the task names, so that none is evicted before the store holds them. */
 static void hold_inputs(struct api *api, struct submission *s, struct request_errors *errors,
                         struct err *err)
 {
@@ -432,7 +435,7 @@ static void hold_inputs(struct api *api, struct submission *s, struct request_er
         refuse(errors, err, "inputs", why.msg);
 }
 
-/* What can be said of the fields by who knows this runner, and where the task may run. -1 after the
+/* Checks the fields against this runner, and decides where the task may run. -1 after the
  * answer. */
 static int check_fields(struct http_request *req, struct api *api, struct submission *s)
 {
@@ -468,7 +471,7 @@ static int check_fields(struct http_request *req, struct api *api, struct submis
     return -1;
 }
 
-/* True when the cloud takes it although it cannot run here now. */
+/* True when the cloud can take the task although it cannot run here now. */
 static bool may_leave(const struct api *api, const struct submission *s)
 {
     int overflow = CONFIG_GET(api->config, overflow);
@@ -478,7 +481,7 @@ static bool may_leave(const struct api *api, const struct submission *s)
            overflow == OVERFLOW_ALWAYS;
 }
 
-/* What keeps tasks from running here keeps this one from being taken. */
+/* Refuses the task when nothing can run here now and the cloud cannot take it. */
 static int check_here(struct api *api, struct submission *s, struct err *err)
 {
     bool leaves = may_leave(api, s);
@@ -492,6 +495,7 @@ static int check_here(struct api *api, struct submission *s, struct err *err)
 
 int submit_task(struct http_request *req, struct api *api, struct submission *s)
 {
+    REQUIRE(s->kind);
     struct err err;
     if (!s->has_body)
         buf_init(&s->body, API_BODY_MAX);

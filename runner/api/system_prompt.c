@@ -12,7 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* What tells one version of a file from another. */
+/* Distinguishes one version of a file from another. */
 struct version {
     dev_t device;
     ino_t inode;
@@ -21,10 +21,10 @@ struct version {
 };
 
 struct system_prompt {
-    struct lock lock; /* of all that follows; not held while the file is read */
-    char *path;       /* whose text it is; NULL: nothing was read yet */
+    struct lock lock; /* guards the fields below; not held while the file is read */
+    char *path;       /* file that the text is from; NULL: none was read yet */
     struct version version;
-    char *text; /* the last good one */
+    char *text; /* the last valid text */
 };
 
 struct system_prompt *system_prompt_new(void)
@@ -45,7 +45,7 @@ void system_prompt_free(struct system_prompt *prompt)
     free(prompt);
 }
 
-/* A file that is not there is a version, too. */
+/* The version of a file; a missing file is a version, too. */
 static struct version look_at(const char *path)
 {
     struct stat st;
@@ -74,7 +74,7 @@ static char *read_text(const char *path, struct err *err)
     return buf_steal(&text);
 }
 
-/* A new version has been read (text NULL: it is no good). True when that is news. */
+/* Stores a version that was read (text NULL: it is invalid). True when that is news. */
 static bool install_locked(struct system_prompt *prompt, const char *path,
                            const struct version *version, char *text) HOLDS(prompt->lock);
 static bool install_locked(struct system_prompt *prompt, const char *path,
@@ -86,7 +86,7 @@ static bool install_locked(struct system_prompt *prompt, const char *path,
         free(prompt->path);
         prompt->path = strdup(path);
     }
-    if (moved || text) { /* another file's text is not the last good one of this */
+    if (moved || text) { /* The last valid text of another file does not count. */
         free(prompt->text);
         prompt->text = text;
     }

@@ -1,4 +1,4 @@
-/* Tasks as a resource: lists, one, its result, its events, its end. */
+/* Tasks as a resource: lists, one task, its result, its events, its end. */
 #include "base/clock.h"
 #include "base/str.h"
 #include "runner/api/handlers.h"
@@ -14,7 +14,7 @@
 
 /* --- printing ------------------------------------------------------------------------------ */
 
-/* The members of a stored JSON object, beside those that are there already. */
+/* Adds the members of a stored JSON object to those that are there already. */
 static void add_members(struct json_writer *w, const char *object)
 {
     struct err err;
@@ -27,8 +27,8 @@ static void add_members(struct json_writer *w, const char *object)
     }
 }
 
-/* What a list says of a task beside its states: the beginning of what was asked, and what came of
- * it. The texts are JSON already. */
+/* Adds what a list says of a task besides its states: the beginning of the prompt, and the outcome.
+ * The texts are already JSON. */
 static void add_sketch(const struct task_record *record, struct json_writer *w)
 {
     static const char *const asked[] = {"repoUrl", "model"};
@@ -42,9 +42,10 @@ static void add_sketch(const struct task_record *record, struct json_writer *w)
     if (prompt && *prompt == '"') {
         AUTO(buf) struct buf title = BUF_INIT(TITLE_MAX + 2);
         size_t end = 1;
-        while (end + 1 < len && end < TITLE_MAX - 12) /* an escape is taken whole */
+        while (end + 1 < len && end < TITLE_MAX - 12) /* Do not cut an escape. */
             end += prompt[end] != '\\' ? 1 : prompt[end + 1] == 'u' ? 6 : 2;
-        while (end + 1 < len && ((unsigned char)prompt[end] & 0xc0) == 0x80) /* and a character */
+        while (end + 1 < len && ((unsigned char)prompt[end] & 0xc0) == 0x80) /* Do not cut a
+                                                                              * character. */
             end++;
         buf_add(&title, prompt, end);
         buf_addc(&title, '"');
@@ -62,7 +63,7 @@ static void add_sketch(const struct task_record *record, struct json_writer *w)
     }
 }
 
-/* Why it waits, and until when, where that is known. */
+/* Adds why the task waits, and until when, where that is known. */
 static void add_pause(const struct api *api, const struct task_record *record,
                       struct json_writer *w)
 {
@@ -117,11 +118,11 @@ void print_task(const struct api *api, const struct task_record *record, bool wh
     json_close(w);
 }
 
-/* The same; what waits for the place away from here says so. */
+/* Prints a task; one that waits for the cloud says so. */
 static void print_waiting(const struct api *api, const struct task_record *record, bool whole,
                           const struct webhook_record *webhook, struct json_writer *w)
 {
-    struct task_record shown = *record; /* borrows all that it points to */
+    struct task_record shown = *record; /* borrows everything that it points to */
     const char *why = engine_waits_for(api->engine, record);
     if (why && !shown.reason[0])
         snprintf(shown.reason, sizeof(shown.reason), "%s", why);
@@ -182,7 +183,8 @@ static int read_filter(struct http_request *req, struct store_filter *filter, st
         return bad_query(err, "cursor", "a nextCursor of an earlier answer", text);
     filter->kind = http_query(req, "kind");
     filter->group = http_query(req, "group");
-    filter->limit = (int)limit + 1; /* one more tells whether there are more */
+    filter->limit = (int)limit + 1; /* One more than asked for shows whether there is another
+                                     * page. */
     filter->before = cursor;
     return 0;
 }

@@ -4,7 +4,7 @@
 #include "runner/janitor/disk.h"
 #include "runner/overflow/prompt.h"
 
-#define WEBHOOKS_MANY 100 /* that wait for another try */
+#define WEBHOOKS_MANY 100 /* webhooks that wait for another try */
 
 enum which {
     TROUBLE_LOGIN,
@@ -54,7 +54,7 @@ static const struct trouble table[TROUBLES] = {
                                    "/health?verbose=true says what this host lacks."},
 };
 
-/* Less than the owner has asked for. */
+/* True when the jail is weaker than the owner has asked for. */
 static bool is_jail_weak(const struct api *api)
 {
     AUTO(config_ref) const struct config *config = config_ref(api->config);

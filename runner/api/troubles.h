@@ -1,7 +1,8 @@
 /*
- * What can be the matter with a runner, and what its owner does about it: a table, and who looks.
+ * Problems that a runner can have, with what its owner can do about them: a table, and the function
+ * that looks for them. Private to runner/api.
  *
- * Threads: any. Private to runner/api.
+ * Threads: any. Ownership: the table is static.
  */
 #ifndef API_TROUBLES_H
 #define API_TROUBLES_H
@@ -20,7 +21,8 @@ struct troubles {
     size_t count;
 };
 
-/* Looks at everything; nothing in it waits. `login` is as note_api_key() left it. */
+/* Finds all present problems without waiting for anything. `login` must have passed
+ * note_api_key(). */
 void troubles_find(const struct api *api, const struct keeper_status *login,
                    struct troubles *ret_found);
 

@@ -1,10 +1,10 @@
-/* Inputs: archives that are uploaded once, by the hash of their bytes. */
+/* Inputs: archives that are uploaded once and named by the hash of their bytes. */
 #include "runner/api/handlers.h"
 #include "runner/inputs/inputs.h"
 
 #include <unistd.h>
 
-/* The name in the path; false after the answer has been sent. */
+/* Reads the name in the path. False after the answer has been sent. */
 static bool read_name(struct http_request *req, char name[INPUT_NAME_SIZE])
 {
     struct err err;

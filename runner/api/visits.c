@@ -1,5 +1,6 @@
 #include "runner/api/visits.h"
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/lock.h"
 
@@ -15,7 +16,7 @@ struct link {
 struct visits {
     struct lock lock;
     struct link links[LINKS_MAX];
-    struct visit items[VISITS_MAX]; /* a free one has ended: until_ms 0 */
+    struct visit items[VISITS_MAX]; /* a slot is free when until_ms is 0 */
 };
 
 struct visits *visits_new(void)
@@ -39,6 +40,7 @@ void visits_free(struct visits *visits)
 void visits_add_digest(struct visits *visits, const unsigned char secret[CRYPTO_SHA256_SIZE],
                        int64_t idle_ms, struct visit *ret_visit)
 {
+    REQUIRE(secret && ret_visit);
     struct visit visit = {.until_ms = clock_mono_ms() + (idle_ms ? idle_ms : VISIT_MS),
                           .idle_ms = idle_ms};
     id_token(visit.cookie);
@@ -99,7 +101,7 @@ bool visits_take_link(struct visits *visits, const char *token,
 
 /* --- visits -------------------------------------------------------------------------------- */
 
-/* All are compared, so that time tells nothing. */
+/* Finds a visit. All are compared, so that the time taken tells nothing. */
 static struct visit *find_locked(struct visits *visits, const char *cookie) HOLDS(visits->lock);
 static struct visit *find_locked(struct visits *visits, const char *cookie)
 {

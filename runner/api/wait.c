@@ -11,14 +11,14 @@
 #include <string.h>
 
 #define WAIT_MAX_S 604800
-#define NO_WAIT 1           /* as milliseconds: Prefer: wait=0 */
-#define SILENT_MAX_MS 90000 /* a tunnel gives up after 100 s of silence */
+#define NO_WAIT 1           /* milliseconds that stand for Prefer: wait=0 */
+#define SILENT_MAX_MS 90000 /* A tunnel gives up after 100 s of silence. */
 #define ACCEPTED_BYTES_MAX 65536
 #define BUSY_RETRY_S 30
 
 /* --- answers -------------------------------------------------------------------------------- */
 
-/* A task that is paused, to a caller that did not say it would wait. */
+/* Explains a paused task to a caller that did not say it would wait. */
 static int explain_pause(struct api *api, enum task_state state, struct err *err)
 {
     if (check_account(api, err) || (state == TASK_WAITING_LOGIN && check_token_server(api, err)))
@@ -28,7 +28,7 @@ static int explain_pause(struct api *api, enum task_state state, struct err *err
                : err_set(err, ERR_LOGIN, "OAuth login needed: the credential was refused");
 }
 
-/* Appends what a task came to; -1 when it has not ended. */
+/* Appends the outcome of a task; -1 when it has not ended. */
 static int print_run(struct api *api, const char *task_id, bool *success, struct buf *out,
                      struct err *err)
 {
@@ -37,14 +37,14 @@ static int print_run(struct api *api, const char *task_id, bool *success, struct
         return -1;
     if (record.state == TASK_WAITING_LOGIN || record.state == TASK_WAITING_LIMIT)
         return explain_pause(api, record.state, err);
-    if (task_state_is_active(record.state)) /* the runner goes down, the task stays */
+    if (task_state_is_active(record.state)) /* The runner stops, and the task stays. */
         return err_set(err, ERR_BUSY, "the runner is shutting down; the task '%s' goes on later",
                        task_id);
     *success &= record.state == TASK_COMPLETED;
     return engine_print_result(api->engine, &record, out, err);
 }
 
-/* Appends `runs`, an array's inside, as the answer of a group. */
+/* Appends `runs`, the inside of an array, as the answer of a group. */
 static void print_runs(const char *group, bool success, const struct buf *runs, struct buf *out)
 {
     buf_addf(out, "{\"success\":%s,\"group\":\"%s\",\"runs\":[", success ? "true" : "false", group);
@@ -58,7 +58,7 @@ int wait_print_group(struct api *api, const struct task_record *records, size_t 
     bool success = true;
     AUTO(buf) struct buf runs = BUF_INIT(API_RESULT_MAX);
     for (size_t i = 0; i < count; i++) {
-        if (!records[i].id[0]) /* it was forgotten since */
+        if (!records[i].id[0]) /* It was forgotten since. */
             continue;
         if (runs.len > 0)
             buf_addc(&runs, ',');
@@ -132,7 +132,7 @@ void wait_send_accepted(struct http_request *req, const struct submission *s)
 struct waiter;
 
 struct waiting {
-    struct engine_watch watch; /* first: ended() gets this */
+    struct engine_watch watch; /* first member: ended() receives its address */
     struct waiter *waiter;
     char task_id[ID_SIZE];
 };
@@ -141,12 +141,13 @@ struct waiter {
     struct api *api; /* borrowed */
     char request_id[80];
     char group[ID_SIZE]; /* "" for one task */
-    struct buf accepted; /* what a 202 says */
+    struct buf accepted; /* the body of a 202 */
     char location[ID_SIZE + 32];
     _Atomic int refs; /* one of each watch, one of the parked connection */
     struct lock lock;
     size_t left;                /* watches whose task has not ended; under the lock */
-    struct http_parked *parked; /* NULL before it is parked, and once somebody answers; so, too */
+    struct http_parked *parked; /* NULL before it is parked, and once one side answers; guarded by
+                                 * the lock as well */
     size_t count;
     struct waiting runs[];
 };
@@ -175,7 +176,7 @@ static struct http_parked *take_parked(struct waiter *waiter)
     return parked;
 }
 
-/* The answer of tasks that have ended; its status. */
+/* Makes the answer of tasks that have ended; returns its status. */
 static int print_answer(struct waiter *waiter, struct buf *out)
 {
     struct err err = ERR_INIT;
@@ -207,14 +208,14 @@ static void give_up(struct waiter *waiter)
         engine_abandon(waiter->api->engine, waiter->runs[i].task_id);
 }
 
-/* When a caller that got this status should come again. */
+/* After how many seconds a caller that got this status should come again. */
 static int retry_seconds(const struct waiter *waiter, int status)
 {
     return status == 429 ? pause_seconds(waiter->api) : BUSY_RETRY_S;
 }
 
-/* True for the status of a pause of the account; 503 may also mean that the runner goes down, and
- * then the task is done later. */
+/* True for the status of a paused account. 503 may also mean that the runner stops; then the task
+ * is done later. */
 static bool is_pause(struct waiter *waiter, int status)
 {
     struct err err;
@@ -223,8 +224,8 @@ static bool is_pause(struct waiter *waiter, int status)
            (status == 503 && !atomic_load(&api->draining) && check_token_server(api, &err));
 }
 
-/* Sends what the tasks came to; `at_hand` is the answer of the only one, or NULL. The caller holds
- * a reference. */
+/* Sends the outcome of the tasks; `at_hand` is the answer of the only one, or NULL. The caller
+ * holds a reference. */
 static void answer_parked(struct waiter *waiter, struct http_parked *parked,
                           const struct buf *at_hand)
 {
@@ -240,11 +241,11 @@ static void answer_parked(struct waiter *waiter, struct http_parked *parked,
     http_parked_send(parked, status,
                      status == 200 ? "application/json" : "application/problem+json", retry,
                      buf_str(&out), out.len);
-    if (is_pause(waiter, status)) /* it will ask again itself */
+    if (is_pause(waiter, status)) /* The caller will ask again itself. */
         give_up(waiter);
 }
 
-/* On the task's thread. */
+/* Called on the task's thread. */
 static void on_ended(struct engine_watch *watch)
 {
     struct waiter *waiter = ((struct waiting *)(void *)watch)->waiter;
@@ -260,13 +261,13 @@ static void on_ended(struct engine_watch *watch)
     waiter_unref(waiter);
 }
 
-/* Takes the watches back. */
+/* Ends the watches. */
 static void leave(struct waiter *waiter, bool leaving)
 {
     struct engine *engine = waiter->api->engine;
     for (size_t i = 0; i < waiter->count; i++)
         if (engine_unwatch(engine, waiter->runs[i].task_id, &waiter->runs[i].watch, leaving))
-            waiter_unref(waiter); /* not the last: the connection has one */
+            waiter_unref(waiter); /* Not the last reference: the connection has one. */
 }
 
 static void on_gone(void *arg)
@@ -278,7 +279,7 @@ static void on_gone(void *arg)
         http_parked_drop(parked);
 }
 
-/* Prefer: wait=N is over; the tasks go on. */
+/* The time of Prefer: wait=N is over; the tasks go on. */
 static void on_waited(void *arg)
 {
     char headers[160];
@@ -286,7 +287,8 @@ static void on_waited(void *arg)
     struct http_parked *parked = take_parked(waiter);
     if (!parked)
         return;
-    atomic_fetch_add(&waiter->refs, 1); /* the sent answer may end the connection's */
+    atomic_fetch_add(&waiter->refs, 1); /* Sending the answer may drop the connection's
+                                         * reference. */
     leave(waiter, false);
     snprintf(headers, sizeof(headers), "Location: %s\r\nPreference-Applied: wait\r\n",
              waiter->location);
@@ -317,7 +319,7 @@ static struct waiter *waiter_new(struct api *api, struct http_request *req,
     print_accepted(s->records, s->count, waiter->location, &waiter->accepted);
     for (size_t i = 0; i < s->count; i++) {
         struct waiting *run = &waiter->runs[waiter->count];
-        if (!s->records[i].id[0]) /* it was forgotten since */
+        if (!s->records[i].id[0]) /* It was forgotten since. */
             continue;
         run->watch = (struct engine_watch){
             .ended = on_ended, .attached = !s->request->detach, .patient = s->patient};
@@ -367,7 +369,7 @@ static void park(struct http_request *req, struct waiter *waiter, int wait_ms)
 {
     struct err err;
     AUTO(config_ref) const struct config *config = config_ref(waiter->api->config);
-    /* white space would settle the status before the 202 of a wait that is over */
+    /* White space would fix the status before the 202 of an expired wait. */
     if (wait_ms > SILENT_MAX_MS)
         wait_ms = SILENT_MAX_MS;
     const struct http_park_config how = {
@@ -379,7 +381,7 @@ static void park(struct http_request *req, struct waiter *waiter, int wait_ms)
         .done = on_done,
         .arg = waiter};
     atomic_fetch_add(&waiter->refs, 1);
-    lock_take(&waiter->lock); /* gone() may be called before we know the handle */
+    lock_take(&waiter->lock); /* gone() may be called before the handle is stored. */
     struct http_parked *parked = http_park(req, &how, &err);
     bool ended = waiter->left == 0;
     waiter->parked = ended ? NULL : parked;
@@ -387,7 +389,7 @@ static void park(struct http_request *req, struct waiter *waiter, int wait_ms)
     if (!parked) {
         send_err(req, &err);
         leave(waiter, true);
-        waiter_unref(waiter); /* the connection's: done() will not come */
+        waiter_unref(waiter); /* The connection's reference: done() will not be called. */
     } else if (ended) {
         answer_parked(waiter, parked, NULL);
     }

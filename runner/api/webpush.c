@@ -1,4 +1,4 @@
-/* Web Push: who wants to be told, and a message to try it. */
+/* Web Push: subscriptions, and a test message. */
 #include "runner/webpush/webpush.h"
 #include "runner/api/body_fields.h"
 

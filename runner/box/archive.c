@@ -1,4 +1,5 @@
-/* Whole directories as archives, both ways. Each runs in a worker: see box_private.h. */
+/* Packs whole directories into archives and unpacks them. Each call runs in a worker: see
+ * box_private.h. */
 #include "runner/box/box_private.h"
 
 #include "base/walk.h"
@@ -38,7 +39,7 @@ static int add_file(int dir, const char *name, const char *path, const struct st
         ssize_t n = fd_pread_full(fd, piece, want, at);
         if (n < 0)
             return -1;
-        if ((size_t)n < want) /* it has shrunk: what was promised is made up for */
+        if ((size_t)n < want) /* The file has shrunk: fill up to the announced length. */
             memset(piece + n, 0, want - (size_t)n);
         if (tgz_data(tgz, piece, want, &ignored))
             return -1;
@@ -56,7 +57,7 @@ static int add_size(int dir, const char *name, const char *path, const struct st
     return *(int64_t *)arg >= PACK_BYTES_MAX;
 }
 
-/* Files with terabytes of holes are as long as they say. */
+/* Refuses files whose length, with terabytes of holes, is more than can be packed. */
 static int check_size(int fd, const struct stat *st, const char *path, struct err *err)
 {
     int64_t total = S_ISREG(st->st_mode) ? st->st_size : 0;
@@ -67,7 +68,7 @@ static int check_size(int fd, const struct stat *st, const char *path, struct er
                                    : 0;
 }
 
-/* One file, or all below a directory, into a pipe whose other end the runner reads. */
+/* Packs one file, or everything below a directory, into a pipe whose other end the runner reads. */
 int box_archive_pack(const struct work *work, struct err *err)
 {
     int ends[2];
@@ -109,7 +110,7 @@ static ssize_t take(void *data, size_t max, void *arg, struct err *err)
     return n < 0 ? err_sys(err, "archive") : n;
 }
 
-/* The only entry, when that is a file; false when there is anything else. */
+/* Finds the only entry, when it is a file; false when there is anything else. */
 static bool only_file(int dir, char name[NAME_MAX + 1])
 {
     struct dirent *entry;
@@ -127,7 +128,7 @@ static bool only_file(int dir, char name[NAME_MAX + 1])
     return count == 1 && fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode);
 }
 
-/* An archive of one file, and of no directory ("./"), becomes that file. */
+/* Turns the unpacked archive of one file (without a directory "./") into that file. */
 static int settle_single(const struct work *work, const char *path, int dir, struct err *err)
 {
     char name[NAME_MAX + 1], fresh[ID_SIZE + 8], id[ID_SIZE];
@@ -145,7 +146,8 @@ static int settle_single(const struct work *work, const char *path, int dir, str
     return 0;
 }
 
-/* What the runner writes into the pipe it gets, below a directory that is made when missing. */
+/* Unpacks what the runner writes into a pipe below a directory, which is made when it is
+ * missing. */
 int box_archive_unpack(const struct work *work, struct err *err)
 {
     int ends[2];

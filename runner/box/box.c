@@ -21,13 +21,13 @@
 #include <unistd.h>
 
 #define PIDS_MAX 1024
-#define LOOK_EVERY_MS 250 /* at shells that run something */
+#define LOOK_EVERY_MS 250 /* how often shells that run a command are looked at */
 
 void box_say(const struct box *box, const struct buf *text, const int *fds, size_t fd_count)
 {
     if (!buf_ok(text))
         return;
-    /* the runner reads all the time; when its queue is full for long, it is gone */
+    /* The runner reads all the time; when its queue stays full, it is gone. */
     for (int i = 0; i < 200; i++) {
         if (box_send(box->control, text->data, text->len, fds, fd_count) == 0 || errno != EAGAIN)
             return;
@@ -67,8 +67,8 @@ static int read_env(struct box *box, const struct json *list)
                         "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
 }
 
-/* How many processes the session may have: counted in its own user namespace, so not with others of
- * the same user; without one it would be. */
+/* Limits the number of processes in the session. They are counted in its own user namespace, so not
+ * together with others of the same user; without one they would be, and there is no limit. */
 static void limit_processes(const struct json *ask)
 {
     int64_t pids = 0;
@@ -78,7 +78,7 @@ static void limit_processes(const struct json *ask)
     setrlimit(RLIMIT_NPROC, &limit);
 }
 
-/* Walls, where the runner has not put any around us and the host allows it. */
+/* Builds walls, when the runner has built none around this process and the host allows it. */
 static int settle(struct box *box, const struct json *ask, struct err *err)
 {
     bool walls = true;
@@ -145,7 +145,7 @@ static void dispatch(struct box *box, const struct json *ask, struct box_message
         box_say_error(box, id, &err);
 }
 
-/* False when the runner is gone. */
+/* Reads requests. False when the runner is gone. */
 static bool hear(struct box *box)
 {
     static char text[BOX_TEXT_MAX + 1];
@@ -205,7 +205,8 @@ static size_t list_waits(struct box *box, struct pollfd *fds)
     return count;
 }
 
-/* Those that have ended are looked for by descriptor: each may take others off the list. */
+/* Handles jobs that have ended. They are looked up by descriptor, because each may remove others
+ * from the list. */
 static void see_jobs(struct box *box, const struct pollfd *fds, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
@@ -255,7 +256,8 @@ static int prepare(struct box *box)
     sigaddset(&set, SIGCHLD);
     sigprocmask(SIG_SETMASK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
-    signal(SIGTERM, SIG_IGN); /* a command's `kill -1`; the runner ends us by our socket */
+    signal(SIGTERM, SIG_IGN); /* Protects against a command's `kill -1`; the runner ends this
+                               * process by closing its socket. */
     signal(SIGINT, SIG_IGN);
     signal(SIGHUP, SIG_IGN);
     setrlimit(RLIMIT_CORE, &none);

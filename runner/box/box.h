@@ -30,7 +30,7 @@
 #ifndef BOX_BOX_H
 #define BOX_BOX_H
 
-/* `claude-runner box`; returns its exit status. */
+/* The main function of `claude-runner box`; returns its exit status. */
 int box_serve(void);
 
 #endif

@@ -3,6 +3,8 @@
  * shells and serves its files. Private to runner/box.
  *
  * Threads: none; the agent has one thread.
+ * Ownership: struct box owns its shells and jobs; returned texts and lists are the caller's to
+ * free.
  */
 #ifndef BOX_BOX_PRIVATE_H
 #define BOX_BOX_PRIVATE_H
@@ -26,21 +28,22 @@
 #define WORKERS_MAX 32 /* at once */
 #define STATE_BYTES_MAX (64u << 20)
 #define COMMAND_BYTES_MAX (1u << 20)
-#define HEAD_BYTES 400 /* of a command, where it is only shown */
-#define TAG_COUNT 512  /* what coredump_filter can hold */
-#define TAG_NONE 0x33  /* its value by default: nobody's tag */
+#define HEAD_BYTES 400 /* of a command, where it is only displayed */
+#define TAG_COUNT 512  /* number of values that coredump_filter can hold */
+#define TAG_NONE 0x33  /* the kernel's default value: no tag */
 
 /* A command that a shell is running. */
 struct run {
-    int64_t id;        /* the runner's */
-    int in, out, err;  /* the command's ends; ours only until the shell has opened them */
+    int64_t id;        /* the id that the runner gave it */
+    int in, out, err;  /* the command's ends of its pipes; ours only until the shell has opened
+                        * them */
     int in_write;      /* the other end of `in`, for a background process; else -1 */
     int command;       /* its text */
-    int log;           /* where a background process writes; -1: it is none */
-    char log_path[64]; /* of it, until the process is known */
-    bool background;   /* all of it is (background:true) */
+    int log;           /* file that a background process writes to; -1: it is none */
+    char log_path[64]; /* of that file, until the process is known */
+    bool background;   /* the whole command runs in the background (background:true) */
     int tag;
-    bool killed;        /* a time limit, or somebody, has ended it */
+    bool killed;        /* a time limit or a caller has ended it */
     int64_t started_ms; /* real */
     char head[HEAD_BYTES];
 };
@@ -48,32 +51,32 @@ struct run {
 struct shell {
     char name[ID_SIZE];
     pid_t pid;        /* 0: dead */
-    int script;       /* what it reads */
-    int report;       /* what it tells, our end */
-    int report_write; /* the end that it opens */
+    int script;       /* pipe that it reads its script from */
+    int report;       /* pipe that it reports to, our end */
+    int report_write; /* the end of it that the shell opens */
     struct buf told;
     struct run *run; /* NULL: idle */
     int status;      /* $? for the next command */
-    pid_t bang;      /* $! as last told */
-    int state;       /* what it is reading its state from, or -1 */
-    bool ready;      /* it has read that */
-    bool broken;     /* it could not be started with its state: start without */
+    pid_t bang;      /* last reported value of $! */
+    int state;       /* file that it is reading its state from, or -1 */
+    bool ready;      /* it has read its state */
+    bool broken;     /* it could not start with its state: start without it */
     bool monitor;    /* it has job control on */
     char *cwd;
 };
 
-/* A process in the background. */
+/* A background process. */
 struct job {
     struct job *next;
     pid_t pid;
     int pidfd;
     char shell[ID_SIZE];
-    int64_t run; /* that started it */
-    bool whole;  /* everything with its tag belongs to it */
+    int64_t run; /* of the command that started it */
+    bool whole;  /* all processes with its tag belong to it */
     int tag;
     int in_write; /* its standard input, or -1 */
-    bool over;    /* it has ended, its exit code is not known yet */
-    bool asked;   /* its shell has been asked for it */
+    bool over;    /* it has ended, but its exit code is not known yet */
+    bool asked;   /* its shell was asked for the exit code */
 };
 
 /* A child that works on files. */
@@ -85,9 +88,9 @@ struct worker {
 struct box {
     int control;
     int signals;
-    int root;      /* what callers' absolute paths begin at */
+    int root;      /* directory at which callers' absolute paths begin */
     int states;    /* where shells' states are kept */
-    char *outside; /* where `root` is when the shells see the host's own paths; NULL: it is "/" */
+    char *outside; /* path of `root` when the shells see the host's own paths; NULL: it is "/" */
     pid_t self;
     struct strlist env;
     struct shell shells[SHELLS_MAX];
@@ -95,78 +98,81 @@ struct box {
     struct job *jobs;
     size_t job_count;
     struct worker workers[WORKERS_MAX];
-    pid_t ptys[PTYS_MAX]; /* of terminals; 0: free */
+    pid_t ptys[PTYS_MAX]; /* processes of terminals; 0: free */
     int tag;
 };
 
-/* --- saying (box.c) ------------------------------------------------------------------------ */
+/* --- messages (box.c) ---------------------------------------------------------------------- */
 
-/* Sends an answer or an event; what the runner does not take in time is lost with the session. */
+/* Sends an answer or an event. When the runner does not read it in time, the message is lost and
+ * the session ends. */
 void box_say(const struct box *box, const struct buf *text, const int *fds, size_t fd_count);
-/* {"id":…,"error":code,"message":…} */
+/* Answers {"id":…,"error":code,"message":…}. */
 void box_say_error(const struct box *box, int64_t id, const struct err *err);
 void box_say_ok(const struct box *box, int64_t id);
 
 /* --- walls (enclose.c) --------------------------------------------------------------------- */
 
-/* Makes `dir`'s workspace, tmp and home the only places that can be written to, with the host's
- * programs beside them, and lets go of every privilege. -1: the host does not allow it. */
+/* Makes the workspace, tmp and home of `dir` the only writable places, with the host's programs
+ * beside them, and drops every privilege. -1 when the host does not allow it. */
 int box_enclose(const char *dir, struct err *err);
 
 /* --- shells (shell.c) ---------------------------------------------------------------------- */
 
 struct shell *box_shell_find(struct box *box, const char *name);
-/* The shell of that name, made when there is none. */
+/* The shell of that name, which is made when it does not exist. The box owns it. */
 struct shell *box_shell_take(struct box *box, const char *name, struct err *err);
-/* Starts its bash, when that is dead. */
+/* Starts the shell's bash when it is dead. */
 int box_shell_wake(struct box *box, struct shell *shell, struct err *err);
-/* Gives it a line to read. */
+/* Writes a line for the shell to read. */
 int box_shell_write(struct shell *shell, const struct buf *line, struct err *err);
-/* Something has come on its report. */
+/* Reads the shell's report. */
 void box_shell_listen(struct box *box, struct shell *shell);
-/* Its bash has ended. */
+/* Call when the shell's bash has ended. */
 void box_shell_died(struct box *box, struct shell *shell, int wait_status);
-/* Looks whether it reads on without having told anything: `set -n` and the like. */
+/* Finds a shell that reads on but reports nothing, as after `set -n`. */
 void box_shell_look(struct box *box, struct shell *shell);
 /* Appends text in single quotes. */
 void box_add_quoted(struct buf *out, const char *text, size_t len);
-/* Notes where it is now, as the kernel knows it. */
+/* Notes the shell's current directory, as the kernel knows it. */
 void box_note_cwd(struct shell *shell);
-/* A path as callers see it. Fresh memory. */
+/* The path as callers see it. The caller frees it. */
 char *box_shown_path(const struct box *box, const char *path);
 
-/* The other way round. */
+/* The real path of one that callers see. The caller frees it. */
 char *box_real_path(const struct box *box, const char *path);
 
 /* --- commands (commands.c) ---------------------------------------------------------------------
  */
 
-/* {"op":"exec"} with the command's descriptor, and one for its input. */
+/* {"op":"exec"} with the descriptor of the command's text, and one for its input. */
 void box_run_start(struct box *box, int64_t id, const struct json *ask,
                    struct box_message *message);
-/* The shell is through with it. bang: the last background process it knows, 0 for none. */
+/* Call when the shell has finished the command. bang: the last background process that it knows, or
+ * 0. */
 void box_run_ended(struct box *box, struct shell *shell, int status, pid_t bang);
-/* {"op":"kill"}: everything that a command has started, but for the background. */
+/* {"op":"kill"}: ends everything that a command has started, except its background processes. */
 void box_run_kill(struct box *box, int64_t id, const struct json *ask);
 
 void box_job_signal(struct box *box, int64_t id, const struct json *ask);
 void box_job_stdin(struct box *box, int64_t id, const struct json *ask,
                    struct box_message *message);
-/* It has ended. `status`: of wait(), or -1 when its shell knows it. */
+/* Call when the job has ended. `status`: from wait(), or -1 when only its shell knows it. */
 void box_job_over(struct box *box, struct job *job, int status);
 struct job *box_job_find(struct box *box, pid_t pid);
-/* An idle shell is asked for the exit codes of its jobs. */
+/* Asks an idle shell for the exit codes of its jobs. */
 void box_jobs_ask(struct box *box, struct shell *shell);
-/* Its bash has died. */
+/* Call when the bash that started jobs has died. */
 void box_jobs_orphaned(struct box *box, const struct shell *shell);
-/* It has answered. */
+/* Call with a shell's answer about a job. */
 void box_job_told(struct box *box, pid_t pid, int status);
 
 /* --- terminals (pty.c) --------------------------------------------------------------------- */
 
-/* {"op":"pty"}: a bash on a new pty, like the shell that it names; answers with the pty's end. */
+/* {"op":"pty"}: starts a bash on a new pty, with the state of the shell that it names; answers with
+ * the other end of the pty. */
 void box_pty_start(struct box *box, int64_t id, const struct json *ask);
-/* True when the child was one. */
+/* True when the child was a terminal's. */
 bool box_pty_died(struct box *box, pid_t pid, int wait_status);
 
 /* --- processes (tags.c) -------------------------------------------------------------------- */
@@ -176,14 +182,14 @@ struct process {
     int tag; /* -1: unknown */
 };
 
-/* Everybody below the agent; free() it. */
+/* All processes below the agent. The caller frees the list. */
 struct process *box_processes_list(const struct box *box, size_t *ret_count);
-/* A tag that nobody carries; and giving one. */
+/* Find a tag that no process has, and give a process a tag. */
 int box_tag_new(struct box *box);
 void box_tag_set(pid_t pid, int tag);
-/* Sends `sig` to everybody with the tag but `spare`; how many there were. */
+/* Sends `sig` to every process with the tag except `spare`. Returns their number. */
 int box_tag_signal(const struct box *box, int tag, pid_t spare, int sig);
-/* The same for a process, its group, and its descendants. */
+/* Sends `sig` to a process, its group, and its descendants. Returns their number. */
 int box_branch_signal(const struct box *box, pid_t pid, int sig);
 
 /* --- files (worker.c and what it calls) ---------------------------------------------------- */
@@ -191,10 +197,10 @@ int box_branch_signal(const struct box *box, pid_t pid, int sig);
 /* Starts a worker for {"op":"file",…}. */
 void box_worker_start(struct box *box, int64_t id, const struct json *ask,
                       struct box_message *message);
-/* True when the child was one. */
+/* True when the child was a worker. */
 bool box_worker_died(struct box *box, pid_t pid, int wait_status);
 
-/* What a worker works with; it ends by worker_done() or worker_fail(). */
+/* The job of a worker process, which ends by worker_done() or worker_fail(). */
 struct work {
     struct box *box;
     int64_t id;
@@ -202,19 +208,20 @@ struct work {
     int root;
 };
 
-/* Opens below the root, by a caller's path: absolute, or relative to /workspace. Links are followed
- * inside of the root. -1 with err. */
+/* Opens a caller's path below the root: absolute, or relative to /workspace. Links are followed
+ * inside the root. -1 with err. */
 int box_open_inside(const struct work *work, const char *path, int flags, mode_t mode,
                     struct err *err);
-/* The directory that holds a path, made with its parents when `make`; *ret_name points into path.
- */
+/* Opens the directory that holds a path; with `make` creates it and its parents. *ret_name points
+ * into path. */
 int box_open_parent(const struct work *work, const char *path, bool make, const char **ret_name,
                     struct err *err);
-/* A caller's path, absolute and without "." and "..". NULL with err when it is none. */
+/* A caller's path, absolute and without "." and "..", which the caller frees. NULL with err when it
+ * is malformed. */
 char *box_clean_path(const char *path, struct err *err);
 
-/* Answers with members (",\"a\":1" form inside text) and descriptors; with `body`, a long one that
- * goes into a file of its own. */
+/* Answer with members (text of the form ",\"a\":1") and a descriptor; a long `body` is sent as a
+ * file of its own. */
 void box_work_answer(const struct work *work, const struct buf *members, int fd);
 void box_work_body(const struct work *work, const struct buf *body);
 

@@ -1,6 +1,7 @@
-/* Commands, and the processes that stay of them: see box_private.h. */
+/* Commands, and the background processes that they leave: see box_private.h. */
 #include "runner/box/box_private.h"
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/str.h"
 
@@ -47,7 +48,7 @@ static int one_pipe(int *ret_read, int *ret_write, struct err *err)
     return 0;
 }
 
-/* A background process writes to a file that commands can read as well. */
+/* Opens the file of a background process, which commands can read as well. */
 static int open_log(struct box *box, struct run *run, struct err *err)
 {
     (void)box;
@@ -59,7 +60,7 @@ static int open_log(struct box *box, struct run *run, struct err *err)
     return 0;
 }
 
-/* Descriptors: the command's, and what goes to the runner. */
+/* Opens the command's descriptors and the ends that go to the runner. */
 static int open_ends(struct box *box, struct run *run, bool in_background, int input, int ret[2],
                      struct err *err)
 {
@@ -109,8 +110,9 @@ static const char tell[] =
     "\\builtin declare -p; \\builtin declare -f; \\builtin alias -p; \\builtin trap -p; "
     "\\builtin shopt -p; \\builtin umask -p; \\builtin set +o; \\builtin printf '\\0'; }";
 
-/* In the background the group is the process's own: job control is on while it starts. The blank
- * line at the end is read when the one before it has run: see box_shell_look(). */
+/* Appends the script that runs the command. In the background the process gets its own group: job
+ * control is on while it starts. The empty line at the end is read once the line before it has run:
+ * see box_shell_look(). */
 static void add_lines(struct buf *line, const struct box *box, const struct shell *shell,
                       const struct buf *text, int command, const char *cwd)
 {
@@ -133,7 +135,7 @@ static void add_lines(struct buf *line, const struct box *box, const struct shel
     add_eval(line, box, command, text);
     if (run->background)
         buf_adds(line, " ) & }");
-    add_redirects(line, box, run); /* by the shell itself, before anything is forked */
+    add_redirects(line, box, run); /* The shell itself redirects, before anything is forked. */
     buf_adds(line, "\n");
     buf_adds(line, "{ \\builtin printf 'R%s %s\\0' \"$?\" \"${!-}\"; ");
     if (job_control)
@@ -162,7 +164,7 @@ static void answer_started(const struct box *box, const struct run *run, const i
     box_say(box, &text, ends, ends[0] >= 0 ? 2 : 0);
 }
 
-/* Who asks twice is told what runs. */
+/* Refuses a command for a busy shell, and says what runs there. */
 static int refuse_busy(const struct shell *shell, struct err *err)
 {
     return err_set(err, ERR_CONFLICT, "shell '%s' is busy: it runs '%.120s'", shell->name,
@@ -200,7 +202,8 @@ static int start(struct box *box, struct run *owned, const struct json *ask,
     if (rc == 0) {
         answer_started(box, run, ends);
         run = NULL;
-    } else if (shell->run == run) { /* half a line may have been read: not with this shell */
+    } else if (shell->run == run) { /* The shell may have read half a line, so it cannot be used any
+                                     * more. */
         shell->run = NULL;
         if (shell->pid > 0)
             kill(shell->pid, SIGKILL);
@@ -282,7 +285,7 @@ static struct job *job_add(struct box *box, struct shell *shell, struct run *run
     return job;
 }
 
-/* Its log gets the name that commands can find it by. */
+/* Renames the log to the name by which commands can find it. */
 static void name_log(struct box *box, struct run *run, pid_t pid)
 {
     char name[64];
@@ -290,7 +293,7 @@ static void name_log(struct box *box, struct run *run, pid_t pid)
     renameat(box->root, run->log_path, box->root, name);
 }
 
-/* Others that the command has left behind: children of its shell that nobody knows yet. */
+/* Registers other processes that the command has left: unknown children of its shell. */
 static void adopt_others(struct box *box, struct shell *shell, struct run *run)
 {
     size_t count;
@@ -327,6 +330,7 @@ static void say_ended(const struct box *box, const struct shell *shell, const st
 
 void box_run_ended(struct box *box, struct shell *shell, int status, pid_t bang)
 {
+    REQUIRE(shell->run);
     AUTO(run) struct run *run = STEAL_PTR(shell->run);
     pid_t background = 0;
     shell->status = status;
@@ -350,8 +354,8 @@ void box_run_ended(struct box *box, struct shell *shell, int status, pid_t bang)
     box_jobs_ask(box, shell);
 }
 
-/* Everything with the command's tag, its shell as well, again and again: who forks is caught when
- * nobody is left to fork. */
+/* Kills everything with the command's tag, also its shell, again and again: a process that forks is
+ * caught once none is left to fork. */
 static void kill_run(struct box *box, struct shell *shell)
 {
     struct run *run = shell->run;
@@ -393,7 +397,7 @@ static void job_remove(struct box *box, struct job *job)
     free(job);
 }
 
-/* exit < 0: not known. */
+/* Reports the end of a process; exit < 0: not known. */
 static void say_exited(const struct box *box, const struct job *job, int exit)
 {
     AUTO(buf) struct buf text = BUF_INIT(512);
@@ -418,13 +422,13 @@ void box_job_over(struct box *box, struct job *job, int status)
     if (job->over)
         return;
     job->over = true;
-    if (shell && shell->run) /* it may take its time to tell */
+    if (shell && shell->run) /* The shell is busy and may report later. */
         say_exited(box, job, -1);
     if (shell && !shell->run && shell->pid > 0)
         box_jobs_ask(box, shell);
 }
 
-/* bash remembers how its children have ended, also when it has been asked already. */
+/* bash remembers how its children ended, also after it has been asked. */
 void box_jobs_ask(struct box *box, struct shell *shell)
 {
     struct err ignored;
@@ -449,12 +453,13 @@ void box_job_told(struct box *box, pid_t pid, int status)
     struct job *job = box_job_find(box, pid);
     if (!job || !job->asked)
         return;
-    say_exited(box, job,
-               status == 127 ? -1 : status); /* 127: the shell does not know it any more */
+    say_exited(box, job, status == 127 ? -1 : status); /* 127: the shell does not know the process
+                                                        * any more. */
     job_remove(box, job);
 }
 
-/* Their shell has died: what it had not told about is told by the kernel, unless it is too late. */
+/* Handles the jobs of a shell that has died: the kernel reports the exit codes that the shell did
+ * not, unless it is too late. */
 void box_jobs_orphaned(struct box *box, const struct shell *shell)
 {
     struct job *next;
@@ -491,7 +496,7 @@ void box_job_signal(struct box *box, int64_t id, const struct json *ask)
     box_say_ok(box, id);
 }
 
-/* What is written is shown, as a terminal would. */
+/* Adds input to the log, as a terminal shows it. */
 static void echo(struct box *box, const struct job *job, const char *text, size_t len)
 {
     char name[64];
@@ -500,12 +505,12 @@ static void echo(struct box *box, const struct job *job, const char *text, size_
     AUTO(fd)
     int log = openat(box->root, name, O_WRONLY | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (log >= 0 && fstat(log, &st) == 0 &&
-        S_ISREG(st.st_mode)) /* a command may have made another */
+        S_ISREG(st.st_mode)) /* A command may have replaced the file. */
         (void)!fd_write_all(log, text, len);
 }
 
-/* Shown first, as long as the pipe is sure to take it whole: what the process answers comes after.
- */
+/* Writes input. It is added to the log first, as long as the pipe will take it whole, so that the
+ * process's response comes after it. */
 static int type_in(struct box *box, const struct job *job, const struct buf *text, struct err *err)
 {
     struct pollfd room = {.fd = job->in_write, .events = POLLOUT};

@@ -32,7 +32,7 @@ static int put_text(const char *path, const char *text)
     return fd < 0 ? -1 : fd_write_all(fd, text, strlen(text));
 }
 
-/* Everybody stays who they are. */
+/* Makes namespaces in which every id keeps its meaning. */
 static int own_namespaces(struct err *err)
 {
     char map[64];
@@ -48,7 +48,7 @@ static int own_namespaces(struct err *err)
     return mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ? fail(err, "mounts") : 0;
 }
 
-/* All below the place, also what is mounted there. */
+/* Makes everything below the path read-only, also what is mounted there. */
 static int seal(const char *path)
 {
     struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID};
@@ -60,7 +60,7 @@ static int bind_to(const char *from, const char *to)
     return mount(from, to, NULL, MS_BIND | MS_REC, NULL);
 }
 
-/* A place of the host, as it is there: a link, or a directory that is not to be written to. */
+/* Shows a path of the host: a link as a link, a directory read-only. */
 static int show(const char *name, struct err *err)
 {
     char link[256];
@@ -108,7 +108,7 @@ static int make_devices(struct err *err)
                : 0;
 }
 
-/* What is the session's own, from the directory that was the working one before. */
+/* Shows the session's own directories, from the earlier working directory. */
 static int show_own(const char *dir, struct err *err)
 {
     static const char *const own[] = {"workspace", "tmp", "home"};
@@ -144,7 +144,8 @@ static int build_root(const char *dir, struct err *err)
                                                                              : 0;
 }
 
-/* Who has more capabilities than his children could not be asked for /proc/AGENT/fd by them. */
+/* Drops the capabilities: a process with more of them than its children could not be looked up by
+ * them in /proc/AGENT/fd. */
 static int drop(struct err *err)
 {
     struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};

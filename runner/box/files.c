@@ -1,4 +1,5 @@
-/* Files as callers see them: one at a time, and lists. Each runs in a worker: see box_private.h. */
+/* Files as callers see them: single files, and lists. Each call runs in a worker: see
+ * box_private.h. */
 #include "runner/box/box_private.h"
 
 #include "base/path.h"
@@ -56,7 +57,7 @@ int box_file_open(const struct work *work, struct err *err)
 
 /* --- writing ------------------------------------------------------------------------------- */
 
-/* The same as file_etag() of the runner makes. */
+/* Makes the same tag as the runner's file_etag(). */
 static void make_etag(const struct stat *st, char *text, size_t size)
 {
     snprintf(text, size, "\"%llx-%llx-%llx\"", (unsigned long long)st->st_ino,
@@ -65,7 +66,7 @@ static void make_etag(const struct stat *st, char *text, size_t size)
                  (unsigned long long)st->st_mtim.tv_nsec);
 }
 
-/* If-Match and If-None-Match: ETags, or "*". */
+/* Checks If-Match and If-None-Match: ETags, or "*". */
 static int check_conditions(const struct work *work, int dir, const char *name, struct err *err)
 {
     char etag[80];
@@ -82,7 +83,7 @@ static int check_conditions(const struct work *work, int dir, const char *name, 
     return 0;
 }
 
-/* Where a path leads in the end: links are written through, not replaced. Fresh memory. */
+/* The final target of a path: links are written through, not replaced. The caller frees it. */
 static char *resolve(const struct work *work, const char *path, struct err *err)
 {
     char link[64], real[PATH_MAX + 1];
@@ -102,7 +103,7 @@ static char *resolve(const struct work *work, const char *path, struct err *err)
     return box_shown_path(work->box, real);
 }
 
-/* What is to be written, and where it is to go: the directory and the name in it. */
+/* Finds the target of a write: its directory and the name in it. */
 static int find_target(const struct work *work, char **ret_path, const char **ret_name,
                        struct stat *ret_st, struct err *err)
 {
@@ -126,7 +127,7 @@ static int find_target(const struct work *work, char **ret_path, const char **re
     return out;
 }
 
-/* Opens what the runner writes to: the file's own end, or a file beside it. */
+/* Opens the file that the runner writes to: the target itself to append, else a file next to it. */
 int box_file_create(const struct work *work, struct err *err)
 {
     bool append = false;
@@ -158,7 +159,7 @@ int box_file_create(const struct work *work, struct err *err)
     return 0;
 }
 
-/* Puts it in the file's place. */
+/* Moves the written file to its place. */
 int box_file_commit(const struct work *work, struct err *err)
 {
     const char *name;
@@ -239,7 +240,7 @@ struct list {
     struct {
         char **items;
         size_t count, room;
-    } paths; /* from the directory that is listed */
+    } paths; /* relative to the listed directory */
     bool recursive;
     bool failed;
 };
@@ -263,7 +264,7 @@ static void list_add(struct list *list, const char *path)
         list->paths.items[list->paths.count++] = copy;
 }
 
-/* Takes over `fd`. */
+/* Lists what is below `fd`, and closes it. */
 static void walk(struct list *list, int fd, const char *path, int depth)
 {
     struct dirent *entry;

@@ -1,5 +1,6 @@
 #include "runner/box/message.h"
 
+#include "base/check.h"
 #include "base/fd.h"
 
 #include <errno.h>
@@ -14,6 +15,7 @@ union control {
 
 int box_send(int sock, const void *text, size_t len, const int *fds, size_t fd_count)
 {
+    REQUIRE(fd_count == 0 || fds);
     union control control = {{0}};
     struct iovec part = {(void *)(uintptr_t)text, len};
     struct msghdr msg = {.msg_iov = &part, .msg_iovlen = 1};
@@ -53,6 +55,7 @@ static void take_fds(struct msghdr *msg, struct box_message *message)
 
 int box_receive(int sock, struct box_message *message)
 {
+    REQUIRE(message->text);
     union control control;
     struct iovec part = {message->text, BOX_TEXT_MAX};
     struct msghdr msg = {.msg_iov = &part,

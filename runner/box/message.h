@@ -16,20 +16,21 @@
 #define BOX_FDS_MAX 4
 
 struct box_message {
-    char *text; /* BOX_TEXT_MAX + 1 bytes of the caller's; a NUL follows */
+    char *text; /* the caller's buffer of BOX_TEXT_MAX + 1 bytes; a NUL follows the text */
     size_t len;
-    int fds[BOX_FDS_MAX]; /* the receiver's to close */
+    int fds[BOX_FDS_MAX]; /* the receiver closes them */
     size_t fd_count;
 };
 
-/* Sends one message; descriptors stay the caller's. 0, or -1 with errno. Never blocks. */
+/* Sends one message; the caller keeps the descriptors. Returns 0, or -1 with errno. Never
+ * blocks. */
 int box_send(int sock, const void *text, size_t len, const int *fds, size_t fd_count);
 
-/* Takes the next one: 1, 0 when there is none now, -1 when the other side is gone or has sent what
- * is no message. Never blocks. */
+/* Receives the next message. Returns 1, 0 when there is none now, -1 when the other side is gone or
+ * has sent something malformed. Never blocks. */
 int box_receive(int sock, struct box_message *message);
 
-/* Closes those of the descriptors that nobody has taken (set to -1). */
+/* Closes the descriptors that were not taken (set to -1). */
 void box_close_fds(struct box_message *message);
 
 #endif

@@ -15,10 +15,10 @@
 #include <termios.h>
 #include <unistd.h>
 
-#define RC_FD 100    /* what it reads first */
-#define STATE_FD 101 /* the state of the shell that it begins like */
+#define RC_FD 100    /* descriptor of the script that it reads first */
+#define STATE_FD 101 /* descriptor of the state that it begins with */
 
-/* What interactive use needs is put back: the state is that of a shell that reads a script. */
+/* Restores what interactive use needs, because the state comes from a shell that reads a script. */
 static const char rc_text[] =
     "\\builtin . /dev/fd/101 >/dev/null 2>&1\n"
     "\\exec 100<&- 101<&-\n"
@@ -52,7 +52,7 @@ static _Noreturn void become_bash(const struct box *box, int slave, int rc, int 
         signal(sig, SIG_DFL);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    /* out of the way first: one of them may have the number of another */
+    /* Moved away first: one of them may have the number that another gets. */
     int from[] = {fcntl(slave, F_DUPFD, 200), fcntl(rc, F_DUPFD, 200), fcntl(state, F_DUPFD, 200)};
     static const int to[] = {0, 1, 2, RC_FD, STATE_FD};
     for (size_t i = 0; i < COUNT_OF(to); i++)
@@ -66,7 +66,7 @@ static _Noreturn void become_bash(const struct box *box, int slave, int rc, int 
     _exit(127);
 }
 
-/* Both ends; the runner reads without waiting. */
+/* Opens both ends; the runner's end does not block. */
 static int open_ends(const struct json *ask, int *ret_master, int *ret_slave, struct err *err)
 {
     int64_t cols = 80, rows = 24;
@@ -77,7 +77,7 @@ static int open_ends(const struct json *ask, int *ret_master, int *ret_slave, st
     AUTO(fd) int master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
     if (master < 0 || ioctl(master, TIOCSPTLCK, &unlock) || ioctl(master, TIOCSWINSZ, &size))
         return err_sys(err, "cannot open a terminal");
-    /* by the descriptor: the name may be another's in this mount namespace */
+    /* By descriptor, because in this mount namespace the name may belong to another pty. */
     *ret_slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
     if (*ret_slave < 0)
         return err_sys(err, "cannot open a terminal");

@@ -1,6 +1,7 @@
-/* Shells: starting bash, what it reads, what it tells, and its state. See box.h. */
+/* Shells: how bash is started, its script, its reports, and its state. See box.h. */
 #include "runner/box/box_private.h"
 
+#include "base/check.h"
 #include "base/path.h"
 #include "base/str.h"
 
@@ -18,8 +19,9 @@
 #define TOLD_BYTES_MAX STATE_BYTES_MAX
 #define HOME_OF_COMMANDS "/workspace"
 
-/* Everything that makes another shell like this one; what cannot be set is passed over when it is
- * read. Functions and aliases of the caller's may have any name, so builtins are called as such. */
+/* Prints everything that makes another shell like this one; parts that cannot be set are skipped
+ * when it is read. The caller's functions and aliases may have any name, so builtins are called
+ * explicitly. */
 #define DUMP                                                                              \
     "\\builtin declare -p; \\builtin declare -f; \\builtin alias -p; \\builtin trap -p; " \
     "\\builtin shopt -p; \\builtin umask -p; \\builtin set +o"
@@ -85,7 +87,7 @@ struct shell *box_shell_take(struct box *box, const char *name, struct err *err)
 
 /* --- state --------------------------------------------------------------------------------- */
 
-/* Written beside the last one and put in its place, so that there is always a whole one. */
+/* Writes the state to a new file and renames it, so that there is always a complete one. */
 static void keep_state(struct box *box, struct shell *shell, const char *dump, size_t len)
 {
     char fresh[ID_SIZE + 8];
@@ -118,7 +120,8 @@ void box_note_cwd(struct shell *shell)
 
 /* --- starting ------------------------------------------------------------------------------ */
 
-/* It reads its script on standard input, and puts it aside when a command gets one of its own. */
+/* Becomes a bash that reads its script from standard input, and moves that away when a command gets
+ * an input of its own. */
 static _Noreturn void become_bash(const struct box *box, int script, const char *place)
 {
     char *argv[] = {(char[]){"bash"}, (char[]){"--noprofile"}, (char[]){"--norc"}, NULL};
@@ -167,7 +170,7 @@ static void close_pipes(struct shell *shell)
     buf_clear(&shell->told);
 }
 
-/* What a fresh shell reads before anything else. It tells that it is through with the state. */
+/* Writes what a fresh shell reads first. The shell reports when it has read the state. */
 static int greet(struct box *box, struct shell *shell, struct err *err)
 {
     AUTO(buf) struct buf line = BUF_INIT(65536);
@@ -190,9 +193,10 @@ static int greet(struct box *box, struct shell *shell, struct err *err)
 
 int box_shell_write(struct shell *shell, const struct buf *line, struct err *err)
 {
+    REQUIRE(shell->script >= 0);
     if (buf_check(line, "the command", err))
         return -1;
-    /* a pipe holds 64 KiB, and bash reads it on */
+    /* A pipe holds 64 KiB, and bash goes on reading. */
     return fd_write_all(shell->script, line->data, line->len)
                ? err_sys(err, "cannot reach the shell")
                : 0;
@@ -223,17 +227,17 @@ int box_shell_wake(struct box *box, struct shell *shell, struct err *err)
 
 /* --- listening ----------------------------------------------------------------------------- */
 
-/* With extdebug a DEBUG trap can keep every command from being run, ours too: such a state is not
- * kept, and this bash is the last that has it. */
+/* False for a state with extdebug: its DEBUG trap can prevent every command, also ours. Such a
+ * state is not kept, so it ends with this bash. */
 static bool is_usable(const char *dump, size_t len)
 {
     static const char on[] = "shopt -s extdebug", any[] = "shopt -";
     return memmem(dump, len, any, sizeof(any) - 1) && !memmem(dump, len, on, sizeof(on) - 1);
 }
 
-/* "S": it has read its state. "Wpid status": of a background process. "Rstatus bang" and the state:
- * a command has ended. "Xcwd" and the state: it exits. Returns how much was used, 0 when it is not
- * whole yet. */
+/* Handles one report. "S": it has read its state. "Wpid status": of a background process. "Rstatus
+ * bang" and the state: a command has ended. "Xcwd" and the state: it exits. Returns how many bytes
+ * were used, 0 when the report is incomplete. */
 static size_t take_word(struct box *box, struct shell *shell, const char *text, size_t len)
 {
     const char *end = memchr(text, '\0', len);
@@ -294,7 +298,7 @@ void box_shell_listen(struct box *box, struct shell *shell)
         buf_drop(&shell->told, used);
     if (!shell->told.failed)
         return;
-    buf_done(&shell->told); /* a state that is too large: the shell goes on with the last one */
+    buf_done(&shell->told); /* The state is too large: the shell keeps the previous one. */
     buf_init(&shell->told, TOLD_BYTES_MAX);
     kill(shell->pid, SIGKILL);
 }
@@ -308,7 +312,8 @@ void box_shell_look(struct box *box, struct shell *shell)
     if (!shell->run || shell->told.len > 0)
         return;
     box_note_cwd(shell);
-    kill(shell->pid, SIGKILL); /* it has read past the line that tells, and told nothing */
+    kill(shell->pid, SIGKILL); /* It has read past the line that reports, and has reported
+                                * nothing. */
 }
 
 void box_shell_died(struct box *box, struct shell *shell, int wait_status)
@@ -326,7 +331,7 @@ void box_shell_died(struct box *box, struct shell *shell, int wait_status)
 
 /* --- the environment ----------------------------------------------------------------------- */
 
-/* What a shell with this state would export: asked of one that is made for it. */
+/* Lists the variables that a shell with this state would export, by starting one. */
 int box_shell_env(const struct work *work, struct err *err)
 {
     static const char script[] = ". /dev/fd/100 >/dev/null 2>&1; \\builtin exec env -0";

@@ -1,5 +1,7 @@
-/* Who is who among the processes of a session: see box_private.h. */
+/* Relations between a session's processes: see box_private.h. */
 #include "runner/box/box_private.h"
+
+#include "base/check.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -22,7 +24,7 @@ static int read_small(pid_t pid, const char *name, char *text, size_t size)
     return n > 0 ? 0 : -1;
 }
 
-/* -1 when it is gone, or a zombie: nobody to send anything to. */
+/* Reads about a process; -1 when it is gone or a zombie, which no signal can reach. */
 static int look(pid_t pid, struct process *process)
 {
     char text[1024];
@@ -38,7 +40,8 @@ static int look(pid_t pid, struct process *process)
     return 0;
 }
 
-/* Keeps those that descend from the agent. Where there is no pid namespace /proc shows others. */
+/* Keeps the processes that descend from the agent: without a pid namespace /proc shows others,
+ * too. */
 static size_t keep_ours(struct process *list, size_t count, pid_t self)
 {
     bool *ours = calloc(count + 1, sizeof(*ours));
@@ -87,6 +90,7 @@ struct process *box_processes_list(const struct box *box, size_t *ret_count)
 
 void box_tag_set(pid_t pid, int tag)
 {
+    REQUIRE(pid > 0 && tag != TAG_NONE);
     char path[64], text[16];
     snprintf(path, sizeof(path), "/proc/%d/coredump_filter", (int)pid);
     AUTO(fd) int fd = open(path, O_WRONLY | O_CLOEXEC);
@@ -95,7 +99,7 @@ void box_tag_set(pid_t pid, int tag)
         (void)!write(fd, text, (size_t)n);
 }
 
-/* In turn; once round, those that somebody still carries are passed over. */
+/* Gives tags in turn; after one round, tags that a process still has are skipped. */
 int box_tag_new(struct box *box)
 {
     static bool used[TAG_COUNT];

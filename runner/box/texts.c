@@ -1,4 +1,5 @@
-/* Looking into files: search, find, replace. Each runs in a worker: see box_private.h. */
+/* Work on the content of files: search, find, replace. Each call runs in a worker: see
+ * box_private.h. */
 #include "runner/box/box_private.h"
 
 #include "base/clock.h"
@@ -20,7 +21,7 @@
 #endif
 
 #define ANSWER_BYTES_MAX (16u << 20)
-#define FILE_BYTES_MAX (INT64_C(256) << 20) /* larger ones are passed over in a search */
+#define FILE_BYTES_MAX (INT64_C(256) << 20) /* A search skips larger files. */
 #define REPLACE_BYTES_MAX (64u << 20)
 #define LINES_MAX 10000
 #define LINE_SHOWN_MAX 65536
@@ -37,7 +38,7 @@ struct bytes {
     bool mapped;
 };
 
-/* Small files are read, larger ones mapped. -1: it is no regular file, or cannot be read. */
+/* Reads a small file, maps a larger one. -1 when it is no regular file or cannot be read. */
 static int bytes_open(struct bytes *bytes, int fd)
 {
     static char room[256 << 10];
@@ -103,7 +104,7 @@ static void add_line(struct search *search, const char *file, const char *line, 
     search->count++;
 }
 
-/* Each line once, however often it matches. */
+/* Reports each matching line once, however often it matches. */
 static int search_bytes(struct search *search, const char *file, const struct bytes *bytes,
                         struct err *err)
 {
@@ -118,7 +119,7 @@ static int search_bytes(struct search *search, const char *file, const struct by
             start < bytes->len ? memchr(bytes->data + start, '\n', bytes->len - start) : NULL;
         size_t to = after ? (size_t)(after - bytes->data) : bytes->len;
         if (from == bytes->len && from > 0)
-            break; /* past the last line's end there is no line */
+            break; /* After the last line end there is no line. */
         for (const char *line = bytes->data + counted;
              (line = memchr(line, '\n', (size_t)(bytes->data + from - line))); line++)
             number++;
@@ -151,7 +152,7 @@ static int search_entry(struct search *search, int dir, const struct dirent *ent
     return rc;
 }
 
-/* Takes over `fd`. */
+/* Searches below `fd`, and closes it. */
 static int search_tree(struct search *search, int fd, const char *path, int depth, struct err *err)
 {
     int rc = 0;
@@ -257,7 +258,7 @@ static void find_add(struct find *find, const char *path)
     find->count += find->paths[find->count] != NULL;
 }
 
-/* Takes over `fd`. `below`: the path from where it began. */
+/* Searches below `fd`, and closes it. `below`: the path from the start of the search. */
 static void find_tree(struct find *find, int fd, const char *below, int depth)
 {
     struct dirent *entry;

@@ -1,4 +1,4 @@
-/* Work on files, each in a child of its own, so that a slow disk holds nobody else: see
+/* Work on files, each in a child process, so that a slow disk delays nothing else: see
  * box_private.h. */
 #include "runner/box/box_private.h"
 
@@ -37,7 +37,7 @@ static const struct {
 
 /* --- paths --------------------------------------------------------------------------------- */
 
-/* One part onto the path: ".." takes the last one off. */
+/* Appends one part to the path: ".." removes the last one. */
 static void add_part(struct buf *out, const char *part, size_t len)
 {
     if (len == 0 || (len == 1 && part[0] == '.'))
@@ -75,7 +75,7 @@ char *box_clean_path(const char *path, struct err *err)
     return NULL;
 }
 
-/* What went wrong with a path, as a caller can use it. */
+/* Explains what is wrong with a path in words for the caller. */
 static int path_error(const char *path, struct err *err)
 {
     switch (errno) {
@@ -105,7 +105,7 @@ static int path_error(const char *path, struct err *err)
 int box_open_inside(const struct work *work, const char *path, int flags, mode_t mode,
                     struct err *err)
 {
-    if (!(flags & O_PATH)) /* which goes with no others */
+    if (!(flags & O_PATH)) /* It cannot be combined with other flags. */
         flags |= O_NONBLOCK | O_NOCTTY;
     struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC),
                            .mode = (flags & O_CREAT) ? mode : 0,
@@ -114,7 +114,7 @@ int box_open_inside(const struct work *work, const char *path, int flags, mode_t
     return fd < 0 ? path_error(path, err) : fd;
 }
 
-/* Makes what is missing of a path's directories. */
+/* Makes the missing directories of a path. */
 static int make_parents(const struct work *work, char *path, struct err *err)
 {
     for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {

@@ -18,30 +18,31 @@ struct attempt {
     struct task_request *request;
     struct workspace *workspace; /* NULL: a task without a repository */
     struct input_layers *inputs; /* NULL: none */
-    struct gitgate_pass *pass;   /* for its git; NULL without a repository */
+    struct gitgate_pass *pass;   /* for git in the workspace; NULL without a repository */
     struct session_guest *guest; /* NULL: it does not work in a session */
-    int wake_fd;                 /* borrowed: whoever waits for its programs looks up */
-    struct walls_run places;     /* of its files; borrowed from the run and the guest */
+    int wake_fd;                 /* borrowed: readable when a wait for its programs must check for a
+                                  * stop */
+    struct walls_run places;     /* paths of its files; borrowed from the run and the guest */
     struct plan *plan;
     struct tail out;
     struct tail errors;
     struct claude_output stream;
     struct lease *lease;
     struct egress_gate *gate; /* NULL: the jails have the host's network */
-    const char *failed_step;  /* the reason when it could not be started; NULL: cli_error */
-    struct buf members;       /* of the answer, known before it ran */
-    int64_t started_ms;       /* mono: from here its time limit counts */
-    int64_t files_ms;         /* real, as files have it: before any of its programs ran */
-    bool unflushed;           /* events that their readers have not been told of */
+    const char *failed_step;  /* the task's reason when it could not be started; NULL: cli_error */
+    struct buf members;       /* members of the answer that are known before it ran */
+    int64_t started_ms;       /* mono: its time limit counts from here */
+    int64_t files_ms;         /* real, by the file system's clock: before any of its programs ran */
+    bool unflushed;           /* there are events that readers have not been told of */
     struct work_result result;
 };
 
-/* claude.c: who may end its programs: a cancel, the runner, or the end of its session. */
+/* claude.c: what can end its programs: a cancel, the runner, or the end of its session. */
 struct work_stop attempt_stop(struct attempt *attempt);
 
-/* judge.c: says in *outcome what came of a run that was launched … */
+/* judge.c: sets *outcome for a run that was launched. */
 void judge(struct attempt *attempt, struct task_outcome *outcome);
-/* … and of one that could not be, for the reason in *err. */
+/* judge.c: sets *outcome for a run that could not be launched, because of *err. */
 void judge_failed_start(const struct attempt *attempt, const struct err *err,
                         struct task_outcome *outcome);
 

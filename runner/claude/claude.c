@@ -11,12 +11,15 @@
 #include "runner/claude/prepare.h"
 #include "runner/claude/transcript.h"
 #include "runner/claude/version.h"
+#include "runner/material/material.h"
 
 #include <string.h>
 #include <unistd.h>
 
 #define MEMBERS_BYTES_MAX (1u << 20)
-#define BACKLOG_BYTES_MAX (INT64_C(1) << 30) /* of output on the disk that we have not read yet */
+#define BACKLOG_BYTES_MAX                                                 \
+    (INT64_C(1) << 30) /* bytes of output on disk that have not been read \
+                        * yet */
 #define STDERR_KEEP_BYTES (64 << 10)
 
 /* --- set-up -------------------------------------------------------------------------------- */
@@ -39,7 +42,8 @@ static int open_files(struct attempt *attempt, struct err *err)
                : 0;
 }
 
-/* The request's own credential, else the configured key, else the login, which is made to last. */
+/* Takes the request's own credential, else the configured key, else the login, which is refreshed
+ * to last long enough. */
 static int take_lease(struct attempt *attempt, struct err *err)
 {
     const struct claude *claude = attempt->claude;
@@ -52,7 +56,8 @@ static int take_lease(struct attempt *attempt, struct err *err)
                                                      : request->anthropic_api_key;
     if (kind == LEASE_LOGIN && keeper_prepare(claude->keeper, request->timeout_ms, err)) {
         breaker_refused(claude->breaker);
-        err->code = ERR_LOGIN; /* a token server that is away is no fault of the task's, either */
+        err->code = ERR_LOGIN; /* The task is not to blame for an unreachable token server,
+                                * either. */
         return -1;
     }
     attempt->lease = proxy_lease(claude->proxy, kind, own, err);
@@ -62,24 +67,14 @@ static int take_lease(struct attempt *attempt, struct err *err)
     return 0;
 }
 
-/* The repository that the task works in, if it names one. */
+/* Prepares the repository that the task works in, if it names one. */
 static int open_workspace(struct attempt *attempt, struct err *err)
 {
-    const struct repo_wish wish = finish_wish(attempt->request);
-    const struct work_stop stop = finish_stop(attempt->run);
-    AUTO(buf) struct buf json = BUF_INIT(1u << 20);
-    if (!wish.url)
-        return 0;
-    attempt->workspace =
-        workspace_open(attempt->claude->repos, &wish, task_run_dir(attempt->run), &stop, err);
-    if (!attempt->workspace) {
+    int rc = material_open_repo(attempt->claude->repos, attempt->run, attempt->request,
+                                &attempt->members, &attempt->workspace, err);
+    if (rc)
         attempt->failed_step = "repo_error";
-        return -1;
-    }
-    workspace_print(attempt->workspace, &json);
-    task_run_event(attempt->run, "repo", buf_str(&json), json.len);
-    buf_addf(&attempt->members, ",\"repo\":%s", buf_str(&json));
-    return 0;
+    return rc;
 }
 
 static void on_session_gone(void *arg)
@@ -110,7 +105,7 @@ static int enter_session(struct attempt *attempt, struct err *err)
 static enum work_cause asked(struct work *work, void *arg)
 {
     const struct attempt *attempt = arg;
-    const struct work_stop run = finish_stop(attempt->run);
+    const struct work_stop run = material_stop(attempt->run);
     enum work_cause cause = run.asked(work, run.arg);
     bool gone = cause == WORK_ENDED && attempt->guest && session_guest_is_told(attempt->guest);
     return gone ? WORK_CANCEL : cause;
@@ -122,48 +117,23 @@ struct work_stop attempt_stop(struct attempt *attempt)
         .wake_fd = task_run_wake_fd(attempt->run), .asked = asked, .arg = attempt};
 }
 
-/* That what is prepared for it is not wanted any more. */
-static bool is_over(void *arg)
-{
-    const struct attempt *attempt = arg;
-    return task_run_stop(attempt->run) != STOP_NO ||
-           clock_mono_ms() >= attempt->started_ms + attempt->request->timeout_ms;
-}
-
 static int open_inputs(struct attempt *attempt, struct err *err)
 {
-    const struct claude *claude = attempt->claude;
-    const struct input_wish wish = {.request = attempt->request->inputs,
-                                    .repos = claude->repos,
-                                    .workspace = attempt->workspace,
-                                    .dir = task_run_dir(attempt->run),
-                                    .stopped = is_over,
-                                    .arg = attempt};
-    if (!wish.request)
-        return 0;
-    attempt->inputs = input_layers_open(claude->inputs, &wish, err);
-    if (attempt->inputs)
-        return 0;
-    attempt->failed_step = err->code == ERR_BUSY ? "timeout" : "input_error";
-    return err->code == ERR_BUSY
-               ? err_set(err, ERR_TIMEOUT, "the task did not end within its time limit")
-               : -1;
+    const struct material_inputs order = {.inputs = attempt->claude->inputs,
+                                          .repos = attempt->claude->repos,
+                                          .run = attempt->run,
+                                          .request = attempt->request,
+                                          .workspace = attempt->workspace,
+                                          .until_ms =
+                                              attempt->started_ms + attempt->request->timeout_ms};
+    return material_open_inputs(&order, &attempt->inputs, &attempt->failed_step, err);
 }
 
-/* git in the workspace reaches the repository by way of the runner. */
 static int open_gitgate(struct attempt *attempt, struct err *err)
 {
     const struct claude *claude = attempt->claude;
-    const struct gitgate_wish wish = {.workspace = attempt->workspace,
-                                      .repo = finish_wish(attempt->request),
-                                      .rules = attempt->request->git_push,
-                                      .behind_gate = claude->walls->gate};
-    if (!attempt->workspace)
-        return 0;
-    attempt->pass = gitgate_open(claude->gitgate, &wish, err);
-    if (attempt->pass && redact_add(task_run_redact(attempt->run), gitgate_token(attempt->pass)))
-        return err_sys(err, "secrets");
-    return attempt->pass ? 0 : -1;
+    return material_open_gitgate(claude->gitgate, attempt->run, attempt->request,
+                                 attempt->workspace, claude->walls->gate, &attempt->pass, err);
 }
 
 static int add_argument(struct plan *plan, const char *flag, const char *value, struct err *err)
@@ -171,7 +141,7 @@ static int add_argument(struct plan *plan, const char *flag, const char *value, 
     return strlist_addf(&plan->argv, "%s=%s", flag, value) ? err_sys(err, "arguments") : 0;
 }
 
-/* A conversation that goes on takes the system prompt of this request, when it has one. */
+/* Gives a continued conversation the system prompt of this request, when it has one. */
 static int renew_prompt(struct attempt *attempt, struct plan *plan, struct err *err)
 {
     char version[CLAUDE_VERSION_SIZE];
@@ -184,13 +154,13 @@ static int renew_prompt(struct attempt *attempt, struct plan *plan, struct err *
                : 0;
 }
 
-/* The conversation goes on, or gets the name under which it can be gone on with. */
+/* Continues the conversation, or gives it the name by which it can be continued. */
 static int add_session(struct attempt *attempt, struct plan *plan, struct err *err)
 {
     const struct claude *claude = attempt->claude;
     const char *conversation = task_run_record(attempt->run)->conversation;
     AUTO(str) char *transcript = NULL;
-    if (!conversation[0]) /* it was submitted to a runner that kept none */
+    if (!conversation[0]) /* It was submitted to a runner that kept no conversations. */
         return 0;
     if (!attempt->request->resume_session_id)
         return add_argument(plan, "--session-id", conversation, err);
@@ -211,7 +181,7 @@ static void tell(const char *event, const char *json, size_t len, void *arg)
     task_run_event(arg, event, json, len);
 }
 
-/* Everything that is needed before the program can be launched. */
+/* Does everything that is needed before the program can be launched. */
 static int prepare(struct attempt *attempt, struct err *err)
 {
     const struct task_record *record = task_run_record(attempt->run);
@@ -253,14 +223,15 @@ static void take_output(struct work *work, const char *data, size_t len, void *a
     if (attempt->stream.began)
         work_began(work);
     if (attempt->stream.have_windows && attempt->claude->usage &&
-        lease_kind(attempt->lease) == LEASE_LOGIN) /* nobody else's account */
+        lease_kind(attempt->lease) == LEASE_LOGIN) /* Another credential belongs to another
+                                                    * account. */
         usage_note(attempt->claude->usage, attempt->stream.windows);
     attempt->stream.have_windows = false;
     if (attempt->stream.have_result)
         work_answered(work);
 }
 
-/* Tells readers of new events; a store that takes none ends the task. */
+/* Tells readers of new events; when the store accepts none, ends the task. */
 static int64_t flush_events(struct work *work, void *arg)
 {
     struct err err;
@@ -283,6 +254,8 @@ static int run_program(struct attempt *attempt, struct err *err)
     const struct work_order order = {
         .launcher = attempt->claude->launcher,
         .plan = attempt->plan,
+        .users = attempt->claude->walls->users,
+        .given = attempt->places.box ? NULL : attempt->places.dir,
         .gate = attempt->gate,
         .in = {.via = WORK_FD, .fd = in},
         .out = {.via = WORK_TAIL, .tail = &attempt->out, .take = take_output},
@@ -308,7 +281,8 @@ static int run_program(struct attempt *attempt, struct err *err)
 
 /* --- the end ------------------------------------------------------------------------------- */
 
-/* A task that will run again, from its beginning, must find the conversation as it was. */
+/* Keeps the conversation. A task that will run again, from its beginning, must find it
+ * unchanged. */
 static void keep_conversation(struct attempt *attempt, struct task_outcome *outcome)
 {
     struct err err = ERR_INIT;
@@ -333,7 +307,7 @@ static void keep_conversation(struct attempt *attempt, struct task_outcome *outc
 static void attempt_done(struct attempt *attempt)
 {
     plan_free(attempt->plan);
-    egress_gate_free(attempt->gate); /* before the lease, which it leads to */
+    egress_gate_free(attempt->gate); /* Before the lease, because the gate uses it. */
     gitgate_close(attempt->pass);
     proxy_end(attempt->lease);
     tail_done(&attempt->out);

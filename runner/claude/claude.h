@@ -23,7 +23,7 @@
 
 #define CLAUDE_TOKEN_TYPES 4
 
-/* What ended tasks have used, since the start. */
+/* Sums over the tasks that have ended since the start. */
 struct claude_numbers {
     _Atomic int64_t tokens[CLAUDE_TOKEN_TYPES];
     _Atomic int64_t nano_usd;
@@ -43,22 +43,22 @@ struct claude {
     const struct cloud *cloud;      /* borrowed: whose bucket gcsPrefix means, or NULL */
     const char *instance;           /* borrowed: value of TASK_MARKER */
     const struct walls *walls;      /* borrowed */
-    uid_t uid;                      /* whom it runs as */
+    uid_t uid;                      /* user that tasks run as */
     gid_t gid;
     struct claude_numbers numbers;
 };
 
-/* Beside a task's events: its conversation as JSON lines, without its secrets. */
+/* Stored with a task's events: its conversation as JSON lines, without its secrets. */
 #define TRANSCRIPT_FILE "transcript.jsonl"
 
-/* The kind; the row's arg is to be a struct claude. */
+/* The kind's row; its arg must be a struct claude. */
 #define CLAUDE_KIND "claude"
 extern const struct task_kind claude_kind;
 
-/* Its run(). */
+/* The run() of that row. */
 void claude_run(struct task_run *run, struct task_outcome *outcome, void *arg);
 
-/* Its count() and metrics(): tokens and cost of ended tasks. */
+/* The count() and metrics() of that row: tokens and cost of ended tasks. */
 void claude_count(const struct buf *summary, void *arg);
 void claude_metrics(struct metric_page *page, void *arg);
 

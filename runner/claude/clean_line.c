@@ -1,6 +1,7 @@
 #include "runner/claude/clean_line.h"
 
 #include "base/auto.h"
+#include "base/check.h"
 #include "base/str.h"
 #include "json/json.h"
 
@@ -8,7 +9,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define WORD_MAX 128 /* no id and no word of the protocol is longer */
+#define WORD_MAX 128 /* No id and no word of the protocol is longer. */
 
 /* Members whose values are ids or words of the protocol. */
 static const char *const kept[] = {
@@ -18,26 +19,26 @@ static const char *const kept[] = {
     "model",      "stop_reason", "status",
 };
 
-/* Members that tools, schemas and users fill in: below them nothing is the protocol's. */
+/* Members that tools, schemas and users fill in: nothing below them belongs to the protocol. */
 static const char *const filled_in[] = {
     "input",      "structured_output", "tool_use_result",   "toolUseResult",
     "tool_input", "updatedInput",      "structuredContent", "arguments",
 };
 
-/* A pass over one line. */
+/* The state of a pass over one line. */
 struct pass {
     struct redact_set *set;
     struct buf *out;
     const char *line;
     size_t at;
-    size_t copied; /* of the line, to out */
+    size_t copied; /* bytes of the line that were copied to out */
     unsigned depth;
-    uint64_t objects;      /* bit d: what is open at depth d + 1 is an object */
-    unsigned filled_depth; /* what is open at this depth and below was filled in; 0: nothing is */
+    uint64_t objects;      /* bit d: the container that is open at depth d + 1 is an object */
+    unsigned filled_depth; /* everything at this depth and below was filled in; 0: nothing was */
     bool wants_name;
-    const char *name; /* the last one, as written, without quotes */
+    const char *name; /* the last name, as written, without quotes */
     size_t name_len;
-    size_t names_taken; /* names that were redacted */
+    size_t names_taken; /* counts redacted names */
 };
 
 static bool is_one_of(const char *const *words, size_t count, const char *text, size_t len)
@@ -64,7 +65,7 @@ static bool in_object(const struct pass *pass)
     return pass->depth > 0 && (pass->objects >> (pass->depth - 1) & 1);
 }
 
-/* The offset past the string that begins at `at`, a quote. */
+/* The offset after the string that begins at `at`, a quote. */
 static size_t string_end(const char *line, size_t at)
 {
     for (at++; line[at] != '"'; at++)
@@ -72,7 +73,7 @@ static size_t string_end(const char *line, size_t at)
     return at + 1;
 }
 
-/* Whether the string from `at` to `end`, quotes included, has to be looked at. */
+/* True when the string from `at` to `end`, including quotes, must be looked at. */
 static bool may_change(const struct pass *pass, size_t at, size_t end)
 {
     const char *text = pass->line + at + 1;
@@ -83,8 +84,8 @@ static bool may_change(const struct pass *pass, size_t at, size_t end)
              is_one_of(kept, COUNT_OF(kept), pass->name, pass->name_len));
 }
 
-/* Looks at the string from `at` to `end`. Secrets are looked for in what it says, not in how it is
- * escaped, so that no escape is torn. */
+/* Redacts the string from `at` to `end`. Secrets are looked for in its meaning, not in its escapes,
+ * so that no escape is cut in half. */
 static void clean_string(struct pass *pass, size_t at, size_t end)
 {
     struct err ignored;
@@ -103,7 +104,7 @@ static void clean_string(struct pass *pass, size_t at, size_t end)
     redact_text(pass->set, text, len, &clean);
     buf_add(pass->out, pass->line + pass->copied, at + 1 - pass->copied);
     str_add_json(pass->out, buf_str(&clean), clean.len);
-    if (pass->wants_name && pass->names_taken++ > 0) /* two names in one object must differ */
+    if (pass->wants_name && pass->names_taken++ > 0) /* Two names in one object must differ. */
         buf_addf(pass->out, " %zu", pass->names_taken);
     pass->copied = end - 1;
     pass->out->failed |= clean.failed;
@@ -142,10 +143,11 @@ static void close_one(struct pass *pass)
 
 bool clean_line(struct redact_set *set, const char *line, size_t len, struct buf *out)
 {
+    REQUIRE(set && out);
     struct pass pass = {.set = set, .out = out, .line = line};
     AUTO(buf) struct buf found = BUF_INIT(8 * len + 64);
     if (!redact_json(set, line, len, &found))
-        return false; /* nearly every line */
+        return false; /* The case of nearly every line. */
     while (pass.at < len) {
         char c = line[pass.at];
         if (c == '"') {

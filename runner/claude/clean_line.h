@@ -15,7 +15,7 @@
 #include "base/redact.h"
 
 /* Appends the line, which has passed json_check(), to out without secrets: JSON of the same shape.
- * Returns true when there was something to take out, false (with *out untouched) when not. */
+ * Returns true when there was a secret, else false with *out untouched. */
 bool clean_line(struct redact_set *set, const char *line, size_t len, struct buf *out);
 
 #endif

@@ -1,6 +1,7 @@
 #include "runner/claude/conversation.h"
 
 #include "base/auto.h"
+#include "base/check.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/path.h"
@@ -26,7 +27,7 @@ static int open_dir(int at, const char *name)
     return openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 }
 
-/* Called for each entry of a directory; non-zero ends the round and is returned. */
+/* Called for each entry of a directory; a result other than 0 ends the loop and is returned. */
 typedef int entry_fn(int dir, const char *name, const struct stat *st, void *arg);
 
 static int each_entry(int dir, entry_fn *fn, void *arg)
@@ -56,7 +57,7 @@ struct tree_size {
     int depth;
 };
 
-/* Non-zero as soon as the tree is bigger than may be kept. */
+/* Returns non-zero as soon as the tree is too large to be kept. */
 static int measure(int dir, const char *name, const struct stat *st, void *arg)
 {
     struct tree_size *size = arg;
@@ -78,12 +79,12 @@ static int measure(int dir, const char *name, const struct stat *st, void *arg)
 struct save {
     const char *conversation;
     char transcript[NAME_SIZE]; /* its name */
-    int to;                     /* directory of what shall be kept */
+    int to;                     /* directory that receives what is kept */
     bool found;
     bool too_long;
 };
 
-/* Moves a conversation's transcript and folder out of one project. */
+/* Moves a conversation's transcript and folder out of one project's directory. */
 static int save_project(int dir, const char *name, const struct stat *st, void *arg)
 {
     struct save *save = arg;
@@ -121,7 +122,7 @@ struct strip {
     const char *conversation;
 };
 
-/* Leaves the transcripts only. */
+/* Removes everything but the transcripts. */
 static int strip_project(int dir, const char *name, const struct stat *st, void *arg)
 {
     const struct strip *strip = arg;
@@ -134,7 +135,7 @@ static int strip_project(int dir, const char *name, const struct stat *st, void 
     return folder ? path_remove_tree(folder, &err) : -1;
 }
 
-/* Collects what shall be kept in the directory `fresh`. 1 when there is a transcript. */
+/* Collects what must be kept in the directory `fresh`. Returns 1 when there is a transcript. */
 static int collect(int projects, const char *fresh, const char *conversation, struct err *err)
 {
     struct save save = {.conversation = conversation};
@@ -152,7 +153,7 @@ static int collect(int projects, const char *fresh, const char *conversation, st
     return save.found;
 }
 
-/* What is at `fresh` is at `place` from now on, and what was there is gone. */
+/* Exchanges the directory at `place` for the one at `fresh`, and removes the old one. */
 static int put_in_place(const char *fresh, const char *place, struct err *err)
 {
     if (rename(fresh, place) == 0)
@@ -173,7 +174,7 @@ static int save_at(const char *place, const char *conversation, const char *run_
                    struct err *err)
 {
     AUTO(fd) int projects = open_projects(run_dir);
-    if (projects < 0) /* the CLI has not come that far */
+    if (projects < 0) /* The CLI ended before it made the directory. */
         return 0;
     AUTO(str) char *fresh = NULL;
     if (asprintf(&fresh, "%s.new", place) < 0)
@@ -191,6 +192,7 @@ static int save_at(const char *place, const char *conversation, const char *run_
 int conversation_save(const char *state_dir, const char *conversation, const char *run_dir,
                       struct err *err)
 {
+    REQUIRE(state_dir && conversation && run_dir);
     struct stat st;
     AUTO(str) char *place = NULL;
     if (asprintf(&place, "%s/" CONVERSATIONS "/%s", state_dir, conversation) < 0)

@@ -24,19 +24,20 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-#define CONVERSATION_TRANSCRIPT_MAX (64 << 20) /* bytes; a longer one is not kept */
-#define CONVERSATION_BYTES_MAX (128 << 20)     /* with what is beside it, else without */
+#define CONVERSATION_TRANSCRIPT_MAX (64 << 20) /* bytes; a longer transcript is not kept */
+#define CONVERSATION_BYTES_MAX                                    \
+    (128 << 20) /* with the folder; a larger conversation is kept \
+                 * without it */
 #define CONVERSATION_FILES_MAX 10000
 
-/* Keeps the conversation that a run's directory holds. To be called when no process of the task is
- * left. Returns 1 when there is one to go on with now (this, or, when this cannot be kept, that
- * which was kept before), else 0. -1 with *err: this one could not be kept, and nothing was before.
- */
+/* Keeps the conversation in a run's directory. Call when no process of the task is left. Returns 1
+ * when there is a conversation to continue now (this one or, when this one cannot be kept, the one
+ * kept before), else 0. -1 with *err when this one could not be kept and there was none before. */
 int conversation_save(const char *state_dir, const char *conversation, const char *run_dir,
                       struct err *err);
 
 /* Copies a conversation into a run's directory, for this user. *ret_transcript is the path of its
- * transcript there, in fresh memory. ERR_NOT_FOUND when it is not there. */
+ * transcript there, which the caller frees. ERR_NOT_FOUND when the conversation does not exist. */
 int conversation_restore(const char *state_dir, const char *conversation, const char *run_dir,
                          uid_t uid, gid_t gid, char **ret_transcript, struct err *err);
 

@@ -5,6 +5,7 @@
 #include "base/path.h"
 #include "base/str.h"
 #include "google/storage.h"
+#include "runner/material/material.h"
 #include "runner/repo/collect.h"
 #include "runner/repo/harvest.h"
 #include "json/json.h"
@@ -26,49 +27,15 @@ struct finish {
     const struct task_request *request;
     struct workspace *workspace;
     struct work_stop stop;
-    char *work;    /* where the workspace is */
-    char *bundle;  /* outside of the outputs until it has to be one */
+    char *work;    /* directory of the workspace */
+    char *bundle;  /* kept outside of the outputs until it has to be one of them */
     char *outputs; /* directory */
     struct json_writer w;
 };
 
-/* Other systems name branches in full, and "HEAD" for what is the default here. */
-static const char *branch_of(const char *name)
-{
-    static const char heads[] = "refs/heads/";
-    bool full = name && strncmp(name, heads, strlen(heads)) == 0;
-    return full ? name + strlen(heads) : name && strcmp(name, "HEAD") == 0 ? NULL : name;
-}
-
-struct repo_wish finish_wish(const struct task_request *request)
-{
-    bool head = request->git_ref && strcmp(request->git_ref, "HEAD") == 0;
-    return (struct repo_wish){.url = request->repo_url,
-                              .branch = branch_of(request->git_branch),
-                              .ref = head ? NULL : request->git_ref,
-                              .key = request->ssh_key,
-                              .token = request->git_token,
-                              .timeout_ms = request->timeout_ms,
-                              .depth = request->git_depth,
-                              .stale_ok = request->stale_ok};
-}
-
-static enum work_cause asked(struct work *work, void *arg)
-{
-    static const enum work_cause causes[] = {
-        [STOP_NO] = WORK_ENDED, [STOP_CANCEL] = WORK_CANCEL, [STOP_INTERRUPT] = WORK_INTERRUPT};
-    (void)work;
-    return causes[task_run_stop(arg)];
-}
-
 static bool is_stopped(void *arg)
 {
     return task_run_stop(arg) != STOP_NO;
-}
-
-struct work_stop finish_stop(struct task_run *run)
-{
-    return (struct work_stop){.wake_fd = task_run_wake_fd(run), .asked = asked, .arg = run};
 }
 
 static void say(const struct finish *finish, const char *what, const struct err *err)
@@ -79,7 +46,7 @@ static void say(const struct finish *finish, const char *what, const struct err 
 
 /* --- commit and push ----------------------------------------------------------------------- */
 
-/* A commit that is not pushed is not lost: its bundle becomes an output. */
+/* Makes the bundle of a commit an output, so that a commit that was not pushed is not lost. */
 static void harvest_bundle(struct finish *finish)
 {
     char url[256];
@@ -120,12 +87,12 @@ static void print_lost_push(struct finish *finish, const struct err *err)
     harvest_bundle(finish);
 }
 
-/* Returns the id of what is on the remote now. */
+/* Pushes, and notes the id that the remote has now. */
 static void push(struct finish *finish, struct harvested_commit *kept)
 {
     struct err err = ERR_INIT;
     const struct task_request *request = finish->request;
-    const struct repo_wish wish = finish_wish(request);
+    const struct repo_wish wish = material_wish(request);
     const char *strategy = request->post_git_conflict_strategy;
     bool recover = !strategy || strcmp(strategy, "auto") == 0;
     if (!kept->branch[0]) {
@@ -147,11 +114,11 @@ static void push(struct finish *finish, struct harvested_commit *kept)
     print_recovery(&finish->w, answer);
 }
 
-/* The branch that the request names, or the one that was checked out for it: what HEAD is by now
- * is Claude's doing. NULL: neither. */
+/* The branch that the request names, or that was checked out for it; NULL when there is neither.
+ * HEAD does not count, because Claude may have changed it. */
 static const char *push_branch(const struct finish *finish)
 {
-    const char *named = branch_of(finish->request->post_git_branch);
+    const char *named = material_branch(finish->request->post_git_branch);
     const char *made_of = workspace_branch(finish->workspace);
     return named ? named : *made_of ? made_of : NULL;
 }
@@ -196,7 +163,7 @@ static void commit(struct finish *finish)
 void finish_changes(struct task_run *run, struct workspace *workspace)
 {
     struct err err = ERR_INIT;
-    const struct work_stop stop = finish_stop(run);
+    const struct work_stop stop = material_stop(run);
     AUTO(strlist) struct strlist except = STRLIST_INIT;
     for (size_t i = 0; finish_own_files[i]; i++)
         strlist_add(&except, finish_own_files[i]);
@@ -206,7 +173,7 @@ void finish_changes(struct task_run *run, struct workspace *workspace)
 
 /* --- files --------------------------------------------------------------------------------- */
 
-/* Stores one of the outputs in the bucket too, and says where. */
+/* Stores one of the outputs in the bucket as well, and reports where. */
 static void store_file(struct finish *finish, const char *path, int64_t size)
 {
     struct err err = ERR_INIT;
@@ -256,7 +223,7 @@ static void print_file(struct finish *finish, const struct json *file)
     json_close(w);
 }
 
-/* In a container at Google files are memory. */
+/* In a container at Google files use memory. */
 static void print_trouble(struct finish *finish, const struct err *err)
 {
     char text[1024];
@@ -324,7 +291,7 @@ void finish_run(struct attempt *attempt, bool success)
                             .run = run,
                             .request = request,
                             .workspace = workspace,
-                            .stop = finish_stop(run),
+                            .stop = material_stop(run),
                             .work = work,
                             .bundle = bundle,
                             .outputs = outputs};
@@ -337,7 +304,7 @@ void finish_run(struct attempt *attempt, bool success)
         .since_ms = workspace || attempt->guest ? attempt->files_ms : 0};
     json_write(&finish.w, &out);
     json_open_object(&finish.w, NULL);
-    /* files first: a commit that cannot be pushed adds its bundle to them */
+    /* Files first, because a commit that cannot be pushed adds its bundle to them. */
     if (patterns || files.output)
         upload(&finish, &files);
     if (success && workspace && (request->post_git_commit || request->post_git_push))

@@ -1,4 +1,6 @@
-/* What came of a run: from the result line's fields, else from why and how the program ended. */
+/* Decides the outcome of a run: from the fields of the result line, else from why and how the
+ * program ended. */
+#include "base/check.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "runner/claude/attempt.h"
@@ -16,7 +18,7 @@ static void set_reason(struct task_outcome *outcome, const char *reason, const c
     snprintf(outcome->error, sizeof(outcome->error), "%s", error);
 }
 
-/* The runner ended it. */
+/* The outcome when the runner ended the program. */
 static void judge_cause(enum work_cause cause, struct task_outcome *outcome)
 {
     char error[sizeof(outcome->error)];
@@ -25,7 +27,7 @@ static void judge_cause(enum work_cause cause, struct task_outcome *outcome)
     set_reason(outcome, work_cause_reason(cause), error);
 }
 
-/* What the fields of an error's result line say, in api.md's words. */
+/* The reason in api.md's words for an error's result line. */
 static const char *reason_of(const struct claude_output *stream)
 {
     static const struct {
@@ -46,8 +48,8 @@ static const char *reason_of(const struct claude_output *stream)
     return stream->api_status > 0 ? "api_error" : "cli_error";
 }
 
-/* The CLI has no such slash command: the oldest tested one says so and succeeds, the newest gives
- * the line to the model as if it were a prompt. */
+/* True when the CLI does not have the slash command: the oldest tested version says so and
+ * succeeds, the newest passes the line to the model as a prompt. */
 static bool is_command_unknown(const struct claude_output *stream)
 {
     return stream->command_unknown &&
@@ -79,7 +81,7 @@ static void judge_result(const struct attempt *attempt, struct task_outcome *out
     set_reason(outcome, reason, error);
 }
 
-/* The end of what it printed to stderr, on one line and without secrets. */
+/* Appends the end of its stderr, on one line and without secrets. */
 static void show_stderr(struct attempt *attempt, struct buf *out)
 {
     AUTO(buf) struct buf clean = BUF_INIT(STDERR_SHOW_BYTES);
@@ -121,7 +123,7 @@ static void judge_program(struct attempt *attempt, struct task_outcome *outcome)
         buf_add(&outcome->members, buf_str(&stream->members), stream->members.len);
     }
     buf_addf(&outcome->members, ",\"peak_memory_mb\":%lld", (long long)(result->peak_kib / 1024));
-    /* a result that came before we ended the program stands, whatever made us end it */
+    /* A result that came before the program was ended counts, whatever the reason for ending it. */
     if (stream->have_result && result->cause != WORK_ABORT &&
         (result->answered || result->cause == WORK_ENDED))
         judge_result(attempt, outcome);
@@ -133,10 +135,11 @@ static void judge_program(struct attempt *attempt, struct task_outcome *outcome)
         log_info("claude", "%d processes outlived Claude Code and were ended", result->leftover);
 }
 
-/* A login that broke between the submission and now is no fault of the task's. */
+/* The task is not to blame for a login that broke after the submission. */
 void judge_failed_start(const struct attempt *attempt, const struct err *err,
                         struct task_outcome *outcome)
 {
+    REQUIRE(err->code != ERR_NONE);
     enum task_stop stop = task_run_stop(attempt->run);
     outcome->exit_code = 1;
     if (stop != STOP_NO) {
@@ -153,8 +156,8 @@ void judge_failed_start(const struct attempt *attempt, const struct err *err,
         outcome->state = TASK_WAITING_LOGIN;
 }
 
-/* A usage limit or a refused credential that is everybody's pauses a task that has done nothing
- * yet: it will run again, from its beginning. */
+/* Pauses a task that has done nothing yet because of a usage limit or a refused credential that
+ * concern every task: it will run again, from its beginning. */
 static void judge_pause(const struct attempt *attempt, struct task_outcome *outcome)
 {
     struct lease_use use;
@@ -166,10 +169,10 @@ static void judge_pause(const struct attempt *attempt, struct task_outcome *outc
     if (use.limited && strcmp(outcome->reason, "usage_limit") == 0)
         outcome->state = TASK_WAITING_LIMIT;
     else if (use.refused && breaker.state == BREAKER_LOGIN)
-        outcome->state = TASK_WAITING_LOGIN; /* not this task's matter alone */
+        outcome->state = TASK_WAITING_LOGIN; /* It concerns more than this task. */
 }
 
-/* What a run that gave no result has used, as the proxy saw it. */
+/* Adds the usage of a run without a result, as the proxy counted it. */
 static void add_usage(const struct attempt *attempt, struct task_outcome *outcome)
 {
     struct lease_use use;

@@ -1,11 +1,11 @@
-/* Tasks of kind "claude" as a row for the engine, and what is counted of them. */
+/* Tasks of kind "claude" as a row for the engine, and the counts of them. */
 #include "runner/claude/claude.h"
 #include "runner/request/request.h"
 #include "json/json.h"
 
 #define NANO 1e9
 
-/* As the answer's `usage` names them, and as the label does. */
+/* The names in the answer's `usage`, and the label's values. */
 static const struct {
     const char *member;
     const char *label;
@@ -59,8 +59,8 @@ static const char *stays(const struct task_request *request, bool key_waits)
     return NULL;
 }
 
-/* The same for all tasks of a conversation: what Claude remembers of paths holds in the next one.
- * A conversation belongs to one task at a time (store_add). */
+/* The name of the directory. It is the same for all tasks of a conversation, so that paths that
+ * Claude remembers stay valid. A conversation belongs to one task at a time (store_add). */
 static const char *dir_name(const struct task_record *record)
 {
     return record->conversation[0] ? record->conversation : record->id;

@@ -1,5 +1,6 @@
 #include "runner/claude/plan.h"
 
+#include "base/check.h"
 #include "base/fd.h"
 #include "base/path.h"
 #include "runner/claude/prepare.h"
@@ -11,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Variables of the runner's own environment that its tasks get; everything else stays here. */
+/* Variables of the runner's own environment that its tasks get; no others are passed on. */
 static const char *const passed_on[] = {
     "PATH",        "LANG",          "LC_ALL",       "LC_CTYPE",
     "TZ",          "HTTP_PROXY",    "http_proxy",   "NO_PROXY",
@@ -30,7 +31,7 @@ static const struct {
     {"work", "PWD"},
 };
 
-/* One of them, and its variable. A session's own are there already. */
+/* Makes one of these directories and its variable. A session's directories exist already. */
 static int make_place(const struct attempt *attempt, const char *name, const char *variable,
                       struct plan *plan, struct err *err)
 {
@@ -58,12 +59,12 @@ static int make_places(const struct attempt *attempt, struct plan *plan, struct 
     return plan->cwd ? 0 : err_sys(err, "workspace");
 }
 
-/* Who Claude commits as, where the repository says nothing. */
+/* Writes the identity that Claude commits with, where the repository names none. */
 static int write_identity(const struct attempt *attempt, const char *dir, struct err *err)
 {
     static const char text[] = "[user]\n\tname = Claude Code\n\temail = noreply@anthropic.com\n";
     const struct claude *claude = attempt->claude;
-    if (attempt->guest) /* the session's home is its user's */
+    if (attempt->guest) /* The home of a session belongs to its user. */
         return 0;
     AUTO(str) char *path = path_join(dir, "home/.gitconfig");
     AUTO(fd)
@@ -90,7 +91,7 @@ static int add_workspace(const struct attempt *attempt, const char *dir, struct 
     if (!plan->below || !work)
         return err_sys(err, "workspace");
     return workspace || attempt->guest
-               ? 0 /* without a repository it is made */
+               ? 0 /* Without a repository the directory must be made. */
                : path_make_owned(work, plan->below, claude->uid, claude->gid, err);
 }
 
@@ -108,7 +109,7 @@ static void add_environment(const struct claude *claude, struct plan *plan)
     strlist_addf(&plan->env, TASK_MARKER "=%s", claude->instance);
 }
 
-/* The lease's token in the variable that makes the CLI speak as for the real credential. */
+/* Sets the lease's token in the variable that makes the CLI treat it like the real credential. */
 static int add_lease(const struct lease *lease, bool gate, struct plan *plan,
                      struct redact_set *redact, struct err *err)
 {
@@ -132,8 +133,8 @@ static int add_program(const struct config *config, const struct task_request *r
     return task_request_argv(request, &plan->argv, err);
 }
 
-/* What the input .claude may not bring: the credential is the runner's business, and conversations
- * are the requests' that they began with. */
+/* Names that the input .claude may not contain: the runner manages the credential, and
+ * conversations belong to the requests that began them. */
 static bool is_not_seeded(const char *name)
 {
     return strcmp(name, ".credentials.json") == 0 || strcmp(name, "projects") == 0;
@@ -148,6 +149,7 @@ static int seed_config(const struct attempt *attempt, const char *dir, struct er
 
 struct plan *claude_plan(const struct attempt *attempt, struct err *err)
 {
+    REQUIRE(attempt->lease);
     const struct claude *claude = attempt->claude;
     const struct task_request *request = attempt->request;
     const char *dir = task_run_dir(attempt->run);

@@ -1,5 +1,6 @@
 #include "runner/claude/prepare.h"
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/path.h"
@@ -15,14 +16,14 @@
 #include <unistd.h>
 
 #define FILE_BYTES_MAX (4u << 20)
-#define SHOWN_BYTES (64u << 10) /* of a command's output */
+#define SHOWN_BYTES (64u << 10) /* bytes of a command's output that are shown */
 #define NAME_MAX_BYTES 100
-#define POST_MS 300000 /* for all postCommands together */
+#define POST_MS 300000 /* time for all postCommands together */
 #define POST_REPORT_MAX (256u << 10)
 
 /* --- files --------------------------------------------------------------------------------- */
 
-/* A new file of the task's in a directory; whatever had that name there goes. */
+/* Writes a new file of the task in a directory, and removes what had that name before. */
 static int write_file(const struct claude *claude, const char *dir, const char *name,
                       const struct buf *text, struct err *err)
 {
@@ -39,7 +40,7 @@ static int write_file(const struct claude *claude, const char *dir, const char *
     return 0;
 }
 
-/* NAME="value" as every reader of such files takes it. */
+/* Appends NAME="value" in the form that every reader of such files accepts. */
 static void add_assignment(struct buf *out, const char *name, const char *value)
 {
     buf_addf(out, "%s=\"", name);
@@ -63,7 +64,7 @@ static int exclude(const struct workspace *workspace, struct err *err)
     return 0;
 }
 
-/* A session's files stay there: they get no file with secrets. */
+/* A session keeps its files, so it gets no file with secrets. */
 static int write_secrets(const struct attempt *attempt, struct plan *plan, struct err *err)
 {
     const struct claude *claude = attempt->claude;
@@ -134,8 +135,8 @@ static void trust(struct json_writer *w, const char *path)
     json_close(w);
 }
 
-/* The request vouches for the repository: without that the CLI reads its CLAUDE.md, and passes over
- * its hooks. */
+/* Marks the workspace as trusted, because the request vouches for its repository: otherwise the CLI
+ * reads its CLAUDE.md but skips its hooks. */
 static int write_trust(const struct attempt *attempt, const struct plan *plan, struct err *err)
 {
     struct json_writer w;
@@ -220,14 +221,13 @@ static void tell(struct task_run *run, const char *subtype, const char *command,
         task_run_event(run, NULL, buf_str(&json), json.len);
 }
 
-/* A file without a name. What a command prints past what is shown stays on the disk for as long as
- * it runs. */
+/* Opens a file without a name. Output beyond what is shown stays on disk while the command runs. */
 static int open_output(struct task_run *run)
 {
     return open(task_run_dir(run), O_TMPFILE | O_RDWR | O_APPEND | O_CLOEXEC, 0600);
 }
 
-/* Commands that are run as Claude is. */
+/* Commands that run as Claude does. */
 struct commands {
     const struct attempt *attempt;
     struct task_run *run;
@@ -237,7 +237,7 @@ struct commands {
     struct work_stop stop;
 };
 
-/* Runs one and tells its event. *ret_code is its exit code also when this fails. */
+/* Runs one command and reports it as an event. *ret_code is its exit code, also when this fails. */
 static int run_command(const struct commands *all, const char *command, int *ret_code,
                        const char **ret_reason, struct err *err)
 {
@@ -249,6 +249,9 @@ static int run_command(const struct commands *all, const char *command, int *ret
         return plan ? err_sys(err, "command") : -1;
     const struct work_order order = {.launcher = all->attempt->claude->launcher,
                                      .plan = plan,
+                                     .users = all->attempt->claude->walls->users,
+                                     .given =
+                                         all->attempt->places.box ? NULL : all->attempt->places.dir,
                                      .gate = all->attempt->gate,
                                      .out = {.via = WORK_FD, .fd = out},
                                      .errors = {.via = WORK_FD, .fd = out},
@@ -258,7 +261,8 @@ static int run_command(const struct commands *all, const char *command, int *ret
         return -1;
     int code = *ret_code = work_exit_code(result.status);
     AUTO(buf) struct buf shown = BUF_INIT(FILE_BYTES_MAX);
-    redact_text(task_run_redact(all->run), command, strlen(command), &shown); /* before it is cut */
+    redact_text(task_run_redact(all->run), command, strlen(command), &shown); /* Redacted before it
+                                                                               * is cut. */
     tell(all->run, all->subtype, buf_str(&shown), out, code);
     if (result.cause == WORK_TIMEOUT)
         return err_set(err, ERR_TIMEOUT, "%s did not end in time", all->field);
@@ -277,6 +281,7 @@ static int run_command(const struct commands *all, const char *command, int *ret
 
 int prepare_commands(struct attempt *attempt, struct err *err)
 {
+    REQUIRE(attempt->plan);
     int code;
     const struct strlist *list = &attempt->request->pre_execution_commands;
     const struct commands all = {.attempt = attempt,
@@ -291,7 +296,7 @@ int prepare_commands(struct attempt *attempt, struct err *err)
     return 0;
 }
 
-/* A cancel has been obeyed by now: it is Claude that was to end. */
+/* A cancel has been handled before: it was meant for Claude. */
 static enum work_cause asked_to_go(struct work *work, void *arg)
 {
     (void)work;
@@ -304,7 +309,7 @@ void prepare_post_commands(struct attempt *attempt)
     struct task_run *run = attempt->run;
     const struct strlist *list = &attempt->request->post_commands;
     AUTO(buf) struct buf said = BUF_INIT(POST_REPORT_MAX);
-    /* no descriptor to wake on: after a cancel it would be readable all the time */
+    /* No descriptor to wake on: after a cancel it would always be readable. */
     const struct commands all = {.attempt = attempt,
                                  .run = run,
                                  .subtype = "post_execution",

@@ -1,5 +1,6 @@
 #include "runner/claude/stream_json.h"
 
+#include "base/check.h"
 #include "base/str.h"
 #include "runner/claude/clean_line.h"
 #include "runner/task/events.h"
@@ -10,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CUT_BYTES (64u << 10) /* of a line that was too long, this much is passed on */
+#define CUT_BYTES (64u << 10) /* bytes of a too long line that are passed on */
 #define OUTPUT_BYTES_MAX (64u << 20)
 #define MEMBERS_BYTES_MAX (1u << 20)
 
@@ -19,6 +20,7 @@ static void take_line(const char *line, size_t len, size_t whole_len, void *arg)
 void claude_output_init(struct claude_output *stream, struct redact_set *redact,
                         claude_output_event_fn *event, void *arg)
 {
+    REQUIRE(event);
     *stream = (struct claude_output){.redact = redact, .event = event, .arg = arg, .num_turns = -1};
     lines_init(&stream->lines, LINE_BYTES_MAX, take_line, stream);
     buf_init(&stream->scratch, 8 * (size_t)LINE_BYTES_MAX);
@@ -53,7 +55,7 @@ static void copy_text(char *to, size_t size, const char *text)
     snprintf(to, size, "%s", text ? text : "");
 }
 
-/* "unifiedWindows":{"five_hour":{"utilization":0.42,"resetsAt":<s>,…},…} */
+/* Reads "unifiedWindows":{"five_hour":{"utilization":0.42,"resetsAt":<s>,…},…}. */
 static void take_windows(struct claude_output *stream, const struct json *windows)
 {
     for (int i = 0; windows && i < USAGE_WINDOWS; i++) {
@@ -69,7 +71,7 @@ static void take_windows(struct claude_output *stream, const struct json *window
     }
 }
 
-/* {"type":"rate_limit_event","rate_limit_info":{"status":"rejected","resetsAt":<s>,…}} */
+/* Reads {"type":"rate_limit_event","rate_limit_info":{"status":"rejected","resetsAt":<s>,…}}. */
 static void take_rate_limit(struct claude_output *stream, const struct json *line)
 {
     int64_t resets_s = 0;
@@ -82,7 +84,7 @@ static void take_rate_limit(struct claude_output *stream, const struct json *lin
     stream->limit_reset_ms = resets_s > 0 ? resets_s * 1000 : 1;
 }
 
-/* {"type":"system","subtype":"init","slash_commands":["compact",…],…} */
+/* Reads {"type":"system","subtype":"init","slash_commands":["compact",…],…}. */
 static void take_init(struct claude_output *stream, const struct json *line)
 {
     const char *subtype = json_text(json_get(line, "subtype"));
@@ -106,7 +108,7 @@ void claude_output_command(struct claude_output *stream, const char *prompt)
         snprintf(stream->command, sizeof(stream->command), "%.*s", (int)len, at + 1);
 }
 
-/* The tools that Claude was not allowed to use, in a sentence. */
+/* Adds a warning that names the tools which Claude was not allowed to use. */
 static void warn_of_denials(struct claude_output *stream, const struct json *root)
 {
     AUTO(buf) struct buf names = BUF_INIT(1024);
@@ -125,7 +127,7 @@ static void warn_of_denials(struct claude_output *stream, const struct json *roo
     buf_adds(&stream->members, "): allowedTools or permissionMode would allow more\"");
 }
 
-/* Members that the answer takes over as they are, when they are what callers are told to expect. */
+/* Members that the answer copies when they have the documented type. */
 static const struct {
     const char *from;
     const char *to;
@@ -167,7 +169,7 @@ static void take_members(struct claude_output *stream, const struct json *root, 
     }
 }
 
-/* The CLI says what went wrong in `errors`, or in the result's text. */
+/* Copies the CLI's message: from `errors`, or from the result's text. */
 static void take_failure(struct claude_output *stream, const struct json *root, const char *text)
 {
     const struct json *first = json_first(json_get(root, "errors"));
@@ -177,13 +179,13 @@ static void take_failure(struct claude_output *stream, const struct json *root, 
     copy_text(stream->failure, sizeof(stream->failure), said ? said : text);
 }
 
-/* The fields that decide. */
+/* Reads the fields that decide the outcome. */
 static void take_verdict(struct claude_output *stream, const struct json *root)
 {
     const struct json *is_error = json_get(root, "is_error");
     stream->have_result = true;
-    stream->is_error =
-        is_error && !is_a(is_error, JSON_NULL); /* what is neither true nor false is bad */
+    stream->is_error = is_error && !is_a(is_error, JSON_NULL); /* A value that is neither true nor
+                                                                * false counts as an error. */
     json_bool(is_error, &stream->is_error);
     copy_text(stream->subtype, sizeof(stream->subtype), json_text(json_get(root, "subtype")));
     stream->api_status = 0;
@@ -191,7 +193,7 @@ static void take_verdict(struct claude_output *stream, const struct json *root)
     json_int(json_get(root, "num_turns"), &stream->num_turns);
 }
 
-/* What the line says: the answer and its members. The line is the one without secrets. */
+/* Copies the line's text and members for the answer, from the line without secrets. */
 static void take_words(struct claude_output *stream, const struct json *root, const char *line,
                        size_t len)
 {
@@ -211,7 +213,7 @@ static bool begins(const char *text, size_t len, const char *with)
     return len >= n && memcmp(text, with, n) == 0;
 }
 
-/* False for nearly every line, and cheaply: the CLI puts the type first. */
+/* False for nearly every line, at little cost: the CLI writes the type first. */
 static bool may_matter(const struct claude_output *stream, const char *line, size_t len)
 {
     static const char first[] = "{\"type\":\"";
@@ -254,8 +256,8 @@ static void take_assistant(struct claude_output *stream, const char *line, size_
                  error + 1);
 }
 
-/* `line` as the CLI printed it decides; what callers are told is taken from `clean`, the same line
- * without secrets. */
+/* Reads a line. `line`, as the CLI printed it, decides; text for callers is taken from `clean`, the
+ * same line without secrets. */
 static void understand(struct claude_output *stream, const struct buf *line,
                        const struct buf *clean)
 {
@@ -272,7 +274,7 @@ static void understand(struct claude_output *stream, const struct buf *line,
     if (root && type == WANT_RATE_LIMIT)
         take_rate_limit(stream, root);
     if (!root || type != WANT_RESULT || stream->have_result)
-        return; /* the first result is the end; what follows is a mistake */
+        return; /* The first result is the end; later lines are a fault of the CLI. */
     take_verdict(stream, root);
     AUTO(json) struct json *said = json_parse(clean->data, clean->len, &err);
     take_words(stream, said, clean->data, clean->len);
@@ -280,7 +282,7 @@ static void understand(struct claude_output *stream, const struct buf *line,
 
 /* --- lines as events ----------------------------------------------------------------------- */
 
-/* The four digits at p as a code unit; 1 (as plain as any) for what is none. */
+/* The four hex digits at p as a code unit; 1, an ordinary character, when they are malformed. */
 static unsigned code_unit(const char *p)
 {
     unsigned code = 0;
@@ -293,7 +295,8 @@ static unsigned code_unit(const char *p)
     return code;
 }
 
-/* JavaScript may print half a surrogate pair, and NUL, as escapes; nothing else reads them. */
+/* Replaces escapes of NUL and of half a surrogate pair: JavaScript prints them, but no other reader
+ * accepts them. */
 static void mend_escapes(struct buf *text)
 {
     for (size_t i = 0; i + 6 <= text->len; i++) {
@@ -301,7 +304,7 @@ static void mend_escapes(struct buf *text)
         if (p[0] != '\\')
             continue;
         if (p[1] != 'u') {
-            i++; /* an escaped backslash must not begin another escape */
+            i++; /* The second backslash of a pair does not begin an escape. */
             continue;
         }
         unsigned code = code_unit(p + 2);
@@ -316,7 +319,8 @@ static void mend_escapes(struct buf *text)
     }
 }
 
-/* True when scratch holds the line as strict JSON, secrets and all: an object on one line. */
+/* Puts the line into scratch as strict JSON, with its secrets. True when it is an object on one
+ * line. */
 static bool as_json(struct claude_output *stream, const char *line, size_t len)
 {
     struct err err;
@@ -339,8 +343,8 @@ static bool as_json(struct claude_output *stream, const char *line, size_t len)
     return buf_ok(text) && json_check(text->data, text->len, &err) == 0;
 }
 
-/* The whole line's beginning when `cut`. It is redacted before it is cut: half a secret would not
- * be found. */
+/* Makes a text event; with `cut` of the line's beginning only. It is redacted before it is cut,
+ * because half a secret would not be found. */
 static void as_text(struct claude_output *stream, const char *line, size_t len, size_t whole_len,
                     bool cut)
 {
@@ -359,7 +363,7 @@ static void as_text(struct claude_output *stream, const char *line, size_t len, 
     buf_adds(json, "}");
 }
 
-/* The event of a line of JSON, which scratch holds: without secrets. */
+/* The event of the line of JSON in scratch, without secrets. */
 static struct buf *take_json(struct claude_output *stream)
 {
     struct buf *line = &stream->scratch, *clean = &stream->clean;
@@ -390,7 +394,7 @@ static void take_line(const char *line, size_t len, size_t whole_len, void *arg)
         text = take_json(stream);
     else
         as_text(stream, line, len, whole_len, whole_len > len);
-    if (!buf_ok(text) || text->len > EVENT_JSON_BYTES_MAX) { /* escapes have made it too long */
+    if (!buf_ok(text) || text->len > EVENT_JSON_BYTES_MAX) { /* Escapes have made it too long. */
         text = &stream->scratch;
         as_text(stream, line, len, whole_len, true);
     }

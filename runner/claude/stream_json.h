@@ -26,35 +26,35 @@ struct claude_output {
     void *arg;
     struct lines lines;
     struct buf scratch; /* the line, as strict JSON */
-    struct buf clean;   /* and without secrets, when it held some */
+    struct buf clean;   /* the same without secrets, when there were any */
 
-    bool began;     /* a line has come */
+    bool began;     /* a line has arrived */
     bool truncated; /* a line was too long */
 
-    /* from the result line */
+    /* From the result line: */
     bool have_result;
     bool is_error;
     char subtype[48];
     int64_t api_status; /* 0: none */
-    int64_t num_turns;  /* -1: not said */
+    int64_t num_turns;  /* -1: not given */
     struct buf output;
     struct buf members; /* ,"sessionId":…,"usage":… as the answer has them */
-    char failure[512];  /* what the CLI says of an error */
+    char failure[512];  /* the CLI's message of an error */
 
-    char command[64];     /* the slash command that the prompt is, set by the owner; "": none */
+    char command[64];     /* the slash command in the prompt, set by the owner; "": none */
     bool command_unknown; /* the CLI says that it has no such command */
 
-    /* from lines before it */
+    /* From earlier lines: */
     char last_error[48];    /* "authentication_failed", "rate_limit", … */
-    int64_t limit_reset_ms; /* a usage limit was hit; when it ends, 0: not hit */
-    bool have_windows;      /* the account's windows were told; the reader may set it back */
+    int64_t limit_reset_ms; /* when a usage limit that was hit ends; 0: none was hit */
+    bool have_windows;      /* the account's windows were reported; the reader may reset it */
     struct usage_reading windows[USAGE_WINDOWS];
 };
 
 void claude_output_init(struct claude_output *stream, struct redact_set *redact,
                         claude_output_event_fn *event, void *arg);
 void claude_output_done(struct claude_output *stream);
-/* Notes the slash command that a prompt begins with, if it is one. Before the first line. */
+/* Notes the slash command at the start of a prompt, if there is one. Call before the first line. */
 void claude_output_command(struct claude_output *stream, const char *prompt);
 
 void claude_output_feed(struct claude_output *stream, const char *data, size_t len);

@@ -26,8 +26,8 @@ static void auto_lines(FILE **file)
         fclose(*file);
 }
 
-/* Appends one line to out without secrets; `agent` is NULL for the conversation itself. False when
- * it is no JSON, or too long: then nothing is appended. */
+/* Appends one line to out without secrets; `agent` is NULL for the conversation itself. False, with
+ * nothing appended, when the line is not JSON or too long. */
 static bool print_line(const char *line, size_t len, const char *agent, struct redact_set *redact,
                        struct buf *out)
 {
@@ -49,7 +49,7 @@ static bool print_line(const char *line, size_t len, const char *agent, struct r
     return buf_ok(out);
 }
 
-/* Copies the lines of one file; a file that is not there has none. */
+/* Copies the lines of one file; a missing file has none. */
 static int copy_lines(const char *path, const char *agent, struct redact_set *redact, int to,
                       struct err *err)
 {
@@ -62,7 +62,7 @@ static int copy_lines(const char *path, const char *agent, struct redact_set *re
     __attribute__((cleanup(auto_lines))) FILE *file = fdopen(fd, "r");
     if (!file)
         return err_sys(err, "cannot read '%s'", path);
-    fd = -1; /* the stream's from now on */
+    fd = -1; /* The stream closes it. */
     while ((n = getline(&line, &room, file)) > 0) {
         AUTO(buf) struct buf out = BUF_INIT(3 * LINE_MAX_BYTES);
         size_t len = (size_t)n - (line[n - 1] == '\n');

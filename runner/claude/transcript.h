@@ -1,8 +1,8 @@
 /*
  * What a task shows of its conversation: the CLI's own transcript, line by line, without the task's
- * secrets, and what its subagents said behind it. Private to runner/claude.
+ * secrets, followed by its subagents' transcripts. Private to runner/claude.
  *
- * Threads: the task's own.
+ * Threads: the task's own. Ownership: everything is borrowed.
  */
 #ifndef CLAUDE_TRANSCRIPT_H
 #define CLAUDE_TRANSCRIPT_H

@@ -17,13 +17,13 @@
 
 #define WAIT_MS 5000
 #define OUTPUT_MAX (1 << 20)
-#define AGAIN_MS 15000     /* a CLI that did not start may do so now */
-#define FIRST_LOOK_MS 5000 /* a start has better things to do */
+#define AGAIN_MS 15000     /* after this time a CLI that did not start is tried again */
+#define FIRST_LOOK_MS 5000 /* the first look comes later than the work of starting */
 #define LOOK_EVERY_MS 20000
 
-/* What was asked last. */
+/* The last answer. */
 static struct {
-    struct lock lock; /* of what follows */
+    struct lock lock; /* guards the fields below */
     struct lock asking;
     struct timespec changed;
     ino_t inode;
@@ -31,7 +31,7 @@ static struct {
     char version[CLAUDE_VERSION_SIZE];
 } known = {.lock = LOCK_INIT, .asking = LOCK_INIT};
 
-/* The first word, when it is printable. */
+/* Reads the first word, when it is printable. */
 static void read_version(int fd, char version[CLAUDE_VERSION_SIZE])
 {
     char text[CLAUDE_VERSION_SIZE] = "";
@@ -43,7 +43,8 @@ static void read_version(int fd, char version[CLAUDE_VERSION_SIZE])
     snprintf(version, CLAUDE_VERSION_SIZE, "%.*s", (int)len, text);
 }
 
-/* As a task would start it: its user, nothing of our environment but where programs are. */
+/* Starts it as a task would: as its user, with nothing of our environment except the search
+ * path. */
 static void ask(const struct claude *claude, const char *program, char version[CLAUDE_VERSION_SIZE])
 {
     struct err err;
@@ -68,7 +69,7 @@ static void ask(const struct claude *claude, const char *program, char version[C
         read_version(out, version);
 }
 
-/* *ret_stale: it did not start, and may be asked again. */
+/* True when the answer is known. ret_stale: it did not start, and may be asked again. */
 static bool is_known(const struct stat *st, char version[CLAUDE_VERSION_SIZE], bool *ret_stale)
 {
     lock_take(&known.lock);
@@ -120,7 +121,7 @@ enum claude_cli_state claude_cli_state(const struct claude *claude)
 struct claude_watch {
     const struct claude *claude;
     struct thread thread;
-    struct lock lock; /* of stopping */
+    struct lock lock; /* guards the stop flag */
     pthread_cond_t stop;
     bool stopping;
 };
@@ -179,7 +180,7 @@ void claude_watch_stop(struct claude_watch *watch)
 
 /* --- versions ------------------------------------------------------------------------------ */
 
-/* Compares a.b.c by number; what follows the third number (-beta.1) does not count. */
+/* Compares a.b.c by number; anything after the third number (-beta.1) is ignored. */
 static int compare(const char *one, const char *other)
 {
     for (int part = 0; part < 3; part++) {

@@ -8,10 +8,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define LOOKS_MAX 5 /* when somebody else is at it as well */
+#define LOOKS_MAX 5 /* how often a step is looked at again when somebody else changes it, too */
 #define LOOK_AGAIN_MS 500
 
-/* What Google says is a failure, whatever its code: 2 is for a wrong call. */
+/* Any error from Google exits as a failure, whatever its code: 2 is for a wrong call. */
 static int fail(const char *command, const struct err *err)
 {
     fprintf(stderr, "claude-runner cloud %s: %s\n", command, err->msg);
@@ -31,7 +31,7 @@ static struct verdict verdict_new(void)
     return (struct verdict){.note = BUF_INIT(1024)};
 }
 
-/* Without its API nothing of it can be there. */
+/* Looks at a step. When its API is off, nothing of it can exist. */
 static int look(struct site *site, const struct step *step, struct verdict *verdict,
                 struct err *err)
 {
@@ -41,7 +41,8 @@ static int look(struct site *site, const struct step *step, struct verdict *verd
     return 0;
 }
 
-/* What came into being while we were at it counts as ours: it was not there before. */
+/* Carries out a step. What appeared meanwhile counts as made by this run: it was not there
+ * before. */
 static int carry_out(struct site *site, const struct step *step, struct verdict *verdict,
                      struct err *err)
 {
@@ -129,7 +130,7 @@ static int run_steps(struct site *site)
         fail("setup", &err);
         status = 1;
         if (!site->dry_run || err.code == ERR_TIMEOUT || err.code == ERR_UPSTREAM)
-            return 1; /* a plan goes on past what may not be looked at */
+            return 1; /* A dry run continues past what it may not look at. */
     }
     if (site->dry_run)
         printf("\n%d would be created, %d would be changed, %d unchanged\n", counts[VERDICT_CREATE],

@@ -1,18 +1,19 @@
 /*
- * What set-up furnishes at Google, and how its commands speak of it. Private to runner/cli/cloud*.
+ * What set-up creates at Google, and how its commands report it. Private to runner/cli/cloud*.
  *
- * Theory of operation. All that there has to be is a table of steps (cloud_steps.c). Each looks at
- * what is there, decides, and does:
+ * Theory of operation. Everything that must exist is a row in a table of steps (cloud_steps.c).
+ * Each step looks at what exists, decides, and acts:
  *
  *     setup:  for each step   look ── same ──────────▶ "unchanged"
  *                              └── absent, different ─▶ do ─▶ "created", "changed: what"
  *     down:   for each step, last first   survey ─▶ ask the person ─▶ undo
  *
- * Nothing is kept between two runs but what is at Google: a run that was cut off is gone on with
- * by the next one. Most steps are things of one kind: a document with a path of its own, which is
- * compared with the one that is wished (cloud_thing.c).
+ * No state is kept between two runs except at Google: the next run continues an interrupted one.
+ * Most steps are things of one kind: a document with a path of its own, which is compared with the
+ * wanted one (cloud_thing.c).
  *
- * Threads: one.
+ * Threads: one. Ownership: a site owns its texts and lists, and a verdict its members; end them by
+ * site_close() and verdict_done().
  */
 #ifndef CLI_CLOUD_H
 #define CLI_CLOUD_H
@@ -25,7 +26,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define CLOUD_MARK_LABEL "managed-by" /* with this value: made by set-up */
+#define CLOUD_MARK_LABEL "managed-by" /* with the next value: set-up made it */
 #define CLOUD_MARK_VALUE "claude-runner"
 #define CLOUD_MARK_WORDS "Made by claude-runner cloud setup" /* where there are no labels */
 #define CLOUD_PATH_MAX 4096
@@ -33,47 +34,48 @@
 #define CLOUD_SESSIONS "sessions/" /* in the bucket */
 #define CLOUD_INPUTS "inputs/"
 
-/* What is wished. Texts are never NULL unless it says so. */
+/* The wanted state. Texts are never NULL unless it says so. */
 struct site {
     struct google *google;
     char *project, *region, *bucket, *kms_location, *ring, *key, *secret, *repository, *job, *role;
     char *job_account, *home_account; /* e-mail addresses */
     char *image;
     char *prompt_secret;    /* SYSTEM_PROMPT_SECRET, when it is one of this project, or NULL */
-    char *network, *subnet; /* NULL: no Direct VPC egress is asked for */
+    char *network, *subnet; /* NULL: no Direct VPC egress is wanted */
     char *key_file;         /* absolute; NULL: the home runner needs none */
-    char *impersonator;     /* who may act as the home runner's account, or NULL */
-    char *cpu, *memory;     /* NULL: as it is, or the default; so the next two */
+    char *impersonator;     /* account that may act as the home runner's account, or NULL */
+    char *cpu, *memory;     /* NULL: as it is, or the default; so are the next two */
     int64_t timeout_s;      /* 0 */
     bool image_given;
     struct strlist allow; /* PROTOCOL:PORTS or PROTOCOL:PORTS@RANGE */
-    struct strlist env;   /* NAME=VALUE, more for the job */
-    struct buf value;     /* of the secret; empty: none was given */
-    bool has_value;       /* the secret has one */
+    struct strlist env;   /* NAME=VALUE, further variables of the job */
+    struct buf value;     /* of the secret; empty when none was given */
+    bool has_value;       /* the secret already has a value */
     bool down, dry_run, yes, force, destroy_key;
     struct strlist off;    /* services that are not enabled: "run.googleapis.com" */
-    int64_t billing_until; /* mono: billing is waited for; 0: it was not missing yet */
-    bool just_enabled;     /* services were a moment ago: their APIs may not know yet */
+    int64_t billing_until; /* mono: how long to wait for billing; 0: it was not missing yet */
+    bool just_enabled;     /* services were enabled a moment ago: their APIs may not know it yet */
     char number[32];       /* of the project */
 };
 
 /* --- options (cloud_options.c) -------------------------------------------------------------- */
 
-/* Reads the options of set-up or down and finds the rest in the environment, in ./.env and in the
- * defaults. 0; 1 after --help was printed; -1 with ERR_INVALID or ERR_CONFIG. */
+/* Reads the options of set-up or down, and the rest from the environment, ./.env and the defaults.
+ * Returns 0; 1 after printing --help; -1 with ERR_INVALID or ERR_CONFIG. */
 int site_open(struct site *site, bool down, int argc, char **argv, struct err *err);
 void site_close(struct site *site);
 static inline void auto_site(struct site *site)
 {
     site_close(site);
 }
-/* The secret's value, from --secret-file or stdin. */
+/* Reads the secret's value from --secret-file or stdin. */
 int site_read_value(struct site *site, const char *secret_file, struct err *err);
 
-/* The same from the person at the terminal, unseen; nothing when there is none. */
+/* Asks the person at the terminal for the value, without echo; does nothing when there is no
+ * terminal. */
 int site_ask_value(struct site *site, struct err *err);
 
-/* Where things are: "projects/P/locations/L/keyRings/R/cryptoKeys/K", … */
+/* Append full names: "projects/P/locations/L/keyRings/R/cryptoKeys/K", … */
 void site_add_key(const struct site *site, struct buf *out);
 void site_add_job(const struct site *site, struct buf *out);
 
@@ -84,20 +86,20 @@ struct ask {
     const char *method;
     const struct buf *path; /* escaped */
     const struct buf *body; /* or NULL */
-    const char *permission; /* what it takes: named when it is refused */
-    bool once;              /* asked twice it does more than asked once */
+    const char *permission; /* permission that the call needs: named when it is refused */
+    bool once;              /* repeating the call would do more than one call */
 };
 
-/* One call, and the end of the operation that it may have started. *ret_json (or NULL) is the
- * first answer. */
+/* Makes one call, and waits for the operation that it may have started. *ret_json (unless NULL) is
+ * the first answer, which the caller frees. */
 int site_ask(struct site *site, const struct ask *ask, struct json **ret_json, struct err *err);
 
-/* Lists all pages of GET path (which has a query): calls fn for each of `field`. */
+/* Lists all pages of GET path (which has a query): calls fn for each item of `field`. */
 int site_list(struct site *site, const struct ask *ask, const char *field,
               int (*fn)(const struct json *item, void *arg), void *arg, struct err *err);
 
-/* True after a pause, when that was refused because the project has no billing yet and somebody may
- * be about to switch it on: says where, once. */
+/* True, after a pause, when a call was refused because the project has no billing yet and somebody
+ * may be about to enable it. Says once where. */
 bool site_awaits_billing(struct site *site, struct err *err);
 
 bool site_is_off(const struct site *site, enum google_api api);
@@ -105,12 +107,12 @@ void site_pause(int64_t ms);
 
 /* --- documents (cloud_match.c) -------------------------------------------------------------- */
 
-/* Adds to `names` what of the wish is not so in what was found (NULL: nothing was); a wished 0,
- * false or "" may as well be missing. */
+/* Adds to `names` the members of the wish that differ from what was found (NULL: nothing was); a
+ * wished 0, false or "" may also be missing. */
 void match_differences(const struct json *wish, const struct json *found, struct strlist *names);
 
-/* Writes what was found with the wish over it: objects member by member, `containers` one by one,
- * `env` by its names; other lists as a whole. */
+/* Writes what was found, overlaid with the wish: objects member by member, `containers` one by one,
+ * `env` by names; other lists as a whole. */
 void match_merge(struct json_writer *w, const char *name, const struct json *found,
                  const struct json *wish);
 
@@ -140,11 +142,11 @@ struct step {
     void (*name)(const struct site *site, struct buf *out); /* for a person */
     int (*look)(struct site *site, const struct step *step, struct verdict *verdict,
                 struct err *err);
-    /* ERR_CONFLICT, ERR_MISMATCH: somebody else was faster, look again. */
+    /* ERR_CONFLICT and ERR_MISMATCH mean that somebody else was faster: look again. */
     int (*act)(struct site *site, const struct step *step, struct verdict *verdict,
                struct err *err);
-    /* Down: says in *what what there is to remove (left empty: nothing), and in verdict->note what
-     * stays, and why; the verdict goes to undo(). Both NULL: there is nothing to undo. */
+    /* For down: *what names what there is to remove (empty: nothing), and verdict->note what stays,
+     * and why; the verdict goes to undo(). Both are NULL when there is nothing to undo. */
     int (*survey)(struct site *site, const struct step *step, struct verdict *verdict,
                   struct buf *what, struct err *err);
     int (*undo)(struct site *site, const struct step *step, struct verdict *verdict,
@@ -156,17 +158,17 @@ struct step {
 extern const struct step cloud_steps[]; /* ends with a NULL `what` */
 extern const struct thing cloud_job_thing;
 
-/* A thing of one document. */
+/* A thing that is one document. */
 struct thing {
-    const char *permissions; /* "storage.buckets": .get, .create, .update, .delete below it */
+    const char *permissions; /* with .get, .create, .update, .delete: "storage.buckets" */
     void (*path)(const struct site *site, struct buf *out);
     void (*create_path)(const struct site *site, struct buf *out);
     void (*create)(const struct site *site, struct json_writer *w); /* the body's members */
-    /* What has to be so of the one that is there, its members; NULL: that it is there. */
+    /* Writes the members that an existing document must have; NULL: it only must exist. */
     void (*wish)(const struct site *site, const struct json *found, struct json_writer *w);
-    /* Appends the query; NULL: it cannot be changed. */
+    /* Appends the query of a change; NULL: it cannot be changed. */
     void (*patch_query)(const struct json *found, struct buf *out);
-    /* The body's members, when it is not the wish. */
+    /* Writes the body's members, when they are not the wish. */
     void (*patch)(const struct site *site, const struct json *found, const struct json *wish,
                   struct json_writer *w);
     const char *cannot_change; /* what a person can do about that */
@@ -179,7 +181,7 @@ int thing_survey(struct site *site, const struct step *step, struct verdict *ver
                  struct buf *what, struct err *err);
 int thing_undo(struct site *site, const struct step *step, struct verdict *verdict,
                struct err *err);
-/* Made by set-up: it says so. */
+/* True when its mark says that set-up made it. */
 bool thing_is_ours(const struct json *found);
 void thing_add_mark(struct json_writer *w);
 
@@ -204,7 +206,7 @@ int setup_access_survey(struct site *site, const struct step *step, struct verdi
 int setup_access_undo(struct site *site, const struct step *step, struct verdict *verdict,
                       struct err *err);
 
-/* Those that are not things: one file each, or in cloud_special.c. */
+/* Steps that are not things: one file each, or in cloud_special.c. */
 int services_look(struct site *site, const struct step *step, struct verdict *verdict,
                   struct err *err);
 int services_act(struct site *site, const struct step *step, struct verdict *verdict,

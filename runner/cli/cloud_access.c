@@ -1,6 +1,6 @@
 /*
- * Who may do what: bindings in IAM policies. Each policy is read, added to and written back with
- * the etag that it had, until nobody has been in between; what others have bound stays.
+ * Grants: bindings in IAM policies. Each policy is read, extended and written back with its etag,
+ * again until nobody has changed it in between; other bindings are kept.
  */
 #include "base/auto.h"
 #include "base/clock.h"
@@ -10,21 +10,21 @@
 #include <stdio.h>
 #include <string.h>
 
-#define WAIT_MS 180000 /* until a policy knows an account that was just made */
+#define WAIT_MS 180000 /* time until a policy accepts an account that was just made */
 #define PAUSE_MIN_MS 200
 #define PAUSE_MAX_MS 5000
 
 enum who { THE_JOB, THE_HOME, THE_IMPERSONATOR, THE_JOB_OF_ITSELF };
 
 /*
- * All that is granted. The job's account gets no more than a task needs, since a task may act as
- * it. To run a job with overrides Google asks, besides the job's permissions, that the caller may
- * act as the account that the job runs as: without iam.serviceAccounts.actAs jobs.run is refused
- * in some projects. It gives home nothing that running the job does not.
+ * Everything that is granted. The job's account gets only what a task needs, since a task may act
+ * as it. To run a job with overrides Google requires, besides the job's permissions, that the
+ * caller may act as the job's account: without iam.serviceAccounts.actAs jobs.run is refused in
+ * some projects. That gives home nothing that running the job does not.
  */
 static const struct grant {
     int place;
-    const char *role; /* NULL: the project's own, for home */
+    const char *role; /* NULL: the project's own role, for home */
     enum who who;
 } grants[] = {
     {ON_BUCKET, "roles/storage.objectUser", THE_JOB},
@@ -90,7 +90,7 @@ static const struct {
     void (*base)(const struct site *site, struct buf *out);
     const char *get_method, *get, *get_body;
     const char *set_method, *set;
-    bool bare; /* the body is the policy itself */
+    bool bare; /* the body is the policy itself, without an object around it */
 } places[] = {
 #define GET "GET", ":getIamPolicy?options.requestedPolicyVersion=3", NULL
 #define SET "POST", ":setIamPolicy", false
@@ -126,7 +126,8 @@ static void add_role(const struct site *site, const struct grant *grant, struct 
         buf_addf(out, "projects/%s/roles/%s", site->project, site->role);
 }
 
-/* The job takes addresses that are not Google's or Anthropic's own from its definition only. */
+/* True when the job needs addresses other than Google's and Anthropic's own, which it takes from
+ * its definition only. */
 static bool has_own_addresses(const struct site *site)
 {
     for (size_t i = 0; i < site->env.count; i++)
@@ -137,7 +138,7 @@ static bool has_own_addresses(const struct site *site)
     return false;
 }
 
-/* False when nobody is meant. */
+/* Appends the grant's member. False when there is none. */
 static bool add_member(const struct site *site, const struct grant *grant, struct buf *out)
 {
     if (grant->who == THE_IMPERSONATOR && !site->impersonator)
@@ -167,7 +168,7 @@ static bool has_member(const struct json *binding, const char *member)
     return false;
 }
 
-/* A binding with a condition is not the same: it may not hold. */
+/* Finds a binding. One with a condition does not count, because the condition may be false. */
 static const struct json *find_binding(const struct json *policy, const char *role,
                                        const char *member)
 {
@@ -179,7 +180,7 @@ static const struct json *find_binding(const struct json *policy, const char *ro
     return NULL;
 }
 
-/* The grants of a place that are there (or are not), "ROLE for WHOM". */
+/* Lists the grants of a place that exist (or do not), as "ROLE for WHOM". */
 static void collect(const struct site *site, int place, const struct json *policy, bool there,
                     struct strlist *names)
 {
@@ -215,7 +216,7 @@ static int read_policy(struct site *site, const struct step *step, struct json *
     return site_ask(site, &ask, ret_policy, err);
 }
 
-/* The members of a binding: those that are there, but one; and one more. NULL: none such. */
+/* Writes the members of a binding: the present ones without one, plus one more. NULL: none. */
 static void add_members(struct json_writer *w, const struct json *binding,
                         const struct strlist *without, const struct strlist *more)
 {
@@ -230,7 +231,7 @@ static void add_members(struct json_writer *w, const struct json *binding,
     json_close(w);
 }
 
-/* Those of our members that the place grants this role to. */
+/* Lists our members that should have this role at the place. */
 static void members_of(const struct site *site, int place, const char *role, struct strlist *list)
 {
     for (size_t i = 0; i < COUNT_OF(grants); i++) {
@@ -326,7 +327,8 @@ static int write_policy(struct site *site, const struct step *step, const struct
     return site_ask(site, &ask, NULL, err);
 }
 
-/* Somebody else was in between, or the account is so new that it is not known there yet. */
+/* True for errors that pass: somebody else changed the policy, or the account is so new that it is
+ * not known there yet. */
 static bool passes(const struct err *err)
 {
     return err->code == ERR_CONFLICT || err->code == ERR_MISMATCH ||

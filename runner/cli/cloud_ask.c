@@ -1,5 +1,6 @@
-/* One call at Google, with what set-up knows besides: which permission it takes. */
+/* One call at Google, with what set-up knows besides: the permission that it needs. */
 #include "base/auto.h"
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/str.h"
 #include "runner/cli/cloud.h"
@@ -10,7 +11,7 @@
 #include <unistd.h>
 
 #define OPERATION_MS 600000
-#define ENABLING_MS 180000 /* until an API knows that it has been enabled */
+#define ENABLING_MS 180000 /* time until an API knows that it has been enabled */
 #define PAGES_MAX 10000
 
 static const char *const services[GOOGLE_API_COUNT] = {
@@ -42,7 +43,7 @@ static bool is_disabled(const struct google_answer *answer, const struct err *er
                                      strstr(err->msg, "has not been used in project"));
 }
 
-/* Google's words say which one, most of the time; that counts more than what we think. */
+/* Names the missing permission: from Google's message when it names one, else the expected one. */
 static void name_permission(const char *expected, struct err *err)
 {
     char named[80];
@@ -58,7 +59,7 @@ static void name_permission(const char *expected, struct err *err)
         err_wrap(err, "the permission %s is missing", named);
 }
 
-#define BILLING_MS 1800000 /* somebody at a terminal has a card to find */
+#define BILLING_MS 1800000 /* A person must enter the details of a card. */
 #define BILLING_SHORT_MS 15000
 #define BILLING_EVERY_MS 5000
 
@@ -124,6 +125,7 @@ static int settle(struct site *site, const struct ask *ask, const struct json *a
 
 int site_ask(struct site *site, const struct ask *ask, struct json **ret_json, struct err *err)
 {
+    REQUIRE(ask->method && ask->path);
     AUTO(json) struct json *json = NULL;
     struct google_answer answer = {0};
     if (buf_check(ask->path, "a path", err) || (ask->body && buf_check(ask->body, "a body", err)))

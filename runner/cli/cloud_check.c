@@ -1,7 +1,7 @@
 /*
- * `claude-runner cloud check`: everything that a cloud task needs, tried from the runner's end,
- * then one execution that tries it from the job's. Its payload is of a kind of its own: no task is
- * run, Claude is not called.
+ * `claude-runner cloud check`: tries everything that a cloud task needs, first from home, then by
+ * one execution from the job. Its payload has a kind of its own: no task is run, and Claude is not
+ * called.
  */
 #include "base/auto.h"
 #include "base/clock.h"
@@ -21,7 +21,7 @@
 
 #define LOOK_EVERY_MS 1000
 #define WAIT_EVERY_MS 3000
-#define ANSWER_MS 30000 /* from the execution's end to its result */
+#define ANSWER_MS 30000 /* time from the execution's end to its result */
 
 static const char usage[] =
     "usage: claude-runner cloud check [OPTIONS]\n"
@@ -40,8 +40,8 @@ struct check {
     struct cloud cloud;
     char id[ID_SIZE];
     int64_t timeout_ms;
-    int64_t wait_until; /* mono: refusals may pass before */
-    bool told;          /* that it waits */
+    int64_t wait_until; /* mono: until then refusals may pass */
+    bool told;          /* it was said that the check waits */
     bool home_only, failed;
     char execution[RUN_NAME_SIZE];
 };
@@ -93,7 +93,7 @@ static int try_bucket(struct check *check, struct buf *detail, struct err *err)
     return 0;
 }
 
-/* The real payload: sealing it is what home does with the key. */
+/* Uploads a real payload: sealing it is what home does with the key. */
 static int put_payload(struct check *check, struct buf *detail, struct err *err)
 {
     char name[FOLDER_NAME_SIZE], kind[] = PAYLOAD_CHECK, request[] = "{}", none[] = "";
@@ -145,7 +145,7 @@ static int try_list(struct check *check, struct buf *detail, struct err *err)
 
 /* --- the job's end -------------------------------------------------------------------------- */
 
-/* 1: *ret_result is it; 0: not there yet; -1 */
+/* Returns 1 with *ret_result, 0 when it is not there yet, or -1. */
 static int fetch_result(struct check *check, struct folder_result *ret_result, struct err *err)
 {
     char name[FOLDER_NAME_SIZE];
@@ -156,7 +156,7 @@ static int fetch_result(struct check *check, struct folder_result *ret_result, s
     return folder_result_parse(buf_str(&text), text.len, ret_result, err) ? -1 : 1;
 }
 
-/* What Google and the kernel say of an image that was built for other processors. */
+/* True for the messages of Google and the kernel about an image for another processor. */
 static bool is_foreign_image(const struct jobs_execution *execution)
 {
     static const char *const words[] = {"exec format error", "amd64", "manifest type",
@@ -237,7 +237,7 @@ static int follow(struct check *check, struct buf *detail, struct err *err)
     return good ? 0 : -1;
 }
 
-/* Of one that has ended or not: what counts is that it may be asked. */
+/* Cancels the execution, whether or not it has ended: only the permission is tested. */
 static int try_cancel(struct check *check, struct buf *detail, struct err *err)
 {
     (void)detail;
@@ -249,8 +249,8 @@ static int try_cancel(struct check *check, struct buf *detail, struct err *err)
 static const struct probe {
     const char *end, *what;
     int (*run)(struct check *check, struct buf *detail, struct err *err);
-    bool execution; /* part of it */
-    bool always;    /* as soon as there is an execution */
+    bool execution; /* belongs to the execution */
+    bool always;    /* runs whenever there is an execution */
 } probes[] = {
     {"home", "credentials", try_credentials, false, false},
     {"home", "bucket: write, read, delete", try_bucket, false, false},
@@ -272,7 +272,7 @@ static void tidy(struct check *check)
                 err.msg);
 }
 
-/* A refusal of somebody's rights, at home or in the words of the job. */
+/* True when somebody lacks rights, at home or in the job's message. */
 static bool is_refusal(const struct err *err)
 {
     static const char *const words[] = {"PERMISSION_DENIED", "UNAUTHENTICATED", "forbidden",
@@ -283,7 +283,7 @@ static bool is_refusal(const struct err *err)
     return err->code == ERR_FORBIDDEN;
 }
 
-/* True after a pause, when a refusal may be because what was granted does not hold yet. */
+/* True, after a pause, when a refusal may mean that a grant is not effective yet. */
 static bool waits(struct check *check, const struct probe *probe, const struct err *err)
 {
     int64_t left = check->wait_until - clock_mono_ms();
@@ -299,7 +299,7 @@ static bool waits(struct check *check, const struct probe *probe, const struct e
     return !interrupted;
 }
 
-/* The job's end again is an execution again, of a payload of its own. */
+/* Tries the job's end again, by another execution with a payload of its own. */
 static int run_again(struct check *check, const struct probe *probe, struct buf *detail,
                      struct err *err)
 {

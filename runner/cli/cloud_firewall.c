@@ -224,7 +224,8 @@ static int put_rule(struct site *site, const struct json *rule, bool exists, str
     return site_ask(site, &ask, NULL, err);
 }
 
-/* A rule's network and direction stay what they are: then it is made anew. */
+/* Makes or changes a rule. Its network and direction cannot change: then it is deleted and made
+ * anew. */
 static int set_rule(struct site *site, const struct json *rule, const struct json *found,
                     struct err *err)
 {

@@ -1,4 +1,4 @@
-/* The Cloud Run job: what has to be so of it. */
+/* The Cloud Run job, as it must be. */
 #include "base/auto.h"
 #include "base/str.h"
 #include "runner/cli/cloud.h"
@@ -47,7 +47,7 @@ static void write_env(const struct site *site, struct json_writer *w)
     json_close(w);
 }
 
-/* What nobody has asked for stays as it is. */
+/* Settings that nobody has asked for stay as they are. */
 static void write_container(const struct site *site, bool fresh, struct json_writer *w)
 {
     const char *cpu = site->cpu ? site->cpu : fresh ? "1" : NULL;
@@ -85,7 +85,7 @@ static void write_vpc(const struct site *site, struct json_writer *w)
     json_close(w);
 }
 
-/* maxRetries 0: who starts an attempt again is the home runner's business. */
+/* maxRetries is 0, because the home runner decides about further attempts. */
 static void job_wish(const struct site *site, const struct json *found, struct json_writer *w)
 {
     char seconds[32];
@@ -119,7 +119,7 @@ static void no_query(const struct json *found, struct buf *out)
     (void)out;
 }
 
-/* Google replaces all that may be written: so what is there goes along. */
+/* Google replaces everything that can be written, so the existing settings are sent as well. */
 static void job_patch(const struct site *site, const struct json *found, const struct json *wish,
                       struct json_writer *w)
 {
@@ -140,7 +140,7 @@ const struct thing cloud_job_thing = {.permissions = "run.jobs",
                                       .patch_query = no_query,
                                       .patch = job_patch};
 
-/* Google takes a job whose image is not there yet, and says so. */
+/* Google accepts a job whose image does not exist yet, and says so. */
 int setup_job_act(struct site *site, const struct step *step, struct verdict *verdict,
                   struct err *err)
 {

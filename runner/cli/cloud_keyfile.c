@@ -1,9 +1,9 @@
 /*
- * The home runner's key, in a file that only its owner reads.
+ * The home runner's key, in a file that only its owner can read.
  *
- * Google gives the private half once. So the place for the file is tried before it is asked for; a
- * key whose answer was lost stays at Google unused, and the next run says that there is an older
- * one.
+ * Google gives the private half only once. So the place for the file is tested before the key is
+ * asked for. A key whose answer was lost stays at Google unused, and the next run says that there
+ * is an older one.
  */
 #include "base/auto.h"
 #include "base/fd.h"
@@ -22,7 +22,8 @@ static void keys_path(const struct site *site, struct buf *out)
     buf_addf(out, "/v1/projects/%s/serviceAccounts/%s/keys", site->project, site->home_account);
 }
 
-/* 1: the file is a key of the account, its id in `id`; 0: there is no file; -1 */
+/* Returns 1 when the file is a key of the account (its id in `id`), 0 when there is no file, or
+ * -1. */
 static int read_file(const struct site *site, struct buf *id, struct err *err)
 {
     struct err why;

@@ -1,5 +1,6 @@
-/* Comparing what is wished with what is there, and putting the one over the other. */
+/* Compares the wanted state with the existing one, and merges them. */
 #include "base/auto.h"
+#include "base/check.h"
 #include "base/str.h"
 #include "google/jobs.h"
 #include "runner/cli/cloud.h"
@@ -9,7 +10,7 @@
 
 /* --- values --------------------------------------------------------------------------------- */
 
-/* What a number, a quantity ("1000m", "2Gi") or a duration ("3600s") amounts to. */
+/* The value of a number, a quantity ("1000m", "2Gi") or a duration ("3600s"). */
 static bool amount(const struct json *node, double *ret_value)
 {
     const char *text = json_text(node);
@@ -26,7 +27,7 @@ static bool amount(const struct json *node, double *ret_value)
     return jobs_quantity(text, ret_value) == 0;
 }
 
-/* Google gives names back as whole addresses. */
+/* True when `found` ends with the wanted name: Google returns names as full addresses. */
 static bool ends_with_name(const char *found, const char *wish)
 {
     size_t n = strlen(found), k = strlen(wish);
@@ -70,7 +71,7 @@ static bool one_of(const char *name, const char *const *names)
     return false;
 }
 
-/* Members that say nothing to a person; what is in them does. */
+/* True for members whose own name tells a person nothing; their content does. */
 static bool is_outer(const char *name)
 {
     static const char *const outer[] = {"template", "containers", "resources", "limits", NULL};
@@ -95,8 +96,8 @@ static bool has_item(const struct json *list, const struct json *wish)
     return false;
 }
 
-/* All that is wished is there; unless it is the job's environment or its containers, where others
- * may have added, nothing else is. */
+/* True when everything wanted is there, and nothing else; in the job's environment and its
+ * containers there may be more, because others may have added to them. */
 static bool same_list(const struct json *wish, const struct json *found, const char *name,
                       const char *label, struct strlist *names)
 {
@@ -143,6 +144,7 @@ static bool same(const struct json *wish, const struct json *found, const char *
 
 void match_differences(const struct json *wish, const struct json *found, struct strlist *names)
 {
+    REQUIRE(wish && names);
     same(wish, found, NULL, names);
 }
 
@@ -184,7 +186,8 @@ static void merge_objects(struct json_writer *w, const char *name, const struct 
 {
     json_open_object(w, name);
     for (const struct json *at = json_first(found); at; at = json_next(at))
-        if (strcmp(json_name(at), "buildInfo") != 0) /* Google's own word: not taken back */
+        if (strcmp(json_name(at), "buildInfo") != 0) /* Google writes this member itself and does
+                                                      * not accept it back. */
             match_merge(w, json_name(at), at, json_get(wish, json_name(at)));
     for (const struct json *at = json_first(wish); at; at = json_next(at))
         if (!json_get(found, json_name(at)))

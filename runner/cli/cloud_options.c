@@ -1,4 +1,4 @@
-/* What the options say, what the environment and ./.env say, and what is taken otherwise. */
+/* Reads the options, the environment and ./.env, and fills in defaults. */
 #include "base/auto.h"
 #include "base/fd.h"
 #include "base/form.h"
@@ -74,8 +74,7 @@ static const char down_usage[] =
 
 /* --- texts ---------------------------------------------------------------------------------- */
 
-/* Resources by a name of their own: option, member, variable or NULL, what is taken otherwise
- * (with a % for the project). */
+/* Names of resources: option, member, variable or NULL, default (with a % for the project). */
 static const struct {
     const char *option;
     size_t member;
@@ -150,7 +149,7 @@ static int take_env(struct site *site, const char *text, struct err *err)
     return strlist_add(&site->env, text) ? err_sys(err, "options") : 0;
 }
 
-/* tcp:22, tcp:8000-8010, icmp, udp:53@10.0.0.2/32 */
+/* Reads tcp:22, tcp:8000-8010, icmp, udp:53@10.0.0.2/32. */
 static int take_allow(struct site *site, const char *text, struct err *err)
 {
     size_t protocol = strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789");
@@ -335,7 +334,7 @@ static int fill_names(struct site *site, const struct vars *env, const struct va
     return 0;
 }
 
-/* The secret with the system prompt, of this project only. */
+/* Reads the name of the secret with the system prompt; only one of this project counts. */
 static int fill_prompt(struct site *site, const struct vars *env, const struct vars *file,
                        struct err *err)
 {
@@ -353,7 +352,8 @@ static int fill_prompt(struct site *site, const struct vars *env, const struct v
                : 0;
 }
 
-/* ID becomes ID@PROJECT.iam.gserviceaccount.com; a project of a domain is turned round there. */
+/* Makes ID@PROJECT.iam.gserviceaccount.com of ID; there a project "domain:name" is written
+ * "name.domain". */
 static int make_email(const struct site *site, char **id, struct err *err)
 {
     char *email = NULL;
@@ -387,13 +387,13 @@ static int fill_rest(struct site *site, const struct given *given, struct err *e
     return 0;
 }
 
-/* A login, where Google's libraries find none: the two ways to one are named, and the second is
- * gone at once, where somebody is at the terminal. */
+/* Finds a login where Google's libraries find none. Names the two ways to get one, and takes the
+ * second at once when somebody is at the terminal. */
 static int find_token(struct site *site, struct err *err)
 {
     char line[4096] = "";
     struct err none;
-    const char *token = getenv("CLOUDSDK_AUTH_ACCESS_TOKEN"); /* gcloud's own name for it */
+    const char *token = getenv("CLOUDSDK_AUTH_ACCESS_TOKEN"); /* gcloud's own variable */
     if (!token && google_login(site->google, &none) == 0)
         return 0;
     if (!token && none.code != ERR_FORBIDDEN) {
@@ -421,7 +421,7 @@ static int find_token(struct site *site, struct err *err)
     return rc;
 }
 
-/* Not those of ./.env: they are the home runner's. */
+/* Without the credentials of ./.env: they are the home runner's. */
 static int open_google(struct site *site, struct err *err)
 {
     AUTO(config_report) struct config_report report = {0};
@@ -484,7 +484,7 @@ void site_add_job(const struct site *site, struct buf *out)
 
 /* --- the secret's value --------------------------------------------------------------------- */
 
-/* Whoever has stdin open and writes nothing is not waited for. */
+/* Reads the value from stdin. Does not wait when stdin is open but nobody writes. */
 static int read_stdin(struct site *site, struct err *err)
 {
     for (;;) {

@@ -1,4 +1,5 @@
-/* Steps that are no plain things: services, project, bucket, keys, the secret's value, the role. */
+/* Steps that are not plain things: services, project, bucket, keys, the secret's value, the
+ * role. */
 #include "base/auto.h"
 #include "base/str.h"
 #include "google/secret.h"
@@ -41,7 +42,7 @@ static int take_enabled(const struct json *service, void *on)
     return 0;
 }
 
-/* site->off is what is off, wanted or not; the verdict's names are those to enable. */
+/* Fills site->off with all disabled services, wanted or not; the verdict names those to enable. */
 int services_look(struct site *site, const struct step *step, struct verdict *verdict,
                   struct err *err)
 {
@@ -116,8 +117,8 @@ int project_look(struct site *site, const struct step *step, struct verdict *ver
 
 /* --- bucket --------------------------------------------------------------------------------- */
 
-/* A bucket's name is the whole world's: one of that name may be a stranger's, who would read what
- * is put there. */
+/* Checks who owns the bucket: bucket names are global, so one with this name may belong to a
+ * stranger, who could read what is stored there. */
 static int check_owner(const struct site *site, const struct json *found, struct err *err)
 {
     const char *number = json_text(json_get(found, "projectNumber"));
@@ -163,7 +164,7 @@ int bucket_survey(struct site *site, const struct step *step, struct verdict *ve
     return 0;
 }
 
-/* What came after we had looked stays, and the bucket for it. */
+/* False for objects that appeared after the survey: they stay, and so does the bucket. */
 static bool may_go(const char *name, void *arg)
 {
     const struct site *site = arg;
@@ -264,7 +265,8 @@ static int has_version(struct site *site, const struct step *step, bool *ret_has
     return 0;
 }
 
-/* Who may not read it adds a version that may be the same. */
+/* True when the secret has this value. A caller who may not read it adds a version, which may be
+ * the same. */
 static bool is_current(struct site *site)
 {
     struct err ignored;
@@ -327,7 +329,7 @@ static bool is_deleted(const struct json *role)
     return deleted;
 }
 
-/* A deleted role can be had back for a week; its name is taken for longer. */
+/* A deleted role can be restored for a week; its name stays reserved for longer. */
 int role_act(struct site *site, const struct step *step, struct verdict *verdict, struct err *err)
 {
     AUTO(buf) struct buf path = BUF_INIT(CLOUD_PATH_MAX), body = BUF_INIT(16);

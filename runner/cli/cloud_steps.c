@@ -1,4 +1,4 @@
-/* The table of all that set-up makes, in order; down goes through it from its end. */
+/* The table of everything that set-up makes, in order; down goes through it from its end. */
 #include "base/auto.h"
 #include "base/clock.h"
 #include "base/str.h"
@@ -23,7 +23,7 @@ static const struct {
     int days;
 } lifecycle[] = {{CLOUD_INPUTS, 7}, {CLOUD_SESSIONS, 30}};
 
-/* Which of our rules it is, by what it is for; -1: somebody else's. */
+/* Which of our rules it is, recognized by its purpose; -1: it is not ours. */
 static int rule_of(const struct json *rule)
 {
     const char *type = json_text(json_get(json_get(rule, "action"), "type"));
@@ -52,7 +52,7 @@ static void write_rule(size_t i, struct json_writer *w)
     json_close(w);
 }
 
-/* Others' rules stay. */
+/* Rules of others are kept. */
 static void write_lifecycle(const struct json *found, struct json_writer *w)
 {
     const struct json *rules = json_get(json_get(found, "lifecycle"), "rule");
@@ -67,8 +67,8 @@ static void write_lifecycle(const struct json *found, struct json_writer *w)
     json_close(w);
 }
 
-/* What has been deleted is gone: a payload must not be kept for a week by soft delete, or for ever
- * as an old version. */
+/* The bucket must delete for good: a payload must not be kept for a week by soft delete, or for
+ * ever as an old version. */
 static void bucket_wish(const struct site *site, const struct json *found, struct json_writer *w)
 {
     (void)site;
@@ -141,7 +141,7 @@ static void key_create(const struct site *site, struct json_writer *w)
     (void)site;
     json_add_text(w, "purpose", "ENCRYPT_DECRYPT");
     json_add_text(w, "rotationPeriod",
-                  "7776000s"); /* 90 days: what was sealed before still opens */
+                  "7776000s"); /* 90 days; earlier versions still open what they sealed */
     json_add_text(w, "nextRotationTime",
                   clock_format(clock_real_ms() + INT64_C(7776000) * 1000, next));
     thing_add_mark(w);
@@ -204,7 +204,7 @@ static void repository_wish(const struct site *site, const struct json *found,
     json_add_text(w, "format", "DOCKER");
 }
 
-/* Images pile up with each build: those older than 30 days go, but for the last five. */
+/* Deletes images older than 30 days, except for the last five: each build adds one. */
 static void write_cleanup(struct json_writer *w)
 {
     json_open_object(w, "cleanupPolicies");
@@ -287,8 +287,8 @@ static void roles_path(const struct site *site, struct buf *out)
     buf_addf(out, "/v1/projects/%s/roles", site->project);
 }
 
-/* To start an execution with a task's id in its environment, to find and follow it, to end it. No
- * role of Google's has these and no more. */
+/* The role starts an execution with a task's id in its environment, finds and follows it, and ends
+ * it. No role of Google's has exactly these permissions. */
 static void role_wish(const struct site *site, const struct json *found, struct json_writer *w)
 {
     static const char *const permissions[] = {

@@ -1,5 +1,6 @@
-/* Steps whose thing is one document: there or not, as wished or not. */
+/* Steps whose thing is one document: it exists or not, with the wanted content or not. */
 #include "base/auto.h"
+#include "base/check.h"
 #include "base/str.h"
 #include "runner/cli/cloud.h"
 
@@ -29,7 +30,7 @@ void thing_add_mark(struct json_writer *w)
     json_close(w);
 }
 
-/* 0: *ret_found is it, or NULL when there is none. */
+/* Reads the document. Returns 0 with *ret_found, which is NULL when there is none. */
 static int get(struct site *site, const struct step *step, struct json **ret_found, struct err *err)
 {
     char permission[80];
@@ -42,7 +43,7 @@ static int get(struct site *site, const struct step *step, struct json **ret_fou
     return site_ask(site, &ask, ret_found, err) == 0 || err->code == ERR_NOT_FOUND ? 0 : -1;
 }
 
-/* The wish as a tree, its text in `text`. */
+/* The wish as a tree, which the caller frees; `text` holds its text. */
 static struct json *make_wish(const struct site *site, const struct step *step,
                               const struct json *found, struct buf *text, struct err *err)
 {
@@ -57,6 +58,7 @@ static struct json *make_wish(const struct site *site, const struct step *step,
 
 int thing_look(struct site *site, const struct step *step, struct verdict *verdict, struct err *err)
 {
+    REQUIRE(step->thing);
     AUTO(buf) struct buf text = BUF_INIT(CLOUD_BODY_MAX);
     if (get(site, step, &verdict->found, err))
         return -1;

@@ -1,4 +1,4 @@
-/* batch: its options, and what is said at its end. */
+/* batch: its options, and the message at its end. */
 #include "runner/client/batch.h"
 
 #include "base/auto.h"
@@ -82,7 +82,7 @@ static int take_options(const struct call *call, struct batch_options *o,
     return 0;
 }
 
-/* --fail-on-error 5%: of all runs. */
+/* Computes --fail-on-error 5% as a part of all runs. */
 static void resolve_share(const struct call *call, struct batch *b)
 {
     const char *text = options_value(&call->given, "fail-on-error");
@@ -135,6 +135,10 @@ int client_batch(struct call *call, struct err *err)
     strftime(dir, sizeof(dir), "batch-%Y%m%d-%H%M%S", &tm);
     b.options.out = b.options.out ? b.options.out : dir;
     int rc = batch_tasks_read(&b.tasks, call->args.items[0], &defaults, err);
+    if (rc == 0 && cloud)
+        rc = cloud_home_check(err);
+    if (rc == 0)
+        rc = batch_results_lock(&b.results, b.options.out, err);
     if (rc == 0 && cloud)
         rc = cloud_home_open(&home, b.options.out, &call->to, err);
     if (rc == 0) {

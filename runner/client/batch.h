@@ -16,6 +16,8 @@
  * its line is added to DIR/results.jsonl; a run counts as kept once its line is there.
  *
  * Threads: one, but batch_uploads.
+ * Ownership: struct batch owns its parts; what a _new function returns is freed by the _free
+ * function of the same name, and returned paths are the caller's to free.
  */
 #ifndef CLIENT_BATCH_H
 #define CLIENT_BATCH_H
@@ -29,24 +31,25 @@
 #include <stdint.h>
 
 #define BATCH_RUNS_MAX 10000000
-#define BATCH_TASK_MAX (12u << 20) /* bytes of one task */
+#define BATCH_TASK_MAX (12u << 20) /* limit of one task */
 #define BATCH_KEY_SIZE 128
 
 enum jobs_state { RUN_READY, RUN_UNDER_WAY, RUN_OK, RUN_FAILED, RUN_SKIPPED };
 
-/* One run; kept small, there may be millions. */
+/* One run. Small, because there may be millions. */
 struct batch_run {
     uint8_t state;
-    uint8_t attempt;     /* of this generation: how often it has failed and was begun again */
-    uint16_t generation; /* lines of earlier clients that say it failed */
+    uint8_t attempt;     /* failed attempts of this generation that were followed by another */
+    uint16_t generation; /* lines of earlier clients about its failures */
     float seconds, cost;
 };
 
 struct batch_task {
     char *id;
-    char *folder;                  /* the same where it needs no escaping */
-    int64_t at;                    /* in the spool: the request's body without its last brace … */
-    uint32_t body_len, inputs_len; /* … and the object of input names and paths */
+    char *folder;                  /* the id, escaped where that is needed */
+    int64_t at;                    /* offset in the spool: the request's body without its last
+                                    * brace, */
+    uint32_t body_len, inputs_len; /* followed by the object of input names and paths */
     uint32_t first, count;         /* its runs */
     uint32_t ok, failed;
     bool command;
@@ -61,7 +64,7 @@ struct batch_tasks {
     int64_t spool_len;
 };
 
-/* What is said once for all tasks. */
+/* Values that count for all tasks. */
 struct batch_defaults {
     const char *prompt, *command, *model, *executor; /* or NULL */
     int64_t timeout_ms;                              /* 0: none */
@@ -72,7 +75,7 @@ struct batch_defaults {
 int batch_tasks_read(struct batch_tasks *tasks, const char *path,
                      const struct batch_defaults *defaults, struct err *err);
 void batch_tasks_done(struct batch_tasks *tasks);
-/* Adds one task, an object of JSON. `where` names it in errors. For batch_read.c. */
+/* Adds one task, a JSON object. `where` names it in errors. For batch_read.c. */
 struct batch_reading;
 int batch_tasks_add(struct batch_reading *reading, const char *text, size_t len, const char *where,
                     struct err *err);
@@ -83,7 +86,8 @@ struct batch_options {
     const char *out;
     int parallel, retries;
     double max_cost; /* 0: none */
-    double fail_at;  /* failed runs that are too many; < 0: none is, but the exit status tells */
+    double fail_at;  /* how many failed runs are too many; < 0: no limit, but the exit status
+                      * tells */
     bool resume, retry_failed, quiet, gitignore;
     const char *title;
 };
@@ -104,12 +108,14 @@ struct batch_results {
     char name[ID_UUID_SIZE];
 };
 
-/* Makes the folder, or takes up the one that is there; then reads which runs are kept already. */
+/* Makes the folder, or opens an existing one, and locks it against other batches. */
+int batch_results_lock(struct batch_results *results, const char *dir, struct err *err);
+/* Begins the batch in the locked folder, or continues it: reads which runs are finished. */
 int batch_results_open(struct batch_results *results, const struct batch_options *options,
                        const char *runner, struct batch_tasks *tasks, struct batch_sums *sums,
                        struct err *err);
 void batch_results_close(struct batch_results *results);
-/* Adds a line; whole or not at all. */
+/* Adds a line, completely or not at all. */
 int batch_results_add(struct batch_results *results, const struct buf *line, struct err *err);
 /* The Idempotency-Key of a run. */
 void batch_key(const struct batch_results *results, const struct batch_task *task, size_t index,
@@ -118,25 +124,26 @@ void batch_key(const struct batch_results *results, const struct batch_task *tas
 /* --- one run's folder (batch_folder.c) --- */
 
 struct batch_folder {
-    char *part, *final;          /* where it is made, and where it goes */
-    int transcript, out, errors; /* files that are open; -1 */
+    char *part, *final;          /* temporary and final path */
+    int transcript, out, errors; /* open files; -1: not open */
     int64_t transcript_bytes, out_bytes, error_bytes;
-    bool outputs;                     /* files were put below outputs/ */
-    bool kept;                        /* it is in its place */
-    struct buf response, stderr_text; /* what goes into the line, bounded */
+    bool outputs;                     /* there are files below outputs/ */
+    bool kept;                        /* it has its final name */
+    struct buf response, stderr_text; /* texts for the line of results, bounded */
 };
 
 int batch_folder_begin(struct batch_folder *folder, const char *dir, const char *task, size_t run,
                        struct err *err);
-/* A line that the CLI printed; a piece of a command's stdout or stderr. */
+/* Add a line that the CLI printed, and a piece of a command's stdout or stderr. */
 int batch_folder_line(struct batch_folder *folder, const char *json, size_t len, struct err *err);
 int batch_folder_text(struct batch_folder *folder, bool is_stderr, const char *text, size_t len,
                       struct err *err);
-/* Where an output of that name goes: its directories are made. NULL with *err. */
+/* The path for an output of that name, whose directories are made; the caller frees it. NULL with
+ * *err. */
 char *batch_folder_output(struct batch_folder *folder, const char *name, struct err *err);
-/* Writes what is left and puts the folder in its place. */
+/* Writes the rest and renames the folder to its final name. */
 int batch_folder_keep(struct batch_folder *folder, struct err *err);
-/* Forgets it and what was made. */
+/* Removes the folder's temporary files and frees it. */
 void batch_folder_drop(struct batch_folder *folder);
 
 /* --- uploads (batch_uploads.c) --- */
@@ -144,14 +151,14 @@ void batch_folder_drop(struct batch_folder *folder);
 struct batch_uploads;
 struct batch_uploads *batch_uploads_new(const struct settings *to, bool gitignore, struct err *err);
 void batch_uploads_free(struct batch_uploads *uploads);
-/* The digest of a path: 1 when it is there, 0 when it will be (wake can be read then), -1 when it
- * cannot be had. */
+/* The digest of a path. Returns 1 when it is known, 0 when it will be (then wake becomes readable),
+ * or -1 when the input cannot be uploaded. */
 int batch_uploads_get(struct batch_uploads *uploads, const char *path,
                       char digest[INPUTS_DIGEST_SIZE], struct err *err);
 int batch_uploads_wake(const struct batch_uploads *uploads); /* a descriptor to poll */
 void batch_uploads_count(struct batch_uploads *uploads, struct inputs_count *ret_count);
 
-/* --- the whole (batch_loop.c) --- */
+/* --- the whole batch (batch_loop.c) --- */
 
 struct batch {
     const struct settings *to;
@@ -161,23 +168,23 @@ struct batch {
     struct batch_uploads *uploads;
     struct batch_sums sums;
     struct net_pool *pool;
-    struct batch_slot *slots; /* runs under way; private to batch_loop.c */
+    struct batch_slot *slots; /* running runs; private to batch_loop.c */
     struct batch_display *display;
-    size_t next; /* no run before it is ready */
+    size_t next; /* all runs before it have begun */
     size_t ready;
-    double limit; /* how many may be under way now */
+    double limit; /* how many may run now */
     int64_t begun_ms, pause_until_ms, away_since_ms;
     int pause_ms;
-    bool stopping;   /* begins no more */
-    const char *why; /* it stops, or NULL */
+    bool stopping;   /* no more runs are begun */
+    const char *why; /* why it stops, or NULL */
     struct err fatal;
-    bool awaits_inputs; /* the next run has inputs that are not there yet */
+    bool awaits_inputs; /* the next run's inputs are not uploaded yet */
 };
 
-/* Runs all that is left. Returns 0, or -1 when it could not go on (what is kept is kept). */
+/* Runs everything that is left. Returns 0, or -1 when it cannot go on (finished runs stay). */
 int batch_loop(struct batch *batch, struct err *err);
 
-/* What runs under way look like, for the display. */
+/* A running run, for the display. */
 struct batch_view {
     const char *task;
     size_t run;
@@ -190,17 +197,17 @@ size_t batch_views(const struct batch *batch, struct batch_view *views, size_t m
 
 struct batch_display *batch_display_new(const struct batch *batch);
 void batch_display_free(struct batch_display *display);
-/* Draws when it is time to, or a line for a run that has ended. */
+/* Redraws when it is time; prints a line for a run that has ended. */
 void batch_display_tick(struct batch_display *display, const struct batch *batch, bool now);
 void batch_display_ended(struct batch_display *display, const struct batch *batch,
                          const struct batch_task *task, size_t run, bool ok, double seconds,
                          double cost, const char *error);
-/* Takes the drawing away. */
+/* Removes the drawing. */
 void batch_display_clear(struct batch_display *display);
 
 /* --- the report (batch_report.c) --- */
 
-/* Writes summary.md and report.html below the folder, and the summary to `out`. */
+/* Writes summary.md and report.html into the folder, and the summary to `out`. */
 int batch_report(const struct batch *batch, FILE *out, bool json, struct err *err);
 
 #endif

@@ -23,8 +23,8 @@
 
 struct batch_display {
     bool live, quiet, colour;
-    int columns, rows; /* of the last drawing */
-    int lines;         /* that it has taken */
+    int columns, rows; /* size of the window at the last drawing */
+    int lines;         /* lines of the last drawing */
     int64_t drawn_ms;
     size_t failed_said;
 };
@@ -63,7 +63,7 @@ static void add_count(struct buf *out, double n)
         buf_addf(out, "%.0f", n);
 }
 
-/* How far it is: "[#####.....]  50/100  49 ok  1 failed  8 under way". */
+/* Adds the progress: "[#####.....] 50/100 49 ok 1 failed 8 under way". */
 static void add_head(const struct batch *b, int columns, struct buf *line)
 {
     int width = columns / 4 < 40 ? columns / 4 : 40;
@@ -75,7 +75,7 @@ static void add_head(const struct batch *b, int columns, struct buf *line)
              b->sums.ok, b->sums.failed, b->sums.under_way);
 }
 
-/* Rate, tokens, cost, and when it will be over. */
+/* Adds the rate, tokens, cost, and the expected end. */
 static void add_numbers(const struct batch *b, struct buf *line)
 {
     double seconds = (double)(clock_mono_ms() - b->begun_ms) / 1000;
@@ -106,8 +106,8 @@ static void add_view(const struct batch_view *view, struct buf *line)
     buf_addf(line, "  %s", view->doing);
 }
 
-/* One line of the drawing, cut to the window; the last column stays free, so that no terminal
- * wraps. */
+/* Prints one line of the drawing, cut to the window; the last column stays free, so that no
+ * terminal wraps. */
 static void put_line(struct batch_display *d, const struct buf *line, enum narrate_colour hue,
                      struct buf *out)
 {
@@ -133,11 +133,11 @@ static void draw(struct batch_display *d, const struct batch *b)
     screen_size(STDERR_FILENO, &columns, &rows);
     go_back(d, &out);
     if (columns != d->columns || rows != d->rows)
-        buf_adds(&out, "\033[J"); /* lines may have been broken in two */
+        buf_adds(&out, "\033[J"); /* The terminal may have wrapped lines. */
     d->columns = columns;
     d->rows = rows;
     d->lines = 0;
-    int room = rows - 3; /* the cursor's own line stays free */
+    int room = rows - 3; /* The cursor's own line stays free. */
     size_t count = batch_views(b, views,
                                room < 1           ? 0
                                : room < VIEWS_MAX ? (size_t)room
@@ -180,7 +180,7 @@ void batch_display_clear(struct batch_display *d)
 
 /* --- lines --------------------------------------------------------------------------------- */
 
-/* On a terminal only what failed: it stands above the drawing. */
+/* Prints the end of a run; on a terminal only of a failed one, above the drawing. */
 void batch_display_ended(struct batch_display *d, const struct batch *b,
                          const struct batch_task *task, size_t run, bool ok, double seconds,
                          double cost, const char *error)

@@ -1,5 +1,6 @@
-/* A run's folder: made beside its place, then renamed. */
+/* A run's folder: made under a temporary name, then renamed. */
 #include "base/auto.h"
+#include "base/check.h"
 #include "base/fd.h"
 #include "base/path.h"
 #include "runner/client/batch.h"
@@ -14,11 +15,14 @@
 #include <unistd.h>
 
 #define RESPONSE_MAX (64u << 20)
-#define TEXT_KEPT (256u << 10) /* of stdout and stderr in a line of results; the files have all */
+#define TEXT_KEPT                                                             \
+    (256u << 10) /* of stdout and stderr in a line of results; the files have \
+                  * everything */
 
 int batch_folder_begin(struct batch_folder *f, const char *dir, const char *task, size_t run,
                        struct err *err)
 {
+    REQUIRE(dir && task);
     *f = (struct batch_folder){.transcript = -1, .out = -1, .errors = -1};
     buf_init(&f->response, RESPONSE_MAX);
     buf_init(&f->stderr_text, TEXT_KEPT);
@@ -30,16 +34,16 @@ int batch_folder_begin(struct batch_folder *f, const char *dir, const char *task
         return err_sys(err, "a folder");
     char *slash = strrchr(f->part, '/');
     *slash = '\0';
-    int rc = mkdir(f->part, 0777) && errno != EEXIST; /* the task's, shared by its runs */
+    int rc = mkdir(f->part, 0777) && errno != EEXIST; /* The task's folder, which its runs share. */
     *slash = '/';
     if (rc == 0 && mkdir(f->part, 0777) == 0)
         return 0;
-    if (errno != EEXIST || path_remove_tree(f->part, err)) /* of a client that was killed */
+    if (errno != EEXIST || path_remove_tree(f->part, err)) /* Left by a client that was killed. */
         return err_sys(err, "cannot make %.150s", f->part);
     return mkdir(f->part, 0777) ? err_sys(err, "cannot make %.150s", f->part) : 0;
 }
 
-/* Opens the file of that name when it isn't yet. */
+/* Opens the file of that name unless it is open. */
 static int open_for(struct batch_folder *f, int *fd, const char *name, struct err *err)
 {
     if (*fd < 0) {
@@ -69,13 +73,13 @@ int batch_folder_line(struct batch_folder *f, const char *json, size_t len, stru
         return 0;
     if (n < 0 && errno != EINTR)
         return err_sys(err, "cannot write %.150s/%s", f->part, name);
-    size_t done = n > 0 ? (size_t)n : 0; /* the rest of a short write, piece by piece */
+    size_t done = n > 0 ? (size_t)n : 0; /* Write the rest after a short write, piece by piece. */
     if (done < len && append(f, &f->transcript, name, json + done, len - done, err))
         return -1;
     return append(f, &f->transcript, name, "\n", 1, err);
 }
 
-/* The beginning of a text, for the line of results. */
+/* Keeps the beginning of a text, for the line of results. */
 static void keep_beginning(struct buf *to, const char *text, size_t len)
 {
     size_t room = TEXT_KEPT - to->len;
@@ -122,7 +126,7 @@ static int write_file(const struct batch_folder *f, const char *name, const void
     return 0;
 }
 
-/* Puts the folder in its place; one that is there (an earlier attempt's) goes. */
+/* Renames the folder to its final name, and removes an earlier attempt's. */
 static int put_in_place(struct batch_folder *f, struct err *err)
 {
     AUTO(str) char *old = NULL;
@@ -148,7 +152,7 @@ static void close_all(struct batch_folder *f)
 
 int batch_folder_keep(struct batch_folder *f, struct err *err)
 {
-    bool text = f->out_bytes == 0 && f->response.len > 0; /* a command's is in stdout.txt */
+    bool text = f->out_bytes == 0 && f->response.len > 0; /* A command's text is in stdout.txt. */
     close_all(f);
     if (text && write_file(f, "response.txt", buf_str(&f->response), f->response.len, err))
         return -1;

@@ -2,8 +2,8 @@
  * Runs what is left of a batch: begins runs while there is room, keeps those that end, waits when
  * the runner says so.
  *
- * How many may be under way adapts: a 429 (or 503) halves it and holds everything for as long as
- * Retry-After says; each run that ends well adds a little, up to --parallel.
+ * The number of runs at once adapts: a 429 (or 503) halves it and stops everything for the time of
+ * Retry-After; each run that ends well adds a little, up to --parallel.
  */
 #include "base/auto.h"
 #include "base/clock.h"
@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #define TICK_MS 100
-#define AWAY_MS 600000 /* so long a runner may be away */
+#define AWAY_MS 600000 /* how long a runner may be unreachable */
 #define PAUSE_FIRST_MS 250
 #define PAUSE_MAX_MS 30000
 #define LINE_MAX_BYTES (160u << 20)
@@ -55,7 +55,7 @@ static void hold(struct batch *b, int retry_after_s)
     int64_t now = clock_mono_ms();
     int pause = b->pause_ms ? b->pause_ms : PAUSE_FIRST_MS;
     if (retry_after_s == 0 && now < b->pause_until_ms)
-        return; /* those that were refused together count once */
+        return; /* Runs that were refused at the same time count once. */
     int64_t until = now + (retry_after_s > 0 ? retry_after_s * INT64_C(1000) : pause);
     b->pause_ms = pause * 2 < PAUSE_MAX_MS ? pause * 2 : PAUSE_MAX_MS;
     if (until > b->pause_until_ms)
@@ -98,19 +98,18 @@ static int64_t tokens_in(const struct json *end)
            number_of(usage, "cache_read_input_tokens");
 }
 
-/* What Cloud Run bills for an execution: its list prices in USD (jobs, tier 1), without free
- * quotas.
- */
+/* The price of an execution at Cloud Run: list prices in USD (jobs, tier 1), without free
+ * quotas. */
 static double cloud_cost(const struct json *cloud)
 {
     return real_of(cloud, "vcpuSeconds") * 0.000018 + real_of(cloud, "gibSeconds") * 0.000002;
 }
 
-/* What a run came to. */
+/* The outcome of a run. */
 struct outcome {
     bool ok;
     long long code;
-    double seconds, cost, cloud_cost; /* the cloud's is in the cost */
+    double seconds, cost, cloud_cost; /* the cloud's cost is in `cost` */
     int64_t in, out;
     const char *error;
 };
@@ -137,7 +136,7 @@ static void find_outcome(struct batch_slot *s, struct outcome *o)
         buf_adds(&s->folder.stderr_text, text_of(end, "stderr"));
 }
 
-/* A path in the run's folder, or null. */
+/* Adds a path in the run's folder, or null. */
 static void add_path(struct json_writer *w, const char *member, const struct batch_slot *s,
                      const char *name, bool there)
 {
@@ -146,7 +145,7 @@ static void add_path(struct json_writer *w, const char *member, const struct bat
     json_add_text(w, member, there ? buf_str(&path) : NULL);
 }
 
-/* The line of results.jsonl: what config.md promises, then what is known besides. */
+/* Writes the line of results.jsonl: the documented members, then further ones. */
 static void write_line(const struct batch_slot *s, const struct outcome *o,
                        const struct batch_run *run, struct buf *line)
 {
@@ -198,7 +197,7 @@ static void add_sums(struct batch *b, struct batch_task *task, struct batch_run 
     b->sums.under_way--;
 }
 
-/* A batch that has cost enough, or has failed enough, begins nothing more. */
+/* Stops beginning runs when the batch has cost or failed too much. */
 static void check_limits(struct batch *b)
 {
     const struct batch_options *o = &b->options;
@@ -230,7 +229,7 @@ void batch_slot_ended(struct batch_slot *s)
         make_ready(b, s);
     } else if (keep(s, &o, run, &err)) {
         batch_broke(b, &err);
-        return; /* the folder stays with the slot until that is dropped */
+        return; /* The slot keeps the folder until it is dropped. */
     } else {
         add_sums(b, task, run, &o);
         batch_display_ended(b->display, b, task, number, o.ok, o.seconds, o.cost, o.error);
@@ -243,7 +242,8 @@ void batch_slot_ended(struct batch_slot *s)
 
 /* --- beginning ----------------------------------------------------------------------------- */
 
-/* The digests of a task's inputs as a member of its request. 1, 0 when they are not there yet. */
+/* Adds the digests of a task's inputs as a member of its request. Returns 1, or 0 when they are not
+ * known yet. */
 static int add_inputs(struct batch *b, const struct json *inputs, struct buf *body, struct err *err)
 {
     struct json_writer w;
@@ -268,7 +268,7 @@ static int add_inputs(struct batch *b, const struct json *inputs, struct buf *bo
     return all;
 }
 
-/* The whole body of a task's request. 1, 0 when it has to wait for inputs, -1. */
+/* Makes the body of a task's request. Returns 1, 0 when it must wait for inputs, or -1. */
 static int make_body(struct batch *b, const struct batch_task *task, struct buf *body,
                      struct err *err)
 {
@@ -311,7 +311,7 @@ static struct batch_task *task_of(struct batch *b, size_t index)
     return &b->tasks.items[low];
 }
 
-/* Begins the next run that is ready. False: none can be begun now. */
+/* Begins the next run that is ready. False when none can begin now. */
 static bool begin_next(struct batch *b)
 {
     struct err err = ERR_INIT;
@@ -335,7 +335,7 @@ static bool begin_next(struct batch *b)
         batch_broke(b, &begun);
         return false;
     }
-    if (rc < 0) { /* its inputs cannot be had: that is its result */
+    if (rc < 0) { /* Its inputs cannot be uploaded, so the run has failed. */
         net_pool_cancel(b->pool, slot->flow);
         slot->flow = NULL;
         snprintf(slot->error, sizeof(slot->error), "%s", err.msg);
@@ -368,8 +368,8 @@ static void connect_again(struct batch *b)
     }
 }
 
-/* The first Ctrl-C begins no more, the second leaves, as does the first while the runner is away.
- * True: leave. */
+/* The first Ctrl-C stops beginning runs, the second leaves; so does the first while the runner is
+ * unreachable. True: leave. */
 static bool heed_signals(struct batch *b)
 {
     if (client_signals == 0)

@@ -16,7 +16,7 @@
 
 /* --- CSV ----------------------------------------------------------------------------------- */
 
-/* One cell; *csv->at is behind it, at ',', a line end or the end. */
+/* Reads one cell; *csv->at is then after it, at ',', a line end or the end. */
 static int read_cell(struct csv *csv, struct buf *cell, struct err *err)
 {
     size_t began = csv->line;
@@ -130,7 +130,7 @@ static int read_array(struct batch_reading *reading, const struct buf *text, str
     return 0;
 }
 
-/* Line by line: memory does not grow with the file. */
+/* Reads line by line, so that memory does not grow with the file. */
 static int read_lines(struct batch_reading *reading, FILE *in, struct err *err)
 {
     AUTO(str) char *line = NULL;
@@ -159,7 +159,7 @@ static bool ends_with(const char *text, const char *end)
 
 enum form { FORM_JSONL, FORM_ARRAY, FORM_CSV };
 
-/* By the name, else by the first character. */
+/* Guesses the form by the name, else by the first character. */
 static enum form guess(const char *path, FILE *in)
 {
     int c;

@@ -1,7 +1,7 @@
 /*
- * The forms that tasks come in: JSON lines, a JSON array, CSV. Private to the files batch*.c.
+ * The forms of a file of tasks: JSON lines, a JSON array, CSV. Private to the files batch*.c.
  *
- * Threads: one.
+ * Threads: one. Ownership: everything is borrowed.
  */
 #ifndef CLIENT_BATCH_READ_H
 #define CLIENT_BATCH_READ_H
@@ -14,13 +14,14 @@ struct batch_reading {
     bool table; /* CSV: every column is a member */
 };
 
-/* A row of CSV after the other: RFC 4180, line ends inside quotes included. */
+/* Reads CSV row by row: RFC 4180, with line ends inside quotes. */
 struct csv {
     const char *at, *end;
     size_t line;
 };
 
-/* The next row's cells into `cells` (cleared first). 1, 0 at the end, -1 with *err. */
+/* Reads the next row's cells into `cells` (cleared first). Returns 1, 0 at the end, or -1 with
+ * *err. */
 int csv_next(struct csv *csv, struct strlist *cells, struct err *err);
 
 #endif

@@ -1,7 +1,7 @@
 /*
- * The end of a batch: by task how many runs were well, what they cost and took, and how both are
- * spread over the runs; for the terminal, as Markdown, and as one HTML page that needs nothing
- * else.
+ * The report at the end of a batch: for each task how many runs succeeded, their costs and
+ * durations, and how both are distributed; for the terminal, as Markdown, and as one self-contained
+ * HTML page.
  */
 #include "base/auto.h"
 #include "base/fd.h"
@@ -15,7 +15,7 @@
 #include <string.h>
 
 #define REPORT_MAX (256u << 20)
-#define PLOT_TASKS_MAX 2000 /* bars of one plot; the table has all */
+#define PLOT_TASKS_MAX 2000 /* bars of one plot; the table has all tasks */
 #define BINS 24
 
 /* --- numbers ------------------------------------------------------------------------------- */
@@ -43,7 +43,7 @@ static bool has_ended(const struct batch_run *run)
     return run->state == RUN_OK || run->state == RUN_FAILED;
 }
 
-/* Of the runs [first, first + count) that have ended. */
+/* Statistics of the ended runs in [first, first + count). */
 static struct spread spread_of(const struct batch *b, size_t first, size_t count,
                                enum quantity what)
 {
@@ -104,7 +104,7 @@ static void print_summary(const struct batch *b, FILE *out)
 
 /* --- Markdown ------------------------------------------------------------------------------ */
 
-/* A cell: one line, no bar. */
+/* Adds a cell: one line, without a bar. */
 static void add_cell(struct buf *out, const char *text)
 {
     for (; *text; text++)
@@ -145,7 +145,7 @@ static void write_markdown(const struct batch *b, struct buf *out)
 
 /* --- HTML ---------------------------------------------------------------------------------- */
 
-/* How a quantity is spread over all runs, as bars. */
+/* Adds a histogram of a quantity over all runs. */
 static void add_histogram(const struct batch *b, const char *title, enum quantity what,
                           struct buf *out)
 {
@@ -175,7 +175,7 @@ static void add_histogram(const struct batch *b, const char *title, enum quantit
              s.least, s.most);
 }
 
-/* The share of runs that were well, a bar a task. */
+/* Adds a bar per task with the share of its successful runs. */
 static void add_successes(const struct batch *b, struct buf *out)
 {
     size_t count = b->tasks.count < PLOT_TASKS_MAX ? b->tasks.count : PLOT_TASKS_MAX;

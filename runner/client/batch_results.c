@@ -1,4 +1,4 @@
-/* DIR/batch.json and DIR/results.jsonl: which batch this is, and what of it is kept. */
+/* DIR/batch.json and DIR/results.jsonl: which batch this is, and which runs are finished. */
 #include "base/auto.h"
 #include "base/clock.h"
 #include "base/fd.h"
@@ -61,11 +61,11 @@ struct recalling {
     struct batch_sums *sums;
     const struct index *index;
     bool retry_failed;
-    int64_t whole; /* bytes of whole lines */
-    bool foreign;  /* a line that is none of ours */
+    int64_t whole; /* bytes of complete lines */
+    bool foreign;  /* there is a line that is not ours */
 };
 
-/* A later line of the same run replaces what an earlier one said. */
+/* Reads a line about a run; a later line replaces an earlier one. */
 static void recall_run(struct recalling *r, struct batch_run *run, struct batch_task *task,
                        const struct json *line)
 {
@@ -102,7 +102,7 @@ static void recall_line(const char *text, size_t len, size_t whole_len, void *ar
         recall_run(r, &r->tasks->runs[task->first + (size_t)index], task, line);
 }
 
-/* Failed runs are ready again, as the next generation. */
+/* Makes failed runs ready again, as the next generation. */
 static void forget_failed(struct recalling *r)
 {
     for (size_t i = 0; i < r->tasks->count; i++) {
@@ -119,7 +119,7 @@ static void forget_failed(struct recalling *r)
     }
 }
 
-/* What a kill left of a last line is cut off. */
+/* Reads the lines. An incomplete last line, left by a kill, is cut off. */
 static int recall(struct batch_results *results, struct recalling *r, struct err *err)
 {
     char piece[65536];
@@ -186,6 +186,22 @@ static int read_meta(struct batch_results *results, const struct batch_options *
     return 0;
 }
 
+int batch_results_lock(struct batch_results *results, const char *dir, struct err *err)
+{
+    *results = (struct batch_results){.lock = -1, .file = -1};
+    if (path_make_dirs(dir, 0777, err))
+        return -1;
+    results->dir = realpath(dir, NULL);
+    AUTO(str) char *lock = results->dir ? path_join(results->dir, ".lock") : NULL;
+    if (!lock)
+        return err_sys(err, "%s", dir);
+    if ((results->lock = file_lock(lock, err)) >= 0)
+        return 0;
+    return err->code == ERR_CONFLICT
+               ? err_set(err, ERR_CONFLICT, "another batch is at work in %.100s", results->dir)
+               : -1;
+}
+
 int batch_results_open(struct batch_results *results, const struct batch_options *options,
                        const char *runner, struct batch_tasks *tasks, struct batch_sums *sums,
                        struct err *err)
@@ -193,18 +209,9 @@ int batch_results_open(struct batch_results *results, const struct batch_options
     struct index index = {0};
     struct recalling r = {
         .tasks = tasks, .sums = sums, .index = &index, .retry_failed = options->retry_failed};
-    *results = (struct batch_results){.lock = -1, .file = -1};
-    if (path_make_dirs(options->out, 0777, err))
-        return -1;
-    results->dir = realpath(options->out, NULL);
-    AUTO(str) char *lock = results->dir ? path_join(results->dir, ".lock") : NULL;
-    AUTO(str) char *file = results->dir ? path_join(results->dir, "results.jsonl") : NULL;
-    if (!lock || !file)
+    AUTO(str) char *file = path_join(results->dir, "results.jsonl");
+    if (!file)
         return err_sys(err, "%s", options->out);
-    if ((results->lock = file_lock(lock, err)) < 0)
-        return err->code == ERR_CONFLICT
-                   ? err_set(err, ERR_CONFLICT, "another batch is at work in %.100s", results->dir)
-                   : -1;
     if (read_meta(results, options, runner, err))
         return -1;
     results->file = open(file, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0666);

@@ -1,6 +1,7 @@
 #include "runner/client/batch_slot.h"
 
 #include "base/auto.h"
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/str.h"
@@ -14,7 +15,7 @@
 #define ANSWER_MAX (16u << 20)
 #define SILENCE_MS 60000
 #define BUFFER_BYTES 16384
-#define TRIES_MAX 30 /* of one output, or of an answer that makes no sense */
+#define TRIES_MAX 30 /* tries for one output, or after a malformed answer */
 #define PAUSE_MAX_MS 10000
 
 /* --- the stream ---------------------------------------------------------------------------- */
@@ -24,7 +25,7 @@ static void give_up(struct batch_slot *s, const struct err *err)
     snprintf(s->error, sizeof(s->error), "%s", err->msg);
 }
 
-/* Which tool Claude is at, for the display: looked for, not parsed. */
+/* Notes the tool that Claude uses, for the display: searched for, not parsed. */
 static void note_doing(struct batch_slot *s, const char *data)
 {
     const char *tool = strstr(data, "\"type\":\"tool_use\"");
@@ -101,7 +102,7 @@ static int on_head(int status, const struct buf *head, void *arg)
     return 0;
 }
 
-/* What is fetched is a file once something comes of it. */
+/* Opens the file of an output once the first byte arrives. */
 static int open_output(struct batch_slot *s, struct err *err)
 {
     fd_close(&s->output_file);
@@ -185,7 +186,7 @@ static void ask_for_outputs(struct batch_slot *s)
         batch_broke(s->batch, &err);
 }
 
-/* What the task has left, unless the runner says that there is none. */
+/* Asks for the task's outputs, unless the runner says that there are none. */
 static void ask_for_outputs_if_any(struct batch_slot *s)
 {
     if (says_no(s->end, "has_outputs"))
@@ -207,7 +208,7 @@ static void ask_for_transcript(struct batch_slot *s)
         batch_broke(s->batch, &err);
 }
 
-/* The conversation replaces the lines of the stream; where there is none (404) those stay. */
+/* Replaces the lines of the stream by the conversation; when there is none (404) the lines stay. */
 static void transcript_done(struct batch_slot *s)
 {
     struct err err;
@@ -221,7 +222,7 @@ static void transcript_done(struct batch_slot *s)
         batch_broke(s->batch, &err);
         return;
     } else {
-        s->folder.transcript_bytes++; /* there is one now */
+        s->folder.transcript_bytes++; /* A file exists now. */
     }
     ask_for_outputs_if_any(s);
 }
@@ -258,7 +259,7 @@ static void outputs_failed(struct batch_slot *s, const struct err *err)
 
 /* --- the end of a connection --------------------------------------------------------------- */
 
-/* The runner says no: for now, or for good. */
+/* Handles a refusal of the runner: a temporary or a final one. */
 static void refused(struct batch_slot *s)
 {
     struct err err;
@@ -286,10 +287,10 @@ static void stream_done(struct batch_slot *s, int rc, const struct err *err)
         batch_slot_ended(s);
     } else if (rc < 0 && s->status == 0 && err->code == ERR_FORBIDDEN) {
         batch_broke(s->batch, err);
-    } else if (s->status == 0 || s->status == 200) { /* broken off */
+    } else if (s->status == 0 || s->status == 200) { /* The connection was cut off. */
         batch_slot_unanswered(s);
         try_again(s);
-    } else if (s->status == 204 && s->tries < TRIES_MAX) { /* its end was seen, and lost by us */
+    } else if (s->status == 204 && s->tries < TRIES_MAX) { /* Its end was seen, but lost here. */
         s->last_id[0] = '\0';
         try_again(s);
     } else {
@@ -312,7 +313,7 @@ static void on_done(int rc, const struct err *err, void *arg)
     } else if (rc == 0 && s->status == 200) {
         s->tries = 0;
         if (s->phase == SLOT_FETCH && s->output_file < 0 && open_output(s, &file)) {
-            batch_broke(s->batch, &file); /* an empty one */
+            batch_broke(s->batch, &file); /* An empty file. */
             return;
         }
         if (s->phase == SLOT_FETCH)
@@ -359,7 +360,8 @@ static int make_headers(const struct batch_slot *s, struct strlist *headers, str
     return headers->failed ? err_sys(err, "headers") : 0;
 }
 
-/* Without a last event the task's events come from the first one: so does what is written. */
+/* Begins again: without a last event the task's events come from the first one, and so are written
+ * anew. */
 static int begin_anew(struct batch_slot *s, struct err *err)
 {
     int files[] = {s->folder.transcript, s->folder.out, s->folder.errors};
@@ -382,7 +384,7 @@ int slot_connect(struct batch_slot *s, struct err *err)
     sse_reset(&s->sse);
     if (s->phase == SLOT_STREAM && !s->last_id[0] && begin_anew(s, err))
         return -1;
-    fd_close(&s->output_file); /* of a try before */
+    fd_close(&s->output_file); /* Left by an earlier try. */
     if (make_url(s, &url, err) || make_headers(s, &headers, err))
         return -1;
     const struct net_relay relay = {.method = begins ? "POST" : "GET",
@@ -402,6 +404,7 @@ int slot_connect(struct batch_slot *s, struct err *err)
 int slot_begin(struct batch_slot *s, struct batch *batch, struct batch_task *task, size_t run,
                const struct buf *body, struct err *err)
 {
+    REQUIRE(task && body);
     *s = (struct batch_slot){
         .batch = batch, .task = task, .run = run, .begun_ms = clock_mono_ms(), .output_file = -1};
     sse_init(&s->sse, on_event, s);
@@ -422,7 +425,7 @@ void slot_drop(struct batch_slot *s)
         net_pool_cancel(s->batch->pool, s->flow);
     sse_done(&s->sse);
     batch_folder_drop(&s->folder);
-    buf_wipe(&s->body); /* may hold secrets */
+    buf_wipe(&s->body); /* It may hold secrets. */
     buf_done(&s->answer);
     json_free(s->end);
     json_free(s->outputs);

@@ -1,8 +1,9 @@
 /*
- * One run that is under way: its connection, its folder, what has come so far. Private to the files
+ * One running run: its connection, its folder, and the data that has arrived. Private to the files
  * batch*.c.
  *
- * Threads: the batch's one.
+ * Threads: the batch's one. Ownership: a slot owns its folder, buffers and trees; slot_drop() frees
+ * them.
  */
 #ifndef CLIENT_BATCH_SLOT_H
 #define CLIENT_BATCH_SLOT_H
@@ -11,9 +12,9 @@
 
 enum slot_phase {
     SLOT_STREAM,     /* follows the task's events */
-    SLOT_TRANSCRIPT, /* fetches the conversation, with those of subagents in it */
-    SLOT_LIST,       /* asks which outputs there are */
-    SLOT_FETCH,      /* fetches one after the other */
+    SLOT_TRANSCRIPT, /* fetches the conversation, including those of subagents */
+    SLOT_LIST,       /* asks for the list of outputs */
+    SLOT_FETCH,      /* fetches the outputs one after the other */
 };
 
 struct batch_slot {
@@ -23,41 +24,41 @@ struct batch_slot {
     enum slot_phase phase;
     struct net_flow *flow; /* NULL: waits for again_ms */
     int64_t again_ms, begun_ms;
-    int tries; /* in vain, one after the other */
+    int tries; /* failed tries in a row */
     struct sse sse;
     struct batch_folder folder;
     struct buf body, answer; /* of the request; of an answer that is no stream */
     int status;
-    int retry_after_s; /* of the answer; 0: it said nothing */
+    int retry_after_s; /* of the answer; 0: not given */
     char task_id[ID_SIZE], last_id[40];
     char doing[80];
-    struct json *end;          /* what `done` said; owned */
+    struct json *end;          /* data of the event `done`; owned */
     struct json *outputs;      /* the list; owned */
-    const struct json *output; /* of it: the one that is fetched */
-    char *output_path;         /* what is fetched goes there */
+    const struct json *output; /* the entry of the list that is being fetched */
+    char *output_path;         /* path of its file */
     int output_file;
-    char error[240]; /* the run could not be had, or its outputs; "" */
+    char error[240]; /* why the run or its outputs could not be had; else "" */
 };
 
-/* Begins a run on a free slot: its first connection. -1 when it cannot be begun (*err). */
+/* Begins a run on a free slot by its first connection. -1 with *err when it cannot begin. */
 int slot_begin(struct batch_slot *slot, struct batch *batch, struct batch_task *task, size_t run,
                const struct buf *body, struct err *err);
-/* Connects again, for a slot whose again_ms has come. */
+/* Connects again, when again_ms has come. */
 int slot_connect(struct batch_slot *slot, struct err *err);
-/* Frees a slot and what it made; the flow is broken off. */
+/* Cancels the flow, and frees the slot and what it made. */
 void slot_drop(struct batch_slot *slot);
 
-/* --- told by the slot, in batch_loop.c --- */
+/* --- called by the slot, in batch_loop.c --- */
 
-/* All is there: the run has ended, its outputs are fetched, or slot->error says why not. */
+/* The run has ended and its outputs are fetched, or slot->error says why not. */
 void batch_slot_ended(struct batch_slot *slot);
-/* The runner takes no more now: the run is to begin again, later. */
+/* The runner accepts no more runs now: begin this one again later. */
 void batch_slot_refused(struct batch_slot *slot);
 /* The runner did not answer. */
 void batch_slot_unanswered(struct batch_slot *slot);
-/* An answer came: the runner is there. */
+/* The runner has answered, so it is reachable. */
 void batch_answered(struct batch *batch);
-/* Nothing can go on: *err says why. */
+/* The batch cannot go on, because of *err. */
 void batch_broke(struct batch *batch, const struct err *err);
 
 #endif

@@ -1,8 +1,9 @@
 /*
- * The tasks of a batch: what a line says becomes a request's body.
+ * The tasks of a batch: turns a line into the body of a request.
  *
- * Members that requests know pass as they are; `id`, `n`, `inputs` and `timeout` are the batch's;
- * what is left is for {{templates}}. The names that the batch module's users write are taken too.
+ * Members that requests know are passed on; `id`, `n`, `inputs` and `timeout` are the batch's own;
+ * other members are for {{templates}}. The names that users of the batch module write are accepted
+ * as well.
  */
 #include "base/auto.h"
 #include "base/fd.h"
@@ -38,7 +39,7 @@ enum member {
     MEMBER_OTHER
 };
 
-/* What a name of the batch's means; the module's users write the second half. */
+/* Names of the batch's own members; users of the batch module write those of the second half. */
 static const struct {
     const char *name;
     enum member member;
@@ -72,7 +73,7 @@ static bool is_alias(const char *aliases, const char *name)
     return false;
 }
 
-/* What a member is for; *ret_field is its name in a request. */
+/* The purpose of a member; *ret_field is its name in a request. */
 static enum member what_is(const char *name, const char **ret_field)
 {
     struct request_field field;
@@ -92,12 +93,12 @@ static enum member what_is(const char *name, const char **ret_field)
 
 struct filling {
     const struct json *task;
-    bool strict; /* a name that is unknown is wrong */
+    bool strict; /* an unknown name is an error */
     struct err *err;
     bool failed;
 };
 
-/* The text of a member for a template. */
+/* Adds the text of a member for a template. */
 static int add_member(struct buf *out, const struct json *value)
 {
     if (json_text(value))
@@ -134,7 +135,7 @@ static void fill(struct filling *f, const char *text, struct buf *out)
     buf_adds(out, text);
 }
 
-/* Writes a value with every text in it filled. */
+/* Writes a value with the templates in its texts filled in. */
 static void write_filled(struct filling *f, struct json_writer *w, const char *name,
                          const struct json *value)
 {
@@ -173,7 +174,7 @@ static struct batch_task *new_task(struct batch_tasks *tasks)
     return task;
 }
 
-/* The id that the task gives, or its number. */
+/* Takes the task's own id, or its number. */
 static int take_id(struct batch_task *task, const struct json *value, size_t number,
                    struct err *err)
 {
@@ -190,7 +191,7 @@ static int take_id(struct batch_task *task, const struct json *value, size_t num
         return err_set(err, ERR_INVALID, "'id' must not be empty");
     str_add_url(&folder, buf_str(&id), "");
     task->id = buf_steal(&id);
-    /* "." and ".." and hidden names would not be folders of their own. */
+    /* A folder must not be named "." or "..", or be hidden. */
     if (folder.data && folder.data[0] == '.' &&
         asprintf(&task->folder, "%%2E%s", folder.data + 1) < 0)
         task->folder = NULL;
@@ -213,7 +214,7 @@ static int take_runs(struct batch_task *task, const struct json *value, int64_t 
     return 0;
 }
 
-/* Seconds as a number, or "10m". */
+/* Writes a timeout, given as seconds or as "10m". */
 static int write_timeout(struct json_writer *w, const struct json *value, struct err *err)
 {
     int64_t ms = 0;
@@ -225,7 +226,7 @@ static int write_timeout(struct json_writer *w, const struct json *value, struct
     return 0;
 }
 
-/* {"name":"path"}, or [["name","path"],…]. */
+/* Writes inputs, given as {"name":"path"} or [["name","path"],…]. */
 static int write_inputs(struct filling *f, struct json_writer *w, const struct json *inputs,
                         struct err *err)
 {
@@ -243,11 +244,11 @@ static int write_inputs(struct filling *f, struct json_writer *w, const struct j
     return 0;
 }
 
-/* What the members of a task have said so far. */
+/* What was read of a task's members so far. */
 struct members {
     const struct json *id, *n, *inputs, *cpu, *memory;
     bool prompt, command, model, timeout, executor;
-    const char *other; /* the first that no request has */
+    const char *other; /* the first member that no request has */
 };
 
 static void note_field(struct members *m, const char *field)
@@ -307,7 +308,7 @@ static int write_member(struct filling *f, struct json_writer *w, struct members
     return 0;
 }
 
-/* Megabytes: a number, or a text as "512Mi" and "2Gi". */
+/* Reads megabytes: a number, or a text such as "512Mi" and "2Gi". */
 static int read_memory(const struct json *value, int64_t *ret_mb)
 {
     static const struct {
@@ -327,7 +328,8 @@ static int read_memory(const struct json *value, int64_t *ret_mb)
     return -1;
 }
 
-/* The module's users say a task's size so; a table's columns may have such names. */
+/* Writes a task's size in the words of the module's users; columns of a table may have such names
+ * by chance. */
 static int write_size(struct json_writer *w, const struct members *m, struct err *err)
 {
     double cpu = 0;
@@ -380,12 +382,12 @@ static int write_defaults(struct filling *f, struct json_writer *w, struct membe
         json_add_text(w, "executor", defaults->executor);
     if (!m->timeout && defaults->timeout_ms)
         json_add_int(w, "timeout_ms", defaults->timeout_ms);
-    json_add_bool(w, "detach", true);           /* a connection that breaks ends no task */
-    json_add_bool(w, "retryInterrupted", true); /* nor does a runner that goes away */
+    json_add_bool(w, "detach", true);           /* A broken connection ends no task, */
+    json_add_bool(w, "retryInterrupted", true); /* nor does a runner that stops. */
     return 0;
 }
 
-/* True when the task means its other members for templates. */
+/* True when the task uses its other members in templates. */
 static bool uses_templates(const struct json *task, const struct batch_defaults *defaults)
 {
     AUTO(buf) struct buf text = BUF_INIT(BATCH_TASK_MAX * 2);
@@ -401,7 +403,8 @@ static const char *next_field(size_t index, void *arg)
     return request_field_at(index, &field) == 0 ? field.name : NULL;
 }
 
-/* A member that nothing uses is a slip of the pen, unless the tasks come from a table. */
+/* Refuses a member that nothing uses, which is probably misspelt, unless the tasks come from a
+ * table. */
 static int check_other(const struct batch_reading *reading, const struct members *m,
                        const struct json *task, struct err *err)
 {
@@ -416,7 +419,7 @@ static int spool(struct batch_tasks *tasks, struct batch_task *task, const struc
                  const struct buf *inputs, struct err *err)
 {
     task->at = tasks->spool_len;
-    task->body_len = (uint32_t)body->len - 1; /* without the last brace */
+    task->body_len = (uint32_t)body->len - 1; /* without its last brace */
     task->inputs_len = (uint32_t)inputs->len;
     if (fd_pwrite_all(tasks->spool, buf_str(body), task->body_len, task->at) ||
         fd_pwrite_all(tasks->spool, buf_str(inputs), inputs->len, task->at + task->body_len))

@@ -1,4 +1,4 @@
-/* Inputs of a batch: packed and uploaded beside the runs, each path once. */
+/* Inputs of a batch: packed and uploaded while runs go on, each path once. */
 #include "base/auto.h"
 #include "base/cond.h"
 #include "base/fd.h"
@@ -11,7 +11,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define THREADS 3 /* each packs with all cores, then waits for the network */
+#define THREADS 3 /* Each packs with all cores, then waits for the network. */
 #define STACK_BYTES (1u << 20)
 
 enum upload_state { UPLOAD_WAITS, UPLOAD_TAKEN, UPLOAD_THERE, UPLOAD_FAILED };
@@ -28,7 +28,7 @@ struct batch_uploads {
     struct client_inputs *inputs;
     struct lock lock;
     pthread_cond_t changed;
-    struct upload *all; /* guarded by lock, as `stopping` */
+    struct upload *all; /* guarded by the lock, as is `stopping` */
     bool stopping;
     int wake;
     struct thread threads[THREADS];
@@ -39,7 +39,7 @@ static struct upload *take_locked(struct batch_uploads *u) HOLDS(u->lock)
     struct upload *found = NULL;
     for (struct upload *at = u->all; at; at = at->next)
         if (at->state == UPLOAD_WAITS)
-            found = at; /* the last of the list came first */
+            found = at; /* The last entry of the list was added first. */
     if (found)
         found->state = UPLOAD_TAKEN;
     return found;
@@ -110,7 +110,7 @@ void batch_uploads_free(struct batch_uploads *u)
     free(u);
 }
 
-/* Threads begin with the first path: most batches have none. */
+/* Starts threads at the first path, because most batches have no inputs. */
 static int start_threads(struct batch_uploads *u, struct err *err)
 {
     for (size_t i = 0; i < THREADS; i++)

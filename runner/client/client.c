@@ -1,6 +1,7 @@
 #include "runner/client/client.h"
 
 #include "base/auto.h"
+#include "base/check.h"
 #include "base/str.h"
 
 #include <stdio.h>
@@ -40,7 +41,7 @@ int client_run(const struct command_row *row, int argc, char **argv)
         fprintf(stderr, "claude-runner %s: %s\n", row->name, err.msg);
         status = err_exit(err.code);
     }
-    strlist_wipe(&call.given); /* a secret may have been given there */
+    strlist_wipe(&call.given); /* A secret may have been given there. */
     strlist_done(&call.args);
     settings_done(&call.to);
     if (fflush(stdout) && status == 0)
@@ -56,7 +57,8 @@ static void on_signal(int signal)
 
 void client_catch_signals(void)
 {
-    const struct sigaction action = {.sa_handler = on_signal}; /* no SA_RESTART: read() ends */
+    const struct sigaction action = {.sa_handler = on_signal}; /* Without SA_RESTART, so that read()
+                                                                * ends. */
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
 }
@@ -111,7 +113,7 @@ int client_headers(const struct settings *to, const char *accept, struct strlist
     return headers->failed ? err_sys(err, "headers") : 0;
 }
 
-/* Says what to do about an address that plain http is not spoken with. */
+/* Explains a failure; says what to do about an address to which plain http is not allowed. */
 static int explain_failure(const struct settings *to, struct err *err)
 {
     if (err->code == ERR_FORBIDDEN)
@@ -175,6 +177,7 @@ struct json *client_call(const struct settings *to, const char *method, const ch
 
 char *client_path(const char *before, const char *part, const char *after, struct err *err)
 {
+    REQUIRE(before && part);
     AUTO(buf) struct buf path = BUF_INIT(16384);
     buf_adds(&path, before);
     str_add_url(&path, part, "");

@@ -24,6 +24,7 @@
 #define START_MS 60000
 #define END_MS 5000
 #define LOOK_MS 10
+#define BEFORE_MS 30000 /* a runner whose client was killed ends by itself */
 #define SHARED_TMP "/var/tmp"
 #define LOG_MAX (64u << 20)
 
@@ -44,9 +45,9 @@ static char *env_file(void)
     return NULL;
 }
 
-/* Without a file all must be in the environment; with one the runner itself says what is not. */
-static int check_names(const char *file, struct err *err)
+int cloud_home_check(struct err *err)
 {
+    AUTO(str) char *file = env_file();
     static const char *const wanted[][2] = {{"GCP_PROJECT_ID", "GCS_PROJECT_ID"},
                                             {"CLOUDRUN_JOB_NAME", NULL},
                                             {"GCS_LOGS_BUCKET", NULL},
@@ -68,7 +69,7 @@ static int check_names(const char *file, struct err *err)
                    buf_str(&missing));
 }
 
-/* Ours, with what is different for a runner that nobody but us talks to. */
+/* Makes the runner's environment: ours, with changes for a runner that only this program uses. */
 static void make_environment(const struct cloud_home *home, const char *secret, struct strlist *env)
 {
     static const char *const ours[] = {"PORT=",
@@ -99,7 +100,7 @@ static void make_environment(const struct cloud_home *home, const char *secret, 
     strlist_addf(env, "RUNNER_STATE_DIR=%s", home->dir);
     strlist_addf(env, "CLAUDE_CONFIG_DIR=%s/no-login", home->dir);
     strlist_add(env, "OVERFLOW=always");
-    strlist_add(env, "JAIL=none"); /* nothing of a task runs here */
+    strlist_add(env, "JAIL=none"); /* No program of a task runs here. */
     strlist_add(env, "JAIL_MIN=none");
     strlist_add(env, "QUEUE_MAX=100000");
     strlist_add(env, "MAX_CONCURRENT_TASKS=1");
@@ -114,10 +115,16 @@ static int start(struct cloud_home *home, const char *secret, const char *log, c
                  struct err *err)
 {
     AUTO(strlist) struct strlist env = STRLIST_INIT;
-    char *argv[] = {(char[]){"claude-runner"}, (char[]){"attached"},
-                    file ? (char[]){"--env-file"} : NULL, (char *)(uintptr_t)file, NULL};
+    char us[16];
+    char *argv[] = {(char[]){"claude-runner"},
+                    (char[]){"attached"},
+                    us,
+                    file ? (char[]){"--env-file"} : NULL,
+                    (char *)(uintptr_t)file,
+                    NULL};
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
+    snprintf(us, sizeof(us), "%d", (int)getpid());
     make_environment(home, secret, &env);
     strlist_add(&env, "");
     if (env.failed)
@@ -130,7 +137,7 @@ static int start(struct cloud_home *home, const char *secret, const char *log, c
                                      0600);
     posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDOUT_FILENO);
     posix_spawnattr_init(&attributes);
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP); /* a Ctrl-C is ours to take */
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP); /* This program handles Ctrl-C. */
     errno = posix_spawn(&home->pid, "/proc/self/exe", &actions, &attributes, argv, env.items);
     posix_spawnattr_destroy(&attributes);
     posix_spawn_file_actions_destroy(&actions);
@@ -140,7 +147,30 @@ static int start(struct cloud_home *home, const char *secret, const char *log, c
     return err_sys(err, "--cloud: cannot start");
 }
 
-/* Where it listens, in fresh memory; NULL when it has not said so yet. */
+/* Waits for the runner of a client that was killed: it may live a moment longer, and holds the lock
+ * of the state until it has ended. */
+static int await_the_one_before(const struct cloud_home *home, struct err *err)
+{
+    int64_t end = clock_mono_ms() + BEFORE_MS;
+    AUTO(str) char *path = path_join(home->dir, "lock");
+    for (bool said = false;;) {
+        AUTO(fd) int lock = path ? file_lock(path, err) : err_sys(err, "a path");
+        if (lock >= 0)
+            return 0;
+        if (err->code != ERR_CONFLICT)
+            return -1;
+        if (client_signals > 0 || clock_mono_ms() >= end)
+            return err_set(err, ERR_CONFLICT, "--cloud: another runner is still at work in %.150s",
+                           home->dir);
+        if (!said)
+            fprintf(stderr, "waiting for the runner of the client before to end\n");
+        said = true;
+        poll(NULL, 0, LOOK_MS);
+    }
+}
+
+/* The address on which the runner listens, which the caller frees; NULL before the runner has
+ * logged it. */
 static char *read_address(const char *log)
 {
     struct err ignored;
@@ -152,7 +182,7 @@ static char *read_address(const char *log)
     return at ? str_copy(at, strcspn(at, " \",\r\n")) : NULL;
 }
 
-/* Why it did not start: the last line that it said. */
+/* Reports why the runner did not start: the last line of its log. */
 static int explain(struct cloud_home *home, const char *log, struct err *err)
 {
     struct err ignored;
@@ -185,8 +215,9 @@ static int await_address(struct cloud_home *home, const char *log, struct settin
     return err_set(err, ERR_TIMEOUT, "--cloud: its runner did not start in time (%.150s)", log);
 }
 
-/* Root's runner tries itself out as another user, who may not be able to enter where results go:
- * its state is in a folder that anybody can pass through, named after them. */
+/* A directory for root's runner: it tests launches as another user, who may not be able to enter
+ * the results' directory. So its state is in a directory that everybody can enter, named after the
+ * results'. */
 static char *place_for_root(const char *real)
 {
     unsigned char digest[CRYPTO_SHA256_SIZE];
@@ -197,7 +228,7 @@ static char *place_for_root(const char *real)
     return buf_ok(&name) ? buf_steal(&name) : NULL;
 }
 
-/* Makes it, or takes up one that is ours and nobody else's to write. */
+/* Makes the directory, or uses an existing one that is ours and that nobody else can write to. */
 static int take_up(const char *dir, mode_t mode, struct err *err)
 {
     struct stat st;
@@ -236,7 +267,7 @@ int cloud_home_open(struct cloud_home *home, const char *dir, struct settings *t
     const char *job = getenv("CLOUDRUN_JOB_NAME"), *project = getenv("GCP_PROJECT_ID");
     *home = (struct cloud_home){.pid = 0};
     id_uuid(secret);
-    if (check_names(file, err) || make_dir(home, dir, err))
+    if (cloud_home_check(err) || make_dir(home, dir, err) || await_the_one_before(home, err))
         return -1;
     AUTO(str) char *log = path_join(home->dir, "log");
     snprintf(home->name, sizeof(home->name), "cloud:%.90s/%.90s", project ? project : "",
@@ -244,7 +275,7 @@ int cloud_home_open(struct cloud_home *home, const char *dir, struct settings *t
     to->secret = strdup(secret);
     if (!log || !to->secret)
         return err_sys(err, "--cloud");
-    unlink(log); /* of the one before */
+    unlink(log); /* Left by the previous runner. */
     return start(home, secret, log, file, err) || await_address(home, log, to, err) ? -1 : 0;
 }
 
@@ -254,7 +285,8 @@ void cloud_home_close(struct cloud_home *home, bool over)
     int status;
     int64_t end = clock_mono_ms() + END_MS;
     if (home->pid > 0) {
-        kill(home->pid, over ? SIGTERM : SIGKILL); /* it survives that; its tasks go on */
+        kill(home->pid, over ? SIGTERM : SIGKILL); /* Its state survives the kill, and its tasks go
+                                                    * on. */
         while (waitpid(home->pid, &status, WNOHANG) == 0 && clock_mono_ms() < end)
             poll(NULL, 0, LOOK_MS);
         kill(home->pid, SIGKILL);

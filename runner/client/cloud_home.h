@@ -9,9 +9,10 @@
  *     batch --cloud ──HTTP──> claude-runner attached ──> bucket, KMS, Cloud Run
  *                             state in DIR/.cloud (root's in /var/tmp)
  *
- * After kill -9 the next one takes up DIR/.cloud: executions that went on are adopted, and the
- * Idempotency-Keys of the batch find their tasks. Nothing of a task runs on this machine: each
- * request says executor "cloud", and what cannot go there is refused by name.
+ * After kill -9 the next one waits for that runner to be gone and takes up DIR/.cloud: executions
+ * that went on are adopted, and the Idempotency-Keys of the batch find their tasks. Nothing of a
+ * task runs on this machine: each request says executor "cloud", and what cannot go there is
+ * refused by name.
  *
  * Google's variables are a runner's (GCP_PROJECT_ID, CLOUDRUN_JOB_NAME, GCS_LOGS_BUCKET, …): from
  * the environment, or from ~/.config/claude-runner/cloud.env.
@@ -27,15 +28,18 @@
 
 struct cloud_home {
     pid_t pid; /* 0: none */
-    char *dir; /* its state */
-    bool ours; /* dir goes when it is closed */
+    char *dir; /* directory of its state */
+    bool ours; /* dir is removed when it is closed */
     char name[200];
 };
 
-/* Starts it with its state in dir/.cloud (dir NULL: a temporary one), and fills to->url and
- * to->secret. ERR_CONFIG names the variables that are missing. */
+/* Checks that Google's variables are set. ERR_CONFIG names the missing ones; with a cloud.env the
+ * runner itself reports them. */
+int cloud_home_check(struct err *err);
+/* Starts the runner with its state in dir/.cloud (dir NULL: a temporary directory), and fills
+ * to->url and to->secret. */
 int cloud_home_open(struct cloud_home *home, const char *dir, struct settings *to, struct err *err);
-/* Ends it. over: nothing is left to go on with, its state is removed. */
+/* Ends the runner. over: everything is done, so its state is removed. */
 void cloud_home_close(struct cloud_home *home, bool over);
 
 #endif

@@ -205,10 +205,14 @@ static const struct command_row commands[] = {
      client_repos},
     {"status", "", 0, 0, "say how a runner is", "Exit status 0: healthy; 1: not, or away.", NULL, 0,
      false, client_status},
-    {"doctor", "", 0, 0, "try the whole way to a runner, from outside in",
-     "Checks its name, the tunnel, Cloudflare Access, the secret, whether events come as they\n"
-     "happen, and whether a connection lives on over 100 s of silence. Runs two small commands on\n"
-     "the runner. Exit status 0: all is well; 1: not.",
+    {"doctor", "", 0, 0, "find out what a runner lacks, and what to do about it",
+     "Checks the secret, whether events come as they happen, and all that the runner knows of\n"
+     "itself: login, Claude Code, jail, Python, cloud, disk, what makes its health degraded. With\n"
+     "--public, or a runner elsewhere, the way to it first: its name, the tunnel, Cloudflare "
+     "Access,\n"
+     "and whether a connection lives on over 100 s of silence. Runs one or two small commands on "
+     "the\n"
+     "runner. Exit status 0: all is well; 1: not.",
      doctor_options, 0, false, client_doctor},
     {"login", "", 0, 0, "log Claude in, from this terminal or a phone",
      "Prints the address to open in a browser, anywhere, and asks for the code that it shows. The\n"
@@ -242,7 +246,7 @@ const struct command_note *commands_other(size_t index)
 
 /* --- finding ------------------------------------------------------------------------------- */
 
-/* Words of the command line that the row's name takes up; 0 when it is another's. */
+/* How many words of the command line are the row's name; 0 when they are not. */
 static int words_matched(const struct command_row *row, int argc, char **argv)
 {
     const char *space = strchr(row->name, ' ');
@@ -277,7 +281,7 @@ static const char *next_command(size_t index, void *arg)
     return note ? note->name : NULL;
 }
 
-/* "session" alone: its commands. */
+/* For "session" alone: prints its commands. */
 static bool say_group(const char *word)
 {
     size_t n = strlen(word);

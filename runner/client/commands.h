@@ -1,8 +1,8 @@
 /*
- * The client's commands: one table, which the help, the completions and the manual page come from
- * as well. Each function returns the exit status, or -1 with *err.
+ * The client's commands: one table, from which the help, the completions and the manual page are
+ * made as well. Each function returns the exit status, or -1 with *err.
  *
- * Threads: one.
+ * Threads: one. Ownership: rows are static.
  */
 #ifndef CLIENT_COMMANDS_H
 #define CLIENT_COMMANDS_H
@@ -12,21 +12,21 @@
 #include <stddef.h>
 #include <stdio.h>
 
-/* A command of the program that is none of the client's, for lists of all of them. */
+/* A command of the program that is not the client's, for lists of all commands. */
 struct command_note {
     const char *name, *summary;
 };
 
-/* Runs the command that argv[1] (and argv[2]) name. -1 when there is none of that name. `others`
- * ends with a row whose name is NULL; borrowed for the program's life. */
+/* Runs the command that argv[1] (and argv[2]) name. -1 when there is no such command. `others` ends
+ * with a row whose name is NULL, and is borrowed for the program's life. */
 int commands_run(int argc, char **argv, const struct command_note *others);
 
-/* Says that there is no such command, and which is near. Returns the exit status. */
+/* Prints that there is no such command, and the nearest one. Returns the exit status. */
 int commands_unknown(int argc, char **argv);
 
 /* The index'th command; NULL past the last. */
 const struct command_row *commands_at(size_t index);
-/* The index'th of the others. */
+/* The index'th of the other commands; NULL past the last. */
 const struct command_note *commands_other(size_t index);
 
 /* Prints the list of all commands. */

@@ -1,4 +1,4 @@
-/* config add, config list, secret new: which runners there are, and who may use one. */
+/* config add, config list, secret new: the known runners, and a new caller's secret. */
 #include "base/auto.h"
 #include "base/fd.h"
 #include "base/form.h"
@@ -19,7 +19,7 @@
 
 /* --- asking -------------------------------------------------------------------------------- */
 
-/* An answer from the option of that name, else from the person; "" for none. */
+/* Takes an answer from the option of that name, else asks the person; "" for none. */
 static int ask(const struct call *call, const char *option, const char *question, bool hidden,
                char *answer, struct err *err)
 {
@@ -83,7 +83,7 @@ static int check_name(const char *name, struct err *err)
     return id_is_valid(name) ? 0 : err_set(err, ERR_INVALID, "'%.60s' is no name", name);
 }
 
-/* The file's text without the section of that name. */
+/* Copies the file's text without the section of that name. */
 static void keep_others(const char *text, const char *name, struct buf *out)
 {
     AUTO(str) char *head = NULL;
@@ -130,7 +130,7 @@ static int save(const char *name, const struct answers *a, bool is_default, stru
     AUTO(buf_wipe) struct buf others = BUF_INIT(FILE_MAX);
     keep_others(buf_str(&old), name, &others);
     const char *rest = buf_str(&others);
-    if (is_default && str_starts(rest, "default")) /* the line before is the one that holds */
+    if (is_default && str_starts(rest, "default")) /* The line before it counts. */
         rest += strcspn(rest, "\n") + (strchr(rest, '\n') != NULL);
     buf_adds(&out, rest);
     buf_addf(&out, "%s[%s]\nurl = %s\n", out.len > 0 ? "\n" : "", name, a->url);
@@ -180,7 +180,7 @@ int client_config_list(struct call *call, struct err *err)
     return 0;
 }
 
-/* A named caller's secret: the runner takes it once it stands in RUNNER_SECRET. */
+/* Makes a named caller's secret: the runner accepts it once it is in RUNNER_SECRET. */
 int client_secret_new(struct call *call, struct err *err)
 {
     char token[ID_TOKEN_SIZE];

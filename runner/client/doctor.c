@@ -1,10 +1,12 @@
 /*
- * `claude-runner doctor [--public URL]`: the whole way to a runner, from outside in: its name, the
- * tunnel, Cloudflare Access, the secret, whether events come as they happen, and whether a
- * connection lives on over 100 s without an answer.
+ * `claude-runner doctor [--public URL]`: tests the whole way to a runner from outside: its name,
+ * the tunnel, Cloudflare Access, the secret, whether events arrive as they happen, and whether a
+ * connection survives 100 s without an answer; then prints what the runner reports about itself.
  */
+#include "runner/client/doctor.h"
 #include "base/auto.h"
 #include "base/clock.h"
+#include "base/form.h"
 #include "net/net.h"
 #include "runner/client/commands.h"
 #include "runner/client/follow.h"
@@ -16,12 +18,7 @@
 
 #define SILENT_S 105
 
-struct doctor {
-    struct settings *to;
-    int failed;
-};
-
-static bool say(struct doctor *doctor, bool fine, const char *what, const char *found,
+bool doctor_say(struct doctor *doctor, bool fine, const char *what, const char *found,
                 const char *hint)
 {
     printf("%s %-9s %s\n", fine ? "ok  " : "FAIL", what, found);
@@ -41,6 +38,13 @@ static void host_of(const char *url, char *host, size_t size)
     snprintf(host, size, "%.*s", (int)len, start);
 }
 
+/* Nothing is on the way to a runner on this machine, unless its public address is asked for. */
+static bool is_here(const struct settings *to, const char *public)
+{
+    struct form_url form;
+    return !public && !to->access_id && form_url(to->url, &form) == 0 && form.loopback;
+}
+
 static bool check_name(struct doctor *doctor)
 {
     char host[256], text[INET6_ADDRSTRLEN] = "", found[400];
@@ -49,16 +53,16 @@ static bool check_name(struct doctor *doctor)
     int rc = getaddrinfo(host, NULL, &hints, &list);
     if (rc) {
         snprintf(found, sizeof(found), "%s: %s", host, gai_strerror(rc));
-        return say(doctor, false, "name", found,
-                   "point the name at the tunnel: cloudflared tunnel route dns TUNNEL NAME");
+        return doctor_say(doctor, false, "name", found,
+                          "point the name at the tunnel: cloudflared tunnel route dns TUNNEL NAME");
     }
     getnameinfo(list->ai_addr, list->ai_addrlen, text, sizeof(text), NULL, 0, NI_NUMERICHOST);
     freeaddrinfo(list);
     snprintf(found, sizeof(found), "%s is %s", host, text);
-    return say(doctor, true, "name", found, NULL);
+    return doctor_say(doctor, true, "name", found, NULL);
 }
 
-/* GET of a path with these header lines. 0, or -1 after it was said that nobody answers. */
+/* Makes a GET with these header lines. Returns 0, or -1 after reporting that nobody answers. */
 static int ask(struct doctor *doctor, const char *what, const char *path,
                const struct strlist *headers, struct net_answer *answer)
 {
@@ -73,7 +77,10 @@ static int ask(struct doctor *doctor, const char *what, const char *path,
                                         .answer_max = 1u << 20};
     if (net_call(&request, answer, &err) == 0)
         return 0;
-    say(doctor, false, what, err.msg, "is the address right, and its certificate?");
+    doctor_say(doctor, false, what, err.msg,
+               doctor->here ? "does it run? `systemctl status claude-runner`; "
+                              "`claude-runner serve --check` looks at its settings"
+                            : "is the address right, and its certificate?");
     return -1;
 }
 
@@ -94,7 +101,7 @@ static const char *hint_of(int status)
     }
 }
 
-/* Access answers strangers with a redirect to its login, or 403. */
+/* True for Access's answer to strangers: a redirect to its login, or 403. */
 static bool is_access(const struct net_answer *answer)
 {
     char value[1024];
@@ -113,20 +120,23 @@ static bool check_way(struct doctor *doctor, const struct strlist *headers)
     bool access = is_access(&stranger) || stranger.status == 403;
     if (!access) {
         snprintf(found, sizeof(found), "/healthz answers %d", stranger.status);
-        if (!say(doctor, stranger.status == 200, "tunnel", found, hint_of(stranger.status)))
+        if (doctor->here)
+            return doctor_say(doctor, stranger.status == 200, "runner", found, NULL);
+        if (!doctor_say(doctor, stranger.status == 200, "tunnel", found, hint_of(stranger.status)))
             return false;
-        return say(doctor, true, "access",
-                   "none is in front: the secret is the only lock (cloudflared/README.md)", NULL);
+        return doctor_say(doctor, true, "access",
+                          "none is in front: the secret is the only lock (cloudflared/README.md)",
+                          NULL);
     }
-    say(doctor, true, "access", "asks strangers for a login", NULL);
+    doctor_say(doctor, true, "access", "asks strangers for a login", NULL);
     if (ask(doctor, "access", "/healthz", headers, &known))
         return false;
     if (is_access(&known) || known.status == 403)
-        return say(doctor, false, "access", "does not take the service token",
-                   doctor->to->access_id ? "is it in a policy of the kind Service Auth?"
-                                         : "none is configured: access_client_id");
+        return doctor_say(doctor, false, "access", "does not take the service token",
+                          doctor->to->access_id ? "is it in a policy of the kind Service Auth?"
+                                                : "none is configured: access_client_id");
     snprintf(found, sizeof(found), "/healthz answers %d", known.status);
-    return say(doctor, known.status == 200, "tunnel", found, hint_of(known.status));
+    return doctor_say(doctor, known.status == 200, "tunnel", found, hint_of(known.status));
 }
 
 static bool check_secret(struct doctor *doctor, const struct strlist *headers)
@@ -136,13 +146,13 @@ static bool check_secret(struct doctor *doctor, const struct strlist *headers)
     if (ask(doctor, "secret", "/tasks?limit=1", headers, &answer))
         return false;
     snprintf(found, sizeof(found), "/tasks answers %d", answer.status);
-    return say(doctor, answer.status == 200, "secret", found,
-               answer.status == 403
-                   ? "wrong, or CF_ACCESS_AUD is not this application's; its log says which"
-                   : hint_of(answer.status));
+    return doctor_say(doctor, answer.status == 200, "secret", found,
+                      answer.status == 403
+                          ? "wrong, or CF_ACCESS_AUD is not this application's; its log says which"
+                          : hint_of(answer.status));
 }
 
-/* When the first and the last output of a command came. */
+/* When the first and the last output of a command arrived. */
 struct heard {
     int64_t first_ms, last_ms;
     bool ended;
@@ -176,11 +186,11 @@ static bool check_flow(struct doctor *doctor)
     struct heard heard = {0};
     char found[300];
     if (listen_to(doctor, "{\"command\":\"echo one; sleep 3; echo two\"}", &heard, &err))
-        return say(doctor, false, "events", err.msg, "a command on the runner did not run");
+        return doctor_say(doctor, false, "events", err.msg, "a command on the runner did not run");
     int64_t apart = heard.last_ms - heard.first_ms;
     snprintf(found, sizeof(found), "two outputs 3 s apart came %.1f s apart", (double)apart / 1000);
-    return say(doctor, heard.ended && apart > 1000, "events", found,
-               "something on the way holds answers back until they are whole");
+    return doctor_say(doctor, heard.ended && apart > 1000, "events", found,
+                      "something on the way holds answers back until they are whole");
 }
 
 static bool check_silence(struct doctor *doctor)
@@ -193,11 +203,11 @@ static bool check_silence(struct doctor *doctor)
     printf("     … a command that says nothing for %d s (--quick leaves this out)\n", SILENT_S);
     fflush(stdout);
     if (listen_to(doctor, body, &heard, &err))
-        return say(doctor, false, "silence", err.msg, NULL);
+        return doctor_say(doctor, false, "silence", err.msg, NULL);
     snprintf(found, sizeof(found), "the answer came after %lld s",
              (long long)((clock_mono_ms() - began) / 1000));
-    return say(doctor, heard.ended && heard.first_ms, "silence", found,
-               "something on the way ends quiet connections");
+    return doctor_say(doctor, heard.ended && heard.first_ms, "silence", found,
+                      "something on the way ends quiet connections");
 }
 
 int client_doctor(struct call *call, struct err *err)
@@ -210,9 +220,12 @@ int client_doctor(struct call *call, struct err *err)
     if (settings_find(&call->to, &call->given, err) ||
         client_headers(&call->to, "*/*", &headers, err))
         return -1;
-    bool through =
-        check_name(&doctor) && check_way(&doctor, &headers) && check_secret(&doctor, &headers);
-    if (through && check_flow(&doctor) && !options_value(&call->given, "quick"))
+    doctor.here = is_here(&call->to, address);
+    bool through = (doctor.here || check_name(&doctor)) && check_way(&doctor, &headers) &&
+                   check_secret(&doctor, &headers);
+    if (through && check_flow(&doctor) && !doctor.here && !options_value(&call->given, "quick"))
         check_silence(&doctor);
+    if (through)
+        doctor_examine(&doctor);
     return doctor.failed ? 1 : 0;
 }

@@ -21,7 +21,7 @@ struct transfer {
     int fd;
     int status;
     int64_t moved;
-    bool failed; /* on our side; errno is in `sys` */
+    bool failed; /* an error on this side; `sys` has errno */
     int sys;
     struct buf problem;
 };
@@ -87,7 +87,7 @@ static int transfer(const struct settings *settings, const char *path, int64_t b
     return rc;
 }
 
-/* A new file beside `to`. */
+/* Opens a new file next to `to`. */
 static int open_beside(const char *to, char **ret_name, struct err *err)
 {
     AUTO(str) char *parent = strdup(to);

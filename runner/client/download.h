@@ -1,5 +1,6 @@
 /*
- * Downloads into files: beside the place first, then renamed, so that a file is whole or not there.
+ * Downloads into files: first under a temporary name, then renamed, so that a file is complete or
+ * missing.
  *
  * Threads: one.
  */

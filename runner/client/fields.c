@@ -47,10 +47,10 @@ int fields_duration(const char *text, int64_t *ret_ms, struct err *err)
 struct field {
     const struct call *call;
     const char *option, *type;
-    const char *name; /* the last part of its path */
+    const char *name; /* the last part of the field's path */
 };
 
-/* The text that a value stands for: itself, or a file's content. */
+/* The text of a value: the value itself, or a file's content. */
 static const char *resolve(const char *value, bool may_be_file, struct buf *scratch,
                            struct err *err)
 {
@@ -97,7 +97,8 @@ static int write_json(const struct field *f, struct json_writer *w, const char *
     return 0;
 }
 
-/* NAME=VALUE as often as it is given; NAME alone is the variable of our own environment. */
+/* Writes NAME=VALUE for each time it is given; NAME alone takes the variable from our
+ * environment. */
 static int write_strings(const struct field *f, struct json_writer *w, struct err *err)
 {
     const char *value = options_nth(&f->call->given, f->option, 0);
@@ -153,7 +154,7 @@ static int write_field(const struct field *f, struct json_writer *w, struct err 
 
 /* --- all of them --------------------------------------------------------------------------- */
 
-/* The objects that are open, as the path of the last: "postExecutionActions.git". */
+/* The open objects, as the path of the last: "postExecutionActions.git". */
 struct nesting {
     char path[128];
     int depth;
@@ -165,7 +166,7 @@ static bool holds(const char *path, const char *field)
     return n == 0 || (strncmp(path, field, n) == 0 && field[n] == '.');
 }
 
-/* Closes and opens objects until the field's own is the last. */
+/* Closes and opens objects until the field's own is open. */
 static void enter(struct nesting *at, struct json_writer *w, const char *field)
 {
     while (!holds(at->path, field)) {

@@ -1,5 +1,5 @@
 /*
- * The body of a request, from the options of a command line.
+ * Makes the body of a request from the options of a command line.
  *
  * Threads: one.
  */
@@ -10,11 +10,11 @@
 #include "runner/client/client.h"
 #include "json/json.h"
 
-/* Writes the fields that were given as members of the object that is open. A value "@FILE" of a
- * JSON field, a secret or a prompt is that file's content. ERR_INVALID names the option. */
+/* Writes the given fields as members of the open object. A value "@FILE" of a JSON field, a secret
+ * or a prompt means that file's content. ERR_INVALID names the option. */
 int fields_write(const struct call *call, struct json_writer *w, struct err *err);
 
-/* "90", "90s", "10m", "2h", "500ms": milliseconds, at least one. */
+/* Reads "90", "90s", "10m", "2h" or "500ms" as milliseconds, at least one. */
 int fields_duration(const char *text, int64_t *ret_ms, struct err *err);
 
 /* Appends the content of a file, "-" for standard input. */

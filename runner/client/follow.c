@@ -1,6 +1,7 @@
 #include "runner/client/follow.h"
 
 #include "base/auto.h"
+#include "base/check.h"
 #include "base/clock.h"
 #include "runner/client/client.h"
 #include "json/json.h"
@@ -11,8 +12,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SILENCE_MS 60000 /* the runner says something every 15 s */
-#define NOW_MS 1000      /* what there is comes at once */
+#define SILENCE_MS 60000 /* The runner sends something every 15 s. */
+#define NOW_MS 1000      /* Present events arrive at once. */
 #define FIRST_PAUSE_MS 200
 #define PAUSE_MAX_MS 5000
 #define PROBLEM_MAX (1u << 20)
@@ -119,7 +120,7 @@ static int connect_once(struct follow *f, struct err *err)
 
 /* --- until the end ------------------------------------------------------------------------- */
 
-/* True for an answer that another try may better: no answer, a runner that starts or stops. */
+/* True for a failure that another try may overcome: no answer, or a runner that starts or stops. */
 static bool is_passing(const struct follow *f, const struct err *err)
 {
     if (f->status == 0)
@@ -134,6 +135,7 @@ static int refused(const struct follow *f, struct err *err)
 
 int follower_run(struct follow *f, struct err *err)
 {
+    REQUIRE(f->path || f->task_id[0]);
     int64_t seen_ms = clock_mono_ms();
     int pause_ms = FIRST_PAUSE_MS;
     bool answered = f->task_id[0] != '\0', said = false;
@@ -144,7 +146,7 @@ int follower_run(struct follow *f, struct err *err)
         if (client_signals > 0)
             return 1;
         if (f->status == 204)
-            f->done = true; /* it has ended, and the last event was seen */
+            f->done = true; /* The task has ended, and its last event was seen. */
         if (f->done || (f->to_now && f->status == 200))
             break;
         if (rc == 0 && f->status != 200)
@@ -152,7 +154,8 @@ int follower_run(struct follow *f, struct err *err)
         if (rc < 0 && f->status == 0 && err->code == ERR_FORBIDDEN)
             return err_set(err, ERR_CONFIG,
                            "%s: the secret goes by plain http to this machine only", f->to->url);
-        /* A runner that never answered is said to be away at once; one that went is waited for. */
+        /* A runner that never answered is reported as unreachable at once; one that has disappeared
+         * is waited for. */
         if (!is_passing(f, err) || (!answered && !f->moved && f->status == 0))
             return -1;
         answered = true;

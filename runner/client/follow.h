@@ -1,11 +1,12 @@
 /*
  * Follows a task's events to the last one, over as many connections as that takes.
  *
- * A task is begun by a POST that carries an Idempotency-Key, so that one whose answer never came
- * may be sent again; once the task has a name its events are asked for after the last one that was
- * seen. Nothing is lost and nothing comes twice.
+ * A task is begun by a POST with an Idempotency-Key, so that the POST can be repeated when its
+ * answer was lost. Once the task's id is known, its events after the last seen one are asked for.
+ * No event is lost or repeated.
  *
- * Threads: one.
+ * Threads: one. Ownership: struct follow borrows its first fields; follower_done() frees the
+ * private ones.
  */
 #ifndef CLIENT_FOLLOW_H
 #define CLIENT_FOLLOW_H
@@ -16,14 +17,14 @@
 #include "runner/client/sse.h"
 
 struct follow {
-    const struct settings *to; /* borrowed, as all here */
-    const char *path;          /* where the task is begun; NULL: task_id is known */
+    const struct settings *to; /* borrowed, as everything here */
+    const char *path;          /* path by which the task is begun; NULL: task_id is known */
     const char *body;
     sse_fn *event;
     void *arg;
     char task_id[ID_SIZE]; /* "" until it is known */
     char last_id[40];
-    bool to_now; /* ends with what there is, also when the task goes on */
+    bool to_now; /* ends with the present events, also when the task goes on */
     /* private */
     struct net_link *link;
     struct sse sse;
@@ -41,8 +42,8 @@ static inline void auto_follow(struct follow *follow)
     follower_done(follow);
 }
 
-/* Follows until the last event (0) or a signal (1, client_signals); may be called again. A runner
- * that goes away is asked again for FOLLOW_PATIENCE_MS. */
+/* Follows until the last event (returns 0) or a signal (1, client_signals); may be called again. An
+ * unreachable runner is tried for FOLLOW_PATIENCE_MS. */
 #define FOLLOW_PATIENCE_MS 600000
 int follower_run(struct follow *follow, struct err *err);
 

@@ -19,12 +19,12 @@
 #define SILENCE_MS 60000
 #define PROBLEM_MAX (1u << 20)
 
-/* One path, or one digest: what is known of it. */
+/* What is known about one path or one digest. */
 struct entry {
     struct entry *next;
     char *name;
     bool ready;
-    struct err err; /* code ERR_NONE: it went well */
+    struct err err; /* code ERR_NONE: it succeeded */
     char digest[INPUTS_DIGEST_SIZE];
 };
 
@@ -72,8 +72,8 @@ void client_inputs_free(struct client_inputs *inputs)
     free(inputs);
 }
 
-/* The entry of that name. *ret_mine: it is new, and the caller has to make it ready; else it is
- * ready when this returns. NULL when memory ran out. */
+/* The entry of that name. *ret_mine: it is new, and the caller must complete it; else it is
+ * complete when this returns. NULL when memory ran out. */
 static struct entry *enter(struct client_inputs *inputs, struct entry **list, const char *name,
                            bool *ret_mine)
 {
@@ -194,7 +194,7 @@ static int upload(struct client_inputs *inputs, const struct bundle *bundle, int
     return 0;
 }
 
-/* A file that is gone when it is closed, where there is room for large ones. */
+/* Opens a file that disappears when it is closed, on a disk with room for large files. */
 static int open_temporary(struct err *err)
 {
     const char *dir = getenv("TMPDIR");

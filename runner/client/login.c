@@ -1,7 +1,6 @@
 /*
- * `claude-runner login`: a login from a terminal, by way of the runner's API.
- *
- * The code is read without echo; ctrl-C takes the login back before it ends the program.
+ * `claude-runner login`: a login from a terminal, through the runner's API. The code is read
+ * without echo; ctrl-C cancels the login before it ends the program.
  */
 #include "base/auto.h"
 #include "base/clock.h"
@@ -18,14 +17,14 @@
 #include <unistd.h>
 
 #define LOOK_EVERY_MS 500
-#define LOOK_FOR_MS 900000 /* the runner ends a login long before */
+#define LOOK_FOR_MS 900000 /* The runner ends a login long before. */
 #define CODE_MAX 2048
 
 /* --- the login ----------------------------------------------------------------------------- */
 
 struct login_state {
     const struct settings *to;
-    char path[128]; /* of this login; "" before it has begun */
+    char path[128]; /* path of this login; "" before it has begun */
     char state[24];
     char url[2048];
     char reason[240];
@@ -54,7 +53,7 @@ static bool is_state(const struct login_state *login, const char *state)
     return strcmp(login->state, state) == 0;
 }
 
-/* Until the runner has something to say. */
+/* Waits until the runner has news. */
 static int await_news(struct login_state *login, struct err *err)
 {
     int64_t deadline = clock_mono_ms() + LOOK_FOR_MS;
@@ -81,7 +80,7 @@ static int send_code(struct login_state *login, const char *code, struct err *er
     return await_news(login, err);
 }
 
-/* Asks until the login has ended. A code that cannot be one is asked for again. */
+/* Asks for codes until the login has ended. After a malformed code it asks again. */
 static int ask(struct login_state *login, struct err *err)
 {
     char code[CODE_MAX];
@@ -121,7 +120,7 @@ static int run(struct login_state *login, struct err *err)
                    login->reason[0] ? ": " : "", login->reason);
 }
 
-/* Nobody is left to bring a code. */
+/* Cancels the login: nobody is left to enter a code. */
 static void take_back(struct login_state *login)
 {
     struct err ignored;
@@ -130,8 +129,7 @@ static void take_back(struct login_state *login)
         answer = client_call(login->to, "DELETE", login->path, NULL, &ignored);
 }
 
-/* A phone may take it from here, where it can reach the runner. A runner that knows no links is
- * none to fail for. */
+/* Offers a link for a phone that can reach the runner. A runner without links is no failure. */
 static void offer_link(const struct settings *to, const char *public)
 {
     struct err err;

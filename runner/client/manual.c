@@ -1,4 +1,4 @@
-/* completion and man: what the shells and the manual know, printed from the tables. */
+/* completion and man: the shells' completions and the manual page, printed from the tables. */
 #include "base/auto.h"
 #include "base/str.h"
 #include "runner/client/commands.h"
@@ -9,7 +9,7 @@
 
 /* --- words --------------------------------------------------------------------------------- */
 
-/* Calls fn for every command, ours and the program's others. */
+/* Called for every command, ours and the program's others. */
 typedef void each_fn(const char *name, const char *summary, const struct command_row *row,
                      void *arg);
 
@@ -23,7 +23,7 @@ static void each_command(each_fn *fn, void *arg)
         fn(note->name, note->summary, NULL, arg);
 }
 
-/* The same for ours only. */
+/* Calls fn for our own commands only. */
 static void each_row(void (*fn)(const struct command_row *row))
 {
     const struct command_row *row;
@@ -99,7 +99,7 @@ static void print_bash(void)
 
 /* --- zsh ----------------------------------------------------------------------------------- */
 
-/* Text inside single quotes, with ':' and brackets escaped as zsh's descriptions need it. */
+/* Prints text for single quotes, with ':' and brackets escaped as zsh's descriptions require. */
 static void print_escaped(const char *text, const char *escape)
 {
     for (; *text; text++) {
@@ -212,7 +212,7 @@ int client_complete(struct call *call, struct err *err)
 
 /* --- the manual page ----------------------------------------------------------------------- */
 
-/* A character of more than one byte, by its number. Returns its bytes. */
+/* Prints a character of more than one byte by its number. Returns its bytes. */
 static size_t print_beyond_ascii(const char *text)
 {
     size_t len = str_utf8_char(text, strlen(text));
@@ -223,7 +223,7 @@ static size_t print_beyond_ascii(const char *text)
     return len ? len : 1;
 }
 
-/* Text as roff has it: no line begins with '.' or a quote, '-' stays one. */
+/* Prints text for roff: no line begins with '.' or a quote, and '-' is escaped. */
 static void print_roff(const char *text)
 {
     bool begins = true;

@@ -36,7 +36,7 @@ static const char *hue(const struct narrate *n, enum narrate_colour which)
     return narrate_colour(n->colour, which);
 }
 
-/* Takes the line about a running tool away. */
+/* Removes the line about a running tool. */
 static void clear_pending(struct narrate *n)
 {
     if (n->pending)
@@ -54,7 +54,7 @@ static void print_text(struct narrate *n, const char *text, size_t len)
         fputc('\n', n->out);
 }
 
-/* One line in a colour, cut to the screen. */
+/* Prints one line in a colour, cut to the screen. */
 static void print_line(struct narrate *n, enum narrate_colour which, const char *text)
 {
     AUTO(buf) struct buf line = BUF_INIT(LINE_MAX_BYTES);
@@ -65,7 +65,7 @@ static void print_line(struct narrate *n, enum narrate_colour which, const char 
 
 /* --- tools --------------------------------------------------------------------------------- */
 
-/* What a tool was asked, in a few words: the member that says most. */
+/* Adds a tool's input in a few words: its most informative member. */
 static void add_input(struct buf *line, const struct json *input)
 {
     static const char *const telling[] = {"command", "file_path", "path",   "pattern",
@@ -155,7 +155,7 @@ static void tell_blocks(struct narrate *n, const struct json *event)
     }
 }
 
-/* A line that the CLI printed. */
+/* Prints a line of the CLI. */
 static void tell_line(struct narrate *n, const struct json *event)
 {
     const char *type = text_of(event, "type");
@@ -169,7 +169,7 @@ static void tell_line(struct narrate *n, const struct json *event)
         print_line(n, DIM, text_of(event, "command"));
 }
 
-/* What a command printed: a JSON string, or an object that has it. */
+/* Prints a command's output: a JSON string, or an object that contains it. */
 static void tell_output(struct narrate *n, const char *name, const struct json *data)
 {
     static const char *const members[] = {"text", "data", "chunk", "content"};
@@ -180,7 +180,7 @@ static void tell_output(struct narrate *n, const char *name, const struct json *
     if (!text)
         return;
     clear_pending(n);
-    if (isatty(fileno(to))) { /* foreign: no escape sequence but through a pipe */
+    if (isatty(fileno(to))) { /* Untrusted: on a terminal no escape sequence may pass. */
         AUTO(buf) struct buf clean = BUF_INIT(TEXT_MAX * 3);
         screen_add_text(&clean, text, strlen(text));
         fputs(buf_str(&clean), to);

@@ -1,8 +1,8 @@
 /*
- * A task's events as a story for a person: what Claude says, a line for each tool it uses, what a
- * command prints, and how it ended.
+ * A task's events as a story for a person: Claude's text, a line for each tool it uses, a command's
+ * output, and how it ended.
  *
- * Threads: one.
+ * Threads: one. Ownership: `out` is borrowed; narrate_done() frees the rest.
  */
 #ifndef CLIENT_NARRATE_H
 #define CLIENT_NARRATE_H
@@ -14,7 +14,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#define NARRATE_TOOLS_MAX 64 /* that run at once */
+#define NARRATE_TOOLS_MAX 64 /* tools that run at once */
 
 struct narrate_tool {
     char id[80];
@@ -23,29 +23,29 @@ struct narrate_tool {
 };
 
 struct narrate {
-    FILE *out; /* where the story goes; borrowed */
+    FILE *out; /* destination; borrowed */
     bool colour;
-    bool live;   /* times of tools mean something */
-    bool raw;    /* a command: its stdout and stderr go to ours as they are */
-    bool silent; /* only what a command prints */
+    bool live;   /* events arrive as they happen, so the times of tools are real */
+    bool raw;    /* a command: its stdout and stderr are copied to ours */
+    bool silent; /* only a command's output is printed */
     int columns;
     struct narrate_tool tools[NARRATE_TOOLS_MAX];
     size_t tool_count;
-    bool said;        /* some text of Claude's was printed */
-    struct json *end; /* what `done` said; owned */
-    bool pending;     /* a line about a running tool stands there, without its end */
+    bool said;        /* some text of Claude was printed */
+    struct json *end; /* data of the event `done`; owned */
+    bool pending;     /* the last line, about a running tool, has no line end yet */
 };
 
 void narrate_init(struct narrate *narrate, FILE *out, bool colour);
 void narrate_done(struct narrate *narrate);
 
-/* One event, as a sse_fn. */
+/* Prints one event; an sse_fn. */
 void narrate_event(const char *id, const char *name, const char *data, size_t len, void *arg);
 
-/* The last lines: how it ended, time, turns, cost, id. */
+/* Prints the last lines: how it ended, time, turns, cost, id. */
 void narrate_end(struct narrate *narrate);
 
-/* Colours, or "" without them. */
+/* The escape sequence of a colour, or "" without colours. */
 enum narrate_colour { PLAIN, DIM, BOLD, RED, GREEN, YELLOW, CYAN };
 const char *narrate_colour(bool colour, enum narrate_colour which);
 

@@ -1,5 +1,6 @@
 #include "runner/client/options.h"
 
+#include "base/check.h"
 #include "base/str.h"
 #include "runner/request/request.h"
 
@@ -29,7 +30,7 @@ static struct field_option {
 static size_t field_count;
 static pthread_once_t fields_once = PTHREAD_ONCE_INIT;
 
-/* What the commands give by themselves. */
+/* True for names that the commands use themselves. */
 static bool is_taken(const char *name)
 {
     static const char *const names[] = {"prompt", "command", "code",  "inputs",      "n",
@@ -40,8 +41,8 @@ static bool is_taken(const char *name)
     return false;
 }
 
-/* "postExecutionActions.git.files" is "post-git-files", "repo_url" "repo-url", "mcpConfig"
- * "mcp-config". */
+/* Makes an option's name: "post-git-files" of "postExecutionActions.git.files", "repo-url" of
+ * "repo_url", "mcp-config" of "mcpConfig". */
 static void option_name(const char *field, char *to)
 {
     static const char post[] = "postExecutionActions";
@@ -65,7 +66,7 @@ static void find_fields(void)
     for (size_t i = 0; field_count < FIELDS_MAX && request_field_at(i, &field) == 0; i++) {
         if ((field.flags & REQUEST_LATER) || strcmp(field.type, "object") == 0) {
             struct request_field next;
-            /* A plain object is one to be given as JSON, unless rows of its members follow. */
+            /* A plain object is given as JSON, unless rows of its members follow. */
             bool group = request_field_at(i + 1, &next) == 0 && str_starts(next.name, field.name) &&
                          next.name[strlen(field.name)] == '.';
             if ((field.flags & REQUEST_LATER) || group)
@@ -160,7 +161,8 @@ static int unknown(struct reading *r, const char *arg, struct err *err)
                    near ? "'?" : "");
 }
 
-/* One option; may use up the argument after it. Returns how many arguments it took, or -1. */
+/* Reads one option, and perhaps the argument after it. Returns how many arguments it took, or
+ * -1. */
 static int read_option(struct reading *r, int left, char **argv, struct strlist *given,
                        struct err *err)
 {
@@ -220,6 +222,7 @@ int options_read(const struct command_row *row, int argc, char **argv, struct st
 
 const char *options_value(const struct strlist *given, const char *name)
 {
+    REQUIRE(given && name);
     for (size_t i = given->count; i >= 2; i -= 2)
         if (strcmp(given->items[i - 2], name) == 0)
             return given->items[i - 1];

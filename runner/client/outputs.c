@@ -1,4 +1,4 @@
-/* outputs: what a task has left. */
+/* outputs: lists and fetches a task's outputs. */
 #include "base/auto.h"
 #include "base/path.h"
 #include "base/str.h"
@@ -37,7 +37,7 @@ int client_outputs(struct call *call, struct err *err)
     return 0;
 }
 
-/* One output, to `to` or below it. */
+/* Fetches one output, to `to` or into it. */
 static int get_one(const struct call *call, const char *name, const char *to, struct err *err)
 {
     AUTO(buf) struct buf path = BUF_INIT(16384);
@@ -57,7 +57,8 @@ static bool is_directory(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-/* Every output, below a directory. A name that leads out of it is refused: a runner may lie. */
+/* Fetches every output into a directory. A name that leads out of it is refused, because a runner
+ * may lie. */
 static int get_all(struct call *call, const char *dir, struct err *err)
 {
     AUTO(json) struct json *answer = list(call, err);

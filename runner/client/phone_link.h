@@ -9,10 +9,10 @@
 #include "runner/client/client.h"
 
 /* Asks the runner for a link and prints it to stdout, on a terminal with its QR code. `address` is
- * how the phone reaches the runner; NULL: as this program does. */
+ * the runner's address for the phone; NULL: the one that this program uses. */
 int phone_link_print(const struct settings *to, const char *address, struct err *err);
 
-/* Whether a phone could open that address: it does not mean this machine alone. */
+/* False when that address means this machine only, so that no phone can open it. */
 bool phone_link_leads_here(const char *address);
 
 #endif

@@ -1,4 +1,4 @@
-/* python: a file of Python, run by the runner. */
+/* python: runs a file of Python on the runner. */
 #include "base/auto.h"
 #include "base/fd.h"
 #include "base/path.h"
@@ -11,9 +11,9 @@
 #include <string.h>
 
 #define CODE_MAX (2u << 20)
-#define ANSWER_MS 400000 /* code may run for 300 s, and wait for its turn */
+#define ANSWER_MS 400000 /* Code may run for 300 s, and wait before that. */
 
-/* --file NAME=PATH (or PATH: its own name), as texts beside the code. */
+/* Writes --file NAME=PATH (or PATH, with its own name) as texts of the request. */
 static int write_files(const struct call *call, struct json_writer *w, struct err *err)
 {
     if (!options_value(&call->given, "file"))
@@ -65,7 +65,7 @@ static int write_body(const struct call *call, struct json_writer *w, struct err
     return 0;
 }
 
-/* Pictures that the code has drawn, as files below --out. */
+/* Saves the code's figures as files below --out. */
 static int save_images(const struct call *call, const struct json *answer, struct err *err)
 {
     const char *out = options_value(&call->given, "out");

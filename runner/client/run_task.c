@@ -1,8 +1,7 @@
 /*
- * run, exec, logs: tasks that are followed from this terminal.
- *
- * The task is begun with `detach`: a connection that breaks does not end it, we come back for the
- * rest. Ctrl-C cancels it; a second one leaves it alone.
+ * run, exec, logs: tasks that are followed from this terminal. The task is begun with `detach`, so
+ * that a broken connection does not end it, and this program reconnects for the rest. Ctrl-C
+ * cancels it; a second one leaves it running.
  */
 #include "base/auto.h"
 #include "base/str.h"
@@ -24,7 +23,7 @@
 
 /* --- the request --------------------------------------------------------------------------- */
 
-/* "--repo" and "--timeout" are short for fields; inputs are uploaded first. */
+/* Writes "--repo" and "--timeout", which are short for fields; uploads inputs first. */
 static int write_common(struct call *call, struct json_writer *w, struct err *err)
 {
     const char *repo = options_value(&call->given, "repo");
@@ -42,7 +41,7 @@ static int write_common(struct call *call, struct json_writer *w, struct err *er
     return client_inputs_write(call, w, err);
 }
 
-/* The prompt: the arguments, or standard input for "-" or nothing. */
+/* Reads the prompt: the arguments, or standard input for "-" or no argument. */
 static int read_prompt(const struct call *call, struct buf *out, struct err *err)
 {
     const char *only = call->args.count == 1 ? call->args.items[0] : "";
@@ -54,7 +53,8 @@ static int read_prompt(const struct call *call, struct buf *out, struct err *err
     return buf_check(out, "the prompt", err);
 }
 
-/* One argument is a line of shell; several are quoted, so that they arrive as they are. */
+/* Adds the command: one argument is a line of shell, several are quoted, so that they arrive
+ * unchanged. */
 static void add_command(const struct strlist *args, struct buf *out)
 {
     for (size_t i = 0; i < args->count; i++) {
@@ -84,7 +84,7 @@ static void say_how_to_return(const struct follow *f)
             f->task_id, f->task_id);
 }
 
-/* The first Ctrl-C. 1: it is to be left alone. */
+/* Handles the first Ctrl-C. Returns 1 when the task must be left running. */
 static int cancel_task(struct follow *f, struct err *err)
 {
     AUTO(str) char *path = client_path("/tasks/", f->task_id, "/cancel", err);
@@ -92,11 +92,11 @@ static int cancel_task(struct follow *f, struct err *err)
     fprintf(stderr, "\ncancelling; press Ctrl-C again to leave it alone\n");
     client_signals = 0;
     if (!path || client_fetch(f->to, "POST", path, "{}", &answer, err))
-        return err->code == ERR_CONFLICT ? 0 : -1; /* it has ended meanwhile */
+        return err->code == ERR_CONFLICT ? 0 : -1; /* The task has ended meanwhile. */
     return client_signals > 0;
 }
 
-/* Follows to the end. 0; 1: left alone; -1. */
+/* Follows the task to its end. Returns 0, 1 when it was left running, or -1. */
 static int follow_to_end(struct follow *f, bool cancels, struct err *err)
 {
     for (bool cancelled = false;;) {
@@ -114,7 +114,7 @@ static int follow_to_end(struct follow *f, bool cancels, struct err *err)
     }
 }
 
-/* The exit status that the task's end stands for: its own where it has one. */
+/* The exit status for the task's end: its own where it has one. */
 static int status_of(const struct json *end)
 {
     long long code = number_of(end, "exit_code");
@@ -128,7 +128,7 @@ static int status_of(const struct json *end)
     return code > 0 && code < 256 ? (int)code : 1;
 }
 
-/* True when a command ended by itself, well or not: its own words are enough. */
+/* True when a command ended by itself, successfully or not: its own output is enough. */
 static bool is_own_end(const struct json *end)
 {
     const char *reason = text_of(end, "reason");
@@ -160,7 +160,7 @@ static void print_diff(const struct call *call, const struct follow *f, const st
     }
 }
 
-/* What is said when all is over. */
+/* Prints the last message. */
 static void conclude(const struct call *call, const struct follow *f, struct narrate *n, bool diff)
 {
     const char *output = text_of(n->end, "output");
@@ -175,8 +175,8 @@ static void conclude(const struct call *call, const struct follow *f, struct nar
         puts(output);
 }
 
-/* --json is silent but for the result; without a terminal the story goes to stderr, and stdout has
- * the answer alone. */
+/* Begins the story. --json prints only the result; without a terminal the story goes to stderr, and
+ * stdout has only the answer. */
 static void begin_story(const struct call *call, struct narrate *n, bool raw)
 {
     bool tty = isatty(STDOUT_FILENO);
@@ -212,7 +212,7 @@ static int follow_task(struct call *call, struct follow *f, struct narrate *n, s
     return status_of(n->end);
 }
 
-/* --detach: begins the task and says its name. */
+/* For --detach: begins the task and prints its id. */
 static int submit(struct call *call, const char *path, const char *body, struct err *err)
 {
     AUTO(json) struct json *answer = client_call(&call->to, "POST", path, body, err);
@@ -307,7 +307,7 @@ static void print_json_event(const char *id, const char *name, const char *data,
     fflush(stdout);
 }
 
-/* Without -f what there is now: the events of a task that runs are cut at the present. */
+/* Without -f: prints the present events of a task and ends. */
 static int print_now(struct call *call, struct follow *f, struct err *err)
 {
     AUTO(json) struct json *task = NULL;

@@ -1,6 +1,7 @@
 #include "runner/client/screen.h"
 
 #include "base/auto.h"
+#include "base/check.h"
 #include "base/str.h"
 
 #include <stdint.h>
@@ -11,7 +12,7 @@ struct range {
     uint32_t first, last;
 };
 
-/* East Asian wide and emoji, by block: good enough to keep a line from wrapping. */
+/* East Asian wide characters and emoji, by block: exact enough to keep a line from wrapping. */
 static const struct range wide[] = {
     {0x1100, 0x115f},   {0x231a, 0x231b},   {0x23e9, 0x23ec},   {0x23f0, 0x23f3},
     {0x25fd, 0x25fe},   {0x2614, 0x2615},   {0x2648, 0x2653},   {0x267f, 0x2693},
@@ -59,7 +60,7 @@ static size_t char_width(const char *text, size_t len)
     return is_in(zero, COUNT_OF(zero), c) ? 0 : is_in(wide, COUNT_OF(wide), c) ? 2 : 1;
 }
 
-/* Controls of both sets, and the marks that turn the direction of a line. */
+/* True for control characters of both sets, and for marks that change the direction of a line. */
 static bool is_control(const char *text, size_t len)
 {
     uint32_t c = decode((const unsigned char *)text, len);
@@ -80,13 +81,14 @@ size_t screen_width(const char *text, size_t len)
 
 void screen_add_line(struct buf *out, const char *text, size_t width)
 {
+    REQUIRE(out && text);
     size_t used = 0, last_at = out->len, last_used = 0;
     for (size_t n; *text; text += n) {
         n = str_utf8_char(text, strnlen(text, 4));
         bool plain = n > 0 && !is_control(text, n);
         size_t columns = plain ? char_width(text, n) : 1;
         if (used + columns > width) {
-            /* The last character that leaves room for the mark goes with what is behind it. */
+            /* Drop the characters after the last one that leaves room for the mark. */
             out->len = last_at;
             if (out->data)
                 out->data[out->len] = '\0';

@@ -1,6 +1,6 @@
 /*
- * Text on a terminal: how wide it is, cut to fit, and free of control characters. What a task
- * prints is foreign: an escape sequence in it must not reach the terminal.
+ * Text on a terminal: its width, cut to fit, and without control characters. A task's output is
+ * untrusted: no escape sequence in it may reach the terminal.
  *
  * Threads: no shared state.
  */
@@ -23,7 +23,7 @@ void screen_add_line(struct buf *out, const char *text, size_t width);
 /* Appends text of many lines: line ends and tabs stay, other control characters become spaces. */
 void screen_add_text(struct buf *out, const char *text, size_t len);
 
-/* Size of the terminal that fd is; 80 by 24 when it is none or does not say. */
+/* Size of the terminal that fd is; 80 by 24 when it is none or has no size. */
 void screen_size(int fd, int *ret_columns, int *ret_rows);
 
 /* "12.3 s", "4 min 05 s", "2 h 10 min". */

@@ -1,4 +1,4 @@
-/* session: a box with shells that remember. */
+/* session: commands for sessions and their shells. */
 #include "base/auto.h"
 #include "base/path.h"
 #include "base/str.h"
@@ -18,7 +18,7 @@
 #define BODY_MAX (16u << 20)
 #define LINE_BYTES 65536
 #define EXEC_SECONDS 120
-#define MORE_MS 60000 /* beyond the command's own time limit */
+#define MORE_MS 60000 /* added to the command's own time limit */
 
 /* --- new, ls, rm --------------------------------------------------------------------------- */
 
@@ -71,7 +71,7 @@ static int write_new(struct call *call, struct json_writer *w, struct err *err)
     return 0;
 }
 
-/* The id of a session's own object: `session_id`, or `id`. */
+/* The id in a session's object: `session_id`, or `id`. */
 static const char *id_of(const struct json *session)
 {
     static const char *const names[] = {"session_id", "sessionId", "id"};
@@ -187,7 +187,7 @@ static struct json *exec_in(struct settings *to, const struct shell_call *shell,
     return client_call(to, "POST", path, buf_str(&body), err);
 }
 
-/* Prints what the command printed; returns the exit status that it stands for. */
+/* Prints a command's output; returns its exit status. */
 static int print_exec(const struct json *answer)
 {
     fputs(text_of(answer, "stdout"), stdout);
@@ -232,7 +232,7 @@ int client_session_exec(struct call *call, struct err *err)
     return 0;
 }
 
-/* Lines of standard input run in a shell of the session, until "exit" or the end of input. */
+/* Runs lines of standard input in a shell of the session, until "exit" or the end of input. */
 static int run_lines(struct call *call, struct err *err)
 {
     char line[LINE_BYTES];
@@ -264,7 +264,7 @@ int client_session_attach(struct call *call, struct err *err)
 
 /* --- cp ------------------------------------------------------------------------------------ */
 
-/* "ID:PATH" of a session's file; a name with a '/' before the colon is one of ours. */
+/* Splits "ID:PATH", a session's file; a name with a '/' before the colon is a local file. */
 static const char *split_remote(const char *text, char **ret_id)
 {
     const char *colon = strchr(text, ':');

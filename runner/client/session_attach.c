@@ -28,8 +28,8 @@
 struct attached {
     struct net_wire *wire;
     struct websocket_reader reader;
-    struct buf early; /* of frames, that came with the head */
-    bool leaving;     /* KEY_LEAVE has been typed */
+    struct buf early; /* bytes of frames that came with the head */
+    bool leaving;     /* KEY_LEAVE was typed */
     bool left, live, over, lost;
     int exit_code;
 };
@@ -78,8 +78,8 @@ static int send_size(struct attached *a, struct err *err)
     return send_frame(a, WEBSOCKET_TEXT, text, (size_t)n, err);
 }
 
-/* What was typed, but for the key that leaves: after it 'd' does, itself types it, others go with
- * it. */
+/* Sends typed bytes. After the key that leaves, 'd' leaves, the key itself is sent once, and any
+ * other key is sent with it. */
 static int send_typed(struct attached *a, const char *data, size_t len, struct err *err)
 {
     AUTO(buf) struct buf out = BUF_INIT((size_t)4 * PIECE_BYTES);
@@ -127,7 +127,7 @@ static int take(enum websocket_kind kind, int code, const char *data, size_t len
     return 0;
 }
 
-/* Reads what there is. 1 when the other side has closed. */
+/* Reads what has arrived. Returns 1 when the other side has closed. */
 static int receive(struct attached *a, struct err *err)
 {
     char piece[PIECE_BYTES];
@@ -167,7 +167,8 @@ static int add_request(const struct settings *to, const char *session, const cha
     return buf_check(out, "the request", err);
 }
 
-/* Reads until the head is whole, or the connection is over; how long the head is, 0: none came. */
+/* Reads until the head is complete, or the connection is over. Returns the head's length; 0: there
+ * was none. */
 static size_t read_head(struct attached *a, struct buf *in, struct err *err)
 {
     char piece[PIECE_BYTES];
@@ -187,7 +188,7 @@ static size_t read_head(struct attached *a, struct buf *in, struct err *err)
     return end ? (size_t)(end - in->data) + 4 : 0;
 }
 
-/* An answer that is no upgrade: its body says why. */
+/* Explains an answer that is no upgrade by its body. */
 static int explain(struct attached *a, const struct settings *to, struct buf *in, size_t head,
                    int status, struct err *err)
 {
@@ -237,7 +238,7 @@ static int shake_hands(struct attached *a, const struct settings *to, const char
 
 /* --- the loop ------------------------------------------------------------------------------ */
 
-/* One turn: 1 when it is over. */
+/* Does one turn. Returns 1 when the session is over. */
 static int turn(struct attached *a, struct err *err)
 {
     char typed[PIECE_BYTES];
@@ -255,7 +256,7 @@ static int turn(struct attached *a, struct err *err)
     if (fds[1].revents) {
         ssize_t n = read(STDIN_FILENO, typed, sizeof(typed));
         if (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN))
-            return 1; /* this terminal is gone */
+            return 1; /* This terminal is gone. */
         if (n > 0 && send_typed(a, typed, (size_t)n, err))
             return -1;
     }
@@ -268,7 +269,7 @@ static int talk(struct attached *a, struct err *err)
                  ? err_set(err, ERR_UPSTREAM, "what the runner sends makes no sense")
                  : 0;
     if (rc == 0)
-        rc = receive(a, err); /* TLS may hold some back already */
+        rc = receive(a, err); /* TLS may hold back decrypted bytes. */
     while (rc == 0)
         rc = turn(a, err);
     return rc;
@@ -284,7 +285,7 @@ static void say_goodbye(struct attached *a)
     net_wire_write(a->wire, frame.data, frame.len, 1000, &ignored);
 }
 
-/* With this terminal raw, and back as it was. */
+/* Puts this terminal into raw mode, and restores it at the end. */
 static int talk_raw(struct attached *a, struct err *err)
 {
     struct termios before, raw;

@@ -43,7 +43,7 @@ void settings_done(struct settings *settings)
 
 /* --- values -------------------------------------------------------------------------------- */
 
-/* The first secret of a list "name:secret,…". */
+/* Takes the first secret of a list "name:secret,…". */
 static int take_secret(char **to, const char *text, struct err *err)
 {
     text += strspn(text, " \t\r\n");
@@ -60,7 +60,7 @@ static int take_secret(char **to, const char *text, struct err *err)
     return *to ? 0 : err_sys(err, "secret");
 }
 
-/* "~/x" is in the home directory. */
+/* Expands "~/x" to a path in the home directory; the caller frees it. */
 static char *expand(const char *path)
 {
     const char *home = getenv("HOME");
@@ -78,7 +78,7 @@ static int read_secret(char **to, const char *path, struct err *err)
     return take_secret(to, buf_str(&text), err);
 }
 
-/* What a command of the owner's prints. */
+/* Reads the output of a command of the owner. */
 static int ask_command(char **to, const char *command, struct err *err)
 {
     AUTO(buf_wipe) struct buf text = BUF_INIT(SECRET_MAX);
@@ -135,7 +135,7 @@ char *settings_path(void)
     return path;
 }
 
-/* The file, line by line: section is NULL before the first one. -1 ends the reading. */
+/* Called for each line of the file: section is NULL before the first one. -1 ends the reading. */
 typedef int line_fn(const char *section, const char *name, const char *value, bool open, void *arg,
                     struct err *err);
 
@@ -165,7 +165,7 @@ static int read_line(char *line, char **section, bool open, line_fn *fn, void *a
     return fn(*section, trim(line), trim(equals + 1), open, arg, err);
 }
 
-/* 1: there is no file. `open` tells fn that others may read it. */
+/* Reads the file. Returns 1 when there is none. `open` tells fn that others may read the file. */
 static int read_file(line_fn *fn, void *arg, struct err *err)
 {
     AUTO(str) char *path = settings_path();
@@ -303,7 +303,7 @@ static int load_named(struct settings *settings, const char *name, struct strlis
     return str_replace(&settings->name, name) ? err_sys(err, "settings") : 0;
 }
 
-/* 1: the file says nothing of which runner. */
+/* Returns 1 when the file does not say which runner to use. */
 static int load_file(struct settings *settings, const char *name, struct err *err)
 {
     AUTO(strlist) struct strlist names = STRLIST_INIT;
@@ -326,7 +326,7 @@ static int take_from(struct settings *settings, const struct vars *vars, struct 
     return path ? read_secret(&settings->secret, path, err) : 0;
 }
 
-/* The runner of this machine: what ./.env or the service's file say, where the environment leaves
+/* Takes the runner of this machine from ./.env or the service's file, where the environment leaves
  * something open. */
 static int look_here(struct settings *settings, struct err *err)
 {
@@ -351,7 +351,7 @@ static int look_here(struct settings *settings, struct err *err)
     return settings->url ? 0 : take_url(settings, "http://127.0.0.1:" DEFAULT_PORT, err);
 }
 
-/* This machine's own secret goes to this machine only. */
+/* True for this machine: only it may get this machine's own secret. */
 static bool is_here(const char *url)
 {
     struct form_url form;

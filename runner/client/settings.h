@@ -17,6 +17,8 @@
  *     access_client_secret_file = …                          or access_client_secret
  *
  * Threads: one.
+ * Ownership: struct settings owns its texts; settings_done() frees them. Returned paths are the
+ * caller's to free.
  */
 #ifndef CLIENT_SETTINGS_H
 #define CLIENT_SETTINGS_H
@@ -26,20 +28,23 @@
 
 struct settings {
     char *url;    /* without '/' at the end */
-    char *secret; /* NULL: none found */
+    char *secret; /* NULL: none was found */
     char *access_id, *access_secret;
     char *name;    /* of the configuration file, or NULL */
-    int answer_ms; /* how long an answer may take; 0: a minute */
+    int answer_ms; /* time limit of an answer; 0: a minute */
 };
 
-/* `given` are the options (options.h). ERR_CONFIG names the file and the line that is wrong. */
+/* Finds the settings; `given` are the options (options.h). ERR_CONFIG names the file and the wrong
+ * line. End them by settings_done(). */
 int settings_find(struct settings *settings, const struct strlist *given, struct err *err);
-void settings_done(struct settings *settings); /* wipes the secrets */
+void settings_done(struct settings *settings); /* wipes the secrets, and frees everything */
 
-/* Path of the configuration file in fresh memory; NULL when nobody's home is known. */
+/* Path of the configuration file, which the caller frees; NULL when the home directory is
+ * unknown. */
 char *settings_path(void);
 
-/* Names of the runners in the file, in its order, and the default ("" when none is said). */
+/* Names of the runners in the file, in its order, and the default, which the caller frees ("" when
+ * there is none). */
 int settings_names(struct strlist *names, char **ret_default, struct err *err);
 
 #endif

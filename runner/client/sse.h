@@ -1,5 +1,5 @@
 /*
- * Server-Sent Events in, one call an event out. Pieces may be cut anywhere.
+ * Reads Server-Sent Events, with one call per event. Pieces may be cut anywhere.
  *
  * Threads: one at a time.
  */
@@ -11,9 +11,9 @@
 
 #include <stdbool.h>
 
-#define SSE_EVENT_MAX (66u << 20) /* of one event: the runner's own limit, and its frame */
+#define SSE_EVENT_MAX (66u << 20) /* of one event: the runner's own limit, with its frame */
 
-/* An event: id and name are "" when it has none; data is NUL-terminated. */
+/* Receives an event: id and name are "" when it has none; data is NUL-terminated. */
 typedef void sse_fn(const char *id, const char *name, const char *data, size_t len, void *arg);
 
 struct sse {
@@ -28,7 +28,7 @@ struct sse {
 void sse_init(struct sse *sse, sse_fn *fn, void *arg);
 void sse_done(struct sse *sse);
 void sse_feed(struct sse *sse, const char *data, size_t len);
-/* Forgets an event that has begun: its connection is gone. */
+/* Drops an incomplete event: its connection is gone. */
 void sse_reset(struct sse *sse);
 
 #endif

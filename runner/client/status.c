@@ -1,4 +1,4 @@
-/* `claude-runner status`: what /health says, for a person. */
+/* `claude-runner status`: /health for a person. */
 #include "base/auto.h"
 #include "runner/client/client.h"
 #include "runner/client/commands.h"

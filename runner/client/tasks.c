@@ -1,4 +1,4 @@
-/* tasks, show, cancel, result, diff, repos: what a runner has, for a person. */
+/* tasks, show, cancel, result, diff, repos: a runner's tasks and repositories, for a person. */
 #include "base/auto.h"
 #include "base/clock.h"
 #include "base/str.h"
@@ -24,7 +24,7 @@ static enum narrate_colour hue_of(const char *state)
     return DIM;
 }
 
-/* "3 min ago" of an RFC 3339 time; "" of none. */
+/* Adds "3 min ago" for an RFC 3339 time; nothing for none. */
 static void add_age(struct buf *out, const char *time)
 {
     int64_t then;
@@ -89,7 +89,7 @@ int client_tasks(struct call *call, struct err *err)
 
 /* --- one ----------------------------------------------------------------------------------- */
 
-/* "name: value" of every member, objects by their members; long texts cut. */
+/* Prints "name: value" for every member, objects by their members; long texts are cut. */
 static void print_members(const struct json *object, const char *path, int columns)
 {
     for (const struct json *at = json_first(object); at; at = json_next(at)) {
@@ -150,8 +150,8 @@ int client_cancel(struct call *call, struct err *err)
     return worst;
 }
 
-/* The answer's text alone, so that it can be piped; exit status 1 when the task failed, 75 (try
- * later) when it has not ended. */
+/* Prints only the answer's text, so that it can be piped; exit status 1 when the task failed, 75
+ * (try later) when it has not ended. */
 int client_result(struct call *call, struct err *err)
 {
     AUTO(str) char *path = client_path("/tasks/", call->args.items[0], "/result", err);

@@ -1,5 +1,5 @@
 /*
- * What a person types.
+ * Reads what a person types.
  *
  * Threads: one.
  */
@@ -10,8 +10,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* A line from stdin, without its end; what does not fit is dropped. `hidden`: not shown while it
- * is typed. -1 at the end of stdin, or once *stop is set (NULL: never). */
+/* Reads a line from stdin, without its end; what does not fit is dropped. `hidden`: without echo.
+ * -1 at the end of stdin, or once *stop is set (NULL: never). */
 int terminal_read_line(char *line, size_t size, bool hidden, const volatile sig_atomic_t *stop);
 
 #endif

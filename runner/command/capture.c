@@ -1,22 +1,25 @@
 #include "runner/command/capture.h"
 
+#include "base/check.h"
 #include "base/str.h"
 #include "runner/command/command.h"
 #include "json/json.h"
 
-#define PART_BYTES 16384u /* of an event, but for what secrets' marks add */
+#define PART_BYTES 16384u /* bytes of one event, without what the marks of secrets add */
 #define CLEAN_BYTES_MAX (16u * PART_BYTES + REDACT_MAX_BYTES)
-#define EVENT_JSON_MAX (6u * CLEAN_BYTES_MAX + 64u) /* a control character takes six bytes */
+#define EVENT_JSON_MAX (6u * CLEAN_BYTES_MAX + 64u) /* A control character takes six bytes. */
 
 void capture_init(struct capture *capture, struct task_run *run, const char *event,
                   struct buf *text)
 {
+    REQUIRE(run && text);
     *capture = (struct capture){.run = run, .event = event, .text = text};
     redact_stream_init(&capture->redact, task_run_redact(run));
     buf_init(&capture->clean, CLEAN_BYTES_MAX);
 }
 
-/* Bytes at the beginning that end with a whole character, as far as more could complete it. */
+/* How many bytes at the beginning are whole characters, as far as more bytes could complete the
+ * last one. */
 static size_t whole_characters(const struct buf *clean)
 {
     const unsigned char *bytes = (const unsigned char *)clean->data;
@@ -24,7 +27,7 @@ static size_t whole_characters(const struct buf *clean)
         unsigned char c = bytes[clean->len - back];
         size_t needs = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : c >= 0xc0 ? 2 : 1;
         if ((c & 0xc0) == 0x80)
-            continue; /* it goes on from the one before */
+            continue; /* It continues the character before. */
         return needs > back ? clean->len - back : clean->len;
     }
     return clean->len;

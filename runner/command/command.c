@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "runner/command/capture.h"
 #include "runner/command/command_plan.h"
+#include "runner/material/material.h"
 #include "runner/repo/harvest.h"
 #include "runner/request/request.h"
 #include "runner/work/work.h"
@@ -22,98 +23,40 @@ struct job {
     struct task_request *request;
     struct workspace *workspace; /* NULL: a task without a repository */
     struct input_layers *inputs; /* NULL: none */
-    struct gitgate_pass *pass;   /* for its git; NULL without a repository */
+    struct gitgate_pass *pass;   /* for git in the workspace; NULL without a repository */
     struct capture out, errors;
     struct plan *plan;
     struct egress_gate *gate; /* NULL: the jail has the host's network */
     struct work_result result;
-    const char *failed_step; /* the reason when it could not be started */
-    int64_t started_ms;      /* mono: from here its time limit counts */
-    int64_t files_ms;        /* real, as files have it: before it ran */
+    const char *failed_step; /* the task's reason when it could not be started */
+    int64_t started_ms;      /* mono: its time limit counts from here */
+    int64_t files_ms;        /* real, by the file system's clock: before it ran */
 };
 
 /* --- set-up ------------------------------------------------------------------------------- */
 
-static enum work_cause asked(struct work *work, void *arg)
-{
-    static const enum work_cause wishes[] = {
-        [STOP_NO] = WORK_ENDED, [STOP_CANCEL] = WORK_CANCEL, [STOP_INTERRUPT] = WORK_INTERRUPT};
-    (void)work;
-    return wishes[task_run_stop(arg)];
-}
-
-static struct repo_wish wish_of(const struct task_request *request)
-{
-    return (struct repo_wish){.url = request->repo_url,
-                              .branch = request->git_branch,
-                              .ref = request->git_ref,
-                              .key = request->ssh_key,
-                              .token = request->git_token,
-                              .timeout_ms = request->timeout_ms,
-                              .depth = request->git_depth,
-                              .stale_ok = request->stale_ok};
-}
-
-/* git in the workspace reaches the repository by way of the runner. */
-static int open_gitgate(struct job *job, struct err *err)
-{
-    const struct command *command = job->command;
-    const struct gitgate_wish wish = {.workspace = job->workspace,
-                                      .repo = wish_of(job->request),
-                                      .rules = job->request->git_push,
-                                      .behind_gate = command->walls->gate};
-    job->pass = gitgate_open(command->gitgate, &wish, err);
-    if (!job->pass)
-        return -1;
-    return redact_add(task_run_redact(job->run), gitgate_token(job->pass)) ? err_sys(err, "secrets")
-                                                                           : 0;
-}
-
-/* The repository that the command works in, if it names one. */
+/* Prepares the repository that the command works in, if it names one. */
 static int open_workspace(struct job *job, struct err *err)
 {
-    const struct repo_wish wish = wish_of(job->request);
-    const struct work_stop stop = {
-        .wake_fd = task_run_wake_fd(job->run), .asked = asked, .arg = job->run};
-    AUTO(buf) struct buf json = BUF_INIT(1u << 20);
-    if (!wish.url)
-        return 0;
-    job->workspace = workspace_open(job->command->repos, &wish, task_run_dir(job->run), &stop, err);
-    if (!job->workspace) {
+    const struct command *command = job->command;
+    if (material_open_repo(command->repos, job->run, job->request, &job->outcome->members,
+                           &job->workspace, err)) {
         job->failed_step = "repo_error";
         return -1;
     }
-    workspace_print(job->workspace, &json);
-    task_run_event(job->run, "repo", buf_str(&json), json.len);
-    buf_addf(&job->outcome->members, ",\"repo\":%s", buf_str(&json));
-    return open_gitgate(job, err);
-}
-
-/* That what is prepared for it is not wanted any more. */
-static bool is_over(void *arg)
-{
-    const struct job *job = arg;
-    return task_run_stop(job->run) != STOP_NO ||
-           clock_mono_ms() >= job->started_ms + job->request->timeout_ms;
+    return material_open_gitgate(command->gitgate, job->run, job->request, job->workspace,
+                                 command->walls->gate, &job->pass, err);
 }
 
 static int open_inputs(struct job *job, struct err *err)
 {
-    const struct input_wish wish = {.request = job->request->inputs,
-                                    .repos = job->command->repos,
-                                    .workspace = job->workspace,
-                                    .dir = task_run_dir(job->run),
-                                    .stopped = is_over,
-                                    .arg = job};
-    if (!wish.request)
-        return 0;
-    job->inputs = input_layers_open(job->command->inputs, &wish, err);
-    if (job->inputs)
-        return 0;
-    job->failed_step = err->code == ERR_BUSY ? "timeout" : "input_error";
-    return err->code == ERR_BUSY
-               ? err_set(err, ERR_TIMEOUT, "the task did not end within its time limit")
-               : -1;
+    const struct material_inputs order = {.inputs = job->command->inputs,
+                                          .repos = job->command->repos,
+                                          .run = job->run,
+                                          .request = job->request,
+                                          .workspace = job->workspace,
+                                          .until_ms = job->started_ms + job->request->timeout_ms};
+    return material_open_inputs(&order, &job->inputs, &job->failed_step, err);
 }
 
 static int load_request(struct job *job, struct err *err)
@@ -162,7 +105,7 @@ static void take_errors(struct work *work, const char *data, size_t len, void *a
     capture_take(&((struct job *)arg)->errors, data, len);
 }
 
-/* A store that takes no events ends the task. */
+/* Tells readers of new events; when the store accepts none, ends the task. */
 static int64_t look(struct work *work, void *arg)
 {
     const struct job *job = arg;
@@ -173,19 +116,21 @@ static int64_t look(struct work *work, void *arg)
     return -1;
 }
 
-/* Until the whole tree has ended: what a command leaves behind is ended with it. */
+/* Runs until the whole tree has ended: what a command leaves behind is ended with it. */
 static int run_program(struct job *job, struct err *err)
 {
     AUTO(fd) int in = command_stdin_fd(job->request->stdin_text, err);
     const struct work_order order = {
         .launcher = job->command->launcher,
         .plan = job->plan,
+        .users = job->command->walls->users,
+        .given = task_run_dir(job->run),
         .gate = job->gate,
         .in = {.via = WORK_FD, .fd = in},
         .out = {.via = WORK_PIPE, .take = take_output},
         .errors = {.via = WORK_PIPE, .take = take_errors},
         .limits = {.until_ms = job->started_ms + job->request->timeout_ms},
-        .stop = {.wake_fd = task_run_wake_fd(job->run), .asked = asked, .arg = job->run},
+        .stop = material_stop(job->run),
         .look = look,
         .arg = job};
     if (in < 0)
@@ -212,7 +157,7 @@ static void settle(struct task_outcome *outcome, enum task_state state, const ch
     snprintf(outcome->error, sizeof(outcome->error), "%s", error);
 }
 
-/* The runner ended it. */
+/* The outcome when the runner ended the command. */
 static void settle_cause(struct task_outcome *outcome, enum work_cause cause)
 {
     char error[sizeof(outcome->error)];
@@ -261,24 +206,23 @@ static void judge_failed_start(struct job *job, const struct err *err)
                err->msg);
 }
 
-/* Keeps what the command changed beside the task's events. */
+/* Stores the command's changes with the task's events. */
 static void keep_changes(struct job *job)
 {
     struct err err = ERR_INIT;
     const struct strlist none = STRLIST_INIT;
-    const struct work_stop stop = {
-        .wake_fd = task_run_wake_fd(job->run), .asked = asked, .arg = job->run};
+    const struct work_stop stop = material_stop(job->run);
     if (job->workspace && harvest_diff(job->workspace, &none, task_run_keep_dir(job->run),
                                        task_run_redact(job->run), &stop, &err))
         log_warn("command", "cannot keep what was changed: %s", err.msg);
 }
 
-/* What it has left in its output folder, whatever came of it. */
+/* Keeps its output folder, whatever the outcome. */
 static void keep_output(struct job *job)
 {
     struct err err;
     struct task_run *run = job->run;
-    const struct work_stop stop = {.wake_fd = task_run_wake_fd(run), .asked = asked, .arg = run};
+    const struct work_stop stop = material_stop(run);
     const struct harvest_files wish = {.output = true,
                                        .since_ms = job->workspace ? job->files_ms : 0};
     AUTO(str) char *to = path_join(task_run_keep_dir(run), "outputs");

@@ -27,9 +27,9 @@
 #include <stdatomic.h>
 #include <sys/types.h>
 
-#define COMMAND_TEXT_MAX (16u << 20) /* of stdout, and of stderr, in an answer */
+#define COMMAND_TEXT_MAX (16u << 20) /* limit of stdout, and of stderr, in an answer */
 
-/* What commands are run with; all of it borrowed. */
+/* What commands need to run; all of it is borrowed. */
 struct command {
     struct launcher *launcher;
     struct repos *repos;
@@ -38,15 +38,15 @@ struct command {
     struct config_in_force *config; /* the configuration in force */
     const char *instance;           /* value of TASK_MARKER */
     const struct walls *walls;
-    uid_t uid; /* whom they run as */
+    uid_t uid; /* user that commands run as */
     gid_t gid;
 };
 
-/* The kind; the row's arg is to be a struct command. */
+/* The kind's row; its arg must be a struct command. */
 #define COMMAND_KIND "command"
 extern const struct task_kind command_kind;
 
-/* Its run(). */
+/* The run() of that row. */
 void command_run(struct task_run *run, struct task_outcome *outcome, void *arg);
 
 #endif

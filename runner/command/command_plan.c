@@ -1,5 +1,6 @@
 #include "runner/command/command_plan.h"
 
+#include "base/check.h"
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/str.h"
@@ -13,7 +14,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* Variables of the runner's own environment that commands get; everything else stays here. */
+/* Variables of the runner's own environment that commands get; no others are passed on. */
 static const char *const passed_on[] = {
     "PATH",     "LANG",         "LC_ALL",        "LC_CTYPE",
     "TZ",       "HTTP_PROXY",   "http_proxy",    "HTTPS_PROXY",
@@ -44,7 +45,7 @@ static int make_places(const struct command *command, const char *dir, struct pl
     return plan->cwd ? 0 : err_sys(err, "workspace");
 }
 
-/* The runner's, the owner's, then the request's own: the last wins. */
+/* Adds the runner's variables, the owner's, then the request's own: the last one counts. */
 static int add_environment(const struct command *command, const struct task_request *request,
                            struct redact_set *redact, struct plan *plan, struct err *err)
 {
@@ -66,7 +67,7 @@ static int add_environment(const struct command *command, const struct task_requ
     return 0;
 }
 
-/* Without a repository the directory to start in is made. */
+/* Without a repository the start directory is made. */
 static int start_below(const struct command *command, const struct task_request *request,
                        const struct workspace *workspace, const char *dir, struct plan *plan,
                        struct err *err)
@@ -81,6 +82,7 @@ static int start_below(const struct command *command, const struct task_request 
 struct plan *command_plan(const struct command *command, const struct task_request *request,
                           const struct command_files *files, struct err *err)
 {
+    REQUIRE(files->dir);
     const char *dir = files->dir;
     const struct walls_run run = {.dir = dir};
     struct workspace *workspace = files->workspace;

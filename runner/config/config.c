@@ -1,5 +1,6 @@
 #include "runner/config/config.h"
 
+#include "base/check.h"
 #include "base/fd.h"
 #include "runner/config/fields.h"
 #include "runner/config/unknown.h"
@@ -35,7 +36,7 @@ void *config_member(const struct config *config, const struct config_field *fiel
 struct load {
     struct vars env, file;
     struct config_report *report;
-    const struct config *now; /* what a reload comes after, or NULL */
+    const struct config *now; /* what a reload replaces, or NULL */
     bool no_callers;
 };
 
@@ -145,7 +146,7 @@ static bool same_text(const char *a, const char *b)
     return a == b || (a && b && strcmp(a, b) == 0);
 }
 
-/* On a reload: puts back what can't change while the service runs. */
+/* On a reload: keeps the old value of a setting that cannot change while the service runs. */
 static void keep_value(struct load *load, size_t index, struct config_value *value)
 {
     const struct config_value *now = &load->now->values[index];
@@ -203,14 +204,36 @@ int config_jail_most(const struct config *config)
     return rank_of(config->jail, 2);
 }
 
-/* When the owner has set JAIL, the default of JAIL_MIN does not ask for more than that. */
+/* When the owner has set JAIL, the default of JAIL_MIN does not require more than that. */
 int config_jail_least(const struct config *config)
 {
     int least = rank_of(config->jail_min, 0), most = config_jail_most(config);
     return least > most && !is_given(config, "JAIL_MIN") ? most : least;
 }
 
-/* What no single variable can say. */
+bool config_uids(const struct config *config, unsigned *ret_first, unsigned *ret_last)
+{
+    char rest;
+    return config->uids && sscanf(config->uids, "%9u-%9u%c", ret_first, ret_last, &rest) == 2;
+}
+
+static void check_uids(struct load *load, const struct config *config)
+{
+    unsigned first, last;
+    struct strlist *errors = &load->report->errors;
+    if (!config->uids)
+        return;
+    if (!config_uids(config, &first, &last) || first == 0 || last < first ||
+        last - first >= CONFIG_UIDS_MAX)
+        strlist_addf(errors,
+                     "RUNNER_UIDS must be first-last, at most %d numbers without 0, got '%.40s'",
+                     CONFIG_UIDS_MAX, config->uids);
+    else if (last - first + 1 < (unsigned)config->max_concurrent_tasks)
+        strlist_addf(errors, "RUNNER_UIDS has %u users, MAX_CONCURRENT_TASKS is %d",
+                     last - first + 1, config->max_concurrent_tasks);
+}
+
+/* Checks settings that must fit together. */
 static void check_together(struct load *load, const struct config *config)
 {
     if (!config->cf_access_team_domain != !config->cf_access_aud)
@@ -218,6 +241,7 @@ static void check_together(struct load *load, const struct config *config)
                     "CF_ACCESS_TEAM_DOMAIN and CF_ACCESS_AUD must be set together");
     if (config_jail_least(config) > config_jail_most(config))
         strlist_add(&load->report->errors, "JAIL is weaker than JAIL_MIN");
+    check_uids(load, config);
 }
 
 static struct config *load_all(struct load *load, const struct config_source *source)
@@ -261,6 +285,7 @@ struct config *config_reload(const struct config *now, const struct config_sourc
 struct config *config_load(const struct config_source *source, struct config_report *report,
                            struct err *err)
 {
+    REQUIRE(source);
     return config_reload(NULL, source, report, err);
 }
 

@@ -8,6 +8,8 @@
  *     the same two in the --env-file, the default.
  *
  * Threads: a config does not change after config_load(); share it freely. Nothing is kept outside.
+ * Ownership: a load returns a configuration that the caller frees by config_free(), or hands to
+ * in_force.h.
  */
 #ifndef CONFIG_CONFIG_H
 #define CONFIG_CONFIG_H
@@ -22,7 +24,7 @@
 #include <stddef.h>
 
 enum config_jail { CONFIG_JAIL_AUTO, CONFIG_JAIL_FULL, CONFIG_JAIL_RESTRICTED, CONFIG_JAIL_NONE };
-/* What a task may use when its request doesn't say. */
+/* Limits of a task whose request sets none. */
 struct config_limits {
     double cpu; /* cores */
     int memory_mb;
@@ -31,15 +33,15 @@ struct config_limits {
 };
 enum config_overflow {
     OVERFLOW_OFF,
-    OVERFLOW_FULL,        /* no slot here for so long */
-    OVERFLOW_UNAVAILABLE, /* and when a pause keeps tasks from running here */
+    OVERFLOW_FULL,        /* when no local slot was free for a while */
+    OVERFLOW_UNAVAILABLE, /* also when a pause keeps tasks from running locally */
     OVERFLOW_ALWAYS,      /* at once */
 };
 enum config_log_format { CONFIG_LOG_AUTO, CONFIG_LOG_JSON, CONFIG_LOG_TEXT };
 
-/* One of the secrets of RUNNER_SECRET. */
+/* One secret of RUNNER_SECRET. */
 struct config_secret {
-    char *name; /* "secret-1", … when it carries none */
+    char *name; /* "secret-1", … when it has none */
     char *value;
 };
 
@@ -48,8 +50,8 @@ struct config_secrets {
     size_t count;
 };
 
-/* What a kind of variable becomes in struct config. Text is NULL when not given and without a
- * default; an ENUM is the index of its choice. */
+/* The type of each kind in struct config. Text is NULL when it is not given and has no default; an
+ * ENUM is the index of its choice. */
 #define CONFIG_C_INT int
 #define CONFIG_C_TEXT char *
 #define CONFIG_C_ADDRESS char * /* a list of addresses as in base/place.h */
@@ -69,13 +71,13 @@ struct config_secrets {
 
 enum config_flag {
     CONFIG_SECRET = 1,     /* never printed */
-    CONFIG_RELOADABLE = 2, /* taken over on SIGHUP */
-    CONFIG_LATER = 4,      /* checked now, used by a capability to come */
+    CONFIG_RELOADABLE = 2, /* can change on SIGHUP */
+    CONFIG_LATER = 4,      /* checked, but not used yet */
     CONFIG_REQUIRED = 8,
 };
 
-/* Columns: kind, member, name, alias or NULL, default or NULL, what it takes, flags, help.
- * What it takes: CONFIG_RANGE for INT and SECONDS, CONFIG_ONE_OF for CHOICE and ENUM, else
+/* Columns: kind, member, name, alias or NULL, default or NULL, accepted values, flags, help.
+ * Accepted values: CONFIG_RANGE for INT and SECONDS, CONFIG_ONE_OF for CHOICE and ENUM, else
  * CONFIG_ANY. */
 #define CONFIG_RANGE(low, high) .min = (low), .max = (high)
 #define CONFIG_ONE_OF(list) .choices = (list)
@@ -97,6 +99,10 @@ enum config_flag {
     X(TEXT, user, "RUNNER_USER", NULL, NULL, CONFIG_ANY, 0, \
       "who tasks run as when the runner itself is root: `claude-runner` if that user exists, " \
       "else `nobody`") \
+    X(TEXT, uids, "RUNNER_UIDS", NULL, NULL, CONFIG_ANY, 0, \
+      "users for tasks, `first-last`, that nobody else has: where the runner is root and there are " \
+      "no namespaces (a container), each task runs as one of its own; at least " \
+      "MAX_CONCURRENT_TASKS of them") \
     X(TEXT, claude_bin, "CLAUDE_BIN", NULL, "claude", CONFIG_ANY, 0, \
       "the Claude Code CLI: a path, or a name to find on PATH") \
     X(PATH, claude_config_dir, "CLAUDE_CONFIG_DIR", NULL, "~/.claude", CONFIG_ANY, 0, \
@@ -297,7 +303,7 @@ enum config_flag {
     X(ENUM, log_level, "LOG_LEVEL", NULL, "info", CONFIG_ONE_OF("error|warn|info|debug"), \
       CONFIG_RELOADABLE, "what is logged, to stderr (an enum log_level)") \
     X(ENUM, log_format, "LOG_FORMAT", NULL, "auto", CONFIG_ONE_OF("auto|json|text"), 0, \
-      "auto: json on a pipe and text on a terminal")
+      "auto: text on a terminal and to journald (there with priorities), else json")
 /* clang-format on */
 
 struct config_value; /* a variable's text and where it came from */
@@ -306,8 +312,8 @@ struct config {
 #define CONFIG_MEMBER(kind, member, ...) CONFIG_C_##kind member;
     CONFIG_FIELDS(CONFIG_MEMBER)
 #undef CONFIG_MEMBER
-    struct config_value *values; /* config.c's own */
-    _Atomic int more_refs;       /* in_force.c's: references beyond the first */
+    struct config_value *values; /* private to config.c */
+    _Atomic int more_refs;       /* private to in_force.c: references beyond the first */
 };
 
 #define CONFIG_ENV_FILES_MAX 4
@@ -316,11 +322,11 @@ struct config_source {
     char *const *env; /* borrowed; "NAME=value", …, NULL: what main() got */
     const char *env_files[CONFIG_ENV_FILES_MAX]; /* borrowed; --env-file FILE, up to the first NULL;
                                                     a later one wins */
-    bool no_callers; /* no caller reaches this program, so settings marked CONFIG_REQUIRED may be
-                        missing */
+    bool no_callers; /* no caller reaches this program, so settings with CONFIG_REQUIRED may be
+                      * missing */
 };
 
-/* One line each, for a person; no secrets in them. */
+/* Messages of one line each, for a person, without secrets. */
 struct config_report {
     struct strlist errors;
     struct strlist warnings; /* unknown names, variables that nothing uses yet */
@@ -332,14 +338,14 @@ static inline void auto_config_report(struct config_report *report)
     config_report_done(report);
 }
 
-/* Reads and checks everything. NULL with ERR_CONFIG when anything is wrong: report->errors then
- * has every wrong variable, and err the first and how many more there are. `report` is to be
- * zeroed before. */
+/* Reads and checks everything. The caller frees the configuration by config_free(). NULL with
+ * ERR_CONFIG when anything is wrong: then report->errors has every wrong variable, and err the
+ * first one and the number of others. `report` must be zeroed before. */
 struct config *config_load(const struct config_source *source, struct config_report *report,
                            struct err *err);
 
-/* For SIGHUP: as config_load, but what is not CONFIG_RELOADABLE stays as in `now`; a warning names
- * each such variable that has changed. */
+/* As config_load(), for SIGHUP: settings that are not CONFIG_RELOADABLE stay as in `now`, and a
+ * warning names each one that has changed. */
 struct config *config_reload(const struct config *now, const struct config_source *source,
                              struct config_report *report, struct err *err);
 
@@ -349,17 +355,22 @@ DEFINE_AUTO(config, struct config *, config_free)
 /* Registers every secret of the configuration. */
 int config_redact(const struct config *config, struct redact_set *set);
 
-/* The configuration in force, without secrets: a line a variable, or one JSON object
- * {"PORT":{"value":8787,"from":"default"},…} with "secret":true and "notUsedYet":true where so. */
+/* Print the configuration without secrets: a line per variable, or one JSON object
+ * {"PORT":{"value":8787,"from":"default"},…}, with "secret":true and "notUsedYet":true where they
+ * apply. */
 void config_print_text(const struct config *config, struct buf *out);
 void config_print_json(const struct config *config, struct buf *out);
 
-/* The table itself: for `serve --help`, and docs/configuration.md whole. */
+/* Print the table itself: for `serve --help`, and all of docs/configuration.md. */
 void config_print_help(struct buf *out);
 void config_print_markdown(struct buf *out);
 
-/* Memory of this machine, or of the container that we are in. */
+/* The memory of this machine, or of the container that this process runs in. */
 int config_machine_memory_mb(void);
+
+/* RUNNER_UIDS: false when it is not set. */
+bool config_uids(const struct config *config, unsigned *ret_first, unsigned *ret_last);
+#define CONFIG_UIDS_MAX 4096
 
 /* The strongest and the weakest tier of jail that tasks may have: 0 none, 1 restricted, 2 full. */
 int config_jail_most(const struct config *config);

@@ -1,3 +1,4 @@
+#include "base/check.h"
 #include "base/form.h"
 #include "base/place.h"
 #include "base/str.h"
@@ -13,7 +14,7 @@
 #define TEXT_MAX 4096
 #define SECRET_MAX 1024
 
-/* One function for each kind. Each gets the member's address and the home directory. */
+/* One function per kind. It gets the member's address and the home directory. */
 typedef int convert_fn(const char *home, const struct config_field *field, const char *text,
                        void *member, struct err *err);
 
@@ -169,7 +170,7 @@ static int convert_list(const char *home, const struct config_field *field, cons
     return 0;
 }
 
-/* Name and value of one secret, "name:value" or "value"; the messages hold nothing of it. */
+/* Splits one secret, "name:value" or "value"; messages hold nothing of it. */
 static int split_secret(const char *item, size_t index, struct config_secret *ret_secret,
                         struct err *err)
 {
@@ -219,7 +220,7 @@ static int convert_secrets(const char *home, const struct config_field *field, c
     return 0;
 }
 
-/* What this machine has: a container's share of it where there is a limit. */
+/* The memory of this machine, or the container's limit where there is one. */
 static int machine_memory_mb(void)
 {
     char text[32] = "";
@@ -249,7 +250,7 @@ static int cores(void)
     return n > 0 ? (int)n : 1;
 }
 
-/* One "name=number". */
+/* Reads one "name=number". */
 static int set_limit(const char *item, struct config_limits *limits, struct err *err)
 {
     const struct {
@@ -262,7 +263,7 @@ static int set_limit(const char *item, struct config_limits *limits, struct err 
     int64_t value;
     char *end;
     if (strcmp(item, "cpu=cores") == 0 || strcmp(item, "memoryMb=half") == 0)
-        return 0; /* as it is */
+        return 0; /* Left as it is. */
     if (str_starts(item, "cpu=")) {
         limits->cpu = strtod(item + 4, &end);
         return *end == '\0' && item[4] && limits->cpu >= 0.01 && limits->cpu <= 1024
@@ -315,6 +316,7 @@ static convert_fn *const converters[] = {
 int config_convert(struct config *config, const struct config_field *field, const char *home,
                    const char *text, struct err *err)
 {
+    REQUIRE(field && text);
     return converters[field->kind](home, field, text, config_member(config, field), err);
 }
 

@@ -34,7 +34,7 @@ void config_add_takes(const struct config_field *field, struct buf *out)
     }
 }
 
-/* The value in force as text; "" when there is none, never a secret. */
+/* Appends the value in force as text; "" when there is none, and never a secret. */
 static void add_value(const struct config *config, size_t index, struct buf *out)
 {
     const struct config_field *field = &config_fields[index];
@@ -170,7 +170,7 @@ void config_print_help(struct buf *out)
     }
 }
 
-/* A cell: '|' would end it. */
+/* Appends a table cell, with '|' escaped: it would end the cell. */
 static void add_cell(const char *text, struct buf *out)
 {
     for (; *text; text++) {

@@ -1,7 +1,8 @@
 /*
  * The table of settings as rows, and the texts that a load has found. Private to runner/config.
  *
- * Threads: no shared state.
+ * Threads: no shared state. Ownership: the configuration owns its texts; config_clear() and
+ * config_wipe_free() free them.
  */
 #ifndef CONFIG_FIELDS_H
 #define CONFIG_FIELDS_H
@@ -46,7 +47,7 @@ extern const struct config_field config_fields[];
 extern const size_t config_field_count;
 
 struct config_value {
-    char *text;       /* NULL when not given and without a default */
+    char *text;       /* NULL when it is not given and has no default */
     const char *from; /* "environment", "env-file" or "default" */
     bool given;
 };
@@ -55,15 +56,15 @@ void *config_member(const struct config *config, const struct config_field *fiel
 
 #define CONFIG_SECRET_MIN 16 /* characters of a caller's secret */
 
-/* Turns text into the member's value. -1 with the message's rest, "must be …": the variable's name
- * goes before it, what it got behind it. */
+/* Converts text into the member's value. -1 with the rest of the message, "must be …": the caller
+ * adds the variable's name before it and the given text after it. */
 int config_convert(struct config *config, const struct config_field *field, const char *home,
                    const char *text, struct err *err);
 void config_clear(struct config *config, const struct config_field *field);
 
 void config_wipe_free(char *text);
 
-/* Appends what the field takes, for a person: "0..65535", "one of a, b, c". */
+/* Appends the accepted values, for a person: "0..65535", "one of a, b, c". */
 void config_add_takes(const struct config_field *field, struct buf *out);
 
 #endif

@@ -31,6 +31,7 @@ void config_replace(struct config_in_force *in_force, struct config *config)
 
 struct config *config_share(struct config *config)
 {
+    REQUIRE(config);
     atomic_fetch_add_explicit(&config->more_refs, 1, memory_order_relaxed);
     return config;
 }
@@ -45,7 +46,7 @@ const struct config *config_ref(struct config_in_force *in_force)
 
 void config_unref(const struct config *config)
 {
-    struct config *mutable = (struct config *)(uintptr_t)config; /* only the count changes */
+    struct config *mutable = (struct config *)(uintptr_t)config; /* Only the count changes. */
     if (!config || atomic_fetch_sub_explicit(&mutable->more_refs, 1, memory_order_acq_rel) > 0)
         return;
     config_free(mutable);

@@ -10,6 +10,7 @@
  * The last reference frees it and wipes its secrets.
  *
  * Threads: any, except for init and done.
+ * Ownership: configurations are counted references; who gets one drops it by config_unref().
  */
 #ifndef CONFIG_IN_FORCE_H
 #define CONFIG_IN_FORCE_H
@@ -24,16 +25,17 @@ struct config_in_force {
 
 /* Takes over the caller's reference to `config`. */
 void config_in_force_init(struct config_in_force *in_force, struct config *config);
-/* Drops it. Others may hold references still. */
+/* Drops that reference. Others may still hold references. */
 void config_in_force_done(struct config_in_force *in_force);
 
-/* Puts another in its place and takes over the caller's reference to it. */
+/* Replaces the configuration and takes over the caller's reference to the new one. */
 void config_replace(struct config_in_force *in_force, struct config *config);
 
-/* Another reference to a configuration that the caller has one to. Returns config. */
+/* Adds a reference to a configuration that the caller already holds. Returns config. */
 struct config *config_share(struct config *config);
 
-/* A reference to the one in force now. Never NULL. */
+/* Returns a reference to the configuration in force now, never NULL. The caller drops it by
+ * config_unref(). */
 const struct config *config_ref(struct config_in_force *in_force);
 void config_unref(const struct config *config);
 static inline void auto_config_ref(const struct config **config)
@@ -41,8 +43,8 @@ static inline void auto_config_ref(const struct config **config)
     config_unref(*config);
 }
 
-/* A number or truth of the one in force now. Of a text only whether there is one: it may be freed
- * by the time that it is looked at. */
+/* The value of a numeric or boolean setting in force now. Of a text use only whether it is NULL: it
+ * may be freed before it can be read. */
 #define CONFIG_GET(in_force, field)                                               \
     (__extension__({                                                              \
         AUTO(config_ref) const struct config *config_get_ = config_ref(in_force); \

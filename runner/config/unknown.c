@@ -1,7 +1,7 @@
 /*
- * A prefix is what stands before the first '_' of a row's name or alias, so there is no second
- * list. Some of them are other programs' too: GIT_AUTHOR_NAME is no mistake of anybody, so there
- * only a name that is near one of ours gets a warning.
+ * A prefix is the part of a row's name or alias before the first '_', so there is no second list.
+ * Some prefixes belong to other programs as well (GIT_AUTHOR_NAME is no mistake); there only a name
+ * that resembles one of ours gets a warning.
  */
 #include "runner/config/unknown.h"
 
@@ -68,7 +68,7 @@ static bool is_ours(const char *name)
     return false;
 }
 
-/* Names with the prefix of `arg`, without it; others as "", which is near nothing. */
+/* Names with the prefix `arg`, without it; all others as "", which resembles nothing. */
 static const char *next_rest(size_t index, void *arg)
 {
     const char *known = name_at(index);

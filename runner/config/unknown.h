@@ -1,5 +1,5 @@
 /*
- * Finds variables that look like settings of ours and are none. Private to runner/config.
+ * Finds variables that look like our settings but are not. Private to runner/config.
  *
  * Threads: no shared state.
  */
@@ -8,7 +8,7 @@
 
 #include "runner/config/vars.h"
 
-/* Adds a warning for every name with a prefix of ours that no row has, with the nearest name. */
+/* Adds a warning, with the nearest name, for every name that has a prefix of ours but no row. */
 void unknown_warn(const struct vars *vars, struct strlist *warnings);
 
 #endif

@@ -1,5 +1,6 @@
 #include "runner/config/vars.h"
 
+#include "base/check.h"
 #include "base/fd.h"
 #include "base/form.h"
 #include "base/str.h"
@@ -34,6 +35,7 @@ int vars_read_env(struct vars *vars, char *const *env)
 
 const char *vars_get(const struct vars *vars, const char *name)
 {
+    REQUIRE(name);
     for (size_t i = vars->values.count; i-- > 0;)
         if (strcmp(vars->names.items[i], name) == 0)
             return *vars->values.items[i] ? vars->values.items[i] : NULL;
@@ -47,14 +49,14 @@ static const char *skip_blanks(const char *p)
     return p;
 }
 
-/* What may follow a value. */
+/* True for what may follow a value. */
 static bool is_rest(const char *p)
 {
     p = skip_blanks(p);
     return *p == '\0' || *p == '#';
 }
 
-/* "…" with \n \t \" \\ \$, at the opening quote. NULL when it does not close. */
+/* Reads "…" with \n \t \" \\ \$, beginning at the opening quote. NULL when it is not closed. */
 static const char *read_double_quoted(const char *p, struct buf *value)
 {
     static const char escapes[] = "n\nt\tr\r";
@@ -72,7 +74,7 @@ static const char *read_double_quoted(const char *p, struct buf *value)
     return *p ? p + 1 : NULL;
 }
 
-/* The value at p. Returns what is wrong with it, or NULL. */
+/* Reads the value at p. Returns what is wrong with it, or NULL. */
 static const char *read_value(const char *p, struct buf *value)
 {
     p = skip_blanks(p);
@@ -96,7 +98,7 @@ static const char *read_value(const char *p, struct buf *value)
     return NULL;
 }
 
-/* Returns what is wrong with the line, or NULL. */
+/* Reads one line. Returns what is wrong with it, or NULL. */
 static const char *read_line(struct vars *vars, const char *line)
 {
     line = skip_blanks(line);

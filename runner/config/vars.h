@@ -10,9 +10,9 @@
 #include "base/auto.h"
 #include "base/strlist.h"
 
-#define VARS_FILE_MAX 65536 /* of an env-file, and of a file that NAME_FILE names */
+#define VARS_FILE_MAX 65536 /* of an env-file, and of a file named by NAME_FILE */
 
-/* Names and values at the same indexes. Values are secrets until proven otherwise. */
+/* Names and values at the same indexes. Every value may be a secret. */
 struct vars {
     struct strlist names, values;
 };
@@ -25,12 +25,12 @@ static inline void auto_vars(struct vars *vars)
 
 int vars_read_env(struct vars *vars, char *const *env);
 
-/* Reads an env-file: NAME=VALUE lines, `export` before them, comments, quotes. Every line that is
- * wrong adds one to errors, and costs itself only. -1 when the file can't be read or memory ran
- * out; `what` stands before those. */
+/* Reads an env-file: lines NAME=VALUE, with an optional `export`, comments and quotes. Each wrong
+ * line adds one message to errors, and only that line is skipped. -1 when the file cannot be read
+ * or memory ran out; messages begin with `what`. */
 int vars_read_file(struct vars *vars, const char *what, const char *path, struct strlist *errors);
 
-/* The value of the last one of that name, or NULL; an empty value counts as none. */
+/* The value of the last variable of that name, or NULL; an empty value counts as none. */
 const char *vars_get(const struct vars *vars, const char *name);
 
 #endif

@@ -15,7 +15,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define LOOK_EVERY_MS 50 /* at signals and at running tasks, while draining */
+#define LOG_EVERY_MS 60000 /* how often the log's size is checked */
+#define LOOK_EVERY_MS 50   /* how often signals and running tasks are checked while draining */
 
 static const char usage[] =
     "usage: claude-runner serve [--check] [--env-file FILE]\n"
@@ -88,7 +89,7 @@ static int print_config(struct config *config)
     return fputs(buf_str(&text), stdout) < 0 ? 1 : 0;
 }
 
-/* What is named and not there: the first task should not be who finds out. */
+/* Logs what is configured but missing, so that the first task need not find out. */
 static void note_missing(const struct config *config, struct strlist *warnings)
 {
     struct err err;
@@ -128,7 +129,7 @@ static void reload(struct runner *runner, const struct config_source *source)
         log_info("config", "reloaded");
 }
 
-/* True when the tasks have ended by themselves before the time was up and nobody was in a hurry. */
+/* True when the tasks have ended by themselves before the time was up and no second signal came. */
 static bool wait_for_tasks(struct runner *runner)
 {
     int64_t drain_ms = (int64_t)CONFIG_GET(&runner->config, drain_seconds) * 1000;
@@ -160,7 +161,7 @@ static void drain(struct runner *runner)
             return;
 }
 
-/* One line for each address; the first is what programs that start the daemon read. */
+/* Logs one line per address; programs that start the daemon read the first. */
 static void log_places(const struct http_server *server)
 {
     char place[160];
@@ -178,9 +179,10 @@ static int serve(struct runner *runner, struct config *config, const struct conf
     }
     log_places(runner->server);
     for (int signal = 0; signal != SIGTERM && signal != SIGINT;) {
-        signal = process_signal(-1);
+        signal = process_signal(LOG_EVERY_MS);
         if (signal == SIGHUP)
             reload(runner, source);
+        process_rotate_log(PROCESS_LOG_BYTES);
     }
     drain(runner);
     runner_end(runner);
@@ -190,7 +192,7 @@ static int serve(struct runner *runner, struct config *config, const struct conf
 
 int daemon_serve(int argc, char **argv)
 {
-    static struct runner runner; /* large, and there is one */
+    static struct runner runner; /* Static, because it is large and there is only one. */
     struct err err;
     struct options options = {0};
     AUTO(config_report) struct config_report report = {0};

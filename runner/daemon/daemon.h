@@ -1,5 +1,5 @@
 /*
- * The daemon: puts the house together, serves, and takes it apart again.
+ * The daemon: builds all parts, serves, and takes them apart again.
  *
  * Threads: called from main() before there are any.
  */

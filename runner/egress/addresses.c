@@ -1,6 +1,7 @@
-/* Which addresses may be connected to, whoever asks. */
+/* Which addresses may be connected to, whatever the task's rules say. */
 #include "runner/egress/rules.h"
 
+#include "base/check.h"
 #include "base/str.h"
 #include "net/address.h"
 
@@ -33,7 +34,8 @@ static bool read_plain(const struct sockaddr *address, struct plain *ret)
         return false;
     memcpy(&in6, address, sizeof(in6));
     memcpy(ret->bytes, &in6.sin6_addr, 16);
-    if (memcmp(ret->bytes, translated, sizeof(translated)) == 0) /* a NAT64 gateway's */
+    if (memcmp(ret->bytes, translated, sizeof(translated)) == 0) /* An address of a NAT64
+                                                                  * gateway. */
         memcpy(ret->bytes, mapped, sizeof(mapped));
     return true;
 }
@@ -100,8 +102,8 @@ int egress_check_lan(const struct strlist *lan, const char **ret_bad)
     return 0;
 }
 
-/* Loopback, "any", or an address of one of this machine's interfaces. When they can't be listed,
- * any might be. */
+/* True for loopback, "any", and addresses of this machine's interfaces. When these cannot be
+ * listed, true for every address. */
 static bool is_ours(const struct plain *plain)
 {
     struct ifaddrs *all = NULL;
@@ -120,7 +122,7 @@ static bool is_ours(const struct plain *plain)
 
 static unsigned port_of(const struct sockaddr *address)
 {
-    struct sockaddr_in in; /* the port has the same place in both */
+    struct sockaddr_in in; /* The port is at the same offset in both families. */
     memcpy(&in, address, sizeof(in));
     return ntohs(in.sin_port);
 }
@@ -140,7 +142,8 @@ static bool listens(int fd, unsigned port)
            port_of((const struct sockaddr *)&at) == port;
 }
 
-/* The runner's own ports are closed whatever networks are open. */
+/* True for a port that the runner itself listens on: these are closed whatever networks are
+ * open. */
 static bool is_runners(unsigned port)
 {
     DIR *dir = opendir("/proc/self/fd");
@@ -155,6 +158,7 @@ static bool is_runners(unsigned port)
 
 const char *egress_refuses(const struct strlist *lan, const struct sockaddr *address)
 {
+    REQUIRE(address);
     struct plain plain;
     if (!read_plain(address, &plain))
         return "it is no address of the internet";

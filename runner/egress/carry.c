@@ -17,12 +17,12 @@
 
 #define CONNECT_MS 15000
 #define CHUNK_BYTES (64u << 10)
-#define CHUNK_SCARCE (4u << 10)       /* once much is held, */
-#define HELD_PLENTY ((size_t)4 << 20) /* which is this */
+#define CHUNK_SCARCE (4u << 10)       /* the same, once much is held */
+#define HELD_PLENTY ((size_t)4 << 20) /* what counts as much */
 #define OUR_ADDRESS 0xc0000201u       /* 192.0.2.1 */
 
-/* Connections of all gates: each takes two descriptors, and half of what this process may have is
- * for other things. */
+/* Number of connections of all gates. Each takes two descriptors, and half of this process's
+ * descriptors are for other purposes. */
 static atomic_int everywhere;
 
 static bool is_scarce(void)
@@ -37,7 +37,7 @@ static void close_end(struct end *end, bool reset)
     const struct linger at_once = {.l_onoff = 1};
     if (reset && end->fd >= 0)
         setsockopt(end->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
-    fd_close(&end->fd); /* which takes it out of epoll */
+    fd_close(&end->fd); /* Closing also removes it from epoll. */
     end->registered = false;
     end->conn->gate->held_bytes -= end->len;
     free(end->held);
@@ -59,7 +59,7 @@ void way_close(struct conn *conn, bool reset)
         gate->conns = conn->next;
     if (conn->next)
         conn->next->prev = conn->prev;
-    conn->next = gate->closed; /* events of this round may still name it */
+    conn->next = gate->closed; /* Freed later: further events of this round may name it. */
     gate->closed = conn;
     gate->count--;
     atomic_fetch_sub(&everywhere, 1);
@@ -88,7 +88,7 @@ static void unwatch(struct end *end)
 
 /* --- relaying ------------------------------------------------------------------------------- */
 
-/* Sends what was held for an end. False when the connection is broken. */
+/* Sends the bytes held for an end. False when the connection is broken. */
 static bool flush_held(struct end *end)
 {
     while (end->len > 0) {
@@ -122,7 +122,7 @@ static bool pass_on(struct end *to, const char *data, size_t len)
     return true;
 }
 
-/* One piece from an end to the other, that has taken all before. */
+/* Moves one piece from an end to the other, which has taken everything before. */
 static bool move(struct end *from, struct end *to)
 {
     struct egress_gate *gate = from->conn->gate;
@@ -135,7 +135,7 @@ static bool move(struct end *from, struct end *to)
     return n == 0 || pass_on(to, gate->chunk, (size_t)n);
 }
 
-/* Passes an end's end on, and sees what each may do next. */
+/* Passes on the end of input, and sets the events that each end waits for. */
 static void settle(struct conn *conn)
 {
     struct end *ends = conn->ends;
@@ -154,7 +154,7 @@ static void settle(struct conn *conn)
         if (events || !(ends[i].ended && ends[i].shut))
             watch(&ends[i], events);
         else
-            unwatch(&ends[i]); /* its hang-up would be told for ever */
+            unwatch(&ends[i]); /* Otherwise epoll would report its hang-up for ever. */
     }
 }
 
@@ -177,7 +177,7 @@ static void relay(struct end *end, unsigned events)
 
 static void set_port(struct sockaddr_storage *address, unsigned port)
 {
-    struct sockaddr_in in; /* the port has the same place in both families */
+    struct sockaddr_in in; /* The port is at the same offset in both families. */
     memcpy(&in, address, sizeof(in));
     in.sin_port = htons((uint16_t)port);
     memcpy(address, &in, sizeof(in));
@@ -196,7 +196,7 @@ static void established(struct conn *conn)
     settle(conn);
 }
 
-/* Begins to connect to one address: checked here, so that nothing can come between. */
+/* Begins to connect to one address. It is checked here, immediately before the connection. */
 static bool try_address(struct conn *conn, struct sockaddr_storage *address, const char **ret_why)
 {
     struct end *end = &conn->ends[1];
@@ -224,7 +224,7 @@ static bool try_address(struct conn *conn, struct sockaddr_storage *address, con
     return false;
 }
 
-/* The next address of what was found, or the end. */
+/* Tries the next address that was found, or ends the connection. */
 static void connect_next(struct conn *conn)
 {
     const char *why = NULL;
@@ -296,7 +296,7 @@ static void read_question(struct conn *conn)
     }
     conn->question_len += (size_t)n;
     if (conn->question_len == wanted && wanted > 2) {
-        unwatch(end); /* one at a time */
+        unwatch(end); /* One question at a time. */
         lookup_question(conn->gate, conn->question + 2, wanted - 2, conn, NULL);
     }
 }
@@ -339,7 +339,7 @@ static void connect_name(struct conn *conn, const struct known *known)
     lookup_start(gate, lookup);
 }
 
-/* The port of loopback that one of our own addresses stands for; 0: it is none. */
+/* The loopback port that one of our own addresses stands for; 0 for any other address. */
 static int our_port(const struct egress_gate *gate, const struct conn *conn,
                     const struct sockaddr_in *to)
 {
@@ -379,7 +379,8 @@ static void take(struct egress_gate *gate, int fd)
     struct conn *conn = calloc(1, sizeof(*conn));
     if (!conn || getsockopt(fd, SOL_IP, SO_ORIGINAL_DST, &to, &size)) {
         size = sizeof(to);
-        if (!conn || getsockname(fd, (struct sockaddr *)&to, &size)) { /* was not redirected */
+        if (!conn || getsockname(fd, (struct sockaddr *)&to, &size)) { /* The connection was not
+                                                                        * redirected. */
             free(conn);
             close(fd);
             return;
@@ -410,7 +411,7 @@ void way_accept(struct egress_gate *gate)
         if (errno != EINTR && errno != ECONNABORTED)
             return;
     }
-    /* what waits is taken when another has ended, or in a moment */
+    /* Waiting connections are accepted when another has ended, or after a moment. */
     gate->accepting = false;
     epoll_ctl(gate->epoll, EPOLL_CTL_DEL, gate->sockets[0], NULL);
 }

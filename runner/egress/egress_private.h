@@ -1,8 +1,9 @@
 /*
- * The gate's connections and their table, shared by its files. Private to runner/egress.
+ * A gate's connections and their table, shared by the files of this room. Private to runner/egress.
  *
- * Threads: connections are the gate's own thread's; names that lookups have found are kept under
- * the gate's lock.
+ * Threads: connections belong to the gate's own thread; names that lookups have found are guarded
+ * by the gate's lock. Ownership: gates are reference-counted; a gate owns its connections, and a
+ * lookup holds a reference to its gate.
  */
 #ifndef EGRESS_EGRESS_PRIVATE_H
 #define EGRESS_EGRESS_PRIVATE_H
@@ -21,31 +22,31 @@
 #define GATE_LOOKUPS_MAX 32
 #define ADDRESSES_MAX 8
 
-/* Addresses of a name, as they were found. */
+/* The addresses that were found for a name. */
 struct found {
     struct sockaddr_storage at[ADDRESSES_MAX];
     size_t count;
     enum dns_code code;
 };
 
-/* A name that programs were told an address for; its index is that address. */
+/* A name for which programs were given a substitute address; its index is that address. */
 struct known {
     char *host;
     struct found found;
-    int64_t until_ms; /* then it is looked up again */
+    int64_t until_ms; /* after this time it is looked up again */
 };
 
 struct conn;
 
-/* One end of a connection: 0 is the program, 1 the world. */
+/* One end of a connection: 0 is the program, 1 the remote side. */
 struct end {
     struct conn *conn;
     int fd;
     unsigned watched; /* epoll events */
     bool registered;
-    bool ended; /* it sends no more */
-    bool shut;  /* it was told that nothing more comes */
-    char *held; /* for it, not taken yet */
+    bool ended; /* it will send no more */
+    bool shut;  /* its direction was shut: nothing more is sent to it */
+    char *held; /* bytes for it that its socket has not taken yet */
     size_t at, len;
 };
 
@@ -55,28 +56,28 @@ struct conn {
     struct conn *next, *prev;
     struct egress_gate *gate;
     enum way_state state;
-    bool awaited; /* a lookup will come back to it */
+    bool awaited; /* a lookup will return to it */
     struct end ends[2];
     char host[NAMES_HOST_SIZE]; /* or its address in text */
     unsigned port;
-    bool trusted; /* the credential proxy, the git gate */
+    bool trusted; /* its destination is the credential proxy or the git gate */
     struct found found;
     size_t tried;
-    int64_t until_ms;                              /* CONN_CONNECT */
-    unsigned char question[2 + NAMES_MESSAGE_MAX]; /* CONN_NAMES: what has come of it */
+    int64_t until_ms;                              /* of CONN_CONNECT */
+    unsigned char question[2 + NAMES_MESSAGE_MAX]; /* of CONN_NAMES: the part that has arrived */
     size_t question_len;
 };
 
-/* Somebody waits for a name: a connection to it, or a question over UDP or TCP. */
+/* A lookup of a name for a connection to it, or for a question over UDP or TCP. */
 struct lookup {
     struct lookup *next;
     struct egress_gate *gate; /* a reference */
-    struct conn *conn;        /* NULL: by UDP */
+    struct conn *conn;        /* NULL: the question came over UDP */
     struct sockaddr_in client;
-    bool asks; /* the question is to be answered */
+    bool asks; /* a question must be answered */
     struct dns_question question;
     char host[NAMES_HOST_SIZE];
-    int serving; /* the generation of the sockets */
+    int serving; /* which generation of sockets it belongs to */
     struct found found;
 };
 
@@ -87,14 +88,14 @@ struct egress_gate {
     struct strlist egress, lan;
     struct egress_ours ours;
 
-    struct lock lock; /* of what follows, up to the next remark */
+    struct lock lock; /* guards the fields up to the next comment */
     bool stopping;
-    int next_sockets[2]; /* to be served from now on; -1: no change */
+    int next_sockets[2]; /* sockets to serve from now on; -1: no change */
     struct lookup *done;
-    struct strlist denials, told; /* "host:port" of all that was told */
+    struct strlist denials, told; /* "host:port" of every reported denial */
     size_t denials_told;
 
-    /* the thread's own */
+    /* The thread's own: */
     int sockets[2];
     bool accepting;
     int serving;
@@ -109,26 +110,27 @@ struct egress_gate {
 void gate_ref(struct egress_gate *gate);
 void gate_unref(struct egress_gate *gate);
 void gate_wake(struct egress_gate *gate);
-/* Keeps a denial to be told. `host` is a name or an address; by_address: whatever `egress` says. */
+/* Keeps a denial for the report. `host` is a name or an address; by_address: it does not depend on
+ * `egress`. */
 void gate_deny(struct egress_gate *gate, const char *host, unsigned port, const char *why,
                bool by_address);
 
-/* lookup.c: starts looking a name up. Without a thread for it the name is not found. */
+/* lookup.c: starts a lookup. When no thread can be started, the name is not found. */
 void lookup_start(struct egress_gate *gate, struct lookup *lookup);
-/* Answers what asks. */
+/* Answers the connection or question that waits for the lookup. */
 void lookup_finish(struct egress_gate *gate, struct lookup *lookup);
-/* A question that came by UDP (conn NULL) or TCP. */
+/* Handles a question that came over UDP (conn NULL) or TCP. */
 void lookup_question(struct egress_gate *gate, const void *data, size_t len, struct conn *conn,
                      const struct sockaddr_in *client);
 struct known *lookup_known(struct egress_gate *gate, const struct in_addr *address);
 
-/* relay.c */
+/* carry.c */
 void way_accept(struct egress_gate *gate);
 void way_event(struct end *end, unsigned events);
 void way_resolved(struct conn *conn);
 void way_answer(struct conn *conn, const unsigned char *answer, size_t len);
 void way_close(struct conn *conn, bool reset);
-/* Gives up what takes too long to connect. */
+/* Closes connections that take too long to connect. */
 void way_expire(struct egress_gate *gate);
 
 #endif

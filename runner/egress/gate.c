@@ -1,5 +1,6 @@
 #include "runner/egress/egress_private.h"
 
+#include "base/check.h"
 #include "base/fd.h"
 #include "base/lock.h"
 #include "json/json.h"
@@ -14,7 +15,7 @@
 
 #define EVENTS 64
 #define ROUND_MS 1000
-#define PAUSE_MS 50 /* before accepting again where descriptors are scarce */
+#define PAUSE_MS 50 /* pause before accepting again when descriptors run out */
 #define CHUNK_BYTES (64u << 10)
 #define QUESTIONS_AT_ONCE 32
 #define DENIAL_BYTES 2048
@@ -87,6 +88,7 @@ static void free_closed(struct egress_gate *gate, bool all)
 
 void gate_unref(struct egress_gate *gate)
 {
+    REQUIRE(gate->refs > 0);
     if (atomic_fetch_sub(&gate->refs, 1) > 1)
         return;
     for (struct lookup *lookup = gate->done, *next; lookup; lookup = next) {
@@ -126,7 +128,7 @@ static void watch_socket(struct egress_gate *gate, int index)
     epoll_ctl(gate->epoll, EPOLL_CTL_ADD, gate->sockets[index], &event);
 }
 
-/* Another jail of the same task: the one before has ended. */
+/* Serves another jail of the same task: the one before has ended. */
 static void change_sockets(struct egress_gate *gate, const int sockets[2])
 {
     while (gate->conns)
@@ -140,7 +142,7 @@ static void change_sockets(struct egress_gate *gate, const int sockets[2])
     gate->serving++;
 }
 
-/* What other threads have left. False when the gate is to end. */
+/* Handles what other threads have requested. False when the gate must end. */
 static bool heed(struct egress_gate *gate)
 {
     uint64_t ignored;
@@ -239,6 +241,7 @@ static int open_gate(struct egress_gate *gate)
 struct egress_gate *egress_gate_new(const struct strlist *egress, const struct strlist *lan,
                                     const struct egress_ours *ours, struct err *err)
 {
+    REQUIRE(ours);
     struct egress_gate *gate = calloc(1, sizeof(*gate));
     if (!gate) {
         err_sys(err, "gate");
@@ -264,6 +267,7 @@ struct egress_gate *egress_gate_new(const struct strlist *egress, const struct s
 
 void egress_gate_serve(struct egress_gate *gate, const int sockets[2])
 {
+    REQUIRE(sockets[0] >= 0 && sockets[1] >= 0);
     lock_take(&gate->lock);
     for (int i = 0; i < 2; i++) {
         fd_close(&gate->next_sockets[i]);

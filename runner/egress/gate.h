@@ -20,6 +20,8 @@
  * the git gate GATE_GIT.
  *
  * Threads: any; the gate's own thread serves, lookups have one each for as long as they last.
+ * Ownership: the caller of egress_gate_new() frees it by egress_gate_free(); the gate owns the
+ * sockets that it serves.
  */
 #ifndef EGRESS_GATE_H
 #define EGRESS_GATE_H
@@ -38,30 +40,31 @@
 #define GATE_GIT_PORT 9418
 #define GATE_GIT "http://192.0.2.1:9418"
 
-#define GATE_CONNECTIONS_MAX 512 /* at once; what comes then waits */
-#define GATE_DENIALS_MAX 64      /* different ones that are told of */
+#define GATE_CONNECTIONS_MAX 512 /* at once; further ones wait */
+#define GATE_DENIALS_MAX 64      /* different denials that are reported */
 
 struct egress_gate;
 
-/* Ports of loopback that programs reach by addresses of their own, whatever `egress` says; 0: that
- * one is not there. */
+/* Loopback ports that programs reach by addresses of their own, whatever `egress` says; 0: not
+ * available. */
 struct egress_ours {
     int proxy; /* the credential proxy: GATE_PROXY */
     int git;   /* the git gate: GATE_GIT */
 };
 
-/* `egress` and `lan` (see rules.h) are copied. */
+/* Makes a gate, which the caller frees by egress_gate_free(). `egress` and `lan` (see rules.h) are
+ * copied. */
 struct egress_gate *egress_gate_new(const struct strlist *egress, const struct strlist *lan,
                                     const struct egress_ours *ours, struct err *err);
 
-/* Serves a jail's sockets (the TCP listener and the one for names), which it owns from now on,
- * until the next call or its own end. Connections of the jail before are ended. */
+/* Takes over a jail's sockets (the TCP listener and the one for names) and serves them until the
+ * next call or its own end. Connections of the previous jail are ended. */
 void egress_gate_serve(struct egress_gate *gate, const int sockets[2]);
 
-/* Appends the next denial that has not been told yet as a JSON object. False when there is none. */
+/* Appends the next denial that has not been reported as a JSON object. False when there is none. */
 bool egress_gate_denial(struct egress_gate *gate, struct buf *out);
 
-/* Ends its connections. NULL does nothing. */
+/* Ends its connections and frees it. NULL does nothing. */
 void egress_gate_free(struct egress_gate *gate);
 DEFINE_AUTO(egress_gate, struct egress_gate *, egress_gate_free)
 

@@ -1,4 +1,4 @@
-/* Names: which may be known, what stands for them, where they really are. */
+/* Names: which are allowed, their substitute addresses, and their real addresses. */
 #include "runner/egress/egress_private.h"
 
 #include "base/clock.h"
@@ -13,7 +13,7 @@
 #pragma GCC diagnostic ignored "-Wanalyzer-malloc-leak"
 #endif
 
-#define STANDS_FOR 0xc6120000u /* 198.18.0.0/15, which is nobody's */
+#define STANDS_FOR 0xc6120000u /* 198.18.0.0/15, which is assigned to nobody */
 #define FRESH_MS 30000
 
 static void resolve(const char *host, struct found *ret)
@@ -63,7 +63,7 @@ void lookup_start(struct egress_gate *gate, struct lookup *lookup)
     lookup_finish(gate, lookup);
 }
 
-/* The entry of a name, made when it is new; NULL when there are too many. */
+/* The entry of a name, which is made when it is new; NULL when there are too many. */
 static struct known *know(struct egress_gate *gate, const char *host)
 {
     for (size_t i = 0; i < gate->known_count; i++)
@@ -71,7 +71,7 @@ static struct known *know(struct egress_gate *gate, const char *host)
             return &gate->known[i];
     if (gate->known_count == GATE_NAMES_MAX)
         return NULL;
-    if ((gate->known_count & (gate->known_count - 1)) == 0) { /* room doubles */
+    if ((gate->known_count & (gate->known_count - 1)) == 0) { /* doubles the room */
         size_t room = gate->known_count ? 2 * gate->known_count : 1;
         struct known *all = realloc(gate->known, room * sizeof(*all));
         if (!all)
@@ -127,7 +127,7 @@ void lookup_finish(struct egress_gate *gate, struct lookup *lookup)
     if (conn)
         conn->awaited = false;
     if (conn && conn->state == CONN_CLOSED) {
-        ; /* the gate frees it in its next round */
+        ; /* The gate frees it in its next round. */
     } else if (lookup->asks && lookup->found.code == NAMES_OK) {
         answer_found(gate, lookup, known);
     } else if (lookup->asks) {

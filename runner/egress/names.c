@@ -1,5 +1,7 @@
 #include "runner/egress/names.h"
 
+#include "base/check.h"
+
 #include <ctype.h>
 #include <string.h>
 
@@ -13,7 +15,7 @@ static unsigned number_at(const unsigned char *at)
     return (unsigned)at[0] << 8 | at[1];
 }
 
-/* Reads a name's labels; returns the place behind it, or 0. */
+/* Reads a name's labels. Returns the offset after it, or 0. */
 static size_t read_host(const unsigned char *data, size_t len, char host[NAMES_HOST_SIZE])
 {
     size_t at = HEAD, n = 0;
@@ -37,7 +39,8 @@ int dns_read(const void *message, size_t len, struct dns_question *ret_question)
 {
     const unsigned char *data = message;
     char host[NAMES_HOST_SIZE];
-    if (len < HEAD || (data[2] & 0xf8) || number_at(data + 4) != 1) /* a query, one question */
+    if (len < HEAD || (data[2] & 0xf8) || number_at(data + 4) != 1) /* Accepts a query with one
+                                                                     * question only. */
         return -1;
     size_t end = read_host(data, len, host);
     if (end == 0 || end + 4 > len || end + 4 + ANSWER_SIZE > NAMES_MESSAGE_MAX ||
@@ -53,10 +56,12 @@ int dns_read(const void *message, size_t len, struct dns_question *ret_question)
 size_t dns_answer(const struct dns_question *question, enum dns_code code, const void *address,
                   unsigned char *to)
 {
+    REQUIRE(question->len > 0 && to);
     const unsigned char record[ANSWER_SIZE - 4] = {0xc0, HEAD, 0, NAMES_A,     0, CLASS_IN,
                                                    0,    0,    0, TTL_SECONDS, 0, 4};
     memcpy(to, question->text, question->len);
-    to[2] = (unsigned char)(0x80 | (to[2] & 0x01)); /* an answer; whether recursion was wanted */
+    to[2] = (unsigned char)(0x80 | (to[2] & 0x01)); /* An answer; keep whether recursion was
+                                                     * wanted. */
     to[3] = (unsigned char)(0x80 | code);
     memset(to + 6, 0, 6);
     if (!address)

@@ -16,7 +16,7 @@ enum egress_mode egress_mode_of(const struct strlist *egress)
 static bool has_name(const char *rule, size_t len, const char *host)
 {
     size_t have = strlen(host);
-    if (len > 2 && rule[0] == '*') /* what is below, not the name itself */
+    if (len > 2 && rule[0] == '*') /* Matches names below the domain, not the domain itself. */
         return have > len - 1 && strncasecmp(host + have - (len - 1), rule + 1, len - 1) == 0;
     return have == len && strncasecmp(host, rule, len) == 0;
 }

@@ -1,8 +1,8 @@
 /*
- * What the programs of a task may connect to: by name as the task's `egress` says, by address as
- * the machine's place in the network asks.
+ * What a task's programs may connect to: by name, as the task's `egress` says; by address, as the
+ * machine's network requires.
  *
- * Threads: any; nothing changes once it is made.
+ * Threads: any; no shared state.
  */
 #ifndef EGRESS_RULES_H
 #define EGRESS_RULES_H
@@ -17,21 +17,23 @@
 
 enum egress_mode { EGRESS_OPEN, EGRESS_NONE, EGRESS_LIST };
 
-/* "open", "none" or a list of `host`, `*.host`, `host:port`; an empty list is open. */
+/* The mode of "open", "none" or a list of `host`, `*.host`, `host:port`; an empty list means
+ * open. */
 enum egress_mode egress_mode_of(const struct strlist *egress);
 
-/* True when a program may connect to that name's port; port 0 asks whether to any. */
+/* True when a program may connect to that port of the name; port 0 asks about any port. */
 bool egress_allows_name(const struct strlist *egress, const char *host, unsigned port);
 
-/* The same of an address that was not got by a name. */
+/* True when a program may connect to an address that it did not get from a name. */
 bool egress_allows_literal(const struct strlist *egress);
 
-/* "none", or networks as ADDRESS/BITS (or ADDRESS). 0, or -1 with the one that isn't. */
+/* Checks "none", or networks as ADDRESS/BITS (or ADDRESS). Returns 0, or -1 with the wrong
+ * entry. */
 int egress_check_lan(const struct strlist *lan, const char **ret_bad);
 
-/* NULL when the address may be connected to: it is public and not this machine's, or in one of
- * the networks of `lan` and not a port that this process listens at. Else why not. IPv6 forms of
- * IPv4 addresses count as those. */
+/* NULL when the address may be connected to: it is public and not this machine's, or it is in a
+ * network of `lan` and this process does not listen on its port. Else a static text that says why
+ * not. IPv6 forms of IPv4 addresses count as IPv4. */
 const char *egress_refuses(const struct strlist *lan, const struct sockaddr *address);
 
 #endif

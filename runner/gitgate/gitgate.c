@@ -1,5 +1,6 @@
 #include "runner/gitgate/gitgate.h"
 
+#include "base/check.h"
 #include "base/cond.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -24,7 +25,8 @@
 
 /* --- who asks ------------------------------------------------------------------------------ */
 
-/* Every living token is compared, in time that tells nothing about how much of it is right. */
+/* Finds the pass of a token and counts the request. All tokens are compared, in time that tells
+ * nothing about how much of one was right. */
 static struct gitgate_pass *enter(struct gitgate *gate, const char *token, bool *ret_busy)
 {
     struct gitgate_pass *found = NULL;
@@ -125,6 +127,7 @@ struct gitgate *gitgate_new(struct config_in_force *config, struct err *err)
 
 void gitgate_free(struct gitgate *gate)
 {
+    REQUIRE(!gate || !gate->passes);
     if (!gate)
         return;
     if (gate->server)
@@ -140,7 +143,8 @@ int gitgate_port(const struct gitgate *gate)
 
 /* --- passes -------------------------------------------------------------------------------- */
 
-/* "false", "true", or {"branches":[…],"force":…}, as the request's table has checked it. */
+/* Reads "false", "true", or {"branches":[…],"force":…}, which the request's table has
+ * checked. */
 static int read_rules(struct gitgate_pass *pass, const char *text, struct err *err)
 {
     bool yes = false;
@@ -164,7 +168,8 @@ static int read_rules(struct gitgate_pass *pass, const char *text, struct err *e
     return 0;
 }
 
-/* The repository's URL with what is plain in a path, for people: the token says which it is. */
+/* Makes a path from the harmless characters of the repository's URL, for people: only the token
+ * identifies the repository. */
 static void name_path(struct gitgate_pass *pass)
 {
     const char *url = workspace_url(pass->wish.workspace), *from = strstr(url, "://");
@@ -210,6 +215,7 @@ static void free_pass(struct gitgate_pass *pass)
 struct gitgate_pass *gitgate_open(struct gitgate *gate, const struct gitgate_wish *wish,
                                   struct err *err)
 {
+    REQUIRE(wish->repo.url);
     char random[ID_TOKEN_SIZE];
     struct gitgate_pass *pass = calloc(1, sizeof(*pass));
     if (!pass) {

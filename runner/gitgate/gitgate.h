@@ -17,6 +17,8 @@
  * What is refused is told in git's own lines, "remote: …", with what would allow it.
  *
  * Threads: any. Each request has a worker of the gate's own HTTP server.
+ * Ownership: the caller of gitgate_new() frees the gate, and the caller of gitgate_open() closes
+ * the pass.
  */
 #ifndef GITGATE_GITGATE_H
 #define GITGATE_GITGATE_H
@@ -29,30 +31,31 @@
 struct gitgate;
 struct gitgate_pass;
 
-/* Listens on a free port of loopback. `config` is borrowed. */
+/* Makes a gate that listens on a free loopback port; the caller frees it by gitgate_free().
+ * `config` is borrowed. */
 struct gitgate *gitgate_new(struct config_in_force *config, struct err *err);
-/* All passes must have been closed. NULL does nothing. */
+/* Frees the gate, after all passes were closed. NULL does nothing. */
 void gitgate_free(struct gitgate *gate);
 
 int gitgate_port(const struct gitgate *gate);
 
 struct gitgate_wish {
-    struct workspace *workspace; /* borrowed, as all here, until the pass is closed */
+    struct workspace *workspace; /* borrowed until the pass is closed, as everything here */
     struct repo_wish repo;
     const char *rules; /* the request's `gitPush` as JSON, or NULL */
     bool behind_gate;  /* the jail has a network of its own */
 };
 
-/* Leads the workspace's git to the gate, before anybody has mounted it. */
+/* Makes a pass and leads the workspace's git to the gate. Call before the workspace is mounted; the
+ * caller ends the pass by gitgate_close(). */
 struct gitgate_pass *gitgate_open(struct gitgate *gate, const struct gitgate_wish *wish,
                                   struct err *err);
-/* The token is dead at once; what is under way is ended and has ended when this returns. NULL does
- * nothing. */
+/* Invalidates the token at once, and ends running requests before it returns. NULL does nothing. */
 void gitgate_close(struct gitgate_pass *pass);
 
 const char *gitgate_token(const struct gitgate_pass *pass);
 
-/* Tells what has been pushed or refused since, as events `git_push`. NULL has nothing to tell. */
+/* Reports new pushes and refusals as events `git_push`. NULL does nothing. */
 typedef void gitgate_tell_fn(const char *event, const char *json, size_t len, void *arg);
 void gitgate_tell(struct gitgate_pass *pass, gitgate_tell_fn *tell, void *arg);
 

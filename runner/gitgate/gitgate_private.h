@@ -1,7 +1,8 @@
 /*
- * Gates, their pushes and the rules, shared by the files of this room. Private to runner/gitgate.
+ * Gates, passes and rules, shared by the files of this room. Private to runner/gitgate.
  *
- * Threads: any; what a gate's lock guards is said beside it.
+ * Threads: any; comments say what a gate's lock guards. Ownership: a gate lists its passes;
+ * gitgate_close() frees a pass.
  */
 #ifndef GITGATE_PRIVATE_H
 #define GITGATE_PRIVATE_H
@@ -21,7 +22,7 @@
 struct gitgate {
     struct config_in_force *config;
     struct http_server *server;
-    struct lock lock; /* of what follows, and of in_flight and events of its passes */
+    struct lock lock; /* guards the fields below, and in_flight and events of its passes */
     struct gitgate_pass *passes;
 };
 
@@ -30,10 +31,10 @@ struct gitgate_pass {
     struct gitgate *gate;
     struct gitgate_wish wish;
     char token[PASS_TOKEN_SIZE];
-    char path[2600]; /* of the repository's URL here */
+    char path[2600]; /* path of the repository's URL at this gate */
     bool pushes, any, force;
     struct strlist branches;
-    int wake; /* readable once it is dead */
+    int wake; /* readable once the pass is dead */
     _Atomic bool dead;
     int in_flight;
     pthread_cond_t idle;
@@ -41,9 +42,9 @@ struct gitgate_pass {
     size_t told;
 };
 
-/* passing.c: one request of git, whose rest of the path is "/info/refs" or the like. */
+/* passing.c: serves one request of git, whose path ends in `rest`: "/info/refs" or similar. */
 void passing_serve(struct gitgate_pass *pass, struct http_request *req, const char *rest);
-/* Answers with a sentence, which git shows as "remote: …". */
+/* Answers with a sentence that git shows as "remote: …". */
 void passing_refuse(struct http_request *req, int status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

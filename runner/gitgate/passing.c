@@ -15,8 +15,10 @@
 #include <unistd.h>
 
 #define CHUNK_BYTES (64u << 10)
-#define FETCH_BYTES_MAX (INT64_C(64) << 20) /* of a fetch's request: names of commits */
-#define BEYOND_BYTES_MAX (INT64_C(1) << 30) /* of a push that is too large; then it is cut */
+#define FETCH_BYTES_MAX (INT64_C(64) << 20) /* limit of a fetch's request, which names commits */
+#define BEYOND_BYTES_MAX                                                      \
+    (INT64_C(1) << 30) /* a push that is too large is read up to this length, \
+                        * then cut off */
 #define HEAD_LINE_MAX 200
 #define SENTENCE_MAX 4096
 #define WORDS_MAX (16u << 20)
@@ -37,7 +39,7 @@ void passing_refuse(struct http_request *req, int status, const char *format, ..
 struct spool {
     int fd;
     int64_t size, most;
-    int64_t beyond; /* bytes that came after `most` */
+    int64_t beyond; /* bytes that arrived after `most` */
 };
 
 static int store(const void *data, size_t len, void *arg, struct err *err)
@@ -72,9 +74,9 @@ static int spool_body(struct http_request *req, struct spool *spool, char *chunk
 struct passing {
     struct gitgate_pass *pass;
     struct http_request *req;
-    struct buf head; /* the first line, until it is whole */
+    struct buf head; /* the first line, until it is complete */
     bool begun;
-    bool gone; /* the client takes no more */
+    bool gone; /* the client is gone */
 };
 
 static enum work_cause asked(struct work *work, void *arg)
@@ -84,7 +86,7 @@ static enum work_cause asked(struct work *work, void *arg)
     return atomic_load(&passing->pass->dead) || passing->gone ? WORK_CANCEL : WORK_ENDED;
 }
 
-/* "200 type\n" */
+/* Begins the answer from a first line "200 type\n". */
 static int begin(struct passing *passing, const char *line)
 {
     char *end;
@@ -118,7 +120,7 @@ static void take(struct work *work, const char *data, size_t len, void *arg)
     }
 }
 
-/* What became of each ref, for the task's events: lines of JSON. */
+/* Keeps the outcome of each ref for the task's events: lines of JSON. */
 static void keep_events(struct gitgate_pass *pass, char *words)
 {
     char *save = NULL;

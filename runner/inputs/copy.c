@@ -1,7 +1,8 @@
-/* Trees of files that an archive held: copied, and given to their user. No link is followed. */
+/* Copies trees that an archive held, and gives them to their user. No link is followed. */
 #include "runner/inputs/inputs_private.h"
 
 #include "base/auto.h"
+#include "base/check.h"
 #include "base/fd.h"
 
 #include <dirent.h>
@@ -12,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define DEPTH_MAX 500 /* a descriptor or two for each */
+#define DEPTH_MAX 500 /* each level takes a descriptor or two */
 
 static int open_dir(int at, const char *name)
 {
@@ -108,6 +109,7 @@ static int copy_entry(int from, const char *name, const struct stat *st, void *a
 
 int copy_tree(int from, int to, const struct copy_wish *wish, struct err *err)
 {
+    REQUIRE(from >= 0 && to >= 0 && wish);
     struct copying copying = {.to = to, .wish = wish};
     return each_entry(from, copy_entry, &copying, err);
 }

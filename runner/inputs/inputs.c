@@ -1,6 +1,7 @@
 #include "runner/inputs/inputs_private.h"
 
 #include "base/auto.h"
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/cond.h"
 #include "base/fd.h"
@@ -19,9 +20,15 @@
 #include <unistd.h>
 
 #define PIECE_BYTES (256u << 10)
-#define DISK_LOOK_BYTES (INT64_C(64) << 20) /* after so many: whether there is room for more */
-#define WAIT_MS 600000                      /* for the same job by somebody else */
-#define LOOK_MS 200                         /* meanwhile: whether it is still wanted */
+#define DISK_LOOK_BYTES                                                 \
+    (INT64_C(64) << 20) /* after so many bytes the disk's free space is \
+                         * checked */
+#define WAIT_MS                                                  \
+    600000 /* most time to wait for another thread that does the \
+            * same job */
+#define LOOK_MS                                                 \
+    200 /* how often it is checked meanwhile whether the job is \
+         * still wanted */
 
 int input_name(const char *text, char ret_name[INPUT_NAME_SIZE])
 {
@@ -96,13 +103,14 @@ static struct input_use **find_use_locked(struct inputs *inputs, const char *nam
 
 int input_hold(struct inputs *inputs, const char *name, struct err *err)
 {
+    REQUIRE(strlen(name) == INPUT_NAME_SIZE - 1);
     struct input_use *fresh = calloc(1, sizeof(*fresh));
     static const struct timespec now[] = {{.tv_nsec = UTIME_NOW}, {.tv_nsec = UTIME_OMIT}};
     if (!fresh)
         return err_sys(err, "input");
     snprintf(fresh->name, sizeof(fresh->name), "%s", name);
     lock_take(&inputs->lock);
-    /* marked under the lock: who evicts looks at the time again under it (room.c) */
+    /* Marked under the lock: eviction looks at the time again under it (room.c). */
     int rc = utimensat(inputs->dir, name, now, AT_SYMLINK_NOFOLLOW) ? errno : 0;
     struct input_use **at = find_use_locked(inputs, name);
     if (rc == 0 && !*at)
@@ -178,7 +186,7 @@ void input_job_leave(struct inputs *inputs, struct input_job *job)
 
 typedef ssize_t next_fn(char *to, size_t max, void *arg, struct err *err);
 
-/* Writes and hashes what comes. */
+/* Writes and hashes the bytes that arrive. */
 static int take(struct inputs *inputs, const char *name, int fd, next_fn *next, void *arg,
                 int64_t *ret_size, struct err *err)
 {
@@ -234,6 +242,7 @@ static int put(struct inputs *inputs, const char *name, next_fn *next, void *arg
 int input_put(struct inputs *inputs, const char *name, next_fn *next, void *arg, bool *ret_made,
               int64_t *ret_size, struct err *err)
 {
+    REQUIRE(next && ret_made);
     struct stat st;
     struct input_job job = {0};
     snprintf(job.what, sizeof(job.what), "%s", name);

@@ -15,6 +15,7 @@
  * are read from the store whenever room is made, so that a restart forgets none.
  *
  * Threads: any.
+ * Ownership: the caller of input_store_new() frees it by input_store_free().
  */
 #ifndef INPUTS_INPUTS_H
 #define INPUTS_INPUTS_H
@@ -32,29 +33,30 @@
 struct inputs;
 
 struct inputs_config {
-    struct config_in_force *config; /* borrowed, as all here */
+    struct config_in_force *config; /* borrowed, as everything here */
     const char *state_dir;
-    struct store *store; /* whose tasks need theirs; NULL: there are none */
-    uid_t uid;           /* who tasks run as */
+    struct store *store; /* whose tasks name inputs; NULL: no tasks */
+    uid_t uid;           /* user that tasks run as */
     gid_t gid;
 };
 
 struct inputs *input_store_new(const struct inputs_config *config, struct err *err);
 void input_store_free(struct inputs *inputs);
 
-/* Reads a name: with or without "sha256:" before it. 0 or -1. */
+/* Reads a name, with or without "sha256:" before it. Returns 0 or -1. */
 int input_name(const char *text, char ret_name[INPUT_NAME_SIZE]);
 
-/* Opens one for reading and marks it as used; its size. -1 with ERR_NOT_FOUND. */
+/* Opens an input for reading and marks it as used. Returns a descriptor that the caller closes,
+ * with its size; -1 with ERR_NOT_FOUND. */
 int input_open(struct inputs *inputs, const char *name, int64_t *ret_size, struct err *err);
 
-/* Keeps one from being evicted until input_drop(), and marks it as used. ERR_NOT_FOUND. */
+/* Keeps an input from being evicted until input_drop(), and marks it as used. ERR_NOT_FOUND. */
 int input_hold(struct inputs *inputs, const char *name, struct err *err);
 void input_drop(struct inputs *inputs, const char *name);
 
-/* Takes an upload from next(), which works as http_read(). *ret_made is false when it was there.
- * ERR_MISMATCH: the bytes are others than the name says. ERR_TOO_LARGE: more than INPUTS_MAX_MB.
- * ERR_NO_SPACE: what tasks need leaves no room for it, or the disk is full. */
+/* Reads an upload from next(), which works as http_read(). *ret_made is false when the input
+ * existed. ERR_MISMATCH: the bytes do not have this hash. ERR_TOO_LARGE: more than INPUTS_MAX_MB.
+ * ERR_NO_SPACE: inputs that tasks need leave no room for it, or the disk is full. */
 int input_put(struct inputs *inputs, const char *name,
               ssize_t (*next)(char *to, size_t max, void *arg, struct err *err), void *arg,
               bool *ret_made, int64_t *ret_size, struct err *err);

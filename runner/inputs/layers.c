@@ -1,5 +1,6 @@
 #include "runner/inputs/layers.h"
 
+#include "base/check.h"
 #include "base/fd.h"
 #include "base/path.h"
 #include "runner/inputs/inputs_private.h"
@@ -14,7 +15,7 @@
 #include <unistd.h>
 
 #define SEED ".claude"
-#define OPTIONS_MAX 4000 /* the kernel takes one page */
+#define OPTIONS_MAX 4000 /* The kernel accepts one page. */
 
 struct layer {
     char hash[INPUT_NAME_SIZE];
@@ -26,8 +27,8 @@ struct layer {
 struct input_layers {
     struct inputs *inputs;
     struct input_wish wish;
-    char *own;           /* directory of what is over and between the trees */
-    const char *options; /* of overlays; NULL: copies */
+    char *own;           /* directory of the run's layers above and between the trees */
+    const char *options; /* options of overlays; NULL: copies are made */
     bool folder;         /* `input` itself is an overlay, for single files */
     int mounted;
     struct layer *items;
@@ -80,7 +81,7 @@ static int open_dir(int at, const char *name)
     return openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 }
 
-/* The workspace's own `input`, below `top`: *ret_there says whether there is such a directory. */
+/* Looks for the workspace's own `input`, below `top`; *ret_there says whether it exists. */
 static int look_below(const struct input_layers *layers, const char *top, bool *ret_there,
                       struct err *err)
 {
@@ -102,7 +103,7 @@ static int look_below(const struct input_layers *layers, const char *top, bool *
     return 0;
 }
 
-/* Where what is written into the workspace goes before it is mounted: fresh memory. */
+/* The directory that stands for the workspace before it is mounted; the caller frees the path. */
 static char *base_of(const struct input_layers *layers)
 {
     return layers->wish.workspace ? strdup(workspace_upper(layers->wish.workspace))
@@ -144,7 +145,8 @@ static int copy_layer(const struct input_layers *layers, const struct layer *lay
     return to < 0 ? err_sys(err, "input") : copy_tree(from, to, &wish, err);
 }
 
-/* In the layer below `input`: the tree's only file by its input's name, or a place to mount. */
+/* In the layer below `input`: links the tree's only file under its input's name, or makes a mount
+ * point. */
 static int link_layer(const struct input_layers *layers, const struct layer *layer, int folder,
                       struct err *err)
 {
@@ -156,7 +158,7 @@ static int link_layer(const struct input_layers *layers, const struct layer *lay
                : 0;
 }
 
-/* Directories of the run's that its overlays write to: "0", "1", … for the layers, "folder". */
+/* Makes the directories that the overlays write to: "0", "1", … for the layers, and "folder". */
 static int make_uppers(const struct input_layers *layers, struct err *err)
 {
     char path[PATH_MAX];
@@ -200,7 +202,7 @@ static int lay_all(const struct input_layers *layers, struct err *err)
     return 0;
 }
 
-/* Git in the workspace, ours or Claude's, does not see what is not the repository's. */
+/* Makes git in the workspace, ours and Claude's, ignore what does not belong to the repository. */
 static int keep_from_git(const struct input_layers *layers, struct err *err)
 {
     static const char line[] = "/" INPUTS_FOLDER "/\n";
@@ -232,7 +234,8 @@ static int prepare(struct input_layers *layers, struct err *err)
             return err_wrap(err, "inputs.%.60s", layers->items[i].name);
         single |= layers->items[i].tree.single[0] != '\0';
     }
-    layers->folder = layers->options && single && !there; /* else it would hide what is there */
+    layers->folder = layers->options && single && !there; /* Otherwise it would hide existing
+                                                           * files. */
     if (layers->options && path_make_dirs(layers->own, 0700, err))
         return -1;
     return lay_all(layers, err) || keep_from_git(layers, err) ? -1 : 0;
@@ -241,6 +244,7 @@ static int prepare(struct input_layers *layers, struct err *err)
 struct input_layers *input_layers_open(struct inputs *inputs, const struct input_wish *wish,
                                        struct err *err)
 {
+    REQUIRE(wish->dir);
     AUTO(input_layers) struct input_layers *layers = calloc(1, sizeof(*layers));
     if (layers) {
         layers->inputs = inputs;
@@ -272,7 +276,7 @@ void input_layers_close(struct input_layers *layers)
 
 /* --- showing ------------------------------------------------------------------------------- */
 
-/* One overlay at `place` in the workspace, with what is written to own/UPPER. */
+/* Appends one overlay at `place` in the workspace, which writes to own/UPPER. */
 static int add_mount(struct input_layers *layers, const char *lower, const char *upper,
                      const char *place, struct strlist *mounts, struct err *err)
 {

@@ -30,33 +30,33 @@ struct input_layers;
 struct input_wish {
     const char *request; /* the request's `inputs`: {"NAME":"sha256:…"}; NULL: none */
     struct repos *repos;
-    struct workspace *workspace; /* NULL: dir/work is the run's */
-    const char *dir;             /* the run's own */
-    bool (*stopped)(void *arg);  /* that the run is to end */
+    struct workspace *workspace; /* NULL: the run works in dir/work */
+    const char *dir;             /* the run's own directory */
+    bool (*stopped)(void *arg);  /* true when the run must end */
     void *arg;
 };
 
-/* Calls fn for each input of a request that has passed its decoder, until fn returns non-zero, for
- * which this fails. */
+/* Calls fn for each input of a decoded request until fn returns non-zero, which makes this fail. */
 int input_each(const char *request, int (*fn)(const char *name, const char *hash, void *arg),
                void *arg, struct err *err);
 
-/* Prepares them, before any program of the run. ERR_NOT_FOUND: one is not there. ERR_MISMATCH,
- * ERR_TOO_LARGE: an archive is not right. ERR_CONFLICT: the workspace has something there.
- * ERR_BUSY: stopped. The message names the input. */
+/* Prepares the layers, before any program of the run starts; the caller ends them by
+ * input_layers_close(). ERR_NOT_FOUND: an input does not exist. ERR_MISMATCH, ERR_TOO_LARGE: an
+ * archive is invalid. ERR_CONFLICT: the workspace has something at that place. ERR_BUSY: stopped.
+ * The message names the input. */
 struct input_layers *input_layers_open(struct inputs *inputs, const struct input_wish *wish,
                                        struct err *err);
 
-/* Appends the mounts that show them (for struct plan), after the workspace's own: anew for each
- * process tree, one at a time. */
+/* Appends the mounts that show them (for struct plan), after the workspace's own. Call again for
+ * each process tree, one at a time. */
 int input_layers_mounts(struct input_layers *layers, struct strlist *mounts, struct err *err);
 
-/* Copies what the input ".claude" holds, if there is one, to a directory of the run's, but for
- * names at its top that skip() is true for. */
+/* Copies the content of the input ".claude", if there is one, into a directory of the run, except
+ * names at its top for which skip() is true. */
 int input_layers_seed(struct input_layers *layers, const char *to, bool (*skip)(const char *name),
                       struct err *err);
 
-/* Lets go of them; what was made is removed with the run's directory. */
+/* Frees the layers; their files are removed with the run's directory. */
 void input_layers_close(struct input_layers *layers);
 DEFINE_AUTO(input_layers, struct input_layers *, input_layers_close)
 

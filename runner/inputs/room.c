@@ -1,4 +1,4 @@
-/* How much there may be of inputs, and which of them go. */
+/* How much room inputs may take, and which of them are evicted. */
 #include "runner/inputs/inputs_private.h"
 
 #include "base/auto.h"
@@ -27,7 +27,7 @@
 /* An input, as it was found. */
 struct entry {
     char name[INPUT_NAME_SIZE];
-    int64_t bytes; /* of the archive, and unpacked */
+    int64_t bytes; /* of the archive and its unpacked tree */
     struct timespec used;
     bool needed;
 };
@@ -112,7 +112,7 @@ static int look_around(const struct inputs *inputs, struct survey *survey, struc
     return list ? rc : -1;
 }
 
-/* Marks what a task that has not ended names in its request. */
+/* Marks the inputs that a task which has not ended names in its request. */
 static int mark_needed(const struct task_record *record, void *arg)
 {
     struct err ignored;
@@ -141,7 +141,7 @@ static int look_for_needs(const struct inputs *inputs, struct survey *survey, st
 
 /* --- eviction ------------------------------------------------------------------------------ */
 
-/* What it is called while it goes. */
+/* Makes a name for what is being removed. */
 static void name_aside(char aside[ID_SIZE + 8])
 {
     char id[ID_SIZE];
@@ -149,8 +149,8 @@ static void name_aside(char aside[ID_SIZE + 8])
     snprintf(aside, ID_SIZE + 8, INPUTS_PART "%s", id);
 }
 
-/* Renames the archive and what it was unpacked to, unless it is in use or was used since it was
- * looked at. Both at once: whoever uploads it again has nothing to do with these. */
+/* Renames the archive and its unpacked tree, unless the input is in use or was used since it was
+ * looked at. Both at once, so that a new upload is independent of them. */
 static bool put_aside(struct inputs *inputs, const struct entry *entry, const char *aside,
                       const char *tree_aside)
 {
@@ -179,7 +179,7 @@ static void remove_aside(const struct inputs *inputs, const char *name)
         log_warn("inputs", "%s", err.msg);
 }
 
-/* How many bytes are free by that. */
+/* Evicts an input. Returns how many bytes that frees. */
 static int64_t evict(struct inputs *inputs, const struct entry *entry)
 {
     char aside[ID_SIZE + 8], tree_aside[ID_SIZE + 8];
@@ -217,8 +217,8 @@ int inputs_make_room(struct inputs *inputs, int64_t more, const char *spare, str
 
 /* --- what is left over --------------------------------------------------------------------- */
 
-/* True when the machine was started since: what was unpacked before may not have reached the disk
- * whole, for nobody waited for that. */
+/* True when the machine was started since: earlier unpacked trees may not have reached the disk
+ * completely, because nobody waited for that. */
 static bool is_new_boot(const struct inputs *inputs)
 {
     struct err ignored;
@@ -246,7 +246,7 @@ static void *remove_old(void *arg)
     return NULL;
 }
 
-/* Names it as what is going, and remembers it. */
+/* Renames an entry for removal and lists it. */
 static void take_out(const struct inputs *inputs, const char *name, struct strlist *old)
 {
     char aside[ID_SIZE + 8];
@@ -255,7 +255,7 @@ static void take_out(const struct inputs *inputs, const char *name, struct strli
         strlist_addf(old, "%s/%s", inputs->path, aside);
 }
 
-/* An unpacked input whose archive is gone: the process ended between the two. */
+/* True for an unpacked input without an archive: the process ended between the two removals. */
 static bool is_orphan(const struct inputs *inputs, const char *name)
 {
     struct stat st;

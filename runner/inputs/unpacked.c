@@ -25,10 +25,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SEVERAL "several" /* beside the files: the archive had more than one entry */
+#define SEVERAL "several" /* file next to `files`: the archive had more than one entry */
 #define RATIO_MAX 200
 #define ENTRIES_MAX 1000000
-#define ENTRY_BYTES 4096 /* that the smallest file takes */
+#define ENTRY_BYTES 4096 /* disk space of the smallest file */
 #define DISK_LOOK_BYTES (INT64_C(64) << 20)
 
 void input_tree_done(struct input_tree *tree)
@@ -133,13 +133,13 @@ static int make_tree(struct inputs *inputs, const char *name, const char *tree,
         rc = err_sys(err, "cannot unpack the input");
     if (rc)
         path_remove_tree(path, &ignored);
-    else /* what is needed stays, whatever it takes */
+    else /* A needed input is kept, however large. */
         (void)inputs_make_room(inputs, 0, name, &ignored);
     return rc;
 }
 
-/* The only entry, when that is a file; "" when there is anything else, and when the archive had
- * more entries: one that begins with the directory itself ("./") is of a directory. */
+/* Finds the only entry, when it is a file; "" otherwise. Also "" when the archive had more entries:
+ * one that begins with the directory itself ("./") is the archive of a directory. */
 static void find_single(const char *files, char name[NAME_MAX + 1])
 {
     struct dirent *entry;

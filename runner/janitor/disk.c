@@ -1,5 +1,7 @@
 #include "runner/janitor/disk.h"
 
+#include "base/check.h"
+
 #include <sys/statvfs.h>
 
 int disk_space(const char *dir, int64_t *ret_free_bytes, int64_t *ret_total_bytes, struct err *err)
@@ -14,6 +16,7 @@ int disk_space(const char *dir, int64_t *ret_free_bytes, int64_t *ret_total_byte
 
 int disk_check(const char *dir, int min_free_mb, struct err *err)
 {
+    REQUIRE(dir);
     int64_t free_bytes, total_bytes;
     if (disk_space(dir, &free_bytes, &total_bytes, err))
         return -1;

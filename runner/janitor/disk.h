@@ -1,5 +1,5 @@
 /*
- * Whether there is room for more work.
+ * Tells whether the disk has room for more work.
  *
  * Threads: any.
  */
@@ -11,7 +11,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What the runner may still write to the file system of `dir`, and its size. 0, or -1. */
+/* How many bytes the runner may still write to the file system of `dir`, and its size. Returns 0 or
+ * -1. */
 int disk_space(const char *dir, int64_t *ret_free_bytes, int64_t *ret_total_bytes, struct err *err);
 
 /* ERR_NO_SPACE with the numbers when the file system of `dir` has less than min_free_mb left. */

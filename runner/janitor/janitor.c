@@ -1,5 +1,6 @@
 #include "runner/janitor/janitor.h"
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/cond.h"
 #include "base/lock.h"
@@ -17,7 +18,7 @@
 #include <unistd.h>
 
 #define BATCH 200
-#define ORPHAN_AGE_S 3600 /* a task's directory may be a moment older than its row */
+#define ORPHAN_AGE_S 3600 /* A task's directory may be slightly older than its row. */
 #define DAY_MS (24 * INT64_C(3600000))
 
 struct janitor {
@@ -40,7 +41,8 @@ static bool is_stopping(struct janitor *janitor)
 
 /* --- tasks --------------------------------------------------------------------------------- */
 
-/* The directory first: a row that a crash leaves behind is found again, files would not be. */
+/* Removes the directory first: a row that a crash leaves behind is found again, but files would not
+ * be. */
 static int remove_task(const char *id, void *arg)
 {
     struct janitor *janitor = arg;
@@ -77,7 +79,7 @@ static bool is_task(struct store *store, const char *id)
     return store_get(store, id, &record, &err) == 0 || err.code != ERR_NOT_FOUND;
 }
 
-/* A conversation lasts as long as any of its tasks does. */
+/* True while a conversation is needed: it lasts as long as any of its tasks. */
 static bool is_session(struct store *store, const char *conversation)
 {
     struct err err;
@@ -90,7 +92,7 @@ static bool is_old(const char *path)
     return lstat(path, &st) == 0 && time(NULL) - st.st_mtim.tv_sec >= ORPHAN_AGE_S;
 }
 
-/* Removes what in `dir` nobody needs. */
+/* Removes the entries of `dir` that nobody needs. */
 static void remove_orphans(struct janitor *janitor, const char *dir, is_needed_fn *is_needed)
 {
     struct dirent *entry;
@@ -144,6 +146,7 @@ static void release(struct janitor *janitor)
 
 struct janitor *janitor_new(const struct janitor_config *config, struct err *err)
 {
+    REQUIRE(config->store && config->repos);
     AUTO(config_ref) const struct config *now = config_ref(config->config);
     struct janitor *janitor = calloc(1, sizeof(*janitor));
     if (janitor) {

@@ -1,9 +1,9 @@
 /*
- * The janitor: goes round now and then and removes what is over its time. Ended tasks after
- * KEEP_TASKS_DAYS with all they left, directories and conversations that belong to no task,
- * repositories past REPO_CACHE_MAX_MB.
+ * The janitor: at regular intervals it removes what is over its time: ended tasks after
+ * KEEP_TASKS_DAYS with everything they left, directories and conversations that belong to no task,
+ * repositories beyond REPO_CACHE_MAX_MB.
  *
- * Threads: one of its own.
+ * Threads: one of its own. Ownership: the caller of janitor_new() frees it by janitor_free().
  */
 #ifndef JANITOR_JANITOR_H
 #define JANITOR_JANITOR_H
@@ -15,16 +15,16 @@
 #include <stdatomic.h>
 
 struct janitor_config {
-    struct config_in_force *config; /* borrowed, as all here */
+    struct config_in_force *config; /* borrowed, as everything here */
     struct store *store;
     struct repos *repos;
 };
 
 struct janitor;
 
-/* Starts with a round. */
+/* Starts the thread, which begins with a round. */
 struct janitor *janitor_new(const struct janitor_config *config, struct err *err);
-/* Waits for a round that is on its way. */
+/* Waits for a running round, and frees it. */
 void janitor_free(struct janitor *janitor);
 
 #endif

@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Appends `text` with the members of `old` that say nothing of a login. */
+/* Appends `text` and those members of `old` that are not about a login. */
 static int merge(const struct buf *old, const struct buf *text, struct buf *out, struct err *err)
 {
     struct json_writer w;
@@ -32,7 +32,8 @@ static int merge(const struct buf *old, const struct buf *text, struct buf *out,
         const char *raw = json_raw_member(buf_str(text), text->len, json_name(at), &len);
         json_add_raw(&w, json_name(at), raw, len);
     }
-    bool nested = json_get(before, "claudeAiOauth") != NULL; /* else its members are the login */
+    bool nested = json_get(before, "claudeAiOauth") != NULL; /* Otherwise its members are the
+                                                              * login. */
     for (const struct json *at = json_first(before); nested && at; at = json_next(at)) {
         const char *raw = json_raw_member(buf_str(old), old->len, json_name(at), &len);
         if (!json_get(now, json_name(at)))
@@ -42,7 +43,7 @@ static int merge(const struct buf *old, const struct buf *text, struct buf *out,
     return buf_check(out, "the credentials", err);
 }
 
-/* There is a file to be replaced; a new one belongs to whom its directory does. */
+/* Makes the file that will be replaced; a new one gets the owner of its directory. */
 static int make_file(const char *path, struct err *err)
 {
     struct stat st;
@@ -79,6 +80,6 @@ int adopt_login(const char *from, const char *to, const _Atomic bool *stop, stru
     AUTO(login_lock) struct login_lock *lock = login_lock_take(to, stop, err);
     if (!lock || make_file(to, err))
         return -1;
-    AUTO(str) char *real = realpath(to, NULL); /* a link is kept: what it points to is replaced */
+    AUTO(str) char *real = realpath(to, NULL); /* A link stays, and its target is replaced. */
     return real ? replace(real, &text, &login, err) : err_sys(err, "cannot find '%s'", to);
 }

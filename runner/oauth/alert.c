@@ -20,7 +20,7 @@
 
 #define FILE_NAME "alerted"
 #define TICK_S 1
-#define SURE_MS 10000 /* the next refresh usually succeeds where one has failed */
+#define SURE_MS 10000 /* After one failed refresh, the next usually succeeds. */
 #define CONNECT_MS 3000
 #define CALL_MS 5000
 #define RETRY_MIN_MS 5000
@@ -31,13 +31,13 @@
 #define HOW "Log in again: open /login on the runner, or run `claude auth login` there."
 
 #define END_AHEAD_MS \
-    (3 * INT64_C(86400000)) /* before the login's own end, which no refresh moves */
+    (3 * INT64_C(86400000)) /* before the end of the login itself, which no refresh extends */
 
 enum verdict { FINE, UNKNOWN, TROUBLE_SOON, TROUBLE_END, TROUBLE_LOGIN };
 
 struct facts {
     struct keeper_status login;
-    bool held; /* the breaker waits for a login */
+    bool held; /* the breaker holds tasks until there is a login */
     int waiting;
     int64_t limit_ms;
 };
@@ -46,15 +46,15 @@ struct alert {
     struct alert_config config;
     char *path;
     char host[64];
-    _Atomic int64_t sent_ms; /* real: the last that was delivered; 0: none */
+    _Atomic int64_t sent_ms; /* real: when the last alert was delivered; 0: none */
     struct thread thread;
-    struct lock lock; /* of stopping */
+    struct lock lock; /* guards the stop flag */
     pthread_cond_t stop;
     bool stopping;
 
-    /* Of the thread that looks. */
+    /* Used by the looking thread only: */
     bool told;        /* this episode's alert was delivered */
-    enum verdict of;  /* what it said, when that was since the start */
+    enum verdict of;  /* what it said, when it was sent since the start */
     int64_t since_ms; /* mono: trouble since; 0: none */
     int64_t retry_ms; /* pause after the next failure */
     int64_t next_ms;  /* mono: the next try */
@@ -136,8 +136,9 @@ static void find_words(const struct alert *alert, const struct facts *facts, enu
              tasks);
 }
 
-static void print_webhook(const struct alert *alert, const struct facts *facts,
-                          const struct words *words, struct buf *out)
+/* `facts` is NULL for a test. */
+static void print_webhook(const char *host, const struct facts *facts, const struct words *words,
+                          struct buf *out)
 {
     struct json_writer w;
     char time[CLOCK_TEXT_SIZE];
@@ -147,9 +148,13 @@ static void print_webhook(const struct alert *alert, const struct facts *facts,
     json_add_text(&w, "title", words->title);
     json_add_text(&w, "text", words->text);
     json_add_text(&w, "service", "claude-runner");
-    json_add_text(&w, "host", alert->host);
-    json_add_int(&w, "tasks_waiting", facts->waiting);
+    json_add_text(&w, "host", host);
     json_add_text(&w, "timestamp", clock_format(clock_real_ms(), time));
+    if (!facts) {
+        json_close(&w);
+        return;
+    }
+    json_add_int(&w, "tasks_waiting", facts->waiting);
     AUTO(buf) struct buf oauth = BUF_INIT(4096);
     buf_addc(&oauth, '{');
     keeper_print(&facts->login, false, &oauth);
@@ -169,9 +174,8 @@ static bool is_ntfy(const char *url)
     return memmem(host, len, "ntfy", 4) || (mark && strcmp(mark, "#ntfy") == 0);
 }
 
-static void print_message(const struct alert *alert, const struct facts *facts,
-                          const struct words *words, bool ntfy, struct strlist *headers,
-                          struct buf *body)
+static void print_message(const char *host, const struct facts *facts, const struct words *words,
+                          bool ntfy, struct strlist *headers, struct buf *body)
 {
     if (ntfy) {
         strlist_add(headers, "Content-Type: text/plain; charset=utf-8");
@@ -181,11 +185,18 @@ static void print_message(const struct alert *alert, const struct facts *facts,
         buf_adds(body, words->text);
     } else {
         strlist_add(headers, "Content-Type: application/json");
-        print_webhook(alert, facts, words, body);
+        print_webhook(host, facts, words, body);
     }
 }
 
-/* Where alerts go: ALERT_URL, else the topic at ntfy.sh. False: nowhere. */
+static void find_host(char *host, size_t size)
+{
+    host[size - 1] = '\0';
+    if (gethostname(host, size - 1))
+        snprintf(host, size, "this machine");
+}
+
+/* The URL for alerts: ALERT_URL, else the topic at ntfy.sh. False when there is neither. */
 static bool find_url(const struct config *config, struct buf *out)
 {
     if (config->alert_url)
@@ -197,22 +208,17 @@ static bool find_url(const struct config *config, struct buf *out)
     return out->len > 0 && buf_ok(out);
 }
 
-static int post(const struct alert *alert, const char *url, const struct facts *facts,
-                enum verdict verdict, struct err *err)
+static int post(const char *url, const struct strlist *headers, const struct buf *body,
+                struct err *err)
 {
-    struct words words;
-    AUTO(strlist) struct strlist headers = STRLIST_INIT;
-    AUTO(buf) struct buf body = BUF_INIT(16384);
     AUTO(net_answer) struct net_answer answer = {0};
-    find_words(alert, facts, verdict, &words);
-    print_message(alert, facts, &words, is_ntfy(url), &headers, &body);
-    if (headers.failed || buf_check(&body, "the alert", err))
+    if (headers->failed || buf_check(body, "the alert", err))
         return err_set(err, ERR_INTERNAL, "out of memory");
     const struct net_request request = {.method = "POST",
                                         .url = url,
-                                        .headers = &headers,
-                                        .body = body.data,
-                                        .body_len = body.len,
+                                        .headers = headers,
+                                        .body = body->data,
+                                        .body_len = body->len,
                                         .reach = NET_PLAIN,
                                         .connect_ms = CONNECT_MS,
                                         .total_ms = CALL_MS,
@@ -221,6 +227,34 @@ static int post(const struct alert *alert, const char *url, const struct facts *
         return -1;
     return answer.status / 100 == 2 ? 0
                                     : err_set(err, ERR_UPSTREAM, "it answered %d", answer.status);
+}
+
+static int tell(const struct alert *alert, const char *url, const struct facts *facts,
+                enum verdict verdict, struct err *err)
+{
+    struct words words;
+    AUTO(strlist) struct strlist headers = STRLIST_INIT;
+    AUTO(buf) struct buf body = BUF_INIT(16384);
+    find_words(alert, facts, verdict, &words);
+    print_message(alert->host, facts, &words, is_ntfy(url), &headers, &body);
+    return post(url, &headers, &body, err);
+}
+
+int alert_test(const struct config *config, struct err *err)
+{
+    char host[64];
+    AUTO(strlist) struct strlist headers = STRLIST_INIT;
+    AUTO(buf) struct buf body = BUF_INIT(16384);
+    AUTO(buf_wipe) struct buf url = BUF_INIT(URL_MAX);
+    struct words words = {
+        .event = "test", .title = "A test of claude-runner", .priority = "default"};
+    if (!find_url(config, &url))
+        return err_set(err, ERR_CONFIG, "neither ALERT_URL nor NTFY_TOPIC is set: nobody is told");
+    find_host(host, sizeof(host));
+    snprintf(words.text, sizeof(words.text),
+             "claude-runner on %s: this is how you are told that it needs you.", host);
+    print_message(host, NULL, &words, is_ntfy(buf_str(&url)), &headers, &body);
+    return post(buf_str(&url), &headers, &body, err);
 }
 
 static void note_delivery(struct alert *alert, enum verdict verdict)
@@ -274,7 +308,7 @@ void alert_look(struct alert *alert)
     if (verdict == FINE)
         end_episode(alert);
     if (alert->told && alert->of == TROUBLE_END && verdict == TROUBLE_LOGIN) {
-        alert->told = false; /* it has ended now: that is news */
+        alert->told = false; /* The login has ended since, which is news. */
         alert->since_ms = 0;
     }
     AUTO(buf_wipe) struct buf url = BUF_INIT(URL_MAX);
@@ -285,7 +319,7 @@ void alert_look(struct alert *alert)
     bool sure = verdict >= TROUBLE_END || now - alert->since_ms >= SURE_MS;
     if (!sure || now < alert->next_ms || alert->tries == TRIES_MAX)
         return;
-    if (post(alert, buf_str(&url), &facts, verdict, &err))
+    if (tell(alert, buf_str(&url), &facts, verdict, &err))
         note_failure(alert, &err);
     else
         note_delivery(alert, verdict);
@@ -324,8 +358,7 @@ struct alert *alert_new(const struct alert_config *config, struct err *err)
     }
     alert->config = *config;
     alert->path = path;
-    if (gethostname(alert->host, sizeof(alert->host) - 1))
-        snprintf(alert->host, sizeof(alert->host), "this machine");
+    find_host(alert->host, sizeof(alert->host));
     lock_init(&alert->lock);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);

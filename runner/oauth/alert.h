@@ -17,6 +17,7 @@
  * allowed.
  *
  * Threads: alert_look() from one at a time; its own calls it every second.
+ * Ownership: the caller of alert_new() frees it by alert_free().
  */
 #ifndef OAUTH_ALERT_H
 #define OAUTH_ALERT_H
@@ -31,7 +32,7 @@ struct alert_config {
     struct config_in_force *config; /* borrowed */
     struct keeper *keeper;          /* borrowed */
     struct breaker *breaker;        /* borrowed, or NULL */
-    int (*waiting)(void *arg);      /* how many tasks wait */
+    int (*waiting)(void *arg);      /* returns how many tasks wait */
     void *arg;
     const char *state_dir;
 };
@@ -40,10 +41,13 @@ struct alert *alert_new(const struct alert_config *config, struct err *err);
 int alert_start(struct alert *alert, struct err *err);
 void alert_free(struct alert *alert);
 
-/* When an alert was last delivered, real ms; 0: never, as far as is known. */
+/* When an alert was last delivered, in real ms; 0: never, as far as is known. */
 int64_t alert_last_ms(const struct alert *alert);
 
-/* Looks at the login, and sends what is due. */
+/* Sends one alert that says that it is a test. Needs no struct alert. */
+int alert_test(const struct config *config, struct err *err);
+
+/* Looks at the login, and sends an alert when one is due. */
 void alert_look(struct alert *alert);
 
 #endif

@@ -1,5 +1,6 @@
 #include "runner/oauth/breaker.h"
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/cond.h"
 #include "base/fd.h"
@@ -16,32 +17,32 @@
 #include <unistd.h>
 
 #define REFUSALS_MAX 3
-#define TRY_AGAIN_MS 60000 /* a key that was refused may work again: try after this time */
-#define LIMIT_MAX_MS (8LL * 86400000) /* the longest pause, whatever time the API says */
+#define TRY_AGAIN_MS 60000            /* A refused key may work again: try it after this time. */
+#define LIMIT_MAX_MS (8LL * 86400000) /* longest pause, whatever the API says */
 #define LIMIT_MIN_MS 1000
 #define IDLE_MS 60000
-#define KEPT_BYTES 32 /* of the file: a time, as text */
+#define KEPT_BYTES 32 /* size of the file: a time, as text */
 
 struct breaker {
     void (*changed)(const struct breaker_status *status, void *arg);
     void *arg;
     struct thread thread;
 
-    /* Held while a change is told, so that the last one told is the last one there was. Taken
-     * before `lock`, never while that is held. */
+    /* Held while a change is reported, so that changes are reported in their order. Taken before
+     * `lock`, never while that is held. */
     struct lock telling;
     enum breaker_state told GUARDED_BY_MEMBER(telling);
 
-    struct lock lock; /* guards all that follows; never held across I/O or changed() */
+    struct lock lock; /* guards the fields below; never held across I/O or changed() */
     pthread_cond_t turned;
     bool stopping;
     bool login_needed;
     int refusals;          /* in a row */
     int64_t refused_until; /* mono ms; 0: not refused */
     int64_t limit_until;   /* mono ms; 0: no limit */
-    int64_t reserve_until; /* mono ms; 0: tasks have a share left */
-    char *path;            /* where a limit is kept; NULL: nowhere. Set once */
-    int64_t kept;          /* the limit_until that is in that file; 0: there is none */
+    int64_t reserve_until; /* mono ms; 0: the tasks' share is not used up */
+    char *path;            /* file that keeps the limit; NULL: none. Set once */
+    int64_t kept;          /* the limit_until in that file; 0: no file */
     int64_t limits, auth_refusals;
     int64_t denied_ms; /* real ms of the last refusal by the API */
     char denied_task[ID_SIZE];
@@ -96,7 +97,7 @@ static void log_change(const struct breaker_status *status)
     }
 }
 
-/* Tells the queue of changes until there are none left, those made meanwhile included. When it
+/* Reports changes to the queue until there are none left, including those made meanwhile. When it
  * returns, the queue knows the state at the call or a later one. */
 static void tell(struct breaker *breaker)
 {
@@ -113,7 +114,8 @@ static void tell(struct breaker *breaker)
 void breaker_login(struct breaker *breaker, bool needed)
 {
     lock_take(&breaker->lock);
-    if (breaker->login_needed && !needed) /* a new login: forget what the API said of the old one */
+    if (breaker->login_needed && !needed) /* There is a new login: drop what the API said about the
+                                           * old one. */
         breaker->refusals = 0, breaker->refused_until = 0;
     breaker->login_needed = needed;
     lock_drop(&breaker->lock);
@@ -130,7 +132,7 @@ void breaker_renewed(struct breaker *breaker)
     tell(breaker);
 }
 
-/* A real time as one of the clock that does not step, within bounds. */
+/* Converts a real time to the monotonic clock, within bounds. */
 static int64_t mono_of(int64_t until_ms)
 {
     int64_t wait = until_ms - clock_real_ms();
@@ -196,7 +198,7 @@ void breaker_accepted(struct breaker *breaker)
 
 /* --- over restarts ------------------------------------------------------------------------- */
 
-/* The end of the limit in the file, real ms; 0 when it holds none that is still to come. */
+/* The end of the limit in the file, in real ms; 0 when there is none in the future. */
 static int64_t read_limit(const char *path)
 {
     struct err ignored;
@@ -209,13 +211,14 @@ static int64_t read_limit(const char *path)
 
 int breaker_remember(struct breaker *breaker, const char *path, struct err *err)
 {
+    REQUIRE(path && !breaker->path);
     char *copy = strdup(path);
     if (!copy)
         return err_sys(err, "breaker");
     int64_t until_ms = read_limit(path);
     lock_take(&breaker->lock);
     breaker->path = copy;
-    breaker->kept = -1; /* unknown what the file holds: write or remove it */
+    breaker->kept = -1; /* The file's content is unknown, so it must be written or removed. */
     if (until_ms)
         limit_locked(breaker, until_ms);
     pthread_cond_broadcast(&breaker->turned);
@@ -236,8 +239,8 @@ static void write_limit(const char *path, int64_t until_ms)
         log_warn("oauth", "a restart will not know of the usage limit: %s", err.msg);
 }
 
-/* Brings the file in line with the limit; true when it let the lock go for that. On the breaker's
- * thread only: two writers could end with the older limit. */
+/* Makes the file match the limit; true when it released the lock meanwhile. Called on the breaker's
+ * thread only: with two writers the older limit could be the last. */
 static bool keep_locked(struct breaker *breaker) HOLDS(breaker->lock);
 static bool keep_locked(struct breaker *breaker)
 {
@@ -254,7 +257,7 @@ static bool keep_locked(struct breaker *breaker)
 
 /* --- life ---------------------------------------------------------------------------------- */
 
-/* How long until the first pause is over. */
+/* The time until the first pause ends. */
 static int64_t sleep_ms_locked(const struct breaker *breaker) HOLDS(breaker->lock);
 static int64_t sleep_ms_locked(const struct breaker *breaker)
 {
@@ -272,7 +275,7 @@ static void *watch(void *arg)
     lock_take(&breaker->lock);
     while (!breaker->stopping) {
         lock_drop(&breaker->lock);
-        tell(breaker); /* a pause has ended by itself */
+        tell(breaker); /* A pause has ended by itself. */
         lock_take(&breaker->lock);
         if (!breaker->stopping && !keep_locked(breaker))
             lock_wait(&breaker->turned, &breaker->lock, sleep_ms_locked(breaker));
@@ -285,6 +288,7 @@ static void *watch(void *arg)
 struct breaker *breaker_new(void (*changed)(const struct breaker_status *status, void *arg),
                             void *arg, struct err *err)
 {
+    REQUIRE(changed);
     struct breaker *breaker = calloc(1, sizeof(*breaker));
     if (!breaker) {
         err_sys(err, "breaker");

@@ -1,6 +1,7 @@
 #include "runner/oauth/credentials.h"
 
 #include "base/auto.h"
+#include "base/check.h"
 #include "base/str.h"
 #include "json/json.h"
 
@@ -29,21 +30,22 @@ const char *login_state_sentence(enum login_state state)
     return states[state].sentence;
 }
 
-/* A time as a number or text of milliseconds (or seconds, by its size), or as RFC 3339. */
+/* Reads a time: a number or text of milliseconds (or seconds, by its size), or RFC 3339. */
 static int64_t parse_time(const struct json *node)
 {
     int64_t value = 0;
     double number;
     const char *text = json_text(node);
     struct tm tm = {0};
-    if (json_number(node, &number) == 0) /* milliseconds may have a fraction */
+    if (json_number(node, &number) == 0) /* Milliseconds may have a fraction. */
         value = number > 0 && number < (double)JSON_INT_MAX ? (int64_t)number : 0;
     else if (text && str_to_int(text, 0, JSON_INT_MAX, &value))
         value = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm) ? (int64_t)timegm(&tm) * 1000 : 0;
     return value < INT64_C(100000000000) ? value * 1000 : value;
 }
 
-/* A token travels in a header: printable ASCII without spaces. NULL for anything else. */
+/* Copies a token, which must fit into a header: printable ASCII without spaces. NULL for anything
+ * else; the caller frees it. */
 static char *copy_token(const struct json *node)
 {
     const char *text = json_text(node);
@@ -72,7 +74,7 @@ void login_parse(const char *text, size_t len, struct login *ret_login)
     AUTO(json) struct json *root = json_parse(text, len, &err);
     *ret_login = (struct login){0};
     const struct json *nested = json_get(root, "claudeAiOauth");
-    const struct json *object = nested ? nested : root; /* older files have no inner object */
+    const struct json *object = nested ? nested : root; /* Older files have no inner object. */
     ret_login->access_token = copy_token(json_get(object, "accessToken"));
     if (!ret_login->access_token)
         return;
@@ -102,7 +104,7 @@ void login_done(struct login *login)
 
 /* --- rewriting ----------------------------------------------------------------------------- */
 
-/* Writes a time as the member that was there had it: whoever wrote text reads text. */
+/* Writes a time in the form of the member that was there, because its writer reads that form. */
 static void write_time(struct json_writer *w, const struct json *member, int64_t ms)
 {
     char number[32];
@@ -113,7 +115,7 @@ static void write_time(struct json_writer *w, const struct json *member, int64_t
         json_add_raw(w, json_name(member), number, strlen(number));
 }
 
-/* Writes a member anew when it is one of the tokens; true when it was. */
+/* Writes a member with its new value when it is one of the tokens; true when it was. */
 static bool replace_member(struct json_writer *w, const struct json *member,
                            const struct login_tokens *tokens)
 {
@@ -154,6 +156,7 @@ static void rewrite_object(struct json_writer *w, const char *name, const char *
 int login_rewrite(const char *text, size_t len, const struct login_tokens *tokens, struct buf *out,
                   struct err *err)
 {
+    REQUIRE(tokens->access_token);
     struct json_writer w;
     size_t inner_len, raw_len;
     AUTO(json) struct json *root = json_parse(text, len, err);

@@ -1,7 +1,8 @@
 /*
- * A Claude login as the CLI keeps it: the text of .credentials.json, read and rewritten.
+ * A Claude login as the CLI stores it: reads and rewrites the text of .credentials.json.
  *
- * Threads: no shared state.
+ * Threads: no shared state. Ownership: struct login owns its texts; login_done() wipes and frees
+ * them.
  */
 #ifndef OAUTH_CREDENTIALS_H
 #define OAUTH_CREDENTIALS_H
@@ -15,7 +16,7 @@
 
 #define LOGIN_FILE_MAX (1u << 20)
 
-/* X(name, wire name, sentence): what can be the matter with a login. */
+/* X(name, wire name, sentence): states of a login. */
 #define LOGIN_STATES(X)                                                                            \
     X(LOGIN_OK, "", "")                                                                            \
     X(LOGIN_MISSING, "missing", "OAuth login needed: there is no credentials file")                \
@@ -33,17 +34,17 @@ enum login_state {
 const char *login_state_name(enum login_state state);
 const char *login_state_sentence(enum login_state state);
 
-/* What a file's text holds. Owned; wiped by login_done(). */
+/* The content of a file. */
 struct login {
     char *access_token; /* NULL: the text is malformed */
     char *refresh_token;
-    int64_t expires_ms;       /* 0: not said */
-    int64_t login_expires_ms; /* when the login itself ends, with its refresh token; 0: not said */
+    int64_t expires_ms;       /* 0: not given */
+    int64_t login_expires_ms; /* when the login itself ends, with its refresh token; 0: not given */
     char *subscription;
     char *scopes; /* space separated */
 };
 
-/* Reads any bytes; a text that is no login gives an empty one. */
+/* Reads any bytes; text without a login gives an empty one. */
 void login_parse(const char *text, size_t len, struct login *ret_login);
 void login_done(struct login *login);
 static inline void auto_login(struct login *login)
@@ -51,15 +52,15 @@ static inline void auto_login(struct login *login)
     login_done(login);
 }
 
-/* What a refresh brought. */
+/* The result of a refresh. */
 struct login_tokens {
     const char *access_token;
     const char *refresh_token; /* NULL: the old one stays */
-    int64_t expires_ms;        /* 0: not said */
-    int64_t login_expires_ms;  /* 0: not said */
+    int64_t expires_ms;        /* 0: not given */
+    int64_t login_expires_ms;  /* 0: not given */
 };
 
-/* Appends the text with the new tokens in it and everything else as it was. */
+/* Appends the text with the new tokens and everything else unchanged. */
 int login_rewrite(const char *text, size_t len, const struct login_tokens *tokens, struct buf *out,
                   struct err *err);
 

@@ -1,5 +1,6 @@
 #include "runner/oauth/keeper.h"
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/cond.h"
 #include "base/fd.h"
@@ -17,13 +18,13 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define LOOK_EVERY_MS 250     /* /health must not cost a stat() each time */
-#define TICK_MS 1000          /* of the background thread */
-#define MARGIN_MS (5 * 60000) /* a token must outlive its task by this */
-#define EARLY_MS (10 * 60000) /* background: at least so long before the end */
-#define FRESH_MS (10 * 60000) /* younger: a refresh would gain nothing */
-#define PAUSE_MS 60000        /* between two background refreshes, at least */
-#define SETTLED_MS 100        /* a file may change twice within one tick of its time stamp */
+#define LOOK_EVERY_MS 250     /* /health must not cause a stat() each time. */
+#define TICK_MS 1000          /* interval of the background thread */
+#define MARGIN_MS (5 * 60000) /* a token must outlive its task by this time */
+#define EARLY_MS (10 * 60000) /* background: at least this long before the end */
+#define FRESH_MS (10 * 60000) /* refreshing a younger token would gain nothing */
+#define PAUSE_MS 60000        /* least time between two background refreshes */
+#define SETTLED_MS 100        /* A file may change twice within one tick of its time stamp. */
 #define BACKOFF_MIN_MS 5000
 #define BACKOFF_MAX_MS 300000
 
@@ -32,29 +33,33 @@ struct keeper {
     char *path;
     struct thread thread;
 
-    struct lock lock; /* guards all that follows; never held across I/O but a stat() and a read */
-    pthread_cond_t turned; /* a refresh has ended, or stopping */
+    struct lock lock;      /* guards the fields below; never held across I/O except a stat() and a
+                            * read */
+    pthread_cond_t turned; /* signalled when a refresh has ended, or when stopping */
     _Atomic bool stopping;
     bool refreshing;
-    uint64_t refreshes; /* how many have ended */
+    uint64_t refreshes; /* counts ended refreshes */
     struct err outcome; /* of the last one */
     int64_t refreshes_by[REFRESH_RESULTS];
 
     int64_t looked_ms;
     bool seen_any;
-    int64_t logins; /* tokens that somebody else wrote into the file */
-    bool settled;   /* the file was old enough when read: a later change shows in its time stamp */
+    int64_t logins; /* counts tokens that others wrote into the file */
+    bool settled;   /* the file was old enough when it was read: a later change shows in its time
+                     * stamp */
     struct stat seen;
     struct login login;
-    enum login_state file_state; /* of the file as such: MISSING, UNREADABLE, MALFORMED or OK */
-    int64_t expires_mono_ms;     /* the end by a clock that does not step; 0: not said */
-    char *refused_token;         /* a refresh token that the server has refused; never sent again */
+    enum login_state file_state; /* state of the file itself: MISSING, UNREADABLE, MALFORMED or
+                                  * OK */
+    int64_t expires_mono_ms;     /* the end by the monotonic clock; 0: not given */
+    char *refused_token;         /* a refresh token that the server has refused, so it is never sent
+                                  * again */
     int64_t verified_ms;
     int64_t refreshed_ms;
     int64_t refreshed_mono_ms; /* last success */
     bool refresh_ok;
-    bool failing;          /* the last refresh of this login got no answer that could be used */
-    int64_t retry_mono_ms; /* not before this after a failure */
+    bool failing;          /* the last refresh of this login got no usable answer */
+    int64_t retry_mono_ms; /* no refresh before this time after a failure */
     int64_t backoff_ms;
 };
 
@@ -86,8 +91,8 @@ static bool is_same_login(const struct login *a, const struct login *b)
            a->expires_ms == b->expires_ms && a->login_expires_ms == b->login_expires_ms;
 }
 
-/* True for an error that says nothing of the file: no descriptors, no memory, a disk's bad moment.
- */
+/* True for an error that says nothing about the file: no descriptors, no memory, a transient disk
+ * error. */
 static bool is_passing(const struct err *err)
 {
     static const int lasting[] = {EACCES, EPERM, ELOOP, ENAMETOOLONG, EISDIR, ENXIO, ENODEV};
@@ -97,7 +102,7 @@ static bool is_passing(const struct err *err)
     return err->sys != 0;
 }
 
-/* *ret_passing: the file could not be read now, which says nothing of it. */
+/* ret_passing: the file could not be read now, which says nothing about it. */
 static enum login_state read_login(const char *path, struct login *ret_login, bool *ret_passing)
 {
     struct err err;
@@ -112,9 +117,9 @@ static enum login_state read_login(const char *path, struct login *ret_login, bo
     return ret_login->access_token ? LOGIN_OK : LOGIN_MALFORMED;
 }
 
-/* What is known of a login (that the API refused it, when it ends by a clock that does not step)
- * stays known until the file says something else. False when it could not be read for a reason
- * that is not the file's own: what was known stays, and the next look tries again. */
+/* Reads the file. Knowledge about a login (that the API refused it, its end by the monotonic clock)
+ * stays until the file changes. False when it could not be read for a transient reason: then
+ * everything stays, and the next look tries again. */
 static bool read_file_locked(struct keeper *keeper) HOLDS(keeper->lock);
 static bool read_file_locked(struct keeper *keeper)
 {
@@ -152,7 +157,7 @@ static bool is_same_file(const struct stat *a, const struct stat *b)
            a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
 }
 
-/* Reads the file again when it has changed: a login made elsewhere counts at once. */
+/* Reads the file again when it has changed: a login made elsewhere is used at once. */
 static void look_locked(struct keeper *keeper, bool now) HOLDS(keeper->lock);
 static void look_locked(struct keeper *keeper, bool now)
 {
@@ -163,7 +168,7 @@ static void look_locked(struct keeper *keeper, bool now)
         return;
     keeper->looked_ms = mono;
     if (stat(keeper->path, &st))
-        st = (struct stat){0}; /* a missing file looks like an empty one */
+        st = (struct stat){0}; /* A missing file is treated as an empty one. */
     if (!keeper->seen_any || !keeper->settled || !is_same_file(&st, &keeper->seen))
         known = read_file_locked(keeper);
     keeper->settled =
@@ -181,9 +186,8 @@ static bool is_expired_locked(const struct keeper *keeper)
     return keeper->expires_mono_ms != 0 && keeper->expires_mono_ms <= clock_mono_ms();
 }
 
-/* What is left of the token's life, in ms, by the clock that says less: one stands still while
- * the machine sleeps, the other can be set. A hint for refreshing early; is_expired_locked()
- * decides. */
+/* The rest of the token's life in ms, by the clock that gives less: one stops while the machine
+ * sleeps, the other can be set. A hint for refreshing early; is_expired_locked() decides. */
 static int64_t least_left_locked(const struct keeper *keeper) HOLDS(keeper->lock);
 static int64_t least_left_locked(const struct keeper *keeper)
 {
@@ -257,7 +261,7 @@ void keeper_status(struct keeper *keeper, struct keeper_status *ret_status)
 
 /* --- refreshing ---------------------------------------------------------------------------- */
 
-/* Takes over `refused`. */
+/* Takes ownership of `refused`. */
 static void note_outcome_locked(struct keeper *keeper, enum refresh_result result, char *refused,
                                 const struct err *err) HOLDS(keeper->lock);
 static void note_outcome_locked(struct keeper *keeper, enum refresh_result result, char *refused,
@@ -292,7 +296,7 @@ static void log_outcome(enum refresh_result result, const struct err *err)
         log_warn("oauth", "the login could not be refreshed: %s", err->msg);
 }
 
-/* Does it; the lock is let go meanwhile. */
+/* Refreshes; releases the lock meanwhile. */
 static void refresh_now_locked(struct keeper *keeper) HOLDS(keeper->lock);
 static void refresh_now_locked(struct keeper *keeper)
 {
@@ -314,7 +318,7 @@ static void refresh_now_locked(struct keeper *keeper)
     pthread_cond_broadcast(&keeper->turned);
 }
 
-/* One flight for everybody: joins the refresh that is under way, else begins one. */
+/* One refresh for all callers: joins the running one, or begins one. */
 static int refresh_locked(struct keeper *keeper, struct err *err) HOLDS(keeper->lock);
 static int refresh_locked(struct keeper *keeper, struct err *err)
 {
@@ -352,7 +356,7 @@ int keeper_prepare(struct keeper *keeper, int64_t need_ms, struct err *err)
         tried = true;
         rc = refresh_locked(keeper, err);
         if (rc && !is_expired_locked(keeper) && keeper->file_state == LOGIN_OK)
-            rc = 0; /* good for now; the background goes on trying */
+            rc = 0; /* The token is still good; the background thread will try again. */
     } else if (rc == 0 && is_expired_locked(keeper)) {
         *err = keeper->outcome;
         rc = -1;
@@ -365,7 +369,7 @@ int keeper_prepare(struct keeper *keeper, int64_t need_ms, struct err *err)
 
 int keeper_token(struct keeper *keeper, struct buf *out, struct err *err)
 {
-    if (keeper_prepare(keeper, -MARGIN_MS, err)) /* not expired is enough */
+    if (keeper_prepare(keeper, -MARGIN_MS, err)) /* It is enough that it has not expired. */
         return -1;
     lock_take(&keeper->lock);
     int rc = keeper->login.access_token ? buf_adds(out, keeper->login.access_token)
@@ -382,6 +386,7 @@ static bool is_current_locked(const struct keeper *keeper, const char *token)
 
 int keeper_refused(struct keeper *keeper, const char *token, struct err *err)
 {
+    REQUIRE(token);
     int rc = 0;
     lock_take(&keeper->lock);
     look_locked(keeper, true);
@@ -393,7 +398,7 @@ int keeper_refused(struct keeper *keeper, const char *token, struct err *err)
         else
             rc = refresh_locked(keeper, err);
         if (rc && is_current_locked(keeper, token) && err->code == ERR_LOGIN)
-            keeper->expires_mono_ms = clock_mono_ms() - 1; /* whatever the file says */
+            keeper->expires_mono_ms = clock_mono_ms() - 1; /* Whatever the file says. */
     }
     lock_drop(&keeper->lock);
     tell(keeper);
@@ -433,8 +438,8 @@ void keeper_look(struct keeper *keeper)
 
 /* --- in the background --------------------------------------------------------------------- */
 
-/* How long before its end a token is refreshed in the background: early enough for an alert to be
- * of use when that fails, but not in the first half of a life that is shorter. */
+/* How long before its end a token is refreshed in the background: early enough for an alert to help
+ * when that fails, but not in the first half of a short life. */
 static int64_t early_ms_locked(const struct keeper *keeper) HOLDS(keeper->lock);
 static int64_t early_ms_locked(const struct keeper *keeper)
 {
@@ -451,7 +456,8 @@ static bool is_due_locked(const struct keeper *keeper)
     if (keeper->file_state != LOGIN_OK || left >= early_ms_locked(keeper) ||
         !is_refreshable_locked(keeper) || keeper->refreshing || now < keeper->retry_mono_ms)
         return false;
-    int64_t pause = left > 0 ? FRESH_MS : PAUSE_MS; /* also tokens that live for seconds only */
+    int64_t pause = left > 0 ? FRESH_MS : PAUSE_MS; /* Also for tokens that live for seconds
+                                                     * only. */
     return keeper->refreshed_mono_ms == 0 || now - keeper->refreshed_mono_ms >= pause;
 }
 

@@ -11,10 +11,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define OUTPUT_MAX 65536 /* more is read and forgotten */
+#define OUTPUT_MAX 65536 /* further output is read and dropped */
 #define GRACE_MS 2000
 
-/* Variables of the daemon's own that the CLI gets. */
+/* Variables of the daemon's environment that the CLI gets. */
 static const char *const passed_on[] = {
     "PATH",         "LANG",
     "LC_ALL",       "LC_CTYPE",
@@ -57,7 +57,7 @@ static void add_environment(const struct login_cli *cli, const char *marker, str
     }
     strlist_addf(env, "HOME=%s", home && *home == '/' ? home : cli->place);
     strlist_addf(env, "CLAUDE_CONFIG_DIR=%s", cli->place);
-    strlist_add(env, "BROWSER=true"); /* no browser here: the URL goes to the caller */
+    strlist_add(env, "BROWSER=true"); /* There is no browser here: the URL goes to the caller. */
     strlist_add(env, "DISABLE_AUTOUPDATER=1");
     strlist_add(env, "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1");
     strlist_add(env, marker);
@@ -88,13 +88,13 @@ static struct plan *make_plan(const struct login_cli *cli, const struct config *
     return STEAL_PTR(plan);
 }
 
-/* A place of the login's own, empty. */
+/* Makes an empty directory for this login. */
 static int make_place(struct login_cli *cli, const struct config *config, struct err *err)
 {
     cli->place = path_join(config->state_dir, "login");
     if (!cli->place)
         return err_sys(err, "login");
-    if (path_remove_tree(cli->place, err)) /* of a runner that was killed */
+    if (path_remove_tree(cli->place, err)) /* Left by a runner that was killed. */
         return -1;
     return mkdir(cli->place, 0700) ? err_sys(err, "cannot make '%s'", cli->place) : 0;
 }
@@ -122,17 +122,18 @@ bool login_cli_find_url(const struct login_cli *cli, char *url, size_t size)
     size_t len = 0;
     while (at && at[len] > ' ' && at[len] <= '~' && !strchr("\"'<>\\`", at[len]))
         len++;
-    if (!at || at[len] == '\0' || len >= size) /* an end must have come */
+    if (!at || at[len] == '\0' || len >= size) /* The URL must be complete. */
         return false;
     snprintf(url, size, "%.*s", (int)len, at);
     return true;
 }
 
-/* What the CLI, or the JavaScript below it, says, and what that means for who logs in. */
+/* Messages of the CLI, or of the JavaScript below it, and what they mean for the person who logs
+ * in. */
 static const struct {
     const char *part;
     const char *sentence;
-    bool keep; /* the CLI's own words follow, because they name a host or a status */
+    bool keep; /* the CLI's message follows, because it names a host or a status */
 } meanings[] = {
     {"full code was copied",
      "That is not the full code: copy all of it, including the # in the middle.", false},
@@ -163,7 +164,7 @@ static const struct {
     {"status code 5", "Claude's login server has trouble of its own: try again later", true},
 };
 
-/* Writes the complaint, which is UTF-8 on one line, in words for people. */
+/* Writes the complaint, which is one line of UTF-8, in words for people. */
 static void say(const char *complaint, char *line, size_t size)
 {
     for (size_t i = 0; i < COUNT_OF(meanings); i++)
@@ -216,7 +217,9 @@ bool login_cli_succeeded(const struct login_cli *cli, int status)
 void login_cli_hide_state(const char *url, struct redact_set *secrets)
 {
     const char *at = strstr(url, "state=");
-    AUTO(str) char *state = at ? strndup(at + 6, strcspn(at + 6, "&#")) : NULL; /* newer: none */
+    AUTO(str)
+    char *state = at ? strndup(at + 6, strcspn(at + 6, "&#")) : NULL; /* Newer versions
+                                                                       * have none. */
     if (state)
         redact_add(secrets, state);
 }

@@ -22,22 +22,24 @@
 #define URL_WAIT_MS 10000
 #define CODE_WAIT_MS 8000
 #define CANCEL_WAIT_MS 5000
-#define WAITERS_MAX 4  /* each holds an HTTP worker; more get the state as it is */
-#define CODES_MAX 10   /* tries of one login */
-#define SETTLE_MS 1000 /* still alive so long after a complaint: it wants another code */
+#define WAITERS_MAX                                                                           \
+    4                  /* each holds an HTTP worker; further callers get the present state at \
+                        * once */
+#define CODES_MAX 10   /* codes that one login may try */
+#define SETTLE_MS 1000 /* a CLI that still runs this long after a complaint wants another code */
 
 struct login_flow {
     struct login_flow_config config;
-    int wake_fd; /* eventfd: there is an order */
+    int wake_fd; /* eventfd: there is a command */
 
-    struct lock lock;     /* guards all that follows; never held across I/O */
-    pthread_cond_t moved; /* the state has changed */
+    struct lock lock;     /* guards the fields below; never held across I/O */
+    pthread_cond_t moved; /* signalled when the state has changed */
     struct login_flow_view view;
     struct thread thread;
     int waiters;
     int codes;
-    char code[LOGIN_FLOW_CODE_MAX + 2]; /* an order: with its line end; "" for none */
-    bool cancel;                        /* an order */
+    char code[LOGIN_FLOW_CODE_MAX + 2]; /* a command: the code with its line end; "" for none */
+    bool cancel;                        /* a command: end the login */
     _Atomic bool stopping;              /* also read without the lock */
 };
 
@@ -60,14 +62,14 @@ bool login_flow_state_is_active(enum login_flow_state state)
 
 /* --- the thread's side --------------------------------------------------------------------- */
 
-/* One login under way. */
+/* One running login. */
 struct login_run {
     struct login_flow *flow;
     struct login_cli cli;
     struct work_result result;
-    bool gave_up;          /* too many codes were not taken */
-    int64_t complained_ms; /* mono, since it wrote an error line after the code; 0: it has not */
-    size_t heeded;         /* error bytes that were there when the code was sent */
+    bool gave_up;          /* too many codes were refused */
+    int64_t complained_ms; /* mono: when it wrote an error line after the code; 0: it has not */
+    size_t heeded;         /* error bytes that had been read when the code was sent */
 };
 
 static void move(struct login_flow *flow, enum login_flow_state state, const char *reason)
@@ -83,7 +85,7 @@ static void move(struct login_flow *flow, enum login_flow_state state, const cha
     lock_drop(&flow->lock);
 }
 
-/* What callers have asked for: a code goes to the CLI, a cancel ends it. */
+/* Carries out callers' commands: a code goes to the CLI, a cancel ends it. */
 static enum work_cause take_orders(struct work *work, void *arg)
 {
     struct login_run *run = arg;
@@ -99,8 +101,8 @@ static enum work_cause take_orders(struct work *work, void *arg)
     if (code[0] && !cancel) {
         run->heeded = run->cli.errors.len;
         run->complained_ms = 0;
-        /* far less than a pipe's buffer, so it does not block; a CLI that is gone is noticed
-         * by its own event */
+        /* Far less than a pipe's buffer, so it does not block; when the CLI is gone, its own event
+         * says so. */
         (void)!work_write(work, code, strlen(code));
     }
     explicit_bzero(code, sizeof(code));
@@ -142,8 +144,8 @@ static void heed_url(struct login_run *run)
     move(flow, LOGIN_FLOW_AWAITING_CODE, "");
 }
 
-/* A CLI that has complained ends in a moment, or it asks for the code again. Returns how long to
- * wait before looking again, or -1. */
+/* Handles a complaint: the CLI then ends in a moment, or asks for the code again. Returns how long
+ * to wait before looking again, or -1. */
 static int64_t heed_complaint(struct work *work, struct login_run *run)
 {
     char reason[240];
@@ -167,7 +169,7 @@ static int64_t heed_complaint(struct work *work, struct login_run *run)
     return -1;
 }
 
-/* What the CLI has printed. Returns how long to wait before looking again, or -1. */
+/* Handles the CLI's output. Returns how long to wait before looking again, or -1. */
 static int64_t heed_output(struct work *work, void *arg)
 {
     struct login_run *run = arg;
@@ -179,7 +181,7 @@ static int64_t heed_output(struct work *work, void *arg)
     return -1;
 }
 
-/* The CLI is done: its login becomes the owner's. */
+/* The CLI has finished: its login becomes the owner's. */
 static int take_over(struct login_run *run, struct err *err)
 {
     struct keeper_status status;
@@ -199,7 +201,7 @@ static int take_over(struct login_run *run, struct err *err)
                : err_set(err, ERR_LOGIN, "%s", login_state_sentence(status.state));
 }
 
-/* What came of it. */
+/* Decides the outcome. */
 static enum login_flow_state judge(struct login_run *run, char *reason, size_t size)
 {
     struct err err;
@@ -207,7 +209,7 @@ static enum login_flow_state judge(struct login_run *run, char *reason, size_t s
     static const enum login_flow_state ends[] = {
         [WORK_CANCEL] = LOGIN_FLOW_CANCELLED, [WORK_TIMEOUT] = LOGIN_FLOW_EXPIRED};
     enum work_cause cause = run->result.cause;
-    /* whatever ended it, the code is used up */
+    /* However it ended, the code is used up. */
     if (login_cli_succeeded(&run->cli, run->result.status)) {
         if (take_over(run, &err) == 0)
             return LOGIN_FLOW_SUCCEEDED;
@@ -230,7 +232,7 @@ static void end(struct login_flow *flow, enum login_flow_state state, const char
                  state == LOGIN_FLOW_SUCCEEDED   ? "succeeded"
                  : state == LOGIN_FLOW_CANCELLED ? "was cancelled"
                                                  : "took too long");
-    move(flow, state, reason); /* last: another login may begin */
+    move(flow, state, reason); /* Last, because another login may begin now. */
 }
 
 static int run_cli(struct login_run *run, const struct config *config, struct err *err)
@@ -267,14 +269,14 @@ static void *run_login(void *arg)
         state = judge(&run, reason, sizeof(reason));
     else
         snprintf(reason, sizeof(reason), "%s", err.msg);
-    login_cli_done(&run.cli); /* clean up before anybody is told of the end */
+    login_cli_done(&run.cli); /* Cleaned up before anybody learns of the end. */
     end(flow, state, reason);
     return NULL;
 }
 
 /* --- the callers' side --------------------------------------------------------------------- */
 
-/* Waits while the state is this one. */
+/* Waits while the state is `state`. */
 static void wait_locked(struct login_flow *flow, bool (*is_waiting)(enum login_flow_state state),
                         int64_t ms) HOLDS(flow->lock);
 static void wait_locked(struct login_flow *flow, bool (*is_waiting)(enum login_flow_state state),
@@ -306,7 +308,7 @@ static void wake(struct login_flow *flow)
     (void)!write(flow->wake_fd, &one, sizeof(one));
 }
 
-/* Claims the place of the last login, which has ended. */
+/* Takes over the record of the last login, which has ended. */
 static void claim_locked(struct login_flow *flow) HOLDS(flow->lock);
 static void claim_locked(struct login_flow *flow)
 {
@@ -326,7 +328,7 @@ static int start_locked(struct login_flow *flow, struct err *err)
 {
     claim_locked(flow);
     lock_drop(&flow->lock);
-    thread_join(&flow->thread); /* the last login's; it has nothing more to do */
+    thread_join(&flow->thread); /* The last login's thread, which has nothing more to do. */
     int rc = thread_start(&flow->thread, "login", THREAD_STACK_DEFAULT, run_login, flow, err);
     lock_take(&flow->lock);
     if (rc)
@@ -370,7 +372,8 @@ int login_flow_get(struct login_flow *flow, const char *id, struct login_flow_vi
     return rc;
 }
 
-/* The code without white space around it; NULL when it cannot be one. */
+/* The code without surrounding white space, which the caller frees; NULL when it cannot be a
+ * code. */
 static char *trim_code(const char *code)
 {
     code += strspn(code, " \t\r\n");

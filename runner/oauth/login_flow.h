@@ -15,6 +15,7 @@
  * code and the URL's state never reach the log.
  *
  * Threads: any.
+ * Ownership: the caller of login_flow_new() frees it by login_flow_free(); a view is a copy.
  */
 #ifndef OAUTH_LOGIN_FLOW_H
 #define OAUTH_LOGIN_FLOW_H
@@ -46,47 +47,46 @@ enum login_flow_state {
 };
 
 const char *login_flow_state_name(enum login_flow_state state);
-/* True until it has ended. */
+/* True until the login has ended. */
 bool login_flow_state_is_active(enum login_flow_state state);
 
 struct login_flow;
 
 struct login_flow_config {
-    struct config_in_force *config; /* borrowed, and so is all of this */
+    struct config_in_force *config; /* borrowed, as everything here */
     struct launcher *launcher;
     struct keeper *keeper;
     struct redact_set *secrets;
-    const char
-        *marker; /* "NAME=value": by this in their environment left-over processes are known */
+    const char *marker; /* "NAME=value": marks left-over processes by their environment */
 };
 
-/* A login as it stands. */
+/* The state of a login. */
 struct login_flow_view {
     char id[ID_SIZE];
     enum login_flow_state state;
-    char url[2048];     /* "" before the CLI has said it, and once the login has ended */
-    char reason[240];   /* why it failed, or why the last code was not taken; else "" */
+    char url[2048];     /* "" before the CLI has printed it, and once the login has ended */
+    char reason[240];   /* why it failed, or why the last code was refused; else "" */
     int64_t expires_ms; /* real time */
 };
 
 struct login_flow *login_flow_new(const struct login_flow_config *config, struct err *err);
-/* Cancels what runs. Those who wait return at once. */
+/* Cancels the running login. Waiting callers return at once. */
 void login_flow_stop(struct login_flow *flow);
 void login_flow_free(struct login_flow *flow);
 
 /* Begins a login, or joins the one that has not ended; waits a bounded time for its URL. */
 int login_flow_begin(struct login_flow *flow, struct login_flow_view *ret_view, struct err *err);
 
-/* ERR_NOT_FOUND when `id` is not the last login. An id of NULL stands for the last. */
+/* Reads the state. ERR_NOT_FOUND when `id` is not the last login; NULL means the last one. */
 int login_flow_get(struct login_flow *flow, const char *id, struct login_flow_view *ret_view,
                    struct err *err);
 
-/* Hands the code to the CLI and waits a bounded time for what it says. ERR_INVALID for what cannot
- * be a code, ERR_CONFLICT when the login does not wait for one. */
+/* Passes the code to the CLI and waits a bounded time for its reply. ERR_INVALID for what cannot be
+ * a code, ERR_CONFLICT when the login does not wait for one. */
 int login_flow_code(struct login_flow *flow, const char *id, const char *code,
                     struct login_flow_view *ret_view, struct err *err);
 
-/* Ends the CLI and waits a bounded time for that. Fine on a login that has ended. */
+/* Ends the CLI and waits a bounded time for that. Succeeds for a login that has ended. */
 int login_flow_cancel(struct login_flow *flow, const char *id, struct login_flow_view *ret_view,
                       struct err *err);
 

@@ -18,28 +18,28 @@
 #include <unistd.h>
 
 #define NAME ".oauth_refresh.lock"
-#define STALE_MS 30000 /* holders renew it every few seconds */
-#define WAIT_MS 40000  /* a clock that steps must not block us for ever */
+#define STALE_MS 30000 /* holders renew the time stamp every few seconds */
+#define WAIT_MS 40000  /* A clock that steps must not block this process for ever. */
 #define LOOK_MS 50
 #define RENEW_MS 2000
 
 struct login_lock {
     char path[PATH_MAX];
-    int fd; /* descriptor of our directory; while it is open its inode number is not reused */
+    int fd; /* open descriptor of our directory, so that its inode number is not reused */
     struct thread thread;
     struct lock mutex;
     pthread_cond_t over;
     bool done;
 };
 
-/* What a waiter has seen of the holder. */
+/* What a waiter knows about the holder. */
 struct holder {
     struct timespec renewed;
-    int64_t since_ms; /* mono: not renewed since */
+    int64_t since_ms; /* mono: time since which it was not renewed */
 };
 
-/* Removes a lock that is old by its time stamp, or was not renewed while we looked: the time stamp
- * means nothing when the clock was set meanwhile. */
+/* Removes a lock whose time stamp is old, or that was not renewed while this process watched: a
+ * time stamp means nothing when the clock was set meanwhile. */
 static void clear_stale(const char *path, struct holder *holder)
 {
     struct stat st;
@@ -88,7 +88,7 @@ static void start_renewing(struct login_lock *lock)
     struct err ignored;
     lock_init(&lock->mutex);
     cond_init(&lock->over);
-    /* Without the thread the lock still lasts for longer than a refresh may take. */
+    /* Without the thread the lock still lasts longer than a refresh may take. */
     (void)thread_start(&lock->thread, "login-lock", THREAD_STACK_SMALL, renew, lock, &ignored);
 }
 

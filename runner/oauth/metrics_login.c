@@ -1,4 +1,4 @@
-/* The account's numbers. */
+/* The metrics of the account. */
 #include "base/auto.h"
 #include "base/metric.h"
 #include "runner/oauth/breaker.h"

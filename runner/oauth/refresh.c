@@ -52,8 +52,8 @@ static int ask(const struct config *config, const struct login *login,
     return buf_check(&body, "the request", err) ? -1 : net_call(&request, ret_answer, err);
 }
 
-/* What a server says of an error may hold anything, even what we sent: only a plain word is shown.
- */
+/* The error's word, when it is a plain one: a server's message may contain anything, even what was
+ * sent. */
 static const char *plain_word(const char *text)
 {
     bool plain = text && *text && strlen(text) <= 40 &&
@@ -61,13 +61,14 @@ static const char *plain_word(const char *text)
     return plain ? text : "no reason given";
 }
 
-/* 400 and 401 with an OAuth error of the token's: it will never be taken again. */
+/* Judges a refusal: 400 or 401 with an OAuth error about the token means that it will never be
+ * accepted again. */
 static enum refresh_result judge_refusal(const struct net_answer *answer, struct err *err)
 {
     struct err ignored;
     AUTO(json) struct json *root = json_parse(buf_str(&answer->body), answer->body.len, &ignored);
     const char *error = json_text(json_get(root, "error"));
-    if (!error) /* Anthropic's other shape: {"error":{"type":…}} */
+    if (!error) /* Anthropic's other form: {"error":{"type":…}} */
         error = json_text(json_get(json_get(root, "error"), "type"));
     bool final = (answer->status == 400 || answer->status == 401) && error &&
                  (strcmp(error, "invalid_grant") == 0 || strcmp(error, "invalid_client") == 0 ||
@@ -84,8 +85,8 @@ static enum refresh_result judge_refusal(const struct net_answer *answer, struct
 
 /* --- the answer ---------------------------------------------------------------------------- */
 
-/* When something that lives for as many seconds as the node says ends; for `assumed_s` when it says
- * nothing of use. 0 when that is 0. */
+/* When something with the life in `node` (in seconds) ends; without a usable value, with a life of
+ * `assumed_s`, or 0 when that is 0. */
 static int64_t end_of_life(const struct json *node, int assumed_s)
 {
     double seconds = assumed_s;
@@ -105,8 +106,9 @@ static bool is_same(const char *a, const char *b)
     return a && b && strcmp(a, b) == 0;
 }
 
-/* Looks at the file once more, for the answer took its time. 1: a login made meanwhile stays; 0: go
- * on, with other changes taken into *text; -1: the owner has logged out. */
+/* Reads the file once more, because the answer took time. Returns 1 when a login was made
+ * meanwhile, which stays; 0 to go on, with other changes taken into *text; -1 when the owner has
+ * logged out. */
 static int read_again(const char *path, const struct login *sent, struct buf *text, struct err *err)
 {
     AUTO(buf_wipe) struct buf now = BUF_INIT(LOGIN_FILE_MAX);
@@ -116,7 +118,7 @@ static int read_again(const char *path, const struct login *sent, struct buf *te
                    ? 0
                    : err_set(err, ERR_LOGIN, "OAuth login needed: it was removed meanwhile");
     login_parse(buf_str(&now), now.len, &login);
-    if (!login.access_token) /* it is being written, or damaged */
+    if (!login.access_token) /* The file is being written, or damaged. */
         return 0;
     if (!is_same(login.refresh_token, sent->refresh_token))
         return 1;
@@ -133,7 +135,7 @@ static enum refresh_result keep_answer(struct spare *spare, const char *path,
     const struct login_tokens tokens = {
         .access_token = json_text(json_get(root, "access_token")),
         .refresh_token = json_text(json_get(root, "refresh_token")),
-        /* the old token's expiry must not stay beside the new token */
+        /* The old token's expiry must not remain with the new token. */
         .expires_ms = end_of_life(json_get(root, "expires_in"), ASSUMED_LIFE_S),
         .login_expires_ms = end_of_life(json_get(root, "refresh_token_expires_in"), 0)};
     if (!tokens.access_token) {
@@ -172,7 +174,7 @@ static enum refresh_result exchange(const struct refresh *refresh, const struct 
     return result;
 }
 
-/* Somebody was faster: the file holds another token, and a live one. */
+/* True when another process was faster: the file holds another token, which is valid. */
 static bool is_done(const struct refresh *refresh, const struct login *login)
 {
     return refresh->old_token && !is_same(login->access_token, refresh->old_token) &&
@@ -209,7 +211,7 @@ enum refresh_result refresh_login(const struct refresh *refresh, char **ret_refu
                                   struct err *err)
 {
     char real[PATH_MAX];
-    if (!realpath(refresh->path, real)) { /* a link is kept: what it points to is replaced */
+    if (!realpath(refresh->path, real)) { /* A link stays, and its target is replaced. */
         err_sys(err, "cannot find '%s'", refresh->path);
         return REFRESH_FAILED;
     }

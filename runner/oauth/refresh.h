@@ -13,8 +13,8 @@
 #include <stdatomic.h>
 
 enum refresh_result {
-    REFRESH_DONE,    /* the file holds a new token, ours or somebody else's */
-    REFRESH_REFUSED, /* the refresh token is of no use any more */
+    REFRESH_DONE,    /* the file holds a new token, from here or from another process */
+    REFRESH_REFUSED, /* the refresh token has become useless */
     REFRESH_FAILED,  /* try again later */
     REFRESH_RESULTS,
 };
@@ -22,12 +22,12 @@ enum refresh_result {
 struct refresh {
     const struct config *config;
     const char *path;         /* of the credentials file */
-    const char *old_token;    /* only while the file holds this one; NULL: in any case */
-    const _Atomic bool *stop; /* NULL, or: give up waiting for the lock */
+    const char *old_token;    /* refresh only while the file holds this token; NULL: in any case */
+    const _Atomic bool *stop; /* when true, stops waiting for the lock; or NULL */
 };
 
-/* *ret_refused, with REFRESH_REFUSED, is the refresh token that was refused; the caller wipes and
- * frees it. */
+/* Refreshes the login. With REFRESH_REFUSED, *ret_refused is the refused refresh token, which the
+ * caller wipes and frees. */
 enum refresh_result refresh_login(const struct refresh *refresh, char **ret_refused,
                                   struct err *err);
 

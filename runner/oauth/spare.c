@@ -1,6 +1,7 @@
 #include "runner/oauth/spare.h"
 
 #include "base/auto.h"
+#include "base/check.h"
 #include "base/fd.h"
 
 #include <errno.h>
@@ -10,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define GROWTH_MAX 131072 /* room for the new pair to be longer than the old one */
+#define GROWTH_MAX 131072 /* how much longer the new pair may be than the old one */
 
 static int path_of(struct spare *spare, const char *path, struct err *err)
 {
@@ -20,8 +21,8 @@ static int path_of(struct spare *spare, const char *path, struct err *err)
     return 0;
 }
 
-/* A file mounted by itself (a container's bind mount) or made immutable is not replaced by any
- * rename. */
+/* Refuses a file that no rename can replace: a mount point (a container's bind mount), or an
+ * immutable file. */
 static int check_replaceable(const char *path, struct err *err)
 {
     struct statx st;
@@ -63,7 +64,7 @@ static bool is_same(const char *a, const char *b)
     return !b || (a && strcmp(a, b) == 0);
 }
 
-/* True when the spare, read back from the disk, is what it is meant to be. */
+/* True when the spare, read back from the disk, has the intended content. */
 static bool reads_back(const struct spare *spare, size_t len, const struct login_tokens *tokens)
 {
     AUTO(buf_wipe) struct buf text = BUF_INIT(LOGIN_FILE_MAX);
@@ -84,11 +85,12 @@ static int put_in_place(const char *spare, const char *path, struct err *err)
     return file_sync_directory(path, err);
 }
 
-/* From the moment that it holds the new pair the spare stays, whatever fails: spare_recover() tries
- * again. */
+/* Writes the spare. From the moment that it holds the new pair it is kept, whatever fails:
+ * spare_recover() tries again. */
 int spare_use(struct spare *spare, const char *path, const struct buf *text,
               const struct login_tokens *tokens, struct err *err)
 {
+    REQUIRE(spare->fd >= 0);
     if (fd_pwrite_all(spare->fd, text->data, text->len, 0) ||
         ftruncate(spare->fd, (off_t)text->len))
         return err_sys(err, "cannot write '%s'", spare->path);
@@ -104,7 +106,8 @@ static bool is_older(const struct timespec *a, const struct timespec *b)
     return a->tv_sec != b->tv_sec ? a->tv_sec < b->tv_sec : a->tv_nsec < b->tv_nsec;
 }
 
-/* A login made after the spare was left has replaced the file: then the spare is worth nothing. */
+/* True when the file was replaced by a login that is newer than the spare, which is then
+ * worthless. */
 static bool is_newer(const char *spare, const char *path)
 {
     struct stat left, there;
@@ -112,8 +115,8 @@ static bool is_newer(const char *spare, const char *path)
            left.st_uid == there.st_uid && !is_older(&left.st_mtim, &there.st_mtim);
 }
 
-/* True when the spare holds a whole login. Cuts off the zeros that a killed process has left behind
- * the text. */
+/* True when the spare holds a complete login. Cuts off the zeros that a killed process has left
+ * after the text. */
 static bool holds_login(const char *path)
 {
     struct err ignored;

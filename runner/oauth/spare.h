@@ -30,23 +30,23 @@ struct spare {
         .fd = -1   \
     }
 
-/* Makes the one for the file `path` (no link). */
+/* Makes the spare of the file `path` (not a link). */
 int spare_make(struct spare *spare, const char *path, struct err *err);
 
-/* Replaces the file by the spare with this text in it, which holds these tokens. */
+/* Replaces the file by the spare with this text, which holds these tokens. */
 int spare_use(struct spare *spare, const char *path, const struct buf *text,
               const struct login_tokens *tokens, struct err *err);
 
-/* Removes it, unless it was used. */
+/* Removes the spare, unless it was used. */
 void spare_drop(struct spare *spare);
 static inline void auto_spare(struct spare *spare)
 {
     spare_drop(spare);
 }
 
-/* 1 when a killed process (or a failed rename) had left a pair that is newer than the file's, and
- * it is in the file now; 0 when there is none; -1 when there is one that cannot be put in place:
- * then the file's refresh token is spent, and must not be tried. */
+/* Returns 1 when a killed process (or a failed rename) had left a pair that is newer than the
+ * file's, and it is in the file now; 0 when there is none; -1 when there is one that cannot be
+ * moved: then the file's refresh token is spent and must not be tried. */
 int spare_recover(const char *path, struct err *err);
 
 #endif

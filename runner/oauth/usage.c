@@ -1,5 +1,6 @@
 #include "runner/oauth/usage.h"
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/cond.h"
 #include "base/fd.h"
@@ -16,14 +17,14 @@
 #include <string.h>
 
 #define FILE_BYTES 1024
-#define PAUSE_MS 2000 /* between two writes */
+#define PAUSE_MS 2000 /* least time between two writes */
 #define IDLE_MS 3600000
 #define AHEAD_MS (8LL * 86400000) /* no window ends later than this */
 #define RATIO_MAX 1000.0
 
 static const struct {
-    const char *name;  /* in JSON */
-    const char *label; /* in metrics */
+    const char *name;  /* name in JSON */
+    const char *label; /* name in metrics */
 } windows[USAGE_WINDOWS] = {
     [USAGE_FIVE_HOUR] = {"five_hour", "5h"}, [USAGE_SEVEN_DAY] = {"seven_day", "7d"}};
 
@@ -31,16 +32,17 @@ struct usage_windows {
     struct breaker *breaker;
     struct thread thread;
 
-    /* Held while the breaker is told, so that the last thing it is told is the newest. Taken before
+    /* Held while the breaker is informed, so that the last information is the newest. Taken before
      * `lock`, never while that is held. */
     struct lock telling;
 
-    struct lock lock; /* of all that follows; never held across I/O or the breaker's functions */
+    struct lock lock; /* guards the fields below; never held across I/O or the breaker's
+                       * functions */
     pthread_cond_t changed;
     struct usage_reading readings[USAGE_WINDOWS];
     int keep_percent;
-    char *path; /* NULL: nowhere */
-    bool dirty; /* the file says something else */
+    char *path; /* file that keeps the windows; NULL: none */
+    bool dirty; /* the file is out of date */
     bool stopping;
 };
 
@@ -49,7 +51,7 @@ const char *usage_window_name(enum usage_window window)
     return windows[window].name;
 }
 
-/* What was said makes sense, and is not over. */
+/* True when a reading makes sense and its window has not ended. */
 static bool is_current(const struct usage_reading *reading, int64_t now_ms)
 {
     return reading->known && isfinite(reading->ratio) && reading->ratio >= 0 &&
@@ -57,7 +59,8 @@ static bool is_current(const struct usage_reading *reading, int64_t now_ms)
            reading->resets_ms <= now_ms + AHEAD_MS;
 }
 
-/* The end of the last window that is used beyond the tasks' share, real ms; 0: of none. */
+/* The end of the last window that is used beyond the tasks' share, in real ms; 0 when there is
+ * none. */
 static int64_t held_until_locked(const struct usage_windows *usage) HOLDS(usage->lock);
 static int64_t held_until_locked(const struct usage_windows *usage)
 {
@@ -117,6 +120,7 @@ void usage_forget(struct usage_windows *usage)
 
 void usage_keep(struct usage_windows *usage, int percent)
 {
+    REQUIRE(percent >= 0 && percent <= 100);
     lock_take(&usage->lock);
     usage->keep_percent = percent;
     lock_drop(&usage->lock);
@@ -202,8 +206,8 @@ static void save(const char *path, const struct usage_reading readings[USAGE_WIN
         log_warn("oauth", "a restart will not know how much of the account is used: %s", err.msg);
 }
 
-/* Writes the file when it says something else; true when it let the lock go for that. On the
- * thread only. */
+/* Writes the file when it is out of date; true when it released the lock meanwhile. On the thread
+ * only. */
 static bool save_locked(struct usage_windows *usage) HOLDS(usage->lock);
 static bool save_locked(struct usage_windows *usage)
 {
@@ -238,6 +242,7 @@ static void *write_often(void *arg)
 
 int usage_remember(struct usage_windows *usage, const char *path, struct err *err)
 {
+    REQUIRE(path && !usage->path);
     struct usage_reading readings[USAGE_WINDOWS] = {0};
     char *copy = strdup(path);
     if (!copy)

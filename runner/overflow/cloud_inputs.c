@@ -43,7 +43,7 @@ static int put_one(const char *input, const char *hash, void *arg)
     const struct storage_at at = {cloud->bucket, name, "application/gzip",
                                   there.name ? there.generation : STORAGE_ABSENT};
     if (storage_put_file(cloud->google, &at, fd, 0, size, m->stop, NULL, m->err) == 0 ||
-        m->err->code == ERR_MISMATCH) /* somebody else was faster, with the same bytes */
+        m->err->code == ERR_MISMATCH) /* Another runner was faster, with the same bytes. */
         return 0;
     return err_wrap(m->err, "inputs.%.100s", input);
 }
@@ -96,7 +96,7 @@ static int get_one(const char *input, const char *hash, void *arg)
     char name[FOLDER_NAME_SIZE];
     AUTO(fd) int fd = open(m->dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     AUTO(fd) int had = input_open(m->inputs, hash, &size, m->err);
-    if (had >= 0) /* under another name of the same task */
+    if (had >= 0) /* It was fetched under another name for the same task. */
         return 0;
     if (fd < 0)
         return err_sys(m->err, "cannot write below %.100s", m->dir);

@@ -1,4 +1,5 @@
-/* What cloud tasks have left: listed at home, read when somebody asks. */
+/* Outputs of cloud tasks: the list is kept at home, the files are read when somebody asks. */
+#include "base/check.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/path.h"
@@ -16,8 +17,10 @@
 
 #define LIST_NAME "outputs.cloud"
 #define LIST_BYTES_MAX (16u << 20)
-#define PART ".part"                         /* beside the outputs: no output is called so */
-#define COPY_LEAVES_BYTES (INT64_C(2) << 30) /* free on the disk: a copy is a convenience */
+#define PART ".part" /* beside the outputs; no output has this name */
+#define COPY_LEAVES_BYTES                                                      \
+    (INT64_C(2) << 30) /* disk space that a copy must leave free: it is only a \
+                        * convenience */
 
 int cloud_task_save_outputs(const char *keep_dir, const void *json, size_t len, struct err *err)
 {
@@ -54,6 +57,7 @@ int overflow_find_output(const char *keep_dir, const char *path, int64_t *ret_si
 int overflow_read(struct overflow *overflow, const char *id, const char *path, int64_t from,
                   int64_t len, const struct overflow_sink *sink, struct err *err)
 {
+    REQUIRE(from >= 0 && sink->write);
     const struct storage_sink into = {.write = sink->write, .arg = sink->arg};
     const struct cloud *cloud = overflow->config.cloud;
     AUTO(buf) struct buf name = BUF_INIT(8192);
@@ -111,7 +115,7 @@ void cloud_copy_add(struct cloud_copy *copy, const char *data, size_t len)
     copy->failed |= fd_write_all(copy->fd, data, len) != 0;
 }
 
-/* Aside first: what is there under its name is whole. */
+/* Written under another name first, so that a file with its final name is complete. */
 bool cloud_copy_end(struct cloud_copy *copy, bool whole)
 {
     struct err ignored;

@@ -13,30 +13,30 @@
 #include "runner/overflow/overflow.h"
 #include "runner/overflow/window.h"
 
-#define CLOUD_TASK_ENV_RUN "TASK_RUN" /* ID/ATTEMPT: by it an execution is found again */
+#define CLOUD_TASK_ENV_RUN "TASK_RUN" /* ID/ATTEMPT: identifies an execution */
 
 struct sweep;
 
 struct overflow {
     struct overflow_config config;
-    struct lock lock; /* of what follows */
+    struct lock lock; /* guards the fields below */
     struct overflow_status status;
     struct window window;
     struct sweep *sweep;
     struct warm *warm; /* executions that stay (warm.h) */
     int warm_count;
-    const char *why; /* static: of the last refusal, for tasks that wait */
+    const char *why; /* static: reason of the last refusal, for tasks that wait */
 };
 
-/* How its execution is doing (follow.h). */
+/* The state of its execution (follow.h). */
 struct follow {
     int64_t look_ms;   /* mono: when to look next */
-    int64_t lost_ms;   /* real: then its time is over */
-    int64_t ending_ms; /* mono: when it was first to be asked to end; 0: not yet */
-    int64_t beat_ms;   /* mono: when something last told that it lives */
+    int64_t lost_ms;   /* real: when its time is over */
+    int64_t ending_ms; /* mono: when it was first asked to end; 0: not yet */
+    int64_t beat_ms;   /* mono: when something last showed that it is alive */
     int64_t beat;      /* the generation of its heartbeat */
-    bool gone;         /* there was none when it was looked for */
-    bool still;        /* its heartbeat stands still */
+    bool gone;         /* it was looked for and not found */
+    bool still;        /* its heartbeat has stopped */
 };
 
 struct cloud_task {
@@ -46,76 +46,76 @@ struct cloud_task {
     struct task_outcome *outcome;
     const char *id; /* borrowed from the record */
     struct task_request *request;
-    char job[RUN_NAME_SIZE]; /* the configured one, or that of its image and size */
+    char job[RUN_NAME_SIZE]; /* the configured job, or the one for its image and size */
     struct store_placement placement;
-    int64_t offset;   /* relay: of the job's events, what has been passed on */
-    int64_t skip;     /* relay: events after it that had been passed on before */
-    int64_t asked_ms; /* mono: when Google was last asked for something that it may refuse */
-    bool in_flight;   /* it counts among the executions that were granted */
-    int cursor_fd;    /* relay: the file that says so */
-    bool awaited;     /* relay: the next piece was asked for, and was not there yet */
-    int64_t rest_ms;  /* relay: it is no use to ask for it any sooner */
-    bool done;        /* the job's last event has come */
+    int64_t offset;   /* relay: how much of the job's events has been passed on */
+    int64_t skip;     /* relay: events after it that an earlier process had passed on */
+    int64_t asked_ms; /* mono: when Google was last asked for something that it can refuse */
+    bool in_flight;   /* it counts as a granted execution */
+    int cursor_fd;    /* relay: the file that stores the offset */
+    bool awaited;     /* relay: the next piece was asked for and did not exist */
+    int64_t rest_ms;  /* relay: the next piece cannot exist before this time */
+    bool done;        /* the job's last event has arrived */
     bool holes;       /* some of its events are lost */
-    bool heard;       /* the first of its events has come */
-    bool unclaimed; /* its execution ended and had not taken the task: nobody will run this attempt
-                     */
-    bool ended;     /* the execution has */
+    bool heard;       /* its first event has arrived */
+    bool unclaimed; /* its execution ended without taking the task: nobody will run this attempt */
+    bool ended;     /* the execution has ended */
     struct follow follow;
     struct jobs_execution execution;
     bool reuses; /* an execution that has run another task before */
     bool asked_to_end;
-    bool cancelled; /* so that was because somebody cancelled it */
-    bool timed_out; /* or because its time was over */
+    bool cancelled; /* it was asked to end because somebody cancelled it */
+    bool timed_out; /* it was asked to end because its time was over */
 };
 
-/* What became of a step. */
+/* The result of a step. */
 enum step {
-    STEP_ON,   /* the next one */
-    STEP_OVER, /* the outcome is filled */
+    STEP_ON,   /* go on with the next step */
+    STEP_OVER, /* the outcome is filled in */
 };
 
-/* Has an execution for the task, whose name is in task->placement. */
+/* Makes sure that there is an execution for the task; its name is in task->placement. */
 enum step cloud_task_place(struct cloud_task *task);
 
-/* Follows it until its last event has come or it has ended. */
+/* Follows it until its last event has arrived or it has ended. */
 enum step cloud_task_relay(struct cloud_task *task);
 
-/* Fills the outcome from the result, or from what is known without one. */
+/* Fills in the outcome from the result, or from what is known without one. */
 void cloud_task_end(struct cloud_task *task);
 
-/* Passes on the pieces that are there. 1: some; 0: none; -1: they cannot be read. */
+/* Passes on the pieces that exist. Returns 1 when there were some, 0 for none, -1 when they cannot
+ * be read. */
 int cloud_task_take_pieces(struct cloud_task *task, struct err *err);
-/* The same at the end, past pieces that have vanished. */
+/* Passes on the rest at the end, skipping pieces that have vanished. */
 void cloud_task_take_rest(struct cloud_task *task, int64_t events_bytes);
 
-/* Waits, or until somebody wants the task to stop. */
+/* Waits for `ms`, or until somebody wants the task to stop. */
 void cloud_task_wait(struct cloud_task *task, int64_t ms);
 
-/* Fills the outcome: it stays active as `state`, or ends. */
+/* Fills in the outcome: the task stays active as `state`, or ends. */
 void cloud_task_settle(struct cloud_task *task, enum task_state state, const char *reason,
                        const char *error);
 
-/* The same for a task that goes back into the queue, and was not begun. */
+/* As cloud_task_settle(), for a task that was not begun and goes back into the queue. */
 void cloud_task_put_back(struct cloud_task *task, const char *reason, const char *error);
 
 /* The cloud refused the task, or could not be reached: tasks wait (window.h). */
 void overflow_note_refusal(struct overflow *overflow, const struct cloud_task *task,
                            const struct err *err);
-/* The task's execution was granted; or, adopted, had been. */
+/* The task's execution was granted, now or (adopted) to an earlier process. */
 void overflow_note_success(struct overflow *overflow, struct cloud_task *task, bool adopted);
-/* It counts no more. */
+/* The task's execution no longer counts as granted. */
 void overflow_note_end(struct overflow *overflow, struct cloud_task *task);
-/* Why a task has to wait after a refusal: a reason of outcomes. */
+/* The reason, in outcomes' words, for which a task must wait after a refusal. Static. */
 const char *overflow_reason_of(const struct err *err);
 
-/* True when no job has taken the attempt, and none will any more: then the claim is ours. */
+/* True when no job has taken the attempt and none will: then the claim is ours. */
 bool cloud_task_is_unclaimed(struct cloud_task *task);
 
-/* Its time is over: nobody opens it any more. */
+/* Deletes the payload, which nobody will open any more. */
 void cloud_task_delete_payload(struct cloud_task *task);
 
-/* The list of outputs beside the events. */
+/* Stores the list of outputs beside the events. */
 int cloud_task_save_outputs(const char *keep_dir, const void *json, size_t len, struct err *err);
 
 #endif

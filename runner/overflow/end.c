@@ -1,4 +1,4 @@
-/* Ending: what a cloud task came to. */
+/* The end of a cloud task: finds its outcome. */
 #include "base/clock.h"
 #include "base/lock.h"
 #include "base/log.h"
@@ -13,19 +13,23 @@
 #include <string.h>
 
 #define RESULT_EVERY_MS 500
-#define ABSENT_TRIES 4       /* after the execution's end: what was written last may be seen late */
-#define MALFORMED_TRIES 20   /* something that is no result lies there */
-#define UNREAD_MS 86400000   /* the bucket cannot be reached: what is in it is not lost */
-#define FORBIDDEN_MS 600000  /* it is reached, and refuses */
-#define INTERRUPTED_MAX 3    /* attempts of a task that may be run again */
-#define UNCLAIMED_MAX 4      /* placements of a task whose executions end before they begin */
-#define EXIT_CONFIGURATION 2 /* of claude-runner job: there is no use in another one */
+#define ABSENT_TRIES                                                                               \
+    4                       /* looks after the execution's end: the last writes may become visible \
+                             * late */
+#define MALFORMED_TRIES 20  /* looks when the object there is not a result */
+#define UNREAD_MS 86400000  /* time that the bucket may be unreachable: its content is not lost */
+#define FORBIDDEN_MS 600000 /* time that the bucket may refuse to be read */
+#define INTERRUPTED_MAX 3   /* attempts of a task that may run again */
+#define UNCLAIMED_MAX 4     /* placements of a task whose executions end before they begin */
+#define EXIT_CONFIGURATION                                                 \
+    2 /* exit status of `claude-runner job` for which another execution is \
+       * useless */
 
 enum result_found {
     RESULT_FOUND,
     RESULT_ABSENT,
     RESULT_MALFORMED,
-    RESULT_UNREAD, /* the bucket could not be asked */
+    RESULT_UNREAD, /* the bucket could not be read */
 };
 
 static enum result_found get_result(struct cloud_task *task, struct folder_result *result,
@@ -47,15 +51,15 @@ static enum result_found get_result(struct cloud_task *task, struct folder_resul
     return RESULT_ABSENT;
 }
 
-/* What has been seen while the result was awaited. */
+/* What was seen while the result was awaited. */
 struct waiting {
-    int absent;        /* times, since the execution ended */
-    int malformed;     /* times */
+    int absent;        /* looks without a result, since the execution ended */
+    int malformed;     /* looks that found something else */
     int64_t unread_ms; /* mono: since when it cannot be read; 0: it can */
 };
 
-/* True when there is no use in waiting on. `over`: the execution was asked to end, and has had its
- * time. */
+/* True when waiting on is useless. `over`: the execution was asked to end, and had the time for
+ * it. */
 static bool is_hopeless(const struct cloud_task *task, struct waiting *seen, enum result_found got,
                         bool over, const struct err *err)
 {
@@ -73,8 +77,8 @@ static bool is_hopeless(const struct cloud_task *task, struct waiting *seen, enu
     return now - seen->unread_ms > (err->code == ERR_FORBIDDEN ? FORBIDDEN_MS : UNREAD_MS);
 }
 
-/* The job hands in its outputs after its last event, then its result: as long as the execution
- * lives, it may come. */
+/* Waits for the result. The job uploads its outputs after its last event, then the result: it may
+ * come as long as the execution runs. */
 static enum result_found await_result(struct cloud_task *task, struct folder_result *result,
                                       struct err *err)
 {
@@ -145,7 +149,7 @@ static void save_outputs(struct cloud_task *task, const struct folder_result *re
         log_warn("overflow", "%s", err.msg);
 }
 
-/* Once it is here nobody needs the one in the bucket. */
+/* Takes the conversation home, and deletes the one in the bucket. */
 static void take_conversation(struct cloud_task *task)
 {
     struct err err;
@@ -190,7 +194,8 @@ static void take_result(struct cloud_task *task, const struct folder_result *res
 
 /* --- without one --------------------------------------------------------------------------- */
 
-/* Why the execution ended without a result. Returns its exit status, -1 when that is unknown. */
+/* Says why the execution ended without a result. Returns its exit status, -1 when that is
+ * unknown. */
 static int explain_loss(struct cloud_task *task, char *text, size_t size)
 {
     struct err err;
@@ -209,8 +214,8 @@ static int explain_loss(struct cloud_task *task, char *text, size_t size)
     return code;
 }
 
-/* An execution that ended before it had the claim has done nothing: another one may be asked for.
- * A wrong configuration would end that one, too. */
+/* Ends a task without a result. An execution that ended before it had the claim has done nothing,
+ * so another one may be started; with a wrong configuration that would fail as well. */
 static void settle_end(struct cloud_task *task)
 {
     char text[400];

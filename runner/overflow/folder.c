@@ -1,5 +1,6 @@
 #include "runner/overflow/folder.h"
 
+#include "base/check.h"
 #include "base/str.h"
 
 #include <ctype.h>
@@ -12,11 +13,13 @@
 
 void folder_name(const char *id, const char *what, char ret_name[FOLDER_NAME_SIZE])
 {
+    REQUIRE(id && what && !strchr(id, '/'));
     snprintf(ret_name, FOLDER_NAME_SIZE, "sessions/%s/%s", id, what);
 }
 
 void folder_claim_name(const char *id, int attempt, char ret_name[FOLDER_NAME_SIZE])
 {
+    REQUIRE(attempt >= 0);
     snprintf(ret_name, FOLDER_NAME_SIZE, "sessions/%s/claim-%d.json", id, attempt);
 }
 
@@ -32,7 +35,7 @@ void folder_output_name(const char *id, const char *path, struct buf *out)
 
 /* --- names ------------------------------------------------------------------------------------ */
 
-/* What goes into a path of Google's APIs: nothing that would make it another path. */
+/* True for text that may be part of a path of Google's APIs without changing its meaning. */
 static bool is_plain(const char *text, const char *also)
 {
     for (const char *p = text; *p; p++)
@@ -41,7 +44,7 @@ static bool is_plain(const char *text, const char *also)
     return *text && !strstr(text, "..");
 }
 
-/* A variable that a name is made of; in `missing` when there is none. */
+/* A variable that a name needs; added to `missing` when it is not set. */
 static const char *need(const char *value, const char *variable, struct strlist *missing)
 {
     if (!value)
@@ -57,7 +60,7 @@ static int check_plain(const char *value, const char *variable, const char *also
                    value);
 }
 
-/* What a person may give whole stays as it is. */
+/* A full name stays as it is; a short one is completed. */
 static char *full_name(const char *name, const char *prefix)
 {
     char *full = NULL;
@@ -68,6 +71,7 @@ static char *full_name(const char *name, const char *prefix)
 
 char *cloud_full_name(const char *name, const char *project, const char *kind)
 {
+    REQUIRE(name && kind);
     char prefix[NAME_MAX_BYTES];
     snprintf(prefix, sizeof(prefix), "projects/%s/%s", project, kind);
     return full_name(name, prefix);
@@ -126,7 +130,7 @@ struct google *cloud_google(const struct config *config, struct err *err)
     return google_new(&google, err);
 }
 
-/* Which of them have to be there; a key's full name says its ring, too. */
+/* Checks that the required variables are set; a key's full name includes its ring. */
 static int check_missing(const struct config *config, const char *project, struct err *err)
 {
     AUTO(strlist) struct strlist missing = STRLIST_INIT;

@@ -21,6 +21,7 @@
  * has left, and only after its execution has ended.
  *
  * Threads: no state.
+ * Ownership: struct cloud owns its members; returned names are the caller's to free.
  */
 #ifndef OVERFLOW_FOLDER_H
 #define OVERFLOW_FOLDER_H
@@ -33,11 +34,13 @@
 #include <stdint.h>
 
 #define FOLDER_NAME_SIZE 256
-#define FOLDER_CHUNK_BYTES (256u << 10) /* a piece of events is as long at most, or one event */
-#define FOLDER_CHUNK_MS 1000            /* between two pieces while there is less than that */
+#define FOLDER_CHUNK_BYTES                                                             \
+    (256u << 10)             /* most bytes of a piece of events, unless it is one long \
+                              * event */
+#define FOLDER_CHUNK_MS 1000 /* time between two pieces that are shorter than that */
 #define FOLDER_HEARTBEAT_MS 30000
 
-/* What lies directly below sessions/ID/: the `what` of folder_name(). */
+/* Names directly below sessions/ID/: the `what` of folder_name(). */
 #define FOLDER_PAYLOAD "payload.enc"
 #define FOLDER_METADATA "metadata.json"
 #define FOLDER_HEARTBEAT "heartbeat.json"
@@ -45,19 +48,22 @@
 #define FOLDER_BEFORE "before.tgz"
 #define FOLDER_CONVERSATION "conversation.tgz"
 
-/* In the environment of an execution: all that it gets from home without the payload. */
+/* Variables of an execution: all that it gets from home besides the payload. */
 #define FOLDER_ENV_TASK "TASK_ID"
 #define FOLDER_ENV_ATTEMPT "TASK_ATTEMPT"
-#define FOLDER_ENV_CONVERSATION "TASK_CONVERSATION" /* its name; missing: none is kept */
+#define FOLDER_ENV_CONVERSATION                                      \
+    "TASK_CONVERSATION" /* the conversation's name; missing: none is \
+                         * kept */
 
-/* `id` is one that id_is_valid(). With "" for `what` it is the prefix of all names of a task. */
+/* Makes a name. id_is_valid() must hold for `id`. With "" for `what` it is the prefix of all names
+ * of a task. */
 void folder_name(const char *id, const char *what, char ret_name[FOLDER_NAME_SIZE]);
 void folder_claim_name(const char *id, int attempt, char ret_name[FOLDER_NAME_SIZE]);
 void folder_events_name(const char *id, int64_t offset, char ret_name[FOLDER_NAME_SIZE]);
 /* Appends the name of an output. */
 void folder_output_name(const char *id, const char *path, struct buf *out);
 
-/* The engine past this machine, as it is configured. */
+/* The configured cloud. It owns its members; end it by cloud_close(). */
 struct cloud {
     struct google *google;
     char *bucket;
@@ -66,13 +72,14 @@ struct cloud {
     char *api_key_secret; /* its full name, or NULL */
 };
 
-/* Google as the configuration has it: credentials and endpoints. */
+/* Google with the configured credentials and endpoints. The caller frees it by google_free(). */
 struct google *cloud_google(const struct config *config, struct err *err);
-/* A resource's full name: whole as it was given, or PROJECT's. NULL when memory ran out. */
+/* A resource's full name, which the caller frees: as it was given, or completed with the project.
+ * NULL when memory ran out. */
 char *cloud_full_name(const char *name, const char *project, const char *kind);
 
-/* The names from the configuration, and the credentials. ERR_CONFIG names every variable that is
- * missing. */
+/* Reads the names from the configuration, and the credentials. ERR_CONFIG names every variable that
+ * is missing. */
 int cloud_open(const struct config *config, struct cloud *ret_cloud, struct err *err);
 void cloud_close(struct cloud *cloud);
 static inline void auto_cloud(struct cloud *cloud)

@@ -7,10 +7,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#define LOOK_EVERY_MS 15000        /* at the execution */
-#define LOOK_SOON_MS 3000          /* the same, while nothing else tells that it lives */
-#define COLD_START_MS (15 * 60000) /* beyond its time limit an execution is lost */
-#define END_MS 30000               /* of an execution that was asked to end */
+#define LOOK_EVERY_MS 15000        /* interval of looks at the execution */
+#define LOOK_SOON_MS 3000          /* the same, while nothing else shows that it is alive */
+#define COLD_START_MS (15 * 60000) /* an execution that is this late counts as lost */
+#define END_MS 30000               /* time of an execution that was asked to end */
 #define HEARTBEAT_LOST_MS (10 * FOLDER_HEARTBEAT_MS)
 
 void cloud_task_follow(struct cloud_task *task)
@@ -38,7 +38,7 @@ void cloud_task_follow_closely(struct cloud_task *task)
 
 static void note_gone(struct cloud_task *task)
 {
-    if (!task->follow.gone) { /* it may be too new to be seen */
+    if (!task->follow.gone) { /* It may be too new to be visible. */
         task->follow.gone = true;
         return;
     }
@@ -52,7 +52,7 @@ static void look_at_execution(struct cloud_task *task)
     struct err err;
     struct jobs_execution execution;
     if (!task->placement.execution[0])
-        return; /* its name was never told: its time limit ends the wait */
+        return; /* Its name is unknown, so its time limit ends the wait. */
     if (jobs_get(task->cloud->google, task->placement.execution, &execution, &err)) {
         if (err.code == ERR_NOT_FOUND)
             note_gone(task);
@@ -62,10 +62,10 @@ static void look_at_execution(struct cloud_task *task)
     task->execution = execution;
     task->ended = execution.state != RUN_PENDING && execution.state != RUN_RUNNING;
     if (execution.state == RUN_PENDING)
-        task->follow.beat_ms = clock_mono_ms(); /* it has not begun to beat */
+        task->follow.beat_ms = clock_mono_ms(); /* Its heartbeat has not begun. */
 }
 
-/* A heartbeat that cannot be read says nothing. */
+/* Looks at the heartbeat. One that cannot be read says nothing. */
 static void look_at_heartbeat(struct cloud_task *task)
 {
     struct err err;
@@ -98,7 +98,7 @@ static void look(struct cloud_task *task)
     at->look_ms = clock_mono_ms() + (soon ? LOOK_SOON_MS : LOOK_EVERY_MS);
 }
 
-/* Asked until it is heard. */
+/* Asks the execution to end, again until the request is accepted. */
 static void ask_to_end(struct cloud_task *task)
 {
     struct err err;

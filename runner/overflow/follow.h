@@ -15,18 +15,18 @@
 
 #include "runner/overflow/cloud_task.h"
 
-/* Before the first look. */
+/* Call before the first look. */
 void cloud_task_follow(struct cloud_task *task);
 
-/* Looks where a look is due, and asks the execution to end once nobody wants it any more or its
- * time is over. True when it was asked to end and has had the time for it; task->ended says that
- * Cloud Run has told its end. */
+/* Looks when a look is due, and asks the execution to end once nobody wants it any more or its time
+ * is over. True when it was asked to end and had the time for it; task->ended says that Cloud Run
+ * has reported its end. */
 bool cloud_task_look(struct cloud_task *task);
 
-/* A piece of its events came: it lives. */
+/* Says that a piece of its events has arrived, so it is alive. */
 void cloud_task_seen_alive(struct cloud_task *task);
 
-/* The last event has come: from now on only looks tell anything. */
+/* Says that the last event has arrived: from now on only looks show anything. */
 void cloud_task_follow_closely(struct cloud_task *task);
 
 #endif

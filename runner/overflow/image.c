@@ -25,12 +25,12 @@ struct size {
     int cpu, memory_mb;
 };
 
-/* What Cloud Run has: cores, and how much memory there may be with them. */
+/* The sizes of Cloud Run: cores, and how much memory they allow. */
 static const struct {
     int cpu, least_mb, most_mb;
 } sizes[] = {{1, 512, 4096}, {2, 512, 8192}, {4, 2048, 16384}, {8, 4096, 32768}};
 
-/* The smallest that is large enough; false when there is none. */
+/* Finds the smallest size that is large enough; false when there is none. */
 static bool find_size(const struct task_request *request, struct size *ret_size)
 {
     double cpu = request->limits_cpu > 0 ? request->limits_cpu : BASE_CPU;
@@ -127,7 +127,7 @@ static void write_container(struct json_writer *w, const struct json *base,
     json_close(w);
 }
 
-/* One folder of the bucket, whose files may be run. */
+/* Writes a volume: a folder of the bucket, whose files can be executed. */
 static void write_volume(struct json_writer *w, const struct cloud *cloud)
 {
     char only[160];
@@ -203,8 +203,8 @@ static void delete_job(const struct cloud *cloud, const char *name)
         log_warn("overflow", "a job that nobody uses stays: %s", err.msg);
 }
 
-/* Deletes those of the page that *token names (empty: the first), which then names the next one and
- * is empty after the last. */
+/* Deletes old jobs of the page that *token names (empty: the first). *token then names the next
+ * page, and is empty after the last. */
 static int delete_old_of(const struct cloud *cloud, const char *place, struct buf *token,
                          struct err *err)
 {
@@ -235,7 +235,7 @@ static int delete_old_of(const struct cloud *cloud, const char *place, struct bu
     return buf_check(token, "a page's token", err);
 }
 
-/* Done whenever a job is made. */
+/* Deletes jobs that were not used for long. Called whenever a job is made. */
 static void delete_old_jobs(const struct cloud *cloud)
 {
     struct err err;
@@ -277,7 +277,7 @@ int image_job_ensure(const struct cloud *cloud, const struct task_request *reque
     if (buf_check(&definition, "a job", err))
         return -1;
     if (jobs_job_put(cloud->google, name, buf_str(&definition), definition.len, false, err) &&
-        err->code != ERR_CONFLICT) /* another task has made it */
+        err->code != ERR_CONFLICT) /* Another task has made it. */
         return err_wrap(err, "a job for the image or the size");
     log_info("overflow", "made the job %s", name);
     delete_old_jobs(cloud);

@@ -23,15 +23,15 @@
 
 #define IMAGE_JOB_DAYS 7
 
-/* Why Cloud Run cannot give what is asked for, or NULL. */
+/* Why Cloud Run cannot run the request, as a static text, or NULL when it can. */
 const char *image_refuses(const struct task_request *request);
 
-/* The name of the request's job: the configured one's when it names neither image nor size. */
+/* The name of the request's job: the configured one when it has neither image nor size. */
 int image_job_name(const struct cloud *cloud, const struct task_request *request,
                    char ret_name[RUN_NAME_SIZE], struct err *err);
 
-/* Makes the job of that name unless it is there; then deletes those that have not been used. With
- * ERR_FORBIDDEN the home runner's account may not (run.jobs.create). */
+/* Makes the job of that name unless it exists; then deletes jobs that were not used for long.
+ * ERR_FORBIDDEN: the home runner's account lacks run.jobs.create. */
 int image_job_ensure(const struct cloud *cloud, const struct task_request *request,
                      const char *name, struct err *err);
 

@@ -1,5 +1,6 @@
 #include "runner/overflow/kit.h"
 
+#include "base/check.h"
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/str.h"
@@ -19,7 +20,7 @@
 #define FILE_BYTES_MAX (256u << 20)
 #define LOADER KIT_MOUNT "/ld.so"
 #define CERTIFICATES "/etc/ssl/certs/ca-certificates.crt"
-#define DONE "complete" /* the last one: with it the kit is whole */
+#define DONE "complete" /* written last: when it exists, the kit is complete */
 
 static const char start[] =
     "#!/bin/sh\n"
@@ -53,7 +54,7 @@ const char *kit_name(void)
 
 /* --- its files ----------------------------------------------------------------------------- */
 
-/* Where the program names its loader; NULL for one that is not linked dynamically. */
+/* The loader that the program names; NULL when it is not linked dynamically. */
 static char *find_interpreter(struct buf *program, size_t *ret_size)
 {
     const ElfW(Ehdr) *head = (const ElfW(Ehdr) *)(const void *)program->data;
@@ -75,7 +76,7 @@ static char *find_interpreter(struct buf *program, size_t *ret_size)
     return NULL;
 }
 
-/* The program, and the path of its loader here. */
+/* Passes on the program, with the path of its loader in the kit. */
 static int put_program(kit_file_fn *fn, void *arg, char **ret_loader, struct err *err)
 {
     size_t size = 0;
@@ -123,6 +124,7 @@ static int put_libraries(kit_file_fn *fn, void *arg, struct err *err)
 
 int kit_each(kit_file_fn *fn, void *arg, struct err *err)
 {
+    REQUIRE(fn);
     AUTO(str) char *loader = NULL;
     const bool certified = access(CERTIFICATES, R_OK) == 0;
     if (put_program(fn, arg, &loader, err) || put_file(loader, "ld.so", fn, arg, err) ||
@@ -153,6 +155,6 @@ int kit_publish(const struct cloud *cloud, struct err *err)
         return 0;
     if (err->code != ERR_NOT_FOUND)
         return -1;
-    /* two at once put the same bytes under the same names */
+    /* Two uploads at once write the same bytes to the same names. */
     return kit_each(upload, (void *)(uintptr_t)cloud, err);
 }

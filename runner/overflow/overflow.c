@@ -76,7 +76,7 @@ const char *overflow_reason_of(const struct err *err)
     return err->code == ERR_RATE ? "cloud_full" : "cloud_unreachable";
 }
 
-/* The engine knows as much as the window. */
+/* Tells the engine what the window allows. */
 static void tell_engine(struct overflow *overflow)
 {
     lock_take(&overflow->lock);
@@ -97,7 +97,8 @@ void overflow_note_refusal(struct overflow *overflow, const struct cloud_task *t
     int room = overflow->window.room;
     overflow->why = overflow_reason_of(err);
     overflow->status.refused++;
-    if (err->code != ERR_RATE && overflow->status.reachable) { /* a full quota is no failure */
+    if (err->code != ERR_RATE && overflow->status.reachable) { /* An exhausted quota is no
+                                                                * failure. */
         overflow->status.reachable = false;
         overflow->status.since_ms = clock_real_ms();
     }
@@ -164,7 +165,8 @@ void cloud_task_wait(struct cloud_task *task, int64_t ms)
     uint64_t count;
     struct pollfd wait = {.fd = task_run_wake_fd(task->run), .events = POLLIN};
     if (poll(&wait, 1, (int)ms) > 0)
-        (void)!read(wait.fd, &count, sizeof(count)); /* what is wanted is kept elsewhere */
+        (void)!read(wait.fd, &count, sizeof(count)); /* The request itself is stored elsewhere; this
+                                                      * only empties the descriptor. */
 }
 
 void cloud_task_settle(struct cloud_task *task, enum task_state state, const char *reason,

@@ -16,6 +16,8 @@
  * placing had come, a file beside the events how far relaying.
  *
  * Threads: any.
+ * Ownership: the caller of overflow_new() frees it by overflow_free(), and the tree of
+ * overflow_outputs() by json_free(); cloud_copy_end() frees a copy.
  */
 #ifndef OVERFLOW_OVERFLOW_H
 #define OVERFLOW_OVERFLOW_H
@@ -34,46 +36,46 @@
 struct overflow;
 
 struct overflow_config {
-    struct config_in_force *config; /* borrowed, as all here */
+    struct config_in_force *config; /* borrowed, as everything here */
     const struct cloud *cloud;
     struct store *store;
     struct engine *engine; /* its cloud lane is held when the cloud refuses */
-    struct inputs *inputs; /* of tasks; uploaded on their way */
-    struct repos *repos;   /* lends the owner's credentials for a task's repository */
+    struct inputs *inputs; /* inputs of tasks, which are uploaded when needed */
+    struct repos *repos;   /* provides the owner's credentials for a task's repository */
 };
 
 struct overflow *overflow_new(const struct overflow_config *config, struct err *err);
 void overflow_free(struct overflow *overflow);
 
-/* An executor's run(), for tasks of any kind; arg is a struct overflow. */
+/* The run() of an executor, for tasks of any kind; arg is a struct overflow. */
 void overflow_run(struct task_run *run, struct task_outcome *outcome, void *arg);
 
-/* Why a request of that kind cannot go to the cloud, or NULL when it can. */
+/* Why a request of that kind cannot go to the cloud, as a static text, or NULL when it can. */
 const char *overflow_stays(const struct config *config, const struct task_kind *kind,
                            const struct task_request *request);
 
 struct overflow_status {
-    bool reachable; /* false: the last attempts to use it failed */
+    bool reachable; /* false: the last attempts to use the cloud failed */
     char error[240];
     int64_t since_ms;               /* real */
-    int64_t started, lost, refused; /* executions, since start */
+    int64_t started, lost, refused; /* executions since the start */
     int64_t reused;                 /* tasks that a warm one took */
 };
 void overflow_status(struct overflow *overflow, struct overflow_status *ret_status);
 
-/* A source of /metrics; arg is a struct overflow, or NULL: then there are no samples. */
+/* Prints metrics; arg is a struct overflow, or NULL: then there are no samples. */
 void overflow_metrics(struct metric_page *page, void *arg);
 
-/* What a cloud task has left, [{"path","size"},…] as the job said: the list is beside its events in
- * keep_dir. NULL with ERR_NOT_FOUND when there is none. */
+/* The outputs of a cloud task, [{"path","size"},…], from the list beside its events in keep_dir.
+ * The caller frees the tree. NULL with ERR_NOT_FOUND when there is no list. */
 struct json *overflow_outputs(const char *keep_dir, struct err *err);
 
-/* The size of one of them. ERR_NOT_FOUND when it is none. */
+/* The size of one output. ERR_NOT_FOUND when it is not listed. */
 int overflow_find_output(const char *keep_dir, const char *path, int64_t *ret_size,
                          struct err *err);
 
-/* Reads `len` bytes of one of them (-1: to its end, and checks its checksum then) from the bucket,
- * in the caller's thread, piece by piece. write() returns -1 to give up. */
+/* Reads `len` bytes of an output from the bucket (-1: to its end, and then checks its checksum), on
+ * the caller's thread, piece by piece. write() returns -1 to give up. */
 struct overflow_sink {
     int (*write)(const char *data, size_t len, void *arg);
     void *arg;
@@ -81,15 +83,15 @@ struct overflow_sink {
 int overflow_read(struct overflow *overflow, const char *id, const char *path, int64_t from,
                   int64_t len, const struct overflow_sink *sink, struct err *err);
 
-/* Keeps one of them in keep_dir/outputs while it is sent to somebody else: begun, fed, and ended
- * with whether it is whole. What goes wrong is nobody's trouble: then there is no copy. NULL when
- * there is no room. */
+/* Stores an output in keep_dir/outputs while it is sent to a caller: make the copy, feed it, and
+ * end it with whether it is complete. After an error there simply is no copy. NULL when there is no
+ * room. */
 struct cloud_copy;
 struct cloud_copy *cloud_copy_new(const char *keep_dir, const char *path, int64_t size);
 void cloud_copy_add(struct cloud_copy *copy, const char *data, size_t len);
-/* True when it is kept here now. NULL is fine. */
+/* Frees the copy; true when the output is stored here now. NULL is allowed. */
 bool cloud_copy_end(struct cloud_copy *copy, bool whole);
-/* Deletes an output from the bucket: it is kept here. */
+/* Deletes an output, which is stored here, from the bucket. */
 void overflow_drop(struct overflow *overflow, const char *id, const char *path);
 
 #endif

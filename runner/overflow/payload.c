@@ -1,5 +1,6 @@
 #include "runner/overflow/payload.h"
 
+#include "base/check.h"
 #include "base/str.h"
 #include "crypto/crypto.h"
 #include "google/kms.h"
@@ -51,7 +52,7 @@ static void add_header(const struct buf *wrapped, struct buf *out)
     buf_add(out, wrapped->data, wrapped->len);
 }
 
-/* What is sealed, with the NUL after each; borrowed. Returns the size of all. */
+/* The parts to seal, each with its NUL; borrowed. Returns their total size. */
 static size_t take_parts(const struct payload *payload, const char *attempt,
                          struct crypto_piece ret_parts[PARTS])
 {
@@ -89,6 +90,7 @@ static int seal_with(const struct crypto_fresh *fresh, const struct cloud *cloud
 int payload_seal(const struct cloud *cloud, const struct payload *payload, struct buf *out,
                  struct err *err)
 {
+    REQUIRE(payload->task_id && payload->request);
     struct crypto_fresh fresh;
     crypto_fresh_new(&fresh);
     int rc = seal_with(&fresh, cloud, payload, out, err);
@@ -103,7 +105,7 @@ static int not_whole(struct err *err)
     return err_set(err, ERR_MISMATCH, "it is no payload, or not whole");
 }
 
-/* The next text of *at, copied to *to; false when there is none. */
+/* Copies the next text at *at to *to; false when there is none. */
 static bool take(const char **at, const char *end, char **to)
 {
     const char *stop = *at < end ? memchr(*at, '\0', (size_t)(end - *at)) : NULL;
@@ -126,7 +128,7 @@ static int split(const struct buf *plain, struct payload *payload, struct err *e
     return 0;
 }
 
-/* The wrapped key lies in front: returns its length, -1 when it cannot be. */
+/* The length of the wrapped key at the beginning; -1 when it is impossible. */
 static int64_t wrapped_size(const unsigned char *sealed, size_t len)
 {
     int64_t size = 0;

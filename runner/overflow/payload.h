@@ -15,7 +15,8 @@
 
 #define PAYLOAD_BYTES_MAX (16u << 20) /* sealed */
 
-/* The kind of what is no task: the job says what it finds (`claude-runner cloud check`). */
+/* The kind of a payload that is no task: the job reports what it finds (`claude-runner cloud
+ * check`). */
 #define PAYLOAD_CHECK "check"
 
 struct payload {
@@ -27,7 +28,7 @@ struct payload {
     int attempt;
 };
 
-void payload_done(struct payload *payload); /* wipes */
+void payload_done(struct payload *payload); /* Wipes and frees the texts. */
 static inline void auto_payload(struct payload *payload)
 {
     payload_done(payload);
@@ -37,8 +38,8 @@ static inline void auto_payload(struct payload *payload)
 int payload_seal(const struct cloud *cloud, const struct payload *payload, struct buf *out,
                  struct err *err);
 
-/* ERR_MISMATCH when it is not this task's, or not whole; else what kms_decrypt() says. The attempt
- * is the caller's to compare. */
+/* Opens a sealed payload; end it by payload_done(). ERR_MISMATCH when it is not this task's or
+ * incomplete; else kms_decrypt()'s error. The caller compares the attempt. */
 int payload_open(const struct cloud *cloud, const char *task_id, const void *sealed, size_t len,
                  struct payload *ret_payload, struct err *err);
 

@@ -25,18 +25,19 @@
 #include <string.h>
 
 #define LOOK_EVERY_MS 2000
-#define CLOCKS_DIFFER_MS 300000 /* ours and Google's */
-#define TIMEOUT_MARGIN_S 120    /* for what is done before and after Claude */
+#define CLOCKS_DIFFER_MS 300000 /* allowed difference between our clock and Google's */
+#define TIMEOUT_MARGIN_S 120    /* for steps before and after Claude */
 #define TIMEOUT_MAX_S (7 * 24 * 3600)
 #define SECRETS_BYTES_MAX (4u << 20)
 #define CLAIM_BYTES_MAX 4096
 #define TRIES_MAX 10
 #define CLAIM_TRIES 10
-#define SURE_MS 5000 /* an upload that has taken no longer was made once */
+#define SURE_MS 5000 /* an upload that took no longer was made only once */
 
 /* --- what is kept -------------------------------------------------------------------------- */
 
-/* As often as it takes: what comes next depends on it. False when the process ends first. */
+/* Stores the phase, with as many tries as it takes, because the next step depends on it. False when
+ * the process must end first. */
 static bool note_phase(struct cloud_task *task, enum placement_phase phase)
 {
     struct err err;
@@ -57,7 +58,7 @@ struct lending {
     struct buf *out;
 };
 
-/* The request's secrets, with the owner's credential for the repository among them. */
+/* Adds the owner's credential for the repository to the request's secrets. */
 static void add_credential(const char *key, const char *token, void *arg)
 {
     struct lending *lending = arg;
@@ -69,7 +70,7 @@ static void add_credential(const char *key, const char *token, void *arg)
     json_open_object(&w, NULL);
     json_add_text(&w, key ? "sshKey" : "gitToken", key ? key : token);
     json_close(&w);
-    if (lending->out->len > 2) { /* {…} and {…} become one */
+    if (lending->out->len > 2) { /* Joins {…} and {…} into one object. */
         lending->out->data[--lending->out->len] = '\0';
         buf_addc(lending->out, ',');
         buf_adds(lending->out, buf_str(&more) + 1);
@@ -91,8 +92,8 @@ static int add_secrets(struct cloud_task *task, struct buf *out, struct err *err
     return buf_check(out, "the secrets", err);
 }
 
-/* Over nothing, or over what is seen to be there: an upload of an earlier attempt that arrives late
- * finds its place taken, and replaces nothing. */
+/* Writes the payload only over nothing, or over the object that is seen there: a late upload of an
+ * earlier attempt then finds its place taken and replaces nothing. */
 static int put_over(struct cloud_task *task, const struct buf *sealed, struct err *err)
 {
     char name[FOLDER_NAME_SIZE];
@@ -114,8 +115,8 @@ static int put_over(struct cloud_task *task, const struct buf *sealed, struct er
     }
 }
 
-/* An upload that failed, or took so long that it was tried again, may be carried out once more when
- * nobody expects it. */
+/* Uploads the payload. An upload that failed, or was tried twice, may still be carried out
+ * later. */
 static int put_payload(struct cloud_task *task, const struct buf *sealed, struct err *err)
 {
     int64_t begin = clock_mono_ms();
@@ -142,8 +143,7 @@ static int upload_payload(struct cloud_task *task, const struct buf *secrets, st
                                                                                                 : 0;
 }
 
-/* The conversation that the task goes on with travels along. Returns 0 when there is nothing left
- * of it. */
+/* Uploads the conversation that the task continues. Returns 0 when nothing is left of it. */
 static int send_conversation(struct cloud_task *task, struct err *err)
 {
     char name[FOLDER_NAME_SIZE];
@@ -167,7 +167,7 @@ static bool is_of_attempt(const char *name, void *arg)
     return true;
 }
 
-/* What an earlier attempt has left would be taken for this one's. */
+/* Removes what an earlier attempt has left, which would be taken for this one's. */
 static int sweep_session(struct cloud_task *task, struct err *err)
 {
     char prefix[FOLDER_NAME_SIZE];
@@ -216,8 +216,8 @@ static int ask(struct cloud_task *task, bool *ret_unsure, struct err *err)
                       err);
 }
 
-/* A refusal that is nobody's fault passes; a wrong set-up is told to who asked for the cloud, and
- * keeps nobody else from running here. */
+/* Handles a refusal. A temporary one makes the task wait; a wrong set-up fails tasks that asked for
+ * the cloud, and lets others run locally. */
 static enum step refuse(struct cloud_task *task, const struct err *err)
 {
     bool passes = err->code == ERR_RATE || err->code == ERR_UPSTREAM || err->code == ERR_TIMEOUT ||
@@ -241,9 +241,9 @@ static int take_name(const struct jobs_execution *execution, void *arg)
 }
 
 enum claim {
-    CLAIM_NONE,    /* nobody has it */
+    CLAIM_NONE,    /* nobody has the claim */
     CLAIM_OURS,    /* no job will ever run the attempt */
-    CLAIM_JOBS,    /* an execution runs it; its name is in the placement when the claim says it */
+    CLAIM_JOBS,    /* an execution runs it; the placement has its name when the claim names it */
     CLAIM_UNKNOWN, /* it cannot be read now */
 };
 
@@ -269,7 +269,7 @@ static enum claim read_claim(struct cloud_task *task)
     return CLAIM_JOBS;
 }
 
-/* Looks among the executions. */
+/* True when the attempt's execution is listed. */
 static bool is_listed(struct cloud_task *task)
 {
     struct err err;
@@ -281,7 +281,7 @@ static bool is_listed(struct cloud_task *task)
     return task->placement.execution[0] != '\0';
 }
 
-/* Writes the claim, so that no job can have it. Whoever was first is read back. */
+/* Writes the claim, so that no job can have it, and reads back who was first. */
 static void revoke(struct cloud_task *task)
 {
     static const char ours[] = "{\"revoked\":true}";
@@ -300,7 +300,7 @@ bool cloud_task_is_unclaimed(struct cloud_task *task)
 {
     char execution[sizeof(task->placement.execution)];
     snprintf(execution, sizeof(execution), "%s", task->placement.execution);
-    revoke(task); /* whoever has it keeps it */
+    revoke(task); /* The first one keeps it. */
     enum claim claim = read_claim(task);
     for (int i = 0; claim == CLAIM_UNKNOWN && i < CLAIM_TRIES; i++) {
         cloud_task_wait(task, LOOK_EVERY_MS);
@@ -313,8 +313,8 @@ bool cloud_task_is_unclaimed(struct cloud_task *task)
 
 enum resolution { RES_FOUND, RES_NONE, RES_LATER };
 
-/* The claim decides: an execution that shows up when we have written it runs nothing. One that is
- * seen before will run the attempt. */
+/* Finds out what a lost answer meant. The claim decides: an execution that appears after we have
+ * written it runs nothing; one that is seen before will run the attempt. */
 static enum resolution resolve(struct cloud_task *task)
 {
     const int64_t asked = task->placement.asked_ms;
@@ -334,7 +334,8 @@ static enum resolution resolve(struct cloud_task *task)
         if (claim == CLAIM_JOBS || (listed && claim == CLAIM_NONE && !revoking))
             return RES_FOUND;
         int64_t now = clock_real_ms();
-        bool waits = now < asked + look_ms && now > asked - look_ms; /* a clock may have stepped */
+        bool waits = now < asked + look_ms && now > asked - look_ms; /* A clock may have been
+                                                                      * set. */
         if (claim == CLAIM_NONE && (!waits || task_run_stop(task->run) == STOP_CANCEL)) {
             revoking = true;
             revoke(task);
@@ -344,7 +345,8 @@ static enum resolution resolve(struct cloud_task *task)
 
 /* --- all of it ----------------------------------------------------------------------------- */
 
-/* A size is a wish: where the account may make no jobs, the configured one has to do. */
+/* Makes the job for the request's size. Where the account may not make jobs, the configured one is
+ * used. */
 static int ensure_job(struct cloud_task *task, struct err *err)
 {
     const struct task_request *request = task->request;
@@ -362,7 +364,7 @@ static bool is_stopped(void *run)
     return task_run_stop(run) != STOP_NO;
 }
 
-/* Called with an attempt of which nothing has been asked yet. */
+/* Places an attempt for which nothing has been asked yet. */
 static enum step try_once(struct cloud_task *task, bool *ret_again)
 {
     struct err err;
@@ -371,7 +373,8 @@ static enum step try_once(struct cloud_task *task, bool *ret_again)
     AUTO(buf_wipe) struct buf secrets = BUF_INIT(SECRETS_BYTES_MAX);
     *ret_again = false;
     task->asked_ms = clock_mono_ms();
-    if (add_secrets(task, &secrets, &err)) { /* a failure at home, which is not the cloud's */
+    if (add_secrets(task, &secrets, &err)) { /* A failure at home, which does not count against the
+                                              * cloud. */
         cloud_task_settle(task, TASK_FAILED, task->request->repo_url ? "repo_error" : "internal",
                           err.msg);
         return STEP_OVER;
@@ -420,11 +423,12 @@ static enum step stop_before(struct cloud_task *task, enum task_stop stop)
     if (stop == STOP_CANCEL)
         cloud_task_settle(task, TASK_CANCELLED, "cancelled", "cancelled before it started");
     else
-        cloud_task_settle(task, TASK_RUNNING, "", ""); /* the next start goes on from here */
+        cloud_task_settle(task, TASK_RUNNING, "", ""); /* The next start of the runner continues
+                                                        * from here. */
     return STEP_OVER;
 }
 
-/* From the store's word to an execution's name. */
+/* Places the task, from the phase in the store to an execution's name. */
 static enum step place_from(struct cloud_task *task, bool asked)
 {
     for (int tries = 0; tries < TRIES_MAX; tries++) {

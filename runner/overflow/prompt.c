@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #define STACK_BYTES (256u << 10)
-#define FIRST_MS 5000 /* the service does not wait longer for a Secret Manager that is away */
+#define FIRST_MS 5000 /* The service does not wait longer for an unreachable Secret Manager. */
 
 struct prompt_watch {
     struct google *google;
@@ -25,13 +25,13 @@ struct prompt_watch {
     char *path;
     int64_t every_ms;
     struct thread thread;
-    struct lock lock; /* of what follows */
+    struct lock lock; /* guards the fields below */
     pthread_cond_t wake;
     bool stop;
-    bool asked;  /* at least once */
-    bool failed; /* the last time */
+    bool asked;  /* was asked at least once */
+    bool failed; /* the last time failed */
 
-    /* The thread's: what the file has, as far as known, and what was told last. */
+    /* The thread's own: the file's content, as far as known, and the last message. */
     bool known;
     char version[SECRET_VERSION_SIZE];
     uint32_t crc;

@@ -1,11 +1,11 @@
 /*
- * Relaying: the job's events, piece by piece, into the task's own log.
+ * Relays the job's events, piece by piece, into the task's own log.
  *
- * The name of the next piece is known, so asking for news is one request: often while there are
- * any, seldom while there are none, and not at all in the time that the job leaves between two. A
- * file beside the events says how far both logs had come when a piece was done with. After a
- * restart the events that follow that place in our log are those of the next piece, in the same
- * order: so many are skipped. Nothing else adds events meanwhile.
+ * The name of the next piece is known, so one request asks for news: often while there are any,
+ * seldom while there are none, and not at all during the time that the job leaves between two
+ * pieces. A file beside the events stores how long both logs were after each piece. After a
+ * restart, the events after that position in our log are those of the next piece, in the same
+ * order, and so many are skipped. Nothing else adds events meanwhile.
  */
 #include "base/clock.h"
 #include "base/fd.h"
@@ -25,7 +25,9 @@
 
 #define WAIT_MIN_MS 200
 #define WAIT_MAX_MS 5000
-#define NEXT_MS (FOLDER_CHUNK_MS * 4 / 5) /* no sooner is there a piece after one that is new */
+#define NEXT_MS                                                                      \
+    (FOLDER_CHUNK_MS * 4 / 5) /* the next piece cannot exist earlier after a new one \
+                               */
 #define CURSOR_FORMAT "%019lld %019lld\n"
 #define CURSOR_BYTES 40
 #define PIECES_AT_ONCE 64
@@ -33,7 +35,7 @@
 
 /* --- how far it has come ------------------------------------------------------------------- */
 
-/* Written in place: whatever of it the power takes away, it is only behind. */
+/* Writes the positions in place: when a power failure loses the write, they are only older. */
 static void save_cursor(struct cloud_task *task)
 {
     char text[CURSOR_BYTES + 1];
@@ -43,7 +45,7 @@ static void save_cursor(struct cloud_task *task)
         log_warn("overflow", "cannot note how far the events have come");
 }
 
-/* The job's events that our log has from there on. */
+/* Counts the job's events that our log has after that position. */
 static int64_t count_passed(struct cloud_task *task, int64_t from)
 {
     struct err err;
@@ -57,7 +59,7 @@ static int64_t count_passed(struct cloud_task *task, int64_t from)
     return count;
 }
 
-/* Where an earlier process was; false when it had not begun. */
+/* Reads the positions of an earlier process; false when it had not begun. */
 static bool load_cursor(struct cloud_task *task, const char *path)
 {
     struct err err;
@@ -89,7 +91,7 @@ static int open_cursor(struct cloud_task *task, struct err *err)
 
 /* --- pieces -------------------------------------------------------------------------------- */
 
-/* The error that comes before the end of a failed task; a pause's says a status, too. */
+/* True for the error event before the end of a failed task; a pause's error has a status, too. */
 static bool is_last_error(const struct event *event)
 {
     size_t len;
@@ -104,7 +106,7 @@ static void pass_on(struct cloud_task *task, const struct event *event)
         task->done = true;
     if (strcmp(event->name, "done") == 0 || strcmp(event->name, "task") == 0 ||
         strcmp(event->name, "cancelled") == 0 ||
-        is_last_error(event)) /* ours say these things themselves */
+        is_last_error(event)) /* The home runner writes these events itself. */
         return;
     if (task->skip > 0)
         task->skip--;
@@ -112,7 +114,7 @@ static void pass_on(struct cloud_task *task, const struct event *event)
         task_run_event(task->run, *event->name ? event->name : NULL, event->data, event->data_len);
 }
 
-/* Each event's id is its place in the job's file. */
+/* Passes on whole events. An event's id is its offset in the job's file. */
 static int pass_on_all(struct cloud_task *task, const struct buf *piece, struct err *err)
 {
     struct event event;
@@ -175,7 +177,7 @@ static int note_next(const struct storage_object *object, void *arg)
     return 1;
 }
 
-/* Goes on after what has vanished. */
+/* Continues after pieces that have vanished. */
 static bool step_over_hole(struct cloud_task *task)
 {
     struct err err;
@@ -232,7 +234,8 @@ enum step cloud_task_relay(struct cloud_task *task)
     }
     for (;;) {
         if (task_run_stop(task->run) == STOP_INTERRUPT) {
-            cloud_task_settle(task, TASK_RUNNING, "", ""); /* it goes on, and is adopted */
+            cloud_task_settle(task, TASK_RUNNING, "", ""); /* The execution goes on, and the next
+                                                            * start adopts it. */
             return STEP_OVER;
         }
         int got = cloud_task_take_pieces(task, &err);

@@ -32,7 +32,7 @@ void folder_result_done(struct folder_result *result)
     buf_done(&result->outcome.members);
 }
 
-/* Grows by doubling: there is room for a power of two. */
+/* Doubles the room at each power of two. */
 int folder_result_add_output(struct folder_result *result, const char *path, int64_t size,
                              struct err *err)
 {
@@ -79,7 +79,8 @@ static void print_outputs(const struct folder_result *result, struct json_writer
     json_close(w);
 }
 
-/* The members travel as text: as JSON they would lie one level deeper than JSON may. */
+/* Prints the result. The members are printed as text: as JSON they would be one level deeper than
+ * JSON_DEPTH_MAX allows. */
 void folder_result_print(const struct folder_result *result, struct buf *out)
 {
     const struct task_outcome *outcome = &result->outcome;
@@ -152,8 +153,8 @@ static int take_state(const struct json *root, struct task_outcome *outcome, str
     return 0;
 }
 
-/* What will stand in an answer must be members of an object, on one line, and none that is there
- * already. */
+/* Checks members for an answer: members of an object, on one line, without names that the answer
+ * has already. */
 static int check_members(const struct buf *members, struct err *err)
 {
     struct err ignored;

@@ -16,20 +16,20 @@
 #define STACK_BYTES (256u << 10)
 #define TASKS_MAX 1024
 #define EVERY_MS 5000
-#define LATE_MS 600000 /* after a task's end nothing of it lands any more */
+#define LATE_MS 600000 /* this long after a task's end nothing of it arrives any more */
 
 struct late {
     char id[ID_SIZE];
-    int64_t until_ms; /* mono: looked after so long; 0: its task has not ended */
-    int64_t next_ms;  /* mono: and not before */
-    int64_t wait_ms;  /* then */
+    int64_t until_ms; /* mono: when looking after it ends; 0: its task has not ended */
+    int64_t next_ms;  /* mono: when it is looked at next */
+    int64_t wait_ms;  /* pause after that look */
 };
 
 struct sweep {
     const struct cloud *cloud;
     struct store *store;
     struct thread thread;
-    struct lock lock; /* of what follows */
+    struct lock lock; /* guards the fields below */
     pthread_cond_t wake;
     bool stop;
     struct late tasks[TASKS_MAX];
@@ -84,7 +84,7 @@ static int delete_object(struct sweep *sweep, const char *name, struct err *err)
                : google_call(sweep->cloud->google, &call, NULL, NULL, err);
 }
 
-/* True when there is nothing more to do about it. A failure is tried again. */
+/* Looks after one task. True when nothing is left to do. A failure is tried again. */
 static bool look_after(struct sweep *sweep, struct late *task)
 {
     struct err err;
@@ -105,7 +105,7 @@ static bool look_after(struct sweep *sweep, struct late *task)
     return clock_mono_ms() >= task->until_ms;
 }
 
-/* Takes one out and puts it back at the end, until each was looked at once. */
+/* Looks at each task once: takes one out of the list and appends it again. */
 static void round_locked(struct sweep *sweep) HOLDS(sweep->lock);
 static void round_locked(struct sweep *sweep)
 {

@@ -1,11 +1,10 @@
 /*
- * Payloads that may land late. An upload that home gave up, since no answer came, may still be
- * carried out; what it leaves belongs to nobody once its task has ended. The sweep looks after such
- * tasks: it deletes their payloads when they have ended, and once more a while later. What a
- * restart forgets of that the bucket's lifecycle takes away.
+ * Payloads that may arrive late. An upload that home gave up because no answer came may still be
+ * carried out; its object is useless once its task has ended. The sweep looks after such tasks: it
+ * deletes their payloads when they have ended, and once more later. What a restart forgets, the
+ * bucket's lifecycle deletes. Private to runner/overflow.
  *
- * Private to runner/overflow.
- * Threads: one of its own; sweep_note() from any.
+ * Threads: one of its own; sweep_note() from any. Ownership: sweep_stop() frees the sweep.
  */
 #ifndef OVERFLOW_SWEEP_H
 #define OVERFLOW_SWEEP_H
@@ -15,11 +14,11 @@
 
 struct sweep;
 
-/* Both are borrowed. */
+/* Starts the sweep's thread. Both arguments are borrowed. */
 struct sweep *sweep_start(const struct cloud *cloud, struct store *store, struct err *err);
-void sweep_stop(struct sweep *sweep); /* NULL is fine */
+void sweep_stop(struct sweep *sweep); /* NULL is allowed */
 
-/* An upload of this task's payload has no known end. */
+/* Notes a task for whose payload an upload may still be carried out. */
 void sweep_note(struct sweep *sweep, const char *id);
 
 #endif

@@ -133,7 +133,7 @@ static int fetch(const struct cloud *cloud, const char *object, const char *file
                    : unpack_below(dir, read_piece, &taking, &limits, &result, err);
 }
 
-/* A crash leaves the old one or the new one. */
+/* Exchanges the directories: a crash leaves the old conversation or the new one. */
 static int put_in_place(const char *fresh, const char *place, struct err *err)
 {
     if (rename(fresh, place) && renameat2(AT_FDCWD, fresh, AT_FDCWD, place, RENAME_EXCHANGE))

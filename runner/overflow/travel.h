@@ -14,13 +14,12 @@
 
 #define TRAVEL_BYTES_MAX (INT64_C(192) << 20) /* unpacked */
 
-/* Stores state_dir's conversation as the object. 1; 0: there is none; -1 */
+/* Uploads state_dir's conversation. Returns 1, 0 when there is none, or -1. */
 int travel_send(const struct cloud *cloud, const char *state_dir, const char *conversation,
                 const char *object, struct err *err);
 
-/* Puts the object in the place of state_dir's conversation. What is there stays unless all has
- * come. ERR_NOT_FOUND when there is no object; ERR_MISMATCH, ERR_TOO_LARGE when it is no
- * conversation. */
+/* Replaces state_dir's conversation by the object. The old one stays until everything has arrived.
+ * ERR_NOT_FOUND when there is no object; ERR_MISMATCH, ERR_TOO_LARGE when it is no conversation. */
 int travel_take(const struct cloud *cloud, const char *state_dir, const char *conversation,
                 const char *object, struct err *err);
 

@@ -1,8 +1,10 @@
 #include "runner/overflow/window.h"
 
+#include "base/check.h"
+
 #define PAUSE_MIN_MS 1000
 #define PAUSE_MAX_MS 60000
-#define ENDED_PAUSE_MS 300 /* Google counts an execution for a moment after it has ended */
+#define ENDED_PAUSE_MS 300 /* Google still counts an execution for a moment after its end. */
 #define REOPEN_MS 300000
 
 void window_init(struct window *window)
@@ -23,6 +25,7 @@ bool window_refused(struct window *window, int64_t asked_ms, int64_t now_ms)
 
 void window_granted(struct window *window, int64_t now_ms)
 {
+    REQUIRE(window->in_flight >= 0);
     window->in_flight++;
     window->pause_ms = PAUSE_MIN_MS;
     if (window->room >= WINDOW_OPEN)

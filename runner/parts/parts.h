@@ -26,7 +26,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* One part. Functions get the whole that the table belongs to; NULL: there is nothing to do. */
+/* One part. Its functions get the `whole` of the table; NULL: there is nothing to do. */
 struct part {
     const char *name;
     int (*build)(void *whole, struct err *err);
@@ -47,15 +47,15 @@ struct parts {
     size_t built; /* rows whose build succeeded */
 };
 
-/* Appends rows to the table, which has room for PARTS_MAX; before parts_begin(). */
+/* Appends rows to the table, at most PARTS_MAX together. Call before parts_begin(). */
 void parts_add(struct parts *parts, const struct part *rows, size_t count);
 
-/* Builds all, then starts all. -1 with *err, which begins with the name of the part that failed;
- * then, too, the caller calls parts_end(). */
+/* Builds all parts, then starts all. -1 with *err, which begins with the name of the part that
+ * failed. In both cases the caller calls parts_end(). */
 int parts_begin(struct parts *parts, struct err *err);
 
-/* Stops all, waits until they have settled, frees all. False when one does not settle: then it
- * leaves everything as it is. Does nothing when nothing was begun. */
+/* Stops all parts, waits until they have settled, frees all. False when one does not settle: then
+ * everything stays as it is. Does nothing when nothing was begun. */
 bool parts_end(struct parts *parts);
 
 /* Lists the parts' metrics for struct api: up to `max` - 1 sources and an empty one. */

@@ -1,19 +1,24 @@
 #include "runner/parts/process.h"
 
+#include "base/auto.h"
+#include "base/fd.h"
 #include "base/log.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-/* What we wait for, instead of being interrupted by it. */
+/* The signals that this process waits for instead of being interrupted by them. */
 static void our_signals(sigset_t *set)
 {
     sigemptyset(set);
@@ -22,7 +27,7 @@ static void our_signals(sigset_t *set)
     sigaddset(set, SIGHUP);
 }
 
-/* Else the next thing that is opened becomes somebody's standard output. */
+/* Otherwise the next opened file would become somebody's standard output. */
 static void open_streams(void)
 {
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
@@ -36,23 +41,24 @@ void process_settle(void)
     struct rlimit files;
     sigset_t set;
     open_streams();
-    /* a core dump would hold secrets */
+    /* A core dump would hold secrets. */
     setrlimit(RLIMIT_CORE, &none);
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
         files.rlim_cur = files.rlim_max;
         setrlimit(RLIMIT_NOFILE, &files);
     }
-    /* hundreds of small threads must not have a heap each */
+    /* Hundreds of small threads must not have a heap each. */
     mallopt(M_ARENA_MAX, 2);
     mallopt(M_MMAP_THRESHOLD, 128 << 10);
     mallopt(M_TRIM_THRESHOLD, 128 << 10);
     our_signals(&set);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
-    signal(SIGUSR1, SIG_IGN); /* mean nothing here, and are no reason to end */
+    signal(SIGUSR1, SIG_IGN); /* These have no meaning here, and must not end the process. */
     signal(SIGUSR2, SIG_IGN);
-    umask(022); /* tasks pass through our directories; what is secret is made with its own mode */
+    umask(022); /* Tasks walk through our directories; secret files are made with a mode of their
+                 * own. */
 }
 
 int process_signal(int timeout_ms)
@@ -64,11 +70,55 @@ int process_signal(int timeout_ms)
     return got > 0 ? got : 0;
 }
 
+/* systemd says of which file stderr is, so that a program whose stderr was changed is not misled.
+ */
+static bool is_journal(void)
+{
+    struct stat st;
+    char told[64];
+    const char *stream = getenv("JOURNAL_STREAM");
+    if (!stream || fstat(STDERR_FILENO, &st))
+        return false;
+    snprintf(told, sizeof(told), "%llu:%llu", (unsigned long long)st.st_dev,
+             (unsigned long long)st.st_ino);
+    return strcmp(stream, told) == 0;
+}
+
+static enum log_format choose_format(const struct config *config)
+{
+    bool journal = is_journal();
+    bool text = config->log_format == CONFIG_LOG_TEXT ||
+                (config->log_format == CONFIG_LOG_AUTO && (journal || isatty(STDERR_FILENO)));
+    if (text)
+        return journal ? LOG_JOURNAL : LOG_TEXT;
+    return getenv("CLOUD_RUN_JOB") ? LOG_GOOGLE : LOG_JSON;
+}
+
 void process_open_log(const struct config *config, struct redact_set *secrets)
 {
-    bool cloud = getenv("CLOUD_RUN_JOB") != NULL;
-    bool json = config->log_format == CONFIG_LOG_JSON ||
-                (config->log_format == CONFIG_LOG_AUTO && !isatty(STDERR_FILENO));
-    enum log_format format = !json ? LOG_TEXT : cloud ? LOG_GOOGLE : LOG_JSON;
-    log_open(STDERR_FILENO, (enum log_level)config->log_level, format, secrets);
+    log_open(STDERR_FILENO, (enum log_level)config->log_level, choose_format(config), secrets);
+}
+
+void process_rotate_log(int64_t max_bytes)
+{
+    struct stat st, named;
+    char path[PATH_MAX - 2], old[PATH_MAX];
+    int flags = fcntl(STDERR_FILENO, F_GETFL);
+    if (flags < 0 || !(flags & O_APPEND) || fstat(STDERR_FILENO, &st) || !S_ISREG(st.st_mode) ||
+        st.st_size < max_bytes)
+        return;
+    ssize_t n = readlink("/proc/self/fd/2", path, sizeof(path));
+    if (n <= 0 || n >= (ssize_t)sizeof(path))
+        return;
+    path[n] = '\0';
+    if (lstat(path, &named) || named.st_dev != st.st_dev || named.st_ino != st.st_ino)
+        return; /* somebody has renamed or removed it */
+    snprintf(old, sizeof(old), "%s.1", path);
+    if (rename(path, old))
+        return;
+    AUTO(fd)
+    int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY,
+                  st.st_mode & 0666);
+    if (fd < 0 || dup2(fd, STDERR_FILENO) < 0)
+        log_warn("log", "cannot start a new '%s'", path);
 }

@@ -36,7 +36,7 @@
 
 #define RUNNER_KINDS 3
 
-/* The row of a kind of tasks, without its arg; NULL when there is none of that name. */
+/* The row of a kind of tasks, without its arg; NULL for an unknown name. */
 const struct task_kind *runner_kind(const char *name);
 
 struct runner {
@@ -44,32 +44,32 @@ struct runner {
     struct config_in_force config;
     const struct config *first; /* a reference: parts borrow texts from it that no reload changes */
     struct redact_set *secrets; /* borrowed */
-    bool one_task;              /* it is built for one, and thrown away */
+    bool one_task;              /* it runs one task only */
 
-    int lock_fd; /* of the state directory */
+    int lock_fd; /* lock of the state directory */
     struct store *store;
     struct launcher *launcher;
     struct keeper *keeper;
     struct repos *repos;
     struct breaker *breaker;
     struct usage_windows *usage;
-    _Atomic int64_t logins; /* as the keeper last counted them */
+    _Atomic int64_t logins; /* the keeper's count when it was last read */
     struct proxy *proxy;
     struct gitgate *gitgate;
     struct engine *engine;
     struct claude claude;
-    struct walls walls; /* once it has been probed */
+    struct walls walls; /* set once it has been probed */
     struct command command;
     struct visit_config visit;
     struct task_kind kinds[RUNNER_KINDS + 1]; /* ends with a NULL name */
-    struct { /* what takes a moment to find out, while the rest is built */
+    struct { /* probes that take a moment, while other parts are built */
         struct thread thread;
         int rc;
         struct err err;
     } probe;
 
     struct login_flow *flow;
-    char marker[128]; /* in the environment of what we start: TASK_MARKER=… */
+    char marker[128]; /* TASK_MARKER=…, in the environment of programs that we start */
     struct cloud cloud;
     struct overflow *overflow; /* NULL: no cloud is configured */
     struct executor away;
@@ -91,27 +91,26 @@ struct runner {
     struct api api;
 };
 
-/* Builds and starts all parts of a worker or of the daemon, and takes over `config`. *runner is
- * zeroed before, except for `secrets`, `one_task` and `claude.cloud`. Also after a failure, whose
- * error names the part, runner_end() is to be called. */
+/* Build and start all parts of a worker or of the daemon, and take over `config`. *runner must be
+ * zeroed before, except for `secrets`, `one_task` and `claude.cloud`. After a failure, whose error
+ * names the part, the caller must call runner_end() as well. */
 int runner_begin_worker(struct runner *runner, struct config *config, struct err *err);
 int runner_begin_daemon(struct runner *runner, struct config *config, struct err *err);
 
-/* Ends whatever still runs and frees everything. False when a task's thread is stuck in the
- * kernel: it needs the rest, which stays. Does nothing for a runner that was never begun. */
+/* Ends everything that runs and frees it. False when a task's thread hangs in the kernel: it needs
+ * the rest, which stays. Does nothing for a runner that was never begun. */
 bool runner_end(struct runner *runner);
 
-/* Puts another configuration in force and takes it over; also when it fails, then it is freed and
+/* Replaces the configuration and takes over the new one. When that fails, the new one is freed and
  * the old one stays. */
 int runner_reconfigure(struct runner *runner, struct config *config, struct err *err);
 
 /* The two halves of the table. Private to runner/parts. */
 extern const struct part runner_task_parts[], runner_service_parts[];
 extern const size_t runner_task_part_count, runner_service_part_count;
-/* task_parts.c: refuses what a configuration says of the network of tasks and can't be kept.
- * Private to runner/parts. */
+/* task_parts.c: refuses network settings that cannot be enforced. Private to runner/parts. */
 int runner_check_network(const struct runner *runner, const struct config *config, struct err *err);
-/* task_parts.c: puts `config` in force (taken over) and tells the parts that care. Private to
+/* task_parts.c: puts `config` in force (taken over) and informs the parts that use it. Private to
  * runner/parts. */
 void runner_replace_config(struct runner *runner, struct config *config);
 

@@ -1,4 +1,4 @@
-/* The second half of the table: what serves callers. */
+/* The second half of the table: parts that serve callers. */
 #include "base/clock.h"
 #include "runner/access/audit.h"
 #include "runner/access/callers.h"
@@ -18,7 +18,9 @@
 #define HEAD_MS 30000
 #define BODY_IDLE_MS 30000
 #define BODY_TOTAL_MS 300000
-#define IDLE_MS 100000 /* longer than cloudflared keeps an idle connection: it closes first */
+#define IDLE_MS                                                                   \
+    100000 /* longer than cloudflared keeps an idle connection, so that it closes \
+            * first */
 #define PARKED_MAX 4096
 #define STREAMS_MAX 8192
 #define LINGER_MS 2000
@@ -167,7 +169,7 @@ static int build_sessions(void *whole, struct err *err)
                                              .uid = runner->claude.uid,
                                              .gid = runner->claude.gid};
     runner->sessions = sessions_new(&sessions, err);
-    runner->claude.sessions = runner->sessions; /* before a task is started */
+    runner->claude.sessions = runner->sessions; /* Set before a task is started. */
     return runner->sessions ? 0 : -1;
 }
 
@@ -287,7 +289,7 @@ static int build_push(void *whole, struct err *err)
     return 0;
 }
 
-/* Its thread asks the API what is the matter: that has been built by now. */
+/* Its thread asks the API for troubles; the API has been built by now. */
 static int start_push(void *whole, struct err *err)
 {
     struct runner *runner = whole;
@@ -476,6 +478,7 @@ static int start_http(void *whole, struct err *err)
                                      .routes = routes,
                                      .route_count = count,
                                      .gate = api_gate,
+                                     .answering = api_answering,
                                      .done = api_done,
                                      .trouble = api_trouble,
                                      .arg = &runner->api,
@@ -492,12 +495,12 @@ static int start_http(void *whole, struct err *err)
     return 0;
 }
 
-/* Those who wait for a login hold workers: they are woken first. */
+/* Callers that wait for a login hold workers, so they are woken first. */
 static void stop_http(void *whole)
 {
     struct runner *runner = whole;
     login_flow_stop(runner->flow);
-    python_stop(runner->python); /* its last answers go out by the server */
+    python_stop(runner->python); /* The server sends its last answers. */
     if (runner->server)
         http_stop(runner->server, LINGER_MS);
     runner->server = NULL;

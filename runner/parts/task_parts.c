@@ -1,4 +1,4 @@
-/* The first half of the table: what it takes to run tasks. */
+/* The first half of the table: parts that run tasks. */
 #include "runner/parts/runner.h"
 
 #include "base/clock.h"
@@ -21,8 +21,8 @@
 #define PROBE_MS 10000
 #define LAST_TASKS_MS 10000
 
-/* From /etc/passwd itself: asking through NSS loads half a dozen libraries for the daemon's life.
- */
+/* Looks a user up in /etc/passwd itself: NSS would load half a dozen libraries for the daemon's
+ * life. */
 static const struct passwd *look_up(const char *name)
 {
     static struct passwd entry;
@@ -37,8 +37,8 @@ static const struct passwd *look_up(const char *name)
     return found;
 }
 
-/* Who tasks run as. Another user when the runner is root: the CLI refuses some modes as root, and
- * must not own the runner's files. */
+/* Chooses the user that tasks run as. When the runner is root it is another one: the CLI refuses
+ * some modes as root, and tasks must not own the runner's files. */
 static int find_user(const struct config *config, struct claude *claude, struct err *err)
 {
     const char *name = config->user;
@@ -78,6 +78,8 @@ static void free_launcher(void *whole)
     struct runner *runner = whole;
     launcher_free(runner->launcher);
     runner->launcher = NULL;
+    users_free(runner->walls.users);
+    runner->walls.users = NULL;
 }
 
 static int build_user(void *whole, struct err *err)
@@ -154,7 +156,7 @@ static void free_inputs(void *whole)
     runner->inputs = NULL;
 }
 
-/* The breaker has changed its mind: tasks wait, or go on. */
+/* Called by the breaker when tasks must wait, or may go on. */
 static void on_breaker(const struct breaker_status *status, void *arg)
 {
     static const enum task_state holds[] = {[BREAKER_CLOSED] = TASK_PENDING,
@@ -165,7 +167,7 @@ static void on_breaker(const struct breaker_status *status, void *arg)
         engine_hold(runner->engine, holds[status->state]);
 }
 
-/* The login, or the configuration, may have changed. */
+/* Called when the login, or the configuration, may have changed. */
 static void look_at_login(struct runner *runner)
 {
     struct keeper_status status;
@@ -191,7 +193,7 @@ static int build_breaker(void *whole, struct err *err)
     return runner->breaker ? 0 : -1;
 }
 
-/* The pause that the last process knew of; before the first task starts. */
+/* Restores a pause from the last process, before the first task starts. */
 static int start_breaker(void *whole, struct err *err)
 {
     struct runner *runner = whole;
@@ -297,10 +299,10 @@ static struct engine_limits limits_of(const struct config *config)
                                   .overflow_after_ms = config->overflow_after_ms};
 }
 
-/* Every kind of task that this program knows. */
+/* All kinds of tasks. */
 static const struct {
     const struct task_kind *kind;
-    size_t arg; /* its arg's place in struct runner */
+    size_t arg; /* offset of its arg in struct runner */
 } kinds[RUNNER_KINDS] = {
     {&claude_kind, offsetof(struct runner, claude)},
     {&command_kind, offsetof(struct runner, command)},
@@ -374,7 +376,7 @@ static int start_engine(void *whole, struct err *err)
     return engine_start(runner->engine, err);
 }
 
-/* Every task's thread has stored how its task ended. */
+/* True when every task's thread has stored its task's end. */
 static bool settle_engine(void *whole)
 {
     struct runner *runner = whole;
@@ -388,7 +390,7 @@ static void free_engine(void *whole)
     runner->engine = NULL;
 }
 
-/* What can't be kept is not taken for granted. */
+/* Refuses network restrictions that cannot be enforced. */
 static int check_egress(const struct config *config, bool gate, const struct jail_host *host,
                         struct err *err)
 {
@@ -405,7 +407,19 @@ static int check_egress(const struct config *config, bool gate, const struct jai
         host->why[JAIL_HAS_GATE][0] ? host->why[JAIL_HAS_GATE] : "JAIL is not full");
 }
 
-/* The strongest jail that the host gives and the owner wants. */
+/* A user for each task, where there are no namespaces to keep them apart. */
+static int make_users(struct runner *runner, const struct config *config,
+                      const struct jail_host *host, struct err *err)
+{
+    unsigned first, last;
+    if (!host->has[JAIL_HAS_USER] || host->has[JAIL_HAS_NAMESPACES] ||
+        !config_uids(config, &first, &last))
+        return 0;
+    runner->walls.users = users_new(first, last, err);
+    return runner->walls.users ? 0 : err_wrap(err, "RUNNER_UIDS");
+}
+
+/* Chooses the strongest jail that the host can give and the owner wants. */
 static int choose_tier(struct runner *runner, const struct config *config, struct err *err)
 {
     const struct jail_host *host = launcher_host(runner->launcher);
@@ -414,6 +428,8 @@ static int choose_tier(struct runner *runner, const struct config *config, struc
     runner->walls.config = &runner->config;
     runner->walls.tier = host->tier < (int)most ? (enum jail_tier)host->tier : most;
     runner->walls.gate = runner->walls.tier == JAIL_FULL && host->has[JAIL_HAS_GATE];
+    if (make_users(runner, config, host, err))
+        return -1;
     if (check_egress(config, runner->walls.gate, host, err))
         return -1;
     if (runner->walls.tier >= least)
@@ -423,7 +439,7 @@ static int choose_tier(struct runner *runner, const struct config *config, struc
                    jail_tier_name(runner->walls.tier), jail_tier_name(least), host->why_tier);
 }
 
-/* Starts a program as a task would be started, where a task would be. */
+/* Starts a program in the way and place of a task. */
 static int probe_launch(struct runner *runner, const struct config *config, struct err *err)
 {
     AUTO(plan) struct plan *plan = plan_new();
@@ -436,7 +452,7 @@ static int probe_launch(struct runner *runner, const struct config *config, stru
     plan->uid = runner->claude.uid;
     plan->gid = runner->claude.gid;
     plan->jail.tier = runner->walls.tier;
-    for (int i = 0; i < 3; i++) /* where it is, to be started in */
+    for (int i = 0; i < 3; i++) /* The directory in which it starts. */
         strlist_add(&plan->jail.binds, i ? plan->cwd : "ro");
     const struct work_order order = {.launcher = runner->launcher,
                                      .plan = plan,
@@ -485,7 +501,7 @@ static void free_probe(void *whole)
 
 int runner_check_network(const struct runner *runner, const struct config *config, struct err *err)
 {
-    return runner->launcher /* without one nothing is run */
+    return runner->launcher /* Without a launcher no program can run. */
                ? check_egress(config, runner->walls.gate, launcher_host(runner->launcher), err)
                : 0;
 }
@@ -534,19 +550,19 @@ static void show_repos(struct metric_page *page, void *whole)
 }
 
 const struct part runner_task_parts[] = {
-    /* first: a small process makes quick children */
+    /* First, because a small process clones fast. */
     {"launcher", .build = build_launcher, .stop = stop_launcher, .free = free_launcher},
     {"user", .build = build_user},
     {"store", .build = build_store, .free = free_store},
     {"repos", .build = build_repos, .free = free_repos, .metrics = show_repos},
     {"inputs", .build = build_inputs, .free = free_inputs},
-    /* it takes a moment: it tries while the rest is built */
+    /* It takes a moment, and runs while the rest is built. */
     {"probe", .build = build_probe, .start = start_probe, .free = free_probe},
     {"breaker", .build = build_breaker, .free = free_breaker, .metrics = show_breaker},
     {"usage", .build = build_usage, .free = free_usage, .metrics = show_usage},
     {"keeper", .build = build_keeper, .start = start_keeper, .free = free_keeper,
      .metrics = show_keeper},
-    {"pause", .start = start_breaker}, /* once the keeper watches the login */
+    {"pause", .start = start_breaker}, /* Once the keeper watches the login. */
     {"proxy", .build = build_proxy, .free = free_proxy, .metrics = show_proxy},
     {"gitgate", .build = build_gitgate, .free = free_gitgate},
     {"engine", .build = build_engine, .start = start_engine, .settle = settle_engine,

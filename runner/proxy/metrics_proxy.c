@@ -1,4 +1,4 @@
-/* The proxy's numbers, and the account's as the API tells them in the heads of its answers. */
+/* The proxy's metrics, and the account's figures from the heads of the API's answers. */
 #include "base/metric.h"
 #include "runner/proxy/lease.h"
 
@@ -29,7 +29,7 @@ static const struct {
     {"anthropic-ratelimit-output-tokens-remaining", 1, "output_tokens"},
 };
 
-/* A header's number, which is finite and not below 0; false when there is none. */
+/* Reads a header's number, finite and at least 0; false when there is none. */
 static bool read_number(const struct buf *head, const char *header, double *ret_value)
 {
     char text[64], *end;

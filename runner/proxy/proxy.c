@@ -1,5 +1,6 @@
 #include "runner/proxy/proxy.h"
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/lock.h"
 #include "base/log.h"
@@ -10,19 +11,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Requests at once, and an eighth in reserve. A thread that has never run costs next to nothing. */
+/* Requests at once, with an eighth in reserve. A thread that has never run costs next to
+ * nothing. */
 #define WORKERS 128
 #define HEAD_MS 30000
 #define BODY_IDLE_MS 120000
 #define SOCKET_MODE 0666        /* see proxy.h */
-#define UNREACHED_MIN 2         /* one may have been an accident */
-#define UNREACHED_FOR_MS 600000 /* nobody has tried since: it may be over */
-#define IDLE_MS 300000          /* the CLI keeps its connections between turns */
+#define UNREACHED_MIN 2         /* A single failure may be an accident. */
+#define UNREACHED_FOR_MS 600000 /* After this time without a try it may be over. */
+#define IDLE_MS 300000          /* The CLI keeps its connections between turns. */
 
 /* --- leases -------------------------------------------------------------------------------- */
 
 void lease_unref(struct lease *lease)
 {
+    REQUIRE(lease->refs > 0);
     if (atomic_fetch_sub(&lease->refs, 1) > 1)
         return;
     if (lease->secret)
@@ -33,7 +36,8 @@ void lease_unref(struct lease *lease)
     free(lease);
 }
 
-/* Every living token is compared, in time that tells nothing about how much of it is right. */
+/* Finds the lease of a token. All are compared, in time that tells nothing about how much of it was
+ * right. */
 struct lease *lease_find(struct proxy *proxy, const char *token)
 {
     struct lease *found = NULL;
@@ -49,6 +53,7 @@ struct lease *lease_find(struct proxy *proxy, const char *token)
 
 void lease_name(struct lease *lease, const char *task)
 {
+    REQUIRE(task);
     snprintf(lease->task, sizeof(lease->task), "%s", task);
 }
 
@@ -76,10 +81,11 @@ void lease_use(struct lease *lease, struct lease_use *ret_use)
 
 /* --- the server ---------------------------------------------------------------------------- */
 
-/* What passes: Claude's conversations, and what the CLI asks to prepare them. Nothing by which a
- * borrowed credential could be turned into a lasting one. */
+/* The requests that are passed on: Claude's conversations, and the CLI's requests to prepare them.
+ * None of them can turn a borrowed credential into a lasting one. */
 static const struct http_route routes[] = {
-    {"GET", "/", relay_request, 0}, /* the CLI's HEAD request, to see whether the API answers */
+    {"GET", "/", relay_request, 0}, /* The CLI's HEAD request, which tests whether the API
+                                     * answers. */
     {"POST", "/v1/messages", relay_request, 0},
     {"POST", "/v1/messages/count_tokens", relay_request, 0},
     {"GET", "/v1/models", relay_request, 0},
@@ -132,7 +138,7 @@ struct proxy *proxy_new(const struct proxy_config *config, struct err *err)
         return NULL;
     }
     proxy->config = *config;
-    proxy->config.socket = NULL; /* the path was borrowed for this call only */
+    proxy->config.socket = NULL; /* The path was borrowed for the call only. */
     lock_init(&proxy->lock);
     proxy->server = start(proxy, config->socket, err);
     if (!proxy->server) {

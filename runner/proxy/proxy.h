@@ -16,6 +16,7 @@
  * Each request in flight has a worker of the proxy's own HTTP server.
  *
  * Threads: any.
+ * Ownership: the caller of proxy_new() frees it by proxy_free(); proxy_end() gives up a lease.
  */
 #ifndef PROXY_PROXY_H
 #define PROXY_PROXY_H
@@ -36,15 +37,16 @@ struct proxy_config {
     struct keeper *keeper;          /* borrowed */
     struct breaker *breaker;        /* borrowed */
     struct usage_windows *usage;    /* borrowed, or NULL */
-    /* The path of a unix socket to listen on besides loopback, or NULL (borrowed for the call). For
-     * jails, which have no loopback of ours: anybody who can reach the file may connect, so its
-     * folder decides who that is; a lease's token is asked for all the same. */
+    /* The path of a unix socket to listen on besides loopback, or NULL (borrowed for the call). It
+     * is for jails, which have no loopback of ours. Whoever can reach the file may connect, so its
+     * directory decides who that is; a lease's token is required nevertheless. */
     const char *socket;
 };
 
-/* Listens on a free port of loopback, and on config->socket. */
+/* Makes a proxy that listens on a free loopback port, and on config->socket. The caller frees it by
+ * proxy_free(). */
 struct proxy *proxy_new(const struct proxy_config *config, struct err *err);
-/* Ends what is under way. All leases must have ended. */
+/* Ends running requests and frees the proxy. All leases must have ended. */
 void proxy_free(struct proxy *proxy);
 
 enum lease_kind {
@@ -53,44 +55,44 @@ enum lease_kind {
     LEASE_OAUTH, /* an OAuth token that the request brought */
 };
 
-/* `secret` is the key or token, NULL for the runner's own (the configured key, or the login).
- * NULL with *err when memory ran out. */
+/* Makes a lease, which the caller ends by proxy_end(). `secret` is the key or token, NULL for the
+ * runner's own (the configured key, or the login). NULL with *err when memory ran out. */
 struct lease *proxy_lease(struct proxy *proxy, enum lease_kind kind, const char *secret,
                           struct err *err);
 
-/* Says whose it is; before the token is given away. */
+/* Sets the task that it belongs to. Call before the token is handed out. */
 void lease_name(struct lease *lease, const char *task);
 
-/* The token is dead at once, and so are its requests. */
+/* Invalidates the token at once and ends its requests; the lease must not be used any more. */
 void proxy_end(struct lease *lease);
 
 const char *lease_token(const struct lease *lease);
 const char *lease_url(const struct lease *lease);
 enum lease_kind lease_kind(const struct lease *lease);
 
-/* What a lease has been used for. */
+/* Statistics of a lease. */
 struct lease_use {
     int64_t requests;
-    int64_t answers; /* of status 200 */
+    int64_t answers; /* answers with status 200 */
     int64_t input_tokens, output_tokens, cache_read_tokens, cache_creation_tokens;
-    bool limited; /* the API said that the account's limit was hit */
+    bool limited; /* the API reported that the account's limit was hit */
     bool refused; /* the API refused the credential, also after a refresh */
 };
 void lease_use(struct lease *lease, struct lease_use *ret_use);
 
-/* Of all leases since the start. */
+/* Statistics of all leases since the start. */
 struct proxy_stats {
     int64_t requests, failed, in_flight;
-    int64_t answers_by_class[6]; /* [2]: 2xx, … */
+    int64_t answers_by_class[6]; /* index 2: 2xx, … */
     int64_t input_tokens, output_tokens;
 };
 void proxy_stats(struct proxy *proxy, struct proxy_stats *ret_stats);
 
-/* True when the last tries to reach the API, of the last few minutes, all found nobody there: the
+/* True when the last tries to reach the API within the last minutes all failed to connect: the
  * network is down, or ANTHROPIC_UPSTREAM is wrong. */
 bool proxy_is_cut_off(struct proxy *proxy);
 
-/* Prints that, and what the API last said of the account, for a page of metrics; arg is a struct
+/* Prints these statistics and the account's figures for a page of metrics; arg is a struct
  * proxy. */
 struct metric_page;
 void proxy_metrics(struct metric_page *page, void *arg);

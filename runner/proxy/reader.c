@@ -6,14 +6,14 @@
 
 #include <string.h>
 
-#define LINE_MAX_BYTES 65536  /* the lines that matter are short */
-#define BODY_MAX_BYTES 524288 /* a larger JSON answer goes uncounted */
+#define LINE_MAX_BYTES 65536  /* Lines with usage are short. */
+#define BODY_MAX_BYTES 524288 /* Usage in a larger JSON answer is not counted. */
 
 static void keep_larger(const struct json *usage, const char *name, int64_t *value)
 {
     int64_t said = 0;
     if (json_int(json_get(usage, name), &said) == 0 && said > *value)
-        *value = said; /* message_delta repeats what message_start said, and more */
+        *value = said; /* message_delta repeats the numbers of message_start, increased. */
 }
 
 static void take_usage(struct reader *reader, const struct json *usage)
@@ -37,7 +37,7 @@ static void take_line(const char *line, size_t len, size_t whole_len, void *arg)
     static const char *const wanted[] = {"message_start", "message_delta"};
     if (len != whole_len || len < 6 || memcmp(line, "data:", 5) != 0)
         return;
-    size_t look = len < 64 ? len : 64; /* the type comes first */
+    size_t look = len < 64 ? len : 64; /* The type comes first. */
     for (size_t i = 0; i < COUNT_OF(wanted); i++)
         if (memmem(line, look, wanted[i], strlen(wanted[i]))) {
             take_json(arg, line + 5, len - 5);

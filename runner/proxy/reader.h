@@ -1,5 +1,5 @@
 /*
- * Reads usage out of an answer that passes by: of an event stream, or of a JSON body.
+ * Reads the usage in an answer that passes through: an event stream, or a JSON body.
  *
  * Threads: one at a time.
  */
@@ -27,7 +27,7 @@ struct reader {
 void reader_init(struct reader *reader, const char *type);
 void reader_done(struct reader *reader);
 void reader_feed(struct reader *reader, const char *data, size_t len);
-/* At the end of the answer, or where it broke off. */
+/* Call at the end of the answer, or when it was cut off. */
 void reader_finish(struct reader *reader);
 
 #endif

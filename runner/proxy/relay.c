@@ -1,4 +1,5 @@
-/* One request of a task's CLI, passed on. */
+/* Passes on one request of a task's CLI. */
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/lock.h"
 #include "base/log.h"
@@ -12,16 +13,17 @@
 #include <strings.h>
 
 #define TOKEN_BYTES_MAX 16384
-#define SILENCE_MS (20 * 60000) /* the model may think for long; the API sends pings */
+#define SILENCE_MS (20 * 60000) /* The model may think for long; the API sends pings meanwhile. */
 #define LOOK_EVERY_MS 250
-#define LIMIT_RETRY_S 60        /* a Retry-After of this or more means the account's limit */
-#define UNNAMED_LIMIT_MS 300000 /* a limit without a reset time */
+#define LIMIT_RETRY_S 60        /* A Retry-After of at least this means the account's limit. */
+#define UNNAMED_LIMIT_MS 300000 /* pause for a limit without a reset time */
 /* With a login the CLI takes every 429 for the account's limit and gives up; this it tries again,
  * after Retry-After. With a key it tries a 429 again as well. */
 #define OVERLOADED 529
 
 void relay_refuse(struct http_request *req, int status, const char *type, const char *message)
 {
+    REQUIRE(status >= 400);
     AUTO(buf) struct buf body = BUF_INIT(4096);
     buf_addf(&body, "{\"type\":\"error\",\"error\":{\"type\":\"%s\",\"message\":\"", type);
     str_add_json(&body, message, strlen(message));
@@ -35,15 +37,15 @@ struct relay {
     struct http_request *req;
     struct proxy *proxy;
     struct lease *lease;
-    struct buf token; /* the credential that this request went with */
+    struct buf token; /* the credential that was sent with this request */
     struct strlist headers;
     struct reader reader;
-    int64_t looked_ms; /* for a client that has gone */
-    bool began;        /* the client has got a head */
+    int64_t looked_ms; /* when the client's connection was last checked */
+    bool began;        /* the client has received a head */
     int status;
 };
 
-/* Headers that concern one connection only, or that are ours to say. */
+/* True for headers that concern one connection only, or that the proxy sets itself. */
 static bool is_dropped(const char *name)
 {
     static const char *const dropped[] = {
@@ -129,14 +131,14 @@ static int add_credential(struct relay *relay, struct err *err)
 
 /* --- what the API says of the account ------------------------------------------------------ */
 
-/* True when the lease uses the runner's own credential: then what the API says concerns all
+/* True when the lease uses the runner's own credential: then limits and refusals concern all
  * tasks. */
 static bool is_shared(const struct lease *lease)
 {
     return !lease->secret;
 }
 
-/* When a limit ends: the API says so in seconds of Unix time, or as a wait; 0 when it does not. */
+/* When a limit ends: the API gives seconds of Unix time, or a wait; 0 when it gives neither. */
 static int64_t limit_end_ms(const struct buf *head)
 {
     static const char *const resets[] = {"anthropic-ratelimit-unified-reset",
@@ -155,13 +157,13 @@ static int64_t limit_end_ms(const struct buf *head)
     return 0;
 }
 
-/* True when a 429 means that the account's limit is reached. */
+/* Handles a 429. True when it means that the account's limit is reached. */
 static bool heed_limit(struct relay *relay, const struct buf *head)
 {
     char status[32];
     int64_t end_ms = limit_end_ms(head);
-    /* a momentary rate limit also carries the windows and their ends: do not take it for the
-     * account's limit */
+    /* An answer to a momentary rate limit also has the windows and their ends; that is not the
+     * account's limit. */
     bool told = net_header(head, "anthropic-ratelimit-unified-status", status, sizeof(status));
     if (told ? strcmp(status, "rejected") != 0 : end_ms == 0)
         return false;
@@ -174,7 +176,7 @@ static bool heed_limit(struct relay *relay, const struct buf *head)
     return true;
 }
 
-/* True for the first refusal that a lease's requests meet in a row. */
+/* True for the first refusal in a row for the lease's requests. */
 static bool note_refusal(struct lease *lease)
 {
     lock_take(&lease->lock);
@@ -184,8 +186,9 @@ static bool note_refusal(struct lease *lease)
     return first;
 }
 
-/* A login is refreshed, once; the CLI asks again by itself and meets the new token. A refusal after
- * that, or of a key, stands: trying it again would hold a slot for minutes. */
+/* Handles a refusal. A login is refreshed once; the CLI then repeats the request by itself and gets
+ * the new token. A second refusal, or one of a key, is passed on: repeating would hold a slot for
+ * minutes. */
 static void heed_refusal(struct relay *relay)
 {
     struct err err;
@@ -223,8 +226,8 @@ static ssize_t on_read(char *to, size_t size, void *arg)
     return http_read(relay->req, to, size, &ignored);
 }
 
-/* Takes the next line off *at; false past the last. A line that is no header, or that does not fit,
- * gives an empty name. */
+/* Copies the next header line at *at; false past the last. A malformed line, or one that does not
+ * fit, gives an empty name. */
 static bool next_header(const char **at, char *name, size_t name_size, char *value,
                         size_t value_size)
 {
@@ -284,7 +287,7 @@ static int on_write(const char *data, size_t len, void *arg)
     return http_write(relay->req, data, len);
 }
 
-/* Asked at every piece; a look at the socket is only worth it when none has come for a while. */
+/* Asked for every piece; the socket is only looked at when no piece has arrived for a while. */
 static bool on_stop(void *arg)
 {
     struct relay *relay = arg;
@@ -349,7 +352,7 @@ static void count_usage(struct relay *relay)
     lock_drop(&relay->lease->lock);
 }
 
-/* The upstream's address with this request's path and query. */
+/* Prints the upstream's URL with this request's path and query. */
 static void print_url(const struct relay *relay, struct buf *out)
 {
     const char *name;

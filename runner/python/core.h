@@ -2,6 +2,7 @@
  * Runs, children, zygotes and sessions, shared by the files of this room. Private to runner/python.
  *
  * Threads: any, with python's lock held.
+ * Ownership: struct python owns everything here; pointers that a function returns are borrowed.
  */
 #ifndef PYTHON_CORE_H
 #define PYTHON_CORE_H
@@ -15,22 +16,27 @@
 
 #define KIDS_MAX 512
 #define CALLERS_MAX 64
-#define STANDBY_MAX 2
+#define STANDBY_MIN 2 /* made at once */
+#define STANDBY_MAX 8 /* of one level; the others are made while nobody asks for anything */
+#define QUIET_MS 15   /* nobody does: no run has begun or ended for so long */
+#define LATELY_MS 60000
 #define START_FAILURES_MAX 3
 #define LOSSES_MAX (2 * STANDBY_MAX) /* of one run: every child on standby may have been killed */
-#define HOLD_MS 5000                 /* after so many failures nothing is started for so long */
-#define IDLE_MS 900000               /* unused zygotes are ended */
-#define LOAD_MS 120000    /* a zygote has imported its libraries by then, or is given up */
-#define END_MS 10000      /* a child that was killed is gone by then, or its zygote is */
+#define HOLD_MS 5000                 /* after too many failures nothing is started for this long */
+#define IDLE_MS 900000               /* a zygote that was unused for this long is ended */
+#define LOAD_MS 120000 /* a zygote that takes longer to import its libraries is given up */
+#define END_MS                                                                               \
+    10000                 /* a killed child must be gone after this time, else its zygote is \
+                           * ended */
 #define INTERRUPT_MS 2000 /* between an interrupt and a kill */
-#define STOP_MS 100       /* between that and a kill, when time is up */
+#define STOP_MS 100       /* between SIGTERM and a kill, when the time is up */
 #define YOUNG_US 5000
-#define TICK_MS 50 /* how late a clock may be */
+#define TICK_MS 50 /* longest delay of a timer */
 
 struct python;
 struct kid;
 
-/* Who an event is about. */
+/* The source of an event. */
 enum source_kind { SOURCE_WAKE, SOURCE_ZYGOTE, SOURCE_CONTROL, SOURCE_OUT, SOURCE_ERR };
 struct source {
     enum source_kind kind;
@@ -42,16 +48,16 @@ struct run {
     uint64_t ticket;
     struct python_request request;
     char *caller;
-    struct session *session; /* NULL: on its own */
+    struct session *session; /* NULL: a run of its own */
     struct kid *kid;         /* while it runs */
     enum python_level level;
     int64_t started_us, deadline_ms,
-        kill_ms; /* kill_ms: when an interrupt was not enough; 0: none */
-    bool begun;  /* the child has said that the code is about to run */
+        kill_ms; /* kill_ms: when an interrupted run is killed; 0: it was not interrupted */
+    bool begun;  /* the child has reported that the code is about to run */
     bool fresh;  /* the child had run nothing before */
     bool timed_out, cancelled;
-    int losses;                 /* children that were lost under it */
-    bool told_end, told_memory; /* by the child: E */
+    int losses;                 /* children that it has lost */
+    bool told_end, told_memory; /* reported by the child: frame E */
     int told_status;
     size_t frame_bytes;
     struct python_outcome outcome;
@@ -63,13 +69,13 @@ struct run {
 enum kid_state {
     KID_STARTING, /* asked for */
     KID_STANDBY,
-    KID_LIMITING, /* has a run; its memory is being limited */
+    KID_LIMITING, /* it has a run, and its memory is being limited */
     KID_RUNNING,
     KID_IDLE,   /* a session's, between runs */
     KID_ENDING, /* killed */
 };
 
-/* A child, on the daemon's side. */
+/* A child process, as the daemon sees it. */
 struct kid {
     struct python *python; /* borrowed */
     uint32_t id;
@@ -79,11 +85,11 @@ struct kid {
     struct source sources[3];
     struct run *run;         /* borrowed: in python->running */
     struct session *session; /* borrowed */
-    struct buf in;           /* frames */
-    struct buf request;      /* what is still to be sent */
-    struct buf words;        /* printed before there was a run: why it failed */
-    int64_t end_by_ms;       /* KID_ENDING */
-    int64_t base_kib;        /* resident before it had a run: the zygote's */
+    struct buf in;           /* frames that have arrived */
+    struct buf request;      /* bytes that are still to be sent */
+    struct buf words;        /* printed before it had a run: says why it failed */
+    int64_t end_by_ms;       /* of KID_ENDING */
+    int64_t base_kib;        /* resident before it had a run: memory of the zygote */
     struct kid *next;
 };
 
@@ -95,6 +101,7 @@ struct zygote {
     int control;
     struct source source;
     int64_t load_by_ms, used_ms;
+    int64_t ran_ms; /* when a child of it was last given a run; 0: never */
     char missing[200];
 };
 
@@ -108,7 +115,7 @@ struct session {
     struct session *next;
 };
 
-/* One caller's runs that wait, and how many of it run. */
+/* One caller's waiting runs, and how many of its runs have slots. */
 struct caller {
     char *name;
     struct run *first, **last;
@@ -118,7 +125,7 @@ struct caller {
 struct python {
     struct python_config config;
     char *program;
-    char why[160]; /* not available; "" when it is */
+    char why[160]; /* why it is not available; "" when it is */
     struct lock lock;
     struct thread thread;
     bool stopping;
@@ -127,6 +134,7 @@ struct python {
     struct zygote zygotes[LEVEL_COUNT];
     struct child *root; /* the tree of all zygotes */
     bool wants_root;    /* start it, without the lock */
+    int64_t busy_ms;    /* when a run has last begun or ended */
     int failures;       /* starts that failed in a row */
     int64_t hold_until_ms;
     struct err last_failure;
@@ -135,10 +143,10 @@ struct python {
     uint32_t last_id;
     uint64_t last_ticket;
     struct caller callers[CALLERS_MAX];
-    int turn; /* the caller to look at first */
+    int turn; /* index of the caller to serve first */
     struct run *running;
     int running_count, queued_count;
-    struct run *finished; /* done() is to be called without the lock */
+    struct run *finished; /* runs whose done() must be called without the lock */
     struct session *sessions;
     int session_count;
     struct { /* for /metrics */
@@ -154,35 +162,39 @@ int python_watch(struct python *python, int fd, struct source *source, unsigned 
 
 /* zygotes.c */
 void zygotes_init(struct python *python);
-/* Sees to it that this level is there some time. */
+/* Requests this level: it will be started. */
 void zygote_want(struct python *python, enum python_level level);
-/* Starts the tree; without the lock. */
+/* Starts the process tree; call without the lock. */
 void zygotes_start(struct python *python);
 void zygote_event(struct zygote *zygote);
 int zygote_send(struct zygote *zygote, const struct zygote_wire *wire, const int *fds, int count,
                 struct err *err);
-/* Ends the whole tree; what ran is run again, or fails. */
+/* Ends the whole tree; running code is run again, or fails. */
 void zygotes_end(struct python *python, const char *why);
 void zygotes_tick(struct python *python, int64_t now_ms);
-/* A start has failed; after too many in a row what waits fails, too. */
+/* Counts a failed start; after too many in a row waiting runs fail, too. */
 void zygotes_failed(struct python *python, const struct err *err);
 
 /* kids.c */
-/* The same for every level, but not while a young run may be over sooner than a fork is. */
+/* Calls kids_fill() for every level, except while a young run may end sooner than a fork. */
 void kids_refill(struct python *python);
-/* Has as many children on standby as this level should. */
+/* Has as many children on standby as this level needs at least. */
 void kids_fill(struct python *python, enum python_level level);
+/* Whether some level that was used lately is to have more of them, once it is quiet. */
+bool kids_lack(const struct python *python);
+/* Starts one of those when it is quiet. */
+void kids_stock(struct python *python, int64_t now_ms);
 struct kid *kid_standby(struct python *python, enum python_level level);
 struct kid *kid_find(struct python *python, uint32_t id);
-/* Gives a run to a child on standby, or to its session's. */
+/* Gives a run to a child on standby, or to its session's child. */
 void kid_begin(struct kid *kid, struct run *run);
 void kid_send_request(struct kid *kid);
 void kid_event(struct kid *kid, enum source_kind kind, unsigned events);
-/* Reads what is there. */
+/* Reads the output that is there. */
 void kid_drain(struct kid *kid);
 void kid_kill(struct kid *kid);
 void kid_interrupt(struct kid *kid);
-/* As kid_kill(), after a moment to print what it has. */
+/* As kid_kill(), after a moment in which the child can print its rest. */
 void kid_stop(struct kid *kid);
 void kid_ended(struct kid *kid, const struct zygote_wire *wire);
 void kid_free(struct kid *kid);
@@ -192,19 +204,19 @@ int kids_count(const struct python *python, enum python_level level, enum kid_st
 /* runs.c */
 enum python_level python_run_level(const char *code);
 void runs_dispatch(struct python *python);
-/* A run has ended, well or not: its outcome is complete. */
+/* Ends a run whose outcome is complete, good or bad. */
 void python_run_finish(struct run *run);
 void python_run_fail(struct run *run, const struct err *err);
-/* Its child is lost through no fault of its own. */
+/* Handles a run whose child was lost without the run's fault. */
 void python_run_lost(struct run *run);
 void runs_tick(struct python *python, int64_t now_ms);
 void runs_fail_all(struct python *python, const struct err *err, bool running_too);
 void python_run_free(struct run *run);
 void python_run_print_request(const struct run *run, const struct config *config, struct buf *out);
 
-/* frames.c: one frame of a child's. */
+/* frames.c: handles one frame of a child. */
 void python_run_take_frame(struct run *run, char letter, const char *body, size_t len);
-/* What an ended child makes of its run. */
+/* Fills in the outcome from the end of the child. */
 void python_run_conclude(struct run *run, int wait_status, unsigned exceeded, int64_t peak_kib);
 void python_outcome_done(struct python_outcome *outcome);
 
@@ -213,7 +225,7 @@ struct session *python_session_find(struct python *python, const char *caller, c
 void python_session_unlink(struct python *python, struct session *session);
 void python_sessions_tick(struct python *python, int64_t now_ms);
 void python_sessions_free(struct python *python);
-/* Its child is gone. */
+/* Call when the session's child is gone. */
 void python_session_lost(struct session *session);
 void python_session_ran(struct session *session);
 

@@ -1,4 +1,4 @@
-/* The engine's thread, and what others ask of it. */
+/* The engine's thread, and the functions for other rooms. */
 #include "runner/python/core.h"
 
 #include "base/clock.h"
@@ -29,7 +29,7 @@ int python_watch(struct python *python, int fd, struct source *source, unsigned 
     return epoll_ctl(python->epoll, EPOLL_CTL_ADD, fd, &event);
 }
 
-/* claude-python beside this program's own file. */
+/* The path of claude-python next to this program's own file, which the caller frees. */
 static char *find_program(const char *given)
 {
     char self[PATH_MAX];
@@ -64,7 +64,7 @@ static void handle(const struct epoll_event *event)
     }
 }
 
-/* Calls done() for what has ended. The lock is held, and let go meanwhile. */
+/* Calls done() for ended runs. The lock is held, and released meanwhile. */
 static void hand_out(struct python *python) HOLDS(python->lock);
 static void hand_out(struct python *python)
 {
@@ -89,6 +89,7 @@ static void tick(struct python *python)
     runs_dispatch(python);
     hand_out(python);
     kids_refill(python);
+    kids_stock(python, now);
     if (python->wants_root && !python->stopping) {
         python->wants_root = false;
         lock_drop(&python->lock);
@@ -99,7 +100,7 @@ static void tick(struct python *python)
     }
 }
 
-/* One event at a time: what an event is about may go with the one before it. */
+/* Handles one event at a time, because an event may free the subject of the next one. */
 static void *engine_thread(void *arg)
 {
     struct python *python = arg;
@@ -108,7 +109,10 @@ static void *engine_thread(void *arg)
     while (!python->stopping) {
         bool active = python->kid_count > 0 || python->queued_count > 0 || python->root;
         bool urgent = python->running_count > 0 || python->queued_count > 0;
-        int wait_ms = urgent ? TICK_MS : active || python->session_count > 0 ? 1000 : -1;
+        int wait_ms = urgent                                ? TICK_MS
+                      : kids_lack(python)                   ? QUIET_MS
+                      : active || python->session_count > 0 ? 1000
+                                                            : -1;
         lock_drop(&python->lock);
         int count = epoll_wait(python->epoll, &event, 1, wait_ms);
         lock_take(&python->lock);

@@ -1,4 +1,4 @@
-/* What a child says of its run, and what its end makes of it. */
+/* What a child reports about its run, and what its end means. */
 #include "runner/python/core.h"
 
 #include "base/clock.h"
@@ -49,7 +49,7 @@ static char *copy_text(const struct json *body, const char *name)
     return text ? strdup(text) : NULL;
 }
 
-/* Why it is refused; the code has not begun, so this comes from our own part. */
+/* Reads why the code is refused. The code has not begun, so this comes from our own part. */
 static void take_refusal(struct python_refusal *refusal, const struct json *body)
 {
     if (refusal->message)
@@ -105,7 +105,7 @@ void python_run_take_frame(struct run *run, char letter, const char *data, size_
     }
 }
 
-/* What a shell would say. */
+/* The exit code that a shell would report. */
 static int exit_code(int status)
 {
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
@@ -131,6 +131,7 @@ void python_run_conclude(struct run *run, int wait_status, unsigned exceeded, in
     outcome->took_us = clock_mono_us() - run->started_us;
     outcome->peak_kib = peak_kib;
     outcome->exit_code = outcome->status == PYTHON_REJECTED    ? -1
-                         : outcome->status == PYTHON_TIMED_OUT ? 124 /* as of a task */
+                         : outcome->status == PYTHON_TIMED_OUT ? 124 /* the same code as for a
+                                                                      * task */
                                                                : exit_code(wait_status);
 }

@@ -1,6 +1,7 @@
-/* Children, on the daemon's side: standby, request, output, end. */
+/* Children, as the daemon sees them: standby, request, output, end. */
 #include "runner/python/core.h"
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/fd.h"
 
@@ -44,7 +45,7 @@ struct kid *kid_standby(struct python *python, enum python_level level)
 
 /* --- starting ------------------------------------------------------------------------------ */
 
-/* Ours: kid's; theirs: what the child gets. */
+/* Opens the pipes: `ours` for the kid, `theirs` for the child process. */
 static int open_channels(struct kid *kid, int theirs[CHILD_FDS])
 {
     int control[2], out[2], err[2];
@@ -113,7 +114,7 @@ void kids_fill(struct python *python, enum python_level level)
     if (python->zygotes[level].state != ZYGOTE_READY || python->stopping)
         return;
     int have = kids_count(python, level, KID_STANDBY) + kids_count(python, level, KID_STARTING);
-    for (; have < STANDBY_MAX && python->kid_count < KIDS_MAX; have++)
+    for (; have < STANDBY_MIN && python->kid_count < KIDS_MAX; have++)
         if (start_one(python, level, &err)) {
             python->last_failure = err;
             return;
@@ -130,6 +131,45 @@ void kids_refill(struct python *python)
         kids_fill(python, (enum python_level)level);
 }
 
+/* Those with more libraries hold more memory each. */
+static const int stock[LEVEL_COUNT] = {STANDBY_MAX, 4, 3, STANDBY_MIN};
+
+static bool lacks(const struct python *python, enum python_level level)
+{
+    const struct zygote *zygote = &python->zygotes[level];
+    return zygote->state == ZYGOTE_READY && zygote->ran_ms > 0 &&
+           clock_mono_ms() - zygote->ran_ms < LATELY_MS &&
+           kids_count(python, level, KID_STANDBY) < stock[level];
+}
+
+bool kids_lack(const struct python *python)
+{
+    if (python->failures > 0 || python->stopping || python->kid_count == KIDS_MAX)
+        return false;
+    for (int level = 0; level < LEVEL_COUNT; level++)
+        if (lacks(python, (enum python_level)level))
+            return true;
+    return false;
+}
+
+/* One at a time: a run that is asked for meanwhile has the other processors to itself. */
+void kids_stock(struct python *python, int64_t now_ms)
+{
+    struct err err;
+    if (python->running_count + python->queued_count > 0 || now_ms - python->busy_ms < QUIET_MS ||
+        !kids_lack(python))
+        return;
+    for (int level = 0; level < LEVEL_COUNT; level++)
+        if (kids_count(python, (enum python_level)level, KID_STARTING) > 0)
+            return;
+    for (int level = 0; level < LEVEL_COUNT; level++)
+        if (lacks(python, (enum python_level)level)) {
+            if (start_one(python, (enum python_level)level, &err))
+                python->last_failure = err;
+            return;
+        }
+}
+
 void kid_free(struct kid *kid)
 {
     struct python *python = kid->python;
@@ -142,7 +182,7 @@ void kid_free(struct kid *kid)
         python_session_lost(kid->session);
     if (kid->run)
         kid->run->kid = NULL;
-    fd_close(&kid->control); /* closing takes it out of epoll */
+    fd_close(&kid->control); /* Closing also removes it from epoll. */
     fd_close(&kid->out);
     fd_close(&kid->err);
     buf_done(&kid->in);
@@ -159,7 +199,7 @@ static void set_events(struct kid *kid, unsigned events)
     epoll_ctl(kid->python->epoll, EPOLL_CTL_MOD, kid->control, &event);
 }
 
-/* Sends what the socket takes; the rest when it takes more. */
+/* Sends as much as the socket takes; the rest when it takes more. */
 static void push_request(struct kid *kid)
 {
     while (kid->request.len > 0) {
@@ -167,7 +207,7 @@ static void push_request(struct kid *kid)
             send(kid->control, kid->request.data, kid->request.len, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n < 0) {
             set_events(kid, EPOLLIN | (errno == EAGAIN ? EPOLLOUT : 0));
-            return; /* a child that is gone is told of by its zygote */
+            return; /* Its zygote reports a child that is gone. */
         }
         buf_drop(&kid->request, (size_t)n);
     }
@@ -200,6 +240,7 @@ void kid_send_request(struct kid *kid)
 
 void kid_begin(struct kid *kid, struct run *run)
 {
+    REQUIRE(!kid->run);
     struct err err;
     bool first = kid->state == KID_STANDBY;
     kid->run = run;
@@ -251,7 +292,7 @@ void kid_stop(struct kid *kid)
 
 /* --- what comes from it -------------------------------------------------------------------- */
 
-/* Up to the output's maximum; what is beyond is read and forgotten. */
+/* Keeps output up to its maximum; the rest is read and dropped. */
 static void keep(struct kid *kid, enum source_kind kind, const char *data, size_t len)
 {
     struct run *run = kid->run;
@@ -275,7 +316,7 @@ static int64_t read_base(const char *body, size_t len)
     return base_kib;
 }
 
-/* Whole frames out of what has come. A session's child has ended its run with the last one. */
+/* Takes whole frames from the bytes that arrived. In a session the last frame ends the run. */
 static void take_frames(struct kid *kid)
 {
     size_t at = 0;
@@ -309,7 +350,7 @@ static bool read_some(struct kid *kid, enum source_kind kind)
     ssize_t n = fd < 0 ? 0 : read(fd, data, sizeof(data));
     if (n < 0)
         return errno == EINTR;
-    if (n == 0) { /* closed: nothing more to wait for */
+    if (n == 0) { /* It is closed: nothing more will come. */
         fd_close(kind == SOURCE_CONTROL ? &kid->control
                  : kind == SOURCE_OUT   ? &kid->out
                                         : &kid->err);
@@ -326,7 +367,7 @@ static bool read_some(struct kid *kid, enum source_kind kind)
     return n == (ssize_t)sizeof(data) || kind == SOURCE_CONTROL;
 }
 
-#define DRAIN_READS 64 /* of a pipe that somebody goes on writing to */
+#define DRAIN_READS 64 /* reads from a pipe to which somebody may go on writing */
 
 void kid_drain(struct kid *kid)
 {
@@ -335,7 +376,7 @@ void kid_drain(struct kid *kid)
             continue;
 }
 
-/* A session's child has said that the run is over; its output is in the pipes by then. */
+/* A session's child has reported the end of its run; all of the output is in the pipes by then. */
 static void end_session_run(struct kid *kid)
 {
     struct run *run = kid->run;
@@ -359,7 +400,8 @@ void kid_event(struct kid *kid, enum source_kind kind, unsigned events)
         end_session_run(kid);
 }
 
-/* It never got as far as a request: its jail could not be built, or it was killed. */
+/* Handles a child that ended before it had a request: its jail could not be built, or it was
+ * killed. */
 static void standby_ended(struct kid *kid, int status)
 {
     struct err err;
@@ -388,7 +430,7 @@ void kid_ended(struct kid *kid, const struct zygote_wire *wire)
     int64_t own_kib = wire->peak_kib - kid->base_kib;
     kid_free(kid);
     if (!run->begun && !ours && is_killed(wire->value) && !wire->exceeded) {
-        python_run_lost(run); /* somebody killed it before there was any code of the caller's */
+        python_run_lost(run); /* It was killed before the caller's code had begun. */
         return;
     }
     python_run_conclude(run, wire->value, wire->exceeded, own_kib > 0 ? own_kib : 0);

@@ -1,4 +1,4 @@
-/* What Python says of itself: capability, health, metrics. */
+/* What is reported about Python: capabilities, health, metrics. */
 #include "runner/python/core.h"
 
 #include "base/lock.h"
@@ -16,7 +16,7 @@ const char *python_status_name(enum python_status status)
     return status_names[status];
 }
 
-/* Where Debian, and who installs beside it, put libraries. */
+/* True when the library is installed where Debian or pip puts libraries. */
 static bool is_installed(const char *library)
 {
     static const char *const places[] = {"/usr/lib/python3/dist-packages",

@@ -1,6 +1,7 @@
-/* Runs: the queues of their callers, slots, and what is owed to who asked. */
+/* Runs: the queues of their callers, slots, and the calls of done(). */
 #include "runner/python/core.h"
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/lock.h"
 #include "base/log.h"
@@ -31,7 +32,7 @@ void python_run_free(struct run *run)
     free(run);
 }
 
-/* A word of its own in the text: not part of a longer one. */
+/* True when the text has the word, not as a part of a longer one. */
 static bool has_word(const char *text, const char *word)
 {
     size_t len = strlen(word);
@@ -44,7 +45,8 @@ static bool has_word(const char *text, const char *word)
     return false;
 }
 
-/* A hint, no more: a library that is not warm is imported by the child. */
+/* Guesses the level from the imports. It is only a hint: the child imports a library that is not
+ * loaded. */
 enum python_level python_run_level(const char *code)
 {
     static const struct {
@@ -70,7 +72,7 @@ static void add_modules(struct json_writer *w, const struct config *config)
     json_close(w);
 }
 
-/* What run.py's one() reads. */
+/* Prints the request that run.py's one() reads. */
 void python_run_print_request(const struct run *run, const struct config *config, struct buf *out)
 {
     struct json_writer w;
@@ -86,7 +88,7 @@ void python_run_print_request(const struct run *run, const struct config *config
     json_add_bool(&w, "session", run->session != NULL);
     json_add_text(&w, "stdin", request->input);
     add_modules(&w, config);
-    json_open_array(&w, "permitted"); /* who gives something may have it read */
+    json_open_array(&w, "permitted"); /* A caller that sends files may have the code read them. */
     if (request->input)
         json_add_text(&w, NULL, "input");
     if (request->has_files)
@@ -105,7 +107,7 @@ void python_run_print_request(const struct run *run, const struct config *config
 
 /* --- callers ------------------------------------------------------------------------------- */
 
-/* The place of a caller; those beyond CALLERS_MAX share the last. */
+/* The entry of a caller; callers beyond CALLERS_MAX share the last. */
 static struct caller *find_caller(struct python *python, const char *name)
 {
     for (int i = 0; i < CALLERS_MAX; i++) {
@@ -127,7 +129,7 @@ static void push(struct python *python, struct run *run)
     python->queued_count++;
 }
 
-/* Takes the run out of the queue, where *at points at it. */
+/* Takes the run at *at out of the queue. */
 static void take_out(struct python *python, struct caller *caller, struct run **at)
 {
     struct run *run = *at;
@@ -137,7 +139,8 @@ static void take_out(struct python *python, struct caller *caller, struct run **
     python->queued_count--;
 }
 
-/* Whoever has nothing running gets a slot, up to twice as many as there are. */
+/* True when a slot is free, or when the caller has none: such callers get slots up to twice the
+ * number. */
 static bool may_start(const struct python *python, const struct caller *caller)
 {
     int slots = CONFIG_GET(python->config.config, python_slots);
@@ -173,6 +176,7 @@ void python_run_finish(struct run *run)
 {
     struct python *python = run->python;
     unlink_running(python, run);
+    python->busy_ms = clock_mono_ms();
     atomic_fetch_add(&python->numbers.ended[run->outcome.status], 1);
     histogram_add(&python->numbers.took, run->outcome.took_us);
     log_end(run);
@@ -182,7 +186,7 @@ void python_run_finish(struct run *run)
         session->run = NULL;
         python_session_ran(session);
     }
-    struct run **last = &python->finished; /* in the order of their ends */
+    struct run **last = &python->finished; /* In the order of their ends. */
     while (*last)
         last = &(*last)->next;
     run->next = NULL;
@@ -255,14 +259,15 @@ static void start(struct python *python, struct caller *caller, struct run **at,
     python->running = run;
     python->running_count++;
     caller->running++;
-    python->zygotes[level].used_ms = clock_mono_ms();
+    python->busy_ms = python->zygotes[level].used_ms = python->zygotes[level].ran_ms =
+        clock_mono_ms();
     histogram_add(&python->numbers.waited, clock_mono_us() - run->started_us);
     kid_begin(kid, run);
     if (!kid_standby(python, level))
         kids_fill(python, level);
 }
 
-/* The first of a caller's runs that can begin now. */
+/* Starts the first run of a caller that can begin now. */
 static bool start_for(struct python *python, struct caller *caller)
 {
     for (struct run **at = &caller->first; *at && may_start(python, caller); at = &(*at)->next) {
@@ -306,7 +311,7 @@ void runs_tick(struct python *python, int64_t now_ms)
             kid_kill(run->kid);
         } else if (now_ms > run->deadline_ms && !run->timed_out) {
             run->timed_out = true;
-            if (run->session) { /* its namespace is worth a try */
+            if (run->session) { /* Try to save its namespace. */
                 kid_interrupt(run->kid);
                 run->kill_ms = now_ms + INTERRUPT_MS;
             } else {
@@ -368,6 +373,7 @@ static struct run *run_new(struct python *python, struct python_request *request
 uint64_t python_run(struct python *python, struct python_request *request, const char *caller,
                     const char *session, python_done_fn *done, void *arg, struct err *err)
 {
+    REQUIRE(caller && done);
     struct run *run = run_new(python, request, caller);
     if (!run) {
         python_request_done(request);
@@ -393,7 +399,7 @@ uint64_t python_run(struct python *python, struct python_request *request, const
     runs_dispatch(python);
     lock_drop(&python->lock);
     if (first)
-        python_wake(python); /* it waits without a clock */
+        python_wake(python); /* The thread may be waiting without a time limit. */
     return ticket;
 }
 

@@ -1,6 +1,7 @@
-/* Sessions: a child each, which is kept between runs. */
+/* Sessions: each has a child that is kept between runs. */
 #include "runner/python/core.h"
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/lock.h"
 
@@ -109,11 +110,11 @@ int python_session_new(struct python *python, const char *caller, int memory_mb,
         show(session, ret_session);
     }
     lock_drop(&python->lock);
-    python_wake(python); /* a clock runs from now on */
+    python_wake(python); /* From now on a time limit runs. */
     return rc;
 }
 
-/* With the lock held: the session, or NULL with err. */
+/* With the lock held: finds the session, or returns NULL with err. */
 static struct session *require(struct python *python, const char *caller, const char *id,
                                struct err *err)
 {
@@ -168,7 +169,7 @@ int python_session_restart(struct python *python, const char *caller, const char
     struct session *session = require(python, caller, id, err);
     if (session && session->kid) {
         struct kid *kid = session->kid;
-        if (!kid->run) { /* the next run need not wait for its end */
+        if (!kid->run) { /* The next run need not wait for its end. */
             kid->session = NULL;
             python_session_lost(session);
         }
@@ -180,10 +181,11 @@ int python_session_restart(struct python *python, const char *caller, const char
 
 int python_session_end(struct python *python, const char *caller, const char *id, struct err *err)
 {
+    REQUIRE(caller && id);
     lock_take(&python->lock);
     struct session *session = require(python, caller, id, err);
     if (session && session->run) {
-        session->ending = true; /* it goes once its run has ended */
+        session->ending = true; /* It is freed once its run has ended. */
         if (session->run->kid)
             kid_kill(session->run->kid);
     } else if (session) {

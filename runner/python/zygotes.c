@@ -1,4 +1,4 @@
-/* The zygotes on the daemon's side: started when needed, ended together. */
+/* The zygotes, as the daemon sees them: started when needed, ended together. */
 #include "runner/python/core.h"
 
 #include "base/clock.h"
@@ -83,7 +83,8 @@ static int set_environment(struct plan *plan, const char *cache)
     return plan->env.failed ? -1 : 0;
 }
 
-/* The zygote is ours and runs our code only, so it keeps our user: it builds jails. */
+/* Plans the process tree. A zygote runs only our code, so it keeps our user, which can build
+ * jails. */
 static struct plan *plan_tree(const struct python *python, struct err *err)
 {
     AUTO(plan) struct plan *plan = plan_new();
@@ -156,7 +157,7 @@ static void grow(struct zygote *from, struct zygote *next)
     const struct zygote_wire wire = {.type = ZYGOTE_GROW, .value = (int)next->level};
     if (zygote_send(from, &wire, &theirs, 1, &err)) {
         fd_close(&ends[0]);
-        return; /* its end is on its way */
+        return; /* Its end is being reported. */
     }
     adopt(next, ends[0]);
 }
@@ -228,7 +229,7 @@ static void take(struct zygote *zygote, struct zygote_wire *wire)
         if (kid)
             kid_ended(kid, wire);
         break;
-    default: /* ZYGOTE_STARTED: the child itself says when it is ready */
+    default: /* ZYGOTE_STARTED: the child itself reports when it is ready. */
         break;
     }
 }
@@ -275,7 +276,7 @@ void zygotes_end(struct python *python, const char *why)
         }
         zygote->state = ZYGOTE_OFF;
     }
-    child_free(python->root); /* kills what is left of the tree */
+    child_free(python->root); /* Kills the rest of the tree. */
     python->root = NULL;
     for (struct kid *kid = python->kids, *next; kid; kid = next) {
         next = kid->next;

@@ -1,4 +1,4 @@
-/* Mirrors as a caller sees them, and keeping them within bounds. */
+/* Mirrors as a caller sees them, and how they are kept within bounds. */
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/id.h"
@@ -27,8 +27,8 @@
 
 /* --- sizes --------------------------------------------------------------------------------- */
 
-/* Sums up file sizes. A file with n hard links counts 1/n at each, so that it counts once in
- * all. Takes over dir. */
+/* Sums up file sizes. A file with n hard links counts 1/n at each, so that it counts once in all.
+ * Closes `dir`. */
 static int64_t usage_of(int dir, int depth)
 {
     struct dirent *entry;
@@ -97,7 +97,7 @@ static int holds_of(struct repos *repos, const char *name)
     return count;
 }
 
-/* What a person calls the repository of this URL: "owner/name". */
+/* Adds the repository's name for people: "owner/name" of its URL. */
 static void add_name(const char *url, struct strlist *names)
 {
     size_t len = strlen(url), parts = 0;
@@ -146,7 +146,7 @@ void repos_print(struct repos *repos, struct buf *out)
         if (is_mirror(names.items[i]))
             print_mirror(repos, names.items[i], &called, &w);
     json_close(&w);
-    json_open_array(&w, "repos"); /* as the first runner named them */
+    json_open_array(&w, "repos"); /* Under the names that the first runner used. */
     for (size_t i = 0; i < called.count; i++)
         json_add_text(&w, NULL, called.items[i]);
     json_close(&w);
@@ -170,9 +170,9 @@ static void remove_note(const struct repos *repos, const char *name)
     unlink(note);
 }
 
-/* Renames a mirror, tree or refs directory aside unless a workspace uses it, then removes it.
- * Returns 1 when it is gone, 0 when it is in use. The check and the rename happen under one
- * lock, which whoever opens a workspace takes too. */
+/* Renames a mirror, tree or refs directory unless a workspace uses it, then removes it. Returns 1
+ * when it is gone, 0 when it is in use. The check and the rename happen under one lock, which
+ * opening a workspace takes as well. */
 static int take_away(struct repos *repos, const char *name, const char *also, struct err *err)
 {
     char id[ID_SIZE];
@@ -225,8 +225,8 @@ int repos_delete(struct repos *repos, const char *name, struct err *err)
 /* --- keeping within bounds ----------------------------------------------------------------- */
 
 struct candidate {
-    char name[160];   /* below the repos directory */
-    char opening[80]; /* held by who may be about to stand on it */
+    char name[160];   /* path below the repos directory */
+    char opening[80]; /* name of the hold of a task that is about to use it */
     bool is_tree;
     int64_t used_ms;
     int64_t size;
@@ -269,7 +269,7 @@ static void survey_mirror(struct repos *repos, const char *mirror, struct survey
     snprintf(whole.name, sizeof(whole.name), "%s", mirror);
     snprintf(whole.opening, sizeof(whole.opening), "%s/opening", mirror);
     if (!path || mirror_load(path, &state, &ignored)) {
-        remove_one(repos, mirror, whole.opening); /* what a clone that failed has left */
+        remove_one(repos, mirror, whole.opening); /* Left by a clone that failed. */
         return;
     }
     list_dir(path, &names);
@@ -296,8 +296,8 @@ static void survey_mirror(struct repos *repos, const char *mirror, struct survey
     add_candidate(survey, &whole);
 }
 
-/* Trees go first, because they can be made again without the network; then the mirrors that
- * were not used for longest. */
+/* The order of removal: trees first, because they can be made again without the network; then the
+ * mirrors that were unused for longest. */
 static int by_worth(const void *a, const void *b)
 {
     const struct candidate *x = a, *y = b;
@@ -341,7 +341,7 @@ static void repack(struct repos *repos, const char *mirror)
     hold_drop(repos, mirror);
 }
 
-/* True when a repack would find enough to do to be worth a process. */
+/* True when there are enough packs for a repack to be worth a process. */
 static bool has_many_packs(const struct repos *repos, const char *mirror)
 {
     char path[4200];

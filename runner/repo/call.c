@@ -1,5 +1,6 @@
 #include "runner/repo/call.h"
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "runner/task/engine.h"
@@ -12,7 +13,7 @@
 
 #define ANSWER_BYTES_MAX (16u << 20)
 #define WORDS_BYTES_MAX 4096
-#define SLACK_MS 5000 /* the helper keeps its own time limit; ours is for one that is stuck */
+#define SLACK_MS 5000 /* The helper has a time limit of its own; ours is for one that hangs. */
 
 static int fill_plan(const struct call *call, struct plan *plan, struct err *err)
 {
@@ -40,7 +41,7 @@ static int fill_plan(const struct call *call, struct plan *plan, struct err *err
                : err_sys(err, "helper");
 }
 
-/* 0 when it ended by itself. */
+/* Returns 0 when it ended by itself. */
 static int judge_end(const struct work_result *result, struct err *err)
 {
     if (result->cause == WORK_TIMEOUT)
@@ -109,6 +110,7 @@ int call_stream(const struct call *call, work_take_fn *take, void *arg, struct b
 
 struct json *call_run(const struct call *call, struct err *err)
 {
+    REQUIRE(call->job && call->timeout_ms > 0);
     struct work_result result;
     AUTO(plan) struct plan *plan = plan_new();
     if (!plan || buf_check(call->job, "the git helper's job", err) || fill_plan(call, plan, err)) {

@@ -21,7 +21,7 @@
 #define SECRETS_FILE ".env"
 
 struct collect {
-    const struct strlist *patterns; /* NULL: every file that changed since … */
+    const struct strlist *patterns; /* NULL: every file that changed since a time */
     int64_t since_ms;
     const char *to;
     struct json_writer *w; /* NULL: no list is wanted */
@@ -29,12 +29,12 @@ struct collect {
     int64_t files;
     int64_t bytes;
     int64_t skipped;
-    char left[512]; /* of those that are past a limit the largest; "" for none */
+    char left[512]; /* the largest file that is past a limit; "" for none */
     int64_t left_bytes;
 };
 
-/* The file with the request's secrets is collected only when a pattern names it: a pattern for
- * everything does not mean it. */
+/* True when a pattern names the file. The file with the request's secrets must be named exactly: a
+ * pattern for everything does not include it. */
 static bool is_wanted(const struct collect *collect, const char *path, const struct stat *st)
 {
     if (!collect->patterns)
@@ -51,8 +51,8 @@ static bool is_wanted(const struct collect *collect, const char *path, const str
     return false;
 }
 
-/* An output's name is part of a URL and of JSON: control characters and what is no UTF-8 become
- * %XX, so that nothing is lost. */
+/* Appends an output's name, which becomes part of a URL and of JSON: control characters and invalid
+ * UTF-8 are written as %XX, so that nothing is lost. */
 static void add_name(struct buf *out, const char *path)
 {
     for (size_t left = strlen(path); left > 0;) {
@@ -68,9 +68,9 @@ static void add_name(struct buf *out, const char *path)
     }
 }
 
-/* The file itself under a second name, without a copy: where a task's files are memory, as in a
- * Cloud Run container, there may be no room for one. Only a file that is nobody else's, and only
- * when the name still is the file that was opened. */
+/* Gives the file a second name instead of a copy: where a task's files are in memory, as in a Cloud
+ * Run container, there may be no room for one. Only for a file without other names whose name still
+ * is the opened file. */
 static bool keep_by_link(int dir, const char *name, const struct stat *st, const char *place)
 {
     struct stat linked;
@@ -82,7 +82,7 @@ static bool keep_by_link(int dir, const char *name, const struct stat *st, const
     return false;
 }
 
-/* 1 when something has that name already. */
+/* Copies the file. Returns 1 when the name is already taken. */
 static int keep_by_copy(int from, const struct stat *st, const char *path, const char *place,
                         struct err *err)
 {
@@ -96,7 +96,7 @@ static int keep_by_copy(int from, const struct stat *st, const char *path, const
     return -1;
 }
 
-/* One that is past a limit is named, the largest of those. */
+/* Counts a skipped file, and notes the largest that is past a limit. */
 static int pass_over(struct collect *collect, const char *path, int64_t size)
 {
     if (size >= collect->left_bytes) {
@@ -106,7 +106,7 @@ static int pass_over(struct collect *collect, const char *path, int64_t size)
     return 0;
 }
 
-/* 1 when it was kept. */
+/* Keeps one file. Returns 1 when it was kept. */
 static int keep(struct collect *collect, int dir, const char *name, const char *path,
                 struct err *err)
 {
@@ -172,7 +172,7 @@ static int look_at(struct collect *collect, int dir, const struct dirent *entry,
     return kept < 0 ? -1 : 0;
 }
 
-/* Takes over `dir`. */
+/* Collects what is below `dir`, and closes it. */
 static int walk(struct collect *collect, int dir, const char *prefix, int depth, struct err *err)
 {
     struct dirent *entry;

@@ -1,9 +1,9 @@
 /*
- * Keeps the files of a workspace that match patterns, at a place of their own: by a second name
- * where that is possible, else as a copy. Called in a helper process, as the task's user: what that
- * one may not read is not kept.
+ * Keeps the files of a workspace that match patterns, in a directory of their own: by a second name
+ * where that is possible, else as copies. Called in a helper process, as the task's user: what that
+ * user may not read is not kept.
  *
- * Threads: one at a time.
+ * Threads: one at a time. Ownership: everything is borrowed.
  */
 #ifndef REPO_COLLECT_H
 #define REPO_COLLECT_H
@@ -18,15 +18,15 @@
 #define COLLECT_OUTPUT_MAX 100000 /* files of an output folder */
 #define COLLECT_BYTES_MAX (INT64_C(4) << 30)
 
-/* Links are not followed and not kept; .git is passed over. Adds "files":[{"path","size"}] and
- * "skipped":N (past a limit, or unreadable) to w; of those past a limit the largest as "leftPath"
- * and "leftBytes". */
+/* Collects files. Links are neither followed nor kept, and .git is skipped. Adds
+ * "files":[{"path","size"}] and "skipped":N (past a limit, or unreadable) to w; of the files past a
+ * limit it names the largest as "leftPath" and "leftBytes". */
 int collect_files(const char *work, const struct strlist *patterns, const char *to,
                   struct json_writer *w, struct err *err);
 
-/* The same for all files below work/HARVEST_OUTPUT, by their paths below it, that changed since
- * (real; 0: all), but for those that are in `to` already. Adds "output":{"files":N,"bytes":N,
- * "skipped":N}. */
+/* Collects all files below work/HARVEST_OUTPUT, with paths relative to it, that changed since
+ * since_ms (real; 0: all) and are not in `to` already. Adds
+ * "output":{"files":N,"bytes":N,"skipped":N}. */
 int collect_output(const char *work, int64_t since_ms, const char *to, struct json_writer *w,
                    struct err *err);
 

@@ -1,5 +1,6 @@
 #include "runner/repo/harvest.h"
 
+#include "base/check.h"
 #include "base/fd.h"
 #include "base/id.h"
 #include "base/path.h"
@@ -19,8 +20,8 @@
 #define MESSAGE "Changes made by Claude Code"
 #define COLLECT_MS 300000
 
-/* Runs a job as the task's own user, in a jail that shows it the run's directory, and `reads`
- * unless it is NULL. */
+/* Runs a job as the task's own user, in a jail in which it sees the run's directory, and `reads`
+ * unless that is NULL. */
 static struct json *run_as_task(struct repos *repos, struct workspace *workspace, const char *dir,
                                 const char *reads, struct json_writer *w, int timeout_ms,
                                 const struct work_stop *stop, struct err *err)
@@ -53,7 +54,7 @@ static void add_list(struct json_writer *w, const char *name, const struct strli
     json_close(w);
 }
 
-/* Copies a plain file (no link) that the task's user made to a place of the runner's, where
+/* Copies a plain file (not a link) that the task's user made to a directory of the runner's, where
  * nobody else can change it. */
 static int adopt(const char *from, const char *to, struct err *err)
 {
@@ -68,9 +69,9 @@ static int adopt(const char *from, const char *to, struct err *err)
     return 0;
 }
 
-/* Makes a new directory of the task's user below the run's own, for what a helper leaves. It
- * is made after the task's programs have ended and under a random name, so nothing can have
- * been planted in it. Returns its path in fresh memory; drop_place() removes it. */
+/* Makes a new directory of the task's user below the run's own, for a helper's files. It is made
+ * after the task's programs have ended and under a random name, so nothing can have been put into
+ * it. Returns its path, which the caller frees; drop_place() removes the directory. */
 static char *make_place(const struct repos *repos, const char *dir, struct err *err)
 {
     char id[ID_SIZE];
@@ -102,11 +103,11 @@ static void take_text(const struct json *answer, const char *name, char *to, siz
     snprintf(to, size, "%s", text ? text : "");
 }
 
-/* What a helper is asked to do in a workspace, and where it leaves what comes of it. */
+/* A helper's job in a workspace, and where its file will be. */
 struct asked_of_helper {
     struct json_writer w;
     struct buf job;
-    char *place; /* a fresh directory; removed at the end */
+    char *place; /* a new directory; removed at the end */
     char *raw;   /* the file in it */
     int timeout_ms;
 };
@@ -118,7 +119,7 @@ static void auto_asked_of_helper(struct asked_of_helper *asked)
     buf_done(&asked->job);
 }
 
-/* Begins a job on the workspace's tree; its file will be `name` in a place of its own. */
+/* Begins a job on the workspace's tree; its file will be `name` in a directory of its own. */
 static int ask_helper(struct workspace *workspace, const char *what, const char *name,
                       struct asked_of_helper *asked, struct err *err)
 {
@@ -172,6 +173,7 @@ struct json *harvest_push(struct workspace *workspace, const struct repo_wish *w
                           const struct harvested_commit *kept, const char *bundle, bool recover,
                           const struct work_stop *stop, struct err *err)
 {
+    REQUIRE(kept->bundled && bundle);
     struct json_writer w;
     struct git_url url;
     char place[4200], id[ID_SIZE];
@@ -194,11 +196,11 @@ struct json *harvest_push(struct workspace *workspace, const struct repo_wish *w
     repo_job_add_remote(repos, &w, wish->url, &secret);
     struct json *answer = repo_job_run(repos, &w, timeout_ms, stop, err);
     struct err ignored;
-    path_remove_tree(place, &ignored); /* a killed helper leaves it */
+    path_remove_tree(place, &ignored); /* Left by a killed helper. */
     return answer;
 }
 
-/* Where the run's own files are: fresh memory. */
+/* The directory of the run's own files; the caller frees the path. */
 static char *own_files(struct workspace *workspace, const char *dir)
 {
     return workspace ? strdup(workspace_upper(workspace)) : path_join(dir, "work");
@@ -238,7 +240,7 @@ bool harvest_has_output(struct workspace *workspace, const char *work)
         count++;
     if (list)
         closedir(list);
-    return count == 3; /* more than "." and ".." */
+    return count == 3; /* There is more than "." and "..". */
 }
 
 struct json *harvest_files(struct repos *repos, struct workspace *workspace, const char *dir,
@@ -285,7 +287,7 @@ void harvest_print_output(const struct json *answer, struct buf *out)
 
 /* --- what was changed ---------------------------------------------------------------------- */
 
-#define PATCH_BYTES_MAX (64u << 20) /* of all files, with the marks of secrets */
+#define PATCH_BYTES_MAX (64u << 20) /* of all files, including the marks of secrets */
 
 static void print_path(struct json_writer *w, const struct json *file, const char *name,
                        struct redact_set *redact)
@@ -317,7 +319,7 @@ static void print_change(struct json_writer *w, const struct json *file, size_t 
     json_close(w);
 }
 
-/* Redacts each file alone, so that the offsets of the files in the patch stay known. */
+/* Redacts each file separately, so that the offsets of the files in the patch stay known. */
 static int redact_changes(const struct json *answer, const struct buf *raw,
                           struct redact_set *redact, struct buf *patch, struct json_writer *w,
                           struct err *err)

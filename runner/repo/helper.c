@@ -272,7 +272,7 @@ static int serve_receive(const struct json *job, const struct strlist *allow, in
     return rc;
 }
 
-/* Its answer is what the client of git gets: no JSON. */
+/* The answer goes to the git client, so it is not JSON. */
 static int serve_client(const struct json *job)
 {
     struct err err = ERR_INIT;
@@ -281,7 +281,7 @@ static int serve_client(const struct json *job)
     AUTO(strlist) struct strlist allow = STRLIST_INIT;
     AUTO(fd) int body = path ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
     list_of(job, "allow", &allow);
-    signal(SIGPIPE, SIG_IGN); /* a server, or the client, that leaves is told by EPIPE */
+    signal(SIGPIPE, SIG_IGN); /* When a server or the client goes away, writes fail with EPIPE. */
     int rc = path && body < 0       ? err_sys(&err, "the request")
              : bool_of(job, "push") ? serve_receive(job, &allow, body, &begun, &err)
                                     : serve_fetch(job, &allow, body, &begun, &err);

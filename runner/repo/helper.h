@@ -1,6 +1,6 @@
 /*
  * The other side of call.h: `claude-runner git` reads a job from stdin, does it, and writes the
- * answer to stdout. Single-threaded, short-lived, killed without harm at any time.
+ * answer to stdout. Single-threaded, short-lived, and safe to kill at any time.
  *
  * Threads: none; a program of its own.
  */

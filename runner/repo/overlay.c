@@ -15,8 +15,9 @@
 
 #define PROBE_MS 10000
 
-/* Best first. volatile: a workspace that dies with its task needs no syncing, and an unmount
- * without it syncs the whole disk. redirect_dir: directories of the tree can be renamed. */
+/* The best options first. volatile: a workspace that dies with its task needs no syncing, and
+ * without it an unmount syncs the whole disk. redirect_dir: directories of the tree can be
+ * renamed. */
 static const struct {
     bool root; /* mounted by root, else in a user namespace */
     const char *options;

@@ -1,11 +1,11 @@
-/* Requests of git's clients in a workspace, passed on. */
+/* Passes on the requests of git clients in a workspace. */
 #include "base/id.h"
 #include "runner/repo/repo_private.h"
 
 #include <stdio.h>
 #include <unistd.h>
 
-#define MEMORY_MB 2048 /* of the helper: packs of strangers are taken apart there */
+#define MEMORY_MB 2048 /* memory of the helper, which unpacks packs from untrusted senders */
 
 void workspace_new_place(const struct workspace *workspace, char *path, size_t size)
 {

@@ -1,5 +1,6 @@
 #include "runner/repo/repos.h"
 
+#include "base/check.h"
 #include "base/fd.h"
 #include "base/lock.h"
 #include "base/path.h"
@@ -90,6 +91,7 @@ const char *repos_overlay(const struct repos *repos)
 
 int repos_check_url(struct repos *repos, const char *text, struct err *err)
 {
+    REQUIRE(text);
     struct git_url url;
     AUTO(config_ref) const struct config *config = config_ref(repos->config.config);
     return git_url_parse(text, &url, err) || git_url_check(&url, &config->git_allow, err) ? -1 : 0;
@@ -131,6 +133,7 @@ int hold_take(struct repos *repos, const char *name, struct err *err)
 
 void hold_drop(struct repos *repos, const char *name)
 {
+    REQUIRE(name);
     lock_take(&repos->lock);
     struct hold **at = find_locked(repos, name), *gone = NULL;
     if (*at && --(*at)->count == 0) {
@@ -160,8 +163,8 @@ static bool file_names_host(const char *path, const char *host)
     return path && file_read(path, &text, &ignored) == 0 && strstr(buf_str(&text), host) != NULL;
 }
 
-/* The owner's key is offered only to hosts that the owner has named, never to a host that only
- * a caller names. */
+/* True for hosts that the owner has named: the owner's key is never offered to a host that only a
+ * caller names. */
 static bool is_owners_host(const struct config *config, const struct git_url *url)
 {
     return git_host_is_forge(url->host) || git_url_is_allowed(url, &config->git_allow) ||
@@ -180,7 +183,7 @@ static void name_credential(struct repo_secret *secret)
     snprintf(secret->name, sizeof(secret->name), "%s", buf_str(&name));
 }
 
-/* A copy: the configuration that it is from may be replaced meanwhile. NULL stays NULL. */
+/* Copies a credential, because its configuration may be replaced meanwhile. NULL stays NULL. */
 static const char *own_token(struct repo_secret *secret, const char *token)
 {
     if (!token)

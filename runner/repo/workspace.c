@@ -1,5 +1,6 @@
 #include "runner/repo/repos.h"
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/id.h"
@@ -17,19 +18,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define NAME_BYTES 20 /* bytes of a mirror's hash; enough that two never collide */
+#define NAME_BYTES 20 /* bytes of a mirror's hash: enough to exclude collisions */
 #define HOLDS_MAX 3
 #define FILE_BYTES_MAX 65536
 
 struct workspace {
     struct repos *repos; /* borrowed */
     char name[2 * NAME_BYTES + 1];
-    char *mirror;   /* its directory */
-    char *dir;      /* the run's */
-    char *upper;    /* where its own files are */
+    char *mirror;   /* the mirror's directory */
+    char *dir;      /* the run's directory */
+    char *upper;    /* directory of its own files */
     char *tree;     /* the shared tree below them, or NULL */
-    bool own_files; /* all of its files are in dir/work, also where there are overlays */
-    char *url;      /* as git and people see it */
+    bool own_files; /* all of its files are in dir/work, also where overlays work */
+    char *url;      /* for git and for people */
     char commit[65];
     char branch[256];
     char generation[40];
@@ -38,12 +39,12 @@ struct workspace {
     int64_t took_ms;
     int64_t lfs_pointers;
     struct strlist submodules;
-    int mounted; /* how often: each mount has a work directory of its own */
+    int mounted; /* number of mounts: each has a work directory of its own */
     char *holds[HOLDS_MAX];
     size_t hold_count;
 };
 
-/* The options of its mounts; NULL: it has none. */
+/* The options of its overlay; NULL when it has none. */
 static const char *overlay_of(const struct workspace *workspace)
 {
     return workspace->own_files ? NULL : workspace->repos->overlay;
@@ -108,7 +109,7 @@ const char *workspace_branch(const struct workspace *workspace)
 
 /* --- which mirror -------------------------------------------------------------------------- */
 
-/* `kind` is "" for the mirror itself, else "/tree-" or "/refs-". */
+/* Holds a directory: `kind` is "" for the mirror itself, else "/tree-" or "/refs-". */
 static int hold(struct workspace *workspace, const char *kind, const char *what, struct err *err)
 {
     char name[512];
@@ -150,7 +151,8 @@ static bool is_there(const struct workspace *workspace, const char *kind, const 
     return access(path, F_OK) == 0;
 }
 
-/* True when the mirror is fresh enough, with the same credential, and has all that is wanted. */
+/* True when the mirror is recent enough, was fetched with the same credential, and has everything
+ * that is wanted. */
 static bool try_fresh(struct workspace *workspace, const struct repo_wish *wish,
                       const struct repo_secret *secret)
 {
@@ -195,7 +197,7 @@ static void take_answer(struct workspace *workspace, const struct json *answer)
         strlist_add(&workspace->submodules, json_text(at));
 }
 
-/* What an earlier look at the commit has found. */
+/* Reads the note about the commit. */
 static void take_note(struct workspace *workspace)
 {
     struct err ignored;
@@ -216,7 +218,7 @@ static void say_what_is_new(const struct workspace *workspace)
         log_warn("repo", "the mirror of '%s' was damaged and has been made anew", workspace->url);
 }
 
-/* `place` is where a workspace that stands alone grows. */
+/* Asks a helper for the tree. `place` is where a workspace that stands alone is built. */
 static int ask_helper(struct workspace *workspace, const struct repo_wish *wish, const char *place,
                       const struct repo_secret *secret, const struct work_stop *stop,
                       struct err *err)
@@ -262,7 +264,7 @@ static int own_dir(const struct workspace *workspace, const char *path, struct e
                                                                                             : 0;
 }
 
-/* Writes a file below .git that git will find; its directories belong to the task as well. */
+/* Writes a file below .git for git to read; its directories belong to the task as well. */
 static int write_git_file(const struct workspace *workspace, const char *name, const char *text,
                           struct err *err)
 {
@@ -283,7 +285,7 @@ static int write_git_file(const struct workspace *workspace, const char *name, c
     return 0;
 }
 
-/* A value of git's configuration, quoted. */
+/* Appends a value of git's configuration, quoted. */
 static void add_value(struct buf *out, const char *text)
 {
     buf_addc(out, '"');
@@ -301,7 +303,7 @@ static void print_config(const struct workspace *workspace, struct buf *out)
                   "\tlogallrefupdates = true\n[remote \"origin\"]\n\turl = ");
     add_value(out, workspace->url);
     buf_adds(out, "\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n"
-                  "[include]\n\tpath = runner\n"); /* see workspace_lead() */
+                  "[include]\n\tpath = runner\n"); /* Read by git because of workspace_lead(). */
     char merge[300];
     if (!workspace->branch[0])
         return;
@@ -338,7 +340,7 @@ static int write_git_files(const struct workspace *workspace, struct err *err)
 
 /* --- the way through the git gate ---------------------------------------------------------- */
 
-/* `from` is a URL or the beginning of one; it leads to `to`. */
+/* Adds a setting that replaces `from`, a URL or the beginning of one, by `to`. */
 static void add_lead(struct buf *out, const char *to, const char *from, const char *more)
 {
     char text[4200];
@@ -350,8 +352,8 @@ static void add_lead(struct buf *out, const char *to, const char *from, const ch
     buf_addc(out, '\n');
 }
 
-/* git replaces beginnings of URLs: those of repositories whose names are longer stay as they are.
- */
+/* git replaces the beginnings of URLs; these settings keep repositories with longer names
+ * unchanged. */
 static void add_others(struct buf *out, const char *base)
 {
     static const char following[] =
@@ -386,7 +388,8 @@ int workspace_lead(struct workspace *workspace, const char *origin, const char *
                : write_git_file(workspace, "runner", buf_str(&text), err);
 }
 
-/* The workspace's own files; `keep` is where a helper that is the task's user puts things. */
+/* Writes the workspace's own files; `keep` is a directory for a helper that runs as the task's
+ * user. */
 static int compose(struct workspace *workspace, struct err *err)
 {
     AUTO(str) char *git = path_join(workspace->upper, ".git");
@@ -399,7 +402,7 @@ static int compose(struct workspace *workspace, struct err *err)
 
 /* --- opening ------------------------------------------------------------------------------- */
 
-/* A tree's age counts from its last use: touch it. */
+/* Touches a tree: its age counts from its last use. */
 static void touch_all(const struct workspace *workspace)
 {
     char tree[4200];
@@ -440,7 +443,7 @@ static int open_parts(struct workspace *workspace, const struct repo_wish *wish,
         find_mirror(workspace, &url, err) ||
         repo_secret_choose(workspace->repos, wish, &url, &secret, err))
         return -1;
-    /* keeps the janitor away between choosing a tree and registering its use */
+    /* Keeps the janitor away from the choice of a tree until its use is registered. */
     snprintf(opening, sizeof(opening), "%s/opening", workspace->name);
     if (hold_take(workspace->repos, opening, err))
         return -1;
@@ -460,6 +463,7 @@ static int open_parts(struct workspace *workspace, const struct repo_wish *wish,
 struct workspace *workspace_open(struct repos *repos, const struct repo_wish *wish, const char *dir,
                                  const struct work_stop *stop, struct err *err)
 {
+    REQUIRE(wish->url && dir);
     int64_t start = clock_mono_ms();
     AUTO(workspace) struct workspace *workspace = calloc(1, sizeof(*workspace));
     if (!workspace) {
@@ -502,8 +506,9 @@ int workspace_mounts(struct workspace *workspace, struct strlist *mounts, struct
 int workspace_mounts_at(struct workspace *workspace, const char *place, struct strlist *mounts,
                         struct err *err)
 {
+    REQUIRE(place);
     char work[4200];
-    AUTO(buf) struct buf options = BUF_INIT(4000); /* the kernel takes one page */
+    AUTO(buf) struct buf options = BUF_INIT(4000); /* The kernel accepts one page. */
     if (!overlay_of(workspace))
         return 0;
     snprintf(work, sizeof(work), "%s/overlay.%d", workspace->dir, ++workspace->mounted);
@@ -565,7 +570,7 @@ static int take_saved(struct workspace *workspace, const struct json *saved, con
                : 0;
 }
 
-/* Work directories of mounts of an earlier life. */
+/* Removes work directories of an earlier process's mounts. */
 static void remove_work_dirs(const struct workspace *workspace)
 {
     struct err ignored;

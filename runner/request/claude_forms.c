@@ -1,7 +1,7 @@
 /*
- * Slash commands and subagents, in the forms that callers have them: a text, or an object with
- * `frontmatter` and `content`; subagents also as the CLI itself takes them. They are kept in one
- * form: commands as the text of a file, subagents as the CLI's --agents.
+ * Slash commands and subagents, in the forms that callers send: a text, or an object with
+ * `frontmatter` and `content`; subagents also in the CLI's own form. They are stored in one form:
+ * commands as the text of a file, subagents as the CLI's --agents.
  */
 #include "base/str.h"
 #include "runner/request/rows.h"
@@ -10,7 +10,7 @@
 #include <string.h>
 
 #define KEPT_BYTES_MAX (4u << 20)
-#define NAME_BYTES_MAX 100 /* of a slash command */
+#define NAME_BYTES_MAX 100 /* longest name of a slash command */
 
 static int bad_member(const char *name, const char *fault, struct err *err)
 {
@@ -26,7 +26,7 @@ static int put(const struct request_row *row, struct buf *text, void *member, st
     return *(char **)member ? 0 : err_set(err, ERR_INTERNAL, "does not fit into memory");
 }
 
-/* Takes {frontmatter, content} apart; false when the object has anything else, or wrong types. */
+/* Reads {frontmatter, content}; false when the object has other members, or wrong types. */
 static bool take_apart(const struct json *object, const struct json **ret_front,
                        const char **ret_content)
 {
@@ -39,7 +39,7 @@ static bool take_apart(const struct json *object, const struct json **ret_front,
                             json_type(*ret_front) == JSON_NULL);
 }
 
-/* A key that YAML takes as it stands. */
+/* True for a key that YAML accepts without quotes. */
 static bool is_key(const char *name)
 {
     return *name &&
@@ -47,7 +47,7 @@ static bool is_key(const char *name)
                strlen(name);
 }
 
-/* The text of a command's file. JSON is YAML, so each value stands as it came. */
+/* Prints the text of a command's file. JSON is YAML, so each value is printed as it is. */
 static int print_command(const char *name, const struct json *value, struct buf *out,
                          struct err *err)
 {
@@ -77,7 +77,7 @@ bool request_is_command_name(const char *name)
            strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == len;
 }
 
-/* What is printed of an object begins; -1 for what is none. */
+/* Begins to print an object; -1 when the value is none. */
 static int begin_object(const struct json *value, struct json_writer *w, struct buf *out,
                         struct err *err)
 {
@@ -115,7 +115,7 @@ int request_decode_commands(const struct request_row *row, const struct json *va
     return put(row, &out, member, err);
 }
 
-/* What a subagent's file calls "a, b" is a list in the CLI's own form. */
+/* Adds the frontmatter; a subagent's file writes "a, b" where the CLI's own form has a list. */
 static void add_front(struct json_writer *w, const struct json *at)
 {
     AUTO(buf) struct buf text = BUF_INIT(KEPT_BYTES_MAX);

@@ -1,3 +1,4 @@
+#include "base/check.h"
 #include "base/str.h"
 #include "runner/request/rows.h"
 
@@ -5,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FIELD_SHOWN 80 /* bytes of a name that a caller made up */
+#define FIELD_SHOWN 80 /* bytes that are shown of a name that a caller chose */
 
 void request_errors_done(struct request_errors *errors)
 {
@@ -39,6 +40,7 @@ static char *shown(const char *field)
 void request_errors_add(struct request_errors *errors, enum err_code code, const char *field,
                         const char *message)
 {
+    REQUIRE(code != ERR_NONE && field && message);
     if (!errors->items)
         errors->items = calloc(REQUEST_ERRORS_MAX, sizeof(*errors->items));
     if (!errors->items || errors->count == REQUEST_ERRORS_MAX) {

@@ -1,4 +1,4 @@
-/* `gitPush`: true, or which branches, and whether by force. Kept as JSON. */
+/* `gitPush`: true, or which branches, and whether by force. Stored as JSON. */
 #include "runner/request/rows.h"
 
 #include <string.h>
@@ -10,7 +10,8 @@ static int wrong(struct err *err, const char *what)
     return err_set(err, ERR_INVALID, "%s", what);
 }
 
-/* A name of a branch in which * and ? stand for more; with refs/ before it of any ref. */
+/* Checks a branch pattern, in which * and ? are wildcards; with refs/ before it, a pattern of full
+ * ref names. */
 static int check_branch(const struct json *item, struct err *err)
 {
     const char *text = json_text(item);

@@ -1,9 +1,12 @@
 #include "runner/request/rows.h"
 
+#include "base/check.h"
+
 #include <string.h>
 
 int request_field_at(size_t index, struct request_field *ret_field)
 {
+    REQUIRE(ret_field);
     if (index >= REQUEST_ROWS)
         return -1;
     const struct request_row *row = &request_rows[index];
@@ -20,7 +23,7 @@ int request_field_at(size_t index, struct request_field *ret_field)
     return 0;
 }
 
-/* Several names in one cell: "a|b" as `a`, `b`. */
+/* Appends several names to one cell: "a|b" as `a`, `b`. */
 static void add_names(const char *names, const char *before, struct buf *out)
 {
     while (names) {

@@ -1,5 +1,6 @@
 #include "runner/request/request.h"
 
+#include "base/check.h"
 #include "base/str.h"
 #include "runner/request/rows.h"
 
@@ -73,10 +74,10 @@ struct reading {
     const char *text;
     size_t len;
     unsigned where;
-    bool saved; /* what we wrote ourselves: complete, and every field's time has come */
+    bool saved; /* it was saved by us: complete, and all of its fields are supported */
     struct task_request *request;
     struct request_errors *errors;
-    const char *given[REQUEST_ROWS]; /* the spelling that gave a row, or NULL */
+    const char *given[REQUEST_ROWS]; /* the spelling by which each row was given, or NULL */
 };
 
 static void wrong(struct reading *r, enum err_code code, const char *field, const char *message)
@@ -111,7 +112,7 @@ struct hint {
     const char *path;
 };
 
-/* Names in the object, for str_nearest; rows that are elsewhere as "", which is near nothing. */
+/* Names in the object, for str_nearest(); rows of other objects as "", which resembles nothing. */
 static const char *next_name(size_t index, void *arg)
 {
     const struct hint *hint = arg;
@@ -125,7 +126,7 @@ static const char *next_name(size_t index, void *arg)
     return row->name + parent + (parent > 0);
 }
 
-/* Whose field it is when this request may not have it, or NULL. */
+/* Which requests have the field when this one may not have it, or NULL. */
 static const char *who_takes(const char *path, const char *name)
 {
     static const struct {
@@ -163,7 +164,7 @@ static void unknown_field(struct reading *r, const char *path, const char *name)
     wrong(r, ERR_INVALID, field, message);
 }
 
-/* Asks for nothing: such a value needs no capability. */
+/* True for a value that asks for nothing, which every request may have. */
 static bool is_nothing(const struct json *value)
 {
     bool flag = true;
@@ -173,7 +174,7 @@ static bool is_nothing(const struct json *value)
            !json_first(value);
 }
 
-/* Keeps the bytes of a member of the top as they came. */
+/* Stores the bytes of a top-level member as the caller sent them. */
 static int read_raw(struct reading *r, const struct request_row *row, const char *spelling,
                     struct err *err)
 {
@@ -204,13 +205,14 @@ static void read_group(struct reading *r, const struct request_row *row, const s
     wrong(r, ERR_INVALID, row->name, message);
 }
 
-/* Fields that a request of some kind needs: an empty one is wrong, not absent. */
+/* True for fields that some kind of request requires: an empty one is wrong, not absent. */
 static bool is_needed(size_t index)
 {
     return index == ROW_prompt || index == ROW_command || index == ROW_code;
 }
 
-/* null, "" and, for limits, 0: published callers pass such things on. */
+/* True for null, "" and, for limits, 0: published clients send these for fields that are not
+ * set. */
 static bool counts_as_absent(const struct reading *r, size_t index, const struct json *value)
 {
     double number = 1;
@@ -218,7 +220,7 @@ static bool counts_as_absent(const struct reading *r, size_t index, const struct
     const char *text = json_text(value);
     if (json_type(value) == JSON_NULL)
         return true;
-    if (r->saved) /* what we wrote ourselves means what it says */
+    if (r->saved) /* In what we saved every value counts. */
         return false;
     if (text && *text == '\0')
         return !is_needed(index) && row->kind != KIND_JSON;
@@ -259,7 +261,7 @@ static void read_object(struct reading *r, const char *path, const struct json *
         const char *name = json_name(child);
         size_t i = 0;
         if (r->errors->count ==
-            REQUEST_ERRORS_MAX) { /* a million bad names are not worth a search */
+            REQUEST_ERRORS_MAX) { /* A million wrong names are not worth a search. */
             r->errors->more++;
             return;
         }
@@ -312,7 +314,7 @@ static int copy_default(const struct reading *r, int row, char **member, const c
     return *member ? 0 : -1;
 }
 
-/* Fills what was not given. -1 when memory ran out. */
+/* Fills in defaults. -1 when memory ran out. */
 static int fill_defaults(struct reading *r, const struct request_defaults *defaults)
 {
     struct task_request *request = r->request;
@@ -332,7 +334,7 @@ static int fill_defaults(struct reading *r, const struct request_defaults *defau
             if (strlist_add(&request->allowed_tools, defaults->allowed_tools->items[i]))
                 return -1;
     if (request->permission_mode && strcmp(request->permission_mode, "manual") == 0) {
-        free(request->permission_mode); /* newer CLIs' name for it; all take the old one */
+        free(request->permission_mode); /* A newer name; all CLIs accept the old one. */
         request->permission_mode = strdup("default");
         if (!request->permission_mode)
             return -1;
@@ -348,7 +350,7 @@ static int fill_defaults(struct reading *r, const struct request_defaults *defau
                : 0;
 }
 
-/* Sums the errors up in *err. Returns -1 when there are any. */
+/* Puts a summary of the errors into *err. Returns -1 when there are any. */
 static int sum_up(const struct request_errors *errors, struct err *err)
 {
     const struct request_error *first = NULL;
@@ -367,7 +369,7 @@ static int sum_up(const struct request_errors *errors, struct err *err)
                    (int)request_cut(first->message, 120), first->message, more);
 }
 
-/* Reads one text into r->request. */
+/* Reads one JSON text into r->request. */
 static int read_text(struct reading *r, struct err *err)
 {
     size_t max_values = r->saved ? SIZE_MAX : REQUEST_VALUES_MAX;
@@ -383,7 +385,8 @@ static int read_text(struct reading *r, struct err *err)
         check_required(r);
     }
     for (size_t i = 0; i < REQUEST_ROWS; i++)
-        r->given[i] = r->given[i] ? request_rows[i].name : NULL; /* the tree's names go with it */
+        r->given[i] = r->given[i] ? request_rows[i].name : NULL; /* The tree's names are freed with
+                                                                  * it. */
     return sum_up(r->errors, err);
 }
 
@@ -410,6 +413,7 @@ struct task_request *task_request_decode(const char *body, size_t len,
 struct task_request *task_request_load(const char *saved, size_t saved_len, const char *secrets,
                                        size_t secrets_len, struct err *err)
 {
+    REQUIRE(saved);
     AUTO(request_errors) struct request_errors errors = {0};
     AUTO(task_request) struct task_request *request = calloc(1, sizeof(*request));
     struct reading r = {.text = saved,

@@ -6,6 +6,7 @@
  * object has its path as name ("limits.cpu"); its object is a GROUP row.
  *
  * Threads: no shared state; a request that nobody changes may be read from any thread.
+ * Ownership: a request is freed by task_request_free(), which wipes its secrets.
  */
 #ifndef REQUEST_SPEC_H
 #define REQUEST_SPEC_H
@@ -23,11 +24,11 @@
 #define REQUEST_PROMPT_MAX (1 << 20)
 #define REQUEST_RUNS_MAX 100      /* of one request */
 #define REQUEST_VALUES_MAX 100000 /* JSON values of one request: bounds the memory of its tree */
-#define REQUEST_ARG_MAX 102400    /* one argument of exec: the kernel's limit is 128 KiB */
+#define REQUEST_ARG_MAX 102400    /* limit of one argument of exec: the kernel's limit is 128 KiB */
 #define REQUEST_TIMEOUT_MAX_MS (7 * 24 * 3600 * 1000)
 
-/* What a kind of field becomes in struct task_request. Text is NULL, a number 0 and a list empty
- * when the field was not given and has no default; ENUM is the index of its choice. */
+/* The type of each kind of field in struct task_request. When a field was not given and has no
+ * default, text is NULL, a number 0 and a list empty; ENUM is the index of its choice. */
 #define REQUEST_C_TEXT char *
 #define REQUEST_C_TOKEN char * /* printable ASCII without spaces: fits a header and a variable */
 #define REQUEST_C_ID char *
@@ -65,19 +66,18 @@
 #define REQUEST_INPUTS_MAX 100
 
 enum request_flag {
-    REQUEST_CLAUDE = 1, /* which requests have the field */
+    REQUEST_CLAUDE = 1, /* requests that have the field */
     REQUEST_COMMAND = 2,
     REQUEST_PYTHON = 4,
     REQUEST_TASK = REQUEST_CLAUDE | REQUEST_COMMAND | REQUEST_PYTHON,
-    REQUEST_SECRET = 16, /* never in task_request_save() */
-    REQUEST_LATER = 32,  /* checked, then answered `not_supported_yet` */
+    REQUEST_SECRET = 16, /* left out by task_request_save() */
+    REQUEST_LATER = 32,  /* checked, then answered with `not_supported_yet` */
     REQUEST_ZERO = 64,   /* 0 counts as not given */
 };
 
-/* Columns: kind, member, name, aliases ("a|b") or NULL, what it takes, default as documented or
- * NULL, flags, the CLI's flag or NULL, help.
- * What it takes: REQUEST_RANGE is a number's value, or the bytes of a text, or the items of a list.
- */
+/* Columns: kind, member, name, aliases ("a|b") or NULL, accepted values, default as documented or
+ * NULL, flags, the CLI's flag or NULL, help. REQUEST_RANGE limits the value of a number, the bytes
+ * of a text, or the items of a list. */
 #define REQUEST_RANGE(low, high) .min = (low), .max = (high)
 #define REQUEST_ONE_OF(list) .choices = (list)
 #define REQUEST_ANY .choices = NULL
@@ -249,35 +249,35 @@ struct task_request {
 #undef REQUEST_MEMBER
 };
 
-/* What holds where a request does not say. Borrowed; NULL for none. */
+/* Values for what a request leaves open. Borrowed; NULL for none. */
 struct request_defaults {
     unsigned where;      /* REQUEST_CLAUDE, …: which fields the request may have */
     int timeout_minutes; /* timeout_ms of the request is always set */
     const char *permission_mode;
-    const char *free_mode; /* the same where nobody names tools; NULL: no other */
+    const char *free_mode; /* the mode when nobody names tools; NULL: the same */
     const struct strlist *allowed_tools;
     const char *model;
     const char *system_prompt; /* at most REQUEST_ARG_MAX bytes */
 };
 
 struct request_error {
-    char *field;   /* as the caller spelt it, with its path; cut when very long */
+    char *field;   /* as the caller wrote it, with its path; cut when very long */
     char *message; /* "must be 1..10080, got 0"; never holds a secret */
     enum err_code code;
 };
 
-#define REQUEST_ERRORS_MAX 100 /* then reading stops */
+#define REQUEST_ERRORS_MAX 100 /* reading stops at this number */
 
 struct request_errors {
     struct request_error *items;
     size_t count;
-    size_t more; /* at least so many were left out */
+    size_t more; /* at least this many were left out */
 };
 
-/* Whether a slash command may have that name: a plain file name. */
+/* True when a slash command may have that name: a plain file name. */
 bool request_is_command_name(const char *name);
 
-/* Whether tasks get that variable from the runner itself: nobody else may set it. */
+/* True for a variable that the runner itself sets for tasks: nobody else may set it. */
 bool request_is_runners_variable(const char *name);
 
 /* Adds one error; `field` is cut when it is very long. */
@@ -290,32 +290,34 @@ static inline void auto_request_errors(struct request_errors *errors)
     request_errors_done(errors);
 }
 
-/* Appends `,"errors":[{"field","message","code"},…]`, the members of a problem object; nothing
- * when there are none. `code` is there when it is not plain invalid_request. */
+/* Appends `,"errors":[{"field","message","code"},…]`, members of a problem object; nothing when
+ * there are no errors. `code` is present when it is not invalid_request. */
 void request_errors_print(const struct request_errors *errors, struct buf *out);
 
 /*
- * Decodes a request body (any bytes). NULL when anything is wrong; then *err is ERR_INVALID, or
- * ERR_NOT_SUPPORTED_YET when nothing is wrong but that a field's time has not come, and names the
- * first field and how many more there are. `errors` (zeroed before) has every wrong field; it
- * stays empty when the body is no JSON object at all. null counts as not given; so does, for a
- * field whose time has not come, an empty list or object.
+ * Decodes a request body (any bytes). The caller frees the request by task_request_free(). NULL
+ * when anything is wrong; then *err names the first field and the number of others. It is
+ * ERR_INVALID, or ERR_NOT_SUPPORTED_YET when the only fault are fields that are not supported yet.
+ * `errors` (zeroed before) has every wrong field; it stays empty when the body is not a JSON
+ * object. null counts as not given; so does an empty list or object of a field that is not
+ * supported yet.
  */
 struct task_request *task_request_decode(const char *body, size_t len,
                                          const struct request_defaults *defaults,
                                          struct request_errors *errors, struct err *err);
 
-void task_request_free(struct task_request *request); /* wipes its secrets */
+void task_request_free(struct task_request *request); /* wipes its secrets, and frees it */
 DEFINE_AUTO(task_request, struct task_request *, task_request_free)
 
-/* Appends the request as a JSON object in the request's own names, without secrets: for the
- * database and for callers. */
+/* Appends the request as a JSON object with the contract's names, without secrets: for the database
+ * and for callers. */
 void task_request_save(const struct task_request *request, struct buf *out);
 
-/* Appends a JSON object of the secret fields, to be sealed; nothing when there are none. */
+/* Appends a JSON object of the secret fields, which the caller must seal; nothing when there are
+ * none. */
 void task_request_save_secrets(const struct task_request *request, struct buf *out);
 
-/* Puts a request together from both; secrets may be NULL. */
+/* Makes a request from both texts; secrets may be NULL. The caller frees it. */
 struct task_request *task_request_load(const char *saved, size_t saved_len, const char *secrets,
                                        size_t secrets_len, struct err *err);
 
@@ -326,7 +328,7 @@ int task_request_redact(const struct task_request *request, struct redact_set *s
  * (--model=VALUE), so that none can be taken for an option. */
 int task_request_argv(const struct task_request *request, struct strlist *argv, struct err *err);
 
-/* The table, for documentation. */
+/* The table of fields, for documentation. */
 struct request_limits {
     double min, max;
     const char *choices; /* "a|b|c" */
@@ -343,13 +345,13 @@ struct request_field {
     const char *help;
 };
 
-/* The index'th row, or -1 past the end. */
+/* Reads the index'th row. Returns -1 past the end. */
 int request_field_at(size_t index, struct request_field *ret_field);
 
 /* Appends the JSON Schema of the requests that have the fields of `where`: REQUEST_CLAUDE, … */
 void request_print_schema(unsigned where, struct buf *out);
 
-/* Appends the table of the fields that requests of `where` have. */
+/* Appends the table of the fields that requests of `where` have, as Markdown. */
 void request_print_markdown(unsigned where, struct buf *out);
 
 #endif

@@ -3,6 +3,7 @@
  * runner/request.
  *
  * Threads: no shared state.
+ * Ownership: rows are static; a member belongs to its request.
  */
 #ifndef REQUEST_ROWS_H
 #define REQUEST_ROWS_H
@@ -41,7 +42,7 @@ enum request_kind {
     KIND_GROUP,
 };
 
-/* How a member is held. */
+/* How a member is stored. */
 enum request_form {
     FORM_STRING,
     FORM_JSON,
@@ -77,11 +78,11 @@ void *request_member(const struct task_request *request, const struct request_ro
 enum request_form request_form(const struct request_row *row);
 const char *request_type(const struct request_row *row);
 
-/* True when the member holds something worth keeping. */
+/* True when the member has a value to keep. */
 bool request_is_set(const struct task_request *request, const struct request_row *row);
 
-/* Turns one JSON value into the row's member. -1 with the message's rest: "must be …". Not for
- * KIND_GROUP and KIND_JSON. */
+/* Converts one JSON value into the row's member. -1 with the rest of the message: "must be …".
+ * Not for KIND_GROUP and KIND_JSON. */
 int request_decode_value(const struct request_row *row, const struct json *value, void *member,
                          struct err *err);
 
@@ -97,17 +98,17 @@ int request_decode_push(const struct request_row *row, const struct json *value,
 
 #define REQUEST_ITEM_MAX 8192 /* bytes of one string in a list */
 
-/* Rows of which a request may have one only. */
+/* Pairs of rows of which a request may have only one. */
 struct request_pair {
     int first, second;
 };
 extern const struct request_pair request_exclusive[];
 extern const size_t request_exclusive_count;
 
-/* Length of the path of the object that a row is in: 0 at the top, 6 for "limits.cpu". */
+/* Length of the path of the object that contains a row: 0 at the top, 6 for "limits.cpu". */
 size_t request_parent_length(const char *name);
 
-/* Bytes of text, at most max, that end with a whole character. */
+/* How many bytes of text, at most max, end with a whole character. */
 size_t request_cut(const char *text, size_t max);
 
 #endif

@@ -1,5 +1,5 @@
-/* What goes out of a request: JSON for the database, arguments for the CLI, secrets for redaction.
- */
+/* Serializes a request: JSON for the database, arguments for the CLI, secrets for redaction. */
+#include "base/check.h"
 #include "base/form.h"
 #include "runner/request/rows.h"
 
@@ -65,7 +65,7 @@ static void write_value(struct json_writer *w, const char *name, const struct ta
     }
 }
 
-/* Writes the rows of the object whose path is `path`, secret ones or the others. */
+/* Writes the rows of the object whose path is `path`: the secret ones, or the others. */
 static void write_members(struct json_writer *w, const struct task_request *request,
                           const char *path, unsigned secret)
 {
@@ -148,7 +148,7 @@ static void add_argument(const struct task_request *request, const struct reques
         if (**(char *const *)member)
             strlist_addf(argv, "%s=%s", row->cli, *(char *const *)member);
         return;
-    case FORM_LIST: /* one flag an item: what is odd in one can't reach into the next */
+    case FORM_LIST: /* One flag per item, so that an odd item cannot affect the next. */
         for (size_t i = 0; i < list->count; i++)
             strlist_addf(argv, "%s=%s", row->cli, list->items[i]);
         return;
@@ -169,6 +169,7 @@ static void add_argument(const struct task_request *request, const struct reques
 
 int task_request_argv(const struct task_request *request, struct strlist *argv, struct err *err)
 {
+    REQUIRE(request && argv);
     static const char *const always[] = {"-p", "--output-format", "stream-json", "--verbose"};
     for (size_t i = 0; i < COUNT_OF(always); i++)
         strlist_add(argv, always[i]);
@@ -176,8 +177,7 @@ int task_request_argv(const struct task_request *request, struct strlist *argv, 
         strlist_add(argv, "--setting-sources=user,project,local");
         strlist_add(argv, "--settings={\"enableAllProjectMcpServers\":true}");
     } else {
-        /* MCP servers, hooks and helpers that a repository brings along do not start by themselves
-         */
+        /* MCP servers, hooks and helpers of a repository do not start by themselves. */
         strlist_add(argv, "--strict-mcp-config");
         strlist_add(argv, "--setting-sources=user");
     }

@@ -1,9 +1,8 @@
 /*
- * The table as JSON Schema (2020-12), for the OpenAPI document.
- *
- * It takes what the decoder takes, as far as a schema can say it: sizes are the decoder's in bytes
- * and a schema's in characters, and what a URL or a repository is takes more than a pattern. A null
- * counts as not given, and a field whose time has not come may only ask for nothing.
+ * The table as JSON Schema (2020-12), for the OpenAPI document. It accepts what the decoder
+ * accepts, as far as a schema can say it: the decoder counts bytes and a schema characters, and a
+ * URL or a repository is checked further than a pattern can. A null counts as not given; a field
+ * that is not supported yet accepts only values that ask for nothing.
  */
 #include "base/auto.h"
 #include "runner/request/rows.h"
@@ -12,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* str_is_blank() turned round: one character that is more than space. */
+/* The opposite of str_is_blank(): at least one character that is not white space. */
 #define NOT_BLANK                                                                 \
     ("[^\\u0000-\\u0020\\u0085\\u00a0\\u1680\\u2000-\\u200b\\u2028\\u2029\\u202f" \
      "\\u205f\\u3000\\ufeff]")
@@ -33,7 +32,7 @@
 
 /* --- one field ----------------------------------------------------------------------------- */
 
-/* "type": NAME, or NAME and null where it need not be given. */
+/* Adds "type": NAME, or NAME and null for an optional field. */
 static void add_type(struct json_writer *w, const char *name, bool required)
 {
     if (required) {
@@ -46,7 +45,7 @@ static void add_type(struct json_writer *w, const char *name, bool required)
     json_close(w);
 }
 
-/* What a text has to be like; NULL for anything. */
+/* The pattern of a text; NULL for any text. */
 static const char *pattern_of(const struct request_row *row)
 {
     static const char *const patterns[] = {
@@ -88,7 +87,7 @@ static void add_choices(struct json_writer *w, const struct request_row *row)
     json_close(w);
 }
 
-/* An array of strings; in one string, too, but for KIND_LINES. */
+/* An array of strings, or one string with all of them, except for KIND_LINES. */
 static void add_list(struct json_writer *w, const struct request_row *row)
 {
     json_open_array(w, "type");
@@ -98,7 +97,8 @@ static void add_list(struct json_writer *w, const struct request_row *row)
     json_add_text(w, NULL, "null");
     json_close(w);
     json_add_int(w, "maxItems", (int64_t)row->takes.max);
-    json_add_int(w, "maxLength", REQUEST_ITEM_MAX); /* of the string; an array has none */
+    json_add_int(w, "maxLength", REQUEST_ITEM_MAX); /* Limits the string; an array has no such
+                                                     * limit. */
     json_open_object(w, "items");
     json_add_text(w, "type", "string");
     json_add_text(w, "pattern", row->kind == KIND_DOMAINS ? DOMAIN : NOT_BLANK);
@@ -124,7 +124,7 @@ static void add_strings(struct json_writer *w, const struct request_row *row)
     json_close(w);
 }
 
-/* true, or which branches and whether by force. */
+/* true, or an object with branches and force. */
 static void add_push(struct json_writer *w, const struct request_row *row)
 {
     json_open_array(w, "type");
@@ -245,7 +245,7 @@ static void add_kind(struct json_writer *w, const struct request_row *row, unsig
     }
 }
 
-/* All that a field may say whose time has not come. */
+/* The only values that a field may have that is not supported yet. */
 static void add_nothing(struct json_writer *w, const struct request_row *row)
 {
     json_open_array(w, "enum");
@@ -263,7 +263,7 @@ static void add_nothing(struct json_writer *w, const struct request_row *row)
     json_close(w);
 }
 
-/* A default that is a value; else it names a setting. */
+/* Adds a default that is a value; others name a setting. */
 static void add_default(struct json_writer *w, const struct request_row *row)
 {
     char *end;
@@ -326,7 +326,7 @@ static void add_field(struct json_writer *w, const struct request_row *row, unsi
     json_close(w);
 }
 
-/* The fields right inside the object of that path. */
+/* Adds the fields directly inside the object of that path. */
 static void add_members(struct json_writer *w, unsigned where, const char *path)
 {
     size_t len = strlen(path);
@@ -349,7 +349,7 @@ static void add_members(struct json_writer *w, unsigned where, const char *path)
 
 /* --- fields that exclude each other -------------------------------------------------------- */
 
-/* Names that may be given one at a time. */
+/* Names of which only one may be given. */
 struct names {
     const char *at[8];
     size_t len[8];
@@ -368,7 +368,7 @@ static void collect(struct names *names, const struct request_row *row)
     }
 }
 
-/* That each of the names is there, with more than null. */
+/* Requires each of the names, with a value other than null. */
 static void add_given(struct json_writer *w, const struct names *names, const size_t which[],
                       size_t count)
 {
@@ -397,7 +397,7 @@ static void add_pairs(struct json_writer *w, const struct names *names)
         }
 }
 
-/* A prompt or code, where both can be. */
+/* Requires a prompt or code, where both are possible. */
 static void add_either(struct json_writer *w, unsigned where)
 {
     struct names names = {.count = 0};

@@ -1,4 +1,5 @@
-/* One decoder a kind: JSON value in, member out, or what is wrong with it. */
+/* One decoder per kind: a JSON value becomes the member, or an error says what is wrong. */
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/form.h"
 #include "base/id.h"
@@ -60,7 +61,7 @@ static int check_token(const struct request_row *row, const char *text, struct e
 static int check_id(const struct request_row *row, const char *text, struct err *err)
 {
     (void)row;
-    if (strcmp(text, "status") == 0) /* GET /tasks/status is another resource */
+    if (strcmp(text, "status") == 0) /* GET /tasks/status is another resource. */
         return err_set(err, ERR_INVALID, "is a reserved word");
     if (!id_is_valid(text))
         return err_set(err, ERR_INVALID,
@@ -87,7 +88,7 @@ static int check_url(const struct request_row *row, const char *text, struct err
     return 0;
 }
 
-/* owner/name, as GitHub has them. */
+/* True for GitHub's owner/name. */
 static bool is_owner_name(const char *text)
 {
     size_t slash = strcspn(text, "/");
@@ -99,7 +100,7 @@ static bool is_owner_name(const char *text)
     return isalnum((unsigned char)text[0]) && text[slash + 1] != '.' && text[slash + 1] != '-';
 }
 
-/* user@host:path, or host:path. */
+/* True for user@host:path, or host:path. */
 static bool is_scp_form(const char *text)
 {
     char host[256];
@@ -123,7 +124,7 @@ static bool is_scp_form(const char *text)
     return form_is_domain(host) && host[0] != '*';
 }
 
-/* http, https, ssh or file. */
+/* True for http, https, ssh or file. */
 static bool is_git_url(const char *text)
 {
     static const char *const schemes[] = {"https://", "http://", "ssh://"};
@@ -143,8 +144,8 @@ static bool is_git_url(const char *text)
     return false;
 }
 
-/* What somebody wrote before the host of an http URL, or as ssh's password, is a secret in the
- * wrong place: it is taken out before anything is kept. */
+/* Removes the user in an http URL and the password in an ssh URL, which are secrets in the wrong
+ * place, before anything is stored. */
 static void strip_user(char *url)
 {
     char *authority = strstr(url, "://"), *path, *at;
@@ -173,7 +174,7 @@ static int check_repo(const struct request_row *row, const char *text, struct er
     return 0;
 }
 
-/* git check-ref-format's rules, and no '-' first. */
+/* Checks git check-ref-format's rules, and that there is no '-' at the beginning. */
 static int check_ref(const struct request_row *row, const char *text, struct err *err)
 {
     (void)row;
@@ -236,7 +237,7 @@ static int decode_string(const struct request_row *row, const struct json *value
     return put_text(text, member, err);
 }
 
-/* "./a/b/" means a/b. */
+/* Simplifies a path: "./a/b/" means a/b. */
 static const char *plain_path(const char *text, size_t *ret_len)
 {
     while (text[0] == '.' && text[1] == '/')
@@ -260,7 +261,7 @@ static int decode_path(const struct request_row *row, const struct json *value, 
     AUTO(str) char *plain = str_copy(text, len);
     if (!plain)
         return no_memory(err);
-    if (len == 0 || strcmp(plain, ".") == 0) /* the workspace itself, as without the field */
+    if (len == 0 || strcmp(plain, ".") == 0) /* The workspace itself, as without the field. */
         return 0;
     if (check_length(row, len, err) || checks[row->kind](row, plain, err))
         return -1;
@@ -388,7 +389,7 @@ static int put_tree(const struct request_row *row, const struct json *value, voi
     return 0;
 }
 
-/* An object, or a string with one in it; `what` it is, with its article. */
+/* Decodes an object, or a string that contains one; `what` is its name with an article. */
 static int decode_embedded(const struct request_row *row, const char *what,
                            const struct json *value, void *member, struct err *err)
 {
@@ -405,7 +406,7 @@ static int decode_embedded(const struct request_row *row, const char *what,
         return err_set(err, ERR_INVALID, "must be %s, got %s in a string", wanted,
                        json_type_name(json_type(parsed)));
     const struct json *object = text ? parsed : value;
-    if (row->kind == KIND_CONFIG && !json_first(object)) /* none */
+    if (row->kind == KIND_CONFIG && !json_first(object)) /* An empty one means none. */
         return 0;
     return put_tree(row, object, member, err);
 }
@@ -422,8 +423,8 @@ static int decode_config(const struct request_row *row, const struct json *value
     return decode_embedded(row, "a JSON", value, member, err);
 }
 
-/* What the runner itself tells Claude: two values for one name would leave to chance which holds.
- */
+/* Variables that the runner itself passes to Claude: with two values for one name it would be left
+ * to chance which one counts. */
 bool request_is_runners_variable(const char *name)
 {
     static const char *const names[] = {
@@ -436,7 +437,7 @@ bool request_is_runners_variable(const char *name)
     return false;
 }
 
-/* Why a member of an ENV, STRINGS or INPUTS object is not right, or NULL. */
+/* What is wrong with a member of an ENV, STRINGS or INPUTS object, or NULL. */
 static const char *member_fault(enum request_kind kind, const char *name, const char *text)
 {
     if (!text)
@@ -518,6 +519,7 @@ static const struct {
 int request_decode_value(const struct request_row *row, const struct json *value, void *member,
                          struct err *err)
 {
+    REQUIRE(row->kind != KIND_GROUP && row->kind != KIND_JSON);
     return kinds[row->kind].decode(row, value, member, err);
 }
 

@@ -1,4 +1,4 @@
-/* A session's agent: starting it, and what its end means. */
+/* A session's agent: how it is started, and what its end means. */
 #include "base/fd.h"
 #include "base/lock.h"
 #include "base/log.h"
@@ -16,8 +16,8 @@
 #define START_MS 20000
 #define KILL_GRACE_MS 100
 
-/* What the agent shall be. The one place that says how a session is confined: in tier full its jail
- * is whole, in the others the agent puts up what walls it can by itself (say_begin). */
+/* Makes the agent's plan: the one place that says how a session is confined. In tier full it has a
+ * complete jail; in the others the agent builds the walls that it can (say_begin). */
 static struct plan *make_plan(struct session *session, const char *box, struct err *err)
 {
     const struct sessions_config *config = &session->sessions->config;
@@ -57,7 +57,7 @@ static void add_env(const struct session *session, struct json_writer *w)
     json_close(w);
 }
 
-/* Tells the agent where it is; it answers when it is ready. */
+/* Tells the agent its directories; it answers when it is ready. */
 static int say_begin(struct session *session, const char *box, struct err *err)
 {
     int fd;
@@ -103,7 +103,7 @@ static int spawn(struct session *session, const char *box, int *ret_control,
     return 0;
 }
 
-/* The session's network is served by one gate for all of its life. */
+/* Gives the session's network a gate, which serves it as long as the session exists. */
 static int serve_network(struct session *session, struct child *child, struct err *err)
 {
     int sockets[JAIL_GATE_SOCKETS];
@@ -184,10 +184,10 @@ void session_lost_locked(struct session *session)
     struct sessions *sessions = session->sessions;
     if (session->control < 0)
         return;
-    source_end_locked(sessions, session->source); /* closes the socket, too */
+    source_end_locked(sessions, session->source); /* This closes the socket, too. */
     session->source = NULL;
     session->control = -1;
-    child_free(session->child); /* kills what is left of the tree */
+    child_free(session->child); /* Kills the rest of the tree. */
     session->child = NULL;
     for (struct call *call = sessions->calls; call; call = call->next)
         if (call->session == session)

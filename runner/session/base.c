@@ -1,4 +1,4 @@
-/* What a session's workspace begins with: a repository, or a snapshot. */
+/* What a session's workspace begins with: a repository or a snapshot. */
 #include "base/fd.h"
 #include "base/lock.h"
 #include "base/log.h"
@@ -27,7 +27,7 @@ static enum work_cause asked(struct work *work, void *arg)
     return base_is_stopped(session->sessions, session) ? WORK_CANCEL : WORK_ENDED;
 }
 
-/* Remembers what it stands on. */
+/* Notes the workspace that it is based on. */
 static int note(struct session *session, struct workspace *workspace, struct err *err)
 {
     struct json_writer w;
@@ -44,7 +44,7 @@ static int note(struct session *session, struct workspace *workspace, struct err
     return 0;
 }
 
-/* The files are a directory of their own: that is the workspace. */
+/* Moves the files, which are a directory of their own, to the workspace's place. */
 static int move_in(const struct session *session, struct err *err)
 {
     AUTO(str) char *from = path_join(session->dir, "work");
@@ -108,7 +108,8 @@ int base_show(struct session *session, const char *box, struct plan *plan, struc
     if (!place || !old)
         return err_sys(err, "session");
     if (session->mounted++ > 0)
-        path_remove_tree(old, &ignored); /* of the last mount, which has gone with its tree */
+        path_remove_tree(old, &ignored); /* Left by the last mount, which has gone with its process
+                                          * tree. */
     strlist_add(&plan->jail.counted, workspace_upper(session->workspace));
     return workspace_mounts_at(session->workspace, place, &plan->mounts, err);
 }

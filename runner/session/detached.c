@@ -1,4 +1,4 @@
-/* Processes in the background, as the runner knows them. */
+/* Background processes, as the runner knows them. */
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/lock.h"
@@ -31,7 +31,7 @@ void detached_done(struct session *session)
 
 static struct detached *find_locked(struct session *session, pid_t pid)
 {
-    for (size_t i = session->process_count; i-- > 0;) /* the newest of that pid */
+    for (size_t i = session->process_count; i-- > 0;) /* The newest process with that pid. */
         if (session->processes[i].pid == pid)
             return &session->processes[i];
     return NULL;
@@ -48,7 +48,8 @@ static void print_locked(const struct session *session, const struct detached *p
     json_add_text(w, "shell", process->shell);
     json_add_text(w, "session_id", session->id);
     json_add_bool(w, "running", process->running);
-    static const char *const names[] = {"exit_code", "returncode"}; /* as a shell's wait says it */
+    static const char *const names[] = {"exit_code", "returncode"}; /* As a shell's wait reports
+                                                                     * it. */
     for (size_t i = 0; i < COUNT_OF(names); i++) {
         if (process->exit_known)
             json_add_int(w, names[i], process->exit_code);
@@ -61,7 +62,8 @@ static void print_locked(const struct session *session, const struct detached *p
     json_close(w);
 }
 
-/* So that the next start knows what it has lost. Best effort: it is a list to look at. */
+/* Saves the list, so that the next start knows which processes it has lost. Errors are ignored,
+ * because the list is only for display. */
 static void keep_locked(struct session *session)
 {
     struct err err;
@@ -96,7 +98,7 @@ static int64_t time_of(const struct json *node)
 
 static struct detached *add_locked(struct session *session)
 {
-    if (session->process_count == PROCESSES_MAX) { /* the oldest that has ended goes */
+    if (session->process_count == PROCESSES_MAX) { /* Drop the oldest process that has ended. */
         size_t at = 0;
         while (at < session->process_count - 1 && session->processes[at].running)
             at++;
@@ -338,7 +340,7 @@ int exec_watch_end(struct exec *command, void (*fn)(void *arg), void *arg, struc
     return 0;
 }
 
-/* A copy of what is known; -1 with ERR_NOT_FOUND. */
+/* Copies what is known about a process; -1 with ERR_NOT_FOUND. */
 static int look_up(struct session *session, pid_t pid, struct detached *ret_process,
                    struct err *err)
 {
@@ -364,7 +366,7 @@ int detached_log(struct sessions *sessions, const char *id, pid_t pid, struct er
     return session_open(sessions, id, path, err);
 }
 
-/* Asks the agent; the answer says nothing but yes. */
+/* Sends a request to the agent, whose answer holds no data. */
 static int ask(struct session *session, const struct buf *members, const int *fds, size_t count,
                struct err *err)
 {
@@ -443,7 +445,7 @@ int detached_end(struct sessions *sessions, const char *id, pid_t pid, bool *ret
                : err_set(err, ERR_TIMEOUT, "process %d does not end", (int)pid);
 }
 
-/* Those that are meant, as a list that is ended by 0; free() it. */
+/* Lists the processes to end, followed by 0; the caller frees the list. */
 static pid_t *choose(struct session *session, const char *pattern, const char *shell)
 {
     size_t count = 0;

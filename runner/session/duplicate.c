@@ -2,6 +2,7 @@
 
 #include "base/auto.h"
 #include "base/buf.h"
+#include "base/check.h"
 #include "base/fd.h"
 #include "base/path.h"
 
@@ -21,22 +22,22 @@
 #define DEPTH_MAX 512
 #define NAMES_BYTES 16384
 #define VALUE_BYTES 65536
-#define LINKS 4096 /* files of several names that are remembered */
+#define LINKS 4096 /* files with several names that are remembered */
 
-/* The first copy of a file that has more names. */
+/* The first copy of a file that has several names. */
 struct link {
     struct link *next;
     ino_t ino;
-    char *path; /* below `to` */
+    char *path; /* path below `to` */
 };
 
 struct copier {
     const struct duplicate_order *order;
     struct duplicate_count *count;
     dev_t dev;
-    int top; /* the copy's */
+    int top; /* directory of the copy */
     int depth;
-    struct buf path; /* where we are, below it */
+    struct buf path; /* present path below it */
     struct link *links[LINKS];
 };
 
@@ -47,7 +48,8 @@ static int fail(const struct copier *c, struct err *err)
 
 /* --- attributes ---------------------------------------------------------------------------- */
 
-/* What programs have set, and of an overlay's own marks those that mean something anywhere. */
+/* True for attributes that programs have set, and for an overlay's own marks that mean something in
+ * a copy. */
 static bool is_kept(const struct copier *c, const char *name)
 {
     static const char *const marks[] = {"trusted.overlay.opaque",   "trusted.overlay.redirect",
@@ -91,7 +93,7 @@ static int count_bytes(struct copier *c, int64_t bytes, struct err *err)
     return 0;
 }
 
-/* Data between holes, as long as the file was when it was looked at. */
+/* Copies the data between holes, up to the file's length at the start. */
 static int copy_data(struct copier *c, int from, int to, off_t size, struct err *err)
 {
     off_t at = 0, end;
@@ -105,7 +107,7 @@ static int copy_data(struct copier *c, int from, int to, off_t size, struct err 
             if (n < 0)
                 return fail(c, err);
             if (n == 0)
-                break; /* it has got shorter */
+                break; /* The file has become shorter. */
             if (count_bytes(c, n, err))
                 return -1;
             if (c->order->stop && c->order->stop(c->order->arg))
@@ -140,7 +142,7 @@ static int copy_file(struct copier *c, int from_dir, int to_dir, const char *nam
     AUTO(fd)
     int from = openat(from_dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     if (from < 0 || fstat(from, &st))
-        return errno == ENOENT || errno == ELOOP ? 0 : fail(c, err); /* it has just gone */
+        return errno == ENOENT || errno == ELOOP ? 0 : fail(c, err); /* The file has just gone. */
     if (!S_ISREG(st.st_mode))
         return 0;
     const char *same = st.st_nlink > 1 ? known_link(c, &st) : NULL;
@@ -163,7 +165,7 @@ static int copy_link(struct copier *c, int from_dir, int to_dir, const char *nam
     char target[PATH_MAX];
     ssize_t n = readlinkat(from_dir, name, target, sizeof(target) - 1);
     if (n < 0)
-        return 0; /* it has just changed */
+        return 0; /* The file has just changed. */
     target[n] = '\0';
     if (symlinkat(target, to_dir, name) ||
         (geteuid() == 0 &&
@@ -172,7 +174,7 @@ static int copy_link(struct copier *c, int from_dir, int to_dir, const char *nam
     return 0;
 }
 
-/* A fifo; or, in a layer, the mark that hides what is below. */
+/* Copies a fifo or, in a layer, the mark that hides a file below. */
 static int copy_node(struct copier *c, int to_dir, const char *name, const struct stat *st,
                      struct err *err)
 {
@@ -198,7 +200,7 @@ static int copy_dir(struct copier *c, int from_dir, int to_dir, const char *name
     if (from < 0 || fstat(from, &st))
         return errno == ENOENT || errno == ENOTDIR || errno == ELOOP ? 0 : fail(c, err);
     if (st.st_dev != c->dev)
-        return 0; /* something else is mounted there */
+        return 0; /* Another file system is mounted there. */
     if (c->depth >= DEPTH_MAX)
         return err_set(err, ERR_INVALID, "directories are nested more than %d deep", DEPTH_MAX);
     if (mkdirat(to_dir, name, 0700))
@@ -272,6 +274,7 @@ static void forget_links(struct copier *c)
 int duplicate_tree(const struct duplicate_order *order, struct duplicate_count *ret_count,
                    struct err *err)
 {
+    REQUIRE(order->from && order->to);
     struct stat st;
     struct duplicate_count count = {.shared = true};
     struct copier *c = calloc(1, sizeof(*c));

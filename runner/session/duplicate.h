@@ -1,7 +1,7 @@
 /*
- * Copies of directories that somebody else may be writing to, and of whom nothing is believed.
+ * Copies directories that an untrusted process may be writing to.
  *
- * Threads: any.
+ * Threads: any. Ownership: everything is borrowed.
  */
 #ifndef SESSION_DUPLICATE_H
 #define SESSION_DUPLICATE_H
@@ -13,12 +13,12 @@
 #include <sys/types.h>
 
 struct duplicate_order {
-    const char *from, *to; /* `to` is made, with the mode of `from` */
+    const char *from, *to; /* `to` is created, with the mode of `from` */
     bool layer;            /* `from` is an overlay's upper directory: what it hides stays hidden */
     int64_t bytes_max, entries_max;
-    uid_t uid; /* who the copy belongs to, when we are root */
+    uid_t uid; /* owner of the copy, when we are root */
     gid_t gid;
-    bool (*stop)(void *arg); /* asked all the time; true to give up */
+    bool (*stop)(void *arg); /* asked repeatedly; true to give up */
     void *arg;
 };
 
@@ -27,10 +27,10 @@ struct duplicate_count {
     bool shared; /* every file shares its blocks with the original */
 };
 
-/* Files, directories, links (also those between files) and fifos, with modes and times; sockets are
- * left out. Files share their blocks where the file system can do that, holes stay holes. What
- * changes meanwhile may be in the copy as it was or as it is. On failure what is there of it is the
- * caller's to remove. ERR_NO_SPACE past a maximum. */
+/* Copies files, directories, links (also hard links) and fifos, with modes and times; sockets are
+ * left out. Files share their blocks where the file system can do that, and holes stay holes. Of
+ * what changes meanwhile the copy may have the old or the new state. After a failure the caller
+ * removes the partial copy. ERR_NO_SPACE past a maximum. */
 int duplicate_tree(const struct duplicate_order *order, struct duplicate_count *ret_count,
                    struct err *err);
 

@@ -1,4 +1,4 @@
-/* Commands: from the request to the whole answer. */
+/* Commands: from the request to the complete answer. */
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/fd.h"
@@ -77,17 +77,17 @@ static void changed_locked(struct exec *command)
         command->watch.changed(command->watch.arg);
 }
 
-/* All pipes have ended, or are not listened to any more. */
+/* Finishes the command's output: all pipes have ended, or are not read any more. */
 static void let_go_locked(struct exec *command)
 {
     if (command->ended && !command->sources[0] && !command->sources[1])
         unlist_locked(command);
 }
 
-/* Reads what is there: true when that was the end. */
+/* Reads the output that is there; true at its end. */
 static bool drain_locked(struct exec *command, struct source *source, int pieces)
 {
-    static char piece[PIECE_BYTES]; /* the lock protects it */
+    static char piece[PIECE_BYTES]; /* The lock protects it. */
     struct spool *spool = source->kind == SOURCE_OUT ? &command->out : &command->err;
     for (int i = 0; i < pieces; i++) {
         ssize_t n = read(source->fd, piece, sizeof(piece));
@@ -158,7 +158,7 @@ void exec_refused_locked(struct exec *command, const struct err *err)
     finish_locked(command);
 }
 
-/* What it has written before it ended is in the pipes by now. */
+/* Reads the rest: everything that it wrote before its end is in the pipes by now. */
 static void drain_all_locked(struct exec *command)
 {
     for (int i = 0; i < 2; i++) {
@@ -198,7 +198,7 @@ void exec_ended_locked(struct exec *command, const struct json *event)
     finish_locked(command);
 }
 
-/* Its agent has gone: what it printed is kept. */
+/* The command's agent is gone: keeps what was printed. */
 void exec_lost_locked(struct exec *command)
 {
     static const char text[] = "The session's processes were ended.\n";
@@ -241,13 +241,14 @@ static void send_kill_locked(struct exec *command)
     command->killed = true;
 }
 
-/* True when the session has lost its agent: its list is another now. */
+/* Handles expired time limits. True when the session has lost its agent: then its list has
+ * changed. */
 static bool look_late_locked(struct session *session, int64_t now_ms)
 {
     for (struct exec *at = session->commands; at; at = at->next) {
         if (at->deadline_ms == 0 || at->deadline_ms > now_ms)
             continue;
-        if (at->killed) { /* the agent does not answer, or cannot: a new one */
+        if (at->killed) { /* The agent does not answer, or cannot: start a new one. */
             session_lost_locked(session);
             return true;
         }
@@ -276,7 +277,7 @@ void exec_kill(struct exec *command)
 
 /* --- starting ------------------------------------------------------------------------------ */
 
-/* A command that ends with a lone '&' leaves a process in the background. */
+/* True for a command that ends with a single '&', which leaves a process in the background. */
 static bool ends_in_background(const char *text)
 {
     size_t len = strlen(text);
@@ -383,7 +384,7 @@ struct exec *exec_start(struct sessions *sessions, const char *id, const struct 
         return NULL;
     }
     lock_take(&sessions->lock);
-    session->refs++; /* the command's */
+    session->refs++; /* the command's reference */
     int rc = send_locked(command, wish, (const int[]){text, input}, err);
     if (rc)
         exec_unref_locked(command);

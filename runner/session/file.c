@@ -1,4 +1,4 @@
-/* Files of sessions: what agents are asked, and what comes of it. */
+/* Files of sessions: the requests to agents, and their answers. */
 #include "base/fd.h"
 #include "base/str.h"
 #include "runner/session/session_private.h"
@@ -26,7 +26,7 @@ static void begin(struct buf *members, const char *work, const char *path)
     add_text(members, "path", path);
 }
 
-/* A session that is awake. */
+/* Returns a reference to a session whose agent runs. */
 static struct session *awake(struct sessions *sessions, const char *id, struct err *err)
 {
     struct session *session = session_take(sessions, id, err);
@@ -91,7 +91,7 @@ int session_write_open(struct sessions *sessions, const char *id, const struct f
     return err_set(err, ERR_INTERNAL, "the session did not open the file");
 }
 
-/* A call whose answer's members are printed on, without id and ok. */
+/* Calls the agent and prints the members of its answer, without id and ok. */
 static int call_and_print(struct session *session, const struct buf *members, struct buf *out,
                           struct err *err)
 {
@@ -99,7 +99,7 @@ static int call_and_print(struct session *session, const struct buf *members, st
     AUTO(json) struct json *said = link_call(session, members, NULL, 0, WORK_MS, &fd, err);
     if (!said)
         return -1;
-    if (fd >= 0) { /* a long answer, in a file */
+    if (fd >= 0) { /* A long answer is in a file. */
         int rc = lseek(fd, 0, SEEK_SET) < 0 ? err_sys(err, "session") : fd_read_all(fd, out, err);
         fd_close(&fd);
         return rc;
@@ -186,7 +186,8 @@ int session_pack(struct sessions *sessions, const char *id, const char *path, st
     return said ? fd : -1;
 }
 
-/* All that comes goes into the pipe. ERR_NONE in *ret_ours while the sender is not to blame. */
+/* Writes everything that next() returns into the pipe. *ret_ours is ERR_NONE unless the error is
+ * the sender's. */
 static int pump(int to, ssize_t (*next)(char *to, size_t max, void *arg, struct err *err),
                 void *arg, struct err *err)
 {
@@ -196,7 +197,7 @@ static int pump(int to, ssize_t (*next)(char *to, size_t max, void *arg, struct 
         return err_sys(err, "archive");
     while ((n = next(piece, PIECE_BYTES, arg, err)) > 0)
         if (fd_write_all(to, piece, (size_t)n))
-            return 0; /* the agent has had enough, and says why */
+            return 0; /* The agent reads no more, and says why. */
     return n < 0 ? -1 : 0;
 }
 

@@ -1,4 +1,5 @@
-/* Tasks that work in a session's box, beside its shells and in a jail of their own. */
+/* Tasks that work with a session's files, beside its shells and in a jail of their own. */
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/lock.h"
 #include "base/path.h"
@@ -6,7 +7,7 @@
 
 #include <stdlib.h>
 
-#define LEAVE_MS 30000 /* a guest that was told has ended its programs within it */
+#define LEAVE_MS 30000 /* A guest that was told to leave has ended its programs by then. */
 
 struct session_guest *session_enter(struct sessions *sessions, const char *id,
                                     void (*gone)(void *arg), void *arg, struct err *err)
@@ -48,6 +49,7 @@ bool session_guest_is_told(struct session_guest *guest)
 
 void session_leave(struct session_guest *guest)
 {
+    REQUIRE(guest);
     if (!guest)
         return;
     struct session *session = guest->session;

@@ -1,4 +1,5 @@
 /* The hub, and requests to agents: see session.h. */
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/lock.h"
@@ -49,11 +50,12 @@ struct source *source_new_locked(struct sessions *sessions, enum source_kind kin
 
 void source_wait_locked(struct sessions *sessions, struct source *source, uint32_t waits)
 {
+    REQUIRE(source->fd >= 0);
     struct epoll_event event = {.events = waits, .data.ptr = source};
     epoll_ctl(sessions->epoll, EPOLL_CTL_MOD, source->fd, &event);
 }
 
-/* The hub may hold it in its hands: it is freed when that turn is over. */
+/* Ends a source. The hub may be using it, so it is freed at the end of the hub's turn. */
 void source_end_locked(struct sessions *sessions, struct source *source)
 {
     if (!source || source->gone)
@@ -172,7 +174,7 @@ void hub_finish_locked(struct exec *command)
         size_t room = sessions->due_room ? sessions->due_room * 2 : 64;
         struct exec **due = realloc(sessions->due, room * sizeof(struct exec *));
         if (!due)
-            return; /* its caller's own time limit ends the wait */
+            return; /* Its caller's own time limit ends the wait. */
         sessions->due = due;
         sessions->due_room = room;
     }
@@ -182,7 +184,8 @@ void hub_finish_locked(struct exec *command)
     hub_ring(sessions);
 }
 
-/* With the lock held on entry and on return, and not while callbacks run. */
+/* Calls done() of ended commands. The lock is held on entry and on return, but not while callbacks
+ * run. */
 static void tell_finished(struct sessions *sessions) HOLDS(sessions->lock);
 static void tell_finished(struct sessions *sessions)
 {
@@ -258,7 +261,7 @@ void sessions_untick(struct sessions *sessions, void *arg)
     free(found);
 }
 
-/* When the hub has to look up again. */
+/* When the hub must look at time limits again. */
 static int64_t due_locked(struct sessions *sessions) HOLDS(sessions->lock);
 static int64_t due_locked(struct sessions *sessions)
 {

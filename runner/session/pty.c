@@ -12,6 +12,7 @@
  * one that is slower than others misses what has left the ring. What is typed waits in a bounded
  * buffer; who sends more is held back.
  */
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/lock.h"
@@ -29,29 +30,29 @@
 #include <unistd.h>
 
 #define RING_BYTES (256u << 10)
-#define AHEAD_BYTES (128u << 10) /* of the fastest viewer */
+#define AHEAD_BYTES (128u << 10) /* ahead of the fastest viewer */
 #define INPUT_BYTES (64u << 10)
 #define PIECE_BYTES (16u << 10)
 #define PIECES_A_TURN 4
 #define VIEWERS_MAX 32
-#define INPUT_EACH (256u << 10) /* what one may have sent before it is held back */
+#define INPUT_EACH (256u << 10) /* most that one viewer can have sent before it must wait */
 #define OPENING_MS 20000
-#define LINGER_MS 500 /* output may follow the end of the shell, from what it has left */
+#define LINGER_MS 500 /* Processes that the shell has left may still print after its end. */
 
 struct pty {
     struct pty *next;
-    struct session *session; /* holds no reference: NULL once it is over */
+    struct session *session; /* not a reference: NULL once the terminal is over */
     char name[ID_SIZE];
     pid_t pid;
-    struct source *source; /* of its end; NULL: closed */
-    uint32_t waits;        /* what the hub waits for there */
+    struct source *source; /* source of the pty's end; NULL: closed */
+    uint32_t waits;        /* events that the hub waits for */
     char *ring;
-    int64_t end; /* how much was ever written */
+    int64_t end; /* number of bytes that were ever written */
     struct buf input;
     int cols, rows;
     bool exited, over, lost;
     int exit_code;
-    int64_t over_ms; /* mono: when it is over although somebody holds it open */
+    int64_t over_ms; /* mono: when it is over although a process holds it open */
     struct pty_viewer *viewers;
     size_t viewer_count;
 };
@@ -61,7 +62,7 @@ struct pty_viewer {
     struct sessions *sessions;
     struct pty *pty;
     int64_t at, skipped;
-    bool held; /* has typed more than is taken */
+    bool held; /* it has typed more than was taken */
     int cols, rows;
     struct pty_watch watch;
 };
@@ -70,7 +71,7 @@ struct pty_viewer {
 
 static void pty_free(struct pty *pty)
 {
-    buf_wipe(&pty->input); /* passwords are typed */
+    buf_wipe(&pty->input); /* Input may contain passwords. */
     free(pty->ring);
     free(pty);
 }
@@ -89,7 +90,7 @@ static void close_locked(struct pty *pty)
     pty->source = NULL;
 }
 
-/* Nothing comes any more: off the session's list; the last viewer frees it. */
+/* Ends the terminal: takes it off the session's list; the last viewer frees it. */
 static void over_locked(struct pty *pty, bool lost)
 {
     struct session *session = pty->session;
@@ -110,7 +111,7 @@ static void over_locked(struct pty *pty, bool lost)
         pty_free(pty);
 }
 
-/* Asks the hub to wait for what matters now. */
+/* Tells the hub which events to wait for now. */
 static void wait_locked(struct pty *pty)
 {
     int64_t seen = pty->viewers ? 0 : pty->end;
@@ -133,7 +134,7 @@ static void ring_add(struct pty *pty, const char *data, size_t len)
     pty->end += (int64_t)len;
 }
 
-/* Gives it what was typed. */
+/* Writes what was typed to the pty. */
 static void flush_locked(struct pty *pty)
 {
     while (pty->source && pty->input.len > 0) {
@@ -153,10 +154,10 @@ static void flush_locked(struct pty *pty)
     }
 }
 
-/* False at its end: nobody has the other side open. */
+/* Reads output. False at its end: no process has the other side open. */
 static bool read_locked(struct pty *pty)
 {
-    static char piece[PIECE_BYTES]; /* the lock protects it */
+    static char piece[PIECE_BYTES]; /* The lock protects it. */
     for (int i = 0; i < PIECES_A_TURN; i++) {
         ssize_t n = read(pty->source->fd, piece, sizeof(piece));
         if (n < 0 && errno == EINTR)
@@ -203,7 +204,7 @@ void pty_exited_locked(struct session *session, const struct json *event)
         over_locked(pty, false);
 }
 
-/* Those whose shell has ended, but not what it has left: their time is up. */
+/* Ends terminals whose shell has ended some time ago, although other processes hold them open. */
 int64_t ptys_late_locked(struct sessions *sessions, int64_t now_ms)
 {
     int64_t due = INT64_MAX;
@@ -284,7 +285,7 @@ static int enter_locked(struct session *session, const struct pty_wish *wish, pi
     struct pty *pty = pty_new(wish, pid);
     struct source *source = pty ? source_new_locked(session->sessions, SOURCE_PTY, fd) : NULL;
     if (!source) {
-        close(fd); /* which hangs it up */
+        close(fd); /* This hangs it up. */
         if (pty)
             pty_free(pty);
         return err_sys(err, "terminal");
@@ -298,7 +299,7 @@ static int enter_locked(struct session *session, const struct pty_wish *wish, pi
     return 0;
 }
 
-/* With `opening` set and no lock held. */
+/* Called with `opening` set and without the lock. */
 static int start(struct session *session, const struct pty_wish *wish, struct err *err)
 {
     int fd;
@@ -347,8 +348,7 @@ static int join_locked(struct pty *pty, const struct pty_watch *watch, struct pt
     return 0;
 }
 
-/* The ring may begin in the middle of a line, or of an escape sequence: at the next line it
- * doesn't. */
+/* Skips to the next line: the ring may begin in the middle of a line or an escape sequence. */
 static void skip_to_line_locked(struct pty_viewer *viewer)
 {
     const struct pty *pty = viewer->pty;
@@ -446,6 +446,7 @@ size_t pty_read(struct pty_viewer *viewer, size_t max, struct buf *out, struct p
 
 bool pty_write(struct pty_viewer *viewer, const char *data, size_t len)
 {
+    REQUIRE(len <= PTY_WRITE_MAX);
     struct pty *pty = viewer->pty;
     lock_take(&viewer->sessions->lock);
     if (!pty->over) {
@@ -479,6 +480,6 @@ void pty_hang_up(struct pty_viewer *viewer)
 {
     lock_take(&viewer->sessions->lock);
     if (!viewer->pty->over)
-        close_locked(viewer->pty); /* SIGHUP; the agent tells of its end */
+        close_locked(viewer->pty); /* SIGHUP; the agent reports the end. */
     lock_drop(&viewer->sessions->lock);
 }

@@ -1,4 +1,4 @@
-/* Which sessions there are: see session.h. */
+/* The sessions that exist: see session.h. */
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/cond.h"
@@ -21,7 +21,7 @@
 #define RECORD_BYTES_MAX (1u << 20)
 #define WAKERS_MS 25000
 #define TIDY_EVERY_MS 15000
-#define USED_EVERY_MS 60000 /* how exactly the last use is known after a crash */
+#define USED_EVERY_MS 60000 /* precision of the last use after a crash */
 
 /* --- references ---------------------------------------------------------------------------- */
 
@@ -36,7 +36,7 @@ void session_unref_locked(struct session *session)
     strlist_wipe(&session->env);
     strlist_done(&session->egress);
     strlist_done(&session->denied);
-    egress_gate_free(session->gate); /* its thread takes no lock of ours */
+    egress_gate_free(session->gate); /* Its thread takes no lock of ours. */
     free(session->dir);
     free(session->metadata);
     free(session);
@@ -206,7 +206,7 @@ static struct session *session_new(struct sessions *sessions, const char *id)
     return session;
 }
 
-/* Its directories; what is below `box` is the session's user's. */
+/* Makes its directories; everything below `box` belongs to the session's user. */
 static int make_dirs(const struct session *session, struct err *err)
 {
     static const struct {
@@ -250,7 +250,7 @@ static int copy_wish(struct session *session, const struct session_wish *wish, s
     return 0;
 }
 
-/* Takes the place among the others: from now on the id is taken. */
+/* Adds the session to the list: from now on its id is taken. */
 static int enter(struct sessions *sessions, struct session *session, struct err *err)
 {
     AUTO(config_ref) const struct config *config = config_ref(sessions->config.config);
@@ -264,7 +264,7 @@ static int enter(struct sessions *sessions, struct session *session, struct err 
         sessions->count++;
         sessions->makers++;
         session->making = true;
-        session->refs++; /* its maker's */
+        session->refs++; /* its maker's reference */
     }
     bool closing = sessions->closing;
     lock_drop(&sessions->lock);
@@ -275,7 +275,7 @@ static int enter(struct sessions *sessions, struct session *session, struct err 
     return full ? err_set(err, ERR_RATE, "there are %d sessions already (SESSIONS_MAX)", max) : 0;
 }
 
-/* False when it was not there any more. */
+/* Removes the session from the list. False when it was not there any more. */
 static bool leave_locked(struct sessions *sessions, struct session *session) HOLDS(sessions->lock);
 static bool leave_locked(struct sessions *sessions, struct session *session)
 {
@@ -292,8 +292,8 @@ static bool leave_locked(struct sessions *sessions, struct session *session)
 
 /* --- removing ------------------------------------------------------------------------------ */
 
-/* Ends its processes and removes the directory, under another name first: what is left of a removal
- * that is cut off is no session. */
+/* Ends its processes and removes its directory. The directory is renamed first, so that the rest of
+ * an interrupted removal is not a session. */
 static int erase(struct sessions *sessions, const struct session *session, struct err *err)
 {
     char fresh[ID_SIZE], gone[ID_SIZE + 8];
@@ -331,7 +331,7 @@ static void *wake_run(void *arg)
     struct sessions *sessions = session->sessions;
     struct err err;
     if (session_wake(session, &err))
-        log_warn("session", "%s", err.msg); /* who asks for something is told, too */
+        log_warn("session", "%s", err.msg); /* A caller's request reports it as well. */
     lock_take(&sessions->lock);
     session_unref_locked(session);
     sessions->wakers--;
@@ -340,7 +340,7 @@ static void *wake_run(void *arg)
     return NULL;
 }
 
-/* Whoever made it need not wait for its agent. */
+/* Starts the agent in the background, so that the maker need not wait for it. */
 static void wake_soon(struct session *session)
 {
     struct sessions *sessions = session->sessions;
@@ -417,7 +417,7 @@ static size_t count_running_locked(const struct session *session)
     return count;
 }
 
-/* What it may reach, where it says so, and what was refused. */
+/* Adds what it may reach, where that was set, and what was refused. */
 static void add_network(const struct session *session, struct json_writer *w)
 {
     if (session->egress.count > 0) {
@@ -511,8 +511,8 @@ int session_print(struct sessions *sessions, const char *id, struct buf *out, st
 
 /* --- what was there before ----------------------------------------------------------------- */
 
-/* Where a shell was, as the first line of its state says: "\\builtin cd -- 'PATH'". NULL: it says
- * nothing of use. The file is the session's user's. */
+/* The directory of a shell, from the first line of its state: "\\builtin cd -- 'PATH'". NULL when
+ * there is none. The session's user can write the file. The caller frees the path. */
 static char *read_cwd(const struct session *session, const char *dir, const char *name)
 {
     static const char head[] = "\\builtin cd -- '";
@@ -535,7 +535,7 @@ static char *read_cwd(const struct session *session, const char *dir, const char
     return *shown == '/' && str_is_utf8(shown, strlen(shown)) ? strdup(shown) : NULL;
 }
 
-/* Shells that have left a state. */
+/* Finds shells that have saved a state. */
 void session_find_shells(struct session *session)
 {
     struct dirent *entry;
@@ -697,7 +697,7 @@ void sessions_stop(struct sessions *sessions)
            lock_wait(&sessions->changed, &sessions->lock, WAKERS_MS))
         continue;
     for (struct session *at = sessions->list; at; at = at->next)
-        session_lost_locked(at); /* those that have just woken */
+        session_lost_locked(at); /* Sessions that have just been woken. */
     lock_drop(&sessions->lock);
     hub_stop(sessions);
 }

@@ -21,6 +21,8 @@
  *
  * Threads: any, unless said otherwise. Callbacks come on the hub's thread or on the caller's, with
  * no lock held; they must not block.
+ * Ownership: the caller of sessions_new() frees it by sessions_free(); commands are counted
+ * references, guests are freed by session_leave() and viewers by pty_leave().
  */
 #ifndef SESSION_SESSION_H
 #define SESSION_SESSION_H
@@ -41,88 +43,89 @@ struct sessions;
 struct exec;
 
 struct sessions_config {
-    struct config_in_force *config; /* borrowed, as all here */
+    struct config_in_force *config; /* borrowed, as everything here */
     struct launcher *launcher;
-    const struct walls *walls; /* of the agents' jails */
+    const struct walls *walls; /* jails of the agents */
     struct repos *repos;
     const char *state_dir;
-    const char *marker; /* "NAME=VALUE" in the environment of what is started */
-    uid_t uid;          /* who sessions run as */
+    const char *marker; /* "NAME=VALUE" in the environment of everything that is started */
+    uid_t uid;          /* user that sessions run as */
     gid_t gid;
 };
 
-/* Takes up the sessions that the directory holds. */
+/* Loads the sessions in the directory. The caller frees the result by sessions_free(). */
 struct sessions *sessions_new(const struct sessions_config *config, struct err *err);
-/* Ends all agents; whoever waits is answered. */
+/* Ends all agents; waiting callers are answered. */
 void sessions_stop(struct sessions *sessions);
 void sessions_free(struct sessions *sessions);
 
-/* Keeps them from being freed for as long as a thread of the caller's works with them: owes
+/* Keeps the sessions from being freed while a thread of the caller works with them, until
  * sessions_let_go(). ERR_BUSY: they are ending. */
 int sessions_hold(struct sessions *sessions, struct err *err);
 void sessions_let_go(struct sessions *sessions);
 
 struct session_wish {
-    const char *id;            /* NULL: one is made */
+    const char *id;            /* NULL: a new one is chosen */
     const struct strlist *env; /* "NAME=value" */
     int ttl_minutes;           /* 0: SESSION_TTL_MINUTES */
-    int idle_minutes;          /* 0: never for being idle */
-    double cpu;                /* limits; 0: as TASK_LIMITS says */
+    int idle_minutes;          /* 0: it does not end for being idle */
+    double cpu;                /* limits; 0: those of TASK_LIMITS */
     int memory_mb, pids_max, disk_mb;
-    const struct strlist *egress; /* as a request's; NULL or empty: as EGRESS says */
+    const struct strlist *egress; /* as in a request; NULL or empty: the setting EGRESS */
     const char *metadata;         /* JSON, or NULL */
     const struct repo_wish *repo; /* what /workspace begins with; or NULL. With own_files tasks can
                                    * work in the session */
-    const char *from;             /* the snapshot that it begins as; or NULL */
+    const char *from;             /* the snapshot that it begins with; or NULL */
 };
 
-/* Makes one and prints it. With a repository or a snapshot it takes its time. ERR_CONFLICT: the id
+/* Makes a session and prints it. Takes long with a repository or a snapshot. ERR_CONFLICT: the id
  * is taken. ERR_RATE: there are SESSIONS_MAX. */
 int session_create(struct sessions *sessions, const struct session_wish *wish, struct buf *out,
                    struct err *err);
-/* Removes it with all it holds. One that is not there is fine; *ret_there says whether it was. */
+/* Removes a session with everything in it. A missing one is no error; *ret_there says whether it
+ * existed. */
 int session_delete(struct sessions *sessions, const char *id, bool *ret_there, struct err *err);
 /* Whether there is one of that name; asking is no use of it. */
 bool sessions_has(struct sessions *sessions, const char *id);
-/* {"sessions":[…]} */
+/* Print {"sessions":[…]}, and one session. */
 void sessions_print(struct sessions *sessions, struct buf *out);
 int session_print(struct sessions *sessions, const char *id, struct buf *out, struct err *err);
 
-/* --- tasks in the box ---------------------------------------------------------------------- */
+/* --- tasks in a session -------------------------------------------------------------------- */
 
-/* A task that works with the session's files, in a jail of its own. As long as it is there the
- * session's time is not up. */
+/* A task that works with the session's files, in a jail of its own. The session does not expire
+ * meanwhile. */
 struct session_guest;
-/* gone() comes when the session is deleted, with a lock held: it only wakes the task, which is to
- * leave soon. NULL with ERR_NOT_FOUND. */
+/* Enters a session; leave it by session_leave(). gone() is called when the session is deleted, with
+ * a lock held: it only wakes the task, which must leave soon. NULL with ERR_NOT_FOUND. */
 struct session_guest *session_enter(struct sessions *sessions, const char *id,
                                     void (*gone)(void *arg), void *arg, struct err *err);
-/* The directory with the session's own: workspace, home, tmp. Who looks below may meet links that
- * the session has put there. */
+/* The directory with the session's files: workspace, home, tmp. It may contain links that the
+ * session has made. */
 const char *session_guest_box(const struct session_guest *guest);
-/* Whether gone() has come. */
+/* True when gone() has been called. */
 bool session_guest_is_told(struct session_guest *guest);
 void session_leave(struct session_guest *guest);
-/* Whether a task can enter it. ERR_NOT_FOUND: there is none. ERR_CONFLICT: it is
+/* Checks that a task can enter the session. ERR_NOT_FOUND: there is none. ERR_CONFLICT: it is
  * layered. */
 int session_check(struct sessions *sessions, const char *id, struct err *err);
 
 /* --- snapshots (snapshot.c) ----------------------------------------------------------------- */
 
 struct snapshot_wish {
-    const char *id;  /* NULL: one is made */
+    const char *id;  /* NULL: a new one is chosen */
     int ttl_minutes; /* 0: thirty days */
     const char *metadata;
 };
 
-/* Copies what a session is: its files, home and shells, and prints the snapshot. Of a workspace
- * with a repository only what differs from that. Takes its time. ERR_RATE: there are too many. */
+/* Copies a session's files, home and shells, and prints the snapshot. Of a workspace with a
+ * repository it copies only the changes. Takes long. ERR_RATE: there are too many. */
 int snapshot_create(struct sessions *sessions, const char *session,
                     const struct snapshot_wish *wish, struct buf *out, struct err *err);
-/* {"snapshots":[…]}; one. */
+/* Print {"snapshots":[…]}, and one snapshot. */
 void snapshots_print(struct sessions *sessions, struct buf *out);
 int snapshot_print(struct sessions *sessions, const char *id, struct buf *out, struct err *err);
-/* One that is not there is fine. ERR_CONFLICT: a session is being made of it. */
+/* Removes a snapshot. A missing one is no error. ERR_CONFLICT: a session is being made from it. */
 int snapshot_delete(struct sessions *sessions, const char *id, bool *ret_there, struct err *err);
 
 /* --- commands ------------------------------------------------------------------------------ */
@@ -137,58 +140,61 @@ struct exec_wish {
 };
 
 struct exec_watch {
-    void (*changed)(void *arg); /* there is more output, or its end; may come with a lock held: it
-                                   only wakes somebody */
-    void (*done)(struct exec *command, void *arg); /* once: it has ended, or could not start */
+    void (*changed)(void *arg); /* there is more output, or its end; may be called with a lock held,
+                                 * so it only wakes a thread */
+    void (*done)(struct exec *command, void *arg); /* called once: the command has ended, or could
+                                                    * not start */
     void *arg;
 };
 
-/* Has it started; done() comes later, or at once. NULL: it was not accepted, and done() does not
- * come. The caller owes exec_unref(). */
+/* Starts a command; done() is called later, or at once. The caller gets a reference, which it drops
+ * by exec_unref(). NULL: it was not accepted, and done() is not called. */
 struct exec *exec_start(struct sessions *sessions, const char *id, const struct exec_wish *wish,
                         const struct exec_watch *watch, struct err *err);
 void exec_unref(struct exec *command);
-/* Ends it with all it has started. */
+/* Ends the command and everything that it has started. */
 void exec_kill(struct exec *command);
-/* After done(): whether it could not be started, and why. */
+/* After done(): true, with the reason, when it could not be started. */
 bool exec_failed(const struct exec *command, struct err *err);
-/* After done(): the whole answer; or the same without the output. */
+/* After done(): print the whole answer, or the answer without the output. */
 void exec_print(struct exec *command, struct buf *out);
 void exec_print_end(struct exec *command, struct buf *out);
-/* Appends output from an offset on, `max` bytes at most; how many. */
+/* Appends output from an offset, `max` bytes at most. Returns how many. */
 size_t exec_read(struct exec *command, bool of_err, int64_t from, size_t max, struct buf *out);
 
-/* --- processes in the background ----------------------------------------------------------- */
+/* --- background processes ------------------------------------------------------------------ */
 
-/* {"processes":[…]}, of one shell or all (NULL). */
+/* Print {"processes":[…]} of one shell or all (NULL), and one process. */
 int detached_list(struct sessions *sessions, const char *id, const char *shell, struct buf *out,
                   struct err *err);
 int detached_print(struct sessions *sessions, const char *id, pid_t pid, struct buf *out,
                    bool *ret_running, struct err *err);
-/* Calls fn once it does not run any more, maybe at once. */
+/* Calls fn once the process does not run any more, possibly at once. */
 int detached_watch(struct sessions *sessions, const char *id, pid_t pid, void (*fn)(void *arg),
                    void *arg, struct err *err);
-/* True: it was forgotten, fn does not come. */
+/* Ends a watch. True when fn will not be called. */
 bool detached_unwatch(struct sessions *sessions, void *arg);
-/* The same for a command in front; detached_unwatch() takes it back. */
+/* As detached_watch(), for a foreground command; detached_unwatch() ends it. */
 int exec_watch_end(struct exec *command, void (*fn)(void *arg), void *arg, struct err *err);
-/* Its exit code; false while it runs. */
+/* The command's exit code; false while it runs. */
 bool exec_exit(struct exec *command, int *ret_exit);
-/* Where it writes. -1 with ERR_NOT_FOUND: nowhere (its output went with its command's). */
+/* Opens the file that a process writes to. -1 with ERR_NOT_FOUND when there is none (its output
+ * went with its command's). */
 int detached_log(struct sessions *sessions, const char *id, pid_t pid, struct err *err);
 int detached_input(struct sessions *sessions, const char *id, pid_t pid, const char *text,
                    bool enter, bool end, struct err *err);
 int detached_signal(struct sessions *sessions, const char *id, pid_t pid, int sig, struct err *err);
-/* TERM, three seconds, KILL. *ret_running: whether it ran. */
+/* Sends TERM, and KILL after three seconds. *ret_running: whether it was running. */
 int detached_end(struct sessions *sessions, const char *id, pid_t pid, bool *ret_running,
                  struct err *err);
-/* All that run and whose command holds the pattern, of one shell or all: their pids. */
+/* Signals all running processes whose command contains the pattern, of one shell or all; *ret_pids
+ * lists them. */
 int detached_end_all(struct sessions *sessions, const char *id, const char *pattern,
                      const char *shell, int sig, struct buf *ret_pids, int *ret_count,
                      struct err *err);
 
-/* Calls fn again and again, five times a second, until sessions_untick(): for who looks at a file
- * that tells nobody when it grows. With a lock held: it only wakes somebody. */
+/* Calls fn five times a second until sessions_untick(): for reading a file whose growth nothing
+ * reports. Called with a lock held, so it only wakes a thread. */
 int sessions_tick(struct sessions *sessions, void (*fn)(void *arg), void *arg, struct err *err);
 void sessions_untick(struct sessions *sessions, void *arg);
 
@@ -203,8 +209,9 @@ struct shellview_note {
 };
 int shellview_note(struct sessions *sessions, const char *id, const struct shellview_note *note,
                    struct err *err);
-/* The process that a shell's wait, stdin and kill mean: its newest in the background. 0 when a
- * command runs in front (*ret_command, to be let go of) or there is none. */
+/* Finds the process that a shell's wait, stdin and kill refer to: its newest background process.
+ * *ret_pid is 0 when a command runs in the foreground (*ret_command, a reference for the caller) or
+ * there is none. */
 int shellview_current(struct sessions *sessions, const char *id, const char *name, pid_t *ret_pid,
                       struct exec **ret_command, struct err *err);
 
@@ -216,45 +223,46 @@ int shellview_current(struct sessions *sessions, const char *id, const char *nam
 struct pty_viewer;
 
 struct pty_wish {
-    const char *shell; /* whose state it begins with, and its name */
-    int cols, rows;    /* 1..PTY_SIZE_MAX, of one that is made */
+    const char *shell; /* its name, and the shell with whose state it begins */
+    int cols, rows;    /* 1..PTY_SIZE_MAX, of a new one */
 };
 
-/* Both may come with a lock held, from any thread: they only wake somebody. */
+/* Both may be called with a lock held, on any thread: they only wake a thread. */
 struct pty_watch {
     void (*changed)(void *arg); /* there is something to read */
-    void (*drained)(void *arg); /* after pty_write() has said no: go on */
+    void (*drained)(void *arg); /* input is accepted again after pty_write() returned false */
     void *arg;
 };
 
 struct pty_state {
     pid_t pid;
     int cols, rows;
-    bool fresh;     /* it was made for this viewer */
-    int64_t replay; /* how much of what comes first was written before */
+    bool fresh;     /* it was started for this viewer */
+    int64_t replay; /* how many of the first bytes were printed earlier */
 };
 
-/* What pty_read() tells beside the bytes. */
+/* What pty_read() reports besides the bytes. */
 struct pty_news {
-    int64_t skipped; /* bytes before these that the viewer was too slow for */
+    int64_t skipped; /* earlier bytes that this viewer missed because it was too slow */
     bool more;
-    bool resized; /* by somebody else */
+    bool resized; /* another viewer changed the size */
     int cols, rows;
-    bool over; /* nothing comes after these bytes */
-    bool lost; /* it has ended with its session */
+    bool over; /* these are the last bytes */
+    bool lost; /* it ended with its session */
     int exit_code;
 };
 
-/* Opens the terminal of that name, making one where there is none, for somebody who looks at it.
- * pty_leave() is owed. Waits for the agent. ERR_RATE: too many. */
+/* Opens the terminal of that name for a viewer; starts it where there is none. The caller ends the
+ * viewer by pty_leave(). Waits for the agent. ERR_RATE: too many. */
 int pty_open(struct sessions *sessions, const char *id, const struct pty_wish *wish,
              const struct pty_watch *watch, struct pty_viewer **ret_viewer,
              struct pty_state *ret_state, struct err *err);
-/* No callback is called after it, and the terminal goes on. */
+/* Frees the viewer; no callback is called after it. The terminal goes on. */
 void pty_leave(struct pty_viewer *viewer);
-/* Appends what comes next, `max` bytes at most; how many. */
+/* Appends the next bytes, `max` at most. Returns how many. */
 size_t pty_read(struct pty_viewer *viewer, size_t max, struct buf *out, struct pty_news *ret_news);
-/* Types PTY_WRITE_MAX bytes at most. False: taken, but no more before drained(). */
+/* Types PTY_WRITE_MAX bytes at most. False: they were taken, but no more may be sent before
+ * drained(). */
 bool pty_write(struct pty_viewer *viewer, const char *data, size_t len);
 void pty_resize(struct pty_viewer *viewer, int cols, int rows);
 /* Ends the terminal, as closing its window would. */
@@ -262,13 +270,13 @@ void pty_hang_up(struct pty_viewer *viewer);
 
 /* --- files --------------------------------------------------------------------------------- */
 
-/* A regular file, opened for reading, or -1. */
+/* Opens a regular file for reading; -1 with err. The caller closes it. */
 int session_open(struct sessions *sessions, const char *id, const char *path, struct err *err);
 
 /* A file that is being written. */
 struct session_write {
     int fd;
-    char *path;     /* where it goes, or what is needed to end it */
+    char *path;     /* its destination, or what the end of the write needs */
     char fresh[80]; /* "" for an append */
     bool existed;
 };
@@ -277,25 +285,26 @@ struct file_wish {
     const char *path;
     bool append;
     const char *if_match, *if_none_match; /* or NULL */
-    int mode;                             /* -1: as it was, or 0644 */
+    int mode;                             /* -1: unchanged, or 0644 */
 };
 int session_write_open(struct sessions *sessions, const char *id, const struct file_wish *wish,
                        struct session_write *ret_write, struct err *err);
-/* Puts it in place and prints {"path","size","etag",…}; or throws it away. */
+/* Ends a write: commit moves the file to its destination and prints {"path","size","etag",…};
+ * discard removes it. */
 int session_write_commit(struct sessions *sessions, const char *id, const struct file_wish *wish,
                          struct session_write *write, struct buf *out, struct err *err);
 void session_write_discard(struct sessions *sessions, const char *id, struct session_write *write);
 
 int session_remove(struct sessions *sessions, const char *id, const struct file_wish *wish,
                    bool *ret_there, struct err *err);
-/* Work that answers with JSON: "list", "search", "find", "replace". `ask` is members for it
- * (",\"path\":…"). */
+/* Runs "list", "search", "find" or "replace", and prints its JSON. `ask` has the members of the
+ * request (",\"path\":…"). */
 int session_work(struct sessions *sessions, const char *id, const char *work, const struct buf *ask,
                  struct buf *out, struct err *err);
-/* Where a packed directory can be read from. */
+/* A descriptor from which the archive of a directory can be read; the caller closes it. */
 int session_pack(struct sessions *sessions, const char *id, const char *path, struct err *err);
-/* Unpacks what comes from `next` (as http_read()) and prints {"bytes","entries"}. `single`: an
- * archive of one file becomes that file. */
+/* Unpacks the archive that `next` (as http_read()) returns, and prints {"bytes","entries"}.
+ * `single`: an archive of one file becomes that file. */
 int session_unpack(struct sessions *sessions, const char *id, const char *path, bool single,
                    ssize_t (*next)(char *to, size_t max, void *arg, struct err *err), void *arg,
                    struct buf *out, struct err *err);

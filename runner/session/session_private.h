@@ -3,6 +3,8 @@
  * to runner/session.
  *
  * Threads: any; `_locked` expects the lock of struct sessions held.
+ * Ownership: sessions and commands are counted references; answers of agents are the caller's to
+ * free; everything else belongs to its session.
  */
 #ifndef SESSION_SESSION_PRIVATE_H
 #define SESSION_SESSION_PRIVATE_H
@@ -16,20 +18,19 @@
 
 #include <pthread.h>
 
-#define CALL_MS 15000 /* an agent answers within it, unless the work may take long */
+#define CALL_MS 15000 /* time for an agent's answer, unless the work may take long */
 #define WORK_MS 150000
-#define KILL_MS 5000 /* a command that was killed has ended within it, or its box is */
+#define KILL_MS 5000 /* a killed command must end within this time, else its agent is ended */
 #define SPOOL_MEMORY (64u << 10)
 #define OUTPUT_BYTES_MAX (INT64_C(16) << 20) /* of each stream of a command */
-#define PROCESSES_MAX 1000                   /* that a session remembers */
+#define PROCESSES_MAX 1000                   /* processes that a session remembers */
 #define HISTORY_MAX 50                       /* commands that a shell shows */
-#define SHOWN_BYTES_MAX 65536                /* of each */
-#define COMMANDS_MAX 256                     /* of a session at once */
+#define SHOWN_BYTES_MAX 65536                /* bytes of each */
+#define COMMANDS_MAX 256                     /* commands of a session at once */
 
 /* --- output (spool.c) ---------------------------------------------------------------------- */
 
-/* Bytes that come and are read again: in memory while they are few, then in a file without a name.
- */
+/* Bytes that are written and read again: a few in memory, more in a file without a name. */
 struct spool {
     struct buf head;
     int fd; /* -1 while all is in memory */
@@ -38,7 +39,7 @@ struct spool {
 };
 void spool_init(struct spool *spool);
 void spool_done(struct spool *spool);
-/* `dir`: where the file is made. */
+/* `dir`: directory for the file. */
 void spool_add(struct spool *spool, const char *dir, const char *data, size_t len);
 size_t spool_read(const struct spool *spool, int64_t from, size_t max, struct buf *out);
 
@@ -52,12 +53,12 @@ struct source {
     struct session *session;
     struct exec *command;
     struct pty *pty;
-    bool gone; /* freed when the hub's turn is over */
+    bool gone; /* freed at the end of the hub's turn */
     struct source *next_gone;
 };
 
 struct source *source_new_locked(struct sessions *sessions, enum source_kind kind, int fd);
-/* What of EPOLLIN and EPOLLOUT the hub waits for there; EPOLLIN at first. */
+/* Sets the events (EPOLLIN, EPOLLOUT) that the hub waits for; EPOLLIN at first. */
 void source_wait_locked(struct sessions *sessions, struct source *source, uint32_t waits);
 void source_end_locked(struct sessions *sessions, struct source *source);
 
@@ -66,8 +67,8 @@ void source_end_locked(struct sessions *sessions, struct source *source);
 struct exec {
     struct sessions *sessions;
     struct session *session; /* holds a reference */
-    struct exec *next;       /* of the session's */
-    int refs;                /* under the lock */
+    struct exec *next;       /* of the session's list */
+    int refs;                /* guarded by the lock */
     int64_t id;
     char shell[ID_SIZE];
     char *text;
@@ -79,11 +80,11 @@ struct exec {
     bool listed;
     int exit_code;
     char *cwd;
-    pid_t pid; /* in the background; 0: none */
+    pid_t pid; /* pid of its background process; 0: none */
     bool timed_out, killed;
     int64_t timeout_ms, began_ms, took_ms;
-    int64_t deadline_ms; /* mono; when it is killed, then when its box is; 0: no more */
-    struct err failure;  /* code ERR_NONE: none */
+    int64_t deadline_ms; /* mono: when it is killed, then when its agent is ended; 0: no limit */
+    struct err failure;  /* code ERR_NONE: no failure */
     struct exec_watch watch;
 };
 
@@ -93,7 +94,7 @@ void exec_ended_locked(struct exec *command, const struct json *event);
 void exec_lost_locked(struct exec *command);
 void exec_bytes_locked(struct exec *command, struct source *source);
 struct exec *exec_find_locked(struct session *session, int64_t id);
-/* When the next time limit ends, for the hub; and what is to be done then. */
+/* The next time limit, for the hub; and what is done when one has expired. */
 int64_t execs_due_locked(struct sessions *sessions);
 void execs_late_locked(struct sessions *sessions, int64_t now_ms);
 void exec_ref_locked(struct exec *command);
@@ -115,13 +116,14 @@ struct detached {
 struct process_waiter {
     struct process_waiter *next;
     struct session *session;
-    pid_t pid;    /* whose end is waited for … */
-    int64_t exec; /* … or which command's */
+    pid_t pid;    /* the process whose end is waited for, */
+    int64_t exec; /* or the command */
     void (*fn)(void *arg);
     void *arg;
 };
 
-/* What they wait for has come: pid 0 and exec 0 for all of the session. The hub calls them. */
+/* Hands waiters whose event has happened to the hub, which calls them. pid 0 and exec 0 mean all of
+ * the session. */
 void waiters_wake_locked(struct session *session, pid_t pid, int64_t exec);
 void detached_started_locked(struct session *session, const struct json *event);
 void detached_exited_locked(struct session *session, const struct json *event);
@@ -139,8 +141,8 @@ struct view {
     struct view *next;
     char name[ID_SIZE];
     char *cwd;
-    struct exec *running; /* holds no reference */
-    pid_t pid;            /* the newest in the background */
+    struct exec *running; /* not a reference */
+    pid_t pid;            /* of the newest background process */
     struct shown history[HISTORY_MAX];
     size_t count;
 };
@@ -155,25 +157,25 @@ void shellviews_done(struct session *session);
 struct pty;
 void pty_bytes_locked(struct pty *pty);
 void pty_exited_locked(struct session *session, const struct json *event);
-/* Ends those that are late; when the next one will be. */
+/* Ends terminals whose time is over. Returns when the next one is due. */
 int64_t ptys_late_locked(struct sessions *sessions, int64_t now_ms);
 void ptys_lost_locked(struct session *session);
 bool ptys_watched_locked(const struct session *session);
 void ptys_print_locked(const struct session *session, struct json_writer *w);
 
-/* --- tasks in the box (guest.c) ------------------------------------------------------------ */
+/* --- tasks in a session (guest.c) ---------------------------------------------------------- */
 
 struct session_guest {
     struct session_guest *next;
     struct session *session; /* holds a reference */
     char *box;
-    bool told; /* that the session goes */
+    bool told; /* it was told that the session is being deleted */
     void (*gone)(void *arg);
     void *arg;
 };
 
-/* Tells them that the session goes, and waits until they have left, but not for ever. Not checked:
- * clang does not know a lock of a struct that is declared further down. */
+/* Tells guests that the session is being deleted, and waits a limited time until they have left.
+ * NOT_CHECKED, because clang does not know a lock of a struct that is declared later. */
 void guests_tell_locked(struct session *session) NOT_CHECKED;
 
 /* --- sessions (registry.c, agent.c) -------------------------------------------------------- */
@@ -181,7 +183,7 @@ void guests_tell_locked(struct session *session) NOT_CHECKED;
 struct session {
     struct session *next;
     struct sessions *sessions;
-    int refs; /* under the lock */
+    int refs; /* guarded by the lock */
     bool deleted;
     char id[ID_SIZE];
     char *dir;
@@ -190,18 +192,18 @@ struct session {
     double cpu;
     int memory_mb, pids_max, disk_mb;
     struct strlist egress;
-    struct egress_gate *gate; /* of its network, from its first start on; or NULL */
-    struct strlist denied;    /* what that has refused, as JSON */
+    struct egress_gate *gate; /* gate of its network, from its first start on; or NULL */
+    struct strlist denied;    /* connections that the gate has refused, as JSON */
     char *metadata;
     int64_t created_ms, used_ms, used_written_ms;
 
-    bool making;                 /* its files are not there yet: nobody wakes it */
-    struct workspace *workspace; /* that /workspace stands on; NULL: none */
-    char *base;                  /* its record, JSON; or NULL */
-    char *repo;                  /* what callers are shown of it, JSON; or NULL */
-    char *from;                  /* the snapshot that it began as; or NULL */
-    char *trouble;               /* why it can't be woken; NULL: it can */
-    int mounted;                 /* how often */
+    bool making;                 /* its files are not complete yet: its agent must not start */
+    struct workspace *workspace; /* that /workspace is based on; NULL: none */
+    char *base;                  /* record of that workspace, JSON; or NULL */
+    char *repo;                  /* what callers see of it, JSON; or NULL */
+    char *from;                  /* the snapshot that it began with; or NULL */
+    char *trouble;               /* why its agent cannot start; NULL: it can */
+    int mounted;                 /* counts its mounts */
 
     bool waking;
     struct child *child;
@@ -217,32 +219,32 @@ struct session {
     struct pty *ptys;
     size_t pty_count;
     struct session_guest *guests;
-    bool pty_opening; /* somebody makes one */
+    bool pty_opening; /* a thread is opening a terminal */
 };
 
-/* A request that somebody waits for. */
+/* A request to an agent, for whose answer a thread waits. */
 struct call {
     struct call *next;
     int64_t id;
     struct session *session;
     bool answered, lost;
     char *text; /* the answer */
-    int fd;     /* that came with it, or -1 */
+    int fd;     /* descriptor in the answer, or -1 */
 };
 
 struct snapshot {
     struct snapshot *next;
     char id[ID_SIZE], session[ID_SIZE];
     char *dir;
-    struct workspace *workspace; /* that it stands on: held for it; NULL: none */
-    char *base, *repo;           /* as a session's */
+    struct workspace *workspace; /* workspace that it is based on, held for it; NULL: none */
+    char *base, *repo;           /* as in struct session */
     char *metadata;
     struct strlist env;
     int64_t created_ms, expires_ms, took_ms;
     int64_t bytes, entries;
     bool shared;
     bool making;
-    int used; /* by sessions that are being made of it */
+    int used; /* number of sessions that are being made from it */
 };
 
 struct ticker {
@@ -254,34 +256,35 @@ struct ticker {
 struct sessions {
     struct sessions_config config;
     char *dir;
-    struct lock lock; /* of everything below, and of all sessions and commands */
+    struct lock lock; /* guards everything below, and all sessions and commands */
     pthread_cond_t changed;
     struct session *list;
     size_t count;
     struct call *calls;
     struct process_waiter *waiters;
-    struct process_waiter *woken; /* whose fn() is to be called */
+    struct process_waiter *woken; /* waiters whose fn() must be called */
     struct ticker *tickers;
     int64_t ticked_ms;
     int64_t next_id;
-    int wakers;    /* threads that start agents */
-    bool closing;  /* no agent is started any more */
-    bool stopping; /* the hub is to end */
+    int wakers;    /* number of threads that start agents */
+    bool closing;  /* no more agents are started */
+    bool stopping; /* the hub must end */
     char *snapshots_dir;
     struct snapshot *snapshots;
     size_t snapshot_count;
-    int makers;          /* threads that make sessions and snapshots */
-    size_t ptys_exiting; /* whose shell has ended, and that are not over */
+    int makers;          /* number of threads that make sessions and snapshots */
+    size_t ptys_exiting; /* terminals whose shell has ended, but which are not over */
     int epoll, bell;
-    struct source *ringing; /* the bell's */
+    struct source *ringing; /* the bell's source */
     struct thread hub;
-    struct thread tidier; /* removes those whose time is up */
+    struct thread tidier; /* thread that removes expired sessions */
     struct source *gone;
-    struct exec **due; /* whose done() is to be called */
+    struct exec **due; /* commands whose done() must be called */
     size_t due_count, due_room;
 };
 
-/* A reference, or NULL with ERR_NOT_FOUND. */
+/* session_take() returns a reference that the caller drops by session_unref(), or NULL with
+ * ERR_NOT_FOUND. */
 void session_find_shells(struct session *session);
 struct session *session_take(struct sessions *sessions, const char *id, struct err *err);
 void session_unref_locked(struct session *session);
@@ -291,28 +294,28 @@ static inline void auto_session(struct session **session)
     if (*session)
         session_unref(*session);
 }
-/* Makes sure that its agent runs. */
+/* Makes sure that the session's agent runs. */
 int session_wake(struct session *session, struct err *err);
-/* Its agent has died, or is to: everything that waits for it is told. */
+/* The agent has died, or must end: everything that waits for it is told. */
 void session_lost_locked(struct session *session);
 int session_save(struct session *session, struct err *err);
 
 /* --- what a workspace begins with (base.c, snapshot.c) --------------------------------------- */
 
-/* Puts the wish's repository or snapshot into a session that is being made. */
+/* Puts the wish's repository or snapshot into a new session. */
 int base_fill(struct session *session, const struct session_wish *wish, struct err *err);
-/* Stands on the same again, by session->base; else says why not in session->trouble. */
+/* Restores the workspace from session->base; when that fails, session->trouble says why. */
 void base_load(struct session *session);
-/* The part of the agent's plan that shows it. */
+/* Adds the workspace's mounts to the agent's plan. */
 int base_show(struct session *session, const char *box, struct plan *plan, struct err *err);
 void base_done(struct session *session);
-/* Whether what makes `session` (NULL: a snapshot) is to give up. */
+/* True when the making of `session` (NULL: of a snapshot) must give up. */
 bool base_is_stopped(struct sessions *sessions, const struct session *session);
 
 int snapshots_load(struct sessions *sessions, struct err *err);
 void snapshots_tidy(struct sessions *sessions, int64_t now_ms);
 void snapshots_free(struct sessions *sessions);
-/* Copies a snapshot into a session that is being made. */
+/* Copies a snapshot into a new session. */
 int snapshot_unfold(struct session *session, const char *id, struct err *err);
 
 /* --- requests (link.c) --------------------------------------------------------------------- */
@@ -320,23 +323,24 @@ int snapshot_unfold(struct session *session, const char *id, struct err *err);
 int hub_start(struct sessions *sessions, struct err *err);
 void hub_stop(struct sessions *sessions);
 void hub_ring(const struct sessions *sessions);
-/* done() of this command is called by the hub, or who lets go of the lock next. */
+/* Makes the hub, or the thread that releases the lock next, call done() of this command. */
 void hub_finish_locked(struct exec *command);
 
 /* Sends `{"id":N` + members + `}` without waiting. */
 int link_send_locked(struct session *session, int64_t id, const struct buf *members, const int *fds,
                      size_t fd_count, struct err *err);
-/* The same, and waits for the answer: json to be freed by the caller, *ret_fd -1 or a descriptor.
- */
+/* As link_send_locked(), and waits for the answer, which the caller frees; *ret_fd is -1 or a
+ * descriptor that the caller closes. */
 struct json *link_call(struct session *session, const struct buf *members, const int *fds,
                        size_t fd_count, int timeout_ms, int *ret_fd, struct err *err);
-/* The same in steps, for work that answers more than once: link_forget() is owed. */
+/* link_call() in steps, for work with several answers; the caller ends it by link_forget(). */
 int link_begin(struct session *session, const struct buf *members, const int *fds, size_t fd_count,
                struct call *call, struct err *err);
 struct json *link_await(struct session *session, struct call *call, int timeout_ms, int *ret_fd,
                         struct err *err);
 void link_forget(struct session *session, struct call *call);
-/* A file without a name that holds the text, at its beginning. -1. */
+/* Makes a file without a name that holds the text, positioned at its beginning. Returns a
+ * descriptor that the caller closes, or -1. */
 int link_text_file(const char *text, size_t len, struct err *err);
 
 #endif

@@ -27,7 +27,7 @@
 
 #define RECORD_BYTES_MAX (2u << 20)
 #define TTL_MINUTES (30 * 24 * 60)
-#define PER_SESSION 4 /* as many as SESSIONS_MAX times this */
+#define PER_SESSION 4 /* limit: SESSIONS_MAX times this */
 #define BYTES_MAX (INT64_C(1) << 40)
 #define ENTRIES_MAX 10000000
 
@@ -180,7 +180,7 @@ static int read_record(struct snapshot *snapshot, struct err *err)
     return 0;
 }
 
-/* Holds the repository below it for as long as there is the snapshot. */
+/* Holds the repository that the snapshot is based on, as long as the snapshot exists. */
 static int hold_base(const struct sessions *sessions, struct snapshot *snapshot, struct err *err)
 {
     if (!snapshot->base)
@@ -260,7 +260,7 @@ void snapshots_free(struct sessions *sessions)
 
 struct maker {
     struct sessions *sessions;
-    const struct session *session; /* that is being made, or NULL */
+    const struct session *session; /* session that is being made, or NULL */
 };
 
 static bool is_stopped(void *arg)
@@ -269,7 +269,7 @@ static bool is_stopped(void *arg)
     return base_is_stopped(maker->sessions, maker->session);
 }
 
-/* Adds to *total what it has copied. */
+/* Copies one part, and adds its size to *total. */
 static int copy_part(struct maker *maker, const char *from, const char *to, bool layer,
                      struct duplicate_count *total, struct err *err)
 {
@@ -291,7 +291,7 @@ static int copy_part(struct maker *maker, const char *from, const char *to, bool
     return rc;
 }
 
-/* A shell's state names the host's paths where there are no walls: of no use elsewhere. */
+/* True when the shells' states are usable elsewhere: without walls they name the host's paths. */
 static bool has_portable_shells(const struct session *session)
 {
     return session->sessions->config.walls->tier == JAIL_FULL || session->enclosed;
@@ -373,7 +373,7 @@ static int make(struct sessions *sessions, const struct session *session, struct
         return err_sys(err, "cannot make a snapshot");
     int rc = hold_base(sessions, snapshot, err) || copy_session(&maker, session, snapshot, err);
     snapshot->took_ms = clock_mono_ms() - began_ms;
-    if (rc == 0 && base_is_stopped(sessions, session)) /* what was removed meanwhile is missing */
+    if (rc == 0 && base_is_stopped(sessions, session)) /* What was removed meanwhile is missing. */
         rc = err_set(err, ERR_CONFLICT, "session '%s' has just been removed", session->id);
     if (rc == 0)
         rc = save(snapshot, err);
@@ -461,7 +461,7 @@ void snapshots_tidy(struct sessions *sessions, int64_t now_ms)
 
 /* --- beginning as one ---------------------------------------------------------------------- */
 
-/* The request's own variables stand for those of the same name. */
+/* Adds the snapshot's variables; the request's own replace those of the same name. */
 static int add_env(struct session *session, const struct snapshot *snapshot, struct err *err)
 {
     for (size_t i = 0; i < snapshot->env.count; i++) {
@@ -476,7 +476,7 @@ static int add_env(struct session *session, const struct snapshot *snapshot, str
     return session->env.failed ? err_sys(err, "session") : 0;
 }
 
-/* A directory takes the place of an empty one. */
+/* Replaces an empty directory by another. */
 static int replace(struct maker *maker, const struct snapshot *snapshot, const char *part,
                    const char *to, bool layer, struct err *err)
 {
@@ -487,7 +487,7 @@ static int replace(struct maker *maker, const struct snapshot *snapshot, const c
     if (!from || !path)
         return err_sys(err, "session");
     if (access(from, F_OK))
-        return 0; /* shells of a host without walls */
+        return 0; /* Shells of a host without walls. */
     path_remove_tree(path, &ignored);
     return copy_part(maker, from, path, layer, &count, err);
 }

@@ -46,7 +46,7 @@ void shellviews_done(struct session *session)
     }
 }
 
-/* Length of the escape sequence that begins at text: CSI, OSC, or two bytes. */
+/* Length of the escape sequence at text: CSI, OSC, or two bytes. */
 static size_t escape_len(const char *text, size_t len)
 {
     size_t at = 2;
@@ -80,7 +80,7 @@ static void add_plain(struct buf *out, const char *text, size_t len)
     }
 }
 
-/* Both streams, one after the other. */
+/* The output of both streams, one after the other; the caller frees it. */
 static char *output_of(const struct exec *command)
 {
     AUTO(buf) struct buf raw = BUF_INIT(2 * SHOWN_BYTES_MAX + 1);

@@ -1,4 +1,4 @@
-/* Tasks by who submitted them. */
+/* Counts tasks by the caller who submitted them. */
 #include "runner/store/store_private.h"
 
 #include <stdio.h>

@@ -1,4 +1,5 @@
-/* Forgetting tasks whose time is over. */
+/* Deletes tasks whose time is over. */
+#include "base/check.h"
 #include "base/strlist.h"
 #include "runner/store/store_private.h"
 #include "runner/store/webhooks.h"
@@ -39,6 +40,7 @@ static int expire_in_db(struct db *db, void *arg, struct err *err)
 int store_expire(struct store *store, int64_t before_ms, int limit,
                  int (*gone)(const char *id, void *arg), void *arg, struct err *err)
 {
+    REQUIRE(gone && limit > 0);
     AUTO(strlist) struct strlist all = STRLIST_INIT;
     AUTO(strlist) struct strlist ids = STRLIST_INIT;
     if (list_ended(store, before_ms, limit, &all, err))

@@ -1,4 +1,4 @@
-/* How far each task has come on its way into the cloud. */
+/* Stores how far each task has come on its way into the cloud. */
 #include "runner/store/store_private.h"
 
 #include "base/check.h"

@@ -1,4 +1,4 @@
-/* Reading, on connections of its own. */
+/* Reads, on connections of their own. */
 #include "base/lock.h"
 #include "runner/store/store_private.h"
 
@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A caller that has waited READER_WAIT_MS gets an extra connection: it may hold one itself,
- * and waiting on would be a deadlock. */
+/* Takes a connection. A caller that has waited READER_WAIT_MS gets an extra one: it may hold one
+ * itself, and to wait on would be a deadlock. */
 struct db *store_reader_take(struct store *store, struct err *err)
 {
     struct db *db = NULL;
@@ -113,7 +113,7 @@ int store_get(struct store *store, const char *id, struct task_record *ret_recor
     return rc;
 }
 
-/* Appends one blob (or text) column of one row; nothing when the row is not there. */
+/* Appends one blob (or text) column of one row; nothing when there is no such row. */
 static int read_blob(struct store *store, const char *sql, const char *id, struct buf *out,
                      struct err *err)
 {
@@ -149,7 +149,7 @@ int store_unseal(struct store *store, const char *id, const struct buf *sealed, 
     return sealed->len == 0 ? 0 : crypto_open(store->key, id, sealed->data, sealed->len, out, err);
 }
 
-/* True when what is in the row was sealed with another key. */
+/* True when the row was sealed with another key. */
 static bool is_unreadable(const struct store *store, struct db_stmt *stmt)
 {
     struct err err;

@@ -1,4 +1,4 @@
-/* Small facts that are kept sealed, by name. */
+/* Sealed facts, by name. */
 #include "runner/store/sealed.h"
 #include "base/str.h"
 #include "runner/store/store_private.h"
@@ -8,10 +8,10 @@
 
 #define PREFIX "sealed:"
 
-/* What a row is called. */
+/* The name and text of a row. */
 struct fact {
     char name[128];
-    const char *text; /* NULL: it goes */
+    const char *text; /* NULL: the row is deleted */
 };
 
 static int fact_in_db(struct db *db, void *arg, struct err *err)
@@ -40,7 +40,7 @@ int sealed_set(struct store *store, const char *name, const char *text, struct e
     return db_write(store->writer, fact_in_db, &fact, err);
 }
 
-/* A fact of another key file is passed over. */
+/* Opens one row. A fact that was sealed with another key file is skipped. */
 static void open_row(struct store *store, struct db_stmt *stmt,
                      void (*fn)(const char *name, const char *text, void *arg), void *arg)
 {

@@ -79,8 +79,8 @@ void task_record_done(struct task_record *record)
     memset(record, 0, sizeof(*record));
 }
 
-/* What makes a database of each version out of one of the version before. A step that has been
- * released stays as it is: databases were made by it. */
+/* The steps that turn a database of one version into the next. A released step must not change:
+ * databases were made by it. */
 static const char *const schemas[] = {
     "CREATE TABLE IF NOT EXISTS facts(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS tasks("
@@ -127,7 +127,7 @@ static const char *const schemas[] = {
 
 #define SCHEMA_VERSION ((int)COUNT_OF(schemas))
 
-/* One step, or nothing of it. */
+/* Takes one step, completely or not at all. */
 static int step_up(struct db *db, const char *schema, struct err *err)
 {
     struct err ignored;

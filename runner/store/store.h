@@ -6,6 +6,8 @@
  * races. Secrets of a task that waits are sealed under a key file and wiped when it ends.
  *
  * Threads: any. Functions that write return after the change is on disk.
+ * Ownership: the caller of store_open() closes it by store_close(); records that a function fills
+ * in are ended by task_record_done().
  */
 #ifndef STORE_STORE_H
 #define STORE_STORE_H
@@ -45,7 +47,7 @@ enum task_state {
         TASK_STATE_COUNT
 };
 
-/* Sets of states, a bit each. */
+/* Sets of states, with a bit for each. */
 #define TASK_PHASE_IS_WAITING_WAITING 1u
 #define TASK_PHASE_IS_WAITING_RUNNING 0u
 #define TASK_PHASE_IS_WAITING_ENDED 0u
@@ -69,15 +71,15 @@ static inline bool task_state_in(enum task_state state, unsigned set)
 
 const char *task_state_name(enum task_state state);
 bool task_state_is_active(enum task_state state); /* not ended */
-/* 0, or -1 when there is no state of that name. */
+/* Reads a state's name. Returns 0, or -1 when there is none of that name. */
 int task_state_parse(const char *name, enum task_state *ret_state);
 
-/* Where it runs, or ran: on this machine, or away from it. The numbers are stored. */
+/* Where a task runs, or ran: on this machine, or in the cloud. The numbers are stored. */
 enum task_place { PLACE_HERE, PLACE_AWAY, PLACE_COUNT };
 const char *task_place_name(enum task_place place); /* "local", "cloud" */
 
 struct task_record {
-    int64_t seq; /* grows with each task: order of submission, and the cursor of lists */
+    int64_t seq; /* increases with each task: the order of submission, and the cursor of lists */
     char id[ID_SIZE];
     char kind[16];
     enum task_state state;
@@ -85,25 +87,25 @@ struct task_record {
     int priority;
     int attempts;
     int64_t created_ms;
-    int64_t not_before_ms; /* real: it is not to start earlier; 0: at once */
+    int64_t not_before_ms; /* real: it must not start earlier; 0: at once */
     int64_t started_ms;    /* 0: not yet */
     int64_t ended_ms;      /* 0: not yet */
     bool retry_interrupted;
-    char conversation[ID_UUID_SIZE]; /* the CLI's, "" for none */
-    bool conversation_kept;          /* it can be gone on with */
+    char conversation[ID_UUID_SIZE]; /* the CLI's name of it, "" for none */
+    bool conversation_kept;          /* a later task can continue it */
     bool shared;                     /* it uses the runner's own credential: pauses concern it */
     enum task_executor executor;
     enum task_place place;
-    char *stays;   /* why it cannot go to the cloud, or NULL: it can */
+    char *stays;   /* why it cannot go to the cloud; NULL: it can */
     char *request; /* the request as JSON, without secrets */
     char *summary; /* members of the answer besides success and output, or NULL */
     char *caller;  /* name of the secret that submitted it */
     char *request_id;
-    char group[ID_SIZE]; /* what it was submitted with, "" for alone */
+    char group[ID_SIZE]; /* group that it was submitted in, "" for none */
     int run;             /* its index in the group */
 };
 
-/* Makes *ret_copy hold the same with texts of its own. */
+/* Makes *ret_copy a copy with texts of its own, which the caller ends by task_record_done(). */
 int task_record_copy(const struct task_record *record, struct task_record *ret_copy,
                      struct err *err);
 void task_record_done(struct task_record *record);
@@ -114,16 +116,17 @@ static inline void auto_task_record(struct task_record *record)
 
 struct store;
 
-/* Opens (or makes) the database and the key file in `dir`. */
+/* Opens the database and the key file in `dir`, or makes them. The caller closes the store by
+ * store_close(). */
 struct store *store_open(const char *dir, struct err *err);
 void store_close(struct store *store);
 DEFINE_AUTO(store, struct store *, store_close)
 
-/* A name for this state directory that stays the same over restarts. */
+/* A name for this state directory, which stays the same over restarts. The store owns it. */
 const char *store_instance(const struct store *store);
 
 struct task_new {
-    const char *id; /* NULL: one is made */
+    const char *id; /* NULL: a new one is chosen */
     const char *kind;
     int priority;
     int64_t not_before_ms; /* as in task_record */
@@ -132,79 +135,81 @@ struct task_new {
     enum task_executor executor;
     const char *stays;        /* as in task_record */
     const char *conversation; /* or NULL */
-    bool resume;              /* the conversation is one that an earlier task has left */
+    bool resume;              /* it continues the conversation that an earlier task has left */
     const char *request;
     const char *secrets; /* JSON to seal, or NULL */
     const char *caller;
     const char *request_id;
-    const char *webhook_url;     /* a webhook is owed to it when the task has ended; or NULL */
-    const char *webhook_host;    /* with a URL: whom it goes to, "host:port" */
+    const char *webhook_url;     /* URL of the webhook that is sent when the task has ended; or
+                                  * NULL */
+    const char *webhook_host;    /* with a URL: its destination, "host:port" */
     const char *idempotency_key; /* or NULL */
-    const void *body_hash;       /* with a key: what "the same body" means */
+    const void *body_hash;       /* with a key: identifies the body */
     size_t body_hash_len;
     const char *group; /* of tasks that are added together, or NULL */
     int run;           /* its index there */
-    bool claimed;      /* it is added as store_claim() would leave it, running here */
+    bool claimed;      /* it is added as if store_claim() had claimed it, running here */
 };
 
-/* Adds a task, pending or claimed, and fills *ret_record. *ret_created is false when the key had
- * been used with the same body: then the record is the earlier task's. ERR_CONFLICT: the id is
- * taken, or the key was used with another body, or a task that has not ended uses the conversation
- * to resume. ERR_NOT_FOUND: no task has left that conversation. */
+/* Adds a task, pending or claimed, and fills *ret_record. *ret_created is false when the key was
+ * used with the same body: then the record is the earlier task's. ERR_CONFLICT: the id is taken, or
+ * the key was used with another body, or a task that has not ended uses the conversation.
+ * ERR_NOT_FOUND: no task has left that conversation. */
 int store_add(struct store *store, const struct task_new *task, struct task_record *ret_record,
               bool *ret_created, struct err *err);
 
-/* The same for `count` tasks: all of them or none. They share a key and a group, whose name is to
- * be new. ret_records has room for count; with *ret_created false it holds the tasks of the earlier
- * group by index, with "" as id where one is gone. */
+/* Adds `count` tasks: all of them or none. They share a key and a group, whose name must be new.
+ * ret_records has room for count; when *ret_created is false it has the tasks of the earlier group
+ * by index, with "" as id where one is gone. */
 int store_add_group(struct store *store, const struct task_new *tasks, size_t count,
                     struct task_record *ret_records, bool *ret_created, struct err *err);
 
-/* ERR_NOT_FOUND when there is none. */
+/* Reads a task. ERR_NOT_FOUND when there is none. */
 int store_get(struct store *store, const char *id, struct task_record *ret_record, struct err *err);
 
-/* The unsealed secrets (JSON) of a task, or "" when it has none. */
+/* Appends the unsealed secrets (JSON) of a task; nothing when it has none. */
 int store_secrets(struct store *store, const char *id, struct buf *out, struct err *err);
 
-/* Calls fn for every waiting task whose secrets this key does not open, until fn returns non-zero.
- */
+/* Calls fn for every waiting task whose secrets cannot be opened with this key, until fn returns
+ * non-zero. */
 int store_unreadable(struct store *store, int (*fn)(const char *id, void *arg), void *arg,
                      struct err *err);
 
-/* The same of secrets that store_claim() gave. */
+/* Opens secrets that store_claim() returned. */
 int store_unseal(struct store *store, const char *id, const struct buf *sealed, struct buf *out,
                  struct err *err);
 
-/* The texts that the task gave as its answer: what it said, and (errors may be NULL) what it said
- * beside that. "" when none. */
+/* Appends the task's answer: its output, and (unless errors is NULL) its error output. Empty when
+ * there was none. */
 int store_output(struct store *store, const char *id, struct buf *output, struct buf *errors,
                  struct err *err);
 
-/* Its first `max` bytes at most, and how long it is. */
+/* Appends at most the first `max` bytes of its output, and returns its length. */
 int store_output_start(struct store *store, const char *id, size_t max, struct buf *out,
                        int64_t *ret_whole, struct err *err);
 
-/* Pending (or paused) -> running in that place, which nobody else can take it to from now on.
- * Returns 1, 0 when the task does not wait any more, -1. With 1 it fills *ret_record (NULL: not
- * wanted) and appends the sealed secrets. */
+/* Moves a task from pending (or paused) to running in that place, where it stays from now on.
+ * Returns 1, 0 when the task does not wait any more, or -1. With 1 it fills *ret_record (unless
+ * NULL) and appends the sealed secrets. */
 int store_claim(struct store *store, const char *id, enum task_place place, int64_t now_ms,
                 struct task_record *ret_record, struct buf *sealed, struct err *err);
 
 /* How far an attempt to run a task in the cloud has come. */
 enum placement_phase {
-    PLACEMENT_NONE,    /* nothing has been sent yet */
-    PLACEMENT_ASKED,   /* an execution is being asked for: there may be one */
-    PLACEMENT_STARTED, /* there is one, and its name is known */
+    PLACEMENT_NONE,    /* no request was sent */
+    PLACEMENT_ASKED,   /* an execution was asked for, and may exist */
+    PLACEMENT_STARTED, /* an execution exists, and its name is known */
 };
 
 struct store_placement {
-    int attempt; /* counts up over the life of the task */
+    int attempt; /* increases over the life of the task */
     enum placement_phase phase;
-    int64_t asked_ms;    /* real; since when there may be one */
+    int64_t asked_ms;    /* real: since when an execution may exist */
     char execution[512]; /* its name, or "" */
 };
 
-/* What is known of a task's way into the cloud; zeros when nothing. */
+/* Reads how far a task has come on its way into the cloud; zeros for a task that never went
+ * there. */
 int store_placement(struct store *store, const char *id, struct store_placement *ret_placement,
                     struct err *err);
 int store_set_placement(struct store *store, const char *id,
@@ -218,63 +223,64 @@ struct task_end {
     size_t output_len;
     const char *errors; /* or NULL */
     size_t errors_len;
-    bool conversation_kept; /* stays true for a task that resumed one */
+    bool conversation_kept; /* stays true for a task that continued a conversation */
     int64_t now_ms;
 };
 
-/* From one of the active states of `from` (a bit each) to an ended one; secrets are wiped and the
- * webhook that is owed, if any, is due from now on: all in one transaction. Returns 1, 0 when the
- * task was in none of them, -1. */
+/* Moves a task from one of the active states in `from` (a bit each) to an ended one, wipes its
+ * secrets, and makes its webhook due, if there is one: all in one transaction. Returns 1, 0 when
+ * the task was in none of those states, or -1. */
 int store_end(struct store *store, const char *id, unsigned from, const struct task_end *end,
               struct err *err);
 
 /* From now on ended(id, arg) is called when a task has ended; NULL for no more. It may only take
- * note. Set while no other thread uses the store. */
+ * note. Call while no other thread uses the store. */
 void store_on_end(struct store *store, void (*ended)(const char *id, void *arg), void *arg);
 
-/* Running -> `state` (pending or a pause of it), for a task that will run again. 1, 0, -1 as above.
- * store_refuse(): the same for one that was not begun, so that it counts as no attempt. */
+/* Move a task that will run again from running to `state` (pending or a pause). Return 1, 0 or -1
+ * as store_end(). store_refuse() is for a task that was not begun, and does not count as an
+ * attempt. */
 int store_refuse(struct store *store, const char *id, struct err *err);
 int store_requeue(struct store *store, const char *id, enum task_state state, struct err *err);
 
-/* Every shared task that waits goes to `state`, one of TASK_WAITING_STATES. */
+/* Moves every waiting shared task to `state`, one of TASK_WAITING_STATES. */
 int store_pause(struct store *store, enum task_state state, struct err *err);
 
 struct store_filter {
     unsigned states;   /* a bit each; 0: all */
     const char *kind;  /* or NULL */
     const char *group; /* or NULL */
-    int64_t before;    /* only seq below it; 0: from the newest */
-    int64_t after;     /* with oldest_first: only seq above it */
+    int64_t before;    /* only tasks with a smaller seq; 0: from the newest */
+    int64_t after;     /* with oldest_first: only tasks with a larger seq */
     int limit;
     bool oldest_first;
     int webhook; /* an enum webhook_state (webhooks.h): only tasks with such a webhook; 0: all */
 };
 
-/* Calls fn for each match until it returns non-zero. The record is the callee's for the call. */
+/* Calls fn for each match until it returns non-zero. fn borrows the record. */
 int store_list(struct store *store, const struct store_filter *filter,
                int (*fn)(const struct task_record *record, void *arg), void *arg, struct err *err);
 
-/* Removes up to `limit` tasks that ended before a time, with their answers, webhooks and
- * idempotency keys; not those whose webhook is still to be delivered. `gone` first removes what a
- * task left elsewhere, and keeps it by returning non-zero. Returns how many were looked at, or -1.
- */
+/* Deletes up to `limit` tasks that ended before a time, with their answers, webhooks and
+ * idempotency keys; not those whose webhook is still to be delivered. gone() is called first to
+ * delete what a task left elsewhere; when it returns non-zero the task is kept. Returns how many
+ * tasks were looked at, or -1. */
 int store_expire(struct store *store, int64_t before_ms, int limit,
                  int (*gone)(const char *id, void *arg), void *arg, struct err *err);
 
-/* Whether any task has this conversation. 1, 0, -1. */
+/* Returns 1 when a task has this conversation, 0 when none has, or -1. */
 int store_has_conversation(struct store *store, const char *conversation, struct err *err);
 
 struct caller_tasks {
-    char name[64]; /* cut where it is longer */
+    char name[64]; /* cut when it is longer */
     int64_t counts[TASK_STATE_COUNT];
 };
 
-/* Of the last 20,000 tasks, how many are whose, by state. Callers beyond `max` are left out. */
+/* Counts the last 20,000 tasks by caller and state. Callers beyond `max` are left out. */
 int store_callers(struct store *store, struct caller_tasks *ret_tasks, size_t max,
                   size_t *ret_count, struct err *err);
 
-/* Tasks by state. */
+/* Counts tasks by state. */
 int store_count(struct store *store, int64_t ret_counts[TASK_STATE_COUNT], struct err *err);
 
 #endif

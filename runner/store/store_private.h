@@ -1,8 +1,9 @@
 /*
- * The open store and its connections, shared by its files. Private to runner/store.
+ * The open store and its connections, shared by the files of this room. Private to runner/store.
  *
- * Threads: any for what takes a struct store; what takes a struct db runs inside that connection's
- * transaction, on the thread that has it.
+ * Threads: any for functions that take a struct store; a function that takes a struct db runs
+ * inside that connection's transaction, on its thread. Ownership: the store owns its connections;
+ * store_reader_take() lends one until store_reader_give().
  */
 #ifndef STORE_INSIDE_H
 #define STORE_INSIDE_H
@@ -28,12 +29,12 @@
 #define SQL_WAITING_ROW(name, number, wire, phase) SQL_IF_WAITING_##phase(number)
 #define SQL_ACTIVE_ROW(name, number, wire, phase) SQL_IF_ACTIVE_##phase(number)
 #define SQL_ENDED_ROW(name, number, wire, phase) SQL_IF_ENDED_##phase(number)
-/* -1 is no state: it stands behind the last comma. */
+/* -1 is not a state: it follows the last comma. */
 #define SQL_WAITING "state IN (" TASK_STATES(SQL_WAITING_ROW) "-1)"
 #define SQL_ACTIVE "state IN (" TASK_STATES(SQL_ACTIVE_ROW) "-1)"
 #define SQL_ENDED "state IN (" TASK_STATES(SQL_ENDED_ROW) "-1)"
 
-#define READERS_MAX 4 /* at once; who comes then waits, READER_WAIT_MS at most */
+#define READERS_MAX 4 /* at once; further callers wait, READER_WAIT_MS at most */
 #define READER_WAIT_MS 1000
 #define SECRETS_BYTES_MAX (4u << 20)
 
@@ -42,9 +43,9 @@ struct store {
     char *path;
     char instance[ID_SIZE];
     unsigned char key[CRYPTO_KEY_SIZE];
-    struct lock lock; /* of the readers */
+    struct lock lock; /* guards the readers */
     pthread_cond_t returned;
-    struct db *readers[READERS_MAX]; /* those that nobody uses */
+    struct db *readers[READERS_MAX]; /* the idle ones */
     size_t reader_count;
     int taken;
     void (*webhook_due)(void *arg); /* of store_on_webhook() */
@@ -53,7 +54,7 @@ struct store {
     void *ended_arg;
 };
 
-/* The columns that store_read_record() takes, in its order. */
+/* The columns that store_read_record() reads, in its order. */
 #define RECORD_COLUMNS                                                                       \
     "seq,id,kind,state,reason,priority,attempts,created_ms,started_ms,ended_ms,"             \
     "retry_interrupted,shared,spec,summary,caller,request_id,session,session_kept,executor," \
@@ -69,20 +70,21 @@ int store_read_task(struct db *db, const char *id, struct task_record *ret_recor
 int store_read_group(struct db *db, const char *group,
                      void (*fn)(struct task_record *record, void *arg), void *arg, struct err *err);
 
-/* A connection for reading, and giving it back. They are few and stay open: SQLite keeps the
+/* Lend a connection for reading, and take it back. They are few and stay open: SQLite keeps the
  * descriptors of closed ones as long as any connection of the process holds a lock. */
 struct db *store_reader_take(struct store *store, struct err *err);
 void store_reader_give(struct store *store, struct db *db);
 
-/* A webhook that a new task owes, inside its transaction: it waits for the task's end. */
+/* Adds the webhook of a new task, inside its transaction; it waits for the task's end. */
 int store_owe_webhook(struct store *store, struct db *db, const struct task_new *task,
                       const char *task_id, struct err *err);
 
-/* Its task ends in this transaction; *ret_owed says whether there is one. */
+/* Makes the webhook of a task due that ends in this transaction; *ret_owed says whether there is
+ * one. */
 int store_make_webhook_due(struct db *db, const char *task_id, int64_t now_ms, bool *ret_owed,
                            struct err *err);
 
-/* After that transaction: tells who asked by store_on_webhook(). */
+/* Call after that transaction: calls the function of store_on_webhook(). */
 void store_tell_webhook(struct store *store);
 
 #endif

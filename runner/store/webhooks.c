@@ -38,19 +38,50 @@ void webhook_record_done(struct webhook_record *record)
     memset(record, 0, sizeof(*record));
 }
 
+/* --- receivers -------------------------------------------------------------------------------
+ *
+ * The column `host` holds "host:port#3fa", so that its indexes lead from receiver to receiver. The
+ * digits are of the URL's hash: so few that they tell nothing of it, and that a host to which every
+ * URL is another has a bounded number of receivers. Rows of older versions have none, which is 0.
+ */
+
+#define RECEIVER_NUMBERS 1024
+#define RECEIVER_SIZE (WEBHOOK_HOST_SIZE + 16)
+
+static void print_receiver(const char *host, int number, char text[RECEIVER_SIZE])
+{
+    snprintf(text, RECEIVER_SIZE, number ? "%s#%03x" : "%s", host, (unsigned)number);
+}
+
+static void receiver_of(const char *host, const char *url, char text[RECEIVER_SIZE])
+{
+    unsigned char digest[CRYPTO_SHA256_SIZE];
+    crypto_sha256(url, strcspn(url, "?#"), digest);
+    print_receiver(host, 1 + (digest[0] << 8 | digest[1]) % (RECEIVER_NUMBERS - 1), text);
+}
+
+/* Its host, and its number. */
+static int read_receiver(const char *text, char host[WEBHOOK_HOST_SIZE])
+{
+    size_t len = strcspn(text, "#");
+    snprintf(host, WEBHOOK_HOST_SIZE, "%.*s", (int)len, text);
+    return text[len] ? (int)strtol(text + len + 1, NULL, 16) : 0;
+}
+
 /* --- its beginning and its end of waiting -------------------------------------------------- */
 
 int store_owe_webhook(struct store *store, struct db *db, const struct task_new *task,
                       const char *task_id, struct err *err)
 {
-    char unique[ID_SIZE], id[ID_SIZE + 8];
+    char unique[ID_SIZE], id[ID_SIZE + 8], receiver[RECEIVER_SIZE];
     AUTO(buf) struct buf sealed = BUF_INIT(URL_BYTES_MAX);
     id_new(unique);
     snprintf(id, sizeof(id), "msg_%s", unique);
     if (crypto_seal(store->key, id, task->webhook_url, strlen(task->webhook_url), &sealed, err))
         return -1;
+    receiver_of(task->webhook_host, task->webhook_url, receiver);
     return db_run(db, err, "INSERT INTO webhooks(id,task_id,host,url,state) VALUES(?,?,?,?,?)",
-                  "sssbi", id, task_id, task->webhook_host, sealed.data, sealed.len,
+                  "sssbi", id, task_id, receiver, sealed.data, sealed.len,
                   (int64_t)WEBHOOK_WAITING);
 }
 
@@ -89,7 +120,7 @@ static int read_url(const struct store *store, struct db_stmt *stmt, struct webh
     struct err ignored;
     const void *sealed = db_blob(stmt, 3, &len);
     if (crypto_open(store->key, record->id, sealed, len, &url, &ignored))
-        return 0; /* sealed under another key file: the URL is lost, everything else can be told */
+        return 0; /* It was sealed under another key file: the URL is lost, but nothing else. */
     record->url = strdup(buf_str(&url));
     return record->url ? 0 : err_sys(err, "webhook");
 }
@@ -107,12 +138,12 @@ static int read_webhook(const struct store *store, struct db_stmt *stmt,
     };
     snprintf(record->id, sizeof(record->id), "%s", db_text(stmt, 0));
     snprintf(record->task_id, sizeof(record->task_id), "%s", db_text(stmt, 1));
-    snprintf(record->host, sizeof(record->host), "%s", db_text(stmt, 2));
+    read_receiver(db_text(stmt, 2), record->host);
     snprintf(record->last_error, sizeof(record->last_error), "%s", db_text(stmt, 10));
     return read_url(store, stmt, record, err);
 }
 
-/* The one row of a statement that was just bound. 1, 0, -1. */
+/* Reads the only row of a bound statement. Returns 1, 0 or -1. */
 static int read_one(const struct store *store, struct db_stmt *stmt, struct webhook_record *record,
                     struct err *err)
 {
@@ -138,44 +169,50 @@ int store_webhook(struct store *store, const char *task_id, struct webhook_recor
     return got < 0 ? -1 : 0;
 }
 
-int store_webhook_due(struct store *store, const char *host, int64_t now_ms,
+int store_webhook_due(struct store *store, const struct webhook_receiver *receiver, int64_t now_ms,
                       struct webhook_record *ret_record, struct err *err)
 {
+    char text[RECEIVER_SIZE];
     struct db *db = store_reader_take(store, err);
     if (!db)
         return -1;
+    print_receiver(receiver->host, receiver->number, text);
     struct db_stmt *stmt =
         db_query(db, err,
                  "SELECT " WEBHOOK_COLUMNS " FROM webhooks"
                  " WHERE state=? AND host=? AND next_ms<=? ORDER BY next_ms, seq LIMIT 1",
-                 "isi", (int64_t)WEBHOOK_PENDING, host, now_ms);
+                 "isi", (int64_t)WEBHOOK_PENDING, text, now_ms);
     int got = read_one(store, stmt, ret_record, err);
     store_reader_give(store, db);
     return got;
 }
 
-int store_webhook_hosts(struct store *store, int64_t now_ms, struct webhook_host *ret_hosts,
-                        int max, struct err *err)
+int store_webhook_receivers(struct store *store, int64_t now_ms, struct webhook_receiver *ret_found,
+                            int max, struct err *err)
 {
-    /* steps from host to host in the index, so that 10,000 rows to one host cost no more than
-     * one */
+    /* Goes from receiver to receiver in the index, so that 10,000 rows for one cost no more than
+     * one row. */
     static const char sql[] =
         "WITH RECURSIVE h(host) AS (SELECT min(host) FROM webhooks WHERE state=?1 UNION ALL"
         " SELECT (SELECT min(w.host) FROM webhooks w WHERE w.state=?1 AND w.host>h.host) FROM h"
-        " WHERE h.host IS NOT NULL)"
-        " SELECT host, (SELECT min(next_ms) FROM webhooks w WHERE w.state=?1 AND w.host=h.host)"
-        " AS due, (SELECT max(tried_ms) FROM webhooks w WHERE w.host=h.host) AS tried"
-        " FROM h WHERE host IS NOT NULL ORDER BY max(due, ?2), tried LIMIT ?3";
+        " WHERE h.host IS NOT NULL),"
+        " r AS (SELECT host, (SELECT min(next_ms) FROM webhooks w WHERE w.state=?1"
+        " AND w.host=h.host) AS due, (SELECT max(tried_ms) FROM webhooks w WHERE w.host=h.host)"
+        " AS tried FROM h WHERE host IS NOT NULL),"
+        " n AS (SELECT host, due, tried, row_number() OVER (PARTITION BY"
+        " substr(host, 1, instr(host || '#', '#') - 1) ORDER BY max(due, ?2), tried) AS place FROM "
+        "r)"
+        " SELECT host, due FROM n WHERE place<=?4 ORDER BY max(due, ?2), tried LIMIT ?3";
     struct db *db = store_reader_take(store, err);
     if (!db)
         return -1;
-    struct db_stmt *stmt =
-        db_query(db, err, sql, "iii", (int64_t)WEBHOOK_PENDING, now_ms, (int64_t)max);
+    struct db_stmt *stmt = db_query(db, err, sql, "iiii", (int64_t)WEBHOOK_PENDING, now_ms,
+                                    (int64_t)max, (int64_t)WEBHOOK_HOST_RECEIVERS);
     int got = stmt ? 1 : -1, count = 0;
     while (stmt && (got = db_step(stmt, err)) == 1 && count < max) {
-        struct webhook_host *host = &ret_hosts[count++];
-        snprintf(host->host, sizeof(host->host), "%s", db_text(stmt, 0));
-        host->due_ms = db_int(stmt, 1);
+        struct webhook_receiver *found = &ret_found[count++];
+        found->number = read_receiver(db_text(stmt, 0), found->host);
+        found->due_ms = db_int(stmt, 1);
     }
     db_done(stmt);
     store_reader_give(store, db);
@@ -239,8 +276,10 @@ static int note_in_db(struct db *db, void *arg, struct err *err)
     if (try->rest_ms == 0)
         return 0;
     return db_run(db, err,
-                  "UPDATE webhooks SET next_ms=?1 WHERE state=?2 AND next_ms<?1"
-                  " AND host=(SELECT host FROM webhooks WHERE id=?3)",
+                  "WITH me(host) AS (SELECT substr(host, 1, instr(host || '#', '#') - 1)"
+                  " FROM webhooks WHERE id=?3)"
+                  " UPDATE webhooks SET next_ms=?1 WHERE state=?2 AND next_ms<?1"
+                  " AND host>=(SELECT host FROM me) AND host<(SELECT host || '$' FROM me)",
                   "iis", try->rest_ms, (int64_t)WEBHOOK_PENDING, noted->id);
 }
 

@@ -35,7 +35,7 @@ enum webhook_state {
 };
 
 const char *webhook_state_name(enum webhook_state state);
-/* 0, or -1 when there is no state of that name; WEBHOOK_NONE is none. */
+/* Reads a state's name. Returns 0, or -1 when there is none of that name; WEBHOOK_NONE has none. */
 int webhook_state_parse(const char *name, enum webhook_state *ret_state);
 
 #define WEBHOOK_HOST_SIZE 272 /* "host:port" */
@@ -44,13 +44,13 @@ struct webhook_record {
     char id[ID_SIZE]; /* "msg_…" */
     char task_id[ID_SIZE];
     char host[WEBHOOK_HOST_SIZE];
-    char *url; /* NULL when the key file is not the one it was sealed with */
+    char *url; /* NULL when it was sealed with another key file */
     enum webhook_state state;
-    int tries;    /* since it was due, or sent again */
-    int attempts; /* all there ever were */
+    int tries;    /* since it became due, or was sent again */
+    int attempts; /* of its whole life */
     int64_t next_ms;
-    int64_t delivered_ms; /* 0: not */
-    int last_status;      /* of the last try; 0: there was no answer */
+    int64_t delivered_ms; /* 0: not delivered */
+    int last_status;      /* of the last try; 0: no answer */
     char last_error[240];
 };
 
@@ -60,53 +60,62 @@ static inline void auto_webhook_record(struct webhook_record *record)
     webhook_record_done(record);
 }
 
-/* The webhook of a task; ERR_NOT_FOUND when none is owed. */
+/* Reads the webhook of a task; ERR_NOT_FOUND when it has none. The caller ends the record by
+ * webhook_record_done(). */
 int store_webhook(struct store *store, const char *task_id, struct webhook_record *ret_record,
                   struct err *err);
 
-struct webhook_host {
-    char host[WEBHOOK_HOST_SIZE];
-    int64_t due_ms; /* of its first pending webhook */
+#define WEBHOOK_HOST_RECEIVERS 3
+
+/* A receiver of webhooks: a URL without its query. Receivers of one host are distinguished by a
+ * number made from the URL; of very many receivers a few may share one. */
+struct webhook_receiver {
+    char host[WEBHOOK_HOST_SIZE]; /* "host:port" */
+    int number;
+    int64_t due_ms; /* when its first pending webhook is due */
 };
 
-/* The hosts that webhooks are pending for: first those with one that is due, the longest not tried
- * first, then the others by when one will be. Returns how many, at most `max`, or -1. */
-int store_webhook_hosts(struct store *store, int64_t now_ms, struct webhook_host *ret_hosts,
-                        int max, struct err *err);
+/* Lists the receivers with pending webhooks, at most WEBHOOK_HOST_RECEIVERS of one host: first
+ * those with one that is due, the one that was not tried for longest first; then the others by when
+ * they are due. Returns how many, at most `max`, or -1. */
+int store_webhook_receivers(struct store *store, int64_t now_ms, struct webhook_receiver *ret_found,
+                            int max, struct err *err);
 
-/* The webhook of a host that has been due the longest. 1, 0 when none is due, -1. */
-int store_webhook_due(struct store *store, const char *host, int64_t now_ms,
+/* Reads the webhook of a receiver that has been due for longest. Returns 1, 0 when none is due, or
+ * -1. */
+int store_webhook_due(struct store *store, const struct webhook_receiver *receiver, int64_t now_ms,
                       struct webhook_record *ret_record, struct err *err);
 
 struct webhook_try {
-    enum webhook_state state; /* after it: WEBHOOK_PENDING, WEBHOOK_DELIVERED or WEBHOOK_DEAD */
+    enum webhook_state state; /* after the try: WEBHOOK_PENDING, WEBHOOK_DELIVERED or
+                               * WEBHOOK_DEAD */
     int status;               /* 0: no answer */
     const char *error;        /* "" for none */
     int64_t now_ms;
     int64_t next_ms; /* while pending */
-    int64_t rest_ms; /* nothing to this host before; 0: it asked for no rest */
+    int64_t rest_ms; /* no request to this host before this time; 0: no limit */
 };
 
-/* Notes what came of a try. */
+/* Stores the result of a try. */
 int store_webhook_note(struct store *store, const char *id, const struct webhook_try *try,
                        struct err *err);
 
-/* Makes a task's webhook due now, with all its tries. ERR_NOT_FOUND when none is owed, ERR_CONFLICT
- * while the task has not ended. */
+/* Makes a task's webhook due now, with all its tries again. ERR_NOT_FOUND when there is none,
+ * ERR_CONFLICT while the task has not ended. */
 int store_webhook_redeliver(struct store *store, const char *task_id, int64_t now_ms,
                             struct err *err);
 
-/* What was to be sent after far_ms is due now. */
+/* Makes webhooks that are due after far_ms due now. */
 int store_webhook_pull(struct store *store, int64_t now_ms, int64_t far_ms, struct err *err);
 
 int store_webhook_count(struct store *store, int64_t ret_counts[WEBHOOK_STATE_COUNT],
                         struct err *err);
 
-/* How many are pending that were tried before. */
+/* Counts pending webhooks that were tried before. */
 int store_webhook_retrying(struct store *store, int64_t *ret_count, struct err *err);
 
-/* From now on due(arg) is called when one has become due; NULL for no more. Set while no other
- * thread uses the store. */
+/* From now on due(arg) is called when a webhook has become due; NULL for no more. Call while no
+ * other thread uses the store. */
 void store_on_webhook(struct store *store, void (*due)(void *arg), void *arg);
 
 #endif

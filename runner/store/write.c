@@ -1,4 +1,4 @@
-/* Writing, each change in a transaction that is on disk when the function returns. */
+/* Writes: each change is a transaction that is on disk when the function returns. */
 #include "base/check.h"
 #include "base/clock.h"
 #include "runner/store/store_private.h"
@@ -15,7 +15,7 @@ struct add {
     bool created;
 };
 
-/* Puts a task of an earlier group where it was. */
+/* Puts a task of an earlier group at its index. */
 static void put_record(struct task_record *record, void *arg)
 {
     struct add *add = arg;
@@ -25,7 +25,7 @@ static void put_record(struct task_record *record, void *arg)
         task_record_done(record);
 }
 
-/* 1 when the key was used before: then the records are those tasks'. */
+/* Returns 1 when the key was used before: then the records are of those tasks. */
 static int find_by_key(struct db *db, struct add *add, struct err *err)
 {
     const struct task_new *task = add->tasks;
@@ -42,7 +42,7 @@ static int find_by_key(struct db *db, struct add *add, struct err *err)
         return err_set(err, ERR_CONFLICT,
                        "this Idempotency-Key was used before with another request");
     struct task_record first;
-    if (!task->group) /* its task is there as long as the key is */
+    if (!task->group) /* A key exists only as long as its task. */
         return store_read_task(db, db_text(stmt, 1), add->records, err) ? -1 : 1;
     if (store_read_task(db, db_text(stmt, 1), &first, err))
         return -1;
@@ -51,7 +51,7 @@ static int find_by_key(struct db *db, struct add *add, struct err *err)
     return rc ? -1 : 1;
 }
 
-/* The name of a group is like a task's id: it is taken once. */
+/* Refuses a group name that is taken, as for a task's id. */
 static int check_group(struct db *db, const char *group, struct err *err)
 {
     AUTO(db_stmt)
@@ -124,7 +124,7 @@ static int insert_task(struct db *db, const struct add *add, const struct task_n
     }
     if (task->webhook_url && store_owe_webhook(add->store, db, task, id, err))
         return -1;
-    if (!task->idempotency_key || task->run > 0) /* the first one's is the group's */
+    if (!task->idempotency_key || task->run > 0) /* The first task's key is the group's. */
         return 0;
     return db_run(db, err, "INSERT INTO idempotency VALUES(?,?,?,?)", "sbsi", task->idempotency_key,
                   task->body_hash, task->body_hash_len, id, clock_real_ms());
@@ -185,7 +185,7 @@ int store_add(struct store *store, const struct task_new *task, struct task_reco
     return store_add_group(store, task, 1, ret_record, ret_created, err);
 }
 
-/* One UPDATE on one task; changed says whether it applied. */
+/* One UPDATE of one task; `changed` says whether it applied. */
 struct change {
     const char *id;
     int64_t now_ms;
@@ -195,7 +195,7 @@ struct change {
     enum task_place place;
     struct task_record *record; /* NULL: not wanted */
     struct buf *sealed;
-    bool refused; /* it was not begun */
+    bool refused; /* the task was not begun */
     bool changed;
     bool owed; /* a webhook is due now */
 };
@@ -207,7 +207,7 @@ static int run_change(struct store *store, db_write_fn *fn, struct change *chang
     return change->changed ? 1 : 0;
 }
 
-/* The row and its secrets come with the change: nobody has to look for them again. */
+/* Claims a task and returns its row and secrets, so that nobody has to read them again. */
 static int claim_in_db(struct db *db, void *arg, struct err *err)
 {
     size_t len;
@@ -235,6 +235,7 @@ static int claim_in_db(struct db *db, void *arg, struct err *err)
 int store_claim(struct store *store, const char *id, enum task_place place, int64_t now_ms,
                 struct task_record *ret_record, struct buf *sealed, struct err *err)
 {
+    REQUIRE((unsigned)place < PLACE_COUNT);
     REQUIRE(place < PLACE_COUNT && (sealed || !ret_record));
     struct task_record record = {0};
     struct change change = {.id = id,

@@ -50,7 +50,7 @@ static void grow(struct active_table *table)
     struct active_task **old = table->buckets,
                        **more = calloc(old_count * 2, sizeof(struct active_task *));
     if (!more)
-        return; /* longer chains, nothing worse */
+        return; /* The table then has longer chains, but works. */
     table->buckets = more;
     table->bucket_count = old_count * 2;
     for (size_t i = 0; i < old_count; i++) {
@@ -92,7 +92,7 @@ unsigned active_class(bool shared, const char *stays, enum task_executor executo
            (executor != EXECUTOR_CLOUD ? ACTIVE_HERE : 0u);
 }
 
-/* What its row says of it. */
+/* Copies what the row says about it. */
 static void describe(struct active_task *active, const struct task_record *record)
 {
     int priority = record->priority;
@@ -226,7 +226,7 @@ void active_remove(struct active_table *table, struct active_task *active)
     free(active);
 }
 
-/* The first of a queue that fits: the first of all, or behind it one that names no memory. */
+/* The first task of a queue that fits: the very first, or a later one that names no memory. */
 static struct active_task *first_fitting(const struct active_queue *queue, struct active_fit *fit)
 {
     struct active_task *active = TAILQ_FIRST(queue);

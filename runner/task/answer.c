@@ -1,4 +1,4 @@
-/* What the engine itself says of a task: its first and last events, and the answer. */
+/* What the engine itself says about a task: its first and last events, and the answer. */
 #include "base/lock.h"
 #include "base/str.h"
 #include "runner/task/engine_private.h"
@@ -24,7 +24,7 @@ static struct events *open_events(struct engine *engine, const char *id, struct 
     return rc ? NULL : events_open(path, err);
 }
 
-/* Where it is to run, as far as that is known when it comes. */
+/* Where the task will probably run, as far as that is known when it arrives. */
 static enum task_place likely_place(struct engine *engine, const struct task_record *record)
 {
     lock_take(&engine->lock);
@@ -117,7 +117,7 @@ void kind_print_output(const struct buf *output, const struct buf *errors, struc
     buf_addc(out, '"');
 }
 
-/* What the task said, in the words of its kind. */
+/* Prints the task's output in the form of its kind. */
 static void print_said(const struct engine *engine, const struct task_record *record,
                        const struct buf *output, const struct buf *errors, struct buf *out)
 {
@@ -148,7 +148,7 @@ int run_print_answer(const struct engine *engine, const struct task_record *reco
     }
     if (record->summary && record->summary[0] == '{' && record->summary[1] != '}') {
         buf_addc(out, ',');
-        buf_adds(out, record->summary + 1); /* its closing brace is ours */
+        buf_adds(out, record->summary + 1); /* The closing brace is added here. */
     } else {
         buf_addc(out, '}');
     }
@@ -165,7 +165,7 @@ int engine_print_result(struct engine *engine, const struct task_record *record,
     return run_print_answer(engine, record, &output, &errors, out, err);
 }
 
-/* How a task that was not completed came to its end, as an event before the last. */
+/* Adds an event before the last one that says why the task was not completed. */
 static int add_ending_event(struct events *events, const struct task_record *record,
                             struct err *err)
 {
@@ -208,7 +208,7 @@ static int conclude_events(struct engine *engine, const struct task_record *reco
     return add_final_events(events, record, &answer, err);
 }
 
-/* Adds what is missing at the end; the task's lock is held. */
+/* Adds the missing last events; the task's lock is held. */
 static int mend_locked(struct engine *engine, const char *path, const char *id, struct err *err)
 {
     AUTO(task_record) struct task_record record = {0};

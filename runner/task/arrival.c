@@ -18,8 +18,8 @@
 
 #include <stdlib.h>
 
-/* A place for a new task, watchable from now on, so that a second caller with the same
- * Idempotency-Key finds it as soon as the store knows it. NULL with *err when there is none. */
+/* Makes a place for a new task, which can be watched from now on. NULL with *err when there is
+ * none. */
 static struct active_task *arrive(struct engine *engine, const char *id, struct err *err)
 {
     struct active_task *active = NULL;
@@ -39,7 +39,8 @@ static struct active_task *arrive(struct engine *engine, const char *id, struct 
     return active;
 }
 
-/* With a record: into the queue. Without: away again, and whoever watched already is told. */
+/* Ends the arrival: with a record the task is queued; without one it is removed, and its watchers
+ * are told. */
 static void settle(struct engine *engine, struct active_task *active,
                    const struct task_record *record)
 {
@@ -59,7 +60,7 @@ static void settle(struct engine *engine, struct active_task *active,
     engine_tell(watches, NULL);
 }
 
-/* A slot for a task that comes alone, if there is one for it; then it is stored as claimed. */
+/* Reserves a slot for a task that arrives alone, if one is free; then it is stored as claimed. */
 static void reserve(struct engine *engine, struct active_task *active, struct task_new *task)
 {
     lock_take(&engine->lock);
@@ -67,7 +68,8 @@ static void reserve(struct engine *engine, struct active_task *active, struct ta
     lock_drop(&engine->lock);
 }
 
-/* The store has it running: its thread starts, with all that the store would say. */
+/* Starts the thread of a task that was stored as running, with the data that the store would
+ * give. */
 static int start(struct engine *engine, struct active_task *active, const struct task_new *task,
                  const struct task_record *record, struct err *err)
 {
@@ -76,7 +78,8 @@ static int start(struct engine *engine, struct active_task *active, const struct
         struct err ignored;
         if (store_requeue(engine->config.store, record->id, TASK_PENDING, &ignored) != 1)
             log_error("task", "%s", ignored.msg);
-        settle(engine, active, NULL); /* stored all the same: it runs after the next start */
+        settle(engine, active, NULL); /* It is stored nevertheless, and runs after the next
+                                       * start. */
         return -1;
     }
     lock_take(&engine->lock);
@@ -86,7 +89,7 @@ static int start(struct engine *engine, struct active_task *active, const struct
     return 0;
 }
 
-/* Tasks on their way in; NULL for one whose id is taken, which may be this very request again. */
+/* Arriving tasks; NULL for one whose id is taken, perhaps by the same request sent again. */
 struct arrivals {
     struct active_task *active[ENGINE_GROUP_MAX];
     struct task_new tasks[ENGINE_GROUP_MAX]; /* with their ids */
@@ -101,7 +104,7 @@ static void turn_away(struct engine *engine, struct arrivals *arrivals)
             settle(engine, arrivals->active[i], NULL);
 }
 
-/* Finds a place for each. -1: there is none for all of them. */
+/* Makes a place for each task. -1 when there is not enough room for all of them. */
 static int let_in(struct engine *engine, const struct task_new *tasks, size_t count,
                   struct arrivals *arrivals, struct err *err)
 {
@@ -122,18 +125,18 @@ static int let_in(struct engine *engine, const struct task_new *tasks, size_t co
     return 0;
 }
 
-/* A stored task goes into the queue. Its first event may fail now; run_live() makes up for it. */
+/* Queues a stored task. Its first event may fail now; run_live() adds it later. */
 static int take_in(struct engine *engine, struct active_task *active, const struct task_new *task,
                    struct task_record *record, struct err *err)
 {
     struct err ignored;
     if (!active && !(active = arrive(engine, record->id, err)))
-        return -1; /* stored all the same: it runs after the next start */
+        return -1; /* It is stored nevertheless, and runs after the next start. */
     if (run_announce(engine, record, &ignored))
         log_warn("task", "%s", ignored.msg);
     if (task->claimed) {
         int rc = start(engine, active, task, record, err);
-        record->state = TASK_PENDING; /* what a caller is told of any task that was accepted */
+        record->state = TASK_PENDING; /* Callers see every accepted task as pending. */
         return rc;
     }
     settle(engine, active, record);
@@ -166,7 +169,7 @@ int engine_submit_group(struct engine *engine, const struct task_new *tasks, siz
             rc |= take_in(engine, arrivals->active[i], &arrivals->tasks[i], &ret_records[i], err);
     }
     free(arrivals);
-    /* tasks that came during a pause say so, too */
+    /* Tasks that arrive during a pause are paused, too. */
     if (*ret_created && tasks->shared && engine_held(engine) != TASK_PENDING)
         engine_store_hold(engine);
     return rc;

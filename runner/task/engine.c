@@ -82,7 +82,7 @@ void engine_free(struct engine *engine)
 void engine_tell(struct engine_watch *watch, const struct buf *answer)
 {
     while (watch) {
-        struct engine_watch *next = watch->next; /* ended() may free it */
+        struct engine_watch *next = watch->next; /* ended() may free it. */
         watch->answer = answer;
         watch->ended(watch);
         watch = next;
@@ -133,7 +133,7 @@ void engine_put_back(struct engine *engine, struct active_task *active)
     enum task_state state;
     char id[ID_SIZE];
     lock_take(&engine->lock);
-    bool cancel = active->stop == STOP_CANCEL; /* it came too late for the run */
+    bool cancel = active->stop == STOP_CANCEL; /* The cancel came too late for the run. */
     snprintf(id, sizeof(id), "%s", active->id);
     split_watches(active, &impatient);
     active_put_back(&engine->table, active);
@@ -167,9 +167,9 @@ enum task_state engine_held(struct engine *engine)
     return hold;
 }
 
-/* Brings the store in line with what memory says. Several threads may do this at once, and their
- * writes may land in any order: whoever wrote something that is no longer so writes again, so the
- * last write is the one that memory agrees with. */
+/* Writes the present hold to the store. Several threads may do this at once, and their writes may
+ * take effect in any order: a thread whose write is no longer right writes again, so the last write
+ * agrees with memory. */
 void engine_store_hold(struct engine *engine)
 {
     struct err err;
@@ -177,7 +177,7 @@ void engine_store_hold(struct engine *engine)
     do {
         written = hold;
         if (store_pause(engine->config.store, written, &err)) {
-            log_error("task", "%s", err.msg); /* what callers see lags behind, nothing else */
+            log_error("task", "%s", err.msg); /* Only what callers see is out of date. */
             return;
         }
         hold = engine_held(engine);
@@ -270,7 +270,7 @@ static bool stop_running(struct engine *engine, const char *id)
     return running;
 }
 
-/* 1 when the task was waiting and now is cancelled. */
+/* Returns 1 when the task was waiting and is now cancelled. */
 static int cancel_waiting(struct engine *engine, const char *id, struct err *err)
 {
     AUTO(buf) struct buf summary = BUF_INIT(4096);
@@ -291,7 +291,7 @@ static int cancel_waiting(struct engine *engine, const char *id, struct err *err
     struct engine_watch *watches = NULL;
     lock_take(&engine->lock);
     struct active_task *active = active_find(&engine->table, id);
-    if (active && active->state == ACTIVE_QUEUED) /* else its thread finds out by itself */
+    if (active && active->state == ACTIVE_QUEUED) /* Otherwise its thread finds out by itself. */
         watches = retire_locked(engine, active, TASK_CANCELLED);
     lock_drop(&engine->lock);
     engine_tell(watches, NULL);
@@ -319,7 +319,7 @@ int engine_cancel(struct engine *engine, const char *id, enum task_state *ret_st
         if (!task_state_is_active(record.state))
             return err_set(err, ERR_CONFLICT, "the task has already ended: %s",
                            task_state_name(record.state));
-        poll(NULL, 0, i < 10 ? 0 : 10); /* it was being claimed, or ended, just now: look again */
+        poll(NULL, 0, i < 10 ? 0 : 10); /* It was just being claimed or ended: look again. */
     }
     return err_set(err, ERR_BUSY, "the task cannot be reached: its end could not be stored");
 }
@@ -373,7 +373,7 @@ void engine_print_running(struct engine *engine, struct buf *out)
 
 /* --- going down ---------------------------------------------------------------------------- */
 
-/* Takes every watch of every queued task: those tasks will not run before the next start. */
+/* Takes the watches of all queued tasks, which will not run before the next start. */
 static struct engine_watch *take_queued_watches_locked(struct engine *engine) HOLDS(engine->lock);
 static struct engine_watch *take_queued_watches_locked(struct engine *engine)
 {

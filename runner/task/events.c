@@ -1,5 +1,6 @@
 #include "runner/task/events.h"
 
+#include "base/check.h"
 #include "base/fd.h"
 
 #include <errno.h>
@@ -11,19 +12,20 @@
 #include <unistd.h>
 
 #define LOOK_BACK_BYTES 8192
-#define PENDING_BYTES (256u << 10) /* written at once when more has gathered */
-#define READ_BYTES 4096            /* a first guess at an event's size */
+#define PENDING_BYTES (256u << 10) /* events are written at once when they exceed this */
+#define READ_BYTES 4096            /* first guess of an event's size */
 
 struct events {
     int fd;
-    int64_t size; /* of the file and what is pending */
+    int64_t size; /* of the file with the pending events */
     struct buf pending;
     bool truncated;
     void (*written)(int64_t end, void *arg); /* or NULL */
     void *arg;
 };
 
-/* Offset after the last whole event that ends at or before `end`, looking back from there. */
+/* The offset after the last whole event that ends at or before `end`, found by reading
+ * backwards. */
 static int64_t whole_size(int fd, int64_t end)
 {
     char chunk[LOOK_BACK_BYTES];
@@ -37,7 +39,7 @@ static int64_t whole_size(int fd, int64_t end)
                 return from + (at - chunk) + 1;
         if (from == 0)
             break;
-        end = from + 1; /* the pair may lie across two chunks */
+        end = from + 1; /* The two line ends may lie in two chunks. */
     }
     return 0;
 }
@@ -80,8 +82,8 @@ void events_close(struct events *events)
     free(events);
 }
 
-/* After a write that failed somewhere: half an event is worse than none, but a reader may have seen
- * those that are whole. */
+/* Cuts the file after the last whole event when a write failed: half an event is worse than none,
+ * and whole ones may have been read. */
 static void keep_whole(struct events *events, int64_t at)
 {
     struct stat st;
@@ -111,7 +113,7 @@ int events_flush(struct events *events, struct err *err)
     return 0;
 }
 
-/* "id: N\n"; printf would take longer than all the rest of an event. */
+/* Appends "id: N\n" without printf, which would take longer than the rest of an event. */
 static void add_id(struct buf *out, int64_t id)
 {
     char text[32], *at = text + sizeof(text);
@@ -142,7 +144,7 @@ int events_add(struct events *events, const char *name, const char *json, size_t
     buf_add(pending, json, len);
     buf_adds(pending, "\n\n");
     if (buf_check(pending, "events that wait to be written", err)) {
-        pending->failed = false; /* memory ran out for this one */
+        pending->failed = false; /* Memory ran out for this event. */
         pending->len = before;
         return -1;
     }
@@ -171,8 +173,8 @@ bool events_truncated(const struct events *events)
     return events->truncated;
 }
 
-/* Grows scratch until it holds an event's end. Returns the event's length with both line ends, 0
- * when the file has no end of it yet, -1. */
+/* Reads until scratch holds the end of an event. Returns the event's length with both line ends, 0
+ * when the file does not have its end yet, or -1. */
 static ssize_t read_whole(int fd, int64_t offset, struct buf *scratch, struct err *err)
 {
     buf_clear(scratch);
@@ -184,7 +186,7 @@ static ssize_t read_whole(int fd, int64_t offset, struct buf *scratch, struct er
         if (!to)
             return buf_check(scratch, "an event", err);
         ssize_t n = fd_pread_full(fd, to, want, offset + (int64_t)scratch->len);
-        if (n < 0 && errno == EINVAL) /* no file has so large an offset */
+        if (n < 0 && errno == EINVAL) /* No file has such a large offset. */
             n = 0;
         if (n < 0)
             return err_sys(err, "cannot read events");
@@ -198,9 +200,9 @@ static ssize_t read_whole(int fd, int64_t offset, struct buf *scratch, struct er
     }
 }
 
-/* Takes "FIELD: value\n" off *at, ending the value with NUL; NULL when something else is there, or
- * a NUL in it: after a loss of power a file may hold zeros. `end` is that of the event, a line end.
- */
+/* Reads "FIELD: value\n" at *at and ends the value with a NUL. NULL for anything else, or when
+ * there is a NUL in it: after a power failure a file may hold zeros. `end` is the event's end, a
+ * line end. */
 static const char *take_field(char **at, const char *end, const char *field)
 {
     size_t n = strlen(field);
@@ -214,7 +216,7 @@ static const char *take_field(char **at, const char *end, const char *field)
     return value;
 }
 
-/* A whole event, the empty line included. */
+/* Parses a whole event, including the empty line. */
 static int parse_whole(char *at, size_t len, int64_t offset, struct event *ret_event,
                        struct err *err)
 {
@@ -237,6 +239,7 @@ static int parse_whole(char *at, size_t len, int64_t offset, struct event *ret_e
 
 int events_parse(char *text, size_t len, int64_t offset, struct event *ret_event, struct err *err)
 {
+    REQUIRE(text && ret_event);
     const char *end = memmem(text, len, "\n\n", 2);
     return end ? parse_whole(text, (size_t)(end - text) + 2, offset, ret_event, err) : 0;
 }
@@ -248,7 +251,7 @@ int events_read(int fd, int64_t offset, struct buf *scratch, struct event *ret_e
     ssize_t len = read_whole(fd, offset, scratch, err);
     if (len < 0)
         return -1;
-    if (len == 0 && scratch->len == 0) { /* the end is the only such place that is an offset */
+    if (len == 0 && scratch->len == 0) { /* Only the file's end is an offset without an event. */
         if (fstat(fd, &st) == 0 && st.st_size == offset)
             return 0;
         return err_set(err, ERR_RANGE, "offset %lld is past the last event", (long long)offset);

@@ -21,50 +21,49 @@
 struct task_request;
 struct task_run;
 
-/* What came of a run. `reason` is one of api.md's words; `error` a sentence for a person. */
+/* The outcome of a run. `reason` is one of api.md's words; `error` is a sentence for a person. */
 struct task_outcome {
-    /* One of TASK_ENDED_STATES. Or one of TASK_WAITING_STATES: nothing has been done yet, the task
-     * goes back into the queue (TASK_PENDING) or runs again when that pause is over. Or
-     * TASK_RUNNING: it goes on without this process, which may adopt it again when it starts next.
-     */
+    /* One of TASK_ENDED_STATES; or one of TASK_WAITING_STATES: nothing has been done yet, and the
+     * task goes back into the queue (TASK_PENDING) or runs again when that pause ends; or
+     * TASK_RUNNING: it goes on without this process, and the next start may adopt it. */
     enum task_state state;
     char reason[32];
     char error[512];
     int exit_code;
-    struct buf output;  /* what it said: the answer's text */
-    struct buf errors;  /* what it said beside that (stderr), for kinds that show it */
-    struct buf members; /* more members of the answer: ,"k":v,… */
-    bool refused; /* with TASK_PENDING: its place did not take it; this does not count as a try */
+    struct buf output;  /* its output: the answer's text */
+    struct buf errors;  /* its error output (stderr), for kinds that show it */
+    struct buf members; /* further members of the answer: ,"k":v,… */
+    bool refused; /* with TASK_PENDING: its place refused it; this does not count as an attempt */
     bool truncated;
-    bool resumable; /* a later task can go on from where this one ended */
+    bool resumable; /* a later task can continue from its end */
 };
 
 struct task_kind {
     const char *name; /* stored with each task; NULL ends a list of rows */
-    unsigned fields;  /* which request fields it has: REQUEST_CLAUDE, … (request.h) */
+    unsigned fields;  /* the request fields it has: REQUEST_CLAUDE, … (request.h) */
 
-    /* Does the work on this machine and fills the outcome, which begins as a failure without a
+    /* Does the work on this machine and fills in the outcome, which begins as a failure without a
      * reason. */
     void (*run)(struct task_run *run, struct task_outcome *outcome, void *arg);
     void *arg;
 
-    /* True when the request lives on the account that all share: it waits while that is paused, for
-     * a login or for the end of a usage limit. NULL: no pause concerns this kind. */
+    /* True when the request uses the shared account: it waits while that is paused, for a login or
+     * the end of a usage limit. NULL: pauses do not concern this kind. */
     bool (*shares_account)(const struct task_request *request);
 
-    /* Why the request has to stay on this machine, or NULL when it may go away; `key_waits` says
-     * that a credential waits where it would go. NULL: it may always go. */
+    /* Why the request must stay on this machine, as a static text, or NULL when it may go to the
+     * cloud; `key_waits` says that there is a credential there. NULL: it may always go. */
     const char *(*stays)(const struct task_request *request, bool key_waits);
 
-    /* The name of a task's private directory; tasks with the same one never run at once. NULL: its
-     * id. */
+    /* The name of a task's private directory; tasks with the same one never run at the same time.
+     * NULL: its id. */
     const char *(*dir_name)(const struct task_record *record);
 
-    /* Appends the members of the answer that hold what the task said: "k":"…",… */
+    /* Appends the members of the answer that hold the task's output: "k":"…",… */
     void (*print_said)(const struct buf *output, const struct buf *errors, struct buf *out);
 
-    /* Counts what an ended task's summary (store.h) says, and prints what was counted. NULL: there
-     * is nothing of its own to count. */
+    /* Count what an ended task's summary (store.h) says, and print the counters. NULL: the kind has
+     * no counters of its own. */
     void (*count)(const struct buf *summary, void *arg);
     void (*metrics)(struct metric_page *page, void *arg);
 };
@@ -73,10 +72,10 @@ struct task_kind {
 struct executor {
     void (*run)(struct task_run *run, struct task_outcome *outcome, void *arg);
     void *arg;
-    bool outlives; /* what runs there goes on when this process ends: the next one adopts it */
+    bool outlives; /* its tasks go on when this process ends: the next one adopts them */
 };
 
-/* print_said() of kinds that give one text: "output":"…" */
+/* The print_said() of kinds with one text: "output":"…" */
 void kind_print_output(const struct buf *output, const struct buf *errors, struct buf *out);
 
 #endif

@@ -1,5 +1,6 @@
 #include "runner/task/memory.h"
 
+#include "base/check.h"
 #include "base/str.h"
 #include "runner/config/config.h"
 #include "json/json.h"
@@ -37,6 +38,7 @@ int64_t task_memory_asked(const char *request, size_t len)
 
 bool task_memory_fits(const struct task_memory *memory, int64_t promised_mb, int64_t asked_mb)
 {
+    REQUIRE(asked_mb >= 0 && promised_mb >= 0);
     if (asked_mb == 0)
         return memory->available_mb >= MEMORY_UNNAMED_MB;
     return asked_mb <= memory->available_mb && promised_mb + asked_mb <= memory->total_mb;

@@ -1,4 +1,4 @@
-/* What the engine counts, by kind of task. */
+/* The engine's counters, by kind of task. */
 #include "base/metric.h"
 #include "runner/task/engine_private.h"
 #include "json/json.h"
@@ -10,7 +10,7 @@ int numbers_init(struct numbers *numbers, const struct task_kind *kinds, struct 
 {
     while (kinds && kinds[numbers->count].name)
         numbers->count++;
-    /* one more: tasks of a kind that this runner no longer has */
+    /* One more, for tasks of kinds that this runner no longer has. */
     numbers->kinds = calloc(numbers->count + 1, sizeof(*numbers->kinds));
     if (!numbers->kinds)
         return err_sys(err, "engine");

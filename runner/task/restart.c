@@ -1,4 +1,4 @@
-/* Bringing the store in line with the truth after a restart. */
+/* Makes the store match reality after a restart. */
 #include "base/clock.h"
 #include "base/lock.h"
 #include "base/log.h"
@@ -16,7 +16,7 @@
 
 #define LEFTOVER_MS 10000
 
-/* The environment of everything a task starts carries this. */
+/* Everything that a task starts has this in its environment. */
 static int end_leftovers(struct engine *engine, struct err *err)
 {
     char marker[128];
@@ -48,7 +48,7 @@ static void count_end(struct engine *engine, const char *id)
         numbers_ended(engine, record.kind, record.state, record.reason);
 }
 
-/* Fails a task that nobody runs; non-zero when that cannot be stored. */
+/* Fails a task that no thread runs; non-zero when that cannot be stored. */
 static int fail(struct settled *all, const char *id, unsigned from, int64_t duration_ms,
                 const char *reason, const char *error)
 {
@@ -67,7 +67,7 @@ static int fail(struct settled *all, const char *id, unsigned from, int64_t dura
     all->broken |= ended < 0;
     if (ended == 1)
         count_end(engine, id);
-    /* events that cannot be written are no reason not to start: a reader will mend them */
+    /* When events cannot be written the runner starts nevertheless: a reader will add them. */
     if (!all->broken && engine_mend_events(engine, id, all->err))
         log_warn("task", "the last event of task '%s' is missing for now: %s", id, all->err->msg);
     return all->broken;
@@ -77,7 +77,8 @@ static int settle(const struct task_record *record, void *arg)
 {
     struct settled *all = arg;
     const struct executor *away = all->engine->config.away;
-    if (record->place == PLACE_AWAY && away && away->outlives) { /* it never noticed */
+    if (record->place == PLACE_AWAY && away && away->outlives) { /* It did not notice the
+                                                                  * restart. */
         all->adopted++;
         scheduler_adopt(all->engine, record);
         return 0;
@@ -113,7 +114,7 @@ static int settle_sealed_one(const char *id, void *arg)
                 "the key that opens the task's secrets was lost or replaced while it waited");
 }
 
-/* Told at once and together, not one by one whenever their turn comes. */
+/* Fails tasks whose secrets cannot be opened, all at once instead of one by one at their turn. */
 static int settle_sealed(struct engine *engine, struct err *err)
 {
     struct settled all = {.engine = engine, .err = err};
@@ -154,8 +155,8 @@ static void *remove_old(void *arg)
     return NULL;
 }
 
-/* Workspaces of an earlier run are nobody's now. They are moved aside at once and removed beside
- * the work. */
+/* Makes a new directory for workspaces. Those of an earlier process are moved away at once, and
+ * removed in the background. */
 static int renew_run_dir(struct engine *engine, struct err *err)
 {
     struct err ignored;
@@ -168,7 +169,7 @@ static int renew_run_dir(struct engine *engine, struct err *err)
     }
     if (thread_start_detached("remove-old", THREAD_STACK_DEFAULT, remove_old, old, &ignored))
         remove_old(old);
-    /* tasks pass through to their own directory, and cannot list others' */
+    /* Tasks walk through it to their own directory, but cannot list others. */
     return path_make_dirs(engine->run_dir, 0711, err);
 }
 

@@ -1,4 +1,4 @@
-/* The life of one task: straight down, on its own thread. */
+/* The life of one task, straight down on its own thread. */
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/lock.h"
@@ -26,8 +26,8 @@ struct task_run {
     struct engine *engine;
     struct active_task *active;
     struct task_record record;
-    const struct task_kind *kind; /* NULL: this runner has none of that name */
-    struct buf sealed;            /* its secrets as the store has them; unused when `open` */
+    const struct task_kind *kind; /* NULL: this runner has no kind of that name */
+    struct buf sealed;            /* sealed secrets from the store; unused when `open` */
     bool open;                    /* `secrets` came with the task */
     struct buf secrets;
     char *dir;
@@ -35,8 +35,8 @@ struct task_run {
     struct events *events;
     struct redact_set *redact;
     int wake_fd;        /* borrowed from active */
-    int64_t events_end; /* as last told */
-    struct buf answer;  /* of the task once it has ended; empty when it could not be made */
+    int64_t events_end; /* end that followers were last told */
+    struct buf answer;  /* of the ended task; empty when it could not be made */
     bool unhealthy;
     struct err trouble; /* why */
 };
@@ -112,8 +112,8 @@ bool task_run_healthy(const struct task_run *run)
 
 /* --- one task ------------------------------------------------------------------------------ */
 
-/* Waits a moment, or until somebody wants the task to stop. What he wants is kept elsewhere: the
- * wake-up is used up, or the next pause would be none. */
+/* Waits a moment, or until somebody wants the task to stop. The wake-up is used up, because the
+ * next pause would end at once; what was wanted is stored elsewhere. */
 static void pause_before_retry(struct task_run *run)
 {
     uint64_t count;
@@ -122,13 +122,13 @@ static void pause_before_retry(struct task_run *run)
         (void)!read(run->wake_fd, &count, sizeof(count));
 }
 
-/* What the submitter has handed over; false when the row is still to be claimed. */
+/* Takes the row that the submitter has handed over; false when it must still be claimed. */
 static bool take_claimed(struct task_run *run)
 {
     struct claimed_task *claimed = run->active->claimed;
     if (!claimed)
         return false;
-    run->active->claimed = NULL; /* only this thread looks at it */
+    run->active->claimed = NULL; /* Only this thread uses it. */
     run->record = claimed->record;
     memset(&claimed->record, 0, sizeof(claimed->record));
     buf_wipe(&run->secrets);
@@ -139,8 +139,9 @@ static bool take_claimed(struct task_run *run)
     return true;
 }
 
-/* Pending -> running, with the record and its secrets. A store that cannot write (a full disk) is
- * asked again until it can: the task stays pending meanwhile. False when the task is not to run. */
+/* Moves the task from pending to running, and gets its record and secrets. While the store cannot
+ * write (a full disk) the task stays pending and this tries again. False when the task must not
+ * run. */
 static bool claim(struct task_run *run)
 {
     struct err err;
@@ -148,7 +149,7 @@ static bool claim(struct task_run *run)
     if (take_claimed(run))
         return true;
     for (;;) {
-        int claimed = active->adopted /* claimed before */
+        int claimed = active->adopted /* Claimed before. */
                           ? store_get(run->engine->config.store, active->id, &run->record, &err) + 1
                           : store_claim(run->engine->config.store, active->id, active->place,
                                         clock_real_ms(), &run->record, &run->sealed, &err);
@@ -161,7 +162,7 @@ static bool claim(struct task_run *run)
     }
 }
 
-/* Tells who follows the task that its events have grown. */
+/* Tells followers that the task's events have grown. */
 static void tell_followers(int64_t end, void *arg)
 {
     struct task_run *run = arg;
@@ -184,8 +185,8 @@ static int make_private_dir(struct task_run *run, struct err *err)
     run->keep_dir = path_join(run->engine->tasks_dir, run->record.id);
     if (!run->dir || !run->keep_dir)
         return err_sys(err, "workspace");
-    /* a directory of the runner's own: what it makes, mounts and renames in there as root the task
-     * cannot swap for something else */
+    /* A directory of the runner's own: the task cannot replace what root makes, mounts and renames
+     * in it. */
     bool shared = config->uid != geteuid();
     if (path_remove_tree(run->dir, err) || path_make_dirs(run->dir, shared ? 0711 : 0700, err))
         return -1;
@@ -221,7 +222,7 @@ static void fail_outcome(struct task_outcome *outcome, const struct err *err)
         outcome->exit_code = 1;
 }
 
-/* Whatever an error quotes, it goes to a log and to callers. */
+/* Removes secrets from an error, which goes to a log and to callers. */
 static void clean_error(struct task_run *run, struct task_outcome *outcome)
 {
     AUTO(buf) struct buf clean = BUF_INIT(4096);
@@ -233,13 +234,14 @@ static bool is_kept(const struct task_run *run, const char *const names[])
 {
     for (; *names; names++) {
         AUTO(str) char *path = path_join(run->keep_dir, *names);
-        if (!path || access(path, F_OK) == 0) /* not known counts as there */
+        if (!path || access(path, F_OK) == 0) /* When it is unknown, assume that it is there. */
             return true;
     }
     return false;
 }
 
-/* Which of the task's leavings there are: who wants them need not ask for what is not there. */
+/* Notes in the answer which files the task has left, so that callers need not ask for missing
+ * ones. */
 static void note_kept(const struct task_run *run, struct task_outcome *outcome)
 {
     static const char *const transcript[] = {"transcript.jsonl", NULL};
@@ -270,7 +272,7 @@ static void execute(struct task_run *run, struct task_outcome *outcome)
     note_kept(run, outcome);
 }
 
-/* The record as the store has it from now on, and the answer, once for everybody who wants it. */
+/* Makes the final record and the answer once, for everybody who wants them. */
 static void make_answer(struct task_run *run, const struct task_outcome *outcome,
                         const struct task_end *end)
 {
@@ -287,7 +289,7 @@ static void make_answer(struct task_run *run, const struct task_outcome *outcome
         buf_clear(&run->answer);
 }
 
-/* Stores the outcome, for as long as that takes: what a task has done must not be lost. */
+/* Stores the outcome, however long that takes: a task's result must not be lost. */
 static void store_outcome(struct task_run *run, const struct task_outcome *outcome,
                           int64_t duration_ms)
 {
@@ -308,7 +310,7 @@ static void store_outcome(struct task_run *run, const struct task_outcome *outco
     while ((ended = store_end(store, run->active->id, 1u << TASK_RUNNING, &end, &err)) < 0) {
         struct err ignored;
         log_error("task", "cannot store the outcome: %s", err.msg);
-        if (run->dir) /* what the task has left may be what fills the disk */
+        if (run->dir) /* The task's own files may be what fills the disk. */
             path_remove_tree(run->dir, &ignored);
         if (task_run_stop(run) == STOP_INTERRUPT)
             return;
@@ -321,7 +323,8 @@ static void store_outcome(struct task_run *run, const struct task_outcome *outco
     }
 }
 
-/* Once the task has ended the next of its conversation may want the directory. */
+/* Gives up the run's directory before the task's end is stored: the next task of its conversation
+ * may want it then. */
 static void leave_dir(struct task_run *run)
 {
     AUTO(str) char *aside = NULL;
@@ -335,21 +338,21 @@ static void leave_dir(struct task_run *run)
     }
 }
 
-/* What cannot be written now is made up for when somebody reads. */
+/* Writes the last events. What cannot be written now is added when somebody reads. */
 static void conclude(struct task_run *run)
 {
     struct err err = run->trouble;
     struct engine *engine = run->engine;
     bool at_hand = run->events && run->answer.len > 0;
     if (run->events)
-        events_tell(run->events, NULL, NULL); /* the watchers are told of the end itself */
+        events_tell(run->events, NULL, NULL); /* Watchers are told of the end itself. */
     if (run->unhealthy ||
         (at_hand ? run_add_last(engine, run->events, &run->record, &run->answer, &err)
                  : engine_mend_events(engine, run->active->id, &err)))
         log_warn("task", "the last event is missing for now: %s", err.msg);
 }
 
-/* The answer is in the store; the lines that led to it reach the disk while nobody waits. */
+/* The answer is in the store; its events are synced to disk while nobody waits. */
 static void keep_events(const struct task_run *run)
 {
     struct err err;
@@ -372,7 +375,7 @@ static void clean_up(struct task_run *run)
     if (run->dir && path_remove_tree(run->dir, &err))
         log_warn("task", "%s", err.msg);
     if (run->events)
-        events_tell(run->events, NULL, NULL); /* the active task may be gone */
+        events_tell(run->events, NULL, NULL); /* The active task may be freed. */
     events_close(run->events);
     redact_free(run->redact);
     buf_wipe(&run->secrets);
@@ -383,7 +386,7 @@ static void clean_up(struct task_run *run)
     free(run->keep_dir);
 }
 
-/* Tells followers why nothing comes for a while; a reader of the log sees where it was. */
+/* Adds an event that tells followers why nothing will come for a while. */
 static void add_pause_event(struct task_run *run, const struct task_outcome *outcome)
 {
     struct json_writer w;
@@ -398,7 +401,7 @@ static void add_pause_event(struct task_run *run, const struct task_outcome *out
         task_run_event(run, "error", json.data, json.len);
 }
 
-/* Back to waiting, as long as nobody wants it to end and it has not been so too often. */
+/* Puts the task back to waiting, unless somebody wants it to end or that has happened too often. */
 static bool pause_task(struct task_run *run, struct task_outcome *outcome)
 {
     struct err err;
@@ -414,7 +417,7 @@ static bool pause_task(struct task_run *run, struct task_outcome *outcome)
     return false;
 }
 
-/* An interrupted task that may be run again waits for the next start. */
+/* Keeps an interrupted task that may run again for the next start. */
 static bool keep_for_next_start(struct task_run *run, struct task_outcome *outcome)
 {
     struct err err;
@@ -467,15 +470,15 @@ void run_live(struct engine *engine, struct active_task *active)
     lock_take(&engine->lock);
     active->wake_fd = run.wake_fd = wake_fd;
     active->started_ms = clock_real_ms();
-    if (active->stop != STOP_NO) /* asked for when there was nothing to wake yet */
+    if (active->stop != STOP_NO) /* It was asked for when there was nothing to wake yet. */
         (void)!write(wake_fd, &(const uint64_t){1}, sizeof(uint64_t));
     lock_drop(&engine->lock);
     if (claim(&run))
         run_claimed(&run, &outcome);
-    else /* it was cancelled before, or stays for the next start */
+    else /* It was cancelled before, or stays for the next start. */
         outcome.state = task_run_stop(&run) == STOP_INTERRUPT ? TASK_RUNNING : TASK_CANCELLED;
     if (task_state_is_active(outcome.state) && outcome.state != TASK_RUNNING) {
-        clean_up(&run); /* first: it may be taken again at once */
+        clean_up(&run); /* First, because the task may be taken again at once. */
         engine_put_back(engine, active);
     } else {
         engine_retire(engine, active, outcome.state, run.answer.len > 0 ? &run.answer : NULL);

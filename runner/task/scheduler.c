@@ -20,7 +20,7 @@
 #define EITHER (ACTIVE_HERE | ACTIVE_AWAY)
 #define SLEEP_MS 3600000
 #define LOOK_MS 15000      /* while tasks sleep: the real clock may have been set */
-#define MEMORY_LOOK_MS 500 /* nobody says when there is more */
+#define MEMORY_LOOK_MS 500 /* Nothing reports that there is more memory. */
 
 /* --- what may run now ---------------------------------------------------------------------- */
 
@@ -36,7 +36,7 @@ static bool away_is_full(const struct engine *engine)
     return running >= engine->config.limits.away_slots || running >= engine->away_room;
 }
 
-/* The classes that a slot here may be given to now; 0: no slot is free. */
+/* The classes that a free slot here may be given to now; 0: no slot is free. */
 static unsigned allowed_here(const struct engine *engine, int64_t now)
 {
     const struct engine_limits *limits = &engine->config.limits;
@@ -50,7 +50,7 @@ static unsigned allowed_here(const struct engine *engine, int64_t now)
     return engine->hold == TASK_PENDING ? allowed | shared : allowed;
 }
 
-/* How much memory there is; false when nobody asks. */
+/* Reads how much memory there is; false when that does not matter. */
 static bool see_memory(const struct engine *engine, struct active_fit *ret_fit)
 {
     if (!engine->config.memory)
@@ -74,7 +74,7 @@ static struct active_task *take_here(struct engine *engine, int64_t now)
     return active;
 }
 
-/* True when a new task need not wait for its memory. */
+/* True when a new task need not wait for memory. */
 static bool fits_now(const struct engine *engine, const struct task_new *task)
 {
     struct active_fit fit;
@@ -104,7 +104,7 @@ bool scheduler_may_leave_locked(const struct engine *engine, unsigned class)
     return !(class & ACTIVE_HERE) || mode == OVERFLOW_ALWAYS || mode == OVERFLOW_UNAVAILABLE;
 }
 
-/* The classes that need not wait for a slot here first. */
+/* The classes that may go to the cloud at once. */
 static unsigned at_once(const struct engine *engine)
 {
     unsigned classes = CLASS(ACTIVE_AWAY) | CLASS(ACTIVE_AWAY | ACTIVE_SHARED);
@@ -116,7 +116,7 @@ static unsigned at_once(const struct engine *engine)
     return classes;
 }
 
-/* Those that go when they have waited for a slot long enough. */
+/* The classes that may go to the cloud after waiting for a slot here. */
 static unsigned after_a_while(const struct engine *engine)
 {
     enum config_overflow mode = engine->config.limits.overflow;
@@ -161,7 +161,7 @@ static void thread_gone_locked(struct engine *engine)
         pthread_cond_broadcast(&engine->quiet);
 }
 
-/* One thread runs tasks one after the other while there are any for it. */
+/* Runs tasks one after the other as long as there are any for this thread. */
 static void *task_thread(void *arg)
 {
     struct start start = *(struct start *)arg;
@@ -194,7 +194,7 @@ static int start_thread(struct engine *engine, struct active_task *active)
 
 static void *watch_clock(void *arg);
 
-/* Sees to it that somebody looks at the clock: for tasks that sleep. */
+/* Makes sure that the clock's thread runs, for tasks that sleep. */
 static void need_clock_locked(struct engine *engine) HOLDS(engine->lock);
 static void need_clock_locked(struct engine *engine)
 {
@@ -220,7 +220,8 @@ void scheduler_give_back_locked(struct engine *engine)
     scheduler_schedule_locked(engine);
 }
 
-/* Without a thread the task goes back to where it was and waits for the next occasion. */
+/* Starts what may run. When no thread can be started the task goes back to its place and waits for
+ * the next call. */
 void scheduler_schedule_locked(struct engine *engine)
 {
     struct active_task *active;
@@ -280,7 +281,7 @@ void engine_limit_away(struct engine *engine, const struct engine_away *away)
     lock_drop(&engine->lock);
 }
 
-/* True when a slot here is free and the task's memory is not, or that of one before it. */
+/* True when a slot here is free, but not the memory of the task or of one before it. */
 static bool waits_for_memory(struct engine *engine, const struct task_record *record)
 {
     struct active_fit fit;
@@ -314,7 +315,7 @@ const char *engine_waits_for(struct engine *engine, const struct task_record *re
 
 /* --- time ---------------------------------------------------------------------------------- */
 
-/* How long nothing changes by itself. */
+/* For how long nothing can change by itself. */
 static int64_t quiet_ms(const struct engine *engine)
 {
     const struct engine_limits *limits = &engine->config.limits;
@@ -323,7 +324,7 @@ static int64_t quiet_ms(const struct engine *engine)
     if (engine->memory_awaited && engine->table.queued > 0)
         return MEMORY_LOOK_MS;
     if (away_is_full(engine) || engine->table.queued == 0)
-        return SLEEP_MS; /* whoever ends, or comes, looks around */
+        return SLEEP_MS; /* A task that ends or arrives calls the scheduler. */
     if (since >= 0 && since + limits->overflow_after_ms < due)
         due = since + limits->overflow_after_ms;
     if (engine->away_held_until > now && (due <= engine->away_held_until ||
@@ -355,7 +356,7 @@ static void *watch_clock(void *arg)
 int scheduler_start(struct engine *engine, struct err *err)
 {
     int rc = 0;
-    lock_take(&engine->lock); /* tasks that were adopted run already */
+    lock_take(&engine->lock); /* Adopted tasks are already running. */
     if ((engine->config.away || engine->config.memory) && !engine->clock_thread.running)
         rc = thread_start(&engine->clock_thread, "scheduler", CLOCK_STACK_BYTES, watch_clock,
                           engine, err);
@@ -366,7 +367,7 @@ int scheduler_start(struct engine *engine, struct err *err)
 void scheduler_stop(struct engine *engine)
 {
     lock_take(&engine->lock);
-    engine->clock_stops = true; /* nobody starts it any more */
+    engine->clock_stops = true; /* No thread starts the clock any more. */
     pthread_cond_signal(&engine->clock);
     lock_drop(&engine->lock);
     thread_join(&engine->clock_thread);

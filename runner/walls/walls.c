@@ -1,5 +1,6 @@
 #include "runner/walls/walls.h"
 
+#include "base/check.h"
 #include "base/fd.h"
 #include "base/form.h"
 #include "base/path.h"
@@ -15,12 +16,13 @@
 
 #define SCRIPT_BYTES 16384
 
-/* Places of a run, and where tier full shows them. */
+/* Directories of a run, and where tier full shows them. */
 static const struct {
     const char *name;
     const char *inside;
-    const char *boxed;  /* with a session's box: its name there, or NULL for the run's own … */
-    const char *beside; /* … which is shown here then, where the session's files are not touched */
+    const char *boxed;  /* with a session: name of the session's directory, or NULL for the run's
+                         * own, */
+    const char *beside; /* which is then shown here, apart from the session's files */
 } places[] = {
     {"home", "/home/user", "home/user", NULL},
     {"config", "/home/user/.claude", NULL, "/claude"},
@@ -71,8 +73,8 @@ static void add_bind(struct plan *plan, const char *mode, const char *outside, c
     strlist_add(&plan->jail.binds, inside);
 }
 
-/* A session's home is shown by its upper directory: whoever works in the session can put a link in
- * the place of anything below, and the last name of a path is not followed. */
+/* Shows a session's home by its parent directory: the session can replace anything below by a link,
+ * and the last part of a path is not followed. */
 static int add_home(const struct walls *walls, const struct walls_run *run, struct plan *plan)
 {
     AUTO(str) char *outside = path_join(run->box, "home");
@@ -94,7 +96,7 @@ static int add_places(const struct walls *walls, const struct walls_run *run, st
                 return -1;
             continue;
         }
-        add_bind(plan, "rw?", outside, inside); /* a command has no config */
+        add_bind(plan, "rw?", outside, inside); /* A command has no config. */
     }
     return 0;
 }
@@ -104,7 +106,7 @@ static bool is_shown(const char *path)
     return str_starts(path, "/usr/") || str_starts(path, "/opt/") || str_starts(path, "/bin/");
 }
 
-/* Cuts a path off behind its outermost node_modules; false when it has none. */
+/* Cuts a path after its outermost node_modules; false when it has none. */
 static bool cut_to_modules(char *path)
 {
     static const char modules[] = "/node_modules/";
@@ -114,19 +116,19 @@ static bool cut_to_modules(char *path)
     return among != NULL;
 }
 
-/* One program, alone or with the modules that it is among, by the name `path` also. */
+/* Shows one program, alone or with the modules around it, also under the name `path`. */
 static void show_file(struct plan *plan, char *path, char *real)
 {
     bool modules = cut_to_modules(real);
     if (is_shown(real))
         return;
     add_bind(plan, "ro", real, real);
-    /* outside of tier full the path leads there by itself */
+    /* Outside of tier full the path leads there by itself. */
     if (plan->jail.tier == JAIL_FULL && modules == cut_to_modules(path) && strcmp(path, real) != 0)
         add_bind(plan, "ro", real, path);
 }
 
-/* Programs that a script names by whole paths: a wrapper executes what it wraps. */
+/* Shows programs that a script names by absolute paths: a wrapper executes what it wraps. */
 static void show_wrapped(struct plan *plan, const char *script)
 {
     static const char ends[] = " \t\r\n\"'`;&|<>()${}=";
@@ -145,7 +147,7 @@ static void show_wrapped(struct plan *plan, const char *script)
     }
 }
 
-/* Shows the program where it really is: its own path may lead there by links outside. */
+/* Shows the program at its real path: its own path may lead there by links outside. */
 static int add_program(struct plan *plan, struct err *err)
 {
     AUTO(str) char *real = realpath(plan->argv.items[0], NULL);
@@ -163,7 +165,7 @@ static int add_program(struct plan *plan, struct err *err)
     return 0;
 }
 
-/* What the owner shows to tasks beside that: "path" or "path:rw". */
+/* Adds further paths that the owner shows to tasks: "path" or "path:rw". */
 static void add_paths(const struct strlist *paths, struct plan *plan)
 {
     for (size_t i = 0; i < paths->count; i++) {
@@ -214,7 +216,7 @@ void walls_tell(struct egress_gate *gate, walls_tell_fn *tell, void *arg)
     }
 }
 
-/* What all jails have: limits, what is hidden, what the owner shows, the program. */
+/* What all jails have: limits, hidden paths, the owner's paths, the program. */
 static int begin(const struct walls *walls, const struct task_request *request, const char *dir,
                  struct plan *plan, struct err *err)
 {
@@ -234,6 +236,7 @@ static int begin(const struct walls *walls, const struct task_request *request, 
 int walls_build(const struct walls *walls, const struct task_request *request,
                 const struct walls_run *run, struct plan *plan, struct err *err)
 {
+    REQUIRE(plan->argv.count > 0 && run->dir);
     plan->jail.net = walls->gate ? JAIL_NET_GATE : JAIL_NET_HOST;
     if (begin(walls, request, run->dir, plan, err))
         return -1;
@@ -272,11 +275,12 @@ int walls_box(const struct walls *walls, const struct task_request *request, con
 int walls_helper(const struct walls *walls, const char *dir, const char *reads, struct plan *plan,
                  struct err *err)
 {
+    REQUIRE(dir);
     const struct task_request request = {0};
     plan->jail.net = walls->gate ? JAIL_NET_OWN : JAIL_NET_HOST;
     if (begin(walls, &request, dir, plan, err))
         return -1;
-    plan->jail.disk_mb = 0; /* the task may have used all of it */
+    plan->jail.disk_mb = 0; /* The task may have used up the limit. */
     if (walls->tier != JAIL_NONE)
         add_bind(plan, "rw", dir, dir);
     if (walls->tier != JAIL_NONE && reads)
@@ -286,6 +290,7 @@ int walls_helper(const struct walls *walls, const char *dir, const char *reads, 
 
 int walls_copy(const struct plan *from, struct plan *to)
 {
+    REQUIRE(from != to);
     const struct {
         const struct strlist *from;
         struct strlist *to;

@@ -1,9 +1,12 @@
 #include "runner/web/web.h"
 
+#include "base/check.h"
+
 #include <string.h>
 
 const struct web_file *web_find(const char *name)
 {
+    REQUIRE(name);
     for (size_t i = 0; i < web_file_count; i++)
         if (strcmp(web_files[i].name, name) == 0)
             return &web_files[i];

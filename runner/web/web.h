@@ -1,7 +1,7 @@
 /*
  * The console's files, which are part of the program.
  *
- * Threads: no shared state.
+ * Threads: no shared state. Ownership: static.
  */
 #ifndef WEB_WEB_H
 #define WEB_WEB_H

@@ -30,7 +30,7 @@ bool allow_names(const struct strlist *list, const char *host, int port)
 
 /* --- addresses ----------------------------------------------------------------------------- */
 
-/* An address as 128 bits, IPv4 mapped into IPv6. */
+/* An address as 128 bits; IPv4 is mapped into IPv6. */
 struct bits {
     unsigned char byte[16];
 };
@@ -58,7 +58,7 @@ static bool bits_of(const struct sockaddr *address, struct bits *ret_bits)
     return true;
 }
 
-/* "10.0.0.5", "10.0.0.0/8", "fd00::/8": the network and how many of its bits count. */
+/* Reads "10.0.0.5", "10.0.0.0/8" or "fd00::/8": the network, and how many of its bits count. */
 static bool read_range(const char *entry, struct bits *ret_net, int *ret_count)
 {
     char text[64];

@@ -12,17 +12,17 @@
 #include <stdbool.h>
 #include <sys/socket.h>
 
-/* `host` in lower case and without brackets. */
+/* True when an entry names the host, which is in lower case and without brackets. */
 bool allow_names(const struct strlist *list, const char *host, int port);
 
-/* An IPv4 address inside of an IPv6 one counts as itself. */
+/* True when an entry contains the address. An IPv4 address inside an IPv6 one counts as IPv4. */
 bool allow_has(const struct strlist *list, const struct sockaddr *address);
 
-/* Some entry is an address or a range. */
+/* True when any entry is an address or a range. */
 bool allow_has_any(const struct strlist *list);
 
-/* Reads what a program might take for an address: also 2130706433, 0x7f.1 and 0177.0.0.1. False
- * when it is a name. */
+/* Reads everything that a program might take for an address: also 2130706433, 0x7f.1 and
+ * 0177.0.0.1. False for a name. */
 bool allow_read_address(const char *host, struct sockaddr_storage *ret_address);
 
 #endif

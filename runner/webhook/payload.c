@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A member of the answer that is kept as JSON, or `instead`. */
+/* Adds a member of the answer that is stored as JSON, or `instead`. */
 static void add_kept(struct json_writer *w, const char *object, const char *name,
                      const char *instead)
 {
@@ -40,7 +40,7 @@ static void add_summary(struct json_writer *w, const struct task_record *record,
     json_close(w);
 }
 
-/* The beginning of the answer's text, cut between two characters. */
+/* Adds the beginning of the answer's text, cut between two characters. */
 static int add_result(struct json_writer *w, struct store *store, const struct task_record *record,
                       const struct json *summary, struct err *err)
 {
@@ -87,7 +87,7 @@ static int print_plain(struct store *store, const struct task_record *record, st
     json_add_text(&w, "error", json_text(json_get(summary, "error")));
     add_kept(&w, record->request, "metadata", "null");
     add_kept(&w, kept, "uploadedFiles", "[]");
-    if (json_get(summary, "gitCommit")) /* only when something was committed */
+    if (json_get(summary, "gitCommit")) /* Only when there is a commit. */
         add_kept(&w, kept, "gitCommit", "null");
     if (record->state == TASK_CANCELLED)
         json_add_time(&w, "cancelledAt", record->ended_ms);

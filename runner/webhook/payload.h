@@ -1,6 +1,6 @@
 /*
- * What a webhook says of a task that has ended. It is made anew for every try, from what the store
- * keeps of the task and from nothing else: so it is the same bytes each time.
+ * The body of a webhook about an ended task. It is made anew for every try, only from what the
+ * store has about the task: so it is the same bytes each time.
  *
  * Threads: no shared state.
  */
@@ -9,7 +9,7 @@
 
 #include "runner/store/store.h"
 
-#define PAYLOAD_RESULT_MAX (256u << 10) /* of the answer's text; the whole one is at the runner */
+#define PAYLOAD_RESULT_MAX (256u << 10) /* of the answer's text; the runner has the whole */
 #define PAYLOAD_BYTES_MAX (8u << 20)
 
 /* Appends the body of the webhook of an ended task, as JavaScript would print it (stringify.h). */

@@ -1,5 +1,6 @@
 #include "runner/webhook/schedule.h"
 
+#include "base/check.h"
 #include "base/str.h"
 
 #include <string.h>
@@ -10,7 +11,7 @@
 static int64_t wait_ms(const char *seconds)
 {
     int64_t value = 0;
-    str_to_int(seconds, 0, INT32_MAX, &value); /* the configuration has checked it */
+    str_to_int(seconds, 0, INT32_MAX, &value); /* The configuration has checked it. */
     return value * 1000;
 }
 
@@ -25,6 +26,7 @@ int64_t schedule_longest(const struct strlist *waits)
 
 bool schedule_next(const struct strlist *waits, int tries, int64_t asked_ms, int64_t *ret_wait_ms)
 {
+    REQUIRE(tries >= 1);
     if (tries < 1 || (size_t)tries > waits->count)
         return false;
     int64_t wait = wait_ms(waits->items[tries - 1]), longest = schedule_longest(waits);

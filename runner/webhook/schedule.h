@@ -11,15 +11,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* The wait after so many tries that failed (1 and more), from the list of CALLBACK_RETRY_SECONDS;
- * at least what the receiver asked for, but never longer than the list's longest. False: there is
- * no further try. */
+/* The wait after `tries` failed tries (1 and more), from the list of CALLBACK_RETRY_SECONDS: at
+ * least what the receiver asked for, but at most the list's longest. False when there is no further
+ * try. */
 bool schedule_next(const struct strlist *waits, int tries, int64_t asked_ms, int64_t *ret_wait_ms);
 
 /* The list's longest wait. */
 int64_t schedule_longest(const struct strlist *waits);
 
-/* What a Retry-After header asks for: seconds, or a date. 0 when it is neither, or past. */
+/* The wait that a Retry-After header asks for: seconds, or a date. 0 when it is malformed, or
+ * past. */
 int64_t schedule_retry_after(const char *value, int64_t now_ms);
 
 #endif

@@ -1,5 +1,6 @@
 #include "runner/webhook/sign.h"
 
+#include "base/check.h"
 #include "base/str.h"
 #include "crypto/crypto.h"
 
@@ -8,7 +9,7 @@
 #define PREFIX "whsec_"
 #define SECRET_BYTES_MAX 8192
 
-/* The key of a Standard Webhooks secret. */
+/* Reads the key of a Standard Webhooks secret. */
 static void read_key(const char *secret, struct buf *key)
 {
     AUTO(buf_wipe) struct buf text = BUF_INIT(SECRET_BYTES_MAX);
@@ -28,12 +29,13 @@ static void read_key(const char *secret, struct buf *key)
 int sign_webhook(const char *secret, const char *id, int64_t seconds, const struct buf *body,
                  struct strlist *headers, struct err *err)
 {
+    REQUIRE(secret && id);
     unsigned char mac[CRYPTO_SHA256_SIZE];
     AUTO(buf_wipe) struct buf key = BUF_INIT(SECRET_BYTES_MAX);
     AUTO(buf) struct buf text = BUF_INIT(body->len + 256);
     AUTO(buf) struct buf hex = BUF_INIT(128);
     AUTO(buf) struct buf base64 = BUF_INIT(128);
-    size_t skip = strlen(id) + 1; /* the first style signs the same without the id */
+    size_t skip = strlen(id) + 1; /* The first style signs the same text without the id. */
     buf_addf(&text, "%s.%lld.", id, (long long)seconds);
     buf_add(&text, buf_str(body), body->len);
     read_key(secret, &key);

@@ -13,8 +13,7 @@
 
 /* --- numbers ------------------------------------------------------------------------------- */
 
-/* The shortest digits, without a point, and the power of ten that the point before the first means.
- */
+/* The shortest digits, without a point, and the power of ten of a point before the first digit. */
 static void shortest(double number, char digits[DIGITS_MAX + 1], int *ret_point)
 {
     char text[40];
@@ -44,7 +43,7 @@ void stringify_number(double number, struct buf *out)
 {
     char digits[DIGITS_MAX + 1];
     int point;
-    if (number == 0) { /* -0 as well */
+    if (number == 0) { /* Also for -0. */
         buf_addc(out, '0');
         return;
     }
@@ -68,7 +67,7 @@ void stringify_number(double number, struct buf *out)
 
 /* --- everything else ----------------------------------------------------------------------- */
 
-/* str_add_json() escapes DEL, which JavaScript does not. */
+/* Adds text. str_add_json() escapes DEL, but JavaScript does not. */
 static void add_text(const char *text, struct buf *out)
 {
     buf_addc(out, '"');
@@ -83,7 +82,8 @@ static void add_text(const char *text, struct buf *out)
     buf_addc(out, '"');
 }
 
-/* True for a name that JavaScript takes for an index: digits as a number is printed. */
+/* True for a name that JavaScript treats as an index: digits in the form in which a number is
+ * printed. */
 static bool is_index(const char *name, unsigned *ret_index)
 {
     size_t len = strlen(name);

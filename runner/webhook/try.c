@@ -1,5 +1,6 @@
 #include "runner/webhook/try.h"
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/form.h"
 #include "net/net.h"
@@ -41,6 +42,7 @@ static bool is_stopped(void *arg)
 
 int webhook_send(const struct webhook_post *post, struct net_answer *ret_answer, struct err *err)
 {
+    REQUIRE(post->url && post->config);
     struct form_url url;
     struct reach reach = {.post = post};
     if (form_url(post->url, &url))
@@ -91,7 +93,7 @@ static int post(struct try *try, struct net_answer *answer, struct err *err)
     return webhook_send(&request, answer, err);
 }
 
-/* When to try again. A Retry-After holds for all webhooks to that host. */
+/* Decides when to try again. A Retry-After counts for all webhooks to that host. */
 static void postpone(const struct try *try, const struct net_answer *answer,
                      struct webhook_try *noted)
 {

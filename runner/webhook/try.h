@@ -1,7 +1,8 @@
 /*
  * One try to deliver one webhook. Private to runner/webhook.
  *
- * Threads: the worker that has the webhook's host.
+ * Threads: the worker that has the webhook's host. Ownership: everything is borrowed; a result owns
+ * nothing.
  */
 #ifndef WEBHOOK_TRY_H
 #define WEBHOOK_TRY_H
@@ -13,8 +14,8 @@ struct try_result {
     char error[240];
 };
 
-/* Sends it and says what is to be noted. `stop` breaks it off: then the result is a failure that is
- * not to be noted. */
+/* Sends the webhook and says what to store. `stop` cancels it: then the result is a failure that
+ * must not be stored. */
 void try_webhook(const struct webhook_config *config, const struct webhook_record *record,
                  bool (*stop)(void *arg), void *arg, struct try_result *ret_result);
 

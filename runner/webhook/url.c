@@ -1,4 +1,4 @@
-/* The URLs that webhooks go to, as requests name them and as callers see them. */
+/* URLs of webhooks, as requests name them and as callers see them. */
 #include "base/form.h"
 #include "base/str.h"
 #include "net/address.h"
@@ -32,7 +32,7 @@ int webhook_check_place(const char *text, const struct config *config, struct er
         return err_set(err, ERR_INVALID, "must be an https URL without user and password");
     if (allow_names(allow, url.host, url.port))
         return 0;
-    /* a name may lead to an address that is allowed: that is seen when it is connected to */
+    /* A name may have an allowed address, which is checked when it is connected to. */
     bool literal = allow_read_address(url.host, &address);
     bool allowed =
         literal ? allow_has(allow, (const struct sockaddr *)&address) : allow_has_any(allow);

@@ -14,25 +14,28 @@
 #include <string.h>
 
 #define STACK_BYTES (512u << 10)
-#define LOOK_AGAIN_MS 3600000 /* at the latest: the real clock may have been set */
-#define TROUBLE_MS 1000       /* until the store is asked again when it could not answer */
+#define LOOK_AGAIN_MS 3600000 /* longest sleep, because the real clock may have been set */
+#define TROUBLE_MS 1000       /* wait before the store is asked again after an error */
 #define COUNT_EVERY_MS 5000
-#define TURN 64           /* webhooks to one host before others have a chance */
-#define SET_BACK_MS 60000 /* real clock so far behind: it was set back */
+#define TURN 64 /* webhooks to one receiver before others get a turn */
+/* Enough to find one that can be started, if there is one: some of them are at work, and others
+ * belong to hosts that have all their workers already. */
+#define FOUND_MAX (4 * WEBHOOK_WORKERS)
+#define SET_BACK_MS 60000 /* a real clock that is this far behind was set back */
 
 struct webhook {
     struct webhook_config config;
     struct thread thread;
-    struct lock lock; /* guards what follows; never held across I/O */
+    struct lock lock; /* guards the fields below; never held across I/O */
     pthread_cond_t changed;
     bool woken;
     bool stopping;
-    int64_t ahead_ms; /* how far the real clock is ahead of the monotonic one */
+    int64_t ahead_ms; /* difference of the real clock to the monotonic one */
     int workers;
-    char busy[WEBHOOK_WORKERS][WEBHOOK_HOST_SIZE]; /* "" for a free place */
+    struct webhook_receiver busy[WEBHOOK_WORKERS]; /* host "" for a free place */
     _Atomic int64_t delivered, failed, dead;
-    _Atomic int64_t retrying; /* that were tried in vain and wait, as last counted */
-    int64_t counted_ms;       /* mono: when; of the thread that looks */
+    _Atomic int64_t retrying; /* webhooks that failed and wait, at the last count */
+    int64_t counted_ms;       /* mono: time of that count; used by the looking thread */
 };
 
 static bool is_stopping(void *arg)
@@ -68,8 +71,8 @@ static void pause_a_moment(struct webhook *webhook)
     lock_drop(&webhook->lock);
 }
 
-/* Notes the outcome, trying until the store takes it: a delivery that is not noted would be
- * sent again. */
+/* Stores the outcome, with as many tries as it takes: a delivery that is not stored would be sent
+ * again. */
 static void note(struct webhook *webhook, const char *id, const struct webhook_try *try)
 {
     struct err err;
@@ -95,7 +98,7 @@ static void count_and_log(struct webhook *webhook, const struct webhook_record *
              try->error, try->state == WEBHOOK_DEAD ? "; given up" : "");
 }
 
-/* True when it was taken. */
+/* Sends one webhook. True when the receiver took it. */
 static bool send_one(struct webhook *webhook, const struct webhook_record *record)
 {
     struct try_result result;
@@ -114,16 +117,17 @@ static bool send_one(struct webhook *webhook, const struct webhook_record *recor
 
 struct errand {
     struct webhook *webhook;
-    int place; /* in busy */
+    int place; /* index in `busy` */
 };
 
-static void send_to_host(struct webhook *webhook, const char *host)
+static void send_to(struct webhook *webhook, const struct webhook_receiver *receiver)
 {
     struct err err;
     bool taken = true;
     for (int i = 0; i < TURN && taken && !is_stopping(webhook); i++) {
         AUTO(webhook_record) struct webhook_record record = {0};
-        int got = store_webhook_due(webhook->config.store, host, clock_real_ms(), &record, &err);
+        int got =
+            store_webhook_due(webhook->config.store, receiver, clock_real_ms(), &record, &err);
         if (got < 0) {
             log_error("webhook", "%s", err.msg);
             pause_a_moment(webhook);
@@ -137,9 +141,9 @@ static void *work(void *arg)
     struct errand errand = *(struct errand *)arg;
     struct webhook *webhook = errand.webhook;
     free(arg);
-    send_to_host(webhook, webhook->busy[errand.place]); /* ours until we clear it */
+    send_to(webhook, &webhook->busy[errand.place]); /* ours until we clear it */
     lock_take(&webhook->lock);
-    webhook->busy[errand.place][0] = '\0';
+    webhook->busy[errand.place].host[0] = '\0';
     webhook->workers--;
     webhook->woken = true;
     pthread_cond_broadcast(&webhook->changed);
@@ -151,13 +155,13 @@ static int free_place_locked(const struct webhook *webhook) HOLDS(webhook->lock)
 static int free_place_locked(const struct webhook *webhook)
 {
     int place = 0;
-    while (place < WEBHOOK_WORKERS && webhook->busy[place][0])
+    while (place < WEBHOOK_WORKERS && webhook->busy[place].host[0])
         place++;
     return place;
 }
 
 /* 1, 0 when all are at work, -1 when there is no thread to be had. */
-static int start_worker(struct webhook *webhook, const char *host)
+static int start_worker(struct webhook *webhook, const struct webhook_receiver *receiver)
 {
     struct err ignored;
     struct errand *errand = malloc(sizeof(*errand));
@@ -167,11 +171,11 @@ static int start_worker(struct webhook *webhook, const char *host)
     int place = free_place_locked(webhook), started = 0;
     if (place < WEBHOOK_WORKERS && !webhook->stopping) {
         *errand = (struct errand){webhook, place};
-        snprintf(webhook->busy[place], WEBHOOK_HOST_SIZE, "%s", host);
+        webhook->busy[place] = *receiver;
         started =
             thread_start_detached("webhook-send", STACK_BYTES, work, errand, &ignored) ? -1 : 1;
         if (started < 0)
-            webhook->busy[place][0] = '\0';
+            webhook->busy[place].host[0] = '\0';
         else
             webhook->workers++;
     }
@@ -183,18 +187,24 @@ static int start_worker(struct webhook *webhook, const char *host)
 
 /* --- the thread that looks ----------------------------------------------------------------- */
 
-static bool is_busy(struct webhook *webhook, const char *host)
+/* It has a worker, or its host has as many as it may have. */
+static bool is_busy(struct webhook *webhook, const struct webhook_receiver *receiver)
 {
     bool busy = false;
+    int of_host = 0;
     lock_take(&webhook->lock);
-    for (int i = 0; i < WEBHOOK_WORKERS; i++)
-        busy |= strcmp(webhook->busy[i], host) == 0;
+    for (int i = 0; i < WEBHOOK_WORKERS; i++) {
+        if (strcmp(webhook->busy[i].host, receiver->host) != 0)
+            continue;
+        of_host++;
+        busy |= webhook->busy[i].number == receiver->number;
+    }
     lock_drop(&webhook->lock);
-    return busy;
+    return busy || of_host >= WEBHOOK_HOST_WORKERS;
 }
 
-/* While the clock was wrong (or before we ran) it may have been later than it is now. Nothing waits
- * for longer than the longest of the waits. */
+/* Corrects times after a wrong clock: it may have been later than now, also before this process
+ * ran. No webhook waits longer than the longest wait. */
 static void heed_clock(struct webhook *webhook)
 {
     struct err err;
@@ -207,31 +217,31 @@ static void heed_clock(struct webhook *webhook)
     webhook->ahead_ms = ahead;
 }
 
-/* Starts workers for what is due. Returns how long until something else is; a worker that ends
- * wakes this thread anyway. */
+/* Starts workers for due webhooks. Returns the time until another is due; a worker that ends wakes
+ * this thread anyway. */
 static int64_t look(struct webhook *webhook)
 {
     struct err err;
-    struct webhook_host hosts[2 * WEBHOOK_WORKERS]; /* half of them may be at work */
+    struct webhook_receiver found[FOUND_MAX];
     int64_t now = clock_real_ms();
-    int count = store_webhook_hosts(webhook->config.store, now, hosts, 2 * WEBHOOK_WORKERS, &err);
+    int count = store_webhook_receivers(webhook->config.store, now, found, FOUND_MAX, &err);
     if (count < 0) {
         log_error("webhook", "%s", err.msg);
         return TROUBLE_MS;
     }
     for (int i = 0; i < count; i++) {
-        if (is_busy(webhook, hosts[i].host))
+        if (is_busy(webhook, &found[i]))
             continue;
-        if (hosts[i].due_ms > now)
-            return hosts[i].due_ms - now < LOOK_AGAIN_MS ? hosts[i].due_ms - now : LOOK_AGAIN_MS;
-        int started = start_worker(webhook, hosts[i].host);
+        if (found[i].due_ms > now)
+            return found[i].due_ms - now < LOOK_AGAIN_MS ? found[i].due_ms - now : LOOK_AGAIN_MS;
+        int started = start_worker(webhook, &found[i]);
         if (started < 1)
             return started < 0 ? TROUBLE_MS : LOOK_AGAIN_MS;
     }
     return LOOK_AGAIN_MS;
 }
 
-/* Counts those that pile up, now and then. Returns how long the count is good for. */
+/* Counts failed webhooks now and then. Returns for how long the count is valid. */
 static int64_t count(struct webhook *webhook)
 {
     struct err err;
@@ -249,7 +259,7 @@ static int64_t count(struct webhook *webhook)
 static void *look_and_sleep(void *arg)
 {
     struct webhook *webhook = arg;
-    webhook->ahead_ms = INT64_MAX; /* nobody knows what it was before */
+    webhook->ahead_ms = INT64_MAX; /* The earlier difference is unknown. */
     lock_take(&webhook->lock);
     while (!webhook->stopping) {
         webhook->woken = false;
@@ -293,7 +303,7 @@ void webhook_stop(struct webhook *webhook)
     lock_take(&webhook->lock);
     webhook->stopping = true;
     pthread_cond_broadcast(&webhook->changed);
-    while (webhook->workers > 0) /* each asks once a second whether it is to stop */
+    while (webhook->workers > 0) /* Each worker asks once a second whether it must stop. */
         lock_wait(&webhook->changed, &webhook->lock, LOOK_AGAIN_MS);
     lock_drop(&webhook->lock);
     thread_join(&webhook->thread);

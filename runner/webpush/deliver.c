@@ -1,4 +1,4 @@
-/* One letter on its way. */
+/* Delivers one message. */
 #include "base/clock.h"
 #include "base/lock.h"
 #include "base/log.h"
@@ -11,11 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FAILURES_MAX 20 /* in a row, until a subscription is taken for dead */
+#define FAILURES_MAX 20 /* failures in a row after which a subscription is removed */
 #define URGENT_LIFE_S 86400
 #define LIFE_S 14400
 
-static const int waits_s[] = {5, 30, 120, 600}; /* after each failed try; then it is given up */
+static const int waits_s[] = {5, 30, 120, 600}; /* pauses after failed tries; after the last the
+                                                 * message is dropped */
 
 static bool is_stopping(void *arg)
 {
@@ -26,14 +27,14 @@ static bool is_stopping(void *arg)
     return stopping;
 }
 
-/* Whom a push service may ask: the console's own address, where it has one that others reach. */
+/* The contact for a push service: the console's address, when others can reach it. */
 static void contact_of(const struct subscription *to, char *contact, size_t size)
 {
     snprintf(contact, size, "%s",
              strncmp(to->origin, "https://", 8) == 0 ? to->origin : "mailto:owner@localhost");
 }
 
-/* "https://host[:port]" of the endpoint. */
+/* Copies "https://host[:port]" of the endpoint. */
 static void origin_of(const char *url, char *origin, size_t size)
 {
     const char *host = strstr(url, "://");
@@ -61,7 +62,7 @@ static int add_headers(struct crypto_p256 *key, const struct push *push,
     return headers->failed ? err_set(err, ERR_INTERNAL, "out of memory") : 0;
 }
 
-/* The status of the answer, or -1. */
+/* Returns the status of the answer, or -1. */
 static int send_letter(struct push *push, const struct subscription *to,
                        const struct letter *letter, struct err *err)
 {
@@ -137,7 +138,7 @@ void webpush_deliver_locked(struct push *push, struct letter *letter)
             log_error("push", "%s", err.msg);
     }
     lock_take(&push->lock);
-    /* while it was under way a later one of its topic may have taken its place */
+    /* A later message of its topic may have replaced it meanwhile. */
     if (letter->text && letter->made_ms == copy.made_ms &&
         strcmp(letter->subscription, copy.subscription) == 0)
         note_locked(push, letter, to.id, status, why);

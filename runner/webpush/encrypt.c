@@ -1,5 +1,6 @@
 #include "runner/webpush/encrypt.h"
 
+#include "base/check.h"
 #include "base/str.h"
 #include "json/json.h"
 
@@ -24,12 +25,12 @@ static void derive(const unsigned char *salt, size_t salt_len, const unsigned ch
     explicit_bzero(block, sizeof(block));
 }
 
-/* The secret of both keys and of the browser's auth, from which the rest is made. */
+/* The shared secret of both keys and the browser's auth, from which the keys are derived. */
 static int agree(const struct push_peer *peer, const struct crypto_p256 *key,
                  unsigned char ret_point[CRYPTO_P256_POINT_SIZE],
                  unsigned char ret_secret[CRYPTO_SHA256_SIZE], struct err *err)
 {
-    static const char label[] = "WebPush: info"; /* with its NUL */
+    static const char label[] = "WebPush: info"; /* including its NUL */
     unsigned char shared[CRYPTO_KEY_SIZE];
     unsigned char info[sizeof(label) + 2 * (size_t)CRYPTO_P256_POINT_SIZE];
     if (crypto_p256_export(key, NULL, ret_point, err) ||
@@ -48,7 +49,8 @@ int webpush_encrypt(const struct push_peer *peer, const struct crypto_p256 *key,
                     const unsigned char salt[PUSH_SALT_SIZE], const void *text, size_t len,
                     struct buf *out, struct err *err)
 {
-    static const char key_label[] = "Content-Encoding: aes128gcm"; /* both with their NUL */
+    REQUIRE(peer && key && salt);
+    static const char key_label[] = "Content-Encoding: aes128gcm"; /* both including their NUL */
     static const char nonce_label[] = "Content-Encoding: nonce";
     static const unsigned char size[] = {0, 0, RECORD_SIZE >> 8, RECORD_SIZE & 0xff,
                                          CRYPTO_P256_POINT_SIZE};
@@ -63,7 +65,7 @@ int webpush_encrypt(const struct push_peer *peer, const struct crypto_p256 *key,
     derive(salt, PUSH_SALT_SIZE, secret, sizeof(secret), nonce_label, sizeof(nonce_label), nonce,
            sizeof(nonce));
     memcpy(padded, text, len);
-    padded[len] = 2; /* the last record */
+    padded[len] = 2; /* Marks the last record. */
     buf_add(out, salt, PUSH_SALT_SIZE);
     buf_add(out, size, sizeof(size));
     buf_add(out, point, sizeof(point));

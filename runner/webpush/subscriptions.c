@@ -1,4 +1,4 @@
-/* Who is told: subscriptions and the runner's key, in memory and in the store. */
+/* Subscriptions and the runner's key, in memory and in the store. */
 #include "base/clock.h"
 #include "base/form.h"
 #include "base/lock.h"
@@ -32,8 +32,8 @@ static void add_bytes(struct json_writer *w, const char *name, const void *data,
     json_add_text(w, name, buf_str(&text));
 }
 
-/* -1 when it is not base64url of so many bytes. Padding, which some libraries add, is passed over.
- */
+/* Reads base64url; -1 when it does not stand for exactly `len` bytes. Padding, which some libraries
+ * add, is ignored. */
 static int read_bytes(const char *text, void *to, size_t size)
 {
     AUTO(buf_wipe) struct buf bytes = BUF_INIT(256);
@@ -120,7 +120,8 @@ static int keep_key(struct push *push, const struct crypto_p256 *key, struct err
                : sealed_set(push->config.store, KEY_NAME, buf_str(&text), err);
 }
 
-/* Two that come at once make one key: the first that is there stays, and is written last. */
+/* The runner's key. Two callers at once get one key: the first that exists stays, and is written
+ * last. */
 struct crypto_p256 *webpush_key(struct push *push, struct err *err)
 {
     lock_take(&push->lock);

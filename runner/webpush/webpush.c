@@ -1,5 +1,6 @@
 #include "runner/webpush/webpush.h"
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/cond.h"
 #include "base/lock.h"
@@ -17,11 +18,11 @@
 #endif
 
 #define STACK_BYTES (512u << 10)
-#define LOOK_MS 5000    /* how often it is looked at what is the matter */
-#define REST_MS 3600000 /* while nobody wants to know */
-#define SURE_MS 5000    /* a trouble that is over sooner is none */
-#define GATHER_MS 2000  /* tasks that end within it are told together */
-#define PAUSE_MS 20000  /* between two such messages */
+#define LOOK_MS 5000    /* how often troubles are looked for */
+#define REST_MS 3600000 /* the same while there is no subscription */
+#define SURE_MS 5000    /* a trouble that ends sooner is not reported */
+#define GATHER_MS 2000  /* tasks that end within this time are reported together */
+#define PAUSE_MS 20000  /* pause between two such messages */
 #define TITLE_BYTES 120
 
 /* --- the queue ----------------------------------------------------------------------------- */
@@ -77,6 +78,7 @@ static int print_text(const char *topic, const char *title, const char *body, co
 int webpush_tell(struct push *push, enum push_event event, const char *id, const char *topic,
                  const char *title, const char *body, const char *path, struct err *err)
 {
+    REQUIRE(topic && title && body);
     int count = 0;
     AUTO(buf) struct buf text = BUF_INIT(PUSH_TEXT_MAX);
     if (print_text(topic, title, body, path, &text, err))
@@ -120,7 +122,7 @@ void webpush_ended(struct push *push, const char *task_id)
     lock_drop(&push->lock);
 }
 
-/* The start of what was asked, cut between characters. */
+/* The beginning of the prompt, cut between characters. */
 static void title_of(const struct task_record *task, char *title, size_t size)
 {
     struct err ignored;
@@ -175,7 +177,7 @@ static struct told *find_told(struct push *push, const char *reason)
     return place;
 }
 
-/* Tells what is new and lasts; forgets what is over. */
+/* Reports troubles that are new and last; forgets those that are over. */
 static void look(struct push *push)
 {
     struct err err;
@@ -213,7 +215,7 @@ static struct letter *first_letter_locked(struct push *push)
     return first;
 }
 
-/* Does one thing that is due, without the lock; how long nothing else is otherwise. */
+/* Does one thing that is due, without the lock. Returns the time until something else is due. */
 static int64_t step_locked(struct push *push) HOLDS(push->lock);
 static int64_t step_locked(struct push *push)
 {
@@ -267,6 +269,7 @@ static void *work(void *arg)
 
 struct push *webpush_new(const struct push_config *config, struct err *err)
 {
+    REQUIRE(config->troubles);
     struct push *push = calloc(1, sizeof(*push));
     if (!push) {
         err_sys(err, "push");

@@ -14,6 +14,7 @@
  * Messages are news, not records: what was not delivered before a restart is not told any more.
  *
  * Threads: any, but for starting and stopping.
+ * Ownership: the caller of webpush_new() frees it by webpush_free().
  */
 #ifndef WEBPUSH_WEBPUSH_H
 #define WEBPUSH_WEBPUSH_H
@@ -27,7 +28,7 @@
 
 #define PUSH_SUBSCRIPTIONS_MAX 32
 
-/* What a subscription wants to hear of. */
+/* Events that a subscription can ask for. */
 enum push_event { PUSH_NEEDS_YOU = 1, PUSH_DONE = 2 };
 
 struct push;
@@ -41,7 +42,7 @@ struct push_config {
     struct config_in_force *config; /* borrowed */
     struct store *store;            /* borrowed */
     const char *version;            /* borrowed */
-    /* Fills what is the matter now, `max` at most; returns how many. */
+    /* Fills in the present troubles, `max` at most; returns their number. */
     size_t (*troubles)(struct push_trouble *ret_troubles, size_t max, void *arg);
     void *arg;
 };
@@ -51,31 +52,31 @@ int webpush_start(struct push *push, struct err *err);
 void webpush_stop(struct push *push);
 void webpush_free(struct push *push);
 
-/* What a browser gives when it subscribes. */
+/* What a browser sends to subscribe. */
 struct push_wish {
     const char *endpoint, *p256dh, *auth; /* the URL; base64url */
-    const char *origin;                   /* of the console it runs, or NULL */
+    const char *origin;                   /* of its console, or NULL */
     const char *label;                    /* or NULL */
     unsigned events;                      /* a bit each */
 };
 
-/* Keeps it, in the place of an earlier one with the same endpoint. ERR_INVALID says which part is
+/* Adds a subscription, or replaces one with the same endpoint. ERR_INVALID says which part is
  * wrong; ERR_CONFLICT: there are PUSH_SUBSCRIPTIONS_MAX. */
 int webpush_subscribe(struct push *push, const struct push_wish *wish, char ret_id[ID_SIZE],
                       struct err *err);
-/* *ret_there: whether there was one. */
+/* Removes a subscription; *ret_there says whether it existed. */
 int webpush_unsubscribe(struct push *push, const char *id, bool *ret_there, struct err *err);
 
-/* Adds publicKey and subscriptions to an open object; makes the key when there is none yet. */
+/* Adds publicKey and subscriptions to an open object; makes the key when there is none. */
 int webpush_print(struct push *push, struct json_writer *w, struct err *err);
 
-/* Tells the subscriptions that want the event, or (id not NULL) that one alone. `topic` is a short
- * word: a later message of it takes the place of an earlier one. `path` is what a press opens,
- * below the console's address. Returns how many will be told, or -1. */
+/* Sends a message to the subscriptions that want the event, or (id not NULL) to that one only.
+ * `topic` is a short word: a later message of the same topic replaces this one. `path` is opened by
+ * a press, below the console's address. Returns the number of recipients, or -1. */
 int webpush_tell(struct push *push, enum push_event event, const char *id, const char *topic,
                  const char *title, const char *body, const char *path, struct err *err);
 
-/* A task has ended. What ends within a few seconds is told together. */
+/* Reports the end of a task. Tasks that end within a few seconds are reported together. */
 void webpush_ended(struct push *push, const char *task_id);
 
 #endif

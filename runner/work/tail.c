@@ -10,12 +10,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define PUNCH_BYTES (INT64_C(4) << 20) /* at a time: a hole costs a journal entry */
+#define PUNCH_BYTES (INT64_C(4) << 20) /* at once, because each hole costs a journal entry */
 #define SPARE_MAX 32
 
 /*
- * inotify descriptors without a watch, for the next that needs one. To close one takes 15 ms: the
- * kernel waits until no CPU can be looking at it. To take its watch away takes none.
+ * inotify descriptors without a watch, kept for the next tail. Closing one takes 15 ms, because the
+ * kernel waits until no CPU can be using it; removing its watch takes none.
  */
 static struct {
     struct lock lock;
@@ -70,7 +70,7 @@ void tail_done(struct tail *tail)
     if (tail->notify_fd < 0)
         return;
     (void)inotify_rm_watch(tail->notify_fd, tail->watch);
-    tail_heed(tail); /* nothing old for the next */
+    tail_heed(tail); /* Leave no old message for the next tail. */
     notify_give_back(&tail->notify_fd);
 }
 
@@ -78,7 +78,7 @@ static void punch(struct tail *tail, int64_t up_to)
 {
     if (up_to - tail->punched < PUNCH_BYTES)
         return;
-    /* a file system without holes keeps the bytes until the task ends */
+    /* A file system without holes keeps the bytes until the task ends. */
     (void)fallocate(tail->read_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, tail->punched,
                     up_to - tail->punched);
     tail->punched = up_to;

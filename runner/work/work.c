@@ -18,10 +18,10 @@
 
 #define READ_BYTES (256u << 10)
 #define READS_AT_ONCE 16
-#define LAST_READ_MS 5000   /* after we ended it, for output that nobody needs */
-#define LOOK_EVERY_MS 1000  /* at the latest: for sizes of files, and where inotify is missing */
+#define LAST_READ_MS 5000   /* for output that nobody needs, after the end */
+#define LOOK_EVERY_MS 1000  /* for sizes of files, and without inotify */
 #define TAIL_EVERY_MS 20    /* where inotify is missing */
-#define INIT_SLACK_MS 15000 /* beyond the grace: then init itself is lost */
+#define INIT_SLACK_MS 15000 /* beyond the grace time; after it init itself counts as lost */
 #define NEVER INT64_MAX
 
 #define OUTPUTS 2
@@ -35,6 +35,8 @@ struct output {
 
 struct work {
     const struct work_order *order;
+    struct plan plan; /* the order's, whose parts it borrows, with another user */
+    bool lent;        /* that user is the program's own */
     struct child *child;
     int in_fd; /* our end of its standard input, else -1 */
     struct output outputs[OUTPUTS];
@@ -45,7 +47,7 @@ struct work {
     int64_t launched_ms;
     int64_t heard_ms;    /* when it last printed */
     int64_t answered_ms; /* 0: not yet */
-    int64_t ending_ms;   /* since when it is told to end; 0: it is not */
+    int64_t ending_ms;   /* since when it is being ended; 0: it is not */
 };
 
 /* --- causes -------------------------------------------------------------------------------- */
@@ -125,7 +127,7 @@ static int64_t due_flood(const struct work *work)
     return backlog > most ? 0 : NEVER;
 }
 
-/* When each cause comes true (mono ms, 0: now). In the order in which they are asked. */
+/* When each cause takes effect (mono ms, 0: now), in the order in which they are checked. */
 static const struct {
     enum work_cause cause;
     int64_t (*due_ms)(const struct work *work);
@@ -134,7 +136,7 @@ static const struct {
     {WORK_SILENT, due_first}, {WORK_IDLE, due_idle},   {WORK_GRACE, due_grace},
 };
 
-/* Ends the program when its time has come. Returns how long nothing will happen by itself. */
+/* Ends the program when a time limit has passed. Returns for how long none can pass. */
 static int64_t heed_clocks(struct work *work)
 {
     int64_t now = clock_mono_ms(), wait = LOOK_EVERY_MS;
@@ -148,7 +150,7 @@ static int64_t heed_clocks(struct work *work)
     return wait;
 }
 
-/* True when init has not answered long after the last signal must have been sent. */
+/* True when init has not answered long after it must have sent the last signal. */
 static bool is_lost(const struct work *work)
 {
     int64_t grace = work->order->at_once ? 0 : work->order->plan->kill_grace_ms;
@@ -205,13 +207,13 @@ static size_t read_pipe(struct output *output, char *to)
     while ((n = read(output->pipe_fd, to, READ_BYTES)) < 0 && errno == EINTR)
         continue;
     if (n == 0 || (n < 0 && errno != EAGAIN))
-        fd_close(&output->pipe_fd); /* poll() would report its end again and again */
+        fd_close(&output->pipe_fd); /* Otherwise poll() would report its end again and again. */
     output->taken += n > 0 ? n : 0;
     return n > 0 ? (size_t)n : 0;
 }
 
-/* Passes on what has been printed, up to READS_AT_ONCE: a program may print faster than we read,
- * and clocks and callers have their say between. False when there was nothing. */
+/* Passes on output, up to READS_AT_ONCE: a program may print faster than this reads, and time
+ * limits and callers are checked in between. False when there was none. */
 static bool drain_one(struct work *work, struct output *output)
 {
     const struct work_output *order = output->order;
@@ -243,8 +245,8 @@ static bool drain(struct work *work)
     return any;
 }
 
-/* Nobody prints any more. What was asked for may be at the end of what is left; but when it was us
- * who ended the program, before it had answered, nobody waits for that. */
+/* Reads the rest after the program's end. What was asked for may be at its end; but when the
+ * program was ended before it had answered, nobody waits for that. */
 static void drain_rest(struct work *work)
 {
     int64_t deadline = clock_mono_ms() + LAST_READ_MS;
@@ -264,7 +266,7 @@ static void drain_rest(struct work *work)
 
 /* --- following ----------------------------------------------------------------------------- */
 
-/* What the caller wants, and how long it is content to wait. */
+/* Asks what the caller wants. Returns how long the caller is content to wait. */
 static int64_t heed_caller(struct work *work)
 {
     const struct work_order *order = work->order;
@@ -294,7 +296,7 @@ static void wait_for_something(struct work *work, int64_t timeout_ms)
     const struct work_stop *stop = &work->order->stop;
     struct pollfd fds[2 + OUTPUTS] = {
         {.fd = child_fd(work->child), .events = POLLIN},
-        /* once it is being ended the caller has nothing to add */
+        /* Once the program is being ended the caller is not asked any more. */
         {.fd = stop->asked && !work->ending_ms ? stop->wake_fd : -1, .events = POLLIN},
     };
     for (size_t i = 0; i < OUTPUTS; i++) {
@@ -310,11 +312,11 @@ static void wait_for_something(struct work *work, int64_t timeout_ms)
             tail_heed(work->outputs[i].order->tail);
 }
 
-/* Until the tree has ended (true) or is given up. */
+/* Follows the program until its tree has ended (true) or is given up. */
 static bool follow(struct work *work)
 {
     for (;;) {
-        /* look at the child first, then read: what it printed before its end is not missed */
+        /* Look at the child first, then read, so that no output before its end is missed. */
         enum child_event event = child_read(work->child);
         bool any = drain(work);
         if (event == CHILD_ENDED || is_lost(work))
@@ -330,7 +332,7 @@ static bool follow(struct work *work)
 /* The program's ends of its three streams. */
 struct ends {
     int fds[3];
-    bool ours[3]; /* made here: closed once it has been launched */
+    bool ours[3]; /* made here: closed once the program was launched */
 };
 
 static void close_ends(struct ends *ends)
@@ -340,7 +342,7 @@ static void close_ends(struct ends *ends)
             fd_close(&ends->fds[i]);
 }
 
-/* A pipe whose end `mine` (0 reads, 1 writes) stays here and never blocks. */
+/* Makes a pipe whose end `mine` (0 reads, 1 writes) stays here and never blocks. */
 static int open_pipe(struct ends *ends, size_t stream, int mine, int *ret_mine, struct err *err)
 {
     int fds[2];
@@ -397,6 +399,38 @@ static void serve_network(struct work *work)
         egress_gate_serve(work->order->gate, sockets);
 }
 
+static struct owner owner_of(const struct plan *plan)
+{
+    return (struct owner){plan->uid, plan->gid};
+}
+
+/* Makes the program somebody of its own, where that is asked for and can be had. */
+static int lend_user(struct work *work, struct err *err)
+{
+    const struct work_order *order = work->order;
+    work->plan = *order->plan;
+    if (!order->users || !order->given || order->plan->mounts.count > 0)
+        return 0;
+    uid_t uid = users_take(order->users);
+    if (uid == 0)
+        return err_set(err, ERR_BUSY, "every user of RUNNER_UIDS runs a program already");
+    work->lent = true;
+    work->plan.uid = uid;
+    work->plan.gid = uid;
+    return users_hand_over(order->given, owner_of(order->plan), owner_of(&work->plan), err);
+}
+
+/* A user whose files could not be taken back, or whose program may still run, is not lent again:
+ * the next program would have them. */
+static void take_user_back(struct work *work, bool ended)
+{
+    struct err ignored;
+    const struct work_order *order = work->order;
+    if (work->lent && ended &&
+        users_hand_over(order->given, owner_of(&work->plan), owner_of(order->plan), &ignored) == 0)
+        users_give(order->users, work->plan.uid);
+}
+
 static int launch(struct work *work, struct err *err)
 {
     struct ends ends = {.fds = {-1, -1, -1}};
@@ -404,7 +438,7 @@ static int launch(struct work *work, struct err *err)
              open_output(work, &ends, 2, err);
     work->launched_ms = work->heard_ms = clock_mono_ms();
     if (rc == 0)
-        work->child = launcher_spawn(work->order->launcher, work->order->plan, ends.fds, err);
+        work->child = launcher_spawn(work->order->launcher, &work->plan, ends.fds, err);
     if (work->child)
         serve_network(work);
     close_ends(&ends);
@@ -421,7 +455,7 @@ static void work_done(struct work *work)
     for (size_t i = 0; i < OUTPUTS; i++)
         fd_close(&work->outputs[i].pipe_fd);
     if (work->chunk)
-        explicit_bzero(work->chunk, READ_BYTES); /* programs print secrets */
+        explicit_bzero(work->chunk, READ_BYTES); /* Programs print secrets. */
     free(work->chunk);
 }
 
@@ -447,7 +481,8 @@ int work_run(const struct work_order *order, struct work_result *ret_result, str
                  order->errors.via == WORK_PIPE;
     if (reads && !(work.chunk = malloc(READ_BYTES)))
         return err_sys(err, "cannot follow a program");
-    if (launch(&work, err)) {
+    if (lend_user(&work, err) || launch(&work, err)) {
+        take_user_back(&work, true);
         work_done(&work);
         return -1;
     }
@@ -463,6 +498,7 @@ int work_run(const struct work_order *order, struct work_result *ret_result, str
         .dropped = work.dropped,
         .peak_kib = child_peak_kib(work.child),
         .leftover = child_leftover(work.child)};
+    take_user_back(&work, ended);
     work_done(&work);
     return 0;
 }

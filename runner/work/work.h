@@ -30,6 +30,7 @@
 #include "proc/launch.h"
 #include "runner/egress/gate.h"
 #include "runner/work/tail.h"
+#include "runner/work/users.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -63,18 +64,18 @@ enum work_cause {
 };
 
 const char *work_cause_reason(enum work_cause cause);
-/* One of the jail's limits, which init keeps. */
+/* True for limits of the jail, which init enforces. */
 bool work_cause_is_limit(enum work_cause cause);
-/* The limit that a child was ended for, or failed for (`status`); WORK_ENDED for none. */
+/* The limit because of which a child was ended, or failed (`status`); WORK_ENDED for none. */
 enum work_cause work_cause_of_limits(unsigned exceeded, int status);
-/* The sentence, about a program of that name, cut to `size` with its end. */
+/* Writes the sentence, about a program of that name, cut to `size` bytes including the NUL. */
 void work_cause_say(enum work_cause cause, const char *program, char *text, size_t size);
 
 struct work; /* a program that runs */
 
-/* Who may want it to end before its time; zeroed: nobody. */
+/* Who can end the program early; zeroed: nobody. */
 struct work_stop {
-    int wake_fd; /* readable when asked() may answer something else; only looked at with asked() */
+    int wake_fd; /* readable when asked() may return something else; used only with asked() */
     enum work_cause (*asked)(struct work *work, void *arg); /* WORK_ENDED: go on */
     void *arg;
 };
@@ -92,79 +93,84 @@ struct work_input {
     int fd;
 };
 
-/* Gets a piece of what was printed. */
+/* Receives a piece of the output. */
 typedef void work_take_fn(struct work *work, const char *data, size_t len, void *arg);
 
 struct work_output {
     enum work_via via;
     int fd;
-    struct tail *tail;  /* opened by the caller, who also frees it; its write_fd is closed here */
+    struct tail *tail;  /* opened by the caller, who also frees it; work_run() closes its
+                         * write_fd */
     work_take_fn *take; /* of a tail or pipe. NULL: nobody reads it */
     int64_t keep_bytes; /* of a tail that nobody reads: only its last bytes stay on the disk */
-    int64_t max_bytes;  /* WORK_LIMIT when it prints more; 0: no limit. Looked at when something
-                           was read, else once a second: a file also wants plan.file_mb_max */
+    int64_t max_bytes;  /* WORK_LIMIT when it prints more; 0: no limit. Checked after each read,
+                         * else once a second: for a file set plan.file_mb_max as well */
 };
 
 /* Zeroed: none. */
 struct work_limits {
-    int64_t until_ms;      /* mono: WORK_TIMEOUT, unless it has answered */
-    int64_t first_ms;      /* after its launch: WORK_SILENT, unless it has begun */
-    int64_t idle_ms;       /* after it last printed: WORK_IDLE, unless it has answered */
-    int64_t grace_ms;      /* after it has answered: WORK_GRACE (0: at once) */
-    int64_t backlog_bytes; /* printed into tails and not read yet: WORK_FLOOD */
+    int64_t until_ms;      /* mono: WORK_TIMEOUT at this time, unless it has answered */
+    int64_t first_ms;      /* WORK_SILENT this long after its launch, unless it has begun */
+    int64_t idle_ms;       /* WORK_IDLE this long after it last printed, unless it has answered */
+    int64_t grace_ms;      /* WORK_GRACE this long after it has answered (0: at once) */
+    int64_t backlog_bytes; /* WORK_FLOOD when tails have more unread bytes than this */
 };
 
 struct work_order {
     struct launcher *launcher;
     const struct plan *plan;
+    /* With both, and a plan without mounts: the program runs as a user of its own of these instead
+     * of the plan's, and what the plan's user has in the directory is that user's meanwhile. */
+    struct users *users;
+    const char *given;
     struct egress_gate *gate; /* serves the jail's network when the plan has JAIL_NET_GATE */
     struct work_input in;
     struct work_output out, errors;
     struct work_limits limits;
     struct work_stop stop;
-    bool at_once; /* when it is ended: KILL, without TERM and grace */
-    /* Called on every round, after what was there has been passed on. Returns after how many ms to
-     * call it again at the latest, or -1. NULL: nobody looks. */
+    bool at_once; /* end it by KILL, without TERM and grace */
+    /* Called on every round, after the present output was passed on. Returns the ms after which it
+     * must be called again, or -1. NULL: not called. */
     int64_t (*look)(struct work *work, void *arg);
-    void *arg; /* take()'s and look()'s */
+    void *arg; /* argument of take() and look() */
 };
 
 struct work_result {
-    enum work_cause cause; /* WORK_ENDED: by itself */
+    enum work_cause cause; /* WORK_ENDED: it ended by itself */
     int status;            /* wait() status of the program; -1: unknown, init was killed or lost */
-    bool answered;         /* work_answered() came before it was told to end */
-    bool lost;             /* init did not answer to the end; what it held may still run */
+    bool answered;         /* work_answered() was called before the program was told to end */
+    bool lost;             /* init did not answer to the end; its processes may still run */
     bool dropped;          /* it printed more than was passed on */
     int64_t peak_kib;      /* of memory */
     int leftover;          /* processes that outlived the program and were ended */
 };
 
-/* Runs a program to its end. 0 with the result once its tree has ended or was given up; -1 with
- * *err when it could not be launched (the result stays as it was). */
+/* Runs a program to its end. Returns 0 with the result once its tree has ended or was given up; -1
+ * with *err when it could not be launched (the result is unchanged then). */
 int work_run(const struct work_order *order, struct work_result *ret_result, struct err *err);
 
-/* The exit code that a shell would tell: 128 and the signal for a program that was killed. */
+/* The exit code that a shell would report: 128 and the signal for a program that was killed. */
 int work_exit_code(int status);
 
 /* --- for the callbacks --------------------------------------------------------------------- */
 
-/* It has shown that it works: WORK_SILENT is off. */
+/* The program has shown that it works: WORK_SILENT is off. */
 void work_began(struct work *work);
-/* It has said what it was run for: from now on only the grace counts. */
+/* The program has given its result: from now on only the grace time counts. */
 void work_answered(struct work *work);
-/* Tells it to end; the first cause stands. WORK_ABORT kills at once. */
+/* Tells the program to end; the first cause counts. WORK_ABORT kills at once. */
 void work_end(struct work *work, enum work_cause cause);
 bool work_is_ending(const struct work *work);
-/* Writes to its standard input (WORK_PIPE) without waiting: returns how many bytes were taken, -1
- * with errno. It must be small, or the caller must come again. */
+/* Writes to its standard input (WORK_PIPE) without waiting. Returns how many bytes were taken, or
+ * -1 with errno. The caller must repeat for data larger than a pipe's buffer. */
 ssize_t work_write(struct work *work, const char *data, size_t len);
-/* Its init, as this process sees it. */
+/* The pid of its init, as this process sees it. */
 pid_t work_pid(const struct work *work);
 
 /* --- helpers for orders -------------------------------------------------------------------- */
 
-/* A file in memory, without a name, that holds `data`, for a standard input that leaves no trace.
- * Returns its descriptor, or -1. */
+/* Makes a file in memory, without a name, that holds `data`: for a standard input that leaves no
+ * trace. Returns a descriptor that the caller closes, or -1. */
 int work_memory_file(const char *name, const void *data, size_t len, struct err *err);
 
 #endif

@@ -14,10 +14,10 @@
 #include <time.h>
 
 #define NOTE_BYTES_MAX 65536
-#define STOP_MS 70000 /* longer than one write takes at most */
+#define STOP_MS 70000 /* longer than the longest write */
 #define HURRIED_STOP_MS 1000
 
-/* Claim, metadata and heartbeat say the same of us, and each a little more. */
+/* Begins a note about this worker; claim, metadata and heartbeat each add a little to it. */
 static void open_note(const struct job *job, struct json_writer *w, struct buf *out)
 {
     char time[CLOCK_TEXT_SIZE];
@@ -41,7 +41,7 @@ static int put_note(struct job *job, const char *name, const struct buf *note, i
         note->data, note->len, stop, ret_object, err);
 }
 
-/* Whether the note of that name is ours: 1, 0, -1. */
+/* Returns 1 when the note of that name is ours, 0 when not, or -1. */
 static int is_ours(struct job *job, const char *name, int64_t *ret_generation, struct err *err)
 {
     struct err ignored;
@@ -90,15 +90,15 @@ int claim_describe(struct job *job, struct err *err)
 struct pulse {
     struct job *job;
     struct thread thread;
-    struct lock lock; /* of stop */
+    struct lock lock; /* guards the stop flag */
     pthread_cond_t wake;
     bool stop;
-    int64_t generation; /* of our last heartbeat; STORAGE_ANY before the first */
+    int64_t generation; /* generation of our last heartbeat; STORAGE_ANY before the first */
     int64_t beats;
 };
 
-/* Somebody has written over our heartbeat, or deleted it; or our own write was carried out and its
- * answer lost. */
+/* Finds out why the heartbeat has another generation: somebody has overwritten or deleted it, or
+ * our own write succeeded and its answer was lost. */
 static void look_whose(struct pulse *pulse, const char *name)
 {
     struct err err;
@@ -109,7 +109,7 @@ static void look_whose(struct pulse *pulse, const char *name)
         log_warn("job", "heartbeat: %s", err.msg);
 }
 
-/* A storage_stop's: a beat that hangs must not hold up the end. */
+/* The stop() of a storage_stop: a write that hangs must not delay the end. */
 static bool is_stopped(void *arg)
 {
     struct pulse *pulse = arg;

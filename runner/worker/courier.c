@@ -1,5 +1,6 @@
 #include "runner/worker/courier.h"
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/cond.h"
 #include "base/fd.h"
@@ -14,9 +15,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#define GATHER_MS 100                   /* events that come together go together */
-#define GIVE_UP_MS (10 * 60 * 1000)     /* one piece */
-#define KEEP_BYTES (INT64_C(128) << 10) /* the engine looks back from the file's end */
+#define GATHER_MS 100                   /* Events that come within this time are sent together. */
+#define GIVE_UP_MS (10 * 60 * 1000)     /* time after which one piece is given up */
+#define KEEP_BYTES (INT64_C(128) << 10) /* The engine reads back from the file's end. */
 #define PAGE_BYTES INT64_C(4096)
 
 struct courier {
@@ -28,10 +29,10 @@ struct courier {
     int64_t punched;
     struct thread thread;
 
-    struct lock lock; /* of all that follows */
+    struct lock lock; /* guards the fields below */
     pthread_cond_t wake;
     int64_t end;
-    int64_t born_ms; /* when the oldest that was not sent came */
+    int64_t born_ms; /* when the oldest unsent event arrived */
     bool closing;
 };
 
@@ -49,7 +50,7 @@ void courier_grew(struct courier *courier, int64_t end)
 
 /* --- cutting ---------------------------------------------------------------------------------- */
 
-/* Where the event that begins at `from` ends; it is longer than a chunk. */
+/* The end of the event that begins at `from`, which is longer than a chunk. */
 static int64_t end_of_long(const struct courier *courier, int64_t from, int64_t end)
 {
     char *chunk = courier->chunk;
@@ -62,13 +63,13 @@ static int64_t end_of_long(const struct courier *courier, int64_t from, int64_t 
         const char *stop = memmem(chunk, (size_t)n, "\n\n", 2);
         if (stop)
             return at + (stop - chunk) + 2;
-        at += n - 1; /* the pair may lie across two reads */
+        at += n - 1; /* The two line ends may lie in two reads. */
     }
     return -1;
 }
 
-/* Reads the next piece into the chunk and returns its length; 0: it is one event of *ret_long
- * bytes, too long for that. -1 with *err. */
+/* Reads the next piece into the chunk and returns its length; 0 when it is one event of *ret_long
+ * bytes, which is too long for the chunk. -1 with *err. */
 static ssize_t cut(struct courier *courier, int64_t end, int64_t *ret_long, struct err *err)
 {
     int64_t from = courier->sent;
@@ -87,7 +88,7 @@ static ssize_t cut(struct courier *courier, int64_t end, int64_t *ret_long, stru
     return 0;
 }
 
-/* Gives back what has been stored, but for the last bytes of the file. */
+/* Frees the file's stored part, except for its last bytes. */
 static void punch(struct courier *courier, int64_t end)
 {
     int64_t to = end - KEEP_BYTES < courier->sent ? end - KEEP_BYTES : courier->sent;
@@ -95,7 +96,7 @@ static void punch(struct courier *courier, int64_t end)
     if (to <= courier->punched)
         return;
     fallocate(courier->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, courier->punched,
-              to - courier->punched); /* where this is not possible they stay */
+              to - courier->punched); /* Where that is not possible they stay. */
     courier->punched = to;
 }
 
@@ -124,7 +125,7 @@ static int send_piece(struct courier *courier, int64_t end, struct err *err)
 
 /* --- the thread ------------------------------------------------------------------------------- */
 
-/* How long the next piece has to wait; the lock is held. */
+/* How long the next piece must wait; the lock is held. */
 static int64_t wait_locked(const struct courier *courier) HOLDS(courier->lock);
 static int64_t wait_locked(const struct courier *courier)
 {
@@ -150,7 +151,7 @@ static bool await_piece(struct courier *courier, int64_t *ret_end)
         lock_wait(&courier->wake, &courier->lock, wait);
     }
     *ret_end = courier->end;
-    /* what is left behind by this piece has waited as long */
+    /* What this piece leaves behind has waited just as long. */
     courier->born_ms = 0;
     lock_drop(&courier->lock);
     return any;
@@ -179,7 +180,7 @@ static void *courier_thread(void *arg)
         }
         log_error("job", "events from %lld on are not stored: %s", (long long)courier->sent,
                   over ? "there is no time left" : err.msg);
-        job_hurry(job); /* a task whose events get lost is not worth going on */
+        job_hurry(job); /* A task whose events are lost must not go on. */
         break;
     }
     return NULL;
@@ -187,6 +188,7 @@ static void *courier_thread(void *arg)
 
 struct courier *courier_start(struct job *job, const char *path, struct err *err)
 {
+    REQUIRE(path);
     struct courier *courier = calloc(1, sizeof(*courier));
     if (!courier || !(courier->chunk = malloc(FOLDER_CHUNK_BYTES))) {
         free(courier);

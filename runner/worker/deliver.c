@@ -1,5 +1,6 @@
 #include "runner/worker/deliver.h"
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -26,7 +27,7 @@ static bool never(void *arg)
     return false;
 }
 
-/* A bucket that hangs must not use up the time that is left for the result. */
+/* Uploads once. A bucket that hangs must not use up the time that is left for the result. */
 static int put(struct job *job, const struct parcel *parcel, struct err *err)
 {
     struct google *google = job->cloud.google;
@@ -62,8 +63,8 @@ static int checksum(const struct parcel *parcel, uint32_t *ret_crc)
     return at == parcel->size ? 0 : -1;
 }
 
-/* The name is taken. By an earlier try of ours whose answer was lost: 1. By others: 0. -1: who
- * knows. */
+/* The name is taken. Returns 1 when an earlier try of ours, whose answer was lost, took it, 0 when
+ * somebody else did, -1 when that is unknown. */
 static int is_delivered(struct job *job, const struct parcel *parcel, struct err *err)
 {
     uint32_t crc;
@@ -77,7 +78,7 @@ static int is_delivered(struct job *job, const struct parcel *parcel, struct err
     return object.has_crc32c && object.crc32c == crc;
 }
 
-/* 1: done. 0: not yet, *err says why. -1: never. */
+/* Returns 1 when it is done, 0 when not yet (*err says why), -1 when it never will be. */
 static int try_once(struct job *job, const struct parcel *parcel, struct err *err)
 {
     if (put(job, parcel, err) == 0)
@@ -94,6 +95,7 @@ static int try_once(struct job *job, const struct parcel *parcel, struct err *er
 
 int deliver(struct job *job, const struct parcel *parcel, int64_t give_up_ms, struct err *err)
 {
+    REQUIRE(parcel->name && (parcel->data || parcel->fd >= 0));
     int64_t give_up = clock_mono_ms() + give_up_ms, wait = RETRY_FIRST_MS;
     for (int tries = 1;; tries++) {
         if (job_is_lost(job))
@@ -127,7 +129,7 @@ static int deliver_output(int dir, const char *name, const char *path, const str
     AUTO(buf) struct buf object = BUF_INIT(8192);
     AUTO(fd) int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     folder_output_name(job->id, path, &object);
-    /* names of objects are UTF-8 of at most 1024 bytes */
+    /* Names of objects are UTF-8 of at most 1024 bytes. */
     if (fd < 0 || !buf_ok(&object) || object.len > 1024 || !str_is_utf8(path, strlen(path))) {
         outputs->skipped++;
         return 0;
@@ -140,7 +142,7 @@ static int deliver_output(int dir, const char *name, const char *path, const str
         err_wrap(outputs->err, "%lld bytes", (long long)st->st_size);
         return -1;
     }
-    unlinkat(dir, name, 0); /* it may be memory */
+    unlinkat(dir, name, 0); /* The file may use memory. */
     return folder_result_add_output(&job->result, path, st->st_size, outputs->err);
 }
 

@@ -1,5 +1,6 @@
 #include "runner/worker/fixed.h"
 
+#include "base/check.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "google/google.h"
@@ -15,8 +16,8 @@
 #define WORD_MAX 256
 
 enum guard {
-    GUARD_GOOGLE,    /* an endpoint of Google's */
-    GUARD_ANTHROPIC, /* where Claude's requests go, with the key */
+    GUARD_GOOGLE,    /* must be an endpoint of Google */
+    GUARD_ANTHROPIC, /* where Claude's requests are sent, with the key */
     GUARD_ANY,       /* no value is harmless */
 };
 
@@ -65,6 +66,7 @@ static bool ends_with(const char *text, const char *end)
 
 bool fixed_is_harmless(const char *name, const char *value)
 {
+    REQUIRE(name && value);
     char host[WORD_MAX];
     for (size_t i = 0; i < COUNT_OF(guarded); i++) {
         if (strcmp(guarded[i].name, name) != 0)
@@ -88,7 +90,7 @@ static bool is_of_this_container(const char *value)
 
 /* --- the definition ------------------------------------------------------------------------- */
 
-/* One word of the metadata server's. */
+/* Reads one value of the metadata server. */
 static int ask_metadata(const char *path, char word[WORD_MAX], struct err *err)
 {
     const char *host = getenv("GCE_METADATA_HOST");
@@ -123,7 +125,8 @@ static const char *get(const struct strlist *env, const char *name)
     return NULL;
 }
 
-/* Asked of Cloud Run itself, or of this container where that stands for it. */
+/* Asks Cloud Run itself, or a server in this container that stands for it, for the job's
+ * definition. */
 static struct json *fetch_definition(const struct strlist *env, struct err *err)
 {
     char project[WORD_MAX], region[WORD_MAX], name[3 * WORD_MAX];
@@ -149,7 +152,7 @@ static struct json *fetch_definition(const struct strlist *env, struct err *err)
     return google && jobs_job_get(google, name, &definition, err) == 0 ? definition : NULL;
 }
 
-/* What the definition says of a variable, or NULL. */
+/* The variable's value in the definition, or NULL. */
 static const char *defined(const struct json *definition, const char *name)
 {
     const struct json *template = json_get(json_get(definition, "template"), "template");
@@ -165,7 +168,8 @@ static const char *defined(const struct json *definition, const char *name)
 
 /* --- settling ------------------------------------------------------------------------------- */
 
-/* The line goes, here and for what this process starts or reads later; another may come. */
+/* Removes the line, here and for programs that this process starts, and adds another one when there
+ * is one. */
 static void replace(struct strlist *env, const char *name, const char *value)
 {
     struct strlist kept = STRLIST_INIT;
@@ -205,7 +209,7 @@ static int settle_one(struct strlist *env, const char *name, const struct json *
     return 0;
 }
 
-/* A file's content instead of a value: no definition of ours has that. */
+/* Removes variables that name a file instead of a value: no definition of ours has them. */
 static void drop_files(struct strlist *env)
 {
     char name[64];

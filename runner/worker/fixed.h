@@ -17,11 +17,11 @@
 #include "base/err.h"
 #include "base/strlist.h"
 
-/* Changes the environment that the configuration is made of (NAME=VALUE lines), and this process's
- * own. ERR_CONFIG names a variable that may not be as it is. */
+/* Changes the environment of the configuration (NAME=VALUE lines), and this process's own.
+ * ERR_CONFIG names a variable whose value is not allowed. */
 int fixed_settle(struct strlist *env, struct err *err);
 
-/* Whether a value of a variable is harmless whoever has set it. */
+/* True when the value of the variable is harmless whoever has set it. */
 bool fixed_is_harmless(const char *name, const char *value);
 
 #endif

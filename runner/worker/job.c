@@ -1,11 +1,12 @@
 #include "runner/worker/job.h"
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/cond.h"
 #include "base/lock.h"
 #include "base/log.h"
 
-#define HURRY_MS 6000 /* from SIGTERM to the result; Cloud Run kills after ten seconds */
+#define HURRY_MS 6000 /* time from SIGTERM to the result; Cloud Run kills after ten seconds */
 #define LOOK_EVERY_MS 200
 
 void job_init(struct job *job)
@@ -52,6 +53,7 @@ void job_hurry(struct job *job)
 
 void job_lose(struct job *job, const char *why)
 {
+    REQUIRE(why);
     lock_take(&job->lock);
     if (!job->lost)
         log_error("job", "attempt %d is somebody else's now: %s", job->attempt, why);
@@ -98,7 +100,7 @@ void job_set_engine(struct job *job, struct engine *engine)
     lock_take(&job->lock);
     job->engine = engine;
     if (engine && (job->lost || job->deadline_ms > 0))
-        engine_interrupt(engine); /* whoever wanted that found no engine */
+        engine_interrupt(engine); /* The code that wanted the engine to stop did not find it. */
     lock_drop(&job->lock);
 }
 

@@ -15,7 +15,7 @@ void job_outcome_fail(struct job *job, const char *reason, const char *error)
     snprintf(outcome->error, sizeof(outcome->error), "%s", error);
 }
 
-/* The summary is the outcome's fields and its other members in one object: apart again. */
+/* Splits the summary, which holds the outcome's fields and its other members in one object. */
 static int split_summary(const char *text, struct task_outcome *outcome, struct err *err)
 {
     int64_t exit_code = outcome->exit_code;
@@ -46,7 +46,7 @@ int job_outcome_read(struct job *job, struct err *err)
     AUTO(task_record) struct task_record record = {0};
     if (store_get(store, job->id, &record, err))
         return -1;
-    if (task_state_is_active(record.state)) { /* the end could not be stored */
+    if (task_state_is_active(record.state)) { /* The task's end could not be stored. */
         job_outcome_fail(job, "interrupted", "the worker was stopped while the task ran");
         return 0;
     }

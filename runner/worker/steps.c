@@ -42,7 +42,8 @@ static void delete_payload(struct job *job)
     if (job->payload_generation == 0)
         return;
     if (storage_delete(job->cloud.google, job->cloud.bucket, name, job->payload_generation, &err) &&
-        err.code != ERR_MISMATCH) { /* another lies there by now: not ours to delete */
+        err.code != ERR_MISMATCH) { /* Another payload is there by now, which is not ours to
+                                     * delete. */
         log_warn("job", "the payload could not be deleted: %s", err.msg);
         return;
     }
@@ -60,7 +61,7 @@ static int read_payload(struct job *job, int64_t *ret_generation, struct err *er
                : 0;
 }
 
-/* What arrives changed, or not at all, is asked for again. */
+/* Opens the payload. One that arrives corrupted, or not at all, is asked for again. */
 static int open_payload(struct job *job, struct err *err)
 {
     int64_t generation = 0;
@@ -82,7 +83,7 @@ static int open_payload(struct job *job, struct err *err)
 
 /* --- the credential ------------------------------------------------------------------------- */
 
-/* The key becomes the configured one: in memory only, and known to the proxy only. */
+/* Makes the key the configured one, in memory only; only the proxy knows it. */
 static int take_key(struct job *job, struct err *err)
 {
     AUTO(buf_wipe) struct buf key = BUF_INIT(SECRET_BYTES_MAX);
@@ -93,7 +94,7 @@ static int take_key(struct job *job, struct err *err)
     if (key.len == 0 || strlen(key.data) != key.len || !form_is_token(key.data))
         return err_set(err, ERR_CONFIG,
                        "CLOUD_API_KEY_SECRET holds no key: printable ASCII, one line");
-    /* nobody else has seen the configuration yet */
+    /* No other thread has seen the configuration yet. */
     if (redact_add(job->secrets, key.data) ||
         str_replace(&job->config->anthropic_api_key, key.data))
         return err_sys(err, "CLOUD_API_KEY_SECRET");
@@ -105,8 +106,8 @@ static bool is_check(const struct job *job)
     return job->payload.kind && strcmp(job->payload.kind, PAYLOAD_CHECK) == 0;
 }
 
-/* What the task's request tells us: its secrets, which no line of the log may hold, and whether it
- * brings a credential. */
+/* Reads from the task's request its secrets, which must not be logged, and whether it brings a
+ * credential. */
 static int take_credential(struct job *job, struct err *err)
 {
     const struct payload *payload = &job->payload;
@@ -136,7 +137,7 @@ static int take_credential(struct job *job, struct err *err)
 /* --- the task ------------------------------------------------------------------------------- */
 
 struct follow {
-    struct engine_watch watch; /* first */
+    struct engine_watch watch; /* first member */
     struct job *job;
     struct courier *courier;
 };
@@ -171,7 +172,7 @@ static int submit(struct job *job, struct err *err)
     const struct payload *payload = &job->payload;
     if (fetch_inputs(job, err))
         return -1;
-    /* not `shared`: nobody here will log in, or wait for a limit to pass */
+    /* Not `shared`: nobody will log in here, or wait for a limit to pass. */
     const struct task_new task = {.id = job->id,
                                   .kind = payload->kind,
                                   .executor = EXECUTOR_LOCAL,
@@ -185,7 +186,7 @@ static int submit(struct job *job, struct err *err)
     return rc;
 }
 
-/* Runs the submitted task to its end. False when its end does not come in time. */
+/* Runs the submitted task to its end. False when that does not come in time. */
 static bool follow_task(struct job *job, struct courier *courier)
 {
     struct engine *engine = job->runner.engine;
@@ -222,7 +223,7 @@ static bool run_task(struct job *job, struct err *err)
     return false;
 }
 
-/* The conversation to go on with, from where home has put it. */
+/* Fetches the conversation to continue from where home has put it. */
 static int take_conversation(struct job *job, struct err *err)
 {
     char name[FOLDER_NAME_SIZE];
@@ -236,8 +237,8 @@ static int take_conversation(struct job *job, struct err *err)
                : 0;
 }
 
-/* Asks Anthropic to count the tokens of a word, which costs nothing. 0 when the key is taken, or
- * when that cannot be said; *ret_words says which. */
+/* Asks Anthropic to count the tokens of a word, which is free. Returns 0 when the key is accepted,
+ * or when that is unknown; *ret_words says which. */
 static int try_key(struct job *job, const char **ret_words, struct err *err)
 {
     static const char body[] = "{\"model\":\"claude-haiku-4-5\",\"messages\":[{\"role\":\"user\","
@@ -270,7 +271,7 @@ static int try_key(struct job *job, const char **ret_words, struct err *err)
     return 0;
 }
 
-/* That there is this much to say says most: the payload was opened, the engine stands. */
+/* Answers a check. That it can answer says most: the payload was opened, and the engine works. */
 static bool run_check(struct job *job, struct err *err)
 {
     struct task_outcome *outcome = &job->result.outcome;
@@ -332,7 +333,7 @@ bool steps_run(struct job *job)
 
 /* --- handing in ----------------------------------------------------------------------------- */
 
-/* Without it the task is what it is; it only cannot be gone on with. */
+/* Uploads the conversation. Without it the task is unchanged, but cannot be continued. */
 static void hand_in_conversation(struct job *job)
 {
     struct err err;
@@ -371,7 +372,7 @@ static int print_result(struct job *job, struct buf *text, struct err *err)
     job->result.ended_ms = clock_real_ms();
     again_promise(job);
     folder_result_print(&job->result, text);
-    if (!buf_ok(text)) { /* an answer of control characters: six bytes each */
+    if (!buf_ok(text)) { /* An answer of control characters: six bytes each. */
         buf_done(text);
         text->failed = false;
         buf_clear(&outcome->output);

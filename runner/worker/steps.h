@@ -8,15 +8,14 @@
 
 #include "runner/worker/job.h"
 
-/* Opens the payload and runs the task; the job's result says what came of it, or of the attempt to
- * run it. False when a thread of the engine is stuck in the kernel: then the job's core has to
- * stay. */
+/* Opens the payload and runs the task; the job's result has the outcome, or why it could not run.
+ * False when a thread of the engine hangs in the kernel: then the memory of the job must stay. */
 bool steps_run(struct job *job);
 
-/* Brings the outputs to the bucket; outputs that cannot be stored fail a task that had succeeded.
- * -1 when the job is lost. */
+/* Uploads the outputs; outputs that cannot be stored fail a task that had succeeded. -1 when the
+ * job is lost. */
 int steps_hand_in_outputs(struct job *job, struct err *err);
-/* 0 when result.json is there. */
+/* Uploads result.json. Returns 0 when it is there. */
 int steps_hand_in_result(struct job *job, struct err *err);
 
 #endif

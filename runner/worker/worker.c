@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #define EXIT_NOT_OURS 3
-#define KILL_GRACE_S 2 /* Cloud Run itself gives ten seconds for everything */
+#define KILL_GRACE_S 2 /* Cloud Run gives ten seconds for everything. */
 
 static const char usage[] =
     "usage: claude-runner job\n"
@@ -65,7 +65,7 @@ static int read_task(struct job *job, struct err *err)
     return 0;
 }
 
-/* A directory of this attempt's own. Everything that lasts is in the bucket. */
+/* Makes a directory for this attempt. Everything that must last is in the bucket. */
 static int make_state_dir(struct job *job, struct err *err)
 {
     const char *base = getenv("RUNNER_STATE_DIR");
@@ -85,7 +85,8 @@ static int make_state_dir(struct job *job, struct err *err)
     return 0;
 }
 
-/* What is different here from home: one task, a private place, no login whatever lies around. */
+/* Changes settings that differ from home: one task, a private directory, and no login, whatever
+ * files exist. */
 static int adapt_config(struct job *job, struct err *err)
 {
     struct config *config = job->config;
@@ -101,8 +102,8 @@ static int adapt_config(struct job *job, struct err *err)
     return 0;
 }
 
-/* Where a login would be does not matter, and must not keep a container without HOME from starting:
- * adapt_config() says where there is none. */
+/* Takes the environment. The place of a login does not matter, and must not keep a container
+ * without HOME from starting: adapt_config() says that there is none. */
 static void take_environment(struct strlist *env)
 {
     static const char login[] = "CLAUDE_CONFIG_DIR=";
@@ -162,7 +163,7 @@ static int start_listening(struct listener *listener, struct err *err)
 static void stop_listening(struct listener *listener)
 {
     atomic_store(&listener->stop, true);
-    pthread_kill(listener->thread.id, SIGHUP); /* it wakes for that, too */
+    pthread_kill(listener->thread.id, SIGHUP); /* The signal wakes it to end, too. */
     thread_join(&listener->thread);
 }
 
@@ -174,7 +175,7 @@ static int fail(const char *what, const struct err *err)
     return err_exit(err->code);
 }
 
-/* From the claim to the result. *ret_quiet: no thread of ours runs any more. */
+/* Does everything from the claim to the result. *ret_quiet: none of our threads runs any more. */
 static int work(struct job *job, bool *ret_quiet)
 {
     struct err err;
@@ -192,7 +193,7 @@ static int work(struct job *job, bool *ret_quiet)
         return fail("cannot begin", &err);
     *ret_quiet = steps_run(job);
     int rc = job_is_lost(job) ? -1 : steps_hand_in_outputs(job, &err);
-    if (rc == 0 && !job_is_lost(job)) /* home waits as long as the heart beats */
+    if (rc == 0 && !job_is_lost(job)) /* Home waits as long as heartbeats are written. */
         rc = steps_hand_in_result(job, &err);
     *ret_quiet &= pulse_stop(pulse);
     if (rc || job_is_lost(job))
@@ -235,7 +236,7 @@ static void take_apart(struct job *job)
 
 int worker_job(int argc, char **argv)
 {
-    static struct job job; /* large, and there is one */
+    static struct job job; /* Static, because it is large and there is only one. */
     struct err err;
     bool quiet = true;
     if (argc > 1) {
@@ -256,7 +257,7 @@ int worker_job(int argc, char **argv)
         return fail("cannot begin", &err);
     log_set_task(job.id);
     int status = run_job(&job, &quiet);
-    if (!quiet) /* a thread that cannot be ended needs what we would take away */
+    if (!quiet) /* A thread that cannot be ended needs what would be freed. */
         _exit(status);
     take_apart(&job);
     return status;

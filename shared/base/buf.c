@@ -1,4 +1,5 @@
 #include "base/buf.h"
+#include "base/check.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,6 +50,7 @@ char *buf_room(struct buf *buf, size_t len)
 
 void buf_grew(struct buf *buf, size_t len)
 {
+    REQUIRE(buf->data || len == 0);
     buf->len += len;
     buf->data[buf->len] = '\0';
 }
@@ -74,7 +76,7 @@ int buf_addc(struct buf *buf, char c)
     return buf_add(buf, &c, 1);
 }
 
-/* Printed where it goes; once more only where the room there was too small. */
+/* Prints into the room that is there; prints a second time only when that was too small. */
 int buf_addv(struct buf *buf, const char *fmt, va_list ap)
 {
     va_list again;

@@ -10,7 +10,7 @@ void require_failed(const char *file, int line, const char *function, const char
     char text[512];
     int len = snprintf(text, sizeof(text), "%s:%d: %s(): broken: %s\n", file, line, function, what);
     size_t size = len < 0 ? 0 : (size_t)len < sizeof(text) ? (size_t)len : sizeof(text) - 1;
-    /* one write: what other threads print does not come between */
+    /* One write, so that the text of other threads cannot come between. */
     (void)!write(STDERR_FILENO, text, size);
     abort();
 }

@@ -52,7 +52,8 @@ void clock_use(const struct clock *clock)
     current = clock ? clock : &system_clock;
 }
 
-/* By hand: every answer and every line of the log has a time in it, and strftime() is slow. */
+/* Written by hand because every answer and every log line has a time in it, and strftime() is
+ * slow. */
 static void put_number(char *to, int digits, int value)
 {
     for (; digits > 0; value /= 10)
@@ -82,7 +83,7 @@ char *clock_format(int64_t real_ms, char text[CLOCK_TEXT_SIZE])
     return text;
 }
 
-/* `count` digits at *text as a number within min..max. */
+/* Reads `count` digits at *text as a number within min..max. */
 static bool take_number(const char **text, int count, int min, int max, int *ret_value)
 {
     int value = 0;

@@ -3,6 +3,7 @@
  * put its own clock in place and needs no sleeping.
  *
  * Threads: reading from any; clock_use() only while no other thread runs.
+ * Ownership: nothing is allocated.
  */
 #ifndef BASE_CLOCK_H
 #define BASE_CLOCK_H
@@ -18,7 +19,8 @@ struct clock {
 int64_t clock_mono_us(void);
 int64_t clock_mono_ms(void);
 int64_t clock_real_ms(void);
-/* Real time as file systems stamp files with it: not after the time of a file that changes next. */
+/* The clock by which file systems stamp files: never later than the time of a file that changes
+ * after the call. */
 int64_t clock_files_ms(void);
 
 /* Puts `clock` (borrowed, NULL for the system's) in place. */

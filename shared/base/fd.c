@@ -61,7 +61,8 @@ int fd_copy(int from, int to, int64_t size)
     int rc = chunk ? 0 : -1;
     while (rc == 0 && size > 0) {
         ssize_t n = copy_file_range(from, NULL, to, NULL, (size_t)size, 0);
-        if (n < 0) { /* across file systems, or of an odd one */
+        if (n < 0) { /* The two files are on different file systems, or on one that cannot share
+                      * blocks. */
             n = read(from, chunk, size < COPY_BYTES ? (size_t)size : COPY_BYTES);
             if (n > 0 && fd_write_all(to, chunk, (size_t)n))
                 n = -1;

@@ -24,8 +24,8 @@ static inline void auto_fd(int *fd)
 int fd_write_all(int fd, const void *data, size_t len);
 int fd_pwrite_all(int fd, const void *data, size_t len, off_t at);
 
-/* Copies up to `size` bytes from where one file is to where the other is, sharing blocks where the
- * file system can. Returns 0, or -1 with errno. */
+/* Copies up to `size` bytes from the offset of `from` to the offset of `to`, and shares blocks
+ * where the file system can. Returns 0, or -1 with errno. */
 int fd_copy(int from, int to, int64_t size);
 
 /* Reads up to len bytes at `at` until there are no more. Returns the count, or -1 with errno. */
@@ -42,7 +42,7 @@ int file_read(const char *path, struct buf *out, struct err *err);
  * temporary file beside it, fsync, rename, fsync of the directory. */
 int file_replace(const char *path, const void *data, size_t len, mode_t mode, struct err *err);
 
-/* Makes a rename to path last: waits until its directory is on the disk. */
+/* Makes a rename to `path` durable: waits until its directory is on the disk. */
 int file_sync_directory(const char *path, struct err *err);
 
 /* Opens (making it when missing) and locks a file without waiting: flock LOCK_EX. Returns the

@@ -1,6 +1,7 @@
 #include "base/form.h"
 
 #include "base/auto.h"
+#include "base/check.h"
 #include "base/str.h"
 
 #include <arpa/inet.h>
@@ -146,6 +147,7 @@ int form_url(const char *text, struct form_url *ret_url)
 
 int form_choice(const char *choices, const char *text)
 {
+    REQUIRE(choices);
     size_t len = strlen(text);
     for (int index = 0;; index++) {
         size_t n = strcspn(choices, "|");

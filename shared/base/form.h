@@ -1,7 +1,8 @@
 /*
- * The forms of text that people give us: host names, URLs, tokens, ids.
+ * Checks of text that users write: host names, URLs, tokens, ids.
  *
  * Threads: no shared state.
+ * Ownership: the caller frees the text of form_choice_at().
  */
 #ifndef BASE_FORM_H
 #define BASE_FORM_H
@@ -10,19 +11,19 @@
 
 #include <stdbool.h>
 
-/* A DNS name, at most 253 characters, or "*." and one. */
+/* True for a DNS name of at most 253 characters, also with "*." before it. */
 bool form_is_domain(const char *text);
 
-/* True for the list ("open") or ("none"), or one of domains only, each
- * with ":port" behind it or not; else *ret_bad is what isn't. */
+/* True for the list ("open") or ("none"), and for a list of domains, each with or without ":port".
+ * Else *ret_bad is the first entry that is none. */
 bool form_are_domains(const struct strlist *list, const char **ret_bad);
 
-/* The name of an environment variable: A-Z a-z 0-9 _, not a digit first. */
+/* True for the name of an environment variable: A-Z a-z 0-9 _, and no digit first. */
 bool form_is_env_name(const char *text);
 
 bool form_is_uuid(const char *text);
 
-/* Printable ASCII without spaces: fits a header and a command line. */
+/* True for printable ASCII without spaces: text that fits into a header and a command line. */
 bool form_is_token(const char *text);
 
 struct form_url {
@@ -33,14 +34,14 @@ struct form_url {
     int port;       /* the scheme's own when none is written */
 };
 
-/* http://… or https://…: a host, a port if any, no spaces or control characters. Returns 0, or -1
- * with *ret_url untouched. */
+/* Reads http://… or https://…: a host, an optional port, no spaces or control characters.
+ * Returns 0, or -1 with *ret_url untouched. */
 int form_url(const char *text, struct form_url *ret_url);
 
 /* The index of text among choices ("a|b|c"), or -1. */
 int form_choice(const char *choices, const char *text);
 
-/* The index'th choice in fresh memory, or NULL. */
+/* The index'th choice as a new string that the caller frees, or NULL. */
 char *form_choice_at(const char *choices, int index);
 
 #endif

@@ -23,7 +23,8 @@ static size_t split(const char *text, struct part parts[GLOB_PARTS_MAX])
     }
 }
 
-/* [abc], [a-z], [!a-z]: *ret_len characters of the pattern; 0 when it does not close. */
+/* Matches a set such as [abc], [a-z] or [!a-z], which takes *ret_len characters of the pattern; 0
+ * when it is not closed. */
 static bool in_set(const char *p, size_t len, char c, size_t *ret_len)
 {
     size_t i = 1;
@@ -41,7 +42,8 @@ static bool in_set(const char *p, size_t len, char c, size_t *ret_len)
     return found != negate;
 }
 
-/* One character of the text against the pattern at p; *ret_len of the pattern are used. */
+/* Matches one character of the text against the pattern at p, of which it uses *ret_len
+ * characters. */
 static bool match_one(const char *p, size_t len, char c, size_t *ret_len)
 {
     *ret_len = 1;
@@ -62,7 +64,8 @@ static bool match_one(const char *p, size_t len, char c, size_t *ret_len)
     return *p == c;
 }
 
-/* One part, where * stands for any characters: on a mismatch only the last * takes one more. */
+/* Matches one part, in which * stands for any characters. On a mismatch only the last * takes one
+ * more character. */
 static bool match_part(struct part pattern, struct part text)
 {
     size_t p = 0, t = 0, star = SIZE_MAX, mark = 0, used;

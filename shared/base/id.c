@@ -19,14 +19,15 @@ void id_random(void *data, size_t len)
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            abort(); /* no randomness, no secrets: nothing good can follow */
+            abort(); /* Without randomness there are no secrets; it is safer to end the program. */
         p += n;
         len -= (size_t)n;
     }
 }
 
-/* For what need not be secret: every request gets an id, and not each its own call of the kernel.
- * A child of fork() would draw its parent's numbers again; none makes ids. */
+/* Random bytes for ids that need not be secret. They are drawn in blocks, because every request
+ * gets an id and each draw is a system call. A child of fork() would repeat its parent's bytes; no
+ * child of ours makes ids. */
 static void draw(unsigned char *data, size_t len)
 {
     static _Thread_local unsigned char pool[256];

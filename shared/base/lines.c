@@ -1,4 +1,5 @@
 #include "base/lines.h"
+#include "base/check.h"
 
 #include <string.h>
 
@@ -6,6 +7,7 @@
 
 void lines_init(struct lines *lines, size_t max, lines_fn *fn, void *arg)
 {
+    REQUIRE(max > 0 && fn);
     *lines = (struct lines){.max = max, .fn = fn, .arg = arg};
     buf_init(&lines->held, max);
 }

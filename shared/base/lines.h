@@ -1,5 +1,5 @@
 /*
- * Bytes in, lines out: reassembles lines that come in pieces, with a bound on their length.
+ * Reassembles lines from bytes that arrive in pieces, with a bound on a line's length.
  *
  * Threads: one at a time.
  */
@@ -28,7 +28,7 @@ struct lines {
 void lines_init(struct lines *lines, size_t max, lines_fn *fn, void *arg);
 void lines_done(struct lines *lines);
 void lines_feed(struct lines *lines, const char *data, size_t len);
-/* The last line may lack its end. */
+/* Passes the rest on as the last line, also when it has no line end. */
 void lines_finish(struct lines *lines);
 
 #endif

@@ -23,6 +23,10 @@ static _Thread_local char task[80];
 static const char *const level_names[] = {
     [LOG_ERROR] = "error", [LOG_WARN] = "warn", [LOG_INFO] = "info", [LOG_DEBUG] = "debug"};
 
+/* Priorities of syslog. */
+static const char *const journal_names[] = {
+    [LOG_ERROR] = "<3>", [LOG_WARN] = "<4>", [LOG_INFO] = "<6>", [LOG_DEBUG] = "<7>"};
+
 static const char *const google_names[] = {
     [LOG_ERROR] = "ERROR", [LOG_WARN] = "WARNING", [LOG_INFO] = "INFO", [LOG_DEBUG] = "DEBUG"};
 
@@ -49,7 +53,8 @@ void log_set_task(const char *task_id)
     snprintf(task, sizeof(task), "%s", task_id ? task_id : "");
 }
 
-/* How many lines of this site were held back before this one, or -1 when this one is too. */
+/* How many lines of this site were suppressed before this one, or -1 when this one is suppressed
+ * too. */
 static int admit(struct log_site *site)
 {
     int64_t now = clock_mono_ms();
@@ -102,7 +107,10 @@ static void add_text(struct buf *line, const char *text)
 static void add_text_line(struct buf *line, const char *time, enum log_level level,
                           const char *module, const char *msg, int held)
 {
-    buf_addf(line, "%s %-5s %s: ", time, level_names[level], module);
+    if (out_format == LOG_JOURNAL)
+        buf_addf(line, "%s%s: ", journal_names[level], module);
+    else
+        buf_addf(line, "%s %-5s %s: ", time, level_names[level], module);
     add_text(line, msg);
     if (request[0])
         buf_addf(line, " request=%s", request);
@@ -127,11 +135,12 @@ void log_line(struct log_site *site, enum log_level level, const char *module, c
     va_end(ap);
     clock_format(clock_real_ms(), time);
     AUTO(buf) struct buf line = BUF_INIT(LINE_MAX_BYTES);
-    (out_format == LOG_TEXT ? add_text_line : add_json_line)(&line, time, level, module, msg, held);
+    bool text = out_format == LOG_TEXT || out_format == LOG_JOURNAL;
+    (text ? add_text_line : add_json_line)(&line, time, level, module, msg, held);
     AUTO(buf) struct buf clean = BUF_INIT(LINE_MAX_BYTES);
     if (redacted && !redact_is_clean(redacted, buf_str(&line), line.len))
         redact_text(redacted, buf_str(&line), line.len, &clean);
     const struct buf *say = clean.len > 0 || !buf_ok(&clean) ? &clean : &line;
     if (buf_ok(say) && fd_write_all(out_fd, buf_str(say), say->len))
-        return; /* nowhere left to say so */
+        return; /* There is no other place to report this. */
 }

@@ -1,12 +1,11 @@
 /*
- * The program's log: one line an event, to stderr; JSON for machines, text for people.
+ * The program's log: one line per event, to stderr; JSON for machines, text for people. Every line
+ * carries the request and the task that the writing thread works for (log_set_request,
+ * log_set_task), has registered secrets removed, and is written by one write(). Lines that repeat
+ * too often at one place are suppressed and counted.
  *
- * Every line carries the request and the task that the writing thread works for
- * (log_set_request, log_set_task), is freed of registered secrets, and is written by one write().
- * A line that repeats too often at one place is held back and counted.
- *
- * Threads: log_* from any; log_open before threads start. Code in shared/ does not log: it
- * returns errors.
+ * Threads: log_* from any; log_open before threads start. Code in shared/ does not log: it returns
+ * errors.
  */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
@@ -19,11 +18,12 @@
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 enum log_format {
     LOG_TEXT,
+    LOG_JOURNAL, /* text with a priority and without a time, as journald takes it */
     LOG_JSON,
     LOG_GOOGLE, /* JSON with the names that Google's Cloud Logging knows */
 };
 
-/* Where lines go from now on. `secrets` is borrowed and may be NULL. */
+/* Sets where log lines go from now on. `secrets` is borrowed and may be NULL. */
 void log_open(int fd, enum log_level level, enum log_format format, struct redact_set *secrets);
 void log_set_level(enum log_level level);
 

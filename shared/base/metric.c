@@ -1,6 +1,7 @@
 #include "base/metric.h"
 
 #include "base/auto.h"
+#include "base/check.h"
 
 #include <stdarg.h>
 #include <stdbool.h>
@@ -43,8 +44,8 @@ static bool is_row(const struct tally_row *row, const char *first, const char *s
     return strcmp(row->words[0], first) == 0 && strcmp(row->words[1], second) == 0;
 }
 
-/* True when the row is this pair's. A free one is made so; one that another thread is just making
- * is a matter of two short copies. */
+/* True when the row belongs to this pair; takes a free row for it. A row that another thread is
+ * just filling is waited for: that is two short copies. */
 static bool claim_row(struct tally_row *row, const char *first, const char *second)
 {
     int state = ROW_FREE;
@@ -72,7 +73,7 @@ void tally_add(struct tally *tally, const char *first, const char *second)
 
 /* --- the page ------------------------------------------------------------------------------ */
 
-/* Text as HELP lines and label values have it. */
+/* Appends text with the escapes that HELP lines and label values need. */
 static void add_escaped(struct buf *out, const char *text, bool quoted)
 {
     for (; *text; text++) {
@@ -88,6 +89,7 @@ static void add_escaped(struct buf *out, const char *text, bool quoted)
 void metric_family(struct metric_page *page, const char *name, enum metric_type type,
                    const char *help)
 {
+    REQUIRE(page && name);
     static const char *const types[] = {"counter", "gauge", "histogram"};
     page->family = name;
     buf_addf(page->out, "# HELP %s ", name);
@@ -95,7 +97,7 @@ void metric_family(struct metric_page *page, const char *name, enum metric_type 
     buf_addf(page->out, "\n# TYPE %s %s\n", name, types[type]);
 }
 
-/* A label of a set, which begins with '{' once there is one. */
+/* Appends one label to a set of labels; the first one also writes the '{'. */
 static void add_label(struct buf *labels, const char *name, const char *value)
 {
     buf_addf(labels, "%c%s=\"", labels->len == 0 ? '{' : ',', name);
@@ -140,7 +142,8 @@ void metric_histogram(struct metric_page *page, const struct histogram *histogra
 {
     va_list pairs;
     char bound[32];
-    uint64_t count = 0; /* summed here: what is counted meanwhile does not tear the page */
+    uint64_t count = 0; /* The count is summed from the same values that are printed, so that
+                         * increments that arrive meanwhile cannot make the page inconsistent. */
     AUTO(buf) struct buf labels = BUF_INIT(LABELS_BYTES_MAX);
     va_start(pairs, histogram);
     add_labels(&labels, pairs);

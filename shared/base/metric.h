@@ -1,10 +1,10 @@
 /*
- * Numbers that a monitor reads: histograms, tallies, and the page that shows them all in
- * Prometheus' text format (0.0.4).
+ * Metrics for a monitor: histograms, tallies, and the page that shows them all in Prometheus' text
+ * format (0.0.4).
  *
- * Whoever counts owns what it counts in: _Atomic integers, histograms and tallies in its own
- * struct, all valid when zeroed. They begin at 0 with the program. Counting takes no lock and no
- * memory. A source is a function that prints the families of one module; a page is a list of them:
+ * Who counts owns the counters: _Atomic integers, histograms and tallies in its own struct, all
+ * valid when zeroed. They begin at 0 with the program. Counting takes no lock and no memory. A
+ * source is a function that prints the families of one module; a page is a list of sources:
  *
  *     void x_metrics(struct metric_page *page, void *arg)
  *     {
@@ -12,7 +12,7 @@
  *         metric_count(page, n, "outcome", "good", NULL);
  *     }
  *
- * A label's values come from tables of ours, never from a caller: their number is bounded.
+ * A label's values come from our own tables, never from a caller, so their number is bounded.
  *
  * Threads: counting and printing from any, at once; a page belongs to one thread.
  */
@@ -40,7 +40,7 @@ struct histogram {
     _Atomic uint64_t sum_us;
 };
 
-/* Less than nothing counts as nothing: a clock was set back. */
+/* Adds a duration. A negative one counts as 0: the clock was set back. */
 void histogram_add(struct histogram *histogram, int64_t us);
 
 /* --- outcomes ------------------------------------------------------------------------------ */
@@ -48,7 +48,7 @@ void histogram_add(struct histogram *histogram, int64_t us);
 #define TALLY_ROWS 48
 #define TALLY_TEXT 32
 
-/* Counts by a pair of words. Rows come as they are needed; what comes when all are taken, or is
+/* Counts by a pair of words. Rows are taken as pairs appear; a pair that finds no row free, or is
  * too long, counts under "other". */
 struct tally {
     struct tally_row {
@@ -75,7 +75,7 @@ struct metric_source {
     void *arg;
 };
 
-/* Begins a family; its samples follow, none of another's between. */
+/* Begins a family. All its samples follow before the next family begins. */
 void metric_family(struct metric_page *page, const char *name, enum metric_type type,
                    const char *help);
 
@@ -85,8 +85,8 @@ void metric_value(struct metric_page *page, double value, ...) __attribute__((se
 void metric_histogram(struct metric_page *page, const struct histogram *histogram, ...)
     __attribute__((sentinel));
 
-/* A sample for each pair of words that has come, with these two as label names. Labels given are
- * put before them. */
+/* A sample for each pair of words that was counted, with `first` and `second` as label names.
+ * Labels in the further arguments come before them. */
 void metric_tally(struct metric_page *page, const struct tally *tally, const char *first,
                   const char *second, ...) __attribute__((sentinel));
 

@@ -57,7 +57,7 @@ int path_make_dirs(const char *path, mode_t mode, struct err *err)
     struct stat st;
     if (*path == '\0')
         return err_set(err, ERR_INVALID, "cannot make a directory without a name");
-    if (mkdir(path, mode) == 0) /* most often only the last one is missing */
+    if (mkdir(path, mode) == 0) /* Usually only the last directory is missing. */
         return 0;
     AUTO(str) char *copy = strdup(path);
     if (!copy)
@@ -109,7 +109,7 @@ static bool soften(int fd)
     return ioctl(fd, FS_IOC_SETFLAGS, &flags) == 0;
 }
 
-/* Only files and directories can have such flags; opening one of these does nothing else. */
+/* Only files and directories can have such flags, and opening one of these has no side effect. */
 static bool soften_entry(int dir, const char *name)
 {
     struct stat st;
@@ -128,7 +128,8 @@ static int remove_entry(int dir, const char *name)
     int left = remove_entry_once(dir, name);
     if (left >= 0 || errno != EPERM)
         return left;
-    bool softer = dir != AT_FDCWD && soften(dir); /* one that may not lose names */
+    bool softer = dir != AT_FDCWD && soften(dir); /* A directory from which no name may be
+                                                   * removed. */
     if (!soften_entry(dir, name) && !softer) {
         errno = EPERM;
         return -1;
@@ -161,7 +162,8 @@ static bool is_dot(const char *name)
     return name[0] == '.' && (name[1] == '\0' || (name[1] == '.' && name[2] == '\0'));
 }
 
-/* Removes what `dir` holds up to the first directory that needs descent: its name, else "". */
+/* Removes the entries of `dir` up to the first directory that is not empty. Returns that
+ * directory's name in `child`, or "" when there is none. */
 static int sweep_level(int dir, char child[256])
 {
     int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -175,7 +177,8 @@ static int sweep_level(int dir, char child[256])
         int left = remove_entry(dir, entry->d_name);
         if (left < 0)
             rc = -1;
-        if (left == 1) { /* the rest later: to try all again each time would be quadratic */
+        if (left == 1) { /* The rest is left for the next round: to try all entries again each time
+                          * would take quadratic time. */
             snprintf(child, 256, "%s", entry->d_name);
             break;
         }

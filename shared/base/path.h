@@ -2,6 +2,7 @@
  * Paths: joining, checking, making and removing trees.
  *
  * Threads: no shared state.
+ * Ownership: the caller frees returned paths.
  */
 #ifndef BASE_PATH_H
 #define BASE_PATH_H
@@ -30,8 +31,8 @@ int path_remove_tree(const char *path, struct err *err);
 /* chown of one path, not following a link. */
 int path_own(const char *path, uid_t uid, gid_t gid, struct err *err);
 
-/* Makes base/below level by level, 0700 and this owner's, of a directory that nobody else can reach
- * yet. What exists stays as it is. */
+/* Makes base/below level by level, with mode 0700 and this owner. `base` is a directory that nobody
+ * else can reach yet. What exists is left unchanged. */
 int path_make_owned(const char *base, const char *below, uid_t uid, gid_t gid, struct err *err);
 
 /* Finds an executable as a shell would: a name with '/' as it is, else along `search` (PATH's

@@ -38,15 +38,16 @@ void place_set_port(struct sockaddr_storage *socket, int port);
 /* "127.0.0.1:80", "[::1]:80", "unix:/path". */
 void place_format(const struct sockaddr_storage *socket, char text[PLACE_TEXT_MAX]);
 
-/* The host alone: "127.0.0.1", "::1"; an IPv4 address that came in IPv6's clothes is shown as what
- * it is. "unix" for a unix socket. */
+/* The host alone: "127.0.0.1", "::1"; an IPv4 address that is mapped into IPv6 is shown as IPv4.
+ * "unix" for a unix socket. */
 void place_format_host(const struct sockaddr_storage *socket, char text[PLACE_TEXT_MAX]);
 
 /* True for 127.0.0.0/8, ::1, and 127.0.0.0/8 mapped into IPv6. */
 bool place_is_loopback(const struct sockaddr_storage *socket);
 
 /* Whether a host (as place_format_host() writes it) is in a network: "10.0.0.0/8", "fd00::/8", or
- * one address. 1, 0, or -1 when the network is none; a host that is no address is in none. */
+ * one address. Returns 1 or 0, and -1 when `network` is malformed. A host that is no address is in
+ * no network. */
 int place_is_within(const char *host, const char *network);
 
 #endif

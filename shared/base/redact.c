@@ -1,6 +1,7 @@
 #include "base/redact.h"
 
 #include "base/auto.h"
+#include "base/check.h"
 #include "base/str.h"
 
 #include <pthread.h>
@@ -85,8 +86,8 @@ static int add_needle_locked(struct redact_set *set, const char *text, size_t le
     return 0;
 }
 
-/* The part of the secret's base64 that is the same whatever stands around it, when the secret
- * begins `shift` bytes into a group of three. */
+/* Adds the part of the secret's base64 text that does not depend on its surroundings, when the
+ * secret begins `shift` bytes into a group of three. */
 static int add_base64_locked(struct redact_set *set, const char *secret, size_t len, size_t shift,
                              enum base64_kind kind)
 {
@@ -101,7 +102,7 @@ static int add_base64_locked(struct redact_set *set, const char *secret, size_t 
     return add_needle_locked(set, text.data + skip, text.len - skip);
 }
 
-/* What some encoders escape besides what has to be. */
+/* What an encoder escapes besides what JSON requires. */
 enum escaping { ESCAPE_PLAIN, ESCAPE_SLASHES, ESCAPE_HTML, ESCAPE_ASCII, ESCAPE_ASCII_SLASHES };
 
 static void add_unit(struct buf *out, unsigned unit)
@@ -109,7 +110,7 @@ static void add_unit(struct buf *out, unsigned unit)
     buf_addf(out, "\\u%04x", unit);
 }
 
-/* One character of len bytes, valid UTF-8, as \uXXXX or a pair of them. */
+/* Appends one valid UTF-8 character of len bytes as \uXXXX or as a pair of them. */
 static void add_code_units(struct buf *out, const char *text, size_t len)
 {
     const unsigned char *p = (const unsigned char *)text;
@@ -189,7 +190,7 @@ static size_t match_locked(const struct redact_set *set, const char *text, size_
     return best;
 }
 
-/* Offset of the first place at or after `from` whose first four bytes could begin a needle. */
+/* Offset of the first position at or after `from` whose first four bytes could begin a needle. */
 static size_t next_candidate(const struct redact_set *set, const char *text, size_t len,
                              size_t from)
 {
@@ -201,8 +202,8 @@ static size_t next_candidate(const struct redact_set *set, const char *text, siz
     return len;
 }
 
-/* Appends text up to where a needle could still be unfinished (or all of it when `last`). Returns
- * the number of bytes dealt with. */
+/* Appends text, without the end in which a needle could have begun (all of it when `last`). Returns
+ * the number of bytes that were handled. */
 static size_t scan_locked(struct redact_set *set, const char *text, size_t len, bool last,
                           struct buf *out)
 {
@@ -274,7 +275,8 @@ static void add_utf8(struct buf *out, unsigned code)
     str_add_json(out, text, n);
 }
 
-/* The escape at text in its plainest form; returns its length. Half a pair stays as it is. */
+/* Appends the escape at text in its plainest form and returns its length. Half a surrogate pair
+ * stays as it is. */
 static size_t add_plainly(struct buf *out, const char *text, size_t len)
 {
     long code = code_unit(text, len), low;
@@ -325,6 +327,7 @@ bool redact_json(struct redact_set *set, const char *line, size_t len, struct bu
 
 void redact_stream_init(struct redact_stream *stream, struct redact_set *set)
 {
+    REQUIRE(set);
     stream->set = set;
     buf_init(&stream->held, SIZE_MAX / 4);
 }

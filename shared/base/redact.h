@@ -10,6 +10,7 @@
  * needles. A stream holds back what could still become a needle (at most the longest one).
  *
  * Threads: a set is locked inside; a stream belongs to one thread.
+ * Ownership: the caller of redact_new() frees it by redact_free(); a stream borrows its set.
  */
 #ifndef BASE_REDACT_H
 #define BASE_REDACT_H
@@ -35,12 +36,13 @@ void redact_text(struct redact_set *set, const char *text, size_t len, struct bu
 /* True when text holds nothing to redact: the common case, without a copy. */
 bool redact_is_clean(struct redact_set *set, const char *text, size_t len);
 
-/* Replaces a line of JSON by itself without secrets, also those that hide behind escapes which
- * nothing asks for (\\u0041): then all escapes are written in their plainest form. True when there
- * was something to redact, else *out is untouched. */
+/* Appends a line of JSON without its secrets, also those hidden behind unnecessary escapes
+ * (\\u0041): then all escapes are written in their plainest form. Returns true when there was
+ * something to redact; otherwise *out is untouched. */
 bool redact_json(struct redact_set *set, const char *line, size_t len, struct buf *out);
 
-/* A stream: feed pieces, then finish once. `held` is what was held back so far. */
+/* A stream: feed pieces, then finish once. `held` has the bytes that have not been passed on
+ * yet. */
 struct redact_stream {
     struct redact_set *set; /* borrowed */
     struct buf held;

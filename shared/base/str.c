@@ -19,8 +19,8 @@ char *str_copy(const char *text, size_t len)
     return copy;
 }
 
-/* Continuation bytes that must follow, with the range of the first of them (RFC 3629, table 3-7).
- */
+/* How many continuation bytes must follow, with the range of the first of them (RFC 3629, table
+ * 3-7). */
 static size_t utf8_shape(unsigned char lead, unsigned char *ret_low, unsigned char *ret_high)
 {
     *ret_low = 0x80;
@@ -160,7 +160,7 @@ bool str_equal_nocase(const char *a, const char *b)
 
 #define NAME_MAX_LEN 48
 
-/* Edit distance in which swapping two neighbours counts once and case and '_' count nothing. */
+/* Edit distance in which a swap of two neighbours costs 1 and case and '_' are ignored. */
 static size_t distance(const char *a, size_t a_len, const char *b, size_t b_len)
 {
     size_t rows[3][NAME_MAX_LEN + 1];
@@ -203,7 +203,7 @@ const char *str_nearest(const char *name, const char *(*next)(size_t index, void
 {
     char wanted[NAME_MAX_LEN], folded[NAME_MAX_LEN];
     size_t wanted_len = fold_name(name, wanted);
-    size_t best = wanted_len / 3 + 1; /* one slip in three letters */
+    size_t best = wanted_len / 3 + 1; /* Allows one error in three letters. */
     const char *found = NULL, *candidate;
     if (wanted_len == 0)
         return NULL;

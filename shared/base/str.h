@@ -2,6 +2,7 @@
  * Text: checks, numbers, encodings, and the nearest name to a misspelt one.
  *
  * Threads: no shared state.
+ * Ownership: the caller frees the text of str_copy(); buffers are borrowed.
  */
 #ifndef BASE_STR_H
 #define BASE_STR_H
@@ -12,7 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The first len bytes of text, up to a NUL, in fresh memory; NULL when there is none. */
+/* The first len bytes of text, up to a NUL, as a new string that the caller frees. NULL when memory
+ * ran out. */
 char *str_copy(const char *text, size_t len);
 
 /* Length of the valid UTF-8 character at the start of text (1..4), or 0: overlong forms,
@@ -44,9 +46,9 @@ void str_add_hex(struct buf *out, const void *data, size_t len);
 enum base64_kind { BASE64_STD, BASE64_URL /* no padding */ };
 void str_add_base64(struct buf *out, enum base64_kind kind, const void *data, size_t len);
 
-/* Appends what base64url text without padding stands for. -1 when it holds another character, has
- * a length that nothing encodes to, or bits that an encoder would have left zero: there is one text
- * for the same bytes. */
+/* Appends the bytes that base64url text without padding stands for. -1 when it has another
+ * character, a length that no encoding has, or nonzero unused bits: each byte string has exactly
+ * one text. */
 int str_read_base64url(const char *text, size_t len, struct buf *out);
 
 /* The same for the standard alphabet with its padding. */
@@ -64,8 +66,8 @@ void str_add_choices(struct buf *out, const char *choices);
 /* Appends text as the inside of a JSON string (no quotes), invalid UTF-8 replaced. */
 void str_add_json(struct buf *out, const char *text, size_t len);
 
-/* Puts a copy in the place of what *to owned (NULL for nothing). -1 when memory ran out; then *to
- * is as it was. */
+/* Frees *to and puts a copy of text there (NULL for NULL). -1 when memory ran out; then *to is
+ * unchanged. */
 int str_replace(char **to, const char *text);
 
 #endif

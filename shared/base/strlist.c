@@ -37,7 +37,7 @@ static int make_room(struct strlist *list)
     return 0;
 }
 
-/* Takes text, which may be NULL when memory ran out. */
+/* Takes ownership of text, which is NULL when memory ran out. */
 static int take(struct strlist *list, char *text)
 {
     if (!text || make_room(list)) {

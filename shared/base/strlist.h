@@ -28,7 +28,7 @@ struct strlist {
     }
 
 void strlist_done(struct strlist *list);
-/* The same, and nothing of the strings stays in memory. */
+/* strlist_done() that also overwrites the strings in memory. */
 void strlist_wipe(struct strlist *list);
 static inline void auto_strlist(struct strlist *list)
 {
@@ -40,7 +40,7 @@ int strlist_add(struct strlist *list, const char *text);
 int strlist_addn(struct strlist *list, const char *text, size_t len);
 int strlist_addf(struct strlist *list, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* "NAME=value" in the place of the string that begins with "NAME=", else at the end. */
+/* Sets "NAME=value": replaces the string that begins with "NAME=", or appends. */
 int strlist_set(struct strlist *list, const char *name, const char *value);
 
 /* Appends the parts of a comma separated text, without white space around them; empty ones are

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-/* What a new thread needs to know; it frees this. */
+/* What a new thread needs to know. The thread frees it. */
 struct beginning {
     thread_fn *fn;
     void *arg;
@@ -83,7 +83,7 @@ void thread_join(struct thread *thread)
     thread->running = false;
 }
 
-/* By looks, a millisecond apart: ThreadSanitizer (gcc 12) does not know pthread_clockjoin_np. */
+/* Polls once a millisecond, because ThreadSanitizer (gcc 12) does not know pthread_clockjoin_np. */
 bool thread_join_within(struct thread *thread, int64_t timeout_ms)
 {
     const struct timespec nap = {.tv_nsec = 1000000};

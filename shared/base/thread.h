@@ -27,18 +27,20 @@ struct thread {
 };
 
 /* Starts fn(arg) on a thread of this name (cut to THREAD_NAME_SIZE - 1 bytes) with a stack of that
- * many bytes. Returns 0, or -1 with *err; then `thread` is not running. It must not be running. */
+ * many bytes. `thread` must not be running. Returns 0, or -1 with *err; then it is still not
+ * running. */
 int thread_start(struct thread *thread, const char *name, size_t stack_bytes, thread_fn *fn,
                  void *arg, struct err *err);
 
-/* The same for a thread that nobody joins: it frees itself at its end. */
+/* Starts a thread that nobody joins: it frees itself when it ends. */
 int thread_start_detached(const char *name, size_t stack_bytes, thread_fn *fn, void *arg,
                           struct err *err);
 
-/* Waits until it has ended. Does nothing when it is not running; must not be called by itself. */
+/* Waits until the thread has ended. Does nothing when it is not running. A thread must not join
+ * itself. */
 void thread_join(struct thread *thread);
 
-/* The same, timeout_ms at most. False when it still runs. */
+/* As thread_join(), but waits timeout_ms at most. False when the thread still runs. */
 bool thread_join_within(struct thread *thread, int64_t timeout_ms);
 
 #endif

@@ -1,4 +1,5 @@
 #include "base/walk.h"
+#include "base/check.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -37,5 +38,6 @@ static int walk(int dir, const char *prefix, int depth, walk_fn *fn, void *arg)
 
 int walk_files(int dir, walk_fn *fn, void *arg)
 {
+    REQUIRE(dir >= 0 && fn);
     return walk(dir, "", 0, fn, arg);
 }

@@ -1,5 +1,5 @@
 /*
- * Every file below a directory that others may have written: no link is followed.
+ * Visits every file below a directory that others may have written. No link is followed.
  *
  * Threads: no shared state.
  */
@@ -11,13 +11,13 @@
 #define WALK_DEPTH_MAX 100
 #define WALK_PATH_BYTES_MAX 4096
 
-/* A regular file: `name` in the open directory `dir`, `path` from where the walk began. Non-zero
- * ends the walk. */
+/* Called for a regular file: `name` in the open directory `dir`, `path` relative to the start of
+ * the walk. A result other than 0 ends the walk. */
 typedef int walk_fn(int dir, const char *name, const char *path, const struct stat *st, void *arg);
 
-/* Calls fn for every regular file below the open directory, which it takes over. Deeper and longer
- * than the maximum is passed over. Returns what fn returned last, or -1 when the directory cannot
- * be read. */
+/* Calls fn for every regular file below the open directory `dir`, and closes `dir`. Files that are
+ * deeper or have longer paths than the maximum are skipped. Returns what fn returned last, or -1
+ * when the directory cannot be read. */
 int walk_files(int dir, walk_fn *fn, void *arg);
 
 #endif

@@ -35,7 +35,7 @@ struct crypto_hash *crypto_hash_new(void)
     return STEAL_PTR(hash);
 }
 
-/* SHA-256 over memory does not fail once it has begun; a library that says so is broken. */
+/* SHA-256 over memory cannot fail once it has begun; if it does, the library is broken. */
 static void must(int ok)
 {
     if (ok != 1)
@@ -44,6 +44,7 @@ static void must(int ok)
 
 void crypto_hash_add(struct crypto_hash *hash, const void *data, size_t len)
 {
+    REQUIRE(hash);
     must(EVP_DigestUpdate(hash->ctx, data, len));
 }
 
@@ -66,7 +67,8 @@ void crypto_hmac_sha256(const void *key, size_t key_len, const void *data, size_
                         unsigned char mac[CRYPTO_SHA256_SIZE])
 {
     unsigned mac_len = CRYPTO_SHA256_SIZE;
-    const void *some_key = key_len > 0 ? key : ""; /* NULL would mean "the key of last time" */
+    const void *some_key = key_len > 0 ? key : ""; /* NULL would make OpenSSL use the previous key
+                                                    * again. */
     must(HMAC(EVP_sha256(), some_key, (int)key_len, data, len, mac, &mac_len) != NULL);
 }
 
@@ -91,7 +93,7 @@ static void free_cipher(EVP_CIPHER_CTX *ctx)
 }
 DEFINE_AUTO(cipher, EVP_CIPHER_CTX *, free_cipher)
 
-/* EVP counts in int. */
+/* EVP takes lengths as int. */
 static int check_size(size_t len, struct err *err)
 {
     if (len <= INT_MAX - CRYPTO_NONCE_SIZE - TAG_SIZE)
@@ -99,7 +101,7 @@ static int check_size(size_t len, struct err *err)
     return err_set(err, ERR_TOO_LARGE, "%zu bytes are too many to seal at once", len);
 }
 
-/* Looking an algorithm up takes as long as sealing some kilobytes: once is enough. */
+/* Looking up an algorithm takes as long as sealing some kilobytes, so it is done once. */
 static EVP_CIPHER *gcm;
 
 static void fetch_gcm(void)
@@ -120,7 +122,8 @@ static int begin(EVP_CIPHER_CTX *ctx, int sealing, const unsigned char *key,
                : -1;
 }
 
-/* Short pieces go together: each update of the cipher takes as long as a kilobyte. */
+/* Gathers short pieces, because each update of the cipher takes as long as encrypting a
+ * kilobyte. */
 struct stage {
     unsigned char *to; /* where what is encrypted next goes */
     size_t held;
@@ -190,13 +193,14 @@ static int seal(const unsigned char *key, const unsigned char *nonce, const char
 
 void crypto_fresh_new(struct crypto_fresh *ret_fresh)
 {
-    id_random(ret_fresh, sizeof(*ret_fresh)); /* one question to the kernel for both */
+    id_random(ret_fresh, sizeof(*ret_fresh)); /* One system call fills both. */
 }
 
 int crypto_seal_pieces(const struct crypto_fresh *fresh, const char *aad,
                        const struct crypto_piece *pieces, size_t count, struct buf *out,
                        struct err *err)
 {
+    REQUIRE(fresh && (pieces || count == 0));
     REQUIRE(aad);
     return seal(fresh->key, fresh->nonce, aad, pieces, count, out, err);
 }
@@ -210,7 +214,7 @@ int crypto_seal(const unsigned char key[CRYPTO_KEY_SIZE], const char *aad, const
     return seal(key, nonce, aad, &piece, 1, out, err);
 }
 
-/* The tag is checked by the last step; nothing is handed out before. */
+/* The last step checks the tag; no plain text is handed out before. */
 static bool open_into(EVP_CIPHER_CTX *ctx, const unsigned char *from, size_t len, unsigned char *to)
 {
     int n = 0, last = 0;

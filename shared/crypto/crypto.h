@@ -2,6 +2,7 @@
  * The cryptography that the runner needs, from OpenSSL's libcrypto.
  *
  * Threads: any.
+ * Ownership: keys and hashes are freed by the _free function of their name.
  */
 #ifndef CRYPTO_CRYPTO_H
 #define CRYPTO_CRYPTO_H
@@ -20,7 +21,7 @@
 
 void crypto_sha256(const void *data, size_t len, unsigned char digest[CRYPTO_SHA256_SIZE]);
 
-/* For formats that have it, such as git's; no protection against anybody. */
+/* SHA-1, for formats that require it, such as git's. It protects against nobody. */
 #define CRYPTO_SHA1_SIZE 20
 void crypto_sha1(const void *data, size_t len, unsigned char digest[CRYPTO_SHA1_SIZE]);
 
@@ -38,20 +39,19 @@ void crypto_hmac_sha256(const void *key, size_t key_len, const void *data, size_
 /* Compares in time that depends on the lengths only. */
 bool crypto_equal(const void *a, size_t a_len, const void *b, size_t b_len);
 
-/* Appends nonce, ciphertext and tag (AES-256-GCM, a fresh random nonce). `aad` is bound, not kept:
- * opening needs the same. */
+/* Appends nonce, ciphertext and tag (AES-256-GCM, a fresh random nonce). `aad` is authenticated but
+ * not stored: opening needs the same. */
 int crypto_seal(const unsigned char key[CRYPTO_KEY_SIZE], const char *aad, const void *data,
                 size_t len, struct buf *out, struct err *err);
 
-/* A key and a nonce that nobody has used yet: for one seal. */
+/* A fresh key and nonce, for one seal only. */
 struct crypto_fresh {
     unsigned char key[CRYPTO_KEY_SIZE];
     unsigned char nonce[CRYPTO_NONCE_SIZE];
 };
 void crypto_fresh_new(struct crypto_fresh *ret_fresh);
 
-/* The same of several pieces, one after the other, without a copy of the long ones. crypto_open()
- * takes the key. */
+/* Seals several pieces as one text, without copying the long ones. crypto_open() takes the key. */
 struct crypto_piece {
     const void *data;
     size_t len;
@@ -88,7 +88,7 @@ int crypto_rs256_sign(const struct crypto_rsa *key, const void *data, size_t len
 #define CRYPTO_ES256_SIZE 64
 struct crypto_p256;
 struct crypto_p256 *crypto_p256_new(struct err *err);
-/* One that was exported. ERR_INVALID when the two halves are no key. */
+/* Makes a key from its exported halves. ERR_INVALID when they do not belong together. */
 struct crypto_p256 *crypto_p256_load(const unsigned char secret[CRYPTO_KEY_SIZE],
                                      const unsigned char point[CRYPTO_P256_POINT_SIZE],
                                      struct err *err);
@@ -102,7 +102,8 @@ int crypto_p256_export(const struct crypto_p256 *key, unsigned char ret_secret[C
 /* Whether the bytes are a point of the curve. */
 bool crypto_p256_is_point(const unsigned char *point, size_t len);
 
-/* The secret that the key shares with whose point it is (ECDH). ERR_INVALID: it is no point. */
+/* The secret that this key shares with the owner of `point` (ECDH). ERR_INVALID when the bytes are
+ * no point. */
 int crypto_p256_agree(const struct crypto_p256 *key,
                       const unsigned char point[CRYPTO_P256_POINT_SIZE],
                       unsigned char ret_shared[CRYPTO_KEY_SIZE], struct err *err);

@@ -1,4 +1,5 @@
-/* Keys on the curve P-256: signatures (ES256), shared secrets, and AES-128-GCM that they key. */
+/* Keys on the curve P-256: signatures (ES256) and shared secrets; and AES-128-GCM, which uses such
+ * secrets as keys. */
 #include "crypto/crypto.h"
 
 #include <openssl/bn.h>
@@ -67,13 +68,13 @@ DEFINE_AUTO(signature, ECDSA_SIG *, free_signature)
 
 static int failed(struct err *err, const char *what)
 {
-    ERR_clear_error(); /* its words may hold parts of a key */
+    ERR_clear_error(); /* OpenSSL's messages may hold parts of a key. */
     return err_set(err, ERR_INTERNAL, "%s failed", what);
 }
 
 /* --- keys ---------------------------------------------------------------------------------- */
 
-/* A key of its public point, and of its secret number when that is not NULL. */
+/* Makes a key from its public point, and from its secret number when that is not NULL. */
 static EVP_PKEY *make_pkey(const unsigned char *point, const BIGNUM *secret)
 {
     EVP_PKEY *pkey = NULL;

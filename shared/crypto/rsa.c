@@ -12,7 +12,7 @@
 
 #define BITS_MIN 2048
 #define BITS_MAX 8192
-#define EXPONENT_BYTES_MAX 8 /* in use are 3 and 65537; long ones only cost time */
+#define EXPONENT_BYTES_MAX 8 /* Exponents in use are 3 and 65537; long ones only cost time. */
 #define PEM_BYTES_MAX 65536
 
 struct crypto_rsa {
@@ -94,7 +94,7 @@ struct crypto_rsa *crypto_rsa_new(const void *n, size_t n_len, const void *e, si
     return STEAL_PTR(key);
 }
 
-/* Without it libcrypto would ask the terminal. */
+/* Without this callback libcrypto would ask on the terminal. */
 static int no_password(char *to, int size, int writing, void *arg)
 {
     (void)to, (void)size, (void)writing, (void)arg;

@@ -29,7 +29,8 @@ static int db_err(struct db *db, const char *what, struct err *err)
 {
     int code = sqlite3_extended_errcode(db->handle);
     enum err_code mine = ERR_INTERNAL;
-    int sys = sqlite3_system_errno(db->handle); /* only SQLITE_FULL says it by itself */
+    int sys = sqlite3_system_errno(db->handle); /* Only SQLITE_FULL names a full disk; other codes
+                                                 * need errno. */
     bool full = (code & 0xff) == SQLITE_IOERR || (code & 0xff) == SQLITE_CANTOPEN;
     if (code == SQLITE_FULL || (full && (sys == ENOSPC || sys == EDQUOT)))
         mine = ERR_NO_SPACE;
@@ -95,6 +96,14 @@ int db_exec(struct db *db, const char *sql, struct err *err)
     if (sqlite3_exec(db->handle, sql, NULL, NULL, NULL) != SQLITE_OK)
         return db_err(db, "statement", err);
     return 0;
+}
+
+int db_copy(struct db *db, const char *to, struct err *err)
+{
+    /* It is the other file that is written. */
+    if (db_exec(db, "PRAGMA query_only=OFF", err) || db_run(db, err, "VACUUM INTO ?", "s", to))
+        return -1;
+    return db_exec(db, "PRAGMA query_only=ON", err);
 }
 
 /* The cached statement of this SQL, or a free place for it. */

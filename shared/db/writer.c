@@ -28,6 +28,7 @@ struct db_writer {
 
 struct db_writer *db_writer_new(struct db *db)
 {
+    REQUIRE(db);
     struct db_writer *writer = calloc(1, sizeof(*writer));
     if (!writer)
         return NULL;
@@ -48,7 +49,7 @@ void db_writer_free(struct db_writer *writer)
     free(writer);
 }
 
-/* False when the transaction is no longer what it should be: nothing of it may be committed. */
+/* False when the transaction has ended unexpectedly: then nothing of it may be committed. */
 static bool run_job(struct db *db, struct job *job)
 {
     struct err ignored;
@@ -119,7 +120,8 @@ static void lead_locked(struct db_writer *writer)
     lock_take(&writer->lock);
     writer->leading = false;
     while (batch) {
-        struct job *next = batch->next; /* a done job's owner may return and free it */
+        struct job *next = batch->next; /* The owner of a finished job may return at once and free
+                                         * it. */
         batch->done = true;
         batch = next;
     }

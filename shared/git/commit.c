@@ -1,5 +1,6 @@
 #include "git/commit.h"
 
+#include "base/check.h"
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/str.h"
@@ -34,7 +35,8 @@ static bool read_identity(git_config *config, char *name, char *email, size_t si
     return true;
 }
 
-/* The repository's own identity, one in a .gitconfig that it carries, or Claude's. */
+/* The identity of the repository's own configuration, else one in a .gitconfig that it contains,
+ * else Claude's. */
 static git_signature *make_signature(git_repository *repo, const char *work)
 {
     char name[256] = "", email[256] = "";
@@ -84,7 +86,8 @@ static int take_delta(git_repository *repo, git_index *index, const git_diff_del
     return git_index_add(index, &entry) ? lib_err(err, "cannot add a changed file") : 0;
 }
 
-/* Other repositories inside the workspace, and what could not be read, stay out. */
+/* True for what goes into the commit: no other repository inside the workspace, and nothing that
+ * could not be read. */
 static bool is_taken(const struct commit_job *job, const git_diff_delta *delta)
 {
     size_t len = strlen(delta->new_file.path);
@@ -98,7 +101,8 @@ static bool is_taken(const struct commit_job *job, const git_diff_delta *delta)
            !git_oid_is_zero(&delta->new_file.id);
 }
 
-/* Lists what differs from HEAD in the files that count, staged or not. */
+/* Lists what differs from HEAD in the files that the job names, staged or not. The caller frees the
+ * result. */
 static git_diff *find_changes(git_repository *repo, git_tree *head, const struct commit_job *job,
                               struct err *err)
 {
@@ -115,15 +119,15 @@ static git_diff *find_changes(git_repository *repo, git_tree *head, const struct
     return diff;
 }
 
-/* A file below an unreadable directory looks deleted and is not. */
+/* True for a file below an unreadable directory: it looks deleted, but is not. */
 static bool is_hidden(const struct commit_job *job, const git_diff_delta *delta)
 {
     return delta->status == GIT_DELTA_UNREADABLE ||
            (delta->status == GIT_DELTA_DELETED && reach_is_hidden(job->work, delta->old_file.path));
 }
 
-/* Makes the tree of HEAD with the changes. *ret_files counts them, *ret_hidden what could not
- * be read. */
+/* Makes the tree of HEAD with the changes. *ret_files counts the changed files, *ret_hidden those
+ * that could not be read. */
 static int try_tree(git_repository *repo, git_tree *head, const struct commit_job *job,
                     git_oid *ret_tree, int64_t *ret_files, int64_t *ret_hidden, struct err *err)
 {
@@ -146,7 +150,8 @@ static int try_tree(git_repository *repo, git_tree *head, const struct commit_jo
     return git_index_write_tree_to(ret_tree, index, repo) ? lib_err(err, "cannot write a tree") : 0;
 }
 
-/* Files and directories that Claude made unreadable are opened when a commit fails on them. */
+/* Makes the tree; when that fails on files or directories that Claude made unreadable, opens them
+ * and tries again. */
 static int write_tree(git_repository *repo, git_tree *head, const struct commit_job *job,
                       git_oid *ret_tree, int64_t *ret_files, struct err *err)
 {
@@ -184,7 +189,7 @@ static int add_commit(git_repository *repo, const struct commit_job *job,
     if (write_tree(repo, before, job, &tree_id, &files, err))
         return -1;
     if (before ? git_oid_equal(&tree_id, git_tree_id(before)) : files == 0)
-        return 0; /* nothing to commit */
+        return 0; /* There is nothing to commit. */
     if (!who || git_tree_lookup(&after, repo, &tree_id) ||
         git_commit_create(&id, repo, "HEAD", who, who, NULL, job->message, after, parent ? 1 : 0,
                           parents))
@@ -201,13 +206,15 @@ static int write_chunk(void *data, size_t len, void *arg)
     return fd_write_all(*(int *)arg, data, len);
 }
 
-/* Where a workspace's history ends before its beginning, and what the remote has for certain. */
+/* The commits before the start of a workspace's history, and those that the remote certainly
+ * has. */
 struct known {
     const char *base;
-    struct buf shallow; /* one id in each line */
+    struct buf shallow; /* one id per line */
 };
 
-/* libgit2 knows nothing of shallow histories: it must not walk past their ends. */
+/* True for a commit at which the walk must stop: libgit2 does not know shallow histories and would
+ * go past their ends. */
 static int is_known(const git_oid *id, void *arg)
 {
     char text[65];
@@ -216,8 +223,7 @@ static int is_known(const git_oid *id, void *arg)
     return strcmp(text, known->base) == 0 || strstr(buf_str(&known->shallow), text) != NULL;
 }
 
-/* Adds the objects of `tree` that the other tree (NULL: an empty one) does not have at the
- * same path. */
+/* Adds the objects of `tree` that the other tree (NULL: an empty one) lacks at the same path. */
 static int insert_difference(git_packbuilder *pack, git_repository *repo, const git_oid *id,
                              const git_tree *before)
 {
@@ -225,7 +231,7 @@ static int insert_difference(git_packbuilder *pack, git_repository *repo, const 
     size_t count = git_packbuilder_object_count(pack);
     int rc = git_packbuilder_insert(pack, id, NULL) || git_tree_lookup(&tree, repo, id) ? -1 : 0;
     if (rc == 0 && git_packbuilder_object_count(pack) == count)
-        return 0; /* the same tree, in another place */
+        return 0; /* The same tree at another place. */
     for (size_t i = 0; rc == 0 && i < git_tree_entrycount(tree); i++) {
         const git_tree_entry *now = git_tree_entry_byindex(tree, i);
         const git_tree_entry *was =
@@ -245,7 +251,7 @@ static int insert_difference(git_packbuilder *pack, git_repository *repo, const 
     return rc;
 }
 
-/* Adds a commit and the objects that its first parent does not have. */
+/* Adds a commit and the objects that its first parent lacks. */
 static int insert_commit(git_packbuilder *pack, git_repository *repo, const git_oid *id)
 {
     AUTO(git_commit) git_commit *commit = NULL;
@@ -269,7 +275,7 @@ static int insert_unknown(git_packbuilder *pack, git_repository *repo, git_revwa
     return rc == GIT_ITEROVER ? 0 : -1;
 }
 
-/* Adds the commits that the remote does not have. */
+/* Adds the commits that the remote lacks. */
 static int insert_commits(git_packbuilder *pack, git_repository *repo, const struct commit_job *job)
 {
     struct err ignored;
@@ -327,6 +333,7 @@ static int bundle(git_repository *repo, const struct commit_job *job, struct com
 
 int commit_make(const struct commit_job *job, struct commit_result *ret_result, struct err *err)
 {
+    REQUIRE(job->work && (!job->commit || job->message));
     AUTO(git_repository) git_repository *repo = NULL;
     if (lib_start(err))
         return -1;
@@ -340,7 +347,7 @@ int commit_make(const struct commit_job *job, struct commit_result *ret_result, 
     AUTO(git_commit) git_commit *head = head_commit(repo);
     if (head)
         git_oid_tostr(ret_result->sha, sizeof(ret_result->sha), git_commit_id(head));
-    /* what .git/HEAD names is what somebody wrote there */
+    /* .git/HEAD may hold anything that somebody wrote into it. */
     snprintf(ret_result->branch, sizeof(ret_result->branch), "%s", job->branch ? job->branch : "");
     return bundle(repo, job, ret_result, err);
 }

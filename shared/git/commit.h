@@ -1,9 +1,8 @@
 /*
- * Commits of what somebody changed in a workspace that is not to be trusted: no hook, filter,
- * fsmonitor or external program runs, whatever its .git says; to be called as the workspace's own
- * user all the same.
+ * Commits what somebody changed in an untrusted workspace. No hook, filter, fsmonitor or external
+ * program runs, whatever its .git says; call it as the workspace's own user nevertheless.
  *
- * Threads: one at a time.
+ * Threads: one at a time. Ownership: a job borrows its strings; a result owns nothing.
  */
 #ifndef GIT_COMMIT_H
 #define GIT_COMMIT_H
@@ -17,7 +16,7 @@
 struct commit_job {
     const char *work; /* the workspace */
     const char *base; /* the commit it was made of, or "" */
-    bool commit;      /* false: take HEAD as it is */
+    bool commit;      /* false: use HEAD as it is */
     const char *message;
     const struct strlist *files;  /* only these files and directories; empty: all */
     const struct strlist *except; /* never these: the runner's own */
@@ -27,10 +26,10 @@ struct commit_job {
 
 struct commit_result {
     char sha[65];     /* HEAD now; "" when there is no commit */
-    char branch[256]; /* the job's, "" for none */
+    char branch[256]; /* the job's; "" when it has none */
     bool committed;   /* a commit was made */
-    bool bundled;     /* there is something beyond base */
-    int64_t files;    /* changed in the commit made */
+    bool bundled;     /* a bundle was written: there are commits after base */
+    int64_t files;    /* files that were changed by the commit */
 };
 
 int commit_make(const struct commit_job *job, struct commit_result *ret_result, struct err *err);

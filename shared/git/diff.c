@@ -1,5 +1,6 @@
 #include "git/diff.h"
 
+#include "base/check.h"
 #include "base/fd.h"
 #include "git/lib.h"
 #include "git/reach.h"
@@ -33,7 +34,8 @@ static const char *status_name(git_delta_t status)
     }
 }
 
-/* Other repositories inside the workspace, and what could not be read, stay out. */
+/* True for what goes into the patch: no other repository inside the workspace, and nothing that
+ * could not be read. */
 static bool is_told(const struct diff_job *job, const git_diff_delta *delta)
 {
     const char *path = delta->new_file.path;
@@ -65,7 +67,7 @@ static void print_file(struct json_writer *w, const git_diff_delta *delta, git_p
     json_close(w);
 }
 
-/* 1: written, 0: there is no more room. */
+/* Writes one file's part. Returns 1 when it was written, 0 when there is no more room. */
 static int write_file(struct writing *writing, git_diff *diff, size_t index, struct err *err)
 {
     AUTO(git_patch) git_patch *patch = NULL;
@@ -74,7 +76,7 @@ static int write_file(struct writing *writing, git_diff *diff, size_t index, str
     if (git_patch_from_diff(&patch, diff, index) || (patch && git_patch_to_buf(&text, patch)))
         return lib_err(err, "cannot show a changed file");
     if (!patch)
-        return 1; /* it turned out to be as it was */
+        return 1; /* The file turned out to be unchanged. */
     if (writing->files < DIFF_FILES_MAX && text.size <= DIFF_BYTES_MAX - writing->bytes) {
         rc = fd_write_all(writing->fd, text.ptr, text.size) ? err_sys(err, "cannot write the diff")
                                                             : 1;
@@ -128,6 +130,7 @@ static git_diff *find_changes(git_repository *repo, const char *base, struct err
 
 int diff_write(const struct diff_job *job, struct json_writer *w, struct err *err)
 {
+    REQUIRE(job->work && job->base && job->patch);
     AUTO(git_repository) git_repository *repo = NULL;
     if (lib_start(err))
         return -1;

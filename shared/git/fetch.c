@@ -1,4 +1,4 @@
-/* What a mirror asks of its remote. */
+/* Fetches into a mirror. */
 #include "git/git_private.h"
 
 #include "base/str.h"
@@ -59,7 +59,7 @@ static int fetch_branches(const struct remote *remote, const char *git_dir, bool
     return fetch(remote, git_dir, "--prune", specs, err);
 }
 
-/* The name that the remote's HEAD has: "" when it is no branch. */
+/* Reads the branch that the remote's HEAD names: "" when it names none. */
 static void read_head(const struct buf *listed, char head[256])
 {
     static const char mark[] = "ref: " HEADS;
@@ -68,7 +68,7 @@ static void read_head(const struct buf *listed, char head[256])
     if (at)
         snprintf(head, 256, "%.*s", (int)strcspn(at + strlen(mark), "\t\n"), at + strlen(mark));
     else if (listed->len == 0)
-        snprintf(head, 256, "main"); /* no commits yet */
+        snprintf(head, 256, "main"); /* The repository has no commits yet. */
 }
 
 static int ask_head(const struct remote *remote, const char *git_dir, char head[256],
@@ -83,7 +83,7 @@ static int ask_head(const struct remote *remote, const char *git_dir, char head[
     return 0;
 }
 
-/* A shallow repository is completed first. */
+/* Fetches everything. Completes a shallow repository first. */
 static int fetch_whole(const struct remote *remote, const char *git_dir, struct mirror_state *state,
                        struct err *err)
 {
@@ -105,7 +105,7 @@ static int fetch_whole(const struct remote *remote, const char *git_dir, struct 
 
 /* --- as little as will do ------------------------------------------------------------------ */
 
-/* Whether the remote has listed a ref of that name. */
+/* True when the remote has listed a ref of that name. */
 static bool is_listed(const struct buf *listed, const char *name)
 {
     char line[NAME_SIZE + 3];
@@ -121,8 +121,8 @@ static bool find_ref(const struct buf *listed, const char *kind, const char *nam
     return n < NAME_SIZE && is_listed(listed, ret_ref);
 }
 
-/* Finds the one or two refspecs that the job's branch and ref need. False when the list of
- * refs is not enough to tell. */
+/* Finds the one or two refspecs that the job's branch and ref need. False when the list of refs
+ * does not tell. */
 static bool choose_specs(const struct mirror_job *job, const struct buf *listed, const char *head,
                          char specs[2][NAME_SIZE * 2 + 2])
 {
@@ -164,7 +164,7 @@ static int list_wanted(const struct mirror_job *job, const struct remote *remote
     return program_run(&program, listed, err);
 }
 
-/* 1 when it is not to be had like this. */
+/* Fetches only what the job needs. Returns 1 when the remote cannot do that. */
 static int fetch_shallow(const struct mirror_job *job, const struct remote *remote,
                          const char *git_dir, struct mirror_state *state, struct err *err)
 {
@@ -180,7 +180,7 @@ static int fetch_shallow(const struct mirror_job *job, const struct remote *remo
     if (fetch(remote, git_dir, how, list, err) == 0)
         return 0;
     bool away = err->code == ERR_UPSTREAM || err->code == ERR_TIMEOUT || err->code == ERR_FORBIDDEN;
-    return away ? -1 : 1; /* a server that has no depth, or gives no commit by its name */
+    return away ? -1 : 1; /* The server knows no depth, or does not give commits by id. */
 }
 
 int fetch_refs(const struct mirror_job *job, const struct remote *remote, const char *git_dir,

@@ -6,6 +6,7 @@
 #include "git/index.h"
 
 #include "base/auto.h"
+#include "base/check.h"
 #include "base/fd.h"
 #include "crypto/crypto.h"
 
@@ -56,7 +57,7 @@ static void put_stat(unsigned char *entry, const struct stat *st)
     put32(entry + AT_SIZE, st->st_size);
 }
 
-/* The bytes of the entry at `entry`, 0 when it does not end before `end`. */
+/* The size of the entry at `entry`, or 0 when it does not end before `end`. */
 static size_t entry_size(const unsigned char *entry, const unsigned char *end,
                          const char **ret_name)
 {
@@ -94,6 +95,7 @@ static int visit_all(unsigned char *data, size_t len, index_visit *visit, void *
 
 int index_rewrite(const char *file, index_visit *visit, void *arg, struct err *err)
 {
+    REQUIRE(file && visit);
     AUTO(buf) struct buf text = BUF_INIT(INDEX_BYTES_MAX);
     AUTO(fd) int fd = open(file, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)

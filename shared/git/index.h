@@ -1,6 +1,6 @@
 /*
- * git's index file, as far as it says what the files of a tree look like to stat(2): what git
- * compares before it reads a file.
+ * git's index file: its record of what stat(2) says about the files of a tree, which git compares
+ * before it reads a file.
  *
  * Threads: one at a time.
  */
@@ -15,7 +15,8 @@
 #define INDEX_MODE_LINK 0120000
 #define INDEX_MODE_SUBMODULE 0160000
 
-/* Looks at one entry: 1 and *ret_st what the entry gets, 0 to leave it, -1 with errno. */
+/* Looks at one entry. Returns 1 with the entry's new values in *ret_st, 0 to leave it, or -1 with
+ * errno. */
 typedef int index_visit(const char *path, uint32_t mode, struct stat *ret_st, void *arg);
 
 /* Calls `visit` for every entry, in the index's order (a directory's entries follow each other),

@@ -9,8 +9,8 @@
 #include "base/buf.h"
 #include "base/err.h"
 
-/* Appends the key as ssh wants it: LF line ends, one at the end. ERR_INVALID when it is none, or
- * one that asks for a passphrase: nobody is there to type it. */
+/* Appends the key in the form that ssh requires: LF line ends, one at the end. ERR_INVALID when it
+ * is no key, or one with a passphrase, which nobody could type. */
 int key_normalize(const char *key, struct buf *out, struct err *err);
 
 #endif

@@ -55,7 +55,7 @@ int lib_act_for(uid_t uid, gid_t gid, struct err *err)
         return 0;
     if (syscall(SYS_capget, &head, caps))
         return err_sys(err, "capabilities");
-    caps[0].effective |= caps[0].permitted; /* leaving uid 0 took those of files */
+    caps[0].effective |= caps[0].permitted; /* Leaving uid 0 removed the capabilities for files. */
     if (syscall(SYS_capset, &head, caps) || setfsuid(uid) != (int)uid)
         return err_sys(err, "cannot act for uid %u", (unsigned)uid);
     return 0;

@@ -1,7 +1,7 @@
 /*
- * What all of shared/git that uses libgit2 shares. Private to shared/git.
+ * What all files of shared/git that use libgit2 share. Private to shared/git.
  *
- * Threads: any, after lib_start().
+ * Threads: any, after lib_start(). Ownership: the AUTO kinds below free libgit2's objects.
  */
 #ifndef GIT_LIB_H
 #define GIT_LIB_H
@@ -13,14 +13,15 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* Once per process: no configuration but a repository's own, repositories of any owner. */
+/* Call once per process. Sets libgit2 up: it reads no configuration except a repository's own, and
+ * opens repositories of any owner. */
 int lib_start(struct err *err);
 
 /* Copies libgit2's error. A damaged repository is ERR_MISMATCH. Returns -1. */
 int lib_err(struct err *err, const char *what);
 
-/* Files made from here on belong to that user, while root's rights to read stay; 0 ends it. Does
- * nothing when we are not root. */
+/* Makes new files belong to that user from now on, while root's rights to read stay; uid 0 ends
+ * that. Does nothing when we are not root. */
 int lib_act_for(uid_t uid, gid_t gid, struct err *err);
 
 DEFINE_AUTO(git_repository, git_repository *, git_repository_free)

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <string.h>
 
-#define LIBRARY "libgit2.so." LIBGIT2_SOVERSION /* the one that the headers are of */
+#define LIBRARY "libgit2.so." LIBGIT2_SOVERSION /* the version that the headers belong to */
 
 static const struct {
     const char *name;

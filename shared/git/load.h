@@ -1,11 +1,10 @@
 /*
- * libgit2, loaded when it is first needed: only the helper process uses it, and it and the
- * libraries behind it would weigh on the daemon and on every start. Private to shared/git.
+ * libgit2, loaded when it is first needed: only the helper process uses it, and with its own
+ * libraries it would burden the daemon and every start. Private to shared/git. Files that include
+ * this call libgit2's functions by their usual names; a function that is not in the list below does
+ * not link.
  *
- * Files that include this call libgit2's functions by their names, as always; a function that is
- * not in the list below does not link.
- *
- * Threads: git_load() before there are any; then any.
+ * Threads: call git_load() while there is one thread; the functions from any.
  */
 #ifndef GIT_LOAD_H
 #define GIT_LOAD_H

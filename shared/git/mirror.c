@@ -97,7 +97,7 @@ static bool ends_with(const char *text, const char *tail)
     return len > n && strcmp(text + len - n, tail) == 0;
 }
 
-/* Removes what a killed process left half done in one directory. */
+/* Removes what a killed process left unfinished in one directory. */
 static int sweep(const char *dir, bool (*is_stale)(const char *name), struct err *err)
 {
     struct dirent *entry;
@@ -124,7 +124,7 @@ static bool is_left_over(const char *name)
     return ends_with(name, ".lock") || str_starts(name, "tmp_") || str_starts(name, ".tmp-");
 }
 
-/* With the lock held nobody else can be using these. */
+/* The lock is held, so nobody else can be using these. */
 static int sweep_all(const char *dir, struct err *err)
 {
     static const char *const places[] = {"git", "git/objects/pack", "git/refs/runner"};
@@ -155,7 +155,7 @@ static int init_bare(const char *path, int64_t deadline_ms, struct err *err)
     return program_run(&program, &out, err);
 }
 
-/* Makes a new mirror beside the old one, if there is one, and then puts it in its place. */
+/* Makes a new mirror beside the old one, if there is one, and then replaces the old one by it. */
 static int clone(const struct mirror_job *job, const struct remote *remote, const char *git_dir,
                  struct mirror_state *state, struct err *err)
 {
@@ -232,8 +232,8 @@ struct work {
     const struct mirror_job *job;
     struct mirror_result *result;
     struct remote remote;
-    bool open;   /* the remote is */
-    bool is_new; /* the mirror was not there */
+    bool open;   /* the remote is open */
+    bool is_new; /* there was no mirror before */
     char git_dir[4096];
 };
 
@@ -266,7 +266,7 @@ static int resolve(struct work *work, struct err *err)
                         result->commit, result->branch, err);
 }
 
-/* A commit that no branch or tag reaches: many servers give it when asked for by name. */
+/* Fetches a commit that no branch or tag reaches: many servers give it when asked for its id. */
 static int find_commit(struct work *work, struct err *err)
 {
     struct err ignored;
@@ -274,7 +274,7 @@ static int find_commit(struct work *work, struct err *err)
     if (!ref || !refs_is_id(ref) || open_remote(work, &ignored) ||
         fetch_commit(&work->remote, work->git_dir, ref, &ignored))
         return -1;
-    work->result->state.generation[0] = '\0'; /* its objects belong to the next one */
+    work->result->state.generation[0] = '\0'; /* Its objects belong to the next generation. */
     return resolve(work, err);
 }
 
@@ -304,13 +304,13 @@ static int ask_remote(struct work *work, bool anew, struct err *err)
     return 0;
 }
 
-/* The network is away, not the permission. */
+/* True when the network failed, false when permission was refused. */
 static bool is_offline(const struct err *err)
 {
     return err->code == ERR_UPSTREAM || err->code == ERR_TIMEOUT;
 }
 
-/* The mirror as the job wants it. */
+/* Brings the mirror to the state that the job wants. */
 static int update(struct work *work, bool anew, struct err *err)
 {
     struct mirror_state *state = &work->result->state;
@@ -331,7 +331,7 @@ static int update(struct work *work, bool anew, struct err *err)
     return mirror_save(work->job->dir, state, err);
 }
 
-/* The tree that workspaces share. */
+/* Makes the tree that workspaces share. */
 static int build_tree(struct work *work, struct err *err)
 {
     struct err ignored;
@@ -347,7 +347,7 @@ static int build_tree(struct work *work, struct err *err)
         return 0;
     }
     snprintf(fresh, sizeof(fresh), "%s.new", whole);
-    if (path_remove_tree(whole, err)) /* what is there is no tree */
+    if (path_remove_tree(whole, err)) /* What is there is not a tree. */
         return -1;
     const struct tree_job tree = {.git_dir = work->git_dir,
                                   .commit = result->commit,
@@ -368,7 +368,7 @@ static int forget_state(const char *dir, struct err *err)
     return path ? path_remove_tree(path, err) : err_sys(err, "mirror");
 }
 
-/* What needs the lock. */
+/* Does everything that needs the lock. */
 static int prepare_mirror(struct work *work, bool anew, struct err *err)
 {
     struct err ignored;
@@ -396,9 +396,9 @@ static int prepare(struct work *work, bool anew, struct err *err)
                : 0;
 }
 
-/* git describes a damaged repository in many ways, so any failure may mean one: clone again.
- * The clone replaces the mirror only when it is whole, so a remote that is to blame costs one
- * try. */
+/* True when the mirror may be damaged. git describes damage in many ways, so any failure may mean
+ * it: clone again. The clone replaces the mirror only when it is complete, so a fault of the remote
+ * costs one attempt. */
 static bool is_damage(const struct err *err)
 {
     return err->code == ERR_MISMATCH || err->code == ERR_INTERNAL;
@@ -406,6 +406,7 @@ static bool is_damage(const struct err *err)
 
 int mirror_prepare(const struct mirror_job *job, struct mirror_result *ret_result, struct err *err)
 {
+    REQUIRE(job->dir && job->remote.url);
     REQUIRE(!job->into || job->place);
     struct work work = {.job = job, .result = ret_result, .remote = REMOTE_INIT};
     snprintf(work.git_dir, sizeof(work.git_dir), "%s/git", job->dir);
@@ -417,7 +418,7 @@ int mirror_prepare(const struct mirror_job *job, struct mirror_result *ret_resul
         tree_report_done(&ret_result->report);
         if (job->into)
             path_remove_tree(job->place, &ignored);
-        rc = prepare(&work, true, err); /* damaged: nothing in it is worth keeping */
+        rc = prepare(&work, true, err); /* It is damaged: nothing in it is worth keeping. */
     }
     remote_close(&work.remote);
     return rc;

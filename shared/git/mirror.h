@@ -27,33 +27,36 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define MIRROR_PACKS_MAX 24 /* more are put together by mirror_repack() */
+#define MIRROR_PACKS_MAX 24 /* above this number mirror_repack() combines them */
 
 struct mirror_state {
     char url[2600];
     int64_t fetched_ms;  /* real; 0: never */
-    char credential[65]; /* names the credential of that fetch */
+    char credential[65]; /* identifies the credential of that fetch */
     char generation[40];
-    char head[256]; /* default branch; "" when the remote's HEAD is none */
+    char head[256]; /* default branch; "" when the remote's HEAD names none */
 };
 
-/* ERR_NOT_FOUND when there is no mirror. */
+/* Reads the state of a mirror. ERR_NOT_FOUND when there is none. */
 int mirror_load(const char *dir, struct mirror_state *ret_state, struct err *err);
 
 struct mirror_job {
     const char *dir;
     struct remote_config remote;
-    const char *credential; /* names remote's credential; kept in the state */
-    int64_t asked_ms;       /* real: a fetch with the same credential after it counts as ours */
-    int64_t ttl_ms;         /* one not longer ago than this does, too */
-    bool stale_ok;          /* without a network, what is here will do */
+    const char *credential; /* identifies the remote's credential; stored in the state */
+    int64_t asked_ms;       /* real: a fetch with the same credential after this time is recent
+                             * enough */
+    int64_t ttl_ms;         /* a fetch that is not older than this is recent enough, too */
+    bool stale_ok;          /* when the network fails, the mirror as it is will do */
     const char *branch;     /* or NULL */
     const char *ref;        /* branch, tag or commit; or NULL */
     int depth;              /* a mirror that is not there yet gets only so many commits of what is
                                wanted, if the remote can do that; 0: all */
-    bool share;             /* make the tree that workspaces stand on or are copies of */
+    bool share;             /* make the tree on which workspaces are mounted or from which they are
+                             * copied */
     const char *into;       /* NULL, or where a workspace that stands alone is made */
-    const char *place;      /* with into: a directory to make it in that only we can enter */
+    const char *place;      /* with into: a directory that only we can enter, in which the workspace
+                             * is built */
     uid_t uid;              /* owner of trees */
     gid_t gid;
 };
@@ -65,12 +68,13 @@ struct mirror_result {
     bool fetched;      /* the remote was asked */
     bool stale;        /* it could not be asked */
     bool repaired;     /* the mirror was damaged and is a new one */
-    char host_key[80]; /* fingerprint that was learnt now, or "" */
+    char host_key[80]; /* fingerprint of a host key that was learnt by this call, or "" */
     struct tree_report report;
 };
 
-/* Brings the mirror up to date, as far as the job asks, and makes the tree or the workspace of the
- * wanted commit; the lock is not held while a workspace gets its files. */
+/* Brings the mirror up to date as far as the job asks, and makes the tree or the workspace of the
+ * wanted commit. The lock is not held while a workspace gets its files. The caller ends *ret_result
+ * by mirror_result_done(). */
 int mirror_prepare(const struct mirror_job *job, struct mirror_result *ret_result, struct err *err);
 void mirror_result_done(struct mirror_result *result);
 static inline void auto_mirror_result(struct mirror_result *result)
@@ -78,15 +82,16 @@ static inline void auto_mirror_result(struct mirror_result *result)
     mirror_result_done(result);
 }
 
-/* Resolves what is wanted among the refs of refs-<gen>, without opening a repository: branches,
- * the default branch, tags. ERR_NOT_FOUND when it takes more than that. */
+/* Resolves branch and ref among the refs of refs-<gen>, without opening a repository: branches, the
+ * default branch, tags. ERR_NOT_FOUND when that is not enough. */
 int mirror_resolve(const char *dir, const struct mirror_state *state, const char *branch,
                    const char *ref, char ret_commit[65], char ret_branch[256], struct err *err);
 
-/* Puts packs together, off the hot path; nothing when few are there. */
+/* Combines packs when there are many. Slow: call it when no task waits. */
 int mirror_repack(const char *dir, uid_t uid, gid_t gid, int64_t deadline_ms, struct err *err);
 
-/* Takes the lock, waiting until the deadline (mono). Returns its descriptor. */
+/* Takes the lock; waits until the deadline (mono). Returns its descriptor, which the caller
+ * closes. */
 int mirror_lock(const char *dir, int64_t deadline_ms, struct err *err);
 
 #endif

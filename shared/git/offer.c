@@ -1,5 +1,6 @@
 #include "git/offer.h"
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "git/pkt.h"
@@ -20,15 +21,15 @@
 #define PACK_TYPE "application/x-git-upload-pack-result"
 #define CHUNK_BYTES (64u << 10)
 #define WORDS_MAX (16u << 10)
-#define SILENCE_MS 300000 /* the other side may count objects for long */
+#define SILENCE_MS 300000 /* the remote may take long to count objects */
 
 static const char service_line[] = "001e# service=git-upload-pack\n0000";
 
 struct offer {
     const struct offer_job *job;
     struct remote remote;
-    bool begun; /* the answer's head is out */
-    int status; /* http: the remote's */
+    bool begun; /* the answer's head was written */
+    int status; /* http: the remote's status */
     struct err *err;
 };
 
@@ -135,13 +136,13 @@ static int by_http(struct offer *offer, struct err *err)
 
 /* --- a program ----------------------------------------------------------------------------- */
 
-/* git-upload-pack, here or behind ssh, with its three pipes. */
+/* A running git-upload-pack, here or behind ssh, with its three pipes. */
 struct server {
     pid_t pid;
-    int in, out, words; /* our ends */
+    int in, out, words; /* our ends of the pipes */
 };
 
-/* 'text' for a shell. */
+/* Appends the text in single quotes, for a shell. */
 static void add_quoted(struct buf *out, const char *text)
 {
     buf_addc(out, '\'');
@@ -248,14 +249,15 @@ static void stop(struct server *server)
 struct talk {
     struct offer *offer;
     struct server server;
-    struct buf first; /* what it says up to its first flush packet, as far as it is here */
+    struct buf first; /* the server's output up to its first flush packet, as far as it has
+                       * arrived */
     bool past_first;
     char chunk[CHUNK_BYTES]; /* of the request */
     size_t at, len;
     struct buf words;
 };
 
-/* Sends more of the request. At its end the server sees the end of its input. */
+/* Sends more of the request. After its end the server's input is closed. */
 static void feed(struct talk *talk)
 {
     if (talk->at == talk->len) {
@@ -273,10 +275,11 @@ static void feed(struct talk *talk)
     if (n > 0)
         talk->at += (size_t)n;
     else if (n < 0 && errno != EAGAIN && errno != EINTR)
-        fd_close(&talk->server.in); /* it says why, or has said all */
+        fd_close(&talk->server.in); /* The server has said why on stderr, or is finished. */
 }
 
-/* Where the first flush packet ends in `first`; 0: not there yet, -1: this is not git. */
+/* The offset after the first flush packet in `first`; 0 when it has not arrived, -1 when this is
+ * not git's protocol. */
 static ssize_t find_flush(const struct buf *first)
 {
     struct pkt pkt;
@@ -316,7 +319,7 @@ static int take_first(struct talk *talk, struct err *err)
                : 0;
 }
 
-/* Takes what the server says; its end closes server.out. */
+/* Reads the server's output; closes server.out at its end. */
 static int take(struct talk *talk, struct err *err)
 {
     char data[CHUNK_BYTES];
@@ -366,7 +369,7 @@ static int converse(struct talk *talk, struct err *err)
         enough = talk->past_first && asks_refs(talk->offer);
     }
     while (server->words >= 0 && !talk->past_first)
-        take_words(talk); /* why it said nothing */
+        take_words(talk); /* Its stderr says why there was no output. */
     return 0;
 }
 
@@ -386,7 +389,7 @@ static int by_program(struct offer *offer, struct err *err)
         stop(&talk->server);
     }
     if (rc == 0)
-        rc = begin(offer, err); /* also of an empty answer */
+        rc = begin(offer, err); /* An empty answer needs a head as well. */
     buf_done(&talk->first);
     buf_done(&talk->words);
     free(talk);
@@ -395,6 +398,7 @@ static int by_program(struct offer *offer, struct err *err)
 
 int offer_run(const struct offer_job *job, bool *ret_begun, struct err *err)
 {
+    REQUIRE(job->out_fd >= 0);
     struct offer offer = {.job = job, .remote = REMOTE_INIT, .err = err};
     int rc = remote_open(&offer.remote, &job->remote, err);
     if (rc == 0) {

@@ -1,14 +1,14 @@
 /*
- * A fetch, passed on: what a client of git that speaks smart HTTP asks for, asked of the remote.
+ * Passes a fetch on: what a git client asks for over smart HTTP is asked of the remote.
  *
- * Theory of operation. Each request of smart HTTP stands alone. To an http(s) remote it goes on as
- * it is. Of an ssh remote (or a directory of this machine) git-upload-pack is started anew for each
- * request: what it says first, up to its first flush packet, is the answer to "info/refs", and is
- * dropped before the answer to anything else; the request is all of its input, and its end is the
- * answer's end. That holds for every version of the protocol: a client without state repeats in
- * each request what was settled before.
+ * Theory of operation. Each request of smart HTTP stands alone. A request for an http(s) remote is
+ * forwarded as it is. For an ssh remote (or a local directory) git-upload-pack is started anew for
+ * each request: its output up to its first flush packet is the answer to "info/refs", and is
+ * dropped before the answer to anything else. The request is its whole input, and the end of its
+ * output is the end of the answer. That is right for every version of the protocol, because a
+ * stateless client repeats in each request what was settled before.
  *
- * Threads: one at a time.
+ * Threads: one at a time. Ownership: a job borrows its strings and descriptors.
  */
 #ifndef GIT_OFFER_H
 #define GIT_OFFER_H
@@ -22,10 +22,11 @@ struct offer_job {
     const char *protocol; /* the client's Git-Protocol header, or "" */
     int body_fd;          /* a file with the request, at its start; -1: "info/refs" is asked for */
     int64_t body_len;
-    int out_fd; /* gets the answer: a line with its status and type, then what goes to the client */
+    int out_fd; /* receives the answer: a line with its status and type, then what goes to the
+                 * client */
 };
 
-/* On failure the answer may have begun; *ret_begun says so. */
+/* Serves one request. When it fails, *ret_begun says whether the answer has begun. */
 int offer_run(const struct offer_job *job, bool *ret_begun, struct err *err);
 
 /* Writes the first line of an answer. */

@@ -1,17 +1,18 @@
 /*
- * The packs of a mirror. Each fetch adds one; many of them make everything slow.
+ * The packs of a mirror. Each fetch adds one; many of them slow everything down.
  *
- * Theory of operation of a repack. Putting a big repository's packs together takes minutes, and
- * tasks shall not wait for them: without the lock everything that refs reach is packed into an
- * object directory beside (mirror/repack), which borrows from the mirror. Then, with the lock and
- * if no ref has changed meanwhile, that pack moves in and the packs that were there before go. If
- * refs have changed, what they reach may be in the old packs only: then git itself finds out which
- * packs have become redundant, which is quick beside the new one. Workspaces have hard links of the
- * packs they were made with.
+ * Theory of operation of a repack. Combining a big repository's packs takes minutes, and tasks must
+ * not wait for it. So first, without the lock, everything that refs reach is packed into a separate
+ * object directory (mirror/repack), which borrows from the mirror. Then, with the lock and if no
+ * ref has changed meanwhile, that pack is moved in and the previous packs are removed. If refs have
+ * changed, the objects that they reach may be in the old packs only: then git itself finds the
+ * redundant packs, which is fast once the new one is there. Workspaces have hard links of the packs
+ * they were made with.
  */
 #include "git/git_private.h"
 
 #include "base/auto.h"
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/path.h"
@@ -35,8 +36,8 @@ static bool ends_with(const char *text, const char *tail)
 
 /* --- are they whole? ----------------------------------------------------------------------- */
 
-/* A pack ends with the checksum that its index has before its own: git looks at no more when it
- * opens one, and works around one that differs, in every workspace, with complaints. */
+/* True when a pack ends with the checksum that its index names. git checks no more when it opens a
+ * pack; with a wrong one it works around it and complains in every workspace. */
 static bool is_whole(const char *dir, const char *name)
 {
     char path[4400];
@@ -102,8 +103,8 @@ bool packs_are_linked(const char *git_dir, const char *dir, const char *generati
 struct repack {
     const char *dir;
     char git_dir[4096];
-    char side[4200];  /* the object directory beside */
-    char packs[4200]; /* of the mirror */
+    char side[4200];  /* the separate object directory */
+    char packs[4200]; /* the pack directory of the mirror */
     struct strlist before;
     struct buf refs;
     int64_t deadline_ms;
@@ -128,7 +129,7 @@ static int run_git(const struct repack *repack, bool beside, const char *const w
     return program_run(&program, &out, err);
 }
 
-/* Without the lock. */
+/* Packs without the lock. */
 static int pack_beside(struct repack *repack, struct err *err)
 {
     char place[4300], base[4400];
@@ -160,7 +161,7 @@ static void remove_pack(const struct repack *repack, const char *name)
     }
 }
 
-/* Writes the index last: git takes up a pack once its index is there. */
+/* Moves the pack in, its index last: git uses a pack once its index is there. */
 static int move_in(const struct repack *repack, const char *name, struct err *err)
 {
     static const char *const tails[] = {".pack", ".rev", ".bitmap", ".idx"};
@@ -174,7 +175,7 @@ static int move_in(const struct repack *repack, const char *name, struct err *er
     return 0;
 }
 
-/* With the lock. */
+/* Replaces the packs, with the lock held. */
 static int exchange(struct repack *repack, const struct buf *refs_now, struct err *err)
 {
     char place[4300];
@@ -212,6 +213,7 @@ static int finish(struct repack *repack, uid_t uid, gid_t gid, struct err *err)
 
 int mirror_repack(const char *dir, uid_t uid, gid_t gid, int64_t deadline_ms, struct err *err)
 {
+    REQUIRE(dir);
     struct err ignored;
     struct repack repack = {
         .dir = dir, .refs = BUF_INIT(REFS_BYTES_MAX), .deadline_ms = deadline_ms};

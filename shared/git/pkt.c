@@ -1,5 +1,7 @@
 #include "git/pkt.h"
 
+#include "base/check.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -67,6 +69,7 @@ void pkt_add_flush(struct buf *out)
 
 void pkt_add_band(struct buf *out, int band, const void *data, size_t len)
 {
+    REQUIRE(band >= 1 && band <= 3);
     const char *from = data;
     while (len > 0) {
         size_t n = len < BAND_MAX ? len : BAND_MAX;

@@ -1,5 +1,5 @@
 /*
- * git's packets: four hex digits of length, then the data; and four kinds without data.
+ * git's packets: four hex digits of length, then the data; and packets of three kinds without data.
  *
  * Threads: no shared state.
  */
@@ -23,17 +23,17 @@ struct pkt {
     size_t len;
 };
 
-/* Reads the packet at the start of data: returns its size there, 0 when it is not whole yet, -1
- * when it is none. */
+/* Reads the packet at the start of data. Returns its size, 0 when it is not complete, or -1 when it
+ * is malformed. */
 ssize_t pkt_read(const char *data, size_t len, struct pkt *ret_pkt);
 
-/* Append a packet, the text as one, and the packet that ends a list. Longer data makes the buffer
- * fail. */
+/* Append a packet of bytes, a packet of text, and the packet that ends a list. Data longer than
+ * PKT_DATA_MAX makes the buffer fail. */
 void pkt_add(struct buf *out, const void *data, size_t len);
 void pkt_addf(struct buf *out, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void pkt_add_flush(struct buf *out);
 
-/* Appends data as packets of a side band: 1 what was asked for, 2 words for people, 3 a fatal
+/* Appends data as packets of a side band: 1 the requested data, 2 messages for people, 3 a fatal
  * error. */
 void pkt_add_band(struct buf *out, int band, const void *data, size_t len);
 

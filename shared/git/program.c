@@ -1,5 +1,6 @@
 #include "git/program.h"
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/fd.h"
 
@@ -15,7 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define WORDS_MAX (64u << 10) /* of its stderr */
+#define WORDS_MAX (64u << 10) /* bytes of its stderr that are kept */
 
 void program_done(struct program *program)
 {
@@ -107,12 +108,12 @@ static enum err_code meaning_of(const char *words)
     return ERR_INTERNAL;
 }
 
-/* The line that says most: a fatal one, else an error, else the last. */
+/* The most informative line: a fatal error, else an error, else the last. */
 static const char *telling_line(const char *words)
 {
     static const char *const marks[] = {"! [", "fatal: ", "ERROR: ", "error: "};
     if (strstr(words, "fatal: Could not read from remote repository"))
-        return words; /* what ssh said comes first */
+        return words; /* What ssh said comes first. */
     for (size_t i = 0; i < COUNT_OF(marks); i++) {
         const char *at = strstr(words, marks[i]);
         if (at)
@@ -165,7 +166,7 @@ static int spawn(const struct program *program, const struct pipes *pipes, pid_t
     return sys;
 }
 
-/* Reads what is there and drops what does not fit; false at the end of the stream. */
+/* Reads what is there and drops what does not fit. False at the end of the stream. */
 static bool drain(int fd, struct buf *to)
 {
     char chunk[16384];
@@ -175,7 +176,7 @@ static bool drain(int fd, struct buf *to)
     return n > 0 || (n < 0 && (errno == EINTR || errno == EAGAIN));
 }
 
-/* False when the deadline came first. */
+/* Reads both outputs until their end. False when the deadline came first. */
 static bool collect(const struct program *program, struct pipes *pipes, struct buf *out,
                     struct buf *words)
 {
@@ -202,7 +203,7 @@ static int wait_for(pid_t pid, bool in_time)
         kill(-pid, SIGKILL);
     while (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT) < 0 && errno == EINTR)
         continue;
-    kill(-pid, SIGKILL); /* what it may have left of its group, while the number is still its own */
+    kill(-pid, SIGKILL); /* Kill the rest of its group, while the number still belongs to it. */
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
         continue;
     return status;
@@ -249,6 +250,7 @@ static int run_with(const struct program *program, struct pipes *pipes, struct b
 
 int program_run(const struct program *program, struct buf *out, struct err *err)
 {
+    REQUIRE(program->argv.count > 0);
     struct pipes pipes = {{-1, -1}, {-1, -1}};
     if (program->argv.failed || program->env.failed)
         return err_set(err, ERR_TOO_LARGE, "too many arguments for git");

@@ -1,8 +1,9 @@
 /*
- * The git program, for what crosses a network: it has depth, RSA keys and small memory, which
- * libgit2 1.5 has not. It reads no configuration but what it is told here.
+ * Runs the git program for everything that crosses a network: unlike libgit2 1.5 it has depth, RSA
+ * keys and small memory. It reads no configuration except what it is given here.
  *
- * Threads: one at a time (a helper process has one). Children are killed at the deadline.
+ * Threads: one at a time (a helper process has one). A child is killed at the deadline. Ownership:
+ * a program owns its argv and env, which program_done() frees; `words` is borrowed.
  */
 #ifndef GIT_PROGRAM_H
 #define GIT_PROGRAM_H
@@ -19,9 +20,9 @@
 struct program {
     struct strlist argv;
     struct strlist env;
-    int secret_fd;       /* handed down as descriptor PROGRAM_SECRET_FD; -1: none */
+    int secret_fd;       /* inherited as descriptor PROGRAM_SECRET_FD; -1: none */
     int input_fd;        /* its standard input; 0: /dev/null */
-    struct buf *words;   /* gets what it says on stderr (as much as fits), or NULL */
+    struct buf *words;   /* receives its stderr (as much as fits), or NULL */
     int64_t deadline_ms; /* mono */
 };
 
@@ -33,10 +34,11 @@ struct program {
  * ERR_TIMEOUT, ERR_NO_SPACE, else ERR_INTERNAL. */
 int program_run(const struct program *program, struct buf *out, struct err *err);
 
-/* What a program's words on stderr mean, as above; cuts them at their end. Returns -1. */
+/* Explains what a program said on stderr, as program_run() does; cuts `words` at its end. Returns
+ * -1. */
 int program_explain(const char *verb, struct buf *words, struct err *err);
 
-/* The environment of every git we run. */
+/* Adds the environment that every git gets. */
 void program_add_environment(struct strlist *env);
 
 void program_done(struct program *program);

@@ -1,5 +1,6 @@
 #include "git/push.h"
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/path.h"
@@ -92,9 +93,8 @@ static int push_ours(const struct push *push, const char *lease, struct err *err
     return run_quietly(push, words, err);
 }
 
-/* True when the push was refused because the remote moved on or is locked right now; false for
- * a protected branch or a hook's refusal.
- */
+/* True when the push was refused because the remote has new commits or is locked right now; false
+ * for a protected branch or a hook's refusal. */
 static bool was_overtaken(const struct err *err)
 {
     static const char *const races[] = {"cannot lock ref", "failed to update ref", "failed to lock",
@@ -132,7 +132,7 @@ static void note_conflict(struct push *push, const char *path)
         strlist_add(list, path);
 }
 
-/* Our side of the first conflict stands. */
+/* Resolves the first conflict with our side. */
 static int settle_first(git_index *index)
 {
     git_index_conflict_iterator *at = NULL;
@@ -147,7 +147,7 @@ static int settle_first(git_index *index)
         entry.id = ours->id;
         entry.mode = ours->mode;
     }
-    AUTO(str) char *name = strdup(path); /* the index is about to free its own */
+    AUTO(str) char *name = strdup(path); /* The index frees its own copy. */
     git_index_conflict_iterator_free(at);
     entry.path = name;
     if (rc || !name || git_index_conflict_remove(index, name))
@@ -155,8 +155,8 @@ static int settle_first(git_index *index)
     return stays ? git_index_add(index, &entry) : 0;
 }
 
-/* True for conflicts that have no lines to merge, as when one side deleted what the other
- * changed. */
+/* Resolves conflicts without lines to merge, as when one side deleted what the other changed. True
+ * when there were such. */
 static int settle_conflicts(git_index *index, struct err *err)
 {
     while (git_index_has_conflicts(index))
@@ -183,7 +183,7 @@ static int list_conflicts(struct push *push, git_repository *repo, git_commit *c
     return 0;
 }
 
-/* Applies one commit on top of another; *ret is the new commit. */
+/* Applies one commit on top of another; *ret is the id of the new commit. */
 static int replay(struct push *push, git_repository *repo, git_commit *commit, git_commit *onto,
                   git_oid *ret, struct err *err)
 {
@@ -208,7 +208,7 @@ static int replay(struct push *push, git_repository *repo, git_commit *commit, g
     return 0;
 }
 
-/* The commits are one id in each line. */
+/* Applies the commits of a list with one id per line. */
 static int replay_all(struct push *push, git_repository *repo, char *commits, git_oid *top,
                       struct err *err)
 {
@@ -227,8 +227,8 @@ static int replay_all(struct push *push, git_repository *repo, char *commits, gi
     return 0;
 }
 
-/* Lists the commits that we have and the remote does not, oldest first. The git program does
- * it, because it understands shallow histories. */
+/* Lists the commits that we have and the remote lacks, oldest first. The git program does it,
+ * because it understands shallow histories. */
 static int list_ours(struct push *push, struct buf *commits, struct err *err)
 {
     AUTO(buf) struct buf base = BUF_INIT(PROGRAM_OUTPUT_MAX);
@@ -240,7 +240,8 @@ static int list_ours(struct push *push, struct buf *commits, struct err *err)
     return run(push, list, commits, err);
 }
 
-/* In a shallow mirror the histories may have parted before the oldest commit that is here. */
+/* Finds our commits. In a shallow mirror the histories may have parted before the oldest commit
+ * that is here. */
 static int find_ours(struct push *push, struct buf *commits, struct err *err)
 {
     const char *const words[] = {
@@ -291,14 +292,14 @@ static int restore_ours(struct push *push, struct err *err)
 
 /* --- all of it ----------------------------------------------------------------------------- */
 
-/* Another pusher may keep overtaking us: waits a random moment, so that the two do not meet
+/* Waits a random moment, because another pusher may keep coming first: so the two do not meet
  * again. */
 static void step_aside(int round)
 {
     poll(NULL, 0, (int)(clock_mono_us() % (uint64_t)(20 * (round + 1))));
 }
 
-/* When the remote has moved again, fetches and rebases again. Commits that cannot be rebased
+/* Fetches and rebases again when the remote has changed again. Commits that cannot be rebased
  * replace only the remote state that was fetched (force-with-lease), nothing newer. */
 static int recover(struct push *push, struct err *err)
 {
@@ -331,6 +332,7 @@ static int push_from_place(struct push *push, struct err *err)
 
 int push_run(const struct push_job *job, struct push_result *ret_result, struct err *err)
 {
+    REQUIRE(job->bundle && job->branch);
     struct err ignored;
     struct push push = {.job = job, .result = ret_result, .remote = REMOTE_INIT};
     snprintf(ret_result->sha, sizeof(ret_result->sha), "%s", job->sha);

@@ -18,23 +18,24 @@
 
 struct push_job {
     const char *mirror; /* its directory */
-    const char *place;  /* a directory to make and leave behind */
+    const char *place;  /* a directory that the call makes and leaves behind */
     const char *bundle;
     const char *base;
     const char *sha;
     const char *branch;
-    bool recover; /* false: a rejected push is the end */
+    bool recover; /* false: a rejected push is an error */
     struct remote_config remote;
 };
 
 struct push_result {
     char sha[65];                  /* what was pushed */
-    const char *method;            /* "rebase", "force-with-lease", or NULL: at the first try */
-    char remote_sha[65];           /* what was there */
-    struct strlist conflict_files; /* where both sides had changed the same */
+    const char *method;            /* "rebase", "force-with-lease", or NULL when the first try
+                                    * succeeded */
+    char remote_sha[65];           /* what the branch had before */
+    struct strlist conflict_files; /* files that both sides had changed */
 };
 
-/* Makes a repository at `place` that borrows the objects of a mirror, and has no refs. After
+/* Makes a repository at `place` that borrows the objects of a mirror, and has no refs. Call after
  * lib_start(). */
 int push_make_place(const char *mirror, const char *place, struct err *err);
 

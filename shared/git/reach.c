@@ -20,7 +20,7 @@ bool reach_is_hidden(const char *dir, const char *path)
     return whole && lstat(whole, &st) && errno == EACCES;
 }
 
-/* 1 when it was closed. */
+/* Opens one entry to its owner. Returns 1 when it was closed before. */
 static int open_one(int dir, const char *name, const struct stat *st)
 {
     mode_t needed = S_ISDIR(st->st_mode) ? 0700 : 0400;
@@ -28,7 +28,7 @@ static int open_one(int dir, const char *name, const struct stat *st)
            fchmodat(dir, name, (st->st_mode & 0777) | needed, 0) == 0;
 }
 
-/* Takes `dir` over. */
+/* Opens everything below `dir`, and closes that descriptor. */
 static int open_below(int dir, int depth)
 {
     struct dirent *entry;
@@ -63,7 +63,7 @@ int reach_open(const char *dir)
     return fd < 0 ? count : count + open_below(fd, 0);
 }
 
-/* Whether opening it to read may never return. */
+/* True when opening the entry for reading might never return. */
 static bool may_block(int dir, const struct dirent *entry)
 {
     struct stat st;
@@ -73,7 +73,7 @@ static bool may_block(int dir, const struct dirent *entry)
     return S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode) || S_ISCHR(st.st_mode);
 }
 
-/* Takes `dir` over. */
+/* Removes what blocks below `dir`, and closes that descriptor. */
 static int unblock_below(int dir, int depth, bool in_git)
 {
     struct dirent *entry;

@@ -1,5 +1,5 @@
 /*
- * Makes files that their owner has made unreadable committable, and removes what would block a
+ * Makes files committable that their owner has made unreadable, and removes what would block a
  * reader.
  *
  * Threads: one at a time.
@@ -9,16 +9,17 @@
 
 #include <stdbool.h>
 
-/* True when nothing can be said of the path because a directory on its way is closed. */
+/* True when a directory on the way to the path is closed, so that the path's state is unknown. */
 bool reach_is_hidden(const char *dir, const char *path);
 
-/* Gives us, who own them, the right to read files and to enter directories below `dir` and `dir`
- * itself; of .git only the directory. No link is followed. Returns how many were closed. */
+/* Gives the owner (the calling user) the right to read files and enter directories, in `dir` and
+ * below; of .git only the directory itself. No link is followed. Returns how many entries were
+ * closed before. */
 int reach_open(const char *dir);
 
-/* Removes what would hold a reader of git's own files for ever: fifos, sockets and devices below
- * `dir` whose names, or a directory's on the way, begin with ".git", and links to such things. None
- * of them can be in a commit. Returns how many there were. */
+/* Removes what would block a reader of git's own files for ever: fifos, sockets and devices below
+ * `dir` whose names, or the name of a directory on the way, begin with ".git", and links to such
+ * things. None of them can be in a commit. Returns how many there were. */
 int reach_unblock(const char *dir);
 
 #endif

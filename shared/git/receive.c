@@ -1,5 +1,6 @@
 #include "git/receive.h"
 
+#include "base/check.h"
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/str.h"
@@ -22,15 +23,15 @@
 #define ZERO_ID "0000000000000000000000000000000000000000"
 #define WORDS_MAX (64u << 10)
 #define REASON_SIZE 200
-#define TOLD_AT_ONCE 20 /* refusals that are explained; the others are counted */
+#define TOLD_AT_ONCE 20 /* refusals that are explained; further ones are only counted */
 
 struct receive {
     const struct receive_job *job;
     struct remote remote;
     struct wishes wishes;
-    char (*reasons)[REASON_SIZE]; /* of each wish: why not; "" when it is fine */
+    char (*reasons)[REASON_SIZE]; /* for each wish: why it is refused; "" when it is not */
     char unpacked[REASON_SIZE];   /* "ok", or why the pack could not be taken */
-    struct buf words;             /* for people */
+    struct buf words;             /* messages for people */
 };
 
 static int run(const struct receive *receive, const char *const words[], struct buf *out,
@@ -46,7 +47,7 @@ static int run(const struct receive *receive, const char *const words[], struct 
 
 /* --- what the remote has ------------------------------------------------------------------- */
 
-/* "id<TAB>ref" lines become packets; the first tells what this server can do. */
+/* Turns "id<TAB>ref" lines into packets; the first also lists what this server can do. */
 static void print_refs(const struct buf *listed, struct buf *out)
 {
     const char *line = buf_str(listed);
@@ -112,7 +113,7 @@ static void refuse(struct receive *receive, size_t index, const char *reason)
         snprintf(receive->reasons[index], REASON_SIZE, "%s", reason);
 }
 
-/* What `gitPush` has to be for the ref. */
+/* Prints the value of `gitPush` that would allow the ref. */
 static void print_allowance(const struct receive *receive, const char *ref, bool force,
                             struct buf *out)
 {
@@ -145,7 +146,7 @@ static void explain_force(struct receive *receive, const struct wish *wish)
     print_allowance(receive, wish->ref, true, &receive->words);
 }
 
-/* By name, and by kind: before the pack is looked at. */
+/* Checks names and kinds of changes, before the pack is read. */
 static void check_names(struct receive *receive)
 {
     const struct push_rules *rules = &receive->job->rules;
@@ -168,7 +169,7 @@ static void check_names(struct receive *receive)
         buf_addf(&receive->words, "claude-runner: and %zu more refs.\n", more);
 }
 
-/* Commits that the remote has and the client's have not. */
+/* Refuses changes that would drop commits which the remote has and the client lacks. */
 static void check_forward(struct receive *receive)
 {
     for (size_t i = 0; i < receive->wishes.count; i++) {
@@ -185,7 +186,7 @@ static void check_forward(struct receive *receive)
     }
 }
 
-/* All or nothing. */
+/* In an atomic push one refusal refuses all. */
 static void check_atomic(struct receive *receive)
 {
     bool any = false;
@@ -206,7 +207,7 @@ static size_t count_fine(const struct receive *receive, bool with_deletes)
 
 /* --- the pack ------------------------------------------------------------------------------ */
 
-/* What the pack builds on may be younger than the mirror. */
+/* Fetches what the remote has now: the pack may build on commits that are newer than the mirror. */
 static int learn_theirs(const struct receive *receive, struct err *err)
 {
     AUTO(buf) struct buf out = BUF_INIT(PROGRAM_OUTPUT_MAX);
@@ -237,7 +238,7 @@ static int take_pack(const struct receive *receive, struct err *err)
     return program_run(&program, &out, err);
 }
 
-/* The pack is whole only when all that the new commits need is there. */
+/* Checks that everything the new commits need is there. */
 static int check_whole(struct receive *receive, struct err *err)
 {
     AUTO(buf) struct buf out = BUF_INIT(65536);
@@ -297,7 +298,7 @@ static void add_refs(const struct receive *receive, struct strlist *argv)
     }
 }
 
-/* The lines "remote: …" are the remote's own words. */
+/* Passes on the remote's own messages, as lines "remote: …". */
 static void pass_words(struct receive *receive, const struct buf *said)
 {
     static const char mark[] = "remote: ";
@@ -315,8 +316,8 @@ static void pass_words(struct receive *receive, const struct buf *said)
     }
 }
 
-/* What a line of --porcelain says of the ref: "<flag>\t<from>:<to>\t<summary> (<reason>)". False
- * when it is of another. */
+/* Reads a line of --porcelain output about the ref: "<flag>\t<from>:<to>\t<summary> (<reason>)".
+ * False when it is about another ref. */
 static bool judge_line(const char *line, size_t len, const struct wish *wish,
                        char reason[REASON_SIZE])
 {
@@ -447,7 +448,7 @@ static int serve_push(struct receive *receive, bool *ret_begun, struct err *err)
     const struct buf nothing = BUF_INIT(1);
     if (read_wishes(receive, err))
         return -1;
-    if (receive->wishes.count == 0) /* the client tries out whether it may come in */
+    if (receive->wishes.count == 0) /* The client only tests whether it may push. */
         return send_answer(receive, REPORT_TYPE, &nothing, ret_begun, err);
     check_names(receive);
     check_atomic(receive);
@@ -464,6 +465,7 @@ static int serve_push(struct receive *receive, bool *ret_begun, struct err *err)
 
 int receive_run(const struct receive_job *job, bool *ret_begun, struct err *err)
 {
+    REQUIRE(job->mirror && job->place && job->out_fd >= 0);
     struct err ignored;
     struct receive receive = {.job = job, .remote = REMOTE_INIT, .unpacked = "ok"};
     buf_init(&receive.words, WORDS_MAX);

@@ -26,17 +26,17 @@
 struct receive_job {
     struct remote_config remote;
     const char *mirror; /* its directory */
-    const char *place;  /* a directory to make, and leave behind */
+    const char *place;  /* a directory that the call makes and leaves behind */
     struct push_rules rules;
     int body_fd;      /* a file with the request, at its start; -1: "info/refs" is asked for */
-    bool cut;         /* the request was longer than body_fd has: the pack is too large */
-    int64_t most_mb;  /* what it may be at most */
-    int out_fd;       /* gets the answer, as in offer.h */
-    struct buf *told; /* gets what came of each ref: JSON objects, one a line */
+    bool cut;         /* the request was longer than body_fd holds: the pack is too large */
+    int64_t most_mb;  /* the largest pack that is accepted */
+    int out_fd;       /* receives the answer, as in offer.h */
+    struct buf *told; /* receives the outcome of each ref: JSON objects, one per line */
 };
 
-/* On failure the answer may have begun; *ret_begun says so. What the rules or the remote refuse is
- * no failure: the client is told. */
+/* Serves one request. When it fails, *ret_begun says whether the answer has begun. A refusal by the
+ * rules or the remote is no failure: the client is told. */
 int receive_run(const struct receive_job *job, bool *ret_begun, struct err *err);
 
 #endif

@@ -194,13 +194,13 @@ int refs_resolve(const char *git_dir, const char *head, const char *branch, cons
     if (git_reference_name_to_id(&oid, repo, name) == 0)
         return err_set(err, ERR_MISMATCH, "the commit of '%.100s' is missing", wanted);
     if (!branch)
-        return 0; /* no commit yet */
+        return 0; /* There is no commit yet. */
     return err_set(err, ERR_NOT_FOUND, "the repository has no branch '%.100s'", branch);
 }
 
 /* --- from a packed-refs file --------------------------------------------------------------- */
 
-/* The commit that a line names; for an annotated tag it is on the line after it. */
+/* The commit of a line; for an annotated tag it is on the next line. */
 static int find_line(const char *text, const char *name, char commit[65])
 {
     char line[512];
@@ -228,6 +228,7 @@ int mirror_resolve(const char *dir, const struct mirror_state *state, const char
     snprintf(ret_branch, 256, "%s", branch ? branch : wanted);
     if (*wanted && find_line(buf_str(&text), name, ret_commit) == 0)
         return 0;
-    /* an annotated tag without its peeled line would give the tag's own id: the helper knows */
+    /* An annotated tag without its peeled line would give the tag's own id; the helper finds the
+     * commit. */
     return err_set(err, ERR_NOT_FOUND, "not among the branches");
 }

@@ -1,7 +1,7 @@
 /*
- * The refs of a mirror. Private to shared/git, but for mirror_resolve().
+ * The refs of a mirror. Private to shared/git, except for mirror_resolve().
  *
- * Threads: no shared state; who changes a mirror holds its lock.
+ * Threads: no shared state; to change a mirror its lock must be held.
  */
 #ifndef GIT_REFS_H
 #define GIT_REFS_H
@@ -20,26 +20,28 @@
  * the format of a packed-refs file. */
 int refs_list(const char *git_dir, int64_t deadline_ms, struct buf *out, struct err *err);
 
-/* What origin/HEAD says in a clone with those refs: "" when they have no such default branch. */
+/* Appends what origin/HEAD says in a clone with those refs: nothing when they lack that default
+ * branch. */
 void refs_print_head(const struct buf *refs, const char *head, struct buf *out);
 
-/* Writes these two to the repository of a workspace: packed-refs and origin/HEAD. */
+/* Writes packed-refs and origin/HEAD into the repository of a workspace. */
 int refs_write(const char *git_dir, const struct buf *refs, const char *head, uid_t uid, gid_t gid,
                struct err *err);
 
-/* True when what was fetched as the remote's HEAD is that branch's commit. */
+/* True when the commit that was fetched as the remote's HEAD is that branch's. */
 bool refs_head_is(const char *git_dir, const char *branch);
 
-/* True when text is a whole commit id. */
+/* True when text is a full commit id. */
 bool refs_is_id(const char *text);
 
-/* True when the repository has not all of its history. */
+/* True when the repository has only a part of its history. */
 bool refs_are_shallow(const char *git_dir);
 
 /* Copies the file that says where a shallow history ends, if there is one. */
 int refs_copy_shallow(const char *from, const char *to, uid_t uid, gid_t gid, struct err *err);
 
-/* What to check out: `ref` (branch, tag, whole or short commit id) or `branch` or `head`. */
+/* Finds the commit to check out: of `ref` (branch, tag, full or short commit id), else of `branch`,
+ * else of `head`. */
 int refs_resolve(const char *git_dir, const char *head, const char *branch, const char *ref,
                  char ret_commit[65], char ret_branch[256], struct err *err);
 

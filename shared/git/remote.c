@@ -16,7 +16,7 @@
 
 /* --- secrets ------------------------------------------------------------------------------- */
 
-/* A file in memory that only we can read. */
+/* Makes a file in memory that only we can read. Returns its descriptor. */
 static int secret_file(const struct buf *text, struct err *err)
 {
     AUTO(fd) int fd = memfd_create("secret", MFD_CLOEXEC);
@@ -27,7 +27,7 @@ static int secret_file(const struct buf *text, struct err *err)
     return out;
 }
 
-/* The user name that a forge expects beside a token; other hosts accept any. */
+/* The user name that a forge expects with a token; other hosts accept any. */
 static const char *token_user(const char *host)
 {
     static const struct {
@@ -40,7 +40,7 @@ static const char *token_user(const char *host)
     return "x-access-token";
 }
 
-/* A token is "user:password", or a password. */
+/* Splits a token "user:password", or one that is only a password. */
 static const char *split_token(const struct remote *remote, const char **ret_user, int *ret_len)
 {
     const char *token = remote->config->token, *colon = strchr(token, ':');
@@ -86,7 +86,7 @@ static int prepare_key(struct remote *remote, struct err *err)
 
 /* --- host keys ----------------------------------------------------------------------------- */
 
-/* As known_hosts names it. */
+/* The host's name in the form of known_hosts. */
 static void host_alias(const struct git_url *url, char *alias, size_t size)
 {
     if (url->port)
@@ -95,7 +95,7 @@ static void host_alias(const struct git_url *url, char *alias, size_t size)
         snprintf(alias, size, "%s", url->host);
 }
 
-/* What ssh-keygen says of the host in a file: -F finds, -l gives fingerprints. */
+/* Asks ssh-keygen about the host in a file: -F finds it, -l gives fingerprints. */
 static int ask_keygen(const struct remote *remote, const char *file, bool fingerprint,
                       struct buf *out)
 {
@@ -141,7 +141,7 @@ void remote_learnt_key(const struct remote *remote, struct buf *out)
 
 /* --- ssh ----------------------------------------------------------------------------------- */
 
-/* 'text' for the shell that git passes the ssh command to. */
+/* Appends the text in single quotes, for the shell to which git passes the ssh command. */
 static void add_quoted(struct buf *out, const char *text)
 {
     buf_addc(out, '\'');
@@ -166,8 +166,9 @@ static void add_option(struct buf *out, const char *fmt, ...)
     add_quoted(out, buf_str(&text));
 }
 
-/* The address is the one that was checked; the key is looked up under the name. ssh closes what it
- * inherits, so it opens its key as a file of this very process. */
+/* Makes the ssh command. It connects to the address that was checked and looks the host key up
+ * under the name. ssh closes inherited descriptors, so it opens its key as a file of this
+ * process. */
 static int make_ssh_command(struct remote *remote, struct err *err)
 {
     static const char *const fixed[] = {

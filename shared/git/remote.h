@@ -21,9 +21,9 @@
 struct remote_config {
     const char *url;
     const struct strlist *allow;   /* GIT_ALLOW */
-    const char *token;             /* NULL: none. "user:password", or a password */
+    const char *token;             /* "user:password", or a password; NULL: none */
     const char *key;               /* NULL: none */
-    const char *known_hosts;       /* file that learns the keys of new hosts */
+    const char *known_hosts;       /* file to which the keys of new hosts are added */
     const char *known_hosts_owner; /* the owner's, or NULL */
     const char *ca_file;           /* or NULL: the system's */
     int64_t deadline_ms;           /* mono */
@@ -45,8 +45,8 @@ struct remote {
         .token_fd = -1, .key_fd = -1 \
     }
 
-/* Chooses the transport (a key asks for ssh, a token for https), checks policy, looks up the
- * address, makes the secrets ready. */
+/* Chooses the transport (a key means ssh, a token https), checks the policy, looks up the address,
+ * and prepares the secrets. */
 int remote_open(struct remote *remote, const struct remote_config *config, struct err *err);
 void remote_close(struct remote *remote);
 static inline void auto_remote(struct remote *remote)
@@ -56,17 +56,18 @@ static inline void auto_remote(struct remote *remote)
 
 /* Appends the credentials of a remote with a token as a header line; nothing for others. */
 void remote_add_authorization(const struct remote *remote, struct buf *out);
-/* "host:port:address", which says where an http(s) remote's host is, or "" behind a proxy. */
+/* Appends "host:port:address", the checked address of an http(s) remote; nothing behind a proxy. */
 void remote_pin(const struct remote *remote, struct buf *out);
 
-/* Appends "git", the options for this remote, and its environment; what to do follows. */
+/* Adds "git", the options for this remote, and its environment; the caller adds the verb and its
+ * arguments. */
 void remote_program(const struct remote *remote, const char *git_dir, struct program *program);
 
-/* The fingerprint of the host's key as it was learnt on first use, into out; nothing when the key
- * was known before. */
+/* Appends the fingerprint of the host's key when it was learnt on first use; nothing when it was
+ * known before. */
 void remote_learnt_key(const struct remote *remote, struct buf *out);
 
-/* The keys of GitHub, GitLab and Bitbucket, as a known_hosts file. */
+/* The host keys of GitHub, GitLab and Bitbucket, as a known_hosts file. */
 extern const char remote_forge_keys[];
 
 #endif

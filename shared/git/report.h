@@ -1,8 +1,8 @@
 /*
- * What is in a commit that a task should know of: it is found when the commit's files are made, and
- * kept beside them for who gets them later.
+ * What a task should know about a commit's files. It is found when the files are made, and stored
+ * with them for later tasks.
  *
- * Threads: one at a time.
+ * Threads: one at a time. Ownership: a report owns its list; end it by tree_report_done().
  */
 #ifndef GIT_REPORT_H
 #define GIT_REPORT_H
@@ -13,13 +13,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define REPORT_NOTES "notes" /* of a mirror: one file for each tree */
+#define REPORT_NOTES "notes" /* directory in a mirror with one file for each tree */
 
 struct tree_report {
     int64_t files;
-    int64_t lfs_pointers;      /* files whose content is elsewhere */
+    int64_t lfs_pointers;      /* files whose content is stored elsewhere (Git LFS) */
     struct strlist submodules; /* their paths; they are empty directories */
-    bool submodules_more;      /* there were more than are listed */
+    bool submodules_more;      /* there were more than the list holds */
 };
 
 void tree_report_done(struct tree_report *report);
@@ -28,7 +28,7 @@ static inline void auto_tree_report(struct tree_report *report)
     tree_report_done(report);
 }
 
-/* Writes and reads the mirror's note on a commit. Loading replaces *report. */
+/* Write and read the mirror's note on a commit. Loading replaces *report. */
 int tree_report_save(const char *mirror, const char *commit, const struct tree_report *report,
                      struct err *err);
 int tree_report_load(const char *mirror, const char *commit, struct tree_report *report,

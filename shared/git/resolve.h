@@ -1,8 +1,6 @@
 /*
- * Looking up the one address to connect to.
- *
- * A name is looked up once and the address that was checked is the one connected to, so that a
- * name server cannot answer twice.
+ * Looks up the one address to connect to. A name is looked up once, and the address that was
+ * checked is the one connected to, so that a name server cannot give a second, different answer.
  *
  * Threads: any.
  */
@@ -18,10 +16,10 @@
 /* True when text is an IPv4 or IPv6 address in its usual form. */
 bool resolve_is_literal(const char *text);
 
-/* True when it is one that anybody may be sent to. */
+/* True when it is a public address. */
 bool resolve_is_public(const char *literal);
 
-/* The address of a host: a public one unless `private_too`. ERR_UPSTREAM when there is none,
+/* Finds the address of a host: a public one unless `private_too`. ERR_UPSTREAM when it has none,
  * ERR_FORBIDDEN when it has only private ones. */
 int resolve_host(const char *host, bool private_too, char ret_address[RESOLVE_SIZE],
                  struct err *err);

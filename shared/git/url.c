@@ -59,7 +59,8 @@ static int set_user(struct git_url *url, const char *user, size_t len, struct er
     return 0;
 }
 
-/* Printable ASCII, nothing that shells, URLs or git read as more than a name. */
+/* Accepts printable ASCII only, and nothing that a shell, a URL or git could read as more than a
+ * name. */
 static int set_path(struct git_url *url, const char *path, struct err *err)
 {
     size_t len = strlen(path);
@@ -86,7 +87,7 @@ static int parse_authority(struct git_url *url, const char *text, size_t len, st
     int64_t port = 0;
     const char *end = text + len, *at = memrchr(text, '@', len);
     if (at && url->scheme == GIT_SSH &&
-        set_user(url, text, strcspn(text, ":@"), err)) /* a password is of no use there */
+        set_user(url, text, strcspn(text, ":@"), err)) /* A password in an ssh URL has no use. */
         return -1;
     const char *host = at ? at + 1 : text;
     bool bracket = *host == '[';
@@ -226,7 +227,7 @@ void git_url_use_https(struct git_url *url)
 
 /* --- what is allowed ----------------------------------------------------------------------- */
 
-/* The real path of as much of it as there is. */
+/* The real path of the longest part of `path` that exists. */
 static char *real_part(const char *path)
 {
     AUTO(str) char *part = strdup(path);
@@ -237,8 +238,8 @@ static char *real_part(const char *path)
     return real;
 }
 
-/* Real paths, so that a link inside an allowed directory does not lead out of it. What has gone
- * from there is missing, not forbidden. */
+/* Compares real paths, so that a link inside an allowed directory does not lead out of it. What no
+ * longer exists there is missing, not forbidden. */
 static bool is_below(const char *path, const char *dir)
 {
     AUTO(str) char *real = real_part(path);

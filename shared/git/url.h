@@ -1,5 +1,5 @@
 /*
- * Repository URLs: the forms people write, one canonical form, and which hosts may be asked.
+ * Repository URLs: the forms people write, one canonical form, and which hosts are allowed.
  *
  * Threads: no shared state.
  */
@@ -23,19 +23,20 @@ struct git_url {
     bool relative;   /* scp form: below the user's home directory */
 };
 
-/* https://, http://, ssh://, file:///, [user@]host:path, and owner/name for GitHub. User and
- * password of http URLs are left out. ERR_INVALID for everything else, and for parts that a
- * program could take for an option or for something other than they seem. */
+/* Reads https://, http://, ssh://, file:///, [user@]host:path, and owner/name for GitHub. User and
+ * password of http URLs are dropped. ERR_INVALID for everything else, and for parts that a program
+ * could take for an option or otherwise misread. */
 int git_url_parse(const char *text, struct git_url *ret_url, struct err *err);
 
-/* The URL for git and for people: no secrets in it. */
+/* Appends the URL for git and for people, without secrets. */
 void git_url_print(const struct git_url *url, struct buf *out);
 
-/* The same text for every way of writing the same repository: what a mirror's name is made of.
- * On the big forges https and ssh are the same repository, elsewhere they may not be. */
+/* Appends the canonical form: the same text for every way to write the same repository, from which
+ * a mirror's name is made. On the big forges https and ssh name the same repository; elsewhere they
+ * may not. */
 void git_url_canonical(const struct git_url *url, struct buf *out);
 
-/* The other transport of the same repository: git@host for ssh. Does nothing to files. */
+/* Change to the other transport of the same repository: git@host for ssh. File URLs stay. */
 void git_url_use_ssh(struct git_url *url);
 void git_url_use_https(struct git_url *url);
 
@@ -43,7 +44,7 @@ void git_url_use_https(struct git_url *url);
 bool git_url_is_allowed(const struct git_url *url, const struct strlist *allow);
 
 /* Refuses, with ERR_FORBIDDEN, http and file URLs and local host names that `allow` does not name,
- * and addresses written as such that are not public. Asks no name server. */
+ * and literal addresses that are not public. Asks no name server. */
 int git_url_check(const struct git_url *url, const struct strlist *allow, struct err *err);
 
 /* True for GitHub, GitLab and Bitbucket. */

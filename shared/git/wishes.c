@@ -41,14 +41,14 @@ bool wish_is_forced(const struct wish *wish)
 
 /* --- names --------------------------------------------------------------------------------- */
 
-/* One part of a name, between slashes. */
+/* Checks one part of a name, between slashes. */
 static bool is_part(const char *part, size_t len)
 {
     return len > 0 && part[0] != '.' && part[len - 1] != '.' &&
            !(len >= 5 && memcmp(part + len - 5, ".lock", 5) == 0);
 }
 
-/* As git check-ref-format has it; what is in `more` is no character of a name either. */
+/* Checks a name by the rules of git check-ref-format; the characters in `more` are refused, too. */
 static bool is_name(const char *name, const char *more)
 {
     if (strlen(name) > WISHES_REF_MAX || strstr(name, "..") || strstr(name, "@{"))
@@ -133,8 +133,8 @@ static int add_wish(struct wishes *wishes, const char *line, struct err *err)
     return 0;
 }
 
-/* One line: a ref to change, with what the client is able to after a NUL in the first; or where
- * its own history ends, which does not matter here. */
+/* Reads one line: a ref to change, in the first line followed by a NUL and the client's
+ * capabilities; or a line about a shallow history, which does not matter here. */
 static int read_line(struct wishes *wishes, const struct pkt *pkt, struct err *err)
 {
     char line[2 * ID_LENGTH + WISHES_REF_MAX + 8];

@@ -1,6 +1,7 @@
 #include "git/worktree.h"
 
 #include "base/auto.h"
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/path.h"
@@ -21,16 +22,16 @@
 #include <time.h>
 #include <unistd.h>
 
-#define AGE_S 10 /* the files' times are at least so long before now */
+#define AGE_S 10 /* The files' times are at least this long before now. */
 #define SUBMODULES_LISTED 200
 #define LFS_POINTER_MAX 1024
 #define CHECKOUT_WORKERS 2
 
 /* --- checking out -------------------------------------------------------------------------- */
 
-/* The files shall be the task's from the start: to give 50,000 of them away afterwards takes as
- * long as making them. git gets that user and of root's rights the one to pass permissions, which
- * it needs to read the mirror. */
+/* Makes git create the files as the task's user: to change the owner of 50,000 files afterwards
+ * takes as long as making them. git gets that user, and from root's rights only the one to pass
+ * permission checks, which it needs to read the mirror. */
 static void act_for(struct program *program, uid_t uid, gid_t gid)
 {
     if (geteuid() != 0 || uid == 0)
@@ -41,10 +42,11 @@ static void act_for(struct program *program, uid_t uid, gid_t gid)
     strlist_add(&program->argv, "--clear-groups");
     strlist_add(&program->argv, "--inh-caps=-all,+dac_override");
     strlist_add(&program->argv, "--ambient-caps=-all,+dac_override");
-    strlist_add(&program->argv, "--securebits=+no_setuid_fixup"); /* access(2) heeds it, too */
+    strlist_add(&program->argv, "--securebits=+no_setuid_fixup"); /* access(2) must use it as
+                                                                   * well. */
 }
 
-/* Names that some system would take for .git are refused, whatever this one makes of them. */
+/* Refuses names that any system would take for .git, even where this one does not. */
 static void add_settings(struct program *program)
 {
     static const char *const settings[] = {
@@ -82,7 +84,7 @@ static int check_out(const struct tree_job *job, struct err *err)
     return program_run(&program, &out, err);
 }
 
-/* When the commit was made. */
+/* Finds the time of the commit. */
 static int find_time(const struct tree_job *job, int64_t *ret_time, struct err *err)
 {
     git_oid oid;
@@ -120,9 +122,9 @@ struct settling {
     struct tree_report *report;
 };
 
-/* Files get the commit's time: older than the index by whole seconds, they are never "racily
- * clean", which would make git read every one of them, and a change in the second of the checkout
- * is not overlooked. The entry gets what lstat then says. */
+/* Gives a file the commit's time and its entry what lstat says. Because the file is older than the
+ * index by whole seconds, it is never "racily clean" (git would then read every file), and a change
+ * in the second of the checkout is noticed. */
 static int settle_entry(const char *path, uint32_t mode, struct stat *ret_st, void *arg)
 {
     const struct settling *settling = arg;
@@ -167,6 +169,7 @@ static int make_dirs(const char *path, uid_t uid, gid_t gid, struct err *err)
 
 int worktree_build(const struct tree_job *job, struct tree_report *report, struct err *err)
 {
+    REQUIRE(job->commit && job->path);
     int64_t when = 0;
     return make_dirs(job->path, job->uid, job->gid, err) || find_time(job, &when, err) ||
                    check_out(job, err) || settle(job, when, report, err)
@@ -179,10 +182,11 @@ int worktree_build(const struct tree_job *job, struct tree_report *report, struc
 struct copying {
     int from;
     int to;
-    char parent[4096]; /* the directory that was made last */
+    char parent[4096]; /* the directory that was created last */
 };
 
-/* The index lists a directory's files together, so the directory is usually there already. */
+/* Makes a file's directory. The index lists a directory's files together, so it is usually there
+ * already. */
 static int make_parents(struct copying *copying, const char *path)
 {
     char part[4096];
@@ -308,7 +312,7 @@ static bool is_kept(const char *name)
     for (size_t i = 0; i < COUNT_OF(tails); i++)
         if (len > strlen(tails[i]) && strcmp(name + len - strlen(tails[i]), tails[i]) == 0)
             return true;
-    return len == 38; /* a loose object */
+    return len == 38; /* The length of a loose object's name. */
 }
 
 static int link_dir(const char *from, const char *to, uid_t uid, gid_t gid, struct err *err)

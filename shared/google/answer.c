@@ -1,4 +1,4 @@
-/* What Google's answers say: both shapes of errors, and JSON's members. */
+/* Reads Google's answers: both shapes of errors, and the members of JSON objects. */
 #include "base/clock.h"
 #include "base/str.h"
 #include "google/wire.h"
@@ -77,7 +77,7 @@ void answer_copy_words(char *to, size_t size, const char *words)
     snprintf(to, size, "%s", buf_str(&clean));
 }
 
-/* "Cloud Run: PERMISSION_DENIED (SERVICE_DISABLED): its words" */
+/* Composes "Cloud Run: PERMISSION_DENIED (SERVICE_DISABLED): its words". */
 static void compose(enum google_api api, const char *words, int http, const char *status,
                     const char *reason, struct err *err)
 {
@@ -97,7 +97,8 @@ static void compose(enum google_api api, const char *words, int http, const char
     err_set(err, err->code, "%s", buf_str(&text));
 }
 
-/* Cloud Storage's front says what is wrong in plain words at times; a proxy's page is of no use. */
+/* The plain text of an error: Cloud Storage's front end sometimes answers in plain words. An HTML
+ * page of a proxy is of no use. */
 static const char *plain_words(const struct wire_answer *answer)
 {
     char type[64];
@@ -112,13 +113,13 @@ int answer_fail(enum google_api api, const struct wire_answer *answer,
 {
     struct err ignored;
     AUTO(json) struct json *body = json_parse(buf_str(&answer->body), answer->body.len, &ignored);
-    const bool listed = body && json_type(body) == JSON_ARRAY; /* as a stream's answer has it */
+    const bool listed = body && json_type(body) == JSON_ARRAY; /* The form of a streamed answer. */
     const struct json *said = listed ? json_first(body) : body;
     const struct json *error = json_get(said, "error");
     const char *status = json_text(json_get(error, "status"));
     const char *info = error_info(error);
     const char *words = json_text(json_get(error, "message"));
-    if (json_text(error)) { /* as OAuth has it */
+    if (json_text(error)) { /* The form of OAuth. */
         status = json_text(error);
         words = json_text(json_get(said, "error_description"));
     } else if (!body) {

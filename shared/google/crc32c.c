@@ -27,7 +27,7 @@
 
 typedef uint32_t crc_fn(uint32_t crc, const unsigned char *data, size_t len);
 
-/* A multiple of 8; three of it nearly fill the 16 KiB that libcurl hands out at once. */
+/* A multiple of 8; three blocks nearly fill the 16 KiB that libcurl passes on at once. */
 #define BLOCK 680
 
 static uint32_t table[8][256];
@@ -76,7 +76,7 @@ static bool has_instruction(void)
 #endif
 
 #ifdef BY_PROCESSOR
-/* What BLOCK bytes of zeros make of a register. */
+/* The register after BLOCK bytes of zeros, for each byte of it. */
 static uint32_t shift(uint32_t crc)
 {
     return shifted[0][crc & 0xff] ^ shifted[1][crc >> 8 & 0xff] ^ shifted[2][crc >> 16 & 0xff] ^
@@ -109,7 +109,7 @@ static bool has_instruction(void)
 }
 #endif
 
-/* A register is the sum of its bits, and so is what zeros make of it. */
+/* Fills the table. A register is the sum of its bits, and zeros transform it linearly. */
 static void prepare_shift(void)
 {
     static const unsigned char zeros[BLOCK];
@@ -152,7 +152,7 @@ uint32_t google_crc32c_portable(uint32_t crc, const void *data, size_t len)
 uint32_t google_crc32c_join(uint32_t first, uint32_t second, int64_t second_len)
 {
     static const unsigned char zeros[4096];
-    uint32_t crc = first; /* shifted as the bare register, without the inversions of its ends */
+    uint32_t crc = first; /* Shift the bare register, without the inversions at its ends. */
     for (int64_t n; second_len > 0; second_len -= n) {
         n = second_len < (int64_t)sizeof(zeros) ? second_len : (int64_t)sizeof(zeros);
         crc = ~google_crc32c(~crc, zeros, (size_t)n);

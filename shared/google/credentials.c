@@ -1,3 +1,4 @@
+#include "base/check.h"
 #include "base/cond.h"
 #include "base/fd.h"
 #include "base/form.h"
@@ -52,7 +53,7 @@ static struct identity *identity_new(enum identity_kind kind, struct err *err)
 
 /* --- what all kinds are made of ------------------------------------------------------------- */
 
-/* A member that has to be there, in fresh memory. */
+/* Copies a required member; the caller frees the copy. */
 static int take_text(const struct json *object, const char *name, char **ret_text, struct err *err)
 {
     const char *text = json_text(json_get(object, name));
@@ -66,7 +67,7 @@ static int take_text(const struct json *object, const char *name, char **ret_tex
     return 0;
 }
 
-/* The same for one that need not. */
+/* Copies an optional member; the caller frees the copy. */
 static int take_optional(const struct json *object, const char *name, char **ret_text,
                          struct err *err)
 {
@@ -133,8 +134,8 @@ static int fill_delegates(struct identity *identity, const struct json *file, st
     return 0;
 }
 
-/* Its URL names the account: ".../serviceAccounts/EMAIL:generateAccessToken". The endpoint is the
- * configured one. */
+/* The account's address from the URL ".../serviceAccounts/EMAIL:generateAccessToken"; the endpoint
+ * itself is the configured one. */
 static char *impersonated_email(const struct json *file)
 {
     const char *url = json_text(json_get(file, "service_account_impersonation_url"));
@@ -259,6 +260,7 @@ struct identity *identity_from_token(const char *token, struct err *err)
 struct identity *identity_impersonate(struct identity *source, const char *email, const char *iam,
                                       struct err *err)
 {
+    REQUIRE(email && iam);
     AUTO(identity) struct identity *identity = identity_new(IDENTITY_IMPERSONATED, err);
     AUTO(buf) struct buf url = BUF_INIT(4096);
     AUTO(str) char *by = NULL;

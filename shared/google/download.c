@@ -1,3 +1,4 @@
+#include "base/check.h"
 #include "base/str.h"
 #include "google/limits.h"
 #include "google/object.h"
@@ -12,21 +13,21 @@ struct download {
     struct google *google;
     const char *bucket, *name;
     const struct storage_sink *sink;
-    int64_t from, end;  /* end: behind the last byte that is wanted; -1: of the object */
+    int64_t from, end;  /* end: offset after the last wanted byte; -1: the object's end */
     int64_t at;         /* the next byte to pass on */
-    int64_t skip;       /* bytes before it that come all the same */
-    int64_t generation; /* of what is read; -1: not known yet */
+    int64_t skip;       /* bytes before it that are sent nevertheless */
+    int64_t generation; /* generation that is being read; -1: not known yet */
     uint32_t crc, promised;
     bool has_promised;
-    bool changed;   /* there is another generation now */
-    bool misplaced; /* another range came than was asked for */
-    bool over;      /* all that was wanted has come, though more is sent */
+    bool changed;   /* the object has another generation now */
+    bool misplaced; /* another range was sent than was asked for */
+    bool over;      /* all wanted bytes have arrived, though more are sent */
     bool gave_up;
 };
 
 /* --- the answer's head ---------------------------------------------------------------------- */
 
-/* "x-goog-hash: crc32c=AAAAAA==,md5=…", which may come in several lines. */
+/* Reads "x-goog-hash: crc32c=AAAAAA==,md5=…", which may be spread over several lines. */
 static void take_hash(struct download *d, const struct buf *head)
 {
     static const char name[] = "x-goog-hash:";
@@ -56,7 +57,7 @@ static int take_generation(struct download *d, const struct buf *head)
 static int take_range(struct download *d, int status, const struct buf *head)
 {
     char text[96], *end = text;
-    d->skip = status == 200 ? d->at : 0; /* the whole object comes, asked or not */
+    d->skip = status == 200 ? d->at : 0; /* The whole object is sent, asked for or not. */
     if (status == 206)
         d->misplaced = !net_header(head, "Content-Range", text, sizeof(text)) ||
                        !str_starts(text, "bytes ") ||
@@ -101,7 +102,8 @@ static int ask(struct download *d, struct wire_answer *answer, struct err *err)
     object_add_path(&path, d->bucket, d->name);
     buf_adds(&path, "?alt=media");
     object_add_precondition(&path, "&", d->generation >= 0 ? d->generation : STORAGE_ANY);
-    strlist_add(&headers, "Accept-Encoding: gzip"); /* as it is stored, never unpacked on the way */
+    strlist_add(&headers, "Accept-Encoding: gzip"); /* As it is stored, and not decompressed on the
+                                                     * way. */
     if (d->end >= 0)
         strlist_addf(&headers, "Range: bytes=%lld-%lld", (long long)d->at, (long long)d->end - 1);
     else if (d->at > 0)
@@ -122,7 +124,7 @@ static int ask(struct download *d, struct wire_answer *answer, struct err *err)
     return wire_ask(d->google, &wire, answer, err);
 }
 
-/* Learns by a question of its own what the answer's head did not say. */
+/* Asks separately for what the answer's head did not say. */
 static int learn(struct download *d, struct err *err)
 {
     AUTO(storage_object) struct storage_object object = {0};
@@ -145,7 +147,7 @@ static int fail(const struct download *d, int rc, const struct wire_answer *answ
     if (d->misplaced)
         return err_set(err, ERR_UPSTREAM, "Cloud Storage: another part came than was asked for");
     if (d->gave_up || rc)
-        return -1; /* explained already */
+        return -1; /* The error has been set. */
     return answer_fail(GOOGLE_STORAGE, answer, NULL, err);
 }
 
@@ -203,6 +205,7 @@ static int download(struct download *d, struct err *err)
 int storage_read(struct google *google, const char *bucket, const char *name, int64_t from,
                  int64_t len, const struct storage_sink *sink, struct err *err)
 {
+    REQUIRE(from >= 0 && sink->write);
     if (from < 0 || len < -1 || (len > 0 && from > INT64_MAX - len))
         return err_set(err, ERR_INVALID, "no part of an object begins at %lld", (long long)from);
     struct download d = {.google = google,

@@ -19,7 +19,7 @@ int jobs_quantity(const char *text, double *ret_value)
     };
     size_t digits = strspn(text, "0123456789");
     char *end;
-    if (digits == 0 || digits > 15 || strpbrk(text, "xX")) /* strtod() reads much more */
+    if (digits == 0 || digits > 15 || strpbrk(text, "xX")) /* strtod() accepts much more. */
         return -1;
     double value = strtod(text, &end);
     for (size_t i = 0; i < COUNT_OF(rows); i++)
@@ -69,7 +69,7 @@ static int64_t count(const struct json *json, const char *name)
     return value;
 }
 
-/* Its condition speaks first; a completion without one is told by the counts. */
+/* The Completed condition decides; a completed execution without one is judged by its counts. */
 static enum jobs_state state_of(const struct json *json, const struct json *completed,
                                 const struct jobs_execution *execution)
 {

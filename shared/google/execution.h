@@ -1,5 +1,5 @@
 /*
- * What Cloud Run says of an execution. Private to shared/google.
+ * Reads Cloud Run's description of an execution. Private to shared/google.
  *
  * Threads: any.
  */

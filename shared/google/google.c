@@ -1,5 +1,6 @@
 #include "google/google.h"
 
+#include "base/check.h"
 #include "base/form.h"
 #include "base/str.h"
 #include "google/limits.h"
@@ -29,7 +30,7 @@ static int take_endpoint(struct google *google, enum google_api api, const char 
     return google->endpoints[api] ? 0 : err_sys(err, "the endpoint of %s", wire_title(api));
 }
 
-/* As Google's libraries look: the file that is named, gcloud's, the metadata server. */
+/* Searches as Google's libraries do: the named file, gcloud's file, the metadata server. */
 static struct identity *find_identity(const struct google_config *config, const char *iam,
                                       struct err *err)
 {
@@ -128,6 +129,7 @@ int google_login(struct google *google, struct err *err)
 int google_call(struct google *google, const struct google_call *call, struct json **ret_json,
                 struct google_answer *ret_answer, struct err *err)
 {
+    REQUIRE(call->method && call->path);
     AUTO(wire_answer) struct wire_answer answer = {0};
     AUTO(strlist) struct strlist headers = STRLIST_INIT;
     AUTO(json) struct json *json = NULL;
@@ -151,7 +153,7 @@ int google_call(struct google *google, const struct google_call *call, struct js
         *ret_answer = (struct google_answer){.status = answer.status, .retry_after_ms = -1};
     if (answer_json(call->api, &answer, &json, err)) {
         if (ret_answer)
-            ret_answer->unsure = true; /* whatever that was, the request had arrived */
+            ret_answer->unsure = true; /* Whatever the failure was, the request had arrived. */
         return -1;
     }
     if (ret_json)
@@ -159,7 +161,7 @@ int google_call(struct google *google, const struct google_call *call, struct js
     return 0;
 }
 
-/* Compute Engine has operations of its own. */
+/* Compute Engine has its own form of operations. */
 static bool is_done(enum google_api api, const struct json *operation)
 {
     bool done = false;
@@ -170,7 +172,7 @@ static bool is_done(enum google_api api, const struct json *operation)
     return done;
 }
 
-/* Takes the operation apart: its error, or its response to *ret_json. */
+/* Reads a finished operation: its error, or its response into *ret_json. */
 static int end_operation(enum google_api api, const struct json *operation, struct json **ret_json,
                          struct err *err)
 {
@@ -209,6 +211,7 @@ static int ask_operation(struct google *google, enum google_api api, const char 
 int google_await(struct google *google, enum google_api api, const struct json *first,
                  const char *path, int total_ms, struct json **ret_json, struct err *err)
 {
+    REQUIRE(total_ms > 0);
     struct retry retry = retry_begin(total_ms, NULL, NULL);
     if (first && is_done(api, first))
         return end_operation(api, first, ret_json, err);

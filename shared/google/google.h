@@ -19,6 +19,7 @@
  * in time ERR_TIMEOUT.
  *
  * Threads: any.
+ * Ownership: the caller of google_new() frees it by google_free().
  */
 #ifndef GOOGLE_GOOGLE_H
 #define GOOGLE_GOOGLE_H
@@ -62,30 +63,31 @@ struct google_config {
 
 struct google;
 
-/* Copies the configuration. Reads and checks the credentials file; asks nobody yet. */
+/* Copies the configuration, reads and checks the credentials file, and connects to nobody yet. The
+ * caller frees the result by google_free(). */
 struct google *google_new(const struct google_config *config, struct err *err);
 void google_free(struct google *google);
 DEFINE_AUTO(google, struct google *, google_free)
 
-/* From now on this access token is who we are, as long as it lives. Before the first call. */
+/* Uses this access token for all calls, as long as it is valid. Call before the first call. */
 int google_use_token(struct google *google, const char *token, struct err *err);
-/* A person's calls are charged to, and limited by, this project. Before the first call; credentials
- * that belong to a project of their own are left alone. */
+/* Charges a person's calls to this project, whose limits apply. Call before the first call.
+ * Credentials that have a project of their own are left unchanged. */
 int google_charge(struct google *google, const char *project, struct err *err);
 
-/* What the credentials are, for a person: "service account a@b", "metadata server", …; or NULL when
+/* Describes the credentials for a person: "service account a@b", "metadata server", …; NULL when
  * none were found (then every call fails with ERR_FORBIDDEN). */
 const char *google_identity(const struct google *google);
 /* The project that the credentials name, or NULL. */
 const char *google_project(const struct google *google);
 
-/* Has an access token, or gets one: whether Google takes the credentials. */
+/* Gets an access token unless there is one: shows whether Google accepts the credentials. */
 int google_login(struct google *google, struct err *err);
 
-/* Whether a lost answer may be asked for again. */
+/* Whether a request may be repeated when its answer was lost. */
 enum google_retry {
-    GOOGLE_SAFE, /* asking twice does what asking once does: again on 408, 429, 5xx, no answer */
-    GOOGLE_ONCE, /* only where surely nothing was done: connection refused, 429 */
+    GOOGLE_SAFE, /* repeating does no harm: tried again on 408, 429, 5xx and no answer */
+    GOOGLE_ONCE, /* tried again only when nothing was done for certain: connection refused, 429 */
 };
 
 struct google_call {
@@ -101,23 +103,23 @@ struct google_call {
     void *arg;
 };
 
-/* How it went, where the code alone does not say. */
+/* The outcome in detail, where the error code alone does not say it. */
 struct google_answer {
-    int status;             /* of the last answer; 0: none came */
-    bool unsure;            /* it failed, but may have been carried out all the same */
+    int status;             /* of the last answer; 0: there was none */
+    bool unsure;            /* it failed, but may have been carried out */
     char reason[64];        /* Google's own: "RESOURCE_EXHAUSTED", "conditionNotMet", … */
-    char detail[64];        /* more exact where there is such: "SERVICE_DISABLED", … */
+    char detail[64];        /* a more exact reason where there is one: "SERVICE_DISABLED", … */
     int64_t retry_after_ms; /* -1: not said */
 };
 
-/* One call. *ret_json is the answer (NULL for an empty one; json_free()); ret_json and ret_answer
- * may be NULL. */
+/* Makes one call. *ret_json is the answer (NULL for an empty one), which the caller frees by
+ * json_free(); ret_json and ret_answer may be NULL. */
 int google_call(struct google *google, const struct google_call *call, struct json **ret_json,
                 struct google_answer *ret_answer, struct err *err);
 
-/* Waits for a long-running operation, of which `first` (or NULL) is what was answered: polls
- * `path` ("/v2/projects/…/operations/…") until it is done or total_ms are over. *ret_json is its
- * response. */
+/* Waits for a long-running operation: polls `path` ("/v2/projects/…/operations/…") until it is
+ * done or total_ms have passed. `first` is its first answer, or NULL. *ret_json is its response,
+ * which the caller frees. */
 int google_await(struct google *google, enum google_api api, const struct json *first,
                  const char *path, int total_ms, struct json **ret_json, struct err *err);
 
@@ -126,9 +128,9 @@ void google_add_escaped(struct buf *out, const char *text);
 
 /* CRC32C as Google's APIs use it; start with 0, feed pieces. */
 uint32_t google_crc32c(uint32_t crc, const void *data, size_t len);
-/* The same without the processor's instruction. */
+/* google_crc32c() without the processor's instruction. */
 uint32_t google_crc32c_portable(uint32_t crc, const void *data, size_t len);
-/* That of two texts one after the other, from those of each. */
+/* The CRC32C of two texts in a row, from the CRC32C of each. */
 uint32_t google_crc32c_join(uint32_t first, uint32_t second, int64_t second_len);
 
 #endif

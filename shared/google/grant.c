@@ -16,12 +16,12 @@
 #define JWT_GRANT "urn:ietf:params:oauth:grant-type:jwt-bearer"
 #define JWT_SECONDS 3600
 #define LIFE_MAX_S 86400
-#define GIVEN_LIFE_MS 3600000 /* at most; it is refused when it is over */
-#define LIFE_UNSAID_S 3600    /* Google's own */
+#define GIVEN_LIFE_MS 3600000 /* at most; at its end the token is refused */
+#define LIFE_UNSAID_S 3600    /* Google's default */
 
 /* --- one question to a token endpoint ------------------------------------------------------- */
 
-/* The error of RFC 6749, or of an API, as words that hold no more than what they should. */
+/* Reports the error of a token endpoint (RFC 6749, or an API's form) without any secret. */
 static int refused(const struct net_answer *answer, struct err *err)
 {
     struct err ignored;
@@ -39,13 +39,14 @@ static int refused(const struct net_answer *answer, struct err *err)
                    code ? code : "", clean.len ? ": " : "", buf_str(&clean));
 }
 
-/* Again on what may pass: no answer, 429, 5xx. Nothing is changed by asking twice. */
+/* Sends the question, again after no answer, 429 and 5xx. Repeating it changes nothing. */
 static int ask(struct net_request *request, int total_ms, struct net_answer *ret_answer,
                struct err *err)
 {
     struct retry retry = retry_begin(total_ms, NULL, NULL);
     for (;;) {
-        request->total_ms = (int)retry_left_ms(&retry) / 2 + 1; /* one that hangs leaves time */
+        request->total_ms = (int)retry_left_ms(&retry) / 2 + 1; /* A try that hangs must leave time
+                                                                 * for another. */
         AUTO(net_answer) struct net_answer answer = {0};
         int64_t after_ms = -1;
         int rc = net_call(request, &answer, err);
@@ -64,7 +65,8 @@ static int ask(struct net_request *request, int total_ms, struct net_answer *ret
     }
 }
 
-/* Whole seconds from a member that is a number or digits; RFC 6749 lets it be missing. */
+/* Reads whole seconds from a member that is a number or digits; RFC 6749 allows it to be
+ * missing. */
 static int seconds_of(const struct json *node, int64_t *ret_seconds)
 {
     double number = LIFE_UNSAID_S;
@@ -87,7 +89,7 @@ static int take_token(const struct json *body, const char *name, struct buf *ret
     return buf_adds(ret_token, token) ? buf_check(ret_token, "the access token", err) : 0;
 }
 
-/* The answer of RFC 6749; so is the metadata server's. */
+/* Reads the answer of RFC 6749, which the metadata server uses as well. */
 static int take_grant(const struct net_answer *answer, struct buf *ret_token, int64_t *ret_life_ms,
                       struct err *err)
 {
@@ -133,7 +135,7 @@ static void add_part(struct buf *jwt, const struct buf *json)
     str_add_base64(jwt, BASE64_URL, buf_str(json), json->len);
 }
 
-/* RFC 7523: signed by the key itself, for the token endpoint only. */
+/* RFC 7523: an assertion signed by the key itself, for the token endpoint only. */
 static int add_assertion(const struct identity *identity, struct buf *out, struct err *err)
 {
     int64_t now_s = clock_real_ms() / 1000;
@@ -261,7 +263,7 @@ static int ask_by_impersonation(struct identity *identity, int total_ms, struct 
     if (identity_token(identity->source, &source, err))
         return -1;
     int rc = post_impersonation(identity, total_ms, buf_str(&source), &answer, err);
-    if (rc && str_starts(err->msg, "HTTP 401")) { /* revoked before its end: once more */
+    if (rc && str_starts(err->msg, "HTTP 401")) { /* The token was revoked early: try once more. */
         identity_drop(identity->source, buf_str(&source));
         buf_clear(&source);
         rc = identity_token(identity->source, &source, err);
@@ -276,7 +278,7 @@ static int ask_by_impersonation(struct identity *identity, int total_ms, struct 
 
 /* --- the metadata server -------------------------------------------------------------------- */
 
-/* By address first: where there is no such server, its name costs a resolver's patience. */
+/* By address first: where there is no such server, looking up its name takes long. */
 static const char *const metadata_hosts[] = {"169.254.169.254", "metadata.google.internal"};
 
 static int ask_metadata_at(const struct identity *identity, const char *host,
@@ -332,7 +334,8 @@ static int no_metadata(struct err *err)
                    "there is no metadata server");
 }
 
-/* Where nobody said that there is a metadata server, its silence is an answer. */
+/* Asks the metadata server once. Where nobody said that there is one, silence means that there is
+ * none. */
 static int ask_metadata_once(struct identity *identity, struct net_answer *ret_answer,
                              struct err *err)
 {
@@ -351,8 +354,8 @@ static bool may_pass(const struct err *err)
     return err->code == ERR_UPSTREAM || err->code == ERR_RATE || err->code == ERR_TIMEOUT;
 }
 
-/* A container may be faster than the metadata server beside it, which then does not listen, is
- * slow, or does not know of the container's account yet. */
+/* Asks the metadata server until it answers: a container may start faster than the metadata server
+ * beside it, which then does not listen, is slow, or does not know the container's account yet. */
 static int ask_metadata(struct identity *identity, int total_ms, struct buf *ret_token,
                         int64_t *ret_life_ms, struct err *err)
 {
@@ -369,7 +372,7 @@ static int ask_metadata(struct identity *identity, int total_ms, struct buf *ret
     return rc;
 }
 
-/* It cannot be renewed: who has given it gives another. */
+/* Returns the given token. It cannot be renewed: whoever gave it must give another. */
 static int take_given(struct identity *identity, int total_ms, struct buf *ret_token,
                       int64_t *ret_life_ms, struct err *err)
 {

@@ -12,6 +12,7 @@
  *                                                    └───────────────────┘
  *
  * Threads: any, once made.
+ * Ownership: the caller frees an identity by identity_free(); an impersonating one owns its source.
  */
 #ifndef GOOGLE_IDENTITY_H
 #define GOOGLE_IDENTITY_H
@@ -31,8 +32,8 @@ enum identity_kind {
     IDENTITY_KEY,          /* a service account's private key */
     IDENTITY_USER,         /* a person's refresh token */
     IDENTITY_METADATA,     /* the machine's service account */
-    IDENTITY_IMPERSONATED, /* a service account that `source` may act as */
-    IDENTITY_TOKEN,        /* an access token that somebody else has got */
+    IDENTITY_IMPERSONATED, /* a service account as which `source` may act */
+    IDENTITY_TOKEN,        /* an access token that was given to us */
 };
 
 struct token_cache {
@@ -41,8 +42,8 @@ struct token_cache {
     char *text;               /* or NULL */
     int64_t early_ms, end_ms; /* mono */
     bool asking;
-    unsigned round;     /* how many answers have come */
-    struct err failure; /* of the last round; ERR_NONE: it gave a token */
+    unsigned round;     /* counts the answers */
+    struct err failure; /* of the last round; ERR_NONE: it returned a token */
 };
 
 struct identity {
@@ -51,35 +52,37 @@ struct identity {
     char *project;       /* or NULL */
     char *quota_project; /* who pays for a person's calls, or NULL */
     char *token_url;
-    char *email, *key_id; /* key; the first also: who is impersonated */
+    char *email, *key_id; /* key_id: of the key; email: of the key or of the impersonated account */
     struct crypto_rsa *key;
     char *client_id, *client_secret, *refresh_token; /* user */
     struct strlist delegates;                        /* impersonated */
     struct identity *source;
     char *given_token;         /* token */
     char *metadata_host;       /* as configured, or NULL for Google's */
-    int patience_ms;           /* metadata: there surely is one; 0: there may be none */
-    _Atomic int64_t absent_ms; /* mono: there was no metadata server then; 0: never asked */
+    int patience_ms;           /* time to wait for a metadata server that certainly exists; 0: there
+                                * may be none */
+    _Atomic int64_t absent_ms; /* mono: when no metadata server was found; 0: never asked */
     struct token_cache cache;
 };
 
 /* Reads a credentials file. `iam` is the endpoint of the IAM Credentials API. NULL with ERR_CONFIG
- * (ERR_NOT_FOUND: no such file); messages hold nothing secret. */
+ * (ERR_NOT_FOUND: no such file); messages hold no secret. The caller of these functions frees the
+ * result by identity_free(). */
 struct identity *identity_from_file(const char *path, const char *iam, struct err *err);
 struct identity *identity_from_token(const char *token, struct err *err);
 struct identity *identity_from_metadata(const char *host, struct err *err);
-/* Takes `source`, also on failure. */
+/* Takes ownership of `source`, also on failure. */
 struct identity *identity_impersonate(struct identity *source, const char *email, const char *iam,
                                       struct err *err);
 void identity_free(struct identity *identity);
 DEFINE_AUTO(identity, struct identity *, identity_free)
 
-/* Appends a token that lives. */
+/* Appends a valid token. */
 int identity_token(struct identity *identity, struct buf *out, struct err *err);
-/* It was refused: nobody gets it again. */
+/* Drops a token that was refused: no caller gets it again. */
 void identity_drop(struct identity *identity, const char *token);
 
-/* Asks Google for a token (grant.c), total_ms at most; life_ms from now on. */
+/* Asks Google for a token (grant.c), for at most total_ms. *ret_life_ms is its life from now on. */
 int identity_ask(struct identity *identity, int total_ms, struct buf *ret_token,
                  int64_t *ret_life_ms, struct err *err);
 

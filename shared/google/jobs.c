@@ -1,5 +1,6 @@
 #include "google/jobs.h"
 
+#include "base/check.h"
 #include "base/str.h"
 #include "google/execution.h"
 #include "google/limits.h"
@@ -13,9 +14,9 @@
 #define PAGE_SIZE 100
 #define MATCHES_MAX 10000
 #define JOB_WAIT_MS 300000
-#define START_TRIES 3 /* where surely nothing was started; a queue waits better than a call */
+#define START_TRIES 3 /* tries when certainly nothing was started; after that the queue waits */
 
-/* "/v2/", the name, and what follows it. */
+/* Appends "/v2/", the name, and `rest`. */
 static int make_path(struct buf *path, const char *what, const char *name, const char *after,
                      struct err *err)
 {
@@ -63,8 +64,8 @@ static void add_overrides(struct buf *body, const struct jobs_start *start)
     json_close(&w);
 }
 
-/* An execution's name as it begins with our job's: Google may write the project's number where we
- * have its id. False when it is another job's. */
+/* Rewrites an execution's name so that it begins with our job's name: Google may write the
+ * project's number where we have its id. False when it belongs to another job. */
 static bool take_as_ours(const char *name, const char *job, char ret_name[RUN_NAME_SIZE])
 {
     const char *place = strstr(job, "/locations/");
@@ -80,7 +81,8 @@ static bool take_as_ours(const char *name, const char *job, char ret_name[RUN_NA
     return true;
 }
 
-/* The operation's metadata is the execution; a finished one has it as its response, too. */
+/* Reads the execution's name: it is the operation's metadata, and also the response of a finished
+ * operation. */
 static int take_name(const struct json *operation, const char *job, char ret_name[RUN_NAME_SIZE],
                      struct err *err)
 {
@@ -96,6 +98,7 @@ static int take_name(const struct json *operation, const char *job, char ret_nam
 int jobs_start(struct google *google, const char *job, const struct jobs_start *start,
                char ret_name[RUN_NAME_SIZE], bool *ret_unsure, struct err *err)
 {
+    REQUIRE(ret_name && ret_unsure);
     AUTO(buf) struct buf path = BUF_INIT(PATH_MAX_BYTES);
     AUTO(buf) struct buf body = BUF_INIT(BODY_MAX);
     AUTO(json) struct json *operation = NULL;
@@ -197,7 +200,7 @@ static int match_page(const struct json *page, const char *job, const char *name
     return 0;
 }
 
-/* All pages, whatever their order: that one is missed would start a second one. */
+/* Reads all pages, whatever their order: a missed execution would be started a second time. */
 static int collect(struct google *google, const char *job, const char *name, const char *value,
                    int64_t since_ms, struct matches *matches, struct err *err)
 {
@@ -225,6 +228,7 @@ int jobs_find(struct google *google, const char *job, const char *name, const ch
               int64_t since_ms, int (*fn)(const struct jobs_execution *execution, void *arg),
               void *arg, struct err *err)
 {
+    REQUIRE(name && value && fn);
     struct matches matches = {0};
     int rc = collect(google, job, name, value, since_ms, &matches, err);
     if (rc == 0 && matches.count > 0) {
@@ -261,7 +265,7 @@ int jobs_exit_code(struct google *google, const char *execution, int *ret_code, 
         return -1;
     const struct json *task = json_first(json_get(json, "tasks"));
     const struct json *result = json_get(task, "lastAttemptResult");
-    if (result && answer_int(result, "exitCode", &code)) { /* a zero is left out */
+    if (result && answer_int(result, "exitCode", &code)) { /* Google leaves out a zero. */
         answer_int(json_get(result, "status"), "code", &status);
         code = status == 0 ? 0 : -1;
     }
@@ -276,7 +280,7 @@ int jobs_job_get(struct google *google, const char *job, struct json **ret_job, 
     return get(google, "a job", job, "", ret_job, err);
 }
 
-/* projects/P/locations/L/jobs/J is created as "/v2/projects/P/locations/L/jobs?jobId=J". */
+/* A job projects/P/locations/L/jobs/J is created by "/v2/projects/P/locations/L/jobs?jobId=J". */
 static int make_create_path(struct buf *path, const char *job, struct err *err)
 {
     const char *id = strstr(job, "/jobs/");
@@ -306,7 +310,7 @@ int jobs_job_put(struct google *google, const char *job, const char *definition,
                                      .body = definition,
                                      .body_len = len};
     if (google_call(google, &call, &operation, &answer, err)) {
-        /* made by a try whose answer was lost */
+        /* An earlier try, whose answer was lost, has made it. */
         bool made = !exists && err->code == ERR_CONFLICT && answer.unsure;
         return made ? jobs_job_put(google, job, definition, len, true, err) : -1;
     }

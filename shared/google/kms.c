@@ -7,7 +7,7 @@
 #include <string.h>
 
 #define PATH_MAX_BYTES 4096
-#define BYTES_MAX 65536 /* of plain text and of aad, by KMS */
+#define BYTES_MAX 65536 /* KMS's limit for plain text and for aad */
 #define BODY_MAX (400u << 10)
 
 static void add_bytes(struct json_writer *w, const char *name, const char *crc_name,
@@ -22,7 +22,7 @@ static void add_bytes(struct json_writer *w, const char *name, const char *crc_n
     w->out->failed |= text.failed;
 }
 
-/* Appends bytes of an answer whose checksum is right. */
+/* Appends bytes of an answer after checking their checksum. */
 static int take_bytes(const struct json *answer, const char *name, const char *crc_name,
                       struct buf *out, struct err *err)
 {
@@ -31,7 +31,8 @@ static int take_bytes(const struct json *answer, const char *name, const char *c
     const char *text = json_text(json_get(answer, name));
     if (answer_int(answer, crc_name, &crc))
         return err_set(err, ERR_UPSTREAM, "Cloud KMS: the answer holds no \"%s\"", crc_name);
-    if (text && str_read_base64(text, strlen(text), &bytes)) /* an empty one may be left out */
+    if (text && str_read_base64(text, strlen(text), &bytes)) /* Google may leave out an empty
+                                                              * one. */
         return err_set(err, ERR_UPSTREAM, "Cloud KMS: \"%s\" is no base64", name);
     if (google_crc32c(0, buf_str(&bytes), bytes.len) != crc)
         return err_set(err, ERR_UPSTREAM,
@@ -40,7 +41,7 @@ static int take_bytes(const struct json *answer, const char *name, const char *c
                                                     : 0;
 }
 
-/* What is sent, under which names. */
+/* What is sent, and under which names. */
 struct question {
     const char *verb, *field, *crc_field;
     const void *data;
@@ -83,7 +84,7 @@ static bool is_verified(const struct json *answer, const char *name)
     return verified;
 }
 
-/* Asks, and asks again for an answer that arrived changed: asking twice changes nothing. */
+/* Asks, and asks again when the answer arrives corrupted: repeating changes nothing. */
 static int ask_whole(struct google *google, const char *key, const struct question *q,
                      const char *name, const char *crc_name, struct buf *out, struct err *err)
 {

@@ -13,7 +13,7 @@
 int kms_encrypt(struct google *google, const char *key, const void *plain, size_t plain_len,
                 const char *aad, struct buf *out, struct err *err);
 
-/* Appends the plain text; ERR_INVALID when it is not that key's and aad's. */
+/* Appends the plain text; ERR_INVALID when it was sealed with another key or aad. */
 int kms_decrypt(struct google *google, const char *key, const void *sealed, size_t sealed_len,
                 const char *aad, struct buf *out, struct err *err);
 

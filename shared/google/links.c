@@ -1,5 +1,6 @@
 #include "google/links.h"
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/lock.h"
 
@@ -27,8 +28,8 @@ static struct net_link *remove_locked(struct links *links, size_t i)
     return link;
 }
 
-/* Those that nobody wanted for long, and one more when there is no room; closed without the lock:
- * it takes a moment. */
+/* Removes links that were idle for too long, and one more when there is no room. The caller closes
+ * them without the lock, because that takes a moment. */
 static size_t remove_old_locked(struct links *links, struct net_link *old[LINKS_MAX])
     HOLDS(links->lock);
 static size_t remove_old_locked(struct links *links, struct net_link *old[LINKS_MAX])
@@ -44,7 +45,8 @@ struct net_link *links_take(struct links *links, int to)
 {
     struct net_link *link = NULL, *old[LINKS_MAX];
     lock_take(&links->lock);
-    for (size_t i = links->count; i-- > 0 && !link;) /* the latest: it lives most likely */
+    for (size_t i = links->count; i-- > 0 && !link;) /* The most recent one: it is most likely still
+                                                      * open. */
         if (links->idle[i].to == to)
             link = remove_locked(links, i);
     size_t count = remove_old_locked(links, old);
@@ -56,6 +58,7 @@ struct net_link *links_take(struct links *links, int to)
 
 void links_put(struct links *links, int to, struct net_link *link)
 {
+    REQUIRE(link);
     struct net_link *old[LINKS_MAX];
     lock_take(&links->lock);
     size_t count = remove_old_locked(links, old);

@@ -1,7 +1,8 @@
 /*
- * Connections that wait for their next exchange, by whom they lead to. Private to shared/google.
+ * Idle connections, kept for the next exchange and grouped by where they lead. Private to
+ * shared/google.
  *
- * Threads: any.
+ * Threads: any. Ownership: a link that links_take() returned is the caller's until links_put().
  */
 #ifndef GOOGLE_LINKS_H
 #define GOOGLE_LINKS_H
@@ -19,7 +20,7 @@ struct links {
     size_t count;
     struct links_idle {
         struct net_link *link;
-        int to; /* whom: a number of the caller's */
+        int to; /* where it leads: a number that the caller chooses */
         int64_t since_ms;
     } idle[LINKS_MAX]; /* the longest idle first */
 };
@@ -27,7 +28,8 @@ struct links {
 void links_init(struct links *links);
 void links_done(struct links *links);
 
-/* One that leads there, or a new one; NULL without libcurl. links_put() or net_link_free(). */
+/* An idle link to `to`, or a new one; NULL when libcurl is missing. Give it back by links_put(), or
+ * free it by net_link_free(). */
 struct net_link *links_take(struct links *links, int to);
 void links_put(struct links *links, int to, struct net_link *link);
 

@@ -9,36 +9,38 @@
 #include "google/storage.h"
 #include "google/wire.h"
 
-/* ERR_INVALID for what cannot be the name of a bucket or an object. */
+/* ERR_INVALID when bucket or name cannot exist. */
 int object_check(const char *bucket, const char *name, struct err *err);
 
-/* "/storage/v1/b/B/o/N" */
+/* Appends "/storage/v1/b/B/o/N". */
 void object_add_path(struct buf *out, const char *bucket, const char *name);
-/* "/upload/storage/v1/b/B/o?uploadType=T&name=N", and the precondition. */
+/* Appends "/upload/storage/v1/b/B/o?uploadType=T&name=N", and the precondition. */
 void object_add_upload_path(struct buf *out, const char *bucket, const char *name, const char *type,
                             int64_t generation);
-/* `before` ("?" or "&") and "ifGenerationMatch=G", but for STORAGE_ANY. */
+/* Appends `before` ("?" or "&") and "ifGenerationMatch=G"; nothing for STORAGE_ANY. */
 void object_add_precondition(struct buf *out, const char *before, int64_t generation);
 
-/* From an answer's JSON. */
+/* Read an object's description from an answer. The caller ends it by storage_object_done(). */
 int object_read(const struct json *json, struct storage_object *ret_object, struct err *err);
 int object_read_answer(const struct wire_answer *answer, struct storage_object *ret_object,
                        struct err *err);
 
-/* A CRC32C as Cloud Storage writes it: base64 of four bytes. */
+/* Appends a CRC32C as Cloud Storage writes it: base64 of four bytes. */
 void object_add_crc(struct buf *out, uint32_t crc);
 bool object_parse_crc(const char *text, size_t len, uint32_t *ret_crc);
 
-/* What was stored is what was meant; else it is deleted again and the error says so. */
+/* Checks that the stored object has the intended size and checksum; else deletes it and says so in
+ * the error. */
 int object_verify(struct google *google, const char *bucket, const struct storage_object *object,
                   int64_t size, uint32_t crc, struct err *err);
 
-/* After a write that failed with `err` though it may have been carried out: 0 when an object with
- * these bytes is there, which none before `generation` can have been; else -1, err unchanged. */
+/* After a write that failed with `err` but may have been carried out: returns 0 when an object with
+ * these bytes exists that no write before `generation` can have made; else -1, with err
+ * unchanged. */
 int object_claim(struct google *google, const char *bucket, const char *name, int64_t generation,
                  int64_t size, uint32_t crc, struct storage_object *ret_object);
 
-/* Moves what is found out to where the caller wants it, or lets it go. */
+/* Moves the object to *ret_object, or frees it when that is NULL. */
 void object_hand_out(struct storage_object *object, struct storage_object *ret_object);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * When something is tried again: full jitter between tries, Retry-After honoured, up to a total
- * time. Private to shared/google.
+ * Decides when something is tried again: full jitter between tries, Retry-After honoured, up to a
+ * total time. Private to shared/google.
  *
  * Threads: one at a time.
  */
@@ -20,26 +20,26 @@ struct retry {
 };
 
 struct retry retry_begin(int total_ms, bool (*stop)(void *arg), void *arg);
-/* There was progress: from the beginning. */
+/* Starts again from the beginning, after progress. */
 void retry_renew(struct retry *retry, int total_ms);
 
-/* Some part of an interval that doubles with every try, at random: callers that failed together do
- * not come again together. */
+/* A random part of an interval that doubles with every try, so that callers that failed together do
+ * not try again together. */
 int64_t retry_jitter(int tries);
 
-/* Waits that long, at least after_ms (-1: not said). False, at
- * once or on the way, when the time does not suffice or stop() says so. */
+/* Waits for the next try, at least after_ms (-1: not given). False, at once or on the way, when the
+ * time does not suffice or stop() says so. */
 bool retry_pause(struct retry *retry, int64_t after_ms);
 
 bool retry_is_stopped(const struct retry *retry);
 int64_t retry_left_ms(const struct retry *retry);
 
-/* The Retry-After of an answer's head (seconds or a date) from now on; -1: none. */
+/* The time until Retry-After in an answer's head (seconds or a date); -1: none. */
 int64_t retry_after(const struct buf *head);
-/* The same of its value; -1: neither form. */
+/* As retry_after(), from the header's value; -1 when it has neither form. */
 int64_t retry_after_value(const char *value);
 
-/* Appends foreign words for a message: one line of UTF-8, at most `max` bytes. */
+/* Appends text from outside for a message: one line of UTF-8, at most `max` bytes. */
 void retry_add_words(struct buf *out, const char *words, size_t max);
 
 #endif

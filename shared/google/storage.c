@@ -1,5 +1,6 @@
 #include "google/storage.h"
 
+#include "base/check.h"
 #include "base/str.h"
 #include "google/limits.h"
 #include "google/object.h"
@@ -126,7 +127,8 @@ int object_verify(struct google *google, const char *bucket, const struct storag
     struct err ignored = ERR_INIT;
     AUTO(storage_object) struct storage_object known = {0};
     bool same = object->size == size && object->has_crc32c && object->crc32c == crc;
-    if (object->size == size && !object->has_crc32c) /* the answer may be short: not the object */
+    if (object->size == size && !object->has_crc32c) /* The answer may lack fields, but the object
+                                                      * does not. */
         same = storage_stat(google, bucket, object->name, &known, &ignored) == 0 &&
                known.size == size && (!known.has_crc32c || known.crc32c == crc);
     if (same)
@@ -192,8 +194,8 @@ int storage_delete(struct google *google, const char *bucket, const char *name, 
     object_add_path(&path, bucket, name);
     object_add_precondition(&path, "?", generation);
     int rc = call(google, "DELETE", &path, NULL, NULL, &answer, err);
-    if (rc &&
-        err->code == ERR_MISMATCH) { /* none is there: that is not the precondition's, either */
+    if (rc && err->code == ERR_MISMATCH) { /* There is no object, so the precondition did not fail
+                                            * on one. */
         AUTO(storage_object) struct storage_object there = {0};
         struct err why = ERR_INIT;
         if (storage_stat(google, bucket, name, &there, &why) && why.code == ERR_NOT_FOUND)
@@ -310,6 +312,7 @@ int storage_list(struct google *google, const char *bucket, const struct storage
                  int (*fn)(const struct storage_object *object, void *arg), void *arg,
                  struct err *err)
 {
+    REQUIRE(fn);
     struct listing listing = {.wish = wish, .fn = fn, .arg = arg};
     AUTO(str) char *token = NULL;
     if (object_check(bucket, NULL, err))
@@ -348,8 +351,8 @@ static int sweep_one(const struct storage_object *object, void *arg)
     return 0;
 }
 
-/* Listed until there is nothing to delete: a list whose pages are counted skips names when others
- * go meanwhile. */
+/* Lists again until there is nothing to delete: a list in pages skips names when objects are
+ * deleted meanwhile. */
 int storage_sweep(struct google *google, const char *bucket, const char *prefix,
                   bool (*goes)(const char *name, void *arg), void *arg, struct err *err)
 {
@@ -397,14 +400,15 @@ static int check_composition(const char *bucket, const char *const *names, size_
     for (size_t i = 0; i < count; i++) {
         if (object_check(bucket, names[i], err))
             return -1;
-        if (generation == STORAGE_ANY && strcmp(names[i], to) == 0) /* twice would grow it twice */
+        if (generation == STORAGE_ANY && strcmp(names[i], to) == 0) /* A second try would append
+                                                                     * twice. */
             return err_set(err, ERR_INVALID,
                            "an object that is put together with itself needs its generation");
     }
     return object_check(bucket, to, err);
 }
 
-/* A composition whose answer was lost: what it must have become follows from its sources. */
+/* Recognizes a composition whose answer was lost: its sources say what it must have become. */
 static int claim_composition(struct google *google, const char *bucket, const char *const *names,
                              size_t count, const char *to, int64_t generation,
                              struct storage_object *ret_object)
@@ -425,6 +429,7 @@ static int claim_composition(struct google *google, const char *bucket, const ch
 int storage_compose(struct google *google, const struct storage_at *at, const char *const *names,
                     size_t count, struct storage_object *ret_object, struct err *err)
 {
+    REQUIRE(count > 0 && count <= 32);
     const char *bucket = at->bucket, *to = at->name;
     const int64_t generation = at->generation;
     AUTO(buf) struct buf path = BUF_INIT(URL_MAX);

@@ -33,7 +33,7 @@ static void keep_locked(struct token_cache *cache, struct buf *token, int64_t li
     cache->failure = (struct err){0};
 }
 
-/* Asks without the lock, for everybody. */
+/* Asks for a token without the lock, on behalf of every waiting caller. */
 static void refresh_locked(struct identity *identity) HOLDS(identity->cache.lock);
 static void refresh_locked(struct identity *identity)
 {
@@ -52,12 +52,13 @@ static void refresh_locked(struct identity *identity)
         keep_locked(&identity->cache, &token, life_ms);
     } else {
         cache->failure = err;
-        cache->early_ms = clock_mono_ms() + TOKEN_PAUSE_MS; /* counts while the old one lives */
+        cache->early_ms = clock_mono_ms() + TOKEN_PAUSE_MS; /* Only matters while the old token is
+                                                             * valid. */
     }
     pthread_cond_broadcast(&cache->changed);
 }
 
-/* Until the one who asks has an answer, whatever it is. */
+/* Waits until the caller that asks has an answer, good or bad. */
 static void await_locked(struct token_cache *cache) HOLDS(cache->lock);
 static void await_locked(struct token_cache *cache)
 {
@@ -67,8 +68,8 @@ static void await_locked(struct token_cache *cache)
             return;
 }
 
-/* Brings about a token or a failure. A token that nobody could use yet may have been refused and
- * dropped by a faster caller, so once more. */
+/* Gets a token or a failure. A faster caller may have used a new token, seen it refused and dropped
+ * it before this one could use it, so this tries once more. */
 static void obtain_locked(struct identity *identity) HOLDS(identity->cache.lock);
 static void obtain_locked(struct identity *identity)
 {
@@ -90,7 +91,7 @@ int identity_token(struct identity *identity, struct buf *out, struct err *err)
     lock_take(&identity->cache.lock);
     if (!is_alive_locked(&identity->cache)) {
         forget_locked(&identity->cache);
-        obtain_locked(identity); /* used even when its life is over at once */
+        obtain_locked(identity); /* Used even when its life ends at once. */
     } else if (clock_mono_ms() >= cache->early_ms && !cache->asking) {
         refresh_locked(identity);
     }

@@ -9,6 +9,7 @@
  * A piece is sent again from where the server says that it stands. What has been read once is in
  * the checksum once, however often it is sent.
  */
+#include "base/check.h"
 #include "base/fd.h"
 #include "base/form.h"
 #include "base/str.h"
@@ -27,19 +28,19 @@ struct session {
     struct google *google;
     const char *bucket, *name, *type; /* borrowed */
     int64_t generation;
-    char *path;     /* where pieces go; NULL: not begun */
-    char *base;     /* the same's scheme and host, when it is not our endpoint; or NULL */
-    bool bare;      /* there our token has no business */
+    char *path;     /* where pieces are sent; NULL: not begun */
+    char *base;     /* scheme and host of path, when they are not our endpoint's; or NULL */
+    bool bare;      /* send without our token, which must not go there */
     int64_t stored; /* bytes that the server has */
     int64_t total;  /* -1: not known yet */
-    bool lost;      /* where it stands has to be asked first */
+    bool lost;      /* the server must be asked how much it has */
     int restarts;
     struct tries tries;
     uint32_t crc; /* of the first crc_to bytes */
     int64_t crc_to;
     bool finished;
     struct storage_object object;
-    /* Where bytes come from: memory that begins at byte held_at, or a file. */
+    /* The source of the bytes: memory that begins at byte held_at, or a file. */
     const struct buf *held;
     int64_t held_at;
     int fd;
@@ -78,9 +79,10 @@ static bool is_googles(const char *host)
     return len > strlen(domain) && strcmp(host + len - strlen(domain), domain) == 0;
 }
 
-/* Whether pieces go to the host of a session's URL, and with our token or by the session's name
- * alone, which is all that Google asks for. Google's own hosts are those behind our endpoint; to
- * others our token goes only when they are our endpoint's, whatever the port. */
+/* Decides whether pieces are sent to the host of a session's URL, and whether with our token or
+ * only by the session's name, which is all that Google requires. Google's own hosts are accepted
+ * when our endpoint is Google's; our token goes to another host only when it is our endpoint's,
+ * whatever the port. */
 static bool is_followed(const struct session *s, const char *url, bool *ret_bare)
 {
     struct form_url to, endpoint;
@@ -92,7 +94,7 @@ static bool is_followed(const struct session *s, const char *url, bool *ret_bare
     return true;
 }
 
-/* Scheme and host of a URL with a path, in fresh memory. */
+/* Scheme and host of a URL with a path; the caller frees the text. */
 static char *host_part(const char *url)
 {
     const char *host = strstr(url, "://") + 3;
@@ -120,7 +122,8 @@ static int take_location(struct session *s, const struct buf *head, struct err *
     return s->path ? 0 : err_sys(err, "an upload");
 }
 
-/* Nobody is where the session's URL leads: its host may be a name that only the server knows. */
+/* Nobody answers at the session URL: its host may be a name that only the server knows. Use the
+ * endpoint's host instead. */
 static void stay_at_endpoint(struct session *s, int rc, const struct wire_answer *answer)
 {
     if (!s->base || rc == 0 || answer->sent)
@@ -162,7 +165,7 @@ static int begin(struct session *s, struct err *err)
 
 /* --- one piece ------------------------------------------------------------------------------ */
 
-/* Bytes at s->at, at most size; -1 when there are none though there should be. */
+/* Reads bytes at s->at, at most size; -1 when the source has fewer than announced. */
 static ssize_t source_read(struct session *s, char *to, size_t size)
 {
     if (s->held) {
@@ -186,7 +189,7 @@ static ssize_t on_read(char *to, size_t size, void *arg)
     ssize_t n = source_read(s, to, size);
     if (n < 0)
         return -1;
-    int64_t known = s->crc_to - s->at; /* read before, and sent again now */
+    int64_t known = s->crc_to - s->at; /* These were read before, and are sent again. */
     if (known < n) {
         s->crc = google_crc32c(s->crc, to + known, (size_t)(n - known));
         s->crc_to = s->at + n;
@@ -195,8 +198,8 @@ static ssize_t on_read(char *to, size_t size, void *arg)
     return n;
 }
 
-/* "bytes 0-9/10", "bytes 0-9/" and "*", "bytes * /10": the last asks, or ends without more bytes.
- */
+/* Appends "bytes 0-9/10", "bytes 0-9/" and a star, or "bytes * /10" (without the space): the last
+ * one asks for the state, or ends the upload without more bytes. */
 static void add_range(const struct session *s, struct strlist *headers)
 {
     char total[32] = "*", part[64] = "*";
@@ -230,7 +233,7 @@ static int send_piece(struct session *s, struct wire_answer *answer, struct err 
 
 /* --- what came of it ------------------------------------------------------------------------ */
 
-/* "Range: bytes=0-99" (or "0-99") says that 100 bytes are stored; without it none are. */
+/* Reads "Range: bytes=0-99" (or "0-99"): 100 bytes are stored; without the header none are. */
 static int take_stored(struct session *s, const struct wire_answer *answer, struct err *err)
 {
     char text[64];
@@ -267,7 +270,7 @@ static int take_object(struct session *s, const struct wire_answer *answer, stru
     return storage_stat(s->google, s->bucket, s->name, &s->object, err);
 }
 
-/* True when the object is there with what we read, all of it: an answer was lost. */
+/* True when the object exists with all the bytes that we read: an answer was lost. */
 static bool is_ours(struct session *s)
 {
     storage_object_done(&s->object);
@@ -316,8 +319,8 @@ static int take_answer(struct session *s, int rc, const struct wire_answer *answ
     return rc ? -1 : answer_fail(GOOGLE_STORAGE, answer, NULL, err);
 }
 
-/* One request towards having the bytes up to `end` stored; the last of them when s->total says so.
- * Follow s->stored and s->finished. */
+/* Makes one request towards storing the bytes up to `end`, which is the end of all when s->total
+ * says so. Look at s->stored and s->finished afterwards. */
 static int step(struct session *s, int64_t end, struct err *err)
 {
     AUTO(wire_answer) struct wire_answer answer = {0};
@@ -329,7 +332,7 @@ static int step(struct session *s, int64_t end, struct err *err)
     return take_answer(s, rc, &answer, err);
 }
 
-/* The end of the next piece of a whole: a multiple of the unit from where it stands, or the end. */
+/* The end of the next piece: a multiple of the unit after s->stored, or the end of all. */
 static int64_t piece_end(const struct session *s, int64_t most, int64_t available)
 {
     int64_t left = available - s->stored;
@@ -373,6 +376,7 @@ int storage_put_file(struct google *google, const struct storage_at *at, int fd,
                      int64_t size, const struct storage_stop *stop,
                      struct storage_object *ret_object, struct err *err)
 {
+    REQUIRE(fd >= 0 && from >= 0 && size >= 0);
     if (object_check(at->bucket, at->name, err))
         return -1;
     if (size <= PUT_AT_ONCE_MAX)
@@ -395,7 +399,7 @@ int storage_put_file(struct google *google, const struct storage_at *at, int fd,
 struct storage_upload {
     struct session session;
     char *bucket, *name, *type;
-    struct buf held; /* what is not stored yet */
+    struct buf held; /* bytes that are not stored yet */
     struct err failure;
 };
 
@@ -434,7 +438,7 @@ struct storage_upload *storage_upload_new(struct google *google, const char *buc
     return STEAL_PTR(upload);
 }
 
-/* Makes room: what has been stored need not be held. */
+/* Makes room: stored bytes need not be kept. */
 static int flush(struct storage_upload *upload, struct err *err)
 {
     struct session *s = &upload->session;
@@ -484,7 +488,7 @@ int storage_upload_end(struct storage_upload *upload, struct storage_object *ret
         *err = upload->failure;
         return -1;
     }
-    if (!s->path) /* it all fits */
+    if (!s->path) /* Everything fits into one request. */
         return storage_put(s->google,
                            &(const struct storage_at){s->bucket, s->name, s->type, s->generation},
                            buf_str(&upload->held), upload->held.len, ret_object, err);

@@ -5,7 +5,9 @@
 #include <string.h>
 
 #define CALL_BUFFER 16384
-#define DOWNLOAD_BUFFER 65536 /* what has come is still in the nearest cache for its checksum */
+#define DOWNLOAD_BUFFER                                                     \
+    65536 /* small enough that the bytes are still in the nearest cache for \
+           * their checksum */
 
 /* What the callbacks of one try share. */
 struct passing {
@@ -13,8 +15,8 @@ struct passing {
     struct wire_answer *answer;
     const char *body;
     size_t body_left;
-    bool through; /* the answer is passed on */
-    bool cut;     /* enough of an error's body has come */
+    bool through; /* the answer's body is passed on */
+    bool cut;     /* enough of an error's body has arrived */
     bool too_large;
 };
 
@@ -120,7 +122,7 @@ static int relay(struct google *google, const struct wire *wire, const char *tok
     return rc;
 }
 
-/* Whoever repeats our token to us does not get it into a message. */
+/* Hides our token in a body that repeats it, so that it cannot get into a message. */
 static void hide(struct buf *body, const char *token)
 {
     size_t len = strlen(token);
@@ -154,7 +156,7 @@ int wire_ask(struct google *google, const struct wire *wire, struct wire_answer 
         return -1;
     int rc = relay(google, wire, buf_str(&token), &passing, err);
     if (rc && answer->status >= 300 &&
-        !on_stop(&passing)) /* what an error goes on to say matters less */
+        !on_stop(&passing)) /* The rest of an error's body matters less. */
         rc = 0;
     if (answer->status == 401)
         identity_drop(google->identity, buf_str(&token));
@@ -171,7 +173,7 @@ static bool may_pass(int status)
            status == 504;
 }
 
-/* No answer: was it the way, and not us? */
+/* There was no answer. True when the connection failed and not this side. */
 static bool is_way_lost(const struct err *err)
 {
     return err->code == ERR_UPSTREAM || err->code == ERR_TIMEOUT || err->code == ERR_RATE;

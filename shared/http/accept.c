@@ -14,7 +14,7 @@ static bool weighs(const char *params, size_t len)
     return true;
 }
 
-/* How a media range names a type: by itself, by "text/" and a star, by stars alone, not at all. */
+/* How a media range names a type: exactly, by "text/" and a star, by two stars, or not at all. */
 enum naming { NAMED_NOT, NAMED_BY_STARS, NAMED_BY_KIND, NAMED_ITSELF };
 
 static enum naming names(const char *range, size_t len, const char *type)
@@ -27,7 +27,7 @@ static enum naming names(const char *range, size_t len, const char *type)
     return len == strlen(type) && strncasecmp(range, type, len) == 0 ? NAMED_ITSELF : NAMED_NOT;
 }
 
-/* The closest naming of `type` in one Accept header, and whether it is wanted. */
+/* Finds the most exact range for `type` in one Accept header, and whether the type is wanted. */
 static void look_at_accept(const char *accept, const char *type, enum naming *best, bool *wanted)
 {
     while (*accept) {

@@ -8,11 +8,11 @@
 
 #include "http/head.h"
 
-/* True when the type may be sent; the closest of the ranges that fit decides. No header takes all.
- */
+/* True when the type may be sent; the most exact range that fits decides. Without the header every
+ * type may be sent. */
 bool accept_takes(const struct head *head, const char *type);
 
-/* True when the type itself is listed, not only a range with stars, and wanted. */
+/* True when the type itself is listed and wanted, not only a range with stars. */
 bool accept_names(const struct head *head, const char *type);
 
 #endif

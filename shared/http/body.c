@@ -1,5 +1,5 @@
-/* The body of a request. CivetWeb would wait in mg_read() for as long as each byte takes its time;
- * so we wait, and only then let it take what is there. */
+/* The body of a request. CivetWeb's mg_read() has no time limit for a sender that sends byte by
+ * byte; so this file waits for bytes itself, and lets CivetWeb read only what has arrived. */
 #include "http/chunk.h"
 #include "http/request.h"
 
@@ -13,9 +13,10 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-#define PIECE 65536 /* memory grows with what came, not with what was announced */
+#define PIECE 65536 /* Memory grows with the bytes that arrive, not with the announced length. */
 
-/* Waits for bytes in the socket; returns how many there are, 0 at the end, -1 when too late. */
+/* Waits for bytes in the socket. Returns how many there are, 0 at the end, -1 after the time
+ * limit. */
 static ssize_t wait_for_bytes(struct http_request *req, int64_t until_us, struct err *err)
 {
     const struct http_config *config = &req->server->config;
@@ -41,7 +42,7 @@ static ssize_t wait_for_bytes(struct http_request *req, int64_t until_us, struct
     }
 }
 
-/* Takes up to max bytes of the body as it was sent; 0 at the connection's end. */
+/* Reads up to max bytes of the body as it was sent; 0 at the connection's end. */
 static ssize_t fetch(struct http_request *req, char *to, size_t max, int64_t until_us,
                      struct err *err)
 {
@@ -51,7 +52,8 @@ static ssize_t fetch(struct http_request *req, char *to, size_t max, int64_t unt
         return n;
     if ((size_t)n > max)
         n = (ssize_t)max;
-    if (req->mg && !req->head.chunked) /* so that CivetWeb knows where the next request begins */
+    if (req->mg && !req->head.chunked) /* Read through CivetWeb, so that it knows where the next
+                                        * request begins. */
         n = mg_read(req->mg, to, (size_t)n);
     else if (held > 0)
         memcpy(to, req->conn->input.data + req->head_size + req->body_taken, (size_t)n);
@@ -112,7 +114,8 @@ static int say_continue(struct http_request *req, struct err *err)
     return 0;
 }
 
-/* Nothing here unpacks a body, and a packed one taken as it is would be taken for nonsense. */
+/* Refuses encoded bodies: nothing here decodes them, and the compressed bytes would be read as
+ * text. */
 static int check_encoding(const struct http_request *req, struct err *err)
 {
     const char *encoding = http_header(req, "Content-Encoding");

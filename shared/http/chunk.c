@@ -21,7 +21,7 @@ static int size_digit(struct chunk *chunk, char c)
                 : (c | 0x20) >= 'a' && (c | 0x20) <= 'f' ? (c | 0x20) - 'a' + 10
                                                          : -1;
     if (digit >= 0) {
-        if (chunk->digits++ >= 15) /* far beyond any limit, and no overflow */
+        if (chunk->digits++ >= 15) /* Far beyond any limit, and still without overflow. */
             return BROKEN;
         chunk->left = chunk->left * 16 + (uint64_t)digit;
         return SIZE;
@@ -31,7 +31,7 @@ static int size_digit(struct chunk *chunk, char c)
     return c == '\r' ? SIZE_LF : c == ';' ? EXTENSION : BROKEN;
 }
 
-/* Bytes that carry no data are counted: a body may not be all extensions. */
+/* Counts bytes that carry no data: a body may not consist of extensions only. */
 static int text_byte(struct chunk *chunk, char c, int stay, int after_cr)
 {
     if (++chunk->overhead > CHUNK_OVERHEAD_MAX)

@@ -1,4 +1,4 @@
-/* What a request asks for on a condition (If-Match, If-None-Match), or would prefer (Prefer). */
+/* The conditions (If-Match, If-None-Match) and preferences (Prefer) of a request. */
 #include "http/request.h"
 
 #include <stdio.h>
@@ -7,8 +7,8 @@
 
 /* --- entity tags --------------------------------------------------------------------------- */
 
-/* True when one element of the list is the tag. A weak tag, W/"x", is the same thing as "x" for a
- * weak comparison and nothing for a strong one. Commas may stand inside the quotes. */
+/* True when one element of the list is the tag. A weak tag, W/"x", equals "x" in a weak comparison
+ * and nothing in a strong one. The quoted part may hold commas. */
 static bool lists_tag(const char *list, const char *etag, bool strongly)
 {
     bool is_weak = strncmp(etag, "W/", 2) == 0;
@@ -19,7 +19,7 @@ static bool lists_tag(const char *list, const char *etag, bool strongly)
         bool weak = strncmp(p, "W/", 2) == 0;
         p += weak ? 2 : 0;
         const char *end = *p == '"' ? strchr(p + 1, '"') : NULL;
-        if (!end) { /* no tag: pass over it */
+        if (!end) { /* Not a tag: skip it. */
             p += strcspn(p, ",");
             continue;
         }
@@ -32,7 +32,7 @@ static bool lists_tag(const char *list, const char *etag, bool strongly)
     return false;
 }
 
-/* True when one of the headers of that name lists the tag, or is a star and there is a resource. */
+/* True when one of the headers of that name lists the tag, or is a star and the resource exists. */
 static bool names_tag(const struct head *head, const char *name, const char *etag, bool strongly)
 {
     for (size_t i = 0; i < head->field_count; i++) {
@@ -66,7 +66,7 @@ static size_t value_length(const char *p)
     return end ? (size_t)(end + 1 - p) : strlen(p);
 }
 
-/* Looks for the preference in one header. */
+/* Looks for a preference in one header. */
 static bool find_preference(const char *p, const char *name, char *value, size_t size)
 {
     while (*p) {
@@ -89,7 +89,7 @@ static bool find_preference(const char *p, const char *name, char *value, size_t
             snprintf(value, size, "%.*s", (int)(quoted ? len - 2 : len), text + quoted);
             return true;
         }
-        p += strcspn(p, ","); /* parameters of another one */
+        p += strcspn(p, ","); /* Skip the parameters of another preference. */
     }
     return false;
 }

@@ -1,5 +1,5 @@
-/* Accepted connections: how they enter and leave the guard's table, and the one that the calling
- * worker is at. */
+/* Accepted connections: how they enter and leave the guard's table, and which one the calling
+ * worker serves. */
 #include "http/table.h"
 
 #include "base/check.h"
@@ -11,9 +11,9 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-#define US_PER_BYTE 15 /* a sender of 64 KiB/s does not wait at all */
+#define US_PER_BYTE 15 /* A sender of 64 KiB/s counts as never waiting. */
 
-/* What the calling thread works for; all NULL outside of CivetWeb's workers. */
+/* What the calling thread works on; all NULL outside of CivetWeb's workers. */
 static _Thread_local struct {
     struct guard *guard;
     struct conn *conn;
@@ -50,7 +50,7 @@ void conn_free(struct conn *conn)
     free(conn);
 }
 
-/* Room for a descriptor. Returns 0 or -1. */
+/* Makes room for a descriptor in the table. Returns 0 or -1. */
 static int grow_locked(struct guard *guard, size_t fd) HOLDS(guard->lock);
 static int grow_locked(struct guard *guard, size_t fd)
 {
@@ -134,7 +134,7 @@ void guard_forget(struct guard *guard, struct conn *conn)
     conn_free(conn);
 }
 
-/* The connection that the calling worker has just begun to work on. */
+/* Binds the connection that the calling worker begins to serve, and returns it. */
 static struct conn *bind_here(int fd)
 {
     struct guard *guard = here.guard;

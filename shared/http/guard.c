@@ -13,10 +13,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#define TICK_MS 250       /* deadlines are kept this exactly */
-#define PRESSED_TICK_MS 5 /* while workers are short */
+#define TICK_MS 250       /* precision of the deadlines */
+#define PRESSED_TICK_MS 5 /* the same while workers are short */
 
-/* Never on a descriptor that was closed: both ends of a connection's life take the lock. */
+/* Cuts a connection off. Its descriptor is open, because both ends of a connection's life take this
+ * lock. */
 static void cut_locked(struct guard *guard, struct conn *conn) HOLDS(guard->lock);
 static void cut_locked(struct guard *guard, struct conn *conn)
 {
@@ -53,7 +54,7 @@ static void cut_longest_locked(struct guard *guard, struct candidate *found, siz
         cut_locked(guard, found[i].conn);
 }
 
-/* Looks at one connection; returns true when it may be cut to free a worker. */
+/* Looks at one connection. Returns true when it may be cut off to free a worker. */
 static bool judge_locked(struct guard *guard, struct conn *conn, int64_t now_us) HOLDS(guard->lock);
 static bool judge_locked(struct guard *guard, struct conn *conn, int64_t now_us)
 {
@@ -69,11 +70,12 @@ static bool judge_locked(struct guard *guard, struct conn *conn, int64_t now_us)
         return false;
     if (conn->taken)
         return true;
-    cut_locked(guard, conn); /* silent in the queue: it would only hold a worker later */
+    cut_locked(guard, conn); /* Silent while it waits for a worker: it would only hold a worker
+                              * later. */
     return false;
 }
 
-/* How many workers are to be had back: the reserve's, and one for each connection that waits. */
+/* How many workers must be freed: those of the reserve, and one for each connection that waits. */
 static int needed_locked(const struct guard *guard) HOLDS(guard->lock);
 static int needed_locked(const struct guard *guard)
 {
@@ -97,7 +99,7 @@ static void sweep_locked(struct guard *guard)
         if (!conn)
             continue;
         if (conn->taken && atomic_load(&conn->cut))
-            need--; /* that worker is on its way */
+            need--; /* That worker will be free soon. */
         else if (judge_locked(guard, conn, now_us) && found)
             found[count++] = (struct candidate){conn_waited_us(conn, now_us), conn};
     }

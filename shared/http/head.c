@@ -31,8 +31,8 @@ size_t head_size(const char *data, size_t len)
     return 0;
 }
 
-/* Cuts the next line off: returns its text, NUL-terminated, without CR LF; NULL when it does not
- * end as it must. The last line of the head is the empty one. */
+/* Cuts off the next line. Returns its text, NUL-terminated, without CR LF; NULL when the line does
+ * not end in CR LF. The last line of the head is empty. */
 static char *next_line(char **at, const char *end)
 {
     char *line = *at;
@@ -157,7 +157,8 @@ static int check_expect(struct head *head, const char *value, struct err *err)
     return 0;
 }
 
-/* Headers that decide how the bytes are read or who is asking: two of them are an attack. */
+/* Refuses repeated headers that decide how bytes are read or who asks: two of them are an
+ * attack. */
 static int check_single(const struct head *head, struct err *err)
 {
     static const char *const single[] = {"Host",         "Content-Length", "Transfer-Encoding",
@@ -173,8 +174,8 @@ static int check_single(const struct head *head, struct err *err)
     return 0;
 }
 
-/* CivetWeb keeps a connection when the first Connection header says keep-alive or there is none;
- * whatever else is asked for (upgrades), closing is right. */
+/* CivetWeb keeps a connection when the first Connection header says keep-alive or there is none.
+ * For anything else (upgrades) closing is right. */
 static bool wants_keep_alive(const struct head *head)
 {
     const char *first = head_field(head, "Connection");
@@ -199,7 +200,7 @@ int head_parse(char *data, size_t size, struct head *head, struct err *err)
     head->chunked = head->expects_continue = head->keep_alive = false;
 
     if (size > 2 && data[0] == '\r' && data[1] == '\n')
-        at += 2; /* RFC 9112, 2.2: one empty line before the request line is forgiven */
+        at += 2; /* RFC 9112, 2.2 allows one empty line before the request line. */
     char *line = next_line(&at, end);
     if (!line)
         return err_set(err, ERR_INVALID, "the request line is not one line that ends in CR LF");

@@ -1,8 +1,7 @@
 /*
- * The head of a request: checked strictly, then split in place.
- *
- * These functions see the bytes as they came from the socket, not what CivetWeb made of them: it
- * takes bare line feeds, folded lines, doubled lengths and "Content-Length: 5abc" without a word.
+ * The head of a request: checked strictly, then split in place. These functions see the bytes as
+ * they came from the socket, not what CivetWeb made of them: it silently accepts bare line feeds,
+ * folded lines, repeated lengths and "Content-Length: 5abc".
  *
  * Threads: no shared state. Ownership: a struct head points into the bytes it was made from.
  */
@@ -28,7 +27,7 @@ struct head_pair {
 struct head {
     const char *method;
     const char *path; /* decoded; "*" for OPTIONS * */
-    const char *odd;  /* why the path is no plain text ("has a control character"), or NULL */
+    const char *odd;  /* why the path is not plain text ("has a control character"), or NULL */
     int minor;        /* HTTP/1.minor */
     struct head_pair fields[HEAD_FIELDS_MAX];
     size_t field_count;
@@ -40,15 +39,15 @@ struct head {
     bool keep_alive; /* what the client wants */
 };
 
-/* The length of the head at the start of data, its empty line included, or 0 when it is not whole.
- * Ends exactly where CivetWeb sees the end: both must agree where a body begins. */
+/* The length of the head at the start of data, including its empty line, or 0 when it is not
+ * complete. It ends exactly where CivetWeb sees the end: both must agree where a body begins. */
 size_t head_size(const char *data, size_t len);
 
 /* Checks and splits the head data[0..size). Returns 0, or -1 with what is wrong; *head then holds
- * what had been understood before (strings may be "" but never NULL). */
+ * what was understood before the error (strings may be "" but never NULL). */
 int head_parse(char *data, size_t size, struct head *head, struct err *err);
 
-/* Says what is wrong with a head that will not become whole; returns -1. */
+/* Says why a head can never become complete; returns -1. */
 int head_unfinished(const char *data, size_t len, struct err *err);
 
 /* The first field of that name, or NULL. Names compare without case. */

@@ -39,8 +39,8 @@ struct http_route;
 
 typedef void http_handler(struct http_request *req, void *arg);
 
-/* A flag of a route whose path may hold control characters and what is no UTF-8, as names of files
- * may. */
+/* Flag of a route whose path may hold control characters and bytes that are not UTF-8, as file
+ * names may. */
 #define HTTP_ANY_BYTES 0x80000000u
 
 /* One row of the routing table. `path` is exact; a part in braces, "/tasks/{id}", takes one
@@ -70,11 +70,15 @@ struct http_config {
     /* Sees every well-formed request before its handler; route is NULL when none matches. Returns
      * false after it has answered (403, 429, 503 …). */
     bool (*gate)(struct http_request *req, const struct http_route *route, void *arg);
-    /* After each answer, for the log and the counters; status 0 when the connection ended without a
-     * whole one. Also for requests that were refused before a handler saw them: their method and
-     * path may be "". Called on the worker or the epoll thread. */
+    /* Called once before the head of an answer is sent, so that a client that has the answer can
+     * read what was noted here; status 0 when the client of a parked request left without an
+     * answer. May be NULL. Runs on the worker or the epoll thread. */
+    void (*answering)(const struct http_request *req, int status, void *arg);
+    /* Called after each answer, for the log and the counters; status 0 when the connection ended
+     * without a whole answer. Also called for requests that were refused before a handler saw them:
+     * their method and path may be "". Runs on the worker or the epoll thread. */
     void (*done)(const struct http_request *req, int status, int64_t duration_us, void *arg);
-    /* What the server itself could not do (borrowed message). */
+    /* Reports what the server itself failed to do (`message` is borrowed). */
     void (*trouble)(const char *message, void *arg);
     void *arg;
 
@@ -89,14 +93,14 @@ struct http_config {
 struct http_server *http_start(const struct http_config *config, struct err *err);
 /* The port of the first TCP address, or 0 when there is none. */
 int http_port(const struct http_server *server);
-/* Where it listens: the index'th address as a URL, "http://127.0.0.1:8787", "http://[::1]:8787",
+/* The index'th address that it listens on, as a URL: "http://127.0.0.1:8787", "http://[::1]:8787",
  * "unix:/run/x.sock". Returns false past the last. */
 bool http_place(const struct http_server *server, size_t index, char *text, size_t size);
 
-/* Stops taking connections, gives parked requests that are being answered `linger_ms` to get their
- * bytes out, ends everything else and frees the server. A request that is still parked gets its
- * gone() and done() here; the send or drop that its holder still owes may come later and then only
- * frees the handle. Handlers must be able to end: it waits for them. */
+/* Stops accepting connections, gives parked requests that are being answered `linger_ms` to send
+ * their bytes, ends everything else and frees the server. For a request that is still parked gone()
+ * and done() are called here; the send or drop that its holder still owes may come later and then
+ * only frees the handle. It waits for running handlers, so these must be able to end. */
 void http_stop(struct http_server *server, int linger_ms);
 
 struct http_stats {
@@ -105,16 +109,15 @@ struct http_stats {
 };
 void http_stats(struct http_server *server, struct http_stats *ret_stats);
 
-/* What came. Strings live as long as the request. */
+/* The request. Strings live as long as it does. */
 const char *http_method(const struct http_request *req);
 const char *http_path(const struct http_request *req);
-/* The row that serves it; NULL: none does, or it was refused before that was looked for. */
+/* The row that serves the request; NULL when none does, or when it was refused before routing. */
 const struct http_route *http_served_by(const struct http_request *req);
-/* Who asks: the address without its port, or "unix:" and the user id of a process of this machine.
- */
+/* The client's address without its port, or "unix:" and the user id of a local process. */
 const char *http_peer(const struct http_request *req);
-/* How near that is. A tunnel or proxy on this machine is LOOPBACK: only from there (and over a unix
- * socket) is a header like CF-Connecting-IP worth anything. */
+/* Where the client is. A tunnel or proxy on this machine is LOOPBACK: only from there (and over a
+ * unix socket) can a header such as CF-Connecting-IP be trusted. */
 enum http_peer_kind {
     HTTP_PEER_REMOTE,   /* TCP from another machine */
     HTTP_PEER_LOOPBACK, /* TCP from 127.0.0.0/8 or ::1 */
@@ -140,22 +143,23 @@ bool http_accepts(const struct http_request *req, const char *type);
 /* True when Accept names the type itself, not by a wildcard. */
 bool http_prefers(const struct http_request *req, const char *type);
 
-/* A preference of the Prefer headers (RFC 7240), "wait" of "wait=10, respond-async": copies its
- * value, without quotes, "" when it has none, cut to size - 1 bytes. False when it is not there.
- * Only the whole name counts; the first one of several does. */
+/* Looks up a preference of the Prefer headers (RFC 7240), such as "wait" of "wait=10,
+ * respond-async". Copies its value without quotes, "" when it has none, cut to size - 1 bytes.
+ * False when it is absent. Names must match exactly; of several the first counts. */
 bool http_preference(const struct http_request *req, const char *name, char *value, size_t size);
 
-/* What If-Match and If-None-Match (RFC 9110, 13.2.2) say about a resource whose ETag is `etag`,
- * with its quotes (NULL: there is no such resource): 0 go on, 304 or 412 to be answered instead. */
+/* Evaluates If-Match and If-None-Match (RFC 9110, 13.2.2) for a resource whose ETag is `etag`, with
+ * its quotes (NULL: the resource does not exist). Returns 0 to go on, or 304 or 412 to answer
+ * instead. */
 int http_condition(const struct http_request *req, const char *etag);
 
-/* Reads the whole body (Content-Length or chunked), answering Expect: 100-continue first.
- * ERR_TOO_LARGE past max, ERR_SLOW when it stalls, ERR_INVALID when it is cut or malformed.
- * Until this is called nothing of the body is read: refuse first, then read. */
+/* Reads the whole body (Content-Length or chunked); answers Expect: 100-continue first.
+ * ERR_TOO_LARGE past max, ERR_SLOW when the client stalls, ERR_INVALID when the body is cut off or
+ * malformed. Before this call no byte of the body is read, so refuse first, then read. */
 int http_body(struct http_request *req, size_t max, struct buf *out, struct err *err);
 
-/* Instead of http_body(): reads the next bytes of the body, at most max, at least one. 0 at its
- * end; else as http_body(), but without a limit on size and whole time. */
+/* Reads the next bytes of the body instead of http_body(): at most max, at least one. Returns 0 at
+ * its end; errors are those of http_body(), but there is no limit on size and total time. */
 ssize_t http_read(struct http_request *req, char *to, size_t max, struct err *err);
 
 /* Content-Length, 0 without a body, -1 when it is chunked. */
@@ -167,11 +171,11 @@ void http_add_header(struct http_request *req, const char *name, const char *val
 /* Answers, once per request, in one write. */
 void http_send(struct http_request *req, int status, const char *type, const void *body,
                size_t len);
-/* Instead of http_send(): an answer in pieces, each sent as it is written. The worker waits for a
- * slow client. -1 once the client is gone. http_end() is owed after http_begin(); with `whole`
- * false the connection is broken off, so that the client knows. */
+/* Sends an answer in pieces instead of http_send(), each as it is written. The worker waits for a
+ * slow client. Returns -1 once the client is gone. After http_begin() the handler must call
+ * http_end(); with `whole` false the connection is broken off, so that the client notices. */
 int http_begin(struct http_request *req, int status, const char *type);
-/* The same for a body of a known length: exactly that much is to be written. */
+/* As http_begin() for a body of known length: the handler must write exactly `len` bytes. */
 int http_begin_sized(struct http_request *req, int status, const char *type, int64_t len);
 int http_write(struct http_request *req, const void *data, size_t len);
 void http_end(struct http_request *req, bool whole);
@@ -181,7 +185,7 @@ bool http_client_left(struct http_request *req);
 /* An error as application/problem+json; `members` is more JSON for the object (",\"k\":1") or NULL.
  */
 void http_send_error(struct http_request *req, const struct err *err, const char *members);
-/* Appends that object, for callers that send it otherwise. */
+/* Appends the JSON object of http_send_error(), for callers that send it another way. */
 void http_add_problem(struct buf *out, const struct err *err, const char *request_id,
                       int64_t duration_ms, const char *members);
 
@@ -201,22 +205,23 @@ struct http_park_config {
     void *arg;
 };
 
-/* NULL when there is no room (ERR_BUSY); the request can then still be answered. Read the body
- * first: what is not read is lost. */
+/* Parks the request. NULL with ERR_BUSY when there is no room; then the handler must still answer.
+ * Read the body first: unread bytes are lost. */
 struct http_parked *http_park(struct http_request *req, const struct http_park_config *config,
                               struct err *err);
 
-/* Hands the answer over and lets go of the handle. Never blocks. `headers` is NULL or ready header
- * lines ("Location: /x\r\n"). Once white space has been sent the status is 200 whatever is said. */
+/* Hands the answer over and gives up the handle. Never blocks. `headers` is NULL or complete header
+ * lines ("Location: /x\r\n"). Once white space has been sent the status is 200, whatever `status`
+ * says. */
 void http_parked_send(struct http_parked *parked, int status, const char *type, const char *headers,
                       const void *body, size_t len);
 /* Closes the connection without an answer. */
 void http_parked_drop(struct http_parked *parked);
 
 /*
- * A stream: an answer without a known end, made piece by piece as its client takes it. Nothing is
- * gathered for a client that reads slowly: fill() is asked for the next piece once the socket has
- * taken the last one, so the source (a file) waits, not memory.
+ * A stream: an answer without a known end, made piece by piece as its client reads it. Nothing is
+ * buffered for a client that reads slowly: fill() is asked for the next piece once the socket has
+ * taken the last one, so the source (a file) waits and memory does not grow.
  */
 enum http_fill {
     HTTP_FILL_MORE,  /* there is more right now */
@@ -225,7 +230,7 @@ enum http_fill {
     HTTP_FILL_BROKEN /* break the connection off, so that the client knows */
 };
 
-/* The next bytes of the answer: `bytes`, then a range of a file (sent without being copied). */
+/* The next bytes of the answer: first `bytes`, then a range of a file (sent without a copy). */
 struct http_piece {
     struct buf *bytes; /* at most HTTP_PIECE_BYTES */
     int file;          /* borrowed until done() */
@@ -235,10 +240,10 @@ struct http_piece {
 
 #define HTTP_PIECE_BYTES (64u << 10)
 
-/* What receive() says of the bytes that it was given. It has taken all of them. */
+/* What receive() returns. It has always used all the bytes that it was given. */
 enum http_receive {
     HTTP_RECEIVE_MORE,  /* go on */
-    HTTP_RECEIVE_PAUSE, /* nothing more before http_stream_resume(): the client has to wait */
+    HTTP_RECEIVE_PAUSE, /* nothing more before http_stream_resume(): the client must wait */
     HTTP_RECEIVE_BROKEN /* break the connection off */
 };
 
@@ -249,12 +254,13 @@ struct http_stream_config {
     const char *heartbeat; /* static text, sent when nothing else was for heartbeat_ms */
     size_t heartbeat_len;  /* 0: up to its NUL */
     int heartbeat_ms;
-    int stuck_ms; /* a client that has not taken a few KiB, or all there is, within this is dropped
-                   */
+    int stuck_ms; /* a client that has not read a few KiB, or all there is, within this time is
+                   * dropped */
     int pace_ms;  /* after a WAIT, fill() is not called again sooner than this */
-    /* On the epoll thread. They must not block; bound what a call does. */
+    /* Called on the epoll thread. They must not block; bound the work of one call. */
     enum http_fill (*fill)(struct http_piece *piece, void *arg);
-    void (*done)(void *arg); /* last call, once, whatever the reason; the handle is void after it */
+    void (*done)(void *arg); /* last call, once, whatever the reason; the handle is invalid after
+                              * it */
     void *arg;
 
     /* For http_upgrade() only; else NULL. */
@@ -262,16 +268,16 @@ struct http_stream_config {
     enum http_receive (*receive)(const char *data, size_t len, void *arg);
 };
 
-/* Hands the request over: the handler must not touch it again. NULL when there is no room
- * (ERR_BUSY); then it can still be answered, and done() will not come. fill() is called at once,
- * maybe before this returns. The handle is valid until done() has returned, which may be before
- * this returns: whoever wakes agrees with done() on that under a lock of its own. HEAD gets the
- * head alone. */
+/* Turns the request into a stream; the handler must not touch it again. NULL with ERR_BUSY when
+ * there is no room; then the handler must still answer, and done() is not called. fill() is called
+ * at once, possibly before this returns. The handle is valid until done() has returned, which may
+ * also be before this returns: the code that wakes the stream must agree with done() under a lock
+ * of its own. HEAD gets the head only. */
 struct http_parked *http_stream(struct http_request *req, const struct http_stream_config *config,
                                 struct err *err);
 
-/* There is more to fill in. Cheap when that is known already. Any thread; never blocks, and takes
- * no lock but the server's own: may be called with locks held. */
+/* Says that fill() has more. Cheap when that is already known. Any thread may call it; it never
+ * blocks and takes only the server's own lock, so it may be called with locks held. */
 void http_stream_wake(struct http_parked *stream);
 
 /*
@@ -294,16 +300,16 @@ void http_stream_wake(struct http_parked *stream);
  * client that sends faster than it is read is held back by its own TCP window after a PAUSE.
  */
 
-/* True for a GET of HTTP/1.1, without a body, that asks to go on in `protocol`. */
+/* True for a GET of HTTP/1.1, without a body, that asks to continue in `protocol`. */
 bool http_wants_upgrade(const struct http_request *req, const char *protocol);
 
 /* Answers 101 with `config->protocol`, the added headers and config->headers, and hands the
- * connection over. As http_stream(); `status` and `type` are not looked at. For a request that does
- * not want that upgrade it fails. */
+ * connection over. As http_stream(), but `status` and `type` are ignored. Fails for a request that
+ * does not ask for that upgrade. */
 struct http_parked *http_upgrade(struct http_request *req, const struct http_stream_config *config,
                                  struct err *err);
 
-/* After a PAUSE: receive() may be called again. Any thread, as http_stream_wake(). */
+/* Ends a PAUSE: receive() may be called again. Any thread, as http_stream_wake(). */
 void http_stream_resume(struct http_parked *stream);
 
 /* 0 when there is room for one more stream now; else ERR_BUSY. */

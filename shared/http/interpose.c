@@ -1,10 +1,11 @@
 /*
  * See interpose.h for what is replaced, and why. The rule for this file: a definition here decides
- * by the calling thread's role and calls one function of listen.h or guard.h; nothing else lives
- * here.
+ * by the calling thread's role and calls one function of listen.h or guard.h; it contains nothing
+ * else.
  */
 
-/* The headers' fortified inline recv() and poll() must not stand in for the ones defined here. */
+/* The inline versions of recv() and poll() in the fortified headers must not take the place of the
+ * definitions here. */
 #undef _FORTIFY_SOURCE
 
 #include "http/interpose.h"
@@ -51,7 +52,7 @@ int listen(int fd, int backlog)
     return starts ? 0 : (int)syscall(SYS_listen, fd, backlog);
 }
 
-/* On CivetWeb's accepting thread: the connection that poll() has found. */
+/* On CivetWeb's accepting thread: returns the connection that poll() has found. */
 static int accept_for(const struct acceptor *acceptor, struct sockaddr_in *ret_tag)
 {
     struct sockaddr_storage peer;
@@ -81,7 +82,7 @@ int accept(int fd, __SOCKADDR_ARG addr, socklen_t *restrict len)
     return client;
 }
 
-#if !defined(__clang__) /* gcc takes <poll.h> by its word that poll only writes *fds */
+#if !defined(__clang__) /* gcc assumes from <poll.h> that poll() only writes *fds. */
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
 int poll(struct pollfd *fds, nfds_t count, int timeout_ms)
@@ -96,7 +97,7 @@ int poll(struct pollfd *fds, nfds_t count, int timeout_ms)
         return ready;
     }
     if (count == 1 && !guard_may_wait(fds[0].fd)) {
-        fds[0].revents = POLLIN; /* recv() will say that this is the end */
+        fds[0].revents = POLLIN; /* recv() will report the end of the connection. */
         return 1;
     }
     return ppoll(fds, count, timeout_ms < 0 ? NULL : &wait, NULL);

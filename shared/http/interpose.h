@@ -49,17 +49,17 @@ struct acceptor {
     struct guard *guard;
 };
 
-/* Whoever starts CivetWeb calls this first. 0, or -1 when the program was linked in a way that
- * hides these definitions from the library: then nothing of the above would hold. */
+/* The code that starts CivetWeb calls this first. Returns 0, or -1 when the program was linked so
+ * that the library cannot see these definitions: then nothing described above would hold. */
 int interpose_check(struct err *err);
 
-/* Between two calls, true and false, the calling thread's listen() does nothing. */
+/* Between a call with true and one with false, the calling thread's listen() does nothing. */
 void interpose_start(bool starting);
 
 /* Makes the calling thread CivetWeb's accepting one. */
 void interpose_accept_for(struct acceptor *acceptor);
 
-/* The descriptor of a connection whose peer CivetWeb calls `remote_addr`, or -1. */
+/* The descriptor of the connection whose peer address CivetWeb reports as `remote_addr`, or -1. */
 int interpose_tag(const char *remote_addr);
 
 #endif

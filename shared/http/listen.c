@@ -25,12 +25,12 @@
 #define SOCKETS_MAX 32
 #define BACKLOG 1024
 #define FIRST_INHERITED 3 /* systemd's SD_LISTEN_FDS_START */
-#define PORT_TRIES 32     /* for a port that is free in all families */
+#define PORT_TRIES 32     /* attempts to find a port that is free in all families */
 
 struct listen_socket {
     int fd;
     struct sockaddr_storage address;
-    bool has_file; /* a unix socket's, ours */
+    bool has_file; /* a unix socket whose file we have made */
     dev_t dev;
     ino_t ino;
 };
@@ -39,11 +39,12 @@ struct listener {
     struct listen_socket sockets[SOCKETS_MAX];
     size_t count;
     struct pollfd polled[SOCKETS_MAX + 1]; /* the sockets, then the bell */
-    size_t next;                           /* where the search for a ready one begins */
+    size_t next;                           /* index at which the search for a ready socket begins */
     int ready;                             /* what listen_wait() found; -1: nothing */
-    int bell;                              /* rings once the listener was stopped */
+    int bell;                              /* eventfd that is written when the listener is
+                                            * stopped */
     _Atomic bool stopped;
-    struct lock lock; /* in_use */
+    struct lock lock; /* guards in_use */
     pthread_cond_t used;
     bool in_use;
 };
@@ -71,14 +72,14 @@ static int add_socket(struct listener *listener, int fd, const struct sockaddr_s
     return 0;
 }
 
-/* What is accepted from the socket inherits that small pieces go at once. */
+/* Makes accepted connections send small pieces at once: they inherit this option. */
 static void settle_tcp(int fd)
 {
     const int on = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 }
 
-/* Makes room for a unix socket: takes away a file that nobody listens at. */
+/* Makes room for a unix socket: removes a file on which nobody listens. */
 static int clear_path(const struct sockaddr_un *address, struct err *err)
 {
     struct stat st;
@@ -98,7 +99,7 @@ static int clear_path(const struct sockaddr_un *address, struct err *err)
     return 0;
 }
 
-/* The mode is set before the socket listens: nobody gets in by an earlier one. */
+/* Sets the mode before the socket listens, so that nobody connects under the earlier mode. */
 static int settle_file(struct listen_socket *sock, int mode, struct err *err)
 {
     const char *path = ((const struct sockaddr_un *)&sock->address)->sun_path;
@@ -134,7 +135,7 @@ static int open_socket(struct listener *listener, const struct place *place, int
         return fail(&address, err);
     if (family == AF_UNIX && settle_file(sock, mode, err))
         return -1;
-    /* not listen(): that one is replaced for CivetWeb (interpose.h) */
+    /* Not listen(), which is replaced for CivetWeb (interpose.h). */
     if (syscall(SYS_listen, fd, BACKLOG) < 0)
         return fail(&address, err);
     if (family == AF_UNIX)
@@ -144,7 +145,7 @@ static int open_socket(struct listener *listener, const struct place *place, int
     return getsockname(fd, (struct sockaddr *)&sock->address, &len) < 0 ? fail(&address, err) : 0;
 }
 
-/* One socket of systemd's, which may be any: take it when it is one to accept from. */
+/* Takes one socket that systemd passed, if it can accept connections. */
 static int inherit_socket(struct listener *listener, int fd, struct err *err)
 {
     struct sockaddr_storage address = {0};
@@ -198,7 +199,7 @@ static void close_sockets(struct listener *listener)
     listener->count = 0;
 }
 
-/* Opens what the list says. A port of 0 is chosen by the first that needs one. */
+/* Opens all addresses of the list. The first that needs a port of 0 chooses it for all. */
 static int open_all(struct listener *listener, const struct listen_config *config,
                     const struct place *places, int count, struct err *err)
 {
@@ -259,7 +260,7 @@ struct listener *listen_open(const struct listen_config *config, struct err *err
     if (!listener)
         return NULL;
     int rc = open_all(listener, config, places, count, err);
-    /* the port that was free in one family was taken in another: try a different one */
+    /* The port that was free in one family was taken in another: try another one. */
     for (int i = 0; rc < 0 && config->port == 0 && err->sys == EADDRINUSE && i < PORT_TRIES; i++) {
         close_sockets(listener);
         rc = open_all(listener, config, places, count, err);
@@ -307,7 +308,7 @@ int listen_await_use(struct listener *listener, int timeout_ms)
     return in_use ? 0 : -1;
 }
 
-/* Each socket gets its turn: the search begins behind the one that was served last. */
+/* Gives each socket its turn: the search begins after the socket that was served last. */
 static int find_ready(struct listener *listener)
 {
     for (size_t i = 0; i < listener->count; i++) {
@@ -323,12 +324,12 @@ static int find_ready(struct listener *listener)
 int listen_wait(struct listener *listener, int timeout_ms)
 {
     struct timespec wait = {timeout_ms / 1000, (long)(timeout_ms % 1000) * 1000000};
-    if (!listener->in_use) /* set by this thread only */
+    if (!listener->in_use) /* Only this thread sets it. */
         note_use(listener);
     listener->ready = -1;
     if (atomic_load(&listener->stopped))
         return 0;
-    /* not poll(): that one is replaced for CivetWeb (interpose.h) */
+    /* Not poll(), which is replaced for CivetWeb (interpose.h). */
     int n = ppoll(listener->polled, listener->count + 1, timeout_ms < 0 ? NULL : &wait, NULL);
     if (n <= 0)
         return n;
@@ -362,7 +363,7 @@ void listen_stop(struct listener *listener)
     const uint64_t one = 1;
     atomic_store(&listener->stopped, true);
     ssize_t n = write(listener->bell, &one, sizeof(one));
-    (void)n; /* it is the only ring, so there is room for it */
+    (void)n; /* This is the only write, so there is room for it. */
 }
 
 int listen_port(const struct listener *listener)

@@ -4,7 +4,9 @@
  *
  * Threads: listen_wait() and listen_accept() on one thread, listen_stop() and listen_await_use() on
  * any, the rest before and after.
- * Ownership: the sockets are the listener's. A unix socket's file that it made goes with it.
+ *
+ * Ownership: the listener owns the sockets, and removes the file of a unix socket that it made. The
+ * caller of listen_open() frees it by listen_close().
  */
 #ifndef HTTP_LISTEN_H
 #define HTTP_LISTEN_H
@@ -20,9 +22,9 @@ struct listen_config {
     int unix_mode;      /* of unix sockets' files */
 };
 
-/* Opens all sockets; they take connections from now on. A unix socket's file that nobody listens
- * at any more is replaced. "systemd" stands for the sockets which that has opened for this process
- * (LISTEN_PID, LISTEN_FDS); it is an error when there is none. */
+/* Opens all sockets; they accept connections from now on. The file of a unix socket is replaced
+ * when nobody listens on it any more. "systemd" stands for the sockets that systemd opened for this
+ * process (LISTEN_PID, LISTEN_FDS); it is an error when there are none. */
 struct listener *listen_open(const struct listen_config *config, struct err *err);
 
 /* Closes them. NULL is fine. */
@@ -32,11 +34,12 @@ void listen_close(struct listener *listener);
  * is none or the listener was stopped, -1 with errno. */
 int listen_wait(struct listener *listener, int timeout_ms);
 
-/* Takes the connection that listen_wait() found. Returns its descriptor (close-on-exec), or -1 with
- * errno: it may have gone. Without descriptors it waits a moment, so that nobody spins. */
+/* Accepts the connection that listen_wait() found. Returns its descriptor (close-on-exec), or -1
+ * with errno: the connection may have gone. When descriptors run out it waits a moment, so that the
+ * caller does not spin. */
 int listen_accept(struct listener *listener, struct sockaddr_storage *ret_peer);
 
-/* From now on listen_wait() returns 0. Wakes it. */
+/* Makes listen_wait() return 0, now and from now on. */
 void listen_stop(struct listener *listener);
 
 /* Waits until listen_wait() was called for the first time. Returns 0, or -1 after timeout_ms. */

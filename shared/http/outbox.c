@@ -22,7 +22,7 @@ void outbox_done(struct outbox *out)
     out->tail = NULL;
 }
 
-/* Where the file's part begins. */
+/* The offset at which the file's part begins. */
 static size_t before_file(const struct outbox *out)
 {
     return out->lead.len + out->body_len;
@@ -38,7 +38,7 @@ bool outbox_is_empty(const struct outbox *out)
     return out->at == total(out);
 }
 
-/* The parts in memory that come next, up to the file's. Returns their number. */
+/* Fills in the parts in memory that come next, up to the file's part. Returns their number. */
 static int remaining(const struct outbox *out, struct iovec parts[3])
 {
     bool whole = out->file_len == 0 || out->at >= before_file(out) + out->file_len;
@@ -66,8 +66,8 @@ static ssize_t send_memory(const struct outbox *out, int fd)
     return sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL | more);
 }
 
-/* The socket does not block: it was made so by outbox's user. 0: the file is shorter than it was.
- */
+/* Sends from the file; the user of the outbox made the socket non-blocking. 0 when the file has
+ * become shorter. */
 static ssize_t send_from_file(const struct outbox *out, int fd)
 {
     size_t gone = out->at - before_file(out);

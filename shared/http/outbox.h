@@ -1,8 +1,7 @@
 /*
- * What is to be sent on a socket that may not take it now: a text, a big body, a part of a file, an
- * end.
+ * Bytes that wait for a socket to take them: a text, a large body, a part of a file, a tail.
  *
- * Threads: one at a time. Ownership: the body is the outbox's (free()d); the file and the tail are
+ * Threads: one at a time. Ownership: the outbox owns and frees the body; the file and the tail are
  * borrowed.
  */
 #ifndef HTTP_OUTBOX_H
@@ -30,8 +29,8 @@ enum outbox_state { OUTBOX_EMPTY, OUTBOX_STUCK, OUTBOX_BROKEN };
 void outbox_init(struct outbox *out, size_t lead_max);
 void outbox_done(struct outbox *out);
 
-/* Sends what the socket takes. STUCK: it would have to wait. BROKEN also when the file has not what
- * it is to have. */
+/* Sends what the socket takes. STUCK: it would have to wait. BROKEN: the connection failed, or the
+ * file is shorter than announced. */
 enum outbox_state outbox_flush(struct outbox *out, int fd);
 
 bool outbox_is_empty(const struct outbox *out);

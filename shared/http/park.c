@@ -15,17 +15,17 @@
 #include <unistd.h>
 
 #define EVENTS_MAX 64
-#define RESTS_MAX 512 /* answers that clients take slowly, and closes that linger */
+#define RESTS_MAX 512 /* answers that clients read slowly, and connections that are closing */
 
 static void ring(const struct park *park)
 {
     const uint64_t one = 1;
     ssize_t n = write(park->event, &one, sizeof(one));
-    (void)n; /* full means that it rings already */
+    (void)n; /* When the eventfd is full, it is already readable. */
 }
 
-/* Puts a connection into the inbox, behind the others. The bell is rung under the lock: once that
- * is let go, the thread may end the connection, and the last one the park. */
+/* Appends a connection to the inbox. The eventfd is written under the lock: once the lock is
+ * released, the thread may end the connection, and with the last one the park. */
 static void push_locked(struct park *park, struct http_parked *parked) HOLDS(park->lock);
 static void push_locked(struct park *park, struct http_parked *parked)
 {
@@ -53,8 +53,9 @@ void park_unref(struct park *park)
     free(park);
 }
 
-/* Everything that was put in since the last time, one by one: attending may free. What is put in
- * meanwhile waits for the next round, or a busy source would keep the sockets waiting. */
+/* Attends to everything that has been put in since the last call, one by one: attending may free.
+ * What is put in meanwhile waits for the next round, because a busy source would otherwise starve
+ * the sockets. */
 static void empty_inbox(struct park *park)
 {
     lock_take(&park->lock);
@@ -79,7 +80,7 @@ static void stop_all(struct park *park, bool gently)
     }
 }
 
-/* Returns true when the thread may end. */
+/* Handles a stop. Returns true when the thread may end. */
 static bool look_at_stop(struct park *park)
 {
     lock_take(&park->lock);
@@ -119,13 +120,13 @@ static void run_timers(struct park *park)
     }
 }
 
-/* The owner is looked up at its event's turn: an event before it may have ended it. */
+/* Handles one event. Its owner is looked up now, because an earlier event may have ended it. */
 static void look_at_event(struct park *park, const struct epoll_event *event)
 {
     uint64_t count;
     if (watch_is_bell(event)) {
         ssize_t n = read(park->event, &count, sizeof(count));
-        (void)n; /* nothing to read means that it was answered already */
+        (void)n; /* When nothing can be read, an earlier read has already taken it. */
         return;
     }
     struct http_parked *parked = watch_owner(&park->watch, event);
@@ -148,7 +149,7 @@ static void *park_main(void *arg)
     }
 }
 
-/* The descriptors and the thread; park->refs keeps what is there when this fails. */
+/* Opens the descriptors and starts the thread; park->refs keeps what exists when this fails. */
 static int open_park(struct park *park, struct err *err)
 {
     if (watch_open(&park->watch, err))
@@ -303,7 +304,7 @@ static void release(struct http_parked *parked, bool dropped)
     struct park *park = parked->park;
     lock_take(&park->lock);
     bool orphan = parked->orphan;
-    REQUIRE(!parked->released); /* one send or drop is owed, not two */
+    REQUIRE(!parked->released); /* The holder owes one send or drop, not two. */
     parked->released = true;
     parked->dropped = dropped;
     if (!orphan)
@@ -316,7 +317,7 @@ static void release(struct http_parked *parked, bool dropped)
 void http_parked_send(struct http_parked *parked, int status, const char *type, const char *headers,
                       const void *body, size_t len)
 {
-    /* Nobody looks at the answer before `released`. Without memory for it there is none. */
+    /* Nobody reads the answer before `released` is set. When memory runs out there is no answer. */
     int rc = parked_answer_copy(&parked->answer, status, type, headers, body, len);
     release(parked, rc < 0);
 }

@@ -36,15 +36,16 @@
 
 struct park;
 
-/* Room for `max` connections that are `what` ("requests that wait"); `name` is its thread's. */
+/* Makes room for `max` connections, which errors call `what` ("requests that wait"); `name` is the
+ * thread's name. The caller frees the park by park_stop(). */
 struct park *park_new(size_t max, const char *name, const char *what, struct err *err);
 
-/* Ends everything; answers on their way get linger_ms. Handles that are still held stay valid for
- * their send or drop. */
+/* Ends everything; answers that are being sent get linger_ms. Handles that are still held stay
+ * valid for their send or drop. */
 void park_stop(struct park *park, int linger_ms);
 
-/* Takes the socket and rest's bytes: sends them, lingers, closes. With http_park() and the
- * http_parked_… of http.h this is how connections come here. */
+/* Takes over the socket and the bytes of `rest`: sends them, lingers, closes. Connections come here
+ * by this function, by http_park() and by the http_parked_… functions of http.h. */
 void park_rest(struct park *park, int fd, struct buf *rest);
 
 int park_count(const struct park *park);

@@ -13,22 +13,23 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define STUCK_US (30 * 1000000LL) /* an answer without progress */
-#define LINGER_US (3 * 1000000LL) /* the peer's time to take its last bytes and close */
+#define STUCK_US (30 * 1000000LL) /* time without progress after which an answer is given up */
+#define LINGER_US (3 * 1000000LL) /* time that the peer has to take its last bytes and close */
 #define LAST_CHUNK "\r\n0\r\n\r\n"
 
-/* Closes the connection. Its registration goes first: see watch.h. */
+/* Closes the connection, after its registration in epoll: see watch.h. */
 static void close_socket(struct http_parked *parked)
 {
     watch_remove(&parked->park->watch, &parked->ticket, parked->fd);
     fd_close(&parked->fd);
 }
 
-/* Frees what parked_end() or orphan() has closed, or what never began: there is no registration. */
+/* Frees what parked_end() or orphan() has closed, or what never began: neither is registered any
+ * more. */
 void parked_free(struct http_parked *parked)
 {
     struct park *park = parked->park;
-    REQUIRE(parked->ticket == 0); /* or epoll would go on to name it */
+    REQUIRE(parked->ticket == 0); /* Otherwise epoll would report events for freed memory. */
     fd_close(&parked->fd);
     outbox_done(&parked->out);
     free(parked->answer.type);
@@ -91,8 +92,8 @@ static bool is_in_inbox(struct http_parked *parked)
     return in_inbox;
 }
 
-/* The rest of a parked one's life is its holder's to end. A stream may be woken until done() has
- * returned, so the inbox is looked at after it. */
+/* Ends the connection. A parked request lives on until its holder lets go. A stream may be woken
+ * until done() has returned, so the inbox is looked at after that. */
 void parked_end(struct http_parked *parked, int status)
 {
     REQUIRE(parked->phase != PARKED_ENDED);
@@ -106,7 +107,7 @@ void parked_end(struct http_parked *parked, int status)
     if (released)
         call_done(parked);
     if (!released || is_in_inbox(parked))
-        return; /* parked_attend() comes back to it */
+        return; /* parked_attend() will handle it. */
     disown(parked);
     parked_free(parked);
 }
@@ -136,7 +137,7 @@ void parked_settle(struct http_parked *parked)
               sooner(sooner(parked->keepalive_us, parked->wait_us), parked->stuck_us));
 }
 
-/* All bytes are the kernel's: the holder is done with it, the peer not yet. */
+/* The kernel has all bytes: the request has ended for its holder, but the peer still reads. */
 static void linger(struct http_parked *parked)
 {
     report(parked->park, &parked->req, parked->began ? 200 : parked->answer.status);
@@ -147,7 +148,7 @@ static void linger(struct http_parked *parked)
     parked->stuck_us = clock_mono_us() + LINGER_US;
     parked_settle(parked);
     if (parked->park->stop_us)
-        parked_end(parked, 0); /* the kernel has the bytes; there is no time for more */
+        parked_end(parked, 0); /* The kernel has the bytes, and there is no time for more. */
 }
 
 void parked_flush(struct http_parked *parked)
@@ -171,10 +172,12 @@ void parked_flush(struct http_parked *parked)
     parked_settle(parked);
 }
 
-/* The head of the answer, or of a 200; the body's end is `open` or known. */
+/* Appends the head of the answer. Its body ends with the connection (`open`) or has a known
+ * length. */
 void parked_add_head(struct http_parked *parked, const struct parked_answer *answer, bool open)
 {
     struct http_request *req = parked->req;
+    http_request_announce(req, answer ? answer->status : 200);
     if (answer && answer->headers)
         buf_adds(&req->added, answer->headers);
     if (!buf_ok(&req->added))
@@ -190,7 +193,7 @@ void parked_add_head(struct http_parked *parked, const struct parked_answer *ans
                                       });
 }
 
-/* One byte of JSON white space; the first one brings the head of the answer. */
+/* Sends one byte of JSON white space; the first one comes with the head of the answer. */
 static void add_space(struct http_parked *parked)
 {
     if (!parked->began)
@@ -224,7 +227,7 @@ static void deliver(struct http_parked *parked)
     parked_flush(parked);
 }
 
-/* Enters a new connection. Returns false when it is over already. */
+/* Enters a new connection. Returns false when it has already ended. */
 static bool begin(struct http_parked *parked)
 {
     struct park *park = parked->park;
@@ -275,7 +278,7 @@ void parked_attend(struct http_parked *parked)
     }
 }
 
-/* The peer sends no more. Is it gone? */
+/* The peer sends no more. Finds out whether it is gone. */
 static void probe(struct http_parked *parked)
 {
     parked->probed = true;
@@ -286,7 +289,7 @@ static void probe(struct http_parked *parked)
     parked_flush(parked);
 }
 
-/* Reads over what the peer still sends. */
+/* Reads and drops what the peer still sends. */
 static void drain(struct http_parked *parked)
 {
     char scrap[16384];
@@ -347,8 +350,8 @@ void parked_due(struct http_parked *parked)
     parked_flush(parked);
 }
 
-/* The park stops first: the handle is its holder's alone, who may free it once the lock is let go.
- */
+/* The park stops before the holder has let go: the handle now belongs to its holder alone, who may
+ * free it once the lock is released. */
 static bool orphan(struct http_parked *parked, struct http_request **ret_req, bool *ret_connected)
 {
     struct park *park = parked->park;
@@ -373,7 +376,7 @@ void parked_stop(struct http_parked *parked, bool gently)
     bool connected;
     if (!orphan(parked, &req, &connected)) {
         if (parked->phase == PARKED_ENDED)
-            return; /* it is in the inbox, where it is freed */
+            return; /* It is in the inbox, and is freed there. */
         if (!gently || parked->phase == PARKED_LINGERING)
             parked_end(parked, 0);
         else if (parked->phase == PARKED_STREAMING)

@@ -45,7 +45,7 @@ struct park {
     struct timers timers;      /* the thread's */
     struct http_parked *first; /* the thread's: all it owns */
     size_t owned;              /* the thread's */
-    int64_t stop_us;           /* the thread's: when all must have ended; 0: not stopping */
+    int64_t stop_us;           /* the thread's: when everything must have ended; 0: not stopping */
     struct buf piece;          /* the thread's: of the stream whose turn it is */
     struct lock lock;          /* the fields below, and the last ones of each http_parked */
     struct http_parked *inbox, **inbox_end;
@@ -59,34 +59,34 @@ struct http_parked {
     int fd;
     watch_ticket ticket; /* of fd in the park's watch */
     enum parked_phase phase;
-    struct http_request *req; /* NULL once its end was reported; also for a mere rest */
+    struct http_request *req; /* NULL after its end was reported, and for a rest */
     struct http_park_config config;
     struct http_stream_config stream; /* fill NULL: no stream */
     bool is_rest;                     /* no request: what was left to send, or nothing */
     bool began;                       /* the head of a 200 was sent, white space follows */
-    bool probed;                      /* the peer has said that it sends no more */
+    bool probed;                      /* no request: only bytes that are left to send, or none */
     unsigned events;
     struct outbox out;
     struct timer timer;
-    int64_t keepalive_us, wait_us, stuck_us; /* what the timer is for; 0: not that */
+    int64_t keepalive_us, wait_us, stuck_us; /* deadlines that the timer serves; 0: none */
 
     bool hungry;        /* a stream that waits for a wake */
     bool closing;       /* a stream that ends at its next WAIT: the park stops */
-    int64_t filled_us;  /* when a hungry one was last fed; wait_us is its next turn */
-    size_t taken;       /* by the client, towards the next STUCK_BYTES */
+    int64_t filled_us;  /* when a hungry stream was last filled; wait_us is its next turn */
+    size_t taken;       /* bytes that the client has read towards the next STUCK_BYTES */
     _Atomic bool woken; /* any thread's */
 
-    /* An upgraded connection (upgrade.c): */
+    /* Of an upgraded connection (upgrade.c): */
     bool paused;          /* receive() wants nothing now */
     bool received_end;    /* the client has sent its last byte, and receive() knows */
-    size_t early;         /* bytes of req->raw that receive() has not seen yet: its last ones */
-    _Atomic bool resumed; /* any thread's: paused is to end */
+    size_t early;         /* bytes at the end of req->raw that receive() has not seen yet */
+    _Atomic bool resumed; /* any thread's: the pause is to end */
 
     struct http_parked *inbox_next;
     bool in_inbox;
-    bool released; /* its holder has let go */
+    bool released; /* its holder has let go of it */
     bool dropped;
-    bool orphan; /* the park's thread has let go first */
+    bool orphan; /* the park's thread let go of it before its holder */
     struct parked_answer answer;
 };
 
@@ -95,7 +95,7 @@ void parked_attend(struct http_parked *parked); /* it was in the inbox */
 void parked_event(struct http_parked *parked, unsigned events);
 void parked_due(struct http_parked *parked);
 
-/* What they share with stream.c. */
+/* What parked.c and stream.c share. */
 void parked_end(struct http_parked *parked, int status); /* the connection is over; may free */
 void parked_settle(struct http_parked *parked);          /* timer and epoll follow the state */
 void parked_flush(struct http_parked *parked);           /* sends on; may end and free */
@@ -110,30 +110,31 @@ void stream_event(struct http_parked *parked, unsigned events);
 void stream_due(struct http_parked *parked, int64_t now_us);
 void stream_close(struct http_parked *parked); /* what is there now, then the end */
 
-/* An upgraded connection's life beside that (upgrade.c). */
+/* What an upgraded connection has besides (upgrade.c). */
 static inline bool upgrade_is(const struct http_parked *parked)
 {
     return parked->stream.receive != NULL;
 }
 void upgrade_add_head(struct http_parked *parked); /* the 101 */
 bool upgrade_listens(const struct http_parked *parked);
-/* Takes what the client has sent. False when the connection is over: then it may be freed. */
+/* Reads what the client has sent. False when the connection has ended: then it may be freed. */
 bool upgrade_receive(struct http_parked *parked);
-/* Ends a pause, when somebody has asked for that. False as above. */
+/* Ends a pause, when somebody has asked for that. False as for upgrade_receive(). */
 bool upgrade_look_at_resume(struct http_parked *parked);
 
 /* http_stream() without its checks and its head. */
 struct http_parked *stream_enter(struct http_request *req, const struct http_stream_config *config,
                                  size_t early, struct err *err);
 
-/* Takes the request off its worker: then fill in what is to happen, and let it enter. */
+/* Takes the request off its worker. The caller then fills in the configuration and calls
+ * park_enter(). */
 struct http_parked *park_take(struct park *park, struct http_request *req, struct err *err);
 void park_enter(struct http_parked *parked);
 int park_room(const struct park *park, const struct http_request *req, struct err *err);
-/* Makes the thread attend to it. */
+/* Puts it into the inbox, so that the thread attends to it. */
 void park_put_in(struct http_parked *parked);
 
-/* Ends it because the park stops: what is being answered goes on when `gently`. */
+/* Ends it because the park stops. With `gently`, an answer that is being sent goes on. */
 void parked_stop(struct http_parked *parked, bool gently);
 
 void parked_free(struct http_parked *parked);

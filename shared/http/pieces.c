@@ -13,7 +13,7 @@
 #include <sys/uio.h>
 #include <time.h>
 
-#define STUCK_S 60 /* a client that takes nothing for so long is gone */
+#define STUCK_S 60 /* a client that reads nothing for this long counts as gone */
 
 static int wait_for_room(int fd)
 {
@@ -25,7 +25,7 @@ static int wait_for_room(int fd)
     return ready == 1 ? 0 : -1;
 }
 
-/* Sends all parts, waiting for a client that is slow. */
+/* Sends all parts; waits for a slow client. */
 static int send_parts(int fd, struct iovec *parts, size_t count)
 {
     struct msghdr msg = {.msg_iov = parts, .msg_iovlen = count};
@@ -37,7 +37,7 @@ static int send_parts(int fd, struct iovec *parts, size_t count)
             return -1;
         if (n < 0)
             n = 0;
-        /* empty parts go as well: nothing would ever be sent of them */
+        /* Skip empty parts too, because no byte of them would ever be sent. */
         for (; msg.msg_iovlen > 0 && (size_t)n >= msg.msg_iov->iov_len; msg.msg_iovlen--)
             n -= (ssize_t)(msg.msg_iov++)->iov_len;
         if (n > 0) {
@@ -58,7 +58,7 @@ static int lose_client(struct http_request *req)
     return -1;
 }
 
-/* len -1: not known yet. */
+/* Begins the answer. len -1: not known yet. */
 static int begin(struct http_request *req, int status, const char *type, int64_t len)
 {
     AUTO(buf) struct buf head = BUF_INIT(REPLY_HEAD_MAX);
@@ -77,6 +77,7 @@ static int begin(struct http_request *req, int status, const char *type, int64_t
                                           .keep = req->flow_keeps});
     req->state = REQUEST_ANSWERED;
     req->status = status;
+    http_request_announce(req, status);
     struct iovec part = {head.data, head.len};
     return buf_ok(&head) && send_parts(req->conn->fd, &part, 1) == 0 ? 0 : lose_client(req);
 }
@@ -117,15 +118,16 @@ void http_end(struct http_request *req, bool whole)
         mg_disable_connection_keep_alive(req->mg);
 }
 
-/* Our own side may have been shut by the guard, which looked a moment before the worker was done
- * with the request's bytes: that reads as an end as well. */
+/* True when the peer has closed. The guard may have shut our own side a moment before the worker
+ * finished the request's bytes; that reads as an end as well. */
 static bool peer_has_closed(const struct conn *conn)
 {
     struct tcp_info info;
     socklen_t len = sizeof(info);
     struct pollfd pfd = {.fd = conn->fd};
     const struct timespec now = {0};
-    if (conn->peer.ss_family == AF_UNIX) /* HUP: both directions are shut, ours to send is not */
+    if (conn->peer.ss_family == AF_UNIX) /* HUP means that both directions are shut, and we have not
+                                          * shut ours. */
         return !atomic_load(&conn->cut) ||
                (ppoll(&pfd, 1, &now, NULL) == 1 && pfd.revents & POLLHUP);
     return !atomic_load(&conn->cut) ||

@@ -21,7 +21,7 @@ struct posted {
 };
 
 /* Splits and decodes text[0..len] (text[len] is a NUL) in place. ERR_INVALID for too many fields, a
- * field given twice, broken %XX, control characters, and what is not UTF-8. */
+ * repeated field, broken %XX, control characters, and bytes that are not UTF-8. */
 int posted_parse(char *text, size_t len, struct posted *ret_posted, struct err *err);
 
 /* A field's value, or NULL. */

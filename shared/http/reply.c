@@ -70,7 +70,7 @@ bool reply_has_body(int status)
     return status >= 200 && status != 204 && status != 304;
 }
 
-/* The Date header's value; made once a second by each thread. */
+/* The Date header's value; each thread makes it anew once a second. */
 static const char *date(void)
 {
     static _Thread_local time_t made;
@@ -108,10 +108,10 @@ void http_add_header(struct http_request *req, const char *name, const char *val
         return;
     for (char *p = req->added.data + at; p + 2 < req->added.data + req->added.len; p++)
         if ((unsigned char)*p < 0x20 || *p == 0x7f)
-            *p = ' '; /* a line end here would be a header of the caller's making */
+            *p = ' '; /* A line end here would let the caller add a header. */
 }
 
-/* Sends what goes without waiting; returns the count, or -1 when the client is gone. */
+/* Sends what the socket takes without waiting. Returns the count, or -1 when the client is gone. */
 static ssize_t send_now(int fd, const struct buf *head, const void *body, size_t len)
 {
     struct iovec parts[2] = {{head->data, head->len}, {(void *)(uintptr_t)body, len}};
@@ -127,7 +127,7 @@ static ssize_t send_now(int fd, const struct buf *head, const void *body, size_t
     }
 }
 
-/* The client does not take its answer as fast as it was made: the park sends the rest. */
+/* The client reads its answer more slowly than it was made: the park sends the rest. */
 static void hand_over(struct http_request *req, const struct buf *head, const void *body,
                       size_t len, size_t sent)
 {
@@ -143,7 +143,7 @@ static void hand_over(struct http_request *req, const struct buf *head, const vo
         park_rest(req->server->park, fd, &rest);
 }
 
-/* Ends the connection so that the answer arrives although there are bytes that nobody read. */
+/* Ends the connection so that the answer arrives although there are unread bytes. */
 static void close_after(struct http_request *req)
 {
     struct buf nothing = BUF_INIT(0);
@@ -174,6 +174,7 @@ void http_send(struct http_request *req, int status, const char *type, const voi
     if (strcmp(req->head.method, "HEAD") == 0)
         len = 0;
     req->state = REQUEST_ANSWERED;
+    http_request_announce(req, status);
     ssize_t sent = buf_ok(&head) ? send_now(req->conn->fd, &head, body, len) : -1;
     req->status = sent < 0 ? 0 : status;
     if (sent >= 0 && (size_t)sent < head.len + len) {

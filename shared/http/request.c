@@ -38,8 +38,8 @@ bool http_peer_user(const struct http_request *req, uid_t *ret_uid)
     return true;
 }
 
-/* Asked for once a request: a process may drop its privileges while it is connected, but what it
- * was when it connected is what counts (and is what the kernel says). */
+/* Asks for the peer's user once per request. A process may drop its privileges while it is
+ * connected, but the kernel reports the user it had when it connected, and that one counts. */
 void http_request_name_peer(struct http_request *req, const struct conn *conn)
 {
     char host[PLACE_TEXT_MAX];
@@ -184,13 +184,24 @@ int http_request_detach(struct http_request *req)
     return fd;
 }
 
+void http_request_announce(struct http_request *req, int status)
+{
+    const struct http_config *config = &req->server->config;
+    if (!req->announced && config->answering)
+        config->answering(req, status, config->arg);
+    req->announced = true;
+}
+
 void http_request_end(struct http_request *req, int status)
 {
     const struct http_config *config = &req->server->config;
+    if (req->state == REQUEST_PARKED)
+        http_request_announce(req, 0);
     if (config->done)
         config->done(req, status, http_age_us(req), config->arg);
     free(req->params);
     req->params = NULL;
+    req->announced = false;
     buf_done(&req->raw);
     buf_clear(&req->added);
     req->added.failed = false;

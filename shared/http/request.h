@@ -1,8 +1,8 @@
 /*
- * A request and the server it came to, as the files of this folder see them.
+ * A request and its server, as the files of this room see them.
  *
- * Threads: a request belongs to its worker, and to the park's thread once it is parked.
- * Ownership: the worker keeps one request object and uses it again; parking takes it away.
+ * Threads: a request belongs to its worker, and to the park's thread once it is parked. Ownership:
+ * the worker keeps one request object and uses it again; parking takes it away.
  */
 #ifndef HTTP_REQUEST_H
 #define HTTP_REQUEST_H
@@ -32,7 +32,7 @@ struct http_server {
     struct park *streams;
     struct listener *listener;
     struct acceptor acceptor; /* the listener and the guard, for CivetWeb's accepting thread */
-    int dummy;                /* takes the place of a socket that CivetWeb shall lose */
+    int dummy;                /* takes the place of a socket that CivetWeb must lose */
     _Atomic bool started, stopping;
     _Atomic uint64_t requests, refused;
     char start_message[160]; /* CivetWeb's first complaint while it started */
@@ -45,7 +45,8 @@ struct http_request {
     struct conn *conn;        /* NULL once parked */
     struct mg_connection *mg; /* NULL when CivetWeb refused the head: it cannot read the body */
     enum request_state state;
-    int status; /* answered; 0: not */
+    int status;     /* answered; 0: not */
+    bool announced; /* answering() was called */
     int64_t start_us;
     struct head head;
     size_t head_size;
@@ -69,12 +70,15 @@ struct http_request {
     bool flow_keeps;
 };
 
+/* Calls answering(), at most once for each request. */
+void http_request_announce(struct http_request *req, int status);
+
 /* True when the connection goes on after this request. */
 bool http_request_keeps(const struct http_request *req);
 /* True when bytes of the body are still to come. */
 bool http_request_has_unread(const struct http_request *req);
 
-/* Fills in who is at the other end. */
+/* Fills in the peer's address, kind and user. */
 void http_request_name_peer(struct http_request *req, const struct conn *conn);
 
 struct http_request *http_request_new(struct http_server *server);
@@ -83,8 +87,8 @@ void http_request_free(struct http_request *req);
 /* Makes the request independent of its worker and connection. */
 void http_request_leave(struct http_request *req);
 
-/* Takes the client's socket away from CivetWeb, which goes on with a dummy; the caller owns the
- * result. -1 with errno. */
+/* Takes the client's socket away from CivetWeb, which continues with a dummy. The caller owns and
+ * closes the returned descriptor. -1 with errno. */
 int http_request_detach(struct http_request *req);
 
 /* Reports to config.done and empties the request for the next one. */

@@ -4,7 +4,7 @@
 
 enum rank { RANK_EXACT, RANK_PARTS, RANK_REST, RANK_NONE };
 
-/* Takes one "{name}" or "{name...}" of the pattern and its value off the path. */
+/* Reads one "{name}" or "{name...}" of the pattern and its value in the path. */
 static bool take_param(const char **pattern, const char **path, struct route_match *match,
                        enum rank *rank)
 {

@@ -25,7 +25,8 @@ struct route_match {
     } params[ROUTE_PARAMS_MAX];
 };
 
-/* Finds the row. HEAD takes GET's. Values point into path. */
+/* Finds the row that serves the method and path. HEAD is served by GET's row. Values point into
+ * path. */
 void route_find(const struct http_route *routes, size_t count, const char *method, const char *path,
                 struct route_match *ret_match);
 

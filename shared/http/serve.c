@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The request object of the calling worker; a parked request keeps the one it had. */
+/* The request object of the calling worker; a parked request keeps its own. */
 static _Thread_local struct http_request *spare;
 
 void serve_thread_ends(void)
@@ -15,7 +15,7 @@ void serve_thread_ends(void)
     spare = NULL;
 }
 
-/* The caller's id when it is harmless everywhere it goes: headers, logs, JSON, URLs. */
+/* Takes the caller's id when it is harmless in headers, logs, JSON and URLs; else makes one. */
 static void choose_id(struct http_request *req)
 {
     const char *id = head_field(&req->head, "X-Request-ID");
@@ -28,7 +28,7 @@ static void choose_id(struct http_request *req)
         id_new(req->id);
 }
 
-/* Parameter values get their own NUL-terminated copies; the path stays whole. */
+/* Copies parameter values, each with a NUL; the path stays whole. */
 static int keep_params(struct http_request *req)
 {
     struct route_match *match = &req->match;
@@ -90,13 +90,13 @@ static void dispatch(struct http_request *req)
         return;
     }
     if (config->gate && !config->gate(req, req->match.route, config->arg))
-        ; /* it has answered */
+        ; /* It has already answered. */
     else if (req->match.route)
         req->match.route->handle(req, config->arg);
     else
         answer_unrouted(req);
     if (conn->parked || req->state != REQUEST_OPEN)
-        return; /* in this order: a parked request may be gone already */
+        return; /* Tested first, because a parked request may already be freed. */
     if (config->trouble)
         config->trouble("a handler returned without an answer", config->arg);
     err_set(&err, ERR_INTERNAL, "the request was not answered");
@@ -108,11 +108,12 @@ static void refuse(struct http_request *req, const struct err *err)
     atomic_fetch_add_explicit(&req->server->refused, 1, memory_order_relaxed);
     req->head.keep_alive = false;
     req->body_done = false;
-    req->head.chunked = true; /* unknown bytes may follow: close as if there were a body */
+    req->head.chunked = true; /* Unknown bytes may follow, so close the connection as if there were
+                               * a body. */
     http_send_error(req, err, NULL);
 }
 
-/* What comes after the bytes of this request is the next one's. */
+/* Keeps the bytes after this request: they belong to the next one. */
 static void go_on(struct conn *conn, size_t used)
 {
     if (conn->closing) {
@@ -156,8 +157,8 @@ static size_t buffered(const struct http_request *req)
     return !req->head.chunked && (int64_t)here > req->head.length ? (size_t)req->head.length : here;
 }
 
-/* Parses, answers, reports. `size` is 0 when the head is not whole. Returns how many of the bytes
- * that came are this request's. */
+/* Parses, answers, reports. `size` is 0 when the head is not complete. Returns how many of the
+ * received bytes belong to this request. */
 static size_t serve(struct http_server *server, struct conn *conn, struct mg_connection *mg,
                     size_t size)
 {

@@ -9,13 +9,13 @@
 
 #include "http/request.h"
 
-/* A head is whole and CivetWeb has taken it. */
+/* Serves a request whose head is complete and was accepted by CivetWeb. */
 void serve_request(struct http_server *server, struct conn *conn, struct mg_connection *mg);
 
-/* CivetWeb has not taken it, and closes the connection afterwards. */
+/* Serves a request that CivetWeb has refused and whose connection it will close. */
 void serve_refused(struct http_server *server, struct conn *conn);
 
-/* The calling worker ends. */
+/* Call when the calling worker ends: frees its request object. */
 void serve_thread_ends(void);
 
 #endif

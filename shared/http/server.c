@@ -36,11 +36,11 @@ static int on_request(struct mg_connection *mg)
     struct conn *conn = guard_here();
     if (conn)
         serve_request(server_of(mg), conn, mg);
-    return 200; /* that we have answered; the number goes nowhere */
+    return 200; /* Tells CivetWeb that we have answered; the number is not used. */
 }
 
-/* CivetWeb gave up on a head. It is stricter than us in places (a tab in a value); where we are
- * the stricter ones, the answer says what is wrong. */
+/* CivetWeb gave up on a head. In some places it is stricter than this server (a tab in a value);
+ * where this server is stricter, the answer says what is wrong. */
 static int on_refusal(struct mg_connection *mg, int status, const char *message)
 {
     struct conn *conn = guard_here();
@@ -51,8 +51,8 @@ static int on_refusal(struct mg_connection *mg, int status, const char *message)
     return 0;
 }
 
-/* The last moment before the socket closes. A target in absolute form or "*" comes here without
- * having been shown to anybody. */
+/* The last moment before the socket closes. A target in absolute form or "*" arrives here without
+ * any other callback. */
 static void on_close(const struct mg_connection *mg)
 {
     struct http_server *server = server_of(mg);
@@ -81,7 +81,7 @@ static void on_thread_end(const struct mg_context *ctx, int type, void *pointer)
     serve_thread_ends();
 }
 
-/* While it starts, its first complaint is the cause; what follows repeats that it failed. */
+/* While it starts, its first complaint is the cause; later ones only repeat that it failed. */
 static int on_message(const struct mg_connection *mg, const char *message)
 {
     struct http_server *server = server_of(mg);
@@ -105,8 +105,8 @@ static void *on_thread(const struct mg_context *ctx, int type)
     return NULL;
 }
 
-/* The guard keeps the time limits; CivetWeb's are only there for when it could not. No document
- * root: neither files nor CGI nor directories. No CORS answer of its own. */
+/* The guard keeps the time limits; CivetWeb's are only a second line. There is no document root, so
+ * neither files nor CGI nor directories; and no CORS answer of CivetWeb's own. */
 static struct mg_context *run_civetweb(struct http_server *server, struct mg_error_data *error)
 {
     static const struct mg_callbacks callbacks = {

@@ -1,4 +1,5 @@
-/* The life of a stream: pieces of its source, one when its client has taken the one before. */
+/* The life of a stream: one piece of its source after the other, each once the client has read the
+ * one before. */
 #include "base/check.h"
 #include "base/clock.h"
 #include "http/parked.h"
@@ -12,9 +13,9 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-#define PIECES_AT_ONCE 4  /* in one turn */
-#define STUCK_BYTES 4096  /* taken in stuck_ms, or the client does not count as alive */
-#define UNSENT_MAX 262144 /* in the kernel, for one client */
+#define PIECES_AT_ONCE 4  /* pieces in one turn */
+#define STUCK_BYTES 4096  /* a client that reads less in stuck_ms does not count as alive */
+#define UNSENT_MAX 262144 /* bytes that the kernel may hold for one client */
 #define FRAME_BYTES 64    /* a chunk's frame */
 
 static bool is_chunked(const struct http_parked *parked)
@@ -48,7 +49,7 @@ static enum outbox_state send_on(struct http_parked *parked)
     return state;
 }
 
-/* All that is left is what the outbox holds. */
+/* The source has ended: only what the outbox holds is left. */
 static void finish(struct http_parked *parked)
 {
     parked->phase = PARKED_SENDING;
@@ -56,14 +57,15 @@ static void finish(struct http_parked *parked)
     parked_flush(parked);
 }
 
-/* Puts the source's next piece into the outbox, which holds nothing, or the head. False when the
+/* Puts the source's next piece into the outbox, which is empty or holds the head. False when the
  * stream is over: then the connection may be gone. */
 static bool take(struct http_parked *parked)
 {
     struct outbox *out = &parked->out;
     struct http_piece piece = {.bytes = &parked->park->piece, .file = -1};
     buf_clear(piece.bytes);
-    atomic_store(&parked->woken, false); /* first: a wake that comes now is not lost */
+    atomic_store(&parked->woken, false); /* Cleared first, so that a wake that comes now is not
+                                          * lost. */
     enum http_fill said = parked->stream.fill(&piece, parked->stream.arg);
     if (said == HTTP_FILL_BROKEN || !buf_ok(piece.bytes)) {
         piece.bytes->failed = false;
@@ -86,7 +88,7 @@ static bool take(struct http_parked *parked)
     return !last;
 }
 
-/* Its socket has room, or may have. */
+/* Gives the stream its turn: its socket has room, or may have. */
 static void turn(struct http_parked *parked)
 {
     for (int pieces = 0;; pieces++) {
@@ -112,7 +114,7 @@ void stream_begin(struct http_parked *parked)
         parked_add_head(parked, &parked->answer, true);
     if (is_head)
         finish(parked);
-    else if (upgrade_is(parked) && !upgrade_receive(parked)) /* what came with the head */
+    else if (upgrade_is(parked) && !upgrade_receive(parked)) /* Bytes that came with the head. */
         return;
     else if (take(parked))
         turn(parked);
@@ -123,7 +125,7 @@ void stream_woken(struct http_parked *parked)
     if (upgrade_is(parked) && !upgrade_look_at_resume(parked))
         return;
     if (!parked->hungry || !atomic_load(&parked->woken)) {
-        parked_settle(parked); /* its next piece is on its way, or it was only resumed */
+        parked_settle(parked); /* Its next piece is being sent, or it was only resumed. */
         return;
     }
     parked->wait_us = parked->filled_us + (int64_t)parked->stream.pace_ms * 1000;
@@ -136,7 +138,7 @@ void stream_woken(struct http_parked *parked)
     turn(parked);
 }
 
-/* A sign of life, when there is nothing better. */
+/* Sends a heartbeat when there is nothing else to send. */
 static void beat(struct http_parked *parked)
 {
     const char *text = parked->stream.heartbeat;
@@ -152,7 +154,8 @@ void stream_event(struct http_parked *parked, unsigned events)
     if (upgrade_is(parked)) {
         if (events & EPOLLIN && !upgrade_receive(parked))
             return;
-    } else if (events & EPOLLRDHUP && !parked->probed) { /* the peer sends no more: is it gone? */
+    } else if (events & EPOLLRDHUP && !parked->probed) { /* The peer sends no more. Find out whether
+                                                          * it is gone. */
         parked->probed = true;
         beat(parked);
     }
@@ -179,7 +182,8 @@ void stream_close(struct http_parked *parked)
     turn(parked);
 }
 
-/* Small pieces go at once; what the kernel holds for a client is bounded, as is its silence. */
+/* Sends small pieces at once, and bounds what the kernel holds for a client and how long the client
+ * may be silent. */
 static void settle_socket(int fd, int stuck_ms)
 {
     static const int one = 1, unsent = UNSENT_MAX;
@@ -200,13 +204,14 @@ struct http_parked *stream_enter(struct http_request *req, const struct http_str
     settle_socket(parked->fd, config->stuck_ms);
     outbox_init(&parked->out, REPLY_HEAD_MAX + HTTP_PIECE_BYTES + FRAME_BYTES);
     parked->stream = *config;
-    parked->stream.headers = parked->stream.type = NULL; /* the answer has copies */
-    parked->released = true;                             /* its holder owes it nothing */
+    parked->stream.headers = parked->stream.type = NULL; /* The answer has copies of them. */
+    parked->released = true;                             /* A stream's holder owes no send or
+                                                          * drop. */
     parked->early = early;
     if (config->heartbeat_ms > 0)
         parked->keepalive_us = clock_mono_us() + (int64_t)config->heartbeat_ms * 1000;
     if (parked_answer_copy(&parked->answer, config->status, config->type, config->headers, NULL, 0))
-        parked->out.lead.failed = true; /* there will be no answer */
+        parked->out.lead.failed = true; /* There is no memory for an answer. */
     park_enter(parked);
     return parked;
 }
@@ -221,7 +226,8 @@ struct http_parked *http_stream(struct http_request *req, const struct http_stre
 
 void http_stream_wake(struct http_parked *stream)
 {
-    /* in one total order with take()'s store: either fill() sees what is new, or we see false */
+    /* Sequentially consistent with take()'s store: either fill() sees the new data, or this
+     * exchange sees false. */
     if (!atomic_exchange(&stream->woken, true))
         park_put_in(stream);
 }

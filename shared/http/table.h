@@ -15,13 +15,13 @@
 
 struct guard {
     struct guard_config config;
-    int reserve; /* workers that shall be free */
+    int reserve; /* workers that should be free */
     _Atomic int held;
     _Atomic bool pressed;
     _Atomic bool draining;
     _Atomic uint64_t cut_count;
 
-    struct lock lock; /* the fields below; held for no I/O but shutdown and ioctl */
+    struct lock lock; /* guards the fields below; held for no I/O except shutdown and ioctl */
     pthread_cond_t wake;
     struct conn **table; /* by descriptor */
     size_t table_size;

@@ -14,8 +14,9 @@ static int hex_digit(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* Decodes text in place. What may not come out: NUL, and bytes of `forbidden` that were written as
- * %XX. *ret_odd says why it is no plain text, NULL for text: control characters, broken UTF-8. */
+/* Decodes text in place. The result may not hold NUL, nor bytes of `forbidden` that were written as
+ * %XX. *ret_odd says why the result is not plain text (control characters, broken UTF-8); NULL when
+ * it is. */
 static int decode(char *text, bool plus_is_space, const char *forbidden, const char *what,
                   const char **ret_odd, struct err *err)
 {
@@ -90,7 +91,7 @@ static int parse_query(char *text, struct head *head, struct err *err)
     return 0;
 }
 
-/* Where the path of "http://authority/path" begins; NULL when that is not the target's form. */
+/* The path of "http://authority/path"; NULL when the target does not have that form. */
 static char *skip_authority(char *target)
 {
     char *at = strncasecmp(target, "http://", 7) == 0    ? target + 7

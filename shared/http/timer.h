@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Lives inside what it times; zeroed: not set. */
+/* Embedded in the object that it times; zeroed: not set. */
 struct timer {
     int64_t due_us;
     size_t place; /* in the heap, from 1; 0: not set */
@@ -20,11 +20,11 @@ struct timers {
     size_t count, size;
 };
 
-/* Makes sure that `count` timers can be set without memory. Returns 0 or -1. */
+/* Reserves memory, so that `count` timers can be set without an allocation. Returns 0 or -1. */
 int timers_reserve(struct timers *timers, size_t count);
 void timers_done(struct timers *timers);
 
-/* Sets, moves, or (due_us 0) takes away a timer. */
+/* Sets, moves, or (with due_us 0) removes a timer. */
 void timer_set(struct timers *timers, struct timer *timer, int64_t due_us);
 
 /* The timer that is due first, or NULL. */

@@ -9,7 +9,7 @@
 #include <strings.h>
 #include <sys/socket.h>
 
-#define READS_AT_ONCE 4 /* in one turn: others wait */
+#define READS_AT_ONCE 4 /* reads in one turn, so that other connections get theirs */
 
 /* True when one of the headers of that name lists the token. */
 static bool lists(const struct head *head, const char *name, const char *token)
@@ -30,8 +30,9 @@ bool http_wants_upgrade(const struct http_request *req, const char *protocol)
 
 void upgrade_add_head(struct http_parked *parked)
 {
-    const struct http_request *req = parked->req;
+    struct http_request *req = parked->req;
     struct buf *out = &parked->out.lead;
+    http_request_announce(req, 101);
     if (!buf_ok(&req->added))
         out->failed = true;
     buf_addf(out,
@@ -46,7 +47,8 @@ bool upgrade_listens(const struct http_parked *parked)
     return !parked->paused && !parked->received_end;
 }
 
-/* Gives bytes to the other protocol; none: the client's end. False when the connection is over. */
+/* Passes bytes to the other protocol; no bytes mean the client's end. False when the connection is
+ * over. */
 static bool give(struct http_parked *parked, const char *data, size_t len)
 {
     parked->received_end = len == 0;
@@ -110,7 +112,7 @@ struct http_parked *http_upgrade(struct http_request *req, const struct http_str
     }
     upgrade.status = 101;
     upgrade.type = NULL;
-    /* what came behind the head: the request takes these bytes along */
+    /* Bytes that came after the head: the request takes them along. */
     size_t early = req->conn->input.len - req->head_size;
     return stream_enter(req, &upgrade, early, err);
 }

@@ -40,7 +40,7 @@ static int grow(struct watch *watch)
 static void free_slot(struct watch *watch, uint32_t number)
 {
     struct watch_slot *slot = &watch->slots[number - 1];
-    REQUIRE(slot->owner); /* freed once */
+    REQUIRE(slot->owner); /* An owner is removed only once. */
     slot->owner = NULL;
     slot->generation++;
     slot->next_free = watch->first_free;

@@ -36,7 +36,7 @@ struct watch {
     uint32_t first_free; /* number from 1; 0: none */
 };
 
-/* Which registration: a slot's number from 1 below its generation; 0: none. */
+/* Names a registration: a slot's number from 1 in the low half, its generation above; 0: none. */
 typedef uint64_t watch_ticket;
 
 /* Prepares the set. Returns 0 or -1; watch_done() may be called in both cases, and on a zeroed set
@@ -50,10 +50,10 @@ watch_ticket watch_add(struct watch *watch, int fd, uint32_t events, void *owner
 /* Registers a descriptor that has no owner and stays until watch_done(). Returns 0 or -1. */
 int watch_add_bell(struct watch *watch, int fd);
 
-/* Waits for other events from now on. */
+/* Changes the events that are waited for. */
 void watch_change(struct watch *watch, watch_ticket ticket, int fd, uint32_t events);
 
-/* Ends the registration: call before fd is closed. Sets *ticket to 0; does nothing when it is. */
+/* Ends the registration. Call before fd is closed. Sets *ticket to 0; does nothing when it is 0. */
 void watch_remove(struct watch *watch, watch_ticket *ticket, int fd);
 
 /* True when the event is a bell's. */

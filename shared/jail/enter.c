@@ -1,6 +1,7 @@
-/* In the child: from a fresh clone to a confined process. */
+/* The steps of the child, from a fresh clone to a confined process. */
 #include "jail/jail_private.h"
 
+#include "base/check.h"
 #include "base/fd.h"
 
 #include <errno.h>
@@ -18,7 +19,7 @@
 
 /* --- ids ----------------------------------------------------------------------------------- */
 
-/* `proc` shows processes; `who` is one of them or "self". */
+/* Writes into a file of /proc. `proc` is an open /proc; `who` is one of its processes or "self". */
 static int write_text(int proc, const char *who, const char *file, const char *text)
 {
     char path[64];
@@ -34,10 +35,10 @@ static int write_map(int proc, const char *who, const char *file, unsigned id)
     return write_text(proc, who, file, line);
 }
 
-/* In the user namespace everyone stays who they are, and nobody else is there. */
+/* Maps every id that the jail uses to itself in the user namespace, and no other. */
 static int map_process(const struct jail *jail, int proc, const char *who)
 {
-    /* else a group that forbids something could be given up */
+    /* Otherwise the program could leave a group that denies it something. */
     return write_text(proc, who, "setgroups", "deny") ||
                    write_map(proc, who, "uid_map", (unsigned)jail->uid) ||
                    write_map(proc, who, "gid_map", (unsigned)jail->gid)
@@ -52,6 +53,7 @@ static int open_proc(void)
 
 int jail_parent(struct jail *jail, pid_t pid, struct err *err)
 {
+    REQUIRE(pid > 0);
     char who[16];
     if (!jail->user_first || jail->maps_itself)
         return 0;
@@ -64,8 +66,8 @@ int jail_parent(struct jail *jail, pid_t pid, struct err *err)
     return failed ? jail_fail(err, "id maps") : 0;
 }
 
-/* The system calls themselves: libc's wrappers tell threads that it believes to be there (a
- * sanitizer's, before the clone) by a signal that has no handler here any more. */
+/* Uses the system calls directly: libc's wrappers signal threads that they believe to exist (a
+ * sanitizer's, from before the clone), and here that signal has no handler any more. */
 static int become(const struct jail *jail, bool leave_groups, struct err *err)
 {
     if (leave_groups && syscall(SYS_setgroups, 0, NULL))
@@ -77,7 +79,7 @@ static int become(const struct jail *jail, bool leave_groups, struct err *err)
     return 0;
 }
 
-/* The new user namespace of a clone: waits for its maps and takes on the user that they have. */
+/* In the new user namespace of a clone: waits for its id maps and becomes the mapped user. */
 static int settle_user(struct jail *jail, struct err *err)
 {
     char byte;
@@ -104,9 +106,22 @@ static int make_mounts(const struct strlist *mounts, struct err *err)
     return 0;
 }
 
+/* From here on what is mounted is nobody else's: whoever joins a template still has the launcher's
+ * mounts. Tier none sees what is mounted outside later; the others nothing. */
+static int leave_mounts(const struct jail *jail, bool joins, struct err *err)
+{
+    if (joins && unshare(CLONE_NEWNS))
+        return jail_fail(err, "a mount namespace");
+    if (mount(NULL, "/", NULL, MS_REC | (jail->tier == JAIL_NONE ? MS_SLAVE : MS_PRIVATE), NULL))
+        return jail_fail(err, "private mounts");
+    return 0;
+}
+
 int jail_build(struct jail *jail, const struct strlist *mounts, struct err *err)
 {
     const char *host = jail->policy.hostname ? jail->policy.hostname : "jail";
+    const bool joins = jail->template_ns >= 0;
+    template_forget(jail);
     if (!jail->namespaces) {
         if (mounts && mounts->count > 0) {
             errno = ENOSYS;
@@ -116,17 +131,18 @@ int jail_build(struct jail *jail, const struct strlist *mounts, struct err *err)
     }
     if (jail->user_first && settle_user(jail, err))
         return -1;
-    /* Tier none sees what is mounted outside later; the others nothing. */
-    if (mount(NULL, "/", NULL, MS_REC | (jail->tier == JAIL_NONE ? MS_SLAVE : MS_PRIVATE), NULL))
-        return jail_fail(err, "private mounts");
-    if (make_mounts(mounts, err))
-        return -1;
+    if (!joins || (mounts && mounts->count > 0))
+        if (leave_mounts(jail, joins, err) || make_mounts(mounts, err))
+            return -1;
     if (jail->tier != JAIL_NONE && sethostname(host, strlen(host)))
         return jail_fail(err, "hostname");
     if (jail->net == JAIL_NET_GATE && jail_net_build(jail, err))
         return -1;
-    if (jail->tier == JAIL_FULL)
-        return root_build(jail, err);
+    if (jail->tier == JAIL_FULL) {
+        int rc = joins ? root_join(jail, err) : root_build(jail, err);
+        template_forget(NULL);
+        return rc;
+    }
     if (jail->tier == JAIL_RESTRICTED && !jail->host.no_view)
         return root_cover(jail, err);
     if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL))
@@ -140,7 +156,7 @@ static int set_limit(int resource, uint64_t value, struct err *err, const char *
 {
     struct rlimit now, wanted = {value, value};
     if (getrlimit((__rlimit_resource_t)resource, &now) == 0 && now.rlim_max < wanted.rlim_max)
-        wanted.rlim_cur = wanted.rlim_max = now.rlim_max; /* only root can raise it */
+        wanted.rlim_cur = wanted.rlim_max = now.rlim_max; /* Only root can raise it. */
     return setrlimit((__rlimit_resource_t)resource, &wanted) ? jail_fail(err, "limit of %s", name)
                                                              : 0;
 }
@@ -158,7 +174,7 @@ static int set_limits(const struct jail *jail, struct err *err)
     } limits[] = {
         {true, RLIMIT_CORE, 0, "core"},
         {policy->file_mb > 0, RLIMIT_FSIZE, (uint64_t)policy->file_mb * mib, "file size"},
-        /* of the user, where no control group counts those of the tree */
+        /* Counted for the user, where no control group counts the tree's processes. */
         {policy->pids_max > 0 && !jail->host.has[JAIL_HAS_PIDS], RLIMIT_NPROC,
          (uint64_t)policy->pids_max, "processes"},
         {walls, RLIMIT_NOFILE, policy->files_max > 0 ? (uint64_t)policy->files_max : 4096, "files"},
@@ -174,14 +190,14 @@ static int set_limits(const struct jail *jail, struct err *err)
     return 0;
 }
 
-/* /proc where it is shown, else one that nobody sees: to be taken as root. */
+/* Opens /proc where it is shown, else a private one that nobody sees. Needs root. */
 static int take_proc(const struct jail *jail)
 {
     return jail->policy.no_proc ? mount_detached("proc") : open_proc();
 }
 
-/* From root to the user, and into a user namespace that owns none of the others. One capability
- * is kept until then: some hosts let nobody else make user namespaces. */
+/* Goes from root to the user, and into a user namespace that owns none of the others. One
+ * capability is kept until then, because some hosts let nobody else make user namespaces. */
 static int leave_root(const struct jail *jail, struct err *err)
 {
     struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
@@ -194,14 +210,14 @@ static int leave_root(const struct jail *jail, struct err *err)
         return -1;
     if (syscall(SYS_capset, &head, admin))
         return jail_fail(err, "capabilities");
-    prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* else the maps are root's to write */
+    prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* Otherwise only root could write the maps. */
     if (unshare(CLONE_NEWUSER))
         return jail_fail(err, "user namespace");
     return map_process(jail, proc, "self") ? jail_fail(err, "id maps") : 0;
 }
 
-/* While it can be: a user namespace of one's own gives it back full, leaving uid 0 takes the right
- * to change it. */
+/* Empties the bounding set. This has its place: entering a user namespace fills it again, and
+ * leaving uid 0 removes the right to change it. */
 static int drop_bounding(struct err *err)
 {
     for (int cap = 0; cap <= 63; cap++)
@@ -218,7 +234,7 @@ static int drop_capabilities(struct err *err)
     return syscall(SYS_capset, &head, none) ? jail_fail(err, "capabilities") : 0;
 }
 
-/* Who the program is from now on. */
+/* Sets the user that the program runs as from now on. */
 static int settle(const struct jail *jail, struct err *err)
 {
     const bool walls = jail->tier != JAIL_NONE;

@@ -1,7 +1,7 @@
 /*
- * System calls that are denied: whatever is not named here is allowed, as nothing else keeps up
- * with what programs and C libraries come to use. A denied call fails with EPERM; only another
- * architecture's calls kill.
+ * System calls that are denied. Whatever is not named here is allowed, because a list of allowed
+ * calls could not keep up with programs and C libraries. A denied call fails with EPERM; only calls
+ * of another architecture kill.
  */
 #include "jail/jail_private.h"
 
@@ -25,9 +25,9 @@
     (CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | \
      CLONE_NEWNET | 0x00000080 /* CLONE_NEWTIME */)
 
-/* By name: those that this machine's architecture lacks are skipped. */
+/* By name: names that this machine's architecture lacks are skipped. */
 static const char *const denied[] = {
-    /* other processes' memory, and what the kernel keeps for users */
+    /* Memory of other processes, and the kernel's key store. */
     "ptrace",
     "process_vm_readv",
     "process_vm_writev",
@@ -39,7 +39,7 @@ static const char *const denied[] = {
     "add_key",
     "request_key",
     "lookup_dcookie",
-    /* large attack surfaces that tasks don't need */
+    /* Large attack surfaces that tasks do not need. */
     "bpf",
     "perf_event_open",
     "userfaultfd",
@@ -115,7 +115,7 @@ static const char *const denied[] = {
     "lsm_set_self_attr",
 };
 
-/* Python runs start nothing and speak to nobody. */
+/* Python runs start no programs and use no network. */
 static const char *const denied_to_python[] = {
     "execve",
     "execveat",
@@ -170,13 +170,13 @@ static const char *const denied_to_python[] = {
     "pidfd_send_signal",
 };
 
-/* Without an ipc namespace their segments would stay for the next task. */
+/* Without an ipc namespace a task's segments would remain for the next task. */
 static const char *const denied_without_ipc[] = {
     "shmget", "shmat", "shmctl", "semget", "semctl", "msgget", "msgctl", "mq_open", "ipc",
 };
 
-/* Calls that reach for another process of the same user, which no namespace hides: the argument
- * that names it must be 0, which is oneself. */
+/* Calls that reach another process of the same user, which no namespace hides: the argument that
+ * names the process must be 0, the caller itself. */
 static const struct {
     const char *name;
     unsigned argument;
@@ -186,7 +186,8 @@ static const struct {
     {"ioprio_set", 1},
 };
 
-/* What the filter is for: a program, Python; in which tier; alone in its namespaces or not. */
+/* What a filter is for: a program or Python, which tier, and whether it has namespaces of its
+ * own. */
 enum { KIND_PYTHON = 1, KIND_RESTRICTED = 2, KIND_NOT_ALONE = 4, KINDS = 8 };
 
 static struct {
@@ -199,7 +200,7 @@ static int deny_all(scmp_filter_ctx ctx, const char *const names[], size_t count
     for (size_t i = 0; i < count; i++) {
         int nr = seccomp_syscall_resolve_name(names[i]);
         if (nr == __NR_SCMP_ERROR)
-            continue; /* younger than the library, or of another architecture */
+            continue; /* Newer than the library, or of another architecture. */
         int rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO((unsigned)error), nr, 0);
         if (rc && rc != -EDOM && rc != -EEXIST)
             return rc;
@@ -207,7 +208,7 @@ static int deny_all(scmp_filter_ctx ctx, const char *const names[], size_t count
     return 0;
 }
 
-/* Numbers of calls that are younger than the library. They are the same on all architectures. */
+/* Numbers of calls that are newer than the library. They are the same on all architectures. */
 static int deny_young(scmp_filter_ctx ctx)
 {
     static const struct {
@@ -234,7 +235,8 @@ static int deny_young(scmp_filter_ctx ctx)
     return 0;
 }
 
-/* clone() shows its flags; clone3() hides them behind a pointer, so that libc shall use clone(). */
+/* clone() shows its flags. clone3() hides them behind a pointer, so it is denied as unknown and
+ * libc falls back to clone(). */
 static int deny_namespaces(scmp_filter_ctx ctx, bool threads_only)
 {
     int rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
@@ -248,7 +250,7 @@ static int deny_namespaces(scmp_filter_ctx ctx, bool threads_only)
     return rc;
 }
 
-/* Input for the terminal as if it had been typed; the console's menus. */
+/* Denies input to the terminal as if it had been typed, and the console's menus. */
 static int deny_terminals(scmp_filter_ctx ctx)
 {
     static const unsigned long calls[] = {TIOCSTI, TIOCLINUX};
@@ -259,14 +261,14 @@ static int deny_terminals(scmp_filter_ctx ctx)
     return rc;
 }
 
-/* A comparison with one datum; the library's own macros leave a field unset. */
+/* A comparison with one value; the library's own macros leave a field unset. */
 static struct scmp_arg_cmp compare(unsigned argument, enum scmp_compare op, scmp_datum_t datum)
 {
     return (struct scmp_arg_cmp){.arg = argument, .op = op, .datum_a = datum, .datum_b = 0};
 }
 
-/* Local and internet sockets only, nothing raw. In tier restricted no local ones but pairs:
- * Landlock does not keep anybody from connecting to those that have a path. */
+/* Allows local and internet sockets only, and no raw ones. In tier restricted local sockets only as
+ * pairs, because Landlock does not stop a program from connecting to those that have a path. */
 static int deny_sockets(scmp_filter_ctx ctx, bool local_too)
 {
     int rc = 0;

@@ -1,13 +1,15 @@
 /*
  * Control groups: memory, processes and processor time of a tree.
  *
- * jail_probe() finds a directory that groups can be made in: on v2 one whose children have the
- * controllers (our own group, where it was delegated to us and can be emptied, else one of ours at
- * the top), on v1 one below our own for each controller. Groups are named after the launcher that
- * made them ("jail-PID-NAME"), so that a later one tells those of the dead.
+ * jail_probe() finds a directory in which groups can be made. On v2 its children must have the
+ * controllers: our own group, when it was delegated to us and can be emptied, else one of ours at
+ * the top. On v1 it is one below our own group for each controller. Groups are named after the
+ * launcher that made them ("jail-PID-NAME"), so that a later launcher recognizes those of dead
+ * ones.
  */
 #include "jail/jail_private.h"
 
+#include "base/check.h"
 #include "base/fd.h"
 #include "base/str.h"
 
@@ -28,7 +30,7 @@
 #define PREFIX "jail-"
 #define PERIOD_US 100000
 
-/* Where this process makes groups. v2: the first only. */
+/* Where this process makes groups. On v2 only the first is used. */
 static char *parents[GROUP_DIRS];
 static const char *const controllers[GROUP_DIRS] = {"memory", "pids", "cpu"};
 static const enum jail_feature features[GROUP_DIRS] = {JAIL_HAS_MEMORY, JAIL_HAS_PIDS,
@@ -38,6 +40,7 @@ static pid_t named_after; /* 0: this process */
 
 void jail_name_after(pid_t pid)
 {
+    REQUIRE(pid > 0);
     named_after = pid;
 }
 
@@ -74,8 +77,8 @@ static bool has_word(const char *list, const char *word, const char *between)
 
 /* --- where groups can be made -------------------------------------------------------------- */
 
-/* The directory of our own group: of the v1 controller, or of v2 when it is NULL. Found by what
- * is mounted (mountinfo) and where we are in it (cgroup). */
+/* The directory of our own group: of the v1 controller, or of v2 when `controller` is NULL. Found
+ * from what is mounted (mountinfo) and our position in it (cgroup). The caller frees it. */
 static char *own_dir(const char *controller)
 {
     AUTO(buf) struct buf mounts = BUF_INIT(1u << 20);
@@ -111,8 +114,8 @@ static char *own_dir(const char *controller)
     return NULL;
 }
 
-/* Moves whoever is in a group of ours into one below it: v2 gives controllers to the children of
- * empty groups only. */
+/* Moves the processes of one of our groups into a group below it: v2 gives controllers only to
+ * children of empty groups. */
 static int empty_group(const char *dir)
 {
     char below[PATH_MAX];
@@ -128,7 +131,7 @@ static int empty_group(const char *dir)
     return 0;
 }
 
-/* Ours alone: delegated by systemd, or the top of a container's. */
+/* True when the group is ours alone: delegated by systemd, or the top of a container's. */
 static bool is_delegated(const char *dir)
 {
     char value[8];
@@ -143,7 +146,7 @@ static bool in_container(void)
            (access("/.dockerenv", F_OK) == 0 || access("/run/.containerenv", F_OK) == 0);
 }
 
-/* Turns the controllers on for the children of a v2 group; which of them are on is in *ret_on. */
+/* Turns the controllers on for the children of a v2 group; *ret_on says which of them are on. */
 static bool turn_on(const char *dir, unsigned *ret_on)
 {
     AUTO(buf) struct buf on = BUF_INIT(4096);
@@ -161,7 +164,7 @@ static bool turn_on(const char *dir, unsigned *ret_on)
     return *ret_on & 1u;
 }
 
-/* A group is really made, and joined by nobody. */
+/* Makes a group to find out whether that works, and lets nobody join it. */
 static bool can_make(const char *dir)
 {
     char path[PATH_MAX];
@@ -180,14 +183,14 @@ static bool try_v2(unsigned *ret_on)
         return false;
     size_t len = strlen(own);
     const char *leaf = len > 7 && strcmp(own + len - 7, "/runner") == 0 ? own + len - 7 : NULL;
-    /* an earlier launcher of ours has emptied it */
+    /* An earlier launcher of ours has already emptied it. */
     AUTO(str) char *dir = leaf ? strndup(own, (size_t)(leaf - own)) : strdup(own);
     if (dir && (leaf || is_delegated(dir) || in_container()) && can_make(dir) &&
         (turn_on(dir, ret_on) || (empty_group(dir) == 0 && turn_on(dir, ret_on)))) {
         parents[0] = STEAL_PTR(dir);
         return true;
     }
-    /* at the top, where root may */
+    /* At the top, where root may make groups. */
     top = strdup("/sys/fs/cgroup/claude-runner");
     if (geteuid() != 0 || !top || access("/sys/fs/cgroup/cgroup.controllers", F_OK) ||
         (mkdir(top, 0755) && errno != EEXIST) || !turn_on("/sys/fs/cgroup", ret_on) ||
@@ -303,7 +306,7 @@ static int set_v1(int which, const char *dir, const struct jail_policy *policy)
     return 0;
 }
 
-/* v1 wants the limit of memory and swap together never below that of memory. */
+/* v1 requires that the limit of memory and swap together is never below that of memory. */
 static int limit_v1(const char *dir, int64_t bytes)
 {
     if (limit(dir, "memory.limit_in_bytes", false, bytes) == 0) {
@@ -317,7 +320,7 @@ static int limit_v1(const char *dir, int64_t bytes)
 int group_limit_memory(const struct group *group, int memory_mb)
 {
     int64_t bytes = (int64_t)memory_mb << 20;
-    if (group->memory_events < 0) /* counted by whoever looks */
+    if (group->memory_events < 0) /* Without the file, jail_look() counts. */
         return 0;
     return version == JAIL_GROUPS_V2 ? limit(group->dirs[0], "memory.max", false, bytes)
                                      : limit_v1(group->dirs[0], bytes);
@@ -330,7 +333,7 @@ static bool is_wanted(int which, const struct jail_policy *policy)
                         : policy->cpu_percent > 0;
 }
 
-/* Who made it, and which of its own it is. */
+/* Appends the launcher's pid and the name within it. */
 static void add_name(const char *name, char *out, size_t size)
 {
     snprintf(out, size, PREFIX "%d-%s", (int)(named_after ? named_after : getpid()), name);
@@ -445,7 +448,8 @@ void group_remove(struct group *group)
 
 /* --- what a crash has left ----------------------------------------------------------------- */
 
-/* A group of a launcher that is no more: whoever is in it has lost its launcher and is killed. */
+/* A group of a launcher that has ended: kills the processes in it, which have lost their
+ * launcher. */
 static void sweep_group(const char *dir)
 {
     AUTO(buf) struct buf pids = BUF_INIT(TEXT_MAX);

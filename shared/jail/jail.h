@@ -31,6 +31,7 @@
  * child does.
  *
  * Threads: one at a time; the calling process has no other threads when it clones.
+ * Ownership: the caller of jail_new() frees the plan by jail_free().
  */
 #ifndef JAIL_JAIL_H
 #define JAIL_JAIL_H
@@ -52,16 +53,16 @@ const char *jail_tier_name(enum jail_tier tier);
 enum jail_net {
     JAIL_NET_HOST, /* that of the launcher */
     JAIL_NET_OWN,  /* a namespace with nothing but its own loopback; tier full only */
-    /* The same, where every TCP connection but those to its own loopback, and every question to a
-     * name server, arrives at sockets that whoever holds them serves (jail_gate). Nothing else
-     * leaves: there is no other way out of the namespace. IPv4 only. */
+    /* The same, and every TCP connection except to its own loopback, and every query to a name
+     * server, arrives at sockets that the jail hands out (jail_gate). There is no other way out of
+     * the namespace. IPv4 only. */
     JAIL_NET_GATE,
 };
 
 /* The gate's sockets, both on port 53 of the jail's loopback. A connection's SO_ORIGINAL_DST says
  * where it wanted to go. */
 enum jail_gate_socket { JAIL_GATE_TCP, JAIL_GATE_NAMES, JAIL_GATE_SOCKETS };
-/* What a jail with a gate takes for its name server. */
+/* The name server that a jail with a gate uses. */
 #define JAIL_GATE_SERVER "192.0.2.1"
 
 /* Which system calls are denied: see filter.c. */
@@ -80,12 +81,12 @@ struct jail_policy {
     struct strlist binds;
     /* Paths outside that must not show through a read-only part of the system (tier full). */
     struct strlist hidden;
-    /* Directories outside whose use of the disk counts, together, for disk_mb. */
+    /* Directories outside whose disk usage counts, summed, towards disk_mb. */
     struct strlist counted;
-    char *hostname; /* NULL: "jail" */
-    int no_proc;    /* no /proc (tier full) */
-    int bare;   /* of the system no more than a program that starts no others needs (tier full) */
-    int tmp_mb; /* size of the private /tmp and /dev/shm; 0: 64 */
+    char *hostname;  /* NULL: "jail" */
+    int no_proc;     /* no /proc (tier full) */
+    int bare;        /* of the system only what a program that starts no others needs (tier full) */
+    int tmp_mb;      /* size of the private /tmp and /dev/shm; 0: 64 */
     int memory_mb;   /* of the tree; 0: no limit, as below */
     int pids_max;    /* processes and threads of the tree */
     int cpu_percent; /* 100 is one core */
@@ -100,7 +101,7 @@ void jail_policy_done(struct jail_policy *policy);
 enum jail_groups { JAIL_GROUPS_NONE, JAIL_GROUPS_V1, JAIL_GROUPS_V2 };
 const char *jail_groups_name(enum jail_groups groups);
 
-/* What the walls are made of, and what may therefore be missing. */
+/* What the walls need from the host, and what may therefore be missing. */
 #define JAIL_FEATURES(X)                                                    \
     X(JAIL_HAS_NAMESPACES, "namespaces") /* pid and mount: trees, mounts */ \
     X(JAIL_HAS_ROOT, "root")             /* mount, pivot_root, /proc */     \
@@ -121,7 +122,7 @@ enum jail_feature {
 };
 const char *jail_feature_name(enum jail_feature feature);
 
-/* Plain data, filled by jail_probe() and sent around as it is. */
+/* Plain data, filled by jail_probe() and copied as it is. */
 struct jail_host {
     int tier;  /* the strongest that works here */
     bool root; /* namespaces are made as root, without a user namespace first */
@@ -131,58 +132,61 @@ struct jail_host {
     bool no_view; /* tier restricted can't make the host's root read-only */
     int landlock; /* ABI, 0: none */
     bool has[JAIL_FEATURE_COUNT];
-    char why[JAIL_FEATURE_COUNT][96]; /* what is missing, and why; empty where it is there */
+    char why[JAIL_FEATURE_COUNT][96]; /* why a feature is missing; empty where it is there */
     char why_tier[160];               /* why the tier is not full; empty when it is */
 };
 
 /* Finds out by trying: starts a program in each tier. The process must have no threads, and may be
- * moved to a control group of its own. */
+ * moved into a control group of its own. */
 void jail_probe(struct jail_host *ret_host);
 
 /* --- the plan ------------------------------------------------------------------------------ */
 
 struct jail;
 
-/* Makes the plan: touches nothing. ERR_INVALID for a policy that makes no sense, naming the field;
- * ERR_BUSY when the host can't give the tier or the network. The user is ignored when the launcher
- * can't become another. `policy` and `host` are not kept. */
+/* Makes the plan and touches nothing else. ERR_INVALID for a policy that is contradictory, with the
+ * field's name; ERR_BUSY when the host cannot give the tier or the network. The user is ignored
+ * when the launcher cannot become another user. `policy` and `host` are copied. The caller frees
+ * the plan by jail_free(). */
 struct jail *jail_new(const struct jail_policy *policy, const struct jail_host *host, uid_t uid,
                       gid_t gid, struct err *err);
 void jail_free(struct jail *jail);
 DEFINE_AUTO(jail, struct jail *, jail_free)
 
-/* One line a step, for tests and for people. */
+/* Appends one line per step, for tests and for people. */
 void jail_print(const struct jail *jail, struct buf *out);
 
-/* For clone(), without a signal. */
+/* For clone(), without a signal; after jail_open(). */
 unsigned long jail_clone_flags(const struct jail *jail);
 
 /* True when the tree is in a pid namespace: it dies with its first process. */
 bool jail_holds_tree(const struct jail *jail);
 
-/* Before clone(): makes the control groups, `name` is unique among the living. Opens descriptors,
- * all close-on-exec and not below 64, which the child inherits by clone(). */
+/* Call before clone(). Makes the control groups; `name` is unique among the running jails. Opens
+ * descriptors, all close-on-exec and not below 64, which the child inherits by clone(). */
 int jail_open(struct jail *jail, const char *name, struct err *err);
 
-/* Groups are named after the process that makes them, so that others can tell those of the dead.
- * Who is in a pid namespace of its own says here by what number those outside know it, or somebody
- * that it lives no longer than. */
+/* Groups are named after the process that makes them, so that others recognize those of dead ones.
+ * A process in a pid namespace of its own passes here its number outside, or that of a process that
+ * outlives it. */
 void jail_name_after(pid_t pid);
 
-/* In the parent, right after clone(). On failure kill the child. */
+/* Call in the parent, right after clone(). When it fails, kill the child. */
 int jail_parent(struct jail *jail, pid_t pid, struct err *err);
 
-/* In the child, first. Errors of this one and the next: err->sys is errno, err->msg the step.
- * `mounts` (or NULL) are seen by the tree only, three each: kind of file system, place, options,
- * with paths outside; they are made before the binds, which can show them inside. */
+/* Call in the child, first. Errors of this one and of jail_shut(): err->sys is errno, err->msg the
+ * step. `mounts` (or NULL) are visible to the tree only, three strings each: kind of file system,
+ * place, options, with paths outside; they are made before the binds, which can show them
+ * inside. */
 int jail_build(struct jail *jail, const struct strlist *mounts, struct err *err);
 
-/* In the child after jail_build(): the JAIL_GATE_SOCKETS listening sockets of JAIL_NET_GATE, to be
- * handed to whoever serves them, and closed here; else NULL. */
+/* Call in the child after jail_build(). Returns the JAIL_GATE_SOCKETS listening sockets of
+ * JAIL_NET_GATE, or NULL without a gate. The caller passes them to the process that serves them and
+ * closes them here. */
 const int *jail_gate(const struct jail *jail);
 
-/* In the process that is to be confined, last before exec. Leaves the signals and descriptors
- * alone. */
+/* Call in the process that is to be confined, last before exec. Leaves signals and descriptors
+ * unchanged. */
 int jail_shut(struct jail *jail, struct err *err);
 
 /* --- limits -------------------------------------------------------------------------------- */
@@ -190,28 +194,28 @@ int jail_shut(struct jail *jail, struct err *err);
 /* Limits that were met. */
 enum jail_exceeded { JAIL_MEMORY = 1, JAIL_PIDS = 2, JAIL_DISK = 4 };
 
-/* What has been met so far, as bits. `root` is the pid whose descendants are the tree: where there
- * are no control groups their memory is summed up. In the process that called jail_open(), or a
- * clone of it. */
+/* The limits that have been met so far, as bits. `root` is the pid whose descendants are the tree:
+ * without control groups their memory is summed up. Call in the process that called jail_open(), or
+ * in a clone of it. */
 unsigned jail_look(struct jail *jail, pid_t root);
 
 /* How often jail_look() should be called while the tree runs; -1: never needed. */
 int jail_look_every_ms(const struct jail *jail);
 
-/* Another limit of memory for a tree that has one, also while it runs. */
+/* Changes the memory limit of a tree that has one, also while it runs. */
 int jail_limit_memory(struct jail *jail, int memory_mb, struct err *err);
 
-/* Kills everything in the control group (the caller is not in it). False when there is none that
- * can. */
+/* Kills everything in the control group (the caller is not in it). False when there is no group
+ * that can do so. */
 bool jail_kill(struct jail *jail);
 
-/* In the parent after clone(): closes its copies of the descriptors; keeps the groups. */
+/* Call in the parent after clone(). Closes its copies of the descriptors; keeps the groups. */
 void jail_release(struct jail *jail);
 
-/* When nothing runs in it any more: removes the control groups. */
+/* Call when nothing runs in the jail any more. Removes the control groups. */
 void jail_close(struct jail *jail);
 
-/* Removes control groups of launchers that are no more. */
+/* Removes control groups of launchers that have ended. */
 void jail_sweep(void);
 
 #endif

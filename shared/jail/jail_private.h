@@ -32,6 +32,7 @@ struct step {
     char *to; /* inside, without the leading '/' */
     bool read_only;
     bool optional; /* skipped where `from` is missing */
+    bool common;   /* many jails have the same: see template.c */
 };
 
 /* Control groups of one tree. */
@@ -42,11 +43,11 @@ struct group {
     int dir_count;
 };
 
-/* What the disk held when it was last looked at. */
+/* Disk usage when it was last measured. */
 struct disk {
     int fds[8]; /* the counted directories */
     int count;
-    int64_t used_bytes, free_bytes; /* when they were last summed up */
+    int64_t used_bytes, free_bytes; /* at the last measurement */
     bool known;
 };
 
@@ -69,6 +70,7 @@ struct jail {
     struct disk disk;
     int64_t memory_at_start_kib;
     int gate[JAIL_GATE_SOCKETS]; /* in the child, once built */
+    int template_ns;             /* borrowed: where the common steps have been taken; -1: nowhere */
 };
 
 /* Fills err with errno and the step; -1. */
@@ -78,16 +80,27 @@ int jail_fail(struct err *err, const char *fmt, ...) __attribute__((format(print
 
 /* root.c: assembles the new root and makes it the root. */
 int root_build(const struct jail *jail, struct err *err);
-/* root.c: the host's root, read-only but for the binds, with what is private over it. */
+/* root.c: makes the host's root read-only except for the binds, and covers what must be private. */
 int root_cover(const struct jail *jail, struct err *err);
-/* A file system that is not attached anywhere: its descriptor. */
+/* Makes a file system that is mounted nowhere. Returns its descriptor. */
 int mount_detached(const char *type);
+/* root.c: in a fresh mount namespace: the root that a template has. */
+int root_make_template(const struct jail *jail, struct err *err);
+/* root.c: enters a copy of the template, and adds what is the jail's own. */
+int root_join(const struct jail *jail, struct err *err);
+/* root.c: true for a bind that becomes a link. */
+bool root_makes_link(const struct step *step);
+
+/* template.c: sets jail->template_ns where there is one for this plan. */
+void template_prepare(struct jail *jail);
+/* In the child: closes what it has inherited, but for what this jail needs (NULL: all of it). */
+void template_forget(const struct jail *jail);
 
 /* net.c: the gate of JAIL_NET_GATE, in a fresh network namespace. */
 int jail_net_build(struct jail *jail, struct err *err);
 
 /* filter.c: denies system calls from now on. */
-int filter_prepare(const struct jail *jail, struct err *err); /* compiles it, once a process */
+int filter_prepare(const struct jail *jail, struct err *err); /* compiles it, once per process */
 int filter_apply(const struct jail *jail, struct err *err);
 
 /* landlock.c */
@@ -106,7 +119,7 @@ unsigned group_look(const struct group *group);
 bool group_kill(const struct group *group);
 void group_remove(struct group *group);
 
-/* look.c: what is counted where there are no control groups. */
+/* look.c: counts where there are no control groups. */
 int counted_open(struct jail *jail, struct err *err);
 
 /* What programs need to run, where the host has it; both end with NULL. */

@@ -1,4 +1,4 @@
-/* Landlock: the walls of tier restricted, and of tier full for what namespaces don't cover. */
+/* Landlock: the walls of tier restricted, and in tier full of what namespaces do not cover. */
 #include "jail/jail_private.h"
 
 #include "base/fd.h"
@@ -13,7 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Younger than the headers: refer (2), truncate (3), ioctl on devices (5), scopes (6). */
+/* Newer than the headers: refer (2), truncate (3), ioctl on devices (5), scopes (6). */
 #define FS_TRUNCATE (1ULL << 14)
 #define FS_IOCTL_DEV (1ULL << 15)
 #define SCOPE_ABSTRACT_SOCKETS (1ULL << 0)
@@ -37,7 +37,7 @@ int landlock_abi(void)
     return abi > 0 ? (int)abi : 0;
 }
 
-/* Everything that this kernel can control. */
+/* All rights that this kernel can control. */
 static __u64 everything(int abi)
 {
     __u64 all = (1ULL << 13) - 1;
@@ -64,8 +64,8 @@ static int allow(int ruleset, const char *path, __u64 access, bool optional)
     return (int)syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0);
 }
 
-/* What may be read of what the kernel says about itself and the program; other processes' own
- * files are kept by the scope of the domain. */
+/* What the program may read of the kernel's and its own files in /proc; the scope of the domain
+ * protects other processes. */
 static const char *const proc_paths[] = {"/proc", "/sys/devices/system/cpu", NULL};
 
 static int allow_system(int ruleset, __u64 all, struct err *err)
@@ -114,7 +114,7 @@ int landlock_apply(const struct jail *jail, struct err *err)
     const bool files = jail->tier == JAIL_RESTRICTED;
     const struct ruleset wanted = {.fs = files ? all : 0,
                                    .scoped = abi >= 6 ? SCOPE_ABSTRACT_SOCKETS | SCOPE_SIGNALS : 0};
-    /* in tier full there is nothing else for it to do */
+    /* In tier full it would have nothing else to do. */
     if (abi == 0 || (!files && wanted.scoped == 0))
         return 0;
     AUTO(fd)

@@ -1,6 +1,7 @@
-/* Limits: what a tree uses, where a control group counts it and where we must. */
+/* Limits: measures what a tree uses, by its control group or by counting here. */
 #include "jail/jail_private.h"
 
+#include "base/check.h"
 #include "base/fd.h"
 
 #include <dirent.h>
@@ -36,7 +37,7 @@ int counted_open(struct jail *jail, struct err *err)
     return 0;
 }
 
-/* What stands below a directory, in bytes of the disk; stops at `enough`. */
+/* Sums up what a directory holds, in bytes on disk; stops at `enough`. */
 static int64_t sum_up(int at, int64_t enough, int depth)
 {
     int64_t sum = 0;
@@ -55,7 +56,7 @@ static int64_t sum_up(int at, int64_t enough, int depth)
         if (!S_ISDIR(st.st_mode) || strcmp(entry->d_name, ".") == 0) {
             sum += (int64_t)st.st_blocks * 512 /
                    (st.st_nlink > 1 && !S_ISDIR(st.st_mode) ? (int64_t)st.st_nlink : 1);
-            sum += FILE_BYTES; /* an empty file is not for nothing */
+            sum += FILE_BYTES; /* An empty file costs something too. */
             continue;
         }
         AUTO(fd)
@@ -77,8 +78,8 @@ static int64_t free_bytes(const struct disk *disk)
                : (int64_t)fs.f_bfree * (int64_t)fs.f_frsize + (int64_t)fs.f_ffree * FILE_BYTES;
 }
 
-/* Sums up only when the whole file system has lost so much since the last time that this tree may
- * have passed its limit. */
+/* Sums up only when the whole file system has lost so much space since the last measurement that
+ * this tree may have passed its limit. */
 static bool disk_exceeded(struct jail *jail)
 {
     struct disk *disk = &jail->disk;
@@ -98,7 +99,7 @@ static bool disk_exceeded(struct jail *jail)
 
 /* --- memory without control groups ---------------------------------------------------------- */
 
-/* Resident memory that is the process's own, in KiB. */
+/* A process's private resident memory, in KiB. */
 static int64_t resident_kib(const char *pid)
 {
     char path[64], text[128];
@@ -116,8 +117,8 @@ static int64_t resident_kib(const char *pid)
     return resident * (sysconf(_SC_PAGESIZE) / 1024);
 }
 
-/* Of all processes below `root`, which are its children's children …: with a pid namespace
- * everybody that /proc shows, but for us. */
+/* Sums up the processes below `root`, at any depth. With a pid namespace that is every process that
+ * /proc shows, except this one. */
 static int64_t tree_kib(pid_t root)
 {
     char path[64], text[16384], *save = NULL;
@@ -161,6 +162,7 @@ int jail_look_every_ms(const struct jail *jail)
 
 int jail_limit_memory(struct jail *jail, int memory_mb, struct err *err)
 {
+    REQUIRE(memory_mb > 0);
     jail->policy.memory_mb = memory_mb;
     return group_limit_memory(&jail->group, memory_mb) ? jail_fail(err, "limit of memory") : 0;
 }
@@ -186,10 +188,12 @@ static int open_handshake(struct jail *jail, struct err *err)
 
 int jail_open(struct jail *jail, const char *name, struct err *err)
 {
+    REQUIRE(name && name[0]);
     if (jail->tier != JAIL_NONE && filter_prepare(jail, err))
         return -1;
     if (open_handshake(jail, err) || counted_open(jail, err))
         return -1;
+    template_prepare(jail);
     return group_open(jail, name, err);
 }
 

@@ -1,4 +1,4 @@
-/* A network of its own behind a gate: whatever a program connects to arrives at one listener. */
+/* A network of its own behind a gate: every connection of the program arrives at one listener. */
 #include "jail/jail_private.h"
 
 #include "base/fd.h"
@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #define OWN_ADDRESS "192.0.2.2"
-#define GATE_PORT 53 /* no program in the jail may bind it */
+#define GATE_PORT 53 /* a port that no program in the jail may bind */
 #define GATE_BACKLOG 512
 #define TABLE "gate"
 #define CHAIN "out"
@@ -35,7 +35,7 @@ static void set_address(struct sockaddr *to, const char *text)
     memcpy(to, &in, sizeof(in));
 }
 
-/* Loopback, a second address on it, and everything else routed there too. */
+/* Brings up loopback with a second address, and routes everything else there too. */
 static int raise_loopback(struct err *err)
 {
     struct ifreq up = {.ifr_name = "lo"}, own = {.ifr_name = "lo:0"};
@@ -57,12 +57,12 @@ static int raise_loopback(struct err *err)
 
 /* --- nf_tables ------------------------------------------------------------------------------ */
 
-/* Messages of one transaction. Its size is known: see prepare(). */
+/* The messages of one transaction. Their size is known: see prepare(). */
 struct batch {
     char data[4096];
     size_t len;
     size_t message; /* where the current one begins */
-    unsigned asked; /* messages that are answered */
+    unsigned asked; /* messages that the kernel answers */
 };
 
 static void put(struct batch *batch, const void *data, size_t len)
@@ -123,7 +123,7 @@ static void close_nest(struct batch *batch, size_t at)
     memcpy(batch->data + at, &len, sizeof(len));
 }
 
-/* One expression's frame; its attributes come between. */
+/* The frame of one expression, whose attributes are added between begin and end. */
 struct expr {
     size_t element, data;
 };
@@ -189,7 +189,8 @@ static void add_redirect(struct batch *batch)
     close_expr(batch, expr);
 }
 
-/* `names`: only what goes to a name server, wherever that is said to be; else all but loopback. */
+/* With `names` it matches only queries to name servers, whatever their address; else everything but
+ * loopback. */
 static void add_rule(struct batch *batch, uint8_t protocol, bool names)
 {
     const uint16_t port = htons(53);
@@ -242,7 +243,7 @@ static void prepare(struct batch *batch)
     end(batch);
 }
 
-/* Reads the answers: 0 when every message was taken, else -1 with errno. */
+/* Reads the answers: 0 when every message was accepted, else -1 with errno. */
 static int read_answers(int fd, unsigned wanted)
 {
     char data[4096] __attribute__((aligned(NLMSG_ALIGNTO)));
@@ -285,7 +286,7 @@ static int redirect_all(struct err *err)
 
 /* --- the gate ------------------------------------------------------------------------------- */
 
-/* High, out of the way of the program's own descriptors. */
+/* Listens on a high descriptor, away from the program's own. */
 static int listen_at(int type)
 {
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(GATE_PORT)};

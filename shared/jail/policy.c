@@ -1,6 +1,7 @@
-/* From a policy to a plan: what shall be done, step by step. Touches nothing but memory. */
+/* Turns a policy into a plan: what will be done, step by step. Touches nothing but memory. */
 #include "jail/jail_private.h"
 
+#include "base/check.h"
 #include "base/str.h"
 
 #include <errno.h>
@@ -25,6 +26,7 @@ static const char *const feature_names[] = {
 
 const char *jail_tier_name(enum jail_tier tier)
 {
+    REQUIRE((unsigned)tier <= JAIL_FULL);
     return tier_names[tier];
 }
 
@@ -35,6 +37,7 @@ const char *jail_groups_name(enum jail_groups groups)
 
 const char *jail_feature_name(enum jail_feature feature)
 {
+    REQUIRE((unsigned)feature < JAIL_FEATURE_COUNT);
     return feature_names[feature];
 }
 
@@ -58,8 +61,8 @@ void jail_policy_done(struct jail_policy *policy)
     policy->hostname = NULL;
 }
 
-/* What every program needs to run, where the host has it. Nothing here may hold a secret that its
- * permissions don't keep. */
+/* What every program needs to run, where the host has it. No file here may hold a secret that its
+ * permissions do not protect. */
 const char *const system_paths[] = {
     "/usr",
     "/bin",
@@ -141,7 +144,7 @@ static int add_step(struct jail *jail, struct step step, const char *from, const
     return step.to && (step.from || !from) ? 0 : -1;
 }
 
-/* Libraries, and what the dynamic linker and the C library look at. */
+/* True for libraries, and for what the dynamic linker and the C library read. */
 static bool is_bare(const char *path)
 {
     static const char *const etc[] = {"/etc/alternatives", "/etc/ld.so.cache", "/etc/localtime"};
@@ -159,11 +162,12 @@ static int add_system(struct jail *jail)
         if ((jail->policy.bare && !is_bare(system_paths[i])) ||
             (gate && strcmp(system_paths[i], names) == 0))
             continue;
-        if (add_step(jail, (struct step){.kind = STEP_BIND, .read_only = true, .optional = true},
-                     system_paths[i], system_paths[i]))
+        const struct step step = {
+            .kind = STEP_BIND, .read_only = true, .optional = true, .common = true};
+        if (add_step(jail, step, system_paths[i], system_paths[i]))
             return -1;
     }
-    return gate ? add_step(jail, (struct step){.kind = STEP_FILE},
+    return gate ? add_step(jail, (struct step){.kind = STEP_FILE, .common = true},
                            "nameserver " JAIL_GATE_SERVER "\n", names)
                 : 0;
 }
@@ -178,10 +182,10 @@ static int add_text(struct jail *jail, const char *path, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
-    return add_step(jail, (struct step){.kind = STEP_FILE}, text, path);
+    return add_step(jail, (struct step){.kind = STEP_FILE, .common = true}, text, path);
 }
 
-/* Who there is: the task's user, and who owns the rest. */
+/* Adds the user database: the task's user, and the owner of everything else. */
 static int add_names(struct jail *jail)
 {
     const char *host = jail->policy.hostname ? jail->policy.hostname : "jail";
@@ -210,11 +214,13 @@ static int add_devices(struct jail *jail)
                                            {"pts/ptmx", "/dev/ptmx"}};
     for (size_t i = 0; system_devices[i]; i++) {
         snprintf(outside, sizeof(outside), "/dev/%s", system_devices[i]);
-        if (add_step(jail, (struct step){.kind = STEP_DEVICE, .optional = true}, outside, outside))
+        const struct step step = {.kind = STEP_DEVICE, .optional = true, .common = true};
+        if (add_step(jail, step, outside, outside))
             return -1;
     }
     for (size_t i = 0; i < COUNT_OF(links); i++)
-        if (add_step(jail, (struct step){.kind = STEP_LINK}, links[i][0], links[i][1]))
+        if (add_step(jail, (struct step){.kind = STEP_LINK, .common = true}, links[i][0],
+                     links[i][1]))
             return -1;
     return jail->filter == JAIL_FILTER_PYTHON
                ? 0
@@ -229,7 +235,7 @@ static bool is_bound(const struct jail_policy *policy, const char *inside)
     return false;
 }
 
-/* Private places in memory, unless the policy puts something there. */
+/* Adds private directories in memory, unless the policy puts something there. */
 static int add_scratch(struct jail *jail)
 {
     static const char *const places[] = {"/tmp", "/dev/shm"};
@@ -242,8 +248,8 @@ static int add_scratch(struct jail *jail)
             return -1;
     if (jail->tier != JAIL_FULL)
         return 0;
-    return add_step(jail, (struct step){.kind = STEP_LINK}, "/tmp", "/var/tmp") ||
-                   add_step(jail, (struct step){.kind = STEP_DIR}, NULL, "/run")
+    return add_step(jail, (struct step){.kind = STEP_LINK, .common = true}, "/tmp", "/var/tmp") ||
+                   add_step(jail, (struct step){.kind = STEP_DIR, .common = true}, NULL, "/run")
                ? -1
                : 0;
 }
@@ -258,8 +264,8 @@ static int depth_of(const char *path)
 
 #define DEPTH_MAX 64
 
-/* What stands at one depth inside: what may not be shown first, so that it doesn't cover a place
- * that is meant to be there. */
+/* Adds what belongs at one depth: first what must be hidden, so that it does not cover a path that
+ * the policy shows there. */
 static int add_at_depth(struct jail *jail, int depth)
 {
     const struct strlist *hidden = &jail->policy.hidden;
@@ -278,7 +284,7 @@ static int add_at_depth(struct jail *jail, int depth)
     return 0;
 }
 
-/* Outer places before those in them. */
+/* Adds outer paths before those inside them. */
 static int add_binds(struct jail *jail)
 {
     for (int depth = 1; depth <= DEPTH_MAX; depth++)
@@ -395,7 +401,7 @@ static int fill(struct jail *jail, const struct jail_policy *policy)
     if (copy_policy(&jail->policy, policy))
         return -1;
     if (jail->tier == JAIL_RESTRICTED && jail->namespaces &&
-        !jail->host.no_view) /* over the host's own root */
+        !jail->host.no_view) /* Needs a read-only view of the host's own root. */
         return add_scratch(jail) || add_step(jail, (struct step){.kind = STEP_PROC}, NULL, "/proc")
                    ? -1
                    : 0;
@@ -426,6 +432,7 @@ struct jail *jail_new(const struct jail_policy *policy, const struct jail_host *
                           .becomes = host->has[JAIL_HAS_USER],
                           .uid = host->has[JAIL_HAS_USER] ? uid : host->uid,
                           .gid = host->has[JAIL_HAS_USER] ? gid : host->gid,
+                          .template_ns = -1,
                           .handshake = {-1, -1},
                           .gate = {-1, -1}};
     group_init(&jail->group);
@@ -458,7 +465,9 @@ unsigned long jail_clone_flags(const struct jail *jail)
     unsigned long flags = 0;
     if (!jail->namespaces)
         return 0;
-    flags |= CLONE_NEWPID | CLONE_NEWNS;
+    flags |= CLONE_NEWPID;
+    if (jail->template_ns < 0)
+        flags |= CLONE_NEWNS; /* else jail_build() enters one */
     if (jail->user_first)
         flags |= CLONE_NEWUSER;
     if (jail->tier != JAIL_NONE)
@@ -475,13 +484,14 @@ bool jail_holds_tree(const struct jail *jail)
 
 void jail_print(const struct jail *jail, struct buf *out)
 {
+    REQUIRE(jail && out);
     static const char *const words[] = {
         [STEP_DIR] = "dir",     [STEP_LINK] = "link", [STEP_FILE] = "file",
         [STEP_TMPFS] = "tmpfs", [STEP_BIND] = "bind", [STEP_DEVICE] = "device",
         [STEP_PROC] = "proc",   [STEP_PTS] = "pts"};
-    buf_addf(out, "tier %s uid %u gid %u%s%s%s\n", jail_tier_name(jail->tier), (unsigned)jail->uid,
-             (unsigned)jail->gid, jail->namespaces ? " namespaces" : "",
-             jail->user_first ? " user-first" : "",
+    buf_addf(out, "tier %s uid %u gid %u%s%s%s%s\n", jail_tier_name(jail->tier),
+             (unsigned)jail->uid, (unsigned)jail->gid, jail->namespaces ? " namespaces" : "",
+             jail->user_first ? " user-first" : "", jail->template_ns >= 0 ? " template" : "",
              jail->net == JAIL_NET_OWN    ? " net"
              : jail->net == JAIL_NET_GATE ? " gate"
                                           : "");

@@ -1,4 +1,4 @@
-/* What this host can give, found out by starting a program behind each kind of walls. */
+/* Finds out what this host can do by starting a program behind each kind of wall. */
 #include "jail/jail_private.h"
 
 #include "base/fd.h"
@@ -29,7 +29,7 @@ static _Noreturn void report(int fd, const struct err *err)
     _exit(1);
 }
 
-/* What init and the program do, in short. */
+/* Does in short what init and the program do. */
 static _Noreturn void child(struct jail *jail, int fd)
 {
     char *const argv[] = {(char[]){"true"}, NULL};
@@ -49,7 +49,7 @@ static _Noreturn void child(struct jail *jail, int fd)
     _exit(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0 ? 0 : 1);
 }
 
-/* A clone like fork(). Nothing in this process has threads. */
+/* Clones like fork(). This process has no threads. */
 static pid_t clone_into(unsigned long flags)
 {
     return (pid_t)syscall(SYS_clone, flags | SIGCHLD, 0, 0, 0, 0);
@@ -99,7 +99,7 @@ static bool works(const struct jail_policy *policy, const struct jail_host *host
 static bool probe_feature(struct jail_host *host, enum jail_feature feature,
                           const struct jail_policy *policy)
 {
-    host->has[feature] = true; /* assumed, so that the plan has it */
+    host->has[feature] = true; /* Assumed for the trial, so that the plan uses it. */
     host->has[feature] = works(policy, host, host->why[feature], sizeof(host->why[feature]));
     return host->has[feature];
 }
@@ -124,7 +124,8 @@ static void probe_user(struct jail_host *host)
                                 : "the runner is no root: tasks run as its own user");
 }
 
-/* Without Landlock another user is the wall around files; an older one lets signals through. */
+/* Without Landlock, being another user is what protects files; an older Landlock does not block
+ * signals. */
 static bool has_restricted(struct jail_host *host)
 {
     const struct jail_policy restricted = {.tier = JAIL_RESTRICTED};

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +28,8 @@
 
 /* --- places inside ------------------------------------------------------------------------- */
 
-/* Opens the directory that `path` is in, making what is missing; *ret_name is its last part. */
+/* Opens the directory that contains `path` and makes what is missing; *ret_name is the last
+ * part. */
 static int open_parent(int top, const char *path, const char **ret_name)
 {
     int at = fcntl(top, F_DUPFD_CLOEXEC, 0);
@@ -93,7 +95,7 @@ static int make_file(int top, const struct step *step)
     return fd < 0 ? -1 : fd_write_all(fd, step->from, strlen(step->from));
 }
 
-/* A file system of its own with options "name=value,name". */
+/* Makes a file system with options "name=value,name". */
 static int make_fs(const char *type, const char *options, unsigned attributes)
 {
     char text[128], *save = NULL;
@@ -126,7 +128,7 @@ static int mount_fs(int top, const struct step *step, const char *type, const ch
     return fs < 0 ? -1 : attach(fs, top, step->to, true);
 }
 
-/* True when a link of the system's leads to what is shown at the same place inside. */
+/* True when a link of the system leads to something that is shown at the same place inside. */
 static bool stays_shown(const char *text)
 {
     static const char *const begins[] = {"usr/", "/usr/", "../usr/", "/etc/alternatives/"};
@@ -136,7 +138,7 @@ static bool stays_shown(const char *text)
     return false;
 }
 
-/* 1 when `from` is such a link and has been made again. */
+/* Returns 1 when `from` is such a link and was recreated inside. */
 static int copy_link(int top, const struct step *step)
 {
     char text[PATH_MAX];
@@ -145,20 +147,23 @@ static int copy_link(int top, const struct step *step)
     if (len < 0)
         return 0;
     text[len] = '\0';
-    const struct step link = {STEP_LINK, text, step->to, false, false};
+    const struct step link = {.kind = STEP_LINK, .from = text, .to = step->to};
     if (!stays_shown(text))
         return 0;
-    return make_link(top, &link) ? -1 : 1;
+    return top >= 0 && make_link(top, &link) ? -1 : 1;
 }
 
-static int bind(int top, const struct step *step)
+bool root_makes_link(const struct step *step)
 {
-    struct stat st;
+    return step->kind == STEP_BIND && copy_link(-1, step) == 1;
+}
+
+/* What a bind shows, attached nowhere yet: 1 with *ret_tree, 0 when there is nothing to show. */
+static int take_tree(const struct step *step, int *ret_tree)
+{
     const unsigned follow = step->read_only || step->kind == STEP_DEVICE ? 0 : AT_SYMLINK_NOFOLLOW;
-    struct mount_attr attr = {.attr_set = step->kind == STEP_DEVICE ? MOUNT_ATTR_NOSUID : GUARDED};
-    int link = copy_link(top, step);
-    if (link)
-        return link < 0 ? -1 : 0;
+    struct mount_attr attr = {.attr_set = step->kind == STEP_DEVICE ? MOUNT_ATTR_NOSUID : GUARDED,
+                              .propagation = MS_PRIVATE};
     AUTO(fd)
     int tree = open_tree(AT_FDCWD, step->from,
                          OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE | follow);
@@ -166,13 +171,30 @@ static int bind(int top, const struct step *step)
         return step->optional && (errno == ENOENT || errno == ENOTDIR) ? 0 : -1;
     if (step->read_only)
         attr.attr_set |= MOUNT_ATTR_RDONLY;
-    if (fstat(tree, &st) ||
-        mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr)))
+    if (mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr)))
         return -1;
-    return attach(tree, top, step->to, S_ISDIR(st.st_mode));
+    *ret_tree = tree;
+    tree = -1;
+    return 1;
 }
 
-/* Hides a directory of the system's, when there is one. */
+static int attach_tree(int tree, int top, const struct step *step)
+{
+    struct stat st;
+    return fstat(tree, &st) ? -1 : attach(tree, top, step->to, S_ISDIR(st.st_mode));
+}
+
+static int bind(int top, const struct step *step)
+{
+    AUTO(fd) int tree = -1;
+    int link = copy_link(top, step);
+    if (link)
+        return link < 0 ? -1 : 0;
+    int there = take_tree(step, &tree);
+    return there <= 0 ? there : attach_tree(tree, top, step);
+}
+
+/* Hides a directory of the system, when it exists. */
 static int make_tmpfs(int top, const struct step *step)
 {
     struct stat st;
@@ -181,7 +203,7 @@ static int make_tmpfs(int top, const struct step *step)
         return 0;
     int rc = mount_fs(top, step, "tmpfs", step->from,
                       GUARDED | (step->read_only ? MOUNT_ATTR_RDONLY : 0));
-    /* a link of a task's on the way to it: then it isn't shown here */
+    /* A task has put a link on the way to it: then it is not shown here. */
     return rc && step->optional && (errno == ELOOP || errno == ENOTDIR) ? 0 : rc;
 }
 
@@ -212,7 +234,7 @@ static int take_step(int top, const struct step *step)
 
 /* --- the host's own root, seen through ------------------------------------------------------ */
 
-/* Puts the binds of a tier that has no root of its own back over what has become read-only. */
+/* In a tier without a root of its own: puts the binds back on top of what has become read-only. */
 static int put_back(int top, const struct jail *jail, int trees[], struct err *err)
 {
     for (size_t i = 0; i < jail->policy.binds.count / 3; i++) {
@@ -289,17 +311,98 @@ static int enter(int top, struct err *err)
     return 0;
 }
 
-int root_build(const struct jail *jail, struct err *err)
+/* The steps, or the common ones only, on a file system in memory; *ret_top is its root. */
+static int assemble(const struct jail *jail, bool common_only, int *ret_top, struct err *err)
 {
-    mode_t mask = umask(0);
     if (mount("tmpfs", TOP, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,nr_inodes=512,mode=755"))
         return jail_fail(err, "a root in memory");
     AUTO(fd) int top = open(TOP, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (top < 0)
         return jail_fail(err, "a root in memory");
     for (size_t i = 0; i < jail->step_count; i++)
-        if (take_step(top, &jail->steps[i]))
+        if ((jail->steps[i].common || !common_only) && take_step(top, &jail->steps[i]))
             return jail_fail(err, "/%s", jail->steps[i].to);
+    *ret_top = top;
+    top = -1;
+    return 0;
+}
+
+int root_build(const struct jail *jail, struct err *err)
+{
+    AUTO(fd) int top = -1;
+    mode_t mask = umask(0);
+    if (assemble(jail, false, &top, err))
+        return -1;
     umask(mask);
     return enter(top, err);
+}
+
+/* --- by a template -------------------------------------------------------------------------- */
+
+/* Where the jail's own mounts will stand. What is below one of them is made there, later: that it
+ * fails here says nothing. */
+static void make_places(const struct jail *jail, int top)
+{
+    for (size_t i = 0; i < jail->step_count; i++) {
+        struct stat st;
+        const struct step *step = &jail->steps[i];
+        const bool bound = step->kind == STEP_BIND;
+        if (step->common || (step->kind == STEP_TMPFS && step->optional) ||
+            (bound && stat(step->from, &st)))
+            continue;
+        AUTO(fd) int place = open_place(top, step->to, !bound || S_ISDIR(st.st_mode));
+    }
+}
+
+int root_make_template(const struct jail *jail, struct err *err)
+{
+    AUTO(fd) int top = -1;
+    umask(0);
+    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+        return jail_fail(err, "private mounts");
+    if (assemble(jail, true, &top, err))
+        return -1;
+    make_places(jail, top);
+    return enter(top, err);
+}
+
+static int add_own(const struct jail *jail, const int trees[], struct err *err)
+{
+    AUTO(fd) int top = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    mode_t mask = umask(0);
+    for (size_t i = 0; i < jail->step_count; i++) {
+        const struct step *step = &jail->steps[i];
+        if (step->common || (step->kind == STEP_BIND && trees[i] < 0))
+            continue;
+        if (step->kind == STEP_BIND ? attach_tree(trees[i], top, step) : take_step(top, step))
+            return jail_fail(err, "/%s", step->to);
+    }
+    umask(mask);
+    return 0;
+}
+
+static int join(const struct jail *jail, int trees[], struct err *err)
+{
+    for (size_t i = 0; i < jail->step_count; i++) {
+        const struct step *step = &jail->steps[i];
+        if (!step->common && step->kind == STEP_BIND && take_tree(step, &trees[i]) < 0)
+            return jail_fail(err, "/%s", step->to);
+    }
+    if (setns(jail->template_ns, CLONE_NEWNS) || unshare(CLONE_NEWNS))
+        return jail_fail(err, "the common root");
+    return add_own(jail, trees, err);
+}
+
+int root_join(const struct jail *jail, struct err *err)
+{
+    int *trees = malloc((jail->step_count + 1) * sizeof(*trees));
+    if (!trees)
+        return jail_fail(err, "memory");
+    for (size_t i = 0; i < jail->step_count; i++)
+        trees[i] = -1;
+    int rc = join(jail, trees, err);
+    for (size_t i = 0; i < jail->step_count; i++)
+        fd_close(&trees[i]);
+    free(trees);
+    return rc;
 }

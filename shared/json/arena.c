@@ -1,5 +1,7 @@
 #include "json/arena.h"
 
+#include "base/check.h"
+
 #include <cjson/cJSON.h>
 #include <pthread.h>
 #include <stdalign.h>
@@ -28,7 +30,8 @@ static void *take(size_t size)
     if (!arena)
         return malloc(size);
     size_t room = arena->size - arena->used;
-    if (size > room) /* the check has counted wrong: the tree is refused, as without memory */
+    if (size > room) /* The check has counted wrong. The tree is refused, as when memory runs
+                      * out. */
         return NULL;
     void *memory = (char *)arena + arena->used;
     size_t rounded = (size + ALIGN - 1) & ~(ALIGN - 1);
@@ -37,8 +40,8 @@ static void *take(size_t size)
     return memory;
 }
 
-/* What comes from an arena goes with it, but for the latest piece: some versions of cJSON copy each
- * number to read it. */
+/* Memory of an arena is freed with the arena. Only the latest piece is given back at once, because
+ * some versions of cJSON copy each number to read it. */
 static void give(void *memory)
 {
     struct arena *arena = in_use;
@@ -56,6 +59,7 @@ static void set_hooks(void)
 
 struct arena *arena_new(size_t size)
 {
+    REQUIRE(size > 0);
     struct arena *arena;
     if (size > SIZE_MAX / 2)
         return NULL;

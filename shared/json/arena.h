@@ -1,13 +1,15 @@
 /*
- * The memory of one tree: one piece, sized by what the check has counted, given back whole.
+ * The memory of one JSON tree: one block, whose size the check has counted, freed as a whole.
  *
- * Theory of operation. A tree of small values costs cJSON two or three small allocations a value,
- * which the allocator keeps for ever once they are free, and which it takes time to free. Here they
- * come from one block, which is the kernel's again when the tree goes (above a page or so, mmap).
- * cJSON's hooks are global, so the arena that is being filled is the calling thread's; without one
- * they are malloc() and free().
+ * Theory of operation. A tree of small values costs cJSON two or three small allocations per value.
+ * The allocator keeps these for ever once they are free, and freeing them takes time. Here they
+ * come from one block, which goes back to the kernel with the tree (by mmap when it is larger than
+ * MAP_FROM). cJSON's hooks are global, so the arena that is being filled is a variable of the
+ * calling thread; without one the hooks are malloc() and free().
  *
  * Threads: any; an arena belongs to one thread at a time.
+ *
+ * Ownership: the caller of arena_new() frees the arena; all that was taken from it goes with it.
  */
 #ifndef JSON_ARENA_H
 #define JSON_ARENA_H
@@ -23,10 +25,10 @@ void arena_free(struct arena *arena);
 /* From now on the calling thread's cJSON takes its memory from the arena; NULL: from malloc(). */
 void arena_use(struct arena *arena);
 
-/* The first memory that was taken from an arena: what the tree's root is. */
+/* The first allocation from an arena: the root of its tree. */
 void *arena_first(struct arena *arena);
 
-/* The arena whose first memory that is. */
+/* The arena whose first allocation is `first`. */
 struct arena *arena_of(void *first);
 
 #endif

@@ -1,7 +1,8 @@
 /*
- * Theory of operation: a loop over tokens with one word of state, `want`, and one bit a level that
- * says whether the container there is an object. Nothing recurses. Strings go eight bytes at a
- * time while they are plain ASCII. The names of open objects are kept to refuse twins (names.h).
+ * Theory of operation: a loop over tokens with one state variable, `want`, and one bit per level
+ * that says whether the container there is an object. Nothing recurses. Strings are read eight
+ * bytes at a time while they are plain ASCII. The names of open objects are kept, so that a
+ * repeated name is found (names.h).
  */
 #include "base/str.h"
 #include "json/json.h"
@@ -22,7 +23,7 @@ struct scan {
     size_t at;
     unsigned depth;
     uint64_t objects;               /* bit d: the container that is open at depth d + 1 */
-    uint32_t first[JSON_DEPTH_MAX]; /* where its names begin */
+    uint32_t first[JSON_DEPTH_MAX]; /* where the names of that container begin */
     struct names names;
     struct scan_facts facts;
     size_t max_values;
@@ -35,7 +36,7 @@ static enum want wrong(struct scan *s, size_t at, const char *what)
     return WRONG;
 }
 
-/* The next character that is no white space, or -1 at the end. */
+/* The next character that is not white space, or -1 at the end. */
 static int peek(struct scan *s)
 {
     for (; s->at < s->len; s->at++) {
@@ -64,7 +65,8 @@ static size_t skip_plain(const char *text, size_t at, size_t len)
         uint64_t quote = (word ^ ones * '"') - ones;
         uint64_t escape = (word ^ ones * '\\') - ones;
         uint64_t found = (word | control | quote | escape) & ones * 0x80;
-        if (found) /* the lowest one is right; a borrow can only spoil those above it */
+        if (found) /* The lowest marked byte is right; a borrow can only falsify the ones above
+                    * it. */
             return at + (size_t)__builtin_ctzll(found) / 8;
         at += 8;
     }
@@ -88,7 +90,7 @@ static int read_hex4(const char *text, size_t len)
     return value;
 }
 
-/* The escape at s->at, a backslash. */
+/* Reads the escape at s->at, which is a backslash. */
 static enum want pass_escape(struct scan *s)
 {
     const char *p = s->text + s->at;
@@ -116,7 +118,7 @@ static enum want pass_escape(struct scan *s)
     return WANT_COMMA;
 }
 
-/* The string at s->at, a quote. */
+/* Reads the string at s->at, which is a quote. */
 static enum want pass_string(struct scan *s)
 {
     s->facts.strings++;
@@ -161,13 +163,13 @@ static bool pass_char(struct scan *s, const char *set)
 
 static bool is_finite(const char *text, size_t len)
 {
-    struct buf copy = BUF_INIT(SIZE_MAX / 2); /* strtod wants an end */
+    struct buf copy = BUF_INIT(SIZE_MAX / 2); /* strtod() needs a NUL at the end. */
     bool finite = buf_add(&copy, text, len) == 0 && isfinite(strtod(buf_str(&copy), NULL));
     buf_done(&copy);
     return finite;
 }
 
-/* The number at s->at, a digit or '-'. */
+/* Reads the number at s->at, which is a digit or '-'. */
 static enum want pass_number(struct scan *s)
 {
     size_t begin = s->at;
@@ -186,7 +188,8 @@ static enum want pass_number(struct scan *s)
     }
     if (s->at - begin > SCAN_NUMBER_MAX)
         s->facts.long_numbers++;
-    /* Up to 99 zeros after 200 digits can't overflow: only what could is converted. */
+    /* An exponent of two digits after 200 digits cannot overflow; only numbers that could are
+     * converted. */
     if ((digits > 200 || exponent > 2) && !is_finite(s->text + begin, s->at - begin))
         return wrong(s, begin, "number out of range");
     return WANT_COMMA;
@@ -275,7 +278,7 @@ static enum want pass_name(struct scan *s, int c)
     return WANT_VALUE;
 }
 
-/* One token. `c` is its first character, -1 at the end of the text. */
+/* Reads one token. `c` is its first character, or -1 at the end of the text. */
 static enum want step(struct scan *s, enum want want, int c)
 {
     if (c < 0)
@@ -306,7 +309,8 @@ static enum want step(struct scan *s, enum want want, int c)
 int scan_text(const char *text, size_t len, size_t max_values, struct scan_facts *ret_facts,
               struct err *err)
 {
-    struct scan s; /* the tables in it are large: names_init() clears what has to be */
+    struct scan s; /* Not zeroed, because its tables are large: names_init() clears what is
+                    * needed. */
     enum want want = WANT_VALUE;
     if (len >= SCAN_TEXT_MAX)
         return err_set(err, ERR_TOO_LARGE, "JSON: longer than %u bytes", SCAN_TEXT_MAX);

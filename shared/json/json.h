@@ -6,6 +6,7 @@
  * foreign goes through json_parse(). Numbers are written by us: cJSON loses digits above 2^53.
  *
  * Threads: no shared state. A tree belongs to one thread.
+ * Ownership: the caller frees a tree by json_free(); nodes and texts belong to their tree.
  */
 #ifndef JSON_JSON_H
 #define JSON_JSON_H
@@ -35,8 +36,8 @@ int json_check(const char *text, size_t len, struct err *err);
  * and the length of the text; json_free() gives all of it back to the kernel. */
 struct json *json_parse(const char *text, size_t len, struct err *err);
 
-/* The same for text of somebody who is not trusted: more than max_values values (members, items,
- * containers) are ERR_TOO_LARGE before any tree is built. */
+/* As json_parse(), for text from an untrusted sender: more than max_values values (members, items,
+ * containers) are ERR_TOO_LARGE before a tree is built. */
 struct json *json_parse_within(const char *text, size_t len, size_t max_values, struct err *err);
 void json_free(struct json *root);
 DEFINE_AUTO(json, struct json *, json_free)
@@ -44,7 +45,7 @@ DEFINE_AUTO(json, struct json *, json_free)
 enum json_type json_type(const struct json *node);
 const char *json_type_name(enum json_type type); /* "a string", "an object", … */
 
-/* The member of that exact name, or NULL. Fine on NULL and on what is no object. */
+/* The member of exactly that name, or NULL. `object` may be NULL or no object. */
 const struct json *json_get(const struct json *object, const char *name);
 
 /* Children in order; name is NULL in arrays. */
@@ -62,13 +63,13 @@ int json_bool(const struct json *node, bool *ret_value);
 /* Appends the node as compact JSON. */
 void json_print(const struct json *node, struct buf *out);
 
-/* The bytes of one member of a top-level object in checked text, as the sender wrote them (so
- * that they can be given back without loss), or NULL. */
+/* The bytes of one member of a top-level object in checked text, exactly as the sender wrote them,
+ * or NULL. They point into text. */
 const char *json_raw_member(const char *text, size_t len, const char *name, size_t *ret_len);
 
 /*
- * The writer appends to a buffer; commas and quotes are its business. A name is given inside
- * objects and NULL inside arrays and at the top. Errors stay in the buffer (buf_check).
+ * The writer appends to a buffer and writes commas and quotes itself. Pass a name inside objects,
+ * and NULL inside arrays and at the top. Errors stay in the buffer (buf_check).
  */
 struct json_writer {
     struct buf *out; /* borrowed */

@@ -10,8 +10,8 @@ __extension__ typedef unsigned __int128 wide;
 
 #define PRIME ((UINT64_C(1) << 61) - 1)
 
-/* The same for the life of the process. Two threads may both draw it the first time: either is
- * fine for a check that has begun, for each check reads it once. */
+/* One base for the life of the process. When two threads draw it at once, either value is fine,
+ * because each check reads it only once. */
 static uint64_t random_base(void)
 {
     static _Atomic uint64_t drawn;
@@ -43,7 +43,7 @@ void names_done(struct names *names)
     }
 }
 
-/* The inside of a string, read by its meaning: a byte at a time. */
+/* Reads the inside of a string byte by byte, with escapes resolved. */
 struct inside {
     const unsigned char *p, *end;
     unsigned char ready[4]; /* the UTF-8 of an escaped character */
@@ -68,7 +68,7 @@ static unsigned put_utf8(unsigned c, unsigned char out[4])
     return n;
 }
 
-/* Reads the escape that p stands behind the backslash of. */
+/* Reads the escape whose backslash is before p. */
 static void read_escape(struct inside *in)
 {
     static const char plain[] = "b\bf\fn\nr\rt\t";
@@ -76,7 +76,8 @@ static void read_escape(struct inside *in)
     if (c == 'u') {
         c = hex4(in->p);
         in->p += 4;
-        if (c >= 0xd800 && c < 0xdc00) { /* the second half follows: the text is valid */
+        if (c >= 0xd800 && c < 0xdc00) { /* The second half must follow, because the text is
+                                          * valid. */
             c = 0x10000 + ((c - 0xd800) << 10) + (hex4(in->p + 2) - 0xdc00);
             in->p += 6;
         }
@@ -137,7 +138,7 @@ bool names_is(const char *inside, size_t len, const char *name)
     }
 }
 
-/* Seven bytes at a time: they stay below PRIME. */
+/* Takes seven bytes at a time, which stay below PRIME. */
 static inline uint64_t mix(uint64_t hash, uint64_t base, uint64_t bytes)
 {
     wide product = (wide)hash * base + bytes + 1;
@@ -157,10 +158,11 @@ static uint32_t hash_of(uint64_t base, const char *text, size_t len)
             bytes = count = 0;
         }
     }
-    hash = mix(hash, base, bytes); /* no byte is 0: what differs, differs here */
-    /* A name of up to seven bytes is base + bytes so far: names that follow one another would take
-     * slots that do, and search through all of each other's. Every bit is spread over all others
-     * (the finalizer of MurmurHash3; one to one, so nothing new collides but by the cut to 32). */
+    hash = mix(hash, base, bytes); /* No byte is 0, so different bytes give different numbers. */
+    /* So far the hash of a name of up to seven bytes is base + bytes: consecutive names would take
+     * consecutive slots, and look-ups would search through each other's. The finalizer of
+     * MurmurHash3 spreads every bit over all others; it is one to one, so only the cut to 32 bits
+     * can add collisions. */
     hash ^= hash >> 33;
     hash *= UINT64_C(0xff51afd7ed558ccd);
     hash ^= hash >> 33;
@@ -168,7 +170,7 @@ static uint32_t hash_of(uint64_t base, const char *text, size_t len)
     return (uint32_t)(hash >> 32);
 }
 
-/* Where the stack's name `index` has its slot, or where it would go. */
+/* The slot of the stack's name `index`, or the slot that it would take. */
 static uint32_t *slot_for(struct names *names, uint32_t hash, uint32_t index)
 {
     uint32_t mask = names->slot_count - 1;
@@ -180,7 +182,7 @@ static uint32_t *slot_for(struct names *names, uint32_t hash, uint32_t index)
 
 static int grow(struct names *names)
 {
-    uint32_t room = names->slot_count; /* the stack doubles */
+    uint32_t room = names->slot_count; /* doubles the room of the stack */
     bool small = names->stack == names->small_stack;
     uint32_t *slots = calloc(2 * (size_t)room, sizeof(*slots));
     struct name *stack = slots ? realloc(small ? NULL : names->stack, room * sizeof(*stack)) : NULL;
@@ -195,7 +197,8 @@ static int grow(struct names *names)
     names->stack = stack;
     names->slots = slots;
     names->slot_count = 2 * room;
-    for (uint32_t i = 0; i < names->count; i++) /* oldest first: the order that names_drop undoes */
+    for (uint32_t i = 0; i < names->count; i++) /* Oldest first, because names_drop() undoes this
+                                                 * order. */
         *slot_for(names, stack[i].hash, i) = i + 1;
     return 0;
 }

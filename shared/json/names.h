@@ -1,10 +1,10 @@
 /*
- * The names of the objects that are open while text is checked: says when one comes twice.
+ * The names of the objects that are open while text is checked; finds a name that occurs twice.
  *
  * Theory of operation: objects nest, so their names form a stack, and one open-addressing table
- * over that stack finds a name again. Names leave in the reverse order they came in, so clearing
- * the slot of the latest is all that removal takes. The hash is a polynomial with a random base:
- * nobody can choose names that collide. Small texts need no heap.
+ * over that stack finds a name again. Names leave in the reverse order of their arrival, so removal
+ * only clears the slot of the latest. The hash is a polynomial with a random base: nobody can
+ * choose names that collide. Small texts need no heap.
  *
  * Threads: one at a time.
  */

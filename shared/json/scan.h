@@ -20,7 +20,8 @@ struct scan_facts {
 #define SCAN_NUMBER_MAX 60
 #define SCAN_TEXT_MAX UINT32_MAX
 
-/* json_check(), and what was noticed on the way. More than max_values values are ERR_TOO_LARGE. */
+/* json_check(), which also counts what the tree will need. More than max_values values are
+ * ERR_TOO_LARGE. */
 int scan_text(const char *text, size_t len, size_t max_values, struct scan_facts *ret_facts,
               struct err *err);
 

@@ -1,3 +1,4 @@
+#include "base/check.h"
 #include "json/arena.h"
 #include "json/json.h"
 #include "json/names.h"
@@ -8,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* struct json is cJSON under another name: this file alone knows. */
+/* struct json is cJSON under another name; only this file knows that. */
 static const cJSON *item_of(const struct json *node)
 {
     return (const cJSON *)(const void *)node;
@@ -19,7 +20,7 @@ static const struct json *node_of(const cJSON *item)
     return (const struct json *)(const void *)item;
 }
 
-/* Where the string whose inside begins at p ends: after its closing quote. */
+/* The end of the string whose inside begins at p: the byte after its closing quote. */
 static const char *string_end(const char *p)
 {
     for (; *p != '"'; p++)
@@ -32,8 +33,8 @@ static bool is_number_char(char c)
     return (c >= '0' && c <= '9') || c == '-' || c == '+' || c == '.' || c == 'e' || c == 'E';
 }
 
-/* Copies checked text with its over-long numbers in a short form that is the same double: cJSON
- * reads 63 bytes of a number and trips over the rest. */
+/* Copies checked text and shortens its over-long numbers to a short form of the same double: cJSON
+ * reads 63 bytes of a number and then fails on the rest. */
 static void shorten_numbers(const char *text, size_t len, struct buf *out)
 {
     const char *end = text + len;
@@ -60,16 +61,16 @@ static void shorten_numbers(const char *text, size_t len, struct buf *out)
 
 #define NUMBER_COPY 256
 
-/* What cJSON takes at most for a checked text: an item for each value, and for each string (values
- * and names) as many bytes as it has inside its quotes, with its NUL, rounded up; and a copy of the
- * number that it is at. */
+/* The most memory that cJSON takes for a checked text: an item for each value, for each string
+ * (values and names) the bytes inside its quotes with a NUL, rounded up, and a copy of the number
+ * that is being read. */
 static size_t tree_size(const struct scan_facts *facts, size_t len)
 {
     const size_t item = (sizeof(cJSON) + 15) & ~(size_t)15;
     return facts->values * item + facts->strings * 32 + len + NUMBER_COPY;
 }
 
-/* The tree of checked text, in an arena of its own. */
+/* Builds the tree of checked text in an arena of its own. */
 static cJSON *build(const char *text, size_t len, const struct scan_facts *facts)
 {
     struct arena *arena = arena_new(tree_size(facts, len));
@@ -80,7 +81,7 @@ static cJSON *build(const char *text, size_t len, const struct scan_facts *facts
     arena_use(NULL);
     if (root && (void *)root == arena_first(arena))
         return root;
-    arena_free(arena); /* out of memory; or a cJSON that does not begin with the root */
+    arena_free(arena); /* Memory ran out, or this cJSON does not allocate the root first. */
     return NULL;
 }
 
@@ -246,7 +247,7 @@ static const char *skip_space(const char *p, const char *end)
     return p;
 }
 
-/* Where the value at p ends, in checked text. */
+/* The end of the value at p, in checked text. */
 static const char *value_end(const char *p, const char *end)
 {
     size_t depth = 0;
@@ -271,6 +272,7 @@ static const char *value_end(const char *p, const char *end)
 
 const char *json_raw_member(const char *text, size_t len, const char *name, size_t *ret_len)
 {
+    REQUIRE(name && ret_len);
     const char *end = text + len;
     const char *p = skip_space(text, end);
     if (p == end || *p != '{')

@@ -20,7 +20,7 @@ static uint64_t top_bit(const struct json_writer *w)
     return UINT64_C(1) << (w->depth - 1);
 }
 
-/* What stands before a value: a comma where one is due, and the name. */
+/* Writes what comes before a value: a comma where one is due, and the name. */
 static void begin_item(struct json_writer *w, const char *name)
 {
     if (w->depth > 0) {
@@ -60,6 +60,7 @@ void json_open_array(struct json_writer *w, const char *name)
 
 void json_close(struct json_writer *w)
 {
+    REQUIRE(w->depth > 0);
     if (w->depth == 0)
         return;
     buf_addc(w->out, w->array & top_bit(w) ? ']' : '}');
@@ -88,8 +89,8 @@ void json_add_int(struct json_writer *w, const char *name, int64_t value)
     buf_addi(w->out, value);
 }
 
-/* 15 digits are enough for every double that has a short form, 17 for every double; only the
- * denormals below DBL_MIN have fewer to try. */
+/* 15 digits are enough for every double that has a short form, 17 for every double. Only denormals
+ * below DBL_MIN need to try fewer. */
 static void add_shortest(struct buf *out, double value)
 {
     char text[32];

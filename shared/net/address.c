@@ -40,13 +40,13 @@ static bool is_public6(const struct in6_addr *address)
         return is_public4(embedded4(b + 12));
     if (b[0] == 0x20 && b[1] == 0x02) /* 6to4 */
         return is_public4(embedded4(b + 2));
-    if (b[0] == 0x20 && b[1] == 0x01 && b[2] < 0x02) /* Teredo, ORCHID and kin */
+    if (b[0] == 0x20 && b[1] == 0x01 && b[2] < 0x02) /* Teredo, ORCHID and similar */
         return false;
     if (b[0] == 0x20 && b[1] == 0x01 && b[2] == 0x0d && b[3] == 0xb8) /* documentation */
         return false;
-    if (b[0] == 0x3f && b[1] == 0xff && (b[2] & 0xf0) == 0) /* more of it */
+    if (b[0] == 0x3f && b[1] == 0xff && (b[2] & 0xf0) == 0) /* a further block for documentation */
         return false;
-    return (b[0] & 0xe0) == 0x20; /* 2000::/3 is all that is given out */
+    return (b[0] & 0xe0) == 0x20; /* Only 2000::/3 has been allocated. */
 }
 
 bool address_is_public(const struct sockaddr *address)

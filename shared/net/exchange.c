@@ -12,16 +12,19 @@
 #include <strings.h>
 #include <sys/socket.h>
 
-#define GATHER_BYTES 65536 /* pieces smaller than a quarter of this are passed on together */
+#define GATHER_BYTES                                                          \
+    65536 /* Pieces smaller than a quarter of this are gathered and passed on \
+           * together. */
 #define RELAY_BUFFER 131072L
 #define CERT_DIR "/etc/ssl/certs"
 
-/* curl_easy_setopt with a pointer and with a number, for the table of functions. */
+/* curl_easy_setopt() through the table of functions, with a pointer or with a number. */
 #define set(curl, handle, option, value) (curl)->curl_easy_setopt((handle), (option), (value))
 
 /* --- callbacks ----------------------------------------------------------------------------- */
 
-/* Sees the address that is about to be connected to: names and redirects cannot get around it. */
+/* Sees the address of each connection before it is made: neither names nor redirects can avoid this
+ * check. */
 static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 {
     struct exchange *exchange = arg;
@@ -43,7 +46,7 @@ static size_t on_header(char *line, size_t size, size_t count, void *arg)
     size_t len = size * count;
     exchange->head_over = len <= 2;
     if (len >= 5 && memcmp(line, "HTTP/", 5) == 0)
-        buf_clear(exchange->head); /* of the last answer only: 100 Continue comes before it */
+        buf_clear(exchange->head); /* Only the last answer counts: 100 Continue comes before it. */
     else if (len > 2 && buf_add(exchange->head, line, len))
         exchange->too_large = true;
     return exchange->too_large ? 0 : len;
@@ -63,7 +66,7 @@ static int pass_on(struct exchange *exchange, const char *data, size_t len)
 {
     if (exchange_tell_head(exchange) || exchange->relay->write(data, len, exchange->relay->arg))
         exchange->gave_up = true;
-    exchange->moved_ms = clock_mono_ms(); /* a slow reader on our side is no silence */
+    exchange->moved_ms = clock_mono_ms(); /* A slow reader on our side does not count as silence. */
     return exchange->gave_up ? -1 : 0;
 }
 
@@ -116,8 +119,8 @@ static size_t on_read(char *to, size_t size, size_t count, void *arg)
     return n;
 }
 
-/* True when nothing has moved for too long. libcurl's own limit means an average, by which a stream
- * of sparse signs of life is silent. */
+/* True when nothing has moved for too long. libcurl's own limit is on the average speed, and would
+ * end a stream of rare events. */
 static bool is_silent(struct exchange *exchange, curl_off_t moved)
 {
     int64_t now = clock_mono_ms();
@@ -129,7 +132,7 @@ static bool is_silent(struct exchange *exchange, curl_off_t moved)
            now - exchange->moved_ms > exchange->relay->silence_ms;
 }
 
-/* libcurl calls this each time it has taken what there was to read, and before it waits. */
+/* libcurl calls this each time it has read what there was, and before it waits. */
 static int on_progress(void *arg, curl_off_t down_all, curl_off_t down, curl_off_t up_all,
                        curl_off_t up)
 {
@@ -148,7 +151,7 @@ static int on_progress(void *arg, curl_off_t down_all, curl_off_t down, curl_off
 
 /* --- one exchange -------------------------------------------------------------------------- */
 
-/* Host and port of a URL, without the password that may stand before them. */
+/* Copies host and port of a URL, without a password before them. */
 static void host_of(const char *url, char *host, size_t size)
 {
     const char *from = strstr(url, "://");
@@ -197,7 +200,7 @@ int exchange_headers(const struct curl_functions *curl, const struct strlist *he
     return list ? 0 : err_sys(err, "headers");
 }
 
-/* True when the system's authorities are found by their hash, each in a file of its own. */
+/* True when the system stores each certificate authority in a file named by its hash. */
 static bool are_hashed(const char *dir)
 {
     static const char *const hex = "0123456789abcdef";
@@ -217,7 +220,8 @@ static void look_for_hashed(void)
     hashed = are_hashed(CERT_DIR);
 }
 
-/* libcurl would read the whole bundle for every connection: 900 KB and 40 ms each. */
+/* libcurl would read the whole bundle of authorities for every connection: 900 KB and 40 ms each
+ * time. */
 static void set_authorities(const struct curl_functions *curl, CURL *h)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -239,8 +243,8 @@ void exchange_set(struct exchange *x, const char *method, const char *url)
     set(curl, h, CURLOPT_CUSTOMREQUEST, method);
     set(curl, h, CURLOPT_PROTOCOLS_STR, "http,https");
     set(curl, h, CURLOPT_FOLLOWLOCATION, 0L);
-    /* The owner's proxy (HTTPS_PROXY, NO_PROXY) is for the owner's own addresses: elsewhere it
-     * would hide from open_socket() who is talked to. */
+    /* The owner's proxy (HTTPS_PROXY, NO_PROXY) is only for addresses that the owner configured:
+     * for others it would hide the real address from open_socket(). */
     if (x->plain || x->reach == NET_PUBLIC)
         set(curl, h, CURLOPT_PROXY, "");
     set(curl, h, CURLOPT_NOSIGNAL, 1L);
@@ -266,7 +270,7 @@ void exchange_set_progress(struct exchange *x)
     set(x->curl, x->handle, CURLOPT_XFERINFODATA, x);
 }
 
-/* A POST without a body says so: servers answer 411 to one that does not. */
+/* A POST without a body sends Content-Length: 0, because servers answer 411 without it. */
 void exchange_set_body(struct exchange *x, const char *method, int64_t len)
 {
     if (len == 0 && strcmp(method, "POST") != 0 && strcmp(method, "PUT") != 0 &&
@@ -302,7 +306,7 @@ void exchange_set_relay(struct exchange *x)
     exchange_set_progress(x);
 }
 
-/* The last answer's status has come, with its whole head. */
+/* True when the last answer's status and its whole head have arrived. */
 static bool is_answered(const struct exchange *x)
 {
     long status = 0;
@@ -319,7 +323,7 @@ int exchange_perform(struct exchange *x, const struct strlist *headers, const ch
     set(x->curl, x->handle, CURLOPT_HTTPHEADER, list);
     CURLcode code = x->curl->curl_easy_perform(x->handle);
     x->curl->curl_slist_free_all(list);
-    if (code == CURLE_OK && !x->head_over) /* libcurl takes half a head for a whole one */
+    if (code == CURLE_OK && !x->head_over) /* libcurl accepts a head that was cut off as whole. */
         code = CURLE_PARTIAL_FILE;
     if (x->call && x->call->head_enough && !x->too_large && is_answered(x))
         code = CURLE_OK;

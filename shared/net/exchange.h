@@ -34,29 +34,29 @@ struct exchange {
     bool silent;      /* relay: nothing moved for silence_ms */
     int64_t moved_ms; /* mono, when something last did */
     curl_off_t moved; /* bytes so far, both ways */
-    /* relay: pieces that came by one look at the socket. libcurl tells each chunk by itself, which
-     * an API that streams makes one of every event. */
+    /* Pieces that came in one read of the socket. libcurl passes on each chunk alone, and a
+     * streaming API makes one chunk per event. */
     struct buf gathered;
     char message[CURL_ERROR_SIZE];
 };
 
 int exchange_check_url(const char *url, struct err *err);
-/* Makes a handle ready: address, callbacks, authorities. Keeps its connections. */
+/* Sets a handle's address, callbacks and authorities. Its connections are kept. */
 void exchange_set(struct exchange *x, const char *method, const char *url);
 void exchange_set_progress(struct exchange *x);
 void exchange_set_body(struct exchange *x, const char *method, int64_t len);
 int exchange_headers(const struct curl_functions *curl, const struct strlist *headers,
                      struct curl_slist **ret_list, struct err *err);
-/* A relay's handle, whole but for its headers. */
+/* Sets up a relay's handle, except for its headers. */
 void exchange_set_relay(struct exchange *x);
 
 /* Waits until the exchange is over. */
 int exchange_perform(struct exchange *x, const struct strlist *headers, const char *url,
                      struct err *err);
-/* Turns what libcurl says of the end into ours. */
+/* Translates libcurl's result into our error. */
 int exchange_explain(const struct exchange *x, CURLcode code, const char *url, struct err *err);
 
-/* A relay's last steps: what has been gathered, a head without a body. */
+/* The last steps of a relay: pass on what was gathered, and report a head that no body followed. */
 int exchange_pass_gathered(struct exchange *x);
 int exchange_tell_head(struct exchange *x);
 

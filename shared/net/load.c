@@ -1,4 +1,4 @@
-/* <curl/curl.h> checks option types by macros over the very names that are members here. */
+/* <curl/curl.h> checks option types by macros that have the same names as members here. */
 #define CURL_DISABLE_TYPECHECK
 #include "net/load.h"
 

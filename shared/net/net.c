@@ -1,6 +1,7 @@
 #define CURL_DISABLE_TYPECHECK
 #include "net/exchange.h"
 
+#include "base/check.h"
 #include "base/clock.h"
 
 #include <dirent.h>
@@ -15,7 +16,7 @@
 
 #define TOTAL_MS 30000
 
-/* curl_easy_setopt with a pointer and with a number, for the table of functions. */
+/* curl_easy_setopt() through the table of functions, with a pointer or with a number. */
 #define set(curl, handle, option, value) (curl)->curl_easy_setopt((handle), (option), (value))
 
 void net_answer_done(struct net_answer *answer)
@@ -26,6 +27,7 @@ void net_answer_done(struct net_answer *answer)
 
 int net_call(const struct net_request *request, struct net_answer *ret_answer, struct err *err)
 {
+    REQUIRE(request->url && request->method);
     const struct curl_functions *curl = curl_load(err);
     if (!curl || exchange_check_url(request->url, err))
         return -1;
@@ -110,6 +112,7 @@ void net_link_free(struct net_link *link)
 
 int net_relay(struct net_link *link, const struct net_relay *relay, struct err *err)
 {
+    REQUIRE(link && relay->url && relay->method);
     const struct curl_functions *curl = curl_load(err);
     AUTO(buf) struct buf head = BUF_INIT(EXCHANGE_HEAD_MAX);
     if (!curl || exchange_check_url(relay->url, err))
@@ -128,7 +131,7 @@ int net_relay(struct net_link *link, const struct net_relay *relay, struct err *
         curl->curl_easy_setopt(x.handle, CURLOPT_RESOLVE, pins);
     buf_init(&x.gathered, EXCHANGE_GATHER_MAX);
     int rc = exchange_perform(&x, relay->headers, relay->url, err);
-    int passed = exchange_pass_gathered(&x); /* of an answer that broke off, too */
+    int passed = exchange_pass_gathered(&x); /* Also those of an answer that was cut off. */
     buf_done(&x.gathered);
     curl->curl_slist_free_all(pins);
     long sent = 0;

@@ -1,12 +1,14 @@
 /*
- * Outgoing HTTP, by libcurl.
+ * Outgoing HTTP, by libcurl: https, or http to loopback (tests, private endpoints). There are no
+ * redirects, and no proxies unless asked for; every call has time limits and a size limit. The
+ * certificate authorities are the system's, or those of SSL_CERT_FILE and SSL_CERT_DIR. libcurl is
+ * loaded at the first call: with the thirty libraries that it needs it would otherwise double the
+ * size of an idle daemon.
  *
- * https, or http to loopback (tests, private endpoints); no redirects, no proxies but where asked,
- * every call with time limits and a size limit. Authorities are the system's, or those of
- * SSL_CERT_FILE and SSL_CERT_DIR. libcurl is loaded when the first call is made: it
- * and the thirty libraries behind it would otherwise double the size of an idle daemon.
+ * Threads: any; a link, a pool and a wire belong to one thread at a time.
  *
- * Threads: any; a link belongs to one thread at a time.
+ * Ownership: what a _new or _open function returns is freed by the caller with the matching _free
+ * function. A flow belongs to its pool.
  */
 #ifndef NET_NET_H
 #define NET_NET_H
@@ -21,9 +23,9 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
-/* Who may be talked to. Plain http goes to loopback only, but with NET_PLAIN. */
+/* Which addresses may be reached. Plain http goes to loopback only, except with NET_PLAIN. */
 enum net_reach {
-    NET_PUBLIC,  /* only public addresses, as they are connected to, whatever the name says */
+    NET_PUBLIC,  /* only public addresses, checked when connecting, whatever the host name is */
     NET_TRUSTED, /* any: a URL from the owner's configuration */
     NET_PLAIN,   /* the same, and by http as well: what is sent there is no secret */
 };
@@ -60,9 +62,9 @@ static inline void auto_net_answer(struct net_answer *answer)
     net_answer_done(answer);
 }
 
-/* One exchange. 0 whenever a whole answer came, whatever its status. Else ERR_UPSTREAM,
- * ERR_TIMEOUT, ERR_TOO_LARGE, ERR_FORBIDDEN (the address may not be reached), ERR_INVALID (the
- * URL). */
+/* Makes one exchange. Returns 0 whenever a whole answer arrived, whatever its status. Else
+ * ERR_UPSTREAM, ERR_TIMEOUT, ERR_TOO_LARGE, ERR_FORBIDDEN (the address may not be reached) or
+ * ERR_INVALID (the URL). */
 int net_call(const struct net_request *request, struct net_answer *ret_answer, struct err *err);
 
 /* The value of a header in `head` (first, trimmed, copied into value), or NULL. */
@@ -73,7 +75,7 @@ struct net_link;
 struct net_link *net_link_new(void);
 void net_link_free(struct net_link *link);
 
-/* One exchange whose bodies pass through, in pieces as they come. */
+/* One exchange whose bodies are passed on in pieces as they arrive. */
 struct net_relay {
     const char *method;
     const char *url;
@@ -105,43 +107,45 @@ struct net_relay {
 int net_relay(struct net_link *link, const struct net_relay *relay, struct err *err);
 
 /*
- * A connection to a URL's host, with TLS for https, on which the caller speaks as it likes: for
- * what begins as HTTP and goes on as something else. Addresses as with NET_TRUSTED.
+ * A connection to a URL's host, with TLS for https, over which the caller speaks its own protocol,
+ * such as one that begins as HTTP and is upgraded. Addresses as with NET_TRUSTED.
  */
 struct net_wire;
 struct net_wire *net_wire_open(const char *url, int connect_ms, struct err *err);
 void net_wire_free(struct net_wire *wire);
 DEFINE_AUTO(net_wire, struct net_wire *, net_wire_free)
-/* To be polled for reading; read until there is nothing before the next poll, TLS keeps bytes back.
- */
+/* The descriptor to poll for reading. Read until nothing is left before the next poll, because TLS
+ * keeps decrypted bytes back. */
 int net_wire_fd(const struct net_wire *wire);
-/* 1 with bytes, 0 when there are none now, -1 when the connection is over. Never blocks. */
+/* Returns 1 with bytes, 0 when there are none now, or -1 when the connection is over. Never
+ * blocks. */
 int net_wire_read(struct net_wire *wire, char *to, size_t size, size_t *ret_len, struct err *err);
-/* Sends all. */
+/* Sends all bytes. */
 int net_wire_write(struct net_wire *wire, const char *data, size_t len, int timeout_ms,
                    struct err *err);
 
 /*
- * Many relays at once, on one thread: their callbacks are called by net_pool_wait(). Connections
- * are kept and used again.
+ * Many relays at once, on one thread. net_pool_wait() calls their callbacks. Connections are kept
+ * and used again.
  */
 struct net_pool;
 struct net_flow; /* a relay that is under way */
 
 struct net_pool *net_pool_new(struct err *err);
-/* Ends all that is under way, without a last call. */
+/* Ends all relays that are under way, without calling done(). */
 void net_pool_free(struct net_pool *pool);
 DEFINE_AUTO(net_pool, struct net_pool *, net_pool_free)
 
 /* Begins a relay; strings and headers are copied, callbacks and arg are not. done() is the last
- * call: rc and err are what net_relay() would return. The flow is void then. */
+ * callback; rc and err are what net_relay() would have returned. The flow is invalid after that. */
 typedef void net_flow_done(int rc, const struct err *err, void *arg);
 struct net_flow *net_pool_start(struct net_pool *pool, const struct net_relay *relay,
                                 net_flow_done *done, struct err *err);
-/* Breaks it off; no callback follows. Not from one of its own callbacks. */
+/* Cancels a relay; no callback follows. Must not be called from one of its own callbacks. */
 void net_pool_cancel(struct net_pool *pool, struct net_flow *flow);
 
-/* Waits until something moves, `wake` (-1: none) can be read, or the time is up; then moves all. */
+/* Waits until a relay can go on, `wake` (-1: none) can be read, or the time is up; then lets every
+ * relay go on. */
 int net_pool_wait(struct net_pool *pool, int timeout_ms, int wake, struct err *err);
 
 #endif

@@ -1,9 +1,10 @@
 /*
- * Theory of operation. libcurl says which sockets it waits for, and until when; one epoll waits for
- * them, so that a connection costs something only when it moves: a thousand silent streams are
- * free. Streams that are silent for too long are looked for now and then.
+ * Theory of operation. libcurl says which sockets it waits for, and until when. One epoll waits for
+ * them, so that a connection costs something only when it moves: a thousand silent streams cost
+ * nothing. A search for streams that have been silent for too long runs once a second.
  */
 #define CURL_DISABLE_TYPECHECK
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "net/exchange.h"
@@ -13,17 +14,17 @@
 #include <string.h>
 #include <sys/epoll.h>
 
-#if !defined(__clang__) /* gcc's analyzer takes what is stored in a list for lost */
+#if !defined(__clang__) /* gcc's analyzer reports what is stored in a list as leaked. */
 #pragma GCC diagnostic ignored "-Wanalyzer-malloc-leak"
 #endif
 
 #define EVENTS_AT_ONCE 64
-#define LOOK_EVERY_MS 1000 /* for silent streams, and what wants to stop */
+#define LOOK_EVERY_MS 1000 /* how often silent and stopped streams are looked for */
 
 #define set(curl, handle, option, value) (curl)->curl_easy_setopt((handle), (option), (value))
 
 struct net_flow {
-    struct net_flow *next, **at; /* of the pool's list, while it is under way */
+    struct net_flow *next, **at; /* links of the pool's list, while the flow is under way */
     struct exchange x;
     struct net_relay relay;
     struct buf head;
@@ -38,11 +39,11 @@ struct net_pool {
     CURLM *multi;
     struct net_flow *flows, *idle;
     int epoll, wake;  /* wake: borrowed, -1 or in the epoll */
-    int64_t timer_ms; /* when libcurl wants to be called; -1: never */
+    int64_t timer_ms; /* when libcurl wants to be called again; -1: never */
     int64_t looked_ms;
 };
 
-/* libcurl waits for something else on a socket from now on. */
+/* Called by libcurl when the events that it waits for on a socket change. */
 static int on_socket(CURL *handle, curl_socket_t fd, int what, void *arg, void *ignored)
 {
     struct net_pool *pool = arg;
@@ -129,7 +130,7 @@ void net_pool_free(struct net_pool *pool)
     free(pool);
 }
 
-/* A flow that has ended, or a new one. */
+/* Returns a finished flow to use again, or a new one. */
 static struct net_flow *take_flow(struct net_pool *pool)
 {
     struct net_flow *flow = pool->idle;
@@ -164,7 +165,7 @@ static int prepare(struct net_pool *pool, struct net_flow *flow, const struct ne
     flow->method = strdup(relay->method);
     flow->relay.url = flow->url;
     flow->relay.method = flow->method;
-    flow->relay.headers = NULL; /* copied */
+    flow->relay.headers = NULL; /* They were copied. */
     buf_init(&flow->head, EXCHANGE_HEAD_MAX);
     flow->x = (struct exchange){.curl = pool->curl,
                                 .handle = flow->handle,
@@ -181,6 +182,7 @@ static int prepare(struct net_pool *pool, struct net_flow *flow, const struct ne
 struct net_flow *net_pool_start(struct net_pool *pool, const struct net_relay *relay,
                                 net_flow_done *done, struct err *err)
 {
+    REQUIRE(relay->url && done);
     if (exchange_check_url(relay->url, err))
         return NULL;
     struct net_flow *flow = take_flow(pool);
@@ -211,10 +213,11 @@ struct net_flow *net_pool_start(struct net_pool *pool, const struct net_relay *r
 
 void net_pool_cancel(struct net_pool *pool, struct net_flow *flow)
 {
+    REQUIRE(flow);
     leave(pool, flow);
 }
 
-/* The end of one: the same last steps as net_relay()'s. */
+/* Ends one flow with the same last steps as net_relay(). */
 static void end(struct net_pool *pool, struct net_flow *flow, CURLcode code)
 {
     struct err err = ERR_INIT;
@@ -244,7 +247,7 @@ static void end_those_that_ended(struct net_pool *pool)
     }
 }
 
-/* Ends streams that nothing came on for too long. */
+/* Ends streams on which nothing has arrived for too long. */
 static void look_at_silent(struct net_pool *pool)
 {
     int64_t now = clock_mono_ms();
@@ -258,7 +261,7 @@ static void look_at_silent(struct net_pool *pool)
         flow->x.gave_up = relay->stop && relay->stop(relay->arg);
         if (flow->x.silent || flow->x.gave_up) {
             end(pool, flow, CURLE_ABORTED_BY_CALLBACK);
-            next = pool->flows; /* done() may have changed the list */
+            next = pool->flows; /* done() may have changed the list. */
         }
     }
 }

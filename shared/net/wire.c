@@ -1,7 +1,8 @@
-/* A connection by libcurl that others speak on. */
+/* A connection that libcurl opens and over which the caller speaks its own protocol. */
 #define CURL_DISABLE_TYPECHECK
 #include "net/exchange.h"
 
+#include "base/check.h"
 #include "base/clock.h"
 
 #include <poll.h>
@@ -85,6 +86,7 @@ int net_wire_read(struct net_wire *wire, char *to, size_t size, size_t *ret_len,
 int net_wire_write(struct net_wire *wire, const char *data, size_t len, int timeout_ms,
                    struct err *err)
 {
+    REQUIRE(wire && (data || len == 0));
     int64_t until = clock_mono_ms() + timeout_ms;
     while (len > 0) {
         size_t sent = 0;

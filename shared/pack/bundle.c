@@ -1,6 +1,7 @@
 #include "pack/bundle.h"
 
 #include "base/auto.h"
+#include "base/check.h"
 #include "base/fd.h"
 #include "base/str.h"
 #include "crypto/crypto.h"
@@ -16,7 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#if !defined(__clang__) /* gcc's analyzer takes what is stored in a list for lost */
+#if !defined(__clang__) /* gcc's analyzer reports what is stored in a list as leaked. */
 #pragma GCC diagnostic ignored "-Wanalyzer-malloc-leak"
 #endif
 
@@ -31,7 +32,7 @@ struct packing {
     int out;
     bool gitignore;
     struct ignore ignore;
-    struct buf path;   /* of the member that is being packed */
+    struct buf path;   /* path of the member that is being packed */
     struct buf header; /* scratch */
     struct bundle *bundle;
 };
@@ -126,7 +127,7 @@ static int put_link(struct packing *p, int dir, const char *name, const struct s
     if (n < 0)
         return err_sys(err, "cannot read %.150s", buf_str(&p->path));
     target[n] = '\0';
-    any.st_mode = 0777; /* of a link it says nothing */
+    any.st_mode = 0777; /* The mode of a link means nothing. */
     return put_header(p, &any, TAR_LINK, target, err);
 }
 
@@ -209,7 +210,8 @@ static int put_directory(struct packing *p, int dir, const char *name, const str
     return put_tree(p, below, depth + 1, err);
 }
 
-/* One entry; p->path names it. What the directory says to be a file is opened at once. */
+/* Packs one entry, which p->path names. An entry that the directory lists as a file is opened at
+ * once. */
 static int put_entry(struct packing *p, int dir, const struct name *name, int depth,
                      struct err *err)
 {
@@ -228,7 +230,7 @@ static int put_entry(struct packing *p, int dir, const struct name *name, int de
     return 0;
 }
 
-/* True when the archive would be that of a file. */
+/* True when the archive of the directory would look like the archive of a file. */
 static bool is_lone_file(int dir, const struct names *names)
 {
     struct stat st;
@@ -247,7 +249,7 @@ static int put_root(struct packing *p, int dir, struct err *err)
     return rc;
 }
 
-/* What is in an open directory, whose path with a '/' at its end is in p->path. */
+/* Packs the content of an open directory; p->path is its path with a '/' at the end. */
 static int put_tree(struct packing *p, int dir, int depth, struct err *err)
 {
     AUTO(names) struct names names = {0};
@@ -281,7 +283,7 @@ static int put_tree(struct packing *p, int dir, int depth, struct err *err)
 static int put_all(struct packing *p, const char *path, struct err *err)
 {
     struct stat st;
-    if (stat(path, &st)) /* the path itself may be a link: it is what it leads to */
+    if (stat(path, &st)) /* The path itself may be a link: then its target is packed. */
         return err_set(err, ERR_NOT_FOUND, "cannot read %.150s: %s", path, strerror(errno));
     AUTO(fd) int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0)
@@ -310,6 +312,7 @@ static int finish(struct packing *p, struct err *err)
 int bundle_write(const char *path, const struct bundle_options *options, int out,
                  struct bundle *ret_bundle, struct err *err)
 {
+    REQUIRE(path);
     struct bundle bundle = {.size = 0};
     struct packing p = {.out = out, .gitignore = options->gitignore, .bundle = &bundle};
     buf_init(&p.path, PATH_BYTES_MAX);

@@ -34,8 +34,8 @@ struct bundle {
     int64_t skipped; /* sockets and the like */
 };
 
-/* Writes the archive of `path` to the open file `out` (-1: only the digest is wanted). ERR_CONFLICT
- * when a file changed while it was read. */
+/* Writes the archive of `path` to the open file `out` (-1 when only the digest is wanted).
+ * ERR_CONFLICT when a file changed while it was read. */
 int bundle_write(const char *path, const struct bundle_options *options, int out,
                  struct bundle *ret_bundle, struct err *err);
 

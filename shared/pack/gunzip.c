@@ -1,6 +1,8 @@
 #define ZLIB_CONST
 #include "pack/gunzip.h"
 
+#include "base/check.h"
+
 #include <stdbool.h>
 #include <stdlib.h>
 #include <zlib.h>
@@ -17,6 +19,7 @@ struct gunzip {
 
 struct gunzip *gunzip_new(gunzip_sink_fn *sink, void *arg, struct err *err)
 {
+    REQUIRE(sink);
     struct gunzip *gunzip = calloc(1, sizeof(*gunzip));
     if (gunzip && inflateInit2(&gunzip->z, 15 + 16) == Z_OK) {
         gunzip->sink = sink;
@@ -38,6 +41,7 @@ void gunzip_free(struct gunzip *gunzip)
 
 int gunzip_add(struct gunzip *gunzip, const void *data, size_t len, struct err *err)
 {
+    REQUIRE(gunzip);
     z_stream *z = &gunzip->z;
     z->next_in = data;
     z->avail_in = (uInt)len;

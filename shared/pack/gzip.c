@@ -1,5 +1,6 @@
 #include "pack/gzip.h"
 
+#include "base/check.h"
 #include "base/cond.h"
 #include "base/lock.h"
 #include "base/thread.h"
@@ -13,7 +14,9 @@
 #include <unistd.h>
 
 #define THREADS_MAX 64
-#define SPARE_MAX 8 /* blocks beyond one a thread, so that a slow one holds nobody up */
+#define SPARE_MAX                                                                    \
+    8 /* Extra blocks besides one per thread, so that a slow block does not stop the \
+       * others. */
 #define SAMPLE 16384u
 
 enum block_state { BLOCK_FREE, BLOCK_FULL, BLOCK_BUSY, BLOCK_DONE };
@@ -28,7 +31,7 @@ struct block {
 
 struct gzip {
     int level;
-    size_t bound; /* bytes that a block can become */
+    size_t bound; /* most bytes that a compressed block can have */
     gzip_sink_fn *sink;
     void *arg;
     struct lock lock;
@@ -57,8 +60,9 @@ static void clear_block(struct block *block)
 
 /* --- workers ------------------------------------------------------------------------------- */
 
-/* True for bytes that look like noise: the chi-square of a sample is what chance gives. Integers
- * only, so that every machine says the same. Evener than chance is a pattern, and compresses. */
+/* True for bytes that look random: the chi-square of a sample is what chance gives. Only integers
+ * are used, so that every machine decides the same. A distribution more even than chance is a
+ * pattern, and compresses. */
 static bool is_noise(const unsigned char *data, size_t len)
 {
     unsigned counts[256] = {0};
@@ -160,6 +164,7 @@ static void *write_all(void *arg)
 
 struct gzip *gzip_new(int level, int threads, gzip_sink_fn *sink, void *arg, struct err *err)
 {
+    REQUIRE(sink);
     long cores = threads > 0 ? threads : sysconf(_SC_NPROCESSORS_ONLN);
     int wanted = cores < 1 ? 1 : cores > THREADS_MAX ? THREADS_MAX : (int)cores;
     AUTO(gzip) struct gzip *gzip = calloc(1, sizeof(*gzip));
@@ -180,8 +185,8 @@ struct gzip *gzip_new(int level, int threads, gzip_sink_fn *sink, void *arg, str
         return NULL;
     }
     for (size_t i = 0; i < gzip->ring_size; i++) {
-        gzip->ring[i] =
-            malloc(sizeof(struct block) + gzip->bound); /* pages are touched as they are used */
+        gzip->ring[i] = malloc(sizeof(struct block) + gzip->bound); /* Pages are touched only when
+                                                                     * they are used. */
         if (!gzip->ring[i]) {
             err_sys(err, "gzip");
             return NULL;
@@ -217,7 +222,7 @@ void gzip_free(struct gzip *gzip)
     free(gzip);
 }
 
-/* Waits until the block that is filled next is free. */
+/* Waits until the next block to fill is free. */
 static struct block *free_block(struct gzip *gzip, struct err *err)
 {
     lock_take(&gzip->lock);
@@ -231,7 +236,7 @@ static struct block *free_block(struct gzip *gzip, struct err *err)
     return broken ? NULL : block;
 }
 
-/* Hands the block that is filled to the workers. */
+/* Hands the filled block to the workers. */
 static void hand_over(struct gzip *gzip, struct block *block, bool last)
 {
     lock_take(&gzip->lock);
@@ -262,6 +267,7 @@ void gzip_filled(struct gzip *gzip, size_t len)
 
 int gzip_add(struct gzip *gzip, const void *data, size_t len, struct err *err)
 {
+    REQUIRE(data || len == 0);
     const char *from = data;
     while (len > 0) {
         size_t room;

@@ -1,19 +1,21 @@
 /*
- * gzip by every core, and the same bytes whatever their number.
+ * gzip on every core, with the same output whatever their number.
  *
- * Theory of operation. The input is cut into blocks of GZIP_BLOCK bytes. Each becomes a gzip member
- * of its own (RFC 1952: a file is one member or more), compressed by libdeflate, and the members
- * are put together in order:
+ * Theory of operation. The input is cut into blocks of GZIP_BLOCK bytes. libdeflate compresses each
+ * into a gzip member of its own (RFC 1952: a file is one member or more), and the members are
+ * written in order:
  *
  *     caller ──blocks──> workers (deflate, CRC) ──in order──> writer (sink)
  *
- * What a block becomes depends on its bytes alone. A block that looks like noise (images, archives)
- * is stored as it is: deflating it costs much and gains nothing. libdeflate is twice as fast as
- * zlib at the same level and size; it has no dictionaries, which costs 32 KiB of memory at the
- * beginning of each block, and blocks are large for that.
+ * The output of a block depends on its bytes alone. A block that looks random (images, archives) is
+ * stored as it is: deflating it costs much and gains nothing. libdeflate is twice as fast as zlib
+ * at the same level and size. It has no dictionaries, so each block begins without the 32 KiB
+ * before it; blocks are large to make that loss small.
  *
  * Threads: gzip_add() and gzip_end() by one thread at a time; the sink runs on a thread of its own,
  * until gzip_end() has returned.
+ *
+ * Ownership: the caller of gzip_new() frees it by gzip_free().
  */
 #ifndef PACK_GZIP_H
 #define PACK_GZIP_H
@@ -27,7 +29,7 @@
 
 struct gzip;
 
-/* Takes the compressed bytes as they come; -1 with *err ends the writing. */
+/* Receives compressed bytes; -1 with *err ends the compression. */
 typedef int gzip_sink_fn(const void *data, size_t len, void *arg, struct err *err);
 
 /* threads 0: as many as there are cores. */
@@ -36,12 +38,12 @@ void gzip_free(struct gzip *gzip);
 DEFINE_AUTO(gzip, struct gzip *, gzip_free)
 
 int gzip_add(struct gzip *gzip, const void *data, size_t len, struct err *err);
-/* Room in the block that is being filled, at least one byte, for bytes that are read into it;
- * gzip_filled() says how many there are. NULL with *err. */
+/* Returns room in the block that is being filled, at least one byte, so that the caller can read
+ * into it; gzip_filled() says how many bytes it has read. NULL with *err. */
 void *gzip_room(struct gzip *gzip, size_t *ret_len, struct err *err);
 void gzip_filled(struct gzip *gzip, size_t len);
 
-/* Ends the file; the sink has had all when this returns 0. */
+/* Ends the file. When this returns 0, the sink has received everything. */
 int gzip_end(struct gzip *gzip, struct err *err);
 
 #endif

@@ -1,6 +1,7 @@
 #include "pack/ignore.h"
 
 #include "base/auto.h"
+#include "base/check.h"
 #include "base/fd.h"
 #include "base/glob.h"
 
@@ -18,6 +19,7 @@ void ignore_done(struct ignore *ignore)
 
 void ignore_leave(struct ignore *ignore, size_t count)
 {
+    REQUIRE(count <= ignore->patterns.count);
     while (ignore->patterns.count > count) {
         free(ignore->patterns.items[--ignore->patterns.count]);
         ignore->patterns.items[ignore->patterns.count] = NULL;
@@ -49,7 +51,7 @@ int ignore_enter(struct ignore *ignore, int dir, const char *path, struct err *e
     return ignore->patterns.failed ? err_set(err, ERR_TOO_LARGE, "too many patterns to ignore") : 0;
 }
 
-/* One pattern of the .gitignore in `base`. */
+/* Matches one pattern of the .gitignore in `base`. */
 static bool matches(const char *base, const char *pattern, const char *path, bool is_directory)
 {
     char text[4096];

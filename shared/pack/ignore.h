@@ -1,7 +1,7 @@
 /*
- * What a tree's .gitignore files leave out, as git has it: the deepest file and the last pattern
- * that match decide, "!" takes back, "/" at the end means directories, a "/" elsewhere ties the
- * pattern to the file's own directory. `.git` itself is always left out.
+ * Decides which files a tree's .gitignore files leave out, by git's rules: the deepest file and the
+ * last pattern that match decide, "!" includes again, "/" at the end means directories only, a "/"
+ * elsewhere ties the pattern to the file's own directory. `.git` itself is always left out.
  *
  * Threads: one at a time.
  */
@@ -19,10 +19,10 @@ struct ignore {
 
 void ignore_done(struct ignore *ignore);
 
-/* Reads the .gitignore of the open directory whose path in the tree is `path` ("" of the root);
- * a missing one is fine. */
+/* Reads the .gitignore of the open directory whose path in the tree is `path` ("" for the root). A
+ * missing file is no error. */
 int ignore_enter(struct ignore *ignore, int dir, const char *path, struct err *err);
-/* Forgets what was read since there were `count` strings. */
+/* Forgets the patterns that were read after there were `count` strings. */
 void ignore_leave(struct ignore *ignore, size_t count);
 
 /* True when the file or directory of that path in the tree is left out. */

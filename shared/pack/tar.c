@@ -1,5 +1,7 @@
 #include "pack/tar.h"
 
+#include "base/check.h"
+
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,7 +18,7 @@ struct header {
 };
 _Static_assert(sizeof(struct header) == TAR_BLOCK, "a header is one block");
 
-/* Digits in base 8 before a NUL, as many as the field has room for. */
+/* Writes octal digits and a NUL, as many as the field has room for. */
 static void put_octal(char *field, size_t size, uint64_t value)
 {
     for (size_t i = size - 1; i > 0; i--, value >>= 3)
@@ -65,10 +67,11 @@ static void add_record(struct buf *out, const char *key, const char *value)
 
 unsigned tar_padding(int64_t size)
 {
+    REQUIRE(size >= 0);
     return (unsigned)((TAR_BLOCK - size % TAR_BLOCK) % TAR_BLOCK);
 }
 
-/* What does not fit into the old header goes before it. */
+/* Appends an extended header with what does not fit into the old one. */
 static int add_extended(struct buf *out, const struct tar_member *member, struct err *err)
 {
     static const char zeroes[TAR_BLOCK];
@@ -95,6 +98,7 @@ static int add_extended(struct buf *out, const struct tar_member *member, struct
 
 int tar_add_header(struct buf *out, const struct tar_member *member, struct err *err)
 {
+    REQUIRE(member->path && (member->type != TAR_LINK || member->link));
     if (add_extended(out, member, err))
         return -1;
     add_block(out, member->path, member, member->size, member->type);

@@ -27,7 +27,7 @@ struct tar_member {
 /* Appends the header block(s). ERR_TOO_LARGE when the path is longer than any system has. */
 int tar_add_header(struct buf *out, const struct tar_member *member, struct err *err);
 
-/* Bytes of padding after so many bytes of content. */
+/* How many bytes of padding follow `size` bytes of content. */
 unsigned tar_padding(int64_t size);
 
 #endif

@@ -1,5 +1,6 @@
 #include "pack/tgz.h"
 
+#include "base/check.h"
 #include "pack/tar.h"
 
 #include <stdlib.h>
@@ -8,20 +9,21 @@
 
 #define OUT_BYTES (64u << 10)
 #define GZIP_WINDOW (15 + 16) /* 16: with gzip's header */
-#define LEVEL 3               /* outputs are sent once: speed counts */
+#define LEVEL 3               /* Outputs are sent once, so speed counts more than size. */
 #define HEADER_MAX 65536
 
 struct tgz {
     z_stream z;
     tgz_sink_fn *sink;
     void *arg;
-    int64_t left;     /* of the file that has begun */
-    unsigned padding; /* after it */
+    int64_t left;     /* bytes of the current file that are still to come */
+    unsigned padding; /* padding after the current file */
     unsigned char out[OUT_BYTES];
 };
 
 struct tgz *tgz_new(tgz_sink_fn *sink, void *arg, struct err *err)
 {
+    REQUIRE(sink);
     struct tgz *tgz = calloc(1, sizeof(*tgz));
     if (!tgz || deflateInit2(&tgz->z, LEVEL, Z_DEFLATED, GZIP_WINDOW, 8, Z_DEFAULT_STRATEGY)) {
         free(tgz);
@@ -41,7 +43,7 @@ void tgz_free(struct tgz *tgz)
     free(tgz);
 }
 
-/* Compresses and hands out what is full, or everything at the end. */
+/* Compresses, and passes on what is full, or everything at the end. */
 static int put(struct tgz *tgz, const void *data, size_t len, int flush, struct err *err)
 {
     int rc;
@@ -73,6 +75,7 @@ static int begin(struct tgz *tgz, const struct tar_member *member, struct err *e
 int tgz_file(struct tgz *tgz, const char *path, unsigned mode, int64_t mtime_s, int64_t size,
              struct err *err)
 {
+    REQUIRE(path && size >= 0);
     const struct tar_member member = {path, mode, mtime_s, size, TAR_FILE, NULL};
     int rc = begin(tgz, &member, err);
     tgz->left = size;

@@ -1,7 +1,9 @@
 /*
- * Writes a tar archive, gzipped, as a stream: memory stays the same however much goes through.
+ * Writes a gzipped tar archive as a stream. Memory use does not grow with the archive.
  *
  * Threads: one at a time.
+ *
+ * Ownership: the caller of tgz_new() frees it by tgz_free().
  */
 #ifndef PACK_TGZ_H
 #define PACK_TGZ_H
@@ -14,7 +16,7 @@
 
 struct tgz;
 
-/* Takes the archive's bytes as they come; -1 ends the writing. */
+/* Receives the archive's bytes; -1 ends the writing. */
 typedef int tgz_sink_fn(const void *data, size_t len, void *arg);
 
 struct tgz *tgz_new(tgz_sink_fn *sink, void *arg, struct err *err);

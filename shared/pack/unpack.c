@@ -2,6 +2,7 @@
 
 #include "base/auto.h"
 #include "base/buf.h"
+#include "base/check.h"
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/str.h"
@@ -37,7 +38,7 @@ struct unpack {
     const struct unpack_limits *limits;
     struct unpack_result *result;
     z_stream z;
-    bool zipped, raw; /* raw: known to be a bare tar; neither: nothing has come yet */
+    bool zipped, raw; /* raw: known to be an uncompressed tar; neither: no byte has arrived yet */
     bool ended;
     int64_t packed, unpacked;
     unsigned char *in; /* PIECE bytes */
@@ -49,7 +50,7 @@ struct unpack {
 
 /* --- bytes --------------------------------------------------------------------------------- */
 
-/* 1, 0 at the end, -1. */
+/* Reads more input. Returns 1, 0 at the end, or -1. */
 static int refill(struct unpack *u, struct err *err)
 {
     ssize_t n = u->read(u->in, PIECE, u->arg, err);
@@ -61,7 +62,7 @@ static int refill(struct unpack *u, struct err *err)
     return 1;
 }
 
-/* Which of the two it is, by its first bytes. */
+/* Decides by the first bytes whether the input is gzip or tar. */
 static int begin(struct unpack *u, struct err *err)
 {
     int got = refill(u, err);
@@ -116,7 +117,7 @@ static ssize_t take_zipped(struct unpack *u, char *to, size_t len, struct err *e
     return (ssize_t)(len - u->z.avail_out);
 }
 
-/* Exactly len bytes. 1, 0 when the archive ends before the first, -1. */
+/* Reads exactly len bytes. Returns 1, 0 when the archive ends before the first, or -1. */
 static int take(struct unpack *u, char *to, size_t len, struct err *err)
 {
     size_t have = 0;
@@ -168,7 +169,7 @@ static int64_t padding(int64_t size)
 
 /* --- headers ------------------------------------------------------------------------------- */
 
-/* Octal, or GNU's binary form. -1 when it is neither. */
+/* Reads an octal number, or GNU's binary form; -1 when it is neither. */
 static int64_t number(const char *text, size_t len)
 {
     int64_t value = 0;
@@ -198,7 +199,7 @@ static bool sum_is_right(const struct header *header)
     return number(header->checksum, sizeof(header->checksum)) == sum;
 }
 
-/* Content of an entry that describes the next one. Fresh memory. */
+/* Reads the content of an entry that describes the next one. Returns a new string. */
 static char *take_text(struct unpack *u, int64_t size, struct err *err)
 {
     if (size < 0 || size > (int64_t)EXTENDED_MAX) {
@@ -215,7 +216,7 @@ static char *take_text(struct unpack *u, int64_t size, struct err *err)
     return skip(u, padding(size), err) ? NULL : STEAL_PTR(text);
 }
 
-/* "LENGTH KEY=VALUE\n", again and again. */
+/* Reads records of the form "LENGTH KEY=VALUE\n". */
 static int read_extended(struct unpack *u, int64_t size, struct err *err)
 {
     AUTO(str) char *text = take_text(u, size, err);
@@ -265,7 +266,8 @@ static bool is_below(const char *name)
     return true;
 }
 
-/* Takes "./" and a last "/" off; NULL with err for a name that is not allowed. "" is the top. */
+/* Removes "./" at the start and a "/" at the end. NULL with err for a name that is not allowed. ""
+ * is the top directory. */
 static const char *clean_name(char *name, bool exact, struct err *err)
 {
     const char *whole = name;
@@ -286,7 +288,7 @@ static const char *clean_name(char *name, bool exact, struct err *err)
     return NULL;
 }
 
-/* The directory that holds `name`, made where it is missing; -1 with err. */
+/* Opens the directory that holds `name`, and makes it when it is missing; -1 with err. */
 static int open_above(int dir, const char *name, const char **ret_last, struct err *err)
 {
     int at = openat(dir, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -311,7 +313,7 @@ static int open_above(int dir, const char *name, const char **ret_last, struct e
     return at < 0 ? err_sys(err, "cannot unpack") : at;
 }
 
-/* True for a link's target that, seen from where the link is, stays inside. */
+/* True when a link's target, relative to the link, stays inside. */
 static bool target_is_inside(const char *name, const char *target)
 {
     int depth = 0;
@@ -462,7 +464,8 @@ static int put_entry(struct unpack *u, const struct header *header, int64_t size
                    header->type >= ' ' && header->type < 127 ? header->type : '?');
 }
 
-/* What says more about the next entry. 1: it was that; 0: it was not; -1. */
+/* Reads an entry that describes the next one. Returns 1 when it was one, 0 when it was not, or
+ * -1. */
 static int read_more(struct unpack *u, const struct header *header, int64_t size, struct err *err)
 {
     char **to = header->type == 'L' ? &u->long_name : header->type == 'K' ? &u->long_link : NULL;
@@ -480,7 +483,7 @@ static int read_more(struct unpack *u, const struct header *header, int64_t size
     return 1;
 }
 
-/* 1: go on; 0: the end; -1. */
+/* Unpacks one entry. Returns 1 to go on, 0 at the end, or -1. */
 static int next_entry(struct unpack *u, struct err *err)
 {
     struct header header;
@@ -507,6 +510,7 @@ static int next_entry(struct unpack *u, struct err *err)
 int unpack_below(int dir, unpack_read_fn *read, void *arg, const struct unpack_limits *limits,
                  struct unpack_result *ret_result, struct err *err)
 {
+    REQUIRE(dir >= 0 && read && limits);
     struct unpack u = {.dir = dir,
                        .read = read,
                        .arg = arg,
@@ -525,7 +529,7 @@ int unpack_below(int dir, unpack_read_fn *read, void *arg, const struct unpack_l
         got = next_entry(&u, err);
     while (got == 0 &&
            (u.zipped ? take_zipped(&u, piece, PIECE, err) : take_raw(&u, piece, PIECE, err)) > 0)
-        continue; /* whoever sends is to get rid of it all */
+        continue; /* Read the rest as well: the sender must be able to send all of it. */
     if (u.zipped)
         inflateEnd(&u.z);
     free(u.long_name);

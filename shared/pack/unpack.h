@@ -1,9 +1,10 @@
 /*
- * Unpacks a tar archive, gzipped or not, that comes as a stream from anybody, below a directory.
+ * Unpacks a tar archive, gzipped or not, that arrives as a stream from an untrusted sender, below a
+ * directory.
  *
- * What is refused, and ends the unpacking: absolute names and ".." in them; anything but files,
+ * These are refused and end the unpacking: absolute names and names with ".."; anything but files,
  * directories, and links that stay inside; a name that leads through a link; more than the limits.
- * What is there already is replaced, but a directory by a directory only. Owners are the caller's;
+ * An existing entry is replaced, but a directory only by a directory. Owners are the caller's;
  * set-id bits are dropped.
  *
  * What a program of ours has packed, of files that anybody made, is unpacked as it was (`exact`):
@@ -36,11 +37,11 @@ struct unpack_result {
     int64_t bytes, entries;
 };
 
-/* Reads the next bytes: how many, 0 at the end, -1 with err. */
+/* Reads the next bytes. Returns their number, 0 at the end, or -1 with err. */
 typedef ssize_t unpack_read_fn(void *data, size_t max, void *arg, struct err *err);
 
-/* ERR_MISMATCH for what is no archive or holds what it may not, ERR_TOO_LARGE for a limit. What has
- * been unpacked by then stays. */
+/* Unpacks below the open directory `dir`. ERR_MISMATCH when the input is no archive or holds what
+ * is refused, ERR_TOO_LARGE past a limit. What was unpacked before the error stays. */
 int unpack_below(int dir, unpack_read_fn *read, void *arg, const struct unpack_limits *limits,
                  struct unpack_result *ret_result, struct err *err);
 

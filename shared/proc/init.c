@@ -21,7 +21,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define KILL_WAIT_MS 10000 /* a process in an uninterruptible sleep may keep us no longer */
+#define KILL_WAIT_MS                                                          \
+    10000 /* A process in an uninterruptible sleep must not delay the end any \
+           * longer. */
 #define SWEEP_EVERY_MS 2
 
 static int write_text(const char *path, const char *text)
@@ -39,11 +41,12 @@ static void say(int control, enum wire_type type, int value, int64_t extra, cons
     struct wire wire = {.type = type, .value = value, .extra = extra};
     if (text)
         snprintf(wire.text, sizeof(wire.text), "%s", text);
-    /* MSG_NOSIGNAL and no result: when the daemon is gone, so are we in a moment */
+    /* MSG_NOSIGNAL, and the result is ignored: when the daemon is gone, this process ends in a
+     * moment, too. */
     (void)!send(control, &wire, sizeof(wire), MSG_NOSIGNAL);
 }
 
-/* What a failing step in the program's process tells init before it exits. */
+/* What the program's process tells init about a failed step before it exits. */
 struct failure {
     int sys;
     char step[sizeof(((struct wire *)0)->text)];
@@ -62,7 +65,8 @@ static _Noreturn void fail(int report, const char *step)
     fail_with(report, errno, step);
 }
 
-/* As the program's user: what that one may not enter it does not start in. */
+/* Enters the start directory as the program's user: a directory that this user may not enter is not
+ * entered. */
 static int enter_place(const struct plan *plan)
 {
     struct open_how how = {.flags = O_DIRECTORY | O_PATH | O_CLOEXEC,
@@ -75,8 +79,8 @@ static int enter_place(const struct plan *plan)
     return below < 0 ? -1 : fchdir(below);
 }
 
-/* By the system call: posix_spawn() leaves the C library's own two signals ignored, and the
- * library's functions refuse to touch them. */
+/* Resets the signals by system call: posix_spawn() leaves the C library's own two signals ignored,
+ * and the library's functions refuse to change them. */
 static void reset_signals(void)
 {
     static const struct {
@@ -89,7 +93,8 @@ static void reset_signals(void)
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* The program's process, up to exec. `report` is close-on-exec: its end says that all went well. */
+/* The program's process, up to exec. `report` is close-on-exec: when it closes without a message,
+ * exec has succeeded. */
 static _Noreturn void program_run(const struct plan *plan, struct jail *jail,
                                   const int fds[WIRE_FDS], int report)
 {
@@ -101,18 +106,18 @@ static _Noreturn void program_run(const struct plan *plan, struct jail *jail,
     if (dup2(report, 3) < 0 || fcntl(3, F_SETFD, FD_CLOEXEC))
         fail(report, "descriptors");
     umask(022);
-    if (jail_shut(jail, &err)) /* its control groups are open descriptors */
+    if (jail_shut(jail, &err)) /* Its control groups are open descriptors. */
         fail_with(3, err.sys, err.msg);
     if (close_range(4, ~0U, 0))
         fail(3, "descriptors");
-    reset_signals(); /* not earlier: where there are threads, changing the user takes a signal */
+    reset_signals(); /* Not earlier: in a process with threads, changing the user needs a signal. */
     if (enter_place(plan))
         fail(3, "working directory");
     execve(plan->argv.items[0], plan->argv.items, plan->env.items);
     fail(3, "exec");
 }
 
-/* The sockets are served by the daemon from here on: nobody in the jail has them. */
+/* Passes the gate's sockets to the daemon, which serves them; nothing in the jail keeps them. */
 static int hand_out_gate(int control, const struct jail *jail)
 {
     struct wire wire = {.type = WIRE_GATE};
@@ -143,7 +148,7 @@ static pid_t program_start(const struct plan *plan, struct jail *jail, const int
 {
     int ends[2];
     struct failure failure;
-    /* the report must not be one of 0..3, which the program's process overwrites */
+    /* The pipe must not be one of 0..3, which the program's process overwrites. */
     if (pipe2(ends, O_CLOEXEC))
         return -1;
     int report = fcntl(ends[1], F_DUPFD_CLOEXEC, 16);
@@ -172,10 +177,10 @@ struct init {
     int signals;
     pid_t program;
     enum phase phase;
-    int64_t deadline_ms; /* of TERMINATING and KILLING */
+    int64_t deadline_ms; /* when TERMINATING or KILLING ends */
     int leftover;
     unsigned met; /* limits, enum jail_exceeded */
-    bool empty;   /* nobody left */
+    bool empty;   /* no process is left */
 };
 
 static int signal_tree(struct init *init, int sig)
@@ -185,7 +190,8 @@ static int signal_tree(struct init *init, int sig)
     if (jail_holds_tree(init->jail))
         return kill(-1, sig) == 0;
     if (sig == SIGKILL)
-        tree_signal(getpid(), SIGSTOP); /* so that nobody forks away between look and kill */
+        tree_signal(getpid(), SIGSTOP); /* Stopped first, so that none can fork between the look and
+                                         * the kill. */
     return tree_signal(getpid(), sig);
 }
 
@@ -199,8 +205,8 @@ static void enter_phase(struct init *init, enum phase phase)
     signal_tree(init, phase == KILLING ? SIGKILL : SIGTERM);
 }
 
-/* A SIGKILL may only be answered by the next instruction: a tree that forks is swept until empty.
- */
+/* Reaps children. A SIGKILL may take effect only at the next instruction, so a tree that forks is
+ * killed again until it is empty. */
 static void reap(struct init *init)
 {
     int status;
@@ -232,7 +238,8 @@ static void listen_to_daemon(struct init *init)
     }
 }
 
-/* A tree that uses more memory or disk than it may is at its end. One that may not fork lives. */
+/* Ends a tree that uses more memory or disk than allowed. One that has reached its number of
+ * processes goes on. */
 static void heed_limits(struct init *init)
 {
     init->met |= jail_look(init->jail, getpid());
@@ -283,7 +290,7 @@ static int open_signals(void)
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-/* Moves the descriptors out of the way of 0..3 and closes all others. */
+/* Moves the descriptors away from 0..3 and closes all others. */
 static int settle_fds(const int fds[WIRE_FDS], int kept[WIRE_FDS])
 {
     for (int i = 0; i < WIRE_FDS; i++) {
@@ -318,10 +325,12 @@ _Noreturn void init_run(const struct plan *plan, struct jail *jail, const int fd
         say(init.control, WIRE_FAILED, errno, 0, "gate");
         _exit(1);
     }
+    /* Before any program of our user exists that could trace this process: after its exec, which
+     * makes it dumpable, the program may run before this process runs again. */
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     init.program = program_start(plan, jail, kept);
     if (init.program < 0)
         _exit(1);
-    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* same-uid children may not trace us */
     for (int i = WIRE_PLAN; i < WIRE_CONTROL; i++)
         close(kept[i]);
     say(init.control, WIRE_RUNNING, 0, 0, NULL);

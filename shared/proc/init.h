@@ -11,7 +11,7 @@
 #include "proc/plan.h"
 #include "proc/wire.h"
 
-/* `fds` as enum wire_fd. Never returns. */
+/* `fds` are indexed by enum wire_fd. Never returns. */
 _Noreturn void init_run(const struct plan *plan, struct jail *jail, const int fds[WIRE_FDS]);
 
 #endif

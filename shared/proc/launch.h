@@ -23,6 +23,7 @@
  * read, for ever, outlives KILL_WAIT_MS.
  *
  * Threads: launcher_* and child_* from any; a child belongs to one thread at a time.
+ * Ownership: launcher_free() frees the launcher, child_free() a child.
  */
 #ifndef PROC_LAUNCH_H
 #define PROC_LAUNCH_H
@@ -39,37 +40,37 @@
 struct launcher;
 struct child;
 
-/* Spawns the launcher from this program's own file, and does not wait for it to be ready: the first
- * who needs it does. */
+/* Spawns the launcher from this program's own file, and does not wait until it is ready: the first
+ * caller that needs it waits. The caller frees it by launcher_free(). */
 struct launcher *launcher_start(struct err *err);
-/* Kills whatever it has started. What still calls launcher_spawn() gets ERR_BUSY from now on. */
+/* Kills everything that it has started. From now on launcher_spawn() fails with ERR_BUSY. */
 void launcher_stop(struct launcher *launcher);
-/* Stops it; after the last child_free(). */
+/* Stops and frees it. Call after the last child_free(). */
 void launcher_free(struct launcher *launcher);
-/* What jails this host can give, and what is missing. Waits for the launcher to be ready; the
- * tier is none when it did not start. Valid until launcher_free(). */
+/* Which jails this host can give, and what is missing. Waits until the launcher is ready; the tier
+ * is none when it did not start. Valid until launcher_free(). */
 const struct jail_host *launcher_host(struct launcher *launcher);
 enum jail_tier launcher_tier(struct launcher *launcher);
 
-/* Starts a program; returns once it has been executed (or could not be). `stdio` stay the
- * caller's. A launcher that died is started again. */
+/* Starts a program. Returns once it has been executed (or could not be); the caller frees the
+ * result by child_free(). `stdio` remain the caller's. A launcher that died is started again. */
 struct child *launcher_spawn(struct launcher *launcher, const struct plan *plan, const int stdio[3],
                              struct err *err);
 
-/* What launcher_spawn() has done since the start. */
+/* Statistics of launcher_spawn() since the start. */
 struct launcher_numbers {
     struct histogram took; /* of those that succeeded */
     _Atomic int64_t failed;
 };
 const struct launcher_numbers *launcher_numbers(const struct launcher *launcher);
 
-/* Becomes readable when child_read() has something to say. */
+/* Becomes readable when child_read() has news. */
 int child_fd(const struct child *child);
 pid_t child_pid(const struct child *child);          /* init's, as the daemon sees it */
 int64_t child_start_time(const struct child *child); /* init's */
 
-/* The sockets of a jail with a gate (jail.h), the caller's from then on; false when it has none or
- * they were taken. What connects before somebody serves them waits. */
+/* Hands out the sockets of a jail with a gate (jail.h), which the caller then owns. False when
+ * there are none or they were taken before. Connections wait until somebody serves them. */
 bool child_take_gate(struct child *child, int ret_sockets[JAIL_GATE_SOCKETS]);
 
 enum child_event {
@@ -85,13 +86,14 @@ int64_t child_peak_kib(const struct child *child);
 int child_leftover(const struct child *child);      /* processes that outlived the program */
 unsigned child_exceeded(const struct child *child); /* enum jail_exceeded; known at CHILD_ENDED */
 
-/* TERM, the plan's grace, KILL; or KILL at once. The end is told by child_read(). */
+/* Ends the tree: TERM, the plan's grace time, KILL; or KILL at once. child_read() reports the
+ * end. */
 void child_end(struct child *child, bool at_once);
 
-/* Lets go; a tree that still runs is killed. */
+/* Frees the child; a tree that still runs is killed. */
 void child_free(struct child *child);
 
-/* The launcher's own life (`claude-runner launch`); returns its exit status. */
+/* The main function of the launcher (`claude-runner launch`); returns its exit status. */
 int launch_serve(void);
 
 #endif

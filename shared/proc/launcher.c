@@ -25,15 +25,15 @@
 #include <unistd.h>
 
 #define ORPHANS_MS 5000
-#define ANSWER_MS 20000 /* how long a launch may take before it counts as failed */
+#define ANSWER_MS 20000 /* a launch that takes longer counts as failed */
 
 struct launcher {
-    struct lock lock; /* of what follows: a launcher that died is replaced */
+    struct lock lock; /* guards the fields below: a launcher that died is replaced */
     int socket;
     pid_t pid;
     bool stopped;
     bool greeted;       /* it has said hello */
-    _Atomic bool known; /* host is; it never changes then. Read without the lock */
+    _Atomic bool known; /* host is filled in and does not change any more; read without the lock */
     struct jail_host host;
     struct launcher_numbers numbers;
 };
@@ -43,7 +43,7 @@ struct child {
     int control;
     pid_t pid;
     int64_t start_time;
-    int gate[JAIL_GATE_SOCKETS]; /* -1: there is none, or it was taken */
+    int gate[JAIL_GATE_SOCKETS]; /* -1: there are none, or they were taken */
     int status;
     int64_t peak_kib;
     int leftover;
@@ -51,8 +51,7 @@ struct child {
     bool ended;
 };
 
-/* The launcher gets nothing of the daemon's environment (secrets live there) but what a
- * sanitizer needs to run. */
+/* Keeps for the launcher only what a sanitizer needs: the daemon's environment holds secrets. */
 static int keep_sanitizer_options(struct strlist *env)
 {
     for (char **entry = environ; *entry; entry++)
@@ -98,7 +97,7 @@ static int spawn_launcher(int remote, pid_t *ret_pid, struct err *err)
     return sys ? err_sys(err, "cannot start the launcher") : 0;
 }
 
-/* 1, or -1 after timeout_ms. */
+/* Returns 1, or -1 after timeout_ms. */
 static int wait_readable(int fd, int timeout_ms)
 {
     struct pollfd wait = {.fd = fd, .events = POLLIN};
@@ -113,7 +112,8 @@ static int wait_readable(int fd, int timeout_ms)
     }
 }
 
-/* The launcher's first word says what it can give. Nobody waits for it before he needs it. */
+/* Reads the launcher's first message, which says what the host can do. Callers wait for it only
+ * when they need it. */
 static int greet_locked(struct launcher *launcher, struct err *err) HOLDS(launcher->lock);
 static int greet_locked(struct launcher *launcher, struct err *err)
 {
@@ -124,7 +124,7 @@ static int greet_locked(struct launcher *launcher, struct err *err)
         recv(launcher->socket, &hello, sizeof(hello), MSG_DONTWAIT) != (ssize_t)sizeof(hello) ||
         hello.wire.type != WIRE_HELLO)
         return err_set(err, ERR_INTERNAL, "the launcher did not start");
-    if (!launcher->known) /* a later launcher on the same host finds the same */
+    if (!launcher->known) /* A later launcher on the same host finds the same. */
         launcher->host = hello.host;
     launcher->known = true;
     launcher->greeted = true;
@@ -139,10 +139,10 @@ static int start_locked(struct launcher *launcher, struct err *err)
         return err_sys(err, "cannot make the launcher's socket");
     AUTO(fd) int remote = ends[1];
     launcher->socket = ends[0];
-    /* a launcher that hangs must not hold whoever wants to start something */
+    /* A launcher that hangs must not block callers for ever. */
     setsockopt(ends[0], SOL_SOCKET, SO_SNDTIMEO, &(struct timeval){.tv_sec = ANSWER_MS / 1000},
                sizeof(struct timeval));
-    if (remote == LAUNCH_FD) { /* dup2 onto itself would leave it close-on-exec */
+    if (remote == LAUNCH_FD) { /* dup2() onto itself would leave the descriptor close-on-exec. */
         int moved = fcntl(remote, F_DUPFD_CLOEXEC, LAUNCH_FD + 1);
         fd_close(&remote);
         remote = moved;
@@ -151,8 +151,9 @@ static int start_locked(struct launcher *launcher, struct err *err)
     return spawn_launcher(remote, &launcher->pid, err);
 }
 
-/* A dead launcher leaves us, the last sub-reaper, its inits to reap; without namespaces also what
- * they had started, to kill. Everything below us is the launcher's: see launch.h. */
+/* Ends what a dead launcher has left to this process, the last sub-reaper: its inits must be
+ * reaped, and without namespaces their programs be killed. Every child of this process belongs to
+ * the launcher: see launch.h. */
 static void end_orphans(void)
 {
     int64_t deadline = clock_mono_ms() + ORPHANS_MS;
@@ -168,7 +169,7 @@ static void end_locked(struct launcher *launcher)
 {
     fd_close(&launcher->socket);
     if (launcher->pid > 0) {
-        kill(launcher->pid, SIGKILL); /* its inits follow by PR_SET_PDEATHSIG */
+        kill(launcher->pid, SIGKILL); /* Its inits die with it, by PR_SET_PDEATHSIG. */
         waitpid(launcher->pid, NULL, 0);
         launcher->pid = 0;
         end_orphans();
@@ -285,7 +286,7 @@ static int replace_locked(struct launcher *launcher, struct err *err)
     return -1;
 }
 
-/* Hands the request over, to a new launcher when the old one has died. */
+/* Sends the request, to a new launcher when the old one has died. */
 static int request(struct launcher *launcher, const int fds[WIRE_FDS], struct err *err)
 {
     lock_take(&launcher->lock);
@@ -320,7 +321,7 @@ static int write_plan(const struct plan *plan, struct err *err)
     return out;
 }
 
-/* One message and who sent it, as wait_wire(). */
+/* Receives one message and its sender, as wait_wire() does. */
 static int wait_words(int fd, struct wire *wire, struct child *child)
 {
     union {
@@ -349,10 +350,10 @@ static int wait_words(int fd, struct wire *wire, struct child *child)
     return 1;
 }
 
-/* Waits for init's first words, whose sender the kernel names; what it says after them is left to
- * child_read(). The launcher's word may come at any time: init may be through before the launcher
- * runs again. Returns 0, -1, or 1 when nobody has said anything: then the launcher died with the
- * request unread. */
+/* Waits for init's first message, whose sender the kernel names; later messages are for
+ * child_read(). The launcher's own message may come at any time: init may finish before the
+ * launcher runs again. Returns 0, -1, or 1 when no message came: then the launcher died before it
+ * read the request. */
 static int await_start(struct child *child, const char *program, struct err *err)
 {
     bool taken = false;
@@ -376,7 +377,7 @@ static int await_start(struct child *child, const char *program, struct err *err
     return 0;
 }
 
-/* One try, as await_start(). */
+/* Tries once; returns as await_start(). */
 static int try_spawn(struct child *child, const struct plan *plan, const int stdio[3],
                      struct err *err)
 {
@@ -403,6 +404,7 @@ static int try_spawn(struct child *child, const struct plan *plan, const int std
 struct child *launcher_spawn(struct launcher *launcher, const struct plan *plan, const int stdio[3],
                              struct err *err)
 {
+    REQUIRE(plan->argv.count > 0 && stdio);
     REQUIRE(stdio[0] >= 0 && stdio[1] >= 0 && stdio[2] >= 0);
     struct child *child = calloc(1, sizeof(*child));
     if (!child) {
@@ -412,7 +414,7 @@ struct child *launcher_spawn(struct launcher *launcher, const struct plan *plan,
     *child = (struct child){.launcher = launcher, .control = -1, .gate = {-1, -1}, .status = -1};
     int64_t began_us = clock_mono_us();
     int rc = try_spawn(child, plan, stdio, err);
-    if (rc == 1) { /* a launcher that was killed takes requests for another moment */
+    if (rc == 1) { /* A launcher that was killed accepts requests for another moment. */
         fd_close(&child->control);
         bury_launcher(launcher);
         rc = try_spawn(child, plan, stdio, err);
@@ -433,6 +435,7 @@ int child_fd(const struct child *child)
 
 bool child_take_gate(struct child *child, int ret_sockets[JAIL_GATE_SOCKETS])
 {
+    REQUIRE(ret_sockets);
     if (child->gate[0] < 0)
         return false;
     for (int i = 0; i < JAIL_GATE_SOCKETS; i++) {
@@ -465,7 +468,7 @@ enum child_event child_read(struct child *child)
             child->leftover = n > 0 ? wire.value : 0;
             child->exceeded = n > 0 ? (unsigned)wire.extra : 0;
             child->ended = true;
-            if (n <= 0) /* init was killed, maybe with its launcher */
+            if (n <= 0) /* Init was killed, perhaps together with its launcher. */
                 bury_launcher(child->launcher);
         } else if (wire.type == WIRE_EXITED) {
             child->status = wire.value;

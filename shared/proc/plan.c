@@ -18,7 +18,7 @@ void plan_free(struct plan *plan)
     if (!plan)
         return;
     strlist_done(&plan->argv);
-    for (size_t i = 0; i < plan->env.count; i++) /* credentials are in there */
+    for (size_t i = 0; i < plan->env.count; i++) /* The environment holds credentials. */
         explicit_bzero(plan->env.items[i], strlen(plan->env.items[i]));
     strlist_done(&plan->env);
     strlist_done(&plan->mounts);
@@ -36,7 +36,7 @@ static const struct field {
     const char *name;
     size_t offset;
     enum kind kind;
-    int64_t max; /* of a number; each has 32 bits */
+    int64_t max; /* largest number, which fits into 32 bits */
 } fields[] = {
 #define FIELD_LIST(name) {#name, offsetof(struct plan, name), KIND_LIST, 0},
 #define FIELD_TEXT(name) {#name, offsetof(struct plan, name), KIND_TEXT, 0},
@@ -52,7 +52,7 @@ static const struct field {
 #define NO_CHECK(name)
 PLAN_FIELDS(NO_CHECK, NO_CHECK, SIZE_IS_32)
 
-/* The format: NUL-terminated strings; numbers in decimal, a list after its count. */
+/* The format: NUL-terminated strings, numbers in decimal, and lists that begin with their count. */
 static void save_list(const struct strlist *list, struct buf *out)
 {
     buf_addf(out, "%zu", list->count);

@@ -1,8 +1,9 @@
 /*
- * What a child process shall be: program, arguments, environment, place, owner, descriptors.
- * The plan is plain data that crosses from the daemon to the launcher (plan_save, plan_load).
+ * The plan of a child process: program, arguments, environment, directory, user, jail. A plan is
+ * plain data that the daemon sends to the launcher (plan_save, plan_load).
  *
- * Threads: no shared state. Ownership: the plan owns its strings and lists; not the descriptors.
+ * Threads: no shared state. Ownership: the plan owns its strings and lists; plan_new() and
+ * plan_load() return plans that the caller frees by plan_free().
  */
 #ifndef PROC_PLAN_H
 #define PROC_PLAN_H
@@ -20,7 +21,7 @@
 
 #define PLAN_BYTES_MAX (2u << 20)
 
-/* argv[0] for this program itself, wherever it is and whoever is to run it. */
+/* argv[0] that means this program itself, wherever its file is and whoever runs it. */
 #define PLAN_SELF "/proc/self/exe"
 
 struct plan {
@@ -29,8 +30,8 @@ struct plan {
     char *cwd;             /* as the program sees it */
     char *below;           /* directory below cwd to start in, never outside of it; NULL: cwd */
     struct strlist mounts; /* three each: kind of file system, place, options, with paths outside.
-                              Seen by the tree only; the host needs JAIL_HAS_NAMESPACES */
-    uid_t uid;             /* whom to become when the launcher can */
+                            * Only the tree sees them; the host needs JAIL_HAS_NAMESPACES */
+    uid_t uid;             /* the user to become when the launcher can */
     gid_t gid;
     int kill_grace_ms;       /* between TERM and KILL when the tree is ended */
     struct jail_policy jail; /* its walls and limits; zero is none */
@@ -67,7 +68,8 @@ struct plan *plan_new(void);
 void plan_free(struct plan *plan);
 DEFINE_AUTO(plan, struct plan *, plan_free)
 
-/* What is cut short or malformed is refused with ERR_INVALID and the field's name. */
+/* Writes and reads the format. plan_load() refuses incomplete and malformed data with ERR_INVALID
+ * and the field's name. */
 int plan_save(const struct plan *plan, struct buf *out, struct err *err);
 struct plan *plan_load(const char *data, size_t len, struct err *err);
 

@@ -1,4 +1,4 @@
-/* The launcher's own life: see launch.h. */
+/* The launcher's main loop: see launch.h. */
 #include "proc/launch.h"
 
 #include "base/auto.h"
@@ -26,7 +26,7 @@
 #define LAST_WAIT_MS 10000
 #define CHILDREN_BYTES_MAX (1u << 20)
 
-/* An init that is alive, and its jail, to be closed when it has ended. */
+/* A running init, and its jail, which is closed when the init has ended. */
 struct alive {
     pid_t pid;
     struct jail *jail;
@@ -41,7 +41,7 @@ struct serve {
     size_t room;
 };
 
-/* As fork(), into new namespaces. Nothing in this process has threads. */
+/* Clones like fork(), into new namespaces. This process has no threads. */
 static pid_t clone_into(unsigned long flags)
 {
     return (pid_t)syscall(SYS_clone, flags | SIGCHLD, 0, 0, 0, 0);
@@ -61,7 +61,8 @@ static void greet(const struct jail_host *host)
     (void)!send(LAUNCH_FD, &hello, sizeof(hello), MSG_NOSIGNAL);
 }
 
-/* 1 with a request and its descriptors, 0 when the daemon is gone, -1 for a malformed message. */
+/* Returns 1 with a request and its descriptors, 0 when the daemon is gone, -1 for a malformed
+ * message. */
 static int receive(int fds[WIRE_FDS])
 {
     struct wire wire;
@@ -84,7 +85,7 @@ static int receive(int fds[WIRE_FDS])
     memcpy(fds, CMSG_DATA(head), sizeof(int) * count);
     if (count == WIRE_FDS && wire.type == WIRE_LAUNCH)
         return 1;
-    for (size_t i = 0; i < count; i++) /* some did not fit into our table of descriptors */
+    for (size_t i = 0; i < count; i++) /* Some descriptors did not fit into this process's table. */
         close(fds[i]);
     return -1;
 }
@@ -99,7 +100,7 @@ static struct plan *read_plan(int fd, struct err *err)
     return plan;
 }
 
-/* Owns the jail from now on. */
+/* Takes ownership of the jail. */
 static int remember(struct serve *serve, pid_t pid, struct jail *jail)
 {
     if (serve->count == serve->room) {
@@ -114,7 +115,7 @@ static int remember(struct serve *serve, pid_t pid, struct jail *jail)
     return 0;
 }
 
-/* NULL after closing what has been opened. */
+/* Makes the jail; NULL after closing what was opened. */
 static struct jail *make_jail(struct serve *serve, const struct plan *plan, struct err *err)
 {
     char name[16];
@@ -127,7 +128,7 @@ static struct jail *make_jail(struct serve *serve, const struct plan *plan, stru
     return NULL;
 }
 
-/* Clones an init into the jail, which is then ours to close when it has ended. */
+/* Clones an init into the jail, which the launcher closes when the init has ended. */
 static int start_init(struct serve *serve, const struct plan *plan, struct jail *jail,
                       const int fds[WIRE_FDS], struct err *err)
 {
@@ -171,8 +172,8 @@ static void forget(struct serve *serve, pid_t pid)
     }
 }
 
-/* An init that was killed leaves its tree to us, the next sub-reaper. Its processes are told from
- * living inits by not being one; they are killed until none is left. */
+/* Ends the trees of killed inits, which fall to this process, the next sub-reaper. Any child that
+ * is not a living init belongs to such a tree; they are killed until none is left. */
 static void end_orphans(const struct serve *serve)
 {
     struct err ignored;
@@ -203,13 +204,15 @@ static void reap(struct serve *serve)
         end_orphans(serve);
 }
 
-/* What is same-uid and sees us could read other tasks' plans from our memory. Inits inherit it;
- * behind walls of their own they must stay dumpable for a moment, to map their user. */
+/* Makes this process undumpable: a process of the same user could otherwise read other tasks' plans
+ * from its memory. Inits inherit this, except that behind walls of their own they stay dumpable for
+ * a moment, to map their user. */
 static void hide(const struct serve *serve)
 {
     if (serve->host.has[JAIL_HAS_NAMESPACES])
         return;
-    int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC); /* inits cannot, when hidden */
+    int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC); /* Inits cannot do this once
+                                                                      * they are hidden. */
     if (fd >= 0) {
         (void)!write(fd, "500", 3);
         close(fd);
@@ -235,8 +238,8 @@ static int prepare(struct serve *serve)
     return 0;
 }
 
-/* The daemon is gone. Inits end their trees by themselves, unless we die before they are through:
- * then without namespaces nobody is left to do it. */
+/* The daemon is gone: waits for the inits to end their trees. If this process ended first, then
+ * without namespaces nobody would be left to do it. */
 static void end_all(struct serve *serve)
 {
     int64_t deadline = clock_mono_ms() + LAST_WAIT_MS;

@@ -1,6 +1,7 @@
 #include "proc/tree.h"
 
 #include "base/auto.h"
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/fd.h"
 
@@ -24,7 +25,8 @@ struct process {
     bool inside;
 };
 
-/* Fields of /proc/PID/stat after the command, which may itself hold spaces and brackets. */
+/* Reads fields of /proc/PID/stat after the command, which may itself hold spaces and
+ * parentheses. */
 static int read_stat(pid_t pid, pid_t *ret_parent, int64_t *ret_start)
 {
     char path[64], text[1024];
@@ -57,7 +59,7 @@ int64_t tree_start_time(pid_t pid)
     return read_stat(pid, &parent, &start) ? 0 : start;
 }
 
-/* The pid that the next /proc entry names, 0 at the end. */
+/* The pid of the next entry in /proc, or 0 at the end. */
 static pid_t next_pid(DIR *proc)
 {
     struct dirent *entry;
@@ -104,6 +106,7 @@ static bool is_inside(const struct process *list, size_t count, pid_t pid, pid_t
 
 int tree_signal(pid_t root, int sig)
 {
+    REQUIRE(root > 0);
     size_t count;
     int found = 0;
     AUTO(str) char *memory = (char *)list_processes(&count);
@@ -155,6 +158,7 @@ static int kill_marked(const char *marker)
 
 int tree_end_marked(const char *marker, int timeout_ms)
 {
+    REQUIRE(marker && strchr(marker, '='));
     int64_t deadline = clock_mono_ms() + timeout_ms;
     int found = 0, now;
     while ((now = kill_marked(marker)) > 0) {

@@ -1,6 +1,6 @@
 /*
- * What the daemon, the launcher and a task's init say to each other: one SOCK_SEQPACKET message
- * each, fixed size. Private to shared/proc.
+ * Messages between the daemon, the launcher and a task's init: one SOCK_SEQPACKET message each, of
+ * fixed size. Private to shared/proc.
  *
  * Threads: no shared state.
  */

@@ -1,5 +1,7 @@
 #include "qr/qr.h"
 
+#include "base/check.h"
+
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,12 +19,12 @@ static const unsigned char blocks_of[QR_VERSION_MAX + 1] = {0, 1, 1, 1, 1, 1, 2,
 struct canvas {
     struct qr *qr;
     int version;
-    bool fixed[QR_SIDE_MAX][QR_SIDE_MAX]; /* a pattern's: no data, no mask */
+    bool fixed[QR_SIDE_MAX][QR_SIDE_MAX]; /* part of a pattern: carries no data and is not masked */
 };
 
 /* --- bytes and their parity ---------------------------------------------------------------- */
 
-/* Bits that are left for data and parity between the patterns, as bytes. */
+/* How many bytes a version has for data and parity between its patterns. */
 static int codewords_of(int version)
 {
     int bits = (16 * version + 128) * version + 64;
@@ -88,7 +90,7 @@ static void add_bits(struct bits *bits, unsigned value, int count)
         bits->bytes[bits->count / 8] |= (unsigned char)((value >> i & 1u) << (7 - bits->count % 8));
 }
 
-/* Mode, length, text, end, and filling up to what the version holds. */
+/* Writes mode, length, text, end mark and padding up to the version's capacity. */
 static void write_text(const char *text, int len, int version, struct bits *bits)
 {
     int capacity = data_bytes_of(version) * 8;
@@ -103,13 +105,13 @@ static void write_text(const char *text, int len, int version, struct bits *bits
         add_bits(bits, fill, 8);
 }
 
-/* Blocks of data with their parity, one byte of each in turn. The first blocks are one byte
- * shorter where the data does not divide. */
+/* Interleaves blocks of data and their parity, one byte of each in turn. The first blocks are one
+ * byte shorter when the data does not divide evenly. */
 static void interleave(const struct bits *data, int version, unsigned char out[CODEWORDS_MAX])
 {
     int blocks = blocks_of[version], degree = parity_of[version], at = 0;
     int all = codewords_of(version), shorter = blocks - all % blocks;
-    int len = all / blocks - degree; /* of a shorter one's data */
+    int len = all / blocks - degree; /* data bytes of a short block */
     unsigned char divisor[PARITY_MAX], parity[PARITY_MAX];
     make_divisor(degree, divisor);
     for (int b = 0; b < blocks; b++) {
@@ -178,7 +180,10 @@ static void draw_format(struct canvas *canvas, int mask)
     unsigned bits = (data << 10 | remainder_of(data, 0x537, 10)) ^ 0x5412;
     for (int i = 0; i < 15; i++) {
         bool dark = bits >> i & 1u;
-        int first = i < 6 ? i : i < 8 ? i + 1 : 0; /* down the column, past the timing */
+        int first = i < 6   ? i
+                    : i < 8 ? i + 1
+                            : 0; /* down the column, skipping the timing
+                                  * pattern */
         if (i < 8)
             set(canvas, first, 8, dark);
         else
@@ -216,13 +221,14 @@ static void draw_patterns(struct canvas *canvas)
     draw_finder(canvas, 3, side - 4);
     draw_finder(canvas, side - 4, 3);
     draw_alignments(canvas);
-    draw_format(canvas, 0); /* takes the places; the mask is told later */
+    draw_format(canvas, 0); /* Reserves the places; the mask number is written later. */
     draw_version(canvas);
 }
 
 /* --- data and masks ------------------------------------------------------------------------ */
 
-/* Up and down in pairs of columns, from the right; the column of the timing is left out. */
+/* Goes up and down in pairs of columns, from the right, and leaves out the column of the timing
+ * pattern. */
 static void draw_data(struct canvas *canvas, const unsigned char *bytes, int len)
 {
     int side = canvas->qr->side, at = 0;
@@ -262,7 +268,7 @@ static bool mask_at(int mask, int y, int x)
     }
 }
 
-/* Lays it over the data; a second time takes it off. */
+/* Applies a mask to the data; a second call removes it. */
 static void lay_mask(struct canvas *canvas, int mask)
 {
     for (int y = 0; y < canvas->qr->side; y++)
@@ -270,7 +276,8 @@ static void lay_mask(struct canvas *canvas, int mask)
             canvas->qr->dark[y][x] ^= !canvas->fixed[y][x] && mask_at(mask, y, x);
 }
 
-/* A row or (across) a column: long runs of one colour, and what looks like a finder. */
+/* Scores one row or (across) one column: long runs of one colour, and shapes that look like a
+ * finder pattern. */
 static int judge_line(const struct qr *qr, int line, bool across)
 {
     int bad = 0, run = 0;
@@ -285,7 +292,7 @@ static int judge_line(const struct qr *qr, int line, bool across)
     return bad;
 }
 
-/* How much there is in it that misleads readers. */
+/* The penalty of a code: how much in it could mislead a reader. */
 static int judge(const struct qr *qr)
 {
     int bad = 0, dark = 0, side = qr->side;
@@ -349,6 +356,7 @@ static bool is_dark(const struct qr *qr, int row, int column)
 
 void qr_draw(const struct qr *qr, struct buf *out)
 {
+    REQUIRE(qr->side > 0 && qr->side <= QR_SIDE_MAX);
     static const char *const halves[] = {" ", "\u2584", "\u2580", "\u2588"};
     for (int row = -MARGIN; row < qr->side + MARGIN; row += 2) {
         buf_adds(out, "\033[38;5;16;48;5;231m");

@@ -1,11 +1,11 @@
 /*
- * QR codes (ISO/IEC 18004) of short texts, for a phone that looks at a terminal.
+ * QR codes (ISO/IEC 18004) of short texts, shown on a terminal for a phone's camera.
  *
- * Theory of operation. The text becomes bytes with their parity (Reed-Solomon over GF(256)), in
- * blocks that are interleaved; these bits fill a square in a zigzag, between the patterns that a
- * reader finds the square by; then one of eight masks is laid over them, the one that leaves the
- * fewest shapes which a reader could take for something else. Byte mode and the lowest level of
- * correction only: a screen has no scratches, and a small code fits a small terminal.
+ * Theory of operation. The text becomes bytes with parity (Reed-Solomon over GF(256)), in blocks
+ * that are interleaved. Their bits fill a square in a zigzag, between the patterns by which a
+ * reader finds the square. Then one of eight masks is applied: the one that leaves the fewest
+ * shapes which a reader could mistake for a pattern. Only byte mode and the lowest level of
+ * correction are used: a screen has no scratches, and a small code fits a small terminal.
  *
  * Threads: no shared state.
  */

@@ -1,5 +1,7 @@
 #include "regex/regex.h"
 
+#include "base/check.h"
+
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
@@ -16,6 +18,7 @@ struct regex {
 
 struct regex *regex_new(const char *pattern, struct err *err)
 {
+    REQUIRE(pattern);
     int error;
     PCRE2_SIZE at;
     PCRE2_UCHAR text[160];
@@ -35,7 +38,8 @@ struct regex *regex_new(const char *pattern, struct err *err)
         regex_free(match);
         return NULL;
     }
-    pcre2_jit_compile(match->code, PCRE2_JIT_COMPLETE); /* where it is not to be had: without */
+    pcre2_jit_compile(match->code, PCRE2_JIT_COMPLETE); /* Where JIT is not available, matching
+                                                         * works without it. */
     match->data = pcre2_match_data_create_from_pattern(match->code, NULL);
     match->context = pcre2_match_context_create(NULL);
     if (match->data && match->context) {
@@ -61,6 +65,7 @@ void regex_free(struct regex *match)
 int regex_next(struct regex *match, const char *text, size_t len, size_t from, size_t *ret_start,
                size_t *ret_end, struct err *err)
 {
+    REQUIRE(from <= len);
     int rc = pcre2_match(match->code, (PCRE2_SPTR)text, len, from, 0, match->data, match->context);
     if (rc == PCRE2_ERROR_NOMATCH)
         return 0;

@@ -1,8 +1,10 @@
 /*
- * Regular expressions, as Perl and Python have them, within bounds: PCRE2 with limits on steps and
- * memory, so that no pattern takes for ever.
+ * Regular expressions as in Perl and Python, by PCRE2, with limits on steps and memory, so that no
+ * pattern runs for ever.
  *
  * Threads: one at a time.
+ *
+ * Ownership: the caller of regex_new() frees the pattern by regex_free().
  */
 #ifndef REGEX_REGEX_H
 #define REGEX_REGEX_H
@@ -14,13 +16,14 @@
 
 struct regex;
 
-/* '^' and '$' mean a line's ends. ERR_INVALID with the place for what is no pattern. */
+/* Compiles a pattern in which '^' and '$' match at line ends. ERR_INVALID, with the place, for an
+ * invalid pattern. */
 struct regex *regex_new(const char *pattern, struct err *err);
 void regex_free(struct regex *match);
 DEFINE_AUTO(regex, struct regex *, regex_free)
 
-/* The first match at or after `from`: 1, 0 when there is none, -1 with ERR_TIMEOUT when it takes
- * too many steps. Text may hold any bytes. */
+/* Finds the first match at or after `from`. Returns 1 with a match, 0 without, -1 with ERR_TIMEOUT
+ * when it takes too many steps. Text may hold any bytes. */
 int regex_next(struct regex *match, const char *text, size_t len, size_t from, size_t *ret_start,
                size_t *ret_end, struct err *err);
 

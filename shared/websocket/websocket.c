@@ -1,5 +1,6 @@
 #include "websocket/websocket.h"
 
+#include "base/check.h"
 #include "base/str.h"
 #include "crypto/crypto.h"
 
@@ -56,6 +57,7 @@ static void add_head(struct buf *out, enum websocket_kind kind, size_t len, bool
 void websocket_add(struct buf *out, enum websocket_kind kind, const void *data, size_t len,
                    const unsigned char *mask)
 {
+    REQUIRE(kind != WEBSOCKET_CONTINUED);
     add_head(out, kind, len, mask != NULL);
     if (!mask) {
         buf_add(out, data, len);
@@ -98,7 +100,7 @@ void websocket_reader_done(struct websocket_reader *reader)
     buf_done(&reader->control);
 }
 
-/* How long the head is, by what of it is there. */
+/* The size of the head, as far as the bytes that have arrived tell. */
 static size_t head_size(const struct websocket_reader *reader)
 {
     if (reader->head_len < 2)
@@ -129,7 +131,7 @@ static bool may_come(const struct websocket_reader *reader)
     }
 }
 
-/* The length, in the fewest bytes that hold it. */
+/* Reads the length, which must use the fewest bytes that hold it. */
 static int read_length(struct websocket_reader *reader)
 {
     unsigned len = reader->head[1] & 0x7fu;
@@ -202,7 +204,7 @@ static int end_frame(struct websocket_reader *reader, websocket_take *take, void
     return rc;
 }
 
-/* A piece of the payload, not masked any more. */
+/* Passes on a piece of the payload, already unmasked. */
 static int take_piece(struct websocket_reader *reader, const char *piece, size_t len,
                       websocket_take *take, void *arg)
 {
@@ -212,7 +214,7 @@ static int take_piece(struct websocket_reader *reader, const char *piece, size_t
     return buf_add(to, piece, len) ? WEBSOCKET_FAILED : 0;
 }
 
-/* Takes what of the payload is there; how much in *ret_used. */
+/* Reads as much of the payload as has arrived; *ret_used says how much. */
 static int read_payload(struct websocket_reader *reader, const char *data, size_t len,
                         websocket_take *take, void *arg, size_t *ret_used)
 {
@@ -238,6 +240,7 @@ static int read_payload(struct websocket_reader *reader, const char *data, size_
 int websocket_read(struct websocket_reader *reader, const char *data, size_t len,
                    websocket_take *take, void *arg)
 {
+    REQUIRE(take);
     while (!reader->closed) {
         size_t used, want = head_size(reader);
         int rc = 0;

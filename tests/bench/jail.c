@@ -4,7 +4,8 @@
  * builds a comparable layout: all namespaces but the network's, a read-only system, private /tmp,
  * /proc and /dev.
  *
- *   bench-jail [STARTS]
+ *   bench-jail [STARTS [KIND]]     KIND: only this one of ours, as the table names it, and alone:
+ * for a profile
  */
 #include "base/auto.h"
 #include "base/clock.h"
@@ -139,7 +140,9 @@ int main(int argc, char **argv)
     if (!launcher)
         return fprintf(stderr, "%s\n", err.msg), 1;
     const struct jail_host *host = launcher_host(launcher);
-    double base = measure(plain, starts), wrapped = has_bwrap() ? measure(bwrap, starts) : 0;
+    const char *only = argc > 2 ? argv[2] : NULL;
+    double base = only ? 1 : measure(plain, starts);
+    double wrapped = !only && has_bwrap() ? measure(bwrap, starts) : 0;
     printf("tier %s, cgroups %s, landlock %d\n", jail_tier_name((enum jail_tier)host->tier),
            jail_groups_name((enum jail_groups)host->groups), host->landlock);
     printf("%-22s %7.2f ms\n", "fork and exec", base);
@@ -154,7 +157,7 @@ int main(int argc, char **argv)
                  {"launcher, full", full, JAIL_FULL},
                  {"launcher, full, own net", full_net, JAIL_FULL}};
     for (size_t i = 0; i < COUNT_OF(kinds); i++) {
-        if (host->tier < (int)kinds[i].tier)
+        if (host->tier < (int)kinds[i].tier || (only && strcmp(kinds[i].name + 10, only) != 0))
             continue;
         double ms = measure(kinds[i].one, starts);
         printf("%-22s %7.2f ms %6.2f x fork and exec", kinds[i].name, ms, ms / base);

@@ -4,7 +4,9 @@
  */
 #include "overflow_scene.h"
 
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #define ARGS(...) ((const char *const[]){__VA_ARGS__, NULL})
@@ -51,6 +53,14 @@ static char *text_of(const char *name)
     char *path = textf("%s/%s", dir, name), *text = read_file(path, NULL);
     free(path);
     return text ? text : strdup("");
+}
+
+static bool says(const char *name, const char *text)
+{
+    char *all = text_of(name);
+    bool found = strstr(all, text) != NULL;
+    free(all);
+    return found;
 }
 
 static void expect(const char *const args[], int status, const char *out, const char *err)
@@ -156,6 +166,45 @@ static void killed_and_resumed_nothing_runs_twice(void **state)
     cJSON_Delete(b);
     free(tasks);
     free(out);
+}
+
+/* Where the client's own runner has its state, for results that go to `out`; it is made. */
+static char *make_state_of(const char *out)
+{
+    char *file = textf("%s/state", dir);
+    char *command = textf(
+        "mkdir -p '%s' && real=$(realpath '%s') && if [ \"$(id -u)\" = 0 ]; then "
+        "state=/var/tmp/claude-runner-cloud-$(printf %%s \"$real\" | sha256sum | cut -c1-24);"
+        "else state=$real/.cloud; fi && mkdir -m 711 \"$state\" && printf %%s \"$state\" >'%s'",
+        out, out, file);
+    proc_shell(command);
+    free(command);
+    free(file);
+    return text_of("state");
+}
+
+/* The runner of a client that was killed holds its lock until the kernel has ended it. */
+static void a_runner_that_still_ends_is_waited_for(void **state)
+{
+    (void)state;
+    int status = -1;
+    char *tasks = textf("%s/tasks.jsonl", dir), *out = textf("%s/out", dir),
+         *place = make_state_of(out), *path = textf("%s/lock", place);
+    int lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    assert_int_equal(flock(lock, LOCK_EX | LOCK_NB), 0);
+    write_tasks("{\"id\":\"a\",\"command\":\"echo a\"}\n");
+    pid_t pid = start(ARGS("batch", tasks, "--cloud", "--out", out, "-q"));
+    EVENTUALLY(END_MS, says("stderr", "waiting for the runner of the client before"));
+    close(lock);
+    assert_true(proc_wait(pid, SLOW_MS, &status));
+    assert_int_equal(status, 0);
+    cJSON *a = result_of("a");
+    assert_json_text(a, "response", "a\n");
+    cJSON_Delete(a);
+    free(path);
+    free(place);
+    free(out);
+    free(tasks);
 }
 
 /* All items of a list, page by page; cJSON_Delete() it. */
@@ -334,6 +383,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_command_in_the_cloud_is_as_one_at_home, begin, end),
         cmocka_unit_test_setup_teardown(a_batch_has_the_results_of_any_other, begin, end),
         cmocka_unit_test_setup_teardown(killed_and_resumed_nothing_runs_twice, begin, end),
+        cmocka_unit_test_setup_teardown(a_runner_that_still_ends_is_waited_for, begin, end),
         cmocka_unit_test_setup_teardown(inputs_are_cached_in_the_bucket_and_outputs_leave_it, begin,
                                         end),
         cmocka_unit_test_setup_teardown(each_image_and_size_has_a_job_that_is_used_again, begin,

@@ -45,6 +45,7 @@ static int stop_all(void **state)
     (void)state;
     if (runner)
         runner_free(runner);
+    runner = NULL;
     free(key);
     githost_stop();
     return 0;
@@ -491,22 +492,28 @@ int main(int argc, char **argv)
 {
     if (argc > 1)
         tier = argv[1];
-    const struct CMUnitTest tests[] = {
+    /* The way from a jail to the gate is another in each tier; what the gate decides is not. */
+    const struct CMUnitTest ways[] = {
         cmocka_unit_test(fetch_pull_and_push_work_without_a_key),
         cmocka_unit_test(the_remotes_own_words_arrive),
-        cmocka_unit_test(every_version_of_the_protocol_and_shallow_fetches_work),
-        cmocka_unit_test(histories_that_part_far_back_are_negotiated),
         cmocka_unit_test(what_was_pushed_is_an_event),
         cmocka_unit_test(without_git_push_only_fetching_works),
+        cmocka_unit_test(a_token_is_worth_nothing_after_its_task),
+        cmocka_unit_test(a_push_that_is_cut_off_leaves_nothing),
+    };
+    const struct CMUnitTest decisions[] = {
+        cmocka_unit_test(every_version_of_the_protocol_and_shallow_fetches_work),
+        cmocka_unit_test(histories_that_part_far_back_are_negotiated),
         cmocka_unit_test(each_push_is_judged_by_its_rules),
         cmocka_unit_test(who_has_been_overtaken_has_to_fetch_first),
         cmocka_unit_test(a_push_that_is_too_large_is_refused_by_its_size),
         cmocka_unit_test(two_pushes_at_once_both_arrive),
         cmocka_unit_test(what_no_client_of_git_sends_is_refused),
         cmocka_unit_test(packs_that_are_none_are_refused),
-        cmocka_unit_test(a_token_is_worth_nothing_after_its_task),
-        cmocka_unit_test(a_push_that_is_cut_off_leaves_nothing),
         cmocka_unit_test(a_git_push_that_makes_no_sense_is_refused_by_name),
     };
-    return cmocka_run_group_tests(tests, start_all, stop_all);
+    int failed = cmocka_run_group_tests(ways, start_all, stop_all);
+    if (strcmp(tier, "full") == 0)
+        failed += cmocka_run_group_tests(decisions, start_all, stop_all);
+    return failed;
 }

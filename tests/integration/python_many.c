@@ -58,13 +58,15 @@ static void *draw_many(void *arg)
     return arg;
 }
 
+#define STANDBYS (8 + 4) /* bare, and with numpy */
+
 /* Runs up to number `end` from CALLERS threads, and waits until what they started is gone. */
 static void run_until(size_t end)
 {
     end_run = end;
     in_threads(CALLERS, draw_many, NULL);
     atomic_store(&next_run, end); /* the callers have counted past it */
-    EVENTUALLY(SOON_MS, python_processes(shared(), "python-standby", NULL, 0) == 4);
+    EVENTUALLY(SOON_MS, python_processes(shared(), "python-standby", NULL, 0) == STANDBYS);
 }
 
 /* What may not grow. */

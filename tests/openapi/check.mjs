@@ -80,6 +80,23 @@ async function checkDocument() {
   check("secrets are for writing only", ["sshKey", "gitToken", "anthropicApiKey", "environmentSecrets"].every((name) => secrets.includes(name)), secrets);
 }
 
+// Every operation that takes or gives a body has an example of it, and it is one.
+function checkExamples() {
+  for (const { method, path, operation } of operations()) {
+    const good = Object.entries(operation.responses).filter(([status]) => status < 300).map(([, answer]) => answer);
+    for (const part of [operation.requestBody, ...good]) {
+      for (const [type, { schema, example }] of Object.entries(part?.content ?? {})) {
+        if (/^(image|application\/(gzip|manifest))/.test(type) || !(schema || example)) continue;
+        const name = `${method.toUpperCase()} ${path}: an example of ${type}`;
+        check(`${name} is there`, example !== undefined);
+        if (!/json$/.test(type) || !schema || example === undefined) continue;
+        const validate = ajv.compile(JSON.parse(JSON.stringify(schema).replaceAll('"#/', '"doc#/')));
+        check(`${name} is one`, validate(example), { errors: validate.errors, example });
+      }
+    }
+  }
+}
+
 // What GET / lists is what the router serves.
 async function checkRoutes() {
   const served = (await call("get", "/")).json.endpoints.map(({ method, path }) => `${method} ${path.replace("...}", "}")}`);
@@ -164,6 +181,7 @@ if (mode === "bodies") {
   await checkBodies();
 } else {
   await checkDocument();
+  checkExamples();
   await checkRoutes();
   await checkAnswers();
 }

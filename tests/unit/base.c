@@ -242,6 +242,23 @@ static void logs_json_with_request_and_task(void **state)
         "\"msg\":\"shown\"}\n");
 }
 
+static void logs_priorities_for_the_journal(void **state)
+{
+    (void)state;
+    AUTO(buf) struct buf out = BUF_INIT(65536);
+    open_log(LOG_JOURNAL, NULL);
+    log_set_level(LOG_DEBUG);
+    log_set_task("t1");
+    log_error("http", "a\n<0>b");
+    log_set_task(NULL);
+    log_warn("http", "c");
+    log_info("http", "d");
+    log_debug("http", "e");
+    take_log(&out);
+    assert_string_equal(buf_str(&out), "<3>http: a\\x0a<0>b task=t1\n<4>http: c\n<6>http: d\n"
+                                       "<7>http: e\n");
+}
+
 static void logs_what_cloud_logging_knows(void **state)
 {
     (void)state;
@@ -382,6 +399,7 @@ int main(void)
         cmocka_unit_test(tokens_and_uuids_have_their_form),
         cmocka_unit_test(valid_ids_are_safe_in_urls_and_file_names),
         cmocka_unit_test(logs_json_with_request_and_task),
+        cmocka_unit_test(logs_priorities_for_the_journal),
         cmocka_unit_test(logs_what_cloud_logging_knows),
         cmocka_unit_test(no_message_forges_a_line_of_text),
         cmocka_unit_test(logs_no_secret_in_any_format),

@@ -10,10 +10,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -197,6 +199,129 @@ static void a_zygotes_child_enters_by_itself(void **state)
     jail_close(jail);
 }
 
+/* --- templates --------------------------------------------------------------- */
+
+/* What a file holds for whoever is in a jail of this policy; *ret_joined: by a template. */
+static char *read_inside(const struct jail_policy *policy, const char *path, bool *ret_joined)
+{
+    struct err err = ERR_INIT;
+    int ends[2], status;
+    AUTO(buf) struct buf text = BUF_INIT(1u << 20);
+    AUTO(buf) struct buf plan = BUF_INIT(65536);
+    AUTO(jail) struct jail *jail = jail_new(policy, &host, 65534, 65534, &err);
+    OK(jail, &err);
+    OK(jail_open(jail, "template", &err) == 0, &err);
+    jail_print(jail, &plan);
+    *ret_joined = strstr(buf_str(&plan), " template\n") != NULL;
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    pid_t pid = (pid_t)syscall(SYS_clone, jail_clone_flags(jail) | SIGCHLD, 0, 0, 0, 0);
+    if (pid == 0) {
+        if (jail_build(jail, NULL, &err) || jail_shut(jail, &err))
+            _exit(1);
+        int fd = open(path, O_RDONLY);
+        _exit(fd < 0 || fd_read_all(fd, &text, &err) ||
+              fd_write_all(ends[1], buf_str(&text), text.len));
+    }
+    OK(jail_parent(jail, pid, &err) == 0, &err);
+    close(ends[1]);
+    OK(fd_read_all(ends[0], &text, &err) == 0, &err);
+    close(ends[0]);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    jail_close(jail);
+    return strdup(buf_str(&text));
+}
+
+/* Lines of mountinfo without the numbers of mounts and devices, in the order of their places. */
+static int compare_lines(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static char *mounts_of(const char *mountinfo)
+{
+    char *lines[256] = {0}, *save = NULL;
+    size_t count = 0;
+    AUTO(buf) struct buf sorted = BUF_INIT(1u << 20);
+    AUTO(str) char *text = strdup(mountinfo);
+    for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        char root[256], place[256], options[256];
+        assert_int_equal(sscanf(line, "%*d %*d %*s %255s %255s %255s", root, place, options), 3);
+        assert_true(count < COUNT_OF(lines));
+        lines[count++] = textf("%s %s %s", place, root, options);
+    }
+    qsort(lines, count, sizeof(lines[0]), compare_lines);
+    for (size_t i = 0; i < count; i++) {
+        buf_addf(&sorted, "%s\n", lines[i]);
+        free(lines[i]);
+    }
+    return strdup(buf_str(&sorted));
+}
+
+static bool has_full_as_root(void)
+{
+    return host.tier == JAIL_FULL && host.root;
+}
+
+static void a_template_makes_what_the_steps_make(void **state)
+{
+    bool joined;
+    (void)state;
+    if (!has_full_as_root())
+        SKIP_BECAUSE("this host has no tier full made as root");
+    struct jail_policy policy = {.tier = JAIL_FULL, .hostname = (char[]){"as-yet-unseen"}};
+    bind_path(&policy, "rw", "/var/tmp", "/workspace");
+    bind_path(&policy, "ro", "/usr/bin/env", "/own/program");
+    AUTO(str) char *steps_text = read_inside(&policy, "/proc/self/mountinfo", &joined);
+    assert_false(joined); /* it came once */
+    AUTO(str) char *joined_text = read_inside(&policy, "/proc/self/mountinfo", &joined);
+    assert_true(joined);
+    AUTO(str) char *steps = mounts_of(steps_text);
+    AUTO(str) char *template = mounts_of(joined_text);
+    assert_string_equal(steps, template);
+    assert_non_null(strstr(steps, "/own/program"));
+    strlist_done(&policy.binds);
+}
+
+/* In a mount namespace of its own: 0 when all was seen. */
+static int see_changes(void)
+{
+    bool joined = false;
+    const struct jail_policy policy = {.tier = JAIL_FULL};
+    if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+        return 1;
+    for (int i = 0; i < 2 && !joined; i++)
+        free(read_inside(&policy, "/proc/self/mountinfo", &joined));
+    if (mount("tmpfs", "/etc", "tmpfs", 0, NULL))
+        return 2;
+    write_file("/etc/wgetrc", "first", 0644);
+    AUTO(str) char *mounted = read_inside(&policy, "/etc/wgetrc", &joined);
+    if (strcmp(mounted, "first") != 0 || !joined)
+        return 3;
+    write_file("/etc/new", "second", 0644);
+    if (rename("/etc/new", "/etc/wgetrc"))
+        return 4;
+    for (int i = 0; i < 3000; i++) {
+        AUTO(str) char *replaced = read_inside(&policy, "/etc/wgetrc", &joined);
+        if (strcmp(replaced, "second") == 0)
+            return 0;
+    }
+    return 5;
+}
+
+static void a_jail_sees_what_was_mounted_or_replaced_before_it(void **state)
+{
+    int status;
+    (void)state;
+    if (!has_full_as_root())
+        SKIP_BECAUSE("this host has no tier full made as root");
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(see_changes());
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -206,6 +331,8 @@ int main(void)
         cmocka_unit_test(a_tier_that_the_host_lacks_is_refused_and_not_weakened),
         cmocka_unit_test(what_is_missing_has_a_reason),
         cmocka_unit_test(a_zygotes_child_enters_by_itself),
+        cmocka_unit_test(a_template_makes_what_the_steps_make),
+        cmocka_unit_test(a_jail_sees_what_was_mounted_or_replaced_before_it),
     };
     jail_probe(&host);
     return cmocka_run_group_tests_name("jail", tests, NULL, NULL);

@@ -2,14 +2,19 @@
 #include "testbase.h"
 
 #include "base/buf.h"
+#include "base/log.h"
 #include "runner/config/in_force.h"
 #include "runner/parts/parts.h"
+#include "runner/parts/process.h"
 #include "runner/parts/runner.h"
 
+#include <fcntl.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 /* --- the mechanism ------------------------------------------------------------------------- */
 
@@ -237,6 +242,95 @@ static void a_reload_that_fails_frees_its_configuration(void **state)
     redact_free(runner.secrets);
 }
 
+/* --- the log ------------------------------------------------------------------------------- */
+
+/* Makes `fd` the standard error; returns the one before. */
+static int swap_stderr(int fd)
+{
+    int before = dup(STDERR_FILENO);
+    assert_true(before >= 0 && dup2(fd, STDERR_FILENO) == STDERR_FILENO);
+    close(fd);
+    return before;
+}
+
+static void a_log_that_nobody_rotates_is_rotated(void **state)
+{
+    (void)state;
+    struct stat st;
+    AUTO(str) char *dir = tmp_dir_new();
+    AUTO(str) char *path = textf("%s/runner.log", dir);
+    AUTO(str) char *old = textf("%s/runner.log.1", dir);
+    int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    int before = swap_stderr(fd);
+    for (int i = 0; i < 3; i++) {
+        dprintf(STDERR_FILENO, "line %d\n", i);
+        process_rotate_log(100);
+        assert_int_equal(access(old, F_OK), -1);
+        process_rotate_log(7);
+        dprintf(STDERR_FILENO, "next\n");
+        AUTO(str) char *was = read_file(old, NULL);
+        AUTO(str) char *expected = textf("%sline %d\n", i ? "next\n" : "", i);
+        assert_string_equal(was, expected);
+        unlink(old);
+    }
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+    /* what others have moved stays theirs */
+    assert_int_equal(rename(path, old), 0);
+    process_rotate_log(1);
+    assert_int_equal(access(path, F_OK), -1);
+    close(swap_stderr(before));
+    tmp_dir_free(strdup(dir));
+}
+
+static struct config *config_with_format(const char *format)
+{
+    struct err err;
+    AUTO(config_report) struct config_report report = {0};
+    AUTO(str) char *line = textf("LOG_FORMAT=%s", format);
+    char *env[] = {(char[]){"RUNNER_SECRET=0123456789abcdef"}, (char[]){"HOME=/tmp"}, line, NULL};
+    const struct config_source source = {.env = env};
+    struct config *config = config_load(&source, &report, &err);
+    assert_non_null(config);
+    return config;
+}
+
+static void journald_gets_priorities(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *format;
+        bool journal;
+        const char *begins;
+    } cases[] = {{"auto", true, "<3>test: said"},
+                 {"text", true, "<3>test: said"},
+                 {"json", true, "{\"time\""},
+                 {"auto", false, "{\"time\""}};
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        int ends[2];
+        char said[200] = "";
+        struct stat st;
+        AUTO(config) struct config *config = config_with_format(cases[i].format);
+        assert_int_equal(pipe(ends), 0);
+        assert_int_equal(fstat(ends[1], &st), 0);
+        AUTO(str)
+        char *stream = textf("%llu:%llu", (unsigned long long)st.st_dev,
+                             (unsigned long long)st.st_ino + !cases[i].journal);
+        setenv("JOURNAL_STREAM", stream, 1);
+        int before = swap_stderr(ends[1]);
+        process_open_log(config, NULL);
+        log_error("test", "said");
+        close(swap_stderr(before));
+        assert_true(read(ends[0], said, sizeof(said) - 1) > 0);
+        close(ends[0]);
+        if (strncmp(said, cases[i].begins, strlen(cases[i].begins)) != 0)
+            fail_msg("case %zu: %s", i, said);
+    }
+    unsetenv("JOURNAL_STREAM");
+    log_open(STDERR_FILENO, LOG_INFO, LOG_TEXT, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -247,6 +341,8 @@ int main(void)
         cmocka_unit_test(a_configuration_lasts_as_long_as_somebody_uses_it),
         cmocka_unit_test(a_thousand_configurations_leave_nothing_behind),
         cmocka_unit_test(a_reload_that_fails_frees_its_configuration),
+        cmocka_unit_test(a_log_that_nobody_rotates_is_rotated),
+        cmocka_unit_test(journald_gets_priorities),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

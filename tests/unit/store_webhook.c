@@ -126,7 +126,7 @@ static void hosts_come_by_who_has_waited_longest(void **state)
 {
     struct place *place = *state;
     struct err err;
-    struct webhook_host hosts[8];
+    struct webhook_receiver hosts[8];
     static const struct {
         const char *id, *url;
         int64_t tried_ms, next_ms; /* 0: not tried yet, due at 7 */
@@ -147,12 +147,12 @@ static void hosts_come_by_who_has_waited_longest(void **state)
                &err);
     }
     owe(place, "waits", "https://waits/");
-    assert_int_equal(store_webhook_hosts(place->store, 100, hosts, 8, &err), 5);
+    assert_int_equal(store_webhook_receivers(place->store, 100, hosts, 8, &err), 5);
     static const char *const order[] = {"new", "tried-early", "tried-late", "sooner", "later"};
     for (int i = 0; i < 5; i++)
         assert_string_equal(hosts[i].host, order[i]);
     assert_int_equal(hosts[3].due_ms, 200);
-    assert_int_equal(store_webhook_hosts(place->store, 100, hosts, 2, &err), 2);
+    assert_int_equal(store_webhook_receivers(place->store, 100, hosts, 2, &err), 2);
 }
 
 static int forget(const char *id, void *arg)

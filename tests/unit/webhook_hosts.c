@@ -53,7 +53,7 @@ static void private_addresses_are_refused_when_they_are_connected_to(void **stat
     world_free(w);
 }
 
-static void one_host_gets_one_at_a_time(void **state)
+static void one_receiver_gets_one_at_a_time(void **state)
 {
     (void)state;
     struct world *w = world_new();
@@ -71,6 +71,46 @@ static void one_host_gets_one_at_a_time(void **state)
         AUTO(str) char *id = textf("\"taskId\":\"t-%d\"", i);
         assert_non_null(strstr(w->seen[i].body, id));
     }
+    world_free(w);
+}
+
+static void one_silent_receiver_does_not_delay_the_others_of_its_host(void **state)
+{
+    (void)state;
+    struct world *w = world_new();
+    for (int i = 0; i < 5; i++) {
+        AUTO(str) char *id = textf("silent-%d", i);
+        owe_at(w, id, "/silent");
+    }
+    for (int i = 0; i < 5; i++) {
+        AUTO(str) char *id = textf("t-%d", i);
+        AUTO(str) char *path = textf("/hook-%d?token=hunter2", i);
+        owe_at(w, id, path);
+    }
+    open_webhook(w);
+    for (int i = 0; i < 5; i++) {
+        AUTO(str) char *id = textf("t-%d", i);
+        EVENTUALLY(10000, state_of(w, id) == WEBHOOK_DELIVERED);
+        assert_int_equal(tries_of(w, "silent-0"), 0); /* it still waits for its answer */
+    }
+    assert_int_equal(tries_of(w, "silent-1"), 0);
+    world_free(w);
+}
+
+/* Each with a URL of its own: they take some of the workers and leave the others to other hosts. */
+static void silent_receivers_of_one_host_do_not_take_every_worker(void **state)
+{
+    (void)state;
+    struct world *w = world_new();
+    for (int i = 0; i < 50; i++) {
+        AUTO(str) char *id = textf("silent-%d", i);
+        AUTO(str) char *path = textf("/silent/%d", i);
+        owe_at(w, id, path);
+    }
+    open_webhook(w);
+    EVENTUALLY(10000, w->count == WEBHOOK_HOST_WORKERS);
+    look_around(w, "t");
+    assert_int_equal(w->count, WEBHOOK_HOST_WORKERS);
     world_free(w);
 }
 
@@ -183,7 +223,7 @@ static void ten_thousand_that_wait_cost_no_memory_and_no_time(void **state)
     (void)state;
     struct world *w = world_new();
     struct err err;
-    struct webhook_host hosts[16];
+    struct webhook_receiver hosts[16];
     struct webhook_numbers numbers;
     in_threads(16, owe_many, w);
     atomic_fetch_sub(&real_ms, 1000);
@@ -192,7 +232,7 @@ static void ten_thousand_that_wait_cost_no_memory_and_no_time(void **state)
     for (int i = 0; i < 20; i++)
         webhook_wake(w->webhook);
     int64_t begun = now_ms();
-    assert_int_equal(store_webhook_hosts(w->store, clock_real_ms(), hosts, 16, &err), 16);
+    assert_int_equal(store_webhook_receivers(w->store, clock_real_ms(), hosts, 16, &err), 16);
     assert_true(now_ms() - begun < 1000);
     OK(webhook_numbers(w->webhook, &numbers, &err) == 0, &err);
     assert_int_equal(numbers.pending, 10000);
@@ -211,7 +251,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_receiver_may_ask_for_rest),
         cmocka_unit_test(private_addresses_are_refused_when_they_are_connected_to),
-        cmocka_unit_test(one_host_gets_one_at_a_time),
+        cmocka_unit_test(one_receiver_gets_one_at_a_time),
+        cmocka_unit_test(one_silent_receiver_does_not_delay_the_others_of_its_host),
+        cmocka_unit_test(silent_receivers_of_one_host_do_not_take_every_worker),
         cmocka_unit_test(hosts_that_hang_do_not_keep_others_waiting),
         cmocka_unit_test(stopping_breaks_a_try_off_and_it_is_made_again),
         cmocka_unit_test(a_lost_key_file_ends_in_dead_webhooks_not_in_a_loop),

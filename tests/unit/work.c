@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -369,6 +370,114 @@ static int tear_down(void **state)
     return 0;
 }
 
+/* --- users of their own --------------------------------------------------------------------- */
+
+#define LENT_UID 54321
+#define BASE_UID 54320
+
+/* A directory with what a task's user has: files, a link, a directory that it has closed; and a
+ * file that is not its own. */
+static char *dir_of_base(void)
+{
+    char *dir = textf("%s/given", scratch);
+    const char *const names[] = {"closed", "mine", "link", "theirs"};
+    assert_int_equal(chmod(scratch, 0711), 0);
+    assert_int_equal(mkdir(dir, 0755), 0);
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        AUTO(str) char *path = textf("%s/%s", dir, names[i]);
+        if (i == 0)
+            assert_int_equal(mkdir(path, 0), 0);
+        else if (i == 2)
+            assert_int_equal(symlink("/etc/passwd", path), 0);
+        else
+            write_file(path, "x", 0600);
+        assert_int_equal(lchown(path, i == 3 ? 0 : BASE_UID, i == 3 ? 0 : BASE_UID), 0);
+    }
+    assert_int_equal(chown(dir, BASE_UID, BASE_UID), 0);
+    return dir;
+}
+
+static uid_t owner_in(const char *dir, const char *name)
+{
+    struct stat st;
+    AUTO(str) char *path = textf("%s/%s", dir, name);
+    assert_int_equal(lstat(path, &st), 0);
+    return st.st_uid;
+}
+
+/* Starts another one while it runs: there is no user left for it. */
+static void take_and_start_another(struct work *work, const char *data, size_t len, void *arg)
+{
+    struct work_order *other = arg;
+    struct work_result result;
+    struct err err;
+    (void)work;
+    (void)data;
+    if (len == 0 || !other->users)
+        return;
+    assert_int_equal(work_run(other, &result, &err), -1);
+    assert_int_equal(err.code, ERR_BUSY);
+    other->users = NULL;
+    assert_int_equal(owner_in(other->given, "mine"), LENT_UID);
+    assert_int_equal(owner_in(other->given, "theirs"), 0);
+}
+
+static void a_program_has_a_user_of_its_own(void **state)
+{
+    (void)state;
+    struct err err;
+    struct stat st;
+    struct work_result result;
+    struct users *users;
+    if (geteuid() != 0)
+        SKIP_BECAUSE("only root can become somebody else");
+    AUTO(str) char *dir = dir_of_base();
+    AUTO(str)
+    char *script = textf("cd %s && test $(id -u) = %d && test $(id -g) = %d && echo y >new && "
+                         "mkdir deep && echo z >deep/z && chmod 0 deep && rm mine && echo x >mine "
+                         "&& ! cat theirs 2>/dev/null && echo done",
+                         dir, LENT_UID, LENT_UID);
+    AUTO(plan) struct plan *plan = shell(script);
+    plan->uid = plan->gid = BASE_UID;
+    users = users_new(LENT_UID, LENT_UID, &err);
+    assert_non_null(users);
+    struct work_order other = {.launcher = launcher, .plan = plan, .users = users, .given = dir};
+    struct work_order order = other;
+    order.out = (struct work_output){.via = WORK_PIPE, .take = take_and_start_another};
+    order.arg = &other;
+    OK(work_run(&order, &result, &err) == 0, &err);
+    assert_int_equal(result.status, 0);
+    assert_null(other.users); /* it was tried */
+    static const char *const names[] = {"closed", "mine", "link", "new", "deep", "deep/z"};
+    for (size_t i = 0; i < COUNT_OF(names); i++)
+        assert_int_equal(owner_in(dir, names[i]), BASE_UID);
+    assert_int_equal(owner_in(dir, "theirs"), 0);
+    assert_int_equal(stat("/etc/passwd", &st), 0);
+    assert_int_equal(st.st_uid, 0);
+    assert_int_equal(users_take(users), LENT_UID); /* it was given back */
+    assert_int_equal(users_take(users), 0);
+    users_free(users);
+}
+
+static void users_are_a_range_without_root(void **state)
+{
+    (void)state;
+    struct err err;
+    static const uid_t ranges[][2] = {{0, 5}, {9, 8}, {10, 10 + USERS_MAX}};
+    for (size_t i = 0; i < COUNT_OF(ranges); i++)
+        assert_null(users_new(ranges[i][0], ranges[i][1], &err));
+    struct users *users = users_new(10, 12, &err);
+    assert_non_null(users);
+    assert_int_equal(users_take(users), 10);
+    users_give(users, 10);
+    users_give(users, 99);                   /* nobody's */
+    assert_int_equal(users_take(users), 11); /* not the one that has just been somebody */
+    assert_int_equal(users_take(users), 12);
+    assert_int_equal(users_take(users), 10);
+    assert_int_equal(users_take(users), 0);
+    users_free(users);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -383,6 +492,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(too_much_output_ends_it),
         cmocka_unit_test(what_it_left_behind_is_ended_and_counted),
         cmocka_unit_test(a_lost_init_is_not_waited_for),
+        cmocka_unit_test(a_program_has_a_user_of_its_own),
+        cmocka_unit_test(users_are_a_range_without_root),
     };
     if (argc > 1 && strcmp(argv[1], "launch") == 0)
         return launch_serve();

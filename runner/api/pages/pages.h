@@ -2,7 +2,7 @@
  * The files of this folder as texts, made by shared/embed.cmake. {{name}} stands for a value, which
  * is escaped when it is filled in. Private to runner/api.
  *
- * Threads: constants.
+ * Threads: constants. Ownership: static.
  */
 #ifndef API_PAGES_H
 #define API_PAGES_H
@@ -16,6 +16,7 @@ extern const char page_wait_html[];
 extern const char page_notice_html[];
 extern const char page_login_css[];
 extern const char page_login_js[];
-extern const char page_schemas_json[]; /* what answers look like; for no browser (openapi.c) */
+extern const char page_schemas_json[];  /* schemas of answers, for openapi.c */
+extern const char page_examples_json[]; /* their examples, by schema or "method /path" */
 
 #endif

@@ -21,19 +21,19 @@
 
 #define CHILDREN_MAX 4096
 #define LOOK_MS 10
-#define CONTROL_FD 200 /* in a child: a number that no library's open file has */
+#define CONTROL_FD 200 /* In a child: a number that no library uses for an open file. */
 
 struct child {
     uint32_t id;
     pid_t pid;
-    int64_t base_kib; /* resident when it began: that was the zygote's */
+    int64_t base_kib; /* resident at its start: memory of the zygote */
     int memory_mb;
-    unsigned exceeded; /* what we have seen ourselves */
+    unsigned exceeded; /* limits that were seen to be exceeded */
     struct walls *walls;
 };
 
 struct children {
-    struct walls *dead; /* of the one that was reaped last */
+    struct walls *dead; /* of the child that was reaped last */
     struct child *items;
     size_t count, room;
 };
@@ -45,18 +45,19 @@ struct children *children_new(void)
 
 void children_forget(struct children *children)
 {
-    /* their walls stay the parent's: only the memory goes, with the table */
+    /* The walls belong to the parent; only the table's memory is freed. */
     free(children->items);
     free(children);
 }
 
-/* The system call itself: libc's fork() would run handlers of libraries that have no threads. */
+/* Uses the system call: libc's fork() would run handlers of libraries, which have no threads
+ * here. */
 long clone_process(unsigned long flags)
 {
     return syscall(SYS_clone, flags | SIGCHLD, 0, 0, 0, 0);
 }
 
-/* Fields of /proc/PID/statm, in KiB. */
+/* Reads fields of /proc/PID/statm, in KiB. */
 static int read_statm(pid_t pid, int64_t *ret_resident_kib, int64_t *ret_data_kib)
 {
     char path[32], text[128];
@@ -183,7 +184,7 @@ void children_signal(struct children *children, uint32_t id, int sig)
 {
     struct child *child = find(children, id);
     if (child)
-        kill(child->pid, sig); /* not reaped yet, so the pid is its own */
+        kill(child->pid, sig); /* Not reaped yet, so the pid still belongs to it. */
 }
 
 void children_tidy(struct children *children)
@@ -216,7 +217,8 @@ bool children_reap(struct children *children, struct zygote_wire *ret_wire)
     return false;
 }
 
-/* What is resident beyond what it began with: pages that it shares with us are not its own. */
+/* True when a child uses too much memory. Pages that it shares with the zygote do not count: only
+ * what it has beyond its start. */
 static bool is_beyond(const struct child *child)
 {
     int64_t resident_kib, data_kib;

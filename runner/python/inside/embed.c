@@ -1,13 +1,15 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "base/check.h"
 #include "runner/python/inside/embed.h"
+#include "runner/python/inside/pages.h"
 #include "runner/python/inside/sources.h"
 
 #include <string.h>
 #include <unistd.h>
 
-static PyObject *run_module, *policy_module; /* borrowed: sys.modules holds them */
+static PyObject *run_module, *policy_module; /* borrowed: sys.modules owns them */
 
 const char *embed_level_name(enum python_level level)
 {
@@ -15,7 +17,7 @@ const char *embed_level_name(enum python_level level)
     return names[level];
 }
 
-/* Fills err with the exception that is set. */
+/* Fills err with the current exception. */
 static int fail(struct err *err, const char *what)
 {
     PyObject *kind, *value, *trace;
@@ -42,10 +44,13 @@ static PyObject *load_source(const char *name, const char *source, const char *f
     return module ? PyImport_AddModule(name) : NULL;
 }
 
-/* The system's Python and its libraries, whatever the environment and the user's home say. */
+/* Starts the system's Python and its libraries, whatever the environment and the user's home
+ * contain. */
 static PyStatus initialize(void)
 {
     PyConfig config;
+    PyObjectArenaAllocator arenas = {.ctx = NULL, .alloc = pages_take, .free = pages_give};
+    PyObject_SetArenaAllocator(&arenas);
     PyConfig_InitIsolatedConfig(&config);
     config.install_signal_handlers = 1;
     config.write_bytecode = 0;
@@ -70,7 +75,9 @@ int embed_start(struct err *err)
 
 int embed_load(enum python_level level, struct buf *ret_missing, struct err *err)
 {
-    PyObject *missing = PyObject_CallMethod(run_module, "load", "s", embed_level_name(level));
+    REQUIRE(level < LEVEL_COUNT);
+    PyObject *missing =
+        PyObject_CallMethod(run_module, "load", "sO", embed_level_name(level), policy_module);
     const char *text = missing ? PyUnicode_AsUTF8(missing) : NULL;
     if (!text) {
         Py_XDECREF(missing);
@@ -78,6 +85,7 @@ int embed_load(enum python_level level, struct buf *ret_missing, struct err *err
     }
     buf_adds(ret_missing, text);
     Py_DECREF(missing);
+    pages_join();
     return 0;
 }
 
@@ -98,11 +106,11 @@ void embed_after_clone_child(void)
 
 _Noreturn void embed_serve(int control, int64_t data_bytes, const char *scratch)
 {
-    PyObject *done =
-        PyObject_CallMethod(run_module, "ready", "iLs", control, (long long)data_bytes, scratch);
+    PyObject *done = PyObject_CallMethod(run_module, "ready", "iLsO", control,
+                                         (long long)data_bytes, scratch, policy_module);
     if (done)
         done = PyObject_CallMethod(run_module, "serve", "O", policy_module);
     if (!done)
         PyErr_Print();
-    _exit(70); /* serve() does not return */
+    _exit(70); /* serve() does not return. */
 }

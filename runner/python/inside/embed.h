@@ -15,16 +15,16 @@
 /* Starts the interpreter, with the embedded sources of this folder loaded. */
 int embed_start(struct err *err);
 
-/* Imports what a level has beyond the one below; appends what is missing to `ret_missing`. */
+/* Imports the libraries of a level beyond the one below; appends missing ones to `ret_missing`. */
 int embed_load(enum python_level level, struct buf *ret_missing, struct err *err);
 
-/* Around a clone: before it, and after it on both sides. */
+/* Call around a clone: before it, and after it on both sides. */
 void embed_before_clone(void);
 void embed_after_clone_parent(void);
 void embed_after_clone_child(void);
 
-/* In a child that is jailed: waits for what to run on `control`, and does it in `scratch`.
- * `data_bytes` is how much private memory it had at its start. */
+/* In a jailed child: waits on `control` for code and runs it in `scratch`. `data_bytes` is its
+ * private memory at the start. */
 _Noreturn void embed_serve(int control, int64_t data_bytes, const char *scratch);
 
 const char *embed_level_name(enum python_level level);

@@ -1,12 +1,11 @@
 /*
- * claude-python: the zygotes and their children; see ../wire.h.
+ * claude-python: the zygotes and their children; see ../python_wire.h.
  *
- * Theory of operation. A zygote has imported libraries and does nothing but wait for the daemon to
- * ask for a copy of it: a child, which is cloned into a jail and stands by until it is given code,
- * or the next larger zygote. It runs no code of anybody's and holds nothing secret. It is the
- * parent of its children, so it alone can say how they ended.
- *
- * The whole tree hangs on the launcher's init: when one zygote dies the daemon ends them all.
+ * Theory of operation. A zygote has imported libraries and only waits for the daemon to ask for a
+ * copy of it: a child, which is cloned into a jail and stands by until it is given code, or the
+ * next larger zygote. A zygote runs no caller's code and holds no secret. It is the parent of its
+ * children, so only it can report how they ended. The launcher's init holds the whole tree: when
+ * one zygote dies, the daemon ends them all.
  */
 #include "base/auto.h"
 #include "base/fd.h"
@@ -48,7 +47,8 @@ static void tell_failed(const struct zygote *zygote, uint32_t id, const struct e
     tell(zygote, &wire);
 }
 
-/* 1 with a message and its descriptors (-1 where there is none), 0 when the daemon is gone. */
+/* Returns 1 with a message and its descriptors (-1 where there is none), or 0 when the daemon is
+ * gone. */
 static int receive(int control, struct zygote_wire *wire, int fds[CHILD_FDS])
 {
     union {
@@ -94,7 +94,7 @@ static int begin(struct zygote *zygote, int control, enum python_level level, st
     return 0;
 }
 
-/* In the fork: only what the next level needs stays open. */
+/* In the fork: keeps open only what the next level needs. */
 static void become_next(struct zygote *zygote, int control, int level)
 {
     struct err err;
@@ -118,7 +118,7 @@ static void grow(struct zygote *zygote, int control, int level)
     if (pid == 0) {
         embed_after_clone_child();
         become_next(zygote, control, level);
-        return; /* the loop of the new one */
+        return; /* Continue in the loop of the new zygote. */
     }
     embed_after_clone_parent();
     if (pid < 0) {

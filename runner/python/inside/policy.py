@@ -62,10 +62,27 @@ class Refused(Exception):
         self.node = node
 
 
-def bound_names(tree):
+def nodes_of(tree):
+    """All nodes in the order of the source. Not recursive: deep code is no reason to fail."""
+    found, rest = [], [tree]
+    while rest:
+        node = rest.pop()
+        found.append(node)
+        below = []
+        for name in node._fields:
+            value = getattr(node, name, None)
+            if isinstance(value, list):
+                below += [item for item in value if isinstance(item, ast.AST)]
+            elif isinstance(value, ast.AST):
+                below.append(value)
+        rest += reversed(below)
+    return found
+
+
+def bound_names(nodes):
     """Names that the code gives a meaning of its own."""
     bound = set()
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
             bound.add(node.id)
         elif isinstance(node, ast.arg):
@@ -75,10 +92,10 @@ def bound_names(tree):
     return bound
 
 
-def imported_names(tree):
+def imported_names(nodes):
     """Names that stand for a module, or for what came out of one."""
     names = set()
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             for alias in node.names:
                 names.add(alias.asname or alias.name.split(".")[0])
@@ -87,23 +104,20 @@ def imported_names(tree):
 
 class Checker:
     def __init__(self, tree, modules, permitted):
-        self.tree = tree
+        self.nodes = nodes_of(tree)
         self.modules = modules
         self.denied_calls = DENIED_CALLS - permitted
         self.denied_names = DENIED_NAMES - permitted
         self.carried = CARRIED - modules
-        self.bound = bound_names(tree)
-        self.imported = imported_names(tree)
+        self.bound = bound_names(self.nodes)
+        self.imported = imported_names(self.nodes)
 
     def check(self):
         """Raises Refused for the first thing, in the order of the source, that is not allowed."""
-        rest = [self.tree]  # not recursive: deep code is no reason to fail
-        while rest:
-            node = rest.pop()
+        for node in self.nodes:
             rule = self.rules.get(type(node))
             if rule:
                 rule(self, node)
-            rest.extend(reversed(list(ast.iter_child_nodes(node))))
 
     def check_module(self, name, word, node):
         parts = name.split(".")

@@ -4,6 +4,7 @@ Frames on `control`: length (4 bytes, little endian, of what follows), a letter,
 To the daemon: R ready, P refused by the policy, S about to run, I an image, F a file, V the value asked for, E the end.
 Nothing that the daemon decides on is read from here but P before S: how a run ended is told by its exit.
 """
+import _signal  # signal's own functions make enums of numbers, which takes longer than the calls
 import ast
 import base64
 import builtins
@@ -14,7 +15,6 @@ import linecache
 import os
 import random
 import resource
-import signal
 import sys
 import traceback
 import types
@@ -57,10 +57,19 @@ WARM = {
            "import io\nfigure.savefig(io.BytesIO(), format='png'); plt.close('all')",
 }
 
-control = -1
+# Run for nothing, so that whoever runs code next finds the interpreter's own work done: it prints nothing. What a child
+# is about to do touches pages that it shares with its zygote; each is copied once.
+REHEARSAL = json.dumps({
+    "code": "print(end='')", "memory_mb": 64, "auto_print": True, "result": False, "images": False, "files_out": False,
+    "session": False, "stdin": None, "modules": None, "permitted": [], "files": []})
+REHEARSALS = 20  # after so many the interpreter has specialized what it runs
+
+control = -1  # nobody listens: what is sent goes nowhere
+data_at_start = 0
+shown_builtins = {}
 
 
-def load(level):
+def load(level, policy):
     """In a zygote: imports what its children shall find warm. Returns what is missing, as text."""
     missing = []
     for name in LEVELS[level]:
@@ -73,8 +82,36 @@ def load(level):
     except Exception as error:
         if not missing:
             missing.append(f"{level}: {error}")
+    open_streams()
+    shown_builtins.update(builtins_but(HIDDEN))
+    for _ in range(REHEARSALS):
+        rehearse(policy)
     settle()
     return "; ".join(missing)
+
+
+def rehearse(policy):
+    """The way of a request, without an effect. In a child it also gives it pages of its own before they are needed."""
+    one(json.loads(REHEARSAL), policy, None)
+    send(b"E", {"status": 0, "memory": False})
+
+
+def open_streams():
+    """The standard streams of children. They look at what kind of file they are for once: output goes to pipes."""
+    kept = [os.dup(fd) for fd in (1, 2)]
+    ends = os.pipe()
+    for fd in (1, 2):
+        os.dup2(ends[1], fd, inheritable=False)
+    sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__ = (
+        open(0, "r", encoding="utf-8", errors="surrogateescape", closefd=False),
+        open(1, "w", buffering=1, encoding="utf-8", closefd=False),
+        open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False),
+    )
+    for fd, old in zip((1, 2), kept):
+        os.dup2(old, fd, inheritable=False)
+    for fd in (*ends, *kept):
+        os.close(fd)
+    sys.argv = [""]
 
 
 def settle():
@@ -90,7 +127,7 @@ def settle():
 def send(letter, body):
     data = json.dumps(body).encode() if not isinstance(body, bytes) else body
     data = (len(data) + 1).to_bytes(4, "little") + letter + data
-    while data:
+    while data and control >= 0:
         data = data[os.write(control, data):]
 
 
@@ -111,7 +148,7 @@ def receive():
 
 
 def reseed():
-    random.seed()
+    """What random does itself in a child, for those that don't."""
     numpy = sys.modules.get("numpy")
     if numpy:
         numpy.random.seed()
@@ -122,35 +159,26 @@ def reseed():
 
 def limit_memory(megabytes):
     """A clean MemoryError where there is one to be had; the control group is the wall."""
-    try:
-        with open("/proc/self/statm") as statm:
-            data = int(statm.read().split()[5]) * resource.getpagesize()
-    except OSError:
-        data = data_at_start
-    limit = data + (megabytes << 20)
+    limit = data_at_start + (megabytes << 20)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
-def ready(descriptor, data_bytes, scratch):
-    """In a standby child, jailed: everything that does not need the request."""
+def ready(descriptor, data_bytes, scratch, policy):
+    """In a standby child, jailed: everything that does not need the request. `data_bytes` is its private memory."""
     global control, data_at_start
-    control, data_at_start = descriptor, data_bytes
-    gc.enable()
     reseed()
-    sys.stdin = open(0, "r", encoding="utf-8", errors="surrogateescape", closefd=False)
-    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", closefd=False)
-    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
-    sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
-    sys.argv = [""]
     os.chdir(scratch)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, stop)
+    _signal.signal(_signal.SIGTERM, stop)
+    rehearse(policy)
+    control = descriptor
+    gc.enable()
+    data_at_start = data_bytes
 
 
 def stop(_number, _frame):
     """Time is up: what was printed is still worth having."""
     sys.__stdout__.flush()
-    os._exit(128 + signal.SIGTERM)
+    os._exit(128 + _signal.SIGTERM)
 
 
 def new_namespace():
@@ -160,11 +188,16 @@ def new_namespace():
     return module.__dict__
 
 
-def hide_builtins(namespace, permitted):
+def builtins_but(names):
+    return {name: value for name, value in builtins.__dict__.items() if name not in names}
+
+
+def hide_builtins(namespace, request):
     """What the policy refuses to name is not there, either: a name may be bound in a branch that is not taken."""
-    namespace["__builtins__"] = {
-        name: value for name, value in builtins.__dict__.items() if name not in HIDDEN or name in permitted
-    }
+    fresh = request["session"] or request["permitted"]  # else nobody had the prepared ones before
+    namespace["__builtins__"] = (
+        builtins_but([name for name in HIDDEN if name not in request["permitted"]]) if fresh else shown_builtins
+    )
 
 
 def split_last(tree):
@@ -193,7 +226,7 @@ def execute(code, namespace, request):
     first, last = code
     value = None
     try:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _signal.signal(_signal.SIGINT, _signal.default_int_handler)
         exec(first, namespace)
         if last is not None:
             value = eval(last, namespace)
@@ -218,7 +251,7 @@ def execute(code, namespace, request):
         print_error()
         return 1, False, None
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
 
 
 def exit_status(end):
@@ -350,7 +383,7 @@ def one(request, policy, namespace):
     send(b"S", b"")
     if namespace is None:
         namespace = new_namespace()
-    hide_builtins(namespace, permitted)
+    hide_builtins(namespace, request)
     status, memory, value = execute(code, namespace, request)
     return finish(request, before, status, memory, value)
 
@@ -387,7 +420,7 @@ def serve(policy):
         except KeyboardInterrupt:
             status, memory = 1, False
         if not request["session"]:
-            if status is not None:
+            if memory:
                 send(b"E", {"status": status, "memory": memory})
             os._exit(status or 0)
         send(b"E", {"status": status, "memory": memory})

@@ -1,7 +1,7 @@
 /*
  * The Python sources of this folder, which CMake puts into the program. Private to it.
  *
- * Threads: constants.
+ * Threads: constants. Ownership: static.
  */
 #ifndef INSIDE_SOURCES_H
 #define INSIDE_SOURCES_H

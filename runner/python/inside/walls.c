@@ -1,6 +1,7 @@
 #include "runner/python/inside/walls.h"
 
 #include "base/auto.h"
+#include "base/check.h"
 #include "base/path.h"
 #include "base/strlist.h"
 #include "jail/jail.h"
@@ -38,8 +39,8 @@ static int find_tier(const char *name, struct err *err)
     return err_set(err, ERR_INVALID, "there is no tier '%s'", name);
 }
 
-/* Children can't open a socket anyway. Where we may, all of them share one network namespace that
- * has nothing in it: making one for each is the dearest part of a jail. */
+/* Leaves the network. Children cannot open a socket anyway; where it is possible all of them share
+ * one empty network namespace, because making one for each is the most expensive part of a jail. */
 static void leave_network(void)
 {
     policy.net = JAIL_NET_HOST;
@@ -67,7 +68,7 @@ int walls_prepare(const char *tier, uid_t uid, gid_t gid, struct err *err)
     return 0;
 }
 
-/* Where the child sees the host's paths it works in a directory below the zygote's own. */
+/* Makes a directory below the zygote's own, for children that see the host's paths. */
 static int make_scratch(struct walls *walls, const char *name, struct err *err)
 {
     const char *base = getenv("MPLCONFIGDIR");
@@ -135,6 +136,7 @@ int walls_enter(struct walls *walls, struct err *err)
 
 int walls_limit(struct walls *walls, int memory_mb, struct err *err)
 {
+    REQUIRE(memory_mb > 0);
     return jail_limit_memory(walls->jail, memory_mb, err);
 }
 

@@ -1,0 +1,119 @@
+#include "runner/python/inside/pages.h"
+
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define LARGE (UINT64_C(2) << 20)
+#define SMALL 4096
+#define RANGES_MAX 1024
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+
+/* --- arenas -------------------------------------------------------------------------------- */
+
+static char *rest; /* of the piece that was mapped last */
+static size_t rest_bytes;
+
+/* A piece at a multiple of its size; NULL. */
+static char *map_large(void)
+{
+    char *at = mmap(NULL, 2 * LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED)
+        return NULL;
+    const size_t before = (size_t)(-(uintptr_t)at & (LARGE - 1));
+    if (before > 0)
+        munmap(at, before);
+    munmap(at + before + LARGE, LARGE - before);
+    return at + before;
+}
+
+static void *map_plain(size_t size)
+{
+    void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return at == MAP_FAILED ? NULL : at;
+}
+
+void *pages_take(void *unused, size_t size)
+{
+    (void)unused;
+    if (size == 0 || size > LARGE || size % SMALL)
+        return map_plain(size);
+    if (size > rest_bytes) {
+        if (rest_bytes > 0)
+            munmap(rest, rest_bytes);
+        rest = map_large();
+        rest_bytes = rest ? LARGE : 0;
+    }
+    if (!rest) /* near the limit of a child's memory */
+        return map_plain(size);
+    char *at = rest;
+    rest += size;
+    rest_bytes -= size;
+    return at;
+}
+
+void pages_give(void *unused, void *at, size_t size)
+{
+    (void)unused;
+    munmap(at, size);
+}
+
+/* --- joining ------------------------------------------------------------------------------- */
+
+struct range {
+    uintptr_t from, to;
+};
+
+/* Private memory that no file is behind. */
+static size_t find_ranges(struct range ranges[RANGES_MAX])
+{
+    char line[512];
+    size_t count = 0;
+    FILE *maps = fopen("/proc/self/maps", "re");
+    while (maps && count < RANGES_MAX && fgets(line, sizeof(line), maps)) {
+        char rights[8];
+        uint64_t inode;
+        struct range *range = &ranges[count];
+        if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " %7s %*x %*s %" SCNu64, &range->from, &range->to,
+                   rights, &inode) == 4 &&
+            inode == 0 && rights[0] == 'r' && rights[1] == 'w' && rights[3] == 'p')
+            count++;
+    }
+    if (maps)
+        fclose(maps);
+    return count;
+}
+
+/* Three quarters are resident: what is not takes memory, too, once it is one page. */
+static bool is_full(uintptr_t at)
+{
+    unsigned char resident[LARGE / SMALL];
+    size_t count = 0;
+    if (mincore((void *)at, LARGE, resident))
+        return false;
+    for (size_t i = 0; i < sizeof(resident); i++)
+        count += resident[i] & 1;
+    return count >= sizeof(resident) * 3 / 4;
+}
+
+void pages_join(void)
+{
+    if (sysconf(_SC_PAGESIZE) != SMALL)
+        return;
+    struct range *ranges = malloc(RANGES_MAX * sizeof(*ranges));
+    const size_t count = ranges ? find_ranges(ranges) : 0;
+    for (size_t i = 0; i < count; i++) {
+        uintptr_t at = (ranges[i].from + LARGE - 1) & ~(uintptr_t)(LARGE - 1);
+        for (; at + LARGE <= ranges[i].to; at += LARGE)
+            if (is_full(at))
+                madvise((void *)at, LARGE, MADV_COLLAPSE);
+    }
+    free(ranges);
+}

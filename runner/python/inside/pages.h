@@ -1,0 +1,23 @@
+/*
+ * The zygote's memory, laid out so that its forks are cheap.
+ *
+ * A fork copies the table of what is resident, and its end takes it apart again: for a zygote with
+ * pandas that is most of a short run. Where 2 MiB are one page, one entry is copied instead of 512;
+ * a child that writes still gets a copy of 4 KiB only.
+ *
+ * Threads: one.
+ */
+#ifndef INSIDE_PAGES_H
+#define INSIDE_PAGES_H
+
+#include <stddef.h>
+
+/* Memory for Python's arenas, cut from pieces that can be one page. pages_give() is for what
+ * pages_take() has returned, with the same size. */
+void *pages_take(void *unused, size_t size);
+void pages_give(void *unused, void *at, size_t size);
+
+/* Makes large pages of what is resident. Where the kernel can't, nothing changes. */
+void pages_join(void);
+
+#endif
