@@ -216,6 +216,10 @@ bool api_gate(struct http_request *req, const struct http_route *route, void *ar
         refuse(api, req);
         return false;
     }
+    if (instances_refuse_route(api, route, &err)) {
+        send_err(req, &err);
+        return false;
+    }
     if (!(flags & ROUTE_DRAIN) && atomic_load(&api->draining)) {
         err_set(&err, ERR_BUSY, "the runner is shutting down");
         send_err(req, &err);

@@ -168,7 +168,11 @@ void task_cancel(struct http_request *req, void *arg)
         .group = id, .oldest_first = true, .limit = ENGINE_GROUP_MAX};
     bool valid = id_is_valid(id);
     err_set(&err, ERR_NOT_FOUND, "there is no such task");
-    if (valid && store_get(api->store, id, &record, &err) == 0) {
+    if (valid && instances_find(api, id, &record, &err) == 0) {
+        if (task_state_is_active(record.state) && instances_cancel(api, id, &err)) {
+            send_err(req, &err);
+            return;
+        }
         cancel_one(req, api, id);
         return;
     }

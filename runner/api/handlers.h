@@ -60,7 +60,22 @@ int api_json_body(struct http_request *req, size_t max, struct buf *out, struct 
  * API key works. */
 void note_api_key(const struct api *api, struct keeper_status *login);
 
-/* The Idempotency-Key header, or NULL. Returns -1 when it is malformed. */
+/* instances.c: where this is the service at Google. */
+/* store_get(), also of tasks that other instances took. */
+int instances_find(struct api *api, const char *id, struct task_record *record, struct err *err);
+/* All instances are to know that it is cancelled. Does nothing elsewhere. */
+int instances_cancel(struct api *api, const char *id, struct err *err);
+/* Puts the task into the bucket. 1: its key has given *ret_earlier before. */
+int instances_promise(struct api *api, const struct task_new *task, struct task_record *ret_earlier,
+                      struct err *err);
+/* The i-th field that is refused there: *ret_field is NULL when it was not given. False: no more.
+ */
+bool instances_field(const struct task_request *request, size_t i, const char **ret_field,
+                     const char **ret_why);
+/* True when that route needs a machine that lasts. */
+bool instances_refuse_route(const struct api *api, const struct http_route *route, struct err *err);
+
+/* The Idempotency-Key header, or NULL. -1 when it is none. */
 int idempotency_key(struct http_request *req, const char **ret_key, struct err *err);
 
 /* Refuses unknown query parameters by name; `known` ends with NULL. Returns 0 or -1. */

@@ -16,6 +16,12 @@ void run_post(struct http_request *req, void *arg)
         send_err(req, &err);
         return;
     }
+    if (pyrunner_takes(&s.body) && api->service) {
+        err_set(&err, ERR_NOT_IMPLEMENTED,
+                "code: not at the service at Google: Python runs at home");
+        send_err(req, &err);
+        return;
+    }
     if (pyrunner_takes(&s.body)) {
         pyrunner_run(req, api, &s.body);
         return;

@@ -248,6 +248,19 @@ static int make_tasks(struct http_request *req, struct api *api, struct submissi
     return 0;
 }
 
+/* Where it is an instance of the service: the bucket has the task before the row is made, and the
+ * execution its webhook. 1: the record is an earlier task's. */
+static int promise(struct api *api, struct submission *s, struct making *making, struct err *err)
+{
+    struct task_new *task = &making->tasks[0];
+    if (!task->id)
+        task->id = making->group; /* not a group's: it is one task */
+    int rc = instances_promise(api, task, &s->records[0], err);
+    task->webhook_url = NULL;
+    task->idempotency_key = NULL;
+    return rc;
+}
+
 static int submit(struct http_request *req, struct api *api, struct submission *s, struct err *err)
 {
     bool created = false;
@@ -256,8 +269,12 @@ static int submit(struct http_request *req, struct api *api, struct submission *
     int rc = save_request(req, s, &making, err);
     if (rc == 0)
         rc = make_tasks(req, api, s, &making, err);
+    if (rc == 0 && api->service)
+        rc = promise(api, s, &making, err);
     if (rc == 0)
         rc = engine_submit_group(api->engine, making.tasks, s->count, s->records, &created, err);
+    if (rc > 0)
+        rc = 0;
     if (created && rc == 0) {
         log_set_task(s->records->id);
         log_info("api", "%zu task%s submitted by %s", s->count, s->count > 1 ? "s" : "",
@@ -445,6 +462,12 @@ static int check_fields(struct http_request *req, struct api *api, struct submis
     if (s->request->image && s->executor == EXECUTOR_LOCAL)
         refuse(&errors, &err, "image", "runs in the cloud only, and executor says local");
     else if (s->request->image)
+        s->executor = EXECUTOR_CLOUD;
+    const char *why, *field;
+    for (size_t i = 0; api->service && instances_field(s->request, i, &field, &why); i++)
+        if (field)
+            refuse(&errors, &err, field, why);
+    if (api->service)
         s->executor = EXECUTOR_CLOUD;
     AUTO(config_ref) const struct config *config = config_ref(api->config);
     s->stays = api->overflow ? overflow_stays(config, s->task_kind, s->request)

@@ -255,7 +255,7 @@ bool find_task(struct http_request *req, struct api *api, struct task_record *re
     const char *id = http_param(req, "id");
     if (!id_is_valid(id))
         err_set(&err, ERR_NOT_FOUND, "there is no such task");
-    else if (store_get(api->store, id, record, &err) == 0)
+    else if (instances_find(api, id, record, &err) == 0)
         return true;
     send_err(req, &err);
     return false;

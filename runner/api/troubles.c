@@ -54,12 +54,16 @@ static const struct trouble table[TROUBLES] = {
                                    "/health?verbose=true says what this host lacks."},
 };
 
-/* True when the jail is weaker than the owner has asked for. */
+/* True when the jail is weaker than the owner has asked for; or none at all, which JAIL_MIN=none
+ * accepts and nobody asks for but by JAIL=none. */
 static bool is_jail_weak(const struct api *api)
 {
     AUTO(config_ref) const struct config *config = config_ref(api->config);
+    const int tier = (int)api->claude->walls->tier;
+    if (config->jail == CONFIG_JAIL_AUTO)
+        return tier == JAIL_NONE;
     return (config->jail == CONFIG_JAIL_FULL || config->jail == CONFIG_JAIL_RESTRICTED) &&
-           (int)api->claude->walls->tier < config_jail_most(config);
+           tier < config_jail_most(config);
 }
 
 void troubles_find(const struct api *api, const struct keeper_status *login,

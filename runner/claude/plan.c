@@ -12,14 +12,6 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Variables of the runner's own environment that its tasks get; no others are passed on. */
-static const char *const passed_on[] = {
-    "PATH",        "LANG",          "LC_ALL",       "LC_CTYPE",
-    "TZ",          "HTTP_PROXY",    "http_proxy",   "NO_PROXY",
-    "HTTPS_PROXY", "https_proxy",   "no_proxy",     "TERM",
-    "SHELL",       "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS",
-};
-
 /* Directories below a run's own, and the variables that name them. */
 static const struct {
     const char *name;
@@ -97,11 +89,7 @@ static int add_workspace(const struct attempt *attempt, const char *dir, struct 
 
 static void add_environment(const struct claude *claude, struct plan *plan)
 {
-    for (size_t i = 0; i < COUNT_OF(passed_on); i++) {
-        const char *value = getenv(passed_on[i]);
-        if (value)
-            strlist_addf(&plan->env, "%s=%s", passed_on[i], value);
-    }
+    owner_env_inherit(plan);
     strlist_add(&plan->env, "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1");
     strlist_add(&plan->env, "DISABLE_AUTOUPDATER=1");
     if (claude->walls->tier == JAIL_FULL)

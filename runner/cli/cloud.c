@@ -98,7 +98,7 @@ static int run_step(struct site *site, const struct step *step, int counts[3], s
     return 0;
 }
 
-static void print_next(const struct site *site)
+static void print_next(struct site *site)
 {
     printf("\nFor .env of the runner at home:\n\n"
            "OVERFLOW=full\nGCP_PROJECT_ID=%s\nGCP_REGION=%s\nCLOUDRUN_JOB_NAME=%s\n"
@@ -111,12 +111,13 @@ static void print_next(const struct site *site)
         printf("GOOGLE_APPLICATION_CREDENTIALS=%s\n", site->key_file);
     if (site->impersonator)
         printf("GOOGLE_IMPERSONATE_SERVICE_ACCOUNT=%s\n", site->home_account);
-    if (!site->image_given)
+    if (site->no_build)
         printf("\nThe job's image, from the runner's sources:\n\n"
                "docker build --target job --platform linux/amd64 -t %s -f runner/Dockerfile .\n"
                "gcloud auth configure-docker %s-docker.pkg.dev\n"
                "docker push %s\n",
                site->image, site->region, site->image);
+    setup_service_print(site);
     puts("\nThen: claude-runner cloud check");
 }
 

@@ -33,13 +33,14 @@
 #define CLOUD_BODY_MAX (4u << 20)
 #define CLOUD_SESSIONS "sessions/" /* in the bucket */
 #define CLOUD_INPUTS "inputs/"
+#define CLOUD_BUILDS "builds/"
 
 /* The wanted state. Texts are never NULL unless it says so. */
 struct site {
     struct google *google;
     char *project, *region, *bucket, *kms_location, *ring, *key, *secret, *repository, *job, *role;
-    char *job_account, *home_account; /* e-mail addresses */
-    char *image;
+    char *job_account, *home_account, *build_account; /* e-mail addresses */
+    char *image, *create_project;
     char *prompt_secret;    /* SYSTEM_PROMPT_SECRET, when it is one of this project, or NULL */
     char *network, *subnet; /* NULL: no Direct VPC egress is wanted */
     char *key_file;         /* absolute; NULL: the home runner needs none */
@@ -47,6 +48,10 @@ struct site {
     char *cpu, *memory;     /* NULL: as it is, or the default; so are the next two */
     int64_t timeout_s;      /* 0 */
     bool image_given;
+    bool service, public; /* the service at Google, and open to whoever has the secret */
+    bool images;          /* home may make jobs, for tasks with an image or a size */
+    bool no_build;        /* the job keeps its image */
+    bool image_made;      /* `image` is, or will be, what Cloud Build has made */
     struct strlist allow; /* PROTOCOL:PORTS or PROTOCOL:PORTS@RANGE */
     struct strlist env;   /* NAME=VALUE, further variables of the job */
     struct buf value;     /* of the secret; empty when none was given */
@@ -55,6 +60,7 @@ struct site {
     struct strlist off;    /* services that are not enabled: "run.googleapis.com" */
     int64_t billing_until; /* mono: how long to wait for billing; 0: it was not missing yet */
     bool just_enabled;     /* services were enabled a moment ago: their APIs may not know it yet */
+    bool just_granted;     /* something was: not everybody may know yet */
     char number[32];       /* of the project */
 };
 
@@ -79,6 +85,16 @@ int site_ask_value(struct site *site, struct err *err);
 void site_add_key(const struct site *site, struct buf *out);
 void site_add_job(const struct site *site, struct buf *out);
 
+/* Whether the image is made here: not when one is given, or the job is to keep its own. */
+static inline bool site_builds(const struct site *site)
+{
+    return site->down || (!site->image_given && !site->no_build);
+}
+
+/* Finds the project where none was named: the only one, the one that the person picks, or the one
+ * that --create-project makes (cloud_project.c). */
+int site_find_project(struct site *site, struct err *err);
+
 /* --- calls (cloud_ask.c) -------------------------------------------------------------------- */
 
 struct ask {
@@ -88,6 +104,7 @@ struct ask {
     const struct buf *body; /* or NULL */
     const char *permission; /* permission that the call needs: named when it is refused */
     bool once;              /* repeating the call would do more than one call */
+    bool leave;             /* what it starts is not waited for */
 };
 
 /* Makes one call, and waits for the operation that it may have started. *ret_json (unless NULL) is
@@ -195,6 +212,9 @@ enum place {
     ON_HOME_ACCOUNT,
     ON_JOB,
     ON_PROMPT,
+    ON_REPOSITORY,
+    ON_SERVICE,
+    ON_DOOR,
 };
 void setup_access_name(const struct site *site, int place, struct buf *out);
 int setup_access_look(struct site *site, const struct step *step, struct verdict *verdict,
@@ -230,6 +250,27 @@ int setup_job_act(struct site *site, const struct step *step, struct verdict *ve
 int keys_survey(struct site *site, const struct step *step, struct verdict *verdict,
                 struct buf *what, struct err *err);
 int keys_undo(struct site *site, const struct step *step, struct verdict *verdict, struct err *err);
+int billing_look(struct site *site, const struct step *step, struct verdict *verdict,
+                 struct err *err);
+int billing_act(struct site *site, const struct step *step, struct verdict *verdict,
+                struct err *err);
+/* The image (cloud_build.c). */
+void setup_build_name(const struct site *site, struct buf *out);
+int setup_build_look(struct site *site, const struct step *step, struct verdict *verdict,
+                     struct err *err);
+int setup_build_act(struct site *site, const struct step *step, struct verdict *verdict,
+                    struct err *err);
+/* The service at Google (cloud_service.c). */
+bool setup_wants_service(const struct site *site);
+void setup_service_name(const struct site *site, struct buf *out);
+void setup_door_name(const struct site *site, struct buf *out);
+extern const struct thing cloud_door_thing, cloud_service_thing;
+int setup_door_value_look(struct site *site, const struct step *step, struct verdict *verdict,
+                          struct err *err);
+int setup_door_value_act(struct site *site, const struct step *step, struct verdict *verdict,
+                         struct err *err);
+/* Says where it is. */
+void setup_service_print(struct site *site);
 int network_look(struct site *site, const struct step *step, struct verdict *verdict,
                  struct err *err);
 int firewall_look(struct site *site, const struct step *step, struct verdict *verdict,

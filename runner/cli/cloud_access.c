@@ -14,7 +14,15 @@
 #define PAUSE_MIN_MS 200
 #define PAUSE_MAX_MS 5000
 
-enum who { THE_JOB, THE_HOME, THE_IMPERSONATOR, THE_JOB_OF_ITSELF };
+enum who {
+    THE_JOB,
+    THE_HOME,
+    THE_IMPERSONATOR,
+    THE_JOB_OF_ITSELF,
+    THE_BUILDER,
+    THE_HOME_WITH_IMAGES,
+    EVERYBODY
+};
 
 /*
  * Everything that is granted. The job's account gets only what a task needs, since a task may act
@@ -37,7 +45,13 @@ static const struct grant {
     {ON_HOME_ACCOUNT, "roles/iam.serviceAccountTokenCreator", THE_IMPERSONATOR},
     {ON_JOB, NULL, THE_HOME},
     {ON_PROMPT, "roles/secretmanager.secretAccessor", THE_HOME},
+    {ON_PROJECT, "", THE_HOME_WITH_IMAGES},
+    {ON_DOOR, "roles/secretmanager.secretAccessor", THE_HOME},
+    {ON_SERVICE, "roles/run.invoker", EVERYBODY},
     {ON_JOB, "roles/run.viewer", THE_JOB_OF_ITSELF}, /* what of its variables is meant */
+    {ON_BUCKET, "roles/storage.objectViewer", THE_BUILDER},
+    {ON_PROJECT, "roles/logging.logWriter", THE_BUILDER},
+    {ON_REPOSITORY, "roles/artifactregistry.writer", THE_BUILDER},
 };
 
 /* --- places --------------------------------------------------------------------------------- */
@@ -78,6 +92,23 @@ static void home_account_base(const struct site *site, struct buf *out)
     buf_addf(out, "/v1/projects/%s/serviceAccounts/%s", site->project, site->home_account);
 }
 
+static void repository_base(const struct site *site, struct buf *out)
+{
+    buf_addf(out, "/v1/projects/%s/locations/%s/repositories/%s", site->project, site->region,
+             site->repository);
+}
+
+static void service_base(const struct site *site, struct buf *out)
+{
+    buf_addf(out, "/v2/projects/%s/locations/%s/services/%s", site->project, site->region,
+             site->job);
+}
+
+static void door_base(const struct site *site, struct buf *out)
+{
+    buf_addf(out, "/v1/projects/%s/secrets/%s-service", site->project, site->job);
+}
+
 static void job_base(const struct site *site, struct buf *out)
 {
     buf_adds(out, "/v2/");
@@ -105,6 +136,10 @@ static const struct {
     [ON_HOME_ACCOUNT] = {"the home runner's account", "iam.serviceAccounts", home_account_base,
                          "POST", ":getIamPolicy?options.requestedPolicyVersion=3", NULL, SET},
     [ON_JOB] = {"the job", "run.jobs", job_base, GET, SET},
+    [ON_REPOSITORY] = {"the repository", "artifactregistry.repositories", repository_base, GET,
+                       SET},
+    [ON_SERVICE] = {"the service", "run.services", service_base, GET, SET},
+    [ON_DOOR] = {"the service's secret", "secretmanager.secrets", door_base, GET, SET},
     [ON_PROMPT] = {"the system prompt's secret", "secretmanager.secrets", prompt_base, GET, SET},
 #undef GET
 #undef SET
@@ -120,8 +155,10 @@ void setup_access_name(const struct site *site, int place, struct buf *out)
 
 static void add_role(const struct site *site, const struct grant *grant, struct buf *out)
 {
-    if (grant->role)
+    if (grant->role && *grant->role)
         buf_adds(out, grant->role);
+    else if (grant->role)
+        buf_addf(out, "projects/%s/roles/%sImages", site->project, site->role);
     else
         buf_addf(out, "projects/%s/roles/%s", site->project, site->role);
 }
@@ -145,11 +182,23 @@ static bool add_member(const struct site *site, const struct grant *grant, struc
         return false;
     if (grant->who == THE_JOB_OF_ITSELF && !has_own_addresses(site))
         return false;
+    if (grant->who == THE_HOME_WITH_IMAGES && !site->images && !site->down)
+        return false;
+    if (grant->who == EVERYBODY && !site->public && !site->down)
+        return false;
+    if (grant->who == EVERYBODY) {
+        buf_adds(out, "allUsers");
+        return true;
+    }
+    if (grant->who == THE_BUILDER && !site_builds(site))
+        return false;
     if (grant->who == THE_IMPERSONATOR)
         buf_adds(out, site->impersonator);
     else
         buf_addf(out, "serviceAccount:%s",
-                 grant->who != THE_HOME ? site->job_account : site->home_account);
+                 grant->who == THE_HOME || grant->who == THE_HOME_WITH_IMAGES ? site->home_account
+                 : grant->who == THE_BUILDER                                  ? site->build_account
+                                                                              : site->job_account);
     return true;
 }
 
@@ -192,7 +241,8 @@ static void collect(const struct site *site, int place, const struct json *polic
         const char *words = strrchr(buf_str(&role), '/');
         if ((find_binding(policy, buf_str(&role), buf_str(&member)) != NULL) == there)
             strlist_addf(names, "%s for %s", words ? words + 1 : buf_str(&role),
-                         strchr(buf_str(&member), ':') + 1);
+                         strchr(buf_str(&member), ':') ? strchr(buf_str(&member), ':') + 1
+                                                       : buf_str(&member));
     }
 }
 
@@ -375,6 +425,7 @@ int setup_access_act(struct site *site, const struct step *step, struct verdict 
                      struct err *err)
 {
     (void)verdict;
+    site->just_granted = true;
     return rewrite(site, step, true, err);
 }
 

@@ -23,6 +23,9 @@ static const char *const services[GOOGLE_API_COUNT] = {
     [GOOGLE_PROJECTS] = "cloudresourcemanager.googleapis.com",
     [GOOGLE_ARTIFACTS] = "artifactregistry.googleapis.com",
     [GOOGLE_COMPUTE] = "compute.googleapis.com",
+    [GOOGLE_BUILD] = "cloudbuild.googleapis.com",
+    [GOOGLE_BILLING] = "cloudbilling.googleapis.com",
+    [GOOGLE_LOGGING] = "logging.googleapis.com",
 };
 
 bool site_is_off(const struct site *site, enum google_api api)
@@ -61,7 +64,7 @@ static void name_permission(const char *expected, struct err *err)
 
 #define BILLING_MS 1800000 /* A person must enter the details of a card. */
 #define BILLING_SHORT_MS 15000
-#define BILLING_EVERY_MS 5000
+#define BILLING_EVERY_MS 2000
 
 bool site_awaits_billing(struct site *site, struct err *err)
 {
@@ -101,7 +104,7 @@ static bool add_operation(const struct site *site, enum google_api api, const st
     }
     if (!name || !(str_starts(name, "operations/") || strstr(name, "/operations/")))
         return false;
-    buf_addf(path, "/%s/", api == GOOGLE_RUN ? "v2" : "v1");
+    buf_addf(path, "/%s/", api == GOOGLE_RUN ? "v2" : api == GOOGLE_PROJECTS ? "v3" : "v1");
     str_add_url(path, name, "/");
     return true;
 }
@@ -149,7 +152,7 @@ int site_ask(struct site *site, const struct ask *ask, struct json **ret_json, s
             name_permission(ask->permission, err);
         return -1;
     }
-    if (settle(site, ask, json, err))
+    if (!ask->leave && settle(site, ask, json, err))
         return -1;
     if (ret_json)
         *ret_json = STEAL_PTR(json);

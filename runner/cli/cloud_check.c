@@ -72,6 +72,33 @@ static int try_job(struct check *check, struct buf *detail, struct err *err)
     return jobs_job_get(check->cloud.google, check->cloud.job, NULL, err);
 }
 
+/* Whoever may not see it hears of billing by what else is refused. */
+static int try_billing(struct check *check, struct buf *detail, struct err *err)
+{
+    bool on = false;
+    char path[400];
+    AUTO(json) struct json *info = NULL;
+    struct google_answer answer = {0};
+    snprintf(path, sizeof(path), "/v1/projects/%.300s/billingInfo", check->config->gcp_project_id);
+    const struct google_call call = {
+        .api = GOOGLE_BILLING, .method = "GET", .path = path, .tries = 2};
+    if (google_call(check->cloud.google, &call, &info, &answer, err)) {
+        buf_adds(detail, "not for this account to see");
+        return answer.status == 403 || answer.status == 404 ? 0 : -1;
+    }
+    if (json_bool(json_get(info, "billingEnabled"), &on) == 0 && on) {
+        buf_addf(detail, "on, %s",
+                 json_text(json_get(info, "billingAccountName"))
+                     ? json_text(json_get(info, "billingAccountName"))
+                     : "");
+        return 0;
+    }
+    return err_set(err, ERR_CONFIG,
+                   "the project has no billing account: "
+                   "https://console.cloud.google.com/billing/linkedaccount?project=%.100s",
+                   check->config->gcp_project_id);
+}
+
 static int try_bucket(struct check *check, struct buf *detail, struct err *err)
 {
     static const char text[] = "claude-runner cloud check\n";
@@ -253,6 +280,7 @@ static const struct probe {
     bool always;    /* runs whenever there is an execution */
 } probes[] = {
     {"home", "credentials", try_credentials, false, false},
+    {"home", "billing", try_billing, false, false},
     {"home", "bucket: write, read, delete", try_bucket, false, false},
     {"home", "key: encrypt, and store a payload", put_payload, false, false},
     {"home", "job: look at it", try_job, false, false},

@@ -54,7 +54,7 @@ static void write_container(const struct site *site, bool fresh, struct json_wri
     const char *memory = site->memory ? site->memory : fresh ? "2Gi" : NULL;
     json_open_array(w, "containers");
     json_open_object(w, NULL);
-    if (fresh || site->image_given)
+    if (fresh || site->image_given || site->image_made)
         json_add_text(w, "image", site->image);
     json_open_object(w, "resources");
     json_open_object(w, "limits");

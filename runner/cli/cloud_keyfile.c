@@ -1,21 +1,34 @@
 /*
  * The home runner's key, in a file that only its owner can read.
  *
- * Google gives the private half only once. So the place for the file is tested before the key is
- * asked for. A key whose answer was lost stays at Google unused, and the next run says that there
- * is an older one.
+ * Google gives the private half once. So the place for the file is tried before it is asked for; a
+ * key whose answer was lost stays at Google unused, and the next run says that there is an older
+ * one.
+ *
+ * A key of 90 days is replaced. A runner that was not started again since still signs with the old
+ * one, so that stays at Google until the run after the next day; its name is kept beside the file:
+ *
+ *     KEYFILE            the key
+ *     KEYFILE.previous   the id of the one before, which is to be deleted
  */
 #include "base/auto.h"
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/str.h"
 #include "runner/cli/cloud.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define KEY_FILE_MAX 65536
+#define DAY_MS INT64_C(86400000)
+#define ROTATION_MS (90 * DAY_MS)
+#define IS_OLD "it is older than 90 days"
+#define HAS_PREVIOUS "the key before it is deleted at Google"
 
 static void keys_path(const struct site *site, struct buf *out)
 {
@@ -41,8 +54,11 @@ static int read_file(const struct site *site, struct buf *id, struct err *err)
     return 1;
 }
 
-static int key_exists(struct site *site, const char *id, bool *ret_exists, struct err *err)
+static int key_exists(struct site *site, const char *id, bool *ret_exists, int64_t *ret_age_ms,
+                      struct err *err)
 {
+    int64_t since;
+    AUTO(json) struct json *key = NULL;
     AUTO(buf) struct buf path = BUF_INIT(CLOUD_PATH_MAX);
     keys_path(site, &path);
     buf_addc(&path, '/');
@@ -51,7 +67,9 @@ static int key_exists(struct site *site, const char *id, bool *ret_exists, struc
                             .method = "GET",
                             .path = &path,
                             .permission = "iam.serviceAccountKeys.get"};
-    *ret_exists = site_ask(site, &ask, NULL, err) == 0;
+    *ret_exists = site_ask(site, &ask, &key, err) == 0;
+    const char *from = json_text(json_get(key, "validAfterTime"));
+    *ret_age_ms = from && clock_parse(from, &since) == 0 ? clock_real_ms() - since : 0;
     return *ret_exists || err->code == ERR_NOT_FOUND ? 0 : -1;
 }
 
@@ -72,15 +90,61 @@ static void count_others(struct site *site, struct verdict *verdict)
                  count == 1 ? "" : "s");
 }
 
+/* --- the one before ------------------------------------------------------------------------- */
+
+static char *previous_path(const struct site *site)
+{
+    char *path;
+    return asprintf(&path, "%s.previous", site->key_file) < 0 ? NULL : path;
+}
+
+static int delete_key(struct site *site, const char *id, struct err *err)
+{
+    AUTO(buf) struct buf path = BUF_INIT(CLOUD_PATH_MAX);
+    keys_path(site, &path);
+    buf_addc(&path, '/');
+    google_add_escaped(&path, id);
+    const struct ask ask = {.api = GOOGLE_IAM,
+                            .method = "DELETE",
+                            .path = &path,
+                            .permission = "iam.serviceAccountKeys.delete"};
+    return site_ask(site, &ask, NULL, err) && err->code != ERR_NOT_FOUND ? -1 : 0;
+}
+
+/* Whether there is one whose time is over: the key that replaced it has been there for a day. */
+static bool has_previous(const struct site *site, int64_t age_ms, struct buf *id)
+{
+    struct err ignored;
+    AUTO(str) char *path = previous_path(site);
+    return age_ms >= DAY_MS && path && file_read(path, id, &ignored) == 0 && id->len > 0;
+}
+
+static int drop_previous(struct site *site, struct err *err)
+{
+    AUTO(buf) struct buf id = BUF_INIT(256);
+    AUTO(str) char *path = previous_path(site);
+    if (!path || file_read(path, &id, err) || delete_key(site, buf_str(&id), err))
+        return -1;
+    return unlink(path) && errno != ENOENT ? err_sys(err, "unlink") : 0;
+}
+
+/* Before the file holds another key: so that none is forgotten. */
+static int note_previous(const struct site *site, const char *id, struct err *err)
+{
+    AUTO(str) char *path = previous_path(site);
+    return path ? file_replace(path, id, strlen(id), 0600, err) : err_sys(err, "a path");
+}
+
 int setup_key_look(struct site *site, const struct step *step, struct verdict *verdict,
                    struct err *err)
 {
     bool exists = false;
+    int64_t age_ms = 0;
     struct stat st;
-    AUTO(buf) struct buf id = BUF_INIT(256);
+    AUTO(buf) struct buf id = BUF_INIT(256), previous = BUF_INIT(256);
     int is = read_file(site, &id, err);
-    if (is < 0 ||
-        (is > 0 && !site_is_off(site, step->api) && key_exists(site, buf_str(&id), &exists, err)))
+    if (is < 0 || (is > 0 && !site_is_off(site, step->api) &&
+                   key_exists(site, buf_str(&id), &exists, &age_ms, err)))
         return -1;
     if (!exists) {
         verdict->kind = is > 0 ? VERDICT_CHANGE : VERDICT_CREATE;
@@ -90,7 +154,14 @@ int setup_key_look(struct site *site, const struct step *step, struct verdict *v
             count_others(site, verdict);
         return 0;
     }
-    if (stat(site->key_file, &st) == 0 && (st.st_mode & 077)) {
+    if (age_ms >= ROTATION_MS) {
+        verdict->kind = VERDICT_CHANGE;
+        strlist_add(&verdict->names, IS_OLD);
+        buf_adds(&verdict->note, "start the runner again; the old key goes with a later set-up");
+    } else if (has_previous(site, age_ms, &previous)) {
+        verdict->kind = VERDICT_CHANGE;
+        strlist_add(&verdict->names, HAS_PREVIOUS);
+    } else if (stat(site->key_file, &st) == 0 && (st.st_mode & 077)) {
         verdict->kind = VERDICT_CHANGE;
         strlist_add(&verdict->names, "mode");
     }
@@ -126,8 +197,15 @@ int setup_key_act(struct site *site, const struct step *step, struct verdict *ve
 {
     AUTO(json) struct json *answer = NULL;
     AUTO(buf) struct buf path = BUF_INIT(CLOUD_PATH_MAX), body = BUF_INIT(256);
-    if (verdict->names.count > 0 && strcmp(verdict->names.items[0], "mode") == 0)
+    AUTO(buf) struct buf old = BUF_INIT(256);
+    const char *why = verdict->names.count > 0 ? verdict->names.items[0] : "";
+    if (strcmp(why, "mode") == 0)
         return chmod(site->key_file, 0600) ? err_sys(err, "chmod") : 0;
+    if (strcmp(why, HAS_PREVIOUS) == 0)
+        return drop_previous(site, err);
+    if (strcmp(why, IS_OLD) == 0 &&
+        (read_file(site, &old, err) < 0 || note_previous(site, buf_str(&old), err)))
+        return -1;
     if (check_place(site->key_file, err))
         return -1;
     keys_path(site, &path);
@@ -166,19 +244,15 @@ int setup_key_survey(struct site *site, const struct step *step, struct verdict 
 int setup_key_undo(struct site *site, const struct step *step, struct verdict *verdict,
                    struct err *err)
 {
-    AUTO(buf) struct buf id = BUF_INIT(256), path = BUF_INIT(CLOUD_PATH_MAX);
+    AUTO(buf) struct buf id = BUF_INIT(256), path = BUF_INIT(256);
+    (void)step;
     (void)verdict;
     int is = read_file(site, &id, err);
     if (is <= 0)
         return is;
-    keys_path(site, &path);
-    buf_addc(&path, '/');
-    google_add_escaped(&path, buf_str(&id));
-    const struct ask ask = {.api = step->api,
-                            .method = "DELETE",
-                            .path = &path,
-                            .permission = "iam.serviceAccountKeys.delete"};
-    if (site_ask(site, &ask, NULL, err) && err->code != ERR_NOT_FOUND)
+    if (has_previous(site, DAY_MS, &path) && drop_previous(site, err))
+        return -1;
+    if (delete_key(site, buf_str(&id), err))
         return -1;
     return unlink(site->key_file) && errno != ENOENT ? err_sys(err, "unlink") : 0;
 }

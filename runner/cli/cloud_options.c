@@ -35,6 +35,7 @@
     "  --repository NAME     for the image (claude-runner)\n"                           \
     "  --job-account ID      who the job is (claude-runner-job)\n"                      \
     "  --home-account ID     who the runner at home is (claude-runner-home)\n"          \
+    "  --build-account ID    who makes the image (claude-runner-build)\n"               \
     "  --role ID             what home may do with the job (claudeRunnerHome)\n"        \
     "  --key-file FILE       home's key (./claude-runner-key.json)\n"
 #define CREDENTIALS_HELP                                                                           \
@@ -50,13 +51,19 @@ static const char setup_usage[] =
     "be. Run again it goes on, or says that nothing has changed.\n"
     "\n"
     "  --dry-run             say what would be done\n" NAMES_HELP
+    "  --create-project ID   make that project, unless it is there\n"
+    "  --images              home may make jobs: for tasks with an image or a size of their own\n"
+    "  --service             the same service at Google, too: a second door when home is away\n"
+    "  --public              open to whoever has its secret; else callers need run.invoker\n"
     "  --no-key              no key file: home has the account otherwise\n"
     "  --impersonate MEMBER  no key file: MEMBER (user:…, serviceAccount:…) may act as home\n"
     "  --secret-file FILE    the API key for tasks, instead of stdin\n"
-    "  --image NAME          (REGION-docker.pkg.dev/PROJECT/REPOSITORY/claude-runner:latest)\n"
+    "  --image NAME          take this image for the job; else Cloud Build makes one out of the\n"
+    "                        sources that are in this program\n"
+    "  --no-build            leave the image as it is\n"
     "  --cpu N, --memory N   of an execution (1, 2Gi)\n"
     "  --timeout MINUTES     at most (60)\n"
-    "  --env NAME=VALUE      one more variable of the job; may be repeated\n"
+    "  --env NAME=VALUE      one more variable of the job (and the service); may be repeated\n"
     "  --vpc NETWORK/SUBNET  traffic leaves through this network; let out is 443, and what\n"
     "  --allow PROTOCOL:PORTS[@RANGE]  names: tcp:22, udp:53@10.0.0.2/32; may be repeated\n"
     "\n"
@@ -90,6 +97,7 @@ static const struct {
     {"repository", offsetof(struct site, repository), NULL, "claude-runner"},
     {"job-account", offsetof(struct site, job_account), NULL, "claude-runner-job"},
     {"home-account", offsetof(struct site, home_account), NULL, "claude-runner-home"},
+    {"build-account", offsetof(struct site, build_account), NULL, "claude-runner-build"},
     {"role", offsetof(struct site, role), NULL, "claudeRunnerHome"},
 };
 
@@ -117,7 +125,7 @@ static int check_name(const char *what, const char *text, struct err *err)
 /* --- one option ----------------------------------------------------------------------------- */
 
 struct given {
-    const char *project, *vpc, *key_file, *secret_file;
+    const char *project, *create_project, *vpc, *key_file, *secret_file;
     bool no_key;
 };
 
@@ -200,10 +208,10 @@ static int take_switch(struct site *site, struct given *given, const char *name)
     const struct {
         const char *name;
         bool *flag;
-    } flags[] = {{"dry-run", &site->dry_run},
-                 {"yes", &site->yes},
-                 {"force", &site->force},
-                 {"destroy-key", &site->destroy_key},
+    } flags[] = {{"dry-run", &site->dry_run},   {"yes", &site->yes},
+                 {"force", &site->force},       {"destroy-key", &site->destroy_key},
+                 {"no-build", &site->no_build}, {"images", &site->images},
+                 {"service", &site->service},   {"public", &site->public},
                  {"no-key", &given->no_key}};
     for (size_t i = 0; i < COUNT_OF(flags); i++)
         if (strcmp(flags[i].name, name) == 0) {
@@ -220,6 +228,7 @@ static int take(struct site *site, struct given *given, const char *name, const 
         const char *name;
         const char **text;
     } texts[] = {{"project", &given->project},
+                 {"create-project", &given->create_project},
                  {"key-file", &given->key_file},
                  {"secret-file", &given->secret_file}};
     if (take_switch(site, given, name))
@@ -258,14 +267,28 @@ static int read_options(struct site *site, struct given *given, int argc, char *
 #define NAMES                                                                                \
     WITH("project"), WITH("region"), WITH("bucket"), WITH("kms-location"), WITH("key-ring"), \
         WITH("key"), WITH("secret"), WITH("job"), WITH("repository"), WITH("job-account"),   \
-        WITH("home-account"), WITH("role"), WITH("key-file"), FLAG("dry-run"),               \
+        WITH("home-account"), WITH("build-account"), WITH("role"), WITH("key-file"),         \
+        FLAG("dry-run"),                                                                     \
     {                                                                                        \
         "help", no_argument, NULL, 'h'                                                       \
     }
-    static const struct option for_setup[] = {
-        NAMES,         FLAG("no-key"), WITH("impersonate"), WITH("secret-file"),
-        WITH("image"), WITH("cpu"),    WITH("memory"),      WITH("timeout"),
-        WITH("env"),   WITH("vpc"),    WITH("allow"),       {NULL, 0, NULL, 0}};
+    static const struct option for_setup[] = {NAMES,
+                                              FLAG("no-key"),
+                                              WITH("impersonate"),
+                                              WITH("secret-file"),
+                                              WITH("image"),
+                                              WITH("cpu"),
+                                              WITH("memory"),
+                                              WITH("timeout"),
+                                              WITH("env"),
+                                              WITH("vpc"),
+                                              WITH("allow"),
+                                              FLAG("no-build"),
+                                              FLAG("images"),
+                                              FLAG("service"),
+                                              FLAG("public"),
+                                              WITH("create-project"),
+                                              {NULL, 0, NULL, 0}};
     static const struct option for_down[] = {
         NAMES, FLAG("yes"), FLAG("force"), FLAG("destroy-key"), {NULL, 0, NULL, 0}};
 #undef NAMES
@@ -304,10 +327,13 @@ static int fill_project(struct site *site, const struct given *given, const stru
         project = find(env, file, "GCS_PROJECT_ID");
     if (!project)
         project = google_project(site->google);
+    if (given->create_project)
+        return check_name("--create-project", given->create_project, err) ||
+                       put(&site->create_project, given->create_project, err)
+                   ? -1
+                   : site_find_project(site, err);
     if (!project)
-        return err_set(err, ERR_CONFIG,
-                       "which project? --project ID, or GCP_PROJECT_ID; a new one is made at "
-                       "https://console.cloud.google.com/projectcreate");
+        return site_find_project(site, err);
     return check_name("the project", project, err) || put(&site->project, project, err) ? -1 : 0;
 }
 
@@ -372,7 +398,8 @@ static int fill_rest(struct site *site, const struct given *given, struct err *e
 {
     const char *file = given->key_file ? given->key_file : "claude-runner-key.json";
     AUTO(str) char *here = *file == '/' ? NULL : getcwd(NULL, 0);
-    if (make_email(site, &site->job_account, err) || make_email(site, &site->home_account, err))
+    if (make_email(site, &site->job_account, err) || make_email(site, &site->home_account, err) ||
+        make_email(site, &site->build_account, err))
         return -1;
     if (!given->no_key && !site->impersonator) {
         site->key_file = here ? path_join(here, file) : strdup(file);
@@ -457,10 +484,14 @@ int site_open(struct site *site, bool down, int argc, char **argv, struct err *e
 void site_close(struct site *site)
 {
     char *const owned[] = {
-        site->project,       site->region,   site->bucket,      site->kms_location, site->ring,
-        site->key,           site->secret,   site->repository,  site->job,          site->role,
-        site->image,         site->network,  site->job_account, site->home_account, site->subnet,
-        site->prompt_secret, site->key_file, site->cpu,         site->impersonator, site->memory,
+        site->project,        site->region,       site->bucket,
+        site->kms_location,   site->ring,         site->key,
+        site->secret,         site->repository,   site->job,
+        site->role,           site->image,        site->network,
+        site->job_account,    site->home_account, site->subnet,
+        site->prompt_secret,  site->key_file,     site->cpu,
+        site->impersonator,   site->memory,       site->build_account,
+        site->create_project,
     };
     for (size_t i = 0; i < COUNT_OF(owned); i++)
         free(owned[i]);

@@ -13,23 +13,27 @@
 
 static const struct {
     const char *name;
-    bool network_only, impersonation_only;
+    bool network_only, impersonation_only, build_only;
 } services[] = {
-    {"run.googleapis.com", false, false},
-    {"storage.googleapis.com", false, false},
-    {"cloudkms.googleapis.com", false, false},
-    {"secretmanager.googleapis.com", false, false},
-    {"iam.googleapis.com", false, false},
-    {"artifactregistry.googleapis.com", false, false},
-    {"cloudresourcemanager.googleapis.com", false, false},
-    {"iamcredentials.googleapis.com", false, true},
-    {"compute.googleapis.com", true, false},
+    {"run.googleapis.com", false, false, false},
+    {"storage.googleapis.com", false, false, false},
+    {"cloudkms.googleapis.com", false, false, false},
+    {"secretmanager.googleapis.com", false, false, false},
+    {"iam.googleapis.com", false, false, false},
+    {"artifactregistry.googleapis.com", false, false, false},
+    {"cloudresourcemanager.googleapis.com", false, false, false},
+    {"cloudbilling.googleapis.com", false, false, false},
+    {"cloudbuild.googleapis.com", false, false, true},
+    {"logging.googleapis.com", false, false, true},
+    {"iamcredentials.googleapis.com", false, true, false},
+    {"compute.googleapis.com", true, false, false},
 };
 
 static bool wants_service(const struct site *site, size_t i)
 {
     return (!services[i].network_only || site->network) &&
-           (!services[i].impersonation_only || site->impersonator);
+           (!services[i].impersonation_only || site->impersonator) &&
+           (!services[i].build_only || site_builds(site));
 }
 
 static int take_enabled(const struct json *service, void *on)
@@ -115,6 +119,36 @@ int project_look(struct site *site, const struct step *step, struct verdict *ver
     return 0;
 }
 
+/* --- billing -------------------------------------------------------------------------------- */
+
+int billing_look(struct site *site, const struct step *step, struct verdict *verdict,
+                 struct err *err)
+{
+    bool on = false;
+    AUTO(json) struct json *info = NULL;
+    AUTO(buf) struct buf path = BUF_INIT(CLOUD_PATH_MAX);
+    buf_addf(&path, "/v1/projects/%s/billingInfo", site->project);
+    const struct ask ask = {.api = step->api,
+                            .method = "GET",
+                            .path = &path,
+                            .permission = "resourcemanager.projects.get"};
+    if (site_ask(site, &ask, &info, err))
+        return -1;
+    json_bool(json_get(info, "billingEnabled"), &on);
+    verdict->kind = on ? VERDICT_SAME : VERDICT_CHANGE;
+    return 0;
+}
+
+/* A person switches it on; whoever looks again sees it. */
+int billing_act(struct site *site, const struct step *step, struct verdict *verdict,
+                struct err *err)
+{
+    (void)site;
+    (void)step;
+    (void)verdict;
+    return err_set(err, ERR_CONFIG, "the project has no billing account");
+}
+
 /* --- bucket --------------------------------------------------------------------------------- */
 
 /* Checks who owns the bucket: bucket names are global, so one with this name may belong to a
@@ -137,7 +171,8 @@ int bucket_look(struct site *site, const struct step *step, struct verdict *verd
 static int find_foreign(const struct storage_object *object, void *arg)
 {
     struct buf *foreign = arg;
-    if (str_starts(object->name, CLOUD_SESSIONS) || str_starts(object->name, CLOUD_INPUTS))
+    if (str_starts(object->name, CLOUD_SESSIONS) || str_starts(object->name, CLOUD_INPUTS) ||
+        str_starts(object->name, CLOUD_BUILDS))
         return 0;
     buf_adds(foreign, object->name);
     return 1;
@@ -168,7 +203,8 @@ int bucket_survey(struct site *site, const struct step *step, struct verdict *ve
 static bool may_go(const char *name, void *arg)
 {
     const struct site *site = arg;
-    return site->force || str_starts(name, CLOUD_SESSIONS) || str_starts(name, CLOUD_INPUTS);
+    return site->force || str_starts(name, CLOUD_SESSIONS) || str_starts(name, CLOUD_INPUTS) ||
+           str_starts(name, CLOUD_BUILDS);
 }
 
 int bucket_undo(struct site *site, const struct step *step, struct verdict *verdict,

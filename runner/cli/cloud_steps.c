@@ -4,6 +4,7 @@
 #include "base/str.h"
 #include "runner/cli/cloud.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* --- bucket --------------------------------------------------------------------------------- */
@@ -21,7 +22,7 @@ static void bucket_create_path(const struct site *site, struct buf *out)
 static const struct {
     const char *prefix;
     int days;
-} lifecycle[] = {{CLOUD_INPUTS, 7}, {CLOUD_SESSIONS, 30}};
+} lifecycle[] = {{CLOUD_INPUTS, 7}, {CLOUD_SESSIONS, 30}, {CLOUD_BUILDS, 7}};
 
 /* Which of our rules it is, recognized by its purpose; -1: it is not ours. */
 static int rule_of(const struct json *rule)
@@ -270,6 +271,17 @@ static void home_account_create(const struct site *site, struct json_writer *w)
     create_account(site->home_account, "Claude Runner: the runner at home", w);
 }
 
+static void build_account_path(const struct site *site, struct buf *out)
+{
+    accounts_path(site, out);
+    buf_addf(out, "/%s", site->build_account);
+}
+
+static void build_account_create(const struct site *site, struct json_writer *w)
+{
+    create_account(site->build_account, "Claude Runner: makes the image", w);
+}
+
 static void account_wish(const struct site *site, const struct json *found, struct json_writer *w)
 {
     (void)site;
@@ -302,6 +314,58 @@ static void role_wish(const struct site *site, const struct json *found, struct 
     for (size_t i = 0; i < COUNT_OF(permissions); i++)
         json_add_text(w, NULL, permissions[i]);
     json_close(w);
+}
+
+static void images_role_path(const struct site *site, struct buf *out)
+{
+    buf_addf(out, "/v1/projects/%s/roles/%sImages", site->project, site->role);
+}
+
+/* A job of each image and size is made, run, followed and deleted: in the project, since a job that
+ * is not there yet has no policy. Who has this and may act as the job's account can run any program
+ * as it. */
+static void images_role_wish(const struct site *site, const struct json *found,
+                             struct json_writer *w)
+{
+    static const char *const permissions[] = {
+        "run.jobs.create",       "run.jobs.get",       "run.jobs.list",
+        "run.jobs.delete",       "run.jobs.run",       "run.jobs.runWithOverrides",
+        "run.operations.get",    "run.executions.get", "run.executions.list",
+        "run.executions.cancel", "run.tasks.list",
+    };
+    (void)site;
+    (void)found;
+    json_open_array(w, "includedPermissions");
+    for (size_t i = 0; i < COUNT_OF(permissions); i++)
+        json_add_text(w, NULL, permissions[i]);
+    json_close(w);
+}
+
+static void images_role_look_wish(const struct site *site, const struct json *found,
+                                  struct json_writer *w)
+{
+    json_add_bool(w, "deleted", false);
+    images_role_wish(site, found, w);
+}
+
+static void images_role_create(const struct site *site, struct json_writer *w)
+{
+    char id[160];
+    snprintf(id, sizeof(id), "%sImages", site->role);
+    json_add_text(w, "roleId", id);
+    json_open_object(w, "role");
+    json_add_text(w, "title", "Claude Runner: makes jobs for images and sizes");
+    json_add_text(w, "description", CLOUD_MARK_WORDS);
+    json_add_text(w, "stage", "GA");
+    images_role_wish(site, NULL, w);
+    json_close(w);
+}
+
+static void images_role_patch(const struct site *site, const struct json *found,
+                              const struct json *wish, struct json_writer *w)
+{
+    (void)wish;
+    images_role_wish(site, found, w);
 }
 
 static void role_look_wish(const struct site *site, const struct json *found, struct json_writer *w)
@@ -373,6 +437,12 @@ static const struct thing home_account = {.permissions = "iam.serviceAccounts",
                                           .create = home_account_create,
                                           .wish = account_wish,
                                           .cannot_change = "enable it, or take another"};
+static const struct thing build_account = {.permissions = "iam.serviceAccounts",
+                                           .path = build_account_path,
+                                           .create_path = accounts_path,
+                                           .create = build_account_create,
+                                           .wish = account_wish,
+                                           .cannot_change = "enable it, or take another"};
 static const struct thing role = {.permissions = "iam.roles",
                                   .path = role_path,
                                   .create_path = roles_path,
@@ -380,6 +450,14 @@ static const struct thing role = {.permissions = "iam.roles",
                                   .wish = role_look_wish,
                                   .patch_query = role_query,
                                   .patch = role_patch};
+static const struct thing images_role = {.permissions = "iam.roles",
+                                         .path = images_role_path,
+                                         .create_path = roles_path,
+                                         .create = images_role_create,
+                                         .wish = images_role_look_wish,
+                                         .patch_query = role_query,
+                                         .patch = images_role_patch};
+
 /* --- the table ------------------------------------------------------------------------------ */
 
 #define NAMED(member)                                                   \
@@ -396,6 +474,7 @@ NAMED(prompt_secret)
 NAMED(repository)
 NAMED(job_account)
 NAMED(home_account)
+NAMED(build_account)
 NAMED(role)
 NAMED(job)
 NAMED(key_file)
@@ -426,6 +505,26 @@ static bool wants_prompt(const struct site *site)
     return site->prompt_secret != NULL;
 }
 
+static void name_images_role(const struct site *site, struct buf *out)
+{
+    buf_addf(out, "%sImages", site->role);
+}
+
+static bool wants_door_value(const struct site *site)
+{
+    return site->service;
+}
+
+static bool wants_images(const struct site *site)
+{
+    return site->images || site->down;
+}
+
+static bool makes_image(const struct site *site)
+{
+    return site_builds(site) && !site->down;
+}
+
 static bool wants_key_file(const struct site *site)
 {
     return site->key_file != NULL;
@@ -445,6 +544,7 @@ static bool wants_key_file(const struct site *site)
 const struct step cloud_steps[] = {
     {"services of", GOOGLE_SERVICES, NULL, name_project, services_look, services_act, NULL, NULL, NULL, 0},
     {"project", GOOGLE_PROJECTS, NULL, name_project, project_look, NULL, NULL, NULL, NULL, 0},
+    {"billing of", GOOGLE_BILLING, NULL, name_project, billing_look, billing_act, NULL, NULL, NULL, 0},
     {"bucket", GOOGLE_STORAGE, NULL, name_bucket, bucket_look, thing_act, bucket_survey, bucket_undo, &bucket, 0},
     {"key ring", GOOGLE_KMS, NULL, name_ring, thing_look, thing_act, NULL, NULL, &ring, 0},
     {"key", GOOGLE_KMS, NULL, name_key, thing_look, thing_act, keys_survey, keys_undo, &key, 0},
@@ -453,7 +553,9 @@ const struct step cloud_steps[] = {
     THING("repository", GOOGLE_ARTIFACTS, name_repository, &repository),
     THING("account", GOOGLE_IAM, name_job_account, &job_account),
     THING("account", GOOGLE_IAM, name_home_account, &home_account),
+    {"account", GOOGLE_IAM, site_builds, name_build_account, thing_look, thing_act, thing_survey, thing_undo, &build_account, 0},
     {"role", GOOGLE_IAM, NULL, name_role, thing_look, role_act, role_survey, thing_undo, &role, 0},
+    {"role", GOOGLE_IAM, wants_images, name_images_role, thing_look, role_act, role_survey, thing_undo, &images_role, 0},
     ACCESS("access to bucket", GOOGLE_STORAGE, NULL, name_bucket, ON_BUCKET),
     ACCESS("access to key", GOOGLE_KMS, NULL, name_key, ON_KEY),
     ACCESS("access to secret", GOOGLE_SECRETS, NULL, name_secret, ON_SECRET),
@@ -461,10 +563,17 @@ const struct step cloud_steps[] = {
     ACCESS("access to project", GOOGLE_PROJECTS, NULL, name_project, ON_PROJECT),
     ACCESS("access to account", GOOGLE_IAM, NULL, name_job_account, ON_JOB_ACCOUNT),
     ACCESS("access to account", GOOGLE_IAM, wants_impersonation, name_home_account, ON_HOME_ACCOUNT),
+    ACCESS("access to repository", GOOGLE_ARTIFACTS, site_builds, name_repository, ON_REPOSITORY),
+    {"image", GOOGLE_BUILD, makes_image, setup_build_name, setup_build_look, setup_build_act, NULL, NULL, NULL, 0},
     {"network", GOOGLE_COMPUTE, wants_network, name_network, network_look, NULL, NULL, NULL, NULL, 0},
     {"firewall of", GOOGLE_COMPUTE, wants_firewall, name_network, firewall_look, firewall_act, firewall_survey, firewall_undo, NULL, 0},
     {"job", GOOGLE_RUN, NULL, name_job, thing_look, setup_job_act, thing_survey, thing_undo, &cloud_job_thing, 0},
     ACCESS("access to job", GOOGLE_RUN, NULL, name_job, ON_JOB),
+    {"secret", GOOGLE_SECRETS, setup_wants_service, setup_door_name, thing_look, thing_act, thing_survey, thing_undo, &cloud_door_thing, 0},
+    {"value of secret", GOOGLE_SECRETS, wants_door_value, setup_door_name, setup_door_value_look, setup_door_value_act, NULL, NULL, NULL, 0},
+    ACCESS("access to secret", GOOGLE_SECRETS, setup_wants_service, setup_door_name, ON_DOOR),
+    {"service", GOOGLE_RUN, setup_wants_service, setup_service_name, thing_look, thing_act, thing_survey, thing_undo, &cloud_service_thing, 0},
+    ACCESS("access to service", GOOGLE_RUN, setup_wants_service, setup_service_name, ON_SERVICE),
     {"key file", GOOGLE_IAM, wants_key_file, name_key_file, setup_key_look, setup_key_act, setup_key_survey, setup_key_undo, NULL, 0},
     {0},
 };

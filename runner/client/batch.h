@@ -123,10 +123,17 @@ void batch_key(const struct batch_results *results, const struct batch_task *tas
 
 /* --- one run's folder (batch_folder.c) --- */
 
+/* A file of it: its beginning is held, so that a short one is written at once. */
+struct batch_file {
+    const char *name;
+    int fd; /* -1: it is not there yet */
+    int64_t bytes;
+    struct buf held;
+};
+
 struct batch_folder {
     char *part, *final;          /* temporary and final path */
-    int transcript, out, errors; /* open files; -1: not open */
-    int64_t transcript_bytes, out_bytes, error_bytes;
+    struct batch_file transcript, out, errors;
     bool outputs;                     /* there are files below outputs/ */
     bool kept;                        /* it has its final name */
     struct buf response, stderr_text; /* texts for the line of results, bounded */
@@ -138,8 +145,9 @@ int batch_folder_begin(struct batch_folder *folder, const char *dir, const char 
 int batch_folder_line(struct batch_folder *folder, const char *json, size_t len, struct err *err);
 int batch_folder_text(struct batch_folder *folder, bool is_stderr, const char *text, size_t len,
                       struct err *err);
-/* The path for an output of that name, whose directories are made; the caller frees it. NULL with
- * *err. */
+/* Forgets what came of the task's events: they come again from the first one. */
+int batch_folder_again(struct batch_folder *folder, struct err *err);
+/* Where an output of that name goes: its directories are made. NULL with *err. */
 char *batch_folder_output(struct batch_folder *folder, const char *name, struct err *err);
 /* Writes the rest and renames the folder to its final name. */
 int batch_folder_keep(struct batch_folder *folder, struct err *err);
@@ -175,6 +183,7 @@ struct batch {
     double limit; /* how many may run now */
     int64_t begun_ms, pause_until_ms, away_since_ms;
     int pause_ms;
+    int gather_ms, moved; /* pieces that have come since the last look */
     bool stopping;   /* no more runs are begun */
     const char *why; /* why it stops, or NULL */
     struct err fatal;
@@ -202,7 +211,9 @@ void batch_display_tick(struct batch_display *display, const struct batch *batch
 void batch_display_ended(struct batch_display *display, const struct batch *batch,
                          const struct batch_task *task, size_t run, bool ok, double seconds,
                          double cost, const char *error);
-/* Removes the drawing. */
+/* True when it draws again and again. */
+bool batch_display_lives(const struct batch_display *display);
+/* Takes the drawing away. */
 void batch_display_clear(struct batch_display *display);
 
 /* --- the report (batch_report.c) --- */

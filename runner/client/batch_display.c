@@ -166,6 +166,11 @@ void batch_display_tick(struct batch_display *d, const struct batch *b, bool now
     d->drawn_ms = clock_mono_ms();
 }
 
+bool batch_display_lives(const struct batch_display *d)
+{
+    return d && d->live;
+}
+
 void batch_display_clear(struct batch_display *d)
 {
     AUTO(buf) struct buf out = BUF_INIT(LINE_BYTES);

@@ -11,19 +11,31 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #define RESPONSE_MAX (64u << 20)
-#define TEXT_KEPT                                                             \
-    (256u << 10) /* of stdout and stderr in a line of results; the files have \
-                  * everything */
+#define HELD_MAX (16u << 10)   /* of a file: a batch has many */
+#define TEXT_KEPT (256u << 10) /* of stdout and stderr in a line of results; the files have all */
+
+static void file_init(struct batch_file *file, const char *name)
+{
+    *file = (struct batch_file){.name = name, .fd = -1};
+    buf_init(&file->held, HELD_MAX);
+}
+
+static void file_close(struct batch_file *file)
+{
+    fd_close(&file->fd);
+    buf_done(&file->held);
+}
 
 int batch_folder_begin(struct batch_folder *f, const char *dir, const char *task, size_t run,
                        struct err *err)
 {
-    REQUIRE(dir && task);
-    *f = (struct batch_folder){.transcript = -1, .out = -1, .errors = -1};
+    *f = (struct batch_folder){.kept = false};
+    file_init(&f->transcript, "transcript.jsonl");
+    file_init(&f->out, "stdout.txt");
+    file_init(&f->errors, "stderr.txt");
     buf_init(&f->response, RESPONSE_MAX);
     buf_init(&f->stderr_text, TEXT_KEPT);
     if (asprintf(&f->final, "%s/%s/%zu", dir, task, run) < 0)
@@ -43,40 +55,34 @@ int batch_folder_begin(struct batch_folder *f, const char *dir, const char *task
     return mkdir(f->part, 0777) ? err_sys(err, "cannot make %.150s", f->part) : 0;
 }
 
-/* Opens the file of that name unless it is open. */
-static int open_for(struct batch_folder *f, int *fd, const char *name, struct err *err)
+/* Writes what is held, then more. */
+static int file_write(struct batch_folder *f, struct batch_file *file, const char *text, size_t len,
+                      struct err *err)
 {
-    if (*fd < 0) {
-        AUTO(str) char *path = path_join(f->part, name);
-        *fd = path ? open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666) : -1;
+    if (file->fd < 0) {
+        AUTO(str) char *path = path_join(f->part, file->name);
+        file->fd = path ? open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666) : -1;
     }
-    return *fd < 0 ? err_sys(err, "cannot write %.150s/%s", f->part, name) : 0;
+    if (file->fd < 0 || fd_write_all(file->fd, buf_str(&file->held), file->held.len) ||
+        fd_write_all(file->fd, text, len))
+        return err_sys(err, "cannot write %.150s/%s", f->part, file->name);
+    buf_clear(&file->held);
+    return 0;
 }
 
-static int append(struct batch_folder *f, int *fd, const char *name, const char *text, size_t len,
+static int append(struct batch_folder *f, struct batch_file *file, const char *text, size_t len,
                   struct err *err)
 {
-    if (open_for(f, fd, name, err))
-        return -1;
-    return fd_write_all(*fd, text, len) ? err_sys(err, "cannot write %.150s/%s", f->part, name) : 0;
+    file->bytes += (int64_t)len;
+    if (file->held.len + len <= HELD_MAX && buf_add(&file->held, text, len) == 0)
+        return 0;
+    return file_write(f, file, text, len, err);
 }
 
 int batch_folder_line(struct batch_folder *f, const char *json, size_t len, struct err *err)
 {
-    static const char name[] = "transcript.jsonl";
-    struct iovec parts[] = {{(void *)(uintptr_t)json, len}, {(char[]){"\n"}, 1}};
-    if (open_for(f, &f->transcript, name, err))
-        return -1;
-    f->transcript_bytes += (int64_t)len + 1;
-    ssize_t n = writev(f->transcript, parts, 2);
-    if (n == (ssize_t)len + 1)
-        return 0;
-    if (n < 0 && errno != EINTR)
-        return err_sys(err, "cannot write %.150s/%s", f->part, name);
-    size_t done = n > 0 ? (size_t)n : 0; /* Write the rest after a short write, piece by piece. */
-    if (done < len && append(f, &f->transcript, name, json + done, len - done, err))
-        return -1;
-    return append(f, &f->transcript, name, "\n", 1, err);
+    return append(f, &f->transcript, json, len, err) || append(f, &f->transcript, "\n", 1, err) ? -1
+                                                                                                : 0;
 }
 
 /* Keeps the beginning of a text, for the line of results. */
@@ -90,10 +96,23 @@ static void keep_beginning(struct buf *to, const char *text, size_t len)
 int batch_folder_text(struct batch_folder *f, bool is_stderr, const char *text, size_t len,
                       struct err *err)
 {
-    *(is_stderr ? &f->error_bytes : &f->out_bytes) += (int64_t)len;
     keep_beginning(is_stderr ? &f->stderr_text : &f->response, text, len);
-    return is_stderr ? append(f, &f->errors, "stderr.txt", text, len, err)
-                     : append(f, &f->out, "stdout.txt", text, len, err);
+    return append(f, is_stderr ? &f->errors : &f->out, text, len, err);
+}
+
+int batch_folder_again(struct batch_folder *f, struct err *err)
+{
+    struct batch_file *const files[] = {&f->transcript, &f->out, &f->errors};
+    for (size_t i = 0; i < COUNT_OF(files); i++) {
+        buf_clear(&files[i]->held);
+        files[i]->bytes = 0;
+        if (files[i]->fd >= 0 &&
+            (ftruncate(files[i]->fd, 0) || lseek(files[i]->fd, 0, SEEK_SET) < 0))
+            return err_sys(err, "cannot write %.150s/%s", f->part, files[i]->name);
+    }
+    buf_clear(&f->response);
+    buf_clear(&f->stderr_text);
+    return 0;
 }
 
 char *batch_folder_output(struct batch_folder *f, const char *name, struct err *err)
@@ -143,17 +162,15 @@ static int put_in_place(struct batch_folder *f, struct err *err)
     return path_remove_tree(old, err);
 }
 
-static void close_all(struct batch_folder *f)
-{
-    fd_close(&f->transcript);
-    fd_close(&f->out);
-    fd_close(&f->errors);
-}
-
 int batch_folder_keep(struct batch_folder *f, struct err *err)
 {
-    bool text = f->out_bytes == 0 && f->response.len > 0; /* A command's text is in stdout.txt. */
-    close_all(f);
+    struct batch_file *const files[] = {&f->transcript, &f->out, &f->errors};
+    bool text = f->out.bytes == 0 && f->response.len > 0; /* a command's is in stdout.txt */
+    for (size_t i = 0; i < COUNT_OF(files); i++) {
+        if (files[i]->held.len > 0 && file_write(f, files[i], "", 0, err))
+            return -1;
+        file_close(files[i]);
+    }
     if (text && write_file(f, "response.txt", buf_str(&f->response), f->response.len, err))
         return -1;
     if (put_in_place(f, err))
@@ -165,12 +182,14 @@ int batch_folder_keep(struct batch_folder *f, struct err *err)
 void batch_folder_drop(struct batch_folder *f)
 {
     struct err ignored;
-    close_all(f);
+    file_close(&f->transcript);
+    file_close(&f->out);
+    file_close(&f->errors);
     if (f->part && !f->kept)
         path_remove_tree(f->part, &ignored);
     free(f->part);
     free(f->final);
     buf_done(&f->response);
     buf_done(&f->stderr_text);
-    *f = (struct batch_folder){.transcript = -1, .out = -1, .errors = -1};
+    *f = (struct batch_folder){.transcript.fd = -1, .out.fd = -1, .errors.fd = -1};
 }

@@ -11,13 +11,18 @@
 #include "base/str.h"
 #include "runner/client/batch_slot.h"
 
-#include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define TICK_MS 100
+#define DRAW_MS 100
+#define TICK_MS 1000
+#define GATHER_FROM 16 /* runs under way */
+#define GATHER_MIN_MS 5
+#define GATHER_MAX_MS 40
+#define GATHER_ENOUGH 4 /* pieces that came */
 #define AWAY_MS 600000 /* how long a runner may be unreachable */
 #define PAUSE_FIRST_MS 250
 #define PAUSE_MAX_MS 30000
@@ -130,7 +135,7 @@ static void find_outcome(struct batch_slot *s, struct outcome *o)
     if (!o->ok && o->code == 0)
         o->code = 1;
     const char *output = text_of(end, "output");
-    if (s->folder.out_bytes == 0 && s->folder.response.len == 0 && *output)
+    if (s->folder.out.bytes == 0 && s->folder.response.len == 0 && *output)
         buf_adds(&s->folder.response, output);
     if (s->folder.stderr_text.len == 0 && *text_of(end, "stderr"))
         buf_adds(&s->folder.stderr_text, text_of(end, "stderr"));
@@ -165,7 +170,7 @@ static void write_line(const struct batch_slot *s, const struct outcome *o,
     if (o->cloud_cost > 0)
         json_add_number(&w, "cloud_cost_usd", o->cloud_cost);
     add_path(&w, "output_dir", s, "outputs", s->folder.outputs);
-    add_path(&w, "transcript", s, "transcript.jsonl", s->folder.transcript_bytes > 0);
+    add_path(&w, "transcript", s, "transcript.jsonl", s->folder.transcript.bytes > 0);
     json_add_textn(&w, "stderr", buf_str(&s->folder.stderr_text), s->folder.stderr_text.len);
     json_add_text(&w, "reason", *reason ? reason : NULL);
     json_add_int(&w, "attempts", run->attempt + 1);
@@ -394,6 +399,7 @@ static int prepare(struct batch *b, struct err *err)
     if (!b->slots)
         return err_sys(err, "runs");
     b->limit = b->options.parallel;
+    b->gather_ms = GATHER_MIN_MS;
     b->begun_ms = clock_mono_ms();
     for (size_t i = 0; i < b->tasks.run_count; i++)
         b->ready += b->tasks.runs[i].state == RUN_READY;
@@ -402,13 +408,47 @@ static int prepare(struct batch *b, struct err *err)
     return b->uploads ? 0 : -1;
 }
 
+static void sooner(int64_t due_ms, int64_t now, int *wait_ms)
+{
+    if (due_ms > 0 && due_ms - now < *wait_ms)
+        *wait_ms = due_ms > now ? (int)(due_ms - now) : 0;
+}
+
+/* Until the next thing that is due without anything coming. */
+static int wait_ms(const struct batch *b)
+{
+    int wait = batch_display_lives(b->display) ? DRAW_MS : TICK_MS;
+    int64_t now = clock_mono_ms();
+    if (b->ready > 0 && !b->stopping)
+        sooner(b->pause_until_ms > now ? b->pause_until_ms : 0, now, &wait);
+    for (int i = 0; i < b->options.parallel; i++)
+        if (b->slots[i].batch && !b->slots[i].flow)
+            sooner(b->slots[i].again_ms, now, &wait);
+    return wait;
+}
+
+/* What costs is waking up, so with many runs under way what comes of them is taken together: the
+ * longer, the less comes. */
+static void gather(struct batch *b)
+{
+    int longer = b->gather_ms * 2, shorter = b->gather_ms / 2;
+    if (b->moved >= GATHER_ENOUGH)
+        b->gather_ms = shorter > GATHER_MIN_MS ? shorter : GATHER_MIN_MS;
+    else
+        b->gather_ms = longer < GATHER_MAX_MS ? longer : GATHER_MAX_MS;
+    b->moved = 0;
+    if (b->sums.under_way >= GATHER_FROM)
+        poll(NULL, 0, b->gather_ms);
+}
+
 static int move(struct batch *b, struct err *err)
 {
     eventfd_t ignored;
     check_limits(b);
     while (b->sums.under_way > 0 || (b->ready > 0 && !b->stopping)) {
         begin_more(b);
-        if (net_pool_wait(b->pool, TICK_MS, batch_uploads_wake(b->uploads), err))
+        gather(b);
+        if (net_pool_wait(b->pool, wait_ms(b), batch_uploads_wake(b->uploads), err))
             return -1;
         if (b->awaits_inputs)
             eventfd_read(batch_uploads_wake(b->uploads), &ignored);

@@ -114,6 +114,7 @@ static int on_write(const char *data, size_t len, void *arg)
 {
     struct batch_slot *s = arg;
     struct err err;
+    s->batch->moved++;
     if (s->status == 200 && s->phase == SLOT_STREAM) {
         sse_feed(&s->sse, data, len);
     } else if (s->status == 200 && s->phase != SLOT_LIST) {
@@ -222,7 +223,8 @@ static void transcript_done(struct batch_slot *s)
         batch_broke(s->batch, &err);
         return;
     } else {
-        s->folder.transcript_bytes++; /* A file exists now. */
+        s->folder.transcript.bytes++; /* there is one now */
+        buf_clear(&s->folder.transcript.held);
     }
     ask_for_outputs_if_any(s);
 }
@@ -360,20 +362,6 @@ static int make_headers(const struct batch_slot *s, struct strlist *headers, str
     return headers->failed ? err_sys(err, "headers") : 0;
 }
 
-/* Begins again: without a last event the task's events come from the first one, and so are written
- * anew. */
-static int begin_anew(struct batch_slot *s, struct err *err)
-{
-    int files[] = {s->folder.transcript, s->folder.out, s->folder.errors};
-    for (size_t i = 0; i < COUNT_OF(files); i++)
-        if (files[i] >= 0 && (ftruncate(files[i], 0) || lseek(files[i], 0, SEEK_SET)))
-            return err_sys(err, "cannot write %.150s", s->folder.part);
-    s->folder.transcript_bytes = s->folder.out_bytes = s->folder.error_bytes = 0;
-    buf_clear(&s->folder.response);
-    buf_clear(&s->folder.stderr_text);
-    return 0;
-}
-
 int slot_connect(struct batch_slot *s, struct err *err)
 {
     AUTO(buf) struct buf url = BUF_INIT(65536);
@@ -382,7 +370,8 @@ int slot_connect(struct batch_slot *s, struct err *err)
     s->status = 0;
     buf_clear(&s->answer);
     sse_reset(&s->sse);
-    if (s->phase == SLOT_STREAM && !s->last_id[0] && begin_anew(s, err))
+    /* Without a last event the task's events come from the first one: so does what is written. */
+    if (s->phase == SLOT_STREAM && !s->last_id[0] && batch_folder_again(&s->folder, err))
         return -1;
     fd_close(&s->output_file); /* Left by an earlier try. */
     if (make_url(s, &url, err) || make_headers(s, &headers, err))

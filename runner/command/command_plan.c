@@ -14,14 +14,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* Variables of the runner's own environment that commands get; no others are passed on. */
-static const char *const passed_on[] = {
-    "PATH",     "LANG",         "LC_ALL",        "LC_CTYPE",
-    "TZ",       "HTTP_PROXY",   "http_proxy",    "HTTPS_PROXY",
-    "NO_PROXY", "https_proxy",  "no_proxy",      "TERM",
-    "SHELL",    "SSL_CERT_DIR", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS",
-};
-
 /* Directories below a run's own, and the variables that name them. */
 static const struct {
     const char *name;
@@ -51,11 +43,7 @@ static int add_environment(const struct command *command, const struct task_requ
 {
     const char *json = request->env;
     AUTO(config_ref) const struct config *config = config_ref(command->config);
-    for (size_t i = 0; i < COUNT_OF(passed_on); i++) {
-        const char *value = getenv(passed_on[i]);
-        if (value)
-            strlist_addf(&plan->env, "%s=%s", passed_on[i], value);
-    }
+    owner_env_inherit(plan);
     if (owner_env_add(config, redact, plan, err))
         return -1;
     AUTO(json) struct json *root = json ? json_parse(json, strlen(json), err) : NULL;

@@ -211,6 +211,13 @@ int config_jail_least(const struct config *config)
     return least > most && !is_given(config, "JAIL_MIN") ? most : least;
 }
 
+void config_print_unchanging(const struct config *config, struct buf *out)
+{
+    for (size_t i = 0; i < config_field_count; i++)
+        if (config->values[i].given && strcmp(config->values[i].from, "environment") == 0)
+            buf_addf(out, "%s%s", out->len > 0 ? ", " : "", config_fields[i].name);
+}
+
 bool config_uids(const struct config *config, unsigned *ret_first, unsigned *ret_last)
 {
     char rest;

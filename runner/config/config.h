@@ -265,6 +265,8 @@ enum config_flag {
       "KMS key that wraps the payloads' keys") \
     X(TEXT, cloud_api_key_secret, "CLOUD_API_KEY_SECRET", NULL, NULL, CONFIG_ANY, 0, \
       "the Secret Manager secret with the API key of cloud tasks: its name") \
+    X(ENUM, cloud_service, "CLOUD_SERVICE", NULL, "off", CONFIG_ONE_OF("off|on"), 0, \
+      "this is the service at Google: every task is an execution, all that lasts is in the bucket") \
     X(INT, cloud_max_executions, "CLOUD_MAX_EXECUTIONS", NULL, "100", CONFIG_RANGE(1, 1000), \
       CONFIG_RELOADABLE, "cloud tasks at once") \
     X(INT, cloud_resolve_seconds, "CLOUD_RESOLVE_SECONDS", NULL, "60", CONFIG_RANGE(1, 3600), \
@@ -300,6 +302,12 @@ enum config_flag {
       "https://iamcredentials.googleapis.com", CONFIG_ANY, 0, "IAM Credentials") \
     X(URL, google_compute_endpoint, "GOOGLE_COMPUTE_ENDPOINT", NULL, \
       "https://compute.googleapis.com", CONFIG_ANY, 0, "Compute Engine") \
+    X(URL, google_cloudbuild_endpoint, "GOOGLE_CLOUDBUILD_ENDPOINT", NULL, \
+      "https://cloudbuild.googleapis.com", CONFIG_ANY, 0, "Cloud Build") \
+    X(URL, google_cloudbilling_endpoint, "GOOGLE_CLOUDBILLING_ENDPOINT", NULL, \
+      "https://cloudbilling.googleapis.com", CONFIG_ANY, 0, "Cloud Billing") \
+    X(URL, google_logging_endpoint, "GOOGLE_LOGGING_ENDPOINT", NULL, \
+      "https://logging.googleapis.com", CONFIG_ANY, 0, "Cloud Logging") \
     X(ENUM, log_level, "LOG_LEVEL", NULL, "info", CONFIG_ONE_OF("error|warn|info|debug"), \
       CONFIG_RELOADABLE, "what is logged, to stderr (an enum log_level)") \
     X(ENUM, log_format, "LOG_FORMAT", NULL, "auto", CONFIG_ONE_OF("auto|json|text"), 0, \
@@ -367,6 +375,10 @@ void config_print_markdown(struct buf *out);
 
 /* The memory of this machine, or of the container that this process runs in. */
 int config_machine_memory_mb(void);
+
+/* The names of those that come from the environment, which a reload finds as it was; "" for none.
+ */
+void config_print_unchanging(const struct config *config, struct buf *out);
 
 /* RUNNER_UIDS: false when it is not set. */
 bool config_uids(const struct config *config, unsigned *ret_first, unsigned *ret_last);

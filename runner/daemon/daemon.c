@@ -115,6 +115,18 @@ static void note_missing(const struct config *config, struct strlist *warnings)
         strlist_addf(warnings, "RUNNER_STATE_DIR: everybody may write to '%s'", config->state_dir);
 }
 
+/* What a reload could not have changed is said, so that nobody waits for it. */
+static void log_reloaded(const struct config *config)
+{
+    AUTO(buf) struct buf names = BUF_INIT(4096);
+    config_print_unchanging(config, &names);
+    if (names.len > 0)
+        log_info("config", "reloaded; from the environment, where no reload changes them: %s",
+                 buf_str(&names));
+    else
+        log_info("config", "reloaded");
+}
+
 static void reload(struct runner *runner, const struct config_source *source)
 {
     struct err err;
@@ -126,7 +138,7 @@ static void reload(struct runner *runner, const struct config_source *source)
     if (!config || runner_reconfigure(runner, config, &err))
         log_error("config", "not reloaded: %s", err.msg);
     else
-        log_info("config", "reloaded");
+        log_reloaded(config);
 }
 
 /* True when the tasks have ended by themselves before the time was up and no second signal came. */

@@ -137,6 +137,8 @@ void overflow_drop(struct overflow *overflow, const char *id, const char *path)
     struct err err = ERR_INIT;
     AUTO(buf) struct buf name = BUF_INIT(8192);
     const struct cloud *cloud = overflow->config.cloud;
+    if (overflow->config.shared) /* another instance may be asked for it */
+        return;
     folder_output_name(id, path, &name);
     if (buf_ok(&name) &&
         storage_delete(cloud->google, cloud->bucket, buf_str(&name), STORAGE_ANY, &err))

@@ -58,7 +58,11 @@ struct cloud_task {
     bool done;        /* the job's last event has arrived */
     bool holes;       /* some of its events are lost */
     bool heard;       /* its first event has arrived */
-    bool unclaimed; /* its execution ended without taking the task: nobody will run this attempt */
+    bool others;      /* another instance took it */
+    int64_t taken_ms; /* then */
+    bool sealed;      /* its secrets are in the payload only */
+    bool unclaimed; /* its execution ended and had not taken the task: nobody will run this attempt
+                     */
     bool ended;     /* the execution has ended */
     struct follow follow;
     struct jobs_execution execution;
@@ -109,7 +113,11 @@ void overflow_note_end(struct overflow *overflow, struct cloud_task *task);
 /* The reason, in outcomes' words, for which a task must wait after a refusal. Static. */
 const char *overflow_reason_of(const struct err *err);
 
-/* True when no job has taken the attempt and none will: then the claim is ours. */
+/* Of a task that several instances see: the execution that has the claim, when it is another one
+ * than ours, which has ended. True: it is followed from now on. */
+bool cloud_task_follow_claim(struct cloud_task *task);
+
+/* True when no job has taken the attempt, and none will any more: then the claim is ours. */
 bool cloud_task_is_unclaimed(struct cloud_task *task);
 
 /* Deletes the payload, which nobody will open any more. */

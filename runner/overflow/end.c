@@ -165,7 +165,8 @@ static void take_conversation(struct cloud_task *task)
         return;
     }
     task->outcome->resumable = true;
-    if (storage_delete(task->cloud->google, task->cloud->bucket, name, STORAGE_ANY, &err))
+    if (!task->overflow->config.shared &&
+        storage_delete(task->cloud->google, task->cloud->bucket, name, STORAGE_ANY, &err))
         log_warn("overflow", "%s", err.msg);
 }
 
@@ -180,7 +181,10 @@ static void take_result(struct cloud_task *task, const struct folder_result *res
     buf_add(&to->output, buf_str(&from->output), from->output.len);
     buf_add(&to->errors, buf_str(&from->errors), from->errors.len);
     buf_add(&to->members, buf_str(&from->members), from->members.len);
+    const struct overflow_shared *shared = task->overflow->config.shared;
     bool ended_by_us = strcmp(from->reason, "interrupted") == 0;
+    if (ended_by_us && shared)
+        task->cancelled |= shared->cancelled(task->id, shared->arg);
     if (ended_by_us && task->cancelled)
         cloud_task_settle(task, TASK_CANCELLED, "cancelled", "the task was cancelled");
     else if (ended_by_us && task->timed_out)
@@ -242,7 +246,10 @@ static void settle_end(struct cloud_task *task)
 
 static void settle_loss(struct cloud_task *task, const struct err *unread)
 {
+    const struct overflow_shared *shared = task->overflow->config.shared;
     cloud_task_take_rest(task, -1);
+    if (shared)
+        task->cancelled |= shared->cancelled(task->id, shared->arg);
     if (task->cancelled)
         cloud_task_settle(task, TASK_CANCELLED, "cancelled", "the task was cancelled");
     else if (task->timed_out)

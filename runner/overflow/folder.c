@@ -126,7 +126,10 @@ struct google *cloud_google(const struct config *config, struct err *err)
                       [GOOGLE_PROJECTS] = config->google_resourcemanager_endpoint,
                       [GOOGLE_ARTIFACTS] = config->google_artifactregistry_endpoint,
                       [GOOGLE_IAM_CREDENTIALS] = config->google_iamcredentials_endpoint,
-                      [GOOGLE_COMPUTE] = config->google_compute_endpoint}};
+                      [GOOGLE_COMPUTE] = config->google_compute_endpoint,
+                      [GOOGLE_BUILD] = config->google_cloudbuild_endpoint,
+                      [GOOGLE_BILLING] = config->google_cloudbilling_endpoint,
+                      [GOOGLE_LOGGING] = config->google_logging_endpoint}};
     return google_new(&google, err);
 }
 

@@ -47,6 +47,11 @@ void overflow_free(struct overflow *overflow)
     free(overflow);
 }
 
+void overflow_share(struct overflow *overflow, const struct overflow_shared *shared)
+{
+    overflow->config.shared = shared;
+}
+
 void overflow_status(struct overflow *overflow, struct overflow_status *ret_status)
 {
     lock_take(&overflow->lock);
@@ -195,8 +200,18 @@ static int begin(struct cloud_task *task, struct err *err)
     if (!task->request || image_job_name(task->cloud, task->request, task->job, err) ||
         store_placement(task->overflow->config.store, task->id, &task->placement, err))
         return -1;
+    const struct overflow_shared *shared = task->overflow->config.shared;
+    task->others = shared && shared->adopted(task->id, &task->taken_ms, &task->sealed, shared->arg);
     return task_request_redact(task->request, task_run_redact(task->run)) ? err_sys(err, "secrets")
                                                                           : 0;
+}
+
+static enum step relay(struct cloud_task *task)
+{
+    enum step step = cloud_task_relay(task);
+    while (step == STEP_ON && task->overflow->config.shared && cloud_task_follow_claim(task))
+        step = cloud_task_relay(task);
+    return step;
 }
 
 void overflow_run(struct task_run *run, struct task_outcome *outcome, void *arg)
@@ -208,7 +223,7 @@ void overflow_run(struct task_run *run, struct task_outcome *outcome, void *arg)
     task.cursor_fd = -1;
     if (begin(&task, &err))
         cloud_task_settle(&task, TASK_FAILED, "internal", err.msg);
-    else if (cloud_task_place(&task) == STEP_ON && cloud_task_relay(&task) == STEP_ON)
+    else if (cloud_task_place(&task) == STEP_ON && relay(&task) == STEP_ON)
         cloud_task_end(&task);
     overflow_note_end(overflow, &task);
     if (!task_state_is_active(outcome->state))

@@ -33,6 +33,17 @@
 
 #include <stdatomic.h>
 
+/* What the service at Google knows of tasks that several instances see (runner/service). */
+struct overflow_shared {
+    /* Another instance took the task; *ret_secrets: with secrets, which are not here. */
+    bool (*adopted)(const char *id, int64_t *ret_created_ms, bool *ret_secrets, void *arg);
+    /* Somebody has cancelled it. */
+    bool (*cancelled)(const char *id, void *arg);
+    /* There is an execution for it. */
+    void (*placed)(const char *id, void *arg);
+    void *arg;
+};
+
 struct overflow;
 
 struct overflow_config {
@@ -42,12 +53,16 @@ struct overflow_config {
     struct engine *engine; /* its cloud lane is held when the cloud refuses */
     struct inputs *inputs; /* inputs of tasks, which are uploaded when needed */
     struct repos *repos;   /* provides the owner's credentials for a task's repository */
+    const struct overflow_shared *shared; /* NULL: the tasks are ours alone */
 };
 
 struct overflow *overflow_new(const struct overflow_config *config, struct err *err);
 void overflow_free(struct overflow *overflow);
 
-/* The run() of an executor, for tasks of any kind; arg is a struct overflow. */
+/* Before the first task: they are not ours alone. */
+void overflow_share(struct overflow *overflow, const struct overflow_shared *shared);
+
+/* An executor's run(), for tasks of any kind; arg is a struct overflow. */
 void overflow_run(struct task_run *run, struct task_outcome *outcome, void *arg);
 
 /* Why a request of that kind cannot go to the cloud, as a static text, or NULL when it can. */

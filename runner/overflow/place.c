@@ -25,6 +25,7 @@
 #include <string.h>
 
 #define LOOK_EVERY_MS 2000
+#define OTHERS_MS 20000         /* that another instance takes to ask for an execution */
 #define CLOCKS_DIFFER_MS 300000 /* allowed difference between our clock and Google's */
 #define TIMEOUT_MARGIN_S 120    /* for steps before and after Claude */
 #define TIMEOUT_MAX_S (7 * 24 * 3600)
@@ -192,9 +193,11 @@ static int ask(struct cloud_task *task, bool *ret_unsure, struct err *err)
     char id[ID_SIZE + 16], attempt[48], run[ID_SIZE + 48], conversation[ID_UUID_SIZE + 32];
     char idle[48], life[48];
     const struct task_record *record = task_run_record(task->run);
-    const char *env[7] = {id, attempt, run};
+    const char *env[8] = {id, attempt, run};
     size_t count = 3;
     int64_t idle_ms = idle_ms_of(task);
+    if (task->overflow->config.shared)
+        env[count++] = FOLDER_ENV_WEBHOOK "=1";
     int64_t timeout = task->request->timeout_ms / 1000 + TIMEOUT_MARGIN_S;
     timeout += idle_ms > 0 ? WARM_LIFE_MS / 1000 : 0;
     timeout = timeout < TIMEOUT_MAX_S ? timeout : TIMEOUT_MAX_S;
@@ -311,7 +314,12 @@ bool cloud_task_is_unclaimed(struct cloud_task *task)
     return ours;
 }
 
-enum resolution { RES_FOUND, RES_NONE, RES_LATER };
+enum resolution {
+    RES_FOUND,
+    RES_NONE,  /* the attempt is over */
+    RES_ASK,   /* it is to be asked for again */
+    RES_LATER, /* somebody wants us to stop */
+};
 
 /* Finds out what a lost answer meant. The claim decides: an execution that appears after we have
  * written it runs nothing; one that is seen before will run the attempt. */
@@ -341,6 +349,39 @@ static enum resolution resolve(struct cloud_task *task)
             revoke(task);
         }
     }
+}
+
+/* A task that another instance took: it may have asked, or be about to. When it shows nothing for
+ * long enough we ask, for the same attempt: the claim lets one execution run it. */
+static enum resolution resolve_others(struct cloud_task *task)
+{
+    const int64_t until = task->placement.asked_ms + OTHERS_MS;
+    for (;;) {
+        task->placement.execution[0] = '\0';
+        enum claim claim = read_claim(task);
+        if (claim == CLAIM_JOBS || is_listed(task))
+            return RES_FOUND;
+        if (claim == CLAIM_OURS)
+            return RES_NONE;
+        if (claim == CLAIM_NONE && clock_real_ms() > until)
+            return RES_ASK;
+        if (task_run_stop(task->run) != STOP_NO)
+            return RES_LATER;
+        cloud_task_wait(task, LOOK_EVERY_MS);
+    }
+}
+
+bool cloud_task_follow_claim(struct cloud_task *task)
+{
+    char ours[sizeof(task->placement.execution)];
+    snprintf(ours, sizeof(ours), "%s", task->placement.execution);
+    if (!task->ended || task->done || read_claim(task) != CLAIM_JOBS ||
+        strcmp(ours, task->placement.execution) == 0) {
+        snprintf(task->placement.execution, sizeof(task->placement.execution), "%s", ours);
+        return false;
+    }
+    task->ended = false;
+    return true;
 }
 
 /* --- all of it ----------------------------------------------------------------------------- */
@@ -386,10 +427,17 @@ static enum step try_once(struct cloud_task *task, bool *ret_again)
         cloud_task_settle(task, TASK_FAILED, "session_error", "nothing is left of the session");
         return STEP_OVER;
     }
+    if (task->sealed && task->placement.attempt > 1) {
+        cloud_task_settle(task, TASK_FAILED, "interrupted",
+                          "it was never started, and its secrets went with the instance that took "
+                          "it");
+        return STEP_OVER;
+    }
+    bool has_payload = task->overflow->config.shared && task->placement.attempt == 1;
     if (sent < 0 ||
         cloud_inputs_put(task->cloud, task->overflow->config.inputs, task->request->inputs,
                          &given_up, &err) ||
-        ensure_job(task, &err) || upload_payload(task, &secrets, &err))
+        ensure_job(task, &err) || (!has_payload && upload_payload(task, &secrets, &err)))
         return refuse(task, &err);
     task->placement.asked_ms = clock_real_ms();
     if (!note_phase(task, PLACEMENT_ASKED)) {
@@ -401,7 +449,8 @@ static enum step try_once(struct cloud_task *task, bool *ret_again)
         return STEP_ON;
     if (!unsure) {
         note_phase(task, PLACEMENT_NONE);
-        cloud_task_delete_payload(task);
+        if (!task->overflow->config.shared) /* others may ask for it */
+            cloud_task_delete_payload(task);
         return refuse(task, &err);
     }
     log_warn("overflow", "no answer when asked for an execution, looking for it: %s", err.msg);
@@ -411,6 +460,7 @@ static enum step try_once(struct cloud_task *task, bool *ret_again)
     case RES_NONE:
         *ret_again = true;
         return STEP_ON;
+    case RES_ASK:
     case RES_LATER:
         break;
     }
@@ -428,19 +478,32 @@ static enum step stop_before(struct cloud_task *task, enum task_stop stop)
     return STEP_OVER;
 }
 
-/* Places the task, from the phase in the store to an execution's name. */
+/* A cancelled task whose execution nobody has seen: the claim settles that there will be none. */
+static enum task_stop stop_of(struct cloud_task *task)
+{
+    enum task_stop stop = task_run_stop(task->run);
+    if (!task->others || stop != STOP_CANCEL)
+        return STOP_INTERRUPT;
+    revoke(task);
+    return STOP_CANCEL;
+}
+
+/* From the store's word to an execution's name. */
 static enum step place_from(struct cloud_task *task, bool asked)
 {
     for (int tries = 0; tries < TRIES_MAX; tries++) {
         enum task_stop stop = task_run_stop(task->run);
         bool again = false;
         if (asked) {
-            enum resolution found_out = resolve(task);
+            enum resolution found_out = task->others ? resolve_others(task) : resolve(task);
             if (found_out == RES_FOUND)
                 return STEP_ON;
             if (found_out == RES_LATER)
-                return stop_before(task, STOP_INTERRUPT);
-            again = true;
+                return stop_before(task, stop_of(task));
+            asked = false;
+            again = found_out == RES_NONE;
+            if (!again)
+                continue;
         } else if (stop != STOP_NO) {
             return stop_before(task, stop);
         } else {
@@ -480,6 +543,13 @@ enum step cloud_task_place(struct cloud_task *task)
         return STEP_ON;
     }
     bool asked = task_run_adopted(task->run) && placement->phase == PLACEMENT_ASKED;
+    if (task->others && placement->attempt == 0) {
+        placement->attempt = 1;
+        placement->asked_ms = task->taken_ms;
+        asked = true;
+        if (!note_phase(task, PLACEMENT_ASKED))
+            return stop_before(task, STOP_INTERRUPT);
+    }
     if (!asked) {
         if (!task_run_adopted(task->run) || placement->attempt == 0)
             placement->attempt++;
@@ -496,6 +566,8 @@ enum step cloud_task_place(struct cloud_task *task)
         cloud_task_settle(task, TASK_RUNNING, "", "");
         return STEP_OVER;
     }
+    if (task->overflow->config.shared)
+        task->overflow->config.shared->placed(task->id, task->overflow->config.shared->arg);
     tell(task);
     return STEP_ON;
 }

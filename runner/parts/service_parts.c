@@ -155,6 +155,46 @@ static void show_cloud(struct metric_page *page, void *whole)
     overflow_metrics(page, runner->overflow);
 }
 
+/* --- an instance of the service at Google --------------------------------------------------- */
+
+static int build_service(void *whole, struct err *err)
+{
+    struct runner *runner = whole;
+    if (!runner->first->cloud_service)
+        return 0;
+    if (!runner->overflow)
+        return err_set(err, ERR_CONFIG,
+                       "CLOUD_SERVICE needs CLOUDRUN_JOB_NAME, GCS_LOGS_BUCKET and KMS_KEY_NAME");
+    const struct service_config service = {.config = &runner->config,
+                                           .cloud = &runner->cloud,
+                                           .store = runner->store,
+                                           .engine = runner->engine};
+    runner->service = service_new(&service, err);
+    if (!runner->service)
+        return -1;
+    overflow_share(runner->overflow, service_shared(runner->service));
+    return 0;
+}
+
+static int start_service(void *whole, struct err *err)
+{
+    struct runner *runner = whole;
+    return runner->service ? service_start(runner->service, err) : 0;
+}
+
+static void stop_service(void *whole)
+{
+    struct runner *runner = whole;
+    service_stop(runner->service);
+}
+
+static void free_service(void *whole)
+{
+    struct runner *runner = whole;
+    service_free(runner->service);
+    runner->service = NULL;
+}
+
 /* --- sessions ------------------------------------------------------------------------------ */
 
 static int build_sessions(void *whole, struct err *err)
@@ -429,6 +469,7 @@ static int build_api(void *whole, struct err *err)
     api->launcher = runner->launcher;
     api->repos = runner->repos;
     api->overflow = runner->overflow;
+    api->service = runner->service;
     api->prompt = runner->prompt;
     api->webhook = runner->webhook;
     api->sessions = runner->sessions;
@@ -512,6 +553,8 @@ const struct part runner_service_parts[] = {
     {"audit log", .build = build_audit, .free = free_audit},
     {"system prompt", .build = build_prompt, .free = free_prompt},
     {"cloud", .build = build_cloud, .free = free_cloud, .metrics = show_cloud},
+    {"service", .build = build_service, .start = start_service, .stop = stop_service,
+     .free = free_service},
     {"webhooks", .build = build_webhook, .start = start_webhook, .stop = stop_webhook,
      .free = free_webhook, .metrics = show_webhook},
     {"push", .build = build_push, .start = start_push, .stop = stop_push, .free = free_push},

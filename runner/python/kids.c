@@ -131,7 +131,7 @@ void kids_refill(struct python *python)
         kids_fill(python, (enum python_level)level);
 }
 
-/* Those with more libraries hold more memory each. */
+/* A zygote with more libraries needs more memory for each child. */
 static const int stock[LEVEL_COUNT] = {STANDBY_MAX, 4, 3, STANDBY_MIN};
 
 static bool lacks(const struct python *python, enum python_level level)
@@ -152,7 +152,7 @@ bool kids_lack(const struct python *python)
     return false;
 }
 
-/* One at a time: a run that is asked for meanwhile has the other processors to itself. */
+/* One child at a time, so that a run that is asked for meanwhile has the other processors. */
 void kids_stock(struct python *python, int64_t now_ms)
 {
     struct err err;

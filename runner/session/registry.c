@@ -8,6 +8,7 @@
 #include "base/path.h"
 #include "base/str.h"
 #include "runner/session/session_private.h"
+#include "runner/work/users.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -553,6 +554,21 @@ void session_find_shells(struct session *session)
         closedir(dir);
 }
 
+/* Another RUNNER_USER than when it was made (an older container's): its files follow. */
+static void take_over(const struct session *session)
+{
+    struct err err;
+    struct stat st;
+    const struct sessions_config *config = &session->sessions->config;
+    AUTO(str) char *box = path_join(session->dir, "box");
+    AUTO(str) char *home = path_join(session->dir, "box/home");
+    if (!box || !home || geteuid() != 0 || lstat(home, &st) || st.st_uid == config->uid)
+        return;
+    if (users_hand_over(box, (struct owner){st.st_uid, st.st_gid},
+                        (struct owner){config->uid, config->gid}, &err))
+        log_warn("session", "%s: %s", session->id, err.msg);
+}
+
 static void take_up(struct sessions *sessions, const char *id)
 {
     struct err err;
@@ -564,6 +580,7 @@ static void take_up(struct sessions *sessions, const char *id)
         session_unref_locked(session);
         return;
     }
+    take_over(session);
     base_load(session);
     session_find_shells(session);
     detached_load(session);

@@ -146,9 +146,10 @@ struct task_new {
     const char *idempotency_key; /* or NULL */
     const void *body_hash;       /* with a key: identifies the body */
     size_t body_hash_len;
-    const char *group; /* of tasks that are added together, or NULL */
-    int run;           /* its index there */
-    bool claimed;      /* it is added as if store_claim() had claimed it, running here */
+    const char *group;  /* of tasks that are added together, or NULL */
+    int run;            /* its index there */
+    bool claimed;       /* it is added as if store_claim() had claimed it, running here */
+    int64_t created_ms; /* real: it was taken then, elsewhere; 0: now */
 };
 
 /* Adds a task, pending or claimed, and fills *ret_record. *ret_created is false when the key was

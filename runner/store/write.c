@@ -96,12 +96,13 @@ static int insert_row(struct db *db, const struct task_new *task, const char *id
         "started_ms,place,not_before_ms) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
         " RETURNING " RECORD_COLUMNS,
         "ssiiiiisbsssiissiiiii", id, task->kind,
-        (int64_t)(task->claimed ? TASK_RUNNING : TASK_PENDING), (int64_t)task->priority, now_ms,
-        (int64_t)task->retry_interrupted, (int64_t)task->shared, task->request, sealed->data,
-        sealed->len, task->caller, task->request_id, task->conversation ? task->conversation : "",
-        (int64_t)task->resume, (int64_t)task->executor, task->stays, task->group ? task->group : "",
-        (int64_t)task->run, (int64_t)task->claimed, task->claimed ? now_ms : INT64_C(0),
-        (int64_t)PLACE_HERE, task->not_before_ms);
+        (int64_t)(task->claimed ? TASK_RUNNING : TASK_PENDING), (int64_t)task->priority,
+        task->created_ms ? task->created_ms : now_ms, (int64_t)task->retry_interrupted,
+        (int64_t)task->shared, task->request, sealed->data, sealed->len, task->caller,
+        task->request_id, task->conversation ? task->conversation : "", (int64_t)task->resume,
+        (int64_t)task->executor, task->stays, task->group ? task->group : "", (int64_t)task->run,
+        (int64_t)task->claimed, task->claimed ? now_ms : INT64_C(0), (int64_t)PLACE_HERE,
+        task->not_before_ms);
     if (!stmt || db_step(stmt, err) != 1)
         return -1;
     store_read_record(stmt, ret_record);

@@ -1,9 +1,29 @@
 #include "runner/walls/owner_env.h"
 
+#include "base/auto.h"
+#include "base/check.h"
 #include "runner/config/vars.h"
 #include "runner/request/request.h"
 
 #include <stdlib.h>
+
+/* Variables of the runner's own environment that tasks get. */
+static const char *const inherited[] = {
+    "PATH",        "LANG",          "LC_ALL",       "LC_CTYPE",
+    "TZ",          "HTTP_PROXY",    "http_proxy",   "NO_PROXY",
+    "HTTPS_PROXY", "https_proxy",   "no_proxy",     "TERM",
+    "SHELL",       "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS",
+};
+
+void owner_env_inherit(struct plan *plan)
+{
+    REQUIRE(plan);
+    for (size_t i = 0; i < COUNT_OF(inherited); i++) {
+        const char *value = getenv(inherited[i]);
+        if (value)
+            strlist_addf(&plan->env, "%s=%s", inherited[i], value);
+    }
+}
 
 static int read_vars(const struct config *config, struct vars *vars, struct err *err)
 {

@@ -1,5 +1,6 @@
 /*
- * The owner's variables for tasks: TASK_ENV_FILE.
+ * The variables of a task that do not come from its request: those of the runner's environment, and
+ * the owner's (TASK_ENV_FILE).
  *
  * Threads: any. Ownership: everything is borrowed.
  */
@@ -9,6 +10,9 @@
 #include "base/redact.h"
 #include "proc/plan.h"
 #include "runner/config/config.h"
+
+/* Adds the variables of the runner's own environment that tasks get; no others are passed on. */
+void owner_env_inherit(struct plan *plan);
 
 /* Sets the variables of config->task_env_file in plan->env and registers their values as secrets;
  * does nothing without such a file. -1 when it cannot be read, a line of it is wrong, or it sets a

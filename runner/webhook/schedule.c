@@ -26,7 +26,6 @@ int64_t schedule_longest(const struct strlist *waits)
 
 bool schedule_next(const struct strlist *waits, int tries, int64_t asked_ms, int64_t *ret_wait_ms)
 {
-    REQUIRE(tries >= 1);
     if (tries < 1 || (size_t)tries > waits->count)
         return false;
     int64_t wait = wait_ms(waits->items[tries - 1]), longest = schedule_longest(waits);

@@ -1,6 +1,7 @@
 #include "runner/work/users.h"
 
 #include "base/auto.h"
+#include "base/check.h"
 #include "base/fd.h"
 #include "base/lock.h"
 #include "base/walk.h"
@@ -17,7 +18,7 @@
 struct users {
     struct lock lock;
     uid_t first;
-    size_t count, next; /* where to look for the next one */
+    size_t count, next; /* where the search begins */
     bool taken[];
 };
 
@@ -49,6 +50,7 @@ void users_free(struct users *users)
 
 uid_t users_take(struct users *users)
 {
+    REQUIRE(users);
     uid_t found = 0;
     lock_take(&users->lock);
     for (size_t i = 0; i < users->count && found == 0; i++) {
@@ -65,6 +67,7 @@ uid_t users_take(struct users *users)
 
 void users_give(struct users *users, uid_t uid)
 {
+    REQUIRE(users);
     lock_take(&users->lock);
     if (uid >= users->first && uid - users->first < users->count)
         users->taken[uid - users->first] = false;
@@ -106,6 +109,7 @@ static int hand_below(int dir, const struct hand_over *job, int depth)
 
 int users_hand_over(const char *dir, struct owner from, struct owner to, struct err *err)
 {
+    REQUIRE(dir);
     const struct hand_over job = {from, to};
     struct stat st;
     AUTO(fd) int fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);

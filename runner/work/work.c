@@ -35,8 +35,8 @@ struct output {
 
 struct work {
     const struct work_order *order;
-    struct plan plan; /* the order's, whose parts it borrows, with another user */
-    bool lent;        /* that user is the program's own */
+    struct plan plan; /* the order's plan, whose parts it borrows, with another user */
+    bool lent;        /* plan.uid is a user of order->users */
     struct child *child;
     int in_fd; /* our end of its standard input, else -1 */
     struct output outputs[OUTPUTS];
@@ -404,7 +404,7 @@ static struct owner owner_of(const struct plan *plan)
     return (struct owner){plan->uid, plan->gid};
 }
 
-/* Makes the program somebody of its own, where that is asked for and can be had. */
+/* Gives the program a user of its own, where the order asks for one. */
 static int lend_user(struct work *work, struct err *err)
 {
     const struct work_order *order = work->order;
@@ -420,8 +420,8 @@ static int lend_user(struct work *work, struct err *err)
     return users_hand_over(order->given, owner_of(order->plan), owner_of(&work->plan), err);
 }
 
-/* A user whose files could not be taken back, or whose program may still run, is not lent again:
- * the next program would have them. */
+/* Gives the user back. Keeps a user whose files could not be taken back, or whose program may still
+ * run: the next program would have access to them. */
 static void take_user_back(struct work *work, bool ended)
 {
     struct err ignored;

@@ -119,8 +119,8 @@ struct work_limits {
 struct work_order {
     struct launcher *launcher;
     const struct plan *plan;
-    /* With both, and a plan without mounts: the program runs as a user of its own of these instead
-     * of the plan's, and what the plan's user has in the directory is that user's meanwhile. */
+    /* When both are set and the plan has no mounts, the program runs as a user of its own out of
+     * `users`. While it runs, that user owns what the plan's user owns in the directory `given`. */
     struct users *users;
     const char *given;
     struct egress_gate *gate; /* serves the jail's network when the plan has JAIL_NET_GATE */

@@ -38,7 +38,10 @@ struct job {
     int64_t idle_ms, life_ms, born_ms; /* how long the execution stays, lives; mono: since when */
     bool resumes;                      /* the task continues a conversation in the bucket */
     bool resumable;                    /* the task has left a conversation */
+    bool fenced;                       /* tasks cannot reach the metadata server */
     char *state_dir;
+    char *callback_url; /* it hands the webhook in; NULL: that is home's business */
+    struct buf webhook; /* its body; empty: none is to be handed in */
     int64_t started_ms;
     struct payload payload;
     int64_t payload_generation; /* generation of payload.enc while it must still be deleted; 0:

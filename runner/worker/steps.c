@@ -7,11 +7,13 @@
 #include "base/str.h"
 #include "google/secret.h"
 #include "google/storage.h"
+#include "jail/jail.h"
 #include "net/net.h"
 #include "runner/cloudbox/visit.h"
 #include "runner/overflow/cloud_inputs.h"
 #include "runner/overflow/travel.h"
 #include "runner/request/request.h"
+#include "runner/service/owed.h"
 #include "runner/version.h"
 #include "runner/worker/again.h"
 #include "runner/worker/claim.h"
@@ -30,6 +32,8 @@
 #define KEY_MS 30000
 #define PAYLOAD_TRIES 4
 #define PAYLOAD_PAUSE_MS 500
+#define WEBHOOK_MS 8000 /* of an execution for the tries of its own webhook */
+#define WEBHOOK_EVERY_MS 1000
 
 /* --- the payload ---------------------------------------------------------------------------- */
 
@@ -160,6 +164,9 @@ static int fetch_inputs(struct job *job, struct err *err)
     struct task_request *request = task_request_load(payload->request, strlen(payload->request),
                                                      *payload->secrets ? payload->secrets : NULL,
                                                      strlen(payload->secrets), err);
+    if (request && request->callback_url && getenv(FOLDER_ENV_WEBHOOK) &&
+        str_replace(&job->callback_url, request->callback_url))
+        return err_sys(err, "the webhook");
     return request ? cloud_inputs_get(&job->cloud, job->runner.inputs, request->inputs,
                                       job->state_dir, &stop, err)
                    : -1;
@@ -203,6 +210,17 @@ static bool follow_task(struct job *job, struct courier *courier)
     return ended && engine_wait_idle(engine, IDLE_MS);
 }
 
+/* While the store is there: it has what the webhook says. */
+static void make_webhook(struct job *job)
+{
+    struct err err;
+    buf_init(&job->webhook, OWED_BODY_MAX);
+    if (job->callback_url && owed_print(job->runner.store, job->id, &job->webhook, &err)) {
+        log_error("job", "its webhook cannot be made: %s", err.msg);
+        buf_clear(&job->webhook);
+    }
+}
+
 static bool run_task(struct job *job, struct err *err)
 {
     AUTO(str) char *events = NULL;
@@ -217,8 +235,10 @@ static bool run_task(struct job *job, struct err *err)
     }
     bool ended = follow_task(job, courier);
     job->result.events_bytes = courier_finish(courier);
-    if (ended)
+    if (ended) {
+        make_webhook(job);
         return job_outcome_read(job, err) == 0;
+    }
     err_set(err, ERR_BUSY, "the task could not be ended in time");
     return false;
 }
@@ -285,8 +305,10 @@ static bool run_check(struct job *job, struct err *err)
     if (job->cloud.api_key_secret && try_key(job, &words, err))
         return false;
     buf_addf(&outcome->output,
-             "opened the payload\n%s\nfound %s\nis claude-runner " RUNNER_VERSION "\n", words,
-             program);
+             "opened the payload\n%s\nfound %s\nis claude-runner " RUNNER_VERSION "\n"
+             "runs tasks in a jail of tier %s; they %s ask the metadata server\n",
+             words, program, jail_tier_name(job->runner.walls.tier),
+             job->fenced ? "cannot" : "can");
     outcome->state = TASK_COMPLETED;
     outcome->exit_code = 0;
     payload_done(&job->payload);
@@ -305,6 +327,21 @@ static const char *reason_of(const struct err *err)
     }
 }
 
+/* The metadata server gives tokens of the job's account to whoever asks: tasks, which run as
+ * another user, are kept from it where the kernel can. Not where it is somebody else's: that is a
+ * test. */
+static void fence(struct job *job)
+{
+    struct err err;
+    uid_t uid = job->runner.claude.uid;
+    if (!getenv("CLOUD_RUN_EXECUTION") || getenv("GCE_METADATA_HOST"))
+        return;
+    job->fenced = uid != geteuid() && jail_fence(uid, &err) == 0;
+    if (!job->fenced)
+        log_warn("job", "tasks can ask the metadata server: %s",
+                 uid == geteuid() ? "they run as the job's user" : err.msg);
+}
+
 static bool prepare(struct job *job, struct err *err)
 {
     struct err ignored;
@@ -314,7 +351,10 @@ static bool prepare(struct job *job, struct err *err)
         log_warn("job", "metadata: %s", ignored.msg);
     job->runner.claude.cloud = &job->cloud;
     job->runner.one_task = true;
-    return runner_begin_worker(&job->runner, config_share(job->config), err) == 0;
+    if (runner_begin_worker(&job->runner, config_share(job->config), err))
+        return false;
+    fence(job);
+    return true;
 }
 
 bool steps_run(struct job *job)
@@ -381,6 +421,28 @@ static int print_result(struct job *job, struct buf *text, struct err *err)
         folder_result_print(&job->result, text);
     }
     return buf_check(text, FOLDER_RESULT, err);
+}
+
+/* The result is stored: now its receiver hears of it, and those of others that wait. What is not
+ * taken at once is tried again by whoever runs next. */
+void steps_hand_in_webhook(struct job *job)
+{
+    struct err err;
+    int rc = 0;
+    if (job->webhook.len == 0)
+        return;
+    if (owed_put(&job->cloud, job->id, job->callback_url, &job->webhook, &err)) {
+        log_error("job", "its webhook is not handed in: %s", err.msg);
+        return;
+    }
+    for (int64_t end = clock_mono_ms() + WEBHOOK_MS; rc == 0 && !job_is_over(job);) {
+        rc = owed_try(&job->cloud, job->config, job->id, job_is_over, job, &err);
+        if (clock_mono_ms() > end)
+            break;
+        if (rc == 0)
+            job_pause(job, WEBHOOK_EVERY_MS);
+    }
+    owed_sweep(&job->cloud, job->config, job_is_over, job);
 }
 
 int steps_hand_in_result(struct job *job, struct err *err)

@@ -18,4 +18,7 @@ int steps_hand_in_outputs(struct job *job, struct err *err);
 /* Uploads result.json. Returns 0 when it is there. */
 int steps_hand_in_result(struct job *job, struct err *err);
 
+/* Owes the webhook, where the execution is to hand it in, and tries; also those of others. */
+void steps_hand_in_webhook(struct job *job);
+
 #endif

@@ -198,6 +198,7 @@ static int work(struct job *job, bool *ret_quiet)
     *ret_quiet &= pulse_stop(pulse);
     if (rc || job_is_lost(job))
         return job_is_lost(job) ? EXIT_NOT_OURS : fail("the result is not stored", &err);
+    steps_hand_in_webhook(job);
     log_info("job", "the result is stored: %s%s%s", task_state_name(job->result.outcome.state),
              job->result.outcome.reason[0] ? ", " : "", job->result.outcome.reason);
     return 0;
@@ -227,6 +228,8 @@ static void take_apart(struct job *job)
     if (job->state_dir && path_remove_tree(job->state_dir, &err))
         log_warn("job", "%s", err.msg);
     free(job->state_dir);
+    free(job->callback_url);
+    buf_done(&job->webhook);
     folder_result_done(&job->result);
     payload_done(&job->payload);
     cloud_close(&job->cloud);

@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/id.h"
+#include "crypto/crypto_private.h"
 
 #include <limits.h>
 #include <openssl/crypto.h>
@@ -86,12 +87,6 @@ static int crypto_err(struct err *err, const char *what)
     ERR_clear_error();
     return err_set(err, ERR_INTERNAL, "%s: %s", what, text);
 }
-
-static void free_cipher(EVP_CIPHER_CTX *ctx)
-{
-    EVP_CIPHER_CTX_free(ctx);
-}
-DEFINE_AUTO(cipher, EVP_CIPHER_CTX *, free_cipher)
 
 /* EVP takes lengths as int. */
 static int check_size(size_t len, struct err *err)

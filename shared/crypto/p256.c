@@ -2,6 +2,8 @@
  * secrets as keys. */
 #include "crypto/crypto.h"
 
+#include "crypto/crypto_private.h"
+
 #include <openssl/bn.h>
 #include <openssl/core_names.h>
 #include <openssl/ec.h>
@@ -17,48 +19,6 @@
 struct crypto_p256 {
     EVP_PKEY *pkey;
 };
-
-static void free_number(BIGNUM *number)
-{
-    BN_clear_free(number);
-}
-DEFINE_AUTO(number, BIGNUM *, free_number)
-
-static void free_builder(OSSL_PARAM_BLD *builder)
-{
-    OSSL_PARAM_BLD_free(builder);
-}
-DEFINE_AUTO(builder, OSSL_PARAM_BLD *, free_builder)
-
-static void free_params(OSSL_PARAM *params)
-{
-    OSSL_PARAM_free(params);
-}
-DEFINE_AUTO(params, OSSL_PARAM *, free_params)
-
-static void free_pkey(EVP_PKEY *pkey)
-{
-    EVP_PKEY_free(pkey);
-}
-DEFINE_AUTO(pkey, EVP_PKEY *, free_pkey)
-
-static void free_pkey_ctx(EVP_PKEY_CTX *ctx)
-{
-    EVP_PKEY_CTX_free(ctx);
-}
-DEFINE_AUTO(pkey_ctx, EVP_PKEY_CTX *, free_pkey_ctx)
-
-static void free_md_ctx(EVP_MD_CTX *ctx)
-{
-    EVP_MD_CTX_free(ctx);
-}
-DEFINE_AUTO(md_ctx, EVP_MD_CTX *, free_md_ctx)
-
-static void free_cipher(EVP_CIPHER_CTX *ctx)
-{
-    EVP_CIPHER_CTX_free(ctx);
-}
-DEFINE_AUTO(cipher, EVP_CIPHER_CTX *, free_cipher)
 
 static void free_signature(ECDSA_SIG *signature)
 {

@@ -1,11 +1,12 @@
 /*
- * What the files that make a mirror share. Private to shared/git.
+ * What the files of shared/git share. Private to shared/git.
  *
  * Threads: one at a time for each mirror.
  */
 #ifndef GIT_INSIDE_H
 #define GIT_INSIDE_H
 
+#include "base/buf.h"
 #include "git/mirror.h"
 
 /* Call all of these with the mirror's lock held. */
@@ -33,5 +34,9 @@ int own_begin(const struct mirror_job *job, const char *git_dir, const struct mi
               struct err *err);
 int own_finish(const struct mirror_job *job, const char *git_dir, struct mirror_result *result,
                struct err *err);
+
+/* remote.c. Appends the text in single quotes, for a shell: the server's, or the one to which git
+ * passes the ssh command. */
+void git_add_quoted(struct buf *out, const char *text);
 
 #endif

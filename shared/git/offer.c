@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "git/git_private.h"
 #include "git/pkt.h"
 #include "net/net.h"
 
@@ -142,19 +143,6 @@ struct server {
     int in, out, words; /* our ends of the pipes */
 };
 
-/* Appends the text in single quotes, for a shell. */
-static void add_quoted(struct buf *out, const char *text)
-{
-    buf_addc(out, '\'');
-    for (; *text; text++) {
-        if (*text == '\'')
-            buf_adds(out, "'\\''");
-        else
-            buf_addc(out, *text);
-    }
-    buf_addc(out, '\'');
-}
-
 static void add_ssh(const struct offer *offer, struct strlist *argv)
 {
     const struct git_url *url = &offer->remote.url;
@@ -162,7 +150,7 @@ static void add_ssh(const struct offer *offer, struct strlist *argv)
     AUTO(buf) struct buf line = BUF_INIT(65536);
     buf_addf(&line, "exec %s \"$@\"", offer->remote.ssh_command);
     buf_adds(&command, "git-upload-pack ");
-    add_quoted(&command, url->path);
+    git_add_quoted(&command, url->path);
     strlist_add(argv, "/bin/sh");
     strlist_add(argv, "-c");
     strlist_add(argv, buf_str(&line));

@@ -2,6 +2,7 @@
 
 #include "base/fd.h"
 #include "base/str.h"
+#include "git/git_private.h"
 #include "git/key.h"
 
 #include <stdio.h>
@@ -141,8 +142,7 @@ void remote_learnt_key(const struct remote *remote, struct buf *out)
 
 /* --- ssh ----------------------------------------------------------------------------------- */
 
-/* Appends the text in single quotes, for the shell to which git passes the ssh command. */
-static void add_quoted(struct buf *out, const char *text)
+void git_add_quoted(struct buf *out, const char *text)
 {
     buf_addc(out, '\'');
     for (; *text; text++) {
@@ -163,7 +163,7 @@ static void add_option(struct buf *out, const char *fmt, ...)
     buf_addv(&text, fmt, ap);
     va_end(ap);
     buf_adds(out, " -o ");
-    add_quoted(out, buf_str(&text));
+    git_add_quoted(out, buf_str(&text));
 }
 
 /* Makes the ssh command. It connects to the address that was checked and looks the host key up

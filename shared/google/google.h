@@ -43,7 +43,10 @@
     X(GOOGLE_PROJECTS, "Resource Manager", "https://cloudresourcemanager.googleapis.com") \
     X(GOOGLE_ARTIFACTS, "Artifact Registry", "https://artifactregistry.googleapis.com")   \
     X(GOOGLE_IAM_CREDENTIALS, "IAM Credentials", "https://iamcredentials.googleapis.com") \
-    X(GOOGLE_COMPUTE, "Compute Engine", "https://compute.googleapis.com")
+    X(GOOGLE_COMPUTE, "Compute Engine", "https://compute.googleapis.com")                 \
+    X(GOOGLE_BUILD, "Cloud Build", "https://cloudbuild.googleapis.com")                   \
+    X(GOOGLE_BILLING, "Cloud Billing", "https://cloudbilling.googleapis.com")             \
+    X(GOOGLE_LOGGING, "Cloud Logging", "https://logging.googleapis.com")
 
 enum google_api {
 #define GOOGLE_API_ENUM(name, title, endpoint) name,

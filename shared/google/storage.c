@@ -429,7 +429,6 @@ static int claim_composition(struct google *google, const char *bucket, const ch
 int storage_compose(struct google *google, const struct storage_at *at, const char *const *names,
                     size_t count, struct storage_object *ret_object, struct err *err)
 {
-    REQUIRE(count > 0 && count <= 32);
     const char *bucket = at->bucket, *to = at->name;
     const int64_t generation = at->generation;
     AUTO(buf) struct buf path = BUF_INIT(URL_MAX);

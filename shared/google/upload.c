@@ -376,7 +376,7 @@ int storage_put_file(struct google *google, const struct storage_at *at, int fd,
                      int64_t size, const struct storage_stop *stop,
                      struct storage_object *ret_object, struct err *err)
 {
-    REQUIRE(fd >= 0 && from >= 0 && size >= 0);
+    REQUIRE(from >= 0 && size >= 0);
     if (object_check(at->bucket, at->name, err))
         return -1;
     if (size <= PUT_AT_ONCE_MAX)

@@ -46,7 +46,7 @@
 #include <sys/types.h>
 
 enum jail_tier { JAIL_NONE, JAIL_RESTRICTED, JAIL_FULL };
-/* "none", "restricted", "full"; what jail_tier_of() reads. */
+/* "none", "restricted" or "full". */
 const char *jail_tier_name(enum jail_tier tier);
 
 /* The network. */
@@ -217,5 +217,10 @@ void jail_close(struct jail *jail);
 
 /* Removes control groups of launchers that have ended. */
 void jail_sweep(void);
+
+/* From now on no socket of that user's, in the network that we are in, reaches TCP at a link-local
+ * address (169.254.0.0/16: the metadata server of a cloud), but for names. The user's programs in
+ * user namespaces count. Takes CAP_NET_ADMIN and nf_tables; lasts as long as the network. */
+int jail_fence(uid_t uid, struct err *err);
 
 #endif

@@ -32,7 +32,7 @@ struct step {
     char *to; /* inside, without the leading '/' */
     bool read_only;
     bool optional; /* skipped where `from` is missing */
-    bool common;   /* many jails have the same: see template.c */
+    bool common;   /* the same in many jails: see template.c */
 };
 
 /* Control groups of one tree. */
@@ -70,7 +70,7 @@ struct jail {
     struct disk disk;
     int64_t memory_at_start_kib;
     int gate[JAIL_GATE_SOCKETS]; /* in the child, once built */
-    int template_ns;             /* borrowed: where the common steps have been taken; -1: nowhere */
+    int template_ns;             /* borrowed: a namespace with the common steps; -1: none */
 };
 
 /* Fills err with errno and the step; -1. */
@@ -84,16 +84,16 @@ int root_build(const struct jail *jail, struct err *err);
 int root_cover(const struct jail *jail, struct err *err);
 /* Makes a file system that is mounted nowhere. Returns its descriptor. */
 int mount_detached(const char *type);
-/* root.c: in a fresh mount namespace: the root that a template has. */
+/* root.c. Makes a template's root in a new mount namespace. */
 int root_make_template(const struct jail *jail, struct err *err);
-/* root.c: enters a copy of the template, and adds what is the jail's own. */
+/* root.c. Enters a copy of the template, and adds the jail's own mounts. */
 int root_join(const struct jail *jail, struct err *err);
-/* root.c: true for a bind that becomes a link. */
+/* root.c. True for a bind that becomes a link. */
 bool root_makes_link(const struct step *step);
 
-/* template.c: sets jail->template_ns where there is one for this plan. */
+/* template.c. Sets jail->template_ns when there is a template for this plan. */
 void template_prepare(struct jail *jail);
-/* In the child: closes what it has inherited, but for what this jail needs (NULL: all of it). */
+/* In the child: closes the inherited templates, except the one that this jail needs (NULL: all). */
 void template_forget(const struct jail *jail);
 
 /* net.c: the gate of JAIL_NET_GATE, in a fresh network namespace. */

@@ -1,4 +1,5 @@
-/* A network of its own behind a gate: every connection of the program arrives at one listener. */
+/* A network of its own behind a gate: whatever a program connects to arrives at one listener. And a
+ * fence round link-local addresses in the network that we are in. */
 #include "jail/jail_private.h"
 
 #include "base/fd.h"
@@ -25,6 +26,7 @@
 #define GATE_PORT 53 /* a port that no program in the jail may bind */
 #define GATE_BACKLOG 512
 #define TABLE "gate"
+#define FENCE_TABLE "claude-runner"
 #define CHAIN "out"
 #define PRIORITY (-100) /* NAT of destinations */
 
@@ -213,21 +215,21 @@ static void add_rule(struct batch *batch, uint8_t protocol, bool names)
     end(batch);
 }
 
-static void add_chain(struct batch *batch)
+static void add_chain(struct batch *batch, const char *table, const char *type, int priority)
 {
     begin(batch, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_ACK,
           NFPROTO_IPV4, 0);
-    put_text(batch, NFTA_TABLE_NAME, TABLE);
+    put_text(batch, NFTA_TABLE_NAME, table);
     end(batch);
     begin(batch, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWCHAIN, NLM_F_CREATE | NLM_F_ACK,
           NFPROTO_IPV4, 0);
-    put_text(batch, NFTA_CHAIN_TABLE, TABLE);
+    put_text(batch, NFTA_CHAIN_TABLE, table);
     put_text(batch, NFTA_CHAIN_NAME, CHAIN);
     size_t hook = open_nest(batch, NFTA_CHAIN_HOOK);
     put_number(batch, NFTA_HOOK_HOOKNUM, NF_INET_LOCAL_OUT);
-    put_number(batch, NFTA_HOOK_PRIORITY, (uint32_t)PRIORITY);
+    put_number(batch, NFTA_HOOK_PRIORITY, (uint32_t)priority);
     close_nest(batch, hook);
-    put_text(batch, NFTA_CHAIN_TYPE, "nat");
+    put_text(batch, NFTA_CHAIN_TYPE, type);
     end(batch);
 }
 
@@ -235,7 +237,7 @@ static void prepare(struct batch *batch)
 {
     begin(batch, NFNL_MSG_BATCH_BEGIN, 0, AF_UNSPEC, NFNL_SUBSYS_NFTABLES);
     end(batch);
-    add_chain(batch);
+    add_chain(batch, TABLE, "nat", PRIORITY);
     add_rule(batch, IPPROTO_UDP, true);
     add_rule(batch, IPPROTO_TCP, true);
     add_rule(batch, IPPROTO_TCP, false);
@@ -267,21 +269,77 @@ static int read_answers(int fd, unsigned wanted)
     return 0;
 }
 
-static int redirect_all(struct err *err)
+static int send_batch(const struct batch *batch, struct err *err)
 {
-    struct batch batch = {.len = 0};
     const struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
     const struct timeval patience = {.tv_sec = 5};
     AUTO(fd) int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
     if (fd < 0)
         return jail_fail(err, "nf_tables");
-    prepare(&batch);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-    if (sendto(fd, batch.data, batch.len, 0, (const struct sockaddr *)&kernel, sizeof(kernel)) <
+    if (sendto(fd, batch->data, batch->len, 0, (const struct sockaddr *)&kernel, sizeof(kernel)) <
             0 ||
-        read_answers(fd, batch.asked))
+        read_answers(fd, batch->asked))
         return jail_fail(err, "nf_tables");
     return 0;
+}
+
+static int redirect_all(struct err *err)
+{
+    struct batch batch = {.len = 0};
+    prepare(&batch);
+    return send_batch(&batch, err);
+}
+
+/* --- the fence ------------------------------------------------------------------------------ */
+
+static void add_verdict(struct batch *batch, uint32_t code)
+{
+    struct expr expr = open_expr(batch, "immediate");
+    put_number(batch, NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT);
+    size_t data = open_nest(batch, NFTA_IMMEDIATE_DATA);
+    size_t verdict = open_nest(batch, NFTA_DATA_VERDICT);
+    put_number(batch, NFTA_VERDICT_CODE, code);
+    close_nest(batch, verdict);
+    close_nest(batch, data);
+    close_expr(batch, expr);
+}
+
+/* Packets of TCP from sockets of that user to 169.254.0.0/16, but for names (port 53). */
+static void add_fence(struct batch *batch, uint32_t uid)
+{
+    static const uint8_t link_local[] = {169, 254};
+    const uint16_t names = htons(53);
+    begin(batch, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWRULE,
+          NLM_F_CREATE | NLM_F_APPEND | NLM_F_ACK, NFPROTO_IPV4, 0);
+    put_text(batch, NFTA_RULE_TABLE, FENCE_TABLE);
+    put_text(batch, NFTA_RULE_CHAIN, CHAIN);
+    size_t list = open_nest(batch, NFTA_RULE_EXPRESSIONS);
+    struct expr expr = open_expr(batch, "meta");
+    put_number(batch, NFTA_META_DREG, NFT_REG_1);
+    put_number(batch, NFTA_META_KEY, NFT_META_SKUID);
+    close_expr(batch, expr);
+    add_compare(batch, NFT_CMP_EQ, &uid, sizeof(uid));
+    add_load(batch, NFT_PAYLOAD_NETWORK_HEADER, 16, sizeof(link_local));
+    add_compare(batch, NFT_CMP_EQ, link_local, sizeof(link_local));
+    add_protocol(batch, IPPROTO_TCP);
+    add_load(batch, NFT_PAYLOAD_TRANSPORT_HEADER, 2, sizeof(names));
+    add_compare(batch, NFT_CMP_NEQ, &names, sizeof(names));
+    add_verdict(batch, NF_DROP);
+    close_nest(batch, list);
+    end(batch);
+}
+
+int jail_fence(uid_t uid, struct err *err)
+{
+    struct batch batch = {.len = 0};
+    begin(&batch, NFNL_MSG_BATCH_BEGIN, 0, AF_UNSPEC, NFNL_SUBSYS_NFTABLES);
+    end(&batch);
+    add_chain(&batch, FENCE_TABLE, "filter", 0);
+    add_fence(&batch, uid);
+    begin(&batch, NFNL_MSG_BATCH_END, 0, AF_UNSPEC, NFNL_SUBSYS_NFTABLES);
+    end(&batch);
+    return send_batch(&batch, err);
 }
 
 /* --- the gate ------------------------------------------------------------------------------- */

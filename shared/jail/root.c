@@ -158,7 +158,7 @@ bool root_makes_link(const struct step *step)
     return step->kind == STEP_BIND && copy_link(-1, step) == 1;
 }
 
-/* What a bind shows, attached nowhere yet: 1 with *ret_tree, 0 when there is nothing to show. */
+/* Opens what a bind shows, not yet attached: 1 with *ret_tree, 0 when there is nothing to show. */
 static int take_tree(const struct step *step, int *ret_tree)
 {
     const unsigned follow = step->read_only || step->kind == STEP_DEVICE ? 0 : AT_SYMLINK_NOFOLLOW;
@@ -311,7 +311,7 @@ static int enter(int top, struct err *err)
     return 0;
 }
 
-/* The steps, or the common ones only, on a file system in memory; *ret_top is its root. */
+/* Performs the steps, or only the common ones, on a file system in memory; *ret_top is its root. */
 static int assemble(const struct jail *jail, bool common_only, int *ret_top, struct err *err)
 {
     if (mount("tmpfs", TOP, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,nr_inodes=512,mode=755"))
@@ -339,8 +339,8 @@ int root_build(const struct jail *jail, struct err *err)
 
 /* --- by a template -------------------------------------------------------------------------- */
 
-/* Where the jail's own mounts will stand. What is below one of them is made there, later: that it
- * fails here says nothing. */
+/* Makes the places of the jail's own mounts. Ignores errors: a place below another mount is made
+ * there later. */
 static void make_places(const struct jail *jail, int top)
 {
     for (size_t i = 0; i < jail->step_count; i++) {

@@ -1,20 +1,21 @@
 /*
- * What the roots of many jails have in common, made once.
+ * The common part of many jails' roots, made once.
  *
- * Theory of operation. Whoever starts jails has a child make a mount namespace whose root holds
- * what does not differ (the system, its names, its devices) and a place for what does; it keeps the
- * namespace by a descriptor. A jail enters it, takes a copy for itself and adds its own mounts.
+ * Theory of operation. The process that starts jails has a child make a mount namespace whose root
+ * holds what is the same in all of them (the system, its names, its devices) and an empty place for
+ * the rest. The process keeps the namespace by a descriptor. A jail enters the namespace, makes a
+ * copy for itself and adds its own mounts.
  *
  *     launcher ── template_prepare() ──▶ namespace: /usr /etc /dev, places for /tmp /workspace …
  *       └ child   root_join()              setns(), unshare(): a copy; /tmp, /proc, the binds
  *
- * That spares a jail some sixty mounts and pivot_root(), which looks at every thread of the host.
- * The paths outside are opened before the child enters: afterwards they are out of reach.
+ * This saves each jail about sixty mounts and pivot_root(), which visits every thread of the host.
+ * The child opens the paths outside before it enters, because it cannot reach them afterwards.
  *
- * A template is made when a plan of its shape comes a second time, and again when it would come out
- * differently: another file at a path that is shown (a name server's file is replaced by renaming),
- * anything mounted or unmounted. It takes a launcher that makes namespaces as root; the others'
- * jails take all steps themselves.
+ * A template is made when a plan of the same shape comes a second time. It is made again when it
+ * would turn out differently: when a shown path leads to another file (a name server's file is
+ * replaced by renaming), or when anything was mounted or unmounted. Templates need a launcher that
+ * makes namespaces as root; jails of other launchers perform all steps themselves.
  *
  * Threads: as jail.h says.
  */
@@ -38,13 +39,13 @@
 #define FD_LOWEST 64
 #define KEPT 8      /* shapes: Claude, commands, sessions, Python, with a gate or without */
 #define SEEN 16     /* shapes that came once */
-#define LOOK_MS 100 /* files are looked at no oftener */
+#define LOOK_MS 100 /* the shortest time between two looks at the files */
 #define HASH_START UINT64_C(0xcbf29ce484222325)
 
 struct made_root {
-    uint64_t shape, files; /* what it is made for, and of */
-    int64_t looked_ms;     /* when the files were still the same */
-    uint64_t used;         /* the smallest is given up first */
+    uint64_t shape, files; /* the shape that it serves, and the files in it */
+    int64_t looked_ms;     /* when the files were last found unchanged */
+    uint64_t used;         /* the entry with the smallest number is replaced first */
     int ns;                /* below 1: free */
 };
 
@@ -52,11 +53,11 @@ static struct made_root kept[KEPT];
 static uint64_t seen[SEEN];
 static size_t next_seen;
 static uint64_t uses;
-static int mounts = -1; /* of this process; tells when something is mounted */
-static pid_t watcher;   /* who has opened it: those that are forked from it miss what it sees */
+static int mounts = -1; /* this process's mount table; poll() reports changes */
+static pid_t watcher;   /* the process that opened it: its forks do not see the changes */
 static bool impossible;
 
-/* --- what it is made of -------------------------------------------------------------------- */
+/* --- its contents --------------------------------------------------------------------------- */
 
 static uint64_t add_bytes(uint64_t hash, const void *data, size_t len)
 {
@@ -71,7 +72,7 @@ static uint64_t add_text(uint64_t hash, const char *text)
     return text ? add_bytes(hash, text, strlen(text) + 1) : add_bytes(hash, "", 1);
 }
 
-/* Which file stands there now, and where a link leads. */
+/* Adds which file is at the path now, and where a link leads. */
 static uint64_t add_file(uint64_t hash, const char *path)
 {
     struct stat st;
@@ -93,7 +94,8 @@ static mode_t type_of(const char *path)
     return stat(path, &st) ? 0 : st.st_mode & S_IFMT;
 }
 
-/* False for a plan that no template serves: a link is made for a bind in the root itself. */
+/* False for a plan that no template serves: a bind that becomes a link is made in the root
+ * itself. */
 static bool find_shape(const struct jail *jail, uint64_t *ret_shape)
 {
     uint64_t hash = HASH_START;
@@ -136,7 +138,8 @@ static pid_t clone_into(unsigned long flags)
     return (pid_t)syscall(SYS_clone, flags | SIGCHLD, 0, 0, 0, 0);
 }
 
-/* In the child: makes the root, says so, and stays until the namespace has been opened. */
+/* In the child: makes the root, reports the result, and stays until the namespace has been
+ * opened. */
 static _Noreturn void live_in_it(const struct jail *jail, int says, int waits)
 {
     struct err err;
@@ -180,7 +183,7 @@ static int make_namespace(const struct jail *jail)
     return ns;
 }
 
-/* Some containers let nobody enter a namespace. */
+/* Some containers do not allow anybody to enter a namespace. */
 static bool can_be_entered(int ns)
 {
     int status = 1;
@@ -193,7 +196,7 @@ static bool can_be_entered(int ns)
 static void make(struct made_root *made, const struct jail *jail, uint64_t shape)
 {
     drop(made);
-    made->files = files_of(jail); /* before: what changes meanwhile is seen later */
+    made->files = files_of(jail); /* first: a change that comes later is noticed by the next look */
     made->ns = make_namespace(jail);
     if (made->ns <= 0 || !can_be_entered(made->ns)) {
         drop(made);
@@ -206,7 +209,7 @@ static void make(struct made_root *made, const struct jail *jail, uint64_t shape
 
 /* --- keeping it ----------------------------------------------------------------------------- */
 
-/* Forgets all when something was mounted since the last time. */
+/* Forgets all templates when something was mounted since the last call. */
 static void look_at_mounts(void)
 {
     struct pollfd wait = {.fd = mounts, .events = POLLPRI};
@@ -231,7 +234,7 @@ static bool is_fresh(struct made_root *made, const struct jail *jail)
     return made->files == files_of(jail);
 }
 
-/* One of this shape; else one that can be made anew. */
+/* Returns a template of this shape, else an entry that may be replaced. */
 static struct made_root *find(uint64_t shape)
 {
     struct made_root *oldest = &kept[0];
@@ -244,7 +247,7 @@ static struct made_root *find(uint64_t shape)
     return oldest;
 }
 
-/* Paths of a single task may be in a shape: those do not come again. */
+/* A shape may hold paths of a single task: such a shape does not come again. */
 static bool came_before(uint64_t shape)
 {
     for (size_t i = 0; i < SEEN; i++)

@@ -55,7 +55,7 @@
 static const struct call_row *const tables[] = {
     google_storage_rows, google_object_rows,    google_upload_rows, google_kms_rows,
     google_run_rows,     google_execution_rows, google_secret_rows, google_iam_rows,
-    google_project_rows, google_compute_rows,
+    google_project_rows, google_compute_rows,   google_build_rows,  google_service_rows,
 };
 
 static const struct call_row *find_row(const char *id)
@@ -74,6 +74,9 @@ static bool is_enabled(struct call *call)
     snprintf(service, sizeof service, "%.*s", (int)strcspn(call->method->id, "."),
              call->method->id);
     if (!world_setting("enforceServices") || strcmp(service, "serviceusage") == 0 ||
+        strcmp(call->method->id, "cloudresourcemanager.projects.search") == 0 ||
+        strcmp(call->method->id, "cloudresourcemanager.projects.create") == 0 ||
+        strcmp(call->method->id, "cloudresourcemanager.operations.get") == 0 ||
         store_getf("service:%s.googleapis.com", service))
         return true;
     call_fail(call, "PERMISSION_DENIED",
@@ -312,7 +315,9 @@ int main(int argc, char **argv)
         return supervise(argv[2]);
     if (!parse_options(argc, argv))
         return usage();
-    google_schema_init(google_compute_methods, google_compute_schemas);
+    google_schema_init();
+    google_schema_add(google_compute_methods, google_compute_schemas);
+    google_schema_add(google_build_methods, google_build_schemas);
     server_stream_bodies(is_upload);
     signal(SIGCHLD, SIG_IGN); /* supervisors are not waited for */
     int fd = server_listen(&world.port);

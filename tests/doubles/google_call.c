@@ -174,6 +174,9 @@ char *call_key(const struct call *call)
                                            {"artifactregistry.", "artifact"},
                                            {"serviceusage.", "service"},
                                            {"compute.", "compute"},
+                                           {"cloudbuild.", "build"},
+                                           {"cloudbilling.", "crm"},
+                                           {"logging.", "logging"},
                                            {"storage.", "gcs"}};
     char *name = call_name(call), *key = NULL;
     size_t i = 0;

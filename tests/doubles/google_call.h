@@ -45,9 +45,11 @@ struct call_row {
 /* The services' rows; each ends with an empty one. */
 extern const struct call_row google_storage_rows[], google_object_rows[], google_upload_rows[],
     google_kms_rows[], google_run_rows[], google_execution_rows[], google_secret_rows[],
-    google_iam_rows[], google_project_rows[], google_compute_rows[];
+    google_iam_rows[], google_project_rows[], google_compute_rows[], google_build_rows[],
+    google_service_rows[];
 
 extern const char *const google_compute_methods[], *const google_compute_schemas[];
+extern const char *const google_build_methods[], *const google_build_schemas[];
 
 /* Refuses: `status` is Google's name for it ("NOT_FOUND"), which says the HTTP status too. Returns
  * NULL. */

@@ -173,7 +173,13 @@ static cJSON *one_key(struct call *call, bool remove)
 
 static cJSON *get_key(struct call *call)
 {
-    return one_key(call, false);
+    char since[40];
+    cJSON *json = one_key(call, false);
+    if (json && world_setting("keyAgeDays")) {
+        store_time(store_now_ms() - world_setting("keyAgeDays") * 86400000, since);
+        json_set_string(json, "validAfterTime", since);
+    }
+    return json;
 }
 
 static cJSON *delete_key(struct call *call)

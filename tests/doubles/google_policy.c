@@ -179,6 +179,9 @@ static const struct {
     {"roles/iam.serviceAccountTokenCreator",
      "iam.serviceAccounts.getAccessToken iam.serviceAccounts.signBlob"},
     {"roles/artifactregistry.reader", "artifactregistry.repositories.get"},
+    {"roles/artifactregistry.writer",
+     "artifactregistry.repositories.get artifactregistry.repositories.uploadArtifacts "
+     "artifactregistry.repositories.downloadArtifacts artifactregistry.tags.*"},
 };
 
 static bool in_list(const char *list, const char *permission)

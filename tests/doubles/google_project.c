@@ -66,11 +66,14 @@ static const char *project_key(struct call *call, const char *project)
     return NULL;
 }
 
-static cJSON *get_project(struct call *call)
+static bool project_exists(void)
+{
+    return !world_setting("noProject") || store_getf("made-project:%s", world.project);
+}
+
+static cJSON *project_json(void)
 {
     char name[64];
-    if (!project_key(call, call->args[0]))
-        return NULL;
     cJSON *json = cJSON_CreateObject();
     snprintf(name, sizeof name, "projects/%lld", world.project_number);
     cJSON_AddStringToObject(json, "name", name);
@@ -79,6 +82,47 @@ static cJSON *get_project(struct call *call)
     cJSON_AddStringToObject(json, "displayName", world.project);
     cJSON_AddStringToObject(json, "createTime", "2024-01-01T00:00:00Z");
     return json;
+}
+
+static cJSON *get_project(struct call *call)
+{
+    if (!project_key(call, call->args[0]))
+        return NULL;
+    return project_exists()
+               ? project_json()
+               : call_fail(call, "PERMISSION_DENIED", "The caller does not have permission");
+}
+
+static cJSON *search_projects(struct call *call)
+{
+    char id[64], *query = call_param(call, "query");
+    cJSON *json = cJSON_CreateObject(), *list = cJSON_AddArrayToObject(json, "projects");
+    bool any = !query || (strncmp(query, "id:", 3) == 0 && strcmp(query + 3, world.project) == 0);
+    if (project_exists() && any)
+        cJSON_AddItemToArray(list, project_json());
+    for (int i = 0; !query && i < world_setting("moreProjects"); i++) {
+        cJSON *one = project_json();
+        snprintf(id, sizeof id, "another-%d", i);
+        json_set_string(one, "projectId", id);
+        cJSON_AddItemToArray(list, one);
+    }
+    free(query);
+    return json;
+}
+
+static cJSON *create_project(struct call *call)
+{
+    char key[160];
+    const char *id = json_string(call->body, "projectId");
+    size_t len = strlen(id);
+    if (len < 6 || len > 30 || !islower((unsigned char)*id) || id[len - 1] == '-' ||
+        strspn(id, "abcdefghijklmnopqrstuvwxyz0123456789-") != len)
+        return call_fail(call, "INVALID_ARGUMENT", "project_id contains invalid characters");
+    if (strcmp(id, world.project) != 0 || project_exists())
+        return call_fail(call, "ALREADY_EXISTS", "Requested entity already exists");
+    snprintf(key, sizeof key, "made-project:%s", id);
+    store_put(key, cJSON_CreateTrue());
+    return later_new("", "google.cloud.resourcemanager.v3.Project", project_json());
 }
 
 static cJSON *get_policy(struct call *call)
@@ -318,6 +362,9 @@ static cJSON *list_repositories(struct call *call)
 
 const struct call_row google_project_rows[] = {
     {PROJECTS "get", "resourcemanager.projects.get", get_project, false},
+    {PROJECTS "search", NULL, search_projects, false},
+    {PROJECTS "create", NULL, create_project, false},
+    {"cloudresourcemanager.operations.get", NULL, later_get, false},
     {PROJECTS "getIamPolicy", "resourcemanager.projects.getIamPolicy", get_policy, false},
     {PROJECTS "setIamPolicy", "resourcemanager.projects.setIamPolicy", set_policy, false},
     {PROJECTS "testIamPermissions", NULL, test_permissions, false},

@@ -75,12 +75,15 @@ static void add_schemas(const char *const *lines)
     }
 }
 
-void google_schema_init(const char *const *more_methods, const char *const *more_schemas)
+void google_schema_add(const char *const *more_methods, const char *const *more_schemas)
 {
-    add_methods(google_methods);
     add_methods(more_methods);
-    add_schemas(google_schemas);
     add_schemas(more_schemas);
+}
+
+void google_schema_init(void)
+{
+    google_schema_add(google_methods, google_schemas);
 }
 
 /* The type of NAME in a list of NAME=TYPE. */

@@ -30,8 +30,9 @@ struct google_method {
     char *line;    /* private */
 };
 
-/* Reads both tables, and these (or NULL) besides. */
-void google_schema_init(const char *const *methods, const char *const *schemas);
+/* Reads both tables; then more of them, where a service's are written by hand. */
+void google_schema_init(void);
+void google_schema_add(const char *const *methods, const char *const *schemas);
 
 /* The method of a request, or NULL; its `*` decoded into args (the caller frees them). */
 const struct google_method *google_route(const char *http, const char *path,

@@ -17,6 +17,8 @@ const char *const google_methods[] = {
     "ories - filter=s orderBy=s pageSize=i pageToken=s",
     "artifactregistry.projects.locations.repositories.setIamPolicy POST /v1/projects/*/locations/"
     "*/repositories/*:setIamPolicy artifactregistry.SetIamPolicyRequest",
+    "artifactregistry.projects.locations.repositories.packages.tags.get GET /v1/projects/*/locati"
+    "ons/*/repositories/*/packages/*/tags/* -",
     "cloudkms.projects.locations.keyRings.create POST /v1/projects/*/locations/*/keyRings cloudkm"
     "s.KeyRing keyRingId=s",
     "cloudkms.projects.locations.keyRings.get GET /v1/projects/*/locations/*/keyRings/* -",
@@ -51,9 +53,13 @@ const char *const google_methods[] = {
     "cloudkms.projects.locations.keyRings.cryptoKeys.cryptoKeyVersions.list GET /v1/projects/*/lo"
     "cations/*/keyRings/*/cryptoKeys/*/cryptoKeyVersions - filter=s orderBy=s pageSize=i pageToke"
     "n=s view=(CRYPTO_KEY_VERSION_VIEW_UNSPECIFIED|FULL)",
+    "cloudresourcemanager.operations.get GET /v3/operations/* -",
+    "cloudresourcemanager.projects.create POST /v3/projects cloudresourcemanager.Project",
     "cloudresourcemanager.projects.get GET /v3/projects/* -",
     "cloudresourcemanager.projects.getIamPolicy POST /v3/projects/*:getIamPolicy cloudresourceman"
     "ager.GetIamPolicyRequest",
+    "cloudresourcemanager.projects.search GET /v3/projects:search - pageSize=i pageToken=s query="
+    "s",
     "cloudresourcemanager.projects.setIamPolicy POST /v3/projects/*:setIamPolicy cloudresourceman"
     "ager.SetIamPolicyRequest",
     "cloudresourcemanager.projects.testIamPermissions POST /v3/projects/*:testIamPermissions clou"
@@ -84,6 +90,7 @@ const char *const google_methods[] = {
     "(KEY_TYPE_UNSPECIFIED|USER_MANAGED|SYSTEM_MANAGED)",
     "iamcredentials.projects.serviceAccounts.generateAccessToken POST /v1/projects/*/serviceAccou"
     "nts/*:generateAccessToken iamcredentials.GenerateAccessTokenRequest",
+    "logging.entries.list POST /v2/entries:list logging.ListLogEntriesRequest",
     "run.projects.locations.jobs.create POST /v2/projects/*/locations/*/jobs run.GoogleCloudRunV2"
     "Job jobId=s validateOnly=b",
     "run.projects.locations.jobs.delete DELETE /v2/projects/*/locations/*/jobs/* - etag=s validat"
@@ -117,6 +124,17 @@ const char *const google_methods[] = {
     "pageSize=i pageToken=s",
     "run.projects.locations.operations.wait POST /v2/projects/*/locations/*/operations/*:wait run"
     ".GoogleLongrunningWaitOperationRequest",
+    "run.projects.locations.services.create POST /v2/projects/*/locations/*/services run.GoogleCl"
+    "oudRunV2Service serviceId=s validateOnly=b",
+    "run.projects.locations.services.delete DELETE /v2/projects/*/locations/*/services/* - etag=s"
+    " validateOnly=b",
+    "run.projects.locations.services.get GET /v2/projects/*/locations/*/services/* -",
+    "run.projects.locations.services.getIamPolicy GET /v2/projects/*/locations/*/services/*:getIa"
+    "mPolicy - options.requestedPolicyVersion=i",
+    "run.projects.locations.services.patch PATCH /v2/projects/*/locations/*/services/* run.Google"
+    "CloudRunV2Service allowMissing=b updateMask=f validateOnly=b",
+    "run.projects.locations.services.setIamPolicy POST /v2/projects/*/locations/*/services/*:setI"
+    "amPolicy run.GoogleIamV1SetIamPolicyRequest",
     "secretmanager.projects.secrets.addVersion POST /v1/projects/*/secrets/*:addVersion secretman"
     "ager.AddSecretVersionRequest",
     "secretmanager.projects.secrets.create POST /v1/projects/*/secrets secretmanager.Secret secre"
@@ -314,6 +332,9 @@ const char *const google_schemas[] = {
     "cloudkms.EncryptRequest additionalAuthenticatedData=y additionalAuthenticatedDataCrc32c=l pl"
     "aintext=y plaintextCrc32c=l",
     "cloudkms.DestroyCryptoKeyVersionRequest",
+    "cloudresourcemanager.Project createTime=!t deleteTime=!t displayName=s etag=!s labels={s} na"
+    "me=!s parent=s projectId=s state=!(STATE_UNSPECIFIED|ACTIVE|DELETE_REQUESTED) tags={s} updat"
+    "eTime=!t",
     "cloudresourcemanager.GetIamPolicyRequest options=GetPolicyOptions",
     "cloudresourcemanager.GetPolicyOptions requestedPolicyVersion=i",
     "cloudresourcemanager.SetIamPolicyRequest policy=Policy updateMask=f",
@@ -342,6 +363,8 @@ const char *const google_schemas[] = {
     "iam.CreateServiceAccountKeyRequest keyAlgorithm=(KEY_ALG_UNSPECIFIED|KEY_ALG_RSA_1024|KEY_AL"
     "G_RSA_2048) privateKeyType=(TYPE_UNSPECIFIED|TYPE_PKCS12_FILE|TYPE_GOOGLE_CREDENTIALS_FILE)",
     "iamcredentials.GenerateAccessTokenRequest delegates=[s] lifetime=d scope=[s]",
+    "logging.ListLogEntriesRequest filter=s orderBy=s pageSize=i pageToken=s projectIds=[s] resou"
+    "rceNames=[s]",
     "run.GoogleCloudRunV2Job annotations={s} binaryAuthorization=GoogleCloudRunV2BinaryAuthorizat"
     "ion client=s clientVersion=s conditions=![GoogleCloudRunV2Condition] createTime=!t creator=!"
     "s deleteTime=!t etag=!s executionCount=!i expireTime=!t generation=!l labels={s} lastModifie"
@@ -419,6 +442,37 @@ const char *const google_schemas[] = {
     "run.GoogleTypeExpr description=s expression=s location=s title=s",
     "run.GoogleCloudRunV2CancelExecutionRequest etag=s validateOnly=b",
     "run.GoogleLongrunningWaitOperationRequest timeout=d",
+    "run.GoogleCloudRunV2Service annotations={s} binaryAuthorization=GoogleCloudRunV2BinaryAuthor"
+    "ization buildConfig=GoogleCloudRunV2BuildConfig client=s clientVersion=s conditions=![Google"
+    "CloudRunV2Condition] createTime=!t creator=!s customAudiences=[s] defaultUriDisabled=b delet"
+    "eTime=!t description=s etag=!s expireTime=!t generation=!l ingress=(INGRESS_TRAFFIC_UNSPECIF"
+    "IED|INGRESS_TRAFFIC_ALL|INGRESS_TRAFFIC_INTERNAL_ONLY|INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER"
+    "|INGRESS_TRAFFIC_NONE) invokerIamDisabled=b labels={s} lastModifier=!s latestCreatedRevision"
+    "=!s latestReadyRevision=!s launchStage=(LAUNCH_STAGE_UNSPECIFIED|UNIMPLEMENTED|PRELAUNCH|EAR"
+    "LY_ACCESS|ALPHA|BETA|GA|DEPRECATED) name=s observedGeneration=!l reconciling=!b satisfiesPzs"
+    "=!b scaling=GoogleCloudRunV2ServiceScaling template=GoogleCloudRunV2RevisionTemplate termina"
+    "lCondition=!GoogleCloudRunV2Condition traffic=[GoogleCloudRunV2TrafficTarget] trafficStatuse"
+    "s=![GoogleCloudRunV2TrafficTargetStatus] uid=!s updateTime=!t uri=!s urls=![s]",
+    "run.GoogleCloudRunV2BuildConfig baseImage=s enableAutomaticUpdates=b environmentVariables={s"
+    "} functionTarget=s imageUri=s name=!s serviceAccount=s sourceLocation=s workerPool=s",
+    "run.GoogleCloudRunV2ServiceScaling manualInstanceCount=i maxInstanceCount=i minInstanceCount"
+    "=i scalingMode=(SCALING_MODE_UNSPECIFIED|AUTOMATIC|MANUAL)",
+    "run.GoogleCloudRunV2RevisionTemplate annotations={s} containers=[GoogleCloudRunV2Container] "
+    "encryptionKey=s encryptionKeyRevocationAction=(ENCRYPTION_KEY_REVOCATION_ACTION_UNSPECIFIED|"
+    "PREVENT_NEW|SHUTDOWN) encryptionKeyShutdownDuration=d executionEnvironment=(EXECUTION_ENVIRO"
+    "NMENT_UNSPECIFIED|EXECUTION_ENVIRONMENT_GEN1|EXECUTION_ENVIRONMENT_GEN2) gpuZonalRedundancyD"
+    "isabled=b healthCheckDisabled=b labels={s} maxInstanceRequestConcurrency=i nodeSelector=Goog"
+    "leCloudRunV2NodeSelector revision=s scaling=GoogleCloudRunV2RevisionScaling serviceAccount=s"
+    " serviceMesh=GoogleCloudRunV2ServiceMesh sessionAffinity=b timeout=d volumes=[GoogleCloudRun"
+    "V2Volume] vpcAccess=GoogleCloudRunV2VpcAccess",
+    "run.GoogleCloudRunV2RevisionScaling maxInstanceCount=i minInstanceCount=i",
+    "run.GoogleCloudRunV2ServiceMesh mesh=s",
+    "run.GoogleCloudRunV2TrafficTarget percent=i revision=s tag=s type=(TRAFFIC_TARGET_ALLOCATION"
+    "_TYPE_UNSPECIFIED|TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST|TRAFFIC_TARGET_ALLOCATION_TYPE_REVIS"
+    "ION)",
+    "run.GoogleCloudRunV2TrafficTargetStatus percent=i revision=s tag=s type=(TRAFFIC_TARGET_ALLO"
+    "CATION_TYPE_UNSPECIFIED|TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST|TRAFFIC_TARGET_ALLOCATION_TYPE"
+    "_REVISION) uri=s",
     "secretmanager.AddSecretVersionRequest payload=SecretPayload",
     "secretmanager.SecretPayload data=y dataCrc32c=l",
     "secretmanager.Secret annotations={s} createTime=!t customerManagedEncryption=CustomerManaged"

@@ -4,24 +4,27 @@
 //   google_tables.mjs FOLDER >google_tables.c
 //
 // FOLDER holds the discovery documents as SERVICE.VERSION.json (https://SERVICE.googleapis.com/$discovery/rest?version=VERSION):
-// artifactregistry.v1 cloudkms.v1 cloudresourcemanager.v3 iam.v1 iamcredentials.v1 run.v2 secretmanager.v1 serviceusage.v1
-// storage.v1. Only the methods named here are taken, and the messages that they take.
+// artifactregistry.v1 cloudkms.v1 cloudresourcemanager.v3 iam.v1 iamcredentials.v1 logging.v2 run.v2 secretmanager.v1
+// serviceusage.v1 storage.v1. Only the methods named here are taken, and the messages that they take.
 import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 
 const wanted = `
 artifactregistry.projects.locations.: operations.get repositories.create repositories.delete repositories.get
-artifactregistry.projects.locations.repositories.: getIamPolicy list setIamPolicy
+artifactregistry.projects.locations.repositories.: getIamPolicy list packages.tags.get setIamPolicy
 cloudkms.projects.locations.keyRings.: create get getIamPolicy list setIamPolicy
 cloudkms.projects.locations.keyRings.cryptoKeys.: create decrypt encrypt get getIamPolicy list patch setIamPolicy
 cloudkms.projects.locations.keyRings.cryptoKeys.cryptoKeyVersions.: destroy get list
-cloudresourcemanager.projects.: get getIamPolicy setIamPolicy testIamPermissions
+cloudresourcemanager.: operations.get
+cloudresourcemanager.projects.: create get getIamPolicy search setIamPolicy testIamPermissions
 iam.projects.roles.: create delete get patch undelete
 iam.projects.serviceAccounts.: create delete get getIamPolicy list setIamPolicy undelete
 iam.projects.serviceAccounts.keys.: create delete get list
 iamcredentials.projects.serviceAccounts.: generateAccessToken
+logging.entries.: list
 run.projects.locations.jobs.: create delete get getIamPolicy list patch run setIamPolicy
 run.projects.locations.jobs.executions.: cancel delete get list tasks.get tasks.list
+run.projects.locations.services.: create delete get getIamPolicy patch setIamPolicy
 run.projects.locations.operations.: get list wait delete
 secretmanager.projects.secrets.: addVersion create delete get getIamPolicy list setIamPolicy
 secretmanager.projects.secrets.versions.: access destroy disable enable get list

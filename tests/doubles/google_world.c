@@ -18,6 +18,13 @@ static const struct {
     {"maxExecutions", 1000},         /* that run at once */
     {"operationDelayMs", 20},        /* before what is made or changed is there */
     {"uploadLifetimeMs", 604800000}, /* of a resumable upload */
+    {"buildMs", 50},                 /* that a build takes */
+    {"grantDelayMs", 0},             /* before a build knows what a new account may do */
+    {"noProject", 0},                /* 1: the project is not there before it is made */
+    {"moreProjects", 0},             /* that can be seen */
+    {"keyAgeDays", 0},               /* how much older keys are than they are */
+    {"failBuild", 0},                /* 1: each build fails */
+    {"noBilling", 0},                /* 1: the project has no billing account */
     {"accountDelayMs", 0},           /* before policies know a new account */
     {"enforceServices", 0},          /* 1: only services that are switched on answer */
     {"iam", 0},                      /* 1: policies are enforced; listed permissions always are */

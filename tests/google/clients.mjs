@@ -24,6 +24,9 @@ const { Gaxios } = require('gaxios');
 const { JobsClient, ExecutionsClient, TasksClient } = require('@google-cloud/run').v2;
 const { KeyManagementServiceClient } = require('@google-cloud/kms');
 const { SecretManagerServiceClient } = require('@google-cloud/secret-manager');
+const { CloudBuildClient } = require('@google-cloud/cloudbuild');
+const { CloudBillingClient } = require('@google-cloud/billing');
+const { ProjectsClient } = require('@google-cloud/resource-manager');
 
 const crcTable = Array.from({ length: 256 }, (_, i) => {
     for (let k = 0; k < 8; k++) i = i & 1 ? (i >>> 1) ^ 0x82f63b78 : i >>> 1;
@@ -181,7 +184,39 @@ async function objects() {
     assert.deepEqual(await bucket.file('dir/big').exists(), [false]);
 }
 
-for (const part of [keys, secrets, jobs, objects]) {
+async function builds() {
+    const client = new CloudBuildClient(options(new SelfSigned(identity)));
+    const build = {
+        source: { storageSource: { bucket: bucketName, object: 'builds/a.tgz', generation: 7 } },
+        steps: [{ name: 'gcr.io/cloud-builders/docker', args: ['build', '.'], env: ['DOCKER_BUILDKIT=1'] }],
+        timeout: { seconds: 3600 }, tags: ['client'], options: { logging: 'CLOUD_LOGGING_ONLY' },
+        serviceAccount: `projects/${project}/serviceAccounts/${key.client_email}`,
+    };
+    const [operation] = await client.createBuild({ projectId: project, build });
+    const { id } = operation.metadata.build;
+    let found;
+    do [found] = await client.getBuild({ projectId: project, id }); while (found.status === 'WORKING');
+    assert.equal(found.status, 'SUCCESS');
+    assert.equal(Number(found.source.storageSource.generation), 7);
+    const [list] = await client.listBuilds({ projectId: project, filter: 'tags="client"' });
+    assert.deepEqual(list.map(one => one.id), [id]);
+    await refused(client.createBuild({ projectId: project, build: { ...build, steps: [] } }), 400, /no build steps/);
+    await refused(client.createBuild({ projectId: project, build: { ...build, options: {} } }), 400, /logging options/);
+    await refused(client.getBuild({ projectId: project, id: 'none' }), 404, /not/i);
+}
+
+async function projects() {
+    const billing = new CloudBillingClient(options(new SelfSigned(identity)));
+    const [info] = await billing.getProjectBillingInfo({ name: `projects/${project}` });
+    assert.equal(info.billingEnabled, true);
+    const client = new ProjectsClient(options(new SelfSigned(identity)));
+    const [found] = await client.searchProjects({});
+    assert.deepEqual(found.map(one => one.projectId), [project]);
+    await refused(client.createProject({ project: { projectId: project } }), 409, /already exists/);
+    await refused(client.createProject({ project: { projectId: 'NO' } }), 400, /invalid/);
+}
+
+for (const part of [keys, secrets, jobs, objects, builds, projects]) {
     await part();
     console.log(`satisfied: ${part.name}`);
 }

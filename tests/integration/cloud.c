@@ -6,6 +6,7 @@
 
 #include <signal.h>
 
+#define BUILDER "claude-runner-build@" CLOUD_PROJECT ".iam.gserviceaccount.com"
 #define WORKER "claude-runner-job@" CLOUD_PROJECT ".iam.gserviceaccount.com"
 
 /* ---- set-up ---- */
@@ -21,6 +22,7 @@ static void assert_bucket(void)
     assert_json_number(json, "lifecycle.rule.0.condition.age", 7);
     assert_json_text(json, "lifecycle.rule.0.condition.matchesPrefix.0", "inputs/");
     assert_json_text(json, "lifecycle.rule.0.action.type", "Delete");
+    assert_json_text(json, "lifecycle.rule.2.condition.matchesPrefix.0", "builds/");
     assert_json_number(json, "lifecycle.rule.1.condition.age", 30);
     assert_json_text(json, "lifecycle.rule.1.condition.matchesPrefix.0", "sessions/");
     reply_free(reply);
@@ -36,7 +38,10 @@ static void assert_access(void)
                    "roles/cloudkms.cryptoKeyEncrypter", "serviceAccount:" HOME);
     assert_members("GET", "/v1/projects/" CLOUD_PROJECT "/secrets/claude-runner-api-key" POLICY,
                    "roles/secretmanager.secretAccessor", "serviceAccount:" WORKER);
-    assert_members("POST", ALL_POLICY, "roles/logging.logWriter", "serviceAccount:" WORKER);
+    assert_members("POST", ALL_POLICY, "roles/logging.logWriter",
+                   "serviceAccount:" WORKER ",serviceAccount:" BUILDER);
+    assert_members("GET", "/v1/" CLOUD_LOCATION "/repositories/claude-runner" POLICY,
+                   "roles/artifactregistry.writer", "serviceAccount:" BUILDER);
     assert_members("GET", "/v2/" JOB POLICY, "projects/" CLOUD_PROJECT "/roles/claudeRunnerHome",
                    "serviceAccount:" HOME);
 }
@@ -51,9 +56,9 @@ static void assert_job(void)
     assert_json_text(json, "template.template.serviceAccount", WORKER);
     assert_json_text(json, "template.template.containers.0.resources.limits.cpu", "1");
     assert_json_text(json, "template.template.containers.0.resources.limits.memory", "2Gi");
-    assert_json_text(json, "template.template.containers.0.image",
-                     CLOUD_REGION "-docker.pkg.dev/" CLOUD_PROJECT
-                                  "/claude-runner/claude-runner:latest");
+    assert_non_null(strstr(json_text(json, "template.template.containers.0.image"),
+                           CLOUD_REGION "-docker.pkg.dev/" CLOUD_PROJECT
+                                        "/claude-runner/claude-runner@sha256:"));
     reply_free(reply);
 }
 
@@ -64,7 +69,7 @@ static void furnishes_a_fresh_project_and_changes_nothing_when_run_again(void **
     assert_run("setup", KEY "\n", 0);
     assert_said("bucket " BUCKET ": created");
     assert_said("GCS_LOGS_BUCKET=" BUCKET);
-    assert_said("docker build --target job");
+    assert_said("image claude-runner:src-");
     assert_bucket();
     assert_access();
     assert_job();
@@ -105,7 +110,7 @@ static void changes_what_a_flag_says_and_nothing_else(void **state)
     assert_run("setup", "", 0);
     assert_said("bucket " BUCKET ": changed: iamConfiguration, lifecycle");
     struct reply *reply = look("/storage/v1/b/" BUCKET);
-    assert_int_equal(cJSON_GetArraySize(json_at(reply->json, "lifecycle.rule")), 3);
+    assert_int_equal(cJSON_GetArraySize(json_at(reply->json, "lifecycle.rule")), 4);
     reply_free(reply);
     reply = look("/v2/" JOB);
     assert_json_text(reply->json, "template.template.timeout", "7200s");
@@ -158,6 +163,13 @@ static const char *const permissions[] = {
     "resourcemanager.projects.setIamPolicy",
     "iam.serviceAccounts.getIamPolicy",
     "iam.serviceAccounts.setIamPolicy",
+    "artifactregistry.repositories.getIamPolicy",
+    "artifactregistry.repositories.setIamPolicy",
+    "artifactregistry.tags.get",
+    "cloudbuild.builds.list",
+    "storage.objects.create",
+    "cloudbuild.builds.create",
+    "cloudbuild.builds.get",
     "compute.subnetworks.get",
     "compute.firewalls.list",
     "compute.firewalls.create",
@@ -239,6 +251,9 @@ static const char *const writing[] = {
     "secretmanager.projects.secrets.setIamPolicy",
     "cloudresourcemanager.projects.setIamPolicy",
     "iam.projects.serviceAccounts.setIamPolicy",
+    "artifactregistry.projects.locations.repositories.setIamPolicy",
+    "storage.objects.insert",
+    "cloudbuild.projects.builds.create",
     "compute.firewalls.insert",
     "run.projects.locations.jobs.create",
     "run.projects.locations.jobs.setIamPolicy",

@@ -93,7 +93,7 @@ static void sessions_are_used_by_everybody(void **state)
     runner_free(runner);
 }
 
-/* No task starts without a credential: thousands can wait. */
+/* There is no credential, so no task starts, and thousands of tasks can wait. */
 static void the_console_is_quick(void **state)
 {
     (void)state;

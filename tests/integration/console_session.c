@@ -1,5 +1,5 @@
 /*
- * The console's session and files, as a browser and as somebody who means harm would ask for them.
+ * The console's session and files: requests of a browser, and requests of an attacker.
  */
 #include "testing.h"
 
@@ -42,7 +42,7 @@ static struct session begin(void)
     assert_non_null(strstr(cookie, "; HttpOnly"));
     assert_non_null(strstr(cookie, "; SameSite=Strict"));
     assert_non_null(strstr(cookie, "; Path=/;"));
-    assert_null(strstr(cookie, "Secure")); /* it did not come by TLS */
+    assert_null(strstr(cookie, "Secure")); /* the request did not come by TLS */
     struct session session = {
         .cookie = textf("Cookie: %.*s\r\n", (int)strcspn(cookie, ";"), cookie),
         .token = textf("X-CSRF-Token: %s\r\n", json_text(reply->json, "csrf"))};
@@ -150,7 +150,7 @@ static void a_link_signs_in_once(void **state)
     assert_int_equal(enter_by("x", ""), 403);
     assert_int_equal(status_of("POST", "/console/links", "", ""), 403);
     free(other);
-    for (int i = 0; i < 8; i++) /* more links than there are places: the oldest ends */
+    for (int i = 0; i < 8; i++) /* there are more links than places, so the oldest link ends */
         free(make_link());
     free(token);
     token = make_link();
@@ -179,7 +179,7 @@ static void guessing_is_slowed_down(void **state)
     for (int i = 0; i < 12 && status == 403; i++)
         status = status_of("POST", "/console/session", JSON_TYPE, "{\"secret\":\"a guess at it\"}");
     assert_int_equal(status, 429);
-    struct session session = begin(); /* who knows it is not locked out */
+    struct session session = begin(); /* a browser with a session is not locked out */
     end(&session);
 }
 

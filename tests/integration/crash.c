@@ -1,6 +1,6 @@
 /*
- * Stopping and dying: what was accepted is never lost, never runs twice unasked, and leaves no
- * process behind.
+ * Stops and crashes of the runner: an accepted task is never lost, never runs twice without a
+ * request for that, and leaves no process behind.
  */
 #include "testing.h"
 
@@ -114,7 +114,8 @@ static bool is_idle(const struct runner *runner)
     return idle;
 }
 
-/* Kills at many moments of tasks' lives. Whatever was answered 202 must come to an end. */
+/* Kills the runner at many moments of tasks' lives. Each task that was answered with 202 must come
+ * to an end. */
 static void nothing_accepted_is_lost_whenever_it_dies(void **state)
 {
     (void)state;
@@ -140,7 +141,8 @@ static void nothing_accepted_is_lost_whenever_it_dies(void **state)
         reply_free(result);
         free(ids[i]);
     }
-    EVENTUALLY(2000, is_idle(runner)); /* a task's end is stored a moment before it is told */
+    EVENTUALLY(2000, is_idle(runner)); /* the end of a task is stored a moment before the runner
+                                        * reports it */
     runner_free(runner);
 }
 
@@ -291,7 +293,8 @@ static void signals_that_mean_nothing_end_nothing(void **state)
     runner_free(runner);
 }
 
-/* As an init may start it: nothing that it opens may become its standard output. */
+/* An init may start the runner with closed streams: no file that it opens may become its standard
+ * output. */
 static void it_starts_with_its_streams_closed(void **state)
 {
     (void)state;

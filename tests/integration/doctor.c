@@ -1,6 +1,6 @@
 /*
- * `claude-runner doctor --public URL` before a real runner, and before ways to it that are broken
- * as Cloudflare's are.
+ * `claude-runner doctor --public URL` against a real runner, and against proxies that are broken in
+ * the ways in which Cloudflare's are.
  */
 #include "loopback.h"
 #include "testing.h"
@@ -17,7 +17,8 @@ static struct runner *shared(void)
     return runner_shared(&runner, settings);
 }
 
-/* Runs it against the address; what it prints, and its exit status. The caller frees the text. */
+/* Runs the doctor against the address. Returns what it prints, which the caller frees, and its exit
+ * status. */
 static char *examine(const char *address, const char *secret, const char *token, int *ret_status)
 {
     char *out = textf("%s/doctor", shared()->dir);
@@ -31,7 +32,7 @@ static char *examine(const char *address, const char *secret, const char *token,
     char *none[] = {NULL};
     assert_true(proc_wait(proc_start(make, none, "/dev/null", "/dev/null"), 5000, ret_status));
     write_file(file, text, 0600);
-    /* What the configuration file says goes only to the address that stands there. */
+    /* The secret in the configuration file is sent to the address in that file only. */
     char *argv[] = {(char[]){TEST_RUNNER},
                     (char[]){"doctor"},
                     (char[]){"--quick"},
@@ -87,7 +88,8 @@ static void a_wrong_secret_is_found(void **state)
     free(said);
 }
 
-/* What stands in front: an answer for all, or Access, which wants its token. */
+/* A server in front of the runner: it gives one answer to all, or acts as Access, which requires
+ * its token. */
 struct front {
     int status;
     bool access;

@@ -1,6 +1,6 @@
 /*
- * The doubles themselves, and what the real CLI makes of the scripted API: when a new release of
- * the CLI behaves in another way, this is what fails first.
+ * The doubles themselves, and how the real CLI reacts to the scripted API. When a new release of
+ * the CLI behaves differently, this suite fails first.
  */
 #include "testing.h"
 
@@ -274,9 +274,9 @@ static void the_real_cli_takes_every_answer_as_written_down(void **state)
         assert_json_text(run.result, "subtype", cases[i].subtype);
         assert_json_bool(run.result, "is_error", cases[i].is_error);
         assert_int_equal(run.status, cases[i].status);
-        /* Of a connection that is cut, the CLI's HTTP client may make one more try of its own, and
-         * newer CLIs make one more with a credential that was refused. What breaks in the stream
-         * newer CLIs ask for again without a word. */
+        /* When a connection is cut, the CLI's HTTP client may try once more by itself; newer CLIs
+         * try once more with a refused credential. Newer CLIs silently repeat a request whose
+         * stream broke. */
         bool cut = strncmp(cases[i].prompt, "[[cut", 5) == 0;
         bool silent = strcmp(cases[i].prompt, "[[error:stream]]") == 0 ||
                       strcmp(cases[i].prompt, "[[cut]]") == 0;

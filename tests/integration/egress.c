@@ -1,5 +1,6 @@
 /*
- * The network of a task: what its programs reach through the gate, and what not.
+ * The network of a task: which addresses its programs reach through the gate, and which they do
+ * not.
  */
 #include "testing.h"
 
@@ -15,7 +16,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* A service of the host's loopback: greets over HTTP, and counts who came. */
+/* A service on the host's loopback: greets over HTTP and counts its visitors. */
 struct service {
     int fd, port;
     atomic_int came;
@@ -24,7 +25,7 @@ struct service {
 
 static struct runner *closed, *opened;
 static struct service service;
-static char host[256]; /* a name of this machine that leads to its loopback; "": it has none */
+static char host[256]; /* a name of this machine that resolves to its loopback; "": it has none */
 
 static void *greet(void *arg)
 {
@@ -181,7 +182,7 @@ static void the_hosts_loopback_and_the_runners_ports_stay_closed(void **state)
         reply_free(reply);
         free(cases[i].command);
     }
-    /* the jail's own loopback is not the host's, however it is written */
+    /* in every spelling, the jail's loopback is not the host's */
     char *command =
         textf("for a in 127.0.0.1 2130706433 [::ffff:127.0.0.1] [::1] localhost; do " CURL
               "http://$a:%d/; done",
@@ -224,7 +225,7 @@ static void a_name_is_told_only_to_whom_it_is_allowed(void **state)
     need_gate(open_lan());
     char *command = textf("getent ahostsv4 %s | head -1 | cut -d. -f1,2", host);
     struct reply *reply = run(opened, command, "\"open\"");
-    assert_json_text(reply->json, "stdout", "198.18\n"); /* what stands for it */
+    assert_json_text(reply->json, "stdout", "198.18\n"); /* the address that stands for the name */
     reply_free(reply);
     reply = run(opened, command, "\"none\"");
     assert_json_text(reply->json, "stdout", "");
@@ -262,7 +263,7 @@ static void many_connections_at_once_all_come_through(void **state)
     free(command);
 }
 
-/* One connection has one destination: what it says is not looked at. */
+/* One connection has one destination; the gate does not read what is sent over it. */
 static void a_connection_leads_to_one_place_whatever_it_says(void **state)
 {
     (void)state;
@@ -282,7 +283,7 @@ static void a_connection_leads_to_one_place_whatever_it_says(void **state)
 
 /* ---- sessions ---- */
 
-/* Runs a command in a session: what it printed. */
+/* Runs a command in a session. Returns what it printed. */
 static char *in_session(const char *id, const char *command)
 {
     char *path = textf("/sessions/%s/exec", id);
@@ -321,7 +322,7 @@ static void sessions_have_the_same_gate(void **state)
         free(path);
         free(id);
     }
-    runner_stop(opened, 10000); /* the rules are kept */
+    runner_stop(opened, 10000); /* the rules of the session survive */
     runner_start(opened);
     char *closed_one = in_session("net0", get), *open_one = in_session("net2", get);
     assert_string_equal(closed_one, "no\n");

@@ -81,7 +81,7 @@ static void what_is_printed_comes_back_apart_with_the_exit_code(void **state)
         {"cat", "", true, 0, "", ""},
         {"printf %s \\\"$WHAT\\\"", "\"env\":{\"WHAT\":\"set\"}", true, 0, "set", ""},
         {"printf '\\\\303\\\\244 \\\\377'", "", true, 0, "\xc3\xa4 \xef\xbf\xbd", ""},
-        /* whose path depends on the jail */
+        /* the path in this message depends on the jail */
         {"set -o pipefail; no-such-program-here 2>&1 | sed s,^.*/,,", "", false, 127,
          "bash: line 1: no-such-program-here: command not found\n", ""},
         {"kill -9 $$", "", false, 137, "", ""},

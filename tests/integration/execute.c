@@ -208,7 +208,7 @@ static void a_login_file_serves_as_well_as_a_key(void **state)
     assert_json_text(log, "0.headers.Authorization", "Bearer " API_TOKEN);
     cJSON_Delete(log);
     reply = runner_execute(own, "[[error:429 retry-after=1 reset=+3600]]", "");
-    assert_problem(reply, 429, "too_many_requests"); /* the account's matter, not the task's */
+    assert_problem(reply, 429, "too_many_requests"); /* the account has the problem, not the task */
     reply_free(reply);
     free(path);
     runner_free(own);

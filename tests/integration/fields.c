@@ -1,6 +1,6 @@
 /*
- * Every field of a request, seen at its other end: with the real Claude Code CLI, in what reaches
- * the scripted Messages API, or on the disk.
+ * Every field of a request, observed where it takes effect: in what the real CLI sends to the
+ * scripted Messages API, or on the disk.
  */
 #include "testing.h"
 
@@ -103,7 +103,7 @@ static void a_slash_command_of_the_request_expands(void **state)
 
 /* ---- what Claude may do ---- */
 
-/* Whether Claude could write a file outside of its workspace by this tool call. */
+/* Whether Claude could write a file outside its workspace by this tool call. */
 static bool could_touch(const char *name, const char *more)
 {
     char *file = textf("%s/%s", shared()->shared, name);
@@ -231,7 +231,7 @@ static void an_answer_follows_a_schema(void **state)
     assert_asked(api, "schemamark", "tools", schema);
     reply_free(reply);
     free(more);
-    /* as text; what does not fit the schema is asked for again */
+    /* the schema as text; Claude is asked again when the output does not fit it */
     cJSON *quoted = cJSON_CreateString(schema);
     char *text = cJSON_PrintUnformatted(quoted);
     more = textf("\"jsonSchema\":%s", text);
@@ -299,7 +299,7 @@ static void servers_of_the_request_offer_their_tools(void **state)
     char *script = textf("%s/mcp.js", shared()->shared),
          *program = read_file(TEST_MCP_SERVER, NULL);
     assert_non_null(program);
-    write_file(script, program, 0644); /* where the task's user may read it */
+    write_file(script, program, 0644); /* at a place where the task's user may read it */
     char *more = textf("\"mcpConfig\":{\"mcpServers\":{\"calc\":{\"command\":\"/usr/bin/node\","
                        "\"args\":[\"%s\"],\"env\":{\"BIAS\":\"1000\"}}}},"
                        "\"allowedTools\":[\"mcp__calc__add\"]",
@@ -374,7 +374,7 @@ static void commands_run_before_claude_does(void **state)
 
 /* ---- repositories ---- */
 
-/* A repository whose own settings want to run things; its URL. */
+/* Makes a repository whose settings try to run programs. Returns its URL. */
 static char *hostile_repo(void)
 {
     char *work = textf("%s/hostile", shared()->shared);
@@ -459,7 +459,7 @@ static void a_directory_to_start_in_is_inside(void **state)
     (void)state;
     struct reply *reply =
         runner_succeeded(shared(), "[[text:made]] elsewhere", "\"cwdRelative\":\"no/such\"");
-    reply_free(reply); /* without a repository it is made */
+    reply_free(reply); /* without a repository the branch is made */
     reply = runner_execute(runner, "[[text:never]] nowhere", "\"working_dir\":\"../x\"");
     assert_problem(reply, 400, "invalid_request");
     assert_json_text(reply->json, "errors.0.field", "working_dir");
@@ -471,7 +471,7 @@ static void the_highest_priority_goes_first(void **state)
 {
     (void)state;
     static const char *const priorities[] = {"\"priority\":0", "", "\"priority\":9"};
-    struct runner *own = runner_new(); /* with the stand-in: it is about the queue */
+    struct runner *own = runner_new(); /* this test concerns the queue, so it uses the stand-in */
     char *ids[3], *starts[3];
     runner_set(own, "MAX_CONCURRENT_TASKS", "1");
     runner_start(own);

@@ -1,6 +1,7 @@
 /*
- * git in a task: fetch, pull and push by way of the runner, over ssh, https and from a directory,
- * in the tier that the program's argument names. The servers are real, git is the judge.
+ * git in a task: it fetches, pulls and pushes through the runner, with a remote over ssh, over
+ * https or in a directory, in the tier that the program's argument names. The servers are real, and
+ * git checks the results.
  */
 #include "githost.h"
 #include "testing.h"
@@ -28,7 +29,7 @@ static int start_all(void **state)
     if (!githost_start())
         return 0;
     key = key_json("k_ed25519");
-    /* a hook of the remote's that speaks, and refuses one branch */
+    /* the remote has a hook that prints text and refuses one branch */
     free(sh("printf '#!/bin/sh\\necho words of the remote >&2\\n"
             "while read old new ref; do case $ref in */forbidden) exit 1;; esac; done\\n'"
             " >o.git/hooks/pre-receive; chmod +x o.git/hooks/pre-receive"));
@@ -64,7 +65,7 @@ static void need_host(void)
 
 enum upstream { BY_SSH, BY_HTTPS, BY_FILE, UPSTREAMS };
 
-/* The fields that name the repository by that way. */
+/* The fields of a request that name the repository by that transport. */
 static char *fields_of(enum upstream upstream, const char *more)
 {
     const char *comma = *more ? "," : "";
@@ -77,8 +78,8 @@ static char *fields_of(enum upstream upstream, const char *more)
                : textf("\"repoUrl\":\"file://%s/o.git\"%s%s", host.dir, comma, more);
 }
 
-/* Runs a script in a workspace of the repository: what it printed, and its exit status at the end
- * ("exit 0"). */
+/* Runs a script in a workspace of the repository. Returns what it printed; the last line is its
+ * exit status ("exit 0"). */
 static char *run_in(enum upstream upstream, const char *more, const char *script)
 {
     AUTO(str)
@@ -159,7 +160,7 @@ static void every_version_of_the_protocol_and_shallow_fetches_work(void **state)
     }
 }
 
-/* Both sides have moved on, by more commits than fit into one round of the negotiation. */
+/* Both histories have grown by more commits than one round of the negotiation holds. */
 static void histories_that_part_far_back_are_negotiated(void **state)
 {
     (void)state;
@@ -221,7 +222,7 @@ static void without_git_push_only_fetching_works(void **state)
         says(sh("git -C o.git rev-parse --verify refs/heads/claude/never 2>&1 || true"), "fatal"));
 }
 
-/* What each push prints; `changes` says whether the remote's refs may differ after it. */
+/* The output of each push; `changes` says whether the push may change the remote's refs. */
 static const struct {
     const char *rules;
     const char *script;
@@ -293,7 +294,7 @@ static void who_has_been_overtaken_has_to_fetch_first(void **state)
         AUTO(str)
         char *script =
             textf("git push -q origin HEAD:claude/race-%d; " COMMIT
-                  /* the client believes what it saw; the remote has moved on meanwhile */
+                  /* the client believes what it saw, but the remote has changed since */
                   "old=$(git rev-parse HEAD~1); " COMMIT
                   "git push -q origin HEAD:claude/race-%d; git reset -q --hard $old; " COMMIT
                   "git push origin HEAD:claude/race-%d",
@@ -332,7 +333,7 @@ static void two_pushes_at_once_both_arrive(void **state)
 
 /* ---- who speaks to the gate by hand ---- */
 
-/* Shell: where the gate is, what opens it, a line of a push, a push. */
+/* Shell code: the gate's address, its token, one line of a push, and a push. */
 static const char gate[] =
     "url=$(git config --get-regexp '^url' | head -1 | sed 's/^url.//;s/.insteadof .*//')\n"
     "auth=$(git config --get-regexp '^http.*extraheader' | sed 's/^[^ ]* //')\n"
@@ -405,7 +406,7 @@ static void what_no_client_of_git_sends_is_refused(void **state)
     assert_string_equal(before, after);
 }
 
-/* A list of refs and no pack, a pack that is cut, a pack of lies: nothing is pushed. */
+/* A list of refs without a pack, a truncated pack and a forged pack: nothing is pushed. */
 static void packs_that_are_none_are_refused(void **state)
 {
     (void)state;
@@ -425,7 +426,7 @@ static void packs_that_are_none_are_refused(void **state)
     assert_string_equal(before, after);
 }
 
-/* The token, told by a task that has ended, and to another. */
+/* The token is used after its task has ended, and by another task. */
 static void a_token_is_worth_nothing_after_its_task(void **state)
 {
     (void)state;
@@ -441,7 +442,7 @@ static void a_token_is_worth_nothing_after_its_task(void **state)
     assert_true(says(run_in(BY_SSH, ANY, script), "has ended or is another"));
 }
 
-/* The client goes away in the middle. */
+/* The client disconnects in the middle of a push. */
 static void a_push_that_is_cut_off_leaves_nothing(void **state)
 {
     (void)state;

@@ -1,6 +1,6 @@
 /*
- * The runner's way to Google's APIs against the stand-in for them: every step of
- * tests/integration/adapters.c, with each kind of credentials.
+ * The runner's client for Google's APIs against the stand-in: each step of
+ * tests/integration/adapters.c with each kind of credentials.
  */
 #include "cloud.h"
 #include "testing.h"
@@ -59,7 +59,7 @@ static void take_all_steps(const char *dir, const char *credentials)
 static void every_step_succeeds_with_a_service_accounts_key(void **state)
 {
     take_all_steps(*state, cloud->key_file);
-    /* whatever was lost on the way: no execution twice */
+    /* although answers were lost, no execution was started twice */
     assert_int_equal(cloud_count(cloud, "run.projects.locations.jobs.run", NULL), 3);
 }
 

@@ -1,5 +1,6 @@
 /*
- * The stand-in for Google's APIs: what it refuses, and what Google's own clients say of it.
+ * The stand-in for Google's APIs: which requests it refuses, and whether Google's own clients
+ * accept it.
  */
 #include "cloud.h"
 #include "jwt.h"
@@ -19,7 +20,7 @@
 
 static struct cloud *cloud;
 
-/* What stands for `claude-runner job` here. */
+/* The script that takes the place of `claude-runner job`. */
 static int start(void **state)
 {
     (void)state;
@@ -58,12 +59,12 @@ struct refusal {
 };
 
 static const struct refusal refusals[] = {
-    /* who one is */
+    /* authentication */
     {"GET", OBJECTS, "", NULL, 401, "authError"},
     {"GET", OBJECTS, "Authorization: Bearer ya29.no\r\n", NULL, 401, "authError"},
     {"GET", "/v2/" CLOUD_JOB_NAME, "Authorization: Basic eDp5\r\n", NULL, 401, "UNAUTHENTICATED"},
     {"POST", UPLOAD "?uploadType=media&name=x", "", "x", 401, "authError"},
-    /* what there is */
+    /* unknown paths */
     {"GET", "/v9/nothing", BEARER, NULL, 404, "NOT_FOUND"},
     {"PUT", "/v2/" CLOUD_JOB_NAME, BEARER, NULL, 404, "NOT_FOUND"},
     {"POST", "/v2/" CLOUD_JOB_NAME ":walk", BEARER JSON, "{}", 404, "NOT_FOUND"},
@@ -72,7 +73,7 @@ static const struct refusal refusals[] = {
     {"GET", "/v2/" CLOUD_LOCATION "/jobs/none", BEARER, NULL, 404, "NOT_FOUND"},
     {"GET", "/v1/projects/" CLOUD_PROJECT "/secrets/none/versions/latest:access", BEARER, NULL, 404,
      "NOT_FOUND"},
-    /* how it is said */
+    /* malformed requests */
     {"GET", OBJECTS "?bogus=1", BEARER, NULL, 400, "invalid"},
     {"GET", OBJECTS "?maxResults=many", BEARER, NULL, 400, "invalid"},
     {"GET", OBJECTS "?prefix=a&prefix=b", BEARER, NULL, 400, "invalid"},

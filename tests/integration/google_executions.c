@@ -1,5 +1,6 @@
 /*
- * The stand-in for Cloud Run: executions are processes, and what is said of them is true.
+ * The stand-in for Cloud Run: an execution is a process, and its reported state is the process's
+ * state.
  */
 #include "cloud.h"
 #include "testing.h"
@@ -16,7 +17,7 @@ enum { MANY = 100, CONNECTIONS = 200, RUN_MS = 20000 };
 
 static struct cloud *cloud;
 
-/* What stands for `claude-runner job` here: does as its environment says. */
+/* The script that takes the place of `claude-runner job`: its environment says what it does. */
 static const char job_script[] = "#!/bin/sh\n"
                                  "echo \"arguments: $*\"\n"
                                  "env\n"
@@ -80,7 +81,7 @@ static struct reply *run_reply(const char *job, const char *env, const char *mor
     return reply;
 }
 
-/* The name of a new execution. */
+/* Starts an execution. Returns its name. */
 static char *run(const char *env, const char *more)
 {
     struct reply *reply = run_reply(CLOUD_JOB, env, more);
@@ -111,14 +112,14 @@ static bool has_ended(const char *name)
     return ended;
 }
 
-/* How it is at its end. */
+/* Waits until the execution ends. Returns its last description. */
 static cJSON *await(const char *name)
 {
     EVENTUALLY(RUN_MS, has_ended(name));
     return get(name, "");
 }
 
-/* What it has written. */
+/* What the execution has printed. */
 static char *output(const char *name)
 {
     char *path = textf("%s/executions/%s/output", cloud->state, strrchr(name, '/') + 1);
@@ -187,7 +188,7 @@ static void it_gets_what_cloud_run_gives(void **state)
     free(name);
 }
 
-/* The metadata server that it was told of knows it as its own account. */
+/* The metadata server that the execution is given identifies it as its own account. */
 static void it_is_its_jobs_account(void **state)
 {
     (void)state;
@@ -415,7 +416,7 @@ static void it_is_lost_in_three_ways(void **state)
     free(forgotten);
 }
 
-/* How many executions there are with that variable. */
+/* The number of executions that have this variable. */
 static size_t count_with(const char *name, const char *value)
 {
     size_t n = 0;

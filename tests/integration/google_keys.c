@@ -66,7 +66,7 @@ static bool is_done(const char *operation)
     return done;
 }
 
-/* A request, and what is then said at a place of the answer. */
+/* A request, and what the answer must say at one place. */
 static const struct {
     const char *method, *path, *body, *at, *expected;
 } set_up[] = {

@@ -117,8 +117,8 @@ static void a_promised_checksum_is_checked(void **state)
     reply_free(reply);
 }
 
-/* The names on the page of the query, joined by commas, prefixes in brackets; the next page's token
- * goes to ret_token. */
+/* The names on the page that the query gives, joined by commas, prefixes in brackets. The next
+ * page's token is returned in ret_token. */
 static char *names(const char *query, char **ret_token)
 {
     char *path = textf(OBJECTS "?%s", query), *all = strdup("");
@@ -232,7 +232,8 @@ static void faults_are_shown_as_planned(void **state)
         assert_status(reply, 502);
         reply_free(reply);
     }
-    reply = get_with("faulty", "?alt=media", ""); /* the skip; so the next one in the plan */
+    reply = get_with("faulty", "?alt=media", ""); /* the skip is over, so this request meets the
+                                                   * next fault of the plan */
     assert_int_equal(reply->body_size, 5);
     assert_false(reply->complete);
     reply_free(reply);

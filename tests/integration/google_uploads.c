@@ -7,7 +7,7 @@ enum { CHUNK = 262144, BIG_MIB = 192, FLAT_KIB = 48 * 1024 };
 
 /* ---- resumable uploads ---- */
 
-/* The path of a new session. */
+/* The path of a new upload. */
 static char *begin(const char *name, const char *query, const char *headers)
 {
     char location[512];
@@ -52,13 +52,14 @@ static void an_upload_comes_in_pieces(void **state)
     assert_piece(session, "0-99/*", 100, 400, "");
     assert_piece(session, "262144-524287/*", CHUNK, 503, "");
     assert_piece(session, "0-262143/*", CHUNK, 308, "bytes=0-262143");
-    assert_piece(session, "0-524287/*", 2 * CHUNK, 308, "bytes=0-524287"); /* what is there again */
+    assert_piece(session, "0-524287/*", 2 * CHUNK, 308, "bytes=0-524287"); /* sent again: bytes that
+                                                                            * are stored already */
     assert_piece(session, "524288-524387/524300", 100, 400, "");
     assert_piece(session, "nonsense", 0, 400, "");
     cloud_restart(cloud);
     assert_piece(session, "*/524388", 0, 308, "bytes=0-524287");
     assert_piece(session, "524288-524387/524388", 100, 200, "");
-    assert_piece(session, "*/524388", 0, 200, ""); /* the answer that was lost */
+    assert_piece(session, "*/524388", 0, 200, ""); /* asked again: the answer that was lost */
     struct reply *reply = get_with("pieces", "", "");
     assert_json_text(reply->json, "size", "524388");
     reply_free(reply);
@@ -90,7 +91,7 @@ static void what_came_before_a_cut_counts_in_multiples(void **state)
     free(session);
 }
 
-/* The status of a question for what is there. */
+/* The status of a query for how much has been stored. */
 static int asked(const char *session)
 {
     struct reply *reply = piece(session, "*/*", 0);
@@ -132,7 +133,7 @@ static void an_upload_ends_unfinished(void **state)
 
 /* ---- big ones ---- */
 
-/* Sends BIG_MIB in one PUT: the status. */
+/* Sends BIG_MIB in one PUT. Returns the status. */
 static int send_big(const char *session)
 {
     long long size = (long long)BIG_MIB << 20;
@@ -153,7 +154,7 @@ static int send_big(const char *session)
     return status;
 }
 
-/* How many bytes of the object come. */
+/* Downloads the object. Returns the number of its bytes. */
 static long long receive_big(const char *name)
 {
     char *path = textf(OBJECTS "/%s?alt=media", name), *data = malloc(1 << 20);
@@ -181,7 +182,7 @@ static void a_big_object_takes_no_memory(void **state)
     char *session = begin("big", "", "");
     assert_int_equal(send_big(session), 200);
     assert_true(receive_big("big") == (long long)BIG_MIB << 20);
-    if (slowness() == 1) /* sanitizers keep memory of their own */
+    if (slowness() == 1) /* sanitizers use memory of their own */
         assert_true(proc_rss_kib(cloud->api->pid) < FLAT_KIB);
     struct reply *reply = cloud_call(cloud, "DELETE", OBJECTS "/big", NULL);
     assert_status(reply, 204);

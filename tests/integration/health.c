@@ -1,5 +1,5 @@
 /*
- * GET /health, and what it says of every shape a credentials file can have.
+ * GET /health, and what it reports for each shape that a credentials file can have.
  */
 #include "testing.h"
 
@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* A runner that relies on a login; its file is still to be written. */
+/* A runner that relies on a login; the caller writes the login's file. */
 static struct runner *with_login(void)
 {
     struct runner *runner = runner_new();
@@ -89,7 +89,8 @@ static void every_shape_of_the_file_is_understood(void **state)
             assert_json_bool(reply->json, "oauth.expired", shapes[i].expired);
             assert_json_bool(reply->json, "oauth.refreshable", shapes[i].refreshable);
         }
-        /* the token server of these tests is away, which shows once a refresh was tried */
+        /* the token server of these tests does not answer, which /health reports once a refresh was
+         * tried */
         bool away = strstr(reply->body, "\"reasons\":[\"refresh_failed\"]") != NULL;
         assert_json_text(reply->json, "status", shapes[i].usable && !away ? "healthy" : "degraded");
         if (!shapes[i].usable)
@@ -127,7 +128,7 @@ static void arrange_missing(const struct runner *runner)
     (void)runner;
 }
 
-/* A directory in its place: not even root can read that. */
+/* A directory in the file's place: not even root can read that. */
 static void arrange_unreadable(const struct runner *runner)
 {
     char *path = textf("%s/.credentials.json", runner->config);
@@ -214,7 +215,8 @@ static void it_has_the_shape_that_the_edge_worker_reads(void **state)
     assert_true(is_timestamp(json_text(reply->json, "timestamp")));
     assert_true(json_number(reply->json, "uptime_seconds") >= 0);
     assert_string_not_equal(json_text(reply->json, "credential"), "login");
-    assert_json_bool(reply->json, "oauth.configured", false); /* and not needed, with a key */
+    assert_json_bool(reply->json, "oauth.configured", false); /* with a key, the login is not
+                                                               * needed */
     assert_json_bool(reply->json, "oauth.expired", false);
     assert_null(json_at(reply->json, "oauth.reason"));
     assert_json_number(reply->json, "auth_failures.failure_count", 0);

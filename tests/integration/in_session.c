@@ -1,5 +1,5 @@
 /*
- * Claude in a session: a task of /execute that works with a session's files. The CLI is a script
+ * Claude in a session: a task of /execute that works on the session's files. The CLI is a script
  * that runs its prompt as a shell script.
  */
 #include "githost.h"
@@ -50,7 +50,7 @@ static void shell_says(const struct runner *to, const char *session, const char 
     done_free(done);
 }
 
-/* A task in the session, which must succeed. */
+/* Runs a task in the session; it must succeed. */
 static struct reply *ran(const struct runner *to, const char *session, const char *prompt,
                          const char *more)
 {
@@ -72,7 +72,7 @@ static char *started(const struct runner *to, const char *session, const char *p
     return id;
 }
 
-/* `tmp`: the session has a /tmp of its own there. */
+/* `tmp`: on this host the session has its own /tmp. */
 static void try_host(const char *name, const char *value, bool tmp)
 {
     struct runner *own = make(name, value);
@@ -93,7 +93,7 @@ static void try_host(const char *name, const char *value, bool tmp)
     reply_free(reply);
     shell_says(own, "s", "cat d/f a b; ls -A ~",
                "from the shell\nfrom Claude\nafter\nbefore\nin-home\n");
-    /* what was an output of the last task is none of this one */
+    /* an output of the previous task is not an output of this one */
     reply = ran(own, "s", "cat ../output/k", "\"cwdRelative\":\"d\"");
     assert_json_text(reply->json, "output", "kept");
     assert_json_lacks(reply->json, "outputs");
@@ -183,7 +183,7 @@ static void a_session_may_have_a_repository(void **state)
     shell_says(get(), "repo", "cat f new; git status --short", "is\nnew\n M f\n?? new\n");
     make_with_repository("layers", ",\"layered\":true");
     struct reply *reply = runner_execute(get(), "true", "\"inSession\":\"layers\"");
-    if (reply->status != 200) { /* a host without overlays has no layers */
+    if (reply->status != 200) { /* on a host without overlays a session has no layers */
         assert_problem(reply, 400, "invalid_request");
         assert_json_text(reply->json, "errors.0.field", "inSession");
     }
@@ -222,7 +222,7 @@ static void a_link_that_the_session_plants_leads_nowhere(void **state)
     struct done *done = session_run(
         get(), "link",
         "cd /; mv /box/workspace /box/aside && ln -s ../../other/box/workspace /box/workspace", "");
-    bool planted = done->exit_code == 0; /* only where the box shows itself */
+    bool planted = done->exit_code == 0; /* possible only where the box shows its own files */
     done_free(done);
     struct reply *reply = runner_execute(get(), "cat own; touch planted", "\"inSession\":\"link\"");
     assert_status(reply, 200);

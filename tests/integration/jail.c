@@ -1,7 +1,7 @@
 /*
- * Tasks in jails, through the daemon: what Claude sees, what it may use, what is told of it. The
- * CLI is a script that runs its prompt as a shell would, as a Claude under somebody's influence
- * does.
+ * Tasks in jails, through the daemon: what Claude sees, what it may use, and what is reported. The
+ * CLI is a script that runs its prompt in a shell, as a Claude that follows an attacker's prompt
+ * would.
  */
 #include "testing.h"
 

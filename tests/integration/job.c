@@ -1,7 +1,7 @@
 /*
  * Cloud tasks from the execution's side: the stand-in for Google's APIs really starts
- * `claude-runner job`, with what Cloud Run gives it; what is sealed and started here is what the
- * runner at home would seal and start.
+ * `claude-runner job` with what Cloud Run gives it. The test seals and starts what the runner at
+ * home would seal and start.
  */
 #include "job_scene.h"
 
@@ -129,7 +129,7 @@ static void a_secret_that_a_task_prints_stays_out_of_the_bucket(void **state)
     (void)state;
     send_task("printed", "standin: secret MINE",
               "\"environmentSecrets\":{\"MINE\":\"" CANARY "\"},\"gitToken\":\"" CANARY "-2\"");
-    assert_no_trace(CANARY); /* sealed */
+    assert_no_trace(CANARY); /* the payload is sealed */
     start("1");
     assert_exit(0);
     assert_result("completed", "");

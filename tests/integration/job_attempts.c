@@ -37,7 +37,7 @@ static void an_attempt_runs_once(void **state)
     assert_log_says("claimed by somebody else");
     struct object after = fetch("result.json");
     assert_string_equal(before.data, after.data);
-    assert_true(is_there("payload.enc")); /* untouched */
+    assert_true(is_there("payload.enc")); /* the payload is untouched */
     assert_int_equal(file_size(mark), 1);
     free(before.data);
     free(after.data);
@@ -76,7 +76,7 @@ static void an_attempt_that_home_gave_up_is_not_begun(void **state)
     assert_false(is_there("metadata.json"));
 }
 
-/* Somebody else's events are there: it is not this job's attempt any more. */
+/* The bucket holds events of another job: the attempt no longer belongs to this job. */
 static void a_job_that_meets_foreign_events_writes_nothing_more(void **state)
 {
     (void)state;
@@ -195,7 +195,7 @@ static int held(void)
     return count;
 }
 
-/* What is being stored when SIGTERM comes, and hangs, does not keep the result. */
+/* An upload that hangs when SIGTERM comes does not prevent the upload of the result. */
 static void sigterm_while_outputs_are_stored_ends_in_time(void **state)
 {
     (void)state;

@@ -44,7 +44,7 @@ static void a_bucket_that_is_away_for_a_while_loses_nothing(void **state)
     start("1");
     await_piece();
     cloud_kill(cloud);
-    EVENTUALLY(20000, runner_task_processes(runner) == 0); /* the task goes on, and ends */
+    EVENTUALLY(20000, runner_task_processes(runner) == 0); /* the task continues and ends */
     cloud_restart(cloud);
     assert_exit(0);
     assert_result("completed", "");
@@ -82,7 +82,7 @@ static void events_come_in_short_intervals(void **state)
     assert_in_range(pieces, 4, 12);
 }
 
-/* Peak memory of the job, in KiB, at its end. */
+/* The job's peak memory in KiB, read when it has ended. */
 static long watch_memory(void)
 {
     long most = 0;

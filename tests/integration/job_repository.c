@@ -2,7 +2,7 @@
 
 #include <signal.h>
 
-/* Runs a shell script in the directory that tasks share with us; what it said. */
+/* Runs a shell script in the directory that tasks share with the test. Returns its output. */
 static char *shared_sh(const char *script)
 {
     int status = -1;
@@ -23,7 +23,7 @@ static char *shared_sh(const char *script)
     return said;
 }
 
-/* A remote that the task may write to as well, with so many commits and two branches. */
+/* Makes a remote that the task may write to, with that many commits and two branches. */
 static void make_remote(int commits)
 {
     char *script =
@@ -43,7 +43,7 @@ static void make_remote(int commits)
 
 #define PUSH "\"postExecutionActions\":{\"git\":{\"commit\":true,\"push\":true}}"
 
-/* A task that adds a file, commits and pushes; what became of it. */
+/* Runs a task that adds a file, commits and pushes. Returns its result. */
 static cJSON *run_in_remote(const char *id, const char *file, const char *more)
 {
     char *prompt = textf("standin: touch %s", file);
@@ -69,7 +69,7 @@ static void a_repository_task_commits_and_pushes(void **state)
     free(said);
 }
 
-/* What the commands before it have said. */
+/* The output of the commands that ran before the task. */
 static void assert_events_say(const char *text)
 {
     size_t pieces;
@@ -83,8 +83,8 @@ static void assert_events_say(const char *text)
     "git rev-parse --is-shallow-repository; git rev-list --count --all; git branch -r | xargs;" \
     " git status --porcelain; git fsck 2>/dev/null; cat f"
 
-/* A cold worker has no mirror that a whole history would be good for: it gets what was asked for,
- * and what it makes of that gets home all the same. */
+/* A cold worker has no mirror, so a whole history is of no use to it. It fetches what was asked
+ * for, and its commits reach the remote all the same. */
 static void a_worker_gets_no_more_of_a_history_than_asked_for(void **state)
 {
     (void)state;
@@ -121,7 +121,7 @@ static void a_worker_gets_no_more_of_a_history_than_asked_for(void **state)
     free(sha);
 }
 
-/* The task itself plays the stranger who pushes while it runs. */
+/* The task itself plays a stranger who pushes while it runs. */
 #define STRANGER                                                                                  \
     ",\"gitDepth\":1,\"preExecutionCommands\":[\"export HOME=$(mktemp -d) && cd $HOME &&"         \
     " printf '[safe]\\n\\tdirectory = *\\n[user]\\n\\tname = t\\n\\temail = t@t\\n' >.gitconfig " \
@@ -132,16 +132,16 @@ static void what_a_shallow_workspace_made_gets_home(void **state)
 {
     (void)state;
     make_remote(20);
-    /* nobody else is there */
+    /* without another writer */
     cJSON_Delete(run_in_remote("plain", "one", ",\"gitDepth\":1"));
-    /* somebody is faster */
+    /* another writer is faster */
     char *theirs =
         textf(STRANGER " && echo t >t && git add t && git commit -qm t && git push -q\"]",
               runner->shared);
     cJSON *json = run_in_remote("fast", "two", theirs);
     assert_json_contains(json, "members", "\"method\":\"rebase\"");
     cJSON_Delete(json);
-    /* and goes back to what this workspace has never seen */
+    /* and resets the branch to a commit that this workspace has never seen */
     char *back = textf(STRANGER " && git reset -q --hard HEAD~9 && echo b >b && git add b &&"
                                 " git commit -qm b && git push -qf\"]",
                        runner->shared);

@@ -1,4 +1,5 @@
-/* A job in the cloud's double: its payload, its execution, and what it leaves in the bucket. */
+/* A job in the stand-in for Google's cloud: its payload, its execution, and what it leaves in the
+ * bucket. */
 #ifndef TESTS_JOB_SCENE_H
 #define TESTS_JOB_SCENE_H
 
@@ -17,9 +18,9 @@
 
 enum { END_MS = 60000, NOT_OURS = 3 };
 
-static struct api *api;       /* Anthropic's */
-static struct cloud *cloud;   /* Google's */
-static struct runner *runner; /* places and variables; it is never started */
+static struct api *api;       /* Anthropic's stand-in */
+static struct cloud *cloud;   /* Google's stand-in */
+static struct runner *runner; /* gives paths and variables; it is never started */
 static char task[ID_MAX];     /* the id of the one that was sent last */
 static char execution[512];   /* the name of the one that was started last */
 
@@ -42,7 +43,7 @@ static inline char *object_path(const char *name)
     return out;
 }
 
-/* What lies at sessions/TASK/NAME; data is NULL when nothing does. */
+/* Returns the object sessions/TASK/NAME; data is NULL when there is none. */
 static inline struct object fetch(const char *name)
 {
     struct object object = {0};
@@ -68,7 +69,7 @@ static inline bool is_there(const char *name)
     return object.data != NULL;
 }
 
-/* All objects whose names begin so: an array of {name, size, …}. */
+/* All objects whose names begin with the prefix: an array of {name, size, …}. */
 static inline cJSON *list(const char *prefix)
 {
     cJSON *all = cJSON_CreateArray();
@@ -91,7 +92,8 @@ static inline cJSON *list(const char *prefix)
 
 /* ---- sending and starting ---- */
 
-/* Seals the request for the task `sealed_for` (NULL: itself) and puts it where `task` looks. */
+/* Seals the request for the task `sealed_for` (NULL: the task itself) and puts it where `task`
+ * looks. */
 static inline void send_sealed(const char *id, const char *attempt, const char *request,
                                const char *sealed_for)
 {
@@ -115,7 +117,7 @@ static inline void send_sealed(const char *id, const char *attempt, const char *
     snprintf(task, sizeof task, "%s", id);
 }
 
-/* A task with this prompt and more fields, as its first attempt. */
+/* Sends a task with this prompt and these fields, as its first attempt. */
 static inline void send_task(const char *id, const char *prompt, const char *more)
 {
     char *request = prompt_json(prompt, more);
@@ -142,7 +144,7 @@ static inline char *execution_file(const char *name)
     return textf("%s/executions/%s/%s", cloud->state, strrchr(execution, '/') + 1, name);
 }
 
-/* What the supervisor of the execution knows of its only task. */
+/* What the supervisor of the execution records of its only task. */
 static inline cJSON *execution_state(void)
 {
     char *path = execution_file("state.json"), *text = read_file(path, NULL);
@@ -177,7 +179,7 @@ static inline pid_t job_pid(void)
     return pid;
 }
 
-/* Waits for the execution's end: the job's exit status. */
+/* Waits until the execution ends. Returns the job's exit status. */
 static inline int await_end(int ms)
 {
     int64_t end = now_ms() + (int64_t)ms * slowness();
@@ -230,8 +232,8 @@ static inline void assert_result(const char *state, const char *reason)
 
 /* ---- events ---- */
 
-/* The pieces in order, put together. Fails unless each begins where the one before it ended and is
- * no longer than it may be. */
+/* The pieces of events, joined in order. Fails unless each piece begins where the previous one
+ * ended and is not too long. */
 static inline struct object joined(size_t *ret_pieces)
 {
     struct object all = {0};
@@ -261,8 +263,8 @@ static inline struct object joined(size_t *ret_pieces)
     return all;
 }
 
-/* They are the events file of the job, byte for byte: every event's id is its offset, the first is
- * "task", the last is "done" (unless cut), and result.json knows how long it was. */
+/* The pieces are the job's events file, byte for byte: each event's id is its offset, the first is
+ * "task", the last is "done" (unless cut), and result.json has the length. */
 static inline size_t assert_events_whole(bool done)
 {
     size_t pieces, count = 0;
@@ -331,7 +333,7 @@ static inline int set_up(void **state)
     return 0;
 }
 
-/* No job may leave anything on the machine, or a secret anywhere. */
+/* No job may leave a process on the machine, or a secret anywhere. */
 static inline int tear_down(void **state)
 {
     (void)state;
@@ -355,7 +357,7 @@ static inline int tear_down(void **state)
 
 static inline void assert_not_run(const char *error, bool payload_stays)
 {
-    assert_exit(0); /* home learns why from the result */
+    assert_exit(0); /* the runner at home learns the cause from the result */
     cJSON *json = result();
     assert_json_text(json, "state", "failed");
     assert_json_text(json, "reason", "cloud_error");

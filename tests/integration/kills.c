@@ -1,7 +1,7 @@
 /*
- * kill -9 at every step of a cloud task: of the runner at home, of the job, of the stand-in for
- * Google. A task stands at each step, its request held by the stand-in; then one of the three dies,
- * what was held goes on, and every task has had one execution, ends once, and leaves no payload.
+ * kill -9 at every step of a cloud task: of the runner at home, of the job, and of the stand-in for
+ * Google. The stand-in holds the request of each step. Then one of the three dies and the held
+ * requests continue. Every task must have had one execution, end once, and leave no payload.
  */
 #include "cloud.h"
 #include "testing.h"
@@ -25,15 +25,16 @@ static struct cloud *cloud;
 static struct runner *runner; /* at home */
 static struct runner *there;  /* never started: the places and variables of executions */
 
-/* Where a task stands. Those without an object are met one by one, before the others. */
+/* A step at which a task is held. Steps without an object are reached one by one, before the
+ * others. */
 static const struct step {
     const char *id;
     const char *method;
-    const char *object; /* of the task's session, as a URL has it */
+    const char *object; /* the object in the task's folder, as a URL spells it */
     int skip;
     const char *more;
-    /* Once the job is dead: the reason of a task that has failed, or NULL when it ends well: its
-     * execution had not begun, or its result had arrived. */
+    /* The task's reason when the job has died at this step. NULL: the task succeeds, because its
+     * execution had not begun or its result had arrived. */
     const char *without_job;
 } steps[] = {
     {"claimed", "cloudkms.projects.locations.keyRings.cryptoKeys.encrypt", NULL, 0, "", NULL},
@@ -104,7 +105,7 @@ static bool is_there(const char *id, const char *object)
 
 /* ---- to the steps ---- */
 
-/* A number of the stand-in's: "held" requests, executions that are "running". */
+/* One of the stand-in's numbers: "held" requests, or "running" executions. */
 static int now(const char *what)
 {
     cJSON *state = cloud_state(cloud);
@@ -138,7 +139,7 @@ static void submit(const struct step *step)
     free(more);
 }
 
-/* A task stands at each step. */
+/* Brings one task to each step. */
 static void take_places(void)
 {
     char *plan = strdup("");
@@ -164,7 +165,7 @@ static void take_places(void)
         if (steps[i].object)
             submit(&steps[i]);
     EVENTUALLY(END_MS, now("held") == (int)COUNT(steps));
-    /* where it is home that stands, the job is to be over */
+    /* at this step the runner at home is held, so the job must be over */
     EVENTUALLY(END_MS, is_there("relayed", "result.json") && is_there("read", "result.json"));
     free(all);
     free(plan);
@@ -172,8 +173,8 @@ static void take_places(void)
 
 /* ---- what became of them ---- */
 
-/* Executions that there were of this task: all, or those that have ended well. One that comes when
- * home has given its attempt up runs nothing. */
+/* The number of this task's executions: all, or those that succeeded. An execution that starts
+ * after the runner has given up its attempt runs nothing. */
 static int executions_of(const char *id, bool good)
 {
     int count = 0;

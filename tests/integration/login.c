@@ -162,7 +162,7 @@ static void half_a_code_may_be_tried_again(void **state)
     assert_json_contains(reply->json, "error", "not the full code");
     reply_free(reply);
     char *code = internet_agree(internet, begun.url);
-    char *pasted = textf(" \\t%s \\r\\n", code); /* as people copy it */
+    char *pasted = textf(" \\t%s \\r\\n", code); /* with the white space that people copy along */
     reply = give(runner, &begun, pasted);
     assert_json_text(reply->json, "state", "succeeded");
     reply_free(reply);
@@ -353,7 +353,7 @@ static void a_login_dies_with_the_runner(void **state)
     reply_free(reply);
     begun_free(&begun);
     begun = begin(runner);
-    assert_int_equal(runner_stop(runner, 15000), 0); /* with a login under way */
+    assert_int_equal(runner_stop(runner, 15000), 0); /* while a login is under way */
     assert_int_equal(cli_processes(runner), 0);
     begun_free(&begun);
     runner_free(runner);
@@ -421,7 +421,7 @@ static void the_login_is_for_those_with_the_secret(void **state)
 
 #define OUTSIDE_TASKS 32
 
-/* The owner works in a terminal with the same login: a Claude of its own, with its own refresh. */
+/* The owner uses the same login in a terminal: that Claude refreshes by itself. */
 static pid_t start_outside_cli(const struct runner *runner, const struct internet *internet,
                                const struct api *api, const char *cli, const char *out)
 {

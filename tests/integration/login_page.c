@@ -30,7 +30,7 @@ static char *token_of(const struct reply *reply)
     return strndup(at, strcspn(at, "\""));
 }
 
-/* POST /login/enter as a browser would; `more` is header lines. */
+/* POST /login/enter as a browser sends it; `more` is header lines. */
 static struct reply *enter(const struct runner *runner, const char *secret, const char *more)
 {
     struct reply *page = http_call(runner->base, "GET", "/login", NULL, NULL);
@@ -101,7 +101,7 @@ static void the_page_throttles_wrong_secrets(void **state)
     runner_free(runner);
 }
 
-/* Posts a form with a visit's cookie; its token unless `token` is another. */
+/* Posts a form with a visit's cookie, and with the visit's token unless `token` is another. */
 static struct reply *post(const struct runner *runner, const char *path, const char *visit,
                           const char *token, const char *more)
 {
@@ -207,7 +207,7 @@ static void a_secret_that_is_taken_back_ends_its_visits(void **state)
     runner_free(runner);
 }
 
-/* "Working" would be wrong while tasks wait. */
+/* The page must not say "Working" while tasks wait. */
 static void the_page_tells_of_a_pause(void **state)
 {
     (void)state;

@@ -1,4 +1,4 @@
-/* A runner among stand-ins for Claude's hosts, and a login begun in it. */
+/* A runner among stand-ins for Claude's hosts, and a login that was begun in it. */
 #ifndef TESTS_LOGIN_SCENE_H
 #define TESTS_LOGIN_SCENE_H
 
@@ -8,7 +8,7 @@
 
 #include <stdlib.h>
 
-static bool offline; /* the namespaces could be entered */
+static bool offline; /* whether the namespaces could be entered */
 
 static inline struct runner *new_runner(struct internet **ret_internet)
 {
@@ -20,7 +20,7 @@ static inline struct runner *new_runner(struct internet **ret_internet)
     return runner;
 }
 
-/* How many processes of the login's CLI live. */
+/* The number of live processes of the login's CLI. */
 static inline size_t cli_processes(const struct runner *runner)
 {
     char *variable = textf("CLAUDE_CONFIG_DIR=%s/login", runner->state);

@@ -8,7 +8,7 @@
 
 /* --- in a terminal ------------------------------------------------------------------------- */
 
-/* A client command with a pipe to its stdin; out and err go to files of these names. */
+/* A client command with a pipe to its stdin; its stdout and stderr go to files of these names. */
 struct command {
     pid_t pid;
     int in;
@@ -23,7 +23,7 @@ static struct command command_start(const struct runner *runner, const char *nam
                    (char[]){"RUNNER_SECRET=me:" RUNNER_SECRET ",old:0123456789abcdef"}, NULL};
     struct command command = {.out = textf("%s/%s.out", runner->dir, name),
                               .err = textf("%s/%s.err", runner->dir, name)};
-    unlink(command.out); /* of a command before */
+    unlink(command.out); /* the file of an earlier command */
     unlink(command.err);
     assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
     command.pid = fork();
@@ -63,7 +63,7 @@ static bool has_text(const char *path, const char *part)
     return has;
 }
 
-/* The address that it has printed. */
+/* The address that the command has printed. */
 static char *printed_url(const struct command *command)
 {
     EVENTUALLY(15000, has_text(command->out, "\n\n"));

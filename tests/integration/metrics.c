@@ -1,5 +1,6 @@
 /*
- * GET /metrics: read by Prometheus' own Python client, and held against what has happened.
+ * GET /metrics: Prometheus' own Python client reads it, and the values are compared with what has
+ * happened.
  */
 #include "testing.h"
 
@@ -22,8 +23,8 @@ static struct reply *scrape(const struct runner *runner)
     return reply;
 }
 
-/* What check.py says of the page as it is now; fails the test when that is not good. `option` may
- * be NULL. The caller frees it. */
+/* What check.py prints about the current page; fails the test when check.py refuses it. `option`
+ * may be NULL. The caller frees it. */
 static char *checked(const struct runner *runner, char *option)
 {
     struct reply *reply = scrape(runner);
@@ -80,7 +81,7 @@ static void it_asks_for_the_secret(void **state)
     struct reply *wrong = http_call(runner->base, "GET", "/metrics",
                                     "X-Runner-Secret: not-the-secret-at-all\r\n", NULL);
     assert_problem(wrong, 403, "forbidden");
-    /* an answer is counted when it has been sent, which may be after it was read */
+    /* the runner counts an answer when it has sent it, and the test may have read it earlier */
     EVENTUALLY(20000, value_of(runner, "claude_runner_http_requests_total{code=4xx,method=GET,"
                                        "route=/metrics}") >= 2);
     char *samples = checked(runner, NULL);
@@ -141,7 +142,7 @@ static void tasks_are_counted_once_by_how_they_ended(void **state)
     assert_value(busy, "claude_runner_task_slots{}", 1);
     cancel(runner, waiting);
     cancel(runner, running);
-    cancel(runner, running); /* again: it counts no more */
+    cancel(runner, running); /* the second cancel does not count */
     char *samples = checked(runner, NULL);
     assert_value(samples, ENDED("completed", ""), 3);
     assert_value(samples, ENDED("failed", "cli_error"), 1);
@@ -243,7 +244,7 @@ static void who_streams_and_who_waits_is_seen_while_it_lasts(void **state)
     runner_free(runner);
 }
 
-/* A login of this runner's own, which ends in so many seconds. */
+/* Writes a login of this runner, which ends in that many seconds. */
 static void write_login(const struct runner *runner, int seconds)
 {
     char *path = textf("%s/.credentials.json", runner->config);
@@ -316,7 +317,7 @@ static void what_the_api_says_of_the_account_is_shown(void **state)
     api_free(api);
 }
 
-/* Submits so many, some at once: they share what it costs to be durable. */
+/* Submits that many tasks, several at once, so that they share the syncs to the disk. */
 static void submit_many(const struct runner *runner, int many)
 {
     int fds[50];
@@ -333,14 +334,15 @@ static void submit_many(const struct runner *runner, int many)
     }
 }
 
-/* The quickest of many: others' load does not make that one slow, a walk over the table would. */
+/* Takes the quickest of many scrapes. Load of other programs does not slow that one down; a walk
+ * over the table of tasks would. */
 static void a_scrape_costs_no_more_with_many_tasks_in_the_database(void **state)
 {
     (void)state;
     struct runner *runner = runner_new();
     int64_t best = INT64_MAX;
     int many = slowness() > 1 ? MANY / 10 : MANY;
-    runner_set(runner, "ANTHROPIC_API_KEY", NULL); /* they wait for a login */
+    runner_set(runner, "ANTHROPIC_API_KEY", NULL); /* the tasks wait for a login */
     runner_set(runner, "QUEUE_MAX", "100000");
     runner_start(runner);
     submit_many(runner, many);

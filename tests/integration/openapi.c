@@ -1,6 +1,7 @@
 /*
- * GET /openapi.json: a validator from outside takes it, it describes what is served and no more,
- * and its schemas take and refuse what the runner does (tests/openapi/check.mjs).
+ * GET /openapi.json: an independent validator accepts it, it describes exactly the routes that are
+ * served, and its schemas accept and refuse the same bodies as the runner
+ * (tests/openapi/check.mjs).
  */
 #include "testing.h"
 
@@ -64,7 +65,7 @@ static void what_its_schemas_take_the_runner_takes_and_no_more(void **state)
 {
     (void)state;
     struct runner *runner = runner_new();
-    runner_set(runner, "ANTHROPIC_API_KEY", NULL); /* tasks wait for a login, none starts */
+    runner_set(runner, "ANTHROPIC_API_KEY", NULL); /* tasks wait for a login, so none starts */
     runner_set(runner, "QUEUE_MAX", "10000");
     runner_start(runner);
     check(runner, (char[]){"bodies"});

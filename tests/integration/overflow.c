@@ -1,5 +1,5 @@
 /*
- * Overflow: what the runner at home hands to Cloud Run. Both halves are real: the stand-in for
+ * Overflow: the runner at home hands tasks to Cloud Run. Both halves are real: the stand-in for
  * Google's APIs starts `claude-runner job` for each execution.
  */
 #include "overflow_scene.h"

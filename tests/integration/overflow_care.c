@@ -1,6 +1,6 @@
 /*
- * Overflow's smaller promises: a session is gone on with in either place, what arrives changed is
- * asked for again, a late payload is swept, a prompt that cannot be read stops nobody.
+ * Smaller promises of overflow: a conversation continues in either place, damaged results are
+ * requested again, a late payload is swept, and an unreadable system prompt stops no task.
  */
 #include "cloud.h"
 #include "testing.h"
@@ -115,7 +115,7 @@ static void what_arrives_changed_is_asked_for_again(void **state)
     assert_true(cloud_count(cloud, DECRYPT, NULL) >= 2);
 }
 
-/* The first upload of the payload reaches Google, and is carried out when the task is over. */
+/* The first upload of the payload reaches Google late: it takes effect when the task is over. */
 static void a_payload_that_lands_late_replaces_nothing_and_is_swept(void **state)
 {
     (void)state;
@@ -176,7 +176,8 @@ static bool home_is_held(void)
     return held;
 }
 
-/* Who holds home's key starts the job as home does, with a variable more. */
+/* An attacker who has the runner's own key starts the job as the runner does, with one more
+ * variable. */
 static void an_override_does_not_lead_the_key_elsewhere(void **state)
 {
     (void)state;

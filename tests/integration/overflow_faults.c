@@ -1,6 +1,7 @@
 /*
- * Overflow when Google is slow, full or wrong: finished work is not told as lost, a burst of
- * refusals passes, what was not begun is placed again, outputs come through as they are read.
+ * Overflow when Google is slow, full or wrong: finished work is not reported as lost, a burst of
+ * refusals passes, a task that had not begun is placed again, and outputs are passed on as they are
+ * read.
  */
 #include "cloud.h"
 #include "stream.h"
@@ -52,7 +53,7 @@ static int tear_down(void **state)
     return 0;
 }
 
-/* A task for the cloud, not waited for; what it writes is kept. */
+/* Starts a task for the cloud without waiting for it; its response is kept. */
 static void begin(const char *id, const char *behaviour)
 {
     char *prompt = textf("standin: %s", behaviour);
@@ -71,7 +72,7 @@ static void faults(const char *list)
     free(json);
 }
 
-/* The only execution was enough, and it was told as it was. */
+/* The task had exactly one execution, and its outcome was reported correctly. */
 static void assert_completed(const char *id, int attempt)
 {
     runner_await(runner, id, "completed", END_MS);
@@ -188,7 +189,7 @@ static void a_burst_of_refusals_is_one_episode(void **state)
     EVENTUALLY(END_MS, cloud_count(cloud, RUN, "\"status\":200") > 0);
     int64_t waited_ms = now_ms() - freed_ms;
     print_message("first start %lld ms after the quota was free\n", (long long)waited_ms);
-    assert_true(waited_ms < 60000); /* 298 s, once */
+    assert_true(waited_ms < 60000); /* one pause would be 298 s */
     EVENTUALLY(END_MS, all_have_ended(ids, MANY));
 }
 
@@ -269,7 +270,7 @@ static void a_range_of_an_output_is_a_range_of_the_object(void **state)
     assert_int_equal(reply->body_size, 588895);
     reply_free(reply);
     size_t before = cloud_count(cloud, GET, "outputs%2Fseq");
-    reply = runner_get(runner, "/tasks/part/outputs/seq.out"); /* from the disk now */
+    reply = runner_get(runner, "/tasks/part/outputs/seq.out"); /* this time from the disk */
     assert_int_equal(reply->body_size, 588895);
     reply_free(reply);
     assert_int_equal(cloud_count(cloud, GET, "outputs%2Fseq"), before);

@@ -1,4 +1,4 @@
-/* A runner at home and the cloud that takes what it sends away. */
+/* A runner at home and the cloud that runs the tasks that it sends away. */
 #ifndef TESTS_OVERFLOW_SCENE_H
 #define TESTS_OVERFLOW_SCENE_H
 
@@ -20,7 +20,7 @@ enum { END_MS = 90000, SLOW_MS = 150000 };
 static struct api *api;
 static struct cloud *cloud;
 static struct runner *runner; /* at home */
-static struct runner *there;  /* never started: the places and variables of executions */
+static struct runner *there;  /* never started: it gives the paths and variables of executions */
 
 static inline int set_up(void **state)
 {
@@ -62,7 +62,7 @@ static inline size_t runs(void)
     return cloud_count(cloud, RUN, NULL);
 }
 
-/* How many executions there have been. */
+/* The number of executions so far. */
 static inline int executions(void)
 {
     struct reply *reply =
@@ -120,7 +120,7 @@ static inline char *events_of(const char *id)
     return body;
 }
 
-/* Each of the ticks is there once and in order, `task` is first and `done` last, once. */
+/* Each tick is there once and in order; `task` comes first, and `done` once and last. */
 static inline void assert_ticks(const char *id, int count)
 {
     char *events = events_of(id);

@@ -7,7 +7,7 @@ static void await_runs(size_t count)
     EVENTUALLY(END_MS, runs() >= count);
 }
 
-/* True once the job has said something that has come home. */
+/* True once an event of the job has reached the runner. */
 static bool speaks(const char *id)
 {
     char *path = textf("%s/tasks/%s/events", runner->state, id), *text = read_file(path, NULL);
@@ -155,7 +155,7 @@ static void a_failure_at_home_is_not_taken_for_the_clouds(void **state)
     assert_non_null(strstr(json_text(reply->json, "error"), "key"));
     reply_free(reply);
     assert_int_equal(runs(), 0);
-    reply = runner_execute(runner, "standin: ok x", AWAY); /* nothing holds this one up */
+    reply = runner_execute(runner, "standin: ok x", AWAY); /* nothing delays this task */
     assert_json_text(reply->json, "status", "completed");
     assert_json_text(reply->json, "executor", "cloud");
     reply_free(reply);
@@ -187,7 +187,7 @@ static void a_crash_at_home_loses_no_event_and_repeats_none(void **state)
     free(id);
 }
 
-/* The runner dies while each of these requests is on its way. */
+/* The runner dies while each of these requests is in flight. */
 static void a_crash_while_placing_starts_nothing_twice(void **state)
 {
     (void)state;
@@ -291,9 +291,8 @@ static void the_system_prompt_follows_its_secret(void **state)
     text = NULL;
     EVENTUALLY(20000, (free(text), text = read_file(path, NULL)) && strcmp(text, "New words") == 0);
     free(text);
-    /* a version that is no text, then Google being away: the last good one stays, over a restart
-     * too
-     */
+    /* first a version that is not text, then Google is unreachable: the last good prompt stays in
+     * use, also after a restart */
     reply = cloud_call(cloud, "POST",
                        "/v1/projects/" CLOUD_PROJECT "/secrets/" CLOUD_SECRET ":addVersion",
                        "{\"payload\":{\"data\":\"IAo=\"}}");

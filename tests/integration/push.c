@@ -44,7 +44,7 @@ static void browsers_are_told_in_a_way_that_they_can_read(void **state)
     runner_free(runner);
 }
 
-/* Without CALLBACK_ALLOW a push service is somewhere in public. */
+/* Without CALLBACK_ALLOW a push service must have a public address. */
 static void this_machine_is_no_push_service(void **state)
 {
     (void)state;

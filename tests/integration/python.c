@@ -160,7 +160,7 @@ static void errors_come_with_their_traceback(void **state)
     assert_non_null(strstr(error, "line 5, in <module>"));
     assert_non_null(strstr(error, "return 1 / x"));
     assert_non_null(strstr(error, "ZeroDivisionError: division by zero"));
-    assert_null(strstr(error, "run.py")); /* our own frames are nobody's business */
+    assert_null(strstr(error, "run.py")); /* frames of the runner's own code are not shown */
     reply_free(reply);
 }
 
@@ -176,7 +176,7 @@ static void time_and_memory_are_limited(void **state)
     assert_true(cJSON_IsNull(json_at(reply->json, "error")));
     reply_free(reply);
     static const char *const hungry[] = {
-        "x = bytearray(10 ** 10)", /* a clean MemoryError */
+        "x = bytearray(10 ** 10)", /* a regular MemoryError */
         "x = []\nwhile True:\n    x.append(bytearray(1 << 20))",
         "x = 'a'\nwhile True:\n    x += x",
     };
@@ -340,7 +340,7 @@ static void input_and_files_go_in_and_out(void **state)
     assert_json_text(reply->json, "status", "success");
     assert_json_text(reply->json, "files.0.name", "out.txt");
     assert_json_text(reply->json, "files.0.base64", "QUJDNA=="); /* ABC4 */
-    assert_json_lacks(reply->json, "files.1");                   /* what came is not sent back */
+    assert_json_lacks(reply->json, "files.1");                   /* input files are not sent back */
     reply_free(reply);
     static const char *const bad[] = {
         "\"files\":{\"../x\":\"\"}",
@@ -453,7 +453,7 @@ static void it_is_told_of_in_health_metrics_and_the_log(void **state)
     assert_non_null(strstr(reply->body, "claude_runner_python_runs_total{status=\"success\"}"));
     reply_free(reply);
     reply = runner_get(shared(), "/tasks");
-    assert_null(strstr(reply->body, "python")); /* no row of its own */
+    assert_null(strstr(reply->body, "python")); /* Python runs have no row in the store */
     reply_free(reply);
     char *log = runner_log(shared());
     assert_non_null(strstr(log, "run 1 of "));

@@ -1,9 +1,8 @@
 /*
- * Hostile code: what the policy refuses, and what the kernel stops when the policy is blind to it.
- *
- * A runner whose PYTHON_MODULES has everything hostile in it stands beside one with the usual list:
- * the first shows that the wall holds without the courtesy. Canaries: a file that only root may
- * read, one that anybody may, a secret in the daemon's environment, and a process outside.
+ * Hostile code: what the policy refuses, and what the kernel stops when the policy does not see it.
+ * One runner allows every dangerous module in PYTHON_MODULES, another has the usual list: the first
+ * shows that the jail holds without the policy. Canaries: a file that only root may read, a file
+ * that anybody may read, a secret in the daemon's environment, and a process outside.
  */
 #include "testing.h"
 
@@ -69,7 +68,7 @@ static int end_world(void **state)
 /* ---- the policy ------------------------------------------------------------------------------ */
 
 static const char *const refused[] = {
-    /* imports, in every dress */
+    /* imports in all spellings */
     "import os",
     "import os.path",
     "import os as o",
@@ -105,7 +104,7 @@ static const char *const refused[] = {
     "try:\n    import os\nexcept Exception:\n    pass",
     "if False:\n    import os",
     "lambda: __import__('os')",
-    /* names that evaluate, called or handed on */
+    /* names of functions that evaluate code, called or passed on */
     "eval('1')",
     "exec('1')",
     "compile('1', 'x', 'exec')",
@@ -161,7 +160,7 @@ static const char *const refused[] = {
     "x = 1\nx.sys.exit()",
     "match 1:\n    case int(__class__=c): pass",
     "match 1:\n    case object(gi_frame=f): pass",
-    /* strings that are walked along or evaluated */
+    /* format strings that read attributes or evaluate code */
     "'{0.__class__}'.format(1)",
     "'{0.__class__.__mro__}'.format_map({})",
     "'{x.__globals__}'.format(x=1)",
@@ -198,7 +197,7 @@ static void the_policy_refuses(void **state)
 /* ---- what the policy can't see -----------------------------------------------------------------
  */
 
-/* Gadgets that get past the checker must get past the wall as well, and don't. */
+/* Gadgets that pass the checker would have to pass the jail as well, and do not. */
 static void what_gets_past_it_reaches_nothing(void **state)
 {
     static const char *const codes[] = {
@@ -231,7 +230,7 @@ static void what_gets_past_it_reaches_nothing(void **state)
 
 /* ---- the wall ------------------------------------------------------------------------------- */
 
-/* Each prints "held" when it was stopped, and anything else when it was not. */
+/* Each prints "held" when the jail stopped it, and something else when it did not. */
 static const char *const attempts[] = {
     "import subprocess\nsubprocess.run(['/bin/true'])",
     "import os\nos.execv('/bin/true', ['true'])",
@@ -298,7 +297,7 @@ static void the_wall_holds_without_the_policy(void **state)
         }
         char *code =
             textf("%s\nexcept BaseException:\n    print('held')\nelse:\n    print('OPEN')", quoted);
-        /* files and stdin: the most that anybody is permitted */
+        /* with files and stdin: the largest set of permissions */
         char *json = python_json(code, "\"timeout\":10,\"files\":{},\"stdin\":\"\"");
         struct reply *reply = runner_post(walls_only(), "/python", json);
         if (strcmp(json_text(reply->json, "stdout"), "held\n") != 0)
@@ -341,7 +340,7 @@ static void nothing_secret_is_within_reach(void **state)
     reply_free(reply);
 }
 
-/* What code writes where the daemon listens hurts only itself. */
+/* Code that writes to the descriptors that the daemon reads damages its own run only. */
 static void forged_words_are_not_believed(void **state)
 {
     (void)state;
@@ -397,7 +396,7 @@ static void bombs_go_off_inside(void **state)
     }
 }
 
-/* Deep, wide and long code ends as an answer, never as a dead zygote. */
+/* Deep, wide and long code gets an answer and never kills the zygote. */
 static void the_parser_survives(void **state)
 {
     static const struct {

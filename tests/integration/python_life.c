@@ -1,6 +1,6 @@
 /*
- * Python's processes: standby, killed, shared between callers; sessions; what stays after many
- * runs.
+ * Python's processes: standby, kills, sharing between callers; sessions; and what remains after
+ * many runs.
  */
 #include "testing.h"
 
@@ -41,7 +41,8 @@ static void nothing_is_started_before_the_first_run(void **state)
     python_needed(own, NULL);
     assert_int_equal(python_processes(own, "zygote-", NULL, 0), 0);
     python_prints(own, "print(1)", "1\n");
-    assert_int_equal(python_processes(own, "zygote-", NULL, 0), 1); /* no more than it takes */
+    assert_int_equal(python_processes(own, "zygote-", NULL, 0), 1); /* no more processes than it
+                                                                     * needs */
     EVENTUALLY(SOON_MS, python_processes(own, "python-standby", NULL, 0) >= 1);
     runner_free(own);
 }
@@ -161,7 +162,8 @@ static void one_caller_cannot_starve_another(void **state)
     assert_json_text(reply->json, "stdout", "5\n");
     reply_free(reply);
     health = runner_get(shared(), "/health?verbose=true");
-    assert_true(json_number(health->json, "python.queued") >= 1); /* the greedy ones still wait */
+    assert_true(json_number(health->json, "python.queued") >= 1); /* the callers with many runs
+                                                                   * still wait */
     reply_free(health);
     for (int i = 0; i < GREEDY; i++) {
         pthread_join(threads[i], NULL);
@@ -249,7 +251,10 @@ static void a_namespace_lives_between_runs(void **state)
     assert_non_null(strstr(json_text(reply->json, "stderr"), "NameError"));
     reply_free(reply);
     reply = http_call(shared()->base, "GET", "/python/sessions", OTHER_AUTH, NULL);
-    assert_int_equal(cJSON_GetArraySize(json_at(reply->json, "sessions")), 0); /* not theirs */
+    assert_int_equal(cJSON_GetArraySize(json_at(reply->json, "sessions")), 0); /* the list does not
+                                                                                * hold the other
+                                                                                * caller's
+                                                                                * sessions */
     reply_free(reply);
     end_session(one);
     end_session(two);
@@ -276,7 +281,7 @@ static void a_session_outlives_a_timeout_and_an_interrupt(void **state)
     reply_free(session);
     char *json = python_json("1", "");
     reply = runner_post(shared(), path, json);
-    assert_problem(reply, 409, "conflict"); /* one at a time */
+    assert_problem(reply, 409, "conflict"); /* one run at a time */
     reply_free(reply);
     free(json);
     EVENTUALLY(SOON_MS,

@@ -1,7 +1,6 @@
 /*
- * Many runs of Python: nothing leaks, nothing drifts, and no two draw the same random numbers.
- *
- * PYTHON_RUNS says how many (600; the measure is 10,000).
+ * Many runs of Python: nothing leaks, nothing grows, and no two runs draw the same random numbers.
+ * PYTHON_RUNS says how many (600; the aim is 10,000).
  */
 #include "testing.h"
 
@@ -15,7 +14,7 @@
 
 #define SOON_MS 60000
 #define CALLERS 4
-#define NUMBERS 3 /* random, numpy's, and of the kernel */
+#define NUMBERS 3 /* of random, of numpy, and of the kernel */
 
 /* One run's numbers, as text. */
 struct drawn {
@@ -36,7 +35,7 @@ static struct runner *shared(void)
     return runner;
 }
 
-/* Every fourth run draws numpy's numbers too, which takes another zygote. */
+/* Every fourth run draws numbers of numpy too, which needs another zygote. */
 static void draw(size_t index)
 {
     const char *code =
@@ -60,16 +59,16 @@ static void *draw_many(void *arg)
 
 #define STANDBYS (8 + 4) /* bare, and with numpy */
 
-/* Runs up to number `end` from CALLERS threads, and waits until what they started is gone. */
+/* Runs up to number `end` from CALLERS threads, and waits until their processes are gone. */
 static void run_until(size_t end)
 {
     end_run = end;
     in_threads(CALLERS, draw_many, NULL);
-    atomic_store(&next_run, end); /* the callers have counted past it */
+    atomic_store(&next_run, end); /* the callers have counted past the end */
     EVENTUALLY(SOON_MS, python_processes(shared(), "python-standby", NULL, 0) == STANDBYS);
 }
 
-/* What may not grow. */
+/* What must not grow. */
 struct held {
     int fds, children;
     long rss_kib, zygotes_kib;
@@ -114,7 +113,7 @@ static void many_runs_leave_nothing_and_differ(void **state)
     runs = runs < 200 ? 200 : runs;
     drawn = calloc(runs, sizeof(*drawn));
     shared();
-    run_until(runs / 4); /* what is kept between runs has been made by then */
+    run_until(runs / 4); /* by now, everything that is kept between runs exists */
     const struct held early = look();
     run_until(runs);
     const struct held late = look();
@@ -122,7 +121,7 @@ static void many_runs_leave_nothing_and_differ(void **state)
                   "the zygotes %ld, %ld\n",
                   runs, early.fds, late.fds, early.children, late.children, early.rss_kib,
                   late.rss_kib, early.zygotes_kib, late.zygotes_kib);
-    assert_true(late.fds <= early.fds + CALLERS); /* a connection may still be on its way out */
+    assert_true(late.fds <= early.fds + CALLERS); /* a connection may still be closing */
     assert_int_equal(late.children, early.children);
     assert_true(late.rss_kib <= early.rss_kib + 8192);
     assert_true(late.zygotes_kib <= early.zygotes_kib + 4096);

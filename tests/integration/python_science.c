@@ -1,5 +1,5 @@
 /*
- * What people use it for: snippets of science with their exact output, each run from a warm zygote.
+ * Typical use: scientific snippets with their exact output, each run from a warm zygote.
  */
 #include "testing.h"
 

@@ -1,6 +1,6 @@
 /*
- * Clients that follow tasks in odd ways: an EventSource whose wire is cut, one that stands still
- * for half a minute, and more of them than there is room for.
+ * Clients that follow tasks in unusual ways: an EventSource whose connection is cut, one that stops
+ * reading for half a minute, and more clients than there is room for.
  */
 #include "testing.h"
 
@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #define STOPPED_MS 30000
-#define STREAMS_MAX 8192 /* the runner's */
+#define STREAMS_MAX 8192 /* the runner's limit */
 #define AT_ONCE 64
 
 static struct runner *runner;
@@ -37,7 +37,7 @@ static char *events_url(const char *id)
     return textf("%s/tasks/%s/events", runner->base, id);
 }
 
-/* What the task's file holds. */
+/* The contents of the task's events file. */
 static char *events_of(const char *id)
 {
     char *path = textf("%s/tasks/%s/events", runner->state, id);
@@ -83,7 +83,7 @@ static pid_t event_source(const char *id, const char *out, const char *const cut
 static void an_event_source_comes_back_until_there_is_no_more(void **state)
 {
     (void)state;
-    /* in the head, in the middle of events, and after the task has ended */
+    /* cuts in the head, in the middle of events, and after the task has ended */
     static const char *const cuts[] = {"120", "1500", "9000"};
     if (access("/usr/bin/node", X_OK) != 0 || access(TEST_EVENTSOURCE "/node_modules", X_OK) != 0)
         SKIP_BECAUSE("no eventsource (npm ci in tests/eventsource)");
@@ -130,7 +130,7 @@ static struct reader read_by_curl(const char *prompt, const char *name)
     return reader;
 }
 
-/* It goes on, and then has it all. */
+/* The client reads on and must then have received all events. */
 static void assert_misses_nothing(struct reader *reader)
 {
     int status = -1;
@@ -158,7 +158,7 @@ static void assert_misses_nothing(struct reader *reader)
     free(reader->out);
 }
 
-/* How long this task's next line takes to come, at the worst, until it has none. */
+/* The longest time between two lines of the task, until it has no more. */
 static int64_t slowest_line(struct stream *stream)
 {
     int64_t worst = 0, at = now_ms();
@@ -182,7 +182,7 @@ static void a_reader_that_stands_still_for_half_a_minute_slows_nobody(void **sta
     int64_t start = now_ms();
     struct reader many = read_by_curl("standin: print-bytes 100000000", "many");
     struct reader live = read_by_curl("standin: tick 300 100", "live");
-    runner_await(runner, many.id, "completed", 20000); /* nobody takes its output */
+    runner_await(runner, many.id, "completed", 20000); /* the task's output has no reader */
     char *path = textf("/tasks/%s/events", live.id);
     struct stream *witness = stream_open(runner->base, "GET", path, RUNNER_AUTH, NULL);
     stream_until(witness, "tick 0", 10000);
@@ -207,8 +207,8 @@ static bool may_open(rlim_t count)
     return setrlimit(RLIMIT_NOFILE, &limit) == 0;
 }
 
-/* Each has its first bytes when this returns: it counts. So many at a time, for the runner closes
- * connections that come faster than it can take them in. */
+/* Opens streams; each has received its first bytes when this returns, so it counts. Opens them in
+ * groups, because the runner closes connections that come faster than it can accept them. */
 static void open_streams(const struct runner *to, const char *path, int *fds, int count)
 {
     for (int i = 0; i < count; i++) {
@@ -238,7 +238,7 @@ static void beyond_the_most_streams_one_is_asked_to_come_again(void **state)
     (void)state;
     if (!may_open(2 * STREAMS_MAX + 500))
         SKIP_BECAUSE("needs %d open files", 2 * STREAMS_MAX + 500);
-    struct runner *own = runner_new(); /* with the limit that was raised */
+    struct runner *own = runner_new(); /* with the raised limit */
     runner_start(own);
     char *id = runner_submit(own, "standin: hang-middle", "");
     char *path = textf("/tasks/%s/events", id), value[16];
@@ -256,7 +256,8 @@ static void beyond_the_most_streams_one_is_asked_to_come_again(void **state)
     reply = runner_post(own, "/run", "{\"prompt\":\"standin: ok never\"}");
     assert_problem(reply, 503, "unavailable");
     reply_free(reply);
-    reply = runner_get(own, "/tasks?status=completed"); /* it was refused before there was a task */
+    reply = runner_get(own, "/tasks?status=completed"); /* the request was refused before a task was
+                                                         * made */
     assert_json_lacks(reply->json, "tasks.0");
     reply_free(reply);
     reply = runner_execute(own, "standin: ok goes on", "");

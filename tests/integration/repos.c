@@ -1,7 +1,7 @@
 /*
- * Repositories, against a real sshd and a real git-http-backend behind nginx with TLS and basic
- * auth. The CLI is a script that runs the prompt as a shell script in its workspace; git itself is
- * the judge of what came of it.
+ * Repositories on a real sshd and on a real git-http-backend behind nginx with TLS and basic auth.
+ * The CLI is a script that runs the prompt as a shell script in its workspace; git itself checks
+ * the results.
  */
 #include "repos_scene.h"
 

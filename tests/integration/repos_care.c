@@ -1,6 +1,7 @@
 /*
- * Care for what there is: mirrors that were damaged while nobody looked, workspaces that resist,
- * work that was closed, committed and not pushed, and what the janitor takes away.
+ * Maintenance of repositories: mirrors that were damaged between tasks, workspaces that resist
+ * removal, files that Claude closed to their owner, commits that were not pushed, and what the
+ * janitor removes.
  */
 #include "githost.h"
 #include "testing.h"
@@ -92,7 +93,7 @@ static struct reply *see_off(struct guest *guest)
 #define LOOK \
     "git fsck --no-dangling 2>&1; git status --porcelain; git rev-list --count HEAD; cat d/in"
 
-/* Each in the mirror's directory; P is a pack's path without its ending. */
+/* Each script runs in the mirror's directory; P is a pack's path without its ending. */
 static const char *const damages[] = {
     "cp $P.pack x; mv -f x $P.pack; truncate -s 40 $P.pack",
     "rm -f $P.pack",
@@ -128,7 +129,7 @@ static const char *const damages[] = {
     "touch git/config.lock git/shallow.lock git/objects/pack/tmp_pack_x; mkdir x.new",
 };
 
-/* Each breaks who stands there: nobody does. */
+/* Each would break a reader of the mirror; there is none. */
 static const char *const removals[] = {
     "rm -rf tree-*",
     "for t in tree-*; do rm -f $t/.git/index; done",
@@ -166,7 +167,7 @@ static void a_damaged_mirror_is_whole_again_and_nobody_feels_it(void **state)
     free(sh("git clone -q --bare o.git care.git; git clone -q care.git carew"));
     struct guest guest = invite("care.git", "true", "git fsck && git status --porcelain");
     for (size_t i = 0; i < COUNT(damages); i++)
-        damage_and_look(damages[i], i % 2 != 0); /* the remote has moved on as well, or not */
+        damage_and_look(damages[i], i % 2 != 0); /* with and without new commits on the remote */
     reply_free(good(see_off(&guest)));
     for (size_t i = 0; i < COUNT(removals); i++)
         damage_and_look(removals[i], false);
@@ -206,7 +207,7 @@ static bool run_is_empty(void)
     "closed;"                                                                                \
     " (for i in $(seq 60); do mkdir -p $(printf 'y%%.0s' $(seq 200)); cd y*; done; touch end)"
 
-/* The task itself may not make files immutable; root on the host, or a task that is root, may. */
+/* The task itself may not make files immutable; root on the host, or a task of root, may. */
 static bool harden(void)
 {
     char *said = sh("cd %s/run/*; cd upper 2>/dev/null || cd work; chattr +a soft/log soft &&"
@@ -354,7 +355,7 @@ static void what_claude_closed_is_committed_all_the_same(void **state)
     reply_free(reply);
 }
 
-/* What a bundle among the outputs holds, for who has the repository. */
+/* The contents of a bundle among the outputs, fetched into a clone of the repository. */
 static char *read_bundle(const cJSON *commit, const char *ref)
 {
     fetch_bundle(runner, commit);

@@ -1,6 +1,6 @@
 /*
- * Repositories that mean harm or are very big, remotes that break down, many tasks at once, and
- * what becomes of work that cannot be pushed. The servers are real, git is the judge.
+ * Malicious and very big repositories, remotes that break down, many tasks at once, and work that
+ * cannot be pushed. The servers are real, and git checks the results.
  */
 #include "repos_hostile_scene.h"
 
@@ -48,7 +48,7 @@ static void names_that_git_would_take_for_its_own_are_refused(void **state)
         assert_true(says(sh("ls -a %s %s/repos", runner->shared, runner->state), ""));
         char *found =
             sh("find %s %s -name owned -path '*shared*' -o -name owned -path '*/repos/owned'"
-               " 2>/dev/null | head -1", /* the janitor is in there as well */
+               " 2>/dev/null | head -1", /* the janitor's processes are there as well */
                runner->shared, runner->state);
         assert_string_equal(found, "");
         free(found);

@@ -1,4 +1,4 @@
-/* Repositories and remotes that mean ill, and a line to the ssh server that can be cut. */
+/* Malicious repositories and remotes, and a relay to the ssh server that can be cut. */
 #ifndef TESTS_REPOS_HOSTILE_SCENE_H
 #define TESTS_REPOS_HOSTILE_SCENE_H
 
@@ -18,14 +18,14 @@
 #include <unistd.h>
 
 #define PUSH "\"postExecutionActions\":{\"git\":{\"commit\":true,\"push\":true}}"
-#define REBOUND "git.example.org" /* looks public, is 127.0.0.1 */
+#define REBOUND "git.example.org" /* a public name that resolves to 127.0.0.1 */
 #define RELAY_BYTES 65536
 
 static struct runner *runner;
 
-/* A line to the ssh server that can be cut. */
+/* A relay to the ssh server that can be cut. */
 static struct line {
-    volatile long allowed; /* bytes towards us; then it is cut, or silent */
+    volatile long allowed; /* bytes towards the runner; then it is cut, or silent */
     volatile int silent;
 } * line;
 
@@ -35,7 +35,7 @@ static inline void start_line(void);
 
 /* ---- the world ---- */
 
-/* A name of the big world that leads home, for us and for whom we start. */
+/* Makes a public name resolve to loopback, for this process and those that it starts. */
 static inline void rebind_name(void)
 {
     char *hosts = textf("%s/hosts", host.dir);
@@ -63,7 +63,7 @@ static inline int stop_all(void **state)
 {
     (void)state;
     if (line_pid > 0)
-        kill(line_pid, SIGKILL); /* and with it who passes on */
+        kill(line_pid, SIGKILL); /* and with it the relay */
     runner_free(runner);
     githost_stop();
     return 0;
@@ -75,7 +75,7 @@ static inline void need_host(void)
         SKIP_BECAUSE("needs root, sshd, nginx and fcgiwrap");
 }
 
-/* A task in a repository of the host's directory. */
+/* Runs a task in a repository of the host's directory. */
 static inline struct reply *in(struct runner *where, const char *repo, const char *prompt,
                                const char *more)
 {
@@ -96,7 +96,7 @@ static inline void assert_failed(struct reply *reply, const char *reason, const 
     reply_free(reply);
 }
 
-/* What a shell has counted. */
+/* The number that a shell printed. */
 static inline int number(const char *said)
 {
     char *end;
@@ -133,7 +133,7 @@ static inline int listen_on(int *ret_port)
     return fd;
 }
 
-/* Passes on what one side says; false when it is over. */
+/* Passes on what one side has sent; false when the connection is over. */
 static inline bool pass(int from, int to, bool counted, long *passed)
 {
     char data[RELAY_BYTES];

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* How many git helpers the runner has; with `kill`, they get that signal. */
+/* The number of the runner's git helpers; a signal_number other than 0 is sent to each. */
 static int helpers(int signal_number)
 {
     char *said = sh("kids() { for p in $(pgrep -P $1); do echo $p; kids $p; done; }; n=0;"
@@ -75,7 +75,7 @@ static void a_remote_that_dies_in_mid_pack_leaves_nothing_behind(void **state)
     reply = good(runner_execute(runner, "git fsck; wc -c <r", fields));
     assert_json_text(reply->json, "output", "4000000");
     reply_free(reply);
-    /* and a mirror that was whole before */
+    /* and the mirror was whole before */
     free(sh("cd big; head -c 3000000 /dev/urandom >r2; git add r2; git commit -qm more;"
             " git push -q ../big.git main"));
     line->allowed = 500000;
@@ -93,7 +93,7 @@ static void a_remote_that_dies_in_mid_pack_leaves_nothing_behind(void **state)
     free(fields);
 }
 
-/* The helper, then the whole runner, killed while a pack arrives. */
+/* First the helper, then the whole runner is killed while a pack arrives. */
 static void a_fetch_that_is_killed_is_done_again(void **state)
 {
     (void)state;

@@ -141,7 +141,8 @@ static void who_commits_what_and_where_is_as_asked(void **state)
     reply_free(reply);
 }
 
-/* The owner's key is read when it is used: one that was exchanged while the task ran is the new. */
+/* The runner reads the owner's key when it uses it: a key that was replaced while the task ran is
+ * the new one. */
 static void the_key_of_the_push_is_the_one_of_that_moment(void **state)
 {
     (void)state;

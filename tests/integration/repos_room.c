@@ -17,7 +17,7 @@ static bool packs_are_few(const char *state)
     return few;
 }
 
-/* The task stands in its workspace: that it is running says less. */
+/* Waits until the task is in its workspace: the state "running" begins earlier. */
 static void await_begun(const char *go)
 {
     char *began = textf("%s.began", go);
@@ -116,7 +116,7 @@ static void the_cache_keeps_to_its_size_and_nobody_loses_ground(void **state)
 
 /* ---- a full disk ---- */
 
-/* A runner with a login, whose state and credentials are on 40 MB. */
+/* A runner with a login whose state and credentials are on a file system of 40 MB. */
 static struct runner *on_a_small_disk(const struct api *tokens, const char *small)
 {
     char *url = textf("%s/v1/oauth/token", tokens->base);
@@ -144,8 +144,8 @@ static struct runner *on_a_small_disk(const struct api *tokens, const char *smal
     return own;
 }
 
-/* Every token works once: one that was lost, or an older one in the file, would be found out at the
- * next refresh. */
+/* Each refresh token works once: a lost token, or an older one in the file, would fail at the next
+ * refresh. */
 static void assert_login_is_whole(const struct runner *own, const struct api *tokens)
 {
     char *path = textf("%s/.credentials.json", own->config), *text = read_file(path, NULL);
@@ -162,7 +162,7 @@ static void assert_login_is_whole(const struct runner *own, const struct api *to
     free(path);
 }
 
-/* A task that cannot say how it ended says so in the log, and waits. */
+/* A task whose end cannot be stored says so in the log, and waits. */
 static bool complains_of_room(const struct runner *own, long from)
 {
     char *text = read_file(own->log, NULL);
@@ -184,7 +184,8 @@ static void assert_it_ended(struct runner *own, const char *id, int kib)
     reply_free(reply);
 }
 
-/* Whatever room is left, a task is refused, or ends with a reason once there is room to say so. */
+/* With any amount of room left, a task is refused, or it ends with a reason once there is room for
+ * the reason. */
 static void run_with_room_of(struct runner *own, const char *small, int kib)
 {
     static const char *const more[] = {

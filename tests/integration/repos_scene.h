@@ -1,4 +1,4 @@
-/* A runner with a repository host, for one kind of workspaces. */
+/* A runner with a host of repositories, for one kind of workspaces. */
 #ifndef TESTS_REPOS_SCENE_H
 #define TESTS_REPOS_SCENE_H
 
@@ -12,12 +12,12 @@
 
 static struct runner *runner;
 
-/* What the program was called with. */
+/* The program's arguments. */
 static const char *method = "auto"; /* WORKSPACES */
-static const char *file_system;     /* of RUNNER_STATE_DIR; NULL: as it is */
+static const char *file_system;     /* of RUNNER_STATE_DIR; NULL: the one that is there */
 
-/* A small file system of that kind at the state directory, in a mount namespace of our own. False
- * when this host cannot make one. */
+/* Mounts a small file system of that kind at the state directory, in this process's own mount
+ * namespace. False when this host cannot. */
 static inline bool mount_state(void)
 {
     char *steps = textf("truncate -s 400M fs.img && mkfs.%s -q fs.img && mkdir -p '%s' && "

@@ -44,7 +44,7 @@ static void without_a_network_stale_is_only_given_to_who_takes_it(void **state)
                          host.web_port);
     char *stale = textf("%s,\"staleOk\":true", fields);
     reply_free(good(runner_execute(runner, "true", fields)));
-    kill(host.nginx, SIGSTOP); /* a black hole: it accepts and says nothing */
+    kill(host.nginx, SIGSTOP); /* a black hole: it accepts and never answers */
     free(sh("true"));
     int status;
     kill(host.nginx, SIGCONT);

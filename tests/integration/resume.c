@@ -1,5 +1,5 @@
 /*
- * Sessions: a task goes on where an earlier one has ended, with the real Claude Code CLI.
+ * Conversations: a task continues where an earlier one ended, with the real Claude Code CLI.
  */
 #include "testing.h"
 
@@ -61,7 +61,8 @@ static void a_session_goes_on_also_after_a_restart(void **state)
     assert_goes_on(own, session, "[[text:yes]] goonmark2", "goonmark2", "goonmark1");
     assert_asked(api, "goonmark2", "messages", "Remember heron1");
     assert_asked(api, "goonmark2", "messages", "I will");
-    /* sessions are the runner's: whoever holds a secret may go on; and in any spelling */
+    /* conversations belong to the runner: every caller with a secret may continue one, and the id's
+     * case does not matter */
     for (char *p = session; *p; p++)
         if (*p >= 'a' && *p <= 'f')
             *p = (char)(*p - 'a' + 'A');
@@ -154,7 +155,7 @@ static void assert_in_use(struct runner *at, const char *more, const char *by)
     reply_free(reply);
 }
 
-/* The session of a running task, as its first line says it. */
+/* The conversation's id of a running task, from its first line. */
 static char *session_in_stream(const struct runner *at, const char *id)
 {
     char *path = textf("/tasks/%s/events", id);
@@ -192,7 +193,8 @@ static void a_session_is_in_use_by_one_task_at_a_time(void **state)
     assert_in_use(own, more, pending);
     EVENTUALLY(20000, asked_times(api, "leasemark3") == 1);
     assert_asked(api, "leasemark3", "messages", "leasemark1");
-    runner_crash(own); /* what it had added is gone with it, and what was there is whole */
+    runner_crash(own); /* what the crashed task had added is gone, and what was there before is
+                        * whole */
     runner_start(own);
     runner_await(own, pending, "failed", 20000);
     assert_goes_on(own, session, "[[text:yes]] leasemark4", "leasemark4", "leasemark1");
@@ -217,7 +219,7 @@ static void a_session_that_is_not_there_is_refused_by_name(void **state)
     assert_json_contains(reply->json, "errors.0.message", "no task has left a session");
     reply_free(reply);
     assert_int_equal(asked_times(api, "gonemark"), 0);
-    /* lost from the disk: the task says so */
+    /* the conversation's file is gone from the disk: the task reports that */
     reply = runner_succeeded(shared(), "[[text:ok]]", "");
     char *session = session_of(reply), *more = resume_of(session);
     char *kept = textf("%s/conversations/%s", runner->state, session);
@@ -274,7 +276,7 @@ static void a_session_goes_on_in_a_fresh_workspace(void **state)
     free(more);
     more = textf("%s,\"resumeSessionId\":\"%s\",\"cwdRelative\":\"sub\"", repo, session);
     reply_free(runner_succeeded(shared(), "[[text:ok]] freshmark3",
-                                more)); /* the CLI looks for sessions by directory */
+                                more)); /* the CLI looks up conversations by directory */
     assert_asked(api, "freshmark3", "messages", "freshmark2");
     reply_free(runner_succeeded(shared(), "[[text:ok]] freshmark4", more));
     free(more);

@@ -1,9 +1,11 @@
 /*
- * Sends a task into the cloud as the runner at home does, but for the execution: reads a request's
- * JSON from stdin, seals it and puts payload.enc into the bucket. Its environment is the runner's.
+ * Sends a task into the cloud as the runner at home does, but starts no execution: reads a
+ * request's JSON from stdin, seals it and puts payload.enc into the bucket. Its environment is the
+ * runner's.
  *
- *   seal-payload ID ATTEMPT [SEALED-FOR]     SEALED-FOR: another task's id, for a payload that is
- *                                            moved
+ *     seal-payload ID ATTEMPT [SEALED-FOR]
+ *
+ * SEALED-FOR is another task's id, for a payload that was moved.
  */
 #include "google/storage.h"
 #include "runner/overflow/payload.h"

@@ -1,5 +1,5 @@
 /*
- * `claude-runner session attach` under a pty of its own, and a browser's WebSocket.
+ * `claude-runner session attach` under a pty of the test, and a browser's WebSocket.
  */
 #include "session.h"
 #include "testing.h"
@@ -96,7 +96,7 @@ static void type(const struct window *window, const char *keys)
     assert_int_equal(write(window->fd, keys, strlen(keys)), strlen(keys));
 }
 
-/* Waits for the client's end: its exit status. */
+/* Waits until the client ends. Returns its exit status. */
 static int close_window(struct window *window)
 {
     int status = -1;
@@ -114,12 +114,12 @@ static void it_is_a_terminal_as_any_other(void **state)
     struct window *window = open_window("a", "one");
     shows(window, "$ ");
     assert_int_equal(tcgetattr(window->fd, &before), 0);
-    assert_int_equal(before.c_lflag & (ICANON | ECHO), 0); /* raw */
+    assert_int_equal(before.c_lflag & (ICANON | ECHO), 0); /* the terminal is in raw mode */
     type(window, "stty size; echo sum-$((40+2))\r");
     shows(window, "\r\n27 91\r\nsum-42\r\n");
     const struct winsize size = {.ws_col = 101, .ws_row = 33};
     assert_int_equal(ioctl(window->fd, TIOCSWINSZ, &size), 0);
-    /* the change is told by a signal: what was typed may be there first */
+    /* a signal reports the change, and typed characters may arrive before it */
     type(window, "until [ \"$(stty size)\" = '33 101' ]; do :; done; echo now-$((1+1))\r");
     shows(window, "\r\nnow-2\r\n");
     type(
@@ -146,10 +146,10 @@ static void who_leaves_finds_it_again(void **state)
     shows(window, "which goes on");
     assert_int_equal(close_window(window), 0);
     window = open_window("a", "two");
-    shows(window, "\r\nfirst-42\r\n"); /* the last screen */
+    shows(window, "\r\nfirst-42\r\n"); /* the last screen is shown again */
     type(window, "echo $V-again; od -An -tx1\r");
     shows(window, "\r\nkept-again\r\n");
-    type(window, "\x1d\x1d\rx\r\004"); /* the key itself, typed twice */
+    type(window, "\x1d\x1d\rx\r\004"); /* the escape key typed twice sends it once */
     shows(window, "1d 0a 78 0a");
     type(window, "exit\r");
     assert_int_equal(close_window(window), 0);

@@ -1,5 +1,5 @@
 /*
- * Files of a session: every way in and out, and what is refused.
+ * Files of a session: every way to upload and download them, and what is refused.
  */
 #include "session.h"
 #include "testing.h"
@@ -168,7 +168,7 @@ static void what_is_no_file_is_refused(void **state)
         {"GET", "files//proc/1/root/etc/hostname", 403},
         {"GET", "files/root/etc/hostname", 403},
         {"GET", "files/loop", 403},
-        {"GET", "files//etc/shadow", 404}, /* the jail has none */
+        {"GET", "files//etc/shadow", 404}, /* the jail has no such file */
         {"PUT", "files//etc/x", 403},
         {"PUT", "files//usr/bin/x", 403},
         {"PUT", "files//x", 403},
@@ -303,7 +303,7 @@ static void hostile_archives_are_refused(void **state)
         const char *name;
         char type;
         const char *text;
-        const char *then; /* a file after it, or NULL */
+        const char *then; /* the path of a file that is read after it, or NULL */
     } cases[] = {
         {"../out", '0', "x", NULL},
         {"a/../../out", '0', "x", NULL},
@@ -341,7 +341,8 @@ static void hostile_archives_are_refused(void **state)
         if (reply->status != 422)
             fail_msg("'%s' (%c): %d %s", cases[i].name, cases[i].type, reply->status, reply->body);
         reply_free(reply);
-        for (size_t cut = 1; cut < tar.size; cut += 300) /* a bad header, or a good one cut off */
+        for (size_t cut = 1; cut < tar.size; cut += 300) /* with a bad header, or with a good one
+                                                          * that is truncated */
             reply_free(session_send(get(), "PUT", "/sessions/f/archive?path=in", tar.data, cut));
         free(tar.data);
     }
@@ -350,7 +351,7 @@ static void hostile_archives_are_refused(void **state)
     reply_free(reply);
 }
 
-/* A gigabyte of zeroes in a megabyte. */
+/* A gigabyte of zeroes, compressed to a megabyte. */
 static void an_archive_that_grows_too_much_is_refused(void **state)
 {
     (void)state;
@@ -443,13 +444,14 @@ static void a_cut_upload_leaves_nothing(void **state)
 static void uploads_of_one_hash_at_once_are_one(void **state)
 {
     (void)state;
-    const size_t size = 32u << 10; /* who waits is not read from: sockets hold that much */
+    const size_t size = 32u << 10; /* a socket holds so much for a caller that the runner does not
+                                    * read from */
     char *data = calloc(1, size);
     memset(data, 'x', size);
     char *hash = sha256_of(data, size), *path = textf("/inputs/%s", hash);
     char *head = textf("PUT %s HTTP/1.1\r\nHost: x\r\n" RUNNER_AUTH "Content-Length: %zu\r\n\r\n",
                        path, size);
-    for (int cut = 0; cut < 2; cut++) { /* the first is whole in the end, or cut off */
+    for (int cut = 0; cut < 2; cut++) { /* in the end the first is whole, or truncated */
         int first = http_connect(get()->base), second = http_connect(get()->base);
         http_send_text(first, head);
         http_send(first, data, size / 2);

@@ -1,8 +1,7 @@
 /*
- * The same random script, line by line through a session's shell and through one plain bash: what
- * they print, how lines end, where they are and what they export is the same.
- *
- * CR_SEED chooses the script, CR_LINES its length; both are printed.
+ * One random script runs line by line in a session's shell and in one plain bash: output, exit
+ * codes, working directory and exported variables must be the same. CR_SEED chooses the script,
+ * CR_LINES its length; both are printed.
  */
 #include "session.h"
 #include "testing.h"
@@ -174,8 +173,8 @@ static char *plain(char *const lines[], size_t count, const char *dir)
     return ends;
 }
 
-/* Messages without what is before them: "NAME: line N: ", also with "eval:" in between. A script's
- * lines are counted through, a session's begin with each command. */
+/* Removes what comes before messages: "NAME: line N: ", also with "eval:" in between. A script's
+ * lines are numbered throughout, a session's start anew with each command. */
 static void strip_places(char *text)
 {
     char *to = text;

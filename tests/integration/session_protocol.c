@@ -1,6 +1,6 @@
 /*
- * The protocol of the sandbox that sessions replace: an adapter in Python goes through all of its
- * members (tests/protocol/adapter.py).
+ * The protocol of the sandbox that sessions replace: an adapter in Python uses all of its members
+ * (tests/protocol/adapter.py).
  */
 #include "testing.h"
 

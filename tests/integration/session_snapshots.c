@@ -1,5 +1,5 @@
 /*
- * What sessions begin with: repositories and snapshots, over restarts, and what cannot be had.
+ * The initial contents of sessions: repositories and snapshots, over restarts, and what is refused.
  */
 #include "session.h"
 #include "testing.h"
@@ -129,7 +129,7 @@ static void a_session_begins_with_a_repository(void **state)
     makes("{\"id\":\"tag\",\"repo_url\":\"%s\",\"gitRef\":\"v1\"}", url);
     prints("tag", "cat one.txt; git describe --tags", "one\nv1\n");
     prints("repo", "echo mine >one.txt; cat one.txt", "mine\n");
-    prints("other", "cat one.txt", "other\n"); /* nobody sees the others' */
+    prints("other", "cat one.txt", "other\n"); /* no session sees the files of another */
     removes("/sessions/other", true);
     removes("/sessions/tag", true);
 }
@@ -147,7 +147,7 @@ static void a_snapshot_is_what_has_changed_and_begins_others(void **state)
     snapshot("base", "snap");
     struct reply *reply = runner_get(get(), "/snapshots/snap");
     assert_status(reply, 200);
-    if (strstr(reply->body, "\"method\":\"overlay\"")) /* of its repository */
+    if (strstr(reply->body, "\"method\":\"overlay\"")) /* the method of its repository */
         assert_json_text(reply->json, "method", "changes");
     reply_free(reply);
     prints("base", "cd ..; echo later >moved.txt; echo x >dir/later; echo ok", "ok\n");
@@ -164,7 +164,8 @@ static void a_snapshot_is_what_has_changed_and_begins_others(void **state)
     prints("copy", "git status --short | sort | head -3",
            " D dir/two.txt\n D one.txt\n?? dir/new\n");
     prints("base", "cat moved.txt", "later\n");
-    /* a snapshot of one that began as a snapshot; it needs neither the first nor its session */
+    /* a snapshot of a session that began as a snapshot needs neither the first snapshot nor its
+     * session */
     prints("copy", "echo third >third; echo ok", "ok\n");
     snapshot("copy", "second");
     removes("/snapshots/snap", true);
@@ -218,13 +219,13 @@ static void what_it_stands_on_is_held(void **state)
 {
     (void)state;
     struct reply *reply = runner_delete(get(), "/repos");
-    if (reply->status != 409) /* sessions and snapshots of copies hold nothing */
+    if (reply->status != 409) /* copies do not need the mirror */
         assert_status(reply, 200);
     reply_free(reply);
     prints("repo", "git log --format=%s; cat two.txt", "first\ntwo\n");
     removes("/sessions/after", true);
     removes("/sessions/repo", true);
-    makes("{\"from\":\"crash\",\"id\":\"%s\"}", "again"); /* the snapshot alone holds it */
+    makes("{\"from\":\"crash\",\"id\":\"%s\"}", "again"); /* only the snapshot needs the mirror */
     prints("again", "cat two.txt", "two\n");
     removes("/sessions/again", true);
     removes("/snapshots/crash", true);
@@ -258,7 +259,7 @@ static void what_cannot_be_had_is_refused(void **state)
     assert_problem(reply, 404, NULL);
     reply_free(reply);
     refuses("GET", "/sessions/missing", NULL, 404,
-            "there is no session"); /* nothing is left of it */
+            "there is no session"); /* nothing of it is left */
     makes("{\"id\":\"missing\",\"repoUrl\":\"%s\"}", url);
     removes("/sessions/missing", true);
 }

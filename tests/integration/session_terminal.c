@@ -1,6 +1,6 @@
 /*
- * A session's terminal: the handshake, frames as anybody may send them, the pty behind them,
- * several viewers, coming back, the end; and the client's `session attach` under a pty of its own.
+ * A session's terminal: the handshake, valid and invalid frames, the pty behind them, several
+ * viewers, reconnection, and the end.
  */
 #include "session.h"
 #include "socket.h"
@@ -25,7 +25,7 @@ static int start(void **state)
     return 0;
 }
 
-/* A new terminal of the name, with its first words read. */
+/* Opens a terminal by that query, and reads its first output. */
 static struct socket *look(const char *query)
 {
     char *path = textf("/sessions/t/terminal?%s", query);
@@ -96,7 +96,8 @@ static void frames_may_be_cut_anywhere(void **state)
              *want = textf("\r\ncut-%zu-42\r\n", step);
         size_t half = strlen(command) / 2;
         assert_true(socket_send(socket, 2, false, command, half, step));
-        assert_true(socket_send(socket, 9, true, "hey", 3, step)); /* between */
+        assert_true(socket_send(socket, 9, true, "hey", 3, step)); /* a ping between the pieces of a
+                                                                    * message */
         assert_true(socket_send(socket, 0, false, "", 0, step));
         assert_true(socket_send(socket, 0, true, command + half, strlen(command) - half, step));
         socket_until(socket, want);
@@ -111,7 +112,7 @@ static void frames_may_be_cut_anywhere(void **state)
     assert_true(socket_send(socket, 8, true,
                             "\x0f\xa0"
                             "bye",
-                            5, 1)); /* 4000 */
+                            5, 1)); /* 4,000 bytes */
     assert_int_equal(socket_until_closed(socket), 4000);
     socket_free(socket);
 }
@@ -126,13 +127,13 @@ static void what_is_wrong_is_closed_with_its_code(void **state)
         {"\x82\x01x", 3, 1002},                           /* not masked */
         {"\xc2\x80\0\0\0\0", 6, 1002},                    /* a reserved bit */
         {"\x83\x80\0\0\0\0", 6, 1002},                    /* an unknown kind */
-        {"\x80\x80\0\0\0\0", 6, 1002},                    /* the rest of nothing */
+        {"\x80\x80\0\0\0\0", 6, 1002},                    /* a continuation of no message */
         {"\x09\x80\0\0\0\0", 6, 1002},                    /* a ping in pieces */
-        {"\x89\xfe\0\x7e\0\0\0\0", 8, 1002},              /* a long one */
+        {"\x89\xfe\0\x7e\0\0\0\0", 8, 1002},              /* a ping that is too long */
         {"\x82\xff\xff\0\0\0\0\0\0\0\0\0\0\0", 14, 1002}, /* 2^63 and more */
         {"\x81\x82\0\0\0\0\xc3\x28", 8, 1007},            /* no UTF-8 */
         {"\x81\xff\0\0\0\0\0\x02\0\0\0\0\0\0", 14, 1009}, /* a text of 128 KiB */
-        {"\x88\x82\0\0\0\0\x03\xed", 8, 1002},            /* 1005 is never sent */
+        {"\x88\x82\0\0\0\0\x03\xed", 8, 1002},            /* a peer must not send 1005 */
     };
     (void)state;
     for (size_t i = 0; i < COUNT(cases); i++) {
@@ -157,7 +158,7 @@ static void what_is_wrong_is_closed_with_its_code(void **state)
         EVENTUALLY(10000, (socket_read(socket, 50) || true) &&
                               text_count(socket->text, "\"type\":\"error\"") == i + 1);
     }
-    leave(socket, 1000); /* it has gone on */
+    leave(socket, 1000); /* the errors have not ended the terminal */
 }
 
 static void handshakes_are_checked(void **state)
@@ -214,7 +215,7 @@ static void handshakes_are_checked(void **state)
     }
 }
 
-/* Signs in at the console: its cookie as a header line. */
+/* Signs in at the console. Returns its cookie as a header line. */
 static char *cookie(void)
 {
     char value[512] = "";
@@ -262,7 +263,7 @@ static void who_comes_back_sees_the_last_screen(void **state)
     struct socket *first = look("shell=back&cols=70&rows=20");
     socket_type(first, "N=kept; echo mark-$((40+2))\r");
     socket_until(first, "\r\nmark-42\r\n");
-    socket_free(first); /* cut off, not closed */
+    socket_free(first); /* the connection is cut, not closed */
     struct socket *again = look("shell=back");
     assert_non_null(strstr(again->text, "\"cols\":70,\"rows\":20,\"fresh\":false"));
     socket_until(again, "\r\nmark-42\r\n");
@@ -286,7 +287,7 @@ static void who_comes_back_sees_the_last_screen(void **state)
     leave(fresh, 1000);
 }
 
-/* Counts the lines "line N" of what came, which must follow each other. */
+/* Checks that the lines "line N" of the output follow each other. Returns the last number. */
 static long last_line(const struct socket *socket)
 {
     char want[32] = "\nline 1\r";
@@ -304,10 +305,10 @@ static void one_that_looks_alone_misses_nothing(void **state)
 {
     (void)state;
     struct socket *socket = look("shell=much");
-    socket_type(socket,
-                "seq -f 'line %.0f' 200000; echo all-$((1+1))\r"); /* 2 MB, far more than is kept */
+    socket_type(socket, "seq -f 'line %.0f' 200000; echo all-$((1+1))\r"); /* 2 MB, far more than
+                                                                            * the runner keeps */
     socket_until(socket, "echo all-");
-    poll_pause(); /* nobody reads meanwhile: the program has to wait */
+    poll_pause(); /* meanwhile nobody reads, so the program must wait */
     socket_until(socket, "\r\nall-2\r\n");
     assert_int_equal(last_line(socket), 200000);
     assert_null(strstr(socket->text, "skipped"));

@@ -1,6 +1,6 @@
 /*
- * Sessions: shells that remember, whatever commands do to them; processes in the background; and
- * what survives a runner that is killed.
+ * Sessions: shells that keep their state whatever commands do to them, processes in the background,
+ * and what survives a kill of the runner.
  */
 #include "session.h"
 #include "testing.h"
@@ -23,7 +23,7 @@ static struct done *run(const char *id, const char *command, const char *more)
     return session_run(get(), id, command, more);
 }
 
-/* Runs it and checks the exit code and what it printed (NULL: anything). */
+/* Runs a command, and checks its exit code and its output (NULL: any). */
 static void expect(const char *id, const char *command, int exit_code, const char *out)
 {
     struct done *done = run(id, command, "");
@@ -98,7 +98,7 @@ static void output_is_whole_and_apart(void **state)
     done_free(done);
 }
 
-/* Each returns, and the shell is there afterwards with what it knew. */
+/* Each command returns, and afterwards the shell still has its state. */
 static const char *const hostile[] = {
     "exit",
     "exit 3",
@@ -271,10 +271,10 @@ static void a_fork_bomb_ends_with_its_time(void **state)
     expect("a",
            "echo $KEPT; for i in {1..200}; do n=$(ps -e -o stat= | grep -vc ^Z); ((n > 20)) || "
            "break; sleep 0.1; done; echo $((n > 20))",
-           0, "1\n0\n"); /* a kill is over when each of them has come to run once more */
+           0, "1\n0\n"); /* a kill takes effect when each process has been scheduled once more */
 }
 
-/* Whether the default shell has a command in front. */
+/* Whether the default shell runs a command in the foreground. */
 static bool is_running(const char *id)
 {
     char *path = textf("/sessions/%s/shells/default", id);
@@ -468,7 +468,7 @@ static void sessions_are_made_shown_and_removed(void **state)
     }
 }
 
-/* Each prints "no" where the walls hold. */
+/* Each prints "no" where the jail holds. */
 static void a_session_is_a_jail(void **state)
 {
     (void)state;

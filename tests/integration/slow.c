@@ -1,6 +1,6 @@
 /*
- * Callers that are slow or wait must not keep /health and cancel from answering: 100 connections
- * drip their heads, 100 their bodies, 200 callers wait for /execute.
+ * Slow and waiting callers must not keep /health and cancel from answering: 100 connections send
+ * their heads slowly, 100 their bodies, and 200 callers wait for /execute.
  */
 #include "testing.h"
 
@@ -14,13 +14,14 @@
 
 enum { DRIPPERS = 200, CALLERS = 200, LOOKS = 100 };
 
-/* The store may have opened its four connections for reading meanwhile, of two descriptors each. */
+/* Meanwhile the store may have opened its four connections for reading, of two descriptors each. */
 enum { STORE_FDS = 8 };
 
-/* Of the connections that the server has cut off, so many come back each round. */
+/* How many of the connections that the server has closed are opened again in each round. */
 enum { BACK_AT_ONCE = 20 };
 
-/* What an answer may take; and what one in twenty may, for the machine runs other things too. */
+/* The longest that an answer may take, and the longest that one answer in twenty may take, because
+ * the machine runs other programs too. */
 enum { USUAL_MS = 50, WORST_MS = 150 };
 
 struct dripper {
@@ -44,12 +45,12 @@ static void dripper_connect(const struct runner *runner, struct dripper *dripper
 {
     dripper->fd = http_connect(runner->base);
     dripper->bytes = body ? slow_body : slow_head;
-    /* The head of a slow body comes at once: it is the body that takes a worker's time. */
+    /* The head of a slow body is sent at once: the body occupies a worker. */
     dripper->at = body ? (size_t)(strstr(slow_body, "\r\n\r\n") - slow_body) + 4 : 1;
     http_send(dripper->fd, dripper->bytes, dripper->at);
 }
 
-/* One more byte from each; one that the server has cut off comes back. */
+/* Sends one more byte on each connection, and opens those again that the server has closed. */
 static void drip(const struct runner *runner)
 {
     int back = 0;
@@ -96,7 +97,7 @@ static void look(const struct runner *runner, const char *path)
     check_times(path, times, LOOKS);
 }
 
-/* Cancels what waits, the latest first, and at last what runs. */
+/* Cancels the waiting tasks, the latest first, and the running task last. */
 static void cancel_some(const struct runner *runner)
 {
     int64_t times[LOOKS];
@@ -124,7 +125,8 @@ static bool slots_are_full(const struct runner *runner)
     return full;
 }
 
-/* How many callers have an answer or none any more. All should be waiting. */
+/* The number of callers that have an answer or have lost their connection. All should be
+ * waiting. */
 static int callers_that_do_not_wait(void)
 {
     int n = 0;
@@ -134,7 +136,7 @@ static int callers_that_do_not_wait(void)
         if (poll(&pfd, 1, 0) <= 0)
             continue;
         ssize_t got = recv(callers[i], start, sizeof start - 1, MSG_PEEK);
-        if (got > 0 && strncmp(start, "HTTP/1.1 1", 10) == 0) /* says only: still at it */
+        if (got > 0 && strncmp(start, "HTTP/1.1 1", 10) == 0) /* only interim answers */
             continue;
         if (n++ == 0)
             print_error("caller %zu got: %s\n", i, *start ? start : "(closed)");

@@ -1,6 +1,6 @@
 /*
- * Events as they come: /run, /run-async and GET /tasks/{id}/events, cut off and taken up again, and
- * through the proxies that stand in front of servers.
+ * Streams of events: /run, /run-async and GET /tasks/{id}/events, cut off and resumed, and through
+ * proxies in front of the runner.
  */
 #include "streams_scene.h"
 
@@ -18,7 +18,7 @@ static char *submit_async(const struct runner *to, const char *prompt, const cha
     return id;
 }
 
-/* What the task's file holds. */
+/* The contents of the task's events file. */
 static char *file_of(const struct runner *of, const char *id)
 {
     char *path = textf("%s/tasks/%s/events", of->state, id);
@@ -34,7 +34,7 @@ static void assert_header(const struct stream *stream, const char *line)
         fail_msg("no '%s' in:\n%s", line, stream->head);
 }
 
-/* Without the heartbeats, which may come anywhere between two events. */
+/* Removes the heartbeats, which may stand between any two events. */
 static void drop_heartbeats(char *text)
 {
     for (char *at; (at = strstr(text, "\n\n:\n\n"));)
@@ -97,7 +97,7 @@ static void run_async_answers_at_once_and_survives_a_crash(void **state)
     runner_set(own, "MAX_CONCURRENT_TASKS", "1");
     runner_start(own);
     char *busy = submit_async(own, "standin: hang-middle", "");
-    runner_await(own, busy, "running", 5000); /* or it would run again, and for ever */
+    runner_await(own, busy, "running", 5000); /* otherwise it would run again after each restart */
     struct reply *reply = runner_post(own, "/run-async", "{\"prompt\":\"later\"}");
     assert_status(reply, 202);
     char location[128], *id = strdup(json_text(reply->json, "taskId"));
@@ -150,8 +150,8 @@ static void who_goes_away_cancels_what_run_started_and_nothing_else(void **state
     stream_free(witness);
 }
 
-/* Reads `cut` bytes of the task's stream, goes away, and comes back with the last id it has seen:
- * the whole must be the file. */
+/* Reads `cut` bytes of the task's stream, disconnects, and connects again with the last id that it
+ * has seen: both parts together must be the file. */
 static void cut_and_resume(const char *id, const char *file, size_t cut)
 {
     long last;
@@ -164,7 +164,8 @@ static void cut_and_resume(const char *id, const char *file, size_t cut)
     if (last >= 0)
         snprintf(headers, sizeof headers, "Last-Event-ID: %ld\r\n", last);
     struct stream *second = follow(runner->base, id, headers);
-    if (have == strlen(file)) { /* nothing is left: do not come again */
+    if (have == strlen(file)) { /* no event is left: the server says that the client must not
+                                 * reconnect */
         assert_false(stream_until_size(second, 1, 10000));
         assert_int_equal(second->status, 204);
     } else {
@@ -360,7 +361,7 @@ static void a_reader_that_stops_slows_nobody_and_misses_nothing(void **state)
     char *id = submit_async(shared(), "standin: print-bytes 30000000", "");
     struct stream *stopped = follow(runner->base, id, "");
     struct stream *reader = follow(runner->base, id, "");
-    stream_until_end(reader, 30000); /* nothing is read from the other one meanwhile */
+    stream_until_end(reader, 30000); /* meanwhile nothing is read from the other stream */
     runner_await(runner, id, "completed", 10000);
     stream_until_end(stopped, 30000);
     drop_heartbeats(stopped->body);

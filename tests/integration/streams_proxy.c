@@ -19,7 +19,7 @@ static int free_port(void)
     return ntohs(at.sin_port);
 }
 
-/* A first event that is not there at once was held back. */
+/* If the first event is not there at once, the proxy has held it back. */
 static void through(const char *base)
 {
     struct stream *stream = run(base, "standin: tick 4 700", "");
@@ -41,7 +41,7 @@ static void through(const char *base)
     assert_int_equal(stream_count(second, "tick 3"), 1);
     stream_free(second);
     stream_free(stream);
-    /* who goes away from the proxy goes away from us */
+    /* when the client leaves the proxy, the proxy closes its connection to the runner */
     stream = run(base, "standin: hang-middle", "");
     free(id);
     id = task_of(stream);
@@ -128,7 +128,7 @@ static void streams_pass_through_haproxy(void **state)
 
 /* ---- the system prompt ---- */
 
-/* What the task was started with as its system prompt. */
+/* The system prompt with which the task was started. */
 static void assert_system_prompt(const struct runner *own, const char *more, const char *expected)
 {
     struct reply *reply = runner_execute(own, "standin: env", more);

@@ -34,7 +34,7 @@ static inline struct stream *follow(const char *base, const char *id, const char
     return stream;
 }
 
-/* The id of the task whose stream this is. */
+/* The id of the task that the stream follows. */
 static inline char *task_of(struct stream *stream)
 {
     stream_until(stream, "\"taskId\":\"", 10000);
@@ -43,7 +43,7 @@ static inline char *task_of(struct stream *stream)
     return strndup(id, strcspn(id, "\""));
 }
 
-/* Offset after the last whole event in text[0..size), and that event's id. */
+/* The offset after the last whole event in text[0..size), and that event's id. */
 static inline size_t whole_part(const char *text, size_t size, long *ret_id)
 {
     size_t end = size;

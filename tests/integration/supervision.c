@@ -1,6 +1,6 @@
 /*
- * What the runner makes of a CLI that misbehaves: the right reason, in bounded time, with nothing
- * left running.
+ * How the runner handles a CLI that misbehaves: it reports the right reason, in bounded time, and
+ * leaves no process running.
  */
 #include "testing.h"
 
@@ -11,7 +11,7 @@
 
 enum { FIRST_EVENT_S = 2, IDLE_S = 3, GRACE_S = 1, KILL_S = 1 };
 
-/* What a case may take beyond the deadlines it runs into. */
+/* The time that a case may take in addition to the deadlines that it meets. */
 enum { SPARE_MS = 2500 };
 
 static struct runner *runner;
@@ -40,9 +40,9 @@ static const struct misbehaviour {
     const char *prompt, *more;
     bool success;
     const char *reasons; /* of a failure */
-    const char *says;    /* part of output (success) or error */
+    const char *says;    /* a part of output (success) or of error */
     int exit_code;       /* -1: any */
-    int within_s;        /* deadlines it runs into */
+    int within_s;        /* the deadlines that it meets */
 } misbehaviours[] = {
     {"a plain prompt", "", true, NULL, "a plain prompt", 0, 0},
     {"standin: ok text", "", true, NULL, "text", 0, 0},
@@ -82,7 +82,7 @@ static const struct misbehaviour {
     {"standin: forkbomb 60", "", true, NULL, "forked", 0, KILL_S},
 };
 
-/* What is wrong with the answer, or NULL. */
+/* Returns what is wrong with the answer, or NULL. */
 static const char *find_fault(const struct misbehaviour *b, const struct reply *reply)
 {
     const cJSON *json = reply->json;
@@ -159,7 +159,7 @@ static void bytes_that_are_no_utf8_come_out_as_valid_json(void **state)
     reply_free(reply);
 }
 
-/* The file at `path` is written to by a daemon; true once it has stopped growing. */
+/* A daemon writes to the file at `path`; true once the file has stopped growing. */
 static bool has_stopped(const char *path)
 {
     long before = file_size(path);
@@ -280,7 +280,7 @@ static void a_variable_of_the_request_takes_the_place_of_the_runners(void **stat
     cJSON_Delete(json);
 }
 
-/* However the program that prints it escapes, and whoever quotes it. */
+/* The secret may be escaped by the program that prints it, and quoted by another. */
 static void a_secret_of_the_request_is_in_no_answer_event_or_log(void **state)
 {
     (void)state;
@@ -314,7 +314,7 @@ static void a_task_inherits_no_descriptors_and_no_signal_settings(void **state)
     cJSON *json = given("");
     assert_int_equal(cJSON_GetArraySize(json_at(json, "fds")), 3);
     assert_json_text(json, "SigBlk", "0000000000000000");
-    /* 32 and 33 are the C library's own, which posix_spawn leaves ignored. */
+    /* 32 and 33 belong to the C library; posix_spawn leaves them ignored. */
     unsigned long long ignored = strtoull(json_text(json, "SigIgn"), NULL, 16);
     assert_true((ignored & ~0x180000000ULL) == 0);
     assert_true(json_number(json, "sid") == json_number(json, "pgid"));

@@ -1,6 +1,6 @@
 /*
- * Inputs of tasks and what they leave in their output folder, for commands and for Claude, in every
- * jail that this host gives and with every kind of workspace.
+ * Inputs of tasks, and the files that tasks leave in their output folder, for commands and for
+ * Claude, in every jail that this host allows and with every kind of workspace.
  */
 #include "task_inputs_scene.h"
 
@@ -21,7 +21,7 @@ static void prints(const struct runner *to, const char *text, const char *more, 
     reply_free(reply);
 }
 
-/* A tree and a single file, uploaded: "\"inputs\":{"tree":…,"one":…}" */
+/* Uploads a tree and a single file. Returns "\"inputs\":{\"tree\":…,\"one\":…}". */
 static char *two_inputs(const struct runner *to)
 {
     struct tar tree = {0}, one = {0};
@@ -46,14 +46,14 @@ static void try_kind_of_host(const char *name, const char *value)
     print_message("%s=%s\n", name, value);
     prints(own, "cat input/one input/tree/dir/a input/tree/to-b; ls input", inputs,
            "one\naa\nbb\none\ntree\n");
-    /* what one run changes the next does not see */
+    /* the changes of one run are not visible to the next */
     for (int i = 0; i < 2; i++)
         prints(own,
                "set -e; echo more >>input/one; echo x >>input/tree/b; rm -r input/tree/dir; "
                "touch input/tree/new; cat input/one input/tree/b; ls input/tree; mkdir -p output; "
                "cp input/one output/",
                inputs, "one\nmore\nbb\nx\nb\nnew\nto-b\n");
-    /* in a repository they lie beside its files, and git does not see them */
+    /* in a repository inputs lie beside its files, and git ignores them */
     char *script = textf("cd %s && rm -rf r && git init -q -b main r && cd r && mkdir input && "
                          "echo r >input/of-repo && echo f >f && git add . && "
                          "git -c user.name=A -c user.email=a@b commit -qm 1 && chmod -R a+rX .",
@@ -244,7 +244,7 @@ static void a_repository_that_has_the_place_itself_is_named(void **state)
 
 /* ---- how long they stay ---- */
 
-/* 15 MB that do not compress, never the same. */
+/* 15 MB that do not compress and are different each time. */
 static char *big_input(const struct runner *to)
 {
     static unsigned count;
@@ -294,7 +294,7 @@ static void what_a_waiting_task_needs_is_not_evicted_not_even_after_a_crash(void
     detached(own, "first", "sleep 600", NULL);
     runner_await(own, "first", "running", 10000);
     detached(own, "second", "wc -c <input/in", needed);
-    char *third = big_input(own); /* 45 MB in all: one has to go */
+    char *third = big_input(own); /* 45 MB in all: one input must be removed */
     assert_int_equal(status_of(own, needed), 200);
     assert_int_equal(status_of(own, other), 404);
     runner_crash(own);
@@ -307,7 +307,7 @@ static void what_a_waiting_task_needs_is_not_evicted_not_even_after_a_crash(void
     struct reply *result = runner_result(own, "second");
     assert_json_text(result->json, "stdout", "15728640\n");
     reply_free(result);
-    char *fifth = big_input(own), *sixth = big_input(own); /* nobody needs it any more */
+    char *fifth = big_input(own), *sixth = big_input(own); /* no task needs it any more */
     assert_int_equal(status_of(own, needed), 404);
     assert_int_equal(status_of(own, sixth), 200);
     free(needed), free(other), free(third), free(fourth), free(fifth), free(sixth);
@@ -365,7 +365,7 @@ static void a_full_disk_refuses_uploads_and_fails_tasks_by_name(void **state)
     chmod(own->state, 0711);
     runner_start(own);
     char *input = big_input(own), *more = textf("\"inputs\":{\"in\":\"%s\"}", input);
-    struct reply *reply = command(own, "true", more); /* 15 MB more than there are */
+    struct reply *reply = command(own, "true", more); /* an archive of 15 MB more than is allowed */
     assert_status(reply, 200);
     assert_json_text(reply->json, "reason", "disk_full");
     reply_free(reply);

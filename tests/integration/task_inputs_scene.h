@@ -1,4 +1,4 @@
-/* A runner whose tasks get inputs, and archives to give them. */
+/* A runner whose tasks get inputs, and the archives that become them. */
 #ifndef TESTS_TASK_INPUTS_SCENE_H
 #define TESTS_TASK_INPUTS_SCENE_H
 
@@ -40,7 +40,7 @@ static inline int stop(void **state)
     return 0;
 }
 
-/* {"FIELD":"TEXT", more} with the text as JSON. */
+/* Posts {"FIELD":"TEXT", more} with the text as JSON. */
 static inline struct reply *post(const struct runner *to, const char *path, const char *field,
                                  const char *text, const char *more)
 {
@@ -59,7 +59,7 @@ static inline struct reply *command(const struct runner *to, const char *text, c
     return post(to, "/exec", "command", text, more);
 }
 
-/* The output of that path; "" for none. The caller frees it. */
+/* Returns the output of that path; "" when there is none. The caller frees it. */
 static inline char *output(const struct runner *to, const char *id, const char *path)
 {
     char *url = textf("/tasks/%s/outputs%s%s", id, *path ? "/" : "", path);

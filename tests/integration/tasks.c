@@ -1,5 +1,5 @@
 /*
- * Tasks as callers see them: waiting, going away, coming back, cancelling, queueing.
+ * Tasks as callers see them: waiting, disconnecting, returning, cancelling, queueing.
  */
 #include "tasks_scene.h"
 
@@ -310,7 +310,8 @@ static void prefer_wait_gives_up_and_the_task_goes_on(void **state)
     free(json);
 }
 
-/* Starts /execute with these fields, waits until it runs, goes away: the state it comes to. */
+/* Starts /execute with these fields, waits until it runs, and disconnects. Returns the state that
+ * the task comes to. */
 static void go_away(const char *id, const char *more)
 {
     char *fields = textf("\"taskId\":\"%s\"%s", id, more);

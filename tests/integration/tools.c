@@ -1,6 +1,6 @@
 /*
- * The real CLI does a whole task with its tools, in the tier that the program's argument names: it
- * installs packages through the network gate, and pushes what came of it through the git gate.
+ * The real CLI performs a whole task with its tools, in the tier that the program's argument names:
+ * it installs packages through the network gate and pushes the result through the git gate.
  */
 #include "githost.h"
 #include "testing.h"
@@ -18,9 +18,9 @@ static struct runner *runner;
 static struct api *api;
 static pid_t registry;
 static int registry_port;
-static char name[256]; /* of this machine, that leads to its loopback */
+static char name[256]; /* the machine's own name, which resolves to its loopback */
 
-/* Whether the machine's own name leads to loopback, where the registry is. */
+/* Whether the machine's own name resolves to loopback, where the registry listens. */
 static bool find_name(void)
 {
     const struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM};
@@ -33,7 +33,8 @@ static bool find_name(void)
     return ntohl(at.sin_addr.s_addr) >> 24 == 127;
 }
 
-/* A registry for npm and an index for pip, each with one package, as files of one web server. */
+/* Starts a registry for npm and an index for pip, each with one package, as files of one web
+ * server. */
 static void start_registry(void)
 {
     registry_port = host.web_port + 2;
@@ -116,7 +117,7 @@ static void need_all(void)
         SKIP_BECAUSE("this host has no tier %s", tier);
 }
 
-/* A prompt with one call of Bash and its output as the answer. */
+/* A prompt with one call of Bash, whose output is the answer. */
 static char *prompt_of(const char *script)
 {
     cJSON *input = cJSON_CreateObject();

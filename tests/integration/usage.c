@@ -1,6 +1,6 @@
 /*
- * The subscription's windows, as the API and the CLI tell of them: where they are shown, what a
- * restart knows, and the share of them that tasks leave to the owner.
+ * The subscription's windows, as the API and the CLI report them: where they are shown, what the
+ * runner knows after a restart, and the owner's share of them.
  */
 #include "testing.h"
 
@@ -66,7 +66,7 @@ static void the_windows_are_shown_everywhere_and_kept_over_a_restart(void **stat
     assert_non_null(strstr(reply->body, "claude_runner_account_reset_timestamp_seconds{"));
     reply_free(reply);
     reply = http_call(runner->base, "GET", "/health?verbose=true", NULL, NULL);
-    assert_null(json_at(reply->json, "usage")); /* the owner's own business */
+    assert_null(json_at(reply->json, "usage")); /* only the owner sees this */
     reply_free(reply);
     assert_int_equal(runner_stop(runner, 20000), 0);
     runner_start(runner);
@@ -89,7 +89,7 @@ static void what_a_requests_own_credential_uses_is_not_the_owners(void **state)
 static bool has_reason(const struct runner *runner, const char *reason)
 {
     struct reply *reply = http_call(runner->base, "GET", "/health", NULL, NULL);
-    char *quoted = textf("\"%s\":\"", reason); /* as it stands among the remedies */
+    char *quoted = textf("\"%s\":\"", reason); /* as the documented remedies spell it */
     bool has = strstr(reply->body, quoted) != NULL;
     free(quoted);
     reply_free(reply);

@@ -1,5 +1,5 @@
 /*
- * Webhooks: the daemon, receivers that behave in every way, and one that is not ours.
+ * Webhooks: the daemon, receivers that behave in many ways, and one receiver of another author.
  */
 #include "webhooks_scene.h"
 
@@ -289,7 +289,7 @@ static void secrets_of_the_task_are_not_in_it(void **state)
         assert_null(strstr(r->bodies[i], "s3cr3t"));
         assert_non_null(strstr(r->bodies[i], "[redacted]"));
     }
-    /* nor is the URL's query anywhere but there */
+    /* the URL's query is not shown anywhere else */
     char *path = textf("/tasks/%s", said);
     struct reply *reply = runner_get(runner, path);
     assert_null(strstr(reply->body, "hunter2"));
@@ -356,7 +356,7 @@ static void urls_are_refused_with_their_reason(void **state)
     }
 }
 
-/* The name says nothing; the address does, when it is connected to. */
+/* The name is allowed; the address is refused when the runner connects to it. */
 static void a_name_that_leads_home_is_refused_at_the_connection(void **state)
 {
     (void)state;
@@ -397,8 +397,8 @@ static void a_name_that_leads_home_is_refused_at_the_connection(void **state)
 
 /* --- restarts and redelivery --------------------------------------------------------------- */
 
-/* The first webhook holds the host's only place; the second is owed and not tried when the runner
- * is killed. */
+/* The first webhook occupies the host's only place; the second is due and not yet tried when the
+ * runner is killed. */
 static void a_crash_between_the_tasks_end_and_the_webhook_loses_nothing(void **state)
 {
     (void)state;
@@ -418,13 +418,14 @@ static void a_crash_between_the_tasks_end_and_the_webhook_loses_nothing(void **s
     EVENTUALLY(20000, has_state(runner, first, "delivered"));
     EVENTUALLY(20000, has_state(runner, second, "delivered"));
     assert_int_equal(r->count, 3);
-    assert_int_equal(seen_with(r, first_id), 2); /* it may have been taken: so again, as the same */
-    assert_int_equal(seen_with(r, second_id), 1); /* it was not */
+    assert_int_equal(seen_with(r, first_id), 2); /* the receiver may have taken it: it is sent again
+                                                  * with the same id */
+    assert_int_equal(seen_with(r, second_id), 1); /* this one had not been sent */
     runner_crash(runner);
     runner_start(runner);
     char *third = submit(runner, r, "standin: ok third", "");
     EVENTUALLY(20000, has_state(runner, third, "delivered"));
-    assert_int_equal(r->count, 4); /* what was delivered stays so */
+    assert_int_equal(r->count, 4); /* a delivered webhook is not sent again */
     free(first);
     free(second);
     free(third);

@@ -95,7 +95,7 @@ static void a_receiver_that_hangs_is_left_after_a_while_and_holds_up_nobody(void
     hangs->next = 0;
     redeliver(runner, first, 202, NULL);
     EVENTUALLY(10000, hangs->count == 3);
-    begun = now_ms(); /* nor does it hold up the runner's end */
+    begun = now_ms(); /* it does not delay the runner's end either */
     assert_int_equal(runner_stop(runner, 10000), 0);
     free(first);
     free(second);

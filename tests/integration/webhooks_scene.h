@@ -18,8 +18,8 @@ enum { SEEN_MAX = 128, HANG = -1, CLOSE = 0 };
 
 struct receiver {
     struct loopback *http;
-    _Atomic int status; /* of the answers, or HANG, or CLOSE */
-    _Atomic int next;   /* that of all after the next one; 0: the same */
+    _Atomic int status; /* the status of answers, or HANG, or CLOSE */
+    _Atomic int next;   /* the status of all after the next answer; 0: the same */
     const char *_Atomic headers;
     _Atomic bool long_body;
     _Atomic int count, at_once, crowd;
@@ -99,7 +99,7 @@ static inline void receiver_free(struct receiver *r)
     free(r);
 }
 
-/* How many of the requests had this id. */
+/* The number of requests with this id. */
 static inline int seen_with(struct receiver *r, const char *id)
 {
     int found = 0;

@@ -280,7 +280,10 @@ void cloud_use(const struct cloud *cloud, struct runner *runner)
                                            "RESOURCEMANAGER",
                                            "ARTIFACTREGISTRY",
                                            "IAMCREDENTIALS",
-                                           "COMPUTE"};
+                                           "COMPUTE",
+                                           "CLOUDBUILD",
+                                           "CLOUDBILLING",
+                                           "LOGGING"};
     for (size_t i = 0; i < COUNT(services); i++) {
         char *name = textf("GOOGLE_%s_ENDPOINT", services[i]);
         runner_set(runner, name, cloud->base);

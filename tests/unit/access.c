@@ -50,7 +50,7 @@ static void one_changed_byte_anywhere_is_one_too_many(void **state)
             if (check(w, token) == 0)
                 fail_msg("byte %zu: %s", i, token);
         }
-        token[i] = '\0'; /* and every cut */
+        token[i] = '\0'; /* every truncation of the token */
         assert_int_equal(check(w, token), -1);
         token[i] = kept;
     }
@@ -106,7 +106,7 @@ static void only_rs256_by_a_named_key_counts(void **state)
     AUTO(str) char *longest = calloc(1, 20000);
     snprintf(longest, 20000, "{\"alg\":\"RS256\",\"kid\":\"%0*d\"}", 5000, 1);
     assert_int_equal(check_made(w, one, longest, GOOD), -1);
-    /* Where the keys are said to be is not looked at. */
+    /* The server's own configured address of the keys counts; the one in the token is ignored. */
     assert_int_equal(check_made(w, one,
                                 "{\"alg\":\"RS256\",\"kid\":\"k1\",\"jku\":\"https://x/\","
                                 "\"jwk\":{\"kty\":\"oct\",\"k\":\"AA\"}}",
@@ -115,7 +115,7 @@ static void only_rs256_by_a_named_key_counts(void **state)
     world_free(w);
 }
 
-/* The public key taken for an HMAC key: the classic confusion. */
+/* The public key is used as an HMAC key, the classic confusion of algorithms. */
 static void a_mac_by_the_public_key_is_no_signature(void **state)
 {
     (void)state;
@@ -175,7 +175,8 @@ static void huge_tokens_are_refused(void **state)
     snprintf(huge, 40000,
              "{\"iss\":\"" ISS "\",\"aud\":\"" AUD "\",\"exp\":1800000600,\"x\":\"%0*d\"}", 12000,
              0);
-    assert_int_equal(check_made(w, one, K1, huge), -1); /* good, but over the maximum */
+    assert_int_equal(check_made(w, one, K1, huge), -1); /* the token is valid, but longer than the
+                                                         * maximum */
     snprintf(huge, 40000,
              "{\"iss\":\"" ISS "\",\"aud\":\"" AUD "\",\"exp\":1800000600,\"x\":\"%0*d\"}", 8000,
              0);
@@ -214,7 +215,7 @@ static void a_token_ends_when_its_time_has_come(void **state)
 
 /* --- somebody else's code ------------------------------------------------------------------ */
 
-/* Runs `node -e script` with its output in `out`; false where there is no Node. */
+/* Runs `node -e script` with its output in `out`; false where Node is missing. */
 static bool run_node(const char *dir, const char *script, struct buf *out)
 {
     char path[128];
@@ -267,7 +268,7 @@ static void what_node_signs_passes(void **state)
     world_free(w);
 }
 
-/* So that both ends of these tests are not the same mistake. */
+/* Checks the tokens with Node too, so that the tests and the code do not share a mistake. */
 static void what_passes_here_passes_in_node(void **state)
 {
     (void)state;

@@ -74,10 +74,10 @@ static void a_new_key_is_fetched_when_a_token_names_it(void **state)
     assert_int_equal(check_made(w, one, K1, GOOD), 0);
     w->set = both;
     assert_int_equal(check_made(w, two, K2, GOOD), 0);
-    assert_int_equal(check_made(w, one, K1, GOOD), 0); /* the old one goes on */
+    assert_int_equal(check_made(w, one, K1, GOOD), 0); /* the old keys stay in use */
     assert_int_equal(loopback_requests(w->http), 2);
     w->set = new;
-    mono_moved_ms += 7 * 3600000; /* without being asked */
+    mono_moved_ms += 7 * 3600000; /* without a token that needs them */
     EVENTUALLY(5000, loopback_requests(w->http) == 3);
     EVENTUALLY(5000, check_made(w, one, K1, GOOD) != 0);
     assert_int_equal(check_made(w, two, K2, GOOD), 0);
@@ -134,7 +134,7 @@ static void a_slow_cloudflare_holds_few_and_not_for_long(void **state)
         callers[i] = (struct caller){.world = w, .token = token};
         pthread_create(&callers[i].thread, NULL, call, &callers[i]);
     }
-    assert_int_equal(check_made(w, one, K1, GOOD), 0); /* known keys need nobody */
+    assert_int_equal(check_made(w, one, K1, GOOD), 0); /* a known key needs no request */
     for (size_t i = 0; i < COUNT_OF(callers); i++) {
         pthread_join(callers[i].thread, NULL);
         assert_int_equal(callers[i].rc, -1);
@@ -163,11 +163,12 @@ static void a_restart_works_while_the_keys_cannot_be_reached(void **state)
     reopen_access(w);
     assert_int_equal(check_made(w, one, K1, GOOD), 0);
     EVENTUALLY(5000, loopback_requests(w->http) == 2);
-    assert_int_equal(check_made(w, one, K1, GOOD), 0); /* an error takes nothing away */
+    assert_int_equal(check_made(w, one, K1, GOOD), 0); /* a failed request keeps the known keys */
     assert_int_equal(stat(w->path, &st), 0);
     assert_int_equal(st.st_mode & 0777, 0600);
     w->set = "{\"keys\":[]}";
-    /* until its thread sees it: an hour may pass while that one is still at the answer before */
+    /* until the thread has noticed: an hour of the clock may pass while it still handles the
+     * earlier answer */
     EVENTUALLY(5000, requests_an_hour_later(w) >= 3);
     assert_int_equal(check_made(w, one, K1, GOOD), 0);
     world_free(w);

@@ -1,4 +1,5 @@
-/* Tokens as Cloudflare Access signs them, and who publishes the keys, for the tests of access. */
+/* Tokens as Cloudflare Access signs them, and a server that publishes the keys, for the tests of
+ * access. */
 #ifndef TESTS_ACCESS_SCENE_H
 #define TESTS_ACCESS_SCENE_H
 
@@ -26,7 +27,7 @@
 #define AUD "0123456789abcdef"
 #define NOW_MS INT64_C(1800000000000)
 
-/* --- time: stands where it is put ---------------------------------------------------------- */
+/* --- time: the tests set it --------------------------------------------------------------- */
 
 static _Atomic int64_t mono_moved_ms, real_now_ms = NOW_MS;
 
@@ -245,7 +246,7 @@ static const struct {
     {"{" OURS ",\"exp\":true}", false},
     {"{" OURS ",\"exp\":0}", false},
     {"{" OURS ",\"exp\":-1}", false},
-    {"{" OURS ",\"exp\":1799999940}", false}, /* a minute ago: the leeway is over */
+    {"{" OURS ",\"exp\":1799999940}", false}, /* a minute ago: the tolerance has ended */
     {"{" OURS ",\"exp\":1799999941}", true},
     {"{" OURS ",\"exp\":1799999940.5}", true},
     {"{" OURS ",\"exp\":1e308}", true},

@@ -1,4 +1,5 @@
-/* A task starts when the machine has the memory that it asks for, and says so while it waits. */
+/* A task starts when the machine has the memory that the task asks for, and reports why it waits
+ * until then. */
 #include "testbase.h"
 
 #include "runner/task/engine.h"
@@ -16,7 +17,7 @@ struct house {
     struct store *store;
     struct engine *engine;
     struct task_kind kinds[2];
-    _Atomic bool gate; /* lets go on what runs */
+    _Atomic bool gate; /* opened: the running tasks end */
     _Atomic int running;
 };
 
@@ -121,7 +122,7 @@ static void what_is_promised_fits_into_the_machine(void **state)
     submit(house, "third", 1000); /* 4500 of 4000 */
     assert_waits_for_memory(house, "third");
     submit(house, "small", 400);
-    assert_waits_for_memory(house, "small"); /* who asks for memory waits in line */
+    assert_waits_for_memory(house, "small"); /* a task that asks for memory keeps its turn */
     submit(house, "unnamed", 0);
     EVENTUALLY(SOON_MS, house->running == 3);
     assert_true(is(house, "unnamed", TASK_RUNNING));
@@ -141,7 +142,7 @@ static void a_task_waits_for_memory_that_others_use(void **state)
     available_mb = 100;
     submit(house, "none", 0);
     assert_waits_for_memory(house, "none");
-    available_mb = 2000; /* nobody tells the engine */
+    available_mb = 2000; /* the engine is not informed */
     EVENTUALLY(SOON_MS, is(house, "big", TASK_RUNNING) && is(house, "none", TASK_RUNNING));
 }
 

@@ -9,10 +9,10 @@
 
 struct told {
     struct loopback *http;
-    _Atomic int status; /* of the answers */
+    _Atomic int status; /* the status of answers */
     _Atomic int count;
     pthread_mutex_t lock;
-    char head[4096], body[8192]; /* of the last */
+    char head[4096], body[8192]; /* of the last request */
 };
 
 static bool take(struct loopback_call *call, void *arg)
@@ -28,7 +28,7 @@ static bool take(struct loopback_call *call, void *arg)
     return loopback_answer(call, told->status, "", "ok");
 }
 
-/* --- the world: a keeper's, with an alert beside ------------------------------------------- */
+/* --- the world: a keeper's, and an alert --------------------------------------------------- */
 
 struct beside {
     struct world *w;
@@ -113,7 +113,7 @@ static void beside_free(struct beside *b)
     free(b);
 }
 
-/* A second passes, so many times. */
+/* Lets that many seconds pass, one at a time. */
 static void look(struct beside *b, int seconds)
 {
     for (int i = 0; i < seconds; i++) {
@@ -122,7 +122,7 @@ static void look(struct beside *b, int seconds)
     }
 }
 
-/* A login that ends in an hour, and a refresh that has failed. */
+/* Makes a login that ends in an hour, whose refresh has failed. */
 static void get_into_trouble(struct beside *b)
 {
     struct err err;
@@ -144,10 +144,10 @@ static void one_alert_an_episode(void **state)
     struct beside *b = beside_new("/hook");
     get_into_trouble(b);
     look(b, 9);
-    assert_int_equal(b->told.count, 0); /* it may have been a hiccup */
+    assert_int_equal(b->told.count, 0); /* one failure may be temporary */
     look(b, 60);
     assert_int_equal(b->told.count, 1);
-    for (int i = 0; i < 3; i++) { /* still failing, worse and worse */
+    for (int i = 0; i < 3; i++) { /* it still fails, and the state gets worse */
         pass(HOUR_MS / 2);
         assert_int_equal(keeper_refresh(b->w->keeper, &err), -1);
         look(b, 30);
@@ -159,11 +159,11 @@ static void one_alert_an_episode(void **state)
     assert_int_equal(b->told.count, 1);
     get_into_trouble(b);
     look(b, 30);
-    assert_int_equal(b->told.count, 2); /* after recovery: again */
+    assert_int_equal(b->told.count, 2); /* after a recovery the alert is sent again */
     beside_free(b);
 }
 
-/* A login that ends by itself so soon, with a token that is fine. */
+/* Writes a login that ends soon, with a valid access token. */
 static void put_ending(struct world *w, int n, int64_t left_ms)
 {
     char text[512];
@@ -220,13 +220,13 @@ static void a_login_that_works_is_not_told(void **state)
     (void)state;
     struct err err = ERR_INIT;
     struct beside *b = beside_new("/hook");
-    put_pair(b->w, 1, HOUR_MS); /* ends soon, but nobody has tried */
+    put_pair(b->w, 1, HOUR_MS); /* it ends soon, but no refresh was tried */
     open_keeper(b->w);
     open_alert(b);
     b->waiting = 5;
     look(b, 60);
     b->w->server.status = 503;
-    put_pair(b->w, 1, 8 * HOUR_MS); /* failed, but has long to live */
+    put_pair(b->w, 1, 8 * HOUR_MS); /* the refresh failed, but the login is valid for long */
     assert_int_equal(keeper_refresh(b->w->keeper, &err), -1);
     look(b, 60);
     assert_int_equal(b->told.count, 0);
@@ -324,12 +324,12 @@ static void an_alert_is_tried_until_it_is_taken(void **state)
     look(b, 1);
     assert_int_equal(b->told.count, 1);
     look(b, 4);
-    assert_int_equal(b->told.count, 1); /* not at once */
+    assert_int_equal(b->told.count, 1); /* not at once again */
     look(b, 2);
     assert_int_equal(b->told.count, 2);
     look(b, 3600);
     int count = b->told.count;
-    assert_true(count > 6 && count < 15); /* less and less often */
+    assert_true(count > 6 && count < 15); /* the pauses get longer */
     b->told.status = 204;
     look(b, 901);
     assert_int_equal(b->told.count, count + 1);
@@ -363,12 +363,12 @@ static void a_restart_neither_repeats_nor_loses_it(void **state)
     get_into_trouble(b);
     look(b, 20);
     assert_int_equal(b->told.count, 1);
-    for (int i = 0; i < 3; i++) { /* the daemon, anew */
+    for (int i = 0; i < 3; i++) { /* the daemon starts anew */
         keeper_free(b->w->keeper);
         b->w->keeper = NULL;
         open_keeper(b->w);
         open_alert(b);
-        look(b, 20); /* nobody has tried yet: that is no recovery */
+        look(b, 20); /* no refresh was tried yet, so nothing has recovered */
         assert_int_equal(keeper_refresh(b->w->keeper, &err), -1);
         look(b, 20);
     }
@@ -381,7 +381,7 @@ static void a_restart_neither_repeats_nor_loses_it(void **state)
     b->told.status = 500;
     look(b, 20);
     int count = b->told.count;
-    open_alert(b); /* not delivered: the next one goes on */
+    open_alert(b); /* the alert was not delivered: the next process sends it */
     b->told.status = 200;
     look(b, 20);
     assert_int_equal(b->told.count, count + 1);

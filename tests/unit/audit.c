@@ -1,4 +1,4 @@
-/* The audit log and the list of callers: what is kept, for how long, and over a crash. */
+/* The audit log and the list of callers: what they keep, for how long, and after a crash. */
 #include "runner/access/audit.h"
 #include "runner/access/callers.h"
 
@@ -23,7 +23,7 @@ static void add(struct audit *audit, const char *action, const char *caller, con
     audit_add(audit, &entry);
 }
 
-/* The ids of a page, "3 2 1", and what follows. The caller frees it. */
+/* The ids of a page, "3 2 1", and the cursor of the next page. The caller frees it. */
 static char *page(struct audit *audit, int64_t before, int limit, const char *action,
                   const char *caller, int64_t *ret_next)
 {
@@ -100,7 +100,7 @@ static void goes_on_after_a_restart_and_a_cut_line(void **state)
     tmp_dir_free(dir);
 }
 
-/* Texts of whoever asks: none makes a line of its own, none is too long. */
+/* Texts of callers: none can begin a line of the log, and none is too long. */
 static void keeps_what_is_hostile_in_its_line(void **state)
 {
     (void)state;

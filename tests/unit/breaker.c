@@ -1,5 +1,4 @@
-/* The breaker: what opens it, what closes it, what a restart knows of it, and a clock that jumps.
- */
+/* The breaker: what opens and closes it, what it knows after a restart, and a clock that jumps. */
 #include "keeper_world.h"
 
 #include "base/thread.h"
@@ -14,9 +13,9 @@ struct scene {
     char dir[64], path[128];
     struct breaker *breaker;
     _Atomic int turns;
-    _Atomic int state; /* as last told */
+    _Atomic int state; /* the state of the last report */
 
-    /* A pause by a limit that is being told, and stays with whoever tells it until `go`. */
+    /* The report of a pause by a limit; the callback does not return until `go`. */
     _Atomic bool held, holding, go;
 };
 
@@ -92,15 +91,15 @@ static void a_limit_ends_when_it_was_said_to(void **state)
     breaker_limit(s->breaker, until);
     assert_int_equal(now(s).state, BREAKER_LIMIT);
     assert_true(llabs((long long)(now(s).until_ms - until)) < 1000);
-    limit(s, HOUR_MS); /* of a smaller window: the longer one stays */
+    limit(s, HOUR_MS); /* a limit of a shorter window: the longer pause stays */
     assert_true(llabs((long long)(now(s).until_ms - until)) < 1000);
     assert_int_equal(now(s).limits, 2);
-    breaker_accepted(s->breaker); /* of a request that had begun before */
+    breaker_accepted(s->breaker); /* the answer to a request that began before */
     assert_int_equal(now(s).state, BREAKER_LIMIT);
     assert_int_equal(s->turns, 1);
     pass(5 * HOUR_MS);
     assert_int_equal(now(s).state, BREAKER_CLOSED);
-    limit(s, 100 * DAY_MS); /* nonsense does not pause us for months */
+    limit(s, 100 * DAY_MS); /* an absurd time does not cause a pause of months */
     assert_true(now(s).until_ms < clock_real_ms() + 9 * DAY_MS);
     limit(s, -DAY_MS);
     scene_free(s);
@@ -131,10 +130,10 @@ static void a_few_refusals_in_a_row_open_it_for_a_while(void **state)
     assert_int_equal(now(s).state, BREAKER_LOGIN);
     assert_true(now(s).until_ms > clock_real_ms());
     limit(s, HOUR_MS);
-    assert_int_equal(now(s).state, BREAKER_LOGIN); /* the worse comes first */
+    assert_int_equal(now(s).state, BREAKER_LOGIN); /* the worse cause is reported first */
     pass(61000);
     assert_int_equal(now(s).state, BREAKER_LIMIT);
-    breaker_refused(s->breaker); /* the one try after that */
+    breaker_refused(s->breaker); /* the only attempt after that */
     assert_int_equal(now(s).state, BREAKER_LOGIN);
     scene_free(s);
 }
@@ -151,7 +150,7 @@ static void another_login_ends_what_was_said_of_the_old_one(void **state)
     assert_int_equal(now(s).state, BREAKER_CLOSED);
     assert_int_equal(s->state, BREAKER_CLOSED);
     breaker_login(s->breaker, true);
-    breaker_renewed(s->breaker); /* whether there is a login is the keeper's to say */
+    breaker_renewed(s->breaker); /* the keeper decides whether there is a login */
     assert_int_equal(now(s).state, BREAKER_LOGIN);
     breaker_login(s->breaker, false);
     assert_int_equal(now(s).state, BREAKER_CLOSED);
@@ -172,9 +171,9 @@ static void a_limit_outlives_the_process(void **state)
     assert_int_equal(now(s).state, BREAKER_LIMIT);
     assert_int_equal(s->state, BREAKER_LIMIT);
     assert_true(llabs((long long)(now(s).until_ms - until)) < 1000);
-    assert_int_equal(now(s).limits, 0); /* it was hit before */
+    assert_int_equal(now(s).limits, 0); /* the limit was hit in an earlier process */
     breaker_free(s->breaker);
-    pass(6 * HOUR_MS); /* while nobody runs */
+    pass(6 * HOUR_MS); /* while no runner runs */
     start(s);
     assert_int_equal(now(s).state, BREAKER_CLOSED);
     await(5000, !exists(s->path));
@@ -257,8 +256,7 @@ static void *lift_limit(void *arg)
     return NULL;
 }
 
-/* One that is slow to tell its change must not have the last word over a later one: the queue
- * would be held for ever. */
+/* A report that is slow must not come after a later one: the queue would be held for ever. */
 static void changes_are_told_in_their_order(void **state)
 {
     struct err err;
@@ -270,7 +268,7 @@ static void changes_are_told_in_their_order(void **state)
     await(20000, s->holding);
     assert_int_equal(thread_start(&second, "lift", 0, lift_limit, s, &err), 0);
     await(20000, now(s).state == BREAKER_CLOSED);
-    /* a second that does not wait for the first has told by then what the first now overwrites */
+    /* without the order, the second would have reported by now, and the first would overwrite it */
     (void)thread_join_within(&second, 300);
     s->go = true;
     thread_join(&first);

@@ -1,5 +1,6 @@
 /*
- * Archives that are the same bytes everywhere: against GNU tar, gzip and Python's tarfile.
+ * Archives that are the same bytes on every machine: compared with GNU tar, gzip and Python's
+ * tarfile.
  */
 #include "testbase.h"
 
@@ -121,7 +122,7 @@ static void a_file_is_its_archives_one_member(void **state)
     assert_int_equal(file.members, 1);
     assert_int_equal(file.bytes, 4);
     shell("test \"$(tar -tzf file.tgz)\" = file; test \"$(tar -xzOf file.tgz)\" = data", "");
-    /* A directory with that file alone is told from it. */
+    /* A directory that holds only that file gives another archive. */
     struct bundle lone = pack("lone", &plain, "lone.tgz");
     assert_string_not_equal(lone.sha256, file.sha256);
     shell("test \"$(tar -tzf lone.tgz | tr '\\n' ,)\" = ./,file,", "");
@@ -149,7 +150,7 @@ static void what_git_ignores_stays_behind_when_asked(void **state)
     assert_true(pack("r", &plain, "all.tgz").members > 20);
 }
 
-/* The sink of an archive may be slow: the file changes meanwhile. */
+/* The sink of an archive may be slow, and the file may change before it continues. */
 static void a_file_that_changes_while_it_is_read_is_noticed(void **state)
 {
     struct err err = ERR_INIT;
@@ -160,7 +161,7 @@ static void a_file_that_changes_while_it_is_read_is_noticed(void **state)
     AUTO(str) char *path = textf("%s/c", dir), *file = textf("%s/c/grows", dir);
     assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
     const struct bundle_options one = {.threads = 1};
-    pid_t reader = fork(); /* takes some, changes the file, takes the rest */
+    pid_t reader = fork(); /* reads some bytes, changes the file, reads the rest */
     if (reader == 0) {
         static char piece[65536];
         close(ends[1]);

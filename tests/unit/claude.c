@@ -58,7 +58,7 @@ static void lines_are_the_same_however_they_are_split(void **state)
                 lines_feed(&lines, cases[i].text + a, b - a);
                 lines_feed(&lines, cases[i].text + b, len - b);
                 lines_finish(&lines);
-                lines_finish(&lines); /* twice changes nothing */
+                lines_finish(&lines); /* a second call changes nothing */
                 lines_done(&lines);
                 assert_string_equal(buf_str(&out), cases[i].lines);
             }
@@ -97,7 +97,7 @@ static void a_large_buffer_is_given_back(void **state)
 struct heard {
     struct redact_set *redact;
     struct claude_output stream;
-    struct buf events; /* one a line */
+    struct buf events; /* one event a line */
     size_t count;
     size_t longest;
 };
@@ -194,7 +194,7 @@ static const struct {
      "null,"
      "\"result\":\"the answer\"" RESULT_REST,
      true, false, "success", "the answer", "", "", 0, 0},
-    /* an answer that talks of errors is no error */
+    /* an answer that mentions errors is not an error */
     {"{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,"
      "\"result\":\"API Error: 401 is_error:true\"" RESULT_REST,
      true, false, "success", "API Error: 401 is_error:true", "", "", 0, 0},
@@ -223,7 +223,7 @@ static const struct {
      false, false, "", "", "", "", 0, 0},
     {"{\"type\":\"rate_limit_event\",\"rate_limit_info\":{\"status\":\"rejected\"}}", false, false,
      "", "", "", "", 0, 1},
-    /* nothing that only looks like a result is one */
+    /* a text that only looks like a result is not one */
     {"{\"type\":\"user\",\"text\":\"{\\\"type\\\":\\\"result\\\"}\"}", false, false, "", "", "", "",
      0, 0},
     {"{\"nested\":{\"type\":\"result\"},\"type\":\"system\"}", false, false, "", "", "", "", 0, 0},
@@ -236,7 +236,7 @@ static const struct {
     {"{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":true,\"result\":\"one\"}\n"
      "{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"result\":\"two\"}",
      true, true, "success", "one", "one", "", 0, 0},
-    /* half a pair and NUL in the answer itself */
+    /* half a surrogate pair and a NUL in the answer itself */
     {"{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,"
      "\"result\":\"a\\ud800b\\u0000c\"}",
      true, false, "success",
@@ -512,8 +512,7 @@ static void a_tail_reads_what_is_appended_and_gives_the_disk_back(void **state)
     if (st.st_blocks * 512 > 16 << 20)
         print_message("this file system makes no holes\n");
     struct tail second;
-    assert_int_equal(tail_open(&second, path, true, &err),
-                     -1); /* a file that is there is not taken */
+    assert_int_equal(tail_open(&second, path, true, &err), -1); /* a file that exists is refused */
     tail_done(&tail);
     tmp_dir_free(dir);
 }

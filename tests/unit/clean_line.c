@@ -1,4 +1,4 @@
-/* What redaction may change of a line, and what it may not. */
+/* What redaction may change in a line, and what it may not. */
 #include "runner/claude/clean_line.h"
 #include "base/auto.h"
 #include "base/str.h"
@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A run of the CLI: every kind of line, ids, numbers, words that decide. */
+/* A run of the CLI with every kind of line, ids, numbers, and words that decide the outcome. */
 static const char *const runs[] = {
     "{\"type\":\"system\",\"subtype\":\"init\",\"session_id\":\"8a1c5a1e-7a2f-4c55-9d2f-"
     "0123456789ab\","
@@ -42,7 +42,7 @@ static const char *const runs[] = {
 struct heard {
     struct redact_set *redact;
     struct claude_output stream;
-    struct buf events; /* one a line */
+    struct buf events; /* one event a line */
 };
 
 static void on_event(const char *json, size_t len, void *arg)
@@ -84,7 +84,7 @@ static bool same_text(const char *one, const char *other)
     return (!one && !other) || (one && other && strcmp(one, other) == 0);
 }
 
-/* The same but for what strings say. */
+/* Whether both have the same shape; the contents of strings may differ. */
 static bool has_shape_of(const struct json *one, const struct json *other)
 {
     const struct json *a = json_first(one), *b = json_first(other);
@@ -140,8 +140,8 @@ static void assert_nothing_decided(const char *run, const struct heard *plain, c
     heard_done(&heard);
 }
 
-/* Every piece of a run is tried as a secret: names, words, ids, digits, and what lies across them.
- */
+/* Tries every piece of a run as a secret: names, words, ids, digits, and pieces that span several
+ * of these. */
 static void no_secret_changes_an_outcome_an_id_a_number_or_a_shape(void **state)
 {
     (void)state;
@@ -165,7 +165,7 @@ static void only_what_strings_say_is_taken_out(void **state)
 {
     (void)state;
     static const struct {
-        const char *secret, *line, *want; /* NULL: as it was */
+        const char *secret, *line, *want; /* NULL: unchanged */
     } cases[] = {
         {"is_error", "{\"is_error\":true,\"result\":\"is_error\"}",
          "{\"is_error\":true,\"result\":\"" REDACT_MARK "\"}"},
@@ -173,12 +173,12 @@ static void only_what_strings_say_is_taken_out(void **state)
          "{\"subtype\":\"success\",\"result\":\"a " REDACT_MARK "\"}"},
         {"123456", "{\"n\":123456,\"x\":-1.123456e3}", NULL},
         {"123456", "{\"n\":[\"123456\",123456]}", "{\"n\":[\"" REDACT_MARK "\",123456]}"},
-        {"nsecret", "{\"a\":\"\\nsecret\"}", NULL}, /* an escape is not torn */
+        {"nsecret", "{\"a\":\"\\nsecret\"}", NULL}, /* an escape sequence stays whole */
         {"x\",\"y\"", "{\"a\":[\"x\",\"y\"]}", NULL},
         {"x\",\"y\"", "{\"a\":\"x\\\",\\\"y\\\"\"}", "{\"a\":\"" REDACT_MARK "\"}"},
         {"hunter2", "{\"a\":\"\\u0068unter2\",\"b\":\"\\u0041\"}",
          "{\"a\":\"" REDACT_MARK "\",\"b\":\"\\u0041\"}"},
-        /* what tools are given is nobody's protocol */
+        /* the arguments of tools are not part of the protocol */
         {"success", "{\"input\":{\"type\":\"success\"},\"type\":\"success\"}",
          "{\"input\":{\"type\":\"" REDACT_MARK "\"},\"type\":\"success\"}"},
         {"sk-ant-1", "{\"structured_output\":[{\"sk-ant-1\":1,\"sk-ant-1 \":{\"sk-ant-1\":2}}]}",
@@ -186,7 +186,8 @@ static void only_what_strings_say_is_taken_out(void **state)
          " 3\":2}}]}"},
         {"command", "{\"input\":{\"command\":\"command\"}}",
          "{\"input\":{\"command\":\"" REDACT_MARK "\"}}"},
-        {"sk-ant-1", "{\"id\":\"a sk-ant-1\"}", "{\"id\":\"a " REDACT_MARK "\"}"}, /* no id */
+        {"sk-ant-1", "{\"id\":\"a sk-ant-1\"}", "{\"id\":\"a " REDACT_MARK "\"}"}, /* this value is
+                                                                                    * not an id */
         {"absent", "{\"a\":\"b\"}", NULL},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {

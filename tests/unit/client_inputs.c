@@ -1,6 +1,6 @@
 /*
- * Inputs: packed once a path, uploaded once a digest, whoever asks and how many at once. The runner
- * is a strict stand-in that keeps what it is given.
+ * Inputs: packed once for a path and uploaded once for a digest, also with several callers at once.
+ * The runner is a strict stand-in that stores what it receives.
  */
 #include "testbase.h"
 
@@ -17,12 +17,13 @@
 #define SECRET "test-secret-0123456789"
 #define KEPT_MAX 16
 
-/* The runner: what it has, and how often it was asked. */
+/* The runner: what it has stored, and how often it was asked. */
 static struct store {
     pthread_mutex_t lock;
     char kept[KEPT_MAX][65];
     size_t count;
-    _Atomic int heads, puts, wrong, failures; /* failures: PUTs that are to fail still */
+    _Atomic int heads, puts, wrong, failures; /* failures: the number of PUTs that will still
+                                               * fail */
 } store = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static bool has(const char *digest)
@@ -154,8 +155,8 @@ static void a_path_is_packed_once_and_a_digest_uploaded_once(void **state)
     put_one(inputs, "a", first);
     put_one(inputs, "a", second);
     assert_string_equal(first, second);
-    put_one(inputs, "./b/../a", second); /* the same place */
-    put_one(inputs, "c", second);        /* another with the same content */
+    put_one(inputs, "./b/../a", second); /* another spelling of the same path */
+    put_one(inputs, "c", second);        /* another file with the same content */
     assert_string_equal(first, second);
     put_one(inputs, "b", second);
     assert_string_not_equal(first, second);
@@ -164,7 +165,7 @@ static void a_path_is_packed_once_and_a_digest_uploaded_once(void **state)
     assert_int_equal(count.asked, 2);
     assert_int_equal(count.uploaded, 2);
     client_inputs_free(inputs);
-    inputs = new_inputs(); /* another process: the runner has it already */
+    inputs = new_inputs(); /* another process: the runner has the input already */
     put_one(inputs, "a", second);
     put_one(inputs, "file", second);
     client_inputs_count(inputs, &count);

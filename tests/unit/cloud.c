@@ -1,4 +1,5 @@
-/* What set-up takes for the same, and what it writes over what is there. */
+/* Which documents the set-up regards as equal, and which fields of an existing one it
+ * overwrites. */
 #include "runner/cli/cloud.h"
 
 #include <stdlib.h>
@@ -24,7 +25,7 @@ static void tells_what_differs(void **state)
         const char *wish, *found, *names;
     } cases[] = {
         {"{\"a\":1}", "{\"a\":1,\"b\":2}", ""},
-        {"{\"a\":1}", "{\"a\":\"1\"}", ""}, /* int64 travels as text */
+        {"{\"a\":1}", "{\"a\":\"1\"}", ""}, /* JSON carries int64 as text */
         {"{\"a\":1}", "{\"a\":2}", "a"},
         {"{\"a\":1}", "{}", "a"},
         {"{\"a\":0,\"b\":false,\"c\":\"\",\"d\":\"0\"}", "{}", ""},

@@ -1,5 +1,5 @@
 /*
- * runner/claude/conversation: what is kept of a session, whole or not at all, and brought back.
+ * runner/claude/conversation: a conversation is kept whole or not at all, and restored.
  */
 #include "testbase.h"
 
@@ -51,7 +51,7 @@ static void put(const struct place *place, const char *name, const char *text)
     write_bytes(path, text, strlen(text));
 }
 
-/* Makes a file of that size there, without its blocks. */
+/* Makes a sparse file of that size there. */
 static void put_big(const struct place *place, const char *name, off_t size)
 {
     AUTO(str) char *path = textf("%s/config/projects/%s", place->run, name);
@@ -72,7 +72,8 @@ static int save(const struct place *place)
     return conversation_save(place->state, SESSION, place->run, &err);
 }
 
-/* Brings it back into a new run; the transcript's text, or NULL when there is none. */
+/* Restores the conversation into a new run. Returns the transcript's text, or NULL when there is
+ * none. */
 static char *restore(const struct place *place)
 {
     struct err err;
@@ -187,7 +188,7 @@ static void what_is_too_large_is_left_out(void **state)
     assert_restored(place, "one\n");
     assert_false(there(place, SLUG "/" SESSION "/a"));
     put_big(place, SLUG "/" SESSION ".jsonl", (off_t)CONVERSATION_TRANSCRIPT_MAX + 1);
-    assert_int_equal(save(place), 1); /* what was kept before is kept still */
+    assert_int_equal(save(place), 1); /* what was kept earlier is still kept */
     assert_restored(place, "one\n");
 }
 
@@ -201,7 +202,7 @@ static void a_tree_too_deep_is_left_out(void **state)
     assert_false(there(place, SLUG "/" SESSION));
 }
 
-/* A link to this, put in the way. */
+/* Puts a link with this target at the conversation's place. */
 static void put_link(const struct place *place, const char *name, const char *to)
 {
     AUTO(str) char *path = textf("%s/config/projects/%s", place->run, name);

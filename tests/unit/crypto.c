@@ -25,7 +25,7 @@ static void assert_hex(const unsigned char digest[CRYPTO_SHA256_SIZE], const cha
     assert_string_equal(buf_str(&hex), want);
 }
 
-/* FIPS 180-2's examples, and nothing at all. */
+/* FIPS 180-2's examples, and the empty text. */
 static void digests_are_what_the_standard_says(void **state)
 {
     (void)state;
@@ -231,7 +231,7 @@ static void weak_and_odd_keys_are_none(void **state)
         struct err err = ERR_INIT;
         memset(n, 0x55, sizeof(n));
         n[0] = cases[i].first;
-        n[1] |= 0x80; /* of a number with a zero before it */
+        n[1] |= 0x80; /* a number with a leading zero byte */
         if (cases[i].n_len > 0)
             n[cases[i].n_len - 1] = cases[i].last;
         AUTO(crypto_rsa)

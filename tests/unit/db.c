@@ -52,7 +52,7 @@ static int tear_down(void **state)
     return 0;
 }
 
-/* The one number that a query gives, on a connection of its own. */
+/* Returns the one number that a query gives, on a connection of its own. */
 static int64_t ask(const struct place *place, const char *sql)
 {
     struct err err;
@@ -76,8 +76,8 @@ static bool is_whole(const struct place *place)
 struct row {
     int64_t key;
     const char *value;
-    bool fail_after; /* inserts, then fails */
-    bool lose;       /* ends the transaction behind the writer's back */
+    bool fail_after; /* inserts a row, then fails */
+    bool lose;       /* ends the transaction without the writer's knowledge */
 };
 
 static int insert(struct db *db, void *arg, struct err *err)
@@ -235,7 +235,7 @@ static void statements_of_the_same_text_may_be_nested(void **state)
     for (int i = 0; i < 3; i++)
         OK(db_write(place->writer, insert, &(struct row){.key = i}, &err) == 0, &err);
     AUTO(db) struct db *db = db_open(place->path, DB_READ, &err);
-    for (int round = 0; round < 100; round++) { /* the cache must not run over */
+    for (int round = 0; round < 100; round++) { /* the cache must not overflow */
         AUTO(db_stmt) struct db_stmt *outer = db_query(db, &err, sql, "");
         AUTO(db_stmt) struct db_stmt *inner = db_query(db, &err, sql, "");
         OK(outer && inner, &err);
@@ -291,7 +291,7 @@ static void a_full_disk_fails_writes_by_name_and_harms_nothing(void **state)
 
 struct killed {
     struct place *place;
-    _Atomic uint64_t *acknowledged; /* shared with the parent: a bit of each key */
+    _Atomic uint64_t *acknowledged; /* shared with the parent: one bit for each key */
     _Atomic int next;
 };
 
@@ -361,7 +361,8 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(being_killed_loses_nothing_that_was_acknowledged), /* forks: before any thread */
+        TEST(being_killed_loses_nothing_that_was_acknowledged), /* this test forks, so it comes
+                                                                 * before any thread starts */
         TEST(what_is_written_can_be_read),
         TEST(the_file_belongs_to_the_owner_alone),
         TEST(a_link_is_not_followed_to_a_database),

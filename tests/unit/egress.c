@@ -62,7 +62,7 @@ static void names_are_allowed_as_the_list_says(void **state)
     assert_int_equal(egress_mode_of(&empty), EGRESS_OPEN);
 }
 
-/* What refuses the address, "" for nothing. */
+/* The rule that refuses the address; "" when none does. */
 static const char *refusal(const char *lan, const char *address, unsigned port)
 {
     struct strlist nets = list_of(lan);
@@ -186,7 +186,7 @@ static void a_question_is_read_and_answered(void **state)
     assert_int_equal(question.type, NAMES_A);
     assert_int_equal(dns_answer(&question, NAMES_OK, address, answer), len + 16);
     assert_memory_equal(answer, "\x12\x34\x81\x80\0\1\0\1\0\0\0\0", 12);
-    assert_memory_equal(answer + 12, data + 12, len - 12); /* in its own spelling */
+    assert_memory_equal(answer + 12, data + 12, len - 12); /* the name as the query spelled it */
     assert_memory_equal(answer + len + 12, address, 4);
     assert_int_equal(dns_answer(&question, NAMES_UNKNOWN, NULL, answer), len);
     assert_memory_equal(answer, "\x12\x34\x81\x83\0\1\0\0\0\0\0\0", 12);

@@ -106,7 +106,7 @@ static void a_full_queue_refuses(void **state)
     assert_int_equal(store_get(house->store, "d", &record, &err), -1);
     house->gate = true;
     EVENTUALLY(SOON_MS, is_quiet(house));
-    submit(house, "d", "good"); /* there is room again: a refusal took none for ever */
+    submit(house, "d", "good"); /* there is room again: the refusal did not use up a place */
     EVENTUALLY(SOON_MS, has_ended(house, "d"));
 }
 
@@ -142,7 +142,7 @@ static void a_thousand_tasks_leave_nothing_behind(void **state)
     assert_int_equal(load.completed, 1001);
     EVENTUALLY(SOON_MS, proc_threads(getpid()) == threads_at_start);
     assert_true(proc_fds(getpid()) <=
-                fds + 3 * 3); /* readers of the store, kept: three files each */
+                fds + 3 * 3); /* the store's reading connections stay: three files each */
     AUTO(str) char *run_dir = textf("%s/run", house->dir);
     assert_int_equal(rmdir(run_dir), 0); /* is empty */
 }
@@ -159,7 +159,7 @@ int main(void)
         TEST(a_refused_id_takes_no_place_in_the_queue),
         TEST(a_thousand_tasks_leave_nothing_behind),
     };
-    in_threads(1, do_nothing, NULL); /* with the first thread comes a sanitizer's own */
+    in_threads(1, do_nothing, NULL); /* a sanitizer starts its own thread with the first one */
     threads_at_start = proc_threads(getpid());
     log_open(STDERR_FILENO, LOG_ERROR, LOG_TEXT, NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,7 +13,8 @@ static void a_waiting_task_is_cancelled_at_once(void **state)
     OK(engine_cancel(house->engine, "a", &now, &err) == 0, &err);
     assert_int_equal(now, TASK_CANCELLED);
     expect_events(house, "a", "tcd");
-    OK(engine_cancel(house->engine, "a", &now, &err) == 0, &err); /* again: the same answer */
+    OK(engine_cancel(house->engine, "a", &now, &err) == 0, &err); /* the second call gives the same
+                                                                   * answer */
     assert_int_equal(now, TASK_CANCELLED);
     house->gate = true;
     EVENTUALLY(SOON_MS, is_quiet(house));
@@ -74,7 +75,7 @@ static void a_watcher_is_told_once_and_after_the_last_event(void **state)
     assert_false(engine_unwatch(house->engine, "a", &two.watch, false));
     house->gate = true;
     EVENTUALLY(SOON_MS, one.told == 1);
-    AUTO(str) char *names = events_of(house, "a"); /* not mended: they were there */
+    AUTO(str) char *names = events_of(house, "a"); /* told after the last event */
     assert_string_equal(names, "t.d");
     assert_int_equal(engine_watch(house->engine, "a", &late.watch), 0);
     assert_false(engine_unwatch(house->engine, "a", &one.watch, true));
@@ -188,7 +189,7 @@ int main(void)
         TEST(watching_and_leaving_race_with_the_end),
         TEST(cancelling_races_with_starting),
     };
-    in_threads(1, do_nothing, NULL); /* with the first thread comes a sanitizer's own */
+    in_threads(1, do_nothing, NULL); /* a sanitizer starts its own thread with the first one */
     log_open(STDERR_FILENO, LOG_ERROR, LOG_TEXT, NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -25,7 +25,9 @@ static void draining_lets_run_what_runs_and_keeps_what_waits(void **state)
     engine_drain(house->engine);
     assert_int_equal(queued.told, 1);
     assert_int_equal(running.told, 0);
-    assert_int_equal(engine_watch(house->engine, "b", &late.watch), 0); /* nobody would tell */
+    assert_int_equal(engine_watch(house->engine, "b", &late.watch), 0); /* the engine accepts no
+                                                                         * watch when it would not
+                                                                         * report the end */
     assert_int_equal(try_submit(house, (struct wish){.id = "c", .what = "good"}, &err), -1);
     assert_int_equal(err.code, ERR_BUSY);
     assert_false(engine_wait_idle(house->engine, 5));
@@ -65,14 +67,14 @@ static void interrupting_fails_tasks_or_keeps_those_that_may_run_again(void **st
     expect_events(house, "b", "t...ed");
 }
 
-/* Puts tasks into the store as a runner that was killed would have left them. */
+/* Writes tasks into the store in the states in which a killed runner would have left them. */
 static void a_restart_brings_every_state_to_the_truth(void **state)
 {
     struct house *house = *state;
     struct err err;
     static const struct {
         const char *id;
-        enum task_state left; /* as it was left */
+        enum task_state left; /* the state before the restart */
         bool retry;
         int attempts;
         enum task_state then;
@@ -123,7 +125,7 @@ static void events_that_cannot_be_written_do_not_keep_the_runner_down(void **sta
     OK(store_add(house->store, &task, &record, &created, &err) == 0, &err);
     OK(store_claim(house->store, "a", PLACE_HERE, 1, NULL, NULL, &err) == 1, &err);
     AUTO(str) char *in_the_way = textf("%s/tasks/a", house->dir);
-    write_bytes(in_the_way, "", 0); /* a file where its directory should be */
+    write_bytes(in_the_way, "", 0); /* a file at the place of its directory */
     reopen_house(house, 1);
     assert_int_equal(state_of(house, "a"), TASK_FAILED);
     assert_int_equal(engine_mend_events(house->engine, "a", &err), -1);
@@ -145,7 +147,8 @@ static void a_last_event_that_a_crash_swallowed_is_made_up_for(void **state)
         write_bytes(path, whole, cut);
         OK(engine_mend_events(house->engine, "a", &err) == 0, &err);
         AUTO(str) char *mended = read_file(path, &now);
-        if (cut > size - 200 && cut < size) /* only the last event was lost: it is the same again */
+        if (cut > size - 200 && cut < size) /* only the last event was lost: it is written again,
+                                             * the same */
             assert_string_equal(mended + strlen(mended) - 100, whole + size - 100);
         assert_true(events_end_with(path, "done"));
     }
@@ -200,7 +203,7 @@ static void tasks_whose_key_was_lost_or_replaced_are_told_at_once(void **state)
             unlink(key);
         else
             write_bytes(key, wrong, sizeof(wrong));
-        open_house(house, 0, 1000); /* nothing runs: it is the start that tells */
+        open_house(house, 0, 1000); /* nothing runs: the start reports it */
         assert_true(has_reason(house, sealed, "secrets_lost"));
         expect_events(house, sealed, "ted");
         assert_int_equal(state_of(house, open), TASK_PENDING);
@@ -219,7 +222,7 @@ int main(void)
         TEST(a_full_disk_fails_the_task_by_name_and_loses_no_outcome),
         TEST(tasks_whose_key_was_lost_or_replaced_are_told_at_once),
     };
-    in_threads(1, do_nothing, NULL); /* with the first thread comes a sanitizer's own */
+    in_threads(1, do_nothing, NULL); /* a sanitizer starts its own thread with the first one */
     log_open(STDERR_FILENO, LOG_ERROR, LOG_TEXT, NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,4 @@
-/* An engine whose tasks do what their prompts say, for its tests. */
+/* An engine for tests, whose tasks do what their prompts say. */
 #ifndef TESTS_ENGINE_SCENE_H
 #define TESTS_ENGINE_SCENE_H
 

@@ -1,4 +1,4 @@
-/* How often a task makes the store wait for the disk. */
+/* How often a task waits for the disk because of the store. */
 #include "engine_scene.h"
 
 #include <sys/syscall.h>
@@ -16,7 +16,7 @@ static int count_sync(int fd, long call)
     return (int)syscall(call, fd);
 }
 
-/* SQLite's calls come here: a program's own functions go before those of libraries. */
+/* Counts SQLite's calls: a program's function takes precedence over a library's. */
 int fsync(int fd)
 {
     return count_sync(fd, SYS_fsync);
@@ -38,7 +38,7 @@ static int syncs_of(struct house *house, const char *id, const char *what)
 static void a_task_that_finds_a_slot_takes_two_syncs(void **state)
 {
     struct house *house = *state;
-    syncs_of(house, "first", "good"); /* the log's own beginning */
+    syncs_of(house, "first", "good"); /* the first task also begins the log */
     assert_int_equal(syncs_of(house, "second", "good"), 2);
 }
 

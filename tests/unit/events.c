@@ -67,7 +67,7 @@ static void write_sample(const char *path)
         add(events, sample[i].name, sample[i].json);
 }
 
-/* Reads on from `at` and compares with the sample from its nth event on. */
+/* Reads on from `at`, and compares with the sample from its nth event on. */
 static void expect_sample_from(const char *path, int64_t at, size_t nth)
 {
     struct err err;
@@ -187,7 +187,7 @@ static void a_reader_sees_an_event_once_it_is_whole(void **state)
     size_t size;
     size_t n = ids_of_sample(place->path, ids);
     AUTO(str) char *text = read_file(place->path, &size);
-    for (int64_t cut = ids[n - 1]; cut < ids[n]; cut++) { /* the writer is in the last one */
+    for (int64_t cut = ids[n - 1]; cut < ids[n]; cut++) { /* the writer writes the last event */
         struct err err;
         struct event event;
         AUTO(buf) struct buf scratch = BUF_INIT(EVENT_BYTES_MAX);
@@ -250,14 +250,15 @@ static void knows_its_last_event_without_reading_the_rest(void **state)
     assert_false(events_end_with(place->path, "task"));
     unlink(place->path);
     AUTO(events) struct events *events = open_at(place->path);
-    add(events, "done", "{}"); /* the only one */
+    add(events, "done", "{}"); /* the only event */
     OK(events_flush(events, &err) == 0, &err);
     assert_true(events_end_with(place->path, "done"));
     add(events, NULL, "{\"text\":\"event: done\"}");
     OK(events_flush(events, &err) == 0, &err);
     assert_false(events_end_with(place->path, "done"));
     events_close(STEAL_PTR(events));
-    /* a gigabyte (of which the disk holds the end only): a look must cost no more than before */
+    /* a gigabyte, of which only the end takes space on the disk: a read of the end must cost no
+     * more than before */
     AUTO(fd) int fd = open(place->path, O_RDWR | O_CLOEXEC);
     const int64_t large = INT64_C(1) << 30;
     AUTO(str) char *last = textf(tail, (long long)large);
@@ -267,7 +268,8 @@ static void knows_its_last_event_without_reading_the_rest(void **state)
     for (int i = 0; i < 100; i++)
         assert_true(events_end_with(place->path, "done"));
     assert_true(now_ms() - before < 1000);
-    assert_int_equal(ftruncate(fd, large + (off_t)strlen(last) - 1), 0); /* torn */
+    assert_int_equal(ftruncate(fd, large + (off_t)strlen(last) - 1), 0); /* the last event is
+                                                                          * incomplete */
     assert_false(events_end_with(place->path, "done"));
 }
 
@@ -315,7 +317,8 @@ static void a_full_disk_is_told_and_leaves_whole_events(void **state)
     struct stat st;
     assert_int_equal(stat(place->path, &st), 0);
     assert_int_equal(st.st_size, events_size(events));
-    assert_true(st.st_size > 1000000); /* what fitted is kept: a reader may have seen it */
+    assert_true(st.st_size > 1000000); /* the part that was written stays: a reader may have seen
+                                        * it */
     struct event event = {0};
     AUTO(buf) struct buf scratch = BUF_INIT(EVENT_BYTES_MAX);
     AUTO(fd) int fd = open(place->path, O_RDONLY | O_CLOEXEC);

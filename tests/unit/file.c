@@ -136,7 +136,7 @@ static void removes_a_tree_and_follows_no_link(void **state)
     assert_content(inside, "x");
 }
 
-/* Root may do everything: only another user meets the permissions. */
+/* Root may do everything, so only another user meets the permissions. */
 static void removes_its_own_locked_directories_without_being_root(void **state)
 {
     (void)state;
@@ -276,7 +276,7 @@ static void replaces_a_file_whole_and_leaves_nothing_beside_it(void **state)
     char next[512];
     snprintf(next, sizeof(next), "%s.%d.new", path, (int)gettid());
     assert_int_equal(access(next, F_OK), -1);
-    /* A directory in its place can't be renamed over: the file made for that goes again. */
+    /* A directory at that path cannot be replaced: the temporary file is removed again. */
     AUTO(str) char *taken = at("taken");
     assert_int_equal(mkdir(taken, 0755), 0);
     assert_int_equal(file_replace(taken, "x", 1, 0600, &err), -1);
@@ -284,7 +284,7 @@ static void replaces_a_file_whole_and_leaves_nothing_beside_it(void **state)
     assert_int_equal(access(next, F_OK), -1);
 }
 
-/* Between two files, and from a pipe, which the kernel cannot copy from by itself. */
+/* Copies between two files, and from a pipe, from which the kernel cannot copy by itself. */
 static void copies_as_much_as_was_asked_for(void **state)
 {
     int pipes[2];

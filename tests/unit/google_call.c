@@ -37,7 +37,7 @@ static bool send_much(struct loopback_call *call, int status)
     return sent;
 }
 
-/* By the path that is asked for. */
+/* Answers by the path that was requested. */
 static bool other(struct loopback_call *call, const char *body, void *arg)
 {
     struct world *w = arg;
@@ -150,8 +150,8 @@ static void only_what_may_pass_is_tried_again_and_once_only_where_nothing_was_do
     }
 }
 
-/* libcurl by itself asks again when a kept connection is dead: for a call that may not be made
- * twice that would be once too often. */
+/* libcurl retries by itself when a kept connection turns out to be dead. A call that must not be
+ * made twice would then be made once too often. */
 static void
 a_call_that_may_be_made_once_is_sent_once_whatever_becomes_of_its_connection(void **state)
 {
@@ -406,7 +406,7 @@ static void an_empty_answer_is_none_and_a_body_arrives_as_it_is(void **state)
 {
     struct world *w = *state;
     struct err err = ERR_INIT;
-    struct json *json = (struct json *)w; /* something that is not NULL */
+    struct json *json = (struct json *)w; /* any pointer that is not NULL */
     struct google_call call = get("/v2/x");
     faulty(w, PEER_ANSWER, 1, 204, NULL, NULL);
     assert_int_equal(google_call(w->google, &call, &json, NULL, &err), 0);

@@ -8,7 +8,7 @@
 
 struct taken {
     struct buf bytes;
-    int refuse_after; /* pieces; 0: never */
+    int refuse_after; /* refuse after that many pieces; 0: never */
     int pieces;
 };
 

@@ -1,7 +1,7 @@
 /*
- * What Google documents and one server of these APIs does in one way, another in another: sessions
- * of uploads elsewhere, ranges as they are written, members that are left out when they say
- * nothing, pages without items, endpoints below a path.
+ * Behaviour that Google documents and that servers of these APIs implement differently: uploads
+ * that continue at another address, forms of ranges, members that are left out when empty, pages
+ * without items, endpoints below a path.
  */
 #include "base/str.h"
 #include "google/jobs.h"
@@ -28,11 +28,11 @@ enum range { RANGE_UNIT, RANGE_BARE };
 struct habit {
     const char *what;
     const char *base;     /* of the endpoint, below its host */
-    const char *location; /* after the begin; %1$s: the server, %2$s: another of the same */
+    const char *location; /* Location after the start; %1$s: this server, %2$s: another */
     enum range range;
-    size_t holds_back;  /* bytes of the first piece that it does not store */
+    size_t holds_back;  /* how many bytes of the first piece it does not store */
     int made;           /* the status of an object that was made; 0: 200 */
-    const char *object; /* its answer instead of the object itself */
+    const char *object; /* the answer instead of the object's description */
 };
 
 struct server {
@@ -42,7 +42,7 @@ struct server {
     char *data;
     size_t len;
     int pieces;
-    char wrong[200]; /* what it did not like */
+    char wrong[200]; /* what the server found wrong */
 };
 
 static bool refuse(struct server *s, struct loopback_call *call, const char *why)
@@ -217,7 +217,7 @@ static void an_upload_arrives_whatever_the_servers_habits(void **state)
 
 /* --- what is left out ----------------------------------------------------------------------- */
 
-/* Answers by what is asked for. */
+/* Answers by the path that was requested. */
 static bool serve_short(struct loopback_call *call, void *arg)
 {
     static const struct {
@@ -251,7 +251,7 @@ static bool serve_short(struct loopback_call *call, void *arg)
     free(loopback_body(call));
     for (size_t i = 0; i < COUNT_OF(rows); i++)
         if (strcmp(call->method, rows[i].method) == 0 && strstr(call->path, rows[i].path))
-            best = i; /* the last that fits */
+            best = i; /* the last range that fits */
     return best < COUNT_OF(rows)
                ? loopback_answer(call, 200, "", rows[best].body)
                : loopback_answer(call, 404, "Content-Type: text/plain; charset=utf-8\r\n",
@@ -313,11 +313,11 @@ static void members_that_say_nothing_may_be_missing(void **state)
 /* --- lists that are counted ------------------------------------------------------------------- */
 
 struct counted {
-    char names[16]; /* of a letter each */
-    bool stays;     /* whatever is deleted */
+    char names[16]; /* one letter each */
+    bool stays;     /* a deleted object stays in the list */
 };
 
-/* Pages of two by their place in the list as it is now. */
+/* Pages of two objects, by the current positions in the list. */
 static bool serve_counted(struct loopback_call *call, void *arg)
 {
     struct counted *c = arg;
@@ -363,7 +363,7 @@ static void a_sweep_leaves_nothing_though_pages_are_counted(void **state)
     if (storage_sweep(google, "b", NULL, is_not_c, NULL, &err))
         fail_msg("%s", err.msg);
     assert_string_equal(c.names, "c");
-    c.stays = true; /* a bucket that keeps what is deleted does not keep us */
+    c.stays = true; /* a bucket that keeps deleted objects causes no endless loop */
     assert_int_equal(storage_sweep(google, "b", NULL, NULL, NULL, &err), -1);
     assert_int_equal(err.code, ERR_UPSTREAM);
     loopback_stop(server);

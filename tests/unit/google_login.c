@@ -54,7 +54,7 @@ static void a_persons_login_is_refreshed_and_pays_with_its_project(void **state)
     assert_string_equal(google_identity(google), "a person's login");
 }
 
-/* IAM Credentials, as far as it concerns us. */
+/* The parts of IAM Credentials that the client uses. */
 static bool impersonate(struct loopback_call *call, const char *body, void *arg)
 {
     _Atomic int *wrong = arg;
@@ -66,7 +66,7 @@ static bool impersonate(struct loopback_call *call, const char *body, void *arg)
         !strstr(body, "\"scope\":[\"https://www.googleapis.com/auth/cloud-platform\"]") ||
         !strstr(body, "\"lifetime\":\"3600s\""))
         (*wrong)++;
-    /* the source's own token serves as the impersonated one, so that the peer knows it */
+    /* the source's own token is returned as the impersonated one, because the peer knows it */
     char token[128];
     loopback_header(call, "Authorization", token, sizeof(token));
     clock_format(clock_real_ms() + 3600000, until);
@@ -102,7 +102,7 @@ static void a_service_account_is_impersonated_by_file_and_by_configuration(void 
         must_call(google);
         assert_non_null(
             strstr(google_identity(google), " as service account job@p.iam.gserviceaccount.com"));
-        /* its source's token is refused: both are fetched anew */
+        /* the source's token is refused: both tokens are fetched again */
         google_peer_revoke(w.peer);
         must_call(google);
     }
@@ -159,7 +159,8 @@ static void who_is_no_metadata_server_of_googles_is_not_believed(void **state)
     loopback_stop(server);
 }
 
-/* As a container may find it at its start: nothing of it yet, then too busy, then there. */
+/* The metadata server as a starting container may find it: first unreachable, then busy, then
+ * ready. */
 static bool late(struct loopback_call *call, void *arg)
 {
     _Atomic int *asked = arg;

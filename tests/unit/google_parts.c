@@ -1,4 +1,4 @@
-/* Checksums, pauses and foreign words. */
+/* Checksums, pauses and words of other programs. */
 #include "google/google.h"
 
 #include "base/clock.h"
@@ -30,7 +30,7 @@ static void checksums_are_what_the_standards_say(void **state)
     assert_int_equal(google_crc32c(0, "hello world\n", 12), 0xf0ff7292);
 }
 
-/* Bit by bit. */
+/* Computes the checksum bit by bit. */
 static uint32_t slow_crc(const unsigned char *data, size_t len)
 {
     uint32_t crc = ~0u;
@@ -45,7 +45,7 @@ static uint32_t slow_crc(const unsigned char *data, size_t len)
 static void both_ways_agree_at_every_size_alignment_and_cut(void **state)
 {
     (void)state;
-    /* at once up to 2,039; three blocks and more from there on */
+    /* below 2,040 bytes in one pass; from there on in three or more blocks */
     static const size_t longer[] = {2039, 2040, 2041, 4079, 4080, 4088, 16384, 65537};
     static unsigned char bytes[65600];
     srandom(7);

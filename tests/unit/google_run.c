@@ -37,7 +37,7 @@ static struct json *parse(const char *text)
     return json;
 }
 
-/* The bytes of a member, whose checksum must be beside it. */
+/* The bytes of a member; its checksum must be in the member beside it. */
 static bool take_checked(const struct json *body, const char *name, struct buf *out)
 {
     char crc_name[64], want[16];
@@ -50,7 +50,7 @@ static bool take_checked(const struct json *body, const char *name, struct buf *
     return strcmp(crc, want) == 0;
 }
 
-/* Wraps as "AAD|plain", upside down. */
+/* Wraps a key as "AAD|plain", reversed. */
 static bool serve_kms(struct loopback_call *call, const char *text)
 {
     bool sealing = strstr(call->path, ":encrypt") != NULL;
@@ -381,7 +381,7 @@ static void executions_are_found_by_their_environment_newest_first(void **state)
            "{\"executions\":[" FOUND("old", "01", "t") "," FOUND("stop", "02", "t") "]}");
     assert_int_equal(jobs_find(w->google, JOB, "TASK_ID", "t", 0, add_name, &got, &err), 0);
     assert_string_equal(buf_str(&got), "stop,");
-    /* half a list is none */
+    /* an incomplete list is an error */
     answer(w, "GET ", 200, page1);
     answer(w, "GET ", 403, NULL);
     assert_int_equal(jobs_find(w->google, JOB, "TASK_ID", "t1", 0, add_name, &got, &err), -1);
@@ -468,7 +468,7 @@ static void a_job_is_created_or_changed_and_waited_for(void **state)
     answer(w, "POST ", 409, "{\"error\":{\"status\":\"ALREADY_EXISTS\"}}");
     assert_int_equal(put_job(w, false, &err), -1);
     assert_int_equal(err.code, ERR_CONFLICT);
-    /* made by a try whose answer was lost */
+    /* created by an attempt whose answer was lost */
     google_peer_fault(w->peer, &(struct peer_fault){.kind = PEER_LOSE, .match = "POST "});
     answer(w, "POST ", 409, "{\"error\":{\"status\":\"ALREADY_EXISTS\"}}");
     answer(w, "PATCH ", 200, "{\"name\":\"" OPERATION "\"}");

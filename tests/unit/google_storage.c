@@ -127,13 +127,13 @@ static void a_put_over_another_generation_is_refused(void **state)
                      -1);
     assert_int_equal(err.code, ERR_MISMATCH);
     assert_string_equal(err.msg, "Cloud Storage: HTTP 412 (conditionNotMet): it is so");
-    /* nor is somebody else's object taken for ours when an answer is lost */
+    /* another writer's object is not taken for this one when an answer is lost */
     fault(w, PEER_LOSE, "uploadType=media", 0);
     assert_int_equal(storage_put(w->google, &(const struct storage_at){"b", "o", NULL, 7}, "ours",
                                  4, NULL, &err),
                      -1);
     assert_int_equal(err.code, ERR_MISMATCH);
-    /* and bytes that were there before are not what this put has made */
+    /* and bytes that existed before do not count as the result of this put */
     fault(w, PEER_LOSE, "uploadType=media", 0);
     assert_int_equal(storage_put(w->google, &(const struct storage_at){"b", "o", NULL, 1001},
                                  "ours", 4, NULL, &err),
@@ -156,7 +156,8 @@ static void a_put_is_tried_again_on_what_passes(void **state)
             fail_msg("%d: %s", statuses[i], err.msg);
     }
     assert_int_equal(google_peer_count(w->peer, "uploadType=media"), 2 * COUNT_OF(statuses));
-    assert_int_equal(google_peer_tokens(w->peer), 2); /* the 401's is not used again */
+    assert_int_equal(google_peer_tokens(w->peer), 2); /* the token that was refused is not used
+                                                       * again */
 }
 
 static void what_arrives_changed_is_deleted_and_reported(void **state)
@@ -222,7 +223,7 @@ static void a_delete_is_of_the_generation_that_is_meant(void **state)
     assert_int_equal(err.code, ERR_MISMATCH);
     fault(w, PEER_LOSE, "DELETE ", 0);
     assert_int_equal(storage_delete(w->google, "b", "o", object.generation, &err), 0);
-    answer(w, "DELETE ", 412, NULL); /* as some say where there is none */
+    answer(w, "DELETE ", 412, NULL); /* the status that some servers give for a missing object */
     assert_int_equal(storage_delete(w->google, "b", "o", object.generation, &err), 0);
     assert_int_equal(storage_stat(w->google, "b", "o", &object, &err), -1);
     assert_int_equal(err.code, ERR_NOT_FOUND);
@@ -258,7 +259,7 @@ static void names_that_nothing_can_have_are_refused_here(void **state)
     assert_stored(w, "a/../b%2F\xc3\xa4", "x", 1);
 }
 
-/* What is wrong with an answer, as JSON or as an object. */
+/* Answers that are wrong, as JSON or as an object's description. */
 static void answers_that_make_no_sense_are_errors(void **state)
 {
     struct world *w = *state;

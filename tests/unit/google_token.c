@@ -75,7 +75,7 @@ static void a_token_serves_until_shortly_before_its_end(void **state)
     must_call(w->google);
     must_call(w->google);
     assert_int_equal(google_peer_tokens(w->peer), 2);
-    google_peer_set_life(w->peer, 60); /* short ones serve half their life */
+    google_peer_set_life(w->peer, 60); /* a token of a short life is used for half of it */
     ahead_ms += 3600 * 1000;
     must_call(w->google);
     ahead_ms += 29000;
@@ -199,7 +199,7 @@ static void sixteen_callers_with_a_revoked_token_fetch_one(void **state)
     assert_int_equal(google_peer_tokens(w->peer), 2);
 }
 
-/* What the token endpoint may answer, and what a person is told. */
+/* What the token endpoint may answer, and which message results. */
 static void a_token_that_is_refused_or_makes_no_sense_is_an_error(void **state)
 {
     struct world *w = *state;
@@ -242,7 +242,7 @@ static void a_token_that_is_refused_or_makes_no_sense_is_an_error(void **state)
 
 /* --- other kinds ---------------------------------------------------------------------------- */
 
-/* RFC 6749 lets the life be left out; who says too much is believed for a day. */
+/* RFC 6749 makes the life optional. A life that is too long is reduced to a day. */
 static void a_token_of_unsaid_or_endless_life_is_renewed_in_time(void **state)
 {
     struct world *w = *state;

@@ -173,7 +173,7 @@ static void a_file_that_became_shorter_is_refused(void **state)
     assert_int_equal(err.sys, EBADF);
 }
 
-/* Once the request has come that will get no answer. */
+/* Stops the upload when the request that gets no answer has arrived. */
 static bool stop_when_asked(void *arg)
 {
     struct world *w = arg;
@@ -226,7 +226,7 @@ static void an_upload_of_unknown_size_becomes_what_was_added(void **state)
         struct storage_upload *upload =
             storage_upload_new(w->google, "b", "u", NULL, STORAGE_ANY, &err);
         assert_non_null(upload);
-        if (i > 2) /* the first piece is stored in part only */
+        if (i > 2) /* only a part of the first piece is stored */
             fault(w, PEER_CUT_REQUEST, "PUT ", 3 * MEBI + 1000);
         if (add_all(upload, bytes, sizes[i], 1000003, &err) ||
             storage_upload_end(upload, &object, &err))

@@ -1,4 +1,4 @@
-/* gzip taken apart as it comes: in any pieces, cut short, and what is none. */
+/* gzip, decompressed as it arrives: in pieces of any size, truncated, and invalid. */
 #include "testbase.h"
 
 #include "base/buf.h"

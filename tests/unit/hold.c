@@ -1,4 +1,4 @@
-/* Pauses that come close together: what the store says in the end is what the engine does. */
+/* Pauses in quick succession: the store's last record agrees with what the engine does. */
 #include "testbase.h"
 
 #include "runner/task/engine.h"
@@ -17,7 +17,7 @@ static _Atomic bool first_is_there, go_on;
 int __real_store_pause(struct store *store, enum task_state state, struct err *err);
 int __wrap_store_pause(struct store *store, enum task_state state, struct err *err);
 
-/* Every first write of "waiting_login" stands still before it is made, until it may go on. */
+/* The first write of "waiting_login" waits before it is made, until the test lets it continue. */
 int __wrap_store_pause(struct store *store, enum task_state state, struct err *err)
 {
     if (state == TASK_WAITING_LOGIN && !atomic_exchange(&first_is_there, true))
@@ -112,12 +112,13 @@ static void *submit_one(void *arg)
     return NULL;
 }
 
-/* A task that comes during a pause is noted as paused, unless the pause ends meanwhile. */
+/* A task that arrives during a pause is recorded as paused, unless the pause ends meanwhile. */
 static void a_task_that_comes_as_a_pause_ends_is_not_left_in_it(void **state)
 {
     struct house *house = *state;
     pthread_t slow;
-    atomic_store(&first_is_there, true); /* not this one: it is the submission's that is slow */
+    atomic_store(&first_is_there, true); /* this write does not wait: the submission's is the slow
+                                          * one */
     engine_hold(house->engine, TASK_WAITING_LOGIN);
     atomic_store(&first_is_there, false);
     assert_int_equal(pthread_create(&slow, NULL, submit_one, house), 0);

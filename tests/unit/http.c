@@ -1,4 +1,4 @@
-/* Requests and answers: what is taken, what is refused, and what goes over the wire. */
+/* Requests and answers: which requests are accepted and refused, and which bytes are sent. */
 #include "http_scene.h"
 
 #include "http/head.h"
@@ -40,7 +40,7 @@ static void sends_the_headers_that_each_answer_has(void **state)
 static void gives_an_id_where_the_clients_is_not_sane(void **state)
 {
     static const char longer[] = "0123456789012345678901234567890123456789"
-                                 "0123456789012345678901234"; /* by one */
+                                 "0123456789012345678901234"; /* one byte too long */
     const char *const bad[] = {"", "a b", "a\"b", "\xc3\xa9", longer};
     (void)state;
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
@@ -78,7 +78,7 @@ static void keeps_connections(void **state)
         assert_string_equal(body_of(&answer), "abc");
         peer_send(fd, GET);
         assert_int_equal(peer_answer(fd, &answer), 200);
-        peer_send(fd, P("Content-Length: 6\r\n", "ab")); /* the body in three pieces */
+        peer_send(fd, P("Content-Length: 6\r\n", "ab")); /* the body arrives in three pieces */
         peer_send(fd, "cd");
         peer_send(fd, "ef");
         assert_int_equal(peer_answer(fd, &answer), 200);
@@ -124,10 +124,11 @@ static void answers_before_an_unread_body_and_closes(void **state)
     for (int i = 0; i < 20; i++) {
         int fd = peer_connect(http_port(server));
         peer_send(fd, "POST /early HTTP/1.1\r\n" HOST "Content-Length: 2097152\r\n\r\n");
-        peer_send_bytes(fd, body.data, body.len); /* sends all before it reads */
+        peer_send_bytes(fd, body.data, body.len); /* the client sends everything before it reads */
         assert_int_equal(peer_answer(fd, &answer), 403);
         assert_non_null(strstr(buf_str(&answer), "Connection: close"));
-        assert_int_equal(peer_recv(fd, &answer, PEER_MS), 0); /* an end, not a reset */
+        assert_int_equal(peer_recv(fd, &answer, PEER_MS), 0); /* the connection ends without a
+                                                               * reset */
         close(fd);
     }
 }
@@ -143,13 +144,13 @@ static void tells_a_waiting_client_to_continue(void **state)
     assert_int_equal(peer_answer(fd, &answer), 200);
     assert_string_equal(body_of(&answer), "abc");
     close(fd);
-    fd = peer_connect(http_port(server)); /* refused at once instead */
+    fd = peer_connect(http_port(server)); /* this request is refused at once */
     peer_send(fd, P("Expect: 100-continue\r\nContent-Length: 300000\r\n", ""));
     assert_int_equal(peer_answer(fd, &answer), 413);
     close(fd);
 }
 
-/* What a chunk's size line says is enough: none of its bytes has to come. */
+/* The size line of a chunk is enough for a refusal: none of its bytes must arrive. */
 static void refuses_an_announced_chunk_at_once(void **state)
 {
     static const char *const sizes[] = {"186a1", "fffffff", "fffffffffffffff", "186a1;x=y"};
@@ -169,11 +170,12 @@ static void ends_bodies_that_come_too_slowly(void **state)
     AUTO(buf) struct buf answer = BUF_INIT(BODY_MAX);
     (void)state;
     int fd = peer_connect(http_port(server));
-    peer_send(fd, P("Content-Length: 5\r\n", "ab")); /* then nothing */
+    peer_send(fd, P("Content-Length: 5\r\n", "ab")); /* then nothing more comes */
     assert_int_equal(peer_answer(fd, &answer), 408);
     assert_non_null(strstr(buf_str(&answer), "stood still"));
     close(fd);
-    fd = peer_connect(http_port(server)); /* a byte often enough, but for too long */
+    fd = peer_connect(http_port(server)); /* a byte arrives often enough, but the whole takes too
+                                           * long */
     peer_send(fd, CHUNKED(""));
     buf_clear(&answer);
     int64_t end_ms = clock_mono_ms() + PEER_MS;
@@ -229,7 +231,7 @@ static void shows_each_request_to_gate_and_done(void **state)
     assert_false(last_gate_had_route);
     assert_int_equal(last_status, 404);
     buf_clear(&answer);
-    ask("broken\r\n\r\n", &answer); /* not well-formed: no gate */
+    ask("broken\r\n\r\n", &answer); /* malformed: the gate is not asked */
     peer_wait_for(done_count == dones + 2);
     assert_int_equal(gate_count, gates + 1);
     assert_int_equal(last_status, 400);
@@ -239,7 +241,7 @@ static void shows_each_request_to_gate_and_done(void **state)
     assert_true(last_gate_had_route);
 }
 
-/* The flag must be there from accept() on: CivetWeb's own comes a moment later. */
+/* The flag must be set from accept() on: CivetWeb would set it a moment later. */
 static void lets_no_child_inherit_a_client(void **state)
 {
     (void)state;
@@ -303,7 +305,7 @@ static void says_why_it_cannot_start(void **state)
     (void)state;
     config.port = http_port(server);
     assert_null(http_start(&config, &err));
-    assert_int_equal(err.code, ERR_INTERNAL); /* it may be free in a moment */
+    assert_int_equal(err.code, ERR_INTERNAL); /* the port may become free at any moment */
     assert_non_null(strstr(err.msg, "cannot listen on 127.0.0.1:"));
     assert_non_null(strstr(err.msg, "in use"));
     config.bind = "localhost";
@@ -325,7 +327,7 @@ static void a_connection_cut_off_too_late_has_not_been_left_by_its_client(void *
 static void leaves_nothing_behind(void **state)
 {
     (void)state;
-    peer_wait_for(peer_count("/proc/self/fd") == quiet_fds); /* earlier tests' connections end */
+    peer_wait_for(peer_count("/proc/self/fd") == quiet_fds); /* connections of earlier tests end */
     int threads = peer_count("/proc/self/task");
     for (int i = 0; i < 3; i++) {
         struct http_config config = config_for(4);
@@ -337,7 +339,7 @@ static void leaves_nothing_behind(void **state)
         peer_send(idle, GET);
         assert_int_equal(peer_answer(idle, &answer), 200);
         peer_send(half, "GET /he");
-        int silent[8]; /* more than there are workers */
+        int silent[8]; /* more connections than workers */
         for (size_t k = 0; k < COUNT_OF(silent); k++)
             silent[k] = peer_connect(http_port(other));
         int64_t began_ms = clock_mono_ms();

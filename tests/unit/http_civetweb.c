@@ -1,4 +1,5 @@
-/* What interpose.h promises of CivetWeb. A CivetWeb that works differently fails here, by name. */
+/* Checks the assumptions of interpose.h about CivetWeb. A CivetWeb that works differently fails
+ * here, and the test's name says in what. */
 #include "http_peer.h"
 
 #include "base/auto.h"
@@ -83,7 +84,7 @@ static int ask(const char *request)
     return fd;
 }
 
-/* How many sockets of this process listen. */
+/* The number of listening sockets of this process. */
 static int listening(void)
 {
     int count = 0;
@@ -106,13 +107,14 @@ static void is_of_a_version_that_was_looked_at(void **state)
 static void listens_nowhere_by_itself(void **state)
 {
     (void)state;
-    assert_int_equal(listening(), 1); /* ours */
+    assert_int_equal(listening(), 1); /* the runner's own */
     struct http_server *other = start_with(2, 20000);
     assert_non_null(other);
     assert_int_equal(listening(), 2);
     http_stop(other, 0);
     assert_int_equal(listening(), 1);
-    int mine = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0); /* others' listen() is untouched */
+    int mine = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0); /* listen() of other code is
+                                                                * unchanged */
     assert_int_equal(listen(mine, 1), 0);
     assert_int_equal(listening(), 2);
     close(mine);
@@ -137,7 +139,7 @@ static void has_stacks_as_large_as_we_say(void **state)
     assert_true(atomic_load(&stack_size) >= INTERPOSE_STACK_MIN);
 }
 
-/* Heads are read by recv(), and what is read in one go goes to as many requests as it holds. */
+/* CivetWeb reads heads by recv(), and bytes of one read may belong to several requests. */
 static void shows_us_every_byte_of_a_head(void **state)
 {
     static const char head[] = "GET /look HTTP/1.1\r\n" HOST "\r\n";
@@ -157,7 +159,7 @@ static void shows_us_every_byte_of_a_head(void **state)
     assert_int_equal(served, 3);
 }
 
-/* A worker that waits in poll() comes back when its connection is cut off, and sees an end. */
+/* A worker that waits in poll() returns when its connection is cut off, and sees its end. */
 static void gives_a_worker_back_that_waits(void **state)
 {
     AUTO(buf) struct buf answer = BUF_INIT(100000);
@@ -173,7 +175,7 @@ static void gives_a_worker_back_that_waits(void **state)
     http_stop(other, 0);
 }
 
-/* CivetWeb calls us before it closes whatever it has taken, also what it never read from. */
+/* CivetWeb calls the runner before it closes any connection, also one that it never read from. */
 static void tells_us_before_it_closes(void **state)
 {
     static const char *const requests[] = {"",

@@ -1,4 +1,4 @@
-/* Requests on a condition, and what they would prefer. */
+/* Conditional requests, and requests with preferences. */
 #include "base/auto.h"
 #include "base/err.h"
 #include "http/request.h"
@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-/* A request with these header lines, as far as its head goes. */
+/* Makes a request of these header lines; it has no body. */
 static void read_head(struct http_request *req, char *text, size_t size, const char *method,
                       const char *lines)
 {
@@ -36,7 +36,7 @@ static void conditions_are_read_as_the_standard_says(void **state)
         {"GET", "If-None-Match: \"a\"\r\n", "W/\"a\"", 304},
         {"GET", "If-None-Match: \"b\", \"a\"\r\n", "\"a\"", 304},
         {"GET", "If-None-Match: \"b\"\r\nif-none-match: \"a\"\r\n", "\"a\"", 304},
-        {"GET", "If-None-Match: \"b,\"a\"\r\n", "\"a\"", 0}, /* a broken list names nothing */
+        {"GET", "If-None-Match: \"b,\"a\"\r\n", "\"a\"", 0}, /* a malformed list names no version */
         {"GET", "If-None-Match: \"x\"a\"\r\n", "\"a\"", 0},
         {"GET", "If-None-Match: \"b,a\"\r\n", "\"b,a\"", 304},
         {"GET", "If-None-Match: \"aa\"\r\n", "\"a\"", 0},
@@ -88,7 +88,7 @@ static void a_preference_is_its_whole_name(void **state)
         {"Prefer: wait\r\n", ""},
         {"Prefer: wait=\r\n", ""},
         {"Prefer: ,, ,wait=3,\r\n", "3"},
-        {"Prefer: wait=123456789\r\n", "1234567"}, /* cut to what there is room for */
+        {"Prefer: wait=123456789\r\n", "1234567"}, /* truncated to the size of the buffer */
     };
     (void)state;
     for (size_t i = 0; i < COUNT_OF(cases); i++) {

@@ -1,5 +1,4 @@
-/* The guard: connections that hold a worker and send little do not keep others from being served.
- */
+/* The guard: connections that occupy a worker and send little do not prevent answers to others. */
 #include "http_peer.h"
 
 #include "base/auto.h"
@@ -59,8 +58,8 @@ static int stop(void **state)
     return 0;
 }
 
-/* Asks `count` times, on a connection each. While all workers are held by others an answer would
- * not come before those end, which is later than any client here waits. */
+/* Sends `count` requests, each on its own connection. When slow connections hold all workers, an
+ * answer would come only after these end, which is later than any client here waits. */
 static void expect_answers(const char *beside, int count)
 {
     int64_t worst_us = 0;
@@ -84,8 +83,8 @@ struct drippers {
     const char *opening;
 };
 
-/* Keeps 200 connections that send a byte every few milliseconds; the ones that are cut off come
- * again. */
+/* Keeps 200 connections open, each of which sends a byte every few milliseconds, and opens those
+ * again that are cut off. */
 static void *drip(void *arg)
 {
     struct drippers *d = arg;
@@ -102,7 +101,7 @@ static void *drip(void *arg)
             peer_send(d->fds[i], "x");
         }
         if (i % 10 == 0)
-            usleep(5000); /* else this is a flood of connections, which is something else */
+            usleep(5000); /* without the pause this would test a flood of connections instead */
     }
     for (size_t i = 0; i < COUNT_OF(d->fds); i++)
         close(d->fds[i]);
@@ -179,7 +178,7 @@ static void leaves_a_slow_but_honest_sender_alone(void **state)
 {
     AUTO(buf) struct buf answer = BUF_INIT(100000);
     (void)state;
-    int fd = peer_connect(http_port(server)); /* there are workers enough */
+    int fd = peer_connect(http_port(server)); /* there are enough workers */
     peer_send(fd, "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 20\r\n");
     usleep(50000);
     peer_send(fd, "\r\n");
@@ -197,7 +196,7 @@ static void keeps_the_time_limits_of_heads_and_idle_connections(void **state)
     struct http_server *other = start_with(4, 200, 200);
     (void)state;
     assert_non_null(other);
-    int fd = peer_connect(http_port(other)); /* dripping does not help */
+    int fd = peer_connect(http_port(other)); /* single bytes do not extend the time */
     int64_t end_ms = clock_mono_ms() + PEER_MS;
     peer_send(fd, "GET /hello HTTP/1.1\r\nX-A: ");
     while (clock_mono_ms() < end_ms && peer_recv(fd, &answer, 20) < 0)
@@ -206,12 +205,13 @@ static void keeps_the_time_limits_of_heads_and_idle_connections(void **state)
     assert_int_equal(peer_status(&answer), 408);
     assert_non_null(strstr(buf_str(&answer), "request_timeout"));
     close(fd);
-    fd = peer_connect(http_port(other)); /* nothing asked, nothing said */
+    fd = peer_connect(http_port(other)); /* nothing is asked, so nothing is answered */
     buf_clear(&answer);
     assert_true(peer_read_end(fd, &answer));
     assert_int_equal(answer.len, 0);
     close(fd);
-    fd = peer_connect(http_port(other)); /* idle after an answer; then the next head drips */
+    fd = peer_connect(http_port(other)); /* idle after an answer; then the next head comes byte by
+                                          * byte */
     peer_send(fd, GET("/hello"));
     assert_int_equal(peer_answer(fd, &answer), 200);
     buf_clear(&answer);

@@ -1,4 +1,4 @@
-/* Where a server listens: several addresses of all kinds at once, opened here or handed over. */
+/* Where a server listens: several addresses of all kinds at once, opened here or passed in. */
 #include "http_peer.h"
 
 #include "base/auto.h"
@@ -13,7 +13,7 @@
 static char dir[] = "/tmp/http-listen-XXXXXX";
 static char path[64], places[256];
 
-/* Says how the server sees who asks. */
+/* Answers with the address that the server has for the caller. */
 static void whoami(struct http_request *req, void *arg)
 {
     static const char *const kinds[] = {[HTTP_PEER_REMOTE] = "remote",
@@ -123,7 +123,7 @@ static void serves_ipv4_ipv6_and_unix_sockets_at_once(void **state)
         for (size_t i = 0; i < COUNT_OF(cases) - !*v6; i++) {
             AUTO(fd) int fd = connect_to(cases[i].at, http_port(server));
             assert_true(fd >= 0);
-            for (int k = 0; k < 2; k++) { /* the connection is kept */
+            for (int k = 0; k < 2; k++) { /* the connection stays open */
                 peer_send(fd, "GET /whoami HTTP/1.1\r\n" HOST "\r\n");
                 assert_int_equal(peer_answer(fd, &answer), 200);
                 assert_string_equal(body_of(&answer), cases[i].said);
@@ -185,10 +185,10 @@ static void takes_over_a_dead_socket_file_and_nothing_else(void **state)
     assert_int_equal(bind(fd, (struct sockaddr *)&un, sizeof(un)), 0);
     close(fd); /* its file stays, as after a crash */
     struct http_server *server = must_start(places);
-    assert_null(start_at(places, 0, &err)); /* somebody serves there */
+    assert_null(start_at(places, 0, &err)); /* another process serves there */
     assert_non_null(strstr(err.msg, "listens there already"));
     assert_int_equal(lstat(path, &st), 0);
-    unlink(path); /* somebody else's file, after ours was taken away, is left alone */
+    unlink(path); /* the server's file was removed; the other file at its path stays */
     fd = open(path, O_CREAT | O_CLOEXEC | O_WRONLY, 0600);
     assert_true(fd >= 0);
     close(fd);
@@ -200,7 +200,7 @@ static void takes_over_a_dead_socket_file_and_nothing_else(void **state)
     unlink(path);
 }
 
-/* Runs in a child of its own: descriptor 3 must be free for what systemd would have put there. */
+/* Runs in a child process: descriptor 3 must be free for what systemd would have put there. */
 static int serve_inherited(int tcp, int un)
 {
     AUTO(buf) struct buf answer = BUF_INIT(100000);
@@ -212,7 +212,7 @@ static int serve_inherited(int tcp, int un)
     setenv("LISTEN_FDS", "2", 1);
     setenv("LISTEN_PID", "1", 1);
     if (start_at("systemd", 0, &err) || !strstr(err.msg, "LISTEN_PID"))
-        return 2; /* they were for another process */
+        return 2; /* the descriptors were meant for another process */
     snprintf(pid, sizeof(pid), "%d", getpid());
     setenv("LISTEN_PID", pid, 1);
     struct http_server *server = start_at("systemd", 0, &err);
@@ -227,7 +227,7 @@ static int serve_inherited(int tcp, int un)
     }
     http_stop(server, 0);
     if (access(path, F_OK) < 0)
-        return 4; /* the file is systemd's */
+        return 4; /* the file belongs to systemd */
     return count == 2 ? 0 : 5;
 }
 
@@ -377,7 +377,7 @@ static int make_dir(void **state)
 static int remove_dir(void **state)
 {
     (void)state;
-    return rmdir(dir); /* nothing was left in it */
+    return rmdir(dir); /* no file is left in it */
 }
 
 int main(void)

@@ -1,4 +1,4 @@
-/* Parked requests: answered later, slowly, or not at all. */
+/* Parked requests: answered later, slowly, or never. */
 #include "http_peer.h"
 
 #include "base/auto.h"
@@ -10,7 +10,7 @@
 #define GET(path) "GET " path " HTTP/1.1\r\n" HOST "\r\n"
 #define BIG ((size_t)20 << 20)
 
-/* A parked request as a holder sees it. */
+/* A parked request as its holder sees it. */
 struct waiter {
     struct http_parked *parked;
     _Atomic int gone, waited, done;
@@ -19,7 +19,7 @@ struct waiter {
 
 static struct http_server *server;
 static struct http_park_config park_config;
-static struct waiter waiter; /* of the request that /park parks */
+static struct waiter waiter; /* the request that /park parks */
 static _Atomic(struct http_parked *) parked_now;
 static _Atomic int done_count, last_status;
 static char *big;
@@ -191,7 +191,7 @@ static void answers_a_parked_head_without_body(void **state)
     close(fd);
 }
 
-/* Takes the chunks apart; what is between them must be right. */
+/* Removes the chunk framing, which must be right. */
 static void unchunk(const char *text, struct buf *out)
 {
     for (;;) {
@@ -237,7 +237,7 @@ static void keeps_a_waiting_client_alive_with_white_space(void **state)
     assert_string_equal(buf_str(&answer) + answer.len - 3, " {}");
     close(fd);
 
-    buf_clear(&answer); /* an answer without a body is no body all the same */
+    buf_clear(&answer); /* an answer without a body stays without one */
     buf_clear(&body);
     fd = ask_to_park(GET("/park"));
     assert_true(peer_read_until(fd, &answer, "1\r\n \r\n"));
@@ -311,7 +311,7 @@ static void answers_a_client_that_closed_its_half(void **state)
     assert_non_null(strstr(buf_str(&answer), "HTTP/1.1 200 OK\r\n"));
     assert_string_equal(buf_str(&answer) + answer.len - 4, "late");
     close(fd);
-    /* ... and one that goes away altogether afterwards is noticed by the next white space */
+    /* a client that then disconnects is noticed at the next white space */
     park_config.keepalive_after_ms = 50;
     park_config.keepalive_every_ms = 50;
     buf_clear(&answer);

@@ -103,7 +103,8 @@ static void no_cut_of_a_file_is_a_login(void **state)
     static const char text[] = "{\"claudeAiOauth\":{" TOKENS ",\"expiresAt\":1795245960145}}";
     for (size_t len = 0; len < sizeof(text) - 1; len++) {
         AUTO(login) struct login login;
-        char *copy = malloc(len + 1); /* exactly as long: a step too far is seen */
+        char *copy = malloc(len + 1); /* exactly as long, so that a sanitizer notices a step too
+                                       * far */
         assert_non_null(copy);
         memcpy(copy, text, len);
         login_parse(copy, len, &login);
@@ -143,7 +144,7 @@ static void a_rewrite_changes_the_tokens_and_nothing_else(void **state)
          "\"deep\"},\"accessToken\":\"a-2\",\"refreshToken\":\"r-2\",\"t\":\"\\u00e9\\/\","
          "\"expiresAt\":1800000000000},\"accessToken\":\"other\",\"e\":{}}",
          &pair},
-        /* when the login itself ends */
+        /* the end of the login itself */
         {"{" TOKENS ",\"expiresAt\":1,\"refreshTokenExpiresAt\":7}",
          "{\"accessToken\":\"a-2\",\"refreshToken\":\"r-2\",\"expiresAt\":1800000000000,"
          "\"refreshTokenExpiresAt\":7}",

@@ -36,7 +36,7 @@ static bool serve_never(struct loopback_call *call, void *arg)
     return false;
 }
 
-/* However the host is written, what counts is the address that would be connected to. */
+/* However the host is spelled, the address that would be connected to decides. */
 static void no_spelling_of_a_private_address_is_reached(void **state)
 {
     (void)state;
@@ -80,7 +80,7 @@ static void no_spelling_of_a_private_address_is_reached(void **state)
             snprintf(url, sizeof(url), "%s://%s:%d/", tls ? "https" : "http", hosts[i],
                      loopback_port(server));
             enum err_code code = call_code(url, NET_PUBLIC, &err);
-            /* without IPv6, or with a resolver that knows better, there is nothing to connect to */
+            /* without IPv6, or with a resolver that filters, there is no address to connect to */
             bool nowhere = code == ERR_UPSTREAM && (named || strstr(err.msg, "resolve"));
             if (code != ERR_FORBIDDEN && code != ERR_INVALID && !nowhere)
                 fail_msg("%s: %s", url, err.msg);
@@ -212,7 +212,7 @@ static void an_exception_opens_one_address(void **state)
     loopback_stop(server);
 }
 
-/* Says what it is told to, and then nothing more. */
+/* Sends what it is told to, and then nothing more. */
 static bool say_and_hang(struct loopback_call *call, void *arg)
 {
     loopback_text(call, arg);
@@ -228,8 +228,10 @@ static void a_head_is_enough_where_the_caller_says_so(void **state)
         int status; /* 0: no answer */
     } cases[] = {
         {"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", 204},
-        {"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhal", 200},                   /* never ends */
-        {"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n0123456789abcdefghij", 200}, /* cut */
+        {"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhal", 200},                   /* it never
+                                                                                     * ends */
+        {"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n0123456789abcdefghij", 200}, /* it is
+                                                                                     * truncated */
         {"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 500},
         {"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Made\r\nContent-Length: 5\r\n\r\n", 201},
         {"HTTP/1.1 100 Continue\r\n\r\n", 0},
@@ -375,7 +377,7 @@ static void a_bad_server_is_an_error_and_takes_no_longer_than_allowed(void **sta
     loopback_stop(server);
 }
 
-/* A listener whose queue is full answers no SYN. */
+/* A listener whose queue is full does not answer a SYN. */
 static void a_connection_that_is_not_taken_ends_in_time(void **state)
 {
     (void)state;
@@ -462,7 +464,7 @@ static void the_environments_proxies_are_not_used(void **state)
     loopback_stop(server);
 }
 
-/* --- TLS, served by somebody else's program ------------------------------------------------ */
+/* --- TLS, served by openssl ---------------------------------------------------------------- */
 
 static pid_t start(char *const argv[], const char *out)
 {
@@ -477,7 +479,7 @@ static pid_t start(char *const argv[], const char *out)
     return rc == 0 ? pid : -1;
 }
 
-/* Makes a certificate for 127.0.0.1 and serves it; the port, or 0 without openssl. */
+/* Makes a certificate for 127.0.0.1 and serves it. Returns the port, or 0 without openssl. */
 static int start_tls(const char *dir, pid_t *ret_pid)
 {
     char key[128], cert[128], out[128];
@@ -514,7 +516,8 @@ static void rehash(const char *dir)
     snprintf(folder, sizeof(folder), "%s", dir);
     char *argv[] = {"openssl", "rehash", folder, NULL};
     pid_t pid = start(argv, "/dev/null");
-    assert_true(pid > 0 && waitpid(pid, &status, 0) == pid); /* it complains of the key */
+    assert_true(pid > 0 && waitpid(pid, &status, 0) == pid); /* openssl prints a complaint about the
+                                                              * key */
 }
 
 static void a_certificate_is_checked(void **state)

@@ -101,7 +101,7 @@ static void no_special_range_is_public(void **state)
             fail_msg("%s passes", special[i]);
 }
 
-/* Their neighbours are. */
+/* The addresses just outside a special range are public. */
 static void what_is_beside_a_special_range_is_public(void **state)
 {
     (void)state;

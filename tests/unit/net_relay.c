@@ -15,13 +15,13 @@
 #define MEBI (INT64_C(1) << 20)
 
 struct side {
-    int64_t up_left; /* still to send */
-    int64_t down;    /* has come */
+    int64_t up_left; /* bytes that are still to be sent */
+    int64_t down;    /* bytes that have arrived */
     int heads, status;
-    int refuse_write_after; /* pieces; 0: never */
+    int refuse_write_after; /* refuse after that many pieces; 0: never */
     int writes;
     bool refuse_head, refuse_read;
-    bool wrong; /* a byte that is not its number */
+    bool wrong; /* a byte differed from its number */
     _Atomic bool stopping;
     char type[64];
 };
@@ -80,8 +80,8 @@ static struct net_relay relay_to(const char *url, const char *method, int64_t bo
 }
 
 struct far {
-    _Atomic int64_t up;   /* bytes of the last body that came */
-    _Atomic int64_t down; /* to send */
+    _Atomic int64_t up;   /* bytes of the last body that arrived */
+    _Atomic int64_t down; /* bytes to send */
     _Atomic bool wrong, chunked;
 };
 
@@ -110,7 +110,7 @@ static bool stream_both_ways(struct loopback_call *call, void *arg)
     return true;
 }
 
-/* The most memory that the process has used since the last call, in KiB. */
+/* The process's peak memory since the last call, in KiB. */
 static long peak_kib(void)
 {
     long kib = -1;
@@ -135,7 +135,7 @@ static void a_hundred_megabytes_pass_both_ways_at_flat_memory(void **state)
     struct loopback *server = loopback_start(stream_both_ways, &far);
     AUTO(str) char *url = loopback_url(server, "/");
     struct net_link *link = net_link_new();
-    for (int round = 0; round < 3; round++) { /* the first warms up */
+    for (int round = 0; round < 3; round++) { /* the first round warms up */
         struct side side = {.up_left = 100 * MEBI};
         struct net_relay relay = relay_to(url, "POST", round == 2 ? -1 : 100 * MEBI, &side);
         long before = peak_kib();
@@ -207,7 +207,8 @@ static void a_kept_connection_that_was_closed_is_replaced(void **state)
     loopback_stop(server);
 }
 
-/* A kept connection that dies unanswered: with `fresh` nothing is sent on it, and so not twice. */
+/* A kept connection that dies without an answer: with `fresh`, nothing is sent on it, so nothing is
+ * sent twice. */
 static bool answer_first_only(struct loopback_call *call, void *arg)
 {
     _Atomic int *requests = arg;
@@ -256,7 +257,7 @@ static void a_relay_has_a_time_for_all_of_it_and_says_whether_it_was_sent(void *
     assert_true(sent);
     assert_true(clock_mono_ms() - began < 3000);
     loopback_stop(server);
-    assert_int_equal(net_relay(link, &relay, &err), -1); /* nobody listens any more */
+    assert_int_equal(net_relay(link, &relay, &err), -1); /* the server no longer listens */
     assert_int_equal(err.code, ERR_UPSTREAM);
     assert_false(sent);
     net_link_free(link);

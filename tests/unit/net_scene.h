@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-/* What a server may do wrong, by the path that is asked for. */
+/* Misbehaves as the path says. */
 static inline bool misbehave(struct loopback_call *call, void *arg)
 {
     (void)arg;

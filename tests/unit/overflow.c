@@ -1,5 +1,5 @@
-/* What home and a cloud task leave for each other: names, the sealed payload, result.json. The key
- * service is the test's own, and so is who is asked for credentials. */
+/* What the runner and a cloud task leave for each other: names, the sealed payload, result.json.
+ * The test provides the key service and the credentials. */
 #include "testbase.h"
 
 #include "crypto/crypto.h"
@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* --- Google, as far as it is needed --------------------------------------------------------- */
+/* --- the parts of Google that are used ----------------------------------------------------- */
 
 struct google {
     char *project;
@@ -166,7 +166,7 @@ static void no_two_payloads_are_alike(void **state)
     size_t same = 0;
     for (size_t i = 8; i < a.len; i++)
         same += a.data[i] == b.data[i];
-    assert_true(same < a.len / 8); /* keys and nonces are fresh */
+    assert_true(same < a.len / 8); /* each payload has its own key and nonce */
 }
 
 static void a_change_of_any_bit_is_noticed(void **state)
@@ -226,7 +226,7 @@ static void what_the_key_service_says_is_passed_on(void **state)
     kms_fails = ERR_NONE;
 }
 
-/* Frames that are right around what is not. */
+/* Valid frames around invalid contents. */
 static void what_is_sealed_must_be_whole_too(void **state)
 {
     (void)state;
@@ -418,7 +418,7 @@ static void a_failure_keeps_its_words(void **state)
     assert_int_equal(out.outcome.members.len, 0);
 }
 
-/* As deep as a line of the CLI may be. */
+/* As deeply nested as a line of the CLI may be. */
 static void members_may_be_as_deep_as_json_may(void **state)
 {
     (void)state;
@@ -491,7 +491,7 @@ static void what_is_no_result_is_refused(void **state)
         buf_adds(&text, "\"later\":{}}");
         int rc = folder_result_parse(text.data, text.len, &out, &err);
         if (i == COUNT_OF(cases)) {
-            OK(rc == 0, &err); /* nothing replaced; a member of a later version does no harm */
+            OK(rc == 0, &err); /* a member of a later version does no harm */
             continue;
         }
         if (rc == 0 || err.code != ERR_UPSTREAM)

@@ -1,4 +1,4 @@
-/* The table of parts, and configurations that come and go while a runner runs. */
+/* The table of parts, and configurations that are replaced while a runner runs. */
 #include "testbase.h"
 
 #include "base/buf.h"
@@ -20,7 +20,7 @@
 
 #define ROWS 4
 
-/* A whole of four parts that write down what is done to them: "b0 b1 … s0 …". */
+/* Four parts that record what is done to them: "b0 b1 … s0 …". */
 struct whole {
     struct parts parts;
     struct buf said;
@@ -94,12 +94,12 @@ static void parts_come_in_order_and_go_in_reverse(void **state)
     struct whole whole;
     (void)state;
     whole_init(&whole);
-    assert_true(parts_end(&whole.parts)); /* nothing was begun */
+    assert_true(parts_end(&whole.parts)); /* no part had begun */
     OK(parts_begin(&whole.parts, &err) == 0, &err);
     assert_string_equal(buf_str(&whole.said), "b0 b1 b3 s0 s2 s3 ");
     assert_true(parts_end(&whole.parts));
     assert_string_equal(buf_str(&whole.said), "b0 b1 b3 s0 s2 s3 x3 x2 x0 q3 q2 q0 f3 f1 f0 ");
-    assert_true(parts_end(&whole.parts)); /* once */
+    assert_true(parts_end(&whole.parts)); /* it happens once */
     assert_string_equal(buf_str(&whole.said), "b0 b1 b3 s0 s2 s3 x3 x2 x0 q3 q2 q0 f3 f1 f0 ");
     buf_done(&whole.said);
 }
@@ -160,7 +160,7 @@ static void parts_show_their_metrics(void **state)
 
 /* --- configurations in force --------------------------------------------------------------- */
 
-#define SLACK_BYTES (256u << 10) /* what malloc keeps; a hundred configurations are megabytes */
+#define SLACK_BYTES (256u << 10) /* memory that malloc keeps; 100 configurations take megabytes */
 
 static struct config *config_of(const char *secret)
 {

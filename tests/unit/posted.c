@@ -1,4 +1,4 @@
-/* Forms that browsers send, and pages that are made for them. */
+/* Forms that browsers send, and pages made for them. */
 #include "http/posted.h"
 #include "base/auto.h"
 #include "runner/api/page.h"

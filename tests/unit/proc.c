@@ -248,7 +248,7 @@ static void garbage_is_no_plan(void **state)
         TEXT("0\0000\000/\0000\0000\0000\0000\0"), /* no program */
         TEXT("-1\0"),
         TEXT("99999999999999999999\0"),
-        TEXT("70000\0"),                               /* more arguments than there may be */
+        TEXT("70000\0"),                               /* more arguments than are allowed */
         TEXT("1\0x\0000\000/\000-1\0000\0000\0000\0"), /* a user below 0 */
         TEXT("1\0x\0000\000/\0004294967296\0000\0000\0000\0"),
         TEXT("1\0x\0000\000/\0000x\0000\0000\0000\0"),

@@ -16,7 +16,7 @@ static bool has_namespaces(void)
     return launcher_host(launcher)->has[JAIL_HAS_NAMESPACES];
 }
 
-/* A tree whose processes carry this in their environment. */
+/* Starts a tree whose processes carry this marker in their environment. */
 static struct run start_marked(const char *script, const char *marker)
 {
     struct plan *plan = shell(script);
@@ -62,7 +62,7 @@ static void it_sees_no_process_of_others(void **state)
     if (!has_namespaces())
         SKIP_BECAUSE("without namespaces everybody sees everybody");
     AUTO(str) char *text = print_of("echo /proc/[0-9]*");
-    assert_null(strchr(strchr(text, ' ') + 1, ' ')); /* init and itself */
+    assert_null(strchr(strchr(text, ' ') + 1, ' ')); /* init and the process itself */
 }
 
 static void a_child_that_heeds_term_ends_at_once(void **state)
@@ -83,7 +83,7 @@ static void a_child_that_ignores_term_is_killed_after_the_grace(void **state)
     await_text(&run, "up");
     int64_t before = now_ms();
     child_end(run.child, false);
-    child_end(run.child, false); /* asking twice changes nothing */
+    child_end(run.child, false); /* a second request changes nothing */
     await_end(run.child);
     assert_true(now_ms() - before >= GRACE_MS - 1);
     assert_int_equal(child_status(run.child), SIGKILL);
@@ -98,26 +98,26 @@ static void kill_needs_no_grace(void **state)
     struct run run = start_plan(plan);
     await_text(&run, "up");
     child_end(run.child, false);
-    child_end(run.child, true); /* in the middle of the grace */
+    child_end(run.child, true); /* during the grace period */
     await_end(run.child);
     assert_int_equal(child_status(run.child), SIGKILL);
     run_done(&run);
 }
 
-/* Each has processes that want to outlive their tree. "up" is printed when they are there. */
+/* Each starts processes that try to outlive their tree, and prints "up" when they run. */
 static const char *const clingers[] = {
     "sleep 1000 & echo up; wait",
     "setsid sh -c 'trap \"\" TERM HUP; echo up; sleep 1000; sleep 1000' & wait",
-    /* a daemon as one makes it: two forks, a session of its own, the parent gone */
+    /* a classic daemon: two forks, its own session, no parent */
     "(setsid sh -c '(trap \"\" TERM HUP; echo up; while :; do sleep 1000; done) & exit' &)"
     "; sleep 1000",
     "(sh -c '(sh -c \"(sleep 1000 & echo up) &\" &)' &); sleep 1000",
     "i=0; while [ $i -lt 20 ]; do setsid sleep 1000 & i=$((i+1)); done; echo up; wait",
-    /* a chain that forks and ends, so that it is never where one looks; bounded */
+    /* a chain in which each process forks and ends, so that a scan misses it; it has an end */
     "hop() { [ $1 -gt 300 ] || (hop $(($1 + 1)) &); }; (hop 0 &); echo up; sleep 1000",
-    /* stopped processes take no signal but KILL */
+    /* stopped processes react to KILL only */
     "sh -c 'kill -STOP $$' & echo up; sleep 1000",
-    /* a fork bomb, bounded: 2^6 */
+    /* a fork bomb of 2^6 processes */
     "trap '' TERM; f() { [ $1 -gt 5 ] || { f $(($1 + 1)) & f $(($1 + 1)) & }; sleep 1000; };"
     " f 0 & echo up; sleep 1000",
 };
@@ -171,8 +171,8 @@ static void tells_the_exit_before_the_end(void **state)
     EVENTUALLY(SOON_MS, child_read(run.child) == CHILD_EXITED);
     assert_int_equal(child_status(run.child), 4 << 8);
     assert_true(child_peak_kib(run.child) > 0);
-    await_end(run.child);                                 /* after the grace */
-    assert_int_equal(child_read(run.child), CHILD_ENDED); /* and for ever */
+    await_end(run.child);                                 /* after the grace period */
+    assert_int_equal(child_read(run.child), CHILD_ENDED); /* and each time after that */
     run_done(&run);
 }
 
@@ -201,7 +201,7 @@ static void a_killed_launcher_takes_its_trees_along_and_is_replaced(void **state
         await_text(&run, "up");
         pid_t old = launcher_pid();
         kill(old, SIGKILL);
-        await_end(run.child); /* before anybody asks for another spawn */
+        await_end(run.child); /* before another spawn is requested */
         EVENTUALLY(SOON_MS, (int)proc_with_environment(marker) == 0);
         run_done(&run);
         AUTO(str) char *text = print_of("echo again");
@@ -221,7 +221,8 @@ static void a_launcher_killed_just_now_fails_no_spawn(void **state)
     }
 }
 
-/* Another daemon's launcher and inits come to us when it has died. */
+/* The launcher and inits of another daemon become children of this process when that daemon
+ * dies. */
 static bool only_the_launcher_is_left(void)
 {
     while (waitpid(-1, NULL, WNOHANG) > 0)
@@ -235,7 +236,7 @@ static void everything_ends_with_the_daemon(void **state)
     for (size_t i = 0; i < COUNT_OF(clingers); i++) {
         AUTO(str) char *marker = fresh_marker();
         pid_t daemon = fork();
-        if (daemon == 0) { /* a daemon of our own, which dies without a word */
+        if (daemon == 0) { /* a daemon of this test, which is killed */
             struct err err;
             launcher = launcher_start(&err);
             struct run run = start_marked(clingers[i], marker);
@@ -271,9 +272,9 @@ static bool is_zombie(pid_t pid)
     return !after || after[2] == 'Z';
 }
 
-static _Atomic int holding; /* 1: the launcher will be held, -1: it cannot be */
+static _Atomic int holding; /* 1: the launcher will be held; -1: it cannot be held */
 
-/* Keeps the launcher from running from its next clone until that init has ended. */
+/* Stops the launcher at its next clone until the new init has ended. */
 static void *hold_launcher(void *arg)
 {
     unsigned long init = 0;
@@ -294,7 +295,8 @@ static void *hold_launcher(void *arg)
     return arg;
 }
 
-/* Both speak on the same socket: init may be through before the launcher gets a word in. */
+/* Both write to the same socket: init may have finished before the launcher writes its first
+ * message. */
 static void no_exit_status_is_lost_while_the_launcher_sleeps(void **state)
 {
     pthread_t holder;
@@ -411,7 +413,8 @@ static void ends_a_process_only_when_it_is_the_one_that_was_meant(void **state)
     pid_t pid = fork_marked(marker);
     int64_t start_time = tree_start_time(pid);
     assert_true(start_time > 0);
-    assert_true(tree_end_process(pid, start_time + 1, 100)); /* another: that one is gone */
+    assert_true(tree_end_process(pid, start_time + 1, 100)); /* with another start time: that
+                                                              * process is gone */
     assert_int_equal(waitpid(pid, NULL, WNOHANG), 0);
     assert_true(tree_end_process(pid, start_time, SOON_MS));
     assert_int_equal(waitpid(pid, NULL, 0), pid);

@@ -48,7 +48,7 @@ static inline struct plan *shell(const char *script)
     return plan_of((const char *const[]){"/bin/sh", "-c", script, NULL});
 }
 
-/* A program of this run: its output in a file that any user could write. */
+/* A running program, with its output in a file that every user may write to. */
 struct run {
     struct plan *plan;
     struct child *child;
@@ -100,7 +100,7 @@ static inline void run_done(struct run *run)
     close(run->out);
 }
 
-/* Runs to the end; what it printed. */
+/* Runs the plan to its end. Returns what it printed. */
 static inline char *print_of_plan(struct plan *plan)
 {
     struct run run = start_plan(plan);

@@ -1,6 +1,6 @@
 /*
- * The credential proxy between a client that may be anything (a task is not trusted) and an API
- * that answers well, badly or not at all.
+ * The credential proxy between an untrusted client (a task) and an API that answers well, badly or
+ * not at all.
  */
 #include "proxy_scene.h"
 
@@ -128,7 +128,7 @@ static void nothing_but_the_apis_own_calls_passes(void **state)
     scene_free(s);
 }
 
-/* A client may name another host, or write out a whole URL, as to a proxy. */
+/* A client may name another host, or send a whole URL as to a forward proxy. */
 static void the_upstream_is_fixed(void **state)
 {
     (void)state;
@@ -145,7 +145,7 @@ static void the_upstream_is_fixed(void **state)
     answer_with(s,
                 "HTTP/1.1 302 Found\r\nLocation: http://evil.test/\r\nContent-Length: 0\r\n\r\n");
     assert_int_equal(call(s, "/v1/messages", ""), 302);
-    assert_int_equal(s->up.requests, 4); /* not followed */
+    assert_int_equal(s->up.requests, 4); /* the redirect is not followed */
     scene_free(s);
 }
 
@@ -308,7 +308,7 @@ static void a_client_that_leaves_ends_its_request_at_the_api(void **state)
     scene_free(s);
 }
 
-/* What a task can hold at once leaves room for the others. */
+/* One task may hold so many connections that others still have room. */
 static void one_task_does_not_crowd_out_another(void **state)
 {
     (void)state;
@@ -346,7 +346,8 @@ static void a_task_that_ends_takes_its_requests_along(void **state)
     s->lease = NULL;
     peer_wait_for(s->up.left == 1);
     assert_true(peer_read_end(fd, &s->in));
-    assert_false(client_got(s, "\r\n0\r\n")); /* the client knows that it is not whole */
+    assert_false(client_got(s, "\r\n0\r\n")); /* the client can tell that the answer is
+                                               * incomplete */
     close(fd);
     scene_free(s);
 }
@@ -355,7 +356,7 @@ static void events_pass_as_they_come(void **state)
 {
     (void)state;
     struct scene *s = scene_new();
-    s->up.manner = HOLD; /* nothing follows the first event */
+    s->up.manner = HOLD; /* nothing comes after the first event */
     int64_t before = system_us(CLOCK_MONOTONIC);
     int fd = ask(s, "/v1/messages", "", "{}");
     assert_true(peer_read_until(fd, &s->in, "data: first\n\n"));
@@ -395,16 +396,18 @@ static void a_kept_connection_that_was_closed_meanwhile_costs_nothing(void **sta
     int before = loopback_connections(s->up.http);
     for (int i = 0; i < 10; i++)
         assert_int_equal(call(s, "/v1/messages", ""), 200);
-    assert_int_equal(loopback_connections(s->up.http), before + 1); /* and is kept while it lives */
+    assert_int_equal(loopback_connections(s->up.http), before + 1); /* and the connection is kept
+                                                                     * while it lives */
     scene_free(s);
 }
 
-/* The API may have done what it was asked: whoever asked decides whether to ask again. */
+/* The API may have carried out the request, so only the caller may repeat it. */
 static void a_request_that_was_sent_is_not_sent_again(void **state)
 {
     (void)state;
     struct scene *s = scene_new();
-    assert_int_equal(call(s, "/v1/messages", ""), 200); /* on the same connection as what follows */
+    assert_int_equal(call(s, "/v1/messages", ""), 200); /* on the connection of the following
+                                                         * requests */
     s->up.manner = TAKE_LEAVE;
     assert_int_equal(call(s, "/v1/messages", ""), 502);
     assert_int_equal(s->up.requests, 2);
@@ -413,7 +416,7 @@ static void a_request_that_was_sent_is_not_sent_again(void **state)
 
 /* --- what the API says of the account ------------------------------------------------------ */
 
-/* The API answers 429; what the client gets. */
+/* The API answers 429. Returns the status that the client gets. */
 static int answer_429(struct scene *s, const char *headers)
 {
     char text[1024];
@@ -445,7 +448,8 @@ static void a_limit_is_told_from_a_crowd(void **state)
              reset);
     assert_int_equal(answer_429(s, headers), 529);
     assert_int_equal(breaker_now(s), BREAKER_CLOSED);
-    struct lease *shared = s->lease; /* a request's own credential is its own matter */
+    struct lease *shared = s->lease; /* a refusal of the request's own credential does not concern
+                                      * the login */
     s->lease = NULL;
     take_lease(s, LEASE_KEY, "sk-own");
     assert_int_equal(answer_429(s, "retry-after: 2\r\n"), 429);

@@ -1,5 +1,5 @@
-/* The credential proxy in a keeper's world, with a client that may be anything and an API that
- * answers well, badly or not at all. */
+/* The credential proxy in a keeper's world, with an untrusted client and an API that answers well,
+ * badly or not at all. */
 #ifndef TESTS_PROXY_SCENE_H
 #define TESTS_PROXY_SCENE_H
 
@@ -19,22 +19,22 @@
 
 enum manner {
     ANSWER,       /* `answer`, or an empty object; the connection stays */
-    ANSWER_LEAVE, /* the same, and then it is closed without a word */
-    SWALLOW,      /* counts the body, says how much it was */
+    ANSWER_LEAVE, /* the same, then closes the connection without notice */
+    SWALLOW,      /* reads the body and answers with its length */
     TAKE_LEAVE,   /* takes the whole request and closes without an answer */
-    RESET,        /* closes at the head */
-    BREAK_OFF,    /* half an answer */
-    HOLD,         /* half an answer, then waits for the client to close */
+    RESET,        /* resets after the head */
+    BREAK_OFF,    /* sends half an answer */
+    HOLD,         /* sends half an answer, then waits for the client */
 };
 
 struct upstream {
     struct loopback *http;
     _Atomic int manner;
     _Atomic int requests;
-    _Atomic int left; /* clients that closed while it held them */
+    _Atomic int left; /* clients that closed while the API held them */
     _Atomic int64_t bytes;
-    pthread_mutex_t lock; /* of what follows */
-    char answer[1024];    /* whole, from its status line; "": {} */
+    pthread_mutex_t lock; /* protects the following members */
+    char answer[1024];    /* a whole answer with its status line; "": {} */
     char head[16384];     /* of the last request */
 };
 
@@ -82,7 +82,7 @@ static inline bool serve(struct loopback_call *call, void *arg)
         return half(call, up, manner == HOLD);
     if (manner == TAKE_LEAVE)
         return false;
-    if (manner == ANSWER_LEAVE) /* the end comes with the answer, not after it */
+    if (manner == ANSWER_LEAVE) /* the end is sent with the answer, not after it */
         setsockopt(call->fd, IPPROTO_TCP, TCP_CORK, &one, sizeof(one));
     bool sent = answer[0] ? loopback_text(call, answer)
                           : loopback_answer(call, 200, "Content-Type: application/json\r\n", "{}");
@@ -92,7 +92,7 @@ static inline bool serve(struct loopback_call *call, void *arg)
     return false;
 }
 
-/* --- the world: a keeper's, with a proxy beside -------------------------------------------- */
+/* --- the world: a keeper's, and a proxy ---------------------------------------------------- */
 
 struct scene {
     struct world *w;
@@ -183,7 +183,7 @@ static inline void answer_with(struct scene *s, const char *text)
 
 /* --- the client ---------------------------------------------------------------------------- */
 
-/* Sends a request with the lease's token; `more` is header lines. The connection. */
+/* Sends a request with the lease's token; `more` is header lines. Returns the connection. */
 static inline int ask(const struct scene *s, const char *target, const char *more, const char *body)
 {
     AUTO(buf) struct buf text = BUF_INIT(65536);
@@ -197,7 +197,7 @@ static inline int ask(const struct scene *s, const char *target, const char *mor
     return fd;
 }
 
-/* The status of a whole exchange on a connection of its own; the answer is in s->in. */
+/* Makes a request on a connection of its own. Returns the status; the answer is in s->in. */
 static inline int call(struct scene *s, const char *target, const char *more)
 {
     AUTO(buf) struct buf close_it = BUF_INIT(65536);
@@ -209,7 +209,7 @@ static inline int call(struct scene *s, const char *target, const char *more)
     return peer_status(&s->in);
 }
 
-/* What the API got has (or lacks) this text. */
+/* Whether the head that the API received holds this text. */
 static inline bool api_got(struct scene *s, const char *text)
 {
     pthread_mutex_lock(&s->up.lock);

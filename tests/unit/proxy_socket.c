@@ -1,4 +1,4 @@
-/* The credential proxy where it listens, and when there is no memory for a request. */
+/* The listening sockets of the credential proxy, and requests for which there is no memory. */
 #include "proxy_scene.h"
 
 #include "base/strlist.h"
@@ -9,7 +9,7 @@
 static char dir[] = "/tmp/proxy-socket-XXXXXX";
 static char path[64];
 
-/* In the place of strlist_addf(): fails like one that finds no memory while `starved`. */
+/* Replaces strlist_addf(): fails as if memory were exhausted while `starved`. */
 static _Atomic bool starved;
 int __wrap_strlist_addf(struct strlist *list, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
@@ -63,8 +63,8 @@ static void a_jail_reaches_it_by_a_unix_socket(void **state)
     assert_int_equal(st.st_mode & 0777, 0666);
     assert_int_equal(call_socket(s, lease_token(s->lease)), 200);
     assert_true(api_got(s, "Authorization: Bearer " TOKEN));
-    assert_int_equal(call_socket(s, "no token"), 401);  /* reaching it is not enough */
-    assert_int_equal(call(s, "/v1/messages", ""), 200); /* loopback is still there */
+    assert_int_equal(call_socket(s, "no token"), 401);  /* access to the socket is not enough */
+    assert_int_equal(call(s, "/v1/messages", ""), 200); /* loopback works as well */
     scene_free(s);
     assert_int_equal(stat(path, &st), -1);
 }
@@ -137,7 +137,7 @@ static void a_request_without_memory_is_the_runners_failure(void **state)
     atomic_store(&starved, false);
     assert_non_null(strstr(buf_str(&s->in), "\"type\":\"api_error\""));
     assert_non_null(strstr(buf_str(&s->in), "no memory"));
-    assert_int_equal(s->up.requests, asked); /* it did not go out without its credential */
+    assert_int_equal(s->up.requests, asked); /* the request was not sent without its credential */
     assert_int_equal(call(s, "/v1/messages", "X-More: 1\r\n"), 200);
     scene_free(s);
 }

@@ -76,7 +76,7 @@ static void refuses_what_is_too_long_or_no_point(void **state)
     assert_true(body.len <= 4096);
     assert_int_equal(webpush_encrypt(&peer, key, salt, text, sizeof(text), &body, &err), -1);
     assert_int_equal(err.code, ERR_TOO_LARGE);
-    peer.point[64] ^= 1; /* no longer on the curve */
+    peer.point[64] ^= 1; /* the point is no longer on the curve */
     assert_false(crypto_p256_is_point(peer.point, sizeof(peer.point)));
     assert_int_equal(webpush_encrypt(&peer, key, salt, text, 1, &body, &err), -1);
     assert_int_equal(err.code, ERR_INVALID);
@@ -102,7 +102,7 @@ static void a_key_is_the_same_after_it_was_kept(void **state)
     OK(crypto_p256_agree(copy, again, one, &err) == 0, &err);
     OK(crypto_p256_agree(other, point, two, &err) == 0, &err);
     assert_memory_equal(one, two, sizeof(one));
-    assert_null(crypto_p256_load(secret, again, &err)); /* halves of two keys */
+    assert_null(crypto_p256_load(secret, again, &err)); /* the halves belong to two keys */
     memset(secret, 0, sizeof(secret));
     assert_null(crypto_p256_load(secret, point, &err));
 }

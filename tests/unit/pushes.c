@@ -45,7 +45,7 @@ static void packets_are_read_and_written(void **state)
     assert_false(buf_ok(&big));
 }
 
-/* Lines of a list, each with its own packet, and what comes of them. */
+/* Reads lines of a list, each in its own packet, and returns the result. */
 static int read_lines(const char *const lines[], struct wishes *wishes, struct err *err)
 {
     size_t used;
@@ -73,7 +73,7 @@ static void a_list_is_read_with_what_its_client_can_do(void **state)
     assert_true(wishes.wants_report && wishes.takes_bands && wishes.atomic);
     assert_true(wish_creates(&wishes.items[0]) && !wish_is_forced(&wishes.items[0]));
     assert_true(wish_deletes(&wishes.items[1]) && wish_is_forced(&wishes.items[1]));
-    assert_true(wish_is_forced(&wishes.items[2])); /* a tag that is moved */
+    assert_true(wish_is_forced(&wishes.items[2])); /* a tag that moves to another object */
     wishes_done(&wishes);
 }
 

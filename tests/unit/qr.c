@@ -1,5 +1,5 @@
 /*
- * QR codes: their shape here, and what they say as another program reads them (jsQR, where node and
+ * QR codes: their shape, and what another program reads from them (jsQR, where node and
  * tests/console have it).
  */
 #include "qr/qr.h"
@@ -19,7 +19,7 @@ static void encode(const char *text)
     OK(qr_encode(text, &qr, &err) == 0, &err);
 }
 
-/* The smallest version that holds so many bytes, by the standard's own table. */
+/* The smallest version that holds that many bytes, by the standard's table. */
 static void takes_the_smallest_that_fits(void **state)
 {
     (void)state;

@@ -1,5 +1,5 @@
 /*
- * git/reach: what is closed is opened, and nothing outside.
+ * git/reach: closed files and directories are opened, and nothing outside.
  */
 #include "testbase.h"
 

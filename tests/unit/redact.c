@@ -28,7 +28,7 @@ static struct redact_set *set_of(const char *secret)
     return set;
 }
 
-/* Redacts at once, and in two pieces at every place where text can be split: all the same. */
+/* Redacts in one piece, and in two pieces for every split: the result must be the same. */
 static void redact_every_way(struct redact_set *set, const char *text, size_t len,
                              struct buf *ret_out)
 {
@@ -103,7 +103,8 @@ static void no_escape_hides_it_in_json(void **state)
         {"\\u00fc \\u0068\xc3\xa9\\\"l\\/\\\\o-\xf0\x9f\x94\x91\\n! \\ud83d \\u0001 \\u12",
          "\xc3\xbc " REDACT_MARK " \\ud83d \\u0001 \\u12"},
         {"{\"a\":\"h\xc3\xa9\\\"l/\\\\o-\xf0\x9f\x94\x91\\n!\"}", "{\"a\":\"" REDACT_MARK "\"}"},
-        {"h\\\\u00e9\\\"l/\\\\o-\xf0\x9f\x94\x91\\n!", NULL}, /* a backslash, and no escape */
+        {"h\\\\u00e9\\\"l/\\\\o-\xf0\x9f\x94\x91\\n!", NULL}, /* a backslash that begins no
+                                                               * escape */
         {"\\u0041\\/\\", NULL},
         {"\\", NULL},
         {"", NULL},
@@ -131,7 +132,7 @@ static void finds_it_in_base64_at_every_alignment(void **state)
                 str_add_base64(&encoded, (enum base64_kind)kind, text, (size_t)n);
                 redact_every_way(set, encoded.data, encoded.len, &out);
                 assert_non_null(strstr(buf_str(&out), REDACT_MARK));
-                /* What stays is what stands around it, and two bytes of it at the most. */
+                /* The rest is the surrounding text, and at most two bytes of the secret. */
                 assert_true(out.len - strlen(REDACT_MARK) <= (before + 2) / 3 * 4 + 8);
             }
 }
@@ -193,7 +194,7 @@ static void a_stream_holds_back_no_more_than_a_secret_is_long(void **state)
     redact_stream_init(&stream, set);
     for (int i = 0; i < 1000; i++) {
         redact_feed(&stream, "some text that is clean. ", 25, &out);
-        assert_true(stream.held.len <= 24); /* base64 is longer than what it holds */
+        assert_true(stream.held.len <= 24); /* base64 is longer than what it encodes */
     }
     redact_finish(&stream, &out);
     redact_stream_done(&stream);

@@ -175,7 +175,7 @@ static void what_published_callers_pass_on_counts_as_absent(void **state)
     assert_null(d.request->mcp_config);
     assert_null(d.request->json_schema);
     assert_int_equal(d.request->allowed_tools.count, 0);
-    assert_string_equal(d.request->metadata, "\"\""); /* data, returned as it came */
+    assert_string_equal(d.request->metadata, "\"\""); /* metadata is returned unchanged */
 }
 
 static void directories_are_taken_as_callers_write_them(void **state)

@@ -1,4 +1,4 @@
-/* Which task starts when, and where: this machine's lane and the cloud's. */
+/* Which task starts when and where: on this machine or in the cloud. */
 #include "testbase.h"
 
 #include "base/log.h"
@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #define SOON_MS 20000
-#define LATER_MS 200 /* what a task waits for a slot here before it may go */
+#define LATER_MS 200 /* how long a task waits for a slot here before it may go to the cloud */
 
 struct house {
     char *dir;
@@ -21,8 +21,8 @@ struct house {
     struct task_kind kinds[2];
     struct executor away;
     struct engine_limits limits;
-    _Atomic bool gate;    /* lets what is held go on */
-    _Atomic bool refuses; /* the cloud sends tasks back */
+    _Atomic bool gate;    /* opened: the held tasks continue */
+    _Atomic bool refuses; /* the cloud returns tasks */
     _Atomic int here, there, adopted;
 };
 
@@ -42,7 +42,8 @@ static void run_here(struct task_run *run, struct task_outcome *outcome, void *a
     outcome->state = TASK_COMPLETED;
 }
 
-/* "hold" stays until the gate opens; when the runner goes down before, it goes on without it. */
+/* A "hold" task stays until the gate opens; when the runner stops earlier, the task continues
+ * without it. */
 static void run_there(struct task_run *run, struct task_outcome *outcome, void *arg)
 {
     struct house *house = arg;

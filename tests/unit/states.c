@@ -1,4 +1,5 @@
-/* What the store makes of each state of the table: whoever appends one finds here what it means. */
+/* What the store does with each state of the table. The author of a new state finds here what it
+ * means. */
 #include "testbase.h"
 
 #include "db/db.h"
@@ -33,7 +34,7 @@ static int tear_down(void **state)
     return 0;
 }
 
-/* A shared task that is in that state, and has been ended long ago when the state says so. */
+/* Adds a shared task in that state; when the state is final, its end is long ago. */
 static void put(const struct place *place, const char *id, enum task_state state)
 {
     struct err err;

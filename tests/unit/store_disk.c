@@ -97,7 +97,7 @@ static void *read_often(void *arg)
     return NULL;
 }
 
-/* Descriptors of closed connections would stay: see reader_take(). */
+/* Checks that closed connections leave no descriptors: see reader_take(). */
 static void a_crowd_of_readers_leaves_few_descriptors(void **state)
 {
     struct crowd crowd = {.place = *state};
@@ -212,7 +212,7 @@ static void a_database_of_version_1_is_brought_up_to_date(void **state)
     AUTO(buf) struct buf out = BUF_INIT(100);
     make_version_1(path, key);
     struct store *was = place->store;
-    for (int i = 0; i < 2; i++) { /* the second time nothing is to do */
+    for (int i = 0; i < 2; i++) { /* the second time there is nothing to do */
         place->store = store_open(dir, &err);
         OK(place->store, &err);
         assert_string_equal(store_instance(place->store), "i-1");
@@ -242,7 +242,7 @@ static void a_step_that_fails_half_way_leaves_the_old_version(void **state)
     AUTO(str) char *key = textf("%s/secret.key", dir);
     make_version_1(path, key);
     AUTO(db) struct db *db = db_open(path, DB_WRITE, &err);
-    /* the table can be made, its index cannot */
+    /* the table can be created, but not its index */
     OK(db_exec(db, "CREATE TABLE webhooks_due(x)", &err) == 0, &err);
     assert_null(store_open(dir, &err));
     assert_non_null(strstr(err.msg, "from version 1"));

@@ -6,7 +6,7 @@
 
 #define SESSION "0dc04b77-2b5a-4e55-9fa4-55a6cf5c8d7b"
 
-/* ERR_NONE when it was added. */
+/* Returns ERR_NONE when the task was added. */
 static enum err_code try_session(const struct place *place, const char *id, bool resume,
                                  struct err *err)
 {
@@ -50,7 +50,7 @@ static void a_session_is_used_by_one_task_at_a_time(void **state)
     assert_int_equal(try_session(place, "third", true, &err), ERR_CONFLICT);
     assert_int_equal(store_claim(place->store, "second", PLACE_HERE, 1, NULL, NULL, &err), 1);
     assert_int_equal(try_session(place, "third", true, &err), ERR_CONFLICT);
-    end_session(place, "second", false); /* what was there before is there still */
+    end_session(place, "second", false); /* what was there before is still there */
     assert_int_equal(try_session(place, "third", true, &err), ERR_NONE);
 }
 

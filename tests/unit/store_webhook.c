@@ -19,13 +19,13 @@ static void a_webhook_is_due_in_the_moment_its_task_ends(void **state)
     for (int i = 0; i < 6; i++) {
         AUTO(str) char *id = textf("t-%d", i);
         owe(place, id, "https://example.com/" CANARY "?" CANARY);
-        if (i < 3) { /* else cancelled while it waited */
+        if (i < 3) { /* the others are cancelled while they wait */
             OK(store_claim(place->store, id, PLACE_HERE, 1, NULL, NULL, &err) == 1, &err);
             OK(store_requeue(place->store, id, TASK_WAITING_LIMIT, &err) == 1, &err);
             OK(store_claim(place->store, id, PLACE_HERE, 1, NULL, NULL, &err) == 1, &err);
         }
         struct seen_webhook before = webhook_of(place, id);
-        assert_int_equal(before.state, WEBHOOK_WAITING); /* a pause is no end */
+        assert_int_equal(before.state, WEBHOOK_WAITING); /* a pause does not end the task */
         assert_int_equal(told, i);
         assert_int_equal(end_as(place, id, ~0u, ends[i % 3]), 1);
         assert_int_equal(end_as(place, id, ~0u, TASK_FAILED), 0);
@@ -42,7 +42,7 @@ static void a_webhook_is_due_in_the_moment_its_task_ends(void **state)
     assert_false(on_disk(place, CANARY));
 }
 
-/* What ends the task and what makes the webhook due is one transaction. */
+/* One transaction ends the task and makes the webhook due. */
 static void an_end_that_cannot_be_written_owes_nothing(void **state)
 {
     struct place *place = *state;

@@ -49,7 +49,7 @@ static void knows_valid_utf8_characters(void **state)
     assert_true(str_is_utf8("", 0));
 }
 
-/* Every value of every code unit, against the definition. */
+/* Every value of every code unit, compared with the definition. */
 static void takes_exactly_the_code_points_that_exist(void **state)
 {
     (void)state;
@@ -268,7 +268,7 @@ static void lists_split_at_commas_outside_parentheses(void **state)
     (void)state;
     static const struct {
         const char *text;
-        const char *items; /* with '|' between them */
+        const char *items; /* the items, separated by '|' */
     } cases[] = {
         {"", ""},
         {" , ,", ""},

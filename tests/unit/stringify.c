@@ -1,4 +1,4 @@
-/* The body of a webhook as JavaScript prints it. The pairs were made by JSON.stringify itself. */
+/* The body of a webhook, as JavaScript prints it. JSON.stringify itself made the pairs. */
 #include "testbase.h"
 
 #include "runner/webhook/stringify.h"

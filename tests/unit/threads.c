@@ -45,7 +45,7 @@ static void a_thread_has_its_name_and_stack(void **state)
     assert_true(thread.running);
     thread_join(&thread);
     assert_false(thread.running);
-    thread_join(&thread); /* does nothing */
+    thread_join(&thread); /* a second join does nothing */
     assert_string_equal(seen.name, "a-name-that-is-");
     assert_int_equal(seen.stack_bytes, 1u << 20);
 }
@@ -60,7 +60,7 @@ static void a_thread_that_cannot_be_started_says_why(void **state)
     struct err err = ERR_INIT;
     struct thread thread = {0};
     (void)state;
-    errno = ENOENT; /* what some earlier call left behind */
+    errno = ENOENT; /* the errno of an earlier call */
     assert_int_equal(thread_start(&thread, "tiny", 1, nothing, NULL, &err), -1);
     assert_int_equal(err.sys, EINVAL); /* a stack of one byte */
     assert_non_null(strstr(err.msg, "'tiny'"));
@@ -71,7 +71,7 @@ static void a_thread_that_cannot_be_started_says_why(void **state)
     assert_int_equal(err.sys, EINVAL);
 }
 
-/* A door that a test opens. */
+/* A thread waits at a door until a test opens it. */
 struct door {
     struct lock lock;
     pthread_cond_t moved;
@@ -118,7 +118,7 @@ static void joining_takes_no_longer_than_allowed(void **state)
     door_open(&door);
     assert_true(thread_join_within(&thread, 60000));
     assert_false(thread.running);
-    assert_true(thread_join_within(&thread, 0)); /* there is nothing to wait for */
+    assert_true(thread_join_within(&thread, 0)); /* there is no thread to wait for */
     lock_take(&door.lock);
     assert_true(door.passed);
     lock_drop(&door.lock);
@@ -177,7 +177,7 @@ static void a_lock_is_held_by_one(void **state)
 
 /* --- assertions ---------------------------------------------------------------------------- */
 
-/* Runs fn in a child; returns its wait status and what it wrote to standard error. */
+/* Runs fn in a child. Returns the child's wait status, and what it wrote to standard error. */
 static int status_of(void (*fn)(void), char *said, size_t size)
 {
     int ends[2], status;

@@ -1,4 +1,4 @@
-/* Objects of a repository that are linked, or copied where they cannot be. */
+/* Objects of a repository that are linked, or copied where linking is impossible. */
 #include "testbase.h"
 
 #include "base/buf.h"

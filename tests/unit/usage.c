@@ -1,4 +1,5 @@
-/* The account's windows: what is kept of them, what holds tasks, and what a restart knows. */
+/* The account's windows: what is recorded of them, when they hold tasks, and what is known after a
+ * restart. */
 #include "keeper_world.h"
 
 #include "base/buf.h"
@@ -82,7 +83,7 @@ static void each_window_is_kept_until_it_ends(void **state)
     struct scene *s = scene_new();
     assert_false(reading(s, USAGE_FIVE_HOUR).known);
     note(s, USAGE_FIVE_HOUR, 0.25, HOUR_MS);
-    note(s, USAGE_SEVEN_DAY, 1.5, 48 * HOUR_MS); /* paid extra use goes beyond */
+    note(s, USAGE_SEVEN_DAY, 1.5, 48 * HOUR_MS); /* paid extra use exceeds the window */
     assert_true(reading(s, USAGE_FIVE_HOUR).ratio > 0.2499);
     assert_true(reading(s, USAGE_SEVEN_DAY).ratio > 1.4999);
     pass(2 * HOUR_MS);
@@ -134,12 +135,12 @@ static void beyond_the_tasks_share_they_wait_until_the_window_ends(void **state)
     (void)state;
     struct scene *s = scene_new();
     note(s, USAGE_FIVE_HOUR, 0.99, HOUR_MS);
-    assert_int_equal(held(s).state, BREAKER_CLOSED); /* nothing is kept */
+    assert_int_equal(held(s).state, BREAKER_CLOSED); /* nothing is reserved for the owner */
     usage_keep(s->usage, 20);
     assert_int_equal(held(s).state, BREAKER_LIMIT);
     assert_true(held(s).reserved);
     assert_true(held(s).until_ms > clock_real_ms() + HOUR_MS - 5000);
-    note(s, USAGE_SEVEN_DAY, 0.81, 3 * HOUR_MS); /* the last of both counts */
+    note(s, USAGE_SEVEN_DAY, 0.81, 3 * HOUR_MS); /* the later of the two counts */
     assert_true(held(s).until_ms > clock_real_ms() + 2 * HOUR_MS);
     note(s, USAGE_SEVEN_DAY, 0.80, 3 * HOUR_MS); /* exactly the share is not beyond it */
     assert_true(held(s).until_ms < clock_real_ms() + 2 * HOUR_MS);
@@ -181,7 +182,7 @@ static void a_restart_knows_what_was_known(void **state)
     start(s);
     assert_true(reading(s, USAGE_FIVE_HOUR).ratio > 0.949);
     assert_true(reading(s, USAGE_SEVEN_DAY).ratio > 0.1249);
-    assert_int_equal(held(s).state, BREAKER_CLOSED); /* it is not yet said what is kept */
+    assert_int_equal(held(s).state, BREAKER_CLOSED); /* the share is not yet configured */
     usage_keep(s->usage, 10);
     assert_int_equal(held(s).state, BREAKER_LIMIT);
     stop(s);

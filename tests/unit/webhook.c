@@ -56,7 +56,7 @@ static void tries_follow_the_contracts_schedule(void **state)
     }
     assert_false(schedule_next(&waits, 8, 0, &wait));
     assert_false(schedule_next(&waits, 0, 0, &wait));
-    /* what a receiver asks for, within the schedule's bounds */
+    /* the pause that a receiver asks for, within the schedule's bounds */
     assert_true(schedule_next(&waits, 1, 60000, &wait) && wait == 60000);
     assert_true(schedule_next(&waits, 2, 60000, &wait) && wait == 300000);
     assert_true(schedule_next(&waits, 1, INT64_C(999999999000), &wait) && wait == 36000000);
@@ -114,7 +114,8 @@ static void urls_are_refused_as_early_as_can_be(void **state)
         {"10.0.0.0/8", "http://10.1.2.3/", NULL},
         {"10.0.0.0/8", "http://11.1.2.3/", "must be an https URL"},
         {"10.0.0.0/8", "https://192.168.0.1/", "must be public"},
-        {"10.0.0.0/8", "http://nas.lan/", NULL}, /* where it is shows when it is connected to */
+        {"10.0.0.0/8", "http://nas.lan/", NULL}, /* the address is checked when the runner
+                                                  * connects */
         {"10.1.2.3", "http://10.1.2.3/", NULL},
         {"10.1.2.3", "http://10.1.2.4/", "must be public"},
         {"127.0.0.1", "http://2130706433/", NULL},

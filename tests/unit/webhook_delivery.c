@@ -33,7 +33,7 @@ static void a_receiver_that_is_down_for_a_day_gets_it_all_the_same(void **state)
     for (int i = 0; i < (int)COUNT_OF(after_s); i++) {
         if (i > 0) {
             pass(w, after_s[i] * 1000 - 1);
-            webhook_stop(w->webhook); /* a restart changes nothing, and sends nothing early */
+            webhook_stop(w->webhook); /* a restart changes nothing, and nothing is sent early */
             webhook_free(w->webhook);
             open_webhook(w);
             assert_int_equal(w->count, i);
@@ -56,7 +56,8 @@ static void a_receiver_that_is_down_for_a_day_gets_it_all_the_same(void **state)
     world_free(w);
 }
 
-/* It comes early rather than a day late; also when it was set while nobody ran. */
+/* The webhook is sent early rather than a day late, also when the clock was set while no runner
+ * ran. */
 static void a_clock_that_is_set_back_delays_nothing_by_that(void **state)
 {
     (void)state;
@@ -103,7 +104,8 @@ static void after_the_last_try_it_is_dead_and_can_be_sent_again(void **state)
     assert_int_equal(numbers.dead, 1);
     assert_int_equal(numbers.pending, 0);
     OK(store_webhook_redeliver(w->store, "t", clock_real_ms(), &err) == 0, &err);
-    EVENTUALLY(10000, tries_of(w, "t") == 1 && w->count == 9); /* all of its tries anew */
+    EVENTUALLY(10000, tries_of(w, "t") == 1 && w->count == 9); /* all of its attempts are available
+                                                                * again */
     assert_int_equal(state_of(w, "t"), WEBHOOK_PENDING);
     w->status = 204;
     pass(w, 5000);
@@ -114,7 +116,7 @@ static void after_the_last_try_it_is_dead_and_can_be_sent_again(void **state)
     world_free(w);
 }
 
-/* Each answer by what becomes of the webhook. */
+/* Each answer, and what becomes of the webhook. */
 static void answers_decide(void **state)
 {
     (void)state;

@@ -1,6 +1,6 @@
 #include "webhook_scene.h"
 
-/* Comes back when the outbox has been looked at: another receiver has been served. */
+/* Returns when the outbox has been looked at, that is, when another receiver has been served. */
 static void look_around(struct world *w, const char *id)
 {
     struct world other = {.status = 200};
@@ -62,12 +62,12 @@ static void one_receiver_gets_one_at_a_time(void **state)
         owe(w, id);
     }
     open_webhook(w);
-    /* however often it looks */
+    /* however often the outbox is looked at */
     EVENTUALLY(30000, (webhook_wake(w->webhook), state_of(w, "t-49") == WEBHOOK_DELIVERED));
     webhook_stop(w->webhook);
     assert_int_equal(w->count, 50);
     assert_int_equal(w->crowd, 1);
-    for (int i = 0; i < 50; i++) { /* in the order of their ends */
+    for (int i = 0; i < 50; i++) { /* in the order in which the tasks ended */
         AUTO(str) char *id = textf("\"taskId\":\"t-%d\"", i);
         assert_non_null(strstr(w->seen[i].body, id));
     }
@@ -114,7 +114,7 @@ static void silent_receivers_of_one_host_do_not_take_every_worker(void **state)
     world_free(w);
 }
 
-/* More dead hosts than workers, with much to say to each. */
+/* More dead hosts than workers, with many webhooks for each. */
 static void hosts_that_hang_do_not_keep_others_waiting(void **state)
 {
     (void)state;
@@ -122,7 +122,7 @@ static void hosts_that_hang_do_not_keep_others_waiting(void **state)
     struct world *w = world_new(), dead[DEAD] = {0};
     for (int i = 0; i < DEAD; i++) {
         pthread_mutex_init(&dead[i].lock, NULL);
-        dead[i].http = loopback_start(receive, &dead[i]); /* closes at once */
+        dead[i].http = loopback_start(receive, &dead[i]); /* closes the connection at once */
         for (int k = 0; k < EACH; k++) {
             AUTO(str) char *url = loopback_url(dead[i].http, "/");
             AUTO(str) char *id = textf("dead-%d-%d", i, k);
@@ -131,13 +131,13 @@ static void hosts_that_hang_do_not_keep_others_waiting(void **state)
         }
     }
     atomic_fetch_add(&real_ms, 1);
-    owe(w, "t"); /* due last of all */
+    owe(w, "t"); /* due last */
     open_webhook(w);
     EVENTUALLY(30000, state_of(w, "t") == WEBHOOK_DELIVERED);
     int wasted = 0;
     for (int i = 0; i < DEAD; i++)
         wasted += dead[i].count;
-    if (wasted > DEAD * EACH / 2) /* by due time alone it would be all of them */
+    if (wasted > DEAD * EACH / 2) /* by due time alone all attempts would go there */
         fail_msg("%d tries to dead hosts came first", wasted);
     webhook_stop(w->webhook);
     for (int i = 0; i < DEAD; i++) {
@@ -217,7 +217,7 @@ static void *owe_many(void *arg)
     return NULL;
 }
 
-/* None is due: the clock stands before all of their ends. */
+/* None is due: the clock is before the end of every task. */
 static void ten_thousand_that_wait_cost_no_memory_and_no_time(void **state)
 {
     (void)state;

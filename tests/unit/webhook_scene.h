@@ -40,9 +40,9 @@ static inline struct config *config_of(const char *more, const char *more2)
     return config;
 }
 
-/* --- a world: a store, a receiver and a clock ---------------------------------------------- */
+/* --- the world: a store, a receiver and a clock -------------------------------------------- */
 
-static _Atomic int64_t real_ms, set_ms; /* what passes; by how much the real clock was set */
+static _Atomic int64_t real_ms, set_ms; /* time that passes; how far the real clock was set */
 
 static inline int64_t fake_real(void *arg)
 {
@@ -69,7 +69,7 @@ struct world {
     struct config_in_force in_force;
     struct webhook *webhook;
     struct loopback *http;
-    _Atomic int status; /* of the answers; 0: none, the connection is closed; -1: it hangs */
+    _Atomic int status; /* status of answers; 0: closes the connection; -1: hangs */
     const char *_Atomic headers;
     _Atomic bool long_body;
     _Atomic int count, at_once, crowd;

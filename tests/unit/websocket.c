@@ -1,4 +1,4 @@
-/* Frames of a WebSocket: whole, cut anywhere, and wrong ones. */
+/* Frames of a WebSocket: whole, in pieces of any size, and invalid ones. */
 #include "testbase.h"
 
 #include "base/auto.h"
@@ -10,7 +10,7 @@
 
 #define TEXT_MAX 1000
 
-/* Notes what came: "T:hello;", "B:…;" (pieces joined), "P:…;", "O:…;", "C1000:why;". */
+/* Records what arrived: "T:hello;", "B:…;" (pieces joined), "P:…;", "O:…;", "C1000:why;". */
 struct seen {
     struct buf text;
     bool binary;
@@ -35,7 +35,7 @@ static int note(enum websocket_kind kind, int code, const char *data, size_t len
     return 0;
 }
 
-/* Reads the bytes in pieces of `step`; the code, and what came in *seen. */
+/* Reads the bytes in pieces of `step`. Returns the code; *seen is what arrived. */
 static int feed(const char *bytes, size_t len, size_t step, bool masked, struct seen *seen)
 {
     struct websocket_reader reader;
@@ -44,7 +44,7 @@ static int feed(const char *bytes, size_t len, size_t step, bool masked, struct 
     websocket_reader_init(&reader, masked, TEXT_MAX);
     for (size_t at = 0; at < len && code == 0; at += step) {
         size_t n = len - at < step ? len - at : step;
-        char *copy = malloc(n); /* exactly as long: a step too far is seen */
+        char *copy = malloc(n); /* exactly as long, so that a sanitizer notices a step too far */
         assert_non_null(copy);
         memcpy(copy, bytes + at, n);
         code = websocket_read(&reader, copy, n, note, seen);

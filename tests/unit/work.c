@@ -1,4 +1,4 @@
-/* One way to run a program: output, clocks, causes and ends, with real processes. */
+/* The one way to run a program: output, clocks, causes and ends, with real processes. */
 #include "testbase.h"
 
 #include "base/buf.h"
@@ -25,7 +25,7 @@ static char *scratch;
 
 /* --- a clock that can run fast ------------------------------------------------------------- */
 
-static _Atomic int64_t ahead_us; /* of the system's */
+static _Atomic int64_t ahead_us; /* microseconds ahead of the system's clock */
 
 static int64_t ahead_mono_us(void *arg)
 {
@@ -40,7 +40,7 @@ static int64_t ahead_real_ms(void *arg)
     return ahead_mono_us(arg) / 1000;
 }
 
-/* From now on it is so much later. */
+/* Moves the clock ahead by that time. */
 static void pass_ms(int64_t ms)
 {
     atomic_fetch_add(&ahead_us, ms * 1000);
@@ -63,7 +63,7 @@ static struct plan *shell(const char *script)
     return plan;
 }
 
-/* A program under test: what it printed, and what the test does meanwhile. */
+/* A program under test: what it printed, and what the test does while it runs. */
 struct program {
     struct plan *plan;
     struct work_order order;
@@ -191,7 +191,8 @@ static void a_program_that_is_not_there_is_an_error(void **state)
 
 /* --- clocks and causes --------------------------------------------------------------------- */
 
-/* Once the program has said "ready" an hour passes with every round, until it is being ended. */
+/* Once the program has printed "ready", each round lasts an hour, until the program is being
+ * ended. */
 static int64_t hurry_when_ready(struct work *work, void *arg)
 {
     struct program *program = arg;
@@ -205,7 +206,7 @@ static void each_clock_ends_it_with_its_cause(void **state)
 {
     static const struct {
         const char *script;
-        struct work_limits limits; /* until_ms: from now on */
+        struct work_limits limits; /* until_ms: from the start of the case */
         enum work_cause cause;
         const char *reason;
         bool answered;
@@ -241,7 +242,7 @@ static void each_clock_ends_it_with_its_cause(void **state)
     }
 }
 
-/* Asks for the end once the program is ready. */
+/* Asks for the end when the program is ready. */
 static enum work_cause asked(struct work *work, void *arg)
 {
     struct program *program = arg;
@@ -317,7 +318,7 @@ static void what_it_left_behind_is_ended_and_counted(void **state)
     program_done(&program);
 }
 
-/* Stops init, which then answers nothing, and lets the time pass. */
+/* Stops init, which then answers nothing, and lets time pass. */
 static int64_t lose_init(struct work *work, void *arg)
 {
     struct program *program = arg;
@@ -331,7 +332,7 @@ static int64_t lose_init(struct work *work, void *arg)
     return 0;
 }
 
-/* A command whose init is lost used to be waited for without a bound. */
+/* A command whose init does not answer is waited for with a bound. */
 static void a_lost_init_is_not_waited_for(void **state)
 {
     struct program program;
@@ -344,7 +345,7 @@ static void a_lost_init_is_not_waited_for(void **state)
     assert_true(program.result.lost);
     assert_int_equal(program.result.status, -1);
     assert_int_equal(work_exit_code(program.result.status), 128 + SIGKILL);
-    assert_int_equal(kill(program.rounds, SIGCONT), 0); /* it finds that its socket has closed */
+    assert_int_equal(kill(program.rounds, SIGCONT), 0); /* it finds its socket closed */
     program_done(&program);
 }
 

@@ -1,5 +1,4 @@
-/* The worker's courier, deliveries and outcome, with a bucket inside the test that can be told to
- * fail. */
+/* The worker's courier, deliveries and outcome, with a bucket in the test that fails on demand. */
 #include "testbase.h"
 
 #include "base/clock.h"
@@ -34,7 +33,7 @@ static struct {
     } objects[OBJECTS_MAX];
     size_t count;
     enum trouble trouble;
-    int times; /* the trouble lasts so many writes; -1: for ever */
+    int times; /* how many writes fail; -1: all */
     int tries;
 } bucket = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -215,8 +214,8 @@ static void say(size_t size)
        &err);
 }
 
-/* The pieces put together are the file up to `end`. What the courier has given back reads as zeros:
- * what is compared there are the offsets that every event says itself. */
+/* The joined pieces are the file up to `end`. Ranges that the courier has released read as zeros,
+ * so there the test compares the offset that every event states. */
 static size_t assert_joined(int64_t end)
 {
     int64_t at = 0;
@@ -295,7 +294,7 @@ static void a_piece_that_is_refused_is_tried_again_and_not_overtaken(void **stat
     say(10);
     EVENTUALLY(10000, count_tries() >= 1);
     for (int i = 0; i < 100; i++)
-        say(5000); /* the refused piece stays what it was */
+        say(5000); /* the refused piece is unchanged */
     assert_int_equal(finish(), events_size(events));
     assert_joined(events_size(events));
 }
@@ -329,7 +328,7 @@ static void what_others_have_put_there_loses_the_job(void **state)
     assert_string_equal(bucket.objects[0].data, "theirs");
 }
 
-/* The same length, other bytes. */
+/* The same length with other bytes. */
 static void it_is_not_the_length_alone_that_makes_a_piece_ours(void **state)
 {
     (void)state;
@@ -375,7 +374,7 @@ static void what_is_stored_is_given_back_to_the_disk(void **state)
         fallocate(probe, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096))
         SKIP_BECAUSE("this file system has no holes");
     assert_true(after.st_blocks * 512 < end / 4);
-    say(10); /* whoever adds to it finds its end */
+    say(10); /* a writer that appends continues at the file's end */
     struct err err;
     events_close(events);
     events = events_open(path, &err);
@@ -464,7 +463,7 @@ static void a_task_whose_end_was_not_stored_is_interrupted(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
-/* Where a stranger's override could send the key, or our token. */
+/* Where a stranger's override could send the key, or the runner's token. */
 static void only_googles_and_anthropics_own_addresses_are_harmless(void **state)
 {
     (void)state;

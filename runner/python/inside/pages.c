@@ -18,10 +18,10 @@
 
 /* --- arenas -------------------------------------------------------------------------------- */
 
-static char *rest; /* of the piece that was mapped last */
+static char *rest; /* the rest of the piece that was mapped last */
 static size_t rest_bytes;
 
-/* A piece at a multiple of its size; NULL. */
+/* Maps a piece at a multiple of its size; NULL when that fails. */
 static char *map_large(void)
 {
     char *at = mmap(NULL, 2 * LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -51,7 +51,7 @@ void *pages_take(void *unused, size_t size)
         rest = map_large();
         rest_bytes = rest ? LARGE : 0;
     }
-    if (!rest) /* near the limit of a child's memory */
+    if (!rest) /* near the memory limit of a child */
         return map_plain(size);
     char *at = rest;
     rest += size;
@@ -71,7 +71,7 @@ struct range {
     uintptr_t from, to;
 };
 
-/* Private memory that no file is behind. */
+/* Whether the line is private memory without a file. */
 static size_t find_ranges(struct range ranges[RANGES_MAX])
 {
     char line[512];
@@ -91,7 +91,8 @@ static size_t find_ranges(struct range ranges[RANGES_MAX])
     return count;
 }
 
-/* Three quarters are resident: what is not takes memory, too, once it is one page. */
+/* At least three quarters must be resident, because a large page occupies memory for the rest
+ * too. */
 static bool is_full(uintptr_t at)
 {
     unsigned char resident[LARGE / SMALL];

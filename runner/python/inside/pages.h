@@ -1,11 +1,11 @@
 /*
- * The zygote's memory, laid out so that its forks are cheap.
+ * The zygote's memory, arranged so that its forks are cheap.
  *
- * A fork copies the table of what is resident, and its end takes it apart again: for a zygote with
- * pandas that is most of a short run. Where 2 MiB are one page, one entry is copied instead of 512;
- * a child that writes still gets a copy of 4 KiB only.
+ * A fork copies the page table of all resident memory, and the child's end takes the copy apart:
+ * with pandas this is most of the time of a short run. Where 2 MiB are one page, one entry is
+ * copied instead of 512. A child that writes to the page still gets a copy of 4 KiB only.
  *
- * Threads: one.
+ * Threads: one. Ownership: the caller of pages_take() gives the memory back by pages_give().
  */
 #ifndef INSIDE_PAGES_H
 #define INSIDE_PAGES_H

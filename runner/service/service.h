@@ -1,0 +1,69 @@
+/*
+ * The same service at Google: any number of instances that share nothing but the bucket.
+ *
+ * Theory of operation. An instance is the daemon, with a state directory that does not last. What a
+ * task is lies in the bucket before its caller hears of it; every task is an execution of the job,
+ * so what became of it lies there too (overflow/folder.h). An instance that is asked for a task
+ * that it does not know adopts it: it makes the row, finds the execution and follows it, as a
+ * runner does after a restart. So any instance shows, streams and cancels any task.
+ *
+ *     tasks/ID/task.json    the task as it was taken, without its secrets (they are in payload.enc,
+ *                           which no instance can open): written once
+ *     tasks/ID/cancelled    somebody has cancelled it: what instances agree on
+ *     keys/HASH             an Idempotency-Key: the task that it gave, and the hash of the body
+ *     open/ID               it was taken, and no execution is known yet: an instance that finds one
+ *                           of some age adopts it, since whoever took it may be gone
+ *
+ *     POST ─▶ keys/HASH ─▶ payload.enc ─▶ open/ID ─▶ task.json ─▶ row ─▶ 202
+ *                                                                  └─▶ execution ─▶ open/ID deleted
+ *
+ * A task whose row cannot be made after task.json was written is placed all the same, by whoever
+ * finds open/ID. Two instances may ask for an execution of the same attempt: the claim lets one of
+ * them run, and both follow that one.
+ *
+ * Threads: any.
+ */
+#ifndef SERVICE_SERVICE_H
+#define SERVICE_SERVICE_H
+
+#include "base/err.h"
+#include "runner/config/in_force.h"
+#include "runner/overflow/overflow.h"
+#include "runner/store/store.h"
+#include "runner/task/engine.h"
+
+#include <stdbool.h>
+
+struct service;
+
+struct service_config {
+    struct config_in_force *config; /* borrowed, as all here */
+    const struct cloud *cloud;
+    struct store *store;
+    struct engine *engine;
+};
+
+struct service *service_new(const struct service_config *config, struct err *err);
+void service_free(struct service *service);
+
+/* Adopts what nobody places, from now on, in a thread of its own. */
+int service_start(struct service *service, struct err *err);
+void service_stop(struct service *service);
+
+/* Puts a task that has an id into the bucket, for good. *ret_earlier is "" then; else the id of the
+ * task that its Idempotency-Key has given before, which has been adopted. ERR_CONFLICT: the id is
+ * taken, or the key was used with another body. */
+int service_promise(struct service *service, const struct task_new *task, char ret_earlier[ID_SIZE],
+                    struct err *err);
+
+/* Has the task in the store here. ERR_NOT_FOUND when the bucket does not know it either. A task
+ * that has ended is shown as ended: its result is waited for. */
+int service_adopt(struct service *service, const char *id, struct err *err);
+
+/* Notes for all that the task is cancelled; whoever follows it ends it. */
+int service_cancel(struct service *service, const char *id, struct err *err);
+
+/* What overflow has to know of tasks that come out of the bucket. */
+const struct overflow_shared *service_shared(struct service *service);
+
+#endif
