@@ -18,8 +18,9 @@
 
 #define RECORD_BYTES_MAX (8u << 20)
 #define TIDY_EVERY_MS 15000
-#define LINGER_MS 90000 /* by then the last command's execution has left, and writes nothing more \
-                         */
+#define LINGER_MS                                                                   \
+    90000 /* by then the last command's execution has left, and writes nothing more \
+           */
 
 /* --- references ---------------------------------------------------------------------------- */
 
@@ -616,7 +617,7 @@ static void print_one(struct cloudbox *cloudbox, const struct json *printed, boo
     }
     if (session && !json_get(printed, "env") && with_env)
         add_other_locked(w, session, "env");
-    if (session && session->running)
+    if (session && session->running && session->running->watched) /* else there is no task yet */
         json_add_text(w, "taskId", session->running->task);
     lock_drop(&cloudbox->lock);
     json_close(w);

@@ -13,6 +13,9 @@
  * enough. What this runner knows of a session is kept in cloud-sessions/ID.json: by it a restart
  * finds the command that still runs, and the objects of a session that is gone.
  *
+ * Ownership: what cloudbox_new(), cloudbox_enter() and cloudexec_start() hand out is the caller's,
+ * to be given back to cloudbox_free(), cloudbox_leave() and cloudexec_unref().
+ *
  * Threads: any, unless said otherwise. Callbacks come on a task's thread or on the caller's, and
  * must not block.
  */

@@ -2,6 +2,8 @@
  * Cloud sessions at home, shared by cloudbox.c, guests.c and turns.c. Private to
  * runner/cloudbox.
  *
+ * Ownership: sessions and commands are counted; cloudsession_take() hands out a reference.
+ *
  * Threads: `_locked` expects the lock of struct cloudbox. No I/O is done under it.
  */
 #ifndef CLOUDBOX_CLOUDBOX_PRIVATE_H

@@ -148,7 +148,7 @@ static void files_are_the_same_here_and_there(void **state)
         file_is("GET", "files/src/a.txt", NULL, 404, NULL);
         file_is("GET", "files/src/b.txt", NULL, 200, "b\n");
         file_is("DELETE", "files/src/b.txt", NULL, 200, "\"deleted\":true");
-        file_is("GET", "files/../../etc/passwd", NULL, 404, NULL);
+        file_is("GET", "files/../../etc/passwd", NULL, 400, "part");
         expect("f", "ls -A; pwd", 0, "/workspace/src\n");
         file_is("GET", "shells/default?console=true", NULL, 200, "/workspace/src");
         drop("f");
@@ -367,7 +367,7 @@ static void commands_that_follow_soon_share_an_execution(void **state)
     int64_t took[4];
     for (size_t i = 0; i < COUNT(took); i++) {
         int64_t from = now_ms();
-        expect("w", "echo $((++N)) | tee -a all; [ \"$N\" = 4 ] && cat all; true", 0, NULL);
+        expect("w", "N=$((N+1)); echo $N | tee -a all", 0, NULL);
         took[i] = now_ms() - from;
     }
     assert_int_equal(runs() - before, 1);
