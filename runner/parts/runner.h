@@ -74,7 +74,7 @@ struct runner {
     struct cloud cloud;
     struct overflow *overflow; /* NULL: no cloud is configured */
     struct executor away;
-    struct service *service; /* NULL: this is none of its instances */
+    struct service *service;     /* NULL: this is none of its instances */
     struct prompt_watch *prompt; /* NULL: SYSTEM_PROMPT_SECRET is not set */
     struct metric_source metrics[METRIC_SOURCES_MAX];
     struct janitor *janitor;
