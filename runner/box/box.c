@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -21,7 +22,9 @@
 #include <unistd.h>
 
 #define PIDS_MAX 1024
-#define LOOK_EVERY_MS 250 /* how often shells that run a command are looked at */
+#define LOOK_EVERY_MS 250 /* at shells that run something */
+#define FORK_TRIES 100
+#define FORK_EVERY_MS 20
 
 void box_say(const struct box *box, const struct buf *text, const int *fds, size_t fd_count)
 {
@@ -47,6 +50,14 @@ void box_say_error(const struct box *box, int64_t id, const struct err *err)
     json_add_text(&w, "message", err->msg);
     json_close(&w);
     box_say(box, &text, NULL, 0);
+}
+
+int box_file(const struct box *box)
+{
+    int fd = memfd_create("box", MFD_CLOEXEC);
+    return fd < 0 && errno == ENOSYS
+               ? openat(box->states, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600)
+               : fd;
 }
 
 void box_say_ok(const struct box *box, int64_t id)
@@ -178,7 +189,7 @@ static void bury(struct box *box, pid_t pid, int status)
         box_job_over(box, job, status);
 }
 
-static void reap(struct box *box)
+void box_reap(struct box *box)
 {
     struct signalfd_siginfo info;
     int status;
@@ -187,6 +198,17 @@ static void reap(struct box *box)
         continue;
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
         bury(box, pid, status);
+}
+
+pid_t box_fork(struct box *box)
+{
+    pid_t pid;
+    for (int i = 0; (pid = fork()) < 0 && errno == EAGAIN && i < FORK_TRIES; i++) {
+        poll(NULL, 0, FORK_EVERY_MS); /* those that were killed are still on their way */
+        box_reap(box);
+        errno = EAGAIN;
+    }
+    return pid;
 }
 
 /* --- the loop ------------------------------------------------------------------------------ */
@@ -243,7 +265,7 @@ static bool turn(struct box *box)
         if (fds[FIXED + i].revents && box->shells[i].report == fds[FIXED + i].fd)
             box_shell_listen(box, &box->shells[i]);
     if (fds[1].revents)
-        reap(box);
+        box_reap(box);
     see_jobs(box, fds + FIXED + shells, count - FIXED - shells);
     return !fds[0].revents || hear(box);
 }

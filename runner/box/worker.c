@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -75,8 +74,7 @@ char *box_clean_path(const char *path, struct err *err)
     return NULL;
 }
 
-/* Explains what is wrong with a path in words for the caller. */
-static int path_error(const char *path, struct err *err)
+int box_path_error(const char *path, struct err *err)
 {
     switch (errno) {
     case ENOENT:
@@ -111,7 +109,7 @@ int box_open_inside(const struct work *work, const char *path, int flags, mode_t
                            .mode = (flags & O_CREAT) ? mode : 0,
                            .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
     int fd = (int)syscall(SYS_openat2, work->root, path, &how, sizeof(how));
-    return fd < 0 ? path_error(path, err) : fd;
+    return fd < 0 ? box_path_error(path, err) : fd;
 }
 
 /* Makes the missing directories of a path. */
@@ -130,7 +128,7 @@ static int make_parents(const struct work *work, char *path, struct err *err)
             if (parent < 0)
                 return -1;
             if (mkdirat(parent, last + 1, 0755) && errno != EEXIST)
-                return path_error(path, err);
+                return box_path_error(path, err);
         } else if (dir < 0) {
             *err = missing;
             return -1;
@@ -171,7 +169,7 @@ void box_work_answer(const struct work *work, const struct buf *members, int fd)
 void box_work_body(const struct work *work, const struct buf *body)
 {
     struct err err;
-    AUTO(fd) int file = memfd_create("answer", MFD_CLOEXEC);
+    AUTO(fd) int file = box_file(work->box);
     if (!buf_ok(body))
         err_set(&err, ERR_TOO_LARGE, "the answer is larger than %zu bytes", body->max);
     else if (file < 0 || fd_write_all(file, body->data, body->len))
@@ -215,7 +213,7 @@ void box_worker_start(struct box *box, int64_t id, const struct json *ask,
     else if (place == WORKERS_MAX)
         err_set(&err, ERR_BUSY, "the session works on %d files already", WORKERS_MAX);
     else {
-        pid_t pid = fork();
+        pid_t pid = box_fork(box);
         if (pid == 0)
             do_work(box, id, ask, which);
         if (pid > 0) {

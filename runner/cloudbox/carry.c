@@ -349,7 +349,7 @@ static int pack_entry(struct packing *packing, const struct manifest_entry *entr
     if (n <= 0)
         return err_sys(packing->err, "cannot read '%.160s' of the session", entry->path);
     target[n] = '\0';
-    return tgz_link(packing->tgz, entry->path, target, mtime, packing->err);
+    return tgz_link(packing->tgz, entry->path, target, packing->err);
 }
 
 static int take_change(const struct manifest_entry *before, const struct manifest_entry *after,

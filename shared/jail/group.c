@@ -351,7 +351,10 @@ static int make(struct group *group, const char *parent, const char *name, int *
     group->dir_count++;
     if (!group->dirs[at])
         return -1;
-    group->join[at] = open_high(path, "cgroup.procs", O_WRONLY);
+    /* By "tasks" who has one thread moves without the lock that all forks take, and that waits for
+     * every processor: some ten milliseconds when nobody has moved for a while. */
+    group->join[at] =
+        open_high(path, version == JAIL_GROUPS_V1 ? "tasks" : "cgroup.procs", O_WRONLY);
     *ret_at = at;
     return group->join[at] < 0 ? -1 : 0;
 }

@@ -38,7 +38,7 @@ struct step {
 /* Control groups of one tree. */
 struct group {
     char *dirs[GROUP_DIRS]; /* one on v2; memory, pids, cpu on v1 */
-    int join[GROUP_DIRS];   /* their cgroup.procs */
+    int join[GROUP_DIRS];   /* where who is to be in them writes */
     int memory_events, pids_events, kill;
     int dir_count;
 };
@@ -47,7 +47,8 @@ struct group {
 struct disk {
     int fds[8]; /* the counted directories */
     int count;
-    int64_t used_bytes, free_bytes; /* at the last measurement */
+    int64_t used_bytes, free_bytes; /* when they were last summed up */
+    int64_t limit_bytes;            /* above that of the policy while there was more at the start */
     bool known;
 };
 
@@ -68,7 +69,6 @@ struct jail {
     int handshake[2]; /* the child waits until the parent has written the maps */
     struct group group;
     struct disk disk;
-    int64_t memory_at_start_kib;
     int gate[JAIL_GATE_SOCKETS]; /* in the child, once built */
     int template_ns;             /* borrowed: a namespace with the common steps; -1: none */
 };

@@ -350,7 +350,8 @@ static void make_places(const struct jail *jail, int top)
         if (step->common || (step->kind == STEP_TMPFS && step->optional) ||
             (bound && stat(step->from, &st)))
             continue;
-        AUTO(fd) int place = open_place(top, step->to, !bound || S_ISDIR(st.st_mode));
+        int place = open_place(top, step->to, !bound || S_ISDIR(st.st_mode));
+        fd_close(&place);
     }
 }
 

@@ -1,5 +1,6 @@
 #include "pack/tgz.h"
 
+#include "base/auto.h"
 #include "base/check.h"
 #include "pack/tar.h"
 
@@ -67,34 +68,30 @@ static int begin(struct tgz *tgz, const struct tar_member *member, struct err *e
     AUTO(buf) struct buf header = BUF_INIT(HEADER_MAX);
     if (tgz->left > 0)
         return err_set(err, ERR_INTERNAL, "the file before is not whole");
-    if (tar_add_header(&header, member, err))
+    if (tar_add_header(&header, member, err) ||
+        put(tgz, buf_str(&header), header.len, Z_NO_FLUSH, err))
         return -1;
-    return put(tgz, buf_str(&header), header.len, Z_NO_FLUSH, err);
+    tgz->left = member->size;
+    tgz->padding = tar_padding(member->size);
+    return 0;
 }
 
 int tgz_file(struct tgz *tgz, const char *path, unsigned mode, int64_t mtime_s, int64_t size,
              struct err *err)
 {
     REQUIRE(path && size >= 0);
-    const struct tar_member member = {path, mode, mtime_s, size, TAR_FILE, NULL};
-    int rc = begin(tgz, &member, err);
-    tgz->left = size;
-    tgz->padding = tar_padding(size);
-    return rc;
+    return begin(tgz, &(struct tar_member){path, mode, mtime_s, size, TAR_FILE, NULL}, err);
 }
 
 int tgz_directory(struct tgz *tgz, const char *path, unsigned mode, int64_t mtime_s,
                   struct err *err)
 {
-    const struct tar_member member = {path, mode, mtime_s, 0, TAR_DIRECTORY, NULL};
-    return begin(tgz, &member, err);
+    return begin(tgz, &(struct tar_member){path, mode, mtime_s, 0, TAR_DIRECTORY, NULL}, err);
 }
 
-int tgz_link(struct tgz *tgz, const char *path, const char *target, int64_t mtime_s,
-             struct err *err)
+int tgz_link(struct tgz *tgz, const char *path, const char *target, struct err *err)
 {
-    const struct tar_member member = {path, 0777, mtime_s, 0, TAR_LINK, target};
-    return begin(tgz, &member, err);
+    return begin(tgz, &(struct tar_member){path, 0777, 0, 0, TAR_LINK, target}, err);
 }
 
 int tgz_data(struct tgz *tgz, const void *data, size_t len, struct err *err)

@@ -23,16 +23,15 @@ struct tgz *tgz_new(tgz_sink_fn *sink, void *arg, struct err *err);
 void tgz_free(struct tgz *tgz);
 DEFINE_AUTO(tgz, struct tgz *, tgz_free)
 
-/* A directory; a link to `target`. */
-int tgz_directory(struct tgz *tgz, const char *path, unsigned mode, int64_t mtime_s,
-                  struct err *err);
-int tgz_link(struct tgz *tgz, const char *path, const char *target, int64_t mtime_s,
-             struct err *err);
-
 /* Begins a file; exactly `size` bytes of tgz_data() must follow. Any length of path is fine. */
 int tgz_file(struct tgz *tgz, const char *path, unsigned mode, int64_t mtime_s, int64_t size,
              struct err *err);
 int tgz_data(struct tgz *tgz, const void *data, size_t len, struct err *err);
+
+/* A directory; a link, which leads to `target`. */
+int tgz_directory(struct tgz *tgz, const char *path, unsigned mode, int64_t mtime_s,
+                  struct err *err);
+int tgz_link(struct tgz *tgz, const char *path, const char *target, struct err *err);
 
 /* Ends the archive. */
 int tgz_end(struct tgz *tgz, struct err *err);

@@ -45,4 +45,7 @@ typedef ssize_t unpack_read_fn(void *data, size_t max, void *arg, struct err *er
 int unpack_below(int dir, unpack_read_fn *read, void *arg, const struct unpack_limits *limits,
                  struct unpack_result *ret_result, struct err *err);
 
+/* Whether a link of that name, with that target, would be unpacked: it stays inside. */
+bool unpack_takes_link(const char *name, const char *target);
+
 #endif
