@@ -121,8 +121,8 @@ static void a_layer_is_unpacked_as_it_was(void **state)
     char target[64] = "";
     struct err err = ERR_INIT;
     struct unpack_result result;
-    const struct unpack_limits exact = {.bytes = 1000, .entries = 10, .exact = true},
-                               strict = {.bytes = 1000, .entries = 10};
+    const struct unpack_limits exact = {.bytes = 100000, .entries = 10, .exact = true},
+                               strict = {.bytes = 100000, .entries = 10};
     for (int i = 0; i < 3; i++) {
         AUTO(buf) struct buf packed = BUF_INIT(65536);
         AUTO(tgz) struct tgz *tgz = tgz_new(keep, &packed, &err);
