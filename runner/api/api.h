@@ -59,6 +59,7 @@ struct api {
     struct replica *service;   /* NULL: this is no instance of the service at Google */
     struct webhook *webhook;
     struct sessions *sessions;
+    struct cloudbox *cloudbox; /* NULL: no cloud is configured */
     struct inputs *inputs;
     struct python *python;
     struct replay *replay;

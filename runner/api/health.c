@@ -3,6 +3,7 @@
 #include "runner/api/handlers.h"
 #include "runner/api/troubles.h"
 #include "runner/claude/version.h"
+#include "runner/cloudbox/visit.h"
 #include "runner/janitor/disk.h"
 #include "runner/overflow/prompt.h"
 #include "runner/webpush/webpush.h"
@@ -303,7 +304,8 @@ static void print_capabilities(const struct api *api, struct json_writer *w)
     json_open_object(w, "capabilities");
     json_open_array(w, "kinds");
     for (const struct task_kind *kind = engine_kinds(api->engine); kind->name; kind++)
-        json_add_text(w, NULL, kind->name);
+        if (strcmp(kind->name, VISIT_KIND) != 0) /* a session's command is asked for there */
+            json_add_text(w, NULL, kind->name);
     if (api->python && python_is_available(api->python, why))
         json_add_text(w, NULL, "python");
     json_close(w);

@@ -2,6 +2,8 @@
 #include "base/lock.h"
 #include "base/str.h"
 #include "runner/api/body_fields.h"
+#include "runner/api/session_cloud.h"
+#include "runner/cloudbox/cloudbox.h"
 #include "runner/session/session.h"
 
 #include <stdatomic.h>
@@ -19,6 +21,12 @@
 #define CHUNK_BYTES 8192
 #define SSE_HEADERS "Cache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n"
 
+/* A command, of a session here or of one in the cloud. */
+struct running {
+    struct exec *here;
+    struct cloudexec *away;
+};
+
 /* What a command and a connection share; either may end first. */
 struct caller {
     struct api *api;
@@ -27,7 +35,7 @@ struct caller {
     struct lock lock;
     struct http_parked *parked; /* the parked request or the stream; NULL before and after it
                                  * exists */
-    struct exec *command;       /* holds a reference */
+    struct running command;     /* holds a reference */
     bool over;                  /* the command has ended */
 
     int64_t at[2];      /* how much of stdout and stderr the stream has sent */
@@ -39,6 +47,31 @@ struct caller {
 #pragma GCC diagnostic ignored "-Wanalyzer-double-free"
 #pragma GCC diagnostic ignored "-Wanalyzer-use-after-free"
 #endif
+
+static void running_unref(struct running command)
+{
+    exec_unref(command.here);
+    cloudexec_unref(command.away);
+}
+
+static void running_kill(struct running command)
+{
+    if (command.away)
+        cloudexec_kill(command.away);
+    else
+        exec_kill(command.here);
+}
+
+static bool running_failed(struct running command, struct err *err)
+{
+    return command.away ? cloudexec_failed(command.away, err) : exec_failed(command.here, err);
+}
+
+static bool running_ended(struct running command)
+{
+    int exit;
+    return command.away ? cloudexec_exit(command.away, &exit) : exec_exit(command.here, &exit);
+}
 
 static struct caller *caller_new(struct api *api, const struct http_request *req)
 {
@@ -58,7 +91,7 @@ static void caller_unref(struct caller *caller)
 {
     if (atomic_fetch_sub(&caller->refs, 1) > 1)
         return;
-    exec_unref(caller->command);
+    running_unref(caller->command);
     buf_done(&caller->held[0]);
     buf_done(&caller->held[1]);
     lock_done(&caller->lock);
@@ -68,14 +101,17 @@ static void caller_unref(struct caller *caller)
 /* --- answered at the end ------------------------------------------------------------------- */
 
 /* Makes the whole answer, or a problem; returns its status. */
-static int print_answer(struct caller *caller, struct exec *command, struct buf *out)
+static int print_answer(struct caller *caller, struct running command, struct buf *out)
 {
     struct err err;
-    if (exec_failed(command, &err)) {
+    if (running_failed(command, &err)) {
         http_add_problem(out, &err, caller->request_id, 0, NULL);
         return err_http(err.code);
     }
-    exec_print(command, out);
+    if (command.away)
+        cloudexec_print(command.away, out);
+    else
+        exec_print(command.here, out);
     if (buf_ok(out))
         return 200;
     buf_clear(out);
@@ -85,7 +121,7 @@ static int print_answer(struct caller *caller, struct exec *command, struct buf 
     return 500;
 }
 
-static void answer(struct caller *caller, struct exec *command, struct http_parked *parked)
+static void answer(struct caller *caller, struct running command, struct http_parked *parked)
 {
     AUTO(buf) struct buf out = BUF_INIT(API_RESULT_MAX);
     int status = print_answer(caller, command, &out);
@@ -105,13 +141,22 @@ static struct http_parked *take_parked(struct caller *caller, bool over)
     return parked;
 }
 
-static void on_command_done(struct exec *command, void *arg)
+static void finish(struct caller *caller, struct running command)
 {
-    struct caller *caller = arg;
     struct http_parked *parked = take_parked(caller, true);
     if (parked)
         answer(caller, command, parked);
     caller_unref(caller);
+}
+
+static void on_command_done(struct exec *command, void *arg)
+{
+    finish(arg, (struct running){.here = command});
+}
+
+static void on_away_done(struct cloudexec *command, void *arg)
+{
+    finish(arg, (struct running){.away = command});
 }
 
 /* The client went away: ends the command. */
@@ -119,7 +164,7 @@ static void on_gone(void *arg)
 {
     struct caller *caller = arg;
     struct http_parked *parked = take_parked(caller, false);
-    exec_kill(caller->command);
+    running_kill(caller->command);
     if (parked)
         http_parked_drop(parked);
 }
@@ -139,14 +184,14 @@ static void wait_for_end(struct http_request *req, struct caller *caller)
                                           .done = on_connection_done,
                                           .arg = caller};
     lock_take(&caller->lock); /* gone() may be called before the handle is stored. */
-    struct exec *command = caller->command;
+    struct running command = caller->command;
     struct http_parked *parked = http_park(req, &park, &err);
     bool over = caller->over;
     caller->parked = over ? NULL : parked;
     lock_drop(&caller->lock);
     if (!parked) {
         send_err(req, &err);
-        exec_kill(command);
+        running_kill(command);
         caller_unref(caller);
     } else if (over) {
         answer(caller, command, parked);
@@ -179,7 +224,10 @@ static void add_event(struct buf *out, const char *name, const char *text, size_
 static bool fill_output(struct caller *caller, int which, bool last, struct buf *out)
 {
     struct buf *held = &caller->held[which];
-    size_t n = exec_read(caller->command, which == 1, caller->at[which], CHUNK_BYTES, held);
+    const struct running *from = &caller->command;
+    int64_t at = caller->at[which];
+    size_t n = from->away ? cloudexec_read(from->away, which == 1, at, CHUNK_BYTES, held)
+                          : exec_read(from->here, which == 1, at, CHUNK_BYTES, held);
     caller->at[which] += (int64_t)n;
     size_t whole = n == 0 && last ? held->len : whole_characters(buf_str(held), held->len);
     if (whole > 0)
@@ -192,22 +240,24 @@ static void fill_end(struct caller *caller, struct buf *out)
 {
     AUTO(buf) struct buf text = BUF_INIT(65536);
     struct err err;
-    if (exec_failed(caller->command, &err)) {
+    if (running_failed(caller->command, &err)) {
         buf_adds(out, "event: error\ndata: {\"error\":\"");
         str_add_json(out, err.msg, strlen(err.msg));
         buf_addf(out, "\",\"code\":\"%s\"}\n\n", err_wire(err.code));
         return;
     }
-    exec_print_end(caller->command, &text);
+    if (caller->command.away)
+        cloudexec_print_end(caller->command.away, &text);
+    else
+        exec_print_end(caller->command.here, &text);
     buf_addf(out, "event: done\ndata: %s\n\n", buf_str(&text));
 }
 
 static enum http_fill on_fill(struct http_piece *piece, void *arg)
 {
     struct caller *caller = arg;
-    int exit;
-    bool over = exec_exit(caller->command, &exit); /* Asked first: once the command has ended, its
-                                                    * output is complete. */
+    bool over = running_ended(caller->command); /* Asked first: once the command has ended, its
+                                                 * output is complete. */
     bool more = fill_output(caller, 0, over, piece->bytes);
     more |= fill_output(caller, 1, over, piece->bytes);
     if (more)
@@ -224,7 +274,7 @@ static void on_stream_done(void *arg)
     struct caller *caller = arg;
     take_parked(caller, false);
     if (!caller->told)
-        exec_kill(caller->command);
+        running_kill(caller->command);
     caller_unref(caller);
 }
 
@@ -239,6 +289,13 @@ static void on_command_changed(void *arg)
 }
 
 static void on_followed_done(struct exec *command, void *arg)
+{
+    (void)command;
+    on_command_changed(arg);
+    caller_unref(arg);
+}
+
+static void on_away_followed_done(struct cloudexec *command, void *arg)
 {
     (void)command;
     on_command_changed(arg);
@@ -268,15 +325,37 @@ static void follow(struct http_request *req, struct caller *caller)
         return;
     }
     send_err(req, &err);
-    exec_kill(caller->command);
+    running_kill(caller->command);
     caller_unref(caller);
 }
 
 /* --- the request --------------------------------------------------------------------------- */
 
-static void start(struct http_request *req, struct api *api, const struct exec_wish *wish)
+static struct exec *start_here(struct caller *caller, const char *id, const struct exec_wish *wish,
+                               bool followed, struct err *err)
+{
+    const struct exec_watch watch = {.changed = followed ? on_command_changed : NULL,
+                                     .done = followed ? on_followed_done : on_command_done,
+                                     .arg = caller};
+    return exec_start(caller->api->sessions, id, wish, &watch, err);
+}
+
+static struct cloudexec *start_away(struct caller *caller, const char *id,
+                                    const struct cloudexec_wish *wish, bool followed,
+                                    struct err *err)
+{
+    const struct cloudexec_watch watch = {.changed = followed ? on_command_changed : NULL,
+                                          .done = followed ? on_away_followed_done : on_away_done,
+                                          .arg = caller};
+    return cloudexec_start(caller->api->cloudbox, id, wish, &watch, err);
+}
+
+/* `away` is NULL for a session that is here. */
+static void start(struct http_request *req, struct api *api, const struct exec_wish *wish,
+                  const struct cloudexec_wish *away)
 {
     struct err err;
+    const char *id = http_param(req, "id");
     bool followed = http_prefers(req, "text/event-stream");
     struct caller *caller = caller_new(api, req);
     if (!caller) {
@@ -284,11 +363,11 @@ static void start(struct http_request *req, struct api *api, const struct exec_w
         send_err(req, &err);
         return;
     }
-    const struct exec_watch watch = {.changed = followed ? on_command_changed : NULL,
-                                     .done = followed ? on_followed_done : on_command_done,
-                                     .arg = caller};
-    caller->command = exec_start(api->sessions, http_param(req, "id"), wish, &watch, &err);
-    if (!caller->command) {
+    if (away)
+        caller->command.away = start_away(caller, id, away, followed, &err);
+    else
+        caller->command.here = start_here(caller, id, wish, followed, &err);
+    if (!caller->command.here && !caller->command.away) {
         send_err(req, &err);
         caller_unref(caller); /* the command's reference */
         caller_unref(caller); /* the connection's reference */
@@ -300,9 +379,25 @@ static void start(struct http_request *req, struct api *api, const struct exec_w
     caller_unref(caller);
 }
 
+static void start_in_cloud(struct http_request *req, struct api *api, const struct exec_wish *wish,
+                           int64_t wait_s)
+{
+    AUTO(str) char *name = caller_name(api, req);
+    const struct cloudexec_wish away = {.text = wish->text,
+                                        .shell = wish->shell,
+                                        .cwd = wish->cwd,
+                                        .timeout_ms = wish->timeout_ms,
+                                        .wait_ms = wait_s * 1000,
+                                        .caller = name,
+                                        .request_id = http_id(req)};
+    if (away_takes(req, wish))
+        start(req, api, wish, &away);
+}
+
 void session_exec_post(struct http_request *req, void *arg)
 {
-    int64_t timeout = TIMEOUT_S;
+    struct api *api = arg;
+    int64_t timeout = TIMEOUT_S, wait = 0;
     struct exec_wish wish = {0};
     const struct field fields[] = {
         {.name = "command",
@@ -320,6 +415,12 @@ void session_exec_post(struct http_request *req, void *arg)
          .zero = true},
         {.name = "stdin", .kind = FIELD_EMPTY, .to = &wish.input, .max = INPUT_BYTES_MAX},
         {.name = "background", .kind = FIELD_BOOL, .to = &wish.background},
+        {.name = "wait",
+         .kind = FIELD_INT,
+         .to = &wait,
+         .min = 1,
+         .max = CLOUDBOX_WAIT_MAX_S,
+         .zero = true},
     };
     AUTO(json) struct json *body = body_fields(req, fields, COUNT_OF(fields));
     if (!body)
@@ -334,7 +435,14 @@ void session_exec_post(struct http_request *req, void *arg)
         return;
     }
     wish.timeout_ms = timeout * 1000;
-    start(req, arg, &wish);
+    if (cloudbox_has(api->cloudbox, http_param(req, "id")))
+        start_in_cloud(req, api, &wish, wait);
+    else if (wait > 0)
+        send_field_error(req, "wait",
+                         "is for sessions in the cloud: here each shell is free as "
+                         "soon as its command has ended");
+    else
+        start(req, api, &wish, NULL);
 }
 
 /* --- a process's log, followed ------------------------------------------------------------- */

@@ -2,6 +2,7 @@
 #include "base/fd.h"
 #include "base/str.h"
 #include "runner/api/body_fields.h"
+#include "runner/api/session_cloud.h"
 #include "runner/session/session.h"
 
 #include <errno.h>
@@ -132,8 +133,13 @@ void file_get(struct http_request *req, void *arg)
         send_err(req, &err);
         return;
     }
+    struct cloud_files files;
+    if (!away_enter(req, api, false, &files))
+        return;
     AUTO(fd)
     int fd = session_open(api->sessions, http_param(req, "id"), http_param(req, "path"), &err);
+    if (!away_leave(req, &files, false)) /* the open file stays what it is */
+        return;
     if (fd < 0)
         send_err(req, &err);
     else
@@ -205,17 +211,26 @@ void file_put(struct http_request *req, void *arg)
     struct file_wish wish;
     struct session_write write;
     int64_t bytes;
+    struct cloud_files files;
     AUTO(buf) struct buf members = BUF_INIT(65536);
     const char *id = http_param(req, "id");
-    if (read_wish(req, &wish, &err) || session_write_open(api->sessions, id, &wish, &write, &err)) {
+    if (read_wish(req, &wish, &err)) {
         send_err(req, &err);
+        return;
+    }
+    if (!away_enter(req, api, true, &files))
+        return;
+    if (session_write_open(api->sessions, id, &wish, &write, &err)) {
+        if (away_leave(req, &files, false))
+            send_err(req, &err);
         return;
     }
     if (take_body(req, write.fd, &bytes, &err) ||
         (!wish.append && session_write_commit(api->sessions, id, &wish, &write, &members, &err))) {
         session_write_discard(api->sessions, id, &write);
-        send_err(req, &err);
-    } else {
+        if (away_leave(req, &files, false))
+            send_err(req, &err);
+    } else if (away_leave(req, &files, true)) {
         say_written(req, write.path, write.existed, bytes, &members);
     }
     session_write_done(&write);
@@ -229,7 +244,13 @@ void file_delete(struct http_request *req, void *arg)
     AUTO(buf) struct buf out = BUF_INIT(65536);
     const struct file_wish wish = {
         .path = http_param(req, "path"), .if_match = http_header(req, "If-Match"), .mode = -1};
-    if (session_remove(api->sessions, http_param(req, "id"), &wish, &there, &err)) {
+    struct cloud_files files;
+    if (!away_enter(req, api, true, &files))
+        return;
+    int rc = session_remove(api->sessions, http_param(req, "id"), &wish, &there, &err);
+    if (!away_leave(req, &files, rc == 0))
+        return;
+    if (rc) {
         send_err(req, &err);
         return;
     }
@@ -253,8 +274,14 @@ static void add_text(struct buf *ask, const char *name, const char *text)
 static void work(struct http_request *req, struct api *api, const char *name, const struct buf *ask)
 {
     struct err err;
+    struct cloud_files files;
     AUTO(buf) struct buf out = BUF_INIT(ANSWER_BYTES_MAX);
-    if (session_work(api->sessions, http_param(req, "id"), name, ask, &out, &err))
+    if (!away_enter(req, api, strcmp(name, "replace") == 0, &files))
+        return;
+    int rc = session_work(api->sessions, http_param(req, "id"), name, ask, &out, &err);
+    if (!away_leave(req, &files, rc == 0))
+        return;
+    if (rc)
         send_err(req, &err);
     else
         send_json(req, 200, &out);
@@ -361,17 +388,13 @@ static const char *archive_path(struct http_request *req, struct err *err)
     return path && *path ? path : "/workspace";
 }
 
-void archive_get(struct http_request *req, void *arg)
+static void send_archive(struct http_request *req, int fd)
 {
-    struct api *api = arg;
     struct err err;
-    const char *path = archive_path(req, &err);
-    AUTO(fd) int fd = path ? session_pack(api->sessions, http_param(req, "id"), path, &err) : -1;
-    AUTO(str) char *piece = malloc(PIECE_BYTES);
     ssize_t n = 1;
-    if (fd < 0 || !piece) {
-        if (fd >= 0)
-            err_sys(&err, "archive");
+    AUTO(str) char *piece = malloc(PIECE_BYTES);
+    if (!piece) {
+        err_sys(&err, "archive");
         send_err(req, &err);
         return;
     }
@@ -382,6 +405,26 @@ void archive_get(struct http_request *req, void *arg)
         if (http_write(req, piece, (size_t)n))
             return;
     http_end(req, n == 0);
+}
+
+void archive_get(struct http_request *req, void *arg)
+{
+    struct api *api = arg;
+    struct err err;
+    const char *path = archive_path(req, &err);
+    struct cloud_files files;
+    if (!path) {
+        send_err(req, &err);
+        return;
+    }
+    if (!away_enter(req, api, false, &files))
+        return;
+    AUTO(fd) int fd = session_pack(api->sessions, http_param(req, "id"), path, &err);
+    if (fd < 0)
+        send_err(req, &err);
+    else
+        send_archive(req, fd);
+    (void)cloudbox_leave(files.guest, false, &err);
 }
 
 static ssize_t next_piece(char *to, size_t max, void *arg, struct err *err)
@@ -395,8 +438,18 @@ void archive_put(struct http_request *req, void *arg)
     struct err err;
     AUTO(buf) struct buf out = BUF_INIT(4096);
     const char *path = archive_path(req, &err);
-    if (!path || session_unpack(api->sessions, http_param(req, "id"), path, false, next_piece, req,
-                                &out, &err))
+    struct cloud_files files;
+    if (!path) {
+        send_err(req, &err);
+        return;
+    }
+    if (!away_enter(req, api, true, &files))
+        return;
+    int rc = session_unpack(api->sessions, http_param(req, "id"), path, false, next_piece, req,
+                            &out, &err);
+    if (!away_leave(req, &files, rc == 0))
+        return;
+    if (rc)
         send_err(req, &err);
     else
         send_json(req, 200, &out);

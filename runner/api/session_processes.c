@@ -2,6 +2,7 @@
 #include "base/lock.h"
 #include "base/str.h"
 #include "runner/api/body_fields.h"
+#include "runner/api/session_cloud.h"
 #include "runner/session/session.h"
 
 #include <signal.h>
@@ -297,7 +298,7 @@ static void input_to(struct http_request *req, struct api *api, pid_t pid)
 void process_stdin(struct http_request *req, void *arg)
 {
     pid_t pid = 0;
-    if (find_pid(req, &pid))
+    if (!away_refuses(req, arg, "standard input") && find_pid(req, &pid))
         input_to(req, arg, pid);
 }
 
@@ -365,6 +366,8 @@ void process_delete(struct http_request *req, void *arg)
         send_err(req, &err);
         return;
     }
+    if (text && away_refuses(req, api, "a signal"))
+        return;
     if (!find_pid(req, &pid))
         return;
     if (!text) {
@@ -439,7 +442,7 @@ void shell_stdin(struct http_request *req, void *arg)
     struct err err;
     pid_t pid;
     struct exec *command;
-    if (!find_current(req, arg, &pid, &command))
+    if (away_refuses(req, arg, "standard input") || !find_current(req, arg, &pid, &command))
         return;
     if (!command) {
         input_to(req, arg, pid);
@@ -451,10 +454,28 @@ void shell_stdin(struct http_request *req, void *arg)
     send_err(req, &err);
 }
 
+/* The execution of what runs there is ended, without waiting for it. */
+static void kill_away(struct http_request *req, struct api *api)
+{
+    struct err err;
+    AUTO(buf) struct buf out = BUF_INIT(64);
+    if (cloudbox_kill(api->cloudbox, http_param(req, "id"), http_param(req, "name"), &err)) {
+        send_err(req, &err);
+        return;
+    }
+    buf_adds(&out, "{\"status\":\"terminated\",\"returncode\":137}");
+    send_json(req, 200, &out);
+}
+
 void shell_kill(struct http_request *req, void *arg)
 {
     pid_t pid;
     struct exec *command;
+    struct api *api = arg;
+    if (cloudbox_has(api->cloudbox, http_param(req, "id"))) {
+        kill_away(req, api);
+        return;
+    }
     if (!find_current(req, arg, &pid, &command))
         return;
     if (!command) {
@@ -478,7 +499,8 @@ void shell_wait(struct http_request *req, void *arg)
     const struct field fields[] = {
         {.name = "seconds", .kind = FIELD_INT, .to = &seconds, .min = 0, .max = WAIT_MAX_S}};
     AUTO(json) struct json *body = body_fields(req, fields, COUNT_OF(fields));
-    if (!body || !find_current(req, api, &pid, &command))
+    if (!body || away_refuses(req, api, "waiting for a process") ||
+        !find_current(req, api, &pid, &command))
         return;
     if (command) {
         wait_for(req, api, command, 0, seconds > 0 ? (int)seconds : 1);

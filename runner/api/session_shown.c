@@ -1,6 +1,7 @@
 /* Sessions and their snapshots: showing and removing them. */
 #include "base/str.h"
 #include "runner/api/handlers.h"
+#include "runner/cloudbox/cloudbox.h"
 #include "runner/session/session.h"
 
 #include <string.h>
@@ -28,36 +29,67 @@ static void show_one(struct http_request *req, const struct api *api, print_fn *
         send_json(req, 200, &out);
 }
 
-/* One that is not there is fine. */
-static void remove_one(struct http_request *req, const struct api *api, delete_fn *delete)
+static void say_removed(struct http_request *req, bool there)
 {
-    struct err err;
-    bool there = false;
     const char *id = http_param(req, "id");
     AUTO(buf) struct buf out = BUF_INIT(1024);
-    if (delete (api->sessions, id, &there, &err)) {
-        send_err(req, &err);
-        return;
-    }
     buf_adds(&out, "{\"success\":true,\"id\":\"");
     str_add_json(&out, id, strlen(id));
     buf_addf(&out, "\",\"deleted\":%s}", there ? "true" : "false");
     send_json(req, 200, &out);
 }
 
+/* One that is not there is fine. */
+static void remove_one(struct http_request *req, const struct api *api, delete_fn *delete)
+{
+    struct err err;
+    bool there = false;
+    const char *id = http_param(req, "id");
+    if (delete (api->sessions, id, &there, &err)) {
+        send_err(req, &err);
+        return;
+    }
+    say_removed(req, there);
+}
+
 void sessions_get(struct http_request *req, void *arg)
 {
-    show_all(req, arg, sessions_print);
+    struct api *api = arg;
+    AUTO(buf) struct buf all = BUF_INIT(LIST_BYTES_MAX), out = BUF_INIT(2 * LIST_BYTES_MAX);
+    sessions_print(api->sessions, &all);
+    cloudbox_print(api->cloudbox, &all, &out);
+    send_json(req, 200, &out);
 }
 
 void session_get(struct http_request *req, void *arg)
 {
-    show_one(req, arg, session_print);
+    struct api *api = arg;
+    struct err err;
+    AUTO(buf) struct buf out = BUF_INIT(2 * LIST_BYTES_MAX);
+    if (!cloudbox_has(api->cloudbox, http_param(req, "id")))
+        show_one(req, arg, session_print);
+    else if (cloudbox_print_one(api->cloudbox, http_param(req, "id"), &out, &err))
+        send_err(req, &err);
+    else
+        send_json(req, 200, &out);
 }
 
+/* What it has in the bucket is removed before the answer, where that can be reached. */
 void session_remove_it(struct http_request *req, void *arg)
 {
-    remove_one(req, arg, session_delete);
+    struct api *api = arg;
+    struct err err;
+    bool there = false;
+    if (!cloudbox_has(api->cloudbox, http_param(req, "id"))) {
+        remove_one(req, arg, session_delete);
+        return;
+    }
+    if (session_delete(api->sessions, http_param(req, "id"), &there, &err)) {
+        send_err(req, &err);
+        return;
+    }
+    cloudbox_drop(api->cloudbox, http_param(req, "id"));
+    say_removed(req, there);
 }
 
 void snapshots_get(struct http_request *req, void *arg)

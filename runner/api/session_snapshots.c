@@ -2,6 +2,7 @@
 #include "base/str.h"
 #include "runner/api/body_fields.h"
 #include "runner/api/later.h"
+#include "runner/cloudbox/cloudbox.h"
 #include "runner/janitor/disk.h"
 #include "runner/session/session.h"
 
@@ -32,7 +33,12 @@ static int take_snapshot(struct later *later, struct buf *out, int *ret_status, 
     *ret_status = 201;
     if (sessions_hold(sessions, err))
         return -1;
-    int rc = snapshot_create(sessions, taking->session, &taking->wish, out, err);
+    struct cloudbox_guest *guest; /* its files may be in the cloud */
+    int rc = cloudbox_enter(later->api->cloudbox, taking->session, false, &guest, err);
+    if (rc == 0)
+        rc = snapshot_create(sessions, taking->session, &taking->wish, out, err);
+    if (guest)
+        (void)cloudbox_leave(guest, false, &(struct err)ERR_INIT);
     sessions_let_go(sessions);
     return rc;
 }

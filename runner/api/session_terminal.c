@@ -5,6 +5,7 @@
 #include "base/lock.h"
 #include "base/str.h"
 #include "runner/api/handlers.h"
+#include "runner/api/session_cloud.h"
 #include "runner/session/session.h"
 #include "websocket/websocket.h"
 
@@ -410,7 +411,7 @@ void session_terminal(struct http_request *req, void *arg)
     struct err err;
     struct pty_wish wish;
     char accept[WEBSOCKET_ACCEPT_SIZE];
-    if (!check_handshake(req, accept))
+    if (away_refuses(req, api, "a terminal") || !check_handshake(req, accept))
         return;
     struct terminal *terminal = terminal_new();
     if (!terminal)

@@ -3,6 +3,7 @@
 #include "base/str.h"
 #include "runner/api/body_fields.h"
 #include "runner/api/later.h"
+#include "runner/api/session_cloud.h"
 #include "runner/egress/rules.h"
 #include "runner/inputs/inputs.h"
 #include "runner/session/session.h"
@@ -184,8 +185,9 @@ static bool check_words(struct http_request *req, const struct session_wish *wis
                          "must be 1..64 of A-Z a-z 0-9 . _ ~ - and not begin with . or -");
         return false;
     }
-    if (executor && strcmp(executor, "auto") != 0 && strcmp(executor, "local") != 0) {
-        send_field_error(req, "executor", "sessions run on this machine: auto or local");
+    if (executor && strcmp(executor, "auto") != 0 && strcmp(executor, "local") != 0 &&
+        strcmp(executor, "cloud") != 0) {
+        send_field_error(req, "executor", "must be auto, local or cloud");
         return false;
     }
     return true;
@@ -214,6 +216,8 @@ struct making {
     struct strlist variables, egress;
     struct buf metadata;
     const struct json *inputs;
+    bool away; /* in the cloud */
+    char id[ID_SIZE];
     struct task_request *request; /* the checked fields of its repository; NULL: none */
     struct repo_wish repo;
 };
@@ -229,6 +233,31 @@ static void making_free(struct later *later)
     free(making);
 }
 
+/* Made here as any, then it goes into the bucket. */
+static int make_away(struct making *making, struct buf *out, struct err *err)
+{
+    bool there;
+    struct err ignored;
+    struct api *api = making->later.api;
+    AUTO(buf) struct buf made = BUF_INIT(LIST_BYTES_MAX);
+    if (sessions_has(api->sessions, making->id))
+        return err_set(err, ERR_CONFLICT, "there is a session '%s' already", making->id);
+    if (cloudbox_announce(api->cloudbox, making->id, &making->wish, err))
+        return -1;
+    int rc = session_create(api->sessions, &making->wish, &made, err);
+    if (rc == 0 && making->inputs)
+        rc = unpack_inputs(api, making->id, making->inputs, err);
+    if (rc == 0)
+        rc = cloudbox_publish(api->cloudbox, making->id, err);
+    if (rc) {
+        session_delete(api->sessions, making->id, &there, &ignored);
+        cloudbox_drop(api->cloudbox, making->id);
+        return -1;
+    }
+    cloudbox_print(api->cloudbox, &made, out);
+    return 0;
+}
+
 static int make_session(struct later *later, struct buf *out, int *ret_status, struct err *err)
 {
     struct making *making = (struct making *)later;
@@ -236,8 +265,9 @@ static int make_session(struct later *later, struct buf *out, int *ret_status, s
     *ret_status = 201;
     if (sessions_hold(sessions, err))
         return -1;
-    int rc = session_create(sessions, &making->wish, out, err);
-    if (rc == 0 && making->inputs)
+    int rc = making->away ? make_away(making, out, err)
+                          : session_create(sessions, &making->wish, out, err);
+    if (rc == 0 && making->inputs && !making->away)
         rc = unpack_made(later->api, making->inputs, out, err);
     sessions_let_go(sessions);
     return rc;
@@ -307,6 +337,19 @@ static bool check_base(struct http_request *req, struct api *api, struct making 
     return true;
 }
 
+/* One that is to be in the cloud has its name before it is made. */
+static bool read_away(struct http_request *req, struct api *api, struct making *making,
+                      bool layered)
+{
+    struct session_wish *wish = &making->wish;
+    if (wish->id)
+        snprintf(making->id, sizeof(making->id), "%s", wish->id);
+    else
+        id_new(making->id);
+    wish->id = making->id;
+    return away_may(req, api, wish, layered);
+}
+
 /* Reads and checks the request; false after the answer has been sent. */
 static bool read_making(struct http_request *req, struct api *api, struct making *making)
 {
@@ -365,7 +408,8 @@ static bool read_making(struct http_request *req, struct api *api, struct making
     if (metadata)
         json_print(metadata, &making->metadata);
     wish->metadata = metadata ? buf_str(&making->metadata) : NULL;
-    return true;
+    making->away = executor && strcmp(executor, "cloud") == 0;
+    return !making->away || read_away(req, api, making, layered);
 }
 
 /* A session that takes time to make is made on another thread, so that no worker waits. */
@@ -386,7 +430,7 @@ void sessions_post(struct http_request *req, void *arg)
         making_free(&making->later);
         return;
     }
-    if (making->wish.repo || making->wish.from || making->inputs) {
+    if (making->wish.repo || making->wish.from || making->inputs || making->away) {
         later_answer(req, &making->later);
         return;
     }

@@ -7,6 +7,7 @@
 #include "crypto/crypto.h"
 #include "runner/api/caller_limits.h"
 #include "runner/api/system_prompt.h"
+#include "runner/cloudbox/cloudbox.h"
 #include "runner/egress/rules.h"
 #include "runner/inputs/layers.h"
 #include "runner/janitor/disk.h"
@@ -411,6 +412,8 @@ static void check_session(const struct api *api, const struct submission *s,
         {request->post_git_commit || request->post_git_push, "postExecutionActions.git",
          "not with inSession: commit in the session"},
         {s->executor == EXECUTOR_CLOUD, "executor", "the session is on this machine"},
+        {request->in_session && cloudbox_has(api->cloudbox, request->in_session), "inSession",
+         "that session is in the cloud: tasks work in sessions of this machine"},
     };
     if (!request->in_session)
         return;

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -49,6 +50,14 @@ void box_say_error(const struct box *box, int64_t id, const struct err *err)
     json_add_text(&w, "message", err->msg);
     json_close(&w);
     box_say(box, &text, NULL, 0);
+}
+
+int box_file(const struct box *box)
+{
+    int fd = memfd_create("box", MFD_CLOEXEC);
+    return fd < 0 && errno == ENOSYS
+               ? openat(box->states, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600)
+               : fd;
 }
 
 void box_say_ok(const struct box *box, int64_t id)

@@ -111,6 +111,9 @@ void box_say(const struct box *box, const struct buf *text, const int *fds, size
 /* Answers {"id":…,"error":code,"message":…}. */
 void box_say_error(const struct box *box, int64_t id, const struct err *err);
 void box_say_ok(const struct box *box, int64_t id);
+/* An empty file without a name; -1 with errno. In memory, but where the jail has none of those it
+ * is with the shells' states. */
+int box_file(const struct box *box);
 
 /* --- walls (enclose.c) --------------------------------------------------------------------- */
 

@@ -337,7 +337,6 @@ static void say_ended(const struct box *box, const struct shell *shell, const st
 
 void box_run_ended(struct box *box, struct shell *shell, int status, pid_t bang)
 {
-    REQUIRE(shell->run);
     AUTO(run) struct run *run = STEAL_PTR(shell->run);
     pid_t background = 0;
     shell->status = status;

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
@@ -29,9 +28,9 @@ static const char rc_text[] =
     "PS1='\\u@\\h:\\w\\$ ' PS2='> '\n"
     "[ ! -r ~/.bashrc ] || \\builtin . ~/.bashrc\n";
 
-static int rc_file(struct err *err)
+static int rc_file(const struct box *box, struct err *err)
 {
-    AUTO(fd) int fd = memfd_create("rc", MFD_CLOEXEC);
+    AUTO(fd) int fd = box_file(box);
     if (fd < 0 || fd_write_all(fd, rc_text, sizeof(rc_text) - 1))
         return err_sys(err, "terminal");
     int out = fd;
@@ -73,7 +72,7 @@ static pid_t spawn(struct box *box, const char *name, int slave, struct err *err
 {
     const struct shell *shell = box_shell_find(box, name);
     AUTO(str) char *home = box_real_path(box, "/workspace");
-    AUTO(fd) int rc = rc_file(err);
+    AUTO(fd) int rc = rc_file(box, err);
     AUTO(fd) int state = box_state_open(box, name);
     if (state < 0)
         state = open("/dev/null", O_RDONLY | O_CLOEXEC);

@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -170,7 +169,7 @@ void box_work_answer(const struct work *work, const struct buf *members, int fd)
 void box_work_body(const struct work *work, const struct buf *body)
 {
     struct err err;
-    AUTO(fd) int file = memfd_create("answer", MFD_CLOEXEC);
+    AUTO(fd) int file = box_file(work->box);
     if (!buf_ok(body))
         err_set(&err, ERR_TOO_LARGE, "the answer is larger than %zu bytes", body->max);
     else if (file < 0 || fd_write_all(file, body->data, body->len))

@@ -116,6 +116,7 @@ static const struct option_row session_new_options[] = {
     {"ttl", 0, "TIME", "removed when unused for so long: 30m, 24h", NULL},
     {"from", 0, "SNAPSHOT", "begins as that was", NULL},
     {"executor", 0, "WHERE", "where it runs", "auto|local|cloud"},
+    {"cloud", 0, NULL, "as --executor=cloud: each command is a Cloud Run execution", NULL},
     {"egress", 0, "LIST", "network: open, none, or domains", NULL},
     {0},
 };

@@ -53,6 +53,11 @@ static int write_new(struct call *call, struct json_writer *w, struct err *err)
     for (size_t i = 0; i < COUNT_OF(texts); i++)
         if (options_value(&call->given, texts[i].option))
             json_add_text(w, texts[i].field, options_value(&call->given, texts[i].option));
+    if (options_value(&call->given, "cloud")) {
+        if (options_value(&call->given, "executor"))
+            return err_set(err, ERR_INVALID, "--cloud says where it runs: no --executor");
+        json_add_text(w, "executor", "cloud");
+    }
     if (ttl && fields_duration(ttl, &ms, err))
         return err_wrap(err, "--ttl");
     if (ttl)

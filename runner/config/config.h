@@ -276,6 +276,9 @@ enum config_flag {
     X(INT, cloud_resolve_seconds, "CLOUD_RESOLVE_SECONDS", NULL, "60", CONFIG_RANGE(1, 3600), \
       CONFIG_RELOADABLE, "how long an execution whose start was not confirmed is looked for before " \
       "its attempt is given up") \
+    X(INT, cloud_session_idle_seconds, "CLOUD_SESSION_IDLE_SECONDS", NULL, "60", CONFIG_RANGE(0, 60), \
+      CONFIG_RELOADABLE, "how long the execution of a cloud session's command stays for the next one; 0: " \
+      "not at all") \
     X(PATH, google_application_credentials, "GOOGLE_APPLICATION_CREDENTIALS", NULL, NULL, \
       CONFIG_ANY, 0, "service-account key or authorized-user file") \
     X(TEXT, google_impersonate_service_account, "GOOGLE_IMPERSONATE_SERVICE_ACCOUNT", NULL, NULL, \

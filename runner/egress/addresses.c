@@ -34,9 +34,12 @@ static bool read_plain(const struct sockaddr *address, struct plain *ret)
         return false;
     memcpy(&in6, address, sizeof(in6));
     memcpy(ret->bytes, &in6.sin6_addr, 16);
-    if (memcmp(ret->bytes, translated, sizeof(translated)) == 0) /* An address of a NAT64
-                                                                  * gateway. */
+    if (memcmp(ret->bytes, translated, sizeof(translated)) == 0) { /* a NAT64 gateway's */
         memcpy(ret->bytes, mapped, sizeof(mapped));
+    } else if (ret->bytes[0] == 0x20 && ret->bytes[1] == 0x02) { /* 6to4: what it embeds */
+        memmove(ret->bytes + 12, ret->bytes + 2, 4);
+        memcpy(ret->bytes, mapped, sizeof(mapped));
+    }
     return true;
 }
 

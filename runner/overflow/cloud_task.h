@@ -23,6 +23,8 @@ struct overflow {
     struct overflow_status status;
     struct window window;
     struct sweep *sweep;
+    struct warm *warm; /* executions that stay (warm.h) */
+    int warm_count;
     const char *why; /* static: reason of the last refusal, for tasks that wait */
 };
 
@@ -63,6 +65,7 @@ struct cloud_task {
     bool ended;     /* the execution has ended */
     struct follow follow;
     struct jobs_execution execution;
+    bool reuses; /* an execution that has run another task before */
     bool asked_to_end;
     bool cancelled; /* it was asked to end because somebody cancelled it */
     bool timed_out; /* it was asked to end because its time was over */

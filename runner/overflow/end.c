@@ -7,6 +7,7 @@
 #include "runner/overflow/follow.h"
 #include "runner/overflow/result.h"
 #include "runner/overflow/travel.h"
+#include "runner/overflow/warm.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -104,7 +105,8 @@ static void add_cost(struct cloud_task *task, const struct folder_result *result
     struct json_writer w;
     AUTO(buf) struct buf json = BUF_INIT(4096);
     const struct jobs_execution *execution = &task->execution;
-    int64_t from = execution->started_ms ? execution->started_ms : result->started_ms;
+    bool whole = execution->started_ms && !task->reuses;
+    int64_t from = whole ? execution->started_ms : result->started_ms;
     int64_t to = execution->ended_ms ? execution->ended_ms : result->ended_ms;
     double seconds = from > 0 && to > from ? (double)(to - from) / 1000 : 0;
     json_write(&w, &json);
@@ -191,6 +193,7 @@ static void take_result(struct cloud_task *task, const struct folder_result *res
     save_outputs(task, result);
     if (result->conversation)
         take_conversation(task);
+    warm_keep(task, result);
 }
 
 /* --- without one --------------------------------------------------------------------------- */
@@ -233,7 +236,8 @@ static void settle_end(struct cloud_task *task)
         return;
     }
     err_set(&err, ERR_UPSTREAM, "%s", text);
-    overflow_note_refusal(task->overflow, task, &err);
+    if (!task->reuses) /* a warm one that has gone says nothing of the cloud */
+        overflow_note_refusal(task->overflow, task, &err);
     if (again)
         cloud_task_put_back(task, "cloud_unreachable", text);
     else

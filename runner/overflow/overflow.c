@@ -9,6 +9,7 @@
 #include "runner/overflow/cloud_task.h"
 #include "runner/overflow/image.h"
 #include "runner/overflow/sweep.h"
+#include "runner/overflow/warm.h"
 
 #include <poll.h>
 #include <stdio.h>
@@ -41,6 +42,7 @@ void overflow_free(struct overflow *overflow)
     if (!overflow)
         return;
     sweep_stop(overflow->sweep);
+    warm_forget_all(overflow);
     lock_done(&overflow->lock);
     free(overflow);
 }
@@ -123,7 +125,7 @@ void overflow_note_success(struct overflow *overflow, struct cloud_task *task, b
         window_granted(&overflow->window, clock_mono_ms());
         overflow->status.reachable = true;
         overflow->status.error[0] = '\0';
-        overflow->status.started++;
+        overflow->status.started += !task->reuses;
     }
     lock_drop(&overflow->lock);
     tell_engine(overflow);
@@ -151,12 +153,14 @@ void overflow_metrics(struct metric_page *page, void *arg)
     if (arg)
         metric_count(page, status.reachable, NULL);
     metric_family(page, "claude_runner_cloud_executions_total", METRIC_COUNTER,
-                  "Executions asked of Cloud Run, by outcome (lost: ended without a result).");
+                  "Executions asked of Cloud Run, by outcome (lost: ended without a result; "
+                  "reused: not asked, a warm one took the task).");
     if (!arg)
         return;
     metric_count(page, status.started, "outcome", "started", NULL);
     metric_count(page, status.refused, "outcome", "refused", NULL);
     metric_count(page, status.lost, "outcome", "lost", NULL);
+    metric_count(page, status.reused, "outcome", "reused", NULL);
 }
 
 /* --- one task ------------------------------------------------------------------------------ */

@@ -74,6 +74,7 @@ struct overflow_status {
     char error[240];
     int64_t since_ms;               /* real */
     int64_t started, lost, refused; /* executions since the start */
+    int64_t reused;                 /* tasks that a warm one took */
 };
 void overflow_status(struct overflow *overflow, struct overflow_status *ret_status);
 

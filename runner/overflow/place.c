@@ -18,6 +18,7 @@
 #include "runner/overflow/payload.h"
 #include "runner/overflow/sweep.h"
 #include "runner/overflow/travel.h"
+#include "runner/overflow/warm.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -156,36 +157,59 @@ static int send_conversation(struct cloud_task *task, struct err *err)
     return travel_send(task->cloud, config->state_dir, record->conversation, name, err);
 }
 
-static bool is_no_claim(const char *name, void *claims)
+/* A session may have the name of a task: what is its own is no attempt's. */
+static bool is_of_attempt(const char *name, void *arg)
 {
-    return !str_starts(name, claims);
+    static const char *const others[] = {"claim-", "state.json", "workspace/", "next/"};
+    const char *prefix = arg, *what = name + strlen(prefix);
+    for (size_t i = 0; i < COUNT_OF(others); i++)
+        if (str_starts(what, others[i]))
+            return false;
+    return true;
 }
 
 /* Removes what an earlier attempt has left, which would be taken for this one's. */
 static int sweep_session(struct cloud_task *task, struct err *err)
 {
-    char prefix[FOLDER_NAME_SIZE], claims[FOLDER_NAME_SIZE];
+    char prefix[FOLDER_NAME_SIZE];
     folder_name(task->id, "", prefix);
-    folder_name(task->id, "claim-", claims);
-    return storage_sweep(task->cloud->google, task->cloud->bucket, prefix, is_no_claim, claims,
+    return storage_sweep(task->cloud->google, task->cloud->bucket, prefix, is_of_attempt, prefix,
                          err);
 }
 
 /* --- asking -------------------------------------------------------------------------------- */
 
+/* How long its execution stays for the next command of its session. */
+static int64_t idle_ms_of(const struct cloud_task *task)
+{
+    struct config_in_force *config = task->overflow->config.config;
+    return task->request->in_session
+               ? INT64_C(1000) * CONFIG_GET(config, cloud_session_idle_seconds)
+               : 0;
+}
+
 static int ask(struct cloud_task *task, bool *ret_unsure, struct err *err)
 {
     char id[ID_SIZE + 16], attempt[48], run[ID_SIZE + 48], conversation[ID_UUID_SIZE + 32];
+    char idle[48], life[48];
     const struct task_record *record = task_run_record(task->run);
-    const char *env[6] = {id, attempt, run};
+    const char *env[8] = {id, attempt, run};
     size_t count = 3;
-    if (record->conversation[0])
-        env[count++] = conversation;
+    int64_t idle_ms = idle_ms_of(task);
     if (task->overflow->config.shared)
         env[count++] = FOLDER_ENV_WEBHOOK "=1";
     int64_t timeout = task->request->timeout_ms / 1000 + TIMEOUT_MARGIN_S;
-    const struct jobs_start start = {
-        .env = env, .timeout_s = (int)(timeout < TIMEOUT_MAX_S ? timeout : TIMEOUT_MAX_S)};
+    timeout += idle_ms > 0 ? WARM_LIFE_MS / 1000 : 0;
+    timeout = timeout < TIMEOUT_MAX_S ? timeout : TIMEOUT_MAX_S;
+    const struct jobs_start start = {.env = env, .timeout_s = (int)timeout};
+    if (record->conversation[0])
+        env[count++] = conversation;
+    if (idle_ms > 0) {
+        env[count++] = idle;
+        env[count++] = life;
+    }
+    snprintf(idle, sizeof(idle), WARM_ENV_IDLE "=%lld", (long long)idle_ms);
+    snprintf(life, sizeof(life), WARM_ENV_LIFE "=%lld", (long long)timeout * 1000);
     snprintf(id, sizeof(id), FOLDER_ENV_TASK "=%s", task->id);
     snprintf(attempt, sizeof(attempt), FOLDER_ENV_ATTEMPT "=%d", task->placement.attempt);
     snprintf(conversation, sizeof(conversation), FOLDER_ENV_CONVERSATION "=%s",
@@ -420,7 +444,8 @@ static enum step try_once(struct cloud_task *task, bool *ret_again)
         cloud_task_settle(task, TASK_RUNNING, "", "");
         return STEP_OVER;
     }
-    if (ask(task, &unsure, &err) == 0)
+    task->reuses = warm_give(task) == 1;
+    if (task->reuses || ask(task, &unsure, &err) == 0)
         return STEP_ON;
     if (!unsure) {
         note_phase(task, PLACEMENT_NONE);

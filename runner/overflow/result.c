@@ -97,6 +97,10 @@ void folder_result_print(const struct folder_result *result, struct buf *out)
     json_add_int(&w, "startedMs", result->started_ms);
     json_add_int(&w, "endedMs", result->ended_ms);
     json_add_int(&w, "eventsBytes", result->events_bytes);
+    if (result->idle_ms > 0) {
+        json_add_int(&w, "idleMs", result->idle_ms);
+        json_add_int(&w, "leftMs", result->left_ms);
+    }
     if (result->conversation)
         json_add_bool(&w, "conversation", true);
     print_outputs(result, &w);
@@ -205,6 +209,10 @@ static int take_all(const struct json *root, struct folder_result *result, struc
     result->attempt = (int)attempt;
     if (json_bool(json_get(root, "truncated"), &outcome->truncated))
         return wrong("truncated", err);
+    if (json_get(root, "idleMs") &&
+        (take_int(root, "idleMs", 0, JSON_INT_MAX, &result->idle_ms, err) ||
+         take_int(root, "leftMs", 0, JSON_INT_MAX, &result->left_ms, err)))
+        return -1;
     if (json_get(root, "conversation") &&
         json_bool(json_get(root, "conversation"), &result->conversation))
         return wrong("conversation", err);

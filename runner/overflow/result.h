@@ -23,6 +23,8 @@ struct folder_result {
     int64_t events_bytes; /* total length of the job's events */
     int64_t started_ms;   /* start of the job */
     int64_t ended_ms;
+    int64_t idle_ms;   /* the execution stays so long for another task (warm.h); 0: it does not */
+    int64_t left_ms;   /* and can run that for so long */
     bool conversation; /* it has left a conversation to continue */
     struct folder_output *outputs;
     size_t output_count;

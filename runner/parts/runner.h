@@ -19,6 +19,8 @@
 #include "runner/api/api.h"
 #include "runner/claude/claude.h"
 #include "runner/claude/version.h"
+#include "runner/cloudbox/cloudbox.h"
+#include "runner/cloudbox/visit.h"
 #include "runner/command/command.h"
 #include "runner/config/in_force.h"
 #include "runner/janitor/janitor.h"
@@ -33,7 +35,7 @@
 
 #define METRIC_SOURCES_MAX 32
 
-#define RUNNER_KINDS 2
+#define RUNNER_KINDS 3
 
 /* The row of a kind of tasks, without its arg; NULL for an unknown name. */
 const struct task_kind *runner_kind(const char *name);
@@ -59,6 +61,7 @@ struct runner {
     struct claude claude;
     struct walls walls; /* set once it has been probed */
     struct command command;
+    struct visit_config visit;
     struct task_kind kinds[RUNNER_KINDS + 1]; /* ends with a NULL name */
     struct { /* probes that take a moment, while other parts are built */
         struct thread thread;
@@ -79,6 +82,7 @@ struct runner {
     struct claude_watch *cli;
     struct webhook *webhook;
     struct sessions *sessions;
+    struct cloudbox *cloudbox; /* NULL: no cloud is configured */
     struct inputs *inputs;
     struct python *python;
     struct access *access; /* NULL: not asked for */

@@ -226,6 +226,51 @@ static void free_sessions(void *whole)
     runner->sessions = NULL;
 }
 
+/* --- sessions in the cloud ----------------------------------------------------------------- */
+
+static int build_cloudbox(void *whole, struct err *err)
+{
+    struct runner *runner = whole;
+    const struct cloudbox_config cloudbox = {.config = &runner->config,
+                                             .cloud = &runner->cloud,
+                                             .sessions = runner->sessions,
+                                             .engine = runner->engine,
+                                             .store = runner->store,
+                                             .state_dir = runner->first->state_dir,
+                                             .uid = runner->claude.uid,
+                                             .gid = runner->claude.gid};
+    if (!runner->overflow)
+        return 0;
+    runner->cloudbox = cloudbox_new(&cloudbox, err);
+    return runner->cloudbox ? 0 : -1;
+}
+
+/* The engine has taken up its tasks by now. */
+static int start_cloudbox(void *whole, struct err *err)
+{
+    struct runner *runner = whole;
+    return runner->cloudbox ? cloudbox_start(runner->cloudbox, err) : 0;
+}
+
+static void stop_cloudbox(void *whole)
+{
+    struct runner *runner = whole;
+    cloudbox_stop(runner->cloudbox);
+}
+
+static void free_cloudbox(void *whole)
+{
+    struct runner *runner = whole;
+    cloudbox_free(runner->cloudbox);
+    runner->cloudbox = NULL;
+}
+
+static void show_cloudbox(struct metric_page *page, void *whole)
+{
+    struct runner *runner = whole;
+    cloudbox_metrics(page, runner->cloudbox);
+}
+
 /* --- webhooks ------------------------------------------------------------------------------ */
 
 static int build_webhook(void *whole, struct err *err)
@@ -428,6 +473,7 @@ static int build_api(void *whole, struct err *err)
     api->prompt = runner->prompt;
     api->webhook = runner->webhook;
     api->sessions = runner->sessions;
+    api->cloudbox = runner->cloudbox;
     api->inputs = runner->inputs;
     api->python = runner->python;
     api->replay = replay_new();
@@ -513,6 +559,8 @@ const struct part runner_service_parts[] = {
      .free = free_webhook, .metrics = show_webhook},
     {"push", .build = build_push, .start = start_push, .stop = stop_push, .free = free_push},
     {"sessions", .build = build_sessions, .stop = stop_sessions, .free = free_sessions},
+    {"cloud sessions", .build = build_cloudbox, .start = start_cloudbox, .stop = stop_cloudbox,
+     .free = free_cloudbox, .metrics = show_cloudbox},
     {"python", .build = build_python, .free = free_python, .metrics = show_python},
     {"alert", .build = build_alert, .start = start_alert, .free = free_alert},
     {"api", .build = build_api, .free = free_api},

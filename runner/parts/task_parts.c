@@ -306,6 +306,7 @@ static const struct {
 } kinds[RUNNER_KINDS] = {
     {&claude_kind, offsetof(struct runner, claude)},
     {&command_kind, offsetof(struct runner, command)},
+    {&visit_kind, offsetof(struct runner, visit)},
 };
 
 const struct task_kind *runner_kind(const char *name)
@@ -327,6 +328,15 @@ static void build_kinds(struct runner *runner)
                                        .walls = &runner->walls,
                                        .uid = runner->claude.uid,
                                        .gid = runner->claude.gid};
+    runner->visit = (struct visit_config){.config = &runner->config,
+                                          .launcher = runner->launcher,
+                                          .repos = runner->repos,
+                                          .walls = &runner->walls,
+                                          .instance = store_instance(runner->store),
+                                          .state_dir = runner->first->state_dir,
+                                          .cloud = &runner->claude.cloud,
+                                          .uid = runner->claude.uid,
+                                          .gid = runner->claude.gid};
     for (size_t i = 0; i < RUNNER_KINDS; i++) {
         runner->kinds[i] = *kinds[i].kind;
         runner->kinds[i].arg = (char *)runner + kinds[i].arg;

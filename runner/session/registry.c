@@ -74,6 +74,14 @@ struct session *session_take(struct sessions *sessions, const char *id, struct e
     return session;
 }
 
+bool sessions_has(struct sessions *sessions, const char *id)
+{
+    lock_take(&sessions->lock);
+    bool has = find_locked(sessions, id) != NULL;
+    lock_drop(&sessions->lock);
+    return has;
+}
+
 int session_check(struct sessions *sessions, const char *id, struct err *err)
 {
     AUTO(session) struct session *session = session_take(sessions, id, err);

@@ -85,6 +85,8 @@ int session_create(struct sessions *sessions, const struct session_wish *wish, s
 /* Removes a session with everything in it. A missing one is no error; *ret_there says whether it
  * existed. */
 int session_delete(struct sessions *sessions, const char *id, bool *ret_there, struct err *err);
+/* Whether there is one of that name; asking is no use of it. */
+bool sessions_has(struct sessions *sessions, const char *id);
 /* Print {"sessions":[…]}, and one session. */
 void sessions_print(struct sessions *sessions, struct buf *out);
 int session_print(struct sessions *sessions, const char *id, struct buf *out, struct err *err);
@@ -200,6 +202,13 @@ void sessions_untick(struct sessions *sessions, void *arg);
 
 int shellview_print(struct sessions *sessions, const char *id, const char *name, bool console,
                     struct buf *out, struct err *err);
+/* A command that ran elsewhere, as one of the shell's history. */
+struct shellview_note {
+    const char *shell, *text, *cwd;
+    const char *output, *errors;
+};
+int shellview_note(struct sessions *sessions, const char *id, const struct shellview_note *note,
+                   struct err *err);
 /* Finds the process that a shell's wait, stdin and kill refer to: its newest background process.
  * *ret_pid is 0 when a command runs in the foreground (*ret_command, a reference for the caller) or
  * there is none. */

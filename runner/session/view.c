@@ -103,6 +103,31 @@ void shellview_add_locked(struct view *view, const struct exec *command)
                                                   .output = output_of(command)};
 }
 
+int shellview_note(struct sessions *sessions, const char *id, const struct shellview_note *note,
+                   struct err *err)
+{
+    struct exec command = {.text = (char *)(uintptr_t)note->text};
+    AUTO(session) struct session *session = session_take(sessions, id, err);
+    if (!session)
+        return -1;
+    spool_init(&command.out);
+    spool_init(&command.err);
+    spool_add(&command.out, session->dir, note->output, strlen(note->output));
+    spool_add(&command.err, session->dir, note->errors, strlen(note->errors));
+    lock_take(&sessions->lock);
+    struct view *view = shellview_take_locked(session, note->shell);
+    const char *cwd = view && view->cwd ? view->cwd : "/workspace";
+    snprintf(command.ps1, sizeof(command.ps1), "user@%s:%s $", session->id, cwd);
+    if (view)
+        shellview_add_locked(view, &command);
+    if (view && note->cwd)
+        str_replace(&view->cwd, note->cwd);
+    lock_drop(&sessions->lock);
+    spool_done(&command.out);
+    spool_done(&command.err);
+    return view ? 0 : err_sys(err, "shell");
+}
+
 static void print_shown(struct json_writer *w, const char *ps1, const char *command,
                         const char *output)
 {

@@ -26,6 +26,22 @@ static void end_task_locked(struct job *job)
     pthread_cond_broadcast(&job->changed);
 }
 
+void job_begin_again(struct job *job)
+{
+    struct redact_set *secrets = job->runner.secrets;
+    job->runner = (struct runner){.secrets = secrets};
+    job->payload = (struct payload){0};
+    job->payload_generation = 0;
+    job->resumes = job->resumable = false;
+    job->conversation[0] = job->session[0] = '\0';
+    folder_result_init(&job->result);
+    id_uuid(job->owner);
+    job->started_ms = clock_real_ms();
+    lock_take(&job->lock);
+    job->ended = false;
+    lock_drop(&job->lock);
+}
+
 void job_hurry(struct job *job)
 {
     lock_take(&job->lock);

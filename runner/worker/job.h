@@ -31,12 +31,14 @@ struct job {
     struct redact_set *secrets; /* secrets that the log hides */
     char id[ID_SIZE];
     int attempt;
-    char owner[ID_UUID_SIZE];        /* identifies this worker in what it writes */
-    const char *execution;           /* name of the execution in Cloud Run, or "" */
-    char conversation[ID_UUID_SIZE]; /* name of its conversation; "": none is kept */
-    bool resumes;                    /* the task continues a conversation in the bucket */
-    bool resumable;                  /* the task has left a conversation */
-    bool fenced;                     /* tasks cannot reach the metadata server */
+    char owner[ID_UUID_SIZE];          /* identifies this worker in what it writes */
+    const char *execution;             /* name of the execution in Cloud Run, or "" */
+    char conversation[ID_UUID_SIZE];   /* name of its conversation; "": none is kept */
+    char session[ID_SIZE];             /* whose command the task is; "": no session's */
+    int64_t idle_ms, life_ms, born_ms; /* how long the execution stays, lives; mono: since when */
+    bool resumes;                      /* the task continues a conversation in the bucket */
+    bool resumable;                    /* the task has left a conversation */
+    bool fenced;                       /* tasks cannot reach the metadata server */
     char *state_dir;
     char *callback_url; /* it hands the webhook in; NULL: that is home's business */
     struct buf webhook; /* its body; empty: none is to be handed in */
@@ -56,6 +58,8 @@ struct job {
 };
 
 void job_init(struct job *job);
+/* Another task of the same execution: all but what is the execution's is as after job_init(). */
+void job_begin_again(struct job *job);
 
 /* The environment asks this process to end: the task is ended, and everything must be handed in by
  * the deadline. */

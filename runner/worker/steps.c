@@ -9,11 +9,13 @@
 #include "google/storage.h"
 #include "jail/jail.h"
 #include "net/net.h"
+#include "runner/cloudbox/visit.h"
 #include "runner/overflow/cloud_inputs.h"
 #include "runner/overflow/travel.h"
 #include "runner/replica/owed.h"
 #include "runner/request/request.h"
 #include "runner/version.h"
+#include "runner/worker/again.h"
 #include "runner/worker/claim.h"
 #include "runner/worker/courier.h"
 #include "runner/worker/deliver.h"
@@ -122,6 +124,8 @@ static int take_credential(struct job *job, struct err *err)
     if (!request || task_request_redact(request, job->secrets))
         return request ? err_sys(err, "secrets") : err_wrap(err, "the task's request");
     job->resumes = request->resume_session_id != NULL;
+    if (strcmp(payload->kind, VISIT_KIND) == 0 && request->in_session)
+        snprintf(job->session, sizeof(job->session), "%s", request->in_session);
     const struct task_kind *kind = runner_kind(payload->kind);
     if (!kind || !kind->shares_account || !kind->shares_account(request))
         return 0;
@@ -406,6 +410,7 @@ static int print_result(struct job *job, struct buf *text, struct err *err)
     job->result.attempt = job->attempt;
     job->result.started_ms = job->started_ms;
     job->result.ended_ms = clock_real_ms();
+    again_promise(job);
     folder_result_print(&job->result, text);
     if (!buf_ok(text)) { /* An answer of control characters: six bytes each. */
         buf_done(text);

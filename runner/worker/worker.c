@@ -6,6 +6,7 @@
 #include "base/thread.h"
 #include "runner/parts/process.h"
 #include "runner/version.h"
+#include "runner/worker/again.h"
 #include "runner/worker/claim.h"
 #include "runner/worker/fixed.h"
 #include "runner/worker/job.h"
@@ -60,6 +61,7 @@ static int read_task(struct job *job, struct err *err)
     snprintf(job->id, sizeof(job->id), "%s", id);
     job->attempt = (int)attempt;
     job->execution = execution ? execution : "";
+    again_read(job);
     return 0;
 }
 
@@ -214,6 +216,8 @@ static int run_job(struct job *job, bool *ret_quiet)
     if (start_listening(&listener, &err))
         return fail("cannot begin", &err);
     int status = work(job, ret_quiet);
+    while (status == 0 && *ret_quiet && again_await(job))
+        status = work(job, ret_quiet);
     stop_listening(&listener);
     return status;
 }

@@ -18,6 +18,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -186,9 +187,17 @@ static const struct {
     {"ioprio_set", 1},
 };
 
-/* What a filter is for: a program or Python, which tier, and whether it has namespaces of its
- * own. */
-enum { KIND_PYTHON = 1, KIND_RESTRICTED = 2, KIND_NOT_ALONE = 4, KINDS = 8 };
+/* The same calls for all processes of a user at once: argument 0 says so. */
+static const struct {
+    const char *name;
+    unsigned of_user;
+} not_of_user[] = {{"setpriority", PRIO_USER}, {"ioprio_set", 3 /* IOPRIO_WHO_USER */}};
+
+#define SEGMENT_BYTES_MAX (64u << 10)
+
+/* What the filter is for: a program, Python; in which tier; alone in its namespaces or not; whether
+ * its memory is counted by whoever looks at its processes, as there is no control group. */
+enum { KIND_PYTHON = 1, KIND_RESTRICTED = 2, KIND_NOT_ALONE = 4, KIND_WATCHED = 8, KINDS = 16 };
 
 static struct {
     struct sock_filter *code;
@@ -293,7 +302,22 @@ static int deny_others(scmp_filter_ctx ctx)
         rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM),
                               seccomp_syscall_resolve_name(own_only[i].name), 1,
                               compare(own_only[i].argument, SCMP_CMP_NE, 0));
+    for (size_t i = 0; rc == 0 && i < COUNT_OF(not_of_user); i++)
+        rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM),
+                              seccomp_syscall_resolve_name(not_of_user[i].name), 1,
+                              compare(0, SCMP_CMP_EQ, not_of_user[i].of_user));
     return rc;
+}
+
+/* Memory that no process has mapped is nowhere to be seen: files in memory, as on a kernel without
+ * them, and large segments. */
+static int deny_unseen_memory(scmp_filter_ctx ctx, bool segments_too)
+{
+    int rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(memfd_create), 0);
+    if (rc == 0 && segments_too)
+        rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSPC), SCMP_SYS(shmget), 1,
+                              compare(1, SCMP_CMP_GT, SEGMENT_BYTES_MAX));
+    return rc == -EDOM ? 0 : rc;
 }
 
 static int add_rules(scmp_filter_ctx ctx, int kind)
@@ -316,6 +340,8 @@ static int add_rules(scmp_filter_ctx ctx, int kind)
         rc = deny_others(ctx);
     if (rc == 0 && kind & KIND_NOT_ALONE && !python)
         rc = deny_all(ctx, denied_without_ipc, COUNT_OF(denied_without_ipc), EPERM);
+    if (rc == 0 && kind & KIND_WATCHED && !python)
+        rc = deny_unseen_memory(ctx, !(kind & KIND_NOT_ALONE));
     return rc;
 }
 
@@ -346,7 +372,8 @@ static int kind_of(const struct jail *jail)
 {
     return (jail->filter == JAIL_FILTER_PYTHON ? KIND_PYTHON : 0) |
            (jail->tier == JAIL_RESTRICTED ? KIND_RESTRICTED : 0) |
-           (jail->namespaces ? 0 : KIND_NOT_ALONE);
+           (jail->namespaces ? 0 : KIND_NOT_ALONE) |
+           (jail->policy.memory_mb > 0 && !jail->host.has[JAIL_HAS_MEMORY] ? KIND_WATCHED : 0);
 }
 
 int filter_prepare(const struct jail *jail, struct err *err)

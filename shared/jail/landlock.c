@@ -64,12 +64,14 @@ static int allow(int ruleset, const char *path, __u64 access, bool optional)
     return (int)syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0);
 }
 
-/* What the program may read of the kernel's and its own files in /proc; the scope of the domain
- * protects other processes. */
+/* What may be read of what the kernel says about itself and the program; other processes' memory is
+ * kept by the scope of the domain. Their settings (oom_score_adj, autogroup …) are not: where other
+ * tasks' processes are in /proc, too, nothing in there is written. */
 static const char *const proc_paths[] = {"/proc", "/sys/devices/system/cpu", NULL};
 
-static int allow_system(int ruleset, __u64 all, struct err *err)
+static int allow_system(const struct jail *jail, int ruleset, __u64 all, struct err *err)
 {
+    const __u64 settings = jail->namespaces ? LANDLOCK_ACCESS_FS_WRITE_FILE : 0;
     char path[32];
     for (size_t i = 0; system_paths[i]; i++)
         if (allow(ruleset, system_paths[i], READING & all, true))
@@ -79,8 +81,7 @@ static int allow_system(int ruleset, __u64 all, struct err *err)
         if (allow(ruleset, names[i], READING & all, true))
             return jail_fail(err, "%s", names[i]);
     for (size_t i = 0; proc_paths[i]; i++)
-        if (allow(ruleset, proc_paths[i],
-                  (READING | (i == 0 ? LANDLOCK_ACCESS_FS_WRITE_FILE : 0)) & all, true))
+        if (allow(ruleset, proc_paths[i], (READING | (i == 0 ? settings : 0)) & all, true))
             return jail_fail(err, "%s", proc_paths[i]);
     for (size_t i = 0; system_devices[i]; i++) {
         snprintf(path, sizeof(path), "/dev/%s", system_devices[i]);
@@ -122,7 +123,7 @@ int landlock_apply(const struct jail *jail, struct err *err)
                                abi >= 6 ? sizeof(wanted) : sizeof(wanted.fs), 0);
     if (ruleset < 0)
         return jail_fail(err, "landlock");
-    if (files && (allow_system(ruleset, all, err) || allow_binds(jail, ruleset, all, err)))
+    if (files && (allow_system(jail, ruleset, all, err) || allow_binds(jail, ruleset, all, err)))
         return -1;
     return syscall(SYS_landlock_restrict_self, ruleset, 0) ? jail_fail(err, "landlock") : 0;
 }

@@ -258,7 +258,7 @@ static int add_scratch(struct jail *jail)
     if (jail->tier != JAIL_FULL)
         return 0;
     /* A path below a link cannot be bound: the link is not followed. */
-    if (!is_bound_below(&jail->policy, "/var/tmp") &&
+    if (!is_bound(&jail->policy, "/var/tmp") && !is_bound_below(&jail->policy, "/var/tmp") &&
         add_step(jail, (struct step){.kind = STEP_LINK, .common = true}, "/tmp", "/var/tmp"))
         return -1;
     return add_step(jail, (struct step){.kind = STEP_DIR, .common = true}, NULL, "/run");

@@ -271,9 +271,21 @@ static int open_beneath(int dir, const char *path, int flags)
     return (int)syscall(SYS_openat2, dir, path, &how, sizeof(how));
 }
 
+/* True for a relative path of any bytes without empty, '.' or '..' parts. */
+static bool is_below(const char *name)
+{
+    for (const char *at = name; *at;) {
+        size_t n = strcspn(at, "/");
+        if (n == 0 || (n <= 2 && strncmp(at, "..", n) == 0))
+            return false;
+        at += n + (at[n] == '/');
+    }
+    return true;
+}
+
 /* Removes "./" at the start and a "/" at the end. NULL with err for a name that is not allowed. ""
  * is the top directory. */
-static const char *clean_name(char *name, struct err *err)
+static const char *clean_name(char *name, bool exact, struct err *err)
 {
     const char *whole = name;
     while (name[0] == '.' && name[1] == '/') {
@@ -287,7 +299,7 @@ static const char *clean_name(char *name, struct err *err)
     if (len == 0 || strcmp(name, ".") == 0)
         return whole[0] == '/' ? (err_set(err, ERR_MISMATCH, "'%.100s' is absolute", whole), NULL)
                                : "";
-    if (len < PATH_MAX && path_is_inside(name) && str_is_utf8(name, len))
+    if (len < PATH_MAX && (exact ? is_below(name) : path_is_inside(name) && str_is_utf8(name, len)))
         return name;
     err_set(err, ERR_MISMATCH, "the archive holds the name '%.100s', which is not allowed", whole);
     return NULL;
@@ -367,6 +379,22 @@ static int make_room(int dir, const char *name, struct err *err)
                            : err_sys(err, "cannot replace '%.100s'", name);
 }
 
+static int own(const struct unpack *u, int dir, const char *name)
+{
+    return fchownat(dir, name, u->limits->uid, u->limits->gid, AT_SYMLINK_NOFOLLOW);
+}
+
+/* Mode, owner and time of what has been written. */
+static int settle(const struct unpack *u, int file, unsigned mode, int64_t mtime_s)
+{
+    const struct timespec times[] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = mtime_s}};
+    if (u->limits->owned && fchown(file, u->limits->uid, u->limits->gid))
+        return -1;
+    if (fchmod(file, u->limits->exact ? mode & 0777 : (mode & 0777) | 0600))
+        return -1;
+    return u->limits->exact ? futimens(file, times) : 0;
+}
+
 /* A new file, in the place of what is there. -1 with err. */
 static int create_file(struct unpack *u, const char *name, struct err *err)
 {
@@ -382,8 +410,8 @@ static int create_file(struct unpack *u, const char *name, struct err *err)
     return file < 0 ? refuse(name, err) : file;
 }
 
-static int put_file(struct unpack *u, const char *name, unsigned mode, int64_t size,
-                    struct err *err)
+static int put_file(struct unpack *u, const char *name, unsigned mode, int64_t mtime_s,
+                    int64_t size, struct err *err)
 {
     if (size > u->limits->bytes - u->unpacked)
         return count_bytes(u, size, err);
@@ -402,7 +430,7 @@ static int put_file(struct unpack *u, const char *name, unsigned mode, int64_t s
         left -= (int64_t)n;
     }
     u->result->bytes += size;
-    if (fchmod(file, (mode & 0777) | 0600))
+    if (settle(u, file, mode, mtime_s))
         return refuse(name, err);
     return skip(u, padding(size), err);
 }
@@ -413,25 +441,30 @@ static int put_directory(struct unpack *u, const char *name, unsigned mode, stru
     int above = find_above(u, name, &last, err);
     if (above < 0)
         return -1;
-    if (mkdirat(above, last, (mode & 0777) | 0700) == 0)
-        return 0;
-    if (errno != EEXIST)
+    if (mkdirat(above, last, (mode & 0777) | 0700) && errno != EEXIST)
         return refuse(name, err);
     AUTO(fd) int made = open_beneath(above, last, O_PATH | O_DIRECTORY);
-    return made < 0 ? err_set(err, ERR_MISMATCH, "'%.100s' is there and no directory", name) : 0;
+    if (made < 0)
+        return err_set(err, ERR_MISMATCH, "'%.100s' is there and no directory", name);
+    if ((u->limits->owned && own(u, above, last)) ||
+        (u->limits->exact && fchmodat(above, last, (mode & 0777) | 0700, 0)))
+        return refuse(name, err);
+    return 0;
 }
 
 static int put_link(struct unpack *u, const char *name, char *target, bool hard, struct err *err)
 {
     const char *last, *from_last;
-    if (!hard && !unpack_takes_link(name, target))
+    if (!hard && !u->limits->exact && !unpack_takes_link(name, target))
         return err_set(err, ERR_MISMATCH, "the link '%.60s' leads out, to '%.100s'", name, target);
     int above = find_above(u, name, &last, err);
     if (above < 0 || make_room(above, last, err))
         return -1;
     if (!hard)
-        return symlinkat(target, above, last) ? refuse(name, err) : 0;
-    const char *from = clean_name(target, err);
+        return symlinkat(target, above, last) || (u->limits->owned && own(u, above, last))
+                   ? refuse(name, err)
+                   : 0;
+    const char *from = clean_name(target, u->limits->exact, err);
     if (!from || !*from)
         return err_set(err, ERR_MISMATCH, "the link '%.100s' leads out", name);
     AUTO(fd) int source = walk_above(u->dir, from, &from_last, err);
@@ -451,7 +484,7 @@ static int put_entry(struct unpack *u, const struct header *header, int64_t size
     else
         snprintf(name, sizeof(name), "%.100s", header->name);
     snprintf(link, sizeof(link), "%.100s", header->link);
-    const char *path = clean_name(u->long_name ? u->long_name : name, err);
+    const char *path = clean_name(u->long_name ? u->long_name : name, u->limits->exact, err);
     char *target = u->long_link ? u->long_link : link;
     unsigned mode = (unsigned)number(header->mode, sizeof(header->mode));
     if (!path)
@@ -465,7 +498,7 @@ static int put_entry(struct unpack *u, const struct header *header, int64_t size
                    ? skip(u, size + padding(size), err)
                    : err_set(err, ERR_MISMATCH, "the archive holds a nameless file");
     if (is_file)
-        return put_file(u, path, mode, size, err);
+        return put_file(u, path, mode, number(header->mtime, sizeof(header->mtime)), size, err);
     if (size > 0 && skip(u, size + padding(size), err))
         return -1;
     if (header->type == '5')

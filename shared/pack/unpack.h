@@ -7,6 +7,10 @@
  * An existing entry is replaced, but a directory only by a directory. Owners are the caller's;
  * set-id bits are dropped.
  *
+ * What a program of ours has packed, of files that anybody made, is unpacked as it was (`exact`):
+ * links lead where they like, names are any bytes, times and modes are the archive's. Nothing is
+ * written through a link in that case either.
+ *
  * Threads: no shared state.
  */
 #ifndef PACK_UNPACK_H
@@ -23,6 +27,10 @@ struct unpack_limits {
     int64_t bytes; /* of all files together */
     int64_t entries;
     int64_t ratio; /* unpacked bytes for each packed one, past the first 16 MiB; 0: any */
+    bool exact;
+    bool owned; /* what is unpacked becomes this user's */
+    uid_t uid;
+    gid_t gid;
 };
 
 struct unpack_result {

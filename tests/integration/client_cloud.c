@@ -311,6 +311,48 @@ static void each_image_and_size_has_a_job_that_is_used_again(void **state)
     free(out);
 }
 
+static void define_job(const char *id, const char *base, const char *made)
+{
+    char *path = textf("/v2/" CLOUD_LOCATION "/jobs?jobId=%s", id);
+    char *body = textf("{\"labels\":{\"claude-runner-base\":\"%s\"},\"annotations\":{"
+                       "\"standin/created\":\"%s\"},\"template\":{\"template\":{\"containers\":["
+                       "{\"image\":\"alpine:3\"}]}}}",
+                       base, made);
+    struct reply *reply = cloud_call(cloud, "POST", path, body);
+    assert_status(reply, 200);
+    reply_free(reply);
+    free(body);
+    free(path);
+}
+
+static bool job_is_there(const char *id)
+{
+    char *path = textf("/v2/" CLOUD_LOCATION "/jobs/%s", id);
+    struct reply *reply = cloud_call(cloud, "GET", path, NULL);
+    bool found = reply->status == 200;
+    reply_free(reply);
+    free(path);
+    return found;
+}
+
+/* Made for an image or a size by an earlier task, and not used for long: whoever makes the next one
+ * deletes it. */
+static void jobs_that_nobody_uses_go(void **state)
+{
+    (void)state;
+    define_job("old", CLOUD_JOB, "2024-01-01T00:00:00Z");
+    define_job("others", "another-job", "2024-01-01T00:00:00Z");
+    define_job("young", CLOUD_JOB, "2999-01-01T00:00:00Z");
+    char *tasks = textf("%s/tasks.jsonl", dir), *out = textf("%s/out", dir);
+    write_tasks("{\"id\":\"a\",\"command\":\"echo two\",\"cpu\":2}\n");
+    expect(ARGS("batch", tasks, "--cloud", "--out", out, "-q"), 0, NULL, NULL);
+    EVENTUALLY(END_MS, !job_is_there("old"));
+    assert_true(job_is_there("others"));
+    assert_true(job_is_there("young"));
+    free(tasks);
+    free(out);
+}
+
 /* A '/' is a part of an object's name. */
 static char *escape_path(const char *name)
 {
@@ -388,6 +430,7 @@ int main(void)
                                         end),
         cmocka_unit_test_setup_teardown(each_image_and_size_has_a_job_that_is_used_again, begin,
                                         end),
+        cmocka_unit_test_setup_teardown(jobs_that_nobody_uses_go, begin, end),
         cmocka_unit_test_setup_teardown(the_worker_travels_into_a_foreign_image, begin, end),
         cmocka_unit_test_setup_teardown(what_is_missing_is_named, begin, end),
     };

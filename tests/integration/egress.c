@@ -251,6 +251,31 @@ static void nothing_but_tcp_leaves(void **state)
     reply_free(reply);
 }
 
+/* Programs see at once that there is no IPv6, and take the other way; what is IPv4 in the clothes
+ * of IPv6 is judged as that. */
+static void ipv6_is_cleanly_absent(void **state)
+{
+    (void)state;
+    need_gate(open_lan());
+    char *command = textf(
+        "python3 -c 'import socket as s,errno as e\\n"
+        "def go(a,p):\\n"
+        " c=s.socket(s.AF_INET6,s.SOCK_STREAM); c.settimeout(20)\\n"
+        " try: c.connect((a,p)); return \\\"reached\\\"\\n"
+        " except OSError as x: return e.errorcode.get(x.errno,str(x))\\n"
+        "for a in \\\"2606:4700::1 fd00::1 fe80::1 64:ff9b::a00:1 2002:a00:1::\\\".split():\\n"
+        " print(go(a,80) in \\\"ENETUNREACH EHOSTUNREACH EADDRNOTAVAIL EINVAL\\\")\\n"
+        "print(go(\\\"::1\\\",%d))\\n"
+        "own=s.gethostbyname(\\\"%s\\\")\\n"
+        "print(go(\\\"::ffff:\\\"+own,%d))'",
+        service.port, host, service.port);
+    struct reply *reply = run(opened, command, "\"open\"");
+    assert_json_text(reply->json, "stdout",
+                     "True\nTrue\nTrue\nTrue\nTrue\nECONNREFUSED\nreached\n");
+    reply_free(reply);
+    free(command);
+}
+
 static void many_connections_at_once_all_come_through(void **state)
 {
     (void)state;
@@ -358,6 +383,7 @@ int main(void)
         cmocka_unit_test(a_list_holds_for_names_and_ports),
         cmocka_unit_test(a_name_is_told_only_to_whom_it_is_allowed),
         cmocka_unit_test(nothing_but_tcp_leaves),
+        cmocka_unit_test(ipv6_is_cleanly_absent),
         cmocka_unit_test(many_connections_at_once_all_come_through),
         cmocka_unit_test(a_connection_leads_to_one_place_whatever_it_says),
         cmocka_unit_test(sessions_have_the_same_gate),

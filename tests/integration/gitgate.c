@@ -90,7 +90,7 @@ static char *run_in(enum upstream upstream, const char *more, const char *script
     AUTO(str) char *quoted = cJSON_PrintUnformatted(text);
     AUTO(str) char *fields = fields_of(upstream, more);
     AUTO(str)
-    char *json = textf("{\"command\":%s,%s,\"timeout_ms\":60000}", quoted, fields);
+    char *json = textf("{\"command\":%s,%s,\"timeout_ms\":280000}", quoted, fields);
     cJSON_Delete(text);
     struct reply *reply = runner_post(runner, "/exec", json);
     assert_status(reply, 200);

@@ -3,7 +3,8 @@
  * environment: DIR (a directory of the house), SECRET (a file in it, readable for all), MINE (one
  * of the launcher's user only), PRECIOUS (one that all may write), SOCKET, ABSTRACT and PORT (where
  * somebody listens), PID (a process of the task's own user, outside), SHM and SHMFILE (memory that
- * all may read), INIT (the launcher), CALLS (calls.c).
+ * all may read), KEY, QUEUE and LEFT (names for what might be left), INIT (the launcher's parent),
+ * CALLS (calls.c). A script "@NAME" is a trick of tricks.c.
  *
  * A script that gets somewhere prints ESCAPED, or the token that is the secret. What a canary sees
  * is looked at after each, so a script need not know that it has won.
@@ -17,15 +18,20 @@ enum {
     WITH_NAMESPACES = 4, /* tier restricted of a host that has none does not hold this */
     APART = 16,          /* nor does it where tasks are the launcher's own user */
     OWN_NET = 8,         /* of a network namespace of its own */
+    FORKS = 32,          /* as often as it can: nobody else runs beside it */
+    AFTER = 64,          /* begins when all before have ended */
+    ALONE = 128,         /* the others' scripts, which it may read, hold what it must not say */
     BOTH = IN_FULL | IN_RESTRICTED,
 };
 
-static const struct hostile {
+struct hostile {
     const char *name;
     unsigned where;
     const char *script;
     const char *expect; /* must be printed; NULL: nothing certain */
-} cases[] = {
+};
+
+static const struct hostile cases[] = {
     /* --- files of the house --- */
     {"reads a readable secret", BOTH, "cat $SECRET", NULL},
     {"reads the launcher's own secret", BOTH, "cat $MINE", NULL},
@@ -82,10 +88,10 @@ static const struct hostile {
      "[ -r /dev/kvm ] && echo ESCAPED; [ -r /dev/fuse ] && echo ESCAPED; [ -r /dev/net/tun ] && "
      "echo ESCAPED",
      NULL},
-    {"finds what was left in tmp", BOTH, "cat /tmp/hostile-left* && echo ESCAPED", NULL},
-    {"leaves something in tmp", BOTH, "echo x >/tmp/hostile-left.$$; true", NULL},
+    {"leaves something in tmp", BOTH, "echo x >/tmp/$LEFT.$$; true", NULL},
+    {"finds what was left in tmp", BOTH | AFTER, "cat /tmp/$LEFT* && echo ESCAPED", NULL},
     {"finds what was left in shared memory", BOTH, "cat $SHMFILE", NULL},
-    {"leaves something in shared memory", BOTH, "echo x >/dev/shm/hostile-left.$$; true", NULL},
+    {"leaves something in shared memory", BOTH, "echo x >/dev/shm/$LEFT.$$; true", NULL},
     {"writes to the house's shared memory", BOTH, "echo gone >$SHMFILE && cat $SHMFILE", NULL},
     /* --- set-user-ID and capabilities --- */
     {"makes a set-user-ID shell", BOTH,
@@ -182,7 +188,7 @@ static const struct hostile {
      "ls /proc/1/fd/ /proc/$PPID/fd/ 2>/dev/null | grep -q '[0-9]' && echo ESCAPED", NULL},
     {"opens an outsider's descriptors", BOTH,
      "readlink /proc/$PID/fd/0 && echo ESCAPED; cat /proc/$PID/fd/0 && echo ESCAPED", NULL},
-    {"finds the token among all processes", BOTH,
+    {"finds the token among all processes", BOTH | ALONE,
      "cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n'", NULL},
     {"changes an outsider's limits", BOTH, "prlimit --pid $PID --nofile=1 && echo ESCAPED", NULL},
     {"changes an outsider's priority", BOTH | WITH_NAMESPACES, "renice 19 -p $PID && echo ESCAPED",
@@ -227,26 +233,26 @@ static const struct hostile {
     {"reads a shared segment", BOTH,
      "perl -e 'shmread($ENV{SHM}, $b, 0, 64) and print $b, \"\\nESCAPED\\n\"'", NULL},
     {"leaves a shared segment", BOTH,
-     "perl -e 'defined shmget(0x5157, 4096, 01666) and print \"made\\n\"'", NULL},
-    {"finds a shared segment that was left", BOTH,
-     "perl -e 'defined shmget(0x5157, 0, 0) and print \"ESCAPED\\n\"'", NULL},
-    {"leaves a semaphore", BOTH, "perl -e 'defined semget(0x5157, 1, 01666) and print \"made\\n\"'",
-     NULL},
-    {"finds a semaphore that was left", BOTH,
-     "perl -e 'defined semget(0x5157, 0, 0) and print \"ESCAPED\\n\"'", NULL},
+     "perl -e 'defined shmget($ENV{KEY}, 4096, 01666) and print \"made\\n\"'", NULL},
+    {"finds a shared segment that was left", BOTH | AFTER,
+     "perl -e 'defined shmget($ENV{KEY}, 0, 0) and print \"ESCAPED\\n\"'", NULL},
+    {"leaves a semaphore", BOTH,
+     "perl -e 'defined semget($ENV{KEY}, 1, 01666) and print \"made\\n\"'", NULL},
+    {"finds a semaphore that was left", BOTH | AFTER,
+     "perl -e 'defined semget($ENV{KEY}, 0, 0) and print \"ESCAPED\\n\"'", NULL},
     {"leaves a message queue", BOTH,
-     "perl -e 'defined msgget(0x5157, 01666) and print \"made\\n\"'", NULL},
-    {"finds a message queue that was left", BOTH,
-     "perl -e 'defined msgget(0x5157, 0) and print \"ESCAPED\\n\"'", NULL},
+     "perl -e 'defined msgget($ENV{KEY}, 01666) and print \"made\\n\"'", NULL},
+    {"finds a message queue that was left", BOTH | AFTER,
+     "perl -e 'defined msgget($ENV{KEY}, 0) and print \"ESCAPED\\n\"'", NULL},
     {"types into the terminal", BOTH,
      "perl -e 'ioctl(STDIN, 0x5412, \"x\") and print \"ESCAPED\\n\"; open T, \"+</dev/tty\" and "
      "print "
      "\"ESCAPED\\n\"'",
      NULL},
     /* --- bombs --- */
-    {"forks", BOTH, "f() { f | f & }; f; sleep 0.2; echo >&2", NULL},
-    {"forks for ever", BOTH, "while :; do sleep 100 & done 2>/dev/null", NULL},
-    {"starts daemons", BOTH,
+    {"forks", BOTH | FORKS, "f() { f | f & }; f; sleep 0.2; echo >&2", NULL},
+    {"forks for ever", BOTH | FORKS, "while :; do sleep 100 & done 2>/dev/null", NULL},
+    {"starts daemons", BOTH | FORKS,
      "for i in 1 2 3 4 5; do setsid sh -c 'trap \"\" TERM HUP; (sleep 100 &) & sleep 100' & done; "
      "sleep 0.1",
      NULL},

@@ -486,7 +486,8 @@ static void limits_of_callers_are_checked(void **state)
     assert_false(caller_limits_find(l.config, "a", &limits));
     for (size_t i = 0; i < COUNT_OF(wrong); i++) {
         AUTO(loaded)
-        struct loaded bad = load("HOME=/h", "RUNNER_SECRET=ci:0123456789abcdef", wrong[i]);
+        struct loaded bad =
+            load("HOME=/h", "RUNNER_SECRET=ci:0123456789abcdef", (char *)(uintptr_t)wrong[i]);
         if (bad.config || !has_line(&bad.report.errors, "CALLER_LIMITS: 'c"))
             fail_msg("%s", wrong[i]);
     }

@@ -86,6 +86,21 @@ static void a_place_of_the_policy_takes_that_of_a_private_one(void **state)
     jail_policy_done(&policy);
 }
 
+/* A helper of a runner whose state folder is there sees it by its own path. */
+static void a_place_below_var_tmp_can_be_shown(void **state)
+{
+    (void)state;
+    const struct jail_host of = full_host();
+    struct jail_policy policy = {.tier = JAIL_FULL};
+    AUTO(str) char *without = print_of(&policy, &of);
+    assert_non_null(strstr(without, "link /var/tmp"));
+    bind_path(&policy, "rw", "/var/tmp/state/run", "/var/tmp/state/run");
+    AUTO(str) char *text = print_of(&policy, &of);
+    assert_null(strstr(text, "link /var/tmp"));
+    assert_non_null(strstr(text, "bind /var/tmp/state/run /var/tmp/state/run\n"));
+    jail_policy_done(&policy);
+}
+
 static void a_policy_without_sense_is_refused_by_name(void **state)
 {
     (void)state;
@@ -371,6 +386,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_plan_shows_outer_places_before_those_in_them),
         cmocka_unit_test(a_place_of_the_policy_takes_that_of_a_private_one),
+        cmocka_unit_test(a_place_below_var_tmp_can_be_shown),
         cmocka_unit_test(a_policy_without_sense_is_refused_by_name),
         cmocka_unit_test(a_tier_that_the_host_lacks_is_refused_and_not_weakened),
         cmocka_unit_test(what_is_missing_has_a_reason),
