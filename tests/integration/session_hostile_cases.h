@@ -51,7 +51,6 @@ static const char *const hostile[] = {
     "f() { return 300; }; f",
     "f() { trap 'exit 9' RETURN; }; f; f",
     ":(){ :|:& };: 2>/dev/null; sleep 0.3",
-    "perl -e 'fork while 1' 2>/dev/null",
     "kill -STOP $$",
     "kill -STOP $PPID",
     "kill -ABRT $$",
