@@ -28,7 +28,7 @@ const char *const google_build_schemas[] = {
     "name=!s options=BuildOptions projectId=!s queueTtl=d results=!* secrets=[*] serviceAccount=s "
     "source=Source status=!" STATUS " steps=[BuildStep] substitutions={s} tags=[s] timeout=d "
     "approval=!* buildTriggerId=!s createTime=!t dependencies=[*] failureInfo=!* finishTime=!t "
-    "gitConfig=* sourceProvenance=!* startTime=!t statusDetail=!s timing=!* warnings=!*",
+    "gitConfig=* sourceProvenance=!* startTime=!t statusDetail=!s timing={*} warnings=!*",
     "cloudbuild.Source gitSource=* repoSource=* storageSource=StorageSource "
     "storageSourceManifest=*",
     "cloudbuild.StorageSource bucket=s generation=l object=s sourceFetcher=(GSUTIL|GCS_FETCHER)",
