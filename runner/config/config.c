@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/fd.h"
+#include "base/str.h"
 #include "runner/config/caller_limits.h"
 #include "runner/config/fields.h"
 #include "runner/config/unknown.h"
@@ -12,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#define UID_LAST (UINT32_MAX - 1) /* the one behind it means no user */
 
 const struct config_field config_fields[] = {
 #define CONFIG_ROW(kind_, member, name_, alias_, default_, takes_, flags_, help_) \
@@ -221,8 +224,14 @@ void config_print_unchanging(const struct config *config, struct buf *out)
 
 bool config_uids(const struct config *config, unsigned *ret_first, unsigned *ret_last)
 {
-    char rest;
-    return config->uids && sscanf(config->uids, "%9u-%9u%c", ret_first, ret_last, &rest) == 2;
+    const char *text = config->uids, *dash = text ? strchr(text, '-') : NULL;
+    int64_t first, last;
+    AUTO(str) char *low = dash ? str_copy(text, (size_t)(dash - text)) : NULL;
+    if (!low || str_to_int(low, 0, UID_LAST, &first) || str_to_int(dash + 1, 0, UID_LAST, &last))
+        return false;
+    *ret_first = (unsigned)first;
+    *ret_last = (unsigned)last;
+    return true;
 }
 
 static void check_uids(struct load *load, const struct config *config)

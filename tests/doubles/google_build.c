@@ -26,7 +26,9 @@ const char *const google_build_methods[] = {
 const char *const google_build_schemas[] = {
     "cloudbuild.Build artifacts=* availableSecrets=* id=!s images=[s] logUrl=!s logsBucket=s "
     "name=!s options=BuildOptions projectId=!s queueTtl=d results=!* secrets=[*] serviceAccount=s "
-    "source=Source status=!" STATUS " steps=[BuildStep] substitutions={s} tags=[s] timeout=d",
+    "source=Source status=!" STATUS " steps=[BuildStep] substitutions={s} tags=[s] timeout=d "
+    "approval=!* buildTriggerId=!s createTime=!t dependencies=[*] failureInfo=!* finishTime=!t "
+    "gitConfig=* sourceProvenance=!* startTime=!t statusDetail=!s timing={*} warnings=!*",
     "cloudbuild.Source gitSource=* repoSource=* storageSource=StorageSource "
     "storageSourceManifest=*",
     "cloudbuild.StorageSource bucket=s generation=l object=s sourceFetcher=(GSUTIL|GCS_FETCHER)",

@@ -36,7 +36,7 @@ static void *greet(void *arg)
     while ((fd = accept(s->fd, NULL, NULL)) >= 0) {
         atomic_fetch_add(&s->came, 1);
         (void)!read(fd, request, sizeof(request));
-        (void)!write(fd, answer, sizeof(answer) - 1);
+        (void)!send(fd, answer, sizeof(answer) - 1, MSG_NOSIGNAL);
         close(fd);
     }
     return NULL;

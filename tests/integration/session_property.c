@@ -97,7 +97,7 @@ static const char *const forms[] = {
     "mapfile -t l <<< $'x\\ny'; echo ${l[1]}",
     "printf '\\101\\n'",
     "return %N",
-    "time -p true 2>/dev/null",
+    "{ time -p true; } 2>/dev/null",
     "command -v f%N",
     "type -t al f%N",
     "hash -r",

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -71,19 +72,31 @@ struct range {
     uintptr_t from, to;
 };
 
-/* Whether the line is private memory without a file. */
+/* True when the line ("FROM-TO RIGHTS OFFSET DEVICE INODE …") is private memory without a file. */
+static bool take_range(const char *line, struct range *ret_range)
+{
+    char *at;
+    ret_range->from = strtoull(line, &at, 16);
+    if (*at != '-')
+        return false;
+    ret_range->to = strtoull(at + 1, &at, 16);
+    if (strncmp(at, " rw-p ", 6) != 0 && strncmp(at, " rwxp ", 6) != 0)
+        return false;
+    at += 6;
+    for (int i = 0; i < 2; i++) { /* past the offset and the device */
+        at += strcspn(at, " ");
+        at += *at == ' ';
+    }
+    return strtoull(at, NULL, 10) == 0;
+}
+
 static size_t find_ranges(struct range ranges[RANGES_MAX])
 {
     char line[512];
     size_t count = 0;
     FILE *maps = fopen("/proc/self/maps", "re");
     while (maps && count < RANGES_MAX && fgets(line, sizeof(line), maps)) {
-        char rights[8];
-        uint64_t inode;
-        struct range *range = &ranges[count];
-        if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " %7s %*x %*s %" SCNu64, &range->from, &range->to,
-                   rights, &inode) == 4 &&
-            inode == 0 && rights[0] == 'r' && rights[1] == 'w' && rights[3] == 'p')
+        if (take_range(line, &ranges[count]))
             count++;
     }
     if (maps)
