@@ -62,6 +62,7 @@ struct shell {
     bool ready;      /* it has read its state */
     bool broken;     /* it could not start with its state: start without it */
     bool monitor;    /* it has job control on */
+    bool doomed;     /* its bash has been killed and is not buried yet */
     char *cwd;
 };
 
@@ -135,6 +136,10 @@ struct shell *box_shell_find(struct box *box, const char *name);
 struct shell *box_shell_take(struct box *box, const char *name, struct err *err);
 /* Starts the shell's bash when it is dead. */
 int box_shell_wake(struct box *box, struct shell *shell, struct err *err);
+/* Its bash ends now, and runs no other command: the next one gets another. */
+void box_shell_doom(struct shell *shell);
+/* Makes sure that a shell can start a process: what a bomb has left would keep it from that. */
+void box_make_room(struct box *box);
 /* The state that it left, for reading; -1: none. Whatever else a command has put there is removed.
  */
 int box_state_open(const struct box *box, const char *name);

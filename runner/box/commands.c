@@ -21,6 +21,7 @@
     (16u << 10) /* longer commands are read from a file: pipes are read by bytes \
                  */
 #define KILL_ROUNDS 400
+#define HAND_OVERS 2
 #define KILL_EVERY_MS 1
 
 static void run_free(struct run *run)
@@ -172,6 +173,24 @@ static int refuse_busy(const struct shell *shell, struct err *err)
                    shell->run->head);
 }
 
+/* Gives the command to the shell. One that has died meanwhile, or has read half a line, runs
+ * nothing any more: another gets it. */
+static int hand_over(struct box *box, struct shell *shell, struct run *run, const char *cwd,
+                     struct err *err)
+{
+    for (int i = 0; i < HAND_OVERS; i++) {
+        if (box_shell_wake(box, shell, err))
+            return -1;
+        box_tag_set(shell->pid, run->tag);
+        shell->run = run;
+        if (write_lines(box, shell, run->command, cwd, err) == 0)
+            return 0;
+        shell->run = NULL;
+        box_shell_doom(shell);
+    }
+    return -1;
+}
+
 static const char swept[] = "The session had no room for another process (limits.pids): what was "
                             "left running in it was ended.\n";
 
@@ -190,30 +209,26 @@ static int start(struct box *box, struct run *owned, const struct json *ask,
         return refuse_busy(shell, err);
     json_bool(json_get(ask, "background"), &background);
     json_bool(json_get(ask, "trailing"), &trailing);
+    box_reap(box);
     run->background = background;
     int input = message->fd_count > 1 ? message->fds[1] : -1;
     int rc = open_ends(box, run, background || trailing, input, ends, err) ||
              box_shell_wake(box, shell, err);
+    if (rc == 0 && shell->status != 0) /* a line of ours forks then: see add_lines() */
+        box_make_room(box);
     if (box->swept)
         (void)!fd_write_all(run->err >= 0 ? run->err : run->log, swept, sizeof(swept) - 1);
     box->swept = false;
+    const char *place = json_text(json_get(ask, "cwd"));
+    AUTO(str) char *cwd = place ? box_real_path(box, place) : NULL;
     if (rc == 0) {
         run->command = fcntl(message->fds[0], F_DUPFD_CLOEXEC, 0);
         run->tag = box_tag_new(box);
-        box_tag_set(shell->pid, run->tag);
-        shell->run = run;
-        const char *place = json_text(json_get(ask, "cwd"));
-        AUTO(str) char *cwd = place ? box_real_path(box, place) : NULL;
-        rc = write_lines(box, shell, run->command, cwd, err);
+        rc = hand_over(box, shell, run, cwd, err);
     }
     if (rc == 0) {
         answer_started(box, run, ends);
         run = NULL;
-    } else if (shell->run == run) { /* The shell may have read half a line, so it cannot be used any
-                                     * more. */
-        shell->run = NULL;
-        if (shell->pid > 0)
-            kill(shell->pid, SIGKILL);
     }
     fd_close(&ends[0]);
     fd_close(&ends[1]);

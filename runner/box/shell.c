@@ -14,6 +14,7 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define TOLD_BYTES_MAX STATE_BYTES_MAX
@@ -249,9 +250,27 @@ static pid_t fork_shell(struct box *box)
     return box_fork(box);
 }
 
+void box_shell_doom(struct shell *shell)
+{
+    if (shell->pid > 0)
+        kill(shell->pid, SIGKILL);
+    shell->doomed = shell->pid > 0;
+}
+
+void box_make_room(struct box *box)
+{
+    pid_t pid = fork_shell(box);
+    if (pid == 0)
+        _exit(0);
+    if (pid > 0)
+        waitpid(pid, NULL, 0);
+}
+
 int box_shell_wake(struct box *box, struct shell *shell, struct err *err)
 {
-    int script = -1;
+    int script = -1, status;
+    if (shell->doomed && shell->pid > 0 && waitpid(shell->pid, &status, 0) == shell->pid)
+        box_shell_died(box, shell, status);
     if (shell->pid > 0)
         return 0;
     if (open_pipes(shell, &script, err))
@@ -319,7 +338,7 @@ static size_t take_word(struct box *box, struct shell *shell, const char *text, 
         if (is_usable(dump, (size_t)(stop - dump)))
             keep_state(box, shell, dump, (size_t)(stop - dump));
         else
-            kill(shell->pid, SIGKILL);
+            box_shell_doom(shell);
         box_run_ended(box, shell, (int)status, (pid_t)bang);
     }
     return (size_t)(stop - text) + 1;
@@ -347,7 +366,7 @@ void box_shell_listen(struct box *box, struct shell *shell)
         return;
     buf_done(&shell->told); /* The state is too large: the shell keeps the previous one. */
     buf_init(&shell->told, TOLD_BYTES_MAX);
-    kill(shell->pid, SIGKILL);
+    box_shell_doom(shell);
 }
 
 void box_shell_look(struct box *box, struct shell *shell)
@@ -359,14 +378,15 @@ void box_shell_look(struct box *box, struct shell *shell)
     if (!shell->run || shell->told.len > 0)
         return;
     box_note_cwd(shell);
-    kill(shell->pid, SIGKILL); /* It has read past the line that reports, and has reported
-                                * nothing. */
+    box_shell_doom(shell); /* It has read past the line that reports, and has reported
+                            * nothing. */
 }
 
 void box_shell_died(struct box *box, struct shell *shell, int wait_status)
 {
     box_shell_listen(box, shell);
     shell->pid = 0;
+    shell->doomed = false;
     shell->bang = 0;
     shell->status = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status);
     close_pipes(shell);
