@@ -28,7 +28,7 @@
 #include <stdbool.h>
 
 struct system_prompt;
-struct service;   /* runner/service */
+struct replica;   /* runner/replica */
 struct api_guard; /* auth.c: who tried wrong secrets, and how often */
 
 struct api_numbers;   /* numbers.h: what was asked and answered */
@@ -56,7 +56,7 @@ struct api {
     struct launcher *launcher;
     struct repos *repos;
     struct overflow *overflow; /* NULL: no cloud is configured */
-    struct service *service;   /* NULL: this is no instance of the service at Google */
+    struct replica *service;   /* NULL: this is no instance of the service at Google */
     struct webhook *webhook;
     struct sessions *sessions;
     struct inputs *inputs;

@@ -5,7 +5,7 @@
 #include "base/place.h"
 #include "crypto/crypto.h"
 #include "runner/access/callers.h"
-#include "runner/api/handlers.h"
+#include "runner/api/caller_limits.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -204,6 +204,16 @@ static bool note_caller(const struct api *api, const struct http_request *req)
     return caller != NULL;
 }
 
+/* Python and sessions have no tasks whose requests could be judged: what begins or uses them is. */
+static bool may_begin(struct api *api, struct http_request *req)
+{
+    const char *path = http_path(req);
+    if (strncmp(path, "/python", 7) == 0)
+        return caller_may(req, api, "python");
+    bool looks = strcmp(http_method(req), "GET") == 0 && !strstr(path, "/terminal");
+    return strncmp(path, "/sessions", 9) != 0 || looks || caller_may(req, api, "session");
+}
+
 bool api_gate(struct http_request *req, const struct http_route *route, void *arg)
 {
     struct api *api = arg;
@@ -220,6 +230,8 @@ bool api_gate(struct http_request *req, const struct http_route *route, void *ar
         send_err(req, &err);
         return false;
     }
+    if (route && !may_begin(api, req))
+        return false;
     if (!(flags & ROUTE_DRAIN) && atomic_load(&api->draining)) {
         err_set(&err, ERR_BUSY, "the runner is shutting down");
         send_err(req, &err);

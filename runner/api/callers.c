@@ -1,6 +1,6 @@
 /* GET /callers: which secrets exist, and how they were used. */
 #include "runner/access/callers.h"
-#include "runner/api/handlers.h"
+#include "runner/api/caller_limits.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -31,8 +31,8 @@ static void print_tasks(struct listing *listing, const char *name)
     json_close(&listing->w);
 }
 
-static void print_caller(struct listing *listing, const char *name, bool configured,
-                         const struct caller_use *use)
+static void print_caller(struct listing *listing, const struct config *config, const char *name,
+                         bool configured, const struct caller_use *use)
 {
     struct json_writer *w = &listing->w;
     json_open_object(w, NULL);
@@ -43,6 +43,7 @@ static void print_caller(struct listing *listing, const char *name, bool configu
     json_add_text(w, "lastAddress", use && use->address[0] ? use->address : NULL);
     json_add_int(w, "requests", use ? use->requests : 0);
     print_tasks(listing, name);
+    caller_limits_print(w, config, name);
     json_close(w);
 }
 
@@ -71,11 +72,11 @@ static void print_all(struct api *api, struct listing *listing)
     json_open_array(&listing->w, "callers");
     for (size_t i = 0; i < config->secrets.count; i++) {
         const char *name = config->secrets.items[i].name;
-        print_caller(listing, name, true, find_use(listing, name));
+        print_caller(listing, config, name, true, find_use(listing, name));
     }
     for (size_t i = 0; i < listing->use_count; i++)
         if (!is_configured(config, &listing->uses[i]))
-            print_caller(listing, listing->uses[i].name, false, &listing->uses[i]);
+            print_caller(listing, config, listing->uses[i].name, false, &listing->uses[i]);
     json_close(&listing->w);
     json_close(&listing->w);
 }

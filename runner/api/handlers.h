@@ -75,7 +75,7 @@ bool instances_field(const struct task_request *request, size_t i, const char **
 /* True when that route needs a machine that lasts. */
 bool instances_refuse_route(const struct api *api, const struct http_route *route, struct err *err);
 
-/* The Idempotency-Key header, or NULL. -1 when it is none. */
+/* The Idempotency-Key header, or NULL. Returns -1 when it is malformed. */
 int idempotency_key(struct http_request *req, const char **ret_key, struct err *err);
 
 /* Refuses unknown query parameters by name; `known` ends with NULL. Returns 0 or -1. */

@@ -210,6 +210,24 @@ static void print_verbose(const struct api *api, struct json_writer *w)
     json_add_raw(w, "config", buf_str(&text), text.len);
 }
 
+/* What the console asks its owner for beside the reasons of /health. */
+static size_t more_troubles(const struct api *api, const struct keeper_status *login,
+                            struct push_trouble *ret_troubles, size_t max)
+{
+    struct err ignored;
+    size_t count = 0;
+    int64_t webhooks[WEBHOOK_STATE_COUNT];
+    AUTO(config_ref) const struct config *config = config_ref(api->config);
+    if (count < max && strcmp(credential_of(config, login), "none") == 0)
+        ret_troubles[count++] = (struct push_trouble){
+            "login_missing", "Claude has no login yet: open /login, or run `claude-runner login`."};
+    if (count < max && store_webhook_count(api->store, webhooks, &ignored) == 0 &&
+        webhooks[WEBHOOK_DEAD] > 0)
+        ret_troubles[count++] = (struct push_trouble){
+            "webhook_undelivered", "A webhook could not be delivered: the console sends it again."};
+    return count;
+}
+
 size_t api_troubles(struct push_trouble *ret_troubles, size_t max, void *arg)
 {
     struct troubles found;
@@ -222,7 +240,7 @@ size_t api_troubles(struct push_trouble *ret_troubles, size_t max, void *arg)
     for (size_t i = 0; i < found.count && count < max; i++)
         ret_troubles[count++] =
             (struct push_trouble){found.items[i]->reason, found.items[i]->remedy};
-    return count;
+    return count + more_troubles(api, &login, ret_troubles + count, max - count);
 }
 
 static void print_status(const struct api *api, const struct keeper_status *login,

@@ -1,18 +1,18 @@
 /*
- * What is different where this is the service at Google (runner/service): tasks of other instances,
+ * What is different where this is the service at Google (runner/replica): tasks of other instances,
  * and what needs a machine that lasts.
  */
 #include "base/str.h"
 #include "base/thread.h"
 #include "runner/api/handlers.h"
-#include "runner/service/service.h"
+#include "runner/replica/replica.h"
 
 #include <string.h>
 
 /* The bucket is asked on a thread with a stack of its own: a worker's is small. The worker waits.
  */
 struct bucket_call {
-    struct service *service;
+    struct replica *service;
     const char *id;
     const struct task_new *task;
     char *earlier;
@@ -25,11 +25,11 @@ static void *call(void *arg)
 {
     struct bucket_call *call = arg;
     if (call->task)
-        call->rc = service_promise(call->service, call->task, call->earlier, &call->err);
+        call->rc = replica_promise(call->service, call->task, call->earlier, &call->err);
     else
-        call->rc = service_adopt(call->service, call->id, &call->err);
+        call->rc = replica_adopt(call->service, call->id, &call->err);
     if (call->rc == 0 && call->cancel)
-        call->rc = service_cancel(call->service, call->id, &call->err);
+        call->rc = replica_cancel(call->service, call->id, &call->err);
     return NULL;
 }
 

@@ -1,4 +1,5 @@
 /* POST /run: a task and its events in one answer. POST /run-async: a task, and no waiting. */
+#include "runner/api/caller_limits.h"
 #include "runner/api/python.h"
 #include "runner/api/stream.h"
 #include "runner/api/wait.h"
@@ -23,7 +24,8 @@ void run_post(struct http_request *req, void *arg)
         return;
     }
     if (pyrunner_takes(&s.body)) {
-        pyrunner_run(req, api, &s.body);
+        if (caller_may(req, api, "python"))
+            pyrunner_run(req, api, &s.body);
         return;
     }
     s.timeout_minutes = CONFIG_GET(api->config, task_timeout_minutes);

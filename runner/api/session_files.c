@@ -14,6 +14,7 @@
 #define PIECE_BYTES (256u << 10)
 #define ANSWER_BYTES_MAX (96u << 20)
 #define TEXT_BYTES_MAX (64u << 20)
+#define SEEN_BYTES_MAX (4LL << 30) /* of a file in which lines are counted */
 #define PATH_BYTES_MAX 4095
 #define ASK_BYTES_MAX (90u << 10) /* what fits into a message to an agent */
 
@@ -40,8 +41,9 @@ static int query_number(struct http_request *req, const char *name, int64_t *ret
 }
 
 struct lines {
-    int64_t first, end; /* from 0; `end` is the line after the last */
-    int64_t at;         /* number of the line that is being read */
+    int64_t first, end; /* 0-based; `end` is past the last */
+    int64_t at;         /* the line that is being read */
+    int64_t max;        /* bytes that are wanted of them; -1: all */
     struct buf text;
 };
 
@@ -53,20 +55,31 @@ static bool keep_lines(struct lines *lines, const char *piece, size_t len)
         size_t n = end ? (size_t)(end - piece) + 1 - at : len - at;
         if (lines->at >= lines->first && buf_add(&lines->text, piece + at, n))
             return false;
+        if (lines->max >= 0 && lines->text.len > (size_t)lines->max)
+            return false;
         lines->at += end != NULL;
         at += n;
     }
     return lines->at < lines->end;
 }
 
-/* Answers ?startLine=&endLine=&maxLength=: text, cut where it is too long. */
-static void send_lines(struct http_request *req, int fd, struct lines *lines, int64_t max)
+/* ?startLine=&endLine=&maxLength=: text, cut where it is too long. */
+static void send_lines(struct http_request *req, int fd, struct lines *lines)
 {
     struct err err;
-    ssize_t n;
+    ssize_t n = 0;
+    int64_t seen = 0;
+    const int64_t max = lines->max;
     AUTO(str) char *piece = malloc(PIECE_BYTES);
-    while (piece && (n = read(fd, piece, PIECE_BYTES)) > 0 && keep_lines(lines, piece, (size_t)n))
-        continue;
+    while (piece && seen < SEEN_BYTES_MAX && (n = read(fd, piece, PIECE_BYTES)) > 0 &&
+           keep_lines(lines, piece, (size_t)n))
+        seen += n;
+    if (seen >= SEEN_BYTES_MAX) {
+        err_set(&err, ERR_TOO_LARGE, "lines are looked for in the first %lld GiB of a file only",
+                SEEN_BYTES_MAX >> 30);
+        send_err(req, &err);
+        return;
+    }
     if (!piece || buf_check(&lines->text, "what was asked for", &err)) {
         if (!piece)
             err_sys(&err, "file");
@@ -91,8 +104,7 @@ static void send_it(struct http_request *req, int fd)
     struct err err;
     struct stat st;
     char etag[80];
-    struct lines lines = {.end = INT64_MAX, .text = BUF_INIT(TEXT_BYTES_MAX)};
-    int64_t max = -1;
+    struct lines lines = {.end = INT64_MAX, .max = -1, .text = BUF_INIT(TEXT_BYTES_MAX)};
     if (fstat(fd, &st)) {
         err_sys(&err, "file");
         send_err(req, &err);
@@ -100,11 +112,11 @@ static void send_it(struct http_request *req, int fd)
     }
     make_etag(&st, etag, sizeof(etag));
     if (query_number(req, "startLine", &lines.first) || query_number(req, "endLine", &lines.end) ||
-        query_number(req, "maxLength", &max))
+        query_number(req, "maxLength", &lines.max))
         return;
-    if (lines.first > 0 || lines.end != INT64_MAX || max >= 0) {
+    if (lines.first > 0 || lines.end != INT64_MAX || lines.max >= 0) {
         if (meets_condition(req, etag))
-            send_lines(req, fd, &lines, max);
+            send_lines(req, fd, &lines);
         buf_done(&lines.text);
         return;
     }

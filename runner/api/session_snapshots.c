@@ -1,4 +1,4 @@
-/* Snapshots of sessions. */
+/* Snapshots of sessions: taking them. */
 #include "base/str.h"
 #include "runner/api/body_fields.h"
 #include "runner/api/later.h"
@@ -8,8 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define LIST_BYTES_MAX (16u << 20)
 
 struct taking {
     struct later later;
@@ -90,40 +88,4 @@ void session_snapshot(struct http_request *req, void *arg)
         later_answer(req, &taking->later);
     else
         taking_free(&taking->later);
-}
-
-void snapshots_get(struct http_request *req, void *arg)
-{
-    struct api *api = arg;
-    AUTO(buf) struct buf out = BUF_INIT(LIST_BYTES_MAX);
-    snapshots_print(api->sessions, &out);
-    send_json(req, 200, &out);
-}
-
-void snapshot_get(struct http_request *req, void *arg)
-{
-    struct api *api = arg;
-    struct err err;
-    AUTO(buf) struct buf out = BUF_INIT(LIST_BYTES_MAX);
-    if (snapshot_print(api->sessions, http_param(req, "id"), &out, &err))
-        send_err(req, &err);
-    else
-        send_json(req, 200, &out);
-}
-
-void snapshot_remove_it(struct http_request *req, void *arg)
-{
-    struct api *api = arg;
-    struct err err;
-    bool there = false;
-    const char *id = http_param(req, "id");
-    AUTO(buf) struct buf out = BUF_INIT(1024);
-    if (snapshot_delete(api->sessions, id, &there, &err)) {
-        send_err(req, &err);
-        return;
-    }
-    buf_adds(&out, "{\"success\":true,\"id\":\"");
-    str_add_json(&out, id, strlen(id));
-    buf_addf(&out, "\",\"deleted\":%s}", there ? "true" : "false");
-    send_json(req, 200, &out);
 }

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "crypto/crypto.h"
+#include "runner/api/caller_limits.h"
 #include "runner/api/system_prompt.h"
 #include "runner/egress/rules.h"
 #include "runner/inputs/layers.h"
@@ -152,6 +153,7 @@ struct making {
     char host[WEBHOOK_HOST_SIZE];
     char group[ID_SIZE];
     char *caller;
+    struct store_room room; /* where the caller has limits */
     char (*conversations)[ID_UUID_SIZE];
     struct task_new *tasks;
 };
@@ -215,6 +217,8 @@ static int make_tasks(struct http_request *req, struct api *api, struct submissi
         return err_sys(err, "task");
     if (scope_key(s, making, err))
         return -1;
+    if (s->limited)
+        caller_limits_room(&s->limits, clock_real_ms(), &making->room);
     id_new(making->group);
     if (request->task_id && !alone)
         snprintf(making->group, sizeof(making->group), "%s", request->task_id);
@@ -235,6 +239,7 @@ static int make_tasks(struct http_request *req, struct api *api, struct submissi
             .request = buf_str(&making->request),
             .secrets = making->secrets.len > 0 ? making->secrets.data : NULL,
             .caller = making->caller,
+            .room = s->limited ? &making->room : NULL,
             .request_id = http_id(req),
             .webhook_url = request->callback_url,
             .webhook_host = making->host,
@@ -513,6 +518,20 @@ static int check_here(struct api *api, struct submission *s, struct err *err)
     return s->shared && !s->patient && !leaves ? check_account(api, err) : 0;
 }
 
+/* The limits of who asks, on what is asked for. -1 after the answer. */
+static int check_caller(struct http_request *req, struct api *api, struct submission *s)
+{
+    struct err err;
+    AUTO(str) char *name = caller_name(api, req);
+    s->config = config_ref(api->config); /* the limits point into it */
+    s->limited = name && caller_limits_find(s->config, name, &s->limits);
+    if (!s->limited ||
+        caller_limits_apply(&s->limits, name, s->task_kind->name, s->request, &err) == 0)
+        return 0;
+    send_err(req, &err);
+    return -1;
+}
+
 int submit_task(struct http_request *req, struct api *api, struct submission *s)
 {
     REQUIRE(s->kind);
@@ -531,7 +550,7 @@ int submit_task(struct http_request *req, struct api *api, struct submission *s)
         return -1;
     }
     s->request = decode(req, api, s);
-    if (!s->request || check_fields(req, api, s))
+    if (!s->request || check_caller(req, api, s) || check_fields(req, api, s))
         return -1;
     s->shared = s->task_kind->shares_account && s->task_kind->shares_account(s->request);
     s->patient |= s->request->detach;
@@ -545,6 +564,7 @@ int submit_task(struct http_request *req, struct api *api, struct submission *s)
 void submission_done(struct submission *s)
 {
     task_request_free(s->request);
+    config_unref(s->config);
     for (size_t i = 0; i < s->held.count; i++)
         input_drop(s->inputs, s->held.items[i]);
     strlist_done(&s->held);

@@ -7,6 +7,7 @@
 #define API_SUBMIT_H
 
 #include "runner/api/handlers.h"
+#include "runner/config/caller_limits.h"
 #include "runner/request/request.h"
 
 struct submission {
@@ -23,6 +24,9 @@ struct submission {
     struct buf body;
     bool has_body; /* `body` has been read already */
     const char *key;
+    bool limited;                /* the caller has limits of its own */
+    struct caller_limits limits; /* theirs; of `config` */
+    const struct config *config; /* held, or NULL */
     bool shared;                 /* it uses the runner's own credential */
     struct inputs *inputs;       /* borrowed */
     struct strlist held;         /* inputs that are held until the tasks are stored */

@@ -23,11 +23,23 @@ static int sink(const void *data, size_t len, void *arg)
     return fd_write_all(*(int *)arg, data, len);
 }
 
-static int add_file(int dir, const char *name, const char *path, const struct stat *st, void *arg)
+/* A link as it is; one that leads out of what is packed could not be unpacked, and stays behind. */
+static int add_link(int dir, const char *name, const char *path, struct tgz *tgz)
+{
+    struct err ignored;
+    char target[PATH_MAX];
+    ssize_t len = readlinkat(dir, name, target, sizeof(target) - 1);
+    if (len <= 0)
+        return 0;
+    target[len] = '\0';
+    return unpack_takes_link(path, target) ? tgz_link(tgz, path, target, &ignored) : 0;
+}
+
+static int add_file(int dir, const char *name, const char *path, const struct stat *st,
+                    struct tgz *tgz)
 {
     static char piece[PIECE_BYTES];
     struct err ignored;
-    struct tgz *tgz = arg;
     AUTO(fd) int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0)
         return 0;
@@ -46,6 +58,15 @@ static int add_file(int dir, const char *name, const char *path, const struct st
         at += (int64_t)want;
     }
     return 0;
+}
+
+static int add(int dir, const char *name, const char *path, const struct stat *st, void *arg)
+{
+    struct err ignored;
+    if (S_ISDIR(st->st_mode))
+        return tgz_directory(arg, path, st->st_mode & 0777, st->st_mtim.tv_sec, &ignored);
+    return S_ISLNK(st->st_mode) ? add_link(dir, name, path, arg)
+                                : add_file(dir, name, path, st, arg);
 }
 
 static int add_size(int dir, const char *name, const char *path, const struct stat *st, void *arg)
@@ -94,7 +115,7 @@ int box_archive_pack(const struct work *work, struct err *err)
     AUTO(fd) int parent = -1;
     int rc;
     if (S_ISDIR(st.st_mode)) {
-        rc = walk_files(fcntl(fd, F_DUPFD_CLOEXEC, 0), add_file, tgz);
+        rc = walk_tree(fcntl(fd, F_DUPFD_CLOEXEC, 0), add, tgz);
     } else {
         parent = box_open_parent(work, path, false, &name, &ignored);
         rc = parent < 0 ? -1 : add_file(parent, name, name, &st, tgz);

@@ -21,7 +21,9 @@
 #include <unistd.h>
 
 #define PIDS_MAX 1024
-#define LOOK_EVERY_MS 250 /* how often shells that run a command are looked at */
+#define LOOK_EVERY_MS 250 /* at shells that run something */
+#define FORK_TRIES 100
+#define FORK_EVERY_MS 20
 
 void box_say(const struct box *box, const struct buf *text, const int *fds, size_t fd_count)
 {
@@ -178,7 +180,7 @@ static void bury(struct box *box, pid_t pid, int status)
         box_job_over(box, job, status);
 }
 
-static void reap(struct box *box)
+void box_reap(struct box *box)
 {
     struct signalfd_siginfo info;
     int status;
@@ -187,6 +189,17 @@ static void reap(struct box *box)
         continue;
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
         bury(box, pid, status);
+}
+
+pid_t box_fork(struct box *box)
+{
+    pid_t pid;
+    for (int i = 0; (pid = fork()) < 0 && errno == EAGAIN && i < FORK_TRIES; i++) {
+        poll(NULL, 0, FORK_EVERY_MS); /* those that were killed are still on their way */
+        box_reap(box);
+        errno = EAGAIN;
+    }
+    return pid;
 }
 
 /* --- the loop ------------------------------------------------------------------------------ */
@@ -243,7 +256,7 @@ static bool turn(struct box *box)
         if (fds[FIXED + i].revents && box->shells[i].report == fds[FIXED + i].fd)
             box_shell_listen(box, &box->shells[i]);
     if (fds[1].revents)
-        reap(box);
+        box_reap(box);
     see_jobs(box, fds + FIXED + shells, count - FIXED - shells);
     return !fds[0].revents || hear(box);
 }

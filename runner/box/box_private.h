@@ -98,7 +98,8 @@ struct box {
     struct job *jobs;
     size_t job_count;
     struct worker workers[WORKERS_MAX];
-    pid_t ptys[PTYS_MAX]; /* processes of terminals; 0: free */
+    pid_t ptys[PTYS_MAX]; /* of terminals; 0: free */
+    bool swept;           /* all that was left running has been ended to make room */
     int tag;
 };
 
@@ -117,6 +118,13 @@ void box_say_ok(const struct box *box, int64_t id);
  * beside them, and drops every privilege. -1 when the host does not allow it. */
 int box_enclose(const char *dir, struct err *err);
 
+/* --- children (box.c) ---------------------------------------------------------------------- */
+
+/* fork() that waits for a while, when there is no room for another process. */
+pid_t box_fork(struct box *box);
+/* Looks who has ended: anybody's shell, process, terminal or worker may be another afterwards. */
+void box_reap(struct box *box);
+
 /* --- shells (shell.c) ---------------------------------------------------------------------- */
 
 struct shell *box_shell_find(struct box *box, const char *name);
@@ -124,11 +132,21 @@ struct shell *box_shell_find(struct box *box, const char *name);
 struct shell *box_shell_take(struct box *box, const char *name, struct err *err);
 /* Starts the shell's bash when it is dead. */
 int box_shell_wake(struct box *box, struct shell *shell, struct err *err);
-/* Writes a line for the shell to read. */
+/* The state that it left, for reading; -1: none. Whatever else a command has put there is removed.
+ */
+int box_state_open(const struct box *box, const char *name);
+/* Gives it a line to read. */
 int box_shell_write(struct shell *shell, const struct buf *line, struct err *err);
 /* Reads the shell's report. */
 void box_shell_listen(struct box *box, struct shell *shell);
-/* Call when the shell's bash has ended. */
+/* In a fresh child: becomes a bash in `place`, with these descriptors under these numbers, which
+ * rise, and no others. Descriptor 0 is its terminal when it is one. */
+struct bash_fd {
+    int from, to;
+};
+_Noreturn void box_become_bash(const struct box *box, char *const argv[], const struct bash_fd *fds,
+                               size_t count, const char *place);
+/* Its bash has ended. */
 void box_shell_died(struct box *box, struct shell *shell, int wait_status);
 /* Finds a shell that reads on but reports nothing, as after `set -n`. */
 void box_shell_look(struct box *box, struct shell *shell);
@@ -180,6 +198,7 @@ bool box_pty_died(struct box *box, pid_t pid, int wait_status);
 struct process {
     pid_t pid, parent;
     int tag; /* -1: unknown */
+    bool stopped;
 };
 
 /* All processes below the agent. The caller frees the list. */
@@ -187,9 +206,12 @@ struct process *box_processes_list(const struct box *box, size_t *ret_count);
 /* Find a tag that no process has, and give a process a tag. */
 int box_tag_new(struct box *box);
 void box_tag_set(pid_t pid, int tag);
-/* Sends `sig` to every process with the tag except `spare`. Returns their number. */
+/* Sends `sig` to everybody with the tag but `spare`; how many there were. Who is stopped already is
+ * passed over by SIGSTOP. */
 int box_tag_signal(const struct box *box, int tag, pid_t spare, int sig);
-/* Sends `sig` to a process, its group, and its descendants. Returns their number. */
+/* The same for everybody but the session's shells, terminals and workers. */
+int box_others_signal(const struct box *box, int sig);
+/* The same for a process, its group, and its descendants. */
 int box_branch_signal(const struct box *box, pid_t pid, int sig);
 
 /* --- files (worker.c and what it calls) ---------------------------------------------------- */
@@ -216,8 +238,9 @@ int box_open_inside(const struct work *work, const char *path, int flags, mode_t
  * into path. */
 int box_open_parent(const struct work *work, const char *path, bool make, const char **ret_name,
                     struct err *err);
-/* A caller's path, absolute and without "." and "..", which the caller frees. NULL with err when it
- * is malformed. */
+/* What went wrong with a path (errno), as a caller can use it; -1. */
+int box_path_error(const char *path, struct err *err);
+/* A caller's path, absolute and without "." and "..". NULL with err when it is none. */
 char *box_clean_path(const char *path, struct err *err);
 
 /* Answer with members (text of the form ",\"a\":1") and a descriptor; a long `body` is sent as a

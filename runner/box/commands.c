@@ -21,6 +21,7 @@
     (16u << 10) /* longer commands are read from a file: pipes are read by bytes \
                  */
 #define KILL_ROUNDS 400
+#define KILL_EVERY_MS 1
 
 static void run_free(struct run *run)
 {
@@ -171,6 +172,9 @@ static int refuse_busy(const struct shell *shell, struct err *err)
                    shell->run->head);
 }
 
+static const char swept[] = "The session had no room for another process (limits.pids): what was "
+                            "left running in it was ended.\n";
+
 static int start(struct box *box, struct run *owned, const struct json *ask,
                  const struct box_message *message, struct err *err)
 {
@@ -190,6 +194,9 @@ static int start(struct box *box, struct run *owned, const struct json *ask,
     int input = message->fd_count > 1 ? message->fds[1] : -1;
     int rc = open_ends(box, run, background || trailing, input, ends, err) ||
              box_shell_wake(box, shell, err);
+    if (box->swept)
+        (void)!fd_write_all(run->err >= 0 ? run->err : run->log, swept, sizeof(swept) - 1);
+    box->swept = false;
     if (rc == 0) {
         run->command = fcntl(message->fds[0], F_DUPFD_CLOEXEC, 0);
         run->tag = box_tag_new(box);
@@ -354,18 +361,18 @@ void box_run_ended(struct box *box, struct shell *shell, int status, pid_t bang)
     box_jobs_ask(box, shell);
 }
 
-/* Kills everything with the command's tag, also its shell, again and again: a process that forks is
- * caught once none is left to fork. */
+/* Everything with the command's tag, its shell as well. Stopped first, again and again: who is
+ * stopped keeps a place, so those that fork run out of them. */
 static void kill_run(struct box *box, struct shell *shell)
 {
-    struct run *run = shell->run;
-    run->killed = true;
-    for (int i = 0; i < KILL_ROUNDS; i++) {
-        int found = box_tag_signal(box, run->tag, 0, SIGKILL);
-        kill(shell->pid, SIGKILL);
-        if (found == 0)
-            return;
-    }
+    const int tag = shell->run->tag;
+    shell->run->killed = true;
+    for (int i = 0; i < KILL_ROUNDS && box_tag_signal(box, tag, 0, SIGSTOP) > 0; i++)
+        poll(NULL, 0, KILL_EVERY_MS);
+    kill(shell->pid, SIGKILL);
+    for (int i = 0; i < KILL_ROUNDS && box_tag_signal(box, tag, 0, SIGKILL) > 0; i++)
+        poll(NULL, 0, KILL_EVERY_MS);
+    box_reap(box);
 }
 
 void box_run_kill(struct box *box, int64_t id, const struct json *ask)

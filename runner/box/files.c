@@ -147,9 +147,7 @@ int box_file_create(const struct work *work, struct err *err)
                            : O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
                     0644);
     if (fd < 0)
-        return errno == EACCES || errno == EROFS || errno == EPERM
-                   ? err_set(err, ERR_FORBIDDEN, "'%.160s' may not be written to", path)
-                   : err_sys(err, "cannot write '%.100s'", path);
+        return box_path_error(path, err);
     AUTO(buf) struct buf members = BUF_INIT(PATH_MAX * 8);
     buf_adds(&members, ",\"path\":\"");
     str_add_json(&members, path, strlen(path));
@@ -174,7 +172,7 @@ int box_file_commit(const struct work *work, struct err *err)
     if (mode < 0)
         mode = st.st_mode ? st.st_mode & 0777 : 0644;
     if (fchmodat(dir, fresh, (mode_t)mode & 0777, 0) || renameat(dir, fresh, dir, name))
-        return err_sys(err, "cannot write '%.100s'", path);
+        return box_path_error(path, err);
     if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW))
         return err_sys(err, "'%.100s'", path);
     char etag[80];

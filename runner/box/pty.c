@@ -5,12 +5,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
@@ -41,29 +39,14 @@ static int rc_file(struct err *err)
     return out;
 }
 
-static _Noreturn void become_bash(const struct box *box, int slave, int rc, int state,
-                                  const char *place)
+static _Noreturn void interact(const struct box *box, int slave, int rc, int state,
+                               const char *place)
 {
     char *argv[] = {(char[]){"bash"},        (char[]){"--noprofile"}, (char[]){"--rcfile"},
                     (char[]){"/dev/fd/100"}, (char[]){"-i"},          NULL};
-    sigset_t none;
-    setsid();
-    for (int sig = 1; sig < 32; sig++)
-        signal(sig, SIG_DFL);
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    /* Moved away first: one of them may have the number that another gets. */
-    int from[] = {fcntl(slave, F_DUPFD, 200), fcntl(rc, F_DUPFD, 200), fcntl(state, F_DUPFD, 200)};
-    static const int to[] = {0, 1, 2, RC_FD, STATE_FD};
-    for (size_t i = 0; i < COUNT_OF(to); i++)
-        dup2(from[i < 3 ? 0 : i - 2], to[i]);
-    close_range(3, RC_FD - 1, 0);
-    close_range(STATE_FD + 1, ~0U, 0);
-    if (ioctl(0, TIOCSCTTY, 0) || (chdir(place) && chdir("/workspace") && chdir("/")))
-        _exit(127);
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    execve("/bin/bash", argv, box->env.items);
-    _exit(127);
+    const struct bash_fd fds[] = {
+        {slave, 0}, {slave, 1}, {slave, 2}, {rc, RC_FD}, {state, STATE_FD}};
+    box_become_bash(box, argv, fds, COUNT_OF(fds), place);
 }
 
 /* Opens both ends; the runner's end does not block. */
@@ -91,14 +74,14 @@ static pid_t spawn(struct box *box, const char *name, int slave, struct err *err
     const struct shell *shell = box_shell_find(box, name);
     AUTO(str) char *home = box_real_path(box, "/workspace");
     AUTO(fd) int rc = rc_file(err);
-    AUTO(fd) int state = openat(box->states, name, O_RDONLY | O_CLOEXEC);
+    AUTO(fd) int state = box_state_open(box, name);
     if (state < 0)
         state = open("/dev/null", O_RDONLY | O_CLOEXEC);
     if (rc < 0 || state < 0 || !home)
         return rc < 0 ? -1 : err_sys(err, "terminal");
-    pid_t pid = fork();
+    pid_t pid = box_fork(box);
     if (pid == 0)
-        become_bash(box, slave, rc, state, shell ? shell->cwd : home);
+        interact(box, slave, rc, state, shell ? shell->cwd : home);
     return pid < 0 ? err_sys(err, "cannot start a terminal's shell") : pid;
 }
 

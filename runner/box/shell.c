@@ -103,6 +103,24 @@ static void keep_state(struct box *box, struct shell *shell, const char *dump, s
     renameat(box->states, fresh, box->states, shell->name);
 }
 
+int box_state_open(const struct box *box, const char *name)
+{
+    struct stat st;
+    AUTO(fd)
+    int fd = openat(box->states, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0 && errno == ENOENT)
+        return -1;
+    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
+        st.st_size <= (off_t)STATE_BYTES_MAX + PATH_MAX) {
+        int out = fd;
+        fd = -1;
+        return out;
+    }
+    if (unlinkat(box->states, name, 0))
+        unlinkat(box->states, name, AT_REMOVEDIR);
+    return -1;
+}
+
 void box_note_cwd(struct shell *shell)
 {
     char path[64], now[PATH_MAX + 16];
@@ -120,27 +138,45 @@ void box_note_cwd(struct shell *shell)
 
 /* --- starting ------------------------------------------------------------------------------ */
 
-/* Becomes a bash that reads its script from standard input, and moves that away when a command gets
- * an input of its own. */
-static _Noreturn void become_bash(const struct box *box, int script, const char *place)
+#define FDS_MAX 8
+#define SWEEP_ROUNDS 100
+#define OUT_OF_THE_WAY 200
+
+_Noreturn void box_become_bash(const struct box *box, char *const argv[], const struct bash_fd *fds,
+                               size_t count, const char *place)
 {
-    char *argv[] = {(char[]){"bash"}, (char[]){"--noprofile"}, (char[]){"--norc"}, NULL};
     sigset_t none;
+    int moved[FDS_MAX], next = 0;
     setsid();
     for (int sig = 1; sig < 32; sig++)
         signal(sig, SIG_DFL);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    int null = open("/dev/null", O_RDWR);
-    dup2(script, 0);
-    dup2(null, 1);
-    dup2(null, 2);
-    close_range(3, ~0U, 0);
-    if (chdir(place) && chdir("/workspace") && chdir("/"))
+    for (size_t i = 0; i < count; i++) /* one of them may have the number of another */
+        moved[i] = fcntl(fds[i].from, F_DUPFD, OUT_OF_THE_WAY);
+    for (size_t i = 0; i < count; i++) {
+        if (dup2(moved[i], fds[i].to) < 0)
+            _exit(127);
+        if (fds[i].to > next)
+            close_range((unsigned)next, (unsigned)fds[i].to - 1, 0);
+        next = fds[i].to + 1;
+    }
+    close_range((unsigned)next, ~0U, 0);
+    if ((isatty(0) && ioctl(0, TIOCSCTTY, 0)) ||
+        (chdir(place) && chdir("/workspace") && chdir("/")))
         _exit(127);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     execve("/bin/bash", argv, box->env.items);
     _exit(127);
+}
+
+/* It reads its script on standard input, and puts it aside when a command gets one of its own. */
+static _Noreturn void read_script(const struct box *box, int script, const char *place)
+{
+    char *argv[] = {(char[]){"bash"}, (char[]){"--noprofile"}, (char[]){"--norc"}, NULL};
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    const struct bash_fd fds[] = {{script, 0}, {null, 1}, {null, 2}};
+    box_become_bash(box, argv, fds, COUNT_OF(fds), place);
 }
 
 static int open_pipes(struct shell *shell, int *ret_script, struct err *err)
@@ -202,6 +238,18 @@ int box_shell_write(struct shell *shell, const struct buf *line, struct err *err
                : 0;
 }
 
+/* What a bomb has left would keep everybody out: then it ends. */
+static pid_t fork_shell(struct box *box)
+{
+    pid_t pid = box_fork(box);
+    if (pid >= 0 || errno != EAGAIN)
+        return pid;
+    for (int i = 0; i < SWEEP_ROUNDS && box_others_signal(box, SIGSTOP) > 0; i++)
+        continue;
+    box->swept = box_others_signal(box, SIGKILL) > 0;
+    return box_fork(box);
+}
+
 int box_shell_wake(struct box *box, struct shell *shell, struct err *err)
 {
     int script = -1;
@@ -209,9 +257,9 @@ int box_shell_wake(struct box *box, struct shell *shell, struct err *err)
         return 0;
     if (open_pipes(shell, &script, err))
         return -1;
-    pid_t pid = fork();
+    pid_t pid = fork_shell(box);
     if (pid == 0)
-        become_bash(box, script, shell->cwd);
+        read_script(box, script, shell->cwd);
     close(script);
     if (pid < 0) {
         close_pipes(shell);
@@ -221,7 +269,7 @@ int box_shell_wake(struct box *box, struct shell *shell, struct err *err)
     shell->bang = 0;
     shell->ready = false;
     if (!shell->broken)
-        shell->state = openat(box->states, shell->name, O_RDONLY | O_CLOEXEC);
+        shell->state = box_state_open(box, shell->name);
     return greet(box, shell, err);
 }
 
@@ -344,7 +392,7 @@ int box_shell_env(const struct work *work, struct err *err)
     if (pid == 0) {
         char *argv[] = {(char[]){"bash"}, (char[]){"--noprofile"},   (char[]){"--norc"},
                         (char[]){"-c"},   (char *)(uintptr_t)script, NULL};
-        int state = openat(work->box->states, name ? name : "default", O_RDONLY);
+        int state = box_state_open(work->box, name ? name : "default");
         dup2(ends[1], 1);
         dup2(open("/dev/null", O_RDWR), 0);
         dup2(0, 2);

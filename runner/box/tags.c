@@ -35,6 +35,7 @@ static int look(pid_t pid, struct process *process)
         return -1;
     process->pid = pid;
     process->parent = (pid_t)strtol(at + 3, NULL, 10);
+    process->stopped = at[2] == 'T' || at[2] == 't';
     process->tag =
         read_small(pid, "coredump_filter", text, sizeof(text)) ? -1 : (int)strtol(text, NULL, 16);
     return 0;
@@ -120,14 +121,46 @@ int box_tag_new(struct box *box)
     return box->tag;
 }
 
+static int send_to(const struct process *process, int sig)
+{
+    return process->pid > 1 && !(sig == SIGSTOP && process->stopped) &&
+           kill(process->pid, sig) == 0;
+}
+
 int box_tag_signal(const struct box *box, int tag, pid_t spare, int sig)
 {
     size_t count;
     int found = 0;
     struct process *list = box_processes_list(box, &count);
     for (size_t i = 0; i < count; i++)
-        if (list[i].tag == tag && list[i].pid != spare && list[i].pid > 1)
-            found += kill(list[i].pid, sig) == 0;
+        if (list[i].tag == tag && list[i].pid != spare)
+            found += send_to(&list[i], sig);
+    free(list);
+    return found;
+}
+
+static bool is_ours(const struct box *box, pid_t pid)
+{
+    for (size_t i = 0; i < box->shell_count; i++)
+        if (box->shells[i].pid == pid)
+            return true;
+    for (size_t i = 0; i < PTYS_MAX; i++)
+        if (box->ptys[i] == pid)
+            return true;
+    for (size_t i = 0; i < WORKERS_MAX; i++)
+        if (box->workers[i].pid == pid)
+            return true;
+    return false;
+}
+
+int box_others_signal(const struct box *box, int sig)
+{
+    size_t count;
+    int found = 0;
+    struct process *list = box_processes_list(box, &count);
+    for (size_t i = 0; i < count; i++)
+        if (!is_ours(box, list[i].pid))
+            found += send_to(&list[i], sig);
     free(list);
     return found;
 }

@@ -75,8 +75,7 @@ char *box_clean_path(const char *path, struct err *err)
     return NULL;
 }
 
-/* Explains what is wrong with a path in words for the caller. */
-static int path_error(const char *path, struct err *err)
+int box_path_error(const char *path, struct err *err)
 {
     switch (errno) {
     case ENOENT:
@@ -111,7 +110,7 @@ int box_open_inside(const struct work *work, const char *path, int flags, mode_t
                            .mode = (flags & O_CREAT) ? mode : 0,
                            .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
     int fd = (int)syscall(SYS_openat2, work->root, path, &how, sizeof(how));
-    return fd < 0 ? path_error(path, err) : fd;
+    return fd < 0 ? box_path_error(path, err) : fd;
 }
 
 /* Makes the missing directories of a path. */
@@ -130,7 +129,7 @@ static int make_parents(const struct work *work, char *path, struct err *err)
             if (parent < 0)
                 return -1;
             if (mkdirat(parent, last + 1, 0755) && errno != EEXIST)
-                return path_error(path, err);
+                return box_path_error(path, err);
         } else if (dir < 0) {
             *err = missing;
             return -1;
@@ -215,7 +214,7 @@ void box_worker_start(struct box *box, int64_t id, const struct json *ask,
     else if (place == WORKERS_MAX)
         err_set(&err, ERR_BUSY, "the session works on %d files already", WORKERS_MAX);
     else {
-        pid_t pid = fork();
+        pid_t pid = box_fork(box);
         if (pid == 0)
             do_work(box, id, ask, which);
         if (pid > 0) {

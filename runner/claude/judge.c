@@ -139,7 +139,7 @@ static void judge_program(struct attempt *attempt, struct task_outcome *outcome)
 void judge_failed_start(const struct attempt *attempt, const struct err *err,
                         struct task_outcome *outcome)
 {
-    REQUIRE(err->code != ERR_NONE);
+    REQUIRE(attempt->run && outcome);
     enum task_stop stop = task_run_stop(attempt->run);
     outcome->exit_code = 1;
     if (stop != STOP_NO) {

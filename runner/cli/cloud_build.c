@@ -62,7 +62,7 @@ void setup_build_name(const struct site *site, struct buf *out)
 {
     char tag[SOURCE_TAG_SIZE];
     (void)site;
-    source_tag(tag);
+    sources_tag(tag);
     buf_addf(out, PACKAGE ":%s", tag);
 }
 
@@ -74,7 +74,7 @@ int setup_build_look(struct site *site, const struct step *step, struct verdict 
     char tag[SOURCE_TAG_SIZE];
     AUTO(json) struct json *found = NULL;
     AUTO(buf) struct buf path = BUF_INIT(CLOUD_PATH_MAX);
-    source_tag(tag);
+    sources_tag(tag);
     site->image_made = true;
     buf_addf(&path, "/v1/projects/%s/locations/%s/repositories/%s/packages/" PACKAGE "/tags/%s",
              site->project, site->region, site->repository, tag);
@@ -100,7 +100,7 @@ int setup_build_look(struct site *site, const struct step *step, struct verdict 
 static int upload(struct site *site, const char *name, int64_t *ret_generation, struct err *err)
 {
     size_t len;
-    const char *archive = source_archive(&len);
+    const char *archive = sources_archive(&len);
     AUTO(storage_object) struct storage_object object = {0};
     const struct storage_at at = {site->bucket, name, "application/gzip", STORAGE_ABSENT};
     if (storage_put(site->google, &at, archive, len, &object, err) &&
@@ -330,7 +330,7 @@ int setup_build_act(struct site *site, const struct step *step, struct verdict *
     int unsure = 0;
     (void)step;
     (void)verdict;
-    source_tag(tag);
+    sources_tag(tag);
     for (;;) {
         struct build build = {.id = ""};
         bool failed = build_once(site, tag, &build, err) != 0;

@@ -1,9 +1,9 @@
 /*
  * The home runner's key, in a file that only its owner can read.
  *
- * Google gives the private half once. So the place for the file is tried before it is asked for; a
- * key whose answer was lost stays at Google unused, and the next run says that there is an older
- * one.
+ * Google gives the private half only once. So the place for the file is tested before the key is
+ * asked for. A key whose answer was lost stays at Google unused, and the next run says that there
+ * is an older one.
  *
  * A key of 90 days is replaced. A runner that was not started again since still signs with the old
  * one, so that stays at Google until the run after the next day; its name is kept beside the file:

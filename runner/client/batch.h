@@ -132,7 +132,7 @@ struct batch_file {
 };
 
 struct batch_folder {
-    char *part, *final;          /* temporary and final path */
+    char *part, *final; /* temporary and final path */
     struct batch_file transcript, out, errors;
     bool outputs;                     /* there are files below outputs/ */
     bool kept;                        /* it has its final name */
@@ -184,8 +184,8 @@ struct batch {
     int64_t begun_ms, pause_until_ms, away_since_ms;
     int pause_ms;
     int gather_ms, moved; /* pieces that have come since the last look */
-    bool stopping;   /* no more runs are begun */
-    const char *why; /* why it stops, or NULL */
+    bool stopping;        /* no more runs are begun */
+    const char *why;      /* why it stops, or NULL */
     struct err fatal;
     bool awaits_inputs; /* the next run's inputs are not uploaded yet */
 };

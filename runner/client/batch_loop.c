@@ -23,7 +23,7 @@
 #define GATHER_MIN_MS 5
 #define GATHER_MAX_MS 40
 #define GATHER_ENOUGH 4 /* pieces that came */
-#define AWAY_MS 600000 /* how long a runner may be unreachable */
+#define AWAY_MS 600000  /* how long a runner may be unreachable */
 #define PAUSE_FIRST_MS 250
 #define PAUSE_MAX_MS 30000
 #define LINE_MAX_BYTES (160u << 20)

@@ -3,6 +3,7 @@
 #include "base/auto.h"
 #include "base/fd.h"
 #include "base/str.h"
+#include "runner/client/download.h"
 #include "runner/client/fields.h"
 
 #include <errno.h>
@@ -206,18 +207,6 @@ static int check_ids(const struct batch_tasks *tasks, struct err *err)
     return rc;
 }
 
-static int open_spool(struct batch_tasks *tasks, struct err *err)
-{
-    const char *dir = getenv("TMPDIR");
-    AUTO(str) char *name = NULL;
-    dir = dir && *dir ? dir : "/var/tmp";
-    tasks->spool = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (tasks->spool < 0 && asprintf(&name, "%s/claude-runner-XXXXXX", dir) > 0 &&
-        (tasks->spool = mkostemp(name, O_CLOEXEC)) >= 0)
-        unlink(name);
-    return tasks->spool < 0 ? err_sys(err, "cannot write below %.100s", dir) : 0;
-}
-
 static int read_form(struct batch_reading *reading, enum form form, FILE *in, struct err *err)
 {
     AUTO(buf) struct buf text = BUF_INIT(FILE_MAX);
@@ -237,7 +226,7 @@ int batch_tasks_read(struct batch_tasks *tasks, const char *path,
     *tasks = (struct batch_tasks){.spool = -1};
     if (!in)
         return err_set(err, ERR_NOT_FOUND, "cannot open %.150s: %s", path, strerror(errno));
-    int rc = open_spool(tasks, err);
+    int rc = (tasks->spool = temporary_open(err)) < 0;
     if (rc == 0)
         rc = read_form(&reading, guess(path, in), in, err);
     if (ours)

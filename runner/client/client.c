@@ -92,7 +92,7 @@ int client_explain(const struct settings *to, int status, const char *body, size
     AUTO(json) struct json *root = json_parse(body, len, &ignored);
     const char *detail = json_text(json_get(root, "detail"));
     enum err_code code = code_of(json_text(json_get(root, "code")), status);
-    if (code == ERR_FORBIDDEN)
+    if (code == ERR_FORBIDDEN && (!detail || strcmp(detail, "forbidden") == 0))
         return err_set(err, code, "%s takes %s", to->url,
                        to->secret ? "another secret" : "a secret: set RUNNER_SECRET");
     if (!detail)

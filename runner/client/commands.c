@@ -129,6 +129,14 @@ static const struct option_row session_exec_options[] = {
     {0},
 };
 
+static const struct option_row secret_options[] = {
+    {"limit", 0, "LIMIT=VALUE",
+     "tasks, perMinute, usdPerDay, kinds, egress or push, as CALLER_LIMITS has them (again and "
+     "again)",
+     NULL},
+    {0},
+};
+
 static const struct option_row attach_options[] = {
     {"shell", 0, "NAME", "which of its shells (default: default)", NULL},
     {0},
@@ -195,8 +203,11 @@ static const struct command_row commands[] = {
      "its\n"
      "last screen. Ends with the status of its shell.",
      attach_options, 0, false, client_session_attach},
-    {"session cp", "FROM TO", 2, 2, "copy a file; ID:PATH is a session's", NULL, NULL, 0, false,
-     client_session_cp},
+    {"session cp", "FROM TO", 2, 2, "copy a file or a directory; ID:PATH is a session's",
+     "A directory comes to be what TO names; into a TO that ends with '/', or that is a directory\n"
+     "here, it goes under its own name. Links and modes are kept; a link that leads out of the\n"
+     "directory is refused on the way there and left out on the way back.",
+     NULL, 0, false, client_session_cp},
     {"session ls", "[ID [PATH]]", 0, 2, "list sessions, or a session's files", NULL,
      session_ls_options, 0, false, client_session_ls},
     {"session rm", "ID…", 1, -1, "end sessions", NULL, NULL, 0, false, client_session_rm},
@@ -223,7 +234,7 @@ static const struct command_row commands[] = {
      config_add_options, 0, false, client_config_add},
     {"config list", "", 0, 0, "list the runners of the configuration file", NULL, NULL, 0, false,
      client_config_list},
-    {"secret new", "NAME", 1, 1, "make a secret for a named caller", NULL, NULL, 0, false,
+    {"secret new", "NAME", 1, 1, "make a secret for a named caller", NULL, secret_options, 0, false,
      client_secret_new},
     {"completion", "SHELL", 1, 1, "print the completions of bash, zsh or fish", NULL, NULL, 0,
      false, client_complete},

@@ -184,12 +184,16 @@ int client_config_list(struct call *call, struct err *err)
 int client_secret_new(struct call *call, struct err *err)
 {
     char token[ID_TOKEN_SIZE];
+    const char *limit;
     if (check_name(call->args.items[0], err))
         return -1;
     id_token(token);
     printf("%s:%s\n", call->args.items[0], token);
     fprintf(stderr, "add it to RUNNER_SECRET (comma separated), then restart the runner; "
                     "the caller sends what follows the colon\n");
+    for (size_t i = 0; (limit = options_nth(&call->given, "limit", i)); i++)
+        fprintf(stderr, "%s%s.%s%s", i == 0 ? "add to CALLER_LIMITS: " : ",", call->args.items[0],
+                limit, options_nth(&call->given, "limit", i + 1) ? "" : "\n");
     explicit_bzero(token, sizeof(token));
     return 0;
 }

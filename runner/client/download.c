@@ -123,18 +123,49 @@ int download_file(const struct settings *settings, const char *path, const char 
     return rc;
 }
 
-int upload_file(const struct settings *settings, const char *path, const char *from,
-                struct err *err)
+int download_into(const struct settings *settings, const char *path, int fd, struct err *err)
+{
+    struct transfer t = {.fd = fd};
+    buf_init(&t.problem, PROBLEM_MAX);
+    int rc = transfer(settings, path, -1, &t, err);
+    buf_done(&t.problem);
+    return rc;
+}
+
+int upload_from(const struct settings *settings, const char *path, int fd, struct err *err)
 {
     struct stat st;
-    AUTO(fd) int fd = open(from, O_RDONLY | O_CLOEXEC);
     struct transfer t = {.fd = fd};
-    if (fd < 0 || fstat(fd, &st))
-        return err_set(err, ERR_NOT_FOUND, "cannot open %.150s: %s", from, strerror(errno));
-    if (!S_ISREG(st.st_mode))
-        return err_set(err, ERR_INVALID, "%.150s is no file", from);
+    if (fstat(fd, &st) || lseek(fd, 0, SEEK_SET) < 0)
+        return err_sys(err, "cannot read the file");
     buf_init(&t.problem, PROBLEM_MAX);
     int rc = transfer(settings, path, st.st_size, &t, err);
     buf_done(&t.problem);
     return rc;
+}
+
+int upload_file(const struct settings *settings, const char *path, const char *from,
+                struct err *err)
+{
+    struct stat st;
+    AUTO(fd) int fd = open(from, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st))
+        return err_set(err, ERR_NOT_FOUND, "cannot open %.150s: %s", from, strerror(errno));
+    if (S_ISDIR(st.st_mode))
+        return err_set(err, ERR_CONFLICT, "%.150s is a directory", from);
+    if (!S_ISREG(st.st_mode))
+        return err_set(err, ERR_INVALID, "%.150s is no file", from);
+    return upload_from(settings, path, fd, err);
+}
+
+int temporary_open(struct err *err)
+{
+    const char *dir = getenv("TMPDIR");
+    AUTO(str) char *name = NULL;
+    dir = dir && *dir ? dir : "/var/tmp";
+    int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd < 0 && asprintf(&name, "%s/claude-runner-XXXXXX", dir) > 0 &&
+        (fd = mkostemp(name, O_CLOEXEC)) >= 0)
+        unlink(name);
+    return fd < 0 ? err_sys(err, "cannot write below %.100s", dir) : fd;
 }

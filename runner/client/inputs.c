@@ -7,6 +7,7 @@
 #include "base/path.h"
 #include "base/str.h"
 #include "pack/bundle.h"
+#include "runner/client/download.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -194,26 +195,13 @@ static int upload(struct client_inputs *inputs, const struct bundle *bundle, int
     return 0;
 }
 
-/* Opens a file that disappears when it is closed, on a disk with room for large files. */
-static int open_temporary(struct err *err)
-{
-    const char *dir = getenv("TMPDIR");
-    AUTO(str) char *name = NULL;
-    dir = dir && *dir ? dir : "/var/tmp";
-    int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (fd < 0 && asprintf(&name, "%s/claude-runner-XXXXXX", dir) > 0 &&
-        (fd = mkostemp(name, O_CLOEXEC)) >= 0)
-        unlink(name);
-    return fd < 0 ? err_sys(err, "cannot write below %.100s", dir) : fd;
-}
-
 static int pack(struct client_inputs *inputs, const char *path, char digest[INPUTS_DIGEST_SIZE],
                 struct err *err)
 {
     const struct bundle_options options = {.gitignore = inputs->gitignore};
     struct bundle bundle;
     bool mine;
-    AUTO(fd) int fd = open_temporary(err);
+    AUTO(fd) int fd = temporary_open(err);
     add(inputs, &inputs->count.packed, 1);
     if (fd < 0 || bundle_write(path, &options, fd, &bundle, err))
         return -1;

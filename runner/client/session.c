@@ -1,9 +1,7 @@
 /* session: commands for sessions and their shells. */
 #include "base/auto.h"
-#include "base/path.h"
 #include "base/str.h"
 #include "runner/client/commands.h"
-#include "runner/client/download.h"
 #include "runner/client/fields.h"
 #include "runner/client/inputs.h"
 #include "runner/client/screen.h"
@@ -12,7 +10,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define BODY_MAX (16u << 20)
@@ -255,70 +252,4 @@ int client_session_attach(struct call *call, struct err *err)
         return attach_terminal(&call->to, call->args.items[0], options_value(&call->given, "shell"),
                                err);
     return run_lines(call, err);
-}
-
-/* --- cp ------------------------------------------------------------------------------------ */
-
-/* Splits "ID:PATH", a session's file; a name with a '/' before the colon is a local file. */
-static const char *split_remote(const char *text, char **ret_id)
-{
-    const char *colon = strchr(text, ':');
-    if (!colon || colon == text || memchr(text, '/', (size_t)(colon - text)))
-        return NULL;
-    *ret_id = strndup(text, (size_t)(colon - text));
-    return *ret_id ? colon + 1 : NULL;
-}
-
-static char *file_path(const char *id, const char *path)
-{
-    AUTO(buf) struct buf url = BUF_INIT(LINE_BYTES);
-    buf_adds(&url, "/sessions/");
-    str_add_url(&url, id, "");
-    buf_adds(&url, "/files/");
-    str_add_url(&url, path, "/");
-    return buf_steal(&url);
-}
-
-static char *last_part(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return strdup(slash ? slash + 1 : path);
-}
-
-static int copy_up(struct call *call, const char *from, const char *id, const char *to,
-                   struct err *err)
-{
-    AUTO(str) char *name = last_part(from), *below = NULL;
-    if (!to)
-        return err_sys(err, "a path");
-    size_t n = strlen(to);
-    if (n == 0 || to[n - 1] == '/')
-        if (!name || asprintf(&below, "%s%s", to, name) < 0)
-            return err_sys(err, "a path");
-    AUTO(str) char *url = file_path(id, below ? below : to);
-    return url ? upload_file(&call->to, url, from, err) : err_sys(err, "a path");
-}
-
-static int copy_down(struct call *call, const char *id, const char *from, const char *to,
-                     struct err *err)
-{
-    struct stat st;
-    AUTO(str) char *url = file_path(id, from), *name = last_part(from), *below = NULL;
-    if (strcmp(to, "-") != 0 && stat(to, &st) == 0 && S_ISDIR(st.st_mode) && name)
-        below = path_join(to, name);
-    return url ? download_file(&call->to, url, below ? below : to, NULL, err)
-               : err_sys(err, "a path");
-}
-
-int client_session_cp(struct call *call, struct err *err)
-{
-    AUTO(str) char *from_id = NULL, *to_id = NULL;
-    const char *from = split_remote(call->args.items[0], &from_id);
-    const char *to = split_remote(call->args.items[1], &to_id);
-    if (!from == !to)
-        return err_set(err, ERR_INVALID, "one of the two must be ID:PATH, the other a file here");
-    if (settings_find(&call->to, &call->given, err))
-        return -1;
-    return from ? copy_down(call, from_id, from, call->args.items[1], err)
-                : copy_up(call, call->args.items[0], to_id, to, err);
 }

@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/fd.h"
+#include "runner/config/caller_limits.h"
 #include "runner/config/fields.h"
 #include "runner/config/unknown.h"
 #include "runner/config/vars.h"
@@ -249,6 +250,7 @@ static void check_together(struct load *load, const struct config *config)
     if (config_jail_least(config) > config_jail_most(config))
         strlist_add(&load->report->errors, "JAIL is weaker than JAIL_MIN");
     check_uids(load, config);
+    caller_limits_check(config, &load->report->errors);
 }
 
 static struct config *load_all(struct load *load, const struct config_source *source)

@@ -94,6 +94,10 @@ enum config_flag {
       CONFIG_SECRET | CONFIG_RELOADABLE | CONFIG_REQUIRED, \
       "shared secret(s) of the callers, comma separated, each optionally `name:secret`; " \
       "at least 16 characters each") \
+    X(LIST, caller_limits, "CALLER_LIMITS", NULL, NULL, CONFIG_ANY, CONFIG_RELOADABLE, \
+      "what the holder of a named secret may do, as `NAME.LIMIT=VALUE`, comma separated: `tasks` " \
+      "(at once), `perMinute`, `usdPerDay`, `kinds` (claude, command, python, session; a bar " \
+      "between them), `egress=none`, `push=no`") \
     X(PATH, state_dir, "RUNNER_STATE_DIR", NULL, "/var/lib/claude-runner", CONFIG_ANY, 0, \
       "everything that lasts: database, events, mirrors, workspaces, outputs") \
     X(TEXT, user, "RUNNER_USER", NULL, NULL, CONFIG_ANY, 0, \

@@ -57,7 +57,7 @@ int overflow_find_output(const char *keep_dir, const char *path, int64_t *ret_si
 int overflow_read(struct overflow *overflow, const char *id, const char *path, int64_t from,
                   int64_t len, const struct overflow_sink *sink, struct err *err)
 {
-    REQUIRE(from >= 0 && sink->write);
+    REQUIRE(sink->write);
     const struct storage_sink into = {.write = sink->write, .arg = sink->arg};
     const struct cloud *cloud = overflow->config.cloud;
     AUTO(buf) struct buf name = BUF_INIT(8192);

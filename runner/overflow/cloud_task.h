@@ -59,8 +59,7 @@ struct cloud_task {
     bool others;      /* another instance took it */
     int64_t taken_ms; /* then */
     bool sealed;      /* its secrets are in the payload only */
-    bool unclaimed; /* its execution ended and had not taken the task: nobody will run this attempt
-                     */
+    bool unclaimed; /* its execution ended without taking the task: nobody will run this attempt */
     bool ended;     /* the execution has ended */
     struct follow follow;
     struct jobs_execution execution;
@@ -114,7 +113,7 @@ const char *overflow_reason_of(const struct err *err);
  * than ours, which has ended. True: it is followed from now on. */
 bool cloud_task_follow_claim(struct cloud_task *task);
 
-/* True when no job has taken the attempt, and none will any more: then the claim is ours. */
+/* True when no job has taken the attempt and none will: then the claim is ours. */
 bool cloud_task_is_unclaimed(struct cloud_task *task);
 
 /* Deletes the payload, which nobody will open any more. */

@@ -51,8 +51,10 @@
 /* Variables of an execution: all that it gets from home besides the payload. */
 #define FOLDER_ENV_TASK "TASK_ID"
 #define FOLDER_ENV_ATTEMPT "TASK_ATTEMPT"
-#define FOLDER_ENV_WEBHOOK "TASK_WEBHOOK"           /* "1": the execution hands its webhook in */
-#define FOLDER_ENV_CONVERSATION "TASK_CONVERSATION" /* its name; missing: none is kept */
+#define FOLDER_ENV_WEBHOOK "TASK_WEBHOOK" /* "1": the execution hands its webhook in */
+#define FOLDER_ENV_CONVERSATION                                      \
+    "TASK_CONVERSATION" /* the conversation's name; missing: none is \
+                         * kept */
 
 /* Makes a name. id_is_valid() must hold for `id`. With "" for `what` it is the prefix of all names
  * of a task. */

@@ -33,7 +33,7 @@
 
 #include <stdatomic.h>
 
-/* What the service at Google knows of tasks that several instances see (runner/service). */
+/* What the service at Google knows of tasks that several instances see (runner/replica). */
 struct overflow_shared {
     /* Another instance took the task; *ret_secrets: with secrets, which are not here. */
     bool (*adopted)(const char *id, int64_t *ret_created_ms, bool *ret_secrets, void *arg);
@@ -62,7 +62,7 @@ void overflow_free(struct overflow *overflow);
 /* Before the first task: they are not ours alone. */
 void overflow_share(struct overflow *overflow, const struct overflow_shared *shared);
 
-/* An executor's run(), for tasks of any kind; arg is a struct overflow. */
+/* The run() of an executor, for tasks of any kind; arg is a struct overflow. */
 void overflow_run(struct task_run *run, struct task_outcome *outcome, void *arg);
 
 /* Why a request of that kind cannot go to the cloud, as a static text, or NULL when it can. */

@@ -463,7 +463,7 @@ static enum task_stop stop_of(struct cloud_task *task)
     return STOP_CANCEL;
 }
 
-/* From the store's word to an execution's name. */
+/* Places the task, from the phase in the store to an execution's name. */
 static enum step place_from(struct cloud_task *task, bool asked)
 {
     for (int tries = 0; tries < TRIES_MAX; tries++) {
@@ -487,7 +487,8 @@ static enum step place_from(struct cloud_task *task, bool asked)
                 return step;
         }
         log_info("overflow", "attempt %d was never started", task->placement.attempt);
-        asked = false;
+        asked = task->sealed; /* whoever has its secrets may ask for the next attempt */
+        task->placement.asked_ms = clock_real_ms();
         task->placement.attempt++;
         task->placement.execution[0] = '\0';
         if (!note_phase(task, PLACEMENT_NONE))
@@ -510,6 +511,14 @@ static void tell(struct cloud_task *task)
     task_run_event(task->run, "placed", buf_str(&json), json.len);
 }
 
+/* Of a task that several instances see: its attempt was refused, and nothing was started. They all
+ * look for that attempt, whose payload is in the bucket: it is asked for again. */
+static bool is_still_wanted(const struct cloud_task *task)
+{
+    return task->overflow->config.shared && task->placement.attempt > 0 &&
+           task->placement.phase == PLACEMENT_NONE;
+}
+
 enum step cloud_task_place(struct cloud_task *task)
 {
     struct store_placement *placement = &task->placement;
@@ -526,7 +535,7 @@ enum step cloud_task_place(struct cloud_task *task)
             return stop_before(task, STOP_INTERRUPT);
     }
     if (!asked) {
-        if (!task_run_adopted(task->run) || placement->attempt == 0)
+        if (!is_still_wanted(task) && (!task_run_adopted(task->run) || placement->attempt == 0))
             placement->attempt++;
         placement->execution[0] = '\0';
         if (!note_phase(task, PLACEMENT_NONE))

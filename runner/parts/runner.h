@@ -24,7 +24,7 @@
 #include "runner/janitor/janitor.h"
 #include "runner/oauth/alert.h"
 #include "runner/parts/parts.h"
-#include "runner/service/service.h"
+#include "runner/replica/replica.h"
 #include "runner/webhook/webhook.h"
 
 #include <stdatomic.h>
@@ -71,7 +71,7 @@ struct runner {
     struct cloud cloud;
     struct overflow *overflow; /* NULL: no cloud is configured */
     struct executor away;
-    struct service *service; /* NULL: this is none of its instances */
+    struct replica *service;     /* NULL: this is none of its instances */
     struct prompt_watch *prompt; /* NULL: SYSTEM_PROMPT_SECRET is not set */
     struct metric_source metrics[METRIC_SOURCES_MAX];
     struct janitor *janitor;

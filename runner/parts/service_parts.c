@@ -165,33 +165,33 @@ static int build_service(void *whole, struct err *err)
     if (!runner->overflow)
         return err_set(err, ERR_CONFIG,
                        "CLOUD_SERVICE needs CLOUDRUN_JOB_NAME, GCS_LOGS_BUCKET and KMS_KEY_NAME");
-    const struct service_config service = {.config = &runner->config,
+    const struct replica_config service = {.config = &runner->config,
                                            .cloud = &runner->cloud,
                                            .store = runner->store,
                                            .engine = runner->engine};
-    runner->service = service_new(&service, err);
+    runner->service = replica_new(&service, err);
     if (!runner->service)
         return -1;
-    overflow_share(runner->overflow, service_shared(runner->service));
+    overflow_share(runner->overflow, replica_shared(runner->service));
     return 0;
 }
 
 static int start_service(void *whole, struct err *err)
 {
     struct runner *runner = whole;
-    return runner->service ? service_start(runner->service, err) : 0;
+    return runner->service ? replica_start(runner->service, err) : 0;
 }
 
 static void stop_service(void *whole)
 {
     struct runner *runner = whole;
-    service_stop(runner->service);
+    replica_stop(runner->service);
 }
 
 static void free_service(void *whole)
 {
     struct runner *runner = whole;
-    service_free(runner->service);
+    replica_free(runner->service);
     runner->service = NULL;
 }
 

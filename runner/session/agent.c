@@ -1,4 +1,5 @@
-/* A session's agent: how it is started, and what its end means. */
+/* A session's agent: starting it, and what its end means. */
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/lock.h"
 #include "base/log.h"
@@ -15,6 +16,7 @@
 
 #define START_MS 20000
 #define KILL_GRACE_MS 100
+#define ENDING_MS 5000
 
 /* Makes the agent's plan: the one place that says how a session is confined. In tier full it has a
  * complete jail; in the others the agent builds the walls that it can (say_begin). */
@@ -123,6 +125,25 @@ static int serve_network(struct session *session, struct child *child, struct er
     return -1;
 }
 
+/* From now on the hub listens to the agent, and for the end of its tree. */
+static int hear_of_locked(struct session *session, struct err *err)
+{
+    struct sessions *sessions = session->sessions;
+    int end = fcntl(child_fd(session->child), F_DUPFD_CLOEXEC, 0);
+    session->source = source_new_locked(sessions, SOURCE_AGENT, session->control);
+    session->tree = end < 0 ? NULL : source_new_locked(sessions, SOURCE_TREE, end);
+    if (session->source)
+        session->source->session = session;
+    if (session->tree)
+        session->tree->session = session;
+    if (session->source && session->tree)
+        return 0;
+    err_sys(err, "session");
+    if (!session->tree)
+        fd_close(&end);
+    return -1;
+}
+
 static int start(struct session *session, struct err *err)
 {
     struct sessions *sessions = session->sessions;
@@ -131,7 +152,7 @@ static int start(struct session *session, struct err *err)
     AUTO(str) char *box = path_join(session->dir, "box");
     if (!box)
         return err_sys(err, "session");
-    if (spawn(session, box, &control, &child, err))
+    if (session_mend_dirs(session, err) || spawn(session, box, &control, &child, err))
         return -1;
     if (serve_network(session, child, err)) {
         close(control);
@@ -141,17 +162,18 @@ static int start(struct session *session, struct err *err)
     lock_take(&sessions->lock);
     session->control = control;
     session->child = child;
-    session->source = source_new_locked(sessions, SOURCE_AGENT, control);
-    if (session->source)
-        session->source->session = session;
+    session->met = 0;
+    bool heard = hear_of_locked(session, err) == 0;
     lock_drop(&sessions->lock);
-    if (session->source && say_begin(session, box, err) == 0)
+    if (heard && say_begin(session, box, err) == 0)
         return 0;
-    if (!session->source)
-        err_sys(err, "session");
     lock_take(&sessions->lock);
     session_lost_locked(session);
+    enum work_cause limit = work_cause_of_limits(session->met, 0);
     lock_drop(&sessions->lock);
+    if (limit != WORK_ENDED)
+        return err_set(err, ERR_CONFLICT, "session '%s' does not start: %s", session->id,
+                       work_cause_reason(limit));
     return err_wrap(err, "session '%s' does not start", session->id);
 }
 
@@ -159,7 +181,7 @@ int session_wake(struct session *session, struct err *err)
 {
     struct sessions *sessions = session->sessions;
     lock_take(&sessions->lock);
-    while (session->waking)
+    while (session->waking || session->ending_ms)
         lock_wait(&sessions->changed, &sessions->lock, START_MS);
     bool stopping = sessions->closing || session->deleted;
     bool awake = session->control >= 0, making = session->making;
@@ -179,15 +201,61 @@ int session_wake(struct session *session, struct err *err)
     return rc;
 }
 
+static void close_control_locked(struct session *session)
+{
+    if (session->source)
+        source_end_locked(session->sessions, session->source); /* closes the socket, too */
+    else
+        fd_close(&session->control);
+    session->source = NULL;
+    session->control = -1;
+}
+
+void session_dies_locked(struct session *session)
+{
+    if (session->control < 0)
+        return;
+    close_control_locked(session);
+    child_end(session->child, true);
+    session->ending_ms = clock_mono_ms() + ENDING_MS;
+}
+
+void session_tree_locked(struct session *session)
+{
+    enum child_event event;
+    while ((event = child_read(session->child)) == CHILD_EXITED)
+        continue;
+    if (event == CHILD_ENDED)
+        session_lost_locked(session);
+}
+
+int64_t sessions_ending_locked(const struct sessions *sessions)
+{
+    int64_t due = INT64_MAX;
+    for (const struct session *at = sessions->list; at; at = at->next)
+        if (at->ending_ms > 0 && at->ending_ms < due)
+            due = at->ending_ms;
+    return due;
+}
+
+void sessions_ended_locked(struct sessions *sessions, int64_t now_ms)
+{
+    for (struct session *at = sessions->list; at; at = at->next)
+        if (at->ending_ms > 0 && at->ending_ms <= now_ms)
+            session_lost_locked(at);
+}
+
 void session_lost_locked(struct session *session)
 {
     struct sessions *sessions = session->sessions;
-    if (session->control < 0)
+    if (!session->child)
         return;
-    source_end_locked(sessions, session->source); /* This closes the socket, too. */
-    session->source = NULL;
-    session->control = -1;
-    child_free(session->child); /* Kills the rest of the tree. */
+    close_control_locked(session);
+    source_end_locked(sessions, session->tree);
+    session->tree = NULL;
+    session->ending_ms = 0;
+    session->met = child_exceeded(session->child);
+    child_free(session->child); /* kills what is left of the tree */
     session->child = NULL;
     for (struct call *call = sessions->calls; call; call = call->next)
         if (call->session == session)

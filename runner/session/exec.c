@@ -194,14 +194,28 @@ void exec_ended_locked(struct exec *command, const struct json *event)
                          (long long)((command->timeout_ms + 999) / 1000));
         spool_add(&command->err, command->session->dir, text, (size_t)n);
         command->exit_code = -1;
+        command->cause = WORK_TIMEOUT;
     }
     finish_locked(command);
 }
 
-/* The command's agent is gone: keeps what was printed. */
+/* Why all of a session's processes were ended, said to who waits for one. */
+static const char *say_why(enum work_cause limit)
+{
+    if (limit == WORK_MEMORY)
+        return "The session used more memory than it may have (limits.memoryMb): its processes "
+               "were ended.\n";
+    if (limit == WORK_DISK)
+        return "The session's files take more of the disk than they may (limits.diskMb): its "
+               "processes were ended. Remove some.\n";
+    return "The session's processes were ended.\n";
+}
+
+/* Its agent has gone: what it printed is kept. */
 void exec_lost_locked(struct exec *command)
 {
-    static const char text[] = "The session's processes were ended.\n";
+    enum work_cause limit = work_cause_of_limits(command->session->met, 0);
+    const char *text = say_why(limit);
     struct view *view = shellview_find_locked(command->session, command->shell);
     drain_all_locked(command);
     for (int i = 0; i < 2; i++) {
@@ -212,8 +226,12 @@ void exec_lost_locked(struct exec *command)
         let_go_locked(command);
         return;
     }
-    spool_add(&command->err, command->session->dir, text, sizeof(text) - 1);
+    spool_add(&command->err, command->session->dir, text, strlen(text));
     command->exit_code = command->timed_out ? -1 : 137;
+    command->cause = command->timed_out             ? WORK_TIMEOUT
+                     : limit != WORK_ENDED          ? limit
+                     : command->cause != WORK_ENDED ? command->cause
+                                                    : WORK_INTERRUPT;
     command->killed = true;
     command->cwd = strdup(view && view->cwd ? view->cwd : "/workspace");
     finish_locked(command);
@@ -269,8 +287,10 @@ void exec_kill(struct exec *command)
 {
     struct sessions *sessions = command->sessions;
     lock_take(&sessions->lock);
-    if (!command->ended && !command->killed)
+    if (!command->ended && !command->killed) {
+        command->cause = WORK_CANCEL;
         send_kill_locked(command);
+    }
     hub_ring(sessions);
     lock_drop(&sessions->lock);
 }
@@ -386,6 +406,12 @@ struct exec *exec_start(struct sessions *sessions, const char *id, const struct 
     lock_take(&sessions->lock);
     session->refs++; /* the command's reference */
     int rc = send_locked(command, wish, (const int[]){text, input}, err);
+    if (rc && session->control < 0) { /* it has died since: nothing has reached it */
+        lock_drop(&sessions->lock);
+        rc = session_wake(session, err);
+        lock_take(&sessions->lock);
+        rc = rc ? rc : send_locked(command, wish, (const int[]){text, input}, err);
+    }
     if (rc)
         exec_unref_locked(command);
     lock_drop(&sessions->lock);
@@ -439,6 +465,10 @@ static void print(struct exec *command, bool whole, struct buf *out)
     json_add_int(&w, "duration_ms", command->took_ms);
     json_add_bool(&w, "truncated", command->out.truncated || command->err.truncated);
     json_add_bool(&w, "timed_out", command->timed_out);
+    if (command->cause == WORK_ENDED)
+        json_add_null(&w, "cause");
+    else
+        json_add_text(&w, "cause", work_cause_reason(command->cause));
     json_close(&w);
     lock_drop(&command->sessions->lock);
 }

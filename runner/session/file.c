@@ -4,9 +4,12 @@
 #include "runner/session/session_private.h"
 
 #include <errno.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 #define PIECE_BYTES (256u << 10)
@@ -65,6 +68,15 @@ static void add_wish(struct buf *members, const struct file_wish *wish)
         buf_addf(members, ",\"mode\":%d", wish->mode);
 }
 
+/* A file of the disk: what is written to one of the kernel's own would be so with our rights. */
+static bool is_stored(int fd)
+{
+    struct stat st;
+    struct statfs fs;
+    return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && fstatfs(fd, &fs) == 0 &&
+           fs.f_type != PROC_SUPER_MAGIC && fs.f_type != SYSFS_MAGIC;
+}
+
 int session_write_open(struct sessions *sessions, const char *id, const struct file_wish *wish,
                        struct session_write *ret_write, struct err *err)
 {
@@ -85,9 +97,13 @@ int session_write_open(struct sessions *sessions, const char *id, const struct f
     snprintf(ret_write->fresh, sizeof(ret_write->fresh), "%s", fresh ? fresh : "");
     ret_write->path = path ? strdup(path) : NULL;
     ret_write->fd = fd;
-    if (fd >= 0 && ret_write->path)
+    if (fd >= 0 && ret_write->path && is_stored(fd))
         return 0;
+    bool odd = fd >= 0 && ret_write->path;
     session_write_done(ret_write);
+    if (odd)
+        return err_set(err, ERR_FORBIDDEN, "'%.160s' is no file that can be written to",
+                       wish->path);
     return err_set(err, ERR_INTERNAL, "the session did not open the file");
 }
 

@@ -160,7 +160,7 @@ static void hear_locked(struct session *session)
         box_close_fds(&message);
     }
     if (got < 0)
-        session_lost_locked(session);
+        session_dies_locked(session);
 }
 
 /* --- the thread ---------------------------------------------------------------------------- */
@@ -225,6 +225,10 @@ static void attend_locked(struct sessions *sessions, struct source *source)
     case SOURCE_AGENT:
         hear_locked(source->session);
         break;
+    case SOURCE_TREE:
+        hear_locked(source->session); /* its last words */
+        session_tree_locked(source->session);
+        break;
     case SOURCE_OUT:
     case SOURCE_ERR:
         exec_bytes_locked(source->command, source);
@@ -266,7 +270,9 @@ static int64_t due_locked(struct sessions *sessions) HOLDS(sessions->lock);
 static int64_t due_locked(struct sessions *sessions)
 {
     int64_t due = execs_due_locked(sessions), late = ptys_late_locked(sessions, clock_mono_ms());
+    int64_t ending = sessions_ending_locked(sessions);
     due = late < due ? late : due;
+    due = ending < due ? ending : due;
     if (sessions->tickers && sessions->ticked_ms + TICK_MS < due)
         due = sessions->ticked_ms + TICK_MS;
     return due;
@@ -301,6 +307,7 @@ static void *hub_run(void *arg)
         for (int i = 0; i < count; i++)
             attend_locked(sessions, events[i].data.ptr);
         execs_late_locked(sessions, clock_mono_ms());
+        sessions_ended_locked(sessions, clock_mono_ms());
         tick_locked(sessions, clock_mono_ms());
         tell_finished(sessions);
         free_gone_locked(sessions);

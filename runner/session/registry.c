@@ -199,15 +199,52 @@ static struct session *session_new(struct sessions *sessions, const char *id)
     return session;
 }
 
-/* Makes its directories; everything below `box` belongs to the session's user. */
+/* Its directories; what is below `box` is the session's user's. */
+static const struct {
+    const char *name;
+    mode_t mode;
+} dirs[] = {{"box", 0711},      {"box/workspace", 0755}, {"box/tmp", 01777},
+            {"box/home", 0755}, {"box/home/user", 0755}, {"box/shells", 0700},
+            {"box/root", 0755}};
+
+static int own(const struct session *session, int fd)
+{
+    const struct sessions_config *config = &session->sessions->config;
+    return geteuid() == 0 ? fchown(fd, config->uid, config->gid) : 0;
+}
+
+/* One of the directories in `box`, as it was made, with whatever stands in its place removed. */
+static int mend_dir(const struct session *session, int box, const char *name, mode_t mode)
+{
+    struct stat st;
+    const int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+    if (fstatat(box, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode))
+        return mode == 0700 && (st.st_mode & 0700) != 0700 ? fchmodat(box, name, mode, 0) : 0;
+    unlinkat(box, name, 0);
+    if (mkdirat(box, name, mode))
+        return -1;
+    AUTO(fd) int fd = openat(box, name, flags);
+    return fd < 0 || own(session, fd) || fchmod(fd, mode) ? -1 : 0;
+}
+
+int session_mend_dirs(const struct session *session, struct err *err)
+{
+    AUTO(str) char *path = path_join(session->dir, "box");
+    AUTO(fd)
+    int box = path ? open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
+    /* where we are root nobody else can replace what is in it */
+    if (box < 0 || (geteuid() == 0 && fchown(box, 0, 0)) || fchmod(box, dirs[0].mode))
+        return err_sys(err, "the session's directory");
+    for (size_t i = 1; i < COUNT_OF(dirs); i++) {
+        const char *name = dirs[i].name + strlen("box/");
+        if (!strchr(name, '/') && mend_dir(session, box, name, dirs[i].mode))
+            return err_sys(err, "the session's directory '%s'", name);
+    }
+    return 0;
+}
+
 static int make_dirs(const struct session *session, struct err *err)
 {
-    static const struct {
-        const char *name;
-        mode_t mode;
-    } dirs[] = {{"box", 0711},      {"box/workspace", 0755}, {"box/tmp", 01777},
-                {"box/home", 0755}, {"box/home/user", 0755}, {"box/shells", 0700},
-                {"box/root", 0755}};
     const struct sessions_config *config = &session->sessions->config;
     if (mkdir(session->dir, 0711))
         return errno == EEXIST

@@ -14,6 +14,7 @@
 #include "runner/box/message.h"
 #include "runner/egress/gate.h"
 #include "runner/session/session.h"
+#include "runner/work/work.h"
 #include "json/json.h"
 
 #include <pthread.h>
@@ -45,7 +46,7 @@ size_t spool_read(const struct spool *spool, int64_t from, size_t max, struct bu
 
 /* --- what the hub listens to (link.c) ------------------------------------------------------ */
 
-enum source_kind { SOURCE_BELL, SOURCE_AGENT, SOURCE_OUT, SOURCE_ERR, SOURCE_PTY };
+enum source_kind { SOURCE_BELL, SOURCE_AGENT, SOURCE_TREE, SOURCE_OUT, SOURCE_ERR, SOURCE_PTY };
 
 struct source {
     enum source_kind kind;
@@ -82,6 +83,7 @@ struct exec {
     char *cwd;
     pid_t pid; /* pid of its background process; 0: none */
     bool timed_out, killed;
+    enum work_cause cause;
     int64_t timeout_ms, began_ms, took_ms;
     int64_t deadline_ms; /* mono: when it is killed, then when its agent is ended; 0: no limit */
     struct err failure;  /* code ERR_NONE: no failure */
@@ -209,7 +211,9 @@ struct session {
     struct child *child;
     int control; /* -1: asleep */
     bool enclosed;
-    struct source *source;
+    struct source *source, *tree; /* of its messages, and of its process tree's end */
+    int64_t ending_ms; /* it has died: how long the end of its tree is waited for, mono; 0: not */
+    unsigned met;      /* limits that the last tree has met, enum jail_exceeded */
 
     struct exec *commands;
     size_t command_count;
@@ -296,9 +300,19 @@ static inline void auto_session(struct session **session)
 }
 /* Makes sure that the session's agent runs. */
 int session_wake(struct session *session, struct err *err);
-/* The agent has died, or must end: everything that waits for it is told. */
+/* Its agent has died: what is left of its tree is ended, and once that is over, and has told which
+ * limits it had met, the session has lost it. Nobody wakes it meanwhile. */
+void session_dies_locked(struct session *session);
+/* Its tree has told something. */
+void session_tree_locked(struct session *session);
+/* The end of a tree that is waited for no longer, mono; and what is to be done then. */
+int64_t sessions_ending_locked(const struct sessions *sessions);
+void sessions_ended_locked(struct sessions *sessions, int64_t now_ms);
+/* It has no agent any more: everything that waits for it is told. */
 void session_lost_locked(struct session *session);
 int session_save(struct session *session, struct err *err);
+/* Makes good what commands have done to the directories of its box. Nothing runs in it. */
+int session_mend_dirs(const struct session *session, struct err *err);
 
 /* --- what a workspace begins with (base.c, snapshot.c) --------------------------------------- */
 

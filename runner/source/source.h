@@ -13,10 +13,10 @@
 #define SOURCE_TAG_SIZE 32
 
 /* A tar.gz of them, static. */
-const char *source_archive(size_t *ret_len);
+const char *sources_archive(size_t *ret_len);
 
 /* A name for exactly these bytes, that a tag of an image may be: "src-" and 12 hexadecimal digits.
  */
-void source_tag(char tag[SOURCE_TAG_SIZE]);
+void sources_tag(char tag[SOURCE_TAG_SIZE]);
 
 #endif

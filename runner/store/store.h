@@ -125,6 +125,13 @@ DEFINE_AUTO(store, struct store *, store_close)
 /* A name for this state directory, which stays the same over restarts. The store owns it. */
 const char *store_instance(const struct store *store);
 
+/* How much more a caller may have; 0: any amount. */
+struct store_room {
+    int active_max, minute_max;
+    double day_usd;
+    int64_t minute_from_ms, day_from_ms;
+};
+
 struct task_new {
     const char *id; /* NULL: a new one is chosen */
     const char *kind;
@@ -139,6 +146,7 @@ struct task_new {
     const char *request;
     const char *secrets; /* JSON to seal, or NULL */
     const char *caller;
+    const struct store_room *room; /* of the caller's, or NULL; the first task's counts for all */
     const char *request_id;
     const char *webhook_url;     /* URL of the webhook that is sent when the task has ended; or
                                   * NULL */
@@ -155,7 +163,7 @@ struct task_new {
 /* Adds a task, pending or claimed, and fills *ret_record. *ret_created is false when the key was
  * used with the same body: then the record is the earlier task's. ERR_CONFLICT: the id is taken, or
  * the key was used with another body, or a task that has not ended uses the conversation.
- * ERR_NOT_FOUND: no task has left that conversation. */
+ * ERR_RATE: the caller has no room for it. ERR_NOT_FOUND: no task has left that conversation. */
 int store_add(struct store *store, const struct task_new *task, struct task_record *ret_record,
               bool *ret_created, struct err *err);
 

@@ -87,4 +87,7 @@ int store_make_webhook_due(struct db *db, const char *task_id, int64_t now_ms, b
 /* Call after that transaction: calls the function of store_on_webhook(). */
 void store_tell_webhook(struct store *store);
 
+/* Whether the caller of `task` has room for `count` more (by_caller.c). ERR_RATE when not. */
+int store_check_room(struct db *db, const struct task_new *task, size_t count, struct err *err);
+
 #endif

@@ -152,6 +152,8 @@ static int add_in_db(struct db *db, void *arg, struct err *err)
     }
     if (add->tasks->group && check_group(db, add->tasks->group, err))
         return -1;
+    if (add->tasks->room && store_check_room(db, add->tasks, add->count, err))
+        return -1;
     for (size_t i = 0; i < add->count; i++)
         if (add_one(db, add, i, err))
             return -1;
@@ -236,7 +238,6 @@ static int claim_in_db(struct db *db, void *arg, struct err *err)
 int store_claim(struct store *store, const char *id, enum task_place place, int64_t now_ms,
                 struct task_record *ret_record, struct buf *sealed, struct err *err)
 {
-    REQUIRE((unsigned)place < PLACE_COUNT);
     REQUIRE(place < PLACE_COUNT && (sealed || !ret_record));
     struct task_record record = {0};
     struct change change = {.id = id,

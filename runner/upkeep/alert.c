@@ -2,7 +2,7 @@
 #include "runner/oauth/alert.h"
 
 #include "net/net.h"
-#include "runner/upkeep/service.h"
+#include "runner/upkeep/machine.h"
 #include "runner/upkeep/upkeep.h"
 
 #include <stdio.h>
@@ -18,8 +18,8 @@ int upkeep_alert(int argc, char **argv)
 {
     struct err err;
     int status;
-    struct service_options options = {.usage = usage};
-    AUTO(config) struct config *config = service_settings(argc, argv, &options, &status);
+    struct upkeep_options options = {.usage = usage};
+    AUTO(config) struct config *config = upkeep_settings(argc, argv, &options, &status);
     if (!config)
         return status;
     if (!options.test || options.argument || options.with_secrets) {
@@ -27,7 +27,7 @@ int upkeep_alert(int argc, char **argv)
         return 2;
     }
     if (alert_test(config, &err))
-        return service_failed("alert", &err);
+        return upkeep_failed("alert", &err);
     puts("sent: it was taken");
     return 0;
 }

@@ -11,7 +11,7 @@
 #include "db/db.h"
 #include "runner/upkeep/copies.h"
 #include "runner/upkeep/gnutar.h"
-#include "runner/upkeep/service.h"
+#include "runner/upkeep/machine.h"
 #include "runner/upkeep/upkeep.h"
 
 #include <stdio.h>
@@ -129,8 +129,8 @@ int upkeep_backup(int argc, char **argv)
 {
     struct err err;
     int status;
-    struct service_options options = {.usage = usage};
-    AUTO(config) struct config *config = service_settings(argc, argv, &options, &status);
+    struct upkeep_options options = {.usage = usage};
+    AUTO(config) struct config *config = upkeep_settings(argc, argv, &options, &status);
     if (!config)
         return status;
     if (!options.argument || options.test) {
@@ -140,5 +140,5 @@ int upkeep_backup(int argc, char **argv)
     __attribute__((cleanup(auto_backup))) struct backup backup = {
         .config = config, .with_secrets = options.with_secrets};
     umask(077);
-    return make(&backup, options.argument, &err) ? service_failed("backup", &err) : 0;
+    return make(&backup, options.argument, &err) ? upkeep_failed("backup", &err) : 0;
 }

@@ -10,7 +10,7 @@
 #include "db/db.h"
 #include "runner/upkeep/copies.h"
 #include "runner/upkeep/gnutar.h"
-#include "runner/upkeep/service.h"
+#include "runner/upkeep/machine.h"
 #include "runner/upkeep/upkeep.h"
 
 #include <dirent.h>
@@ -178,8 +178,8 @@ int upkeep_restore(int argc, char **argv)
 {
     struct err err;
     int status;
-    struct service_options options = {.usage = usage};
-    AUTO(config) struct config *config = service_settings(argc, argv, &options, &status);
+    struct upkeep_options options = {.usage = usage};
+    AUTO(config) struct config *config = upkeep_settings(argc, argv, &options, &status);
     if (!config)
         return status;
     if (!options.argument || options.test || options.with_secrets) {
@@ -187,5 +187,5 @@ int upkeep_restore(int argc, char **argv)
         return 2;
     }
     __attribute__((cleanup(auto_restore))) struct restore restore = {.config = config, .lock = -1};
-    return put_back(&restore, options.argument, &err) ? service_failed("restore", &err) : 0;
+    return put_back(&restore, options.argument, &err) ? upkeep_failed("restore", &err) : 0;
 }

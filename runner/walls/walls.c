@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #define SCRIPT_BYTES 16384
+#define MORE_MB 4 /* for a session that is over its limit: enough to remove what is too much */
 
 /* Directories of a run, and where tier full shows them. */
 static const struct {
@@ -259,6 +260,7 @@ int walls_box(const struct walls *walls, const struct task_request *request, con
     plan->jail.net = walls->gate ? JAIL_NET_GATE : JAIL_NET_HOST;
     if (begin(walls, request, dir, plan, err))
         return -1;
+    plan->jail.disk_more_mb = MORE_MB;
     if (walls->tier != JAIL_NONE)
         add_bind(plan, "rw", dir, walls_box_dir(walls, dir));
     for (size_t i = 0; walls->tier == JAIL_FULL && i < COUNT_OF(own); i++) {

@@ -3,11 +3,18 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-static int walk(int dir, const char *prefix, int depth, walk_fn *fn, void *arg)
+struct walking {
+    bool all; /* not files only */
+    walk_fn *fn;
+    void *arg;
+};
+
+static int walk(int dir, const char *prefix, int depth, const struct walking *w)
 {
     struct dirent *entry;
     struct stat st;
@@ -25,11 +32,11 @@ static int walk(int dir, const char *prefix, int depth, walk_fn *fn, void *arg)
             snprintf(path, sizeof(path), "%s%s%s", prefix, *prefix ? "/" : "", name) >=
                 WALK_PATH_BYTES_MAX)
             continue;
-        if (S_ISREG(st.st_mode)) {
-            rc = fn(dir, name, path, &st, arg);
-        } else if (S_ISDIR(st.st_mode) && depth < WALK_DEPTH_MAX) {
+        if (S_ISREG(st.st_mode) || (w->all && (S_ISDIR(st.st_mode) || S_ISLNK(st.st_mode))))
+            rc = w->fn(dir, name, path, &st, w->arg);
+        if (rc == 0 && S_ISDIR(st.st_mode) && depth < WALK_DEPTH_MAX) {
             int below = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-            rc = below < 0 ? 0 : walk(below, path, depth + 1, fn, arg);
+            rc = below < 0 ? 0 : walk(below, path, depth + 1, w);
         }
     }
     closedir(list);
@@ -39,5 +46,11 @@ static int walk(int dir, const char *prefix, int depth, walk_fn *fn, void *arg)
 int walk_files(int dir, walk_fn *fn, void *arg)
 {
     REQUIRE(dir >= 0 && fn);
-    return walk(dir, "", 0, fn, arg);
+    return walk(dir, "", 0, &(struct walking){.fn = fn, .arg = arg});
+}
+
+int walk_tree(int dir, walk_fn *fn, void *arg)
+{
+    REQUIRE(dir >= 0 && fn);
+    return walk(dir, "", 0, &(struct walking){.all = true, .fn = fn, .arg = arg});
 }

@@ -19,5 +19,7 @@ typedef int walk_fn(int dir, const char *name, const char *path, const struct st
  * deeper or have longer paths than the maximum are skipped. Returns what fn returned last, or -1
  * when the directory cannot be read. */
 int walk_files(int dir, walk_fn *fn, void *arg);
+/* The same for directories, before what is in them, and for links, too. */
+int walk_tree(int dir, walk_fn *fn, void *arg);
 
 #endif

@@ -205,7 +205,6 @@ static int download(struct download *d, struct err *err)
 int storage_read(struct google *google, const char *bucket, const char *name, int64_t from,
                  int64_t len, const struct storage_sink *sink, struct err *err)
 {
-    REQUIRE(from >= 0 && sink->write);
     if (from < 0 || len < -1 || (len > 0 && from > INT64_MAX - len))
         return err_set(err, ERR_INVALID, "no part of an object begins at %lld", (long long)from);
     struct download d = {.google = google,

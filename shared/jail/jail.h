@@ -91,8 +91,11 @@ struct jail_policy {
     int pids_max;    /* processes and threads of the tree */
     int cpu_percent; /* 100 is one core */
     int disk_mb;     /* of the counted directories */
-    int file_mb;     /* of one file */
-    int files_max;   /* open files of a process; 0: 4096 */
+    /* What a tree may add to counted directories that hold more than disk_mb when it begins: so
+     * that somebody can be let in to make room. 0: nobody can. */
+    int disk_more_mb;
+    int file_mb;   /* of one file */
+    int files_max; /* open files of a process; 0: 4096 */
 };
 void jail_policy_done(struct jail_policy *policy);
 

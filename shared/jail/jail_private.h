@@ -47,7 +47,8 @@ struct group {
 struct disk {
     int fds[8]; /* the counted directories */
     int count;
-    int64_t used_bytes, free_bytes; /* at the last measurement */
+    int64_t used_bytes, free_bytes; /* when they were last summed up */
+    int64_t limit_bytes;            /* above that of the policy while there was more at the start */
     bool known;
 };
 
@@ -68,7 +69,6 @@ struct jail {
     int handshake[2]; /* the child waits until the parent has written the maps */
     struct group group;
     struct disk disk;
-    int64_t memory_at_start_kib;
     int gate[JAIL_GATE_SOCKETS]; /* in the child, once built */
     int template_ns;             /* borrowed: a namespace with the common steps; -1: none */
 };

@@ -78,23 +78,38 @@ static int64_t free_bytes(const struct disk *disk)
                : (int64_t)fs.f_bfree * (int64_t)fs.f_frsize + (int64_t)fs.f_ffree * FILE_BYTES;
 }
 
-/* Sums up only when the whole file system has lost so much space since the last measurement that
- * this tree may have passed its limit. */
+/* Whether the sum of the last time may be wrong by enough to matter: the whole file system has lost
+ * so much since that this tree may have passed its limit, or gained so much that it may be below
+ * that of the policy again. */
+static bool is_stale(const struct disk *disk, int64_t now, int64_t limit)
+{
+    int64_t lost = disk->free_bytes - now;
+    return !disk->known || lost > disk->limit_bytes - disk->used_bytes ||
+           (disk->limit_bytes > limit && -lost >= disk->used_bytes - limit);
+}
+
 static bool disk_exceeded(struct jail *jail)
 {
     struct disk *disk = &jail->disk;
     const int64_t limit = (int64_t)jail->policy.disk_mb << 20;
+    const int64_t more = (int64_t)jail->policy.disk_more_mb << 20;
     if (disk->count == 0 || jail->policy.disk_mb == 0)
         return false;
     int64_t now = free_bytes(disk);
-    if (disk->known && disk->free_bytes - now <= limit - disk->used_bytes)
+    if (!is_stale(disk, now, limit))
         return false;
+    bool first = !disk->known;
+    int64_t enough = !first ? disk->limit_bytes : more > 0 ? INT64_MAX : limit;
     disk->used_bytes = 0;
     for (int i = 0; i < disk->count; i++)
-        disk->used_bytes += sum_up(disk->fds[i], limit - disk->used_bytes, 0);
+        disk->used_bytes += sum_up(disk->fds[i], enough - disk->used_bytes, 0);
     disk->free_bytes = now;
     disk->known = true;
-    return disk->used_bytes > limit;
+    if (disk->used_bytes <= limit)
+        disk->limit_bytes = limit;
+    else if (first)
+        disk->limit_bytes = more > 0 ? disk->used_bytes + more : limit;
+    return disk->used_bytes > disk->limit_bytes;
 }
 
 /* --- memory without control groups ---------------------------------------------------------- */
@@ -117,18 +132,36 @@ static int64_t resident_kib(const char *pid)
     return resident * (sysconf(_SC_PAGESIZE) / 1024);
 }
 
-/* Sums up the processes below `root`, at any depth. With a pid namespace that is every process that
- * /proc shows, except this one. */
-static int64_t tree_kib(pid_t root)
+static int64_t tree_kib(pid_t root, int depth);
+
+/* What a thread has started, and below. */
+static int64_t branches_kib(int tasks, const char *thread, int depth)
 {
     char path[64], text[16384], *save = NULL;
     int64_t sum = 0;
-    snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)root, (int)root);
-    AUTO(fd) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    snprintf(path, sizeof(path), "%.16s/children", thread);
+    AUTO(fd) int fd = openat(tasks, path, O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
     text[n > 0 ? n : 0] = '\0';
     for (char *pid = strtok_r(text, " ", &save); pid; pid = strtok_r(NULL, " ", &save))
-        sum += resident_kib(pid) + tree_kib((pid_t)strtol(pid, NULL, 10));
+        sum += resident_kib(pid) + tree_kib((pid_t)strtol(pid, NULL, 10), depth + 1);
+    return sum;
+}
+
+/* Of all processes below `root`, which are its children's children …: with a pid namespace
+ * everybody that /proc shows, but for us. Each thread has children of its own. */
+static int64_t tree_kib(pid_t root, int depth)
+{
+    char path[64];
+    int64_t sum = 0;
+    const struct dirent *entry;
+    snprintf(path, sizeof(path), "/proc/%d/task", (int)root);
+    DIR *tasks = depth < DEPTH_MAX ? opendir(path) : NULL;
+    while (tasks && (entry = readdir(tasks)))
+        if (entry->d_name[0] != '.')
+            sum += branches_kib(dirfd(tasks), entry->d_name, depth);
+    if (tasks)
+        closedir(tasks);
     return sum;
 }
 
@@ -136,7 +169,7 @@ static bool memory_exceeded(const struct jail *jail, pid_t root)
 {
     if (jail->policy.memory_mb == 0 || jail->group.memory_events >= 0)
         return false;
-    return tree_kib(root) - jail->memory_at_start_kib > (int64_t)jail->policy.memory_mb * 1024;
+    return tree_kib(root, 0) > (int64_t)jail->policy.memory_mb * 1024;
 }
 
 /* --- both ----------------------------------------------------------------------------------- */

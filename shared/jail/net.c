@@ -1,5 +1,5 @@
-/* A network of its own behind a gate: whatever a program connects to arrives at one listener. And a
- * fence round link-local addresses in the network that we are in. */
+/* A network of its own behind a gate: every connection of the program arrives at one listener. And
+ * a fence round link-local addresses in the network that we are in. */
 #include "jail/jail_private.h"
 
 #include "base/fd.h"

@@ -235,6 +235,15 @@ static bool is_bound(const struct jail_policy *policy, const char *inside)
     return false;
 }
 
+static bool is_bound_below(const struct jail_policy *policy, const char *inside)
+{
+    size_t len = strlen(inside);
+    for (size_t i = 2; i < policy->binds.count; i += 3)
+        if (strncmp(policy->binds.items[i], inside, len) == 0 && policy->binds.items[i][len] == '/')
+            return true;
+    return false;
+}
+
 /* Adds private directories in memory, unless the policy puts something there. */
 static int add_scratch(struct jail *jail)
 {
@@ -248,10 +257,11 @@ static int add_scratch(struct jail *jail)
             return -1;
     if (jail->tier != JAIL_FULL)
         return 0;
-    return add_step(jail, (struct step){.kind = STEP_LINK, .common = true}, "/tmp", "/var/tmp") ||
-                   add_step(jail, (struct step){.kind = STEP_DIR, .common = true}, NULL, "/run")
-               ? -1
-               : 0;
+    /* A path below a link cannot be bound: the link is not followed. */
+    if (!is_bound_below(&jail->policy, "/var/tmp") &&
+        add_step(jail, (struct step){.kind = STEP_LINK, .common = true}, "/tmp", "/var/tmp"))
+        return -1;
+    return add_step(jail, (struct step){.kind = STEP_DIR, .common = true}, NULL, "/run");
 }
 
 static int depth_of(const char *path)
@@ -346,6 +356,7 @@ static int check_numbers(const struct jail_policy *policy, struct err *err)
         {"pids_max", policy->pids_max, 1 << 22},
         {"cpu_percent", policy->cpu_percent, 1 << 20},
         {"disk_mb", policy->disk_mb, 1 << 30},
+        {"disk_more_mb", policy->disk_more_mb, 1 << 30},
         {"file_mb", policy->file_mb, 1 << 30},
         {"files_max", policy->files_max, 1 << 20},
     };

@@ -1,5 +1,6 @@
 #include "pack/tgz.h"
 
+#include "base/auto.h"
 #include "base/check.h"
 #include "pack/tar.h"
 
@@ -62,21 +63,35 @@ static int put(struct tgz *tgz, const void *data, size_t len, int flush, struct 
     return 0;
 }
 
+static int begin(struct tgz *tgz, const struct tar_member *member, struct err *err)
+{
+    AUTO(buf) struct buf header = BUF_INIT(HEADER_MAX);
+    if (tgz->left > 0)
+        return err_set(err, ERR_INTERNAL, "the file before is not whole");
+    if (tar_add_header(&header, member, err) ||
+        put(tgz, buf_str(&header), header.len, Z_NO_FLUSH, err))
+        return -1;
+    tgz->left = member->size;
+    tgz->padding = tar_padding(member->size);
+    return 0;
+}
+
 int tgz_file(struct tgz *tgz, const char *path, unsigned mode, int64_t mtime_s, int64_t size,
              struct err *err)
 {
     REQUIRE(path && size >= 0);
-    const struct tar_member member = {path, mode, mtime_s, size, TAR_FILE, NULL};
-    struct buf header = BUF_INIT(HEADER_MAX);
-    if (tgz->left > 0)
-        return err_set(err, ERR_INTERNAL, "the file before is not whole");
-    int rc = tar_add_header(&header, &member, err);
-    if (rc == 0)
-        rc = put(tgz, buf_str(&header), header.len, Z_NO_FLUSH, err);
-    buf_done(&header);
-    tgz->left = size;
-    tgz->padding = tar_padding(size);
-    return rc;
+    return begin(tgz, &(struct tar_member){path, mode, mtime_s, size, TAR_FILE, NULL}, err);
+}
+
+int tgz_directory(struct tgz *tgz, const char *path, unsigned mode, int64_t mtime_s,
+                  struct err *err)
+{
+    return begin(tgz, &(struct tar_member){path, mode, mtime_s, 0, TAR_DIRECTORY, NULL}, err);
+}
+
+int tgz_link(struct tgz *tgz, const char *path, const char *target, struct err *err)
+{
+    return begin(tgz, &(struct tar_member){path, 0777, 0, 0, TAR_LINK, target}, err);
 }
 
 int tgz_data(struct tgz *tgz, const void *data, size_t len, struct err *err)

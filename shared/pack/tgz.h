@@ -28,6 +28,11 @@ int tgz_file(struct tgz *tgz, const char *path, unsigned mode, int64_t mtime_s, 
              struct err *err);
 int tgz_data(struct tgz *tgz, const void *data, size_t len, struct err *err);
 
+/* A directory; a link, which leads to `target`. */
+int tgz_directory(struct tgz *tgz, const char *path, unsigned mode, int64_t mtime_s,
+                  struct err *err);
+int tgz_link(struct tgz *tgz, const char *path, const char *target, struct err *err);
+
 /* Ends the archive. */
 int tgz_end(struct tgz *tgz, struct err *err);
 

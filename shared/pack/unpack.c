@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/openat2.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -38,14 +39,17 @@ struct unpack {
     const struct unpack_limits *limits;
     struct unpack_result *result;
     z_stream z;
-    bool zipped, raw; /* raw: known to be an uncompressed tar; neither: no byte has arrived yet */
-    bool ended;
+    bool zipped, raw;    /* raw: known to be a bare tar; neither: nothing has come yet */
+    bool ended, garbage; /* garbage: what follows a whole member is none */
+    int members;         /* that were whole */
     int64_t packed, unpacked;
     unsigned char *in; /* PIECE bytes */
     size_t in_at, in_len;
     char *piece;                 /* PIECE bytes */
     char *long_name, *long_link; /* of the next entry */
     int64_t long_size;           /* -1: none */
+    int above;                   /* the directory that the last name was in, or -1 … */
+    char *above_name;            /* … and its name: most names that follow are in it too */
 };
 
 /* --- bytes --------------------------------------------------------------------------------- */
@@ -109,10 +113,12 @@ static ssize_t take_zipped(struct unpack *u, char *to, size_t len, struct err *e
         u->z.avail_in = (uInt)(u->in_len - u->in_at);
         int rc = inflate(&u->z, Z_NO_FLUSH);
         u->in_at = u->in_len - u->z.avail_in;
+        u->garbage = u->members > 0 && u->z.total_out == 0;
         if (rc != Z_OK && rc != Z_STREAM_END && rc != Z_BUF_ERROR)
             return err_set(err, ERR_MISMATCH, "the archive is damaged: %s",
                            u->z.msg ? u->z.msg : "not gzip");
         u->ended = rc == Z_STREAM_END;
+        u->members += u->ended;
     }
     return (ssize_t)(len - u->z.avail_out);
 }
@@ -232,6 +238,8 @@ static int read_extended(struct unpack *u, int64_t size, struct err *err)
         if (!value)
             return err_set(err, ERR_MISMATCH, "an extended header of the archive is damaged");
         *value++ = '\0';
+        if (strlen(value) != (size_t)(at + len - 1 - value))
+            return err_set(err, ERR_MISMATCH, "an extended header of the archive holds a NUL");
         if (strcmp(key, "path") == 0 && str_replace(&u->long_name, value))
             return err_sys(err, "archive");
         if (strcmp(key, "linkpath") == 0 && str_replace(&u->long_link, value))
@@ -246,6 +254,15 @@ static int read_extended(struct unpack *u, int64_t size, struct err *err)
 }
 
 /* --- entries ------------------------------------------------------------------------------- */
+
+/* What the system says to a name; -1. */
+static int refuse(const char *name, struct err *err)
+{
+    if (errno == ENAMETOOLONG)
+        return err_set(err, ERR_MISMATCH, "the archive holds the name '%.100s…', which is too long",
+                       name);
+    return err_sys(err, "cannot unpack '%.100s'", name);
+}
 
 static int open_beneath(int dir, const char *path, int flags)
 {
@@ -270,14 +287,14 @@ static const char *clean_name(char *name, struct err *err)
     if (len == 0 || strcmp(name, ".") == 0)
         return whole[0] == '/' ? (err_set(err, ERR_MISMATCH, "'%.100s' is absolute", whole), NULL)
                                : "";
-    if (path_is_inside(name) && str_is_utf8(name, len))
+    if (len < PATH_MAX && path_is_inside(name) && str_is_utf8(name, len))
         return name;
     err_set(err, ERR_MISMATCH, "the archive holds the name '%.100s', which is not allowed", whole);
     return NULL;
 }
 
-/* Opens the directory that holds `name`, and makes it when it is missing; -1 with err. */
-static int open_above(int dir, const char *name, const char **ret_last, struct err *err)
+/* The directory that holds `name`, made where it is missing; -1 with err. */
+static int walk_above(int dir, const char *name, const char **ret_last, struct err *err)
 {
     int at = openat(dir, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     const char *slash;
@@ -285,7 +302,7 @@ static int open_above(int dir, const char *name, const char **ret_last, struct e
         AUTO(str) char *part = str_copy(name, (size_t)(slash - name));
         if (!part || (mkdirat(at, part, 0755) && errno != EEXIST)) {
             close(at);
-            return err_sys(err, "cannot unpack '%.100s'", name);
+            return refuse(name, err);
         }
         int next = open_beneath(at, part, O_PATH | O_DIRECTORY);
         int sys = errno;
@@ -301,8 +318,28 @@ static int open_above(int dir, const char *name, const char **ret_last, struct e
     return at < 0 ? err_sys(err, "cannot unpack") : at;
 }
 
-/* True when a link's target, relative to the link, stays inside. */
-static bool target_is_inside(const char *name, const char *target)
+/* The same, the archive's own: good until the next call. A directory that is there stays: nothing
+ * that an archive holds takes its place. */
+static int find_above(struct unpack *u, const char *name, const char **ret_last, struct err *err)
+{
+    const char *slash = strrchr(name, '/');
+    size_t len = slash ? (size_t)(slash - name) : 0;
+    if (u->above >= 0 && strncmp(u->above_name, name, len) == 0 && !u->above_name[len]) {
+        *ret_last = slash ? slash + 1 : name;
+        return u->above;
+    }
+    AUTO(str) char *fresh = str_copy(name, len);
+    fd_close(&u->above);
+    if (!fresh)
+        return err_sys(err, "archive");
+    u->above = walk_above(u->dir, name, ret_last, err);
+    free(u->above_name);
+    u->above_name = STEAL_PTR(fresh);
+    return u->above;
+}
+
+/* Seen from where the link is. */
+bool unpack_takes_link(const char *name, const char *target)
 {
     int depth = 0;
     for (const char *at = name; (at = strchr(at, '/')); at++)
@@ -330,19 +367,29 @@ static int make_room(int dir, const char *name, struct err *err)
                            : err_sys(err, "cannot replace '%.100s'", name);
 }
 
+/* A new file, in the place of what is there. -1 with err. */
+static int create_file(struct unpack *u, const char *name, struct err *err)
+{
+    const int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+    const char *last;
+    int above = find_above(u, name, &last, err);
+    int file = above < 0 ? -1 : openat(above, last, flags, 0600);
+    if (above < 0 || file >= 0)
+        return file;
+    if (errno == EEXIST && make_room(above, last, err))
+        return -1;
+    file = openat(above, last, flags, 0600);
+    return file < 0 ? refuse(name, err) : file;
+}
+
 static int put_file(struct unpack *u, const char *name, unsigned mode, int64_t size,
                     struct err *err)
 {
-    const char *last;
     if (size > u->limits->bytes - u->unpacked)
         return count_bytes(u, size, err);
-    AUTO(fd) int above = open_above(u->dir, name, &last, err);
-    if (above < 0 || make_room(above, last, err))
-        return -1;
-    AUTO(fd)
-    int file = openat(above, last, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    AUTO(fd) int file = create_file(u, name, err);
     if (file < 0)
-        return err_sys(err, "cannot unpack '%.100s'", name);
+        return -1;
     for (int64_t left = size; left > 0;) {
         size_t n = left < (int64_t)PIECE ? (size_t)left : PIECE;
         int got = take(u, u->piece, n, err);
@@ -351,42 +398,43 @@ static int put_file(struct unpack *u, const char *name, unsigned mode, int64_t s
         if (count_bytes(u, (int64_t)n, err))
             return -1;
         if (fd_write_all(file, u->piece, n))
-            return err_sys(err, "cannot unpack '%.100s'", name);
+            return refuse(name, err);
         left -= (int64_t)n;
     }
     u->result->bytes += size;
     if (fchmod(file, (mode & 0777) | 0600))
-        return err_sys(err, "cannot unpack '%.100s'", name);
+        return refuse(name, err);
     return skip(u, padding(size), err);
 }
 
-static int put_directory(const struct unpack *u, const char *name, unsigned mode, struct err *err)
+static int put_directory(struct unpack *u, const char *name, unsigned mode, struct err *err)
 {
     const char *last;
-    AUTO(fd) int above = open_above(u->dir, name, &last, err);
+    int above = find_above(u, name, &last, err);
     if (above < 0)
         return -1;
-    if (mkdirat(above, last, (mode & 0777) | 0700) && errno != EEXIST)
-        return err_sys(err, "cannot unpack '%.100s'", name);
+    if (mkdirat(above, last, (mode & 0777) | 0700) == 0)
+        return 0;
+    if (errno != EEXIST)
+        return refuse(name, err);
     AUTO(fd) int made = open_beneath(above, last, O_PATH | O_DIRECTORY);
     return made < 0 ? err_set(err, ERR_MISMATCH, "'%.100s' is there and no directory", name) : 0;
 }
 
-static int put_link(const struct unpack *u, const char *name, char *target, bool hard,
-                    struct err *err)
+static int put_link(struct unpack *u, const char *name, char *target, bool hard, struct err *err)
 {
     const char *last, *from_last;
-    if (!hard && !target_is_inside(name, target))
+    if (!hard && !unpack_takes_link(name, target))
         return err_set(err, ERR_MISMATCH, "the link '%.60s' leads out, to '%.100s'", name, target);
-    AUTO(fd) int above = open_above(u->dir, name, &last, err);
+    int above = find_above(u, name, &last, err);
     if (above < 0 || make_room(above, last, err))
         return -1;
     if (!hard)
-        return symlinkat(target, above, last) ? err_sys(err, "cannot unpack '%.100s'", name) : 0;
+        return symlinkat(target, above, last) ? refuse(name, err) : 0;
     const char *from = clean_name(target, err);
     if (!from || !*from)
         return err_set(err, ERR_MISMATCH, "the link '%.100s' leads out", name);
-    AUTO(fd) int source = open_above(u->dir, from, &from_last, err);
+    AUTO(fd) int source = walk_above(u->dir, from, &from_last, err);
     if (source < 0)
         return -1;
     return linkat(source, from_last, above, last, 0)
@@ -472,6 +520,22 @@ static int next_entry(struct unpack *u, struct err *err)
     return rc ? -1 : 1;
 }
 
+/* What comes after the end: whoever sends is to get rid of it all. A gzip that is damaged or cut
+ * off there is no less so; what is no gzip any more is passed over, as gzip does. */
+static int drain(struct unpack *u, struct err *err)
+{
+    ssize_t n;
+    while ((n = u->zipped ? take_zipped(u, u->piece, PIECE, err)
+                          : take_raw(u, u->piece, PIECE, err)) > 0)
+        if (count_bytes(u, n, err))
+            return -1;
+    if (n == 0 || !u->garbage)
+        return n == 0 ? 0 : -1;
+    while ((n = u->read(u->in, PIECE, u->arg, err)) > 0)
+        continue;
+    return n == 0 ? 0 : -1;
+}
+
 int unpack_below(int dir, unpack_read_fn *read, void *arg, const struct unpack_limits *limits,
                  struct unpack_result *ret_result, struct err *err)
 {
@@ -481,7 +545,8 @@ int unpack_below(int dir, unpack_read_fn *read, void *arg, const struct unpack_l
                        .arg = arg,
                        .limits = limits,
                        .result = ret_result,
-                       .long_size = -1};
+                       .long_size = -1,
+                       .above = -1};
     AUTO(str) char *in = malloc(PIECE);
     AUTO(str) char *piece = malloc(PIECE);
     u.in = (unsigned char *)in;
@@ -492,12 +557,13 @@ int unpack_below(int dir, unpack_read_fn *read, void *arg, const struct unpack_l
     int got = begin(&u, err) ? -1 : 1;
     while (got == 1)
         got = next_entry(&u, err);
-    while (got == 0 &&
-           (u.zipped ? take_zipped(&u, piece, PIECE, err) : take_raw(&u, piece, PIECE, err)) > 0)
-        continue; /* Read the rest as well: the sender must be able to send all of it. */
+    if (got == 0 && drain(&u, err))
+        got = -1;
     if (u.zipped)
         inflateEnd(&u.z);
     free(u.long_name);
     free(u.long_link);
+    free(u.above_name);
+    fd_close(&u.above);
     return got;
 }

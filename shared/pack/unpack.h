@@ -14,6 +14,7 @@
 
 #include "base/err.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -35,5 +36,8 @@ typedef ssize_t unpack_read_fn(void *data, size_t max, void *arg, struct err *er
  * is refused, ERR_TOO_LARGE past a limit. What was unpacked before the error stays. */
 int unpack_below(int dir, unpack_read_fn *read, void *arg, const struct unpack_limits *limits,
                  struct unpack_result *ret_result, struct err *err);
+
+/* Whether a link of that name, with that target, would be unpacked: it stays inside. */
+bool unpack_takes_link(const char *name, const char *target);
 
 #endif

@@ -61,6 +61,7 @@ struct plan {
     NUMBER(jail.pids_max, INT32_MAX)        \
     NUMBER(jail.cpu_percent, INT32_MAX)     \
     NUMBER(jail.disk_mb, INT32_MAX)         \
+    NUMBER(jail.disk_more_mb, INT32_MAX)    \
     NUMBER(jail.file_mb, INT32_MAX)         \
     NUMBER(jail.files_max, INT32_MAX)
 

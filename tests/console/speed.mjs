@@ -62,6 +62,26 @@ try {
   }
   check("all are listed", await page.locator("main .task").count() === Number(count));
   await page.screenshot({ path: `${pictures}/console-desktop-2000.png` });
+  const lines = "for i in $(seq 60); do sleep 0.1; echo live-$(date +%s%3N)-; done";
+  const live = await (await fetch(`${runner}/exec`, { method: "POST", headers: { ...headers, Prefer: "wait=0" }, body: JSON.stringify({ command: lines }) })).json();
+  await page.goto(`${runner}/#/tasks/${live.taskId}`);
+  const late = await page.evaluate(() => new Promise((resolve) => {
+    const known = new Set(), delays = [];
+    let first = true;
+    const look = () => {
+      for (const [, stamp] of document.querySelector("main").textContent.matchAll(/live-(\d{13})-/g)) {
+        if (known.has(stamp)) continue;
+        known.add(stamp);
+        if (!first) delays.push(Date.now() - Number(stamp));
+      }
+      first = known.size === 0;
+      if (delays.length < 20 && known.size < 60) requestAnimationFrame(look);
+      else resolve(delays);
+    };
+    look();
+  }));
+  check("live lines come", late.length >= 20, late.length);
+  console.log(`     a line on screen after it was printed: ${at(late, 0.5)} ms (p95 ${at(late, 0.95)} ms)`);
   const { size } = await page.evaluate(() => ({ size: performance.getEntriesByType("resource").filter((one) => one.name.includes("/console/")).reduce((sum, one) => sum + one.decodedBodySize, 0) }));
   console.log(`     what the page has loaded: ${(size / 1024).toFixed(0)} KiB`);
   check("nothing is wrong on the console", seen.length === 0, seen);

@@ -10,7 +10,14 @@
 #define OTHER_AUTH "X-Runner-Secret: " OTHER "\r\n"
 
 static struct runner *runner;
-static const char *const settings[] = {"RUNNER_SECRET", "owner:" RUNNER_SECRET ",app:" OTHER, NULL};
+#define CI "ci-secret-0123456789"
+#define CI_AUTH "X-Runner-Secret: " CI "\r\n"
+#define POOR "poor-secret-0123456789"
+#define POOR_AUTH "X-Runner-Secret: " POOR "\r\n"
+
+static const char *const settings[] = {
+    "RUNNER_SECRET", "owner:" RUNNER_SECRET ",app:" OTHER ",ci:" CI ",poor:" POOR, "CALLER_LIMITS",
+    "ci.tasks=2,ci.perMinute=3,ci.kinds=claude|command,ci.push=no,poor.usdPerDay=0.0001", NULL};
 
 static const struct runner *get(void)
 {
@@ -138,12 +145,65 @@ static void callers_are_told_with_their_tasks(void **state)
     reply_free(reply);
 }
 
+/* A request of a caller with limits: its status, and a part of what is said of it. */
+static void expect(const char *headers, const char *path, const char *body, int status,
+                   const char *says)
+{
+    char seconds[16];
+    struct reply *reply = ask("POST", path, headers, body);
+    if (reply->status != status || (says && !strstr(reply->body, says)))
+        fail_msg("%s %s: %d, %s", path, body, reply->status, reply->body);
+    if (status == 429)
+        assert_true(reply_header(reply, "Retry-After", seconds, sizeof(seconds)));
+    reply_free(reply);
+}
+
+#define CI_TASK(id) "{\"prompt\":\"standin: hang-middle\",\"taskId\":\"" id "\"}"
+
+static void a_secret_has_limits_of_its_own(void **state)
+{
+    (void)state;
+    static const char first[] = CI_AUTH "Idempotency-Key: first\r\n";
+    expect(first, "/run-async", CI_TASK("ci-a"), 202, "ci-a");
+    expect(CI_AUTH, "/run-async", CI_TASK("ci-b"), 202, NULL);
+    expect(CI_AUTH, "/run-async", CI_TASK("ci-c"), 429, "'ci' may have 2 tasks at once, and has 2");
+    expect(first, "/run-async", CI_TASK("ci-a"), 202, "ci-a");     /* it is there already */
+    expect(OTHER_AUTH, "/run-async", CI_TASK("app-a"), 202, NULL); /* others have their own */
+    reply_free(ask("POST", "/tasks/ci-a/cancel", CI_AUTH, ""));
+    reply_free(ask("POST", "/tasks/ci-b/cancel", CI_AUTH, ""));
+    reply_free(ask("POST", "/tasks/app-a/cancel", OTHER_AUTH, ""));
+    runner_await(runner, "ci-a", "cancelled", 60000);
+    runner_await(runner, "ci-b", "cancelled", 60000);
+    expect(CI_AUTH, "/exec", "{\"command\":\"true\",\"n\":2}", 429,
+           "may begin 3 tasks in a minute");
+    expect(CI_AUTH, "/python", "{\"code\":\"1\"}", 403, "of kind python");
+    expect(CI_AUTH, "/run", "{\"code\":\"1\"}", 403, "of kind python");
+    expect(CI_AUTH, "/sessions", "{}", 403, "of kind session");
+    expect(CI_AUTH, "/run-async",
+           "{\"prompt\":\"x\",\"repoUrl\":\"https://github.com/o/r\",\"gitPush\":true}", 403,
+           "'ci' may not push");
+}
+
+static void a_secret_may_spend_so_much_a_day(void **state)
+{
+    (void)state;
+    expect(POOR_AUTH, "/execute", "{\"prompt\":\"standin: ok one\"}", 200, "\"success\":true");
+    expect(POOR_AUTH, "/execute", "{\"prompt\":\"standin: ok two\"}", 429, "in 24 hours");
+    struct reply *reply = runner_get(get(), "/callers");
+    assert_json_number(reply->json, "callers.2.limits.tasks", 2);
+    assert_json_text(reply->json, "callers.2.limits.kinds", "claude|command");
+    assert_json_bool(reply->json, "callers.2.limits.push", false);
+    assert_json_lacks(reply->json, "callers.1.limits.tasks");
+    reply_free(reply);
+}
+
 static void both_are_kept_over_a_restart(void **state)
 {
     (void)state;
     struct reply *before = last_of("console.enter");
     assert_int_equal(runner_stop(runner, 30000), 0);
     runner_set(runner, "RUNNER_SECRET", "owner:" RUNNER_SECRET);
+    runner_set(runner, "CALLER_LIMITS", NULL);
     runner_start(runner);
     struct reply *after = last_of("console.enter");
     assert_string_equal(before->body, after->body);
@@ -163,6 +223,8 @@ int main(void)
         cmocka_unit_test(wrong_secrets_are_told_without_being_a_flood),
         cmocka_unit_test(the_log_comes_page_by_page),
         cmocka_unit_test(callers_are_told_with_their_tasks),
+        cmocka_unit_test(a_secret_has_limits_of_its_own),
+        cmocka_unit_test(a_secret_may_spend_so_much_a_day),
         cmocka_unit_test(both_are_kept_over_a_restart),
     };
     return cmocka_run_group_tests(tests, NULL, shared_stop);

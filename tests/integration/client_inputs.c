@@ -123,12 +123,36 @@ static void the_python_module_does_the_same(void **state)
     expect("/usr/bin/python3 -B t.py", 0, "a\n 5 False o\n\na True None\n");
 }
 
+/* The same tree after the way there and back: modes, links, empty directories. */
+static void directories_are_copied_both_ways(void **state)
+{
+    (void)state;
+    expect("mkdir -p tree/sub/empty && echo f >tree/sub/f && chmod 750 tree/sub/f && "
+           "ln -s sub/f tree/link && s=$($C session new --id cp) && "
+           "$C session cp tree cp:copy && $C session exec cp 'cat copy/link; ls copy/sub' && "
+           "$C session cp cp:copy back && (cd tree && tar c --sort=name --mtime=@0 . | sha256sum) "
+           ">1 && (cd back && tar c --sort=name --mtime=@0 . | sha256sum) >2 && cmp 1 2",
+           0, "f\nempty\nf\n");
+    expect("$C session cp tree/ cp:into/ && mkdir here && $C session cp cp:into/tree here/ && "
+           "readlink here/tree/link && echo more >here/tree/own && "
+           "$C session cp cp:into/tree here && cat here/tree/own here/tree/sub/f",
+           0, "sub/f\nmore\nf\n");
+    expect("ln -s /etc/passwd tree/out && $C session cp tree cp:copy 2>said; echo $?; "
+           "grep -c 'leads out' said; $C session exec cp 'ln -s /etc/passwd copy/out' && "
+           "$C session cp cp:copy three && ls three",
+           0, "1\n1\nlink\nsub\n");
+    expect("$C session cp cp:copy - 2>said; echo $?; $C session cp cp:nothing x 2>>said; echo $?; "
+           "$C session cp nothing cp:x 2>>said; echo $?; ls x 2>/dev/null; $C session rm cp",
+           0, "2\n1\n1\n");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(exec_works_on_what_it_was_given),
         cmocka_unit_test(run_works_on_it_too_and_outputs_come_back),
         cmocka_unit_test(a_batch_keeps_what_its_runs_left),
+        cmocka_unit_test(directories_are_copied_both_ways),
         cmocka_unit_test(the_python_module_does_the_same),
     };
     return cmocka_run_group_tests_name("client_inputs", tests, start, stop);

@@ -115,6 +115,27 @@ static void a_task_that_nobody_placed_is_placed_by_whoever_comes_next(void **sta
     assert_int_equal(executions(), 1);
 }
 
+/* A refusal starts nothing: the attempt whose payload is in the bucket is asked for again. */
+static void an_adopted_task_waits_for_the_quota(void **state)
+{
+    (void)state;
+    cloud_control(cloud, "{\"maxExecutions\":0}");
+    runner_start(runner);
+    free(submit_to(runner, "full", "standin: ok said",
+                   "\"environmentSecrets\":{\"MINE\":\"" CANARY "\"}"));
+    EVENTUALLY(END_MS, runs() >= 1);
+    runner_crash(runner);
+    runner_start(other);
+    size_t before = runs();
+    struct reply *reply = runner_get(other, "/tasks/full");
+    assert_status(reply, 200);
+    reply_free(reply);
+    EVENTUALLY(END_MS, runs() >= before + 2);
+    cloud_control(cloud, "{\"maxExecutions\":100}");
+    assert_result(other, "full", "completed");
+    assert_int_equal(executions(), 1);
+}
+
 /* ---- once ---- */
 
 static struct reply *with_key(struct runner *one, const char *key, const char *json)
@@ -200,6 +221,7 @@ int main(void)
         SERVICE_TEST(the_other_instance_cancels_and_both_say_so),
         SERVICE_TEST(a_task_outlives_the_instance_that_took_it),
         SERVICE_TEST(a_task_that_nobody_placed_is_placed_by_whoever_comes_next),
+        SERVICE_TEST(an_adopted_task_waits_for_the_quota),
         SERVICE_TEST(a_key_gives_the_same_task_at_every_instance),
         SERVICE_TEST(an_id_is_taken_at_every_instance),
         SERVICE_TEST(refuses_by_name_what_needs_a_machine_that_lasts),

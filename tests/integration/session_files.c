@@ -293,6 +293,7 @@ static void archives_go_both_ways(void **state)
     reply_free(back);
     reply_free(reply);
     holds("files/again/top/file", "content\n");
+    holds("files/again/top/link", "content\n");
     free(tar.data);
 }
 

@@ -17,7 +17,7 @@
 
 struct google_peer;
 
-/* `other` (or NULL) answers what is neither a token's nor Cloud Storage's; `body` is the
+/* `other` (or NULL) answers requests that are for neither tokens nor Cloud Storage; `body` is the
  * request's. */
 typedef bool peer_handler(struct loopback_call *call, const char *body, void *arg);
 struct google_peer *google_peer_start(peer_handler *other, void *arg);
@@ -32,13 +32,13 @@ struct google *google_peer_client(struct google_peer *peer);
 const char *google_peer_key(const struct google_peer *peer);
 
 enum peer_fault_kind {
-    PEER_ANSWER,      /* answers this, and does nothing */
-    PEER_LOSE,        /* does it and ends the connection without an answer */
-    PEER_CUT_REQUEST, /* takes `bytes` of the body and ends the connection */
+    PEER_ANSWER,      /* answers this, and does nothing else */
+    PEER_LOSE,        /* carries it out, and ends the connection without an answer */
+    PEER_CUT_REQUEST, /* reads `bytes` of the body, and ends the connection */
     PEER_CUT_ANSWER,  /* sends `bytes` of the answer's body and ends the connection */
-    PEER_SPOIL,       /* does it with a byte of the body changed, either way */
-    PEER_FORGET,      /* forgets all uploads, then does it */
-    PEER_REPLACE,     /* replaces every object by another generation, then does it */
+    PEER_SPOIL,       /* carries it out with a changed byte of the body, in either direction */
+    PEER_FORGET,      /* forgets all uploads, then carries it out */
+    PEER_REPLACE,     /* gives every object another generation, then carries it out */
     PEER_SILENT,      /* waits until the client closes */
     PEER_PLAIN,       /* a download without ranges, checksums or generations */
 };
@@ -46,38 +46,38 @@ enum peer_fault_kind {
 struct peer_fault {
     enum peer_fault_kind kind;
     const char *match; /* in "METHOD /path", or "TOKEN /path" of a question for a token */
-    int skip;          /* so many matching requests pass before */
+    int skip;          /* how many matching requests pass first */
     int times;         /* 0: once */
     int status;
     const char *headers, *body;
     size_t bytes;
 };
-/* Adds one; the first that matches is used. Strings are borrowed. */
+/* Adds a fault; a request gets the first that matches. Strings are borrowed. */
 void google_peer_fault(struct google_peer *peer, const struct peer_fault *fault);
-/* Faults that were not used up. */
+/* The number of faults that were not used. */
 int google_peer_faults_left(struct google_peer *peer);
 
-/* Requests so far with `match` in "METHOD /path"; tokens given out. */
+/* The number of requests so far with `match` in "METHOD /path", and of tokens given out. */
 int google_peer_count(struct google_peer *peer, const char *match);
 int google_peer_tokens(struct google_peer *peer);
-/* How long a token lives, as the endpoint says; 3600 from the start. */
+/* The life of a token, as the endpoint states it; 3600 at the start. */
 void google_peer_set_life(struct google_peer *peer, int seconds);
-/* What the next token questions are answered with instead; NULL: tokens. Borrowed. */
+/* The answer to the next requests for tokens; NULL: tokens. Borrowed. */
 void google_peer_set_token_answer(struct google_peer *peer, int status, const char *body);
-/* Questions for tokens wait until they are let go. */
+/* Requests for tokens wait until they are released. */
 void google_peer_hold_tokens(struct google_peer *peer, bool hold);
-/* The tokens given out so far are refused from now on. */
+/* From now on the tokens given out so far are refused. */
 void google_peer_revoke(struct google_peer *peer);
-/* The last question for a token: its body. free(). */
+/* The body of the last request for a token. The caller frees it. */
 char *google_peer_token_question(struct google_peer *peer);
 
-/* The last request to an API: its head, an empty line, its body. free(). */
+/* The last request to an API: its head, an empty line, its body. The caller frees it. */
 char *google_peer_last(struct google_peer *peer);
 int google_peer_connections(struct google_peer *peer);
 
-/* Puts an object in place of what is there. */
+/* Replaces the object's bytes. */
 void google_peer_put(struct google_peer *peer, const char *name, const void *data, size_t len);
-/* A copy of an object's bytes, or NULL. free(). */
+/* A copy of an object's bytes, or NULL. The caller frees it. */
 char *google_peer_object(struct google_peer *peer, const char *name, size_t *ret_len);
 int google_peer_objects(struct google_peer *peer);
 

@@ -25,12 +25,12 @@ struct session {
     char *data;
     size_t len;
     bool over, gone;
-    long long generation; /* of what it became */
+    long long generation; /* of the resulting object */
 };
 
 struct bucket {
-    const char *url;                    /* of the peer */
-    struct object objects[OBJECTS_MAX]; /* by name */
+    const char *url;                    /* the peer's address */
+    struct object objects[OBJECTS_MAX]; /* sorted by name */
     int object_count;
     struct session sessions[SESSIONS_MAX];
     int session_count;
@@ -51,7 +51,7 @@ struct google_peer {
     int tokens, revoked, life, token_status;
     const char *token_body;
     char *token_question;
-    char *last; /* request to an API: head and body */
+    char *last; /* the last request to an API: head and body */
     bool holding;
     pthread_cond_t released;
 };
@@ -64,7 +64,7 @@ static inline void must(bool ok, const char *what)
     abort();
 }
 
-/* google_bucket.c. The peer's lock is held. */
+/* google_bucket.c. Call with the peer's lock held. */
 bool bucket_serve(struct bucket *bucket, struct loopback_call *call, const char *body, size_t len,
                   const struct peer_fault *fault);
 void bucket_prepare(struct bucket *bucket, const struct peer_fault *fault);
@@ -72,7 +72,7 @@ struct object *bucket_find(struct bucket *bucket, const char *name);
 /* Takes the data. */
 struct object *bucket_put(struct bucket *bucket, const char *name, char *data, size_t len);
 void bucket_done(struct bucket *bucket);
-/* A whole answer in Cloud Storage's form of an error. */
+/* Sends a whole answer in Cloud Storage's form of an error. */
 bool bucket_error(struct loopback_call *call, int status, const char *reason);
 
 #endif

@@ -87,7 +87,7 @@ static bool read_until_size(struct reader *reader, size_t size)
     return true;
 }
 
-/* Where `end` is at or after `from`, reading on as needed; -1 when it doesn't come. */
+/* The place of `end` at or after `from`, reading more as needed; -1 when it does not come. */
 static long read_until_text(struct reader *reader, size_t from, const char *end)
 {
     for (;;) {
@@ -182,7 +182,7 @@ struct reply *http_read(int fd, int deadline_ms)
     reply->head_ms = now_ms() - start;
     if (reply->status)
         read_body(&reader, at, reply);
-    else if (reader.size) /* not HTTP: show it */
+    else if (reader.size) /* the peer does not speak HTTP: show what it said */
         append(reply, reader.data, reader.size);
     reply->closed = reader.closed;
     reply->total_ms = now_ms() - start;

@@ -1,5 +1,5 @@
 /*
- * A raw HTTP client: sends the bytes it is told, good or bad, and reads what comes back up to a
+ * A raw HTTP client: sends exactly the bytes that it is given, and reads the answer up to a
  * deadline.
  */
 #ifndef TESTLIB_HTTP_H
@@ -25,18 +25,18 @@ struct reply {
     cJSON *json;      /* the body, when it is JSON */
 };
 
-/* Connects to "http://HOST:PORT"; fails the test when that is impossible. */
+/* Connects to "http://HOST:PORT"; fails the test when it cannot. */
 int http_connect(const char *base);
 
-/* Sends as much as the peer takes; false when it has closed. */
+/* Sends as much as the peer accepts; false when the peer has closed. */
 bool http_send(int fd, const void *data, size_t size);
 bool http_send_text(int fd, const char *text);
 
-/* Reads one answer. Interim (1xx) answers are skipped. Never NULL: what did not come is empty. */
+/* Reads one answer; skips interim (1xx) answers. Never NULL: missing parts are empty. */
 struct reply *http_read(int fd, int deadline_ms);
 
-/* One request on a connection of its own. `headers` is "Name: value\r\n" lines or NULL; Host and
- * Content-Length are added. */
+/* Sends one request on a connection of its own, and reads the answer. `headers` is "Name:
+ * value\r\n" lines or NULL; Host and Content-Length are added. */
 struct reply *http_call(const char *base, const char *method, const char *path, const char *headers,
                         const char *body);
 
@@ -44,10 +44,10 @@ struct reply *http_call(const char *base, const char *method, const char *path, 
 int http_begin(const char *base, const char *method, const char *path, const char *headers,
                const char *body);
 
-/* A header of the answer (any case) copied to `out`; false when it isn't there. */
+/* Copies a header of the answer (in any case) to `out`; false when there is none. */
 bool reply_header(const struct reply *reply, const char *name, char *out, size_t size);
 
-/* Fails the test, showing the answer, unless the status is this. */
+/* Fails the test and shows the answer unless it has this status. */
 void assert_status(const struct reply *reply, int status);
 
 /* Fails the test unless it is a whole problem+json answer with this status and code (NULL: any). */

@@ -62,7 +62,8 @@ static const char make_certificates[] =
     "openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2"
     " -extfile names -out server.pem\n";
 
-static struct internet *current; /* a test that failed half way leaves it, and its port */
+static struct internet *current; /* the stand-in that a failed test has left behind, with its
+                                  * port */
 
 struct internet *internet_new(void)
 {

@@ -1,6 +1,6 @@
 /*
- * Looking into JSON. A path is field names and array indexes with dots between:
- * "usage.input_tokens", "errors.0.field".
+ * Access to JSON by paths: field names and array indexes with dots between, "usage.input_tokens",
+ * "errors.0.field".
  */
 #ifndef TESTLIB_JSON_CHECK_H
 #define TESTLIB_JSON_CHECK_H
@@ -11,11 +11,11 @@
 /* The value at the path, or NULL. */
 const cJSON *json_at(const cJSON *json, const char *path);
 
-/* Its text; "" when it isn't a string. Its number; NaN when it isn't one. */
+/* The text at the path, "" when there is none; the number at the path, NaN when there is none. */
 const char *json_text(const cJSON *json, const char *path);
 double json_number(const cJSON *json, const char *path);
 
-/* Fail the test, showing the JSON, unless it is so. */
+/* Each fails the test and shows the JSON unless the statement holds. */
 void assert_json_text(const cJSON *json, const char *path, const char *expected);
 void assert_json_contains(const cJSON *json, const char *path, const char *part);
 void assert_json_number(const cJSON *json, const char *path, double expected);

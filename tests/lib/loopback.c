@@ -20,12 +20,12 @@ struct connection {
     struct loopback *server;
     int fd;
     pthread_t thread;
-    char data[HEAD_MAX + 1]; /* what came and was not used yet */
+    char data[HEAD_MAX + 1]; /* bytes that arrived and were not used yet */
     size_t size;
     char head[HEAD_MAX + 1];
     char method[16], path[4096];
     bool chunked;
-    size_t left; /* of the body, or of the chunk */
+    size_t left; /* bytes left of the body, or of the chunk */
     bool body_over;
 };
 
@@ -69,7 +69,7 @@ static void drop(struct connection *c, size_t n)
     c->size -= n;
 }
 
-/* Takes what is before `end` (and end) off the input; NULL when it does not come. */
+/* Takes the text before `end`, and `end`, from the input; NULL when `end` does not come. */
 static char *take_until(struct connection *c, const char *end, char *to, size_t size)
 {
     char *at;
@@ -102,7 +102,8 @@ static bool next_chunk(struct connection *c)
     char line[64];
     if (!take_until(c, "\r\n", line, sizeof line))
         return false;
-    if (!*line && !take_until(c, "\r\n", line, sizeof line)) /* the end of the last one */
+    if (!*line && !take_until(c, "\r\n", line, sizeof line)) /* the line end of the previous
+                                                              * chunk */
         return false;
     c->left = strtoul(line, NULL, 16);
     if (c->left == 0) {
@@ -220,7 +221,7 @@ static void *serve(void *arg)
         while (loopback_read(&call, rest, sizeof rest) > 0)
             continue;
     }
-    pthread_mutex_lock(&server->lock); /* loopback_stop() may be shutting it down */
+    pthread_mutex_lock(&server->lock); /* loopback_stop() may be shutting it down at this moment */
     close(c->fd);
     c->fd = -1;
     pthread_mutex_unlock(&server->lock);

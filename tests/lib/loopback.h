@@ -1,7 +1,7 @@
 /*
- * An HTTP/1.1 server inside the test program, on a free port of 127.0.0.1: a thread a connection,
- * and a handler that may answer well, badly, late, in part or not at all. Counts connections and
- * requests. Needs no cmocka: what goes wrong inside aborts.
+ * An HTTP/1.1 server inside the test program, on a free port of 127.0.0.1: one thread for each
+ * connection, and a handler that may answer well, badly, late, in part or not at all. Counts
+ * connections and requests. Needs no cmocka: an error of the server itself aborts.
  *
  * Threads: handlers run on the connections' threads.
  */
@@ -23,7 +23,7 @@ struct loopback_call {
     void *state; /* private */
 };
 
-/* Ends the connection unless it returns true. */
+/* Returns true to keep the connection; otherwise the server ends it. */
 typedef bool loopback_handler(struct loopback_call *call, void *arg);
 
 struct loopback *loopback_start(loopback_handler *handler, void *arg);
@@ -46,13 +46,13 @@ ssize_t loopback_read(struct loopback_call *call, void *to, size_t size);
 /* The whole body, NUL-terminated, in fresh memory. */
 char *loopback_body(struct loopback_call *call);
 
-/* False when the client has gone. */
+/* Both return false when the client has gone. */
 bool loopback_send(struct loopback_call *call, const void *data, size_t size);
 bool loopback_text(struct loopback_call *call, const char *text);
-/* A whole answer; headers are "Name: value\r\n" lines or "". Returns true when it went out. */
+/* Sends a whole answer; headers are "Name: value\r\n" lines or "". True when all of it was sent. */
 bool loopback_answer(struct loopback_call *call, int status, const char *headers, const char *body);
 
-/* Waits until the client closes or the server stops, at most ms. True when it closed. */
+/* Waits at most ms until the client closes or the server stops. True when the client has closed. */
 bool loopback_await_close(struct loopback_call *call, int ms);
 
 #endif

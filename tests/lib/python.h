@@ -9,17 +9,16 @@
 /* A request's body: {"code":…} plus more fields ("" or `"a":1,"b":2`). The caller frees it. */
 char *python_json(const char *code, const char *more);
 
-/* POSTs that to a path; fails the test unless it is answered 200. */
+/* Posts that to a path; fails the test unless the status is 200. */
 struct reply *python_at(const struct runner *runner, const char *path, const char *code,
                         const char *more);
-/* The same to /python. */
+/* Posts that to /python. */
 struct reply *python_run(const struct runner *runner, const char *code, const char *more);
 
-/* Fails the test, showing the answer and the code, unless it succeeds with this stdout. */
+/* Fails the test and shows the answer and the code unless the run succeeds with this stdout. */
 void python_prints(const struct runner *runner, const char *code, const char *expected);
 
-/* Skips the test when this runner can't run Python, or lacks a library (NULL: none is asked for).
- */
+/* Skips the test when this runner cannot run Python, or lacks a library (NULL: needs none). */
 void python_needed(const struct runner *runner, const char *library);
 
 /* The processes below the runner whose name begins so ("zygote-", "python-standby"). */

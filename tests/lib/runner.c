@@ -17,7 +17,7 @@ static const char *const passed_on[] = {"ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_O
 static const char *const complaints[] = {"AddressSanitizer", "ThreadSanitizer", "LeakSanitizer",
                                          "runtime error:"};
 
-/* What a sanitizer has said in the text, or NULL. */
+/* A sanitizer's complaint in the text, or NULL. */
 static const char *complaint_in(const char *text)
 {
     for (size_t i = 0; i < COUNT(complaints); i++)
@@ -32,7 +32,7 @@ static const char *daemon_path(void)
     return path ? path : TEST_RUNNER;
 }
 
-/* Who runs the daemon: CR_RUNNER_UID, where we are root, else ourselves. */
+/* The user of the daemon: CR_RUNNER_UID when the test is root, else the test's own. */
 static uid_t daemon_uid(void)
 {
     const char *uid = getenv("CR_RUNNER_UID");
@@ -41,8 +41,8 @@ static uid_t daemon_uid(void)
 
 /* ---- starting ---- */
 
-/* What follows "listening on " in the file past `from`, up to the first byte that can't be in a
- * URL; NULL while it isn't there. */
+/* The address after "listening on " in the file past `from`, up to the first byte that cannot be in
+ * a URL; NULL when it is not there yet. */
 static char *find_base(const char *path, long from)
 {
     static const char url_bytes[] = "abcdefghijklmnopqrstuvwxyz0123456789.:/";
@@ -180,7 +180,7 @@ static void set_paths(struct runner *runner)
     write_file(runner->log, "", 0644);
 }
 
-/* Every runner that has not been freed: a test that fails half way leaves some. */
+/* Every runner that has not been freed: a test that fails half way leaves runners behind. */
 static struct runner *alive[16];
 
 static void remember(struct runner *runner, struct runner *instead_of)
@@ -199,7 +199,8 @@ static void clean_up(void)
             continue;
         if (alive[i]->pid) {
             kill(alive[i]->pid, SIGKILL);
-            waitpid(alive[i]->pid, NULL, 0); /* or it would go on writing what is removed */
+            waitpid(alive[i]->pid, NULL, 0); /* otherwise it would go on writing files that are
+                                              * being removed */
         }
         proc_kill_file(alive[i]->cli);
         tmp_dir_free(alive[i]->dir);
@@ -244,7 +245,7 @@ void runner_set(struct runner *runner, const char *name, const char *value)
         runner->env[i] = textf("%s=%s", name, value);
         return;
     }
-    for (; runner->env[i]; i++) /* close the gap; at the list's end it frees nothing twice */
+    for (; runner->env[i]; i++) /* close the gap in the list */
         runner->env[i] = runner->env[i + 1];
 }
 
@@ -295,7 +296,7 @@ static int give_one(const char *path, const struct stat *st, int kind, struct FT
     return lchown(path, daemon_uid(), (gid_t)daemon_uid());
 }
 
-/* What a test has put into the runner's directories belongs to who runs it. */
+/* Files that a test has put into the runner's directories get the daemon's user. */
 static void give_to_daemon(const char *dir)
 {
     if (daemon_uid() != geteuid())
@@ -320,11 +321,11 @@ void runner_start(struct runner *runner)
     assert_int_equal(proc_uid(runner->pid), daemon_uid());
 }
 
-/* Where a program keeps what its tests share. */
+/* Where a program keeps the runner that its tests share. */
 static struct runner **shared_runner;
 static struct api **shared_api;
 
-/* Set when it has started only: a test that is skipped before leaves none behind. */
+/* Sets the shared runner only when it has started: a test that is skipped earlier leaves none. */
 static struct runner *share(struct runner **runner, struct runner *made)
 {
     runner_start(made);
@@ -375,7 +376,8 @@ int runner_start_refused(struct runner *runner)
 int runner_stop(struct runner *runner, int ms)
 {
     int status = -1;
-    assert_true(runner->pid > 0); /* 0 is our own process group: ctest, and who started it */
+    assert_true(runner->pid > 0); /* kill(0) would reach this process group: ctest and its
+                                   * parents */
     kill(runner->pid, SIGTERM);
     if (!proc_wait(runner->pid, ms, &status)) {
         runner_crash(runner);
@@ -406,7 +408,7 @@ size_t runner_task_processes(const struct runner *runner)
     return proc_running_file(runner->cli, NULL, 0);
 }
 
-/* What is wrong with what the runner leaves behind, or NULL. */
+/* What is wrong with what the runner has left behind, or NULL. */
 static const char *find_fault(const struct runner *runner, size_t left_over)
 {
     char *text = runner_log(runner);
@@ -432,7 +434,8 @@ void runner_free(struct runner *runner)
                 runner_crash(runner);
         }
     }
-    int64_t end = now_ms() + 2000 * slowness(); /* a process killed a moment ago may linger */
+    int64_t end = now_ms() + 2000 * slowness(); /* a process that was killed a moment ago may still
+                                                 * be there */
     while (runner_task_processes(runner) && now_ms() < end)
         poll_pause();
     size_t left_over = runner_task_processes(runner);

@@ -1,6 +1,6 @@
 /*
- * The runner under test, and the doubles beside it: real processes, started with a clean
- * environment, ended and checked for leftovers when the test is over.
+ * The runner under test and the doubles beside it: real processes, started with a clean
+ * environment, ended when the test is over, and checked for leftovers.
  */
 #ifndef TESTLIB_RUNNER_H
 #define TESTLIB_RUNNER_H
@@ -13,7 +13,7 @@
 #define RUNNER_SECRET "test-secret-0123456789"
 #define RUNNER_AUTH "X-Runner-Secret: " RUNNER_SECRET "\r\n"
 
-/* What the doubles accept and the runner is given. */
+/* The credentials that the doubles accept and the runner is given. */
 #define API_TOKEN "sk-ant-oat01-test-token"
 #define API_KEY "sk-ant-api03-test-key"
 #define REFRESH_TOKEN "sk-ant-ort01-test-refresh"
@@ -33,11 +33,11 @@ struct api *double_new(char *const argv[]);
 
 /* Starts one that accepts API_TOKEN and API_KEY. */
 struct api *api_new(void);
-/* An OAuth token server that takes REFRESH_TOKEN once. */
+/* An OAuth token server that accepts REFRESH_TOKEN once. */
 struct api *token_server_new(void);
 /* The same with all that a login needs, over TLS on port 443 as well. */
 struct api *token_server_tls_new(const char *cert, const char *key);
-/* Ends it; fails the test when a sanitizer has complained in it. */
+/* Ends the double; fails the test when a sanitizer has complained in it. */
 void api_free(struct api *api);
 
 /* The requests that hold the text (it goes into a URL: letters and digits). */
@@ -60,30 +60,30 @@ struct runner {
     char *env[RUNNER_ENV_MAX + 1];
 };
 
-/* A runner that is not yet started: port 0, one secret, the stand-in CLI, an API key, four slots,
- * short times for what hangs. NULL is never returned; without a daemon to test the test is
- * skipped. */
+/* Makes a runner that is not started yet: port 0, one secret, the stand-in CLI, an API key, four
+ * slots, short time limits. Never returns NULL: without a daemon to test the test is skipped. */
 struct runner *runner_new(void);
 
 /* The same with these variables: name, value, …, NULL. */
 struct runner *runner_new_with(const char *const settings[]);
 
-/* A variable of its environment; value NULL takes it out. Counts from the next start. */
+/* Sets a variable of its environment; value NULL removes it. Takes effect at the next start. */
 void runner_set(struct runner *runner, const char *name, const char *value);
 
-/* Uses the real CLI against this API, through a script that sets what the runner leaves open: where
- * the API is, and CLAUDE_CODE_MAX_RETRIES=1, so that errors take seconds. Skips the test when the
- * CLI is not installed. */
+/* Uses the real CLI with this API, through a script that sets what the runner does not: the API's
+ * address, and CLAUDE_CODE_MAX_RETRIES=1, so that errors take seconds. Skips the test when the CLI
+ * is not installed. */
 void runner_use_real_cli(struct runner *runner, const struct api *api);
 
-/* One that is not started yet and uses the real CLI against *api, which is made when it is NULL. */
+/* Makes a runner that is not started yet and uses the real CLI with *api, which is made when
+ * NULL. */
 struct runner *runner_new_real(struct api **api);
 
 /* Starts it and waits until it listens; fails the test when it doesn't. */
 void runner_start(struct runner *runner);
 
-/* The runner that the tests of a program share: made with these settings, and started, when it is
- * first asked for. One a program, ended by shared_stop(). */
+/* The runner that the tests of a program share, made with these settings and started at the first
+ * call. One for each program; shared_stop() ends it. */
 struct runner *runner_shared(struct runner **runner, const char *const settings[]);
 /* The same with the real CLI against *api, and GIT_ALLOW for its `shared` directory. */
 struct runner *runner_shared_real(struct runner **runner, struct api **api,
@@ -91,22 +91,22 @@ struct runner *runner_shared_real(struct runner **runner, struct api **api,
 /* Teardown of the group: ends them. */
 int shared_stop(void **state);
 
-/* Starts it expecting it to refuse: returns its exit status; its words are in the log. */
+/* Starts it, and expects it to refuse: returns its exit status; its message is in the log. */
 int runner_start_refused(struct runner *runner);
 
-/* SIGTERM, then waits: the exit status. */
+/* Sends SIGTERM, and waits. Returns the exit status. */
 int runner_stop(struct runner *runner, int ms);
-/* SIGKILL. */
+/* Sends SIGKILL. */
 void runner_crash(struct runner *runner);
 
 /* Everything it has logged. The caller frees it. */
 char *runner_log(const struct runner *runner);
 
-/* How many processes of tasks are alive. */
+/* The number of live processes of tasks. */
 size_t runner_task_processes(const struct runner *runner);
 
-/* Stops it. Fails the test when it doesn't stop, when a sanitizer has complained, when its log
- * holds a secret, or when a task's process has survived. */
+/* Stops it. Fails the test when it does not stop, when a sanitizer has complained, when its log
+ * holds a secret, or when a process of a task is still alive. */
 void runner_free(struct runner *runner);
 
 /* ---- calls, with the secret ---- */
@@ -125,17 +125,17 @@ struct reply *runner_execute(const struct runner *runner, const char *prompt, co
 struct reply *runner_ran(const struct runner *runner, const char *prompt, const char *more);
 struct reply *runner_succeeded(const struct runner *runner, const char *prompt, const char *more);
 
-/* Starts a task that runs by itself (POST /execute, detached, Prefer: wait=0): its id. The caller
- * frees it. */
+/* Submits a task that runs without a waiting caller (POST /execute, detached, Prefer: wait=0).
+ * Returns its id, which the caller frees. */
 char *runner_submit(const struct runner *runner, const char *prompt, const char *more);
 
-/* A text of GET /tasks/{id}; "" when it has none. The caller frees it. */
+/* A text member of GET /tasks/{id}; "" when there is none. The caller frees it. */
 char *runner_task_text(const struct runner *runner, const char *id, const char *member);
 
-/* The task's state right now ("" when there is no such task). The caller frees it. */
+/* The task's current state; "" when there is no such task. The caller frees it. */
 char *runner_task_state(const struct runner *runner, const char *id);
 
-/* Whether it neither waits nor runs any more. */
+/* Whether the task neither waits nor runs. */
 bool runner_has_ended(const struct runner *runner, const char *id);
 
 /* Waits for a state; fails the test when it does not come in time. */

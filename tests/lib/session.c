@@ -74,7 +74,7 @@ struct reply *session_send(const struct runner *runner, const char *method, cons
     char *head = textf("%s %s HTTP/1.1\r\nHost: x\r\n" RUNNER_AUTH "Content-Length: %zu\r\n\r\n",
                        method, path, size);
     assert_true(http_send_text(fd, head));
-    http_send(fd, body, size); /* it may refuse before it has read all */
+    http_send(fd, body, size); /* the runner may refuse before it has read everything */
     struct reply *reply = http_read(fd, HTTP_DEADLINE_MS);
     close(fd);
     free(head);

@@ -4,7 +4,7 @@
 
 #include "runner.h"
 
-/* What a command answered. */
+/* The answer to a command. */
 struct done {
     struct reply *reply;
     int exit_code;
@@ -13,7 +13,7 @@ struct done {
     int pid; /* background_pid, 0 for null */
 };
 
-/* Makes one; fails the test when that is refused. */
+/* Makes a session; fails the test when that is refused. */
 void session_make(const struct runner *runner, const char *id);
 
 /* Runs a command in the default shell; fails the test unless the answer is 200 and has all members.
@@ -26,23 +26,23 @@ void done_free(struct done *done);
 struct reply *session_send(const struct runner *runner, const char *method, const char *path,
                            const void *body, size_t size);
 
-/* A tar archive of one entry after another, not compressed. */
+/* A tar archive of entries, not compressed. */
 struct tar {
     char *data;
     size_t size;
 };
-/* type as in the archive: '0' file, '1' and '2' links to `text`, '5' directory, … */
+/* `type` is the archive's: '0' file, '1' and '2' links to `text`, '5' directory, … */
 void tar_add(struct tar *tar, const char *name, char type, const char *text);
 void tar_end(struct tar *tar);
 
 /* The SHA-256 of these bytes in hex. The caller frees it. */
 char *sha256_of(const void *data, size_t size);
 
-/* Uploads an archive as an input; fails the test unless it is there then: "sha256:…". The caller
- * frees it. */
+/* Uploads an archive as an input; fails the test when that is refused. Returns "sha256:…", which
+ * the caller frees. */
 char *input_upload(const struct runner *runner, const void *data, size_t size);
 
-/* Whether there is an upload, or an input, that is not whole. */
+/* Whether there is an incomplete upload or input. */
 bool inputs_have_parts(const struct runner *runner);
 
 #endif

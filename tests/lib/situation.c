@@ -13,7 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* As hosts do that deny namespaces: clone() and unshare() with any of their flags fail. */
+/* Acts like a host that denies namespaces: clone() and unshare() with any of their flags fail. */
 static bool deny_namespaces(void)
 {
     enum { ARG0 = offsetof(struct seccomp_data, args), NR = offsetof(struct seccomp_data, nr) };

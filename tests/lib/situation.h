@@ -1,5 +1,5 @@
 /*
- * Situations of a host, as the launcher may find them: a test program brings itself into one.
+ * Situations of a host in which the launcher may start. A test program brings itself into one.
  */
 #ifndef TESTLIB_SITUATION_H
 #define TESTLIB_SITUATION_H
@@ -12,17 +12,17 @@
 
 struct situation {
     const char *name;
-    bool nobody, denied;   /* how it comes about: no root, no namespaces */
-    bool namespaces, root; /* what the launcher must find */
+    bool nobody, denied;   /* how it is made: without root, without namespaces */
+    bool namespaces, root; /* what the launcher must detect */
 };
 
 /* "root", "user", "denied" or "denied-user"; NULL for another name. */
 const struct situation *situation_find(const char *name);
 
-/* True when this process is in the situation from now on. */
+/* Brings this process into the situation; false when it cannot. */
 bool situation_enter(const struct situation *situation);
 
-/* Whether that is what the launcher has found. */
+/* Whether the launcher has detected that situation. */
 bool situation_is(const struct situation *situation, const struct jail_host *host);
 
 #endif

@@ -7,9 +7,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Mounts an empty file system of that size over `path`, seen by this process alone (its mount
- * namespace becomes private). False where that is not possible. It is gone with the process, or by
- * small_disk_unmount(). */
+/* Mounts an empty file system of that size over `path`, visible to this process alone (its mount
+ * namespace becomes private). False where this is impossible. The mount ends with the process, or
+ * by small_disk_unmount(). */
 bool small_disk_mount(const char *path, size_t size_bytes);
 void small_disk_unmount(const char *path);
 

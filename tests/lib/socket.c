@@ -30,8 +30,8 @@ static void add_text(struct socket *socket, const char *data, size_t len)
     append(&socket->text, &size, "\n", 1);
 }
 
-/* Takes one frame off what has come; false when it is not whole. Frames of a server are whole
- * messages here. */
+/* Takes one frame from the input; false when it is incomplete. A server's frames are whole messages
+ * here. */
 static bool take_frame(struct socket *socket)
 {
     const unsigned char *raw = (const unsigned char *)socket->raw;
@@ -159,7 +159,7 @@ void socket_raw(struct socket *socket, const void *data, size_t size)
     http_send(socket->fd, data, size);
 }
 
-/* What has been looked through is not looked through again. */
+/* The search does not read the same bytes twice. */
 static void until(struct socket *socket, char *const *where, const char *text)
 {
     int64_t end = now_ms() + (int64_t)DEADLINE_MS * slowness();

@@ -1,6 +1,6 @@
 /*
- * A WebSocket client that sends the bytes it is told, good or bad, cut as it is told, and keeps
- * what comes: binary joined, text and closing apart.
+ * A WebSocket client that sends exactly the bytes that it is given, in pieces of any size, and
+ * keeps what it receives: binary messages joined, text messages and the closing code apart.
  */
 #ifndef TESTLIB_SOCKET_H
 #define TESTLIB_SOCKET_H
@@ -16,14 +16,15 @@ struct socket {
     size_t binary_size;
     char *text; /* all text messages, a line each */
     int code;   /* of the close frame; 0: none has come */
-    bool ended; /* the connection has */
+    bool ended; /* the connection has ended */
     size_t pings, pongs;
 
-    char *raw; /* not read yet */
+    char *raw; /* received and not decoded yet */
     size_t raw_size;
 };
 
-/* Asks `path` for an upgrade with these header lines ("" for none) beside what a handshake has. */
+/* Requests an upgrade of `path` with these header lines ("" for none) in addition to a
+ * handshake's. */
 struct socket *socket_open(const char *base, const char *path, const char *headers);
 void socket_free(struct socket *socket); /* closes */
 
@@ -31,18 +32,18 @@ void socket_free(struct socket *socket); /* closes */
  * of `step` bytes. False once the other side has closed. */
 bool socket_send(struct socket *socket, int kind, bool last, const void *data, size_t size,
                  size_t step);
-/* A whole one: a text message; typed bytes. */
+/* Send a whole message: a text; typed bytes. */
 void socket_say(struct socket *socket, const char *json);
 void socket_type(struct socket *socket, const char *keys);
-/* Bytes as they are. */
+/* Sends bytes without a frame. */
 void socket_raw(struct socket *socket, const void *data, size_t size);
 
-/* One read, waiting up to ms; false when nothing came. */
+/* Reads once, waiting up to ms; false when nothing came. */
 bool socket_read(struct socket *socket, int ms);
-/* Reads on until the text is in what came by binary, or text, messages; fails the test else. */
+/* Read until the text is in the binary, or the text, messages; fail the test otherwise. */
 void socket_until(struct socket *socket, const char *text);
 void socket_until_said(struct socket *socket, const char *text);
-/* Reads to the end of the connection; the code that it was closed with. */
+/* Reads until the connection ends. Returns its closing code. */
 int socket_until_closed(struct socket *socket);
 
 #endif

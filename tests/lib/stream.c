@@ -30,7 +30,7 @@ void stream_free(struct stream *stream)
     free(stream);
 }
 
-/* Room for `more` bytes and a NUL. */
+/* Makes room for `more` bytes and a NUL. */
 static void grow(char **data, size_t *cap, size_t need)
 {
     if (need + 1 <= *cap)

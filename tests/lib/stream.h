@@ -1,6 +1,6 @@
 /*
- * A client that reads an endless answer as it comes: chunk frames taken off, up to a condition or a
- * number of bytes.
+ * A client that reads an endless answer as it arrives, without the chunk framing, until a condition
+ * holds or a number of bytes is there.
  */
 #ifndef TESTLIB_STREAM_H
 #define TESTLIB_STREAM_H
@@ -15,7 +15,7 @@ struct stream {
     char *body; /* NUL-terminated */
     size_t body_size, body_cap;
     bool ended;  /* the last chunk has come */
-    bool closed; /* the connection has */
+    bool closed; /* the connection has ended */
 
     char *raw; /* not decoded yet */
     size_t raw_size, raw_cap;
@@ -28,7 +28,7 @@ struct stream *stream_open(const char *base, const char *method, const char *pat
                            const char *headers, const char *body);
 void stream_free(struct stream *stream); /* closes */
 
-/* One read, waiting up to ms; false when nothing came. */
+/* Reads once, waiting up to ms; false when nothing came. */
 bool stream_read(struct stream *stream, int ms);
 
 /* Reads on until the text is in the body; fails the test when it doesn't come. */
@@ -37,7 +37,7 @@ void stream_until(struct stream *stream, const char *text, int ms);
 /* Reads on until so many bytes of body are there; false when the stream ended before. */
 bool stream_until_size(struct stream *stream, size_t size, int ms);
 
-/* Reads to the end; fails the test unless the answer is 200 and whole. */
+/* Reads to the end; fails the test unless the answer is 200 and complete. */
 void stream_until_end(struct stream *stream, int ms);
 
 /* How often the text is in the body. */

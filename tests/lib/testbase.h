@@ -1,6 +1,6 @@
 /*
- * What every test program can use, of a module as of the whole runner: cmocka (which wants its own
- * headers first), files, time, processes, a disk that can be filled.
+ * What every test program can use, for a module as for the whole runner: cmocka (and the
+ * headers that it needs), files, time, processes, a disk that can be filled.
  */
 #ifndef TESTLIB_TESTBASE_H
 #define TESTLIB_TESTBASE_H
@@ -22,7 +22,7 @@
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-/* Skips the rest of the test and says why; cmocka itself would be silent. */
+/* Skips the rest of the test and prints the reason; cmocka itself prints none. */
 #define SKIP_BECAUSE(...)                       \
     do {                                        \
         print_message("SKIPPED: " __VA_ARGS__); \

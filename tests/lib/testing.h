@@ -1,5 +1,5 @@
 /*
- * What every integration test includes: what all tests share, and the harness around the daemon.
+ * What every integration test includes: testbase.h, and the harness around the daemon.
  */
 #ifndef TESTLIB_TESTING_H
 #define TESTLIB_TESTING_H

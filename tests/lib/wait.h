@@ -10,8 +10,8 @@
 /* Milliseconds of the monotonic clock. */
 int64_t now_ms(void);
 
-/* How much longer than usual things may take: more than 1 in a build with sanitizers, or as the
- * environment variable CR_SLOW says. Time limits that a test asserts are multiplied by it. */
+/* The factor by which a slow machine may take longer: more than 1 in a build with sanitizers, or
+ * the environment variable CR_SLOW. Time limits that a test asserts are multiplied by it. */
 int slowness(void);
 
 /* The pause between two looks at a condition. */

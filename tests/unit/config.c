@@ -1,4 +1,5 @@
 #include "runner/config/config.h"
+#include "runner/config/caller_limits.h"
 
 #include "base/fd.h"
 #include "base/log.h"
@@ -460,6 +461,37 @@ static void a_reload_takes_over_what_can_change_and_keeps_the_rest(void **state)
     auto_loaded(&next);
 }
 
+static void limits_of_callers_are_checked(void **state)
+{
+    (void)state;
+    static const char *const wrong[] = {
+        "CALLER_LIMITS=cl.tasks=4",       "CALLER_LIMITS=ci.tasks=0",
+        "CALLER_LIMITS=ci.tasks",         "CALLER_LIMITS=ci.task=4",
+        "CALLER_LIMITS=ci.kinds=claude|", "CALLER_LIMITS=ci.kinds=x",
+        "CALLER_LIMITS=ci.push=yes",      "CALLER_LIMITS=ci.egress=open",
+        "CALLER_LIMITS=ci.usdPerDay=-1"};
+    struct caller_limits limits;
+    AUTO(loaded)
+    struct loaded l =
+        load("HOME=/h", "RUNNER_SECRET=ci:0123456789abcdef,a.b:fedcba9876543210",
+             "CALLER_LIMITS=ci.tasks=4, ci.usdPerDay=2.5,ci.egress=none,a.b.perMinute=7");
+    assert_non_null(l.config);
+    assert_true(caller_limits_find(l.config, "ci", &limits));
+    assert_int_equal(limits.tasks, 4);
+    assert_true(limits.usd_per_day > 2.4 && limits.usd_per_day < 2.6);
+    assert_true(limits.egress_none && !limits.no_push);
+    assert_true(caller_limits_allow(&limits, "session"));
+    assert_true(caller_limits_find(l.config, "a.b", &limits));
+    assert_int_equal(limits.per_minute, 7);
+    assert_false(caller_limits_find(l.config, "a", &limits));
+    for (size_t i = 0; i < COUNT_OF(wrong); i++) {
+        AUTO(loaded)
+        struct loaded bad = load("HOME=/h", "RUNNER_SECRET=ci:0123456789abcdef", wrong[i]);
+        if (bad.config || !has_line(&bad.report.errors, "CALLER_LIMITS: 'c"))
+            fail_msg("%s", wrong[i]);
+    }
+}
+
 static void the_documentation_is_what_the_table_says(void **state)
 {
     (void)state;
@@ -507,6 +539,7 @@ int main(void)
         cmocka_unit_test(printing_shows_everything_but_secrets),
         cmocka_unit_test(secrets_can_be_registered_for_redaction),
         cmocka_unit_test(a_reload_takes_over_what_can_change_and_keeps_the_rest),
+        cmocka_unit_test(limits_of_callers_are_checked),
         cmocka_unit_test(the_documentation_is_what_the_table_says),
         cmocka_unit_test(the_help_names_every_variable),
     };

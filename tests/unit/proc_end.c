@@ -369,9 +369,11 @@ static void the_launcher_holds_no_secret_and_no_descriptor_of_ours(void **state)
     assert_null(memmem(text, size, "UNIT_SECRET", 11));
     int open_fds = 0;
     for (int fd = 0; fd < 1024; fd++) {
+        char target[64] = "";
         AUTO(str) char *one = textf("%s/%d", fds, fd);
-        struct stat st;
-        open_fds += lstat(one, &st) == 0;
+        ssize_t len = readlink(one, target, sizeof(target) - 1);
+        /* Templates of jails: their namespaces, and the table that tells of changes. */
+        open_fds += len >= 0 && !strstr(target, "mnt:[") && !strstr(target, "/mount");
     }
     assert_int_equal(open_fds, 5); /* 0 to 2, its socket, its signals */
 }

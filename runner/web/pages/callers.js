@@ -26,7 +26,14 @@ function row(one) {
       h("span", null, one.lastUsedAt ? ["used ", when(one.lastUsedAt)] : "never used"),
       one.lastAddress && h("span", null, "from ", h("bdi", null, one.lastAddress)),
       h("span", null, `${number(one.requests)} requests`)),
+    Object.keys(one.limits ?? {}).length > 0 && h("span.facts", null, limitTexts(one.limits).map((text) => h("span", null, text))),
     h("span.facts", null, sum ? states : h("span", null, "no tasks")));
+}
+
+// A caller's own limits (CALLER_LIMITS).
+function limitTexts({ tasks, perMinute, usdPerDay, kinds, egress, push }) {
+  return [tasks && `at most ${number(tasks)} tasks at once`, perMinute && `${number(perMinute)} a minute`, usdPerDay && `$${usdPerDay} in 24 hours`,
+    kinds && `only ${kinds.replaceAll("|", ", ")}`, egress === "none" && "no network", push === false && "no push"].filter(Boolean);
 }
 
 // What a caller can have at most, of the settings in force.

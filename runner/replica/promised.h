@@ -1,10 +1,10 @@
 /*
- * A task as it lies in the bucket. Private to runner/service.
+ * A task as it lies in the bucket. Private to runner/replica.
  *
- * Threads: no shared state.
+ * Threads: no shared state. Ownership: the caller frees the tree that is returned.
  */
-#ifndef SERVICE_PROMISED_H
-#define SERVICE_PROMISED_H
+#ifndef REPLICA_PROMISED_H
+#define REPLICA_PROMISED_H
 
 #include "base/buf.h"
 #include "base/err.h"
@@ -22,6 +22,6 @@ void promised_print(const struct task_new *task, int64_t created_ms, struct buf 
 /* What was printed. The texts of *ret_task belong to the tree that is returned (json_free()); NULL
  * with ERR_MISMATCH when it is no such record. */
 struct json *promised_parse(const char *text, size_t len, struct task_new *ret_task,
-                          int64_t *ret_created_ms, bool *ret_secrets, struct err *err);
+                            int64_t *ret_created_ms, bool *ret_secrets, struct err *err);
 
 #endif

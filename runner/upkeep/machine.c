@@ -1,4 +1,6 @@
-#include "runner/upkeep/service.h"
+#include "runner/upkeep/machine.h"
+
+#include "base/check.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -9,7 +11,7 @@
 #define PACKAGE_DEFAULTS "/usr/lib/claude-runner/defaults.env"
 #define SERVICE_FILE "/etc/claude-runner.env"
 
-static int add_file(struct service_options *options, const char *path)
+static int add_file(struct upkeep_options *options, const char *path)
 {
     if (options->env_file_count == CONFIG_ENV_FILES_MAX)
         return -1;
@@ -17,7 +19,7 @@ static int add_file(struct service_options *options, const char *path)
     return 0;
 }
 
-static int parse(int argc, char **argv, struct service_options *options)
+static int parse(int argc, char **argv, struct upkeep_options *options)
 {
     static const struct option known[] = {{"env-file", required_argument, NULL, 'e'},
                                           {"with-secrets", no_argument, NULL, 's'},
@@ -43,7 +45,7 @@ static int parse(int argc, char **argv, struct service_options *options)
 }
 
 /* The installed service's files, or the one of this checkout. */
-static void find_files(struct service_options *options)
+static void find_files(struct upkeep_options *options)
 {
     static const char *const files[] = {PACKAGE_DEFAULTS, SERVICE_DEFAULTS, SERVICE_FILE};
     bool installed = access(SERVICE_FILE, R_OK) == 0;
@@ -54,9 +56,10 @@ static void find_files(struct service_options *options)
         add_file(options, ".env");
 }
 
-struct config *service_settings(int argc, char **argv, struct service_options *options,
-                                int *ret_status)
+struct config *upkeep_settings(int argc, char **argv, struct upkeep_options *options,
+                               int *ret_status)
 {
+    REQUIRE(options->usage && ret_status);
     struct err err = ERR_INIT;
     struct config_source source = {.env = environ, .no_callers = true};
     AUTO(config_report) struct config_report report = {0};
@@ -78,7 +81,7 @@ struct config *service_settings(int argc, char **argv, struct service_options *o
     return config;
 }
 
-int service_failed(const char *command, const struct err *err)
+int upkeep_failed(const char *command, const struct err *err)
 {
     fprintf(stderr, "claude-runner %s: %s\n", command, err->msg);
     return err_exit(err->code);

@@ -11,8 +11,8 @@
  *
  * Threads: any.
  */
-#ifndef SERVICE_OWED_H
-#define SERVICE_OWED_H
+#ifndef REPLICA_OWED_H
+#define REPLICA_OWED_H
 
 #include "base/buf.h"
 #include "base/err.h"

@@ -1,4 +1,4 @@
-#include "runner/service/owed.h"
+#include "runner/replica/owed.h"
 
 #include "base/auto.h"
 #include "base/clock.h"

@@ -21,10 +21,10 @@
  * finds open/ID. Two instances may ask for an execution of the same attempt: the claim lets one of
  * them run, and both follow that one.
  *
- * Threads: any.
+ * Threads: any. Ownership: the caller frees what replica_new() returns, after its tasks have ended.
  */
-#ifndef SERVICE_SERVICE_H
-#define SERVICE_SERVICE_H
+#ifndef REPLICA_REPLICA_H
+#define REPLICA_REPLICA_H
 
 #include "base/err.h"
 #include "runner/config/in_force.h"
@@ -34,36 +34,36 @@
 
 #include <stdbool.h>
 
-struct service;
+struct replica;
 
-struct service_config {
+struct replica_config {
     struct config_in_force *config; /* borrowed, as all here */
     const struct cloud *cloud;
     struct store *store;
     struct engine *engine;
 };
 
-struct service *service_new(const struct service_config *config, struct err *err);
-void service_free(struct service *service);
+struct replica *replica_new(const struct replica_config *config, struct err *err);
+void replica_free(struct replica *service);
 
 /* Adopts what nobody places, from now on, in a thread of its own. */
-int service_start(struct service *service, struct err *err);
-void service_stop(struct service *service);
+int replica_start(struct replica *service, struct err *err);
+void replica_stop(struct replica *service);
 
 /* Puts a task that has an id into the bucket, for good. *ret_earlier is "" then; else the id of the
  * task that its Idempotency-Key has given before, which has been adopted. ERR_CONFLICT: the id is
  * taken, or the key was used with another body. */
-int service_promise(struct service *service, const struct task_new *task, char ret_earlier[ID_SIZE],
+int replica_promise(struct replica *service, const struct task_new *task, char ret_earlier[ID_SIZE],
                     struct err *err);
 
 /* Has the task in the store here. ERR_NOT_FOUND when the bucket does not know it either. A task
  * that has ended is shown as ended: its result is waited for. */
-int service_adopt(struct service *service, const char *id, struct err *err);
+int replica_adopt(struct replica *service, const char *id, struct err *err);
 
 /* Notes for all that the task is cancelled; whoever follows it ends it. */
-int service_cancel(struct service *service, const char *id, struct err *err);
+int replica_cancel(struct replica *service, const char *id, struct err *err);
 
 /* What overflow has to know of tasks that come out of the bucket. */
-const struct overflow_shared *service_shared(struct service *service);
+const struct overflow_shared *replica_shared(struct replica *service);
 
 #endif

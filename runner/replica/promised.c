@@ -1,4 +1,4 @@
-#include "runner/service/promised.h"
+#include "runner/replica/promised.h"
 
 #include "base/id.h"
 #include "json/json.h"
@@ -25,7 +25,7 @@ void promised_print(const struct task_new *task, int64_t created_ms, struct buf 
 }
 
 struct json *promised_parse(const char *text, size_t len, struct task_new *ret_task,
-                          int64_t *ret_created_ms, bool *ret_secrets, struct err *err)
+                            int64_t *ret_created_ms, bool *ret_secrets, struct err *err)
 {
     int64_t priority = 0, not_before = 0;
     struct json *json = json_parse(text, len, err);
@@ -49,6 +49,8 @@ struct json *promised_parse(const char *text, size_t len, struct task_new *ret_t
     ret_task->conversation = json_text(json_get(json, "conversation"));
     ret_task->caller = json_text(json_get(json, "caller"));
     ret_task->request_id = json_text(json_get(json, "requestId"));
+    if (ret_task->conversation && !id_is_valid(ret_task->conversation))
+        ret_task->conversation = NULL; /* it is the name of a directory */
     if (!ret_task->caller)
         ret_task->caller = "";
     if (!ret_task->request_id)

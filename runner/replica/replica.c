@@ -1,4 +1,4 @@
-#include "runner/service/service.h"
+#include "runner/replica/replica.h"
 
 #include "base/clock.h"
 #include "base/cond.h"
@@ -9,8 +9,8 @@
 #include "crypto/crypto.h"
 #include "google/storage.h"
 #include "runner/overflow/payload.h"
-#include "runner/service/owed.h"
-#include "runner/service/promised.h"
+#include "runner/replica/owed.h"
+#include "runner/replica/promised.h"
 
 #include <poll.h>
 #include <pthread.h>
@@ -40,8 +40,8 @@ struct taken {
     char *url;
 };
 
-struct service {
-    struct service_config config;
+struct replica {
+    struct replica_config config;
     struct overflow_shared shared;
     struct thread thread;
     struct lock adopting; /* held across I/O: one task is adopted at a time */
@@ -66,7 +66,7 @@ static void open_name(const char *id, char name[NAME_SIZE])
 
 /* --- what overflow asks --------------------------------------------------------------------- */
 
-static bool find_adopted(struct service *service, const char *id, struct adopted *ret)
+static bool find_adopted(struct replica *service, const char *id, struct adopted *ret)
 {
     bool found = false;
     lock_take(&service->lock);
@@ -80,7 +80,7 @@ static bool find_adopted(struct service *service, const char *id, struct adopted
     return found;
 }
 
-static void note_adopted(struct service *service, const char *id, int64_t created_ms, bool secrets)
+static void note_adopted(struct replica *service, const char *id, int64_t created_ms, bool secrets)
 {
     lock_take(&service->lock);
     struct adopted *at = &service->adopted[service->count++ % ADOPTED_MAX];
@@ -104,7 +104,7 @@ static bool is_cancelled(const char *id, void *arg)
 {
     struct err err;
     char name[NAME_SIZE];
-    const struct cloud *cloud = ((struct service *)arg)->config.cloud;
+    const struct cloud *cloud = ((struct replica *)arg)->config.cloud;
     AUTO(storage_object) struct storage_object object = {0};
     name_of(id, "cancelled", name);
     return storage_stat(cloud->google, cloud->bucket, name, &object, &err) == 0;
@@ -114,20 +114,20 @@ static void is_placed(const char *id, void *arg)
 {
     struct err err;
     char name[NAME_SIZE];
-    const struct cloud *cloud = ((struct service *)arg)->config.cloud;
+    const struct cloud *cloud = ((struct replica *)arg)->config.cloud;
     open_name(id, name);
     if (storage_delete(cloud->google, cloud->bucket, name, STORAGE_ANY, &err))
         log_warn("service", "%s stays: %s", name, err.msg);
 }
 
-const struct overflow_shared *service_shared(struct service *service)
+const struct overflow_shared *replica_shared(struct replica *service)
 {
     return &service->shared;
 }
 
 /* --- a task is taken ------------------------------------------------------------------------ */
 
-static int put(const struct service *service, const char *name, const char *type, const void *data,
+static int put(const struct replica *service, const char *name, const char *type, const void *data,
                size_t len, struct err *err)
 {
     const struct cloud *cloud = service->config.cloud;
@@ -135,7 +135,7 @@ static int put(const struct service *service, const char *name, const char *type
     return storage_put(cloud->google, &at, data, len, NULL, err);
 }
 
-static int put_payload(const struct service *service, const struct task_new *task, struct err *err)
+static int put_payload(const struct replica *service, const struct task_new *task, struct err *err)
 {
     char name[FOLDER_NAME_SIZE];
     AUTO(buf) struct buf sealed = BUF_INIT(PAYLOAD_BYTES_MAX);
@@ -156,7 +156,7 @@ static int put_payload(const struct service *service, const struct task_new *tas
                : 0;
 }
 
-static int put_task(const struct service *service, const struct task_new *task, struct err *err)
+static int put_task(const struct replica *service, const struct task_new *task, struct err *err)
 {
     char name[NAME_SIZE];
     AUTO(buf) struct buf record = BUF_INIT(PROMISED_BYTES_MAX);
@@ -181,7 +181,7 @@ static void key_name(const struct task_new *task, char name[NAME_SIZE])
 }
 
 /* The key is used: by the same body, or by another. */
-static int read_key(const struct service *service, const char *name, const char *hash,
+static int read_key(const struct replica *service, const char *name, const char *hash,
                     char ret_earlier[ID_SIZE], struct err *err)
 {
     const struct cloud *cloud = service->config.cloud;
@@ -200,7 +200,7 @@ static int read_key(const struct service *service, const char *name, const char 
 }
 
 /* Claims the key for this task; 1 when it was claimed before. */
-static int take_key(const struct service *service, const struct task_new *task,
+static int take_key(const struct replica *service, const struct task_new *task,
                     char ret_earlier[ID_SIZE], struct err *err)
 {
     char name[NAME_SIZE];
@@ -224,11 +224,11 @@ static int take_key(const struct service *service, const struct task_new *task,
 
 /* What an instance that was killed between the key and the task has left is finished by the next
  * one that comes with the key: the id is the key's. */
-static int promise_for_key(struct service *service, const struct task_new *task,
+static int promise_for_key(struct replica *service, const struct task_new *task,
                            const char *earlier, struct err *err)
 {
     struct task_new again = *task;
-    if (service_adopt(service, earlier, err) == 0)
+    if (replica_adopt(service, earlier, err) == 0)
         return 0;
     if (err->code != ERR_NOT_FOUND)
         return -1;
@@ -242,10 +242,10 @@ static int promise_for_key(struct service *service, const struct task_new *task,
     if (put(service, name, "application/json", record.data, record.len, err) &&
         err->code != ERR_MISMATCH)
         return -1;
-    return service_adopt(service, earlier, err);
+    return replica_adopt(service, earlier, err);
 }
 
-static void note_taken(struct service *service, const char *id, const char *url)
+static void note_taken(struct replica *service, const char *id, const char *url)
 {
     char *copy = strdup(url);
     lock_take(&service->lock);
@@ -259,7 +259,7 @@ static void note_taken(struct service *service, const char *id, const char *url)
     free(copy);
 }
 
-int service_promise(struct service *service, const struct task_new *task, char ret_earlier[ID_SIZE],
+int replica_promise(struct replica *service, const struct task_new *task, char ret_earlier[ID_SIZE],
                     struct err *err)
 {
     ret_earlier[0] = '\0';
@@ -280,7 +280,7 @@ int service_promise(struct service *service, const struct task_new *task, char r
 
 /* --- a task is adopted ---------------------------------------------------------------------- */
 
-static bool exists(const struct service *service, const char *name)
+static bool exists(const struct replica *service, const char *name)
 {
     struct err err;
     const struct cloud *cloud = service->config.cloud;
@@ -289,7 +289,7 @@ static bool exists(const struct service *service, const char *name)
 }
 
 /* What has ended is not shown as running. */
-static void settle(const struct service *service, const char *id)
+static void settle(const struct replica *service, const char *id)
 {
     struct err err;
     char result[FOLDER_NAME_SIZE];
@@ -305,7 +305,7 @@ static void settle(const struct service *service, const char *id)
     }
 }
 
-static int add_row(struct service *service, const char *id, struct err *err)
+static int add_row(struct replica *service, const char *id, struct err *err)
 {
     bool created, secrets;
     int64_t created_ms;
@@ -323,8 +323,8 @@ static int add_row(struct service *service, const char *id, struct err *err)
     struct json *json = promised_parse(buf_str(&text), text.len, &task, &created_ms, &secrets, err);
     if (!json)
         return -1;
-    if (strcmp(task.id, id) != 0)
-        return err_set(err, ERR_MISMATCH, "that is another task's record");
+    if (strcmp(task.id, id) != 0 || !engine_kind(service->config.engine, task.kind))
+        return err_set(err, ERR_MISMATCH, "that is no record of this task");
     task.created_ms = created_ms;
     note_adopted(service, id, created_ms, secrets);
     if (engine_submit(service->config.engine, &task, &record, &created, err))
@@ -335,14 +335,14 @@ static int add_row(struct service *service, const char *id, struct err *err)
     return 0;
 }
 
-static bool is_here(const struct service *service, const char *id)
+static bool is_here(const struct replica *service, const char *id)
 {
     struct err err;
     AUTO(task_record) struct task_record record = {0};
     return store_get(service->config.store, id, &record, &err) == 0;
 }
 
-int service_adopt(struct service *service, const char *id, struct err *err)
+int replica_adopt(struct replica *service, const char *id, struct err *err)
 {
     int rc = 0;
     lock_take(&service->adopting);
@@ -354,7 +354,7 @@ int service_adopt(struct service *service, const char *id, struct err *err)
     return rc;
 }
 
-int service_cancel(struct service *service, const char *id, struct err *err)
+int replica_cancel(struct replica *service, const char *id, struct err *err)
 {
     char name[NAME_SIZE];
     name_of(id, "cancelled", name);
@@ -364,7 +364,7 @@ int service_cancel(struct service *service, const char *id, struct err *err)
 /* --- tasks that nobody places --------------------------------------------------------------- */
 
 struct found {
-    struct service *service;
+    struct replica *service;
     struct strlist ids;
 };
 
@@ -378,7 +378,7 @@ static int take_open(const struct storage_object *object, void *arg)
     return 0;
 }
 
-static void look(struct service *service)
+static void look(struct replica *service)
 {
     struct err err;
     struct found found = {.service = service, .ids = STRLIST_INIT};
@@ -387,14 +387,14 @@ static void look(struct service *service)
     if (storage_list(cloud->google, cloud->bucket, &wish, take_open, &found, &err))
         log_warn("service", "cannot look for tasks that nobody places: %s", err.msg);
     for (size_t i = 0; i < found.ids.count; i++)
-        if (service_adopt(service, found.ids.items[i], &err) && err.code != ERR_NOT_FOUND)
+        if (replica_adopt(service, found.ids.items[i], &err) && err.code != ERR_NOT_FOUND)
             log_warn("service", "task %s: %s", found.ids.items[i], err.msg);
     strlist_done(&found.ids);
 }
 
 static bool is_stopping(void *arg)
 {
-    struct service *service = arg;
+    struct replica *service = arg;
     lock_take(&service->lock);
     bool stop = service->stop;
     lock_drop(&service->lock);
@@ -403,7 +403,7 @@ static bool is_stopping(void *arg)
 
 /* The webhook of a task whose execution ended without one: owed from here. True when there is
  * nothing more to do about it. */
-static bool owe(struct service *service, const struct taken *taken)
+static bool owe(struct replica *service, const struct taken *taken)
 {
     struct err err;
     AUTO(task_record) struct task_record record = {0};
@@ -418,7 +418,7 @@ static bool owe(struct service *service, const struct taken *taken)
            owed_put(service->config.cloud, taken->id, taken->url, &body, &err) == 0;
 }
 
-static void owe_the_rest(struct service *service)
+static void owe_the_rest(struct replica *service)
 {
     for (size_t i = 0;; i++) {
         struct taken taken = {.url = NULL};
@@ -438,7 +438,7 @@ static void owe_the_rest(struct service *service)
 }
 
 /* What executions could not hand in. */
-static void tell(struct service *service)
+static void tell(struct replica *service)
 {
     owe_the_rest(service);
     AUTO(config_ref) const struct config *config = config_ref(service->config.config);
@@ -447,7 +447,7 @@ static void tell(struct service *service)
 
 static void *watch(void *arg)
 {
-    struct service *service = arg;
+    struct replica *service = arg;
     lock_take(&service->lock);
     while (!service->stop) {
         lock_drop(&service->lock);
@@ -463,9 +463,9 @@ static void *watch(void *arg)
 
 /* --- all of it ------------------------------------------------------------------------------ */
 
-struct service *service_new(const struct service_config *config, struct err *err)
+struct replica *replica_new(const struct replica_config *config, struct err *err)
 {
-    struct service *service = calloc(1, sizeof(*service));
+    struct replica *service = calloc(1, sizeof(*service));
     struct adopted *adopted = service ? calloc(ADOPTED_MAX, sizeof(*adopted)) : NULL;
     if (!adopted) {
         free(service);
@@ -482,12 +482,12 @@ struct service *service_new(const struct service_config *config, struct err *err
     return service;
 }
 
-int service_start(struct service *service, struct err *err)
+int replica_start(struct replica *service, struct err *err)
 {
     return thread_start(&service->thread, "service", THREAD_STACK_DEFAULT, watch, service, err);
 }
 
-void service_stop(struct service *service)
+void replica_stop(struct replica *service)
 {
     if (!service)
         return;
@@ -498,7 +498,7 @@ void service_stop(struct service *service)
     thread_join(&service->thread);
 }
 
-void service_free(struct service *service)
+void replica_free(struct replica *service)
 {
     if (!service)
         return;

@@ -5,12 +5,12 @@
  * Threads: one. Private to runner/upkeep. Ownership: the caller frees the settings by
  * config_free().
  */
-#ifndef UPKEEP_SERVICE_H
-#define UPKEEP_SERVICE_H
+#ifndef UPKEEP_MACHINE_H
+#define UPKEEP_MACHINE_H
 
 #include "runner/config/config.h"
 
-struct service_options {
+struct upkeep_options {
     const char *usage;
     const char *argument;    /* what the command works on, or NULL; borrowed from argv */
     bool with_secrets, test; /* --with-secrets, --test */
@@ -20,10 +20,10 @@ struct service_options {
 
 /* Reads the options and the settings. NULL when there is nothing more to do: *ret_status is the
  * exit status then. The caller frees the settings. */
-struct config *service_settings(int argc, char **argv, struct service_options *options,
-                                int *ret_status);
+struct config *upkeep_settings(int argc, char **argv, struct upkeep_options *options,
+                               int *ret_status);
 
 /* Says what went wrong with the command. Returns the exit status. */
-int service_failed(const char *command, const struct err *err);
+int upkeep_failed(const char *command, const struct err *err);
 
 #endif

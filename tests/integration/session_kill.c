@@ -1,0 +1,97 @@
+/*
+ * A runner that is killed at any moment, also between a command's end and the write of its state:
+ * the shell is as it was before the command or after it, whole, and processes are listed as lost.
+ * The moments are random; the seed is printed, and taken from CR_SEED.
+ */
+#include "session.h"
+#include "testing.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define ROUNDS 8
+#define MOMENTS_US 12000
+
+static unsigned seed;
+
+static int start(void **state)
+{
+    (void)state;
+    const char *given = getenv("CR_SEED");
+    seed = given ? (unsigned)strtoul(given, NULL, 10) : (unsigned)getpid();
+    print_message("seed %u\n", seed);
+    return 0;
+}
+
+/* What the shell has: its number three times over, and how long its large variable is. */
+static int look(const struct runner *runner)
+{
+    struct done *done =
+        session_run(runner, "k", "echo $A; pwd; f; echo ${#B}; cat /workspace/n", "");
+    int a = -1, d = -1, f = -1, length = -1, file = -1;
+    if (sscanf(done->out, "%d\n/tmp/d%d\n%d\n%d\n%d\n", &a, &d, &f, &length, &file) != 5)
+        fail_msg("half a state: '%s' '%s'", done->out, done->err);
+    if (a != d || a != f || length != 200000 + a)
+        fail_msg("a mixed state: '%s'", done->out);
+    done_free(done);
+    return a;
+}
+
+/* The daemon, or the session's own agent with it, is killed so long after the command was sent. */
+static void kill_in_the_middle(struct runner *runner, int number)
+{
+    char *body = textf("{\"command\":\"A=%d; mkdir -p /tmp/d%d; cd /tmp/d%d; f() { echo %d; }; "
+                       "B=$(head -c $((200000 + %d)) /dev/zero | tr '\\\\0' b); "
+                       "echo %d >/workspace/n\"}",
+                       number, number, number, number, number, number);
+    int fd = http_begin(runner->base, "POST", "/sessions/k/exec", RUNNER_AUTH, body);
+    usleep((unsigned)(rand_r(&seed) % MOMENTS_US) * 5);
+    runner_crash(runner);
+    close(fd);
+    free(body);
+}
+
+static void a_kill_leaves_the_state_before_or_after(void **state)
+{
+    (void)state;
+    struct runner *runner = runner_new();
+    int before = 0, later = 0;
+    runner_start(runner);
+    session_make(runner, "k");
+    done_free(session_run(runner, "k",
+                          "A=0; mkdir -p /tmp/d0; cd /tmp/d0; f() { echo 0; }; B=$(head -c 200000 "
+                          "/dev/zero | tr '\\0' b); echo 0 >/workspace/n",
+                          ""));
+    for (int i = 1; i <= ROUNDS; i++) {
+        struct done *done = session_run(runner, "k", "sleep 6543", "\"background\":true");
+        char *path = textf("/sessions/k/processes/%d", done->pid);
+        int known = look(runner);
+        done_free(done);
+        kill_in_the_middle(runner, i);
+        EVENTUALLY(20000, proc_with_argument("6543") == 0);
+        runner_start(runner);
+        int now = look(runner);
+        if (now != known && now != i)
+            fail_msg("round %d: neither %d nor %d, but %d", i, known, i, now);
+        before += now == known;
+        later += now == i;
+        struct reply *reply = runner_get(runner, path);
+        assert_status(reply, 200);
+        assert_true(cJSON_IsTrue(cJSON_GetObjectItem(reply->json, "lost")));
+        reply_free(reply);
+        free(path);
+    }
+    print_message("%d kills: %d left the state before the command, %d after it\n", ROUNDS, before,
+                  later);
+    runner_free(runner);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_kill_leaves_the_state_before_or_after),
+    };
+    return cmocka_run_group_tests_name("session_kill", tests, start, NULL);
+}
