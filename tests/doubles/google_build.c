@@ -202,8 +202,11 @@ static bool step_fault(struct call *call)
 static bool builder_fault(struct call *call)
 {
     char *key = builder_key(call->body);
-    const char *logging = json_string(cJSON_GetObjectItem(call->body, "options"), "logging");
-    bool plain = strcmp(logging, "CLOUD_LOGGING_ONLY") == 0 || strcmp(logging, "NONE") == 0;
+    const cJSON *mode = cJSON_GetObjectItem(cJSON_GetObjectItem(call->body, "options"), "logging");
+    const char *logging = cJSON_IsString(mode) ? mode->valuestring : "";
+    /* Google's own client sends the number: NONE is 4, CLOUD_LOGGING_ONLY 5. */
+    bool plain = strcmp(logging, "CLOUD_LOGGING_ONLY") == 0 || strcmp(logging, "NONE") == 0 ||
+                 (cJSON_IsNumber(mode) && (mode->valueint == 4 || mode->valueint == 5));
     if (!*json_string(call->body, "serviceAccount")) {
         call_fail(call, "INVALID_ARGUMENT",
                   "The default service account of this project does not exist.");

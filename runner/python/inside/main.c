@@ -221,6 +221,15 @@ static int serve(struct zygote *zygote)
     }
 }
 
+#if defined(__SANITIZE_ADDRESS__)
+/* As without the sanitizer, which ends the process: Python makes a MemoryError of NULL. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void)
+{
+    return "allocator_may_return_null=1";
+}
+#endif
+
 /* claude-python TIER UID GID */
 int main(int argc, char **argv)
 {
