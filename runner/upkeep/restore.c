@@ -4,6 +4,7 @@
  * All is unpacked beside and looked at first; the database, without which nothing counts, is put
  * in its place last.
  */
+#include "base/check.h"
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/str.h"
@@ -117,6 +118,7 @@ static int move_all(const struct restore *restore, struct err *err)
 {
     int rc = 0;
     struct dirent *entry;
+    REQUIRE(restore->place);
     DIR *dir = opendir(restore->place);
     if (!dir)
         return err_sys(err, "restore");
