@@ -64,6 +64,12 @@ static void add_notice(const char *kind, const char *text, struct buf *out)
                   {.name = "text", .text = text});
 }
 
+static bool ends_sentence(const char *text)
+{
+    size_t len = strlen(text);
+    return len > 0 && text[len - 1] == '.';
+}
+
 /* Appends how the last login ended. */
 static void add_outcome(const struct login_flow_view *flow, struct buf *out)
 {
@@ -73,8 +79,9 @@ static void add_outcome(const struct login_flow_view *flow, struct buf *out)
         add_notice("good", "Logged in. Tasks that waited for it go on.", out);
         break;
     case LOGIN_FLOW_FAILED:
-        snprintf(text, sizeof(text),
-                 "The login failed: %s. A code is good once, and for a few minutes.", flow->reason);
+        snprintf(text, sizeof(text), "The login failed: %s%s", flow->reason,
+                 ends_sentence(flow->reason) ? ""
+                                             : ". A code is good once, and for a few minutes.");
         add_notice("bad", text, out);
         break;
     case LOGIN_FLOW_CANCELLED:
