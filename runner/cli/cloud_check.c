@@ -4,6 +4,7 @@
  * called.
  */
 #include "base/auto.h"
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/id.h"
 #include "base/str.h"
@@ -363,6 +364,7 @@ static void run_probe(struct check *check, const struct probe *probe)
 
 static int run_check(struct check *check)
 {
+    REQUIRE(check->config);
     for (size_t i = 0; i < COUNT_OF(probes); i++) {
         bool skip = probes[i].execution &&
                     (probes[i].always ? !check->execution[0] : check->failed || check->home_only);

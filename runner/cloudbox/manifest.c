@@ -136,7 +136,7 @@ int manifest_compare(const struct manifest *before, const struct manifest *after
         k += order >= 0;
         if (order != 0)
             rc = fn(order < 0 ? old : NULL, order > 0 ? fresh : NULL, arg);
-        else if (!is_same(old, fresh))
+        else if (old && fresh && !is_same(old, fresh))
             rc = fn(old, fresh, arg);
     }
     return rc;
