@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "runner/client/commands.h"
 #include "runner/client/terminal.h"
+#include "runner/config/caller_limits.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -187,9 +188,12 @@ int client_secret_new(struct call *call, struct err *err)
     const char *limit;
     if (check_name(call->args.items[0], err))
         return -1;
+    for (size_t i = 0; (limit = options_nth(&call->given, "limit", i)); i++)
+        if (caller_limits_check_one(limit, err))
+            return err_wrap(err, "--limit %.60s", limit);
     id_token(token);
     printf("%s:%s\n", call->args.items[0], token);
-    fprintf(stderr, "add it to RUNNER_SECRET (comma separated), then restart the runner; "
+    fprintf(stderr, "add it to RUNNER_SECRET (comma separated), then reload the runner; "
                     "the caller sends what follows the colon\n");
     for (size_t i = 0; (limit = options_nth(&call->given, "limit", i)); i++)
         fprintf(stderr, "%s%s.%s%s", i == 0 ? "add to CALLER_LIMITS: " : ",", call->args.items[0],

@@ -93,6 +93,12 @@ static const char *limit_of(const char *item, const char *name)
                : NULL;
 }
 
+int caller_limits_check_one(const char *limit, struct err *err)
+{
+    struct caller_limits ignored = {0};
+    return take(limit, &ignored, err);
+}
+
 void caller_limits_check(const struct config *config, struct strlist *errors)
 {
     for (size_t i = 0; i < config->caller_limits.count; i++) {

@@ -21,6 +21,9 @@ struct caller_limits {
 /* Adds an error for each item that is wrong, or that names no secret. */
 void caller_limits_check(const struct config *config, struct strlist *errors);
 
+/* ERR_CONFIG when the text is no "LIMIT=VALUE". */
+int caller_limits_check_one(const char *limit, struct err *err);
+
 /* False when that caller has no limits of its own. */
 bool caller_limits_find(const struct config *config, const char *name,
                         struct caller_limits *ret_limits);

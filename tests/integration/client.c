@@ -241,6 +241,15 @@ static void commands_that_do_not_exist_are_told_apart(void **state)
 
 /* ---- which runner ---- */
 
+static void a_secret_is_made_with_limits_that_there_are(void **state)
+{
+    (void)state;
+    expect(ARGS("secret", "new", "ci", "--limit", "tasks=4", "--limit", "push=no"), 0,
+           "ci:", "CALLER_LIMITS: ci.tasks=4,ci.push=no");
+    expect(ARGS("secret", "new", "ci", "--limit", "bogus=4"), 2, "", "--limit bogus=4");
+    expect(ARGS("secret", "new", "ci", "--limit", "tasks=many"), 2, "", "--limit tasks=many");
+}
+
 static void the_configuration_file_names_runners(void **state)
 {
     (void)state;
@@ -343,6 +352,7 @@ int main(void)
         cmocka_unit_test(a_broken_connection_is_taken_up_again),
         cmocka_unit_test(tasks_can_be_listed_shown_followed_and_cancelled),
         cmocka_unit_test(commands_that_do_not_exist_are_told_apart),
+        cmocka_unit_test(a_secret_is_made_with_limits_that_there_are),
         cmocka_unit_test(the_configuration_file_names_runners),
         cmocka_unit_test(a_secret_never_goes_out_by_plain_http),
         cmocka_unit_test(completions_and_the_manual_are_read_by_their_programs),
