@@ -213,6 +213,8 @@ static void *serve(void *arg)
     }
     while (gate->conns)
         way_close(gate->conns, true);
+    for (int i = 0; i < 2; i++) /* a lookup that still runs may keep the gate, nobody's sockets */
+        fd_close(&gate->sockets[i]);
     return NULL;
 }
 

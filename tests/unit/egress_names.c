@@ -35,6 +35,7 @@
 static const char *const *script;
 static atomic_int asked;
 static atomic_llong passed_ms; /* by the clock's own account */
+static atomic_bool held;       /* whoever asks waits */
 
 int64_t __real_clock_mono_ms(void);
 int64_t __wrap_clock_mono_ms(void);
@@ -67,6 +68,8 @@ int __wrap_getaddrinfo(const char *name, const char *service, const struct addri
 {
     (void)name, (void)service, (void)hints;
     int turn = atomic_fetch_add(&asked, 1), last = 0;
+    while (atomic_load(&held))
+        usleep(1000);
     while (last < turn && script[last + 1])
         last++;
     AUTO(str) char *text = strdup(script[last]);
@@ -335,6 +338,30 @@ static void a_name_that_is_gone_is_not_reached(void **state)
     end();
 }
 
+/* A lookup may take long after its task has ended. */
+static void nobody_listens_after_the_end(void **state)
+{
+    (void)state;
+    static const char *const answers[] = {"8.8.8.8", NULL};
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(PORT)};
+    inet_pton(AF_INET, STANDS_FOR, &to.sin_addr);
+    NEED_NETWORK();
+    begin(answers, "none");
+    assert_true(ask_name());
+    atomic_fetch_add(&passed_ms, 3600 * 1000);
+    atomic_store(&held, true);
+    AUTO(fd) int before = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(before, (struct sockaddr *)&to, sizeof(to)), 0);
+    EVENTUALLY(PATIENCE_MS, atomic_load(&asked) == 2);
+    end();
+    AUTO(fd) int after = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int rc = connect(after, (struct sockaddr *)&to, sizeof(to));
+    int error = errno;
+    atomic_store(&held, false);
+    assert_int_equal(rc, -1);
+    assert_int_equal(error, ECONNREFUSED);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -343,6 +370,7 @@ int main(void)
         cmocka_unit_test(of_several_addresses_only_public_ones_are_tried),
         cmocka_unit_test(a_name_of_an_opened_network_is_reached),
         cmocka_unit_test(a_name_that_is_gone_is_not_reached),
+        cmocka_unit_test(nobody_listens_after_the_end),
     };
     return cmocka_run_group_tests(tests, enter, NULL);
 }
