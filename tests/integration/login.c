@@ -442,7 +442,7 @@ static void a_cli_outside_and_the_tasks_share_one_refresh(void **state)
     struct internet *internet;
     struct runner *runner = new_runner(&internet);
     struct api *api = api_new();
-    const char *cli = getenv("CR_CLAUDE") ? getenv("CR_CLAUDE") : TEST_REAL_CLI;
+    const char *cli = runner_real_cli();
     runner_set(runner, "ANTHROPIC_UPSTREAM", api->base);
     char *path = textf("%s/.credentials.json", runner->config);
     write_file(path,
