@@ -187,6 +187,8 @@ static int prepare(struct attempt *attempt, struct err *err)
     const struct task_record *record = task_run_record(attempt->run);
     const char *secrets = task_run_secrets(attempt->run);
     struct redact_set *redact = task_run_redact(attempt->run);
+    const struct egress_ours ours = {.proxy = proxy_socket(attempt->claude->proxy),
+                                     .git = gitgate_socket(attempt->claude->gitgate)};
     attempt->request = task_request_load(record->request, strlen(record->request),
                                          *secrets ? secrets : NULL, strlen(secrets), err);
     if (!attempt->request)
@@ -198,8 +200,7 @@ static int prepare(struct attempt *attempt, struct err *err)
     attempt->started_ms = clock_mono_ms();
     if (enter_session(attempt, err) || open_workspace(attempt, err) || open_gitgate(attempt, err) ||
         open_inputs(attempt, err) || take_lease(attempt, err) ||
-        walls_gate(attempt->claude->walls, attempt->request, lease_url(attempt->lease),
-                   gitgate_port(attempt->claude->gitgate), &attempt->gate, err))
+        walls_gate(attempt->claude->walls, attempt->request, &ours, &attempt->gate, err))
         return -1;
     attempt->files_ms = clock_files_ms();
     attempt->plan = claude_plan(attempt, err);

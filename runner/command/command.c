@@ -79,10 +79,10 @@ static void tell(const char *event, const char *json, size_t len, void *arg)
 
 static int prepare(struct job *job, struct err *err)
 {
+    const struct egress_ours ours = {.git = gitgate_socket(job->command->gitgate)};
     job->started_ms = clock_mono_ms();
     if (load_request(job, err) || open_workspace(job, err) || open_inputs(job, err) ||
-        walls_gate(job->command->walls, job->request, NULL, gitgate_port(job->command->gitgate),
-                   &job->gate, err))
+        walls_gate(job->command->walls, job->request, &ours, &job->gate, err))
         return -1;
     const struct command_files files = {task_run_dir(job->run), job->workspace, job->inputs,
                                         task_run_redact(job->run)};

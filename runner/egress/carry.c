@@ -13,9 +13,11 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define CONNECT_MS 15000
+#define FULL_TRIES 15 /* of a unix socket of ours, a round apart */
 #define CHUNK_BYTES (64u << 10)
 #define CHUNK_SCARCE (4u << 10)       /* the same, once much is held */
 #define HELD_PLENTY ((size_t)4 << 20) /* what counts as much */
@@ -178,6 +180,8 @@ static void relay(struct end *end, unsigned events)
 static void set_port(struct sockaddr_storage *address, unsigned port)
 {
     struct sockaddr_in in; /* The port is at the same offset in both families. */
+    if (address->ss_family == AF_UNIX)
+        return;
     memcpy(&in, address, sizeof(in));
     in.sin_port = htons((uint16_t)port);
     memcpy(address, &in, sizeof(in));
@@ -185,7 +189,14 @@ static void set_port(struct sockaddr_storage *address, unsigned port)
 
 static socklen_t size_of(const struct sockaddr_storage *address)
 {
-    return address->ss_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+    switch (address->ss_family) {
+    case AF_UNIX:
+        return sizeof(struct sockaddr_un);
+    case AF_INET:
+        return sizeof(struct sockaddr_in);
+    default:
+        return sizeof(struct sockaddr_in6);
+    }
 }
 
 static void established(struct conn *conn)
@@ -194,6 +205,16 @@ static void established(struct conn *conn)
     setsockopt(conn->ends[0].fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     conn->state = CONN_RELAY;
     settle(conn);
+}
+
+/* A unix socket has no room at the moment: tries again with the gate's next round. */
+static bool wait_for_room(struct conn *conn)
+{
+    if (conn->full++ >= FULL_TRIES)
+        return false;
+    conn->tried--;
+    conn->until_ms = clock_mono_ms();
+    return true;
 }
 
 /* Begins to connect to one address. It is checked here, immediately before the connection. */
@@ -220,8 +241,9 @@ static bool try_address(struct conn *conn, struct sockaddr_storage *address, con
         watch(end, EPOLLOUT);
         return true;
     }
+    const bool full = errno == EAGAIN && address->ss_family == AF_UNIX;
     fd_close(&end->fd);
-    return false;
+    return full && wait_for_room(conn);
 }
 
 /* Tries the next address that was found, or ends the connection. */
@@ -309,9 +331,9 @@ static void refuse(struct conn *conn, const char *why)
     way_close(conn, true);
 }
 
-static void found_one(struct conn *conn, const struct sockaddr_in *to)
+static void found_one(struct conn *conn, const void *to, size_t size)
 {
-    memcpy(&conn->found.at[0], to, sizeof(*to));
+    memcpy(&conn->found.at[0], to, size);
     conn->found.count = 1;
     way_resolved(conn);
 }
@@ -339,13 +361,23 @@ static void connect_name(struct conn *conn, const struct known *known)
     lookup_start(gate, lookup);
 }
 
-/* The loopback port that one of our own addresses stands for; 0 for any other address. */
-static int our_port(const struct egress_gate *gate, const struct conn *conn,
-                    const struct sockaddr_in *to)
+/* The socket that one of our own addresses stands for; NULL for any other address. */
+static const char *our_socket(const struct egress_gate *gate, const struct conn *conn,
+                              const struct sockaddr_in *to)
 {
     if (ntohl(to->sin_addr.s_addr) != OUR_ADDRESS)
-        return 0;
-    return conn->port == 80 ? gate->ours.proxy : conn->port == GATE_GIT_PORT ? gate->ours.git : 0;
+        return NULL;
+    return conn->port == 80              ? gate->ours.proxy
+           : conn->port == GATE_GIT_PORT ? gate->ours.git
+                                         : NULL;
+}
+
+static void connect_ours(struct conn *conn, const char *path)
+{
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    snprintf(un.sun_path, sizeof(un.sun_path), "%s", path);
+    conn->trusted = true;
+    found_one(conn, &un, sizeof(un));
 }
 
 static void begin(struct conn *conn, const struct sockaddr_in *to)
@@ -353,22 +385,19 @@ static void begin(struct conn *conn, const struct sockaddr_in *to)
     struct egress_gate *gate = conn->gate;
     const struct known *known = lookup_known(gate, &to->sin_addr);
     conn->port = ntohs(to->sin_port);
+    const char *ours = our_socket(gate, conn, to);
     inet_ntop(AF_INET, &to->sin_addr, conn->host, sizeof(conn->host));
     if (conn->port == 53) {
         conn->state = CONN_NAMES;
         watch(&conn->ends[0], EPOLLIN);
-    } else if (our_port(gate, conn, to) > 0) {
-        struct sockaddr_in here = {.sin_family = AF_INET};
-        here.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        conn->port = (unsigned)our_port(gate, conn, to);
-        conn->trusted = true;
-        found_one(conn, &here);
+    } else if (ours) {
+        connect_ours(conn, ours);
     } else if (known) {
         connect_name(conn, known);
     } else if (!egress_allows_literal(&gate->egress)) {
         refuse(conn, "the task's egress names hosts, and this is an address");
     } else {
-        found_one(conn, to);
+        found_one(conn, to, sizeof(*to));
     }
 }
 

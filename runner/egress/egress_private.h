@@ -63,6 +63,7 @@ struct conn {
     bool trusted; /* its destination is the credential proxy or the git gate */
     struct found found;
     size_t tried;
+    int full;                                      /* how often a unix socket had no room for it */
     int64_t until_ms;                              /* of CONN_CONNECT */
     unsigned char question[2 + NAMES_MESSAGE_MAX]; /* of CONN_NAMES: the part that has arrived */
     size_t question_len;

@@ -45,11 +45,11 @@
 
 struct egress_gate;
 
-/* Loopback ports that programs reach by addresses of their own, whatever `egress` says; 0: not
- * available. */
+/* Unix sockets of the runner that programs reach by addresses of their own, whatever `egress` says;
+ * NULL: not available. The paths are borrowed for the gate's life. */
 struct egress_ours {
-    int proxy; /* the credential proxy: GATE_PROXY */
-    int git;   /* the git gate: GATE_GIT */
+    const char *proxy; /* the credential proxy: GATE_PROXY */
+    const char *git;   /* the git gate: GATE_GIT */
 };
 
 /* Makes a gate, which the caller frees by egress_gate_free(). `egress` and `lan` (see rules.h) are

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #define WORKERS 32
+#define SOCKET_MODE 0600
 #define HEAD_MS 30000
 #define BODY_IDLE_MS 120000
 #define IDLE_MS 60000
@@ -94,17 +95,16 @@ static void trouble(const char *message, void *arg)
     log_warn("gitgate", "%s", message);
 }
 
-struct gitgate *gitgate_new(struct config_in_force *config, struct err *err)
+static struct http_server *start(struct gitgate *gate, struct err *err)
 {
-    struct gitgate *gate = calloc(1, sizeof(*gate));
-    if (!gate) {
-        err_sys(err, "git gate");
+    AUTO(buf) struct buf places = BUF_INIT(256);
+    buf_addf(&places, "%s%s", gate->socket ? "unix:" : "127.0.0.1",
+             gate->socket ? gate->socket : "");
+    if (buf_check(&places, "the git gate's socket", err))
         return NULL;
-    }
-    gate->config = config;
-    lock_init(&gate->lock);
-    const struct http_config http = {.bind = "127.0.0.1",
+    const struct http_config http = {.bind = places.data,
                                      .port = 0,
+                                     .unix_mode = SOCKET_MODE,
                                      .workers = WORKERS,
                                      .routes = routes,
                                      .route_count = COUNT_OF(routes),
@@ -116,7 +116,22 @@ struct gitgate *gitgate_new(struct config_in_force *config, struct err *err)
                                      .body_total_ms = BODY_IDLE_MS,
                                      .idle_ms = IDLE_MS,
                                      .parked_max = 1};
-    gate->server = http_start(&http, err);
+    return http_start(&http, err);
+}
+
+struct gitgate *gitgate_new(struct config_in_force *config, const char *socket, struct err *err)
+{
+    struct gitgate *gate = calloc(1, sizeof(*gate));
+    if (!gate) {
+        err_sys(err, "git gate");
+        return NULL;
+    }
+    gate->config = config;
+    lock_init(&gate->lock);
+    if (socket && !(gate->socket = strdup(socket)))
+        err_sys(err, "socket");
+    else
+        gate->server = start(gate, err);
     if (!gate->server) {
         err_wrap(err, "git gate");
         gitgate_free(gate);
@@ -133,12 +148,13 @@ void gitgate_free(struct gitgate *gate)
     if (gate->server)
         http_stop(gate->server, 0);
     lock_done(&gate->lock);
+    free(gate->socket);
     free(gate);
 }
 
-int gitgate_port(const struct gitgate *gate)
+const char *gitgate_socket(const struct gitgate *gate)
 {
-    return http_port(gate->server);
+    return gate->socket;
 }
 
 /* --- passes -------------------------------------------------------------------------------- */
@@ -194,7 +210,7 @@ static int lead(struct gitgate_pass *pass, struct err *err)
     if (pass->wish.behind_gate)
         snprintf(origin, sizeof(origin), "%s/", GATE_GIT);
     else
-        snprintf(origin, sizeof(origin), "http://127.0.0.1:%d/", gitgate_port(pass->gate));
+        snprintf(origin, sizeof(origin), "http://127.0.0.1:%d/", http_port(pass->gate->server));
     if (asprintf(&url, "%s%s", origin, pass->path + 1) < 0) {
         url = NULL;
         return err_sys(err, "git gate");

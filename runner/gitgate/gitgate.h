@@ -11,8 +11,8 @@
  *                       │          push: checked by `gitPush`, passed on (git/receive.h)
  *                       └── body kept in a file first: its size is checked as it comes
  *
- * A jail with a network of its own reaches the gate by GATE_GIT (egress/gate.h), others by a port
- * of loopback.
+ * A jail with a network of its own reaches the gate by GATE_GIT (egress/gate.h) and a unix socket,
+ * others by a port of loopback.
  *
  * What is refused is told in git's own lines, "remote: …", with what would allow it.
  *
@@ -31,13 +31,15 @@
 struct gitgate;
 struct gitgate_pass;
 
-/* Makes a gate that listens on a free loopback port; the caller frees it by gitgate_free().
- * `config` is borrowed. */
-struct gitgate *gitgate_new(struct config_in_force *config, struct err *err);
+/* Makes a gate that listens on the unix socket at the path `socket` (borrowed for the call), whose
+ * file is for this user only, or, where `socket` is NULL, on a free loopback port, which any
+ * program of this machine reaches. The caller frees it by gitgate_free(). `config` is borrowed. */
+struct gitgate *gitgate_new(struct config_in_force *config, const char *socket, struct err *err);
 /* Frees the gate, after all passes were closed. NULL does nothing. */
 void gitgate_free(struct gitgate *gate);
 
-int gitgate_port(const struct gitgate *gate);
+/* The path of its unix socket, for as long as it lives; NULL where it listens on loopback. */
+const char *gitgate_socket(const struct gitgate *gate);
 
 struct gitgate_wish {
     struct workspace *workspace; /* borrowed until the pass is closed, as everything here */

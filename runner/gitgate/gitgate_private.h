@@ -22,6 +22,7 @@
 struct gitgate {
     struct config_in_force *config;
     struct http_server *server;
+    char *socket;     /* NULL: loopback */
     struct lock lock; /* guards the fields below, and in_flight and events of its passes */
     struct gitgate_pass *passes;
 };

@@ -47,7 +47,8 @@ struct runner {
     struct redact_set *secrets; /* borrowed */
     bool one_task;              /* it runs one task only */
 
-    int lock_fd; /* lock of the state directory */
+    int lock_fd;    /* lock of the state directory */
+    int sockets_fd; /* the directory of the sockets that jails reach by their gates */
     struct store *store;
     struct launcher *launcher;
     struct keeper *keeper;

@@ -11,6 +11,7 @@
 #include "runner/work/work.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pwd.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -92,7 +93,7 @@ static int build_store(void *whole, struct err *err)
 {
     struct runner *runner = whole;
     const struct config *config = runner->first;
-    runner->lock_fd = -1;
+    runner->lock_fd = runner->sockets_fd = -1;
     if (path_make_dirs(config->state_dir, 0711, err))
         return err_wrap(err, "RUNNER_STATE_DIR");
     AUTO(str) char *lock = path_join(config->state_dir, "lock");
@@ -112,6 +113,7 @@ static void free_store(void *whole)
     store_close(runner->store);
     runner->store = NULL;
     fd_close(&runner->lock_fd);
+    fd_close(&runner->sockets_fd);
 }
 
 static int build_repos(void *whole, struct err *err)
@@ -258,13 +260,52 @@ static void free_keeper(void *whole)
     runner->keeper = NULL;
 }
 
+/* The strongest jail that the host can give and the owner wants. */
+static enum jail_tier strongest(const struct jail_host *host, const struct config *config)
+{
+    enum jail_tier most = (enum jail_tier)config_jail_most(config);
+    return host->tier < (int)most ? (enum jail_tier)host->tier : most;
+}
+
+/* True where tasks' jails have a network behind a gate. */
+static bool has_gate(const struct jail_host *host, const struct config *config)
+{
+    return strongest(host, config) == JAIL_FULL && host->has[JAIL_HAS_GATE];
+}
+
+/* Sets *ret_path to the path of a socket for jails that have a gate, which the caller frees; NULL
+ * where they have none. It leads by a descriptor, because a socket's path must be short. */
+static int find_socket(struct runner *runner, const char *name, char **ret_path, struct err *err)
+{
+    *ret_path = NULL;
+    if (!has_gate(launcher_host(runner->launcher), runner->first))
+        return 0;
+    if (runner->sockets_fd < 0) {
+        AUTO(str) char *dir = path_join(runner->first->state_dir, "sockets");
+        if (!dir || path_make_dirs(dir, 0700, err))
+            return dir ? -1 : err_sys(err, "sockets");
+        runner->sockets_fd = open(dir, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (runner->sockets_fd < 0)
+            return err_sys(err, "%s", dir);
+    }
+    if (asprintf(ret_path, "/proc/self/fd/%d/%s", runner->sockets_fd, name) < 0) {
+        *ret_path = NULL;
+        return err_sys(err, "sockets");
+    }
+    return 0;
+}
+
 static int build_proxy(void *whole, struct err *err)
 {
     struct runner *runner = whole;
+    AUTO(str) char *socket = NULL;
+    if (find_socket(runner, "proxy", &socket, err))
+        return -1;
     const struct proxy_config proxy = {.config = &runner->config,
                                        .keeper = runner->keeper,
                                        .breaker = runner->breaker,
-                                       .usage = runner->usage};
+                                       .usage = runner->usage,
+                                       .socket = socket};
     runner->proxy = proxy_new(&proxy, err);
     return runner->proxy ? 0 : -1;
 }
@@ -279,7 +320,10 @@ static void free_proxy(void *whole)
 static int build_gitgate(void *whole, struct err *err)
 {
     struct runner *runner = whole;
-    runner->gitgate = gitgate_new(&runner->config, err);
+    AUTO(str) char *socket = NULL;
+    if (find_socket(runner, "git", &socket, err))
+        return -1;
+    runner->gitgate = gitgate_new(&runner->config, socket, err);
     return runner->gitgate ? 0 : -1;
 }
 
@@ -419,15 +463,14 @@ static int make_users(struct runner *runner, const struct config *config,
     return runner->walls.users ? 0 : err_wrap(err, "RUNNER_UIDS");
 }
 
-/* Chooses the strongest jail that the host can give and the owner wants. */
+/* Sets the walls of tasks, and refuses what this host can't keep. */
 static int choose_tier(struct runner *runner, const struct config *config, struct err *err)
 {
     const struct jail_host *host = launcher_host(runner->launcher);
-    enum jail_tier most = (enum jail_tier)config_jail_most(config);
     enum jail_tier least = (enum jail_tier)config_jail_least(config);
     runner->walls.config = &runner->config;
-    runner->walls.tier = host->tier < (int)most ? (enum jail_tier)host->tier : most;
-    runner->walls.gate = runner->walls.tier == JAIL_FULL && host->has[JAIL_HAS_GATE];
+    runner->walls.tier = strongest(host, config);
+    runner->walls.gate = has_gate(host, config);
     if (make_users(runner, config, host, err))
         return -1;
     if (check_egress(config, runner->walls.gate, host, err))

@@ -42,6 +42,7 @@ struct figure {
 struct proxy {
     struct proxy_config config;
     struct http_server *server;
+    char *socket;     /* NULL: it listens on loopback */
     struct lock lock; /* guards the fields below */
     struct lease *leases;
     struct net_link *links[LINKS_MAX];

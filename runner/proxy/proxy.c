@@ -16,7 +16,7 @@
 #define WORKERS 128
 #define HEAD_MS 30000
 #define BODY_IDLE_MS 120000
-#define SOCKET_MODE 0666        /* see proxy.h */
+#define SOCKET_MODE 0600
 #define UNREACHED_MIN 2         /* A single failure may be an accident. */
 #define UNREACHED_FOR_MS 600000 /* After this time without a try it may be over. */
 #define IDLE_MS 300000          /* The CLI keeps its connections between turns. */
@@ -110,7 +110,7 @@ static void trouble(const char *message, void *arg)
 static struct http_server *start(struct proxy *proxy, const char *socket, struct err *err)
 {
     AUTO(buf) struct buf places = BUF_INIT(256);
-    buf_addf(&places, "127.0.0.1%s%s", socket ? ",unix:" : "", socket ? socket : "");
+    buf_addf(&places, "%s%s", socket ? "unix:" : "127.0.0.1", socket ? socket : "");
     if (buf_check(&places, "the proxy's socket", err))
         return NULL;
     const struct http_config http = {.bind = places.data,
@@ -140,7 +140,10 @@ struct proxy *proxy_new(const struct proxy_config *config, struct err *err)
     proxy->config = *config;
     proxy->config.socket = NULL; /* The path was borrowed for the call only. */
     lock_init(&proxy->lock);
-    proxy->server = start(proxy, config->socket, err);
+    if (config->socket && !(proxy->socket = strdup(config->socket)))
+        err_sys(err, "socket");
+    else
+        proxy->server = start(proxy, config->socket, err);
     if (!proxy->server) {
         err_wrap(err, "credential proxy");
         proxy_free(proxy);
@@ -158,6 +161,7 @@ void proxy_free(struct proxy *proxy)
     for (size_t i = 0; i < proxy->link_count; i++)
         net_link_free(proxy->links[i]);
     lock_done(&proxy->lock);
+    free(proxy->socket);
     free(proxy);
 }
 
@@ -177,7 +181,8 @@ struct lease *proxy_lease(struct proxy *proxy, enum lease_kind kind, const char 
     lease->proxy = proxy;
     lease->kind = kind;
     lease->refs = 1;
-    snprintf(lease->url, sizeof(lease->url), "http://127.0.0.1:%d", http_port(proxy->server));
+    if (!proxy->socket)
+        snprintf(lease->url, sizeof(lease->url), "http://127.0.0.1:%d", http_port(proxy->server));
     lock_take(&proxy->lock);
     lease->next = proxy->leases;
     proxy->leases = lease;
@@ -198,6 +203,11 @@ void proxy_end(struct lease *lease)
     *at = lease->next;
     lock_drop(&proxy->lock);
     lease_unref(lease);
+}
+
+const char *proxy_socket(const struct proxy *proxy)
+{
+    return proxy->socket;
 }
 
 bool proxy_is_cut_off(struct proxy *proxy)

@@ -1,8 +1,8 @@
 /*
  * The credential proxy: Claude's way to the API, without a credential of its own.
  *
- * Theory of operation. Each task gets a lease: a random token, worth something only here, on
- * loopback, while the task lives. The CLI sends its requests with that token to the proxy, which
+ * Theory of operation. Each task gets a lease: a random token, worth something only here,
+ * while the task lives. The CLI sends its requests with that token to the proxy, which
  * puts the real credential in its place and passes everything on to one fixed upstream, as it
  * comes, in both directions:
  *
@@ -37,17 +37,20 @@ struct proxy_config {
     struct keeper *keeper;          /* borrowed */
     struct breaker *breaker;        /* borrowed */
     struct usage_windows *usage;    /* borrowed, or NULL */
-    /* The path of a unix socket to listen on besides loopback, or NULL (borrowed for the call). It
-     * is for jails, which have no loopback of ours. Whoever can reach the file may connect, so its
-     * directory decides who that is; a lease's token is required nevertheless. */
+    /* The path of a unix socket to listen on (borrowed for the call), whose file is for this user
+     * only: jails reach it by their gates. NULL: a free loopback port, for jails without a gate,
+     * which any program of this machine reaches. A lease's token is required on both. */
     const char *socket;
 };
 
-/* Makes a proxy that listens on a free loopback port, and on config->socket. The caller frees it by
+/* Makes a proxy that listens on config->socket or on loopback. The caller frees it by
  * proxy_free(). */
 struct proxy *proxy_new(const struct proxy_config *config, struct err *err);
 /* Ends running requests and frees the proxy. All leases must have ended. */
 void proxy_free(struct proxy *proxy);
+
+/* The path of its unix socket, for as long as it lives; NULL where it listens on loopback. */
+const char *proxy_socket(const struct proxy *proxy);
 
 enum lease_kind {
     LEASE_LOGIN, /* the keeper's token */
@@ -67,6 +70,7 @@ void lease_name(struct lease *lease, const char *task);
 void proxy_end(struct lease *lease);
 
 const char *lease_token(const struct lease *lease);
+/* Its URL on loopback; empty where the proxy has a unix socket. */
 const char *lease_url(const struct lease *lease);
 enum lease_kind lease_kind(const struct lease *lease);
 

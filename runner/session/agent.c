@@ -115,7 +115,8 @@ static int serve_network(struct session *session, struct child *child, struct er
     if (!child_take_gate(child, sockets))
         return 0;
     if (!session->gate &&
-        walls_gate(session->sessions->config.walls, &request, NULL, 0, &session->gate, err) == 0 &&
+        walls_gate(session->sessions->config.walls, &request, &(struct egress_ours){0},
+                   &session->gate, err) == 0 &&
         !session->gate)
         err_set(err, ERR_INTERNAL, "a network without a gate");
     if (session->gate) {

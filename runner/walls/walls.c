@@ -2,7 +2,6 @@
 
 #include "base/check.h"
 #include "base/fd.h"
-#include "base/form.h"
 #include "base/path.h"
 #include "base/str.h"
 
@@ -191,19 +190,15 @@ static void set_limits(const struct config *config, const struct task_request *r
     jail->disk_mb = request->limits_disk_mb ? request->limits_disk_mb : defaults->disk_mb;
 }
 
-int walls_gate(const struct walls *walls, const struct task_request *request, const char *proxy_url,
-               int git_port, struct egress_gate **ret_gate, struct err *err)
+int walls_gate(const struct walls *walls, const struct task_request *request,
+               const struct egress_ours *ours, struct egress_gate **ret_gate, struct err *err)
 {
-    struct form_url proxy = {.port = 0};
     AUTO(config_ref) const struct config *config = config_ref(walls->config);
     *ret_gate = NULL;
     if (!walls->gate)
         return 0;
-    if (proxy_url && form_url(proxy_url, &proxy))
-        return err_set(err, ERR_INTERNAL, "the credential proxy has no address");
-    const struct egress_ours ours = {.proxy = proxy.port, .git = git_port};
     *ret_gate = egress_gate_new(request->egress.count > 0 ? &request->egress : &config->egress,
-                                &config->egress_lan, &ours, err);
+                                &config->egress_lan, ours, err);
     return *ret_gate ? 0 : -1;
 }
 

@@ -54,10 +54,10 @@ int walls_helper(const struct walls *walls, const char *dir, const char *reads, 
                  struct err *err);
 
 /* Makes the gate of one task's jails, which serves each of them. Returns 0 with *ret_gate, which is
- * NULL where jails have none; the caller frees it. `proxy_url` is the credential proxy's on
- * loopback, or NULL; `git_port` the git gate's, or 0. */
-int walls_gate(const struct walls *walls, const struct task_request *request, const char *proxy_url,
-               int git_port, struct egress_gate **ret_gate, struct err *err);
+ * NULL where jails have none; the caller frees it. `ours`: which of the runner's
+ * own servers the task may reach. */
+int walls_gate(const struct walls *walls, const struct task_request *request,
+               const struct egress_ours *ours, struct egress_gate **ret_gate, struct err *err);
 
 /* Reports new refusals of the gate as events `egress_denied`; NULL does nothing. */
 typedef void walls_tell_fn(const char *event, const char *json, size_t len, void *arg);

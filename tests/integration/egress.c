@@ -206,6 +206,40 @@ static void the_hosts_loopback_and_the_runners_ports_stay_closed(void **state)
     assert_int_equal(atomic_load(&service.came), came);
 }
 
+/* How many loopback ports of TCP the daemon listens at. */
+static int loopback_ports(const struct runner *runner)
+{
+    AUTO(str)
+    char *script =
+        textf("cd %s; for fd in /proc/%d/fd/*; do readlink $fd; done |"
+              " sed -n 's/^socket:.\\([0-9]*\\).$/\\1/p' >inodes; awk 'NR == FNR { ours[$1]; next }"
+              " $4 == \"0A\" && $2 ~ /^0100007F/ && $10 in ours' inodes /proc/net/tcp >ports",
+              runner->dir, (int)runner->pid);
+    AUTO(str) char *ports = textf("%s/ports", runner->dir);
+    int count = 0;
+    proc_shell(script);
+    FILE *file = fopen(ports, "re");
+    assert_non_null(file);
+    for (int c; (c = getc(file)) != EOF;)
+        count += c == '\n';
+    fclose(file);
+    return count;
+}
+
+/* Other users of this machine reach the caller's port (with a secret), and nothing else. */
+static void no_loopback_port_leads_to_the_proxy_or_the_git_gate(void **state)
+{
+    (void)state;
+    need_gate(open_lan());
+    if (geteuid() != 0)
+        SKIP_BECAUSE("only root may look at the daemon's sockets");
+    assert_int_equal(loopback_ports(opened), 1);
+    struct reply *reply = run(
+        opened, CURL "-m 20 -o /dev/null -w '%{http_code}' http://192.0.2.1/v1/models", "\"none\"");
+    assert_json_text(reply->json, "stdout", "000"); /* a command has no way to the proxy */
+    reply_free(reply);
+}
+
 static void a_list_holds_for_names_and_ports(void **state)
 {
     (void)state;
@@ -392,6 +426,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(programs_reach_a_network_that_the_owner_opened),
         cmocka_unit_test(the_hosts_loopback_and_the_runners_ports_stay_closed),
+        cmocka_unit_test(no_loopback_port_leads_to_the_proxy_or_the_git_gate),
         cmocka_unit_test(a_list_holds_for_names_and_ports),
         cmocka_unit_test(a_name_is_told_only_to_whom_it_is_allowed),
         cmocka_unit_test(nothing_but_tcp_leaves),

@@ -131,7 +131,8 @@ static inline void take_lease(struct scene *s, enum lease_kind kind, const char 
     proxy_end(s->lease);
     s->lease = proxy_lease(s->proxy, kind, secret, &err);
     assert_non_null(s->lease);
-    s->port = (int)strtol(strrchr(lease_url(s->lease), ':') + 1, NULL, 10);
+    const char *colon = strrchr(lease_url(s->lease), ':');
+    s->port = colon ? (int)strtol(colon + 1, NULL, 10) : 0; /* 0: it has a unix socket */
 }
 
 /* `socket` is a path, or NULL. */
