@@ -148,7 +148,7 @@ bool box_make_room(struct box *box, const struct run *spared, bool force)
     for (int i = 0; i < ROOM_ROUNDS; i++) {
         size_t count;
         box->seen = box->alone ? count_entries() : 0;
-        if (box->alone && box->seen > box->pids_max / 2) {
+        if (box->alone && box->pids_max > 0 && box->seen > box->pids_max / 2) {
             kill(-1, SIGSTOP);
             halted = true;
         }
