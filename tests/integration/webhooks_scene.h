@@ -66,15 +66,13 @@ static inline bool receive(struct loopback_call *call, void *arg)
     free(body);
     if (r->next)
         r->status = r->next;
-    bool go_on = false;
     if (status == HANG)
         loopback_await_close(call, 60000);
-    else if (r->long_body)
-        go_on = answer_long(call);
-    else if (status != CLOSE)
-        go_on = loopback_answer(call, status, r->headers ? r->headers : "", "");
-    atomic_fetch_sub(&r->at_once, 1);
-    return go_on;
+    atomic_fetch_sub(&r->at_once, 1); /* who has the answer may send the next */
+    if (status == HANG || (status == CLOSE && !r->long_body))
+        return false;
+    return r->long_body ? answer_long(call)
+                        : loopback_answer(call, status, r->headers ? r->headers : "", "");
 }
 
 static inline struct receiver *receiver_new(int status)

@@ -49,16 +49,24 @@ static bool grant(struct token_server *server, struct loopback_call *http, int s
     return sent;
 }
 
-static bool judge(struct token_server *server, struct loopback_call *http, const char *body)
+/* Waits as the script says. False when the client has gone. */
+static bool ponder(struct token_server *server, struct loopback_call *http)
 {
-    int serial = serial_of(http, body);
-    int status = atomic_load(&server->status);
     if (atomic_load(&server->silent)) {
         loopback_await_close(http, 60000);
         return false;
     }
     call(atomic_load(&server->before), server->arg);
-    if (loopback_await_close(http, atomic_load(&server->delay_ms)))
+    return !loopback_await_close(http, atomic_load(&server->delay_ms));
+}
+
+static bool judge(struct token_server *server, struct loopback_call *http, const char *body)
+{
+    int serial = serial_of(http, body);
+    int status = atomic_load(&server->status);
+    bool there = ponder(server, http);
+    atomic_fetch_sub(&server->at_once, 1); /* who has the answer may send the next */
+    if (!there)
         return false;
     const char *other = atomic_load(&server->body);
     if (status)
@@ -80,7 +88,6 @@ static bool handle(struct loopback_call *http, void *arg)
     char *body = loopback_body(http);
     bool go_on = judge(server, http, body);
     free(body);
-    atomic_fetch_sub(&server->at_once, 1);
     return go_on;
 }
 

@@ -94,7 +94,7 @@ static void unknown_keys_do_not_make_it_hammer_or_wait(void **state)
     for (int i = 0; i < 100; i++)
         assert_int_equal(check_made(w, one, "{\"alg\":\"RS256\",\"kid\":\"k9\"}", GOOD), -1);
     assert_int_equal(loopback_requests(w->http), 2);
-    assert_true(now_ms() - began < 2000);
+    assert_true(now_ms() - began < 20000);
     mono_moved_ms += 31000;
     for (int i = 0; i < 100; i++)
         assert_int_equal(check_made(w, one, "{\"alg\":\"RS256\",\"kid\":\"k9\"}", GOOD), -1);
@@ -129,7 +129,7 @@ static void a_slow_cloudflare_holds_few_and_not_for_long(void **state)
     struct caller callers[32];
     int waited = 0;
     assert_int_equal(check_made(w, one, K1, GOOD), 0);
-    w->delay_ms = 4000;
+    w->delay_ms = 20000;
     for (size_t i = 0; i < COUNT_OF(callers); i++) {
         callers[i] = (struct caller){.world = w, .token = token};
         pthread_create(&callers[i].thread, NULL, call, &callers[i]);
@@ -138,8 +138,8 @@ static void a_slow_cloudflare_holds_few_and_not_for_long(void **state)
     for (size_t i = 0; i < COUNT_OF(callers); i++) {
         pthread_join(callers[i].thread, NULL);
         assert_int_equal(callers[i].rc, -1);
-        assert_true(callers[i].took_ms < 3500);
-        waited += callers[i].took_ms > 1000;
+        assert_true(callers[i].took_ms < 15000);
+        waited += callers[i].took_ms > 2000;
     }
     assert_true(waited <= 4);
     assert_int_equal(loopback_requests(w->http), 2);

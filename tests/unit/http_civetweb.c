@@ -186,6 +186,7 @@ static void tells_us_before_it_closes(void **state)
                                            "\x16\x03\x01"};
     struct http_stats stats;
     (void)state;
+    peer_wait_for((http_stats(server, &stats), stats.busy == 0));
     int before = peer_count("/proc/self/fd");
     for (int round = 0; round < 20; round++)
         for (size_t i = 0; i < COUNT_OF(requests); i++)

@@ -182,7 +182,7 @@ static inline int stop(void **state)
     (void)state;
     int64_t began_ms = clock_mono_ms();
     http_stop(server, 0);
-    return clock_mono_ms() - began_ms < 2500 ? 0 : -1;
+    return clock_mono_ms() - began_ms < 4500 ? 0 : -1;
 }
 
 /* Sends bytes, says that no more come, and returns the status of the answer. */

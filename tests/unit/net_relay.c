@@ -255,7 +255,7 @@ static void a_relay_has_a_time_for_all_of_it_and_says_whether_it_was_sent(void *
     assert_int_equal(net_relay(link, &relay, &err), -1);
     assert_int_equal(err.code, ERR_TIMEOUT);
     assert_true(sent);
-    assert_true(clock_mono_ms() - began < 3000);
+    assert_true(clock_mono_ms() - began < 15000);
     loopback_stop(server);
     assert_int_equal(net_relay(link, &relay, &err), -1); /* the server no longer listens */
     assert_int_equal(err.code, ERR_UPSTREAM);
@@ -348,7 +348,7 @@ static void a_relay_is_stopped_while_the_other_side_is_silent(void **state)
         int64_t began = clock_mono_ms();
         pthread_create(&thread, NULL, stop_soon, &side);
         assert_int_equal(net_relay(link, &relay, &err), -1);
-        assert_true(clock_mono_ms() - began < 3000);
+        assert_true(clock_mono_ms() - began < 15000);
         assert_string_equal(err.msg, "given up");
         assert_int_equal(side.down, (int64_t)i);
         pthread_join(thread, NULL);

@@ -275,43 +275,6 @@ static void a_plan_has_a_largest_size(void **state)
     assert_int_equal(err.code, ERR_TOO_LARGE);
 }
 
-static int run_all(const struct situation *situation, const struct CMUnitTest *tests, size_t count)
-{
-    const struct jail_host own = *launcher_host(launcher), *host = &own; /* tests replace it */
-    int failed = 0;
-    if (!situation_is(situation, host)) {
-        printf("SKIPPED: this host has no situation '%s': %s\n", situation->name,
-               host->why[JAIL_HAS_NAMESPACES]);
-        return 77;
-    }
-    for (int each = JAIL_NONE; each <= host->tier; each++) {
-        char name[64];
-        tier = (enum jail_tier)each;
-        snprintf(name, sizeof(name), "%s, tier %s", situation->name, jail_tier_name(tier));
-        failed += _cmocka_run_group_tests(name, tests, count, NULL, NULL);
-    }
-    return failed;
-}
-
-/* The program's main(): runs the tests in the situation that argv names, in each tier it has. */
-static int run_in_situation(int argc, char **argv, const struct CMUnitTest *tests, size_t count)
-{
-    struct err err;
-    const struct situation *situation = situation_find(argc > 1 ? argv[1] : "root");
-    if (argc > 1 && strcmp(argv[1], "launch") == 0)
-        return launch_serve();
-    if (!situation || !situation_enter(situation))
-        return fprintf(stderr, "cannot enter the situation\n"), 1;
-    scratch = tmp_dir_new();
-    launcher = launcher_start(&err);
-    if (!launcher)
-        return fprintf(stderr, "%s\n", err.msg), 1;
-    int failed = run_all(situation, tests, count);
-    launcher_free(launcher);
-    tmp_dir_free(scratch);
-    return failed;
-}
-
 int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {

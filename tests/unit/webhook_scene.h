@@ -113,15 +113,14 @@ static inline bool receive(struct loopback_call *call, void *arg)
     free(body);
     int status = strstr(call->path, "/silent") ? -1 : atomic_load(&w->status);
     const char *headers = atomic_load(&w->headers);
-    bool go_on = false;
+    bool is_long = atomic_load(&w->long_body);
     if (status < 0)
         loopback_await_close(call, 60000);
-    else if (atomic_load(&w->long_body))
-        go_on = answer_long(call);
-    else if (status > 0)
-        go_on = loopback_answer(call, status, headers ? headers : "", "thanks");
-    atomic_fetch_sub(&w->at_once, 1);
-    return go_on;
+    atomic_fetch_sub(&w->at_once, 1); /* who has the answer may send the next */
+    if (status < 0 || (status == 0 && !is_long))
+        return false;
+    return is_long ? answer_long(call)
+                   : loopback_answer(call, status, headers ? headers : "", "thanks");
 }
 
 static inline void open_webhook(struct world *w)
