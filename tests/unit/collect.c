@@ -1,0 +1,96 @@
+/*
+ * Outputs are collected while somebody swaps directories and files for links: what is kept was
+ * below the workspace.
+ */
+#include "testbase.h"
+
+#include "base/path.h"
+#include "runner/repo/collect.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define ROUNDS 150
+#define SWAPS_MIN 2000
+#define EXCHANGE 2u /* RENAME_EXCHANGE */
+
+static atomic_bool over;
+static atomic_long swaps;
+
+/* Swaps each name with a link (or a pipe) as fast as it can. */
+static void *swap(void *arg)
+{
+    static const char *const pairs[][2] = {{"out", "to-house"},
+                                           {"out/deep", "to-deep"},
+                                           {"out/file", "to-file"},
+                                           {"out/pipe", "a-pipe"}};
+    const int work = *(const int *)arg;
+    while (!atomic_load(&over))
+        for (size_t i = 0; i < COUNT(pairs); i++)
+            if (syscall(SYS_renameat2, work, pairs[i][0], work, pairs[i][1], EXCHANGE) == 0)
+                atomic_fetch_add(&swaps, 1);
+    return NULL;
+}
+
+static void build(const char *dir)
+{
+    AUTO(str)
+    char *script =
+        textf("cd %s && mkdir -p house/deep work/out/deep && for f in file deep/file pipe; do"
+              " echo canary >house/$f; echo mine >work/out/$f; done;"
+              " ln -s %s/house work/to-house; ln -s %s/house/deep work/to-deep;"
+              " ln -s %s/house/file work/to-file; mkfifo work/a-pipe",
+              dir, dir, dir, dir);
+    proc_shell(script);
+}
+
+static void nothing_is_kept_that_lies_behind_a_link_that_comes_and_goes(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    pthread_t swapper;
+    char *dir = tmp_dir_new();
+    AUTO(str) char *work = textf("%s/work", dir);
+    AUTO(str)
+    char *check = textf(
+        "cd %s/kept && ! grep -rqs canary . && [ -z \"$(find . ! -type f ! -type d)\" ]", dir);
+    AUTO(strlist) struct strlist patterns = STRLIST_INIT;
+    long found = 0;
+    build(dir);
+    assert_int_equal(strlist_add(&patterns, "**"), 0);
+    AUTO(str) char *all = textf("%s/kept", dir);
+    OK(path_make_dirs(all, 0700, &err) == 0, &err);
+    int fd = open(work, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_true(fd >= 0 && pthread_create(&swapper, NULL, swap, &fd) == 0);
+    for (int i = 0; i < ROUNDS || atomic_load(&swaps) < SWAPS_MIN; i++) {
+        struct json_writer w;
+        AUTO(str) char *kept = textf("%s/kept/%d", dir, i);
+        AUTO(buf) struct buf json = BUF_INIT(1u << 20);
+        json_write(&w, &json);
+        json_open_object(&w, NULL);
+        OK(collect_files(work, &patterns, kept, &w, &err) == 0, &err);
+        json_close(&w);
+        found += strstr(buf_str(&json), "\"path\":\"out/") != NULL;
+    }
+    atomic_store(&over, true);
+    pthread_join(swapper, NULL);
+    close(fd);
+    proc_shell(check);
+    assert_true(found > 0);
+    tmp_dir_free(dir);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nothing_is_kept_that_lies_behind_a_link_that_comes_and_goes),
+    };
+    return cmocka_run_group_tests_name("collect", tests, NULL, NULL);
+}
