@@ -209,14 +209,14 @@ static void histories_that_part_far_back_are_negotiated(void **state)
     (void)state;
     need_host();
     free(sh("git -C w checkout -q -B long main; { " MANY(
-        "theirs",
+        "t",
         "refs/heads/long") " } | git -C w fast-import --quiet --force; git -C w reset -q --hard;"
                            " git -C w push -q -f origin long; git -C w checkout -q main"));
     char *said[UPSTREAMS];
     run_in_all(
         CLAUDES,
         "{ " MANY(
-            "ours",
+            "o",
             "refs/heads/mine") " } | git fast-import --quiet; git update-ref"
                                " -d refs/remotes/origin/long\n"
                                "for v in 0 2; do git reset -q --hard mine; git -c "
@@ -315,7 +315,7 @@ static const struct {
      false},
     {CLAUDES,
      "git fetch -q --depth=1 origin feature/x && git checkout -q FETCH_HEAD && " COMMIT
-     "git push origin HEAD:claude/shallow",
+     "git push origin HEAD:refs/heads/claude/shallow",
      "[new branch]", true},
 };
 

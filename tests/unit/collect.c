@@ -24,18 +24,24 @@
 static atomic_bool over;
 static atomic_long swaps;
 
+/* The directories in which names are swapped, by descriptors: no link is on the way. */
+struct places {
+    int work, out;
+};
+
 /* Swaps each name with a link (or a pipe) as fast as it can. */
 static void *swap(void *arg)
 {
-    static const char *const pairs[][2] = {{"out", "to-house"},
-                                           {"out/deep", "to-deep"},
-                                           {"out/file", "to-file"},
-                                           {"out/pipe", "a-pipe"}};
-    const int work = *(const int *)arg;
-    while (!atomic_load(&over))
+    static const char *const pairs[][2] = {
+        {"deep", "to-deep"}, {"file", "to-file"}, {"pipe", "a-pipe"}};
+    const struct places *places = arg;
+    while (!atomic_load(&over)) {
         for (size_t i = 0; i < COUNT(pairs); i++)
-            if (syscall(SYS_renameat2, work, pairs[i][0], work, pairs[i][1], EXCHANGE) == 0)
+            if (syscall(SYS_renameat2, places->out, pairs[i][0], places->out, pairs[i][1],
+                        EXCHANGE) == 0)
                 atomic_fetch_add(&swaps, 1);
+        (void)syscall(SYS_renameat2, places->work, "out", places->work, "to-house", EXCHANGE);
+    }
     return NULL;
 }
 
@@ -45,8 +51,8 @@ static void build(const char *dir)
     char *script =
         textf("cd %s && mkdir -p house/deep work/out/deep && for f in file deep/file pipe; do"
               " echo canary >house/$f; echo mine >work/out/$f; done;"
-              " ln -s %s/house work/to-house; ln -s %s/house/deep work/to-deep;"
-              " ln -s %s/house/file work/to-file; mkfifo work/a-pipe",
+              " ln -s %s/house work/to-house; ln -s %s/house/deep work/out/to-deep;"
+              " ln -s %s/house/file work/out/to-file; mkfifo work/out/a-pipe",
               dir, dir, dir, dir);
     proc_shell(script);
 }
@@ -67,8 +73,11 @@ static void nothing_is_kept_that_lies_behind_a_link_that_comes_and_goes(void **s
     assert_int_equal(strlist_add(&patterns, "**"), 0);
     AUTO(str) char *all = textf("%s/kept", dir);
     OK(path_make_dirs(all, 0700, &err) == 0, &err);
-    int fd = open(work, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    assert_true(fd >= 0 && pthread_create(&swapper, NULL, swap, &fd) == 0);
+    AUTO(str) char *out = textf("%s/out", work);
+    struct places places = {open(work, O_RDONLY | O_DIRECTORY | O_CLOEXEC),
+                            open(out, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+    assert_true(places.work >= 0 && places.out >= 0 &&
+                pthread_create(&swapper, NULL, swap, &places) == 0);
     for (int i = 0; i < ROUNDS || atomic_load(&swaps) < SWAPS_MIN; i++) {
         struct json_writer w;
         AUTO(str) char *kept = textf("%s/kept/%d", dir, i);
@@ -81,7 +90,8 @@ static void nothing_is_kept_that_lies_behind_a_link_that_comes_and_goes(void **s
     }
     atomic_store(&over, true);
     pthread_join(swapper, NULL);
-    close(fd);
+    close(places.work);
+    close(places.out);
     proc_shell(check);
     assert_true(found > 0);
     tmp_dir_free(dir);
