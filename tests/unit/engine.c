@@ -141,10 +141,10 @@ static void a_thousand_tasks_leave_nothing_behind(void **state)
     engine_load(house->engine, &load);
     assert_int_equal(load.completed, 1001);
     EVENTUALLY(SOON_MS, proc_threads(getpid()) == threads_at_start);
-    assert_true(proc_fds(getpid()) <=
-                fds + 3 * 3); /* the store's reading connections stay: three files each */
+    /* The store's reading connections stay: three files each. */
+    EVENTUALLY(SOON_MS, proc_fds(getpid()) <= fds + 3 * 3);
     AUTO(str) char *run_dir = textf("%s/run", house->dir);
-    assert_int_equal(rmdir(run_dir), 0); /* is empty */
+    EVENTUALLY(SOON_MS, rmdir(run_dir) == 0 || access(run_dir, F_OK) != 0); /* it becomes empty */
 }
 
 int main(void)
@@ -160,7 +160,7 @@ int main(void)
         TEST(a_thousand_tasks_leave_nothing_behind),
     };
     in_threads(1, do_nothing, NULL); /* a sanitizer starts its own thread with the first one */
-    threads_at_start = proc_threads(getpid());
+    threads_at_start = proc_threads(getpid()) + 1; /* with the engine's own: leavings.h */
     log_open(STDERR_FILENO, LOG_ERROR, LOG_TEXT, NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
