@@ -351,6 +351,7 @@ static int make_headers(const struct batch_slot *s, struct strlist *headers, str
     char key[BATCH_KEY_SIZE];
     if (client_headers(s->batch->to, accepts[s->phase], headers, err))
         return -1;
+    strlist_add(headers, "Connection: keep-alive"); /* Streams end their connection otherwise. */
     if (s->phase == SLOT_STREAM && !s->task_id[0]) {
         batch_key(&s->batch->results, s->task, s->run,
                   &s->batch->tasks.runs[s->task->first + s->run], key);

@@ -27,6 +27,24 @@ static int read_call(struct call *call, int argc, char **argv, struct err *err)
     return 0;
 }
 
+/* Says why a command failed, with --json also to the program that reads its output. */
+static int report(const struct call *call, const struct err *err)
+{
+    struct json_writer w;
+    AUTO(buf) struct buf line = BUF_INIT(4096);
+    json_write(&w, &line);
+    json_open_object(&w, NULL);
+    json_add_bool(&w, "success", false);
+    json_add_text(&w, "error", err->msg);
+    json_add_text(&w, "code", err_wire(err->code));
+    json_close(&w);
+    if (call->json)
+        puts(buf_str(&line));
+    fflush(stdout);
+    fprintf(stderr, "claude-runner %s: %s\n", call->row->name, err->msg);
+    return err_exit(err->code);
+}
+
 int client_run(const struct command_row *row, int argc, char **argv)
 {
     struct err err = ERR_INIT;
@@ -36,11 +54,8 @@ int client_run(const struct command_row *row, int argc, char **argv)
         options_help(row, stdout);
     else if (status == 0)
         status = row->run(&call, &err);
-    if (status < 0) {
-        fflush(stdout);
-        fprintf(stderr, "claude-runner %s: %s\n", row->name, err.msg);
-        status = err_exit(err.code);
-    }
+    if (status < 0)
+        status = report(&call, &err);
     strlist_wipe(&call.given); /* A secret may have been given there. */
     strlist_done(&call.args);
     settings_done(&call.to);

@@ -16,7 +16,7 @@ const struct option_row options_common[] = {
     {"runner", 0, "NAME", "the runner of that name in the configuration file", NULL},
     {"url", 0, "URL", "the runner's address (RUNNER_URL; default http://127.0.0.1:8787)", NULL},
     {"secret-file", 0, "FILE", "file with its secret (RUNNER_SECRET, RUNNER_SECRET_FILE)", "@file"},
-    {"json", 0, NULL, "print what the runner answers, as JSON", NULL},
+    {"json", 0, NULL, "print what the runner answers, and a failure, as JSON", NULL},
     {"help", 'h', NULL, "print this", NULL},
     {0},
 };

@@ -149,6 +149,8 @@ int client_session_rm(struct call *call, struct err *err)
         struct json *answer = path ? client_call(&call->to, "DELETE", path, NULL, err) : NULL;
         if (!answer)
             return err_wrap(err, "%.64s", call->args.items[i]);
+        if (call->json)
+            client_print_answer(answer);
     }
     return 0;
 }

@@ -221,7 +221,8 @@ void http_parked_drop(struct http_parked *parked);
 /*
  * A stream: an answer without a known end, made piece by piece as its client reads it. Nothing is
  * buffered for a client that reads slowly: fill() is asked for the next piece once the socket has
- * taken the last one, so the source (a file) waits and memory does not grow.
+ * taken the last one, so the source (a file) waits and memory does not grow. The connection ends
+ * with the stream, unless the client asked to keep it by name (Connection: keep-alive).
  */
 enum http_fill {
     HTTP_FILL_MORE,  /* there is more right now */

@@ -26,6 +26,7 @@
 #define BACKLOG 1024
 #define FIRST_INHERITED 3 /* systemd's SD_LISTEN_FDS_START */
 #define PORT_TRIES 32     /* attempts to find a port that is free in all families */
+#define RETURNED_MAX 256  /* returned connections that wait to be accepted again */
 
 struct listen_socket {
     int fd;
@@ -42,11 +43,13 @@ struct listener {
     size_t next;                           /* index at which the search for a ready socket begins */
     int ready;                             /* what listen_wait() found; -1: nothing */
     int bell;                              /* eventfd that is written when the listener is
-                                            * stopped */
+                                            * stopped or gets a connection back */
     _Atomic bool stopped;
-    struct lock lock; /* guards in_use */
+    struct lock lock; /* guards the fields below */
     pthread_cond_t used;
     bool in_use;
+    int returned[RETURNED_MAX]; /* descriptors; a ring */
+    size_t returned_at, returned_count;
 };
 
 /* --- opening ------------------------------------------------------------------------------- */
@@ -242,12 +245,26 @@ static struct listener *listener_new(struct err *err)
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&listener->used, &attr);
     pthread_condattr_destroy(&attr);
-    listener->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    listener->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);
     if (listener->bell >= 0)
         return listener;
     err_sys(err, "opening a listener");
     listen_close(listener);
     return NULL;
+}
+
+/* The connection that was returned first, or -1. */
+static int take_returned(struct listener *listener)
+{
+    int fd = -1;
+    lock_take(&listener->lock);
+    if (listener->returned_count > 0) {
+        fd = listener->returned[listener->returned_at];
+        listener->returned_at = (listener->returned_at + 1) % RETURNED_MAX;
+        listener->returned_count--;
+    }
+    lock_drop(&listener->lock);
+    return fd;
 }
 
 struct listener *listen_open(const struct listen_config *config, struct err *err)
@@ -273,11 +290,20 @@ struct listener *listen_open(const struct listen_config *config, struct err *err
     return NULL;
 }
 
+void listen_shut(struct listener *listener)
+{
+    REQUIRE(atomic_load(&listener->stopped)); /* Nothing is returned any more. */
+    close_sockets(listener);
+    for (int fd; (fd = take_returned(listener)) >= 0;)
+        close(fd);
+}
+
 void listen_close(struct listener *listener)
 {
     if (!listener)
         return;
-    close_sockets(listener);
+    atomic_store(&listener->stopped, true);
+    listen_shut(listener);
     fd_close(&listener->bell);
     pthread_cond_destroy(&listener->used);
     lock_done(&listener->lock);
@@ -333,22 +359,42 @@ int listen_wait(struct listener *listener, int timeout_ms)
     int n = ppoll(listener->polled, listener->count + 1, timeout_ms < 0 ? NULL : &wait, NULL);
     if (n <= 0)
         return n;
-    listener->ready = atomic_load(&listener->stopped) ? -1 : find_ready(listener);
+    if (atomic_load(&listener->stopped))
+        return 0;
+    bool rang = listener->polled[listener->count].revents != 0;
+    listener->ready = rang ? (int)listener->count : find_ready(listener);
     return listener->ready >= 0;
+}
+
+/* Takes a returned connection; the bell stays on while there are more. */
+static int accept_returned(struct listener *listener, struct sockaddr_storage *ret_peer)
+{
+    uint64_t count;
+    socklen_t len = sizeof(*ret_peer);
+    ssize_t n = read(listener->bell, &count, sizeof(count)); /* a semaphore: one each */
+    int fd = n < 0 ? -1 : take_returned(listener);
+    if (fd >= 0 && getpeername(fd, (struct sockaddr *)ret_peer, &len) == 0)
+        return fd;
+    if (fd >= 0)
+        close(fd); /* Its client has gone. */
+    errno = EAGAIN;
+    return -1;
 }
 
 int listen_accept(struct listener *listener, struct sockaddr_storage *ret_peer)
 {
     socklen_t len = sizeof(*ret_peer);
-    REQUIRE(listener->ready < (int)listener->count);
-    if (listener->ready < 0) {
+    int ready = listener->ready;
+    REQUIRE(ready <= (int)listener->count);
+    listener->ready = -1;
+    memset(ret_peer, 0, sizeof(*ret_peer));
+    if (ready < 0) {
         errno = EAGAIN;
         return -1;
     }
-    memset(ret_peer, 0, sizeof(*ret_peer));
-    int fd = accept4(listener->sockets[listener->ready].fd, (struct sockaddr *)ret_peer, &len,
-                     SOCK_CLOEXEC);
-    listener->ready = -1;
+    if (ready == (int)listener->count)
+        return accept_returned(listener, ret_peer);
+    int fd = accept4(listener->sockets[ready].fd, (struct sockaddr *)ret_peer, &len, SOCK_CLOEXEC);
     if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
         const struct timespec pause = {0, 20000000};
         int sys = errno;
@@ -358,12 +404,34 @@ int listen_accept(struct listener *listener, struct sockaddr_storage *ret_peer)
     return fd;
 }
 
-void listen_stop(struct listener *listener)
+static void ring(struct listener *listener)
 {
     const uint64_t one = 1;
-    atomic_store(&listener->stopped, true);
     ssize_t n = write(listener->bell, &one, sizeof(one));
-    (void)n; /* This is the only write, so there is room for it. */
+    (void)n; /* There are RETURNED_MAX + 1 writes at most, so there is room for it. */
+}
+
+void listen_stop(struct listener *listener)
+{
+    lock_take(&listener->lock);
+    atomic_store(&listener->stopped, true);
+    lock_drop(&listener->lock);
+    ring(listener);
+}
+
+int listen_return(struct listener *listener, int fd)
+{
+    REQUIRE(fd >= 0);
+    lock_take(&listener->lock);
+    bool takes = !atomic_load(&listener->stopped) && listener->returned_count < RETURNED_MAX;
+    if (takes)
+        listener->returned[(listener->returned_at + listener->returned_count++) % RETURNED_MAX] =
+            fd;
+    lock_drop(&listener->lock);
+    if (!takes)
+        return -1;
+    ring(listener);
+    return 0;
 }
 
 int listen_port(const struct listener *listener)

@@ -2,11 +2,14 @@
  * The listening sockets of a server: IPv4, IPv6 and unix sockets, several at once, opened here or
  * by systemd (socket activation).
  *
- * Threads: listen_wait() and listen_accept() on one thread, listen_stop() and listen_await_use() on
- * any, the rest before and after.
+ * A connection whose answer was sent elsewhere (a stream's end) can be returned: then it comes out
+ * of listen_accept() once more, for its next request.
  *
- * Ownership: the listener owns the sockets, and removes the file of a unix socket that it made. The
- * caller of listen_open() frees it by listen_close().
+ * Threads: listen_wait() and listen_accept() on one thread, listen_stop(), listen_return() and
+ * listen_await_use() on any, the rest before and after.
+ *
+ * Ownership: the listener owns the sockets and what was returned, and removes the file of a unix
+ * socket that it made. The caller of listen_open() frees it by listen_close().
  */
 #ifndef HTTP_LISTEN_H
 #define HTTP_LISTEN_H
@@ -27,7 +30,11 @@ struct listen_config {
  * process (LISTEN_PID, LISTEN_FDS); it is an error when there are none. */
 struct listener *listen_open(const struct listen_config *config, struct err *err);
 
-/* Closes them. NULL is fine. */
+/* Closes the sockets and what was returned, after listen_stop() and the end of the accepting
+ * thread. listen_return() may still be called: it refuses. */
+void listen_shut(struct listener *listener);
+
+/* Closes and frees everything. NULL is fine. */
 void listen_close(struct listener *listener);
 
 /* Waits up to timeout_ms (-1: for ever) for a connection. Returns 1 when there is one, 0 when there
@@ -38,6 +45,10 @@ int listen_wait(struct listener *listener, int timeout_ms);
  * with errno: the connection may have gone. When descriptors run out it waits a moment, so that the
  * caller does not spin. */
 int listen_accept(struct listener *listener, struct sockaddr_storage *ret_peer);
+
+/* Has a connection accepted once more. Returns 0 and owns it from then on, or -1 when the listener
+ * was stopped or has too many. */
+int listen_return(struct listener *listener, int fd);
 
 /* Makes listen_wait() return 0, now and from now on. */
 void listen_stop(struct listener *listener);

@@ -21,6 +21,9 @@
  * half of one (nc -N). A probe decides: an interim response, or white space, which a closed peer
  * answers with a reset (EPOLLHUP, EPOLLERR).
  *
+ * A stream whose client said "Connection: keep-alive" goes from SENDING back to the listener
+ * instead (listen_return()): a worker serves its connection's next request.
+ *
  * LINGERING: closing a socket that holds unread bytes resets the connection and may destroy the
  * answer on its way. So we say that we are done (SHUT_WR) and read what comes until the peer is.
  *

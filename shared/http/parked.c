@@ -137,6 +137,22 @@ void parked_settle(struct http_parked *parked)
               sooner(sooner(parked->keepalive_us, parked->wait_us), parked->stuck_us));
 }
 
+/* A stream has ended: has the connection served by a worker again. False when it must be closed:
+ * the server stops, or the client sends no more. When true, it may have been freed. */
+static bool hand_back(struct http_parked *parked)
+{
+    struct http_server *server = parked->keeps ? parked->req->server : NULL;
+    if (!server || parked->probed || atomic_load(&server->stopping))
+        return false;
+    int fd = parked->fd;
+    watch_remove(&parked->park->watch, &parked->ticket, fd);
+    parked->fd = -1;
+    parked_end(parked, parked->answer.status); /* before the connection brings another request */
+    if (listen_return(server->listener, fd))
+        close(fd);
+    return true;
+}
+
 /* The kernel has all bytes: the request has ended for its holder, but the peer still reads. */
 static void linger(struct http_parked *parked)
 {
@@ -165,7 +181,8 @@ void parked_flush(struct http_parked *parked)
     case OUTBOX_EMPTY:
         parked->stuck_us = 0;
         if (parked->phase == PARKED_SENDING) {
-            linger(parked);
+            if (!hand_back(parked))
+                linger(parked);
             return;
         }
     }
@@ -190,6 +207,7 @@ void parked_add_head(struct http_parked *parked, const struct parked_answer *ans
                                           .len = answer ? answer->len : 0,
                                           .chunked = open && req->head.minor == 1,
                                           .until_close = open && req->head.minor == 0,
+                                          .keep = parked->keeps,
                                       });
 }
 

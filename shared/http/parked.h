@@ -64,6 +64,7 @@ struct http_parked {
     struct http_stream_config stream; /* fill NULL: no stream */
     bool is_rest;                     /* no request: what was left to send, or nothing */
     bool began;                       /* the head of a 200 was sent, white space follows */
+    bool keeps;                       /* a stream whose connection serves its next request */
     bool probed;                      /* no request: only bytes that are left to send, or none */
     unsigned events;
     struct outbox out;

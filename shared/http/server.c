@@ -225,12 +225,14 @@ void http_stop(struct http_server *server, int linger_ms)
     if (server->guard)
         guard_drain(server->guard); /* wakes the workers that wait for bytes */
     mg_stop(server->civetweb);
-    listen_close(server->listener);
+    if (server->listener)
+        listen_shut(server->listener); /* A stream that ends now closes its connection. */
     guard_free(server->guard);
     int64_t began_ms = clock_mono_ms();
     park_stop(server->streams, linger_ms);
     int64_t left_ms = linger_ms - (clock_mono_ms() - began_ms);
     park_stop(server->park, left_ms > 0 ? (int)left_ms : 0);
+    listen_close(server->listener);
     mg_exit_library();
     fd_close(&server->dummy);
     free(server);

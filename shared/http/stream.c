@@ -194,10 +194,20 @@ static void settle_socket(int fd, int stuck_ms)
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
 }
 
+/* True when the connection can serve another request after the stream. Only for clients that ask
+ * for it: others take the connection's end for the stream's. What they have sent beyond this
+ * request would be lost. */
+static bool keeps(const struct http_request *req)
+{
+    return req->head.minor == 1 && head_field(&req->head, "Connection") &&
+           http_request_keeps(req) && req->conn->input.len == req->head_size + req->body_buffered;
+}
+
 struct http_parked *stream_enter(struct http_request *req, const struct http_stream_config *config,
                                  size_t early, struct err *err)
 {
     REQUIRE(config->fill);
+    bool kept = !config->receive && keeps(req);
     struct http_parked *parked = park_take(req->server->streams, req, err);
     if (!parked)
         return NULL;
@@ -208,6 +218,7 @@ struct http_parked *stream_enter(struct http_request *req, const struct http_str
     parked->released = true;                             /* A stream's holder owes no send or
                                                           * drop. */
     parked->early = early;
+    parked->keeps = kept;
     if (config->heartbeat_ms > 0)
         parked->keepalive_us = clock_mono_us() + (int64_t)config->heartbeat_ms * 1000;
     if (parked_answer_copy(&parked->answer, config->status, config->type, config->headers, NULL, 0))

@@ -213,6 +213,10 @@ static void tasks_can_be_listed_shown_followed_and_cancelled(void **state)
     expect(ARGS("logs", "--json", id), 0, "\"event\":\"done\"", NULL);
     expect(ARGS("tasks", "-s", "completed"), 0, id, NULL);
     expect(ARGS("tasks", "--json", "--limit", "1"), 0, "{\"tasks\":[", NULL);
+    expect(
+        ARGS("show", "--json", "no-such-task"), 1,
+        "{\"success\":false,\"error\":\"there is no task 'no-such-task'\",\"code\":\"not_found\"}",
+        "there is no task");
     expect(ARGS("tasks", "--status", "nothing"), 2, NULL, "a state of a task");
     expect(ARGS("show", id), 0, "request.prompt", NULL);
     expect(ARGS("result", id), 0, "ticked\n", NULL);

@@ -4,6 +4,7 @@
 #include "base/auto.h"
 #include "base/fd.h"
 #include "base/place.h"
+#include "http/listen.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -365,6 +366,60 @@ static void knows_addresses_of_loopback(void **state)
     }
 }
 
+/* A pair's end stands for a connection whose answer was sent elsewhere. */
+static void a_returned_connection_is_accepted_again(void **state)
+{
+    const struct listen_config config = {.places = "127.0.0.1"};
+    struct sockaddr_storage peer;
+    struct err err;
+    int pairs[3][2], more[2];
+    (void)state;
+    struct listener *listener = listen_open(&config, &err);
+    assert_non_null(listener);
+    for (size_t i = 0; i < COUNT_OF(pairs); i++) {
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pairs[i]), 0);
+        assert_int_equal(listen_return(listener, pairs[i][0]), 0);
+    }
+    for (size_t i = 0; i < 2; i++) { /* in their order, the third stays */
+        assert_int_equal(listen_wait(listener, PEER_MS), 1);
+        assert_int_equal(listen_accept(listener, &peer), pairs[i][0]);
+        assert_int_equal(peer.ss_family, AF_UNIX);
+        close(pairs[i][0]);
+    }
+    listen_stop(listener);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, more), 0);
+    assert_int_equal(listen_return(listener, more[0]), -1);
+    assert_int_equal(listen_wait(listener, PEER_MS), 0);
+    listen_shut(listener);
+    assert_int_equal(recv(pairs[2][1], &peer, 1, 0), 0); /* It was closed. */
+    assert_int_equal(listen_return(listener, more[0]), -1);
+    listen_close(listener);
+    for (size_t i = 0; i < COUNT_OF(pairs); i++)
+        close(pairs[i][1]);
+    close(more[0]);
+    close(more[1]);
+}
+
+/* No more than it has room for; those that were refused stay the caller's. */
+static void refuses_more_returned_connections_than_it_has_room_for(void **state)
+{
+    const struct listen_config config = {.places = "127.0.0.1"};
+    struct err err;
+    int count = 0, fd;
+    (void)state;
+    struct listener *listener = listen_open(&config, &err);
+    assert_non_null(listener);
+    while ((fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) >= 0 &&
+           listen_return(listener, fd) == 0)
+        count++;
+    assert_true(fd >= 0);
+    close(fd);
+    assert_true(count >= 100 && count < 1000);
+    int before = peer_count("/proc/self/fd");
+    listen_close(listener);
+    assert_int_equal(peer_count("/proc/self/fd"), before - count - 2); /* a socket, the bell */
+}
+
 static int make_dir(void **state)
 {
     (void)state;
@@ -390,6 +445,8 @@ int main(void)
         cmocka_unit_test(serves_sockets_that_systemd_has_opened),
         cmocka_unit_test(refuses_what_is_no_address),
         cmocka_unit_test(says_why_it_cannot_listen_and_leaves_nothing),
+        cmocka_unit_test(a_returned_connection_is_accepted_again),
+        cmocka_unit_test(refuses_more_returned_connections_than_it_has_room_for),
         cmocka_unit_test(knows_which_addresses_a_network_has),
         cmocka_unit_test(knows_addresses_of_loopback),
     };

@@ -270,6 +270,59 @@ static void sends_what_comes_as_it_comes_and_ends(void **state)
     }
 }
 
+#define KEPT(path) "GET " path " HTTP/1.1\r\n" HOST "Connection: keep-alive\r\n\r\n"
+#define LAST_CHUNK "\r\n0\r\n\r\n"
+
+/* Three streams and an ordinary answer over one connection. */
+static void keeps_the_connection_of_a_client_that_asks_for_it(void **state)
+{
+    AUTO(buf) struct buf answer = BUF_INIT(1 << 20);
+    AUTO(buf) struct buf body = BUF_INIT(1 << 20);
+    (void)state;
+    make(500);
+    finish();
+    AUTO(fd) int fd = peer_connect(http_port(server));
+    for (int i = 0; i < 3; i++) {
+        buf_clear(&answer);
+        buf_clear(&body);
+        peer_send(fd, KEPT("/stream"));
+        assert_true(peer_read_until(fd, &answer, LAST_CHUNK));
+        assert_non_null(strstr(buf_str(&answer), "\r\nConnection: keep-alive\r\n"));
+        assert_true(unchunk(&answer, &body));
+        assert_text(&body, 500);
+        peer_wait_for(atomic_load(&done_count) == i + 1);
+        assert_int_equal(atomic_load(&ended_count), i + 1);
+        assert_int_equal(atomic_load(&last_status), 200);
+    }
+    peer_send(fd, GET("/hello"));
+    assert_int_equal(peer_answer(fd, &answer), 200);
+    assert_int_equal(streams_open(), 0);
+}
+
+/* Bytes of a next request that came too early would be lost, and a body of unknown length may go
+ * on: then the stream ends its connection, and says so. */
+static void closes_a_connection_that_cannot_go_on(void **state)
+{
+    static const char *const requests[] = {
+        GET("/stream"), KEPT("/stream") GET("/hello"),
+        "POST /stream HTTP/1.1\r\n" HOST
+        "Connection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST /stream HTTP/1.1\r\n" HOST "Connection: keep-alive\r\nContent-Length: 5\r\n\r\nab",
+        "GET /stream HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"};
+    (void)state;
+    make(500);
+    finish();
+    for (size_t i = 0; i < COUNT_OF(requests); i++) {
+        AUTO(buf) struct buf answer = BUF_INIT(1 << 20);
+        AUTO(fd) int fd = peer_connect(http_port(server));
+        peer_send(fd, requests[i]);
+        assert_true(peer_read_end(fd, &answer));
+        assert_int_equal(peer_status(&answer), 200);
+        assert_non_null(strstr(buf_str(&answer), "\r\nConnection: close\r\n"));
+        assert_null(strstr(buf_str(&answer), "hello"));
+    }
+}
+
 static void head_gets_the_head_alone(void **state)
 {
     AUTO(buf) struct buf answer = BUF_INIT(1 << 20);
@@ -520,6 +573,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(sends_what_comes_as_it_comes_and_ends),
+        CASE(keeps_the_connection_of_a_client_that_asks_for_it),
+        CASE(closes_a_connection_that_cannot_go_on),
         CASE(head_gets_the_head_alone),
         CASE(breaks_off_so_that_the_client_knows),
         CASE(beats_while_there_is_nothing),
