@@ -233,6 +233,19 @@ static void making_free(struct later *later)
     free(making);
 }
 
+/* The bucket gets files: an overlay's upper layer is half of them. */
+static int check_whole(struct api *api, const char *id, struct err *err)
+{
+    if (session_check(api->sessions, id, err) == 0)
+        return 0;
+    return err->code == ERR_CONFLICT
+               ? err_set(err, ERR_CONFLICT,
+                         "from: the snapshot is of a session that was made with `layered` and "
+                         "holds only what differs from its repository; a session in the cloud "
+                         "needs all files: snapshot one that was made without")
+               : -1;
+}
+
 /* Made here as any, then it goes into the bucket. */
 static int make_away(struct making *making, struct buf *out, struct err *err)
 {
@@ -245,6 +258,8 @@ static int make_away(struct making *making, struct buf *out, struct err *err)
     if (cloudbox_announce(api->cloudbox, making->id, &making->wish, err))
         return -1;
     int rc = session_create(api->sessions, &making->wish, &made, err);
+    if (rc == 0)
+        rc = check_whole(api, making->id, err);
     if (rc == 0 && making->inputs)
         rc = unpack_inputs(api, making->id, making->inputs, err);
     if (rc == 0)

@@ -24,6 +24,7 @@
 #define PIDS_MAX 1024
 #define LOOK_EVERY_MS 250 /* at shells that run something */
 #define FORK_TRIES 100
+#define FORK_PATIENCE 10 /* tries before room is made, and before it is made again */
 #define FORK_EVERY_MS 20
 
 void box_say(const struct box *box, const struct buf *text, const int *fds, size_t fd_count)
@@ -93,10 +94,14 @@ static void limit_processes(const struct json *ask)
 static int settle(struct box *box, const struct json *ask, struct err *err)
 {
     bool walls = true;
+    int64_t pids = 0;
     struct err why;
     const char *dir = json_text(json_get(ask, "dir"));
     AUTO(str) char *states = dir ? path_join(dir, "shells") : NULL;
     json_bool(json_get(ask, "walls"), &walls);
+    json_int(json_get(ask, "pidsMax"), &pids);
+    box->alone = !walls;
+    box->pids_max = (int)pids;
     box->states = states ? open(states, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     if (box->states < 0 || read_env(box, json_get(ask, "env")))
         return err_sys(err, "the session's directory");
@@ -206,6 +211,8 @@ pid_t box_fork(struct box *box)
     for (int i = 0; (pid = fork()) < 0 && errno == EAGAIN && i < FORK_TRIES; i++) {
         poll(NULL, 0, FORK_EVERY_MS); /* those that were killed are still on their way */
         box_reap(box);
+        if (i % FORK_PATIENCE == FORK_PATIENCE - 1)
+            box_make_room(box, NULL, true);
         errno = EAGAIN;
     }
     return pid;
@@ -255,10 +262,13 @@ static bool turn(struct box *box)
     static struct pollfd fds[FIXED + SHELLS_MAX + JOBS_MAX];
     size_t shells = box->shell_count;
     size_t count = list_waits(box, fds);
-    int ready = poll(fds, count, any_runs(box) ? LOOK_EVERY_MS : -1);
+    bool runs = any_runs(box);
+    int ready = poll(fds, count, runs ? LOOK_EVERY_MS : -1);
     if (ready == 0)
         for (size_t i = 0; i < shells; i++)
             box_shell_look(box, &box->shells[i]);
+    if (runs)
+        box_crowd_look(box);
     if (ready <= 0)
         return true;
     for (size_t i = 0; i < shells; i++)

@@ -44,6 +44,8 @@ struct run {
     bool background;   /* the whole command runs in the background (background:true) */
     int tag;
     bool killed;        /* a time limit or a caller has ended it */
+    bool first;         /* nothing else was running when it began */
+    bool crowd;         /* it was ended because it left no room for other processes */
     int64_t started_ms; /* real */
     char head[HEAD_BYTES];
 };
@@ -100,7 +102,12 @@ struct box {
     size_t job_count;
     struct worker workers[WORKERS_MAX];
     pid_t ptys[PTYS_MAX]; /* of terminals; 0: free */
-    bool swept;           /* all that was left running has been ended to make room */
+    bool alone;           /* its pid namespace holds nothing else but its init */
+    int pids_max;         /* processes and threads that the session may have; 0: not known */
+    bool strangers;       /* something may run that no command waits for */
+    bool swept;           /* something that was left running has been ended to make room */
+    int seen;             /* how many processes there were lately */
+    int64_t crowd_ms;     /* when it is looked for a crowd again, mono */
     int tag;
 };
 
@@ -124,7 +131,7 @@ int box_enclose(const char *dir, struct err *err);
 
 /* --- children (box.c) ---------------------------------------------------------------------- */
 
-/* fork() that waits for a while, when there is no room for another process. */
+/* fork() that waits for a while when there is no room for another process, and then makes room. */
 pid_t box_fork(struct box *box);
 /* Looks who has ended: anybody's shell, process, terminal or worker may be another afterwards. */
 void box_reap(struct box *box);
@@ -138,8 +145,8 @@ struct shell *box_shell_take(struct box *box, const char *name, struct err *err)
 int box_shell_wake(struct box *box, struct shell *shell, struct err *err);
 /* Its bash ends now, and runs no other command: the next one gets another. */
 void box_shell_doom(struct shell *shell);
-/* Makes sure that a shell can start a process: what a bomb has left would keep it from that. */
-void box_make_room(struct box *box);
+/* Makes sure that a shell can start a process. */
+void box_try_room(struct box *box);
 /* The state that it left, for reading; -1: none. Whatever else a command has put there is removed.
  */
 int box_state_open(const struct box *box, const char *name);
@@ -204,7 +211,8 @@ bool box_pty_died(struct box *box, pid_t pid, int wait_status);
 /* --- processes (tags.c) -------------------------------------------------------------------- */
 
 struct process {
-    pid_t pid, parent;
+    pid_t pid, parent, group;
+    int threads;
     int tag; /* -1: unknown */
     bool stopped;
 };
@@ -217,10 +225,22 @@ void box_tag_set(pid_t pid, int tag);
 /* Sends `sig` to everybody with the tag but `spare`; how many there were. Who is stopped already is
  * passed over by SIGSTOP. */
 int box_tag_signal(const struct box *box, int tag, pid_t spare, int sig);
-/* The same for everybody but the session's shells, terminals and workers. */
-int box_others_signal(const struct box *box, int sig);
 /* The same for a process, its group, and its descendants. */
 int box_branch_signal(const struct box *box, pid_t pid, int sig);
+
+/* True for the session's shells, terminals and workers themselves. */
+bool box_is_ours(const struct box *box, pid_t pid);
+
+/* --- crowds (crowd.c) ---------------------------------------------------------------------- */
+
+/* Ends everybody with the tag, those that fork on included. */
+void box_tag_end(struct box *box, int tag);
+/* Where processes fill the session up to its limit, ends the commands that have most of them, until
+ * a few more can start; `force`: one at least, because none could. `spared` (or NULL) is not ended.
+ * True when anything was. Shells may be others afterwards, as after box_reap(). */
+bool box_make_room(struct box *box, const struct run *spared, bool force);
+/* Call now and then while commands run: one that fills the session must not keep the others out. */
+void box_crowd_look(struct box *box);
 
 /* --- files (worker.c and what it calls) ---------------------------------------------------- */
 

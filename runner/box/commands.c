@@ -20,9 +20,7 @@
 #define INLINE_BYTES                                                             \
     (16u << 10) /* longer commands are read from a file: pipes are read by bytes \
                  */
-#define KILL_ROUNDS 400
 #define HAND_OVERS 2
-#define KILL_EVERY_MS 1
 
 static void run_free(struct run *run)
 {
@@ -191,8 +189,16 @@ static int hand_over(struct box *box, struct shell *shell, struct run *run, cons
     return -1;
 }
 
-static const char swept[] = "The session had no room for another process (limits.pids): what was "
-                            "left running in it was ended.\n";
+static const char swept[] = "The session had no room for other processes (limits.pids): what had "
+                            "most of them was ended.\n";
+
+static bool any_run(const struct box *box)
+{
+    for (size_t i = 0; i < box->shell_count; i++)
+        if (box->shells[i].run)
+            return true;
+    return false;
+}
 
 static int start(struct box *box, struct run *owned, const struct json *ask,
                  const struct box_message *message, struct err *err)
@@ -210,12 +216,15 @@ static int start(struct box *box, struct run *owned, const struct json *ask,
     json_bool(json_get(ask, "background"), &background);
     json_bool(json_get(ask, "trailing"), &trailing);
     box_reap(box);
+    if (box->strangers)
+        box_make_room(box, NULL, false);
     run->background = background;
+    run->first = !box->strangers && !any_run(box);
     int input = message->fd_count > 1 ? message->fds[1] : -1;
     int rc = open_ends(box, run, background || trailing, input, ends, err) ||
              box_shell_wake(box, shell, err);
     if (rc == 0 && shell->status != 0) /* a line of ours forks then: see add_lines() */
-        box_make_room(box);
+        box_try_room(box);
     if (box->swept)
         (void)!fd_write_all(run->err >= 0 ? run->err : run->log, swept, sizeof(swept) - 1);
     box->swept = false;
@@ -320,7 +329,9 @@ static void adopt_others(struct box *box, struct shell *shell, struct run *run)
 {
     size_t count;
     struct process *list = box_processes_list(box, &count);
+    box->strangers = false;
     for (size_t i = 0; i < count; i++) {
+        box->strangers = box->strangers || !box_is_ours(box, list[i].pid);
         bool left = list[i].parent == shell->pid && list[i].tag == run->tag;
         if (!left || box_job_find(box, list[i].pid))
             continue;
@@ -345,6 +356,7 @@ static void say_ended(const struct box *box, const struct shell *shell, const st
     json_add_text(&w, "cwd", cwd);
     json_add_int(&w, "background", background);
     json_add_bool(&w, "killed", run->killed);
+    json_add_bool(&w, "crowd", run->crowd);
     json_add_bool(&w, "alive", shell->pid > 0);
     json_close(&w);
     box_say(box, &text, NULL, 0);
@@ -367,6 +379,7 @@ void box_run_ended(struct box *box, struct shell *shell, int status, pid_t bang)
         unlinkat(box->root, run->log_path, 0);
     }
     shell->bang = bang;
+    box->strangers = true;
     if (shell->pid > 0) {
         adopt_others(box, shell, run);
         box_tag_set(shell->pid, TAG_NONE);
@@ -375,17 +388,12 @@ void box_run_ended(struct box *box, struct shell *shell, int status, pid_t bang)
     box_jobs_ask(box, shell);
 }
 
-/* Everything with the command's tag, its shell as well. Stopped first, again and again: who is
- * stopped keeps a place, so those that fork run out of them. */
+/* Everything with the command's tag, its shell as well. */
 static void kill_run(struct box *box, struct shell *shell)
 {
-    const int tag = shell->run->tag;
     shell->run->killed = true;
-    for (int i = 0; i < KILL_ROUNDS && box_tag_signal(box, tag, 0, SIGSTOP) > 0; i++)
-        poll(NULL, 0, KILL_EVERY_MS);
     kill(shell->pid, SIGKILL);
-    for (int i = 0; i < KILL_ROUNDS && box_tag_signal(box, tag, 0, SIGKILL) > 0; i++)
-        poll(NULL, 0, KILL_EVERY_MS);
+    box_tag_end(box, shell->run->tag);
     box_reap(box);
 }
 
@@ -512,7 +520,9 @@ void box_job_signal(struct box *box, int64_t id, const struct json *ask)
     }
     struct shell *shell = box_shell_find(box, job->shell);
     box_branch_signal(box, job->pid, (int)sig);
-    if (job->whole)
+    if (job->whole && sig == SIGKILL)
+        box_tag_end(box, job->tag);
+    else if (job->whole)
         box_tag_signal(box, job->tag, shell ? shell->pid : 0, (int)sig);
     box_say_ok(box, id);
 }

@@ -140,7 +140,6 @@ void box_note_cwd(struct shell *shell)
 /* --- starting ------------------------------------------------------------------------------ */
 
 #define FDS_MAX 8
-#define SWEEP_ROUNDS 100
 #define OUT_OF_THE_WAY 200
 
 _Noreturn void box_become_bash(const struct box *box, char *const argv[], const struct bash_fd *fds,
@@ -238,18 +237,6 @@ int box_shell_write(struct shell *shell, const struct buf *line, struct err *err
                : 0;
 }
 
-/* What a bomb has left would keep everybody out: then it ends. */
-static pid_t fork_shell(struct box *box)
-{
-    pid_t pid = box_fork(box);
-    if (pid >= 0 || errno != EAGAIN)
-        return pid;
-    for (int i = 0; i < SWEEP_ROUNDS && box_others_signal(box, SIGSTOP) > 0; i++)
-        continue;
-    box->swept = box_others_signal(box, SIGKILL) > 0;
-    return box_fork(box);
-}
-
 void box_shell_doom(struct shell *shell)
 {
     if (shell->pid > 0)
@@ -257,9 +244,9 @@ void box_shell_doom(struct shell *shell)
     shell->doomed = shell->pid > 0;
 }
 
-void box_make_room(struct box *box)
+void box_try_room(struct box *box)
 {
-    pid_t pid = fork_shell(box);
+    pid_t pid = box_fork(box);
     if (pid == 0)
         _exit(0);
     if (pid > 0)
@@ -275,7 +262,7 @@ int box_shell_wake(struct box *box, struct shell *shell, struct err *err)
         return 0;
     if (open_pipes(shell, &script, err))
         return -1;
-    pid_t pid = fork_shell(box);
+    pid_t pid = box_fork(box);
     if (pid == 0)
         read_script(box, script, shell->cwd);
     close(script);

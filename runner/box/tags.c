@@ -24,6 +24,21 @@ static int read_small(pid_t pid, const char *name, char *text, size_t size)
     return n > 0 ? 0 : -1;
 }
 
+/* Reads what stands in /proc/PID/stat from the parent on: that is field 4. */
+static void read_numbers(const char *at, struct process *process)
+{
+    char *end;
+    for (int field = 4; field <= 20; field++, at = end) {
+        long number = strtol(at, &end, 10);
+        if (field == 4)
+            process->parent = (pid_t)number;
+        if (field == 5)
+            process->group = (pid_t)number;
+        if (field == 20)
+            process->threads = number > 0 ? (int)number : 1;
+    }
+}
+
 /* Reads about a process; -1 when it is gone or a zombie, which no signal can reach. */
 static int look(pid_t pid, struct process *process)
 {
@@ -34,26 +49,33 @@ static int look(pid_t pid, struct process *process)
     if (!at || at[1] != ' ' || at[2] == 'Z' || at[2] == 'X')
         return -1;
     process->pid = pid;
-    process->parent = (pid_t)strtol(at + 3, NULL, 10);
+    read_numbers(at + 3, process);
     process->stopped = at[2] == 'T' || at[2] == 't';
     process->tag =
         read_small(pid, "coredump_filter", text, sizeof(text)) ? -1 : (int)strtol(text, NULL, 16);
     return 0;
 }
 
+static int by_pid(const void *a, const void *b)
+{
+    const struct process *one = a, *other = b;
+    return one->pid < other->pid ? -1 : one->pid > other->pid;
+}
+
 /* Keeps the processes that descend from the agent: without a pid namespace /proc shows others,
- * too. */
+ * too. Most parents have lower pids than their children, so few turns are needed. */
 static size_t keep_ours(struct process *list, size_t count, pid_t self)
 {
     bool *ours = calloc(count + 1, sizeof(*ours));
     bool grown = ours != NULL;
+    qsort(list, count, sizeof(*list), by_pid);
     while (grown) {
         grown = false;
         for (size_t i = 0; i < count; i++) {
-            bool found = list[i].parent == self;
-            for (size_t j = 0; j < count && !found && !ours[i]; j++)
-                found = ours[j] && list[j].pid == list[i].parent;
-            if (found && !ours[i])
+            const struct process key = {.pid = list[i].parent};
+            const struct process *parent =
+                ours[i] ? NULL : bsearch(&key, list, count, sizeof(*list), by_pid);
+            if (!ours[i] && (list[i].parent == self || (parent && ours[parent - list])))
                 grown = ours[i] = true;
         }
     }
@@ -138,7 +160,7 @@ int box_tag_signal(const struct box *box, int tag, pid_t spare, int sig)
     return found;
 }
 
-static bool is_ours(const struct box *box, pid_t pid)
+bool box_is_ours(const struct box *box, pid_t pid)
 {
     for (size_t i = 0; i < box->shell_count; i++)
         if (box->shells[i].pid == pid)
@@ -150,18 +172,6 @@ static bool is_ours(const struct box *box, pid_t pid)
         if (box->workers[i].pid == pid)
             return true;
     return false;
-}
-
-int box_others_signal(const struct box *box, int sig)
-{
-    size_t count;
-    int found = 0;
-    struct process *list = box_processes_list(box, &count);
-    for (size_t i = 0; i < count; i++)
-        if (!is_ours(box, list[i].pid))
-            found += send_to(&list[i], sig);
-    free(list);
-    return found;
 }
 
 int box_branch_signal(const struct box *box, pid_t pid, int sig)

@@ -92,6 +92,14 @@ struct carry_place cloudsession_place(const struct cloudbox *cloudbox,
                                 .gid = cloudbox->config.gid};
 }
 
+int cloudsession_blame(struct err *err)
+{
+    if (err->code == ERR_FORBIDDEN || err->code == ERR_INVALID || err->code == ERR_NOT_FOUND ||
+        err->code == ERR_RANGE || err->code == ERR_MISMATCH)
+        err->code = ERR_UPSTREAM;
+    return -1;
+}
+
 /* --- the record ---------------------------------------------------------------------------- */
 
 static char *record_path(const struct cloudbox *cloudbox, const char *id)
@@ -277,6 +285,11 @@ static char *env_of(const struct strlist *env)
 
 static int remove_objects(struct cloudbox *cloudbox, struct cloudsession *session, struct err *err);
 
+static int say_foreign(const char *id, struct err *err)
+{
+    return err_set(err, ERR_CONFLICT, "the bucket holds a session '%.64s' already", id);
+}
+
 /* What is left of an earlier one of that name goes first. */
 static int clear_way(struct cloudbox *cloudbox, const char *id, struct err *err)
 {
@@ -294,10 +307,25 @@ static int clear_way(struct cloudbox *cloudbox, const char *id, struct err *err)
     return rc;
 }
 
+/* Before anything is noted of it: a runner that is killed while it makes one removes what has its
+ * name. */
+static int check_bucket(struct cloudbox *cloudbox, const char *id, struct err *err)
+{
+    struct box_state state;
+    if (box_state_get(cloudbox->config.cloud, id, &state, err) == 0) {
+        box_state_done(&state);
+        return say_foreign(id, err);
+    }
+    if (err->code == ERR_NOT_FOUND)
+        return 0;
+    err_wrap(err, "whether the bucket holds a session '%.64s' is not known", id);
+    return cloudsession_blame(err);
+}
+
 int cloudbox_announce(struct cloudbox *cloudbox, const char *id, const struct session_wish *wish,
                       struct err *err)
 {
-    if (clear_way(cloudbox, id, err))
+    if (clear_way(cloudbox, id, err) || check_bucket(cloudbox, id, err))
         return -1;
     struct cloudsession *session = session_new(cloudbox, id);
     if (!session)
@@ -342,8 +370,7 @@ static struct cloudsession *take_making(struct cloudbox *cloudbox, const char *i
 }
 
 /* Where its shells are, as a snapshot left them, is told by their own states. */
-static int store_first(struct cloudbox *cloudbox, const struct cloudsession *session,
-                       struct err *err)
+static int store_first(struct cloudbox *cloudbox, struct cloudsession *session, struct err *err)
 {
     static const struct manifest nothing;
     struct carry_count count = {0};
@@ -353,15 +380,17 @@ static int store_first(struct cloudbox *cloudbox, const struct cloudsession *ses
         return -1;
     str_replace(&state.env, session->env);
     visit_box_leave(session->dir);
-    if (carry_push(&place, &nothing, &state, &count, err))
-        return err->code == ERR_MISMATCH
-                   ? err_set(err, ERR_CONFLICT, "the bucket holds a session '%s' already",
-                             session->id)
-                   : err_wrap(err, "the session cannot be stored");
+    int rc = carry_push(&place, &nothing, &state, &count, err);
     lock_take(&cloudbox->lock);
+    session->foreign = rc && err->code == ERR_MISMATCH;
     cloudbox->pushed_bytes += count.bytes;
     lock_drop(&cloudbox->lock);
-    return 0;
+    if (rc == 0)
+        return 0;
+    if (err->code == ERR_MISMATCH)
+        return say_foreign(session->id, err);
+    err_wrap(err, "the session cannot be stored");
+    return cloudsession_blame(err);
 }
 
 int cloudbox_publish(struct cloudbox *cloudbox, const char *id, struct err *err)
@@ -401,7 +430,10 @@ static int remove_objects(struct cloudbox *cloudbox, struct cloudsession *sessio
     AUTO(str) char *path = record_path(cloudbox, session->id);
     if (!path)
         return err_sys(err, "session");
-    if (box_state_remove(cloudbox->config.cloud, session->id, err))
+    lock_take(&cloudbox->lock);
+    bool foreign = session->foreign;
+    lock_drop(&cloudbox->lock);
+    if (!foreign && box_state_remove(cloudbox->config.cloud, session->id, err))
         return err_wrap(err, "what session '%s' has in the bucket cannot be removed", session->id);
     unlink(path);
     lock_take(&cloudbox->lock);

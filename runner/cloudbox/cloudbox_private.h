@@ -53,6 +53,7 @@ struct cloudsession {
     bool making;
     bool stale;                /* state.json says more than what is known here */
     bool gone;                 /* its objects are to be removed */
+    bool foreign;              /* what lies in the bucket is another runner's */
     int64_t used_ms;           /* mono: when its last command ended */
     bool busy;                 /* somebody works with its directory */
     bool edited;               /* and changes it */
@@ -92,6 +93,10 @@ void cloudsession_learn(struct cloudbox *cloudbox, struct cloudsession *session,
                         const char *exported, const char *shells);
 struct carry_place cloudsession_place(const struct cloudbox *cloudbox,
                                       const struct cloudsession *session);
+
+/* What Google refuses is no fault of the caller's: ERR_FORBIDDEN and its like become ERR_UPSTREAM.
+ * Returns -1. */
+int cloudsession_blame(struct err *err);
 
 /* turns.c: what the keeper does for commands; when it has to come again (mono). */
 int64_t turns_look(struct cloudbox *cloudbox, int64_t now_ms);

@@ -68,11 +68,12 @@ static int pull(struct cloudbox_guest *guest, struct err *err)
     struct carry_count count = {0};
     struct cloudbox *cloudbox = guest->cloudbox;
     const struct carry_place place = cloudsession_place(cloudbox, guest->session);
-    if (carry_pull(&place, &guest->state, &count, err))
-        return err->code == ERR_NOT_FOUND
-                   ? err_set(err, ERR_UPSTREAM, "session '%s' is not in the bucket any more",
-                             guest->session->id)
-                   : -1;
+    if (carry_pull(&place, &guest->state, &count, err)) {
+        if (err->code == ERR_NOT_FOUND)
+            err_set(err, ERR_UPSTREAM, "session '%s' is not in the bucket any more",
+                    guest->session->id);
+        return cloudsession_blame(err);
+    }
     lock_take(&cloudbox->lock);
     cloudbox->pulled_bytes += count.bytes;
     lock_drop(&cloudbox->lock);
@@ -122,11 +123,12 @@ static int push(struct cloudbox_guest *guest, struct err *err)
     if (rc == 0)
         return 0;
     carry_forget(&place);
-    return err->code == ERR_MISMATCH
-               ? err_set(err, ERR_CONFLICT,
-                         "session '%s' was changed elsewhere meanwhile: this change is not kept",
-                         guest->session->id)
-               : err_wrap(err, "the change is not kept");
+    if (err->code == ERR_MISMATCH)
+        return err_set(err, ERR_CONFLICT,
+                       "session '%s' was changed elsewhere meanwhile: this change is not kept",
+                       guest->session->id);
+    err_wrap(err, "the change is not kept");
+    return cloudsession_blame(err);
 }
 
 int cloudbox_leave(struct cloudbox_guest *guest, bool keep, struct err *err)

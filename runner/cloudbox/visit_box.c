@@ -124,7 +124,7 @@ int visit_box_describe(struct visit_box *box, const struct task_request *request
     if (shell && !id_is_valid(shell))
         return err_set(err, ERR_INVALID, "'%.80s' is no name of a shell", shell);
     snprintf(box->shell, sizeof(box->shell), "%s", shell ? shell : "default");
-    bool known = has_state(box);
+    bool known = has_state(box), first = strcmp(box->shell, "default") == 0;
     box->cwd = cwd ? strdup(cwd) : known ? NULL : known_cwd(box, state);
     json_write(&w, &text);
     json_open_object(&w, NULL);
@@ -136,7 +136,7 @@ int visit_box_describe(struct visit_box *box, const struct task_request *request
     json_add_int(&w, "diskMb", request->limits_disk_mb);
     json_add_int(&w, "memoryMb", request->limits_memory_mb);
     json_add_number(&w, "cpu", request->limits_cpu);
-    if (add_env(&w, request, known ? NULL : state->env, err))
+    if (add_env(&w, request, first && !known ? state->env : NULL, err)) /* they are that shell's */
         return -1;
     json_close(&w);
     if (!path || buf_check(&text, "the session's record", err))

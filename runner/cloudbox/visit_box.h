@@ -23,7 +23,8 @@ int visit_box_open(struct visit_box *box, const struct carry_place *place, const
 void visit_box_close(struct visit_box *box);
 
 /* Writes the record that runner/session takes the box up by. A shell that has left no state begins
- * where state.json says, with the variables that are there: all that the replaced sandbox kept. */
+ * where state.json says, and the default shell with the variables that are there: all that the
+ * replaced sandbox kept. */
 int visit_box_describe(struct visit_box *box, const struct task_request *request,
                        const struct box_state *state, const struct json *wish, struct err *err);
 

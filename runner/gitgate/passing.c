@@ -193,6 +193,16 @@ static void refuse_push(struct http_request *req)
                    "\"gitPush\":{\"branches\":[\"claude/*\"]} for some branches only.");
 }
 
+/* In the form that git-lfs reads. */
+static void refuse_lfs(struct http_request *req)
+{
+    static const char said[] =
+        "{\"message\":\"claude-runner: Git LFS does not go through the runner. Large files of the "
+        "repository stay pointers; to get them, allow the LFS server by egress and give the "
+        "task a credential of its own.\"}\n";
+    http_send(req, 501, "application/vnd.git-lfs+json", said, sizeof(said) - 1);
+}
+
 void passing_serve(struct gitgate_pass *pass, struct http_request *req, const char *rest)
 {
     struct passing passing = {.pass = pass, .req = req, .head = BUF_INIT(HEAD_LINE_MAX)};
@@ -202,6 +212,10 @@ void passing_serve(struct gitgate_pass *pass, struct http_request *req, const ch
     struct passage_request request = {.push = what && strcmp(what, "git-receive-pack") == 0,
                                       .most_mb = CONFIG_GET(pass->gate->config, git_push_max_mb)};
     bool fetch = what && strcmp(what, "git-upload-pack") == 0;
+    if (str_starts(rest, "/info/lfs/")) {
+        refuse_lfs(req);
+        return;
+    }
     if (!request.push && !fetch) {
         passing_refuse(req, 404, "claude-runner: only git's smart protocol is passed on.");
         return;

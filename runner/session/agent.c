@@ -41,6 +41,7 @@ static struct plan *make_plan(struct session *session, const char *box, struct e
                                         .limits_disk_mb = session->disk_mb};
     if (walls_box(config->walls, &limits, box, plan, err) || base_show(session, box, plan, err))
         return NULL;
+    session->pids_now = plan->jail.pids_max;
     if (!plan->argv.failed && !plan->env.failed)
         return STEAL_PTR(plan);
     err_sys(err, "session");
@@ -72,6 +73,7 @@ static int say_begin(struct session *session, const char *box, struct err *err)
     json_add_text(&w, "dir", walls_box_dir(session->sessions->config.walls, box));
     json_add_bool(&w, "walls", session->sessions->config.walls->tier != JAIL_FULL);
     json_add_int(&w, "pids", session->pids_max);
+    json_add_int(&w, "pidsMax", session->pids_now);
     add_env(session, &w);
     json_close(&w);
     buf_addc(&members, ',');

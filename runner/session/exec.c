@@ -188,6 +188,15 @@ void exec_ended_locked(struct exec *command, const struct json *event)
         if (background)
             view->pid = (pid_t)background;
     }
+    bool crowd = false;
+    json_bool(json_get(event, "crowd"), &crowd);
+    if (crowd && !command->timed_out) {
+        static const char text[] = "The session had no room for other processes (limits.pids): "
+                                   "this command had most of them, and was ended.\n";
+        spool_add(&command->err, command->session->dir, text, sizeof(text) - 1);
+        command->cause = WORK_PIDS;
+        command->killed = true;
+    }
     if (command->timed_out) {
         char text[96];
         int n = snprintf(text, sizeof(text), "Command timed out after %lld seconds\n",

@@ -193,6 +193,7 @@ struct session {
     int ttl_minutes, idle_minutes;
     double cpu;
     int memory_mb, pids_max, disk_mb;
+    int pids_now; /* the limit that its tree was started with */
     struct strlist egress;
     struct egress_gate *gate; /* gate of its network, from its first start on; or NULL */
     struct strlist denied;    /* connections that the gate has refused, as JSON */

@@ -41,6 +41,7 @@ struct engine *engine_new(const struct engine_config *config, struct err *err)
         lock_init(&engine->mend[i]);
     cond_init(&engine->quiet);
     cond_init(&engine->clock);
+    leavings_init(&engine->leavings);
     if (active_init(&engine->table) || numbers_init(&engine->numbers, config->kinds, err) ||
         make_dirs(engine, err)) {
         engine_free(engine);
@@ -67,6 +68,8 @@ void engine_free(struct engine *engine)
     if (!engine)
         return;
     scheduler_stop(engine);
+    leavings_stop(&engine->leavings);
+    leavings_done(&engine->leavings);
     active_done(&engine->table);
     numbers_done(&engine->numbers);
     pthread_cond_destroy(&engine->quiet);

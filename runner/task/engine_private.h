@@ -14,6 +14,7 @@
 #include "base/thread.h"
 #include "runner/task/active.h"
 #include "runner/task/engine.h"
+#include "runner/task/leavings.h"
 
 #include <pthread.h>
 
@@ -56,7 +57,8 @@ struct engine {
     enum task_state hold; /* TASK_PENDING: shared tasks may start; else their pause */
     int64_t completed, failed, cancelled;
 
-    struct numbers numbers; /* not under the lock */
+    struct numbers numbers;   /* not under the lock */
+    struct leavings leavings; /* not under the lock */
 
     /* Held while a task's events are begun or completed, which its thread, its canceller and any
      * reader may want to do at once; the task's id selects one. Taken alone, and held across

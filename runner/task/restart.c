@@ -176,8 +176,8 @@ static int renew_run_dir(struct engine *engine, struct err *err)
 int engine_start(struct engine *engine, struct err *err)
 {
     if (end_leftovers(engine, err) || renew_run_dir(engine, err) ||
-        settle_interrupted(engine, err) || settle_sealed(engine, err) ||
-        load_pending(engine, err) || scheduler_start(engine, err))
+        leavings_start(&engine->leavings, err) || settle_interrupted(engine, err) ||
+        settle_sealed(engine, err) || load_pending(engine, err) || scheduler_start(engine, err))
         return -1;
     lock_take(&engine->lock);
     scheduler_schedule_locked(engine);

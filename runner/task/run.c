@@ -31,6 +31,7 @@ struct task_run {
     bool open;                    /* `secrets` came with the task */
     struct buf secrets;
     char *dir;
+    bool aside; /* nobody uses `dir` under its name any more */
     char *keep_dir;
     struct events *events;
     struct redact_set *redact;
@@ -351,6 +352,7 @@ static void leave_dir(struct task_run *run)
     if (rename(run->dir, aside) == 0) {
         free(run->dir);
         run->dir = STEAL_PTR(aside);
+        run->aside = true;
     } else if (errno != ENOENT) {
         log_warn("task", "cannot move '%s' aside: errno %d", run->dir, errno);
     }
@@ -390,6 +392,8 @@ static void log_end(const struct task_run *run, const struct task_outcome *outco
 static void clean_up(struct task_run *run)
 {
     struct err err;
+    if (run->aside && leavings_add(&run->engine->leavings, run->dir))
+        run->dir = NULL;
     if (run->dir && path_remove_tree(run->dir, &err))
         log_warn("task", "%s", err.msg);
     if (run->events)

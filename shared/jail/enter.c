@@ -220,9 +220,11 @@ static int leave_root(const struct jail *jail, struct err *err)
  * leaving uid 0 removes the right to change it. */
 static int drop_bounding(struct err *err)
 {
-    for (int cap = 0; cap <= 63; cap++)
-        if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) && errno != EINVAL && errno != EPERM)
-            return jail_fail(err, "bounding set");
+    for (int cap = 0; cap <= 63; cap++) {
+        if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == 0 || errno == EPERM)
+            continue;
+        return errno == EINVAL ? 0 : jail_fail(err, "bounding set"); /* This kernel has no more. */
+    }
     return 0;
 }
 

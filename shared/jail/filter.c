@@ -11,6 +11,8 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <stdlib.h>
@@ -114,6 +116,7 @@ static const char *const denied[] = {
     "sethostname",
     "setdomainname",
     "lsm_set_self_attr",
+    "listns",
 };
 
 /* Python runs start no programs and use no network. */
@@ -233,6 +236,7 @@ static int deny_young(scmp_filter_ctx ctx)
         {"listmount", 458},
         {"lsm_set_self_attr", 460},
         {"open_tree_attr", 467},
+        {"listns", 470},
     };
     for (size_t i = 0; i < COUNT_OF(young); i++) {
         if (young[i].nr < 0 || seccomp_syscall_resolve_name(young[i].name) != __NR_SCMP_ERROR)
@@ -259,10 +263,11 @@ static int deny_namespaces(scmp_filter_ctx ctx, bool threads_only)
     return rc;
 }
 
-/* Denies input to the terminal as if it had been typed, and the console's menus. */
+/* Denies input to the terminal as if it had been typed, the console's menus, and line disciplines,
+ * which the kernel would load. */
 static int deny_terminals(scmp_filter_ctx ctx)
 {
-    static const unsigned long calls[] = {TIOCSTI, TIOCLINUX};
+    static const unsigned long calls[] = {TIOCSTI, TIOCLINUX, TIOCSETD};
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < COUNT_OF(calls); i++)
         rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(ioctl), 1,
@@ -274,6 +279,43 @@ static int deny_terminals(scmp_filter_ctx ctx)
 static struct scmp_arg_cmp compare(unsigned argument, enum scmp_compare op, scmp_datum_t datum)
 {
     return (struct scmp_arg_cmp){.arg = argument, .op = op, .datum_a = datum, .datum_b = 0};
+}
+
+/* Of the internet's protocols, TCP, UDP and the echo of ICMP: others (SCTP, DCCP, MPTCP, …) are
+ * modules that a program could make the kernel load, as are upper layers of TCP. */
+static int deny_protocols(scmp_filter_ctx ctx)
+{
+    static const unsigned allowed[] = {0, IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMPV6};
+    int rc = 0;
+    for (unsigned family = 0; rc == 0 && family < 2; family++) {
+        const struct scmp_arg_cmp of = compare(0, SCMP_CMP_EQ, family ? AF_INET6 : AF_INET);
+        unsigned next = 0;
+        for (unsigned type = 0; rc == 0 && type < 16; type++)
+            if (type != SOCK_STREAM && type != SOCK_DGRAM)
+                rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 2, of,
+                                      SCMP_A1(SCMP_CMP_MASKED_EQ, 0xf, type));
+        for (size_t i = 0; rc == 0 && i < COUNT_OF(allowed); next = allowed[i++] + 1)
+            for (unsigned protocol = next; rc == 0 && protocol < allowed[i]; protocol++)
+                rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 2, of,
+                                      compare(2, SCMP_CMP_EQ, protocol));
+        if (rc == 0)
+            rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 2, of,
+                                  compare(2, SCMP_CMP_GE, next));
+    }
+    if (rc == 0)
+        rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(setsockopt), 2,
+                              compare(1, SCMP_CMP_EQ, IPPROTO_TCP),
+                              compare(2, SCMP_CMP_EQ, TCP_ULP));
+    return rc;
+}
+
+/* What Landlock does not stop: a datagram socket of a pair sends to any socket that has a path, and
+ * a watch tells the names in any directory. Programs know the error, and look now and then. */
+static int deny_ways_past_landlock(scmp_filter_ctx ctx)
+{
+    int rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socketpair), 1,
+                              SCMP_A1(SCMP_CMP_MASKED_EQ, 0xf, SOCK_DGRAM));
+    return rc ? rc : seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSPC), SCMP_SYS(inotify_add_watch), 0);
 }
 
 /* Allows local and internet sockets only, and no raw ones. In tier restricted local sockets only as
@@ -288,11 +330,9 @@ static int deny_sockets(scmp_filter_ctx ctx, bool local_too)
     if (rc == 0)
         rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 1,
                               compare(0, SCMP_CMP_GE, AF_MAX));
-    for (unsigned family = 0; rc == 0 && family < 2; family++)
-        rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 2,
-                              compare(0, SCMP_CMP_EQ, family ? AF_INET6 : AF_INET),
-                              SCMP_A1(SCMP_CMP_MASKED_EQ, 0xf, SOCK_RAW));
-    return rc;
+    if (rc == 0 && local_too)
+        rc = deny_ways_past_landlock(ctx);
+    return rc ? rc : deny_protocols(ctx);
 }
 
 static int deny_others(scmp_filter_ctx ctx)

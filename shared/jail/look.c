@@ -7,10 +7,12 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -19,7 +21,102 @@
 #define WATCH_EVENTS_MS 100
 #define WATCH_DISK_MS 50
 #define DEPTH_MAX 128
-#define FILE_BYTES 1024 /* that a file costs beside its content */
+#define DEEP_MAX 64
+#define UNLINKED_MAX 512 /* files that are told apart */
+#define FILE_BYTES 1024  /* that a file costs beside its content */
+
+/* --- the processes of a tree ----------------------------------------------------------------- */
+
+/* Calls visit() for all processes below `root`, which are its children's children …: with a pid
+ * namespace everybody that /proc shows, but for us. Each thread has children of its own. */
+struct visitor {
+    void (*visit)(const char *pid, struct visitor *visitor);
+    int64_t sum;
+    size_t seen_count;
+    struct {
+        dev_t dev;
+        ino_t ino;
+    } seen[UNLINKED_MAX];
+};
+
+static void visit_tree(pid_t root, int depth, struct visitor *visitor);
+
+/* What a thread has started, and below. */
+static void visit_branches(int tasks, const char *thread, int depth, struct visitor *visitor)
+{
+    char path[64], text[16384], *save = NULL;
+    snprintf(path, sizeof(path), "%.16s/children", thread);
+    AUTO(fd) int fd = openat(tasks, path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+    text[n > 0 ? n : 0] = '\0';
+    for (char *pid = strtok_r(text, " ", &save); pid; pid = strtok_r(NULL, " ", &save)) {
+        visitor->visit(pid, visitor);
+        visit_tree((pid_t)strtol(pid, NULL, 10), depth + 1, visitor);
+    }
+}
+
+static void visit_tree(pid_t root, int depth, struct visitor *visitor)
+{
+    char path[64];
+    const struct dirent *entry;
+    snprintf(path, sizeof(path), "/proc/%d/task", (int)root);
+    DIR *tasks = depth < DEPTH_MAX ? opendir(path) : NULL;
+    while (tasks && (entry = readdir(tasks)))
+        if (entry->d_name[0] != '.')
+            visit_branches(dirfd(tasks), entry->d_name, depth, visitor);
+    if (tasks)
+        closedir(tasks);
+}
+
+/* --- files without a name -------------------------------------------------------------------- */
+
+static bool is_new(struct visitor *visitor, const struct stat *st)
+{
+    for (size_t i = 0; i < visitor->seen_count; i++)
+        if (visitor->seen[i].dev == st->st_dev && visitor->seen[i].ino == st->st_ino)
+            return false;
+    if (visitor->seen_count < UNLINKED_MAX) {
+        visitor->seen[visitor->seen_count].dev = st->st_dev;
+        visitor->seen[visitor->seen_count++].ino = st->st_ino;
+    }
+    return true;
+}
+
+/* Adds the files of a directory of /proc (fd, map_files) that have no name any more. Those in
+ * memory count as memory. */
+static void add_unlinked(const char *pid, const char *which, struct visitor *visitor)
+{
+    char path[64];
+    const struct dirent *entry;
+    snprintf(path, sizeof(path), "/proc/%.16s/%s", pid, which);
+    DIR *dir = opendir(path);
+    while (dir && (entry = readdir(dir))) {
+        struct stat st;
+        struct statfs fs;
+        if (entry->d_name[0] == '.' || fstatat(dirfd(dir), entry->d_name, &st, 0) ||
+            !S_ISREG(st.st_mode) || st.st_nlink > 0 || st.st_blocks == 0)
+            continue;
+        snprintf(path, sizeof(path), "/proc/%.16s/%s/%.32s", pid, which, entry->d_name);
+        if (statfs(path, &fs) == 0 && fs.f_type != TMPFS_MAGIC && is_new(visitor, &st))
+            visitor->sum += (int64_t)st.st_blocks * 512;
+    }
+    if (dir)
+        closedir(dir);
+}
+
+static void visit_files(const char *pid, struct visitor *visitor)
+{
+    add_unlinked(pid, "fd", visitor);
+    add_unlinked(pid, "map_files", visitor); /* Only root may look there. */
+}
+
+/* What the tree keeps on disk in files that it has removed and still has open. */
+static int64_t unlinked_bytes(pid_t root)
+{
+    struct visitor visitor = {.visit = visit_files};
+    visit_tree(root, 0, &visitor);
+    return visitor.sum;
+}
 
 /* --- disk ---------------------------------------------------------------------------------- */
 
@@ -37,8 +134,15 @@ int counted_open(struct jail *jail, struct err *err)
     return 0;
 }
 
+/* Directories that are too deep to be looked into on the way: they are when that is done. */
+struct later {
+    int fds[DEEP_MAX];
+    int count;
+    bool full;
+};
+
 /* Sums up what a directory holds, in bytes on disk; stops at `enough`. */
-static int64_t sum_up(int at, int64_t enough, int depth)
+static int64_t sum_up(int at, int64_t enough, int depth, struct later *later)
 {
     int64_t sum = 0;
     int fd = openat(at, ".", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -60,14 +164,32 @@ static int64_t sum_up(int at, int64_t enough, int depth)
             continue;
         }
         AUTO(fd)
-        int below = depth < DEPTH_MAX ? openat(dirfd(dir), entry->d_name,
-                                               O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
-                                      : -1;
-        if (below >= 0)
-            sum += sum_up(below, enough - sum, depth + 1);
+        int below =
+            openat(dirfd(dir), entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (below >= 0 && depth < DEPTH_MAX) {
+            sum += sum_up(below, enough - sum, depth + 1, later);
+        } else if (below >= 0 && later->count < DEEP_MAX) {
+            later->fds[later->count++] = below;
+            below = -1;
+        } else {
+            later->full |= below >= 0;
+        }
     }
     closedir(dir);
     return sum;
+}
+
+/* The same of a whole tree. One that is many times too deep counts as more than enough. */
+static int64_t sum_up_all(int at, int64_t enough)
+{
+    struct later later = {.count = 0};
+    int64_t sum = sum_up(at, enough, 0, &later);
+    while (later.count > 0) {
+        AUTO(fd) int below = later.fds[--later.count];
+        if (sum <= enough)
+            sum += sum_up(below, enough - sum, 0, &later);
+    }
+    return later.full && sum <= enough && enough < INT64_MAX ? enough + 1 : sum;
 }
 
 static int64_t free_bytes(const struct disk *disk)
@@ -88,7 +210,7 @@ static bool is_stale(const struct disk *disk, int64_t now, int64_t limit)
            (disk->limit_bytes > limit && -lost >= disk->used_bytes - limit);
 }
 
-static bool disk_exceeded(struct jail *jail)
+static bool disk_exceeded(struct jail *jail, pid_t root)
 {
     struct disk *disk = &jail->disk;
     const int64_t limit = (int64_t)jail->policy.disk_mb << 20;
@@ -102,7 +224,8 @@ static bool disk_exceeded(struct jail *jail)
     int64_t enough = !first ? disk->limit_bytes : more > 0 ? INT64_MAX : limit;
     disk->used_bytes = 0;
     for (int i = 0; i < disk->count; i++)
-        disk->used_bytes += sum_up(disk->fds[i], enough - disk->used_bytes, 0);
+        disk->used_bytes += sum_up_all(disk->fds[i], enough - disk->used_bytes);
+    disk->used_bytes += unlinked_bytes(root);
     disk->free_bytes = now;
     disk->known = true;
     if (disk->used_bytes <= limit)
@@ -132,44 +255,18 @@ static int64_t resident_kib(const char *pid)
     return resident * (sysconf(_SC_PAGESIZE) / 1024);
 }
 
-static int64_t tree_kib(pid_t root, int depth);
-
-/* What a thread has started, and below. */
-static int64_t branches_kib(int tasks, const char *thread, int depth)
+static void visit_memory(const char *pid, struct visitor *visitor)
 {
-    char path[64], text[16384], *save = NULL;
-    int64_t sum = 0;
-    snprintf(path, sizeof(path), "%.16s/children", thread);
-    AUTO(fd) int fd = openat(tasks, path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-    text[n > 0 ? n : 0] = '\0';
-    for (char *pid = strtok_r(text, " ", &save); pid; pid = strtok_r(NULL, " ", &save))
-        sum += resident_kib(pid) + tree_kib((pid_t)strtol(pid, NULL, 10), depth + 1);
-    return sum;
-}
-
-/* Of all processes below `root`, which are its children's children …: with a pid namespace
- * everybody that /proc shows, but for us. Each thread has children of its own. */
-static int64_t tree_kib(pid_t root, int depth)
-{
-    char path[64];
-    int64_t sum = 0;
-    const struct dirent *entry;
-    snprintf(path, sizeof(path), "/proc/%d/task", (int)root);
-    DIR *tasks = depth < DEPTH_MAX ? opendir(path) : NULL;
-    while (tasks && (entry = readdir(tasks)))
-        if (entry->d_name[0] != '.')
-            sum += branches_kib(dirfd(tasks), entry->d_name, depth);
-    if (tasks)
-        closedir(tasks);
-    return sum;
+    visitor->sum += resident_kib(pid);
 }
 
 static bool memory_exceeded(const struct jail *jail, pid_t root)
 {
     if (jail->policy.memory_mb == 0 || jail->group.memory_events >= 0)
         return false;
-    return tree_kib(root, 0) > (int64_t)jail->policy.memory_mb * 1024;
+    struct visitor visitor = {.visit = visit_memory};
+    visit_tree(root, 0, &visitor);
+    return visitor.sum > (int64_t)jail->policy.memory_mb * 1024;
 }
 
 /* --- both ----------------------------------------------------------------------------------- */
@@ -179,7 +276,7 @@ unsigned jail_look(struct jail *jail, pid_t root)
     unsigned met = group_look(&jail->group);
     if (memory_exceeded(jail, root))
         met |= JAIL_MEMORY;
-    if (disk_exceeded(jail))
+    if (disk_exceeded(jail, root))
         met |= JAIL_DISK;
     return met;
 }

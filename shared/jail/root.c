@@ -28,6 +28,16 @@
 
 /* --- places inside ------------------------------------------------------------------------- */
 
+/* Opens a directory, making it when it is missing. It looks first: to make one takes the lock of
+ * the directory above, and jails share those of a template. */
+static int open_dir(int at, const char *name)
+{
+    int fd = openat(at, name, PLACE | O_DIRECTORY);
+    if (fd >= 0 || errno != ENOENT || (mkdirat(at, name, 0755) && errno != EEXIST))
+        return fd;
+    return openat(at, name, PLACE | O_DIRECTORY);
+}
+
 /* Opens the directory that contains `path` and makes what is missing; *ret_name is the last
  * part. */
 static int open_parent(int top, const char *path, const char **ret_name)
@@ -37,9 +47,7 @@ static int open_parent(int top, const char *path, const char **ret_name)
     while (at >= 0 && (slash = strchr(part, '/'))) {
         char name[NAME_MAX + 1];
         snprintf(name, sizeof(name), "%.*s", (int)(slash - part), part);
-        if (mkdirat(at, name, 0755) && errno != EEXIST)
-            break;
-        int next = openat(at, name, PLACE | O_DIRECTORY);
+        int next = open_dir(at, name);
         fd_close(&at);
         at = next;
         part = slash + 1;
@@ -57,11 +65,11 @@ static int open_place(int top, const char *path, bool directory)
     AUTO(fd) int parent = open_parent(top, path, &name);
     if (parent < 0)
         return -1;
-    if (directory) {
-        if (mkdirat(parent, name, 0755) && errno != EEXIST)
-            return -1;
-        return openat(parent, name, PLACE | O_DIRECTORY);
-    }
+    if (directory)
+        return open_dir(parent, name);
+    int there = openat(parent, name, PLACE);
+    if (there >= 0 || errno != ENOENT)
+        return there;
     AUTO(fd)
     int made = openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0444);
     if (made < 0 && errno != EEXIST)

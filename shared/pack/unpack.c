@@ -437,17 +437,19 @@ static int put_file(struct unpack *u, const char *name, unsigned mode, int64_t m
 
 static int put_directory(struct unpack *u, const char *name, unsigned mode, struct err *err)
 {
+    bool root = u->limits->exact && u->limits->owned; /* whom no mode keeps from filling it */
+    mode_t bits = (mode & 0777) | (root ? 0 : 0700);
     const char *last;
     int above = find_above(u, name, &last, err);
     if (above < 0)
         return -1;
-    if (mkdirat(above, last, (mode & 0777) | 0700) && errno != EEXIST)
+    if (mkdirat(above, last, bits) && errno != EEXIST)
         return refuse(name, err);
     AUTO(fd) int made = open_beneath(above, last, O_PATH | O_DIRECTORY);
     if (made < 0)
         return err_set(err, ERR_MISMATCH, "'%.100s' is there and no directory", name);
     if ((u->limits->owned && own(u, above, last)) ||
-        (u->limits->exact && fchmodat(above, last, (mode & 0777) | 0700, 0)))
+        (u->limits->exact && fchmodat(above, last, bits, 0)))
         return refuse(name, err);
     return 0;
 }

@@ -178,6 +178,7 @@ struct init {
     pid_t program;
     enum phase phase;
     int64_t deadline_ms; /* when TERMINATING or KILLING ends */
+    int64_t killed_ms;   /* when everything was last sent SIGKILL */
     int leftover;
     unsigned met; /* limits, enum jail_exceeded */
     bool empty;   /* no process is left */
@@ -185,8 +186,10 @@ struct init {
 
 static int signal_tree(struct init *init, int sig)
 {
-    if (sig == SIGKILL)
+    if (sig == SIGKILL) {
+        init->killed_ms = clock_mono_ms();
         jail_kill(init->jail);
+    }
     if (jail_holds_tree(init->jail))
         return kill(-1, sig) == 0;
     if (sig == SIGKILL)
@@ -257,6 +260,13 @@ static int wait_ms(const struct init *init)
     return left > 0 ? (int)left : 0;
 }
 
+/* In a pid namespace one kill reaches everybody, whoever forks meanwhile. It is repeated, but not
+ * after each death: that would be a thousand times a thousand signals for a thousand processes. */
+static bool is_kill_due(const struct init *init)
+{
+    return !jail_holds_tree(init->jail) || clock_mono_ms() - init->killed_ms >= SWEEP_EVERY_MS;
+}
+
 static void supervise(struct init *init)
 {
     while (!init->empty) {
@@ -270,7 +280,7 @@ static void supervise(struct init *init)
             listen_to_daemon(init);
         heed_limits(init);
         reap(init);
-        if (init->phase == KILLING && !init->empty)
+        if (init->phase == KILLING && !init->empty && is_kill_due(init))
             signal_tree(init, SIGKILL);
         if (init->phase != RUNNING && clock_mono_ms() >= init->deadline_ms) {
             if (init->phase == KILLING)

@@ -160,11 +160,9 @@ struct cli_run {
 
 static const char *real_cli(void)
 {
-    const char *path = getenv("CR_CLAUDE");
+    const char *path = runner_real_cli();
     if (!path)
-        path = TEST_REAL_CLI;
-    if (access(path, X_OK) != 0)
-        SKIP_BECAUSE("the Claude Code CLI is not at %s (npm ci in tests/cli)", path);
+        SKIP_BECAUSE("the Claude Code CLI is not installed (runner/install-claude)");
     return path;
 }
 

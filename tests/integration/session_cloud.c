@@ -371,10 +371,36 @@ static void commands_that_follow_soon_share_an_execution(void **state)
         took[i] = now_ms() - from;
     }
     assert_int_equal(runs() - before, 1);
-    print_message("  cold %lld ms, warm %lld, %lld, %lld ms\n", (long long)took[0],
-                  (long long)took[1], (long long)took[2], (long long)took[3]);
+    print_message("  cold %lld ms, warm %lld, %lld, %lld ms: %.2f of the cold one\n",
+                  (long long)took[0], (long long)took[1], (long long)took[2], (long long)took[3],
+                  (double)(took[1] + took[2] + took[3]) / 3.0 / (double)took[0]);
     expect("w", "cat all", 0, "1\n2\n3\n4\n");
     drop("w");
+}
+
+/* ---- the protocol of the replaced sandbox ---- */
+
+static void an_adapter_finds_every_member(void **state)
+{
+    int status = -1;
+    (void)state;
+    if (access("/usr/bin/python3", X_OK))
+        SKIP_BECAUSE("there is no python3");
+    char *out = textf("%s/adapter", runner->dir);
+    char *argv[] = {(char[]){"/usr/bin/python3"},
+                    (char[]){TEST_PROTOCOL_FOLDER "/adapter.py"},
+                    runner->base,
+                    (char[]){RUNNER_SECRET},
+                    (char[]){"cloud"},
+                    NULL};
+    char *env[] = {(char[]){"PATH=/usr/bin:/bin"}, NULL};
+    bool ended = proc_wait(proc_start(argv, env, out, out), (int)(END_MS * slowness()), &status);
+    char *said = read_file(out, NULL);
+    fputs(said ? said : "", stdout);
+    free(said);
+    free(out);
+    assert_true(ended);
+    assert_int_equal(status, 0);
 }
 
 int main(void)
@@ -387,6 +413,7 @@ int main(void)
         cmocka_unit_test(a_change_from_elsewhere_is_not_written_over),
         cmocka_unit_test(it_is_the_session_before_or_after_whatever_dies),
         cmocka_unit_test(commands_that_follow_soon_share_an_execution),
+        cmocka_unit_test(an_adapter_finds_every_member),
     };
     return cmocka_run_group_tests_name("session_cloud", tests, set_up_all, tear_down);
 }

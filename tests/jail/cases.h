@@ -1,10 +1,10 @@
 /*
  * What programs try that want out. Each script runs in a jail as a task would, with these in its
  * environment: DIR (a directory of the house), SECRET (a file in it, readable for all), MINE (one
- * of the launcher's user only), PRECIOUS (one that all may write), SOCKET, ABSTRACT and PORT (where
- * somebody listens), PID (a process of the task's own user, outside), SHM and SHMFILE (memory that
- * all may read), KEY, QUEUE and LEFT (names for what might be left), INIT (the launcher's parent),
- * CALLS (calls.c). A script "@NAME" is a trick of tricks.c.
+ * of the launcher's user only), PRECIOUS (one that all may write), SOCKET, DGRAM, ABSTRACT and PORT
+ * (where somebody listens), PID (a process of the task's own user, outside), SHM and SHMFILE
+ * (memory that all may read), KEY, QUEUE and LEFT (names for what might be left), INIT (the
+ * launcher's parent), CALLS (calls.c). A script "@NAME" is a trick of tricks.c.
  *
  * A script that gets somewhere prints ESCAPED, or the token that is the secret. What a canary sees
  * is looked at after each, so a script need not know that it has won.

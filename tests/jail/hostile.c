@@ -13,6 +13,7 @@
 #include "base/str.h"
 #include "cases.h"
 #include "cases_calls.h"
+#include "cases_shell.h"
 #include "house.h"
 #include "proc/launch.h"
 #include "proc/tree.h"
@@ -106,6 +107,7 @@ static void add_environment(struct strlist *env)
     strlist_addf(env, "MINE=%s", house.mine);
     strlist_addf(env, "PRECIOUS=%s", house.precious);
     strlist_addf(env, "SOCKET=%s", house.socket);
+    strlist_addf(env, "DGRAM=%s", house.datagrams);
     strlist_addf(env, "ABSTRACT=%s", house.abstract);
     strlist_addf(env, "QUEUE=%s", house.queue);
     strlist_addf(env, "LEFT=%s", house.left);
@@ -288,17 +290,20 @@ static bool applies(const struct hostile *hostile)
     return hostile->where & (tier == JAIL_FULL ? IN_FULL : IN_RESTRICTED);
 }
 
-static const struct hostile *list[COUNT(cases) + COUNT(call_cases)];
+static const struct hostile *list[COUNT(cases) + COUNT(call_cases) + COUNT(shell_cases)];
 
 static size_t list_all(void)
 {
+    static const struct {
+        const struct hostile *first;
+        size_t count;
+    } tables[] = {
+        {cases, COUNT(cases)}, {call_cases, COUNT(call_cases)}, {shell_cases, COUNT(shell_cases)}};
     size_t count = 0;
-    for (size_t i = 0; i < COUNT(cases); i++)
-        if (applies(&cases[i]))
-            list[count++] = &cases[i];
-    for (size_t i = 0; i < COUNT(call_cases); i++)
-        if (applies(&call_cases[i]))
-            list[count++] = &call_cases[i];
+    for (size_t t = 0; t < COUNT(tables); t++)
+        for (size_t i = 0; i < tables[t].count; i++)
+            if (applies(&tables[t].first[i]))
+                list[count++] = &tables[t].first[i];
     return count;
 }
 

@@ -49,6 +49,10 @@ static void open_listeners(void)
     house.listeners[1] =
         listen_at((struct sockaddr *)&abstract,
                   (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(house.abstract)));
+    snprintf(local.sun_path, sizeof(local.sun_path), "%s", house.datagrams);
+    house.mailbox = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    assert_int_equal(bind(house.mailbox, (struct sockaddr *)&local, sizeof(local)), 0);
+    assert_int_equal(chmod(house.datagrams, 0777), 0);
     house.listeners[2] = listen_at((struct sockaddr *)&tcp, sizeof(tcp));
     assert_int_equal(getsockname(house.listeners[2], (struct sockaddr *)&tcp, &len), 0);
     house.port = ntohs(tcp.sin_port);
@@ -89,6 +93,7 @@ void build_house(void)
     house.mine = textf("%s/mine", house.dir);
     house.precious = textf("%s/precious", house.dir);
     house.socket = textf("%s/socket", house.dir);
+    house.datagrams = textf("%s/datagrams", house.dir);
     house.shm_file = textf("/dev/shm/hostile-%d", own);
     snprintf(house.abstract, sizeof(house.abstract), "hostile-%d", own);
     snprintf(house.queue, sizeof(house.queue), "/hostile-%d", own);
@@ -113,7 +118,9 @@ void leave_house(void)
     tmp_dir_free(house.dir);
     for (int i = 0; i < 3; i++)
         fd_close(&house.listeners[i]);
-    char *const owned[] = {house.secret, house.mine, house.precious, house.socket, house.shm_file};
+    fd_close(&house.mailbox);
+    char *const owned[] = {house.secret, house.mine,      house.precious,
+                           house.socket, house.datagrams, house.shm_file};
     for (size_t i = 0; i < COUNT(owned); i++)
         free(owned[i]);
 }
@@ -186,6 +193,8 @@ const char *damage(char *room, size_t size)
         snprintf(room, size, "listener %d was reached", which);
         return room;
     }
+    if (recv(house.mailbox, &segment, sizeof(segment), MSG_DONTWAIT) >= 0)
+        return "a datagram came";
     snprintf(room, size, "%s/new", house.dir);
     if (access(room, F_OK) == 0)
         return "there is a new file";

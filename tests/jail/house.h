@@ -12,9 +12,10 @@
 #define TOKEN "canary-7f3a91c2"
 
 struct house {
-    char *dir, *secret, *mine, *precious, *socket, *shm_file;
+    char *dir, *secret, *mine, *precious, *socket, *datagrams, *shm_file;
     char abstract[32], queue[32], left[32], mark[48];
     int listeners[3]; /* unix, abstract, TCP */
+    int mailbox;      /* unix, of datagrams */
     int port, shm, key;
     pid_t outsider;
     uid_t uid; /* whom tasks run as */

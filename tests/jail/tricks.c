@@ -43,7 +43,7 @@ int may_open(const char *path, int flags)
 
 int main(int argc, char **argv)
 {
-    const struct trick *const all[] = {file_tricks, process_tricks, memory_tricks};
+    const struct trick *const all[] = {file_tricks, process_tricks, memory_tricks, kernel_tricks};
     for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
         for (const struct trick *at = all[i]; at->name; at++) {
             if (argc < 2) {

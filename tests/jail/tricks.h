@@ -22,6 +22,6 @@ const char *house_path(const char *name);
 int may_open(const char *path, int flags);
 
 /* Ends with one without a name. */
-extern const struct trick file_tricks[], process_tricks[], memory_tricks[];
+extern const struct trick file_tricks[], process_tricks[], memory_tricks[], kernel_tricks[];
 
 #endif

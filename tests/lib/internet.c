@@ -95,12 +95,10 @@ void internet_free(struct internet *internet)
 
 void internet_use(struct internet *internet, struct runner *runner)
 {
-    const char *cli = getenv("CR_CLAUDE");
-    if (!cli)
-        cli = TEST_REAL_CLI;
-    if (access(cli, X_OK) != 0) {
+    const char *cli = runner_real_cli();
+    if (!cli) {
         runner_free(runner);
-        SKIP_BECAUSE("the Claude Code CLI is not at %s (npm ci in tests/cli)", cli);
+        SKIP_BECAUSE("the Claude Code CLI is not installed (runner/install-claude)");
     }
     char *url = textf("%s/v1/oauth/token", internet->oauth->base);
     runner_set(runner, "ANTHROPIC_API_KEY", NULL);

@@ -1,6 +1,7 @@
 #include "testing.h"
 
 #include <ftw.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -249,14 +250,21 @@ void runner_set(struct runner *runner, const char *name, const char *value)
         runner->env[i] = runner->env[i + 1];
 }
 
+/* tests/cli/claude is a link to the version that runner/install-claude was asked for. A jail shows
+ * what it leads to, not the link. */
+const char *runner_real_cli(void)
+{
+    static char path[PATH_MAX];
+    const char *given = getenv("CR_CLAUDE");
+    return realpath(given ? given : TEST_REAL_CLI, path) && access(path, X_OK) == 0 ? path : NULL;
+}
+
 void runner_use_real_cli(struct runner *runner, const struct api *api)
 {
-    const char *cli = getenv("CR_CLAUDE");
-    if (!cli)
-        cli = TEST_REAL_CLI;
-    if (access(cli, X_OK) != 0) {
+    const char *cli = runner_real_cli();
+    if (!cli) {
         runner_free(runner);
-        SKIP_BECAUSE("the Claude Code CLI is not at %s (npm ci in tests/cli)", cli);
+        SKIP_BECAUSE("the Claude Code CLI is not installed (runner/install-claude)");
     }
     char *script = textf("#!/bin/sh\n"
                          ": \"${ANTHROPIC_BASE_URL:=%s}\"\n"

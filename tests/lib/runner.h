@@ -70,6 +70,10 @@ struct runner *runner_new_with(const char *const settings[]);
 /* Sets a variable of its environment; value NULL removes it. Takes effect at the next start. */
 void runner_set(struct runner *runner, const char *name, const char *value);
 
+/* The real CLI that the tests drive: CR_CLAUDE, else tests/cli/claude, by its own path. NULL when
+ * it is not installed. Static storage. */
+const char *runner_real_cli(void);
+
 /* Uses the real CLI with this API, through a script that sets what the runner does not: the API's
  * address, and CLAUDE_CODE_MAX_RETRIES=1, so that errors take seconds. Skips the test when the CLI
  * is not installed. */

@@ -1,6 +1,9 @@
 """The replaced sandbox's protocol, all 28 members, over sessions: node for node what an adapter of a page would do.
 
-    adapter.py RUNNER SECRET      prints a line for each check, exits 1 when one fails
+    adapter.py RUNNER SECRET [EXECUTOR]      prints a line for each check, exits 1 when one fails
+
+EXECUTOR is "local" (the default) or "cloud". The checks are the same on both, but for what needs a process that lives
+between two commands: in the cloud that is refused, and check_refused() holds it to the field and the reason.
 """
 import json
 import sys
@@ -11,6 +14,8 @@ import urllib.request
 import fnmatch
 
 RUNNER, SECRET = sys.argv[1:3]
+EXECUTOR = sys.argv[3] if len(sys.argv) > 3 else "local"
+CLOUD = EXECUTOR == "cloud"
 failed = 0
 
 
@@ -53,7 +58,7 @@ class Sandbox:
 
     @classmethod
     def create(cls):
-        return cls(call("POST", "/sessions", {}))
+        return cls(call("POST", "/sessions", {"executor": EXECUTOR}))
 
     @classmethod
     def get(cls, sandbox_id):
@@ -297,7 +302,7 @@ def check_background(box):
     check("killed by pid", done == {"killed_count": 1, "killed_pids": [pids[2]]}, done)
 
 
-def check_processes(box):
+def check_views(box):
     box.exec_command_stateful("echo -e '\\033[31mred\\033[0m plain'; cd /workspace", "view")
     seen = box.view_shell("view")
     check("a shell's output has no escapes", seen["data"] == {"output": "red plain\n", "session_id": "view", "console": None}, seen)
@@ -308,6 +313,9 @@ def check_processes(box):
     check("with its prompt", seen["console"][-1]["ps1"].endswith("/d $") and "@" in seen["console"][-1]["ps1"] and ":" in seen["console"][-1]["ps1"], seen["console"][-1])
     check("output is the last command's", seen["output"] == "two\n", seen["output"])
     check("a shell that is not there is a failure", not box.view_shell("nobody")["success"])
+
+
+def check_processes(box):
     box.exec_command_stateful("(read line; echo \"got $line\"; exit 7) &", "proc")
     waited = box.wait_for_process("proc", 1)
     check("a wait that is over says so", waited["success"] is False and waited["message"] == "Wait timeout: 1 seconds", waited)
@@ -328,6 +336,39 @@ def check_processes(box):
     waited = box.wait_for_process("keys", 20)
     logged = box.get_background_logs(box.list_background_processes("keys")[-1]["pid"])
     check("pressEnter false types no line end", waited["success"] and logged == "abc[abc]\n", (waited, logged))
+
+
+def refusal(fn, *args, **more):
+    """What the runner refuses it with: (status, field or "", reason)."""
+    try:
+        fn(*args, **more)
+    except Refused as refused:
+        fields = refused.problem.get("errors") or [{"field": ""}]
+        return refused.status, fields[0]["field"], refused.problem["error"]
+    return 200, "", ""
+
+
+def check_refused(box):
+    """The cloud's part of check_background() and check_processes()."""
+    for name, field, fn, args, more in (
+            ("a trailing &", "command", box.exec_command_stateful, ("sleep 400 &", "bg"), {}),
+            ("background", "background", box._exec, ("bg", "sleep 400"), {"background": True}),
+            ("stdin", "stdin", box._exec, ("bg", "cat"), {"stdin": "typed"})):
+        status, where, why = refusal(fn, *args, **more)
+        check(f"{name} is refused by its field, with a reason", status == 400 and where == field and "in the cloud" in why, (status, where, why))
+    for name, method, path, body in (("a process's stdin", "POST", "/processes/7/stdin", {"text": "x"}), ("a signal", "DELETE", "/processes/7?signal=HUP", None), ("a terminal", "GET", "/terminal", None)):
+        status, _, why = refusal(call, method, box.path + path, body)
+        check(f"{name} is refused with a reason", status == 409 and "runs in the cloud" in why and "executor local" in why, (status, why))
+    check("there are no background processes", box.list_background_processes() == [] == box.list_background_processes("bg"))
+    for more in ({"pattern": "sleep"}, {"session_id": "view"}, {"pid": 7}):
+        check(f"none is killed by {list(more)[0]}", box.kill_background_process(**more) == {"killed_count": 0, "killed_pids": []})
+    check("a log that is not there is None", box.get_background_logs(7) is None)
+    typed = box.write_to_process("view", "hello")
+    check("writing to a shell's process is a failure with a reason", not typed["success"] and "runs in the cloud" in typed["message"], typed)
+    check("waiting for one that does not run is a failure", not box.wait_for_process("nobody")["success"])
+    check("killing what does not run is a failure", not box.kill_process("view")["success"])
+    check("what a command leaves running ends with it", box.exec_command_stateful("sleep 400 >/dev/null 2>&1 & echo $!", "view")["exit_code"] == 0
+          and box.exec_command_stateful("pgrep -c sleep", "view")["stdout"] == "0\n")
 
 
 def check_files(box):
@@ -371,9 +412,12 @@ def check_life(box):
     box.exec_command_stateful("export LAST=1; cd /workspace/list")
     info = box.get_session_info("default")
     check("a session's state", info["cwd"] == "/workspace/list" and info["env_vars"].get("LAST") == "1" and info["env_count"] == len(info["env_vars"]) and info["background_count"] == 0, info)
-    check("sessions are listed", {"default", "other", "bg", "view"} <= {one["session_id"] for one in box.list_sessions()})
-    pid = box.exec_command_stateful("sleep 700 &", "closing")["background_pid"]
-    check("its processes are counted", box.get_session_info("closing")["background_pids"] == [pid], box.get_session_info("closing"))
+    check("sessions are listed", {"default", "other", "view"} <= {one["session_id"] for one in box.list_sessions()})
+    if CLOUD:
+        check("and so is its executor", call("GET", box.path)["executor"] == "cloud")
+    else:
+        pid = box.exec_command_stateful("sleep 700 &", "closing")["background_pid"]
+        check("its processes are counted", box.get_session_info("closing")["background_pids"] == [pid], box.get_session_info("closing"))
     check("closed", box.close_session("closing"))
     check("no browser", box.supports_browser() is False and box.get_browser() is None and box.cdp_url == box.vnc_url == "")
     again = Sandbox.get(box.id)
@@ -391,6 +435,7 @@ def check_life(box):
 box = Sandbox.create()
 box.ensure_sandbox()
 check("every member is there", all(hasattr(box, name) for name in MEMBERS), [name for name in MEMBERS if not hasattr(box, name)])
-for part in (check_commands, check_background, check_processes, check_files, check_life):
+processes = (check_refused,) if CLOUD else (check_background, check_processes)
+for part in (check_commands, check_views, *processes, check_files, check_life):
     part(box)
 sys.exit(1 if failed else 0)

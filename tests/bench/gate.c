@@ -1,0 +1,173 @@
+/*
+ * What a jail's way to the network costs: a server, and a client that runs in a jail and beside it.
+ *
+ *   bench-gate serve                    answers on a loopback port, which it prints
+ *   bench-gate first HOST PORT COUNT    prints the median microseconds from connect to the first
+ * byte bench-gate bulk HOST PORT MB        prints MB/s of one download bench-gate hold HOST PORT
+ * COUNT MS  opens so many connections, keeps them so long, prints COUNT
+ *
+ * A client sends how many MB it wants, as text with a line's end; the server sends one byte more.
+ */
+#include <netdb.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { SAMPLES_MAX = 10000, CHUNK = 1 << 16, MB = 1000000 };
+
+static void die(const char *what)
+{
+    perror(what);
+    exit(1);
+}
+
+static int64_t now_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+static bool send_all(int fd, const char *data, size_t len)
+{
+    while (len > 0) {
+        ssize_t n = send(fd, data, len, MSG_NOSIGNAL);
+        if (n <= 0)
+            return false;
+        data += n;
+        len -= (size_t)n;
+    }
+    return true;
+}
+
+/* ---- the server ---- */
+
+static void *answer(void *arg)
+{
+    static const char chunk[CHUNK];
+    int fd = (int)(intptr_t)arg;
+    char asked[32] = "";
+    size_t len = 0;
+    while (len + 1 < sizeof(asked) && recv(fd, asked + len, 1, 0) == 1 && asked[len++] != '\n')
+        continue;
+    int64_t left = strtol(asked, NULL, 10) * MB + 1;
+    while (left > 0 && send_all(fd, chunk, left < CHUNK ? (size_t)left : CHUNK))
+        left -= CHUNK;
+    while (recv(fd, asked, sizeof(asked), 0) > 0)
+        continue;
+    close(fd);
+    return NULL;
+}
+
+static _Noreturn void serve(void)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET};
+    socklen_t size = sizeof(at);
+    pthread_attr_t small;
+    pthread_t thread;
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (bind(fd, (struct sockaddr *)&at, size) || listen(fd, 1024) ||
+        getsockname(fd, (struct sockaddr *)&at, &size))
+        die("serve");
+    printf("%d\n", ntohs(at.sin_port));
+    fflush(stdout);
+    pthread_attr_init(&small);
+    pthread_attr_setstacksize(&small, CHUNK);
+    pthread_attr_setdetachstate(&small, PTHREAD_CREATE_DETACHED);
+    for (;;) {
+        int client = accept(fd, NULL, NULL);
+        if (client >= 0 && pthread_create(&thread, &small, answer, (void *)(intptr_t)client))
+            close(client);
+    }
+}
+
+/* ---- the client ---- */
+
+/* Connects, and asks for so many MB. */
+static int ask(const struct addrinfo *to, int mb)
+{
+    char line[32];
+    int len = snprintf(line, sizeof(line), "%d\n", mb);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (fd < 0 || connect(fd, to->ai_addr, to->ai_addrlen) || !send_all(fd, line, (size_t)len))
+        die("connect");
+    return fd;
+}
+
+static void take_byte(int fd)
+{
+    char byte;
+    if (recv(fd, &byte, 1, 0) != 1)
+        die("the first byte");
+}
+
+static int compare(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static void first(const struct addrinfo *to, int count)
+{
+    static int64_t took[SAMPLES_MAX];
+    for (int i = 0; i < count && i < SAMPLES_MAX; i++) {
+        int64_t began = now_us();
+        int fd = ask(to, 0);
+        take_byte(fd);
+        took[i] = now_us() - began;
+        close(fd);
+    }
+    qsort(took, (size_t)count, sizeof(*took), compare);
+    printf("%lld\n", (long long)took[count / 2]);
+}
+
+static void bulk(const struct addrinfo *to, int mb)
+{
+    static char chunk[CHUNK];
+    int64_t got = 0, began = now_us();
+    int fd = ask(to, mb);
+    ssize_t n;
+    while (got <= (int64_t)mb * MB && (n = recv(fd, chunk, sizeof(chunk), 0)) > 0)
+        got += n;
+    if (got <= (int64_t)mb * MB)
+        die("the download");
+    printf("%.0f\n", (double)got / (double)(now_us() - began));
+}
+
+static void hold(const struct addrinfo *to, int count, int ms)
+{
+    for (int i = 0; i < count; i++)
+        take_byte(ask(to, 0));
+    usleep((useconds_t)ms * 1000);
+    printf("%d\n", count);
+}
+
+int main(int argc, char **argv)
+{
+    const struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM};
+    struct addrinfo *to = NULL;
+    if (argc == 2 && strcmp(argv[1], "serve") == 0)
+        serve();
+    if (argc < 5)
+        return 2;
+    if (getaddrinfo(argv[2], argv[3], &hints, &to))
+        return fprintf(stderr, "no such host: %s\n", argv[2]), 1;
+    int count = (int)strtol(argv[4], NULL, 10);
+    if (count < 1 || count > SAMPLES_MAX)
+        return 2;
+    if (strcmp(argv[1], "first") == 0)
+        first(to, count);
+    else if (strcmp(argv[1], "bulk") == 0)
+        bulk(to, count);
+    else if (argc == 6 && strcmp(argv[1], "hold") == 0)
+        hold(to, count, (int)strtol(argv[5], NULL, 10));
+    freeaddrinfo(to);
+    return 0;
+}
