@@ -15,6 +15,7 @@
 
 #define CLOUD_TASK_ENV_RUN "TASK_RUN" /* ID/ATTEMPT: identifies an execution */
 
+struct late;
 struct sweep;
 
 struct overflow {
@@ -23,6 +24,7 @@ struct overflow {
     struct overflow_status status;
     struct window window;
     struct sweep *sweep;
+    struct late *late;
     struct warm *warm; /* executions that stay (warm.h) */
     int warm_count;
     const char *why; /* static: reason of the last refusal, for tasks that wait */
@@ -63,6 +65,7 @@ struct cloud_task {
     bool sealed;      /* its secrets are in the payload only */
     bool unclaimed; /* its execution ended without taking the task: nobody will run this attempt */
     bool ended;     /* the execution has ended */
+    bool late;      /* its result was there when it was adopted */
     struct follow follow;
     struct jobs_execution execution;
     bool reuses; /* an execution that has run another task before */
@@ -85,6 +88,9 @@ enum step cloud_task_relay(struct cloud_task *task);
 
 /* Fills in the outcome from the result, or from what is known without one. */
 void cloud_task_end(struct cloud_task *task);
+
+/* True when the bucket has the result of the task's attempt. */
+bool cloud_task_has_result(struct cloud_task *task);
 
 /* Passes on the pieces that exist. Returns 1 when there were some, 0 for none, -1 when they cannot
  * be read. */

@@ -5,6 +5,7 @@
 #include "google/storage.h"
 #include "runner/overflow/cloud_task.h"
 #include "runner/overflow/follow.h"
+#include "runner/overflow/late.h"
 #include "runner/overflow/result.h"
 #include "runner/overflow/travel.h"
 #include "runner/overflow/warm.h"
@@ -49,6 +50,14 @@ static enum result_found get_result(struct cloud_task *task, struct folder_resul
     folder_result_done(result);
     folder_result_init(result);
     return RESULT_ABSENT;
+}
+
+bool cloud_task_has_result(struct cloud_task *task)
+{
+    struct err err;
+    AUTO(folder_result) struct folder_result result;
+    folder_result_init(&result);
+    return get_result(task, &result, &err) == RESULT_FOUND;
 }
 
 /* What was seen while the result was awaited. */
@@ -244,6 +253,18 @@ static void settle_end(struct cloud_task *task)
         cloud_task_settle(task, TASK_FAILED, "cloud_error", text);
 }
 
+/* Of a task that is given up, and that an execution may still finish: its result is looked for from
+ * now on (late.h). */
+static void note_lost(struct cloud_task *task)
+{
+    struct err err;
+    task->placement.phase = PLACEMENT_LOST;
+    if (store_set_placement(task->overflow->config.store, task->id, &task->placement, &err))
+        log_warn("overflow", "its result is not awaited any more: %s", err.msg);
+    else
+        late_note(task->overflow->late, task->id);
+}
+
 static void settle_loss(struct cloud_task *task, const struct err *unread)
 {
     const struct overflow_shared *shared = task->overflow->config.shared;
@@ -260,6 +281,8 @@ static void settle_loss(struct cloud_task *task, const struct err *unread)
     else
         settle_end(task);
     task->outcome->truncated = !task->unclaimed;
+    if (task->outcome->state == TASK_FAILED && !task->unclaimed)
+        note_lost(task);
     lock_take(&task->overflow->lock);
     task->overflow->status.lost += !task->cancelled;
     lock_drop(&task->overflow->lock);
@@ -279,6 +302,8 @@ void cloud_task_end(struct cloud_task *task)
         take_result(task, &result);
     else
         settle_loss(task, got == RESULT_ABSENT ? NULL : &err);
+    if (got == RESULT_FOUND && !task_run_healthy(task->run))
+        note_lost(task); /* Home could not keep it, for want of disk space. */
     if (!task->ended && task->placement.execution[0])
         (void)jobs_get(task->cloud->google, task->placement.execution, &task->execution, &err);
     add_cost(task, &result);

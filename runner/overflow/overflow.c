@@ -8,6 +8,7 @@
 #include "runner/egress/rules.h"
 #include "runner/overflow/cloud_task.h"
 #include "runner/overflow/image.h"
+#include "runner/overflow/late.h"
 #include "runner/overflow/sweep.h"
 #include "runner/overflow/warm.h"
 
@@ -29,7 +30,9 @@ struct overflow *overflow_new(const struct overflow_config *config, struct err *
     window_init(&overflow->window);
     overflow->why = "cloud_full";
     lock_init(&overflow->lock);
-    overflow->sweep = sweep_start(config->cloud, config->store, err);
+    const struct late_config late = {config->cloud, config->store, config->engine};
+    overflow->late = late_new(&late, err);
+    overflow->sweep = overflow->late ? sweep_start(config->cloud, config->store, err) : NULL;
     if (!overflow->sweep) {
         overflow_free(overflow);
         return NULL;
@@ -41,10 +44,16 @@ void overflow_free(struct overflow *overflow)
 {
     if (!overflow)
         return;
+    late_free(overflow->late);
     sweep_stop(overflow->sweep);
     warm_forget_all(overflow);
     lock_done(&overflow->lock);
     free(overflow);
+}
+
+int overflow_start(struct overflow *overflow, struct err *err)
+{
+    return late_start(overflow->late, err);
 }
 
 void overflow_share(struct overflow *overflow, const struct overflow_shared *shared)

@@ -11,6 +11,7 @@
  *             ever run it.
  *     relay   read the pieces of the job's events, in order, into the task's own log
  *     end     the result in the bucket, or what Cloud Run says of an execution that left none
+ *     late    a task that was given up is finished all the same when its result comes (late.h)
  *
  * The process may end between any two steps. The next one adopts the task: the store says how far
  * placing had come, a file beside the events how far relaying.
@@ -58,6 +59,10 @@ struct overflow_config {
 
 struct overflow *overflow_new(const struct overflow_config *config, struct err *err);
 void overflow_free(struct overflow *overflow);
+
+/* From now on results that come after their task was given up are taken in. Call after
+ * engine_start(). */
+int overflow_start(struct overflow *overflow, struct err *err);
 
 /* Before the first task: they are not ours alone. */
 void overflow_share(struct overflow *overflow, const struct overflow_shared *shared);

@@ -547,7 +547,9 @@ static bool is_still_wanted(const struct cloud_task *task)
 enum step cloud_task_place(struct cloud_task *task)
 {
     struct store_placement *placement = &task->placement;
-    if (task_run_adopted(task->run) && placement->phase == PLACEMENT_STARTED) {
+    if (task_run_adopted(task->run) &&
+        (placement->phase == PLACEMENT_STARTED || placement->phase == PLACEMENT_LOST)) {
+        task->late = cloud_task_has_result(task);
         overflow_note_success(task->overflow, task, true);
         return STEP_ON;
     }

@@ -45,6 +45,25 @@ static void save_cursor(struct cloud_task *task)
         log_warn("overflow", "cannot note how far the events have come");
 }
 
+/* True for the error event before the end of a failed task; a pause's error has a status, too. */
+static bool is_last_error(const struct event *event)
+{
+    size_t len;
+    return strcmp(event->name, "error") == 0 &&
+           json_raw_member(event->data, event->data_len, "reason", &len) &&
+           !json_raw_member(event->data, event->data_len, "status", &len);
+}
+
+/* True for events that the home runner writes itself, in the job's log as in its own. */
+static bool is_ours(const struct event *event)
+{
+    static const char *const names[] = {"task", "done", "cancelled", "late"};
+    for (size_t i = 0; i < COUNT_OF(names); i++)
+        if (strcmp(event->name, names[i]) == 0)
+            return true;
+    return is_last_error(event);
+}
+
 /* Counts the job's events that our log has after that position. */
 static int64_t count_passed(struct cloud_task *task, int64_t from)
 {
@@ -55,7 +74,7 @@ static int64_t count_passed(struct cloud_task *task, int64_t from)
     AUTO(str) char *path = path_join(task_run_keep_dir(task->run), "events");
     AUTO(fd) int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
     for (; fd >= 0 && events_read(fd, from, &scratch, &event, &err) == 1; from = event.next)
-        count++;
+        count += !is_ours(&event);
     return count;
 }
 
@@ -91,22 +110,11 @@ static int open_cursor(struct cloud_task *task, struct err *err)
 
 /* --- pieces -------------------------------------------------------------------------------- */
 
-/* True for the error event before the end of a failed task; a pause's error has a status, too. */
-static bool is_last_error(const struct event *event)
-{
-    size_t len;
-    return strcmp(event->name, "error") == 0 &&
-           json_raw_member(event->data, event->data_len, "reason", &len) &&
-           !json_raw_member(event->data, event->data_len, "status", &len);
-}
-
 static void pass_on(struct cloud_task *task, const struct event *event)
 {
     if (strcmp(event->name, "done") == 0)
         task->done = true;
-    if (strcmp(event->name, "done") == 0 || strcmp(event->name, "task") == 0 ||
-        strcmp(event->name, "cancelled") == 0 ||
-        is_last_error(event)) /* The home runner writes these events itself. */
+    if (is_ours(event))
         return;
     if (task->skip > 0)
         task->skip--;
@@ -233,6 +241,8 @@ enum step cloud_task_relay(struct cloud_task *task)
         return STEP_ON;
     }
     for (;;) {
+        if (task->late)
+            return STEP_ON; /* The end takes what is missing. */
         if (task_run_stop(task->run) == STOP_INTERRUPT) {
             cloud_task_settle(task, TASK_RUNNING, "", ""); /* The execution goes on, and the next
                                                             * start adopts it. */

@@ -141,6 +141,12 @@ static int build_cloud(void *whole, struct err *err)
     return 0;
 }
 
+static int start_cloud(void *whole, struct err *err)
+{
+    struct runner *runner = whole;
+    return runner->overflow ? overflow_start(runner->overflow, err) : 0;
+}
+
 static void free_cloud(void *whole)
 {
     struct runner *runner = whole;
@@ -552,7 +558,8 @@ const struct part runner_service_parts[] = {
     {"access", .build = build_access, .start = start_access, .free = free_access},
     {"audit log", .build = build_audit, .free = free_audit},
     {"system prompt", .build = build_prompt, .free = free_prompt},
-    {"cloud", .build = build_cloud, .free = free_cloud, .metrics = show_cloud},
+    {"cloud", .build = build_cloud, .start = start_cloud, .free = free_cloud,
+     .metrics = show_cloud},
     {"service", .build = build_service, .start = start_service, .stop = stop_service,
      .free = free_service},
     {"webhooks", .build = build_webhook, .start = start_webhook, .stop = stop_webhook,

@@ -16,6 +16,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/id.h"
+#include "base/strlist.h"
 #include "runner/request/executor.h"
 
 #include <stdbool.h>
@@ -29,7 +30,8 @@
  *
  *     WAITING  in the queue, nobody runs it; TASK_PENDING, or a pause of it
  *     RUNNING  claimed by a runner
- *     ENDED    it has its outcome, for good
+ *     ENDED    it has its outcome, for good but for one case: a cloud task that was given up, whose
+ *              result came later (store_resume())
  */
 #define TASK_STATES(X)                                 \
     X(TASK_PENDING, 0, "pending", WAITING)             \
@@ -208,6 +210,7 @@ enum placement_phase {
     PLACEMENT_NONE,    /* no request was sent */
     PLACEMENT_ASKED,   /* an execution was asked for, and may exist */
     PLACEMENT_STARTED, /* an execution exists, and its name is known */
+    PLACEMENT_LOST,    /* the same; the task was ended without its result, which may still come */
 };
 
 struct store_placement {
@@ -223,6 +226,17 @@ int store_placement(struct store *store, const char *id, struct store_placement 
                     struct err *err);
 int store_set_placement(struct store *store, const char *id,
                         const struct store_placement *placement, struct err *err);
+
+/* Appends the ids of failed tasks whose placement is PLACEMENT_LOST and that ended after a time,
+ * the newest first. */
+int store_lost(struct store *store, int64_t after_ms, int limit, struct strlist *ids,
+               struct err *err);
+
+/* Makes a failed task whose placement is PLACEMENT_LOST running again, for its result has come; its
+ * webhook waits again for the task's end, as another message with another id. A conversation that a
+ * later task has gone on with is no longer this task's. Returns 1, 0 when it is no such task, or
+ * -1. */
+int store_resume(struct store *store, const char *id, struct err *err);
 
 struct task_end {
     enum task_state state;

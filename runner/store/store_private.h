@@ -79,6 +79,10 @@ void store_reader_give(struct store *store, struct db *db);
 int store_owe_webhook(struct store *store, struct db *db, const struct task_new *task,
                       const char *task_id, struct err *err);
 
+/* Makes the webhook of an ended task wait for another end, under a new id: receivers take messages
+ * of one id for the same. */
+int store_renew_webhook(struct store *store, struct db *db, const char *task_id, struct err *err);
+
 /* Makes the webhook of a task due that ends in this transaction; *ret_owed says whether there is
  * one. */
 int store_make_webhook_due(struct db *db, const char *task_id, int64_t now_ms, bool *ret_owed,

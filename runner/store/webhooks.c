@@ -70,13 +70,19 @@ static int read_receiver(const char *text, char host[WEBHOOK_HOST_SIZE])
 
 /* --- its beginning and its end of waiting -------------------------------------------------- */
 
+static void new_webhook_id(char id[ID_SIZE + 8])
+{
+    char unique[ID_SIZE];
+    id_new(unique);
+    snprintf(id, ID_SIZE + 8, "msg_%s", unique);
+}
+
 int store_owe_webhook(struct store *store, struct db *db, const struct task_new *task,
                       const char *task_id, struct err *err)
 {
-    char unique[ID_SIZE], id[ID_SIZE + 8], receiver[RECEIVER_SIZE];
+    char id[ID_SIZE + 8], receiver[RECEIVER_SIZE];
     AUTO(buf) struct buf sealed = BUF_INIT(URL_BYTES_MAX);
-    id_new(unique);
-    snprintf(id, sizeof(id), "msg_%s", unique);
+    new_webhook_id(id);
     if (crypto_seal(store->key, id, task->webhook_url, strlen(task->webhook_url), &sealed, err))
         return -1;
     receiver_of(task->webhook_host, task->webhook_url, receiver);
@@ -93,6 +99,29 @@ int store_make_webhook_due(struct db *db, const char *task_id, int64_t now_ms, b
         return -1;
     *ret_owed = db_changes(db) == 1;
     return 0;
+}
+
+int store_renew_webhook(struct store *store, struct db *db, const char *task_id, struct err *err)
+{
+    size_t len;
+    char id[ID_SIZE + 8];
+    struct err ignored;
+    AUTO(buf_wipe) struct buf url = BUF_INIT(URL_BYTES_MAX);
+    AUTO(buf) struct buf sealed = BUF_INIT(URL_BYTES_MAX);
+    AUTO(db_stmt)
+    struct db_stmt *stmt =
+        db_query(db, err, "SELECT id,url FROM webhooks WHERE task_id=?", "s", task_id);
+    int got = stmt ? db_step(stmt, err) : -1;
+    if (got != 1)
+        return got;
+    const void *old = db_blob(stmt, 1, &len);
+    if (crypto_open(store->key, db_text(stmt, 0), old, len, &url, &ignored))
+        return 0; /* The URL is lost, and with it the webhook. */
+    new_webhook_id(id);
+    if (crypto_seal(store->key, id, url.data, url.len, &sealed, err))
+        return -1;
+    return db_run(db, err, "UPDATE webhooks SET id=?, url=?, state=?, tries=0 WHERE task_id=?",
+                  "sbis", id, sealed.data, sealed.len, (int64_t)WEBHOOK_WAITING, task_id);
 }
 
 void store_on_webhook(struct store *store, void (*due)(void *arg), void *arg)

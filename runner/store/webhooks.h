@@ -10,7 +10,9 @@
  *                                 │  └─no more tries─▶│ dead
  *                                 └────redelivery─────┘
  *
- * Its id is the same on every try. The URL may hold secrets and is sealed, as secrets of tasks are.
+ * A task that was given up and whose result came later ends twice: its row waits again, under a new
+ * id. Else its id is the same on every try. The URL may hold secrets and is sealed, as secrets of
+ * tasks are.
  *
  * Threads: any. Functions that write return after the change is on disk.
  */

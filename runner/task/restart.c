@@ -184,3 +184,20 @@ int engine_start(struct engine *engine, struct err *err)
     lock_drop(&engine->lock);
     return 0;
 }
+
+int engine_resume(struct engine *engine, const char *id, struct err *err)
+{
+    AUTO(task_record) struct task_record record = {0};
+    lock_take(&engine->lock);
+    bool later = engine->draining || active_find(&engine->table, id);
+    lock_drop(&engine->lock);
+    if (later)
+        return 0;
+    int resumed = store_resume(engine->config.store, id, err);
+    if (resumed != 1)
+        return resumed;
+    if (store_get(engine->config.store, id, &record, err))
+        return -1; /* It is running in the store: the next start adopts it. */
+    scheduler_adopt(engine, &record);
+    return 1;
+}

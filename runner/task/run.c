@@ -194,6 +194,22 @@ static int make_private_dir(struct task_run *run, struct err *err)
     return 0;
 }
 
+/* A task that had ended, and whose result has come, runs on: an event says so, and its last event
+ * comes once more. */
+static int note_late(struct task_run *run, struct err *err)
+{
+    static const char late[] = "{\"message\":\"the task was given up; its result has come now\"}";
+    AUTO(str) char *path = engine_events_path(run->engine, run->record.id);
+    if (!path)
+        return err_sys(err, "events");
+    if (!events_end_with(path, "done"))
+        return 0;
+    return events_add(run->events, "late", late, sizeof(late) - 1, err) ||
+                   events_flush(run->events, err)
+               ? -1
+               : 0;
+}
+
 static int prepare(struct task_run *run, struct err *err)
 {
     struct store *store = run->engine->config.store;
@@ -207,6 +223,8 @@ static int prepare(struct task_run *run, struct err *err)
         return -1;
     run->events = run_begin_events(run->engine, &run->record, err);
     if (!run->events)
+        return -1;
+    if (run->active->adopted && note_late(run, err))
         return -1;
     run->events_end = events_size(run->events);
     events_tell(run->events, tell_followers, run);

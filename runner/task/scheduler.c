@@ -243,7 +243,8 @@ void scheduler_schedule_locked(struct engine *engine)
 void scheduler_adopt(struct engine *engine, const struct task_record *record)
 {
     lock_take(&engine->lock);
-    struct active_task *active = active_add(&engine->table, record->id);
+    bool stays = engine->draining || active_find(&engine->table, record->id);
+    struct active_task *active = stays ? NULL : active_add(&engine->table, record->id);
     if (active) {
         active_adopt(&engine->table, active, record);
         engine->threads++;
@@ -254,7 +255,7 @@ void scheduler_adopt(struct engine *engine, const struct task_record *record)
         }
     }
     lock_drop(&engine->lock);
-    if (!active)
+    if (!active && !stays)
         log_error("task", "out of memory; task '%s' waits for the next start", record->id);
 }
 

@@ -37,21 +37,18 @@ static void an_execution_that_is_lost_ends_its_task_or_runs_it_again(void **stat
 {
     (void)state;
     runner_start(runner);
-    char *id = runner_submit(runner, "standin: tick 100000 20", AWAY ",\"taskId\":\"lost\"");
+    free(runner_submit(runner, "standin: tick 100000 20", AWAY ",\"taskId\":\"lost\""));
     EVENTUALLY(END_MS, speaks("lost"));
-    cloud_control(cloud, "{\"killExecutions\":true}");
-    assert_outcome("lost", "failed", "interrupted");
-    free(id);
-    id = runner_submit(runner, "standin: tick 150 30",
-                       AWAY ",\"taskId\":\"again\",\"retryInterrupted\":true");
+    free(runner_submit(runner, "standin: tick 400 20",
+                       AWAY ",\"taskId\":\"again\",\"retryInterrupted\":true"));
     EVENTUALLY(END_MS, speaks("again"));
     cloud_control(cloud, "{\"killExecutions\":true}");
-    runner_await(runner, id, "completed", SLOW_MS);
-    struct reply *reply = runner_result(runner, id);
+    assert_outcome("lost", "failed", "interrupted");
+    runner_await(runner, "again", "completed", SLOW_MS);
+    struct reply *reply = runner_result(runner, "again");
     assert_json_number(reply->json, "cloud.attempt", 2);
     reply_free(reply);
     assert_int_equal(executions(), 3);
-    free(id);
 }
 
 static void events_that_vanish_are_told(void **state)

@@ -42,6 +42,45 @@ static void a_webhook_is_due_in_the_moment_its_task_ends(void **state)
     assert_false(on_disk(place, CANARY));
 }
 
+/* A task that was given up ends once more when its result comes, and says so in another message. */
+static void a_task_whose_result_comes_late_owes_another_webhook(void **state)
+{
+    struct place *place = *state;
+    struct err err;
+    AUTO(strlist) struct strlist lost = STRLIST_INIT;
+    struct store_placement placement = {.attempt = 1, .phase = PLACEMENT_STARTED};
+    owe(place, "t", "https://example.com/late");
+    OK(store_claim(place->store, "t", PLACE_AWAY, 1, NULL, NULL, &err) == 1, &err);
+    OK(store_set_placement(place->store, "t", &placement, &err) == 0, &err);
+    assert_int_equal(end_as(place, "t", ~0u, TASK_FAILED), 1);
+    struct seen_webhook first = webhook_of(place, "t");
+    assert_int_equal(store_resume(place->store, "t", &err), 0); /* it ended with a result */
+    placement.phase = PLACEMENT_LOST;
+    OK(store_set_placement(place->store, "t", &placement, &err) == 0, &err);
+    reopen(place);
+    OK(store_lost(place->store, 0, 10, &lost, &err) == 0, &err);
+    assert_int_equal(lost.count, 1);
+    assert_string_equal(lost.items[0], "t");
+    assert_int_equal(store_resume(place->store, "t", &err), 1);
+    assert_int_equal(store_resume(place->store, "t", &err), 0);
+    assert_int_equal(state_of(place, "t"), TASK_RUNNING);
+    struct seen_webhook second = webhook_of(place, "t");
+    assert_int_equal(second.state, WEBHOOK_WAITING);
+    assert_string_not_equal(second.id, first.id);
+    assert_string_equal(second.url, first.url);
+    assert_int_equal(end_as(place, "t", ~0u, TASK_COMPLETED), 1);
+    struct seen_webhook third = webhook_of(place, "t");
+    assert_int_equal(third.state, WEBHOOK_PENDING);
+    assert_string_equal(third.id, second.id);
+    OK(store_placement(place->store, "t", &placement, &err) == 0, &err);
+    assert_int_equal(placement.phase, PLACEMENT_STARTED);
+    placement.phase = PLACEMENT_LOST;
+    owe(place, "gone", "https://example.com/late");
+    OK(store_set_placement(place->store, "gone", &placement, &err) == 0, &err);
+    assert_int_equal(end_as(place, "gone", ~0u, TASK_CANCELLED), 1);
+    assert_int_equal(store_resume(place->store, "gone", &err), 0); /* it stays cancelled */
+}
+
 /* One transaction ends the task and makes the webhook due. */
 static void an_end_that_cannot_be_written_owes_nothing(void **state)
 {
@@ -194,6 +233,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(a_webhook_is_due_in_the_moment_its_task_ends),
+        TEST(a_task_whose_result_comes_late_owes_another_webhook),
         TEST(an_end_that_cannot_be_written_owes_nothing),
         TEST(a_redelivery_needs_a_task_that_has_ended_and_a_url),
         TEST(a_host_that_asks_for_rest_gets_it_for_all),

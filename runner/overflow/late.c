@@ -1,0 +1,219 @@
+#include "runner/overflow/late.h"
+
+#include "base/clock.h"
+#include "base/cond.h"
+#include "base/id.h"
+#include "base/lock.h"
+#include "base/log.h"
+#include "base/thread.h"
+#include "google/storage.h"
+#include "runner/overflow/result.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define STACK_BYTES (256u << 10)
+#define TASKS_MAX 1024 /* the rest comes after the next restart */
+#define FIRST_MS 3000
+#define MOST_MS 600000
+#define KEEP_MS (INT64_C(86400000) * LATE_RESULT_DAYS)
+
+struct awaited {
+    char id[ID_SIZE];
+    int64_t next_ms; /* mono: when it is looked for next */
+    int64_t wait_ms; /* pause after that look */
+};
+
+struct late {
+    struct late_config config;
+    struct thread thread;
+    struct lock lock; /* guards the fields below */
+    pthread_cond_t wake;
+    bool stop;
+    struct awaited tasks[TASKS_MAX];
+    size_t count;
+};
+
+static void note_locked(struct late *late, const char *id) HOLDS(late->lock);
+static void note_locked(struct late *late, const char *id)
+{
+    size_t at = 0;
+    while (at < late->count && strcmp(late->tasks[at].id, id) != 0)
+        at++;
+    if (at == TASKS_MAX || at < late->count) /* One that fails again and again keeps its pause. */
+        return;
+    late->count++;
+    snprintf(late->tasks[at].id, ID_SIZE, "%s", id);
+    late->tasks[at].wait_ms = FIRST_MS;
+    late->tasks[at].next_ms = clock_mono_ms() + FIRST_MS;
+}
+
+void late_note(struct late *late, const char *id)
+{
+    lock_take(&late->lock);
+    note_locked(late, id);
+    pthread_cond_signal(&late->wake);
+    lock_drop(&late->lock);
+}
+
+struct reading {
+    struct late *late;
+    struct buf *text;
+};
+
+static int take(const char *data, size_t len, void *arg)
+{
+    const struct reading *reading = arg;
+    return buf_add(reading->text, data, len);
+}
+
+static bool is_stopped(void *arg)
+{
+    const struct reading *reading = arg;
+    lock_take(&reading->late->lock);
+    bool stop = reading->late->stop;
+    lock_drop(&reading->late->lock);
+    return stop;
+}
+
+/* Whether the bucket has the result of that attempt. *ret_never: it has something else for good. */
+static bool has_come(struct late *late, const char *id, int attempt, bool *ret_never)
+{
+    struct err err;
+    char name[FOLDER_NAME_SIZE];
+    AUTO(folder_result) struct folder_result result;
+    AUTO(buf) struct buf text = BUF_INIT(RESULT_BYTES_MAX);
+    const struct cloud *cloud = late->config.cloud;
+    folder_name(id, FOLDER_RESULT, name);
+    folder_result_init(&result);
+    struct reading reading = {late, &text};
+    const struct storage_sink sink = {take, is_stopped, &reading};
+    if (storage_read(cloud->google, cloud->bucket, name, 0, -1, &sink, &err)) {
+        *ret_never = !buf_ok(&text); /* longer than any result */
+        return false;
+    }
+    *ret_never = folder_result_parse(buf_str(&text), text.len, &result, &err) != 0 ||
+                 result.attempt != attempt;
+    return !*ret_never;
+}
+
+/* Looks for one result. True when nothing is left to do for it. */
+static bool look(struct late *late, const char *id)
+{
+    struct err err;
+    bool never = false;
+    struct store_placement placement;
+    AUTO(task_record) struct task_record record = {0};
+    if (store_get(late->config.store, id, &record, &err))
+        return err.code == ERR_NOT_FOUND;
+    if (task_state_is_active(record.state))
+        return false; /* It is about to end. */
+    if (store_placement(late->config.store, id, &placement, &err))
+        return false;
+    if (placement.phase != PLACEMENT_LOST)
+        return true;
+    if (record.state != TASK_FAILED || clock_real_ms() - record.ended_ms > KEEP_MS)
+        return true;
+    if (!has_come(late, id, placement.attempt, &never))
+        return never;
+    int resumed = engine_resume(late->config.engine, id, &err);
+    if (resumed < 0)
+        log_warn("overflow", "the late result of '%s' waits: %s", id, err.msg);
+    if (resumed == 1)
+        log_info("overflow", "the result of '%s' has come, %lld s after it was given up", id,
+                 (long long)(clock_real_ms() - record.ended_ms) / 1000);
+    return false; /* Until it has ended well. */
+}
+
+/* Looks at each task once whose time has come: takes it out of the list and appends it again. */
+static void round_locked(struct late *late) HOLDS(late->lock);
+static void round_locked(struct late *late)
+{
+    for (size_t left = late->count; left > 0 && late->count > 0 && !late->stop; left--) {
+        struct awaited task = late->tasks[0];
+        memmove(late->tasks, late->tasks + 1, --late->count * sizeof(late->tasks[0]));
+        bool over = false;
+        if (clock_mono_ms() >= task.next_ms) {
+            lock_drop(&late->lock);
+            over = look(late, task.id);
+            lock_take(&late->lock);
+            task.next_ms = clock_mono_ms() + task.wait_ms;
+            task.wait_ms = task.wait_ms * 2 < MOST_MS ? task.wait_ms * 2 : MOST_MS;
+        }
+        bool noted = false; /* anew, meanwhile */
+        for (size_t i = 0; i < late->count; i++)
+            noted |= strcmp(late->tasks[i].id, task.id) == 0;
+        if (!over && !noted && late->count < TASKS_MAX)
+            late->tasks[late->count++] = task;
+    }
+}
+
+static int64_t wait_ms_locked(const struct late *late) HOLDS(late->lock);
+static int64_t wait_ms_locked(const struct late *late)
+{
+    int64_t now = clock_mono_ms(), least = late->count > 0 ? MOST_MS : INT32_MAX;
+    for (size_t i = 0; i < late->count; i++)
+        if (late->tasks[i].next_ms - now < least)
+            least = late->tasks[i].next_ms - now;
+    return least > 1 ? least : 1;
+}
+
+static void load(struct late *late)
+{
+    struct err err;
+    AUTO(strlist) struct strlist ids = STRLIST_INIT;
+    if (store_lost(late->config.store, clock_real_ms() - KEEP_MS, TASKS_MAX, &ids, &err))
+        log_warn("overflow", "cannot look for tasks that were given up: %s", err.msg);
+    lock_take(&late->lock);
+    for (size_t i = 0; i < ids.count; i++)
+        note_locked(late, ids.items[i]);
+    lock_drop(&late->lock);
+}
+
+static void *work(void *arg)
+{
+    struct late *late = arg;
+    load(late);
+    lock_take(&late->lock);
+    while (!late->stop) {
+        round_locked(late);
+        if (!late->stop)
+            (void)lock_wait(&late->wake, &late->lock, wait_ms_locked(late));
+    }
+    lock_drop(&late->lock);
+    return NULL;
+}
+
+struct late *late_new(const struct late_config *config, struct err *err)
+{
+    struct late *late = calloc(1, sizeof(*late));
+    if (!late) {
+        err_sys(err, "overflow");
+        return NULL;
+    }
+    late->config = *config;
+    lock_init(&late->lock);
+    cond_init(&late->wake);
+    return late;
+}
+
+int late_start(struct late *late, struct err *err)
+{
+    return thread_start(&late->thread, "cloud-late", STACK_BYTES, work, late, err);
+}
+
+void late_free(struct late *late)
+{
+    if (!late)
+        return;
+    lock_take(&late->lock);
+    late->stop = true;
+    pthread_cond_broadcast(&late->wake);
+    lock_drop(&late->lock);
+    thread_join(&late->thread);
+    pthread_cond_destroy(&late->wake);
+    lock_done(&late->lock);
+    free(late);
+}

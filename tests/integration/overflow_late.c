@@ -1,0 +1,155 @@
+/* Results of cloud tasks that come after the runner at home has given the task up. */
+#include "overflow_scene.h"
+
+#include "loopback.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
+/* Google says that there is no such execution, its events cannot be seen, and its result cannot be
+ * stored: home gives up for sure, and the execution goes on until it can. */
+#define UNSEEN                                                                                   \
+    "{\"method\":\"run.projects.locations.jobs.executions.get\",\"times\":9999,\"status\":404}," \
+    "{\"method\":\"storage.objects.get\",\"pathContains\":\"events%2F\",\"times\":9999,"         \
+    "\"status\":404}"
+#define UNSTORED(id)                                                                    \
+    "{\"method\":\"storage.objects.insert\",\"pathContains\":\"" id "%2Fresult.json\"," \
+    "\"times\":9999,\"status\":503}"
+
+/* --- a receiver of webhooks ------------------------------------------------------------------ */
+
+enum { SEEN_MAX = 8 };
+
+struct receiver {
+    struct loopback *http;
+    pthread_mutex_t lock;
+    _Atomic int count;
+    char *bodies[SEEN_MAX], ids[SEEN_MAX][80];
+};
+
+static bool receive(struct loopback_call *call, void *arg)
+{
+    struct receiver *r = arg;
+    char *body = loopback_body(call);
+    pthread_mutex_lock(&r->lock);
+    int n = r->count;
+    if (n < SEEN_MAX) {
+        loopback_header(call, "webhook-id", r->ids[n], sizeof r->ids[n]);
+        r->bodies[n] = body;
+        body = NULL;
+    }
+    r->count = n + 1;
+    pthread_mutex_unlock(&r->lock);
+    free(body);
+    return loopback_answer(call, 200, "", "");
+}
+
+static void assert_said(const struct receiver *r, int n, const char *status)
+{
+    cJSON *body = cJSON_Parse(r->bodies[n]);
+    assert_json_text(body, "status", status);
+    cJSON_Delete(body);
+}
+
+static void receiver_done(struct receiver *r)
+{
+    loopback_stop(r->http);
+    for (int i = 0; i < SEEN_MAX; i++)
+        free(r->bodies[i]);
+    pthread_mutex_destroy(&r->lock);
+}
+
+/* --- late results ---------------------------------------------------------------------------- */
+
+static void assert_event_names(const char *id)
+{
+    char *events = events_of(id);
+    const char *failed = strstr(events, "\"event\":\"done\"");
+    const char *late = strstr(events, "\"event\":\"late\"");
+    assert_non_null(failed);
+    assert_non_null(late);
+    assert_true(failed < late);
+    assert_int_equal(text_count(events, "\"event\":\"done\""), 2);
+    assert_int_equal(text_count(events, "\"event\":\"task\""), 1);
+    for (int i = 0; i < 40; i++) {
+        char *tick = textf("\"tick %d\"", i);
+        if (text_count(events, tick) != 1)
+            fail_msg("%s is there %zu times: %.3000s", tick, text_count(events, tick), events);
+        free(tick);
+    }
+    free(events);
+}
+
+static void assert_is_completed(const char *id)
+{
+    runner_await(runner, id, "completed", END_MS);
+    struct reply *reply = runner_result(runner, id);
+    assert_status(reply, 200);
+    assert_true(cJSON_IsTrue(cJSON_GetObjectItem(reply->json, "success")));
+    assert_json_text(reply->json, "executor", "cloud");
+    assert_null(cJSON_GetObjectItem(reply->json, "reason"));
+    reply_free(reply);
+    assert_event_names(id);
+}
+
+static void await_failure(const char *id)
+{
+    assert_outcome(id, "failed", "interrupted");
+    assert_false(object_is_there(id, "result.json"));
+}
+
+/* One result comes while home runs, and both webhooks say what was so; the other one while home has
+ * been killed. */
+static void a_result_that_comes_late_ends_the_task_as_what_it_became(void **state)
+{
+    (void)state;
+    struct receiver r = {.count = 0};
+    pthread_mutex_init(&r.lock, NULL);
+    r.http = loopback_start(receive, &r);
+    char *url = loopback_url(r.http, "/hook");
+    char *more = textf(AWAY ",\"taskId\":\"late\",\"callbackUrl\":\"%s\"", url);
+    runner_set(runner, "CALLBACK_SECRET", "callback-secret-0123456789");
+    runner_set(runner, "CALLBACK_ALLOW", "127.0.0.1");
+    runner_start(runner);
+    cloud_control(cloud, "{\"faults\":[" UNSTORED("late") "," UNSTORED("away") "]}");
+    free(runner_submit(runner, "standin: tick 40 20", more));
+    free(runner_submit(runner, "standin: tick 40 20", AWAY ",\"taskId\":\"away\""));
+    EVENTUALLY(END_MS,
+               object_is_there("late", "claim-1.json") && object_is_there("away", "claim-1.json"));
+    cloud_control(cloud, "{\"faults\":[" UNSEEN "," UNSTORED("late") "," UNSTORED("away") "]}");
+    await_failure("late");
+    await_failure("away");
+    EVENTUALLY(END_MS, r.count == 1);
+    assert_said(&r, 0, "failed");
+
+    cloud_control(cloud, "{\"faults\":[" UNSTORED("away") "]}");
+    assert_is_completed("late");
+    EVENTUALLY(END_MS, r.count == 2);
+    assert_said(&r, 1, "completed");
+    assert_string_not_equal(r.ids[0], r.ids[1]);
+
+    runner_crash(runner);
+    cloud_control(cloud, "{\"faults\":[]}");
+    EVENTUALLY(END_MS, object_is_there("away", "result.json"));
+    runner_start(runner);
+    assert_is_completed("away");
+    runner_crash(runner);
+    runner_start(runner);
+    assert_is_completed("away"); /* they stay what they became */
+    assert_is_completed("late");
+    assert_int_equal(executions(), 2);
+    assert_int_equal(r.count, 2);
+    receiver_done(&r);
+    free(more);
+    free(url);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(a_result_that_comes_late_ends_the_task_as_what_it_became),
+    };
+    return cmocka_run_group_tests_name("overflow_late", tests, NULL, NULL);
+}
