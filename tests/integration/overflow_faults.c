@@ -183,13 +183,13 @@ static void a_burst_of_refusals_is_one_episode(void **state)
         snprintf(ids[i], sizeof ids[i], "burst-%d", i);
         begin(ids[i], "ok x");
     }
-    EVENTUALLY(END_MS, cloud_count(cloud, RUN, "\"status\":429") >= 3 * MANY);
+    EVENTUALLY(END_MS, cloud_count(cloud, RUN, "\"status\":429") >= MANY);
     int64_t freed_ms = now_ms();
     cloud_control(cloud, "{\"maxExecutions\":100}");
     EVENTUALLY(END_MS, cloud_count(cloud, RUN, "\"status\":200") > 0);
     int64_t waited_ms = now_ms() - freed_ms;
     print_message("first start %lld ms after the quota was free\n", (long long)waited_ms);
-    assert_true(waited_ms < 60000); /* one pause would be 298 s */
+    assert_true(waited_ms < 90000); /* a pause is 60 s at most, those of all refusals 298 s */
     EVENTUALLY(END_MS, all_have_ended(ids, MANY));
 }
 
