@@ -49,6 +49,7 @@ struct disk {
     int count;
     int64_t used_bytes, free_bytes; /* when they were last summed up */
     int64_t limit_bytes;            /* above that of the policy while there was more at the start */
+    int64_t until_ms;               /* mono: the sum is good until then */
     bool known;
 };
 

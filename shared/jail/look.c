@@ -2,6 +2,7 @@
 #include "jail/jail_private.h"
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/fd.h"
 
 #include <dirent.h>
@@ -20,6 +21,8 @@
 #define WATCH_MEMORY_MS 10
 #define WATCH_EVENTS_MS 100
 #define WATCH_DISK_MS 50
+#define SUM_FOR_MS 300 /* a sum of the disk is good for so long */
+#define SUM_SHARE 30   /* and for so many times what it took */
 #define DEPTH_MAX 128
 #define DEEP_MAX 64
 #define UNLINKED_MAX 512 /* files that are told apart */
@@ -202,11 +205,13 @@ static int64_t free_bytes(const struct disk *disk)
 
 /* Whether the sum of the last time may be wrong by enough to matter: the whole file system has lost
  * so much since that this tree may have passed its limit, or gained so much that it may be below
- * that of the policy again. */
+ * that of the policy again. What others give back meanwhile hides what this tree takes, so a sum is
+ * not good for long. */
 static bool is_stale(const struct disk *disk, int64_t now, int64_t limit)
 {
     int64_t lost = disk->free_bytes - now;
-    return !disk->known || lost > disk->limit_bytes - disk->used_bytes ||
+    return !disk->known || clock_mono_ms() >= disk->until_ms ||
+           lost > disk->limit_bytes - disk->used_bytes ||
            (disk->limit_bytes > limit && -lost >= disk->used_bytes - limit);
 }
 
@@ -222,12 +227,14 @@ static bool disk_exceeded(struct jail *jail, pid_t root)
         return false;
     bool first = !disk->known;
     int64_t enough = !first ? disk->limit_bytes : more > 0 ? INT64_MAX : limit;
+    int64_t began_ms = clock_mono_ms();
     disk->used_bytes = 0;
     for (int i = 0; i < disk->count; i++)
         disk->used_bytes += sum_up_all(disk->fds[i], enough - disk->used_bytes);
     disk->used_bytes += unlinked_bytes(root);
     disk->free_bytes = now;
     disk->known = true;
+    disk->until_ms = clock_mono_ms() + SUM_FOR_MS + SUM_SHARE * (clock_mono_ms() - began_ms);
     if (disk->used_bytes <= limit)
         disk->limit_bytes = limit;
     else if (first)
