@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { HTTP_DEADLINE_MS = 60000 };
+enum { HTTP_DEADLINE_MS = 240000 };
 
 struct reply {
     int status; /* 0: nothing that looks like an answer came */
