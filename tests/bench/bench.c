@@ -15,6 +15,8 @@
  * spawn, execute, submit and python print "p50_us p99_us per_second failures", start prints
  * milliseconds.
  */
+#include "measure.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -50,19 +52,6 @@ struct run {
     const char *request;
     const char *wanted; /* in a good answer */
 };
-
-static void die(const char *what)
-{
-    perror(what);
-    exit(1);
-}
-
-static int64_t now_us(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * INT64_C(1000000) + now.tv_nsec / 1000;
-}
 
 static long number(const char *text)
 {

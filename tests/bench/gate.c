@@ -1,13 +1,15 @@
 /*
  * What a jail's way to the network costs: a server, and a client that runs in a jail and beside it.
  *
- *   bench-gate serve                    answers on a loopback port, which it prints
- *   bench-gate first HOST PORT COUNT    prints the median microseconds from connect to the first
- * byte bench-gate bulk HOST PORT MB        prints MB/s of one download bench-gate hold HOST PORT
- * COUNT MS  opens so many connections, keeps them so long, prints COUNT
+ *   bench-gate serve                      answers on a loopback port, which it prints
+ *   bench-gate first HOST PORT COUNT      prints the median time to the first byte, in us
+ *   bench-gate bulk HOST PORT MB          prints MB/s of one download
+ *   bench-gate hold HOST PORT COUNT MS    keeps so many connections so long, prints COUNT
  *
  * A client sends how many MB it wants, as text with a line's end; the server sends one byte more.
  */
+#include "measure.h"
+
 #include <netdb.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -20,31 +22,6 @@
 #include <unistd.h>
 
 enum { SAMPLES_MAX = 10000, CHUNK = 1 << 16, MB = 1000000 };
-
-static void die(const char *what)
-{
-    perror(what);
-    exit(1);
-}
-
-static int64_t now_us(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
-
-static bool send_all(int fd, const char *data, size_t len)
-{
-    while (len > 0) {
-        ssize_t n = send(fd, data, len, MSG_NOSIGNAL);
-        if (n <= 0)
-            return false;
-        data += n;
-        len -= (size_t)n;
-    }
-    return true;
-}
 
 /* ---- the server ---- */
 

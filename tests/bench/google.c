@@ -9,6 +9,8 @@
  *   bench-google crc                   prints "fast portable", MB/s
  *   bench-google calls PORT THREADS N  N metadata calls by each; prints "per_second kib"
  */
+#include "measure.h"
+
 #include "base/clock.h"
 #include "base/str.h"
 #include "google/storage.h"
@@ -27,12 +29,6 @@
 
 enum { PIECE = 1 << 18, HEAD_MAX = 16384, THREADS_MAX = 256 };
 
-static _Noreturn void die(const char *what)
-{
-    perror(what);
-    exit(1);
-}
-
 /* ---- the server ---- */
 
 struct peer {
@@ -42,18 +38,6 @@ struct peer {
     char head[HEAD_MAX + 1];
     char piece[PIECE];
 };
-
-static bool send_all(int fd, const char *data, size_t len)
-{
-    while (len > 0) {
-        ssize_t n = send(fd, data, len, MSG_NOSIGNAL);
-        if (n <= 0)
-            return false;
-        data += n;
-        len -= (size_t)n;
-    }
-    return true;
-}
 
 static bool read_head(struct peer *peer)
 {

@@ -10,6 +10,8 @@
  * one event to the next), "long PORT EVENTS BYTES" (through the proxy only). The answer's text is
  * "p50-proxied p50-direct" or "rate rate".
  */
+#include "measure.h"
+
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
@@ -23,31 +25,6 @@
 #include <unistd.h>
 
 enum { STREAMS_MAX = 256, SAMPLES_MAX = 10000, CHUNK_MAX = 1 << 20 };
-
-static void die(const char *what)
-{
-    perror(what);
-    exit(1);
-}
-
-static int64_t now_us(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
-
-static bool send_all(int fd, const char *data, size_t len)
-{
-    while (len > 0) {
-        ssize_t n = send(fd, data, len, MSG_NOSIGNAL);
-        if (n <= 0)
-            return false;
-        data += n;
-        len -= (size_t)n;
-    }
-    return true;
-}
 
 static void wait_until(int64_t us)
 {

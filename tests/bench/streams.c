@@ -11,6 +11,8 @@
  *
  * A reader's sample is the oldest line of each piece that it receives.
  */
+#include "measure.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -28,19 +30,6 @@
 enum { PIECE_BYTES = 1 << 18, EVENTS_MAX = 256, SAMPLES_MAX = 4 << 20 };
 
 static char piece[PIECE_BYTES];
-
-static void die(const char *what)
-{
-    perror(what);
-    exit(1);
-}
-
-static int64_t now_us(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * INT64_C(1000000) + now.tv_nsec / 1000;
-}
 
 static int ask(const char *port, const char *secret, const char *task)
 {
