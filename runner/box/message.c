@@ -64,7 +64,9 @@ int box_receive(int sock, struct box_message *message)
                          .msg_controllen = sizeof(control)};
     ssize_t n;
     message->fd_count = 0;
-    while ((n = recvmsg(sock, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC)) < 0 && errno == EINTR)
+    /* A reset is told once, before what the peer had said when it left without reading all. */
+    while ((n = recvmsg(sock, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC)) < 0 &&
+           (errno == EINTR || errno == ECONNRESET))
         continue;
     if (n < 0 && errno == EAGAIN)
         return 0;

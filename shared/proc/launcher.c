@@ -460,8 +460,9 @@ enum child_event child_read(struct child *child)
     struct wire wire;
     while (!child->ended) {
         ssize_t n = recv(child->control, &wire, sizeof(wire), MSG_DONTWAIT);
-        if (n < 0 && errno == EINTR)
-            continue;
+        if (n < 0 && (errno == EINTR || errno == ECONNRESET))
+            continue; /* Reset: init has left without reading all. It is told once, and before what
+                       * init had said. */
         if (n < 0 && errno == EAGAIN)
             return CHILD_NOTHING;
         if (n != (ssize_t)sizeof(wire) || wire.type == WIRE_ENDED) {

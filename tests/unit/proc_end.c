@@ -104,6 +104,38 @@ static void kill_needs_no_grace(void **state)
     run_done(&run);
 }
 
+/* The program's end, as init's children show it while init itself stands still. */
+static bool has_only_ended(pid_t init)
+{
+    AUTO(str) char *path = textf("/proc/%d/task/%d/children", (int)init, (int)init);
+    AUTO(str) char *pid = read_file(path, NULL);
+    AUTO(str) char *file = textf("/proc/%ld/stat", pid ? strtol(pid, NULL, 10) : 0);
+    AUTO(str) char *stat = read_file(file, NULL);
+    return stat && strstr(stat, ") Z ");
+}
+
+/* Init leaves without having read all that it was told, and the kernel says so first. */
+static void its_last_words_are_heard_past_a_reset(void **state)
+{
+    (void)state;
+    AUTO(str) char *go = textf("%s/go", scratch);
+    AUTO(str)
+    char *script = textf("echo up; while [ ! -e %s ]; do sleep 0.01; done; exit 3", go);
+    unlink(go);
+    struct run run = start(script);
+    await_text(&run, "up");
+    pid_t init = child_pid(run.child);
+    assert_int_equal(kill(init, SIGSTOP), 0);
+    write_bytes(go, "", 0);
+    EVENTUALLY(SOON_MS, has_only_ended(init));
+    child_end(run.child, false);
+    child_end(run.child, true);
+    assert_int_equal(kill(init, SIGCONT), 0);
+    await_end(run.child);
+    assert_int_equal(child_status(run.child), 3 << 8);
+    run_done(&run);
+}
+
 /* Each starts processes that try to outlive their tree, and prints "up" when they run. */
 static const char *const clingers[] = {
     "sleep 1000 & echo up; wait",
@@ -431,6 +463,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_child_that_heeds_term_ends_at_once),
         cmocka_unit_test(a_child_that_ignores_term_is_killed_after_the_grace),
         cmocka_unit_test(kill_needs_no_grace),
+        cmocka_unit_test(its_last_words_are_heard_past_a_reset),
         cmocka_unit_test(nothing_of_a_tree_outlives_its_end),
         cmocka_unit_test(letting_go_of_a_child_kills_its_tree),
         cmocka_unit_test(counts_what_outlived_the_program),
