@@ -131,6 +131,7 @@ static void its_last_words_are_heard_past_a_reset(void **state)
     child_end(run.child, false);
     child_end(run.child, true);
     assert_int_equal(kill(init, SIGCONT), 0);
+    EVENTUALLY(SOON_MS, tree_start_time(init) == 0);
     await_end(run.child);
     assert_int_equal(child_status(run.child), 3 << 8);
     run_done(&run);
