@@ -15,6 +15,7 @@
 
 #define CLOUD_TASK_ENV_RUN "TASK_RUN" /* ID/ATTEMPT: identifies an execution */
 
+struct folder_result;
 struct late;
 struct sweep;
 
@@ -88,6 +89,19 @@ enum step cloud_task_relay(struct cloud_task *task);
 
 /* Fills in the outcome from the result, or from what is known without one. */
 void cloud_task_end(struct cloud_task *task);
+
+enum result_found {
+    RESULT_FOUND,
+    RESULT_ABSENT, /* there is none, or another attempt's */
+    RESULT_MALFORMED,
+    RESULT_UNREAD, /* the bucket could not be read */
+};
+
+/* Looks in the bucket for the result of an attempt. `result` was begun by folder_result_init();
+ * end it by folder_result_done(). stop(), which may be NULL, gives up. */
+enum result_found cloud_find_result(const struct cloud *cloud, const char *id, int attempt,
+                                    bool (*stop)(void *arg), void *arg,
+                                    struct folder_result *result, struct err *err);
 
 /* True when the bucket has the result of the task's attempt. */
 bool cloud_task_has_result(struct cloud_task *task);

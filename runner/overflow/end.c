@@ -26,30 +26,51 @@
     2 /* exit status of `claude-runner job` for which another execution is \
        * useless */
 
-enum result_found {
-    RESULT_FOUND,
-    RESULT_ABSENT,
-    RESULT_MALFORMED,
-    RESULT_UNREAD, /* the bucket could not be read */
+struct reading {
+    struct buf *text;
+    bool (*stop)(void *arg);
+    void *arg;
 };
 
-static enum result_found get_result(struct cloud_task *task, struct folder_result *result,
-                                    struct err *err)
+static int take(const char *data, size_t len, void *arg)
+{
+    const struct reading *reading = arg;
+    return buf_add(reading->text, data, len);
+}
+
+static bool is_stopped(void *arg)
+{
+    const struct reading *reading = arg;
+    return reading->stop && reading->stop(reading->arg);
+}
+
+enum result_found cloud_find_result(const struct cloud *cloud, const char *id, int attempt,
+                                    bool (*stop)(void *arg), void *arg,
+                                    struct folder_result *result, struct err *err)
 {
     char name[FOLDER_NAME_SIZE];
     AUTO(buf) struct buf text = BUF_INIT(RESULT_BYTES_MAX);
-    folder_name(task->id, FOLDER_RESULT, name);
-    if (storage_get(task->cloud->google, task->cloud->bucket, name, &text, NULL, err))
-        return err->code == ERR_NOT_FOUND   ? RESULT_ABSENT
-               : err->code == ERR_TOO_LARGE ? RESULT_MALFORMED
-                                            : RESULT_UNREAD;
+    struct reading reading = {&text, stop, arg};
+    const struct storage_sink sink = {take, is_stopped, &reading};
+    folder_name(id, FOLDER_RESULT, name);
+    if (storage_read(cloud->google, cloud->bucket, name, 0, -1, &sink, err))
+        return err->code == ERR_NOT_FOUND ? RESULT_ABSENT
+               : !buf_ok(&text)           ? RESULT_MALFORMED
+                                          : RESULT_UNREAD;
     if (folder_result_parse(buf_str(&text), text.len, result, err))
         return RESULT_MALFORMED;
-    if (result->attempt == task->placement.attempt)
+    if (result->attempt == attempt)
         return RESULT_FOUND;
     folder_result_done(result);
     folder_result_init(result);
     return RESULT_ABSENT;
+}
+
+static enum result_found get_result(struct cloud_task *task, struct folder_result *result,
+                                    struct err *err)
+{
+    return cloud_find_result(task->cloud, task->id, task->placement.attempt, NULL, NULL, result,
+                             err);
 }
 
 bool cloud_task_has_result(struct cloud_task *task)

@@ -6,7 +6,7 @@
 #include "base/lock.h"
 #include "base/log.h"
 #include "base/thread.h"
-#include "google/storage.h"
+#include "runner/overflow/cloud_task.h"
 #include "runner/overflow/result.h"
 
 #include <pthread.h>
@@ -58,52 +58,28 @@ void late_note(struct late *late, const char *id)
     lock_drop(&late->lock);
 }
 
-struct reading {
-    struct late *late;
-    struct buf *text;
-};
-
-static int take(const char *data, size_t len, void *arg)
-{
-    const struct reading *reading = arg;
-    return buf_add(reading->text, data, len);
-}
-
 static bool is_stopped(void *arg)
 {
-    const struct reading *reading = arg;
-    lock_take(&reading->late->lock);
-    bool stop = reading->late->stop;
-    lock_drop(&reading->late->lock);
+    struct late *late = arg;
+    lock_take(&late->lock);
+    bool stop = late->stop;
+    lock_drop(&late->lock);
     return stop;
 }
 
-/* Whether the bucket has the result of that attempt. *ret_never: it has something else for good. */
-static bool has_come(struct late *late, const char *id, int attempt, bool *ret_never)
+static bool has_come(struct late *late, const char *id, int attempt)
 {
     struct err err;
-    char name[FOLDER_NAME_SIZE];
     AUTO(folder_result) struct folder_result result;
-    AUTO(buf) struct buf text = BUF_INIT(RESULT_BYTES_MAX);
-    const struct cloud *cloud = late->config.cloud;
-    folder_name(id, FOLDER_RESULT, name);
     folder_result_init(&result);
-    struct reading reading = {late, &text};
-    const struct storage_sink sink = {take, is_stopped, &reading};
-    if (storage_read(cloud->google, cloud->bucket, name, 0, -1, &sink, &err)) {
-        *ret_never = !buf_ok(&text); /* longer than any result */
-        return false;
-    }
-    *ret_never = folder_result_parse(buf_str(&text), text.len, &result, &err) != 0 ||
-                 result.attempt != attempt;
-    return !*ret_never;
+    return cloud_find_result(late->config.cloud, id, attempt, is_stopped, late, &result, &err) ==
+           RESULT_FOUND;
 }
 
 /* Looks for one result. True when nothing is left to do for it. */
 static bool look(struct late *late, const char *id)
 {
     struct err err;
-    bool never = false;
     struct store_placement placement;
     AUTO(task_record) struct task_record record = {0};
     if (store_get(late->config.store, id, &record, &err))
@@ -116,8 +92,8 @@ static bool look(struct late *late, const char *id)
         return true;
     if (record.state != TASK_FAILED || clock_real_ms() - record.ended_ms > KEEP_MS)
         return true;
-    if (!has_come(late, id, placement.attempt, &never))
-        return never;
+    if (!has_come(late, id, placement.attempt))
+        return false;
     int resumed = engine_resume(late->config.engine, id, &err);
     if (resumed < 0)
         log_warn("overflow", "the late result of '%s' waits: %s", id, err.msg);

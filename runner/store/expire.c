@@ -16,12 +16,9 @@ static int list_ended(struct store *store, int64_t before_ms, int limit, struct 
         "(SELECT 1 FROM webhooks w WHERE w.task_id=tasks.id AND w.state=?) ORDER BY seq"
         " LIMIT ?",
         "iii", before_ms, (int64_t)WEBHOOK_PENDING, (int64_t)limit);
-    int got = stmt ? 1 : -1;
-    while (stmt && (got = db_step(stmt, err)) == 1)
-        strlist_add(ids, db_text(stmt, 0));
-    db_done(stmt);
+    int rc = store_read_ids(stmt, ids, err);
     store_reader_give(store, db);
-    return got < 0 ? -1 : 0;
+    return rc;
 }
 
 static int expire_in_db(struct db *db, void *arg, struct err *err)

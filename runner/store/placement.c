@@ -69,12 +69,9 @@ int store_lost(struct store *store, int64_t after_ms, int limit, struct strlist 
                  "SELECT t.id FROM placements p JOIN tasks t ON t.id=p.task_id WHERE p.phase=?"
                  " AND t.state=? AND t.ended_ms>? ORDER BY t.ended_ms DESC LIMIT ?",
                  "iiii", (int64_t)PLACEMENT_LOST, (int64_t)TASK_FAILED, after_ms, (int64_t)limit);
-    int got = stmt ? 1 : -1;
-    while (stmt && (got = db_step(stmt, err)) == 1)
-        strlist_add(ids, db_text(stmt, 0));
-    db_done(stmt);
+    int rc = store_read_ids(stmt, ids, err);
     store_reader_give(store, db);
-    return got < 0 ? -1 : 0;
+    return rc;
 }
 
 struct resuming {

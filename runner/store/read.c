@@ -37,6 +37,16 @@ void store_reader_give(struct store *store, struct db *db)
     db_close(db);
 }
 
+int store_read_ids(struct db_stmt *owned, struct strlist *ids, struct err *err)
+{
+    AUTO(db_stmt) struct db_stmt *stmt = owned;
+    int got = -1;
+    while (stmt && (got = db_step(stmt, err)) == 1)
+        if (strlist_add(ids, db_text(stmt, 0)))
+            return err_sys(err, "tasks");
+    return got;
+}
+
 static char *copy_text(struct db_stmt *stmt, int column)
 {
     const char *text = db_text(stmt, column);

@@ -75,6 +75,10 @@ int store_read_group(struct db *db, const char *group,
 struct db *store_reader_take(struct store *store, struct err *err);
 void store_reader_give(struct store *store, struct db *db);
 
+/* Appends the first column of a query's rows, and frees the query. NULL, a query that failed, gives
+ * -1 with its err. */
+int store_read_ids(struct db_stmt *owned, struct strlist *ids, struct err *err);
+
 /* Adds the webhook of a new task, inside its transaction; it waits for the task's end. */
 int store_owe_webhook(struct store *store, struct db *db, const struct task_new *task,
                       const char *task_id, struct err *err);

@@ -54,8 +54,8 @@ int walls_helper(const struct walls *walls, const char *dir, const char *reads, 
                  struct err *err);
 
 /* Makes the gate of one task's jails, which serves each of them. Returns 0 with *ret_gate, which is
- * NULL where jails have none; the caller frees it. `ours`: which of the runner's
- * own servers the task may reach. */
+ * NULL where jails have none; the caller frees it. `ours`: which of the runner's own servers the
+ * task may reach. */
 int walls_gate(const struct walls *walls, const struct task_request *request,
                const struct egress_ours *ours, struct egress_gate **ret_gate, struct err *err);
 

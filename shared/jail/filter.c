@@ -281,26 +281,39 @@ static struct scmp_arg_cmp compare(unsigned argument, enum scmp_compare op, scmp
     return (struct scmp_arg_cmp){.arg = argument, .op = op, .datum_a = datum, .datum_b = 0};
 }
 
+#define PROTOCOL_LAST IPPROTO_ICMPV6 /* the highest that is allowed */
+
+static bool is_allowed_protocol(unsigned protocol)
+{
+    static const unsigned allowed[] = {0, IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, PROTOCOL_LAST};
+    for (size_t i = 0; i < COUNT_OF(allowed); i++)
+        if (allowed[i] == protocol)
+            return true;
+    return false;
+}
+
+/* Denies the socket() calls of a family whose argument compares so. */
+static int deny_of_family(scmp_filter_ctx ctx, unsigned family, struct scmp_arg_cmp which)
+{
+    return seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 2,
+                            compare(0, SCMP_CMP_EQ, family), which);
+}
+
 /* Of the internet's protocols, TCP, UDP and the echo of ICMP: others (SCTP, DCCP, MPTCP, …) are
  * modules that a program could make the kernel load, as are upper layers of TCP. */
 static int deny_protocols(scmp_filter_ctx ctx)
 {
-    static const unsigned allowed[] = {0, IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMPV6};
+    static const unsigned families[] = {AF_INET, AF_INET6};
     int rc = 0;
-    for (unsigned family = 0; rc == 0 && family < 2; family++) {
-        const struct scmp_arg_cmp of = compare(0, SCMP_CMP_EQ, family ? AF_INET6 : AF_INET);
-        unsigned next = 0;
+    for (size_t i = 0; rc == 0 && i < COUNT_OF(families); i++) {
         for (unsigned type = 0; rc == 0 && type < 16; type++)
             if (type != SOCK_STREAM && type != SOCK_DGRAM)
-                rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 2, of,
-                                      SCMP_A1(SCMP_CMP_MASKED_EQ, 0xf, type));
-        for (size_t i = 0; rc == 0 && i < COUNT_OF(allowed); next = allowed[i++] + 1)
-            for (unsigned protocol = next; rc == 0 && protocol < allowed[i]; protocol++)
-                rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 2, of,
-                                      compare(2, SCMP_CMP_EQ, protocol));
+                rc = deny_of_family(ctx, families[i], SCMP_A1(SCMP_CMP_MASKED_EQ, 0xf, type));
+        for (unsigned protocol = 0; rc == 0 && protocol <= PROTOCOL_LAST; protocol++)
+            if (!is_allowed_protocol(protocol))
+                rc = deny_of_family(ctx, families[i], compare(2, SCMP_CMP_EQ, protocol));
         if (rc == 0)
-            rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 2, of,
-                                  compare(2, SCMP_CMP_GE, next));
+            rc = deny_of_family(ctx, families[i], compare(2, SCMP_CMP_GT, PROTOCOL_LAST));
     }
     if (rc == 0)
         rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(setsockopt), 2,

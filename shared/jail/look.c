@@ -30,8 +30,7 @@
 
 /* --- the processes of a tree ----------------------------------------------------------------- */
 
-/* Calls visit() for all processes below `root`, which are its children's children …: with a pid
- * namespace everybody that /proc shows, but for us. Each thread has children of its own. */
+/* Who looks at the processes of a tree, and what it has found. */
 struct visitor {
     void (*visit)(const char *pid, struct visitor *visitor);
     int64_t sum;
@@ -42,6 +41,8 @@ struct visitor {
     } seen[UNLINKED_MAX];
 };
 
+/* Calls visit() for all processes below `root`, which are its children's children …: with a pid
+ * namespace everybody that /proc shows, but for us. Each thread has children of its own. */
 static void visit_tree(pid_t root, int depth, struct visitor *visitor);
 
 /* What a thread has started, and below. */
