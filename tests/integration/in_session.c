@@ -132,6 +132,7 @@ static void shells_go_on_while_a_task_runs_and_its_end_is_its_own(void **state)
     struct reply *reply = runner_post(get(), path, "");
     assert_status(reply, 200);
     reply_free(reply);
+    runner_await(get(), id, "cancelled", 20000);
     reply = runner_result(get(), id);
     assert_json_text(reply->json, "reason", "cancelled");
     reply_free(reply);
