@@ -153,6 +153,7 @@ static void deleting_the_session_cancels_its_task(void **state)
     struct reply *reply = runner_delete(get(), "/sessions/gone");
     assert_status(reply, 200);
     reply_free(reply);
+    runner_await(get(), id, "cancelled", 20000); /* it has left; its end is stored next */
     reply = runner_result(get(), id);
     assert_json_text(reply->json, "reason", "cancelled");
     assert_int_equal(runner_task_processes(get()), 0);
