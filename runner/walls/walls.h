@@ -54,6 +54,10 @@ const char *walls_box_dir(const struct walls *walls, const char *dir);
 int walls_helper(const struct walls *walls, const char *dir, const char *reads, struct plan *plan,
                  struct err *err);
 
+/* Fills plan->jail for a program that is only looked at: it sees itself, as it would in a task, and
+ * nothing of the runner's; where jails have a network of their own it has none. */
+int walls_alone(const struct walls *walls, struct plan *plan, struct err *err);
+
 /* Makes the gate of one task's jails, which serves each of them. Returns 0 with *ret_gate, which is
  * NULL where jails have none; the caller frees it. `ours`: which of the runner's own servers the
  * task may reach. */
