@@ -49,10 +49,14 @@ static void examine_claude(struct doctor *doctor, const struct json *health)
     char found[400];
     const char *version = text(health, "claude.version", NULL);
     const char *warning = text(health, "claude.warning", NULL);
-    snprintf(found, sizeof(found), "%s at %s", version ? version : "no version",
-             text(health, "claude.path", "no path"));
+    const char *error = text(health, "claude.error", NULL);
+    snprintf(found, sizeof(found), "%s at %s%s%s", version ? version : "no version",
+             text(health, "claude.path", "no path"), error ? "; started as a task: " : "",
+             error ? error : "");
     if (doctor_say(doctor, version != NULL, "claude", found,
-                   "install it: runner/install-claude, or set CLAUDE_BIN") &&
+                   error ? "show what it needs to tasks (JAIL_PATHS), or install it again: "
+                           "runner/install-claude"
+                         : "install it: runner/install-claude, or set CLAUDE_BIN") &&
         warning)
         printf("               %s\n", warning);
 }

@@ -179,13 +179,17 @@ static void save_outputs(struct cloud_task *task, const struct folder_result *re
         log_warn("overflow", "%s", err.msg);
 }
 
-/* Takes the conversation home, and deletes the one in the bucket. */
+/* Takes the conversation home, and deletes the one in the bucket. Where several instances see the
+ * task it stays there. */
 static void take_conversation(struct cloud_task *task)
 {
     struct err err;
     char name[FOLDER_NAME_SIZE];
     const struct task_record *record = task_run_record(task->run);
     if (!record->conversation[0])
+        return;
+    task->outcome->resumable = task->overflow->config.shared != NULL;
+    if (task->outcome->resumable)
         return;
     AUTO(config_ref)
     const struct config *config = config_ref(task->overflow->config.config);
@@ -195,8 +199,7 @@ static void take_conversation(struct cloud_task *task)
         return;
     }
     task->outcome->resumable = true;
-    if (!task->overflow->config.shared &&
-        storage_delete(task->cloud->google, task->cloud->bucket, name, STORAGE_ANY, &err))
+    if (storage_delete(task->cloud->google, task->cloud->bucket, name, STORAGE_ANY, &err))
         log_warn("overflow", "%s", err.msg);
 }
 

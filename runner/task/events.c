@@ -70,16 +70,23 @@ struct events *events_open(const char *path, struct err *err)
     return STEAL_PTR(events);
 }
 
-void events_close(struct events *events)
+int events_release(struct events *events)
 {
     struct err ignored;
     if (!events)
-        return;
+        return -1;
     if (events->fd >= 0)
         events_flush(events, &ignored);
-    fd_close(&events->fd);
+    int fd = events->fd;
     buf_done(&events->pending);
     free(events);
+    return fd;
+}
+
+void events_close(struct events *events)
+{
+    int fd = events_release(events);
+    fd_close(&fd);
 }
 
 /* Cuts the file after the last whole event when a write failed: half an event is worse than none,
@@ -161,11 +168,6 @@ void events_tell(struct events *events, void (*written)(int64_t end, void *arg),
 int64_t events_size(const struct events *events)
 {
     return events->size;
-}
-
-int events_sync(struct events *events, struct err *err)
-{
-    return fdatasync(events->fd) ? err_sys(err, "cannot sync events") : 0;
 }
 
 bool events_truncated(const struct events *events)

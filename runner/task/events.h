@@ -47,8 +47,9 @@ void events_tell(struct events *events, void (*written)(int64_t end, void *arg),
  * whole events only. */
 int events_flush(struct events *events, struct err *err);
 int64_t events_size(const struct events *events);
-/* Waits until everything that was written is on disk. */
-int events_sync(struct events *events, struct err *err);
+/* Takes the file, of which everything is written, from the events, which end. The caller closes it;
+ * -1 when there was none. */
+int events_release(struct events *events);
 bool events_truncated(const struct events *events);
 
 /* One event that was read. */

@@ -372,14 +372,6 @@ static void conclude(struct task_run *run)
         log_warn("task", "the last event is missing for now: %s", err.msg);
 }
 
-/* The answer is in the store; its events are synced to disk while nobody waits. */
-static void keep_events(const struct task_run *run)
-{
-    struct err err;
-    if (run->events && events_sync(run->events, &err))
-        log_warn("task", "%s", err.msg);
-}
-
 static void log_end(const struct task_run *run, const struct task_outcome *outcome,
                     int64_t duration_ms)
 {
@@ -389,16 +381,28 @@ static void log_end(const struct task_run *run, const struct task_outcome *outco
     (void)run;
 }
 
-static void clean_up(struct task_run *run)
+/* Leaves the directory and the events' file to the engine's leavings: nobody waits for them. */
+static void leave(struct task_run *run)
 {
     struct err err;
-    if (run->aside && leavings_add(&run->engine->leavings, run->dir))
+    if (run->events)
+        events_tell(run->events, NULL, NULL); /* The active task may be freed. */
+    int events = events_release(run->events);
+    bool left = (run->aside || events >= 0) &&
+                leavings_add(&run->engine->leavings, run->aside ? run->dir : NULL, events);
+    if (left && run->aside)
         run->dir = NULL;
     if (run->dir && path_remove_tree(run->dir, &err))
         log_warn("task", "%s", err.msg);
-    if (run->events)
-        events_tell(run->events, NULL, NULL); /* The active task may be freed. */
-    events_close(run->events);
+    if (!left && events >= 0 && fdatasync(events))
+        log_warn("task", "cannot sync events: errno %d", errno);
+    if (!left)
+        fd_close(&events);
+}
+
+static void clean_up(struct task_run *run)
+{
+    leave(run);
     redact_free(run->redact);
     buf_wipe(&run->secrets);
     buf_done(&run->sealed);
@@ -504,7 +508,6 @@ void run_live(struct engine *engine, struct active_task *active)
         engine_put_back(engine, active);
     } else {
         engine_retire(engine, active, outcome.state, run.answer.len > 0 ? &run.answer : NULL);
-        keep_events(&run);
         clean_up(&run);
     }
     buf_done(&outcome.output);
