@@ -1,6 +1,7 @@
 /* What is reported about Python: capabilities, health, metrics. */
 #include "runner/python/core.h"
 
+#include "base/clock.h"
 #include "base/lock.h"
 
 #include <stdio.h>
@@ -87,6 +88,10 @@ void python_print(struct python *python, bool verbose, struct buf *out)
     if (python->why[0])
         json_add_text(&w, "reason", python->why);
     json_add_text(&w, "version", python->why[0] ? NULL : CR_PYTHON_VERSION);
+    lock_take(&python->lock);
+    if (python->failures > 0 || clock_mono_ms() < python->hold_until_ms)
+        json_add_text(&w, "error", python->last_failure.msg);
+    lock_drop(&python->lock);
     print_libraries(&w);
     print_limits(&w);
     if (verbose) {

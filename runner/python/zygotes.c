@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 void zygotes_init(struct python *python)
@@ -90,7 +91,9 @@ static struct plan *plan_tree(const struct python *python, struct err *err)
     AUTO(plan) struct plan *plan = plan_new();
     AUTO(str) char *cache = path_join(python->config.state_dir, "python");
     static const char *const tiers[] = {"auto", "full", "restricted", "none"};
-    if (!plan || !cache || path_make_dirs(cache, 0700, err)) {
+    /* Children in a tier without a root of their own go through it to directories of theirs, as the
+     * tasks' user. */
+    if (!plan || !cache || path_make_dirs(cache, 0711, err) || chmod(cache, 0711)) {
         err_sys(err, "Python's plan");
         return NULL;
     }
