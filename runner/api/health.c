@@ -198,6 +198,8 @@ static void print_verbose(const struct api *api, struct json_writer *w)
     json_add_int(w, "task_uid", api->claude->uid);
     if (api->claude->walls->users) /* each task has its own */
         json_add_text(w, "task_uids", config->uids);
+    if (api->claude->walls->session_users)
+        json_add_text(w, "session_uids", config->uids);
     json_close(w);
     http_stats(atomic_load(&api->server), &http);
     json_open_object(w, "http");

@@ -8,7 +8,7 @@
 #include "base/path.h"
 #include "base/str.h"
 #include "runner/session/session_private.h"
-#include "runner/work/users.h"
+#include "runner/walls/walls.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -38,6 +38,8 @@ void session_unref_locked(struct session *session)
     strlist_done(&session->egress);
     strlist_done(&session->denied);
     egress_gate_free(session->gate); /* Its thread takes no lock of ours. */
+    if (session->lent)
+        users_give(session->sessions->config.walls->users, session->user.uid);
     free(session->dir);
     free(session->metadata);
     free(session);
@@ -202,6 +204,7 @@ static struct session *session_new(struct sessions *sessions, const char *id)
     session->refs = 1;
     session->control = -1;
     session->dir = dir;
+    session->user = (struct owner){sessions->config.uid, sessions->config.gid};
     session->created_ms = session->used_ms = clock_real_ms();
     snprintf(session->id, sizeof(session->id), "%s", id);
     return session;
@@ -217,8 +220,7 @@ static const struct {
 
 static int own(const struct session *session, int fd)
 {
-    const struct sessions_config *config = &session->sessions->config;
-    return geteuid() == 0 ? fchown(fd, config->uid, config->gid) : 0;
+    return geteuid() == 0 ? fchown(fd, session->user.uid, session->user.gid) : 0;
 }
 
 /* One of the directories in `box`: whatever stands in its place is removed, and its owner may use

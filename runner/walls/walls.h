@@ -19,6 +19,7 @@ struct walls {
     enum jail_tier tier;            /* of tasks' jails */
     bool gate;                      /* whether they have a network behind a gate */
     struct users *users;            /* one for each task (work/users.h), or NULL */
+    bool session_users;             /* there are enough of them for a session each, too */
 };
 
 /* The run in `dir`; with a session, `box` is the directory whose workspace, home and tmp the run
