@@ -85,11 +85,14 @@ static void examine_rest(struct doctor *doctor, const struct json *health)
                  text(health, "disk.path", "its state folder"));
         doctor_say(doctor, true, "disk", found, NULL);
     }
-    if (python)
-        doctor_say(doctor, true, "python",
-                   client_is_true(python, "available") ? "is there"
-                                                       : text(python, "reason", "is not installed"),
-                   NULL);
+    if (python) {
+        const char *error = text(python, "error", NULL);
+        const char *is = client_is_true(python, "available")
+                             ? "is there"
+                             : text(python, "reason", "is not installed");
+        doctor_say(doctor, !error, "python", error ? error : is,
+                   "this is the last try's error; the log has all of them");
+    }
     if (cloud)
         doctor_say(doctor, client_is_true(cloud, "reachable"), "cloud",
                    text(cloud, "error", "Google Cloud answers"), "run `claude-runner cloud check`");

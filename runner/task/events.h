@@ -78,4 +78,8 @@ int64_t events_end(int fd);
 /* True when the file ends with a whole event of that name. Reads only that event. */
 bool events_end_with(const char *path, const char *name);
 
+/* Gives the last event another name of the same length, in place. Does nothing when the file does
+ * not end with an event of the name `from`. */
+int events_rename_last(const char *path, const char *from, const char *to, struct err *err);
+
 #endif

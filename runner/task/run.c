@@ -194,15 +194,18 @@ static int make_private_dir(struct task_run *run, struct err *err)
     return 0;
 }
 
-/* A task that had ended, and whose result has come, runs on: an event says so, and its last event
- * comes once more. */
+/* A task that had ended, and whose result has come, runs on. The `done` with which it was given up
+ * is no end any more: whoever reads from the beginning finds one `done`, the last. An event says
+ * what has happened. */
 static int note_late(struct task_run *run, struct err *err)
 {
     static const char late[] = "{\"message\":\"the task was given up; its result has come now\"}";
     AUTO(str) char *path = engine_events_path(run->engine, run->record.id);
     if (!path)
         return err_sys(err, "events");
-    if (!events_end_with(path, "done"))
+    if (events_rename_last(path, "done", "lost", err))
+        return -1;
+    if (!events_end_with(path, "lost"))
         return 0;
     return events_add(run->events, "late", late, sizeof(late) - 1, err) ||
                    events_flush(run->events, err)
@@ -337,8 +340,10 @@ static void store_outcome(struct task_run *run, const struct task_outcome *outco
     }
     if (ended == 1) {
         make_answer(run, outcome, &end);
-        numbers_ended(run->engine, run->active->kind, end.state, end.reason);
-        numbers_ran(run->engine, run->active->kind, duration_ms, &summary);
+        if (!outcome->may_change && !run->active->counted)
+            numbers_ended(run->engine, run->active->kind, end.state, end.reason);
+        if (!outcome->may_change)
+            numbers_ran(run->engine, run->active->kind, duration_ms, &summary);
     }
 }
 
@@ -471,6 +476,8 @@ static void run_claimed(struct task_run *run, struct task_outcome *outcome)
         fail_outcome(outcome, &err);
     int64_t duration =
         run->active->adopted ? clock_real_ms() - run->record.started_ms : clock_mono_ms() - start;
+    if (outcome->duration_ms > 0)
+        duration = outcome->duration_ms;
     if (keep_for_next_start(run, outcome) || outcome->state == TASK_RUNNING)
         return;
     if (task_state_is_active(outcome->state) && pause_task(run, outcome))

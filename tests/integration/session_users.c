@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #define FIRST 15001
-#define COUNT 3
+#define USERS 3
 
 static struct runner *runner;
 
@@ -25,7 +25,7 @@ static int start(void **state)
     if (geteuid() != 0 || !situation_enter(situation_find("denied")))
         return 0; /* each test is skipped */
     runner = runner_new_with(settings);
-    snprintf(users, sizeof(users), "%d-%d", FIRST, FIRST + COUNT - 1);
+    snprintf(users, sizeof(users), "%d-%d", FIRST, FIRST + USERS - 1);
     runner_set(runner, "RUNNER_UIDS", users);
     runner_set(runner, "JAIL_MIN", "none");
     runner_set(runner, "PYTHON_MODULES", "os");
@@ -91,8 +91,8 @@ static void two_sessions_are_two_users(void **state)
     session_make(runner, "a");
     session_make(runner, "b");
     long a = user_of("a"), b = user_of("b");
-    assert_in_range(a, FIRST, FIRST + COUNT - 1);
-    assert_in_range(b, FIRST, FIRST + COUNT - 1);
+    assert_in_range(a, FIRST, FIRST + USERS - 1);
+    assert_in_range(b, FIRST, FIRST + USERS - 1);
     assert_int_not_equal(a, b);
     must_say("b", "sleep 600 & echo $! >sleeps", "");
     struct done *done = session_run(runner, "a", "kill -9 -1", "");
@@ -156,9 +156,9 @@ static void the_user_of_a_session_that_has_gone_serves_the_next(void **state)
 {
     (void)state;
     needs_users();
-    for (int i = 0; i < 2 * COUNT; i++) {
+    for (int i = 0; i < 2 * USERS; i++) {
         session_make(runner, "a");
-        assert_in_range(user_of("a"), FIRST, FIRST + COUNT - 1);
+        assert_in_range(user_of("a"), FIRST, FIRST + USERS - 1);
         removes("/sessions/a");
     }
     struct reply *reply = runner_execute(runner, "id -u", "");
