@@ -29,18 +29,24 @@ struct receiver {
     char *bodies[SEEN_MAX], ids[SEEN_MAX][80];
 };
 
+/* Counts each webhook once: one that was delivered just before a crash comes again. */
 static bool receive(struct loopback_call *call, void *arg)
 {
     struct receiver *r = arg;
     char *body = loopback_body(call);
+    char id[sizeof(r->ids[0])] = "";
+    loopback_header(call, "webhook-id", id, sizeof(id));
     pthread_mutex_lock(&r->lock);
     int n = r->count;
-    if (n < SEEN_MAX) {
-        loopback_header(call, "webhook-id", r->ids[n], sizeof r->ids[n]);
+    bool known = false;
+    for (int i = 0; i < n && i < SEEN_MAX; i++)
+        known |= strcmp(r->ids[i], id) == 0;
+    if (!known && n < SEEN_MAX) {
+        memcpy(r->ids[n], id, sizeof(id));
         r->bodies[n] = body;
         body = NULL;
     }
-    r->count = n + 1;
+    r->count = known ? n : n + 1;
     pthread_mutex_unlock(&r->lock);
     free(body);
     return loopback_answer(call, 200, "", "");
