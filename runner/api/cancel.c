@@ -135,7 +135,9 @@ static void cancel_members(struct http_request *req, struct api *api, const char
     AUTO(buf) struct buf runs = BUF_INIT(CANCEL_BYTES_MAX);
     int64_t deadline_ms = clock_mono_ms() + PATIENCE_MS;
     for (size_t i = 0; i < members->count; i++) {
-        if (instances_cancel(api, members->ids[i], &err)) {
+        const char *before = status_of(api, members->ids[i], &err);
+        if (before && strcmp(before, "cancelling") == 0 &&
+            instances_cancel(api, members->ids[i], &err)) {
             send_err(req, &err);
             return;
         }

@@ -130,12 +130,12 @@ static int claim_once(struct replica *service, const struct task_new *task, stru
     struct carried *carried = &ret_found->carried;
     if (read_carried(cloud, task->conversation, ret_found, err))
         return err->code == ERR_NOT_FOUND ? explain_absence(service, task->conversation, err) : -1;
-    if (strcmp(carried->next, task->id) == 0) /* an earlier try with the same key */
-        return 0;
+    if (strcmp(carried->next, task->id) == 0)
+        return 1;
     if (carried->next[0] && check_next(service, task->conversation, carried->next, err))
         return -1;
     snprintf(carried->next, sizeof(carried->next), "%s", task->id);
-    return write_carried(cloud, task->conversation, ret_found, err);
+    return write_carried(cloud, task->conversation, ret_found, err) ? -1 : 0;
 }
 
 static int copy_before(const struct cloud *cloud, const char *from, const char *to, struct err *err)
@@ -152,15 +152,16 @@ int carried_claim(struct replica *service, const struct task_new *task, struct e
 {
     struct found found;
     int rc = claim_once(service, task, &found, err);
-    for (int tries = 1; rc && err->code == ERR_MISMATCH && tries < TRIES_MAX; tries++)
+    for (int tries = 1; rc < 0 && err->code == ERR_MISMATCH && tries < TRIES_MAX; tries++)
         rc = claim_once(service, task, &found, err); /* another instance was faster */
-    if (rc)
+    if (rc < 0)
         return err->code == ERR_MISMATCH
                    ? err_set(err, ERR_CONFLICT, "the session '%s' is in use", task->conversation)
                    : -1;
     if (copy_before(service->config.cloud, found.carried.task, task->id, err) == 0)
-        return 0;
-    carried_give_back(service, task);
+        return rc;
+    if (rc == 0)
+        carried_give_back(service, task);
     return err->code == ERR_NOT_FOUND
                ? err_set(err, ERR_NOT_FOUND, "nothing is left of the session '%s'",
                          task->conversation)

@@ -23,8 +23,8 @@
 
 struct replica;
 
-/* The task, which is about to be taken, goes on with its conversation. ERR_NOT_FOUND: no task has
- * left it. ERR_CONFLICT: a task that has not ended uses it. */
+/* The task, which is about to be taken, goes on with its conversation. 1: one of that id does so
+ * already. ERR_NOT_FOUND: no task has left it. ERR_CONFLICT: a task that has not ended uses it. */
 int carried_claim(struct replica *service, const struct task_new *task, struct err *err);
 /* It does not, for it was not taken. */
 void carried_give_back(struct replica *service, const struct task_new *task);

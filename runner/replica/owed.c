@@ -113,6 +113,8 @@ static int take_noted(const struct storage_object *object, void *arg)
 static void pass_on(const struct noted *noted, char *text)
 {
     char *space = strchr(text, ' ');
+    if (!space)
+        return;
     *space = '\0';
     noted->fn(text, strtoll(space + 1, NULL, 10), noted->arg);
 }

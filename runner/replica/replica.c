@@ -190,7 +190,7 @@ int replica_adopt_group(struct replica *service, const char *group, struct err *
     for (int i = 0; i < count; i++) {
         char id[ID_SIZE];
         replica_run_id(group, i, id);
-        if (replica_adopt(service, id, err) == 0)
+        if (is_here(service, id) || replica_adopt(service, id, err) == 0)
             found++;
         else if (err->code != ERR_NOT_FOUND) /* What was cleared away is passed over. */
             return -1;

@@ -258,11 +258,12 @@ static int take_all(const struct taking *taking, struct err *err)
 {
     if (taking->tasks->group)
         return take_group(taking, err);
-    if (taking->tasks->resume && carried_claim(taking->service, taking->tasks, err))
+    int had = taking->tasks->resume ? carried_claim(taking->service, taking->tasks, err) : 1;
+    if (had < 0)
         return -1;
     if (put_task(taking, taking->tasks, err) == 0)
         return 0;
-    if (taking->tasks->resume)
+    if (had == 0)
         carried_give_back(taking->service, taking->tasks);
     return -1;
 }

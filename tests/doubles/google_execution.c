@@ -257,14 +257,17 @@ static bool begin(const char *key, cJSON *execution, const char *project)
     int port = auth_metadata_port(*account ? account : world.metadata_account);
     cJSON *env = base_env(json_string(execution, "_job"), execution_id(key),
                           json_int(execution, "taskCount", 1), port);
-    bool good = world.job_program != NULL &&
+    bool foreign = world_setting("foreignImage") != 0;
+    bool good = world.job_program != NULL && !foreign &&
                 add_container_env(env, container, *account ? account : world.metadata_account,
                                   project, &missing);
     if (!good) {
         char text[300];
         snprintf(text, sizeof text,
                  missing ? "Secret %.200s was not found or cannot be accessed."
-                         : "The image%.0s cannot be started.",
+                 : foreign
+                     ? "Application failed to start: failed to load /app%.0s: exec format error"
+                     : "The image%.0s cannot be started.",
                  missing ? missing : "");
         json_set_string(execution, "_failed", text);
         cJSON_Delete(env);

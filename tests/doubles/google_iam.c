@@ -121,6 +121,12 @@ static cJSON *create_key(struct call *call)
         free(key);
         return call_fail(call, "INVALID_ARGUMENT", "Only credentials files are made here.");
     }
+    if (world_setting("noKeys")) {
+        free(key);
+        return call_fail(call, "FAILED_PRECONDITION",
+                         "Key creation is not allowed on this service account "
+                         "(constraints/iam.disableServiceAccountKeyCreation).");
+    }
     char *text = auth_key_new(json_string(account, "email"), id);
     char *data = base64_text(text, strlen(text));
     cJSON *json = call_shown(store_getf("%s/keys/%s", key, id));

@@ -25,6 +25,8 @@ static const struct {
     {"keyAgeDays", 0},               /* how much older keys are than they are */
     {"failBuild", 0},                /* 1: each build fails */
     {"noBilling", 0},                /* 1: the project has no billing account */
+    {"foreignImage", 0},             /* 1: images are for another processor */
+    {"noKeys", 0},                   /* 1: a policy of the organisation allows no keys */
     {"accountDelayMs", 0},           /* before policies know a new account */
     {"enforceServices", 0},          /* 1: only services that are switched on answer */
     {"iam", 0},                      /* 1: policies are enforced; listed permissions always are */

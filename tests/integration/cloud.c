@@ -118,6 +118,28 @@ static void changes_what_a_flag_says_and_nothing_else(void **state)
     reply_free(reply);
 }
 
+/* The runner at home may read the secret of its system prompt, which is the owner's own. */
+static void home_may_read_the_secret_of_its_system_prompt(void **state)
+{
+    (void)state;
+    static const char secret[] = "/v1/projects/" CLOUD_PROJECT "/secrets/house-rules";
+    assert_run("setup", KEY, 0);
+    send("POST", "/v1/projects/" CLOUD_PROJECT "/secrets?secretId=house-rules",
+         "{\"replication\":{\"automatic\":{}}}");
+    runner_set(admin, "SYSTEM_PROMPT_SECRET", "house-rules");
+    assert_run("setup", "", 0);
+    assert_said("house-rules");
+    char *path = textf("%s" POLICY, secret);
+    struct reply *reply = look(path);
+    char *text = cJSON_PrintUnformatted(json_at(reply->json, "bindings"));
+    if (!text || !strstr(text, "secretmanager.secretAccessor") || !strstr(text, HOME))
+        fail_msg("%s", reply->body);
+    reply_free(reply);
+    free(path);
+    free(text);
+    assert_complete();
+}
+
 static void keeps_what_others_have_added_to_the_job(void **state)
 {
     (void)state;
@@ -394,6 +416,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(furnishes_a_fresh_project_and_changes_nothing_when_run_again),
         TEST(changes_what_a_flag_says_and_nothing_else),
+        TEST(home_may_read_the_secret_of_its_system_prompt),
         TEST(keeps_what_others_have_added_to_the_job),
         TEST(names_each_permission_that_is_missing),
         TEST(a_plan_writes_nothing),

@@ -130,6 +130,17 @@ static void says_which_end_is_broken_and_how(void **state)
                   "secretmanager.versions.access");
     check_without("GET", "/v2/" JOB, "POST", "claudeRunnerHome", "home: job: look at it: FAILED",
                   "run.jobs.get");
+    runner_set(admin, "GOOGLE_APPLICATION_CREDENTIALS", cloud->key_file); /* may look at it */
+    cloud_control(cloud, "{\"noBilling\":1}");
+    assert_int_equal(check(), 1);
+    assert_said("home: billing: FAILED");
+    assert_said("billing/linkedaccount?project=" CLOUD_PROJECT);
+    runner_set(admin, "GOOGLE_APPLICATION_CREDENTIALS", NULL);
+    cloud_control(cloud, "{\"noBilling\":0,\"foreignImage\":1}");
+    assert_int_equal(check(), 1);
+    assert_said("job: a payload, to its result: FAILED");
+    assert_said("--platform linux/amd64");
+    cloud_control(cloud, "{\"foreignImage\":0}");
     assert_int_equal(check(), 0);
     runner_set(admin, "GOOGLE_APPLICATION_CREDENTIALS", cloud->key_file);
     assert_run("setup --env CLAUDE_BIN=nothing-there", "", 0);

@@ -144,7 +144,11 @@ static void lets_out_what_is_named_and_nothing_else(void **state)
 static void whoever_may_act_as_home_needs_no_key(void **state)
 {
     (void)state;
-    assert_run("setup --impersonate serviceAccount:" CLOUD_ACCOUNT, KEY, 0);
+    cloud_control(cloud, "{\"noKeys\":1}");
+    assert_run("setup", KEY, 1);
+    assert_said("a policy of the organisation allows no keys");
+    assert_said("--impersonate user:YOU");
+    assert_run("setup --impersonate serviceAccount:" CLOUD_ACCOUNT, "", 0);
     assert_said("GOOGLE_IMPERSONATE_SERVICE_ACCOUNT=" HOME);
     char *path = textf("%s/claude-runner-key.json", dir);
     assert_int_equal(file_size(path), -1);

@@ -92,9 +92,18 @@ static void outputs_are_stored_where_the_request_wants_them(void **state)
         free(path);
         free(more);
     }
-    struct reply *reply = runner_execute(runner, "x",
-                                         "\"postExecutionActions\":{\"uploadFiles\":{"
-                                         "\"globPatterns\":[\"*\"],\"gcsPrefix\":\"sessions/a\"}}");
+    /* files are memory there: what does not fit is named, with what helps */
+    struct reply *reply =
+        runner_execute(runner, "standin: ok said",
+                       AWAY ",\"postCommands\":[\"truncate -s 5G big\"],\"postExecutionActions\":"
+                            "{\"uploadFiles\":{\"globPatterns\":[\"big\"]}}");
+    assert_status(reply, 200);
+    assert_json_contains(reply->json, "uploadError", "'big' has 5368709120 bytes");
+    assert_json_contains(reply->json, "uploadError", "--memory");
+    reply_free(reply);
+    reply = runner_execute(runner, "x",
+                           "\"postExecutionActions\":{\"uploadFiles\":{"
+                           "\"globPatterns\":[\"*\"],\"gcsPrefix\":\"sessions/a\"}}");
     assert_problem(reply, 400, "invalid_request");
     reply_free(reply);
 }

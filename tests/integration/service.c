@@ -373,6 +373,11 @@ static void a_conversation_is_one_tasks_at_a_time(void **state)
     char *more = textf("\"resumeSessionId\":\"%s\"", session);
     reply_free(reply);
     free(submit_to(runner, "going", "[[hang]] goonmark3", more));
+    char *same = textf("\"taskId\":\"going\",%s", more); /* sent once more: it changes nothing */
+    reply = runner_execute(other, "[[hang]] goonmark3", same);
+    assert_problem(reply, 409, "conflict");
+    reply_free(reply);
+    free(same);
     reply = go_on(other, "[[text:yes]] goonmark4", session);
     assert_problem(reply, 409, "conflict");
     assert_non_null(strstr(reply->body, "going"));

@@ -97,9 +97,41 @@ static void nothing_is_kept_that_lies_behind_a_link_that_comes_and_goes(void **s
     tmp_dir_free(dir);
 }
 
+/* Where a task's files are in memory there may be no room for a copy. */
+static void what_is_kept_is_not_copied_and_what_does_not_fit_is_named(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    struct stat made, kept;
+    struct json_writer w;
+    char *dir = tmp_dir_new();
+    AUTO(str) char *file = textf("%s/small", dir);
+    AUTO(str) char *big = textf("%s/big", dir);
+    AUTO(str) char *to = textf("%s.kept", dir);
+    AUTO(str) char *same = textf("%s/small", to);
+    AUTO(strlist) struct strlist patterns = STRLIST_INIT;
+    AUTO(buf) struct buf json = BUF_INIT(1u << 20);
+    write_file(file, "x", 0644);
+    write_file(big, "", 0644);
+    assert_int_equal(truncate(big, COLLECT_BYTES_MAX + 5), 0); /* takes no space */
+    assert_int_equal(strlist_add(&patterns, "*"), 0);
+    json_write(&w, &json);
+    json_open_object(&w, NULL);
+    OK(collect_files(dir, &patterns, to, &w, &err) == 0, &err);
+    json_close(&w);
+    assert_int_equal(stat(file, &made), 0);
+    assert_int_equal(stat(same, &kept), 0);
+    assert_true(made.st_ino == kept.st_ino && made.st_dev == kept.st_dev);
+    assert_non_null(strstr(buf_str(&json), "\"leftPath\":\"big\""));
+    assert_non_null(strstr(buf_str(&json), "\"leftBytes\":4294967301"));
+    tmp_dir_free(dir);
+    tmp_dir_free(to[0] ? strdup(to) : NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_kept_is_not_copied_and_what_does_not_fit_is_named),
         cmocka_unit_test(nothing_is_kept_that_lies_behind_a_link_that_comes_and_goes),
     };
     return cmocka_run_group_tests_name("collect", tests, NULL, NULL);

@@ -451,6 +451,34 @@ static void only_the_last_answers_head_is_kept(void **state)
     loopback_stop(server);
 }
 
+static bool note_tunnel(struct loopback_call *call, void *arg)
+{
+    char *where = arg;
+    snprintf(where, 80, "%.60s", call->head);
+    return loopback_answer(call, 403, "", "");
+}
+
+/* What the owner has configured goes through it: https only, and never what a caller has named. */
+static void the_owners_proxy_is_asked_for_a_tunnel(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    char where[80] = "";
+    struct loopback *proxy = loopback_start(note_tunnel, where);
+    AUTO(str) char *url = loopback_url(proxy, "");
+    setenv("HTTPS_PROXY", url, 1);
+    setenv("NO_PROXY", "near.invalid", 1);
+    (void)call_code("https://near.invalid/", NET_TRUSTED, &err);
+    (void)call_code("https://storage.googleapis.invalid/", NET_PUBLIC, &err);
+    assert_int_equal(loopback_connections(proxy), 0);
+    assert_int_not_equal(call_code("https://storage.googleapis.invalid/", NET_TRUSTED, &err),
+                         ERR_NONE);
+    unsetenv("HTTPS_PROXY");
+    unsetenv("NO_PROXY");
+    assert_int_equal(strncmp(where, "CONNECT storage.googleapis.invalid:443 ", 39), 0);
+    loopback_stop(proxy);
+}
+
 static void the_environments_proxies_are_not_used(void **state)
 {
     (void)state;
@@ -572,6 +600,7 @@ int main(void)
         cmocka_unit_test(a_connection_that_is_not_taken_ends_in_time),
         cmocka_unit_test(redirects_are_answers),
         cmocka_unit_test(only_the_last_answers_head_is_kept),
+        cmocka_unit_test(the_owners_proxy_is_asked_for_a_tunnel),
         cmocka_unit_test(the_environments_proxies_are_not_used),
         cmocka_unit_test(a_certificate_is_checked),
     };
