@@ -176,6 +176,8 @@
       "What it has written", "from", "", "200:Log 404") \
     X("POST", "/sessions/{id}/processes/{pid}/stdin", process_stdin, 0, "sessions", \
       "Write to it", "", "SessionInput", "200:Object 404 409") \
+    X("GET", "/sessions/{id}/shell", shell_get, ROUTE_DRAIN, "sessions", \
+      "The shell that `shell` names (default), as below", "shell console", "", "200:Object 404") \
     X("GET", "/sessions/{id}/shells/{name}", shell_get, ROUTE_DRAIN, "sessions", \
       "A shell and what its last command printed", "console", "", "200:Object 404") \
     X("POST", "/sessions/{id}/shells/{name}/wait", shell_wait, 0, "sessions", \

@@ -17,17 +17,19 @@
 #include <unistd.h>
 
 #define CONNECT_MS 15000
-#define FULL_TRIES 15 /* of a unix socket of ours, a round apart */
-#define CHUNK_BYTES (64u << 10)
-#define CHUNK_SCARCE (4u << 10)       /* the same, once much is held */
-#define HELD_PLENTY ((size_t)4 << 20) /* what counts as much */
-#define OUR_ADDRESS 0xc0000201u       /* 192.0.2.1 */
+#define FULL_TRIES 15           /* of a unix socket of ours, a round apart */
+#define OUR_ADDRESS 0xc0000201u /* 192.0.2.1 */
 
-/* Number of connections of all gates. Each takes two descriptors, and half of this process's
+/* Pairs of descriptors that all gates use: a connection is one, a tube too. Half of this process's
  * descriptors are for other purposes. */
 static atomic_int everywhere;
 
-static bool is_scarce(void)
+void way_count(int more)
+{
+    atomic_fetch_add(&everywhere, more);
+}
+
+bool way_is_scarce(void)
 {
     struct rlimit files;
     return getrlimit(RLIMIT_NOFILE, &files) == 0 &&
@@ -41,10 +43,7 @@ static void close_end(struct end *end, bool reset)
         setsockopt(end->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
     fd_close(&end->fd); /* Closing also removes it from epoll. */
     end->registered = false;
-    end->conn->gate->held_bytes -= end->len;
-    free(end->held);
-    end->held = NULL;
-    end->len = 0;
+    flow_drop(end);
 }
 
 void way_close(struct conn *conn, bool reset)
@@ -64,7 +63,7 @@ void way_close(struct conn *conn, bool reset)
     conn->next = gate->closed; /* Freed later: further events of this round may name it. */
     gate->closed = conn;
     gate->count--;
-    atomic_fetch_sub(&everywhere, 1);
+    way_count(-1);
 }
 
 static void watch(struct end *end, unsigned events)
@@ -90,59 +89,12 @@ static void unwatch(struct end *end)
 
 /* --- relaying ------------------------------------------------------------------------------- */
 
-/* Sends the bytes held for an end. False when the connection is broken. */
-static bool flush_held(struct end *end)
-{
-    while (end->len > 0) {
-        ssize_t n = send(end->fd, end->held + end->at, end->len, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (n < 0)
-            return errno == EAGAIN || errno == EINTR;
-        end->at += (size_t)n;
-        end->len -= (size_t)n;
-        end->conn->gate->held_bytes -= (size_t)n;
-    }
-    free(end->held);
-    end->held = NULL;
-    return true;
-}
-
-static bool pass_on(struct end *to, const char *data, size_t len)
-{
-    ssize_t n = send(to->fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (n < 0 && errno != EAGAIN && errno != EINTR)
-        return false;
-    size_t sent = n > 0 ? (size_t)n : 0;
-    if (sent == len)
-        return true;
-    to->held = malloc(len - sent);
-    if (!to->held)
-        return false;
-    memcpy(to->held, data + sent, len - sent);
-    to->at = 0;
-    to->len = len - sent;
-    to->conn->gate->held_bytes += to->len;
-    return true;
-}
-
-/* Moves one piece from an end to the other, which has taken everything before. */
-static bool move(struct end *from, struct end *to)
-{
-    struct egress_gate *gate = from->conn->gate;
-    size_t most = gate->held_bytes > HELD_PLENTY ? CHUNK_SCARCE : CHUNK_BYTES;
-    ssize_t n = recv(from->fd, gate->chunk, most, MSG_DONTWAIT);
-    if (n < 0)
-        return errno == EAGAIN || errno == EINTR;
-    if (n == 0)
-        from->ended = true;
-    return n == 0 || pass_on(to, gate->chunk, (size_t)n);
-}
-
 /* Passes on the end of input, and sets the events that each end waits for. */
 static void settle(struct conn *conn)
 {
     struct end *ends = conn->ends;
     for (int i = 0; i < 2; i++)
-        if (ends[!i].ended && ends[i].len == 0 && !ends[i].shut) {
+        if (ends[!i].ended && !flow_holds(&ends[i]) && !ends[i].shut) {
             shutdown(ends[i].fd, SHUT_WR);
             ends[i].shut = true;
         }
@@ -151,8 +103,8 @@ static void settle(struct conn *conn)
         return;
     }
     for (int i = 0; i < 2 && conn->state == CONN_RELAY; i++) {
-        unsigned events = (!ends[i].ended && ends[!i].len == 0 ? EPOLLIN : 0u) |
-                          (ends[i].len > 0 ? EPOLLOUT : 0u);
+        unsigned events = (!ends[i].ended && !flow_holds(&ends[!i]) ? EPOLLIN : 0u) |
+                          (flow_holds(&ends[i]) ? EPOLLOUT : 0u);
         if (events || !(ends[i].ended && ends[i].shut))
             watch(&ends[i], events);
         else
@@ -162,17 +114,10 @@ static void settle(struct conn *conn)
 
 static void relay(struct end *end, unsigned events)
 {
-    struct conn *conn = end->conn;
-    struct end *other = &conn->ends[end == conn->ends];
-    bool fine = !(events & EPOLLERR);
-    if (fine && end->len > 0 && (events & (EPOLLOUT | EPOLLHUP)))
-        fine = flush_held(end);
-    if (fine && !end->ended && other->len == 0 && (events & (EPOLLIN | EPOLLHUP)))
-        fine = move(end, other);
-    if (fine)
-        settle(conn);
+    if (flow_move(end, events))
+        settle(end->conn);
     else
-        way_close(conn, true);
+        way_close(end->conn, true);
 }
 
 /* --- connecting ----------------------------------------------------------------------------- */
@@ -423,13 +368,13 @@ static void take(struct egress_gate *gate, int fd)
         conn->next->prev = conn;
     gate->conns = conn;
     gate->count++;
-    atomic_fetch_add(&everywhere, 1);
+    way_count(1);
     begin(conn, &to);
 }
 
 void way_accept(struct egress_gate *gate)
 {
-    while (gate->count < GATE_CONNECTIONS_MAX && !is_scarce()) {
+    while (gate->count < GATE_CONNECTIONS_MAX && !way_is_scarce()) {
         int fd = accept4(gate->sockets[0], NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd >= 0) {
             take(gate, fd);

@@ -21,6 +21,7 @@
 #define GATE_NAMES_MAX 4096
 #define GATE_LOOKUPS_MAX 32
 #define ADDRESSES_MAX 8
+#define GATE_CHUNK_BYTES ((size_t)64 << 10) /* of gate->chunk */
 
 /* The addresses that were found for a name. */
 struct found {
@@ -37,6 +38,7 @@ struct known {
 };
 
 struct conn;
+struct tube;
 
 /* One end of a connection: 0 is the program, 1 the remote side. */
 struct end {
@@ -46,8 +48,10 @@ struct end {
     bool registered;
     bool ended; /* it will send no more */
     bool shut;  /* its direction was shut: nothing more is sent to it */
+    bool bulk;  /* it sends much at once: its bytes are spliced */
     char *held; /* bytes for it that its socket has not taken yet */
     size_t at, len;
+    struct tube *tube; /* the same, in a tube (see flow.c); NULL: there are none */
 };
 
 enum way_state { CONN_LOOKUP, CONN_CONNECT, CONN_RELAY, CONN_NAMES, CONN_CLOSED };
@@ -106,6 +110,9 @@ struct egress_gate {
     struct known *known;
     size_t known_count;
     char *chunk;
+    struct tube *spare; /* an empty tube; NULL: none */
+    size_t tubes;       /* its own and those of ends */
+    bool tubeless;      /* the kernel does not splice here */
 };
 
 void gate_ref(struct egress_gate *gate);
@@ -133,5 +140,18 @@ void way_answer(struct conn *conn, const unsigned char *answer, size_t len);
 void way_close(struct conn *conn, bool reset);
 /* Closes connections that take too long to connect. */
 void way_expire(struct egress_gate *gate);
+/* Adds to the number of pairs of descriptors that all gates use. */
+void way_count(int more);
+/* True when gates should open no more descriptors. */
+bool way_is_scarce(void);
+
+/* flow.c: moves what an end's events say can be moved. False when the connection is broken. */
+bool flow_move(struct end *end, unsigned events);
+/* Whether bytes wait for an end. */
+bool flow_holds(const struct end *end);
+/* Forgets the bytes that wait for an end. */
+void flow_drop(struct end *end);
+/* Closes the tube that is kept for the next piece. */
+void flow_rest(struct egress_gate *gate);
 
 #endif

@@ -6,6 +6,8 @@
 #include "json/json.h"
 
 #include <errno.h>
+#include <netinet/tcp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,9 +18,9 @@
 #define EVENTS 64
 #define ROUND_MS 1000
 #define PAUSE_MS 50 /* pause before accepting again when descriptors run out */
-#define CHUNK_BYTES (64u << 10)
 #define QUESTIONS_AT_ONCE 32
 #define DENIAL_BYTES 2048
+#define CONGESTION "reno" /* every kernel has it */
 
 /* --- denials -------------------------------------------------------------------------------- */
 
@@ -138,6 +140,9 @@ static void change_sockets(struct egress_gate *gate, const int sockets[2])
         gate->sockets[i] = sockets[i];
         watch_socket(gate, i);
     }
+    /* Accepted sockets inherit it. Between a program and its gate there is only memory: pacing,
+     * which the system's own choice may do, only costs time. */
+    setsockopt(sockets[0], IPPROTO_TCP, TCP_CONGESTION, CONGESTION, sizeof(CONGESTION) - 1);
     gate->accepting = true;
     gate->serving++;
 }
@@ -196,6 +201,10 @@ static void *serve(void *arg)
     struct egress_gate *gate = arg;
     struct epoll_event events[EVENTS];
     bool on = true;
+    sigset_t pipe; /* splice() cannot be told to send none */
+    sigemptyset(&pipe);
+    sigaddset(&pipe, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipe, NULL);
     while (on) {
         bool full = gate->sockets[0] >= 0 && !gate->accepting;
         int n = epoll_wait(gate->epoll, events, EVENTS,
@@ -206,6 +215,8 @@ static void *serve(void *arg)
             on = dispatch(gate, &events[i]);
         way_expire(gate);
         free_closed(gate, false);
+        if (!gate->conns)
+            flow_rest(gate);
         if (on && gate->sockets[0] >= 0 && !gate->accepting && gate->count < GATE_CONNECTIONS_MAX) {
             gate->accepting = true;
             watch_socket(gate, 0);
@@ -213,6 +224,7 @@ static void *serve(void *arg)
     }
     while (gate->conns)
         way_close(gate->conns, true);
+    flow_rest(gate);
     for (int i = 0; i < 2; i++) /* a lookup that still runs may keep the gate, nobody's sockets */
         fd_close(&gate->sockets[i]);
     return NULL;
@@ -231,7 +243,7 @@ static int copy(struct strlist *to, const struct strlist *from)
 static int open_gate(struct egress_gate *gate)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = &gate->wake};
-    gate->chunk = malloc(CHUNK_BYTES);
+    gate->chunk = malloc(GATE_CHUNK_BYTES);
     gate->epoll = epoll_create1(EPOLL_CLOEXEC);
     gate->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     return !gate->chunk || gate->epoll < 0 || gate->wake < 0 ||

@@ -35,6 +35,7 @@ static struct plan *make_plan(struct session *session, const char *box, struct e
     plan->uid = session->user.uid;
     plan->gid = session->user.gid;
     plan->kill_grace_ms = KILL_GRACE_MS;
+    plan->resumed = 1; /* a command's `kill -STOP -1` reaches the agent, too */
     const struct task_request limits = {.limits_cpu = session->cpu,
                                         .limits_memory_mb = session->memory_mb,
                                         .limits_pids = session->pids_max,

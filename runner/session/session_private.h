@@ -130,6 +130,8 @@ void waiters_wake_locked(struct session *session, pid_t pid, int64_t exec);
 void detached_started_locked(struct session *session, const struct json *event);
 void detached_exited_locked(struct session *session, const struct json *event);
 void detached_lost_locked(struct session *session);
+/* Adds the member `processes`: all that are known, ended ones too. */
+void detached_list_locked(const struct session *session, struct json_writer *w);
 void detached_load(struct session *session);
 void detached_done(struct session *session);
 
@@ -137,6 +139,7 @@ void detached_done(struct session *session);
 
 struct shown {
     char *ps1, *command, *output;
+    pid_t pid; /* of the background process that it has started; 0: none */
 };
 
 struct view {
